@@ -1,0 +1,1 @@
+//! Layer 3: compressed bytes to nar bytes.

@@ -1,0 +1,1 @@
+//! Layer 5: guix-daemon's helper protocol.

@@ -1,0 +1,8 @@
+//! Layer 1: bytes <-> types. Pure: no files, sockets, clock, environment or threads.
+
+pub mod base32;
+pub mod cache_info;
+pub mod compression;
+pub mod hash;
+pub mod server_url;
+pub mod store_path;

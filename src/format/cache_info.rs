@@ -1,0 +1,60 @@
+//! `nix-cache-info`: what a substitute server says of itself.
+//!
+//! `Key: value` lines. Unknown keys and lines without a colon are ignored, and the last of a
+//! repeated key counts, as in Nix. A server without the file is usable with the defaults.
+
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CacheInfo {
+    /// The store directory its items are made for; a server for another one is unusable.
+    pub store_dir: Option<String>,
+    /// Whether many parallel lookups are welcome.
+    pub want_mass_query: bool,
+    /// Lower is tried first by Nix; `None` when not said.
+    pub priority: Option<u32>,
+}
+
+impl CacheInfo {
+    /// What `text` says. Never fails: what cannot be read is as good as not said.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut info = Self::default();
+        for (key, value) in text.lines().filter_map(|line| line.split_once(':')) {
+            let value = value.trim();
+            match key.trim() {
+                "StoreDir" => info.store_dir = Some(value.to_owned()),
+                "WantMassQuery" => info.want_mass_query = value == "1",
+                "Priority" => info.priority = value.parse().ok(),
+                _ => {}
+            }
+        }
+        info
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_real_servers_say() {
+        let guix = CacheInfo::parse("StoreDir: /gnu/store\nWantMassQuery: 0\nPriority: 100\n");
+        let expected = CacheInfo {
+            store_dir: Some("/gnu/store".into()),
+            want_mass_query: false,
+            priority: Some(100),
+        };
+        assert_eq!(guix, expected);
+    }
+
+    #[test]
+    fn tolerates_the_rest() {
+        let info = CacheInfo::parse(
+            "<html>\r\nStoreDir:/nix/store\r\nFoo: bar\nPriority: x\nWantMassQuery: 0\nWantMassQuery: 1",
+        );
+        assert_eq!(info.store_dir.as_deref(), Some("/nix/store"));
+        assert!(info.want_mass_query);
+        assert_eq!(info.priority, None);
+        assert_eq!(CacheInfo::parse(""), CacheInfo::default());
+    }
+}

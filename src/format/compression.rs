@@ -1,0 +1,72 @@
+//! Compression methods of nars, by the names that narinfos use.
+
+use std::fmt;
+
+/// How a nar is compressed on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// Zstandard.
+    Zstd,
+    /// gzip.
+    Gzip,
+    /// lzip (LZMA).
+    Lzip,
+    /// xz (LZMA2).
+    Xz,
+    /// bzip2.
+    Bzip2,
+}
+
+/// A narinfo names a method that this program cannot decode.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown compression method `{}`", .0.escape_debug())]
+pub struct UnknownCompression(pub String);
+
+impl Compression {
+    /// Every method, fastest decoder first.
+    pub const ALL: [Self; 6] =
+        [Self::None, Self::Zstd, Self::Gzip, Self::Lzip, Self::Xz, Self::Bzip2];
+
+    /// The method called `name`.
+    ///
+    /// # Errors
+    /// No such method is known here.
+    pub fn parse(name: &str) -> Result<Self, UnknownCompression> {
+        let known = Self::ALL.into_iter().find(|method| method.name() == name);
+        known.ok_or_else(|| UnknownCompression(name.to_owned()))
+    }
+
+    /// The name that narinfos use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+            Self::Lzip => "lzip",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for method in Compression::ALL {
+            assert_eq!(Compression::parse(method.name()), Ok(method));
+        }
+        assert_eq!(Compression::parse("Zstd"), Err(UnknownCompression("Zstd".into())));
+    }
+}

@@ -1,0 +1,145 @@
+//! SHA-256 hashes of nars and of compressed files, as two types that cannot be mixed up.
+//!
+//! Narinfos write them as `sha256:` and 52 nix-base32 characters; Nix also writes 64 base16
+//! digits or the SRI form `sha256-BASE64`. The store database wants base16.
+
+use std::fmt;
+
+use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
+
+use super::base32;
+
+/// Why a text is no SHA-256 hash.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HashError {
+    /// Another algorithm, or none named.
+    #[error("`{}` is not a sha256 hash", .0.escape_debug())]
+    Algorithm(String),
+    /// The digits are not 32 bytes in any of the known encodings.
+    #[error("`{}` does not hold 32 bytes in nix-base32, base16 or base64", .0.escape_debug())]
+    Digits(String),
+}
+
+/// How a hash was spelt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashForm {
+    /// `sha256:` and 52 nix-base32 characters: what everybody reads.
+    Base32,
+    /// `sha256:` and 64 base16 digits.
+    Base16,
+    /// `sha256-` and padded base64.
+    Sri,
+}
+
+/// SHA-256 over the uncompressed bytes of a nar.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NarHash([u8; 32]);
+
+/// SHA-256 over the bytes of a nar as downloaded, compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileHash([u8; 32]);
+
+macro_rules! sha256_type {
+    ($name:ident) => {
+        impl $name {
+            /// The hash made of these 32 bytes.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+
+            /// The hash spelt `text`, and the form it was spelt in.
+            ///
+            /// # Errors
+            /// Another algorithm than sha256, or digits that do not make 32 bytes.
+            pub fn parse(text: &str) -> Result<(Self, HashForm), HashError> {
+                parse_sha256(text).map(|(bytes, form)| (Self(bytes), form))
+            }
+
+            /// The 32 bytes.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+
+            /// The 52 nix-base32 characters, without the algorithm.
+            #[must_use]
+            pub fn base32(&self) -> String {
+                base32::encode(&self.0)
+            }
+
+            /// `sha256:` and 64 base16 digits: the form of the store database.
+            #[must_use]
+            pub fn base16_with_algorithm(&self) -> String {
+                format!("sha256:{}", HEXLOWER.encode(&self.0))
+            }
+
+            /// The hash spelt in `form`.
+            #[must_use]
+            pub fn in_form(&self, form: HashForm) -> String {
+                match form {
+                    HashForm::Base32 => self.to_string(),
+                    HashForm::Base16 => self.base16_with_algorithm(),
+                    HashForm::Sri => format!("sha256-{}", BASE64.encode(&self.0)),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "sha256:{}", self.base32())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+    };
+}
+
+sha256_type!(NarHash);
+sha256_type!(FileHash);
+
+fn parse_sha256(text: &str) -> Result<([u8; 32], HashForm), HashError> {
+    let bad_digits = || HashError::Digits(text.to_owned());
+    if let Some(digits) = text.strip_prefix("sha256-") {
+        let bytes = BASE64.decode(digits.as_bytes()).map_err(|_| bad_digits())?;
+        let bytes = bytes.try_into().map_err(|_| bad_digits())?;
+        return Ok((bytes, HashForm::Sri));
+    }
+    let digits =
+        text.strip_prefix("sha256:").ok_or_else(|| HashError::Algorithm(text.to_owned()))?;
+    if digits.len() == 64 {
+        let mut bytes = [0; 32];
+        return match HEXLOWER_PERMISSIVE.decode_mut(digits.as_bytes(), &mut bytes) {
+            Ok(_) => Ok((bytes, HashForm::Base16)),
+            Err(_) => Err(bad_digits()),
+        };
+    }
+    let bytes = base32::decode::<32>(digits).map_err(|_| bad_digits())?;
+    Ok((bytes, HashForm::Base32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_the_same_hash_is_equal() {
+        let (hash, form) =
+            NarHash::parse("sha256:0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73").unwrap();
+        assert_eq!(form, HashForm::Base32);
+        for form in [HashForm::Base32, HashForm::Base16, HashForm::Sri] {
+            assert_eq!(NarHash::parse(&hash.in_form(form)), Ok((hash, form)));
+        }
+    }
+
+    #[test]
+    fn refuses_other_algorithms_and_lengths() {
+        for text in ["", "sha512:00", "md5:0", "sha256:", "sha256:00", "sha256-AAAA", "sha256"] {
+            assert!(NarHash::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The address of a substitute server, and the addresses it leads to.
+//!
+//! A base URL may or may not end in `/`; what stands behind it is part of the path either
+//! way. A narinfo's `URL` is relative to the base or absolute, and is *not* signed: a hostile
+//! server chooses it. Hence the rule kept here: only http and https, and `file:` for a server
+//! that is itself a `file:` one and only below its own directory.
+
+use std::fmt;
+
+use url::Url;
+
+use super::store_path::HashPart;
+
+/// Why a text is no address of a server, or of a nar on it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ServerUrlError {
+    /// Not a URL at all.
+    #[error("`{}` is not a URL", .0.escape_debug())]
+    Syntax(String),
+    /// Not http, https or file.
+    #[error("`{}`: only http, https and file URLs can be used", .0.escape_debug())]
+    Scheme(String),
+    /// A server points outside what it may point to.
+    #[error("the server may not point to `{}`", .0.escape_debug())]
+    Forbidden(String),
+}
+
+/// The base URL of a substitute server.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ServerUrl {
+    /// Ends in `/`, so that joining keeps the last segment.
+    base: Url,
+    /// Without credentials and without the final slash.
+    shown: String,
+}
+
+impl ServerUrl {
+    /// The server at `text`.
+    ///
+    /// # Errors
+    /// `text` is not an absolute http, https or file URL.
+    pub fn parse(text: &str) -> Result<Self, ServerUrlError> {
+        let mut base = Url::parse(text).map_err(|_| ServerUrlError::Syntax(text.to_owned()))?;
+        if !matches!(base.scheme(), "http" | "https" | "file") {
+            return Err(ServerUrlError::Scheme(text.to_owned()));
+        }
+        if base.scheme() != "file" && base.host_str().is_none_or(str::is_empty) {
+            return Err(ServerUrlError::Syntax(text.to_owned()));
+        }
+        base.set_query(None);
+        base.set_fragment(None);
+        if !base.path().ends_with('/') {
+            let path = format!("{}/", base.path());
+            base.set_path(&path);
+        }
+        let shown = redacted(&base).trim_end_matches('/').to_owned();
+        Ok(Self { base, shown })
+    }
+
+    /// The base URL, ending in `/`; with credentials when the user gave some.
+    #[must_use]
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// The base URL for people and for the lookup cache: no credentials, no final slash.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.shown
+    }
+
+    /// Whether this is a directory rather than a server on the network.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        self.base.scheme() == "file"
+    }
+
+    /// Where the server describes itself.
+    #[must_use]
+    pub fn cache_info_url(&self) -> Url {
+        self.join_literal("nix-cache-info")
+    }
+
+    /// Where the server describes the item with this hash part.
+    #[must_use]
+    pub fn narinfo_url(&self, item: &HashPart) -> Url {
+        self.join_literal(&format!("{item}.narinfo"))
+    }
+
+    /// The address that a narinfo's `URL` field stands for.
+    ///
+    /// # Errors
+    /// The field is no URL, has another scheme than http or https, or leaves the directory
+    /// of a `file:` server.
+    pub fn nar_url(&self, field: &str) -> Result<Url, ServerUrlError> {
+        let forbidden = || ServerUrlError::Forbidden(field.to_owned());
+        let url = match Url::parse(field) {
+            Ok(absolute) => absolute,
+            Err(url::ParseError::RelativeUrlWithoutBase) => self.join_relative(field)?,
+            Err(_) => return Err(ServerUrlError::Syntax(field.to_owned())),
+        };
+        match (url.scheme(), self.is_file()) {
+            ("http" | "https", _) => Ok(url),
+            ("file", true) if self.holds_file(&url) => Ok(url),
+            _ => Err(forbidden()),
+        }
+    }
+
+    /// A relative field is pasted behind the base as it is written, as the stock client does:
+    /// resolving it would drop or reinterpret characters such as a leading `/`.
+    fn join_relative(&self, field: &str) -> Result<Url, ServerUrlError> {
+        let text = format!("{}{}", self.base, field.trim_start_matches('/'));
+        let url = Url::parse(&text).map_err(|_| ServerUrlError::Syntax(field.to_owned()))?;
+        let same_server = url.host() == self.base.host()
+            && url.port_or_known_default() == self.base.port_or_known_default();
+        if same_server { Ok(url) } else { Err(ServerUrlError::Forbidden(field.to_owned())) }
+    }
+
+    fn holds_file(&self, url: &Url) -> bool {
+        let inside = url.path().strip_prefix(self.base.path());
+        let escapes = |path: &str| path.to_ascii_lowercase().contains("%2f") || path.contains("..");
+        url.host().is_none() && inside.is_some_and(|path| !path.is_empty() && !escapes(path))
+    }
+
+    fn join_literal(&self, name: &str) -> Url {
+        self.base.join(name).expect("a plain file name joins to every base URL")
+    }
+}
+
+/// `url` without user name and password, for messages.
+#[must_use]
+pub fn redacted(url: &Url) -> String {
+    if url.username().is_empty() && url.password().is_none() {
+        return url.to_string();
+    }
+    let mut url = url.clone();
+    // Both fail only for URLs that cannot have credentials, and those have none.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.to_string()
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServerUrl({})", self.shown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(text: &str) -> ServerUrl {
+        ServerUrl::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_final_slash_makes_no_difference() {
+        let item = HashPart::parse(&"0".repeat(32)).unwrap();
+        for text in ["http://h/a/b", "http://h/a/b/", "http://h/a/b?x=1"] {
+            let server = server(text);
+            assert_eq!(server.as_str(), "http://h/a/b");
+            let narinfo = server.narinfo_url(&item);
+            assert_eq!(narinfo.path(), format!("/a/b/{item}.narinfo"));
+            assert_eq!(server.nar_url("nar/x").unwrap().as_str(), "http://h/a/b/nar/x");
+        }
+    }
+
+    #[test]
+    fn nar_urls_keep_their_spelling() {
+        let server = server("http://h");
+        let escaped = server.nar_url("nar/zstd/abc-g%2B%2B-1.0?hash=x").unwrap();
+        assert_eq!(escaped.as_str(), "http://h/nar/zstd/abc-g%2B%2B-1.0?hash=x");
+        let absolute = server.nar_url("https://cdn.example/nar/x").unwrap();
+        assert_eq!(absolute.as_str(), "https://cdn.example/nar/x");
+    }
+
+    #[test]
+    fn a_server_cannot_point_at_local_files() {
+        let http = server("http://h/a");
+        assert!(http.nar_url("file:///etc/passwd").is_err());
+        assert!(http.nar_url("ftp://h/x").is_err());
+        let file = server("file:///srv/cache");
+        assert!(file.nar_url("nar/x").is_ok());
+        for outside in [
+            "file:///etc/passwd",
+            "../secret",
+            "nar/../../x",
+            "nar/%2e%2e/%2e%2e/x",
+            "nar/..%2f..%2fx",
+        ] {
+            assert!(file.nar_url(outside).is_err(), "{outside}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        let server = server("https://user:secret@h/");
+        assert_eq!(server.to_string(), "https://h");
+        assert_eq!(format!("{server:?}"), "ServerUrl(https://h)");
+        assert_eq!(server.base().password(), Some("secret"));
+    }
+
+    #[test]
+    fn refuses_other_schemes() {
+        for text in ["ftp://h", "h", "", "http://", "s3://b"] {
+            assert!(ServerUrl::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! `subst`: fetches substitutes for GNU Guix and Nix.
+//!
+//! Six layers; a module may use its own layer's directory and the layers above it in this
+//! list. `tests/it/layers.rs` keeps it so, and `docs/architecture.md` says why.
+
+// 1: bytes <-> types, pure.
+pub mod format;
+// 2: is this narinfo vouched for? Pure.
+pub mod trust;
+// 3: edges, one kind of effect each; they never import each other.
+pub mod codec;
+pub mod http;
+pub mod lookup_cache;
+pub mod store;
+// 4: the use cases.
+pub mod substitute;
+// 5: guix-daemon's helper protocol.
+pub mod daemon;
+// 6: people and scripts.
+pub mod cli;

@@ -1,0 +1,1 @@
+//! Layer 2: is this narinfo vouched for? Pure.
