@@ -20,7 +20,7 @@ pub const NAME_MAX: usize = 211;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StorePathError {
     /// The name is not directly inside the store directory.
-    #[error("`{path}` is not directly inside {store_dir}")]
+    #[error("`{}` is not directly inside {store_dir}", .path.escape_debug())]
     NotInStore {
         /// What was given.
         path: String,
@@ -28,14 +28,18 @@ pub enum StorePathError {
         store_dir: String,
     },
     /// The 32 characters in front are not nix-base32, or too few, or not followed by a dash.
-    #[error("`{0}` does not begin with a hash part of 32 nix-base32 characters and a dash")]
+    #[error(
+        "`{}` does not begin with a hash part of 32 nix-base32 characters and a dash",
+        .0.escape_debug()
+    )]
     HashPart(String),
     /// The name is empty, too long, or has a character that store names cannot have.
-    #[error("`{0}` has no valid name after its hash part")]
+    #[error("`{}` has no valid name after its hash part", .0.escape_debug())]
     Name(String),
     /// The store directory is not an absolute, normal path.
     #[error(
-        "`{0}` cannot be a store directory: an absolute path without `.`, `..` or a final `/` is needed"
+        "`{}` cannot be a store directory: an absolute path without `.`, `..` or a final `/` is needed",
+        .0.escape_debug()
     )]
     StoreDir(String),
 }
@@ -149,6 +153,12 @@ impl<'a> StorePathRef<'a> {
             return Err(StorePathError::Name(base.to_owned()));
         }
         Ok(Self(base))
+    }
+
+    /// A base name that [`StorePathRef::parse`] has accepted before.
+    pub(super) fn from_checked(base: &'a str) -> Self {
+        debug_assert!(Self::parse(base).is_ok(), "{base:?} was never checked");
+        Self(base)
     }
 
     /// `HASH-NAME`.

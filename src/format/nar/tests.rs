@@ -1,0 +1,1 @@
+//! Tests of reader and writer together, and a table of hostile nars.
