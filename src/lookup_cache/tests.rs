@@ -1,0 +1,1 @@
+//! Tests of the cache as its callers see it.
