@@ -1,1 +1,88 @@
 //! Layer 3: talking to substitute servers.
+//!
+//! The program is synchronous; everything asynchronous lives in here, on a runtime of the
+//! [`Client`]'s own, and comes out through channels. Two kinds of traffic, two transports:
+//! - *Lookups*, thousands of small answers: a client of our own that sends requests ahead
+//!   ([`Client::lookups`]). HTTP libraries wait for each answer, which costs a round trip per item.
+//! - *Nars*, few and large: [`Client::nar`], over an ordinary HTTP/1.1 client.
+//!
+//! What servers say is handed up as it is; nothing here decides what to believe. Nothing here
+//! reads the environment either: proxies and certificates arrive in [`Options`].
+
+mod engine;
+mod error;
+mod events;
+mod file;
+mod lookups;
+mod nar;
+mod options;
+mod probe;
+mod proxy;
+mod retry;
+mod tls;
+mod web;
+mod wire;
+
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::format::server_url::ServerUrl;
+use engine::Engine;
+
+pub use error::{Cause, Class, HttpError, HttpErrorKind};
+pub use events::{CacheInfoText, Learned, LookupEvent, LookupEvents, NarInfoAnswer, NoEvent};
+pub use lookups::Lookups;
+pub use nar::{BodyStatus, NarBody, NarRequest};
+pub use options::{
+    CacheInfoKnowledge, Options, Pipelining, Protocol, ServerSpec, Timeouts, TlsVerification,
+};
+pub use probe::{Probe, ServerSaid};
+pub use proxy::{NoProxy, Proxies};
+pub use retry::RetryPolicy;
+
+/// The way to all servers. Cheap to clone; threads may share it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    engine: Arc<Engine>,
+}
+
+impl Client {
+    /// A client with these options. Certificates are loaded when they are first needed.
+    ///
+    /// # Errors
+    /// The system gives no threads.
+    pub fn new(options: Options) -> Result<Self, HttpError> {
+        Ok(Self { engine: Arc::new(Engine::new(options)?) })
+    }
+
+    /// Opens lookups at `servers`. Nothing is connected before the first question.
+    #[must_use]
+    pub fn lookups(&self, servers: Vec<ServerSpec>) -> (Lookups, LookupEvents) {
+        lookups::open(&self.engine, servers)
+    }
+
+    /// Opens a nar: waits until its first byte can be read.
+    ///
+    /// # Errors
+    /// The server does not give it, after the retries of the [`RetryPolicy`].
+    pub fn nar(&self, request: NarRequest) -> Result<NarBody, HttpError> {
+        nar::open(&self.engine, request)
+    }
+
+    /// What a server, or a proxy before it, says about a nar without sending it.
+    ///
+    /// # Errors
+    /// The server gives no usable answer.
+    pub fn probe(&self, url: &Url) -> Result<Probe, HttpError> {
+        probe::probe(&self.engine, url)
+    }
+
+    /// What a server says of itself, asked now.
+    ///
+    /// # Errors
+    /// The server gives no usable answer.
+    pub fn cache_info(&self, server: &ServerUrl) -> Result<ServerSaid, HttpError> {
+        probe::cache_info(&self.engine, server)
+    }
+}

@@ -1,0 +1,186 @@
+//! What lookups report, and the queue it comes through.
+//!
+//! The connections' side never blocks a thread and the caller's side never touches the runtime.
+//! What waits in the queue is bounded in *bytes*: a connection that has an answer pays for its
+//! size before it may put it in, and the payment comes back when the caller takes it out. So a
+//! server with large answers stops being read, instead of filling the memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::engine::Engine;
+use super::error::HttpError;
+use super::options::{Pipelining, Protocol};
+use crate::format::store_path::HashPart;
+
+/// One thing that happened to the lookups.
+#[derive(Debug)]
+pub enum LookupEvent {
+    /// What the server says of itself; once per server of which it was to be asked.
+    CacheInfo {
+        /// The server's place in the list.
+        server: usize,
+        /// Its `nix-cache-info`; none: it has no such file, the defaults hold.
+        info: Result<Option<CacheInfoText>, HttpError>,
+    },
+    /// The answer to one [`ask`](super::Lookups::ask); exactly one for each.
+    Answer {
+        /// The server's place in the list.
+        server: usize,
+        /// The item asked for.
+        item: HashPart,
+        /// What the server says.
+        answer: Result<NarInfoAnswer, HttpError>,
+    },
+    /// Something to remember for the next time.
+    Learned {
+        /// The server's place in the list.
+        server: usize,
+        /// What was learned of it.
+        what: Learned,
+    },
+    /// The server is given up; sent once. What was asked and will be asked of it is answered with
+    /// an error.
+    ServerDown {
+        /// The server's place in the list.
+        server: usize,
+        /// Why.
+        error: HttpError,
+    },
+}
+
+/// A server's `nix-cache-info`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheInfoText {
+    /// The file.
+    pub text: String,
+    /// For how many seconds the server vouches for it.
+    pub max_age: Option<u64>,
+}
+
+/// What a server says of an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NarInfoAnswer {
+    /// It has it.
+    Found {
+        /// The narinfo, not looked at yet.
+        text: Vec<u8>,
+        /// For how many seconds the server vouches for the answer.
+        max_age: Option<u64>,
+    },
+    /// It does not have it.
+    Missing {
+        /// The HTTP status.
+        status: u16,
+        /// For how many seconds the server vouches for the answer.
+        max_age: Option<u64>,
+    },
+    /// It is preparing it.
+    Baking {
+        /// The HTTP status.
+        status: u16,
+        /// For how many seconds the server vouches for the answer.
+        max_age: Option<u64>,
+    },
+}
+
+/// Something about a server that makes the next run quicker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learned {
+    /// Whether it can be asked ahead.
+    Pipelining(Pipelining),
+    /// After how many answers it closes a connection.
+    RequestsPerConnection(u32),
+    /// What it speaks.
+    Protocol(Protocol),
+}
+
+/// Why there is no event to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoEvent {
+    /// There may be one later.
+    NotYet,
+    /// There will be none: every [`Lookups`](super::Lookups) handle is gone.
+    Ended,
+}
+
+/// The receiving side of the lookups.
+#[derive(Debug)]
+pub struct LookupEvents {
+    parcels: Receiver<Parcel>,
+    /// The connections live as long as somebody listens.
+    _engine: Arc<Engine>,
+}
+
+impl LookupEvents {
+    /// Waits for the next event; none: every [`Lookups`](super::Lookups) handle is gone.
+    pub fn recv(&mut self) -> Option<LookupEvent> {
+        self.parcels.recv().ok().map(|parcel| parcel.event)
+    }
+
+    /// Waits for the next event, at most `timeout`.
+    ///
+    /// # Errors
+    /// There is none in that time, or ever.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<LookupEvent, NoEvent> {
+        match self.parcels.recv_timeout(timeout) {
+            Ok(parcel) => Ok(parcel.event),
+            Err(RecvTimeoutError::Timeout) => Err(NoEvent::NotYet),
+            Err(RecvTimeoutError::Disconnected) => Err(NoEvent::Ended),
+        }
+    }
+
+    /// The next event if it is there already.
+    ///
+    /// # Errors
+    /// There is none now, or ever.
+    pub fn try_recv(&mut self) -> Result<LookupEvent, NoEvent> {
+        match self.parcels.try_recv() {
+            Ok(parcel) => Ok(parcel.event),
+            Err(TryRecvError::Empty) => Err(NoEvent::NotYet),
+            Err(TryRecvError::Disconnected) => Err(NoEvent::Ended),
+        }
+    }
+}
+
+/// The connections' side of the queue.
+#[derive(Debug, Clone)]
+pub(super) struct EventSender {
+    parcels: Sender<Parcel>,
+    budget: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+struct Parcel {
+    event: LookupEvent,
+    _paid: Option<OwnedSemaphorePermit>,
+}
+
+impl EventSender {
+    /// Queues `event` at once. For events of a few bytes, of which the caller's own questions
+    /// bound the number.
+    pub(super) fn send(&self, event: LookupEvent) {
+        // A caller that no longer listens has no use for it.
+        let _ = self.parcels.send(Parcel { event, _paid: None });
+    }
+
+    /// Queues `event`, which holds `size` bytes from a server, once there is room.
+    pub(super) async fn send_sized(&self, event: LookupEvent, size: usize) {
+        let price = u32::try_from(size).unwrap_or(u32::MAX).min(QUEUED_BYTES_MAX);
+        let paid = Arc::clone(&self.budget).acquire_many_owned(price).await;
+        // Fails only for a closed semaphore, and nobody closes it.
+        let _ = self.parcels.send(Parcel { event, _paid: paid.ok() });
+    }
+}
+
+pub(super) fn queue(engine: Arc<Engine>) -> (EventSender, LookupEvents) {
+    let (sender, receiver) = crossbeam_channel::unbounded();
+    let budget = Arc::new(Semaphore::new(QUEUED_BYTES_MAX as usize));
+    (EventSender { parcels: sender, budget }, LookupEvents { parcels: receiver, _engine: engine })
+}
+
+/// Answers that wait to be taken out, in bytes.
+const QUEUED_BYTES_MAX: u32 = 16 << 20;

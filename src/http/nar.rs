@@ -1,0 +1,316 @@
+//! Nars: opened with retries, then a stream of chunks.
+//!
+//! The network's side pushes into a queue that is bounded in bytes, the caller takes out at its
+//! own speed, and dropping the body cancels the transfer. Only *opening* is retried here: whoever
+//! knows how much was used asks for the rest with [`NarRequest::range`] and
+//! [`NarRequest::if_range`].
+//!
+//! A body that ends before its announced length is an error, never a short body. Without a length
+//! (chunked, or up to the end of the connection) that cannot always be told: then only the nar's
+//! grammar and hash can. After an error every further call gives the same error.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender};
+use reqwest::header::{HeaderMap, HeaderValue, IF_RANGE, RANGE};
+use reqwest::{Method, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
+use url::Url;
+
+use super::engine::Engine;
+use super::error::{HttpError, HttpErrorKind};
+use super::file::{self, FileBody};
+use super::options::Timeouts;
+use super::web::{self, header};
+
+/// What to fetch.
+#[derive(Debug, Clone)]
+pub struct NarRequest {
+    /// Where: http, https or file.
+    pub url: Url,
+    /// Only a part: from the first position up to but not including the second, or to the end.
+    pub range: Option<(u64, Option<u64>)>,
+    /// The part is wanted only if the file still has this [`NarBody::validator`]; else all of it.
+    pub if_range: Option<String>,
+    /// Other timeouts than those of [`Options`](super::Options).
+    pub timeouts: Option<Timeouts>,
+}
+
+impl NarRequest {
+    /// All of the nar at `url`.
+    #[must_use]
+    pub fn new(url: Url) -> Self {
+        Self { url, range: None, if_range: None, timeouts: None }
+    }
+}
+
+/// What a body is of the whole file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyStatus {
+    /// All of it, whatever was asked for.
+    Full,
+    /// A part.
+    Partial {
+        /// The position of its first byte.
+        start: u64,
+        /// The length of the whole file, if the server says so.
+        total: Option<u64>,
+    },
+}
+
+/// A nar on its way.
+#[derive(Debug)]
+pub struct NarBody {
+    url: Url,
+    head: BodyHead,
+    source: Source,
+    failed: Option<HttpError>,
+}
+
+/// What is known before the first byte.
+#[derive(Debug, Clone)]
+pub(super) struct BodyHead {
+    pub(super) status: BodyStatus,
+    pub(super) content_length: Option<u64>,
+    pub(super) validator: Option<String>,
+    pub(super) accepts_ranges: bool,
+    pub(super) proxy_cache: Option<String>,
+}
+
+#[derive(Debug)]
+enum Source {
+    File(FileBody),
+    Network {
+        pieces: Receiver<Piece>,
+        pump: AbortHandle,
+        /// The pump runs as long as somebody reads.
+        _engine: Arc<Engine>,
+    },
+    /// Everything was taken out.
+    Ended,
+}
+
+#[derive(Debug)]
+enum Piece {
+    /// Bytes, and what they take of the queue's budget.
+    Chunk(Bytes, OwnedSemaphorePermit),
+    /// How the transfer ended; nothing follows.
+    End(Result<(), HttpError>),
+}
+
+impl NarBody {
+    /// Whether this is all of the file.
+    #[must_use]
+    pub fn status(&self) -> BodyStatus {
+        self.head.status
+    }
+
+    /// Bytes of this body, if the server says so.
+    #[must_use]
+    pub fn content_length(&self) -> Option<u64> {
+        self.head.content_length
+    }
+
+    /// Names this version of the file: a strong `ETag`, else `Last-Modified`.
+    #[must_use]
+    pub fn validator(&self) -> Option<&str> {
+        self.head.validator.as_deref()
+    }
+
+    /// Whether the server says that parts can be asked for.
+    #[must_use]
+    pub fn accepts_ranges(&self) -> bool {
+        self.head.accepts_ranges
+    }
+
+    /// What a caching proxy says of this answer, such as `MISS`, in its own words.
+    #[must_use]
+    pub fn proxy_cache(&self) -> Option<&str> {
+        self.head.proxy_cache.as_deref()
+    }
+
+    /// Waits for the next bytes; none: the body is complete.
+    ///
+    /// # Errors
+    /// The transfer broke, stalled, or ended too early.
+    pub fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let chunk = match &mut self.source {
+            Source::Ended => Ok(None),
+            Source::File(file) => file.next_chunk().map_err(|kind| HttpError::new(&self.url, kind)),
+            Source::Network { pieces, .. } => match pieces.recv() {
+                Ok(Piece::Chunk(bytes, _paid)) => Ok(Some(bytes)),
+                Ok(Piece::End(end)) => end.map(|()| None),
+                Err(_) => Err(HttpError::new(&self.url, HttpErrorKind::Cancelled)),
+            },
+        };
+        match &chunk {
+            Ok(Some(_)) => {}
+            Ok(None) => self.source = Source::Ended,
+            Err(error) => self.failed = Some(error.clone()),
+        }
+        chunk
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Self::Network { pump, .. } = self {
+            pump.abort();
+        }
+    }
+}
+
+pub(super) fn open(engine: &Arc<Engine>, request: NarRequest) -> Result<NarBody, HttpError> {
+    if request.url.scheme() == "file" {
+        let opened = file::open_nar(&request.url, request.range);
+        let (head, file) = opened.map_err(|kind| HttpError::new(&request.url, kind))?;
+        return Ok(NarBody { url: request.url, head, source: Source::File(file), failed: None });
+    }
+    let timeouts = request.timeouts.unwrap_or(engine.options().timeouts());
+    let (head, response) = engine.block_on(open_response(engine, &request, timeouts))?;
+    let (sender, pieces) = crossbeam_channel::unbounded();
+    let pump = Pump {
+        url: request.url.clone(),
+        expected: head.content_length,
+        timeouts,
+        pieces: sender,
+        budget: Arc::new(Semaphore::new(QUEUED_BYTES_MAX)),
+    };
+    let pump = engine.handle().spawn(pump.run(response)).abort_handle();
+    let source = Source::Network { pieces, pump, _engine: Arc::clone(engine) };
+    Ok(NarBody { url: request.url, head, source, failed: None })
+}
+
+async fn open_response(
+    engine: &Engine,
+    request: &NarRequest,
+    timeouts: Timeouts,
+) -> Result<(BodyHead, Response), HttpError> {
+    let mut web = web::Request::new(Method::GET, request.url.clone(), timeouts);
+    if let Some(range) = request.range {
+        web.headers.insert(RANGE, range_header(range));
+        let version = request.if_range.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+        if let Some(version) = version {
+            web.headers.insert(IF_RANGE, version);
+        }
+    }
+    let response = web.send(engine.shared(), engine.options()).await?;
+    let head = body_head(&response, request.range.map(|(start, _)| start));
+    let head = head.map_err(|kind| HttpError::new(&request.url, kind))?;
+    Ok((head, response))
+}
+
+fn range_header((start, end): (u64, Option<u64>)) -> HeaderValue {
+    let last = end.map(|end| end.saturating_sub(1).to_string()).unwrap_or_default();
+    HeaderValue::from_str(&format!("bytes={start}-{last}")).expect("digits make a valid header")
+}
+
+/// What the head says of the body; an error if it is not the one asked for.
+fn body_head(response: &Response, start: Option<u64>) -> Result<BodyHead, HttpErrorKind> {
+    let headers = response.headers();
+    let status = match (response.status().as_u16(), start) {
+        (200, _) => BodyStatus::Full,
+        (206, Some(asked)) => match header(headers, "content-range").and_then(content_range) {
+            Some((start, total)) if start == asked => BodyStatus::Partial { start, total },
+            _ => return Err(HttpErrorKind::WrongRange),
+        },
+        (206, None) => return Err(HttpErrorKind::WrongRange),
+        _ => return Err(web::status_error(response)),
+    };
+    web::refuse_encoding(headers)?;
+    Ok(BodyHead {
+        status,
+        content_length: header(headers, "content-length").and_then(|text| text.parse().ok()),
+        validator: validator(headers),
+        accepts_ranges: accepts_ranges(headers) || status != BodyStatus::Full,
+        proxy_cache: proxy_cache(headers),
+    })
+}
+
+/// `bytes 5-9/10` or `bytes 5-9/*`: the first position and the length of the whole.
+fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.trim().split_once('-')?;
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
+    let is_sound = first <= last && total.is_none_or(|total| last < total);
+    is_sound.then_some((first, total))
+}
+
+/// A weak `ETag` names equivalent files, not equal bytes: useless for putting parts together.
+fn validator(headers: &HeaderMap) -> Option<String> {
+    let strong = header(headers, "etag").filter(|tag| tag.starts_with('"'));
+    strong.or_else(|| header(headers, "last-modified")).map(str::to_owned)
+}
+
+pub(super) fn accepts_ranges(headers: &HeaderMap) -> bool {
+    header(headers, "accept-ranges").is_some_and(|value| value.eq_ignore_ascii_case("bytes"))
+}
+
+/// What a caching proxy says of the answer.
+pub(super) fn proxy_cache(headers: &HeaderMap) -> Option<String> {
+    let said = ["x-cache-status", "cf-cache-status", "x-cache"];
+    said.iter().find_map(|name| header(headers, name)).map(str::to_owned)
+}
+
+/// Moves a body from the network into the queue.
+struct Pump {
+    url: Url,
+    expected: Option<u64>,
+    timeouts: Timeouts,
+    pieces: Sender<Piece>,
+    budget: Arc<Semaphore>,
+}
+
+impl Pump {
+    async fn run(self, mut response: Response) {
+        let end = self.transfer(&mut response).await;
+        // A caller that no longer listens has no use for it.
+        let _ = self.pieces.send(Piece::End(end.map_err(|kind| HttpError::new(&self.url, kind))));
+    }
+
+    async fn transfer(&self, response: &mut Response) -> Result<(), HttpErrorKind> {
+        let mut received = 0;
+        // Only the network's silence counts as a stall, not the time the queue is full.
+        while let Some(bytes) = self.read(response, received).await? {
+            received += bytes.len() as u64;
+            let price = u32::try_from(bytes.len().min(QUEUED_BYTES_MAX)).unwrap_or(u32::MAX);
+            let paid = Arc::clone(&self.budget).acquire_many_owned(price).await;
+            let paid = paid.expect("nobody closes the budget");
+            if self.pieces.send(Piece::Chunk(bytes, paid)).is_err() {
+                return Err(HttpErrorKind::Cancelled);
+            }
+        }
+        match self.expected {
+            Some(expected) if received < expected => {
+                Err(HttpErrorKind::Truncated { received, expected })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn read(
+        &self,
+        response: &mut Response,
+        received: u64,
+    ) -> Result<Option<Bytes>, HttpErrorKind> {
+        let Ok(chunk) = tokio::time::timeout(self.timeouts.stall, response.chunk()).await else {
+            return Err(HttpErrorKind::Stalled(self.timeouts.stall));
+        };
+        chunk.map_err(|error| match (web::body_error(error, self.timeouts), self.expected) {
+            (HttpErrorKind::Closed, Some(expected)) if received < expected => {
+                HttpErrorKind::Truncated { received, expected }
+            }
+            (kind, _) => kind,
+        })
+    }
+}
+
+/// What one transfer may have waiting to be taken out, in bytes.
+const QUEUED_BYTES_MAX: usize = 4 << 20;

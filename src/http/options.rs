@@ -1,0 +1,138 @@
+//! What the client is told from outside: limits, patience, proxies, certificates, servers.
+//!
+//! Nothing in this layer reads the environment; the command line fills these in.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::proxy::Proxies;
+use super::retry::RetryPolicy;
+use crate::format::cache_info::CacheInfo;
+use crate::format::server_url::ServerUrl;
+
+/// Whether a server must prove with a certificate who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsVerification {
+    /// Certificates are checked.
+    #[default]
+    Verify,
+    /// Any certificate will do: what is fetched is vouched for by signatures, not by the server.
+    Insecure,
+}
+
+/// Settings of a [`Client`](super::Client).
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long a connection may take to come about, per address.
+    pub connect_timeout: Duration,
+    /// How long a server may be silent while an answer is due.
+    pub stall_timeout: Duration,
+    /// How long one answer to a lookup may take in all, however steadily it trickles.
+    pub answer_timeout: Duration,
+    /// The most unanswered lookups on one connection.
+    pub max_in_flight: usize,
+    /// The most connections to a server that welcomes many lookups.
+    pub mass_query_connections: usize,
+    /// Whether servers must have valid certificates.
+    pub verify_tls: TlsVerification,
+    /// The proxies to go through.
+    pub proxies: Proxies,
+    /// What the client calls itself.
+    pub user_agent: String,
+    /// The largest narinfo, or `nix-cache-info`, that is taken.
+    pub narinfo_limit_bytes: u64,
+    /// How often to repeat what failed.
+    pub retries: RetryPolicy,
+    /// A file of certificates to believe instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// A directory of certificates to believe instead of the system's.
+    pub ca_dir: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            stall_timeout: Duration::from_secs(15),
+            answer_timeout: Duration::from_secs(60),
+            max_in_flight: 1000,
+            mass_query_connections: 4,
+            verify_tls: TlsVerification::Verify,
+            proxies: Proxies::default(),
+            user_agent: concat!("subst/", env!("CARGO_PKG_VERSION")).to_owned(),
+            narinfo_limit_bytes: 1 << 20,
+            retries: RetryPolicy::default(),
+            ca_file: None,
+            ca_dir: None,
+        }
+    }
+}
+
+/// How long to wait for one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection, per address.
+    pub connect: Duration,
+    /// For the next byte while an answer is due.
+    pub stall: Duration,
+}
+
+/// A server to ask, and what is known of it from earlier runs.
+#[derive(Debug, Clone)]
+pub struct ServerSpec {
+    /// Where it is.
+    pub url: ServerUrl,
+    /// Its `nix-cache-info`, if known.
+    pub cache_info: CacheInfoKnowledge,
+    /// Whether it can be asked ahead.
+    pub pipelining: Pipelining,
+    /// After how many answers it closes a connection, if that was seen.
+    pub requests_per_connection: Option<u32>,
+    /// Other timeouts than those of [`Options`].
+    pub timeouts: Option<Timeouts>,
+}
+
+impl ServerSpec {
+    /// A server of which nothing is known.
+    #[must_use]
+    pub fn new(url: ServerUrl) -> Self {
+        Self {
+            url,
+            cache_info: CacheInfoKnowledge::Ask,
+            pipelining: Pipelining::Untested,
+            requests_per_connection: None,
+            timeouts: None,
+        }
+    }
+}
+
+/// Whether a server's `nix-cache-info` has to be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheInfoKnowledge {
+    /// No: this is what it says.
+    Known(CacheInfo),
+    /// Yes, together with the first lookup.
+    Ask,
+}
+
+/// Whether a server answers several HTTP/1.1 requests sent ahead, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pipelining {
+    /// Not known: it is tried.
+    Untested,
+    /// It did.
+    Works,
+    /// It does not: one request at a time.
+    Broken,
+}
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, pipelined where the server can.
+    Http1,
+    /// HTTP/2, multiplexed.
+    Http2,
+    /// None: a directory.
+    File,
+}

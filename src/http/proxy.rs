@@ -1,0 +1,157 @@
+//! Which proxy leads to an address. Pure.
+
+use std::net::IpAddr;
+
+use url::{Host, Url};
+
+/// The proxies to go through.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Proxies {
+    /// For http addresses.
+    pub http: Option<Url>,
+    /// For https addresses.
+    pub https: Option<Url>,
+    /// Hosts that are reached directly.
+    pub no_proxy: NoProxy,
+}
+
+impl Proxies {
+    /// The proxy for `url`; none means: go there directly.
+    #[must_use]
+    pub fn for_url(&self, url: &Url) -> Option<&Url> {
+        let proxy = match url.scheme() {
+            "http" => self.http.as_ref(),
+            "https" => self.https.as_ref(),
+            _ => None,
+        }?;
+        if self.no_proxy.covers(url) { None } else { Some(proxy) }
+    }
+}
+
+/// Hosts that are reached without a proxy, as in the variable `no_proxy`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NoProxy(Vec<Rule>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Rule {
+    Everything,
+    /// The host itself and every host below it, on this port or on all.
+    Domain(String, Option<u16>),
+    Network {
+        address: IpAddr,
+        prefix_bits: u32,
+    },
+}
+
+impl NoProxy {
+    /// The hosts listed in `text`, with commas or blanks between them: a domain (with what is
+    /// below it; a leading dot makes no difference), `host:port`, an address, a network such as
+    /// `10.0.0.0/8`, or `*`.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let entries = text.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
+        Self(entries.map(Rule::parse).collect())
+    }
+
+    /// Whether `url` is reached directly.
+    #[must_use]
+    pub fn covers(&self, url: &Url) -> bool {
+        let Some(host) = url.host() else { return false };
+        self.0.iter().any(|rule| rule.covers(&host, url.port_or_known_default()))
+    }
+}
+
+impl Rule {
+    fn parse(entry: &str) -> Self {
+        if entry == "*" {
+            return Self::Everything;
+        }
+        if let Some(network) = Self::parse_network(entry) {
+            return network;
+        }
+        let (host, port) = match entry.rsplit_once(':') {
+            Some((host, port)) if port.parse::<u16>().is_ok() => (host, port.parse().ok()),
+            _ => (entry, None),
+        };
+        let host = host.trim_start_matches("*.").trim_matches(['.', '[', ']']);
+        Self::Domain(host.to_ascii_lowercase(), port)
+    }
+
+    fn parse_network(entry: &str) -> Option<Self> {
+        let (address, bits) = match entry.split_once('/') {
+            Some((address, bits)) => (address, Some(bits.parse::<u32>().ok()?)),
+            None => (entry, None),
+        };
+        let address: IpAddr = address.trim_matches(['[', ']']).parse().ok()?;
+        let all = if address.is_ipv4() { 32 } else { 128 };
+        Some(Self::Network { address, prefix_bits: bits.unwrap_or(all).min(all) })
+    }
+
+    fn covers(&self, host: &Host<&str>, port: Option<u16>) -> bool {
+        match (self, host) {
+            (Self::Everything, _) => true,
+            (Self::Domain(domain, rule_port), host) => {
+                let host = host.to_string();
+                let host = host.trim_matches(['[', ']', '.']);
+                let below = host
+                    .strip_suffix(domain.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+                below && (rule_port.is_none() || *rule_port == port)
+            }
+            (Self::Network { address: IpAddr::V4(network), prefix_bits }, Host::Ipv4(host)) => {
+                let host_bits = 32 - prefix_bits;
+                let prefix = |bits: u32| bits.checked_shr(host_bits).unwrap_or(0);
+                prefix(network.to_bits()) == prefix(host.to_bits())
+            }
+            (Self::Network { address: IpAddr::V6(network), prefix_bits }, Host::Ipv6(host)) => {
+                let host_bits = 128 - prefix_bits;
+                let prefix = |bits: u128| bits.checked_shr(host_bits).unwrap_or(0);
+                prefix(network.to_bits()) == prefix(host.to_bits())
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn covers(rules: &str, url: &str) -> bool {
+        NoProxy::parse(rules).covers(&Url::parse(url).unwrap())
+    }
+
+    #[test]
+    fn the_scheme_chooses_the_proxy() {
+        let proxy = Url::parse("http://proxy:3128").unwrap();
+        let proxies = Proxies { https: Some(proxy.clone()), ..Proxies::default() };
+        assert_eq!(proxies.for_url(&Url::parse("https://h/").unwrap()), Some(&proxy));
+        assert_eq!(proxies.for_url(&Url::parse("http://h/").unwrap()), None);
+    }
+
+    #[test]
+    fn no_proxy_rules() {
+        for (rules, url, expected) in [
+            ("", "http://h/", false),
+            ("*", "http://h/", true),
+            ("example.org", "http://example.org/", true),
+            ("example.org", "http://a.example.org/", true),
+            (".example.org", "http://a.example.org/", true),
+            ("*.example.org", "http://a.example.org/", true),
+            ("example.org", "http://notexample.org/", false),
+            ("a, Example.ORG", "http://example.org/", true),
+            ("h:8080", "http://h:8080/", true),
+            ("h:8080", "http://h/", false),
+            ("h:443", "https://h/", true),
+            ("127.0.0.1", "http://127.0.0.1:99/", true),
+            ("10.0.0.0/8", "http://10.1.2.3/", true),
+            ("10.0.0.0/8", "http://11.1.2.3/", false),
+            ("0.0.0.0/0", "http://11.1.2.3/", true),
+            ("::1", "http://[::1]:80/", true),
+            ("[fe80::]/10", "http://[fe80::1]/", true),
+            ("fe80::/10", "http://[fec0::1]/", false),
+        ] {
+            assert_eq!(covers(rules, url), expected, "`{rules}` {url}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Whether to try again, and when.
+//!
+//! Pure: the failure, the number of attempts, the time they took and a random number come in,
+//! an answer goes out; sleeping happens elsewhere. The wait is drawn from zero to a limit that
+//! doubles ("full jitter"), so that many clients of a server that comes back do not arrive
+//! together. A server's `Retry-After` is a floor; when it is longer than we are ready to wait we
+//! stop rather than ask sooner than it wants.
+
+use std::time::Duration;
+
+use super::error::HttpErrorKind;
+
+/// How patient to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Tries in all, the first included.
+    pub attempts: u32,
+    /// The longest first wait; it doubles with each further one.
+    pub base: Duration,
+    /// The same after 429 and 503, where the server says that it has too much to do.
+    pub overload_base: Duration,
+    /// No wait is longer, unless the server asks for it.
+    pub cap: Duration,
+    /// The longest `Retry-After` that is waited for.
+    pub retry_after_cap: Duration,
+    /// No new try once this much time has passed since the first.
+    pub total: Duration,
+}
+
+/// What to do after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Give up.
+    Stop,
+    /// Try again after this time.
+    After(Duration),
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 4,
+            base: Duration::from_millis(100),
+            overload_base: Duration::from_millis(1000),
+            cap: Duration::from_secs(10),
+            retry_after_cap: Duration::from_secs(30),
+            total: Duration::from_secs(60),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// What to do after the `attempts`-th try failed, `elapsed` after the first one began.
+    /// `random` is a number from 0 to 1.
+    #[must_use]
+    pub fn next(
+        &self,
+        failure: &HttpErrorKind,
+        attempts: u32,
+        elapsed: Duration,
+        random: f64,
+    ) -> Next {
+        if !failure.is_worth_repeating() || attempts >= self.attempts {
+            return Next::Stop;
+        }
+        let (base, floor) = match failure {
+            HttpErrorKind::Status { status: 429 | 503, retry_after } => {
+                (self.overload_base, retry_after.unwrap_or_default())
+            }
+            HttpErrorKind::Status { retry_after, .. } => {
+                (self.base, retry_after.unwrap_or_default())
+            }
+            _ => (self.base, Duration::ZERO),
+        };
+        let wait = self.backoff(base, attempts, random).max(floor);
+        if floor > self.retry_after_cap || elapsed + wait > self.total {
+            return Next::Stop;
+        }
+        Next::After(wait)
+    }
+
+    fn backoff(&self, base: Duration, attempts: u32, random: f64) -> Duration {
+        let doublings = attempts.saturating_sub(1).min(16);
+        base.saturating_mul(1 << doublings).min(self.cap).mul_f64(random.clamp(0.0, 1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(status: u16, retry_after: Option<u64>) -> HttpErrorKind {
+        HttpErrorKind::Status { status, retry_after: retry_after.map(Duration::from_secs) }
+    }
+
+    fn next(failure: &HttpErrorKind, attempts: u32, random: f64) -> Next {
+        RetryPolicy::default().next(failure, attempts, Duration::ZERO, random)
+    }
+
+    #[test]
+    fn waits_double_and_stop() {
+        let failure = status(500, None);
+        let waits = [1, 2, 3].map(|attempts| next(&failure, attempts, 1.0));
+        assert_eq!(waits, [100, 200, 400].map(|ms| Next::After(Duration::from_millis(ms))));
+        assert_eq!(next(&failure, 4, 1.0), Next::Stop);
+        assert_eq!(next(&failure, 1, 0.0), Next::After(Duration::ZERO));
+        assert_eq!(next(&failure, 1, 0.5), Next::After(Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn retry_after_is_a_floor_with_a_cap() {
+        assert_eq!(next(&status(429, Some(7)), 1, 1.0), Next::After(Duration::from_secs(7)));
+        assert_eq!(next(&status(503, Some(0)), 1, 1.0), Next::After(Duration::from_secs(1)));
+        assert_eq!(next(&status(503, Some(31)), 1, 0.0), Next::Stop);
+    }
+
+    #[test]
+    fn definite_failures_are_not_repeated() {
+        for failure in [status(404, None), status(403, None), HttpErrorKind::Cancelled] {
+            assert_eq!(next(&failure, 1, 0.5), Next::Stop, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn the_total_time_is_bounded() {
+        let policy = RetryPolicy::default();
+        let late = policy.total;
+        assert_eq!(policy.next(&status(503, Some(1)), 1, late, 0.0), Next::Stop);
+    }
+}

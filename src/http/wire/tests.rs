@@ -1,0 +1,227 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// Feeds `bytes` cut at `cuts`, then the end; what came out, and the error that stopped it.
+fn feed(bytes: &[u8], cuts: &[usize], limit: u64) -> (Vec<Response>, Option<WireError>) {
+    let mut parser = Parser::new(limit);
+    let mut input = BytesMut::new();
+    let mut out = Vec::new();
+    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+    cuts.extend([0, bytes.len()]);
+    cuts.sort_unstable();
+    for pair in cuts.windows(2) {
+        input.extend_from_slice(&bytes[pair[0]..pair[1]]);
+        if let Err(error) = drain(&mut parser, &mut input, false, &mut out) {
+            return (out, Some(error));
+        }
+    }
+    let end = drain(&mut parser, &mut input, true, &mut out);
+    (out, end.err())
+}
+
+fn drain(
+    parser: &mut Parser,
+    input: &mut BytesMut,
+    is_end: bool,
+    out: &mut Vec<Response>,
+) -> Result<(), WireError> {
+    while let Some(response) = parser.next(input, is_end)? {
+        let stays = response.head.keep_alive;
+        out.push(response);
+        if !stays {
+            input.clear();
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn one(text: &str) -> Response {
+    let (responses, error) = feed(text.as_bytes(), &[], 1000);
+    assert_eq!(error, None, "{text}");
+    assert_eq!(responses.len(), 1, "{text}");
+    responses.into_iter().next().unwrap()
+}
+
+fn error(text: &str) -> WireError {
+    let (responses, error) = feed(text.as_bytes(), &[], 1000);
+    error.unwrap_or_else(|| panic!("{text}: {responses:?}"))
+}
+
+#[test]
+fn bodies_end_in_three_ways() {
+    let sized = one("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    assert_eq!((sized.body.as_slice(), sized.head.keep_alive), (&b"hello"[..], true));
+    let chunked = one(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n02\r\nlo\r\n0\r\nT: x\r\n\r\n",
+    );
+    assert_eq!((chunked.body.as_slice(), chunked.head.keep_alive), (&b"hello"[..], true));
+    let to_end = one("HTTP/1.1 200 OK\r\n\r\nhello");
+    assert_eq!((to_end.body.as_slice(), to_end.head.keep_alive), (&b"hello"[..], false));
+}
+
+#[test]
+fn answers_without_a_body() {
+    let text = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\n\
+        HTTP/1.1 204 None\r\n\r\nHTTP/1.1 304 Same\r\nContent-Length: 7\r\n\r\n\
+        HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let (responses, error) = feed(text.as_bytes(), &[], 1000);
+    assert_eq!(error, None);
+    let statuses: Vec<u16> = responses.iter().map(|response| response.head.status).collect();
+    assert_eq!(statuses, [204, 304, 404, 200]);
+    assert!(responses.iter().all(|response| response.body.is_empty()));
+}
+
+#[test]
+fn fields() {
+    let head = one(
+        "HTTP/1.1 404 No\r\nCONTENT-LENGTH: 0\r\ncache-control: public, Max-Age=300\r\nx-baking: 1\r\n\
+         Location: /x\r\nContent-Encoding: gzip\r\nRetry-After: 7\r\n\r\n",
+    )
+    .head;
+    let expected = Head {
+        status: 404,
+        keep_alive: true,
+        max_age: Some(300),
+        baking: true,
+        retry_after: Some(Duration::from_secs(7)),
+        location: Some("/x".into()),
+        encoding: Some("gzip".into()),
+    };
+    assert_eq!(head, expected);
+}
+
+#[test]
+fn cache_control() {
+    for (value, expected) in [
+        ("max-age=5", Some(5)),
+        ("max-age=\"5\"", Some(5)),
+        ("max-age=0", Some(0)),
+        ("max-age=x", None),
+        ("max-age=-1", None),
+        ("no-store, max-age=5", Some(0)),
+        ("s-maxage=5", None),
+        ("", None),
+    ] {
+        assert_eq!(max_age(value), expected, "{value}");
+    }
+}
+
+#[test]
+fn retry_after_dates_need_no_clock() {
+    let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+    let after = |value| parse_retry_after(value, date);
+    assert_eq!(after("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_secs(60)));
+    assert_eq!(after("Sun, 06 Nov 1994 08:40:37 GMT"), Some(Duration::ZERO));
+    assert_eq!(after("soon"), None);
+    assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:50:37 GMT", None), None);
+}
+
+#[test]
+fn connections_that_do_not_stay() {
+    for (text, stays) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, Close\r\n\r\n", false),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", true),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            false,
+        ),
+    ] {
+        assert_eq!(one(text).head.keep_alive, stays, "{text}");
+    }
+}
+
+#[test]
+fn hostile_answers() {
+    let framing = |text| assert!(matches!(error(text), WireError::Framing(_)), "{text}");
+    framing("HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello");
+    framing("HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\nhello");
+    framing("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello");
+    framing("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n");
+    framing("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n");
+    framing("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\n");
+    framing("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n");
+    framing("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxy\r\n");
+    framing("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n00000000000000001\r\nx");
+    let too_large = WireError::TooLarge { limit_bytes: 1000 };
+    assert_eq!(error("HTTP/1.1 404 No\r\nContent-Length: 10000000000\r\n\r\n"), too_large);
+    assert_eq!(error("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n"), too_large);
+    assert_eq!(error(&format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(1001))), too_large);
+    let lines = "X: y\r\n".repeat(HEAD_MAX_BYTES / 6);
+    assert_eq!(error(&format!("HTTP/1.1 200 OK\r\n{lines}\r\n")), WireError::HeadTooLarge);
+    assert_eq!(error(&"x".repeat(HEAD_MAX_BYTES + 1)), WireError::HeadTooLarge);
+    for text in [
+        "<html>\r\n\r\n",
+        "HTTP/2 200 OK\r\n\r\n",
+        "HTTP/1.1 099 x\r\n\r\n",
+        "HTTP/1.1 101 Up\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        "SSH-2.0-x\r\n\r\n",
+    ] {
+        assert!(matches!(error(text), WireError::Head(_)), "{text}");
+    }
+}
+
+#[test]
+fn every_truncation_is_seen() {
+    for text in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
+    ] {
+        for end in 1..text.len() {
+            assert_eq!(error(&text[..end]), WireError::UnexpectedEnd, "{end} of {text}");
+        }
+    }
+}
+
+/// One answer of a random but valid kind.
+fn any_answer() -> impl Strategy<Value = Vec<u8>> {
+    let body = proptest::collection::vec(any::<u8>(), 0..200);
+    (body, 0..6_u8, 1..50_usize).prop_map(|(body, kind, chunk)| {
+        let status = if kind == 0 { "404 No" } else { "200 OK" };
+        let mut out = match kind {
+            5 => b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(),
+            4 => b"\r\n".to_vec(),
+            _ => Vec::new(),
+        };
+        if kind % 2 == 0 {
+            out.extend(
+                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len()).bytes(),
+            );
+            out.extend(&body);
+        } else {
+            out.extend(format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n").bytes());
+            for piece in body.chunks(chunk) {
+                out.extend(format!("{:x}\r\n", piece.len()).bytes());
+                out.extend(piece);
+                out.extend(b"\r\n");
+            }
+            out.extend(b"0\r\n\r\n");
+        }
+        out
+    })
+}
+
+proptest! {
+    #[test]
+    fn cuts_make_no_difference(
+        answers in proptest::collection::vec(any_answer(), 1..6),
+        noise in proptest::collection::vec(any::<u8>(), 0..40),
+        flip in proptest::option::of((any::<usize>(), any::<u8>())),
+        cuts in proptest::collection::vec(any::<usize>(), 0..40),
+    ) {
+        let mut bytes = answers.concat();
+        bytes.extend(noise);
+        if let Some((at, value)) = flip {
+            let at = at % bytes.len();
+            bytes[at] = value;
+        }
+        let whole = feed(&bytes, &[], 150);
+        prop_assert_eq!(&feed(&bytes, &cuts, 150), &whole);
+        let every_byte: Vec<usize> = (0..bytes.len()).collect();
+        prop_assert_eq!(&feed(&bytes, &every_byte, 150), &whole);
+    }
+}
