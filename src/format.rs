@@ -7,4 +7,5 @@ pub mod hash;
 pub mod nar;
 pub mod narinfo;
 pub mod server_url;
+pub mod sexp;
 pub mod store_path;

@@ -1,1 +1,402 @@
-//! Tests of reader and writer together, and a table of hostile nars.
+//! Reader and writer together, and a table of hostile nars.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A tree; the names of a directory's entries are strictly increasing.
+#[derive(Debug, Clone, PartialEq)]
+enum Tree {
+    File { executable: bool, contents: Vec<u8> },
+    Symlink(SymlinkTarget),
+    Directory(Vec<(EntryName, Tree)>),
+}
+
+fn name(bytes: &[u8]) -> EntryName {
+    EntryName::new(bytes).unwrap()
+}
+
+fn write(tree: &Tree) -> Vec<u8> {
+    fn node(writer: &mut Writer<Vec<u8>>, name: Option<&EntryName>, tree: &Tree) {
+        match tree {
+            Tree::File { executable, contents } => {
+                writer.file(name, *executable, contents.len() as u64, &contents[..]).unwrap();
+            }
+            Tree::Symlink(target) => writer.symlink(name, target).unwrap(),
+            Tree::Directory(entries) => {
+                writer.directory(name).unwrap();
+                entries.iter().for_each(|(name, tree)| node(writer, Some(name), tree));
+                writer.end_directory().unwrap();
+            }
+        }
+    }
+    let mut writer = Writer::new(Vec::new());
+    node(&mut writer, None, tree);
+    writer.finish().unwrap()
+}
+
+fn read(nar: impl BufRead) -> Result<Tree, NarError> {
+    fn put(open: &mut [(Option<EntryName>, Vec<(EntryName, Tree)>)], name: EntryName, tree: Tree) {
+        open.last_mut().expect("a named node is inside a directory").1.push((name, tree));
+    }
+    let (mut reader, mut open, mut top) = (Reader::new(nar), Vec::new(), None);
+    while let Some(event) = reader.next()? {
+        let (name, tree) = match event {
+            Event::Directory { name } => {
+                open.push((name, Vec::new()));
+                continue;
+            }
+            Event::DirectoryEnd => {
+                let (name, entries) = open.pop().expect("an end has a beginning");
+                (name, Tree::Directory(entries))
+            }
+            Event::File { name, executable, size } => {
+                let mut contents = Vec::new();
+                reader.contents().read_to_end(&mut contents)?;
+                assert_eq!(contents.len() as u64, size);
+                (name, Tree::File { executable, contents })
+            }
+            Event::Symlink { name, target } => (name, Tree::Symlink(target)),
+        };
+        match name {
+            Some(name) => put(&mut open, name, tree),
+            None => top = Some(tree),
+        }
+    }
+    Ok(top.expect("a complete nar has a top node"))
+}
+
+fn strings(strings: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for string in strings {
+        bytes.extend((string.len() as u64).to_le_bytes());
+        bytes.extend(*string);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+    }
+    bytes
+}
+
+/// A directory with one file for each name.
+fn directory_of(names: &[&[u8]]) -> Vec<u8> {
+    let mut all: Vec<&[u8]> = vec![b"nix-archive-1", b"(", b"type", b"directory"];
+    for name in names {
+        all.extend([b"entry" as &[u8], b"(", b"name", name, b"node", b"(", b"type"]);
+        all.extend([b"regular" as &[u8], b"contents", b"", b")", b")"]);
+    }
+    all.push(b")");
+    strings(&all)
+}
+
+fn file(contents: &[u8]) -> Vec<u8> {
+    strings(&[b"nix-archive-1", b"(", b"type", b"regular", b"contents", contents, b")"])
+}
+
+fn symlink(target: &[u8]) -> Vec<u8> {
+    strings(&[b"nix-archive-1", b"(", b"type", b"symlink", b"target", target, b")"])
+}
+
+fn sample() -> Tree {
+    let file = |contents: &[u8]| Tree::File { executable: false, contents: contents.into() };
+    let script = Tree::File { executable: true, contents: b"#!/bin/sh\n".into() };
+    let link = Tree::Symlink(SymlinkTarget::new(b"../lib").unwrap());
+    let bin = vec![(name(b"hello"), script), (name(b"link"), link)];
+    Tree::Directory(vec![
+        (name(b"a b"), file(b"12345678")),
+        (name(b"bin"), Tree::Directory(bin)),
+        (name(b"empty"), file(b"")),
+        (name(b"empty-dir"), Tree::Directory(Vec::new())),
+        (name(b"\xff\x01"), file(&[7; 5000])),
+    ])
+}
+
+#[test]
+fn a_nar_is_the_bytes_that_the_grammar_says() {
+    let tree = Tree::File { executable: true, contents: b"hello".into() };
+    let head: [&[u8]; 8] =
+        [b"nix-archive-1", b"(", b"type", b"regular", b"executable", b"", b"contents", b"hello"];
+    assert_eq!(write(&tree), strings(&[&head[..], &[b")"]].concat()));
+    let one = Tree::File { executable: false, contents: Vec::new() };
+    assert_eq!(write(&Tree::Directory(vec![(name(b"x"), one)])), directory_of(&[b"x"]));
+    let link = Tree::Symlink(SymlinkTarget::new(b"/x").unwrap());
+    assert_eq!(write(&link), symlink(b"/x"));
+}
+
+#[test]
+fn the_frame_of_a_single_file_is_its_nar() {
+    for size in 0..20 {
+        for executable in [false, true] {
+            let contents = vec![b'x'; size];
+            let framed =
+                [&file_header(executable, size as u64), &contents, file_trailer(size as u64)];
+            assert_eq!(framed.concat(), write(&Tree::File { executable, contents }));
+        }
+    }
+}
+
+#[test]
+fn reads_through_buffers_of_any_size() {
+    let nar = write(&sample());
+    for capacity in [1, 2, 3, 7, 8, 9, 63, 64, 4096] {
+        assert_eq!(read(BufReader::with_capacity(capacity, &nar[..])).unwrap(), sample());
+    }
+}
+
+#[test]
+fn contents_left_unread_are_skipped() {
+    let nar = write(&sample());
+    let mut reader = Reader::new(&nar[..]);
+    let mut events = 0;
+    while let Some(event) = reader.next().unwrap() {
+        if matches!(event, Event::File { size: 5000, .. }) {
+            reader.contents().read_exact(&mut [0; 100]).unwrap();
+            assert_eq!(reader.contents().fill_buf().unwrap().len(), 4900);
+            reader.contents().consume(10);
+        }
+        events += 1;
+    }
+    assert_eq!(events, 11);
+    assert!(reader.next().unwrap().is_none(), "the end stays the end");
+    assert!(reader.into_inner().is_empty());
+}
+
+#[test]
+fn a_cut_nar_is_truncated_wherever_it_is_cut() {
+    let nar = write(&sample());
+    for length in 0..nar.len() {
+        let error = read(&nar[..length]).unwrap_err();
+        let NarError::Truncated { offset } = error else { panic!("{length}: {error}") };
+        assert!(offset <= length as u64);
+    }
+}
+
+#[test]
+fn no_flipped_bit_reads_as_the_same_tree() {
+    let nar = write(&sample());
+    for bit in 0..nar.len() * 8 {
+        let mut flipped = nar.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(tree) = read(&flipped[..]) {
+            assert_ne!(tree, sample(), "bit {bit} has no meaning");
+        }
+    }
+}
+
+#[test]
+fn nothing_may_follow_the_top_node() {
+    for mut nar in [write(&sample()), file(b"x"), symlink(b"x")] {
+        let end = nar.len() as u64;
+        nar.push(0);
+        let error = read(&nar[..]).unwrap_err();
+        assert!(matches!(error, NarError::TrailingBytes { offset } if offset == end), "{error}");
+    }
+}
+
+/// What a hostile server may send, and the beginning of what is said of it.
+#[test]
+fn hostile_nars_are_refused_in_words() {
+    let patch = |mut nar: Vec<u8>, at: usize, bytes: &[u8]| {
+        nar[at..at + bytes.len()].copy_from_slice(bytes);
+        nar
+    };
+    let long = [b'n'; 256];
+    let huge = u64::MAX.to_le_bytes();
+    let head: [&[u8]; 3] = [b"nix-archive-1", b"(", b"type"];
+    let with_head = |rest: &[&[u8]]| strings(&[&head, rest].concat());
+    let cases: &[(&str, Vec<u8>, &str)] = &[
+        ("html", b"<html>not found</html>".to_vec(), "not a nar at byte 0: expected the head"),
+        ("other version", strings(&[b"nix-archive-2"]), "not a nar at byte 0"),
+        ("no node", with_head(&[b")"]), "not a nar at byte 56: expected regular"),
+        ("device", with_head(&[b"device"]), "not a nar at byte 56"),
+        ("huge word", with_head(&[&long]), "not a nar at byte 56"),
+        ("marker not empty", with_head(&[b"regular", b"executable", b"x"]), "not a nar at byte 96"),
+        ("no contents", with_head(&[b"regular", b")"]), "not a nar at byte 72"),
+        (
+            "twice executable",
+            with_head(&[b"regular", b"executable", b"", b"executable"]),
+            "not a nar",
+        ),
+        ("size beyond the end", patch(file(b"x"), 88, &huge), "the nar ends early, at byte"),
+        (
+            "padding of contents",
+            patch(file(b"x"), 97, b"\x01"),
+            "padding that is not zero at byte 97",
+        ),
+        ("padding of a word", patch(file(b"x"), 71, b"\x01"), "not a nar at byte 56"),
+        ("padding of a fixed string", patch(file(b"x"), 23, b"\x01"), "not a nar at byte 0"),
+        ("empty name", directory_of(&[b""]), "entry name `` at byte 128"),
+        ("dot", directory_of(&[b"."]), "entry name `.` at"),
+        ("dot dot", directory_of(&[b".."]), "entry name `..` at"),
+        ("slash", directory_of(&[b"a/b"]), "entry name `a/b` at"),
+        ("only a slash", directory_of(&[b"/"]), "entry name `/` at"),
+        ("NUL in a name", directory_of(&[b"a\0b"]), "entry name `a\\x00b` at"),
+        ("escape in a name", directory_of(&[b"\x1b/"]), "entry name `\\x1b/` at"),
+        ("long name", directory_of(&[&long]), "an entry name of 256 bytes at byte 128"),
+        (
+            "huge name",
+            patch(directory_of(&[b"a"]), 128, &huge),
+            "an entry name of 18446744073709551615",
+        ),
+        (
+            "padding of a name",
+            patch(directory_of(&[b"a"]), 143, b"\x01"),
+            "padding that is not zero at byte 137",
+        ),
+        ("same name twice", directory_of(&[b"a", b"a"]), "entry `a` at byte"),
+        ("out of order", directory_of(&[b"b", b"a"]), "entry `a` at byte"),
+        ("prefix behind", directory_of(&[b"ab", b"a"]), "entry `a` at byte"),
+        ("not in byte order", directory_of(&[b"\xc3", b"z"]), "entry `z` at byte"),
+        ("empty target", symlink(b""), "symlink target `` at byte 88"),
+        ("NUL in a target", symlink(b"a\0"), "symlink target `a\\x00` at"),
+        ("long target", symlink(&[b't'; 4096]), "a symlink target of 4096 bytes at byte 88"),
+        ("huge target", patch(symlink(b"t"), 88, &huge), "a symlink target of 1844"),
+        (
+            "name before entry",
+            with_head(&[b"directory", b"name"]),
+            "not a nar at byte 80: expected an entry",
+        ),
+        (
+            "nothing in an entry",
+            with_head(&[b"directory", b"entry", b"(", b")"]),
+            "not a nar at byte 96",
+        ),
+        (
+            "no node in an entry",
+            with_head(&[b"directory", b"entry", b"(", b"name", b"a", b")"]),
+            "not a nar at byte 144",
+        ),
+    ];
+    for (what, nar, words) in cases {
+        let said = read(&nar[..]).expect_err(what).to_string();
+        assert!(said.starts_with(words), "{what}: {said}");
+    }
+}
+
+#[test]
+fn the_longest_names_and_targets_are_read() {
+    assert!(read(&directory_of(&[&[b'n'; MAX_NAME_BYTES]])[..]).is_ok());
+    assert!(read(&symlink(&[b't'; MAX_TARGET_BYTES])[..]).is_ok());
+    assert!(read(&directory_of(&[b"...", b"..a", b"a", b"a ", b"ab", b"b", b"\xff"])[..]).is_ok());
+}
+
+#[test]
+fn depth_is_limited_and_takes_no_stack() {
+    let nar = |depth: usize| {
+        let mut all = strings(&[b"nix-archive-1", b"(", b"type", b"directory"]);
+        let entry = strings(&[b"entry", b"(", b"name", b"d", b"node", b"(", b"type", b"directory"]);
+        (1..depth).for_each(|_| all.extend(&entry));
+        (1..depth).for_each(|_| all.extend(strings(&[b")", b")"])));
+        all.extend(strings(&[b")"]));
+        all
+    };
+    let count = |depth| {
+        let nar = nar(depth);
+        let mut reader = Reader::new(&nar[..]);
+        let mut events = 0;
+        while reader.next()?.is_some() {
+            events += 1;
+        }
+        Ok::<_, NarError>(events)
+    };
+    assert_eq!(count(MAX_DEPTH).unwrap(), 2 * MAX_DEPTH);
+    assert!(matches!(count(MAX_DEPTH + 1), Err(NarError::TooDeep { .. })));
+}
+
+#[test]
+fn a_reader_that_failed_stays_failed() {
+    let nar = directory_of(&[b"..", b"a"]);
+    let mut reader = Reader::new(&nar[..]);
+    reader.next().unwrap();
+    reader.next().unwrap_err();
+    assert!(matches!(reader.next(), Err(NarError::GivenUp)));
+}
+
+#[test]
+fn the_cause_of_a_failed_stream_is_kept() {
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::ConnectionReset.into())
+        }
+    }
+    let nar = file(&[b'x'; 100]);
+    let broken = BufReader::new(nar[..120].chain(Broken));
+    let error = read(broken).unwrap_err();
+    assert!(
+        matches!(&error, NarError::Io(cause) if cause.kind() == io::ErrorKind::ConnectionReset)
+    );
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::ConnectionReset);
+    let cut = io::Error::from(read(&nar[..120]).unwrap_err());
+    assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
+    assert!(matches!(NarError::from(cut), NarError::Truncated { offset: 120 }));
+}
+
+#[test]
+fn interrupted_streams_go_on() {
+    struct Interrupted<'a>(&'a [u8], bool);
+    impl Read for Interrupted<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 { Err(io::ErrorKind::Interrupted.into()) } else { self.0.read(buffer) }
+        }
+    }
+    let nar = write(&sample());
+    let stream = BufReader::with_capacity(5, Interrupted(&nar, false));
+    assert_eq!(read(stream).unwrap(), sample());
+}
+
+#[test]
+fn the_writer_refuses_what_is_no_nar() {
+    let (a, b) = (name(b"a"), name(b"b"));
+    let empty: &[u8] = &[];
+    let mut writer = Writer::new(Vec::new());
+    assert!(writer.end_directory().is_err());
+    assert!(writer.file(Some(&a), false, 0, empty).is_err(), "the top node has no name");
+    writer.directory(None).unwrap();
+    assert!(writer.file(None, false, 0, empty).is_err(), "an entry has a name");
+    writer.file(Some(&b), false, 0, empty).unwrap();
+    assert!(writer.file(Some(&a), false, 0, empty).is_err(), "out of order");
+    assert!(writer.finish().is_err(), "the directory is open");
+    assert!(Writer::new(Vec::new()).finish().is_err(), "there is nothing");
+    assert!(Writer::new(Vec::new()).file(None, false, 1, empty).is_err(), "too short");
+    assert!(Writer::new(Vec::new()).file(None, false, 0, &b"x"[..]).is_err(), "too long");
+}
+
+fn trees() -> impl Strategy<Value = Tree> {
+    let bytes = |most| prop::collection::vec(any::<u8>(), 0..most);
+    let file = (any::<bool>(), bytes(40))
+        .prop_map(|(executable, contents)| Tree::File { executable, contents });
+    let symlink = bytes(20)
+        .prop_filter_map("a target", |target| SymlinkTarget::new(&target).map(Tree::Symlink));
+    prop_oneof![file, symlink].prop_recursive(4, 40, 6, move |inner| {
+        let names = prop_oneof!["[a-c]{1,2}".prop_map(String::into_bytes), bytes(12)]
+            .prop_filter_map("a name", |bytes| EntryName::new(&bytes));
+        prop::collection::btree_map(names, inner, 0..6)
+            .prop_map(|entries| Tree::Directory(entries.into_iter().collect()))
+    })
+}
+
+proptest! {
+    #[test]
+    fn read_inverts_write(tree in trees(), capacity in 1..100usize) {
+        let nar = write(&tree);
+        let read = read(BufReader::with_capacity(capacity, &nar[..])).unwrap();
+        prop_assert_eq!(write(&read), nar);
+        prop_assert_eq!(read, tree);
+    }
+
+    #[test]
+    fn what_is_read_at_all_is_written_back_equal(
+        tree in trees(),
+        at in any::<prop::sample::Index>(),
+        byte: u8,
+    ) {
+        let mut nar = write(&tree);
+        let at = at.index(nar.len());
+        nar[at] = byte;
+        if let Ok(tree) = read(&nar[..]) {
+            prop_assert_eq!(write(&tree), nar);
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::fmt;
 
 use super::fields::Field;
 use super::{Download, NarInfo, Quirks};
+use crate::format::compression::Compression;
 use crate::format::store_path::Dialect;
 
 impl fmt::Display for NarInfo {
@@ -56,7 +57,7 @@ impl NarInfo {
     fn write_download(&self, f: &mut fmt::Formatter<'_>, download: &Download) -> fmt::Result {
         write_field(f, Field::Url, self.download_url(download))?;
         match &download.compression {
-            Ok(_) if self.quirks.contains(Quirks::DEFAULTED_COMPRESSION) => {}
+            Ok(Compression::Bzip2) if self.quirks.contains(Quirks::DEFAULTED_COMPRESSION) => {}
             Ok(method) => write_field(f, Field::Compression, method)?,
             Err(unknown) if unknown.0.is_empty() => {}
             Err(unknown) => write_field(f, Field::Compression, &unknown.0)?,
