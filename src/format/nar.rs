@@ -26,6 +26,7 @@
 //! nothing behind the top node. Names are bytes, not text. **Not** kept here: the size of
 //! files and of the whole (the caller knows NarSize), and where symlinks point.
 
+mod error;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -35,7 +36,8 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
-pub use read::{Contents, Event, NarError, Reader};
+pub use error::NarError;
+pub use read::{Contents, Event, Reader};
 pub use write::{Writer, file_header, file_trailer};
 
 /// The longest name of a directory entry: what Linux file systems take.
