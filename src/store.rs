@@ -14,12 +14,9 @@
 //! lock of its path may delete it. Nothing here judges content: that is for the caller.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{DirBuilder, File};
-use std::io::{self, Write as _};
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +31,7 @@ mod derivation;
 mod error;
 mod layout;
 mod lock;
+mod open;
 mod order;
 mod remove;
 mod schema;
@@ -48,9 +46,9 @@ pub use lock::ItemLock;
 pub use remove::{remove_tree, remove_tree_at};
 pub use writable::make_store_writable;
 
-use db::{Access, Database};
+use db::Database;
 use error::on;
-use lock::{LockKind, LockMode, Tried, open_lock_file};
+use lock::LockKind;
 use temp_root::TempRoots;
 
 /// What a store is opened for.
@@ -84,29 +82,10 @@ impl Store {
     /// It is missing, of an unknown schema, or not ours to open.
     pub fn open(layout: Layout, mode: OpenMode) -> Result<Self, StoreError> {
         let lock_kind = LockKind::of(layout.store_dir().dialect());
-        if mode == OpenMode::Create {
-            for path in [layout.store(), layout.state(), layout.database(), layout.config()] {
-                create_directories(path)?;
-            }
-            for path in [layout.links(), layout.temp_roots_dir()] {
-                create_directories(&path)?;
-            }
-        }
         let (big_lock, database) = match mode {
-            OpenMode::ReadOnly => {
-                check_schema(&layout)?;
-                (None, Database::open(&layout, Access::Read)?)
-            }
-            OpenMode::Existing => {
-                check_schema(&layout)?;
-                let big_lock = lock_schema(&layout, lock_kind)?;
-                check_schema(&layout)?;
-                (Some(big_lock), Database::open(&layout, Access::Write)?)
-            }
-            OpenMode::Create => {
-                let (big_lock, database) = open_or_create(&layout, lock_kind)?;
-                (Some(big_lock), database)
-            }
+            OpenMode::ReadOnly => (None, open::read_only(&layout)?),
+            OpenMode::Existing => open::existing(&layout, lock_kind)?,
+            OpenMode::Create => open::or_create(&layout, lock_kind)?,
         };
         let store = File::open(layout.store())
             .map_err(on(layout.store(), |path, source| StoreError::Open { path, source }))?;
@@ -277,75 +256,6 @@ impl Store {
             OpenMode::Create | OpenMode::Existing => Ok(()),
         }
     }
-}
-
-/// Opens the database under the shared big lock, after making it under the exclusive one when
-/// it is not there. Two processes may meet in this at a new store.
-fn open_or_create(layout: &Layout, kind: LockKind) -> Result<(File, Database), StoreError> {
-    let big_lock = lock_schema(layout, kind)?;
-    let path = layout.big_lock();
-    let locking = || on(&path, |path, source| StoreError::Lock { path, source });
-    loop {
-        match check_schema(layout) {
-            Ok(()) => return Ok((big_lock, Database::open(layout, Access::Write)?)),
-            Err(StoreError::NoStore(_)) => {}
-            Err(error) => return Err(error),
-        }
-        // Several who all wait for the others to let go of their shared locks would wait for
-        // ever, so each lets go of its own first, and looks again.
-        kind.unlock(&big_lock).map_err(locking())?;
-        if kind.try_lock(&big_lock, LockMode::Exclusive).map_err(locking())? == Tried::Acquired
-            && matches!(check_schema(layout), Err(StoreError::NoStore(_)))
-        {
-            drop(Database::open(layout, Access::Create)?);
-            write_schema_number(layout)?;
-        } else {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        kind.lock(&big_lock, LockMode::Shared).map_err(locking())?;
-    }
-}
-
-fn lock_schema(layout: &Layout, kind: LockKind) -> Result<File, StoreError> {
-    let path = layout.big_lock();
-    let file = open_lock_file(&path)?;
-    kind.lock(&file, LockMode::Shared)
-        .map_err(on(&path, |path, source| StoreError::Lock { path, source }))?;
-    Ok(file)
-}
-
-/// Whether the database has the schema we know.
-fn check_schema(layout: &Layout) -> Result<(), StoreError> {
-    let file = layout.schema_file();
-    let expected = schema::version(layout.store_dir().dialect());
-    match std::fs::read_to_string(&file) {
-        Ok(text) if text.trim().parse() == Ok(expected) => Ok(()),
-        Ok(found) => Err(StoreError::UnknownSchema { file, found, expected }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(StoreError::NoStore(layout.database().to_owned()))
-        }
-        Err(source) => Err(StoreError::Read { path: file, source }),
-    }
-}
-
-/// Announces the finished database. The file appears with its content or not at all: an
-/// empty one would be read as a schema of number 0.
-fn write_schema_number(layout: &Layout) -> Result<(), StoreError> {
-    let path = layout.schema_file();
-    let temporary = path.with_extension("tmp");
-    let number = schema::version(layout.store_dir().dialect()).to_string();
-    File::create(&temporary)
-        .and_then(|mut file| file.write_all(number.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&temporary, &path))
-        .map_err(on(&path, |path, source| StoreError::Write { path, source }))
-}
-
-fn create_directories(path: &Path) -> Result<(), StoreError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(path)
-        .map_err(on(path, |path, source| StoreError::CreateDirectory { path, source }))
 }
 
 #[cfg(test)]

@@ -197,7 +197,7 @@ fn whole_file(mode: LockMode) -> libc::flock {
 }
 
 /// A request for a record lock over all of a file, whatever its length.
-fn record(kind: libc::c_int) -> libc::flock {
+pub(super) fn record(kind: libc::c_int) -> libc::flock {
     #[expect(clippy::cast_possible_truncation, reason = "these constants are tiny")]
     libc::flock {
         l_type: kind as libc::c_short,

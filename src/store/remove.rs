@@ -44,7 +44,11 @@ pub fn remove_tree_at(parent: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     let mut pending = unlink_files(&top)?;
     let mut moved = 0u64;
     while let Some(directory) = pending.pop() {
-        let below = open_writable(top.as_fd(), &directory)?;
+        let below = match open_writable(top.as_fd(), &directory) {
+            // Empty, and replaced by one moved up under the same name, which was removed.
+            Err(Errno::NOENT) => continue,
+            opened => opened?,
+        };
         for nested in unlink_files(&below)? {
             // Moving a directory changes its `..`, so it has to be writable itself.
             drop(open_writable(below.as_fd(), &nested)?);

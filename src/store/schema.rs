@@ -79,3 +79,86 @@ CREATE TABLE IF NOT EXISTS FailedPaths (
 
 const NIX_ONLY: &str = "
 CREATE TABLE IF NOT EXISTS SchemaMigrations (migration text primary key not null);";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables, columns, keys and indexes as one text, whatever words made them.
+    fn structure(connection: &Connection) -> Vec<String> {
+        let list = |sql: &str| -> Vec<String> {
+            let mut statement = connection.prepare(sql).unwrap();
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        };
+        let mut lines = Vec::new();
+        for table in list("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name") {
+            let columns = list(&format!(
+                "SELECT name || ' ' || type || iif(\"notnull\", ' not null', '')
+                 || iif(pk, ' pk' || pk, '') FROM pragma_table_xinfo('{table}')"
+            ));
+            lines.push(format!("{table}: {}", columns.join(", ")));
+            lines.extend(list(&format!(
+                "SELECT '  ' || \"from\" || ' -> ' || \"table\" || '.' || \"to\" || ' ' || on_delete
+                 FROM pragma_foreign_key_list('{table}') ORDER BY 1"
+            )));
+            lines.extend(list(&format!(
+                "SELECT '  ' || iif(\"unique\", 'unique ', '') || iif(origin = 'c', name, '')
+                 || '(' || (SELECT group_concat(name) FROM pragma_index_info(list.name)) || ')'
+                 FROM pragma_index_list('{table}') AS list ORDER BY 1"
+            )));
+        }
+        lines
+    }
+
+    fn created(dialect: Dialect) -> Vec<String> {
+        let connection = Connection::open_in_memory().unwrap();
+        create(&connection, dialect).unwrap();
+        create(&connection, dialect).unwrap();
+        structure(&connection)
+    }
+
+    /// As read from a database that guix-daemon 1.5.0 made.
+    #[test]
+    fn equals_that_of_guix() {
+        let expected = "\
+DerivationOutputs: drv INTEGER not null pk1, id TEXT not null pk2, path TEXT not null
+  drv -> ValidPaths.id CASCADE
+  IndexDerivationOutputs(path)
+  unique (drv,id)
+FailedPaths: path TEXT not null pk1, time INTEGER not null
+  unique (path)
+Refs: referrer INTEGER not null pk1, reference INTEGER not null pk2
+  reference -> ValidPaths.id RESTRICT
+  referrer -> ValidPaths.id CASCADE
+  IndexReference(reference)
+  IndexReferrer(referrer)
+  unique (referrer,reference)
+ValidPaths: id INTEGER not null pk1, path TEXT not null, hash TEXT not null, registrationTime INTEGER not null, deriver TEXT, narSize INTEGER
+  unique (path)
+sqlite_sequence: name , seq ";
+        assert_eq!(created(Dialect::Guix).join("\n"), expected);
+    }
+
+    /// As read from a database that Nix 2.34 made.
+    #[test]
+    fn equals_that_of_nix() {
+        let nix = created(Dialect::Nix);
+        let valid_paths = "ValidPaths: id INTEGER not null pk1, path TEXT not null, hash TEXT not null, registrationTime INTEGER not null, deriver TEXT, narSize INTEGER, ultimate INTEGER, sigs TEXT, ca TEXT";
+        assert!(nix.iter().any(|line| line == valid_paths), "{nix:#?}");
+        let tables: Vec<_> = nix.iter().filter(|line| !line.starts_with(' ')).collect();
+        assert_eq!(tables.len(), 5, "{tables:#?}");
+        assert!(nix.iter().any(|line| line == "SchemaMigrations: migration TEXT not null pk1"));
+    }
+
+    #[test]
+    fn an_item_that_refers_to_itself_can_be_deleted() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "foreign_keys", true).unwrap();
+        create(&connection, Dialect::Guix).unwrap();
+        let deleted = connection.execute_batch(
+            "INSERT INTO ValidPaths (path, hash, registrationTime) VALUES ('a', 'h', 1);
+             INSERT INTO Refs VALUES (1, 1); DELETE FROM ValidPaths;",
+        );
+        assert_eq!(deleted, Ok(()));
+    }
+}
