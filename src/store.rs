@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{fstatvfs, renameat};
@@ -36,6 +36,7 @@ mod order;
 mod remove;
 mod schema;
 mod temp_root;
+pub mod unpack;
 mod writable;
 
 pub use db::{PathInfo, Registration};
@@ -70,7 +71,7 @@ pub struct Store {
     mode: OpenMode,
     database: Mutex<Database>,
     temp_roots: Mutex<Option<TempRoots>>,
-    links: Links,
+    links: Arc<Links>,
     /// Held shared: no other program changes the database's schema while we are here.
     _big_lock: Option<File>,
 }
@@ -94,7 +95,7 @@ impl Store {
             mode,
             database: Mutex::new(database),
             temp_roots: Mutex::new(None),
-            links: Links::new(store.into()),
+            links: Arc::new(Links::new(store.into())),
             _big_lock: big_lock,
             layout,
         })
@@ -200,6 +201,17 @@ impl Store {
         )
     }
 
+    /// Deletes what stands at the place of `path` without being valid. Hold the lock of `path`.
+    ///
+    /// # Errors
+    /// [`StoreError::Remove`].
+    pub fn remove_invalid(&self, path: &StorePath) -> Result<(), StoreError> {
+        self.refuse_if_read_only()?;
+        let item = self.layout.item(path);
+        remove_tree_at(self.links.store(), path.base())
+            .map_err(on(&item, |path, source| StoreError::Remove { path, source }))
+    }
+
     /// Deletes what an earlier attempt left at [`Layout::temporary`]. Hold the lock of `path`.
     ///
     /// # Errors
@@ -231,7 +243,7 @@ impl Store {
 
     /// The deduplicated files.
     #[must_use]
-    pub fn links(&self) -> &Links {
+    pub fn links(&self) -> &Arc<Links> {
         &self.links
     }
 

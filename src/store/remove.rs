@@ -4,8 +4,9 @@
 //! deep: a directory found further down is first moved up into the top one. An entry is
 //! reached through its parent's descriptor, so a symlink put in its place is just deleted.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
@@ -32,8 +33,8 @@ pub fn remove_tree(parent: &Path, name: &str) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// Those of the system calls; part of the tree may be gone then.
-pub fn remove_tree_at(parent: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-    let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+pub fn remove_tree_at(parent: BorrowedFd<'_>, name: impl AsRef<OsStr>) -> io::Result<()> {
+    let name = CString::new(name.as_ref().as_bytes()).map_err(|_| Errno::INVAL)?;
     match unlinkat(parent, &name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         // Linux says EISDIR, POSIX EPERM. An entry that really is protected fails again below.

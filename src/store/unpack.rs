@@ -17,9 +17,9 @@ mod large_file;
 mod pool;
 mod tree;
 
-use std::ffi::OsString;
+use std::ffi::CString;
 use std::io::BufRead;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,8 +27,7 @@ use crate::format::hash::NarHash;
 use crate::format::nar::{self, EntryName, Event, SymlinkTarget};
 use crate::trust::verdict::AuthorizedNarInfo;
 
-use super::links::Links;
-use super::remove::remove_tree;
+use super::{Links, StoreError, canonical, remove_tree_at};
 
 use batch::BatchWriter;
 use directory::Directory;
@@ -55,6 +54,9 @@ pub enum UnpackError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A file could not be deduplicated.
+    #[error(transparent)]
+    Deduplicate(#[from] StoreError),
 }
 
 /// Where a tree goes: a directory, held open, and a name in it that does not exist yet.
@@ -62,20 +64,20 @@ pub enum UnpackError {
 pub struct Destination {
     parent: Arc<OwnedFd>,
     parent_path: PathBuf,
-    name: OsString,
+    name: EntryName,
 }
 
 impl Destination {
     /// The entry `name` of the directory `parent`, which was opened as `parent_path`.
     #[must_use]
-    pub fn new(parent: Arc<OwnedFd>, parent_path: PathBuf, name: OsString) -> Self {
+    pub fn new(parent: Arc<OwnedFd>, parent_path: PathBuf, name: EntryName) -> Self {
         Self { parent, parent_path, name }
     }
 
     /// The destination's full name, for messages.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.parent_path.join(&self.name)
+        self.parent_path.join(self.name.as_os_str())
     }
 }
 
@@ -183,7 +185,7 @@ impl Drop for TemporaryTree {
         if self.armed {
             // A failure leaves garbage at a temporary name, which the collector removes and
             // the next attempt clears first; the error that led here is the one to report.
-            let _ = remove_tree(&self.destination.parent, &self.destination.name);
+            let _ = remove_tree_at(self.destination.parent.as_fd(), self.destination.name.as_os_str());
         }
     }
 }
@@ -227,13 +229,12 @@ struct Unpacker<'a, R: BufRead> {
 
 impl<R: BufRead> Unpacker<'_, R> {
     fn run(&mut self, destination: &Destination) -> Result<(), UnpackError> {
-        let top = EntryName::new(destination.name.as_encoded_bytes())?;
         let root = Arc::new(Directory::outside(Arc::clone(&destination.parent)));
         while let Some(event) = self.nar.next()? {
             let parent = Arc::clone(self.open.last().unwrap_or(&root));
             match event {
                 Event::Directory { name } => {
-                    let name = name.unwrap_or_else(|| top.clone());
+                    let name = name.unwrap_or_else(|| destination.name.clone());
                     self.open.push(Directory::create(&self.tree, parent, name)?);
                 }
                 Event::DirectoryEnd => {
@@ -243,11 +244,11 @@ impl<R: BufRead> Unpacker<'_, R> {
                     }
                 }
                 Event::Symlink { name, target } => {
-                    let name = name.unwrap_or_else(|| top.clone());
+                    let name = name.unwrap_or_else(|| destination.name.clone());
                     self.symlink(&parent, &name, &target)?;
                 }
                 Event::File { name, executable, size } => {
-                    let name = name.unwrap_or_else(|| top.clone());
+                    let name = name.unwrap_or_else(|| destination.name.clone());
                     self.file(parent, name, executable, size)?;
                 }
             }
@@ -279,8 +280,13 @@ impl<R: BufRead> Unpacker<'_, R> {
     ) -> Result<(), UnpackError> {
         let failed = |source: rustix::io::Errno| self.tree.error("making symlink", parent, name, source);
         rustix::fs::symlinkat(target.as_bytes(), parent.fd(), name.as_bytes()).map_err(failed)?;
-        super::canonical::set_symlink_time(parent.fd(), name.as_os_str()).map_err(failed)
+        canonical::settle_symlink(parent.fd(), &c_name(name)).map_err(failed)
     }
+}
+
+/// `name` for system calls that do not take bytes.
+fn c_name(name: &EntryName) -> CString {
+    CString::new(name.as_bytes()).expect("an entry name has no NUL")
 }
 
 /// Opens the directory at `path`, to put trees into it.

@@ -72,30 +72,21 @@ pub enum Authority {
     Checked(Arc<AuthorizedNarInfo>),
     /// Its signature was checked when it was looked up; the key is authorised still. Enough
     /// for reports, not for changing a store.
-    Remembered {
-        /// The narinfo.
-        narinfo: Arc<NarInfo>,
-        /// The key that signed it.
-        signed_by: Box<str>,
-    },
+    Remembered(Arc<AuthorizedNarInfo>),
 }
 
 impl Authority {
     /// The narinfo vouched for.
     #[must_use]
     pub fn narinfo(&self) -> &Arc<NarInfo> {
-        match self {
-            Self::Checked(authorized) => authorized.narinfo(),
-            Self::Remembered { narinfo, .. } => narinfo,
-        }
+        self.authorized().narinfo()
     }
 
-    /// The key that signed it.
+    /// The narinfo and the key that vouches for it, checked now or earlier.
     #[must_use]
-    pub fn signed_by(&self) -> &str {
+    pub fn authorized(&self) -> &Arc<AuthorizedNarInfo> {
         match self {
-            Self::Checked(authorized) => authorized.key_id(),
-            Self::Remembered { signed_by, .. } => signed_by,
+            Self::Checked(authorized) | Self::Remembered(authorized) => authorized,
         }
     }
 
@@ -104,7 +95,7 @@ impl Authority {
     pub fn checked(&self) -> Option<&Arc<AuthorizedNarInfo>> {
         match self {
             Self::Checked(authorized) => Some(authorized),
-            Self::Remembered { .. } => None,
+            Self::Remembered(_) => None,
         }
     }
 }

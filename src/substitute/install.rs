@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::format::server_url::{self, ServerUrl};
 use crate::format::store_path::StorePath;
-use crate::http::HttpError;
+use crate::http::{self, HttpError};
 use crate::store::unpack::{
     Checked, Destination, NarMismatch, UnpackError, WriterPool, unpack,
 };
@@ -60,7 +60,7 @@ impl AttemptError {
             Self::Transfer(TransferError::Corrupt { .. } | TransferError::TooLong(_))
             | Self::Unpack(UnpackError::Nar(_))
             | Self::Mismatch(_) => Class::Refused,
-            Self::Transfer(TransferError::Start(_)) | Self::Unpack(UnpackError::Write { .. }) => {
+            Self::Transfer(TransferError::Start(_)) | Self::Unpack(UnpackError::Write { .. } | UnpackError::Deduplicate(_)) => {
                 Class::Local
             }
             Self::Transfer(TransferError::Cancelled) => Class::Interrupted,
@@ -69,7 +69,12 @@ impl AttemptError {
 }
 
 fn network_class(error: &HttpError) -> Class {
-    if error.is_absent() { Class::Absent } else { Class::Transient }
+    match error.class() {
+        http::Class::Absent => Class::Absent,
+        http::Class::Transient => Class::Transient,
+        http::Class::Refused => Class::Refused,
+        http::Class::Local => Class::Local,
+    }
 }
 
 /// A candidate that failed.
@@ -249,7 +254,7 @@ impl Installer {
         };
         // A local failure is the cause of the broken transfer, everything else its effect.
         let unpacked = match unpacked {
-            Err(error @ UnpackError::Write { .. }) => return Err(error.into()),
+            Err(error @ (UnpackError::Write { .. } | UnpackError::Deduplicate(_))) => return Err(error.into()),
             other => other,
         };
         let (content, measured) = stream.finish()?;

@@ -26,7 +26,6 @@ use crate::lookup_cache::{LookupCache, TtlPolicy};
 use crate::trust::acl::AuthorizedKeys;
 
 use super::answer::Found;
-use super::chain;
 use super::clock::Clock;
 use super::network::Network;
 use super::progress::Progress;

@@ -12,11 +12,12 @@ use sha2::{Digest, Sha256};
 
 use crate::format::nar::{self, EntryName, NarError};
 use crate::store::canonical;
-use crate::store::links::{DEDUPLICATE_MIN_BYTES, Linked, Links};
+use crate::store::{DEDUPLICATE_MIN_BYTES, Linked};
 
 use super::directory::{self, Directory};
+use super::pool::CreatedModes;
 use super::tree::Tree;
-use super::{UnpackError, WriterPool};
+use super::{UnpackError, WriterPool, c_name};
 
 /// A batch is handed over when it holds this many bytes,
 const BATCH_BYTES: usize = 256 << 10;
@@ -107,39 +108,28 @@ impl SmallFile {
             return self.create(tree, contents);
         };
         let hash = self.deduplication_hash(contents);
-        let (dir, name) = (self.parent.fd(), self.name.as_os_str());
-        let linked = links.link_existing(&hash, size, dir, name);
-        let failed = |action| {
-            move |source| UnpackError::Write {
-                action,
-                path: self.parent.path().join(name),
-                source,
-            }
-        };
-        match linked.map_err(failed("linking"))? {
-            Linked::Yes => Ok(()),
+        let name = c_name(&self.name);
+        match links.link_existing(&hash, size, self.parent.fd(), &name)? {
+            Linked::Linked => Ok(()),
             Linked::Unusable => self.create(tree, contents),
             Linked::Absent => {
                 self.create(tree, contents)?;
-                self.publish(links, &hash, size).map_err(failed("deduplicating"))
+                links.publish(&hash, self.parent.fd(), &name, size)?;
+                Ok(())
             }
         }
     }
 
-    fn publish(&self, links: &Links, hash: &[u8; 32], size: u64) -> std::io::Result<()> {
-        links.publish(hash, self.parent.fd(), self.name.as_os_str(), size).map(drop)
-    }
-
     fn create(&self, tree: &Tree, contents: &[u8]) -> Result<(), UnpackError> {
         let failed = |action| move |source| tree.error(action, &self.parent, &self.name, source);
-        let mode = canonical::file_mode(self.executable);
+        let mode = file_mode(self.executable);
         let file = create_file(&self.parent, &self.name, mode).map_err(failed("creating"))?;
         let mut rest = contents;
         while !rest.is_empty() {
             let written = rustix::io::write(&file, rest).map_err(failed("writing"))?;
             rest = &rest[written..];
         }
-        canonical::finish_file(&file, mode, tree.created_modes).map_err(failed("closing"))
+        settle_file(&file, mode, tree.created_modes).map_err(failed("closing"))
     }
 
     fn deduplication_hash(&self, contents: &[u8]) -> [u8; 32] {
@@ -161,4 +151,21 @@ pub(super) fn create_file(
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent.fd(), name.as_bytes(), flags, mode)
+}
+
+/// The mode of a file.
+pub(super) fn file_mode(executable: bool) -> Mode {
+    if executable { canonical::EXECUTABLE_MODE } else { canonical::FILE_MODE }
+}
+
+/// Gives a file that is complete its times, and its mode where the umask took some of it away.
+pub(super) fn settle_file(
+    file: &std::os::fd::OwnedFd,
+    mode: Mode,
+    modes: CreatedModes,
+) -> rustix::io::Result<()> {
+    match modes {
+        CreatedModes::Exact => canonical::settle_times(file),
+        CreatedModes::Masked => canonical::settle(file, mode),
+    }
 }

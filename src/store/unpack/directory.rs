@@ -60,7 +60,7 @@ pub(super) fn release(tree: &Tree, directory: Arc<Directory>) -> Result<(), Unpa
     let mut next = Some(directory);
     while let Some(directory) = next.take().and_then(Arc::into_inner) {
         let Some((parent, name)) = directory.place else { break };
-        canonical::finish_directory(&directory.fd)
+        canonical::settle(&directory.fd, canonical::DIRECTORY_MODE)
             .map_err(|source| tree.error("closing directory", &parent, &name, source))?;
         next = Some(parent);
     }

@@ -10,12 +10,11 @@ use rustix::fd::OwnedFd;
 use sha2::{Digest, Sha256};
 
 use crate::format::nar::{self, EntryName, NarError};
-use crate::store::canonical;
 
-use super::UnpackError;
-use super::batch::create_file;
+use super::batch::{create_file, file_mode, settle_file};
 use super::directory::Directory;
 use super::tree::Tree;
+use super::{UnpackError, c_name};
 
 /// Zeros are left out in blocks of this size, aligned within the file.
 const HOLE_BLOCK_BYTES: usize = 4096;
@@ -35,19 +34,14 @@ impl LargeFile<'_> {
         contents: nar::Contents<'_, R>,
     ) -> Result<(), UnpackError> {
         let failed = |action| move |source| tree.error(action, self.parent, self.name, source);
-        let mode = canonical::file_mode(self.executable);
+        let mode = file_mode(self.executable);
         let file = create_file(self.parent, self.name, mode).map_err(failed("creating"))?;
         let hash = self.stream(tree, &file, contents)?;
-        canonical::finish_file(&file, mode, tree.created_modes).map_err(failed("closing"))?;
+        settle_file(&file, mode, tree.created_modes).map_err(failed("closing"))?;
         drop(file);
         let Some(links) = tree.links.as_deref() else { return Ok(()) };
-        let published =
-            links.publish(&hash, self.parent.fd(), self.name.as_os_str(), self.size);
-        published.map(drop).map_err(|source| UnpackError::Write {
-            action: "deduplicating",
-            path: self.parent.path().join(self.name.as_os_str()),
-            source,
-        })
+        links.publish(&hash, self.parent.fd(), &c_name(self.name), self.size)?;
+        Ok(())
     }
 
     /// Copies the contents to `file` and returns their deduplication hash.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::format::nar::EntryName;
-use crate::store::links::Links;
+use crate::store::Links;
 
 use super::UnpackError;
 use super::directory::Directory;

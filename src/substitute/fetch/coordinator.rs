@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
+use crate::format::nar::EntryName;
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::store::unpack::{Checked, Destination, open_directory};
-use crate::store::{ItemLock, Layout, Registration, StoreError};
+use crate::store::{ItemLock, Layout, Registration};
 use crate::substitute::answer::Authority;
 use crate::substitute::install::ItemError;
 use crate::substitute::lookup::Walk;
@@ -330,7 +331,8 @@ impl Worker<'_> {
         store.remove_temporary(&item.path)?;
         let name = Layout::temporary_name(&item.path);
         let parent = store.layout().store().to_owned();
-        let destination = Destination::new(Arc::clone(self.directory), parent, name.into());
+        let name = EntryName::new(name.as_bytes()).expect("a store path's name is an entry name");
+        let destination = Destination::new(Arc::clone(self.directory), parent, name);
         let unpacked =
             self.fetch.installer.unpack(&item.path, &item.authorized, &item.sources, &destination);
         let checked = match unpacked {
@@ -358,11 +360,5 @@ impl Worker<'_> {
         };
         let Some(authorized) = authority.filter(is_same) else { return Err(error) };
         self.fetch.installer.unpack(&item.path, authorized, &found.sources, destination)
-    }
-}
-
-impl From<StoreError> for Brought {
-    fn from(error: StoreError) -> Self {
-        Self::Failed(error.into())
     }
 }

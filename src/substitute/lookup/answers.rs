@@ -8,8 +8,11 @@ use crossbeam_channel::bounded;
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{HashPart, StorePath};
 use crate::http::{CacheInfoText, HttpError, NarInfoAnswer};
-use crate::lookup_cache::{Entry, Kind, Remembered};
-use crate::substitute::answer::{Answer, Authority, Origin, Said};
+use crate::lookup_cache::{
+    AnswerKind, CacheError, CacheInfoFact, Down, Entry, Remembered, ServerFact,
+};
+use crate::substitute::answer::{Answer, Origin, Said};
+use crate::substitute::chain;
 use crate::substitute::progress::Event;
 use crate::trust::verdict::Refusal;
 
@@ -51,7 +54,12 @@ impl Engine {
             .map(|&item| (self.items[item as usize].item.path.hash_part(), item))
             .collect();
         let hash_parts: Vec<HashPart> = wanted.keys().copied().collect();
-        for (hash_part, entry) in self.setup.cache.find(self.servers[server].id, &hash_parts, now) {
+        let found = self.setup.cache.find(self.servers[server].id, &hash_parts, now);
+        let entries = found.unwrap_or_else(|error| {
+            self.warn(Some(error));
+            Vec::new()
+        });
+        for (hash_part, entry) in entries {
             if !self.is_stale_negative(&entry, now) {
                 self.cache_hits += 1;
                 for item in self.with_hash_part(&hash_part) {
@@ -130,7 +138,7 @@ impl Engine {
         if self.lookups.is_some() {
             return Ok(());
         }
-        let client = self.setup.network.client().map_err(|error| super::chain(&*error))?;
+        let client = self.setup.network.client().map_err(|error| chain(&*error))?;
         let specs = self.servers.iter().map(super::servers::Server::spec).collect();
         let (lookups, mut events) = client.lookups(specs);
         let (forward, inbox) = bounded(EVENT_QUEUE);
@@ -168,10 +176,10 @@ impl Engine {
                 return;
             }
             Ok(NarInfoAnswer::Missing { status, max_age }) => {
-                Entry::new(Remembered::Negative { status }, max_age, now, &ttl)
+                ttl.entry(Remembered::Negative { status }, AnswerKind::Negative, max_age, now)
             }
             Ok(NarInfoAnswer::Baking { status, max_age }) => {
-                Entry::new(Remembered::Baking { status }, max_age, now, &ttl)
+                ttl.entry(Remembered::Baking { status }, AnswerKind::Baking, max_age, now)
             }
             Err(error) => return self.failed(server, hash_part, &error),
         };
@@ -182,7 +190,7 @@ impl Engine {
             Remembered::Negative { status } => Said::Missing(*status),
             _ => return,
         };
-        let expires_at = entry.lives_at(now).then_some(entry.expires_at);
+        let expires_at = entry.is_fresh(now).then_some(entry.expires_at);
         self.remember_later(server, *hash_part, entry);
         for item in self.with_hash_part(hash_part) {
             let answer = Answer { said: said.clone(), origin: Origin::Network, expires_at };
@@ -194,7 +202,7 @@ impl Engine {
     /// A server gave no usable answer. That it is down is remembered of the server; what it
     /// said of this item alone is remembered of the item.
     fn failed(&mut self, server: usize, hash_part: &HashPart, error: &HttpError) {
-        let reason = super::chain(error);
+        let reason = chain(error);
         let said_something = error.status().is_some();
         let mut expires_at = None;
         if said_something {
@@ -202,7 +210,7 @@ impl Engine {
             self.servers[server].requests += 1;
             let now = self.setup.clock.unix_seconds();
             let answer = Remembered::Transient { reason: reason.clone().into() };
-            let entry = Entry::new(answer, None, now, &self.setup.options.ttl);
+            let entry = self.setup.options.ttl.entry(answer, AnswerKind::Transient, None, now);
             expires_at = Some(entry.expires_at);
             self.remember_later(server, *hash_part, entry);
         } else {
@@ -257,23 +265,21 @@ impl Engine {
     ) -> Option<u64> {
         let (answer, kind) = match outcome {
             Outcome::Authorized(authority) => {
-                let vouched_by = match authority {
-                    Authority::Checked(authorized) => Some(authorized.key_id().into()),
-                    Authority::Remembered { signed_by, .. } => Some(signed_by.clone()),
-                };
                 let narinfo = authority.narinfo();
+                let vouched_by = Some(authority.authorized().key_id().into());
                 (Remembered::Positive { text: narinfo.text().into(), vouched_by }, kind_of(narinfo))
             }
             // The narinfo of another item says nothing about this one.
             Outcome::Refused(_, Refusal::WrongItem { .. }) | Outcome::Unreadable(_) => return None,
             Outcome::Refused(narinfo, _) => {
                 let text = narinfo.text().into();
-                (Remembered::Positive { text, vouched_by: None }, Kind::Refused)
+                // Refused today, but keys are authorised and signatures repaired: ask again soon.
+                (Remembered::Positive { text, vouched_by: None }, AnswerKind::Transient)
             }
         };
         let now = self.setup.clock.unix_seconds();
-        let entry = Entry::of_kind(kind, answer, max_age, now, &self.setup.options.ttl);
-        let expires_at = entry.lives_at(now).then_some(entry.expires_at);
+        let entry = self.setup.options.ttl.entry(answer, kind, max_age, now);
+        let expires_at = entry.is_fresh(now).then_some(entry.expires_at);
         let hash_part = self.items[item as usize].item.path.hash_part();
         self.remember_later(server, hash_part, entry);
         expires_at
@@ -286,10 +292,9 @@ impl Engine {
     /// Writes what is to be remembered.
     pub(super) fn remember(&mut self) {
         let batch = std::mem::take(&mut self.to_remember);
-        if !batch.is_empty()
-            && let Some(warning) = self.setup.cache.remember(&batch)
-        {
-            self.setup.progress.event(Event::Warning(&warning.to_string()));
+        if !batch.is_empty() {
+            let remembered = self.setup.cache.remember(&batch);
+            self.warn(remembered.err());
         }
     }
 
@@ -302,14 +307,17 @@ impl Engine {
         // A server that could not be asked is reported as down; one without the file is
         // used with the defaults.
         let Ok(info) = info else { return };
-        let CacheInfoText { text, max_age } = info.unwrap_or_default();
-        let now = self.setup.clock.unix_seconds();
+        let max_age = info.as_ref().and_then(|info| info.max_age);
+        let text = info.map(|info| info.text);
         let entry = &mut self.servers[server];
         entry.heard();
-        entry.learn_info(&text, &self.setup.store_dir);
-        let ttl = max_age.unwrap_or(self.setup.options.ttl.cache_info);
-        entry.facts.learn_cache_info(text, now + ttl);
-        self.setup.cache.remember_server_facts(entry.id, &entry.facts);
+        entry.learn_info(text.as_deref().unwrap_or_default(), &self.setup.store_dir);
+        let now = self.setup.clock.unix_seconds();
+        let (ttl, _) = self.setup.options.ttl.ttl_secs(AnswerKind::CacheInfo, max_age);
+        let (text, expires_at) = (text.map(Into::into), now.saturating_add(ttl));
+        let fact = CacheInfoFact { text, asked_at: now, expires_at };
+        self.remember_of(server, ServerFact::CacheInfo(fact));
+        let entry = &self.servers[server];
         if let ServerState::OtherStore(why) = entry.state.clone() {
             let url = entry.url.as_str().to_owned();
             self.setup.progress.event(Event::ServerDown { server: &url, reason: &why });
@@ -319,7 +327,7 @@ impl Engine {
 
     /// A server is down: nothing it was asked will be answered.
     pub(super) fn server_down(&mut self, server: usize, error: &HttpError) {
-        let why = super::chain(error);
+        let why = chain(error);
         let entry = &mut self.servers[server];
         entry.state = ServerState::Down(why.clone());
         self.remember_down(server, &why);
@@ -342,9 +350,23 @@ impl Engine {
 
     fn remember_down(&mut self, server: usize, reason: &str) {
         let now = self.setup.clock.unix_seconds();
-        let entry = &mut self.servers[server];
-        entry.facts.learn_down(now, now + self.setup.options.down_seconds, reason);
-        self.setup.cache.remember_server_facts(entry.id, &entry.facts);
+        let until = now.saturating_add(self.setup.options.down_seconds);
+        let down = Down { since: now, until, reason: reason.into() };
+        self.remember_of(server, ServerFact::Down(down));
+    }
+
+    /// Remembers something of a server itself.
+    pub(super) fn remember_of(&mut self, server: usize, fact: ServerFact) {
+        let id = self.servers[server].id;
+        let remembered = self.setup.cache.remember_server_facts(id, &[fact]);
+        self.warn(remembered.err());
+    }
+
+    /// Passes on what the lookup cache complains about; lookups go on without it.
+    pub(super) fn warn(&self, error: Option<CacheError>) {
+        if let Some(error) = error {
+            self.setup.progress.event(Event::Warning(&chain(&error)));
+        }
     }
 
     /// Answers everything that `server` still owes.
@@ -363,7 +385,8 @@ impl Engine {
     pub(super) fn forget(&mut self, item: &StorePath) {
         self.remember();
         let hash_part = item.hash_part();
-        self.setup.cache.forget(None, &[hash_part]);
+        let forgotten = self.setup.cache.forget(None, &[hash_part]);
+        self.warn(forgotten.err());
         for index in self.with_hash_part(&hash_part) {
             if self.items[index as usize].is_decided {
                 self.reset(index);
@@ -373,7 +396,10 @@ impl Engine {
 }
 
 /// Servers that compress on the fly do not know the download's size yet; soon they will.
-fn kind_of(narinfo: &NarInfo) -> Kind {
-    let is_complete = narinfo.downloads().iter().any(|download| download.file_size.is_some());
-    if is_complete { Kind::Positive } else { Kind::Provisional }
+fn kind_of(narinfo: &NarInfo) -> AnswerKind {
+    if narinfo.downloads().iter().any(|download| download.file_size.is_some()) {
+        AnswerKind::Positive
+    } else {
+        AnswerKind::PositiveWithoutFileSize
+    }
 }

@@ -89,17 +89,17 @@ impl Checker {
         let parsed = String::from_utf8(bytes)
             .map_err(|_| "the text is not UTF-8".to_owned())
             .and_then(|text| {
-                NarInfo::parse(text, &self.store_dir).map_err(|error| super::chain(&error))
+                NarInfo::parse(text, &self.store_dir).map_err(|error| crate::substitute::chain(&error))
             });
         let narinfo = match parsed {
             Ok(narinfo) => Arc::new(narinfo),
             Err(why) => return Outcome::Unreadable(why),
         };
         if let TextOrigin::Cache { vouched_by: Some(key), .. } = origin
-            && self.keys.contains_key_id(key)
-            && narinfo.store_path() == path.as_ref()
+            && let Ok(authorized) =
+                verdict::recall(Arc::clone(&narinfo), path.as_ref(), key, &self.keys)
         {
-            return Outcome::Authorized(Authority::Remembered { narinfo, signed_by: key.clone() });
+            return Outcome::Authorized(Authority::Remembered(Arc::new(authorized)));
         }
         let verdict =
             verdict::authorize(Arc::clone(&narinfo), path.as_ref(), &self.keys, &self.store_dir);

@@ -18,7 +18,7 @@ use crate::substitute::progress::Event;
 use super::check::{Checked, Checker, Text};
 use super::item::{Item, Next};
 use super::requests::Requests;
-use super::servers::{Server, ServerState};
+use super::servers::{self, Server, ServerState};
 use super::{Freshness, Resolution, Setup, Walk};
 
 /// How often silent servers are noticed and remembered answers are written at the latest.
@@ -165,9 +165,7 @@ impl Engine {
             LookupEvent::Answer { server, item, answer } => self.answered(server, &item, answer),
             LookupEvent::CacheInfo { server, info } => self.cache_info(server, info),
             LookupEvent::Learned { server, what } => {
-                let entry = &mut self.servers[server];
-                entry.facts.learn(what.into());
-                self.setup.cache.remember_server_facts(entry.id, &entry.facts);
+                self.remember_of(server, servers::fact(what));
             }
             LookupEvent::ServerDown { server, error } => self.server_down(server, &error),
         }
@@ -329,6 +327,15 @@ impl Engine {
             self.settle();
         }
         self.remember();
+    }
+
+    /// Makes `item` as if nobody had ever asked about it.
+    pub(super) fn reset(&mut self, item: u32) {
+        let entered = &mut self.items[item as usize];
+        entered.item = Item::new(entered.item.path.clone(), self.servers.len());
+        entered.is_decided = false;
+        self.undecided += 1;
+        self.fresh.push(item);
     }
 
     /// Every item with this hash part.

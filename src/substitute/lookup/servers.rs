@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::StoreDir;
-use crate::http::{CacheInfoKnowledge, ServerSpec};
-use crate::lookup_cache::{LookupCache, ServerFacts, ServerId};
+use crate::http::{self, CacheInfoKnowledge, Learned, Protocol, ServerSpec};
+use crate::lookup_cache::{
+    Behavior, LookupCache, Pipelining, ServerFact, ServerFacts, ServerId,
+};
 
 /// How a server is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +84,8 @@ impl Server {
         now: u64,
     ) -> Self {
         let id = cache.server_id(url.as_str());
-        let facts = cache.server_facts(id);
+        // A cache that fails says so when lookups use it; here there is just nothing known.
+        let facts = cache.server_facts(id).unwrap_or_default();
         let mut server = Self {
             url,
             id,
@@ -93,12 +96,12 @@ impl Server {
             quiet_since: Instant::now(),
             facts,
         };
-        let fresh = server.facts.cache_info.as_ref().filter(|known| known.expires_at > now);
-        if let Some(text) = fresh.map(|known| known.text.clone()) {
-            server.learn_info(&text, store_dir);
+        let fresh = server.facts.cache_info.take().filter(|known| known.is_fresh(now));
+        if let Some(known) = fresh {
+            server.learn_info(known.text.as_deref().unwrap_or_default(), store_dir);
         }
-        if let Some(down) = server.facts.down.as_ref().filter(|down| down.until > now) {
-            server.state = ServerState::Skipped(down.reason.clone());
+        if let Some(down) = server.facts.down.take().filter(|down| down.is_down(now)) {
+            server.state = ServerState::Skipped(down.reason.into());
         }
         server
     }
@@ -107,7 +110,7 @@ impl Server {
     pub(super) fn learn_info(&mut self, text: &str, store_dir: &StoreDir) {
         let info = CacheInfo::parse(text);
         if let Some(other) = info.store_dir.as_ref().filter(|dir| *dir != store_dir.as_str()) {
-            let why = format!("its items are for {other}, not for {store_dir}");
+            let why = format!("its items are for {other}, not for {}", store_dir.as_str());
             self.state = ServerState::OtherStore(why);
         }
         self.info = Some(info);
@@ -121,8 +124,12 @@ impl Server {
                 .info
                 .clone()
                 .map_or(CacheInfoKnowledge::Ask, CacheInfoKnowledge::Known),
-            pipelining: self.facts.pipelining.into(),
-            requests_per_connection: self.facts.requests_per_connection,
+            pipelining: match self.facts.behavior.pipelining {
+                None => http::Pipelining::Untested,
+                Some(Pipelining::Works) => http::Pipelining::Works,
+                Some(Pipelining::Broken) => http::Pipelining::Broken,
+            },
+            requests_per_connection: self.facts.behavior.requests_per_connection,
             timeouts: None,
         }
     }
@@ -162,6 +169,11 @@ impl Server {
         self.outstanding > 0 && self.quiet_since.elapsed() >= limit
     }
 
+    /// An answer that was owed will not come.
+    pub(super) fn gave_up(&mut self) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+    }
+
     /// Why an answer that was never given was not waited for.
     pub(super) fn late(&self) -> String {
         self.state.reason().unwrap_or("too slow: another server had answered").to_owned()
@@ -175,4 +187,28 @@ impl Server {
             requests: self.requests,
         }
     }
+}
+
+/// What was learned of how a server takes requests, as the lookup cache keeps it.
+pub(super) fn fact(learned: Learned) -> ServerFact {
+    let mut behavior = Behavior::default();
+    match learned {
+        Learned::Pipelining(http::Pipelining::Works) => {
+            behavior.pipelining = Some(Pipelining::Works);
+        }
+        Learned::Pipelining(http::Pipelining::Broken) => {
+            behavior.pipelining = Some(Pipelining::Broken);
+        }
+        Learned::Pipelining(http::Pipelining::Untested) => {}
+        Learned::RequestsPerConnection(count) => behavior.requests_per_connection = Some(count),
+        Learned::Protocol(protocol) => {
+            let name = match protocol {
+                Protocol::Http1 => "http/1.1",
+                Protocol::Http2 => "h2",
+                Protocol::File => "file",
+            };
+            behavior.protocol = Some(name.into());
+        }
+    }
+    ServerFact::Behavior(behavior)
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf as _, Bytes};
 use url::Url;
 
-use crate::http::{BodyStatus, Client, HttpError, NarBody, NarRequest};
+use crate::http::{BodyStatus, Class, Client, HttpError, NarBody, NarRequest};
 
 /// How often a broken stream is taken up again without a single new byte in between.
 const FRUITLESS_RESUMES: u32 = 3;
@@ -53,7 +53,7 @@ impl Body {
         url: Url,
         shared: Arc<Shared>,
     ) -> Result<Self, HttpError> {
-        let request = NarRequest { url: url.clone(), range: None, if_range: None };
+        let request = NarRequest::new(url.clone());
         let stream = client.nar(request)?;
         let validator = stream.validator().filter(|_| stream.accepts_ranges());
         Ok(Self {
@@ -107,13 +107,13 @@ impl Body {
     /// Takes up a stream that broke off with `error`.
     fn resume(&mut self, error: HttpError) -> Result<(), HttpError> {
         self.fruitless += 1;
-        if !error.is_transient() || self.fruitless > FRUITLESS_RESUMES {
+        if error.class() != Class::Transient || self.fruitless > FRUITLESS_RESUMES {
             return Err(error);
         }
         std::thread::sleep(RESUME_DELAY * self.fruitless);
         let range = self.validator.is_some().then_some((self.received, None));
         let request =
-            NarRequest { url: self.url.clone(), range, if_range: self.validator.clone() };
+            NarRequest { range, if_range: self.validator.clone(), ..NarRequest::new(self.url.clone()) };
         self.stream = self.client.nar(request)?;
         self.repeated = match self.stream.status() {
             BodyStatus::Partial { start, .. } if start <= self.received => self.received - start,
