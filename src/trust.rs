@@ -6,4 +6,6 @@
 pub mod acl;
 pub mod guix;
 pub mod nix;
+#[cfg(test)]
+mod tests;
 pub mod verdict;

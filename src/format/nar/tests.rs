@@ -124,6 +124,19 @@ fn a_nar_is_the_bytes_that_the_grammar_says() {
 }
 
 #[test]
+fn samples_made_elsewhere_are_read_and_written_alike() {
+    let tree = include_bytes!("../../../fixtures/nar/tree.nar");
+    assert_eq!(read(&tree[..]).unwrap(), sample());
+    assert_eq!(write(&sample()), tree);
+    for nar in [
+        &include_bytes!("../../../fixtures/nar/file.nar")[..],
+        include_bytes!("../../../fixtures/nar/symlink.nar"),
+    ] {
+        assert_eq!(write(&read(nar).unwrap()), nar);
+    }
+}
+
+#[test]
 fn the_frame_of_a_single_file_is_its_nar() {
     for size in 0..20 {
         for executable in [false, true] {
