@@ -14,6 +14,14 @@ pub(super) enum Memos {
     Dropped,
 }
 
+/// Fails when the tables are not those that the statements here are for.
+pub(super) fn check_tables(connection: &Connection) -> rusqlite::Result<()> {
+    for sql in [SELECT_ENTRY, REPLACE_ENTRY, SELECT_FACTS] {
+        connection.prepare_cached(sql)?;
+    }
+    Ok(())
+}
+
 pub(super) fn server_id(connection: &Connection, url: &str) -> rusqlite::Result<ServerId> {
     let select = "SELECT id FROM servers WHERE url = ?1";
     let id = connection.query_row(select, [url], |row| row.get(0)).optional()?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::error::CacheError;
-use super::schema;
+use super::{db, schema};
 
 /// A database file in use.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl CacheFile {
 /// A database in memory with the same tables.
 pub(super) fn open_memory() -> Connection {
     Connection::open_in_memory()
-        .and_then(|connection| schema::prepare(&connection).map(|()| connection))
+        .and_then(|connection| schema::create(&connection).map(|()| connection))
         .expect("a database in memory depends on nothing but memory")
 }
 
@@ -99,9 +99,15 @@ pub(super) fn open_memory() -> Connection {
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     match error {
         rusqlite::Error::SqliteFailure(error, _) => {
-            matches!(error.code, ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
+            matches!(
+                error.code,
+                ErrorCode::NotADatabase
+                    | ErrorCode::DatabaseCorrupt
+                    // A statement that does not fit the tables.
+                    | ErrorCode::Unknown
+            )
         }
-        // Columns and values that our statements cannot meet in a file that we made.
+        // Statements and values that cannot be in a file that we made.
         rusqlite::Error::SqlInputError { .. }
         | rusqlite::Error::FromSqlConversionFailure(..)
         | rusqlite::Error::IntegralValueOutOfRange(..)
@@ -115,13 +121,37 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Freed pages go back to the file system after a sweep; has to come before the first table.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let is_new = !schema::is_there(&connection)?;
+    if is_new {
+        // Freed pages go back to the file system after a sweep; comes before the first table.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
+    switch_to_wal(&connection)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
-    schema::prepare(&connection)?;
+    if is_new {
+        schema::create(&connection)?;
+    }
+    db::check_tables(&connection)?;
     Ok(connection)
+}
+
+/// A database that already is in this mode stays in it without any lock. To switch a new one
+/// takes all locks, and SQLite does not wait for those of another process that does the same.
+fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let mut attempts = WAL_ATTEMPTS;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                attempts -= 1;
+                if attempts == 0 {
+                    return Err(error);
+                }
+                std::thread::sleep(WAL_PAUSE);
+            }
+            switched => return switched,
+        }
+    }
 }
 
 /// Opens `path` for writing, making it if need be, for nobody else: URLs of servers may hold
@@ -152,6 +182,9 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 /// Writers hold the lock for some tens of milliseconds; one that takes this long is stopped
 /// or on a hanging disk, and memory is better than waiting for it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const WAL_ATTEMPTS: u32 = 500;
+const WAL_PAUSE: Duration = Duration::from_millis(5);
 
 /// What is left of the log file after a checkpoint.
 const JOURNAL_BYTES: i64 = 16 << 20;

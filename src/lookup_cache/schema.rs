@@ -13,23 +13,29 @@ pub(super) const FILE_NAME: &str = "lookups-v1.sqlite";
 /// exclusively by whoever replaces a corrupt one.
 pub(super) const LOCK_NAME: &str = "lookups-v1.lock";
 
-/// Makes the tables of a new database, or finds them.
+/// Whether the database is ours already; if not, it is new.
 ///
 /// # Errors
 /// Those of SQLite; `NotADatabase` when it is somebody else's.
-pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    let application: i32 = connection.pragma_query_value(None, "application_id", |r| r.get(0))?;
-    match application {
-        APPLICATION_ID => Ok(()),
-        // Two processes may get here at once, so every statement may be run twice.
-        0 => connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
-        )),
+pub(super) fn is_there(connection: &Connection) -> rusqlite::Result<bool> {
+    match connection.pragma_query_value(None, "application_id", |row| row.get(0))? {
+        APPLICATION_ID => Ok(true),
+        0 => Ok(false),
         _ => Err(rusqlite::Error::SqliteFailure(
             rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB),
             Some("it is the database of another program".to_owned()),
         )),
     }
+}
+
+/// Makes the tables. Two processes may get here at once, so it may be done again.
+///
+/// # Errors
+/// Those of SQLite.
+pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
+    ))
 }
 
 /// `subS`.

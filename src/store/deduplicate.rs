@@ -104,6 +104,8 @@ impl Links {
             match linkat(dir, name, &self.store, &entry, AtFlags::empty()) {
                 Ok(()) => return Ok(Published::Published),
                 Err(Errno::NOENT) => {
+                    // Either `.links` is missing, or the file itself.
+                    statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
                     self.create_directory()?;
                     continue;
                 }
