@@ -16,7 +16,7 @@ use crate::substitute::network::Network;
 use crate::substitute::progress::Progress;
 use crate::substitute::transfer::BufferPool;
 use crate::trust::acl::{Acl, AuthorizedKeys};
-use crate::trust::nix::TrustedKeys;
+use crate::trust::nix::{OFFICIAL_KEY, TrustedKeys};
 
 use super::error::CliError;
 use super::output::Output;
@@ -303,8 +303,7 @@ fn nix_conf_keys(conf: &Path) -> Option<String> {
     match (base, extra) {
         (None, None) => None,
         (base, extra) => {
-            let official = || TrustedKeys::official_nix_server().to_string();
-            let base = base.unwrap_or_else(official);
+            let base = base.unwrap_or_else(|| OFFICIAL_KEY.to_owned());
             Some(format!("{base} {}", extra.unwrap_or_default()))
         }
     }

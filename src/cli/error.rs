@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::format::store_path::StorePathError;
 use crate::http::HttpError;
+use crate::lookup_cache::CacheError;
 use crate::store::StoreError;
 use crate::substitute::install::{Class, ItemError};
 use crate::trust::acl::AclError;
@@ -65,6 +66,9 @@ pub enum CliError {
     /// The HTTP client cannot be made.
     #[error("setting up the network")]
     Network(#[source] Arc<HttpError>),
+    /// The lookup cache failed.
+    #[error(transparent)]
+    LookupCache(CacheError),
     /// Threads cannot be started.
     #[error("starting threads")]
     Threads(#[source] io::Error),
@@ -83,7 +87,11 @@ impl CliError {
             Self::Acl { .. } => Exit::Refused,
             Self::Item { source, .. } => source.class().into(),
             Self::Network(_) => Exit::Network,
-            Self::Store(_) | Self::File { .. } | Self::Threads(_) | Self::Output(_) => Exit::Local,
+            Self::Store(_)
+            | Self::File { .. }
+            | Self::LookupCache(_)
+            | Self::Threads(_)
+            | Self::Output(_) => Exit::Local,
         }
     }
 
@@ -91,7 +99,7 @@ impl CliError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Store(error) => error.hint(),
+            Self::Store(error) => error.hint().map(str::to_owned),
             Self::Acl { .. } => {
                 Some("`guix archive --authorize < key.pub` or `subst authorize` makes one".into())
             }
@@ -123,15 +131,15 @@ pub fn item_hint(error: &ItemError) -> Option<String> {
             "if you trust the server, `subst authorize KEYFILE` lets its key sign"
         }
         ItemError::Refused(_) => "another server may have it: --substitute-urls",
-        ItemError::NotAvailable(Status::Preparing) => "a server is preparing it; try again soon",
-        ItemError::NotAvailable(Status::Missing) => {
+        ItemError::NotAvailable { status: Status::Preparing, .. } => "a server is preparing it; try again soon",
+        ItemError::NotAvailable { status: Status::Missing, .. } => {
             "it has to be built, or another server may have it: --substitute-urls"
         }
-        ItemError::NotAvailable(Status::Unknown) => {
+        ItemError::NotAvailable { status: Status::Unknown, .. } => {
             "`subst servers` tells which servers answer; --refresh asks again"
         }
         ItemError::NoSpace { .. } => "free some space, or fetch less at a time",
-        ItemError::Store(error) => return error.hint(),
+        ItemError::Store(error) => return error.hint().map(str::to_owned),
         _ if error.class() == Class::Transient => "try again, or with other --substitute-urls",
         _ => return None,
     };

@@ -13,53 +13,56 @@ use super::settings::Verbosity;
 /// Where a run's words go.
 pub struct Output {
     verbosity: Verbosity,
-    stdout: BufWriter<io::Stdout>,
 }
 
 impl Output {
     /// Writes to this process's standard streams.
     #[must_use]
     pub fn new(verbosity: Verbosity) -> Self {
-        Self { verbosity, stdout: BufWriter::new(io::stdout()) }
+        Self { verbosity }
     }
 
     /// One line of data, visible at once.
     ///
     /// # Errors
     /// Nobody reads any more, or the disk is full.
-    pub fn line(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.stdout, "{text}")?;
-        self.stdout.flush()
+    pub fn line(&self, text: &str) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}")?;
+        stdout.flush()
     }
 
     /// Many lines of data.
     ///
     /// # Errors
     /// As for [`Output::line`].
-    pub fn lines<'a>(&mut self, lines: impl IntoIterator<Item = Cow<'a, str>>) -> io::Result<()> {
+    pub fn lines<'a>(&self, lines: impl IntoIterator<Item = Cow<'a, str>>) -> io::Result<()> {
+        let mut stdout = BufWriter::new(io::stdout().lock());
         for line in lines {
-            writeln!(self.stdout, "{line}")?;
+            writeln!(stdout, "{line}")?;
         }
-        self.stdout.flush()
+        stdout.flush()
     }
 
     /// `value` as JSON, indented for people.
     ///
     /// # Errors
     /// As for [`Output::line`].
-    pub fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
-        serde_json::to_writer_pretty(&mut self.stdout, value)?;
-        writeln!(self.stdout)?;
-        self.stdout.flush()
+    pub fn json(&self, value: &impl Serialize) -> io::Result<()> {
+        let mut stdout = BufWriter::new(io::stdout().lock());
+        serde_json::to_writer_pretty(&mut stdout, value)?;
+        writeln!(stdout)?;
+        stdout.flush()
     }
 
     /// Raw data.
     ///
     /// # Errors
     /// As for [`Output::line`].
-    pub fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stdout.write_all(bytes)?;
-        self.stdout.flush()
+    pub fn raw(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()
     }
 
     /// Something good to know, unless it is to be quiet.
@@ -78,12 +81,25 @@ impl Output {
 
     /// What could not be done, why, and what the user can do about it.
     pub fn error(&self, error: &dyn std::error::Error, hint: Option<&str>) {
-        let mut text = format!("subst: error: {}", shown(&error.to_string()));
-        let mut source = error.source();
-        while let Some(cause) = source {
+        self.failure(&error.to_string(), error.source(), hint);
+    }
+
+    /// The same for one of several items: `what` could not be done because of `error`.
+    pub fn item_error(&self, what: &str, error: &dyn std::error::Error, hint: Option<&str>) {
+        self.failure(what, Some(error), hint);
+    }
+
+    fn failure(
+        &self,
+        what: &str,
+        mut cause: Option<&dyn std::error::Error>,
+        hint: Option<&str>,
+    ) {
+        let mut text = format!("subst: error: {}", shown(what));
+        while let Some(error) = cause {
             text.push_str("\n  caused by: ");
-            text.push_str(&shown(&cause.to_string()));
-            source = cause.source();
+            text.push_str(&shown(&error.to_string()));
+            cause = error.source();
         }
         if let Some(hint) = hint {
             text.push_str("\n  hint: ");

@@ -8,7 +8,6 @@ mod coordinator;
 mod plan;
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use super::install::{Class, Installer, ItemError};
 use super::lookup::Resolver;
 use super::progress::Progress;
 
-pub use plan::{Plan, PlannedItem};
+pub use plan::{Plan, PlannedItem, refusal};
 
 /// Whether what an item refers to is fetched as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,8 +103,3 @@ impl Fetch {
 
 /// How often the coordinator looks at locks and progress.
 const TICK: Duration = Duration::from_millis(100);
-
-/// Gives up at once when a lock is taken.
-pub(super) fn never_wait(_: Duration) -> ControlFlow<()> {
-    ControlFlow::Break(())
-}

@@ -90,8 +90,13 @@ pub struct Attempt {
 #[derive(Debug, thiserror::Error)]
 pub enum ItemError {
     /// No server has it, and says so, or none gave an answer that can be used.
-    #[error("no substitute: {}", .0.name())]
-    NotAvailable(Status),
+    #[error("{}", not_available_text(*.status, .why))]
+    NotAvailable {
+        /// What follows from all answers.
+        status: Status,
+        /// Server by server, in words.
+        why: Vec<String>,
+    },
     /// Every narinfo was refused; the first refusal.
     #[error("no server's narinfo can be trusted")]
     Refused(#[source] Refusal),
@@ -134,6 +139,21 @@ pub enum ItemError {
     Interrupted,
 }
 
+fn not_available_text(status: Status, why: &[String]) -> String {
+    let mut text = match status {
+        Status::Preparing => "a server is preparing it, but does not have it yet",
+        Status::Missing => "no server has it",
+        Status::Refused => "no server has a narinfo that can be used",
+        Status::Available | Status::Unknown => "no server gave a definite answer",
+    }
+    .to_owned();
+    for line in why {
+        text.push_str("\n    ");
+        text.push_str(line);
+    }
+    text
+}
+
 fn attempts_text(attempts: &[Attempt]) -> String {
     let mut text = String::from("every download failed");
     for Attempt { url, error } in attempts {
@@ -147,9 +167,9 @@ impl ItemError {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::NotAvailable(Status::Unknown) | Self::Network(_) => Class::Transient,
-            Self::NotAvailable(Status::Refused) | Self::Refused(_) => Class::Refused,
-            Self::NotAvailable(_) | Self::NoDownload | Self::Reference(_) | Self::NotTried => {
+            Self::NotAvailable { status: Status::Unknown, .. } | Self::Network(_) => Class::Transient,
+            Self::NotAvailable { status: Status::Refused, .. } | Self::Refused(_) => Class::Refused,
+            Self::NotAvailable { .. } | Self::NoDownload | Self::Reference(_) | Self::NotTried => {
                 Class::Absent
             }
             Self::AllFailed(attempts) => attempts

@@ -16,7 +16,7 @@ use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{StoreDir, StorePathRef};
 
 /// The key of cache.nixos.org, which Nix itself comes with.
-const OFFICIAL_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+pub const OFFICIAL_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
 
 /// Why a text is no list of keys.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,7 +8,7 @@ use crate::store::StoreError;
 use crate::substitute::answer::{Answer, Authority, Found, Said, Source};
 use crate::substitute::choose;
 use crate::substitute::install::ItemError;
-use crate::substitute::lookup::{Resolution, Skip, Walk};
+use crate::substitute::lookup::{Resolution, ServerReport, Skip, Walk};
 use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::{Fetch, References};
@@ -127,7 +127,7 @@ fn sort_out(plan: &mut Plan, outside: &HashSet<StorePath>) {
         while let Some((index, is_expanded)) = stack.pop() {
             let found = &plan.resolution.items[index];
             if is_expanded {
-                state.place(index, found, &by_path, outside);
+                state.place(index, &plan.resolution, &by_path, outside);
             } else if state.placed[index].is_none() {
                 state.placed[index] = Some(Placed::Open);
                 stack.push((index, true));
@@ -171,14 +171,15 @@ impl Sorting {
     fn place(
         &mut self,
         index: usize,
-        found: &Found,
+        resolution: &Resolution,
         by_path: &HashMap<StorePathRef<'_>, usize>,
         outside: &HashSet<StorePath>,
     ) {
         if !matches!(self.placed[index], Some(Placed::Open)) {
             return;
         }
-        match self.item(found, by_path, outside) {
+        let found = &resolution.items[index];
+        match self.item(found, &resolution.servers, by_path, outside) {
             Ok(item) => {
                 self.placed[index] = Some(Placed::Item(self.items.len()));
                 self.items.push(item);
@@ -193,11 +194,12 @@ impl Sorting {
     fn item(
         &self,
         found: &Found,
+        servers: &[ServerReport],
         by_path: &HashMap<StorePathRef<'_>, usize>,
         outside: &HashSet<StorePath>,
     ) -> Result<PlannedItem, ItemError> {
         let authority = found.authority.as_ref().and_then(Authority::checked);
-        let authorized = Arc::clone(authority.ok_or_else(|| refusal(found))?);
+        let authorized = Arc::clone(authority.ok_or_else(|| refusal(found, servers))?);
         let is_missing = |path: &StorePathRef<'_>| outside.contains(&path.to_path());
         if let Some(missing) = authorized.narinfo().references().find(is_missing) {
             return Err(ItemError::Reference(missing.to_path()));
@@ -220,13 +222,28 @@ impl Sorting {
     }
 }
 
-/// Why an item without authority cannot be had.
-fn refusal(found: &Found) -> ItemError {
+/// Why an item without authority cannot be had; `servers` are those that were asked.
+#[must_use]
+pub fn refusal(found: &Found, servers: &[ServerReport]) -> ItemError {
     let refusal = found.answers.iter().find_map(|Answer { said, .. }| match said {
         Said::Refused(refusal) => Some(refusal.clone()),
         _ => None,
     });
-    refusal.map_or(ItemError::NotAvailable(found.status), ItemError::Refused)
+    refusal.map_or_else(|| not_available(found, servers), ItemError::Refused)
+}
+
+fn not_available(found: &Found, servers: &[ServerReport]) -> ItemError {
+    let why = found.answers.iter().zip(servers).filter_map(|(answer, server)| {
+        let words = match &answer.said {
+            Said::Missing(status) => format!("HTTP status {status}"),
+            Said::Baking(_) => "it is being prepared".to_owned(),
+            Said::Unreadable(why) | Said::Failed(why) | Said::Skipped(why) => why.clone(),
+            Said::Offline => "not in the lookup cache".to_owned(),
+            _ => return None,
+        };
+        Some(format!("{}: {words}", server.url))
+    });
+    ItemError::NotAvailable { status: found.status, why: why.collect() }
 }
 
 /// Tells the resolver what is valid already, and keeps the first error of the store.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::StoreDir;
-use crate::http::{self, CacheInfoKnowledge, Learned, Protocol, ServerSpec};
+use crate::http::{self, CacheInfoKnowledge, Learned, ServerSpec};
 use crate::lookup_cache::{
     Behavior, LookupCache, Pipelining, ServerFact, ServerFacts, ServerId,
 };
@@ -201,14 +201,7 @@ pub(super) fn fact(learned: Learned) -> ServerFact {
         }
         Learned::Pipelining(http::Pipelining::Untested) => {}
         Learned::RequestsPerConnection(count) => behavior.requests_per_connection = Some(count),
-        Learned::Protocol(protocol) => {
-            let name = match protocol {
-                Protocol::Http1 => "http/1.1",
-                Protocol::Http2 => "h2",
-                Protocol::File => "file",
-            };
-            behavior.protocol = Some(name.into());
-        }
+        Learned::Protocol(protocol) => behavior.protocol = Some(protocol.name().into()),
     }
     ServerFact::Behavior(behavior)
 }
