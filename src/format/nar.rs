@@ -167,7 +167,6 @@ impl OpenDirectories {
 }
 
 /// The padding that brings `len` bytes to a multiple of eight.
-#[expect(clippy::cast_possible_truncation, reason = "less than eight")]
 const fn padding(len: u64) -> usize {
     (len.wrapping_neg() % 8) as usize
 }
