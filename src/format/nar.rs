@@ -37,7 +37,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 pub use error::NarError;
-pub use read::{Contents, Event, Reader};
+pub use read::{Contents, Reader};
 pub use write::{Writer, file_header, file_trailer};
 
 /// The longest name of a directory entry: what Linux file systems take.
@@ -128,6 +128,34 @@ impl fmt::Debug for SymlinkTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SymlinkTarget({self})")
     }
+}
+
+/// The next thing in a nar. Only the top node has no name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A directory begins; its entries follow, then its end.
+    Directory {
+        /// Its name in the directory around it.
+        name: Option<EntryName>,
+    },
+    /// The innermost directory ends.
+    DirectoryEnd,
+    /// A regular file; its bytes are to be had from [`Reader::contents`].
+    File {
+        /// Its name in the directory around it.
+        name: Option<EntryName>,
+        /// Whether it may be executed.
+        executable: bool,
+        /// Bytes of the contents, as claimed: not a number to allocate by.
+        size: u64,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Its name in the directory around it.
+        name: Option<EntryName>,
+        /// Where it points.
+        target: SymlinkTarget,
+    },
 }
 
 /// The directories that are open, and the last name seen in each: one flat buffer, so that an
