@@ -37,7 +37,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 pub use error::NarError;
-pub use read::{Contents, Event, Reader};
+pub use read::{Contents, Reader};
 pub use write::{Writer, file_header, file_trailer};
 
 /// The longest name of a directory entry: what Linux file systems take.
@@ -130,6 +130,34 @@ impl fmt::Debug for SymlinkTarget {
     }
 }
 
+/// The next thing in a nar. Only the top node has no name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A directory begins; its entries follow, then its end.
+    Directory {
+        /// Its name in the directory around it.
+        name: Option<EntryName>,
+    },
+    /// The innermost directory ends.
+    DirectoryEnd,
+    /// A regular file; its bytes are to be had from [`Reader::contents`].
+    File {
+        /// Its name in the directory around it.
+        name: Option<EntryName>,
+        /// Whether it may be executed.
+        executable: bool,
+        /// Bytes of the contents, as claimed: not a number to allocate by.
+        size: u64,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Its name in the directory around it.
+        name: Option<EntryName>,
+        /// Where it points.
+        target: SymlinkTarget,
+    },
+}
+
 /// The directories that are open, and the last name seen in each: one flat buffer, so that an
 /// entry costs no allocation.
 #[derive(Default)]
@@ -167,7 +195,6 @@ impl OpenDirectories {
 }
 
 /// The padding that brings `len` bytes to a multiple of eight.
-#[expect(clippy::cast_possible_truncation, reason = "less than eight")]
 const fn padding(len: u64) -> usize {
     (len.wrapping_neg() % 8) as usize
 }

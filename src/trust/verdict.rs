@@ -1,8 +1,9 @@
 //! The verdict: a claimed [`NarInfo`] becomes an [`AuthorizedNarInfo`], or is refused by reason.
 //!
 //! This is the only maker of [`AuthorizedNarInfo`], so what takes one cannot be handed a claim.
-//! Believed are its store path, NarHash, NarSize and references; not its downloads, and its
-//! deriver only as far as a mistake there does no harm.
+//! Believed are its store path, NarHash, NarSize and references. Nobody vouches for downloads, nor
+//! in Nix's dialect for deriver, system and CA; in Guix's a server can add those three where
+//! the signer left them out, but not change them.
 
 use std::sync::Arc;
 

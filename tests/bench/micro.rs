@@ -3,6 +3,8 @@
 //! `cargo bench --bench micro`. Narinfos are those of the file that `SUBST_NARINFO_CORPUS` names
 //! (zstd, an empty line between them), or one of the same size made here.
 
+#![expect(clippy::unwrap_used, reason = "a benchmark has no better answer to a broken sample")]
+
 use std::fmt::Write;
 use std::io::{BufReader, Read};
 use std::sync::Arc;

@@ -31,7 +31,7 @@ pub enum NarError {
         offset: u64,
     },
     /// A name or symlink target is longer than any file system takes.
-    #[error("{what} of {len} bytes at byte {offset}")]
+    #[error("{what} of {len} bytes is too long, at byte {offset}")]
     TooLong {
         /// What it is.
         what: &'static str,
@@ -41,7 +41,7 @@ pub enum NarError {
         offset: u64,
     },
     /// The name of an entry could lead out of its directory, or name nothing.
-    #[error("entry name `{}` at byte {offset}", .name.escape_ascii())]
+    #[error("`{}` cannot name an entry, at byte {offset}", .name.escape_ascii())]
     Name {
         /// The name.
         name: Vec<u8>,
@@ -49,7 +49,7 @@ pub enum NarError {
         offset: u64,
     },
     /// An entry does not come behind the one before it: they are out of order, or it is there twice.
-    #[error("entry `{name}` at byte {offset} is out of order or there twice")]
+    #[error("entry `{name}` is out of order or there twice, at byte {offset}")]
     Order {
         /// The name.
         name: EntryName,
@@ -57,7 +57,7 @@ pub enum NarError {
         offset: u64,
     },
     /// A symlink target is empty or has a NUL in it.
-    #[error("symlink target `{}` at byte {offset}", .target.escape_ascii())]
+    #[error("`{}` cannot be a symlink target, at byte {offset}", .target.escape_ascii())]
     Target {
         /// The target.
         target: Vec<u8>,

@@ -7,37 +7,9 @@
 use std::io::{self, BufRead, Read};
 
 use super::{
-    EntryName, MAX_DEPTH, MAX_NAME_BYTES, MAX_TARGET_BYTES, NarError, OpenDirectories,
+    EntryName, Event, MAX_DEPTH, MAX_NAME_BYTES, MAX_TARGET_BYTES, NarError, OpenDirectories,
     SymlinkTarget, fused, padding,
 };
-
-/// The next thing in a nar. Only the top node has no name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A directory begins; its entries follow, then its end.
-    Directory {
-        /// Its name in the directory around it.
-        name: Option<EntryName>,
-    },
-    /// The innermost directory ends.
-    DirectoryEnd,
-    /// A regular file; its bytes are to be had from [`Reader::contents`].
-    File {
-        /// Its name in the directory around it.
-        name: Option<EntryName>,
-        /// Whether it may be executed.
-        executable: bool,
-        /// Bytes of the contents, as claimed: not a number to allocate by.
-        size: u64,
-    },
-    /// A symbolic link.
-    Symlink {
-        /// Its name in the directory around it.
-        name: Option<EntryName>,
-        /// Where it points.
-        target: SymlinkTarget,
-    },
-}
 
 /// Reads one nar.
 ///

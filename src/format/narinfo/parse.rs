@@ -262,5 +262,9 @@ fn parse_size(text: &str) -> Option<u64> {
 
 /// The beginning of `text`, so that an error cannot quote a megabyte.
 fn clip(text: &str, max: usize) -> &str {
-    &text[..text.floor_char_boundary(max)]
+    if text.len() <= max {
+        return text;
+    }
+    let end = (0..=max).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or(0)]
 }

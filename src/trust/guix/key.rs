@@ -133,7 +133,7 @@ impl PublicKey {
 /// The first digits of the key whose [`PublicKey::id`] is `id`.
 pub(in crate::trust) fn short_name(id: &str) -> &str {
     let digits = id.split_once(':').map_or(id, |(_, digits)| digits);
-    &digits[..digits.floor_char_boundary(SHORT_DIGITS)]
+    digits.get(..SHORT_DIGITS).unwrap_or(digits)
 }
 
 /// The [`PublicKey::id`] of the key `sexp`, also of one that cannot be used.
