@@ -49,11 +49,14 @@ pub(super) fn find(
     memos: Memos,
     is_wanted: &dyn Fn(&Entry) -> bool,
 ) -> rusqlite::Result<Vec<(HashPart, Entry)>> {
+    // In the order of the index, neighbours meet in one page.
+    let mut ordered = items.to_vec();
+    ordered.sort_unstable();
     let transaction = connection.transaction()?;
     let mut found = Vec::new();
     {
         let mut statement = transaction.prepare_cached(SELECT_ENTRY)?;
-        for &item in items {
+        for item in ordered {
             let mut rows = statement.query(params![server.0, item.as_str()])?;
             if let Some(row) = rows.next()? {
                 let entry = read_entry(row, memos)?;
@@ -72,7 +75,7 @@ pub(super) fn remember(
     connection: &mut Connection,
     batch: &[(ServerId, HashPart, Entry)],
 ) -> rusqlite::Result<()> {
-    // In the order of the table, neighbours meet in one page.
+    // The order in which they will be looked up.
     let mut ordered: Vec<_> = batch.iter().collect();
     ordered.sort_by_key(|(server, item, _)| (*server, *item));
     let transaction =
@@ -267,9 +270,13 @@ pub(super) const TRANSIENT: i64 = 4;
 const SELECT_ENTRY: &str =
     "SELECT kind, asked_at, expires_at, server_said, status, text, vouched_by, digest
     FROM lookups WHERE server = ?1 AND item = ?2";
-const REPLACE_ENTRY: &str = "INSERT OR REPLACE INTO lookups
+const REPLACE_ENTRY: &str = "INSERT INTO lookups
     (server, item, kind, asked_at, expires_at, server_said, status, text, vouched_by, digest)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+    ON CONFLICT (server, item) DO UPDATE SET kind = excluded.kind, asked_at = excluded.asked_at,
+    expires_at = excluded.expires_at, server_said = excluded.server_said,
+    status = excluded.status, text = excluded.text, vouched_by = excluded.vouched_by,
+    digest = excluded.digest";
 const SELECT_FACTS: &str = "SELECT info_text, info_asked_at, info_expires_at, down_since,
     down_until, down_reason, pipelining, requests_per_connection, protocol
     FROM servers WHERE id = ?1";

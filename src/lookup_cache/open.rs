@@ -128,6 +128,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     }
     switch_to_wal(&connection)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "cache_size", CACHE_KIB)?;
     connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
     if is_new {
         schema::create(&connection)?;
@@ -182,6 +183,10 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 /// Writers hold the lock for some tens of milliseconds; one that takes this long is stopped
 /// or on a hanging disk, and memory is better than waiting for it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pages kept in memory, in KiB; negative is how SQLite tells KiB from pages. Enough for some
+/// thousand entries, which a closure is made of.
+const CACHE_KIB: i64 = -16 * 1024;
 
 const WAL_ATTEMPTS: u32 = 500;
 const WAL_PAUSE: Duration = Duration::from_millis(5);

@@ -43,8 +43,9 @@ const APPLICATION_ID: i32 = 0x7375_6253;
 
 /// Rows of `servers` are never deleted: another process may be about to use the id.
 ///
-/// Entries are keyed by server and item, and stored in that order: a batch of one server is
-/// found in one pass, and there is no second index to keep.
+/// Entries are in a table of their own beside the index of their keys: rows of some 1,300 bytes
+/// inside an index would take an overflow page each, which made the file three times as large
+/// and lookups three times as slow.
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS servers (
     id INTEGER PRIMARY KEY,
@@ -70,8 +71,8 @@ CREATE TABLE IF NOT EXISTS lookups (
     text TEXT,
     vouched_by TEXT,
     digest BLOB,
-    PRIMARY KEY (server, item)
-) WITHOUT ROWID;
+    UNIQUE (server, item)
+);
 CREATE TABLE IF NOT EXISTS sweeps (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     swept_at INTEGER NOT NULL

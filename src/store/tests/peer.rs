@@ -84,7 +84,7 @@ fn serve() {
                 true => "free".to_owned(),
                 false => "busy".to_owned(),
             },
-            "try-flock" => match flock(&open(path), FlockOperation::NonBlockingLockExclusive) {
+            "try-flock" => match flock(open(path), FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => "free".to_owned(),
                 Err(_) => "busy".to_owned(),
             },
