@@ -98,3 +98,8 @@ impl Client {
         probe::cache_info(&self.engine, server)
     }
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -216,6 +216,8 @@ impl Health {
                 let stalls = if self.has_answered { STALLS } else { 1 };
                 self.after_failure(stalls, random)
             }
+            // One more than a single question has tries, in case that one is to blame.
+            _ if self.has_answered => self.after_failure(self.policy.attempts + 1, random),
             _ => self.after_failure(self.policy.attempts, random),
         };
         Judgement { course, asks_alone }
@@ -241,10 +243,7 @@ impl Health {
         if self.failures >= attempts {
             return Course::GiveUp;
         }
-        match self.policy.next(&HttpErrorKind::Closed, self.failures, Duration::ZERO, random) {
-            Next::After(wait) => Course::Wait(wait),
-            Next::Stop => Course::GiveUp,
-        }
+        Course::Wait(self.policy.backoff(self.policy.base, self.failures, random))
     }
 
     fn learn_limit(&mut self, report: &Report) {

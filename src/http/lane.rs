@@ -139,7 +139,7 @@ impl Lane {
         };
         let is_blameless = self.answered > 0 && matches!(kind, HttpErrorKind::Closed);
         if judgement.asks_alone {
-            self.asks.iter_mut().take(1).for_each(|ask| ask.alone = true);
+            self.asks.iter_mut().take(1).for_each(Ask::suspect);
         } else if !is_blameless {
             self.blame_first(&kind);
         }

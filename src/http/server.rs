@@ -97,6 +97,12 @@ impl Ask {
         Self { question, alone: false, failed: 0, first_asked: None }
     }
 
+    /// Its turn had come when a connection broke that was asked ahead: next time it goes alone.
+    pub(super) fn suspect(&mut self) {
+        self.alone = true;
+        self.failed += 1;
+    }
+
     /// Counts a try that broke the connection; whether there may be another. Silence costs its
     /// whole timeout, and so counts double.
     pub(super) fn blame(&mut self, kind: &HttpErrorKind, policy: &RetryPolicy) -> bool {

@@ -1,0 +1,3 @@
+//! The client against servers on loopback that misbehave in one way each.
+
+mod lookups;
