@@ -9,16 +9,28 @@
 //! What servers say is handed up as it is; nothing here decides what to believe. Nothing here
 //! reads the environment either: proxies and certificates arrive in [`Options`].
 
+mod answer;
+mod connect;
+mod dispatch;
 mod engine;
 mod error;
 mod events;
 mod file;
+mod file_server;
+mod health;
+mod lane;
 mod lookups;
+mod multiplex;
 mod nar;
 mod options;
+mod pipeline;
 mod probe;
 mod proxy;
+mod redirect;
+mod request;
 mod retry;
+mod server;
+mod socks;
 mod tls;
 mod web;
 mod wire;
@@ -86,3 +98,8 @@ impl Client {
         probe::cache_info(&self.engine, server)
     }
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -219,6 +219,7 @@ impl From<WireError> for HttpErrorKind {
     fn from(error: WireError) -> Self {
         match error {
             WireError::TooLarge { limit_bytes } => Self::TooLarge { limit_bytes },
+            WireError::UnexpectedEnd => Self::Closed,
             other => Self::Malformed(Arc::new(other)),
         }
     }

@@ -1,19 +1,30 @@
 //! The caller's side of the lookups: questions in.
 
+use std::fmt;
 use std::sync::Arc;
 
+use super::dispatch;
 use super::engine::Engine;
 use super::error::{HttpError, HttpErrorKind};
-use super::events::{self, EventSender, LookupEvent, LookupEvents};
+use super::events::{self, LookupEvents};
+use super::file_server::FileServer;
 use super::options::ServerSpec;
+use super::server::{Over, Server};
 use crate::format::store_path::HashPart;
 
 /// Asks servers about items; the answers come out of the [`LookupEvents`]. Cheap to clone. When
-/// the last handle is gone, the connections end.
+/// the last handle is gone, the connections end, and with them what is not answered yet.
 #[derive(Debug, Clone)]
 pub struct Lookups {
-    servers: Arc<[ServerSpec]>,
-    events: EventSender,
+    desks: Arc<Desks>,
+}
+
+/// Where questions are handed in, by server.
+struct Desks(Vec<Desk>);
+
+enum Desk {
+    Network(Arc<Server>),
+    File(FileServer),
 }
 
 impl Lookups {
@@ -22,9 +33,10 @@ impl Lookups {
     /// # Panics
     /// There is no such server.
     pub fn ask(&self, server: usize, item: HashPart) {
-        let url = self.servers[server].url.narinfo_url(&item);
-        let answer = Err(HttpError::new(&url, HttpErrorKind::Cancelled));
-        self.events.send(LookupEvent::Answer { server, item, answer });
+        match &self.desks.0[server] {
+            Desk::Network(server) => server.ask(Some(item)),
+            Desk::File(server) => server.ask(Some(item)),
+        }
     }
 
     /// Gives the server up: what is not answered yet, and what will be asked, is answered as
@@ -33,17 +45,55 @@ impl Lookups {
     /// # Panics
     /// There is no such server.
     pub fn close(&self, server: usize) {
-        assert!(server < self.servers.len());
+        match &self.desks.0[server] {
+            Desk::Network(server) => {
+                let error = HttpError::new(server.url.base(), HttpErrorKind::Cancelled);
+                server.stop(Over::Closed(error));
+            }
+            Desk::File(server) => server.close(),
+        }
     }
 
+    /// Asks what the server says of itself, if that is to be asked and was not asked yet.
     pub(super) fn ask_cache_info(&self, server: usize) {
-        let error =
-            HttpError::new(&self.servers[server].url.cache_info_url(), HttpErrorKind::Cancelled);
-        self.events.send(LookupEvent::CacheInfo { server, info: Err(error) });
+        match &self.desks.0[server] {
+            Desk::Network(server) => server.ask(None),
+            Desk::File(server) => server.ask(None),
+        }
     }
 }
 
 pub(super) fn open(engine: &Arc<Engine>, servers: Vec<ServerSpec>) -> (Lookups, LookupEvents) {
     let (sender, events) = events::queue(Arc::clone(engine));
-    (Lookups { servers: servers.into(), events: sender }, events)
+    let (options, shared) = (engine.options(), engine.shared());
+    let desks = servers.into_iter().enumerate().map(|(index, spec)| {
+        if spec.url.is_file() {
+            return Desk::File(FileServer::open(engine, index, spec, sender.clone()));
+        }
+        let server = Server::new(index, spec, options, shared, sender.clone());
+        let server = Arc::new(server);
+        engine.handle().spawn(dispatch::run(Arc::clone(&server)));
+        Desk::Network(server)
+    });
+    (Lookups { desks: Arc::new(Desks(desks.collect())) }, events)
+}
+
+impl Drop for Desks {
+    fn drop(&mut self) {
+        for desk in &self.0 {
+            if let Desk::Network(server) = desk {
+                server.stop(Over::Forgotten);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Desks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let urls = self.0.iter().map(|desk| match desk {
+            Desk::Network(server) => server.url.as_str(),
+            Desk::File(server) => server.url().as_str(),
+        });
+        f.debug_list().entries(urls).finish()
+    }
 }

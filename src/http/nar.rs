@@ -10,7 +10,6 @@
 //! grammar and hash can. After an error every further call gives the same error.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};

@@ -79,7 +79,8 @@ impl RetryPolicy {
         Next::After(wait)
     }
 
-    fn backoff(&self, base: Duration, attempts: u32, random: f64) -> Duration {
+    /// A wait of up to `base`, doubled for each try after the first.
+    pub(super) fn backoff(&self, base: Duration, attempts: u32, random: f64) -> Duration {
         let doublings = attempts.saturating_sub(1).min(16);
         base.saturating_mul(1 << doublings).min(self.cap).mul_f64(random.clamp(0.0, 1.0))
     }

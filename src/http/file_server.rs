@@ -1,0 +1,118 @@
+//! Lookups at a `file:` server: a thread that reads one small file after the other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::{Receiver, Sender};
+use tokio::runtime::Handle;
+
+use super::engine::Engine;
+use super::error::{HttpError, HttpErrorKind};
+use super::events::{CacheInfoText, EventSender, LookupEvent, NarInfoAnswer};
+use super::file;
+use super::options::{CacheInfoKnowledge, ServerSpec};
+use super::request::Question;
+use crate::format::server_url::ServerUrl;
+use crate::format::store_path::HashPart;
+
+/// A directory that is asked like a server.
+pub(super) struct FileServer {
+    url: ServerUrl,
+    questions: Sender<Question>,
+    needs_cache_info: AtomicBool,
+    is_closed: Arc<AtomicBool>,
+}
+
+impl FileServer {
+    pub(super) fn open(
+        engine: &Engine,
+        index: usize,
+        spec: ServerSpec,
+        events: EventSender,
+    ) -> Self {
+        let (sender, questions) = crossbeam_channel::unbounded();
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let reader = Reader {
+            index,
+            url: spec.url.clone(),
+            limit_bytes: engine.options().narinfo_limit_bytes,
+            questions,
+            is_closed: Arc::clone(&is_closed),
+            events,
+            runtime: engine.handle().clone(),
+        };
+        engine.handle().spawn_blocking(move || reader.run());
+        Self {
+            url: spec.url,
+            questions: sender,
+            needs_cache_info: AtomicBool::new(spec.cache_info == CacheInfoKnowledge::Ask),
+            is_closed,
+        }
+    }
+
+    pub(super) fn url(&self) -> &ServerUrl {
+        &self.url
+    }
+
+    pub(super) fn ask(&self, item: Option<HashPart>) {
+        let needs_cache_info = self.needs_cache_info.swap(false, Ordering::Relaxed);
+        let cache_info = needs_cache_info.then_some(Question::CacheInfo);
+        for question in cache_info.into_iter().chain(item.map(Question::NarInfo)) {
+            // The reader goes only after this sender.
+            let _ = self.questions.send(question);
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Reader {
+    index: usize,
+    url: ServerUrl,
+    limit_bytes: u64,
+    questions: Receiver<Question>,
+    is_closed: Arc<AtomicBool>,
+    events: EventSender,
+    runtime: Handle,
+}
+
+impl Reader {
+    fn run(self) {
+        for question in &self.questions {
+            let text = self.read(question);
+            let size = text.as_ref().ok().and_then(Option::as_ref).map_or(0, Vec::len);
+            let event = self.event(question, text);
+            self.runtime.block_on(self.events.send_sized(event, size));
+        }
+    }
+
+    fn read(&self, question: Question) -> Result<Option<Vec<u8>>, HttpError> {
+        let url = question.url(&self.url);
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(HttpError::new(&url, HttpErrorKind::Cancelled));
+        }
+        file::read_small(&url, self.limit_bytes).map_err(|kind| HttpError::new(&url, kind))
+    }
+
+    fn event(&self, question: Question, text: Result<Option<Vec<u8>>, HttpError>) -> LookupEvent {
+        let (server, max_age) = (self.index, None);
+        match question {
+            Question::CacheInfo => {
+                let info = text.map(|text| {
+                    let text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
+                    text.map(|text| CacheInfoText { text, max_age })
+                });
+                LookupEvent::CacheInfo { server, info }
+            }
+            Question::NarInfo(item) => {
+                let answer = text.map(|text| match text {
+                    Some(text) => NarInfoAnswer::Found { text, max_age },
+                    None => NarInfoAnswer::Missing { status: 404, max_age },
+                });
+                LookupEvent::Answer { server, item, answer }
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Servers that misbehave in one chosen way each, for tests. Plain threads and sockets on port 0;
+//! what was asked is kept in a log.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::{
+    Client, HttpError, Learned, LookupEvent, LookupEvents, NarInfoAnswer, Options, RetryPolicy,
+    ServerSpec,
+};
+use crate::format::server_url::ServerUrl;
+use crate::format::store_path::HashPart;
+
+/// A server whose every connection is handled by one function on a thread of its own.
+pub(super) struct TestServer {
+    pub(super) address: SocketAddr,
+    log: Arc<Log>,
+}
+
+#[derive(Default)]
+pub(super) struct Log {
+    requests: Mutex<Vec<String>>,
+    connections: AtomicUsize,
+}
+
+impl TestServer {
+    pub(super) fn start(handle: impl Fn(Peer) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let log = Arc::new(Log::default());
+        let (handle, server_log) = (Arc::new(handle), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                let number = server_log.connections.fetch_add(1, Ordering::SeqCst) + 1;
+                let (handle, log) = (Arc::clone(&handle), Arc::clone(&server_log));
+                std::thread::spawn(move || handle(Peer::new(stream, number, log)));
+            }
+        });
+        Self { address, log }
+    }
+
+    /// A server that answers every request with what `answer` makes of its path.
+    pub(super) fn answering(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::start(move |mut peer| {
+            while let Some(path) = peer.request() {
+                if !peer.send(&answer(&path)) {
+                    break;
+                }
+            }
+        })
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(super) fn spec(&self) -> ServerSpec {
+        ServerSpec::new(ServerUrl::parse(&self.url()).unwrap())
+    }
+
+    /// The paths asked for, in the order of arrival.
+    pub(super) fn requests(&self) -> Vec<String> {
+        self.log.requests.lock().unwrap().clone()
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.log.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// One connection, seen by the server.
+pub(super) struct Peer {
+    reader: BufReader<TcpStream>,
+    /// The connection's number, from 1.
+    pub(super) number: usize,
+    log: Arc<Log>,
+    /// The head of the last request.
+    pub(super) head: String,
+}
+
+impl Peer {
+    fn new(stream: TcpStream, number: usize, log: Arc<Log>) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self {
+            reader: BufReader::with_capacity(64 << 10, stream),
+            number,
+            log,
+            head: String::new(),
+        }
+    }
+
+    /// Reads a request; its path.
+    pub(super) fn request(&mut self) -> Option<String> {
+        self.head.clear();
+        while !self.head.ends_with("\r\n\r\n") {
+            if self.reader.read_line(&mut self.head).ok()? == 0 {
+                return None;
+            }
+        }
+        let path = self.head.split(' ').nth(1).unwrap().to_owned();
+        self.log.requests.lock().unwrap().push(path.clone());
+        Some(path)
+    }
+
+    /// Whether further requests have arrived already.
+    pub(super) fn has_more(&self) -> bool {
+        !self.reader.buffer().is_empty()
+    }
+
+    /// Writes; false when the client is gone.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> bool {
+        self.reader.get_mut().write_all(bytes).is_ok()
+    }
+
+    /// Closes in good order: nothing that was sent is lost.
+    pub(super) fn close(mut self) {
+        let _ = self.reader.get_mut().shutdown(Shutdown::Write);
+        let _ = std::io::copy(&mut self.reader, &mut std::io::sink());
+    }
+
+    /// Throws away everything on the way and makes the client's next read fail.
+    pub(super) fn reset(self) {
+        let linger = Some(Duration::ZERO);
+        rustix::net::sockopt::set_socket_linger(self.reader.get_ref(), linger).unwrap();
+    }
+
+    /// Waits for the client to hang up, reading nothing.
+    pub(super) fn be_silent(mut self) {
+        let mut rest = Vec::new();
+        let _ = self.reader.read_to_end(&mut rest);
+    }
+
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.reader.into_inner()
+    }
+}
+
+/// Item number `n`.
+pub(super) fn item(n: usize) -> HashPart {
+    HashPart::parse(&format!("{n:032}")).unwrap()
+}
+
+pub(super) fn items(count: usize) -> Vec<HashPart> {
+    (0..count).map(item).collect()
+}
+
+/// An answer with status, fields and body.
+pub(super) fn response(status: &str, fields: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+pub(super) fn narinfo_text(path: &str) -> String {
+    let hash = path.trim_start_matches('/').trim_end_matches(".narinfo");
+    format!("StorePath: /gnu/store/{hash}-item\nURL: nar/{hash}\n")
+}
+
+/// The right answer to a request for `path`.
+pub(super) fn right(path: &str) -> Vec<u8> {
+    match path {
+        "/nix-cache-info" => response("200 OK", "", "StoreDir: /gnu/store\nWantMassQuery: 0\n"),
+        _ => response("200 OK", "", &narinfo_text(path)),
+    }
+}
+
+/// The right answer of a server that welcomes many lookups.
+pub(super) fn right_for_masses(path: &str) -> Vec<u8> {
+    match path {
+        "/nix-cache-info" => response("200 OK", "", "StoreDir: /gnu/store\nWantMassQuery: 1\n"),
+        _ => right(path),
+    }
+}
+
+/// Options with short waits, and a stall that is only for tests that wait for it.
+pub(super) fn quick() -> Options {
+    let ms = Duration::from_millis;
+    let retries =
+        RetryPolicy { base: ms(2), overload_base: ms(2), cap: ms(5), ..RetryPolicy::default() };
+    Options { retries, ..Options::default() }
+}
+
+/// Options for servers that fall silent.
+pub(super) fn impatient() -> Options {
+    Options { stall_timeout: Duration::from_millis(150), ..quick() }
+}
+
+/// Everything that one run of lookups reported.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub(super) answers: HashMap<HashPart, Result<NarInfoAnswer, HttpError>>,
+    pub(super) cache_infos: Vec<Result<Option<super::CacheInfoText>, HttpError>>,
+    pub(super) learned: Vec<Learned>,
+    pub(super) down: Vec<HttpError>,
+}
+
+impl Outcome {
+    pub(super) fn take(&mut self, event: LookupEvent) {
+        match event {
+            LookupEvent::Answer { item, answer, .. } => {
+                assert!(self.answers.insert(item, answer).is_none(), "{item} answered twice");
+            }
+            LookupEvent::CacheInfo { info, .. } => self.cache_infos.push(info),
+            LookupEvent::Learned { what, .. } => self.learned.push(what),
+            LookupEvent::ServerDown { error, .. } => self.down.push(error),
+        }
+    }
+
+    /// Asserts that every one of `items` was found, with the text of its own.
+    pub(super) fn assert_all_found(&self, items: &[HashPart]) {
+        assert_eq!(self.answers.len(), items.len());
+        for item in items {
+            self.assert_found(*item);
+        }
+    }
+
+    pub(super) fn assert_found(&self, item: HashPart) {
+        match &self.answers[&item] {
+            Ok(NarInfoAnswer::Found { text, .. }) => {
+                let text = String::from_utf8_lossy(text);
+                assert!(text.starts_with(&narinfo_text(item.as_str())), "{item}: {text}");
+            }
+            other => panic!("{item}: {other:?}"),
+        }
+    }
+
+    pub(super) fn error(&self, item: HashPart) -> &HttpError {
+        self.answers[&item].as_ref().unwrap_err()
+    }
+}
+
+/// Takes events until `count` items are answered.
+pub(super) fn collect(events: &mut LookupEvents, outcome: &mut Outcome, count: usize) {
+    while outcome.answers.len() < count {
+        let event = events.recv_timeout(TEST_PATIENCE);
+        outcome.take(event.unwrap_or_else(|_| {
+            panic!("only {} of {count} items answered", outcome.answers.len())
+        }));
+    }
+}
+
+/// Asks one server about `items`, all at once, and collects until the lookups end.
+pub(super) fn look_up(options: Options, spec: ServerSpec, items: &[HashPart]) -> Outcome {
+    let client = Client::new(options).unwrap();
+    let (lookups, mut events) = client.lookups(vec![spec]);
+    items.iter().for_each(|&item| lookups.ask(0, item));
+    let mut outcome = Outcome::default();
+    collect(&mut events, &mut outcome, items.len());
+    drop(lookups);
+    while let Some(event) = events.recv() {
+        outcome.take(event);
+    }
+    outcome
+}
+
+/// Longer than any test takes, so that a bug fails instead of hanging.
+const TEST_PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,5 @@
+//! The client against servers on loopback that misbehave in one way each.
+
+mod files;
+mod lookups;
+mod nars;

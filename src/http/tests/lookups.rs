@@ -1,0 +1,581 @@
+//! Lookups over HTTP/1.1.
+
+use std::collections::HashSet;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::format::cache_info::CacheInfo;
+use crate::format::server_url::ServerUrl;
+use crate::http::testing::*;
+use crate::http::*;
+
+/// Asserts that nothing was asked twice.
+fn assert_asked_once(server: &TestServer) {
+    let requests = server.requests();
+    let different: HashSet<_> = requests.iter().collect();
+    assert_eq!(requests.len(), different.len(), "{requests:?}");
+}
+
+fn status(outcome: &Outcome, n: usize) -> Option<u16> {
+    outcome.error(item(n)).status()
+}
+
+#[test]
+fn one_connection_answers_everything() {
+    let server = TestServer::answering(right);
+    let items = items(3000);
+    let outcome = look_up(quick(), server.spec(), &items);
+    outcome.assert_all_found(&items);
+    assert_asked_once(&server);
+    assert_eq!(server.connections(), 1);
+    assert_eq!(server.requests()[0], "/nix-cache-info");
+    assert_eq!(server.requests().len(), 3001);
+    let info = outcome.cache_infos[0].as_ref().unwrap().as_ref().unwrap();
+    assert_eq!(info.text, "StoreDir: /gnu/store\nWantMassQuery: 0\n");
+    assert!(outcome.learned.contains(&Learned::Protocol(Protocol::Http1)));
+    assert!(outcome.learned.contains(&Learned::Pipelining(Pipelining::Works)));
+    assert!(outcome.down.is_empty());
+}
+
+#[test]
+fn questions_do_not_wait_for_the_cache_info() {
+    let server = TestServer::start(|mut peer| {
+        let paths: Vec<_> = (0..101).map(|_| peer.request().unwrap()).collect();
+        paths.iter().for_each(|path| assert!(peer.send(&right(path))));
+        peer.be_silent();
+    });
+    look_up(quick(), server.spec(), &items(100)).assert_all_found(&items(100));
+    assert_asked_once(&server);
+}
+
+#[test]
+fn no_more_than_the_window_is_in_flight() {
+    let server = TestServer::start(|mut peer| {
+        // The eleventh request comes only after an answer.
+        let mut unanswered = Vec::new();
+        while let Some(path) = peer.request() {
+            unanswered.push(path);
+            assert!(unanswered.len() <= 10);
+            if !peer.has_more() {
+                unanswered.drain(..).for_each(|path| assert!(peer.send(&right(&path))));
+            }
+        }
+    });
+    let options = Options { max_in_flight: 10, ..quick() };
+    look_up(options, server.spec(), &items(200)).assert_all_found(&items(200));
+}
+
+#[test]
+fn known_cache_info_is_not_asked() {
+    let server = TestServer::answering(right);
+    let mut spec = server.spec();
+    spec.cache_info = CacheInfoKnowledge::Known(CacheInfo::default());
+    let outcome = look_up(quick(), spec, &items(5));
+    outcome.assert_all_found(&items(5));
+    assert!(outcome.cache_infos.is_empty());
+    assert_eq!(server.requests().len(), 5);
+}
+
+#[test]
+fn servers_that_welcome_it_are_asked_over_several_connections() {
+    let server = TestServer::start(|mut peer| {
+        while let Some(path) = peer.request() {
+            // The first connection comes to a halt until there is another one.
+            if path.ends_with("900.narinfo") {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            assert!(peer.send(&right_for_masses(&path)));
+        }
+    });
+    let outcome = look_up(quick(), server.spec(), &items(4000));
+    outcome.assert_all_found(&items(4000));
+    assert_asked_once(&server);
+    assert!((2..=4).contains(&server.connections()), "{}", server.connections());
+}
+
+#[test]
+fn limits_of_requests_per_connection_are_learned() {
+    for announced in [true, false] {
+        let server = TestServer::start(move |mut peer| {
+            for number in 1..=1000 {
+                let Some(path) = peer.request() else { return };
+                let mut answer = right(&path);
+                if announced && number == 1000 {
+                    answer.splice(15..15, *b"\r\nConnection: close");
+                }
+                assert!(peer.send(&answer));
+            }
+            peer.close();
+        });
+        let items = items(5001);
+        let outcome = look_up(quick(), server.spec(), &items);
+        outcome.assert_all_found(&items);
+        let learned = outcome.learned.contains(&Learned::RequestsPerConnection(1000));
+        assert!(learned, "{:?}", outcome.learned);
+        assert!(!outcome.learned.contains(&Learned::Pipelining(Pipelining::Broken)));
+        assert!(outcome.down.is_empty());
+        assert!(server.connections() <= 7, "{}", server.connections());
+        // Whatever a limited connection gets is answered; requests beyond the limit of the first
+        // ones are not read by this server, so those it read were answered: none twice.
+        assert_asked_once(&server);
+    }
+}
+
+#[test]
+fn a_remembered_limit_is_kept_and_can_be_wrong() {
+    let server = TestServer::answering(right);
+    let spec = ServerSpec { requests_per_connection: Some(10), ..server.spec() };
+    look_up(quick(), spec, &items(100)).assert_all_found(&items(100));
+    assert_asked_once(&server);
+    assert!(server.connections() <= 2, "{}", server.connections());
+}
+
+#[test]
+fn one_request_per_connection() {
+    for announced in [true, false] {
+        let server = TestServer::start(move |mut peer| {
+            let Some(path) = peer.request() else { return };
+            let mut answer = right(&path);
+            if announced {
+                answer.splice(15..15, *b"\r\nConnection: close");
+            }
+            assert!(peer.send(&answer));
+            peer.close();
+        });
+        let outcome = look_up(quick(), server.spec(), &items(30));
+        outcome.assert_all_found(&items(30));
+        assert_asked_once(&server);
+        assert!(outcome.down.is_empty());
+    }
+}
+
+#[test]
+fn answers_may_come_in_single_bytes() {
+    let server = TestServer::start(|mut peer| {
+        while let Some(path) = peer.request() {
+            for byte in right(&path) {
+                assert!(peer.send(&[byte]));
+            }
+        }
+    });
+    look_up(quick(), server.spec(), &items(50)).assert_all_found(&items(50));
+    assert_asked_once(&server);
+}
+
+#[test]
+fn interim_answers_and_missing_lengths() {
+    let server = TestServer::start(|mut peer| {
+        while let Some(path) = peer.request() {
+            let text = narinfo_text(&path);
+            if path.ends_with("7.narinfo") {
+                assert!(peer.send(format!("HTTP/1.1 200 OK\r\n\r\n{text}").as_bytes()));
+                return peer.close();
+            }
+            assert!(peer.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nA: b\r\n\r\n"));
+            assert!(peer.send(&right(&path)));
+        }
+    });
+    look_up(quick(), server.spec(), &items(40)).assert_all_found(&items(40));
+    assert_asked_once(&server);
+}
+
+#[test]
+fn statuses_become_answers() {
+    let server = TestServer::answering(|path| match path.as_bytes().get(32).unwrap_or(&b'-') {
+        b'0' => response("404 No", "Cache-Control: max-age=7\r\n", "gone"),
+        b'1' => response("410 Gone", "", ""),
+        b'2' => response("202 Later", "", ""),
+        b'3' => response("404 No", "X-Baking: 1\r\nCache-Control: max-age=300\r\n", ""),
+        b'4' => response("403 Forbidden", "", "<Error/>"),
+        b'5' => response("200 OK", "Content-Encoding: gzip\r\n", "x"),
+        b'6' => response("200 OK", "Cache-Control: max-age=0\r\n", "x"),
+        b'8' => response("501 What", "", ""),
+        _ => right(path),
+    });
+    let outcome = look_up(quick(), server.spec(), &items(10));
+    let answer = |n| outcome.answers[&item(n)].clone().unwrap();
+    assert_eq!(answer(0), NarInfoAnswer::Missing { status: 404, max_age: Some(7) });
+    assert_eq!(answer(1), NarInfoAnswer::Missing { status: 410, max_age: None });
+    assert_eq!(answer(2), NarInfoAnswer::Baking { status: 202, max_age: None });
+    assert_eq!(answer(3), NarInfoAnswer::Baking { status: 404, max_age: Some(300) });
+    assert_eq!(status(&outcome, 4), Some(403));
+    assert!(matches!(outcome.error(item(5)).kind(), HttpErrorKind::ContentEncoding(_)));
+    assert_eq!(answer(6), NarInfoAnswer::Found { text: b"x".to_vec(), max_age: Some(0) });
+    outcome.assert_found(item(7));
+    assert_eq!(status(&outcome, 8), Some(501));
+    assert_asked_once(&server);
+}
+
+#[test]
+fn oversized_answers_fail_alone() {
+    let server = TestServer::start(|mut peer| {
+        while let Some(path) = peer.request() {
+            let block = vec![b'x'; 64 << 10];
+            if path.ends_with("3.narinfo") {
+                peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n");
+                while peer.send(&block) {}
+                return;
+            } else if path.ends_with("5.narinfo") {
+                peer.send(b"HTTP/1.1 200 OK\r\n");
+                while peer.send(b"X-Header: 0123456789012345678901234567890123456789\r\n") {}
+                return;
+            } else if path.ends_with("7.narinfo") {
+                peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                while peer.send(b"10000\r\n") && peer.send(&block) && peer.send(b"\r\n") {}
+                return;
+            }
+            assert!(peer.send(&right(&path)));
+        }
+    });
+    let outcome = look_up(quick(), server.spec(), &items(10));
+    for n in [0, 1, 2, 4, 6, 8, 9] {
+        outcome.assert_found(item(n));
+    }
+    for n in [3, 7] {
+        assert_eq!(outcome.error(item(n)).class(), Class::Refused);
+    }
+    let header = outcome.error(item(5));
+    assert!(matches!(header.kind(), HttpErrorKind::Malformed(_)), "{header:?}");
+    assert!(outcome.down.is_empty());
+    assert!(!outcome.learned.contains(&Learned::Pipelining(Pipelining::Broken)));
+}
+
+#[test]
+fn garbage_is_given_up() {
+    let server = TestServer::start(|mut peer| {
+        while peer.request().is_some() {
+            peer.send(b"<html>hello</html>\r\n\r\n");
+        }
+    });
+    let outcome = look_up(quick(), server.spec(), &items(50));
+    assert!(outcome.answers.values().all(Result::is_err));
+    assert_eq!(outcome.down.len(), 1);
+    assert!(server.connections() <= 10, "{}", server.connections());
+}
+
+#[test]
+fn a_black_hole_costs_one_timeout() {
+    let server = TestServer::start(Peer::be_silent);
+    let client = Client::new(impatient()).unwrap();
+    let (lookups, mut events) = client.lookups(vec![server.spec()]);
+    items(20).into_iter().for_each(|item| lookups.ask(0, item));
+    let mut outcome = Outcome::default();
+    collect(&mut events, &mut outcome, 20);
+    assert_eq!(outcome.down.len(), 1);
+    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Stalled(_)));
+    assert_eq!(outcome.cache_infos.len(), 1);
+    assert_eq!(server.connections(), 1);
+    lookups.ask(0, item(99));
+    collect(&mut events, &mut outcome, 21);
+    assert_eq!(outcome.error(item(99)).class(), Class::Transient);
+    assert_eq!((outcome.down.len(), server.connections()), (1, 1));
+}
+
+#[test]
+fn a_refusing_server_is_down() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let spec = ServerSpec::new(ServerUrl::parse(&format!("http://{address}")).unwrap());
+    let outcome = look_up(quick(), spec, &items(20));
+    assert_eq!(outcome.down.len(), 1);
+    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Connect(_)), "{:?}", outcome.down);
+    assert!(outcome.answers.values().all(|answer| answer.is_err()));
+}
+
+#[test]
+fn an_unknown_host_is_down() {
+    let spec = ServerSpec::new(ServerUrl::parse("http://no-such-host.invalid").unwrap());
+    let outcome = look_up(quick(), spec, &items(1));
+    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Resolve(_)), "{:?}", outcome.down);
+}
+
+#[test]
+fn a_server_that_stops_reading_does_not_block() {
+    // Requests of 8 KB and answers of 64 KB: neither side's buffers hold all of them.
+    let server = TestServer::start(|mut peer| {
+        let padding = "x".repeat(64 << 10);
+        while let Some(path) = peer.request() {
+            let body = narinfo_text(&path) + &padding;
+            assert!(peer.send(&response("200 OK", "", &body)));
+        }
+    });
+    let options = Options { user_agent: "a".repeat(8 << 10), ..quick() };
+    look_up(options, server.spec(), &items(1000)).assert_all_found(&items(1000));
+    assert_asked_once(&server);
+}
+
+#[test]
+fn resets_inside_an_answer() {
+    let server = TestServer::start(|mut peer| {
+        for number in 0.. {
+            let Some(path) = peer.request() else { return };
+            let answer = right(&path);
+            if number == 20 && peer.number < 5 {
+                peer.send(&answer[..answer.len() / 2]);
+                return peer.reset();
+            }
+            assert!(peer.send(&answer));
+        }
+    });
+    let outcome = look_up(quick(), server.spec(), &items(200));
+    outcome.assert_all_found(&items(200));
+    assert!(outcome.down.is_empty());
+}
+
+#[test]
+fn an_item_that_breaks_every_connection_fails_alone() {
+    let server = TestServer::start(|mut peer| {
+        while let Some(path) = peer.request() {
+            if path.ends_with("50.narinfo") {
+                return peer.close();
+            }
+            assert!(peer.send(&right(&path)));
+        }
+    });
+    let outcome = look_up(quick(), server.spec(), &items(100));
+    let error = outcome.error(item(50));
+    assert!(matches!(error.kind(), HttpErrorKind::Closed), "{error:?}");
+    assert_eq!(error.attempts(), 4);
+    (0..100).filter(|&n| n != 50).for_each(|n| outcome.assert_found(item(n)));
+    assert!(outcome.down.is_empty());
+    assert!(!outcome.learned.contains(&Learned::Pipelining(Pipelining::Broken)));
+}
+
+#[test]
+fn a_server_that_never_answers_is_down_after_some_tries() {
+    let server = TestServer::start(|mut peer| {
+        peer.request();
+        peer.close();
+    });
+    let outcome = look_up(quick(), server.spec(), &items(100));
+    assert_eq!(outcome.down.len(), 1);
+    assert_eq!(server.connections(), 4);
+}
+
+#[test]
+fn out_of_step_answers_are_noticed() {
+    let server = TestServer::start(|mut peer| {
+        let mut answered = 0;
+        while let Some(path) = peer.request() {
+            answered += 1;
+            // Loses its third request when another one is waiting.
+            if answered % 3 == 0 && peer.has_more() {
+                continue;
+            }
+            assert!(peer.send(&right(&path)));
+        }
+    });
+    let outcome = look_up(impatient(), server.spec(), &items(60));
+    outcome.assert_all_found(&items(60));
+    assert!(outcome.learned.contains(&Learned::Pipelining(Pipelining::Broken)));
+    assert!(outcome.down.is_empty());
+}
+
+#[test]
+fn servers_that_drop_what_is_sent_ahead() {
+    let server = TestServer::start(|mut peer| {
+        while let Some(path) = peer.request() {
+            while peer.has_more() {
+                peer.request();
+            }
+            assert!(peer.send(&right(&path)));
+        }
+    });
+    let outcome = look_up(impatient(), server.spec(), &items(20));
+    outcome.assert_all_found(&items(20));
+    assert!(outcome.learned.contains(&Learned::Pipelining(Pipelining::Broken)));
+    assert!(outcome.down.is_empty());
+}
+
+#[test]
+fn servers_that_close_when_asked_ahead() {
+    let server = TestServer::start(|mut peer| {
+        while let Some(path) = peer.request() {
+            if peer.has_more() {
+                return peer.close();
+            }
+            assert!(peer.send(&right(&path)));
+        }
+    });
+    let outcome = look_up(quick(), server.spec(), &items(20));
+    outcome.assert_all_found(&items(20));
+    assert!(outcome.learned.contains(&Learned::Pipelining(Pipelining::Broken)));
+    assert!(outcome.down.is_empty());
+}
+
+#[test]
+fn known_broken_servers_are_asked_one_at_a_time() {
+    let server = TestServer::start(|mut peer| {
+        while let Some(path) = peer.request() {
+            assert!(!peer.has_more());
+            assert!(peer.send(&right(&path)));
+        }
+    });
+    let spec = ServerSpec { pipelining: Pipelining::Broken, ..server.spec() };
+    look_up(quick(), spec, &items(50)).assert_all_found(&items(50));
+    assert_eq!(server.connections(), 1);
+    assert_asked_once(&server);
+}
+
+#[test]
+fn a_liar_is_passed_up_as_it_is() {
+    let server = TestServer::answering(|path| match path {
+        "/nix-cache-info" => right(path),
+        _ if path.ends_with("5.narinfo") => right("/99999999999999999999999999999999.narinfo"),
+        _ => right(path),
+    });
+    let outcome = look_up(quick(), server.spec(), &items(10));
+    (0..10).filter(|&n| n != 5).for_each(|n| outcome.assert_found(item(n)));
+    let Ok(NarInfoAnswer::Found { text, .. }) = &outcome.answers[&item(5)] else { panic!() };
+    assert!(text.starts_with(b"StorePath: /gnu/store/9999"));
+    assert!(!outcome.learned.contains(&Learned::Pipelining(Pipelining::Broken)));
+}
+
+#[test]
+fn overload_is_waited_out() {
+    let asked = AtomicUsize::new(0);
+    let server = TestServer::answering(move |path| {
+        if asked.fetch_add(1, Ordering::SeqCst) < 12 {
+            response("429 Slow", "Retry-After: 0\r\n", "")
+        } else {
+            right(path)
+        }
+    });
+    let outcome = look_up(quick(), server.spec(), &items(10));
+    outcome.assert_all_found(&items(10));
+    assert!(outcome.down.is_empty());
+}
+
+#[test]
+fn a_long_retry_after_is_not_waited_for() {
+    let server = TestServer::answering(|_| response("503 Busy", "Retry-After: 3600\r\n", ""));
+    let outcome = look_up(quick(), server.spec(), &items(10));
+    assert_eq!(outcome.down.len(), 1);
+    assert_eq!(outcome.down[0].retry_after(), Some(Duration::from_secs(3600)));
+    assert!(outcome.answers.values().all(|answer| answer.is_err()));
+}
+
+#[test]
+fn one_bad_item_is_tried_again_then_reported() {
+    let server = TestServer::answering(|path| match path.ends_with("3.narinfo") {
+        true => response("500 Oops", "", ""),
+        false => right(path),
+    });
+    let outcome = look_up(quick(), server.spec(), &items(10));
+    assert_eq!(status(&outcome, 3), Some(500));
+    assert_eq!(outcome.error(item(3)).attempts(), 4);
+    assert!(outcome.down.is_empty());
+}
+
+#[test]
+fn redirects_are_followed_and_loops_end() {
+    let target = TestServer::answering(right);
+    let elsewhere = target.url();
+    let server = TestServer::answering(move |path| match path {
+        "/nix-cache-info" => right(path),
+        _ if path.ends_with("1.narinfo") => response("302 Loop", "Location: /loop\r\n", ""),
+        "/loop" => response("302 Loop", "Location: /loop\r\n", ""),
+        _ if path.ends_with("2.narinfo") => {
+            response("301 Bad", "Location: file:///etc/passwd\r\n", "")
+        }
+        _ => response("307 There", &format!("Location: {elsewhere}{path}\r\n"), ""),
+    });
+    let outcome = look_up(quick(), server.spec(), &items(6));
+    [0, 3, 4, 5].iter().for_each(|&n| outcome.assert_found(item(n)));
+    assert!(matches!(outcome.error(item(1)).kind(), HttpErrorKind::TooManyRedirects(_)));
+    assert!(matches!(outcome.error(item(2)).kind(), HttpErrorKind::BadRedirect(_)));
+    assert_eq!(target.requests().len(), 4);
+}
+
+#[test]
+fn an_idle_connection_may_be_closed() {
+    let server = TestServer::start(|mut peer| {
+        for _ in 0..11 {
+            let Some(path) = peer.request() else { return };
+            assert!(peer.send(&right(&path)));
+        }
+        peer.close();
+    });
+    let client = Client::new(quick()).unwrap();
+    let (lookups, mut events) = client.lookups(vec![server.spec()]);
+    let mut outcome = Outcome::default();
+    for round in 0..5 {
+        (0..10).for_each(|n| lookups.ask(0, item(10 * round + n)));
+        collect(&mut events, &mut outcome, 10 * round + 10);
+    }
+    outcome.assert_all_found(&items(50));
+    assert_asked_once(&server);
+    assert!(outcome.down.is_empty());
+}
+
+#[test]
+fn closing_answers_what_is_left() {
+    let server = TestServer::start(Peer::be_silent);
+    let client = Client::new(quick()).unwrap();
+    let (lookups, mut events) = client.lookups(vec![server.spec()]);
+    (0..10).for_each(|n| lookups.ask(0, item(n)));
+    lookups.close(0);
+    lookups.ask(0, item(10));
+    let mut outcome = Outcome::default();
+    collect(&mut events, &mut outcome, 11);
+    let is_cancelled = |error: &HttpError| matches!(error.kind(), HttpErrorKind::Cancelled);
+    assert!(outcome.answers.values().all(|answer| answer.as_ref().is_err_and(is_cancelled)));
+    assert!(outcome.down.is_empty());
+}
+
+#[test]
+fn dropping_the_handles_ends_the_events() {
+    let server = TestServer::start(Peer::be_silent);
+    let client = Client::new(quick()).unwrap();
+    let (lookups, mut events) = client.lookups(vec![server.spec()]);
+    lookups.clone().ask(0, item(0));
+    drop(lookups);
+    drop(client);
+    while events.recv().is_some() {}
+    assert_eq!(events.try_recv().unwrap_err(), NoEvent::Ended);
+}
+
+#[test]
+fn answers_nobody_takes_are_not_read_on() {
+    let server = TestServer::answering(|path| {
+        response("200 OK", "", &(narinfo_text(path) + &"x".repeat(1_000_000)))
+    });
+    let client = Client::new(quick()).unwrap();
+    let (lookups, mut events) = client.lookups(vec![server.spec()]);
+    items(200).into_iter().for_each(|item| lookups.ask(0, item));
+    // The first event shows that answers are coming; then nobody listens until the server has
+    // not been read from for a while.
+    let mut outcome = Outcome::default();
+    outcome.take(events.recv().unwrap());
+    let mut before = 0;
+    while server.requests().len() > before {
+        before = server.requests().len();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(before < 100, "{before} answers are kept");
+    collect(&mut events, &mut outcome, 200);
+    outcome.assert_all_found(&items(200));
+}
+
+#[test]
+fn a_single_server_can_have_its_own_patience() {
+    let server = TestServer::start(Peer::be_silent);
+    let timeouts = Timeouts { connect: Duration::from_secs(1), stall: Duration::from_millis(50) };
+    let spec = ServerSpec { timeouts: Some(timeouts), ..server.spec() };
+    let outcome = look_up(quick(), spec, &items(1));
+    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Stalled(_)));
+}
+
+#[test]
+fn a_trickling_answer_ends() {
+    let server = TestServer::start(|mut peer| {
+        peer.request();
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+        while peer.send(b"x") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let options = Options { answer_timeout: Duration::from_millis(100), ..quick() };
+    let outcome = look_up(options, server.spec(), &items(3));
+    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Stalled(_)));
+}
