@@ -168,10 +168,10 @@ impl ItemError {
     pub fn class(&self) -> Class {
         match self {
             Self::NotAvailable { status: Status::Unknown, .. } | Self::Network(_) => Class::Transient,
-            Self::NotAvailable { status: Status::Refused, .. } | Self::Refused(_) => Class::Refused,
-            Self::NotAvailable { .. } | Self::NoDownload | Self::Reference(_) | Self::NotTried => {
-                Class::Absent
-            }
+            Self::NotAvailable { status: Status::Refused, .. }
+            | Self::Refused(_)
+            | Self::NoDownload => Class::Refused,
+            Self::NotAvailable { .. } | Self::Reference(_) | Self::NotTried => Class::Absent,
             Self::AllFailed(attempts) => attempts
                 .iter()
                 .map(|attempt| attempt.error.class())

@@ -10,6 +10,8 @@ use crate::lookup_cache::{
     Behavior, LookupCache, Pipelining, ServerFact, ServerFacts, ServerId,
 };
 
+use super::Freshness;
+
 /// How a server is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerState {
@@ -81,6 +83,7 @@ impl Server {
         url: ServerUrl,
         cache: &mut LookupCache,
         store_dir: &StoreDir,
+        freshness: Freshness,
         now: u64,
     ) -> Self {
         let id = cache.server_id(url.as_str());
@@ -96,8 +99,8 @@ impl Server {
             quiet_since: Instant::now(),
             facts,
         };
-        let fresh = server.facts.cache_info.take().filter(|known| known.is_fresh(now));
-        if let Some(known) = fresh {
+        let known = server.facts.cache_info.take().filter(|known| known.is_fresh(now));
+        if let Some(known) = known.filter(|_| freshness != Freshness::Refresh) {
             server.learn_info(known.text.as_deref().unwrap_or_default(), store_dir);
         }
         if let Some(down) = server.facts.down.take().filter(|down| down.is_down(now)) {
