@@ -75,8 +75,7 @@ impl Engine {
             .map(|url| Server::load(url, &mut setup.cache, &setup.store_dir, freshness, now))
             .collect();
         forgive(&mut servers, freshness);
-        let checker =
-            Checker { store_dir: setup.store_dir.clone(), keys: setup.keys.clone() };
+        let checker = Checker { store_dir: setup.store_dir.clone(), keys: setup.keys.clone() };
         let (texts, inbox) = bounded(TEXT_QUEUE);
         let checkers = checker.start(setup.options.checkers, &inbox, &results)?;
         Ok(Self {

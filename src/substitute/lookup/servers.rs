@@ -6,9 +6,7 @@ use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::StoreDir;
 use crate::http::{self, CacheInfoKnowledge, Learned, ServerSpec};
-use crate::lookup_cache::{
-    Behavior, LookupCache, Pipelining, ServerFact, ServerFacts, ServerId,
-};
+use crate::lookup_cache::{Behavior, LookupCache, Pipelining, ServerFact, ServerFacts, ServerId};
 
 use super::Freshness;
 

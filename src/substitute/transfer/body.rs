@@ -120,8 +120,11 @@ impl Body {
         }
         std::thread::sleep(RESUME_DELAY * self.fruitless);
         let range = self.validator.is_some().then_some((self.received, None));
-        let request =
-            NarRequest { range, if_range: self.validator.clone(), ..NarRequest::new(self.url.clone()) };
+        let request = NarRequest {
+            range,
+            if_range: self.validator.clone(),
+            ..NarRequest::new(self.url.clone())
+        };
         self.stream = self.client.nar(request)?;
         self.repeated = match self.stream.status() {
             BodyStatus::Partial { start, .. } if start <= self.received => self.received - start,
