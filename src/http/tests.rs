@@ -3,3 +3,5 @@
 mod files;
 mod lookups;
 mod nars;
+mod proxies;
+mod tls;

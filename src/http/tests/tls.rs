@@ -1,0 +1,276 @@
+//! TLS: certificates, HTTP/1.1 behind it, and HTTP/2.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use h2::server::SendResponse;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::PrivateKeyDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use url::Url;
+
+use crate::format::server_url::ServerUrl;
+use crate::http::testing::*;
+use crate::http::*;
+
+/// A listener with a certificate of its own.
+pub(super) struct TlsServer {
+    _runtime: Runtime,
+    address: SocketAddr,
+    certificate_pem: String,
+    connections: Arc<AtomicUsize>,
+}
+
+impl TlsServer {
+    /// Serves each connection, once TLS is agreed on, with `serve`, which gets its number.
+    fn start(
+        protocols: &[&str],
+        serve: impl Fn(usize, TlsStream<TcpStream>) -> BoxFuture<'static, ()> + Send + 'static,
+    ) -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let runtime = Runtime::new().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&connections);
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
+                // A client that does not like the certificate goes away.
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    tokio::spawn(serve(number, stream));
+                }
+            }
+        });
+        Self { _runtime: runtime, address, certificate_pem: made.cert.pem(), connections }
+    }
+
+    /// TLS in front of `backend`.
+    pub(super) fn before(backend: &TestServer) -> Self {
+        let address = backend.address;
+        Self::start(&["http/1.1"], move |_, mut stream| {
+            Box::pin(async move {
+                let mut plain = TcpStream::connect(address).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut plain).await;
+            })
+        })
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    pub(super) fn spec(&self) -> ServerSpec {
+        ServerSpec::new(ServerUrl::parse(&self.url()).unwrap())
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+fn insecure(options: Options) -> Options {
+    Options { verify_tls: TlsVerification::Insecure, ..options }
+}
+
+/// An HTTP/2 server: what to do with each request, given its path and the numbers of its
+/// connection and of the request on it.
+struct Http2Server {
+    tls: TlsServer,
+    paths: Arc<Mutex<Vec<String>>>,
+}
+
+enum Reaction {
+    Answer,
+    Reset,
+    Ignore,
+    /// Answer, and take no further requests on this connection.
+    GoAway,
+    /// Break the connection off.
+    Abort,
+}
+
+impl Http2Server {
+    fn start(react: impl Fn(&str, usize, usize) -> Reaction + Send + Sync + 'static) -> Self {
+        let paths = Arc::new(Mutex::new(Vec::new()));
+        let (log, react) = (Arc::clone(&paths), Arc::new(react));
+        let tls = TlsServer::start(&["h2", "http/1.1"], move |number, stream| {
+            let (log, react) = (Arc::clone(&log), Arc::clone(&react));
+            Box::pin(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                let mut ignored = Vec::new();
+                let mut count = 0;
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    count += 1;
+                    let path = request.uri().path().to_owned();
+                    log.lock().unwrap().push(path.clone());
+                    match react(&path, number, count) {
+                        Reaction::Answer => answer_http2(&path, respond),
+                        Reaction::Reset => reset_http2(respond),
+                        Reaction::Ignore => ignored.push(respond),
+                        Reaction::GoAway => {
+                            answer_http2(&path, respond);
+                            connection.graceful_shutdown();
+                        }
+                        Reaction::Abort => return,
+                    }
+                }
+            })
+        });
+        Self { tls, paths }
+    }
+
+    fn assert_asked_once(&self) {
+        let paths = self.paths.lock().unwrap();
+        let different: HashSet<_> = paths.iter().collect();
+        assert_eq!(paths.len(), different.len());
+    }
+}
+
+fn answer_http2(path: &str, mut respond: SendResponse<Bytes>) {
+    let text = match path {
+        "/nix-cache-info" => "StoreDir: /gnu/store\n".to_owned(),
+        _ => narinfo_text(path),
+    };
+    let head = ::http::Response::builder().header("cache-control", "max-age=3").body(()).unwrap();
+    let mut body = respond.send_response(head, false).unwrap();
+    body.send_data(Bytes::from(text), true).unwrap();
+}
+
+fn reset_http2(mut respond: SendResponse<Bytes>) {
+    respond.send_reset(h2::Reason::INTERNAL_ERROR);
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for_is_refused() {
+    let backend = TestServer::answering(right);
+    let server = TlsServer::before(&backend);
+    let outcome = look_up(quick(), server.spec(), &items(3));
+    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Tls(_)), "{:?}", outcome.down);
+    assert_eq!(outcome.answers.len(), 3);
+    let nar = NarRequest::new(Url::parse(&server.url()).unwrap());
+    let error = Client::new(quick()).unwrap().nar(nar).unwrap_err();
+    assert!(matches!(error.kind(), HttpErrorKind::Tls(_)), "{error:?}");
+    assert!(backend.requests().is_empty());
+}
+
+#[test]
+fn certificates_are_believed_when_told_so() {
+    let backend = TestServer::answering(right);
+    let server = TlsServer::before(&backend);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &server.certificate_pem).unwrap();
+    let with_file = Options { ca_file: Some(file.path().to_owned()), ..quick() };
+    for options in [insecure(quick()), with_file] {
+        let outcome = look_up(options.clone(), server.spec(), &items(2000));
+        outcome.assert_all_found(&items(2000));
+        assert!(outcome.learned.contains(&Learned::Protocol(Protocol::Http1)));
+        let nar = Url::parse(&format!("{}/nar", server.url())).unwrap();
+        let mut body = Client::new(options).unwrap().nar(NarRequest::new(nar)).unwrap();
+        assert!(body.next_chunk().unwrap().is_some());
+    }
+}
+
+#[test]
+fn plain_http_on_a_tls_port_is_down() {
+    let backend = TestServer::answering(right);
+    let url = backend.url().replace("http:", "https:");
+    let spec = ServerSpec::new(ServerUrl::parse(&url).unwrap());
+    let options = Options { connect_timeout: Duration::from_millis(200), ..insecure(quick()) };
+    let outcome = look_up(options, spec, &items(1));
+    assert_eq!(outcome.down.len(), 1);
+}
+
+#[test]
+fn http2_is_multiplexed() {
+    let server = Http2Server::start(|_, _, _| Reaction::Answer);
+    let outcome = look_up(insecure(quick()), server.tls.spec(), &items(3000));
+    outcome.assert_all_found(&items(3000));
+    server.assert_asked_once();
+    assert_eq!(server.tls.connections(), 1);
+    assert!(outcome.learned.contains(&Learned::Protocol(Protocol::Http2)));
+    assert_eq!(outcome.cache_infos.len(), 1);
+    let said = Client::new(insecure(quick())).unwrap().cache_info(&server.tls.spec().url).unwrap();
+    assert_eq!((said.protocol, said.max_age), (Protocol::Http2, Some(3)));
+}
+
+#[test]
+fn http2_servers_may_end_a_connection() {
+    let server = Http2Server::start(|_, _, count| match count {
+        100 => Reaction::GoAway,
+        _ => Reaction::Answer,
+    });
+    let outcome = look_up(insecure(quick()), server.tls.spec(), &items(1000));
+    outcome.assert_all_found(&items(1000));
+    assert!(outcome.down.is_empty());
+    assert!(server.tls.connections() > 1);
+}
+
+#[test]
+fn http2_connections_that_break() {
+    let server = Http2Server::start(|_, number, count| match (number, count) {
+        (1 | 2, 50) => Reaction::Abort,
+        _ => Reaction::Answer,
+    });
+    let outcome = look_up(insecure(quick()), server.tls.spec(), &items(300));
+    outcome.assert_all_found(&items(300));
+    assert!(outcome.down.is_empty());
+}
+
+#[test]
+fn http2_streams_that_are_reset_fail_alone() {
+    let server = Http2Server::start(|path, _, _| match path.ends_with("7.narinfo") {
+        true => Reaction::Reset,
+        false => Reaction::Answer,
+    });
+    let outcome = look_up(insecure(quick()), server.tls.spec(), &items(10));
+    assert_eq!(outcome.error(item(7)).attempts(), 4);
+    (0..10).filter(|&n| n != 7).for_each(|n| outcome.assert_found(item(n)));
+    assert!(outcome.down.is_empty());
+}
+
+#[test]
+fn http2_servers_that_fall_silent() {
+    let server = Http2Server::start(|_, _, _| Reaction::Ignore);
+    let outcome = look_up(insecure(impatient()), server.tls.spec(), &items(10));
+    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Stalled(_)), "{:?}", outcome.down);
+    assert_eq!(server.tls.connections(), 1);
+}
+
+#[test]
+fn http2_trouble_leads_back_to_http1() {
+    let backend = TestServer::answering(right);
+    let address = backend.address;
+    let server = TlsServer::start(&["h2", "http/1.1"], move |_, mut stream| {
+        Box::pin(async move {
+            // Agrees to HTTP/2 and cannot do it.
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                return;
+            }
+            let mut plain = TcpStream::connect(address).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut stream, &mut plain).await;
+        })
+    });
+    let outcome = look_up(insecure(quick()), server.spec(), &items(50));
+    outcome.assert_all_found(&items(50));
+    assert!(outcome.learned.contains(&Learned::Protocol(Protocol::Http1)));
+    assert!(outcome.down.is_empty());
+}
