@@ -5,7 +5,7 @@
 mod cli;
 mod docs;
 // mod faults;
-// mod hostile;
+mod hostile;
 mod layers;
 mod store;
 mod support;
