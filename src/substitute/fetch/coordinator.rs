@@ -229,8 +229,9 @@ impl<'a> Coordinator<'a> {
         let mut batch = Vec::new();
         let mut in_batch = HashSet::new();
         for index in 0..self.items.len() {
-            let is_there =
-                |need: &usize| matches!(self.states[*need], State::Valid) || in_batch.contains(need);
+            let is_there = |need: &usize| {
+                matches!(self.states[*need], State::Valid) || in_batch.contains(need)
+            };
             let is_ready = matches!(self.states[index], State::Ready(_));
             if is_ready && self.items[index].needs.iter().all(is_there) {
                 in_batch.insert(index);
@@ -291,8 +292,7 @@ impl<'a> Coordinator<'a> {
         for index in 0..self.items.len() {
             if !matches!(self.states[index], State::Valid | State::Failed) {
                 self.states[index] = State::Failed;
-                let error =
-                    if is_cancelled { ItemError::Interrupted } else { ItemError::NotTried };
+                let error = if is_cancelled { ItemError::Interrupted } else { ItemError::NotTried };
                 self.outcome.failed.push((self.items[index].path.clone(), error));
             }
         }
@@ -355,9 +355,8 @@ impl Worker<'_> {
         let Some(found) = found.items.into_iter().next() else { return Err(error) };
         let authority = found.authority.as_ref().and_then(Authority::checked);
         // The references were fetched by the old narinfo, so only an equivalent one will do.
-        let is_same = |new: &&Arc<AuthorizedNarInfo>| {
-            new.narinfo().is_equivalent(item.authorized.narinfo())
-        };
+        let is_same =
+            |new: &&Arc<AuthorizedNarInfo>| new.narinfo().is_equivalent(item.authorized.narinfo());
         let Some(authorized) = authority.filter(is_same) else { return Err(error) };
         self.fetch.installer.unpack(&item.path, authorized, &found.sources, destination)
     }

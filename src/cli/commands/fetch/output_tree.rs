@@ -33,7 +33,8 @@ pub(super) fn run(
     let installer = context.installer(&network, None)?;
     let Found { authority, sources, .. } = found;
     let authority = authority.as_ref().and_then(Authority::checked);
-    let authorized = Arc::clone(authority.ok_or_else(|| failed(refusal(found, &resolution.servers)))?);
+    let authorized =
+        Arc::clone(authority.ok_or_else(|| failed(refusal(found, &resolution.servers)))?);
     let checked = installer.unpack(path, &authorized, sources, &destination).map_err(failed)?;
     checked.keep();
     context.output.line(&shown)?;
