@@ -4,7 +4,7 @@
 
 mod cli;
 mod docs;
-// mod faults;
+mod faults;
 mod hostile;
 mod layers;
 mod store;

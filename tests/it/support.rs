@@ -8,7 +8,7 @@ pub(crate) mod server;
 
 pub(crate) use fixture::{Fixture, Kind, item};
 pub(crate) use sandbox::{Run, Sandbox};
-pub(crate) use server::{Reply, Request, Server};
+pub(crate) use server::{Reply, Server};
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

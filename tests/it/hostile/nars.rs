@@ -122,7 +122,7 @@ fn a_wrong_compression_method() {
     }
     let case = only("zstd");
     case.fixture.edit(&case.tools, |text| text.replace("Compression: zstd", "Compression: middle-out"));
-    case.is_refused_from(&case.fixture.url(), 1, "no download that this program can decode");
+    case.is_refused_from(&case.fixture.url(), 3, "no download that can be used");
 }
 
 /// A few kilobytes that decode to a gigabyte: no more is unpacked than was signed.
