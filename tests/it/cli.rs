@@ -22,7 +22,8 @@ fn help_and_version_go_to_standard_output() {
     assert_eq!(help.stderr, "");
     let short = run(sandbox.bare(&["-h"])).exits(0);
     assert_ne!(short.stdout, help.stdout);
-    for command in ["fetch", "query", "substitute", "cache", "servers", "authorize", "completions"] {
+    for command in ["fetch", "query", "substitute", "cache", "servers", "authorize", "completions"]
+    {
         assert!(help.stdout.contains(&format!("\n  {command} ")), "{command} is not listed");
         run(sandbox.bare(&[command, "--help"])).exits(0);
     }
@@ -48,7 +49,14 @@ fn wrong_usage_is_told_from_everything_else() {
         &["fetch", "--substitute-urls", "ftp://example.org", &tools],
         &["fetch", "--stall-timeout", "0", &tools],
         &["fetch", "--output", "somewhere", &tools, &item("notes")],
-        &["query", "--store-dir", "/nix/store", "--trusted-public-keys", "no key", "/nix/store/00000000000000000000000000000000-a"],
+        &[
+            "query",
+            "--store-dir",
+            "/nix/store",
+            "--trusted-public-keys",
+            "no key",
+            "/nix/store/00000000000000000000000000000000-a",
+        ],
     ];
     for arguments in cases {
         let mut command = sandbox.bare(arguments);
@@ -115,7 +123,9 @@ fn fetch_of_what_nobody_has() {
     let sandbox = Sandbox::new();
     let url = Kind::Guix.url();
     let none = sandbox.subst(&url, &["fetch", NOTHING]).exits(1).prints("");
-    none.says(&format!("subst: error: cannot fetch {NOTHING}")).says("no server has it").says("hint: ");
+    none.says(&format!("subst: error: cannot fetch {NOTHING}"))
+        .says("no server has it")
+        .says("hint: ");
     let notes = item("notes");
     // Without --keep-going, nothing is fetched when something cannot be had.
     sandbox.subst(&url, &["fetch", NOTHING, &notes]).exits(1).prints("");

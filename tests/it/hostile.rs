@@ -217,5 +217,8 @@ fn a_server_for_another_store_is_left_alone() {
 fn one_bad_server_does_not_hide_a_good_one() {
     let case = Case::edited(|text| replaced(text, "NarSize: 3096", "NarSize: 3097"));
     let both = format!("{} {}", case.fixture.url(), Kind::Guix.url());
-    case.sandbox.subst(&both, &["fetch", &case.tools]).exits(0).prints(&format!("{}\n", case.tools));
+    case.sandbox
+        .subst(&both, &["fetch", &case.tools])
+        .exits(0)
+        .prints(&format!("{}\n", case.tools));
 }

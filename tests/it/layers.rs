@@ -77,7 +77,10 @@ fn no_layer_uses_one_that_it_may_not() {
 fn the_check_itself_sees_what_is_wrong() {
     let store = LAYERS.iter().find(|(name, _)| *name == "store").unwrap();
     assert_eq!(strangers(store, "use crate::http::Client;\n"), ["http"]);
-    assert_eq!(strangers(store, "let x = crate::cli::run; use crate::{codec, format};"), ["cli", "codec"]);
+    assert_eq!(
+        strangers(store, "let x = crate::cli::run; use crate::{codec, format};"),
+        ["cli", "codec"]
+    );
     assert!(strangers(store, "// crate::http\nuse crate::trust::acl;\n").is_empty());
 }
 

@@ -7,5 +7,6 @@ mod docs;
 mod faults;
 mod hostile;
 mod layers;
+mod licences;
 mod store;
 mod support;

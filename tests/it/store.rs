@@ -142,7 +142,11 @@ fn an_unregistered_tree_in_the_way_is_replaced() {
     sandbox.subst(&Kind::Guix.url(), &["fetch", &notes]).exits(0);
     let stray = sandbox.root().join(&item("tools")[1..]);
     std::fs::create_dir_all(stray.join("half/of/it")).unwrap();
-    std::fs::write(sandbox.store().join(format!("{}.lock", item("tree").rsplit('/').next().unwrap())), "").unwrap();
+    std::fs::write(
+        sandbox.store().join(format!("{}.lock", item("tree").rsplit('/').next().unwrap())),
+        "",
+    )
+    .unwrap();
     fetch_all(&sandbox, Kind::Guix, &Kind::Guix.url());
     assert_guix_as_expected(&sandbox);
 }

@@ -15,7 +15,9 @@ fn a_table_for_people_and_a_line_of_summary() {
         query.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
     let available = ["available", "474", "B", "3.0", "KiB", &url, &tools];
     assert_eq!(lines, [&available[..], &["missing", "-", "-", "-", NOTHING]]);
-    query.says("subst: 1 of 2 available, 474 B to download, 3.0 KiB unpacked, 1 missing (2 requests");
+    query.says(
+        "subst: 1 of 2 available, 474 B to download, 3.0 KiB unpacked, 1 missing (2 requests",
+    );
 }
 
 #[test]

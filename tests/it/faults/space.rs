@@ -25,7 +25,10 @@ fn on_small_disk(sandbox: &Sandbox, options: &str, after: &str) -> Option<Run> {
     );
     let unshare = |flags: &[&str], script: &str| {
         let mut command = Command::new("unshare");
-        command.args(flags).args(["sh", "-c", script]).env("SUBST_CONFIG", sandbox.path("config.toml"));
+        command
+            .args(flags)
+            .args(["sh", "-c", script])
+            .env("SUBST_CONFIG", sandbox.path("config.toml"));
         command
     };
     let is_there = |flags: &[&str]| {
@@ -41,7 +44,10 @@ fn on_small_disk(sandbox: &Sandbox, options: &str, after: &str) -> Option<Run> {
 
 /// Prints what is left in the store, and what is registered.
 fn leftovers(sandbox: &Sandbox) -> String {
-    format!("cd '{}/gnu/store' && find . -mindepth 1 ! -path './.links*' | sort", sandbox.root().display())
+    format!(
+        "cd '{}/gnu/store' && find . -mindepth 1 ! -path './.links*' | sort",
+        sandbox.root().display()
+    )
 }
 
 #[test]

@@ -34,7 +34,8 @@ fn flipped_bits(method: &str) {
             for line in tree(&case.sandbox.path("tree"), base) {
                 assert!(right.contains(&format!("{line}\n")), "{position}: {line}");
             }
-            std::fs::rename(case.sandbox.path("tree"), case.sandbox.path(&position.to_string())).unwrap();
+            std::fs::rename(case.sandbox.path("tree"), case.sandbox.path(&position.to_string()))
+                .unwrap();
         } else {
             ended.exits(3).prints("");
             assert!(!case.sandbox.path("tree").exists());
@@ -94,8 +95,9 @@ fn bytes_after_the_end() {
             let nar = std::fs::read(case.nar(method)).unwrap();
             std::fs::write(case.nar(method), [&nar, more].concat()).unwrap();
             // Zeros after gzip and lzip are padding to some decoders; the nar is right then.
-            let ended =
-                case.sandbox.subst(&case.fixture.url(), &["fetch", "--output", "tree", &case.tools]);
+            let ended = case
+                .sandbox
+                .subst(&case.fixture.url(), &["fetch", "--output", "tree", &case.tools]);
             assert!(matches!(ended.code, Some(3 | 0)), "{method}: {ended:?}");
             assert!(ended.code == Some(3) || more[0] == 0, "{method}: {ended:?}");
         }
@@ -121,7 +123,8 @@ fn a_wrong_compression_method() {
         case.is_refused_from(&case.fixture.url(), 3, "every download failed");
     }
     let case = only("zstd");
-    case.fixture.edit(&case.tools, |text| text.replace("Compression: zstd", "Compression: middle-out"));
+    case.fixture
+        .edit(&case.tools, |text| text.replace("Compression: zstd", "Compression: middle-out"));
     case.is_refused_from(&case.fixture.url(), 3, "no download that can be used");
 }
 

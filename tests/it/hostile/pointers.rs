@@ -54,7 +54,8 @@ fn redirects_do_not_leave_http() {
     let fixture = case.fixture.dir.clone();
     let server = Server::start(move |request| {
         if request.path.starts_with("/nar/") {
-            return Reply::new("302 Found", "").header(&format!("Location: file://{}", nar.display()));
+            return Reply::new("302 Found", "")
+                .header(&format!("Location: file://{}", nar.display()));
         }
         Reply::file(&fixture, request)
     });
@@ -69,7 +70,8 @@ fn redirects_within_http_are_followed() {
     let (fixture, base) = (case.fixture.dir.clone(), target.url());
     let server = Server::start(move |request| {
         if request.path.starts_with("/nar/") {
-            return Reply::new("302 Found", "").header(&format!("Location: {base}{}", request.path));
+            return Reply::new("302 Found", "")
+                .header(&format!("Location: {base}{}", request.path));
         }
         Reply::file(&fixture, request)
     });

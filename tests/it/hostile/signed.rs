@@ -18,7 +18,8 @@ impl OwnServer {
     fn new() -> Self {
         let own = Self { sandbox: Sandbox::new(), key: SigningKey::from_bytes([7; 32]) };
         std::fs::create_dir(own.sandbox.path("server")).unwrap();
-        std::fs::write(own.sandbox.path("server/nix-cache-info"), "StoreDir: /gnu/store\n").unwrap();
+        std::fs::write(own.sandbox.path("server/nix-cache-info"), "StoreDir: /gnu/store\n")
+            .unwrap();
         let key = own.key.public_key();
         let acl = format!("(acl (entry {key} (tag (guix import))))");
         std::fs::write(own.sandbox.path("acl"), acl).unwrap();
@@ -123,7 +124,9 @@ fn names_that_leave_the_tree_are_refused() {
         nar.file(Some(&entry), false, 1, &b"x"[..]).unwrap();
         nar.end_directory().unwrap();
         let mut nar = nar.finish().unwrap();
-        let framed = [&[u8::try_from(name.len()).unwrap(), 0, 0, 0, 0, 0, 0, 0], stand_in.as_bytes()].concat();
+        let framed =
+            [&[u8::try_from(name.len()).unwrap(), 0, 0, 0, 0, 0, 0, 0], stand_in.as_bytes()]
+                .concat();
         let at = nar.windows(framed.len()).position(|bytes| bytes == framed).unwrap() + 8;
         nar[at..at + name.len()].copy_from_slice(name.as_bytes());
         let path = own.publish('1', &nar, nar.len() as u64, "");

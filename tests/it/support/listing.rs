@@ -72,7 +72,9 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
 pub(crate) fn rows(database: &Path) -> Vec<String> {
     let db = Connection::open(database).unwrap();
     let mut items = db
-        .prepare("select id, path, hash, narSize, coalesce(deriver, '') from ValidPaths order by path")
+        .prepare(
+            "select id, path, hash, narSize, coalesce(deriver, '') from ValidPaths order by path",
+        )
         .unwrap();
     let mut references = db
         .prepare("select path from Refs join ValidPaths on reference = id where referrer = ? order by path")

@@ -80,8 +80,7 @@ impl Reply {
     /// Whether the connection can be used again.
     fn send(&self, stream: &mut TcpStream, stopped: &AtomicBool) -> std::io::Result<bool> {
         let Self { status, headers, body, .. } = self;
-        let head =
-            format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+        let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
         stream.write_all(head.as_bytes())?;
         let end = self.cut_at.or(self.stall_at).map_or(body.len(), |end| end.min(body.len()));
         let (size, pause) = self.drip.unwrap_or((usize::MAX, Duration::ZERO));
