@@ -99,6 +99,8 @@ pub struct Settings {
     pub verbosity: Verbosity,
     /// How to reach servers.
     pub http: http::Options,
+    /// Connections for lookups to a server that wants many, and for the parts of one large nar.
+    pub connections: usize,
     /// Nars that the daemon's helper fetches ahead.
     pub read_ahead: usize,
     /// Directories for the lookup cache, best first.
@@ -139,6 +141,7 @@ impl Settings {
             refresh: flags.refresh,
             offline: flags.offline,
             jobs,
+            connections: http.mass_query_connections,
             progress: chosen.progress.map_or(ProgressMode::Auto, |setting| setting.value),
             json: flags.json,
             verbosity: verbosity(flags),

@@ -18,7 +18,7 @@ use super::cancel::Cancel;
 use super::choose::{self, Candidate, Rates};
 use super::network::Network;
 use super::progress::{Event, Progress};
-use super::transfer::{Memory, NarStream, Received, TransferError};
+use super::transfer::{Budget, NarStream, Received, TransferError};
 
 /// What a failure means for the exit code and for whoever asks again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -202,8 +202,8 @@ pub struct Installer {
     pub writers: WriterPool,
     /// Where files are deduplicated; `None` when they are not.
     pub links: Option<Arc<Links>>,
-    /// Memory for transfers.
-    pub memory: Memory,
+    /// What transfers may take.
+    pub budget: Budget,
     /// What was measured so far.
     pub rates: Mutex<Rates>,
     /// Whom to tell.
@@ -263,7 +263,7 @@ impl Installer {
         let nar_size = authorized.narinfo().nar_size();
         let client = self.network.client().map_err(TransferError::Network)?;
         let stream =
-            NarStream::open(client, candidate, nar_size, &self.memory, self.cancel.clone())?;
+            NarStream::open(client, candidate, nar_size, &self.budget, self.cancel.clone())?;
         self.progress.event(Event::Started {
             item,
             url: &server_url::redacted(&candidate.url),
@@ -285,8 +285,8 @@ impl Installer {
         let (content, measured) = stream.finish()?;
         let checked = unpacked?.check(content, Arc::clone(authorized))?;
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = measured.waited.as_secs_f64();
-        rates.link_measured(candidate.server, measured.downloaded, waited);
+        let streamed_in = measured.streamed_in.as_secs_f64();
+        rates.link_measured(candidate.server, measured.streamed, streamed_in);
         let worked = measured.decoded_in.as_secs_f64();
         rates.decoder_measured(candidate.compression, nar_size, worked);
         drop(rates);

@@ -128,7 +128,7 @@ impl<'a> Coordinator<'a> {
             fetch,
             items,
             states: items.iter().map(|_| State::Waiting).collect(),
-            waiting: (0..items.len()).collect(),
+            waiting: order(items),
             busy: Vec::new(),
             working: 0,
             has_stopped: false,
@@ -297,6 +297,19 @@ impl<'a> Coordinator<'a> {
             }
         }
     }
+}
+
+/// The order in which workers get the items: that of the plan, references first, so that what
+/// is done can be registered soon. But an item that is a good part of all bytes goes ahead:
+/// left for last it would be unpacked alone, while every other worker is idle.
+fn order(items: &[PlannedItem]) -> VecDeque<usize> {
+    const GOOD_PART: u64 = 16;
+    let size = |index: &usize| items[*index].authorized.narinfo().nar_size();
+    let total: u64 = (0..items.len()).map(|index| size(&index)).sum();
+    let (mut large, rest): (Vec<usize>, Vec<usize>) =
+        (0..items.len()).partition(|index| size(index) > total / GOOD_PART);
+    large.sort_by_key(|index| std::cmp::Reverse(size(index)));
+    large.into_iter().chain(rest).collect()
 }
 
 fn registration(item: &PlannedItem) -> Registration {

@@ -18,6 +18,15 @@ use url::Url;
 
 use crate::http::{BodyStatus, Class, Client, HttpError, NarBody, NarRequest};
 
+use super::segments::{Connections, Part, Segments};
+
+/// A single stream has to have brought this much
+const TRIAL_BYTES: u64 = 512 << 10;
+/// in at least this time, before more connections are considered.
+const TRIAL_TIME: Duration = Duration::from_millis(300);
+/// Less than this is not worth more connections.
+const SEGMENTED_BYTES_MIN: u64 = 4 << 20;
+
 /// How often a broken stream is taken up again without a single new byte in between.
 const FRUITLESS_RESUMES: u32 = 3;
 
@@ -30,12 +39,21 @@ pub(super) struct Shared {
     pub(super) received: AtomicU64,
     /// Microseconds spent waiting for the network.
     pub(super) waited_micros: AtomicU64,
+    /// Bytes that came after the first ones, and the microseconds spent waiting for them: what
+    /// the link gives, without the time that a request takes to be answered.
+    pub(super) streamed: AtomicU64,
+    /// See `streamed`.
+    pub(super) streamed_micros: AtomicU64,
 }
 
 pub(super) struct Body {
     client: Arc<Client>,
     url: Url,
     stream: NarBody,
+    /// The rest of the file in segments, once a single stream has turned out to be slow.
+    segments: Option<Segments>,
+    connections: Connections,
+    opened: Instant,
     chunk: Bytes,
     /// Bytes received of the file, of every attempt together.
     received: u64,
@@ -55,6 +73,7 @@ impl Body {
         client: Arc<Client>,
         url: Url,
         size: Option<u64>,
+        connections: Connections,
         shared: Arc<Shared>,
     ) -> Result<Self, HttpError> {
         let request = NarRequest::new(url.clone());
@@ -66,6 +85,9 @@ impl Body {
             client,
             url,
             stream,
+            segments: None,
+            connections,
+            opened: Instant::now(),
             chunk: Bytes::new(),
             received: 0,
             repeated: 0,
@@ -96,6 +118,7 @@ impl Body {
                         self.received += self.chunk.len() as u64;
                         self.fruitless = 0;
                         self.shared.received.store(self.received, Ordering::Relaxed);
+                        self.consider_segments();
                         return Ok(true);
                     }
                 }
@@ -106,16 +129,49 @@ impl Body {
 
     fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         let before = Instant::now();
-        let chunk = self.stream.next_chunk();
+        let chunk = match &mut self.segments {
+            Some(segments) => segments.next_chunk(),
+            None => self.stream.next_chunk(),
+        };
         let waited = u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.shared.waited_micros.fetch_add(waited, Ordering::Relaxed);
+        if let Ok(Some(chunk)) = &chunk
+            && self.received > 0
+        {
+            self.shared.streamed.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            self.shared.streamed_micros.fetch_add(waited, Ordering::Relaxed);
+        }
         chunk
+    }
+
+    /// Goes on with segments when the link is what everybody waits for, and there is enough
+    /// left to gain something.
+    fn consider_segments(&mut self) {
+        let (Some(validator), Some(end)) = (&self.validator, self.stream.content_length()) else {
+            return;
+        };
+        let streamed = self.shared.streamed.load(Ordering::Relaxed);
+        let waited = self.shared.waited_micros.load(Ordering::Relaxed);
+        let elapsed = self.opened.elapsed();
+        let is_slow = streamed >= TRIAL_BYTES
+            && elapsed >= TRIAL_TIME
+            && Duration::from_micros(waited) > elapsed / 2;
+        let is_whole = self.stream.status() == BodyStatus::Full && self.segments.is_none();
+        if !is_slow || !is_whole || end.saturating_sub(self.received) < SEGMENTED_BYTES_MIN {
+            return;
+        }
+        let part =
+            Part { url: self.url.clone(), validator: validator.clone(), start: self.received, end };
+        self.segments = Segments::start(&self.client, part, &self.connections);
     }
 
     /// Takes up a stream that broke off with `error`.
     fn resume(&mut self, error: HttpError) -> Result<(), HttpError> {
+        // What fails in segments may still work in one piece.
+        let was_segmented = self.segments.take().is_some();
         self.fruitless += 1;
-        if error.class() != Class::Transient || self.fruitless > FRUITLESS_RESUMES {
+        let is_hopeless = error.class() != Class::Transient && !was_segmented;
+        if is_hopeless || self.fruitless > FRUITLESS_RESUMES {
             return Err(error);
         }
         std::thread::sleep(RESUME_DELAY * self.fruitless);
