@@ -235,7 +235,7 @@ impl Installer {
                 Err(error) => error,
             };
             let url = server_url::redacted(&candidate.url);
-            if error.class() == Class::Interrupted {
+            if error.class() == Class::Interrupted || self.cancel.is_cancelled() {
                 return Err(ItemError::Interrupted);
             }
             let stop = error.class() == Class::Local;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf as _, Bytes};
 use url::Url;
 
+use crate::substitute::cancel::Cancel;
 use crate::http::{BodyStatus, Class, Client, HttpError, NarBody, NarRequest};
 
 /// How often a broken stream is taken up again without a single new byte in between.
@@ -46,6 +47,7 @@ pub(super) struct Body {
     end: Option<u64>,
     validator: Option<String>,
     fruitless: u32,
+    cancel: Cancel,
     shared: Arc<Shared>,
 }
 
@@ -55,9 +57,10 @@ impl Body {
         client: Arc<Client>,
         url: Url,
         size: Option<u64>,
+        cancel: Cancel,
         shared: Arc<Shared>,
     ) -> Result<Self, HttpError> {
-        let request = NarRequest::new(url.clone());
+        let request = NarRequest { stop: Some(cancel.flag()), ..NarRequest::new(url.clone()) };
         let stream = client.nar(request)?;
         let validator = stream.validator().filter(|_| stream.accepts_ranges());
         Ok(Self {
@@ -70,6 +73,7 @@ impl Body {
             received: 0,
             repeated: 0,
             fruitless: 0,
+            cancel,
             shared,
         })
     }
@@ -123,6 +127,7 @@ impl Body {
         let request = NarRequest {
             range,
             if_range: self.validator.clone(),
+            stop: Some(self.cancel.flag()),
             ..NarRequest::new(self.url.clone())
         };
         self.stream = self.client.nar(request)?;

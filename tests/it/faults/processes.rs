@@ -120,3 +120,25 @@ fn an_interrupt_before_anything_came_leaves_an_empty_store() {
     running.end().exits(130).prints("");
     assert_nothing(&sandbox);
 }
+
+#[test]
+fn an_interrupt_while_a_server_is_silent_ends_the_lookup() {
+    let (sandbox, fixture) = only("none");
+    let directory = fixture.dir.clone();
+    let server = Server::start(move |request| {
+        let mut reply = Reply::file(&directory, request);
+        reply.stall_at = Some(0);
+        reply
+    });
+    for arguments in [&["fetch"][..], &["fetch", "--output", "tree"]] {
+        let began = std::time::Instant::now();
+        let arguments = [arguments, &[&item("notes")]].concat();
+        let command = sandbox.command(Kind::Guix, &server.url(), &arguments);
+        let asked = server.asked().len();
+        let running = Running::start(command, "");
+        assert!(wait_until(|| server.asked().len() > asked));
+        running.interrupt();
+        running.end().exits(130).prints("");
+        assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+    }
+}
