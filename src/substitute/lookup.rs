@@ -165,6 +165,13 @@ impl Resolver {
         }
     }
 
+    /// What all servers have of `item`, those too that were not needed to decide about it.
+    #[must_use]
+    pub fn resolve_everywhere(&self, item: StorePath) -> Resolution {
+        self.send(Message::AskEverybody { item: item.clone() });
+        self.resolve(vec![item], Walk::JustThese)
+    }
+
     /// Looks `items` up in the background, so that a later [`Resolver::resolve`] has them.
     pub fn prefetch(&self, items: Vec<StorePath>, walk: Walk) {
         self.send(Message::Resolve { items, walk, reply: None });

@@ -96,8 +96,9 @@ impl NarStream {
     ) -> Result<Self, TransferError> {
         let shared = Arc::new(Shared::default());
         let size = (candidate.compression == Compression::None).then_some(nar_size);
-        let body = Body::open(client, candidate.url.clone(), size, cancel.clone(), Arc::clone(&shared))
-            .map_err(|error| TransferError::Network(Arc::new(error)))?;
+        let body =
+            Body::open(client, candidate.url.clone(), size, cancel.clone(), Arc::clone(&shared))
+                .map_err(|error| TransferError::Network(Arc::new(error)))?;
         let download_size = body.content_length().or(candidate.file_size);
         let (to_reader, chunks) = bounded(QUEUE);
         let (to_hasher, hashed) = bounded(QUEUE);

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use bytes::{Buf as _, Bytes};
 use url::Url;
 
-use crate::substitute::cancel::Cancel;
 use crate::http::{BodyStatus, Class, Client, HttpError, NarBody, NarRequest};
+use crate::substitute::cancel::Cancel;
 
 /// How often a broken stream is taken up again without a single new byte in between.
 const FRUITLESS_RESUMES: u32 = 3;
