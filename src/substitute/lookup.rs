@@ -1,6 +1,6 @@
 //! Lookups: items x servers -> lookup cache -> servers -> trust.
 //!
-//! One thread (the [`engine`]) keeps the books; answers arrive from `http`, are checked on as
+//! One thread (the `engine`) keeps the books; answers arrive from `http`, are checked on as
 //! many threads as there are cores, and go to the lookup cache in batches. Callers hold a
 //! [`Resolver`] and may ask from several threads; an item is asked for once, whoever wants it.
 //! Closures are walked as answers arrive: the references of an item are asked for the moment
