@@ -200,6 +200,7 @@ impl Context {
             network: Arc::clone(network),
             progress: Arc::clone(&self.progress),
             clock: self.clock,
+            cancel: self.cancel.clone(),
             options: LookupOptions {
                 freshness,
                 memos: if purpose == Purpose::Report { Memos::Believe } else { Memos::Recheck },

@@ -184,6 +184,25 @@ impl ItemError {
         }
     }
 
+    /// Whether another server's bytes may help: these failed on the way or were not right.
+    #[must_use]
+    pub fn is_of_servers(&self) -> bool {
+        let is_theirs = matches!(self.class(), Class::Transient | Class::Refused);
+        is_theirs && matches!(self, Self::AllFailed(_))
+    }
+
+    /// This failure, after which `other` followed.
+    #[must_use]
+    pub fn and_then(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::AllFailed(mut attempts), Self::AllFailed(more)) => {
+                attempts.extend(more);
+                Self::AllFailed(attempts)
+            }
+            (_, other) => other,
+        }
+    }
+
     /// Whether some server's narinfo leads to a nar that is not there: it is stale.
     #[must_use]
     pub fn is_stale(&self) -> bool {
@@ -235,7 +254,7 @@ impl Installer {
                 Err(error) => error,
             };
             let url = server_url::redacted(&candidate.url);
-            if error.class() == Class::Interrupted {
+            if error.class() == Class::Interrupted || self.cancel.is_cancelled() {
                 return Err(ItemError::Interrupted);
             }
             let stop = error.class() == Class::Local;

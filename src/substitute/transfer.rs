@@ -27,7 +27,7 @@ use crate::store::unpack::NarContent;
 
 use super::cancel::Cancel;
 use super::choose::Candidate;
-use body::{Body, Shared};
+use body::{Body, Shared, Wanted};
 
 use buffer::BufferPool;
 use segments::Connections;
@@ -122,9 +122,13 @@ impl NarStream {
     ) -> Result<Self, TransferError> {
         let shared = Arc::new(Shared::default());
         let size = (candidate.compression == Compression::None).then_some(nar_size);
-        let connections = budget.connections.clone();
-        let url = candidate.url.clone();
-        let body = Body::open(client, url, size, connections, Arc::clone(&shared))
+        let wanted = Wanted {
+            url: candidate.url.clone(),
+            size,
+            connections: budget.connections.clone(),
+            cancel: cancel.clone(),
+        };
+        let body = Body::open(client, wanted, Arc::clone(&shared))
             .map_err(|error| TransferError::Network(Arc::new(error)))?;
         let download_size = body.content_length().or(candidate.file_size);
         let (to_reader, chunks) = bounded(QUEUE);

@@ -29,6 +29,9 @@ pub fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError> {
     let fetch = setup(context, args)?;
     let references = if args.no_references { References::MustBeValid } else { References::Fetch };
     let plan = fetch.plan(&paths, references)?;
+    if context.cancel.is_cancelled() {
+        return Ok(Exit::Interrupted);
+    }
     if args.dry_run {
         return dry_run(context, &plan);
     }

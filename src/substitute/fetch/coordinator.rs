@@ -9,7 +9,7 @@ use crate::format::nar::EntryName;
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::store::unpack::{Checked, Destination, open_directory};
 use crate::store::{ItemLock, Layout, Registration};
-use crate::substitute::answer::Authority;
+use crate::substitute::answer::{Authority, Source};
 use crate::substitute::install::ItemError;
 use crate::substitute::lookup::Walk;
 use crate::substitute::progress::Event;
@@ -348,8 +348,12 @@ impl Worker<'_> {
         let destination = Destination::new(Arc::clone(self.directory), parent, name);
         let unpacked =
             self.fetch.installer.unpack(&item.path, &item.authorized, &item.sources, &destination);
+        let unpacked = match unpacked {
+            Err(error) if error.is_stale() => self.again(item, &destination, error),
+            other => other,
+        };
         let checked = match unpacked {
-            Err(error) if error.is_stale() => self.again(item, &destination, error)?,
+            Err(error) if error.is_of_servers() => self.elsewhere(item, &destination, error)?,
             other => other?,
         };
         Ok(Brought::Tree(Box::new((checked, lock))))
@@ -372,5 +376,28 @@ impl Worker<'_> {
             |new: &&Arc<AuthorizedNarInfo>| new.narinfo().is_equivalent(item.authorized.narinfo());
         let Some(authorized) = authority.filter(is_same) else { return Err(error) };
         self.fetch.installer.unpack(&item.path, authorized, &found.sources, destination)
+    }
+
+    /// The bytes could not be had from the servers that were heard: tries the others, which
+    /// nobody needed to ask so far, or did not wait for.
+    fn elsewhere(
+        &self,
+        item: &PlannedItem,
+        destination: &Destination,
+        error: ItemError,
+    ) -> Result<Checked, ItemError> {
+        let found = self.fetch.resolver.resolve_everywhere(item.path.clone());
+        let Some(found) = found.items.into_iter().next() else { return Err(error) };
+        let is_new = |new: &Source| item.sources.iter().all(|old| old.server != new.server);
+        let is_same = |new: &Source| new.narinfo.is_equivalent(item.authorized.narinfo());
+        let sources: Vec<Source> =
+            found.sources.into_iter().filter(|source| is_new(source) && is_same(source)).collect();
+        if sources.is_empty() {
+            return Err(error);
+        }
+        let installer = &self.fetch.installer;
+        installer
+            .unpack(&item.path, &item.authorized, &sources, destination)
+            .map_err(|other| error.and_then(other))
     }
 }

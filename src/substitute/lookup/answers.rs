@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crossbeam_channel::bounded;
 
-use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{HashPart, StorePath};
 use crate::http::{CacheInfoText, HttpError, NarInfoAnswer};
 use crate::lookup_cache::{
@@ -267,7 +266,10 @@ impl Engine {
             Outcome::Authorized(authority) => {
                 let narinfo = authority.narinfo();
                 let vouched_by = Some(authority.authorized().key_id().into());
-                (Remembered::Positive { text: narinfo.text().into(), vouched_by }, kind_of(narinfo))
+                (
+                    Remembered::Positive { text: narinfo.text().into(), vouched_by },
+                    check::kind_of(narinfo),
+                )
             }
             // The narinfo of another item says nothing about this one.
             Outcome::Refused(_, Refusal::WrongItem { .. }) | Outcome::Unreadable(_) => return None,
@@ -392,14 +394,5 @@ impl Engine {
                 self.reset(index);
             }
         }
-    }
-}
-
-/// Servers that compress on the fly do not know the download's size yet; soon they will.
-fn kind_of(narinfo: &NarInfo) -> AnswerKind {
-    if narinfo.downloads().iter().any(|download| download.file_size.is_some()) {
-        AnswerKind::Positive
-    } else {
-        AnswerKind::PositiveWithoutFileSize
     }
 }

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{StoreDir, StorePath};
+use crate::lookup_cache::AnswerKind;
 use crate::substitute::answer::Authority;
 use crate::trust::acl::AuthorizedKeys;
 use crate::trust::verdict::{self, Refusal};
@@ -108,5 +109,14 @@ impl Checker {
             Ok(authorized) => Outcome::Authorized(Authority::Checked(Arc::new(authorized))),
             Err(refusal) => Outcome::Refused(narinfo, refusal),
         }
+    }
+}
+
+/// Servers that compress on the fly do not know the download's size yet; soon they will.
+pub(super) fn kind_of(narinfo: &NarInfo) -> AnswerKind {
+    if narinfo.downloads().iter().any(|download| download.file_size.is_some()) {
+        AnswerKind::Positive
+    } else {
+        AnswerKind::PositiveWithoutFileSize
     }
 }

@@ -35,6 +35,7 @@ pub(super) enum Message {
     Resolve { items: Vec<StorePath>, walk: Walk, reply: Option<Sender<Resolution>> },
     Checked(Vec<Checked>),
     Forget { item: StorePath },
+    AskEverybody { item: StorePath },
     Finish,
 }
 
@@ -150,6 +151,7 @@ impl Engine {
                 }
             }
             Message::Forget { item } => self.forget(&item),
+            Message::AskEverybody { item } => self.ask_everybody(&item),
             Message::Finish => return false,
         }
         true
@@ -328,6 +330,19 @@ impl Engine {
             self.settle();
         }
         self.remember();
+    }
+
+    /// Has the servers asked that were not needed when `path` was decided.
+    fn ask_everybody(&mut self, path: &StorePath) {
+        for index in self.with_hash_part(&path.hash_part()) {
+            let entered = &mut self.items[index as usize];
+            if entered.item.path == *path && entered.is_decided {
+                entered.item.ask_everybody();
+                entered.is_decided = false;
+                self.undecided += 1;
+                self.advance(index);
+            }
+        }
     }
 
     /// Makes `item` as if nobody had ever asked about it.

@@ -39,11 +39,19 @@ pub(super) struct Item {
     slots: Vec<Slot>,
     narinfos: Vec<Source>,
     authority: Option<(usize, Authority)>,
+    /// Whether servers behind the one with authority matter too.
+    asks_everybody: bool,
 }
 
 impl Item {
     pub(super) fn new(path: StorePath, servers: usize) -> Self {
-        Self { path, slots: vec![Slot::Open; servers], narinfos: Vec::new(), authority: None }
+        Self {
+            path,
+            slots: vec![Slot::Open; servers],
+            narinfos: Vec::new(),
+            authority: None,
+            asks_everybody: false,
+        }
     }
 
     /// Whether nothing is known of the server's answer and nobody has asked.
@@ -74,6 +82,11 @@ impl Item {
             }
         }
         reopened
+    }
+
+    /// From now on every server matters: the bytes of those before could not be had.
+    pub(super) fn ask_everybody(&mut self) {
+        self.asks_everybody = true;
     }
 
     pub(super) fn mark_remembered(&mut self, server: usize) {
@@ -108,7 +121,10 @@ impl Item {
 
     /// What to do next, when servers for which `lags` holds need not be waited for.
     pub(super) fn next(&mut self, lags: impl Fn(usize) -> bool) -> Next {
-        let before = self.authority.as_ref().map_or(self.slots.len(), |(server, _)| *server);
+        let before = match &self.authority {
+            Some((server, _)) if !self.asks_everybody => *server,
+            _ => self.slots.len(),
+        };
         let relevant = &self.slots[..before];
         if relevant.iter().any(|slot| matches!(slot, Slot::Remembered)) {
             return Next::Wait;
@@ -200,6 +216,19 @@ mod tests {
         assert_eq!(item.next(NOBODY), Next::Wait);
         item.answer(1, Answer::of(Said::Missing(404)));
         assert_eq!(item.next(NOBODY), Next::Ask(vec![0, 2]));
+    }
+
+    #[test]
+    fn everybody_is_asked_when_the_first_answer_was_not_enough() {
+        let mut item = item();
+        item.ask_everybody();
+        item.mark_remembered(0);
+        item.answer(0, Answer::of(Said::Authorized));
+        assert_eq!(item.next(NOBODY), Next::Ask(vec![1, 2]));
+        item.answer(2, Answer::of(Said::Missing(404)));
+        assert_eq!(item.next(NOBODY), Next::Wait);
+        item.answer(1, Answer::of(Said::Missing(404)));
+        assert_eq!(item.next(NOBODY), Next::Decided);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use bytes::{Buf as _, Bytes};
 use url::Url;
 
 use crate::http::{BodyStatus, Class, Client, HttpError, NarBody, NarRequest};
+use crate::substitute::cancel::Cancel;
 
 use super::segments::{Connections, Part, Segments};
 
@@ -46,6 +47,17 @@ pub(super) struct Shared {
     pub(super) streamed_micros: AtomicU64,
 }
 
+/// What to fetch, and by what means.
+pub(super) struct Wanted {
+    pub(super) url: Url,
+    /// The size of the file, if that is known beforehand.
+    pub(super) size: Option<u64>,
+    /// Connections that may be used besides the first.
+    pub(super) connections: Connections,
+    /// Tells when to stop.
+    pub(super) cancel: Cancel,
+}
+
 pub(super) struct Body {
     client: Arc<Client>,
     url: Url,
@@ -64,19 +76,19 @@ pub(super) struct Body {
     end: Option<u64>,
     validator: Option<String>,
     fruitless: u32,
+    cancel: Cancel,
     shared: Arc<Shared>,
 }
 
 impl Body {
-    /// Asks for the file at `url`, which has `size` bytes if that is known beforehand.
+    /// Asks for the file.
     pub(super) fn open(
         client: Arc<Client>,
-        url: Url,
-        size: Option<u64>,
-        connections: Connections,
+        wanted: Wanted,
         shared: Arc<Shared>,
     ) -> Result<Self, HttpError> {
-        let request = NarRequest::new(url.clone());
+        let Wanted { url, size, connections, cancel } = wanted;
+        let request = NarRequest { stop: Some(cancel.flag()), ..NarRequest::new(url.clone()) };
         let stream = client.nar(request)?;
         let validator = stream.validator().filter(|_| stream.accepts_ranges());
         Ok(Self {
@@ -92,6 +104,7 @@ impl Body {
             received: 0,
             repeated: 0,
             fruitless: 0,
+            cancel,
             shared,
         })
     }
@@ -179,6 +192,7 @@ impl Body {
         let request = NarRequest {
             range,
             if_range: self.validator.clone(),
+            stop: Some(self.cancel.flag()),
             ..NarRequest::new(self.url.clone())
         };
         self.stream = self.client.nar(request)?;

@@ -7,6 +7,7 @@
 //! ahead of the reader they may be.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -69,6 +70,8 @@ pub(super) struct Segments {
 struct Shared {
     client: Arc<Client>,
     part: Part,
+    /// Raised when the user wants to stop.
+    stop: Arc<AtomicBool>,
     /// How many segments may be ahead of the reader.
     window: u64,
     state: Mutex<State>,
@@ -93,6 +96,7 @@ impl Segments {
     pub(super) fn start(
         client: &Arc<Client>,
         part: Part,
+        stop: Arc<AtomicBool>,
         connections: &Connections,
     ) -> Option<Self> {
         let taken = connections.take_all();
@@ -105,6 +109,7 @@ impl Segments {
         let shared = Arc::new(Shared {
             client: Arc::clone(client),
             part,
+            stop,
             window: useful as u64 * 2,
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -190,6 +195,7 @@ impl Shared {
         let mut body = self.client.nar(NarRequest {
             range: Some((start, Some(end))),
             if_range: Some(self.part.validator.clone()),
+            stop: Some(Arc::clone(&self.stop)),
             ..NarRequest::new(self.part.url.clone())
         })?;
         let is_right =
