@@ -14,7 +14,7 @@ use crate::substitute::install::Installer;
 use crate::substitute::lookup::{Freshness, LookupOptions, Memos, Resolver, Setup};
 use crate::substitute::network::Network;
 use crate::substitute::progress::Progress;
-use crate::substitute::transfer::BufferPool;
+use crate::substitute::transfer::Memory;
 use crate::trust::acl::{Acl, AuthorizedKeys};
 use crate::trust::nix::{OFFICIAL_KEY, TrustedKeys};
 
@@ -22,8 +22,10 @@ use super::error::CliError;
 use super::output::Output;
 use super::settings::{Settings, StoreKind};
 
-/// Everything that decoded bytes on their way to disk may take.
-const BUFFER_BUDGET_BYTES: usize = 24 << 20;
+/// What decoded bytes on their way to disk may take, of all transfers together.
+const BUFFER_BYTES: usize = 12 << 20;
+/// What decoders may take: nine of those for the windows that `guix publish` makes.
+const DECODER_BYTES: u64 = 40 << 20;
 /// How long a server may be silent while another one has answered everything.
 const LAG: Duration = Duration::from_millis(600);
 /// For how long a server that is down is left alone by later runs.
@@ -226,7 +228,7 @@ impl Context {
             servers: self.settings.servers.clone(),
             writers: WriterPool::new(cores()).map_err(CliError::Threads)?,
             links: store.map(|store| Arc::clone(store.links())),
-            buffers: BufferPool::new(BUFFER_BUDGET_BYTES),
+            memory: Memory::new(BUFFER_BYTES, DECODER_BYTES),
             rates: Mutex::default(),
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),

@@ -18,7 +18,7 @@ use super::cancel::Cancel;
 use super::choose::{self, Candidate, Rates};
 use super::network::Network;
 use super::progress::{Event, Progress};
-use super::transfer::{BufferPool, NarStream, Received, TransferError};
+use super::transfer::{Memory, NarStream, Received, TransferError};
 
 /// What a failure means for the exit code and for whoever asks again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -202,8 +202,8 @@ pub struct Installer {
     pub writers: WriterPool,
     /// Where files are deduplicated; `None` when they are not.
     pub links: Option<Arc<Links>>,
-    /// Memory for decoded bytes.
-    pub buffers: BufferPool,
+    /// Memory for transfers.
+    pub memory: Memory,
     /// What was measured so far.
     pub rates: Mutex<Rates>,
     /// Whom to tell.
@@ -263,7 +263,7 @@ impl Installer {
         let nar_size = authorized.narinfo().nar_size();
         let client = self.network.client().map_err(TransferError::Network)?;
         let stream =
-            NarStream::open(client, candidate, nar_size, &self.buffers, self.cancel.clone())?;
+            NarStream::open(client, candidate, nar_size, &self.memory, self.cancel.clone())?;
         self.progress.event(Event::Started {
             item,
             url: &server_url::redacted(&candidate.url),

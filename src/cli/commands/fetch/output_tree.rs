@@ -22,6 +22,7 @@ pub(super) fn run(
     let [path] = paths else {
         return Err(CliError::Usage("--output takes exactly one item".to_owned()));
     };
+    let shown = destination.display().to_string();
     let destination = open_destination(destination)?;
     let network = context.network();
     let resolver = context.resolver(Purpose::Fetch, &network)?;
@@ -36,7 +37,7 @@ pub(super) fn run(
         Arc::clone(authority.ok_or_else(|| failed(refusal(found, &resolution.servers)))?);
     let checked = installer.unpack(path, &authorized, sources, &destination).map_err(failed)?;
     checked.keep();
-    context.output.line(&destination.path().display().to_string())?;
+    context.output.line(&shown)?;
     Ok(Exit::Done)
 }
 
