@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::format::store_path::StorePath;
-use crate::substitute::progress::{Event, Progress};
+use crate::substitute::progress::{Event, Progress, ServerProgress};
 
 use super::args::ProgressMode;
 use super::output::{self, say, shown};
@@ -67,6 +67,8 @@ struct Tally {
     looked_up: usize,
     to_look_up: usize,
     requests: u64,
+    /// The servers, how each is doing.
+    servers: String,
     downloads: HashMap<StorePath, u64>,
     downloaded: u64,
     unpacked: usize,
@@ -76,8 +78,9 @@ struct Tally {
 impl Tally {
     fn note(&mut self, event: &Event<'_>) {
         match event {
-            Event::Looking { done, total, requests } => {
+            Event::Looking { done, total, requests, servers } => {
                 (self.looked_up, self.to_look_up, self.requests) = (*done, *total, *requests);
+                self.servers = servers_line(servers);
             }
             Event::Started { item, .. } => {
                 self.downloads.insert((*item).clone(), 0);
@@ -103,6 +106,20 @@ impl Tally {
     fn bytes(&self) -> u64 {
         self.downloaded + self.downloads.values().sum::<u64>()
     }
+}
+
+/// The servers in few words, such as `a.example up 120, b.example down`.
+fn servers_line(servers: &[ServerProgress<'_>]) -> String {
+    let words = servers.iter().map(|server| {
+        let name = server.url.split_once("://").map_or(server.url, |(_, name)| name);
+        match (server.state, server.waiting) {
+            ("not-asked", 0) => format!("{} not asked", shown(name)),
+            ("not-asked", _) => format!("{} silent", shown(name)),
+            ("up", _) => format!("{} {}", shown(name), server.answered),
+            (state, _) => format!("{} {state}", shown(name)),
+        }
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// One line a second.
@@ -133,8 +150,9 @@ impl Progress for Plain {
         }
         *last = Instant::now();
         if tally.looked_up < tally.to_look_up {
-            let Tally { looked_up, to_look_up, requests, .. } = tally;
-            say(&format!("subst: looked up {looked_up} of {to_look_up}, {requests} answers"));
+            let Tally { looked_up, to_look_up, requests, servers, .. } = tally;
+            let answers = format!("{requests} answers ({servers})");
+            say(&format!("subst: looked up {looked_up} of {to_look_up}, {answers}"));
         } else {
             let bytes = output::bytes(tally.bytes());
             let Tally { unpacked, to_look_up, .. } = tally;
@@ -149,8 +167,17 @@ struct Json;
 impl Progress for Json {
     fn event(&self, event: Event<'_>) {
         let value = match event {
-            Event::Looking { done, total, requests } => {
-                json!({"event": "looking", "done": done, "total": total, "requests": requests})
+            Event::Looking { done, total, requests, servers } => {
+                let server = |server: &ServerProgress<'_>| {
+                    json!({
+                        "url": server.url, "state": server.state, "answered": server.answered,
+                        "waiting": server.waiting,
+                    })
+                };
+                json!({
+                    "event": "looking", "done": done, "total": total, "requests": requests,
+                    "servers": servers.iter().map(server).collect::<Vec<_>>(),
+                })
             }
             Event::ServerDown { server, reason } => {
                 json!({"event": "server-down", "server": server, "reason": reason})

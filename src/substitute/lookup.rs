@@ -10,6 +10,8 @@ mod answers;
 mod check;
 mod engine;
 mod item;
+mod patience;
+mod recall;
 mod requests;
 mod servers;
 

@@ -13,6 +13,8 @@ pub enum Event<'a> {
         total: usize,
         /// Requests answered by servers.
         requests: u64,
+        /// How each server is doing, in the user's order.
+        servers: &'a [ServerProgress<'a>],
     },
     /// A server has become unusable for this run.
     ServerDown {
@@ -67,6 +69,19 @@ pub enum Event<'a> {
         /// The item.
         item: &'a StorePath,
     },
+}
+
+/// How a server is doing while items are looked up.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerProgress<'a> {
+    /// Its address, without credentials.
+    pub url: &'a str,
+    /// The word for its state, such as `up`.
+    pub state: &'static str,
+    /// Answers it gave.
+    pub answered: u64,
+    /// Answers it owes.
+    pub waiting: u64,
 }
 
 /// Receives events, from several threads.

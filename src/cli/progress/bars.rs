@@ -42,11 +42,12 @@ impl Bars {
             return;
         }
         let bar = state.lookups.get_or_insert_with(|| {
-            let template = "looking up  [{bar:30}] {pos}/{len} {per_sec}";
+            let template = "looking up  [{bar:20}] {pos}/{len} {per_sec}  {wide_msg}";
             self.screen.add(ProgressBar::new(0).with_style(style(template)))
         });
         bar.set_length(total as u64);
         bar.set_position(done as u64);
+        bar.set_message(state.tally.servers.clone());
     }
 
     fn started(&self, state: &mut State, item: &StorePath, size: Option<u64>) {

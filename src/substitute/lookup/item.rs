@@ -59,6 +59,13 @@ impl Item {
         matches!(self.slots[server], Slot::Open)
     }
 
+    /// The servers whose answer was not waited for, though the user prefers them to the one
+    /// with authority.
+    pub(super) fn left_behind(&self) -> Vec<usize> {
+        let first = self.authority.as_ref().map_or(0, |(first, _)| *first);
+        self.unanswered().into_iter().filter(|server| *server < first).collect()
+    }
+
     /// The servers that were asked and have not answered.
     pub(super) fn unanswered(&self) -> Vec<usize> {
         let is_asked = |server: &usize| matches!(self.slots[*server], Slot::Asked);
@@ -112,6 +119,8 @@ impl Item {
             return;
         }
         self.slots[server] = Slot::Answered(answer);
+        // Nearly always the only one.
+        self.narinfos.reserve_exact(1);
         self.narinfos.push(Source { server, narinfo });
         let is_first = self.authority.as_ref().is_none_or(|(first, _)| server < *first);
         if let Some(authority) = authority.filter(|_| is_first) {
@@ -152,7 +161,7 @@ impl Item {
         is_usable: &dyn Fn(&Source) -> bool,
     ) -> Found {
         let authority = self.authority.as_ref().map(|(_, authority)| authority.clone());
-        let mut sources = Vec::new();
+        let mut sources = Vec::with_capacity(self.narinfos.len());
         let mut answers: Vec<Answer> = (0..self.slots.len())
             .map(|server| match &self.slots[server] {
                 Slot::Answered(answer) => answer.clone(),

@@ -175,7 +175,8 @@ impl Body {
         }
         let part =
             Part { url: self.url.clone(), validator: validator.clone(), start: self.received, end };
-        self.segments = Segments::start(&self.client, part, &self.connections);
+        let stop = self.cancel.flag();
+        self.segments = Segments::start(&self.client, part, stop, &self.connections);
     }
 
     /// Takes up a stream that broke off with `error`.
