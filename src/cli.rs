@@ -1,1 +1,113 @@
 //! Layer 6: people and scripts.
+
+pub mod args;
+pub mod commands;
+pub mod context;
+pub mod env;
+pub mod error;
+pub mod exit;
+pub mod output;
+pub mod progress;
+pub mod settings;
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::substitute::cancel::Cancel;
+use crate::substitute::clock::Clock;
+
+use args::{Cli, Command};
+use context::Context;
+use env::Environment;
+use error::CliError;
+use exit::Exit;
+use output::Output;
+use settings::Settings;
+
+/// Does what the arguments say; how it ended.
+#[must_use]
+pub fn run(arguments: Vec<OsString>) -> Exit {
+    let environment = Environment::of_process();
+    prepare_process();
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Fails only when the terminal is gone.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let settings = match Settings::load(&cli.global, &environment) {
+        Ok(settings) => settings,
+        Err(error) => {
+            let error = CliError::from(error);
+            Output::new(settings::Verbosity::Normal).error(&error, None);
+            return error.exit();
+        }
+    };
+    let is_terminal = std::io::stderr().is_terminal();
+    let mut context = Context {
+        clock: clock(),
+        output: Output::new(settings.verbosity),
+        progress: progress::choose(settings.progress, settings.verbosity, is_terminal),
+        cancel: Cancel::default(),
+        settings,
+    };
+    match dispatch(&mut context, &cli.command, &environment) {
+        Ok(exit) => exit,
+        Err(error) if error.is_broken_pipe() => Exit::Done,
+        Err(error) => {
+            context.output.error(&error, error.hint().as_deref());
+            error.exit()
+        }
+    }
+}
+
+fn dispatch(
+    context: &mut Context,
+    command: &Command,
+    environment: &Environment,
+) -> Result<Exit, CliError> {
+    match command {
+        Command::Fetch(args) => {
+            context.cancel.on_interrupt().map_err(CliError::Threads)?;
+            commands::fetch::run(context, args)
+        }
+        Command::Query(args) => commands::query::run(context, args),
+        Command::Substitute(args) => commands::substitute::run(context, args, environment),
+        Command::Cache(command) => commands::cache::run(context, command),
+        Command::Servers => commands::servers::run(context),
+        Command::Authorize(args) => commands::authorize::run(context, args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "subst", &mut script);
+            context.output.raw(&script)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where the clock is read")]
+fn clock() -> Clock {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Clock::starting_at(since_epoch.as_secs())
+}
+
+/// What belongs to the process as a whole: files of store items are created with their final
+/// mode, which the umask must not touch, and each directory being unpacked is held open.
+fn prepare_process() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
+    umask(rustix::fs::Mode::from_bits_truncate(0o022));
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
+    if limit.current.is_some_and(|current| current < wanted) {
+        // Without it only very deep trees fail, and say so.
+        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+}
+
+const OPEN_FILES: u64 = 65_536;

@@ -1,1 +1,3 @@
-//! Layer 3: compressed bytes to nar bytes.
+//! Layer 3: compressed bytes to nar bytes, as streams.
+
+pub mod decode;

@@ -4,5 +4,8 @@ pub mod base32;
 pub mod cache_info;
 pub mod compression;
 pub mod hash;
+pub mod nar;
+pub mod narinfo;
 pub mod server_url;
+pub mod sexp;
 pub mod store_path;

@@ -1,1 +1,278 @@
-//! Layer 3: answers remembered in SQLite.
+//! The lookup cache: what servers answered, so that they are not asked again too soon.
+//!
+//! One SQLite file, `lookups-v1.sqlite`, used by any number of processes at once, any of which
+//! may be killed at any moment. It is only a cache, and never a reason to fail: where the
+//! file cannot be used, or stops being usable, the same is remembered in memory for the rest
+//! of the run, and the trouble is reported once for the user to see.
+//!
+//! A narinfo is kept byte for byte, since its signature covers the bytes. Beside it can stand
+//! the key that a signature of exactly this text was found to be of (a *memo*), which saves
+//! checking it again. A memo is believed only where nobody but us and root can write the file
+//! and its directory, and only while text and memo are as they were written.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+mod db;
+mod entry;
+mod error;
+mod open;
+mod report;
+mod schema;
+mod server;
+
+pub use entry::{AnswerKind, Entry, Remembered, TtlPolicy, TtlSource};
+pub use error::CacheError;
+pub use report::{ListedEntry, Stats};
+pub use server::{Behavior, CacheInfoFact, Down, Pipelining, ServerFact, ServerFacts, ServerId};
+
+use crate::format::store_path::HashPart;
+use db::Memos;
+use open::CacheFile;
+
+/// The remembered lookups.
+///
+/// Every error of a method has been dealt with when it is returned: show it, and go on with
+/// the same cache as if nothing had been found.
+#[derive(Debug)]
+pub struct LookupCache {
+    connection: Connection,
+    /// `None` when in memory.
+    file: Option<CacheFile>,
+    /// The numbers handed out, which stay good when the file is given up.
+    servers: Vec<(ServerId, Box<str>)>,
+    unreported: Option<CacheError>,
+}
+
+/// A cache, and what the user should know about it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The cache; in memory if need be.
+    pub cache: LookupCache,
+    /// Why it is in memory, or was started anew.
+    pub warning: Option<CacheError>,
+}
+
+impl LookupCache {
+    /// The cache in the directory `dir`, which is made if need be.
+    #[must_use]
+    pub fn open(dir: &Path) -> Opened {
+        match open::open_file(dir) {
+            Ok((connection, file, warning)) => {
+                let cache =
+                    Self { connection, file: Some(file), servers: Vec::new(), unreported: None };
+                Opened { cache, warning }
+            }
+            Err(warning) => Opened { cache: Self::in_memory(), warning: Some(warning) },
+        }
+    }
+
+    /// A cache that is gone when it is dropped.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self { connection: open::open_memory(), file: None, servers: Vec::new(), unreported: None }
+    }
+
+    /// The file it is kept in; `None` when it is in memory.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.path.as_path())
+    }
+
+    /// The number of the server at `url`, by which the other methods know it. Should the file
+    /// fail here, the next method that can tell does so.
+    pub fn server_id(&mut self, url: &str) -> ServerId {
+        if let Some((server, _)) = self.servers.iter().find(|(_, known)| **known == *url) {
+            return *server;
+        }
+        let server = match db::server_id(&self.connection, url) {
+            Ok(server) => server,
+            Err(source) => {
+                self.unreported = Some(self.give_up_file("looking up a server", source));
+                db::server_id(&self.connection, url)
+                    .expect("a row in memory depends on nothing but memory")
+            }
+        };
+        self.servers.push((server, url.into()));
+        server
+    }
+
+    /// What `server` answered about `items`, where that still counts at `now`.
+    ///
+    /// # Errors
+    /// The file failed and has been given up.
+    pub fn find(
+        &mut self,
+        server: ServerId,
+        items: &[HashPart],
+        now: u64,
+    ) -> Result<Vec<(HashPart, Entry)>, CacheError> {
+        let memos = self.memos();
+        self.run("looking up answers", |connection| {
+            db::find(connection, server, items, memos, &|entry| entry.is_fresh(now))
+        })
+    }
+
+    /// What `server` answered about `items` as long ago as anybody remembers: for when it
+    /// cannot be asked.
+    ///
+    /// # Errors
+    /// The file failed and has been given up.
+    pub fn find_of_any_age(
+        &mut self,
+        server: ServerId,
+        items: &[HashPart],
+    ) -> Result<Vec<(HashPart, Entry)>, CacheError> {
+        let memos = self.memos();
+        self.run("looking up answers", |connection| {
+            db::find(connection, server, items, memos, &|_| true)
+        })
+    }
+
+    /// Remembers `batch`, all at once. It is remembered even when this fails: in memory.
+    ///
+    /// # Errors
+    /// The file failed and has been given up.
+    pub fn remember(&mut self, batch: &[(ServerId, HashPart, Entry)]) -> Result<(), CacheError> {
+        self.run("remembering answers", |connection| db::remember(connection, batch))
+    }
+
+    /// Forgets what `server`, or every one, answered about `items`, or about all when none are
+    /// named. Without items, what is known of the server itself is forgotten too. Gives the
+    /// number of entries forgotten.
+    ///
+    /// # Errors
+    /// The file failed and has been given up.
+    pub fn forget(&mut self, server: Option<&str>, items: &[HashPart]) -> Result<u64, CacheError> {
+        self.run("forgetting answers", |connection| report::forget(connection, server, items))
+    }
+
+    /// What is known of `server` itself, whether or not it still counts.
+    ///
+    /// # Errors
+    /// The file failed and has been given up.
+    pub fn server_facts(&mut self, server: ServerId) -> Result<ServerFacts, CacheError> {
+        self.run("looking up a server", |connection| db::server_facts(connection, server))
+    }
+
+    /// Remembers what was learned of `server`. It is remembered even when this fails: in memory.
+    ///
+    /// # Errors
+    /// The file failed and has been given up.
+    pub fn remember_server_facts(
+        &mut self,
+        server: ServerId,
+        facts: &[ServerFact],
+    ) -> Result<(), CacheError> {
+        self.run("remembering a server", |connection| db::remember_facts(connection, server, facts))
+    }
+
+    /// Shows every entry, or those of the server at the URL `server`, to `visit`, ordered by
+    /// server and item.
+    ///
+    /// # Errors
+    /// The file failed and has been given up.
+    pub fn list(
+        &mut self,
+        server: Option<&str>,
+        visit: &mut dyn FnMut(ListedEntry),
+    ) -> Result<(), CacheError> {
+        let memos = self.memos();
+        // Not tried again in memory: what was listed before a failure has been shown.
+        let listed = report::list(&self.connection, server, memos, visit);
+        listed.map_err(|source| self.give_up_file("listing answers", source))
+    }
+
+    /// How much there is.
+    ///
+    /// # Errors
+    /// The file failed and has been given up.
+    pub fn stats(&mut self, now: u64) -> Result<Stats, CacheError> {
+        self.run("counting answers", |connection| report::stats(connection, now))
+    }
+
+    /// The size of the file with its log, in bytes; 0 in memory.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.file.as_ref().map_or(0, CacheFile::bytes)
+    }
+
+    /// What is wrong with the file; nothing when it is sound. Reads all of it.
+    ///
+    /// # Errors
+    /// The file failed and has been given up.
+    pub fn integrity_faults(&mut self) -> Result<Vec<String>, CacheError> {
+        self.run("checking", |connection| report::integrity_faults(connection))
+    }
+
+    /// Removes the entries that do not count any more at `now`, and gives their number.
+    ///
+    /// # Errors
+    /// The file failed and has been given up.
+    pub fn prune(&mut self, now: u64) -> Result<u64, CacheError> {
+        self.run("removing expired answers", |connection| report::prune(connection, now))
+    }
+
+    /// Prunes when that was not done for five days. Cheap otherwise: call it once per run.
+    ///
+    /// # Errors
+    /// The file failed and has been given up.
+    pub fn sweep(&mut self, now: u64) -> Result<u64, CacheError> {
+        let swept_at =
+            self.run("looking for the last sweep", |connection| report::swept_at(connection))?;
+        match swept_at {
+            Some(at) if now < at.saturating_add(SWEEP_INTERVAL_SECS) => Ok(0),
+            _ => self.prune(now),
+        }
+    }
+
+    /// Does `work`, on a new database in memory when it fails on the file.
+    fn run<T>(
+        &mut self,
+        action: &'static str,
+        mut work: impl FnMut(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, CacheError> {
+        let source = match work(&mut self.connection) {
+            // The file was given up just before, so `done` is the answer of an empty database.
+            Ok(done) => return self.unreported.take().map_or(Ok(done), Err),
+            Err(source) => source,
+        };
+        let error = self.give_up_file(action, source);
+        if !matches!(error, CacheError::Memory { .. }) {
+            work(&mut self.connection).map_err(|source| CacheError::Memory { action, source })?;
+        }
+        Err(error)
+    }
+
+    /// Goes over to memory after `source`, and says so. A damaged file is moved out of the way
+    /// of the next process.
+    fn give_up_file(&mut self, action: &'static str, source: rusqlite::Error) -> CacheError {
+        let Some(file) = self.file.take() else { return CacheError::Memory { action, source } };
+        self.connection = open::open_memory();
+        for (server, url) in &self.servers {
+            if let Err(source) = db::insert_server(&self.connection, *server, url) {
+                return CacheError::Memory { action, source };
+            }
+        }
+        if open::is_damage(&source) {
+            // When others still use it, the last of them to find it damaged moves it.
+            let _ = file.set_aside();
+        }
+        let path: PathBuf = file.path;
+        CacheError::Failed { action, path, source }
+    }
+
+    fn memos(&self) -> Memos {
+        match &self.file {
+            Some(file) if !file.is_ours => Memos::Dropped,
+            _ => Memos::Believed,
+        }
+    }
+}
+
+/// As often as the stock client sweeps its cache.
+const SWEEP_INTERVAL_SECS: u64 = 5 * 24 * 3600;
+
+#[cfg(test)]
+mod tests;

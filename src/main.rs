@@ -1,3 +1,7 @@
 //! The `subst` program: call the command line, turn its result into a process exit.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    subst::cli::run(std::env::args_os().collect()).into()
+}

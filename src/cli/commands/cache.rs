@@ -1,0 +1,149 @@
+//! `subst cache`: looks at the lookup cache, or makes it forget.
+
+use std::borrow::Cow;
+
+use serde_json::json;
+
+use crate::cli::args::{CacheCommand, FlushArgs};
+use crate::cli::context::Context;
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+use crate::cli::output::{self, shown};
+use crate::format::server_url::ServerUrl;
+use crate::lookup_cache::{CacheError, ListedEntry, LookupCache, Remembered, Stats};
+
+/// Carries the command out.
+///
+/// # Errors
+/// The lookup cache failed.
+pub fn run(context: &Context, command: &CacheCommand) -> Result<Exit, CliError> {
+    let mut cache = context.lookup_cache();
+    match command {
+        CacheCommand::Info => info(context, &mut cache),
+        CacheCommand::List => list(context, &mut cache),
+        CacheCommand::Flush(args) => flush(context, &mut cache, args),
+        CacheCommand::Prune => {
+            let now = context.clock.unix_seconds();
+            let count = cache.prune(now).map_err(failed)?;
+            report(context, "pruned", count)
+        }
+    }
+}
+
+fn failed(source: CacheError) -> CliError {
+    CliError::LookupCache(source)
+}
+
+fn report(context: &Context, what: &str, count: u64) -> Result<Exit, CliError> {
+    if context.settings.json {
+        context.output.json(&json!({ what: count }))?;
+    } else {
+        context.output.note(&format!("{what} {count} entries"));
+    }
+    Ok(Exit::Done)
+}
+
+fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
+    let now = context.clock.unix_seconds();
+    let stats = cache.stats(now).map_err(failed)?;
+    let faults = cache.integrity_faults().map_err(failed)?;
+    let bytes = cache.file_bytes();
+    let path = cache.path().map(|path| path.display().to_string());
+    let Stats { servers, positive, negative, baking, transient, expired, oldest_asked_at: oldest, .. } = stats;
+    if context.settings.json {
+        context.output.json(&json!({
+            "file": path, "bytes": bytes, "servers": servers, "positive": positive,
+            "negative": negative, "baking": baking, "transient": transient,
+            "expired": expired, "oldest_age": oldest.map(|at| now.saturating_sub(at)),
+            "sound": faults.is_empty(), "faults": faults,
+        }))?;
+    } else {
+        let age = oldest.map_or("none".to_owned(), |at| output::duration(now.saturating_sub(at)));
+        let lines = [
+            format!("file       {}", path.as_deref().unwrap_or("none, in memory only")),
+            format!("size       {}", output::bytes(bytes)),
+            format!("servers    {servers}"),
+            format!("positive   {positive}"),
+            format!("negative   {negative}"),
+            format!("preparing  {baking}"),
+            format!("transient  {transient}"),
+            format!("expired    {expired}"),
+            format!("oldest     {age}"),
+            format!("integrity  {}", if faults.is_empty() { "ok".into() } else { faults.join("; ") }),
+        ];
+        context.output.lines(lines.into_iter().map(Cow::Owned))?;
+    }
+    Ok(if faults.is_empty() { Exit::Done } else { Exit::Local })
+}
+
+fn list(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
+    let now = context.clock.unix_seconds();
+    let mut entries = Vec::new();
+    cache.list(None, &mut |entry| entries.push(entry)).map_err(failed)?;
+    if context.settings.json {
+        let rows: Vec<_> = entries.iter().map(|entry| row(entry, now)).collect();
+        context.output.json(&rows)?;
+    } else {
+        let lines = entries.iter().map(|listed| {
+            let age = output::duration(listed.entry.age_secs(now));
+            let left = listed.entry.left_secs(now);
+            let left = if left == 0 { "expired".to_owned() } else { output::duration(left) };
+            let (kind, item) = (kind(&listed.entry.answer), item(listed));
+            let line = format!("{kind:<9} {age:>10} old {left:>10} left  {item}  {}", listed.server);
+            Cow::Owned(shown(&line).into_owned())
+        });
+        context.output.lines(lines)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn row(listed: &ListedEntry, now: u64) -> serde_json::Value {
+    let reason = match &listed.entry.answer {
+        Remembered::Transient { reason } => Some(reason),
+        _ => None,
+    };
+    json!({
+        "server": listed.server, "item": item(listed), "answer": kind(&listed.entry.answer),
+        "reason": reason, "age": listed.entry.age_secs(now),
+        "expires_in": listed.entry.left_secs(now),
+    })
+}
+
+fn kind(answer: &Remembered) -> &'static str {
+    match answer {
+        Remembered::Positive { .. } => "positive",
+        Remembered::Negative { .. } => "negative",
+        Remembered::Baking { .. } => "preparing",
+        Remembered::Transient { .. } => "transient",
+    }
+}
+
+/// The item's full name where the answer tells it, else its hash part.
+fn item(listed: &ListedEntry) -> String {
+    if let Remembered::Positive { text, .. } = &listed.entry.answer
+        && let Some(name) = text.lines().find_map(|line| line.strip_prefix("StorePath: "))
+    {
+        return name.trim().to_owned();
+    }
+    listed.item.to_string()
+}
+
+fn flush(
+    context: &Context,
+    cache: &mut LookupCache,
+    args: &FlushArgs,
+) -> Result<Exit, CliError> {
+    let items: Vec<_> =
+        context.paths(&args.paths)?.iter().map(|path| path.hash_part()).collect();
+    let server = match &args.server {
+        None => None,
+        Some(url) => {
+            let server = ServerUrl::parse(url).map_err(|error| {
+                CliError::Usage(format!("--server: {error}"))
+            })?;
+            Some(server.as_str().to_owned())
+        }
+    };
+    let count = cache.forget(server.as_deref(), &items).map_err(failed)?;
+    report(context, "forgotten", count)
+}

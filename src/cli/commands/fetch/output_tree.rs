@@ -1,0 +1,63 @@
+//! `subst fetch --output DEST`: one item, unpacked to DEST, without a store.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::cli::context::{Context, Purpose};
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+use crate::format::nar::EntryName;
+use crate::format::store_path::StorePath;
+use crate::store::unpack::{Destination, open_directory};
+use crate::substitute::answer::{Authority, Found};
+use crate::substitute::fetch::refusal;
+use crate::substitute::install::ItemError;
+use crate::substitute::lookup::Walk;
+
+pub(super) fn run(
+    context: &Context,
+    paths: &[StorePath],
+    destination: &Path,
+) -> Result<Exit, CliError> {
+    let [path] = paths else {
+        return Err(CliError::Usage("--output takes exactly one item".to_owned()));
+    };
+    let destination = open_destination(destination)?;
+    let network = context.network();
+    let resolver = context.resolver(Purpose::Fetch, &network)?;
+    let resolution = resolver.resolve(vec![path.clone()], Walk::JustThese);
+    let name = context.settings.store_dir().full_name(path);
+    let failed = |source| CliError::Item { what: format!("cannot fetch {name}"), source };
+    let Some(found) = resolution.items.first() else { return Err(failed(ItemError::NotTried)) };
+    let installer = context.installer(&network, None)?;
+    let Found { authority, sources, .. } = found;
+    let authority = authority.as_ref().and_then(Authority::checked);
+    let authorized = Arc::clone(authority.ok_or_else(|| failed(refusal(found, &resolution.servers)))?);
+    let checked = installer.unpack(path, &authorized, sources, &destination).map_err(failed)?;
+    checked.keep();
+    context.output.line(&destination.path().display().to_string())?;
+    Ok(Exit::Done)
+}
+
+/// The place for the tree: nothing may be there yet.
+fn open_destination(destination: &Path) -> Result<Destination, CliError> {
+    let name = destination.file_name().and_then(|name| EntryName::new(name.as_encoded_bytes()));
+    let Some(name) = name else {
+        let text = format!("--output: {} does not name a file", destination.display());
+        return Err(CliError::Usage(text));
+    };
+    if destination.symlink_metadata().is_ok() {
+        let text = format!("--output: {} exists already", destination.display());
+        return Err(CliError::Usage(text));
+    }
+    let parent = match destination.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let directory = open_directory(parent).map_err(|source| CliError::File {
+        action: "opening",
+        path: parent.to_owned(),
+        source,
+    })?;
+    Ok(Destination::new(directory, parent.to_owned(), name))
+}

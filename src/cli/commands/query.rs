@@ -1,0 +1,55 @@
+//! `subst query`: which items are available, and where.
+
+mod data;
+mod report;
+mod table;
+
+use std::sync::Arc;
+
+use crate::cli::args::QueryArgs;
+use crate::cli::context::{Context, Purpose};
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+use crate::substitute::answer::Status;
+use crate::substitute::lookup::{Resolution, Walk};
+
+/// Looks up what `args` name and tells what was found.
+///
+/// # Errors
+/// Keys that cannot be used, or nobody reads the output.
+pub fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliError> {
+    let paths = context.paths(&args.paths)?;
+    let network = context.network();
+    let resolver = context.resolver(Purpose::Report, &network)?;
+    let walk = if args.closure { Walk::Closure(None) } else { Walk::JustThese };
+    let resolution = resolver.resolve(paths, walk);
+    // Bars are cleared before anything is printed, and answers remembered before we end.
+    drop(resolver);
+    context.progress = Arc::new(crate::substitute::progress::Silent);
+    let report = args.cache_miss_report.then(|| {
+        let client = args.probe_nars.then(|| network.client());
+        report::Report::make(context, &resolution, client.and_then(Result::ok).as_deref())
+    });
+    if context.settings.json {
+        let value = data::Query::new(context, &resolution, report.as_ref());
+        context.output.json(&value)?;
+    } else if let Some(report) = report {
+        let lines = report.lines(context, &resolution);
+        context.output.lines(lines.into_iter().map(Into::into))?;
+    } else {
+        let lines = table::lines(context, &resolution);
+        context.output.lines(lines.map(Into::into))?;
+        context.output.note(&table::summary(context, &resolution));
+    }
+    Ok(exit(&resolution))
+}
+
+fn exit(resolution: &Resolution) -> Exit {
+    let exits = resolution.items.iter().map(|found| match found.status {
+        Status::Available => Exit::Done,
+        Status::Preparing | Status::Missing => Exit::NotAvailable,
+        Status::Refused => Exit::Refused,
+        Status::Unknown => Exit::Network,
+    });
+    exits.max().unwrap_or(Exit::Done)
+}

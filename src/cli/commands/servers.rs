@@ -1,0 +1,112 @@
+//! `subst servers`: what each server says of itself.
+
+use std::borrow::Cow;
+
+use serde_json::json;
+
+use crate::cli::context::Context;
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+use crate::cli::output::{self, shown};
+use crate::format::cache_info::CacheInfo;
+use crate::http::{Client, HttpError, ServerSaid};
+use crate::lookup_cache::{Down, LookupCache};
+use crate::substitute::chain;
+
+struct Row {
+    url: String,
+    said: Result<ServerSaid, HttpError>,
+    down: Option<Down>,
+}
+
+/// Asks every server, side by side, and prints a row for each.
+///
+/// # Errors
+/// There is no network at all, or nobody reads the output.
+pub fn run(context: &Context) -> Result<Exit, CliError> {
+    let client = context.network().client().map_err(CliError::Network)?;
+    let mut cache = context.lookup_cache();
+    let rows = ask(context, &client, &mut cache);
+    let now = context.clock.unix_seconds();
+    if context.settings.json {
+        let rows: Vec<_> = rows.iter().map(|row| as_json(context, row, now)).collect();
+        context.output.json(&rows)?;
+    } else {
+        let lines: Vec<String> = rows.iter().flat_map(|row| as_lines(context, row, now)).collect();
+        context.output.lines(lines.into_iter().map(Cow::Owned))?;
+    }
+    let is_down = |row: &Row| row.said.is_err();
+    Ok(if rows.iter().any(is_down) { Exit::Network } else { Exit::Done })
+}
+
+fn ask(context: &Context, client: &Client, cache: &mut LookupCache) -> Vec<Row> {
+    let servers = &context.settings.servers;
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let asked: Vec<_> = servers
+            .iter()
+            .map(|server| scope.spawn(move || client.cache_info(server)))
+            .collect();
+        asked.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+    });
+    let rows = servers.iter().zip(answers).filter_map(|(server, said)| {
+        let id = cache.server_id(server.as_str());
+        let down = cache.server_facts(id).ok().and_then(|facts| facts.down);
+        // A panic was already reported by the thread itself.
+        Some(Row { url: server.as_str().to_owned(), said: said.ok()?, down })
+    });
+    rows.collect()
+}
+
+/// How a server is doing, in a word, and what more there is to say.
+fn state(context: &Context, said: &ServerSaid, info: &CacheInfo) -> (&'static str, Option<String>) {
+    let store_dir = context.settings.store_dir().as_str();
+    match &info.store_dir {
+        Some(other) if other != store_dir => {
+            ("other-store", Some(format!("its items are for {other}, not for {store_dir}")))
+        }
+        _ if said.text.is_none() => ("up", Some("it has no nix-cache-info; the defaults hold".into())),
+        _ => ("up", None),
+    }
+}
+
+fn as_json(context: &Context, row: &Row, now: u64) -> serde_json::Value {
+    let down_ago = row.down.as_ref().map(|down| now.saturating_sub(down.since));
+    match &row.said {
+        Err(error) => json!({
+            "url": row.url, "state": "down", "reason": chain(error), "last_down_ago": down_ago,
+        }),
+        Ok(said) => {
+            let info = CacheInfo::parse(said.text.as_deref().unwrap_or_default());
+            let (state, reason) = state(context, said, &info);
+            json!({
+                "url": row.url, "state": state, "reason": reason, "store_dir": info.store_dir,
+                "want_mass_query": info.want_mass_query, "priority": info.priority,
+                "latency": said.latency.as_secs_f64(), "protocol": said.protocol.name(),
+                "last_down_ago": down_ago,
+            })
+        }
+    }
+}
+
+fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
+    let mut lines = vec![shown(&row.url).into_owned()];
+    match &row.said {
+        Err(error) => lines.push(format!("  down: {}", shown(&chain(error)))),
+        Ok(said) => {
+            let info = CacheInfo::parse(said.text.as_deref().unwrap_or_default());
+            let (state, reason) = state(context, said, &info);
+            let latency = said.latency.as_secs_f64() * 1000.0;
+            lines.push(format!("  {state}, answered in {latency:.0} ms, {}", said.protocol.name()));
+            lines.extend(reason.map(|reason| format!("  {}", shown(&reason))));
+            let queries = if info.want_mass_query { "many" } else { "one connection" };
+            let priority = info.priority.map_or("none".to_owned(), |priority| priority.to_string());
+            let dir = shown(info.store_dir.as_deref().unwrap_or("not said")).into_owned();
+            lines.push(format!("  store {dir}, lookups {queries}, priority {priority}"));
+        }
+    }
+    if let Some(down) = &row.down {
+        let ago = output::duration(now.saturating_sub(down.since));
+        lines.push(format!("  last down {ago} ago: {}", shown(&down.reason)));
+    }
+    lines
+}

@@ -1,0 +1,310 @@
+//! Puts the pieces together that a command works with, as the settings say.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::format::store_path::{Dialect, StorePath};
+use crate::lookup_cache::{LookupCache, TtlPolicy};
+use crate::store::unpack::WriterPool;
+use crate::store::{Layout, OpenMode, Store, StoreError, make_store_writable};
+use crate::substitute::cancel::Cancel;
+use crate::substitute::clock::Clock;
+use crate::substitute::install::Installer;
+use crate::substitute::lookup::{Freshness, LookupOptions, Memos, Resolver, Setup};
+use crate::substitute::network::Network;
+use crate::substitute::progress::Progress;
+use crate::substitute::transfer::BufferPool;
+use crate::trust::acl::{Acl, AuthorizedKeys};
+use crate::trust::nix::{OFFICIAL_KEY, TrustedKeys};
+
+use super::error::CliError;
+use super::output::Output;
+use super::settings::{Settings, StoreKind};
+
+/// Everything that decoded bytes on their way to disk may take.
+const BUFFER_BUDGET_BYTES: usize = 24 << 20;
+/// How long a server may be silent while another one has answered everything.
+const LAG: Duration = Duration::from_millis(600);
+/// For how long a server that is down is left alone by later runs.
+const DOWN_SECONDS: u64 = 60;
+/// How old a "no" may be that keeps an explicit fetch from asking.
+const FETCH_NEGATIVE_MAX_AGE: u64 = 60;
+
+/// What every command has.
+pub struct Context {
+    /// The settings.
+    pub settings: Settings,
+    /// The time.
+    pub clock: Clock,
+    /// Where words go.
+    pub output: Output,
+    /// Whom to tell what happens.
+    pub progress: Arc<dyn Progress>,
+    /// Tells when the user wants to stop.
+    pub cancel: Cancel,
+}
+
+/// What lookups are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A report.
+    Report,
+    /// Changing a store, because the user said so.
+    Fetch,
+    /// The daemon's helper.
+    Helper,
+}
+
+impl Context {
+    /// Whom to believe.
+    ///
+    /// # Errors
+    /// The ACL or a key cannot be used.
+    pub fn keys(&self) -> Result<AuthorizedKeys, CliError> {
+        if self.settings.allow_unauthenticated {
+            self.output.warn("signatures are not checked: authentication is switched off");
+            return Ok(AuthorizedKeys::Anyone);
+        }
+        match self.settings.store_dir().dialect() {
+            Dialect::Guix => self.guix_keys().map(AuthorizedKeys::Guix),
+            Dialect::Nix => self.nix_keys().map(AuthorizedKeys::Nix),
+        }
+    }
+
+    fn guix_keys(&self) -> Result<Acl, CliError> {
+        let path = &self.settings.acl;
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if self.settings.store_kind == StoreKind::Embedded && *path == self.settings.layout.acl()
+                {
+                    return Ok(Acl::official_guix_servers());
+                }
+                let path = path.display();
+                self.output.warn(&format!(
+                    "there is no ACL at {path}, so no server is believed; \
+                     `guix archive --authorize < key.pub` or `subst authorize key.pub` makes one"
+                ));
+                return Ok(Acl::nobody());
+            }
+            Err(source) => {
+                return Err(CliError::File { action: "reading", path: path.clone(), source });
+            }
+        };
+        Acl::parse(&text).map_err(|source| CliError::Acl { path: path.clone(), source })
+    }
+
+    fn nix_keys(&self) -> Result<TrustedKeys, CliError> {
+        let conf = self.settings.layout.config().join("nix.conf");
+        let (what, list) = match &self.settings.trusted_public_keys {
+            Some(list) => ("trusted-public-keys".to_owned(), list.clone()),
+            None => match nix_conf_keys(&conf) {
+                Some(list) => (format!("trusted-public-keys in {}", conf.display()), list),
+                None => return Ok(TrustedKeys::official_nix_server()),
+            },
+        };
+        TrustedKeys::parse(&list)
+            .map_err(|source| CliError::Key { what, source: Box::new(source) })
+    }
+
+    /// The store, to change it.
+    ///
+    /// # Errors
+    /// It cannot be opened or made.
+    pub fn store(&self) -> Result<Arc<Store>, CliError> {
+        let layout = &self.settings.layout;
+        let mode = match self.settings.store_kind {
+            StoreKind::Embedded => OpenMode::Create,
+            StoreKind::System => {
+                make_store_writable(layout.store())?;
+                OpenMode::Existing
+            }
+        };
+        let store = Store::open(layout.clone(), mode)?;
+        if self.settings.store_kind == StoreKind::Embedded {
+            write_first_acl(layout)?;
+        }
+        Ok(Arc::new(store))
+    }
+
+    /// The store, to look at it; `None` when there is none.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn store_to_read(&self) -> Result<Option<Store>, CliError> {
+        match Store::open(self.settings.layout.clone(), OpenMode::ReadOnly) {
+            Ok(store) => Ok(Some(store)),
+            Err(StoreError::NoStore(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The lookup cache, in the first place where it can be; in memory when there is none.
+    #[must_use]
+    pub fn lookup_cache(&self) -> LookupCache {
+        let mut warning = None;
+        for dir in self.cache_dirs() {
+            let opened = LookupCache::open(&dir);
+            if opened.cache.path().is_some() {
+                if let Some(warning) = opened.warning {
+                    self.output.warn(&crate::substitute::chain(&warning));
+                }
+                return opened.cache;
+            }
+            warning = opened.warning;
+        }
+        if let Some(warning) = warning {
+            self.output.warn(&crate::substitute::chain(&warning));
+        }
+        LookupCache::in_memory()
+    }
+
+    fn cache_dirs(&self) -> Vec<PathBuf> {
+        let mut dirs = self.settings.cache_dirs.clone();
+        if self.settings.store_kind == StoreKind::System && dirs.len() > 1 {
+            // An ordinary user's own cache is the rule there, not worth a warning.
+            dirs.retain(|dir| may_be_written(dir));
+        }
+        if dirs.is_empty() { self.settings.cache_dirs.clone() } else { dirs }
+    }
+
+    /// How to reach servers.
+    #[must_use]
+    pub fn network(&self) -> Arc<Network> {
+        Arc::new(Network::new(self.settings.http.clone()))
+    }
+
+    /// Answers questions about items.
+    ///
+    /// # Errors
+    /// Keys that cannot be used, or no threads.
+    pub fn resolver(
+        &self,
+        purpose: Purpose,
+        network: &Arc<Network>,
+    ) -> Result<Arc<Resolver>, CliError> {
+        let freshness = match (self.settings.refresh, self.settings.offline) {
+            (true, _) => Freshness::Refresh,
+            (_, true) => Freshness::Offline,
+            _ => Freshness::Cached,
+        };
+        let is_fetch = purpose == Purpose::Fetch;
+        let setup = Setup {
+            store_dir: self.settings.store_dir().clone(),
+            keys: Arc::new(self.keys()?),
+            servers: self.settings.servers.clone(),
+            cache: self.lookup_cache(),
+            network: Arc::clone(network),
+            progress: Arc::clone(&self.progress),
+            clock: self.clock,
+            options: LookupOptions {
+                freshness,
+                memos: if purpose == Purpose::Report { Memos::Believe } else { Memos::Recheck },
+                ttl: TtlPolicy::default(),
+                negative_max_age: is_fetch.then_some(FETCH_NEGATIVE_MAX_AGE),
+                retry_down: is_fetch,
+                lag: LAG,
+                down_seconds: DOWN_SECONDS,
+                checkers: cores(),
+            },
+        };
+        Resolver::new(setup).map(Arc::new).map_err(CliError::Threads)
+    }
+
+    /// Unpacks items. Without a store nothing is deduplicated.
+    ///
+    /// # Errors
+    /// No threads.
+    pub fn installer(
+        &self,
+        network: &Arc<Network>,
+        store: Option<&Store>,
+    ) -> Result<Arc<Installer>, CliError> {
+        Ok(Arc::new(Installer {
+            network: Arc::clone(network),
+            servers: self.settings.servers.clone(),
+            writers: WriterPool::new(cores()).map_err(CliError::Threads)?,
+            links: store.map(|store| Arc::clone(store.links())),
+            buffers: BufferPool::new(BUFFER_BUDGET_BYTES),
+            rates: Mutex::default(),
+            progress: Arc::clone(&self.progress),
+            cancel: self.cancel.clone(),
+            in_flight: Mutex::default(),
+        }))
+    }
+
+    /// The store paths that `words` name; `-` stands for the lines of standard input.
+    ///
+    /// # Errors
+    /// A word that is no store path, or no readable input.
+    pub fn paths(&self, words: &[String]) -> Result<Vec<StorePath>, CliError> {
+        let store_dir = self.settings.store_dir();
+        let mut paths = Vec::new();
+        let mut add = |word: &str| -> Result<(), CliError> {
+            let path = store_dir.parse_path(word.trim_end_matches('/'))?.to_path();
+            paths.push(path);
+            Ok(())
+        };
+        for word in words {
+            if word != "-" {
+                add(word)?;
+                continue;
+            }
+            let text = std::io::read_to_string(std::io::stdin()).map_err(|source| {
+                CliError::File { action: "reading", path: "standard input".into(), source }
+            })?;
+            for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+                add(line)?;
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        paths.retain(|path| seen.insert(path.clone()));
+        Ok(paths)
+    }
+}
+
+/// Threads worth having for work that keeps a core busy.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+}
+
+/// Whether we may write to `dir`, or make it.
+fn may_be_written(dir: &Path) -> bool {
+    use rustix::fs::{Access, access};
+    let existing = dir.ancestors().find(|dir| dir.exists());
+    existing.is_some_and(|dir| access(dir, Access::WRITE_OK).is_ok())
+}
+
+/// A new embedded store believes the official servers, as a new Guix does.
+fn write_first_acl(layout: &Layout) -> Result<(), CliError> {
+    let path = layout.acl();
+    if layout.store_dir().dialect() == Dialect::Nix || path.exists() {
+        return Ok(());
+    }
+    let text = Acl::official_guix_servers().to_string();
+    std::fs::write(&path, text)
+        .map_err(|source| CliError::File { action: "writing", path, source })
+}
+
+/// The keys that nix.conf names.
+fn nix_conf_keys(conf: &Path) -> Option<String> {
+    // Without a readable file there is nothing it says; the official key is the default.
+    let text = std::fs::read_to_string(conf).ok()?;
+    let values = |wanted: &str| {
+        let lines = text.lines().filter_map(|line| line.split('#').next()?.split_once('='));
+        lines
+            .filter(|(key, _)| key.trim() == wanted)
+            .map(|(_, value)| value.trim().to_owned())
+            .next_back()
+    };
+    let base = values("trusted-public-keys");
+    let extra = values("extra-trusted-public-keys");
+    match (base, extra) {
+        (None, None) => None,
+        (base, extra) => {
+            let base = base.unwrap_or_else(|| OFFICIAL_KEY.to_owned());
+            Some(format!("{base} {}", extra.unwrap_or_default()))
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Why a command could not be carried out, what that means, and what the user can do.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::format::store_path::StorePathError;
+use crate::http::HttpError;
+use crate::lookup_cache::CacheError;
+use crate::store::StoreError;
+use crate::substitute::install::{Class, ItemError};
+use crate::trust::acl::AclError;
+
+use super::exit::Exit;
+use super::settings::SettingsError;
+
+/// A command that failed as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// An argument is no store path.
+    #[error(transparent)]
+    Path(#[from] StorePathError),
+    /// The arguments do not go together.
+    #[error("{0}")]
+    Usage(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ACL cannot be used. Going on without it would refuse everything.
+    #[error("the ACL {} cannot be used", path.display())]
+    Acl {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: AclError,
+    },
+    /// A key cannot be used.
+    #[error("{what}")]
+    Key {
+        /// Which.
+        what: String,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file cannot be read or written.
+    #[error("{action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An item could not be had.
+    #[error("{what}")]
+    Item {
+        /// Which, and what was to be done with it.
+        what: String,
+        /// Why.
+        source: ItemError,
+    },
+    /// The HTTP client cannot be made.
+    #[error("setting up the network")]
+    Network(#[source] Arc<HttpError>),
+    /// The lookup cache failed.
+    #[error(transparent)]
+    LookupCache(CacheError),
+    /// Threads cannot be started.
+    #[error("starting threads")]
+    Threads(#[source] io::Error),
+    /// Standard output cannot be written to.
+    #[error("writing to standard output")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    /// How the run ends.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Settings(SettingsError::Read { .. }) => Exit::Local,
+            Self::Settings(_) | Self::Path(_) | Self::Usage(_) | Self::Key { .. } => Exit::Usage,
+            Self::Acl { .. } => Exit::Refused,
+            Self::Item { source, .. } => source.class().into(),
+            Self::Network(_) => Exit::Network,
+            Self::Store(_)
+            | Self::File { .. }
+            | Self::LookupCache(_)
+            | Self::Threads(_)
+            | Self::Output(_) => Exit::Local,
+        }
+    }
+
+    /// What the user can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint().map(str::to_owned),
+            Self::Acl { .. } => {
+                Some("`guix archive --authorize < key.pub` or `subst authorize` makes one".into())
+            }
+            Self::Item { source, .. } => item_hint(source),
+            Self::Path(StorePathError::NotInStore { .. }) => {
+                Some("--store-dir selects another store".into())
+            }
+            Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("run as root, or use --root DIR for a store of your own".into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it only means that nobody reads our output any more, as in `subst ... | head`.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// What the user can do about an item that could not be had.
+#[must_use]
+pub fn item_hint(error: &ItemError) -> Option<String> {
+    use crate::substitute::answer::Status;
+    use crate::trust::verdict::Refusal;
+    let hint = match error {
+        ItemError::Refused(Refusal::UnauthorizedKey { .. }) => {
+            "if you trust the server, `subst authorize KEYFILE` lets its key sign"
+        }
+        ItemError::Refused(_) => "another server may have it: --substitute-urls",
+        ItemError::NotAvailable { status: Status::Preparing, .. } => "a server is preparing it; try again soon",
+        ItemError::NotAvailable { status: Status::Missing, .. } => {
+            "it has to be built, or another server may have it: --substitute-urls"
+        }
+        ItemError::NotAvailable { status: Status::Unknown, .. } => {
+            "`subst servers` tells which servers answer; --refresh asks again"
+        }
+        ItemError::NoSpace { .. } => "free some space, or fetch less at a time",
+        ItemError::Store(error) => return error.hint().map(str::to_owned),
+        _ if error.class() == Class::Transient => "try again, or with other --substitute-urls",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}

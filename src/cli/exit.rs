@@ -1,0 +1,54 @@
+//! Exit codes: what a script learns without reading a word.
+
+use std::process::ExitCode;
+
+use crate::substitute::install::Class;
+
+/// How a run ended. When several apply, the gravest (the largest) counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// Everything asked for was done.
+    Done = 0,
+    /// Something is not available: a definite no.
+    NotAvailable = 1,
+    /// The command line or a setting is wrong.
+    Usage = 2,
+    /// Refused: trust or integrity.
+    Refused = 3,
+    /// The network: no definite answer, or a download that failed everywhere.
+    Network = 4,
+    /// This machine: disk, permissions, database, locks.
+    Local = 5,
+    /// The user stopped it.
+    Interrupted = 130,
+}
+
+impl From<Class> for Exit {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Absent => Self::NotAvailable,
+            Class::Refused => Self::Refused,
+            Class::Transient => Self::Network,
+            Class::Local => Self::Local,
+            Class::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gravest_counts() {
+        let all = [Exit::NotAvailable, Exit::Network, Exit::Refused];
+        assert_eq!(all.into_iter().max(), Some(Exit::Network));
+        assert_eq!(Exit::Interrupted as u8, 130);
+    }
+}

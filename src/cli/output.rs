@@ -1,0 +1,192 @@
+//! Text for people and data for scripts; the only place that writes to standard streams.
+//!
+//! Data goes to standard output, everything else to standard error. What servers and nars
+//! say is escaped before it can reach a terminal.
+
+use std::borrow::Cow;
+use std::io::{self, BufWriter, Write};
+
+use serde::Serialize;
+
+use super::settings::Verbosity;
+
+/// Where a run's words go.
+pub struct Output {
+    verbosity: Verbosity,
+}
+
+impl Output {
+    /// Writes to this process's standard streams.
+    #[must_use]
+    pub fn new(verbosity: Verbosity) -> Self {
+        Self { verbosity }
+    }
+
+    /// One line of data, visible at once.
+    ///
+    /// # Errors
+    /// Nobody reads any more, or the disk is full.
+    pub fn line(&self, text: &str) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}")?;
+        stdout.flush()
+    }
+
+    /// Many lines of data.
+    ///
+    /// # Errors
+    /// As for [`Output::line`].
+    pub fn lines<'a>(&self, lines: impl IntoIterator<Item = Cow<'a, str>>) -> io::Result<()> {
+        let mut stdout = BufWriter::new(io::stdout().lock());
+        for line in lines {
+            writeln!(stdout, "{line}")?;
+        }
+        stdout.flush()
+    }
+
+    /// `value` as JSON, indented for people.
+    ///
+    /// # Errors
+    /// As for [`Output::line`].
+    pub fn json(&self, value: &impl Serialize) -> io::Result<()> {
+        let mut stdout = BufWriter::new(io::stdout().lock());
+        serde_json::to_writer_pretty(&mut stdout, value)?;
+        writeln!(stdout)?;
+        stdout.flush()
+    }
+
+    /// Raw data.
+    ///
+    /// # Errors
+    /// As for [`Output::line`].
+    pub fn raw(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()
+    }
+
+    /// Something good to know, unless it is to be quiet.
+    pub fn note(&self, text: &str) {
+        if self.verbosity > Verbosity::Quiet {
+            say(&format!("subst: {text}"));
+        }
+    }
+
+    /// Something that may be wrong, unless it is to be quiet.
+    pub fn warn(&self, text: &str) {
+        if self.verbosity > Verbosity::Quiet {
+            say(&format!("subst: warning: {text}"));
+        }
+    }
+
+    /// What could not be done, why, and what the user can do about it.
+    pub fn error(&self, error: &dyn std::error::Error, hint: Option<&str>) {
+        self.failure(&error.to_string(), error.source(), hint);
+    }
+
+    /// The same for one of several items: `what` could not be done because of `error`.
+    pub fn item_error(&self, what: &str, error: &dyn std::error::Error, hint: Option<&str>) {
+        self.failure(what, Some(error), hint);
+    }
+
+    fn failure(
+        &self,
+        what: &str,
+        mut cause: Option<&dyn std::error::Error>,
+        hint: Option<&str>,
+    ) {
+        let mut text = format!("subst: error: {}", shown(what));
+        while let Some(error) = cause {
+            text.push_str("\n  caused by: ");
+            text.push_str(&shown(&error.to_string()));
+            cause = error.source();
+        }
+        if let Some(hint) = hint {
+            text.push_str("\n  hint: ");
+            text.push_str(hint);
+        }
+        say(&text);
+    }
+}
+
+/// One line (or more) on standard error. A terminal that is gone is no reason to fail.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// `text` with everything escaped that a terminal would act upon. Line breaks stay.
+#[must_use]
+pub fn shown(text: &str) -> Cow<'_, str> {
+    let is_harmless = |c: char| !c.is_control() && !is_invisible(c) || c == '\n';
+    if text.chars().all(is_harmless) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_harmless(c) {
+            safe.push(c);
+        } else {
+            safe.extend(c.escape_unicode());
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// Characters that reorder or hide what stands beside them.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// A number of bytes in words, such as `12.3 MiB`.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (count as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// A number of seconds in words, such as `2 h 5 min`.
+#[must_use]
+pub fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86400 => match seconds / 60 % 60 {
+            0 => format!("{} h", seconds / 3600),
+            minutes => format!("{} h {minutes} min", seconds / 3600),
+        },
+        _ => format!("{} d {} h", seconds / 86400, seconds / 3600 % 24),
+    }
+}
+
+/// `count` things, with the right ending.
+#[must_use]
+pub fn count(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_act_upon_is_escaped() {
+        assert_eq!(shown("plain ä\n"), "plain ä\n");
+        assert_eq!(shown("\u{1b}[31mred\r"), "\\u{1b}[31mred\\u{d}");
+        assert_eq!(shown("a\u{202e}b"), "a\\u{202e}b");
+    }
+
+    #[test]
+    fn sizes_and_times_in_words() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(5 << 30), "5.0 GiB");
+        assert_eq!(duration(59), "59 s");
+        assert_eq!(duration(3600), "1 h");
+        assert_eq!(duration(129_600), "1 d 12 h");
+    }
+}

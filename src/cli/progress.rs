@@ -1,0 +1,177 @@
+//! Progress for people (bars, lines) and for scripts (JSON events), all on standard error.
+
+mod bars;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::format::store_path::StorePath;
+use crate::substitute::progress::{Event, Progress};
+
+use super::args::ProgressMode;
+use super::output::{self, say, shown};
+use super::settings::Verbosity;
+
+/// What shows progress as `mode` says. Bars need a terminal.
+#[must_use]
+pub fn choose(mode: ProgressMode, verbosity: Verbosity, is_terminal: bool) -> Arc<dyn Progress> {
+    match mode {
+        ProgressMode::Auto if is_terminal && verbosity > Verbosity::Quiet => {
+            Arc::new(bars::Bars::new(verbosity))
+        }
+        ProgressMode::Auto | ProgressMode::None => Arc::new(Warnings { verbosity }),
+        ProgressMode::Plain => Arc::new(Plain::new(verbosity)),
+        ProgressMode::Json => Arc::new(Json),
+    }
+}
+
+/// The words for events that deserve a line of their own; `None` for those that do not.
+fn words(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
+    let line = match event {
+        Event::ServerDown { server, reason } => {
+            format!("subst: warning: {} is not used: {}", shown(server), shown(reason))
+        }
+        Event::Warning(text) => format!("subst: warning: {}", shown(text)),
+        Event::SourceFailed { item, url, reason } => {
+            format!("subst: warning: {item} from {}: {}", shown(url), shown(reason))
+        }
+        Event::Started { item, url, .. } if verbosity >= Verbosity::Verbose => {
+            format!("subst: {item} from {}", shown(url))
+        }
+        _ => return None,
+    };
+    Some(line)
+}
+
+/// Shows nothing but warnings.
+struct Warnings {
+    verbosity: Verbosity,
+}
+
+impl Progress for Warnings {
+    fn event(&self, event: Event<'_>) {
+        if self.verbosity > Verbosity::Quiet
+            && let Some(line) = words(&event, self.verbosity)
+        {
+            say(&line);
+        }
+    }
+}
+
+/// How far everything is.
+#[derive(Debug, Default)]
+struct Tally {
+    looked_up: usize,
+    to_look_up: usize,
+    requests: u64,
+    downloads: HashMap<StorePath, u64>,
+    downloaded: u64,
+    unpacked: usize,
+    registered: usize,
+}
+
+impl Tally {
+    fn note(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Looking { done, total, requests } => {
+                (self.looked_up, self.to_look_up, self.requests) = (*done, *total, *requests);
+            }
+            Event::Started { item, .. } => {
+                self.downloads.insert((*item).clone(), 0);
+            }
+            Event::Progressed { item, downloaded } => {
+                if let Some(known) = self.downloads.get_mut(item) {
+                    *known = *downloaded;
+                }
+            }
+            Event::Unpacked { item, downloaded, .. } => {
+                self.downloads.remove(item);
+                self.downloaded += downloaded;
+                self.unpacked += 1;
+            }
+            Event::Failed { item } => {
+                self.downloads.remove(item);
+            }
+            Event::Registered { .. } => self.registered += 1,
+            Event::ServerDown { .. } | Event::Warning(_) | Event::SourceFailed { .. } => {}
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.downloaded + self.downloads.values().sum::<u64>()
+    }
+}
+
+/// One line a second.
+struct Plain {
+    verbosity: Verbosity,
+    state: Mutex<(Tally, Instant)>,
+}
+
+/// Between two lines.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Plain {
+    fn new(verbosity: Verbosity) -> Self {
+        Self { verbosity, state: Mutex::new((Tally::default(), Instant::now())) }
+    }
+}
+
+impl Progress for Plain {
+    fn event(&self, event: Event<'_>) {
+        if let Some(line) = words(&event, self.verbosity) {
+            say(&line);
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tally, last) = &mut *state;
+        tally.note(&event);
+        if last.elapsed() < PLAIN_INTERVAL {
+            return;
+        }
+        *last = Instant::now();
+        if tally.looked_up < tally.to_look_up {
+            let Tally { looked_up, to_look_up, requests, .. } = tally;
+            say(&format!("subst: looked up {looked_up} of {to_look_up}, {requests} answers"));
+        } else {
+            let bytes = output::bytes(tally.bytes());
+            let Tally { unpacked, to_look_up, .. } = tally;
+            say(&format!("subst: unpacked {unpacked} of {to_look_up}, {bytes} downloaded"));
+        }
+    }
+}
+
+/// One JSON object for each event.
+struct Json;
+
+impl Progress for Json {
+    fn event(&self, event: Event<'_>) {
+        let value = match event {
+            Event::Looking { done, total, requests } => {
+                json!({"event": "looking", "done": done, "total": total, "requests": requests})
+            }
+            Event::ServerDown { server, reason } => {
+                json!({"event": "server-down", "server": server, "reason": reason})
+            }
+            Event::Warning(text) => json!({"event": "warning", "text": text}),
+            Event::Started { item, url, download_size } => json!({
+                "event": "started", "item": item.base(), "url": url, "download_size": download_size,
+            }),
+            Event::Progressed { item, downloaded } => {
+                json!({"event": "progressed", "item": item.base(), "downloaded": downloaded})
+            }
+            Event::SourceFailed { item, url, reason } => json!({
+                "event": "source-failed", "item": item.base(), "url": url, "reason": reason,
+            }),
+            Event::Unpacked { item, downloaded, nar_size } => json!({
+                "event": "unpacked", "item": item.base(), "downloaded": downloaded,
+                "nar_size": nar_size,
+            }),
+            Event::Registered { item } => json!({"event": "registered", "item": item.base()}),
+            Event::Failed { item } => json!({"event": "failed", "item": item.base()}),
+        };
+        say(&value.to_string());
+    }
+}

@@ -1,0 +1,273 @@
+//! Settings: defaults < files < environment < flags, checked, each error with its origin.
+//!
+//! What comes out is what the work needs; nothing below this layer knows where a setting
+//! came from or that there are flags at all.
+
+mod file;
+mod layers;
+mod stores;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::format::server_url::ServerUrl;
+use crate::format::store_path::{Dialect, StoreDir};
+use crate::http;
+use crate::store::Layout;
+
+use super::args::{Global, ProgressMode};
+use super::env::Environment;
+
+pub use layers::Origin;
+pub use stores::StoreKind;
+
+use layers::Partial;
+
+/// Guix's official servers.
+const GUIX_SERVERS: [&str; 2] = ["https://bordeaux.guix.gnu.org", "https://ci.guix.gnu.org"];
+/// Nix's official server.
+const NIX_SERVERS: [&str; 1] = ["https://cache.nixos.org"];
+/// Items fetched at the same time, unless said otherwise.
+const DEFAULT_JOBS: usize = 6;
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A value is wrong.
+    #[error("{origin}: {message}")]
+    Value {
+        /// Where it was set.
+        origin: Origin,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A settings file cannot be read.
+    #[error("reading settings from {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A settings file is not TOML, or has unknown settings.
+    #[error("{}: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+}
+
+/// How much is said on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// Warnings and a summary too.
+    Normal,
+    /// Choices and retries too.
+    Verbose,
+}
+
+/// All settings of a run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where everything lies.
+    pub layout: Layout,
+    /// Whether the store is the system's or an embedded one.
+    pub store_kind: StoreKind,
+    /// The servers, in order of preference.
+    pub servers: Vec<ServerUrl>,
+    /// The ACL to go by.
+    pub acl: PathBuf,
+    /// Keys for Nix signatures; `None`: those of nix.conf, or the official one.
+    pub trusted_public_keys: Option<String>,
+    /// Whether signatures are not checked at all.
+    pub allow_unauthenticated: bool,
+    /// Whether to ask even when the lookup cache knows.
+    pub refresh: bool,
+    /// Whether to connect to nobody.
+    pub offline: bool,
+    /// Items fetched at the same time.
+    pub jobs: usize,
+    /// How progress is shown.
+    pub progress: ProgressMode,
+    /// Whether data is printed as JSON.
+    pub json: bool,
+    /// How much is said.
+    pub verbosity: Verbosity,
+    /// How to reach servers.
+    pub http: http::Options,
+    /// Nars that the daemon's helper fetches ahead.
+    pub read_ahead: usize,
+    /// Directories for the lookup cache, best first.
+    pub cache_dirs: Vec<PathBuf>,
+}
+
+impl Settings {
+    /// The settings that flags, environment and files add up to.
+    ///
+    /// # Errors
+    /// A value or a file that cannot be used.
+    pub fn load(flags: &Global, environment: &Environment) -> Result<Self, SettingsError> {
+        let from_flags = Partial::from_flags(flags);
+        let from_environment = Partial::from_environment(environment)?;
+        let from_files = file::load(flags.config.as_deref(), environment)?;
+        Self::resolve(from_flags.or(from_environment).or(from_files), flags, environment)
+    }
+
+    fn resolve(
+        chosen: Partial,
+        flags: &Global,
+        environment: &Environment,
+    ) -> Result<Self, SettingsError> {
+        let (store_kind, layout) = stores::layout(&chosen, environment)?;
+        let mut servers = servers(&chosen, layout.store_dir())?;
+        if chosen.discover.as_ref().is_some_and(|setting| setting.value) {
+            servers = with_discovered(&layout, servers);
+        }
+        let http = http_options(&chosen, environment)?;
+        let jobs = chosen.jobs.as_ref().map_or(DEFAULT_JOBS, |setting| setting.value.max(1));
+        let read_ahead = chosen.read_ahead.as_ref().map_or(DEFAULT_READ_AHEAD, |s| s.value);
+        Ok(Self {
+            acl: chosen.acl.map_or_else(|| layout.acl(), |setting| setting.value),
+            cache_dirs: stores::cache_dirs(&layout, store_kind, environment),
+            trusted_public_keys: chosen.trusted_public_keys.map(|setting| setting.value),
+            allow_unauthenticated: environment
+                .is_yes(super::env::GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES),
+            refresh: flags.refresh,
+            offline: flags.offline,
+            jobs,
+            progress: chosen.progress.map_or(ProgressMode::Auto, |setting| setting.value),
+            json: flags.json,
+            verbosity: verbosity(flags),
+            http,
+            read_ahead,
+            servers,
+            store_kind,
+            layout,
+        })
+    }
+
+    /// The store directory.
+    #[must_use]
+    pub fn store_dir(&self) -> &StoreDir {
+        self.layout.store_dir()
+    }
+}
+
+/// Nars fetched ahead by the daemon's helper, unless said otherwise.
+const DEFAULT_READ_AHEAD: usize = 3;
+
+fn verbosity(flags: &Global) -> Verbosity {
+    match (flags.quiet, flags.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (false, 0) => Verbosity::Normal,
+        (false, _) => Verbosity::Verbose,
+    }
+}
+
+fn servers(chosen: &Partial, store_dir: &StoreDir) -> Result<Vec<ServerUrl>, SettingsError> {
+    let Some(setting) = &chosen.substitute_urls else {
+        let official: &[&str] = match store_dir.dialect() {
+            Dialect::Guix => &GUIX_SERVERS,
+            Dialect::Nix => &NIX_SERVERS,
+        };
+        let parse = |url: &&str| ServerUrl::parse(url).expect("official addresses are URLs");
+        return Ok(official.iter().map(parse).collect());
+    };
+    parse_servers(&setting.value)
+        .map_err(|message| SettingsError::Value { origin: setting.origin.clone(), message })
+}
+
+/// The servers in a blank-separated list, each once.
+pub(super) fn parse_servers(text: &str) -> Result<Vec<ServerUrl>, String> {
+    let mut servers: Vec<ServerUrl> = Vec::new();
+    for word in text.split_whitespace() {
+        let server = ServerUrl::parse(word).map_err(|error| error.to_string())?;
+        if !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+    Ok(servers)
+}
+
+/// The servers that guix-daemon discovered in the local network, in front of `servers`.
+pub(super) fn with_discovered(layout: &Layout, servers: Vec<ServerUrl>) -> Vec<ServerUrl> {
+    // Discovery is a convenience: without the file, or with a broken one, there is nothing
+    // discovered.
+    let text = std::fs::read_to_string(layout.discovered_servers()).unwrap_or_default();
+    let mut all: Vec<ServerUrl> = text
+        .lines()
+        .filter_map(|line| ServerUrl::parse(line.trim()).ok())
+        .filter(|server| !server.is_file())
+        .take(DISCOVERED_MAX)
+        .collect();
+    for server in servers {
+        if !all.contains(&server) {
+            all.push(server);
+        }
+    }
+    all
+}
+
+/// As many as the stock client takes.
+const DISCOVERED_MAX: usize = 50;
+
+fn http_options(
+    chosen: &Partial,
+    environment: &Environment,
+) -> Result<http::Options, SettingsError> {
+    let mut options = http::Options {
+        proxies: proxies(environment)?,
+        ca_file: environment.path("SSL_CERT_FILE"),
+        ca_dir: environment.path("SSL_CERT_DIR"),
+        ..http::Options::default()
+    };
+    if chosen.insecure_tls.as_ref().is_some_and(|setting| setting.value) {
+        options.verify_tls = http::TlsVerification::Insecure;
+    }
+    if let Some(setting) = &chosen.connect_timeout {
+        options.connect_timeout = seconds(setting.value, &setting.origin)?;
+    }
+    if let Some(setting) = &chosen.stall_timeout {
+        options.stall_timeout = seconds(setting.value, &setting.origin)?;
+    }
+    if let Some(setting) = &chosen.connections {
+        options.mass_query_connections = setting.value.max(1);
+    }
+    Ok(options)
+}
+
+fn seconds(value: f64, origin: &Origin) -> Result<Duration, SettingsError> {
+    Duration::try_from_secs_f64(value).ok().filter(|time| !time.is_zero()).ok_or_else(|| {
+        let message = format!("{value} is not a number of seconds to wait");
+        SettingsError::Value { origin: origin.clone(), message }
+    })
+}
+
+fn proxies(environment: &Environment) -> Result<http::Proxies, SettingsError> {
+    let proxy = |names: &[&'static str]| {
+        let Some(name) = names.iter().find(|name| environment.text(name).is_some()) else {
+            return Ok(None);
+        };
+        let text = environment.text(name).unwrap_or_default();
+        let with_scheme =
+            if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        url::Url::parse(&with_scheme).map(Some).map_err(|_| SettingsError::Value {
+            origin: Origin::Environment(name),
+            message: format!("`{text}` is not the URL of a proxy"),
+        })
+    };
+    let everything = ["all_proxy", "ALL_PROXY"];
+    let http = proxy(&["http_proxy"])?;
+    let https = proxy(&["https_proxy", "HTTPS_PROXY"])?;
+    let fallback = proxy(&everything)?;
+    let no_proxy = environment.first_text(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
+    Ok(http::Proxies {
+        http: http.or_else(|| fallback.clone()),
+        https: https.or(fallback),
+        no_proxy: http::NoProxy::parse(no_proxy),
+    })
+}

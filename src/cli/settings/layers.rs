@@ -1,0 +1,160 @@
+//! One layer of settings: what a file, the environment or the flags say, each with its origin.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::cli::args::{Global, ProgressMode};
+use crate::cli::env::{self, Environment};
+
+use super::SettingsError;
+
+/// Where a setting was set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag.
+    Flag(&'static str),
+    /// An environment variable.
+    Environment(&'static str),
+    /// A settings file.
+    File(PathBuf, &'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => f.write_str(name),
+            Self::Environment(name) => f.write_str(name),
+            Self::File(path, name) => write!(f, "{}: {name}", path.display()),
+        }
+    }
+}
+
+/// A value and where it was set.
+#[derive(Debug, Clone)]
+pub(super) struct Setting<T> {
+    pub(super) value: T,
+    pub(super) origin: Origin,
+}
+
+/// Declares the settings once: their fields, and how two layers are laid over each other.
+macro_rules! settings {
+    ($($name:ident: $type:ty,)*) => {
+        /// What one layer says; a setting that it says nothing of is `None`.
+        #[derive(Debug, Clone, Default)]
+        pub(super) struct Partial {
+            $(pub(super) $name: Option<Setting<$type>>,)*
+        }
+
+        impl Partial {
+            /// This layer's settings, and where it has none, those of `below`.
+            pub(super) fn or(self, below: Self) -> Self {
+                Self { $($name: self.$name.or(below.$name),)* }
+            }
+        }
+    };
+}
+
+settings! {
+    root: PathBuf,
+    store_dir: String,
+    substitute_urls: String,
+    acl: PathBuf,
+    trusted_public_keys: String,
+    jobs: usize,
+    progress: ProgressMode,
+    insecure_tls: bool,
+    discover: bool,
+    connect_timeout: f64,
+    stall_timeout: f64,
+    connections: usize,
+    read_ahead: usize,
+}
+
+impl Partial {
+    pub(super) fn from_flags(flags: &Global) -> Self {
+        fn set<T>(value: Option<T>, flag: &'static str) -> Option<Setting<T>> {
+            value.map(|value| Setting { value, origin: Origin::Flag(flag) })
+        }
+        let list = |words: &[String]| (!words.is_empty()).then(|| words.join(" "));
+        Self {
+            root: set(flags.root.clone(), "--root"),
+            store_dir: set(flags.store_dir.clone(), "--store-dir"),
+            substitute_urls: set(list(&flags.substitute_urls), "--substitute-urls"),
+            acl: set(flags.acl.clone(), "--acl"),
+            trusted_public_keys: set(list(&flags.trusted_public_keys), "--trusted-public-keys"),
+            jobs: set(flags.jobs, "--jobs"),
+            progress: set(flags.progress, "--progress"),
+            insecure_tls: set(flags.insecure_tls.then_some(true), "--insecure-tls"),
+            discover: set(flags.discover.then_some(true), "--discover"),
+            connect_timeout: set(flags.connect_timeout, "--connect-timeout"),
+            stall_timeout: set(flags.stall_timeout, "--stall-timeout"),
+            connections: set(flags.connections, "--connections"),
+            read_ahead: None,
+        }
+    }
+
+    pub(super) fn from_environment(environment: &Environment) -> Result<Self, SettingsError> {
+        let read = Reader { environment };
+        Ok(Self {
+            root: read.path(env::SUBST_ROOT),
+            store_dir: read.text(env::SUBST_STORE_DIR).or_else(|| read.text(env::NIX_STORE_DIR)),
+            substitute_urls: read.text(env::SUBST_SUBSTITUTE_URLS),
+            acl: read.path(env::SUBST_ACL),
+            trusted_public_keys: read.text(env::SUBST_TRUSTED_PUBLIC_KEYS),
+            jobs: read.parsed(env::SUBST_JOBS, "a number of items")?,
+            progress: read.progress()?,
+            insecure_tls: read.yes(env::SUBST_INSECURE_TLS),
+            discover: read.yes(env::SUBST_DISCOVER),
+            connect_timeout: read.parsed(env::SUBST_CONNECT_TIMEOUT, "a number of seconds")?,
+            stall_timeout: read.parsed(env::SUBST_STALL_TIMEOUT, "a number of seconds")?,
+            connections: read.parsed(env::SUBST_CONNECTIONS, "a number of connections")?,
+            read_ahead: read.parsed(env::SUBST_READ_AHEAD, "a number of nars")?,
+        })
+    }
+}
+
+struct Reader<'a> {
+    environment: &'a Environment,
+}
+
+impl Reader<'_> {
+    fn text(&self, name: &'static str) -> Option<Setting<String>> {
+        let value = self.environment.text(name)?.to_owned();
+        Some(Setting { value, origin: Origin::Environment(name) })
+    }
+
+    fn path(&self, name: &'static str) -> Option<Setting<PathBuf>> {
+        let value = self.environment.path(name)?;
+        Some(Setting { value, origin: Origin::Environment(name) })
+    }
+
+    fn yes(&self, name: &'static str) -> Option<Setting<bool>> {
+        self.text(name)?;
+        let value = self.environment.is_yes(name);
+        Some(Setting { value, origin: Origin::Environment(name) })
+    }
+
+    fn parsed<T: std::str::FromStr>(
+        &self,
+        name: &'static str,
+        what: &str,
+    ) -> Result<Option<Setting<T>>, SettingsError> {
+        let Some(Setting { value: text, origin }) = self.text(name) else { return Ok(None) };
+        match text.parse() {
+            Ok(value) => Ok(Some(Setting { value, origin })),
+            Err(_) => {
+                Err(SettingsError::Value { origin, message: format!("`{text}` is not {what}") })
+            }
+        }
+    }
+
+    fn progress(&self) -> Result<Option<Setting<ProgressMode>>, SettingsError> {
+        let Some(Setting { value: text, origin }) = self.text(env::SUBST_PROGRESS) else {
+            return Ok(None);
+        };
+        match <ProgressMode as clap::ValueEnum>::from_str(&text, false) {
+            Ok(value) => Ok(Some(Setting { value, origin })),
+            Err(message) => Err(SettingsError::Value { origin, message }),
+        }
+    }
+}

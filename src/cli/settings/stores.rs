@@ -1,0 +1,59 @@
+//! Which store is meant, and where its state lies.
+
+use std::path::PathBuf;
+
+use crate::cli::env::{self, Environment};
+use crate::format::store_path::{Dialect, StoreDir};
+use crate::store::Layout;
+
+use super::SettingsError;
+use super::layers::Partial;
+
+/// Whose store it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// The system's, shared with a daemon; it exists.
+    System,
+    /// One below `--root`, made on first use.
+    Embedded,
+}
+
+/// The store that the settings mean.
+pub(super) fn layout(
+    chosen: &Partial,
+    environment: &Environment,
+) -> Result<(StoreKind, Layout), SettingsError> {
+    let store_dir = match &chosen.store_dir {
+        None => StoreDir::parse(StoreDir::GUIX).expect("Guix's store directory is one"),
+        Some(setting) => StoreDir::parse(&setting.value).map_err(|error| {
+            SettingsError::Value { origin: setting.origin.clone(), message: error.to_string() }
+        })?,
+    };
+    if let Some(root) = &chosen.root {
+        let root = std::path::absolute(&root.value)
+            .map_err(|source| SettingsError::Read { path: root.value.clone(), source })?;
+        return Ok((StoreKind::Embedded, Layout::embedded(&root, store_dir)));
+    }
+    let (state, config) = match store_dir.dialect() {
+        Dialect::Guix => ("/var/guix", "/etc/guix"),
+        Dialect::Nix => ("/nix/var/nix", "/etc/nix"),
+    };
+    let state = environment.path(env::GUIX_STATE_DIRECTORY).unwrap_or_else(|| state.into());
+    let database =
+        environment.path(env::GUIX_DATABASE_DIRECTORY).unwrap_or_else(|| state.join("db"));
+    let config =
+        environment.path(env::GUIX_CONFIGURATION_DIRECTORY).unwrap_or_else(|| config.into());
+    Ok((StoreKind::System, Layout::system(store_dir, state, database, config)))
+}
+
+/// Where the lookup cache may be, best first: beside the store's state when we may write
+/// there, else in the user's cache directory.
+pub(super) fn cache_dirs(
+    layout: &Layout,
+    kind: StoreKind,
+    environment: &Environment,
+) -> Vec<PathBuf> {
+    let own = environment.cache_home().map(|home| home.join("subst"));
+    let user = (kind == StoreKind::System).then_some(own).flatten();
+    [layout.lookup_cache_dir()].into_iter().chain(user).collect()
+}

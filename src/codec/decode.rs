@@ -1,0 +1,167 @@
+//! Decoders behind one `Read`, for every method of [`Compression`].
+//!
+//! Streams may have several members (gzip, lzip, xz, bzip2) or frames (zstd, skippable ones
+//! too); all are read to the end. Bytes after the last member are an error. The input is
+//! hostile until the nar's hash has been checked, so each decoder's memory is bounded:
+//! dictionaries of [`MEMORY_LIMIT_BYTES`] for lzip and xz, windows of 128 MiB for zstd.
+//! How much comes *out* is not bounded here: whoever reads stops at `NarSize`.
+
+use std::io::{self, BufRead, Read};
+
+use liblzma::bufread::XzDecoder;
+use liblzma::stream::{CONCATENATED, Stream};
+
+use crate::format::compression::Compression;
+
+/// The most memory that an lzip or xz stream may ask for; `xz -9` asks for 65 MiB.
+pub const MEMORY_LIMIT_BYTES: u64 = 256 << 20;
+
+/// The bytes that `input`, compressed with `compression`, stands for.
+///
+/// # Errors
+/// The decoder could not be set up (out of memory). Malformed, truncated or trailing input is
+/// an error of the returned reader.
+pub fn decoder<'a, R>(compression: Compression, input: R) -> io::Result<Box<dyn Read + Send + 'a>>
+where
+    R: BufRead + Send + 'a,
+{
+    Ok(match compression {
+        Compression::None => Box::new(input),
+        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(input)?),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
+        Compression::Lzip => {
+            let stream = Stream::new_lzip_decoder(MEMORY_LIMIT_BYTES, CONCATENATED)?;
+            Box::new(WholeInput(XzDecoder::new_stream(input, stream)))
+        }
+        Compression::Xz => {
+            let stream = Stream::new_stream_decoder(MEMORY_LIMIT_BYTES, CONCATENATED)?;
+            Box::new(WholeInput(XzDecoder::new_stream(input, stream)))
+        }
+    })
+}
+
+/// liblzma's lzip decoder leaves trailing bytes unread in silence, as the format allows;
+/// here the input must be at its end when the output is.
+struct WholeInput<R: BufRead>(XzDecoder<R>);
+
+impl<R: BufRead> Read for WholeInput<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        if read == 0 && !buffer.is_empty() && !self.0.get_mut().fill_buf()?.is_empty() {
+            let text = "bytes follow the end of the compressed stream";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn compress(method: Compression, bytes: &[u8]) -> Vec<u8> {
+        match method {
+            Compression::None => bytes.to_vec(),
+            Compression::Zstd => zstd::encode_all(bytes, 3).unwrap(),
+            Compression::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+            Compression::Bzip2 => {
+                let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), Default::default());
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+            Compression::Xz => {
+                let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 6);
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+            Compression::Lzip => lzip_of(bytes),
+        }
+    }
+
+    /// An lzip member made from an LZMA "alone" stream: same coder, other header and trailer.
+    fn lzip_of(bytes: &[u8]) -> Vec<u8> {
+        let mut options = liblzma::stream::LzmaOptions::new_preset(6).unwrap();
+        options.dict_size(1 << 20);
+        let stream = Stream::new_lzma_encoder(&options).unwrap();
+        let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+        encoder.write_all(bytes).unwrap();
+        let alone = encoder.finish().unwrap();
+        let mut member = b"LZIP\x01\x14".to_vec();
+        member.extend_from_slice(&alone[13..]);
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        member.extend_from_slice(&crc.sum().to_le_bytes());
+        member.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        let size = member.len() as u64 + 8;
+        member.extend_from_slice(&size.to_le_bytes());
+        member
+    }
+
+    fn decode(method: Compression, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        decoder(method, bytes)?.read_to_end(&mut out)?;
+        Ok(out)
+    }
+
+    fn sample() -> Vec<u8> {
+        (0..200_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect()
+    }
+
+    const REAL: [Compression; 5] = [
+        Compression::Zstd,
+        Compression::Gzip,
+        Compression::Lzip,
+        Compression::Xz,
+        Compression::Bzip2,
+    ];
+
+    #[test]
+    fn reads_one_member_and_several() {
+        let bytes = sample();
+        for method in Compression::ALL {
+            let once = compress(method, &bytes);
+            assert_eq!(decode(method, &once).unwrap(), bytes, "{method}");
+            let twice = [once.clone(), once].concat();
+            assert_eq!(decode(method, &twice).unwrap(), [&bytes[..], &bytes].concat(), "{method}");
+        }
+    }
+
+    #[test]
+    fn zstd_skips_skippable_frames() {
+        let bytes = sample();
+        let skippable = b"\x50\x2a\x4d\x18\x04\0\0\0skip".to_vec();
+        let frame = compress(Compression::Zstd, &bytes);
+        let stream = [skippable.clone(), frame, skippable].concat();
+        assert_eq!(decode(Compression::Zstd, &stream).unwrap(), bytes);
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        let bytes = &sample()[..3000];
+        for method in REAL {
+            let whole = compress(method, bytes);
+            for length in 0..whole.len() {
+                // zstd takes nothing at all for zero frames; the nar reader refuses that.
+                if length == 0 && method == Compression::Zstd {
+                    continue;
+                }
+                assert!(decode(method, &whole[..length]).is_err(), "{method} cut at {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn trailing_bytes_are_an_error() {
+        for method in REAL {
+            let mut stream = compress(method, &sample());
+            stream.extend_from_slice(b"garbage behind the end");
+            assert!(decode(method, &stream).is_err(), "{method}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Parsing, in two passes: lines are sorted into the slots of the field table, then the slots
+//! are read. So the rules for repeated fields stand in one place, whatever the field.
+
+use memchr::memchr;
+
+use super::fields::{Field, Occurs};
+use super::{Download, MAX_BYTES, NarInfo, NarInfoError, Quirks, Scalars, Span, split_blanks};
+use crate::format::compression::{Compression, UnknownCompression};
+use crate::format::hash::{FileHash, HashForm, NarHash};
+use crate::format::store_path::{Dialect, StoreDir, StorePathRef};
+
+/// How much of a line an error quotes.
+const QUOTED_BYTES: usize = 80;
+
+/// No valid value of one word is this long: what comes after is cut off before parsing.
+const MAX_WORD_BYTES: usize = 256;
+
+/// What Nix writes for a derivation that it does not know.
+const UNKNOWN_DERIVER: &str = "unknown-deriver";
+
+/// The narinfo that `text` is.
+pub(super) fn parse(text: Box<str>, store_dir: &StoreDir) -> Result<NarInfo, NarInfoError> {
+    if text.len() > MAX_BYTES {
+        return Err(NarInfoError::TooLong(text.len()));
+    }
+    let mut lines = Lines {
+        text: &text,
+        dialect: store_dir.dialect(),
+        scalars: Scalars::default(),
+        groups: Vec::with_capacity(1),
+        nix_signatures: Vec::with_capacity(1),
+        quirks: Quirks::default(),
+    };
+    lines.sort()?;
+    let description = lines.description(store_dir)?;
+    let deriver = lines.deriver()?;
+    let downloads = lines.downloads();
+    let Lines { dialect, scalars, nix_signatures, quirks, .. } = lines;
+    let Description { store_path, nar_hash, nar_hash_form, nar_size, references_len } = description;
+    Ok(NarInfo {
+        text,
+        dialect,
+        scalars,
+        store_path,
+        nar_hash,
+        nar_hash_form,
+        nar_size,
+        references_len,
+        deriver,
+        downloads,
+        nix_signatures,
+        quirks,
+    })
+}
+
+/// The first pass: which piece of the text belongs to which field.
+struct Lines<'t> {
+    text: &'t str,
+    dialect: Dialect,
+    scalars: Scalars,
+    groups: Vec<Group>,
+    nix_signatures: Vec<Span>,
+    quirks: Quirks,
+}
+
+/// The pieces of one download: `URL`, `Compression`, `FileHash`, `FileSize`.
+type Group = [Option<Span>; Field::COUNT - Field::SCALARS - 1];
+
+const fn in_group(field: Field) -> usize {
+    field as usize - Field::SCALARS
+}
+
+struct Description {
+    store_path: Span,
+    nar_hash: NarHash,
+    nar_hash_form: HashForm,
+    nar_size: u64,
+    references_len: u32,
+}
+
+impl Lines<'_> {
+    fn sort(&mut self) -> Result<(), NarInfoError> {
+        let bytes = self.text.as_bytes();
+        let (mut start, mut number) = (0, 0);
+        while start < bytes.len() {
+            number += 1;
+            let next = match memchr(b'\n', &bytes[start..]) {
+                Some(length) => start + length + 1,
+                None => {
+                    self.quirks.insert(Quirks::NO_FINAL_NEWLINE);
+                    bytes.len() + 1
+                }
+            };
+            let mut end = next - 1;
+            if end > start && bytes[end - 1] == b'\r' {
+                self.quirks.insert(Quirks::CRLF);
+                end -= 1;
+            }
+            self.sort_line(start, end, number)?;
+            start = next;
+        }
+        Ok(())
+    }
+
+    fn sort_line(&mut self, start: usize, end: usize, number: usize) -> Result<(), NarInfoError> {
+        let line = &self.text[start..end];
+        if line.is_empty() {
+            self.quirks.insert(Quirks::EMPTY_LINE);
+            return Ok(());
+        }
+        let colon = memchr(b':', line.as_bytes()).filter(|&colon| is_key(&line[..colon]));
+        let Some(colon) = colon else {
+            let text = clip(line, QUOTED_BYTES).to_owned();
+            return Err(NarInfoError::Line { number, text });
+        };
+        let Some(field) = Field::named(&line[..colon]) else {
+            self.quirks.insert(Quirks::UNKNOWN_FIELD);
+            return Ok(());
+        };
+        let value = line[colon + 1..].trim_start_matches([' ', '\t']);
+        self.sort_field(field, Span::new(end - value.len(), end))
+    }
+
+    fn sort_field(&mut self, field: Field, value: Span) -> Result<(), NarInfoError> {
+        let occurs = field.occurs();
+        let slot = match occurs {
+            Occurs::Many => {
+                self.nix_signatures.push(value);
+                return Ok(());
+            }
+            Occurs::Once | Occurs::FirstCounts => &mut self.scalars[field as usize],
+            Occurs::PerDownload => self.slot_of_download(field),
+        };
+        if slot.is_none() {
+            *slot = Some(value);
+        } else if occurs == Occurs::Once && self.dialect == Dialect::Nix {
+            return Err(NarInfoError::Duplicate(field.name()));
+        } else {
+            self.quirks.insert(Quirks::DUPLICATE_FIELD);
+        }
+        Ok(())
+    }
+
+    /// A `URL` opens a new download unless the last one still lacks it; other fields belong
+    /// to the last download.
+    fn slot_of_download(&mut self, field: Field) -> &mut Option<Span> {
+        let is_taken = self.groups.last().is_none_or(|last| last[in_group(Field::Url)].is_some());
+        if self.groups.is_empty() || (field == Field::Url && is_taken) {
+            self.groups.push(Group::default());
+        }
+        let last = self.groups.last_mut().expect("a download was opened if there was none");
+        &mut last[in_group(field)]
+    }
+
+    /// The second pass, over what a signature may vouch for.
+    fn description(&mut self, store_dir: &StoreDir) -> Result<Description, NarInfoError> {
+        let span = self.required(Field::StorePath)?;
+        let full = clip(span.of(self.text), store_dir.as_str().len() + MAX_WORD_BYTES);
+        let path = store_dir.parse_path(full).map_err(NarInfoError::StorePath)?;
+        let store_path = Span::new(span.end() - path.base().len(), span.end());
+        let hash = clip(self.required(Field::NarHash)?.of(self.text), MAX_WORD_BYTES);
+        let (nar_hash, nar_hash_form) = NarHash::parse(hash).map_err(NarInfoError::NarHash)?;
+        self.note_form(nar_hash_form);
+        let size = self.required(Field::NarSize)?.of(self.text);
+        let nar_size = parse_size(size)
+            .ok_or_else(|| NarInfoError::NarSize(clip(size, MAX_WORD_BYTES).to_owned()))?;
+        let references_len = self.check_references()?;
+        Ok(Description { store_path, nar_hash, nar_hash_form, nar_size, references_len })
+    }
+
+    fn required(&self, field: Field) -> Result<Span, NarInfoError> {
+        self.scalars[field as usize].ok_or(NarInfoError::Missing(field.name()))
+    }
+
+    fn check_references(&mut self) -> Result<u32, NarInfoError> {
+        let Some(span) = self.scalars[Field::References as usize] else {
+            self.quirks.insert(Quirks::NO_REFERENCES_LINE);
+            return Ok(0);
+        };
+        let (mut previous, mut count) = ("", 0);
+        for word in split_blanks(span.of(self.text)) {
+            let word = clip(word, MAX_WORD_BYTES);
+            StorePathRef::parse(word).map_err(NarInfoError::Reference)?;
+            if word <= previous {
+                self.quirks.insert(Quirks::UNSORTED_REFERENCES);
+            }
+            previous = word;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn deriver(&mut self) -> Result<Option<Span>, NarInfoError> {
+        let Some(span) = self.scalars[Field::Deriver as usize] else { return Ok(None) };
+        match span.of(self.text) {
+            "" => Ok(None),
+            UNKNOWN_DERIVER => {
+                self.quirks.insert(Quirks::UNKNOWN_DERIVER);
+                Ok(None)
+            }
+            name => {
+                let name = clip(name, MAX_WORD_BYTES);
+                StorePathRef::parse(name).map_err(NarInfoError::Deriver)?;
+                Ok(Some(span))
+            }
+        }
+    }
+
+    /// Groups without a `URL` are left out: nothing can be fetched from them.
+    fn downloads(&mut self) -> Vec<Download> {
+        let mut downloads = Vec::with_capacity(self.groups.len());
+        for group in std::mem::take(&mut self.groups) {
+            let Some(url) = group[in_group(Field::Url)] else { continue };
+            let value = |field| group[in_group(field)].map(|span| span.of(self.text));
+            let compression = self.compression(value(Field::Compression));
+            let file_size = value(Field::FileSize).map(parse_size);
+            let file_hash = value(Field::FileHash).map(|text| FileHash::parse(text).ok());
+            if file_size == Some(None) || file_hash == Some(None) {
+                self.quirks.insert(Quirks::UNREADABLE_FILE_FIELD);
+            }
+            let (file_hash, file_hash_form) = match file_hash.flatten() {
+                Some((hash, form)) => (Some(hash), form),
+                None => (None, HashForm::Base32),
+            };
+            self.note_form(file_hash_form);
+            let file_size = file_size.flatten();
+            downloads.push(Download { compression, file_size, file_hash, file_hash_form, url });
+        }
+        downloads
+    }
+
+    /// Nix takes a method that is not named for bzip2. Guix pairs methods with URLs, so that
+    /// a URL without one is never used.
+    fn compression(&mut self, name: Option<&str>) -> Result<Compression, UnknownCompression> {
+        let name = name.unwrap_or("");
+        if name.is_empty() && self.dialect == Dialect::Nix {
+            self.quirks.insert(Quirks::DEFAULTED_COMPRESSION);
+            return Ok(Compression::Bzip2);
+        }
+        Compression::parse(clip(name, MAX_WORD_BYTES))
+    }
+
+    fn note_form(&mut self, form: HashForm) {
+        if form != HashForm::Base32 {
+            self.quirks.insert(Quirks::HASH_FORM);
+        }
+    }
+}
+
+/// A key begins with a letter or `%` and goes on with visible ASCII characters: a page in HTML
+/// and the comments and continuation lines of recutils have none, and are refused.
+fn is_key(key: &str) -> bool {
+    let begins_well = key.starts_with(|first: char| first.is_ascii_alphabetic() || first == '%');
+    begins_well && key.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// `text` as a number of bytes: decimal digits only, without the sign that `u64` would take.
+fn parse_size(text: &str) -> Option<u64> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_plain)
+}
+
+/// The beginning of `text`, so that an error cannot quote a megabyte.
+fn clip(text: &str, max: usize) -> &str {
+    if text.len() <= max {
+        return text;
+    }
+    let end = (0..=max).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or(0)]
+}

@@ -1,0 +1,282 @@
+//! Reading and writing entries: plain SQL over one connection, knowing no files.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use sha2::{Digest as _, Sha256};
+
+use super::entry::{Entry, Remembered, TtlSource};
+use super::server::{Behavior, CacheInfoFact, Down, Pipelining, ServerFact, ServerFacts, ServerId};
+use crate::format::store_path::HashPart;
+
+/// Whether verdicts found beside a text are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Memos {
+    Believed,
+    Dropped,
+}
+
+/// Fails when the tables are not those that the statements here are for.
+pub(super) fn check_tables(connection: &Connection) -> rusqlite::Result<()> {
+    for sql in [SELECT_ENTRY, REPLACE_ENTRY, SELECT_FACTS] {
+        connection.prepare_cached(sql)?;
+    }
+    Ok(())
+}
+
+pub(super) fn server_id(connection: &Connection, url: &str) -> rusqlite::Result<ServerId> {
+    let select = "SELECT id FROM servers WHERE url = ?1";
+    let id = connection.query_row(select, [url], |row| row.get(0)).optional()?;
+    if let Some(id) = id {
+        return Ok(ServerId(id));
+    }
+    connection.execute("INSERT OR IGNORE INTO servers (url) VALUES (?1)", [url])?;
+    connection.query_row(select, [url], |row| row.get(0)).map(ServerId)
+}
+
+/// Gives a server a number that was handed out earlier.
+pub(super) fn insert_server(
+    connection: &Connection,
+    server: ServerId,
+    url: &str,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT OR IGNORE INTO servers (id, url) VALUES (?1, ?2)";
+    connection.execute(sql, params![server.0, url]).map(|_| ())
+}
+
+pub(super) fn find(
+    connection: &mut Connection,
+    server: ServerId,
+    items: &[HashPart],
+    memos: Memos,
+    is_wanted: &dyn Fn(&Entry) -> bool,
+) -> rusqlite::Result<Vec<(HashPart, Entry)>> {
+    // In the order of the index, neighbours meet in one page.
+    let mut ordered = items.to_vec();
+    ordered.sort_unstable();
+    let transaction = connection.transaction()?;
+    let mut found = Vec::new();
+    {
+        let mut statement = transaction.prepare_cached(SELECT_ENTRY)?;
+        for item in ordered {
+            let mut rows = statement.query(params![server.0, item.as_str()])?;
+            if let Some(row) = rows.next()? {
+                let entry = read_entry(row, memos)?;
+                if is_wanted(&entry) {
+                    found.push((item, entry));
+                }
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(found)
+}
+
+/// Remembers `batch` in one transaction.
+pub(super) fn remember(
+    connection: &mut Connection,
+    batch: &[(ServerId, HashPart, Entry)],
+) -> rusqlite::Result<()> {
+    // The order in which they will be looked up.
+    let mut ordered: Vec<_> = batch.iter().collect();
+    ordered.sort_by_key(|(server, item, _)| (*server, *item));
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    {
+        let mut statement = transaction.prepare_cached(REPLACE_ENTRY)?;
+        for (server, item, entry) in ordered {
+            let stored = StoredAnswer::of(&entry.answer);
+            statement.execute(params![
+                server.0,
+                item.as_str(),
+                stored.kind,
+                stored_time(entry.asked_at),
+                stored_time(entry.expires_at),
+                entry.ttl_source == TtlSource::Server,
+                stored.status,
+                stored.text,
+                stored.vouched_by,
+                stored.digest,
+            ])?;
+        }
+    }
+    transaction.commit()
+}
+
+pub(super) fn server_facts(
+    connection: &Connection,
+    server: ServerId,
+) -> rusqlite::Result<ServerFacts> {
+    let facts =
+        connection.prepare_cached(SELECT_FACTS)?.query_row([server.0], read_facts).optional()?;
+    Ok(facts.unwrap_or_default())
+}
+
+pub(super) fn remember_facts(
+    connection: &mut Connection,
+    server: ServerId,
+    facts: &[ServerFact],
+) -> rusqlite::Result<()> {
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    for fact in facts {
+        match fact {
+            ServerFact::CacheInfo(info) => transaction.execute(
+                "UPDATE servers SET info_text = ?2, info_asked_at = ?3, info_expires_at = ?4
+                 WHERE id = ?1",
+                params![
+                    server.0,
+                    info.text,
+                    stored_time(info.asked_at),
+                    stored_time(info.expires_at)
+                ],
+            )?,
+            ServerFact::Down(down) => transaction.execute(
+                "UPDATE servers SET down_since = ?2, down_until = ?3, down_reason = ?4
+                 WHERE id = ?1",
+                params![server.0, stored_time(down.since), stored_time(down.until), down.reason],
+            )?,
+            ServerFact::Up => transaction
+                .execute("UPDATE servers SET down_until = down_since WHERE id = ?1", [server.0])?,
+            ServerFact::Behavior(behavior) => transaction.execute(
+                "UPDATE servers SET pipelining = coalesce(?2, pipelining),
+                 requests_per_connection = coalesce(?3, requests_per_connection),
+                 protocol = coalesce(?4, protocol) WHERE id = ?1",
+                params![
+                    server.0,
+                    behavior.pipelining.map(|pipelining| pipelining == Pipelining::Works),
+                    behavior.requests_per_connection,
+                    behavior.protocol
+                ],
+            )?,
+        };
+    }
+    transaction.commit()
+}
+
+/// The columns of an answer, with what does not apply left out.
+struct StoredAnswer<'a> {
+    kind: i64,
+    status: Option<u16>,
+    text: Option<&'a str>,
+    vouched_by: Option<&'a str>,
+    digest: Option<[u8; 32]>,
+}
+
+impl<'a> StoredAnswer<'a> {
+    fn of(answer: &'a Remembered) -> Self {
+        let nothing = Self { kind: 0, status: None, text: None, vouched_by: None, digest: None };
+        match answer {
+            Remembered::Positive { text, vouched_by } => Self {
+                kind: POSITIVE,
+                text: Some(text),
+                vouched_by: vouched_by.as_deref(),
+                digest: vouched_by.as_deref().map(|key| memo_digest(text, key)),
+                ..nothing
+            },
+            Remembered::Negative { status } => {
+                Self { kind: NEGATIVE, status: Some(*status), ..nothing }
+            }
+            Remembered::Baking { status } => {
+                Self { kind: BAKING, status: Some(*status), ..nothing }
+            }
+            Remembered::Transient { reason } => {
+                Self { kind: TRANSIENT, text: Some(reason), ..nothing }
+            }
+        }
+    }
+}
+
+/// Reads the columns `kind` to `digest`, in the order of [`ENTRY_COLUMNS`].
+pub(super) fn read_entry(row: &Row<'_>, memos: Memos) -> rusqlite::Result<Entry> {
+    let text = || row.get::<_, Box<str>>(5);
+    let answer = match row.get::<_, i64>(0)? {
+        POSITIVE => {
+            let text = text()?;
+            let vouched_by = match memos {
+                Memos::Believed => read_memo(row, &text)?,
+                Memos::Dropped => None,
+            };
+            Remembered::Positive { text, vouched_by }
+        }
+        NEGATIVE => Remembered::Negative { status: row.get(4)? },
+        BAKING => Remembered::Baking { status: row.get(4)? },
+        TRANSIENT => Remembered::Transient { reason: text()? },
+        other => return Err(rusqlite::Error::IntegralValueOutOfRange(0, other)),
+    };
+    Ok(Entry {
+        answer,
+        asked_at: time(1, row.get(1)?)?,
+        expires_at: time(2, row.get(2)?)?,
+        ttl_source: if row.get(3)? { TtlSource::Server } else { TtlSource::Default },
+    })
+}
+
+/// The verdict beside `text`, unless either of them is not as it was written: SQLite does not
+/// notice a flipped bit inside a text, and no signature is going to be checked again.
+fn read_memo(row: &Row<'_>, text: &str) -> rusqlite::Result<Option<Box<str>>> {
+    let vouched_by: Option<Box<str>> = row.get(6)?;
+    let digest: Option<[u8; 32]> = row.get(7)?;
+    Ok(vouched_by.filter(|key| digest == Some(memo_digest(text, key))))
+}
+
+fn memo_digest(text: &str, key: &str) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update(key.as_bytes());
+    digest.update([0]);
+    digest.update(text.as_bytes());
+    digest.finalize().into()
+}
+
+fn read_facts(row: &Row<'_>) -> rusqlite::Result<ServerFacts> {
+    let at = |column| -> rusqlite::Result<Option<u64>> {
+        row.get::<_, Option<i64>>(column)?.map(|secs| time(column, secs)).transpose()
+    };
+    let cache_info = match (at(1)?, at(2)?) {
+        (Some(asked_at), Some(expires_at)) => {
+            Some(CacheInfoFact { text: row.get(0)?, asked_at, expires_at })
+        }
+        _ => None,
+    };
+    let down = match (at(3)?, at(4)?) {
+        (Some(since), Some(until)) => {
+            let reason = row.get::<_, Option<Box<str>>>(5)?.unwrap_or_default();
+            Some(Down { since, until, reason })
+        }
+        _ => None,
+    };
+    let pipelining = row.get::<_, Option<bool>>(6)?;
+    let behavior = Behavior {
+        pipelining: pipelining
+            .map(|works| if works { Pipelining::Works } else { Pipelining::Broken }),
+        requests_per_connection: row.get(7)?,
+        protocol: row.get(8)?,
+    };
+    Ok(ServerFacts { cache_info, down, behavior })
+}
+
+/// Times beyond what the database holds are as good as never.
+pub(super) fn stored_time(secs: u64) -> i64 {
+    i64::try_from(secs).unwrap_or(i64::MAX)
+}
+
+fn time(column: usize, secs: i64) -> rusqlite::Result<u64> {
+    u64::try_from(secs).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, secs))
+}
+
+pub(super) const POSITIVE: i64 = 1;
+pub(super) const NEGATIVE: i64 = 2;
+pub(super) const BAKING: i64 = 3;
+pub(super) const TRANSIENT: i64 = 4;
+
+const SELECT_ENTRY: &str =
+    "SELECT kind, asked_at, expires_at, server_said, status, text, vouched_by, digest
+    FROM lookups WHERE server = ?1 AND item = ?2";
+const REPLACE_ENTRY: &str = "INSERT INTO lookups
+    (server, item, kind, asked_at, expires_at, server_said, status, text, vouched_by, digest)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+    ON CONFLICT (server, item) DO UPDATE SET kind = excluded.kind, asked_at = excluded.asked_at,
+    expires_at = excluded.expires_at, server_said = excluded.server_said,
+    status = excluded.status, text = excluded.text, vouched_by = excluded.vouched_by,
+    digest = excluded.digest";
+const SELECT_FACTS: &str = "SELECT info_text, info_asked_at, info_expires_at, down_since,
+    down_until, down_reason, pipelining, requests_per_connection, protocol
+    FROM servers WHERE id = ?1";

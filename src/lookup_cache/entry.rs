@@ -1,0 +1,220 @@
+//! What is remembered of one lookup, and for how long it counts.
+//!
+//! Time is always an argument, in Unix seconds. An entry counts from when it was asked until it
+//! expires; one that was asked in the future (the clock was set back) does not count, because
+//! its expiry means nothing then.
+
+/// How long answers count, in seconds, where the server does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TtlPolicy {
+    /// The server has the item.
+    pub positive_secs: u64,
+    /// It has it, but does not know the size of the download: it is about to know more.
+    pub without_file_size_secs: u64,
+    /// It does not have the item.
+    pub negative_secs: u64,
+    /// It is preparing the item.
+    pub baking_secs: u64,
+    /// It gave no answer worth the name.
+    pub transient_secs: u64,
+    /// What it says of itself.
+    pub cache_info_secs: u64,
+    /// No word of a server makes an answer count longer than this.
+    pub longest_secs: u64,
+    /// Nor a baking or transient one longer than this.
+    pub longest_passing_secs: u64,
+}
+
+impl Default for TtlPolicy {
+    /// The times of the stock client, where it has them.
+    fn default() -> Self {
+        Self {
+            positive_secs: 36 * 3600,
+            without_file_size_secs: 300,
+            negative_secs: 120,
+            baking_secs: 60,
+            transient_secs: 60,
+            cache_info_secs: 7 * DAY_SECS,
+            longest_secs: 365 * DAY_SECS,
+            longest_passing_secs: 300,
+        }
+    }
+}
+
+/// What kind of answer a time to live is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerKind {
+    /// A narinfo.
+    Positive,
+    /// A narinfo that does not tell the size of the download.
+    PositiveWithoutFileSize,
+    /// A definite no.
+    Negative,
+    /// Not yet.
+    Baking,
+    /// No answer: an error of the server or of the network.
+    Transient,
+    /// What the server says of itself.
+    CacheInfo,
+}
+
+/// Who decided how long an answer counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TtlSource {
+    /// The server, with `max-age` or `Retry-After`.
+    Server,
+    /// Nobody did, so it is the default.
+    Default,
+}
+
+impl TtlPolicy {
+    /// How long an answer of this kind counts when the server said `max_age` seconds, or nothing.
+    #[must_use]
+    pub fn ttl_secs(&self, kind: AnswerKind, max_age: Option<u64>) -> (u64, TtlSource) {
+        let (default, longest) = match kind {
+            AnswerKind::Positive => (self.positive_secs, self.longest_secs),
+            AnswerKind::PositiveWithoutFileSize => (self.without_file_size_secs, self.longest_secs),
+            AnswerKind::Negative => (self.negative_secs, self.longest_secs),
+            AnswerKind::Baking => (self.baking_secs, self.longest_passing_secs),
+            AnswerKind::Transient => (self.transient_secs, self.longest_passing_secs),
+            AnswerKind::CacheInfo => (self.cache_info_secs, self.longest_secs),
+        };
+        match max_age {
+            Some(secs) => (secs.min(longest), TtlSource::Server),
+            None => (default, TtlSource::Default),
+        }
+    }
+
+    /// The entry for `answer`, asked at `now`, when the server said `max_age`.
+    #[must_use]
+    pub fn entry(
+        &self,
+        answer: Remembered,
+        kind: AnswerKind,
+        max_age: Option<u64>,
+        now: u64,
+    ) -> Entry {
+        let (ttl, ttl_source) = self.ttl_secs(kind, max_age);
+        Entry { answer, asked_at: now, expires_at: now.saturating_add(ttl), ttl_source }
+    }
+}
+
+/// An answer as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remembered {
+    /// The server has the item.
+    Positive {
+        /// The narinfo, byte for byte.
+        text: Box<str>,
+        /// The authorized key that was found to have signed exactly this text. Only believed
+        /// where nobody else could have written it; see [`LookupCache`](super::LookupCache).
+        vouched_by: Option<Box<str>>,
+    },
+    /// The server does not have the item.
+    Negative {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The server is preparing the item.
+    Baking {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// No definite answer.
+    Transient {
+        /// What went wrong, in words.
+        reason: Box<str>,
+    },
+}
+
+/// One answer of one server about one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What was answered.
+    pub answer: Remembered,
+    /// When, in Unix seconds.
+    pub asked_at: u64,
+    /// From when on it does not count any more, in Unix seconds.
+    pub expires_at: u64,
+    /// Who decided that.
+    pub ttl_source: TtlSource,
+}
+
+impl Entry {
+    /// Whether the answer counts at `now`.
+    #[must_use]
+    pub fn is_fresh(&self, now: u64) -> bool {
+        counts(self.asked_at, self.expires_at, now)
+    }
+
+    /// How long ago it was asked, in seconds.
+    #[must_use]
+    pub fn age_secs(&self, now: u64) -> u64 {
+        now.saturating_sub(self.asked_at)
+    }
+
+    /// For how many seconds more it counts; 0 when it does not.
+    #[must_use]
+    pub fn left_secs(&self, now: u64) -> u64 {
+        if self.is_fresh(now) { self.expires_at - now } else { 0 }
+    }
+}
+
+/// Whether what was learned at `learned_at` counts at `now`.
+pub(super) fn counts(learned_at: u64, expires_at: u64, now: u64) -> bool {
+    learned_at <= now.saturating_add(CLOCK_SLACK_SECS) && now < expires_at
+}
+
+const DAY_SECS: u64 = 24 * 3600;
+
+/// Clocks are corrected by small steps all the time.
+const CLOCK_SLACK_SECS: u64 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn negative() -> Remembered {
+        Remembered::Negative { status: 404 }
+    }
+
+    #[test]
+    fn the_server_decides_within_limits() {
+        let policy = TtlPolicy::default();
+        let ttl = |kind, max_age| policy.ttl_secs(kind, max_age);
+        assert_eq!(ttl(AnswerKind::Positive, None), (129_600, TtlSource::Default));
+        assert_eq!(ttl(AnswerKind::Positive, Some(7)), (7, TtlSource::Server));
+        assert_eq!(ttl(AnswerKind::Positive, Some(u64::MAX)).0, policy.longest_secs);
+        assert_eq!(ttl(AnswerKind::PositiveWithoutFileSize, None).0, 300);
+        assert_eq!(ttl(AnswerKind::Negative, None).0, 120);
+        assert_eq!(ttl(AnswerKind::Baking, Some(86_400)), (300, TtlSource::Server));
+        assert_eq!(ttl(AnswerKind::Transient, None).0, 60);
+    }
+
+    #[test]
+    fn an_answer_that_may_not_be_kept_never_counts() {
+        let entry = TtlPolicy::default().entry(negative(), AnswerKind::Negative, Some(0), 1000);
+        assert!(!entry.is_fresh(1000));
+        assert_eq!(entry.left_secs(1000), 0);
+    }
+
+    #[test]
+    fn an_answer_from_the_future_does_not_count() {
+        let entry = TtlPolicy::default().entry(negative(), AnswerKind::Negative, None, 1_000_000);
+        assert!(entry.is_fresh(1_000_000 - CLOCK_SLACK_SECS));
+        assert!(!entry.is_fresh(1_000_000 - CLOCK_SLACK_SECS - 1));
+    }
+
+    proptest! {
+        #[test]
+        fn what_has_expired_stays_expired(asked: u64, max_age: Option<u64>, now: u64, later: u64) {
+            let entry = TtlPolicy::default().entry(negative(), AnswerKind::Positive, max_age, asked);
+            let (now, later) = (now.min(later), now.max(later));
+            if now >= asked && !entry.is_fresh(now) {
+                prop_assert!(!entry.is_fresh(later));
+            }
+            prop_assert_eq!(entry.is_fresh(now), entry.left_secs(now) > 0);
+        }
+    }
+}

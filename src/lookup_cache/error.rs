@@ -1,0 +1,44 @@
+//! What can go wrong with the cache. None of it is a reason to stop: by the time it is
+//! reported the cache has already gone over to memory.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the cache does not keep what it learns, or not what it had.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The directory or the file cannot be used; this run remembers in memory only.
+    #[error("the lookup cache in {} cannot be used; nothing is remembered after this run", path.display())]
+    Unusable {
+        /// The directory or file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A statement failed on the file; from here on this run remembers in memory only.
+    #[error("{action} in the lookup cache {} failed; nothing more is remembered after this run", path.display())]
+    Failed {
+        /// What was being done.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The file was no sound database, and has been replaced by a new one.
+    #[error("the lookup cache {} was damaged; it was set aside and started anew", path.display())]
+    Rebuilt {
+        /// The file.
+        path: PathBuf,
+        /// What was wrong with it.
+        source: rusqlite::Error,
+    },
+    /// A statement failed in memory.
+    #[error("{action} in memory failed")]
+    Memory {
+        /// What was being done.
+        action: &'static str,
+        /// Why.
+        source: rusqlite::Error,
+    },
+}

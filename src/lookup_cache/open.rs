@@ -1,0 +1,195 @@
+//! Opening the file, judging who could have written it, and replacing a damaged one.
+//!
+//! Everybody who uses the file holds a shared lock on the lock file beside it. Replacing takes
+//! the exclusive lock: SQLite opens its `-wal` file by name when it first needs it, so a
+//! process that still had the old database open would otherwise write into the new one's.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::error::CacheError;
+use super::{db, schema};
+
+/// A database file in use.
+#[derive(Debug)]
+pub(super) struct CacheFile {
+    pub(super) path: PathBuf,
+    /// Whether nobody but us and root can have written what stands in it.
+    pub(super) is_ours: bool,
+    /// Held shared for as long as the file is open.
+    lock: File,
+}
+
+/// The database in `dir`, and a warning when it had to be started anew.
+pub(super) fn open_file(
+    dir: &Path,
+) -> Result<(Connection, CacheFile, Option<CacheError>), CacheError> {
+    let path = dir.join(schema::FILE_NAME);
+    let unusable = |source| CacheError::Unusable { path: path.clone(), source };
+    DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(unusable)?;
+    let lock = private_file(&dir.join(schema::LOCK_NAME)).map_err(unusable)?;
+    lock.lock_shared().map_err(unusable)?;
+    let file = private_file(&path).map_err(unusable)?;
+    let is_ours = only_we_write(&file).map_err(unusable)?
+        && File::open(dir).and_then(|dir| only_we_write(&dir)).map_err(unusable)?;
+    drop(file);
+    let mut file = CacheFile { path, is_ours, lock };
+    match connect(&file.path) {
+        Ok(connection) => Ok((connection, file, None)),
+        Err(source) if is_damage(&source) => {
+            file.set_aside()?;
+            drop(private_file(&file.path).map_err(|source| file.unusable(source))?);
+            file.is_ours = true;
+            let connection = connect(&file.path).map_err(|source| file.failed(source))?;
+            let path = file.path.clone();
+            Ok((connection, file, Some(CacheError::Rebuilt { path, source })))
+        }
+        Err(source) => Err(file.failed(source)),
+    }
+}
+
+impl CacheFile {
+    /// Moves the damaged database out of the way, if nobody else uses it. The caller has closed
+    /// it. Holds the shared lock again afterwards.
+    pub(super) fn set_aside(&self) -> Result<(), CacheError> {
+        match self.lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let in_use = io::Error::other("it is damaged, and in use by another process");
+                return Err(self.unusable(in_use));
+            }
+            Err(TryLockError::Error(source)) => return Err(self.unusable(source)),
+        }
+        // The log goes first: beside a new database an old log would be replayed into it.
+        let moved = remove_if_there(&sibling(&self.path, "-wal"))
+            .and_then(|()| remove_if_there(&sibling(&self.path, "-shm")))
+            .and_then(|()| std::fs::rename(&self.path, self.path.with_extension("damaged")));
+        let relocked = self.lock.lock_shared();
+        moved.and(relocked).map_err(|source| self.unusable(source))
+    }
+
+    /// The size of the database and its log.
+    pub(super) fn bytes(&self) -> u64 {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        size(&self.path) + size(&sibling(&self.path, "-wal"))
+    }
+
+    fn unusable(&self, source: io::Error) -> CacheError {
+        CacheError::Unusable { path: self.path.clone(), source }
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> CacheError {
+        CacheError::Failed { action: "opening the file", path: self.path.clone(), source }
+    }
+}
+
+/// A database in memory with the same tables.
+pub(super) fn open_memory() -> Connection {
+    Connection::open_in_memory()
+        .and_then(|connection| schema::create(&connection).map(|()| connection))
+        .expect("a database in memory depends on nothing but memory")
+}
+
+/// Whether `error` says that the file is not, or no longer, a sound database of ours.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(error, _) => {
+            matches!(
+                error.code,
+                ErrorCode::NotADatabase
+                    | ErrorCode::DatabaseCorrupt
+                    // A statement that does not fit the tables.
+                    | ErrorCode::Unknown
+            )
+        }
+        // Statements and values that cannot be in a file that we made.
+        rusqlite::Error::SqlInputError { .. }
+        | rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::Utf8Error(..) => true,
+        _ => false,
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let is_new = !schema::is_there(&connection)?;
+    if is_new {
+        // Freed pages go back to the file system after a sweep; comes before the first table.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
+    switch_to_wal(&connection)?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "cache_size", CACHE_KIB)?;
+    connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
+    if is_new {
+        schema::create(&connection)?;
+    }
+    db::check_tables(&connection)?;
+    Ok(connection)
+}
+
+/// A database that already is in this mode stays in it without any lock. To switch a new one
+/// takes all locks, and SQLite does not wait for those of another process that does the same.
+fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let mut attempts = WAL_ATTEMPTS;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                attempts -= 1;
+                if attempts == 0 {
+                    return Err(error);
+                }
+                std::thread::sleep(WAL_PAUSE);
+            }
+            switched => return switched,
+        }
+    }
+}
+
+/// Opens `path` for writing, making it if need be, for nobody else: URLs of servers may hold
+/// passwords.
+fn private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn only_we_write(file: &File) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    let ours = metadata.uid() == 0 || metadata.uid() == rustix::process::geteuid().as_raw();
+    Ok(ours && metadata.mode() & 0o022 == 0)
+}
+
+fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writers hold the lock for some tens of milliseconds; one that takes this long is stopped
+/// or on a hanging disk, and memory is better than waiting for it.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pages kept in memory, in KiB; negative is how SQLite tells KiB from pages. Enough for some
+/// thousand entries, which a closure is made of.
+const CACHE_KIB: i64 = -16 * 1024;
+
+const WAL_ATTEMPTS: u32 = 500;
+const WAL_PAUSE: Duration = Duration::from_millis(5);
+
+/// What is left of the log file after a checkpoint.
+const JOURNAL_BYTES: i64 = 16 << 20;

@@ -1,0 +1,164 @@
+//! Looking into the cache as a whole, and clearing it: what `subst cache` shows and does.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::db::{self, BAKING, Memos, NEGATIVE, POSITIVE, TRANSIENT};
+use super::entry::Entry;
+use crate::format::store_path::HashPart;
+
+/// An entry together with what it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedEntry {
+    /// The server's URL.
+    pub server: String,
+    /// The item asked for.
+    pub item: HashPart,
+    /// The answer.
+    pub entry: Entry,
+}
+
+/// How much is in the cache.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Narinfos.
+    pub positive: u64,
+    /// Definite noes.
+    pub negative: u64,
+    /// Items being prepared.
+    pub baking: u64,
+    /// Failures.
+    pub transient: u64,
+    /// How many of all these do not count any more.
+    pub expired: u64,
+    /// How many servers are known.
+    pub servers: u64,
+    /// When the oldest entry was asked, in Unix seconds.
+    pub oldest_asked_at: Option<u64>,
+    /// When expired entries were last removed, in Unix seconds.
+    pub swept_at: Option<u64>,
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    server: Option<&str>,
+    memos: Memos,
+    visit: &mut dyn FnMut(ListedEntry),
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(
+        "SELECT kind, asked_at, expires_at, server_said, status, text, vouched_by, digest,
+         url, item FROM lookups JOIN servers ON server = id
+         WHERE ?1 IS NULL OR url = ?1 ORDER BY server, item",
+    )?;
+    let mut rows = statement.query([server])?;
+    while let Some(row) = rows.next()? {
+        let item: String = row.get(9)?;
+        let item = HashPart::parse(&item).map_err(|error| {
+            let text = rusqlite::types::Type::Text;
+            rusqlite::Error::FromSqlConversionFailure(9, text, Box::new(error))
+        })?;
+        visit(ListedEntry { server: row.get(8)?, item, entry: db::read_entry(row, memos)? });
+    }
+    Ok(())
+}
+
+pub(super) fn stats(connection: &Connection, now: u64) -> rusqlite::Result<Stats> {
+    let mut stats = Stats::default();
+    let mut statement = connection.prepare("SELECT kind, count(*) FROM lookups GROUP BY kind")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let count = row.get::<_, i64>(1)?.unsigned_abs();
+        match row.get::<_, i64>(0)? {
+            POSITIVE => stats.positive = count,
+            NEGATIVE => stats.negative = count,
+            BAKING => stats.baking = count,
+            TRANSIENT => stats.transient = count,
+            other => return Err(rusqlite::Error::IntegralValueOutOfRange(0, other)),
+        }
+    }
+    let now = db::stored_time(now);
+    stats.expired = connection.query_row(
+        "SELECT count(*) FROM lookups WHERE expires_at <= ?1",
+        [now],
+        unsigned,
+    )?;
+    stats.servers = connection.query_row("SELECT count(*) FROM servers", [], unsigned)?;
+    stats.oldest_asked_at = connection
+        .query_row("SELECT min(asked_at) FROM lookups", [], |row| row.get::<_, Option<i64>>(0))?
+        .map(i64::unsigned_abs);
+    stats.swept_at = swept_at(connection)?;
+    Ok(stats)
+}
+
+/// What `PRAGMA integrity_check` finds; nothing when all is sound.
+pub(super) fn integrity_faults(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare("PRAGMA integrity_check")?;
+    let lines: Vec<String> =
+        statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    Ok(if lines == ["ok"] { Vec::new() } else { lines })
+}
+
+/// Forgets entries about `items`, or about all when there are none named, of one server or of
+/// all. Without items, what is remembered of the servers themselves goes too.
+pub(super) fn forget(
+    connection: &mut Connection,
+    server: Option<&str>,
+    items: &[HashPart],
+) -> rusqlite::Result<u64> {
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let of_server = "(?1 IS NULL OR server IN (SELECT id FROM servers WHERE url = ?1))";
+    let mut forgotten = 0;
+    if items.is_empty() {
+        let sql = format!("DELETE FROM lookups WHERE {of_server}");
+        forgotten = transaction.execute(&sql, [server])?;
+        transaction.execute(
+            "UPDATE servers SET info_text = NULL, info_asked_at = NULL, info_expires_at = NULL,
+             down_since = NULL, down_until = NULL, down_reason = NULL, pipelining = NULL,
+             requests_per_connection = NULL, protocol = NULL WHERE ?1 IS NULL OR url = ?1",
+            [server],
+        )?;
+    } else {
+        let all = "SELECT id FROM servers WHERE ?1 IS NULL OR url = ?1";
+        let sql = format!("DELETE FROM lookups WHERE server IN ({all}) AND item = ?2");
+        let mut statement = transaction.prepare(&sql)?;
+        for item in items {
+            forgotten += statement.execute(params![server, item.as_str()])?;
+        }
+    }
+    transaction.commit()?;
+    if items.is_empty() {
+        shrink(connection)?;
+    }
+    Ok(forgotten as u64)
+}
+
+/// Removes what does not count any more at `now`.
+pub(super) fn prune(connection: &mut Connection, now: u64) -> rusqlite::Result<u64> {
+    let now = db::stored_time(now);
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let pruned = transaction.execute("DELETE FROM lookups WHERE expires_at <= ?1", [now])?;
+    transaction.execute("INSERT OR REPLACE INTO sweeps (id, swept_at) VALUES (1, ?1)", [now])?;
+    transaction.commit()?;
+    shrink(connection)?;
+    Ok(pruned as u64)
+}
+
+pub(super) fn swept_at(connection: &Connection) -> rusqlite::Result<Option<u64>> {
+    let swept: Option<i64> = connection
+        .query_row("SELECT swept_at FROM sweeps WHERE id = 1", [], |row| row.get(0))
+        .optional()?;
+    Ok(swept.map(i64::unsigned_abs))
+}
+
+/// Gives freed pages back to the file system.
+fn shrink(connection: &Connection) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("PRAGMA incremental_vacuum")?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
+fn unsigned(row: &rusqlite::Row<'_>) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(0).map(i64::unsigned_abs)
+}

@@ -1,0 +1,244 @@
+//! Files that are damaged, not ours, not writable or on a full disk.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use super::*;
+
+/// A cache with one entry, closed again; the path of its file.
+fn filled(dir: &Path) -> PathBuf {
+    let mut cache = open_sound(dir);
+    let server = cache.server_id(URL);
+    cache.remember(&[(server, item(0), positive("a"))]).unwrap();
+    cache.path().unwrap().to_owned()
+}
+
+/// `cache` remembers and finds, wherever it does so.
+fn assert_works(cache: &mut LookupCache) {
+    let server = cache.server_id(URL);
+    cache.remember(&[(server, item(7), negative())]).unwrap();
+    assert_eq!(find_one(cache, 7), Some(negative()));
+}
+
+/// Runs `test` with its own mounts, in which `dir` is a new tmpfs with `options`.
+fn on_tmpfs(dir: &Path, options: &str, test: impl FnOnce() + Send) {
+    let none = None::<&str>;
+    let in_thread = || {
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        let mounted = unshare(CloneFlags::CLONE_NEWNS)
+            .and_then(|()| mount(none, "/", none, private, none))
+            .and_then(|()| {
+                mount(Some("none"), dir, Some("tmpfs"), MsFlags::empty(), Some(options))
+            });
+        match mounted {
+            Ok(()) => test(),
+            Err(error) => eprintln!("skipped: mounting is not allowed here: {error}"),
+        }
+    };
+    std::thread::scope(|scope| scope.spawn(in_thread).join().unwrap());
+}
+
+#[test]
+fn a_file_of_random_bytes_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(schema::FILE_NAME);
+    let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(100_000).collect();
+    std::fs::write(&path, &noise).unwrap();
+    std::fs::write(dir.path().join("lookups-v1.sqlite-wal"), &noise).unwrap();
+    let Opened { mut cache, warning } = LookupCache::open(dir.path());
+    assert!(matches!(warning, Some(CacheError::Rebuilt { .. })), "{warning:?}");
+    assert_works(&mut cache);
+    drop(cache);
+    assert_eq!(std::fs::read(path.with_extension("damaged")).unwrap(), noise);
+    assert_eq!(find_one(&mut open_sound(dir.path()), 7), Some(negative()));
+}
+
+#[test]
+fn the_database_of_another_program_is_set_aside() {
+    for sql in ["PRAGMA application_id = 5", "CREATE TABLE lookups (x); PRAGMA application_id = 0"]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let other = Connection::open(dir.path().join(schema::FILE_NAME)).unwrap();
+        other.execute_batch(sql).unwrap();
+        drop(other);
+        let Opened { mut cache, warning } = LookupCache::open(dir.path());
+        assert!(matches!(warning, Some(CacheError::Rebuilt { .. })), "{warning:?}");
+        assert_works(&mut cache);
+    }
+}
+
+#[test]
+fn damage_inside_is_noticed_and_the_next_run_starts_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(dir.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    // All but the header page, so that the file opens.
+    bytes[4096..].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+    let mut cache = open_sound(dir.path());
+    let server = cache.server_id(URL);
+    let error = cache.find(server, &[item(0)], NOW).unwrap_err();
+    assert!(matches!(error, CacheError::Failed { .. }), "{error}");
+    assert_eq!(cache.path(), None);
+    assert_works(&mut cache);
+    assert_works(&mut open_sound(dir.path()));
+}
+
+#[test]
+fn a_damaged_file_in_use_is_left_to_its_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(dir.path());
+    let user = open_sound(dir.path());
+    std::fs::write(&path, vec![0x5a; 50_000]).unwrap();
+    let Opened { mut cache, warning } = LookupCache::open(dir.path());
+    assert!(matches!(warning, Some(CacheError::Unusable { .. })), "{warning:?}");
+    assert!(path.exists());
+    assert_works(&mut cache);
+    drop(user);
+    let Opened { mut cache, warning } = LookupCache::open(dir.path());
+    assert!(matches!(warning, Some(CacheError::Rebuilt { .. })), "{warning:?}");
+    assert_works(&mut cache);
+}
+
+#[test]
+fn every_cut_and_flip_ends_in_answers_or_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(dir.path());
+    let sound = std::fs::read(&path).unwrap();
+    let mut random = fastrand::Rng::with_seed(7);
+    for round in 0..200 {
+        let mut bytes = sound.clone();
+        if round % 2 == 0 {
+            bytes.truncate(random.usize(..bytes.len()));
+        } else {
+            for _ in 0..20 {
+                let at = random.usize(..bytes.len());
+                bytes[at] ^= random.u8(1..);
+            }
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let Opened { mut cache, .. } = LookupCache::open(dir.path());
+        let server = cache.server_id(URL);
+        if let Ok(found) = cache.find(server, &[item(0)], NOW)
+            && let Some((_, Entry { answer: Remembered::Positive { text, vouched_by }, .. })) =
+                found.first()
+        {
+            let is_believed = vouched_by.as_deref() == Some("key");
+            assert!(!is_believed || &**text == "a", "a verdict on another text is believed");
+        }
+        let _ = cache.remember(&[(server, item(7), negative())]);
+        assert_eq!(find_one(&mut cache, 7), Some(negative()), "round {round}");
+    }
+}
+
+#[test]
+fn a_future_version_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let future = dir.path().join("lookups-v2.sqlite");
+    std::fs::write(&future, "whatever that will be").unwrap();
+    assert_works(&mut open_sound(dir.path()));
+    assert_eq!(std::fs::read(&future).unwrap(), b"whatever that will be");
+}
+
+#[test]
+fn without_a_usable_directory_memory_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let Opened { mut cache, warning } = LookupCache::open(&file.join("below"));
+    assert!(matches!(warning, Some(CacheError::Unusable { .. })), "{warning:?}");
+    assert_works(&mut cache);
+}
+
+#[test]
+fn a_read_only_directory_is_no_obstacle() {
+    let dir = tempfile::tempdir().unwrap();
+    let none = None::<&str>;
+    on_tmpfs(dir.path(), "mode=755", || {
+        filled(dir.path());
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(none, dir.path(), none, flags, none).unwrap();
+        let Opened { mut cache, warning } = LookupCache::open(dir.path());
+        assert!(matches!(warning, Some(CacheError::Unusable { .. })), "{warning:?}");
+        assert_works(&mut cache);
+    });
+}
+
+#[test]
+fn a_full_disk_is_reported_once() {
+    let dir = tempfile::tempdir().unwrap();
+    on_tmpfs(dir.path(), "size=1m", || {
+        let mut cache = open_sound(dir.path());
+        let server = cache.server_id(URL);
+        let filler = std::fs::write(dir.path().join("filler"), vec![1; 1 << 20]);
+        assert!(filler.is_err());
+        let text = "x".repeat(1200);
+        let batch: Vec<_> =
+            (0..1000).map(|number| (server, item(number), positive(&text))).collect();
+        let error = cache.remember(&batch).unwrap_err();
+        assert!(matches!(error, CacheError::Failed { .. }), "{error}");
+        assert_eq!(
+            find_one(&mut cache, 999),
+            Some(positive(&text)),
+            "it was remembered all the same"
+        );
+        cache.remember(&batch).unwrap();
+        drop(cache);
+
+        let Opened { mut cache, .. } = LookupCache::open(dir.path());
+        let server = cache.server_id(URL);
+        let _ = cache.remember(&batch);
+        assert_eq!(cache.find(server, &[item(999)], NOW).unwrap().len(), 1);
+        std::fs::remove_file(dir.path().join("filler")).unwrap();
+        assert_eq!(open_sound(dir.path()).integrity_faults().unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn memos_are_believed_only_where_nobody_else_writes() {
+    let memo = |dir: &Path| match find_one(&mut open_sound(dir), 0).unwrap().answer {
+        Remembered::Positive { vouched_by, text } => {
+            assert_eq!(&*text, "a");
+            vouched_by.is_some()
+        }
+        other => panic!("{other:?}"),
+    };
+    let set_mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(dir.path());
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(memo(dir.path()));
+    set_mode(&path, 0o644);
+    assert!(memo(dir.path()));
+    set_mode(&path, 0o664);
+    assert!(!memo(dir.path()));
+    set_mode(&path, 0o600);
+    set_mode(dir.path(), 0o777);
+    assert!(!memo(dir.path()), "others could put a log beside it");
+    set_mode(dir.path(), 0o755);
+    assert!(memo(dir.path()));
+
+    let file = Connection::open(&path).unwrap();
+    file.execute("UPDATE lookups SET text = 'a' || char(32), digest = digest", []).unwrap();
+    drop(file);
+    let entry = find_one(&mut open_sound(dir.path()), 0).unwrap();
+    let changed = Remembered::Positive { text: "a ".into(), vouched_by: None };
+    assert_eq!(entry.answer, changed, "the text is not the one that was vouched for");
+}
+
+#[test]
+fn memos_of_other_users_are_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(dir.path());
+    if std::os::unix::fs::chown(&path, Some(12_345), None).is_err() {
+        eprintln!("skipped: only root can give a file away");
+        return;
+    }
+    let entry = find_one(&mut open_sound(dir.path()), 0).unwrap();
+    assert!(matches!(entry.answer, Remembered::Positive { vouched_by: None, .. }));
+}

@@ -1,0 +1,361 @@
+//! The store database: which items are valid, and registering new ones.
+//!
+//! Other programs write to it at the same time, so a writing transaction begins with the
+//! write lock (it never has to be upgraded, which could fail) and does nothing slow inside.
+//! Paths are recorded by their full names in the store directory, wherever the store really
+//! lies. This file does not look at the items themselves.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+
+use super::error::StoreError;
+use super::layout::Layout;
+use super::schema;
+use crate::format::hash::NarHash;
+use crate::format::store_path::{Dialect, StoreDir, StorePath};
+
+/// An item to be made valid: everything the database keeps of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// The item.
+    pub path: StorePath,
+    /// The hash of its nar.
+    pub nar_hash: NarHash,
+    /// The size of its nar in bytes.
+    pub nar_size: u64,
+    /// The derivation it was built from, which need not be valid.
+    pub deriver: Option<StorePath>,
+    /// What it refers to, itself included where it does.
+    pub references: Vec<StorePath>,
+    /// Signatures of the form `NAME:BASE64`; only a Nix store keeps them.
+    pub signatures: Vec<String>,
+    /// How its name follows from its content, where it does; only a Nix store keeps it.
+    pub ca: Option<String>,
+}
+
+/// What the database says of a valid item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathInfo {
+    /// The item, as it would be registered.
+    pub registration: Registration,
+    /// When it was registered, in Unix seconds.
+    pub registered_at: u64,
+}
+
+/// The outputs of a derivation: output name and path.
+pub(super) type Outputs = Vec<(String, StorePath)>;
+
+/// An open store database.
+#[derive(Debug)]
+pub(super) struct Database {
+    connection: Connection,
+    path: PathBuf,
+    store_dir: StoreDir,
+}
+
+/// What may be done with a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+    /// Write, and make the tables first.
+    Create,
+}
+
+impl Database {
+    pub(super) fn open(layout: &Layout, access: Access) -> Result<Self, StoreError> {
+        let path = layout.database_file();
+        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | match access {
+                Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+                Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+                Access::Create => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+            };
+        let opened = Connection::open_with_flags(&path, flags).and_then(|connection| {
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            connection.set_prepared_statement_cache_capacity(32);
+            connection.pragma_update(None, "foreign_keys", true)?;
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            if access != Access::Read {
+                connection.pragma_update(None, "journal_mode", "WAL")?;
+                connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+            }
+            if access == Access::Create {
+                schema::create(&connection, layout.store_dir().dialect())?;
+            }
+            Ok(connection)
+        });
+        match opened {
+            Ok(connection) => Ok(Self { connection, path, store_dir: layout.store_dir().clone() }),
+            Err(source) => {
+                Err(StoreError::Database { action: "opening the store database", path, source })
+            }
+        }
+    }
+
+    /// Those of `paths` that are valid, at one moment.
+    pub(super) fn valid_among(
+        &mut self,
+        paths: &[StorePath],
+    ) -> Result<HashSet<StorePath>, StoreError> {
+        let failed = failure(&self.path, "looking up valid items");
+        let transaction = self.connection.transaction().map_err(&failed)?;
+        let mut valid = HashSet::new();
+        {
+            let mut statement = transaction.prepare_cached(SELECT_ID).map_err(&failed)?;
+            for path in paths {
+                let name = self.store_dir.full_name(path);
+                if statement.exists([name]).map_err(&failed)? {
+                    valid.insert(path.clone());
+                }
+            }
+        }
+        transaction.commit().map_err(&failed)?;
+        Ok(valid)
+    }
+
+    /// What the valid item `path` refers to; `None` when it is not valid.
+    pub(super) fn references(
+        &mut self,
+        path: &StorePath,
+    ) -> Result<Option<Vec<StorePath>>, StoreError> {
+        let name = self.store_dir.full_name(path);
+        let failed = failure(&self.path, "looking up references");
+        let transaction = self.connection.transaction().map_err(&failed)?;
+        let names = transaction
+            .prepare_cached(SELECT_ID)
+            .and_then(|mut statement| {
+                statement.query_row([&name], |row| row.get::<_, i64>(0)).optional()
+            })
+            .and_then(|id| id.map(|id| reference_names(&transaction, id)).transpose())
+            .map_err(&failed)?;
+        transaction.commit().map_err(&failed)?;
+        names.map(|names| self.parse_all(names, "reference", &name)).transpose()
+    }
+
+    /// All that is known of the valid item `path`; `None` when it is not valid.
+    pub(super) fn path_info(&mut self, path: &StorePath) -> Result<Option<PathInfo>, StoreError> {
+        let name = self.store_dir.full_name(path);
+        let failed = failure(&self.path, "looking up an item");
+        let sql = match self.store_dir.dialect() {
+            Dialect::Guix => GUIX_SELECT_INFO,
+            Dialect::Nix => NIX_SELECT_INFO,
+        };
+        let transaction = self.connection.transaction().map_err(&failed)?;
+        let row = transaction
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row([&name], InfoRow::read).optional())
+            .map_err(&failed)?;
+        let Some(row) = row else { return Ok(None) };
+        let references = reference_names(&transaction, row.id).map_err(&failed)?;
+        transaction.commit().map_err(&failed)?;
+
+        let (nar_hash, _) = NarHash::parse(&row.hash)
+            .map_err(|_| self.malformed("hash", row.hash.clone(), &name))?;
+        let deriver = row.deriver.filter(|deriver| !deriver.is_empty());
+        let deriver = deriver.map(|deriver| self.parse(deriver, "deriver", &name)).transpose()?;
+        let registration = Registration {
+            path: path.clone(),
+            nar_hash,
+            nar_size: row.nar_size.unwrap_or(0),
+            deriver,
+            references: self.parse_all(references, "reference", &name)?,
+            signatures: row.signatures.split_whitespace().map(str::to_owned).collect(),
+            ca: row.ca.filter(|ca| !ca.is_empty()),
+        };
+        Ok(Some(PathInfo { registration, registered_at: row.registered_at }))
+    }
+
+    /// Makes every item of `batch` valid, or none. `batch` is in an order where references come
+    /// first, and `outputs` gives what its derivations build. An item that is valid by now
+    /// stays as it was recorded.
+    pub(super) fn register(
+        &mut self,
+        batch: &[&Registration],
+        outputs: &HashMap<&StorePath, Outputs>,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let failed = failure(&self.path, "registering items");
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(&failed)?;
+        let mut ids: HashMap<&StorePath, i64> = HashMap::new();
+        for item in batch {
+            let id = insert_item(&transaction, &self.store_dir, item, now).map_err(&failed)?;
+            if let Some(id) = id {
+                ids.insert(&item.path, id);
+                let outputs = outputs.get(&item.path).map_or(&[][..], Vec::as_slice);
+                insert_outputs(&transaction, &self.store_dir, id, outputs).map_err(&failed)?;
+            }
+        }
+        for item in batch {
+            let Some(&referrer) = ids.get(&item.path) else { continue };
+            let missing =
+                insert_references(&transaction, &self.store_dir, referrer, &item.references)
+                    .map_err(&failed)?;
+            if !missing.is_empty() {
+                let item = self.store_dir.full_name(&item.path);
+                return Err(StoreError::MissingReferences { item, missing });
+            }
+        }
+        transaction.commit().map_err(&failed)
+    }
+
+    fn parse_all(
+        &self,
+        names: Vec<String>,
+        column: &'static str,
+        item: &str,
+    ) -> Result<Vec<StorePath>, StoreError> {
+        names.into_iter().map(|name| self.parse(name, column, item)).collect()
+    }
+
+    fn parse(
+        &self,
+        name: String,
+        column: &'static str,
+        item: &str,
+    ) -> Result<StorePath, StoreError> {
+        match self.store_dir.parse_path(&name) {
+            Ok(path) => Ok(path.to_path()),
+            Err(_) => Err(self.malformed(column, name, item)),
+        }
+    }
+
+    fn malformed(&self, column: &'static str, value: String, item: &str) -> StoreError {
+        StoreError::Malformed { path: self.path.clone(), column, value, item: item.to_owned() }
+    }
+}
+
+struct InfoRow {
+    id: i64,
+    hash: String,
+    registered_at: u64,
+    deriver: Option<String>,
+    nar_size: Option<u64>,
+    signatures: String,
+    ca: Option<String>,
+}
+
+impl InfoRow {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            hash: row.get(1)?,
+            registered_at: unsigned(2, row.get(2)?)?,
+            deriver: row.get(3)?,
+            nar_size: row.get::<_, Option<i64>>(4)?.map(|size| unsigned(4, size)).transpose()?,
+            signatures: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
+            ca: row.get(6)?,
+        })
+    }
+}
+
+fn reference_names(connection: &Connection, id: i64) -> rusqlite::Result<Vec<String>> {
+    connection.prepare_cached(SELECT_REFERENCES)?.query_map([id], |row| row.get(0))?.collect()
+}
+
+/// The new row's id, or `None` when the item is valid already.
+fn insert_item(
+    connection: &Connection,
+    store_dir: &StoreDir,
+    item: &Registration,
+    now: u64,
+) -> rusqlite::Result<Option<i64>> {
+    let name = store_dir.full_name(&item.path);
+    let hash = item.nar_hash.base16_with_algorithm();
+    let deriver = item.deriver.as_ref().map(|deriver| store_dir.full_name(deriver));
+    let (now, nar_size) = (signed(now)?, signed(item.nar_size)?);
+    let inserted = match store_dir.dialect() {
+        Dialect::Guix => connection
+            .prepare_cached(GUIX_INSERT)?
+            .execute(params![name, hash, now, deriver, nar_size])?,
+        Dialect::Nix => {
+            let signatures = item.signatures.join(" ");
+            let signatures = Some(signatures).filter(|signatures| !signatures.is_empty());
+            connection
+                .prepare_cached(NIX_INSERT)?
+                .execute(params![name, hash, now, deriver, nar_size, signatures, item.ca])?
+        }
+    };
+    Ok((inserted == 1).then(|| connection.last_insert_rowid()))
+}
+
+fn insert_outputs(
+    connection: &Connection,
+    store_dir: &StoreDir,
+    derivation: i64,
+    outputs: &[(String, StorePath)],
+) -> rusqlite::Result<()> {
+    for (output, path) in outputs {
+        let name = store_dir.full_name(path);
+        connection.prepare_cached(INSERT_OUTPUT)?.execute(params![derivation, output, name])?;
+    }
+    Ok(())
+}
+
+/// Records what `referrer` refers to; gives the names of those that are not valid.
+fn insert_references(
+    connection: &Connection,
+    store_dir: &StoreDir,
+    referrer: i64,
+    references: &[StorePath],
+) -> rusqlite::Result<Vec<String>> {
+    let mut missing = Vec::new();
+    let mut select = connection.prepare_cached(SELECT_ID)?;
+    let mut insert = connection.prepare_cached(INSERT_REFERENCE)?;
+    for reference in references {
+        let name = store_dir.full_name(reference);
+        match select.query_row([&name], |row| row.get::<_, i64>(0)).optional()? {
+            Some(reference) => {
+                insert.execute([referrer, reference])?;
+            }
+            None => missing.push(name),
+        }
+    }
+    Ok(missing)
+}
+
+/// Numbers in the database are signed.
+fn signed(number: u64) -> rusqlite::Result<i64> {
+    i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+fn unsigned(column: usize, number: i64) -> rusqlite::Result<u64> {
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
+}
+
+fn failure(
+    path: &std::path::Path,
+    action: &'static str,
+) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
+    let path = path.to_owned();
+    move |source| StoreError::Database { action, path: path.clone(), source }
+}
+
+/// A builder or collector of the daemon may hold the write lock for long on a slow disk;
+/// giving up early would fail an item that is already unpacked.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// The daemon's setting: checkpoints are rare, because each one stalls all writers.
+const WAL_PAGES: u32 = 40_000;
+
+const SELECT_ID: &str = "SELECT id FROM ValidPaths WHERE path = ?1";
+const SELECT_REFERENCES: &str = "SELECT path FROM Refs JOIN ValidPaths ON reference = id
+    WHERE referrer = ?1 ORDER BY path";
+const GUIX_SELECT_INFO: &str = "SELECT id, hash, registrationTime, deriver, narSize, NULL, NULL
+    FROM ValidPaths WHERE path = ?1";
+const NIX_SELECT_INFO: &str = "SELECT id, hash, registrationTime, deriver, narSize, sigs, ca
+    FROM ValidPaths WHERE path = ?1";
+const GUIX_INSERT: &str = "INSERT INTO ValidPaths (path, hash, registrationTime, deriver, narSize)
+    VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (path) DO NOTHING";
+const NIX_INSERT: &str =
+    "INSERT INTO ValidPaths (path, hash, registrationTime, deriver, narSize, sigs, ca)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (path) DO NOTHING";
+const INSERT_REFERENCE: &str = "INSERT OR IGNORE INTO Refs (referrer, reference) VALUES (?1, ?2)";
+const INSERT_OUTPUT: &str =
+    "INSERT OR REPLACE INTO DerivationOutputs (drv, id, path) VALUES (?1, ?2, ?3)";

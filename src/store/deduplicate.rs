@@ -1,0 +1,202 @@
+//! Deduplication: equal files of the store are hard links to one entry of `.links`.
+//!
+//! An entry is named by the nix-base32 SHA-256 of the nar of the single file, so the
+//! executable bit takes part and mode and times agree for all who share the inode. Entries
+//! come and go while we work: the collector deletes those that only `.links` still names,
+//! and other processes add the same ones. Nothing is checked first; every step is tried and
+//! its failure understood. Whatever stands in the way, a file may always stay as it is.
+//!
+//! The directories passed in must be writable; modes and times are set by whoever fills them.
+
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, Stat};
+use rustix::fs::{linkat, mkdirat, renameat, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::error::StoreError;
+use super::layout::LINKS;
+use crate::format::base32;
+
+/// Smaller files are not deduplicated, as guix-daemon would not.
+pub const DEDUPLICATE_MIN_BYTES: u64 = 8192;
+
+/// The store's `.links`, used by any number of threads.
+#[derive(Debug)]
+pub struct Links {
+    store: OwnedFd,
+}
+
+/// What came of using an existing entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linked {
+    /// The name is now a hard link to the entry.
+    Linked,
+    /// There is no such entry; the file has to be written, and then [published](Links::publish).
+    Absent,
+    /// There is one, but it takes no more links; the file has to be written.
+    Unusable,
+}
+
+/// What came of offering a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It is an entry now.
+    Published,
+    /// Somebody was first; the name is a hard link to their entry now.
+    ReplacedByExisting,
+    /// It stays alone: a limit of the file system was reached.
+    Skipped,
+}
+
+impl Links {
+    pub(super) fn new(store: OwnedFd) -> Self {
+        Self { store }
+    }
+
+    /// Makes `name` in `dir`, which must not exist, a hard link to the entry of `hash`, if
+    /// there is one with a size of `size` bytes. An entry of another size is corrupt, and deleted.
+    ///
+    /// # Errors
+    /// [`StoreError::Deduplicate`] when the name cannot be made at all.
+    pub fn link_existing(
+        &self,
+        hash: &[u8; 32],
+        size: u64,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> Result<Linked, StoreError> {
+        let failed = |errno| failure(file_name(name), errno);
+        let entry = entry_path(hash);
+        match linkat(&self.store, &entry, dir, name, AtFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(Linked::Absent),
+            Err(error) if is_limit(error) => return Ok(Linked::Unusable),
+            Err(error) => return Err(failed(error)),
+        }
+        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        if is_sound(&stat, size) {
+            return Ok(Linked::Linked);
+        }
+        unlinkat(dir, name, AtFlags::empty()).map_err(failed)?;
+        self.discard(&entry)?;
+        Ok(Linked::Absent)
+    }
+
+    /// Offers the finished, canonical file `name` in `dir` as the entry of `hash`, or replaces
+    /// it by a hard link to the entry there is.
+    ///
+    /// # Errors
+    /// [`StoreError::Deduplicate`]; the file is untouched then.
+    pub fn publish(
+        &self,
+        hash: &[u8; 32],
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+        size: u64,
+    ) -> Result<Published, StoreError> {
+        let failed = |errno| failure(file_name(name), errno);
+        let entry = entry_path(hash);
+        for _ in 0..ATTEMPTS {
+            match linkat(dir, name, &self.store, &entry, AtFlags::empty()) {
+                Ok(()) => return Ok(Published::Published),
+                Err(Errno::NOENT) => {
+                    // Either `.links` is missing, or the file itself.
+                    statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                    self.create_directory()?;
+                    continue;
+                }
+                Err(Errno::EXIST) => {}
+                Err(error) if is_limit(error) => return Ok(Published::Skipped),
+                Err(error) => return Err(failed(error)),
+            }
+            match statat(&self.store, &entry, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if is_sound(&stat, size) => {}
+                Ok(_) => {
+                    self.discard(&entry)?;
+                    continue;
+                }
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(failure(Path::new(&entry), error)),
+            }
+            match self.replace(&entry, dir, name) {
+                Ok(()) => return Ok(Published::ReplacedByExisting),
+                Err(Errno::NOENT) => {}
+                Err(error) if is_limit(error) => return Ok(Published::Skipped),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(Published::Skipped)
+    }
+
+    /// Puts a hard link to `entry` in the place of `name`, which exists at every moment.
+    fn replace(&self, entry: &str, dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+        let temporary = loop {
+            let random = fastrand::u32(..);
+            let temporary = format!("{LINKS}/.tmp-link-{}-{random}", std::process::id());
+            match linkat(&self.store, entry, &self.store, &temporary, AtFlags::empty()) {
+                Ok(()) => break temporary,
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error),
+            }
+        };
+        let renamed = renameat(&self.store, &temporary, dir, name);
+        // When both names are links to one inode already, renaming does nothing at all and
+        // succeeds, so the temporary one may be there in either case.
+        match unlinkat(&self.store, &temporary, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => renamed,
+            Err(error) => renamed.and(Err(error)),
+        }
+    }
+
+    fn create_directory(&self) -> Result<(), StoreError> {
+        match mkdirat(&self.store, LINKS, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(failure(Path::new(LINKS), error)),
+        }
+    }
+
+    fn discard(&self, entry: &str) -> Result<(), StoreError> {
+        match unlinkat(&self.store, entry, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(failure(Path::new(entry), error)),
+        }
+    }
+
+    /// The store directory, for those who create items in it.
+    #[must_use]
+    pub fn store(&self) -> BorrowedFd<'_> {
+        self.store.as_fd()
+    }
+}
+
+fn entry_path(hash: &[u8; 32]) -> String {
+    format!("{LINKS}/{}", base32::encode(hash))
+}
+
+/// An entry cut short by a crash, or damaged, must not spread to further items.
+fn is_sound(stat: &Stat, size: u64) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        && u64::try_from(stat.st_size) == Ok(size)
+}
+
+/// Whether a link failed for a reason that leaves the file itself as good as ever: too many
+/// links to the inode, a full directory index, `.links` on another file system, or the
+/// kernel's rule against links to files of other owners.
+fn is_limit(error: Errno) -> bool {
+    matches!(error, Errno::MLINK | Errno::NOSPC | Errno::XDEV | Errno::PERM)
+}
+
+fn file_name(name: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(name.to_bytes()))
+}
+
+fn failure(path: &Path, source: Errno) -> StoreError {
+    StoreError::Deduplicate { path: path.to_owned(), source: source.into() }
+}
+
+/// How often an entry may vanish or prove corrupt before the file is left alone.
+const ATTEMPTS: usize = 8;

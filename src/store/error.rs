@@ -1,0 +1,233 @@
+//! What can fail in the local store: one variant per action, with the object it failed on.
+//!
+//! All of it is *local* trouble (disk, permissions, database, locks): asking another server
+//! cannot help, so callers stop at once.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why something could not be done to the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store does not exist, and it was not asked for one to be made.
+    #[error("there is no store database in {}", .0.display())]
+    NoStore(PathBuf),
+    /// The database has a layout that this program does not know. Writing to it could damage
+    /// it, so it is not even opened.
+    #[error("{} says schema `{}` where {expected} is known", .file.display(), .found.escape_debug())]
+    UnknownSchema {
+        /// The file that holds the number.
+        file: PathBuf,
+        /// What stands in it.
+        found: String,
+        /// The number this program knows.
+        expected: u32,
+    },
+    /// The store was opened for reading only.
+    #[error("the store in {} was opened for reading only", .0.display())]
+    ReadOnly(PathBuf),
+    /// A directory could not be created.
+    #[error("creating directory {}", path.display())]
+    CreateDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file or directory could not be opened.
+    #[error("opening {}", path.display())]
+    Open {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file could not be read.
+    #[error("reading {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file could not be written.
+    #[error("writing {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A lock could not be taken, for another reason than that somebody has it.
+    #[error("locking {}", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Somebody else holds a lock, and the caller would not wait any longer.
+    #[error("{} is locked by another process", .0.display())]
+    Locked(PathBuf),
+    /// Temp roots could not be announced. Going on without them would let the collector
+    /// delete items in the middle of being made.
+    #[error("announcing temp roots in {}", path.display())]
+    TempRoots {
+        /// The file of temp roots.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A database statement failed.
+    #[error("{action} in {}", path.display())]
+    Database {
+        /// What was being done.
+        action: &'static str,
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The database holds a value that it cannot hold.
+    #[error("{} has the {column} `{}` for {item}", path.display(), value.escape_debug())]
+    Malformed {
+        /// The database.
+        path: PathBuf,
+        /// Which column.
+        column: &'static str,
+        /// What stands there.
+        value: String,
+        /// Whose row it is.
+        item: String,
+    },
+    /// An item refers to others that are neither valid nor registered along with it.
+    #[error("{item} refers to {}, not valid in this store", missing.join(", "))]
+    MissingReferences {
+        /// The item.
+        item: String,
+        /// What it refers to.
+        missing: Vec<String>,
+    },
+    /// Items refer to each other in a circle, which no build can produce.
+    #[error("these items refer to each other in a circle: {}", .0.join(", "))]
+    ReferenceCycle(Vec<String>),
+    /// A derivation could not be understood, so its outputs cannot be recorded.
+    #[error("{} is not a derivation that can be read", .0.display())]
+    Derivation(PathBuf),
+    /// A file could not be replaced by a link to its equal, or the other way round.
+    #[error("deduplicating {}", path.display())]
+    Deduplicate {
+        /// The name inside its directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A tree could not be deleted.
+    #[error("removing {}", path.display())]
+    Remove {
+        /// The tree.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A finished tree could not be given its final name.
+    #[error("renaming {} to {}", from.display(), to.display())]
+    Rename {
+        /// Its temporary name.
+        from: PathBuf,
+        /// Its final name.
+        to: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The read-only mount of the store could not be made writable for this process.
+    #[error("making {} writable for this process", path.display())]
+    Remount {
+        /// The store directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// What the user can do about it, when that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoStore(_) => {
+                return Some("use --root DIR for a store of your own, or install Guix first");
+            }
+            Self::UnknownSchema { .. } => {
+                return Some("a newer Guix or Nix made this store; use a newer subst");
+            }
+            Self::ReadOnly(_) => return Some(AS_ROOT),
+            Self::MissingReferences { .. } => {
+                return Some("fetch the references first, or leave out --no-references");
+            }
+            Self::Locked(_) => return Some("wait for the other process, or end it"),
+            _ => {}
+        }
+        match self.io_kind()? {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Some(AS_ROOT),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Some("free some disk space, for example with `guix gc`")
+            }
+            _ => None,
+        }
+    }
+
+    fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::CreateDirectory { source, .. }
+            | Self::Open { source, .. }
+            | Self::Read { source, .. }
+            | Self::Write { source, .. }
+            | Self::Lock { source, .. }
+            | Self::TempRoots { source, .. }
+            | Self::Deduplicate { source, .. }
+            | Self::Remove { source, .. }
+            | Self::Rename { source, .. }
+            | Self::Remount { source, .. } => Some(source.kind()),
+            Self::Database { source, .. } => match source.sqlite_error_code()? {
+                rusqlite::ErrorCode::ReadOnly
+                | rusqlite::ErrorCode::CannotOpen
+                | rusqlite::ErrorCode::PermissionDenied => Some(io::ErrorKind::PermissionDenied),
+                rusqlite::ErrorCode::DiskFull => Some(io::ErrorKind::StorageFull),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+const AS_ROOT: &str = "run as root, or use --root DIR for a store of your own";
+
+/// Adds the object to an I/O failure: `.map_err(on(path, |path, source| ...))`.
+pub(super) fn on<E: Into<io::Error>>(
+    path: &Path,
+    variant: impl FnOnce(PathBuf, io::Error) -> StoreError,
+) -> impl FnOnce(E) -> StoreError {
+    move |source| variant(path.to_owned(), source.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_name_the_way_out() {
+        let denied = StoreError::Open {
+            path: "/gnu/store".into(),
+            source: io::ErrorKind::PermissionDenied.into(),
+        };
+        assert_eq!(denied.hint(), Some(AS_ROOT));
+        assert_eq!(denied.to_string(), "opening /gnu/store");
+        let full =
+            StoreError::Write { path: "x".into(), source: io::ErrorKind::StorageFull.into() };
+        assert!(full.hint().unwrap().contains("guix gc"));
+        let other =
+            StoreError::Write { path: "x".into(), source: io::ErrorKind::BrokenPipe.into() };
+        assert_eq!(other.hint(), None);
+    }
+}

@@ -1,0 +1,111 @@
+//! Opening a store's database: its schema, the lock that keeps the schema as it is, and the
+//! making of a new one.
+//!
+//! The file that holds the schema's number is written last and at once, so a store without it
+//! is one that nobody has finished making.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::time::Duration;
+
+use super::db::{Access, Database};
+use super::error::{StoreError, on};
+use super::layout::Layout;
+use super::lock::{LockKind, LockMode, Tried, open_lock_file};
+use super::schema;
+
+/// The big lock, held shared, and the database.
+type Opened = Result<(Option<File>, Database), StoreError>;
+
+/// Opens a database that may not be written, with no lock: its file may not be written either.
+pub(super) fn read_only(layout: &Layout) -> Result<Database, StoreError> {
+    check_schema(layout)?;
+    Database::open(layout, Access::Read)
+}
+
+/// Opens a database that is there.
+pub(super) fn existing(layout: &Layout, kind: LockKind) -> Opened {
+    // Looked at first, so that nothing is made where no store is; and again under the lock,
+    // because it was taken from whoever changed the schema.
+    check_schema(layout)?;
+    let big_lock = lock_schema(layout, kind)?;
+    check_schema(layout)?;
+    Ok((Some(big_lock), Database::open(layout, Access::Write)?))
+}
+
+/// Opens the database under the shared big lock, after making it under the exclusive one when
+/// it is not there. Two processes may meet in this at a new store.
+pub(super) fn or_create(layout: &Layout, kind: LockKind) -> Opened {
+    create_directories(layout)?;
+    let big_lock = lock_schema(layout, kind)?;
+    let path = layout.big_lock();
+    let locking = || on(&path, |path, source| StoreError::Lock { path, source });
+    loop {
+        match check_schema(layout) {
+            Ok(()) => return Ok((Some(big_lock), Database::open(layout, Access::Write)?)),
+            Err(StoreError::NoStore(_)) => {}
+            Err(error) => return Err(error),
+        }
+        // Several who all wait for the others to let go of their shared locks would wait for
+        // ever, so each lets go of its own first, and looks again.
+        kind.unlock(&big_lock).map_err(locking())?;
+        if kind.try_lock(&big_lock, LockMode::Exclusive).map_err(locking())? == Tried::Acquired
+            && matches!(check_schema(layout), Err(StoreError::NoStore(_)))
+        {
+            drop(Database::open(layout, Access::Create)?);
+            write_schema_number(layout)?;
+        } else {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        kind.lock(&big_lock, LockMode::Shared).map_err(locking())?;
+    }
+}
+
+fn lock_schema(layout: &Layout, kind: LockKind) -> Result<File, StoreError> {
+    let path = layout.big_lock();
+    let file = open_lock_file(&path)?;
+    kind.lock(&file, LockMode::Shared)
+        .map_err(on(&path, |path, source| StoreError::Lock { path, source }))?;
+    Ok(file)
+}
+
+/// Whether the database has the schema we know.
+fn check_schema(layout: &Layout) -> Result<(), StoreError> {
+    let file = layout.schema_file();
+    let expected = schema::version(layout.store_dir().dialect());
+    match std::fs::read_to_string(&file) {
+        Ok(text) if text.trim().parse() == Ok(expected) => Ok(()),
+        Ok(found) => Err(StoreError::UnknownSchema { file, found, expected }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(StoreError::NoStore(layout.database().to_owned()))
+        }
+        Err(source) => Err(StoreError::Read { path: file, source }),
+    }
+}
+
+/// Announces the finished database. The file appears with its content or not at all: an
+/// empty one would be read as a schema of number 0.
+fn write_schema_number(layout: &Layout) -> Result<(), StoreError> {
+    let path = layout.schema_file();
+    let temporary = path.with_extension("tmp");
+    let number = schema::version(layout.store_dir().dialect()).to_string();
+    File::create(&temporary)
+        .and_then(|mut file| file.write_all(number.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&temporary, &path))
+        .map_err(on(&path, |path, source| StoreError::Write { path, source }))
+}
+
+/// The collector's `gcroots` is left to guix-daemon: it makes that directory together with the
+/// link to the profiles inside, and would believe one that is there to be complete.
+fn create_directories(layout: &Layout) -> Result<(), StoreError> {
+    let (links, temp_roots) = (layout.links(), layout.temp_roots_dir());
+    for path in [layout.database(), layout.config(), &links, &temp_roots] {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(path)
+            .map_err(on(path, |path, source| StoreError::CreateDirectory { path, source }))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Deleting trees whose directories are read-only, without following anything.
+//!
+//! Only two directories are open at a time and nothing recurses, so that no tree is too
+//! deep: a directory found further down is first moved up into the top one. An entry is
+//! reached through its parent's descriptor, so a symlink put in its place is just deleted.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{chmodat, fchmod, fstat, openat, renameat, unlinkat};
+use rustix::io::{self, Errno};
+
+use super::error::{StoreError, on};
+
+/// Deletes `name` in the directory `parent`, whatever it is. It is no error when it is absent.
+///
+/// # Errors
+/// [`StoreError::Remove`]; part of the tree may be gone then.
+pub fn remove_tree(parent: &Path, name: &str) -> Result<(), StoreError> {
+    let failed = || on(parent, |path, source| StoreError::Remove { path: path.join(name), source });
+    let parent = match openat(CWD, parent, DIRECTORY, Mode::empty()) {
+        Ok(parent) => parent,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(failed()(error)),
+    };
+    remove_tree_at(parent.as_fd(), name).map_err(failed())
+}
+
+/// The same, with the parent already open.
+///
+/// # Errors
+/// Those of the system calls; part of the tree may be gone then.
+pub fn remove_tree_at(parent: BorrowedFd<'_>, name: impl AsRef<OsStr>) -> io::Result<()> {
+    let name = CString::new(name.as_ref().as_bytes()).map_err(|_| Errno::INVAL)?;
+    match unlinkat(parent, &name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        // Linux says EISDIR, POSIX EPERM. An entry that really is protected fails again below.
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(error) => return Err(error),
+    }
+    let top = open_writable(parent, &name)?;
+    let mut pending = unlink_files(&top)?;
+    let mut moved = 0u64;
+    while let Some(directory) = pending.pop() {
+        let below = match open_writable(top.as_fd(), &directory) {
+            // Empty, and replaced by one moved up under the same name, which was removed.
+            Err(Errno::NOENT) => continue,
+            opened => opened?,
+        };
+        for nested in unlink_files(&below)? {
+            // Moving a directory changes its `..`, so it has to be writable itself.
+            drop(open_writable(below.as_fd(), &nested)?);
+            pending.push(move_up(&below, &nested, &top, &mut moved)?);
+        }
+        unlinkat(&top, &directory, AtFlags::REMOVEDIR)?;
+    }
+    unlinkat(parent, &name, AtFlags::REMOVEDIR)
+}
+
+/// Deletes everything in `dir` but its directories, whose names it gives.
+fn unlink_files(dir: &OwnedFd) -> io::Result<Vec<CString>> {
+    let mut directories = Vec::new();
+    let mut others = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        match entry.file_type() {
+            _ if name == c"." || name == c".." => {}
+            FileType::Directory => directories.push(name.to_owned()),
+            _ => others.push(name.to_owned()),
+        }
+    }
+    for name in others {
+        match unlinkat(dir, &name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            // A file system that does not say what its entries are.
+            Err(Errno::ISDIR) => directories.push(name),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(directories)
+}
+
+/// Moves `name` out of `from` into `top`, under a name that is free there.
+fn move_up(from: &OwnedFd, name: &CString, top: &OwnedFd, moved: &mut u64) -> io::Result<CString> {
+    loop {
+        let target = CString::new(format!(".moved-{moved}")).expect("no NUL in a number");
+        *moved += 1;
+        match renameat(from, name, top, &target) {
+            Ok(()) => return Ok(target),
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Opens a directory of ours, and makes it one whose entries can be listed and deleted.
+fn open_writable(parent: BorrowedFd<'_>, name: &CString) -> io::Result<OwnedFd> {
+    let directory = match openat(parent, name, DIRECTORY, Mode::empty()) {
+        Ok(directory) => directory,
+        Err(Errno::ACCESS) => {
+            // It cannot even be listed. A handle that gives no access is still a way to reach
+            // this very directory, without a second look at its name.
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let handle = openat(parent, name, flags, Mode::empty())?;
+            let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
+            chmodat(CWD, path, Mode::RWXU, AtFlags::empty())?;
+            openat(parent, name, DIRECTORY, Mode::empty())?
+        }
+        Err(error) => return Err(error),
+    };
+    if !Mode::from_raw_mode(fstat(&directory)?.st_mode).contains(Mode::RWXU) {
+        match fchmod(&directory, Mode::RWXU) {
+            // Somebody else's; whether it can be deleted from shows when it is tried.
+            Ok(()) | Err(Errno::PERM) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(directory)
+}
+
+const DIRECTORY: OFlags =
+    OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::RDONLY);

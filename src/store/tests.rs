@@ -1,0 +1,286 @@
+//! Tests of the store as its callers see it: making it, registering, placing items.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::*;
+use crate::format::hash::NarHash;
+use crate::format::store_path::StoreDir;
+
+mod contention;
+mod links;
+mod mounts;
+mod peer;
+
+const HASH_PART: &str = "0f9qzp1g3jy45al4zspzqah9f8d5bisp";
+const NOW: u64 = 1_800_000_000;
+
+fn item(name: &str) -> StorePath {
+    StorePath::parse(&format!("{HASH_PART}-{name}")).unwrap()
+}
+
+fn registration(name: &str, references: &[&str]) -> Registration {
+    Registration {
+        path: item(name),
+        nar_hash: NarHash::from_bytes([7; 32]),
+        nar_size: 120,
+        deriver: None,
+        references: references.iter().map(|&name| item(name)).collect(),
+        signatures: Vec::new(),
+        ca: None,
+    }
+}
+
+fn layout(root: &Path, store_dir: &str) -> Layout {
+    Layout::embedded(root, StoreDir::parse(store_dir).unwrap())
+}
+
+fn guix_store(root: &Path) -> Store {
+    Store::open(layout(root, StoreDir::GUIX), OpenMode::Create).unwrap()
+}
+
+fn nix_store(root: &Path) -> Store {
+    Store::open(layout(root, StoreDir::NIX), OpenMode::Create).unwrap()
+}
+
+fn rows(store: &Store, sql: &str) -> Vec<String> {
+    let connection = Connection::open(store.layout().database_file()).unwrap();
+    let mut statement = connection.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| row.get(0)).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn makes_an_embedded_store_and_finds_it_again() {
+    let root = tempfile::tempdir().unwrap();
+    let store = guix_store(root.path());
+    assert!(root.path().join("gnu/store/.links").is_dir());
+    assert!(root.path().join("var/guix/temproots").is_dir());
+    assert_eq!(std::fs::read(root.path().join("var/guix/db/schema")).unwrap(), b"7");
+    assert!(store.free_bytes().unwrap() > 0);
+    store.register(&[registration("a", &[])], NOW).unwrap();
+    drop(store);
+
+    for mode in [OpenMode::Create, OpenMode::Existing, OpenMode::ReadOnly] {
+        let store = Store::open(layout(root.path(), StoreDir::GUIX), mode).unwrap();
+        assert!(store.is_valid(&item("a")).unwrap(), "{mode:?}");
+        assert!(!store.is_valid(&item("b")).unwrap(), "{mode:?}");
+    }
+}
+
+#[test]
+fn refuses_stores_that_are_missing_or_unknown() {
+    let root = tempfile::tempdir().unwrap();
+    let layout = layout(root.path(), StoreDir::GUIX);
+    for mode in [OpenMode::Existing, OpenMode::ReadOnly] {
+        let error = Store::open(layout.clone(), mode).unwrap_err();
+        assert!(matches!(error, StoreError::NoStore(_)), "{error}");
+    }
+    assert_eq!(root.path().read_dir().unwrap().count(), 0, "nothing is made on the way");
+
+    drop(guix_store(root.path()));
+    for number in ["8", "6", "", "seven"] {
+        std::fs::write(layout.schema_file(), number).unwrap();
+        for mode in [OpenMode::Create, OpenMode::Existing, OpenMode::ReadOnly] {
+            let error = Store::open(layout.clone(), mode).unwrap_err();
+            assert!(matches!(error, StoreError::UnknownSchema { .. }), "{number}: {error}");
+        }
+    }
+    // Nix writes a newline behind it.
+    std::fs::write(layout.schema_file(), "7\n").unwrap();
+    Store::open(layout, OpenMode::Existing).unwrap();
+}
+
+#[test]
+fn reading_only_takes_no_locks_and_writes_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    drop(guix_store(root.path()));
+    let layout = layout(root.path(), StoreDir::GUIX);
+    let store = Store::open(layout.clone(), OpenMode::ReadOnly).unwrap();
+    let big_lock = std::fs::OpenOptions::new().write(true).open(layout.big_lock()).unwrap();
+    let tried = LockKind::Record.try_lock(&big_lock, lock::LockMode::Exclusive).unwrap();
+    assert_eq!(tried, lock::Tried::Acquired);
+
+    let refused = [
+        store.add_temp_roots(&[item("a")]).unwrap_err(),
+        store.try_lock(&item("a")).unwrap_err(),
+        store.publish_item(&item("a")).unwrap_err(),
+        store.register(&[registration("a", &[])], NOW).unwrap_err(),
+    ];
+    assert!(refused.iter().all(|error| matches!(error, StoreError::ReadOnly(_))));
+}
+
+#[test]
+fn several_may_make_one_store_at_once() {
+    let root = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        for index in 0..8 {
+            let root = root.path();
+            scope.spawn(move || {
+                let store = guix_store(root);
+                store.register(&[registration(&index.to_string(), &[])], NOW).unwrap();
+            });
+        }
+    });
+    let store = guix_store(root.path());
+    assert_eq!(rows(&store, "SELECT path FROM ValidPaths").len(), 8);
+}
+
+#[test]
+fn registers_a_batch_in_any_order() {
+    let root = tempfile::tempdir().unwrap();
+    let store = guix_store(root.path());
+    store.register(&[registration("base", &[])], NOW).unwrap();
+    let top = Registration {
+        deriver: Some(item("top.drv")),
+        nar_size: 5_000_000_000,
+        ..registration("top", &["top", "middle", "base", "low"])
+    };
+    let batch = [top.clone(), registration("middle", &["low"]), registration("low", &["base"])];
+    store.register(&batch, NOW + 1).unwrap();
+
+    let info = store.path_info(&item("top")).unwrap().unwrap();
+    let mut expected = top;
+    expected.references.sort();
+    assert_eq!(info, PathInfo { registration: expected, registered_at: NOW + 1 });
+    assert_eq!(store.references(&item("low")).unwrap(), Some(vec![item("base")]));
+    assert_eq!(store.references(&item("other")).unwrap(), None);
+    // Rows are in an order in which each could have been registered alone.
+    let names = rows(&store, "SELECT substr(path, 45) FROM ValidPaths ORDER BY id");
+    assert_eq!(names, ["base", "low", "middle", "top"]);
+    let sql = "SELECT path || ' ' || hash || ' ' || deriver FROM ValidPaths WHERE deriver NOTNULL";
+    let stored = rows(&store, sql);
+    let hash = "07".repeat(32);
+    let path = format!("/gnu/store/{HASH_PART}-top");
+    assert_eq!(stored, [format!("{path} sha256:{hash} {path}.drv")]);
+}
+
+#[test]
+fn registers_all_or_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let store = guix_store(root.path());
+    let batch = [registration("a", &[]), registration("b", &["a", "gone", "lost"])];
+    match store.register(&batch, NOW).unwrap_err() {
+        StoreError::MissingReferences { item: referrer, missing } => {
+            assert_eq!(referrer, format!("/gnu/store/{HASH_PART}-b"));
+            assert_eq!(missing.len(), 2);
+        }
+        other => panic!("{other}"),
+    }
+    assert!(store.valid_among(&[item("a"), item("b")]).unwrap().is_empty());
+
+    let circle = [registration("a", &["b"]), registration("b", &["c"]), registration("c", &["b"])];
+    match store.register(&circle, NOW).unwrap_err() {
+        StoreError::ReferenceCycle(items) => assert_eq!(items.len(), 2),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn what_is_valid_stays_as_it_was_registered() {
+    let root = tempfile::tempdir().unwrap();
+    let store = guix_store(root.path());
+    store.register(&[registration("a", &["a"])], NOW).unwrap();
+    let other = Registration { nar_size: 1, ..registration("a", &[]) };
+    store.register(&[other, registration("b", &["a"])], NOW + 9).unwrap();
+    let info = store.path_info(&item("a")).unwrap().unwrap();
+    let expected = registration("a", &["a"]);
+    assert_eq!(info, PathInfo { registration: expected, registered_at: NOW });
+    assert!(store.is_valid(&item("b")).unwrap());
+}
+
+#[test]
+fn a_long_chain_does_not_exhaust_the_stack() {
+    let root = tempfile::tempdir().unwrap();
+    let store = guix_store(root.path());
+    let name = |index: usize| format!("n{index}");
+    let batch: Vec<_> = (0..20_000)
+        .map(|index| registration(&name(index), &[&name((index + 1).min(19_999))]))
+        .collect();
+    store.register(&batch, NOW).unwrap();
+    let paths: Vec<_> = batch.into_iter().map(|item| item.path).collect();
+    assert_eq!(store.valid_among(&paths).unwrap().len(), 20_000);
+}
+
+#[test]
+fn records_the_outputs_of_derivations() {
+    let root = tempfile::tempdir().unwrap();
+    let store = guix_store(root.path());
+    let text = format!(r#"Derive([("out","/gnu/store/{HASH_PART}-a","","")],[],[],"","",[],[])"#);
+    std::fs::write(store.layout().item(&item("a.drv")), text).unwrap();
+    store.register(&[registration("a.drv", &[])], NOW).unwrap();
+    let outputs = rows(&store, "SELECT id || ' ' || path FROM DerivationOutputs");
+    assert_eq!(outputs, [format!("out /gnu/store/{HASH_PART}-a")]);
+
+    std::fs::write(store.layout().item(&item("b.drv")), "Derive(").unwrap();
+    let error = store.register(&[registration("b.drv", &[])], NOW).unwrap_err();
+    assert!(matches!(error, StoreError::Derivation(_)), "{error}");
+}
+
+#[test]
+fn a_nix_store_keeps_signatures() {
+    let root = tempfile::tempdir().unwrap();
+    let store = nix_store(root.path());
+    assert_eq!(std::fs::read(root.path().join("nix/var/nix/db/schema")).unwrap(), b"10");
+    let signed = Registration {
+        signatures: vec!["a-1:AAAA".into(), "b-1:BBBB".into()],
+        ca: Some("fixed:r:sha256:0".into()),
+        ..registration("a", &[])
+    };
+    store.register(&[signed.clone(), registration("b", &[])], NOW).unwrap();
+    assert_eq!(store.path_info(&item("a")).unwrap().unwrap().registration, signed);
+    let plain = store.path_info(&item("b")).unwrap().unwrap().registration;
+    assert_eq!((plain.signatures, plain.ca), (Vec::new(), None));
+    let unset = rows(&store, "SELECT path FROM ValidPaths WHERE sigs IS NULL AND ca IS NULL");
+    assert_eq!(unset, [format!("/nix/store/{HASH_PART}-b")]);
+}
+
+#[test]
+fn values_that_cannot_be_are_reported_not_skipped() {
+    let root = tempfile::tempdir().unwrap();
+    let store = guix_store(root.path());
+    store.register(&[registration("a", &[]), registration("b", &["a"])], NOW).unwrap();
+    let connection = Connection::open(store.layout().database_file()).unwrap();
+    let malformed = |sql: &str| {
+        connection.execute(sql, []).unwrap();
+        match store.path_info(&item("b")).unwrap_err() {
+            StoreError::Malformed { column, .. } => column,
+            other => panic!("{other}"),
+        }
+    };
+    assert_eq!(malformed("UPDATE ValidPaths SET path = 'odd' WHERE path LIKE '%-a'"), "reference");
+    assert_eq!(malformed("UPDATE ValidPaths SET deriver = 'odd' WHERE path LIKE '%-b'"), "deriver");
+    assert_eq!(malformed("UPDATE ValidPaths SET hash = 'md5:0' WHERE path LIKE '%-b'"), "hash");
+}
+
+#[test]
+fn an_item_takes_the_place_of_what_was_left_there() {
+    let root = tempfile::tempdir().unwrap();
+    let store = guix_store(root.path());
+    let layout = store.layout();
+    let (temporary, place) = (layout.temporary(&item("a")), layout.item(&item("a")));
+    std::fs::create_dir_all(place.join("old/deep")).unwrap();
+    std::fs::write(place.join("old/deep/file"), "").unwrap();
+    let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o555);
+    std::fs::set_permissions(place.join("old/deep"), read_only).unwrap();
+    std::fs::create_dir(&temporary).unwrap();
+    std::fs::write(temporary.join("new"), "").unwrap();
+
+    let lock = store.try_lock(&item("a")).unwrap().unwrap();
+    store.publish_item(&item("a")).unwrap();
+    assert!(place.join("new").exists() && !place.join("old").exists() && !temporary.exists());
+
+    std::fs::write(&temporary, "a file this time").unwrap();
+    store.publish_item(&item("a")).unwrap();
+    assert!(place.is_file());
+    std::fs::write(&temporary, "").unwrap();
+    store.remove_temporary(&item("a")).unwrap();
+    store.remove_temporary(&item("a")).unwrap();
+    drop(lock);
+    let left: Vec<_> = layout.store().read_dir().unwrap().collect();
+    assert_eq!(left.len(), 2, "the item and .links: {left:?}");
+
+    let error = store.publish_item(&item("b")).unwrap_err();
+    assert!(matches!(error, StoreError::Rename { .. }), "{error}");
+}

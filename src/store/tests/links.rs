@@ -1,0 +1,168 @@
+//! Deduplication: races, corrupt entries, limits of the file system.
+
+use std::ffi::CString;
+use std::os::unix::fs::MetadataExt as _;
+
+use super::*;
+
+const SIZE: u64 = 10_000;
+const HASH: [u8; 32] = [9; 32];
+
+struct Scene {
+    root: tempfile::TempDir,
+    store: Store,
+    dir: File,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let store = guix_store(root.path());
+        let path = root.path().join("gnu/store/item");
+        std::fs::create_dir(&path).unwrap();
+        Self { dir: File::open(path).unwrap(), root, store }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.root.path().join("gnu/store/item").join(name)
+    }
+
+    fn entry(&self) -> std::path::PathBuf {
+        self.store.layout().links().join(crate::format::base32::encode(&HASH))
+    }
+
+    fn write(&self, name: &str) {
+        std::fs::write(self.path(name), vec![1; 10_000]).unwrap();
+    }
+
+    fn publish(&self, name: &str) -> Published {
+        let c_name = CString::new(name).unwrap();
+        self.store.links().publish(&HASH, self.dir.as_fd(), &c_name, SIZE).unwrap()
+    }
+
+    fn link(&self, name: &str) -> Linked {
+        let c_name = CString::new(name).unwrap();
+        self.store.links().link_existing(&HASH, SIZE, self.dir.as_fd(), &c_name).unwrap()
+    }
+
+    fn inode(&self, name: &str) -> u64 {
+        self.path(name).metadata().unwrap().ino()
+    }
+
+    fn links_dir_names(&self) -> Vec<String> {
+        let entries = self.store.layout().links().read_dir().unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+#[test]
+fn the_first_is_published_and_the_others_link_to_it() {
+    let scene = Scene::new();
+    assert_eq!(scene.link("early"), Linked::Absent);
+    assert!(!scene.path("early").exists());
+    scene.write("first");
+    assert_eq!(scene.publish("first"), Published::Published);
+    assert_eq!(scene.link("second"), Linked::Linked);
+    scene.write("third");
+    assert_eq!(scene.publish("third"), Published::ReplacedByExisting);
+    assert_eq!(scene.inode("first"), scene.inode("second"));
+    assert_eq!(scene.inode("first"), scene.inode("third"));
+    // Publishing a link to the entry itself must not leave the temporary link behind.
+    assert_eq!(scene.publish("third"), Published::ReplacedByExisting);
+    assert_eq!(scene.links_dir_names().len(), 1);
+    assert_eq!(scene.entry().metadata().unwrap().nlink(), 4);
+}
+
+#[test]
+fn a_corrupt_entry_is_replaced() {
+    let scene = Scene::new();
+    std::fs::write(scene.entry(), "short").unwrap();
+    assert_eq!(scene.link("a"), Linked::Absent);
+    assert!(!scene.entry().exists() && !scene.path("a").exists());
+
+    std::fs::write(scene.entry(), "short").unwrap();
+    scene.write("b");
+    assert_eq!(scene.publish("b"), Published::Published);
+    assert_eq!(scene.inode("b"), scene.entry().metadata().unwrap().ino());
+
+    std::fs::remove_file(scene.entry()).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", scene.entry()).unwrap();
+    assert_eq!(scene.link("c"), Linked::Absent);
+    assert!(!scene.path("c").is_symlink());
+}
+
+#[test]
+fn the_directory_is_made_again_when_it_is_gone() {
+    let scene = Scene::new();
+    std::fs::remove_dir(scene.store.layout().links()).unwrap();
+    assert_eq!(scene.link("a"), Linked::Absent);
+    scene.write("a");
+    assert_eq!(scene.publish("a"), Published::Published);
+    assert!(scene.entry().exists());
+}
+
+#[test]
+fn a_name_that_is_taken_is_an_error_not_a_limit() {
+    let scene = Scene::new();
+    scene.write("a");
+    scene.publish("a");
+    let taken = scene.store.links().link_existing(&HASH, SIZE, scene.dir.as_fd(), c"a");
+    assert!(matches!(taken, Err(StoreError::Deduplicate { .. })));
+    let absent = scene.store.links().publish(&[1; 32], scene.dir.as_fd(), c"no", SIZE);
+    assert!(matches!(absent, Err(StoreError::Deduplicate { .. })));
+}
+
+#[test]
+fn an_inode_with_too_many_links_is_left_alone() {
+    let scene = Scene::new();
+    scene.write("a");
+    scene.publish("a");
+    let crowd = scene.root.path().join("gnu/store/crowd");
+    std::fs::create_dir(&crowd).unwrap();
+    let mut full = false;
+    for index in 0..70_000 {
+        if let Err(error) = std::fs::hard_link(scene.entry(), crowd.join(index.to_string())) {
+            assert_eq!(error.kind(), std::io::ErrorKind::TooManyLinks);
+            full = true;
+            break;
+        }
+    }
+    if !full {
+        eprintln!("skipped: this file system has no limit of links near 65,000");
+        return;
+    }
+    assert_eq!(scene.link("b"), Linked::Unusable);
+    scene.write("b");
+    let before = scene.inode("b");
+    assert_eq!(scene.publish("b"), Published::Skipped);
+    assert_eq!(scene.inode("b"), before);
+    assert_eq!(scene.links_dir_names().len(), 1, "no temporary link is left");
+}
+
+#[test]
+fn racing_publishers_and_a_collector_lose_no_file() {
+    let scene = Scene::new();
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let scene = &scene;
+            scope.spawn(move || {
+                for round in 0..300 {
+                    let name = format!("{thread}-{round}");
+                    if scene.link(&name) != Linked::Linked {
+                        scene.write(&name);
+                        scene.publish(&name);
+                    }
+                    assert_eq!(scene.path(&name).metadata().unwrap().len(), SIZE);
+                }
+            });
+        }
+        // What a collector does to entries; here even to those in use.
+        scope.spawn(|| {
+            for _ in 0..300 {
+                let _ = std::fs::remove_file(scene.entry());
+                std::thread::yield_now();
+            }
+        });
+    });
+    assert!(scene.links_dir_names().iter().all(|name| !name.starts_with(".tmp")));
+}

@@ -1,0 +1,300 @@
+//! A nar becomes a tree on disk, at a temporary name, in canonical form.
+//!
+//! One thread reads the nar and makes directories and symlinks; files up to
+//! [`SMALL_FILE_MAX_BYTES`] are handed in batches to the [`WriterPool`], larger ones are
+//! written as they stream by. Everything happens relative to directory descriptors, with
+//! `O_EXCL` and `O_NOFOLLOW`, so that no name in a nar can reach outside the tree.
+//!
+//! A file costs four system calls (open with its final mode, write, set times, close), a
+//! file that `.links` already holds costs two (link, check). A directory gets its final mode
+//! and time when its last entry is in place: whoever finishes that entry closes it.
+//!
+//! Nothing here decides whether the bytes are the right ones: see [`Unpacked::check`].
+
+mod batch;
+mod directory;
+mod large_file;
+mod pool;
+mod tree;
+
+use std::ffi::CString;
+use std::io::BufRead;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::format::hash::NarHash;
+use crate::format::nar::{self, EntryName, Event, SymlinkTarget};
+use crate::trust::verdict::AuthorizedNarInfo;
+
+use super::{Links, StoreError, canonical, remove_tree_at};
+
+use batch::BatchWriter;
+use directory::Directory;
+use tree::Tree;
+
+pub use pool::WriterPool;
+
+/// Larger files are written while they stream by instead of from memory.
+pub const SMALL_FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// Why a nar could not be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// The nar is malformed, or its bytes could not be had.
+    #[error("reading the nar")]
+    Nar(#[from] nar::NarError),
+    /// A file, directory or link of the tree could not be made.
+    #[error("{action} {}", path.display())]
+    Write {
+        /// What was tried.
+        action: &'static str,
+        /// On which entry of the tree.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file could not be deduplicated.
+    #[error(transparent)]
+    Deduplicate(#[from] StoreError),
+}
+
+/// Where a tree goes: a directory, held open, and a name in it that does not exist yet.
+#[derive(Clone)]
+pub struct Destination {
+    parent: Arc<OwnedFd>,
+    parent_path: PathBuf,
+    name: EntryName,
+}
+
+impl Destination {
+    /// The entry `name` of the directory `parent`, which was opened as `parent_path`.
+    #[must_use]
+    pub fn new(parent: Arc<OwnedFd>, parent_path: PathBuf, name: EntryName) -> Self {
+        Self { parent, parent_path, name }
+    }
+
+    /// The destination's full name, for messages.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.parent_path.join(self.name.as_os_str())
+    }
+}
+
+/// The digest of the nar bytes that went by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NarContent {
+    /// SHA-256 over all of them.
+    pub hash: NarHash,
+    /// Their number.
+    pub size: u64,
+}
+
+/// The bytes are not those that the signed narinfo describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NarMismatch {
+    /// Another hash.
+    #[error("the nar's hash is {found}, but {expected} is what was signed")]
+    Hash {
+        /// Signed.
+        expected: NarHash,
+        /// Received.
+        found: NarHash,
+    },
+    /// Another size.
+    #[error("the nar has {found} bytes, but its narinfo says {expected}")]
+    Size {
+        /// Promised by the narinfo.
+        expected: u64,
+        /// Received.
+        found: u64,
+    },
+}
+
+/// A complete tree at a temporary name. Removed when dropped without having been published.
+#[derive(Debug)]
+pub struct Unpacked {
+    guard: TemporaryTree,
+}
+
+impl Unpacked {
+    /// Accepts the tree when the bytes it was made of are those that `authorized` vouches for.
+    ///
+    /// # Errors
+    /// Hash or size differ; the tree is removed.
+    pub fn check(
+        self,
+        content: NarContent,
+        authorized: Arc<AuthorizedNarInfo>,
+    ) -> Result<Checked, NarMismatch> {
+        let narinfo = authorized.narinfo();
+        let (expected, found) = (narinfo.nar_hash(), content.hash);
+        if expected != found {
+            return Err(NarMismatch::Hash { expected, found });
+        }
+        let (expected, found) = (narinfo.nar_size(), content.size);
+        if expected != found {
+            return Err(NarMismatch::Size { expected, found });
+        }
+        Ok(Checked { guard: self.guard, authorized })
+    }
+}
+
+/// A tree whose content a signature covers. Still at its temporary name; removed when dropped
+/// without having been published.
+#[derive(Debug)]
+pub struct Checked {
+    guard: TemporaryTree,
+    authorized: Arc<AuthorizedNarInfo>,
+}
+
+impl Checked {
+    /// The narinfo that vouches for the tree.
+    #[must_use]
+    pub fn authorized(&self) -> &Arc<AuthorizedNarInfo> {
+        &self.authorized
+    }
+
+    /// Where the tree is now.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.guard.destination.path()
+    }
+
+    /// Leaves the tree where it is, for good; the caller has moved it or wants it there.
+    pub fn keep(mut self) -> Arc<AuthorizedNarInfo> {
+        self.guard.armed = false;
+        Arc::clone(&self.authorized)
+    }
+}
+
+/// Removes what stands at the destination, unless told that it is to stay.
+struct TemporaryTree {
+    destination: Destination,
+    armed: bool,
+}
+
+impl std::fmt::Debug for TemporaryTree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TemporaryTree({})", self.destination.path().display())
+    }
+}
+
+impl Drop for TemporaryTree {
+    fn drop(&mut self) {
+        if self.armed {
+            // A failure leaves garbage at a temporary name, which the collector removes and
+            // the next attempt clears first; the error that led here is the one to report.
+            let _ = remove_tree_at(self.destination.parent.as_fd(), self.destination.name.as_os_str());
+        }
+    }
+}
+
+/// Reads the nar `nar` to its end and makes the tree it describes at `destination`. Files of
+/// at least the deduplication size go through `links`, when given.
+///
+/// # Errors
+/// The nar is malformed or unreadable, or the tree cannot be written; nothing is left behind.
+pub fn unpack<R: BufRead>(
+    nar: R,
+    destination: Destination,
+    pool: &WriterPool,
+    links: Option<Arc<Links>>,
+) -> Result<Unpacked, UnpackError> {
+    let guard = TemporaryTree { destination, armed: true };
+    let tree = Arc::new(Tree::new(pool.created_modes(), links, &guard.destination.parent_path));
+    let mut unpacker = Unpacker {
+        nar: nar::Reader::new(nar),
+        open: Vec::new(),
+        batch: BatchWriter::new(pool, Arc::clone(&tree)),
+        tree: Arc::clone(&tree),
+    };
+    let read = unpacker.run(&guard.destination);
+    // Writers may still be at work below the destination: let them finish before anything
+    // is removed, whether this succeeded or not.
+    let Unpacker { open, batch, .. } = unpacker;
+    drop(open);
+    batch.flush();
+    let written = tree.wait();
+    read.and(written).map(|()| Unpacked { guard })
+}
+
+struct Unpacker<'a, R: BufRead> {
+    nar: nar::Reader<R>,
+    /// The directories that are being read, outermost first.
+    open: Vec<Arc<Directory>>,
+    batch: BatchWriter<'a>,
+    tree: Arc<Tree>,
+}
+
+impl<R: BufRead> Unpacker<'_, R> {
+    fn run(&mut self, destination: &Destination) -> Result<(), UnpackError> {
+        let root = Arc::new(Directory::outside(Arc::clone(&destination.parent)));
+        while let Some(event) = self.nar.next()? {
+            let parent = Arc::clone(self.open.last().unwrap_or(&root));
+            match event {
+                Event::Directory { name } => {
+                    let name = name.unwrap_or_else(|| destination.name.clone());
+                    self.open.push(Directory::create(&self.tree, parent, name)?);
+                }
+                Event::DirectoryEnd => {
+                    drop(parent);
+                    if let Some(directory) = self.open.pop() {
+                        directory::release(&self.tree, directory)?;
+                    }
+                }
+                Event::Symlink { name, target } => {
+                    let name = name.unwrap_or_else(|| destination.name.clone());
+                    self.symlink(&parent, &name, &target)?;
+                }
+                Event::File { name, executable, size } => {
+                    let name = name.unwrap_or_else(|| destination.name.clone());
+                    self.file(parent, name, executable, size)?;
+                }
+            }
+            self.tree.check()?;
+        }
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        parent: Arc<Directory>,
+        name: EntryName,
+        executable: bool,
+        size: u64,
+    ) -> Result<(), UnpackError> {
+        if size <= SMALL_FILE_MAX_BYTES {
+            return self.batch.push(parent, name, executable, size, self.nar.contents());
+        }
+        let file = large_file::LargeFile { parent: &parent, name: &name, executable, size };
+        file.write(&self.tree, self.nar.contents())?;
+        directory::release(&self.tree, parent)
+    }
+
+    fn symlink(
+        &self,
+        parent: &Directory,
+        name: &EntryName,
+        target: &SymlinkTarget,
+    ) -> Result<(), UnpackError> {
+        let failed = |source: rustix::io::Errno| self.tree.error("making symlink", parent, name, source);
+        rustix::fs::symlinkat(target.as_bytes(), parent.fd(), name.as_bytes()).map_err(failed)?;
+        canonical::settle_symlink(parent.fd(), &c_name(name)).map_err(failed)
+    }
+}
+
+/// `name` for system calls that do not take bytes.
+fn c_name(name: &EntryName) -> CString {
+    CString::new(name.as_bytes()).expect("an entry name has no NUL")
+}
+
+/// Opens the directory at `path`, to put trees into it.
+///
+/// # Errors
+/// It does not exist, is not a directory, or may not be opened.
+pub fn open_directory(path: &Path) -> std::io::Result<Arc<OwnedFd>> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(Arc::new(rustix::fs::open(path, flags, Mode::empty())?))
+}

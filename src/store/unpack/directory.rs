@@ -1,0 +1,68 @@
+//! A directory of the tree while entries are being put into it.
+//!
+//! It is shared by the reader of the nar and by every file still on its way to disk. The
+//! owner who lets go of it last gives it its final mode and time: earlier, entries could not
+//! be added by an unprivileged user and would change the time again.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::format::nar::EntryName;
+
+use super::UnpackError;
+use super::tree::Tree;
+use crate::store::canonical;
+
+pub(super) struct Directory {
+    fd: Arc<OwnedFd>,
+    /// The name in the parent; `None` for the directory that the tree is put into.
+    place: Option<(Arc<Directory>, EntryName)>,
+}
+
+impl Directory {
+    /// The directory that the tree is put into: not part of it, so never made canonical.
+    pub(super) fn outside(fd: Arc<OwnedFd>) -> Self {
+        Self { fd, place: None }
+    }
+
+    /// Makes the directory `name` in `parent`, writable for now.
+    pub(super) fn create(
+        tree: &Tree,
+        parent: Arc<Self>,
+        name: EntryName,
+    ) -> Result<Arc<Self>, UnpackError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::mkdirat(parent.fd(), name.as_bytes(), Mode::RWXU)
+            .and_then(|()| rustix::fs::openat(parent.fd(), name.as_bytes(), flags, Mode::empty()))
+            .map_err(|source| tree.error("making directory", &parent, &name, source))?;
+        Ok(Arc::new(Self { fd: Arc::new(fd), place: Some((parent, name)) }))
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The directory's name below the place that the tree is put into.
+    pub(super) fn path(&self) -> PathBuf {
+        match &self.place {
+            Some((parent, name)) => parent.path().join(name.as_os_str()),
+            None => PathBuf::new(),
+        }
+    }
+}
+
+/// Lets go of `directory`. The last owner closes it in its canonical form, and with it every
+/// parent that nobody else holds any more.
+pub(super) fn release(tree: &Tree, directory: Arc<Directory>) -> Result<(), UnpackError> {
+    let mut next = Some(directory);
+    while let Some(directory) = next.take().and_then(Arc::into_inner) {
+        let Some((parent, name)) = directory.place else { break };
+        canonical::settle(&directory.fd, canonical::DIRECTORY_MODE)
+            .map_err(|source| tree.error("closing directory", &parent, &name, source))?;
+        next = Some(parent);
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! A file too large to gather in memory: written while its bytes stream by.
+//!
+//! Runs of zeros become holes, as the stock client makes them. The deduplication hash is
+//! taken on the way; when `.links` turns out to hold the file already, the copy just written
+//! is replaced by a link.
+
+use std::io::BufRead;
+
+use rustix::fd::OwnedFd;
+use sha2::{Digest, Sha256};
+
+use crate::format::nar::{self, EntryName, NarError};
+
+use super::batch::{create_file, file_mode, settle_file};
+use super::directory::Directory;
+use super::tree::Tree;
+use super::{UnpackError, c_name};
+
+/// Zeros are left out in blocks of this size, aligned within the file.
+const HOLE_BLOCK_BYTES: usize = 4096;
+
+pub(super) struct LargeFile<'a> {
+    pub(super) parent: &'a Directory,
+    pub(super) name: &'a EntryName,
+    pub(super) executable: bool,
+    pub(super) size: u64,
+}
+
+impl LargeFile<'_> {
+    /// Writes the file from `contents`, and deduplicates it.
+    pub(super) fn write<R: BufRead>(
+        &self,
+        tree: &Tree,
+        contents: nar::Contents<'_, R>,
+    ) -> Result<(), UnpackError> {
+        let failed = |action| move |source| tree.error(action, self.parent, self.name, source);
+        let mode = file_mode(self.executable);
+        let file = create_file(self.parent, self.name, mode).map_err(failed("creating"))?;
+        let hash = self.stream(tree, &file, contents)?;
+        settle_file(&file, mode, tree.created_modes).map_err(failed("closing"))?;
+        drop(file);
+        let Some(links) = tree.links.as_deref() else { return Ok(()) };
+        links.publish(&hash, self.parent.fd(), &c_name(self.name), self.size)?;
+        Ok(())
+    }
+
+    /// Copies the contents to `file` and returns their deduplication hash.
+    fn stream<R: BufRead>(
+        &self,
+        tree: &Tree,
+        file: &OwnedFd,
+        mut contents: nar::Contents<'_, R>,
+    ) -> Result<[u8; 32], UnpackError> {
+        let failed = |source| tree.error("writing", self.parent, self.name, source);
+        let mut hasher = Sha256::new();
+        hasher.update(nar::file_header(self.executable, self.size));
+        let mut offset = 0u64;
+        loop {
+            let bytes = contents.fill_buf().map_err(NarError::from)?;
+            if bytes.is_empty() {
+                break;
+            }
+            hasher.update(bytes);
+            write_sparse(file, offset, bytes).map_err(failed)?;
+            let length = bytes.len();
+            offset += length as u64;
+            contents.consume(length);
+        }
+        hasher.update(nar::file_trailer(self.size));
+        // A hole at the end has no byte that would give the file its length.
+        rustix::fs::ftruncate(file, self.size).map_err(failed)?;
+        Ok(hasher.finalize().into())
+    }
+}
+
+/// Writes `bytes` at `offset`, leaving out aligned blocks of zeros.
+fn write_sparse(file: &OwnedFd, mut offset: u64, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        let (length, is_hole) = next_run(offset, bytes);
+        let (run, rest) = bytes.split_at(length);
+        let mut unwritten = if is_hole { &[] } else { run };
+        offset += length as u64;
+        while !unwritten.is_empty() {
+            let at = offset - unwritten.len() as u64;
+            unwritten = &unwritten[rustix::io::pwrite(file, unwritten, at)?..];
+        }
+        bytes = rest;
+    }
+    Ok(())
+}
+
+/// The longest run of blocks at the start of `bytes` that are all zero, or all not.
+fn next_run(offset: u64, bytes: &[u8]) -> (usize, bool) {
+    let block_bytes = HOLE_BLOCK_BYTES as u64;
+    let (mut length, mut run_is_hole) = (0, None);
+    while length < bytes.len() {
+        let until_aligned = block_bytes - (offset + length as u64) % block_bytes;
+        let rest = &bytes[length..];
+        let block = &rest[..rest.len().min(usize::try_from(until_aligned).unwrap_or(rest.len()))];
+        let is_hole = block.len() == HOLE_BLOCK_BYTES && block.iter().all(|&byte| byte == 0);
+        if *run_is_hole.get_or_insert(is_hole) != is_hole {
+            break;
+        }
+        length += block.len();
+    }
+    (length, run_is_hole.unwrap_or(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn sparse_writing_keeps_every_byte(
+            runs in proptest::collection::vec((any::<bool>(), 1usize..20_000), 1..8),
+            cuts in proptest::collection::vec(1usize..9000, 1..20),
+        ) {
+            let bytes: Vec<u8> = runs
+                .iter()
+                .flat_map(|&(zero, length)| std::iter::repeat_n(if zero { 0 } else { 7 }, length))
+                .collect();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let fd = OwnedFd::from(file.reopen().unwrap());
+            let (mut offset, mut cut) = (0, cuts.iter().cycle());
+            while offset < bytes.len() {
+                let end = bytes.len().min(offset + cut.next().unwrap());
+                write_sparse(&fd, offset as u64, &bytes[offset..end]).unwrap();
+                offset = end;
+            }
+            rustix::fs::ftruncate(&fd, bytes.len() as u64).unwrap();
+            prop_assert_eq!(std::fs::read(file.path()).unwrap(), bytes);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What everybody at work on one tree shares: the first failure, and how much is unfinished.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use crate::format::nar::EntryName;
+use crate::store::Links;
+
+use super::UnpackError;
+use super::directory::Directory;
+use super::pool::CreatedModes;
+
+pub(super) struct Tree {
+    pub(super) created_modes: CreatedModes,
+    pub(super) links: Option<Arc<Links>>,
+    outside: PathBuf,
+    failed: AtomicBool,
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Progress {
+    batches_pending: usize,
+    failure: Option<UnpackError>,
+}
+
+impl Tree {
+    pub(super) fn new(
+        created_modes: CreatedModes,
+        links: Option<Arc<Links>>,
+        outside: &Path,
+    ) -> Self {
+        Self {
+            created_modes,
+            links,
+            outside: outside.to_owned(),
+            failed: AtomicBool::new(false),
+            progress: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The error that `action` on the entry `name` of `parent` failed with `source`.
+    pub(super) fn error(
+        &self,
+        action: &'static str,
+        parent: &Directory,
+        name: &EntryName,
+        source: rustix::io::Errno,
+    ) -> UnpackError {
+        let path = self.outside.join(parent.path()).join(name.as_os_str());
+        UnpackError::Write { action, path, source: source.into() }
+    }
+
+    /// Whether somebody has failed already, so that more work is in vain.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// The first failure of a writer, as soon as there is one.
+    pub(super) fn check(&self) -> Result<(), UnpackError> {
+        if !self.has_failed() {
+            return Ok(());
+        }
+        self.lock().failure.take().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn begin_batch(&self) {
+        self.lock().batches_pending += 1;
+    }
+
+    pub(super) fn end_batch(&self, result: Result<(), UnpackError>) {
+        let mut progress = self.lock();
+        progress.batches_pending -= 1;
+        if let Err(error) = result {
+            self.failed.store(true, Ordering::Relaxed);
+            progress.failure.get_or_insert(error);
+        }
+        drop(progress);
+        self.changed.notify_all();
+    }
+
+    /// Waits until no writer is at work any more.
+    pub(super) fn wait(&self) -> Result<(), UnpackError> {
+        let mut progress = self.lock();
+        while progress.batches_pending > 0 {
+            progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+        progress.failure.take().map_or(Ok(()), Err)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,191 @@
+//! What is known of an item: every server's answer, and what follows from them.
+
+use std::sync::Arc;
+
+use crate::format::narinfo::NarInfo;
+use crate::format::store_path::StorePath;
+use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
+
+/// What one server said of one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// Nobody needed to ask: a server before it answered with authority.
+    NotAsked,
+    /// A narinfo that an authorised key vouches for.
+    Authorized,
+    /// A narinfo that nobody vouches for, equivalent to an authorised one of another server:
+    /// the bytes may come from here.
+    Equivalent(Refusal),
+    /// A narinfo that may not be used, and why.
+    Refused(Refusal),
+    /// A text that is no narinfo.
+    Unreadable(String),
+    /// A definite no, with the HTTP status.
+    Missing(u16),
+    /// The server knows the item and is preparing its nar.
+    Baking(u16),
+    /// No definite answer, and why.
+    Failed(String),
+    /// Not asked, or not waited for: the server is down or far too slow, and why we think so.
+    Skipped(String),
+    /// Not asked because the lookup cache alone was to be believed.
+    Offline,
+}
+
+/// Where an answer came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The server, in this run.
+    Network,
+    /// The lookup cache: asked then, valid until, both in Unix seconds.
+    Cache {
+        /// When the server said it.
+        asked_at: u64,
+        /// When it stops to count.
+        expires_at: u64,
+    },
+}
+
+/// One server's answer and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// What was said.
+    pub said: Said,
+    /// By whom: the server or the lookup cache.
+    pub origin: Origin,
+    /// When the answer stops to count, in Unix seconds; `None` when it is not remembered.
+    pub expires_at: Option<u64>,
+}
+
+impl Answer {
+    /// An answer that is not remembered.
+    #[must_use]
+    pub fn of(said: Said) -> Self {
+        Self { said, origin: Origin::Network, expires_at: None }
+    }
+}
+
+/// Who vouches for a narinfo, and how we know.
+#[derive(Debug, Clone)]
+pub enum Authority {
+    /// Its signature was checked in this run.
+    Checked(Arc<AuthorizedNarInfo>),
+    /// Its signature was checked when it was looked up; the key is authorised still. Enough
+    /// for reports, not for changing a store.
+    Remembered(Arc<AuthorizedNarInfo>),
+}
+
+impl Authority {
+    /// The narinfo vouched for.
+    #[must_use]
+    pub fn narinfo(&self) -> &Arc<NarInfo> {
+        self.authorized().narinfo()
+    }
+
+    /// The narinfo and the key that vouches for it, checked now or earlier.
+    #[must_use]
+    pub fn authorized(&self) -> &Arc<AuthorizedNarInfo> {
+        match self {
+            Self::Checked(authorized) | Self::Remembered(authorized) => authorized,
+        }
+    }
+
+    /// The proof that a store may be changed by; `None` when it is only remembered.
+    #[must_use]
+    pub fn checked(&self) -> Option<&Arc<AuthorizedNarInfo>> {
+        match self {
+            Self::Checked(authorized) => Some(authorized),
+            Self::Remembered(_) => None,
+        }
+    }
+}
+
+/// A narinfo and the server that gave it.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Index into the list of servers.
+    pub server: usize,
+    /// Authorised itself, or equivalent to one that is.
+    pub narinfo: Arc<NarInfo>,
+}
+
+/// What follows from all answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// An authorised narinfo is there.
+    Available,
+    /// A server is preparing it.
+    Preparing,
+    /// A definite no everywhere.
+    Missing,
+    /// Narinfos, but none that may be used.
+    Refused,
+    /// No definite answer.
+    Unknown,
+}
+
+impl Status {
+    /// The word for scripts and people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Available => "available",
+            Self::Preparing => "preparing",
+            Self::Missing => "missing",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Everything known of one item.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The item.
+    pub path: StorePath,
+    /// What follows.
+    pub status: Status,
+    /// The narinfo to go by, from the first server with authority in the user's order.
+    pub authority: Option<Authority>,
+    /// Whose bytes may be used: the servers that gave this narinfo or an equivalent one, in
+    /// the user's order.
+    pub sources: Vec<Source>,
+    /// One for each server.
+    pub answers: Vec<Answer>,
+}
+
+/// What follows from `answers` for an item without an authorised narinfo.
+#[must_use]
+pub fn status_without_authority(answers: &[Answer]) -> Status {
+    let any = |wanted: fn(&Said) -> bool| answers.iter().any(|answer| wanted(&answer.said));
+    if any(|said| matches!(said, Said::Baking(_))) {
+        Status::Preparing
+    } else if any(|said| matches!(said, Said::Refused(_) | Said::Unreadable(_))) {
+        Status::Refused
+    } else if any(|said| matches!(said, Said::Failed(_) | Said::Skipped(_) | Said::Offline)) {
+        Status::Unknown
+    } else {
+        Status::Missing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_telling_answer_decides() {
+        let answers = |said: &[Said]| said.iter().cloned().map(Answer::of).collect::<Vec<_>>();
+        let cases = [
+            (vec![Said::Missing(404), Said::Baking(404)], Status::Preparing),
+            (vec![Said::Failed("down".into()), Said::Refused(Refusal::Unsigned)], Status::Refused),
+            (vec![Said::Missing(404), Said::Failed("down".into())], Status::Unknown),
+            (vec![Said::Missing(404), Said::Offline], Status::Unknown),
+            (vec![Said::Missing(404), Said::Missing(410)], Status::Missing),
+            (vec![], Status::Missing),
+        ];
+        for (said, status) in cases {
+            assert_eq!(status_without_authority(&answers(&said)), status, "{said:?}");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! A flag that everybody at work looks at: the user wants to stop, or all is in vain.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// A flag that can be raised once, from anywhere.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Raises the flag.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Raises the flag when the user interrupts or ends the program. The second time the
+    /// program ends at once.
+    ///
+    /// # Errors
+    /// The system refuses the signal handlers.
+    pub fn on_interrupt(&self) -> std::io::Result<()> {
+        const EXIT: i32 = 130;
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // In this order: the first signal finds the flag down, and raises it.
+            flag::register_conditional_shutdown(signal, EXIT, Arc::clone(&self.0))?;
+            flag::register(signal, Arc::clone(&self.0))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the flag is up.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,180 @@
+//! Which of a narinfo's downloads to take. Pure: what was measured comes in as [`Rates`].
+//!
+//! A nar arrives as fast as the slower of two things: the link (`FileSize` over the link's
+//! rate) and the decoder (`NarSize` over the method's rate). The download with the smallest
+//! such time comes first; the others follow, in case it fails. Servers keep the user's order.
+
+use std::collections::HashMap;
+
+use url::Url;
+
+use crate::format::compression::Compression;
+use crate::format::narinfo::{Download, NarInfo};
+use crate::format::server_url::ServerUrl;
+
+use super::answer::Source;
+
+/// One way to get a nar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Index into the list of servers.
+    pub server: usize,
+    /// Where.
+    pub url: Url,
+    /// How it is compressed.
+    pub compression: Compression,
+    /// Bytes to download, when the server says so.
+    pub file_size: Option<u64>,
+}
+
+/// What was measured in this run, in bytes per second.
+#[derive(Debug, Clone, Default)]
+pub struct Rates {
+    links: HashMap<usize, f64>,
+    decoders: HashMap<Compression, f64>,
+}
+
+impl Rates {
+    /// Notes how fast a nar came in: `bytes` while the decoder waited `seconds` for them.
+    pub fn link_measured(&mut self, server: usize, bytes: u64, seconds: f64) {
+        note(self.links.entry(server), bytes, seconds);
+    }
+
+    /// Notes how fast a nar was decoded: `bytes` came out in `seconds` of work.
+    pub fn decoder_measured(&mut self, method: Compression, bytes: u64, seconds: f64) {
+        note(self.decoders.entry(method), bytes, seconds);
+    }
+
+    /// Bytes per second from `server`.
+    #[must_use]
+    pub fn link(&self, server: usize) -> f64 {
+        self.links.get(&server).copied().unwrap_or(ASSUMED_LINK)
+    }
+
+    /// Bytes of nar per second out of the decoder for `method`.
+    #[must_use]
+    pub fn decoder(&self, method: Compression) -> f64 {
+        self.decoders.get(&method).copied().unwrap_or(assumed_decoder(method))
+    }
+
+    /// How long `candidate` would take, in seconds.
+    #[must_use]
+    pub fn seconds(&self, candidate: &Candidate, nar_size: u64) -> f64 {
+        let size = candidate.file_size.unwrap_or_else(|| {
+            let share = assumed_share(candidate.compression);
+            as_size(nar_size as f64 * share)
+        });
+        let link = size as f64 / self.link(candidate.server);
+        link.max(nar_size as f64 / self.decoder(candidate.compression))
+    }
+}
+
+/// The ways to get the nar that `sources` describe, best first.
+#[must_use]
+pub fn candidates(sources: &[Source], servers: &[ServerUrl], rates: &Rates) -> Vec<Candidate> {
+    let mut all = Vec::new();
+    for source in sources {
+        let mut own: Vec<Candidate> = source
+            .narinfo
+            .downloads()
+            .iter()
+            .filter_map(|download| candidate(source, servers, download))
+            .collect();
+        let nar_size = source.narinfo.nar_size();
+        own.sort_by(|a, b| rates.seconds(a, nar_size).total_cmp(&rates.seconds(b, nar_size)));
+        all.extend(own);
+    }
+    all
+}
+
+/// The download with the fewest bytes: the one that the stock client announces before it has
+/// measured anything. Unknown sizes come last, better compression first.
+#[must_use]
+pub fn smallest(narinfo: &NarInfo) -> Option<&Download> {
+    narinfo.downloads().iter().filter(|download| download.compression.is_ok()).min_by_key(
+        |download| {
+            let density = match download.compression {
+                Ok(Compression::Lzip) => 0,
+                Ok(Compression::None) | Err(_) => 3,
+                Ok(Compression::Gzip) => 2,
+                Ok(_) => 1,
+            };
+            (download.file_size.unwrap_or(u64::MAX), density)
+        },
+    )
+}
+
+fn candidate(source: &Source, servers: &[ServerUrl], download: &Download) -> Option<Candidate> {
+    let compression = *download.compression.as_ref().ok()?;
+    let url = servers[source.server].nar_url(source.narinfo.download_url(download)).ok()?;
+    Some(Candidate { server: source.server, url, compression, file_size: download.file_size })
+}
+
+/// Half of what was known and half of what is new; too short a time tells nothing.
+fn note<K>(entry: std::collections::hash_map::Entry<'_, K, f64>, bytes: u64, seconds: f64) {
+    const SHORTEST_SECONDS: f64 = 1e-6;
+    let rate = bytes as f64 / seconds.max(SHORTEST_SECONDS);
+    entry.and_modify(|known| *known = f64::midpoint(*known, rate)).or_insert(rate);
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate")]
+fn as_size(bytes: f64) -> u64 {
+    bytes as u64
+}
+
+/// Before anything was measured: a good line, 30 MB/s.
+const ASSUMED_LINK: f64 = 30e6;
+
+/// Bytes of nar per second and core, as measured with the decoders used here.
+const fn assumed_decoder(method: Compression) -> f64 {
+    match method {
+        Compression::None => 5e9,
+        Compression::Zstd => 800e6,
+        Compression::Gzip => 360e6,
+        Compression::Lzip | Compression::Xz => 85e6,
+        Compression::Bzip2 => 30e6,
+    }
+}
+
+/// How much is left of a nar, typically, when the server does not say.
+const fn assumed_share(method: Compression) -> f64 {
+    match method {
+        Compression::None => 1.0,
+        Compression::Gzip => 0.36,
+        Compression::Zstd | Compression::Bzip2 => 0.32,
+        Compression::Lzip | Compression::Xz => 0.28,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(compression: Compression, file_size: Option<u64>) -> Candidate {
+        let url = Url::parse("http://h/nar").unwrap();
+        Candidate { server: 0, url, compression, file_size }
+    }
+
+    #[test]
+    fn a_slow_link_wants_few_bytes_and_a_fast_one_a_fast_decoder() {
+        let zstd = candidate(Compression::Zstd, Some(110));
+        let lzip = candidate(Compression::Lzip, Some(100));
+        let mut rates = Rates::default();
+        rates.link_measured(0, 1_000_000, 10.0);
+        assert!(rates.seconds(&lzip, 400) < rates.seconds(&zstd, 400));
+        let mut rates = Rates::default();
+        rates.link_measured(0, 1_000_000_000, 1.0);
+        assert!(rates.seconds(&zstd, 400) < rates.seconds(&lzip, 400));
+    }
+
+    #[test]
+    fn a_slow_decoder_is_noticed() {
+        let zstd = candidate(Compression::Zstd, Some(30_000));
+        let none = candidate(Compression::None, Some(100_000));
+        let mut rates = Rates::default();
+        rates.link_measured(0, 1_000_000, 0.5);
+        assert!(rates.seconds(&zstd, 100_000) < rates.seconds(&none, 100_000));
+        rates.decoder_measured(Compression::Zstd, 100_000, 1.0);
+        assert!(rates.seconds(&none, 100_000) < rates.seconds(&zstd, 100_000));
+    }
+}

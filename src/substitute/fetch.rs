@@ -1,0 +1,105 @@
+//! A closure comes into the store: plan, then unpack several items at once, then register.
+//!
+//! Workers unpack items in any order; the coordinator gives them their names and registers
+//! them, references first, as many at a time as are ready. An item that has not been
+//! registered when something goes wrong is removed; what is registered stays, and is complete.
+
+mod coordinator;
+mod plan;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::format::store_path::StorePath;
+use crate::store::{Store, StoreError};
+
+use super::clock::Clock;
+use super::install::{Class, Installer, ItemError};
+use super::lookup::Resolver;
+use super::progress::Progress;
+
+pub use plan::{Plan, PlannedItem, refusal};
+
+/// Whether what an item refers to is fetched as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum References {
+    /// Yes, transitively.
+    Fetch,
+    /// No: they must be valid already.
+    MustBeValid,
+}
+
+/// What to do with the rest when an item cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Finish what has been started, and stop.
+    Stop,
+    /// Go on with everything that does not depend on it.
+    KeepGoing,
+}
+
+/// Everything that fetching needs.
+pub struct Fetch {
+    /// Where items go.
+    pub store: Arc<Store>,
+    /// Who has them.
+    pub resolver: Arc<Resolver>,
+    /// Unpacks them.
+    pub installer: Arc<Installer>,
+    /// Whom to tell.
+    pub progress: Arc<dyn Progress>,
+    /// The time.
+    pub clock: Clock,
+    /// Items unpacked at the same time.
+    pub jobs: usize,
+    /// What to do with the rest when an item cannot be had.
+    pub on_failure: OnFailure,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Items that have become valid now.
+    pub registered: Vec<StorePath>,
+    /// Items that could not be had, and why; what depends on them comes after them.
+    pub failed: Vec<(StorePath, ItemError)>,
+}
+
+impl Outcome {
+    /// The gravest failure.
+    #[must_use]
+    pub fn class(&self) -> Option<Class> {
+        self.failed.iter().map(|(_, error)| error.class()).max()
+    }
+}
+
+impl Fetch {
+    /// Finds out what is missing for `paths` to be valid, and who has it. Everything that
+    /// turns out to be valid already is kept from the collector from now on.
+    ///
+    /// # Errors
+    /// The store cannot be read, or refuses temp roots.
+    pub fn plan(&self, paths: &[StorePath], references: References) -> Result<Plan, StoreError> {
+        plan::make(self, paths, references)
+    }
+
+    /// Carries `plan` out. `valid` is called for every item that becomes valid, when it does.
+    #[must_use]
+    pub fn run(&self, plan: Plan, valid: &mut dyn FnMut(&StorePath)) -> Outcome {
+        coordinator::run(self, plan, valid)
+    }
+
+    /// Those of `paths` that are valid; they will stay so.
+    pub(super) fn rooted_and_valid(
+        &self,
+        paths: &[StorePath],
+    ) -> Result<HashSet<StorePath>, StoreError> {
+        // In this order: what is checked first can be collected before it is rooted.
+        self.store.add_temp_roots(paths)?;
+        self.store.valid_among(paths)
+    }
+}
+
+/// How often the coordinator looks at locks and progress.
+const TICK: Duration = Duration::from_millis(100);

@@ -1,0 +1,326 @@
+//! One item: candidates -> transfer -> unpack -> check, at a temporary name.
+//!
+//! Whatever is wrong with what a server sends, the next candidate is tried: another download
+//! of the same narinfo, then an equivalent narinfo of another server. Only trouble on this
+//! side (a full disk, permissions) stops at once, because no other server can help with it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::format::server_url::{self, ServerUrl};
+use crate::format::store_path::StorePath;
+use crate::http::{self, HttpError};
+use crate::store::unpack::{
+    Checked, Destination, NarMismatch, UnpackError, WriterPool, unpack,
+};
+use crate::store::{Links, StoreError};
+use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
+
+use super::answer::{Source, Status};
+use super::cancel::Cancel;
+use super::choose::{self, Candidate, Rates};
+use super::network::Network;
+use super::progress::{Event, Progress};
+use super::transfer::{BufferPool, NarStream, Received, TransferError};
+
+/// What a failure means for the exit code and for whoever asks again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// A definite no.
+    Absent,
+    /// Refused: trust or integrity.
+    Refused,
+    /// The network: trying again may help.
+    Transient,
+    /// This machine: disk, permissions, database, locks.
+    Local,
+    /// The user wants to stop.
+    Interrupted,
+}
+
+/// Why one candidate did not give the item.
+#[derive(Debug, thiserror::Error)]
+pub enum AttemptError {
+    /// It did not arrive whole.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// It is no nar, or the tree could not be written.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// It is another nar than the one that was signed.
+    #[error(transparent)]
+    Mismatch(#[from] NarMismatch),
+}
+
+impl AttemptError {
+    /// What it means.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Transfer(TransferError::Network(error)) => network_class(error),
+            Self::Transfer(TransferError::Corrupt { .. } | TransferError::TooLong(_))
+            | Self::Unpack(UnpackError::Nar(_))
+            | Self::Mismatch(_) => Class::Refused,
+            Self::Transfer(TransferError::Start(_)) | Self::Unpack(UnpackError::Write { .. } | UnpackError::Deduplicate(_)) => {
+                Class::Local
+            }
+            Self::Transfer(TransferError::Cancelled) => Class::Interrupted,
+        }
+    }
+}
+
+fn network_class(error: &HttpError) -> Class {
+    match error.class() {
+        http::Class::Absent => Class::Absent,
+        http::Class::Transient => Class::Transient,
+        http::Class::Refused => Class::Refused,
+        http::Class::Local => Class::Local,
+    }
+}
+
+/// A candidate that failed.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Where from, without credentials.
+    pub url: String,
+    /// Why.
+    pub error: AttemptError,
+}
+
+/// Why an item could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ItemError {
+    /// No server has it, and says so, or none gave an answer that can be used.
+    #[error("{}", not_available_text(*.status, .why))]
+    NotAvailable {
+        /// What follows from all answers.
+        status: Status,
+        /// Server by server, in words.
+        why: Vec<String>,
+    },
+    /// Every narinfo was refused; the first refusal.
+    #[error("no server's narinfo can be trusted")]
+    Refused(#[source] Refusal),
+    /// The narinfo names no download that can be used.
+    #[error("its narinfo names no download that this program can decode")]
+    NoDownload,
+    /// All candidates failed; the last one is the cause.
+    #[error("{}", attempts_text(.0))]
+    AllFailed(Vec<Attempt>),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The directory that the item goes to cannot be opened.
+    #[error("opening {}", path.display())]
+    Open {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The HTTP client could not be made.
+    #[error("setting up the network")]
+    Network(#[source] Arc<HttpError>),
+    /// Something that it refers to could not be had.
+    #[error("it refers to {0}, which could not be fetched")]
+    Reference(StorePath),
+    /// The file system is too small for everything that is to be fetched.
+    #[error("{needed} bytes are needed and {free} are free in the store's file system")]
+    NoSpace {
+        /// Bytes of nars that are to be unpacked.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// Not tried, because something else had failed before.
+    #[error("not tried, because another item failed")]
+    NotTried,
+    /// The user wants to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+fn not_available_text(status: Status, why: &[String]) -> String {
+    let mut text = match status {
+        Status::Preparing => "a server is preparing it, but does not have it yet",
+        Status::Missing => "no server has it",
+        Status::Refused => "no server has a narinfo that can be used",
+        Status::Available | Status::Unknown => "no server gave a definite answer",
+    }
+    .to_owned();
+    for line in why {
+        text.push_str("\n    ");
+        text.push_str(line);
+    }
+    text
+}
+
+fn attempts_text(attempts: &[Attempt]) -> String {
+    let mut text = String::from("every download failed");
+    for Attempt { url, error } in attempts {
+        text.push_str(&format!("\n    {url}: {}", super::chain(error)));
+    }
+    text
+}
+
+impl ItemError {
+    /// What it means.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::NotAvailable { status: Status::Unknown, .. } | Self::Network(_) => Class::Transient,
+            Self::NotAvailable { status: Status::Refused, .. } | Self::Refused(_) => Class::Refused,
+            Self::NotAvailable { .. } | Self::NoDownload | Self::Reference(_) | Self::NotTried => {
+                Class::Absent
+            }
+            Self::AllFailed(attempts) => attempts
+                .iter()
+                .map(|attempt| attempt.error.class())
+                // A server that does not have the nar after all is a failed download here:
+                // its narinfo said that it has.
+                .map(|class| if class == Class::Absent { Class::Transient } else { class })
+                .max()
+                .unwrap_or(Class::Transient),
+            Self::Store(_) | Self::Open { .. } | Self::NoSpace { .. } => Class::Local,
+            Self::Interrupted => Class::Interrupted,
+        }
+    }
+
+    /// Whether some server's narinfo leads to a nar that is not there: it is stale.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        let is_absent = |attempt: &Attempt| attempt.error.class() == Class::Absent;
+        matches!(self, Self::AllFailed(attempts) if attempts.iter().any(is_absent))
+    }
+}
+
+/// Everything that unpacking items needs, shared by all workers.
+pub struct Installer {
+    /// How to reach servers.
+    pub network: Arc<Network>,
+    /// The servers, in the user's order.
+    pub servers: Vec<ServerUrl>,
+    /// Writes small files.
+    pub writers: WriterPool,
+    /// Where files are deduplicated; `None` when they are not.
+    pub links: Option<Arc<Links>>,
+    /// Memory for decoded bytes.
+    pub buffers: BufferPool,
+    /// What was measured so far.
+    pub rates: Mutex<Rates>,
+    /// Whom to tell.
+    pub progress: Arc<dyn Progress>,
+    /// Tells when to stop.
+    pub cancel: Cancel,
+    /// Transfers under way, for progress.
+    pub in_flight: Mutex<Vec<(StorePath, Received)>>,
+}
+
+impl Installer {
+    /// Makes the tree of `item` at `destination`, from the first of its sources that gives
+    /// the bytes that `authorized` vouches for.
+    ///
+    /// # Errors
+    /// No source does, or the tree cannot be written; nothing is left behind.
+    pub fn unpack(
+        &self,
+        item: &StorePath,
+        authorized: &Arc<AuthorizedNarInfo>,
+        sources: &[Source],
+        destination: &Destination,
+    ) -> Result<Checked, ItemError> {
+        let mut attempts = Vec::new();
+        let ranked = choose::candidates(sources, &self.servers, &self.rates());
+        for candidate in &ranked {
+            let error = match self.attempt(item, authorized, candidate, destination.clone()) {
+                Ok(checked) => return Ok(checked),
+                Err(error) => error,
+            };
+            let url = server_url::redacted(&candidate.url);
+            if error.class() == Class::Interrupted {
+                return Err(ItemError::Interrupted);
+            }
+            let stop = error.class() == Class::Local;
+            let reason = super::chain(&error);
+            self.progress.event(Event::SourceFailed { item, url: &url, reason: &reason });
+            attempts.push(Attempt { url, error });
+            if stop {
+                break;
+            }
+        }
+        Err(if attempts.is_empty() { ItemError::NoDownload } else { ItemError::AllFailed(attempts) })
+    }
+
+    fn attempt(
+        &self,
+        item: &StorePath,
+        authorized: &Arc<AuthorizedNarInfo>,
+        candidate: &Candidate,
+        destination: Destination,
+    ) -> Result<Checked, AttemptError> {
+        let nar_size = authorized.narinfo().nar_size();
+        let client = self.network.client().map_err(TransferError::Network)?;
+        let stream =
+            NarStream::open(client, candidate, nar_size, &self.buffers, self.cancel.clone())?;
+        self.progress.event(Event::Started {
+            item,
+            url: &server_url::redacted(&candidate.url),
+            download_size: stream.download_size(),
+        });
+        let _watch = Watch::new(self, item, &stream);
+        let (unpacked, stream) = {
+            let mut stream = stream;
+            let links = self.links.clone();
+            (unpack(&mut stream, destination, &self.writers, links), stream)
+        };
+        // A local failure is the cause of the broken transfer, everything else its effect.
+        let unpacked = match unpacked {
+            Err(error @ (UnpackError::Write { .. } | UnpackError::Deduplicate(_))) => return Err(error.into()),
+            other => other,
+        };
+        let (content, measured) = stream.finish()?;
+        let checked = unpacked?.check(content, Arc::clone(authorized))?;
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = measured.waited.as_secs_f64();
+        rates.link_measured(candidate.server, measured.downloaded, waited);
+        let worked = measured.decoded_in.as_secs_f64();
+        rates.decoder_measured(candidate.compression, nar_size, worked);
+        drop(rates);
+        let downloaded = measured.downloaded;
+        self.progress.event(Event::Unpacked { item, downloaded, nar_size });
+        Ok(checked)
+    }
+
+    fn rates(&self) -> Rates {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells how far every transfer is.
+    pub fn report_progress(&self) {
+        let in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        for (item, received) in in_flight.iter() {
+            let downloaded = received.bytes();
+            self.progress.event(Event::Progressed { item, downloaded });
+        }
+    }
+}
+
+/// A transfer is among those under way for as long as this lives.
+struct Watch<'a> {
+    installer: &'a Installer,
+    item: &'a StorePath,
+}
+
+impl<'a> Watch<'a> {
+    fn new(installer: &'a Installer, item: &'a StorePath, stream: &NarStream) -> Self {
+        let mut all = installer.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push((item.clone(), stream.received()));
+        Self { installer, item }
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let mut all = self.installer.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(item, _)| item != self.item);
+    }
+}

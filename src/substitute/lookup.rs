@@ -1,0 +1,183 @@
+//! Lookups: items x servers -> lookup cache -> servers -> trust.
+//!
+//! One thread (the [`engine`]) keeps the books; answers arrive from `http`, are checked on as
+//! many threads as there are cores, and go to the lookup cache in batches. Callers hold a
+//! [`Resolver`] and may ask from several threads; an item is asked for once, whoever wants it.
+//! Closures are walked as answers arrive: the references of an item are asked for the moment
+//! they are known, so a closure takes as many round trips as it is deep and no more.
+
+mod answers;
+mod check;
+mod engine;
+mod item;
+mod requests;
+mod servers;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded, unbounded};
+
+use crate::format::server_url::ServerUrl;
+use crate::format::store_path::{StoreDir, StorePath};
+use crate::lookup_cache::{LookupCache, TtlPolicy};
+use crate::trust::acl::AuthorizedKeys;
+
+use super::answer::Found;
+use super::clock::Clock;
+use super::network::Network;
+use super::progress::Progress;
+
+use engine::{Engine, Message};
+
+pub use servers::{ServerReport, ServerState};
+
+/// Whether answers come from the lookup cache, from servers, or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// The lookup cache where it has a live entry, else the servers.
+    Cached,
+    /// The servers; the lookup cache is renewed.
+    Refresh,
+    /// Nothing but the lookup cache.
+    Offline,
+}
+
+/// Whether a signature that was good before has to be checked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memos {
+    /// A remembered verdict on exactly this text counts while its key is authorised: enough
+    /// for reports.
+    Believe,
+    /// Every signature is checked: for everything that changes a store.
+    Recheck,
+}
+
+/// How lookups are done.
+#[derive(Debug, Clone)]
+pub struct LookupOptions {
+    /// Where answers come from.
+    pub freshness: Freshness,
+    /// What counts as a checked signature.
+    pub memos: Memos,
+    /// How long answers count.
+    pub ttl: TtlPolicy,
+    /// A remembered "no" older than this is asked again; `None` believes it until it expires.
+    pub negative_max_age: Option<u64>,
+    /// Whether servers remembered as down are asked when nobody else has an item.
+    pub retry_down: bool,
+    /// How long a server may be silent while another one has answered with authority.
+    pub lag: Duration,
+    /// For how many seconds a server that is down is left alone by later runs.
+    pub down_seconds: u64,
+    /// Threads that check signatures.
+    pub checkers: usize,
+}
+
+/// Which items a request is about.
+#[derive(Clone)]
+pub enum Walk {
+    /// Those given.
+    JustThese,
+    /// Those given and everything they refer to, except what the function says is there
+    /// already: it is given items and returns those to leave alone.
+    Closure(Option<Skip>),
+}
+
+/// Tells which of some items need not be looked up.
+pub type Skip = Arc<dyn Fn(&[StorePath]) -> HashSet<StorePath> + Send + Sync>;
+
+/// What was found, in the order in which items came up.
+#[derive(Debug, Clone, Default)]
+pub struct Resolution {
+    /// One for each item.
+    pub items: Vec<Found>,
+    /// One for each server, in the user's order.
+    pub servers: Vec<ServerReport>,
+    /// Answers that came from the lookup cache.
+    pub cache_hits: u64,
+    /// Answers that did not.
+    pub cache_misses: u64,
+    /// Requests answered by servers.
+    pub requests: u64,
+}
+
+/// Everything a [`Resolver`] works with.
+pub struct Setup {
+    /// The store that items are for.
+    pub store_dir: StoreDir,
+    /// Whom to believe.
+    pub keys: Arc<AuthorizedKeys>,
+    /// Whom to ask, in the user's order.
+    pub servers: Vec<ServerUrl>,
+    /// What is remembered.
+    pub cache: LookupCache,
+    /// How to reach servers; connected to only when somebody has to be asked.
+    pub network: Arc<Network>,
+    /// Whom to tell.
+    pub progress: Arc<dyn Progress>,
+    /// The time.
+    pub clock: Clock,
+    /// How.
+    pub options: LookupOptions,
+}
+
+/// Answers questions about items. Dropping it writes what is still to be remembered.
+pub struct Resolver {
+    messages: Option<Sender<Message>>,
+    engine: Option<JoinHandle<()>>,
+}
+
+impl Resolver {
+    /// Starts the engine.
+    ///
+    /// # Errors
+    /// The system has no more threads.
+    pub fn new(setup: Setup) -> std::io::Result<Self> {
+        let (messages, inbox) = unbounded();
+        let engine = Engine::new(setup, messages.clone())?;
+        let engine = std::thread::Builder::new()
+            .name("lookup".to_owned())
+            .spawn(move || engine.run(&inbox))?;
+        Ok(Self { messages: Some(messages), engine: Some(engine) })
+    }
+
+    /// What the servers have of `items`; blocks until every item is decided.
+    #[must_use]
+    pub fn resolve(&self, items: Vec<StorePath>, walk: Walk) -> Resolution {
+        let (reply, answer) = bounded(1);
+        self.send(Message::Resolve { items, walk, reply: Some(reply) });
+        // Without an answer the engine has died of a panic, which was reported by its thread.
+        answer.recv().unwrap_or_default()
+    }
+
+    /// Looks `items` up in the background, so that a later [`Resolver::resolve`] has them.
+    pub fn prefetch(&self, items: Vec<StorePath>, walk: Walk) {
+        self.send(Message::Resolve { items, walk, reply: None });
+    }
+
+    /// Forgets everything about `item`, here and in the lookup cache: its narinfo is stale.
+    pub fn forget(&self, item: StorePath) {
+        self.send(Message::Forget { item });
+    }
+
+    fn send(&self, message: Message) {
+        if let Some(messages) = &self.messages {
+            // Fails only when the engine has died; the caller sees an empty resolution.
+            let _ = messages.send(message);
+        }
+    }
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        self.send(Message::Finish);
+        self.messages = None;
+        if let Some(engine) = self.engine.take() {
+            // A panic was already reported by the thread itself.
+            let _ = engine.join();
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! The thread that keeps the books of all lookups.
+//!
+//! It never blocks on the network: events come in, are noted, and whatever follows from all
+//! events at hand is done together, so that the lookup cache is read and written in batches.
+
+use std::collections::HashMap;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
+
+use crate::format::store_path::{HashPart, StorePath, StorePathRef};
+use crate::http::{LookupEvent, Lookups};
+use crate::lookup_cache::{Entry, ServerId};
+use crate::substitute::answer::Found;
+use crate::substitute::progress::Event;
+
+use super::check::{Checked, Checker, Text};
+use super::item::{Item, Next};
+use super::requests::Requests;
+use super::servers::{self, Server, ServerState};
+use super::{Freshness, Resolution, Setup, Walk};
+
+/// How often silent servers are noticed and remembered answers are written at the latest.
+const TICK: Duration = Duration::from_millis(50);
+/// Answers remembered in one transaction at most.
+const REMEMBER_BATCH: usize = 2000;
+/// Batches of texts on their way to the checkers.
+const TEXT_QUEUE: usize = 16;
+/// Events of servers that have not been looked at.
+pub(super) const EVENT_QUEUE: usize = 256;
+
+pub(super) enum Message {
+    Resolve { items: Vec<StorePath>, walk: Walk, reply: Option<Sender<Resolution>> },
+    Checked(Vec<Checked>),
+    Forget { item: StorePath },
+    Finish,
+}
+
+pub(super) struct Entered {
+    pub(super) item: Item,
+    /// Requests that wait for it; empty when decided.
+    waiting: Vec<usize>,
+    pub(super) is_decided: bool,
+    /// Another item with the same hash part and another name.
+    twin: Option<u32>,
+}
+
+pub(super) struct Engine {
+    pub(super) setup: Setup,
+    pub(super) servers: Vec<Server>,
+    pub(super) items: Vec<Entered>,
+    by_hash_part: HashMap<HashPart, u32>,
+    /// Items about which nothing has been done yet.
+    fresh: Vec<u32>,
+    pub(super) undecided: usize,
+    requests: Requests,
+    pub(super) lookups: Option<Lookups>,
+    pub(super) events: Receiver<LookupEvent>,
+    pub(super) texts: Option<Sender<Vec<Text>>>,
+    pub(super) text_batch: Vec<Text>,
+    checkers: Vec<JoinHandle<()>>,
+    pub(super) to_remember: Vec<(ServerId, HashPart, Entry)>,
+    pub(super) cache_hits: u64,
+    pub(super) cache_misses: u64,
+}
+
+impl Engine {
+    pub(super) fn new(mut setup: Setup, results: Sender<Message>) -> std::io::Result<Self> {
+        let now = setup.clock.unix_seconds();
+        let urls = setup.servers.clone();
+        let mut servers: Vec<Server> = urls
+            .into_iter()
+            .map(|url| Server::load(url, &mut setup.cache, &setup.store_dir, now))
+            .collect();
+        forgive(&mut servers, setup.options.freshness);
+        let checker =
+            Checker { store_dir: setup.store_dir.clone(), keys: setup.keys.clone() };
+        let (texts, inbox) = bounded(TEXT_QUEUE);
+        let checkers = checker.start(setup.options.checkers, &inbox, &results)?;
+        Ok(Self {
+            setup,
+            servers,
+            items: Vec::new(),
+            by_hash_part: HashMap::new(),
+            fresh: Vec::new(),
+            undecided: 0,
+            requests: Requests::default(),
+            lookups: None,
+            events: never(),
+            texts: Some(texts),
+            text_batch: Vec::new(),
+            checkers,
+            to_remember: Vec::new(),
+            cache_hits: 0,
+            cache_misses: 0,
+        })
+    }
+
+    pub(super) fn run(mut self, inbox: &Receiver<Message>) {
+        let ticks = tick(TICK);
+        loop {
+            let is_idle = self.undecided == 0 && self.to_remember.is_empty();
+            let ticks = if is_idle { &never() } else { &ticks };
+            let more = select! {
+                recv(inbox) -> message => message.is_ok_and(|message| self.receive(message)),
+                recv(self.events) -> event => self.event(event),
+                recv(ticks) -> _ => { self.tick(); true }
+            };
+            // What else is there already belongs to the same batch.
+            if !more || !self.drain(inbox) {
+                break;
+            }
+            self.settle();
+        }
+        self.remember();
+        self.lookups = None;
+        self.texts = None;
+        for checker in self.checkers.drain(..) {
+            // A panic was already reported by the thread itself.
+            let _ = checker.join();
+        }
+    }
+
+    fn drain(&mut self, inbox: &Receiver<Message>) -> bool {
+        while let Ok(event) = self.events.try_recv() {
+            self.event(Ok(event));
+        }
+        while let Ok(message) = inbox.try_recv() {
+            if !self.receive(message) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Notes a message; whether there may be more.
+    fn receive(&mut self, message: Message) -> bool {
+        match message {
+            Message::Resolve { items, walk, reply } => {
+                let request = self.requests.open(walk, reply);
+                for path in items {
+                    self.want(request, path);
+                }
+                self.complete(request);
+            }
+            Message::Checked(batch) => {
+                for checked in batch {
+                    self.checked(checked);
+                }
+            }
+            Message::Forget { item } => self.forget(&item),
+            Message::Finish => return false,
+        }
+        true
+    }
+
+    /// Notes what a server did.
+    fn event(&mut self, event: Result<LookupEvent, crossbeam_channel::RecvError>) -> bool {
+        let Ok(event) = event else {
+            self.events = never();
+            return true;
+        };
+        match event {
+            LookupEvent::Answer { server, item, answer } => self.answered(server, &item, answer),
+            LookupEvent::CacheInfo { server, info } => self.cache_info(server, info),
+            LookupEvent::Learned { server, what } => {
+                self.remember_of(server, servers::fact(what));
+            }
+            LookupEvent::ServerDown { server, error } => self.server_down(server, &error),
+        }
+        true
+    }
+
+    /// Takes `path` into the request, and into the books if it is new.
+    pub(super) fn want(&mut self, request: usize, path: StorePath) {
+        let item = self.enter(path);
+        if !self.requests.add(request, item) {
+            return;
+        }
+        if self.items[item as usize].is_decided {
+            self.follow(request, item);
+            self.requests.decided(request);
+        } else {
+            self.items[item as usize].waiting.push(request);
+        }
+    }
+
+    fn enter(&mut self, path: StorePath) -> u32 {
+        let hash_part = path.hash_part();
+        let first = self.by_hash_part.get(&hash_part).copied();
+        let mut next = first;
+        while let Some(item) = next {
+            let entered = &self.items[item as usize];
+            if entered.item.path == path {
+                return item;
+            }
+            next = entered.twin;
+        }
+        let item = u32::try_from(self.items.len()).expect("a run has fewer than 2^32 items");
+        self.by_hash_part.insert(hash_part, item);
+        let entry = Item::new(path, self.servers.len());
+        self.items.push(Entered {
+            item: entry,
+            waiting: Vec::new(),
+            is_decided: false,
+            twin: first,
+        });
+        self.fresh.push(item);
+        self.undecided += 1;
+        item
+    }
+
+    /// Adds the references of a decided item to the request, if it walks a closure.
+    fn follow(&mut self, request: usize, item: u32) {
+        let Some(Walk::Closure(skip)) = self.requests.walk(request) else { return };
+        let Some(narinfo) = self.items[item as usize].item.narinfo() else { return };
+        let own = narinfo.store_path();
+        let mut references: Vec<StorePath> =
+            narinfo.references().filter(|path| *path != own).map(StorePathRef::to_path).collect();
+        if let Some(skip) = skip {
+            let valid = skip(&references);
+            references.retain(|path| !valid.contains(path));
+        }
+        for path in references {
+            self.want(request, path);
+        }
+    }
+
+    /// Answers the request if it waits for nothing any more.
+    fn complete(&mut self, request: usize) {
+        let Some(complete) = self.requests.take_complete(request) else { return };
+        let Some(reply) = complete.reply else { return };
+        let late = |server: usize| self.servers[server].late();
+        let items: Vec<Found> = complete
+            .items
+            .iter()
+            .map(|&item| self.items[item as usize].item.found(late))
+            .collect();
+        let resolution = Resolution {
+            items,
+            servers: self.servers.iter().map(Server::report).collect(),
+            cache_hits: self.cache_hits,
+            cache_misses: self.cache_misses,
+            requests: self.servers.iter().map(|server| server.requests).sum(),
+        };
+        // Fails only when the caller has gone away; then nobody wants to know.
+        let _ = reply.send(resolution);
+    }
+
+    /// Does everything that follows from what has been noted.
+    fn settle(&mut self) {
+        while !self.fresh.is_empty() {
+            let fresh = std::mem::take(&mut self.fresh);
+            self.recall(&fresh);
+            for item in fresh {
+                self.advance(item);
+            }
+        }
+        self.send_texts();
+        if self.to_remember.len() >= REMEMBER_BATCH {
+            self.remember();
+        }
+        let (done, total) = self.requests.progress();
+        if total > 0 {
+            let requests = self.servers.iter().map(|server| server.requests).sum();
+            self.setup.progress.event(Event::Looking { done, total, requests });
+        }
+    }
+
+    /// Asks who has to be asked about `item`, or notes that it is decided.
+    pub(super) fn advance(&mut self, item: u32) {
+        let entered = &mut self.items[item as usize];
+        if entered.is_decided {
+            return;
+        }
+        let limit = self.setup.options.lag;
+        let servers = &self.servers;
+        match entered.item.next(|server| servers[server].lags(limit)) {
+            Next::Wait => {}
+            Next::Ask(servers) => self.ask(item, &servers),
+            Next::Decided => self.decided(item),
+        }
+    }
+
+    fn decided(&mut self, item: u32) {
+        if self.setup.options.retry_down && self.reopen(item) {
+            return self.advance(item);
+        }
+        let entered = &mut self.items[item as usize];
+        entered.is_decided = true;
+        self.undecided -= 1;
+        let waiting = std::mem::take(&mut entered.waiting);
+        for server in entered.item.unanswered() {
+            self.left_behind(server);
+        }
+        for request in waiting {
+            self.follow(request, item);
+            self.requests.decided(request);
+            self.complete(request);
+        }
+    }
+
+    /// Gives servers that were left alone because they were down lately a chance after all,
+    /// when nobody else has the item.
+    fn reopen(&mut self, item: u32) -> bool {
+        let skipped: Vec<usize> = (0..self.servers.len())
+            .filter(|&server| matches!(self.servers[server].state, ServerState::Skipped(_)))
+            .collect();
+        let reopened = self.items[item as usize].item.reopen(&skipped);
+        for server in &skipped {
+            if reopened {
+                self.servers[*server].state = ServerState::NotAsked;
+            }
+        }
+        reopened
+    }
+
+    fn tick(&mut self) {
+        let limit = self.setup.options.lag;
+        if self.servers.iter().any(|server| server.lags(limit)) {
+            let undecided = |&item: &u32| !self.items[item as usize].is_decided;
+            let count = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
+            for item in (0..count).filter(undecided).collect::<Vec<_>>() {
+                self.advance(item);
+            }
+            self.settle();
+        }
+        self.remember();
+    }
+
+    /// Makes `item` as if nobody had ever asked about it.
+    pub(super) fn reset(&mut self, item: u32) {
+        let entered = &mut self.items[item as usize];
+        entered.item = Item::new(entered.item.path.clone(), self.servers.len());
+        entered.is_decided = false;
+        self.undecided += 1;
+        self.fresh.push(item);
+    }
+
+    /// Every item with this hash part.
+    pub(super) fn with_hash_part(&self, hash_part: &HashPart) -> Vec<u32> {
+        let first = self.by_hash_part.get(hash_part).copied();
+        std::iter::successors(first, |&item| self.items[item as usize].twin).collect()
+    }
+}
+
+/// When every server was down a short time ago there is nobody to prefer, and who asks for
+/// fresh answers wants everybody asked: all get another chance.
+fn forgive(servers: &mut [Server], freshness: Freshness) {
+    let is_skipped = |server: &Server| matches!(server.state, ServerState::Skipped(_));
+    if freshness == Freshness::Refresh || servers.iter().all(is_skipped) {
+        for server in servers.iter_mut().filter(|server| is_skipped(server)) {
+            server.state = ServerState::NotAsked;
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! One item while servers are being asked about it: pure bookkeeping and the decision.
+//!
+//! Servers are asked side by side, but the user's order decides: the first server in it with
+//! an authorised narinfo wins. So an item is decided when some server answered with authority
+//! and no server before it can still do so, or when nobody is left to answer.
+
+use std::sync::Arc;
+
+use crate::format::narinfo::NarInfo;
+use crate::format::store_path::StorePath;
+use crate::substitute::answer::{self, Answer, Authority, Found, Said, Source, Status};
+
+/// What is known of one server's answer.
+#[derive(Debug, Clone)]
+enum Slot {
+    /// Nothing yet; the server can be asked.
+    Open,
+    /// The lookup cache has a narinfo; its signature is being checked.
+    Remembered,
+    /// The server has been asked.
+    Asked,
+    /// Known.
+    Answered(Answer),
+}
+
+/// What to do next about an item.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Ask these servers.
+    Ask(Vec<usize>),
+    /// Wait for answers.
+    Wait,
+    /// Nothing can change the result any more.
+    Decided,
+}
+
+pub(super) struct Item {
+    pub(super) path: StorePath,
+    slots: Vec<Slot>,
+    narinfos: Vec<Source>,
+    authority: Option<(usize, Authority)>,
+}
+
+impl Item {
+    pub(super) fn new(path: StorePath, servers: usize) -> Self {
+        Self { path, slots: vec![Slot::Open; servers], narinfos: Vec::new(), authority: None }
+    }
+
+    /// Whether nothing is known of the server's answer and nobody has asked.
+    pub(super) fn is_open(&self, server: usize) -> bool {
+        matches!(self.slots[server], Slot::Open)
+    }
+
+    /// The servers that were asked and have not answered.
+    pub(super) fn unanswered(&self) -> Vec<usize> {
+        let is_asked = |server: &usize| matches!(self.slots[*server], Slot::Asked);
+        (0..self.slots.len()).filter(is_asked).collect()
+    }
+
+    /// The narinfo to go by, if there is an authorised one.
+    pub(super) fn narinfo(&self) -> Option<&Arc<NarInfo>> {
+        self.authority.as_ref().map(|(_, authority)| authority.narinfo())
+    }
+
+    /// Makes it possible to ask those of `servers` that were skipped, when nobody else has the
+    /// item; whether there are any.
+    pub(super) fn reopen(&mut self, servers: &[usize]) -> bool {
+        let mut reopened = false;
+        for &server in servers.iter().filter(|_| self.authority.is_none()) {
+            let slot = &mut self.slots[server];
+            if matches!(slot, Slot::Answered(Answer { said: Said::Skipped(_), .. })) {
+                *slot = Slot::Open;
+                reopened = true;
+            }
+        }
+        reopened
+    }
+
+    pub(super) fn mark_remembered(&mut self, server: usize) {
+        self.slots[server] = Slot::Remembered;
+    }
+
+    /// Records an answer without a usable narinfo. Only the first answer of a server counts.
+    pub(super) fn answer(&mut self, server: usize, answer: Answer) {
+        if !matches!(self.slots[server], Slot::Answered(_)) {
+            self.slots[server] = Slot::Answered(answer);
+        }
+    }
+
+    /// Records a narinfo that came with `answer`, and the authority that vouches for it.
+    pub(super) fn note_narinfo(
+        &mut self,
+        server: usize,
+        answer: Answer,
+        narinfo: Arc<NarInfo>,
+        authority: Option<Authority>,
+    ) {
+        if matches!(self.slots[server], Slot::Answered(_)) {
+            return;
+        }
+        self.slots[server] = Slot::Answered(answer);
+        self.narinfos.push(Source { server, narinfo });
+        let is_first = self.authority.as_ref().is_none_or(|(first, _)| server < *first);
+        if let Some(authority) = authority.filter(|_| is_first) {
+            self.authority = Some((server, authority));
+        }
+    }
+
+    /// What to do next, when servers for which `lags` holds need not be waited for.
+    pub(super) fn next(&mut self, lags: impl Fn(usize) -> bool) -> Next {
+        let before = self.authority.as_ref().map_or(self.slots.len(), |(server, _)| *server);
+        let relevant = &self.slots[..before];
+        if relevant.iter().any(|slot| matches!(slot, Slot::Remembered)) {
+            return Next::Wait;
+        }
+        let open: Vec<usize> =
+            (0..before).filter(|&server| matches!(self.slots[server], Slot::Open)).collect();
+        if !open.is_empty() {
+            for &server in &open {
+                self.slots[server] = Slot::Asked;
+            }
+            return Next::Ask(open);
+        }
+        let has_authority = self.authority.is_some();
+        let is_waited_for = |server: &usize| {
+            matches!(self.slots[*server], Slot::Asked) && !(has_authority && lags(*server))
+        };
+        if (0..before).any(|server| is_waited_for(&server)) { Next::Wait } else { Next::Decided }
+    }
+
+    /// The result as far as it is known; what is unanswered by now was not needed, or `late`.
+    pub(super) fn found(&self, late: impl Fn(usize) -> String) -> Found {
+        let authority = self.authority.as_ref().map(|(_, authority)| authority.clone());
+        let mut sources = Vec::new();
+        let mut answers: Vec<Answer> = (0..self.slots.len())
+            .map(|server| match &self.slots[server] {
+                Slot::Answered(answer) => answer.clone(),
+                Slot::Asked => Answer::of(Said::Skipped(late(server))),
+                Slot::Open | Slot::Remembered => Answer::of(Said::NotAsked),
+            })
+            .collect();
+        if let Some(authority) = &authority {
+            for source in &self.narinfos {
+                if !source.narinfo.is_equivalent(authority.narinfo()) {
+                    continue;
+                }
+                sources.push(source.clone());
+                let said = &mut answers[source.server].said;
+                if let Said::Refused(refusal) = said {
+                    *said = Said::Equivalent(refusal.clone());
+                }
+            }
+            sources.sort_by_key(|source| source.server);
+        }
+        let status = match authority {
+            Some(_) => Status::Available,
+            None => answer::status_without_authority(&answers),
+        };
+        Found { path: self.path.clone(), status, authority, sources, answers }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item() -> Item {
+        Item::new(StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap(), 3)
+    }
+
+    const NOBODY: fn(usize) -> bool = |_| false;
+
+    #[test]
+    fn asks_every_server_at_once_and_waits_for_all() {
+        let mut item = item();
+        assert_eq!(item.next(NOBODY), Next::Ask(vec![0, 1, 2]));
+        assert_eq!(item.next(NOBODY), Next::Wait);
+        for server in 0..3 {
+            assert_eq!(item.next(NOBODY), Next::Wait);
+            item.answer(server, Answer::of(Said::Missing(404)));
+        }
+        assert_eq!(item.next(NOBODY), Next::Decided);
+        assert_eq!(item.found(|_| String::new()).status, Status::Missing);
+    }
+
+    #[test]
+    fn a_remembered_narinfo_is_checked_before_anybody_is_asked() {
+        let mut item = item();
+        item.mark_remembered(1);
+        assert_eq!(item.next(NOBODY), Next::Wait);
+        item.answer(1, Answer::of(Said::Missing(404)));
+        assert_eq!(item.next(NOBODY), Next::Ask(vec![0, 2]));
+    }
+
+    #[test]
+    fn a_server_that_lags_is_waited_for_when_nobody_else_has_the_item() {
+        let mut item = item();
+        assert_eq!(item.next(|_| true), Next::Ask(vec![0, 1, 2]));
+        item.answer(1, Answer::of(Said::Missing(404)));
+        item.answer(2, Answer::of(Said::Missing(404)));
+        assert_eq!(item.next(|_| true), Next::Wait);
+    }
+
+    #[test]
+    fn only_the_first_answer_of_a_server_counts() {
+        let mut item = item();
+        item.answer(0, Answer::of(Said::Missing(404)));
+        item.answer(0, Answer::of(Said::Failed("late".into())));
+        let found = item.found(|_| String::new());
+        assert_eq!(found.answers[0].said, Said::Missing(404));
+        assert_eq!(found.answers[1].said, Said::NotAsked);
+    }
+}

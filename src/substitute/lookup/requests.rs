@@ -1,0 +1,101 @@
+//! Who waits for which items, and which items follow from others.
+
+use std::collections::HashSet;
+
+use crossbeam_channel::Sender;
+
+use super::{Resolution, Walk};
+
+/// One call of `resolve` or `prefetch`.
+struct Request {
+    /// Items in the order in which they came up.
+    items: Vec<u32>,
+    seen: HashSet<u32>,
+    undecided: usize,
+    walk: Walk,
+    reply: Option<Sender<Resolution>>,
+}
+
+/// All requests that still wait for something.
+#[derive(Default)]
+pub(super) struct Requests {
+    slots: Vec<Option<Request>>,
+}
+
+/// A request that waits for nothing any more.
+pub(super) struct Complete {
+    pub(super) items: Vec<u32>,
+    pub(super) reply: Option<Sender<Resolution>>,
+}
+
+impl Requests {
+    pub(super) fn open(&mut self, walk: Walk, reply: Option<Sender<Resolution>>) -> usize {
+        let request =
+            Request { items: Vec::new(), seen: HashSet::new(), undecided: 0, walk, reply };
+        let free = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[free] = Some(request);
+        free
+    }
+
+    /// Adds `item` to the request; whether it was not part of it before.
+    pub(super) fn add(&mut self, request: usize, item: u32) -> bool {
+        let Some(Some(request)) = self.slots.get_mut(request) else { return false };
+        let is_new = request.seen.insert(item);
+        if is_new {
+            request.items.push(item);
+            request.undecided += 1;
+        }
+        is_new
+    }
+
+    /// How the request goes on from an item to its references.
+    pub(super) fn walk(&self, request: usize) -> Option<Walk> {
+        self.slots.get(request)?.as_ref().map(|request| request.walk.clone())
+    }
+
+    /// An item of the request is decided, and the items that follow from it have been added.
+    pub(super) fn decided(&mut self, request: usize) {
+        if let Some(Some(request)) = self.slots.get_mut(request) {
+            request.undecided -= 1;
+        }
+    }
+
+    /// Takes out the request when it waits for nothing any more.
+    pub(super) fn take_complete(&mut self, request: usize) -> Option<Complete> {
+        let slot = self.slots.get_mut(request)?;
+        let Request { items, reply, .. } = slot.take_if(|request| request.undecided == 0)?;
+        Some(Complete { items, reply })
+    }
+
+    /// How many items somebody waits for are decided, and how many there are.
+    pub(super) fn progress(&self) -> (usize, usize) {
+        let waiting = self.slots.iter().flatten().filter(|request| request.reply.is_some());
+        waiting.fold((0, 0), |(done, total), request| {
+            let known = request.items.len();
+            (done + known - request.undecided, total + known)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_complete_when_everything_that_follows_is_decided() {
+        let mut requests = Requests::default();
+        let request = requests.open(Walk::Closure(None), None);
+        assert!(requests.add(request, 7));
+        assert!(!requests.add(request, 7));
+        assert!(requests.take_complete(request).is_none());
+        assert!(requests.add(request, 8));
+        requests.decided(request);
+        assert!(requests.take_complete(request).is_none());
+        requests.decided(request);
+        assert_eq!(requests.take_complete(request).unwrap().items, [7, 8]);
+        assert_eq!(requests.open(Walk::JustThese, None), request, "the slot is free again");
+    }
+}

@@ -1,0 +1,207 @@
+//! The servers of a run: what is known of each, whether it can be asked, how it is doing.
+
+use std::time::{Duration, Instant};
+
+use crate::format::cache_info::CacheInfo;
+use crate::format::server_url::ServerUrl;
+use crate::format::store_path::StoreDir;
+use crate::http::{self, CacheInfoKnowledge, Learned, ServerSpec};
+use crate::lookup_cache::{
+    Behavior, LookupCache, Pipelining, ServerFact, ServerFacts, ServerId,
+};
+
+/// How a server is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerState {
+    /// It was not needed.
+    NotAsked,
+    /// It answers.
+    Up,
+    /// It does not, and why.
+    Down(String),
+    /// It was down a short time ago and was left alone, and why.
+    Skipped(String),
+    /// It was silent for so long that others were preferred.
+    Slow,
+    /// Its items are for another store directory.
+    OtherStore(String),
+}
+
+impl ServerState {
+    /// The word for scripts and people.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::NotAsked => "not-asked",
+            Self::Up => "up",
+            Self::Down(_) => "down",
+            Self::Skipped(_) => "skipped",
+            Self::Slow => "slow",
+            Self::OtherStore(_) => "other-store",
+        }
+    }
+
+    /// Why, when there is a why.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Down(why) | Self::Skipped(why) | Self::OtherStore(why) => Some(why),
+            Self::Slow => Some("no answer while another server had answered everything"),
+            Self::NotAsked | Self::Up => None,
+        }
+    }
+}
+
+/// What a run learned of a server.
+#[derive(Debug, Clone)]
+pub struct ServerReport {
+    /// Its address, without credentials.
+    pub url: String,
+    /// What it says of itself, when it was heard.
+    pub info: Option<CacheInfo>,
+    /// How it is doing.
+    pub state: ServerState,
+    /// Answers it gave in this run.
+    pub requests: u64,
+}
+
+pub(super) struct Server {
+    pub(super) url: ServerUrl,
+    pub(super) id: ServerId,
+    pub(super) facts: ServerFacts,
+    pub(super) info: Option<CacheInfo>,
+    pub(super) state: ServerState,
+    pub(super) requests: u64,
+    outstanding: u64,
+    quiet_since: Instant,
+}
+
+impl Server {
+    pub(super) fn load(
+        url: ServerUrl,
+        cache: &mut LookupCache,
+        store_dir: &StoreDir,
+        now: u64,
+    ) -> Self {
+        let id = cache.server_id(url.as_str());
+        // A cache that fails says so when lookups use it; here there is just nothing known.
+        let facts = cache.server_facts(id).unwrap_or_default();
+        let mut server = Self {
+            url,
+            id,
+            info: None,
+            state: ServerState::NotAsked,
+            requests: 0,
+            outstanding: 0,
+            quiet_since: Instant::now(),
+            facts,
+        };
+        let fresh = server.facts.cache_info.take().filter(|known| known.is_fresh(now));
+        if let Some(known) = fresh {
+            server.learn_info(known.text.as_deref().unwrap_or_default(), store_dir);
+        }
+        if let Some(down) = server.facts.down.take().filter(|down| down.is_down(now)) {
+            server.state = ServerState::Skipped(down.reason.into());
+        }
+        server
+    }
+
+    /// Takes note of what the server says of itself.
+    pub(super) fn learn_info(&mut self, text: &str, store_dir: &StoreDir) {
+        let info = CacheInfo::parse(text);
+        if let Some(other) = info.store_dir.as_ref().filter(|dir| *dir != store_dir.as_str()) {
+            let why = format!("its items are for {other}, not for {}", store_dir.as_str());
+            self.state = ServerState::OtherStore(why);
+        }
+        self.info = Some(info);
+    }
+
+    /// What the connection has to know of the server.
+    pub(super) fn spec(&self) -> ServerSpec {
+        ServerSpec {
+            url: self.url.clone(),
+            cache_info: self
+                .info
+                .clone()
+                .map_or(CacheInfoKnowledge::Ask, CacheInfoKnowledge::Known),
+            pipelining: match self.facts.behavior.pipelining {
+                None => http::Pipelining::Untested,
+                Some(Pipelining::Works) => http::Pipelining::Works,
+                Some(Pipelining::Broken) => http::Pipelining::Broken,
+            },
+            requests_per_connection: self.facts.behavior.requests_per_connection,
+            timeouts: None,
+        }
+    }
+
+    /// Why the server is not to be asked, if so.
+    pub(super) fn obstacle(&self) -> Option<&str> {
+        match &self.state {
+            ServerState::Down(why) | ServerState::Skipped(why) | ServerState::OtherStore(why) => {
+                Some(why)
+            }
+            ServerState::NotAsked | ServerState::Up | ServerState::Slow => None,
+        }
+    }
+
+    pub(super) fn asked(&mut self) {
+        if self.outstanding == 0 {
+            self.quiet_since = Instant::now();
+        }
+        self.outstanding += 1;
+    }
+
+    pub(super) fn answered(&mut self) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.heard();
+    }
+
+    pub(super) fn heard(&mut self) {
+        self.quiet_since = Instant::now();
+        if matches!(self.state, ServerState::NotAsked | ServerState::Slow | ServerState::Skipped(_))
+        {
+            self.state = ServerState::Up;
+        }
+    }
+
+    /// Whether the server owes answers and has been silent for `limit`.
+    pub(super) fn lags(&self, limit: Duration) -> bool {
+        self.outstanding > 0 && self.quiet_since.elapsed() >= limit
+    }
+
+    /// An answer that was owed will not come.
+    pub(super) fn gave_up(&mut self) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+    }
+
+    /// Why an answer that was never given was not waited for.
+    pub(super) fn late(&self) -> String {
+        self.state.reason().unwrap_or("too slow: another server had answered").to_owned()
+    }
+
+    pub(super) fn report(&self) -> ServerReport {
+        ServerReport {
+            url: self.url.as_str().to_owned(),
+            info: self.info.clone(),
+            state: self.state.clone(),
+            requests: self.requests,
+        }
+    }
+}
+
+/// What was learned of how a server takes requests, as the lookup cache keeps it.
+pub(super) fn fact(learned: Learned) -> ServerFact {
+    let mut behavior = Behavior::default();
+    match learned {
+        Learned::Pipelining(http::Pipelining::Works) => {
+            behavior.pipelining = Some(Pipelining::Works);
+        }
+        Learned::Pipelining(http::Pipelining::Broken) => {
+            behavior.pipelining = Some(Pipelining::Broken);
+        }
+        Learned::Pipelining(http::Pipelining::Untested) => {}
+        Learned::RequestsPerConnection(count) => behavior.requests_per_connection = Some(count),
+        Learned::Protocol(protocol) => behavior.protocol = Some(protocol.name().into()),
+    }
+    ServerFact::Behavior(behavior)
+}

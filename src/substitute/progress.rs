@@ -1,0 +1,84 @@
+//! What happens, told to whoever wants to show it. Events only: no text, no terminal.
+
+use crate::format::store_path::StorePath;
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event<'a> {
+    /// Lookups: how many items are decided, and how many are known of so far.
+    Looking {
+        /// Items whose answer is final.
+        done: usize,
+        /// Items asked for, references found on the way included.
+        total: usize,
+        /// Requests answered by servers.
+        requests: u64,
+    },
+    /// A server has become unusable for this run.
+    ServerDown {
+        /// Its address, without credentials.
+        server: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
+    /// Something worth knowing that stops nothing.
+    Warning(&'a str),
+    /// An item's nar starts to arrive.
+    Started {
+        /// The item.
+        item: &'a StorePath,
+        /// Where from, without credentials.
+        url: &'a str,
+        /// Bytes to download, when known.
+        download_size: Option<u64>,
+    },
+    /// More of an item's nar has arrived.
+    Progressed {
+        /// The item.
+        item: &'a StorePath,
+        /// Bytes downloaded so far.
+        downloaded: u64,
+    },
+    /// A source failed; another one is tried next, if there is one.
+    SourceFailed {
+        /// The item.
+        item: &'a StorePath,
+        /// The source.
+        url: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
+    /// An item is unpacked and its content checked.
+    Unpacked {
+        /// The item.
+        item: &'a StorePath,
+        /// Bytes downloaded.
+        downloaded: u64,
+        /// Bytes of its nar.
+        nar_size: u64,
+    },
+    /// An item has become valid.
+    Registered {
+        /// The item.
+        item: &'a StorePath,
+    },
+    /// An item could not be had.
+    Failed {
+        /// The item.
+        item: &'a StorePath,
+    },
+}
+
+/// Receives events, from several threads.
+pub trait Progress: Send + Sync {
+    /// `event` happened.
+    fn event(&self, event: Event<'_>);
+}
+
+/// Shows nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn event(&self, _event: Event<'_>) {}
+}

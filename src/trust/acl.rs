@@ -1,0 +1,291 @@
+//! The keys that are believed: Guix's ACL, or Nix's list.
+//!
+//! An ACL is `(acl ENTRY ...)`, and only `(entry (public-key ...) (tag (guix import)))`
+//! authorizes. Guix gives up on the whole file when one entry has another tag; here such an
+//! entry authorizes nothing and is kept when the file is written again, and so is a key of a
+//! kind that cannot be used. No file is the same as no entry: nobody is authorized.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::guix::PublicKey;
+use super::nix::{TrustedKey, TrustedKeys};
+use crate::format::sexp::{Sexp, SexpError};
+
+/// Whose signatures count.
+#[derive(Debug, Clone)]
+pub enum AuthorizedKeys {
+    /// Guix signatures, by the keys of an ACL.
+    Guix(Acl),
+    /// Nix signatures, by named keys.
+    Nix(TrustedKeys),
+    /// Anyone's claims, signed or not: somebody has switched authentication off.
+    Anyone,
+}
+
+impl AuthorizedKeys {
+    /// Whether every narinfo will be refused.
+    #[must_use]
+    pub fn is_nobody(&self) -> bool {
+        match self {
+            Self::Guix(acl) => acl.is_empty(),
+            Self::Nix(keys) => keys.is_empty(),
+            Self::Anyone => false,
+        }
+    }
+
+    /// Whether the key that a verdict called `id` ([`AuthorizedNarInfo::key_id`]) counts now;
+    /// whoever remembers a verdict asks this before believing it again.
+    ///
+    /// [`AuthorizedNarInfo::key_id`]: super::verdict::AuthorizedNarInfo::key_id
+    #[must_use]
+    pub fn contains_key_id(&self, id: &str) -> bool {
+        self.signer(id).is_some()
+    }
+
+    /// Who vouches for what the key called `id` has signed.
+    pub(super) fn signer(&self, id: &str) -> Option<Signer> {
+        match self {
+            Self::Guix(acl) => acl.keys().find(|key| **key.id() == *id).map(Signer::guix),
+            Self::Nix(keys) => keys.iter().find(|key| **key.id() == *id).map(Signer::nix),
+            Self::Anyone => Some(Signer::Nobody),
+        }
+    }
+}
+
+/// Who vouches for a narinfo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Signer {
+    /// The Guix key with this id.
+    GuixKey(Arc<str>),
+    /// The Nix key with this id.
+    NixKey(Arc<str>),
+    /// Nobody: authentication is switched off.
+    Nobody,
+}
+
+impl Signer {
+    pub(super) fn guix(key: &PublicKey) -> Self {
+        Self::GuixKey(Arc::clone(key.id()))
+    }
+
+    pub(super) fn nix(key: &TrustedKey) -> Self {
+        Self::NixKey(Arc::clone(key.id()))
+    }
+}
+
+/// Why a text is no ACL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AclError {
+    /// Not an s-expression.
+    #[error("the ACL cannot be read")]
+    Sexp(#[from] SexpError),
+    /// Another s-expression.
+    #[error("this is not an ACL, which is a list that begins with `acl`")]
+    Shape,
+}
+
+/// Guix's list of authorized keys.
+#[derive(Debug, Clone, Default)]
+pub struct Acl {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    sexp: Sexp,
+    /// The key, if the entry authorizes one.
+    key: Option<PublicKey>,
+}
+
+impl Acl {
+    /// The ACL that `text` spells.
+    ///
+    /// # Errors
+    /// `text` is not a list that begins with `acl`.
+    pub fn parse(text: &[u8]) -> Result<Self, AclError> {
+        let sexp = Sexp::parse(text)?;
+        let entries = sexp.behind_tag("acl").ok_or(AclError::Shape)?;
+        let entry = |sexp: &Sexp| Entry { key: authorized_key(sexp), sexp: sexp.clone() };
+        Ok(Self { entries: entries.iter().map(entry).collect() })
+    }
+
+    /// The ACL that authorizes nobody.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self::default()
+    }
+
+    /// The keys of ci.guix.gnu.org and bordeaux.guix.gnu.org, which Guix itself comes with.
+    #[must_use]
+    pub fn official_guix_servers() -> Self {
+        let mut acl = Self::nobody();
+        for q in OFFICIAL_KEYS {
+            let text = format!("(public-key (ecc (curve Ed25519) (q #{q}#)))");
+            let key = PublicKey::parse(text.as_bytes());
+            acl.authorize(key.expect("the official keys are points of the curve"));
+        }
+        acl
+    }
+
+    /// Whether nobody is authorized.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys().next().is_none()
+    }
+
+    /// Whether `key`, a `(public-key ...)`, is authorized; spelling does not matter.
+    #[must_use]
+    pub fn contains(&self, key: &Sexp) -> bool {
+        self.key(key).is_some()
+    }
+
+    /// Authorizes `key`. `false`: it was already.
+    pub fn authorize(&mut self, key: PublicKey) -> bool {
+        if self.contains(key.as_sexp()) {
+            return false;
+        }
+        let tag = Sexp::tagged("tag", [Sexp::tagged("guix", [Sexp::atom("import")])]);
+        let sexp = Sexp::tagged("entry", [key.as_sexp().clone(), tag]);
+        self.entries.push(Entry { sexp, key: Some(key) });
+        true
+    }
+
+    /// The authorized keys.
+    pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
+        self.entries.iter().filter_map(|entry| entry.key.as_ref())
+    }
+
+    /// The authorized key that `sexp` is.
+    pub(super) fn key(&self, sexp: &Sexp) -> Option<&PublicKey> {
+        self.keys().find(|key| key.as_sexp() == sexp)
+    }
+}
+
+/// The text of an ACL file, with every entry of the one it was parsed from.
+impl fmt::Display for Acl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entries = self.entries.iter().map(|entry| entry.sexp.clone());
+        writeln!(f, "{}", Sexp::tagged("acl", entries))
+    }
+}
+
+/// The q of ci.guix.gnu.org and of bordeaux.guix.gnu.org.
+const OFFICIAL_KEYS: [&str; 2] = [
+    "8D156F295D24B0D9A86FA5741A840FF2D24F60F7B6C4134814AD55625971B394",
+    "7D602902D3A2DBB83F8A0FB98602A754C5493B0B778C8D1DD4E0F41DE14DE34F",
+];
+
+fn authorized_key(entry: &Sexp) -> Option<PublicKey> {
+    let [key, tag] = entry.exactly("entry")?;
+    let [import] = tag.exactly("tag")?;
+    if import.atom_behind_tag("guix")? != b"import" {
+        return None;
+    }
+    // A key that cannot be used authorizes nothing, and its entry is kept.
+    PublicKey::from_sexp(key.clone()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY_A: &[u8] = include_bytes!("../../fixtures/signatures/vector-a.pub");
+    const KEY_B: &[u8] = include_bytes!("../../fixtures/signatures/vector-b.pub");
+
+    fn sexp(text: &[u8]) -> Sexp {
+        Sexp::parse(text).unwrap()
+    }
+
+    fn acl(text: &str) -> Acl {
+        Acl::parse(text.as_bytes()).unwrap()
+    }
+
+    fn key(text: &[u8]) -> String {
+        String::from_utf8(text.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn authorizes_the_keys_with_the_import_tag_only() {
+        let (a, b) = (key(KEY_A), key(KEY_B));
+        for entry in [
+            format!("(entry {a})"),
+            format!("(entry {a} (tag (guix export)))"),
+            format!("(entry {a} (tag (guix import archive)))"),
+            format!("(entry {a} (tag guix import))"),
+            format!("(entry {a} (tag (guix import)) (x))"),
+            format!("(entry (tag (guix import)) {a})"),
+            format!("(other {a} (tag (guix import)))"),
+            a.clone(),
+            "x".into(),
+        ] {
+            let acl = acl(&format!("(acl {entry} (entry {b} (tag (guix import))))"));
+            assert!(!acl.contains(&sexp(KEY_A)), "{entry}");
+            assert!(acl.contains(&sexp(KEY_B)), "one entry must not spoil another: {entry}");
+            assert_eq!(sexp(acl.to_string().as_bytes()).behind_tag("acl").unwrap().len(), 2);
+        }
+    }
+
+    #[test]
+    fn keys_that_cannot_be_used_authorize_nothing_and_are_kept() {
+        let short = format!("(rsa (n #{}#) (e #010001#))", "FF".repeat(255));
+        let off_curve = format!("(ecc (curve Ed25519) (q #02{}#))", "00".repeat(31));
+        for key in [
+            "(dsa (p #01#))",
+            "(ecc (curve Ed25519) (q #00#))",
+            "(ecc (curve ed25519) (q #E8E85766778A8A683F8F062D327949489DBD79066BF0A35476D4B4CC55940B07#))",
+            &short,
+            &off_curve,
+        ] {
+            let text = format!("(acl (entry (public-key {key}) (tag (guix import))))");
+            let acl = acl(&text);
+            assert!(acl.is_empty(), "{key}");
+            assert_eq!(sexp(acl.to_string().as_bytes()), sexp(text.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn authorizing_is_done_once_and_written() {
+        let mut acl = Acl::nobody();
+        assert!(acl.is_empty());
+        assert!(acl.authorize(PublicKey::parse(KEY_A).unwrap()));
+        assert!(!acl.authorize(PublicKey::parse(KEY_A).unwrap()));
+        let again = Acl::parse(acl.to_string().as_bytes()).unwrap();
+        assert!(again.contains(&sexp(KEY_A)) && !again.contains(&sexp(KEY_B)));
+        assert_eq!(again.to_string(), acl.to_string());
+    }
+
+    #[test]
+    fn spelling_does_not_matter() {
+        let lower = key(KEY_A).to_lowercase().replace("ed25519", "\"Ed25519\"").replace('\n', " ");
+        let acl = acl(&format!("(acl(entry{lower}(tag(#67756978#|aW1wb3J0|))))"));
+        assert!(acl.contains(&sexp(KEY_A)));
+    }
+
+    #[test]
+    fn knows_the_official_servers() {
+        let acl = Acl::official_guix_servers();
+        let names: Vec<_> = acl.keys().map(PublicKey::short_name).collect();
+        assert_eq!(names, ["8D156F295D24B0D9", "7D602902D3A2DBB8"]);
+    }
+
+    #[test]
+    fn refuses_what_is_no_acl() {
+        assert_eq!(Acl::parse(KEY_A).unwrap_err(), AclError::Shape);
+        assert_eq!(Acl::parse(b"acl").unwrap_err(), AclError::Shape);
+        assert!(matches!(Acl::parse(b"").unwrap_err(), AclError::Sexp(_)));
+        assert!(Acl::parse(b"(acl)").unwrap().is_empty());
+    }
+
+    #[test]
+    fn nobody_and_anyone_are_told_apart() {
+        let id = "ecc:E8E85766778A8A683F8F062D327949489DBD79066BF0A35476D4B4CC55940B07";
+        let nobody = AuthorizedKeys::Guix(Acl::nobody());
+        assert!(nobody.is_nobody() && !nobody.contains_key_id(id));
+        assert!(!AuthorizedKeys::Anyone.is_nobody() && AuthorizedKeys::Anyone.contains_key_id(id));
+        let mut acl = Acl::nobody();
+        acl.authorize(PublicKey::parse(KEY_A).unwrap());
+        let keys = AuthorizedKeys::Guix(acl);
+        assert!(keys.contains_key_id(id) && !keys.contains_key_id(""));
+    }
+}

@@ -1,0 +1,150 @@
+//! Guix's public keys: `(public-key (ecc (curve Ed25519) (q ...)))`, and RSA of older times.
+
+use std::sync::Arc;
+
+use curve25519_dalek::EdwardsPoint;
+use curve25519_dalek::edwards::CompressedEdwardsY;
+use data_encoding::HEXUPPER;
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+use sha2::{Digest, Sha256};
+
+use super::ecdsa;
+use crate::format::sexp::{Sexp, SexpError};
+
+/// The shortest RSA modulus believed.
+const MIN_RSA_BITS: usize = 2048;
+
+/// Hex digits of a key that people are shown.
+const SHORT_DIGITS: usize = 16;
+
+/// Why a text is no public key that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Not an s-expression.
+    #[error("the key cannot be read")]
+    Sexp(#[from] SexpError),
+    /// Another s-expression, such as a private key or a signature, or another kind of key.
+    #[error("this is not a public key on the curve Ed25519 or for RSA")]
+    Shape,
+    /// The bytes of q are no point of the curve.
+    #[error("q is not a point of the curve Ed25519")]
+    Point,
+    /// Short enough to be forged.
+    #[error("an RSA key of less than 2048 bits is not believed")]
+    TooShort,
+}
+
+/// A public key, decoded once.
+#[derive(Debug, Clone)]
+pub struct PublicKey {
+    sexp: Sexp,
+    numbers: Numbers,
+    id: Arc<str>,
+}
+
+#[derive(Debug, Clone)]
+enum Numbers {
+    Ecc(Box<EdwardsPoint>),
+    /// Big-endian, without leading zeros.
+    Rsa(RsaPublicKeyComponents<Vec<u8>>),
+}
+
+impl PublicKey {
+    /// The key in `text`, such as a file ending in `.pub`.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub fn parse(text: &[u8]) -> Result<Self, KeyError> {
+        Self::from_sexp(Sexp::parse(text)?)
+    }
+
+    /// The key that `sexp` is.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub fn from_sexp(sexp: Sexp) -> Result<Self, KeyError> {
+        let [key] = sexp.exactly("public-key").ok_or(KeyError::Shape)?;
+        let numbers = if let Some([curve, q]) = key.exactly("ecc") {
+            let is_ed25519 = curve.atom_behind_tag("curve") == Some(b"Ed25519");
+            let q = q.atom_behind_tag("q").filter(|_| is_ed25519).ok_or(KeyError::Shape)?;
+            let q = CompressedEdwardsY::from_slice(q).map_err(|_| KeyError::Shape)?;
+            Numbers::Ecc(Box::new(q.decompress().ok_or(KeyError::Point)?))
+        } else {
+            let [n, e] = key.exactly("rsa").ok_or(KeyError::Shape)?;
+            let n = without_zeros(n.atom_behind_tag("n").ok_or(KeyError::Shape)?);
+            let e = without_zeros(e.atom_behind_tag("e").ok_or(KeyError::Shape)?);
+            let unused_bits = n.first().map_or(0, |byte| byte.leading_zeros() as usize);
+            if n.len() * 8 - unused_bits < MIN_RSA_BITS {
+                return Err(KeyError::TooShort);
+            }
+            Numbers::Rsa(RsaPublicKeyComponents { n: n.to_owned(), e: e.to_owned() })
+        };
+        let id = key_id(&sexp).into();
+        Ok(Self { sexp, numbers, id })
+    }
+
+    /// The key as Guix writes it.
+    #[must_use]
+    pub fn as_sexp(&self) -> &Sexp {
+        &self.sexp
+    }
+
+    /// A text that names this key and no other: `ecc:` and the digits of q, or
+    /// `sha256:` and the hash of the whole.
+    #[must_use]
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    /// The first digits of q, by which people know a key.
+    #[must_use]
+    pub fn short_name(&self) -> &str {
+        short_name(&self.id)
+    }
+
+    /// Whether `value`, a `(sig-val ...)` made with `flags`, signs `text`, which has the SHA-256
+    /// hash `hash`. `None`: it is no signature for this kind of key.
+    pub(super) fn verify(
+        &self,
+        flags: &[u8],
+        value: &Sexp,
+        text: &[u8],
+        hash: &[u8; 32],
+    ) -> Option<bool> {
+        let [value] = value.exactly("sig-val")?;
+        match &self.numbers {
+            Numbers::Ecc(q) if flags == b"rfc6979" => {
+                let [r, s] = value.exactly("ecdsa")?;
+                let (r, s) = (r.atom_behind_tag("r")?, s.atom_behind_tag("s")?);
+                Some(ecdsa::verify(q, hash, r, s))
+            }
+            Numbers::Rsa(key) if flags == b"pkcs1" => {
+                let [s] = value.exactly("rsa")?;
+                let s = without_zeros(s.atom_behind_tag("s")?);
+                let Some(zeros) = key.n.len().checked_sub(s.len()) else { return Some(false) };
+                let padded = [vec![0; zeros], s.to_owned()].concat();
+                Some(key.verify(&RSA_PKCS1_2048_8192_SHA256, text, &padded).is_ok())
+            }
+            Numbers::Ecc(_) | Numbers::Rsa(_) => None,
+        }
+    }
+}
+
+/// The first digits of the key whose [`PublicKey::id`] is `id`.
+pub(in crate::trust) fn short_name(id: &str) -> &str {
+    let digits = id.split_once(':').map_or(id, |(_, digits)| digits);
+    digits.get(..SHORT_DIGITS).unwrap_or(digits)
+}
+
+/// The [`PublicKey::id`] of the key `sexp`, also of one that cannot be used.
+pub(super) fn key_id(sexp: &Sexp) -> String {
+    let q = sexp.exactly("public-key").and_then(|[key]| key.exactly("ecc"));
+    match q.and_then(|[_, q]| q.atom_behind_tag("q")) {
+        Some(q) if q.len() == 32 => format!("ecc:{}", HEXUPPER.encode(q)),
+        _ => format!("sha256:{}", HEXUPPER.encode(&Sha256::digest(sexp.to_canonical()))),
+    }
+}
+
+fn without_zeros(bytes: &[u8]) -> &[u8] {
+    &bytes[bytes.iter().take_while(|&&byte| byte == 0).count()..]
+}

@@ -1,0 +1,302 @@
+//! Vectors of real signatures, and what becomes of them when a bit changes.
+
+use data_encoding::HEXUPPER;
+use proptest::prelude::*;
+
+use super::signing::SigningKey;
+use super::*;
+use crate::format::store_path::StoreDir;
+
+const VECTOR_A: &str = include_str!("../../../fixtures/signatures/vector-a.narinfo");
+const KEY_A: &[u8] = include_bytes!("../../../fixtures/signatures/vector-a.pub");
+const VECTOR_B: &str = include_str!("../../../fixtures/signatures/vector-b.narinfo");
+const KEY_B: &[u8] = include_bytes!("../../../fixtures/signatures/vector-b.pub");
+const ECDSA: &[u8] = include_bytes!("../../../fixtures/signatures/ecdsa-200.txt");
+const RSA: &[u8] = include_bytes!("../../../fixtures/signatures/rsa.txt");
+
+fn dir() -> StoreDir {
+    StoreDir::parse(StoreDir::GUIX).unwrap()
+}
+
+fn acl(key: &[u8]) -> Acl {
+    let mut acl = Acl::nobody();
+    acl.authorize(PublicKey::parse(key).unwrap());
+    acl
+}
+
+/// The reason for refusing `text`, if it is a narinfo; `None`: it is believed.
+fn reason(text: &str, key: &[u8]) -> Option<&'static str> {
+    let narinfo = NarInfo::parse(text, &dir()).unwrap();
+    check(&narinfo, &acl(key)).err().map(|refusal| refusal.reason())
+}
+
+#[test]
+fn real_signatures_are_valid() {
+    assert_eq!(reason(VECTOR_A, KEY_A), None);
+    assert_eq!(reason(VECTOR_A, KEY_B), Some("unauthorized-key"));
+}
+
+#[test]
+fn signatures_with_quoted_strings_are_valid() {
+    for text in [
+        VECTOR_B,
+        include_str!("../../../fixtures/signatures/quoted-10152.narinfo"),
+        include_str!("../../../fixtures/signatures/quoted-20234.narinfo"),
+    ] {
+        assert_eq!(reason(text, KEY_B), None);
+    }
+}
+
+/// The s-expressions of a file that separates them by the record separator.
+fn records(file: &[u8]) -> Vec<Sexp> {
+    let texts = file.split(|&byte| byte == 0x1e).filter(|text| !text.trim_ascii().is_empty());
+    texts.map(|text| Sexp::parse(text).unwrap()).collect()
+}
+
+/// What libgcrypt has signed: `(signature DATA VALUE PUBLIC-KEY PRIVATE-KEY (msg BYTES))`.
+struct Record {
+    flags: Vec<u8>,
+    hash: [u8; 32],
+    value: Sexp,
+    key: PublicKey,
+    private: Sexp,
+    message: Vec<u8>,
+}
+
+impl Record {
+    fn of(sexp: &Sexp) -> Self {
+        let parts = sexp.behind_tag("signature").unwrap();
+        let [data, value, key, private, message] = parts else { panic!("{sexp}") };
+        let signature = Sexp::tagged("signature", [data.clone(), value.clone(), key.clone()]);
+        let claim = Claim::of(&signature).unwrap();
+        Self {
+            flags: claim.flags.to_owned(),
+            hash: claim.hash.try_into().unwrap(),
+            value: value.clone(),
+            key: PublicKey::from_sexp(key.clone()).unwrap(),
+            private: private.clone(),
+            message: message.atom_behind_tag("msg").unwrap().to_owned(),
+        }
+    }
+
+    fn verify(&self, hash: &[u8; 32], message: &[u8]) -> Option<bool> {
+        self.key.verify(&self.flags, &self.value, message, hash)
+    }
+}
+
+#[test]
+fn signatures_by_libgcrypt_are_valid_and_made_alike() {
+    let records = records(ECDSA);
+    assert_eq!(records.len(), 200);
+    for record in records.iter().map(Record::of) {
+        assert_eq!(record.verify(&record.hash, &record.message), Some(true));
+        let [private] = record.private.exactly("private-key").unwrap();
+        let [_, _, d] = private.exactly("ecc").unwrap();
+        let d = d.atom_behind_tag("d").unwrap().try_into().unwrap();
+        let (r, s) = SigningKey::from_bytes(d).sign(&record.hash);
+        let [r, s] =
+            [("r", r), ("s", s)].map(|(tag, number)| Sexp::tagged(tag, [Sexp::atom(number)]));
+        let printed = record.value.to_string().replace("#00", "#");
+        let made = Sexp::tagged("sig-val", [Sexp::tagged("ecdsa", [r, s])]).to_string();
+        assert_eq!(made.replace("#00", "#"), printed);
+    }
+}
+
+#[test]
+fn a_changed_hash_or_number_signs_nothing() {
+    for record in records(ECDSA).iter().map(Record::of).step_by(10) {
+        for bit in 3..256 {
+            let mut hash = record.hash;
+            hash[31 - bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(record.verify(&hash, b""), Some(false), "bit {bit} of the hash");
+        }
+        let [numbers] = record.value.exactly("sig-val").unwrap();
+        let [r, s] = numbers.exactly("ecdsa").unwrap();
+        for (changed, tag) in [(r, "r"), (s, "s")] {
+            let number = changed.atom_behind_tag(tag).unwrap();
+            for bit in 0..number.len() * 8 {
+                let mut number = number.to_owned();
+                number[bit / 8] ^= 1 << (bit % 8);
+                let number = Sexp::tagged(tag, [Sexp::atom(number)]);
+                let numbers = if tag == "r" { [number, s.clone()] } else { [r.clone(), number] };
+                let value = Sexp::tagged("sig-val", [Sexp::tagged("ecdsa", numbers)]);
+                let verdict = record.key.verify(&record.flags, &value, b"", &record.hash);
+                assert_eq!(verdict, Some(false), "bit {bit} of {tag}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_negated_number_signs_nothing() {
+    let order = "1000000000000000000000000000000014DEF9DEA2F79CD65812631A5CF5D3ED";
+    let order: [u8; 32] = HEXUPPER.decode(order.as_bytes()).unwrap().try_into().unwrap();
+    let key = SigningKey::from_bytes([7; 32]);
+    let public = PublicKey::from_sexp(key.public_key().clone()).unwrap();
+    let hash = Sha256::digest(b"text").into();
+    let (r, s) = key.sign(&hash);
+    let verify = |r: [u8; 32], s: [u8; 32]| {
+        let [r, s] =
+            [("r", r), ("s", s)].map(|(tag, number)| Sexp::tagged(tag, [Sexp::atom(number)]));
+        let value = Sexp::tagged("sig-val", [Sexp::tagged("ecdsa", [r, s])]);
+        public.verify(b"rfc6979", &value, b"text", &hash)
+    };
+    let combine = |a: &[u8; 32], b: &[u8; 32], subtract: bool| {
+        let (mut result, mut carry) = ([0; 32], i16::from(subtract));
+        for at in (0..32).rev() {
+            let other = if subtract { !b[at] } else { b[at] };
+            let sum = i16::from(a[at]) + i16::from(other) + carry;
+            result[at] = u8::try_from(sum & 0xff).unwrap();
+            carry = sum >> 8;
+        }
+        result
+    };
+    assert_eq!(verify(r, s), Some(true));
+    assert_eq!(verify(r, combine(&order, &s, true)), Some(false), "n - s");
+    assert_eq!(verify(combine(&r, &order, false), s), Some(false), "r + n");
+    assert_eq!(verify([0; 32], s), Some(false));
+    assert_eq!(verify(r, [0; 32]), Some(false));
+}
+
+#[test]
+fn rsa_signatures_by_libgcrypt_are_valid() {
+    let records: Vec<_> = records(RSA).iter().map(Record::of).collect();
+    assert!(!records.is_empty());
+    for record in &records {
+        assert_eq!(record.verify(&record.hash, &record.message), Some(true));
+        assert_eq!(record.verify(&record.hash, b"another text"), Some(false));
+        let short = Sexp::parse(b"(sig-val (rsa (s #01#)))").unwrap();
+        assert_eq!(record.key.verify(b"pkcs1", &short, &record.message, &record.hash), Some(false));
+        assert_eq!(
+            record.key.verify(b"rfc6979", &record.value, &record.message, &record.hash),
+            None
+        );
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_refused_or_not_covered() {
+    let signature = VECTOR_A.find("Signature:").unwrap();
+    let unsigned = VECTOR_A.find("URL:").unwrap();
+    let host = signature + "Signature: 1;".len()..signature + "Signature: 1;vm".len();
+    let original = NarInfo::parse(VECTOR_A, &dir()).unwrap();
+    let acl = acl(KEY_A);
+    for bit in 0..VECTOR_A.len() * 8 {
+        let mut bytes = VECTOR_A.as_bytes().to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let Ok(text) = String::from_utf8(bytes) else { continue };
+        let Ok(narinfo) = NarInfo::parse(text, &dir()) else { continue };
+        let is_believed = check(&narinfo, &acl).is_ok();
+        // In base64 the spelling of white space inside the s-expression is free.
+        if is_believed && !host.contains(&(bit / 8)) && bit / 8 < unsigned {
+            let line = narinfo.guix_signature().unwrap();
+            let (old, new) = (original.guix_signature().unwrap(), line);
+            assert_eq!(parse_line(old), parse_line(new), "bit {bit} is covered");
+        }
+        assert!(!is_believed || narinfo.is_equivalent(&original), "bit {bit}");
+        assert!(is_believed || bit / 8 < unsigned, "bit {bit} is not covered");
+    }
+}
+
+/// A narinfo of `fields`, in this order, then its signature, then `below`.
+fn signed(fields: &[&str], below: &str) -> (String, Vec<u8>) {
+    let key = SigningKey::from_bytes([42; 32]);
+    let text = fields.concat();
+    let line = key.signature_line(&text, "test");
+    (format!("{text}{line}{below}"), key.public_key().to_string().into_bytes())
+}
+
+const PATH: &str = "StorePath: /gnu/store/0f9qzp1g3jy45al4zspzqah9f8d5bisp-a\n";
+const HASH: &str = "NarHash: sha256:01axkqflwrksipzgihrmiihc1xbk4bqvq4q0b3dcvf217ygqdgg8\n";
+const SIZE: &str = "NarSize: 7\n";
+const REFERENCES: &str = "References: \n";
+const URL: &str = "URL: x\nCompression: none\n";
+
+#[test]
+fn what_must_be_signed_must_stand_above() {
+    let (text, key) = signed(&[PATH, HASH, SIZE, REFERENCES], URL);
+    assert_eq!(reason(&text, &key), None);
+    let all = [PATH, HASH, SIZE, REFERENCES];
+    for missing in all {
+        let above: Vec<_> = all.into_iter().filter(|field| *field != missing).collect();
+        let (text, key) = signed(&above, missing);
+        assert_eq!(reason(&text, &key), Some("unsigned"), "{missing}");
+    }
+    let (text, key) = signed(&[PATH, HASH, SIZE], "");
+    assert_eq!(reason(&text, &key), Some("unsigned"), "no references at all");
+}
+
+#[test]
+fn what_stands_below_changes_nothing() {
+    let evil = "StorePath: /gnu/store/8yrx9brcs5jjh07qvgl5i9dg7kvn60m4-evil\nNarSize: 9\n";
+    let (text, key) = signed(&[PATH, HASH, SIZE, REFERENCES], evil);
+    assert_eq!(reason(&text, &key), None);
+    let narinfo = NarInfo::parse(text, &dir()).unwrap();
+    assert_eq!((narinfo.store_path().name(), narinfo.nar_size()), ("a", 7));
+}
+
+#[test]
+fn a_signature_moved_elsewhere_is_for_another_text() {
+    let (text, key) = signed(&[PATH, HASH, SIZE, REFERENCES], URL);
+    for changed in [
+        text.replace("NarSize: 7", "NarSize: 8"),
+        format!("X: y\n{text}"),
+        text.replace("Signature: ", "X-Signature: z\nSignature: "),
+        text.replace('\n', "\r\n"),
+    ] {
+        assert_eq!(reason(&changed, &key), Some("signed-hash-mismatch"));
+    }
+    assert_eq!(reason(&[PATH, HASH, SIZE, REFERENCES].concat(), &key), Some("unsigned"));
+}
+
+#[test]
+fn what_is_no_signature_is_corrupt() {
+    let (text, key) = signed(&[PATH, HASH, SIZE, REFERENCES], URL);
+    let line =
+        |text: &str| NarInfo::parse(text, &dir()).unwrap().guix_signature().unwrap().to_owned();
+    let original = line(&text);
+    let sexp = parse_line(&original).unwrap().to_string();
+    let spelt = |sexp: &str| format!("1;test;{}", BASE64.encode(sexp.as_bytes()));
+    for (changed, reason_given) in [
+        (String::new(), "corrupt-signature"),
+        ("1;test".into(), "corrupt-signature"),
+        (original.replace("1;", "2;"), "corrupt-signature"),
+        (format!("{original};"), "corrupt-signature"),
+        ("1;test;!".into(), "corrupt-signature"),
+        (format!("1;test;{}", BASE64.encode(b"\xff")), "corrupt-signature"),
+        (format!("1;test;{}", BASE64.encode("(\u{100})".as_bytes())), "corrupt-signature"),
+        (spelt(&format!("{sexp})")), "corrupt-signature"),
+        (spelt(&format!("{sexp} x")), "corrupt-signature"),
+        (spelt("(signature)"), "corrupt-signature"),
+        (spelt(&sexp.replace("sha256", "sha512")), "corrupt-signature"),
+        (spelt(&sexp.replace("(flags rfc6979)", "(flags raw)")), "corrupt-signature"),
+        (spelt(&sexp.replace("(flags rfc6979)", "(flags eddsa)")), "corrupt-signature"),
+        (spelt(&sexp.replace("(flags rfc6979)", "(flags pkcs1)")), "corrupt-signature"),
+        (spelt(&sexp.replace("(ecdsa", "(eddsa")), "corrupt-signature"),
+        (spelt(&sexp.replace("public-key", "private-key")), "corrupt-signature"),
+        (spelt(&sexp.replace("Ed25519", "ed25519")), "unauthorized-key"),
+        (spelt(&sexp.replace("(q #", "(q #40")), "unauthorized-key"),
+        (spelt(&sexp.replace("(hash sha256 #", "(hash sha256 #00")), "signed-hash-mismatch"),
+        (spelt(&sexp.replace("(r #", "(x #")), "corrupt-signature"),
+        (spelt(&sexp.replace("(r #", "(r #01")), "invalid-signature"),
+    ] {
+        assert_ne!(changed, original, "{reason_given}: nothing was changed");
+        let changed = text.replace(&original, &changed);
+        assert_eq!(reason(&changed, &key), Some(reason_given), "{changed}");
+    }
+    let zeros = text.replace(&original, &spelt(&sexp.replace("(r #", "(r #0000")));
+    assert_eq!(reason(&zeros, &key), None, "leading zeros have no meaning");
+}
+
+proptest! {
+    #[test]
+    fn verify_inverts_sign(private: [u8; 32], message: Vec<u8>) {
+        let key = SigningKey::from_bytes(private);
+        let public = PublicKey::from_sexp(key.public_key().clone());
+        let hash = Sha256::digest(&message).into();
+        let (r, s) = key.sign(&hash);
+        let [r, s] = [("r", r), ("s", s)].map(|(tag, number)| Sexp::tagged(tag, [Sexp::atom(number)]));
+        let value = Sexp::tagged("sig-val", [Sexp::tagged("ecdsa", [r, s])]);
+        prop_assert_eq!(public.unwrap().verify(b"rfc6979", &value, &message, &hash), Some(true));
+    }
+}

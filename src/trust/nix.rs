@@ -1,0 +1,278 @@
+//! Nix's signatures: `Sig: NAME:BASE64`, Ed25519 over a fingerprint of what is described.
+//!
+//! The fingerprint is `1;STOREPATH;sha256:NARHASH;NARSIZE;REF,REF...`, the hash in nix-base32
+//! however the narinfo spells it, references as full names, sorted and each once. Keys are found
+//! by name, of which two may share one; verification is strict. One valid signature suffices,
+//! and those that cannot be read are passed over as long as another one is valid.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use data_encoding::BASE64;
+use ed25519_dalek::{Signature, VerifyingKey};
+
+use super::verdict::Refusal;
+use crate::format::narinfo::NarInfo;
+use crate::format::store_path::{StoreDir, StorePathRef};
+
+/// The key of cache.nixos.org, which Nix itself comes with.
+pub const OFFICIAL_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+
+/// Why a text is no list of keys.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is not a public key of the form NAME:BASE64", .0.escape_debug())]
+pub struct TrustedKeyError(pub String);
+
+/// A public key with its name.
+#[derive(Debug, Clone)]
+pub struct TrustedKey {
+    name: Arc<str>,
+    id: Arc<str>,
+    key: VerifyingKey,
+}
+
+impl TrustedKey {
+    /// The name that signatures refer to, such as `cache.nixos.org-1`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `NAME:BASE64`, which names this key and no other.
+    #[must_use]
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (name, base64) = text.split_once(':').filter(|(name, _)| !name.is_empty())?;
+        let bytes = BASE64.decode(base64.as_bytes()).ok()?.try_into().ok()?;
+        let key = VerifyingKey::from_bytes(&bytes).ok()?;
+        Some(Self { name: name.into(), id: text.into(), key })
+    }
+}
+
+/// The keys that are believed.
+#[derive(Debug, Clone)]
+pub struct TrustedKeys(Vec<TrustedKey>);
+
+impl TrustedKeys {
+    /// The keys of a blank-separated list, as in `nix.conf`. An empty list believes nobody.
+    ///
+    /// # Errors
+    /// One of the words is not a key.
+    pub fn parse(list: &str) -> Result<Self, TrustedKeyError> {
+        let key =
+            |word: &str| TrustedKey::parse(word).ok_or_else(|| TrustedKeyError(word.to_owned()));
+        list.split_ascii_whitespace().map(key).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The key of cache.nixos.org.
+    #[must_use]
+    pub fn official_nix_server() -> Self {
+        Self::parse(OFFICIAL_KEY).expect("the official key is well formed")
+    }
+
+    /// Whether nobody is believed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The keys, in the order given.
+    pub fn iter(&self) -> impl Iterator<Item = &TrustedKey> {
+        self.0.iter()
+    }
+}
+
+/// The name in the id of a key.
+pub(super) fn name_of(id: &str) -> &str {
+    id.split_once(':').map_or(id, |(name, _)| name)
+}
+
+/// What a signature of `narinfo` covers.
+#[must_use]
+pub fn fingerprint(narinfo: &NarInfo, store_dir: &StoreDir) -> String {
+    let mut references: Vec<_> = narinfo.references().map(StorePathRef::base).collect();
+    references.sort_unstable();
+    references.dedup();
+    let dir = store_dir.as_str();
+    let mut text = String::with_capacity(
+        256 + references.iter().map(|name| dir.len() + name.len() + 2).sum::<usize>(),
+    );
+    let path = narinfo.store_path();
+    write!(text, "1;{dir}/{path};{};{};", narinfo.nar_hash(), narinfo.nar_size())
+        .expect("a String takes everything");
+    for (position, name) in references.into_iter().enumerate() {
+        text.push_str(if position > 0 { "," } else { "" });
+        text.push_str(dir);
+        text.push('/');
+        text.push_str(name);
+    }
+    text
+}
+
+/// The trusted key that vouches for `narinfo`; else the refusal that tells most, which is the one
+/// about the key that came closest to being believed.
+pub(super) fn check<'a>(
+    narinfo: &NarInfo,
+    keys: &'a TrustedKeys,
+    store_dir: &StoreDir,
+) -> Result<&'a TrustedKey, Refusal> {
+    let fingerprint = fingerprint(narinfo, store_dir);
+    let mut refusal = Refusal::Unsigned;
+    for text in narinfo.nix_signatures() {
+        match check_one(text, &fingerprint, keys) {
+            Ok(key) => return Ok(key),
+            Err(other) if weight(&other) > weight(&refusal) => refusal = other,
+            Err(_) => {}
+        }
+    }
+    Err(refusal)
+}
+
+fn check_one<'a>(
+    signature: &str,
+    fingerprint: &str,
+    keys: &'a TrustedKeys,
+) -> Result<&'a TrustedKey, Refusal> {
+    let (name, base64) =
+        signature.split_once(':').ok_or(Refusal::CorruptSignature { why: "it has no key name" })?;
+    let mut named = keys.iter().filter(|key| *key.name == *name).peekable();
+    if named.peek().is_none() {
+        return Err(Refusal::UnauthorizedKey { key: name.to_owned() });
+    }
+    let bytes = BASE64.decode(base64.trim_ascii_end().as_bytes()).ok();
+    let bytes = bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or(Refusal::CorruptSignature { why: "it is not 64 bytes in base64" })?;
+    let signature = Signature::from_bytes(&bytes);
+    let vouches =
+        |key: &&TrustedKey| key.key.verify_strict(fingerprint.as_bytes(), &signature).is_ok();
+    named.find(vouches).ok_or(Refusal::InvalidSignature)
+}
+
+fn weight(refusal: &Refusal) -> u8 {
+    match refusal {
+        Refusal::InvalidSignature => 3,
+        Refusal::CorruptSignature { .. } => 2,
+        Refusal::UnauthorizedKey { .. } => 1,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_dalek::{Signer, SigningKey};
+
+    const ITEM: &str = "0f9qzp1g3jy45al4zspzqah9f8d5bisp-a";
+    const OTHER: &str = "8yrx9brcs5jjh07qvgl5i9dg7kvn60m4-b";
+    const HASH: &str = "sha256:01axkqflwrksipzgihrmiihc1xbk4bqvq4q0b3dcvf217ygqdgg8";
+
+    fn dir() -> StoreDir {
+        StoreDir::parse(StoreDir::NIX).unwrap()
+    }
+
+    fn narinfo(signatures: &[&str]) -> NarInfo {
+        let mut text = format!(
+            "StorePath: /nix/store/{ITEM}\nURL: x\nNarHash: {HASH}\nNarSize: 7\n\
+             References: {OTHER} {ITEM} {OTHER}\n"
+        );
+        signatures.iter().for_each(|signature| writeln!(text, "Sig: {signature}").unwrap());
+        NarInfo::parse(text, &dir()).unwrap()
+    }
+
+    fn signing_key(seed: u8) -> SigningKey {
+        SigningKey::from_bytes(&[seed; 32])
+    }
+
+    fn key(name: &str, seed: u8) -> String {
+        let public = signing_key(seed).verifying_key();
+        format!("{name}:{}", BASE64.encode(public.as_bytes()))
+    }
+
+    fn sign(name: &str, seed: u8) -> String {
+        let fingerprint = fingerprint(&narinfo(&[]), &dir());
+        let signature = signing_key(seed).sign(fingerprint.as_bytes());
+        format!("{name}:{}", BASE64.encode(&signature.to_bytes()))
+    }
+
+    fn verdict(signatures: &[&str], keys: &str) -> Result<String, Refusal> {
+        let keys = TrustedKeys::parse(keys).unwrap();
+        check(&narinfo(signatures), &keys, &dir()).map(|key| key.name().to_owned())
+    }
+
+    #[test]
+    fn the_fingerprint_has_sorted_full_names() {
+        let expected = format!("1;/nix/store/{ITEM};{HASH};7;/nix/store/{ITEM},/nix/store/{OTHER}");
+        assert_eq!(fingerprint(&narinfo(&[]), &dir()), expected);
+    }
+
+    #[test]
+    fn one_valid_signature_suffices() {
+        let (good, wrong) = (sign("a", 1), sign("a", 2));
+        let keys = key("a", 1);
+        for signatures in
+            [&[&*good][..], &["nonsense", "a:!", "a:AAAA", "b:AAAA", &wrong, &good, &wrong]]
+        {
+            assert_eq!(verdict(signatures, &keys), Ok("a".into()));
+        }
+    }
+
+    #[test]
+    fn two_keys_may_share_a_name() {
+        let keys = format!(" {}\n\t{} ", key("a", 1), key("a", 2));
+        assert_eq!(verdict(&[&sign("a", 2)], &keys), Ok("a".into()));
+        assert_eq!(verdict(&[&sign("a", 3)], &keys), Err(Refusal::InvalidSignature));
+    }
+
+    #[test]
+    fn the_most_telling_refusal_is_given() {
+        let corrupt = |why| Err(Refusal::CorruptSignature { why });
+        let unauthorized = Err(Refusal::UnauthorizedKey { key: "b".into() });
+        let (other, wrong) = (sign("b", 1), sign("a", 2));
+        let keys = key("a", 1);
+        assert_eq!(verdict(&[], &keys), Err(Refusal::Unsigned));
+        assert_eq!(verdict(&["x"], &keys), corrupt("it has no key name"));
+        assert_eq!(verdict(&[&other], &keys), unauthorized);
+        assert_eq!(verdict(&[&other, "a:AAAA"], &keys), corrupt("it is not 64 bytes in base64"));
+        assert_eq!(verdict(&[&wrong, &other, "a:!"], &keys), Err(Refusal::InvalidSignature));
+        assert_eq!(
+            verdict(&[&sign("a", 1)], ""),
+            Err(Refusal::UnauthorizedKey { key: "a".into() })
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_of_what_is_covered_is_refused() {
+        let keys = TrustedKeys::parse(&key("a", 1)).unwrap();
+        let narinfo = narinfo(&[&sign("a", 1)]);
+        let (text, url) = (narinfo.text(), narinfo.text().find("URL").unwrap());
+        let mut accepted = 0;
+        for bit in 0..text.len() * 8 {
+            let mut bytes = text.as_bytes().to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let Ok(flipped) = String::from_utf8(bytes) else { continue };
+            let Ok(flipped) = NarInfo::parse(flipped, &dir()) else { continue };
+            if check(&flipped, &keys, &dir()).is_ok() {
+                let is_url_line = (url..url + "URL: x\n".len()).contains(&(bit / 8));
+                assert!(is_url_line || flipped.is_equivalent(&narinfo), "bit {bit}");
+                accepted += 1;
+            }
+        }
+        assert!(accepted > 0, "the URL is not covered");
+    }
+
+    #[test]
+    fn refuses_what_is_no_key() {
+        for text in
+            ["a", "a:", ":AAAA", "a:AAAA", "cache:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY"]
+        {
+            assert_eq!(TrustedKeys::parse(text).unwrap_err(), TrustedKeyError(text.into()));
+        }
+        let official = TrustedKeys::official_nix_server();
+        assert_eq!(official.iter().next().unwrap().name(), "cache.nixos.org-1");
+        assert!(TrustedKeys::parse(" \n").unwrap().is_empty());
+    }
+}

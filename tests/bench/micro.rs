@@ -1,0 +1,142 @@
+//! What one narinfo, one signature and one nar entry cost.
+//!
+//! `cargo bench --bench micro`. Narinfos are those of the file that `SUBST_NARINFO_CORPUS` names
+//! (zstd, an empty line between them), or one of the same size made here.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark has no better answer to a broken sample")]
+
+use std::fmt::Write;
+use std::io::{BufReader, Read};
+use std::sync::Arc;
+
+use data_encoding::BASE64;
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use ed25519_dalek::Signer;
+use subst::format::base32;
+use subst::format::nar::{self, EntryName};
+use subst::format::narinfo::NarInfo;
+use subst::format::sexp::Sexp;
+use subst::format::store_path::{StoreDir, StorePathRef};
+use subst::trust::acl::{Acl, AuthorizedKeys};
+use subst::trust::guix::PublicKey;
+use subst::trust::nix::{TrustedKeys, fingerprint};
+use subst::trust::verdict;
+
+const GUIX_NARINFO: &str = include_str!("../../fixtures/signatures/vector-a.narinfo");
+const GUIX_KEY: &[u8] = include_bytes!("../../fixtures/signatures/vector-a.pub");
+const HASH: &str = "sha256:01axkqflwrksipzgihrmiihc1xbk4bqvq4q0b3dcvf217ygqdgg8";
+
+fn main() {
+    divan::main();
+}
+
+fn nix_dir() -> StoreDir {
+    StoreDir::parse(StoreDir::NIX).unwrap()
+}
+
+fn guix_dir() -> StoreDir {
+    StoreDir::parse(StoreDir::GUIX).unwrap()
+}
+
+/// A narinfo of 2.1 KB with 40 references, the mean of the corpus, and the key that signed it.
+fn nix_sample() -> (String, AuthorizedKeys) {
+    let item = |n: usize| format!("{n:032}-item-1.{n}");
+    let references: Vec<_> = (100..140).map(item).collect();
+    let mut text = format!(
+        "StorePath: /nix/store/{}\nURL: nar/x.nar.xz\nCompression: xz\nFileHash: {HASH}\n\
+         FileSize: 5\nNarHash: {HASH}\nNarSize: 7\nReferences: {}\n",
+        item(1),
+        references.join(" ")
+    );
+    let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
+    let covered = fingerprint(&NarInfo::parse(&*text, &nix_dir()).unwrap(), &nix_dir());
+    let signature = key.sign(covered.as_bytes()).to_bytes();
+    writeln!(text, "Sig: a:{}", BASE64.encode(&signature)).unwrap();
+    let keys = format!("a:{}", BASE64.encode(key.verifying_key().as_bytes()));
+    (text, AuthorizedKeys::Nix(TrustedKeys::parse(&keys).unwrap()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the corpus is not part of the repository")]
+fn corpus() -> Vec<String> {
+    let Some(path) = std::env::var_os("SUBST_NARINFO_CORPUS") else { return vec![nix_sample().0] };
+    let bytes = zstd::decode_all(std::fs::File::open(path).unwrap()).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    text.split("\n\n").filter(|text| !text.is_empty()).map(|text| format!("{text}\n")).collect()
+}
+
+fn authorize(narinfo: &Arc<NarInfo>, keys: &AuthorizedKeys, dir: &StoreDir) {
+    let asked = StorePathRef::parse(narinfo.store_path().base()).unwrap();
+    verdict::authorize(Arc::clone(narinfo), asked, keys, dir).unwrap();
+}
+
+#[divan::bench]
+fn narinfo_parse(bencher: Bencher<'_, '_>) {
+    let (texts, dir) = (corpus(), nix_dir());
+    let bytes: usize = texts.iter().map(String::len).sum();
+    bencher.counter(ItemsCount::new(texts.len())).counter(BytesCount::new(bytes)).bench(|| {
+        for text in &texts {
+            black_box(NarInfo::parse(black_box(&**text), &dir).unwrap());
+        }
+    });
+}
+
+#[divan::bench]
+fn guix_narinfo_parse_and_authorize(bencher: Bencher<'_, '_>) {
+    let dir = guix_dir();
+    let mut acl = Acl::official_guix_servers();
+    acl.authorize(PublicKey::parse(GUIX_KEY).unwrap());
+    let keys = AuthorizedKeys::Guix(acl);
+    bencher.counter(ItemsCount::new(1u32)).bench(|| {
+        let narinfo = NarInfo::parse(black_box(GUIX_NARINFO), &dir).unwrap();
+        authorize(&Arc::new(narinfo), &keys, &dir);
+    });
+}
+
+#[divan::bench]
+fn nix_narinfo_authorize(bencher: Bencher<'_, '_>) {
+    let dir = nix_dir();
+    let (text, keys) = nix_sample();
+    let narinfo = Arc::new(NarInfo::parse(text, &dir).unwrap());
+    bencher.counter(ItemsCount::new(1u32)).bench(|| authorize(&narinfo, &keys, &dir));
+}
+
+#[divan::bench]
+fn sexp_parse(bencher: Bencher<'_, '_>) {
+    let text = Acl::official_guix_servers().to_string();
+    bencher.counter(BytesCount::of_str(&text)).bench(|| Sexp::parse(black_box(text.as_bytes())));
+}
+
+/// One directory of 50,000 files of 100 bytes; the contents are read as an unpacker would.
+#[divan::bench]
+fn nar_read_small_files(bencher: Bencher<'_, '_>) {
+    const FILES: u32 = 50_000;
+    let mut writer = nar::Writer::new(Vec::new());
+    writer.directory(None).unwrap();
+    for file in 0..FILES {
+        let name = EntryName::new(format!("file-{file:06}").as_bytes()).unwrap();
+        writer.file(Some(&name), false, 100, &[b'x'; 100][..]).unwrap();
+    }
+    writer.end_directory().unwrap();
+    let nar = writer.finish().unwrap();
+    let counters = (ItemsCount::new(FILES), BytesCount::new(nar.len()));
+    bencher.counter(counters.0).counter(counters.1).bench(|| {
+        let mut reader = nar::Reader::new(BufReader::with_capacity(64 << 10, &nar[..]));
+        let mut buffer = [0; 100];
+        while let Some(event) = reader.next().unwrap() {
+            if let nar::Event::File { .. } = event {
+                reader.contents().read_exact(&mut buffer).unwrap();
+            }
+        }
+    });
+}
+
+#[divan::bench]
+fn base32_encode() -> String {
+    base32::encode(black_box(&[0x5a; 32]))
+}
+
+#[divan::bench]
+fn base32_decode() -> [u8; 32] {
+    base32::decode(black_box(&HASH["sha256:".len()..])).unwrap()
+}
