@@ -76,7 +76,7 @@ struct Tally {
 impl Tally {
     fn note(&mut self, event: &Event<'_>) {
         match event {
-            Event::Looking { done, total, requests } => {
+            Event::Looking { done, total, requests, .. } => {
                 (self.looked_up, self.to_look_up, self.requests) = (*done, *total, *requests);
             }
             Event::Started { item, .. } => {
@@ -149,7 +149,7 @@ struct Json;
 impl Progress for Json {
     fn event(&self, event: Event<'_>) {
         let value = match event {
-            Event::Looking { done, total, requests } => {
+            Event::Looking { done, total, requests, .. } => {
                 json!({"event": "looking", "done": done, "total": total, "requests": requests})
             }
             Event::ServerDown { server, reason } => {

@@ -264,7 +264,8 @@ impl Engine {
         let (done, total) = self.requests.progress();
         if total > 0 {
             let requests = self.servers.iter().map(|server| server.requests).sum();
-            self.setup.progress.event(Event::Looking { done, total, requests });
+            let asked = self.cache_misses;
+            self.setup.progress.event(Event::Looking { done, total, asked, requests });
         }
     }
 
