@@ -10,6 +10,7 @@
 //! reads the environment either: proxies and certificates arrive in [`Options`].
 
 mod answer;
+mod ask;
 mod connect;
 mod dispatch;
 mod engine;
@@ -31,6 +32,7 @@ mod request;
 mod retry;
 mod server;
 mod socks;
+mod state;
 mod tls;
 mod web;
 mod wire;

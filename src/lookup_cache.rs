@@ -98,7 +98,8 @@ impl LookupCache {
         server
     }
 
-    /// What `server` answered about `items`, where that still counts at `now`.
+    /// What `server` answered about `items`, where that still counts at `now`, in the order of
+    /// the hash parts.
     ///
     /// # Errors
     /// The file failed and has been given up.

@@ -25,6 +25,7 @@ use rustix::fs::{fstatvfs, renameat};
 use crate::format::store_path::StorePath;
 
 pub mod canonical;
+mod connection;
 mod db;
 mod deduplicate;
 mod derivation;

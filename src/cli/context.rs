@@ -78,7 +78,8 @@ impl Context {
         let text = match std::fs::read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if self.settings.store_kind == StoreKind::Embedded && *path == self.settings.layout.acl()
+                if self.settings.store_kind == StoreKind::Embedded
+                    && *path == self.settings.layout.acl()
                 {
                     return Ok(Acl::official_guix_servers());
                 }
@@ -105,8 +106,7 @@ impl Context {
                 None => return Ok(TrustedKeys::official_nix_server()),
             },
         };
-        TrustedKeys::parse(&list)
-            .map_err(|source| CliError::Key { what, source: Box::new(source) })
+        TrustedKeys::parse(&list).map_err(|source| CliError::Key { what, source: Box::new(source) })
     }
 
     /// The store, to change it.
@@ -287,8 +287,7 @@ fn write_first_acl(layout: &Layout) -> Result<(), CliError> {
         return Ok(());
     }
     let text = Acl::official_guix_servers().to_string();
-    std::fs::write(&path, text)
-        .map_err(|source| CliError::File { action: "writing", path, source })
+    std::fs::write(&path, text).map_err(|source| CliError::File { action: "writing", path, source })
 }
 
 /// The keys that nix.conf names.

@@ -89,7 +89,8 @@ fn real_guix(environment: &Environment) -> Result<PathBuf, DispatchError> {
 
 fn is_executable(path: &Path) -> bool {
     const ANY_EXECUTE: u32 = 0o111;
-    path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & ANY_EXECUTE != 0)
+    path.metadata()
+        .is_ok_and(|found| found.is_file() && found.permissions().mode() & ANY_EXECUTE != 0)
 }
 
 /// Whether `path` is the program that is running, or a copy of it: two copies that each took

@@ -141,7 +141,9 @@ pub fn item_hint(error: &ItemError) -> Option<String> {
             "if you trust the server, `subst authorize KEYFILE` lets its key sign"
         }
         ItemError::Refused(_) => "another server may have it: --substitute-urls",
-        ItemError::NotAvailable { status: Status::Preparing, .. } => "a server is preparing it; try again soon",
+        ItemError::NotAvailable { status: Status::Preparing, .. } => {
+            "a server is preparing it; try again soon"
+        }
         ItemError::NotAvailable { status: Status::Missing, .. } => {
             "it has to be built, or another server may have it: --substitute-urls"
         }

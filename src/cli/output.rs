@@ -91,12 +91,7 @@ impl Output {
         self.failure(what, Some(error), hint);
     }
 
-    fn failure(
-        &self,
-        what: &str,
-        mut cause: Option<&dyn std::error::Error>,
-        hint: Option<&str>,
-    ) {
+    fn failure(&self, what: &str, mut cause: Option<&dyn std::error::Error>, hint: Option<&str>) {
         let mut text = format!("subst: error: {}", shown(what));
         while let Some(error) = cause {
             text.push_str("\n  caused by: ");

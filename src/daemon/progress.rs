@@ -296,7 +296,8 @@ mod tests {
             teller.event(looking(1));
             teller.event(looking(1));
         });
-        let line = |percent| format!("\r\u{1b}[Klooking for substitutes on 'http://h'... {percent}%");
+        let line =
+            |percent| format!("\r\u{1b}[Klooking for substitutes on 'http://h'... {percent}%");
         assert_eq!(sink.text(), format!("{}{}\n", line(" 50.0"), line("100.0")));
     }
 

@@ -86,9 +86,10 @@ impl SubstituteHelper {
             authorized,
             sources: &found.sources,
             destination: &empty_destination(&wanted.destination)?,
-            links: self.links.as_ref().filter(|_| {
-                wanted.destination.starts_with(self.store_dir.as_str())
-            }),
+            links: self
+                .links
+                .as_ref()
+                .filter(|_| wanted.destination.starts_with(self.store_dir.as_str())),
         };
         let authorized = renew::unpack(&self.installer, &self.resolver, &order)?.keep();
         let narinfo = authorized.narinfo();

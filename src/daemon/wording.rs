@@ -82,9 +82,8 @@ fn clock_time(elapsed: Duration) -> String {
 fn bar(percent: f64) -> String {
     const CELLS: usize = 18;
     const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-    let eighths = (1..=CELLS * 8).take_while(|&step| {
-        step as f64 * 100.0 <= percent * (CELLS * 8) as f64
-    });
+    let eighths =
+        (1..=CELLS * 8).take_while(|&step| step as f64 * 100.0 <= percent * (CELLS * 8) as f64);
     let filled = eighths.count();
     let (full, part) = (filled / 8, PARTS[filled % 8]);
     let empty = CELLS - full - usize::from(!part.is_empty());
@@ -131,7 +130,10 @@ mod tests {
     #[test]
     fn lookups() {
         let servers = ["http://a".to_owned(), "http://b".to_owned()];
-        assert_eq!(looking(&servers[..1], 42, 100), "looking for substitutes on 'http://a'...  42.0%");
+        assert_eq!(
+            looking(&servers[..1], 42, 100),
+            "looking for substitutes on 'http://a'...  42.0%"
+        );
         assert_eq!(
             looking(&servers, 1, 1),
             "looking for substitutes on 'http://a' (and 1 more)... 100.0%"

@@ -1,55 +1,148 @@
 //! The task of one server: opens connections as the queue asks for them.
+//!
+//! Exactly one asks at a time, or several when the server welcomes that. A connection that has
+//! all the requests it may carry is *draining*; its successor may connect meanwhile, but waits for
+//! its turn, so that the change costs no round trip and there is still only one that asks.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
+use super::ask::{Ask, Held};
 use super::connect::Dialer;
-use super::events::{Learned, LookupEvent};
 use super::options::Protocol;
-use super::server::{Held, Server};
+use super::request::Question;
+use super::server::Server;
+use super::state::Over;
+use super::web::REDIRECTS_MAX;
 use super::{multiplex, pipeline, redirect};
+use crate::format::server_url::ServerUrl;
 
 /// Runs until the server is given up or nobody asks any more.
 pub(super) async fn run(server: Arc<Server>) {
     let mut changed = server.changed.subscribe();
     let mut connections = FuturesUnordered::new();
-    let mut detours = FuturesUnordered::new();
-    loop {
+    let mut detours = Detours::new(&server);
+    let over = loop {
         changed.mark_unchanged();
         let now = Instant::now();
+        if let Some(over) = server.lock().over().cloned() {
+            break over;
+        }
+        detours.open();
         let due = {
             let mut state = server.lock();
-            if state.over().is_some() {
-                break;
-            }
             let due = state.next_due(now);
             while state.wants_connection(connections.len(), now) {
                 state.connecting += 1;
                 connections.push(connect_and_ask(Arc::clone(&server)));
-            }
-            while detours.len() < state.connections_max
-                && let Some((ask, location)) = state.take_redirected()
-            {
-                detours.push(redirect::follow(Held::new(&server, ask), location));
             }
             due
         };
         tokio::select! {
             _ = changed.changed() => {}
             Some(()) = connections.next() => {}
-            Some(()) = detours.next() => {}
+            () = detours.progress() => {}
             () = tokio::time::sleep_until(due.unwrap_or(now)), if due.is_some() => {
                 server.changed.send_replace(());
             }
         }
-    }
+    };
     // They give back what they hold; only then is everything there that has to be refused.
     drop(connections);
-    drop(detours);
+    detours.end(&over);
     server.refuse_all();
+}
+
+/// Questions whose answers are elsewhere.
+struct Detours<'a> {
+    server: &'a Arc<Server>,
+    /// To be followed one by one.
+    waiting: VecDeque<(Held, String)>,
+    singles: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// Other servers that are asked in this one's name, and their tasks.
+    annexes: HashMap<ServerUrl, Arc<Server>>,
+    tasks: FuturesUnordered<BoxFuture<'static, ()>>,
+}
+
+impl<'a> Detours<'a> {
+    fn new(server: &'a Arc<Server>) -> Self {
+        Self {
+            server,
+            waiting: VecDeque::new(),
+            singles: FuturesUnordered::new(),
+            annexes: HashMap::new(),
+            tasks: FuturesUnordered::new(),
+        }
+    }
+
+    /// Sets off for every answer that may be fetched now.
+    fn open(&mut self) {
+        loop {
+            let taken = self.server.lock().take_redirected();
+            let Some((ask, location)) = taken else { break };
+            let annex = self.annex_for(&ask, &location);
+            let held = Held::new(self.server, ask);
+            match annex {
+                Some(url) => self.annex(url).adopt(held),
+                None => self.waiting.push_back((held, location)),
+            }
+        }
+        let connections_max = self.server.lock().connections_max;
+        while self.singles.len() < connections_max
+            && let Some((held, location)) = self.waiting.pop_front()
+        {
+            self.singles.push(redirect::follow(held, location).boxed());
+        }
+    }
+
+    /// The server to ask instead, unless the redirects lead to ever more of them.
+    fn annex_for(&self, ask: &Ask, location: &str) -> Option<ServerUrl> {
+        // What this server says of itself is not for another one to learn from.
+        if ask.question == Question::CacheInfo {
+            return None;
+        }
+        let from = ask.question.url(&self.server.url);
+        let url = redirect::other_server(&from, location)?;
+        let is_known = self.annexes.contains_key(&url);
+        let may_open = self.annexes.len() < ANNEXES_MAX && self.server.hops < REDIRECTS_MAX;
+        (is_known || may_open).then_some(url)
+    }
+
+    fn annex(&mut self, url: ServerUrl) -> &Arc<Server> {
+        let (server, tasks) = (self.server, &self.tasks);
+        self.annexes.entry(url).or_insert_with_key(|url| {
+            let annex = Arc::new(server.annex(url.clone()));
+            tasks.push(run(Arc::clone(&annex)).boxed());
+            annex
+        })
+    }
+
+    /// Completes when a single one does. An annex ends only when it is given up, and goes on
+    /// refusing what it is asked.
+    async fn progress(&mut self) {
+        loop {
+            tokio::select! {
+                Some(()) = self.singles.next() => return,
+                Some(()) = self.tasks.next() => {}
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    fn end(self, over: &Over) {
+        drop(self.waiting);
+        drop(self.singles);
+        drop(self.tasks);
+        for annex in self.annexes.values() {
+            annex.stop(over.clone());
+            annex.refuse_all();
+        }
+    }
 }
 
 async fn connect_and_ask(server: Arc<Server>) {
@@ -73,10 +166,7 @@ async fn connect_and_ask(server: Arc<Server>) {
     let Ok(_turn) = server.turns.acquire().await else { return };
     stage.begin_asking();
     let protocol = connection.protocol;
-    if server.lock().speaks(protocol) {
-        let what = Learned::Protocol(protocol);
-        server.events.send(LookupEvent::Learned { server: server.index, what });
-    }
+    server.speaks(protocol);
     match protocol {
         Protocol::Http2 => multiplex::run(&server, connection.transport).await,
         Protocol::Http1 | Protocol::File => pipeline::run(&server, connection.transport).await,
@@ -113,3 +203,6 @@ impl Drop for Stage<'_> {
         }
     }
 }
+
+/// Other servers that one server may lead to.
+const ANNEXES_MAX: usize = 8;

@@ -167,14 +167,21 @@ impl EventSender {
         let _ = self.parcels.send(Parcel { event, _paid: None });
     }
 
-    /// Queues `event`, which holds `size` bytes from a server, once there is room.
-    pub(super) async fn send_sized(&self, event: LookupEvent, size: usize) {
+    /// Waits until there is room for `size` bytes from a server.
+    pub(super) async fn room(&self, size: usize) -> Room {
         let price = u32::try_from(size).unwrap_or(u32::MAX).min(QUEUED_BYTES_MAX);
         let paid = Arc::clone(&self.budget).acquire_many_owned(price).await;
-        // Fails only for a closed semaphore, and nobody closes it.
-        let _ = self.parcels.send(Parcel { event, _paid: paid.ok() });
+        Room(paid.expect("nobody closes the budget"))
+    }
+
+    /// Queues `event` where there is room for it.
+    pub(super) fn send_in(&self, room: Room, event: LookupEvent) {
+        let _ = self.parcels.send(Parcel { event, _paid: Some(room.0) });
     }
 }
+
+/// Room for one event; given back when the event is taken out.
+pub(super) struct Room(OwnedSemaphorePermit);
 
 pub(super) fn queue(engine: Arc<Engine>) -> (EventSender, LookupEvents) {
     let (sender, receiver) = crossbeam_channel::unbounded();

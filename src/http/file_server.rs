@@ -83,8 +83,8 @@ impl Reader {
         for question in &self.questions {
             let text = self.read(question);
             let size = text.as_ref().ok().and_then(Option::as_ref).map_or(0, Vec::len);
-            let event = self.event(question, text);
-            self.runtime.block_on(self.events.send_sized(event, size));
+            let room = self.runtime.block_on(self.events.room(size));
+            self.events.send_in(room, self.event(question, text));
         }
     }
 

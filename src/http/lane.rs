@@ -6,11 +6,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::ask::{Ask, Held};
 use super::error::HttpErrorKind;
 use super::health::{End, Report};
 use super::options::Protocol;
 use super::request::Question;
-use super::server::{Ask, Server};
+use super::server::Server;
 use super::wire::Response;
 
 /// The questions on one connection, oldest first.
@@ -54,7 +55,7 @@ impl Lane {
         };
         let room = most.saturating_sub(before).min(left as usize);
         if room > 0 {
-            self.server.take(&mut self.asks, room, self.protocol);
+            self.server.lock().take(&mut self.asks, room, self.protocol);
         }
         let taken = self.asks.range(before..);
         taken.for_each(|ask| send(ask.question));
@@ -99,26 +100,24 @@ impl Lane {
 
     /// Hands `response` on as the answer to the oldest question.
     pub(super) async fn answer(&mut self, response: Response) {
-        if let Some(ask) = self.take_answered(&response) {
-            self.server.settle(ask, response).await;
-        }
+        let Some(ask) = self.asks.pop_front() else { return };
+        self.count_answer(&ask, &response);
+        let held = Held::new(&self.server, ask);
+        self.server.settle(held, response).await;
     }
 
-    fn take_answered(&mut self, response: &Response) -> Option<Ask> {
-        let ask = self.asks.pop_front()?;
+    fn count_answer(&mut self, ask: &Ask, response: &Response) {
         self.answered += 1;
         self.answered_ahead += u32::from(!self.asks.is_empty());
-        let mut state = self.server.lock();
-        state.forget_one();
-        if ask.alone && is_mismatch(&ask, response) {
-            state.health.lied_alone();
+        let health = &mut self.server.lock().health;
+        if ask.alone && is_mismatch(ask, response) {
+            health.lied_alone();
         } else if ask.alone {
-            state.health.answered_alone();
+            health.answered_alone();
         }
         if self.answered_ahead == PROVEN_AHEAD {
-            state.health.kept_step();
+            health.kept_step();
         }
-        Some(ask)
     }
 
     /// Draws the conclusions from the connection's end.
@@ -151,7 +150,7 @@ impl Lane {
         let Some(first) = self.asks.front_mut() else { return };
         let tries_left = first.blame(kind, &self.server.options.retries);
         if !tries_left && let Some(ask) = self.asks.pop_front() {
-            self.server.lock().forget_one();
+            let ask = Held::new(&self.server, ask).release();
             self.server.fail(&ask, kind.clone());
         }
     }

@@ -9,7 +9,8 @@ use super::error::{HttpError, HttpErrorKind};
 use super::events::{self, LookupEvents};
 use super::file_server::FileServer;
 use super::options::ServerSpec;
-use super::server::{Over, Server};
+use super::server::Server;
+use super::state::Over;
 use crate::format::store_path::HashPart;
 
 /// Asks servers about items; the answers come out of the [`LookupEvents`]. Cheap to clone. When

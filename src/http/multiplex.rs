@@ -16,11 +16,12 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+use super::ask::Held;
 use super::connect::Transport;
 use super::error::HttpErrorKind;
 use super::health::{End, Report};
 use super::options::Protocol;
-use super::server::{Held, Server};
+use super::server::Server;
 use super::wire::{HEAD_MAX_BYTES, Head, Response};
 
 /// Asks over `transport` until it is used up, then draws the conclusions.
@@ -116,12 +117,18 @@ impl Multiplex<'_> {
                 Some(Ok(ready)) => *client = ready,
             }
             let mut asks = VecDeque::new();
-            self.server.take(&mut asks, 1, Protocol::Http2);
+            self.server.lock().take(&mut asks, 1, Protocol::Http2);
             let Some(ask) = asks.pop_front() else { return true };
             let url = ask.question.url(&self.server.url);
             let held = Held::new(self.server, ask);
-            let request = self.server.requests.http2(&url);
-            let request = request.expect("a server's address and its fields make a valid request");
+            let request = match self.server.requests.http2(&url) {
+                Ok(request) => request,
+                Err(error) => {
+                    let ask = held.release();
+                    self.server.fail(&ask, HttpErrorKind::Setup(Arc::new(error)));
+                    continue;
+                }
+            };
             let Ok((answer, _)) = client.send_request(request, true) else {
                 self.unanswered += 1;
                 return false;
@@ -135,13 +142,9 @@ impl Multiplex<'_> {
         match outcome {
             Ok(response) => {
                 self.answered += 1;
-                let (server, ask) = held.release();
-                server.settle(ask, response).await;
+                self.server.settle(held, response).await;
             }
-            Err(Failure::Answer(kind)) => {
-                let (server, ask) = held.release();
-                server.repeat_or_fail(ask, kind);
-            }
+            Err(Failure::Answer(kind)) => self.server.repeat_or_fail(held, kind),
             // Dropping the question gives it back.
             Err(Failure::Connection) => self.unanswered += 1,
         }

@@ -171,7 +171,7 @@ pub(super) fn open(engine: &Arc<Engine>, request: NarRequest) -> Result<NarBody,
         let (head, file) = opened.map_err(|kind| HttpError::new(&request.url, kind))?;
         return Ok(NarBody { url: request.url, head, source: Source::File(file), failed: None });
     }
-    let timeouts = request.timeouts.unwrap_or(engine.options().timeouts());
+    let timeouts = request.timeouts.unwrap_or(engine.options().timeouts()).bounded();
     let (head, response) = engine.block_on(open_response(engine, &request, timeouts))?;
     let (sender, pieces) = crossbeam_channel::unbounded();
     let pump = Pump {

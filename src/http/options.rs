@@ -68,6 +68,26 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// The timeouts of servers that have none of their own.
+    pub(super) fn timeouts(&self) -> Timeouts {
+        Timeouts { connect: self.connect_timeout, stall: self.stall_timeout }
+    }
+
+    /// The same without waits that no clock can count to.
+    pub(super) fn bounded(mut self) -> Self {
+        let Timeouts { connect, stall } = self.timeouts().bounded();
+        (self.connect_timeout, self.stall_timeout) = (connect, stall);
+        self.answer_timeout = self.answer_timeout.min(FOREVER);
+        let retries = &mut self.retries;
+        for wait in [&mut retries.base, &mut retries.overload_base, &mut retries.cap] {
+            *wait = (*wait).min(FOREVER);
+        }
+        retries.retry_after_cap = retries.retry_after_cap.min(FOREVER);
+        self
+    }
+}
+
 /// How long to wait for one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
@@ -75,6 +95,13 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For the next byte while an answer is due.
     pub stall: Duration,
+}
+
+impl Timeouts {
+    /// The same without waits that no clock can count to.
+    pub(super) fn bounded(self) -> Self {
+        Self { connect: self.connect.min(FOREVER), stall: self.stall.min(FOREVER) }
+    }
 }
 
 /// A server to ask, and what is known of it from earlier runs.
@@ -148,3 +175,6 @@ impl Protocol {
         }
     }
 }
+
+/// A wait that never ends for any purpose, and can still be added to a time.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);

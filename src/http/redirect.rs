@@ -1,21 +1,42 @@
-//! Answers that are elsewhere: fetched one by one with the ordinary client, which follows the
-//! further hops and knows when to stop.
+//! Answers that are elsewhere.
+//!
+//! Most redirects lead to the same name on another server (http to https, a mirror): that server
+//! is then asked ahead like any, in the name of the first. Each item is still asked at the first
+//! one, since nothing says that it would redirect all of them. Other redirects are followed one by
+//! one with the ordinary client, which takes the further hops and knows when to stop.
+
+use std::sync::Arc;
 
 use reqwest::{Method, Response as WebResponse};
 use url::Url;
 
+use super::ask::Held;
 use super::error::HttpErrorKind;
-use super::server::Held;
 use super::web::{self, REDIRECTS_MAX};
 use super::wire::{Head, Response};
+use crate::format::server_url::ServerUrl;
+
+/// The server that a redirect of `question` to `location` leads to, if that has the answer at the
+/// same place as any other server.
+pub(super) fn other_server(from: &Url, location: &str) -> Option<ServerUrl> {
+    let target = from.join(location).ok()?;
+    let (base, name) = target.as_str().rsplit_once('/')?;
+    let is_same_name = from.path().rsplit('/').next() == Some(name);
+    let is_elsewhere = target.as_str() != from.as_str();
+    let base = ServerUrl::parse(base).ok().filter(|base| !base.is_file())?;
+    (is_same_name && is_elsewhere).then_some(base)
+}
 
 /// Fetches from `location` the answer to the question `held`, and reports it.
 pub(super) async fn follow(held: Held, location: String) {
     let outcome = fetch(&held, location).await;
-    let (server, ask) = held.release();
+    let server = Arc::clone(held.server());
     match outcome {
-        Ok(response) => server.settle(ask, response).await,
-        Err(kind) => server.fail(&ask, kind),
+        Ok(response) => server.settle(held, response).await,
+        Err(kind) => {
+            let ask = held.release();
+            server.fail(&ask, kind);
+        }
     }
 }
 
@@ -71,4 +92,31 @@ async fn read_all(
     };
     let most = server.options.answer_timeout;
     tokio::time::timeout(most, receive).await.unwrap_or(Err(HttpErrorKind::Stalled(most)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_to_other_servers() {
+        let other = |location: &str| {
+            let from = Url::parse("http://h/a/x.narinfo").unwrap();
+            other_server(&from, location).map(|url| url.as_str().to_owned())
+        };
+        assert_eq!(other("https://h/a/x.narinfo").as_deref(), Some("https://h/a"));
+        assert_eq!(other("//mirror:81/b/c/x.narinfo").as_deref(), Some("http://mirror:81/b/c"));
+        assert_eq!(other("/x.narinfo").as_deref(), Some("http://h"));
+        for location in [
+            "x.narinfo",
+            "y.narinfo",
+            "https://h/a/x.narinfo?token=1",
+            "https://h/a/x.narinfo#y",
+            "file:///a/x.narinfo",
+            "ftp://h/x.narinfo",
+            "http://",
+        ] {
+            assert_eq!(other(location), None, "{location}");
+        }
+    }
 }

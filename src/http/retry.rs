@@ -73,7 +73,7 @@ impl RetryPolicy {
             _ => (self.base, Duration::ZERO),
         };
         let wait = self.backoff(base, attempts, random).max(floor);
-        if floor > self.retry_after_cap || elapsed + wait > self.total {
+        if floor > self.retry_after_cap || elapsed.saturating_add(wait) > self.total {
             return Next::Stop;
         }
         Next::After(wait)

@@ -29,7 +29,13 @@ pub(super) struct Log {
 
 impl TestServer {
     pub(super) fn start(handle: impl Fn(Peer) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::with(TcpListener::bind("127.0.0.1:0").unwrap(), handle)
+    }
+
+    pub(super) fn with(
+        listener: TcpListener,
+        handle: impl Fn(Peer) + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let log = Arc::new(Log::default());
         let (handle, server_log) = (Arc::new(handle), Arc::clone(&log));

@@ -169,12 +169,5 @@ fn root_cause(error: &(dyn Error + 'static)) -> Option<Root> {
     }
 }
 
-impl Options {
-    /// The timeouts of servers that have none of their own.
-    pub(super) fn timeouts(&self) -> Timeouts {
-        Timeouts { connect: self.connect_timeout, stall: self.stall_timeout }
-    }
-}
-
 /// Redirects followed for one request.
 pub(super) const REDIRECTS_MAX: usize = 10;

@@ -72,7 +72,8 @@ fn gives_back_what_was_remembered() {
     assert_eq!(cache.server_id(URL), server);
     let asked: Vec<_> = (0..9).map(item).collect();
     let found = cache.find(server, &asked, NOW).unwrap();
-    let expected: Vec<_> = batch.into_iter().map(|(_, item, entry)| (item, entry)).collect();
+    let mut expected: Vec<_> = batch.into_iter().map(|(_, item, entry)| (item, entry)).collect();
+    expected.sort_by_key(|(item, _)| *item);
     assert_eq!(found, expected);
     assert!(cache.find(other, &asked, NOW).unwrap().is_empty());
 }

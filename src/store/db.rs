@@ -7,13 +7,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
+use super::connection::{self, Access};
 use super::error::StoreError;
 use super::layout::Layout;
-use super::schema;
 use crate::format::hash::NarHash;
 use crate::format::store_path::{Dialect, StoreDir, StorePath};
 
@@ -56,39 +55,10 @@ pub(super) struct Database {
     store_dir: StoreDir,
 }
 
-/// What may be done with a database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    Read,
-    Write,
-    /// Write, and make the tables first.
-    Create,
-}
-
 impl Database {
     pub(super) fn open(layout: &Layout, access: Access) -> Result<Self, StoreError> {
         let path = layout.database_file();
-        let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX
-            | match access {
-                Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
-                Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
-                Access::Create => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
-            };
-        let opened = Connection::open_with_flags(&path, flags).and_then(|connection| {
-            connection.busy_timeout(BUSY_TIMEOUT)?;
-            connection.set_prepared_statement_cache_capacity(32);
-            connection.pragma_update(None, "foreign_keys", true)?;
-            connection.pragma_update(None, "synchronous", "NORMAL")?;
-            if access != Access::Read {
-                connection.pragma_update(None, "journal_mode", "WAL")?;
-                connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
-            }
-            if access == Access::Create {
-                schema::create(&connection, layout.store_dir().dialect())?;
-            }
-            Ok(connection)
-        });
-        match opened {
+        match connection::open(&path, layout.store_dir().dialect(), access) {
             Ok(connection) => Ok(Self { connection, path, store_dir: layout.store_dir().clone() }),
             Err(source) => {
                 Err(StoreError::Database { action: "opening the store database", path, source })
@@ -336,13 +306,6 @@ fn failure(
     let path = path.to_owned();
     move |source| StoreError::Database { action, path: path.clone(), source }
 }
-
-/// A builder or collector of the daemon may hold the write lock for long on a slow disk;
-/// giving up early would fail an item that is already unpacked.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(3600);
-
-/// The daemon's setting: checkpoints are rare, because each one stalls all writers.
-const WAL_PAGES: u32 = 40_000;
 
 const SELECT_ID: &str = "SELECT id FROM ValidPaths WHERE path = ?1";
 const SELECT_REFERENCES: &str = "SELECT path FROM Refs JOIN ValidPaths ON reference = id

@@ -9,7 +9,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::time::Duration;
 
-use super::db::{Access, Database};
+use super::connection::Access;
+use super::db::Database;
 use super::error::{StoreError, on};
 use super::layout::Layout;
 use super::lock::{LockKind, LockMode, Tried, open_lock_file};

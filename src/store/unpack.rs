@@ -185,7 +185,8 @@ impl Drop for TemporaryTree {
         if self.armed {
             // A failure leaves garbage at a temporary name, which the collector removes and
             // the next attempt clears first; the error that led here is the one to report.
-            let _ = remove_tree_at(self.destination.parent.as_fd(), self.destination.name.as_os_str());
+            let _ =
+                remove_tree_at(self.destination.parent.as_fd(), self.destination.name.as_os_str());
         }
     }
 }
@@ -278,7 +279,8 @@ impl<R: BufRead> Unpacker<'_, R> {
         name: &EntryName,
         target: &SymlinkTarget,
     ) -> Result<(), UnpackError> {
-        let failed = |source: rustix::io::Errno| self.tree.error("making symlink", parent, name, source);
+        let failed =
+            |source: rustix::io::Errno| self.tree.error("making symlink", parent, name, source);
         rustix::fs::symlinkat(target.as_bytes(), parent.fd(), name.as_bytes()).map_err(failed)?;
         canonical::settle_symlink(parent.fd(), &c_name(name)).map_err(failed)
     }

@@ -18,6 +18,8 @@ pub enum Said {
     Equivalent(Refusal),
     /// A narinfo that may not be used, and why.
     Refused(Refusal),
+    /// A good narinfo that names no download which could be used.
+    Unusable,
     /// A text that is no narinfo.
     Unreadable(String),
     /// A definite no, with the HTTP status.
@@ -160,7 +162,7 @@ pub fn status_without_authority(answers: &[Answer]) -> Status {
     let any = |wanted: fn(&Said) -> bool| answers.iter().any(|answer| wanted(&answer.said));
     if any(|said| matches!(said, Said::Baking(_))) {
         Status::Preparing
-    } else if any(|said| matches!(said, Said::Refused(_) | Said::Unreadable(_))) {
+    } else if any(|said| matches!(said, Said::Refused(_) | Said::Unusable | Said::Unreadable(_))) {
         Status::Refused
     } else if any(|said| matches!(said, Said::Failed(_) | Said::Skipped(_) | Said::Offline)) {
         Status::Unknown

@@ -87,6 +87,14 @@ pub fn candidates(sources: &[Source], servers: &[ServerUrl], rates: &Rates) -> V
     all
 }
 
+/// Whether a source names any download that can be used: a known compression method, at an
+/// address that its server may point to.
+#[must_use]
+pub fn is_usable(source: &Source, servers: &[ServerUrl]) -> bool {
+    let mut downloads = source.narinfo.downloads().iter();
+    downloads.any(|download| candidate(source, servers, download).is_some())
+}
+
 /// The download with the fewest bytes: the one that the stock client announces before it has
 /// measured anything. Unknown sizes come last, better compression first.
 #[must_use]

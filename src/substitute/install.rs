@@ -9,9 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::format::server_url::{self, ServerUrl};
 use crate::format::store_path::StorePath;
 use crate::http::{self, HttpError};
-use crate::store::unpack::{
-    Checked, Destination, NarMismatch, UnpackError, WriterPool, unpack,
-};
+use crate::store::unpack::{Checked, Destination, NarMismatch, UnpackError, WriterPool, unpack};
 use crate::store::{Links, StoreError};
 use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
 
@@ -60,9 +58,8 @@ impl AttemptError {
             Self::Transfer(TransferError::Corrupt { .. } | TransferError::TooLong(_))
             | Self::Unpack(UnpackError::Nar(_))
             | Self::Mismatch(_) => Class::Refused,
-            Self::Transfer(TransferError::Start(_)) | Self::Unpack(UnpackError::Write { .. } | UnpackError::Deduplicate(_)) => {
-                Class::Local
-            }
+            Self::Transfer(TransferError::Start(_))
+            | Self::Unpack(UnpackError::Write { .. } | UnpackError::Deduplicate(_)) => Class::Local,
             Self::Transfer(TransferError::Cancelled) => Class::Interrupted,
         }
     }
@@ -167,11 +164,13 @@ impl ItemError {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::NotAvailable { status: Status::Unknown, .. } | Self::Network(_) => Class::Transient,
-            Self::NotAvailable { status: Status::Refused, .. } | Self::Refused(_) => Class::Refused,
-            Self::NotAvailable { .. } | Self::NoDownload | Self::Reference(_) | Self::NotTried => {
-                Class::Absent
+            Self::NotAvailable { status: Status::Unknown, .. } | Self::Network(_) => {
+                Class::Transient
             }
+            Self::NotAvailable { status: Status::Refused, .. }
+            | Self::Refused(_)
+            | Self::NoDownload => Class::Refused,
+            Self::NotAvailable { .. } | Self::Reference(_) | Self::NotTried => Class::Absent,
             Self::AllFailed(attempts) => attempts
                 .iter()
                 .map(|attempt| attempt.error.class())
@@ -255,14 +254,14 @@ impl Installer {
                 break;
             }
         }
-        Err(if attempts.is_empty() { ItemError::NoDownload } else { ItemError::AllFailed(attempts) })
+        Err(if attempts.is_empty() {
+            ItemError::NoDownload
+        } else {
+            ItemError::AllFailed(attempts)
+        })
     }
 
-    fn attempt(
-        &self,
-        order: &Order<'_>,
-        candidate: &Candidate,
-    ) -> Result<Checked, AttemptError> {
+    fn attempt(&self, order: &Order<'_>, candidate: &Candidate) -> Result<Checked, AttemptError> {
         let Order { item, authorized, .. } = *order;
         let nar_size = authorized.narinfo().nar_size();
         let client = self.network.client().map_err(TransferError::Network)?;
@@ -281,7 +280,9 @@ impl Installer {
         };
         // A local failure is the cause of the broken transfer, everything else its effect.
         let unpacked = match unpacked {
-            Err(error @ (UnpackError::Write { .. } | UnpackError::Deduplicate(_))) => return Err(error.into()),
+            Err(error @ (UnpackError::Write { .. } | UnpackError::Deduplicate(_))) => {
+                return Err(error.into());
+            }
             other => other,
         };
         let (content, measured) = stream.finish()?;

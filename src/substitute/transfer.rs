@@ -95,7 +95,8 @@ impl NarStream {
         cancel: Cancel,
     ) -> Result<Self, TransferError> {
         let shared = Arc::new(Shared::default());
-        let body = Body::open(client, candidate.url.clone(), Arc::clone(&shared))
+        let size = (candidate.compression == Compression::None).then_some(nar_size);
+        let body = Body::open(client, candidate.url.clone(), size, Arc::clone(&shared))
             .map_err(|error| TransferError::Network(Arc::new(error)))?;
         let download_size = body.content_length().or(candidate.file_size);
         let (to_reader, chunks) = bounded(QUEUE);

@@ -87,4 +87,5 @@ nix_copy() {
 }
 
 # listing DIRECTORY: everything below it that a failed fetch must not change: names, types, modes, sizes, times, link counts.
-listing() { (cd "$1" && find . -printf '%P %y %m %s %T@ %n %l\n' | LC_ALL=C sort); }
+# Everything in the store. Its own time is left out: making and removing a temporary name moves it.
+listing() { (cd "$1" && find . -mindepth 1 -printf '%P %y %m %s %T@ %n %l\n' | LC_ALL=C sort); }

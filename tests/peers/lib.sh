@@ -106,7 +106,6 @@ http {
     keepalive_requests 100000;
     sendfile on;
     tcp_nopush on;
-    open_file_cache max=200000;
     client_body_temp_path $PEERS_RUN/$1-body;
     proxy_temp_path $PEERS_RUN/$1-proxy;
     fastcgi_temp_path $PEERS_RUN/$1-fastcgi;

@@ -33,14 +33,19 @@ pub fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliError> {
                 StoreKind::System => Acl::nobody(),
             }
         }
-        Err(source) => return Err(CliError::File { action: "reading", path: path.clone(), source }),
+        Err(source) => {
+            return Err(CliError::File { action: "reading", path: path.clone(), source });
+        }
     };
     if !acl.authorize(key) {
         context.output.note("the key was authorised already");
         return Ok(Exit::Done);
     }
-    replace(path, &acl.to_string())
-        .map_err(|source| CliError::File { action: "writing", path: path.clone(), source })?;
+    replace(path, &acl.to_string()).map_err(|source| CliError::File {
+        action: "writing",
+        path: path.clone(),
+        source,
+    })?;
     context.output.note(&format!("the key is authorised now, in {}", path.display()));
     Ok(Exit::Done)
 }

@@ -49,7 +49,16 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
     let faults = cache.integrity_faults().map_err(failed)?;
     let bytes = cache.file_bytes();
     let path = cache.path().map(|path| path.display().to_string());
-    let Stats { servers, positive, negative, baking, transient, expired, oldest_asked_at: oldest, .. } = stats;
+    let Stats {
+        servers,
+        positive,
+        negative,
+        baking,
+        transient,
+        expired,
+        oldest_asked_at: oldest,
+        ..
+    } = stats;
     if context.settings.json {
         context.output.json(&json!({
             "file": path, "bytes": bytes, "servers": servers, "positive": positive,
@@ -69,7 +78,10 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
             format!("transient  {transient}"),
             format!("expired    {expired}"),
             format!("oldest     {age}"),
-            format!("integrity  {}", if faults.is_empty() { "ok".into() } else { faults.join("; ") }),
+            format!(
+                "integrity  {}",
+                if faults.is_empty() { "ok".into() } else { faults.join("; ") }
+            ),
         ];
         context.output.lines(lines.into_iter().map(Cow::Owned))?;
     }
@@ -89,7 +101,8 @@ fn list(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
             let left = listed.entry.left_secs(now);
             let left = if left == 0 { "expired".to_owned() } else { output::duration(left) };
             let (kind, item) = (kind(&listed.entry.answer), item(listed));
-            let line = format!("{kind:<9} {age:>10} old {left:>10} left  {item}  {}", listed.server);
+            let line =
+                format!("{kind:<9} {age:>10} old {left:>10} left  {item}  {}", listed.server);
             Cow::Owned(shown(&line).into_owned())
         });
         context.output.lines(lines)?;
@@ -128,19 +141,13 @@ fn item(listed: &ListedEntry) -> String {
     listed.item.to_string()
 }
 
-fn flush(
-    context: &Context,
-    cache: &mut LookupCache,
-    args: &FlushArgs,
-) -> Result<Exit, CliError> {
-    let items: Vec<_> =
-        context.paths(&args.paths)?.iter().map(|path| path.hash_part()).collect();
+fn flush(context: &Context, cache: &mut LookupCache, args: &FlushArgs) -> Result<Exit, CliError> {
+    let items: Vec<_> = context.paths(&args.paths)?.iter().map(|path| path.hash_part()).collect();
     let server = match &args.server {
         None => None,
         Some(url) => {
-            let server = ServerUrl::parse(url).map_err(|error| {
-                CliError::Usage(format!("--server: {error}"))
-            })?;
+            let server = ServerUrl::parse(url)
+                .map_err(|error| CliError::Usage(format!("--server: {error}")))?;
             Some(server.as_str().to_owned())
         }
     };

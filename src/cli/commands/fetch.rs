@@ -27,8 +27,7 @@ pub fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError> {
         return output_tree::run(context, &paths, destination);
     }
     let fetch = setup(context, args)?;
-    let references =
-        if args.no_references { References::MustBeValid } else { References::Fetch };
+    let references = if args.no_references { References::MustBeValid } else { References::Fetch };
     let plan = fetch.plan(&paths, references)?;
     if args.dry_run {
         return dry_run(context, &plan);
@@ -89,7 +88,6 @@ fn report_failures(context: &Context, store: &Store, outcome: &Outcome) {
     }
 }
 
-
 fn summary(context: &Context, outcome: &Outcome, items: usize, nar_size: u64) {
     let seconds = context.clock.elapsed().as_secs_f64();
     let registered = outcome.registered.len();
@@ -131,9 +129,10 @@ fn dry_run(context: &Context, plan: &Plan) -> Result<Exit, CliError> {
     } else {
         for item in &plan.items {
             let size = output::bytes(item.authorized.narinfo().nar_size());
-            let server = item.sources.first().map_or("", |source| {
-                context.settings.servers[source.server].as_str()
-            });
+            let server = item
+                .sources
+                .first()
+                .map_or("", |source| context.settings.servers[source.server].as_str());
             let line = format!("{}  {size}  {}", name(&item.path), shown(server));
             context.output.line(&line)?;
         }
@@ -153,4 +152,3 @@ fn dry_run(context: &Context, plan: &Plan) -> Result<Exit, CliError> {
     }
     Ok(exit)
 }
-

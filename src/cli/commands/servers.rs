@@ -42,10 +42,8 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
 fn ask(context: &Context, client: &Client, cache: &mut LookupCache) -> Vec<Row> {
     let servers = &context.settings.servers;
     let answers: Vec<_> = std::thread::scope(|scope| {
-        let asked: Vec<_> = servers
-            .iter()
-            .map(|server| scope.spawn(move || client.cache_info(server)))
-            .collect();
+        let asked: Vec<_> =
+            servers.iter().map(|server| scope.spawn(move || client.cache_info(server))).collect();
         asked.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
     });
     let rows = servers.iter().zip(answers).filter_map(|(server, said)| {
@@ -64,7 +62,9 @@ fn state(context: &Context, said: &ServerSaid, info: &CacheInfo) -> (&'static st
         Some(other) if other != store_dir => {
             ("other-store", Some(format!("its items are for {other}, not for {store_dir}")))
         }
-        _ if said.text.is_none() => ("up", Some("it has no nix-cache-info; the defaults hold".into())),
+        _ if said.text.is_none() => {
+            ("up", Some("it has no nix-cache-info; the defaults hold".into()))
+        }
         _ => ("up", None),
     }
 }

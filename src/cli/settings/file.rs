@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use crate::cli::env::{self, Environment};
 
-use super::layers::{Origin, Partial, Setting};
 use super::SettingsError;
+use super::layers::{Origin, Partial, Setting};
 
 /// The system's settings.
 const SYSTEM_FILE: &str = "/etc/subst/config.toml";
@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn reads_lists_in_both_forms() {
-        let text = "substitute-urls = [\"http://a\", \"http://b\"]\ntrusted-public-keys = \"k1 k2\"";
+        let text =
+            "substitute-urls = [\"http://a\", \"http://b\"]\ntrusted-public-keys = \"k1 k2\"";
         let partial = read(file(text).path()).unwrap();
         assert_eq!(partial.substitute_urls.unwrap().value, "http://a http://b");
         assert_eq!(partial.trusted_public_keys.unwrap().value, "k1 k2");

@@ -25,8 +25,9 @@ pub(super) fn layout(
 ) -> Result<(StoreKind, Layout), SettingsError> {
     let store_dir = match &chosen.store_dir {
         None => StoreDir::parse(StoreDir::GUIX).expect("Guix's store directory is one"),
-        Some(setting) => StoreDir::parse(&setting.value).map_err(|error| {
-            SettingsError::Value { origin: setting.origin.clone(), message: error.to_string() }
+        Some(setting) => StoreDir::parse(&setting.value).map_err(|error| SettingsError::Value {
+            origin: setting.origin.clone(),
+            message: error.to_string(),
         })?,
     };
     if let Some(root) = &chosen.root {

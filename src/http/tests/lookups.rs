@@ -488,6 +488,67 @@ fn redirects_are_followed_and_loops_end() {
 }
 
 #[test]
+fn a_server_that_redirects_everything_costs_one_more_connection() {
+    let target = TestServer::answering(right);
+    let elsewhere = target.url();
+    let there =
+        move |path: &str| response("301 There", &format!("Location: {elsewhere}{path}\r\n"), "");
+    let server = TestServer::answering(there);
+    let outcome = look_up(quick(), server.spec(), &items(3000));
+    outcome.assert_all_found(&items(3000));
+    assert!(outcome.cache_infos[0].is_ok());
+    assert_asked_once(&server);
+    assert_asked_once(&target);
+    assert_eq!(server.connections(), 1);
+    // The items on one, and `nix-cache-info`, which is followed by itself, on another.
+    assert_eq!(target.connections(), 2);
+    let is_protocol = |what: &&Learned| matches!(what, Learned::Protocol(_));
+    assert_eq!(outcome.learned.iter().filter(is_protocol).count(), 1);
+}
+
+#[test]
+fn servers_that_redirect_to_each_other_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let second = format!("http://{}", listener.local_addr().unwrap());
+    let there = second.clone();
+    let first = TestServer::answering(move |path| {
+        response("302 There", &format!("Location: {there}{path}\r\n"), "")
+    });
+    let back = first.url();
+    let second = TestServer::with(listener, move |mut peer| {
+        while let Some(path) = peer.request() {
+            let location = format!("Location: {back}{path}\r\n");
+            assert!(peer.send(&response("302 Back", &location, "")));
+        }
+    });
+    let outcome = look_up(quick(), first.spec(), &items(5));
+    for n in 0..5 {
+        let error = outcome.error(item(n));
+        assert!(matches!(error.kind(), HttpErrorKind::TooManyRedirects(_)), "{error:?}");
+    }
+    assert!(outcome.down.is_empty());
+    assert!(second.connections() < 50);
+}
+
+#[test]
+fn a_redirect_to_a_dead_server_fails_the_items_only() {
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let server = TestServer::answering(move |path| match path.ends_with("3.narinfo") {
+        true => response("302 There", &format!("Location: http://{dead}{path}\r\n"), ""),
+        false => right(path),
+    });
+    let outcome = look_up(quick(), server.spec(), &items(20));
+    for n in 0..20 {
+        if n % 10 == 3 {
+            assert!(matches!(outcome.error(item(n)).kind(), HttpErrorKind::Connect(_)));
+        } else {
+            outcome.assert_found(item(n));
+        }
+    }
+    assert!(outcome.down.is_empty());
+}
+
+#[test]
 fn an_idle_connection_may_be_closed() {
     let server = TestServer::start(|mut peer| {
         for _ in 0..11 {
@@ -535,26 +596,50 @@ fn dropping_the_handles_ends_the_events() {
     assert_eq!(events.try_recv().unwrap_err(), NoEvent::Ended);
 }
 
-#[test]
-fn answers_nobody_takes_are_not_read_on() {
-    let server = TestServer::answering(|path| {
+/// A server with answers of a megabyte.
+fn verbose_server() -> TestServer {
+    TestServer::answering(|path| {
         response("200 OK", "", &(narinfo_text(path) + &"x".repeat(1_000_000)))
-    });
-    let client = Client::new(quick()).unwrap();
-    let (lookups, mut events) = client.lookups(vec![server.spec()]);
-    items(200).into_iter().for_each(|item| lookups.ask(0, item));
-    // The first event shows that answers are coming; then nobody listens until the server has
-    // not been read from for a while.
-    let mut outcome = Outcome::default();
-    outcome.take(events.recv().unwrap());
+    })
+}
+
+/// Waits until the server is not read from any more; how many requests it has read by then.
+fn wait_for_standstill(server: &TestServer) -> usize {
     let mut before = 0;
     while server.requests().len() > before {
         before = server.requests().len();
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(before < 100, "{before} answers are kept");
+    before
+}
+
+#[test]
+fn answers_nobody_takes_are_not_read_on() {
+    let server = verbose_server();
+    let client = Client::new(quick()).unwrap();
+    let (lookups, mut events) = client.lookups(vec![server.spec()]);
+    items(200).into_iter().for_each(|item| lookups.ask(0, item));
+    let mut outcome = Outcome::default();
+    outcome.take(events.recv().unwrap());
+    let kept = wait_for_standstill(&server);
+    assert!(kept < 100, "{kept} answers are kept");
     collect(&mut events, &mut outcome, 200);
     outcome.assert_all_found(&items(200));
+}
+
+#[test]
+fn closing_loses_no_answer_that_waits() {
+    let server = verbose_server();
+    let client = Client::new(quick()).unwrap();
+    let (lookups, mut events) = client.lookups(vec![server.spec()]);
+    items(100).into_iter().for_each(|item| lookups.ask(0, item));
+    let mut outcome = Outcome::default();
+    outcome.take(events.recv().unwrap());
+    wait_for_standstill(&server);
+    lookups.close(0);
+    collect(&mut events, &mut outcome, 100);
+    assert!(outcome.answers.values().any(Result::is_ok));
+    assert!(outcome.answers.values().any(Result::is_err));
 }
 
 #[test]
@@ -575,7 +660,11 @@ fn a_trickling_answer_ends() {
             std::thread::sleep(Duration::from_millis(5));
         }
     });
-    let options = Options { answer_timeout: Duration::from_millis(100), ..quick() };
+    let options = Options {
+        answer_timeout: Duration::from_millis(100),
+        stall_timeout: Duration::MAX,
+        ..quick()
+    };
     let outcome = look_up(options, server.spec(), &items(3));
     assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Stalled(_)));
 }

@@ -1,5 +1,8 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
+use super::head::max_age;
 use super::*;
 
 /// Feeds `bytes` cut at `cuts`, then the end; what came out, and the error that stopped it.

@@ -80,6 +80,20 @@ fn serve() {
                     break "locked".to_owned();
                 }
             },
+            // Opens it, as the first step of locking it does.
+            "open" => {
+                held.push(open(path));
+                "opened".to_owned()
+            }
+            // The second step, with what was opened last.
+            "lock-opened" => {
+                let file = held.pop().unwrap();
+                record_lock(&file, libc::F_WRLCK, true);
+                match file.metadata().unwrap().len() {
+                    0 => "locked".to_owned(),
+                    _ => "stale".to_owned(),
+                }
+            }
             "try" => match record_lock(&open(path), libc::F_WRLCK, false) {
                 true => "free".to_owned(),
                 false => "busy".to_owned(),

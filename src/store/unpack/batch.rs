@@ -148,8 +148,7 @@ pub(super) fn create_file(
     name: &EntryName,
     mode: Mode,
 ) -> rustix::io::Result<std::os::fd::OwnedFd> {
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent.fd(), name.as_bytes(), flags, mode)
 }
 

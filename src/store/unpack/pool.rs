@@ -14,7 +14,7 @@ const QUEUE_PER_WRITER: usize = 4;
 
 /// Whether files come out of `open` with the mode that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CreatedModes {
+pub(super) enum CreatedModes {
     /// Yes: the umask takes nothing away from 0555.
     Exact,
     /// No: the mode has to be set again.

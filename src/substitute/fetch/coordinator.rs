@@ -227,8 +227,9 @@ impl<'a> Coordinator<'a> {
         let mut batch = Vec::new();
         let mut in_batch = HashSet::new();
         for index in 0..self.items.len() {
-            let is_there =
-                |need: &usize| matches!(self.states[*need], State::Valid) || in_batch.contains(need);
+            let is_there = |need: &usize| {
+                matches!(self.states[*need], State::Valid) || in_batch.contains(need)
+            };
             let is_ready = matches!(self.states[index], State::Ready(_));
             if is_ready && self.items[index].needs.iter().all(is_there) {
                 in_batch.insert(index);
@@ -289,8 +290,7 @@ impl<'a> Coordinator<'a> {
         for index in 0..self.items.len() {
             if !matches!(self.states[index], State::Valid | State::Failed) {
                 self.states[index] = State::Failed;
-                let error =
-                    if is_cancelled { ItemError::Interrupted } else { ItemError::NotTried };
+                let error = if is_cancelled { ItemError::Interrupted } else { ItemError::NotTried };
                 self.outcome.failed.push((self.items[index].path.clone(), error));
             }
         }

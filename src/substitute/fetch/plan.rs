@@ -238,6 +238,7 @@ fn not_available(found: &Found, servers: &[ServerReport]) -> ItemError {
             Said::Missing(status) => format!("HTTP status {status}"),
             Said::Baking(_) => "it is being prepared".to_owned(),
             Said::Unreadable(why) | Said::Failed(why) | Said::Skipped(why) => why.clone(),
+            Said::Unusable => "its narinfo names no download that can be used".to_owned(),
             Said::Offline => "not in the lookup cache".to_owned(),
             _ => return None,
         };

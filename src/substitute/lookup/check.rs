@@ -89,7 +89,8 @@ impl Checker {
         let parsed = String::from_utf8(bytes)
             .map_err(|_| "the text is not UTF-8".to_owned())
             .and_then(|text| {
-                NarInfo::parse(text, &self.store_dir).map_err(|error| crate::substitute::chain(&error))
+                NarInfo::parse(text, &self.store_dir)
+                    .map_err(|error| crate::substitute::chain(&error))
             });
         let narinfo = match parsed {
             Ok(narinfo) => Arc::new(narinfo),

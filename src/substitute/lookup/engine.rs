@@ -12,7 +12,8 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 use crate::format::store_path::{HashPart, StorePath, StorePathRef};
 use crate::http::{LookupEvent, Lookups};
 use crate::lookup_cache::{Entry, ServerId};
-use crate::substitute::answer::Found;
+use crate::substitute::answer::{Found, Source};
+use crate::substitute::choose;
 use crate::substitute::progress::Event;
 
 use super::check::{Checked, Checker, Text};
@@ -68,14 +69,13 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn new(mut setup: Setup, results: Sender<Message>) -> std::io::Result<Self> {
         let now = setup.clock.unix_seconds();
-        let urls = setup.servers.clone();
+        let (urls, freshness) = (setup.servers.clone(), setup.options.freshness);
         let mut servers: Vec<Server> = urls
             .into_iter()
-            .map(|url| Server::load(url, &mut setup.cache, &setup.store_dir, now))
+            .map(|url| Server::load(url, &mut setup.cache, &setup.store_dir, freshness, now))
             .collect();
-        forgive(&mut servers, setup.options.freshness);
-        let checker =
-            Checker { store_dir: setup.store_dir.clone(), keys: setup.keys.clone() };
+        forgive(&mut servers, freshness);
+        let checker = Checker { store_dir: setup.store_dir.clone(), keys: setup.keys.clone() };
         let (texts, inbox) = bounded(TEXT_QUEUE);
         let checkers = checker.start(setup.options.checkers, &inbox, &results)?;
         Ok(Self {
@@ -232,10 +232,11 @@ impl Engine {
         let Some(complete) = self.requests.take_complete(request) else { return };
         let Some(reply) = complete.reply else { return };
         let late = |server: usize| self.servers[server].late();
+        let is_usable = |source: &Source| choose::is_usable(source, &self.setup.servers);
         let items: Vec<Found> = complete
             .items
             .iter()
-            .map(|&item| self.items[item as usize].item.found(late))
+            .map(|&item| self.items[item as usize].item.found(late, &is_usable))
             .collect();
         let resolution = Resolution {
             items,

@@ -129,7 +129,12 @@ impl Item {
     }
 
     /// The result as far as it is known; what is unanswered by now was not needed, or `late`.
-    pub(super) fn found(&self, late: impl Fn(usize) -> String) -> Found {
+    /// Sources for which `is_usable` does not hold name no download that could be taken.
+    pub(super) fn found(
+        &self,
+        late: impl Fn(usize) -> String,
+        is_usable: &dyn Fn(&Source) -> bool,
+    ) -> Found {
         let authority = self.authority.as_ref().map(|(_, authority)| authority.clone());
         let mut sources = Vec::new();
         let mut answers: Vec<Answer> = (0..self.slots.len())
@@ -144,14 +149,19 @@ impl Item {
                 if !source.narinfo.is_equivalent(authority.narinfo()) {
                     continue;
                 }
-                sources.push(source.clone());
                 let said = &mut answers[source.server].said;
+                if !is_usable(source) {
+                    *said = Said::Unusable;
+                    continue;
+                }
+                sources.push(source.clone());
                 if let Said::Refused(refusal) = said {
                     *said = Said::Equivalent(refusal.clone());
                 }
             }
             sources.sort_by_key(|source| source.server);
         }
+        let authority = authority.filter(|_| !sources.is_empty());
         let status = match authority {
             Some(_) => Status::Available,
             None => answer::status_without_authority(&answers),
@@ -180,7 +190,7 @@ mod tests {
             item.answer(server, Answer::of(Said::Missing(404)));
         }
         assert_eq!(item.next(NOBODY), Next::Decided);
-        assert_eq!(item.found(|_| String::new()).status, Status::Missing);
+        assert_eq!(item.found(|_| String::new(), &|_| true).status, Status::Missing);
     }
 
     #[test]
@@ -206,7 +216,7 @@ mod tests {
         let mut item = item();
         item.answer(0, Answer::of(Said::Missing(404)));
         item.answer(0, Answer::of(Said::Failed("late".into())));
-        let found = item.found(|_| String::new());
+        let found = item.found(|_| String::new(), &|_| true);
         assert_eq!(found.answers[0].said, Said::Missing(404));
         assert_eq!(found.answers[1].said, Said::NotAsked);
     }

@@ -6,9 +6,9 @@ use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::StoreDir;
 use crate::http::{self, CacheInfoKnowledge, Learned, ServerSpec};
-use crate::lookup_cache::{
-    Behavior, LookupCache, Pipelining, ServerFact, ServerFacts, ServerId,
-};
+use crate::lookup_cache::{Behavior, LookupCache, Pipelining, ServerFact, ServerFacts, ServerId};
+
+use super::Freshness;
 
 /// How a server is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +81,7 @@ impl Server {
         url: ServerUrl,
         cache: &mut LookupCache,
         store_dir: &StoreDir,
+        freshness: Freshness,
         now: u64,
     ) -> Self {
         let id = cache.server_id(url.as_str());
@@ -96,8 +97,8 @@ impl Server {
             quiet_since: Instant::now(),
             facts,
         };
-        let fresh = server.facts.cache_info.take().filter(|known| known.is_fresh(now));
-        if let Some(known) = fresh {
+        let known = server.facts.cache_info.take().filter(|known| known.is_fresh(now));
+        if let Some(known) = known.filter(|_| freshness != Freshness::Refresh) {
             server.learn_info(known.text.as_deref().unwrap_or_default(), store_dir);
         }
         if let Some(down) = server.facts.down.take().filter(|down| down.is_down(now)) {

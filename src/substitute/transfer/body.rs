@@ -41,22 +41,27 @@ pub(super) struct Body {
     received: u64,
     /// Bytes that will come once more and are to be thrown away.
     repeated: u64,
+    /// Where the file ends, when the server marks its end by nothing at all: `guix publish`
+    /// sends uncompressed nars without a length and leaves the connection open.
+    end: Option<u64>,
     validator: Option<String>,
     fruitless: u32,
     shared: Arc<Shared>,
 }
 
 impl Body {
-    /// Asks for the file at `url`.
+    /// Asks for the file at `url`, which has `size` bytes if that is known beforehand.
     pub(super) fn open(
         client: Arc<Client>,
         url: Url,
+        size: Option<u64>,
         shared: Arc<Shared>,
     ) -> Result<Self, HttpError> {
         let request = NarRequest::new(url.clone());
         let stream = client.nar(request)?;
         let validator = stream.validator().filter(|_| stream.accepts_ranges());
         Ok(Self {
+            end: size.filter(|_| stream.content_length().is_none()),
             validator: validator.map(str::to_owned),
             client,
             url,
@@ -77,6 +82,9 @@ impl Body {
     /// Waits for more; `false` at the end.
     fn refill(&mut self) -> Result<bool, HttpError> {
         loop {
+            if self.end.is_some_and(|end| self.received >= end) {
+                return Ok(false);
+            }
             match self.next_chunk() {
                 Ok(None) => return Ok(false),
                 Ok(Some(chunk)) => {
@@ -112,8 +120,11 @@ impl Body {
         }
         std::thread::sleep(RESUME_DELAY * self.fruitless);
         let range = self.validator.is_some().then_some((self.received, None));
-        let request =
-            NarRequest { range, if_range: self.validator.clone(), ..NarRequest::new(self.url.clone()) };
+        let request = NarRequest {
+            range,
+            if_range: self.validator.clone(),
+            ..NarRequest::new(self.url.clone())
+        };
         self.stream = self.client.nar(request)?;
         self.repeated = match self.stream.status() {
             BodyStatus::Partial { start, .. } if start <= self.received => self.received - start,

@@ -35,7 +35,7 @@ same_as_stock() { compare "$(stock_store)" "$WORK/$1"; }
 # The real daemon on the result. Last, since it may write to var/guix.
 daemon_is_content() {
     root_guix "$WORK/$1" guix gc --verify=contents
-    root_guix "$WORK/$1" guix gc --references "$(head -n 1 "$PEERS_TOPS")"
+    root_guix "$WORK/$1" guix gc --references "$(sqlite3 "$WORK/$1/var/guix/db/db.sqlite" 'select max(path) from ValidPaths')"
 }
 
 second_fetch_is_silent() {

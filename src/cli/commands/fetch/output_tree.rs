@@ -32,9 +32,15 @@ pub(super) fn run(
     let installer = context.installer(&network)?;
     let Found { authority, sources, .. } = found;
     let authority = authority.as_ref().and_then(Authority::checked);
-    let authorized = Arc::clone(authority.ok_or_else(|| failed(refusal(found, &resolution.servers)))?);
-    let order =
-        Order { item: path, authorized: &authorized, sources, destination: &destination, links: None };
+    let authorized =
+        Arc::clone(authority.ok_or_else(|| failed(refusal(found, &resolution.servers)))?);
+    let order = Order {
+        item: path,
+        authorized: &authorized,
+        sources,
+        destination: &destination,
+        links: None,
+    };
     let checked = installer.unpack(&order).map_err(failed)?;
     checked.keep();
     context.output.line(&destination.path().display().to_string())?;

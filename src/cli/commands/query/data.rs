@@ -121,9 +121,8 @@ fn item<'a>(context: &'a Context, resolution: &'a Resolution, found: &'a Found) 
             .map(|method| method.name()),
         download_size: download.and_then(|download| download.file_size),
         nar_size: narinfo.map(|narinfo| narinfo.nar_size()),
-        references: narinfo.map(|narinfo| {
-            narinfo.references().map(|path| store_dir.full_name(path)).collect()
-        }),
+        references: narinfo
+            .map(|narinfo| narinfo.references().map(|path| store_dir.full_name(path)).collect()),
         signed_by: found.authority.as_ref().map(|authority| authority.authorized().signed_by()),
         from_cache: answer.is_some_and(|answer| matches!(answer.origin, Origin::Cache { .. })),
         expires_in: answer.and_then(|answer| expires_in(answer, now)),
@@ -158,6 +157,7 @@ pub(super) fn words(said: &Said) -> (&'static str, Option<String>) {
         Said::Authorized => ("available", None),
         Said::Equivalent(refusal) => ("equivalent", Some(refusal.reason().to_owned())),
         Said::Refused(refusal) => ("refused", Some(refusal.reason().to_owned())),
+        Said::Unusable => ("refused", Some("no-usable-url".to_owned())),
         Said::Unreadable(why) => ("refused", Some(format!("unreadable: {why}"))),
         Said::Missing(status) => ("missing", Some(format!("HTTP {status}"))),
         Said::Baking(_) => ("preparing", None),

@@ -199,7 +199,7 @@ impl ServerTotals {
             Said::Authorized | Said::Equivalent(_) => self.available += 1,
             Said::Missing(_) => self.missing += 1,
             Said::Baking(_) => self.preparing += 1,
-            Said::Refused(_) | Said::Unreadable(_) => self.refused += 1,
+            Said::Refused(_) | Said::Unusable | Said::Unreadable(_) => self.refused += 1,
             Said::Failed(_) => self.failed += 1,
             Said::NotAsked | Said::Skipped(_) | Said::Offline => {}
         }

@@ -43,6 +43,7 @@ fn why(resolution: &Resolution, found: &Found) -> Option<String> {
     let telling = |said: &Said| match said {
         Said::Refused(refusal) => Some(refusal.to_string()),
         Said::Unreadable(why) | Said::Failed(why) | Said::Skipped(why) => Some(why.clone()),
+        Said::Unusable => Some("it names no download that can be used".to_owned()),
         Said::Offline => Some("not in the lookup cache".to_owned()),
         _ => None,
     };

@@ -62,9 +62,8 @@ fn nar(nar: &NarProbe) -> String {
 
 /// Totals per server.
 pub(super) fn totals(servers: &[ServerTotals]) -> Vec<String> {
-    let mut lines = vec![
-        "   asked  cached  available  missing  preparing  refused  failed  server".to_owned(),
-    ];
+    let mut lines =
+        vec!["   asked  cached  available  missing  preparing  refused  failed  server".to_owned()];
     for totals in servers {
         lines.push(format!(
             "{:>8} {:>7} {:>10} {:>8} {:>10} {:>8} {:>7}  {}",

@@ -1,0 +1,115 @@
+//! Connecting to the store database, with the settings of guix-daemon.
+
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::schema;
+use crate::format::store_path::Dialect;
+
+/// What may be done with a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+    /// Write, and make the tables first.
+    Create,
+}
+
+/// Opens the database at `path`.
+pub(super) fn open(path: &Path, dialect: Dialect, access: Access) -> rusqlite::Result<Connection> {
+    let flags = match access {
+        Access::Read => return open_to_read(path),
+        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        Access::Create => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+    };
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    set_up(&connection)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    if access == Access::Create {
+        schema::create(&connection, dialect)?;
+    }
+    Ok(connection)
+}
+
+/// Readers of a database with a log take part in its shared memory, which they would have to make
+/// when nobody else has the database open, and may not. But then there is no log either, and the
+/// file can be read as it is.
+fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    set_up(&connection)?;
+    match connection.query_row(PROBE, [], |_| Ok(())) {
+        Ok(()) => Ok(connection),
+        Err(error) if is_refusal(&error) && !has_log(path) => {
+            let connection = Connection::open_with_flags(
+                immutable_uri(path),
+                flags | OpenFlags::SQLITE_OPEN_URI,
+            )?;
+            set_up(&connection)?;
+            Ok(connection)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_refusal(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+}
+
+/// Whether the database is not all in its file. A log that cannot be looked at counts as one.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    match std::fs::metadata(log) {
+        Ok(metadata) => metadata.len() > 0,
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
+}
+
+fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    connection.busy_timeout(BUSY_TIMEOUT)
+}
+
+fn immutable_uri(path: &Path) -> String {
+    let mut uri = String::from("file:");
+    for &byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte) {
+            uri.push(char::from(byte));
+        } else {
+            write!(uri, "%{byte:02x}").expect("writing to a string cannot fail");
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri
+}
+
+/// A builder or collector of the daemon may hold the write lock for long on a slow disk;
+/// giving up early would fail an item that is already unpacked.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// The daemon's setting: checkpoints are rare, because each one stalls all writers.
+const WAL_PAGES: u32 = 40_000;
+
+const CACHED_STATEMENTS: usize = 32;
+
+/// Reads the file, and is true of any.
+const PROBE: &str = "SELECT count(*) FROM sqlite_master";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_characters_stay_part_of_the_path() {
+        let path = Path::new("/a b/100%?x=1#y/db.sqlite");
+        assert_eq!(immutable_uri(path), "file:/a%20b/100%25%3fx%3d1%23y/db.sqlite?immutable=1");
+    }
+}
