@@ -9,6 +9,7 @@ pub mod install;
 pub mod lookup;
 pub mod network;
 pub mod progress;
+pub mod renew;
 pub mod transfer;
 
 /// An error and its causes on one line.

@@ -78,7 +78,7 @@ struct Tally {
 impl Tally {
     fn note(&mut self, event: &Event<'_>) {
         match event {
-            Event::Looking { done, total, requests, servers } => {
+            Event::Looking { done, total, requests, servers, .. } => {
                 (self.looked_up, self.to_look_up, self.requests) = (*done, *total, *requests);
                 self.servers = servers_line(servers);
             }
@@ -167,7 +167,7 @@ struct Json;
 impl Progress for Json {
     fn event(&self, event: Event<'_>) {
         let value = match event {
-            Event::Looking { done, total, requests, servers } => {
+            Event::Looking { done, total, requests, servers, .. } => {
                 let server = |server: &ServerProgress<'_>| {
                     json!({
                         "url": server.url, "state": server.state, "answered": server.answered,

@@ -211,6 +211,21 @@ impl ItemError {
     }
 }
 
+/// One item to be unpacked: what, from where, to where.
+#[derive(Clone, Copy)]
+pub struct Order<'a> {
+    /// The item.
+    pub item: &'a StorePath,
+    /// Who vouches for its bytes.
+    pub authorized: &'a Arc<AuthorizedNarInfo>,
+    /// Who has them, in the user's order.
+    pub sources: &'a [Source],
+    /// Where its tree goes.
+    pub destination: &'a Destination,
+    /// Where its files are deduplicated; `None` when they are not.
+    pub links: Option<&'a Arc<Links>>,
+}
+
 /// Everything that unpacking items needs, shared by all workers.
 pub struct Installer {
     /// How to reach servers.
@@ -219,8 +234,6 @@ pub struct Installer {
     pub servers: Vec<ServerUrl>,
     /// Writes small files.
     pub writers: WriterPool,
-    /// Where files are deduplicated; `None` when they are not.
-    pub links: Option<Arc<Links>>,
     /// What transfers may take.
     pub budget: Budget,
     /// What was measured so far.
@@ -234,22 +247,17 @@ pub struct Installer {
 }
 
 impl Installer {
-    /// Makes the tree of `item` at `destination`, from the first of its sources that gives
-    /// the bytes that `authorized` vouches for.
+    /// Makes the item's tree at its destination, from the first of its sources that gives the
+    /// bytes that are vouched for.
     ///
     /// # Errors
     /// No source does, or the tree cannot be written; nothing is left behind.
-    pub fn unpack(
-        &self,
-        item: &StorePath,
-        authorized: &Arc<AuthorizedNarInfo>,
-        sources: &[Source],
-        destination: &Destination,
-    ) -> Result<Checked, ItemError> {
+    pub fn unpack(&self, order: &Order<'_>) -> Result<Checked, ItemError> {
+        let item = order.item;
         let mut attempts = Vec::new();
-        let ranked = choose::candidates(sources, &self.servers, &self.rates());
+        let ranked = choose::candidates(order.sources, &self.servers, &self.rates());
         for candidate in &ranked {
-            let error = match self.attempt(item, authorized, candidate, destination.clone()) {
+            let error = match self.attempt(order, candidate) {
                 Ok(checked) => return Ok(checked),
                 Err(error) => error,
             };
@@ -272,13 +280,8 @@ impl Installer {
         })
     }
 
-    fn attempt(
-        &self,
-        item: &StorePath,
-        authorized: &Arc<AuthorizedNarInfo>,
-        candidate: &Candidate,
-        destination: Destination,
-    ) -> Result<Checked, AttemptError> {
+    fn attempt(&self, order: &Order<'_>, candidate: &Candidate) -> Result<Checked, AttemptError> {
+        let Order { item, authorized, .. } = *order;
         let nar_size = authorized.narinfo().nar_size();
         let client = self.network.client().map_err(TransferError::Network)?;
         let stream =
@@ -291,7 +294,7 @@ impl Installer {
         let _watch = Watch::new(self, item, &stream);
         let (unpacked, stream) = {
             let mut stream = stream;
-            let links = self.links.clone();
+            let (destination, links) = (order.destination.clone(), order.links.cloned());
             (unpack(&mut stream, destination, &self.writers, links), stream)
         };
         // A local failure is the cause of the broken transfer, everything else its effect.

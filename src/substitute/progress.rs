@@ -11,6 +11,8 @@ pub enum Event<'a> {
         done: usize,
         /// Items asked for, references found on the way included.
         total: usize,
+        /// Questions put to servers: what the lookup cache did not know.
+        asked: u64,
         /// Requests answered by servers.
         requests: u64,
         /// How each server is doing, in the user's order.
