@@ -184,7 +184,11 @@ impl Progress for Teller {
                 self.log.warn(&format!("download from {url} failed: {reason}"));
             }
             Event::Unpacked { downloaded, .. } => self.unpacked(downloaded),
-            Event::Looking { .. } | Event::Registered { .. } | Event::Failed { .. } => {}
+            Event::Looking { .. }
+            | Event::Planned { .. }
+            | Event::Registered { .. }
+            | Event::Failed { .. }
+            | Event::Finished => {}
         }
     }
 }

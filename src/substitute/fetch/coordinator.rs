@@ -46,6 +46,7 @@ pub(super) fn run(fetch: &Fetch, plan: Plan, valid: &mut dyn FnMut(&StorePath)) 
     for path in &plan.valid {
         valid(path);
     }
+    let download_size = plan.download_size();
     let Plan { items, failed, .. } = plan;
     let outcome = Outcome { failed, ..Outcome::default() };
     if items.is_empty() || (!outcome.failed.is_empty() && fetch.on_failure == OnFailure::Stop) {
@@ -61,13 +62,26 @@ pub(super) fn run(fetch: &Fetch, plan: Plan, valid: &mut dyn FnMut(&StorePath)) 
     if let Some(error) = lack_of_space(fetch, &items) {
         return refuse_all(outcome, &items, error);
     }
+    fetch.progress.event(Event::Planned { items: items.len(), download_size });
+    let outcome = work_off(fetch, &items, outcome, &directory, valid);
+    fetch.progress.event(Event::Finished);
+    outcome
+}
+
+/// Starts the workers and coordinates them until everything is done or given up.
+fn work_off(
+    fetch: &Fetch,
+    items: &[PlannedItem],
+    outcome: Outcome,
+    directory: &Arc<std::os::fd::OwnedFd>,
+    valid: &mut dyn FnMut(&StorePath),
+) -> Outcome {
     let jobs = fetch.jobs.clamp(1, items.len());
     let (work, to_do) = bounded::<usize>(jobs);
     let (brought, results) = unbounded();
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             let (to_do, brought) = (to_do.clone(), brought.clone());
-            let (items, directory) = (&items, &directory);
             scope.spawn(move || {
                 let worker = Worker { fetch, directory };
                 for index in to_do {
@@ -79,7 +93,7 @@ pub(super) fn run(fetch: &Fetch, plan: Plan, valid: &mut dyn FnMut(&StorePath)) 
             });
         }
         drop((to_do, brought));
-        Coordinator::new(fetch, &items, outcome, valid).run(work, &results)
+        Coordinator::new(fetch, items, outcome, valid).run(work, &results)
     })
 }
 
