@@ -4,6 +4,7 @@
 //! events at hand is done together, so that the lookup cache is read and written in batches.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,9 @@ use crate::format::store_path::{HashPart, StorePath, StorePathRef};
 use crate::http::{LookupEvent, Lookups};
 use crate::lookup_cache::{Entry, ServerId};
 use crate::substitute::answer::{Found, Source};
+use crate::substitute::chain;
 use crate::substitute::choose;
+use crate::substitute::progress::Event;
 
 use super::check::{Checked, Checker, Text};
 use super::item::{Item, Next};
@@ -83,10 +86,12 @@ impl Engine {
     pub(super) fn new(mut setup: Setup, results: Sender<Message>) -> std::io::Result<Self> {
         let now = setup.clock.unix_seconds();
         let (urls, freshness) = (setup.servers.clone(), setup.options.freshness);
-        let mut servers: Vec<Server> = urls
-            .into_iter()
-            .map(|url| Server::load(url, &mut setup.cache, &setup.store_dir, freshness, now))
-            .collect();
+        let progress = Arc::clone(&setup.progress);
+        let warn = |error| progress.event(Event::Warning(&chain(&error)));
+        let load = |url| {
+            Server::load(url, &mut setup.cache, &setup.store_dir, freshness, now, &warn)
+        };
+        let mut servers: Vec<Server> = urls.into_iter().map(load).collect();
         forgive(&mut servers, freshness);
         let checker = Checker { store_dir: setup.store_dir.clone(), keys: setup.keys.clone() };
         let (texts, inbox) = bounded(TEXT_QUEUE);

@@ -6,8 +6,9 @@ use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::StoreDir;
 use crate::http::{self, CacheInfoKnowledge, Learned, ServerSpec};
-use crate::lookup_cache::{Behavior, LookupCache, Pipelining, ServerFact, ServerFacts, ServerId};
-
+use crate::lookup_cache::{
+    Behavior, CacheError, LookupCache, Pipelining, ServerFact, ServerFacts, ServerId,
+};
 use crate::substitute::progress::ServerProgress;
 
 use super::Freshness;
@@ -89,10 +90,13 @@ impl Server {
         store_dir: &StoreDir,
         freshness: Freshness,
         now: u64,
+        warn: &dyn Fn(CacheError),
     ) -> Self {
         let id = cache.server_id(url.as_str());
-        // A cache that fails says so when lookups use it; here there is just nothing known.
-        let facts = cache.server_facts(id).unwrap_or_default();
+        let facts = cache.server_facts(id).unwrap_or_else(|error| {
+            warn(error);
+            ServerFacts::default()
+        });
         let mut server = Self {
             url,
             id,
