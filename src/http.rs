@@ -6,6 +6,11 @@
 //!   ([`Client::lookups`]). HTTP libraries wait for each answer, which costs a round trip per item.
 //! - *Nars*, few and large: [`Client::nar`], over an ordinary HTTP/1.1 client.
 //!
+//! The way of a lookup: `lookups` (asked) -> `server`, `state` (waits) -> `dispatch`, `connect` (a
+//! connection) -> `pipeline` or `multiplex` (sent) -> `wire` (bytes to answer) -> `answer` (what it
+//! means) -> `events` (reported). What goes wrong on the way is judged in `health` and `retry`, which
+//! are pure, like `wire`, `answer` and `proxy`.
+//!
 //! What servers say is handed up as it is; nothing here decides what to believe. Nothing here
 //! reads the environment either: proxies and certificates arrive in [`Options`].
 

@@ -15,7 +15,7 @@ use crate::substitute::install::Installer;
 use crate::substitute::lookup::{Freshness, LookupOptions, Memos, Resolver, Setup};
 use crate::substitute::network::Network;
 use crate::substitute::progress::Progress;
-use crate::substitute::transfer::BufferPool;
+use crate::substitute::transfer::Memory;
 use crate::trust::acl::{Acl, AuthorizedKeys};
 use crate::trust::nix::{OFFICIAL_KEY, TrustedKeys};
 
@@ -23,8 +23,10 @@ use super::error::CliError;
 use super::output::Output;
 use super::settings::{Settings, StoreKind};
 
-/// Everything that decoded bytes on their way to disk may take.
-const BUFFER_BUDGET_BYTES: usize = 24 << 20;
+/// What decoded bytes on their way to disk may take, of all transfers together.
+const BUFFER_BYTES: usize = 12 << 20;
+/// What decoders may take: nine of those for the windows that `guix publish` makes.
+const DECODER_BYTES: u64 = 40 << 20;
 /// How long a server may be silent while another one has answered everything.
 const LAG: Duration = Duration::from_millis(600);
 /// For how long a server that is down is left alone by later runs.
@@ -161,6 +163,15 @@ impl Context {
         LookupCache::in_memory()
     }
 
+    /// Where processes that belong together find each other; `None` when nothing can be
+    /// written anywhere.
+    #[must_use]
+    pub fn meeting_dir(&self) -> Option<PathBuf> {
+        self.cache_dirs()
+            .into_iter()
+            .find(|dir| std::fs::create_dir_all(dir).is_ok() && may_be_written(dir))
+    }
+
     fn cache_dirs(&self) -> Vec<PathBuf> {
         let mut dirs = self.settings.cache_dirs.clone();
         if self.settings.store_kind == StoreKind::System && dirs.len() > 1 {
@@ -225,17 +236,18 @@ impl Context {
     ///
     /// # Errors
     /// No threads.
-    pub fn installer(&self, network: &Arc<Network>) -> Result<Arc<Installer>, CliError> {
-        Ok(Arc::new(Installer {
+    pub fn installer(&self, network: &Arc<Network>) -> Result<Installer, CliError> {
+        Ok(Installer {
             network: Arc::clone(network),
             servers: self.settings.servers.clone(),
             writers: WriterPool::new(cores()).map_err(CliError::Threads)?,
-            buffers: BufferPool::new(BUFFER_BUDGET_BYTES),
+            memory: Memory::new(BUFFER_BYTES, DECODER_BYTES),
+            ahead: None,
             rates: Mutex::default(),
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
             in_flight: Mutex::default(),
-        }))
+        })
     }
 
     /// The store paths that `words` name; `-` stands for the lines of standard input.

@@ -37,7 +37,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 pub use error::NarError;
-pub use read::{Contents, Reader};
+pub use read::{Contents, Reader, SharedRead};
 pub use write::{Writer, file_header, file_trailer};
 
 /// The longest name of a directory entry: what Linux file systems take.

@@ -2,7 +2,7 @@
 //!
 //! The addresses of a host are tried in turn, a little apart and side by side (RFC 8305), so that
 //! a dead IPv6 route costs a quarter of a second and not a whole timeout. A proxy is spoken to
-//! with absolute addresses for http ([`Request`](super::request) writes those) and told to
+//! with absolute addresses for http ([`Requests`](super::request::Requests) writes those) and told to
 //! CONNECT for https. The timeout counts for each step: finding addresses, one address, TLS.
 
 use std::future::Future;

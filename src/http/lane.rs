@@ -1,4 +1,4 @@
-//! The questions that one connection has taken, and what is counted about it.
+//! The questions that one HTTP/1.1 connection has taken, and what is counted about it.
 //!
 //! A lane gives back what was not answered when it is dropped, so that a connection may end
 //! anywhere, also by being cancelled, without losing a question.
@@ -17,7 +17,6 @@ use super::wire::Response;
 /// The questions on one connection, oldest first.
 pub(super) struct Lane {
     server: Arc<Server>,
-    protocol: Protocol,
     asks: VecDeque<Ask>,
     /// Questions taken so far.
     sent: u32,
@@ -28,10 +27,9 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(server: &Arc<Server>, protocol: Protocol) -> Self {
+    pub(super) fn new(server: &Arc<Server>) -> Self {
         Self {
             server: Arc::clone(server),
-            protocol,
             asks: VecDeque::new(),
             sent: 0,
             answered: 0,
@@ -49,19 +47,17 @@ impl Lane {
     /// for each.
     pub(super) fn fill(&mut self, most: usize, mut send: impl FnMut(Question)) {
         let before = self.asks.len();
-        let left = match self.server.lock().health.limit() {
-            Some(limit) if self.protocol == Protocol::Http1 => limit.saturating_sub(self.sent),
-            _ => u32::MAX,
-        };
+        let limit = self.server.lock().health.limit();
+        let left = limit.map_or(u32::MAX, |limit| limit.saturating_sub(self.sent));
         let room = most.saturating_sub(before).min(left as usize);
         if room > 0 {
-            self.server.lock().take(&mut self.asks, room, self.protocol);
+            self.server.lock().take(&mut self.asks, room, Protocol::Http1);
         }
         let taken = self.asks.range(before..);
         taken.for_each(|ask| send(ask.question));
         let count = u32::try_from(self.asks.len() - before).unwrap_or(u32::MAX);
         self.sent = self.sent.saturating_add(count);
-        self.was_pipelined |= self.protocol == Protocol::Http1 && self.asks.len() > 1;
+        self.was_pipelined |= self.asks.len() > 1;
         if count == left {
             self.set_draining(true);
         }
@@ -131,7 +127,8 @@ impl Lane {
             was_alone: self.asks.front().is_some_and(|ask| ask.alone),
         };
         let random = fastrand::f64();
-        let judgement = self.server.lock().health.connection_ended(&report, self.protocol, random);
+        let judgement =
+            self.server.lock().health.connection_ended(&report, Protocol::Http1, random);
         let kind = match report.end {
             End::Failed(kind) => kind,
             End::Done | End::Closed { .. } | End::OutOfStep => HttpErrorKind::Closed,

@@ -312,4 +312,4 @@ impl Pump {
 }
 
 /// What one transfer may have waiting to be taken out, in bytes.
-const QUEUED_BYTES_MAX: usize = 4 << 20;
+const QUEUED_BYTES_MAX: usize = 1 << 20;

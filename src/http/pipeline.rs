@@ -17,7 +17,6 @@ use super::connect::Transport;
 use super::error::HttpErrorKind;
 use super::health::End;
 use super::lane::Lane;
-use super::options::Protocol;
 use super::server::Server;
 use super::wire::Parser;
 
@@ -25,7 +24,7 @@ use super::wire::Parser;
 pub(super) async fn run(server: &Arc<Server>, transport: Box<dyn Transport>) {
     let mut pipeline = Pipeline {
         server,
-        lane: Lane::new(server, Protocol::Http1),
+        lane: Lane::new(server),
         parser: Parser::new(server.options.narinfo_limit_bytes),
         input: BytesMut::with_capacity(READ_BYTES),
         waits_since: Instant::now(),

@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use super::{
@@ -24,7 +23,8 @@ pub(super) struct TestServer {
 #[derive(Default)]
 pub(super) struct Log {
     requests: Mutex<Vec<String>>,
-    connections: AtomicUsize,
+    connections: Mutex<usize>,
+    connected: Condvar,
 }
 
 impl TestServer {
@@ -42,7 +42,7 @@ impl TestServer {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let stream = stream.unwrap();
-                let number = server_log.connections.fetch_add(1, Ordering::SeqCst) + 1;
+                let number = server_log.count_connection();
                 let (handle, log) = (Arc::clone(&handle), Arc::clone(&server_log));
                 std::thread::spawn(move || handle(Peer::new(stream, number, log)));
             }
@@ -75,7 +75,16 @@ impl TestServer {
     }
 
     pub(super) fn connections(&self) -> usize {
-        self.log.connections.load(Ordering::SeqCst)
+        *self.log.connections.lock().unwrap()
+    }
+}
+
+impl Log {
+    fn count_connection(&self) -> usize {
+        let mut connections = self.connections.lock().unwrap();
+        *connections += 1;
+        self.connected.notify_all();
+        *connections
     }
 }
 
@@ -111,6 +120,14 @@ impl Peer {
         let path = self.head.split(' ').nth(1).unwrap().to_owned();
         self.log.requests.lock().unwrap().push(path.clone());
         Some(path)
+    }
+
+    /// Waits until the server has had `count` connections.
+    pub(super) fn wait_for_connections(&self, count: usize) {
+        let connections = self.log.connections.lock().unwrap();
+        let are_few = |connections: &mut usize| *connections < count;
+        let waited = self.log.connected.wait_timeout_while(connections, TEST_PATIENCE, are_few);
+        assert!(!waited.unwrap().1.timed_out(), "fewer than {count} connections");
     }
 
     /// Whether further requests have arrived already.

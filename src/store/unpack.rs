@@ -18,13 +18,12 @@ mod pool;
 mod tree;
 
 use std::ffi::CString;
-use std::io::BufRead;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::format::hash::NarHash;
-use crate::format::nar::{self, EntryName, Event, SymlinkTarget};
+use crate::format::nar::{self, EntryName, Event, SharedRead, SymlinkTarget};
 use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::{Links, StoreError, canonical, remove_tree_at};
@@ -196,7 +195,7 @@ impl Drop for TemporaryTree {
 ///
 /// # Errors
 /// The nar is malformed or unreadable, or the tree cannot be written; nothing is left behind.
-pub fn unpack<R: BufRead>(
+pub fn unpack<R: SharedRead>(
     nar: R,
     destination: Destination,
     pool: &WriterPool,
@@ -220,7 +219,7 @@ pub fn unpack<R: BufRead>(
     read.and(written).map(|()| Unpacked { guard })
 }
 
-struct Unpacker<'a, R: BufRead> {
+struct Unpacker<'a, R: SharedRead> {
     nar: nar::Reader<R>,
     /// The directories that are being read, outermost first.
     open: Vec<Arc<Directory>>,
@@ -228,7 +227,7 @@ struct Unpacker<'a, R: BufRead> {
     tree: Arc<Tree>,
 }
 
-impl<R: BufRead> Unpacker<'_, R> {
+impl<R: SharedRead> Unpacker<'_, R> {
     fn run(&mut self, destination: &Destination) -> Result<(), UnpackError> {
         let root = Arc::new(Directory::outside(Arc::clone(&destination.parent)));
         while let Some(event) = self.nar.next()? {

@@ -13,12 +13,13 @@ use crate::store::unpack::{Checked, Destination, NarMismatch, UnpackError, Write
 use crate::store::{Links, StoreError};
 use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
 
+use super::ahead::{Ahead, Begun};
 use super::answer::{Source, Status};
 use super::cancel::Cancel;
 use super::choose::{self, Candidate, Rates};
 use super::network::Network;
 use super::progress::{Event, Progress};
-use super::transfer::{BufferPool, NarStream, Received, TransferError};
+use super::transfer::{Memory, NarStream, Received, TransferError};
 
 /// What a failure means for the exit code and for whoever asks again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -215,8 +216,10 @@ pub struct Installer {
     pub servers: Vec<ServerUrl>,
     /// Writes small files.
     pub writers: WriterPool,
-    /// Memory for decoded bytes.
-    pub buffers: BufferPool,
+    /// Memory for transfers.
+    pub memory: Memory,
+    /// Who has begun with nars ahead of time, if anybody has.
+    pub ahead: Option<Arc<dyn Ahead>>,
     /// What was measured so far.
     pub rates: Mutex<Rates>,
     /// Whom to tell.
@@ -236,9 +239,14 @@ impl Installer {
     pub fn unpack(&self, order: &Order<'_>) -> Result<Checked, ItemError> {
         let item = order.item;
         let mut attempts = Vec::new();
-        let ranked = choose::candidates(order.sources, &self.servers, &self.rates());
+        let mut ranked = choose::candidates(order.sources, &self.servers, &self.rates());
+        let mut begun = self.ahead.as_ref().and_then(|ahead| {
+            let (index, begun) = ahead.take(item, &ranked)?;
+            ranked.get_mut(..=index)?.rotate_right(1);
+            Some(begun)
+        });
         for candidate in &ranked {
-            let error = match self.attempt(order, candidate) {
+            let error = match self.attempt(order, candidate, begun.take()) {
                 Ok(checked) => return Ok(checked),
                 Err(error) => error,
             };
@@ -261,12 +269,17 @@ impl Installer {
         })
     }
 
-    fn attempt(&self, order: &Order<'_>, candidate: &Candidate) -> Result<Checked, AttemptError> {
+    fn attempt(
+        &self,
+        order: &Order<'_>,
+        candidate: &Candidate,
+        begun: Option<Box<dyn Begun>>,
+    ) -> Result<Checked, AttemptError> {
         let Order { item, authorized, .. } = *order;
         let nar_size = authorized.narinfo().nar_size();
         let client = self.network.client().map_err(TransferError::Network)?;
-        let stream =
-            NarStream::open(client, candidate, nar_size, &self.buffers, self.cancel.clone())?;
+        let cancel = self.cancel.clone();
+        let stream = NarStream::open(client, candidate, nar_size, begun, &self.memory, cancel)?;
         self.progress.event(Event::Started {
             item,
             url: &server_url::redacted(&candidate.url),

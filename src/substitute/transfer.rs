@@ -17,17 +17,37 @@ use bytes::{Buf as _, Bytes};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use sha2::{Digest, Sha256};
 
-use crate::codec::decode::decoder;
+use crate::codec::decoders::Decoders;
 use crate::format::compression::Compression;
 use crate::format::hash::NarHash;
+use crate::format::nar::SharedRead;
 use crate::http::{Client, HttpError};
 use crate::store::unpack::NarContent;
 
+use super::ahead::Begun;
 use super::cancel::Cancel;
 use super::choose::Candidate;
 use body::{Body, Shared};
 
-pub use buffer::BufferPool;
+use buffer::BufferPool;
+
+/// The memory that all transfers of a run share.
+#[derive(Clone)]
+pub struct Memory {
+    buffers: BufferPool,
+    decoders: Arc<Decoders>,
+}
+
+impl Memory {
+    /// `buffer_bytes` for decoded bytes on their way, `decoder_bytes` for decoders.
+    #[must_use]
+    pub fn new(buffer_bytes: usize, decoder_bytes: u64) -> Self {
+        Self {
+            buffers: BufferPool::new(buffer_bytes),
+            decoders: Arc::new(Decoders::new(decoder_bytes)),
+        }
+    }
+}
 
 /// Buffers between two of the threads.
 const QUEUE: usize = 4;
@@ -83,7 +103,8 @@ struct Decoded {
 }
 
 impl NarStream {
-    /// Starts to download and decode `candidate`, a nar of `nar_size` bytes.
+    /// Starts to download and decode `candidate`, a nar of `nar_size` bytes; the download
+    /// may have begun already.
     ///
     /// # Errors
     /// The server refuses, or cannot be reached.
@@ -91,20 +112,22 @@ impl NarStream {
         client: Arc<Client>,
         candidate: &Candidate,
         nar_size: u64,
-        buffers: &BufferPool,
+        begun: Option<Box<dyn Begun>>,
+        memory: &Memory,
         cancel: Cancel,
     ) -> Result<Self, TransferError> {
         let shared = Arc::new(Shared::default());
         let size = (candidate.compression == Compression::None).then_some(nar_size);
-        let body = Body::open(client, candidate.url.clone(), size, Arc::clone(&shared))
+        let body = Body::open(client, candidate.url.clone(), size, begun, Arc::clone(&shared))
             .map_err(|error| TransferError::Network(Arc::new(error)))?;
-        let download_size = body.content_length().or(candidate.file_size);
+        let download_size = body.content_length().or(candidate.file_size).or(size);
         let (to_reader, chunks) = bounded(QUEUE);
         let (to_hasher, hashed) = bounded(QUEUE);
         let decode = Decode {
             compression: candidate.compression,
             nar_size,
-            buffers: buffers.clone(),
+            buffers: memory.buffers.clone(),
+            decoders: Arc::clone(&memory.decoders),
             cancel,
             outputs: [to_hasher, to_reader],
             shared: Arc::clone(&shared),
@@ -195,11 +218,19 @@ impl BufRead for NarStream {
     }
 }
 
+impl SharedRead for NarStream {
+    fn next_bytes(&mut self, max: usize) -> io::Result<Bytes> {
+        let available = self.fill_buf()?.len();
+        Ok(self.chunk.split_to(available.min(max)))
+    }
+}
+
 /// The thread that waits for the network and decodes.
 struct Decode {
     compression: Compression,
     nar_size: u64,
     buffers: BufferPool,
+    decoders: Arc<Decoders>,
     cancel: Cancel,
     outputs: [Sender<Bytes>; 2],
     shared: Arc<Shared>,
@@ -207,8 +238,13 @@ struct Decode {
 
 impl Decode {
     fn run(self, body: Body) -> Result<Decoded, TransferError> {
-        let mut reader = decoder(self.compression, body)
-            .map_err(|error| TransferError::Start(Arc::new(error)))?;
+        let decoders = Arc::clone(&self.decoders);
+        let decoded = decoders.decode(self.compression, body, |reader| self.pump(reader));
+        decoded.map_err(|error| self.failure(error))?
+    }
+
+    /// Hands on what `reader` gives, buffer by buffer.
+    fn pump(&self, reader: &mut dyn Read) -> Result<Decoded, TransferError> {
         let (mut left, mut blocked) = (self.nar_size, Duration::ZERO);
         let started = Instant::now();
         loop {
@@ -218,7 +254,7 @@ impl Decode {
             let before = Instant::now();
             let mut buffer = self.buffers.take();
             blocked += before.elapsed();
-            let is_last = fill(&mut *reader, &mut buffer).map_err(|error| self.failure(error))?;
+            let is_last = fill(reader, &mut buffer).map_err(|error| self.failure(error))?;
             let bytes = buffer.freeze();
             left = left
                 .checked_sub(bytes.len() as u64)

@@ -6,6 +6,8 @@
 
 use std::io::{self, BufRead, Read};
 
+use bytes::Bytes;
+
 use super::{
     EntryName, Event, MAX_DEPTH, MAX_NAME_BYTES, MAX_TARGET_BYTES, NarError, OpenDirectories,
     SymlinkTarget, fused, padding,
@@ -303,6 +305,48 @@ impl<R> Contents<'_, R> {
             *remaining -= bytes as u64;
             self.reader.offset += bytes as u64;
         }
+    }
+}
+
+/// A reader whose bytes lie in shared buffers, so that they can be handed on without a copy.
+pub trait SharedRead: BufRead {
+    /// The next bytes at hand, at most `max`; none at the end.
+    ///
+    /// # Errors
+    /// As for reading.
+    fn next_bytes(&mut self, max: usize) -> io::Result<Bytes>;
+}
+
+impl SharedRead for &[u8] {
+    fn next_bytes(&mut self, max: usize) -> io::Result<Bytes> {
+        let (bytes, rest) = self.split_at(max.min(self.len()));
+        *self = rest;
+        Ok(Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl<R: SharedRead + ?Sized> SharedRead for &mut R {
+    fn next_bytes(&mut self, max: usize) -> io::Result<Bytes> {
+        (**self).next_bytes(max)
+    }
+}
+
+impl<R: SharedRead> Contents<'_, R> {
+    /// The next bytes of the contents at hand, shared; none at their end.
+    ///
+    /// # Errors
+    /// As for reading.
+    pub fn next_bytes(&mut self) -> io::Result<Bytes> {
+        let wanted = at_most(usize::MAX, self.remaining());
+        if wanted == 0 {
+            return Ok(Bytes::new());
+        }
+        let bytes = self.reader.inner.next_bytes(wanted)?;
+        if bytes.is_empty() {
+            return Err(NarError::Truncated { offset: self.reader.offset }.into());
+        }
+        self.advance(bytes.len());
+        Ok(bytes)
     }
 }
 

@@ -81,9 +81,8 @@ fn known_cache_info_is_not_asked() {
 fn servers_that_welcome_it_are_asked_over_several_connections() {
     let server = TestServer::start(|mut peer| {
         while let Some(path) = peer.request() {
-            // The first connection comes to a halt until there is another one.
             if path.ends_with("900.narinfo") {
-                std::thread::sleep(Duration::from_millis(100));
+                peer.wait_for_connections(2);
             }
             assert!(peer.send(&right_for_masses(&path)));
         }
@@ -620,7 +619,7 @@ fn answers_nobody_takes_are_not_read_on() {
     let (lookups, mut events) = client.lookups(vec![server.spec()]);
     items(200).into_iter().for_each(|item| lookups.ask(0, item));
     let mut outcome = Outcome::default();
-    outcome.take(events.recv().unwrap());
+    collect(&mut events, &mut outcome, 1);
     let kept = wait_for_standstill(&server);
     assert!(kept < 100, "{kept} answers are kept");
     collect(&mut events, &mut outcome, 200);
@@ -634,11 +633,10 @@ fn closing_loses_no_answer_that_waits() {
     let (lookups, mut events) = client.lookups(vec![server.spec()]);
     items(100).into_iter().for_each(|item| lookups.ask(0, item));
     let mut outcome = Outcome::default();
-    outcome.take(events.recv().unwrap());
+    collect(&mut events, &mut outcome, 1);
     wait_for_standstill(&server);
     lookups.close(0);
     collect(&mut events, &mut outcome, 100);
-    assert!(outcome.answers.values().any(Result::is_ok));
     assert!(outcome.answers.values().any(Result::is_err));
 }
 

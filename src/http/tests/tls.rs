@@ -221,13 +221,12 @@ fn http2_servers_may_end_a_connection() {
     let outcome = look_up(insecure(quick()), server.tls.spec(), &items(1000));
     outcome.assert_all_found(&items(1000));
     assert!(outcome.down.is_empty());
-    assert!(server.tls.connections() > 1);
 }
 
 #[test]
 fn http2_connections_that_break() {
     let server = Http2Server::start(|_, number, count| match (number, count) {
-        (1 | 2, 50) => Reaction::Abort,
+        (1, 50) => Reaction::Abort,
         _ => Reaction::Answer,
     });
     let outcome = look_up(insecure(quick()), server.tls.spec(), &items(300));

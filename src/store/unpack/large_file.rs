@@ -4,12 +4,12 @@
 //! taken on the way; when `.links` turns out to hold the file already, the copy just written
 //! is replaced by a link.
 
-use std::io::BufRead;
-
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::fd::OwnedFd;
 use sha2::{Digest, Sha256};
 
-use crate::format::nar::{self, EntryName, NarError};
+use crate::format::nar::{self, EntryName, NarError, SharedRead};
 
 use super::batch::{create_file, file_mode, settle_file};
 use super::directory::Directory;
@@ -28,7 +28,7 @@ pub(super) struct LargeFile<'a> {
 
 impl LargeFile<'_> {
     /// Writes the file from `contents`, and deduplicates it.
-    pub(super) fn write<R: BufRead>(
+    pub(super) fn write<R: SharedRead>(
         &self,
         tree: &Tree,
         contents: nar::Contents<'_, R>,
@@ -36,42 +36,63 @@ impl LargeFile<'_> {
         let failed = |action| move |source| tree.error(action, self.parent, self.name, source);
         let mode = file_mode(self.executable);
         let file = create_file(self.parent, self.name, mode).map_err(failed("creating"))?;
-        let hash = self.stream(tree, &file, contents)?;
+        let Some(links) = tree.links.as_deref() else {
+            self.stream(tree, &file, contents, None)?;
+            return settle_file(&file, mode, tree.created_modes).map_err(failed("closing"));
+        };
+        let (to_hasher, chunks) = bounded(QUEUE);
+        let hash = std::thread::scope(|scope| {
+            let hasher = scope.spawn(move || self.deduplication_hash(&chunks));
+            self.stream(tree, &file, contents, Some(to_hasher))?;
+            let lost = || failed("hashing")(rustix::io::Errno::CANCELED);
+            hasher.join().map_err(|_| lost())
+        })?;
         settle_file(&file, mode, tree.created_modes).map_err(failed("closing"))?;
         drop(file);
-        let Some(links) = tree.links.as_deref() else { return Ok(()) };
         links.publish(&hash, self.parent.fd(), &c_name(self.name), self.size)?;
         Ok(())
     }
 
-    /// Copies the contents to `file` and returns their deduplication hash.
-    fn stream<R: BufRead>(
+    /// Copies the contents to `file`, and to the hasher if there is one.
+    fn stream<R: SharedRead>(
         &self,
         tree: &Tree,
         file: &OwnedFd,
         mut contents: nar::Contents<'_, R>,
-    ) -> Result<[u8; 32], UnpackError> {
+        to_hasher: Option<Sender<Bytes>>,
+    ) -> Result<(), UnpackError> {
         let failed = |source| tree.error("writing", self.parent, self.name, source);
-        let mut hasher = Sha256::new();
-        hasher.update(nar::file_header(self.executable, self.size));
         let mut offset = 0u64;
         loop {
-            let bytes = contents.fill_buf().map_err(NarError::from)?;
+            let bytes = contents.next_bytes().map_err(NarError::from)?;
             if bytes.is_empty() {
                 break;
             }
-            hasher.update(bytes);
-            write_sparse(file, offset, bytes).map_err(failed)?;
-            let length = bytes.len();
-            offset += length as u64;
-            contents.consume(length);
+            if let Some(hasher) = &to_hasher {
+                // Fails only when the hasher has died of a panic; joining it tells.
+                let _ = hasher.send(bytes.clone());
+            }
+            write_sparse(file, offset, &bytes).map_err(failed)?;
+            offset += bytes.len() as u64;
+        }
+        // A hole at the end has no byte that would give the file its length.
+        rustix::fs::ftruncate(file, self.size).map_err(failed)
+    }
+
+    /// Beside the writing: over a large file the hash takes as long as the decoder.
+    fn deduplication_hash(&self, chunks: &Receiver<Bytes>) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        hasher.update(nar::file_header(self.executable, self.size));
+        for chunk in chunks {
+            hasher.update(&chunk);
         }
         hasher.update(nar::file_trailer(self.size));
-        // A hole at the end has no byte that would give the file its length.
-        rustix::fs::ftruncate(file, self.size).map_err(failed)?;
-        Ok(hasher.finalize().into())
+        hasher.finalize().into()
     }
 }
+
+/// Chunks between writer and hasher.
+const QUEUE: usize = 4;
 
 /// Writes `bytes` at `offset`, leaving out aligned blocks of zeros.
 fn write_sparse(file: &OwnedFd, mut offset: u64, mut bytes: &[u8]) -> rustix::io::Result<()> {

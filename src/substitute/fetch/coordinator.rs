@@ -13,7 +13,7 @@ use crate::substitute::install::{ItemError, Order};
 use crate::substitute::progress::Event;
 use crate::substitute::renew;
 
-use super::plan::{Plan, PlannedItem};
+use super::plan::{Plan, PlannedItem, total};
 use super::{Fetch, OnFailure, Outcome, TICK};
 
 /// What a worker brings back for an item.
@@ -93,7 +93,7 @@ fn refuse_all(mut outcome: Outcome, items: &[PlannedItem], error: ItemError) -> 
 }
 
 fn lack_of_space(fetch: &Fetch, items: &[PlannedItem]) -> Option<ItemError> {
-    let needed = items.iter().map(|item| item.authorized.narinfo().nar_size()).sum();
+    let needed = total(items.iter().map(|item| item.authorized.narinfo().nar_size()));
     match fetch.store.free_bytes() {
         Ok(free) if free < needed => Some(ItemError::NoSpace { needed, free }),
         Ok(_) => None,

@@ -43,7 +43,7 @@ impl Plan {
     /// Bytes of all nars.
     #[must_use]
     pub fn nar_size(&self) -> u64 {
-        self.items.iter().map(|item| item.authorized.narinfo().nar_size()).sum()
+        total(self.items.iter().map(|item| item.authorized.narinfo().nar_size()))
     }
 
     /// Bytes to download, as far as servers say.
@@ -52,8 +52,13 @@ impl Plan {
         let size = |item: &PlannedItem| {
             item.sources.first().and_then(|source| choose::smallest(&source.narinfo)?.file_size)
         };
-        self.items.iter().filter_map(size).sum()
+        total(self.items.iter().filter_map(size))
     }
+}
+
+/// The sum of sizes that others claim: too large for any disk rather than wrapped around.
+pub(super) fn total(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, u64::saturating_add)
 }
 
 pub(super) fn make(

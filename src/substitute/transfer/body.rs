@@ -17,6 +17,7 @@ use bytes::{Buf as _, Bytes};
 use url::Url;
 
 use crate::http::{BodyStatus, Class, Client, HttpError, NarBody, NarRequest};
+use crate::substitute::ahead::Begun;
 
 /// How often a broken stream is taken up again without a single new byte in between.
 const FRUITLESS_RESUMES: u32 = 3;
@@ -32,10 +33,26 @@ pub(super) struct Shared {
     pub(super) waited_micros: AtomicU64,
 }
 
+/// Where the bytes come from at the moment.
+enum Stream {
+    Network(NarBody),
+    /// Somebody else, who began before us.
+    Begun(Box<dyn Begun>),
+}
+
+impl Stream {
+    fn content_length(&self) -> Option<u64> {
+        match self {
+            Self::Network(body) => body.content_length(),
+            Self::Begun(begun) => begun.content_length(),
+        }
+    }
+}
+
 pub(super) struct Body {
     client: Arc<Client>,
     url: Url,
-    stream: NarBody,
+    stream: Stream,
     chunk: Bytes,
     /// Bytes received of the file, of every attempt together.
     received: u64,
@@ -50,19 +67,27 @@ pub(super) struct Body {
 }
 
 impl Body {
-    /// Asks for the file at `url`, which has `size` bytes if that is known beforehand.
+    /// Asks for the file at `url`, which has `size` bytes if that is known beforehand, unless
+    /// it has `begun` to arrive.
     pub(super) fn open(
         client: Arc<Client>,
         url: Url,
         size: Option<u64>,
+        begun: Option<Box<dyn Begun>>,
         shared: Arc<Shared>,
     ) -> Result<Self, HttpError> {
-        let request = NarRequest::new(url.clone());
-        let stream = client.nar(request)?;
-        let validator = stream.validator().filter(|_| stream.accepts_ranges());
+        let (stream, validator) = match begun {
+            Some(begun) => (Stream::Begun(begun), None),
+            None => {
+                let body = client.nar(NarRequest::new(url.clone()))?;
+                let validator = body.validator().filter(|_| body.accepts_ranges());
+                let validator = validator.map(str::to_owned);
+                (Stream::Network(body), validator)
+            }
+        };
         Ok(Self {
             end: size.filter(|_| stream.content_length().is_none()),
-            validator: validator.map(str::to_owned),
+            validator,
             client,
             url,
             stream,
@@ -106,10 +131,24 @@ impl Body {
 
     fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         let before = Instant::now();
-        let chunk = self.stream.next_chunk();
+        let chunk = match &mut self.stream {
+            Stream::Network(body) => body.next_chunk(),
+            Stream::Begun(begun) => match begun.next_chunk() {
+                Ok(chunk) => Ok(chunk),
+                // Why it ended is for who began it to know; we simply ask ourselves.
+                Err(_) => self.start_over().map(|()| Some(Bytes::new())),
+            },
+        };
         let waited = u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.shared.waited_micros.fetch_add(waited, Ordering::Relaxed);
         chunk
+    }
+
+    fn start_over(&mut self) -> Result<(), HttpError> {
+        let body = self.client.nar(NarRequest::new(self.url.clone()))?;
+        self.stream = Stream::Network(body);
+        self.repeated = self.received;
+        Ok(())
     }
 
     /// Takes up a stream that broke off with `error`.
@@ -125,12 +164,13 @@ impl Body {
             if_range: self.validator.clone(),
             ..NarRequest::new(self.url.clone())
         };
-        self.stream = self.client.nar(request)?;
-        self.repeated = match self.stream.status() {
+        let body = self.client.nar(request)?;
+        self.repeated = match body.status() {
             BodyStatus::Partial { start, .. } if start <= self.received => self.received - start,
             BodyStatus::Partial { .. } => return Err(error),
             BodyStatus::Full => self.received,
         };
+        self.stream = Stream::Network(body);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
 /// The buffers of a run.
 #[derive(Clone)]
-pub struct BufferPool {
+pub(super) struct BufferPool {
     free: Receiver<Vec<u8>>,
     back: Sender<Vec<u8>>,
 }
@@ -27,7 +27,7 @@ pub(super) struct Buffer {
 impl BufferPool {
     /// Buffers for `budget_bytes` in all. They are allocated when first used.
     #[must_use]
-    pub fn new(budget_bytes: usize) -> Self {
+    pub(super) fn new(budget_bytes: usize) -> Self {
         let count = (budget_bytes / BUFFER_BYTES).max(MIN_BUFFERS);
         let (back, free) = bounded(count);
         for _ in 0..count {

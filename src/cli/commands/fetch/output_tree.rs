@@ -22,6 +22,7 @@ pub(super) fn run(
     let [path] = paths else {
         return Err(CliError::Usage("--output takes exactly one item".to_owned()));
     };
+    let shown = destination.display().to_string();
     let destination = open_destination(destination)?;
     let network = context.network();
     let resolver = context.resolver(Purpose::Fetch, &network)?;
@@ -43,7 +44,7 @@ pub(super) fn run(
     };
     let checked = installer.unpack(&order).map_err(failed)?;
     checked.keep();
-    context.output.line(&destination.path().display().to_string())?;
+    context.output.line(&shown)?;
     Ok(Exit::Done)
 }
 

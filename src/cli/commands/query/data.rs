@@ -179,10 +179,12 @@ pub(super) fn summary(context: &Context, resolution: &Resolution) -> Summary {
     for found in &resolution.items {
         *counts.entry(found.status).or_default() += 1;
         if let Some(authority) = &found.authority {
-            summary.nar_size += authority.narinfo().nar_size();
+            let nar_size = authority.narinfo().nar_size();
+            summary.nar_size = summary.nar_size.saturating_add(nar_size);
         }
         let download = found.sources.first().and_then(|source| choose::smallest(&source.narinfo));
-        summary.download_size += download.and_then(|download| download.file_size).unwrap_or(0);
+        let file_size = download.and_then(|download| download.file_size).unwrap_or(0);
+        summary.download_size = summary.download_size.saturating_add(file_size);
     }
     let count = |status| counts.get(&status).copied().unwrap_or(0);
     summary.available = count(Status::Available);

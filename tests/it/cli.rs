@@ -1,0 +1,216 @@
+//! The command line: what is printed where, and how a run ends.
+
+use std::io::Read as _;
+use std::process::Stdio;
+
+use crate::support::sandbox::{run, run_with_input};
+use crate::support::{Fixture, Kind, Sandbox, Server, item};
+
+mod commands;
+mod query;
+
+/// No such item anywhere.
+const NOTHING: &str = "/gnu/store/00000000000000000000000000000000-nothing";
+/// Nobody listens there.
+const NOBODY: &str = "http://127.0.0.1:1";
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    let sandbox = Sandbox::new();
+    let help = run(sandbox.bare(&["--help"])).exits(0);
+    assert!(help.stdout.contains("\nUsage: subst [OPTIONS] <COMMAND>\n"), "{}", help.stdout);
+    assert_eq!(help.stderr, "");
+    let short = run(sandbox.bare(&["-h"])).exits(0);
+    assert_ne!(short.stdout, help.stdout);
+    for command in ["fetch", "query", "substitute", "cache", "servers", "authorize", "completions"]
+    {
+        assert!(help.stdout.contains(&format!("\n  {command} ")), "{command} is not listed");
+        run(sandbox.bare(&[command, "--help"])).exits(0);
+    }
+    let version = concat!("subst ", env!("CARGO_PKG_VERSION"), "\n");
+    run(sandbox.bare(&["--version"])).exits(0).prints(version);
+    assert!(!sandbox.root().exists());
+}
+
+#[test]
+fn wrong_usage_is_told_from_everything_else() {
+    let sandbox = Sandbox::new();
+    let tools = item("tools");
+    let cases: &[&[&str]] = &[
+        &[],
+        &["fetch"],
+        &["fetch", "--no-such-option", &tools],
+        &["no-such-command"],
+        &["fetch", "--offline", "--refresh", &tools],
+        &["fetch", "--jobs", "many", &tools],
+        &["fetch", "/gnu/store/short"],
+        &["fetch", "/nix/store/00000000000000000000000000000000-for-another-store"],
+        &["fetch", "--store-dir", "not/absolute", &tools],
+        &["fetch", "--substitute-urls", "ftp://example.org", &tools],
+        &["fetch", "--stall-timeout", "0", &tools],
+        &["fetch", "--output", "somewhere", &tools, &item("notes")],
+        &[
+            "query",
+            "--store-dir",
+            "/nix/store",
+            "--trusted-public-keys",
+            "no key",
+            "/nix/store/00000000000000000000000000000000-a",
+        ],
+    ];
+    for arguments in cases {
+        let mut command = sandbox.bare(arguments);
+        command.arg("--root").arg(sandbox.root());
+        let ended = run(command).exits(2).prints("");
+        assert!(ended.stderr.contains("error:") || arguments.is_empty(), "{}", ended.stderr);
+    }
+    assert!(!sandbox.store().exists(), "nothing was made");
+}
+
+#[test]
+fn settings_come_from_flags_then_environment_then_file() {
+    let sandbox = Sandbox::new();
+    let config = |text: &str| std::fs::write(sandbox.path("config.toml"), text).unwrap();
+    let tools = item("tools");
+    let url = Kind::Guix.url();
+    let query = |flags: &[&str], environment: &[(&str, &str)]| {
+        let mut command = sandbox.bare(&["query", &tools]);
+        command.arg("--root").arg(sandbox.root()).args(flags).envs(environment.iter().copied());
+        command.arg("--acl").arg(Kind::Guix.directory().join("acl"));
+        run(command)
+    };
+    let dead = format!("substitute-urls = \"{NOBODY}\"");
+    config(&dead);
+    query(&[], &[]).exits(4);
+    query(&[], &[("SUBST_SUBSTITUTE_URLS", &url)]).exits(0);
+    query(&["--substitute-urls", &url], &[("SUBST_SUBSTITUTE_URLS", NOBODY)]).exits(0);
+    config(&format!("substitute-urls = [\"{url}\"]"));
+    query(&[], &[]).exits(0);
+
+    config("substitut-urls = \"a misspelt setting\"");
+    query(&[], &[]).exits(2).says("substitut-urls").says("config.toml");
+    config("");
+    query(&[], &[("SUBST_JOBS", "x")]).exits(2).says("SUBST_JOBS").says("`x`");
+    query(&["--config", "missing.toml"], &[]).exits(5).says("missing.toml");
+}
+
+#[test]
+fn fetch_prints_what_was_asked_for_and_nothing_else() {
+    let sandbox = Sandbox::new();
+    let (tools, notes) = (item("tools"), item("notes"));
+    let url = Kind::Guix.url();
+    let both = [format!("{notes}\n{tools}\n"), format!("{tools}\n{notes}\n")];
+    let first = sandbox.subst(&url, &["fetch", &tools, &notes]).exits(0).says("2 items fetched");
+    assert!(both.contains(&first.stdout), "{}", first.stdout);
+    // Valid items are told at once, in the order in which they were asked for.
+    let again = sandbox.subst(NOBODY, &["fetch", &tools, &notes]).exits(0).prints(&both[1]);
+    assert_eq!(again.stderr, "");
+    let quiet = sandbox.subst(&url, &["fetch", "-q", &item("link")]).exits(0);
+    assert_eq!(quiet.stderr, "");
+}
+
+#[test]
+fn names_are_read_from_standard_input_too() {
+    let sandbox = Sandbox::new();
+    let (notes, tools) = (item("notes"), item("tools"));
+    let command = sandbox.command(Kind::Guix, &Kind::Guix.url(), &["fetch", "-"]);
+    let ended = run_with_input(command, &format!("{notes}\n\n  {tools}/\n{notes}\n")).exits(0);
+    assert_eq!(ended.stdout.lines().count(), 2, "{}", ended.stdout);
+}
+
+#[test]
+fn fetch_of_what_nobody_has() {
+    let sandbox = Sandbox::new();
+    let url = Kind::Guix.url();
+    let none = sandbox.subst(&url, &["fetch", NOTHING]).exits(1).prints("");
+    none.says(&format!("subst: error: cannot fetch {NOTHING}"))
+        .says("no server has it")
+        .says("hint: ");
+    let notes = item("notes");
+    // Without --keep-going, nothing is fetched when something cannot be had.
+    sandbox.subst(&url, &["fetch", NOTHING, &notes]).exits(1).prints("");
+    let some = sandbox.subst(&url, &["fetch", "--keep-going", NOTHING, &notes]).exits(1);
+    some.prints(&format!("{notes}\n"));
+}
+
+#[test]
+fn nobody_to_ask_is_not_a_no() {
+    let sandbox = Sandbox::new();
+    sandbox.subst(NOBODY, &["fetch", &item("notes")]).exits(4).prints("").says(NOBODY);
+    sandbox.subst(NOBODY, &["fetch", "--offline", &item("notes")]).exits(4).prints("");
+}
+
+#[test]
+fn references_must_be_valid_when_they_are_not_fetched() {
+    let sandbox = Sandbox::new();
+    let url = Kind::Guix.url();
+    let (tools, notes) = (item("tools"), item("notes"));
+    let refused = sandbox.subst(&url, &["fetch", "--no-references", &tools]).exits(1);
+    refused.prints("").says("it refers to").says("subst-notes-1.0");
+    sandbox.subst(&url, &["fetch", "--no-references", &notes]).exits(0);
+    sandbox.subst(&url, &["fetch", "--no-references", &tools]).exits(0);
+}
+
+#[test]
+fn dry_run_changes_nothing() {
+    let sandbox = Sandbox::new();
+    let server = Server::of(Kind::Guix.directory());
+    let (tools, notes) = (item("tools"), item("notes"));
+    let dry = sandbox.subst(&server.url(), &["fetch", "--dry-run", &tools]).exits(0);
+    let lines: Vec<_> = dry.stdout.lines().collect();
+    assert_eq!(lines.len(), 2, "{}", dry.stdout);
+    assert!(lines[0].starts_with(&notes) && lines[0].contains("12.7 KiB"), "{}", lines[0]);
+    assert!(lines[1].starts_with(&tools) && lines[1].contains(&server.url()), "{}", lines[1]);
+    dry.says("2 items would be fetched: 998 B to download, 15.7 KiB unpacked");
+    let json = sandbox.subst(&server.url(), &["fetch", "-n", "--json", &tools]).exits(0).json();
+    assert_eq!(json["fetch"][1]["path"], *tools);
+    assert_eq!(json["nar_size"], 13_008 + 3096);
+    assert_eq!(server.asked_for("/nar/"), 0);
+    assert!(!sandbox.root().join(&notes[1..]).exists());
+}
+
+#[test]
+fn output_unpacks_without_a_store() {
+    let sandbox = Sandbox::new();
+    let url = Kind::Guix.url();
+    let (tools, notes) = (item("tools"), item("notes"));
+    let output = |destination: &str, path: &str| {
+        sandbox.subst(&url, &["fetch", "--output", destination, path])
+    };
+    output("tree", &tools).exits(0).prints("tree\n");
+    assert!(sandbox.path("tree/bin/show").is_file());
+    assert!(!sandbox.store().exists());
+    output("file", &notes).exits(0).prints("file\n");
+    assert_eq!(std::fs::read(sandbox.path("file")).unwrap().len(), 12_892);
+    output("tree", &notes).exits(2).says("exists already");
+    output("no/such/directory", &notes).exits(5);
+    output("missing", NOTHING).exits(1);
+    assert!(!sandbox.path("missing").exists());
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let sandbox = Sandbox::new();
+    for arguments in [&["query", "--json", &item("tools")] as &[&str], &["--help"]] {
+        let mut command = sandbox.command(Kind::Guix, &Kind::Guix.url(), arguments);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!((child.wait().unwrap().code(), &*stderr), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_servers_say_is_escaped() {
+    let sandbox = Sandbox::new();
+    let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
+    let tools = item("tools");
+    fixture.edit(&tools, |text| format!("\u{1b}[31m{text}"));
+    let ended = sandbox.subst(&fixture.url(), &["fetch", &tools]).exits(3);
+    assert!(!ended.stderr.contains('\u{1b}'), "{}", ended.stderr);
+    let table = sandbox.subst(&fixture.url(), &["query", &tools]).exits(3);
+    assert!(!table.stdout.contains('\u{1b}'), "{}", table.stdout);
+}

@@ -1,0 +1,112 @@
+//! `subst cache`, `servers`, `authorize` and `completions`.
+
+use super::{NOBODY, NOTHING};
+use crate::support::sandbox::{run, run_with_input};
+use crate::support::{Kind, Run, Sandbox, item};
+
+/// What the lookup cache counts as entries of this kind.
+fn count(sandbox: &Sandbox, kind: &str) -> u64 {
+    let info = sandbox.subst(NOBODY, &["cache", "info", "--json"]).exits(0).json();
+    info[kind].as_u64().unwrap_or_else(|| panic!("{info:#}"))
+}
+
+#[test]
+fn the_lookup_cache_can_be_looked_at_and_made_to_forget() {
+    let sandbox = Sandbox::new();
+    let (url, tools, notes) = (Kind::Guix.url(), item("tools"), item("notes"));
+    assert_eq!(count(&sandbox, "positive"), 0);
+    sandbox.subst(&url, &["query", &tools, &notes, NOTHING]).exits(1);
+    assert_eq!((count(&sandbox, "positive"), count(&sandbox, "negative")), (2, 1));
+    let info = sandbox.subst(NOBODY, &["cache", "info"]).exits(0);
+    assert!(info.stdout.contains("positive   2") && info.stdout.contains("integrity  ok"));
+
+    let list = sandbox.subst(NOBODY, &["cache", "list"]).exits(0).stdout;
+    assert_eq!(list.lines().count(), 3, "{list}");
+    assert!(list.contains(&tools) && list.contains("1 d 12 h left") && list.contains(&url));
+    let json = sandbox.subst(NOBODY, &["cache", "list", "--json"]).exits(0).json();
+    let negative = json.as_array().unwrap().iter().find(|row| row["answer"] == "negative");
+    let negative = negative.unwrap();
+    assert_eq!((&negative["server"], &negative["reason"]), (&url.into(), &serde_json::Value::Null));
+    assert!(negative["expires_in"].as_u64().is_some_and(|left| left <= 120 && left > 100));
+
+    sandbox.subst(NOBODY, &["cache", "prune"]).exits(0).says("pruned 0 entries");
+    sandbox.subst(NOBODY, &["cache", "flush", &tools]).exits(0).says("forgotten 1 ");
+    assert_eq!(count(&sandbox, "positive"), 1);
+    sandbox.subst(NOBODY, &["cache", "flush", "--server", NOBODY]).exits(0).says("forgotten 0 ");
+    assert_eq!(count(&sandbox, "positive"), 1);
+    sandbox.subst(NOBODY, &["cache", "flush"]).exits(0).says("forgotten 2 ");
+    assert_eq!((count(&sandbox, "positive"), count(&sandbox, "negative")), (0, 0));
+}
+
+#[test]
+fn a_lookup_cache_that_is_broken_is_made_anew() {
+    let sandbox = Sandbox::new();
+    let url = Kind::Guix.url();
+    sandbox.subst(&url, &["query", &item("tools")]).exits(0);
+    let info = sandbox.subst(NOBODY, &["cache", "info", "--json"]).exits(0).json();
+    std::fs::write(info["file"].as_str().unwrap(), "no database at all").unwrap();
+    sandbox.subst(&url, &["query", &item("tools")]).exits(0);
+    assert_eq!(count(&sandbox, "positive"), 1);
+}
+
+#[test]
+fn servers_say_who_they_are() {
+    let sandbox = Sandbox::new();
+    let url = Kind::Guix.url();
+    let both = format!("{url} {NOBODY}");
+    let text = sandbox.subst(&both, &["servers"]).exits(4).stdout;
+    assert!(text.contains("up, answered in") && text.contains("store /gnu/store"), "{text}");
+    assert!(text.contains("down: "), "{text}");
+    let rows = sandbox.subst(&both, &["servers", "--json"]).exits(4).json();
+    assert_eq!((&rows[0]["state"], &rows[1]["state"]), (&"up".into(), &"down".into()));
+    let other = sandbox.subst(&Kind::NixXz.url(), &["servers", "--json"]).exits(0).json();
+    assert_eq!(other[0]["state"], "other-store");
+}
+
+/// The program on a root of its own, with the ACL in it.
+fn with_own_acl(sandbox: &Sandbox, arguments: &[&str], input: &str) -> Run {
+    let mut command = sandbox.bare(arguments);
+    command.arg("--root").arg(sandbox.root()).args(["--substitute-urls", &Kind::Guix.url()]);
+    run_with_input(command, input)
+}
+
+#[test]
+fn authorize_makes_a_server_believed() {
+    let key = Kind::Guix.directory().join("signing-key.pub");
+    let text = std::fs::read_to_string(&key).unwrap();
+    let notes = item("notes");
+    for (argument, input) in [(key.to_str(), ""), (None, &*text)] {
+        let sandbox = Sandbox::new();
+        with_own_acl(&sandbox, &["fetch", &notes], "").exits(3).says("not authorized");
+        let arguments: Vec<&str> = ["authorize"].into_iter().chain(argument).collect();
+        with_own_acl(&sandbox, &arguments, input).exits(0).prints("").says("authorised now");
+        with_own_acl(&sandbox, &arguments, input).exits(0).says("already");
+        with_own_acl(&sandbox, &["fetch", &notes], "").exits(0).prints(&format!("{notes}\n"));
+    }
+}
+
+#[test]
+fn authorize_refuses_what_is_no_key_and_keeps_the_acl() {
+    let sandbox = Sandbox::new();
+    let key = std::fs::read_to_string(Kind::Guix.directory().join("signing-key.pub")).unwrap();
+    with_own_acl(&sandbox, &["authorize"], &key).exits(0);
+    let acl = sandbox.root().join("etc/guix/acl");
+    let before = std::fs::read(&acl).unwrap();
+    for wrong in ["", "(public-key)", "garbage", &key.replace("Ed25519", "Ed25518")] {
+        with_own_acl(&sandbox, &["authorize"], wrong).exits(2).says("holds no public key");
+    }
+    assert_eq!(std::fs::read(&acl).unwrap(), before);
+    std::fs::write(&acl, "(acl").unwrap();
+    with_own_acl(&sandbox, &["authorize"], &key).exits(3).says("cannot be used");
+    assert_eq!(std::fs::read(&acl).unwrap(), b"(acl");
+    with_own_acl(&sandbox, &["fetch", &item("notes")], "").exits(3);
+}
+
+#[test]
+fn completions_know_the_commands() {
+    let sandbox = Sandbox::new();
+    for shell in ["bash", "fish", "zsh"] {
+        let script = run(sandbox.bare(&["completions", shell])).exits(0).stdout;
+        assert!(script.contains("keep-going") && script.contains("authorize"), "{shell}");
+    }
+}

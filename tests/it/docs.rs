@@ -1,0 +1,123 @@
+//! The documents say what the program does: settings, variables, exit codes, and commands
+//! that work when they are typed as they stand.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::sandbox::run;
+use crate::support::{Sandbox, files_below, item, repository};
+
+fn text(file: &str) -> String {
+    std::fs::read_to_string(repository().join(file)).unwrap()
+}
+
+#[track_caller]
+fn assert_documented(document: &str, names: &[String]) {
+    let text = text(document);
+    assert!(names.len() > 3, "the names were not found: {names:?}");
+    let missing: Vec<_> =
+        names.iter().filter(|name| !text.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "{document} does not have {missing:?}");
+}
+
+#[test]
+fn every_variable_is_documented() {
+    let code = text("src/cli/env.rs");
+    let mut names: Vec<String> = code
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("pub const ")?.split('"').nth(1)?.to_owned()))
+        .collect();
+    // Other programs' variables stand where they are read.
+    for file in files_below(&repository().join("src/cli"), ".rs") {
+        let code = std::fs::read_to_string(file).unwrap();
+        names.extend(code.split('"').skip(1).step_by(2).filter_map(|word| {
+            let is_one = ["_proxy", "_PROXY", "_HOME", "_CERT_FILE", "_CERT_DIR"]
+                .iter()
+                .any(|end| word.ends_with(end) && !word.contains(' '));
+            is_one.then(|| word.to_owned())
+        }));
+    }
+    assert!(names.iter().any(|name| name == "no_proxy"), "{names:?}");
+    assert_documented("docs/configuration.md", &names);
+}
+
+#[test]
+fn every_setting_is_documented() {
+    let code = text("src/cli/settings/file.rs");
+    let fields = code.split_once("struct SettingsFile {").unwrap().1.split_once('}').unwrap().0;
+    let names: Vec<String> = fields
+        .lines()
+        .filter_map(|line| Some(line.trim().split_once(": Option<")?.0.replace('_', "-")))
+        .collect();
+    assert_documented("docs/configuration.md", &names);
+}
+
+#[test]
+fn every_common_option_is_documented() {
+    let sandbox = Sandbox::new();
+    let help = run(sandbox.bare(&["-h"])).exits(0).stdout;
+    let options = help.split_once("Common options:").unwrap().1;
+    let names: Vec<String> = options
+        .lines()
+        .filter_map(|line| Some(line.trim().split_once("--")?.1))
+        .filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+        .filter_map(|rest| rest.split([' ', '.']).next().map(|name| format!("--{name}")))
+        .collect();
+    assert_documented("docs/configuration.md", &names);
+}
+
+#[test]
+fn every_exit_code_is_in_the_readme() {
+    let code = text("src/cli/exit.rs");
+    let codes = code.lines().filter_map(|line| line.trim().strip_suffix(',')?.split_once(" = "));
+    let codes: Vec<_> = codes.map(|(_, code)| code.to_owned()).collect();
+    assert_documented("README.md", &codes);
+}
+
+/// The commands of a document's first block of them that is marked so.
+fn commands(document: &str) -> Vec<String> {
+    let text = text(document);
+    let block = text.split_once("```sh\n").unwrap().1.split_once("```").unwrap().0;
+    block.replace("\\\n", "").lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_first_command_of_the_readme_does_the_main_job() {
+    let commands = commands("README.md");
+    let [command] = &commands[..] else { panic!("not one command: {commands:?}") };
+    let (cargo, arguments) = command.split_once(" -- ").unwrap();
+    assert_eq!(cargo, "cargo run --locked");
+    assert!(arguments.contains(" --root demo "), "{arguments}");
+    let sandbox = Sandbox::new();
+    let root = format!(" --root {} ", sandbox.root().display());
+    let program = env!("CARGO_BIN_EXE_subst");
+    let script = format!("'{program}' {}", arguments.replace(" --root demo ", &root));
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &script])
+        .current_dir(repository())
+        .env("SUBST_CONFIG", sandbox.path("config.toml"));
+    run(shell).exits(0).prints(&format!("{}\n", item("sample")));
+    assert!(sandbox.root().join(&item("sample")[1..]).is_dir());
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut links = 0;
+    for document in files_below(&repository().join("docs"), ".md").into_iter().chain(
+        ["README.md", "fixtures/README.md", "tests/peers/README.md"]
+            .map(|name| repository().join(name)),
+    ) {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let path = link.split('#').next().unwrap_or_default();
+            let target = document.parent().unwrap_or(Path::new(".")).join(path);
+            assert!(target.exists(), "{}: {link}", document.display());
+            links += 1;
+        }
+    }
+    assert!(links > 3, "no links were found");
+}

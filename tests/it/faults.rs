@@ -1,0 +1,286 @@
+//! Servers and machines that fail: broken and silent connections, stale answers, killed and
+//! competing processes, full disks. Afterwards either everything is there and right, or the
+//! run says what failed and has left nothing behind.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::support::listing::{self, items, names, sorted_lines};
+use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item};
+
+mod processes;
+mod space;
+
+/// A sandbox, and in it a copy of the Guix server that offers one method only.
+fn only(method: &str) -> (Sandbox, Fixture) {
+    let sandbox = Sandbox::new();
+    let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
+    fixture.only(method);
+    (sandbox, fixture)
+}
+
+/// What is expected of the item with this name, as sorted lines.
+fn expected(name: &str) -> Vec<String> {
+    let path = item(name);
+    let base = path.rsplit('/').next().unwrap().to_owned();
+    let mut lines = sorted_lines(&Kind::Guix.directory().join("expected.txt"));
+    lines.retain(|line| line.starts_with(&base));
+    lines
+}
+
+/// Fetches `name` to `tree`, without a store.
+fn output(sandbox: &Sandbox, url: &str, name: &str) -> Run {
+    sandbox.subst(url, &["fetch", "--output", "tree", &item(name), "--stall-timeout", "0.3"])
+}
+
+/// The tree that [`output`] has made is right.
+#[track_caller]
+fn assert_tree(sandbox: &Sandbox, name: &str) {
+    let path = item(name);
+    let base = path.rsplit('/').next().unwrap();
+    assert_eq!(listing::tree(&sandbox.path("tree"), base), expected(name));
+}
+
+/// The whole closure is there and nothing else.
+#[track_caller]
+fn assert_complete(sandbox: &Sandbox) {
+    let expected = sorted_lines(&Kind::Guix.directory().join("expected.txt"));
+    assert_eq!(items(&sandbox.store()), expected);
+    let rows = listing::rows(&sandbox.root().join("var/guix/db/db.sqlite"));
+    assert_eq!(rows.iter().filter(|row| row.starts_with('/')).count(), 7, "{rows:?}");
+}
+
+/// Nothing was registered, and nothing is left in the store.
+#[track_caller]
+fn assert_nothing(sandbox: &Sandbox) {
+    assert_eq!(items(&sandbox.store()), [""; 0]);
+    assert!(listing::rows(&sandbox.root().join("var/guix/db/db.sqlite")).is_empty());
+    assert_eq!(names(&sandbox.root().join("var/guix/temproots")), [""; 0]);
+}
+
+/// Places to cut a nar of `length` bytes at.
+fn offsets(length: usize) -> [usize; 9] {
+    [0, 1, 2, 19, 100, 4096.min(length / 3), length / 2, length - 9, length - 1]
+}
+
+/// A server that breaks every connection of a nar at `offset` of the file, or only the first.
+fn cutting(fixture: &Fixture, offset: usize, ranges: Ranges, times: usize) -> Server {
+    let directory = fixture.dir.clone();
+    let cuts = AtomicUsize::new(0);
+    Server::start(move |request| {
+        let reply = match ranges {
+            Ranges::Work => Reply::file_or_range(&directory, request),
+            Ranges::Ignored => Reply::file(&directory, request),
+        };
+        if !request.path.starts_with("/nar/") || cuts.fetch_add(1, Ordering::Relaxed) >= times {
+            return reply;
+        }
+        let from = if ranges == Ranges::Work { request.from.unwrap_or(0) } else { 0 };
+        reply.cut_at(offset.saturating_sub(from))
+    })
+}
+
+/// Whether a server can give the rest of a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ranges {
+    Work,
+    Ignored,
+}
+
+#[track_caller]
+fn a_cut_is_healed(method: &str, ranges: Ranges) {
+    let (sandbox, fixture) = only(method);
+    let length = std::fs::read(fixture.nar(&item("tree"), method)).unwrap().len();
+    for offset in offsets(length) {
+        let server = cutting(&fixture, offset, ranges, 1);
+        output(&sandbox, &server.url(), "tree").exits(0);
+        assert_tree(&sandbox, "tree");
+        let done = sandbox.path(&format!("{offset}"));
+        std::fs::rename(sandbox.path("tree"), done).unwrap();
+        // Without ranges, and when nothing had arrived, the whole is asked for again.
+        let rest = (ranges == Ranges::Work && offset > 0).then_some(offset);
+        let asked = server.ranges_of("/nar/");
+        assert!(asked == [None, rest] || asked == [None, Some(0)], "{offset}: {asked:?}");
+    }
+}
+
+#[test]
+fn a_cut_nar_is_resumed_zstd() {
+    a_cut_is_healed("zstd", Ranges::Work);
+}
+
+#[test]
+fn a_cut_nar_is_resumed_lzip() {
+    a_cut_is_healed("lzip", Ranges::Work);
+}
+
+#[test]
+fn a_cut_nar_is_resumed_uncompressed() {
+    a_cut_is_healed("none", Ranges::Work);
+}
+
+#[test]
+fn a_cut_nar_is_fetched_again_gzip() {
+    a_cut_is_healed("gzip", Ranges::Ignored);
+}
+
+#[test]
+fn a_cut_nar_is_fetched_again_xz() {
+    a_cut_is_healed("xz", Ranges::Ignored);
+}
+
+#[test]
+fn a_nar_that_never_comes_whole_fails_cleanly() {
+    let (sandbox, fixture) = only("zstd");
+    let length = std::fs::read(fixture.nar(&item("tree"), "zstd")).unwrap().len();
+    std::thread::scope(|scope| {
+        for offset in offsets(length) {
+            let (sandbox, fixture) = (&sandbox, &fixture);
+            scope.spawn(move || {
+                let server = cutting(fixture, offset, Ranges::Ignored, usize::MAX);
+                let name = format!("out-{offset}");
+                let arguments = ["fetch", "--output", &name, &item("tree")];
+                let ended = sandbox.subst(&server.url(), &arguments).exits(4).prints("");
+                ended.says("every download failed");
+                assert!(!sandbox.path(&name).exists());
+            });
+        }
+    });
+    let left = names(&sandbox.path(""));
+    assert!(left.iter().all(|name| !name.contains("out-")), "{left:?}");
+}
+
+#[test]
+fn a_closure_from_a_server_that_cuts_everything_once() {
+    let (sandbox, fixture) = only("zstd");
+    let server = cutting(&fixture, 100, Ranges::Work, 7);
+    sandbox.subst(&server.url(), &["fetch", &item("sample")]).exits(0);
+    assert_complete(&sandbox);
+}
+
+#[test]
+fn a_broken_server_leaves_the_store_empty() {
+    let (sandbox, fixture) = only("zstd");
+    let server = cutting(&fixture, 50, Ranges::Ignored, usize::MAX);
+    sandbox.subst(&server.url(), &["fetch", &item("sample")]).exits(4).prints("");
+    assert_nothing(&sandbox);
+    // The other server of two has it.
+    let both = format!("{} {}", server.url(), Kind::Guix.url());
+    sandbox.subst(&both, &["fetch", &item("sample")]).exits(0);
+    assert_complete(&sandbox);
+}
+
+/// The narinfo says that there is a nar, and there is none: it is stale, forgotten, and asked
+/// for once more.
+#[test]
+fn a_stale_narinfo_is_asked_for_again() {
+    let (sandbox, fixture) = only("zstd");
+    std::fs::remove_dir_all(fixture.dir.join("nar/zstd")).unwrap();
+    let server = Server::of(fixture.dir.clone());
+    let notes = item("notes");
+    sandbox.subst(&server.url(), &["query", &notes]).exits(0);
+    sandbox.subst(&server.url(), &["fetch", &notes]).exits(4).prints("").says("404");
+    assert_eq!(server.asked_for(".narinfo"), 2, "{:?}", server.asked());
+    assert_nothing(&sandbox);
+}
+
+#[test]
+fn a_stale_narinfo_is_replaced_by_what_the_server_says_now() {
+    let sandbox = Sandbox::new();
+    let directory = Kind::Guix.directory();
+    let asked = AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        let reply = Reply::file_or_range(&directory, request);
+        let is_first = || asked.fetch_add(1, Ordering::Relaxed) == 0;
+        if request.path.ends_with(".narinfo") && is_first() {
+            let text = std::fs::read_to_string(directory.join(&request.path[1..])).unwrap();
+            return Reply::new("200 OK", text.replace("URL: nar/", "URL: moved/"));
+        }
+        reply
+    });
+    let notes = item("notes");
+    sandbox.subst(&server.url(), &["fetch", &notes]).exits(0).prints(&format!("{notes}\n"));
+    assert_eq!(server.asked_for(".narinfo"), 2, "{:?}", server.asked());
+}
+
+/// A server that answers `status` so many times before it answers as it should.
+fn stumbling(fixture: &Fixture, part: &'static str, status: &'static str, times: usize) -> Server {
+    let directory = fixture.dir.clone();
+    let failed = AtomicUsize::new(0);
+    Server::start(move |request| {
+        if request.path.contains(part) && failed.fetch_add(1, Ordering::Relaxed) < times {
+            return Reply::new(status, "try again");
+        }
+        Reply::file_or_range(&directory, request)
+    })
+}
+
+#[test]
+fn errors_that_pass_are_waited_for() {
+    let (sandbox, fixture) = only("zstd");
+    for status in ["500 Internal Server Error", "502 Bad Gateway"] {
+        let server = stumbling(&fixture, "/nar/", status, 2);
+        output(&sandbox, &server.url(), "notes").exits(0);
+        assert_eq!(server.asked_for("/nar/"), 3);
+        std::fs::remove_file(sandbox.path("tree")).unwrap();
+    }
+}
+
+#[test]
+fn errors_that_stay_are_told() {
+    let (sandbox, fixture) = only("zstd");
+    let server = stumbling(&fixture, "/nar/", "500 Internal Server Error", usize::MAX);
+    sandbox.subst(&server.url(), &["fetch", &item("notes")]).exits(4).prints("").says("500");
+    assert_nothing(&sandbox);
+    let server = stumbling(&fixture, ".narinfo", "500 Internal Server Error", usize::MAX);
+    sandbox.subst(&server.url(), &["fetch", &item("notes")]).exits(4).prints("").says("500");
+    assert_nothing(&sandbox);
+}
+
+#[test]
+fn a_slow_drip_is_not_a_stall() {
+    let (sandbox, fixture) = only("none");
+    let directory = fixture.dir.clone();
+    let server = Server::start(move |request| {
+        let mut reply = Reply::file_or_range(&directory, request);
+        reply.drip = Some((64, Duration::from_millis(20)));
+        reply
+    });
+    output(&sandbox, &server.url(), "tools").exits(0);
+    assert_tree(&sandbox, "tools");
+    assert_eq!(server.asked_for("/nar/"), 1);
+}
+
+#[test]
+fn a_stall_is_noticed_and_healed() {
+    let (sandbox, fixture) = only("none");
+    let directory = fixture.dir.clone();
+    let stalls = AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        let mut reply = Reply::file_or_range(&directory, request);
+        if request.path.starts_with("/nar/") && stalls.fetch_add(1, Ordering::Relaxed) == 0 {
+            reply.stall_at = Some(1000);
+        }
+        reply
+    });
+    output(&sandbox, &server.url(), "tools").exits(0);
+    assert_tree(&sandbox, "tools");
+    assert_eq!(server.ranges_of("/nar/"), [None, Some(1000)]);
+}
+
+#[test]
+fn a_server_that_is_silent_for_good_is_given_up() {
+    let (sandbox, fixture) = only("none");
+    for part in ["/nar/", ".narinfo"] {
+        let directory = fixture.dir.clone();
+        let server = Server::start(move |request| {
+            let mut reply = Reply::file(&directory, request);
+            if request.path.contains(part) {
+                reply.stall_at = Some(10);
+            }
+            reply
+        });
+        output(&sandbox, &server.url(), "tools").exits(4).prints("");
+        assert!(!sandbox.path("tree").exists());
+    }
+}

@@ -1,0 +1,122 @@
+//! Processes that are killed, interrupted, or compete.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{assert_complete, assert_nothing, only};
+use crate::support::sandbox::Running;
+use crate::support::{Kind, Reply, Sandbox, Server, item, wait_until};
+
+/// A server that stops in the middle of the nar of `tree` until it is told to go on.
+struct Gate {
+    server: Server,
+    is_open: Arc<AtomicBool>,
+}
+
+impl Gate {
+    fn before(directory: std::path::PathBuf) -> Self {
+        let is_open = Arc::new(AtomicBool::new(false));
+        let opened = Arc::clone(&is_open);
+        let server = Server::start(move |request| {
+            let mut reply = Reply::file_or_range(&directory, request);
+            let is_tree = request.path.starts_with("/nar/") && request.path.contains("-tree-");
+            if is_tree && !opened.load(Ordering::Relaxed) {
+                reply.stall_at = Some(200_000);
+            }
+            reply
+        });
+        Self { server, is_open }
+    }
+}
+
+/// Starts a fetch of everything and waits until half of `tree` is on disk.
+fn stuck_in_tree(sandbox: &Sandbox, url: &str) -> Running {
+    let arguments = ["fetch", &item("sample")];
+    let running = Running::start(sandbox.command(Kind::Guix, url, &arguments), "");
+    let temporary = sandbox.root().join(format!("{}.tmp", &item("tree")[1..]));
+    let is_half = || temporary.join("names").is_dir() || temporary.join("deep").is_dir();
+    assert!(wait_until(is_half), "{} did not come", temporary.display());
+    running
+}
+
+#[test]
+fn after_a_kill_the_next_run_succeeds() {
+    let (sandbox, fixture) = only("none");
+    let gate = Gate::before(fixture.dir.clone());
+    let mut running = stuck_in_tree(&sandbox, &gate.server.url());
+    running.kill();
+    assert_eq!(running.end().code, None);
+    // What is half done is not visible as an item.
+    assert!(!sandbox.root().join(&item("tree")[1..]).exists());
+    gate.is_open.store(true, Ordering::Relaxed);
+    let top = item("sample");
+    let ended = sandbox.subst(&gate.server.url(), &["fetch", &top]).exits(0);
+    ended.prints(&format!("{top}\n"));
+    assert_complete(&sandbox);
+}
+
+#[test]
+fn an_interrupt_ends_the_run_and_leaves_nothing_half_done() {
+    let (sandbox, fixture) = only("none");
+    let gate = Gate::before(fixture.dir.clone());
+    let running = stuck_in_tree(&sandbox, &gate.server.url());
+    let began = std::time::Instant::now();
+    running.interrupt();
+    let ended = running.end().exits(130).prints("");
+    assert!(began.elapsed().as_secs() < 5, "{:?}: {}", began.elapsed(), ended.stderr);
+    let left = crate::support::listing::names(&sandbox.store());
+    let is_rest = |name: &&String| name.ends_with(".tmp") || name.ends_with(".lock");
+    assert_eq!(left.iter().find(is_rest), None, "{left:?}");
+    assert!(!sandbox.root().join(&item("tree")[1..]).exists());
+}
+
+#[test]
+fn several_processes_share_the_work() {
+    let (sandbox, fixture) = only("zstd");
+    let server = Server::of(fixture.dir.clone());
+    let top = item("sample");
+    let start = || {
+        let command = sandbox.command(Kind::Guix, &server.url(), &["fetch", &top]);
+        Running::start(command, "")
+    };
+    let all: Vec<Running> = (0..4).map(|_| start()).collect();
+    for running in all {
+        running.end().exits(0).prints(&format!("{top}\n"));
+    }
+    assert_complete(&sandbox);
+    assert_eq!(server.asked_for("/nar/"), 7, "each nar once: {:?}", server.asked());
+}
+
+#[test]
+fn a_process_that_waits_takes_over_from_one_that_is_killed() {
+    let (sandbox, fixture) = only("none");
+    let gate = Gate::before(fixture.dir.clone());
+    let mut first = stuck_in_tree(&sandbox, &gate.server.url());
+    let top = item("sample");
+    let command = sandbox.command(Kind::Guix, &gate.server.url(), &["fetch", &top]);
+    let second = Running::start(command, "");
+    gate.is_open.store(true, Ordering::Relaxed);
+    first.kill();
+    first.end();
+    second.end().exits(0).prints(&format!("{top}\n"));
+    assert_complete(&sandbox);
+}
+
+#[test]
+fn an_interrupt_before_anything_came_leaves_an_empty_store() {
+    let (sandbox, fixture) = only("none");
+    let directory = fixture.dir.clone();
+    let server = Server::start(move |request| {
+        let mut reply = Reply::file(&directory, request);
+        if request.path.starts_with("/nar/") {
+            reply.stall_at = Some(0);
+        }
+        reply
+    });
+    let command = sandbox.command(Kind::Guix, &server.url(), &["fetch", &item("notes")]);
+    let running = Running::start(command, "");
+    assert!(wait_until(|| server.asked_for("/nar/") > 0));
+    running.interrupt();
+    running.end().exits(130).prints("");
+    assert_nothing(&sandbox);
+}

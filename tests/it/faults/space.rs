@@ -1,0 +1,72 @@
+//! Disks that are full, in a mount namespace of their own. Needs root or user namespaces, and
+//! is left out with a message where there are none.
+
+use std::process::Command;
+
+use crate::support::sandbox::{Sandbox, run};
+use crate::support::{Kind, Run, item};
+
+/// Runs the program on a root that is a small file system, then `after` in the same place;
+/// `None` where nothing can be mounted.
+fn on_small_disk(sandbox: &Sandbox, options: &str, after: &str) -> Option<Run> {
+    let root = sandbox.root();
+    std::fs::create_dir(&root).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o {options} none '{root}' || exit 77
+         status=0
+         '{program}' fetch --root '{root}' --acl '{fixtures}/acl' \
+             --substitute-urls 'file://{fixtures}' {top} || status=$?
+         {after}
+         exit $status",
+        root = root.display(),
+        program = env!("CARGO_BIN_EXE_subst"),
+        fixtures = Kind::Guix.directory().display(),
+        top = item("sample"),
+    );
+    let unshare = |flags: &[&str], script: &str| {
+        let mut command = Command::new("unshare");
+        command
+            .args(flags)
+            .args(["sh", "-c", script])
+            .env("SUBST_CONFIG", sandbox.path("config.toml"));
+        command
+    };
+    let is_there = |flags: &[&str]| {
+        let output = unshare(flags, "mount -t tmpfs none /mnt").output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let Some(flags) = [&["-m"][..], &["-rm"]].into_iter().find(|flags| is_there(flags)) else {
+        eprintln!("left out: nothing can be mounted here");
+        return None;
+    };
+    Some(run(unshare(flags, &script)))
+}
+
+/// Prints what is left in the store, and what is registered.
+fn leftovers(sandbox: &Sandbox) -> String {
+    format!(
+        "cd '{}/gnu/store' && find . -mindepth 1 ! -path './.links*' | sort",
+        sandbox.root().display()
+    )
+}
+
+#[test]
+fn too_small_a_disk_is_known_before_anything_is_written() {
+    let sandbox = Sandbox::new();
+    let Some(ended) = on_small_disk(&sandbox, "size=600k", &leftovers(&sandbox)) else { return };
+    ended.exits(5).prints("").says("bytes are needed").says("are free");
+}
+
+#[test]
+fn a_disk_that_fills_up_on_the_way_leaves_only_whole_items() {
+    for inodes in [40, 60, 90] {
+        let sandbox = Sandbox::new();
+        let options = format!("size=50m,nr_inodes={inodes}");
+        let Some(ended) = on_small_disk(&sandbox, &options, &leftovers(&sandbox)) else { return };
+        let ended = ended.exits(5).says("No space left on device");
+        // The top needs everything, so it cannot be there; nothing temporary may be.
+        assert!(!ended.stdout.contains("-sample-"), "{}", ended.stdout);
+        let is_rest = |line: &&str| line.contains(".tmp") || line.contains(".lock");
+        assert_eq!(ended.stdout.lines().find(is_rest), None, "{}", ended.stdout);
+    }
+}

@@ -1,0 +1,190 @@
+//! An authorised key that signs nonsense: believed as to who speaks, and still refused.
+
+use sha2::{Digest as _, Sha256};
+use subst::format::base32;
+use subst::format::nar::{EntryName, SymlinkTarget, Writer};
+use subst::trust::guix::signing::SigningKey;
+
+use crate::support::sandbox::run;
+use crate::support::{Run, Sandbox, files_below};
+
+/// A server of our own making, and a key that it signs with.
+struct OwnServer {
+    sandbox: Sandbox,
+    key: SigningKey,
+}
+
+impl OwnServer {
+    fn new() -> Self {
+        let own = Self { sandbox: Sandbox::new(), key: SigningKey::from_bytes([7; 32]) };
+        std::fs::create_dir(own.sandbox.path("server")).unwrap();
+        std::fs::write(own.sandbox.path("server/nix-cache-info"), "StoreDir: /gnu/store\n")
+            .unwrap();
+        let key = own.key.public_key();
+        let acl = format!("(acl (entry {key} (tag (guix import))))");
+        std::fs::write(own.sandbox.path("acl"), acl).unwrap();
+        own
+    }
+
+    /// Publishes `nar` as the item `digit` repeated, saying that it has `size` bytes.
+    fn publish(&self, digit: char, nar: &[u8], size: u64, references: &str) -> String {
+        let hash_part = digit.to_string().repeat(32);
+        let path = format!("/gnu/store/{hash_part}-odd");
+        let hash = base32::encode(&Sha256::digest(nar));
+        let text = format!(
+            "StorePath: {path}\nNarHash: sha256:{hash}\nNarSize: {size}\nReferences: {references}\n"
+        );
+        let signature = self.key.signature_line(&text, "test");
+        let text = format!("{text}{signature}URL: {digit}.nar\nCompression: none\n");
+        std::fs::write(self.sandbox.path(&format!("server/{hash_part}.narinfo")), text).unwrap();
+        std::fs::write(self.sandbox.path(&format!("server/{digit}.nar")), nar).unwrap();
+        path
+    }
+
+    fn fetch(&self, arguments: &[&str]) -> Run {
+        let url = format!("file://{}", self.sandbox.path("server").display());
+        let mut command = self.sandbox.bare(&["fetch", "--substitute-urls", &url]);
+        command.arg("--root").arg(self.sandbox.root()).arg("--acl").arg(self.sandbox.path("acl"));
+        command.args(arguments);
+        run(command)
+    }
+
+    /// Nothing lies in the store but its own directory of links.
+    #[track_caller]
+    fn store_is_empty(&self) {
+        let left = files_below(&self.sandbox.store(), "");
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+fn file_nar(contents: &[u8]) -> Vec<u8> {
+    let mut nar = Writer::new(Vec::new());
+    nar.file(None, false, contents.len() as u64, contents).unwrap();
+    nar.finish().unwrap()
+}
+
+#[test]
+fn a_good_item_of_our_own_is_believed() {
+    let own = OwnServer::new();
+    let nar = file_nar(b"good");
+    let path = own.publish('1', &nar, nar.len() as u64, "");
+    own.fetch(&[&path]).exits(0).prints(&format!("{path}\n"));
+    assert_eq!(std::fs::read(own.sandbox.root().join(&path[1..])).unwrap(), b"good");
+}
+
+#[test]
+fn sizes_beyond_the_disk_are_refused_before_anything_is_written() {
+    let own = OwnServer::new();
+    let nar = file_nar(b"small");
+    for size in [u64::MAX, 1 << 62, u64::MAX / 2] {
+        let one = own.publish('1', &nar, size, "");
+        let two = own.publish('2', &nar, size, "");
+        let ended = own.fetch(&["--refresh", &one, &two]);
+        assert!(matches!(ended.code, Some(3 | 5)), "{size}: {ended:?}");
+        assert_eq!(ended.stdout, "");
+        assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+        own.store_is_empty();
+    }
+}
+
+#[test]
+fn a_size_that_is_not_the_nars_is_refused() {
+    let own = OwnServer::new();
+    let nar = file_nar(b"of this size");
+    let right = nar.len() as u64;
+    for size in [0, 1, right - 1, right + 1, right + 8, 10 * right] {
+        let path = own.publish('1', &nar, size, "");
+        own.fetch(&["--refresh", &path]).exits(3).prints("");
+        own.store_is_empty();
+    }
+}
+
+#[test]
+fn what_is_no_nar_is_refused() {
+    let own = OwnServer::new();
+    let mut huge = file_nar(b"x");
+    let length = huge.iter().rposition(|byte| *byte == b'x').unwrap() - 8;
+    huge[length..length + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+    for nar in [b"".to_vec(), b"no nar".to_vec(), vec![0; 64], vec![0xff; 64], huge] {
+        let path = own.publish('1', &nar, nar.len() as u64, "");
+        own.fetch(&["--refresh", &path]).exits(3).prints("");
+        own.store_is_empty();
+    }
+}
+
+/// A name that would leave the tree; the writer refuses to make one, so it is patched in.
+#[test]
+fn names_that_leave_the_tree_are_refused() {
+    for name in ["../up", "a/b/c", "..", ".", "\u{0}\u{0}up"] {
+        let own = OwnServer::new();
+        let stand_in = "n".repeat(name.len());
+        let mut nar = Writer::new(Vec::new());
+        nar.directory(None).unwrap();
+        let entry = EntryName::new(stand_in.as_bytes()).unwrap();
+        nar.file(Some(&entry), false, 1, &b"x"[..]).unwrap();
+        nar.end_directory().unwrap();
+        let mut nar = nar.finish().unwrap();
+        let framed =
+            [&[u8::try_from(name.len()).unwrap(), 0, 0, 0, 0, 0, 0, 0], stand_in.as_bytes()]
+                .concat();
+        let at = nar.windows(framed.len()).position(|bytes| bytes == framed).unwrap() + 8;
+        nar[at..at + name.len()].copy_from_slice(name.as_bytes());
+        let path = own.publish('1', &nar, nar.len() as u64, "");
+        own.fetch(&[&path]).exits(3).prints("");
+        own.store_is_empty();
+        assert!(!own.sandbox.root().join("gnu/up").exists());
+    }
+}
+
+/// A symlink, then an entry of the same name as a directory, to write through the link.
+#[test]
+fn symlinks_are_not_followed() {
+    let own = OwnServer::new();
+    let outside = own.sandbox.path("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let mut nar = Writer::new(Vec::new());
+    let target = SymlinkTarget::new(outside.to_str().unwrap().as_bytes()).unwrap();
+    let entry = |name: &str| EntryName::new(name.as_bytes()).unwrap();
+    nar.directory(None).unwrap();
+    nar.symlink(Some(&entry("aa")), &target).unwrap();
+    nar.directory(Some(&entry("ab"))).unwrap();
+    nar.file(Some(&entry("file")), false, 1, &b"x"[..]).unwrap();
+    nar.end_directory().unwrap();
+    nar.end_directory().unwrap();
+    let mut nar = nar.finish().unwrap();
+    let at = nar.windows(3).rposition(|bytes| bytes == b"ab\0").unwrap();
+    nar[at + 1] = b'a';
+    let path = own.publish('1', &nar, nar.len() as u64, "");
+    own.fetch(&[&path]).exits(3).prints("");
+    own.store_is_empty();
+    assert!(files_below(&outside, "").is_empty());
+}
+
+/// Two items that refer to each other: no build makes that, and it must not hang.
+#[test]
+fn a_circle_of_references_ends() {
+    let own = OwnServer::new();
+    let nar = file_nar(b"circle");
+    let size = nar.len() as u64;
+    let two = format!("{}-odd", "2".repeat(32));
+    let one = own.publish('1', &nar, size, &two);
+    own.publish('2', &nar, size, one.trim_start_matches("/gnu/store/"));
+    let ended = own.fetch(&[&one]);
+    assert!(ended.code.is_some_and(|code| code != 0), "{ended:?}");
+    own.store_is_empty();
+}
+
+#[test]
+fn a_chain_of_references_is_followed_to_its_end() {
+    let own = OwnServer::new();
+    let digits: Vec<char> = "0123456789abcdfghijklmnpqrsvwxyz".chars().collect();
+    let nar = file_nar(b"deep");
+    let mut reference = String::new();
+    for digit in &digits {
+        let path = own.publish(*digit, &nar, nar.len() as u64, &reference);
+        path.trim_start_matches("/gnu/store/").clone_into(&mut reference);
+    }
+    let top = format!("/gnu/store/{reference}");
+    let ended = own.fetch(&[&top]).exits(0);
+    ended.says(&format!("{} items fetched", digits.len()));
+}

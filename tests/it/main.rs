@@ -1,0 +1,12 @@
+//! Tests of the whole program: the binary is run as a user runs it, on real signed items from
+//! `fixtures/`. No network but loopback, no `guix`, no `nix`, no fixed ports.
+#![allow(clippy::unwrap_used, reason = "everything in here is a test")]
+
+mod cli;
+mod docs;
+mod faults;
+mod hostile;
+mod layers;
+mod licences;
+mod store;
+mod support;

@@ -1,0 +1,163 @@
+//! What comes into the store is what stock programs make of the same server: entry by entry,
+//! row by row, for each compression method and both dialects.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use crate::support::listing::{items, links, names, rows, sorted_lines};
+use crate::support::sandbox::run;
+use crate::support::{Fixture, Kind, Sandbox, Server, item};
+
+/// The store and the state directory that a fetch of everything from `url` makes.
+fn fetch_all(sandbox: &Sandbox, kind: Kind, url: &str) {
+    let top = kind.item("sample");
+    let printed = run(sandbox.command(kind, url, &["fetch", &top])).exits(0);
+    printed.prints(&format!("{top}\n"));
+}
+
+#[track_caller]
+fn assert_as_expected(kind: Kind, store: &Path, state: &Path) {
+    let expected = kind.expected();
+    assert_eq!(items(store), sorted_lines(&expected.join("expected.txt")));
+    let expected_rows = std::fs::read_to_string(expected.join("expected-rows.txt")).unwrap();
+    let expected_rows: Vec<_> = expected_rows.lines().collect();
+    assert_eq!(rows(&state.join("db/db.sqlite")), expected_rows);
+    assert!(names(&state.join("temproots")).is_empty(), "temp roots are left");
+}
+
+#[track_caller]
+fn assert_guix_as_expected(sandbox: &Sandbox) {
+    assert_as_expected(Kind::Guix, &sandbox.store(), &sandbox.root().join("var/guix"));
+    let expected = sorted_lines(&Kind::Guix.directory().join("expected-links.txt"));
+    assert_eq!(links(&sandbox.store()), expected);
+}
+
+/// From a copy of the Guix server that offers one method only, as a directory and over HTTP.
+#[track_caller]
+fn only_by(method: &str) {
+    let sandbox = Sandbox::new();
+    let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
+    if method == "bzip2" {
+        fixture.only_bzip2();
+    } else {
+        fixture.only(method);
+    }
+    fetch_all(&sandbox, Kind::Guix, &fixture.url());
+    assert_guix_as_expected(&sandbox);
+
+    let sandbox = Sandbox::new();
+    let server = Server::of(fixture.dir.clone());
+    fetch_all(&sandbox, Kind::Guix, &server.url());
+    assert_guix_as_expected(&sandbox);
+    let directory = if method == "none" { "/nar/" } else { &*format!("/nar/{method}/") };
+    assert_eq!(server.asked_for(directory), 7, "{:?}", server.asked());
+    assert_eq!(server.asked_for("/nar/"), 7, "each nar once, no other method");
+}
+
+#[test]
+fn guix_by_zstd() {
+    only_by("zstd");
+}
+
+#[test]
+fn guix_by_lzip() {
+    only_by("lzip");
+}
+
+#[test]
+fn guix_by_gzip() {
+    only_by("gzip");
+}
+
+#[test]
+fn guix_by_xz() {
+    only_by("xz");
+}
+
+#[test]
+fn guix_by_bzip2() {
+    only_by("bzip2");
+}
+
+#[test]
+fn guix_uncompressed() {
+    only_by("none");
+}
+
+#[test]
+fn guix_as_it_was_published() {
+    let sandbox = Sandbox::new();
+    fetch_all(&sandbox, Kind::Guix, &Kind::Guix.url());
+    assert_guix_as_expected(&sandbox);
+}
+
+#[test]
+fn nix_by_xz() {
+    nix(Kind::NixXz);
+}
+
+#[test]
+fn nix_by_zstd() {
+    nix(Kind::NixZstd);
+}
+
+#[track_caller]
+fn nix(kind: Kind) {
+    let sandbox = Sandbox::new();
+    fetch_all(&sandbox, kind, &kind.url());
+    let root = sandbox.root();
+    assert_as_expected(kind, &root.join("nix/store"), &root.join("nix/var/nix"));
+}
+
+#[test]
+fn equal_files_are_one_file() {
+    let sandbox = Sandbox::new();
+    fetch_all(&sandbox, Kind::Guix, &Kind::Guix.url());
+    let inode = |name: &str, file: &str| {
+        let path = sandbox.root().join(&item(name)[1..]).join(file);
+        path.metadata().unwrap().ino()
+    };
+    assert_eq!(inode("copy", "one"), inode("copy", "two"));
+    for name in links(&sandbox.store()) {
+        let link = sandbox.store().join(".links").join(&name).metadata().unwrap();
+        assert!(link.nlink() > 1, "{name} stands for nothing");
+    }
+}
+
+/// Item by item, references first: each must find what the one before has left.
+#[test]
+fn one_by_one_gives_the_same() {
+    let sandbox = Sandbox::new();
+    for name in ["notes", "tools", "tree", "copy", "link", "program", "sample"] {
+        let arguments = ["fetch", "--no-references", &item(name)];
+        sandbox.subst(&Kind::Guix.url(), &arguments).exits(0);
+    }
+    assert_guix_as_expected(&sandbox);
+}
+
+#[test]
+fn an_unregistered_tree_in_the_way_is_replaced() {
+    let sandbox = Sandbox::new();
+    let notes = item("notes");
+    sandbox.subst(&Kind::Guix.url(), &["fetch", &notes]).exits(0);
+    let stray = sandbox.root().join(&item("tools")[1..]);
+    std::fs::create_dir_all(stray.join("half/of/it")).unwrap();
+    std::fs::write(
+        sandbox.store().join(format!("{}.lock", item("tree").rsplit('/').next().unwrap())),
+        "",
+    )
+    .unwrap();
+    fetch_all(&sandbox, Kind::Guix, &Kind::Guix.url());
+    assert_guix_as_expected(&sandbox);
+}
+
+#[test]
+fn a_second_fetch_asks_nobody() {
+    let sandbox = Sandbox::new();
+    let server = Server::of(Kind::Guix.directory());
+    fetch_all(&sandbox, Kind::Guix, &server.url());
+    let asked = server.asked();
+    assert_eq!(server.asked_for(".narinfo"), 7, "{asked:?}");
+    fetch_all(&sandbox, Kind::Guix, &server.url());
+    assert_eq!(server.asked(), asked);
+}

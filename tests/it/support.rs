@@ -1,0 +1,52 @@
+//! What the tests share: a place to work in, damaged copies of the fixtures, a server that
+//! misbehaves, listings to compare.
+
+pub(crate) mod fixture;
+pub(crate) mod listing;
+pub(crate) mod sandbox;
+pub(crate) mod server;
+
+pub(crate) use fixture::{Fixture, Kind, item};
+pub(crate) use sandbox::{Run, Sandbox};
+pub(crate) use server::{Reply, Server};
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The top of the repository.
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Waits until `done` says so; false when it takes too long.
+pub(crate) fn wait_until(mut done: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+/// All files below `dir` whose name ends so.
+pub(crate) fn files_below(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.to_string_lossy().ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// What should take a moment has failed when it takes this long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,190 @@
+//! A place to work in: an empty directory with a store root, a home and a settings file, and
+//! nothing of the caller's environment.
+
+use std::io::{Read, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+
+use tempfile::TempDir;
+
+use super::{Kind, wait_until};
+
+/// The directory of one test; removed in the end, read-only items too.
+pub(crate) struct Sandbox {
+    dir: TempDir,
+}
+
+impl Sandbox {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("subst-test-").tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("home")).unwrap();
+        std::fs::write(dir.path().join("config.toml"), "").unwrap();
+        Self { dir }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The root that [`Sandbox::subst`] works on.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.path("root")
+    }
+
+    /// The program with `arguments` and nothing else: no root, no servers.
+    pub(crate) fn bare(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_subst"));
+        command
+            .env_clear()
+            .env("HOME", self.path("home"))
+            .env("SUBST_CONFIG", self.path("config.toml"))
+            .current_dir(self.dir.path())
+            .args(arguments);
+        command
+    }
+
+    /// The program on this sandbox's root, for the store and the keys of `kind`.
+    pub(crate) fn command(&self, kind: Kind, url: &str, arguments: &[&str]) -> Command {
+        let mut command = self.bare(arguments);
+        command.arg("--root").arg(self.root()).args(["--substitute-urls", url]);
+        match kind {
+            Kind::Guix => command.arg("--acl").arg(kind.directory().join("acl")),
+            Kind::NixXz | Kind::NixZstd => {
+                let key = kind.directory().parent().unwrap().join("public-key");
+                let key = std::fs::read_to_string(key).unwrap();
+                command.args(["--store-dir", "/nix/store", "--trusted-public-keys", key.trim()])
+            }
+        };
+        command
+    }
+
+    /// Runs the program on the Guix fixtures' store and keys.
+    pub(crate) fn subst(&self, url: &str, arguments: &[&str]) -> Run {
+        run(self.command(Kind::Guix, url, arguments))
+    }
+
+    /// The store directory of the root.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.root().join("gnu/store")
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        make_writable(self.dir.path());
+    }
+}
+
+/// Directories of store items are read-only, and only root can remove what is in those.
+fn make_writable(dir: &Path) {
+    let _ = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755));
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            make_writable(&entry.path());
+        }
+    }
+}
+
+/// How a run ended and what it said.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// `None`: killed by a signal.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// It must have ended with `code`.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// It must have said `words` on standard error.
+    #[track_caller]
+    pub(crate) fn says(self, words: &str) -> Self {
+        assert!(self.stderr.contains(words), "expected `{words}` in: {}", self.stderr);
+        self
+    }
+
+    /// It must have printed exactly `text`.
+    #[track_caller]
+    pub(crate) fn prints(self, text: &str) -> Self {
+        assert_eq!(self.stdout, text, "{}", self.stderr);
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// Runs `command` to its end, which must come soon.
+#[track_caller]
+pub(crate) fn run(command: Command) -> Run {
+    Running::start(command, "").end()
+}
+
+/// The same with `input` to read.
+#[track_caller]
+pub(crate) fn run_with_input(command: Command, input: &str) -> Run {
+    Running::start(command, input).end()
+}
+
+/// A program under way.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    stdout: JoinHandle<String>,
+    stderr: JoinHandle<String>,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command, input: &str) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // A program that does not read its input closes it.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let stdout = read_all(child.stdout.take().unwrap());
+        let stderr = read_all(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+    }
+
+    pub(crate) fn interrupt(&self) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    }
+
+    #[track_caller]
+    pub(crate) fn end(mut self) -> Run {
+        let mut status = None;
+        let ended = wait_until(|| {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        if !ended {
+            self.kill();
+        }
+        let (stdout, stderr) = (self.stdout.join().unwrap(), self.stderr.join().unwrap());
+        assert!(ended, "it did not end: {stdout}{stderr}");
+        Run { code: status.unwrap().code(), stdout, stderr }
+    }
+}
+
+fn read_all(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    })
+}

@@ -1,0 +1,200 @@
+//! An HTTP/1.1 server on a port of the system's choice, which says what a test tells it to.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// Such as `/nix-cache-info`.
+    pub(crate) path: String,
+    /// The first byte asked for with `Range`.
+    pub(crate) from: Option<usize>,
+}
+
+/// What is answered.
+#[derive(Clone)]
+pub(crate) struct Reply {
+    status: &'static str,
+    headers: String,
+    body: Vec<u8>,
+    /// Break the connection when so much of the body is sent.
+    pub(crate) cut_at: Option<usize>,
+    /// Send so many bytes at a time, and wait so long in between.
+    pub(crate) drip: Option<(usize, Duration)>,
+    /// Stop in the middle of the body until the server ends.
+    pub(crate) stall_at: Option<usize>,
+}
+
+impl Reply {
+    pub(crate) fn new(status: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        let (headers, body) = (String::new(), body.into());
+        Self { status, headers, body, cut_at: None, drip: None, stall_at: None }
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::new("404 Not Found", "no")
+    }
+
+    pub(crate) fn header(mut self, line: &str) -> Self {
+        self.headers.push_str(&format!("{line}\r\n"));
+        self
+    }
+
+    pub(crate) fn cut_at(mut self, offset: usize) -> Self {
+        self.cut_at = Some(offset);
+        self
+    }
+
+    /// The file that `request` names, or the rest of it; no ranges.
+    pub(crate) fn file(directory: &Path, request: &Request) -> Self {
+        match std::fs::read(directory.join(request.path.trim_start_matches('/'))) {
+            Ok(body) => Self::new("200 OK", body),
+            Err(_) => Self::not_found(),
+        }
+    }
+
+    /// The same from a server that can resume.
+    pub(crate) fn file_or_range(directory: &Path, request: &Request) -> Self {
+        let whole = Self::file(directory, request);
+        let headers = "Accept-Ranges: bytes\r\nETag: \"one\"\r\n".to_owned();
+        let total = whole.body.len();
+        match request.from {
+            Some(from) if whole.status == "200 OK" && from < total => Self {
+                status: "206 Partial Content",
+                headers: format!(
+                    "{headers}Content-Range: bytes {from}-{}/{total}\r\n",
+                    total.saturating_sub(1)
+                ),
+                body: whole.body[from..].to_vec(),
+                ..whole
+            },
+            _ => Self { headers, ..whole },
+        }
+    }
+
+    /// Whether the connection can be used again.
+    fn send(&self, stream: &mut TcpStream, stopped: &AtomicBool) -> std::io::Result<bool> {
+        let Self { status, headers, body, .. } = self;
+        let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes())?;
+        let end = self.cut_at.or(self.stall_at).map_or(body.len(), |end| end.min(body.len()));
+        let (size, pause) = self.drip.unwrap_or((usize::MAX, Duration::ZERO));
+        for chunk in body[..end].chunks(size) {
+            stream.write_all(chunk)?;
+            stream.flush()?;
+            std::thread::sleep(pause);
+        }
+        while self.stall_at.is_some() && !stopped.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(end == body.len())
+    }
+}
+
+type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
+
+/// A server; it ends when this is dropped.
+pub(crate) struct Server {
+    address: std::net::SocketAddr,
+    requests: Arc<Mutex<Vec<Request>>>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// A server that answers as `handler` says.
+    pub(crate) fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::default();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let server = Self { address, requests, stopped };
+        let (requests, stopped) = (Arc::clone(&server.requests), Arc::clone(&server.stopped));
+        let handler: Arc<Handler> = Arc::new(handler);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let (requests, stopped) = (Arc::clone(&requests), Arc::clone(&stopped));
+                let handler = Arc::clone(&handler);
+                // A client that goes away is no failure of the server's.
+                let serve = move |stream| drop(serve(stream, &*handler, &requests, &stopped));
+                std::thread::spawn(move || stream.map(serve));
+            }
+        });
+        server
+    }
+
+    /// A well-behaved server of a directory.
+    pub(crate) fn of(directory: PathBuf) -> Self {
+        Self::start(move |request| Reply::file_or_range(&directory, request))
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The paths that were asked for, in order.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.requests.lock().unwrap().iter().map(|request| request.path.clone()).collect()
+    }
+
+    /// How many of the paths asked for contain `part`.
+    pub(crate) fn asked_for(&self, part: &str) -> usize {
+        self.asked().iter().filter(|path| path.contains(part)).count()
+    }
+
+    /// Where requests for `part` began.
+    pub(crate) fn ranges_of(&self, part: &str) -> Vec<Option<usize>> {
+        let requests = self.requests.lock().unwrap();
+        requests.iter().filter(|r| r.path.contains(part)).map(|r| r.from).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        // Wakes the thread that waits for connections.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+fn serve(
+    mut stream: TcpStream,
+    handler: &Handler,
+    requests: &Mutex<Vec<Request>>,
+    stopped: &AtomicBool,
+) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    while let Some(request) = read_request(&mut reader)? {
+        requests.lock().unwrap().push(request.clone());
+        if !handler(&request).send(&mut stream, stopped)? {
+            break;
+        }
+    }
+    stream.shutdown(std::net::Shutdown::Both)
+}
+
+fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut request = Request { path, from: None };
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? <= 2 {
+            return Ok(Some(request));
+        }
+        let line = line.to_ascii_lowercase();
+        if let Some(range) = line.strip_prefix("range: bytes=") {
+            request.from = range.split('-').next().and_then(|from| from.parse().ok());
+        }
+    }
+}
