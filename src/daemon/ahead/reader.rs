@@ -108,7 +108,7 @@ impl Reader {
     }
 
     fn open_more(&self, state: &mut State, method: Option<Compression>) {
-        while state.opened.len() < self.limit {
+        while state.opened.len() < self.limit && state.buffered() < BUFFERED_BYTES_MAX {
             let known = &state.known;
             let is_ready = |waiting: &Waiting| {
                 waiting.needs.iter().all(|&need| known[need] != Progress::Asked)
@@ -139,6 +139,12 @@ impl Reader {
 }
 
 impl State {
+    /// Bytes that wait in memory, or soon will.
+    fn buffered(&self) -> u64 {
+        let size = |opening: &Opening| opening.candidate.file_size.unwrap_or(u64::MAX);
+        self.opened.values().map(|opening| size(opening).min(BUFFER_BYTES)).sum()
+    }
+
     fn number(&mut self, path: StorePathRef<'_>) -> usize {
         let next = self.known.len();
         let number = *self.numbers.entry(path.to_path()).or_insert(next);
@@ -148,3 +154,8 @@ impl State {
         number
     }
 }
+
+/// What one nar can have waiting in memory.
+const BUFFER_BYTES: u64 = 4 << 20;
+/// When so much is on its way, nothing more is begun with.
+const BUFFERED_BYTES_MAX: u64 = 12 << 20;

@@ -40,7 +40,7 @@ impl Taker {
         connection.by_ref().take(ANSWER_MAX_BYTES).read_line(&mut line)?;
         let Some((url, size)) = line.trim_end().split_once(' ') else { return Ok(None) };
         let index = candidates.iter().position(|candidate| candidate.url.as_str() == url);
-        let handed = Handed { connection, content_length: size.parse().ok() };
+        let handed = Handed { connection, content_length: size.parse().ok(), is_ended: false };
         Ok(index.map(|index| (index, handed)))
     }
 }
@@ -57,6 +57,8 @@ impl Ahead for Taker {
 struct Handed {
     connection: BufReader<UnixStream>,
     content_length: Option<u64>,
+    /// The last frame has been read; decoders may look for more.
+    is_ended: bool,
 }
 
 impl Begun for Handed {
@@ -65,13 +67,17 @@ impl Begun for Handed {
     }
 
     fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
+        if self.is_ended {
+            return Ok(None);
+        }
         let mut length = [0; 4];
         self.connection.read_exact(&mut length)?;
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
         if length > FRAME_MAX_BYTES {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        if length == 0 {
+        self.is_ended = length == 0;
+        if self.is_ended {
             return Ok(None);
         }
         let mut bytes = vec![0; length];
