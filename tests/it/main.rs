@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "everything in here is a test")]
 
 mod cli;
+mod daemon;
 mod docs;
 mod faults;
 mod hostile;

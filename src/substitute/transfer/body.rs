@@ -35,7 +35,7 @@ pub(super) struct Shared {
 
 /// Where the bytes come from at the moment.
 enum Stream {
-    Network(NarBody),
+    Network(Box<NarBody>),
     /// Somebody else, who began before us.
     Begun(Box<dyn Begun>),
 }
@@ -82,7 +82,7 @@ impl Body {
                 let body = client.nar(NarRequest::new(url.clone()))?;
                 let validator = body.validator().filter(|_| body.accepts_ranges());
                 let validator = validator.map(str::to_owned);
-                (Stream::Network(body), validator)
+                (Stream::Network(Box::new(body)), validator)
             }
         };
         Ok(Self {
@@ -146,7 +146,7 @@ impl Body {
 
     fn start_over(&mut self) -> Result<(), HttpError> {
         let body = self.client.nar(NarRequest::new(self.url.clone()))?;
-        self.stream = Stream::Network(body);
+        self.stream = Stream::Network(Box::new(body));
         self.repeated = self.received;
         Ok(())
     }
@@ -170,7 +170,7 @@ impl Body {
             BodyStatus::Partial { .. } => return Err(error),
             BodyStatus::Full => self.received,
         };
-        self.stream = Stream::Network(body);
+        self.stream = Stream::Network(Box::new(body));
         Ok(())
     }
 }
