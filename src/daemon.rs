@@ -8,6 +8,7 @@
 //! The daemon holds the item's lock and its temp root, and registers it: nothing of that is
 //! done here. [`query`] and [`substitute`] answer, [`serve`] is the loop around them.
 
+pub mod ahead;
 pub mod log;
 pub mod options;
 pub mod progress;

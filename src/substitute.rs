@@ -1,5 +1,6 @@
 //! Layer 4: the use cases. Lookups, transfers, and bringing closures into a store.
 
+pub mod ahead;
 pub mod answer;
 pub mod cancel;
 pub mod choose;

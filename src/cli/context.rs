@@ -163,6 +163,15 @@ impl Context {
         LookupCache::in_memory()
     }
 
+    /// Where processes that belong together find each other; `None` when nothing can be
+    /// written anywhere.
+    #[must_use]
+    pub fn meeting_dir(&self) -> Option<PathBuf> {
+        self.cache_dirs()
+            .into_iter()
+            .find(|dir| std::fs::create_dir_all(dir).is_ok() && may_be_written(dir))
+    }
+
     fn cache_dirs(&self) -> Vec<PathBuf> {
         let mut dirs = self.settings.cache_dirs.clone();
         if self.settings.store_kind == StoreKind::System && dirs.len() > 1 {
@@ -228,17 +237,18 @@ impl Context {
     ///
     /// # Errors
     /// No threads.
-    pub fn installer(&self, network: &Arc<Network>) -> Result<Arc<Installer>, CliError> {
-        Ok(Arc::new(Installer {
+    pub fn installer(&self, network: &Arc<Network>) -> Result<Installer, CliError> {
+        Ok(Installer {
             network: Arc::clone(network),
             servers: self.settings.servers.clone(),
             writers: WriterPool::new(cores()).map_err(CliError::Threads)?,
             budget: Budget::new(BUFFER_BYTES, DECODER_BYTES, self.settings.connections),
+            ahead: None,
             rates: Mutex::default(),
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
             in_flight: Mutex::default(),
-        }))
+        })
     }
 
     /// The store paths that `words` name; `-` stands for the lines of standard input.

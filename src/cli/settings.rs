@@ -169,7 +169,7 @@ impl Settings {
 }
 
 /// Nars fetched ahead by the daemon's helper, unless said otherwise.
-const DEFAULT_READ_AHEAD: usize = 3;
+const DEFAULT_READ_AHEAD: usize = 16;
 
 fn verbosity(flags: &Global) -> Verbosity {
     match (flags.quiet, flags.verbose) {

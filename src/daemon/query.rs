@@ -9,6 +9,8 @@ use std::sync::Arc;
 use crate::format::store_path::StoreDir;
 use crate::substitute::lookup::{Resolver, Skip, Walk};
 
+use super::ahead::handover::Listening;
+use super::ahead::reader::Reader;
 use super::log::Log;
 use super::progress::Teller;
 use super::reply;
@@ -23,6 +25,8 @@ pub struct QueryHelper {
     pub resolver: Arc<Resolver>,
     /// Tells what is there already, when that can be told.
     pub skip: Option<Skip>,
+    /// Who fetches ahead, if anybody does, and where it is asked.
+    pub ahead: Option<(Arc<Reader>, Listening)>,
     /// Tells how far lookups are.
     pub teller: Arc<Teller>,
     /// For words.
@@ -47,7 +51,12 @@ impl Answer for QueryHelper {
             self.teller.while_asked(|| self.resolver.resolve(query.items, Walk::JustThese));
         match query.question {
             Question::Have => reply::have(&resolution.items, &self.store_dir),
-            Question::Info => reply::info(&resolution.items, &self.store_dir),
+            Question::Info => {
+                if let Some((reader, _)) = &self.ahead {
+                    reader.note(&resolution.items);
+                }
+                reply::info(&resolution.items, &self.store_dir)
+            }
         }
     }
 }

@@ -49,7 +49,7 @@ pub struct SubstituteHelper {
     /// Who knows.
     pub resolver: Arc<Resolver>,
     /// Who unpacks.
-    pub installer: Arc<Installer>,
+    pub installer: Installer,
     /// Where files of items in the store are deduplicated, if they are to be.
     pub links: Option<Arc<Links>>,
     /// Tells how far downloads are.
@@ -86,14 +86,17 @@ impl SubstituteHelper {
             authorized,
             sources: &found.sources,
             destination: &empty_destination(&wanted.destination)?,
-            links: self
-                .links
-                .as_ref()
-                .filter(|_| wanted.destination.starts_with(self.store_dir.as_str())),
+            links: self.links.as_ref().filter(|_| self.is_in_place(wanted)),
         };
         let authorized = renew::unpack(&self.installer, &self.resolver, &order)?.keep();
         let narinfo = authorized.narinfo();
         Ok(SubstituteReply::Success { nar_hash: narinfo.nar_hash(), nar_size: narinfo.nar_size() })
+    }
+
+    /// Whether the item goes where it belongs. A repair has another destination: there the
+    /// file that its `.links` entry names may be the damaged one.
+    fn is_in_place(&self, wanted: &Substitution) -> bool {
+        wanted.destination.as_os_str() == self.store_dir.full_name(&wanted.item).as_str()
     }
 
     /// Reports progress while `work` runs.

@@ -13,6 +13,7 @@ use crate::store::unpack::{Checked, Destination, NarMismatch, UnpackError, Write
 use crate::store::{Links, StoreError};
 use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
 
+use super::ahead::{Ahead, Begun};
 use super::answer::{Source, Status};
 use super::cancel::Cancel;
 use super::choose::{self, Candidate, Rates};
@@ -236,6 +237,8 @@ pub struct Installer {
     pub writers: WriterPool,
     /// What transfers may take.
     pub budget: Budget,
+    /// Who has begun with nars ahead of time, if anybody has.
+    pub ahead: Option<Arc<dyn Ahead>>,
     /// What was measured so far.
     pub rates: Mutex<Rates>,
     /// Whom to tell.
@@ -255,9 +258,14 @@ impl Installer {
     pub fn unpack(&self, order: &Order<'_>) -> Result<Checked, ItemError> {
         let item = order.item;
         let mut attempts = Vec::new();
-        let ranked = choose::candidates(order.sources, &self.servers, &self.rates());
+        let mut ranked = choose::candidates(order.sources, &self.servers, &self.rates());
+        let mut begun = self.ahead.as_ref().and_then(|ahead| {
+            let (index, begun) = ahead.take(item, &ranked)?;
+            ranked.get_mut(..=index)?.rotate_right(1);
+            Some(begun)
+        });
         for candidate in &ranked {
-            let error = match self.attempt(order, candidate) {
+            let error = match self.attempt(order, candidate, begun.take()) {
                 Ok(checked) => return Ok(checked),
                 Err(error) => error,
             };
@@ -280,12 +288,17 @@ impl Installer {
         })
     }
 
-    fn attempt(&self, order: &Order<'_>, candidate: &Candidate) -> Result<Checked, AttemptError> {
+    fn attempt(
+        &self,
+        order: &Order<'_>,
+        candidate: &Candidate,
+        begun: Option<Box<dyn Begun>>,
+    ) -> Result<Checked, AttemptError> {
         let Order { item, authorized, .. } = *order;
         let nar_size = authorized.narinfo().nar_size();
         let client = self.network.client().map_err(TransferError::Network)?;
-        let stream =
-            NarStream::open(client, candidate, nar_size, &self.budget, self.cancel.clone())?;
+        let cancel = self.cancel.clone();
+        let stream = NarStream::open(client, candidate, nar_size, begun, &self.budget, cancel)?;
         self.progress.event(Event::Started {
             item,
             url: &server_url::redacted(&candidate.url),

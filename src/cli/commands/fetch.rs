@@ -58,7 +58,7 @@ fn setup(context: &Context, args: &FetchArgs) -> Result<Fetch, CliError> {
     let store = context.store()?;
     let network = context.network();
     let resolver = context.resolver(Purpose::Fetch, &network)?;
-    let installer = context.installer(&network)?;
+    let installer = Arc::new(context.installer(&network)?);
     Ok(Fetch {
         store,
         resolver,

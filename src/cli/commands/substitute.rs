@@ -10,6 +10,10 @@ use crate::cli::env::{self, Environment};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::settings::parse_servers;
+use crate::daemon::ahead::MeetingPoint;
+use crate::daemon::ahead::handover::Listening;
+use crate::daemon::ahead::reader::Reader;
+use crate::daemon::ahead::taker::Taker;
 use crate::daemon::log::Log;
 use crate::daemon::options::DaemonOptions;
 use crate::daemon::progress::Teller;
@@ -20,6 +24,7 @@ use crate::daemon::substitute::SubstituteHelper;
 use crate::store::Links;
 use crate::substitute::chain;
 use crate::substitute::lookup::Skip;
+use crate::substitute::network::Network;
 
 /// What the daemon hands over when it starts the helper.
 pub struct Inherited {
@@ -81,9 +86,26 @@ fn query_helper(
         store_dir: context.settings.store_dir().clone(),
         resolver: context.resolver(Purpose::Helper, &network)?,
         skip: skip(context, &log),
+        ahead: ahead(context, network),
         teller,
         log,
     })
+}
+
+/// Fetches ahead for our siblings. It is a matter of speed alone, so when they cannot meet,
+/// nothing is said about it.
+fn ahead(context: &Context, network: Arc<Network>) -> Option<(Arc<Reader>, Listening)> {
+    let point = meeting_point(context)?;
+    let servers = context.settings.servers.clone();
+    let reader = Arc::new(Reader::new(network, servers, context.settings.read_ahead));
+    let listening = Listening::start(point, Arc::clone(&reader)).ok()?;
+    Some((reader, listening))
+}
+
+/// Where helpers of the same client meet; `None` when nothing is to be fetched ahead.
+fn meeting_point(context: &Context) -> Option<MeetingPoint> {
+    let dir = (context.settings.read_ahead > 0).then(|| context.meeting_dir())??;
+    MeetingPoint::of_siblings(&dir)
 }
 
 /// Leaves alone what is valid already, when the database can be read: without it more is
@@ -114,10 +136,14 @@ fn substitute_helper(
             None
         }
     };
+    let mut installer = context.installer(&network)?;
+    if let Some(point) = meeting_point(context) {
+        installer.ahead = Some(Arc::new(Taker::new(point)));
+    }
     Ok(SubstituteHelper {
         store_dir: context.settings.store_dir().clone(),
         resolver: context.resolver(Purpose::Helper, &network)?,
-        installer: context.installer(&network)?,
+        installer,
         links,
         teller,
         log,
