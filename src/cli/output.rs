@@ -132,6 +132,16 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// An error without the address that was asked, for where server and item are named anyway.
+#[must_use]
+pub fn without_url(why: &str) -> Cow<'_, str> {
+    let cut = why.split_once("asking ").and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(": ")?;
+        Some(Cow::Owned(format!("{before}{after}")))
+    });
+    cut.unwrap_or(Cow::Borrowed(why))
+}
+
 /// A number of bytes in words, such as `12.3 MiB`.
 #[must_use]
 pub fn bytes(count: u64) -> String {
@@ -173,6 +183,13 @@ mod tests {
         assert_eq!(shown("plain ä\n"), "plain ä\n");
         assert_eq!(shown("\u{1b}[31mred\r"), "\\u{1b}[31mred\\u{d}");
         assert_eq!(shown("a\u{202e}b"), "a\\u{202e}b");
+    }
+
+    #[test]
+    fn errors_without_addresses() {
+        assert_eq!(without_url("asking http://a:1/: connecting: refused"), "connecting: refused");
+        assert_eq!(without_url("after 4 attempts: asking http://a/x: no"), "after 4 attempts: no");
+        assert_eq!(without_url("timed out"), "timed out");
     }
 
     #[test]
