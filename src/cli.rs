@@ -3,10 +3,12 @@
 pub mod args;
 pub mod commands;
 pub mod context;
+pub mod dispatch;
 pub mod env;
 pub mod error;
 pub mod exit;
 pub mod output;
+mod process;
 pub mod progress;
 pub mod settings;
 
@@ -20,6 +22,7 @@ use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
 
 use args::{Cli, Command};
+use commands::substitute::Inherited;
 use context::Context;
 use env::Environment;
 use error::CliError;
@@ -31,7 +34,14 @@ use settings::Settings;
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> Exit {
     let environment = Environment::of_process();
-    prepare_process();
+    let arguments = match dispatch::by_name(arguments, &environment) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            Output::new(settings::Verbosity::Normal).error(&error, None);
+            return Exit::Local;
+        }
+    };
+    process::prepare();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -40,14 +50,24 @@ pub fn run(arguments: Vec<OsString>) -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
-    let settings = match Settings::load(&cli.global, &environment) {
-        Ok(settings) => settings,
+    match execute(&cli, &environment) {
+        Ok(exit) => exit,
         Err(error) => {
-            let error = CliError::from(error);
             Output::new(settings::Verbosity::Normal).error(&error, None);
-            return error.exit();
+            error.exit()
         }
+    }
+}
+
+/// Carries out what was typed; errors of a command are shown already.
+fn execute(cli: &Cli, environment: &Environment) -> Result<Exit, CliError> {
+    let inherited = match &cli.command {
+        // First of all: whatever is opened now may get the number of its descriptor.
+        Command::Substitute(_) => Some(commands::substitute::Inherited::take(environment)?),
+        _ => None,
     };
+    let options = inherited.as_ref().map(|inherited| &inherited.options);
+    let settings = Settings::load(&cli.global, environment, options)?;
     let is_terminal = std::io::stderr().is_terminal();
     let mut context = Context {
         clock: clock(),
@@ -56,20 +76,20 @@ pub fn run(arguments: Vec<OsString>) -> Exit {
         cancel: Cancel::default(),
         settings,
     };
-    match dispatch(&mut context, &cli.command, &environment) {
-        Ok(exit) => exit,
-        Err(error) if error.is_broken_pipe() => Exit::Done,
+    match carry_out(&mut context, &cli.command, inherited) {
+        Ok(exit) => Ok(exit),
+        Err(error) if error.is_broken_pipe() => Ok(Exit::Done),
         Err(error) => {
             context.output.error(&error, error.hint().as_deref());
-            error.exit()
+            Ok(error.exit())
         }
     }
 }
 
-fn dispatch(
+fn carry_out(
     context: &mut Context,
     command: &Command,
-    environment: &Environment,
+    inherited: Option<Inherited>,
 ) -> Result<Exit, CliError> {
     match command {
         Command::Fetch(args) => {
@@ -77,7 +97,10 @@ fn dispatch(
             commands::fetch::run(context, args)
         }
         Command::Query(args) => commands::query::run(context, args),
-        Command::Substitute(args) => commands::substitute::run(context, args, environment),
+        Command::Substitute(args) => {
+            let inherited = inherited.expect("taken when the command was read");
+            commands::substitute::run(context, args, inherited)
+        }
         Command::Cache(command) => commands::cache::run(context, command),
         Command::Servers => commands::servers::run(context),
         Command::Authorize(args) => commands::authorize::run(context, args),
@@ -95,19 +118,3 @@ fn clock() -> Clock {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Clock::starting_at(since_epoch.as_secs())
 }
-
-/// What belongs to the process as a whole: files of store items are created with their final
-/// mode, which the umask must not touch, and each directory being unpacked is held open.
-fn prepare_process() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
-    umask(rustix::fs::Mode::from_bits_truncate(0o022));
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
-    if limit.current.is_some_and(|current| current < wanted) {
-        // Without it only very deep trees fail, and say so.
-        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
-        let _ = setrlimit(Resource::Nofile, raised);
-    }
-}
-
-const OPEN_FILES: u64 = 65_536;

@@ -1,5 +1,6 @@
 //! Layer 4: the use cases. Lookups, transfers, and bringing closures into a store.
 
+pub mod ahead;
 pub mod answer;
 pub mod cancel;
 pub mod choose;
@@ -9,6 +10,7 @@ pub mod install;
 pub mod lookup;
 pub mod network;
 pub mod progress;
+pub mod renew;
 pub mod transfer;
 
 /// An error and its causes on one line.

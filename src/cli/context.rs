@@ -9,6 +9,7 @@ use crate::lookup_cache::{LookupCache, TtlPolicy};
 use crate::store::unpack::WriterPool;
 use crate::store::{Layout, OpenMode, Store, StoreError, make_store_writable};
 use crate::substitute::cancel::Cancel;
+use crate::substitute::chain;
 use crate::substitute::clock::Clock;
 use crate::substitute::install::Installer;
 use crate::substitute::lookup::{Freshness, LookupOptions, Memos, Resolver, Setup};
@@ -150,16 +151,25 @@ impl Context {
             let opened = LookupCache::open(&dir);
             if opened.cache.path().is_some() {
                 if let Some(warning) = opened.warning {
-                    self.output.warn(&crate::substitute::chain(&warning));
+                    self.output.warn(&chain(&warning));
                 }
                 return opened.cache;
             }
             warning = opened.warning;
         }
         if let Some(warning) = warning {
-            self.output.warn(&crate::substitute::chain(&warning));
+            self.output.warn(&chain(&warning));
         }
         LookupCache::in_memory()
+    }
+
+    /// Where processes that belong together find each other; `None` when nothing can be
+    /// written anywhere.
+    #[must_use]
+    pub fn meeting_dir(&self) -> Option<PathBuf> {
+        self.cache_dirs()
+            .into_iter()
+            .find(|dir| std::fs::create_dir_all(dir).is_ok() && may_be_written(dir))
     }
 
     fn cache_dirs(&self) -> Vec<PathBuf> {
@@ -192,9 +202,17 @@ impl Context {
             _ => Freshness::Cached,
         };
         let is_fetch = purpose == Purpose::Fetch;
+        let keys = match self.keys() {
+            Err(error) if purpose == Purpose::Helper => {
+                // A helper that does not start takes the whole build down with it.
+                self.output.warn(&format!("no server is believed: {}", chain(&error)));
+                AuthorizedKeys::Guix(Acl::nobody())
+            }
+            keys => keys?,
+        };
         let setup = Setup {
             store_dir: self.settings.store_dir().clone(),
-            keys: Arc::new(self.keys()?),
+            keys: Arc::new(keys),
             servers: self.settings.servers.clone(),
             cache: self.lookup_cache(),
             network: Arc::clone(network),
@@ -215,26 +233,22 @@ impl Context {
         Resolver::new(setup).map(Arc::new).map_err(CliError::Threads)
     }
 
-    /// Unpacks items. Without a store nothing is deduplicated.
+    /// Unpacks items.
     ///
     /// # Errors
     /// No threads.
-    pub fn installer(
-        &self,
-        network: &Arc<Network>,
-        store: Option<&Store>,
-    ) -> Result<Arc<Installer>, CliError> {
-        Ok(Arc::new(Installer {
+    pub fn installer(&self, network: &Arc<Network>) -> Result<Installer, CliError> {
+        Ok(Installer {
             network: Arc::clone(network),
             servers: self.settings.servers.clone(),
             writers: WriterPool::new(cores()).map_err(CliError::Threads)?,
-            links: store.map(|store| Arc::clone(store.links())),
             budget: Budget::new(BUFFER_BYTES, DECODER_BYTES, self.settings.connections),
+            ahead: None,
             rates: Mutex::default(),
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
             in_flight: Mutex::default(),
-        }))
+        })
     }
 
     /// The store paths that `words` name; `-` stands for the lines of standard input.

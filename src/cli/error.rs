@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::daemon::serve::ServeError;
 use crate::format::store_path::StorePathError;
 use crate::http::HttpError;
 use crate::lookup_cache::CacheError;
@@ -72,6 +73,9 @@ pub enum CliError {
     /// Threads cannot be started.
     #[error("starting threads")]
     Threads(#[source] io::Error),
+    /// The daemon cannot be served any longer.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// Standard output cannot be written to.
     #[error("writing to standard output")]
     Output(#[from] io::Error),
@@ -91,6 +95,7 @@ impl CliError {
             | Self::File { .. }
             | Self::LookupCache(_)
             | Self::Threads(_)
+            | Self::Serve(_)
             | Self::Output(_) => Exit::Local,
         }
     }
@@ -117,7 +122,12 @@ impl CliError {
     /// Whether it only means that nobody reads our output any more, as in `subst ... | head`.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {
-        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+        match self {
+            Self::Output(error) | Self::Serve(ServeError::Reply(error)) => {
+                error.kind() == io::ErrorKind::BrokenPipe
+            }
+            _ => false,
+        }
     }
 }
 

@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use super::settings::Verbosity;
 
+pub use crate::format::escape::shown;
+
 /// Where a run's words go.
 pub struct Output {
     verbosity: Verbosity,
@@ -109,29 +111,6 @@ pub fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// `text` with everything escaped that a terminal would act upon. Line breaks stay.
-#[must_use]
-pub fn shown(text: &str) -> Cow<'_, str> {
-    let is_harmless = |c: char| !c.is_control() && !is_invisible(c) || c == '\n';
-    if text.chars().all(is_harmless) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_harmless(c) {
-            safe.push(c);
-        } else {
-            safe.extend(c.escape_unicode());
-        }
-    }
-    Cow::Owned(safe)
-}
-
-/// Characters that reorder or hide what stands beside them.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
 /// An error without the address that was asked, for where server and item are named anyway.
 #[must_use]
 pub fn without_url(why: &str) -> Cow<'_, str> {
@@ -177,13 +156,6 @@ pub fn count(count: usize, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_terminal_would_act_upon_is_escaped() {
-        assert_eq!(shown("plain ä\n"), "plain ä\n");
-        assert_eq!(shown("\u{1b}[31mred\r"), "\\u{1b}[31mred\\u{d}");
-        assert_eq!(shown("a\u{202e}b"), "a\\u{202e}b");
-    }
 
     #[test]
     fn errors_without_addresses() {

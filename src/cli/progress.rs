@@ -71,14 +71,15 @@ struct Tally {
     servers: String,
     downloads: HashMap<StorePath, u64>,
     downloaded: u64,
+    /// What is to be fetched: items, and bytes as far as known.
+    planned: (usize, u64),
     unpacked: usize,
-    registered: usize,
 }
 
 impl Tally {
     fn note(&mut self, event: &Event<'_>) {
         match event {
-            Event::Looking { done, total, requests, servers } => {
+            Event::Looking { done, total, requests, servers, .. } => {
                 (self.looked_up, self.to_look_up, self.requests) = (*done, *total, *requests);
                 self.servers = servers_line(servers);
             }
@@ -98,8 +99,12 @@ impl Tally {
             Event::Failed { item } => {
                 self.downloads.remove(item);
             }
-            Event::Registered { .. } => self.registered += 1,
-            Event::ServerDown { .. } | Event::Warning(_) | Event::SourceFailed { .. } => {}
+            Event::Planned { items, download_size } => self.planned = (*items, *download_size),
+            Event::Registered { .. }
+            | Event::ServerDown { .. }
+            | Event::Warning(_)
+            | Event::SourceFailed { .. }
+            | Event::Finished => {}
         }
     }
 
@@ -154,9 +159,9 @@ impl Progress for Plain {
             let answers = format!("{requests} answers ({servers})");
             say(&format!("subst: looked up {looked_up} of {to_look_up}, {answers}"));
         } else {
-            let bytes = output::bytes(tally.bytes());
-            let Tally { unpacked, to_look_up, .. } = tally;
-            say(&format!("subst: unpacked {unpacked} of {to_look_up}, {bytes} downloaded"));
+            let (unpacked, (items, size)) = (tally.unpacked, tally.planned);
+            let (bytes, size) = (output::bytes(tally.bytes()), output::bytes(size));
+            say(&format!("subst: unpacked {unpacked} of {items}, {bytes} of {size} downloaded"));
         }
     }
 }
@@ -167,7 +172,7 @@ struct Json;
 impl Progress for Json {
     fn event(&self, event: Event<'_>) {
         let value = match event {
-            Event::Looking { done, total, requests, servers } => {
+            Event::Looking { done, total, requests, servers, .. } => {
                 let server = |server: &ServerProgress<'_>| {
                     json!({
                         "url": server.url, "state": server.state, "answered": server.answered,
@@ -198,6 +203,10 @@ impl Progress for Json {
             }),
             Event::Registered { item } => json!({"event": "registered", "item": item.base()}),
             Event::Failed { item } => json!({"event": "failed", "item": item.base()}),
+            Event::Planned { items, download_size } => {
+                json!({"event": "planned", "items": items, "download_size": download_size})
+            }
+            Event::Finished => json!({"event": "finished"}),
         };
         say(&value.to_string());
     }

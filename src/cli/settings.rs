@@ -1,4 +1,5 @@
-//! Settings: defaults < files < environment < flags, checked, each error with its origin.
+//! Settings: defaults < files < guix-daemon's options < environment < flags, checked, each
+//! error with its origin.
 //!
 //! What comes out is what the work needs; nothing below this layer knows where a setting
 //! came from or that there are flags at all.
@@ -10,6 +11,7 @@ mod stores;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::daemon::options::DaemonOptions;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::{Dialect, StoreDir};
 use crate::http;
@@ -108,15 +110,21 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings that flags, environment and files add up to.
+    /// The settings that flags, environment, files, and the options of a daemon add up to.
     ///
     /// # Errors
     /// A value or a file that cannot be used.
-    pub fn load(flags: &Global, environment: &Environment) -> Result<Self, SettingsError> {
+    pub fn load(
+        flags: &Global,
+        environment: &Environment,
+        daemon: Option<&DaemonOptions>,
+    ) -> Result<Self, SettingsError> {
         let from_flags = Partial::from_flags(flags);
         let from_environment = Partial::from_environment(environment)?;
+        let from_daemon = daemon.map(Partial::from_daemon).unwrap_or_default();
         let from_files = file::load(flags.config.as_deref(), environment)?;
-        Self::resolve(from_flags.or(from_environment).or(from_files), flags, environment)
+        let chosen = from_flags.or(from_environment).or(from_daemon).or(from_files);
+        Self::resolve(chosen, flags, environment)
     }
 
     fn resolve(
@@ -161,7 +169,7 @@ impl Settings {
 }
 
 /// Nars fetched ahead by the daemon's helper, unless said otherwise.
-const DEFAULT_READ_AHEAD: usize = 3;
+const DEFAULT_READ_AHEAD: usize = 16;
 
 fn verbosity(flags: &Global) -> Verbosity {
     match (flags.quiet, flags.verbose) {
@@ -185,7 +193,7 @@ fn servers(chosen: &Partial, store_dir: &StoreDir) -> Result<Vec<ServerUrl>, Set
 }
 
 /// The servers in a blank-separated list, each once.
-pub(super) fn parse_servers(text: &str) -> Result<Vec<ServerUrl>, String> {
+pub(in crate::cli) fn parse_servers(text: &str) -> Result<Vec<ServerUrl>, String> {
     let mut servers: Vec<ServerUrl> = Vec::new();
     for word in text.split_whitespace() {
         let server = ServerUrl::parse(word).map_err(|error| error.to_string())?;

@@ -177,7 +177,8 @@ pub(super) fn open(engine: &Arc<Engine>, request: NarRequest) -> Result<NarBody,
         let (url, stop, source) = (request.url, request.stop, Source::File(file));
         return Ok(NarBody { url, head, source, stop, failed: None });
     }
-    let timeouts = request.timeouts.unwrap_or_else(|| engine.options().timeouts_of(&request.url)).bounded();
+    let timeouts =
+        request.timeouts.unwrap_or_else(|| engine.options().timeouts_of(&request.url)).bounded();
     let (head, response) = engine.block_on(async {
         tokio::select! {
             opened = open_response(engine, &request, timeouts) => opened,

@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, FileType, Mode, Stat};
 use rustix::fs::{linkat, mkdirat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::error::StoreError;
+use super::error::{StoreError, on};
 use super::layout::LINKS;
 use crate::format::base32;
 
@@ -55,6 +55,16 @@ pub enum Published {
 impl Links {
     pub(super) fn new(store: OwnedFd) -> Self {
         Self { store }
+    }
+
+    /// Those of the store directory `store`, for who needs nothing else of the store.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`].
+    pub fn open(store: &Path) -> Result<Self, StoreError> {
+        let directory = std::fs::File::open(store)
+            .map_err(on(store, |path, source| StoreError::Open { path, source }))?;
+        Ok(Self::new(directory.into()))
     }
 
     /// Makes `name` in `dir`, which must not exist, a hard link to the entry of `hash`, if

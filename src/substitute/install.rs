@@ -13,6 +13,7 @@ use crate::store::unpack::{Checked, Destination, NarMismatch, UnpackError, Write
 use crate::store::{Links, StoreError};
 use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
 
+use super::ahead::{Ahead, Begun};
 use super::answer::{Source, Status};
 use super::cancel::Cancel;
 use super::choose::{self, Candidate, Rates};
@@ -211,6 +212,21 @@ impl ItemError {
     }
 }
 
+/// One item to be unpacked: what, from where, to where.
+#[derive(Clone, Copy)]
+pub struct Order<'a> {
+    /// The item.
+    pub item: &'a StorePath,
+    /// Who vouches for its bytes.
+    pub authorized: &'a Arc<AuthorizedNarInfo>,
+    /// Who has them, in the user's order.
+    pub sources: &'a [Source],
+    /// Where its tree goes.
+    pub destination: &'a Destination,
+    /// Where its files are deduplicated; `None` when they are not.
+    pub links: Option<&'a Arc<Links>>,
+}
+
 /// Everything that unpacking items needs, shared by all workers.
 pub struct Installer {
     /// How to reach servers.
@@ -219,10 +235,10 @@ pub struct Installer {
     pub servers: Vec<ServerUrl>,
     /// Writes small files.
     pub writers: WriterPool,
-    /// Where files are deduplicated; `None` when they are not.
-    pub links: Option<Arc<Links>>,
     /// What transfers may take.
     pub budget: Budget,
+    /// Who has begun with nars ahead of time, if anybody has.
+    pub ahead: Option<Arc<dyn Ahead>>,
     /// What was measured so far.
     pub rates: Mutex<Rates>,
     /// Whom to tell.
@@ -234,22 +250,22 @@ pub struct Installer {
 }
 
 impl Installer {
-    /// Makes the tree of `item` at `destination`, from the first of its sources that gives
-    /// the bytes that `authorized` vouches for.
+    /// Makes the item's tree at its destination, from the first of its sources that gives the
+    /// bytes that are vouched for.
     ///
     /// # Errors
     /// No source does, or the tree cannot be written; nothing is left behind.
-    pub fn unpack(
-        &self,
-        item: &StorePath,
-        authorized: &Arc<AuthorizedNarInfo>,
-        sources: &[Source],
-        destination: &Destination,
-    ) -> Result<Checked, ItemError> {
+    pub fn unpack(&self, order: &Order<'_>) -> Result<Checked, ItemError> {
+        let item = order.item;
         let mut attempts = Vec::new();
-        let ranked = choose::candidates(sources, &self.servers, &self.rates());
+        let mut ranked = choose::candidates(order.sources, &self.servers, &self.rates());
+        let mut begun = self.ahead.as_ref().and_then(|ahead| {
+            let (index, begun) = ahead.take(item, &ranked)?;
+            ranked.get_mut(..=index)?.rotate_right(1);
+            Some(begun)
+        });
         for candidate in &ranked {
-            let error = match self.attempt(item, authorized, candidate, destination.clone()) {
+            let error = match self.attempt(order, candidate, begun.take()) {
                 Ok(checked) => return Ok(checked),
                 Err(error) => error,
             };
@@ -274,15 +290,15 @@ impl Installer {
 
     fn attempt(
         &self,
-        item: &StorePath,
-        authorized: &Arc<AuthorizedNarInfo>,
+        order: &Order<'_>,
         candidate: &Candidate,
-        destination: Destination,
+        begun: Option<Box<dyn Begun>>,
     ) -> Result<Checked, AttemptError> {
+        let Order { item, authorized, .. } = *order;
         let nar_size = authorized.narinfo().nar_size();
         let client = self.network.client().map_err(TransferError::Network)?;
-        let stream =
-            NarStream::open(client, candidate, nar_size, &self.budget, self.cancel.clone())?;
+        let cancel = self.cancel.clone();
+        let stream = NarStream::open(client, candidate, nar_size, begun, &self.budget, cancel)?;
         self.progress.event(Event::Started {
             item,
             url: &server_url::redacted(&candidate.url),
@@ -291,7 +307,7 @@ impl Installer {
         let _watch = Watch::new(self, item, &stream);
         let (unpacked, stream) = {
             let mut stream = stream;
-            let links = self.links.clone();
+            let (destination, links) = (order.destination.clone(), order.links.cloned());
             (unpack(&mut stream, destination, &self.writers, links), stream)
         };
         // A local failure is the cause of the broken transfer, everything else its effect.

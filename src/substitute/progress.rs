@@ -11,10 +11,19 @@ pub enum Event<'a> {
         done: usize,
         /// Items asked for, references found on the way included.
         total: usize,
+        /// Questions put to servers: what the lookup cache did not know.
+        asked: u64,
         /// Requests answered by servers.
         requests: u64,
         /// How each server is doing, in the user's order.
         servers: &'a [ServerProgress<'a>],
+    },
+    /// It is known what is to be fetched.
+    Planned {
+        /// How many items.
+        items: usize,
+        /// Bytes to download, as far as servers say.
+        download_size: u64,
     },
     /// A server has become unusable for this run.
     ServerDown {
@@ -69,6 +78,8 @@ pub enum Event<'a> {
         /// The item.
         item: &'a StorePath,
     },
+    /// Nothing more will be fetched.
+    Finished,
 }
 
 /// How a server is doing while items are looked up.
@@ -88,6 +99,11 @@ pub struct ServerProgress<'a> {
 pub trait Progress: Send + Sync {
     /// `event` happened.
     fn event(&self, event: Event<'_>);
+
+    /// Calls `write`, which puts something on what may be the same screen.
+    fn aside(&self, write: &mut dyn FnMut()) {
+        write();
+    }
 }
 
 /// Shows nothing.

@@ -25,6 +25,7 @@ use crate::format::nar::SharedRead;
 use crate::http::{Client, HttpError};
 use crate::store::unpack::NarContent;
 
+use super::ahead::Begun;
 use super::cancel::Cancel;
 use super::choose::Candidate;
 use body::{Body, Shared, Wanted};
@@ -109,7 +110,8 @@ struct Decoded {
 }
 
 impl NarStream {
-    /// Starts to download and decode `candidate`, a nar of `nar_size` bytes.
+    /// Starts to download and decode `candidate`, a nar of `nar_size` bytes; the download
+    /// may have begun already.
     ///
     /// # Errors
     /// The server refuses, or cannot be reached.
@@ -117,6 +119,7 @@ impl NarStream {
         client: Arc<Client>,
         candidate: &Candidate,
         nar_size: u64,
+        begun: Option<Box<dyn Begun>>,
         budget: &Budget,
         cancel: Cancel,
     ) -> Result<Self, TransferError> {
@@ -125,12 +128,13 @@ impl NarStream {
         let wanted = Wanted {
             url: candidate.url.clone(),
             size,
+            begun,
             connections: budget.connections.clone(),
             cancel: cancel.clone(),
         };
         let body = Body::open(client, wanted, Arc::clone(&shared))
             .map_err(|error| TransferError::Network(Arc::new(error)))?;
-        let download_size = body.content_length().or(candidate.file_size);
+        let download_size = body.content_length().or(candidate.file_size).or(size);
         let (to_reader, chunks) = bounded(QUEUE);
         let (to_hasher, hashed) = bounded(QUEUE);
         let decode = Decode {

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "what is left out says so")]
 
 mod cli;
+mod daemon;
 mod docs;
 mod faults;
 mod hostile;

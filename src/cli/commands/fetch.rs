@@ -41,7 +41,8 @@ pub fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError> {
     let mut printed = Ok(());
     let outcome = fetch.run(plan, &mut |path| {
         if wanted.contains(path) && printed.is_ok() {
-            printed = context.output.line(&store.layout().store_dir().full_name(path));
+            let name = store.layout().store_dir().full_name(path);
+            context.progress.aside(&mut || printed = context.output.line(&name));
         }
     });
     drop(fetch);
@@ -57,7 +58,7 @@ fn setup(context: &Context, args: &FetchArgs) -> Result<Fetch, CliError> {
     let store = context.store()?;
     let network = context.network();
     let resolver = context.resolver(Purpose::Fetch, &network)?;
-    let installer = context.installer(&network, Some(&store))?;
+    let installer = Arc::new(context.installer(&network)?);
     Ok(Fetch {
         store,
         resolver,

@@ -1,19 +1,151 @@
 //! `subst substitute`: serves guix-daemon as its substituter helper.
 
+use std::sync::Arc;
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+
 use crate::cli::args::SubstituteArgs;
-use crate::cli::context::Context;
-use crate::cli::env::Environment;
+use crate::cli::context::{Context, Purpose};
+use crate::cli::env::{self, Environment};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::cli::settings::parse_servers;
+use crate::daemon::ahead::MeetingPoint;
+use crate::daemon::ahead::handover::Listening;
+use crate::daemon::ahead::reader::Reader;
+use crate::daemon::ahead::taker::Taker;
+use crate::daemon::log::Log;
+use crate::daemon::options::DaemonOptions;
+use crate::daemon::progress::Teller;
+use crate::daemon::query::QueryHelper;
+use crate::daemon::reply::ReplyPort;
+use crate::daemon::serve::{Answer, serve};
+use crate::daemon::substitute::SubstituteHelper;
+use crate::store::Links;
+use crate::substitute::chain;
+use crate::substitute::lookup::Skip;
+use crate::substitute::network::Network;
 
-/// Serves requests until the end of input.
+/// What the daemon hands over when it starts the helper.
+pub struct Inherited {
+    /// What it and its client want.
+    pub options: DaemonOptions,
+    port: ReplyPort,
+}
+
+impl Inherited {
+    /// Takes it over. To be called before anything is opened.
+    ///
+    /// # Errors
+    /// There is nothing to write replies to.
+    pub fn take(environment: &Environment) -> Result<Self, CliError> {
+        let port = ReplyPort::take()?;
+        let options = environment.os(env::NIX_OPTIONS).map(|text| text.to_string_lossy());
+        Ok(Self { options: DaemonOptions::parse(&options.unwrap_or_default()), port })
+    }
+}
+
+/// Serves requests until there are no more.
 ///
 /// # Errors
-/// What keeps it from even starting.
+/// What keeps it from even starting, or from going on.
 pub fn run(
-    _context: &Context,
-    _args: &SubstituteArgs,
-    _environment: &Environment,
+    context: &mut Context,
+    args: &SubstituteArgs,
+    inherited: Inherited,
 ) -> Result<Exit, CliError> {
-    Ok(Exit::Usage)
+    // A daemon that is gone releases the item's lock, so the item is somebody else's then.
+    // Without the signal we would go on until we notice that nobody takes the reply.
+    let _ = set_parent_process_death_signal(Some(Signal::TERM));
+    let Inherited { options, mut port } = inherited;
+    let log = Arc::new(Log::stderr());
+    for word in options.substitute_urls.iter().flatten() {
+        if let Err(why) = parse_servers(word) {
+            log.warn(&format!("{why}; it is not used"));
+        }
+    }
+    let servers = context.settings.servers.iter().map(|url| url.as_str().to_owned()).collect();
+    let teller = Arc::new(Teller::new(Arc::clone(&log), options.telling, servers));
+    context.progress = Arc::clone(&teller) as _;
+    let mut helper: Box<dyn Answer> = if args.query {
+        Box::new(query_helper(context, teller, log)?)
+    } else {
+        Box::new(substitute_helper(context, &options, teller, log)?)
+    };
+    serve(std::io::stdin().lock(), &mut *helper, &mut port)?;
+    Ok(Exit::Done)
+}
+
+fn query_helper(
+    context: &Context,
+    teller: Arc<Teller>,
+    log: Arc<Log>,
+) -> Result<QueryHelper, CliError> {
+    let network = context.network();
+    Ok(QueryHelper {
+        store_dir: context.settings.store_dir().clone(),
+        resolver: context.resolver(Purpose::Helper, &network)?,
+        skip: skip(context, &log),
+        ahead: ahead(context, network),
+        teller,
+        log,
+    })
+}
+
+/// Fetches ahead for our siblings. It is a matter of speed alone, so when they cannot meet,
+/// nothing is said about it.
+fn ahead(context: &Context, network: Arc<Network>) -> Option<(Arc<Reader>, Listening)> {
+    let point = meeting_point(context)?;
+    let servers = context.settings.servers.clone();
+    let reader = Arc::new(Reader::new(network, servers, context.settings.read_ahead));
+    let listening = Listening::start(point, Arc::clone(&reader)).ok()?;
+    Some((reader, listening))
+}
+
+/// Where helpers of the same client meet; `None` when nothing is to be fetched ahead.
+fn meeting_point(context: &Context) -> Option<MeetingPoint> {
+    let dir = (context.settings.read_ahead > 0).then(|| context.meeting_dir())??;
+    MeetingPoint::of_siblings(&dir)
+}
+
+/// Leaves alone what is valid already, when the database can be read: without it more is
+/// looked up ahead than anybody will ask for, and nothing else changes.
+fn skip(context: &Context, log: &Arc<Log>) -> Option<Skip> {
+    let store = match context.store_to_read() {
+        Ok(store) => store?,
+        Err(error) => {
+            log.warn(&format!("valid items are looked up as well: {}", chain(&error)));
+            return None;
+        }
+    };
+    Some(Arc::new(move |paths| store.valid_among(paths).unwrap_or_default()))
+}
+
+fn substitute_helper(
+    context: &Context,
+    options: &DaemonOptions,
+    teller: Arc<Teller>,
+    log: Arc<Log>,
+) -> Result<SubstituteHelper, CliError> {
+    let network = context.network();
+    let links = match Links::open(context.settings.layout.store()) {
+        _ if !options.deduplicate => None,
+        Ok(links) => Some(Arc::new(links)),
+        Err(error) => {
+            log.warn(&format!("files are not deduplicated: {}", chain(&error)));
+            None
+        }
+    };
+    let mut installer = context.installer(&network)?;
+    if let Some(point) = meeting_point(context) {
+        installer.ahead = Some(Arc::new(Taker::new(point)));
+    }
+    Ok(SubstituteHelper {
+        store_dir: context.settings.store_dir().clone(),
+        resolver: context.resolver(Purpose::Helper, &network)?,
+        installer,
+        links,
+        teller,
+        log,
+    })
 }

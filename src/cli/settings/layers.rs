@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::env::{self, Environment};
+use crate::daemon::options::DaemonOptions;
+use crate::format::server_url::ServerUrl;
 
 use super::SettingsError;
 use super::file::ServerTable;
@@ -16,6 +18,8 @@ pub enum Origin {
     Flag(&'static str),
     /// An environment variable.
     Environment(&'static str),
+    /// An option of guix-daemon or of its client.
+    Daemon(&'static str),
     /// A settings file.
     File(PathBuf, &'static str),
 }
@@ -25,6 +29,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Flag(name) => f.write_str(name),
             Self::Environment(name) => f.write_str(name),
+            Self::Daemon(name) => write!(f, "guix-daemon: {name}"),
             Self::File(path, name) => write!(f, "{}: {name}", path.display()),
         }
     }
@@ -114,6 +119,28 @@ impl Partial {
             read_ahead: read.parsed(env::SUBST_READ_AHEAD, "a number of nars")?,
             server: None,
         })
+    }
+}
+
+impl Partial {
+    /// What guix-daemon tells its helper. Servers that cannot be used are left out: one of
+    /// them must not keep the others from being asked.
+    pub(super) fn from_daemon(options: &DaemonOptions) -> Self {
+        fn set<T>(value: T, name: &'static str) -> Option<Setting<T>> {
+            Some(Setting { value, origin: Origin::Daemon(name) })
+        }
+        let is_usable = |word: &&String| ServerUrl::parse(word).is_ok();
+        let usable = |words: &Vec<String>| {
+            words.iter().filter(is_usable).cloned().collect::<Vec<_>>().join(" ")
+        };
+        Self {
+            substitute_urls: options
+                .substitute_urls
+                .as_ref()
+                .and_then(|words| set(usable(words), "substitute-urls")),
+            discover: options.discover.then_some(true).and_then(|yes| set(yes, "discover")),
+            ..Self::default()
+        }
     }
 }
 

@@ -42,7 +42,8 @@ mod tests {
         let signature = TEXT.lines().find(|line| line.starts_with("Signature: ")).unwrap();
         let rest = TEXT.replace(&format!("{signature}\n"), "");
         // The signature in front of everything, in the middle, and behind everything.
-        for text in [TEXT.to_owned(), format!("{signature}\n{rest}"), format!("{rest}{signature}\n")]
+        for text in
+            [TEXT.to_owned(), format!("{signature}\n{rest}"), format!("{rest}{signature}\n")]
         {
             let whole = NarInfo::parse(text.as_str(), &dir).unwrap();
             let part = whole.clone().without_guix_signature();
@@ -52,7 +53,8 @@ mod tests {
             assert_eq!(part.deriver(), whole.deriver());
             assert_eq!(part.system(), whole.system());
             let urls = |narinfo: &NarInfo| -> Vec<String> {
-                let urls = narinfo.downloads().iter().map(|download| narinfo.download_url(download));
+                let urls =
+                    narinfo.downloads().iter().map(|download| narinfo.download_url(download));
                 urls.map(str::to_owned).collect()
             };
             assert_eq!(urls(&part), urls(&whole));

@@ -9,11 +9,9 @@ use crate::format::nar::EntryName;
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::store::unpack::{Checked, Destination, open_directory};
 use crate::store::{ItemLock, Layout, Registration};
-use crate::substitute::answer::{Authority, Source};
-use crate::substitute::install::ItemError;
-use crate::substitute::lookup::Walk;
+use crate::substitute::install::{ItemError, Order};
 use crate::substitute::progress::Event;
-use crate::trust::verdict::AuthorizedNarInfo;
+use crate::substitute::renew;
 
 use super::plan::{Plan, PlannedItem, total};
 use super::{Fetch, OnFailure, Outcome, TICK};
@@ -48,6 +46,7 @@ pub(super) fn run(fetch: &Fetch, plan: Plan, valid: &mut dyn FnMut(&StorePath)) 
     for path in &plan.valid {
         valid(path);
     }
+    let download_size = plan.download_size();
     let Plan { items, failed, .. } = plan;
     let outcome = Outcome { failed, ..Outcome::default() };
     if items.is_empty() || (!outcome.failed.is_empty() && fetch.on_failure == OnFailure::Stop) {
@@ -63,13 +62,26 @@ pub(super) fn run(fetch: &Fetch, plan: Plan, valid: &mut dyn FnMut(&StorePath)) 
     if let Some(error) = lack_of_space(fetch, &items) {
         return refuse_all(outcome, &items, error);
     }
+    fetch.progress.event(Event::Planned { items: items.len(), download_size });
+    let outcome = work_off(fetch, &items, outcome, &directory, valid);
+    fetch.progress.event(Event::Finished);
+    outcome
+}
+
+/// Starts the workers and coordinates them until everything is done or given up.
+fn work_off(
+    fetch: &Fetch,
+    items: &[PlannedItem],
+    outcome: Outcome,
+    directory: &Arc<std::os::fd::OwnedFd>,
+    valid: &mut dyn FnMut(&StorePath),
+) -> Outcome {
     let jobs = fetch.jobs.clamp(1, items.len());
     let (work, to_do) = bounded::<usize>(jobs);
     let (brought, results) = unbounded();
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             let (to_do, brought) = (to_do.clone(), brought.clone());
-            let (items, directory) = (&items, &directory);
             scope.spawn(move || {
                 let worker = Worker { fetch, directory };
                 for index in to_do {
@@ -81,7 +93,7 @@ pub(super) fn run(fetch: &Fetch, plan: Plan, valid: &mut dyn FnMut(&StorePath)) 
             });
         }
         drop((to_do, brought));
-        Coordinator::new(fetch, &items, outcome, valid).run(work, &results)
+        Coordinator::new(fetch, items, outcome, valid).run(work, &results)
     })
 }
 
@@ -346,58 +358,14 @@ impl Worker<'_> {
         let parent = store.layout().store().to_owned();
         let name = EntryName::new(name.as_bytes()).expect("a store path's name is an entry name");
         let destination = Destination::new(Arc::clone(self.directory), parent, name);
-        let unpacked =
-            self.fetch.installer.unpack(&item.path, &item.authorized, &item.sources, &destination);
-        let unpacked = match unpacked {
-            Err(error) if error.is_stale() => self.again(item, &destination, error),
-            other => other,
+        let order = Order {
+            item: &item.path,
+            authorized: &item.authorized,
+            sources: &item.sources,
+            destination: &destination,
+            links: Some(store.links()),
         };
-        let checked = match unpacked {
-            Err(error) if error.is_of_servers() => self.elsewhere(item, &destination, error)?,
-            other => other?,
-        };
+        let checked = renew::unpack(&self.fetch.installer, &self.fetch.resolver, &order)?;
         Ok(Brought::Tree(Box::new((checked, lock))))
-    }
-
-    /// The nar was gone though a narinfo led to it: the narinfo is stale. Forgets it, asks
-    /// again, and tries what the servers say now.
-    fn again(
-        &self,
-        item: &PlannedItem,
-        destination: &Destination,
-        error: ItemError,
-    ) -> Result<Checked, ItemError> {
-        self.fetch.resolver.forget(item.path.clone());
-        let found = self.fetch.resolver.resolve(vec![item.path.clone()], Walk::JustThese);
-        let Some(found) = found.items.into_iter().next() else { return Err(error) };
-        let authority = found.authority.as_ref().and_then(Authority::checked);
-        // The references were fetched by the old narinfo, so only an equivalent one will do.
-        let is_same =
-            |new: &&Arc<AuthorizedNarInfo>| new.narinfo().is_equivalent(item.authorized.narinfo());
-        let Some(authorized) = authority.filter(is_same) else { return Err(error) };
-        self.fetch.installer.unpack(&item.path, authorized, &found.sources, destination)
-    }
-
-    /// The bytes could not be had from the servers that were heard: tries the others, which
-    /// nobody needed to ask so far, or did not wait for.
-    fn elsewhere(
-        &self,
-        item: &PlannedItem,
-        destination: &Destination,
-        error: ItemError,
-    ) -> Result<Checked, ItemError> {
-        let found = self.fetch.resolver.resolve_everywhere(item.path.clone());
-        let Some(found) = found.items.into_iter().next() else { return Err(error) };
-        let is_new = |new: &Source| item.sources.iter().all(|old| old.server != new.server);
-        let is_same = |new: &Source| new.narinfo.is_equivalent(item.authorized.narinfo());
-        let sources: Vec<Source> =
-            found.sources.into_iter().filter(|source| is_new(source) && is_same(source)).collect();
-        if sources.is_empty() {
-            return Err(error);
-        }
-        let installer = &self.fetch.installer;
-        installer
-            .unpack(&item.path, &item.authorized, &sources, destination)
-            .map_err(|other| error.and_then(other))
     }
 }

@@ -88,9 +88,8 @@ impl Engine {
         let (urls, freshness) = (setup.servers.clone(), setup.options.freshness);
         let progress = Arc::clone(&setup.progress);
         let warn = |error| progress.event(Event::Warning(&chain(&error)));
-        let load = |url| {
-            Server::load(url, &mut setup.cache, &setup.store_dir, freshness, now, &warn)
-        };
+        let load =
+            |url| Server::load(url, &mut setup.cache, &setup.store_dir, freshness, now, &warn);
         let mut servers: Vec<Server> = urls.into_iter().map(load).collect();
         forgive(&mut servers, freshness);
         let checker = Checker { store_dir: setup.store_dir.clone(), keys: setup.keys.clone() };

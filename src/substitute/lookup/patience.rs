@@ -57,7 +57,9 @@ impl Engine {
         self.told = (Instant::now(), (done, total));
         let servers: Vec<ServerProgress<'_>> = self.servers.iter().map(Server::progress).collect();
         let requests = self.servers.iter().map(|server| server.requests).sum();
-        self.setup.progress.event(Event::Looking { done, total, requests, servers: &servers });
+        let asked = self.cache_misses;
+        let event = Event::Looking { done, total, asked, requests, servers: &servers };
+        self.setup.progress.event(event);
     }
 
     /// How long a server may be silent once another one has answered with authority: so much

@@ -91,7 +91,13 @@ impl Engine {
     }
 
     /// Has a text checked for each of `items`; the results come back as messages.
-    pub(super) fn check(&mut self, server: usize, mut items: Vec<u32>, bytes: Vec<u8>, origin: TextOrigin) {
+    pub(super) fn check(
+        &mut self,
+        server: usize,
+        mut items: Vec<u32>,
+        bytes: Vec<u8>,
+        origin: TextOrigin,
+    ) {
         let Some(last) = items.pop() else { return };
         for item in items {
             self.check_one(server, item, bytes.clone(), origin.clone());

@@ -5,8 +5,11 @@
 //! decoder behind never notices. Whether the two halves belong together is told by the nar's
 //! hash in the end, so a changed file cannot do harm.
 //!
+//! The bytes may come from three places: one connection, several of them when one has turned
+//! out to be slow ([`Segments`]), or somebody who began to fetch before us ([`Begun`]).
+//!
 //! The decoder sees every failure as an I/O error; the cause is kept here, because it says
-//! more: [`Failure`].
+//! more: [`Shared::failure`].
 
 use std::io::{self, BufRead, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +20,7 @@ use bytes::{Buf as _, Bytes};
 use url::Url;
 
 use crate::http::{BodyStatus, Class, Client, HttpError, NarBody, NarRequest};
+use crate::substitute::ahead::Begun;
 use crate::substitute::cancel::Cancel;
 
 use super::segments::{Connections, Part, Segments};
@@ -52,18 +56,27 @@ pub(super) struct Wanted {
     pub(super) url: Url,
     /// The size of the file, if that is known beforehand.
     pub(super) size: Option<u64>,
+    /// What somebody has begun to fetch already.
+    pub(super) begun: Option<Box<dyn Begun>>,
     /// Connections that may be used besides the first.
     pub(super) connections: Connections,
     /// Tells when to stop.
     pub(super) cancel: Cancel,
 }
 
+/// Where the bytes come from at the moment.
+enum Stream {
+    Network(Box<NarBody>),
+    /// The rest of the file, over several connections.
+    Segments(Segments),
+    /// Somebody else, who began before us.
+    Begun(Box<dyn Begun>),
+}
+
 pub(super) struct Body {
     client: Arc<Client>,
     url: Url,
-    stream: NarBody,
-    /// The rest of the file in segments, once a single stream has turned out to be slow.
-    segments: Option<Segments>,
+    stream: Stream,
     connections: Connections,
     opened: Instant,
     chunk: Bytes,
@@ -71,6 +84,8 @@ pub(super) struct Body {
     received: u64,
     /// Bytes that will come once more and are to be thrown away.
     repeated: u64,
+    /// Bytes of the file, when the server says so.
+    content_length: Option<u64>,
     /// Where the file ends, when the server marks its end by nothing at all: `guix publish`
     /// sends uncompressed nars without a length and leaves the connection open.
     end: Option<u64>,
@@ -81,28 +96,38 @@ pub(super) struct Body {
 }
 
 impl Body {
-    /// Asks for the file.
+    /// Asks for the file, unless it has begun to arrive.
     pub(super) fn open(
         client: Arc<Client>,
         wanted: Wanted,
         shared: Arc<Shared>,
     ) -> Result<Self, HttpError> {
-        let Wanted { url, size, connections, cancel } = wanted;
-        let request = NarRequest { stop: Some(cancel.flag()), ..NarRequest::new(url.clone()) };
-        let stream = client.nar(request)?;
-        let validator = stream.validator().filter(|_| stream.accepts_ranges());
+        let Wanted { url, size, begun, connections, cancel } = wanted;
+        let (stream, content_length, validator) = match begun {
+            Some(begun) => {
+                let content_length = begun.content_length();
+                (Stream::Begun(begun), content_length, None)
+            }
+            None => {
+                let stop = Some(cancel.flag());
+                let body = client.nar(NarRequest { stop, ..NarRequest::new(url.clone()) })?;
+                let validator = body.validator().filter(|_| body.accepts_ranges());
+                let (length, validator) = (body.content_length(), validator.map(str::to_owned));
+                (Stream::Network(Box::new(body)), length, validator)
+            }
+        };
         Ok(Self {
-            end: size.filter(|_| stream.content_length().is_none()),
-            validator: validator.map(str::to_owned),
+            end: size.filter(|_| content_length.is_none()),
             client,
             url,
             stream,
-            segments: None,
             connections,
             opened: Instant::now(),
             chunk: Bytes::new(),
             received: 0,
             repeated: 0,
+            content_length,
+            validator,
             fruitless: 0,
             cancel,
             shared,
@@ -111,7 +136,7 @@ impl Body {
 
     /// The size of the file, when the server says so.
     pub(super) fn content_length(&self) -> Option<u64> {
-        self.stream.content_length()
+        self.content_length
     }
 
     /// Waits for more; `false` at the end.
@@ -142,9 +167,14 @@ impl Body {
 
     fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         let before = Instant::now();
-        let chunk = match &mut self.segments {
-            Some(segments) => segments.next_chunk(),
-            None => self.stream.next_chunk(),
+        let chunk = match &mut self.stream {
+            Stream::Network(body) => body.next_chunk(),
+            Stream::Segments(segments) => segments.next_chunk(),
+            Stream::Begun(begun) => match begun.next_chunk() {
+                Ok(chunk) => Ok(chunk),
+                // Why it ended is for who began it to know; we simply ask ourselves.
+                Err(_) => self.reopen().map(|()| Some(Bytes::new())),
+            },
         };
         let waited = u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.shared.waited_micros.fetch_add(waited, Ordering::Relaxed);
@@ -160,7 +190,9 @@ impl Body {
     /// Goes on with segments when the link is what everybody waits for, and there is enough
     /// left to gain something.
     fn consider_segments(&mut self) {
-        let (Some(validator), Some(end)) = (&self.validator, self.stream.content_length()) else {
+        let (Stream::Network(body), Some(validator), Some(end)) =
+            (&self.stream, &self.validator, self.content_length)
+        else {
             return;
         };
         let streamed = self.shared.streamed.load(Ordering::Relaxed);
@@ -169,39 +201,47 @@ impl Body {
         let is_slow = streamed >= TRIAL_BYTES
             && elapsed >= TRIAL_TIME
             && Duration::from_micros(waited) > elapsed / 2;
-        let is_whole = self.stream.status() == BodyStatus::Full && self.segments.is_none();
+        let is_whole = body.status() == BodyStatus::Full;
         if !is_slow || !is_whole || end.saturating_sub(self.received) < SEGMENTED_BYTES_MIN {
             return;
         }
         let part =
             Part { url: self.url.clone(), validator: validator.clone(), start: self.received, end };
         let stop = self.cancel.flag();
-        self.segments = Segments::start(&self.client, part, stop, &self.connections);
+        if let Some(segments) = Segments::start(&self.client, part, stop, &self.connections) {
+            self.stream = Stream::Segments(segments);
+        }
     }
 
     /// Takes up a stream that broke off with `error`.
     fn resume(&mut self, error: HttpError) -> Result<(), HttpError> {
         // What fails in segments may still work in one piece.
-        let was_segmented = self.segments.take().is_some();
+        let was_segmented = matches!(self.stream, Stream::Segments(_));
         self.fruitless += 1;
         let is_hopeless = error.class() != Class::Transient && !was_segmented;
         if is_hopeless || self.fruitless > FRUITLESS_RESUMES {
             return Err(error);
         }
         std::thread::sleep(RESUME_DELAY * self.fruitless);
-        let range = self.validator.is_some().then_some((self.received, None));
+        self.reopen()
+    }
+
+    /// Asks for what is still to come, in one piece.
+    fn reopen(&mut self) -> Result<(), HttpError> {
+        let is_part = self.validator.is_some() && self.received > 0;
         let request = NarRequest {
-            range,
-            if_range: self.validator.clone(),
+            range: is_part.then_some((self.received, None)),
+            if_range: self.validator.clone().filter(|_| is_part),
             stop: Some(self.cancel.flag()),
             ..NarRequest::new(self.url.clone())
         };
-        self.stream = self.client.nar(request)?;
-        self.repeated = match self.stream.status() {
+        let body = self.client.nar(request)?;
+        self.repeated = match body.status() {
             BodyStatus::Partial { start, .. } if start <= self.received => self.received - start,
-            BodyStatus::Partial { .. } => return Err(error),
+            BodyStatus::Partial { .. } => return Err(HttpError::wrong_range(&self.url)),
             BodyStatus::Full => self.received,
         };
+        self.stream = Stream::Network(Box::new(body));
         Ok(())
     }
 }

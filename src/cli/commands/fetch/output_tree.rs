@@ -11,7 +11,7 @@ use crate::format::store_path::StorePath;
 use crate::store::unpack::{Destination, open_directory};
 use crate::substitute::answer::{Authority, Found};
 use crate::substitute::fetch::refusal;
-use crate::substitute::install::ItemError;
+use crate::substitute::install::{ItemError, Order};
 use crate::substitute::lookup::Walk;
 
 pub(super) fn run(
@@ -33,12 +33,19 @@ pub(super) fn run(
         return Ok(Exit::Interrupted);
     }
     let Some(found) = resolution.items.first() else { return Err(failed(ItemError::NotTried)) };
-    let installer = context.installer(&network, None)?;
+    let installer = context.installer(&network)?;
     let Found { authority, sources, .. } = found;
     let authority = authority.as_ref().and_then(Authority::checked);
     let authorized =
         Arc::clone(authority.ok_or_else(|| failed(refusal(found, &resolution.servers)))?);
-    let checked = installer.unpack(path, &authorized, sources, &destination).map_err(failed)?;
+    let order = Order {
+        item: path,
+        authorized: &authorized,
+        sources,
+        destination: &destination,
+        links: None,
+    };
+    let checked = installer.unpack(&order).map_err(failed)?;
     checked.keep();
     context.output.line(&shown)?;
     Ok(Exit::Done)

@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn totals_fit_a_terminal() {
-        let totals = ServerTotals { url: format!("https://{}", "x".repeat(28)), ..Default::default() };
+        let totals =
+            ServerTotals { url: format!("https://{}", "x".repeat(28)), ..Default::default() };
         assert!(super::totals(&[totals]).iter().all(|line| line.len() <= 80));
     }
 }

@@ -1,0 +1,170 @@
+//! The name `guix`: started under it, the program serves `guix substitute` itself and becomes
+//! the real guix for everything else.
+//!
+//! guix-daemon starts all its helpers by one name, `$GUIX`. The real guix gets the arguments,
+//! the environment and the descriptors as they are, so this happens before anything else.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::env::{self, Environment};
+
+/// The name that is served.
+const GUIX: &str = "guix";
+/// What is served under it.
+const SUBSTITUTE: &str = "substitute";
+/// This very program, whatever it was started as.
+const OWN_EXECUTABLE: &str = "/proc/self/exe";
+/// Where guix is when PATH does not say: a daemon may be started with nothing in it.
+const USUAL_DIRECTORIES: [&str; 4] = [
+    "/run/current-system/profile/bin",
+    "/var/guix/profiles/per-user/root/current-guix/bin",
+    "/usr/local/bin",
+    "/usr/bin",
+];
+
+/// Why the real guix could not be executed.
+#[derive(Debug, thiserror::Error)]
+pub enum DispatchError {
+    /// There is none but this program itself.
+    #[error(
+        "there is no other `guix` on PATH than this program; \
+         {SUBST_REAL_GUIX} can name the real one",
+        SUBST_REAL_GUIX = env::SUBST_REAL_GUIX
+    )]
+    NotFound,
+    /// The setting leads back to this program.
+    #[error("{SUBST_REAL_GUIX}: {} is this program itself", .0.display(), SUBST_REAL_GUIX = env::SUBST_REAL_GUIX)]
+    Itself(PathBuf),
+    /// It cannot be executed.
+    #[error("executing {}", path.display())]
+    Execute {
+        /// The program.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The arguments to go by, for a program started with `arguments`: as they are, unless it was
+/// started as `guix`. Does not return when the real guix takes over.
+///
+/// # Errors
+/// The real guix is wanted and cannot be executed.
+pub fn by_name(
+    mut arguments: Vec<OsString>,
+    environment: &Environment,
+) -> Result<Vec<OsString>, DispatchError> {
+    let name = arguments.first().map(Path::new).and_then(Path::file_name);
+    if name != Some(OsStr::new(GUIX)) {
+        return Ok(arguments);
+    }
+    if arguments.get(1).is_some_and(|command| command == SUBSTITUTE) {
+        arguments[0] = "subst".into();
+        return Ok(arguments);
+    }
+    let path = real_guix(environment)?;
+    let source = Command::new(&path).args(&arguments[1..]).exec();
+    Err(DispatchError::Execute { path, source })
+}
+
+fn real_guix(environment: &Environment) -> Result<PathBuf, DispatchError> {
+    if let Some(path) = environment.path(env::SUBST_REAL_GUIX) {
+        return if is_this_program(&path) { Err(DispatchError::Itself(path)) } else { Ok(path) };
+    }
+    let from_path = environment.os("PATH").map(std::env::split_paths).into_iter().flatten();
+    from_path
+        // The working directory is nobody's idea of where guix is.
+        .filter(|directory| directory.is_absolute())
+        .chain(USUAL_DIRECTORIES.map(PathBuf::from))
+        .map(|directory| directory.join(GUIX))
+        .find(|path| is_executable(path) && !is_this_program(path))
+        .ok_or(DispatchError::NotFound)
+}
+
+fn is_executable(path: &Path) -> bool {
+    const ANY_EXECUTE: u32 = 0o111;
+    path.metadata()
+        .is_ok_and(|found| found.is_file() && found.permissions().mode() & ANY_EXECUTE != 0)
+}
+
+/// Whether `path` is the program that is running, or a copy of it: two copies that each took
+/// the other for the real guix would go on for ever.
+fn is_this_program(path: &Path) -> bool {
+    let (Ok(own), Ok(other)) = (Path::new(OWN_EXECUTABLE).metadata(), path.metadata()) else {
+        return false;
+    };
+    is_same_file(&own, &other) || own.len() == other.len() && has_same_content(path)
+}
+
+fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+fn has_same_content(path: &Path) -> bool {
+    let read = |path: &Path| -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    match (read(Path::new(OWN_EXECUTABLE)), read(path)) {
+        (Ok(own), Ok(other)) => own == other,
+        // What cannot be read may still be executed, and is not a copy that we know of.
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn only_the_name_guix_is_special() {
+        let nothing = Environment::default();
+        let arguments = words(&["/usr/bin/subst", "gc"]);
+        assert_eq!(by_name(arguments.clone(), &nothing).unwrap(), arguments);
+        let served = by_name(words(&["/opt/guix", "substitute", "--query"]), &nothing).unwrap();
+        assert_eq!(served, words(&["subst", "substitute", "--query"]));
+    }
+
+    #[test]
+    fn the_next_guix_on_the_path_is_the_real_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = std::env::current_exe().unwrap();
+        let place = |name: &str| {
+            let directory = dir.path().join(name);
+            std::fs::create_dir(&directory).unwrap();
+            directory.join("guix")
+        };
+        symlink(&own, place("symlink")).unwrap();
+        std::fs::copy(&own, place("copy")).unwrap();
+        std::fs::write(place("not-executable"), "#!/bin/sh\n").unwrap();
+        let real = place("real");
+        std::fs::write(&real, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&real, PermissionsExt::from_mode(0o755)).unwrap();
+        let path = ["symlink", "copy", "missing", "not-executable", "real"]
+            .map(|name| dir.path().join(name).display().to_string())
+            .join(":");
+        let environment = Environment::with([("PATH", format!(".::{path}").as_str())]);
+        assert_eq!(real_guix(&environment).unwrap(), real);
+    }
+
+    #[test]
+    fn never_itself() {
+        let own = std::env::current_exe().unwrap();
+        let own = own.to_str().unwrap();
+        let environment = Environment::with([(env::SUBST_REAL_GUIX, own)]);
+        assert!(matches!(real_guix(&environment), Err(DispatchError::Itself(_))));
+    }
+}

@@ -1,0 +1,161 @@
+//! Which nars to fetch ahead, and their first bytes.
+//!
+//! guix-daemon substitutes an item when everything it refers to is there, and of several such
+//! items takes the first by name. So the next ones are known, as soon as one of them has
+//! really been asked for: questions alone do not mean that anything will be substituted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::format::compression::Compression;
+use crate::format::server_url::ServerUrl;
+use crate::format::store_path::{StorePath, StorePathRef};
+use crate::http::{NarBody, NarRequest};
+use crate::substitute::answer::{Authority, Found};
+use crate::substitute::choose::{self, Candidate, Rates};
+use crate::substitute::network::Network;
+
+/// A nar that is on its way, and what it is.
+pub type Opened = (Candidate, NarBody);
+
+/// Fetches ahead.
+pub struct Reader {
+    network: Arc<Network>,
+    servers: Vec<ServerUrl>,
+    limit: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    numbers: HashMap<StorePath, usize>,
+    /// By number, whether the item has been asked about, and whether it has been started.
+    known: Vec<Progress>,
+    /// What may be fetched ahead, in the daemon's order.
+    waiting: BTreeMap<Key, Waiting>,
+    opened: HashMap<StorePath, Opening>,
+}
+
+/// Name first, then the whole.
+type Key = (String, String);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Only referred to: valid already, for all we know.
+    Mentioned,
+    /// Asked about: it will have to be substituted.
+    Asked,
+    Started,
+}
+
+struct Waiting {
+    path: StorePath,
+    needs: Vec<usize>,
+    candidates: Vec<Candidate>,
+}
+
+struct Opening {
+    candidate: Candidate,
+    body: JoinHandle<Option<NarBody>>,
+}
+
+impl Reader {
+    /// Will fetch up to `limit` nars at a time from `servers`.
+    #[must_use]
+    pub fn new(network: Arc<Network>, servers: Vec<ServerUrl>, limit: usize) -> Self {
+        Self { network, servers, limit, state: Mutex::default() }
+    }
+
+    /// The daemon has been told about `items`.
+    pub fn note(&self, items: &[Found]) {
+        let mut state = self.state();
+        for found in items {
+            let Some(authority) = found.authority.as_ref().and_then(Authority::checked) else {
+                continue;
+            };
+            let number = state.number(found.path.as_ref());
+            if state.known[number] != Progress::Mentioned {
+                continue;
+            }
+            state.known[number] = Progress::Asked;
+            let own = found.path.as_ref();
+            let needs = authority.narinfo().references().filter(|path| *path != own);
+            let needs = needs.map(|path| state.number(path)).collect();
+            let path = found.path.clone();
+            let key = (path.name().to_owned(), path.base().to_owned());
+            let candidates = choose::candidates(&found.sources, &self.servers, &Rates::default());
+            state.waiting.insert(key, Waiting { path, needs, candidates });
+        }
+    }
+
+    /// The substitution of `item` starts, and would prefer its nar to be compressed with
+    /// `method`: gives its nar if that is on its way, and begins with others.
+    #[must_use]
+    pub fn take(&self, item: &StorePath, method: Option<Compression>) -> Option<Opened> {
+        let opening = {
+            let mut state = self.state();
+            let number = state.number(item.as_ref());
+            state.known[number] = Progress::Started;
+            state.waiting.remove(&(item.name().to_owned(), item.base().to_owned()));
+            let opening = state.opened.remove(item);
+            self.open_more(&mut state, method);
+            opening
+        };
+        // It may still be waiting for the server, as whoever asks would have to.
+        let Opening { candidate, body } = opening?;
+        Some((candidate, body.join().ok()??))
+    }
+
+    fn open_more(&self, state: &mut State, method: Option<Compression>) {
+        while state.opened.len() < self.limit && state.buffered() < BUFFERED_BYTES_MAX {
+            let known = &state.known;
+            let is_ready = |waiting: &Waiting| {
+                waiting.needs.iter().all(|&need| known[need] != Progress::Asked)
+            };
+            let next = state.waiting.iter().find(|(_, waiting)| is_ready(waiting));
+            let Some(key) = next.map(|(key, _)| key.clone()) else { break };
+            let Some(Waiting { path, candidates, .. }) = state.waiting.remove(&key) else { break };
+            let preferred = candidates.iter().find(|one| Some(one.compression) == method);
+            let Some(candidate) = preferred.or(candidates.first()).cloned() else { continue };
+            if let Some(body) = self.open(&candidate) {
+                state.opened.insert(path, Opening { candidate, body });
+            }
+        }
+    }
+
+    /// Asks for a nar, on a thread that waits for the answer. Why it does not come will be
+    /// found out, and told, by whoever needs it.
+    fn open(&self, candidate: &Candidate) -> Option<JoinHandle<Option<NarBody>>> {
+        let client = self.network.client().ok()?;
+        let request = NarRequest::new(candidate.url.clone());
+        let thread = std::thread::Builder::new().name("ahead".to_owned());
+        thread.spawn(move || client.nar(request).ok()).ok()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Bytes that wait in memory, or soon will.
+    fn buffered(&self) -> u64 {
+        let size = |opening: &Opening| opening.candidate.file_size.unwrap_or(u64::MAX);
+        self.opened.values().map(|opening| size(opening).min(BUFFER_BYTES)).sum()
+    }
+
+    fn number(&mut self, path: StorePathRef<'_>) -> usize {
+        let next = self.known.len();
+        let number = *self.numbers.entry(path.to_path()).or_insert(next);
+        if number == next {
+            self.known.push(Progress::Mentioned);
+        }
+        number
+    }
+}
+
+/// What one nar can have waiting in memory.
+const BUFFER_BYTES: u64 = 4 << 20;
+/// When so much is on its way, nothing more is begun with.
+const BUFFERED_BYTES_MAX: u64 = 12 << 20;

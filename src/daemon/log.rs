@@ -1,0 +1,84 @@
+//! Descriptor 2: what the client gets to see.
+//!
+//! With `--query` the daemon forwards it line by line (a carriage return ends a line too), with
+//! `--substitute` as it comes. It reads only while it waits for a reply, so what is said must
+//! be short and must not be said in between. Each message is one write: several processes
+//! share the pipe.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::format::escape::shown;
+
+/// Where words for the client go; threads may share it.
+pub struct Log {
+    state: Mutex<State>,
+}
+
+struct State {
+    sink: Box<dyn Write + Send>,
+    /// The last thing written was a line that is to be written over.
+    is_line_open: bool,
+}
+
+impl Log {
+    /// Writes to standard error.
+    #[must_use]
+    pub fn stderr() -> Self {
+        Self::to(Box::new(io::stderr()))
+    }
+
+    /// Writes to `sink`.
+    #[must_use]
+    pub fn to(sink: Box<dyn Write + Send>) -> Self {
+        Self { state: Mutex::new(State { sink, is_line_open: false }) }
+    }
+
+    /// Something that may be wrong. What strangers said in it is escaped.
+    pub fn warn(&self, text: &str) {
+        self.state().line(&format!("subst: warning: {}\n", shown(text)));
+    }
+
+    /// Something that could not be done.
+    pub fn error(&self, text: &str) {
+        self.state().line(&format!("subst: error: {}\n", shown(text)));
+    }
+
+    /// Finished lines, as they are.
+    pub fn lines(&self, text: &str) {
+        self.state().line(text);
+    }
+
+    /// A line that the next one is written over, until it is [ended](Log::end_line).
+    pub fn open_line(&self, text: &str) {
+        let mut state = self.state();
+        state.write(&format!("{ERASE_LINE}{text}"));
+        state.is_line_open = true;
+    }
+
+    /// Ends the open line, if there is one.
+    pub fn end_line(&self) {
+        self.state().line("");
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn line(&mut self, text: &str) {
+        if std::mem::take(&mut self.is_line_open) {
+            self.write(&format!("\n{text}"));
+        } else {
+            self.write(text);
+        }
+    }
+
+    fn write(&mut self, text: &str) {
+        // A client that does not listen any more is no reason to fail.
+        let _ = self.sink.write_all(text.as_bytes());
+    }
+}
+
+const ERASE_LINE: &str = "\r\u{1b}[K";

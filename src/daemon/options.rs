@@ -1,0 +1,120 @@
+//! What guix-daemon tells its helper: `KEY=VALUE` lines in `_NIX_OPTIONS`.
+//!
+//! Keys with `untrusted-` in front come from the client and win over the administrator's,
+//! as far as a client may decide: whose substitutes are *believed* is not among them. Of two
+//! lines with the same key the first counts. Unknown keys, and lines without `=`, are ignored;
+//! `locale` is, because messages are not translated.
+
+/// What the daemon and its client want.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DaemonOptions {
+    /// The servers to ask, as words; `None` when nothing is said of them.
+    pub substitute_urls: Option<Vec<String>>,
+    /// Whether the servers discovered in the local network are asked as well.
+    pub discover: bool,
+    /// How progress is to be told.
+    pub telling: Telling,
+    /// Whether files of items in the store are to be deduplicated.
+    pub deduplicate: bool,
+}
+
+/// How progress is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Telling {
+    /// In lines that the client's program reads.
+    Trace,
+    /// In words for a terminal of so many columns.
+    Words {
+        /// The columns to use.
+        columns: usize,
+    },
+}
+
+impl DaemonOptions {
+    /// What `text`, the value of `_NIX_OPTIONS`, says.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let option = |name: &str| value(text, &format!("untrusted-{name}")).or(value(text, name));
+        let urls = option("substitute-urls");
+        let trace = option("print-extended-build-trace").and_then(number);
+        let columns = option("terminal-columns").and_then(number);
+        Self {
+            substitute_urls: urls.map(|list| list.split_whitespace().map(str::to_owned).collect()),
+            discover: value(text, "discover") == Some("true"),
+            telling: if trace.is_some_and(|level| level > 0) {
+                Telling::Trace
+            } else {
+                Telling::Words { columns: columns.map_or(DEFAULT_COLUMNS, usable_columns) }
+            },
+            deduplicate: value(text, "deduplicate") == Some("yes"),
+        }
+    }
+}
+
+fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let mut options = text.lines().filter_map(|line| line.split_once('='));
+    options.find(|(name, _)| *name == key).map(|(_, value)| value)
+}
+
+fn number(text: &str) -> Option<i64> {
+    text.trim().parse().ok()
+}
+
+/// The last column stays free, and nothing readable fits into very few.
+fn usable_columns(columns: i64) -> usize {
+    usize::try_from(columns.saturating_sub(1)).unwrap_or(0).clamp(MIN_COLUMNS, MAX_COLUMNS)
+}
+
+const DEFAULT_COLUMNS: usize = 80;
+const MIN_COLUMNS: usize = 20;
+const MAX_COLUMNS: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_daemon_sends() {
+        let text = "build-fallback=false\ndeduplicate=yes\nlocale=C.UTF-8\nnoise\n\
+            print-extended-build-trace=1\nsubstitute-urls=http://a  http://b\nterminal-columns=80\n";
+        let options = DaemonOptions::parse(text);
+        let urls = vec!["http://a".to_owned(), "http://b".to_owned()];
+        assert_eq!(options.substitute_urls, Some(urls));
+        assert_eq!(options.telling, Telling::Trace);
+        assert!(options.deduplicate);
+        assert!(!options.discover);
+    }
+
+    #[test]
+    fn the_client_wins_where_it_may() {
+        let text = "substitute-urls=http://admin\nprint-extended-build-trace=1\ndiscover=true\n\
+            untrusted-substitute-urls=\nuntrusted-print-extended-build-trace=0\n\
+            untrusted-terminal-columns=120\nterminal-columns=60\n";
+        let options = DaemonOptions::parse(text);
+        assert_eq!(options.substitute_urls, Some(Vec::new()), "an empty list is a list");
+        assert_eq!(options.telling, Telling::Words { columns: 119 });
+        assert!(options.discover);
+    }
+
+    #[test]
+    fn without_a_daemon() {
+        let options = DaemonOptions::parse("");
+        assert_eq!(options.substitute_urls, None);
+        assert_eq!(options.telling, Telling::Words { columns: 80 });
+        assert!(!options.deduplicate);
+    }
+
+    #[test]
+    fn a_no_is_a_no_and_nonsense_is_nothing() {
+        assert!(!DaemonOptions::parse("deduplicate=no").deduplicate);
+        let columns = |text: &str| match DaemonOptions::parse(text).telling {
+            Telling::Words { columns } => columns,
+            Telling::Trace => 0,
+        };
+        assert_eq!(columns("terminal-columns=wide"), 80);
+        assert_eq!(columns("terminal-columns=3"), 20);
+        assert_eq!(columns("terminal-columns=-9223372036854775808"), 20);
+        assert_eq!(columns("terminal-columns=9223372036854775807"), 1000);
+        assert_eq!(columns("print-extended-build-trace=x"), 80);
+    }
+}

@@ -1,0 +1,315 @@
+//! Progress, told to the client: build trace lines, or words.
+//!
+//! A trace line is `@ EVENT DESTINATION URL SIZE [TRANSFERRED]`, one blank between fields, `-`
+//! for an unknown size. Clients match lines by destination alone and choke on an end without a
+//! beginning, so a download is started once, whatever becomes of its first source.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::format::escape::shown;
+use crate::substitute::progress::{Event, Progress};
+
+use super::log::Log;
+use super::options::Telling;
+use super::wording;
+
+/// How often the same thing is told anew, at most.
+pub const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Tells the client what happens.
+pub struct Teller {
+    log: Arc<Log>,
+    telling: Telling,
+    servers: Vec<String>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The daemon waits for the answer to a question.
+    is_asked: bool,
+    /// And has been told that this takes a moment.
+    is_told: bool,
+    looked_at: Option<Instant>,
+    download: Option<Download>,
+}
+
+/// The item that is being substituted.
+struct Download {
+    destination: String,
+    /// Where it is told to come from; empty until it comes.
+    url: String,
+    size: Option<u64>,
+    started: Instant,
+    told: Instant,
+}
+
+impl Teller {
+    /// Tells `log`, in the way that `telling` says, about downloads from `servers`.
+    #[must_use]
+    pub fn new(log: Arc<Log>, telling: Telling, servers: Vec<String>) -> Self {
+        Self { log, telling, servers, state: Mutex::default() }
+    }
+
+    /// Lookups are told of while `work` runs.
+    pub fn while_asked<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.state().is_asked = true;
+        let result = work();
+        let mut state = self.state();
+        state.is_asked = false;
+        if std::mem::take(&mut state.is_told) {
+            self.log.open_line(&wording::looking(&self.servers, 1, 1));
+            self.log.end_line();
+        }
+        drop(state);
+        result
+    }
+
+    /// Downloads are told of while `work` runs, as of one to `destination`.
+    pub fn while_substituting<T>(&self, destination: &str, work: impl FnOnce() -> T) -> T {
+        let now = Instant::now();
+        self.state().download = Some(Download {
+            destination: destination.to_owned(),
+            url: String::new(),
+            size: None,
+            started: now,
+            told: now,
+        });
+        let result = work();
+        self.state().download = None;
+        self.log.end_line();
+        result
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn looking(&self, done: usize, total: usize) {
+        let mut state = self.state();
+        let is_due = state.looked_at.is_none_or(|time| time.elapsed() >= INTERVAL);
+        if state.is_asked && is_due {
+            state.looked_at = Some(Instant::now());
+            state.is_told = true;
+            self.log.open_line(&wording::looking(&self.servers, done, total));
+        }
+    }
+
+    fn started(&self, url: &str, size: Option<u64>) {
+        let mut state = self.state();
+        let Some(download) = &mut state.download else { return };
+        let is_first = download.url.is_empty();
+        match self.telling {
+            Telling::Trace if !is_first => return,
+            Telling::Trace => {
+                let (destination, size) = (&download.destination, size_word(size));
+                let line = format!("@ download-started {destination} {url} {size}\n");
+                self.log.lines(&line);
+            }
+            Telling::Words { .. } => self.log.lines(&format!("Downloading {}...\n", shown(url))),
+        }
+        let now = Instant::now();
+        url.clone_into(&mut download.url);
+        (download.size, download.started, download.told) = (size, now, now);
+    }
+
+    fn progressed(&self, received: u64) {
+        let mut state = self.state();
+        let Some(download) = &mut state.download else { return };
+        // Half an interval of tolerance: the caller comes by once in every interval.
+        if received > 0 && !download.url.is_empty() && download.told.elapsed() >= INTERVAL / 2 {
+            download.told = Instant::now();
+            match self.telling {
+                Telling::Trace => self.log.lines(&download.trace_line(received)),
+                Telling::Words { columns } => self.words(download, received, columns),
+            }
+        }
+    }
+
+    fn unpacked(&self, received: u64) {
+        let mut state = self.state();
+        let Some(download) = state.download.take().filter(|download| !download.url.is_empty())
+        else {
+            return;
+        };
+        match self.telling {
+            Telling::Trace => {
+                let total = download.size.unwrap_or(received);
+                let (destination, url) = (&download.destination, &download.url);
+                let mut lines = download.trace_line(total);
+                lines.push_str(&format!("@ download-succeeded {destination} {url} {total}\n\n"));
+                self.log.lines(&lines);
+            }
+            Telling::Words { columns } => {
+                self.words(&download, received, columns);
+                self.log.lines("\n");
+            }
+        }
+    }
+
+    fn words(&self, download: &Download, received: u64, columns: usize) {
+        let name = shown(wording::short_name(&download.url)).into_owned();
+        let elapsed = download.started.elapsed();
+        let line = wording::download(&name, download.size, received, elapsed, columns);
+        if let Some(line) = line {
+            self.log.open_line(&line);
+        }
+    }
+}
+
+impl Download {
+    fn trace_line(&self, received: u64) -> String {
+        let Self { destination, url, size, .. } = self;
+        let size = size_word(*size);
+        format!("@ download-progress {destination} {url} {size} {received}\n")
+    }
+}
+
+fn size_word(size: Option<u64>) -> String {
+    size.map_or_else(|| "-".to_owned(), |size| size.to_string())
+}
+
+impl Progress for Teller {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Looking { done, total, asked, .. } if asked > 0 => self.looking(done, total),
+            Event::ServerDown { server, reason } => {
+                self.log.warn(&format!("{server} is not used: {reason}"));
+            }
+            Event::Warning(text) => self.log.warn(text),
+            Event::Started { url, download_size, .. } => self.started(url, download_size),
+            Event::Progressed { downloaded, .. } => self.progressed(downloaded),
+            Event::SourceFailed { url, reason, .. } => {
+                self.log.warn(&format!("download from {url} failed: {reason}"));
+            }
+            Event::Unpacked { downloaded, .. } => self.unpacked(downloaded),
+            Event::Looking { .. }
+            | Event::Planned { .. }
+            | Event::Registered { .. }
+            | Event::Failed { .. }
+            | Event::Finished => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+
+    use super::*;
+    use crate::format::store_path::StorePath;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Sink {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn teller(telling: Telling) -> (Teller, Sink) {
+        let sink = Sink::default();
+        let log = Arc::new(Log::to(Box::new(sink.clone())));
+        (Teller::new(log, telling, vec!["http://h".to_owned()]), sink)
+    }
+
+    fn item() -> StorePath {
+        StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap()
+    }
+
+    fn started(teller: &Teller, url: &str, download_size: Option<u64>) {
+        teller.event(Event::Started { item: &item(), url, download_size });
+    }
+
+    fn unpacked(teller: &Teller, downloaded: u64) {
+        teller.event(Event::Unpacked { item: &item(), downloaded, nar_size: 0 });
+    }
+
+    #[test]
+    fn a_trace_starts_once_and_ends_once() {
+        let (teller, sink) = teller(Telling::Trace);
+        teller.while_substituting("/s/x", || {
+            started(&teller, "http://a/x", Some(7));
+            started(&teller, "http://b/x", None);
+            unpacked(&teller, 7);
+            unpacked(&teller, 7);
+        });
+        let expected = "@ download-started /s/x http://a/x 7\n\
+            @ download-progress /s/x http://a/x 7 7\n\
+            @ download-succeeded /s/x http://a/x 7\n\n";
+        assert_eq!(sink.text(), expected);
+    }
+
+    #[test]
+    fn an_unknown_size_is_a_dash_until_the_end() {
+        let (teller, sink) = teller(Telling::Trace);
+        teller.while_substituting("/s/x", || {
+            started(&teller, "http://a/x", None);
+            unpacked(&teller, 5);
+        });
+        let expected = "@ download-started /s/x http://a/x -\n\
+            @ download-progress /s/x http://a/x - 5\n\
+            @ download-succeeded /s/x http://a/x 5\n\n";
+        assert_eq!(sink.text(), expected);
+    }
+
+    #[test]
+    fn nothing_is_traced_without_a_beginning() {
+        let (teller, sink) = teller(Telling::Trace);
+        unpacked(&teller, 5);
+        teller.while_substituting("/s/x", || {
+            teller.event(Event::Progressed { item: &item(), downloaded: 5 });
+            unpacked(&teller, 5);
+        });
+        assert_eq!(sink.text(), "");
+    }
+
+    #[test]
+    fn words_end_their_line_before_others_follow() {
+        let (teller, sink) = teller(Telling::Words { columns: 60 });
+        teller.while_substituting("/s/x", || {
+            started(&teller, "http://a/x", Some(7));
+            unpacked(&teller, 7);
+        });
+        let text = sink.text();
+        assert!(text.starts_with("Downloading http://a/x...\n\r\u{1b}[K x  7B "), "{text:?}");
+        assert!(text.ends_with("100.0%\n\n"), "{text:?}");
+    }
+
+    #[test]
+    fn lookups_are_told_of_only_while_somebody_waits_and_a_server_is_asked() {
+        let (teller, sink) = teller(Telling::Trace);
+        let looking =
+            |asked| Event::Looking { done: 1, total: 2, asked, requests: 0, servers: &[] };
+        teller.event(looking(1));
+        teller.while_asked(|| teller.event(looking(0)));
+        assert_eq!(sink.text(), "");
+        teller.while_asked(|| {
+            teller.event(looking(1));
+            teller.event(looking(1));
+        });
+        let line =
+            |percent| format!("\r\u{1b}[Klooking for substitutes on 'http://h'... {percent}%");
+        assert_eq!(sink.text(), format!("{}{}\n", line(" 50.0"), line("100.0")));
+    }
+
+    #[test]
+    fn what_servers_say_is_escaped() {
+        let (teller, sink) = teller(Telling::Trace);
+        teller.event(Event::Warning("\u{1b}[2J"));
+        assert_eq!(sink.text(), "subst: warning: \\u{1b}[2J\n");
+    }
+}

@@ -1,0 +1,62 @@
+//! `--query`: which items can be substituted.
+//!
+//! The daemon walks a closure by asking about one item, reading its references, and asking
+//! about those, one after another. The first question sets off the lookup of everything below
+//! it, so that the others are answered from memory.
+
+use std::sync::Arc;
+
+use crate::format::store_path::StoreDir;
+use crate::substitute::lookup::{Resolver, Skip, Walk};
+
+use super::ahead::handover::Listening;
+use super::ahead::reader::Reader;
+use super::log::Log;
+use super::progress::Teller;
+use super::reply;
+use super::request::{Query, Question, RequestError};
+use super::serve::Answer;
+
+/// Answers `have` and `info`.
+pub struct QueryHelper {
+    /// The store that items are for.
+    pub store_dir: StoreDir,
+    /// Who knows.
+    pub resolver: Arc<Resolver>,
+    /// Tells what is there already, when that can be told.
+    pub skip: Option<Skip>,
+    /// Who fetches ahead, if anybody does, and where it is asked.
+    pub ahead: Option<(Arc<Reader>, Listening)>,
+    /// Tells how far lookups are.
+    pub teller: Arc<Teller>,
+    /// For words.
+    pub log: Arc<Log>,
+}
+
+impl Answer for QueryHelper {
+    fn answer(&mut self, line: Result<&[u8], RequestError>) -> String {
+        let query = match line.and_then(|line| Query::parse(line, &self.store_dir)) {
+            Ok(query) => query,
+            Err(error) => {
+                self.log.error(&error.to_string());
+                return reply::have(&[], &self.store_dir);
+            }
+        };
+        for error in &query.refused {
+            self.log.error(&error.to_string());
+        }
+        let ahead = Walk::Closure(self.skip.clone());
+        self.resolver.prefetch(query.items.clone(), ahead);
+        let resolution =
+            self.teller.while_asked(|| self.resolver.resolve(query.items, Walk::JustThese));
+        match query.question {
+            Question::Have => reply::have(&resolution.items, &self.store_dir),
+            Question::Info => {
+                if let Some((reader, _)) = &self.ahead {
+                    reader.note(&resolution.items);
+                }
+                reply::info(&resolution.items, &self.store_dir)
+            }
+        }
+    }
+}

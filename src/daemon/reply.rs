@@ -1,0 +1,164 @@
+//! Replies to the daemon: their text, and the descriptor they go to.
+//!
+//! The daemon takes what one `read` gives it for the whole status of a substitution, so each
+//! reply goes out in one write.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::io::fcntl_dupfd_cloexec;
+
+use crate::format::hash::NarHash;
+use crate::format::store_path::StoreDir;
+use crate::substitute::answer::Found;
+use crate::substitute::choose;
+
+/// What came of a substitution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubstituteReply {
+    /// The tree is there, and is what was signed.
+    Success {
+        /// Its nar's hash.
+        nar_hash: NarHash,
+        /// Its nar's size.
+        nar_size: u64,
+    },
+    /// Whoever has the item sends something else.
+    HashMismatch {
+        /// Signed.
+        expected: NarHash,
+        /// Received.
+        found: NarHash,
+    },
+    /// It could not be had.
+    NotFound,
+}
+
+impl fmt::Display for SubstituteReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Success { nar_hash, nar_size } => writeln!(f, "success {nar_hash} {nar_size}"),
+            Self::HashMismatch { expected, found } => {
+                writeln!(f, "hash-mismatch sha256 {} {}", expected.base32(), found.base32())
+            }
+            Self::NotFound => writeln!(f, "not-found"),
+        }
+    }
+}
+
+/// The answer to `have`: those of `items` that an authorised narinfo describes.
+#[must_use]
+pub fn have(items: &[Found], store_dir: &StoreDir) -> String {
+    let mut text = String::new();
+    for found in items.iter().filter(|found| found.authority.is_some()) {
+        line(&mut text, store_dir.display(&found.path));
+    }
+    text.push('\n');
+    text
+}
+
+/// The answer to `info`: the same, each with what the signature covers, and the bytes that
+/// would be downloaded.
+#[must_use]
+pub fn info(items: &[Found], store_dir: &StoreDir) -> String {
+    let mut text = String::new();
+    for found in items {
+        let Some(authority) = &found.authority else { continue };
+        let narinfo = authority.narinfo();
+        line(&mut text, store_dir.display(&found.path));
+        match narinfo.deriver() {
+            Some(deriver) => line(&mut text, store_dir.display(deriver)),
+            None => text.push('\n'),
+        }
+        line(&mut text, narinfo.references_len());
+        for reference in narinfo.references() {
+            line(&mut text, store_dir.display(reference));
+        }
+        let offered = found.sources.first().map_or(narinfo, |source| &source.narinfo);
+        let download = choose::smallest(offered).and_then(|download| download.file_size);
+        line(&mut text, download.unwrap_or(0));
+        line(&mut text, narinfo.nar_size());
+    }
+    text.push('\n');
+    text
+}
+
+fn line(text: &mut String, value: impl fmt::Display) {
+    use fmt::Write as _;
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{value}");
+}
+
+/// Where replies go.
+#[derive(Debug)]
+pub struct ReplyPort(File);
+
+impl ReplyPort {
+    /// The daemon's descriptor 4; standard output when there is none, so that requests can be
+    /// tried by hand. To be called before the process opens anything that could become
+    /// descriptor 4 itself.
+    ///
+    /// # Errors
+    /// Neither can be written to.
+    pub fn take() -> io::Result<Self> {
+        if let Some(port) = inherited() {
+            return Ok(Self(port.into()));
+        }
+        let stdout = fcntl_dupfd_cloexec(io::stdout().as_fd(), REPLY_DESCRIPTOR + 1)?;
+        Ok(Self(stdout.into()))
+    }
+
+    /// Replies go to `file`.
+    #[must_use]
+    pub fn to(file: File) -> Self {
+        Self(file)
+    }
+
+    /// Sends one reply.
+    ///
+    /// # Errors
+    /// The daemon has gone away.
+    pub fn send(&mut self, reply: &str) -> io::Result<()> {
+        self.0.write_all(reply.as_bytes())
+    }
+}
+
+/// A copy of descriptor 4, if it is open and can be written to.
+#[expect(unsafe_code, reason = "the daemon hands over a descriptor by its number alone")]
+fn inherited() -> Option<OwnedFd> {
+    // SAFETY: nothing in this process owns or closes that descriptor: it was opened, if at all,
+    // by whoever started the process. If it is not open, the system says so.
+    let inherited = unsafe { BorrowedFd::borrow_raw(REPLY_DESCRIPTOR) };
+    let access = fcntl_getfl(inherited).ok()? & OFlags::RWMODE;
+    let can_be_written = access == OFlags::WRONLY || access == OFlags::RDWR;
+    can_be_written.then(|| fcntl_dupfd_cloexec(inherited, REPLY_DESCRIPTOR + 1).ok())?
+}
+
+const REPLY_DESCRIPTOR: RawFd = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses() {
+        let hash = |text: &str| NarHash::parse(text).unwrap().0;
+        let one = hash("sha256:0iv2pnsjilm1chkany7jzwa05dq6n82i1hc8bpkmvw9fk9zphvqi");
+        let other = hash("sha256:1c5xlnl4nfx8w07zdwz4mr38sk3dm69smsmprisir8h7919bwym7");
+        let success = SubstituteReply::Success { nar_hash: one, nar_size: 8_003_480 };
+        assert_eq!(
+            success.to_string(),
+            "success sha256:0iv2pnsjilm1chkany7jzwa05dq6n82i1hc8bpkmvw9fk9zphvqi 8003480\n"
+        );
+        let mismatch = SubstituteReply::HashMismatch { expected: one, found: other };
+        assert_eq!(
+            mismatch.to_string(),
+            "hash-mismatch sha256 0iv2pnsjilm1chkany7jzwa05dq6n82i1hc8bpkmvw9fk9zphvqi \
+             1c5xlnl4nfx8w07zdwz4mr38sk3dm69smsmprisir8h7919bwym7\n"
+        );
+        assert_eq!(SubstituteReply::NotFound.to_string(), "not-found\n");
+    }
+}

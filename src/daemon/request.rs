@@ -1,0 +1,169 @@
+//! The daemon's requests, one line each, words separated by blanks. Pure.
+//!
+//! ```text
+//! have PATH...                    with --query
+//! info PATH...                    with --query
+//! substitute PATH DESTINATION     with --substitute
+//! ```
+
+use std::path::PathBuf;
+
+use crate::format::store_path::{StoreDir, StorePath, StorePathError};
+
+/// A line that is no request.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The line is not UTF-8, which store paths always are.
+    #[error("the request is not UTF-8")]
+    NotText,
+    /// The line is longer than [`LINE_MAX_BYTES`].
+    #[error("the request is longer than {LINE_MAX_BYTES} bytes")]
+    TooLong,
+    /// A request that does not exist here.
+    #[error("unknown request `{}`", .0.escape_debug())]
+    Unknown(String),
+    /// Too few words, or too many.
+    #[error("`{0}` takes {1}")]
+    Arguments(&'static str, &'static str),
+    /// A word that should be a store path.
+    #[error(transparent)]
+    Path(#[from] StorePathError),
+}
+
+/// A longer line is no request of a daemon: it would name some hundred thousand items.
+pub const LINE_MAX_BYTES: usize = 64 << 20;
+
+/// What the daemon wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Which of the items can be substituted.
+    Have,
+    /// The same, and what they refer to and how large they are.
+    Info,
+}
+
+/// A question about items.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Query {
+    /// What to tell.
+    pub question: Question,
+    /// Of which items, each once.
+    pub items: Vec<StorePath>,
+    /// Words that are no store paths; nothing is told of them.
+    pub refused: Vec<StorePathError>,
+}
+
+impl Query {
+    /// The question that `line` asks.
+    ///
+    /// # Errors
+    /// It asks nothing.
+    pub fn parse(line: &[u8], store_dir: &StoreDir) -> Result<Self, RequestError> {
+        let mut words = words(line)?;
+        let (question, name) = match words.next() {
+            Some("have") => (Question::Have, "have"),
+            Some("info") => (Question::Info, "info"),
+            other => return Err(RequestError::Unknown(other.unwrap_or_default().to_owned())),
+        };
+        let (mut items, mut refused) = (Vec::new(), Vec::new());
+        let mut seen = std::collections::HashSet::new();
+        for word in words {
+            match store_dir.parse_path(word) {
+                Ok(path) if !seen.insert(path) => {}
+                Ok(path) => items.push(path.to_path()),
+                Err(error) => refused.push(error),
+            }
+        }
+        if items.is_empty() && refused.is_empty() {
+            return Err(RequestError::Arguments(name, "at least one store path"));
+        }
+        Ok(Self { question, items, refused })
+    }
+}
+
+/// An item to bring.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Substitution {
+    /// Which.
+    pub item: StorePath,
+    /// Where to, usually the item's own name in the store.
+    pub destination: PathBuf,
+}
+
+impl Substitution {
+    /// The item that `line` wants.
+    ///
+    /// # Errors
+    /// It wants none.
+    pub fn parse(line: &[u8], store_dir: &StoreDir) -> Result<Self, RequestError> {
+        let mut words = words(line)?;
+        match words.next() {
+            Some("substitute") => {}
+            other => return Err(RequestError::Unknown(other.unwrap_or_default().to_owned())),
+        }
+        let (Some(item), Some(destination), None) = (words.next(), words.next(), words.next())
+        else {
+            return Err(RequestError::Arguments("substitute", "a store path and a destination"));
+        };
+        let item = store_dir.parse_path(item)?.to_path();
+        Ok(Self { item, destination: destination.into() })
+    }
+}
+
+fn words(line: &[u8]) -> Result<impl Iterator<Item = &str>, RequestError> {
+    let text = std::str::from_utf8(line).map_err(|_| RequestError::NotText)?;
+    Ok(text.split_ascii_whitespace())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "/gnu/store/kwshw0gv0ac63ggxg3s2zd0rim4ws6j4-grep-1.0";
+    const B: &str = "/gnu/store/ih9594m1qjzs50cil1iamarvm8ywz4z0-libc6-1.0";
+
+    fn dir() -> StoreDir {
+        StoreDir::parse("/gnu/store").unwrap()
+    }
+
+    fn query(line: &str) -> Result<Query, RequestError> {
+        Query::parse(line.as_bytes(), &dir())
+    }
+
+    #[test]
+    fn questions_as_a_daemon_asks_them() {
+        let asked = query(&format!("info {A} ")).unwrap();
+        assert_eq!(asked.question, Question::Info);
+        assert_eq!(asked.items.len(), 1);
+        let asked = query(&format!("have {A} {B} {A} ")).unwrap();
+        assert_eq!(asked.question, Question::Have);
+        let names: Vec<_> = asked.items.iter().map(|item| dir().full_name(item)).collect();
+        assert_eq!(names, [A, B]);
+    }
+
+    #[test]
+    fn a_word_that_is_no_item_does_not_spoil_the_others() {
+        let asked = query(&format!("info /etc/passwd {A} ../x")).unwrap();
+        assert_eq!((asked.items.len(), asked.refused.len()), (1, 2));
+    }
+
+    #[test]
+    fn lines_that_ask_nothing() {
+        assert!(matches!(query(""), Err(RequestError::Unknown(_))));
+        assert!(matches!(query("why \u{1b}[2J"), Err(RequestError::Unknown(_))));
+        assert!(matches!(query("info"), Err(RequestError::Arguments(..))));
+        assert!(matches!(Query::parse(b"info \xff", &dir()), Err(RequestError::NotText)));
+        assert_eq!(query("\u{1b}x").unwrap_err().to_string(), "unknown request `\\u{1b}x`");
+    }
+
+    #[test]
+    fn substitutions() {
+        let parse = |line: &str| Substitution::parse(line.as_bytes(), &dir());
+        let wanted = parse(&format!("substitute {A} {A}.tmp")).unwrap();
+        assert_eq!(wanted.destination, PathBuf::from(format!("{A}.tmp")));
+        assert!(matches!(parse(&format!("substitute {A}")), Err(RequestError::Arguments(..))));
+        assert!(matches!(parse(&format!("substitute {A} x y")), Err(RequestError::Arguments(..))));
+        assert!(matches!(parse("substitute /tmp/x /tmp/y"), Err(RequestError::Path(_))));
+        assert!(matches!(parse(&format!("info {A}")), Err(RequestError::Unknown(_))));
+    }
+}

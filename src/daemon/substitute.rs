@@ -1,0 +1,161 @@
+//! `--substitute`: brings one item after another to where the daemon wants it.
+//!
+//! The daemon holds the item's lock and has rooted it, and will register what it is told of;
+//! so the tree goes straight to its destination, which nobody else may touch meanwhile.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
+
+use crate::format::nar::EntryName;
+use crate::format::store_path::StoreDir;
+use crate::store::unpack::{Destination, NarMismatch, open_directory};
+use crate::store::{Links, StoreError, remove_tree};
+use crate::substitute::answer::Authority;
+use crate::substitute::chain;
+use crate::substitute::fetch::refusal;
+use crate::substitute::install::{AttemptError, Installer, ItemError, Order};
+use crate::substitute::lookup::{Resolver, Walk};
+use crate::substitute::renew;
+
+use super::log::Log;
+use super::progress::{INTERVAL, Teller};
+use super::reply::SubstituteReply;
+use super::request::{RequestError, Substitution};
+use super::serve::Answer;
+
+/// Why a substitution failed.
+#[derive(Debug, thiserror::Error)]
+enum SubstituteError {
+    /// Not understood.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The item cannot be had.
+    #[error(transparent)]
+    Item(#[from] ItemError),
+    /// What an earlier failure left at the destination cannot be removed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The destination is no name of a file.
+    #[error("the destination does not name a file")]
+    Destination,
+}
+
+/// Answers `substitute`.
+pub struct SubstituteHelper {
+    /// The store that items are for.
+    pub store_dir: StoreDir,
+    /// Who knows.
+    pub resolver: Arc<Resolver>,
+    /// Who unpacks.
+    pub installer: Installer,
+    /// Where files of items in the store are deduplicated, if they are to be.
+    pub links: Option<Arc<Links>>,
+    /// Tells how far downloads are.
+    pub teller: Arc<Teller>,
+    /// For words.
+    pub log: Arc<Log>,
+}
+
+impl Answer for SubstituteHelper {
+    fn answer(&mut self, line: Result<&[u8], RequestError>) -> String {
+        let wanted = line.and_then(|line| Substitution::parse(line, &self.store_dir));
+        let reply = wanted.map_err(SubstituteError::from).and_then(|wanted| {
+            let name = self.store_dir.full_name(&wanted.item);
+            let destination = wanted.destination.to_string_lossy();
+            let work = || self.with_ticks(|| self.substitute(&wanted));
+            let result = self.teller.while_substituting(&destination, work);
+            result.inspect_err(|error| {
+                self.log.error(&format!("cannot substitute {name}: {}", words(error)));
+            })
+        });
+        reply.unwrap_or_else(|error| self.failure(&error)).to_string()
+    }
+}
+
+impl SubstituteHelper {
+    fn substitute(&self, wanted: &Substitution) -> Result<SubstituteReply, SubstituteError> {
+        let item = &wanted.item;
+        let resolution = self.resolver.resolve(vec![item.clone()], Walk::JustThese);
+        let found = resolution.items.first().ok_or(ItemError::NotTried)?;
+        let authority = found.authority.as_ref().and_then(Authority::checked);
+        let authorized = authority.ok_or_else(|| refusal(found, &resolution.servers))?;
+        let order = Order {
+            item,
+            authorized,
+            sources: &found.sources,
+            destination: &empty_destination(&wanted.destination)?,
+            links: self.links.as_ref().filter(|_| self.is_in_place(wanted)),
+        };
+        let authorized = renew::unpack(&self.installer, &self.resolver, &order)?.keep();
+        let narinfo = authorized.narinfo();
+        Ok(SubstituteReply::Success { nar_hash: narinfo.nar_hash(), nar_size: narinfo.nar_size() })
+    }
+
+    /// Whether the item goes where it belongs. A repair has another destination: there the
+    /// file that its `.links` entry names may be the damaged one.
+    fn is_in_place(&self, wanted: &Substitution) -> bool {
+        wanted.destination.as_os_str() == self.store_dir.full_name(&wanted.item).as_str()
+    }
+
+    /// Reports progress while `work` runs.
+    fn with_ticks<T>(&self, work: impl FnOnce() -> T) -> T {
+        let (done, is_done) = bounded::<()>(0);
+        std::thread::scope(|scope| {
+            let ticker = std::thread::Builder::new().spawn_scoped(scope, move || {
+                while is_done.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                    self.installer.report_progress();
+                }
+            });
+            // Without a thread to spare there is no progress to be seen, nothing worse.
+            drop(ticker);
+            let result = work();
+            drop(done);
+            result
+        })
+    }
+
+    fn failure(&self, error: &SubstituteError) -> SubstituteReply {
+        if let SubstituteError::Request(error) = error {
+            self.log.error(&error.to_string());
+        }
+        match error {
+            SubstituteError::Item(ItemError::AllFailed(attempts)) => {
+                let mismatches = attempts.iter().map(|attempt| match attempt.error {
+                    AttemptError::Mismatch(NarMismatch::Hash { expected, found }) => {
+                        Some(SubstituteReply::HashMismatch { expected, found })
+                    }
+                    _ => None,
+                });
+                let all: Option<Vec<SubstituteReply>> = mismatches.collect();
+                all.and_then(|all| all.last().copied()).unwrap_or(SubstituteReply::NotFound)
+            }
+            _ => SubstituteReply::NotFound,
+        }
+    }
+}
+
+/// Why, in few words: each download that failed was told of when it did.
+fn words(error: &SubstituteError) -> String {
+    match error {
+        SubstituteError::Item(ItemError::AllFailed(_)) => "every download failed".to_owned(),
+        other => chain(other),
+    }
+}
+
+/// The place for the tree, with whatever an earlier failure left there removed.
+fn empty_destination(path: &Path) -> Result<Destination, SubstituteError> {
+    let name = path.file_name().and_then(|name| EntryName::new(name.as_encoded_bytes()));
+    let (Some(name), Some(text)) = (name, path.file_name().and_then(|name| name.to_str())) else {
+        return Err(SubstituteError::Destination);
+    };
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let directory = open_directory(parent)
+        .map_err(|source| ItemError::Open { path: parent.to_owned(), source })?;
+    remove_tree(parent, text)?;
+    Ok(Destination::new(directory, parent.to_owned(), name))
+}

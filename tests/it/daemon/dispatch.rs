@@ -1,0 +1,68 @@
+//! The name `guix`: `substitute` is ours, everything else is the real guix's.
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Command;
+
+use crate::support::Sandbox;
+
+/// A sandbox with the program under the name guix, and a `guix` that tells how it was started.
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    for name in ["ours", "real"] {
+        std::fs::create_dir(sandbox.path(name)).unwrap();
+    }
+    symlink(env!("CARGO_BIN_EXE_subst"), sandbox.path("ours/guix")).unwrap();
+    let real = sandbox.path("real/guix");
+    let script = "#!/bin/sh\nprintf '<%s>' \"$@\"\nprintf ' %s' \"$MARK\" >&4\nexit 42\n";
+    std::fs::write(&real, script).unwrap();
+    std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox
+}
+
+fn guix(sandbox: &Sandbox, path: &str) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", "exec 4>&1; exec ours/guix \"$@\"", "sh"])
+        .current_dir(sandbox.path(""))
+        .env_clear()
+        .env("MARK", "kept")
+        .env("PATH", path);
+    command
+}
+
+#[test]
+fn other_commands_reach_the_real_guix_unchanged() {
+    let sandbox = sandbox();
+    let path = ["ours", "real"].map(|name| sandbox.path(name).display().to_string()).join(":");
+    let run = guix(&sandbox, &path).args(["gc", "--list-busy", "a b", ""]).output().unwrap();
+    assert_eq!(String::from_utf8(run.stdout).unwrap(), "<gc><--list-busy><a b><> kept");
+    assert_eq!(run.status.code(), Some(42));
+}
+
+#[test]
+fn it_can_be_named() {
+    let sandbox = sandbox();
+    let mut command = guix(&sandbox, "/nonexistent");
+    command.env("SUBST_REAL_GUIX", sandbox.path("real/guix")).arg("authenticate");
+    assert_eq!(command.output().unwrap().status.code(), Some(42));
+}
+
+#[test]
+fn it_never_becomes_itself() {
+    let sandbox = sandbox();
+    let mut command = guix(&sandbox, "/nonexistent");
+    let run = command.env("SUBST_REAL_GUIX", sandbox.path("ours/guix")).arg("gc").output().unwrap();
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(run.status.code(), Some(5), "{said}");
+    assert!(said.contains("is this program itself"), "{said}");
+}
+
+#[test]
+fn substitute_is_served_here() {
+    let sandbox = sandbox();
+    let mut command = guix(&sandbox, "/nonexistent");
+    command.args(["substitute", "--query"]).env("SUBST_CONFIG", sandbox.path("config.toml"));
+    command.env("GUIX_STATE_DIRECTORY", sandbox.path("state")).stdin(std::process::Stdio::null());
+    let run = command.output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+}
