@@ -205,3 +205,6 @@ impl Drop for Resolver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

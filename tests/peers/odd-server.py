@@ -10,7 +10,9 @@
 # answer MS later); hugehead, hugebody (10 GB), endless (a chunk without end), garbage, loop (redirects to itself), away-URL
 # (redirects to URL, with %2F for slashes), status-N, busy-N (429 with Retry-After: 1 until N requests were refused), baking-N (404
 # with X-Baking and max-age N), accepted-N (202), kept-N (good, max-age N), other (the narinfo of another item), corrupt (its
-# signature covers another text), unsigned, half (the connection ends within the body), missing.
+# signature covers another text), unsigned, stranger (another key), half (the connection ends within the body), missing; mixed (the
+# n-th narinfo, in the order of names, by the n-th kind of MIXED, again and again).
+import base64
 import os
 import random
 import re
@@ -23,6 +25,7 @@ import urllib.parse
 port, directory = int(sys.argv[1]), sys.argv[2]
 log = open(sys.argv[3], "a", buffering=1) if len(sys.argv) > 3 else None
 names = sorted(name for name in os.listdir(directory) if name.endswith(".narinfo"))
+MIXED = ["kept-7200", "missing", "baking-300", "stranger", "corrupt", "other", "status-500", "unsigned"]
 refused = {}
 lock = threading.Lock()
 
@@ -59,6 +62,8 @@ def huge(connection, first):
 
 def answer(kind, argument, name, connection):
     """Bytes to send for one request; raises Gone after what is sent when the connection ends with it."""
+    if kind == "mixed" and name in names:
+        kind, _, argument = MIXED[names.index(name) % len(MIXED)].partition("-")
     body = text_of(name)
     if name == "nix-cache-info" and kind not in ("silent", "garbage"):
         body = b"StoreDir: /gnu/store\nWantMassQuery: 0\nPriority: 30\n"
@@ -116,6 +121,10 @@ def answer(kind, argument, name, connection):
         return whole(text_of(names[(names.index(name) + 1) % len(names)]))
     if kind == "corrupt":
         return whole(re.sub(rb"NarSize: (\d+)", rb"NarSize: 1\1", body))
+    if kind == "stranger":
+        value = re.search(rb"Signature: 1;[^;]*;(.*)\n", body).group(1)
+        signature = re.sub(rb"\(q #[0-9A-F]{4}", b"(q #ABCD", base64.b64decode(value))
+        return whole(body.replace(value, base64.b64encode(signature)))
     if kind == "unsigned":
         return whole(re.sub(rb"Signature: .*\n", b"", body))
     return whole(body)

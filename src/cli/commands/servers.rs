@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::output::{self, shown};
+use crate::cli::output::{self, shown, without_url};
 use crate::format::cache_info::CacheInfo;
 use crate::http::{Client, HttpError, ServerSaid};
 use crate::lookup_cache::{Down, LookupCache};
@@ -91,7 +91,7 @@ fn as_json(context: &Context, row: &Row, now: u64) -> serde_json::Value {
 fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
     let mut lines = vec![shown(&row.url).into_owned()];
     match &row.said {
-        Err(error) => lines.push(format!("  down: {}", shown(&chain(error)))),
+        Err(error) => lines.push(format!("  down: {}", shown(&without_url(&chain(error))))),
         Ok(said) => {
             let info = CacheInfo::parse(said.text.as_deref().unwrap_or_default());
             let (state, reason) = state(context, said, &info);
@@ -106,7 +106,7 @@ fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
     }
     if let Some(down) = &row.down {
         let ago = output::duration(now.saturating_sub(down.since));
-        lines.push(format!("  last down {ago} ago: {}", shown(&down.reason)));
+        lines.push(format!("  last down {ago} ago: {}", shown(&without_url(&down.reason))));
     }
     lines
 }

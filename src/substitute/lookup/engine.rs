@@ -267,6 +267,8 @@ impl Engine {
             cache_misses: self.cache_misses,
             requests: self.servers.iter().map(|server| server.requests).sum(),
         };
+        let count = resolution.items.len();
+        self.tell_that(count, count);
         // Fails only when the caller has gone away; then nobody wants to know.
         let _ = reply.send(resolution);
     }

@@ -160,13 +160,15 @@ impl Item {
         late: impl Fn(usize) -> String,
         is_usable: &dyn Fn(&Source) -> bool,
     ) -> Found {
+        let needed = self.authority.as_ref().map_or(self.slots.len(), |(server, _)| *server);
         let authority = self.authority.as_ref().map(|(_, authority)| authority.clone());
         let mut sources = Vec::with_capacity(self.narinfos.len());
         let mut answers: Vec<Answer> = (0..self.slots.len())
             .map(|server| match &self.slots[server] {
                 Slot::Answered(answer) => answer.clone(),
-                Slot::Asked => Answer::of(Said::Skipped(late(server))),
-                Slot::Open | Slot::Remembered => Answer::of(Said::NotAsked),
+                // Behind the server with authority no answer was needed.
+                Slot::Asked if server < needed => Answer::of(Said::Skipped(late(server))),
+                Slot::Asked | Slot::Open | Slot::Remembered => Answer::of(Said::NotAsked),
             })
             .collect();
         if let Some(authority) = &authority {

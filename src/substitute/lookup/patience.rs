@@ -44,13 +44,16 @@ impl Engine {
         self.is_impatient = known_at.elapsed() > self.setup.options.lag + took * PATIENCE;
     }
 
-    /// Tells how far lookups are; not for every batch, but when all is known.
+    /// Tells how far lookups are; not for every batch.
     pub(super) fn tell(&mut self) {
         let (done, total) = self.requests.progress();
-        let is_news = total > 0 && (done, total) != self.told.1;
-        if !is_news || (done < total && self.told.0.elapsed() < TICK) {
-            return;
+        if total > 0 && (done, total) != self.told.1 && self.told.0.elapsed() >= TICK {
+            self.tell_that(done, total);
         }
+    }
+
+    /// Tells that `done` of `total` items are known.
+    pub(super) fn tell_that(&mut self, done: usize, total: usize) {
         self.told = (Instant::now(), (done, total));
         let servers: Vec<ServerProgress<'_>> = self.servers.iter().map(Server::progress).collect();
         let requests = self.servers.iter().map(|server| server.requests).sum();

@@ -10,10 +10,12 @@ mod text;
 use serde::Serialize;
 
 use crate::cli::context::Context;
+use crate::cli::output::without_url;
 use crate::http::Client;
 use crate::substitute::answer::{Answer, Found, Origin, Said};
 use crate::substitute::choose;
 use crate::substitute::lookup::Resolution;
+use crate::trust::verdict::Refusal;
 
 use super::data;
 use group::Group;
@@ -58,8 +60,8 @@ struct ReportAnswer {
     nar: Option<NarProbe>,
     #[serde(skip)]
     position: usize,
-    #[serde(skip)]
-    words: String,
+    /// The answer in words.
+    detail: String,
 }
 
 /// What one server said altogether.
@@ -149,7 +151,7 @@ fn report_item(
             expires_in: answer.expires_at.map(|at| at.saturating_sub(now)),
             nar: probes.take(&found.path, position),
             position,
-            words: in_words(&answer.said),
+            detail: in_words(answer),
         }
     });
     let download = found.sources.first().and_then(|source| choose::smallest(&source.narinfo));
@@ -167,23 +169,41 @@ fn report_item(
 }
 
 /// An answer for people.
-fn in_words(said: &Said) -> String {
-    match said {
+fn in_words(answer: &Answer) -> String {
+    match &answer.said {
         Said::NotAsked => "not asked".to_owned(),
         Said::Authorized => "has it".to_owned(),
         Said::Equivalent(refusal) => {
-            format!("has the same, but {refusal}; another server vouches for it")
+            format!("has the same, vouched for by another server; alone {}", objection(refusal))
         }
-        Said::Refused(refusal) => format!("refused: {refusal}"),
+        Said::Refused(refusal) => format!("refused: {}", objection(refusal)),
         Said::Unusable => "refused: it names no download that can be used".to_owned(),
         Said::Unreadable(why) => format!("refused: no narinfo: {why}"),
         Said::Missing(status) => format!("does not have it (HTTP {status})"),
         Said::Baking(status) => format!("is preparing it (HTTP {status})"),
-        Said::Failed(why) => format!("failed: {why}"),
-        Said::Skipped(why) => format!("left alone: {why}"),
+        // What a server says of an item is remembered for it.
+        Said::Failed(why) if answer.expires_at.is_some() => format!("failed: {}", without_url(why)),
+        Said::Failed(why) => format!("no answer: {}", without_url(why)),
+        Said::Skipped(why) => format!("not asked, it was down: {}", without_url(why)),
         Said::Offline => "not asked: offline".to_owned(),
     }
 }
+
+/// Why a narinfo is not believed, in a report that names the item anyway.
+fn objection(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::WrongItem { answered, .. } => format!("it answered for {}", answered.base()),
+        Refusal::UnauthorizedKey { key } => {
+            let digits = key.strip_prefix("ecc:").map_or(key.as_str(), |digits| digits);
+            let digits = digits.get(..KEY_DIGITS).unwrap_or(digits);
+            format!("signed by the key {digits}, which is not authorised")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// As many as other places show of a key.
+const KEY_DIGITS: usize = 16;
 
 /// Whether a server said this, as opposed to our not having an answer.
 fn was_given(said: &Said) -> bool {

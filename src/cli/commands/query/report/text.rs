@@ -2,7 +2,7 @@
 //!
 //! Items of which every server said the same are listed together, with the answers once below.
 
-use crate::cli::output::{self, bytes, duration, shown};
+use crate::cli::output::{self, bytes, duration, shown, without_url};
 
 use super::group::Group;
 use super::{NarProbe, ReportAnswer, ReportItem, ServerTotals};
@@ -40,16 +40,23 @@ fn clusters(members: &[&ReportItem], names: &[String], width: usize) -> Vec<Stri
             clusters.push((Vec::new(), answers));
             clusters.len() - 1
         });
-        clusters[place].0.push(item_line(item));
+        clusters[place].0.extend(item_lines(item));
     }
     clusters.into_iter().flat_map(|(items, answers)| items.into_iter().chain(answers)).collect()
 }
 
-fn item_line(item: &ReportItem) -> String {
-    match (item.download_size, item.nar_size) {
-        (Some(download), _) => format!("  {}  {}", item.path, bytes(download)),
-        (None, Some(nar)) => format!("  {}  {} unpacked", item.path, bytes(nar)),
-        (None, None) => format!("  {}", item.path),
+/// An item and its size.
+fn item_lines(item: &ReportItem) -> Vec<String> {
+    let size = match (item.download_size, item.nar_size) {
+        (Some(download), _) => format!("  {}", bytes(download)),
+        (None, Some(nar)) => format!("  {} unpacked", bytes(nar)),
+        (None, None) => String::new(),
+    };
+    let path = format!("  {}", item.path);
+    if path.len() + size.len() <= WIDTH {
+        vec![path + &size]
+    } else {
+        vec![path, format!("  {size}")]
     }
 }
 
@@ -58,22 +65,29 @@ fn answer(answer: &ReportAnswer, name: &str, width: usize) -> Vec<String> {
     if answer.answer == "not-asked" {
         return Vec::new();
     }
-    let mut text = answer.words.clone();
-    let age = answer.age.map(duration);
-    match (answer.from_cache, age) {
-        (true, Some(age)) => text.push_str(&format!(", asked {age} ago")),
-        (false, Some(_)) => text.push_str(", asked just now"),
-        _ => {}
-    }
-    if let Some(left) = answer.expires_in {
-        text.push_str(&format!(", counts for {}", duration(left)));
-    } else if answer.age.is_some() {
-        text.push_str(", not kept");
-    }
     let (first, others) = (format!("    {name:<width$}  "), " ".repeat(width + 6));
-    let mut lines = wrapped(&shown(&text), &first, &others);
+    let mut lines = wrapped(&shown(&answer.detail), &first, &others);
+    let times = times(answer);
+    match lines.last_mut() {
+        Some(last) if last.chars().count() + times.chars().count() < WIDTH => last.push_str(&times),
+        _ => lines.push(format!("{others}{}", times.trim_start_matches([',', ' ']))),
+    }
     lines.extend(answer.nar.iter().flat_map(|probe| wrapped(&nar(probe), &others, &others)));
     lines
+}
+
+/// How old an answer is and for how long it counts.
+fn times(answer: &ReportAnswer) -> String {
+    let asked = match (answer.from_cache, answer.age.map(duration)) {
+        (true, Some(age)) => format!(", asked {age} ago"),
+        (false, Some(_)) => ", asked just now".to_owned(),
+        (_, None) => String::new(),
+    };
+    match (answer.expires_in, answer.age) {
+        (Some(left), _) => format!("{asked}, counts for {}", duration(left)),
+        (None, Some(_)) => format!("{asked}, not kept"),
+        (None, None) => asked,
+    }
 }
 
 fn nar(nar: &NarProbe) -> String {
@@ -106,7 +120,7 @@ pub(super) fn totals(servers: &[ServerTotals]) -> Vec<String> {
              {refused:>7} {failed:>6}"
         ));
         if let Some(reason) = &totals.reason {
-            let text = format!("{}: {reason}", totals.state);
+            let text = format!("{}: {}", totals.state, without_url(reason));
             lines.extend(wrapped(&shown(&text), "    ", "      "));
         }
         let (hits, misses) = (totals.nar_cache_hits, totals.nar_cache_misses);
@@ -155,8 +169,11 @@ pub(super) fn wrapped(text: &str, first: &str, others: &str) -> Vec<String> {
     let mut is_empty = true;
     for word in text.split_whitespace() {
         let width = lines.last().map_or(0, |line| line.chars().count());
-        if !is_empty && width + 1 + word.chars().count() > WIDTH {
-            lines.push(others.to_owned());
+        let length = word.chars().count();
+        if !is_empty && width + 1 + length > WIDTH {
+            // A word that fits nowhere gets as much room as there is.
+            let is_long = others.len() + length > WIDTH;
+            lines.push(others.get(..LONG_WORD_INDENT).filter(|_| is_long).unwrap_or(others).into());
             is_empty = true;
         }
         if let Some(line) = lines.last_mut() {
@@ -171,6 +188,7 @@ pub(super) fn wrapped(text: &str, first: &str, others: &str) -> Vec<String> {
 }
 
 const WIDTH: usize = 79;
+const LONG_WORD_INDENT: usize = 8;
 const NAME_WIDTH_MAX: usize = 28;
 
 #[cfg(test)]

@@ -1,0 +1,279 @@
+//! Lookups end to end: directories as servers, and sockets that never answer.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::http::Options;
+use crate::substitute::answer::{Authority, Found, Said, Status};
+use crate::substitute::progress::Event;
+use crate::trust::acl::Acl;
+
+const TOOLS: &str = "2fbf4kpwxg6i81i5ai6h7y8gr3vzd62g-subst-tools-1.0";
+const NOTES: &str = "brvhk9q2pz7v2244vx5l34z1497khx1q-subst-notes-1.0";
+const NOW: u64 = 2_000_000_000;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/guix")
+}
+
+fn path(base: &str) -> StorePath {
+    StorePath::parse(base).unwrap()
+}
+
+/// Keeps what it is told.
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl Progress for Heard {
+    fn event(&self, event: Event<'_>) {
+        if !matches!(event, Event::Looking { .. }) {
+            self.0.lock().unwrap().push(format!("{event:?}"));
+        }
+    }
+}
+
+/// One machine: its lookup cache, its servers, the time.
+struct Machine {
+    dir: tempfile::TempDir,
+    servers: Vec<String>,
+    now: u64,
+    heard: Arc<Heard>,
+}
+
+impl Machine {
+    fn new(servers: &[&str]) -> Self {
+        let servers = servers.iter().map(|&url| url.to_owned()).collect();
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, servers, now: NOW, heard: Arc::default() }
+    }
+
+    /// A server that is a directory with a copy of the fixtures' narinfos, changed by `change`.
+    fn directory(&self, name: &str, change: impl Fn(String) -> String) -> String {
+        let dir = self.dir.path().join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        for entry in std::fs::read_dir(fixtures()).unwrap() {
+            let file = entry.unwrap().path();
+            let (Some(name), true) = (file.file_name(), file.is_file()) else { continue };
+            if name.to_string_lossy().ends_with(".narinfo") {
+                let text = change(std::fs::read_to_string(&file).unwrap());
+                std::fs::write(dir.join(name), text).unwrap();
+            }
+        }
+        format!("file://{}", dir.display())
+    }
+
+    fn resolver_with(&self, change: impl FnOnce(&mut LookupOptions)) -> Resolver {
+        let mut options = LookupOptions {
+            freshness: Freshness::Cached,
+            memos: Memos::Recheck,
+            ttl: TtlPolicy::default(),
+            negative_max_age: None,
+            retry_down: false,
+            lag: Duration::from_millis(200),
+            down_seconds: 60,
+            checkers: 2,
+        };
+        change(&mut options);
+        let http = Options { stall_timeout: Duration::from_secs(20), ..Options::default() };
+        let acl = Acl::parse(&std::fs::read(fixtures().join("acl")).unwrap()).unwrap();
+        let setup = Setup {
+            store_dir: StoreDir::parse(StoreDir::GUIX).unwrap(),
+            keys: Arc::new(AuthorizedKeys::Guix(acl)),
+            servers: self.servers.iter().map(|url| ServerUrl::parse(url).unwrap()).collect(),
+            cache: LookupCache::open(&self.dir.path().join("cache")).cache,
+            network: Arc::new(Network::new(http)),
+            progress: Arc::clone(&self.heard) as Arc<dyn Progress>,
+            clock: Clock::starting_at(self.now),
+            cancel: Cancel::default(),
+            options,
+        };
+        Resolver::new(setup).unwrap()
+    }
+
+    fn resolver(&self) -> Resolver {
+        self.resolver_with(|_| ())
+    }
+}
+
+fn one(resolver: &Resolver, base: &str) -> Found {
+    let resolution = resolver.resolve(vec![path(base)], Walk::JustThese);
+    resolution.items.into_iter().next().unwrap()
+}
+
+fn said(found: &Found) -> Vec<&str> {
+    let word = |said: &Said| match said {
+        Said::NotAsked => "not asked",
+        Said::Authorized => "authorized",
+        Said::Equivalent(_) => "equivalent",
+        Said::Refused(_) => "refused",
+        Said::Missing(_) => "missing",
+        Said::Skipped(_) => "skipped",
+        Said::Offline => "offline",
+        _ => "other",
+    };
+    found.answers.iter().map(|answer| word(&answer.said)).collect()
+}
+
+fn unsigned(text: String) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with("Signature: "));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// Accepts connections and never answers.
+fn black_hole() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+#[test]
+fn an_unauthorized_mirror_in_front_may_serve_the_bytes() {
+    let mut machine = Machine::new(&[]);
+    let mirror = machine.directory("mirror", unsigned);
+    let other = machine.directory("other", |text| unsigned(text).replace("NarSize: ", "NarSize: 1"));
+    machine.servers = vec![mirror, other, format!("file://{}", fixtures().display())];
+    let found = one(&machine.resolver(), TOOLS);
+    assert_eq!(found.status, Status::Available);
+    assert_eq!(said(&found), ["equivalent", "refused", "authorized"]);
+    let sources: Vec<usize> = found.sources.iter().map(|source| source.server).collect();
+    assert_eq!(sources, [0, 2]);
+    let alone = Machine { servers: machine.servers[..2].to_vec(), ..Machine::new(&[]) };
+    assert_eq!(one(&alone.resolver(), TOOLS).status, Status::Refused);
+}
+
+#[test]
+fn closures_are_walked_and_asked_once() {
+    let machine = Machine::new(&[&format!("file://{}", fixtures().display())]);
+    let resolver = machine.resolver();
+    let first = resolver.resolve(vec![path(TOOLS)], Walk::Closure(None));
+    let mut items: Vec<&str> = first.items.iter().map(|found| found.path.base()).collect();
+    items.sort_unstable();
+    assert_eq!(items, [TOOLS, NOTES]);
+    assert_eq!((first.requests, first.cache_hits), (2, 0));
+    let again = resolver.resolve(vec![path(TOOLS)], Walk::Closure(None));
+    assert_eq!((again.items.len(), again.requests), (2, 2), "nothing new was asked");
+}
+
+#[test]
+fn a_silent_preferred_server_costs_the_grace_once() {
+    let (_listener, silent) = black_hole();
+    let machine = Machine::new(&[&silent, &format!("file://{}", fixtures().display())]);
+    let began = Instant::now();
+    let resolution = machine.resolver().resolve(vec![path(TOOLS)], Walk::Closure(None));
+    assert!(resolution.items.iter().all(|found| found.status == Status::Available));
+    assert_eq!(said(&resolution.items[0]), ["skipped", "authorized"]);
+    assert_eq!(resolution.servers[0].state, ServerState::Slow);
+    assert!(began.elapsed() >= Duration::from_millis(200), "it had its chance");
+    assert!(began.elapsed() < Duration::from_secs(10), "nobody waits for the timeout");
+    assert!(machine.heard.0.lock().unwrap().iter().any(|event| event.contains(&silent)));
+
+    let later = machine.resolver().resolve(vec![path(NOTES)], Walk::JustThese);
+    assert!(matches!(later.servers[0].state, ServerState::Skipped(_)), "{:?}", later.servers);
+    let after_a_minute = Machine { now: NOW + 61, ..machine };
+    let found = one(&after_a_minute.resolver(), NOTES);
+    assert_eq!(said(&found), ["skipped", "authorized"], "it was asked again, and waited for");
+}
+
+#[test]
+fn a_server_behind_the_one_with_authority_is_not_called_down() {
+    let (_listener, silent) = black_hole();
+    let machine = Machine::new(&[&format!("file://{}", fixtures().display()), &silent]);
+    let resolution = machine.resolver().resolve(vec![path(TOOLS)], Walk::JustThese);
+    assert_eq!(said(&resolution.items[0]), ["authorized", "not asked"]);
+    assert_eq!(resolution.servers[1].state, ServerState::NotAsked);
+    let next = machine.resolver_with(|options| options.freshness = Freshness::Refresh);
+    let resolution = next.resolve(vec![path(TOOLS)], Walk::JustThese);
+    assert_eq!(resolution.servers[1].state, ServerState::NotAsked);
+}
+
+#[test]
+fn a_server_that_comes_back_is_asked_by_later_runs() {
+    let machine = Machine::new(&[]);
+    let url = machine.directory("server", |text| text);
+    let other = machine.directory("other", |text| text);
+    let machine = Machine { servers: vec![url.clone(), other], ..machine };
+    {
+        let mut cache = LookupCache::open(&machine.dir.path().join("cache")).cache;
+        let id = cache.server_id(ServerUrl::parse(&url).unwrap().as_str());
+        let down = crate::lookup_cache::Down { since: NOW, until: NOW + 60, reason: "x".into() };
+        cache.remember_server_facts(id, &[crate::lookup_cache::ServerFact::Down(down)]).unwrap();
+    }
+    assert_eq!(said(&one(&machine.resolver(), TOOLS)), ["skipped", "authorized"]);
+    let refresh = machine.resolver_with(|options| options.freshness = Freshness::Refresh);
+    assert_eq!(said(&one(&refresh, TOOLS))[0], "authorized");
+    drop(refresh);
+    assert_eq!(said(&one(&machine.resolver(), NOTES))[0], "authorized", "it is up again");
+}
+
+#[test]
+fn items_with_the_same_hash_part_are_not_mixed_up() {
+    let machine = Machine::new(&[&format!("file://{}", fixtures().display())]);
+    let twin = TOOLS.replace("subst-tools", "subst-fools");
+    for first_run in [true, false] {
+        let resolver = machine.resolver();
+        let resolution = resolver.resolve(vec![path(TOOLS), path(&twin)], Walk::JustThese);
+        let statuses: Vec<Status> = resolution.items.iter().map(|found| found.status).collect();
+        assert_eq!(statuses, [Status::Available, Status::Refused], "first run: {first_run}");
+        // One after the other, when the first is decided already.
+        assert_eq!(one(&resolver, TOOLS).status, Status::Available);
+        assert_eq!(one(&resolver, &twin).status, Status::Refused);
+    }
+}
+
+#[test]
+fn what_is_forgotten_is_asked_again() {
+    let machine = Machine::new(&[]);
+    let url = machine.directory("server", |text| text);
+    let machine = Machine { servers: vec![url], ..machine };
+    let resolver = machine.resolver();
+    assert_eq!(one(&resolver, TOOLS).status, Status::Available);
+    let narinfo = format!("server/{}.narinfo", &TOOLS[..32]);
+    std::fs::remove_file(machine.dir.path().join(narinfo)).unwrap();
+    assert_eq!(one(&resolver, TOOLS).status, Status::Available);
+    resolver.forget(path(TOOLS));
+    assert_eq!(one(&resolver, TOOLS).status, Status::Missing);
+    drop(resolver);
+    assert_eq!(one(&machine.resolver(), TOOLS).status, Status::Missing, "the cache forgot too");
+}
+
+#[test]
+fn remembered_verdicts_are_for_reports_only() {
+    let machine = Machine::new(&[&format!("file://{}", fixtures().display())]);
+    let kind = |memos| {
+        let resolver = machine.resolver_with(|options| options.memos = memos);
+        let found = one(&resolver, TOOLS);
+        matches!(found.authority, Some(Authority::Checked(_)))
+    };
+    assert!(kind(Memos::Believe), "nothing is remembered yet");
+    assert!(!kind(Memos::Believe));
+    assert!(kind(Memos::Recheck));
+}
+
+#[test]
+fn an_old_no_is_asked_again_where_that_matters() {
+    let machine = Machine::new(&[]);
+    let url = machine.directory("server", |text| text);
+    let file = machine.dir.path().join(format!("server/{}.narinfo", &TOOLS[..32]));
+    let text = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let machine = Machine { servers: vec![url], ..machine };
+    assert_eq!(one(&machine.resolver(), TOOLS).status, Status::Missing);
+    std::fs::write(&file, text).unwrap();
+    let later = Machine { now: NOW + 90, ..machine };
+    assert_eq!(one(&later.resolver(), TOOLS).status, Status::Missing, "it counts for two minutes");
+    let fetch = later.resolver_with(|options| options.negative_max_age = Some(60));
+    assert_eq!(one(&fetch, TOOLS).status, Status::Available);
+}
+
+#[test]
+fn offline_nobody_is_asked() {
+    let machine = Machine::new(&[&format!("file://{}", fixtures().display())]);
+    let offline = || machine.resolver_with(|options| options.freshness = Freshness::Offline);
+    let found = one(&offline(), TOOLS);
+    assert_eq!((found.status, said(&found)), (Status::Unknown, vec!["offline"]));
+    assert_eq!(one(&machine.resolver(), TOOLS).status, Status::Available);
+    assert_eq!(one(&offline(), TOOLS).status, Status::Available);
+}

@@ -1,0 +1,204 @@
+#!/bin/bash
+# The cache-miss report on a mixed set, in a pipe, in a terminal of 80 columns and as JSON; nars in a proxy's cache; `subst servers`;
+# servers discovered in the local network; progress; timeouts of single servers. PEERS_SHOW=1 prints the reports.
+set -euo pipefail
+# shellcheck source=../checks.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
+fresh_work
+python3 "$PEERS_HERE/fill-narinfos.py" 200 "$WORK/fill"
+odd_port=$(free_ports 1)
+service_start odd-report python3 "$PEERS_HERE/odd-server.py" "$odd_port" "$WORK/fill/www" "$WORK/odd.log"
+trap 'service_stop odd-report; service_stop nginx-report; service_stop nginx-report-proxy' EXIT
+wait_for 10 port_open "$odd_port"
+ODD=http://127.0.0.1:$odd_port
+refuses=http://127.0.0.1:$(free_ports 1)
+
+# The first eight narinfos in the order of names: one of each kind that the server `mixed` knows.
+find "$WORK/fill/www" -name '*.narinfo' -printf '%f\n' | LC_ALL=C sort | head -n 8 | sed 's/\.narinfo//' > "$WORK/hashes"
+while read -r hash; do grep "/$hash-" "$WORK/fill/list"; done < "$WORK/hashes" > "$WORK/mixed.list"
+
+# report ROOT URLS [ARGUMENT]...
+report() {
+    local root=$WORK/roots/$1 urls=$2; shift 2
+    subst query --cache-miss-report --root "$root" --acl "$WORK/fill/acl" --substitute-urls "$urls" "$@" - < "$WORK/mixed.list"
+}
+
+show() { [ -z "${PEERS_SHOW:-}" ] || cat "$1" >&3; }
+
+# named FILE WORD...: every word is in the file; no line is wider than a terminal, but for names that cannot be broken.
+named() {
+    local file=$1 word; shift
+    show "$file"
+    for word in "$@"; do grep -qF -- "$word" "$file" || { echo "$word is not in $file"; cat "$file"; return 1; }; done
+    awk 'length > 80' "$file" | grep -vE '^ *(/gnu/store/)?[0-9a-z]{32}-[^ ]*$' > "$file.wide" || true
+    [ ! -s "$file.wide" ] || { echo 'too wide:'; cat "$file.wide"; return 1; }
+}
+
+in_a_pipe() {
+    expect 4 report pipe "$ODD/mixed" > "$WORK/pipe.txt"
+    named "$WORK/pipe.txt" 'signature is not good: 1' 'answered for another item: 1' 'not signed: 1' 'not authorised here: 1' \
+        'MISSING, no server has it: 1' 'PREPARING' 'a server answered with an error: 1' 'had to be asked: 1' \
+        'counts for 2 h' 'counts for 5 min' 'HTTP 404' 'status 500' 'MiB' 'to be built now: 7 items' 'asked just now' 'hint: '
+}
+
+# Remembered: ages and times left.
+remembered() {
+    sleep 1.1
+    expect 4 report pipe "$ODD/mixed" > "$WORK/again.txt"
+    named "$WORK/again.txt" 'MISSING, no server had it when asked last: 1' 'known from the lookup cache: 1' 's ago, counts for' 'asked just now, not kept'
+}
+
+server_down() {
+    expect 4 report down "$refuses $ODD/mixed" > "$WORK/down.txt"
+    named "$WORK/down.txt" 'who might have it could not be reached: 1' 'no answer: connecting: Connection refused' 'not from the first server: 1' 'down: '
+    expect 4 report down "$refuses $ODD/mixed" > "$WORK/down.txt"
+    named "$WORK/down.txt" 'not asked, it was down: connecting'
+}
+
+second_server_has_it() {
+    report second "$ODD/mixed $ODD/good" > "$WORK/second.txt"
+    named "$WORK/second.txt" 'AVAILABLE, but not from the first server: 7' 'has the same, vouched for by another server' 'is preparing it'
+}
+
+in_a_terminal() {
+    local run="env -i TERM=xterm PATH=$PATH HOME=$WORK/home $SUBST query --cache-miss-report --root $WORK/roots/terminal --acl $WORK/fill/acl --substitute-urls '$ODD/mixed' - < $WORK/mixed.list"
+    tmux -L "subst-peers-$$" -f /dev/null new-session -d -x 80 -y 100 "sh -c \"$run; echo done\"; sleep 30"
+    wait_for 10 sh -c "tmux -L subst-peers-$$ capture-pane -p | grep -q '^done'"
+    tmux -L "subst-peers-$$" capture-pane -p > "$WORK/terminal.txt"
+    tmux -L "subst-peers-$$" kill-server
+    named "$WORK/terminal.txt" 'signature is not good: 1' 'to be built now: 7 items' 'SERVER '
+    expect 4 report terminal2 "$ODD/mixed" > "$WORK/terminal-pipe.txt"
+    expect_equal 'lines that the terminal broke' "$(grep -cv '^done\|^$\|requests' "$WORK/terminal.txt")" "$(grep -cv '^$\|requests' "$WORK/terminal-pipe.txt")"
+}
+
+as_json() {
+    expect 4 report json "$ODD/mixed $ODD/missing" --json > "$WORK/report.json"
+    python3 - "$WORK/report.json" <<'PY'
+import json, sys
+answer = json.load(open(sys.argv[1]))
+items = answer["report"]["items"]
+groups = sorted(item["group"] for item in items)
+assert groups == sorted(["not-in-lookup-cache", "missing", "preparing", "unauthorized-key", "bad-signature", "wrong-item",
+                         "server-error", "unsigned"]), groups
+assert answer["report"]["to_build"] == 7
+for item in items:
+    assert [row["server"].rsplit("/", 1)[1] for row in item["answers"]] == ["mixed", "missing"], item
+    assert all({"answer", "reason", "detail", "from_cache", "age", "expires_in"} <= set(row) for row in item["answers"])
+totals = answer["report"]["servers"]
+assert [row["asked"] for row in totals] == [8, 7] or [row["asked"] for row in totals] == [8, 8], totals
+PY
+}
+
+# --- proxies ------------------------------------------------------------------------------------------------------------
+
+# A static server whose nars are behind a caching nginx, as large installations have it.
+proxy() {
+    local origin=$1 port
+    port=$(free_ports 1)
+    cat > "$PEERS_RUN/nginx-report-proxy.conf" <<CONF
+daemon off;
+pid $PEERS_RUN/nginx-report-proxy.master;
+events { }
+http {
+    access_log off;
+    client_body_temp_path $WORK/proxy-body; proxy_temp_path $WORK/proxy-temp; fastcgi_temp_path $WORK/proxy-fastcgi;
+    uwsgi_temp_path $WORK/proxy-uwsgi; scgi_temp_path $WORK/proxy-scgi;
+    proxy_cache_path $WORK/proxy-cache keys_zone=nars:1m;
+    server {
+        listen 127.0.0.1:$port;
+        location / { proxy_pass $origin; }
+        location /nar/ { proxy_pass $origin; proxy_cache nars; proxy_cache_valid 200 1h; add_header X-Cache-Status \$upstream_cache_status; }
+    }
+}
+CONF
+    service_start nginx-report-proxy nginx -e "$WORK/proxy.error.log" -c "$PEERS_RUN/nginx-report-proxy.conf"
+    wait_for 10 port_open "$port"
+    printf 'http://127.0.0.1:%s\n' "$port"
+}
+
+# Three items of the real closure, one of which somebody has fetched through the proxy before.
+proxy_hits() {
+    local url items item
+    url=$(proxy "$PEERS_STATIC_URL")
+    items=$(head -n 3 "$PEERS_LIST")
+    item=$(head -n 1 "$PEERS_LIST" | sed 's|.*/||')
+    for nar in $(curl -sf "$url/$(printf %.32s "$item").narinfo" | sed -n 's/^URL: //p'); do curl -sf -o /dev/null "$url/$nar"; done
+    subst query --cache-miss-report --probe-nars --root "$WORK/roots/proxy" --acl "$PEERS_GUIX_ACL" --substitute-urls "$url $PEERS_POLITE_URL" $items > "$WORK/proxy.txt"
+    named "$WORK/proxy.txt" 'nar: proxy cache HIT' 'nar: proxy cache MISS' "nars in its proxy's cache: 1 hits, 2 misses"
+}
+
+# --- servers --------------------------------------------------------------------------------------------------------------
+
+servers() {
+    expect 4 subst servers --root "$WORK/roots/servers" --substitute-urls "$ODD/good $PEERS_GUIX_CACHED_URL $refuses $PEERS_NIX_ZSTD_URL" > "$WORK/servers.txt"
+    named "$WORK/servers.txt" "$ODD/good" 'up, answered in' 'http/1.1' 'priority 30' 'down: ' 'its items are for /nix/store'
+    expect 4 subst servers --root "$WORK/roots/servers" --json --substitute-urls "$ODD/good $refuses" > "$WORK/servers.json"
+    python3 - "$WORK/servers.json" <<'PY'
+import json, sys
+good, bad = json.load(open(sys.argv[1]))
+assert good["state"] == "up" and good["store_dir"] == "/gnu/store" and good["want_mass_query"] is False and good["priority"] == 30
+assert 0 < good["latency"] < 5 and good["protocol"] == "http/1.1", good
+assert bad["state"] == "down" and "refused" in bad["reason"], bad
+PY
+}
+
+# guix-daemon writes the servers it discovers to STATE/discover/publish: they come first, and 50 at most.
+discovered() {
+    local root=$WORK/roots/discover n
+    mkdir -p "$root/var/guix/discover"
+    { echo "$ODD/good"; for n in $(seq 100); do echo "http://127.0.0.1:9/$n"; done; } > "$root/var/guix/discover/publish"
+    subst query --discover --json --root "$root" --acl "$WORK/fill/acl" --substitute-urls "$ODD/kept-60" "$(head -n 1 "$WORK/fill/list")" > "$WORK/discovered.json"
+    python3 - "$WORK/discovered.json" "$ODD" <<'PY'
+import json, sys
+answer = json.load(open(sys.argv[1]))
+urls = [server["url"] for server in answer["servers"]]
+assert urls[0] == f"{sys.argv[2]}/good" and urls[-1] == f"{sys.argv[2]}/kept-60" and len(urls) == 51, (len(urls), urls[:2])
+assert answer["items"][0]["server"] == urls[0]
+PY
+    subst query --json --root "$root" --acl "$WORK/fill/acl" --substitute-urls "$ODD/kept-60" "$(head -n 1 "$WORK/fill/list")" > "$WORK/discovered.json"
+    expect_equal 'servers without --discover' "$(python3 -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["servers"]))' "$WORK/discovered.json")" 1
+}
+
+# The file gives one server a second, the other one the usual time.
+patience() {
+    printf '[[server]]\nurl = "%s/silent"\nstall-timeout = 1\n' "$ODD" > "$WORK/config.toml"
+    local began
+    began=$(now)
+    head -n 1 "$WORK/fill/list" > "$WORK/one.list"
+    expect 4 subst query --config "$WORK/config.toml" --root "$WORK/roots/patience" --acl "$WORK/fill/acl" \
+        --substitute-urls "$ODD/silent $ODD/missing" - < "$WORK/one.list"
+    awk -v s="$(since "$began")" 'BEGIN { exit !(s < 6) }'
+}
+
+progress() {
+    subst query --progress plain --root "$WORK/roots/plain" --acl "$WORK/fill/acl" --substitute-urls "$ODD/late-20" - < "$WORK/fill/list" > /dev/null 2> "$WORK/plain"
+    grep -q 'looked up [0-9]* of 200, [0-9]* answers (127.0.0.1:' "$WORK/plain" || { cat "$WORK/plain"; return 1; }
+    [ "$(grep -c 'looked up' "$WORK/plain")" -le 7 ]
+    subst query --progress json --root "$WORK/roots/json" --acl "$WORK/fill/acl" --substitute-urls "$ODD/late-20" - < "$WORK/fill/list" > /dev/null 2> "$WORK/events"
+    grep -v '^subst: ' "$WORK/events" | python3 -c '
+import json, sys
+events = [json.loads(line) for line in sys.stdin]
+looking = [event for event in events if event["event"] == "looking"]
+assert len(looking) > 3 and looking[-1]["done"] == looking[-1]["total"] == 200, looking[-1:]
+assert looking[-1]["servers"][0]["state"] == "up" and looking[-1]["servers"][0]["answered"] == 200
+'
+    tmux -L "subst-peers-$$" -f /dev/null new-session -d -x 80 -y 24 \
+        "env -i TERM=xterm PATH=$PATH HOME=$WORK/home $SUBST query --root $WORK/roots/bar --acl $WORK/fill/acl --substitute-urls '$ODD/late-20' - < $WORK/fill/list > /dev/null; sleep 30"
+    wait_for 10 sh -c "tmux -L subst-peers-$$ capture-pane -p | grep 'looking up' > $WORK/bar"
+    tmux -L "subst-peers-$$" kill-server
+    cat "$WORK/bar"
+    grep -q '/200 .*127.0.0.1' "$WORK/bar"
+}
+
+exec 3>&1
+check report-pipe in_a_pipe
+check report-remembered remembered
+check report-server-down server_down
+check report-second-server second_server_has_it
+check report-terminal in_a_terminal
+check report-json as_json
+check report-proxy-hits proxy_hits
+check servers servers
+check servers-discovered discovered
+check servers-patience patience
+check lookups-progress progress
