@@ -8,6 +8,7 @@ pub mod env;
 pub mod error;
 pub mod exit;
 pub mod output;
+mod process;
 pub mod progress;
 pub mod settings;
 
@@ -40,7 +41,7 @@ pub fn run(arguments: Vec<OsString>) -> Exit {
             return Exit::Local;
         }
     };
-    prepare_process();
+    process::prepare();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -117,19 +118,3 @@ fn clock() -> Clock {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Clock::starting_at(since_epoch.as_secs())
 }
-
-/// What belongs to the process as a whole: files of store items are created with their final
-/// mode, which the umask must not touch, and each directory being unpacked is held open.
-fn prepare_process() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
-    umask(rustix::fs::Mode::from_bits_truncate(0o022));
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
-    if limit.current.is_some_and(|current| current < wanted) {
-        // Without it only very deep trees fail, and say so.
-        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
-        let _ = setrlimit(Resource::Nofile, raised);
-    }
-}
-
-const OPEN_FILES: u64 = 65_536;

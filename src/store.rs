@@ -6,7 +6,7 @@
 //! 1. [`Store::add_temp_roots`]: from now on the collector leaves it alone;
 //! 2. [`Store::lock`]: nobody else makes it;
 //! 3. [`Store::is_valid`] again: somebody may just have made it;
-//! 4. write it at [`Layout::temporary`], verify it, make it [canonical](canonical);
+//! 4. write it at [`Layout::temporary`], verify it, make it [canonical];
 //! 5. [`Store::publish_item`]: give it its name;
 //! 6. [`Store::register`]: make it valid; then drop the lock.
 //!
@@ -220,7 +220,7 @@ impl Store {
     pub fn remove_temporary(&self, path: &StorePath) -> Result<(), StoreError> {
         self.refuse_if_read_only()?;
         let temporary = self.layout.temporary(path);
-        remove_tree_at(self.links.store(), &Layout::temporary_name(path))
+        remove_tree_at(self.links.store(), Layout::temporary_name(path))
             .map_err(on(&temporary, |path, source| StoreError::Remove { path, source }))
     }
 

@@ -15,7 +15,7 @@ use crate::substitute::install::Installer;
 use crate::substitute::lookup::{Freshness, LookupOptions, Memos, Resolver, Setup};
 use crate::substitute::network::Network;
 use crate::substitute::progress::Progress;
-use crate::substitute::transfer::Memory;
+use crate::substitute::transfer::Budget;
 use crate::trust::acl::{Acl, AuthorizedKeys};
 use crate::trust::nix::{OFFICIAL_KEY, TrustedKeys};
 
@@ -24,9 +24,9 @@ use super::output::Output;
 use super::settings::{Settings, StoreKind};
 
 /// What decoded bytes on their way to disk may take, of all transfers together.
-const BUFFER_BYTES: usize = 12 << 20;
-/// What decoders may take: nine of those for the windows that `guix publish` makes.
-const DECODER_BYTES: u64 = 40 << 20;
+const BUFFER_BYTES: usize = 10 << 20;
+/// What decoders may take: six of those for the windows that `guix publish` makes.
+const DECODER_BYTES: u64 = 28 << 20;
 /// How long a server may be silent while another one has answered everything.
 const LAG: Duration = Duration::from_millis(600);
 /// For how long a server that is down is left alone by later runs.
@@ -218,6 +218,7 @@ impl Context {
             network: Arc::clone(network),
             progress: Arc::clone(&self.progress),
             clock: self.clock,
+            cancel: self.cancel.clone(),
             options: LookupOptions {
                 freshness,
                 memos: if purpose == Purpose::Report { Memos::Believe } else { Memos::Recheck },
@@ -241,7 +242,7 @@ impl Context {
             network: Arc::clone(network),
             servers: self.settings.servers.clone(),
             writers: WriterPool::new(cores()).map_err(CliError::Threads)?,
-            memory: Memory::new(BUFFER_BYTES, DECODER_BYTES),
+            budget: Budget::new(BUFFER_BYTES, DECODER_BYTES, self.settings.connections),
             ahead: None,
             rates: Mutex::default(),
             progress: Arc::clone(&self.progress),

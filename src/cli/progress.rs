@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::format::store_path::StorePath;
-use crate::substitute::progress::{Event, Progress};
+use crate::substitute::progress::{Event, Progress, ServerProgress};
 
 use super::args::ProgressMode;
 use super::output::{self, say, shown};
@@ -67,17 +67,21 @@ struct Tally {
     looked_up: usize,
     to_look_up: usize,
     requests: u64,
+    /// The servers, how each is doing.
+    servers: String,
     downloads: HashMap<StorePath, u64>,
     downloaded: u64,
+    /// What is to be fetched: items, and bytes as far as known.
+    planned: (usize, u64),
     unpacked: usize,
-    registered: usize,
 }
 
 impl Tally {
     fn note(&mut self, event: &Event<'_>) {
         match event {
-            Event::Looking { done, total, requests, .. } => {
+            Event::Looking { done, total, requests, servers, .. } => {
                 (self.looked_up, self.to_look_up, self.requests) = (*done, *total, *requests);
+                self.servers = servers_line(servers);
             }
             Event::Started { item, .. } => {
                 self.downloads.insert((*item).clone(), 0);
@@ -95,14 +99,32 @@ impl Tally {
             Event::Failed { item } => {
                 self.downloads.remove(item);
             }
-            Event::Registered { .. } => self.registered += 1,
-            Event::ServerDown { .. } | Event::Warning(_) | Event::SourceFailed { .. } => {}
+            Event::Planned { items, download_size } => self.planned = (*items, *download_size),
+            Event::Registered { .. }
+            | Event::ServerDown { .. }
+            | Event::Warning(_)
+            | Event::SourceFailed { .. }
+            | Event::Finished => {}
         }
     }
 
     fn bytes(&self) -> u64 {
         self.downloaded + self.downloads.values().sum::<u64>()
     }
+}
+
+/// The servers in few words, such as `a.example up 120, b.example down`.
+fn servers_line(servers: &[ServerProgress<'_>]) -> String {
+    let words = servers.iter().map(|server| {
+        let name = server.url.split_once("://").map_or(server.url, |(_, name)| name);
+        match (server.state, server.waiting) {
+            ("not-asked", 0) => format!("{} not asked", shown(name)),
+            ("not-asked", _) => format!("{} silent", shown(name)),
+            ("up", _) => format!("{} {}", shown(name), server.answered),
+            (state, _) => format!("{} {state}", shown(name)),
+        }
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// One line a second.
@@ -133,12 +155,13 @@ impl Progress for Plain {
         }
         *last = Instant::now();
         if tally.looked_up < tally.to_look_up {
-            let Tally { looked_up, to_look_up, requests, .. } = tally;
-            say(&format!("subst: looked up {looked_up} of {to_look_up}, {requests} answers"));
+            let Tally { looked_up, to_look_up, requests, servers, .. } = tally;
+            let answers = format!("{requests} answers ({servers})");
+            say(&format!("subst: looked up {looked_up} of {to_look_up}, {answers}"));
         } else {
-            let bytes = output::bytes(tally.bytes());
-            let Tally { unpacked, to_look_up, .. } = tally;
-            say(&format!("subst: unpacked {unpacked} of {to_look_up}, {bytes} downloaded"));
+            let (unpacked, (items, size)) = (tally.unpacked, tally.planned);
+            let (bytes, size) = (output::bytes(tally.bytes()), output::bytes(size));
+            say(&format!("subst: unpacked {unpacked} of {items}, {bytes} of {size} downloaded"));
         }
     }
 }
@@ -149,8 +172,17 @@ struct Json;
 impl Progress for Json {
     fn event(&self, event: Event<'_>) {
         let value = match event {
-            Event::Looking { done, total, requests, .. } => {
-                json!({"event": "looking", "done": done, "total": total, "requests": requests})
+            Event::Looking { done, total, requests, servers, .. } => {
+                let server = |server: &ServerProgress<'_>| {
+                    json!({
+                        "url": server.url, "state": server.state, "answered": server.answered,
+                        "waiting": server.waiting,
+                    })
+                };
+                json!({
+                    "event": "looking", "done": done, "total": total, "requests": requests,
+                    "servers": servers.iter().map(server).collect::<Vec<_>>(),
+                })
             }
             Event::ServerDown { server, reason } => {
                 json!({"event": "server-down", "server": server, "reason": reason})
@@ -171,6 +203,10 @@ impl Progress for Json {
             }),
             Event::Registered { item } => json!({"event": "registered", "item": item.base()}),
             Event::Failed { item } => json!({"event": "failed", "item": item.base()}),
+            Event::Planned { items, download_size } => {
+                json!({"event": "planned", "items": items, "download_size": download_size})
+            }
+            Event::Finished => json!({"event": "finished"}),
         };
         say(&value.to_string());
     }

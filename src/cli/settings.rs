@@ -23,7 +23,7 @@ use super::env::Environment;
 pub use layers::Origin;
 pub use stores::StoreKind;
 
-use layers::Partial;
+use layers::{Partial, Setting};
 
 /// Guix's official servers.
 const GUIX_SERVERS: [&str; 2] = ["https://bordeaux.guix.gnu.org", "https://ci.guix.gnu.org"];
@@ -101,6 +101,8 @@ pub struct Settings {
     pub verbosity: Verbosity,
     /// How to reach servers.
     pub http: http::Options,
+    /// Connections for lookups to a server that wants many, and for the parts of one large nar.
+    pub connections: usize,
     /// Nars that the daemon's helper fetches ahead.
     pub read_ahead: usize,
     /// Directories for the lookup cache, best first.
@@ -147,6 +149,7 @@ impl Settings {
             refresh: flags.refresh,
             offline: flags.offline,
             jobs,
+            connections: http.mass_query_connections,
             progress: chosen.progress.map_or(ProgressMode::Auto, |setting| setting.value),
             json: flags.json,
             verbosity: verbosity(flags),
@@ -242,10 +245,37 @@ fn http_options(
     if let Some(setting) = &chosen.stall_timeout {
         options.stall_timeout = seconds(setting.value, &setting.origin)?;
     }
+    options.server_timeouts = server_timeouts(chosen, &options)?;
     if let Some(setting) = &chosen.connections {
         options.mass_query_connections = setting.value.max(1);
     }
     Ok(options)
+}
+
+/// The timeouts of single servers. A flag counts for all of them.
+fn server_timeouts(
+    chosen: &Partial,
+    options: &http::Options,
+) -> Result<Vec<(ServerUrl, http::Timeouts)>, SettingsError> {
+    let Some(Setting { value: tables, origin }) = &chosen.server else { return Ok(Vec::new()) };
+    let is_flag = |setting: &Option<Setting<f64>>| {
+        setting.as_ref().is_some_and(|setting| matches!(setting.origin, Origin::Flag(_)))
+    };
+    let choose = |own: Option<f64>, flag: &Option<Setting<f64>>, general| match own {
+        Some(value) if !is_flag(flag) => seconds(value, origin),
+        _ => Ok(general),
+    };
+    let timeouts = tables.iter().map(|table| {
+        let url = ServerUrl::parse(&table.url).map_err(|error| SettingsError::Value {
+            origin: origin.clone(),
+            message: error.to_string(),
+        })?;
+        let connect =
+            choose(table.connect_timeout, &chosen.connect_timeout, options.connect_timeout)?;
+        let stall = choose(table.stall_timeout, &chosen.stall_timeout, options.stall_timeout)?;
+        Ok((url, http::Timeouts { connect, stall }))
+    });
+    timeouts.collect()
 }
 
 fn seconds(value: f64, origin: &Origin) -> Result<Duration, SettingsError> {

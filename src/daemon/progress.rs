@@ -184,7 +184,11 @@ impl Progress for Teller {
                 self.log.warn(&format!("download from {url} failed: {reason}"));
             }
             Event::Unpacked { downloaded, .. } => self.unpacked(downloaded),
-            Event::Looking { .. } | Event::Registered { .. } | Event::Failed { .. } => {}
+            Event::Looking { .. }
+            | Event::Planned { .. }
+            | Event::Registered { .. }
+            | Event::Failed { .. }
+            | Event::Finished => {}
         }
     }
 }
@@ -288,7 +292,8 @@ mod tests {
     #[test]
     fn lookups_are_told_of_only_while_somebody_waits_and_a_server_is_asked() {
         let (teller, sink) = teller(Telling::Trace);
-        let looking = |asked| Event::Looking { done: 1, total: 2, asked, requests: 0 };
+        let looking =
+            |asked| Event::Looking { done: 1, total: 2, asked, requests: 0, servers: &[] };
         teller.event(looking(1));
         teller.while_asked(|| teller.event(looking(0)));
         assert_eq!(sink.text(), "");

@@ -1,8 +1,10 @@
 //! The daemon's requests, one line each, words separated by blanks. Pure.
 //!
-//!     have PATH...                    with --query
-//!     info PATH...                    with --query
-//!     substitute PATH DESTINATION     with --substitute
+//! ```text
+//! have PATH...                    with --query
+//! info PATH...                    with --query
+//! substitute PATH DESTINATION     with --substitute
+//! ```
 
 use std::path::PathBuf;
 

@@ -28,6 +28,7 @@
 
 mod error;
 mod read;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -37,7 +38,8 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 pub use error::NarError;
-pub use read::{Contents, Reader, SharedRead};
+pub use read::{Contents, Reader};
+pub use shared::SharedRead;
 pub use write::{Writer, file_header, file_trailer};
 
 /// The longest name of a directory entry: what Linux file systems take.

@@ -15,6 +15,7 @@
 //! all names are well formed, the size of the text. **Not** checked: signatures, and whether
 //! this is the item that was asked for; [`crate::trust`] does both. `URL`s are not looked at.
 
+mod abridge;
 mod fields;
 mod parse;
 mod print;

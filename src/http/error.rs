@@ -115,6 +115,12 @@ pub enum HttpErrorKind {
 }
 
 impl HttpError {
+    /// The server at `url` sent another part of the file than it was asked for.
+    #[must_use]
+    pub fn wrong_range(url: &Url) -> Self {
+        Self::new(url, HttpErrorKind::WrongRange)
+    }
+
     pub(super) fn new(url: &Url, kind: HttpErrorKind) -> Self {
         Self { url: redacted(url).into(), kind, attempts: 1 }
     }

@@ -189,5 +189,5 @@ pub(super) fn queue(engine: Arc<Engine>) -> (EventSender, LookupEvents) {
     (EventSender { parcels: sender, budget }, LookupEvents { parcels: receiver, _engine: engine })
 }
 
-/// Answers that wait to be taken out, in bytes.
-const QUEUED_BYTES_MAX: u32 = 16 << 20;
+/// Answers that wait to be taken out, in bytes: some thousand narinfos.
+const QUEUED_BYTES_MAX: u32 = 4 << 20;

@@ -10,9 +10,11 @@
 //! grammar and hash can. After an error every further call gives the same error.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use reqwest::header::{HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use reqwest::{Method, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -36,13 +38,15 @@ pub struct NarRequest {
     pub if_range: Option<String>,
     /// Other timeouts than those of [`Options`](super::Options).
     pub timeouts: Option<Timeouts>,
+    /// Ends the transfer with [`HttpErrorKind::Cancelled`] soon after it was raised.
+    pub stop: Option<Arc<AtomicBool>>,
 }
 
 impl NarRequest {
     /// All of the nar at `url`.
     #[must_use]
     pub fn new(url: Url) -> Self {
-        Self { url, range: None, if_range: None, timeouts: None }
+        Self { url, range: None, if_range: None, timeouts: None, stop: None }
     }
 }
 
@@ -66,6 +70,7 @@ pub struct NarBody {
     url: Url,
     head: BodyHead,
     source: Source,
+    stop: Option<Arc<AtomicBool>>,
     failed: Option<HttpError>,
 }
 
@@ -142,7 +147,7 @@ impl NarBody {
         let chunk = match &mut self.source {
             Source::Ended => Ok(None),
             Source::File(file) => file.next_chunk().map_err(|kind| HttpError::new(&self.url, kind)),
-            Source::Network { pieces, .. } => match pieces.recv() {
+            Source::Network { pieces, .. } => match next_piece(pieces, self.stop.as_deref()) {
                 Ok(Piece::Chunk(bytes, _paid)) => Ok(Some(bytes)),
                 Ok(Piece::End(end)) => end.map(|()| None),
                 Err(_) => Err(HttpError::new(&self.url, HttpErrorKind::Cancelled)),
@@ -169,10 +174,19 @@ pub(super) fn open(engine: &Arc<Engine>, request: NarRequest) -> Result<NarBody,
     if request.url.scheme() == "file" {
         let opened = file::open_nar(&request.url, request.range);
         let (head, file) = opened.map_err(|kind| HttpError::new(&request.url, kind))?;
-        return Ok(NarBody { url: request.url, head, source: Source::File(file), failed: None });
+        let (url, stop, source) = (request.url, request.stop, Source::File(file));
+        return Ok(NarBody { url, head, source, stop, failed: None });
     }
-    let timeouts = request.timeouts.unwrap_or(engine.options().timeouts()).bounded();
-    let (head, response) = engine.block_on(open_response(engine, &request, timeouts))?;
+    let timeouts =
+        request.timeouts.unwrap_or_else(|| engine.options().timeouts_of(&request.url)).bounded();
+    let (head, response) = engine.block_on(async {
+        tokio::select! {
+            opened = open_response(engine, &request, timeouts) => opened,
+            () = raised(request.stop.as_deref()) => {
+                Err(HttpError::new(&request.url, HttpErrorKind::Cancelled))
+            }
+        }
+    })?;
     let (sender, pieces) = crossbeam_channel::unbounded();
     let pump = Pump {
         url: request.url.clone(),
@@ -183,8 +197,32 @@ pub(super) fn open(engine: &Arc<Engine>, request: NarRequest) -> Result<NarBody,
     };
     let pump = engine.handle().spawn(pump.run(response)).abort_handle();
     let source = Source::Network { pieces, pump, _engine: Arc::clone(engine) };
-    Ok(NarBody { url: request.url, head, source, failed: None })
+    Ok(NarBody { url: request.url, head, source, stop: request.stop, failed: None })
 }
+
+/// Ends when the flag is up; without a flag, never.
+async fn raised(stop: Option<&AtomicBool>) {
+    while stop.is_none_or(|stop| !stop.load(Ordering::Relaxed)) {
+        tokio::time::sleep(STOP_TICK).await;
+    }
+}
+
+/// The next piece; an error when the pump is gone or the flag is up.
+fn next_piece(
+    pieces: &Receiver<Piece>,
+    stop: Option<&AtomicBool>,
+) -> Result<Piece, RecvTimeoutError> {
+    loop {
+        match pieces.recv_timeout(STOP_TICK) {
+            Err(RecvTimeoutError::Timeout)
+                if stop.is_none_or(|stop| !stop.load(Ordering::Relaxed)) => {}
+            piece => return piece,
+        }
+    }
+}
+
+/// How often a raised flag is looked for while nothing arrives.
+const STOP_TICK: Duration = Duration::from_millis(100);
 
 async fn open_response(
     engine: &Engine,

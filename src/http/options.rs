@@ -5,6 +5,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use url::Url;
+
 use super::proxy::Proxies;
 use super::retry::RetryPolicy;
 use crate::format::cache_info::CacheInfo;
@@ -27,6 +29,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long a server may be silent while an answer is due.
     pub stall_timeout: Duration,
+    /// Other timeouts than these two, for what is at these servers' addresses.
+    pub server_timeouts: Vec<(ServerUrl, Timeouts)>,
     /// How long one answer to a lookup may take in all, however steadily it trickles.
     pub answer_timeout: Duration,
     /// The most unanswered lookups on one connection.
@@ -54,6 +58,7 @@ impl Default for Options {
         Self {
             connect_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(15),
+            server_timeouts: Vec::new(),
             answer_timeout: Duration::from_secs(60),
             max_in_flight: 1000,
             mass_query_connections: 4,
@@ -74,8 +79,18 @@ impl Options {
         Timeouts { connect: self.connect_timeout, stall: self.stall_timeout }
     }
 
+    /// The timeouts for what is at `url`.
+    pub(super) fn timeouts_of(&self, url: &Url) -> Timeouts {
+        let origin = url.origin();
+        let own = self.server_timeouts.iter().find(|(server, _)| server.base().origin() == origin);
+        own.map_or_else(|| self.timeouts(), |(_, timeouts)| *timeouts)
+    }
+
     /// The same without waits that no clock can count to.
     pub(super) fn bounded(mut self) -> Self {
+        for (_, timeouts) in &mut self.server_timeouts {
+            *timeouts = timeouts.bounded();
+        }
         let Timeouts { connect, stall } = self.timeouts().bounded();
         (self.connect_timeout, self.stall_timeout) = (connect, stall);
         self.answer_timeout = self.answer_timeout.min(FOREVER);

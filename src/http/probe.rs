@@ -59,7 +59,8 @@ pub(super) fn probe(engine: &Arc<Engine>, url: &Url) -> Result<Probe, HttpError>
         };
     }
     engine.block_on(async {
-        let mut request = web::Request::new(Method::HEAD, url.clone(), engine.options().timeouts());
+        let timeouts = engine.options().timeouts_of(url);
+        let mut request = web::Request::new(Method::HEAD, url.clone(), timeouts);
         let response = request.send(engine.shared(), engine.options()).await?;
         if response.status().is_success() || matches!(response.status().as_u16(), 404 | 410) {
             return Ok(read_head(&response));

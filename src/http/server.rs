@@ -54,7 +54,10 @@ impl Server {
         let state = State::new(&spec, options);
         Self {
             requests: Requests::new(&spec.url, options),
-            timeouts: spec.timeouts.unwrap_or(options.timeouts()).bounded(),
+            timeouts: spec
+                .timeouts
+                .unwrap_or_else(|| options.timeouts_of(spec.url.base()))
+                .bounded(),
             url: spec.url,
             options: Arc::clone(options),
             shared: Arc::clone(shared),

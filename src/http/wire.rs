@@ -122,6 +122,10 @@ impl Parser {
         while self.scanned == 0 && (input.starts_with(b"\r\n") || input.starts_with(b"\n")) {
             input.advance(if input[0] == b'\n' { 1 } else { 2 });
         }
+        // What begins otherwise may never have an end that could be waited for.
+        if !input.iter().zip(b"HTTP/").all(|(byte, expected)| byte == expected) {
+            return Err(WireError::Head(httparse::Error::Version));
+        }
         let end = self.head_end(input);
         if end.unwrap_or(input.len()) > HEAD_MAX_BYTES {
             return Err(WireError::HeadTooLarge);

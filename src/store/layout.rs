@@ -61,8 +61,7 @@ impl Layout {
         self.store.join(path.base())
     }
 
-    /// Where `path` is unpacked before it has its final name. The collector spares this
-    /// neighbour of a temp root.
+    /// Where `path` is unpacked before it has its final name. Temp roots cover it as well.
     #[must_use]
     pub fn temporary(&self, path: &StorePath) -> PathBuf {
         self.store.join(Self::temporary_name(path))

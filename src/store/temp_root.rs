@@ -63,8 +63,13 @@ impl TempRoots {
         }
         let mut names = Vec::new();
         for path in &new {
-            names.extend_from_slice(layout.store_dir().full_name(*path).as_bytes());
-            names.push(0);
+            let store_dir = layout.store_dir().as_str();
+            // The temporary name is a root of its own: Guix's collector spares the `.lock` and
+            // `.chroot` neighbours of roots, but takes everything else that is not valid.
+            let temporary = Layout::temporary_name(path);
+            for name in [path.base(), &temporary] {
+                names.extend_from_slice(format!("{store_dir}/{name}\0").as_bytes());
+            }
         }
         let added = match self.kind {
             LockKind::Record => self.append_locked(&names),

@@ -31,6 +31,12 @@ impl Cancel {
         Ok(())
     }
 
+    /// The flag itself, for those who wait for something else meanwhile.
+    #[must_use]
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+
     /// Whether the flag is up.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

@@ -27,34 +27,76 @@ pub struct Candidate {
     pub file_size: Option<u64>,
 }
 
-/// What was measured in this run, in bytes per second.
+/// What was measured in this run.
 #[derive(Debug, Clone, Default)]
 pub struct Rates {
-    links: HashMap<usize, f64>,
-    decoders: HashMap<Compression, f64>,
+    links: HashMap<usize, Rate>,
+    decoders: HashMap<Compression, Rate>,
 }
+
+/// Bytes and the seconds they took, of late: each new observation lets older ones fade by as
+/// many bytes as it brings.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    bytes: f64,
+    seconds: f64,
+}
+
+impl Rate {
+    /// Begins with an assumption, which counts as little as [`ASSUMED_BYTES`].
+    fn assumed(bytes_per_second: f64) -> Self {
+        Self { bytes: ASSUMED_BYTES, seconds: ASSUMED_BYTES / bytes_per_second }
+    }
+
+    fn note(&mut self, bytes: u64, seconds: f64) {
+        let kept = REMEMBERED_BYTES / (REMEMBERED_BYTES + bytes as f64);
+        self.bytes = self.bytes * kept + bytes as f64;
+        self.seconds = self.seconds * kept + seconds;
+    }
+
+    fn bytes_per_second(self) -> f64 {
+        self.bytes / self.seconds.max(SHORTEST_SECONDS)
+    }
+}
+
+/// How much an assumption weighs against what is measured.
+const ASSUMED_BYTES: f64 = 1e6;
+/// How far back measurements count.
+const REMEMBERED_BYTES: f64 = 64e6;
+/// Shorter times tell nothing.
+const SHORTEST_SECONDS: f64 = 1e-6;
 
 impl Rates {
     /// Notes how fast a nar came in: `bytes` while the decoder waited `seconds` for them.
     pub fn link_measured(&mut self, server: usize, bytes: u64, seconds: f64) {
-        note(self.links.entry(server), bytes, seconds);
+        let link = self.links.entry(server).or_insert(Rate::assumed(ASSUMED_LINK));
+        link.note(bytes, seconds);
     }
 
     /// Notes how fast a nar was decoded: `bytes` came out in `seconds` of work.
     pub fn decoder_measured(&mut self, method: Compression, bytes: u64, seconds: f64) {
-        note(self.decoders.entry(method), bytes, seconds);
+        let assumed = Rate::assumed(assumed_decoder(method));
+        self.decoders.entry(method).or_insert(assumed).note(bytes, seconds);
     }
 
     /// Bytes per second from `server`.
     #[must_use]
     pub fn link(&self, server: usize) -> f64 {
-        self.links.get(&server).copied().unwrap_or(ASSUMED_LINK)
+        self.links.get(&server).map_or(ASSUMED_LINK, |rate| rate.bytes_per_second())
     }
 
-    /// Bytes of nar per second out of the decoder for `method`.
+    /// Bytes of nar per second out of the decoder for `method`. What was not measured is
+    /// assumed to suffer from a busy machine as much as what was.
     #[must_use]
     pub fn decoder(&self, method: Compression) -> f64 {
-        self.decoders.get(&method).copied().unwrap_or(assumed_decoder(method))
+        if let Some(rate) = self.decoders.get(&method) {
+            return rate.bytes_per_second();
+        }
+        let slowdowns = self
+            .decoders
+            .iter()
+            .map(|(known, rate)| rate.bytes_per_second() / assumed_decoder(*known));
+        assumed_decoder(method) * slowdowns.fold(1.0, f64::min)
     }
 
     /// How long `candidate` would take, in seconds.
@@ -118,13 +160,6 @@ fn candidate(source: &Source, servers: &[ServerUrl], download: &Download) -> Opt
     Some(Candidate { server: source.server, url, compression, file_size: download.file_size })
 }
 
-/// Half of what was known and half of what is new; too short a time tells nothing.
-fn note<K>(entry: std::collections::hash_map::Entry<'_, K, f64>, bytes: u64, seconds: f64) {
-    const SHORTEST_SECONDS: f64 = 1e-6;
-    let rate = bytes as f64 / seconds.max(SHORTEST_SECONDS);
-    entry.and_modify(|known| *known = f64::midpoint(*known, rate)).or_insert(rate);
-}
-
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate")]
 fn as_size(bytes: f64) -> u64 {
     bytes as u64
@@ -168,7 +203,7 @@ mod tests {
         let zstd = candidate(Compression::Zstd, Some(110));
         let lzip = candidate(Compression::Lzip, Some(100));
         let mut rates = Rates::default();
-        rates.link_measured(0, 1_000_000, 10.0);
+        rates.link_measured(0, 10_000_000, 100.0);
         assert!(rates.seconds(&lzip, 400) < rates.seconds(&zstd, 400));
         let mut rates = Rates::default();
         rates.link_measured(0, 1_000_000_000, 1.0);
@@ -180,9 +215,28 @@ mod tests {
         let zstd = candidate(Compression::Zstd, Some(30_000));
         let none = candidate(Compression::None, Some(100_000));
         let mut rates = Rates::default();
-        rates.link_measured(0, 1_000_000, 0.5);
+        rates.link_measured(0, 100_000_000, 50.0);
         assert!(rates.seconds(&zstd, 100_000) < rates.seconds(&none, 100_000));
-        rates.decoder_measured(Compression::Zstd, 100_000, 1.0);
+        rates.decoder_measured(Compression::Zstd, 10_000_000, 100.0);
         assert!(rates.seconds(&none, 100_000) < rates.seconds(&zstd, 100_000));
+    }
+
+    #[test]
+    fn a_busy_machine_slows_what_was_not_measured_as_well() {
+        let mut rates = Rates::default();
+        for _ in 0..100 {
+            rates.decoder_measured(Compression::Zstd, 10_000_000, 0.1);
+        }
+        assert!(rates.decoder(Compression::Zstd) < 110e6);
+        assert!(rates.decoder(Compression::Lzip) < 15e6);
+    }
+
+    #[test]
+    fn small_nars_tell_little_about_a_link() {
+        let mut rates = Rates::default();
+        for _ in 0..20 {
+            rates.link_measured(0, 100, 0.0001);
+        }
+        assert!(rates.link(0) > ASSUMED_LINK / 2.0);
     }
 }

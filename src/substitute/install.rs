@@ -19,7 +19,7 @@ use super::cancel::Cancel;
 use super::choose::{self, Candidate, Rates};
 use super::network::Network;
 use super::progress::{Event, Progress};
-use super::transfer::{Memory, NarStream, Received, TransferError};
+use super::transfer::{Budget, NarStream, Received, TransferError};
 
 /// What a failure means for the exit code and for whoever asks again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -185,6 +185,25 @@ impl ItemError {
         }
     }
 
+    /// Whether another server's bytes may help: these failed on the way or were not right.
+    #[must_use]
+    pub fn is_of_servers(&self) -> bool {
+        let is_theirs = matches!(self.class(), Class::Transient | Class::Refused);
+        is_theirs && matches!(self, Self::AllFailed(_))
+    }
+
+    /// This failure, after which `other` followed.
+    #[must_use]
+    pub fn and_then(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::AllFailed(mut attempts), Self::AllFailed(more)) => {
+                attempts.extend(more);
+                Self::AllFailed(attempts)
+            }
+            (_, other) => other,
+        }
+    }
+
     /// Whether some server's narinfo leads to a nar that is not there: it is stale.
     #[must_use]
     pub fn is_stale(&self) -> bool {
@@ -216,8 +235,8 @@ pub struct Installer {
     pub servers: Vec<ServerUrl>,
     /// Writes small files.
     pub writers: WriterPool,
-    /// Memory for transfers.
-    pub memory: Memory,
+    /// What transfers may take.
+    pub budget: Budget,
     /// Who has begun with nars ahead of time, if anybody has.
     pub ahead: Option<Arc<dyn Ahead>>,
     /// What was measured so far.
@@ -251,7 +270,7 @@ impl Installer {
                 Err(error) => error,
             };
             let url = server_url::redacted(&candidate.url);
-            if error.class() == Class::Interrupted {
+            if error.class() == Class::Interrupted || self.cancel.is_cancelled() {
                 return Err(ItemError::Interrupted);
             }
             let stop = error.class() == Class::Local;
@@ -279,7 +298,7 @@ impl Installer {
         let nar_size = authorized.narinfo().nar_size();
         let client = self.network.client().map_err(TransferError::Network)?;
         let cancel = self.cancel.clone();
-        let stream = NarStream::open(client, candidate, nar_size, begun, &self.memory, cancel)?;
+        let stream = NarStream::open(client, candidate, nar_size, begun, &self.budget, cancel)?;
         self.progress.event(Event::Started {
             item,
             url: &server_url::redacted(&candidate.url),
@@ -301,8 +320,8 @@ impl Installer {
         let (content, measured) = stream.finish()?;
         let checked = unpacked?.check(content, Arc::clone(authorized))?;
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = measured.waited.as_secs_f64();
-        rates.link_measured(candidate.server, measured.downloaded, waited);
+        let streamed_in = measured.streamed_in.as_secs_f64();
+        rates.link_measured(candidate.server, measured.streamed, streamed_in);
         let worked = measured.decoded_in.as_secs_f64();
         rates.decoder_measured(candidate.compression, nar_size, worked);
         drop(rates);

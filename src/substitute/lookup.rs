@@ -1,6 +1,6 @@
 //! Lookups: items x servers -> lookup cache -> servers -> trust.
 //!
-//! One thread (the [`engine`]) keeps the books; answers arrive from `http`, are checked on as
+//! One thread (the `engine`) keeps the books; answers arrive from `http`, are checked on as
 //! many threads as there are cores, and go to the lookup cache in batches. Callers hold a
 //! [`Resolver`] and may ask from several threads; an item is asked for once, whoever wants it.
 //! Closures are walked as answers arrive: the references of an item are asked for the moment
@@ -10,6 +10,8 @@ mod answers;
 mod check;
 mod engine;
 mod item;
+mod patience;
+mod recall;
 mod requests;
 mod servers;
 
@@ -18,7 +20,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded, unbounded};
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::{StoreDir, StorePath};
@@ -26,6 +28,7 @@ use crate::lookup_cache::{LookupCache, TtlPolicy};
 use crate::trust::acl::AuthorizedKeys;
 
 use super::answer::Found;
+use super::cancel::Cancel;
 use super::clock::Clock;
 use super::network::Network;
 use super::progress::Progress;
@@ -122,12 +125,15 @@ pub struct Setup {
     pub clock: Clock,
     /// How.
     pub options: LookupOptions,
+    /// Tells when the user wants to stop.
+    pub cancel: Cancel,
 }
 
 /// Answers questions about items. Dropping it writes what is still to be remembered.
 pub struct Resolver {
     messages: Option<Sender<Message>>,
     engine: Option<JoinHandle<()>>,
+    cancel: Cancel,
 }
 
 impl Resolver {
@@ -137,20 +143,35 @@ impl Resolver {
     /// The system has no more threads.
     pub fn new(setup: Setup) -> std::io::Result<Self> {
         let (messages, inbox) = unbounded();
+        let cancel = setup.cancel.clone();
         let engine = Engine::new(setup, messages.clone())?;
         let engine = std::thread::Builder::new()
             .name("lookup".to_owned())
             .spawn(move || engine.run(&inbox))?;
-        Ok(Self { messages: Some(messages), engine: Some(engine) })
+        Ok(Self { messages: Some(messages), engine: Some(engine), cancel })
     }
 
-    /// What the servers have of `items`; blocks until every item is decided.
+    /// What the servers have of `items`; blocks until every item is decided, or the user wants
+    /// to stop: then nothing was found.
     #[must_use]
     pub fn resolve(&self, items: Vec<StorePath>, walk: Walk) -> Resolution {
         let (reply, answer) = bounded(1);
         self.send(Message::Resolve { items, walk, reply: Some(reply) });
-        // Without an answer the engine has died of a panic, which was reported by its thread.
-        answer.recv().unwrap_or_default()
+        loop {
+            match answer.recv_timeout(CANCEL_TICK) {
+                Ok(resolution) => return resolution,
+                Err(RecvTimeoutError::Timeout) if !self.cancel.is_cancelled() => {}
+                // Cancelled, or the engine has died of a panic, which its thread has reported.
+                Err(_) => return Resolution::default(),
+            }
+        }
+    }
+
+    /// What all servers have of `item`, those too that were not needed to decide about it.
+    #[must_use]
+    pub fn resolve_everywhere(&self, item: StorePath) -> Resolution {
+        self.send(Message::AskEverybody { item: item.clone() });
+        self.resolve(vec![item], Walk::JustThese)
     }
 
     /// Looks `items` up in the background, so that a later [`Resolver::resolve`] has them.
@@ -170,6 +191,9 @@ impl Resolver {
         }
     }
 }
+
+/// How often somebody who waits for answers looks whether the user wants to stop.
+const CANCEL_TICK: Duration = Duration::from_millis(100);
 
 impl Drop for Resolver {
     fn drop(&mut self) {

@@ -15,6 +15,15 @@ pub enum Event<'a> {
         asked: u64,
         /// Requests answered by servers.
         requests: u64,
+        /// How each server is doing, in the user's order.
+        servers: &'a [ServerProgress<'a>],
+    },
+    /// It is known what is to be fetched.
+    Planned {
+        /// How many items.
+        items: usize,
+        /// Bytes to download, as far as servers say.
+        download_size: u64,
     },
     /// A server has become unusable for this run.
     ServerDown {
@@ -69,12 +78,32 @@ pub enum Event<'a> {
         /// The item.
         item: &'a StorePath,
     },
+    /// Nothing more will be fetched.
+    Finished,
+}
+
+/// How a server is doing while items are looked up.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerProgress<'a> {
+    /// Its address, without credentials.
+    pub url: &'a str,
+    /// The word for its state, such as `up`.
+    pub state: &'static str,
+    /// Answers it gave.
+    pub answered: u64,
+    /// Answers it owes.
+    pub waiting: u64,
 }
 
 /// Receives events, from several threads.
 pub trait Progress: Send + Sync {
     /// `event` happened.
     fn event(&self, event: Event<'_>);
+
+    /// Calls `write`, which puts something on what may be the same screen.
+    fn aside(&self, write: &mut dyn FnMut()) {
+        write();
+    }
 }
 
 /// Shows nothing.

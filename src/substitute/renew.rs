@@ -1,16 +1,17 @@
-//! An item whose narinfo turns out to be stale: forget it, ask again, try once more.
+//! An item whose bytes cannot be had from where its narinfo leads: ask again, ask others.
 //!
-//! A narinfo may outlive the nar it leads to, in a lookup cache or on a mirror. Only an
-//! equivalent narinfo will do in its place: others know the references of the old one already.
+//! A narinfo may outlive the nar it leads to, in a lookup cache or on a mirror; and servers
+//! that nobody needed to ask may have the bytes. Only an equivalent narinfo will do in the place
+//! of the first: others know its references already.
 
 use crate::store::unpack::Checked;
 
-use super::answer::Authority;
+use super::answer::{Authority, Source};
 use super::install::{Installer, ItemError, Order};
 use super::lookup::{Resolver, Walk};
 
-/// Unpacks as [`Installer::unpack`], a second time with what the servers say now when a nar
-/// was gone though a narinfo led to it.
+/// Unpacks as [`Installer::unpack`]; once more with what the servers say now when a nar was
+/// gone though a narinfo led to it, and then from servers that had not been heard.
 ///
 /// # Errors
 /// As [`Installer::unpack`]; the first failure when there is nothing new.
@@ -19,8 +20,12 @@ pub fn unpack(
     resolver: &Resolver,
     order: &Order<'_>,
 ) -> Result<Checked, ItemError> {
-    match installer.unpack(order) {
+    let unpacked = match installer.unpack(order) {
         Err(error) if error.is_stale() => again(installer, resolver, order, error),
+        other => other,
+    };
+    match unpacked {
+        Err(error) if error.is_of_servers() => elsewhere(installer, resolver, order, error),
         other => other,
     }
 }
@@ -40,4 +45,22 @@ fn again(
         return Err(error);
     };
     installer.unpack(&Order { authorized, sources: &found.sources, ..*order })
+}
+
+fn elsewhere(
+    installer: &Installer,
+    resolver: &Resolver,
+    order: &Order<'_>,
+    error: ItemError,
+) -> Result<Checked, ItemError> {
+    let found = resolver.resolve_everywhere(order.item.clone());
+    let Some(found) = found.items.into_iter().next() else { return Err(error) };
+    let is_new = |new: &Source| order.sources.iter().all(|old| old.server != new.server);
+    let is_same = |new: &Source| new.narinfo.is_equivalent(order.authorized.narinfo());
+    let sources: Vec<Source> =
+        found.sources.into_iter().filter(|source| is_new(source) && is_same(source)).collect();
+    if sources.is_empty() {
+        return Err(error);
+    }
+    installer.unpack(&Order { sources: &sources, ..*order }).map_err(|other| error.and_then(other))
 }

@@ -6,6 +6,7 @@
 
 mod body;
 mod buffer;
+mod segments;
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
@@ -27,24 +28,28 @@ use crate::store::unpack::NarContent;
 use super::ahead::Begun;
 use super::cancel::Cancel;
 use super::choose::Candidate;
-use body::{Body, Shared};
+use body::{Body, Shared, Wanted};
 
 use buffer::BufferPool;
+use segments::Connections;
 
-/// The memory that all transfers of a run share.
+/// What all transfers of a run share: memory, and connections for the parts of large nars.
 #[derive(Clone)]
-pub struct Memory {
+pub struct Budget {
     buffers: BufferPool,
     decoders: Arc<Decoders>,
+    connections: Connections,
 }
 
-impl Memory {
-    /// `buffer_bytes` for decoded bytes on their way, `decoder_bytes` for decoders.
+impl Budget {
+    /// `buffer_bytes` for decoded bytes on their way, `decoder_bytes` for decoders, and
+    /// `connections` that large nars may use besides their first; fewer than two are none.
     #[must_use]
-    pub fn new(buffer_bytes: usize, decoder_bytes: u64) -> Self {
+    pub fn new(buffer_bytes: usize, decoder_bytes: u64, connections: usize) -> Self {
         Self {
             buffers: BufferPool::new(buffer_bytes),
             decoders: Arc::new(Decoders::new(decoder_bytes)),
+            connections: Connections::new(connections),
         }
     }
 }
@@ -92,8 +97,10 @@ pub struct NarStream {
 pub struct Measured {
     /// Compressed bytes received.
     pub downloaded: u64,
-    /// How long the decoder waited for the network.
-    pub waited: Duration,
+    /// Compressed bytes that came after the first ones.
+    pub streamed: u64,
+    /// How long the decoder waited for those.
+    pub streamed_in: Duration,
     /// How long it worked.
     pub decoded_in: Duration,
 }
@@ -113,12 +120,19 @@ impl NarStream {
         candidate: &Candidate,
         nar_size: u64,
         begun: Option<Box<dyn Begun>>,
-        memory: &Memory,
+        budget: &Budget,
         cancel: Cancel,
     ) -> Result<Self, TransferError> {
         let shared = Arc::new(Shared::default());
         let size = (candidate.compression == Compression::None).then_some(nar_size);
-        let body = Body::open(client, candidate.url.clone(), size, begun, Arc::clone(&shared))
+        let wanted = Wanted {
+            url: candidate.url.clone(),
+            size,
+            begun,
+            connections: budget.connections.clone(),
+            cancel: cancel.clone(),
+        };
+        let body = Body::open(client, wanted, Arc::clone(&shared))
             .map_err(|error| TransferError::Network(Arc::new(error)))?;
         let download_size = body.content_length().or(candidate.file_size).or(size);
         let (to_reader, chunks) = bounded(QUEUE);
@@ -126,8 +140,8 @@ impl NarStream {
         let decode = Decode {
             compression: candidate.compression,
             nar_size,
-            buffers: memory.buffers.clone(),
-            decoders: Arc::clone(&memory.decoders),
+            buffers: budget.buffers.clone(),
+            decoders: Arc::clone(&budget.decoders),
             cancel,
             outputs: [to_hasher, to_reader],
             shared: Arc::clone(&shared),
@@ -173,7 +187,8 @@ impl NarStream {
         let content = content.and_then(Result::ok).ok_or_else(lost)?;
         let measured = Measured {
             downloaded: self.shared.received.load(Ordering::Relaxed),
-            waited: Duration::from_micros(self.shared.waited_micros.load(Ordering::Relaxed)),
+            streamed: self.shared.streamed.load(Ordering::Relaxed),
+            streamed_in: Duration::from_micros(self.shared.streamed_micros.load(Ordering::Relaxed)),
             decoded_in: decoded.worked,
         };
         Ok((content, measured))

@@ -86,6 +86,13 @@ impl AuthorizedNarInfo {
         }
     }
 
+    /// The same without the text of a Guix signature, which has served its purpose.
+    #[must_use]
+    pub fn without_signature_text(self) -> Self {
+        let narinfo = Arc::unwrap_or_clone(self.narinfo).without_guix_signature();
+        Self { narinfo: Arc::new(narinfo), signer: self.signer }
+    }
+
     /// The key that vouched, for [`AuthorizedKeys::contains_key_id`] and [`recall`]; empty when
     /// authentication was switched off.
     #[must_use]

@@ -29,6 +29,9 @@ pub fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError> {
     let fetch = setup(context, args)?;
     let references = if args.no_references { References::MustBeValid } else { References::Fetch };
     let plan = fetch.plan(&paths, references)?;
+    if context.cancel.is_cancelled() {
+        return Ok(Exit::Interrupted);
+    }
     if args.dry_run {
         return dry_run(context, &plan);
     }
@@ -38,7 +41,8 @@ pub fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError> {
     let mut printed = Ok(());
     let outcome = fetch.run(plan, &mut |path| {
         if wanted.contains(path) && printed.is_ok() {
-            printed = context.output.line(&store.layout().store_dir().full_name(path));
+            let name = store.layout().store_dir().full_name(path);
+            context.progress.aside(&mut || printed = context.output.line(&name));
         }
     });
     drop(fetch);

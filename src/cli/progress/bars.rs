@@ -42,19 +42,24 @@ impl Bars {
             return;
         }
         let bar = state.lookups.get_or_insert_with(|| {
-            let template = "looking up  [{bar:30}] {pos}/{len} {per_sec}";
+            let template = "looking up  [{bar:20}] {pos}/{len} {per_sec}  {wide_msg}";
             self.screen.add(ProgressBar::new(0).with_style(style(template)))
         });
         bar.set_length(total as u64);
         bar.set_position(done as u64);
+        bar.set_message(state.tally.servers.clone());
+    }
+
+    fn planned(&self, state: &mut State, items: usize) {
+        if let Some(bar) = state.lookups.take() {
+            bar.finish_and_clear();
+        }
+        let template = "unpacked    [{bar:30}] {pos}/{len} items, {msg}";
+        let bar = ProgressBar::new(items as u64).with_style(style(template));
+        state.total = Some(self.screen.add(bar));
     }
 
     fn started(&self, state: &mut State, item: &StorePath, size: Option<u64>) {
-        let looked_up = state.tally.to_look_up as u64;
-        state.total.get_or_insert_with(|| {
-            let template = "unpacked    [{bar:30}] {pos}/{len} items, {msg}";
-            self.screen.add(ProgressBar::new(looked_up).with_style(style(template)))
-        });
         let template = match size {
             Some(_) => "  {wide_msg} {bytes}/{total_bytes} {binary_bytes_per_sec}",
             None => "  {wide_msg} {bytes} {binary_bytes_per_sec}",
@@ -66,13 +71,26 @@ impl Bars {
         }
     }
 
-    fn finished(state: &mut State, item: &StorePath) {
+    fn ended(state: &mut State, item: &StorePath) {
         if let Some(bar) = state.downloads.remove(item) {
             bar.finish_and_clear();
         }
+        Self::show_total(state);
+    }
+
+    fn show_total(state: &State) {
         if let Some(bar) = &state.total {
+            let (_, size) = state.tally.planned;
+            let (bytes, size) = (output::bytes(state.tally.bytes()), output::bytes(size));
             bar.set_position(state.tally.unpacked as u64);
-            bar.set_message(format!("{} downloaded", output::bytes(state.tally.bytes())));
+            bar.set_message(format!("{bytes} of {size} downloaded"));
+        }
+    }
+
+    fn finish(state: &mut State) {
+        let bars = state.lookups.take().into_iter().chain(state.total.take());
+        for bar in bars.chain(state.downloads.drain().map(|(_, bar)| bar)) {
+            bar.finish_and_clear();
         }
     }
 }
@@ -93,15 +111,22 @@ impl Progress for Bars {
                 if let Some(bar) = state.downloads.get(item) {
                     bar.set_position(downloaded);
                 }
+                Self::show_total(&state);
             }
             Event::Unpacked { item, .. } | Event::Failed { item } => {
-                Self::finished(&mut state, item);
+                Self::ended(&mut state, item);
             }
+            Event::Planned { items, .. } => self.planned(&mut state, items),
+            Event::Finished => Self::finish(&mut state),
             Event::Registered { .. }
             | Event::ServerDown { .. }
             | Event::Warning(_)
             | Event::SourceFailed { .. } => {}
         }
+    }
+
+    fn aside(&self, write: &mut dyn FnMut()) {
+        self.screen.suspend(write);
     }
 }
 

@@ -30,6 +30,16 @@ struct SettingsFile {
     stall_timeout: Option<f64>,
     connections: Option<usize>,
     read_ahead: Option<usize>,
+    server: Option<Vec<ServerTable>>,
+}
+
+/// What a file says of one server: `[[server]]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct ServerTable {
+    pub(super) url: String,
+    pub(super) connect_timeout: Option<f64>,
+    pub(super) stall_timeout: Option<f64>,
 }
 
 /// A list, as one blank-separated text or as an array.
@@ -109,6 +119,7 @@ fn read(path: &Path) -> Result<Partial, SettingsError> {
         stall_timeout: set(file.stall_timeout, origin("stall-timeout")),
         connections: set(file.connections, origin("connections")),
         read_ahead: set(file.read_ahead, origin("read-ahead")),
+        server: set(file.server, origin("server")),
     })
 }
 
@@ -129,6 +140,14 @@ mod tests {
         let partial = read(file(text).path()).unwrap();
         assert_eq!(partial.substitute_urls.unwrap().value, "http://a http://b");
         assert_eq!(partial.trusted_public_keys.unwrap().value, "k1 k2");
+    }
+
+    #[test]
+    fn servers_have_tables_of_their_own() {
+        let text = "jobs = 2\n[[server]]\nurl = \"http://a\"\nstall-timeout = 1.5\n";
+        let tables = read(file(text).path()).unwrap().server.unwrap().value;
+        assert_eq!((tables[0].url.as_str(), tables[0].stall_timeout), ("http://a", Some(1.5)));
+        assert!(read(file("[[server]]\nstall-timeout = 1").path()).is_err(), "whose?");
     }
 
     #[test]

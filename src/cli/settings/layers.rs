@@ -9,6 +9,7 @@ use crate::daemon::options::DaemonOptions;
 use crate::format::server_url::ServerUrl;
 
 use super::SettingsError;
+use super::file::ServerTable;
 
 /// Where a setting was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +74,7 @@ settings! {
     stall_timeout: f64,
     connections: usize,
     read_ahead: usize,
+    server: Vec<ServerTable>,
 }
 
 impl Partial {
@@ -95,6 +97,7 @@ impl Partial {
             stall_timeout: set(flags.stall_timeout, "--stall-timeout"),
             connections: set(flags.connections, "--connections"),
             read_ahead: None,
+            server: None,
         }
     }
 
@@ -114,6 +117,7 @@ impl Partial {
             stall_timeout: read.parsed(env::SUBST_STALL_TIMEOUT, "a number of seconds")?,
             connections: read.parsed(env::SUBST_CONNECTIONS, "a number of connections")?,
             read_ahead: read.parsed(env::SUBST_READ_AHEAD, "a number of nars")?,
+            server: None,
         })
     }
 }

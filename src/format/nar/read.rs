@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{
     EntryName, Event, MAX_DEPTH, MAX_NAME_BYTES, MAX_TARGET_BYTES, NarError, OpenDirectories,
-    SymlinkTarget, fused, padding,
+    SharedRead, SymlinkTarget, fused, padding,
 };
 
 /// Reads one nar.
@@ -305,29 +305,6 @@ impl<R> Contents<'_, R> {
             *remaining -= bytes as u64;
             self.reader.offset += bytes as u64;
         }
-    }
-}
-
-/// A reader whose bytes lie in shared buffers, so that they can be handed on without a copy.
-pub trait SharedRead: BufRead {
-    /// The next bytes at hand, at most `max`; none at the end.
-    ///
-    /// # Errors
-    /// As for reading.
-    fn next_bytes(&mut self, max: usize) -> io::Result<Bytes>;
-}
-
-impl SharedRead for &[u8] {
-    fn next_bytes(&mut self, max: usize) -> io::Result<Bytes> {
-        let (bytes, rest) = self.split_at(max.min(self.len()));
-        *self = rest;
-        Ok(Bytes::copy_from_slice(bytes))
-    }
-}
-
-impl<R: SharedRead + ?Sized> SharedRead for &mut R {
-    fn next_bytes(&mut self, max: usize) -> io::Result<Bytes> {
-        (**self).next_bytes(max)
     }
 }
 

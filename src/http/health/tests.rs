@@ -1,3 +1,5 @@
+//! Runs of connections that go wrong, and what is concluded from them.
+
 use std::sync::Arc;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Answers cut into pieces, cut short, malformed, and too large.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -116,9 +116,10 @@ fn a_collector_sees_temp_roots_while_the_store_is_open() {
     let mut peer = Peer::start();
     store.add_temp_roots(&[item("a"), item("b")]).unwrap();
     store.add_temp_roots(&[item("b"), item("c")]).unwrap();
-    let name = |name| format!("/gnu/store/{HASH_PART}-{name}");
-    let roots = format!("roots {} {} {}", name("a"), name("b"), name("c"));
-    assert_eq!(peer.ask("collect", &state), roots);
+    let with_temporary =
+        |name| format!("/gnu/store/{HASH_PART}-{name} /gnu/store/{HASH_PART}-{name}.tmp");
+    let roots = ["a", "b", "c"].map(with_temporary).join(" ");
+    assert_eq!(peer.ask("collect", &state), format!("roots {roots}"));
     assert_eq!(peer.ask("end", &state), "ended");
 
     drop(store);
@@ -150,7 +151,7 @@ fn adding_a_root_waits_for_the_end_of_a_collection() {
             adding.join().unwrap();
         });
     }
-    assert_eq!(peer.ask("collect", &state).split(' ').count(), 4, "all three are roots");
+    assert_eq!(peer.ask("collect", &state).split(' ').count(), 7, "all three are roots");
 }
 
 #[test]
@@ -160,7 +161,8 @@ fn a_file_left_by_a_dead_process_of_our_id_is_not_taken_over() {
     let file = store.layout().temp_roots_dir().join(std::process::id().to_string());
     std::fs::write(&file, "/gnu/store/old\0").unwrap();
     store.add_temp_roots(&[item("a")]).unwrap();
-    let expected = format!("/gnu/store/{HASH_PART}-a\0");
+    let name = format!("/gnu/store/{HASH_PART}-a");
+    let expected = format!("{name}\0{name}.tmp\0");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
 }
 
@@ -189,12 +191,12 @@ fn roots_reach_a_running_collector_of_nix() {
         store.add_temp_roots(&[item("a"), item("b")]).unwrap();
         collector.join().unwrap()
     });
-    let names = ["a", "b"].map(|name| format!("/nix/store/{HASH_PART}-{name}"));
+    let names = ["a", "a.tmp", "b", "b.tmp"].map(|name| format!("/nix/store/{HASH_PART}-{name}"));
     assert_eq!(told, names);
     drop(collecting);
     store.add_temp_roots(&[item("c")]).unwrap();
     let file = store.layout().temp_roots_dir().join(std::process::id().to_string());
-    assert_eq!(std::fs::read_to_string(&file).unwrap().matches('\0').count(), 3);
+    assert_eq!(std::fs::read_to_string(&file).unwrap().matches('\0').count(), 6);
     let mut peer = Peer::start();
     assert_eq!(peer.ask("try-flock", &file), "busy", "it counts as alive");
 }

@@ -46,6 +46,7 @@ pub(super) fn run(fetch: &Fetch, plan: Plan, valid: &mut dyn FnMut(&StorePath)) 
     for path in &plan.valid {
         valid(path);
     }
+    let download_size = plan.download_size();
     let Plan { items, failed, .. } = plan;
     let outcome = Outcome { failed, ..Outcome::default() };
     if items.is_empty() || (!outcome.failed.is_empty() && fetch.on_failure == OnFailure::Stop) {
@@ -61,13 +62,26 @@ pub(super) fn run(fetch: &Fetch, plan: Plan, valid: &mut dyn FnMut(&StorePath)) 
     if let Some(error) = lack_of_space(fetch, &items) {
         return refuse_all(outcome, &items, error);
     }
+    fetch.progress.event(Event::Planned { items: items.len(), download_size });
+    let outcome = work_off(fetch, &items, outcome, &directory, valid);
+    fetch.progress.event(Event::Finished);
+    outcome
+}
+
+/// Starts the workers and coordinates them until everything is done or given up.
+fn work_off(
+    fetch: &Fetch,
+    items: &[PlannedItem],
+    outcome: Outcome,
+    directory: &Arc<std::os::fd::OwnedFd>,
+    valid: &mut dyn FnMut(&StorePath),
+) -> Outcome {
     let jobs = fetch.jobs.clamp(1, items.len());
     let (work, to_do) = bounded::<usize>(jobs);
     let (brought, results) = unbounded();
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             let (to_do, brought) = (to_do.clone(), brought.clone());
-            let (items, directory) = (&items, &directory);
             scope.spawn(move || {
                 let worker = Worker { fetch, directory };
                 for index in to_do {
@@ -79,7 +93,7 @@ pub(super) fn run(fetch: &Fetch, plan: Plan, valid: &mut dyn FnMut(&StorePath)) 
             });
         }
         drop((to_do, brought));
-        Coordinator::new(fetch, &items, outcome, valid).run(work, &results)
+        Coordinator::new(fetch, items, outcome, valid).run(work, &results)
     })
 }
 
@@ -126,7 +140,7 @@ impl<'a> Coordinator<'a> {
             fetch,
             items,
             states: items.iter().map(|_| State::Waiting).collect(),
-            waiting: (0..items.len()).collect(),
+            waiting: order(items),
             busy: Vec::new(),
             working: 0,
             has_stopped: false,
@@ -295,6 +309,19 @@ impl<'a> Coordinator<'a> {
             }
         }
     }
+}
+
+/// The order in which workers get the items: that of the plan, references first, so that what
+/// is done can be registered soon. But an item that is a good part of all bytes goes ahead:
+/// left for last it would be unpacked alone, while every other worker is idle.
+fn order(items: &[PlannedItem]) -> VecDeque<usize> {
+    const GOOD_PART: u64 = 16;
+    let size = |index: &usize| items[*index].authorized.narinfo().nar_size();
+    let total: u64 = (0..items.len()).map(|index| size(&index)).sum();
+    let (mut large, rest): (Vec<usize>, Vec<usize>) =
+        (0..items.len()).partition(|index| size(index) > total / GOOD_PART);
+    large.sort_by_key(|index| std::cmp::Reverse(size(index)));
+    large.into_iter().chain(rest).collect()
 }
 
 fn registration(item: &PlannedItem) -> Registration {

@@ -1,11 +1,10 @@
-//! What the engine does with answers: from the lookup cache, from servers, from checkers.
+//! What the engine does with answers from servers and from checkers.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::bounded;
 
-use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{HashPart, StorePath};
 use crate::http::{CacheInfoText, HttpError, NarInfoAnswer};
 use crate::lookup_cache::{
@@ -16,104 +15,11 @@ use crate::substitute::chain;
 use crate::substitute::progress::Event;
 use crate::trust::verdict::Refusal;
 
-use super::check::{self, Checked, Outcome, Text, TextOrigin};
+use super::check::{Checked, Outcome, TextOrigin, kind_of};
 use super::engine::{EVENT_QUEUE, Engine};
 use super::servers::ServerState;
-use super::{Freshness, Memos};
 
 impl Engine {
-    /// Takes what the lookup cache has about `items` into the books.
-    pub(super) fn recall(&mut self, items: &[u32]) {
-        if self.setup.options.freshness != Freshness::Refresh {
-            for server in 0..self.servers.len() {
-                self.recall_server(server, items);
-            }
-        }
-        for server in 0..self.servers.len() {
-            let obstacle = match self.setup.options.freshness {
-                Freshness::Offline => Some(Said::Offline),
-                _ => self.servers[server].obstacle().map(|why| Said::Skipped(why.to_owned())),
-            };
-            let Some(said) = obstacle else { continue };
-            for &item in items {
-                let entry = &mut self.items[item as usize].item;
-                if entry.is_open(server) {
-                    entry.answer(server, Answer::of(said.clone()));
-                }
-            }
-        }
-    }
-
-    fn recall_server(&mut self, server: usize, items: &[u32]) {
-        if matches!(self.servers[server].state, ServerState::OtherStore(_)) {
-            return;
-        }
-        let now = self.setup.clock.unix_seconds();
-        let wanted: HashMap<HashPart, u32> = items
-            .iter()
-            .map(|&item| (self.items[item as usize].item.path.hash_part(), item))
-            .collect();
-        let hash_parts: Vec<HashPart> = wanted.keys().copied().collect();
-        let found = self.setup.cache.find(self.servers[server].id, &hash_parts, now);
-        let entries = found.unwrap_or_else(|error| {
-            self.warn(Some(error));
-            Vec::new()
-        });
-        for (hash_part, entry) in entries {
-            if !self.is_stale_negative(&entry, now) {
-                self.cache_hits += 1;
-                for item in self.with_hash_part(&hash_part) {
-                    self.recalled(server, item, &entry);
-                }
-            }
-        }
-    }
-
-    fn is_stale_negative(&self, entry: &Entry, now: u64) -> bool {
-        let is_negative = matches!(entry.answer, Remembered::Negative { .. });
-        let limit = self.setup.options.negative_max_age.filter(|_| is_negative);
-        limit.is_some_and(|limit| now.saturating_sub(entry.asked_at) > limit)
-    }
-
-    fn recalled(&mut self, server: usize, item: u32, entry: &Entry) {
-        let said = match &entry.answer {
-            Remembered::Positive { text, vouched_by } => {
-                let origin = TextOrigin::Cache {
-                    asked_at: entry.asked_at,
-                    expires_at: entry.expires_at,
-                    vouched_by: vouched_by
-                        .clone()
-                        .filter(|_| self.setup.options.memos == Memos::Believe),
-                };
-                self.items[item as usize].item.mark_remembered(server);
-                return self.check(server, item, text.as_bytes().to_vec(), origin);
-            }
-            Remembered::Negative { status } => Said::Missing(*status),
-            Remembered::Baking { status } => Said::Baking(*status),
-            Remembered::Transient { reason } => Said::Failed(reason.to_string()),
-        };
-        let origin = Origin::Cache { asked_at: entry.asked_at, expires_at: entry.expires_at };
-        let answer = Answer { said, origin, expires_at: Some(entry.expires_at) };
-        self.items[item as usize].item.answer(server, answer);
-    }
-
-    /// Has a text checked; the result comes back as a message.
-    fn check(&mut self, server: usize, item: u32, bytes: Vec<u8>, origin: TextOrigin) {
-        let path = self.items[item as usize].item.path.clone();
-        let server = u16::try_from(server).expect("there are fewer than 2^16 servers");
-        self.text_batch.push(Text { item, server, path, bytes, origin });
-        if self.text_batch.len() >= check::BATCH {
-            self.send_texts();
-        }
-    }
-
-    pub(super) fn send_texts(&mut self) {
-        if let Some(texts) = self.texts.as_ref().filter(|_| !self.text_batch.is_empty()) {
-            // Fails only when every checker has died of a panic.
-            let _ = texts.send(std::mem::take(&mut self.text_batch));
-        }
-    }
-
     /// Asks `servers` about `item`.
     pub(super) fn ask(&mut self, item: u32, servers: &[usize]) {
         self.cache_misses += servers.len() as u64;
@@ -124,6 +30,9 @@ impl Engine {
                 self.items[item as usize].item.answer(server, answer);
             }
             return self.advance(item);
+        }
+        if self.servers.iter().all(|server| server.outstanding() == 0) {
+            self.asked_at = Instant::now();
         }
         for &server in servers {
             self.servers[server].asked();
@@ -168,12 +77,9 @@ impl Engine {
         let ttl = self.setup.options.ttl.clone();
         let entry = match answer {
             Ok(NarInfoAnswer::Found { text, max_age }) => {
-                self.servers[server].answered();
-                self.servers[server].requests += 1;
-                for item in self.with_hash_part(hash_part) {
-                    self.check(server, item, text.clone(), TextOrigin::Server { max_age });
-                }
-                return;
+                self.heard_answer(server);
+                let items = self.with_hash_part(hash_part);
+                return self.check(server, items, text, TextOrigin::Server { max_age });
             }
             Ok(NarInfoAnswer::Missing { status, max_age }) => {
                 ttl.entry(Remembered::Negative { status }, AnswerKind::Negative, max_age, now)
@@ -183,8 +89,7 @@ impl Engine {
             }
             Err(error) => return self.failed(server, hash_part, &error),
         };
-        self.servers[server].answered();
-        self.servers[server].requests += 1;
+        self.heard_answer(server);
         let said = match &entry.answer {
             Remembered::Baking { status } => Said::Baking(*status),
             Remembered::Negative { status } => Said::Missing(*status),
@@ -199,6 +104,19 @@ impl Engine {
         }
     }
 
+    fn heard_answer(&mut self, server: usize) {
+        self.servers[server].answered();
+        self.servers[server].requests += 1;
+        self.take_back_down(server);
+    }
+
+    /// A server that was believed to be down answers: later runs are to ask it.
+    fn take_back_down(&mut self, server: usize) {
+        if self.servers[server].takes_back_down() {
+            self.remember_of(server, ServerFact::Up);
+        }
+    }
+
     /// A server gave no usable answer. That it is down is remembered of the server; what it
     /// said of this item alone is remembered of the item.
     fn failed(&mut self, server: usize, hash_part: &HashPart, error: &HttpError) {
@@ -206,8 +124,7 @@ impl Engine {
         let said_something = error.status().is_some();
         let mut expires_at = None;
         if said_something {
-            self.servers[server].answered();
-            self.servers[server].requests += 1;
+            self.heard_answer(server);
             let now = self.setup.clock.unix_seconds();
             let answer = Remembered::Transient { reason: reason.clone().into() };
             let entry = self.setup.options.ttl.entry(answer, AnswerKind::Transient, None, now);
@@ -226,7 +143,7 @@ impl Engine {
 
     /// A text has been checked.
     pub(super) fn checked(&mut self, checked: Checked) {
-        let Checked { item, server, origin, outcome } = checked;
+        let Checked { item, server, origin, text, outcome } = checked;
         let server = usize::from(server);
         let answer_origin = match &origin {
             TextOrigin::Server { .. } => Origin::Network,
@@ -236,7 +153,7 @@ impl Engine {
         };
         let expires_at = match &origin {
             TextOrigin::Server { max_age } => {
-                self.remember_outcome(server, item, &outcome, *max_age)
+                self.remember_outcome(server, item, text, &outcome, *max_age)
             }
             TextOrigin::Cache { expires_at, .. } => Some(*expires_at),
         };
@@ -260,6 +177,7 @@ impl Engine {
         &mut self,
         server: usize,
         item: u32,
+        text: Box<str>,
         outcome: &Outcome,
         max_age: Option<u64>,
     ) -> Option<u64> {
@@ -267,12 +185,11 @@ impl Engine {
             Outcome::Authorized(authority) => {
                 let narinfo = authority.narinfo();
                 let vouched_by = Some(authority.authorized().key_id().into());
-                (Remembered::Positive { text: narinfo.text().into(), vouched_by }, kind_of(narinfo))
+                (Remembered::Positive { text, vouched_by }, kind_of(narinfo))
             }
             // The narinfo of another item says nothing about this one.
             Outcome::Refused(_, Refusal::WrongItem { .. }) | Outcome::Unreadable(_) => return None,
-            Outcome::Refused(narinfo, _) => {
-                let text = narinfo.text().into();
+            Outcome::Refused(..) => {
                 // Refused today, but keys are authorised and signatures repaired: ask again soon.
                 (Remembered::Positive { text, vouched_by: None }, AnswerKind::Transient)
             }
@@ -317,6 +234,7 @@ impl Engine {
         let (text, expires_at) = (text.map(Into::into), now.saturating_add(ttl));
         let fact = CacheInfoFact { text, asked_at: now, expires_at };
         self.remember_of(server, ServerFact::CacheInfo(fact));
+        self.take_back_down(server);
         let entry = &self.servers[server];
         if let ServerState::OtherStore(why) = entry.state.clone() {
             let url = entry.url.as_str().to_owned();
@@ -328,8 +246,7 @@ impl Engine {
     /// A server is down: nothing it was asked will be answered.
     pub(super) fn server_down(&mut self, server: usize, error: &HttpError) {
         let why = chain(error);
-        let entry = &mut self.servers[server];
-        entry.state = ServerState::Down(why.clone());
+        self.servers[server].believe_down(ServerState::Down(why.clone()));
         self.remember_down(server, &why);
         let url = self.servers[server].url.as_str().to_owned();
         self.setup.progress.event(Event::ServerDown { server: &url, reason: &why });
@@ -337,11 +254,11 @@ impl Engine {
 
     /// An item was decided without waiting for `server` any longer.
     pub(super) fn left_behind(&mut self, server: usize) {
-        if !matches!(self.servers[server].state, ServerState::NotAsked) {
+        if !matches!(self.servers[server].state, ServerState::NotAsked | ServerState::Up) {
             return;
         }
-        self.servers[server].state = ServerState::Slow;
         let state = ServerState::Slow;
+        self.servers[server].believe_down(state.clone());
         let reason = state.reason().unwrap_or_default();
         self.remember_down(server, reason);
         let url = self.servers[server].url.as_str().to_owned();
@@ -392,14 +309,5 @@ impl Engine {
                 self.reset(index);
             }
         }
-    }
-}
-
-/// Servers that compress on the fly do not know the download's size yet; soon they will.
-fn kind_of(narinfo: &NarInfo) -> AnswerKind {
-    if narinfo.downloads().iter().any(|download| download.file_size.is_some()) {
-        AnswerKind::Positive
-    } else {
-        AnswerKind::PositiveWithoutFileSize
     }
 }

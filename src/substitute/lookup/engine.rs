@@ -3,9 +3,10 @@
 //! It never blocks on the network: events come in, are noted, and whatever follows from all
 //! events at hand is done together, so that the lookup cache is read and written in batches.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 
@@ -13,6 +14,7 @@ use crate::format::store_path::{HashPart, StorePath, StorePathRef};
 use crate::http::{LookupEvent, Lookups};
 use crate::lookup_cache::{Entry, ServerId};
 use crate::substitute::answer::{Found, Source};
+use crate::substitute::chain;
 use crate::substitute::choose;
 use crate::substitute::progress::Event;
 
@@ -23,9 +25,14 @@ use super::servers::{self, Server, ServerState};
 use super::{Freshness, Resolution, Setup, Walk};
 
 /// How often silent servers are noticed and remembered answers are written at the latest.
-const TICK: Duration = Duration::from_millis(50);
+pub(super) const TICK: Duration = Duration::from_millis(50);
+/// Items looked up in the lookup cache at once: each holds its text until it is checked.
+const FRESH_BATCH: usize = 512;
 /// Answers remembered in one transaction at most.
 const REMEMBER_BATCH: usize = 2000;
+/// Events and messages taken before what follows from them is done.
+const DRAINED_EVENTS: usize = 512;
+const DRAINED_MESSAGES: usize = 64;
 /// Batches of texts on their way to the checkers.
 const TEXT_QUEUE: usize = 16;
 /// Events of servers that have not been looked at.
@@ -35,6 +42,7 @@ pub(super) enum Message {
     Resolve { items: Vec<StorePath>, walk: Walk, reply: Option<Sender<Resolution>> },
     Checked(Vec<Checked>),
     Forget { item: StorePath },
+    AskEverybody { item: StorePath },
     Finish,
 }
 
@@ -53,9 +61,9 @@ pub(super) struct Engine {
     pub(super) items: Vec<Entered>,
     by_hash_part: HashMap<HashPart, u32>,
     /// Items about which nothing has been done yet.
-    fresh: Vec<u32>,
+    fresh: VecDeque<u32>,
     pub(super) undecided: usize,
-    requests: Requests,
+    pub(super) requests: Requests,
     pub(super) lookups: Option<Lookups>,
     pub(super) events: Receiver<LookupEvent>,
     pub(super) texts: Option<Sender<Vec<Text>>>,
@@ -64,16 +72,25 @@ pub(super) struct Engine {
     pub(super) to_remember: Vec<(ServerId, HashPart, Entry)>,
     pub(super) cache_hits: u64,
     pub(super) cache_misses: u64,
+    /// When a server was first asked after nothing was to be asked.
+    pub(super) asked_at: Instant,
+    /// Since when servers that the user prefers to the one with authority are all that is
+    /// waited for.
+    pub(super) known_at: Option<Instant>,
+    pub(super) is_impatient: bool,
+    /// The progress last told, and when.
+    pub(super) told: (Instant, (usize, usize)),
 }
 
 impl Engine {
     pub(super) fn new(mut setup: Setup, results: Sender<Message>) -> std::io::Result<Self> {
         let now = setup.clock.unix_seconds();
         let (urls, freshness) = (setup.servers.clone(), setup.options.freshness);
-        let mut servers: Vec<Server> = urls
-            .into_iter()
-            .map(|url| Server::load(url, &mut setup.cache, &setup.store_dir, freshness, now))
-            .collect();
+        let progress = Arc::clone(&setup.progress);
+        let warn = |error| progress.event(Event::Warning(&chain(&error)));
+        let load =
+            |url| Server::load(url, &mut setup.cache, &setup.store_dir, freshness, now, &warn);
+        let mut servers: Vec<Server> = urls.into_iter().map(load).collect();
         forgive(&mut servers, freshness);
         let checker = Checker { store_dir: setup.store_dir.clone(), keys: setup.keys.clone() };
         let (texts, inbox) = bounded(TEXT_QUEUE);
@@ -83,7 +100,7 @@ impl Engine {
             servers,
             items: Vec::new(),
             by_hash_part: HashMap::new(),
-            fresh: Vec::new(),
+            fresh: VecDeque::new(),
             undecided: 0,
             requests: Requests::default(),
             lookups: None,
@@ -94,6 +111,10 @@ impl Engine {
             to_remember: Vec::new(),
             cache_hits: 0,
             cache_misses: 0,
+            asked_at: Instant::now(),
+            known_at: None,
+            is_impatient: false,
+            told: (Instant::now(), (0, 0)),
         })
     }
 
@@ -102,10 +123,14 @@ impl Engine {
         loop {
             let is_idle = self.undecided == 0 && self.to_remember.is_empty();
             let ticks = if is_idle { &never() } else { &ticks };
-            let more = select! {
-                recv(inbox) -> message => message.is_ok_and(|message| self.receive(message)),
-                recv(self.events) -> event => self.event(event),
-                recv(ticks) -> _ => { self.tick(); true }
+            let more = if self.fresh.is_empty() {
+                select! {
+                    recv(inbox) -> message => message.is_ok_and(|message| self.receive(message)),
+                    recv(self.events) -> event => self.event(event),
+                    recv(ticks) -> _ => { self.tick(); true }
+                }
+            } else {
+                true
             };
             // What else is there already belongs to the same batch.
             if !more || !self.drain(inbox) {
@@ -122,16 +147,12 @@ impl Engine {
         }
     }
 
+    /// Takes what is there, up to a limit: what follows from it must not wait for ever.
     fn drain(&mut self, inbox: &Receiver<Message>) -> bool {
-        while let Ok(event) = self.events.try_recv() {
+        for event in self.events.clone().try_iter().take(DRAINED_EVENTS) {
             self.event(Ok(event));
         }
-        while let Ok(message) = inbox.try_recv() {
-            if !self.receive(message) {
-                return false;
-            }
-        }
-        true
+        inbox.try_iter().take(DRAINED_MESSAGES).all(|message| self.receive(message))
     }
 
     /// Notes a message; whether there may be more.
@@ -150,6 +171,7 @@ impl Engine {
                 }
             }
             Message::Forget { item } => self.forget(&item),
+            Message::AskEverybody { item } => self.ask_everybody(&item),
             Message::Finish => return false,
         }
         true
@@ -206,7 +228,7 @@ impl Engine {
             is_decided: false,
             twin: first,
         });
-        self.fresh.push(item);
+        self.fresh.push_back(item);
         self.undecided += 1;
         item
     }
@@ -250,35 +272,31 @@ impl Engine {
     }
 
     /// Does everything that follows from what has been noted.
-    fn settle(&mut self) {
-        while !self.fresh.is_empty() {
-            let fresh = std::mem::take(&mut self.fresh);
-            self.recall(&fresh);
-            for item in fresh {
-                self.advance(item);
-            }
+    pub(super) fn settle(&mut self) {
+        // A part at a time: the answers of the first come in while the next are looked up.
+        let count = self.fresh.len().min(FRESH_BATCH);
+        let fresh: Vec<u32> = self.fresh.drain(..count).collect();
+        self.recall(&fresh);
+        for item in fresh {
+            self.advance(item);
         }
         self.send_texts();
         if self.to_remember.len() >= REMEMBER_BATCH {
             self.remember();
         }
-        let (done, total) = self.requests.progress();
-        if total > 0 {
-            let requests = self.servers.iter().map(|server| server.requests).sum();
-            let asked = self.cache_misses;
-            self.setup.progress.event(Event::Looking { done, total, asked, requests });
-        }
+        self.tell();
     }
 
     /// Asks who has to be asked about `item`, or notes that it is decided.
     pub(super) fn advance(&mut self, item: u32) {
+        let (limit, is_impatient) = (self.lag(), self.is_impatient);
         let entered = &mut self.items[item as usize];
         if entered.is_decided {
             return;
         }
-        let limit = self.setup.options.lag;
         let servers = &self.servers;
-        match entered.item.next(|server| servers[server].lags(limit)) {
+        let lags = |server: usize| is_impatient || servers[server].lags(limit);
+        match entered.item.next(lags) {
             Next::Wait => {}
             Next::Ask(servers) => self.ask(item, &servers),
             Next::Decided => self.decided(item),
@@ -293,7 +311,7 @@ impl Engine {
         entered.is_decided = true;
         self.undecided -= 1;
         let waiting = std::mem::take(&mut entered.waiting);
-        for server in entered.item.unanswered() {
+        for server in entered.item.left_behind() {
             self.left_behind(server);
         }
         for request in waiting {
@@ -318,17 +336,17 @@ impl Engine {
         reopened
     }
 
-    fn tick(&mut self) {
-        let limit = self.setup.options.lag;
-        if self.servers.iter().any(|server| server.lags(limit)) {
-            let undecided = |&item: &u32| !self.items[item as usize].is_decided;
-            let count = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
-            for item in (0..count).filter(undecided).collect::<Vec<_>>() {
-                self.advance(item);
+    /// Has the servers asked that were not needed when `path` was decided.
+    fn ask_everybody(&mut self, path: &StorePath) {
+        for index in self.with_hash_part(&path.hash_part()) {
+            let entered = &mut self.items[index as usize];
+            if entered.item.path == *path && entered.is_decided {
+                entered.item.ask_everybody();
+                entered.is_decided = false;
+                self.undecided += 1;
+                self.advance(index);
             }
-            self.settle();
         }
-        self.remember();
     }
 
     /// Makes `item` as if nobody had ever asked about it.
@@ -337,7 +355,7 @@ impl Engine {
         entered.item = Item::new(entered.item.path.clone(), self.servers.len());
         entered.is_decided = false;
         self.undecided += 1;
-        self.fresh.push(item);
+        self.fresh.push_back(item);
     }
 
     /// Every item with this hash part.

@@ -39,16 +39,31 @@ pub(super) struct Item {
     slots: Vec<Slot>,
     narinfos: Vec<Source>,
     authority: Option<(usize, Authority)>,
+    /// Whether servers behind the one with authority matter too.
+    asks_everybody: bool,
 }
 
 impl Item {
     pub(super) fn new(path: StorePath, servers: usize) -> Self {
-        Self { path, slots: vec![Slot::Open; servers], narinfos: Vec::new(), authority: None }
+        Self {
+            path,
+            slots: vec![Slot::Open; servers],
+            narinfos: Vec::new(),
+            authority: None,
+            asks_everybody: false,
+        }
     }
 
     /// Whether nothing is known of the server's answer and nobody has asked.
     pub(super) fn is_open(&self, server: usize) -> bool {
         matches!(self.slots[server], Slot::Open)
+    }
+
+    /// The servers whose answer was not waited for, though the user prefers them to the one
+    /// with authority.
+    pub(super) fn left_behind(&self) -> Vec<usize> {
+        let first = self.authority.as_ref().map_or(0, |(first, _)| *first);
+        self.unanswered().into_iter().filter(|server| *server < first).collect()
     }
 
     /// The servers that were asked and have not answered.
@@ -76,6 +91,11 @@ impl Item {
         reopened
     }
 
+    /// From now on every server matters: the bytes of those before could not be had.
+    pub(super) fn ask_everybody(&mut self) {
+        self.asks_everybody = true;
+    }
+
     pub(super) fn mark_remembered(&mut self, server: usize) {
         self.slots[server] = Slot::Remembered;
     }
@@ -99,6 +119,8 @@ impl Item {
             return;
         }
         self.slots[server] = Slot::Answered(answer);
+        // Nearly always the only one.
+        self.narinfos.reserve_exact(1);
         self.narinfos.push(Source { server, narinfo });
         let is_first = self.authority.as_ref().is_none_or(|(first, _)| server < *first);
         if let Some(authority) = authority.filter(|_| is_first) {
@@ -108,7 +130,10 @@ impl Item {
 
     /// What to do next, when servers for which `lags` holds need not be waited for.
     pub(super) fn next(&mut self, lags: impl Fn(usize) -> bool) -> Next {
-        let before = self.authority.as_ref().map_or(self.slots.len(), |(server, _)| *server);
+        let before = match &self.authority {
+            Some((server, _)) if !self.asks_everybody => *server,
+            _ => self.slots.len(),
+        };
         let relevant = &self.slots[..before];
         if relevant.iter().any(|slot| matches!(slot, Slot::Remembered)) {
             return Next::Wait;
@@ -136,7 +161,7 @@ impl Item {
         is_usable: &dyn Fn(&Source) -> bool,
     ) -> Found {
         let authority = self.authority.as_ref().map(|(_, authority)| authority.clone());
-        let mut sources = Vec::new();
+        let mut sources = Vec::with_capacity(self.narinfos.len());
         let mut answers: Vec<Answer> = (0..self.slots.len())
             .map(|server| match &self.slots[server] {
                 Slot::Answered(answer) => answer.clone(),
@@ -200,6 +225,19 @@ mod tests {
         assert_eq!(item.next(NOBODY), Next::Wait);
         item.answer(1, Answer::of(Said::Missing(404)));
         assert_eq!(item.next(NOBODY), Next::Ask(vec![0, 2]));
+    }
+
+    #[test]
+    fn everybody_is_asked_when_the_first_answer_was_not_enough() {
+        let mut item = item();
+        item.ask_everybody();
+        item.mark_remembered(0);
+        item.answer(0, Answer::of(Said::Authorized));
+        assert_eq!(item.next(NOBODY), Next::Ask(vec![1, 2]));
+        item.answer(2, Answer::of(Said::Missing(404)));
+        assert_eq!(item.next(NOBODY), Next::Wait);
+        item.answer(1, Answer::of(Said::Missing(404)));
+        assert_eq!(item.next(NOBODY), Next::Decided);
     }
 
     #[test]

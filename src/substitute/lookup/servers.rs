@@ -6,7 +6,10 @@ use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::StoreDir;
 use crate::http::{self, CacheInfoKnowledge, Learned, ServerSpec};
-use crate::lookup_cache::{Behavior, LookupCache, Pipelining, ServerFact, ServerFacts, ServerId};
+use crate::lookup_cache::{
+    Behavior, CacheError, LookupCache, Pipelining, ServerFact, ServerFacts, ServerId,
+};
+use crate::substitute::progress::ServerProgress;
 
 use super::Freshness;
 
@@ -72,8 +75,12 @@ pub(super) struct Server {
     pub(super) info: Option<CacheInfo>,
     pub(super) state: ServerState,
     pub(super) requests: u64,
+    /// Whether later runs believe that it is down.
+    is_believed_down: bool,
     outstanding: u64,
     quiet_since: Instant,
+    /// How long its first sign of life took.
+    first_answer: Option<Duration>,
 }
 
 impl Server {
@@ -83,18 +90,23 @@ impl Server {
         store_dir: &StoreDir,
         freshness: Freshness,
         now: u64,
+        warn: &dyn Fn(CacheError),
     ) -> Self {
         let id = cache.server_id(url.as_str());
-        // A cache that fails says so when lookups use it; here there is just nothing known.
-        let facts = cache.server_facts(id).unwrap_or_default();
+        let facts = cache.server_facts(id).unwrap_or_else(|error| {
+            warn(error);
+            ServerFacts::default()
+        });
         let mut server = Self {
             url,
             id,
             info: None,
             state: ServerState::NotAsked,
             requests: 0,
+            is_believed_down: false,
             outstanding: 0,
             quiet_since: Instant::now(),
+            first_answer: None,
             facts,
         };
         let known = server.facts.cache_info.take().filter(|known| known.is_fresh(now));
@@ -103,6 +115,7 @@ impl Server {
         }
         if let Some(down) = server.facts.down.take().filter(|down| down.is_down(now)) {
             server.state = ServerState::Skipped(down.reason.into());
+            server.is_believed_down = true;
         }
         server
     }
@@ -158,11 +171,33 @@ impl Server {
     }
 
     pub(super) fn heard(&mut self) {
+        self.first_answer.get_or_insert_with(|| self.quiet_since.elapsed());
         self.quiet_since = Instant::now();
         if matches!(self.state, ServerState::NotAsked | ServerState::Slow | ServerState::Skipped(_))
         {
             self.state = ServerState::Up;
         }
+    }
+
+    /// How long its first sign of life took, if there was one.
+    pub(super) fn first_answer(&self) -> Option<Duration> {
+        self.first_answer
+    }
+
+    /// Later runs will believe that it is down.
+    pub(super) fn believe_down(&mut self, state: ServerState) {
+        self.state = state;
+        self.is_believed_down = true;
+    }
+
+    /// Whether the server answers and later runs are to be told so, who believe otherwise.
+    pub(super) fn takes_back_down(&mut self) -> bool {
+        self.state == ServerState::Up && std::mem::take(&mut self.is_believed_down)
+    }
+
+    /// How many answers it owes.
+    pub(super) fn outstanding(&self) -> u64 {
+        self.outstanding
     }
 
     /// Whether the server owes answers and has been silent for `limit`.
@@ -178,6 +213,15 @@ impl Server {
     /// Why an answer that was never given was not waited for.
     pub(super) fn late(&self) -> String {
         self.state.reason().unwrap_or("too slow: another server had answered").to_owned()
+    }
+
+    pub(super) fn progress(&self) -> ServerProgress<'_> {
+        ServerProgress {
+            url: self.url.as_str(),
+            state: self.state.name(),
+            answered: self.requests,
+            waiting: self.outstanding,
+        }
     }
 
     pub(super) fn report(&self) -> ServerReport {

@@ -5,8 +5,11 @@
 //! decoder behind never notices. Whether the two halves belong together is told by the nar's
 //! hash in the end, so a changed file cannot do harm.
 //!
+//! The bytes may come from three places: one connection, several of them when one has turned
+//! out to be slow ([`Segments`]), or somebody who began to fetch before us ([`Begun`]).
+//!
 //! The decoder sees every failure as an I/O error; the cause is kept here, because it says
-//! more: [`Failure`].
+//! more: [`Shared::failure`].
 
 use std::io::{self, BufRead, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +21,16 @@ use url::Url;
 
 use crate::http::{BodyStatus, Class, Client, HttpError, NarBody, NarRequest};
 use crate::substitute::ahead::Begun;
+use crate::substitute::cancel::Cancel;
+
+use super::segments::{Connections, Part, Segments};
+
+/// A single stream has to have brought this much
+const TRIAL_BYTES: u64 = 512 << 10;
+/// in at least this time, before more connections are considered.
+const TRIAL_TIME: Duration = Duration::from_millis(300);
+/// Less than this is not worth more connections.
+const SEGMENTED_BYTES_MIN: u64 = 4 << 20;
 
 /// How often a broken stream is taken up again without a single new byte in between.
 const FRUITLESS_RESUMES: u32 = 3;
@@ -31,77 +44,99 @@ pub(super) struct Shared {
     pub(super) received: AtomicU64,
     /// Microseconds spent waiting for the network.
     pub(super) waited_micros: AtomicU64,
+    /// Bytes that came after the first ones, and the microseconds spent waiting for them: what
+    /// the link gives, without the time that a request takes to be answered.
+    pub(super) streamed: AtomicU64,
+    /// See `streamed`.
+    pub(super) streamed_micros: AtomicU64,
+}
+
+/// What to fetch, and by what means.
+pub(super) struct Wanted {
+    pub(super) url: Url,
+    /// The size of the file, if that is known beforehand.
+    pub(super) size: Option<u64>,
+    /// What somebody has begun to fetch already.
+    pub(super) begun: Option<Box<dyn Begun>>,
+    /// Connections that may be used besides the first.
+    pub(super) connections: Connections,
+    /// Tells when to stop.
+    pub(super) cancel: Cancel,
 }
 
 /// Where the bytes come from at the moment.
 enum Stream {
     Network(Box<NarBody>),
+    /// The rest of the file, over several connections.
+    Segments(Segments),
     /// Somebody else, who began before us.
     Begun(Box<dyn Begun>),
-}
-
-impl Stream {
-    fn content_length(&self) -> Option<u64> {
-        match self {
-            Self::Network(body) => body.content_length(),
-            Self::Begun(begun) => begun.content_length(),
-        }
-    }
 }
 
 pub(super) struct Body {
     client: Arc<Client>,
     url: Url,
     stream: Stream,
+    connections: Connections,
+    opened: Instant,
     chunk: Bytes,
     /// Bytes received of the file, of every attempt together.
     received: u64,
     /// Bytes that will come once more and are to be thrown away.
     repeated: u64,
+    /// Bytes of the file, when the server says so.
+    content_length: Option<u64>,
     /// Where the file ends, when the server marks its end by nothing at all: `guix publish`
     /// sends uncompressed nars without a length and leaves the connection open.
     end: Option<u64>,
     validator: Option<String>,
     fruitless: u32,
+    cancel: Cancel,
     shared: Arc<Shared>,
 }
 
 impl Body {
-    /// Asks for the file at `url`, which has `size` bytes if that is known beforehand, unless
-    /// it has `begun` to arrive.
+    /// Asks for the file, unless it has begun to arrive.
     pub(super) fn open(
         client: Arc<Client>,
-        url: Url,
-        size: Option<u64>,
-        begun: Option<Box<dyn Begun>>,
+        wanted: Wanted,
         shared: Arc<Shared>,
     ) -> Result<Self, HttpError> {
-        let (stream, validator) = match begun {
-            Some(begun) => (Stream::Begun(begun), None),
+        let Wanted { url, size, begun, connections, cancel } = wanted;
+        let (stream, content_length, validator) = match begun {
+            Some(begun) => {
+                let content_length = begun.content_length();
+                (Stream::Begun(begun), content_length, None)
+            }
             None => {
-                let body = client.nar(NarRequest::new(url.clone()))?;
+                let stop = Some(cancel.flag());
+                let body = client.nar(NarRequest { stop, ..NarRequest::new(url.clone()) })?;
                 let validator = body.validator().filter(|_| body.accepts_ranges());
-                let validator = validator.map(str::to_owned);
-                (Stream::Network(Box::new(body)), validator)
+                let (length, validator) = (body.content_length(), validator.map(str::to_owned));
+                (Stream::Network(Box::new(body)), length, validator)
             }
         };
         Ok(Self {
-            end: size.filter(|_| stream.content_length().is_none()),
-            validator,
+            end: size.filter(|_| content_length.is_none()),
             client,
             url,
             stream,
+            connections,
+            opened: Instant::now(),
             chunk: Bytes::new(),
             received: 0,
             repeated: 0,
+            content_length,
+            validator,
             fruitless: 0,
+            cancel,
             shared,
         })
     }
 
     /// The size of the file, when the server says so.
     pub(super) fn content_length(&self) -> Option<u64> {
-        self.stream.content_length()
+        self.content_length
     }
 
     /// Waits for more; `false` at the end.
@@ -121,6 +156,7 @@ impl Body {
                         self.received += self.chunk.len() as u64;
                         self.fruitless = 0;
                         self.shared.received.store(self.received, Ordering::Relaxed);
+                        self.consider_segments();
                         return Ok(true);
                     }
                 }
@@ -133,41 +169,76 @@ impl Body {
         let before = Instant::now();
         let chunk = match &mut self.stream {
             Stream::Network(body) => body.next_chunk(),
+            Stream::Segments(segments) => segments.next_chunk(),
             Stream::Begun(begun) => match begun.next_chunk() {
                 Ok(chunk) => Ok(chunk),
                 // Why it ended is for who began it to know; we simply ask ourselves.
-                Err(_) => self.start_over().map(|()| Some(Bytes::new())),
+                Err(_) => self.reopen().map(|()| Some(Bytes::new())),
             },
         };
         let waited = u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.shared.waited_micros.fetch_add(waited, Ordering::Relaxed);
+        if let Ok(Some(chunk)) = &chunk
+            && self.received > 0
+        {
+            self.shared.streamed.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            self.shared.streamed_micros.fetch_add(waited, Ordering::Relaxed);
+        }
         chunk
     }
 
-    fn start_over(&mut self) -> Result<(), HttpError> {
-        let body = self.client.nar(NarRequest::new(self.url.clone()))?;
-        self.stream = Stream::Network(Box::new(body));
-        self.repeated = self.received;
-        Ok(())
+    /// Goes on with segments when the link is what everybody waits for, and there is enough
+    /// left to gain something.
+    fn consider_segments(&mut self) {
+        let (Stream::Network(body), Some(validator), Some(end)) =
+            (&self.stream, &self.validator, self.content_length)
+        else {
+            return;
+        };
+        let streamed = self.shared.streamed.load(Ordering::Relaxed);
+        let waited = self.shared.waited_micros.load(Ordering::Relaxed);
+        let elapsed = self.opened.elapsed();
+        let is_slow = streamed >= TRIAL_BYTES
+            && elapsed >= TRIAL_TIME
+            && Duration::from_micros(waited) > elapsed / 2;
+        let is_whole = body.status() == BodyStatus::Full;
+        if !is_slow || !is_whole || end.saturating_sub(self.received) < SEGMENTED_BYTES_MIN {
+            return;
+        }
+        let part =
+            Part { url: self.url.clone(), validator: validator.clone(), start: self.received, end };
+        let stop = self.cancel.flag();
+        if let Some(segments) = Segments::start(&self.client, part, stop, &self.connections) {
+            self.stream = Stream::Segments(segments);
+        }
     }
 
     /// Takes up a stream that broke off with `error`.
     fn resume(&mut self, error: HttpError) -> Result<(), HttpError> {
+        // What fails in segments may still work in one piece.
+        let was_segmented = matches!(self.stream, Stream::Segments(_));
         self.fruitless += 1;
-        if error.class() != Class::Transient || self.fruitless > FRUITLESS_RESUMES {
+        let is_hopeless = error.class() != Class::Transient && !was_segmented;
+        if is_hopeless || self.fruitless > FRUITLESS_RESUMES {
             return Err(error);
         }
         std::thread::sleep(RESUME_DELAY * self.fruitless);
-        let range = self.validator.is_some().then_some((self.received, None));
+        self.reopen()
+    }
+
+    /// Asks for what is still to come, in one piece.
+    fn reopen(&mut self) -> Result<(), HttpError> {
+        let is_part = self.validator.is_some() && self.received > 0;
         let request = NarRequest {
-            range,
-            if_range: self.validator.clone(),
+            range: is_part.then_some((self.received, None)),
+            if_range: self.validator.clone().filter(|_| is_part),
+            stop: Some(self.cancel.flag()),
             ..NarRequest::new(self.url.clone())
         };
         let body = self.client.nar(request)?;
         self.repeated = match body.status() {
             BodyStatus::Partial { start, .. } if start <= self.received => self.received - start,
-            BodyStatus::Partial { .. } => return Err(error),
+            BodyStatus::Partial { .. } => return Err(HttpError::wrong_range(&self.url)),
             BodyStatus::Full => self.received,
         };
         self.stream = Stream::Network(Box::new(body));

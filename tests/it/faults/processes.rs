@@ -21,7 +21,8 @@ impl Gate {
             let mut reply = Reply::file_or_range(&directory, request);
             let is_tree = request.path.starts_with("/nar/") && request.path.contains("-tree-");
             if is_tree && !opened.load(Ordering::Relaxed) {
-                reply.stall_at = Some(200_000);
+                // More than one of the buffers between network and disk, less than all.
+                reply.stall_at = Some(300_000);
             }
             reply
         });
@@ -47,7 +48,8 @@ fn after_a_kill_the_next_run_succeeds() {
     running.kill();
     assert_eq!(running.end().code, None);
     // What is half done is not visible as an item.
-    assert!(!sandbox.root().join(&item("tree")[1..]).exists());
+    let tree = sandbox.root().join(&item("tree")[1..]);
+    assert!(!tree.exists() && tree.with_added_extension("tmp").exists());
     gate.is_open.store(true, Ordering::Relaxed);
     let top = item("sample");
     let ended = sandbox.subst(&gate.server.url(), &["fetch", &top]).exits(0);
@@ -119,4 +121,27 @@ fn an_interrupt_before_anything_came_leaves_an_empty_store() {
     running.interrupt();
     running.end().exits(130).prints("");
     assert_nothing(&sandbox);
+}
+
+#[test]
+fn an_interrupt_while_a_server_is_silent_ends_the_lookup() {
+    let (sandbox, fixture) = only("none");
+    let directory = fixture.dir.clone();
+    let server = Server::start(move |request| {
+        let mut reply = Reply::file(&directory, request);
+        reply.stall_at = Some(0);
+        reply
+    });
+    for arguments in [&["fetch"][..], &["fetch", "--output", "tree"]] {
+        let began = std::time::Instant::now();
+        let notes = item("notes");
+        let arguments = [arguments, &[&*notes]].concat();
+        let command = sandbox.command(Kind::Guix, &server.url(), &arguments);
+        let asked = server.asked().len();
+        let running = Running::start(command, "");
+        assert!(wait_until(|| server.asked().len() > asked));
+        running.interrupt();
+        running.end().exits(130).prints("");
+        assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+    }
 }

@@ -29,6 +29,9 @@ pub(super) fn run(
     let resolution = resolver.resolve(vec![path.clone()], Walk::JustThese);
     let name = context.settings.store_dir().full_name(path);
     let failed = |source| CliError::Item { what: format!("cannot fetch {name}"), source };
+    if context.cancel.is_cancelled() {
+        return Ok(Exit::Interrupted);
+    }
     let Some(found) = resolution.items.first() else { return Err(failed(ItemError::NotTried)) };
     let installer = context.installer(&network)?;
     let Found { authority, sources, .. } = found;

@@ -4,6 +4,7 @@
 //! who gave it, how old it is, and for how long it counts.
 
 mod group;
+mod probes;
 mod text;
 
 use serde::Serialize;
@@ -16,12 +17,14 @@ use crate::substitute::lookup::Resolution;
 
 use super::data;
 use group::Group;
+use probes::{NarProbe, Probes};
 
 /// Everything that the report tells.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     items: Vec<ReportItem>,
     servers: Vec<ServerTotals>,
+    to_build: usize,
 }
 
 /// One item.
@@ -32,28 +35,17 @@ struct ReportItem {
     group: &'static str,
     must_be_built: bool,
     hint: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nar: Option<NarProbe>,
+    download_size: Option<u64>,
+    nar_size: Option<u64>,
     answers: Vec<ReportAnswer>,
     #[serde(skip)]
     kind: Group,
 }
 
-/// Whether a proxy in front of the server has the nar itself.
-#[derive(Debug, Serialize)]
-struct NarProbe {
-    url: String,
-    status: Option<u16>,
-    proxy_cache: Option<String>,
-    age: Option<u64>,
-    error: Option<String>,
-}
-
 /// What one server said of one item.
 #[derive(Debug, Serialize)]
 struct ReportAnswer {
-    server: usize,
-    url: String,
+    server: String,
     answer: &'static str,
     reason: Option<String>,
     from_cache: bool,
@@ -61,6 +53,13 @@ struct ReportAnswer {
     age: Option<u64>,
     /// Seconds for which the answer counts.
     expires_in: Option<u64>,
+    /// What is known of the nar that it offers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nar: Option<NarProbe>,
+    #[serde(skip)]
+    position: usize,
+    #[serde(skip)]
+    words: String,
 }
 
 /// What one server said altogether.
@@ -87,6 +86,9 @@ impl Report {
         resolution: &Resolution,
         client: Option<&Client>,
     ) -> Self {
+        let mut probes = client.map_or_else(Probes::none, |client| {
+            Probes::ask(&context.settings.servers, resolution, client)
+        });
         let mut servers: Vec<ServerTotals> = resolution
             .servers
             .iter()
@@ -102,20 +104,23 @@ impl Report {
             for (totals, answer) in servers.iter_mut().zip(&found.answers) {
                 totals.count(answer);
             }
-            let nar = client.and_then(|client| probe(context, client, found));
-            if let (Some(source), Some(nar)) = (found.sources.first(), &nar) {
-                servers[source.server].count_nar(nar);
+            let item = report_item(context, resolution, found, &mut probes);
+            for (totals, answer) in servers.iter_mut().zip(&item.answers) {
+                totals.count_nar(answer.nar.as_ref());
             }
-            items.push(report_item(context, resolution, found, nar));
+            items.push(item);
         }
-        Self { items, servers }
+        let to_build = items.iter().filter(|item| item.must_be_built).count();
+        Self { items, servers, to_build }
     }
 
     /// The report for people.
     pub(super) fn lines(&self, context: &Context, resolution: &Resolution) -> Vec<String> {
-        let mut lines = text::groups(&self.items);
+        let mut lines = text::groups(&self.items, &self.servers);
         lines.extend(text::totals(&self.servers));
-        lines.push(super::table::summary(context, resolution));
+        lines.push(String::new());
+        lines.extend(text::conclusion(&self.items));
+        lines.extend(text::wrapped(&super::table::summary(context, resolution), "", "  "));
         lines
     }
 }
@@ -124,11 +129,11 @@ fn report_item(
     context: &Context,
     resolution: &Resolution,
     found: &Found,
-    nar: Option<NarProbe>,
+    probes: &mut Probes,
 ) -> ReportItem {
     let now = context.clock.unix_seconds();
     let kind = Group::of(found);
-    let answers = found.answers.iter().enumerate().map(|(server, answer)| {
+    let answers = found.answers.iter().enumerate().map(|(position, answer)| {
         let (word, reason) = data::words(&answer.said);
         let (from_cache, age) = match answer.origin {
             Origin::Cache { asked_at, .. } => (true, Some(now.saturating_sub(asked_at))),
@@ -136,81 +141,76 @@ fn report_item(
             Origin::Network => (false, None),
         };
         ReportAnswer {
-            server,
-            url: resolution.servers[server].url.clone(),
+            server: resolution.servers[position].url.clone(),
             answer: word,
             reason,
             from_cache,
             age,
             expires_in: answer.expires_at.map(|at| at.saturating_sub(now)),
+            nar: probes.take(&found.path, position),
+            position,
+            words: in_words(&answer.said),
         }
     });
+    let download = found.sources.first().and_then(|source| choose::smallest(&source.narinfo));
     ReportItem {
         path: context.settings.store_dir().full_name(&found.path),
         status: found.status.name(),
         group: kind.name(),
         must_be_built: kind.must_be_built(),
         hint: kind.hint(),
-        nar,
+        download_size: download.and_then(|download| download.file_size),
+        nar_size: found.authority.as_ref().map(|authority| authority.narinfo().nar_size()),
         answers: answers.collect(),
         kind,
     }
 }
 
-/// Whether a server said this, as opposed to our not having an answer.
-fn was_given(said: &Said) -> bool {
-    !matches!(said, Said::NotAsked | Said::Skipped(_) | Said::Offline)
+/// An answer for people.
+fn in_words(said: &Said) -> String {
+    match said {
+        Said::NotAsked => "not asked".to_owned(),
+        Said::Authorized => "has it".to_owned(),
+        Said::Equivalent(refusal) => {
+            format!("has the same, but {refusal}; another server vouches for it")
+        }
+        Said::Refused(refusal) => format!("refused: {refusal}"),
+        Said::Unusable => "refused: it names no download that can be used".to_owned(),
+        Said::Unreadable(why) => format!("refused: no narinfo: {why}"),
+        Said::Missing(status) => format!("does not have it (HTTP {status})"),
+        Said::Baking(status) => format!("is preparing it (HTTP {status})"),
+        Said::Failed(why) => format!("failed: {why}"),
+        Said::Skipped(why) => format!("left alone: {why}"),
+        Said::Offline => "not asked: offline".to_owned(),
+    }
 }
 
-fn probe(context: &Context, client: &Client, found: &Found) -> Option<NarProbe> {
-    let source = found.sources.first()?;
-    let download = choose::smallest(&source.narinfo)?;
-    let field = source.narinfo.download_url(download);
-    let url = context.settings.servers[source.server].nar_url(field).ok()?;
-    let shown = crate::format::server_url::redacted(&url);
-    Some(match client.probe(&url) {
-        Ok(probe) => NarProbe {
-            url: shown,
-            status: Some(probe.status),
-            proxy_cache: probe.proxy_cache,
-            age: probe.age,
-            error: None,
-        },
-        Err(error) => NarProbe {
-            url: shown,
-            status: error.status(),
-            proxy_cache: None,
-            age: None,
-            error: Some(crate::substitute::chain(&error)),
-        },
-    })
+/// Whether a server said this, as opposed to our not having an answer.
+fn was_given(said: &Said) -> bool {
+    !matches!(said, Said::NotAsked | Said::Failed(_) | Said::Skipped(_) | Said::Offline)
 }
 
 impl ServerTotals {
     fn count(&mut self, answer: &Answer) {
-        if !was_given(&answer.said) {
-            return;
-        }
-        match answer.origin {
-            Origin::Cache { .. } => self.from_cache += 1,
-            Origin::Network => self.asked += 1,
-        }
         match answer.said {
+            Said::NotAsked | Said::Skipped(_) | Said::Offline => return,
             Said::Authorized | Said::Equivalent(_) => self.available += 1,
             Said::Missing(_) => self.missing += 1,
             Said::Baking(_) => self.preparing += 1,
             Said::Refused(_) | Said::Unusable | Said::Unreadable(_) => self.refused += 1,
             Said::Failed(_) => self.failed += 1,
-            Said::NotAsked | Said::Skipped(_) | Said::Offline => {}
+        }
+        match answer.origin {
+            Origin::Cache { .. } => self.from_cache += 1,
+            Origin::Network => self.asked += 1,
         }
     }
 
-    fn count_nar(&mut self, nar: &NarProbe) {
-        let word = nar.proxy_cache.as_deref().unwrap_or_default().to_ascii_lowercase();
-        if word.contains("hit") || nar.age.is_some_and(|age| age > 0) {
-            self.nar_cache_hits += 1;
-        } else if word.contains("miss") {
-            self.nar_cache_misses += 1;
+    fn count_nar(&mut self, nar: Option<&NarProbe>) {
+        match nar.and_then(NarProbe::is_hit) {
+            Some(true) => self.nar_cache_hits += 1,
+            Some(false) => self.nar_cache_misses += 1,
+            None => {}
         }
     }
 }

@@ -1,95 +1,156 @@
 //! The report for people, within 80 columns where names allow it.
+//!
+//! Items of which every server said the same are listed together, with the answers once below.
 
-use crate::cli::output::{duration, shown};
+use crate::cli::output::{self, bytes, duration, shown};
 
 use super::group::Group;
 use super::{NarProbe, ReportAnswer, ReportItem, ServerTotals};
 
 /// The items, grouped by what it means.
-pub(super) fn groups(items: &[ReportItem]) -> Vec<String> {
+pub(super) fn groups(items: &[ReportItem], servers: &[ServerTotals]) -> Vec<String> {
+    let names: Vec<String> = servers.iter().map(|server| short_name(&server.url)).collect();
+    let width = column_width(&names);
     let mut lines = Vec::new();
     for group in Group::ALL {
         let members: Vec<&ReportItem> = items.iter().filter(|item| item.kind == group).collect();
         if members.is_empty() {
             continue;
         }
-        lines.push(format!("{} ({})", group.heading(), members.len()));
-        if group == Group::Cached {
-            lines.push(String::new());
-            continue;
+        lines.push(format!("{}: {}", group.heading(), members.len()));
+        if group != Group::Cached {
+            lines.extend(clusters(&members, &names, width));
         }
-        lines.extend(wrapped(group.hint(), "  hint: ", "        "));
-        for item in members {
-            lines.push(format!("  {}", item.path));
-            lines.extend(item.answers.iter().flat_map(answer));
-            lines.extend(item.nar.as_ref().map(nar));
+        if group.is_worth_a_hint() {
+            lines.extend(wrapped(group.hint(), "  hint: ", "        "));
         }
         lines.push(String::new());
     }
     lines
 }
 
+/// The members with the answers below; those with the same answers together.
+fn clusters(members: &[&ReportItem], names: &[String], width: usize) -> Vec<String> {
+    let mut clusters: Vec<(Vec<String>, Vec<String>)> = Vec::new();
+    let mut places = std::collections::HashMap::new();
+    for item in members {
+        let answers: Vec<String> =
+            item.answers.iter().flat_map(|row| answer(row, &names[row.position], width)).collect();
+        let place = *places.entry(answers.clone()).or_insert_with(|| {
+            clusters.push((Vec::new(), answers));
+            clusters.len() - 1
+        });
+        clusters[place].0.push(item_line(item));
+    }
+    clusters.into_iter().flat_map(|(items, answers)| items.into_iter().chain(answers)).collect()
+}
+
+fn item_line(item: &ReportItem) -> String {
+    match (item.download_size, item.nar_size) {
+        (Some(download), _) => format!("  {}  {}", item.path, bytes(download)),
+        (None, Some(nar)) => format!("  {}  {} unpacked", item.path, bytes(nar)),
+        (None, None) => format!("  {}", item.path),
+    }
+}
+
 /// One server's answer: who, what, how old, how long it counts.
-fn answer(answer: &ReportAnswer) -> Vec<String> {
+fn answer(answer: &ReportAnswer, name: &str, width: usize) -> Vec<String> {
     if answer.answer == "not-asked" {
         return Vec::new();
     }
-    let mut text = format!("{}: {}", answer.url, answer.answer);
-    if let Some(reason) = &answer.reason {
-        text.push_str(&format!(" ({reason})"));
-    }
-    match (answer.from_cache, answer.age) {
-        (true, Some(age)) => text.push_str(&format!(", remembered for {}", duration(age))),
+    let mut text = answer.words.clone();
+    let age = answer.age.map(duration);
+    match (answer.from_cache, age) {
+        (true, Some(age)) => text.push_str(&format!(", asked {age} ago")),
         (false, Some(_)) => text.push_str(", asked just now"),
         _ => {}
     }
     if let Some(left) = answer.expires_in {
         text.push_str(&format!(", counts for {}", duration(left)));
+    } else if answer.age.is_some() {
+        text.push_str(", not kept");
     }
-    wrapped(&shown(&text), "    ", "      ")
+    let (first, others) = (format!("    {name:<width$}  "), " ".repeat(width + 6));
+    let mut lines = wrapped(&shown(&text), &first, &others);
+    lines.extend(answer.nar.iter().flat_map(|probe| wrapped(&nar(probe), &others, &others)));
+    lines
 }
 
 fn nar(nar: &NarProbe) -> String {
     let state = match (&nar.error, &nar.proxy_cache, nar.age) {
         (Some(error), ..) => format!("cannot be had: {error}"),
-        (None, Some(word), Some(age)) => format!("proxy cache: {word}, {} old", duration(age)),
-        (None, Some(word), None) => format!("proxy cache: {word}"),
+        (None, Some(word), Some(age)) => format!("proxy cache {word}, {} old", duration(age)),
+        (None, Some(word), None) => format!("proxy cache {word}"),
         (None, None, Some(age)) => format!("from a proxy's cache, {} old", duration(age)),
-        (None, None, None) => "no word of a proxy cache".to_owned(),
+        (None, None, None) => match nar.status {
+            Some(status @ (404 | 410)) => format!("gone, HTTP {status}: the narinfo is stale"),
+            _ => "there; no word of a proxy cache".to_owned(),
+        },
     };
-    format!("    nar: {}", shown(&state))
+    format!("nar: {}", shown(&state))
 }
 
 /// Totals per server.
 pub(super) fn totals(servers: &[ServerTotals]) -> Vec<String> {
-    let mut lines =
-        vec!["   asked  cached  available  missing  preparing  refused  failed  server".to_owned()];
-    for totals in servers {
+    let names: Vec<String> = servers.iter().map(|server| short_name(&server.url)).collect();
+    let width = column_width(&names).max("SERVER".len());
+    let mut lines = vec![format!(
+        "{:<width$} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7} {:>6}",
+        "SERVER", "asked", "cached", "has", "has no", "baking", "refused", "failed"
+    )];
+    for (totals, name) in servers.iter().zip(&names) {
+        let ServerTotals { asked, from_cache, available, missing, .. } = totals;
+        let ServerTotals { preparing, refused, failed, .. } = totals;
         lines.push(format!(
-            "{:>8} {:>7} {:>10} {:>8} {:>10} {:>8} {:>7}  {}",
-            totals.asked,
-            totals.from_cache,
-            totals.available,
-            totals.missing,
-            totals.preparing,
-            totals.refused,
-            totals.failed,
-            shown(&totals.url),
+            "{name:<width$} {asked:>6} {from_cache:>6} {available:>6} {missing:>6} {preparing:>6} \
+             {refused:>7} {failed:>6}"
         ));
         if let Some(reason) = &totals.reason {
             let text = format!("{}: {reason}", totals.state);
-            lines.extend(wrapped(&shown(&text), "          ", "            "));
+            lines.extend(wrapped(&shown(&text), "    ", "      "));
         }
-        if totals.nar_cache_hits + totals.nar_cache_misses > 0 {
-            let (hits, misses) = (totals.nar_cache_hits, totals.nar_cache_misses);
-            lines.push(format!("          nars in a proxy's cache: {hits} hits, {misses} misses"));
+        let (hits, misses) = (totals.nar_cache_hits, totals.nar_cache_misses);
+        if hits + misses > 0 {
+            lines.push(format!("    nars in its proxy's cache: {hits} hits, {misses} misses"));
         }
     }
     lines
 }
 
+/// What it comes to.
+pub(super) fn conclusion(items: &[ReportItem]) -> Vec<String> {
+    let count = |wanted: fn(&&ReportItem) -> bool| items.iter().filter(wanted).count();
+    let to_build = count(|item| item.must_be_built);
+    if to_build == 0 {
+        return Vec::new();
+    }
+    let (soon, open) = (
+        count(|item| item.kind == Group::Preparing),
+        count(|item| matches!(item.kind, Group::ServerDown | Group::ServerError | Group::Offline)),
+    );
+    let mut text = format!("to be built now: {}", output::count(to_build, "item", "items"));
+    if soon > 0 {
+        text.push_str(&format!("; {soon} of them may be available soon"));
+    }
+    if open > 0 {
+        text.push_str(&format!("; {open} may be available where nobody answered"));
+    }
+    wrapped(&text, "", "  ")
+}
+
+/// A server's address without what all addresses have in common.
+fn short_name(url: &str) -> String {
+    let name = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    shown(name.unwrap_or(url)).into_owned()
+}
+
+/// As wide as the longest name, up to a limit that leaves room for the rest.
+fn column_width(names: &[String]) -> usize {
+    names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(NAME_WIDTH_MAX)
+}
+
 /// `text` broken at blanks so that lines stay within the width.
-fn wrapped(text: &str, first: &str, others: &str) -> Vec<String> {
+pub(super) fn wrapped(text: &str, first: &str, others: &str) -> Vec<String> {
     let mut lines = vec![first.to_owned()];
     let mut is_empty = true;
     for word in text.split_whitespace() {
@@ -110,6 +171,7 @@ fn wrapped(text: &str, first: &str, others: &str) -> Vec<String> {
 }
 
 const WIDTH: usize = 79;
+const NAME_WIDTH_MAX: usize = 28;
 
 #[cfg(test)]
 mod tests {
@@ -122,5 +184,12 @@ mod tests {
         assert!(lines.len() > 2);
         assert!(lines.iter().all(|line| line.len() <= WIDTH), "{lines:?}");
         assert_eq!(lines.join(" ").matches("word").count(), 40);
+    }
+
+    #[test]
+    fn totals_fit_a_terminal() {
+        let totals =
+            ServerTotals { url: format!("https://{}", "x".repeat(28)), ..Default::default() };
+        assert!(super::totals(&[totals]).iter().all(|line| line.len() <= 80));
     }
 }

@@ -1,0 +1,123 @@
+//! What is known of the nars themselves: whether they are there, and whether a proxy in front of
+//! the server has them. Asked side by side, since each answer costs a round trip.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Serialize;
+use url::Url;
+
+use crate::format::server_url::{ServerUrl, redacted};
+use crate::format::store_path::StorePath;
+use crate::http::Client;
+use crate::substitute::choose;
+use crate::substitute::lookup::Resolution;
+
+/// Whether a proxy in front of the server has the nar itself.
+#[derive(Debug, Serialize)]
+pub(super) struct NarProbe {
+    pub(super) url: String,
+    pub(super) status: Option<u16>,
+    pub(super) proxy_cache: Option<String>,
+    pub(super) age: Option<u64>,
+    pub(super) error: Option<String>,
+}
+
+impl NarProbe {
+    fn ask(client: &Client, url: &Url) -> Self {
+        let shown = redacted(url);
+        match client.probe(url) {
+            Ok(probe) => Self {
+                url: shown,
+                status: Some(probe.status),
+                proxy_cache: probe.proxy_cache,
+                age: probe.age,
+                error: None,
+            },
+            Err(error) => Self {
+                url: shown,
+                status: error.status(),
+                proxy_cache: None,
+                age: None,
+                error: Some(crate::substitute::chain(&error)),
+            },
+        }
+    }
+
+    /// Whether a proxy's cache had it, if a proxy says so.
+    pub(super) fn is_hit(&self) -> Option<bool> {
+        let word = self.proxy_cache.as_deref().unwrap_or_default().to_ascii_lowercase();
+        // Some name every proxy on the way: who had it is enough.
+        match () {
+            () if word.contains("hit") || self.age.is_some_and(|age| age > 0) => Some(true),
+            () if word.is_empty() => None,
+            () => Some(false),
+        }
+    }
+}
+
+/// The answers, by item and server.
+pub(super) struct Probes(HashMap<(StorePath, usize), NarProbe>);
+
+impl Probes {
+    /// Nobody was asked.
+    pub(super) fn none() -> Self {
+        Self(HashMap::new())
+    }
+
+    /// Asks every server that has an item about its nar.
+    pub(super) fn ask(servers: &[ServerUrl], resolution: &Resolution, client: &Client) -> Self {
+        let sources = resolution.items.iter().flat_map(|found| {
+            found.sources.iter().filter_map(|source| {
+                let download = choose::smallest(&source.narinfo)?;
+                let field = source.narinfo.download_url(download);
+                let url = servers[source.server].nar_url(field).ok()?;
+                Some(((found.path.clone(), source.server), url))
+            })
+        });
+        let questions: Vec<_> = sources.collect();
+        let (next, answers) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS.min(questions.len()) {
+                scope.spawn(|| {
+                    while let Some((key, url)) = questions.get(next.fetch_add(1, Ordering::Relaxed))
+                    {
+                        let probe = NarProbe::ask(client, url);
+                        let mut answers = answers.lock().expect("no thread panics holding it");
+                        answers.insert(key.clone(), probe);
+                    }
+                });
+            }
+        });
+        Self(answers.into_inner().expect("no thread panics holding it"))
+    }
+
+    /// What `server` said of the nar of `item`.
+    pub(super) fn take(&mut self, item: &StorePath, server: usize) -> Option<NarProbe> {
+        self.0.remove(&(item.clone(), server))
+    }
+}
+
+/// Questions under way at once.
+const THREADS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxies_say_hit_or_miss_in_many_words() {
+        let probe = |word: Option<&str>, age| {
+            let proxy_cache = word.map(str::to_owned);
+            let url = String::new();
+            NarProbe { url, status: Some(200), proxy_cache, age, error: None }.is_hit()
+        };
+        assert_eq!(probe(Some("HIT"), None), Some(true));
+        assert_eq!(probe(Some("MISS, HIT"), Some(3)), Some(true));
+        assert_eq!(probe(Some("MISS"), Some(0)), Some(false));
+        assert_eq!(probe(Some("EXPIRED"), None), Some(false));
+        assert_eq!(probe(None, Some(9)), Some(true));
+        assert_eq!(probe(None, None), None);
+    }
+}

@@ -1,0 +1,38 @@
+//! What belongs to the process as a whole, set once before anything else happens.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
+
+/// Files of store items are created with their final mode, which the umask must not touch;
+/// each directory that is being unpacked is held open; and memory that was used goes back.
+pub(super) fn prepare() {
+    umask(rustix::fs::Mode::from_bits_truncate(0o022));
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
+    if limit.current.is_some_and(|current| current < wanted) {
+        // Without it only very deep trees fail, and say so.
+        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+    give_large_blocks_back();
+}
+
+/// Has the allocator give every large block back when it is freed.
+///
+/// Without this glibc raises its threshold with the first large block that is freed, and then
+/// keeps blocks of megabytes in the arena of each thread that ever used one: a third of all the
+/// memory of a fetch with ten items in flight (107 MB instead of 73, at the same speed).
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "a C library call that only sets a number of the allocator")]
+fn give_large_blocks_back() {
+    // SAFETY: mallopt takes two integers and changes nothing but the allocator's policy; no
+    // other thread runs yet. When it refuses, memory use is higher, that is all.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn give_large_blocks_back() {}
+
+#[cfg(target_env = "gnu")]
+const LARGE_BLOCK_BYTES: i32 = 64 << 10;
+
+const OPEN_FILES: u64 = 65_536;

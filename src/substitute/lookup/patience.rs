@@ -1,0 +1,71 @@
+//! Time passes: who is not waited for any longer, and what is told meanwhile.
+//!
+//! A server that the user prefers is waited for as long as nobody else has an item. Once
+//! somebody has it with authority, the preferred one may be silent only so long; and one that
+//! answers may take only so many times as long as the others.
+
+use std::time::{Duration, Instant};
+
+use crate::substitute::progress::{Event, ServerProgress};
+
+use super::engine::{Engine, TICK};
+use super::servers::Server;
+
+impl Engine {
+    /// Time has passed.
+    pub(super) fn tick(&mut self) {
+        let limit = self.lag();
+        self.grow_impatient();
+        if self.is_impatient || self.servers.iter().any(|server| server.lags(limit)) {
+            for item in self.undecided_items() {
+                self.advance(item);
+            }
+            self.settle();
+        }
+        self.remember();
+    }
+
+    fn undecided_items(&self) -> Vec<u32> {
+        let items = self.items.iter().zip(0..);
+        items.filter(|(entered, _)| !entered.is_decided).map(|(_, item)| item).collect()
+    }
+
+    /// A server that answers, but so slowly that everything else has been known for long, is
+    /// not waited for either.
+    fn grow_impatient(&mut self) {
+        let mut undecided = self.items.iter().filter(|entered| !entered.is_decided);
+        let is_known = self.undecided > 0 && undecided.all(|item| item.item.narinfo().is_some());
+        if !is_known {
+            (self.known_at, self.is_impatient) = (None, false);
+            return;
+        }
+        let known_at = *self.known_at.get_or_insert_with(Instant::now);
+        let took = known_at.saturating_duration_since(self.asked_at);
+        self.is_impatient = known_at.elapsed() > self.setup.options.lag + took * PATIENCE;
+    }
+
+    /// Tells how far lookups are; not for every batch, but when all is known.
+    pub(super) fn tell(&mut self) {
+        let (done, total) = self.requests.progress();
+        let is_news = total > 0 && (done, total) != self.told.1;
+        if !is_news || (done < total && self.told.0.elapsed() < TICK) {
+            return;
+        }
+        self.told = (Instant::now(), (done, total));
+        let servers: Vec<ServerProgress<'_>> = self.servers.iter().map(Server::progress).collect();
+        let requests = self.servers.iter().map(|server| server.requests).sum();
+        let asked = self.cache_misses;
+        let event = Event::Looking { done, total, asked, requests, servers: &servers };
+        self.setup.progress.event(event);
+    }
+
+    /// How long a server may be silent once another one has answered with authority: so much
+    /// longer than the quickest one took, because on a slow line all take long.
+    pub(super) fn lag(&self) -> Duration {
+        let quickest = self.servers.iter().filter_map(Server::first_answer).min();
+        self.setup.options.lag + quickest.unwrap_or_default()
+    }
+}
+
+/// How many times as long as everybody else a server may take.
+const PATIENCE: u32 = 4;

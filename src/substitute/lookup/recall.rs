@@ -1,0 +1,123 @@
+//! What the lookup cache has about items, and texts on their way to the checkers.
+
+use crate::format::store_path::HashPart;
+use crate::lookup_cache::{Entry, Remembered};
+use crate::substitute::answer::{Answer, Origin, Said};
+
+use super::check::{self, Text, TextOrigin};
+use super::engine::Engine;
+use super::servers::ServerState;
+use super::{Freshness, Memos};
+
+impl Engine {
+    /// Takes what the lookup cache has about `items` into the books.
+    pub(super) fn recall(&mut self, items: &[u32]) {
+        if self.setup.options.freshness != Freshness::Refresh {
+            for server in 0..self.servers.len() {
+                self.recall_server(server, items);
+            }
+        }
+        for server in 0..self.servers.len() {
+            let obstacle = match self.setup.options.freshness {
+                Freshness::Offline => Some(Said::Offline),
+                _ => self.servers[server].obstacle().map(|why| Said::Skipped(why.to_owned())),
+            };
+            let Some(said) = obstacle else { continue };
+            for &item in items {
+                let entry = &mut self.items[item as usize].item;
+                if entry.is_open(server) {
+                    entry.answer(server, Answer::of(said.clone()));
+                }
+            }
+        }
+    }
+
+    fn recall_server(&mut self, server: usize, items: &[u32]) {
+        if matches!(self.servers[server].state, ServerState::OtherStore(_)) {
+            return;
+        }
+        let now = self.setup.clock.unix_seconds();
+        let hash_part = |&item: &u32| self.items[item as usize].item.path.hash_part();
+        let mut hash_parts: Vec<HashPart> = items.iter().map(hash_part).collect();
+        // Twins ask for one entry.
+        hash_parts.sort_unstable();
+        hash_parts.dedup();
+        let found = self.setup.cache.find(self.servers[server].id, &hash_parts, now);
+        let entries = found.unwrap_or_else(|error| {
+            self.warn(Some(error));
+            Vec::new()
+        });
+        for (hash_part, entry) in entries {
+            if !self.is_stale_negative(&entry, now) {
+                self.cache_hits += 1;
+                self.recalled(server, &hash_part, entry);
+            }
+        }
+    }
+
+    fn is_stale_negative(&self, entry: &Entry, now: u64) -> bool {
+        let is_negative = matches!(entry.answer, Remembered::Negative { .. });
+        let limit = self.setup.options.negative_max_age.filter(|_| is_negative);
+        limit.is_some_and(|limit| now.saturating_sub(entry.asked_at) > limit)
+    }
+
+    fn recalled(&mut self, server: usize, hash_part: &HashPart, entry: Entry) {
+        let Entry { answer, asked_at, expires_at, .. } = entry;
+        let said = match answer {
+            Remembered::Positive { text, vouched_by } => {
+                let memos = self.setup.options.memos;
+                let vouched_by = vouched_by.filter(|_| memos == Memos::Believe);
+                let origin = TextOrigin::Cache { asked_at, expires_at, vouched_by };
+                let mut items = self.with_hash_part(hash_part);
+                // A twin may have been here before, and be decided.
+                items.retain(|&item| self.items[item as usize].item.is_open(server));
+                for &item in &items {
+                    self.items[item as usize].item.mark_remembered(server);
+                }
+                return self.check(server, items, String::from(text).into_bytes(), origin);
+            }
+            Remembered::Negative { status } => Said::Missing(status),
+            Remembered::Baking { status } => Said::Baking(status),
+            Remembered::Transient { reason } => Said::Failed(reason.into()),
+        };
+        let origin = Origin::Cache { asked_at, expires_at };
+        let answer = Answer { said, origin, expires_at: Some(expires_at) };
+        for item in self.with_hash_part(hash_part) {
+            let entry = &mut self.items[item as usize].item;
+            if entry.is_open(server) {
+                entry.answer(server, answer.clone());
+            }
+        }
+    }
+
+    /// Has a text checked for each of `items`; the results come back as messages.
+    pub(super) fn check(
+        &mut self,
+        server: usize,
+        mut items: Vec<u32>,
+        bytes: Vec<u8>,
+        origin: TextOrigin,
+    ) {
+        let Some(last) = items.pop() else { return };
+        for item in items {
+            self.check_one(server, item, bytes.clone(), origin.clone());
+        }
+        self.check_one(server, last, bytes, origin);
+    }
+
+    fn check_one(&mut self, server: usize, item: u32, bytes: Vec<u8>, origin: TextOrigin) {
+        let path = self.items[item as usize].item.path.clone();
+        let server = u16::try_from(server).expect("there are fewer than 2^16 servers");
+        self.text_batch.push(Text { item, server, path, bytes, origin });
+        if self.text_batch.len() >= check::BATCH {
+            self.send_texts();
+        }
+    }
+
+    pub(super) fn send_texts(&mut self) {
+        if let Some(texts) = self.texts.as_ref().filter(|_| !self.text_batch.is_empty()) {
+            // Fails only when every checker has died of a panic.
+            let _ = texts.send(std::mem::take(&mut self.text_batch));
+        }
+    }
+}
