@@ -122,6 +122,9 @@ impl Parser {
         while self.scanned == 0 && (input.starts_with(b"\r\n") || input.starts_with(b"\n")) {
             input.advance(if input[0] == b'\n' { 1 } else { 2 });
         }
+        if **input == *b"\r" {
+            return Ok(Progress::NeedsMore);
+        }
         // What begins otherwise may never have an end that could be waited for.
         if !input.iter().zip(b"HTTP/").all(|(byte, expected)| byte == expected) {
             return Err(WireError::Head(httparse::Error::Version));
