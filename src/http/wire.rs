@@ -122,7 +122,7 @@ impl Parser {
         while self.scanned == 0 && (input.starts_with(b"\r\n") || input.starts_with(b"\n")) {
             input.advance(if input[0] == b'\n' { 1 } else { 2 });
         }
-        if self.scanned == 0 && *input == b"\r"[..] {
+        if **input == *b"\r" {
             return Ok(Progress::NeedsMore);
         }
         // What begins otherwise may never have an end that could be waited for.
