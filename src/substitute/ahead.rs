@@ -5,12 +5,16 @@
 //! would not be believed of the server.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::format::store_path::StorePath;
 
+use crate::http::{HttpError, NarBody, NarRequest};
+
 use super::choose::Candidate;
+use super::network::Network;
 
 /// The compressed bytes of a nar that somebody has begun to fetch.
 pub trait Begun: Send {
@@ -29,4 +33,23 @@ pub trait Ahead: Send + Sync {
     /// The nar of `item`, if it is on its way, and which of `candidates` it is. Whether or
     /// not it is, nobody fetches it ahead any more.
     fn take(&self, item: &StorePath, candidates: &[Candidate]) -> Option<(usize, Box<dyn Begun>)>;
+}
+
+/// Asks the server for `candidate`, and waits for its first bytes.
+///
+/// # Errors
+/// The server does not give it.
+pub fn begin(network: &Network, candidate: &Candidate) -> Result<Box<dyn Begun>, Arc<HttpError>> {
+    let body = network.client()?.nar(NarRequest::new(candidate.url.clone()))?;
+    Ok(Box::new(body))
+}
+
+impl Begun for NarBody {
+    fn content_length(&self) -> Option<u64> {
+        NarBody::content_length(self)
+    }
+
+    fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {
+        NarBody::next_chunk(self).map_err(io::Error::other)
+    }
 }

@@ -206,7 +206,7 @@ fn where_the_stock_helper_dies_this_one_goes_on() {
         std::fs::File::options().write(true).open(&nar).unwrap().set_len(length / 2).unwrap();
     }
     let mut helper = Helper::start(&sandbox, &fixture.url(), "--query", "");
-    assert_eq!(helper.have(&[&copy, &notes]), [notes.clone()]);
+    assert_eq!(helper.have(&[&copy, &notes]), std::slice::from_ref(&notes));
     helper.end();
     let mut helper = Helper::start(&sandbox, &fixture.url(), "--substitute", "");
     for path in [UNKNOWN, copy.as_str(), tools.as_str()] {

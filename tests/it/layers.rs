@@ -18,7 +18,7 @@ const LAYERS: [Layer; 9] = [
     ("lookup_cache", &["format"]),
     ("store", &["format", "trust"]),
     ("substitute", &["format", "trust", "codec", "http", "lookup_cache", "store"]),
-    ("daemon", &["format", "trust", "store", "substitute"]),
+    ("daemon", &["format", "trust", "http", "store", "substitute"]),
     ("cli", &["format", "trust", "http", "lookup_cache", "store", "substitute", "daemon"]),
 ];
 

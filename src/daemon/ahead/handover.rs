@@ -1,9 +1,11 @@
 //! Handing over nars that are on their way, on a socket. One connection for each item.
 //!
-//!     question: BASE METHOD            the item, and the compression method preferred
-//!     answer:   URL SIZE               SIZE is `-` when unknown; frames follow
-//!               -                      there is nothing
-//!     frame:    a length of four bytes, big-endian, and so many bytes; length 0 is the end
+//! ```text
+//! question: BASE METHOD            the item, and the compression method preferred
+//! answer:   URL SIZE               SIZE is `-` when unknown; frames follow
+//!           -                      there is nothing
+//! frame:    a length of four bytes, big-endian, and so many bytes; length 0 is the end
+//! ```
 //!
 //! A connection that closes before the end means that the nar broke off.
 

@@ -11,13 +11,13 @@ use std::thread::JoinHandle;
 use crate::format::compression::Compression;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::{StorePath, StorePathRef};
-use crate::http::{NarBody, NarRequest};
+use crate::substitute::ahead::{self, Begun};
 use crate::substitute::answer::{Authority, Found};
 use crate::substitute::choose::{self, Candidate, Rates};
 use crate::substitute::network::Network;
 
 /// A nar that is on its way, and what it is.
-pub type Opened = (Candidate, NarBody);
+pub type Opened = (Candidate, Box<dyn Begun>);
 
 /// Fetches ahead.
 pub struct Reader {
@@ -57,7 +57,7 @@ struct Waiting {
 
 struct Opening {
     candidate: Candidate,
-    body: JoinHandle<Option<NarBody>>,
+    body: JoinHandle<Option<Box<dyn Begun>>>,
 }
 
 impl Reader {
@@ -126,11 +126,10 @@ impl Reader {
 
     /// Asks for a nar, on a thread that waits for the answer. Why it does not come will be
     /// found out, and told, by whoever needs it.
-    fn open(&self, candidate: &Candidate) -> Option<JoinHandle<Option<NarBody>>> {
-        let client = self.network.client().ok()?;
-        let request = NarRequest::new(candidate.url.clone());
+    fn open(&self, candidate: &Candidate) -> Option<JoinHandle<Option<Box<dyn Begun>>>> {
+        let (network, candidate) = (Arc::clone(&self.network), candidate.clone());
         let thread = std::thread::Builder::new().name("ahead".to_owned());
-        thread.spawn(move || client.nar(request).ok()).ok()
+        thread.spawn(move || ahead::begin(&network, &candidate).ok()).ok()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

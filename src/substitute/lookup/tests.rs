@@ -133,7 +133,8 @@ fn black_hole() -> (TcpListener, String) {
 fn an_unauthorized_mirror_in_front_may_serve_the_bytes() {
     let mut machine = Machine::new(&[]);
     let mirror = machine.directory("mirror", unsigned);
-    let other = machine.directory("other", |text| unsigned(text).replace("NarSize: ", "NarSize: 1"));
+    let other =
+        machine.directory("other", |text| unsigned(text).replace("NarSize: ", "NarSize: 1"));
     machine.servers = vec![mirror, other, format!("file://{}", fixtures().display())];
     let found = one(&machine.resolver(), TOOLS);
     assert_eq!(found.status, Status::Available);

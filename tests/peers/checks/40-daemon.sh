@@ -30,12 +30,12 @@ big_item() { grep -- '-guix-1' "$PEERS_TOPS" | head -n 1; }
 verified() { in_client "$1" '' guix gc --verify=contents; }
 
 # has DIR PATH, lacks DIR PATH: whether the item is valid. (guix build of an item that cannot be had ends with 0.)
-has() { [ "$(sqlite3 "$1/var/db/db.sqlite" "select count(*) from ValidPaths where path = '$2'")" = 1 ] || { echo "$2 is not there"; return 1; }; }
+has() { [ "$(sqlite3 -cmd '.timeout 10000' "$1/var/db/db.sqlite" "select count(*) from ValidPaths where path = '$2'")" = 1 ] || { echo "$2 is not there"; return 1; }; }
 lacks() { ! has "$1" "$2" > /dev/null || { echo "$2 is there"; return 1; }; }
 
 # nothing_stale DIR: whatever is in the store is registered, or belongs to the store itself.
 nothing_stale() {
-    sqlite3 "$1/var/db/db.sqlite" 'select path from ValidPaths' | sed 's|.*/||' | sort > "$WORK/registered"
+    sqlite3 -cmd '.timeout 10000' "$1/var/db/db.sqlite" 'select path from ValidPaths' | sed 's|.*/||' | sort > "$WORK/registered"
     find "$1/store" -mindepth 1 -maxdepth 1 ! -name .links ! -name '*.lock' -printf '%f\n' | sort > "$WORK/present"
     diff "$WORK/registered" "$WORK/present"
 }
