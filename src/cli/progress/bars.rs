@@ -42,12 +42,13 @@ impl Bars {
             return;
         }
         let bar = state.lookups.get_or_insert_with(|| {
-            let template = "looking up  [{bar:20}] {pos}/{len} {per_sec}  {wide_msg}";
+            let template = "looking up  [{bar:20}] {pos}/{len}  {wide_msg}";
             self.screen.add(ProgressBar::new(0).with_style(style(template)))
         });
         bar.set_length(total as u64);
         bar.set_position(done as u64);
-        bar.set_message(state.tally.servers.clone());
+        let rate = done as f64 / bar.elapsed().as_secs_f64().max(0.1);
+        bar.set_message(format!("{rate:.0}/s  {}", state.tally.servers));
     }
 
     fn planned(&self, state: &mut State, items: usize) {
