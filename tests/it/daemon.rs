@@ -23,13 +23,24 @@ pub(crate) struct Helper {
 impl Helper {
     /// Starts it with `--query` or `--substitute`, asking the servers at `urls`.
     pub(crate) fn start(sandbox: &Sandbox, urls: &str, mode: &str, options: &str) -> Self {
+        Self::start_with(sandbox, urls, &[mode], options)
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn start_with(
+        sandbox: &Sandbox,
+        urls: &str,
+        arguments: &[&str],
+        options: &str,
+    ) -> Self {
         let acl = Kind::Guix.directory().join("acl");
         std::fs::create_dir_all(sandbox.path("state")).unwrap();
         let mut command = Command::new("sh");
         command
             .args(["-c", "exec 4>&1 1>&2; exec \"$0\" substitute \"$@\""])
             .arg(env!("CARGO_BIN_EXE_subst"))
-            .args([mode, "--acl"])
+            .args(arguments)
+            .arg("--acl")
             .arg(acl)
             .env_clear()
             .env("SUBST_CONFIG", sandbox.path("config.toml"))

@@ -82,11 +82,12 @@ fn query_helper(
     log: Arc<Log>,
 ) -> Result<QueryHelper, CliError> {
     let network = context.network();
+    let skip = skip(context, &log);
     Ok(QueryHelper {
         store_dir: context.settings.store_dir().clone(),
         resolver: context.resolver(Purpose::Helper, &network)?,
-        skip: skip(context, &log),
-        ahead: ahead(context, network),
+        ahead: ahead(context, network, skip.clone()),
+        skip,
         teller,
         log,
     })
@@ -94,10 +95,14 @@ fn query_helper(
 
 /// Fetches ahead for our siblings. It is a matter of speed alone, so when they cannot meet,
 /// nothing is said about it.
-fn ahead(context: &Context, network: Arc<Network>) -> Option<(Arc<Reader>, Listening)> {
+fn ahead(
+    context: &Context,
+    network: Arc<Network>,
+    skip: Option<Skip>,
+) -> Option<(Arc<Reader>, Listening)> {
     let point = meeting_point(context)?;
     let servers = context.settings.servers.clone();
-    let reader = Arc::new(Reader::new(network, servers, context.settings.read_ahead));
+    let reader = Arc::new(Reader::new(network, servers, skip, context.settings.read_ahead));
     let listening = Listening::start(point, Arc::clone(&reader)).ok()?;
     Some((reader, listening))
 }

@@ -2,7 +2,9 @@
 //!
 //! guix-daemon substitutes an item when everything it refers to is there, and of several such
 //! items takes the first by name. So the next ones are known, as soon as one of them has
-//! really been asked for: questions alone do not mean that anything will be substituted.
+//! really been asked for: questions alone do not mean that anything will be substituted. Nor
+//! does it take waiting for what an item refers to: that its nar is on its way is enough to begin
+//! with the item's own, since by the daemon's turn both will have arrived.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +16,7 @@ use crate::format::store_path::{StorePath, StorePathRef};
 use crate::substitute::ahead::{self, Begun};
 use crate::substitute::answer::{Authority, Found};
 use crate::substitute::choose::{self, Candidate, Rates};
+use crate::substitute::lookup::Skip;
 use crate::substitute::network::Network;
 
 /// A nar that is on its way, and what it is.
@@ -23,6 +26,7 @@ pub type Opened = (Candidate, Box<dyn Begun>);
 pub struct Reader {
     network: Arc<Network>,
     servers: Vec<ServerUrl>,
+    skip: Option<Skip>,
     limit: usize,
     state: Mutex<State>,
 }
@@ -30,7 +34,7 @@ pub struct Reader {
 #[derive(Default)]
 struct State {
     numbers: HashMap<StorePath, usize>,
-    /// By number, whether the item has been asked about, and whether it has been started.
+    /// By number, how far the item is.
     known: Vec<Progress>,
     /// What may be fetched ahead, in the daemon's order.
     waiting: BTreeMap<Key, Waiting>,
@@ -42,11 +46,14 @@ type Key = (String, String);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
-    /// Only referred to: valid already, for all we know.
+    /// Only referred to, so far: the daemon will ask about it, or have it built.
     Mentioned,
+    /// There already, or nobody can tell.
+    Valid,
     /// Asked about: it will have to be substituted.
     Asked,
-    Started,
+    /// Its nar is on its way, or it is being substituted: what refers to it comes next.
+    Begun,
 }
 
 struct Waiting {
@@ -61,10 +68,16 @@ struct Opening {
 }
 
 impl Reader {
-    /// Will fetch up to `limit` nars at a time from `servers`.
+    /// Will fetch up to `limit` nars at a time from `servers`. `skip` tells what is in the
+    /// store already.
     #[must_use]
-    pub fn new(network: Arc<Network>, servers: Vec<ServerUrl>, limit: usize) -> Self {
-        Self { network, servers, limit, state: Mutex::default() }
+    pub fn new(
+        network: Arc<Network>,
+        servers: Vec<ServerUrl>,
+        skip: Option<Skip>,
+        limit: usize,
+    ) -> Self {
+        Self { network, servers, skip, limit, state: Mutex::default() }
     }
 
     /// The daemon has been told about `items`.
@@ -75,13 +88,13 @@ impl Reader {
                 continue;
             };
             let number = state.number(found.path.as_ref());
-            if state.known[number] != Progress::Mentioned {
+            if matches!(state.known[number], Progress::Asked | Progress::Begun) {
                 continue;
             }
             state.known[number] = Progress::Asked;
             let own = found.path.as_ref();
-            let needs = authority.narinfo().references().filter(|path| *path != own);
-            let needs = needs.map(|path| state.number(path)).collect();
+            let references = authority.narinfo().references().filter(|path| *path != own);
+            let needs = self.numbers(&mut state, references);
             let path = found.path.clone();
             let key = (path.name().to_owned(), path.base().to_owned());
             let candidates = choose::candidates(&found.sources, &self.servers, &Rates::default());
@@ -96,7 +109,7 @@ impl Reader {
         let opening = {
             let mut state = self.state();
             let number = state.number(item.as_ref());
-            state.known[number] = Progress::Started;
+            state.known[number] = Progress::Begun;
             state.waiting.remove(&(item.name().to_owned(), item.base().to_owned()));
             let opening = state.opened.remove(item);
             self.open_more(&mut state, method);
@@ -107,11 +120,38 @@ impl Reader {
         Some((candidate, body.join().ok()??))
     }
 
+    /// The numbers of `references`; those that are new are looked up in the store.
+    fn numbers<'r>(
+        &self,
+        state: &mut State,
+        references: impl Iterator<Item = StorePathRef<'r>>,
+    ) -> Vec<usize> {
+        let first_new = state.known.len();
+        let (mut new, mut numbers) = (Vec::new(), Vec::new());
+        for path in references {
+            let number = state.number(path);
+            if number >= first_new {
+                new.push(path.to_path());
+            }
+            numbers.push(number);
+        }
+        let valid = self.skip.as_ref().map(|skip| skip(&new));
+        for path in &new {
+            if valid.as_ref().is_none_or(|valid| valid.contains(path)) {
+                let number = state.number(path.as_ref());
+                state.known[number] = Progress::Valid;
+            }
+        }
+        numbers
+    }
+
     fn open_more(&self, state: &mut State, method: Option<Compression>) {
         while state.opened.len() < self.limit && state.buffered() < BUFFERED_BYTES_MAX {
             let known = &state.known;
             let is_ready = |waiting: &Waiting| {
-                waiting.needs.iter().all(|&need| known[need] != Progress::Asked)
+                let is_met =
+                    |&need: &usize| matches!(known[need], Progress::Valid | Progress::Begun);
+                waiting.needs.iter().all(is_met)
             };
             let next = state.waiting.iter().find(|(_, waiting)| is_ready(waiting));
             let Some(key) = next.map(|(key, _)| key.clone()) else { break };
@@ -119,6 +159,8 @@ impl Reader {
             let preferred = candidates.iter().find(|one| Some(one.compression) == method);
             let Some(candidate) = preferred.or(candidates.first()).cloned() else { continue };
             if let Some(body) = self.open(&candidate) {
+                let number = state.number(path.as_ref());
+                state.known[number] = Progress::Begun;
                 state.opened.insert(path, Opening { candidate, body });
             }
         }

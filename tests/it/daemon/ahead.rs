@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::support::fixture::base;
-use crate::support::{Kind, Sandbox, Server};
+use crate::support::{Kind, Sandbox, Server, item, wait_until};
 
 use super::{Helper, every_item, success};
 
@@ -79,4 +79,52 @@ fn when_the_one_that_reads_ahead_dies_the_others_fetch_for_themselves() {
         drop(query.take_if(|_| sandbox.path("state").exists()));
     }
     helper.end();
+}
+
+#[test]
+fn one_substitution_sets_off_those_that_wait_for_it_and_those_that_wait_for_them() {
+    let sandbox = Sandbox::new();
+    let server = Server::of(Kind::Guix.directory());
+    let mut query = Helper::start(&sandbox, &server.url(), "--query", "");
+    for path in every_item() {
+        query.info(&path).unwrap();
+    }
+    let mut helper = Helper::start(&sandbox, &server.url(), "--substitute", "");
+    let first = item("notes");
+    assert_eq!(helper.substitute(&first, &sandbox.path(base(&first))), success(&first));
+    let all = every_item().len();
+    assert!(wait_until(|| server.asked_for("/nar/") == all), "{:?}", server.asked());
+    helper.end();
+    query.end();
+}
+
+#[test]
+fn what_refers_to_an_item_that_nobody_asked_about_is_not_fetched_ahead() {
+    let sandbox = Sandbox::new();
+    let server = Server::of(Kind::Guix.directory());
+    // A store in which only this item is valid.
+    assert_eq!(sandbox.subst(&server.url(), &["fetch", &item("notes")]).code, Some(0));
+    let asked_before = server.asked_for("/nar/");
+
+    let root = sandbox.root();
+    let in_root = |mode| {
+        let arguments = [mode, "--root", root.to_str().unwrap()];
+        Helper::start_with(&sandbox, &server.url(), &arguments, "")
+    };
+    let mut query = in_root("--query");
+    for name in ["link", "tree", "copy"] {
+        query.info(&item(name)).unwrap();
+    }
+    let mut helper = in_root("--substitute");
+    for name in ["copy", "tools"] {
+        let path = item(name);
+        assert_eq!(helper.substitute(&path, &sandbox.path(base(&path))), success(&path));
+    }
+    let fetched = || server.asked_for("/nar/") - asked_before;
+    assert!(wait_until(|| fetched() == 4), "{:?}", server.asked());
+    helper.end();
+    query.end();
+    let nars: Vec<_> = server.asked().into_iter().filter(|path| path.contains("/nar/")).collect();
+    let names: Vec<_> = nars[asked_before..].iter().map(|path| &base(path)[33..]).collect();
+    assert_eq!(names[..2], ["subst-copy-1.0", "subst-tools-1.0"], "{names:?}");
 }
