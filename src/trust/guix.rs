@@ -21,13 +21,44 @@ use sha2::{Digest, Sha256};
 
 pub use key::{KeyError, PublicKey};
 
+use key::Examined;
+
 use super::acl::Acl;
 use super::verdict::Refusal;
 use crate::format::narinfo::NarInfo;
 use crate::format::sexp::Sexp;
 
-/// The authorized key that vouches for `narinfo`.
-pub(super) fn check<'a>(narinfo: &NarInfo, acl: &'a Acl) -> Result<&'a PublicKey, Refusal> {
+/// For each of `narinfos` the authorized key that vouches for it.
+pub(super) fn check_all<'a, 'n>(
+    narinfos: impl Iterator<Item = &'n NarInfo>,
+    acl: &'a Acl,
+) -> Vec<Result<&'a PublicKey, Refusal>> {
+    let mut equations = Vec::new();
+    let examined: Vec<_> = narinfos
+        .map(|narinfo| {
+            let (key, examined) = examine(narinfo, acl)?;
+            let decided = match examined {
+                Examined::Decided(is_valid) => Some(is_valid),
+                Examined::Open(equation) => {
+                    equations.push(equation);
+                    None
+                }
+            };
+            Ok((key, decided))
+        })
+        .collect();
+    let mut held = ecdsa::which_hold(&equations).into_iter();
+    let verdict = |examined: Result<(&'a PublicKey, Option<bool>), Refusal>| {
+        let (key, decided) = examined?;
+        // There is one answer for each equation, in their order. Were there none, it would be no.
+        let is_valid = decided.or_else(|| held.next()).unwrap_or(false);
+        if is_valid { Ok(key) } else { Err(Refusal::InvalidSignature) }
+    };
+    examined.into_iter().map(verdict).collect()
+}
+
+/// The authorized key that `narinfo` claims to be signed by, and what is left to be shown.
+fn examine<'a>(narinfo: &NarInfo, acl: &'a Acl) -> Result<(&'a PublicKey, Examined<'a>), Refusal> {
     let (Some(text), Some(line)) = (narinfo.signed_text(), narinfo.guix_signature()) else {
         return Err(Refusal::Unsigned);
     };
@@ -44,11 +75,9 @@ pub(super) fn check<'a>(narinfo: &NarInfo, acl: &'a Acl) -> Result<&'a PublicKey
     if claim.hash != hash {
         return Err(Refusal::SignedHashMismatch);
     }
-    match key.verify(claim.flags, claim.value, text.as_bytes(), &hash) {
-        Some(true) => Ok(key),
-        Some(false) => Err(Refusal::InvalidSignature),
-        None => Err(Refusal::CorruptSignature { why: "it is not of the kind of its key" }),
-    }
+    let examined = key.examine(claim.flags, claim.value, text.as_bytes(), &hash);
+    let why = "it is not of the kind of its key";
+    Ok((key, examined.ok_or(Refusal::CorruptSignature { why })?))
 }
 
 const NO_SIGNATURE: &str = "it has no hash, value and key";

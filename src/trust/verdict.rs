@@ -114,13 +114,35 @@ pub fn authorize(
     keys: &AuthorizedKeys,
     store_dir: &StoreDir,
 ) -> Result<AuthorizedNarInfo, Refusal> {
-    check_item(&narinfo, asked)?;
-    let signer = match keys {
-        AuthorizedKeys::Guix(acl) => Signer::guix(guix::check(&narinfo, acl)?),
-        AuthorizedKeys::Nix(keys) => Signer::nix(nix::check(&narinfo, keys, store_dir)?),
-        AuthorizedKeys::Anyone => Signer::Nobody,
+    let mut verdicts = authorize_all(vec![(narinfo, asked)], keys, store_dir);
+    verdicts.pop().expect("one claim has one verdict")
+}
+
+/// The verdicts of [`authorize`] for many claims, in their order: of narinfos and the items asked
+/// for. Together, Guix's signatures take less than half of the time.
+#[must_use]
+pub fn authorize_all(
+    claims: Vec<(Arc<NarInfo>, StorePathRef<'_>)>,
+    keys: &AuthorizedKeys,
+    store_dir: &StoreDir,
+) -> Vec<Result<AuthorizedNarInfo, Refusal>> {
+    let narinfos = claims.iter().map(|(narinfo, _)| &**narinfo);
+    let signers: Vec<Result<Signer, Refusal>> = match keys {
+        AuthorizedKeys::Guix(acl) => guix::check_all(narinfos, acl)
+            .into_iter()
+            .map(|checked| checked.map(Signer::guix))
+            .collect(),
+        AuthorizedKeys::Nix(keys) => {
+            narinfos.map(|narinfo| nix::check(narinfo, keys, store_dir).map(Signer::nix)).collect()
+        }
+        AuthorizedKeys::Anyone => narinfos.map(|_| Ok(Signer::Nobody)).collect(),
     };
-    Ok(AuthorizedNarInfo { narinfo, signer })
+    let verdict = |((narinfo, asked), signer): ((Arc<NarInfo>, StorePathRef<'_>), _)| {
+        check_item(&narinfo, asked)?;
+        let signer: Result<Signer, Refusal> = signer;
+        Ok(AuthorizedNarInfo { signer: signer?, narinfo })
+    };
+    claims.into_iter().zip(signers).map(verdict).collect()
 }
 
 /// Believes again a narinfo that [`authorize`] has accepted before, if the key that vouched then

@@ -93,6 +93,24 @@ fn guix_narinfo_parse_and_authorize(bencher: Bencher<'_, '_>) {
     });
 }
 
+/// As lookups do it: many at once, with a key that is in use.
+#[divan::bench]
+fn guix_narinfos_parse_and_authorize_together(bencher: Bencher<'_, '_>) {
+    const TOGETHER: usize = 32;
+    let dir = guix_dir();
+    let mut acl = Acl::nobody();
+    acl.authorize(PublicKey::parse(GUIX_KEY).unwrap());
+    let keys = AuthorizedKeys::Guix(acl);
+    let asked = StorePathRef::parse("0f9qzp1g3jy45al4zspzqah9f8d5bisp-debconf-1.0").unwrap();
+    bencher.counter(ItemsCount::new(TOGETHER)).bench(|| {
+        let claims = (0..TOGETHER)
+            .map(|_| (Arc::new(NarInfo::parse(black_box(GUIX_NARINFO), &dir).unwrap()), asked));
+        for verdict in verdict::authorize_all(claims.collect(), &keys, &dir) {
+            verdict.unwrap();
+        }
+    });
+}
+
 #[divan::bench]
 fn nix_narinfo_authorize(bencher: Bencher<'_, '_>) {
     let dir = nix_dir();

@@ -9,16 +9,79 @@
 //! where t² = -1, maps (x, y) to (ty, tx): so x is y(P + T) / t. The one product of field
 //! elements that this takes is computed here.
 
+//!
+//! Signatures come by the thousand and keys do not. So inversions, a third of the work, are made
+//! for many signatures at once, and a key that is used often gets a table of its multiples.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use curve25519_dalek::constants::EIGHT_TORSION;
+use curve25519_dalek::edwards::EdwardsBasepointTable;
+use curve25519_dalek::traits::BasepointTable as _;
 use curve25519_dalek::{EdwardsPoint, Scalar};
 
-/// Whether (r, s), big-endian numbers of any length, sign `hash` for the key `q`.
-pub(super) fn verify(q: &EdwardsPoint, hash: &[u8; 32], r: &[u8], s: &[u8]) -> bool {
-    let (Some(r), Some(s)) = (nonzero_scalar(r), nonzero_scalar(s)) else { return false };
-    let w = s.invert();
-    let z = hash_to_scalar(hash);
-    let point = EdwardsPoint::vartime_double_scalar_mul_basepoint(&(r * w), q, &(z * w));
-    x_mod_n(&point) == r
+/// The point Q of a public key.
+#[derive(Debug)]
+pub(super) struct KeyPoint {
+    point: EdwardsPoint,
+    /// How often it has been multiplied without a table.
+    multiplied: AtomicUsize,
+    multiples: OnceLock<EdwardsBasepointTable>,
+}
+
+/// A table costs as much as it saves in so many multiplications.
+const TABLE_PAYS_AFTER: usize = 100;
+
+impl KeyPoint {
+    pub(super) fn new(point: EdwardsPoint) -> Self {
+        Self { point, multiplied: AtomicUsize::new(0), multiples: OnceLock::new() }
+    }
+
+    /// \[a\]G + \[b\]Q.
+    fn combine(&self, a: &Scalar, b: &Scalar) -> EdwardsPoint {
+        if let Some(multiples) = self.multiples.get() {
+            return EdwardsPoint::mul_base(a) + multiples * b;
+        }
+        // Only one thread makes the table; the others go on without it meanwhile.
+        if self.multiplied.fetch_add(1, Ordering::Relaxed) == TABLE_PAYS_AFTER {
+            self.multiples.get_or_init(|| EdwardsBasepointTable::create(&self.point));
+        }
+        EdwardsPoint::vartime_double_scalar_mul_basepoint(b, &self.point, a)
+    }
+}
+
+/// What must hold for a signature to be valid.
+#[derive(Debug)]
+pub(super) struct Equation<'k> {
+    q: &'k KeyPoint,
+    z: Scalar,
+    /// Neither is zero.
+    r: Scalar,
+    s: Scalar,
+}
+
+impl<'k> Equation<'k> {
+    /// The one of the signature (r, s), big-endian numbers of any length, of `hash` by the key
+    /// `q`; `None` when a number is out of range, so that the signature is invalid.
+    pub(super) fn new(q: &'k KeyPoint, hash: &[u8; 32], r: &[u8], s: &[u8]) -> Option<Self> {
+        let (r, s) = (nonzero_scalar(r)?, nonzero_scalar(s)?);
+        Some(Self { q, z: hash_to_scalar(hash), r, s })
+    }
+}
+
+/// Which of `equations` hold, in their order.
+pub(super) fn which_hold(equations: &[Equation<'_>]) -> Vec<bool> {
+    // One zero among them would spoil the inverses of all.
+    let mut inverses: Vec<Scalar> = equations.iter().map(|equation| equation.s).collect();
+    Scalar::invert_batch_alloc(&mut inverses);
+    let points: Vec<EdwardsPoint> = equations
+        .iter()
+        .zip(inverses)
+        .map(|(Equation { q, z, r, .. }, w)| q.combine(&(z * w), &(r * w)))
+        .collect();
+    let xs = xs_mod_n(&points);
+    equations.iter().zip(xs).map(|(equation, x)| x == equation.r).collect()
 }
 
 /// The number that stands for `hash` in the equation.
@@ -37,16 +100,19 @@ pub(super) fn shift_right_3(bytes: &[u8; 32]) -> [u8; 32] {
     shifted
 }
 
-/// x of `point`, a number below p, reduced modulo n.
-pub(super) fn x_mod_n(point: &EdwardsPoint) -> Scalar {
-    Scalar::from_bytes_mod_order(x(point))
+/// x of each of `points`, a number below p, reduced modulo n.
+pub(super) fn xs_mod_n(points: &[EdwardsPoint]) -> impl Iterator<Item = Scalar> {
+    xs(points).map(Scalar::from_bytes_mod_order)
 }
 
-fn x(point: &EdwardsPoint) -> [u8; 32] {
-    let mut tx = (point + EIGHT_TORSION[2]).compress().to_bytes();
-    // The highest bit is the sign of the other coordinate.
-    tx[31] &= 0x7f;
-    multiply_mod_p(&tx, &ONE_OVER_T)
+fn xs(points: &[EdwardsPoint]) -> impl Iterator<Item = [u8; 32]> {
+    let moved: Vec<_> = points.iter().map(|point| point + EIGHT_TORSION[2]).collect();
+    EdwardsPoint::compress_batch_alloc(&moved).into_iter().map(|compressed| {
+        let mut tx = compressed.to_bytes();
+        // The highest bit is the sign of the other coordinate.
+        tx[31] &= 0x7f;
+        multiply_mod_p(&tx, &ONE_OVER_T)
+    })
 }
 
 /// The number between 1 and n-1 that the big-endian `bytes` spell; libgcrypt drops leading zeros
@@ -166,8 +232,10 @@ mod tests {
     #[test]
     fn x_of_known_points() {
         let base = "1ad5258f602d56c9b2a7259560c72c695cdcd6fd31e2a4c0fe536ecdd3366921";
-        assert_eq!(HEXLOWER.encode(&x(&ED25519_BASEPOINT_POINT)), base);
-        assert_eq!(x(&EdwardsPoint::identity()), [0; 32]);
+        let points = [ED25519_BASEPOINT_POINT, EdwardsPoint::identity()];
+        let xs: Vec<_> = xs(&points).collect();
+        assert_eq!(HEXLOWER.encode(&xs[0]), base);
+        assert_eq!(xs[1], [0; 32]);
     }
 
     #[test]
@@ -181,6 +249,17 @@ mod tests {
         }
         for bytes in [&b"\x01"[..], &last, &[&[0; 9], &last[..]].concat()] {
             assert!(nonzero_scalar(bytes).is_some(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_table_changes_nothing_but_the_time() {
+        let q = KeyPoint::new(EdwardsPoint::mul_base(&Scalar::from(77_777u32)));
+        for number in 1..2 * TABLE_PAYS_AFTER as u64 {
+            let (a, b) = (Scalar::from(number).invert(), -Scalar::from(number));
+            let expected = EdwardsPoint::mul_base(&(a + b * Scalar::from(77_777u32)));
+            assert_eq!(q.combine(&a, &b), expected, "{number}");
+            assert_eq!(q.multiples.get().is_some(), number > TABLE_PAYS_AFTER as u64);
         }
     }
 

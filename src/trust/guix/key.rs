@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use curve25519_dalek::EdwardsPoint;
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use data_encoding::HEXUPPER;
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 use sha2::{Digest, Sha256};
 
-use super::ecdsa;
+use super::ecdsa::{Equation, KeyPoint};
 use crate::format::sexp::{Sexp, SexpError};
 
 /// The shortest RSA modulus believed.
@@ -44,7 +43,7 @@ pub struct PublicKey {
 
 #[derive(Debug, Clone)]
 enum Numbers {
-    Ecc(Box<EdwardsPoint>),
+    Ecc(Arc<KeyPoint>),
     /// Big-endian, without leading zeros.
     Rsa(RsaPublicKeyComponents<Vec<u8>>),
 }
@@ -68,7 +67,7 @@ impl PublicKey {
             let is_ed25519 = curve.atom_behind_tag("curve") == Some(b"Ed25519");
             let q = q.atom_behind_tag("q").filter(|_| is_ed25519).ok_or(KeyError::Shape)?;
             let q = CompressedEdwardsY::from_slice(q).map_err(|_| KeyError::Shape)?;
-            Numbers::Ecc(Box::new(q.decompress().ok_or(KeyError::Point)?))
+            Numbers::Ecc(Arc::new(KeyPoint::new(q.decompress().ok_or(KeyError::Point)?)))
         } else {
             let [n, e] = key.exactly("rsa").ok_or(KeyError::Shape)?;
             let n = without_zeros(n.atom_behind_tag("n").ok_or(KeyError::Shape)?);
@@ -102,32 +101,45 @@ impl PublicKey {
         short_name(&self.id)
     }
 
-    /// Whether `value`, a `(sig-val ...)` made with `flags`, signs `text`, which has the SHA-256
-    /// hash `hash`. `None`: it is no signature for this kind of key.
-    pub(super) fn verify(
+    /// Looks at `value`, a `(sig-val ...)` made with `flags`, as a signature of `text`, which
+    /// has the SHA-256 hash `hash`. `None`: it is no signature for this kind of key.
+    pub(super) fn examine(
         &self,
         flags: &[u8],
         value: &Sexp,
         text: &[u8],
         hash: &[u8; 32],
-    ) -> Option<bool> {
+    ) -> Option<Examined<'_>> {
         let [value] = value.exactly("sig-val")?;
         match &self.numbers {
             Numbers::Ecc(q) if flags == b"rfc6979" => {
                 let [r, s] = value.exactly("ecdsa")?;
                 let (r, s) = (r.atom_behind_tag("r")?, s.atom_behind_tag("s")?);
-                Some(ecdsa::verify(q, hash, r, s))
+                let equation = Equation::new(q, hash, r, s);
+                Some(equation.map_or(Examined::Decided(false), Examined::Open))
             }
             Numbers::Rsa(key) if flags == b"pkcs1" => {
                 let [s] = value.exactly("rsa")?;
                 let s = without_zeros(s.atom_behind_tag("s")?);
-                let Some(zeros) = key.n.len().checked_sub(s.len()) else { return Some(false) };
+                let Some(zeros) = key.n.len().checked_sub(s.len()) else {
+                    return Some(Examined::Decided(false));
+                };
                 let padded = [vec![0; zeros], s.to_owned()].concat();
-                Some(key.verify(&RSA_PKCS1_2048_8192_SHA256, text, &padded).is_ok())
+                let verified = key.verify(&RSA_PKCS1_2048_8192_SHA256, text, &padded);
+                Some(Examined::Decided(verified.is_ok()))
             }
             Numbers::Ecc(_) | Numbers::Rsa(_) => None,
         }
     }
+}
+
+/// A signature that was looked at.
+#[derive(Debug)]
+pub(super) enum Examined<'k> {
+    /// Whether it is valid.
+    Decided(bool),
+    /// It is if this holds, which is found out for many at once.
+    Open(Equation<'k>),
 }
 
 /// The first digits of the key whose [`PublicKey::id`] is `id`.

@@ -9,7 +9,7 @@ use data_encoding::BASE64;
 use ring::hmac;
 use sha2::{Digest, Sha256};
 
-use super::ecdsa::{hash_to_scalar, shift_right_3, x_mod_n};
+use super::ecdsa::{hash_to_scalar, shift_right_3, xs_mod_n};
 use crate::format::sexp::Sexp;
 
 /// A private key.
@@ -63,7 +63,7 @@ impl SigningKey {
     pub fn sign(&self, hash: &[u8; 32]) -> ([u8; 32], [u8; 32]) {
         let z = hash_to_scalar(hash);
         let k = nonce(&self.stored, &big_endian(&z));
-        let r = x_mod_n(&EdwardsPoint::mul_base(&k));
+        let r = xs_mod_n(&[EdwardsPoint::mul_base(&k)]).next().expect("one point has one x");
         let s = k.invert() * (z + r * self.d);
         (big_endian(&r), big_endian(&s))
     }
