@@ -164,6 +164,26 @@ delay_proxy() {
     printf 'http://127.0.0.1:%s\n' "$port"
 }
 
+# own_mounts SCRIPT ARGUMENT...: go on in a mount namespace of this script's own, so that what it mounts ends with it.
+own_mounts() {
+    [ -z "${PEERS_OWN_MOUNTS:-}" ] || return 0
+    PEERS_OWN_MOUNTS=1 exec unshare --mount --propagation private -- "$@"
+}
+
+# fresh_disk DIRECTORY: mount an empty ext4 file system there, in place of the last one. For measurements: a file system remembers
+# what was deleted from it (ext4 without a journal passes over inodes deleted within five minutes, one by one, for every
+# file that it creates), so that the second run would measure the cleaning after the first.
+fresh_disk() {
+    local image=$1.img
+    if mountpoint -q "$1"; then umount "$1"; fi
+    rm -f "$image"
+    mkdir -p "$1"
+    truncate -s 16G "$image"
+    mkfs.ext4 -q -F "$image"
+    mount -o loop "$image" "$1"
+    rmdir "$1/lost+found"
+}
+
 # now: seconds with a fraction; since T: seconds from T until now.
 now() { date +%s.%N; }
 since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.2f", b - a }'; }
