@@ -3,7 +3,7 @@
 //! One batch is one hand-over between threads: waking a writer for each of 50,000 files would
 //! cost more than writing them. The bytes of all files of a batch lie in one buffer.
 
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -56,10 +56,19 @@ impl<'a> BatchWriter<'a> {
         name: EntryName,
         executable: bool,
         size: u64,
-        contents: nar::Contents<'_, R>,
+        mut contents: nar::Contents<'_, R>,
     ) -> Result<(), UnpackError> {
         let start = self.batch.bytes.len();
-        contents.take(size).read_to_end(&mut self.batch.bytes).map_err(NarError::from)?;
+        self.batch.bytes.reserve(usize::try_from(size).unwrap_or(0));
+        loop {
+            let available = contents.fill_buf().map_err(NarError::from)?;
+            if available.is_empty() {
+                break;
+            }
+            self.batch.bytes.extend_from_slice(available);
+            let taken = available.len();
+            contents.consume(taken);
+        }
         let contents = start..self.batch.bytes.len();
         self.batch.files.push(SmallFile { parent, name, executable, contents });
         if self.batch.bytes.len() >= BATCH_BYTES || self.batch.files.len() >= BATCH_FILES {
