@@ -147,6 +147,12 @@ pub fn duration(seconds: u64) -> String {
     }
 }
 
+/// A time that was estimated, such as `40 ms` or `2.1 s`.
+#[must_use]
+pub fn estimate(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
+}
+
 /// `count` things, with the right ending.
 #[must_use]
 pub fn count(count: usize, one: &str, many: &str) -> String {
@@ -172,5 +178,7 @@ mod tests {
         assert_eq!(duration(59), "59 s");
         assert_eq!(duration(3600), "1 h");
         assert_eq!(duration(129_600), "1 d 12 h");
+        assert_eq!(estimate(0.0404), "40 ms");
+        assert_eq!(estimate(61.25), "61.2 s");
     }
 }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::format::compression::Compression;
 use crate::format::store_path::StorePath;
+use crate::substitute::choose::Choice;
 use crate::substitute::progress::{Event, Progress, ServerProgress};
 
 use super::args::ProgressMode;
@@ -38,12 +40,24 @@ fn words(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
         Event::SourceFailed { item, url, reason } => {
             format!("subst: warning: {item} from {}: {}", shown(url), shown(reason))
         }
-        Event::Started { item, url, .. } if verbosity >= Verbosity::Verbose => {
-            format!("subst: {item} from {}", shown(url))
+        Event::Started { item, url, choice, .. } if verbosity >= Verbosity::Verbose => {
+            let why = choice.map(|choice| format!(" ({})", choice_words(choice)));
+            format!("subst: {item} from {}{}", shown(url), why.unwrap_or_default())
         }
         _ => return None,
     };
     Some(line)
+}
+
+/// Such as `lzip in 40 ms, zstd in 52 ms at 7.5 MiB/s`.
+fn choice_words(choice: &Choice) -> String {
+    let expected: Vec<String> = choice
+        .expected
+        .iter()
+        .map(|(method, seconds)| format!("{method} in {}", output::estimate(*seconds)))
+        .collect();
+    let assumed = if choice.link_is_measured { "" } else { ", assumed" };
+    format!("{} at {}/s{assumed}", expected.join(", "), output::bytes(choice.link))
 }
 
 /// Shows nothing but warnings.
@@ -188,8 +202,12 @@ impl Progress for Json {
                 json!({"event": "server-down", "server": server, "reason": reason})
             }
             Event::Warning(text) => json!({"event": "warning", "text": text}),
-            Event::Started { item, url, download_size } => json!({
+            Event::Started { item, url, download_size, choice } => json!({
                 "event": "started", "item": item.base(), "url": url, "download_size": download_size,
+                "expected_seconds": choice.map(|choice| {
+                    let pair = |(method, seconds): &(Compression, f64)| (method.name(), *seconds);
+                    choice.expected.iter().map(pair).collect::<HashMap<_, _>>()
+                }),
             }),
             Event::Progressed { item, downloaded } => {
                 json!({"event": "progressed", "item": item.base(), "downloaded": downloaded})

@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn started(teller: &Teller, url: &str, download_size: Option<u64>) {
-        teller.event(Event::Started { item: &item(), url, download_size });
+        teller.event(Event::Started { item: &item(), url, download_size, choice: None });
     }
 
     fn unpacked(teller: &Teller, downloaded: u64) {

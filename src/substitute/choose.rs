@@ -1,8 +1,10 @@
 //! Which of a narinfo's downloads to take. Pure: what was measured comes in as [`Rates`].
 //!
-//! A nar arrives as fast as the slower of two things: the link (`FileSize` over the link's
-//! rate) and the decoder (`NarSize` over the method's rate). The download with the smallest
-//! such time comes first; the others follow, in case it fails. Servers keep the user's order.
+//! Two things take time: the link (`FileSize` over the link's rate) and the decoder (`NarSize` over
+//! the method's rate). They work at the same time, so the longer one counts, and a part of the
+//! other: they never overlap wholly, and what the decoder takes is missing elsewhere. The
+//! download with the smallest such time comes first; the others follow, in case it fails. Servers
+//! keep the user's order.
 
 use std::collections::HashMap;
 
@@ -107,7 +109,8 @@ impl Rates {
             as_size(nar_size as f64 * share)
         });
         let link = size as f64 / self.link(candidate.server);
-        link.max(nar_size as f64 / self.decoder(candidate.compression))
+        let decoder = nar_size as f64 / self.decoder(candidate.compression);
+        link.max(decoder) + NOT_OVERLAPPED * link.min(decoder)
     }
 }
 
@@ -127,6 +130,33 @@ pub fn candidates(sources: &[Source], servers: &[ServerUrl], rates: &Rates) -> V
         all.extend(own);
     }
     all
+}
+
+/// Why a server's download was preferred to its others: what was expected of each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// Bytes per second from the server.
+    pub link: u64,
+    /// Whether that was measured in this run, rather than assumed.
+    pub link_is_measured: bool,
+    /// The server's downloads, best first: their methods, and in how many seconds each would
+    /// be here and decoded.
+    pub expected: Vec<(Compression, f64)>,
+}
+
+/// What was expected of the downloads of the first of `ranked`'s server; `None` when there was
+/// no choice.
+#[must_use]
+pub fn explain(ranked: &[Candidate], nar_size: u64, rates: &Rates) -> Option<Choice> {
+    let server = ranked.first()?.server;
+    let same = ranked.iter().take_while(|candidate| candidate.server == server);
+    let expected: Vec<_> =
+        same.map(|candidate| (candidate.compression, rates.seconds(candidate, nar_size))).collect();
+    (expected.len() > 1).then(|| Choice {
+        link: as_size(rates.link(server)),
+        link_is_measured: rates.links.contains_key(&server),
+        expected,
+    })
 }
 
 /// Whether a source names any download that can be used: a known compression method, at an
@@ -164,6 +194,9 @@ fn candidate(source: &Source, servers: &[ServerUrl], download: &Download) -> Opt
 fn as_size(bytes: f64) -> u64 {
     bytes as u64
 }
+
+/// The part of the shorter of the two times that counts as well.
+const NOT_OVERLAPPED: f64 = 0.25;
 
 /// Before anything was measured: a good line, 30 MB/s.
 const ASSUMED_LINK: f64 = 30e6;
@@ -208,6 +241,32 @@ mod tests {
         let mut rates = Rates::default();
         rates.link_measured(0, 1_000_000_000, 1.0);
         assert!(rates.seconds(&zstd, 400) < rates.seconds(&lzip, 400));
+    }
+
+    #[test]
+    fn nearly_as_fast_with_far_less_work_is_better() {
+        let zstd = candidate(Compression::Zstd, Some(2_250_000));
+        let lzip = candidate(Compression::Lzip, Some(1_900_000));
+        let rates = Rates::default();
+        assert!(rates.seconds(&zstd, 5_300_000) < rates.seconds(&lzip, 5_300_000));
+    }
+
+    #[test]
+    fn a_choice_is_explained_by_what_was_expected_of_each() {
+        let zstd = candidate(Compression::Zstd, Some(110));
+        let lzip = candidate(Compression::Lzip, Some(100));
+        let elsewhere = Candidate { server: 1, ..zstd.clone() };
+        let mut rates = Rates::default();
+        let alone = [zstd.clone(), elsewhere.clone()];
+        assert_eq!(explain(&alone, 400, &rates), None, "another server is no alternative");
+        let both = [lzip, zstd, elsewhere];
+        assert!(!explain(&both, 400, &rates).unwrap().link_is_measured);
+        rates.link_measured(0, 10_000_000, 100.0);
+        let choice = explain(&both, 400, &rates).unwrap();
+        assert!(choice.link_is_measured && choice.link < 200_000);
+        let methods: Vec<_> = choice.expected.iter().map(|(method, _)| *method).collect();
+        assert_eq!(methods, [Compression::Lzip, Compression::Zstd]);
+        assert!(choice.expected[0].1 < choice.expected[1].1);
     }
 
     #[test]

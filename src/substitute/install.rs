@@ -16,7 +16,7 @@ use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
 use super::ahead::{Ahead, Begun};
 use super::answer::{Source, Status};
 use super::cancel::Cancel;
-use super::choose::{self, Candidate, Rates};
+use super::choose::{self, Candidate, Choice, Rates};
 use super::network::Network;
 use super::progress::{Event, Progress};
 use super::transfer::{Budget, NarStream, Received, TransferError};
@@ -258,14 +258,18 @@ impl Installer {
     pub fn unpack(&self, order: &Order<'_>) -> Result<Checked, ItemError> {
         let item = order.item;
         let mut attempts = Vec::new();
-        let mut ranked = choose::candidates(order.sources, &self.servers, &self.rates());
+        let (rates, nar_size) = (self.rates(), order.authorized.narinfo().nar_size());
+        let mut ranked = choose::candidates(order.sources, &self.servers, &rates);
+        let mut choice = choose::explain(&ranked, nar_size, &rates);
         let mut begun = self.ahead.as_ref().and_then(|ahead| {
             let (index, begun) = ahead.take(item, &ranked)?;
             ranked.get_mut(..=index)?.rotate_right(1);
+            choice = None;
             Some(begun)
         });
         for candidate in &ranked {
-            let error = match self.attempt(order, candidate, begun.take()) {
+            let start = Start { begun: begun.take(), choice: choice.take() };
+            let error = match self.attempt(order, candidate, start) {
                 Ok(checked) => return Ok(checked),
                 Err(error) => error,
             };
@@ -292,8 +296,9 @@ impl Installer {
         &self,
         order: &Order<'_>,
         candidate: &Candidate,
-        begun: Option<Box<dyn Begun>>,
+        start: Start,
     ) -> Result<Checked, AttemptError> {
+        let Start { begun, choice } = start;
         let Order { item, authorized, .. } = *order;
         let nar_size = authorized.narinfo().nar_size();
         let client = self.network.client().map_err(TransferError::Network)?;
@@ -303,6 +308,7 @@ impl Installer {
             item,
             url: &server_url::redacted(&candidate.url),
             download_size: stream.download_size(),
+            choice: choice.as_ref(),
         });
         let _watch = Watch::new(self, item, &stream);
         let (unpacked, stream) = {
@@ -342,6 +348,14 @@ impl Installer {
             self.progress.event(Event::Progressed { item, downloaded });
         }
     }
+}
+
+/// How a download comes to be tried.
+struct Start {
+    /// It has begun already.
+    begun: Option<Box<dyn Begun>>,
+    /// It was preferred to others.
+    choice: Option<Choice>,
 }
 
 /// A transfer is among those under way for as long as this lives.

@@ -2,6 +2,8 @@
 
 use crate::format::store_path::StorePath;
 
+use super::choose::Choice;
+
 /// Something that happened.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
@@ -42,6 +44,8 @@ pub enum Event<'a> {
         url: &'a str,
         /// Bytes to download, when known.
         download_size: Option<u64>,
+        /// Why this download, when the server has several.
+        choice: Option<&'a Choice>,
     },
     /// More of an item's nar has arrived.
     Progressed {
