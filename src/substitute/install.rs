@@ -60,7 +60,9 @@ impl AttemptError {
             | Self::Unpack(UnpackError::Nar(_))
             | Self::Mismatch(_) => Class::Refused,
             Self::Transfer(TransferError::Start(_))
-            | Self::Unpack(UnpackError::Write { .. } | UnpackError::Deduplicate(_)) => Class::Local,
+            | Self::Unpack(
+                UnpackError::Write { .. } | UnpackError::Deduplicate(_) | UnpackError::Panicked,
+            ) => Class::Local,
             Self::Transfer(TransferError::Cancelled) => Class::Interrupted,
         }
     }
@@ -312,9 +314,7 @@ impl Installer {
         };
         // A local failure is the cause of the broken transfer, everything else its effect.
         let unpacked = match unpacked {
-            Err(error @ (UnpackError::Write { .. } | UnpackError::Deduplicate(_))) => {
-                return Err(error.into());
-            }
+            Err(error) if !matches!(error, UnpackError::Nar(_)) => return Err(error.into()),
             other => other,
         };
         let (content, measured) = stream.finish()?;
