@@ -123,6 +123,9 @@ pub enum ItemError {
     /// Something that it refers to could not be had.
     #[error("it refers to {0}, which could not be fetched")]
     Reference(StorePath),
+    /// Something that it refers to is not valid, and references are not fetched.
+    #[error("it refers to {0}, which is not valid, and references are not to be fetched")]
+    InvalidReference(StorePath),
     /// The file system is too small for everything that is to be fetched.
     #[error("{needed} bytes are needed and {free} are free in the store's file system")]
     NoSpace {
@@ -173,7 +176,10 @@ impl ItemError {
             Self::NotAvailable { status: Status::Refused, .. }
             | Self::Refused(_)
             | Self::NoDownload => Class::Refused,
-            Self::NotAvailable { .. } | Self::Reference(_) | Self::NotTried => Class::Absent,
+            Self::NotAvailable { .. }
+            | Self::Reference(_)
+            | Self::InvalidReference(_)
+            | Self::NotTried => Class::Absent,
             Self::AllFailed(attempts) => attempts
                 .iter()
                 .map(|attempt| attempt.error.class())
