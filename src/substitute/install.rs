@@ -263,7 +263,7 @@ impl Installer {
     ///
     /// # Errors
     /// No source does, or the tree cannot be written; nothing is left behind.
-    pub fn unpack(&self, order: &Order<'_>) -> Result<Checked, ItemError> {
+    pub(super) fn unpack(&self, order: &Order<'_>) -> Result<Checked, ItemError> {
         let item = order.item;
         let mut attempts = Vec::new();
         let mut ranked = choose::candidates(order.sources, &self.servers, &self.rates());
