@@ -18,3 +18,6 @@ pub mod substitute;
 pub mod daemon;
 // 6: people and scripts.
 pub mod cli;
+
+#[cfg(test)]
+mod testing;

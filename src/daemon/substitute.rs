@@ -81,22 +81,30 @@ impl SubstituteHelper {
         let found = resolution.items.first().ok_or(ItemError::NotTried)?;
         let authority = found.authority.as_ref().and_then(Authority::checked);
         let authorized = authority.ok_or_else(|| refusal(found, &resolution.servers))?;
+        let links = self.links_for(wanted);
         let order = Order {
             item,
             authorized,
             sources: &found.sources,
             destination: &empty_destination(&wanted.destination)?,
-            links: self.links.as_ref().filter(|_| self.is_in_place(wanted)),
+            links: links.as_ref(),
         };
         let authorized = renew::unpack(&self.installer, &self.resolver, &order)?.keep();
         let narinfo = authorized.narinfo();
         Ok(SubstituteReply::Success { nar_hash: narinfo.nar_hash(), nar_size: narinfo.nar_size() })
     }
 
-    /// Whether the item goes where it belongs. A repair has another destination: there the
-    /// file that its `.links` entry names may be the damaged one.
-    fn is_in_place(&self, wanted: &Substitution) -> bool {
-        wanted.destination.as_os_str() == self.store_dir.full_name(&wanted.item).as_str()
+    /// Where the item's files are deduplicated. A repair is made at another name in the store:
+    /// there the file that a `.links` entry names may be the damaged one. What goes elsewhere
+    /// shares nothing with the store.
+    fn links_for(&self, wanted: &Substitution) -> Option<Arc<Links>> {
+        let links = self.links.as_ref()?;
+        let destination = wanted.destination.as_path();
+        if destination.as_os_str() == self.store_dir.full_name(&wanted.item).as_str() {
+            return Some(Arc::clone(links));
+        }
+        let is_in_store = destination.parent() == Some(Path::new(self.store_dir.as_str()));
+        is_in_store.then(|| Arc::new(links.for_repair()))
     }
 
     /// Reports progress while `work` runs.

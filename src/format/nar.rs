@@ -65,31 +65,6 @@ impl EntryName {
             && memchr::memchr2(b'/', 0, bytes).is_none();
         is_plain.then(|| Self(bytes.into()))
     }
-
-    /// The bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The name for system calls.
-    #[must_use]
-    pub fn as_os_str(&self) -> &OsStr {
-        OsStr::from_bytes(&self.0)
-    }
-}
-
-/// Escaped, since it comes from a stranger.
-impl fmt::Display for EntryName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.escape_ascii())
-    }
-}
-
-impl fmt::Debug for EntryName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EntryName({self})")
-    }
 }
 
 /// The target of a symlink: not empty, without NUL; it may point anywhere.
@@ -105,32 +80,40 @@ impl SymlinkTarget {
             && memchr::memchr(0, bytes).is_none();
         is_possible.then(|| Self(bytes.into()))
     }
-
-    /// The bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The target for system calls.
-    #[must_use]
-    pub fn as_os_str(&self) -> &OsStr {
-        OsStr::from_bytes(&self.0)
-    }
 }
 
-/// Escaped, since it comes from a stranger.
-impl fmt::Display for SymlinkTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.escape_ascii())
-    }
-}
+macro_rules! checked_bytes {
+    ($name:ident) => {
+        impl $name {
+            /// The bytes.
+            #[must_use]
+            pub fn as_bytes(&self) -> &[u8] {
+                &self.0
+            }
 
-impl fmt::Debug for SymlinkTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SymlinkTarget({self})")
-    }
+            /// The same for system calls.
+            #[must_use]
+            pub fn as_os_str(&self) -> &OsStr {
+                OsStr::from_bytes(&self.0)
+            }
+        }
+
+        /// Escaped, since it comes from a stranger.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}", self.0.escape_ascii())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+    };
 }
+checked_bytes!(EntryName);
+checked_bytes!(SymlinkTarget);
 
 /// The next thing in a nar. Only the top node has no name.
 #[derive(Debug, Clone, PartialEq, Eq)]

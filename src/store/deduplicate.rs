@@ -6,16 +6,20 @@
 //! and other processes add the same ones. Nothing is checked first; every step is tried and
 //! its failure understood. Whatever stands in the way, a file may always stay as it is.
 //!
+//! That an entry has the content that its name stands for is believed, as stock programs do,
+//! but for its size. Where damage is what brings us here, it is not: see [`Entries`].
+//!
 //! The directories passed in must be writable; modes and times are set by whoever fills them.
 
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, Stat};
-use rustix::fs::{linkat, mkdirat, renameat, statat, unlinkat};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{fstat, linkat, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::io::{Errno, pread};
 
 use super::error::{StoreError, on};
 use super::layout::LINKS;
@@ -27,7 +31,17 @@ pub const DEDUPLICATE_MIN_BYTES: u64 = 8192;
 /// The store's `.links`, used by any number of threads.
 #[derive(Debug)]
 pub struct Links {
-    store: OwnedFd,
+    store: Arc<OwnedFd>,
+    entries: Entries,
+}
+
+/// What is believed of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entries {
+    /// That it is what its name says.
+    Believed,
+    /// Nothing: it has to equal a file that was just written, and is replaced where it does not.
+    Compared,
 }
 
 /// What came of using an existing entry.
@@ -52,9 +66,16 @@ pub enum Published {
     Skipped,
 }
 
+/// What gave way to the other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Replaced {
+    File,
+    Entry,
+}
+
 impl Links {
     pub(super) fn new(store: OwnedFd) -> Self {
-        Self { store }
+        Self { store: Arc::new(store), entries: Entries::Believed }
     }
 
     /// Those of the store directory `store`, for who needs nothing else of the store.
@@ -67,8 +88,16 @@ impl Links {
         Ok(Self::new(directory.into()))
     }
 
+    /// The same for a repair, where an entry may be the very file that is damaged: none is
+    /// linked to before it was compared with a new file, and one that differs gives way to it.
+    #[must_use]
+    pub fn for_repair(&self) -> Self {
+        Self { store: Arc::clone(&self.store), entries: Entries::Compared }
+    }
+
     /// Makes `name` in `dir`, which must not exist, a hard link to the entry of `hash`, if
     /// there is one with a size of `size` bytes. An entry of another size is corrupt, and deleted.
+    /// In a repair there is nothing yet to compare an entry with, so it counts as absent.
     ///
     /// # Errors
     /// [`StoreError::Deduplicate`] when the name cannot be made at all.
@@ -79,6 +108,9 @@ impl Links {
         dir: BorrowedFd<'_>,
         name: &CStr,
     ) -> Result<Linked, StoreError> {
+        if self.entries == Entries::Compared {
+            return Ok(Linked::Absent);
+        }
         let failed = |errno| failure(file_name(name), errno);
         let entry = entry_path(hash);
         match linkat(&self.store, &entry, dir, name, AtFlags::empty()) {
@@ -133,7 +165,8 @@ impl Links {
                 Err(error) => return Err(failure(Path::new(&entry), error)),
             }
             match self.replace(&entry, dir, name) {
-                Ok(()) => return Ok(Published::ReplacedByExisting),
+                Ok(Replaced::File) => return Ok(Published::ReplacedByExisting),
+                Ok(Replaced::Entry) => return Ok(Published::Published),
                 Err(Errno::NOENT) => {}
                 Err(error) if is_limit(error) => return Ok(Published::Skipped),
                 Err(error) => return Err(failed(error)),
@@ -142,24 +175,78 @@ impl Links {
         Ok(Published::Skipped)
     }
 
-    /// Puts a hard link to `entry` in the place of `name`, which exists at every moment.
-    fn replace(&self, entry: &str, dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
-        let temporary = loop {
+    /// Puts a hard link to `entry` in the place of `name`, or, where the entry has to be compared
+    /// and differs, one to `name` in the place of the entry. Both exist at every moment.
+    fn replace(
+        &self,
+        entry: &str,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> rustix::io::Result<Replaced> {
+        // The name under which the entry is looked at is the one that is moved: what stands in
+        // its place by then is another matter.
+        let temporary = self.temporary_link(self.store.as_fd(), entry)?;
+        let replaced = match self.entries {
+            Entries::Believed => Ok(Replaced::File),
+            Entries::Compared => self.compared(&temporary, dir, name),
+        };
+        let replaced = replaced.and_then(|replaced| match replaced {
+            Replaced::File => renameat(&self.store, &temporary, dir, name).map(|()| replaced),
+            Replaced::Entry => Ok(replaced),
+        });
+        // When both names are links to one inode already, renaming does nothing at all and
+        // succeeds, so the temporary one may be there in either case.
+        let replaced = self.without(&temporary, replaced)?;
+        if replaced == Replaced::Entry {
+            let temporary = self.temporary_link(dir, name)?;
+            let renamed = renameat(&self.store, &temporary, &self.store, entry);
+            self.without(&temporary, renamed)?;
+        }
+        Ok(replaced)
+    }
+
+    /// A new name in `.links` for the file `name` in `dir`.
+    fn temporary_link<P: rustix::path::Arg + Copy>(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: P,
+    ) -> rustix::io::Result<String> {
+        loop {
             let random = fastrand::u32(..);
             let temporary = format!("{LINKS}/.tmp-link-{}-{random}", std::process::id());
-            match linkat(&self.store, entry, &self.store, &temporary, AtFlags::empty()) {
-                Ok(()) => break temporary,
+            match linkat(dir, name, &self.store, &temporary, AtFlags::empty()) {
+                Ok(()) => return Ok(temporary),
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(error),
             }
-        };
-        let renamed = renameat(&self.store, &temporary, dir, name);
-        // When both names are links to one inode already, renaming does nothing at all and
-        // succeeds, so the temporary one may be there in either case.
-        match unlinkat(&self.store, &temporary, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => renamed,
-            Err(error) => renamed.and(Err(error)),
         }
+    }
+
+    /// `result`, with the name `temporary` gone.
+    fn without<T>(&self, temporary: &str, result: rustix::io::Result<T>) -> rustix::io::Result<T> {
+        match unlinkat(&self.store, temporary, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => result,
+            Err(error) => result.and(Err(error)),
+        }
+    }
+
+    /// Which of the two has to go: the file `name` in `dir`, which is as it should be, when the
+    /// entry at `temporary` equals it, else the entry.
+    fn compared(
+        &self,
+        temporary: &str,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> rustix::io::Result<Replaced> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(dir, name, flags, Mode::empty())?;
+        // An entry that cannot be read is not one to link to either.
+        let Ok(entry) = openat(&self.store, temporary, flags, Mode::empty()) else {
+            return Ok(Replaced::Entry);
+        };
+        let is_same_kind = fstat(&file)?.st_mode == fstat(&entry)?.st_mode;
+        let is_equal = is_same_kind && have_equal_bytes(&file, &entry)?;
+        Ok(if is_equal { Replaced::File } else { Replaced::Entry })
     }
 
     fn create_directory(&self) -> Result<(), StoreError> {
@@ -193,6 +280,23 @@ fn is_sound(stat: &Stat, size: u64) -> bool {
         && u64::try_from(stat.st_size) == Ok(size)
 }
 
+/// Whether `entry` can be read to its end, and is what `file` is.
+fn have_equal_bytes(file: &OwnedFd, entry: &OwnedFd) -> rustix::io::Result<bool> {
+    let [mut ours, mut theirs] = [(); 2].map(|()| vec![0; COMPARED_AT_ONCE_BYTES]);
+    let mut offset = 0;
+    loop {
+        let count = pread(file, &mut ours[..], offset)?;
+        let is_equal = match pread(entry, &mut theirs[..count.max(1)], offset) {
+            Ok(found) => ours[..count] == theirs[..found],
+            Err(_) => false,
+        };
+        if !is_equal || count == 0 {
+            return Ok(is_equal);
+        }
+        offset += count as u64;
+    }
+}
+
 /// Whether a link failed for a reason that leaves the file itself as good as ever: too many
 /// links to the inode, a full directory index, `.links` on another file system, or the
 /// kernel's rule against links to files of other owners.
@@ -207,6 +311,9 @@ fn file_name(name: &CStr) -> &Path {
 fn failure(path: &Path, source: Errno) -> StoreError {
     StoreError::Deduplicate { path: path.to_owned(), source: source.into() }
 }
+
+/// Bytes of each file that are in memory while two are compared.
+const COMPARED_AT_ONCE_BYTES: usize = 64 << 10;
 
 /// How often an entry may vanish or prove corrupt before the file is left alone.
 const ATTEMPTS: usize = 8;

@@ -56,6 +56,9 @@ pub enum UnpackError {
     /// A file could not be deduplicated.
     #[error(transparent)]
     Deduplicate(#[from] StoreError),
+    /// Files of the tree are missing, because the thread that was to write them has panicked.
+    #[error("writing files: a thread has panicked")]
+    Panicked,
 }
 
 /// Where a tree goes: a directory, held open, and a name in it that does not exist yet.

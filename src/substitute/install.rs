@@ -60,7 +60,9 @@ impl AttemptError {
             | Self::Unpack(UnpackError::Nar(_))
             | Self::Mismatch(_) => Class::Refused,
             Self::Transfer(TransferError::Start(_))
-            | Self::Unpack(UnpackError::Write { .. } | UnpackError::Deduplicate(_)) => Class::Local,
+            | Self::Unpack(
+                UnpackError::Write { .. } | UnpackError::Deduplicate(_) | UnpackError::Panicked,
+            ) => Class::Local,
             Self::Transfer(TransferError::Cancelled) => Class::Interrupted,
         }
     }
@@ -121,6 +123,9 @@ pub enum ItemError {
     /// Something that it refers to could not be had.
     #[error("it refers to {0}, which could not be fetched")]
     Reference(StorePath),
+    /// Something that it refers to is not valid, and references are not fetched.
+    #[error("it refers to {0}, which is not valid, and references are not to be fetched")]
+    InvalidReference(StorePath),
     /// The file system is too small for everything that is to be fetched.
     #[error("{needed} bytes are needed and {free} are free in the store's file system")]
     NoSpace {
@@ -171,7 +176,10 @@ impl ItemError {
             Self::NotAvailable { status: Status::Refused, .. }
             | Self::Refused(_)
             | Self::NoDownload => Class::Refused,
-            Self::NotAvailable { .. } | Self::Reference(_) | Self::NotTried => Class::Absent,
+            Self::NotAvailable { .. }
+            | Self::Reference(_)
+            | Self::InvalidReference(_)
+            | Self::NotTried => Class::Absent,
             Self::AllFailed(attempts) => attempts
                 .iter()
                 .map(|attempt| attempt.error.class())
@@ -255,7 +263,7 @@ impl Installer {
     ///
     /// # Errors
     /// No source does, or the tree cannot be written; nothing is left behind.
-    pub fn unpack(&self, order: &Order<'_>) -> Result<Checked, ItemError> {
+    pub(super) fn unpack(&self, order: &Order<'_>) -> Result<Checked, ItemError> {
         let item = order.item;
         let mut attempts = Vec::new();
         let (rates, nar_size) = (self.rates(), order.authorized.narinfo().nar_size());
@@ -318,9 +326,7 @@ impl Installer {
         };
         // A local failure is the cause of the broken transfer, everything else its effect.
         let unpacked = match unpacked {
-            Err(error @ (UnpackError::Write { .. } | UnpackError::Deduplicate(_))) => {
-                return Err(error.into());
-            }
+            Err(error) if !matches!(error, UnpackError::Nar(_)) => return Err(error.into()),
             other => other,
         };
         let (content, measured) = stream.finish()?;

@@ -10,11 +10,13 @@ use super::answer::{Authority, Source};
 use super::install::{Installer, ItemError, Order};
 use super::lookup::{Resolver, Walk};
 
-/// Unpacks as [`Installer::unpack`]; once more with what the servers say now when a nar was
-/// gone though a narinfo led to it, and then from servers that had not been heard.
+/// Makes the item's tree at its destination: from its sources, once more with what the servers say
+/// now when a nar was gone though a narinfo led to it, and then from servers that had not been
+/// heard.
 ///
 /// # Errors
-/// As [`Installer::unpack`]; the first failure when there is nothing new.
+/// Nobody gives the bytes that are vouched for, or the tree cannot be written; nothing is left
+/// behind.
 pub fn unpack(
     installer: &Installer,
     resolver: &Resolver,

@@ -146,7 +146,15 @@ fn references_must_be_valid_when_they_are_not_fetched() {
     let url = Kind::Guix.url();
     let (tools, notes) = (item("tools"), item("notes"));
     let refused = sandbox.subst(&url, &["fetch", "--no-references", &tools]).exits(1);
-    refused.prints("").says("it refers to").says("subst-notes-1.0");
+    let words = "subst-notes-1.0, which is not valid, and references are not to be fetched";
+    refused.prints("").says("it refers to").says(words).says("hint: without --no-references");
+    // What follows from another failure is counted; these two do not.
+    let link = item("link");
+    let both = sandbox.subst(&url, &["fetch", "--no-references", &tools, &link]).exits(1);
+    both.says(&format!("cannot fetch {tools}\n")).says(words).says("1 item was not fetched");
+    let (copy, program) = (item("copy"), item("program"));
+    let both = sandbox.subst(&url, &["fetch", "--no-references", &copy, &program]).exits(1);
+    both.says(&format!("cannot fetch {copy}\n")).says(&format!("cannot fetch {program}\n"));
     sandbox.subst(&url, &["fetch", "--no-references", &notes]).exits(0);
     sandbox.subst(&url, &["fetch", "--no-references", &tools]).exits(0);
 }

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::support::fixture::{base, flip};
 use crate::support::listing::{self, items, names, sorted_lines};
 use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item};
 
@@ -201,6 +202,34 @@ fn a_stale_narinfo_is_replaced_by_what_the_server_says_now() {
     let notes = item("notes");
     sandbox.subst(&server.url(), &["fetch", &notes]).exits(0).prints(&format!("{notes}\n"));
     assert_eq!(server.asked_for(".narinfo"), 2, "{:?}", server.asked());
+}
+
+#[test]
+fn without_a_store_a_stale_narinfo_is_asked_for_again_too() {
+    let (sandbox, fixture) = only("zstd");
+    let nar = fixture.nar(&item("tree"), "zstd");
+    let server = Server::of(fixture.dir.clone());
+    sandbox.subst(&server.url(), &["query", &item("tree")]).exits(0);
+    std::fs::create_dir(fixture.dir.join("moved")).unwrap();
+    std::fs::rename(&nar, fixture.dir.join("moved/tree")).unwrap();
+    let (old, new) = (format!("URL: nar/zstd/{}", base(&item("tree"))), "URL: moved/tree");
+    fixture.edit(&item("tree"), |text| text.replace(&old, new));
+    output(&sandbox, &server.url(), "tree").exits(0).says("404");
+    assert_tree(&sandbox, "tree");
+    assert_eq!(server.asked_for(".narinfo"), 2, "{:?}", server.asked());
+}
+
+#[test]
+fn without_a_store_the_next_server_helps_with_a_damaged_nar_too() {
+    let (sandbox, fixture) = only("zstd");
+    flip(&fixture.nar(&item("tree"), "zstd"), 100);
+    let (damaged, good) = (Server::of(fixture.dir.clone()), Server::of(Kind::Guix.directory()));
+    output(&sandbox, &damaged.url(), "tree").exits(3).prints("");
+    assert!(!sandbox.path("tree").exists());
+    let both = format!("{} {}", damaged.url(), good.url());
+    output(&sandbox, &both, "tree").exits(0).says(&damaged.url()).prints("tree\n");
+    assert_tree(&sandbox, "tree");
+    assert_eq!((damaged.asked_for("/nar/"), good.asked_for("/nar/")), (2, 1));
 }
 
 /// A server that answers `status` so many times before it answers as it should.

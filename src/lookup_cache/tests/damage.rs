@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 
 use super::*;
+use crate::testing::on_tmpfs;
 
 /// A cache with one entry, closed again; the path of its file.
 fn filled(dir: &Path) -> PathBuf {
@@ -21,24 +21,6 @@ fn assert_works(cache: &mut LookupCache) {
     let server = cache.server_id(URL);
     cache.remember(&[(server, item(7), negative())]).unwrap();
     assert_eq!(find_one(cache, 7), Some(negative()));
-}
-
-/// Runs `test` with its own mounts, in which `dir` is a new tmpfs with `options`.
-fn on_tmpfs(dir: &Path, options: &str, test: impl FnOnce() + Send) {
-    let none = None::<&str>;
-    let in_thread = || {
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        let mounted = unshare(CloneFlags::CLONE_NEWNS)
-            .and_then(|()| mount(none, "/", none, private, none))
-            .and_then(|()| {
-                mount(Some("none"), dir, Some("tmpfs"), MsFlags::empty(), Some(options))
-            });
-        match mounted {
-            Ok(()) => test(),
-            Err(error) => eprintln!("skipped: mounting is not allowed here: {error}"),
-        }
-    };
-    std::thread::scope(|scope| scope.spawn(in_thread).join().unwrap());
 }
 
 #[test]

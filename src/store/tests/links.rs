@@ -40,6 +40,17 @@ impl Scene {
         self.store.links().publish(&HASH, self.dir.as_fd(), &c_name, SIZE).unwrap()
     }
 
+    /// Publishes in a repair.
+    fn repair(&self, name: &str) -> Published {
+        let c_name = CString::new(name).unwrap();
+        let links = self.store.links().for_repair();
+        assert_eq!(
+            links.link_existing(&HASH, SIZE, self.dir.as_fd(), c"unseen").unwrap(),
+            Linked::Absent
+        );
+        links.publish(&HASH, self.dir.as_fd(), &c_name, SIZE).unwrap()
+    }
+
     fn link(&self, name: &str) -> Linked {
         let c_name = CString::new(name).unwrap();
         self.store.links().link_existing(&HASH, SIZE, self.dir.as_fd(), &c_name).unwrap()
@@ -89,6 +100,51 @@ fn a_corrupt_entry_is_replaced() {
     std::os::unix::fs::symlink("/etc/passwd", scene.entry()).unwrap();
     assert_eq!(scene.link("c"), Linked::Absent);
     assert!(!scene.path("c").is_symlink());
+}
+
+#[test]
+fn a_repair_links_to_an_entry_that_is_sound() {
+    let scene = Scene::new();
+    scene.write("first");
+    scene.publish("first");
+    scene.write("repaired");
+    assert_eq!(scene.repair("repaired"), Published::ReplacedByExisting);
+    assert_eq!(scene.inode("repaired"), scene.inode("first"));
+    assert_eq!(scene.repair("repaired"), Published::ReplacedByExisting);
+    assert_eq!(scene.links_dir_names().len(), 1, "no temporary link is left");
+}
+
+#[test]
+fn a_repair_replaces_an_entry_that_is_damaged_in_place() {
+    let damages: [fn(&std::path::Path); 3] = [
+        |entry| {
+            // The last byte; the size is as it was.
+            let file = File::options().write(true).open(entry).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, b"x", SIZE - 1).unwrap();
+        },
+        |entry| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(entry, mode).unwrap();
+        },
+        |entry| {
+            std::fs::remove_file(entry).unwrap();
+            std::fs::write(entry, vec![2; 10_000]).unwrap();
+        },
+    ];
+    for damage in damages {
+        let scene = Scene::new();
+        scene.write("damaged");
+        scene.publish("damaged");
+        damage(&scene.entry());
+        scene.write("repaired");
+        assert_eq!(scene.repair("repaired"), Published::Published);
+        assert_eq!(scene.inode("repaired"), scene.entry().metadata().unwrap().ino());
+        assert_eq!(std::fs::read(scene.entry()).unwrap(), vec![1; 10_000]);
+        assert_eq!(scene.links_dir_names().len(), 1, "no temporary link is left");
+        // From now on everybody gets the good one again.
+        assert_eq!(scene.link("next"), Linked::Linked);
+        assert_eq!(scene.inode("next"), scene.inode("repaired"));
+    }
 }
 
 #[test]

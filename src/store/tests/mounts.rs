@@ -3,26 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 
 use super::*;
-
-/// Runs `test` in a thread with its own mounts, where `dir` is a new tmpfs with `options`.
-fn on_tmpfs(dir: &Path, options: &str, test: impl FnOnce() + Send) {
-    let none = None::<&str>;
-    let in_thread = || {
-        let mounted = unshare(CloneFlags::CLONE_NEWNS)
-            .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))
-            .and_then(|()| {
-                mount(Some("none"), dir, Some("tmpfs"), MsFlags::empty(), Some(options))
-            });
-        match mounted {
-            Ok(()) => test(),
-            Err(error) => eprintln!("skipped: mounting is not allowed here: {error}"),
-        }
-    };
-    std::thread::scope(|scope| scope.spawn(in_thread).join().unwrap());
-}
+use crate::testing::on_tmpfs;
 
 /// Runs `test` in a thread that has lost root's rights, with a directory of its own.
 fn unprivileged(test: impl FnOnce(&Path) + Send) {

@@ -16,7 +16,7 @@ use crate::store::{DEDUPLICATE_MIN_BYTES, Linked};
 
 use super::directory::{self, Directory};
 use super::pool::CreatedModes;
-use super::tree::Tree;
+use super::tree::{Pending, Tree};
 use super::{UnpackError, WriterPool, c_name};
 
 /// A batch is handed over when it holds this many bytes,
@@ -87,15 +87,29 @@ impl<'a> BatchWriter<'a> {
         let empty = Batch { tree, files: Vec::new(), bytes: self.pool.buffer() };
         let full = std::mem::replace(&mut self.batch, empty);
         if !full.files.is_empty() {
-            full.tree.begin_batch();
-            self.pool.write(full);
+            let pending = full.tree.begin_batch();
+            self.pool.write(Job { batch: full, pending });
         }
     }
 }
 
-impl Batch {
+/// A batch on its way, which its tree waits for.
+pub(super) struct Job {
+    batch: Batch,
+    pending: Pending,
+}
+
+impl Job {
     /// Writes every file, tells the tree, and gives the buffer back for the next batch.
-    pub(super) fn write(mut self) -> Vec<u8> {
+    pub(super) fn run(self) -> Vec<u8> {
+        let (result, buffer) = self.batch.write();
+        self.pending.end(result);
+        buffer
+    }
+}
+
+impl Batch {
+    fn write(mut self) -> (Result<(), UnpackError>, Vec<u8>) {
         let mut result = Ok(());
         for file in self.files.drain(..) {
             if result.is_ok() && !self.tree.has_failed() {
@@ -104,9 +118,8 @@ impl Batch {
             let released = directory::release(&self.tree, file.parent);
             result = result.and(released);
         }
-        self.tree.end_batch(result);
         self.bytes.clear();
-        self.bytes
+        (result, self.bytes)
     }
 }
 
@@ -175,5 +188,59 @@ pub(super) fn settle_file(
     match modes {
         CreatedModes::Exact => canonical::settle_times(file),
         CreatedModes::Masked => canonical::settle(file, mode),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A tree in `directory`, and the file `name` of it, of `size` bytes.
+    fn one_file(directory: &std::path::Path, name: &str, size: usize) -> (Arc<Tree>, SmallFile) {
+        let fd = super::super::open_directory(directory).unwrap();
+        let parent = Arc::new(Directory::outside(fd));
+        let name = EntryName::new(name.as_bytes()).unwrap();
+        let file = SmallFile { parent, name, executable: false, contents: 0..size };
+        (Arc::new(Tree::new(CreatedModes::Masked, None, directory)), file)
+    }
+
+    /// What the tree says in the end; a test that hangs says nothing.
+    fn outcome(tree: Arc<Tree>) -> Result<(), UnpackError> {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        std::thread::spawn(move || sender.send(tree.wait()));
+        receiver.recv_timeout(Duration::from_secs(20)).expect("the wait ends")
+    }
+
+    fn hand_over(pool: &WriterPool, tree: &Arc<Tree>, file: SmallFile, bytes: &[u8]) {
+        let mut writer = BatchWriter::new(pool, Arc::clone(tree));
+        writer.batch.files.push(file);
+        writer.batch.bytes.extend(bytes);
+        writer.flush();
+    }
+
+    #[test]
+    fn a_writer_that_panics_is_a_failure_of_the_tree_not_the_end_of_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let pool = WriterPool::new(1).unwrap();
+        // Three bytes are promised, none are there.
+        let (tree, file) = one_file(directory.path(), "torn", 3);
+        hand_over(&pool, &tree, file, b"");
+        assert!(matches!(outcome(tree), Err(UnpackError::Panicked)));
+    }
+
+    #[test]
+    fn the_others_are_written_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let pool = WriterPool::new(1).unwrap();
+        let (torn, file) = one_file(directory.path(), "torn", 3);
+        hand_over(&pool, &torn, file, b"");
+        for name in ["queued", "later"] {
+            let (tree, file) = one_file(directory.path(), name, 3);
+            hand_over(&pool, &tree, file, b"abc");
+            outcome(tree).unwrap();
+            assert_eq!(std::fs::read(directory.path().join(name)).unwrap(), b"abc");
+        }
     }
 }

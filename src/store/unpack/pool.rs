@@ -3,11 +3,12 @@
 //! The queue is short and its buffers come back: that bounds the memory of everything on its
 //! way to disk, and a reader that is faster than the disk waits.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::batch::Batch;
+use super::batch::Job;
 
 /// Batches waiting per writer.
 const QUEUE_PER_WRITER: usize = 4;
@@ -23,7 +24,7 @@ pub(super) enum CreatedModes {
 
 /// Writer threads and the queue in front of them.
 pub struct WriterPool {
-    queue: Option<Sender<Batch>>,
+    queue: Option<Sender<Job>>,
     buffers: Receiver<Vec<u8>>,
     writers: Vec<JoinHandle<()>>,
     created_modes: CreatedModes,
@@ -36,25 +37,22 @@ impl WriterPool {
     /// The system has no more threads.
     pub fn new(writers: usize) -> std::io::Result<Self> {
         let writers = writers.max(1);
-        let (queue, batches) = bounded::<Batch>(writers * QUEUE_PER_WRITER);
+        let (queue, jobs) = bounded::<Job>(writers * QUEUE_PER_WRITER);
         let (back, buffers) = bounded(writers * (QUEUE_PER_WRITER + 1));
         let start = |number| {
-            let (batches, back) = (batches.clone(), back.clone());
+            let (jobs, back) = (jobs.clone(), back.clone());
             std::thread::Builder::new()
                 .name(format!("writer-{number}"))
-                .spawn(move || write_all(&batches, &back))
+                .spawn(move || write_all(&jobs, &back))
         };
         let writers = (0..writers).map(start).collect::<Result<_, _>>()?;
         Ok(Self { queue: Some(queue), buffers, writers, created_modes: created_modes() })
     }
 
     /// Queues a batch; waits while the queue is full.
-    pub(super) fn write(&self, batch: Batch) {
+    pub(super) fn write(&self, job: Job) {
         let queue = self.queue.as_ref().expect("the queue is closed only by drop");
-        if let Err(unsent) = queue.send(batch) {
-            // Every writer has died of a panic; do its work here rather than lose the batch.
-            unsent.into_inner().write();
-        }
+        queue.send(job).expect("writers live as long as the queue");
     }
 
     /// An empty buffer, used before if there is one.
@@ -71,16 +69,21 @@ impl Drop for WriterPool {
     fn drop(&mut self) {
         self.queue = None;
         for writer in self.writers.drain(..) {
-            // A panic was already reported by the thread itself.
+            // Nothing in there panics any more.
             let _ = writer.join();
         }
     }
 }
 
-fn write_all(batches: &Receiver<Batch>, back: &Sender<Vec<u8>>) {
-    for batch in batches {
-        // With enough spare buffers this one is simply freed.
-        let _ = back.try_send(batch.write());
+/// Does all `jobs`. One that panics fails for its tree alone: what others have put into the queue
+/// behind it is waited for too, and nobody but a writer takes it out again.
+fn write_all(jobs: &Receiver<Job>, back: &Sender<Vec<u8>>) {
+    for job in jobs {
+        // What a job shares with others, its tree, has been told of the failure.
+        if let Ok(buffer) = catch_unwind(AssertUnwindSafe(|| job.run())) {
+            // With enough spare buffers this one is simply freed.
+            let _ = back.try_send(buffer);
+        }
     }
 }
 

@@ -20,6 +20,34 @@ pub(super) struct Tree {
     changed: Condvar,
 }
 
+/// A batch that is waited for. Dropped without having been ended, by a writer that panics, it has
+/// failed: its files are not there.
+pub(super) struct Pending {
+    tree: Arc<Tree>,
+    result: Result<(), UnpackError>,
+}
+
+impl Pending {
+    /// The batch is done.
+    pub(super) fn end(mut self, result: Result<(), UnpackError>) {
+        self.result = result;
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let result = std::mem::replace(&mut self.result, Ok(()));
+        let mut progress = self.tree.lock();
+        progress.batches_pending -= 1;
+        if let Err(error) = result {
+            self.tree.failed.store(true, Ordering::Relaxed);
+            progress.failure.get_or_insert(error);
+        }
+        drop(progress);
+        self.tree.changed.notify_all();
+    }
+}
+
 #[derive(Default)]
 struct Progress {
     batches_pending: usize,
@@ -67,19 +95,10 @@ impl Tree {
         self.lock().failure.take().map_or(Ok(()), Err)
     }
 
-    pub(super) fn begin_batch(&self) {
+    /// One more batch is to be waited for.
+    pub(super) fn begin_batch(self: &Arc<Self>) -> Pending {
         self.lock().batches_pending += 1;
-    }
-
-    pub(super) fn end_batch(&self, result: Result<(), UnpackError>) {
-        let mut progress = self.lock();
-        progress.batches_pending -= 1;
-        if let Err(error) = result {
-            self.failed.store(true, Ordering::Relaxed);
-            progress.failure.get_or_insert(error);
-        }
-        drop(progress);
-        self.changed.notify_all();
+        Pending { tree: Arc::clone(self), result: Err(UnpackError::Panicked) }
     }
 
     /// Waits until no writer is at work any more.

@@ -112,7 +112,8 @@ fn missing_references(
 }
 
 /// Sorts what was found into items to fetch and failures, references first. Items whose
-/// references cannot be had fail with them; `outside` are references known to be missing.
+/// references cannot be had fail with them; `outside` are references that are neither valid nor
+/// to be fetched.
 fn sort_out(plan: &mut Plan, outside: &HashSet<StorePath>) {
     let by_path: HashMap<StorePathRef<'_>, usize> = plan
         .resolution
@@ -207,7 +208,7 @@ impl Sorting {
         let authorized = Arc::clone(authority.ok_or_else(|| refusal(found, servers))?);
         let is_missing = |path: &StorePathRef<'_>| outside.contains(&path.to_path());
         if let Some(missing) = authorized.narinfo().references().find(is_missing) {
-            return Err(ItemError::Reference(missing.to_path()));
+            return Err(ItemError::InvalidReference(missing.to_path()));
         }
         let mut needs = Vec::new();
         for need in needs_of(found, by_path) {

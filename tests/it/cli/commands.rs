@@ -22,7 +22,9 @@ fn the_lookup_cache_can_be_looked_at_and_made_to_forget() {
 
     let list = sandbox.subst(NOBODY, &["cache", "list"]).exits(0).stdout;
     assert_eq!(list.lines().count(), 3, "{list}");
-    assert!(list.contains(&tools) && list.contains("1 d 12 h left") && list.contains(&url));
+    assert!(list.contains(&tools) && list.contains(&url), "{list}");
+    // 36 hours, or less from the second second on.
+    assert!(list.contains("1 d 12 h left") || list.contains("1 d 11 h left"), "{list}");
     let json = sandbox.subst(NOBODY, &["cache", "list", "--json"]).exits(0).json();
     let negative = json.as_array().unwrap().iter().find(|row| row["answer"] == "negative");
     let negative = negative.unwrap();

@@ -76,14 +76,20 @@ dispatch() {
     compare "$(stock_store)" "$WORK/build"
 }
 
+# Damage shows in .links as well, where it has to go too: the repaired file is the one that further items link to.
 repair() {
-    local file
-    file=$(find "$WORK/build/store/$(basename "$(big_item)")" -type f -size +20k -print -quit)
+    local name file entry
+    name=$(basename "$(big_item)")
+    file=$(find "$WORK/build/store/$name" -type f -size +20k -links +1 -print -quit)
+    entry=$(find "$WORK/build/store/.links" -samefile "$file")
     chmod u+w "$file"; printf 'damage' | dd of="$file" conv=notrunc status=none; chmod u-w "$file"
     in_client "$WORK/build" '' guix gc --verify=contents && return 1
     in_client "$WORK/build" '' guix gc --verify=contents,repair
     verified "$WORK/build"
     nothing_stale "$WORK/build"
+    cmp "$file" "$(stock_store)/store/${file#"$WORK/build/store/"}"
+    expect_equal inode "$(stat -c %i "$entry")" "$(stat -c %i "$file")"
+    compare "$(stock_store)" "$WORK/build"
 }
 
 no_substitutes() {

@@ -13,6 +13,7 @@ use crate::substitute::answer::{Authority, Found};
 use crate::substitute::fetch::refusal;
 use crate::substitute::install::{ItemError, Order};
 use crate::substitute::lookup::Walk;
+use crate::substitute::renew;
 
 pub(super) fn run(
     context: &Context,
@@ -45,7 +46,7 @@ pub(super) fn run(
         destination: &destination,
         links: None,
     };
-    let checked = installer.unpack(&order).map_err(failed)?;
+    let checked = renew::unpack(&installer, &resolver, &order).map_err(failed)?;
     checked.keep();
     context.output.line(&shown)?;
     Ok(Exit::Done)

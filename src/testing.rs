@@ -1,0 +1,24 @@
+//! What unit tests of several layers share: mounts of their own. Not part of the library.
+
+use std::path::Path;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+/// Runs `test` in a thread with its own mounts, where `dir` is a new tmpfs with `options`; skipped
+/// where that is not allowed.
+pub(crate) fn on_tmpfs(dir: &Path, options: &str, test: impl FnOnce() + Send) {
+    let none = None::<&str>;
+    let in_thread = || {
+        let mounted = unshare(CloneFlags::CLONE_NEWNS)
+            .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))
+            .and_then(|()| {
+                mount(Some("none"), dir, Some("tmpfs"), MsFlags::empty(), Some(options))
+            });
+        match mounted {
+            Ok(()) => test(),
+            Err(error) => eprintln!("skipped: mounting is not allowed here: {error}"),
+        }
+    };
+    std::thread::scope(|scope| scope.spawn(in_thread).join().unwrap());
+}
