@@ -21,6 +21,10 @@ pub trait Begun: Send {
     /// Bytes of the file, when the server says so.
     fn content_length(&self) -> Option<u64>;
 
+    /// Names the version of the file, when parts of it can be asked for: so that whoever takes
+    /// over can go on by itself.
+    fn validator(&self) -> Option<&str>;
+
     /// Waits for more; `None` at the end.
     ///
     /// # Errors
@@ -47,6 +51,10 @@ pub fn begin(network: &Network, candidate: &Candidate) -> Result<Box<dyn Begun>,
 impl Begun for NarBody {
     fn content_length(&self) -> Option<u64> {
         NarBody::content_length(self)
+    }
+
+    fn validator(&self) -> Option<&str> {
+        NarBody::validator(self).filter(|_| self.accepts_ranges())
     }
 
     fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! question: BASE METHOD            the item, and the compression method preferred
-//! answer:   URL SIZE               SIZE is `-` when unknown; frames follow
+//! answer:   URL SIZE VALIDATOR     `-` for what is unknown; frames follow
 //!           -                      there is nothing
 //! frame:    a length of four bytes, big-endian, and so many bytes; length 0 is the end
 //! ```
@@ -67,7 +67,9 @@ fn hand_over(mut connection: UnixStream, reader: &Reader) {
         return;
     };
     let size = body.content_length().map_or_else(|| "-".to_owned(), |size| size.to_string());
-    let mut sent = connection.write_all(format!("{} {size}\n", candidate.url).as_bytes());
+    let validator = body.validator().unwrap_or("-");
+    let answer = format!("{} {size} {validator}\n", candidate.url);
+    let mut sent = connection.write_all(answer.as_bytes());
     while sent.is_ok() {
         match body.next_chunk() {
             Ok(Some(chunk)) => sent = write_frames(&mut connection, &chunk),

@@ -38,9 +38,19 @@ impl Taker {
         let mut connection = BufReader::with_capacity(BUFFER_BYTES, connection);
         let mut line = String::new();
         connection.by_ref().take(ANSWER_MAX_BYTES).read_line(&mut line)?;
-        let Some((url, size)) = line.trim_end().split_once(' ') else { return Ok(None) };
+        // A validator may be a date, with blanks in it.
+        let mut words = line.trim_end().splitn(3, ' ');
+        let (Some(url), Some(size), Some(validator)) = (words.next(), words.next(), words.next())
+        else {
+            return Ok(None);
+        };
         let index = candidates.iter().position(|candidate| candidate.url.as_str() == url);
-        let handed = Handed { connection, content_length: size.parse().ok(), is_ended: false };
+        let handed = Handed {
+            connection,
+            content_length: size.parse().ok(),
+            validator: (validator != "-").then(|| validator.to_owned()),
+            is_ended: false,
+        };
         Ok(index.map(|index| (index, handed)))
     }
 }
@@ -57,6 +67,7 @@ impl Ahead for Taker {
 struct Handed {
     connection: BufReader<UnixStream>,
     content_length: Option<u64>,
+    validator: Option<String>,
     /// The last frame has been read; decoders may look for more.
     is_ended: bool,
 }
@@ -64,6 +75,10 @@ struct Handed {
 impl Begun for Handed {
     fn content_length(&self) -> Option<u64> {
         self.content_length
+    }
+
+    fn validator(&self) -> Option<&str> {
+        self.validator.as_deref()
     }
 
     fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {

@@ -105,8 +105,9 @@ impl Body {
         let Wanted { url, size, begun, connections, cancel } = wanted;
         let (stream, content_length, validator) = match begun {
             Some(begun) => {
+                let validator = begun.validator().map(str::to_owned);
                 let content_length = begun.content_length();
-                (Stream::Begun(begun), content_length, None)
+                (Stream::Begun(begun), content_length, validator)
             }
             None => {
                 let stop = Some(cancel.flag());
@@ -190,19 +191,19 @@ impl Body {
     /// Goes on with segments when the link is what everybody waits for, and there is enough
     /// left to gain something.
     fn consider_segments(&mut self) {
-        let (Stream::Network(body), Some(validator), Some(end)) =
-            (&self.stream, &self.validator, self.content_length)
-        else {
-            return;
-        };
+        let (Some(validator), Some(end)) = (&self.validator, self.content_length) else { return };
         let streamed = self.shared.streamed.load(Ordering::Relaxed);
         let waited = self.shared.waited_micros.load(Ordering::Relaxed);
         let elapsed = self.opened.elapsed();
         let is_slow = streamed >= TRIAL_BYTES
             && elapsed >= TRIAL_TIME
             && Duration::from_micros(waited) > elapsed / 2;
-        let is_whole = body.status() == BodyStatus::Full;
-        if !is_slow || !is_whole || end.saturating_sub(self.received) < SEGMENTED_BYTES_MIN {
+        let is_in_one_piece = match &self.stream {
+            Stream::Network(body) => body.status() == BodyStatus::Full,
+            Stream::Begun(_) => true,
+            Stream::Segments(_) => false,
+        };
+        if !is_slow || !is_in_one_piece || end.saturating_sub(self.received) < SEGMENTED_BYTES_MIN {
             return;
         }
         let part =

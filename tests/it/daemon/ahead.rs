@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::support::fixture::base;
-use crate::support::{Kind, Sandbox, Server, item, wait_until};
+use crate::support::{Kind, Reply, Sandbox, Server, item, wait_until};
 
 use super::{Helper, every_item, success};
 
@@ -127,4 +127,27 @@ fn what_refers_to_an_item_that_nobody_asked_about_is_not_fetched_ahead() {
     let nars: Vec<_> = server.asked().into_iter().filter(|path| path.contains("/nar/")).collect();
     let names: Vec<_> = nars[asked_before..].iter().map(|path| &base(path)[33..]).collect();
     assert_eq!(names[..2], ["subst-copy-1.0", "subst-tools-1.0"], "{names:?}");
+}
+
+#[test]
+fn a_nar_that_breaks_off_is_taken_up_where_it_ended_by_whoever_unpacks_it() {
+    let sandbox = Sandbox::new();
+    let directory = Kind::Guix.directory();
+    let server = Server::start(move |request| {
+        let reply = Reply::file_or_range(&directory, request);
+        let is_cut = request.path.contains("subst-tools") && request.from.is_none();
+        if is_cut { reply.cut_at(100) } else { reply }
+    });
+    let mut query = Helper::start(&sandbox, &server.url(), "--query", "");
+    for name in ["notes", "tools"] {
+        query.info(&item(name)).unwrap();
+    }
+    let mut helper = Helper::start(&sandbox, &server.url(), "--substitute", "");
+    for name in ["notes", "tools"] {
+        let path = item(name);
+        assert_eq!(helper.substitute(&path, &sandbox.path(base(&path))), success(&path));
+    }
+    assert_eq!(server.ranges_of("subst-tools"), [None, Some(100)]);
+    helper.end();
+    query.end();
 }
