@@ -2,6 +2,7 @@
 
 mod ahead;
 mod budget;
+mod contexts;
 pub mod decode;
 pub mod decoders;
 pub mod memory;

@@ -22,6 +22,7 @@ use std::io::{self, BufRead};
 use std::sync::Arc;
 
 use super::budget::MemoryBudget;
+use super::contexts::Contexts;
 pub(super) use pieces::Pieces;
 pub(super) use workers::Workers;
 
@@ -85,4 +86,6 @@ pub(super) struct Sizes {
 pub(super) struct Ahead {
     pub(super) workers: Arc<Workers>,
     pub(super) budget: Arc<MemoryBudget>,
+    /// Given up when memory is taken for pieces: kept contexts count in no budget.
+    pub(super) contexts: Arc<Contexts>,
 }

@@ -1,14 +1,10 @@
 //! Decoders that are used again, and share the memory and the threads there are for them.
 //!
-//! A decoder's window is the largest thing a transfer allocates. Contexts are kept from one
-//! nar to the next, so that their windows are not given back to the system and faulted in
-//! again for each of thousands of nars; and a nar whose decoder does not fit in the budget waits
-//! until others are done.
+//! A decoder's window is the largest thing a transfer allocates: a nar whose decoder does not
+//! fit in the budget waits until others are done.
 
 use std::io::{self, BufRead, Read};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use zstd::zstd_safe::DCtx;
+use std::sync::Arc;
 
 use crate::format::compression::Compression;
 
@@ -20,13 +16,9 @@ use super::memory::needed_bytes;
 use super::xz_blocks::XzBlocks;
 use super::zstd_frames::ZstdFrames;
 
-/// A larger context is not kept.
-const KEPT_BYTES_MAX: usize = 10 << 20;
-
 /// Hands out decoders.
 pub struct Decoders {
     pub(super) ahead: Ahead,
-    idle: Mutex<Vec<DCtx<'static>>>,
 }
 
 impl Decoders {
@@ -35,8 +27,8 @@ impl Decoders {
     pub fn new(memory: DecoderMemory, cores: usize) -> Self {
         // One core is for the thread that reads.
         let workers = Arc::new(Workers::new(cores.saturating_sub(1)));
-        let ahead = Ahead { workers, budget: MemoryBudget::new(memory) };
-        Self { ahead, idle: Mutex::default() }
+        let budget = MemoryBudget::new(memory);
+        Self { ahead: Ahead { workers, budget, contexts: Arc::default() } }
     }
 
     /// Gives `consume` the bytes that `input` stands for. Waits until there is memory for it.
@@ -59,17 +51,11 @@ impl Decoders {
             }
             _ => return Ok(consume(&mut *decoder(compression, input)?)),
         }
-        let mut context = self.lock_idle().pop().unwrap_or_else(DCtx::create);
+        let mut context = self.ahead.contexts.take();
         let frames = ZstdFrames::new(&mut context)?;
         let consumed = consume(&mut Pieces::new(input, frames, self.ahead.clone()));
-        if context.sizeof() <= KEPT_BYTES_MAX {
-            self.lock_idle().push(context);
-        }
+        self.ahead.contexts.keep(context);
         Ok(consumed)
-    }
-
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<DCtx<'static>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,7 +82,7 @@ mod tests {
             decoders.decode(Compression::Zstd, &good[..], read).unwrap().unwrap();
             assert_eq!(bytes, [5; 100_000]);
         }
-        assert_eq!(decoders.lock_idle().len(), 1);
+        assert_eq!(decoders.ahead.contexts.count(), 1);
     }
 
     #[test]

@@ -156,6 +156,7 @@ impl<R: BufRead, F: Format> Pieces<R, F> {
             }
             None => {
                 let share = self.ahead.budget.ahead(memory)?;
+                self.ahead.contexts.clear();
                 Some(Reserved { sizes, share, content: Vec::new() })
             }
         }

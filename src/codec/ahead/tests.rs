@@ -1,11 +1,12 @@
 //! Whatever the input is made of, decoding ahead and the serial decoders agree: on the bytes, and
 //! on whether it is valid.
 
-use std::io::{self, BufReader, Read, Write as _};
+use std::io::{self, BufRead, BufReader, Read, Write as _};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
+use super::{Format, Pieces, Sizes, Step, Walk};
 use crate::codec::decode::decoder;
 use crate::codec::decoders::{DecoderMemory, Decoders};
 use crate::codec::xz_container::{Block, StreamHeader, block, tail};
@@ -322,6 +323,67 @@ fn without_memory_it_is_serial() {
         assert!(both.unwrap() == (content, Ok(())));
         assert_eq!(tight.ahead.workers.started() + busy.ahead.workers.started(), 0, "{method}");
     }
+}
+
+/// Pieces of a length and so many bytes, which no worker can decode.
+struct Toy(usize);
+
+struct ToyWalk(bool);
+
+impl Walk for ToyWalk {
+    fn next(&mut self, bytes: &[u8], is_all: bool) -> Step {
+        if !std::mem::replace(&mut self.0, true) {
+            return Step::Sizes(Sizes { compressed: 256, content: 255, decoder: 0 });
+        }
+        match bytes.first().map(|&length| usize::from(length) + 1) {
+            Some(length) if bytes.len() >= length => Step::End(length),
+            _ if is_all => Step::Odd,
+            length => Step::Need(length.unwrap_or(1)),
+        }
+    }
+}
+
+impl Format for Toy {
+    type Walk = ToyWalk;
+    const CORES_BESIDES: usize = 0;
+
+    fn stream(&mut self, input: &mut dyn BufRead, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.0 == 0 {
+            let mut length = [0];
+            input.read_exact(&mut length)?;
+            self.0 = usize::from(length[0]) + 1;
+        }
+        let wanted = buffer.len().min(self.0 - 1);
+        let count = input.read(&mut buffer[..wanted])?;
+        self.0 -= count.max(usize::from(self.0 == 1));
+        Ok(count)
+    }
+
+    fn is_at_end(&mut self, input: &mut dyn BufRead) -> io::Result<bool> {
+        Ok(input.fill_buf()?.is_empty())
+    }
+
+    fn walk(&self) -> ToyWalk {
+        ToyWalk(false)
+    }
+
+    fn decode(_: &ToyWalk, _: &[u8], _: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    fn passed(&mut self, _: &ToyWalk) {
+        panic!("no piece can be decoded so");
+    }
+}
+
+/// Where a worker fails and the serial decoder does not, the nar is what the latter says.
+#[test]
+fn what_workers_cannot_decode_is_decoded_in_order() {
+    let pieces = || (1..=99u8).map(|length| vec![length; usize::from(length)]);
+    let stream = pieces().flat_map(|p| [vec![p[0]], p].concat()).collect::<Vec<_>>();
+    let decoders = decoders();
+    let mut reader = Pieces::new(&stream[..], Toy(0), decoders.ahead.clone());
+    assert_eq!(read_all(&mut reader), (pieces().collect::<Vec<_>>().concat(), Ok(())));
 }
 
 /// An input that breaks off with an error of its own is not taken for an end.
