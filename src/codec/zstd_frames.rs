@@ -18,7 +18,7 @@ use super::zstd_header::{FrameHeader, Header, header};
 const CONTENT_BYTES_MAX: u64 = 32 << 20;
 /// Frames with less are put together; below that, threads cost more than they bring. Little in
 /// tests, which try every length of a stream.
-const CONTENT_BYTES_MIN: usize = if cfg!(test) { 1 << 10 } else { 1 << 20 };
+const CONTENT_BYTES_MIN: usize = if cfg!(any(test, fuzzing)) { 1 << 10 } else { 1 << 20 };
 /// What a stream's window may be, as the library has it when streaming.
 const WINDOW_BYTES_MAX: u64 = 128 << 20;
 /// About what a context takes without a window.
