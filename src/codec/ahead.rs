@@ -4,7 +4,8 @@
 //! piece, the usual case, is touched by nothing here. When it has ended and more follows, pieces
 //! are collected in whole, ahead of the one that is being read: in turns, the reader decodes one
 //! itself while the next ones are with the workers, who decode each into memory of its own. The
-//! reader collects as fast as it hands on, so that there is no pause between the pieces.
+//! reader collects a little whenever it hands something on, more while the workers have nothing
+//! to do, so that there is no pause between the pieces.
 //!
 //! A piece is only collected when it says how large it will be, is small enough, and there is
 //! memory for it ([`super::budget`]); in every other case the bytes are put back and decoded as

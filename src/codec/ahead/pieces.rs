@@ -306,7 +306,9 @@ impl<R: BufRead, F: Format> Read for Pieces<R, F> {
                 continue;
             }
             if !matches!(self.source, Source::Input) {
-                self.collect(count / 2)?;
+                let are_workers_busy =
+                    self.waiting.iter().any(|piece| matches!(piece, Waiting::Worker(_)));
+                self.collect(if are_workers_busy { count / 2 } else { count * 4 })?;
             }
             return Ok(count);
         }
