@@ -15,7 +15,7 @@ use crate::substitute::install::Installer;
 use crate::substitute::lookup::{Freshness, LookupOptions, Memos, Resolver, Setup};
 use crate::substitute::network::Network;
 use crate::substitute::progress::Progress;
-use crate::substitute::transfer::Budget;
+use crate::substitute::transfer::{Budget, DecoderMemory};
 use crate::trust::acl::{Acl, AuthorizedKeys};
 use crate::trust::nix::{OFFICIAL_KEY, TrustedKeys};
 
@@ -25,8 +25,11 @@ use super::settings::{Settings, StoreKind};
 
 /// What decoded bytes on their way to disk may take, of all transfers together.
 const BUFFER_BYTES: usize = 10 << 20;
-/// What decoders may take: six of those for the windows that `guix publish` makes.
-const DECODER_BYTES: u64 = 28 << 20;
+/// What decoders may take: six of those for the windows that `guix publish` makes; and while a
+/// single nar is decoded, enough to have another frame of 16 MiB, or another block of `xz -6`,
+/// decoded beside the one that is read.
+const DECODER_MEMORY: DecoderMemory =
+    DecoderMemory { streams_bytes: 28 << 20, all_bytes: 56 << 20 };
 /// How long a server may be silent while another one has answered everything.
 const LAG: Duration = Duration::from_millis(600);
 /// For how long a server that is down is left alone by later runs.
@@ -242,7 +245,7 @@ impl Context {
             network: Arc::clone(network),
             servers: self.settings.servers.clone(),
             writers: WriterPool::new(cores()).map_err(CliError::Threads)?,
-            budget: Budget::new(BUFFER_BYTES, DECODER_BYTES, self.settings.connections),
+            budget: Budget::new(BUFFER_BYTES, DECODER_MEMORY, cores(), self.settings.connections),
             ahead: None,
             rates: Mutex::default(),
             progress: Arc::clone(&self.progress),

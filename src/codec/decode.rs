@@ -5,6 +5,12 @@
 //! hostile until the nar's hash has been checked, so each decoder's memory is bounded:
 //! dictionaries of [`MEMORY_LIMIT_BYTES`] for lzip and xz, windows of 128 MiB for zstd.
 //! How much comes *out* is not bounded here: whoever reads stops at `NarSize`.
+//!
+//! One thread does it all. For zstd and xz, [`super::decoders`] decodes pieces on several, and
+//! agrees with these on every input. gzip and bzip2 members do not say where they end. An lzip
+//! member does, but only in its last bytes: to find them ahead, one would have to collect on
+//! the suspicion that there is a second member, and `guix publish`, who alone serves lzip, always
+//! writes one.
 
 use std::io::{self, BufRead, Read};
 

@@ -1,41 +1,34 @@
-//! Decoders that are used again, and the memory that all of them may take together.
+//! Decoders that are used again, and share the memory and the threads there are for them.
 //!
-//! A decoder's window is the largest thing a transfer allocates. Contexts are kept from one
-//! nar to the next, so that their windows are not given back to the system and faulted in
-//! again for each of thousands of nars; and a nar whose decoder does not fit in the budget waits
-//! until others are done. One that alone is larger than the budget runs alone.
+//! A decoder's window is the largest thing a transfer allocates: a nar whose decoder does not
+//! fit in the budget waits until others are done.
 
 use std::io::{self, BufRead, Read};
-use std::sync::{Condvar, Mutex, PoisonError};
-
-use zstd::zstd_safe::DCtx;
+use std::sync::Arc;
 
 use crate::format::compression::Compression;
 
+use super::ahead::{Ahead, Pieces, Workers};
+pub use super::budget::DecoderMemory;
+use super::budget::MemoryBudget;
 use super::decode::decoder;
 use super::memory::needed_bytes;
-
-/// A larger context is not kept.
-const KEPT_BYTES_MAX: usize = 10 << 20;
+use super::xz_blocks::XzBlocks;
+use super::zstd_frames::ZstdFrames;
 
 /// Hands out decoders.
 pub struct Decoders {
-    budget_bytes: u64,
-    used_bytes: Mutex<u64>,
-    given_back: Condvar,
-    idle: Mutex<Vec<DCtx<'static>>>,
+    pub(super) ahead: Ahead,
 }
 
 impl Decoders {
-    /// Decoders that take `budget_bytes` together.
+    /// Decoders that take `memory` together and keep `cores` busy where a nar allows it.
     #[must_use]
-    pub fn new(budget_bytes: u64) -> Self {
-        Self {
-            budget_bytes,
-            used_bytes: Mutex::default(),
-            given_back: Condvar::new(),
-            idle: Mutex::default(),
-        }
+    pub fn new(memory: DecoderMemory, cores: usize) -> Self {
+        // One core is for the thread that reads.
+        let workers = Arc::new(Workers::new(cores.saturating_sub(1)));
+        let budget = MemoryBudget::new(memory);
+        Self { ahead: Ahead { workers, budget, contexts: Arc::default() } }
     }
 
     /// Gives `consume` the bytes that `input` stands for. Waits until there is memory for it.
@@ -48,43 +41,21 @@ impl Decoders {
         mut input: impl BufRead + Send,
         consume: impl FnOnce(&mut dyn Read) -> T,
     ) -> io::Result<T> {
-        let _share = self.share(needed_bytes(compression, input.fill_buf()?));
-        if compression != Compression::Zstd {
-            return Ok(consume(&mut *decoder(compression, input)?));
+        let needed = needed_bytes(compression, input.fill_buf()?);
+        let _share = self.ahead.budget.stream(needed);
+        match compression {
+            Compression::Zstd => {}
+            Compression::Xz => {
+                let blocks = XzBlocks::default();
+                return Ok(consume(&mut Pieces::new(input, blocks, self.ahead.clone())));
+            }
+            _ => return Ok(consume(&mut *decoder(compression, input)?)),
         }
-        let mut context = self.lock_idle().pop().unwrap_or_else(DCtx::create);
-        let consumed = consume(&mut zstd::Decoder::with_context(input, &mut context));
-        if context.sizeof() <= KEPT_BYTES_MAX {
-            self.lock_idle().push(context);
-        }
+        let mut context = self.ahead.contexts.take();
+        let frames = ZstdFrames::new(&mut context)?;
+        let consumed = consume(&mut Pieces::new(input, frames, self.ahead.clone()));
+        self.ahead.contexts.keep(context);
         Ok(consumed)
-    }
-
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<DCtx<'static>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn share(&self, bytes: u64) -> Share<'_> {
-        let bytes = bytes.min(self.budget_bytes);
-        let mut used = self.used_bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        while *used + bytes > self.budget_bytes {
-            used = self.given_back.wait(used).unwrap_or_else(PoisonError::into_inner);
-        }
-        *used += bytes;
-        Share { decoders: self, bytes }
-    }
-}
-
-/// A part of the budget, given back when dropped.
-struct Share<'a> {
-    decoders: &'a Decoders,
-    bytes: u64,
-}
-
-impl Drop for Share<'_> {
-    fn drop(&mut self) {
-        *self.decoders.used_bytes.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
-        self.decoders.given_back.notify_all();
     }
 }
 
@@ -93,9 +64,13 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    fn memory(bytes: u64) -> DecoderMemory {
+        DecoderMemory { streams_bytes: bytes, all_bytes: bytes }
+    }
+
     #[test]
     fn a_context_is_fit_for_use_after_a_broken_stream() {
-        let decoders = Decoders::new(1 << 20);
+        let decoders = Decoders::new(memory(1 << 20), 1);
         let good = zstd::encode_all(&[5; 100_000][..], 3).unwrap();
         for _ in 0..3 {
             let broken = &good[..good.len() - 3];
@@ -107,12 +82,12 @@ mod tests {
             decoders.decode(Compression::Zstd, &good[..], read).unwrap().unwrap();
             assert_eq!(bytes, [5; 100_000]);
         }
-        assert_eq!(decoders.lock_idle().len(), 1);
+        assert_eq!(decoders.ahead.contexts.count(), 1);
     }
 
     #[test]
     fn no_more_run_than_fit_and_a_huge_one_runs_alone() {
-        let decoders = Decoders::new(20 << 20);
+        let decoders = Decoders::new(memory(20 << 20), 2);
         let running = AtomicUsize::new(0);
         // Unknown input counts 16 MiB, so each of these fills the budget alone.
         std::thread::scope(|scope| {
@@ -127,6 +102,6 @@ mod tests {
                 });
             }
         });
-        assert_eq!(*decoders.used_bytes.lock().unwrap(), 0);
+        assert!(decoders.ahead.budget.is_unused());
     }
 }

@@ -5,6 +5,9 @@
 
 use crate::format::compression::Compression;
 
+use super::xz_container::{dictionary, number};
+use super::zstd_header::{Header, header};
+
 /// What a decoder may need when its input does not tell.
 const UNKNOWN_BYTES: u64 = 16 << 20;
 
@@ -15,30 +18,20 @@ pub fn needed_bytes(compression: Compression, head: &[u8]) -> u64 {
         Compression::None => 0,
         Compression::Gzip => 64 << 10,
         Compression::Bzip2 => 4 << 20,
-        Compression::Zstd => zstd_window(head).map_or(UNKNOWN_BYTES, |window| window + (512 << 10)),
+        Compression::Zstd => {
+            zstd_window(head).map_or(UNKNOWN_BYTES, |window| window.saturating_add(512 << 10))
+        }
         Compression::Lzip => lzip_dictionary(head).map_or(UNKNOWN_BYTES, |size| size + (64 << 10)),
         Compression::Xz => xz_dictionary(head).map_or(UNKNOWN_BYTES, |size| size + (64 << 10)),
     }
 }
 
-/// The window of the first zstd frame (RFC 8878, 3.1.1.1).
+/// The window of the first zstd frame.
 fn zstd_window(head: &[u8]) -> Option<u64> {
-    let rest = head.strip_prefix(&[0x28, 0xb5, 0x2f, 0xfd])?;
-    let (&descriptor, rest) = rest.split_first()?;
-    let is_single_segment = descriptor & 0x20 != 0;
-    if !is_single_segment {
-        let window = *rest.first()?;
-        let base = 1u64 << (10 + (window >> 3));
-        return Some(base + base / 8 * u64::from(window & 7));
+    match header(head) {
+        Header::Frame(frame) => Some(frame.window),
+        _ => None,
     }
-    // The window is the content, whose size stands behind the dictionary's number.
-    let dictionary_bytes = [0, 1, 2, 4][usize::from(descriptor & 3)];
-    let size_bytes = [1, 2, 4, 8][usize::from(descriptor >> 6)];
-    let field = rest.get(dictionary_bytes..dictionary_bytes + size_bytes)?;
-    let mut bytes = [0; 8];
-    bytes[..size_bytes].copy_from_slice(field);
-    let offset = if size_bytes == 2 { 256 } else { 0 };
-    Some(u64::from_le_bytes(bytes).saturating_add(offset))
 }
 
 /// The dictionary of the first lzip member.
@@ -48,13 +41,17 @@ fn lzip_dictionary(head: &[u8]) -> Option<u64> {
     (version == 1).then(|| base - base / 16 * u64::from(size >> 5))
 }
 
-/// The dictionary of the first xz block, when LZMA2 is its only filter and no sizes stand
-/// before it, as `xz` and Nix write it.
+/// The dictionary of the first xz block, when LZMA2 is its only filter.
 fn xz_dictionary(head: &[u8]) -> Option<u64> {
     let rest = head.strip_prefix(b"\xfd7zXZ\0")?.get(6..)?;
-    let &[_header_size, 0, 0x21, 1, bits, ..] = rest else { return None };
-    let mantissa = 2 | u64::from(bits & 1);
-    (bits < 40).then(|| mantissa << (bits / 2 + 11))
+    let &[_header_size, flags, ref fields @ ..] = rest else { return None };
+    let mut filters = fields;
+    for is_there in [flags & 0x40 != 0, flags & 0x80 != 0] {
+        if is_there {
+            number(&mut filters)?;
+        }
+    }
+    dictionary(flags, filters)
 }
 
 #[cfg(test)]
@@ -76,6 +73,13 @@ mod tests {
         assert_eq!(lzip_dictionary(b"LZIP\x01\x14..."), Some(1 << 20));
         assert_eq!(lzip_dictionary(b"LZIP\x01\xd6..."), Some((4 << 20) - 6 * (256 << 10)));
         let xz = liblzma::encode_all(&[7; 100][..], 6).unwrap();
+        assert_eq!(xz_dictionary(&xz), Some(8 << 20));
+        let mut blocks = liblzma::stream::MtStreamBuilder::new();
+        let blocks = blocks.preset(6).threads(1).encoder().unwrap();
+        let mut encoder = liblzma::read::XzEncoder::new_stream(&[7; 100][..], blocks);
+        let mut xz = Vec::new();
+        std::io::Read::read_to_end(&mut encoder, &mut xz).unwrap();
+        assert_eq!(xz[13], 0xc0, "the header says both sizes");
         assert_eq!(xz_dictionary(&xz), Some(8 << 20));
     }
 

@@ -18,6 +18,7 @@ use bytes::{Buf as _, Bytes};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use sha2::{Digest, Sha256};
 
+pub use crate::codec::decoders::DecoderMemory;
 use crate::codec::decoders::Decoders;
 use crate::format::compression::Compression;
 use crate::format::hash::NarHash;
@@ -42,13 +43,19 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// `buffer_bytes` for decoded bytes on their way, `decoder_bytes` for decoders, and
-    /// `connections` that large nars may use besides their first; fewer than two are none.
+    /// `buffer_bytes` for decoded bytes on their way, `memory` for decoders, `cores` to decode
+    /// with, and `connections` that large nars may use besides their first; fewer than two are
+    /// none.
     #[must_use]
-    pub fn new(buffer_bytes: usize, decoder_bytes: u64, connections: usize) -> Self {
+    pub fn new(
+        buffer_bytes: usize,
+        memory: DecoderMemory,
+        cores: usize,
+        connections: usize,
+    ) -> Self {
         Self {
             buffers: BufferPool::new(buffer_bytes),
-            decoders: Arc::new(Decoders::new(decoder_bytes)),
+            decoders: Arc::new(Decoders::new(memory, cores)),
             connections: Connections::new(connections),
         }
     }

@@ -1,4 +1,4 @@
-//! What one narinfo, one signature and one nar entry cost.
+//! What one narinfo, one signature and one nar entry cost, and decoding a nar on several cores.
 //!
 //! `cargo bench --bench micro`. Narinfos are those of the file that `SUBST_NARINFO_CORPUS` names
 //! (zstd, an empty line between them), or one of the same size made here.
@@ -13,7 +13,9 @@ use data_encoding::BASE64;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use ed25519_dalek::Signer;
+use subst::codec::decoders::{DecoderMemory, Decoders};
 use subst::format::base32;
+use subst::format::compression::Compression;
 use subst::format::nar::{self, EntryName};
 use subst::format::narinfo::NarInfo;
 use subst::format::sexp::Sexp;
@@ -157,4 +159,60 @@ fn base32_encode() -> String {
 #[divan::bench]
 fn base32_decode() -> [u8; 32] {
     base32::decode(black_box(&HASH["sha256:".len()..])).unwrap()
+}
+
+/// Sixteen pieces of `MIB` MiB each, about as compressible as programs are.
+fn pieces(mib: usize) -> Vec<Vec<u8>> {
+    let mut random = fastrand::Rng::with_seed(7);
+    let words: Vec<Vec<u8>> =
+        (0..4000).map(|_| (0..random.usize(3..24)).map(|_| random.u8(..)).collect()).collect();
+    let mut piece = || {
+        let mut bytes = Vec::with_capacity((mib << 20) + 24);
+        while bytes.len() < mib << 20 {
+            bytes.extend_from_slice(&words[random.usize(..words.len())]);
+        }
+        bytes.truncate(mib << 20);
+        bytes
+    };
+    (0..16).map(|_| piece()).collect()
+}
+
+/// Decodes `packed`, a nar of `size` bytes, on so many cores.
+fn decode(
+    bencher: Bencher<'_, '_>,
+    compression: Compression,
+    packed: &[u8],
+    size: usize,
+    cores: usize,
+) {
+    let memory = DecoderMemory { streams_bytes: 28 << 20, all_bytes: 56 << 20 };
+    let decoders = Decoders::new(memory, cores);
+    let mut buffer = vec![0; 256 << 10];
+    bencher.counter(BytesCount::new(size)).bench_local(|| {
+        let mut left = size;
+        let read = |reader: &mut dyn Read| {
+            while left > 0 {
+                left -= reader.read(&mut buffer).unwrap();
+            }
+        };
+        decoders.decode(compression, packed, read).unwrap();
+    });
+}
+
+/// A nar of 16 zstd frames of 4 or 16 MiB, as newer Nix writes them. Two cores are for others.
+#[divan::bench(args = [(4, 1), (4, 4), (16, 1), (16, 4)], sample_count = 10)]
+fn zstd_frames_mib_cores(bencher: Bencher<'_, '_>, (mib, cores): (usize, usize)) {
+    let packed: Vec<_> = pieces(mib).iter().map(|p| zstd::bulk::compress(p, 3).unwrap()).collect();
+    decode(bencher, Compression::Zstd, &packed.concat(), (mib << 20) * 16, cores);
+}
+
+/// A nar of 16 xz blocks of 1 or 4 MiB.
+#[divan::bench(args = [(1, 1), (1, 2), (4, 1), (4, 2)], sample_count = 5)]
+fn xz_blocks_mib_cores(bencher: Bencher<'_, '_>, (mib, cores): (usize, usize)) {
+    let mut stream = liblzma::stream::MtStreamBuilder::new();
+    let stream = stream.preset(1).threads(2).block_size((mib as u64) << 20).encoder().unwrap();
+    let bytes = pieces(mib).concat();
+    let mut packed = Vec::new();
+    liblzma::read::XzEncoder::new_stream(&bytes[..], stream).read_to_end(&mut packed).unwrap();
+    decode(bencher, Compression::Xz, &packed, bytes.len(), cores);
 }

@@ -101,6 +101,37 @@ fn nix_by_zstd() {
     nix(Kind::NixZstd);
 }
 
+/// Nars of several pieces, decoded by several threads where there are as many cores.
+#[test]
+fn nix_by_zstd_in_frames() {
+    nix_repacked("zstd", |nar| {
+        let frames = nar.chunks(64 << 10).map(|part| zstd::bulk::compress(part, 3).unwrap());
+        frames.collect::<Vec<_>>().concat()
+    });
+}
+
+#[test]
+fn nix_by_xz_in_blocks() {
+    nix_repacked("xz", |nar| {
+        let mut blocks = liblzma::stream::MtStreamBuilder::new();
+        let blocks = blocks.preset(1).threads(2).block_size(32 << 10).encoder().unwrap();
+        let mut packed = Vec::new();
+        let mut encoder = liblzma::read::XzEncoder::new_stream(nar, blocks);
+        std::io::Read::read_to_end(&mut encoder, &mut packed).unwrap();
+        packed
+    });
+}
+
+#[track_caller]
+fn nix_repacked(method: &str, pack: impl Fn(&[u8]) -> Vec<u8>) {
+    let sandbox = Sandbox::new();
+    let fixture = Fixture::copy(Kind::NixZstd, sandbox.path("server"));
+    fixture.repack(method, pack);
+    fetch_all(&sandbox, Kind::NixZstd, &fixture.url());
+    let root = sandbox.root();
+    assert_as_expected(Kind::NixZstd, &root.join("nix/store"), &root.join("nix/var/nix"));
+}
+
 #[track_caller]
 fn nix(kind: Kind) {
     let sandbox = Sandbox::new();

@@ -104,6 +104,20 @@ impl Fixture {
         }
     }
 
+    /// Compresses every nar of a Nix server again, with `pack`.
+    pub(crate) fn repack(&self, method: &str, pack: impl Fn(&[u8]) -> Vec<u8>) {
+        for narinfo in files_below(&self.dir, ".narinfo") {
+            let text = std::fs::read_to_string(&narinfo).unwrap();
+            let url = text.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap();
+            let nar = zstd::decode_all(&*std::fs::read(self.dir.join(url)).unwrap()).unwrap();
+            std::fs::write(self.dir.join(url), pack(&nar)).unwrap();
+            let is_ours = |line: &&str| !line.starts_with("File") && !line.starts_with("Compr");
+            let kept: Vec<_> = text.lines().filter(is_ours).collect();
+            let text = format!("{}\nCompression: {method}\n", kept.join("\n"));
+            std::fs::write(narinfo, text).unwrap();
+        }
+    }
+
     /// Adds downloads with bzip2, which Guix has not made for years, and leaves only those.
     pub(crate) fn only_bzip2(&self) {
         std::fs::create_dir(self.dir.join("nar/bzip2")).unwrap();

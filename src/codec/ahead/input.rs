@@ -1,0 +1,109 @@
+//! Compressed bytes of which some can be put back, and how long they let us wait.
+
+use std::io::{self, BufRead, Read};
+use std::time::{Duration, Instant};
+
+/// An input, and in front of it what was put back.
+pub(in crate::codec) struct Input<R> {
+    /// The piece that comes first stands last.
+    front: Vec<Vec<u8>>,
+    /// Bytes of it that have been read.
+    consumed: usize,
+    inner: R,
+    /// Since when `waited` counts.
+    since: Instant,
+    waited: Duration,
+}
+
+impl<R: BufRead> Input<R> {
+    pub(super) fn new(inner: R) -> Self {
+        let (since, waited) = (Instant::now(), Duration::ZERO);
+        Self { front: Vec::new(), consumed: 0, inner, since, waited }
+    }
+
+    /// Whether most of the time since this was last asked went into waiting for the input.
+    pub(super) fn was_slow(&mut self) -> bool {
+        let waited = std::mem::take(&mut self.waited);
+        let since = std::mem::replace(&mut self.since, Instant::now());
+        waited > since.elapsed() / 2
+    }
+
+    /// Makes `bytes` come before everything else.
+    pub(super) fn put_back(&mut self, bytes: Vec<u8>) {
+        if self.consumed > 0
+            && let Some(first) = self.front.last_mut()
+        {
+            first.drain(..self.consumed);
+        }
+        self.consumed = 0;
+        self.front.push(bytes);
+    }
+
+    /// Moves bytes to `bytes` until it has `length` of them; whether there were so many.
+    pub(super) fn fill(&mut self, bytes: &mut Vec<u8>, length: usize) -> io::Result<bool> {
+        while bytes.len() < length {
+            let available = self.fill_buf()?;
+            if available.is_empty() {
+                return Ok(false);
+            }
+            let count = available.len().min(length - bytes.len());
+            bytes.extend_from_slice(&available[..count]);
+            self.consume(count);
+        }
+        Ok(true)
+    }
+}
+
+impl<R: BufRead> Read for Input<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let count = available.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&available[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for Input<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.front.last().is_some_and(|first| first.len() == self.consumed) {
+            self.front.pop();
+            self.consumed = 0;
+        }
+        match self.front.last() {
+            Some(first) => Ok(&first[self.consumed..]),
+            None => {
+                let before = Instant::now();
+                let available = self.inner.fill_buf();
+                self.waited += before.elapsed();
+                available
+            }
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        if self.front.is_empty() { self.inner.consume(count) } else { self.consumed += count }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_back_comes_again_and_in_order() {
+        let mut input = Input::new(&b"abcdef"[..]);
+        let mut bytes = Vec::new();
+        assert!(input.fill(&mut bytes, 4).unwrap());
+        input.put_back(bytes.split_off(2));
+        input.put_back(bytes);
+        let mut one = [0; 1];
+        input.read_exact(&mut one).unwrap();
+        input.put_back(b"-".to_vec());
+        input.put_back(Vec::new());
+        let mut rest = String::new();
+        input.read_to_string(&mut rest).unwrap();
+        assert_eq!((&one, &*rest), (b"a", "-bcdef"));
+        assert!(!input.fill(&mut Vec::new(), 1).unwrap());
+    }
+}

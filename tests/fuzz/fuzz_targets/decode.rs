@@ -1,0 +1,32 @@
+//! Any bytes as a compressed nar: decoding ahead on several threads gives what the serial
+//! decoder gives, and both take it or neither does.
+
+#![no_main]
+
+use std::io::{BufReader, Read};
+
+use libfuzzer_sys::fuzz_target;
+use subst::codec::decode::decoder;
+use subst::codec::decoders::{DecoderMemory, Decoders};
+use subst::format::compression::Compression;
+
+/// More is not read, as `NarSize` would have it.
+const SIZE_MAX: u64 = 1 << 20;
+
+fn read(reader: &mut dyn Read) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(SIZE_MAX).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fuzz_target!(|input: (u8, &[u8])| {
+    let (chunk, stream) = input;
+    let memory = DecoderMemory { streams_bytes: 28 << 20, all_bytes: 56 << 20 };
+    let decoders = Decoders::new(memory, 4);
+    for method in [Compression::Zstd, Compression::Xz] {
+        let serial = read(&mut *decoder(method, stream).expect("there is memory"));
+        let buffered = BufReader::with_capacity(usize::from(chunk) + 1, stream);
+        let ahead = decoders.decode(method, buffered, read).expect("a slice can be read");
+        assert!(serial == ahead, "{method}");
+    }
+});
