@@ -79,11 +79,16 @@ impl Options {
         Timeouts { connect: self.connect_timeout, stall: self.stall_timeout }
     }
 
-    /// The timeouts for what is at `url`.
+    /// The timeouts for what is at `url`: those of the server that it lies below, the nearest
+    /// when several share a host.
     pub(super) fn timeouts_of(&self, url: &Url) -> Timeouts {
-        let origin = url.origin();
-        let own = self.server_timeouts.iter().find(|(server, _)| server.base().origin() == origin);
-        own.map_or_else(|| self.timeouts(), |(_, timeouts)| *timeouts)
+        let holds = |base: &Url| {
+            // A base's path ends with a slash, so no server holds what belongs to `/a` and `/ab`.
+            base.origin() == url.origin() && url.path().starts_with(base.path())
+        };
+        let own = self.server_timeouts.iter().filter(|(server, _)| holds(server.base()));
+        let nearest = own.max_by_key(|(server, _)| server.base().path().len());
+        nearest.map_or_else(|| self.timeouts(), |(_, timeouts)| *timeouts)
     }
 
     /// The same without waits that no clock can count to.
@@ -193,3 +198,33 @@ impl Protocol {
 
 /// A wait that never ends for any purpose, and can still be added to a time.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_of_one_host_have_timeouts_of_their_own() {
+        let own = |url: &str, seconds| {
+            let stall = Duration::from_secs(seconds);
+            (ServerUrl::parse(url).unwrap(), Timeouts { connect: stall, stall })
+        };
+        let options = Options {
+            stall_timeout: Duration::from_secs(9),
+            server_timeouts: vec![own("http://h/a", 1), own("http://h/a/b", 2), own("http://i", 3)],
+            ..Options::default()
+        };
+        for (url, seconds) in [
+            ("http://h/a/", 1),
+            ("http://h/a/x.narinfo", 1),
+            ("http://h/a/b/nar/x", 2),
+            ("http://h/ab/x.narinfo", 9),
+            ("http://h/x.narinfo", 9),
+            ("https://h/a/x.narinfo", 9),
+            ("http://i/c/x.narinfo", 3),
+        ] {
+            let stall = options.timeouts_of(&Url::parse(url).unwrap()).stall;
+            assert_eq!(stall, Duration::from_secs(seconds), "{url}");
+        }
+    }
+}
