@@ -67,7 +67,7 @@ pub enum HttpErrorKind {
     #[error("the server was silent for {}", Seconds(*.0))]
     Stalled(Duration),
     /// A status that is no answer to the question.
-    #[error("the server answered with status {status}")]
+    #[error("the server answered with status {status}{}", asks_to_wait(*.retry_after))]
     Status {
         /// The HTTP status.
         status: u16,
@@ -158,6 +158,12 @@ impl HttpError {
         self.kind.class()
     }
 
+    /// Whether the server wants to be left alone for a while, whatever it would be asked.
+    #[must_use]
+    pub fn is_overload(&self) -> bool {
+        matches!(self.kind, HttpErrorKind::Status { status: 429 | 503, retry_after: Some(_) })
+    }
+
     /// When the server wants to be asked again, if it said so.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -200,6 +206,12 @@ impl HttpErrorKind {
             _ => false,
         }
     }
+}
+
+/// What a server wants beside the status that it answers with.
+fn asks_to_wait(retry_after: Option<Duration>) -> String {
+    let words = |wait| format!(" and wants to be asked again in {}", Seconds(wait));
+    retry_after.map(words).unwrap_or_default()
 }
 
 /// Statuses that a server in passing trouble gives. 501, 505 and 511 will not pass.

@@ -21,8 +21,10 @@ pub struct TtlPolicy {
     pub cache_info_secs: u64,
     /// No word of a server makes an answer count longer than this.
     pub longest_secs: u64,
-    /// Nor a baking or transient one longer than this.
-    pub longest_passing_secs: u64,
+    /// Nor a baking one longer than this,
+    pub longest_baking_secs: u64,
+    /// or a transient one longer than this, such as what a server answers that is asked too much.
+    pub longest_transient_secs: u64,
 }
 
 impl Default for TtlPolicy {
@@ -36,7 +38,8 @@ impl Default for TtlPolicy {
             transient_secs: 60,
             cache_info_secs: 7 * DAY_SECS,
             longest_secs: 365 * DAY_SECS,
-            longest_passing_secs: 300,
+            longest_baking_secs: 300,
+            longest_transient_secs: 3600,
         }
     }
 }
@@ -75,8 +78,8 @@ impl TtlPolicy {
             AnswerKind::Positive => (self.positive_secs, self.longest_secs),
             AnswerKind::PositiveWithoutFileSize => (self.without_file_size_secs, self.longest_secs),
             AnswerKind::Negative => (self.negative_secs, self.longest_secs),
-            AnswerKind::Baking => (self.baking_secs, self.longest_passing_secs),
-            AnswerKind::Transient => (self.transient_secs, self.longest_passing_secs),
+            AnswerKind::Baking => (self.baking_secs, self.longest_baking_secs),
+            AnswerKind::Transient => (self.transient_secs, self.longest_transient_secs),
             AnswerKind::CacheInfo => (self.cache_info_secs, self.longest_secs),
         };
         match max_age {

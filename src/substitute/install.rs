@@ -68,6 +68,13 @@ impl AttemptError {
     }
 }
 
+impl AttemptError {
+    /// Whether the server wants to be left alone, so that its other downloads are not tried.
+    fn is_overload(&self) -> bool {
+        matches!(self, Self::Transfer(TransferError::Network(error)) if error.is_overload())
+    }
+}
+
 fn network_class(error: &HttpError) -> Class {
     match error.class() {
         http::Class::Absent => Class::Absent,
@@ -275,7 +282,11 @@ impl Installer {
             choice = None;
             Some(begun)
         });
+        let mut overloaded = Vec::new();
         for candidate in &ranked {
+            if overloaded.contains(&candidate.server) {
+                continue;
+            }
             let start = Start { begun: begun.take(), choice: choice.take() };
             let error = match self.attempt(order, candidate, start) {
                 Ok(checked) => return Ok(checked),
@@ -286,6 +297,9 @@ impl Installer {
                 return Err(ItemError::Interrupted);
             }
             let stop = error.class() == Class::Local;
+            if error.is_overload() {
+                overloaded.push(candidate.server);
+            }
             let reason = super::chain(&error);
             self.progress.event(Event::SourceFailed { item, url: &url, reason: &reason });
             attempts.push(Attempt { url, error });

@@ -313,3 +313,31 @@ fn a_server_that_is_silent_for_good_is_given_up() {
         assert!(!sandbox.path("tree").exists());
     }
 }
+
+#[test]
+fn a_server_that_wants_to_be_left_alone_is() {
+    let busy = |what: &'static str| {
+        let directory = Kind::Guix.directory();
+        Server::start(move |request| {
+            if request.path.contains(what) {
+                Reply::new("503 Service Unavailable", "").header("Retry-After: 3600")
+            } else {
+                Reply::file(&directory, request)
+            }
+        })
+    };
+    let sandbox = Sandbox::new();
+    let server = busy("/nar/");
+    let run = sandbox.subst(&server.url(), &["fetch", &item("notes")]).exits(4);
+    assert!(run.stderr.contains("wants to be asked again in 3600 s"), "{}", run.stderr);
+    let copy = Fixture::copy(Kind::Guix, sandbox.path("server"));
+    let narinfo = std::fs::read_to_string(copy.narinfo(&item("notes"))).unwrap();
+    assert!(narinfo.matches("URL: ").count() > 1, "it could have been asked for another nar");
+    assert_eq!(server.asked_for("/nar/"), 1);
+
+    let sandbox = Sandbox::new();
+    let server = busy(".narinfo");
+    sandbox.subst(&server.url(), &["query", &item("notes")]).exits(4);
+    let list = sandbox.subst(&server.url(), &["cache", "list"]).exits(0).stdout;
+    assert!(list.contains("59 min left") || list.contains("1 h left"), "{list}");
+}

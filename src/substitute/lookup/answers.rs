@@ -1,7 +1,7 @@
 //! What the engine does with answers from servers and from checkers.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
@@ -127,7 +127,8 @@ impl Engine {
             self.heard_answer(server);
             let now = self.setup.clock.unix_seconds();
             let answer = Remembered::Transient { reason: reason.clone().into() };
-            let entry = self.setup.options.ttl.entry(answer, AnswerKind::Transient, None, now);
+            let wait = error.retry_after().map(|wait| wait.as_secs());
+            let entry = self.setup.options.ttl.entry(answer, AnswerKind::Transient, wait, now);
             expires_at = Some(entry.expires_at);
             self.remember_later(server, *hash_part, entry);
         } else {
@@ -247,7 +248,7 @@ impl Engine {
     pub(super) fn server_down(&mut self, server: usize, error: &HttpError) {
         let why = chain(error);
         self.servers[server].believe_down(ServerState::Down(why.clone()));
-        self.remember_down(server, &why);
+        self.remember_down(server, &why, error.retry_after());
         let url = self.servers[server].url.as_str().to_owned();
         self.setup.progress.event(Event::ServerDown { server: &url, reason: &why });
     }
@@ -260,14 +261,17 @@ impl Engine {
         let state = ServerState::Slow;
         self.servers[server].believe_down(state.clone());
         let reason = state.reason().unwrap_or_default();
-        self.remember_down(server, reason);
+        self.remember_down(server, reason, None);
         let url = self.servers[server].url.as_str().to_owned();
         self.setup.progress.event(Event::ServerDown { server: &url, reason });
     }
 
-    fn remember_down(&mut self, server: usize, reason: &str) {
+    /// A server that says how long it wants to be left alone is, within reason.
+    fn remember_down(&mut self, server: usize, reason: &str, retry_after: Option<Duration>) {
         let now = self.setup.clock.unix_seconds();
-        let until = now.saturating_add(self.setup.options.down_seconds);
+        let wait = retry_after.map(|wait| wait.as_secs());
+        let (wait, _) = self.setup.options.ttl.ttl_secs(AnswerKind::Transient, wait);
+        let until = now.saturating_add(wait.max(self.setup.options.down_seconds));
         let down = Down { since: now, until, reason: reason.into() };
         self.remember_of(server, ServerFact::Down(down));
     }
