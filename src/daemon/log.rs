@@ -5,6 +5,7 @@
 //! be short and must not be said in between. Each message is one write: several processes
 //! share the pipe.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -36,12 +37,12 @@ impl Log {
 
     /// Something that may be wrong. What strangers said in it is escaped.
     pub fn warn(&self, text: &str) {
-        self.state().line(&format!("subst: warning: {}\n", shown(text)));
+        self.state().line(&format!("subst: warning: {}\n", shown(&short(text))));
     }
 
     /// Something that could not be done.
     pub fn error(&self, text: &str) {
-        self.state().line(&format!("subst: error: {}\n", shown(text)));
+        self.state().line(&format!("subst: error: {}\n", shown(&short(text))));
     }
 
     /// Finished lines, as they are.
@@ -81,4 +82,30 @@ impl State {
     }
 }
 
+/// `text`, without its middle when it is longer than anybody would read: a request may be of
+/// megabytes, and is quoted when it is wrong.
+fn short(text: &str) -> Cow<'_, str> {
+    if text.len() <= WORDS_MAX_BYTES {
+        return Cow::Borrowed(text);
+    }
+    let head = text.floor_char_boundary(WORDS_MAX_BYTES / 2);
+    let tail = text.ceil_char_boundary(text.len() - WORDS_MAX_BYTES / 2);
+    Cow::Owned(format!("{} ... {}", &text[..head], &text[tail..]))
+}
+
+const WORDS_MAX_BYTES: usize = 2000;
 const ERASE_LINE: &str = "\r\u{1b}[K";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_would_read_is_left_out() {
+        let text = format!("begin{}end", "é".repeat(1 << 20));
+        let short = short(&text);
+        assert!(short.len() < WORDS_MAX_BYTES + 10, "{}", short.len());
+        assert!(short.starts_with("begin") && short.ends_with("end") && short.contains(" ... "));
+        assert!(matches!(super::short("brief"), Cow::Borrowed("brief")));
+    }
+}

@@ -91,6 +91,7 @@ fn settings_come_from_flags_then_environment_then_file() {
     query(&[], &[]).exits(2).says("substitut-urls").says("config.toml");
     config("");
     query(&[], &[("SUBST_JOBS", "x")]).exits(2).says("SUBST_JOBS").says("`x`");
+    query(&[], &[("SUBST_DISCOVER", "maybe")]).exits(2).says("SUBST_DISCOVER").says("`maybe`");
     query(&["--config", "missing.toml"], &[]).exits(5).says("missing.toml");
 }
 

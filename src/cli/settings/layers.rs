@@ -105,14 +105,17 @@ impl Partial {
         let read = Reader { environment };
         Ok(Self {
             root: read.path(env::SUBST_ROOT),
-            store_dir: read.text(env::SUBST_STORE_DIR).or_else(|| read.text(env::NIX_STORE_DIR)),
-            substitute_urls: read.text(env::SUBST_SUBSTITUTE_URLS),
+            store_dir: match read.text(env::SUBST_STORE_DIR)? {
+                None => read.text(env::NIX_STORE_DIR)?,
+                own => own,
+            },
+            substitute_urls: read.text(env::SUBST_SUBSTITUTE_URLS)?,
             acl: read.path(env::SUBST_ACL),
-            trusted_public_keys: read.text(env::SUBST_TRUSTED_PUBLIC_KEYS),
+            trusted_public_keys: read.text(env::SUBST_TRUSTED_PUBLIC_KEYS)?,
             jobs: read.parsed(env::SUBST_JOBS, "a number of items")?,
             progress: read.progress()?,
-            insecure_tls: read.yes(env::SUBST_INSECURE_TLS),
-            discover: read.yes(env::SUBST_DISCOVER),
+            insecure_tls: read.yes(env::SUBST_INSECURE_TLS)?,
+            discover: read.yes(env::SUBST_DISCOVER)?,
             connect_timeout: read.parsed(env::SUBST_CONNECT_TIMEOUT, "a number of seconds")?,
             stall_timeout: read.parsed(env::SUBST_STALL_TIMEOUT, "a number of seconds")?,
             connections: read.parsed(env::SUBST_CONNECTIONS, "a number of connections")?,
@@ -149,9 +152,15 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn text(&self, name: &'static str) -> Option<Setting<String>> {
-        let value = self.environment.text(name)?.to_owned();
-        Some(Setting { value, origin: Origin::Environment(name) })
+    fn text(&self, name: &'static str) -> Result<Option<Setting<String>>, SettingsError> {
+        let origin = Origin::Environment(name);
+        match self.environment.os(name).map(|value| value.to_str()) {
+            None => Ok(None),
+            Some(Some(value)) => Ok(Some(Setting { value: value.to_owned(), origin })),
+            Some(None) => {
+                Err(SettingsError::Value { origin, message: "it is not UTF-8".to_owned() })
+            }
+        }
     }
 
     fn path(&self, name: &'static str) -> Option<Setting<PathBuf>> {
@@ -159,10 +168,17 @@ impl Reader<'_> {
         Some(Setting { value, origin: Origin::Environment(name) })
     }
 
-    fn yes(&self, name: &'static str) -> Option<Setting<bool>> {
-        self.text(name)?;
-        let value = self.environment.is_yes(name);
-        Some(Setting { value, origin: Origin::Environment(name) })
+    fn yes(&self, name: &'static str) -> Result<Option<Setting<bool>>, SettingsError> {
+        let Some(Setting { value: text, origin }) = self.text(name)? else { return Ok(None) };
+        let value = match &*text {
+            "yes" | "true" | "1" => true,
+            "no" | "false" | "0" => false,
+            _ => {
+                let message = format!("`{text}` is neither `yes` nor `no`");
+                return Err(SettingsError::Value { origin, message });
+            }
+        };
+        Ok(Some(Setting { value, origin }))
     }
 
     fn parsed<T: std::str::FromStr>(
@@ -170,7 +186,7 @@ impl Reader<'_> {
         name: &'static str,
         what: &str,
     ) -> Result<Option<Setting<T>>, SettingsError> {
-        let Some(Setting { value: text, origin }) = self.text(name) else { return Ok(None) };
+        let Some(Setting { value: text, origin }) = self.text(name)? else { return Ok(None) };
         match text.parse() {
             Ok(value) => Ok(Some(Setting { value, origin })),
             Err(_) => {
@@ -180,7 +196,7 @@ impl Reader<'_> {
     }
 
     fn progress(&self) -> Result<Option<Setting<ProgressMode>>, SettingsError> {
-        let Some(Setting { value: text, origin }) = self.text(env::SUBST_PROGRESS) else {
+        let Some(Setting { value: text, origin }) = self.text(env::SUBST_PROGRESS)? else {
             return Ok(None);
         };
         match <ProgressMode as clap::ValueEnum>::from_str(&text, false) {
