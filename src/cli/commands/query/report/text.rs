@@ -18,15 +18,20 @@ pub(super) fn groups(items: &[ReportItem], servers: &[ServerTotals]) -> Vec<Stri
             continue;
         }
         lines.push(format!("{}: {}", group.heading(), members.len()));
-        if group != Group::Cached {
-            lines.extend(clusters(&members, &names, width));
-        }
+        let told: Vec<&ReportItem> =
+            members.into_iter().filter(|item| group != Group::Cached || lacks_a_nar(item)).collect();
+        lines.extend(clusters(&told, &names, width));
         if group.is_worth_a_hint() {
             lines.extend(wrapped(group.hint(), "  hint: ", "        "));
         }
         lines.push(String::new());
     }
     lines
+}
+
+/// Whether a server has the narinfo, and its nar cannot be had.
+fn lacks_a_nar(item: &ReportItem) -> bool {
+    item.answers.iter().filter_map(|answer| answer.nar.as_ref()).any(|nar| !nar.is_there())
 }
 
 /// The members with the answers below; those with the same answers together.
@@ -91,14 +96,18 @@ fn times(answer: &ReportAnswer) -> String {
 }
 
 fn nar(nar: &NarProbe) -> String {
-    let state = match (&nar.error, &nar.proxy_cache, nar.age) {
-        (Some(error), ..) => format!("cannot be had: {error}"),
-        (None, Some(word), Some(age)) => format!("proxy cache {word}, {} old", duration(age)),
-        (None, Some(word), None) => format!("proxy cache {word}"),
-        (None, None, Some(age)) => format!("from a proxy's cache, {} old", duration(age)),
-        (None, None, None) => match nar.status {
-            Some(status @ (404 | 410)) => format!("gone, HTTP {status}: the narinfo is stale"),
-            _ => "there; no word of a proxy cache".to_owned(),
+    // Proxies keep errors as well: what they say of their cache matters only of a nar that is there.
+    let state = match (&nar.error, nar.status) {
+        (Some(error), _) => format!("cannot be had: {}", without_url(error)),
+        (None, Some(status @ (404 | 410))) => {
+            format!("gone, HTTP {status}: the narinfo is stale")
+        }
+        (None, Some(status)) if !nar.is_there() => format!("cannot be had: HTTP {status}"),
+        (None, _) => match (&nar.proxy_cache, nar.age.map(duration)) {
+            (Some(word), Some(age)) => format!("proxy cache {word}, {age} old"),
+            (Some(word), None) => format!("proxy cache {word}"),
+            (None, Some(age)) => format!("from a proxy's cache, {age} old"),
+            (None, None) => "there; no word of a proxy cache".to_owned(),
         },
     };
     format!("nar: {}", shown(&state))
@@ -202,6 +211,20 @@ mod tests {
         assert!(lines.len() > 2);
         assert!(lines.iter().all(|line| line.len() <= WIDTH), "{lines:?}");
         assert_eq!(lines.join(" ").matches("word").count(), 40);
+    }
+
+    #[test]
+    fn only_a_good_status_means_that_a_nar_is_there() {
+        let words = |status, word: Option<&str>, age| {
+            let (url, proxy_cache, error) = (String::new(), word.map(str::to_owned), None);
+            nar(&NarProbe { url, status: Some(status), proxy_cache, age, error })
+        };
+        assert_eq!(words(200, None, None), "nar: there; no word of a proxy cache");
+        assert_eq!(words(200, Some("HIT"), Some(9)), "nar: proxy cache HIT, 9 s old");
+        assert_eq!(words(404, Some("HIT"), Some(9)), "nar: gone, HTTP 404: the narinfo is stale");
+        assert_eq!(words(410, None, Some(9)), "nar: gone, HTTP 410: the narinfo is stale");
+        assert_eq!(words(403, Some("MISS"), None), "nar: cannot be had: HTTP 403");
+        assert_eq!(words(500, None, None), "nar: cannot be had: HTTP 500");
     }
 
     #[test]
