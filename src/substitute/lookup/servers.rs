@@ -9,6 +9,7 @@ use crate::http::{self, CacheInfoKnowledge, Learned, ServerSpec};
 use crate::lookup_cache::{
     Behavior, CacheError, LookupCache, Pipelining, ServerFact, ServerFacts, ServerId,
 };
+use crate::substitute::answer::{LATE, Said};
 use crate::substitute::progress::ServerProgress;
 
 use super::Freshness;
@@ -49,7 +50,7 @@ impl ServerState {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Down(why) | Self::Skipped(why) | Self::OtherStore(why) => Some(why),
-            Self::Slow => Some("no answer while another server had answered everything"),
+            Self::Slow => Some(LATE),
             Self::NotAsked | Self::Up => None,
         }
     }
@@ -148,12 +149,11 @@ impl Server {
         }
     }
 
-    /// Why the server is not to be asked, if so.
-    pub(super) fn obstacle(&self) -> Option<&str> {
+    /// What stands in for its answers when it is not to be asked.
+    pub(super) fn obstacle(&self) -> Option<Said> {
         match &self.state {
-            ServerState::Down(why) | ServerState::Skipped(why) | ServerState::OtherStore(why) => {
-                Some(why)
-            }
+            ServerState::Down(why) | ServerState::Skipped(why) => Some(Said::Skipped(why.clone())),
+            ServerState::OtherStore(why) => Some(Said::OtherStore(why.clone())),
             ServerState::NotAsked | ServerState::Up | ServerState::Slow => None,
         }
     }
@@ -208,11 +208,6 @@ impl Server {
     /// An answer that was owed will not come.
     pub(super) fn gave_up(&mut self) {
         self.outstanding = self.outstanding.saturating_sub(1);
-    }
-
-    /// Why an answer that was never given was not waited for.
-    pub(super) fn late(&self) -> String {
-        self.state.reason().unwrap_or("too slow: another server had answered").to_owned()
     }
 
     pub(super) fn progress(&self) -> ServerProgress<'_> {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{NOBODY, NOTHING};
 use crate::support::sandbox::run;
-use crate::support::{Kind, Reply, Sandbox, Server, item};
+use crate::support::{Kind, Sandbox, Server, item};
 
 #[test]
 fn a_table_for_people_and_a_line_of_summary() {
@@ -109,33 +109,4 @@ fn a_closure_is_followed_to_its_end() {
     let answer = sandbox.subst(&Kind::Guix.url(), &arguments).exits(0).json();
     assert_eq!(answer["items"].as_array().map(Vec::len), Some(7), "{answer:#}");
     assert_eq!(answer["summary"]["nar_size"], 502_504);
-}
-
-#[test]
-fn a_nar_that_cannot_be_had_is_not_called_there() {
-    let sandbox = Sandbox::new();
-    let server = Server::start(|request| match request.path.starts_with("/nar/") {
-        true => Reply::new("500 Oh", "").header("X-Cache: HIT").header("Age: 9"),
-        false => Reply::file(&Kind::Guix.directory(), request),
-    });
-    for times in ["asked just now", "ago, counts for"] {
-        let arguments = ["query", "--cache-miss-report", "--probe-nars", &item("tools")];
-        let report = sandbox.subst(&server.url(), &arguments).exits(0).stdout;
-        assert!(report.contains("nar: cannot be had: HTTP 500"), "{report}");
-        assert!(report.contains(times), "{report}");
-        assert!(!report.contains("proxy"), "{report}");
-    }
-}
-
-#[test]
-fn the_report_names_every_miss() {
-    let sandbox = Sandbox::new();
-    let url = Kind::Guix.url();
-    let arguments = ["query", "--cache-miss-report", &item("tools"), NOTHING];
-    let report = sandbox.subst(&url, &arguments).exits(1);
-    for words in ["MISSING", NOTHING, "HTTP 404", "hint: ", &url] {
-        assert!(report.stdout.contains(words), "{words} is not in {}", report.stdout);
-    }
-    let json = sandbox.subst(&url, &[&arguments[..], &["--json"]].concat()).exits(1).json();
-    assert!(json["report"].is_object(), "{json:#}");
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::context::Context;
 use crate::cli::output::{self, shown};
-use crate::substitute::answer::{Found, Said};
+use crate::substitute::answer::{Found, LATE, Said};
 use crate::substitute::choose;
 use crate::substitute::lookup::Resolution;
 
@@ -42,7 +42,10 @@ fn why(resolution: &Resolution, found: &Found) -> Option<String> {
     }
     let telling = |said: &Said| match said {
         Said::Refused(refusal) => Some(refusal.to_string()),
-        Said::Unreadable(why) | Said::Failed(why) | Said::Skipped(why) => Some(why.clone()),
+        Said::Unreadable(why) | Said::Failed(why) | Said::Skipped(why) | Said::OtherStore(why) => {
+            Some(why.clone())
+        }
+        Said::Late => Some(LATE.to_owned()),
         Said::Unusable => Some("it names no download that can be used".to_owned()),
         Said::Offline => Some("not in the lookup cache".to_owned()),
         _ => None,

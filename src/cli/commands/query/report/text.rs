@@ -18,11 +18,16 @@ pub(super) fn groups(items: &[ReportItem], servers: &[ServerTotals]) -> Vec<Stri
             continue;
         }
         lines.push(format!("{}: {}", group.heading(), members.len()));
-        let told: Vec<&ReportItem> =
-            members.into_iter().filter(|item| group != Group::Cached || lacks_a_nar(item)).collect();
+        let mut hints: Vec<&str> = members.iter().map(|item| item.hint).collect();
+        hints.sort_unstable();
+        hints.dedup();
+        let told: Vec<&ReportItem> = members
+            .into_iter()
+            .filter(|item| group != Group::Cached || lacks_a_nar(item))
+            .collect();
         lines.extend(clusters(&told, &names, width));
         if group.is_worth_a_hint() {
-            lines.extend(wrapped(group.hint(), "  hint: ", "        "));
+            lines.extend(hints.iter().flat_map(|hint| wrapped(hint, "  hint: ", "        ")));
         }
         lines.push(String::new());
     }
@@ -147,10 +152,8 @@ pub(super) fn conclusion(items: &[ReportItem]) -> Vec<String> {
     if to_build == 0 {
         return Vec::new();
     }
-    let (soon, open) = (
-        count(|item| item.kind == Group::Preparing),
-        count(|item| matches!(item.kind, Group::ServerDown | Group::ServerError | Group::Offline)),
-    );
+    let (soon, open) =
+        (count(|item| item.kind == Group::Preparing), count(|item| item.kind.is_open()));
     let mut text = format!("to be built now: {}", output::count(to_build, "item", "items"));
     if soon > 0 {
         text.push_str(&format!("; {soon} of them may be available soon"));
