@@ -3,6 +3,7 @@
 mod data;
 mod report;
 mod table;
+mod wrap;
 
 use std::sync::Arc;
 
@@ -37,9 +38,10 @@ pub fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliError> {
         let lines = report.lines(context, &resolution);
         context.output.lines(lines.into_iter().map(Into::into))?;
     } else {
-        let lines = table::lines(context, &resolution);
-        context.output.lines(lines.map(Into::into))?;
-        context.output.note(&table::summary(context, &resolution));
+        let width = context.output.terminal_width();
+        let lines = table::lines(context, &resolution, width);
+        context.output.lines(lines.into_iter().map(Into::into))?;
+        context.output.note(&table::note(context, &resolution, width));
     }
     Ok(exit(&resolution))
 }

@@ -21,6 +21,14 @@ fn a_table_for_people_and_a_line_of_summary() {
 }
 
 #[test]
+fn a_failed_row_names_the_server_once() {
+    let sandbox = Sandbox::new();
+    let query = sandbox.subst(NOBODY, &["query", &item("tools")]).exits(4);
+    assert_eq!(query.stdout.matches("127.0.0.1:1").count(), 1, "{}", query.stdout);
+    assert_eq!(query.stdout.lines().count(), 1, "{}", query.stdout);
+}
+
+#[test]
 fn the_status_decides_the_exit_code() {
     let sandbox = Sandbox::new();
     let tools = item("tools");

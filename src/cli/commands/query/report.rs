@@ -19,6 +19,7 @@ use crate::substitute::lookup::Resolution;
 use crate::trust::verdict::Refusal;
 
 use super::data;
+use super::wrap::wrapped;
 use group::Group;
 use probes::{NarProbe, Probes};
 
@@ -123,7 +124,7 @@ impl Report {
         lines.extend(text::totals(&self.servers));
         lines.push(String::new());
         lines.extend(text::conclusion(&self.items));
-        lines.extend(text::wrapped(&super::table::summary(context, resolution), "", "  "));
+        lines.extend(wrapped(&super::table::summary(context, resolution), "", "  "));
         lines
     }
 }
