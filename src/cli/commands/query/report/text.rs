@@ -119,7 +119,7 @@ fn nar(nar: &NarProbe) -> String {
     format!("nar: {}", shown(&state))
 }
 
-/// Totals per server.
+/// Totals per server; above its numbers, the name that would push them out of their columns.
 pub(super) fn totals(servers: &[ServerTotals]) -> Vec<String> {
     let names: Vec<String> = servers.iter().map(|server| short_name(&server.url)).collect();
     let width = column_width(&names).max("SERVER".len());
@@ -130,6 +130,9 @@ pub(super) fn totals(servers: &[ServerTotals]) -> Vec<String> {
     for (totals, name) in servers.iter().zip(&names) {
         let ServerTotals { asked, from_cache, available, missing, .. } = totals;
         let ServerTotals { preparing, refused, failed, .. } = totals;
+        let is_long = name.chars().count() > width;
+        lines.extend(is_long.then(|| name.clone()));
+        let name = if is_long { "" } else { name };
         lines.push(format!(
             "{name:<width$} {asked:>6} {from_cache:>6} {available:>6} {missing:>6} {preparing:>6} \
              {refused:>7} {failed:>6}"
@@ -192,8 +195,13 @@ mod tests {
 
     #[test]
     fn totals_fit_a_terminal() {
-        let totals =
-            ServerTotals { url: format!("https://{}", "x".repeat(28)), ..Default::default() };
-        assert!(super::totals(&[totals]).iter().all(|line| line.len() <= 80));
+        let names = ["x".repeat(5), "y".repeat(28), "z".repeat(60)];
+        let of =
+            |name: &String| ServerTotals { url: format!("https://{name}"), ..Default::default() };
+        let lines = totals(&names.iter().map(of).collect::<Vec<_>>());
+        assert!(lines.iter().all(|line| line.len() <= 80), "{lines:#?}");
+        // Below each other, whatever the name.
+        let zeros = lines.iter().filter_map(|line| line.find(" 0")).collect::<Vec<_>>();
+        assert_eq!((lines.len(), zeros), (5, vec![33; 3]), "{lines:#?}");
     }
 }
