@@ -106,7 +106,7 @@ impl Engine {
 
     fn heard_answer(&mut self, server: usize) {
         self.servers[server].answered();
-        self.servers[server].requests += 1;
+        self.servers[server].answers += 1;
         self.take_back_down(server);
     }
 

@@ -264,7 +264,7 @@ impl Engine {
             servers: self.servers.iter().map(Server::report).collect(),
             cache_hits: self.cache_hits,
             cache_misses: self.cache_misses,
-            requests: self.servers.iter().map(|server| server.requests).sum(),
+            requests: self.lookups.as_ref().map_or(0, Lookups::sent),
         };
         let count = resolution.items.len();
         self.tell_that(count, count);

@@ -65,8 +65,6 @@ pub struct ServerReport {
     pub info: Option<CacheInfo>,
     /// How it is doing.
     pub state: ServerState,
-    /// Answers it gave in this run.
-    pub requests: u64,
 }
 
 pub(super) struct Server {
@@ -75,7 +73,8 @@ pub(super) struct Server {
     pub(super) facts: ServerFacts,
     pub(super) info: Option<CacheInfo>,
     pub(super) state: ServerState,
-    pub(super) requests: u64,
+    /// Answers it gave in this run.
+    pub(super) answers: u64,
     /// Whether later runs believe that it is down.
     is_believed_down: bool,
     outstanding: u64,
@@ -103,7 +102,7 @@ impl Server {
             id,
             info: None,
             state: ServerState::NotAsked,
-            requests: 0,
+            answers: 0,
             is_believed_down: false,
             outstanding: 0,
             quiet_since: Instant::now(),
@@ -214,7 +213,7 @@ impl Server {
         ServerProgress {
             url: self.url.as_str(),
             state: self.state.name(),
-            answered: self.requests,
+            answered: self.answers,
             waiting: self.outstanding,
         }
     }
@@ -224,7 +223,6 @@ impl Server {
             url: self.url.as_str().to_owned(),
             info: self.info.clone(),
             state: self.state.clone(),
-            requests: self.requests,
         }
     }
 }

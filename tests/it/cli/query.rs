@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{NOBODY, NOTHING};
 use crate::support::sandbox::run;
-use crate::support::{Kind, Sandbox, Server, item};
+use crate::support::{Kind, Reply, Sandbox, Server, item};
 
 #[test]
 fn a_table_for_people_and_a_line_of_summary() {
@@ -18,6 +18,18 @@ fn a_table_for_people_and_a_line_of_summary() {
     query.says(
         "subst: 1 of 2 available, 474 B to download, 3.0 KiB unpacked, 1 missing (2 requests",
     );
+}
+
+#[test]
+fn requests_are_counted_as_often_as_they_were_sent() {
+    let (sandbox, tools) = (Sandbox::new(), item("tools"));
+    let broken = Server::start(|_| Reply::new("500 Oh", ""));
+    let query = sandbox.subst(&broken.url(), &["query", "--json", &tools]).exits(4).json();
+    let sent = broken.asked_for(".narinfo");
+    assert!(sent > 1, "{sent}");
+    assert_eq!(query["summary"]["requests"], sent);
+    let url = Kind::Guix.url();
+    sandbox.subst(&url, &["query", &tools]).exits(0).says("(1 request, ");
 }
 
 #[test]

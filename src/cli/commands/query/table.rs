@@ -145,8 +145,11 @@ pub(super) fn summary(context: &Context, resolution: &Resolution) -> String {
     for (count, word) in others.into_iter().filter(|(count, _)| *count > 0) {
         text.push_str(&format!(", {count} {word}"));
     }
-    let (requests, seconds) = (summary.requests, summary.seconds);
-    text.push_str(&format!(" ({requests} requests, {seconds:.2} s)"));
+    let requests = match summary.requests {
+        1 => "1 request".to_owned(),
+        count => format!("{count} requests"),
+    };
+    text.push_str(&format!(" ({requests}, {:.2} s)", summary.seconds));
     text
 }
 
