@@ -2,7 +2,7 @@
 
 use super::{NOBODY, NOTHING};
 use crate::support::sandbox::{run, run_with_input};
-use crate::support::{Kind, Run, Sandbox, item};
+use crate::support::{Kind, Reply, Run, Sandbox, Server, item};
 
 /// What the lookup cache counts as entries of this kind.
 fn count(sandbox: &Sandbox, kind: &str) -> u64 {
@@ -49,6 +49,20 @@ fn a_lookup_cache_that_is_broken_is_made_anew() {
     std::fs::write(info["file"].as_str().unwrap(), "no database at all").unwrap();
     sandbox.subst(&url, &["query", &item("tools")]).exits(0);
     assert_eq!(count(&sandbox, "positive"), 1);
+}
+
+#[test]
+fn a_server_that_answers_with_an_error_is_not_up() {
+    let sandbox = Sandbox::new();
+    let broken = Server::start(|_| Reply::new("500 Oh", ""));
+    let text = sandbox.subst(&broken.url(), &["servers"]).exits(4).stdout;
+    assert!(text.contains("  error, answered in") && text.contains("HTTP 500"), "{text}");
+    assert!(!text.contains("no nix-cache-info"), "{text}");
+    let json = sandbox.subst(&broken.url(), &["servers", "--json"]).exits(4).json();
+    assert_eq!(json[0]["state"], "error");
+    let bare = Server::start(|_| Reply::not_found());
+    let text = sandbox.subst(&bare.url(), &["servers"]).exits(0).stdout;
+    assert!(text.contains("it has no nix-cache-info; the defaults hold"), "{text}");
 }
 
 #[test]
