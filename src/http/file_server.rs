@@ -88,12 +88,25 @@ struct Reader {
 
 impl Reader {
     fn run(self) {
+        let mut down = None;
         for question in &self.questions {
-            let text = self.read(question);
+            let down = down.get_or_insert_with(|| self.find_directory());
+            let text = match down {
+                None => self.read(question),
+                Some(error) => Err(error.clone()),
+            };
             let size = text.as_ref().ok().and_then(Option::as_ref).map_or(0, Vec::len);
             let room = self.runtime.block_on(self.events.room(size));
             self.events.send_in(room, self.event(question, text));
         }
+    }
+
+    /// Looks for the directory; reports why it is down, if it is.
+    fn find_directory(&self) -> Option<HttpError> {
+        let base = self.url.base();
+        let error = file::find_directory(base).err().map(|kind| HttpError::new(base, kind))?;
+        self.events.send(LookupEvent::ServerDown { server: self.index, error: error.clone() });
+        Some(error)
     }
 
     fn read(&self, question: Question) -> Result<Option<Vec<u8>>, HttpError> {

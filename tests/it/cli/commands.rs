@@ -66,6 +66,21 @@ fn a_server_that_answers_with_an_error_is_not_up() {
 }
 
 #[test]
+fn a_directory_that_is_not_there_is_down() {
+    let sandbox = Sandbox::new();
+    let nowhere = format!("file://{}", sandbox.path("nowhere").display());
+    let text = sandbox.subst(&nowhere, &["servers"]).exits(4).stdout;
+    assert!(text.contains("  down: opening the directory: No such file"), "{text}");
+    let query = sandbox.subst(&nowhere, &["query", "--json", &item("tools")]).exits(4).json();
+    assert_eq!(query["items"][0]["status"], "unknown");
+    assert_eq!(query["servers"][0]["state"], "down");
+    // It may come back, as a file system that is mounted does.
+    let both = format!("{nowhere} {}", Kind::Guix.url());
+    sandbox.subst(&both, &["query", &item("tools")]).exits(0);
+    sandbox.subst("file:relative", &["servers"]).exits(2).says("file:///srv/substitutes");
+}
+
+#[test]
 fn servers_say_who_they_are() {
     let sandbox = Sandbox::new();
     let url = Kind::Guix.url();
