@@ -24,6 +24,9 @@ pub enum CliError {
     /// An argument is no store path.
     #[error(transparent)]
     Path(#[from] StorePathError),
+    /// The list of servers is empty, and nobody can be asked.
+    #[error("no server is configured, so nobody can be asked")]
+    NoServers,
     /// The arguments do not go together.
     #[error("{0}")]
     Usage(String),
@@ -87,7 +90,11 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Settings(SettingsError::Read { .. }) => Exit::Local,
-            Self::Settings(_) | Self::Path(_) | Self::Usage(_) | Self::Key { .. } => Exit::Usage,
+            Self::Settings(_)
+            | Self::Path(_)
+            | Self::NoServers
+            | Self::Usage(_)
+            | Self::Key { .. } => Exit::Usage,
             Self::Acl { .. } => Exit::Refused,
             Self::Item { source, .. } => source.class().into(),
             Self::Network(_) => Exit::Network,
@@ -108,6 +115,11 @@ impl CliError {
             Self::Acl { .. } => {
                 Some("`guix archive --authorize < key.pub` or `subst authorize` makes one".into())
             }
+            Self::NoServers => Some(
+                "name servers with --substitute-urls, SUBST_SUBSTITUTE_URLS or in a settings file; \
+                 without any of these, the official ones are asked"
+                    .into(),
+            ),
             Self::Item { source, .. } => item_hint(source, dialect),
             Self::Path(StorePathError::NotInStore { .. }) => {
                 Some("--store-dir selects another store".into())

@@ -17,9 +17,10 @@ use crate::substitute::lookup::{Resolution, Walk};
 /// Looks up what `args` name and tells what was found.
 ///
 /// # Errors
-/// Keys that cannot be used, or nobody reads the output.
+/// There is no server to ask, keys that cannot be used, or nobody reads the output.
 pub fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliError> {
     let paths = context.paths(&args.paths)?;
+    context.need_servers()?;
     let network = context.network();
     let resolver = context.resolver(Purpose::Report, &network)?;
     let walk = if args.closure { Walk::Closure(None) } else { Walk::JustThese };

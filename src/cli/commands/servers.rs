@@ -22,8 +22,9 @@ struct Row {
 /// Asks every server, side by side, and prints a row for each.
 ///
 /// # Errors
-/// There is no network at all, or nobody reads the output.
+/// There is no server or no network at all, or nobody reads the output.
 pub fn run(context: &Context) -> Result<Exit, CliError> {
+    context.need_servers()?;
     let client = context.network().client().map_err(CliError::Network)?;
     let mut cache = context.lookup_cache();
     let rows = ask(context, &client, &mut cache);

@@ -254,7 +254,11 @@ fn not_available(found: &Found, servers: &[ServerReport]) -> ItemError {
         };
         Some(format!("{}: {words}", server.url))
     });
-    ItemError::NotAvailable { status: found.status, why: why.collect() }
+    let mut why: Vec<String> = why.collect();
+    if servers.is_empty() {
+        why.push("no server is configured".to_owned());
+    }
+    ItemError::NotAvailable { status: found.status, why }
 }
 
 /// Tells the resolver what is valid already, and keeps the first error of the store.

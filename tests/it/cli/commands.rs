@@ -81,6 +81,17 @@ fn a_directory_that_is_not_there_is_down() {
 }
 
 #[test]
+fn without_a_server_nobody_can_say_no() {
+    let sandbox = Sandbox::new();
+    for arguments in [&["query", NOTHING][..], &["servers"]] {
+        let run = sandbox.subst("", arguments).exits(2).says("no server is configured");
+        run.says("hint: ").prints("");
+    }
+    // What is valid already needs no server; what is not can only be built.
+    sandbox.subst("", &["fetch", NOTHING]).exits(1).says("no server is configured");
+}
+
+#[test]
 fn servers_say_who_they_are() {
     let sandbox = Sandbox::new();
     let url = Kind::Guix.url();
