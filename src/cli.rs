@@ -80,7 +80,9 @@ fn execute(cli: &Cli, environment: &Environment) -> Result<Exit, CliError> {
         Ok(exit) => Ok(exit),
         Err(error) if error.is_broken_pipe() => Ok(Exit::Done),
         Err(error) => {
-            context.output.error(&error, error.hint().as_deref());
+            context
+                .output
+                .error(&error, error.hint(context.settings.store_dir().dialect()).as_deref());
             Ok(error.exit())
         }
     }

@@ -63,6 +63,14 @@ pub enum Purpose {
 }
 
 impl Context {
+    /// Makes sure that there is somebody to ask.
+    ///
+    /// # Errors
+    /// The list of servers is empty.
+    pub fn need_servers(&self) -> Result<(), CliError> {
+        if self.settings.servers.is_empty() { Err(CliError::NoServers) } else { Ok(()) }
+    }
+
     /// Whom to believe.
     ///
     /// # Errors

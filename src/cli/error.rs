@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::daemon::serve::ServeError;
-use crate::format::store_path::StorePathError;
+use crate::format::store_path::{Dialect, StorePathError};
 use crate::http::HttpError;
 use crate::lookup_cache::CacheError;
 use crate::store::StoreError;
@@ -24,6 +24,9 @@ pub enum CliError {
     /// An argument is no store path.
     #[error(transparent)]
     Path(#[from] StorePathError),
+    /// The list of servers is empty, and nobody can be asked.
+    #[error("no server is configured, so nobody can be asked")]
+    NoServers,
     /// The arguments do not go together.
     #[error("{0}")]
     Usage(String),
@@ -87,7 +90,11 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Settings(SettingsError::Read { .. }) => Exit::Local,
-            Self::Settings(_) | Self::Path(_) | Self::Usage(_) | Self::Key { .. } => Exit::Usage,
+            Self::Settings(_)
+            | Self::Path(_)
+            | Self::NoServers
+            | Self::Usage(_)
+            | Self::Key { .. } => Exit::Usage,
             Self::Acl { .. } => Exit::Refused,
             Self::Item { source, .. } => source.class().into(),
             Self::Network(_) => Exit::Network,
@@ -100,15 +107,20 @@ impl CliError {
         }
     }
 
-    /// What the user can do.
+    /// What the user can do, whose store is in `dialect`.
     #[must_use]
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self, dialect: Dialect) -> Option<String> {
         match self {
             Self::Store(error) => error.hint().map(str::to_owned),
             Self::Acl { .. } => {
                 Some("`guix archive --authorize < key.pub` or `subst authorize` makes one".into())
             }
-            Self::Item { source, .. } => item_hint(source),
+            Self::NoServers => Some(
+                "name servers with --substitute-urls, SUBST_SUBSTITUTE_URLS or in a settings file; \
+                 without any of these, the official ones are asked"
+                    .into(),
+            ),
+            Self::Item { source, .. } => item_hint(source, dialect),
             Self::Path(StorePathError::NotInStore { .. }) => {
                 Some("--store-dir selects another store".into())
             }
@@ -131,15 +143,18 @@ impl CliError {
     }
 }
 
-/// What the user can do about an item that could not be had.
+/// What the user, whose store is in `dialect`, can do about an item that could not be had.
 #[must_use]
-pub fn item_hint(error: &ItemError) -> Option<String> {
+pub fn item_hint(error: &ItemError, dialect: Dialect) -> Option<String> {
     use crate::substitute::answer::Status;
     use crate::trust::verdict::Refusal;
     let hint = match error {
-        ItemError::Refused(Refusal::UnauthorizedKey { .. }) => {
-            "if you trust the server, `subst authorize KEYFILE` lets its key sign"
-        }
+        ItemError::Refused(Refusal::UnauthorizedKey { .. }) => match dialect {
+            Dialect::Guix => "if you trust the server, `subst authorize KEYFILE` lets its key sign",
+            Dialect::Nix => {
+                "if you trust the server, name its key with --trusted-public-keys, or in nix.conf"
+            }
+        },
         ItemError::Refused(_) => "another server may have it: --substitute-urls",
         ItemError::NotAvailable { status: Status::Preparing, .. } => {
             "a server is preparing it; try again soon"

@@ -4,7 +4,7 @@
 //! say is escaped before it can reach a terminal.
 
 use std::borrow::Cow;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 use serde::Serialize;
 
@@ -22,6 +22,16 @@ impl Output {
     #[must_use]
     pub fn new(verbosity: Verbosity) -> Self {
         Self { verbosity }
+    }
+
+    /// How wide the terminal is that data goes to; `None` when it goes elsewhere.
+    #[must_use]
+    pub fn terminal_width(&self) -> Option<usize> {
+        let stdout = io::stdout();
+        let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout))?;
+        // A serial line is a terminal and knows no size.
+        let columns = size.map_or(0, |size| usize::from(size.ws_col));
+        Some(if columns == 0 { USUAL_WIDTH } else { columns })
     }
 
     /// One line of data, visible at once.
@@ -105,6 +115,9 @@ impl Output {
         say(&text);
     }
 }
+
+/// Columns of a terminal that does not say.
+const USUAL_WIDTH: usize = 80;
 
 /// One line (or more) on standard error. A terminal that is gone is no reason to fail.
 pub fn say(text: &str) {

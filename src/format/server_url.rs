@@ -20,6 +20,12 @@ pub enum ServerUrlError {
     /// Not http, https or file.
     #[error("`{}`: only http, https and file URLs can be used", .0.escape_debug())]
     Scheme(String),
+    /// A directory that depends on where one stands, or lies on another machine.
+    #[error(
+        "`{}`: a file URL needs the whole path of a directory here, as in file:///srv/substitutes",
+        .0.escape_debug()
+    )]
+    Relative(String),
     /// A server points outside what it may point to.
     #[error("the server may not point to `{}`", .0.escape_debug())]
     Forbidden(String),
@@ -38,7 +44,7 @@ impl ServerUrl {
     /// The server at `text`.
     ///
     /// # Errors
-    /// `text` is not an absolute http, https or file URL.
+    /// `text` is not an absolute http, https or file URL, or the latter names no absolute path.
     pub fn parse(text: &str) -> Result<Self, ServerUrlError> {
         let mut base = Url::parse(text).map_err(|_| ServerUrlError::Syntax(text.to_owned()))?;
         if !matches!(base.scheme(), "http" | "https" | "file") {
@@ -46,6 +52,11 @@ impl ServerUrl {
         }
         if base.scheme() != "file" && base.host_str().is_none_or(str::is_empty) {
             return Err(ServerUrlError::Syntax(text.to_owned()));
+        }
+        // The URL's grammar would make an absolute path of a relative one.
+        let is_relative = !text.split_once(':').is_some_and(|(_, path)| path.starts_with('/'));
+        if base.scheme() == "file" && (is_relative || base.host().is_some()) {
+            return Err(ServerUrlError::Relative(text.to_owned()));
         }
         base.set_query(None);
         base.set_fragment(None);
@@ -155,6 +166,17 @@ impl fmt::Debug for ServerUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_needs_its_whole_path() {
+        for text in ["file:relative", "file:./x", "FILE:x", "file://host/x"] {
+            let relative = Err(ServerUrlError::Relative(text.to_owned()));
+            assert_eq!(ServerUrl::parse(text), relative);
+        }
+        for text in ["file:///x", "file:/x", "file://localhost/x"] {
+            assert_eq!(ServerUrl::parse(text).unwrap().as_str(), "file:///x");
+        }
+    }
 
     fn server(text: &str) -> ServerUrl {
         ServerUrl::parse(text).unwrap()

@@ -17,14 +17,16 @@ pub(super) struct Ask {
     pub(super) question: Question,
     /// To be asked with nothing else on its way.
     pub(super) alone: bool,
-    /// Tries that failed.
+    /// Tries that failed, by weight: what decides whether there is another.
     pub(super) failed: u32,
+    /// Tries that failed.
+    pub(super) attempts: u32,
     pub(super) first_asked: Option<Instant>,
 }
 
 impl Ask {
     pub(super) fn new(question: Question) -> Self {
-        Self { question, alone: false, failed: 0, first_asked: None }
+        Self { question, alone: false, failed: 0, attempts: 0, first_asked: None }
     }
 
     /// The time since it was first asked.
@@ -35,14 +37,20 @@ impl Ask {
     /// Its turn had come when a connection broke that was asked ahead: next time it goes alone.
     pub(super) fn suspect(&mut self) {
         self.alone = true;
-        self.failed += 1;
+        self.count_failure(1);
     }
 
     /// Counts a try that broke the connection; whether there may be another. Silence costs its
     /// whole timeout, and so counts double.
     pub(super) fn blame(&mut self, kind: &HttpErrorKind, policy: &RetryPolicy) -> bool {
-        self.failed += if matches!(kind, HttpErrorKind::Stalled(_)) { 2 } else { 1 };
+        self.count_failure(if matches!(kind, HttpErrorKind::Stalled(_)) { 2 } else { 1 });
         kind.is_worth_repeating() && self.failed < policy.attempts
+    }
+
+    /// Counts a try that failed and weighs so much.
+    pub(super) fn count_failure(&mut self, weight: u32) {
+        self.failed += weight;
+        self.attempts += 1;
     }
 }
 

@@ -106,6 +106,9 @@ pub enum HttpErrorKind {
     /// A `file:` address that cannot be read.
     #[error("reading the file")]
     File(#[source] Cause),
+    /// The directory of a `file:` server is not there.
+    #[error("opening the directory")]
+    Directory(#[source] Cause),
     /// The client cannot be set up on this machine.
     #[error("setting up the HTTP client")]
     Setup(#[source] Cause),

@@ -75,6 +75,19 @@ pub(super) fn open_nar(
     Ok((head, FileBody { file, left: announced, announced }))
 }
 
+/// Whether the directory at `url` is there: a file that is missing from it says something about
+/// an item only then.
+pub(super) fn find_directory(url: &Url) -> Result<(), HttpErrorKind> {
+    let fail = |error: io::Error| HttpErrorKind::Directory(Arc::new(error));
+    let path: PathBuf =
+        url.to_file_path().map_err(|()| HttpErrorKind::BadRedirect(url.to_string()))?;
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(fail(io::ErrorKind::NotADirectory.into())),
+        Err(error) => Err(fail(error)),
+    }
+}
+
 /// The length of the file at `url`.
 pub(super) fn length(url: &Url) -> Result<u64, HttpErrorKind> {
     open(url).map(|(_, length)| length)

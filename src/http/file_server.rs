@@ -1,7 +1,7 @@
 //! Lookups at a `file:` server: a thread that reads one small file after the other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 use tokio::runtime::Handle;
@@ -21,6 +21,8 @@ pub(super) struct FileServer {
     questions: Sender<Question>,
     needs_cache_info: AtomicBool,
     is_closed: Arc<AtomicBool>,
+    /// Questions about items.
+    sent: AtomicU64,
 }
 
 impl FileServer {
@@ -47,7 +49,12 @@ impl FileServer {
             questions: sender,
             needs_cache_info: AtomicBool::new(spec.cache_info == CacheInfoKnowledge::Ask),
             is_closed,
+            sent: AtomicU64::new(0),
         }
+    }
+
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     pub(super) fn url(&self) -> &ServerUrl {
@@ -55,6 +62,7 @@ impl FileServer {
     }
 
     pub(super) fn ask(&self, item: Option<HashPart>) {
+        self.sent.fetch_add(u64::from(item.is_some()), Ordering::Relaxed);
         let needs_cache_info = self.needs_cache_info.swap(false, Ordering::Relaxed);
         let cache_info = needs_cache_info.then_some(Question::CacheInfo);
         for question in cache_info.into_iter().chain(item.map(Question::NarInfo)) {
@@ -80,12 +88,25 @@ struct Reader {
 
 impl Reader {
     fn run(self) {
+        let mut down = None;
         for question in &self.questions {
-            let text = self.read(question);
+            let down = down.get_or_insert_with(|| self.find_directory());
+            let text = match down {
+                None => self.read(question),
+                Some(error) => Err(error.clone()),
+            };
             let size = text.as_ref().ok().and_then(Option::as_ref).map_or(0, Vec::len);
             let room = self.runtime.block_on(self.events.room(size));
             self.events.send_in(room, self.event(question, text));
         }
+    }
+
+    /// Looks for the directory; reports why it is down, if it is.
+    fn find_directory(&self) -> Option<HttpError> {
+        let base = self.url.base();
+        let error = file::find_directory(base).err().map(|kind| HttpError::new(base, kind))?;
+        self.events.send(LookupEvent::ServerDown { server: self.index, error: error.clone() });
+        Some(error)
     }
 
     fn read(&self, question: Question) -> Result<Option<Vec<u8>>, HttpError> {

@@ -51,7 +51,7 @@ impl Lane {
         let left = limit.map_or(u32::MAX, |limit| limit.saturating_sub(self.sent));
         let room = most.saturating_sub(before).min(left as usize);
         if room > 0 {
-            self.server.lock().take(&mut self.asks, room, Protocol::Http1);
+            self.server.take(&mut self.asks, room, Protocol::Http1);
         }
         let taken = self.asks.range(before..);
         taken.for_each(|ask| send(ask.question));

@@ -55,6 +55,16 @@ impl Lookups {
         }
     }
 
+    /// Requests about items that were sent so far, to all servers, each as often as it was.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        let sent = self.desks.0.iter().map(|desk| match desk {
+            Desk::Network(server) => server.sent(),
+            Desk::File(server) => server.sent(),
+        });
+        sent.sum()
+    }
+
     /// Asks what the server says of itself, if that is to be asked and was not asked yet.
     pub(super) fn ask_cache_info(&self, server: usize) {
         match &self.desks.0[server] {

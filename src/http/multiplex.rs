@@ -117,7 +117,7 @@ impl Multiplex<'_> {
                 Some(Ok(ready)) => *client = ready,
             }
             let mut asks = VecDeque::new();
-            self.server.lock().take(&mut asks, 1, Protocol::Http2);
+            self.server.take(&mut asks, 1, Protocol::Http2);
             let Some(ask) = asks.pop_front() else { return true };
             let url = ask.question.url(&self.server.url);
             let held = Held::new(self.server, ask);

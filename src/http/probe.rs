@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{HeaderValue, RANGE};
-use reqwest::{Method, Response};
+use reqwest::{Method, Response, StatusCode};
 use url::Url;
 
 use super::engine::Engine;
@@ -62,11 +62,11 @@ pub(super) fn probe(engine: &Arc<Engine>, url: &Url) -> Result<Probe, HttpError>
         let timeouts = engine.options().timeouts_of(url);
         let mut request = web::Request::new(Method::HEAD, url.clone(), timeouts);
         let response = request.send(engine.shared(), engine.options()).await?;
-        if response.status().is_success() || matches!(response.status().as_u16(), 404 | 410) {
+        if response.status() == StatusCode::OK {
             return Ok(read_head(&response));
         }
-        // Some servers know no HEAD. One byte says the same; a server that sends everything
-        // instead is cut off when the answer is dropped.
+        // Some servers know no HEAD, and `guix publish` says 404 to each. One byte says the same;
+        // a server that sends everything instead is cut off when the answer is dropped.
         request.method = Method::GET;
         request.headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
         Ok(read_head(&request.send(engine.shared(), engine.options()).await?))

@@ -45,6 +45,7 @@ async fn fetch(held: &Held, location: String) -> Result<Response, HttpErrorKind>
     let from = held.question().url(&server.url);
     let target = target(&from, location)?;
     let request = web::Request::new(Method::GET, target, server.timeouts);
+    server.count_sent(held.question());
     let response = request.send(&server.shared, &server.options).await;
     let mut response = response.map_err(|error| error.kind().clone())?;
     let fields = response.headers().iter();

@@ -5,6 +5,7 @@
 //! answered is asked again.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, watch};
@@ -40,6 +41,7 @@ pub(super) struct Server {
     pub(super) hops: usize,
     index: usize,
     events: EventSender,
+    sent: Arc<AtomicU64>,
     state: Mutex<State>,
 }
 
@@ -66,6 +68,7 @@ impl Server {
             hops: 0,
             index,
             events,
+            sent: Arc::default(),
             state: Mutex::new(state),
         }
     }
@@ -84,8 +87,8 @@ impl Server {
             timeouts: Some(self.timeouts),
         };
         let events = self.events.clone();
-        let hops = self.hops + 1;
-        Self { hops, ..Self::new(self.index, spec, &self.options, &self.shared, events) }
+        let (hops, sent) = (self.hops + 1, Arc::clone(&self.sent));
+        Self { hops, sent, ..Self::new(self.index, spec, &self.options, &self.shared, events) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -162,8 +165,28 @@ impl Server {
     /// Reports that `ask` has failed for good.
     pub(super) fn fail(&self, ask: &Ask, kind: HttpErrorKind) {
         let error = HttpError::new(&ask.question.url(&self.url), kind);
-        let error = error.after_attempts(ask.failed.max(1));
+        let error = error.after_attempts(ask.attempts);
         self.events.send(self.failure(ask.question, error));
+    }
+
+    /// Moves up to `room` questions that are sent now on one connection to `taken`, which holds
+    /// the unanswered ones of that connection.
+    pub(super) fn take(&self, taken: &mut VecDeque<Ask>, room: usize, protocol: Protocol) {
+        let before = taken.len();
+        self.lock().take(taken, room, protocol);
+        taken.range(before..).for_each(|ask| self.count_sent(ask.question));
+    }
+
+    /// Counts a request, if it is about an item.
+    pub(super) fn count_sent(&self, question: Question) {
+        if matches!(question, Question::NarInfo(_)) {
+            self.sent.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests about items that were sent, to here or to where this server redirects.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Takes back what was not answered.
@@ -221,7 +244,7 @@ impl Server {
     /// After a failure that the server itself reported.
     pub(super) fn repeat_or_fail(&self, held: Held, kind: HttpErrorKind) {
         let mut ask = held.release();
-        ask.failed += 1;
+        ask.count_failure(1);
         let now = Instant::now();
         let mut state = self.lock();
         let policy = state.health.policy();

@@ -28,11 +28,18 @@ pub enum Said {
     Baking(u16),
     /// No definite answer, and why.
     Failed(String),
-    /// Not asked, or not waited for: the server is down or far too slow, and why we think so.
+    /// Asked, and not waited for: others had answered everything.
+    Late,
+    /// Not asked: the server was down a moment ago, and why we think so.
     Skipped(String),
+    /// Not asked: the server's items are for another store, in words.
+    OtherStore(String),
     /// Not asked because the lookup cache alone was to be believed.
     Offline,
 }
+
+/// Why an answer is [`Said::Late`].
+pub const LATE: &str = "no answer while another server had answered everything";
 
 /// Where an answer came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +71,13 @@ impl Answer {
     #[must_use]
     pub fn of(said: Said) -> Self {
         Self { said, origin: Origin::Network, expires_at: None }
+    }
+
+    /// Whether the server said it of this item. What it says is remembered for the item; that
+    /// it is down is not.
+    #[must_use]
+    pub fn is_of_the_item(&self) -> bool {
+        self.expires_at.is_some()
     }
 }
 
@@ -164,11 +178,21 @@ pub fn status_without_authority(answers: &[Answer]) -> Status {
         Status::Preparing
     } else if any(|said| matches!(said, Said::Refused(_) | Said::Unusable | Said::Unreadable(_))) {
         Status::Refused
-    } else if any(|said| matches!(said, Said::Failed(_) | Said::Skipped(_) | Said::Offline)) {
+    } else if any(is_open) {
+        Status::Unknown
+    } else if any(|said| matches!(said, Said::OtherStore(_)))
+        && !any(|said| matches!(said, Said::Missing(_)))
+    {
+        // Not one of the servers could have known the item.
         Status::Unknown
     } else {
         Status::Missing
     }
+}
+
+/// Whether the server may have the item for all we know.
+fn is_open(said: &Said) -> bool {
+    matches!(said, Said::Failed(_) | Said::Late | Said::Skipped(_) | Said::Offline)
 }
 
 #[cfg(test)]
@@ -183,6 +207,10 @@ mod tests {
             (vec![Said::Failed("down".into()), Said::Refused(Refusal::Unsigned)], Status::Refused),
             (vec![Said::Missing(404), Said::Failed("down".into())], Status::Unknown),
             (vec![Said::Missing(404), Said::Offline], Status::Unknown),
+            (vec![Said::Missing(404), Said::Skipped("down".into())], Status::Unknown),
+            (vec![Said::Missing(404), Said::Late], Status::Unknown),
+            (vec![Said::OtherStore("nix".into()), Said::Missing(404)], Status::Missing),
+            (vec![Said::OtherStore("nix".into())], Status::Unknown),
             (vec![Said::Missing(404), Said::Missing(410)], Status::Missing),
             (vec![], Status::Missing),
         ];

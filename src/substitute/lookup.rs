@@ -103,7 +103,7 @@ pub struct Resolution {
     pub cache_hits: u64,
     /// Answers that did not.
     pub cache_misses: u64,
-    /// Requests answered by servers.
+    /// Requests sent to servers about items, each as often as it was sent.
     pub requests: u64,
 }
 

@@ -8,6 +8,7 @@ use crate::support::{Fixture, Kind, Sandbox, Server, item};
 
 mod commands;
 mod query;
+mod report;
 
 /// No such item anywhere.
 const NOTHING: &str = "/gnu/store/00000000000000000000000000000000-nothing";

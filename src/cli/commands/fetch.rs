@@ -72,6 +72,7 @@ fn setup(context: &Context, args: &FetchArgs) -> Result<Fetch, CliError> {
 
 /// Each failure with its cause; what merely depends on another is counted, not listed.
 fn report_failures(context: &Context, store: &Store, outcome: &Outcome) {
+    let dialect = store.layout().store_dir().dialect();
     let mut consequences = 0;
     for (path, error) in &outcome.failed {
         match error {
@@ -82,7 +83,7 @@ fn report_failures(context: &Context, store: &Store, outcome: &Outcome) {
             }
             _ => {
                 let what = format!("cannot fetch {}", store.layout().store_dir().full_name(path));
-                context.output.item_error(&what, error, item_hint(error).as_deref());
+                context.output.item_error(&what, error, item_hint(error, dialect).as_deref());
             }
         }
     }
@@ -149,9 +150,10 @@ fn dry_run(context: &Context, plan: &Plan) -> Result<Exit, CliError> {
         ));
     }
     let mut exit = Exit::Done;
+    let dialect = store_dir.dialect();
     for (path, error) in &plan.failed {
         let what = format!("cannot fetch {}", name(path));
-        context.output.item_error(&what, error, item_hint(error).as_deref());
+        context.output.item_error(&what, error, item_hint(error, dialect).as_deref());
         exit = exit.max(error.class().into());
     }
     Ok(exit)

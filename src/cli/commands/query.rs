@@ -3,6 +3,7 @@
 mod data;
 mod report;
 mod table;
+mod wrap;
 
 use std::sync::Arc;
 
@@ -16,9 +17,10 @@ use crate::substitute::lookup::{Resolution, Walk};
 /// Looks up what `args` name and tells what was found.
 ///
 /// # Errors
-/// Keys that cannot be used, or nobody reads the output.
+/// There is no server to ask, keys that cannot be used, or nobody reads the output.
 pub fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliError> {
     let paths = context.paths(&args.paths)?;
+    context.need_servers()?;
     let network = context.network();
     let resolver = context.resolver(Purpose::Report, &network)?;
     let walk = if args.closure { Walk::Closure(None) } else { Walk::JustThese };
@@ -37,9 +39,10 @@ pub fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliError> {
         let lines = report.lines(context, &resolution);
         context.output.lines(lines.into_iter().map(Into::into))?;
     } else {
-        let lines = table::lines(context, &resolution);
-        context.output.lines(lines.map(Into::into))?;
-        context.output.note(&table::summary(context, &resolution));
+        let width = context.output.terminal_width();
+        let lines = table::lines(context, &resolution, width);
+        context.output.lines(lines.into_iter().map(Into::into))?;
+        context.output.note(&table::note(context, &resolution, width));
     }
     Ok(exit(&resolution))
 }

@@ -22,8 +22,9 @@ struct Row {
 /// Asks every server, side by side, and prints a row for each.
 ///
 /// # Errors
-/// There is no network at all, or nobody reads the output.
+/// There is no server or no network at all, or nobody reads the output.
 pub fn run(context: &Context) -> Result<Exit, CliError> {
+    context.need_servers()?;
     let client = context.network().client().map_err(CliError::Network)?;
     let mut cache = context.lookup_cache();
     let rows = ask(context, &client, &mut cache);
@@ -35,8 +36,8 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
         let lines: Vec<String> = rows.iter().flat_map(|row| as_lines(context, row, now)).collect();
         context.output.lines(lines.into_iter().map(Cow::Owned))?;
     }
-    let is_down = |row: &Row| row.said.is_err();
-    Ok(if rows.iter().any(is_down) { Exit::Network } else { Exit::Done })
+    let works = |row: &Row| row.said.as_ref().is_ok_and(|said| state(context, said).0 != ERROR);
+    Ok(if !rows.iter().all(works) { Exit::Network } else { Exit::Done })
 }
 
 fn ask(context: &Context, client: &Client, cache: &mut LookupCache) -> Vec<Row> {
@@ -55,19 +56,30 @@ fn ask(context: &Context, client: &Client, cache: &mut LookupCache) -> Vec<Row> 
     rows.collect()
 }
 
+/// What a server says of itself; the defaults where it says nothing.
+fn info(said: &ServerSaid) -> CacheInfo {
+    CacheInfo::parse(said.text.as_deref().unwrap_or_default())
+}
+
 /// How a server is doing, in a word, and what more there is to say.
-fn state(context: &Context, said: &ServerSaid, info: &CacheInfo) -> (&'static str, Option<String>) {
+fn state(context: &Context, said: &ServerSaid) -> (&'static str, Option<String>) {
     let store_dir = context.settings.store_dir().as_str();
-    match &info.store_dir {
+    match &info(said).store_dir {
         Some(other) if other != store_dir => {
             ("other-store", Some(format!("its items are for {other}, not for {store_dir}")))
         }
-        _ if said.text.is_none() => {
+        _ if said.text.is_some() => ("up", None),
+        _ if said.status == 404 => {
             ("up", Some("it has no nix-cache-info; the defaults hold".into()))
         }
-        _ => ("up", None),
+        _ => {
+            (ERROR, Some(format!("it answers HTTP {} instead of its nix-cache-info", said.status)))
+        }
     }
 }
+
+/// The state of a server that is there and does not work.
+const ERROR: &str = "error";
 
 fn as_json(context: &Context, row: &Row, now: u64) -> serde_json::Value {
     let down_ago = row.down.as_ref().map(|down| now.saturating_sub(down.since));
@@ -76,8 +88,8 @@ fn as_json(context: &Context, row: &Row, now: u64) -> serde_json::Value {
             "url": row.url, "state": "down", "reason": chain(error), "last_down_ago": down_ago,
         }),
         Ok(said) => {
-            let info = CacheInfo::parse(said.text.as_deref().unwrap_or_default());
-            let (state, reason) = state(context, said, &info);
+            let info = info(said);
+            let (state, reason) = state(context, said);
             json!({
                 "url": row.url, "state": state, "reason": reason, "store_dir": info.store_dir,
                 "want_mass_query": info.want_mass_query, "priority": info.priority,
@@ -93,8 +105,8 @@ fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
     match &row.said {
         Err(error) => lines.push(format!("  down: {}", shown(&without_url(&chain(error))))),
         Ok(said) => {
-            let info = CacheInfo::parse(said.text.as_deref().unwrap_or_default());
-            let (state, reason) = state(context, said, &info);
+            let info = info(said);
+            let (state, reason) = state(context, said);
             let latency = said.latency.as_secs_f64() * 1000.0;
             lines.push(format!("  {state}, answered in {latency:.0} ms, {}", said.protocol.name()));
             lines.extend(reason.map(|reason| format!("  {}", shown(&reason))));

@@ -650,6 +650,21 @@ fn a_single_server_can_have_its_own_patience() {
 }
 
 #[test]
+fn silence_weighs_more_than_one_attempt_and_is_not_told_as_more() {
+    let server = TestServer::start(|mut peer| {
+        while let Some(path) = peer.request() {
+            if path.ends_with("3.narinfo") {
+                return peer.be_silent();
+            }
+            assert!(peer.send(&right(&path)));
+        }
+    });
+    let outcome = look_up(impatient(), server.spec(), &items(10));
+    let sent = server.requests().iter().filter(|path| path.ends_with("3.narinfo")).count();
+    assert_eq!(outcome.error(item(3)).attempts() as usize, sent);
+}
+
+#[test]
 fn a_trickling_answer_ends() {
     let server = TestServer::start(|mut peer| {
         peer.request();

@@ -283,6 +283,9 @@ fn probes() {
                     "HTTP/1.1 206 Part\r\nContent-Range: bytes 0-0/99\r\n\
                      Content-Length: 1\r\nCF-Cache-Status: MISS\r\n\r\nx"
                 }
+                // As guix publish: it has no HEAD and no ranges, and says 404 to the former.
+                ("/no-head-404", false) => "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nx",
+                ("/broken", _) => "HTTP/1.1 501 Oh\r\nContent-Length: 0\r\n\r\n",
                 _ => "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n",
             };
             peer.send(answer.as_bytes());
@@ -308,6 +311,9 @@ fn probes() {
         accepts_ranges: true,
     };
     assert_eq!(probe("/no-head"), no_head);
+    let no_head = probe("/no-head-404");
+    assert_eq!((no_head.status, no_head.length), (200, Some(99)));
+    assert_eq!(probe("/broken").status, 501);
     assert_eq!(probe("/absent").status, 404);
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::store::StoreError;
-use crate::substitute::answer::{Answer, Authority, Found, Said, Source};
+use crate::substitute::answer::{Answer, Authority, Found, LATE, Said, Source};
 use crate::substitute::choose;
 use crate::substitute::install::ItemError;
 use crate::substitute::lookup::{Resolution, ServerReport, Skip, Walk};
@@ -243,14 +243,22 @@ fn not_available(found: &Found, servers: &[ServerReport]) -> ItemError {
         let words = match &answer.said {
             Said::Missing(status) => format!("HTTP status {status}"),
             Said::Baking(_) => "it is being prepared".to_owned(),
-            Said::Unreadable(why) | Said::Failed(why) | Said::Skipped(why) => why.clone(),
+            Said::Unreadable(why)
+            | Said::Failed(why)
+            | Said::Skipped(why)
+            | Said::OtherStore(why) => why.clone(),
+            Said::Late => LATE.to_owned(),
             Said::Unusable => "its narinfo names no download that can be used".to_owned(),
             Said::Offline => "not in the lookup cache".to_owned(),
             _ => return None,
         };
         Some(format!("{}: {words}", server.url))
     });
-    ItemError::NotAvailable { status: found.status, why: why.collect() }
+    let mut why: Vec<String> = why.collect();
+    if servers.is_empty() {
+        why.push("no server is configured".to_owned());
+    }
+    ItemError::NotAvailable { status: found.status, why }
 }
 
 /// Tells the resolver what is valid already, and keeps the first error of the store.

@@ -106,7 +106,7 @@ impl Engine {
 
     fn heard_answer(&mut self, server: usize) {
         self.servers[server].answered();
-        self.servers[server].requests += 1;
+        self.servers[server].answers += 1;
         self.take_back_down(server);
     }
 
@@ -240,7 +240,7 @@ impl Engine {
         if let ServerState::OtherStore(why) = entry.state.clone() {
             let url = entry.url.as_str().to_owned();
             self.setup.progress.event(Event::ServerDown { server: &url, reason: &why });
-            self.give_up(server, &why);
+            self.give_up(server, &Said::OtherStore(why));
         }
     }
 
@@ -290,13 +290,13 @@ impl Engine {
         }
     }
 
-    /// Answers everything that `server` still owes.
-    fn give_up(&mut self, server: usize, why: &str) {
+    /// Has `said` stand in for everything that `server` still owes.
+    fn give_up(&mut self, server: usize, said: &Said) {
         let count = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
         for item in 0..count {
             let entry = &mut self.items[item as usize].item;
             if entry.unanswered().contains(&server) {
-                entry.answer(server, Answer::of(Said::Skipped(why.to_owned())));
+                entry.answer(server, Answer::of(said.clone()));
                 self.advance(item);
             }
         }

@@ -253,19 +253,18 @@ impl Engine {
     fn complete(&mut self, request: usize) {
         let Some(complete) = self.requests.take_complete(request) else { return };
         let Some(reply) = complete.reply else { return };
-        let late = |server: usize| self.servers[server].late();
         let is_usable = |source: &Source| choose::is_usable(source, &self.setup.servers);
         let items: Vec<Found> = complete
             .items
             .iter()
-            .map(|&item| self.items[item as usize].item.found(late, &is_usable))
+            .map(|&item| self.items[item as usize].item.found(&is_usable))
             .collect();
         let resolution = Resolution {
             items,
             servers: self.servers.iter().map(Server::report).collect(),
             cache_hits: self.cache_hits,
             cache_misses: self.cache_misses,
-            requests: self.servers.iter().map(|server| server.requests).sum(),
+            requests: self.lookups.as_ref().map_or(0, Lookups::sent),
         };
         let count = resolution.items.len();
         self.tell_that(count, count);

@@ -153,13 +153,9 @@ impl Item {
         if (0..before).any(|server| is_waited_for(&server)) { Next::Wait } else { Next::Decided }
     }
 
-    /// The result as far as it is known; what is unanswered by now was not needed, or `late`.
+    /// The result as far as it is known; what is unanswered by now was not needed, or is late.
     /// Sources for which `is_usable` does not hold name no download that could be taken.
-    pub(super) fn found(
-        &self,
-        late: impl Fn(usize) -> String,
-        is_usable: &dyn Fn(&Source) -> bool,
-    ) -> Found {
+    pub(super) fn found(&self, is_usable: &dyn Fn(&Source) -> bool) -> Found {
         let needed = self.authority.as_ref().map_or(self.slots.len(), |(server, _)| *server);
         let authority = self.authority.as_ref().map(|(_, authority)| authority.clone());
         let mut sources = Vec::with_capacity(self.narinfos.len());
@@ -167,7 +163,7 @@ impl Item {
             .map(|server| match &self.slots[server] {
                 Slot::Answered(answer) => answer.clone(),
                 // Behind the server with authority no answer was needed.
-                Slot::Asked if server < needed => Answer::of(Said::Skipped(late(server))),
+                Slot::Asked if server < needed => Answer::of(Said::Late),
                 Slot::Asked | Slot::Open | Slot::Remembered => Answer::of(Said::NotAsked),
             })
             .collect();
@@ -217,7 +213,7 @@ mod tests {
             item.answer(server, Answer::of(Said::Missing(404)));
         }
         assert_eq!(item.next(NOBODY), Next::Decided);
-        assert_eq!(item.found(|_| String::new(), &|_| true).status, Status::Missing);
+        assert_eq!(item.found(&|_| true).status, Status::Missing);
     }
 
     #[test]
@@ -256,7 +252,7 @@ mod tests {
         let mut item = item();
         item.answer(0, Answer::of(Said::Missing(404)));
         item.answer(0, Answer::of(Said::Failed("late".into())));
-        let found = item.found(|_| String::new(), &|_| true);
+        let found = item.found(&|_| true);
         assert_eq!(found.answers[0].said, Said::Missing(404));
         assert_eq!(found.answers[1].said, Said::NotAsked);
     }

@@ -56,7 +56,7 @@ impl Engine {
     pub(super) fn tell_that(&mut self, done: usize, total: usize) {
         self.told = (Instant::now(), (done, total));
         let servers: Vec<ServerProgress<'_>> = self.servers.iter().map(Server::progress).collect();
-        let requests = self.servers.iter().map(|server| server.requests).sum();
+        let requests = self.servers.iter().map(|server| server.answers).sum();
         let asked = self.cache_misses;
         let event = Event::Looking { done, total, asked, requests, servers: &servers };
         self.setup.progress.event(event);

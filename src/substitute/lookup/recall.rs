@@ -20,7 +20,7 @@ impl Engine {
         for server in 0..self.servers.len() {
             let obstacle = match self.setup.options.freshness {
                 Freshness::Offline => Some(Said::Offline),
-                _ => self.servers[server].obstacle().map(|why| Said::Skipped(why.to_owned())),
+                _ => self.servers[server].obstacle(),
             };
             let Some(said) = obstacle else { continue };
             for &item in items {

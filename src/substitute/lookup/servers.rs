@@ -9,6 +9,7 @@ use crate::http::{self, CacheInfoKnowledge, Learned, ServerSpec};
 use crate::lookup_cache::{
     Behavior, CacheError, LookupCache, Pipelining, ServerFact, ServerFacts, ServerId,
 };
+use crate::substitute::answer::{LATE, Said};
 use crate::substitute::progress::ServerProgress;
 
 use super::Freshness;
@@ -49,7 +50,7 @@ impl ServerState {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Down(why) | Self::Skipped(why) | Self::OtherStore(why) => Some(why),
-            Self::Slow => Some("no answer while another server had answered everything"),
+            Self::Slow => Some(LATE),
             Self::NotAsked | Self::Up => None,
         }
     }
@@ -64,8 +65,6 @@ pub struct ServerReport {
     pub info: Option<CacheInfo>,
     /// How it is doing.
     pub state: ServerState,
-    /// Answers it gave in this run.
-    pub requests: u64,
 }
 
 pub(super) struct Server {
@@ -74,7 +73,8 @@ pub(super) struct Server {
     pub(super) facts: ServerFacts,
     pub(super) info: Option<CacheInfo>,
     pub(super) state: ServerState,
-    pub(super) requests: u64,
+    /// Answers it gave in this run.
+    pub(super) answers: u64,
     /// Whether later runs believe that it is down.
     is_believed_down: bool,
     outstanding: u64,
@@ -102,7 +102,7 @@ impl Server {
             id,
             info: None,
             state: ServerState::NotAsked,
-            requests: 0,
+            answers: 0,
             is_believed_down: false,
             outstanding: 0,
             quiet_since: Instant::now(),
@@ -148,12 +148,11 @@ impl Server {
         }
     }
 
-    /// Why the server is not to be asked, if so.
-    pub(super) fn obstacle(&self) -> Option<&str> {
+    /// What stands in for its answers when it is not to be asked.
+    pub(super) fn obstacle(&self) -> Option<Said> {
         match &self.state {
-            ServerState::Down(why) | ServerState::Skipped(why) | ServerState::OtherStore(why) => {
-                Some(why)
-            }
+            ServerState::Down(why) | ServerState::Skipped(why) => Some(Said::Skipped(why.clone())),
+            ServerState::OtherStore(why) => Some(Said::OtherStore(why.clone())),
             ServerState::NotAsked | ServerState::Up | ServerState::Slow => None,
         }
     }
@@ -210,16 +209,11 @@ impl Server {
         self.outstanding = self.outstanding.saturating_sub(1);
     }
 
-    /// Why an answer that was never given was not waited for.
-    pub(super) fn late(&self) -> String {
-        self.state.reason().unwrap_or("too slow: another server had answered").to_owned()
-    }
-
     pub(super) fn progress(&self) -> ServerProgress<'_> {
         ServerProgress {
             url: self.url.as_str(),
             state: self.state.name(),
-            answered: self.requests,
+            answered: self.answers,
             waiting: self.outstanding,
         }
     }
@@ -229,7 +223,6 @@ impl Server {
             url: self.url.as_str().to_owned(),
             info: self.info.clone(),
             state: self.state.clone(),
-            requests: self.requests,
         }
     }
 }

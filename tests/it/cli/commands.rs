@@ -2,7 +2,7 @@
 
 use super::{NOBODY, NOTHING};
 use crate::support::sandbox::{run, run_with_input};
-use crate::support::{Kind, Run, Sandbox, item};
+use crate::support::{Kind, Reply, Run, Sandbox, Server, item};
 
 /// What the lookup cache counts as entries of this kind.
 fn count(sandbox: &Sandbox, kind: &str) -> u64 {
@@ -49,6 +49,46 @@ fn a_lookup_cache_that_is_broken_is_made_anew() {
     std::fs::write(info["file"].as_str().unwrap(), "no database at all").unwrap();
     sandbox.subst(&url, &["query", &item("tools")]).exits(0);
     assert_eq!(count(&sandbox, "positive"), 1);
+}
+
+#[test]
+fn a_server_that_answers_with_an_error_is_not_up() {
+    let sandbox = Sandbox::new();
+    let broken = Server::start(|_| Reply::new("500 Oh", ""));
+    let text = sandbox.subst(&broken.url(), &["servers"]).exits(4).stdout;
+    assert!(text.contains("  error, answered in") && text.contains("HTTP 500"), "{text}");
+    assert!(!text.contains("no nix-cache-info"), "{text}");
+    let json = sandbox.subst(&broken.url(), &["servers", "--json"]).exits(4).json();
+    assert_eq!(json[0]["state"], "error");
+    let bare = Server::start(|_| Reply::not_found());
+    let text = sandbox.subst(&bare.url(), &["servers"]).exits(0).stdout;
+    assert!(text.contains("it has no nix-cache-info; the defaults hold"), "{text}");
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_down() {
+    let sandbox = Sandbox::new();
+    let nowhere = format!("file://{}", sandbox.path("nowhere").display());
+    let text = sandbox.subst(&nowhere, &["servers"]).exits(4).stdout;
+    assert!(text.contains("  down: opening the directory: No such file"), "{text}");
+    let query = sandbox.subst(&nowhere, &["query", "--json", &item("tools")]).exits(4).json();
+    assert_eq!(query["items"][0]["status"], "unknown");
+    assert_eq!(query["servers"][0]["state"], "down");
+    // It may come back, as a file system that is mounted does.
+    let both = format!("{nowhere} {}", Kind::Guix.url());
+    sandbox.subst(&both, &["query", &item("tools")]).exits(0);
+    sandbox.subst("file:relative", &["servers"]).exits(2).says("file:///srv/substitutes");
+}
+
+#[test]
+fn without_a_server_nobody_can_say_no() {
+    let sandbox = Sandbox::new();
+    for arguments in [&["query", NOTHING][..], &["servers"]] {
+        let run = sandbox.subst("", arguments).exits(2).says("no server is configured");
+        run.says("hint: ").prints("");
+    }
+    // What is valid already needs no server; what is not can only be built.
+    sandbox.subst("", &["fetch", NOTHING]).exits(1).says("no server is configured");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{NOBODY, NOTHING};
 use crate::support::sandbox::run;
-use crate::support::{Kind, Sandbox, Server, item};
+use crate::support::{Kind, Reply, Sandbox, Server, item};
 
 #[test]
 fn a_table_for_people_and_a_line_of_summary() {
@@ -18,6 +18,26 @@ fn a_table_for_people_and_a_line_of_summary() {
     query.says(
         "subst: 1 of 2 available, 474 B to download, 3.0 KiB unpacked, 1 missing (2 requests",
     );
+}
+
+#[test]
+fn requests_are_counted_as_often_as_they_were_sent() {
+    let (sandbox, tools) = (Sandbox::new(), item("tools"));
+    let broken = Server::start(|_| Reply::new("500 Oh", ""));
+    let query = sandbox.subst(&broken.url(), &["query", "--json", &tools]).exits(4).json();
+    let sent = broken.asked_for(".narinfo");
+    assert!(sent > 1, "{sent}");
+    assert_eq!(query["summary"]["requests"], sent);
+    let url = Kind::Guix.url();
+    sandbox.subst(&url, &["query", &tools]).exits(0).says("(1 request, ");
+}
+
+#[test]
+fn a_failed_row_names_the_server_once() {
+    let sandbox = Sandbox::new();
+    let query = sandbox.subst(NOBODY, &["query", &item("tools")]).exits(4);
+    assert_eq!(query.stdout.matches("127.0.0.1:1").count(), 1, "{}", query.stdout);
+    assert_eq!(query.stdout.lines().count(), 1, "{}", query.stdout);
 }
 
 #[test]
@@ -109,17 +129,4 @@ fn a_closure_is_followed_to_its_end() {
     let answer = sandbox.subst(&Kind::Guix.url(), &arguments).exits(0).json();
     assert_eq!(answer["items"].as_array().map(Vec::len), Some(7), "{answer:#}");
     assert_eq!(answer["summary"]["nar_size"], 502_504);
-}
-
-#[test]
-fn the_report_names_every_miss() {
-    let sandbox = Sandbox::new();
-    let url = Kind::Guix.url();
-    let arguments = ["query", "--cache-miss-report", &item("tools"), NOTHING];
-    let report = sandbox.subst(&url, &arguments).exits(1);
-    for words in ["MISSING", NOTHING, "HTTP 404", "hint: ", &url] {
-        assert!(report.stdout.contains(words), "{words} is not in {}", report.stdout);
-    }
-    let json = sandbox.subst(&url, &[&arguments[..], &["--json"]].concat()).exits(1).json();
-    assert!(json["report"].is_object(), "{json:#}");
 }

@@ -173,8 +173,9 @@ odd() {
 # every one answered once: nothing that was answered is asked again.
 answered_once() { expect_equal 'asked twice' "$(grep -c 'narinfo' "$odd_log")" 200; }
 
-odd_good() { odd "$1" 0 "$2" "by == {'available': 200} and summary['requests'] == 200"; }
-odd_once() { odd_good "$@"; answered_once; }
+# Connections that break take requests with them, which are sent again.
+odd_good() { odd "$1" 0 "$2" "by == {'available': 200} and summary['requests'] >= 200"; }
+odd_once() { odd "$1" 0 "$2" "by == {'available': 200} and summary['requests'] == 200"; answered_once; }
 odd_unknown() { odd "$1" 4 "$2" "by == {'unknown': 200} and said == {'failed': 200}"; }
 odd_refused() { odd "$1" 3 "$2" "by == {'refused': 200} and items[0]['answers'][0]['reason'] == '$3'"; }
 

@@ -127,6 +127,13 @@ proxy_hits() {
     named "$WORK/proxy.txt" 'nar: proxy cache HIT' 'nar: proxy cache MISS' "nars in its proxy's cache: 1 hits, 2 misses"
 }
 
+# guix publish answers 404 to every HEAD.
+probe_publish() {
+    subst query --cache-miss-report --probe-nars --root "$WORK/roots/publish" --acl "$PEERS_GUIX_ACL" --substitute-urls "$PEERS_GUIX_CACHED_URL" \
+        "$(head -n 1 "$PEERS_LIST")" > "$WORK/publish.txt"
+    named "$WORK/publish.txt" 'nar: there; no word of a proxy cache'
+}
+
 # --- servers --------------------------------------------------------------------------------------------------------------
 
 servers() {
@@ -198,6 +205,7 @@ check report-second-server second_server_has_it
 check report-terminal in_a_terminal
 check report-json as_json
 check report-proxy-hits proxy_hits
+check report-probe-publish probe_publish
 check servers servers
 check servers-discovered discovered
 check servers-patience patience

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::cli::context::Context;
-use crate::substitute::answer::{Answer, Found, Origin, Said, Status};
+use crate::substitute::answer::{Answer, Found, LATE, Origin, Said, Status};
 use crate::substitute::choose;
 use crate::substitute::lookup::{Resolution, ServerReport};
 
@@ -162,7 +162,9 @@ pub(super) fn words(said: &Said) -> (&'static str, Option<String>) {
         Said::Missing(status) => ("missing", Some(format!("HTTP {status}"))),
         Said::Baking(_) => ("preparing", None),
         Said::Failed(why) => ("failed", Some(why.clone())),
+        Said::Late => ("late", Some(LATE.to_owned())),
         Said::Skipped(why) => ("skipped", Some(why.clone())),
+        Said::OtherStore(why) => ("other-store", Some(why.clone())),
         Said::Offline => ("offline", None),
     }
 }

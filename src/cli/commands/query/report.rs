@@ -4,6 +4,7 @@
 //! who gave it, how old it is, and for how long it counts.
 
 mod group;
+mod hint;
 mod probes;
 mod text;
 
@@ -12,12 +13,13 @@ use serde::Serialize;
 use crate::cli::context::Context;
 use crate::cli::output::without_url;
 use crate::http::Client;
-use crate::substitute::answer::{Answer, Found, Origin, Said};
+use crate::substitute::answer::{Answer, Found, LATE, Origin, Said};
 use crate::substitute::choose;
 use crate::substitute::lookup::Resolution;
 use crate::trust::verdict::Refusal;
 
 use super::data;
+use super::wrap::wrapped;
 use group::Group;
 use probes::{NarProbe, Probes};
 
@@ -122,7 +124,7 @@ impl Report {
         lines.extend(text::totals(&self.servers));
         lines.push(String::new());
         lines.extend(text::conclusion(&self.items));
-        lines.extend(text::wrapped(&super::table::summary(context, resolution), "", "  "));
+        lines.extend(wrapped(&super::table::summary(context, resolution), "", "  "));
         lines
     }
 }
@@ -160,7 +162,7 @@ fn report_item(
         status: found.status.name(),
         group: kind.name(),
         must_be_built: kind.must_be_built(),
-        hint: kind.hint(),
+        hint: hint::of(found, kind, context.settings.store_dir().dialect()),
         download_size: download.and_then(|download| download.file_size),
         nar_size: found.authority.as_ref().map(|authority| authority.narinfo().nar_size()),
         answers: answers.collect(),
@@ -181,10 +183,11 @@ fn in_words(answer: &Answer) -> String {
         Said::Unreadable(why) => format!("refused: no narinfo: {why}"),
         Said::Missing(status) => format!("does not have it (HTTP {status})"),
         Said::Baking(status) => format!("is preparing it (HTTP {status})"),
-        // What a server says of an item is remembered for it.
-        Said::Failed(why) if answer.expires_at.is_some() => format!("failed: {}", without_url(why)),
+        Said::Failed(why) if answer.is_of_the_item() => format!("failed: {}", without_url(why)),
         Said::Failed(why) => format!("no answer: {}", without_url(why)),
         Said::Skipped(why) => format!("not asked, it was down: {}", without_url(why)),
+        Said::Late => format!("asked, but not waited for: {LATE}"),
+        Said::OtherStore(why) => format!("not asked: {why}"),
         Said::Offline => "not asked: offline".to_owned(),
     }
 }
@@ -194,9 +197,12 @@ fn objection(refusal: &Refusal) -> String {
     match refusal {
         Refusal::WrongItem { answered, .. } => format!("it answered for {}", answered.base()),
         Refusal::UnauthorizedKey { key } => {
-            let digits = key.strip_prefix("ecc:").map_or(key.as_str(), |digits| digits);
-            let digits = digits.get(..KEY_DIGITS).unwrap_or(digits);
-            format!("signed by the key {digits}, which is not authorised")
+            // Guix's keys have digits, of which the first suffice; Nix's have names.
+            let name = match key.split_once(':') {
+                Some((_, digits)) => digits.get(..KEY_DIGITS).unwrap_or(digits),
+                None => key,
+            };
+            format!("signed by the key {name}, which is not authorised")
         }
         other => other.to_string(),
     }
@@ -207,18 +213,26 @@ const KEY_DIGITS: usize = 16;
 
 /// Whether a server said this, as opposed to our not having an answer.
 fn was_given(said: &Said) -> bool {
-    !matches!(said, Said::NotAsked | Said::Failed(_) | Said::Skipped(_) | Said::Offline)
+    !matches!(
+        said,
+        Said::NotAsked
+            | Said::Failed(_)
+            | Said::Late
+            | Said::Skipped(_)
+            | Said::OtherStore(_)
+            | Said::Offline
+    )
 }
 
 impl ServerTotals {
     fn count(&mut self, answer: &Answer) {
         match answer.said {
-            Said::NotAsked | Said::Skipped(_) | Said::Offline => return,
+            Said::NotAsked | Said::Skipped(_) | Said::OtherStore(_) | Said::Offline => return,
             Said::Authorized | Said::Equivalent(_) => self.available += 1,
             Said::Missing(_) => self.missing += 1,
             Said::Baking(_) => self.preparing += 1,
             Said::Refused(_) | Said::Unusable | Said::Unreadable(_) => self.refused += 1,
-            Said::Failed(_) => self.failed += 1,
+            Said::Failed(_) | Said::Late => self.failed += 1,
         }
         match answer.origin {
             Origin::Cache { .. } => self.from_cache += 1,

@@ -1,4 +1,4 @@
-//! What an item's answers mean for the user: one kind of miss, with one thing to do about it.
+//! What an item's answers mean for the user: one kind of miss.
 
 use crate::substitute::answer::{Answer, Found, Origin, Said, Status};
 use crate::trust::verdict::Refusal;
@@ -22,10 +22,14 @@ pub(super) enum Group {
     MissingRemembered,
     /// A server is preparing it.
     Preparing,
-    /// No definite answer: servers are down, or were a moment ago.
+    /// No definite answer: servers are down.
     ServerDown,
+    /// No definite answer: servers were down a moment ago, and were left alone.
+    ServerSkipped,
     /// No definite answer: a server answers with an error about this item.
     ServerError,
+    /// No definite answer: the servers are for other stores.
+    OtherStore,
     /// Not in the lookup cache, and nothing else was to be asked.
     Offline,
     /// From another server than the first.
@@ -38,7 +42,7 @@ pub(super) enum Group {
 
 impl Group {
     /// In the order in which they are told.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::BadSignature,
         Self::WrongItem,
         Self::Unusable,
@@ -48,7 +52,9 @@ impl Group {
         Self::MissingRemembered,
         Self::Preparing,
         Self::ServerDown,
+        Self::ServerSkipped,
         Self::ServerError,
+        Self::OtherStore,
         Self::Offline,
         Self::Elsewhere,
         Self::AskedFirst,
@@ -63,12 +69,22 @@ impl Group {
             Status::Preparing => Self::Preparing,
             Status::Missing if all.iter().all(is_remembered) => Self::MissingRemembered,
             Status::Missing => Self::Missing,
-            Status::Unknown if all.iter().any(|answer| answer.said == Said::Offline) => {
-                Self::Offline
-            }
-            // Words of a server about the item are remembered for it; that it is down is not.
-            Status::Unknown if all.iter().any(is_error_of_server) => Self::ServerError,
-            Status::Unknown => Self::ServerDown,
+            Status::Unknown => Self::of_unknown(all),
+        }
+    }
+
+    fn of_unknown(all: &[Answer]) -> Self {
+        let any = |wanted: fn(&Answer) -> bool| all.iter().any(wanted);
+        if any(|answer| answer.said == Said::Offline) {
+            Self::Offline
+        } else if any(is_error_of_server) {
+            Self::ServerError
+        } else if any(|answer| matches!(answer.said, Said::Failed(_) | Said::Late)) {
+            Self::ServerDown
+        } else if any(|answer| matches!(answer.said, Said::Skipped(_))) {
+            Self::ServerSkipped
+        } else {
+            Self::OtherStore
         }
     }
 
@@ -82,7 +98,8 @@ impl Group {
         }
     }
 
-    fn of_refused(answer: &Answer) -> Option<Self> {
+    /// What it means that this answer was not believed.
+    pub(super) fn of_refused(answer: &Answer) -> Option<Self> {
         match &answer.said {
             Said::Refused(Refusal::WrongItem { .. }) => Some(Self::WrongItem),
             Said::Refused(Refusal::Unsigned) => Some(Self::Unsigned),
@@ -109,7 +126,9 @@ impl Group {
             Self::MissingRemembered => "missing-remembered",
             Self::Preparing => "preparing",
             Self::ServerDown => "server-down",
+            Self::ServerSkipped => "server-skipped",
             Self::ServerError => "server-error",
+            Self::OtherStore => "other-store",
             Self::Offline => "offline",
             Self::Elsewhere => "not-from-first-server",
             Self::AskedFirst => "not-in-lookup-cache",
@@ -129,45 +148,13 @@ impl Group {
             Self::MissingRemembered => "MISSING, no server had it when asked last",
             Self::Preparing => "PREPARING, a server is making it available",
             Self::ServerDown => "UNKNOWN, who might have it could not be reached",
+            Self::ServerSkipped => "UNKNOWN, who might have it was down a moment ago",
             Self::ServerError => "UNKNOWN, a server answered with an error",
+            Self::OtherStore => "UNKNOWN, no server is for this store",
             Self::Offline => "UNKNOWN, not in the lookup cache",
             Self::Elsewhere => "AVAILABLE, but not from the first server",
             Self::AskedFirst => "AVAILABLE, the first server had to be asked",
             Self::Cached => "AVAILABLE, known from the lookup cache",
-        }
-    }
-
-    /// What to do about it.
-    pub(super) const fn hint(self) -> &'static str {
-        match self {
-            Self::BadSignature => {
-                "the server, or somebody on the way, has changed or damaged what was signed; \
-                 nothing of it is used; tell the server's administrator"
-            }
-            Self::WrongItem => {
-                "the server mixes up its items, or a proxy its answers; nothing of it is used; \
-                 tell the server's administrator"
-            }
-            Self::Unusable => "this is no narinfo with a usable URL; tell its administrator",
-            Self::Unsigned => "the server does not sign; its administrator has to set up a key",
-            Self::UnauthorizedKey => {
-                "if you trust this server, get its public key from its administrator and run \
-                 `subst authorize FILE` (or `guix archive --authorize`)"
-            }
-            Self::Missing => "build it, or name a server that has it with --substitute-urls",
-            Self::MissingRemembered => {
-                "--refresh asks again now; else the answer holds for the time shown"
-            }
-            Self::Preparing => "ask again in a few minutes; built here it may be sooner or later",
-            Self::ServerDown => {
-                "`subst servers` shows who is up; --refresh tries them again at once"
-            }
-            Self::ServerError => "ask again later, or tell the server's administrator",
-            Self::Offline => "leave out --offline to ask the servers",
-            Self::Elsewhere => {
-                "nothing to do; the order of --substitute-urls decides who is preferred"
-            }
-            Self::AskedFirst | Self::Cached => "nothing to do",
         }
     }
 
@@ -176,18 +163,25 @@ impl Group {
         !matches!(self, Self::AskedFirst | Self::Cached)
     }
 
+    /// Whether somebody may have it who did not say so.
+    pub(super) const fn is_open(self) -> bool {
+        matches!(self, Self::ServerDown | Self::ServerSkipped | Self::ServerError | Self::Offline)
+    }
+
     /// Whether `guix build` would have to build it now.
     pub(super) const fn must_be_built(self) -> bool {
         !matches!(self, Self::Elsewhere | Self::AskedFirst | Self::Cached)
     }
 }
 
+/// Whether asking again now is all that could change the answer. A server for another store has
+/// none to change.
 fn is_remembered(answer: &Answer) -> bool {
-    matches!(answer.origin, Origin::Cache { .. })
+    matches!(answer.origin, Origin::Cache { .. }) || matches!(answer.said, Said::OtherStore(_))
 }
 
 fn is_error_of_server(answer: &Answer) -> bool {
-    matches!(answer.said, Said::Failed(_)) && answer.expires_at.is_some()
+    matches!(answer.said, Said::Failed(_)) && answer.is_of_the_item()
 }
 
 #[cfg(test)]
@@ -219,7 +213,9 @@ mod tests {
             (vec![Said::Unreadable("no".into())], Group::Unusable),
             (vec![Said::Missing(404), Said::Unusable], Group::Unusable),
             (vec![Said::Missing(404), Said::Baking(404)], Group::Preparing),
-            (vec![Said::Missing(404), Said::Skipped("down".into())], Group::ServerDown),
+            (vec![Said::Missing(404), Said::Skipped("down".into())], Group::ServerSkipped),
+            (vec![Said::OtherStore("nix".into())], Group::OtherStore),
+            (vec![Said::OtherStore("nix".into()), Said::Missing(404)], Group::Missing),
             (vec![Said::Offline], Group::Offline),
         ];
         for (said, expected) in cases {

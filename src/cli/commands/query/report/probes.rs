@@ -45,8 +45,16 @@ impl NarProbe {
         }
     }
 
+    /// Whether the server gives it out.
+    pub(super) fn is_there(&self) -> bool {
+        self.status == Some(200)
+    }
+
     /// Whether a proxy's cache had it, if a proxy says so.
     pub(super) fn is_hit(&self) -> Option<bool> {
+        if !self.is_there() {
+            return None;
+        }
         let word = self.proxy_cache.as_deref().unwrap_or_default().to_ascii_lowercase();
         // Some name every proxy on the way: who had it is enough.
         match () {
@@ -119,5 +127,12 @@ mod tests {
         assert_eq!(probe(Some("EXPIRED"), None), Some(false));
         assert_eq!(probe(None, Some(9)), Some(true));
         assert_eq!(probe(None, None), None);
+    }
+
+    #[test]
+    fn an_error_in_a_proxy_s_cache_is_no_hit() {
+        let (url, proxy_cache, age) = (String::new(), Some("HIT".to_owned()), Some(9));
+        let gone = NarProbe { url, status: Some(404), proxy_cache, age, error: None };
+        assert_eq!(gone.is_hit(), None);
     }
 }

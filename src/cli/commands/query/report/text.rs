@@ -4,6 +4,7 @@
 
 use crate::cli::output::{self, bytes, duration, shown, without_url};
 
+use super::super::wrap::{WIDTH, short_name, wrapped};
 use super::group::Group;
 use super::{NarProbe, ReportAnswer, ReportItem, ServerTotals};
 
@@ -18,15 +19,25 @@ pub(super) fn groups(items: &[ReportItem], servers: &[ServerTotals]) -> Vec<Stri
             continue;
         }
         lines.push(format!("{}: {}", group.heading(), members.len()));
-        if group != Group::Cached {
-            lines.extend(clusters(&members, &names, width));
-        }
+        let mut hints: Vec<&str> = members.iter().map(|item| item.hint).collect();
+        hints.sort_unstable();
+        hints.dedup();
+        let told: Vec<&ReportItem> = members
+            .into_iter()
+            .filter(|item| group != Group::Cached || lacks_a_nar(item))
+            .collect();
+        lines.extend(clusters(&told, &names, width));
         if group.is_worth_a_hint() {
-            lines.extend(wrapped(group.hint(), "  hint: ", "        "));
+            lines.extend(hints.iter().flat_map(|hint| wrapped(hint, "  hint: ", "        ")));
         }
         lines.push(String::new());
     }
     lines
+}
+
+/// Whether a server has the narinfo, and its nar cannot be had.
+fn lacks_a_nar(item: &ReportItem) -> bool {
+    item.answers.iter().filter_map(|answer| answer.nar.as_ref()).any(|nar| !nar.is_there())
 }
 
 /// The members with the answers below; those with the same answers together.
@@ -91,20 +102,24 @@ fn times(answer: &ReportAnswer) -> String {
 }
 
 fn nar(nar: &NarProbe) -> String {
-    let state = match (&nar.error, &nar.proxy_cache, nar.age) {
-        (Some(error), ..) => format!("cannot be had: {error}"),
-        (None, Some(word), Some(age)) => format!("proxy cache {word}, {} old", duration(age)),
-        (None, Some(word), None) => format!("proxy cache {word}"),
-        (None, None, Some(age)) => format!("from a proxy's cache, {} old", duration(age)),
-        (None, None, None) => match nar.status {
-            Some(status @ (404 | 410)) => format!("gone, HTTP {status}: the narinfo is stale"),
-            _ => "there; no word of a proxy cache".to_owned(),
+    // Proxies keep errors as well: what they say of their cache matters only of a nar that is there.
+    let state = match (&nar.error, nar.status) {
+        (Some(error), _) => format!("cannot be had: {}", without_url(error)),
+        (None, Some(status @ (404 | 410))) => {
+            format!("gone, HTTP {status}: the narinfo is stale")
+        }
+        (None, Some(status)) if !nar.is_there() => format!("cannot be had: HTTP {status}"),
+        (None, _) => match (&nar.proxy_cache, nar.age.map(duration)) {
+            (Some(word), Some(age)) => format!("proxy cache {word}, {age} old"),
+            (Some(word), None) => format!("proxy cache {word}"),
+            (None, Some(age)) => format!("from a proxy's cache, {age} old"),
+            (None, None) => "there; no word of a proxy cache".to_owned(),
         },
     };
     format!("nar: {}", shown(&state))
 }
 
-/// Totals per server.
+/// Totals per server; above its numbers, the name that would push them out of their columns.
 pub(super) fn totals(servers: &[ServerTotals]) -> Vec<String> {
     let names: Vec<String> = servers.iter().map(|server| short_name(&server.url)).collect();
     let width = column_width(&names).max("SERVER".len());
@@ -115,6 +130,9 @@ pub(super) fn totals(servers: &[ServerTotals]) -> Vec<String> {
     for (totals, name) in servers.iter().zip(&names) {
         let ServerTotals { asked, from_cache, available, missing, .. } = totals;
         let ServerTotals { preparing, refused, failed, .. } = totals;
+        let is_long = name.chars().count() > width;
+        lines.extend(is_long.then(|| name.clone()));
+        let name = if is_long { "" } else { name };
         lines.push(format!(
             "{name:<width$} {asked:>6} {from_cache:>6} {available:>6} {missing:>6} {preparing:>6} \
              {refused:>7} {failed:>6}"
@@ -138,10 +156,8 @@ pub(super) fn conclusion(items: &[ReportItem]) -> Vec<String> {
     if to_build == 0 {
         return Vec::new();
     }
-    let (soon, open) = (
-        count(|item| item.kind == Group::Preparing),
-        count(|item| matches!(item.kind, Group::ServerDown | Group::ServerError | Group::Offline)),
-    );
+    let (soon, open) =
+        (count(|item| item.kind == Group::Preparing), count(|item| item.kind.is_open()));
     let mut text = format!("to be built now: {}", output::count(to_build, "item", "items"));
     if soon > 0 {
         text.push_str(&format!("; {soon} of them may be available soon"));
@@ -152,43 +168,11 @@ pub(super) fn conclusion(items: &[ReportItem]) -> Vec<String> {
     wrapped(&text, "", "  ")
 }
 
-/// A server's address without what all addresses have in common.
-fn short_name(url: &str) -> String {
-    let name = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    shown(name.unwrap_or(url)).into_owned()
-}
-
 /// As wide as the longest name, up to a limit that leaves room for the rest.
 fn column_width(names: &[String]) -> usize {
     names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(NAME_WIDTH_MAX)
 }
 
-/// `text` broken at blanks so that lines stay within the width.
-pub(super) fn wrapped(text: &str, first: &str, others: &str) -> Vec<String> {
-    let mut lines = vec![first.to_owned()];
-    let mut is_empty = true;
-    for word in text.split_whitespace() {
-        let width = lines.last().map_or(0, |line| line.chars().count());
-        let length = word.chars().count();
-        if !is_empty && width + 1 + length > WIDTH {
-            // A word that fits nowhere gets as much room as there is.
-            let is_long = others.len() + length > WIDTH;
-            lines.push(others.get(..LONG_WORD_INDENT).filter(|_| is_long).unwrap_or(others).into());
-            is_empty = true;
-        }
-        if let Some(line) = lines.last_mut() {
-            if !is_empty {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-        is_empty = false;
-    }
-    lines
-}
-
-const WIDTH: usize = 79;
-const LONG_WORD_INDENT: usize = 8;
 const NAME_WIDTH_MAX: usize = 28;
 
 #[cfg(test)]
@@ -196,18 +180,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wraps_at_blanks() {
-        let text = "word ".repeat(40);
-        let lines = wrapped(&text, "  hint: ", "        ");
-        assert!(lines.len() > 2);
-        assert!(lines.iter().all(|line| line.len() <= WIDTH), "{lines:?}");
-        assert_eq!(lines.join(" ").matches("word").count(), 40);
+    fn only_a_good_status_means_that_a_nar_is_there() {
+        let words = |status, word: Option<&str>, age| {
+            let (url, proxy_cache, error) = (String::new(), word.map(str::to_owned), None);
+            nar(&NarProbe { url, status: Some(status), proxy_cache, age, error })
+        };
+        assert_eq!(words(200, None, None), "nar: there; no word of a proxy cache");
+        assert_eq!(words(200, Some("HIT"), Some(9)), "nar: proxy cache HIT, 9 s old");
+        assert_eq!(words(404, Some("HIT"), Some(9)), "nar: gone, HTTP 404: the narinfo is stale");
+        assert_eq!(words(410, None, Some(9)), "nar: gone, HTTP 410: the narinfo is stale");
+        assert_eq!(words(403, Some("MISS"), None), "nar: cannot be had: HTTP 403");
+        assert_eq!(words(500, None, None), "nar: cannot be had: HTTP 500");
     }
 
     #[test]
     fn totals_fit_a_terminal() {
-        let totals =
-            ServerTotals { url: format!("https://{}", "x".repeat(28)), ..Default::default() };
-        assert!(super::totals(&[totals]).iter().all(|line| line.len() <= 80));
+        let names = ["x".repeat(5), "y".repeat(28), "z".repeat(60)];
+        let of =
+            |name: &String| ServerTotals { url: format!("https://{name}"), ..Default::default() };
+        let lines = totals(&names.iter().map(of).collect::<Vec<_>>());
+        assert!(lines.iter().all(|line| line.len() <= 80), "{lines:#?}");
+        // Below each other, whatever the name.
+        let zeros = lines.iter().filter_map(|line| line.find(" 0")).collect::<Vec<_>>();
+        assert_eq!((lines.len(), zeros), (5, vec![33; 3]), "{lines:#?}");
     }
 }
