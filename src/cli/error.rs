@@ -153,6 +153,7 @@ pub fn item_hint(error: &ItemError) -> Option<String> {
         ItemError::InvalidReference(_) => {
             "without --no-references, what it refers to is fetched as well"
         }
+        ItemError::Offline(_) => "without --offline, it is downloaded",
         ItemError::NoSpace { .. } => "free some space, or fetch less at a time",
         ItemError::Store(error) => return error.hint().map(str::to_owned),
         _ if error.class() == Class::Transient => "try again, or with other --substitute-urls",

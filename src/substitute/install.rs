@@ -103,6 +103,9 @@ pub enum ItemError {
     /// The narinfo names no download that can be used.
     #[error("its narinfo names no download that this program can decode")]
     NoDownload,
+    /// Its nar is not here, and nobody may be connected to.
+    #[error("offline: it would have to be downloaded from {0}")]
+    Offline(String),
     /// All candidates failed; the last one is the cause.
     #[error("{}", attempts_text(.0))]
     AllFailed(Vec<Attempt>),
@@ -170,9 +173,9 @@ impl ItemError {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::NotAvailable { status: Status::Unknown, .. } | Self::Network(_) => {
-                Class::Transient
-            }
+            Self::NotAvailable { status: Status::Unknown, .. }
+            | Self::Network(_)
+            | Self::Offline(_) => Class::Transient,
             Self::NotAvailable { status: Status::Refused, .. }
             | Self::Refused(_)
             | Self::NoDownload => Class::Refused,
@@ -267,7 +270,8 @@ impl Installer {
         let item = order.item;
         let mut attempts = Vec::new();
         let (rates, nar_size) = (self.rates(), order.authorized.narinfo().nar_size());
-        let mut ranked = choose::candidates(order.sources, &self.servers, &rates);
+        let all = choose::candidates(order.sources, &self.servers, &rates);
+        let mut ranked = self.network.within_reach(all)?;
         let mut choice = choose::explain(&ranked, nar_size, &rates);
         let mut begun = self.ahead.as_ref().and_then(|ahead| {
             let (index, begun) = ahead.take(item, &ranked)?;
@@ -309,7 +313,7 @@ impl Installer {
         let Start { begun, choice } = start;
         let Order { item, authorized, .. } = *order;
         let nar_size = authorized.narinfo().nar_size();
-        let client = self.network.client().map_err(TransferError::Network)?;
+        let client = self.network.client_for(&candidate.url).map_err(TransferError::Network)?;
         let cancel = self.cancel.clone();
         let stream = NarStream::open(client, candidate, nar_size, begun, &self.budget, cancel)?;
         self.progress.event(Event::Started {

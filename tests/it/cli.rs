@@ -7,6 +7,7 @@ use crate::support::sandbox::{run, run_with_input};
 use crate::support::{Fixture, Kind, Sandbox, Server, item};
 
 mod commands;
+mod offline;
 mod query;
 
 /// No such item anywhere.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::store::StoreError;
 use crate::substitute::answer::{Answer, Authority, Found, Said, Source};
-use crate::substitute::choose;
+use crate::substitute::choose::{self, Rates};
 use crate::substitute::install::ItemError;
 use crate::substitute::lookup::{Resolution, ServerReport, Skip, Walk};
 use crate::trust::verdict::AuthorizedNarInfo;
@@ -90,7 +90,7 @@ pub(super) fn make(
         References::Fetch => HashSet::new(),
         References::MustBeValid => missing_references(fetch, &plan.resolution)?,
     };
-    sort_out(&mut plan, &outside);
+    sort_out(fetch, &mut plan, &outside);
     Ok(plan)
 }
 
@@ -114,7 +114,7 @@ fn missing_references(
 /// Sorts what was found into items to fetch and failures, references first. Items whose
 /// references cannot be had fail with them; `outside` are references that are neither valid nor
 /// to be fetched.
-fn sort_out(plan: &mut Plan, outside: &HashSet<StorePath>) {
+fn sort_out(fetch: &Fetch, plan: &mut Plan, outside: &HashSet<StorePath>) {
     let by_path: HashMap<StorePathRef<'_>, usize> = plan
         .resolution
         .items
@@ -123,6 +123,7 @@ fn sort_out(plan: &mut Plan, outside: &HashSet<StorePath>) {
         .map(|(index, found)| (found.path.as_ref(), index))
         .collect();
     let mut state = Sorting {
+        fetch,
         placed: vec![None; plan.resolution.items.len()],
         items: Vec::new(),
         failed: Vec::new(),
@@ -167,13 +168,14 @@ enum Placed {
     Failed,
 }
 
-struct Sorting {
+struct Sorting<'a> {
+    fetch: &'a Fetch,
     placed: Vec<Option<Placed>>,
     items: Vec<PlannedItem>,
     failed: Vec<(StorePath, ItemError)>,
 }
 
-impl Sorting {
+impl Sorting<'_> {
     fn place(
         &mut self,
         index: usize,
@@ -206,6 +208,7 @@ impl Sorting {
     ) -> Result<PlannedItem, ItemError> {
         let authority = found.authority.as_ref().and_then(Authority::checked);
         let authorized = Arc::clone(authority.ok_or_else(|| refusal(found, servers))?);
+        self.check_reach(&found.sources)?;
         let is_missing = |path: &StorePathRef<'_>| outside.contains(&path.to_path());
         if let Some(missing) = authorized.narinfo().references().find(is_missing) {
             return Err(ItemError::InvalidReference(missing.to_path()));
@@ -225,6 +228,19 @@ impl Sorting {
         }
         let sources = found.sources.clone();
         Ok(PlannedItem { path: found.path.clone(), authorized, sources, needs })
+    }
+
+    /// Whether the item may be downloaded at all: otherwise each that would have to be is told,
+    /// not only the first one that is tried.
+    fn check_reach(&self, sources: &[Source]) -> Result<(), ItemError> {
+        let installer = &self.fetch.installer;
+        let is_reached =
+            |source: &Source| installer.network.reaches(installer.servers[source.server].base());
+        if sources.iter().all(is_reached) {
+            return Ok(());
+        }
+        let all = choose::candidates(sources, &installer.servers, &Rates::default());
+        installer.network.within_reach(all).map(|_| ())
     }
 }
 

@@ -47,7 +47,8 @@ impl Engine {
         if self.lookups.is_some() {
             return Ok(());
         }
-        let client = self.setup.network.client().map_err(|error| chain(&*error))?;
+        let urls = self.servers.iter().map(|server| server.url.base());
+        let client = self.setup.network.client_for_all(urls).map_err(|error| chain(&*error))?;
         let specs = self.servers.iter().map(super::servers::Server::spec).collect();
         let (lookups, mut events) = client.lookups(specs);
         let (forward, inbox) = bounded(EVENT_QUEUE);
