@@ -8,6 +8,7 @@ use crate::support::{Fixture, Kind, Sandbox, Server, item};
 
 mod commands;
 mod offline;
+mod progress;
 mod query;
 
 /// No such item anywhere.

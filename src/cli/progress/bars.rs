@@ -11,7 +11,8 @@ use crate::cli::settings::Verbosity;
 use crate::format::store_path::StorePath;
 use crate::substitute::progress::{Event, Progress};
 
-use super::{Tally, words};
+use super::tally::Tally;
+use super::words;
 
 /// Shows progress with bars.
 pub(super) struct Bars {
@@ -87,7 +88,7 @@ impl Bars {
 
     fn show_total(state: &State) {
         if let Some(bar) = &state.total {
-            let (_, size) = state.tally.planned;
+            let size = state.tally.planned.map_or(0, |(_, size)| size);
             let (bytes, size) = (output::bytes(state.tally.bytes()), output::bytes(size));
             bar.set_position(state.tally.unpacked as u64);
             bar.set_message(format!("{bytes} of {size} downloaded"));
@@ -120,7 +121,7 @@ impl Progress for Bars {
                 }
                 Self::show_total(&state);
             }
-            Event::Unpacked { item, .. } | Event::Failed { item } => {
+            Event::Unpacked { item, .. } | Event::Failed { item, .. } => {
                 Self::ended(&mut state, item);
             }
             Event::Planned { items, .. } => self.planned(&mut state, items),
