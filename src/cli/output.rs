@@ -7,21 +7,32 @@ use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::settings::Verbosity;
 
 pub use crate::format::escape::shown;
 
+/// The form of what goes to standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Messages {
+    /// Lines for people.
+    Words,
+    /// Events, one JSON object a line.
+    Events,
+}
+
 /// Where a run's words go.
 pub struct Output {
     verbosity: Verbosity,
+    messages: Messages,
 }
 
 impl Output {
     /// Writes to this process's standard streams.
     #[must_use]
-    pub fn new(verbosity: Verbosity) -> Self {
-        Self { verbosity }
+    pub fn new(verbosity: Verbosity, messages: Messages) -> Self {
+        Self { verbosity, messages }
     }
 
     /// One line of data, visible at once.
@@ -70,14 +81,30 @@ impl Output {
     /// Something good to know, unless it is to be quiet.
     pub fn note(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
-            say(&format!("subst: {text}"));
+            match self.messages {
+                Messages::Words => say(&format!("subst: {text}")),
+                Messages::Events => event("note", json!({ "text": text })),
+            }
+        }
+    }
+
+    /// What came of the whole run, unless it is to be quiet: in words, or as `data`.
+    pub fn summary(&self, text: &str, data: &impl Serialize) {
+        if self.verbosity > Verbosity::Quiet {
+            match self.messages {
+                Messages::Words => say(&format!("subst: {text}")),
+                Messages::Events => event("summary", json!(data)),
+            }
         }
     }
 
     /// Something that may be wrong, unless it is to be quiet.
     pub fn warn(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
-            say(&format!("subst: warning: {text}"));
+            match self.messages {
+                Messages::Words => say(&format!("subst: warning: {text}")),
+                Messages::Events => event("warning", json!({ "text": text })),
+            }
         }
     }
 
@@ -91,12 +118,16 @@ impl Output {
         self.failure(what, Some(error), hint);
     }
 
-    fn failure(&self, what: &str, mut cause: Option<&dyn std::error::Error>, hint: Option<&str>) {
+    fn failure(&self, what: &str, cause: Option<&dyn std::error::Error>, hint: Option<&str>) {
+        let causes = std::iter::successors(cause, |error| error.source()).map(ToString::to_string);
+        if self.messages == Messages::Events {
+            let causes: Vec<String> = causes.collect();
+            return event("error", json!({ "text": what, "causes": causes, "hint": hint }));
+        }
         let mut text = format!("subst: error: {}", shown(what));
-        while let Some(error) = cause {
+        for cause in causes {
             text.push_str("\n  caused by: ");
-            text.push_str(&shown(&error.to_string()));
-            cause = error.source();
+            text.push_str(&shown(&cause));
         }
         if let Some(hint) = hint {
             text.push_str("\n  hint: ");
@@ -104,6 +135,15 @@ impl Output {
         }
         say(&text);
     }
+}
+
+/// An event on standard error, with the fields that `data` has.
+pub fn event(name: &str, data: Value) {
+    let mut fields = serde_json::Map::from_iter([("event".to_owned(), name.into())]);
+    if let Value::Object(data) = data {
+        fields.extend(data);
+    }
+    say(&Value::from(fields).to_string());
 }
 
 /// One line (or more) on standard error. A terminal that is gone is no reason to fail.

@@ -45,7 +45,8 @@ pub fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliError> {
     } else {
         let lines = table::lines(context, &resolution);
         context.output.lines(lines.map(Into::into))?;
-        context.output.note(&table::summary(context, &resolution));
+        let data = data::summary(context, &resolution);
+        context.output.summary(&table::summary(context, &resolution), &data);
     }
     Ok(exit(&resolution))
 }

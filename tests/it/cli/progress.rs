@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::NOTHING;
 use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item};
 
 /// A server of uncompressed nars, which takes a second for that of `tools`.
@@ -72,4 +73,40 @@ fn lookups_that_take_long_are_told_of() {
     let ended = query("plain").says("subst: looked up 0 of 1, 0 answers (127.0.0.1:");
     assert!(ended.stderr.matches("looked up 0 of 1").count() >= 2, "{}", ended.stderr);
     assert!(!ended.stderr.contains("unpacked 0 of 0"), "{}", ended.stderr);
+}
+
+#[test]
+fn who_wants_events_gets_nothing_else() {
+    let sandbox = Sandbox::new();
+    let (url, tools) = (Kind::Guix.url(), item("tools"));
+    let run = |url: &str, arguments: &[&str], code| {
+        let run = sandbox.subst(url, &[arguments, &["--progress", "json"]].concat()).exits(code);
+        events(&run)
+    };
+    let told = run(&url, &["query", &tools], 0);
+    let summary = told.last().unwrap();
+    assert_eq!((&summary["event"], &summary["available"]), (&"summary".into(), &1.into()));
+    let told = run(&url, &["fetch", NOTHING], 1);
+    let error = told.last().unwrap();
+    assert_eq!(error["event"], "error", "{told:#?}");
+    assert_eq!(error["text"], format!("cannot fetch {NOTHING}"));
+    assert!(error["causes"][0].as_str().unwrap().starts_with("no server has it\n"));
+    assert!(error["hint"].is_string());
+    let told = run(&url, &["fetch", &tools], 0);
+    let summary = told.last().unwrap();
+    assert_eq!((&summary["event"], &summary["fetched"]), (&"summary".into(), &2.into()));
+    run(&url, &["cache", "prune"], 0).iter().for_each(|note| assert_eq!(note["event"], "note"));
+    let told = run("ftp://example.org", &["fetch", &tools], 2);
+    assert_eq!(told[0]["event"], "error");
+}
+
+#[test]
+fn an_item_that_failed_says_why() {
+    let sandbox = Sandbox::new();
+    let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
+    std::fs::remove_dir_all(fixture.dir.join("nar")).unwrap();
+    let arguments = ["fetch", "--progress", "json", &item("notes")];
+    let told = events(&sandbox.subst(&fixture.url(), &arguments).exits(4));
+    let failed = told.iter().find(|event| event["event"] == "failed").unwrap();
+    assert!(failed["reason"].as_str().unwrap().starts_with("every download failed"), "{failed}");
 }
