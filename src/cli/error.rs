@@ -137,10 +137,10 @@ pub fn item_hint(error: &ItemError) -> Option<String> {
     use crate::substitute::answer::Status;
     use crate::trust::verdict::Refusal;
     let hint = match error {
-        ItemError::Refused(Refusal::UnauthorizedKey { .. }) => {
+        ItemError::Refused { first: Refusal::UnauthorizedKey { .. }, .. } => {
             "if you trust the server, `subst authorize KEYFILE` lets its key sign"
         }
-        ItemError::Refused(_) => "another server may have it: --substitute-urls",
+        ItemError::Refused { .. } => "another server may have it: --substitute-urls",
         ItemError::NotAvailable { status: Status::Preparing, .. } => {
             "a server is preparing it; try again soon"
         }

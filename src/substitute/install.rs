@@ -90,16 +90,21 @@ pub struct Attempt {
 #[derive(Debug, thiserror::Error)]
 pub enum ItemError {
     /// No server has it, and says so, or none gave an answer that can be used.
-    #[error("{}", not_available_text(*.status, .why))]
+    #[error("{}{}", not_available_text(*.status), lines(.why))]
     NotAvailable {
         /// What follows from all answers.
         status: Status,
         /// Server by server, in words.
         why: Vec<String>,
     },
-    /// Every narinfo was refused; the first refusal.
-    #[error("no server's narinfo can be trusted")]
-    Refused(#[source] Refusal),
+    /// Narinfos were refused, and nobody has one that is not.
+    #[error("no server's narinfo can be trusted{}", lines(.why))]
+    Refused {
+        /// The first refusal.
+        first: Refusal,
+        /// Server by server, in words.
+        why: Vec<String>,
+    },
     /// The narinfo names no download that can be used.
     #[error("its narinfo names no download that this program can decode")]
     NoDownload,
@@ -145,19 +150,17 @@ pub enum ItemError {
     Interrupted,
 }
 
-fn not_available_text(status: Status, why: &[String]) -> String {
-    let mut text = match status {
+fn not_available_text(status: Status) -> &'static str {
+    match status {
         Status::Preparing => "a server is preparing it, but does not have it yet",
         Status::Missing => "no server has it",
         Status::Refused => "no server has a narinfo that can be used",
         Status::Available | Status::Unknown => "no server gave a definite answer",
     }
-    .to_owned();
-    for line in why {
-        text.push_str("\n    ");
-        text.push_str(line);
-    }
-    text
+}
+
+fn lines(why: &[String]) -> String {
+    why.iter().map(|line| format!("\n    {line}")).collect()
 }
 
 fn attempts_text(attempts: &[Attempt]) -> String {
@@ -177,7 +180,7 @@ impl ItemError {
             | Self::Network(_)
             | Self::Offline(_) => Class::Transient,
             Self::NotAvailable { status: Status::Refused, .. }
-            | Self::Refused(_)
+            | Self::Refused { .. }
             | Self::NoDownload => Class::Refused,
             Self::NotAvailable { .. }
             | Self::Reference(_)

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::store::StoreError;
-use crate::substitute::answer::{Answer, Authority, Found, Said, Source};
+use crate::substitute::answer::{Answer, Authority, Found, Said, Source, Status};
+use crate::substitute::chain;
 use crate::substitute::choose::{self, Rates};
 use crate::substitute::install::ItemError;
 use crate::substitute::lookup::{Resolution, ServerReport, Skip, Walk};
@@ -247,16 +248,23 @@ impl Sorting<'_> {
 /// Why an item without authority cannot be had; `servers` are those that were asked.
 #[must_use]
 pub fn refusal(found: &Found, servers: &[ServerReport]) -> ItemError {
-    let refusal = found.answers.iter().find_map(|Answer { said, .. }| match said {
-        Said::Refused(refusal) => Some(refusal.clone()),
+    let refusals = found.answers.iter().filter_map(|Answer { said, .. }| match said {
+        Said::Refused(refusal) => Some(refusal),
         _ => None,
     });
-    refusal.map_or_else(|| not_available(found, servers), ItemError::Refused)
+    let first = refusals.filter(|_| found.status == Status::Refused).next().cloned();
+    let (status, why) = (found.status, why(found, servers));
+    match first {
+        Some(first) => ItemError::Refused { first, why },
+        None => ItemError::NotAvailable { status, why },
+    }
 }
 
-fn not_available(found: &Found, servers: &[ServerReport]) -> ItemError {
+/// What was said, server by server.
+fn why(found: &Found, servers: &[ServerReport]) -> Vec<String> {
     let why = found.answers.iter().zip(servers).filter_map(|(answer, server)| {
         let words = match &answer.said {
+            Said::Refused(refusal) => chain(refusal),
             Said::Missing(status) => format!("HTTP status {status}"),
             Said::Baking(_) => "it is being prepared".to_owned(),
             Said::Unreadable(why) | Said::Failed(why) | Said::Skipped(why) => why.clone(),
@@ -266,7 +274,7 @@ fn not_available(found: &Found, servers: &[ServerReport]) -> ItemError {
         };
         Some(format!("{}: {words}", server.url))
     });
-    ItemError::NotAvailable { status: found.status, why: why.collect() }
+    why.collect()
 }
 
 /// Tells the resolver what is valid already, and keeps the first error of the store.
