@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::settings::Verbosity;
 
 pub use crate::format::escape::shown;
+pub use crate::substitute::without_url;
 
 /// The form of what goes to standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,16 +152,6 @@ pub fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// An error without the address that was asked, for where server and item are named anyway.
-#[must_use]
-pub fn without_url(why: &str) -> Cow<'_, str> {
-    let cut = why.split_once("asking ").and_then(|(before, rest)| {
-        let (_, after) = rest.split_once(": ")?;
-        Some(Cow::Owned(format!("{before}{after}")))
-    });
-    cut.unwrap_or(Cow::Borrowed(why))
-}
-
 /// A number of bytes in words, such as `12.3 MiB`.
 #[must_use]
 pub fn bytes(count: u64) -> String {
@@ -202,13 +193,6 @@ pub fn count(count: usize, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn errors_without_addresses() {
-        assert_eq!(without_url("asking http://a:1/: connecting: refused"), "connecting: refused");
-        assert_eq!(without_url("after 4 attempts: asking http://a/x: no"), "after 4 attempts: no");
-        assert_eq!(without_url("timed out"), "timed out");
-    }
 
     #[test]
     fn sizes_and_times_in_words() {

@@ -11,7 +11,7 @@ use crate::substitute::choose::Choice;
 use crate::substitute::progress::{Event, Progress};
 
 use super::args::ProgressMode;
-use super::output::{self, say, shown};
+use super::output::{self, say, shown, without_url};
 use super::settings::Verbosity;
 
 /// What shows progress as `mode` says. Bars need a terminal.
@@ -31,7 +31,11 @@ pub fn choose(mode: ProgressMode, verbosity: Verbosity, is_terminal: bool) -> Ar
 fn words(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
     let line = match event {
         Event::ServerDown { server, reason } => {
-            format!("subst: warning: {} is not used: {}", shown(server), shown(reason))
+            format!(
+                "subst: warning: {} is not used: {}",
+                shown(server),
+                shown(&without_url(reason))
+            )
         }
         Event::Warning(text) => format!("subst: warning: {}", shown(text)),
         Event::SourceFailed { item, url, reason } => {

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::store::StoreError;
 use crate::substitute::answer::{Answer, Authority, Found, Said, Source, Status};
-use crate::substitute::chain;
 use crate::substitute::choose::{self, Rates};
 use crate::substitute::install::ItemError;
 use crate::substitute::lookup::{Resolution, ServerReport, Skip, Walk};
+use crate::substitute::{chain, without_url};
 use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::{Fetch, References};
@@ -267,7 +267,9 @@ fn why(found: &Found, servers: &[ServerReport]) -> Vec<String> {
             Said::Refused(refusal) => chain(refusal),
             Said::Missing(status) => format!("HTTP status {status}"),
             Said::Baking(_) => "it is being prepared".to_owned(),
-            Said::Unreadable(why) | Said::Failed(why) | Said::Skipped(why) => why.clone(),
+            Said::Unreadable(why) | Said::Failed(why) | Said::Skipped(why) => {
+                without_url(why).into_owned()
+            }
             Said::Unusable => "its narinfo names no download that can be used".to_owned(),
             Said::Offline => "not in the lookup cache".to_owned(),
             _ => return None,

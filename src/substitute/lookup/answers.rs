@@ -301,14 +301,18 @@ impl Engine {
 
     /// Forgets everything about `item`.
     pub(super) fn forget(&mut self, item: &StorePath) {
-        self.remember();
-        let hash_part = item.hash_part();
-        let forgotten = self.setup.cache.forget(None, &[hash_part]);
-        self.warn(forgotten.err());
-        for index in self.with_hash_part(&hash_part) {
+        self.disbelieve(item);
+        for index in self.with_hash_part(&item.hash_part()) {
             if self.items[index as usize].is_decided {
                 self.reset(index);
             }
         }
+    }
+
+    /// Forgets what the lookup cache has about `item`.
+    pub(super) fn disbelieve(&mut self, item: &StorePath) {
+        self.remember();
+        let forgotten = self.setup.cache.forget(None, &[item.hash_part()]);
+        self.warn(forgotten.err());
     }
 }
