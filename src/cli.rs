@@ -21,14 +21,14 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
 
-use args::{Cli, Command};
+use args::{Cli, Command, ProgressMode};
 use commands::substitute::Inherited;
 use context::Context;
 use env::Environment;
 use error::CliError;
 use exit::Exit;
-use output::Output;
-use settings::Settings;
+use output::{Messages, Output};
+use settings::{Settings, Verbosity};
 
 /// Does what the arguments say; how it ended.
 #[must_use]
@@ -37,7 +37,7 @@ pub fn run(arguments: Vec<OsString>) -> Exit {
     let arguments = match dispatch::by_name(arguments, &environment) {
         Ok(arguments) => arguments,
         Err(error) => {
-            Output::new(settings::Verbosity::Normal).error(&error, None);
+            Output::new(Verbosity::Normal, Messages::Words).error(&error, None);
             return Exit::Local;
         }
     };
@@ -53,7 +53,8 @@ pub fn run(arguments: Vec<OsString>) -> Exit {
     match execute(&cli, &environment) {
         Ok(exit) => exit,
         Err(error) => {
-            Output::new(settings::Verbosity::Normal).error(&error, None);
+            let messages = messages(cli.global.progress);
+            Output::new(Verbosity::Normal, messages).error(&error, None);
             error.exit()
         }
     }
@@ -71,7 +72,7 @@ fn execute(cli: &Cli, environment: &Environment) -> Result<Exit, CliError> {
     let is_terminal = std::io::stderr().is_terminal();
     let mut context = Context {
         clock: clock(),
-        output: Output::new(settings.verbosity),
+        output: Output::new(settings.verbosity, messages(Some(settings.progress))),
         progress: progress::choose(settings.progress, settings.verbosity, is_terminal),
         cancel: Cancel::default(),
         settings,
@@ -85,6 +86,14 @@ fn execute(cli: &Cli, environment: &Environment) -> Result<Exit, CliError> {
                 .error(&error, error.hint(context.settings.store_dir().dialect()).as_deref());
             Ok(error.exit())
         }
+    }
+}
+
+/// Who wants events gets nothing else on standard error.
+fn messages(progress: Option<ProgressMode>) -> Messages {
+    match progress {
+        Some(ProgressMode::Json) => Messages::Events,
+        _ => Messages::Words,
     }
 }
 

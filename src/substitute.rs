@@ -1,5 +1,7 @@
 //! Layer 4: the use cases. Lookups, transfers, and bringing closures into a store.
 
+use std::borrow::Cow;
+
 pub mod ahead;
 pub mod answer;
 pub mod cancel;
@@ -24,4 +26,26 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// An error without the address that was asked, for where server and item are named anyway.
+#[must_use]
+pub fn without_url(why: &str) -> Cow<'_, str> {
+    let cut = why.split_once("asking ").and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(": ")?;
+        Some(Cow::Owned(format!("{before}{after}")))
+    });
+    cut.unwrap_or(Cow::Borrowed(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_without_addresses() {
+        assert_eq!(without_url("asking http://a:1/: connecting: refused"), "connecting: refused");
+        assert_eq!(without_url("after 4 attempts: asking http://a/x: no"), "after 4 attempts: no");
+        assert_eq!(without_url("timed out"), "timed out");
+    }
 }

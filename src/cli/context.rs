@@ -13,7 +13,7 @@ use crate::substitute::chain;
 use crate::substitute::clock::Clock;
 use crate::substitute::install::Installer;
 use crate::substitute::lookup::{Freshness, LookupOptions, Memos, Resolver, Setup};
-use crate::substitute::network::Network;
+use crate::substitute::network::{Network, Reach};
 use crate::substitute::progress::Progress;
 use crate::substitute::transfer::{Budget, DecoderMemory};
 use crate::trust::acl::{Acl, AuthorizedKeys};
@@ -195,7 +195,8 @@ impl Context {
     /// How to reach servers.
     #[must_use]
     pub fn network(&self) -> Arc<Network> {
-        Arc::new(Network::new(self.settings.http.clone()))
+        let reach = if self.settings.offline { Reach::Files } else { Reach::Everybody };
+        Arc::new(Network::new(self.settings.http.clone(), reach))
     }
 
     /// Answers questions about items.

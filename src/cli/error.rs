@@ -149,13 +149,13 @@ pub fn item_hint(error: &ItemError, dialect: Dialect) -> Option<String> {
     use crate::substitute::answer::Status;
     use crate::trust::verdict::Refusal;
     let hint = match error {
-        ItemError::Refused(Refusal::UnauthorizedKey { .. }) => match dialect {
+        ItemError::Refused { first: Refusal::UnauthorizedKey { .. }, .. } => match dialect {
             Dialect::Guix => "if you trust the server, `subst authorize KEYFILE` lets its key sign",
             Dialect::Nix => {
                 "if you trust the server, name its key with --trusted-public-keys, or in nix.conf"
             }
         },
-        ItemError::Refused(_) => "another server may have it: --substitute-urls",
+        ItemError::Refused { .. } => "another server may have it: --substitute-urls",
         ItemError::NotAvailable { status: Status::Preparing, .. } => {
             "a server is preparing it; try again soon"
         }
@@ -168,6 +168,7 @@ pub fn item_hint(error: &ItemError, dialect: Dialect) -> Option<String> {
         ItemError::InvalidReference(_) => {
             "without --no-references, what it refers to is fetched as well"
         }
+        ItemError::Offline(_) => "without --offline, it is downloaded",
         ItemError::NoSpace { .. } => "free some space, or fetch less at a time",
         ItemError::Store(error) => return error.hint().map(str::to_owned),
         _ if error.class() == Class::Transient => "try again, or with other --substitute-urls",

@@ -7,21 +7,33 @@ use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::settings::Verbosity;
 
 pub use crate::format::escape::shown;
+pub use crate::substitute::without_url;
+
+/// The form of what goes to standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Messages {
+    /// Lines for people.
+    Words,
+    /// Events, one JSON object a line.
+    Events,
+}
 
 /// Where a run's words go.
 pub struct Output {
     verbosity: Verbosity,
+    messages: Messages,
 }
 
 impl Output {
     /// Writes to this process's standard streams.
     #[must_use]
-    pub fn new(verbosity: Verbosity) -> Self {
-        Self { verbosity }
+    pub fn new(verbosity: Verbosity, messages: Messages) -> Self {
+        Self { verbosity, messages }
     }
 
     /// How wide the terminal is that data goes to; `None` when it goes elsewhere.
@@ -80,14 +92,30 @@ impl Output {
     /// Something good to know, unless it is to be quiet.
     pub fn note(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
-            say(&format!("subst: {text}"));
+            match self.messages {
+                Messages::Words => say(&format!("subst: {text}")),
+                Messages::Events => event("note", json!({ "text": text })),
+            }
+        }
+    }
+
+    /// What came of the whole run, unless it is to be quiet: in words, or as `data`.
+    pub fn summary(&self, text: &str, data: &impl Serialize) {
+        if self.verbosity > Verbosity::Quiet {
+            match self.messages {
+                Messages::Words => say(&format!("subst: {text}")),
+                Messages::Events => event("summary", json!(data)),
+            }
         }
     }
 
     /// Something that may be wrong, unless it is to be quiet.
     pub fn warn(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
-            say(&format!("subst: warning: {text}"));
+            match self.messages {
+                Messages::Words => say(&format!("subst: warning: {text}")),
+                Messages::Events => event("warning", json!({ "text": text })),
+            }
         }
     }
 
@@ -101,12 +129,16 @@ impl Output {
         self.failure(what, Some(error), hint);
     }
 
-    fn failure(&self, what: &str, mut cause: Option<&dyn std::error::Error>, hint: Option<&str>) {
+    fn failure(&self, what: &str, cause: Option<&dyn std::error::Error>, hint: Option<&str>) {
+        let causes = std::iter::successors(cause, |error| error.source()).map(ToString::to_string);
+        if self.messages == Messages::Events {
+            let causes: Vec<String> = causes.collect();
+            return event("error", json!({ "text": what, "causes": causes, "hint": hint }));
+        }
         let mut text = format!("subst: error: {}", shown(what));
-        while let Some(error) = cause {
+        for cause in causes {
             text.push_str("\n  caused by: ");
-            text.push_str(&shown(&error.to_string()));
-            cause = error.source();
+            text.push_str(&shown(&cause));
         }
         if let Some(hint) = hint {
             text.push_str("\n  hint: ");
@@ -119,19 +151,18 @@ impl Output {
 /// Columns of a terminal that does not say.
 const USUAL_WIDTH: usize = 80;
 
+/// An event on standard error, with the fields that `data` has.
+pub fn event(name: &str, data: Value) {
+    let mut fields = serde_json::Map::from_iter([("event".to_owned(), name.into())]);
+    if let Value::Object(data) = data {
+        fields.extend(data);
+    }
+    say(&Value::from(fields).to_string());
+}
+
 /// One line (or more) on standard error. A terminal that is gone is no reason to fail.
 pub fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
-}
-
-/// An error without the address that was asked, for where server and item are named anyway.
-#[must_use]
-pub fn without_url(why: &str) -> Cow<'_, str> {
-    let cut = why.split_once("asking ").and_then(|(before, rest)| {
-        let (_, after) = rest.split_once(": ")?;
-        Some(Cow::Owned(format!("{before}{after}")))
-    });
-    cut.unwrap_or(Cow::Borrowed(why))
 }
 
 /// A number of bytes in words, such as `12.3 MiB`.
@@ -175,13 +206,6 @@ pub fn count(count: usize, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn errors_without_addresses() {
-        assert_eq!(without_url("asking http://a:1/: connecting: refused"), "connecting: refused");
-        assert_eq!(without_url("after 4 attempts: asking http://a/x: no"), "after 4 attempts: no");
-        assert_eq!(without_url("timed out"), "timed out");
-    }
 
     #[test]
     fn sizes_and_times_in_words() {

@@ -88,9 +88,10 @@ fn short(text: &str) -> Cow<'_, str> {
     if text.len() <= WORDS_MAX_BYTES {
         return Cow::Borrowed(text);
     }
-    let head = text.floor_char_boundary(WORDS_MAX_BYTES / 2);
-    let tail = text.ceil_char_boundary(text.len() - WORDS_MAX_BYTES / 2);
-    Cow::Owned(format!("{} ... {}", &text[..head], &text[tail..]))
+    let boundary_at = |start: usize| (start..).find(|&at| text.is_char_boundary(at));
+    let head = boundary_at(WORDS_MAX_BYTES / 2).and_then(|end| text.get(..end));
+    let tail = boundary_at(text.len() - WORDS_MAX_BYTES / 2).and_then(|start| text.get(start..));
+    Cow::Owned(format!("{} ... {}", head.unwrap_or_default(), tail.unwrap_or_default()))
 }
 
 const WORDS_MAX_BYTES: usize = 2000;

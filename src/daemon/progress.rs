@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::format::escape::shown;
 use crate::substitute::progress::{Event, Progress};
+use crate::substitute::without_url;
 
 use super::log::Log;
 use super::options::Telling;
@@ -175,7 +176,7 @@ impl Progress for Teller {
         match event {
             Event::Looking { done, total, asked, .. } if asked > 0 => self.looking(done, total),
             Event::ServerDown { server, reason } => {
-                self.log.warn(&format!("{server} is not used: {reason}"));
+                self.log.warn(&format!("{server} is not used: {}", without_url(reason)));
             }
             Event::Warning(text) => self.log.warn(text),
             Event::Started { url, download_size, .. } => self.started(url, download_size),

@@ -6,8 +6,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crossbeam_channel::{RecvTimeoutError, bounded};
-
 use crate::format::nar::EntryName;
 use crate::format::store_path::StoreDir;
 use crate::store::unpack::{Destination, NarMismatch, open_directory};
@@ -17,6 +15,7 @@ use crate::substitute::chain;
 use crate::substitute::fetch::refusal;
 use crate::substitute::install::{AttemptError, Installer, ItemError, Order};
 use crate::substitute::lookup::{Resolver, Walk};
+use crate::substitute::progress::with_ticks;
 use crate::substitute::renew;
 
 use super::log::Log;
@@ -64,7 +63,8 @@ impl Answer for SubstituteHelper {
         let reply = wanted.map_err(SubstituteError::from).and_then(|wanted| {
             let name = self.store_dir.full_name(&wanted.item);
             let destination = wanted.destination.to_string_lossy();
-            let work = || self.with_ticks(|| self.substitute(&wanted));
+            let tick = || self.installer.report_progress();
+            let work = || with_ticks(INTERVAL, tick, || self.substitute(&wanted));
             let result = self.teller.while_substituting(&destination, work);
             result.inspect_err(|error| {
                 self.log.error(&format!("cannot substitute {name}: {}", words(error)));
@@ -105,23 +105,6 @@ impl SubstituteHelper {
         }
         let is_in_store = destination.parent() == Some(Path::new(self.store_dir.as_str()));
         is_in_store.then(|| Arc::new(links.for_repair()))
-    }
-
-    /// Reports progress while `work` runs.
-    fn with_ticks<T>(&self, work: impl FnOnce() -> T) -> T {
-        let (done, is_done) = bounded::<()>(0);
-        std::thread::scope(|scope| {
-            let ticker = std::thread::Builder::new().spawn_scoped(scope, move || {
-                while is_done.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                    self.installer.report_progress();
-                }
-            });
-            // Without a thread to spare there is no progress to be seen, nothing worse.
-            drop(ticker);
-            let result = work();
-            drop(done);
-            result
-        })
     }
 
     fn failure(&self, error: &SubstituteError) -> SubstituteReply {

@@ -115,6 +115,9 @@ pub enum HttpErrorKind {
     /// The caller did not wait for the answer.
     #[error("cancelled")]
     Cancelled,
+    /// Nobody may be connected to.
+    #[error("offline: nobody is connected to")]
+    Offline,
 }
 
 impl HttpError {
@@ -122,6 +125,12 @@ impl HttpError {
     #[must_use]
     pub fn wrong_range(url: &Url) -> Self {
         Self::new(url, HttpErrorKind::WrongRange)
+    }
+
+    /// Nothing was asked at `url`, because nobody may be connected to.
+    #[must_use]
+    pub fn offline(url: &Url) -> Self {
+        Self::new(url, HttpErrorKind::Offline)
     }
 
     pub(super) fn new(url: &Url, kind: HttpErrorKind) -> Self {

@@ -44,7 +44,7 @@ pub trait Ahead: Send + Sync {
 /// # Errors
 /// The server does not give it.
 pub fn begin(network: &Network, candidate: &Candidate) -> Result<Box<dyn Begun>, Arc<HttpError>> {
-    let body = network.client()?.nar(NarRequest::new(candidate.url.clone()))?;
+    let body = network.client_for(&candidate.url)?.nar(NarRequest::new(candidate.url.clone()))?;
     Ok(Box::new(body))
 }
 

@@ -101,5 +101,5 @@ impl Fetch {
     }
 }
 
-/// How often the coordinator looks at locks and progress.
-const TICK: Duration = Duration::from_millis(100);
+/// How often progress is told, and the coordinator looks at locks.
+pub const TICK: Duration = Duration::from_millis(100);

@@ -4,228 +4,25 @@
 //! of the same narinfo, then an equivalent narinfo of another server. Only trouble on this
 //! side (a full disk, permissions) stops at once, because no other server can help with it.
 
+mod error;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::format::server_url::{self, ServerUrl};
 use crate::format::store_path::StorePath;
-use crate::http::{self, HttpError};
-use crate::store::unpack::{Checked, Destination, NarMismatch, UnpackError, WriterPool, unpack};
-use crate::store::{Links, StoreError};
-use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
+use crate::store::Links;
+use crate::store::unpack::{Checked, Destination, UnpackError, WriterPool, unpack};
+use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::ahead::{Ahead, Begun};
-use super::answer::{Source, Status};
+use super::answer::Source;
 use super::cancel::Cancel;
 use super::choose::{self, Candidate, Choice, Rates};
 use super::network::Network;
 use super::progress::{Event, Progress};
 use super::transfer::{Budget, NarStream, Received, TransferError};
 
-/// What a failure means for the exit code and for whoever asks again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    /// A definite no.
-    Absent,
-    /// Refused: trust or integrity.
-    Refused,
-    /// The network: trying again may help.
-    Transient,
-    /// This machine: disk, permissions, database, locks.
-    Local,
-    /// The user wants to stop.
-    Interrupted,
-}
-
-/// Why one candidate did not give the item.
-#[derive(Debug, thiserror::Error)]
-pub enum AttemptError {
-    /// It did not arrive whole.
-    #[error(transparent)]
-    Transfer(#[from] TransferError),
-    /// It is no nar, or the tree could not be written.
-    #[error(transparent)]
-    Unpack(#[from] UnpackError),
-    /// It is another nar than the one that was signed.
-    #[error(transparent)]
-    Mismatch(#[from] NarMismatch),
-}
-
-impl AttemptError {
-    /// What it means.
-    #[must_use]
-    pub fn class(&self) -> Class {
-        match self {
-            Self::Transfer(TransferError::Network(error)) => network_class(error),
-            Self::Transfer(TransferError::Corrupt { .. } | TransferError::TooLong(_))
-            | Self::Unpack(UnpackError::Nar(_))
-            | Self::Mismatch(_) => Class::Refused,
-            Self::Transfer(TransferError::Start(_))
-            | Self::Unpack(
-                UnpackError::Write { .. } | UnpackError::Deduplicate(_) | UnpackError::Panicked,
-            ) => Class::Local,
-            Self::Transfer(TransferError::Cancelled) => Class::Interrupted,
-        }
-    }
-}
-
-impl AttemptError {
-    /// Whether the server wants to be left alone, so that its other downloads are not tried.
-    fn is_overload(&self) -> bool {
-        matches!(self, Self::Transfer(TransferError::Network(error)) if error.is_overload())
-    }
-}
-
-fn network_class(error: &HttpError) -> Class {
-    match error.class() {
-        http::Class::Absent => Class::Absent,
-        http::Class::Transient => Class::Transient,
-        http::Class::Refused => Class::Refused,
-        http::Class::Local => Class::Local,
-    }
-}
-
-/// A candidate that failed.
-#[derive(Debug)]
-pub struct Attempt {
-    /// Where from, without credentials.
-    pub url: String,
-    /// Why.
-    pub error: AttemptError,
-}
-
-/// Why an item could not be had.
-#[derive(Debug, thiserror::Error)]
-pub enum ItemError {
-    /// No server has it, and says so, or none gave an answer that can be used.
-    #[error("{}", not_available_text(*.status, .why))]
-    NotAvailable {
-        /// What follows from all answers.
-        status: Status,
-        /// Server by server, in words.
-        why: Vec<String>,
-    },
-    /// Every narinfo was refused; the first refusal.
-    #[error("no server's narinfo can be trusted")]
-    Refused(#[source] Refusal),
-    /// The narinfo names no download that can be used.
-    #[error("its narinfo names no download that this program can decode")]
-    NoDownload,
-    /// All candidates failed; the last one is the cause.
-    #[error("{}", attempts_text(.0))]
-    AllFailed(Vec<Attempt>),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The directory that the item goes to cannot be opened.
-    #[error("opening {}", path.display())]
-    Open {
-        /// The directory.
-        path: std::path::PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The HTTP client could not be made.
-    #[error("setting up the network")]
-    Network(#[source] Arc<HttpError>),
-    /// Something that it refers to could not be had.
-    #[error("it refers to {0}, which could not be fetched")]
-    Reference(StorePath),
-    /// Something that it refers to is not valid, and references are not fetched.
-    #[error("it refers to {0}, which is not valid, and references are not to be fetched")]
-    InvalidReference(StorePath),
-    /// The file system is too small for everything that is to be fetched.
-    #[error("{needed} bytes are needed and {free} are free in the store's file system")]
-    NoSpace {
-        /// Bytes of nars that are to be unpacked.
-        needed: u64,
-        /// Bytes that are free.
-        free: u64,
-    },
-    /// Not tried, because something else had failed before.
-    #[error("not tried, because another item failed")]
-    NotTried,
-    /// The user wants to stop.
-    #[error("interrupted")]
-    Interrupted,
-}
-
-fn not_available_text(status: Status, why: &[String]) -> String {
-    let mut text = match status {
-        Status::Preparing => "a server is preparing it, but does not have it yet",
-        Status::Missing => "no server has it",
-        Status::Refused => "no server has a narinfo that can be used",
-        Status::Available | Status::Unknown => "no server gave a definite answer",
-    }
-    .to_owned();
-    for line in why {
-        text.push_str("\n    ");
-        text.push_str(line);
-    }
-    text
-}
-
-fn attempts_text(attempts: &[Attempt]) -> String {
-    let mut text = String::from("every download failed");
-    for Attempt { url, error } in attempts {
-        text.push_str(&format!("\n    {url}: {}", super::chain(error)));
-    }
-    text
-}
-
-impl ItemError {
-    /// What it means.
-    #[must_use]
-    pub fn class(&self) -> Class {
-        match self {
-            Self::NotAvailable { status: Status::Unknown, .. } | Self::Network(_) => {
-                Class::Transient
-            }
-            Self::NotAvailable { status: Status::Refused, .. }
-            | Self::Refused(_)
-            | Self::NoDownload => Class::Refused,
-            Self::NotAvailable { .. }
-            | Self::Reference(_)
-            | Self::InvalidReference(_)
-            | Self::NotTried => Class::Absent,
-            Self::AllFailed(attempts) => attempts
-                .iter()
-                .map(|attempt| attempt.error.class())
-                // A server that does not have the nar after all is a failed download here:
-                // its narinfo said that it has.
-                .map(|class| if class == Class::Absent { Class::Transient } else { class })
-                .max()
-                .unwrap_or(Class::Transient),
-            Self::Store(_) | Self::Open { .. } | Self::NoSpace { .. } => Class::Local,
-            Self::Interrupted => Class::Interrupted,
-        }
-    }
-
-    /// Whether another server's bytes may help: these failed on the way or were not right.
-    #[must_use]
-    pub fn is_of_servers(&self) -> bool {
-        let is_theirs = matches!(self.class(), Class::Transient | Class::Refused);
-        is_theirs && matches!(self, Self::AllFailed(_))
-    }
-
-    /// This failure, after which `other` followed.
-    #[must_use]
-    pub fn and_then(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::AllFailed(mut attempts), Self::AllFailed(more)) => {
-                attempts.extend(more);
-                Self::AllFailed(attempts)
-            }
-            (_, other) => other,
-        }
-    }
-
-    /// Whether some server's narinfo leads to a nar that is not there: it is stale.
-    #[must_use]
-    pub fn is_stale(&self) -> bool {
-        let is_absent = |attempt: &Attempt| attempt.error.class() == Class::Absent;
-        matches!(self, Self::AllFailed(attempts) if attempts.iter().any(is_absent))
-    }
-}
+pub use error::{Attempt, AttemptError, Class, ItemError};
 
 /// One item to be unpacked: what, from where, to where.
 #[derive(Clone, Copy)]
@@ -266,15 +63,16 @@ pub struct Installer {
 
 impl Installer {
     /// Makes the item's tree at its destination, from the first of its sources that gives the
-    /// bytes that are vouched for.
+    /// bytes that are vouched for. What failed like one of `told` is not told again.
     ///
     /// # Errors
     /// No source does, or the tree cannot be written; nothing is left behind.
-    pub(super) fn unpack(&self, order: &Order<'_>) -> Result<Checked, ItemError> {
+    pub(super) fn unpack(&self, order: &Order<'_>, told: &[Attempt]) -> Result<Checked, ItemError> {
         let item = order.item;
         let mut attempts = Vec::new();
         let (rates, nar_size) = (self.rates(), order.authorized.narinfo().nar_size());
-        let mut ranked = choose::candidates(order.sources, &self.servers, &rates);
+        let all = choose::candidates(order.sources, &self.servers, &rates);
+        let mut ranked = self.network.within_reach(all)?;
         let mut choice = choose::explain(&ranked, nar_size, &rates);
         let mut begun = self.ahead.as_ref().and_then(|ahead| {
             let (index, begun) = ahead.take(item, &ranked)?;
@@ -300,9 +98,12 @@ impl Installer {
             if error.is_overload() {
                 overloaded.push(candidate.server);
             }
-            let reason = super::chain(&error);
-            self.progress.event(Event::SourceFailed { item, url: &url, reason: &reason });
-            attempts.push(Attempt { url, error });
+            let attempt = Attempt { url, error };
+            if !told.iter().any(|earlier| earlier.is_like(&attempt)) {
+                let (url, reason) = (&attempt.url, &attempt.reason());
+                self.progress.event(Event::SourceFailed { item, url, reason });
+            }
+            attempts.push(attempt);
             if stop {
                 break;
             }
@@ -323,7 +124,7 @@ impl Installer {
         let Start { begun, choice } = start;
         let Order { item, authorized, .. } = *order;
         let nar_size = authorized.narinfo().nar_size();
-        let client = self.network.client().map_err(TransferError::Network)?;
+        let client = self.network.client_for(&candidate.url).map_err(TransferError::Network)?;
         let cancel = self.cancel.clone();
         let stream = NarStream::open(client, candidate, nar_size, begun, &self.budget, cancel)?;
         self.progress.event(Event::Started {

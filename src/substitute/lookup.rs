@@ -184,6 +184,12 @@ impl Resolver {
         self.send(Message::Forget { item });
     }
 
+    /// Forgets what the lookup cache has about `item`, so that later runs ask; what is known
+    /// here stays.
+    pub fn disbelieve(&self, item: StorePath) {
+        self.send(Message::Disbelieve { item });
+    }
+
     fn send(&self, message: Message) {
         if let Some(messages) = &self.messages {
             // Fails only when the engine has died; the caller sees an empty resolution.

@@ -1,31 +1,101 @@
-//! The HTTP client, made when it is first needed.
+//! The HTTP client, made when it is first needed, and whether it may be used at all.
 //!
 //! Loading certificates and starting a runtime takes longer than answering a question from
 //! the lookup cache, and much that people ask needs no network at all.
 
 use std::sync::{Arc, OnceLock};
 
+use url::Url;
+
+use crate::format::server_url::redacted;
 use crate::http::{Client, HttpError, Options};
+
+use super::choose::Candidate;
+use super::install::ItemError;
+
+/// Whom a run may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Every server.
+    Everybody,
+    /// Directories only: nobody is connected to.
+    Files,
+}
 
 /// A client that is made on first use.
 pub struct Network {
     options: Options,
+    reach: Reach,
     client: OnceLock<Result<Arc<Client>, Arc<HttpError>>>,
 }
 
 impl Network {
-    /// Will make a client with `options`.
+    /// Will make a client with `options`, for those within `reach`.
     #[must_use]
-    pub fn new(options: Options) -> Self {
-        Self { options, client: OnceLock::new() }
+    pub fn new(options: Options, reach: Reach) -> Self {
+        Self { options, reach, client: OnceLock::new() }
     }
 
-    /// The client.
+    /// Whether what is at `url` may be asked for.
+    #[must_use]
+    pub fn reaches(&self, url: &Url) -> bool {
+        self.reach == Reach::Everybody || url.scheme() == "file"
+    }
+
+    /// Those of `candidates` that may be asked for.
     ///
     /// # Errors
-    /// It could not be made; the same error each time.
-    pub fn client(&self) -> Result<Arc<Client>, Arc<HttpError>> {
+    /// There are some, but none that may be.
+    pub fn within_reach(
+        &self,
+        mut candidates: Vec<Candidate>,
+    ) -> Result<Vec<Candidate>, ItemError> {
+        let first = candidates.first().map(|candidate| redacted(&candidate.url));
+        candidates.retain(|candidate| self.reaches(&candidate.url));
+        match first {
+            Some(url) if candidates.is_empty() => Err(ItemError::Offline(url)),
+            _ => Ok(candidates),
+        }
+    }
+
+    /// The client, to ask for what is at `url`.
+    ///
+    /// # Errors
+    /// That is out of reach; or the client could not be made, and then the error is the same
+    /// each time.
+    pub fn client_for(&self, url: &Url) -> Result<Arc<Client>, Arc<HttpError>> {
+        self.client_for_all([url])
+    }
+
+    /// The client, to ask for what is at any of `urls`.
+    ///
+    /// # Errors
+    /// As for [`Network::client_for`].
+    pub fn client_for_all<'a>(
+        &self,
+        urls: impl IntoIterator<Item = &'a Url>,
+    ) -> Result<Arc<Client>, Arc<HttpError>> {
+        if let Some(url) = urls.into_iter().find(|url| !self.reaches(url)) {
+            return Err(Arc::new(HttpError::offline(url)));
+        }
         let make = || Client::new(self.options.clone()).map(Arc::new).map_err(Arc::new);
         self.client.get_or_init(make).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::substitute::chain;
+
+    #[test]
+    fn without_a_network_only_files_are_reached() {
+        let (file, http) = ("file:///srv/nar", "http://127.0.0.1:1/nar");
+        let [file, http] = [file, http].map(|url| Url::parse(url).unwrap());
+        let network = Network::new(Options::default(), Reach::Files);
+        assert!(network.client_for(&file).is_ok());
+        let error = network.client_for(&http).err().map(|error| chain(&*error)).unwrap();
+        assert_eq!(error, "asking http://127.0.0.1:1/nar: offline: nobody is connected to");
+        assert!(Network::new(Options::default(), Reach::Everybody).client_for(&http).is_ok());
     }
 }

@@ -1,5 +1,9 @@
 //! What happens, told to whoever wants to show it. Events only: no text, no terminal.
 
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
+
 use crate::format::store_path::StorePath;
 
 use super::choose::Choice;
@@ -81,6 +85,8 @@ pub enum Event<'a> {
     Failed {
         /// The item.
         item: &'a StorePath,
+        /// Why.
+        reason: &'a str,
     },
     /// Nothing more will be fetched.
     Finished,
@@ -116,4 +122,21 @@ pub struct Silent;
 
 impl Progress for Silent {
     fn event(&self, _event: Event<'_>) {}
+}
+
+/// Calls `tick` in every `interval` while `work` runs.
+pub fn with_ticks<T>(interval: Duration, tick: impl Fn() + Send, work: impl FnOnce() -> T) -> T {
+    let (done, is_done) = bounded::<()>(0);
+    std::thread::scope(|scope| {
+        let ticker = std::thread::Builder::new().spawn_scoped(scope, move || {
+            while is_done.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                tick();
+            }
+        });
+        // Without a thread to spare there is no progress to be seen, nothing worse.
+        drop(ticker);
+        let result = work();
+        drop(done);
+        result
+    })
 }

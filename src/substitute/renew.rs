@@ -7,7 +7,7 @@
 use crate::store::unpack::Checked;
 
 use super::answer::{Authority, Source};
-use super::install::{Installer, ItemError, Order};
+use super::install::{Attempt, Installer, ItemError, Order};
 use super::lookup::{Resolver, Walk};
 
 /// Makes the item's tree at its destination: from its sources, once more with what the servers say
@@ -22,14 +22,20 @@ pub fn unpack(
     resolver: &Resolver,
     order: &Order<'_>,
 ) -> Result<Checked, ItemError> {
-    let unpacked = match installer.unpack(order) {
+    let unpacked = match installer.unpack(order, &[]) {
         Err(error) if error.is_stale() => again(installer, resolver, order, error),
         other => other,
     };
-    match unpacked {
+    let is_stale = unpacked.as_ref().is_err_and(ItemError::is_stale);
+    let unpacked = match unpacked {
         Err(error) if error.is_of_servers() => elsewhere(installer, resolver, order, error),
         other => other,
+    };
+    if is_stale || unpacked.as_ref().is_err_and(ItemError::is_stale) {
+        // What was asked for anew is as wrong as what had been remembered before.
+        resolver.disbelieve(order.item.clone());
     }
+    unpacked
 }
 
 fn again(
@@ -46,7 +52,11 @@ fn again(
     let Some(authorized) = authority.filter(|new| new.narinfo().is_equivalent(old)) else {
         return Err(error);
     };
-    installer.unpack(&Order { authorized, sources: &found.sources, ..*order })
+    let told: &[Attempt] = match &error {
+        ItemError::AllFailed(attempts) => attempts,
+        _ => &[],
+    };
+    installer.unpack(&Order { authorized, sources: &found.sources, ..*order }, told)
 }
 
 fn elsewhere(
@@ -64,5 +74,7 @@ fn elsewhere(
     if sources.is_empty() {
         return Err(error);
     }
-    installer.unpack(&Order { sources: &sources, ..*order }).map_err(|other| error.and_then(other))
+    installer
+        .unpack(&Order { sources: &sources, ..*order }, &[])
+        .map_err(|other| error.and_then(other))
 }

@@ -4,9 +4,11 @@ use std::io::Read as _;
 use std::process::Stdio;
 
 use crate::support::sandbox::{run, run_with_input};
-use crate::support::{Fixture, Kind, Sandbox, Server, item};
+use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item};
 
 mod commands;
+mod offline;
+mod progress;
 mod query;
 mod report;
 
@@ -133,6 +135,28 @@ fn fetch_of_what_nobody_has() {
     sandbox.subst(&url, &["fetch", NOTHING, &notes]).exits(1).prints("");
     let some = sandbox.subst(&url, &["fetch", "--keep-going", NOTHING, &notes]).exits(1);
     some.prints(&format!("{notes}\n"));
+}
+
+#[test]
+fn fetch_judges_answers_as_query_does() {
+    let sandbox = Sandbox::new();
+    let (refused, notes) = (Kind::Guix.url(), item("notes"));
+    let baking = Server::start(|_| Reply::new("202 Accepted", ""));
+    let missing = Server::start(|_| Reply::not_found());
+    // The only keys are those of the official servers.
+    let subst = |command: &str, other: &Server| {
+        let urls = format!("{refused} {}", other.url());
+        let mut command = sandbox.bare(&[command, &notes, "--substitute-urls", &urls]);
+        command.arg("--root").arg(sandbox.root());
+        run(command)
+    };
+    let query = subst("query", &baking).exits(1);
+    assert!(query.stdout.starts_with("preparing"), "{}", query.stdout);
+    let fetch = subst("fetch", &baking).exits(1).says("a server is preparing it");
+    fetch.says(&format!("{}: it is being prepared", baking.url())).says("try again soon");
+    let fetch = subst("fetch", &missing).exits(3).says("no server's narinfo can be trusted\n");
+    let fetch = fetch.says(&format!("\n    {}: HTTP status 404\n", missing.url()));
+    fetch.says(&format!("\n    {refused}: ")).says("not authorized").says("subst authorize");
 }
 
 #[test]

@@ -183,6 +183,23 @@ fn a_stale_narinfo_is_asked_for_again() {
     sandbox.subst(&server.url(), &["fetch", &notes]).exits(4).prints("").says("404");
     assert_eq!(server.asked_for(".narinfo"), 2, "{:?}", server.asked());
     assert_nothing(&sandbox);
+    // Nobody believes any more that it is there.
+    let list = sandbox.subst(&server.url(), &["cache", "list"]).exits(0).stdout;
+    assert_eq!(list, "");
+}
+
+#[test]
+fn what_fails_twice_in_the_same_way_is_told_once() {
+    let (sandbox, fixture) = only("zstd");
+    std::fs::remove_dir_all(fixture.dir.join("nar/zstd")).unwrap();
+    let server = Server::of(fixture.dir.clone());
+    let notes = item("notes");
+    let told = sandbox.subst(&server.url(), &["fetch", &notes]).exits(4).prints("").stderr;
+    let url = format!("{}/nar/zstd/{}", server.url(), base(&notes));
+    let why = "downloading: the server answered with status 404";
+    let lines: Vec<&str> = told.lines().filter(|line| line.contains("404")).collect();
+    let warning = format!("subst: warning: {} from {url}: {why}", base(&notes));
+    assert_eq!(lines, [warning, format!("    {url}: {why}")], "{told}");
 }
 
 #[test]

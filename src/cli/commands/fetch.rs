@@ -10,7 +10,7 @@ use crate::cli::args::FetchArgs;
 use crate::cli::context::{Context, Purpose};
 use crate::cli::error::{CliError, item_hint};
 use crate::cli::exit::Exit;
-use crate::cli::output::{self, count, say, shown};
+use crate::cli::output::{self, count, shown};
 use crate::cli::settings::Verbosity;
 use crate::format::store_path::StorePath;
 use crate::store::Store;
@@ -47,7 +47,7 @@ pub fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError> {
     });
     drop(fetch);
     report_failures(context, &store, &outcome);
-    if context.settings.verbosity > Verbosity::Quiet && items > 0 {
+    if items > 0 {
         summary(context, &outcome, items, nar_size);
     }
     printed?;
@@ -96,12 +96,14 @@ fn report_failures(context: &Context, store: &Store, outcome: &Outcome) {
 fn summary(context: &Context, outcome: &Outcome, items: usize, nar_size: u64) {
     let seconds = context.clock.elapsed().as_secs_f64();
     let registered = outcome.registered.len();
-    if registered == items {
+    let text = if registered == items {
         let (items, size) = (count(items, "item", "items"), output::bytes(nar_size));
-        say(&format!("subst: {items} fetched, {size} unpacked, in {seconds:.1} s"));
+        format!("{items} fetched, {size} unpacked, in {seconds:.1} s")
     } else {
-        say(&format!("subst: {registered} of {items} items fetched in {seconds:.1} s"));
-    }
+        format!("{registered} of {items} items fetched in {seconds:.1} s")
+    };
+    let data = json!({ "fetched": registered, "items": items, "seconds": seconds });
+    context.output.summary(&text, &data);
 }
 
 fn dry_run(context: &Context, plan: &Plan) -> Result<Exit, CliError> {

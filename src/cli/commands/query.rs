@@ -11,6 +11,7 @@ use crate::cli::args::QueryArgs;
 use crate::cli::context::{Context, Purpose};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::format::server_url::ServerUrl;
 use crate::substitute::answer::Status;
 use crate::substitute::lookup::{Resolution, Walk};
 
@@ -19,6 +20,10 @@ use crate::substitute::lookup::{Resolution, Walk};
 /// # Errors
 /// There is no server to ask, keys that cannot be used, or nobody reads the output.
 pub fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliError> {
+    if args.probe_nars && context.settings.offline {
+        let text = "--probe-nars asks the servers, which --offline forbids";
+        return Err(CliError::Usage(text.to_owned()));
+    }
     let paths = context.paths(&args.paths)?;
     context.need_servers()?;
     let network = context.network();
@@ -29,7 +34,8 @@ pub fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliError> {
     drop(resolver);
     context.progress = Arc::new(crate::substitute::progress::Silent);
     let report = args.cache_miss_report.then(|| {
-        let client = args.probe_nars.then(|| network.client());
+        let urls = context.settings.servers.iter().map(ServerUrl::base);
+        let client = args.probe_nars.then(|| network.client_for_all(urls));
         report::Report::make(context, &resolution, client.and_then(Result::ok).as_deref())
     });
     if context.settings.json {
@@ -42,7 +48,8 @@ pub fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliError> {
         let width = context.output.terminal_width();
         let lines = table::lines(context, &resolution, width);
         context.output.lines(lines.into_iter().map(Into::into))?;
-        context.output.note(&table::note(context, &resolution, width));
+        let data = data::summary(context, &resolution);
+        context.output.summary(&table::note(context, &resolution, width), &data);
     }
     Ok(exit(&resolution))
 }

@@ -1,6 +1,7 @@
 //! `subst servers`: what each server says of itself.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -9,25 +10,36 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{self, shown, without_url};
 use crate::format::cache_info::CacheInfo;
-use crate::http::{Client, HttpError, ServerSaid};
-use crate::lookup_cache::{Down, LookupCache};
+use crate::format::server_url::ServerUrl;
+use crate::http::{HttpError, ServerSaid};
+use crate::lookup_cache::{CacheInfoFact, Down, LookupCache};
 use crate::substitute::chain;
+use crate::substitute::network::Network;
 
 struct Row {
     url: String,
-    said: Result<ServerSaid, HttpError>,
+    heard: Heard,
     down: Option<Down>,
+}
+
+/// What is known of what a server says of itself.
+enum Heard {
+    /// It was asked, and answered.
+    Answer(ServerSaid),
+    /// It was asked, and did not answer.
+    Failure(Arc<HttpError>),
+    /// It was not asked, since nobody may be connected to; what the lookup cache has.
+    Remembered(Option<CacheInfoFact>),
 }
 
 /// Asks every server, side by side, and prints a row for each.
 ///
 /// # Errors
-/// There is no server or no network at all, or nobody reads the output.
+/// There is no server, or nobody reads the output.
 pub fn run(context: &Context) -> Result<Exit, CliError> {
     context.need_servers()?;
-    let client = context.network().client().map_err(CliError::Network)?;
     let mut cache = context.lookup_cache();
-    let rows = ask(context, &client, &mut cache);
+    let rows = ask(context, &context.network(), &mut cache);
     let now = context.clock.unix_seconds();
     if context.settings.json {
         let rows: Vec<_> = rows.iter().map(|row| as_json(context, row, now)).collect();
@@ -36,22 +48,27 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
         let lines: Vec<String> = rows.iter().flat_map(|row| as_lines(context, row, now)).collect();
         context.output.lines(lines.into_iter().map(Cow::Owned))?;
     }
-    let works = |row: &Row| row.said.as_ref().is_ok_and(|said| state(context, said).0 != ERROR);
-    Ok(if !rows.iter().all(works) { Exit::Network } else { Exit::Done })
+    let works = |row: &Row| match &row.heard {
+        Heard::Failure(_) => false,
+        Heard::Remembered(_) => true,
+        Heard::Answer(said) => state(context, said).0 != ERROR,
+    };
+    Ok(if rows.iter().all(works) { Exit::Done } else { Exit::Network })
 }
 
-fn ask(context: &Context, client: &Client, cache: &mut LookupCache) -> Vec<Row> {
+fn ask(context: &Context, network: &Network, cache: &mut LookupCache) -> Vec<Row> {
     let servers = &context.settings.servers;
     let answers: Vec<_> = std::thread::scope(|scope| {
         let asked: Vec<_> =
-            servers.iter().map(|server| scope.spawn(move || client.cache_info(server))).collect();
+            servers.iter().map(|server| scope.spawn(move || ask_one(network, server))).collect();
         asked.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
     });
     let rows = servers.iter().zip(answers).filter_map(|(server, said)| {
         let id = cache.server_id(server.as_str());
-        let down = cache.server_facts(id).ok().and_then(|facts| facts.down);
+        let facts = cache.server_facts(id).unwrap_or_default();
         // A panic was already reported by the thread itself.
-        Some(Row { url: server.as_str().to_owned(), said: said.ok()?, down })
+        let heard = said.ok()?.unwrap_or(Heard::Remembered(facts.cache_info));
+        Some(Row { url: server.as_str().to_owned(), heard, down: facts.down })
     });
     rows.collect()
 }
@@ -59,6 +76,17 @@ fn ask(context: &Context, client: &Client, cache: &mut LookupCache) -> Vec<Row> 
 /// What a server says of itself; the defaults where it says nothing.
 fn info(said: &ServerSaid) -> CacheInfo {
     CacheInfo::parse(said.text.as_deref().unwrap_or_default())
+}
+
+/// What the server says; `None` when it may not be asked.
+fn ask_one(network: &Network, server: &ServerUrl) -> Option<Heard> {
+    if !network.reaches(server.base()) {
+        return None;
+    }
+    let said = network
+        .client_for(server.base())
+        .and_then(|client| client.cache_info(server).map_err(Arc::new));
+    Some(said.map_or_else(Heard::Failure, Heard::Answer))
 }
 
 /// How a server is doing, in a word, and what more there is to say.
@@ -83,11 +111,20 @@ const ERROR: &str = "error";
 
 fn as_json(context: &Context, row: &Row, now: u64) -> serde_json::Value {
     let down_ago = row.down.as_ref().map(|down| now.saturating_sub(down.since));
-    match &row.said {
-        Err(error) => json!({
+    match &row.heard {
+        Heard::Failure(error) => json!({
             "url": row.url, "state": "down", "reason": chain(error), "last_down_ago": down_ago,
         }),
-        Ok(said) => {
+        Heard::Remembered(fact) => {
+            let info = fact.as_ref().map(remembered).unwrap_or_default();
+            json!({
+                "url": row.url, "state": "not-asked", "reason": "offline",
+                "store_dir": info.store_dir, "want_mass_query": info.want_mass_query,
+                "priority": info.priority, "last_down_ago": down_ago,
+                "heard_ago": fact.as_ref().map(|fact| now.saturating_sub(fact.asked_at)),
+            })
+        }
+        Heard::Answer(said) => {
             let info = info(said);
             let (state, reason) = state(context, said);
             json!({
@@ -102,18 +139,23 @@ fn as_json(context: &Context, row: &Row, now: u64) -> serde_json::Value {
 
 fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
     let mut lines = vec![shown(&row.url).into_owned()];
-    match &row.said {
-        Err(error) => lines.push(format!("  down: {}", shown(&without_url(&chain(error))))),
-        Ok(said) => {
+    match &row.heard {
+        Heard::Failure(error) => {
+            lines.push(format!("  down: {}", shown(&without_url(&chain(error)))));
+        }
+        Heard::Remembered(None) => lines.push("  not asked: offline".to_owned()),
+        Heard::Remembered(Some(fact)) => {
+            let ago = output::duration(now.saturating_sub(fact.asked_at));
+            lines.push(format!("  not asked: offline; what it said {ago} ago:"));
+            lines.push(info_line(&remembered(fact)));
+        }
+        Heard::Answer(said) => {
             let info = info(said);
             let (state, reason) = state(context, said);
             let latency = said.latency.as_secs_f64() * 1000.0;
             lines.push(format!("  {state}, answered in {latency:.0} ms, {}", said.protocol.name()));
             lines.extend(reason.map(|reason| format!("  {}", shown(&reason))));
-            let queries = if info.want_mass_query { "many" } else { "one connection" };
-            let priority = info.priority.map_or("none".to_owned(), |priority| priority.to_string());
-            let dir = shown(info.store_dir.as_deref().unwrap_or("not said")).into_owned();
-            lines.push(format!("  store {dir}, lookups {queries}, priority {priority}"));
+            lines.push(info_line(&info));
         }
     }
     if let Some(down) = &row.down {
@@ -121,4 +163,15 @@ fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
         lines.push(format!("  last down {ago} ago: {}", shown(&without_url(&down.reason))));
     }
     lines
+}
+
+fn remembered(fact: &CacheInfoFact) -> CacheInfo {
+    CacheInfo::parse(fact.text.as_deref().unwrap_or_default())
+}
+
+fn info_line(info: &CacheInfo) -> String {
+    let queries = if info.want_mass_query { "many" } else { "one connection" };
+    let priority = info.priority.map_or("none".to_owned(), |priority| priority.to_string());
+    let dir = shown(info.store_dir.as_deref().unwrap_or("not said")).into_owned();
+    format!("  store {dir}, lookups {queries}, priority {priority}")
 }

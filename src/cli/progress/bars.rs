@@ -11,7 +11,8 @@ use crate::cli::settings::Verbosity;
 use crate::format::store_path::StorePath;
 use crate::substitute::progress::{Event, Progress};
 
-use super::{Tally, words};
+use super::tally::Tally;
+use super::words;
 
 /// Shows progress with bars.
 pub(super) struct Bars {
@@ -30,7 +31,11 @@ struct State {
 
 impl Bars {
     pub(super) fn new(verbosity: Verbosity) -> Self {
-        Self { verbosity, screen: MultiProgress::new(), state: Mutex::default() }
+        Self::on(MultiProgress::new(), verbosity)
+    }
+
+    fn on(screen: MultiProgress, verbosity: Verbosity) -> Self {
+        Self { verbosity, screen, state: Mutex::default() }
     }
 
     fn looking(&self, state: &mut State) {
@@ -55,9 +60,11 @@ impl Bars {
         if let Some(bar) = state.lookups.take() {
             bar.finish_and_clear();
         }
-        let template = "unpacked    [{bar:30}] {pos}/{len} items, {msg}";
+        // Five-digit counts and sizes of five digits fit into 80 columns.
+        let template = "unpacked    [{bar:12}] {pos}/{len} items, {wide_msg}";
         let bar = ProgressBar::new(items as u64).with_style(style(template));
         state.total = Some(self.screen.add(bar));
+        Self::show_total(state);
     }
 
     fn started(&self, state: &mut State, item: &StorePath, size: Option<u64>) {
@@ -81,7 +88,7 @@ impl Bars {
 
     fn show_total(state: &State) {
         if let Some(bar) = &state.total {
-            let (_, size) = state.tally.planned;
+            let size = state.tally.planned.map_or(0, |(_, size)| size);
             let (bytes, size) = (output::bytes(state.tally.bytes()), output::bytes(size));
             bar.set_position(state.tally.unpacked as u64);
             bar.set_message(format!("{bytes} of {size} downloaded"));
@@ -114,7 +121,7 @@ impl Progress for Bars {
                 }
                 Self::show_total(&state);
             }
-            Event::Unpacked { item, .. } | Event::Failed { item } => {
+            Event::Unpacked { item, .. } | Event::Failed { item, .. } => {
                 Self::ended(&mut state, item);
             }
             Event::Planned { items, .. } => self.planned(&mut state, items),
@@ -141,4 +148,78 @@ impl Drop for Bars {
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).expect("templates are constants");
     style.progress_chars("##-")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use indicatif::{ProgressDrawTarget, TermLike};
+
+    use super::*;
+
+    /// A terminal of 80 columns that keeps what is written on it.
+    #[derive(Debug, Clone, Default)]
+    struct Terminal(Arc<Mutex<Vec<String>>>);
+
+    impl TermLike for Terminal {
+        fn width(&self) -> u16 {
+            80
+        }
+
+        fn move_cursor_up(&self, _n: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _n: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _n: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _n: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push(text.to_owned());
+            Ok(())
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn bars_fit_into_eighty_columns() {
+        let terminal = Terminal::default();
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 255);
+        let screen = MultiProgress::with_draw_target(target);
+        let bars = Bars::on(screen, Verbosity::Normal);
+        let name = "x".repeat(100);
+        let item = StorePath::parse(&format!("{}-{name}", "0".repeat(32))).unwrap();
+        let items = 12_345;
+        bars.event(Event::Planned { items, download_size: 871_319_912 });
+        let (size, url) = (Some(123_456_789), "http://127.0.0.1/nar");
+        bars.event(Event::Started { item: &item, url, download_size: size, choice: None });
+        for downloaded in [1_234_567, 123_456_789] {
+            bars.event(Event::Progressed { item: &item, downloaded });
+        }
+        let written = terminal.0.lock().unwrap();
+        let widest = written.iter().map(|text| text.chars().count()).max().unwrap();
+        assert!(widest <= 80, "{written:#?}");
+        assert!(written.iter().any(|text| text.contains("/12345 items, 117.7 MiB of 831.0 MiB")));
+    }
 }

@@ -9,6 +9,7 @@ use crate::format::nar::EntryName;
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::store::unpack::{Checked, Destination, open_directory};
 use crate::store::{ItemLock, Layout, Registration};
+use crate::substitute::chain;
 use crate::substitute::install::{ItemError, Order};
 use crate::substitute::progress::Event;
 use crate::substitute::renew;
@@ -224,7 +225,7 @@ impl<'a> Coordinator<'a> {
         }
         self.states[index] = State::Failed;
         let item = &self.items[index].path;
-        self.fetch.progress.event(Event::Failed { item });
+        self.fetch.progress.event(Event::Failed { item, reason: &chain(&error) });
         self.outcome.failed.push((item.clone(), error));
         self.has_stopped |= self.fetch.on_failure == OnFailure::Stop;
         // The plan has references first, so one pass finds referrers of referrers too.

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::store::StoreError;
-use crate::substitute::answer::{Answer, Authority, Found, LATE, Said, Source};
-use crate::substitute::choose;
+use crate::substitute::answer::{Answer, Authority, Found, LATE, Said, Source, Status};
+use crate::substitute::choose::{self, Rates};
 use crate::substitute::install::ItemError;
 use crate::substitute::lookup::{Resolution, ServerReport, Skip, Walk};
+use crate::substitute::{chain, without_url};
 use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::{Fetch, References};
@@ -90,7 +91,7 @@ pub(super) fn make(
         References::Fetch => HashSet::new(),
         References::MustBeValid => missing_references(fetch, &plan.resolution)?,
     };
-    sort_out(&mut plan, &outside);
+    sort_out(fetch, &mut plan, &outside);
     Ok(plan)
 }
 
@@ -114,7 +115,7 @@ fn missing_references(
 /// Sorts what was found into items to fetch and failures, references first. Items whose
 /// references cannot be had fail with them; `outside` are references that are neither valid nor
 /// to be fetched.
-fn sort_out(plan: &mut Plan, outside: &HashSet<StorePath>) {
+fn sort_out(fetch: &Fetch, plan: &mut Plan, outside: &HashSet<StorePath>) {
     let by_path: HashMap<StorePathRef<'_>, usize> = plan
         .resolution
         .items
@@ -123,6 +124,7 @@ fn sort_out(plan: &mut Plan, outside: &HashSet<StorePath>) {
         .map(|(index, found)| (found.path.as_ref(), index))
         .collect();
     let mut state = Sorting {
+        fetch,
         placed: vec![None; plan.resolution.items.len()],
         items: Vec::new(),
         failed: Vec::new(),
@@ -167,13 +169,14 @@ enum Placed {
     Failed,
 }
 
-struct Sorting {
+struct Sorting<'a> {
+    fetch: &'a Fetch,
     placed: Vec<Option<Placed>>,
     items: Vec<PlannedItem>,
     failed: Vec<(StorePath, ItemError)>,
 }
 
-impl Sorting {
+impl Sorting<'_> {
     fn place(
         &mut self,
         index: usize,
@@ -206,6 +209,7 @@ impl Sorting {
     ) -> Result<PlannedItem, ItemError> {
         let authority = found.authority.as_ref().and_then(Authority::checked);
         let authorized = Arc::clone(authority.ok_or_else(|| refusal(found, servers))?);
+        self.check_reach(&found.sources)?;
         let is_missing = |path: &StorePathRef<'_>| outside.contains(&path.to_path());
         if let Some(missing) = authorized.narinfo().references().find(is_missing) {
             return Err(ItemError::InvalidReference(missing.to_path()));
@@ -226,27 +230,48 @@ impl Sorting {
         let sources = found.sources.clone();
         Ok(PlannedItem { path: found.path.clone(), authorized, sources, needs })
     }
+
+    /// Whether the item may be downloaded at all: otherwise each that would have to be is told,
+    /// not only the first one that is tried.
+    fn check_reach(&self, sources: &[Source]) -> Result<(), ItemError> {
+        let installer = &self.fetch.installer;
+        let is_reached =
+            |source: &Source| installer.network.reaches(installer.servers[source.server].base());
+        if sources.iter().all(is_reached) {
+            return Ok(());
+        }
+        let all = choose::candidates(sources, &installer.servers, &Rates::default());
+        installer.network.within_reach(all).map(|_| ())
+    }
 }
 
 /// Why an item without authority cannot be had; `servers` are those that were asked.
 #[must_use]
 pub fn refusal(found: &Found, servers: &[ServerReport]) -> ItemError {
-    let refusal = found.answers.iter().find_map(|Answer { said, .. }| match said {
-        Said::Refused(refusal) => Some(refusal.clone()),
+    let mut refusals = found.answers.iter().filter_map(|Answer { said, .. }| match said {
+        Said::Refused(refusal) => Some(refusal),
         _ => None,
     });
-    refusal.map_or_else(|| not_available(found, servers), ItemError::Refused)
+    let is_refused = found.status == Status::Refused;
+    let first = is_refused.then(|| refusals.next().cloned()).flatten();
+    let (status, why) = (found.status, why(found, servers));
+    match first {
+        Some(first) => ItemError::Refused { first, why },
+        None => ItemError::NotAvailable { status, why },
+    }
 }
 
-fn not_available(found: &Found, servers: &[ServerReport]) -> ItemError {
+/// What was said, server by server.
+fn why(found: &Found, servers: &[ServerReport]) -> Vec<String> {
     let why = found.answers.iter().zip(servers).filter_map(|(answer, server)| {
         let words = match &answer.said {
+            Said::Refused(refusal) => chain(refusal),
             Said::Missing(status) => format!("HTTP status {status}"),
             Said::Baking(_) => "it is being prepared".to_owned(),
             Said::Unreadable(why)
             | Said::Failed(why)
             | Said::Skipped(why)
-            | Said::OtherStore(why) => why.clone(),
+            | Said::OtherStore(why) => without_url(why).into_owned(),
             Said::Late => LATE.to_owned(),
             Said::Unusable => "its narinfo names no download that can be used".to_owned(),
             Said::Offline => "not in the lookup cache".to_owned(),
@@ -258,7 +283,7 @@ fn not_available(found: &Found, servers: &[ServerReport]) -> ItemError {
     if servers.is_empty() {
         why.push("no server is configured".to_owned());
     }
-    ItemError::NotAvailable { status: found.status, why }
+    why
 }
 
 /// Tells the resolver what is valid already, and keeps the first error of the store.

@@ -47,7 +47,8 @@ impl Engine {
         if self.lookups.is_some() {
             return Ok(());
         }
-        let client = self.setup.network.client().map_err(|error| chain(&*error))?;
+        let urls = self.servers.iter().map(|server| server.url.base());
+        let client = self.setup.network.client_for_all(urls).map_err(|error| chain(&*error))?;
         let specs = self.servers.iter().map(super::servers::Server::spec).collect();
         let (lookups, mut events) = client.lookups(specs);
         let (forward, inbox) = bounded(EVENT_QUEUE);
@@ -304,14 +305,18 @@ impl Engine {
 
     /// Forgets everything about `item`.
     pub(super) fn forget(&mut self, item: &StorePath) {
-        self.remember();
-        let hash_part = item.hash_part();
-        let forgotten = self.setup.cache.forget(None, &[hash_part]);
-        self.warn(forgotten.err());
-        for index in self.with_hash_part(&hash_part) {
+        self.disbelieve(item);
+        for index in self.with_hash_part(&item.hash_part()) {
             if self.items[index as usize].is_decided {
                 self.reset(index);
             }
         }
+    }
+
+    /// Forgets what the lookup cache has about `item`.
+    pub(super) fn disbelieve(&mut self, item: &StorePath) {
+        self.remember();
+        let forgotten = self.setup.cache.forget(None, &[item.hash_part()]);
+        self.warn(forgotten.err());
     }
 }

@@ -42,6 +42,7 @@ pub(super) enum Message {
     Resolve { items: Vec<StorePath>, walk: Walk, reply: Option<Sender<Resolution>> },
     Checked(Vec<Checked>),
     Forget { item: StorePath },
+    Disbelieve { item: StorePath },
     AskEverybody { item: StorePath },
     Finish,
 }
@@ -171,6 +172,7 @@ impl Engine {
                 }
             }
             Message::Forget { item } => self.forget(&item),
+            Message::Disbelieve { item } => self.disbelieve(&item),
             Message::AskEverybody { item } => self.ask_everybody(&item),
             Message::Finish => return false,
         }

@@ -22,6 +22,7 @@ impl Engine {
             }
             self.settle();
         }
+        self.tell_that_it_takes_long();
         self.remember();
     }
 
@@ -52,6 +53,14 @@ impl Engine {
         }
     }
 
+    /// While servers are silent there is nothing new to tell but this: it goes on.
+    fn tell_that_it_takes_long(&mut self) {
+        let (done, total) = self.requests.progress();
+        if done < total && self.told.0.elapsed() >= SILENCE_MAX {
+            self.tell_that(done, total);
+        }
+    }
+
     /// Tells that `done` of `total` items are known.
     pub(super) fn tell_that(&mut self, done: usize, total: usize) {
         self.told = (Instant::now(), (done, total));
@@ -70,5 +79,7 @@ impl Engine {
     }
 }
 
+/// For how long nothing is told of lookups that go on.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// How many times as long as everybody else a server may take.
 const PATIENCE: u32 = 4;

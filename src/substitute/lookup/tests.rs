@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::http::Options;
 use crate::substitute::answer::{Authority, Found, Said, Status};
+use crate::substitute::network::Reach;
 use crate::substitute::progress::Event;
 use crate::trust::acl::Acl;
 
@@ -84,7 +85,7 @@ impl Machine {
             keys: Arc::new(AuthorizedKeys::Guix(acl)),
             servers: self.servers.iter().map(|url| ServerUrl::parse(url).unwrap()).collect(),
             cache: LookupCache::open(&self.dir.path().join("cache")).cache,
-            network: Arc::new(Network::new(http)),
+            network: Arc::new(Network::new(http, Reach::Everybody)),
             progress: Arc::clone(&self.heard) as Arc<dyn Progress>,
             clock: Clock::starting_at(self.now),
             cancel: Cancel::default(),

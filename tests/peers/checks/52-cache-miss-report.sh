@@ -182,13 +182,14 @@ progress() {
     grep -q 'looked up [0-9]* of 200, [0-9]* answers (127.0.0.1:' "$WORK/plain" || { cat "$WORK/plain"; return 1; }
     [ "$(grep -c 'looked up' "$WORK/plain")" -le 7 ]
     subst query --progress json --root "$WORK/roots/json" --acl "$WORK/fill/acl" --substitute-urls "$ODD/late-20" - < "$WORK/fill/list" > /dev/null 2> "$WORK/events"
-    grep -v '^subst: ' "$WORK/events" | python3 -c '
+    python3 -c '
 import json, sys
 events = [json.loads(line) for line in sys.stdin]
 looking = [event for event in events if event["event"] == "looking"]
 assert len(looking) > 3 and looking[-1]["done"] == looking[-1]["total"] == 200, looking[-1:]
 assert looking[-1]["servers"][0]["state"] == "up" and looking[-1]["servers"][0]["answered"] == 200
-'
+assert events[-1]["event"] == "summary", events[-1]
+' < "$WORK/events"
     tmux -L "subst-peers-$$" -f /dev/null new-session -d -x 80 -y 24 \
         "env -i TERM=xterm PATH=$PATH HOME=$WORK/home $SUBST query --root $WORK/roots/bar --acl $WORK/fill/acl --substitute-urls '$ODD/late-20' - < $WORK/fill/list > /dev/null; sleep 30"
     wait_for 10 sh -c "tmux -L subst-peers-$$ capture-pane -p | grep 'looking up' > $WORK/bar"

@@ -8,12 +8,13 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::format::nar::EntryName;
 use crate::format::store_path::StorePath;
-use crate::store::unpack::{Destination, open_directory};
+use crate::store::unpack::{Checked, Destination, open_directory};
 use crate::substitute::answer::{Authority, Found};
-use crate::substitute::fetch::refusal;
-use crate::substitute::install::{ItemError, Order};
+use crate::substitute::fetch::{TICK, refusal};
+use crate::substitute::install::{Installer, ItemError, Order};
 use crate::substitute::lookup::Walk;
-use crate::substitute::renew;
+use crate::substitute::progress::{Event, with_ticks};
+use crate::substitute::{chain, choose, renew};
 
 pub(super) fn run(
     context: &Context,
@@ -46,10 +47,31 @@ pub(super) fn run(
         destination: &destination,
         links: None,
     };
-    let checked = renew::unpack(&installer, &resolver, &order).map_err(failed)?;
+    let unpacked =
+        with_progress(context, &installer, &order, || renew::unpack(&installer, &resolver, &order));
+    let checked = unpacked.map_err(failed)?;
     checked.keep();
     context.output.line(&shown)?;
     Ok(Exit::Done)
+}
+
+/// Tells how far `work` is, which carries `order` out.
+fn with_progress(
+    context: &Context,
+    installer: &Installer,
+    order: &Order<'_>,
+    work: impl FnOnce() -> Result<Checked, ItemError>,
+) -> Result<Checked, ItemError> {
+    let progress = &context.progress;
+    let download = order.sources.first().and_then(|source| choose::smallest(&source.narinfo));
+    let download_size = download.and_then(|download| download.file_size).unwrap_or_default();
+    progress.event(Event::Planned { items: 1, download_size });
+    let unpacked = with_ticks(TICK, || installer.report_progress(), work);
+    if let Err(error) = &unpacked {
+        progress.event(Event::Failed { item: order.item, reason: &chain(error) });
+    }
+    progress.event(Event::Finished);
+    unpacked
 }
 
 /// The place for the tree: nothing may be there yet.

@@ -1,0 +1,43 @@
+//! A line a second, for terminals without bars and for logs.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::cli::output::say;
+use crate::cli::settings::Verbosity;
+use crate::substitute::progress::{Event, Progress};
+
+use super::tally::Tally;
+use super::words;
+
+/// One line a second.
+pub(super) struct Plain {
+    verbosity: Verbosity,
+    state: Mutex<(Tally, Instant)>,
+}
+
+/// Between two lines: a second, less what its clock and that of whoever tells us may differ.
+const INTERVAL: Duration = Duration::from_millis(900);
+
+impl Plain {
+    pub(super) fn new(verbosity: Verbosity) -> Self {
+        Self { verbosity, state: Mutex::new((Tally::default(), Instant::now())) }
+    }
+}
+
+impl Progress for Plain {
+    fn event(&self, event: Event<'_>) {
+        if let Some(line) = words(&event, self.verbosity) {
+            say(&line);
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tally, last) = &mut *state;
+        tally.note(&event);
+        if last.elapsed() >= INTERVAL
+            && let Some(line) = tally.line()
+        {
+            *last = Instant::now();
+            say(&format!("subst: {line}"));
+        }
+    }
+}

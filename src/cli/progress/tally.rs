@@ -1,0 +1,114 @@
+//! How far everything is, summed up from events.
+
+use std::collections::HashMap;
+
+use crate::cli::output::{self, shown};
+use crate::format::store_path::StorePath;
+use crate::substitute::progress::{Event, ServerProgress};
+
+/// How far everything is.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) looked_up: usize,
+    pub(super) to_look_up: usize,
+    requests: u64,
+    /// The servers, how each is doing.
+    pub(super) servers: String,
+    downloads: HashMap<StorePath, u64>,
+    downloaded: u64,
+    /// What is to be fetched, once that is known: items, and bytes as far as servers say.
+    pub(super) planned: Option<(usize, u64)>,
+    pub(super) unpacked: usize,
+}
+
+impl Tally {
+    pub(super) fn note(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Looking { done, total, requests, servers, .. } => {
+                (self.looked_up, self.to_look_up, self.requests) = (*done, *total, *requests);
+                self.servers = servers_line(servers);
+            }
+            Event::Started { item, .. } => {
+                self.downloads.insert((*item).clone(), 0);
+            }
+            Event::Progressed { item, downloaded } => {
+                if let Some(known) = self.downloads.get_mut(item) {
+                    *known = *downloaded;
+                }
+            }
+            Event::Unpacked { item, downloaded, .. } => {
+                self.downloads.remove(item);
+                self.downloaded += downloaded;
+                self.unpacked += 1;
+            }
+            Event::Failed { item, .. } => {
+                self.downloads.remove(item);
+            }
+            Event::Planned { items, download_size } => {
+                self.planned = Some((*items, *download_size));
+            }
+            Event::Registered { .. }
+            | Event::ServerDown { .. }
+            | Event::Warning(_)
+            | Event::SourceFailed { .. }
+            | Event::Finished => {}
+        }
+    }
+
+    /// Bytes downloaded so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.downloaded + self.downloads.values().sum::<u64>()
+    }
+
+    /// All of it in one line; `None` before anything has begun.
+    pub(super) fn line(&self) -> Option<String> {
+        if let Some((items, size)) = self.planned {
+            let (bytes, size) = (output::bytes(self.bytes()), output::bytes(size));
+            return Some(format!(
+                "unpacked {} of {items}, {bytes} of {size} downloaded",
+                self.unpacked
+            ));
+        }
+        let Self { looked_up, to_look_up, requests, servers, .. } = self;
+        let line = format!("looked up {looked_up} of {to_look_up}, {requests} answers ({servers})");
+        (*to_look_up > 0).then_some(line)
+    }
+}
+
+/// The servers in few words, such as `a.example up 120, b.example down`.
+fn servers_line(servers: &[ServerProgress<'_>]) -> String {
+    let words = servers.iter().map(|server| {
+        let name = server.url.split_once("://").map_or(server.url, |(_, name)| name);
+        match (server.state, server.waiting) {
+            ("not-asked", 0) => format!("{} not asked", shown(name)),
+            ("not-asked", _) => format!("{} silent", shown(name)),
+            ("up", _) => format!("{} {}", shown(name), server.answered),
+            (state, _) => format!("{} {state}", shown(name)),
+        }
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_unpacked_before_it_is_known_what_is_to_be() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.line(), None);
+        let server =
+            |answered| ServerProgress { url: "http://a", state: "up", answered, waiting: 0 };
+        for done in [1, 2] {
+            let servers = &[server(done as u64)];
+            tally.note(&Event::Looking { done, total: 2, asked: 2, requests: 3, servers });
+            let line = format!("looked up {done} of 2, 3 answers (a {done})");
+            assert_eq!(tally.line(), Some(line));
+        }
+        tally.note(&Event::Planned { items: 5, download_size: 1024 });
+        assert_eq!(tally.line().unwrap(), "unpacked 0 of 5, 0 B of 1.0 KiB downloaded");
+        // A narinfo that is asked for anew meanwhile is not what people wait for.
+        tally.note(&Event::Looking { done: 0, total: 1, asked: 3, requests: 3, servers: &[] });
+        assert!(tally.line().unwrap().starts_with("unpacked 0 of 5"));
+    }
+}

@@ -1,0 +1,234 @@
+//! Why an item could not be had, and what that means.
+
+use std::sync::Arc;
+
+use crate::format::store_path::StorePath;
+use crate::http::{self, HttpError};
+use crate::store::StoreError;
+use crate::store::unpack::{NarMismatch, UnpackError};
+use crate::substitute::answer::Status;
+use crate::substitute::transfer::TransferError;
+use crate::substitute::{chain, without_url};
+use crate::trust::verdict::Refusal;
+
+/// What a failure means for the exit code and for whoever asks again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// A definite no.
+    Absent,
+    /// Refused: trust or integrity.
+    Refused,
+    /// The network: trying again may help.
+    Transient,
+    /// This machine: disk, permissions, database, locks.
+    Local,
+    /// The user wants to stop.
+    Interrupted,
+}
+
+/// Why one candidate did not give the item.
+#[derive(Debug, thiserror::Error)]
+pub enum AttemptError {
+    /// It did not arrive whole.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// It is no nar, or the tree could not be written.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// It is another nar than the one that was signed.
+    #[error(transparent)]
+    Mismatch(#[from] NarMismatch),
+}
+
+impl AttemptError {
+    /// What it means.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Transfer(TransferError::Network(error)) => network_class(error),
+            Self::Transfer(TransferError::Corrupt { .. } | TransferError::TooLong(_))
+            | Self::Unpack(UnpackError::Nar(_))
+            | Self::Mismatch(_) => Class::Refused,
+            Self::Transfer(TransferError::Start(_))
+            | Self::Unpack(
+                UnpackError::Write { .. } | UnpackError::Deduplicate(_) | UnpackError::Panicked,
+            ) => Class::Local,
+            Self::Transfer(TransferError::Cancelled) => Class::Interrupted,
+        }
+    }
+}
+
+impl AttemptError {
+    /// Whether the server wants to be left alone, so that its other downloads are not tried.
+    pub(super) fn is_overload(&self) -> bool {
+        matches!(self, Self::Transfer(TransferError::Network(error)) if error.is_overload())
+    }
+}
+
+fn network_class(error: &HttpError) -> Class {
+    match error.class() {
+        http::Class::Absent => Class::Absent,
+        http::Class::Transient => Class::Transient,
+        http::Class::Refused => Class::Refused,
+        http::Class::Local => Class::Local,
+    }
+}
+
+/// A candidate that failed.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Where from, without credentials.
+    pub url: String,
+    /// Why.
+    pub error: AttemptError,
+}
+
+impl Attempt {
+    /// Why, where its address is named anyway.
+    pub(super) fn reason(&self) -> String {
+        without_url(&chain(&self.error)).into_owned()
+    }
+
+    /// Whether it is the same failure once more.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.url == other.url && self.reason() == other.reason()
+    }
+}
+
+/// Why an item could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ItemError {
+    /// No server has it, and says so, or none gave an answer that can be used.
+    #[error("{}{}", not_available_text(*.status), lines(.why))]
+    NotAvailable {
+        /// What follows from all answers.
+        status: Status,
+        /// Server by server, in words.
+        why: Vec<String>,
+    },
+    /// Narinfos were refused, and nobody has one that is not.
+    #[error("no server's narinfo can be trusted{}", lines(.why))]
+    Refused {
+        /// The first refusal.
+        first: Refusal,
+        /// Server by server, in words.
+        why: Vec<String>,
+    },
+    /// The narinfo names no download that can be used.
+    #[error("its narinfo names no download that this program can decode")]
+    NoDownload,
+    /// Its nar is not here, and nobody may be connected to.
+    #[error("offline: it would have to be downloaded from {0}")]
+    Offline(String),
+    /// All candidates failed; the last one is the cause.
+    #[error("{}", attempts_text(.0))]
+    AllFailed(Vec<Attempt>),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The directory that the item goes to cannot be opened.
+    #[error("opening {}", path.display())]
+    Open {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The HTTP client could not be made.
+    #[error("setting up the network")]
+    Network(#[source] Arc<HttpError>),
+    /// Something that it refers to could not be had.
+    #[error("it refers to {0}, which could not be fetched")]
+    Reference(StorePath),
+    /// Something that it refers to is not valid, and references are not fetched.
+    #[error("it refers to {0}, which is not valid, and references are not to be fetched")]
+    InvalidReference(StorePath),
+    /// The file system is too small for everything that is to be fetched.
+    #[error("{needed} bytes are needed and {free} are free in the store's file system")]
+    NoSpace {
+        /// Bytes of nars that are to be unpacked.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// Not tried, because something else had failed before.
+    #[error("not tried, because another item failed")]
+    NotTried,
+    /// The user wants to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+fn not_available_text(status: Status) -> &'static str {
+    match status {
+        Status::Preparing => "a server is preparing it, but does not have it yet",
+        Status::Missing => "no server has it",
+        Status::Refused => "no server has a narinfo that can be used",
+        Status::Available | Status::Unknown => "no server gave a definite answer",
+    }
+}
+
+fn lines(why: &[String]) -> String {
+    why.iter().map(|line| format!("\n    {line}")).collect()
+}
+
+fn attempts_text(attempts: &[Attempt]) -> String {
+    let why: Vec<String> =
+        attempts.iter().map(|attempt| format!("{}: {}", attempt.url, attempt.reason())).collect();
+    format!("every download failed{}", lines(&why))
+}
+
+impl ItemError {
+    /// What it means.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::NotAvailable { status: Status::Unknown, .. }
+            | Self::Network(_)
+            | Self::Offline(_) => Class::Transient,
+            Self::NotAvailable { status: Status::Refused, .. }
+            | Self::Refused { .. }
+            | Self::NoDownload => Class::Refused,
+            Self::NotAvailable { .. }
+            | Self::Reference(_)
+            | Self::InvalidReference(_)
+            | Self::NotTried => Class::Absent,
+            Self::AllFailed(attempts) => attempts
+                .iter()
+                .map(|attempt| attempt.error.class())
+                // A server that does not have the nar after all is a failed download here:
+                // its narinfo said that it has.
+                .map(|class| if class == Class::Absent { Class::Transient } else { class })
+                .max()
+                .unwrap_or(Class::Transient),
+            Self::Store(_) | Self::Open { .. } | Self::NoSpace { .. } => Class::Local,
+            Self::Interrupted => Class::Interrupted,
+        }
+    }
+
+    /// Whether another server's bytes may help: these failed on the way or were not right.
+    #[must_use]
+    pub fn is_of_servers(&self) -> bool {
+        let is_theirs = matches!(self.class(), Class::Transient | Class::Refused);
+        is_theirs && matches!(self, Self::AllFailed(_))
+    }
+
+    /// This failure, after which `other` followed.
+    #[must_use]
+    pub fn and_then(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::AllFailed(mut attempts), Self::AllFailed(more)) => {
+                attempts.extend(more);
+                Self::AllFailed(attempts)
+            }
+            (_, other) => other,
+        }
+    }
+
+    /// Whether some server's narinfo leads to a nar that is not there: it is stale.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        let is_absent = |attempt: &Attempt| attempt.error.class() == Class::Absent;
+        matches!(self, Self::AllFailed(attempts) if attempts.iter().any(is_absent))
+    }
+}
