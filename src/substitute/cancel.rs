@@ -31,6 +31,12 @@ impl Cancel {
         Ok(())
     }
 
+    /// From now on there is nothing that would have to be finished: when the user interrupts
+    /// the program, it ends at once.
+    pub fn end_at_once(&self) {
+        self.cancel();
+    }
+
     /// The flag itself, for those who wait for something else meanwhile.
     #[must_use]
     pub fn flag(&self) -> Arc<AtomicBool> {
