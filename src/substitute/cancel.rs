@@ -31,8 +31,8 @@ impl Cancel {
         Ok(())
     }
 
-    /// From now on there is nothing that would have to be finished: when the user interrupts
-    /// the program, it ends at once.
+    /// From now on there is nothing that would have to be finished: the first interrupt ends
+    /// the program at once, as the second one does otherwise.
     pub fn end_at_once(&self) {
         self.cancel();
     }

@@ -254,15 +254,14 @@ impl Sorting<'_> {
 /// Why an item without authority cannot be had; `servers` are those that were asked.
 #[must_use]
 pub fn refusal(found: &Found, servers: &[ServerReport]) -> ItemError {
-    let refusals = found.answers.iter().filter_map(|Answer { said, .. }| match said {
-        Said::Refused(refusal) => Some(refusal),
+    let first = found.answers.iter().find_map(|Answer { said, .. }| match said {
+        Said::Refused(refusal) => Some(refusal.clone()),
         _ => None,
     });
-    let first = refusals.filter(|_| found.status == Status::Refused).next().cloned();
-    let (status, why) = (found.status, why(found, servers));
-    match first {
-        Some(first) => ItemError::Refused { first, why },
-        None => ItemError::NotAvailable { status, why },
+    let why = why(found, servers);
+    match (found.status, first) {
+        (Status::Refused, Some(first)) => ItemError::Refused { first, why },
+        (status, _) => ItemError::NotAvailable { status, why },
     }
 }
 
