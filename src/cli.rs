@@ -107,13 +107,20 @@ fn carry_out(
             context.cancel.on_interrupt().map_err(CliError::Threads)?;
             commands::fetch::run(context, args)
         }
-        Command::Query(args) => commands::query::run(context, args),
+        Command::Query(args) => {
+            context.cancel.on_interrupt().map_err(CliError::Threads)?;
+            commands::query::run(context, args)
+        }
         Command::Substitute(args) => {
             let inherited = inherited.expect("taken when the command was read");
             commands::substitute::run(context, args, inherited)
         }
         Command::Cache(command) => commands::cache::run(context, command),
-        Command::Servers => commands::servers::run(context),
+        Command::Servers => {
+            context.cancel.on_interrupt().map_err(CliError::Threads)?;
+            context.cancel.end_at_once();
+            commands::servers::run(context)
+        }
         Command::Authorize(args) => commands::authorize::run(context, args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -190,6 +190,6 @@ pub struct FlushArgs {
 /// Arguments of `subst authorize`.
 #[derive(Debug, Args)]
 pub struct AuthorizeArgs {
-    /// A public key as `guix archive --generate-key` makes it; standard input when left out
+    /// A public key as `guix archive --generate-key` makes it; standard input when `-` or left out
     pub file: Option<PathBuf>,
 }

@@ -2,11 +2,9 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::daemon::serve::ServeError;
 use crate::format::store_path::{Dialect, StorePathError};
-use crate::http::HttpError;
 use crate::lookup_cache::CacheError;
 use crate::store::StoreError;
 use crate::substitute::install::{Class, ItemError};
@@ -67,9 +65,6 @@ pub enum CliError {
         /// Why.
         source: ItemError,
     },
-    /// The HTTP client cannot be made.
-    #[error("setting up the network")]
-    Network(#[source] Arc<HttpError>),
     /// The lookup cache failed.
     #[error(transparent)]
     LookupCache(CacheError),
@@ -97,7 +92,6 @@ impl CliError {
             | Self::Key { .. } => Exit::Usage,
             Self::Acl { .. } => Exit::Refused,
             Self::Item { source, .. } => source.class().into(),
-            Self::Network(_) => Exit::Network,
             Self::Store(_)
             | Self::File { .. }
             | Self::LookupCache(_)

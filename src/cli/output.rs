@@ -152,7 +152,7 @@ impl Output {
 const USUAL_WIDTH: usize = 80;
 
 /// An event on standard error, with the fields that `data` has.
-pub fn event(name: &str, data: Value) {
+fn event(name: &str, data: Value) {
     let mut fields = serde_json::Map::from_iter([("event".to_owned(), name.into())]);
     if let Value::Object(data) = data {
         fields.extend(data);

@@ -31,6 +31,12 @@ impl Cancel {
         Ok(())
     }
 
+    /// From now on there is nothing that would have to be finished: the first interrupt ends
+    /// the program at once, as the second one does otherwise.
+    pub fn end_at_once(&self) {
+        self.cancel();
+    }
+
     /// The flag itself, for those who wait for something else meanwhile.
     #[must_use]
     pub fn flag(&self) -> Arc<AtomicBool> {

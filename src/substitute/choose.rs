@@ -167,6 +167,13 @@ pub fn is_usable(source: &Source, servers: &[ServerUrl]) -> bool {
     downloads.any(|download| candidate(source, servers, download).is_some())
 }
 
+/// What is announced before anything was measured: the first source's smallest download.
+#[must_use]
+pub fn announced(sources: &[Source]) -> Option<(&Source, &Download)> {
+    let source = sources.first()?;
+    Some((source, smallest(&source.narinfo)?))
+}
+
 /// The download with the fewest bytes: the one that the stock client announces before it has
 /// measured anything. Unknown sizes come last, better compression first.
 #[must_use]

@@ -6,20 +6,23 @@
 
 mod coordinator;
 mod plan;
+mod present;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::format::server_url::ServerUrl;
 use crate::format::store_path::StorePath;
 use crate::store::{Store, StoreError};
 
 use super::clock::Clock;
 use super::install::{Class, Installer, ItemError};
 use super::lookup::Resolver;
+use super::network::Network;
 use super::progress::Progress;
 
 pub use plan::{Plan, PlannedItem, refusal};
+pub use present::Present;
 
 /// Whether what an item refers to is fetched as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,28 @@ pub enum OnFailure {
     Stop,
     /// Go on with everything that does not depend on it.
     KeepGoing,
+}
+
+/// Everything that a plan needs.
+pub struct Planner {
+    /// What is there.
+    pub present: Present,
+    /// Who has the rest.
+    pub resolver: Arc<Resolver>,
+    /// Whom to reach.
+    pub network: Arc<Network>,
+    /// The servers, in the user's order.
+    pub servers: Vec<ServerUrl>,
+}
+
+impl Planner {
+    /// Finds out what is missing for `paths` to be valid, and who has it.
+    ///
+    /// # Errors
+    /// The store cannot be read, or refuses temp roots.
+    pub fn plan(&self, paths: &[StorePath], references: References) -> Result<Plan, StoreError> {
+        plan::make(self, paths, references)
+    }
 }
 
 /// Everything that fetching needs.
@@ -75,29 +100,10 @@ impl Outcome {
 }
 
 impl Fetch {
-    /// Finds out what is missing for `paths` to be valid, and who has it. Everything that
-    /// turns out to be valid already is kept from the collector from now on.
-    ///
-    /// # Errors
-    /// The store cannot be read, or refuses temp roots.
-    pub fn plan(&self, paths: &[StorePath], references: References) -> Result<Plan, StoreError> {
-        plan::make(self, paths, references)
-    }
-
     /// Carries `plan` out. `valid` is called for every item that becomes valid, when it does.
     #[must_use]
     pub fn run(&self, plan: Plan, valid: &mut dyn FnMut(&StorePath)) -> Outcome {
         coordinator::run(self, plan, valid)
-    }
-
-    /// Those of `paths` that are valid; they will stay so.
-    pub(super) fn rooted_and_valid(
-        &self,
-        paths: &[StorePath],
-    ) -> Result<HashSet<StorePath>, StoreError> {
-        // In this order: what is checked first can be collected before it is rooted.
-        self.store.add_temp_roots(paths)?;
-        self.store.valid_among(paths)
     }
 }
 

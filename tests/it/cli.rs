@@ -7,6 +7,8 @@ use crate::support::sandbox::{run, run_with_input};
 use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item};
 
 mod commands;
+mod fetch;
+mod interrupt;
 mod offline;
 mod progress;
 mod query;
@@ -183,24 +185,6 @@ fn references_must_be_valid_when_they_are_not_fetched() {
     both.says(&format!("cannot fetch {copy}\n")).says(&format!("cannot fetch {program}\n"));
     sandbox.subst(&url, &["fetch", "--no-references", &notes]).exits(0);
     sandbox.subst(&url, &["fetch", "--no-references", &tools]).exits(0);
-}
-
-#[test]
-fn dry_run_changes_nothing() {
-    let sandbox = Sandbox::new();
-    let server = Server::of(Kind::Guix.directory());
-    let (tools, notes) = (item("tools"), item("notes"));
-    let dry = sandbox.subst(&server.url(), &["fetch", "--dry-run", &tools]).exits(0);
-    let lines: Vec<_> = dry.stdout.lines().collect();
-    assert_eq!(lines.len(), 2, "{}", dry.stdout);
-    assert!(lines[0].starts_with(&notes) && lines[0].contains("12.7 KiB"), "{}", lines[0]);
-    assert!(lines[1].starts_with(&tools) && lines[1].contains(&server.url()), "{}", lines[1]);
-    dry.says("2 items would be fetched: 998 B to download, 15.7 KiB unpacked");
-    let json = sandbox.subst(&server.url(), &["fetch", "-n", "--json", &tools]).exits(0).json();
-    assert_eq!(json["fetch"][1]["path"], *tools);
-    assert_eq!(json["nar_size"], 13_008 + 3096);
-    assert_eq!(server.asked_for("/nar/"), 0);
-    assert!(!sandbox.root().join(&notes[1..]).exists());
 }
 
 #[test]

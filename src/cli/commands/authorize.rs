@@ -51,7 +51,7 @@ pub fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliError> {
 }
 
 fn read_key(file: Option<&Path>) -> Result<PublicKey, CliError> {
-    let (what, text) = match file {
+    let (what, text) = match file.filter(|path| *path != Path::new("-")) {
         Some(path) => (path.display().to_string(), std::fs::read(path)),
         None => {
             let mut text = Vec::new();

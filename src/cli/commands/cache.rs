@@ -17,14 +17,13 @@ use crate::lookup_cache::{CacheError, ListedEntry, LookupCache, Remembered, Stat
 /// # Errors
 /// The lookup cache failed.
 pub fn run(context: &Context, command: &CacheCommand) -> Result<Exit, CliError> {
-    let mut cache = context.lookup_cache();
     match command {
-        CacheCommand::Info => info(context, &mut cache),
-        CacheCommand::List => list(context, &mut cache),
-        CacheCommand::Flush(args) => flush(context, &mut cache, args),
+        CacheCommand::Info => info(context, &mut context.lookup_cache()),
+        CacheCommand::List => list(context, &mut context.lookup_cache()),
+        CacheCommand::Flush(args) => flush(context, args),
         CacheCommand::Prune => {
             let now = context.clock.unix_seconds();
-            let count = cache.prune(now).map_err(failed)?;
+            let count = context.lookup_cache().prune(now).map_err(failed)?;
             report(context, "pruned", count)
         }
     }
@@ -141,7 +140,7 @@ fn item(listed: &ListedEntry) -> String {
     listed.item.to_string()
 }
 
-fn flush(context: &Context, cache: &mut LookupCache, args: &FlushArgs) -> Result<Exit, CliError> {
+fn flush(context: &Context, args: &FlushArgs) -> Result<Exit, CliError> {
     let items: Vec<_> = context.paths(&args.paths)?.iter().map(|path| path.hash_part()).collect();
     let server = match &args.server {
         None => None,
@@ -151,6 +150,7 @@ fn flush(context: &Context, cache: &mut LookupCache, args: &FlushArgs) -> Result
             Some(server.as_str().to_owned())
         }
     };
-    let count = cache.forget(server.as_deref(), &items).map_err(failed)?;
+    // Opened only now: wrong arguments must not leave a new cache behind.
+    let count = context.lookup_cache().forget(server.as_deref(), &items).map_err(failed)?;
     report(context, "forgotten", count)
 }

@@ -30,9 +30,13 @@ pub fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliError> {
     let resolver = context.resolver(Purpose::Report, &network)?;
     let walk = if args.closure { Walk::Closure(None) } else { Walk::JustThese };
     let resolution = resolver.resolve(paths, walk);
+    if context.cancel.is_cancelled() {
+        return Ok(Exit::Interrupted);
+    }
     // Bars are cleared before anything is printed, and answers remembered before we end.
     drop(resolver);
     context.progress = Arc::new(crate::substitute::progress::Silent);
+    context.cancel.end_at_once();
     let report = args.cache_miss_report.then(|| {
         let urls = context.settings.servers.iter().map(ServerUrl::base);
         let client = args.probe_nars.then(|| network.client_for_all(urls));

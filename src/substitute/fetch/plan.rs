@@ -1,18 +1,20 @@
 //! What has to be fetched for some items to be valid, references before their referrers.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use crate::format::narinfo::Download;
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::store::StoreError;
 use crate::substitute::answer::{Answer, Authority, Found, LATE, Said, Source, Status};
 use crate::substitute::choose::{self, Rates};
 use crate::substitute::install::ItemError;
-use crate::substitute::lookup::{Resolution, ServerReport, Skip, Walk};
+use crate::substitute::lookup::{Resolution, ServerReport, Walk};
 use crate::substitute::{chain, without_url};
 use crate::trust::verdict::AuthorizedNarInfo;
 
-use super::{Fetch, References};
+use super::present::Skipping;
+use super::{Planner, References};
 
 /// An item that is to be fetched.
 #[derive(Debug, Clone)]
@@ -25,6 +27,14 @@ pub struct PlannedItem {
     pub sources: Vec<Source>,
     /// The items of this plan that it refers to.
     pub needs: Vec<usize>,
+}
+
+impl PlannedItem {
+    /// The download that is announced for it, and whose it is.
+    #[must_use]
+    pub fn download(&self) -> Option<(&Source, &Download)> {
+        choose::announced(&self.sources)
+    }
 }
 
 /// What is to be done for some items to be valid.
@@ -50,10 +60,7 @@ impl Plan {
     /// Bytes to download, as far as servers say.
     #[must_use]
     pub fn download_size(&self) -> u64 {
-        let size = |item: &PlannedItem| {
-            item.sources.first().and_then(|source| choose::smallest(&source.narinfo)?.file_size)
-        };
-        total(self.items.iter().filter_map(size))
+        total(self.items.iter().filter_map(|item| item.download()?.1.file_size))
     }
 }
 
@@ -63,11 +70,11 @@ pub(super) fn total(sizes: impl Iterator<Item = u64>) -> u64 {
 }
 
 pub(super) fn make(
-    fetch: &Fetch,
+    planner: &Planner,
     paths: &[StorePath],
     references: References,
 ) -> Result<Plan, StoreError> {
-    let valid = fetch.rooted_and_valid(paths)?;
+    let valid = planner.present.among(paths)?;
     let wanted: Vec<StorePath> =
         paths.iter().filter(|path| !valid.contains(*path)).cloned().collect();
     let mut plan = Plan {
@@ -77,27 +84,27 @@ pub(super) fn make(
     if wanted.is_empty() {
         return Ok(plan);
     }
-    let skipping = Arc::new(Skipping::new(fetch));
+    let skipping = Arc::new(Skipping::new(planner.present.clone()));
     let walk = match references {
         References::Fetch => Walk::Closure(Some(skipping.skip())),
         References::MustBeValid => Walk::JustThese,
     };
-    plan.resolution = fetch.resolver.resolve(wanted, walk);
+    plan.resolution = planner.resolver.resolve(wanted, walk);
     skipping.into_result()?;
     let paths: Vec<StorePath> =
         plan.resolution.items.iter().map(|found| found.path.clone()).collect();
-    fetch.store.add_temp_roots(&paths)?;
+    planner.present.keep(&paths)?;
     let outside = match references {
         References::Fetch => HashSet::new(),
-        References::MustBeValid => missing_references(fetch, &plan.resolution)?,
+        References::MustBeValid => missing_references(planner, &plan.resolution)?,
     };
-    sort_out(fetch, &mut plan, &outside);
+    sort_out(planner, &mut plan, &outside);
     Ok(plan)
 }
 
 /// References of the items found that are neither valid nor among them.
 fn missing_references(
-    fetch: &Fetch,
+    planner: &Planner,
     resolution: &Resolution,
 ) -> Result<HashSet<StorePath>, StoreError> {
     let found: HashSet<StorePathRef<'_>> =
@@ -108,14 +115,14 @@ fn missing_references(
         .filter(|path| !found.contains(path))
         .map(StorePathRef::to_path)
         .collect();
-    let valid = fetch.rooted_and_valid(&references)?;
+    let valid = planner.present.among(&references)?;
     Ok(references.into_iter().filter(|path| !valid.contains(path)).collect())
 }
 
 /// Sorts what was found into items to fetch and failures, references first. Items whose
 /// references cannot be had fail with them; `outside` are references that are neither valid nor
 /// to be fetched.
-fn sort_out(fetch: &Fetch, plan: &mut Plan, outside: &HashSet<StorePath>) {
+fn sort_out(planner: &Planner, plan: &mut Plan, outside: &HashSet<StorePath>) {
     let by_path: HashMap<StorePathRef<'_>, usize> = plan
         .resolution
         .items
@@ -124,7 +131,7 @@ fn sort_out(fetch: &Fetch, plan: &mut Plan, outside: &HashSet<StorePath>) {
         .map(|(index, found)| (found.path.as_ref(), index))
         .collect();
     let mut state = Sorting {
-        fetch,
+        planner,
         placed: vec![None; plan.resolution.items.len()],
         items: Vec::new(),
         failed: Vec::new(),
@@ -170,7 +177,7 @@ enum Placed {
 }
 
 struct Sorting<'a> {
-    fetch: &'a Fetch,
+    planner: &'a Planner,
     placed: Vec<Option<Placed>>,
     items: Vec<PlannedItem>,
     failed: Vec<(StorePath, ItemError)>,
@@ -234,30 +241,27 @@ impl Sorting<'_> {
     /// Whether the item may be downloaded at all: otherwise each that would have to be is told,
     /// not only the first one that is tried.
     fn check_reach(&self, sources: &[Source]) -> Result<(), ItemError> {
-        let installer = &self.fetch.installer;
-        let is_reached =
-            |source: &Source| installer.network.reaches(installer.servers[source.server].base());
+        let Planner { network, servers, .. } = self.planner;
+        let is_reached = |source: &Source| network.reaches(servers[source.server].base());
         if sources.iter().all(is_reached) {
             return Ok(());
         }
-        let all = choose::candidates(sources, &installer.servers, &Rates::default());
-        installer.network.within_reach(all).map(|_| ())
+        let all = choose::candidates(sources, servers, &Rates::default());
+        network.within_reach(all).map(|_| ())
     }
 }
 
 /// Why an item without authority cannot be had; `servers` are those that were asked.
 #[must_use]
 pub fn refusal(found: &Found, servers: &[ServerReport]) -> ItemError {
-    let mut refusals = found.answers.iter().filter_map(|Answer { said, .. }| match said {
-        Said::Refused(refusal) => Some(refusal),
+    let first = found.answers.iter().find_map(|Answer { said, .. }| match said {
+        Said::Refused(refusal) => Some(refusal.clone()),
         _ => None,
     });
-    let is_refused = found.status == Status::Refused;
-    let first = is_refused.then(|| refusals.next().cloned()).flatten();
-    let (status, why) = (found.status, why(found, servers));
-    match first {
-        Some(first) => ItemError::Refused { first, why },
-        None => ItemError::NotAvailable { status, why },
+    let why = why(found, servers);
+    match (found.status, first) {
+        (Status::Refused, Some(first)) => ItemError::Refused { first, why },
+        (status, _) => ItemError::NotAvailable { status, why },
     }
 }
 
@@ -284,40 +288,4 @@ fn why(found: &Found, servers: &[ServerReport]) -> Vec<String> {
         why.push("no server is configured".to_owned());
     }
     why
-}
-
-/// Tells the resolver what is valid already, and keeps the first error of the store.
-struct Skipping {
-    store: Arc<crate::store::Store>,
-    error: Mutex<Option<StoreError>>,
-}
-
-impl Skipping {
-    fn new(fetch: &Fetch) -> Self {
-        Self { store: Arc::clone(&fetch.store), error: Mutex::default() }
-    }
-
-    fn skip(self: &Arc<Self>) -> Skip {
-        let skipping = Arc::clone(self);
-        Arc::new(move |paths| {
-            // First rooted, then checked: the other way round they could be collected.
-            let rooted = skipping.store.add_temp_roots(paths);
-            match rooted.and_then(|()| skipping.store.valid_among(paths)) {
-                Ok(valid) => valid,
-                Err(error) => {
-                    skipping.lock().get_or_insert(error);
-                    // Nothing that follows matters any more: do not look further.
-                    paths.iter().cloned().collect()
-                }
-            }
-        })
-    }
-
-    fn into_result(self: Arc<Self>) -> Result<(), StoreError> {
-        self.lock().take().map_or(Ok(()), Err)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<StoreError>> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }

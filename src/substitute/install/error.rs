@@ -1,7 +1,5 @@
 //! Why an item could not be had, and what that means.
 
-use std::sync::Arc;
-
 use crate::format::store_path::StorePath;
 use crate::http::{self, HttpError};
 use crate::store::StoreError;
@@ -134,9 +132,6 @@ pub enum ItemError {
         /// Why.
         source: std::io::Error,
     },
-    /// The HTTP client could not be made.
-    #[error("setting up the network")]
-    Network(#[source] Arc<HttpError>),
     /// Something that it refers to could not be had.
     #[error("it refers to {0}, which could not be fetched")]
     Reference(StorePath),
@@ -183,9 +178,9 @@ impl ItemError {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::NotAvailable { status: Status::Unknown, .. }
-            | Self::Network(_)
-            | Self::Offline(_) => Class::Transient,
+            Self::NotAvailable { status: Status::Unknown, .. } | Self::Offline(_) => {
+                Class::Transient
+            }
             Self::NotAvailable { status: Status::Refused, .. }
             | Self::Refused { .. }
             | Self::NoDownload => Class::Refused,

@@ -223,7 +223,7 @@ impl Engine {
         }
         let item = u32::try_from(self.items.len()).expect("a run has fewer than 2^32 items");
         self.by_hash_part.insert(hash_part, item);
-        let entry = Item::new(path, self.servers.len());
+        let entry = self.new_item(path);
         self.items.push(Entered {
             item: entry,
             waiting: Vec::new(),
@@ -354,8 +354,9 @@ impl Engine {
 
     /// Makes `item` as if nobody had ever asked about it.
     pub(super) fn reset(&mut self, item: u32) {
+        let new = self.new_item(self.items[item as usize].item.path.clone());
         let entered = &mut self.items[item as usize];
-        entered.item = Item::new(entered.item.path.clone(), self.servers.len());
+        entered.item = new;
         entered.is_decided = false;
         self.undecided += 1;
         self.fresh.push_back(item);

@@ -1,15 +1,26 @@
 //! What the lookup cache has about items, and texts on their way to the checkers.
 
-use crate::format::store_path::HashPart;
+use crate::format::store_path::{HashPart, StorePath};
 use crate::lookup_cache::{Entry, Remembered};
 use crate::substitute::answer::{Answer, Origin, Said};
 
 use super::check::{self, Text, TextOrigin};
 use super::engine::Engine;
+use super::item::Item;
 use super::servers::ServerState;
 use super::{Freshness, Memos};
 
 impl Engine {
+    /// An item that nobody was asked about. Offline everybody's answers matter that are
+    /// remembered: the server to go by may be out of reach, and another one not.
+    pub(super) fn new_item(&self, path: StorePath) -> Item {
+        let mut item = Item::new(path, self.servers.len());
+        if self.setup.options.freshness == Freshness::Offline {
+            item.ask_everybody();
+        }
+        item
+    }
+
     /// Takes what the lookup cache has about `items` into the books.
     pub(super) fn recall(&mut self, items: &[u32]) {
         if self.setup.options.freshness != Freshness::Refresh {

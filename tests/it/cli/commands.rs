@@ -41,6 +41,14 @@ fn the_lookup_cache_can_be_looked_at_and_made_to_forget() {
 }
 
 #[test]
+fn wrong_arguments_leave_no_lookup_cache_behind() {
+    let sandbox = Sandbox::new();
+    sandbox.subst(NOBODY, &["cache", "flush", "--server", "foo"]).exits(2).says("--server");
+    sandbox.subst(NOBODY, &["cache", "flush", "foo"]).exits(2);
+    assert!(!sandbox.root().exists());
+}
+
+#[test]
 fn a_lookup_cache_that_is_broken_is_made_anew() {
     let sandbox = Sandbox::new();
     let url = Kind::Guix.url();
@@ -117,7 +125,7 @@ fn authorize_makes_a_server_believed() {
     let key = Kind::Guix.directory().join("signing-key.pub");
     let text = std::fs::read_to_string(&key).unwrap();
     let notes = item("notes");
-    for (argument, input) in [(key.to_str(), ""), (None, &*text)] {
+    for (argument, input) in [(key.to_str(), ""), (None, &*text), (Some("-"), &*text)] {
         let sandbox = Sandbox::new();
         with_own_acl(&sandbox, &["fetch", &notes], "").exits(3).says("not authorized");
         let arguments: Vec<&str> = ["authorize"].into_iter().chain(argument).collect();

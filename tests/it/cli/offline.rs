@@ -34,6 +34,14 @@ fn directories_are_no_network() {
     let (url, notes) = (Kind::Guix.url(), item("notes"));
     sandbox.subst(&url, &["query", &notes]).exits(0);
     sandbox.subst(&url, &["fetch", "--offline", &notes]).exits(0).prints(&format!("{notes}\n"));
+    // Where both have it, the directory is taken without a word about the server.
+    let sandbox = Sandbox::new();
+    let (server, asked) = known(&sandbox);
+    sandbox.subst(&url, &["query", &notes]).exits(0);
+    let both = format!("{} {url}", server.url());
+    let ended = sandbox.subst(&both, &["fetch", "--offline", &notes]).exits(0);
+    assert!(!ended.stderr.contains("warning"), "{}", ended.stderr);
+    assert_eq!(server.asked().len(), asked, "{:?}", server.asked());
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! `subst fetch --output DEST`: one item, unpacked to DEST, without a store.
 
 use std::path::Path;
-use std::sync::Arc;
+
+use serde_json::json;
 
 use crate::cli::context::{Context, Purpose};
 use crate::cli::error::CliError;
@@ -12,9 +13,11 @@ use crate::store::unpack::{Checked, Destination, open_directory};
 use crate::substitute::answer::{Authority, Found};
 use crate::substitute::fetch::{TICK, refusal};
 use crate::substitute::install::{Installer, ItemError, Order};
-use crate::substitute::lookup::Walk;
+use crate::substitute::lookup::{Resolver, Walk};
 use crate::substitute::progress::{Event, with_ticks};
 use crate::substitute::{chain, choose, renew};
+
+use super::report::Row;
 
 pub(super) fn run(
     context: &Context,
@@ -26,49 +29,78 @@ pub(super) fn run(
     };
     let shown = destination.display().to_string();
     let destination = open_destination(destination)?;
-    let network = context.network();
-    let resolver = context.resolver(Purpose::Fetch, &network)?;
-    let resolution = resolver.resolve(vec![path.clone()], Walk::JustThese);
-    let name = context.settings.store_dir().full_name(path);
-    let failed = |source| CliError::Item { what: format!("cannot fetch {name}"), source };
-    if context.cancel.is_cancelled() {
-        return Ok(Exit::Interrupted);
+    let mut row = Row::of(path);
+    let fetched = fetch(context, &destination, &mut row)?;
+    if context.settings.json {
+        let status = if fetched.is_ok() { "fetched" } else { "failed" };
+        let item = row.as_json(context, status, fetched.as_ref().err());
+        context.output.json(&json!({ "items": [item] }))?;
+    } else if fetched.is_ok() {
+        context.output.line(&shown)?;
     }
-    let Some(found) = resolution.items.first() else { return Err(failed(ItemError::NotTried)) };
-    let installer = context.installer(&network)?;
-    let Found { authority, sources, .. } = found;
-    let authority = authority.as_ref().and_then(Authority::checked);
-    let authorized =
-        Arc::clone(authority.ok_or_else(|| failed(refusal(found, &resolution.servers)))?);
-    let order = Order {
-        item: path,
-        authorized: &authorized,
-        sources,
-        destination: &destination,
-        links: None,
-    };
-    let unpacked =
-        with_progress(context, &installer, &order, || renew::unpack(&installer, &resolver, &order));
-    let checked = unpacked.map_err(failed)?;
-    checked.keep();
-    context.output.line(&shown)?;
-    Ok(Exit::Done)
+    match fetched {
+        Ok(()) => Ok(Exit::Done),
+        Err(ItemError::Interrupted) => {
+            context.output.note("interrupted");
+            Ok(Exit::Interrupted)
+        }
+        Err(source) => {
+            let name = context.settings.store_dir().full_name(path);
+            Err(CliError::Item { what: format!("cannot fetch {name}"), source })
+        }
+    }
 }
 
-/// Tells how far `work` is, which carries `order` out.
+/// Unpacks the item that `row` is about, and notes its sizes there.
+fn fetch(
+    context: &Context,
+    destination: &Destination,
+    row: &mut Row,
+) -> Result<Result<(), ItemError>, CliError> {
+    let network = context.network();
+    let resolver = context.resolver(Purpose::Fetch, &network)?;
+    let installer = context.installer(&network)?;
+    Ok(unpack(context, &resolver, &installer, destination, row))
+}
+
+fn unpack(
+    context: &Context,
+    resolver: &Resolver,
+    installer: &Installer,
+    destination: &Destination,
+    row: &mut Row,
+) -> Result<(), ItemError> {
+    let item = row.path.clone();
+    let resolution = resolver.resolve(vec![item.clone()], Walk::JustThese);
+    if context.cancel.is_cancelled() {
+        return Err(ItemError::Interrupted);
+    }
+    let found = resolution.items.first().ok_or(ItemError::NotTried)?;
+    let Found { authority, sources, .. } = found;
+    let authority = authority.as_ref().and_then(Authority::checked);
+    let authorized = authority.ok_or_else(|| refusal(found, &resolution.servers))?;
+    row.download_size = choose::announced(sources).and_then(|(_, download)| download.file_size);
+    row.nar_size = Some(authorized.narinfo().nar_size());
+    let order = Order { item: &item, authorized, sources, destination, links: None };
+    let work = || renew::unpack(installer, resolver, &order);
+    let checked = with_progress(context, installer, row, work)?;
+    checked.keep();
+    Ok(())
+}
+
+/// Tells how far `work` is, which unpacks the item of `row`.
 fn with_progress(
     context: &Context,
     installer: &Installer,
-    order: &Order<'_>,
+    row: &Row,
     work: impl FnOnce() -> Result<Checked, ItemError>,
 ) -> Result<Checked, ItemError> {
     let progress = &context.progress;
-    let download = order.sources.first().and_then(|source| choose::smallest(&source.narinfo));
-    let download_size = download.and_then(|download| download.file_size).unwrap_or_default();
+    let download_size = row.download_size.unwrap_or_default();
     progress.event(Event::Planned { items: 1, download_size });
     let unpacked = with_ticks(TICK, || installer.report_progress(), work);
     if let Err(error) = &unpacked {
-        progress.event(Event::Failed { item: order.item, reason: &chain(error) });
+        progress.event(Event::Failed { item: &row.path, reason: &chain(error) });
     }
     progress.event(Event::Finished);
     unpacked

@@ -1,0 +1,94 @@
+//! `subst fetch --dry-run`: what would be fetched, how large it is, from where.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::cli::context::{Context, Purpose};
+use crate::cli::error::{CliError, item_hint};
+use crate::cli::exit::Exit;
+use crate::cli::output::{self, count, shown};
+use crate::format::server_url::redacted;
+use crate::format::store_path::StorePath;
+use crate::substitute::chain;
+use crate::substitute::fetch::{Plan, PlannedItem, Planner, Present, References};
+use crate::substitute::install::ItemError;
+
+/// Changes nothing, so the right to read the store is enough.
+pub(super) fn run(
+    context: &Context,
+    paths: &[StorePath],
+    references: References,
+) -> Result<Exit, CliError> {
+    let present = Present::Seen(context.store_to_read()?.map(Arc::new));
+    let network = context.network();
+    let resolver = context.resolver(Purpose::Fetch, &network)?;
+    let servers = context.settings.servers.clone();
+    let plan = Planner { present, resolver, network, servers }.plan(paths, references)?;
+    if context.cancel.is_cancelled() {
+        return Ok(Exit::Interrupted);
+    }
+    if context.settings.json {
+        context.output.json(&as_json(context, &plan))?;
+    } else {
+        context.output.lines(lines(context, &plan).into_iter().map(Into::into))?;
+        context.output.note(&format!(
+            "{} would be fetched: {} to download, {} unpacked",
+            count(plan.items.len(), "item", "items"),
+            output::bytes(plan.download_size()),
+            output::bytes(plan.nar_size()),
+        ));
+    }
+    let mut exit = Exit::Done;
+    let dialect = context.settings.store_dir().dialect();
+    for (path, error) in &plan.failed {
+        let what = format!("cannot fetch {}", context.settings.store_dir().full_name(path));
+        context.output.item_error(&what, error, item_hint(error, dialect).as_deref());
+        exit = exit.max(error.class().into());
+    }
+    Ok(exit)
+}
+
+/// One line for each item: name, bytes to download, bytes unpacked, server.
+fn lines(context: &Context, plan: &Plan) -> Vec<String> {
+    let name = |item: &PlannedItem| context.settings.store_dir().full_name(&item.path);
+    let width = plan.items.iter().map(|item| name(item).len()).max().unwrap_or_default();
+    let line = |item: &PlannedItem| {
+        let download = item.download();
+        let size = download.and_then(|(_, download)| download.file_size);
+        let size = size.map_or_else(|| "-".to_owned(), output::bytes);
+        let nar_size = output::bytes(item.authorized.narinfo().nar_size());
+        let servers = &context.settings.servers;
+        let server = download.map_or("-", |(source, _)| servers[source.server].as_str());
+        format!("{:<width$} {size:>10} {nar_size:>10}  {}", name(item), shown(server))
+    };
+    plan.items.iter().map(line).collect()
+}
+
+fn as_json(context: &Context, plan: &Plan) -> Value {
+    let name = |path: &StorePath| context.settings.store_dir().full_name(path);
+    let failed = |(path, error): &(StorePath, ItemError)| json!({ "path": name(path), "reason": chain(error) });
+    json!({
+        "valid": plan.valid.iter().map(name).collect::<Vec<_>>(),
+        "fetch": plan.items.iter().map(|item| item_json(context, item)).collect::<Vec<_>>(),
+        "failed": plan.failed.iter().map(failed).collect::<Vec<_>>(),
+        "download_size": plan.download_size(), "nar_size": plan.nar_size(),
+    })
+}
+
+fn item_json(context: &Context, item: &PlannedItem) -> Value {
+    let download = item.download();
+    let server = download.map(|(source, _)| &context.settings.servers[source.server]);
+    let url = download.zip(server).and_then(|((source, download), server)| {
+        server.nar_url(source.narinfo.download_url(download)).ok()
+    });
+    let method = download.and_then(|(_, download)| download.compression.as_ref().ok());
+    json!({
+        "path": context.settings.store_dir().full_name(&item.path),
+        "server": server.map(|server| server.as_str()),
+        "url": url.map(|url| redacted(&url)),
+        "compression": method.map(|method| method.name()),
+        "download_size": download.and_then(|(_, download)| download.file_size),
+        "nar_size": item.authorized.narinfo().nar_size(),
+    })
+}

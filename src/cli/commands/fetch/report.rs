@@ -1,0 +1,125 @@
+//! What came of a fetch: failures, a line of summary, or all of it as data.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use crate::cli::context::Context;
+use crate::cli::error::item_hint;
+use crate::cli::output::{self, count};
+use crate::cli::settings::Verbosity;
+use crate::format::store_path::StorePath;
+use crate::substitute::chain;
+use crate::substitute::fetch::{Outcome, Plan, PlannedItem};
+use crate::substitute::install::{Class, ItemError};
+
+/// An item and its sizes, when they are known.
+#[derive(Clone)]
+pub(super) struct Row {
+    pub(super) path: StorePath,
+    pub(super) download_size: Option<u64>,
+    pub(super) nar_size: Option<u64>,
+}
+
+impl Row {
+    /// An item of which nothing more is known.
+    pub(super) fn of(path: &StorePath) -> Self {
+        Self { path: path.clone(), download_size: None, nar_size: None }
+    }
+
+    /// The item as data.
+    pub(super) fn as_json(
+        &self,
+        context: &Context,
+        status: &str,
+        why: Option<&ItemError>,
+    ) -> Value {
+        json!({
+            "path": context.settings.store_dir().full_name(&self.path), "status": status,
+            "download_size": self.download_size, "nar_size": self.nar_size,
+            "reason": why.map(|error| chain(error)),
+        })
+    }
+}
+
+/// What is to be told when it is over.
+pub(super) struct Report {
+    valid: Vec<Row>,
+    planned: Vec<Row>,
+    nar_size: u64,
+}
+
+impl Report {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let planned = |item: &PlannedItem| Row {
+            path: item.path.clone(),
+            download_size: item.download().and_then(|(_, download)| download.file_size),
+            nar_size: Some(item.authorized.narinfo().nar_size()),
+        };
+        Self {
+            valid: plan.valid.iter().map(Row::of).collect(),
+            planned: plan.items.iter().map(planned).collect(),
+            nar_size: plan.nar_size(),
+        }
+    }
+
+    /// Every item as data.
+    pub(super) fn as_json(&self, context: &Context, outcome: &Outcome) -> Value {
+        let planned: HashMap<&StorePath, &Row> =
+            self.planned.iter().map(|row| (&row.path, row)).collect();
+        let row = |path: &StorePath| {
+            planned.get(path).map_or_else(|| Row::of(path), |row| (*row).clone())
+        };
+        let valid = self.valid.iter().map(|row| row.as_json(context, "valid", None));
+        let fetched = outcome.registered.iter().map(|p| row(p).as_json(context, "fetched", None));
+        let failed = outcome
+            .failed
+            .iter()
+            .map(|(path, error)| row(path).as_json(context, "failed", Some(error)));
+        json!({ "items": valid.chain(fetched).chain(failed).collect::<Vec<_>>() })
+    }
+
+    /// In words, for people.
+    pub(super) fn tell(&self, context: &Context, outcome: &Outcome) {
+        tell_failures(context, outcome);
+        let (registered, items) = (outcome.registered.len(), self.planned.len());
+        if outcome.class() == Some(Class::Interrupted) {
+            context.output.note(&format!("interrupted: {registered} of {items} items fetched"));
+        } else if items > 0 {
+            let seconds = context.clock.elapsed().as_secs_f64();
+            let text = if registered == items {
+                let (items, size) = (count(items, "item", "items"), output::bytes(self.nar_size));
+                format!("{items} fetched, {size} unpacked, in {seconds:.1} s")
+            } else {
+                format!("{registered} of {items} items fetched in {seconds:.1} s")
+            };
+            let data = json!({ "fetched": registered, "items": items, "seconds": seconds });
+            context.output.summary(&text, &data);
+        }
+    }
+}
+
+/// Each failure with its cause. What merely depends on another is counted, not listed; and what
+/// was stopped with everything else is not even that.
+fn tell_failures(context: &Context, outcome: &Outcome) {
+    let is_interrupted = outcome.class() == Some(Class::Interrupted);
+    let is_terse = context.settings.verbosity < Verbosity::Verbose && outcome.failed.len() > 1;
+    let dialect = context.settings.store_dir().dialect();
+    let mut consequences = 0;
+    for (path, error) in &outcome.failed {
+        match error {
+            ItemError::Interrupted => {}
+            ItemError::Reference(_) | ItemError::NotTried if is_interrupted => {}
+            ItemError::Reference(_) | ItemError::NotTried if is_terse => consequences += 1,
+            _ => {
+                let name = context.settings.store_dir().full_name(path);
+                let what = format!("cannot fetch {name}");
+                context.output.item_error(&what, error, item_hint(error, dialect).as_deref());
+            }
+        }
+    }
+    if consequences > 0 {
+        let items = count(consequences, "item was", "items were");
+        context.output.note(&format!("{items} not fetched because of that"));
+    }
+}

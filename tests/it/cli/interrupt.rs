@@ -1,0 +1,51 @@
+//! The user interrupts a run: it ends soon, with few words and a code of its own.
+
+use crate::support::sandbox::Running;
+use crate::support::{Kind, Reply, Run, Sandbox, Server, item, wait_until};
+
+/// Runs the program until `server` has been asked for `part`, and interrupts it.
+fn interrupted(sandbox: &Sandbox, server: &Server, part: &str, arguments: &[&str]) -> Run {
+    let running = Running::start(sandbox.command(Kind::Guix, &server.url(), arguments), "");
+    assert!(wait_until(|| server.asked_for(part) > 0));
+    running.interrupt();
+    running.end().exits(130)
+}
+
+/// A server that stops in the middle of what is at `part`.
+fn stalling(part: &'static str) -> Server {
+    Server::start(move |request| {
+        let mut reply = Reply::file(&Kind::Guix.directory(), request);
+        if request.path.contains(part) {
+            reply.stall_at = Some(10);
+        }
+        reply
+    })
+}
+
+#[test]
+fn lookups_are_given_up() {
+    let (sandbox, tools) = (Sandbox::new(), item("tools"));
+    for arguments in [&["query", &*tools] as &[&str], &["fetch", "--dry-run", &tools]] {
+        let ended = interrupted(&sandbox, &stalling(".narinfo"), ".narinfo", arguments);
+        assert_eq!((&*ended.stdout, &*ended.stderr), ("", ""));
+    }
+}
+
+#[test]
+fn servers_are_given_up() {
+    let server = stalling("nix-cache-info");
+    interrupted(&Sandbox::new(), &server, "nix-cache-info", &["servers"]).prints("");
+}
+
+#[test]
+fn a_fetch_says_so_in_one_line() {
+    let (sandbox, tools) = (Sandbox::new(), item("tools"));
+    let server = stalling("/nar/");
+    let ended = interrupted(&sandbox, &server, "/nar/", &["fetch", &tools]).prints("");
+    assert_eq!(ended.stderr, "subst: interrupted: 0 of 2 items fetched\n");
+    let server = stalling("/nar/");
+    let arguments = ["fetch", "--output", "tree", &tools];
+    let ended = interrupted(&sandbox, &server, "/nar/", &arguments).prints("");
+    assert_eq!(ended.stderr, "subst: interrupted\n");
+    assert!(!sandbox.path("tree").exists());
+}
