@@ -50,8 +50,7 @@ pub fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliError> {
         context.output.lines(lines.into_iter().map(Into::into))?;
     } else {
         let width = context.output.terminal_width();
-        let lines = table::lines(context, &resolution, width);
-        context.output.lines(lines.into_iter().map(Into::into))?;
+        context.output.lines(table::lines(context, &resolution, width).map(Into::into))?;
         let data = data::summary(context, &resolution);
         context.output.summary(&table::note(context, &resolution, width), &data);
     }

@@ -21,16 +21,16 @@ struct Row {
 }
 
 /// A table: for a terminal of `width` columns, else one line for each item, for scripts.
-pub(super) fn lines(
-    context: &Context,
-    resolution: &Resolution,
+pub(super) fn lines<'a>(
+    context: &'a Context,
+    resolution: &'a Resolution,
     width: Option<usize>,
-) -> Vec<String> {
-    let rows: Vec<Row> =
-        resolution.items.iter().map(|found| row(context, resolution, found)).collect();
+) -> Box<dyn Iterator<Item = String> + 'a> {
+    let rows = resolution.items.iter().map(move |found| row(context, resolution, found));
     match width {
-        Some(width) => in_a_terminal(&rows, width),
-        None => in_a_pipe(&rows),
+        Some(width) => Box::new(in_a_terminal(&rows.collect::<Vec<_>>(), width).into_iter()),
+        // Scripts ask about tens of thousands: no line has to wait in memory for the others.
+        None => Box::new(in_a_pipe(rows, server_column(resolution))),
     }
 }
 
@@ -50,15 +50,19 @@ fn row(context: &Context, resolution: &Resolution, found: &Found) -> Row {
     }
 }
 
-fn in_a_pipe(rows: &[Row]) -> Vec<String> {
-    let widest = rows.iter().map(|row| row.server.len()).max().unwrap_or(0);
-    let width = widest.min(SERVER_WIDTH_MAX);
-    let line = |row: &Row| {
+/// The width of the servers' column: that of the longest address in it, within reason.
+fn server_column(resolution: &Resolution) -> usize {
+    let sources = resolution.items.iter().filter_map(|found| found.sources.first());
+    let widths = sources.map(|source| shown(&resolution.servers[source.server].url).len());
+    widths.max().unwrap_or(0).min(SERVER_WIDTH_MAX)
+}
+
+fn in_a_pipe(rows: impl Iterator<Item = Row>, width: usize) -> impl Iterator<Item = String> {
+    rows.map(move |row| {
         let why = row.why.as_ref().map_or(String::new(), |why| format!("  ({why})"));
-        let Row { server, path, .. } = row;
-        format!("{}  {server:<width$}  {path}{why}", sizes(row))
-    };
-    rows.iter().map(line).collect()
+        let Row { server, path, .. } = &row;
+        format!("{}  {server:<width$}  {path}{why}", sizes(&row))
+    })
 }
 
 /// With a header. Where the terminal is too narrow for everything in a line, each item has one
