@@ -24,7 +24,7 @@ use super::output::Output;
 use super::settings::{Settings, StoreKind};
 
 /// What decoded bytes on their way to disk may take, of all transfers together.
-const BUFFER_BYTES: usize = 10 << 20;
+const BUFFER_BYTES: usize = 8 << 20;
 /// What decoders may take: six of those for the windows that `guix publish` makes; and while a
 /// single nar is decoded, enough to have another frame of 16 MiB, or another block of `xz -6`,
 /// decoded beside the one that is read.

@@ -32,7 +32,9 @@ fn give_large_blocks_back() {
 #[cfg(not(target_env = "gnu"))]
 fn give_large_blocks_back() {}
 
+/// Above the 400 KiB that the HTTP client reads into at a time: taking those from the system, and
+/// faulting them in, cost a twentieth of all processor time.
 #[cfg(target_env = "gnu")]
-const LARGE_BLOCK_BYTES: i32 = 64 << 10;
+const LARGE_BLOCK_BYTES: i32 = 512 << 10;
 
 const OPEN_FILES: u64 = 65_536;

@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_pipe_gets_one_line_for_each_item_and_no_header() {
-        let lines = in_a_pipe(&rows());
+        let lines: Vec<String> = in_a_pipe(rows().into_iter(), 10).collect();
         assert_eq!(lines.len(), 2);
         assert!(lines[0].starts_with("available ") && lines[1].ends_with("else)"), "{lines:?}");
     }
