@@ -36,6 +36,15 @@ fn substitute_all(sandbox: &Sandbox, server: &Server, count: usize) -> usize {
     server.asked_for("/nar/")
 }
 
+/// A helper that was asked about every item.
+fn asked_about_everything(sandbox: &Sandbox, server: &Server) -> Helper {
+    let mut query = Helper::start(sandbox, &server.url(), "--query", "");
+    for path in every_item() {
+        query.info(&path).unwrap();
+    }
+    query
+}
+
 #[test]
 fn every_nar_is_fetched_once_whoever_unpacks_it() {
     for count in [1, 3] {
@@ -55,10 +64,7 @@ fn every_nar_is_fetched_once_whoever_unpacks_it() {
 fn nothing_is_fetched_ahead_for_questions_alone() {
     let sandbox = Sandbox::new();
     let server = Server::of(Kind::Guix.directory());
-    let mut query = Helper::start(&sandbox, &server.url(), "--query", "");
-    for path in every_item() {
-        query.info(&path).unwrap();
-    }
+    let query = asked_about_everything(&sandbox, &server);
     query.end();
     assert_eq!(server.asked_for("/nar/"), 0);
 }
@@ -67,10 +73,7 @@ fn nothing_is_fetched_ahead_for_questions_alone() {
 fn when_the_one_that_reads_ahead_dies_the_others_fetch_for_themselves() {
     let sandbox = Sandbox::new();
     let server = Server::of(Kind::Guix.directory());
-    let mut query = Helper::start(&sandbox, &server.url(), "--query", "");
-    for path in every_item() {
-        query.info(&path).unwrap();
-    }
+    let query = asked_about_everything(&sandbox, &server);
     let mut helper = Helper::start(&sandbox, &server.url(), "--substitute", "");
     let mut query = Some(query);
     for path in every_item() {
@@ -85,10 +88,7 @@ fn when_the_one_that_reads_ahead_dies_the_others_fetch_for_themselves() {
 fn one_substitution_sets_off_those_that_wait_for_it_and_those_that_wait_for_them() {
     let sandbox = Sandbox::new();
     let server = Server::of(Kind::Guix.directory());
-    let mut query = Helper::start(&sandbox, &server.url(), "--query", "");
-    for path in every_item() {
-        query.info(&path).unwrap();
-    }
+    let query = asked_about_everything(&sandbox, &server);
     let mut helper = Helper::start(&sandbox, &server.url(), "--substitute", "");
     let first = item("notes");
     assert_eq!(helper.substitute(&first, &sandbox.path(base(&first))), success(&first));
