@@ -175,13 +175,18 @@ own_mounts() {
 # file that it creates), so that the second run would measure the cleaning after the first.
 fresh_disk() {
     local image=$1.img
-    if mountpoint -q "$1"; then umount "$1"; fi
-    rm -f "$image"
+    drop_disk "$1"
     mkdir -p "$1"
     truncate -s 16G "$image"
     mkfs.ext4 -q -F "$image"
     mount -o loop "$image" "$1"
     rmdir "$1/lost+found"
+}
+
+# drop_disk DIRECTORY: the end of a fresh_disk.
+drop_disk() {
+    umount "$1" 2> /dev/null || true
+    rm -rf --one-file-system "$1" "$1.img"
 }
 
 # now: seconds with a fraction; since T: seconds from T until now.

@@ -270,9 +270,10 @@ impl Engine {
     /// A server that says how long it wants to be left alone is, within reason.
     fn remember_down(&mut self, server: usize, reason: &str, retry_after: Option<Duration>) {
         let now = self.setup.clock.unix_seconds();
-        let wait = retry_after.map(|wait| wait.as_secs());
-        let (wait, _) = self.setup.options.ttl.ttl_secs(AnswerKind::Transient, wait);
-        let until = now.saturating_add(wait.max(self.setup.options.down_seconds));
+        let options = &self.setup.options;
+        let wanted = retry_after
+            .map_or(0, |wait| options.ttl.ttl_secs(AnswerKind::Transient, Some(wait.as_secs())).0);
+        let until = now.saturating_add(options.down_seconds.max(wanted));
         let down = Down { since: now, until, reason: reason.into() };
         self.remember_of(server, ServerFact::Down(down));
     }
