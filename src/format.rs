@@ -9,4 +9,5 @@ pub mod nar;
 pub mod narinfo;
 pub mod server_url;
 pub mod sexp;
+pub mod sha256;
 pub mod store_path;

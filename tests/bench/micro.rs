@@ -19,6 +19,7 @@ use subst::format::compression::Compression;
 use subst::format::nar::{self, EntryName};
 use subst::format::narinfo::NarInfo;
 use subst::format::sexp::Sexp;
+use subst::format::sha256::Sha256;
 use subst::format::store_path::{StoreDir, StorePathRef};
 use subst::trust::acl::{Acl, AuthorizedKeys};
 use subst::trust::guix::PublicKey;
@@ -215,4 +216,27 @@ fn xz_blocks_mib_cores(bencher: Bencher<'_, '_>, (mib, cores): (usize, usize)) {
     let mut packed = Vec::new();
     liblzma::read::XzEncoder::new_stream(&bytes[..], stream).read_to_end(&mut packed).unwrap();
     decode(bencher, Compression::Xz, &packed, bytes.len(), cores);
+}
+
+/// What unpacking a file does: its bytes, for two streams.
+#[divan::bench]
+fn sha256_two_in_turns(bencher: Bencher<'_, '_>) {
+    hash_two(bencher, |one, other, bytes| {
+        one.update(bytes);
+        other.update(bytes);
+    });
+}
+
+#[divan::bench]
+fn sha256_two_in_step(bencher: Bencher<'_, '_>) {
+    hash_two(bencher, |one, other, bytes| one.update_both(bytes, other, bytes));
+}
+
+fn hash_two(bencher: Bencher<'_, '_>, update: impl Fn(&mut Sha256, &mut Sha256, &[u8]) + Sync) {
+    let bytes = vec![7; 256 << 10];
+    bencher.counter(BytesCount::new(2 * bytes.len())).bench(|| {
+        let (mut one, mut other) = (Sha256::new(), Sha256::new());
+        update(&mut one, &mut other, black_box(&bytes));
+        (one.finish(), other.finish())
+    });
 }

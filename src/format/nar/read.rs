@@ -4,14 +4,16 @@
 //! proportion to the input and never stack. Memory taken is bounded by [`super::MAX_DEPTH`]
 //! names; contents are handed through and never held.
 
-use std::io::{self, BufRead, Read};
+mod contents;
 
-use bytes::Bytes;
+use std::io::{self, BufRead};
 
 use super::{
     EntryName, Event, MAX_DEPTH, MAX_NAME_BYTES, MAX_TARGET_BYTES, NarError, OpenDirectories,
-    SharedRead, SymlinkTarget, fused, padding,
+    SymlinkTarget, fused, padding,
 };
+
+pub use contents::Contents;
 
 /// Reads one nar.
 ///
@@ -283,83 +285,6 @@ impl<R: BufRead> Reader<R> {
     fn took(&mut self, bytes: usize) {
         self.inner.consume(bytes);
         self.offset += bytes as u64;
-    }
-}
-
-/// The contents of one file, and not a byte more. The end of the stream before the end of the
-/// contents is an error, which goes back into a [`NarError`] by `?`.
-pub struct Contents<'r, R> {
-    reader: &'r mut Reader<R>,
-}
-
-impl<R> Contents<'_, R> {
-    fn remaining(&self) -> u64 {
-        match self.reader.state {
-            State::InContents { remaining, .. } => remaining,
-            _ => 0,
-        }
-    }
-
-    fn advance(&mut self, bytes: usize) {
-        if let State::InContents { remaining, .. } = &mut self.reader.state {
-            *remaining -= bytes as u64;
-            self.reader.offset += bytes as u64;
-        }
-    }
-}
-
-impl<R: SharedRead> Contents<'_, R> {
-    /// The next bytes of the contents at hand, shared; none at their end.
-    ///
-    /// # Errors
-    /// As for reading.
-    pub fn next_bytes(&mut self) -> io::Result<Bytes> {
-        let wanted = at_most(usize::MAX, self.remaining());
-        if wanted == 0 {
-            return Ok(Bytes::new());
-        }
-        let bytes = self.reader.inner.next_bytes(wanted)?;
-        if bytes.is_empty() {
-            return Err(NarError::Truncated { offset: self.reader.offset }.into());
-        }
-        self.advance(bytes.len());
-        Ok(bytes)
-    }
-}
-
-impl<R: BufRead> Read for Contents<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = at_most(buffer.len(), self.remaining());
-        if wanted == 0 {
-            return Ok(0);
-        }
-        let read = self.reader.inner.read(&mut buffer[..wanted])?;
-        if read == 0 {
-            return Err(NarError::Truncated { offset: self.reader.offset }.into());
-        }
-        self.advance(read);
-        Ok(read)
-    }
-}
-
-impl<R: BufRead> BufRead for Contents<'_, R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let remaining = self.remaining();
-        if remaining == 0 {
-            return Ok(&[]);
-        }
-        let offset = self.reader.offset;
-        let available = self.reader.inner.fill_buf()?;
-        if available.is_empty() {
-            return Err(NarError::Truncated { offset }.into());
-        }
-        Ok(&available[..at_most(available.len(), remaining)])
-    }
-
-    fn consume(&mut self, bytes: usize) {
-        let bytes = at_most(bytes, self.remaining());
-        self.reader.inner.consume(bytes);
-        self.advance(bytes);
     }
 }
 

@@ -1,0 +1,102 @@
+//! The contents of one file of a nar, as a reader that ends where they do.
+
+use std::io::{self, BufRead, Read};
+
+use bytes::Bytes;
+
+use super::{Reader, State, at_most};
+use crate::format::nar::{NarError, SharedRead};
+
+/// The contents of one file, and not a byte more. The end of the stream before the end of the
+/// contents is an error, which goes back into a [`NarError`] by `?`.
+pub struct Contents<'r, R> {
+    pub(super) reader: &'r mut Reader<R>,
+}
+
+impl<R> Contents<'_, R> {
+    fn remaining(&self) -> u64 {
+        match self.reader.state {
+            State::InContents { remaining, .. } => remaining,
+            _ => 0,
+        }
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        if let State::InContents { remaining, .. } = &mut self.reader.state {
+            *remaining -= bytes as u64;
+            self.reader.offset += bytes as u64;
+        }
+    }
+}
+
+impl<R: SharedRead> Contents<'_, R> {
+    /// The stream they are read from.
+    #[must_use]
+    pub fn inner(&self) -> &R {
+        &self.reader.inner
+    }
+
+    /// The next bytes of the contents at hand, shared; none at their end.
+    ///
+    /// # Errors
+    /// As for reading.
+    pub fn next_bytes(&mut self) -> io::Result<Bytes> {
+        self.next_bytes_by(R::next_bytes)
+    }
+
+    /// The same, taken from the stream by `take`, which gets as many as it is told at the most.
+    ///
+    /// # Errors
+    /// As for reading.
+    pub fn next_bytes_by(
+        &mut self,
+        take: impl FnOnce(&mut R, usize) -> io::Result<Bytes>,
+    ) -> io::Result<Bytes> {
+        let wanted = at_most(usize::MAX, self.remaining());
+        if wanted == 0 {
+            return Ok(Bytes::new());
+        }
+        let bytes = take(&mut self.reader.inner, wanted)?;
+        if bytes.is_empty() {
+            return Err(NarError::Truncated { offset: self.reader.offset }.into());
+        }
+        self.advance(bytes.len());
+        Ok(bytes)
+    }
+}
+
+impl<R: BufRead> Read for Contents<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = at_most(buffer.len(), self.remaining());
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let read = self.reader.inner.read(&mut buffer[..wanted])?;
+        if read == 0 {
+            return Err(NarError::Truncated { offset: self.reader.offset }.into());
+        }
+        self.advance(read);
+        Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for Contents<'_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let remaining = self.remaining();
+        if remaining == 0 {
+            return Ok(&[]);
+        }
+        let offset = self.reader.offset;
+        let available = self.reader.inner.fill_buf()?;
+        if available.is_empty() {
+            return Err(NarError::Truncated { offset }.into());
+        }
+        Ok(&available[..at_most(available.len(), remaining)])
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        let bytes = at_most(bytes, self.remaining());
+        self.reader.inner.consume(bytes);
+        self.advance(bytes);
+    }
+}
