@@ -13,6 +13,7 @@
 
 mod batch;
 mod directory;
+mod hashed;
 mod large_file;
 mod pool;
 mod tree;
@@ -26,10 +27,11 @@ use crate::format::hash::NarHash;
 use crate::format::nar::{self, EntryName, Event, SharedRead, SymlinkTarget};
 use crate::trust::verdict::AuthorizedNarInfo;
 
-use super::{Links, StoreError, canonical, remove_tree_at};
+use super::{DEDUPLICATE_MIN_BYTES, Links, StoreError, canonical, remove_tree_at};
 
 use batch::BatchWriter;
 use directory::Directory;
+use hashed::{FileContents, Hashed};
 use tree::Tree;
 
 pub use pool::WriterPool;
@@ -85,11 +87,11 @@ impl Destination {
 
 /// The digest of the nar bytes that went by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NarContent {
+struct NarContent {
     /// SHA-256 over all of them.
-    pub hash: NarHash,
+    hash: NarHash,
     /// Their number.
-    pub size: u64,
+    size: u64,
 }
 
 /// The bytes are not those that the signed narinfo describes.
@@ -117,6 +119,7 @@ pub enum NarMismatch {
 #[derive(Debug)]
 pub struct Unpacked {
     guard: TemporaryTree,
+    content: NarContent,
 }
 
 impl Unpacked {
@@ -124,17 +127,13 @@ impl Unpacked {
     ///
     /// # Errors
     /// Hash or size differ; the tree is removed.
-    pub fn check(
-        self,
-        content: NarContent,
-        authorized: Arc<AuthorizedNarInfo>,
-    ) -> Result<Checked, NarMismatch> {
+    pub fn check(self, authorized: Arc<AuthorizedNarInfo>) -> Result<Checked, NarMismatch> {
         let narinfo = authorized.narinfo();
-        let (expected, found) = (narinfo.nar_hash(), content.hash);
+        let (expected, found) = (narinfo.nar_hash(), self.content.hash);
         if expected != found {
             return Err(NarMismatch::Hash { expected, found });
         }
-        let (expected, found) = (narinfo.nar_size(), content.size);
+        let (expected, found) = (narinfo.nar_size(), self.content.size);
         if expected != found {
             return Err(NarMismatch::Size { expected, found });
         }
@@ -207,7 +206,7 @@ pub fn unpack<R: SharedRead>(
     let guard = TemporaryTree { destination, armed: true };
     let tree = Arc::new(Tree::new(pool.created_modes(), links, &guard.destination.parent_path));
     let mut unpacker = Unpacker {
-        nar: nar::Reader::new(nar),
+        nar: nar::Reader::new(Hashed::new(nar)),
         open: Vec::new(),
         batch: BatchWriter::new(pool, Arc::clone(&tree)),
         tree: Arc::clone(&tree),
@@ -215,15 +214,16 @@ pub fn unpack<R: SharedRead>(
     let read = unpacker.run(&guard.destination);
     // Writers may still be at work below the destination: let them finish before anything
     // is removed, whether this succeeded or not.
-    let Unpacker { open, batch, .. } = unpacker;
+    let Unpacker { nar, open, batch, .. } = unpacker;
     drop(open);
     batch.flush();
     let written = tree.wait();
-    read.and(written).map(|()| Unpacked { guard })
+    read.and(written)?;
+    Ok(Unpacked { guard, content: nar.into_inner().finish() })
 }
 
 struct Unpacker<'a, R: SharedRead> {
-    nar: nar::Reader<R>,
+    nar: nar::Reader<Hashed<R>>,
     /// The directories that are being read, outermost first.
     open: Vec<Arc<Directory>>,
     batch: BatchWriter<'a>,
@@ -267,11 +267,15 @@ impl<R: SharedRead> Unpacker<'_, R> {
         executable: bool,
         size: u64,
     ) -> Result<(), UnpackError> {
+        let mut contents = FileContents::new(self.nar.contents(), size);
+        if self.tree.links.is_some() && size >= DEDUPLICATE_MIN_BYTES {
+            contents = contents.hashed(executable);
+        }
         if size <= SMALL_FILE_MAX_BYTES {
-            return self.batch.push(parent, name, executable, size, self.nar.contents());
+            return self.batch.push(parent, name, executable, size, contents);
         }
         let file = large_file::LargeFile { parent: &parent, name: &name, executable, size };
-        file.write(&self.tree, self.nar.contents())?;
+        file.write(&self.tree, contents)?;
         directory::release(&self.tree, parent)
     }
 

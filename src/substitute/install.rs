@@ -144,8 +144,8 @@ impl Installer {
             Err(error) if !matches!(error, UnpackError::Nar(_)) => return Err(error.into()),
             other => other,
         };
-        let (content, measured) = stream.finish()?;
-        let checked = unpacked?.check(content, Arc::clone(authorized))?;
+        let measured = stream.finish()?;
+        let checked = unpacked?.check(Arc::clone(authorized))?;
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         let streamed_in = measured.streamed_in.as_secs_f64();
         rates.link_measured(candidate.server, measured.streamed, streamed_in);

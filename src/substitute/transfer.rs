@@ -1,8 +1,8 @@
-//! A nar's way from the server to whoever unpacks it: body -> decode -> (hash | nar bytes).
+//! A nar's way from the server to whoever unpacks it: body -> decode -> nar bytes.
 //!
-//! Three threads take part: one waits for the network and decodes, one takes the nar's hash,
-//! and the caller reads the nar. They hand each other buffers of a bounded pool, so that the
-//! slowest of them sets the pace and memory stays the same whatever the nar's size.
+//! Two threads take part: one waits for the network and decodes, and the caller reads the nar.
+//! Between them are buffers of a bounded pool, so that the slower one sets the pace and memory
+//! stays the same whatever the nar's size.
 
 mod body;
 mod buffer;
@@ -16,15 +16,12 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use sha2::{Digest, Sha256};
 
 pub use crate::codec::decoders::DecoderMemory;
 use crate::codec::decoders::Decoders;
 use crate::format::compression::Compression;
-use crate::format::hash::NarHash;
 use crate::format::nar::SharedRead;
 use crate::http::{Client, HttpError};
-use crate::store::unpack::NarContent;
 
 use super::ahead::Begun;
 use super::cancel::Cancel;
@@ -43,25 +40,26 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// `buffer_bytes` for decoded bytes on their way, `memory` for decoders, `cores` to decode
-    /// with, and `connections` that large nars may use besides their first; fewer than two are
-    /// none.
+    /// `buffer_bytes` for decoded bytes on their way, but enough for `transfers` side by side,
+    /// `memory` for decoders, `cores` to decode with, and `connections` that large nars may use
+    /// besides their first; fewer than two are none.
     #[must_use]
     pub fn new(
         buffer_bytes: usize,
+        transfers: usize,
         memory: DecoderMemory,
         cores: usize,
         connections: usize,
     ) -> Self {
         Self {
-            buffers: BufferPool::new(buffer_bytes),
+            buffers: BufferPool::new(buffer_bytes, transfers),
             decoders: Arc::new(Decoders::new(memory, cores)),
             connections: Connections::new(connections),
         }
     }
 }
 
-/// Buffers between two of the threads.
+/// Buffers between the two threads.
 const QUEUE: usize = 4;
 
 /// Why a nar did not arrive whole.
@@ -94,7 +92,6 @@ pub struct NarStream {
     chunk: Bytes,
     chunks: Option<Receiver<Bytes>>,
     decoder: Option<JoinHandle<Result<Decoded, TransferError>>>,
-    hasher: Option<JoinHandle<NarContent>>,
     shared: Arc<Shared>,
     download_size: Option<u64>,
 }
@@ -143,25 +140,22 @@ impl NarStream {
             .map_err(|error| TransferError::Network(Arc::new(error)))?;
         let download_size = body.content_length().or(candidate.file_size).or(size);
         let (to_reader, chunks) = bounded(QUEUE);
-        let (to_hasher, hashed) = bounded(QUEUE);
         let decode = Decode {
             compression: candidate.compression,
             nar_size,
             buffers: budget.buffers.clone(),
             decoders: Arc::clone(&budget.decoders),
             cancel,
-            outputs: [to_hasher, to_reader],
+            to_reader,
             shared: Arc::clone(&shared),
         };
         let start = |error| TransferError::Start(Arc::new(error));
-        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
-        let hasher = thread("hash").spawn(move || hash(&hashed)).map_err(start)?;
-        let decoder = thread("decode").spawn(move || decode.run(body)).map_err(start)?;
+        let thread = std::thread::Builder::new().name("decode".to_owned());
+        let decoder = thread.spawn(move || decode.run(body)).map_err(start)?;
         Ok(Self {
             chunk: Bytes::new(),
             chunks: Some(chunks),
             decoder: Some(decoder),
-            hasher: Some(hasher),
             shared,
             download_size,
         })
@@ -179,26 +173,23 @@ impl NarStream {
         Received(Arc::clone(&self.shared))
     }
 
-    /// Ends the transfer: the digest of the nar bytes and what was measured, or what went
-    /// wrong first. Whoever read the nar should ask here before believing its own error: a
-    /// broken connection looks like a malformed nar from there.
+    /// Ends the transfer: what was measured, or what went wrong first. Whoever read the nar
+    /// should ask here before believing its own error: a broken connection looks like a malformed
+    /// nar from there.
     ///
     /// # Errors
     /// The nar did not arrive whole.
-    pub fn finish(mut self) -> Result<(NarContent, Measured), TransferError> {
+    pub fn finish(mut self) -> Result<Measured, TransferError> {
         self.chunks = None;
         let lost = || TransferError::Start(Arc::new(io::Error::other("a thread has panicked")));
         let decoded = self.decoder.take().map(JoinHandle::join);
-        let content = self.hasher.take().map(JoinHandle::join);
         let decoded = decoded.and_then(Result::ok).ok_or_else(lost)??;
-        let content = content.and_then(Result::ok).ok_or_else(lost)?;
-        let measured = Measured {
+        Ok(Measured {
             downloaded: self.shared.received.load(Ordering::Relaxed),
             streamed: self.shared.streamed.load(Ordering::Relaxed),
             streamed_in: Duration::from_micros(self.shared.streamed_micros.load(Ordering::Relaxed)),
             decoded_in: decoded.worked,
-        };
-        Ok((content, measured))
+        })
     }
 }
 
@@ -227,6 +218,8 @@ impl BufRead for NarStream {
         if self.chunk.is_empty()
             && let Some(chunks) = &self.chunks
         {
+            // Given back before the next one is waited for: it may be that very buffer.
+            self.chunk = Bytes::new();
             // A closed channel is the end, good or bad: `finish` tells which.
             self.chunk = chunks.recv().unwrap_or_default();
         }
@@ -241,7 +234,12 @@ impl BufRead for NarStream {
 impl SharedRead for NarStream {
     fn next_bytes(&mut self, max: usize) -> io::Result<Bytes> {
         let available = self.fill_buf()?.len();
-        Ok(self.chunk.split_to(available.min(max)))
+        let count = available.min(max);
+        Ok(if count == available {
+            std::mem::take(&mut self.chunk)
+        } else {
+            self.chunk.split_to(count)
+        })
     }
 }
 
@@ -252,7 +250,7 @@ struct Decode {
     buffers: BufferPool,
     decoders: Arc<Decoders>,
     cancel: Cancel,
-    outputs: [Sender<Bytes>; 2],
+    to_reader: Sender<Bytes>,
     shared: Arc<Shared>,
 }
 
@@ -280,15 +278,10 @@ impl Decode {
                 .checked_sub(bytes.len() as u64)
                 .ok_or(TransferError::TooLong(self.nar_size))?;
             let before = Instant::now();
-            for output in &self.outputs {
-                // The hasher takes everything; a reader that is gone has found an error in
-                // the nar, and then there is no use in going on.
-                if !bytes.is_empty() && output.send(bytes.clone()).is_err() {
-                    return Ok(Decoded { worked: self.worked(started, blocked) });
-                }
-            }
+            // A reader that is gone has found an error in the nar: no use in going on then.
+            let is_unwanted = !bytes.is_empty() && self.to_reader.send(bytes).is_err();
             blocked += before.elapsed();
-            if is_last {
+            if is_last || is_unwanted {
                 return Ok(Decoded { worked: self.worked(started, blocked) });
             }
         }
@@ -320,14 +313,4 @@ fn fill(reader: &mut dyn Read, buffer: &mut buffer::Buffer) -> io::Result<bool> 
         }
     }
     Ok(false)
-}
-
-/// The thread that takes the nar's hash.
-fn hash(chunks: &Receiver<Bytes>) -> NarContent {
-    let (mut hasher, mut size) = (Sha256::new(), 0);
-    for chunk in chunks {
-        hasher.update(&chunk);
-        size += chunk.len() as u64;
-    }
-    NarContent { hash: NarHash::from_bytes(hasher.finalize().into()), size }
 }

@@ -1,20 +1,24 @@
 //! Small files, gathered in memory and written together.
 //!
 //! One batch is one hand-over between threads: waking a writer for each of 50,000 files would
-//! cost more than writing them. The bytes of all files of a batch lie in one buffer.
+//! cost more than writing them. A file that lies in one chunk of the nar is written from there;
+//! only what goes beyond a chunk's end is copied together, to a buffer of the batch.
+//!
+//! Chunks come from a pool that everybody's decoders wait for. A batch never holds on to more than one
+//! of them while its reader waits for the next: see [`BatchWriter::push`].
 
-use std::io::BufRead;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
-use sha2::{Digest, Sha256};
 
-use crate::format::nar::{self, EntryName, NarError};
+use crate::format::nar::{EntryName, NarError, SharedRead};
+use crate::store::Linked;
 use crate::store::canonical;
-use crate::store::{DEDUPLICATE_MIN_BYTES, Linked};
 
 use super::directory::{self, Directory};
+use super::hashed::FileContents;
 use super::pool::CreatedModes;
 use super::tree::{Pending, Tree};
 use super::{UnpackError, WriterPool, c_name};
@@ -28,14 +32,28 @@ const BATCH_FILES: usize = 64;
 pub(super) struct Batch {
     tree: Arc<Tree>,
     files: Vec<SmallFile>,
-    bytes: Vec<u8>,
+    /// How many bytes they have together.
+    bytes: usize,
+    /// The number of the chunk that their shared bytes are in.
+    chunk: u64,
+    copied: Vec<u8>,
 }
 
 struct SmallFile {
     parent: Arc<Directory>,
     name: EntryName,
     executable: bool,
-    contents: Range<usize>,
+    contents: Contents,
+    /// For `.links`; `None` when the file does not go there.
+    digest: Option<[u8; 32]>,
+}
+
+/// Where the bytes of a file are.
+enum Contents {
+    /// In a chunk of the nar.
+    Shared(Bytes),
+    /// In the buffer of the batch.
+    Copied(Range<usize>),
 }
 
 /// Fills batches and hands them to the pool.
@@ -46,35 +64,52 @@ pub(super) struct BatchWriter<'a> {
 
 impl<'a> BatchWriter<'a> {
     pub(super) fn new(pool: &'a WriterPool, tree: Arc<Tree>) -> Self {
-        Self { batch: Batch { tree, files: Vec::new(), bytes: pool.buffer() }, pool }
+        Self { batch: Batch::new(tree, pool), pool }
     }
 
-    /// Reads the `size` bytes of a file and adds it to the batch.
-    pub(super) fn push<R: BufRead>(
+    /// Reads the `size` bytes of a file and adds it to the batch. A batch with files of an earlier
+    /// chunk is handed over first.
+    pub(super) fn push<R: SharedRead>(
         &mut self,
         parent: Arc<Directory>,
         name: EntryName,
         executable: bool,
         size: u64,
-        mut contents: nar::Contents<'_, R>,
+        mut contents: FileContents<'_, R>,
     ) -> Result<(), UnpackError> {
-        let start = self.batch.bytes.len();
-        self.batch.bytes.reserve(usize::try_from(size).unwrap_or(0));
-        loop {
-            let available = contents.fill_buf().map_err(NarError::from)?;
-            if available.is_empty() {
-                break;
-            }
-            self.batch.bytes.extend_from_slice(available);
-            let taken = available.len();
-            contents.consume(taken);
+        let first = contents.next_bytes().map_err(NarError::from)?;
+        let is_whole = first.len() as u64 == size;
+        if self.batch.chunk != contents.chunk() || !is_whole {
+            self.hand_over();
         }
-        let contents = start..self.batch.bytes.len();
-        self.batch.files.push(SmallFile { parent, name, executable, contents });
-        if self.batch.bytes.len() >= BATCH_BYTES || self.batch.files.len() >= BATCH_FILES {
+        let bytes =
+            if is_whole { Contents::Shared(first) } else { self.copy(&first, &mut contents)? };
+        self.batch.chunk = contents.chunk();
+        let digest = contents.digest();
+        self.batch.bytes += bytes.len();
+        self.batch.files.push(SmallFile { parent, name, executable, contents: bytes, digest });
+        if self.batch.bytes >= BATCH_BYTES || self.batch.files.len() >= BATCH_FILES {
             self.hand_over();
         }
         Ok(())
+    }
+
+    /// Copies `first` and what follows of `contents` to the buffer of the batch.
+    fn copy<R: SharedRead>(
+        &mut self,
+        first: &[u8],
+        contents: &mut FileContents<'_, R>,
+    ) -> Result<Contents, UnpackError> {
+        let copied = &mut self.batch.copied;
+        let start = copied.len();
+        copied.extend_from_slice(first);
+        loop {
+            let bytes = contents.next_bytes().map_err(NarError::from)?;
+            if bytes.is_empty() {
+                return Ok(Contents::Copied(start..copied.len()));
+            }
+            copied.extend_from_slice(&bytes);
+        }
     }
 
     /// Hands over what is left.
@@ -83,13 +118,13 @@ impl<'a> BatchWriter<'a> {
     }
 
     fn hand_over(&mut self) {
-        let tree = Arc::clone(&self.batch.tree);
-        let empty = Batch { tree, files: Vec::new(), bytes: self.pool.buffer() };
-        let full = std::mem::replace(&mut self.batch, empty);
-        if !full.files.is_empty() {
-            let pending = full.tree.begin_batch();
-            self.pool.write(Job { batch: full, pending });
+        if self.batch.files.is_empty() {
+            return;
         }
+        let empty = Batch::new(Arc::clone(&self.batch.tree), self.pool);
+        let full = std::mem::replace(&mut self.batch, empty);
+        let pending = full.tree.begin_batch();
+        self.pool.write(Job { batch: full, pending });
     }
 }
 
@@ -108,35 +143,51 @@ impl Job {
     }
 }
 
+impl Contents {
+    fn len(&self) -> usize {
+        match self {
+            Self::Shared(bytes) => bytes.len(),
+            Self::Copied(range) => range.len(),
+        }
+    }
+}
+
 impl Batch {
+    fn new(tree: Arc<Tree>, pool: &WriterPool) -> Self {
+        Self { tree, files: Vec::new(), bytes: 0, chunk: 0, copied: pool.buffer() }
+    }
+
     fn write(mut self) -> (Result<(), UnpackError>, Vec<u8>) {
         let mut result = Ok(());
         for file in self.files.drain(..) {
             if result.is_ok() && !self.tree.has_failed() {
-                result = file.write(&self.tree, &self.bytes[file.contents.clone()]);
+                let contents = match &file.contents {
+                    Contents::Shared(bytes) => bytes,
+                    Contents::Copied(range) => &self.copied[range.clone()],
+                };
+                result = file.write(&self.tree, contents);
             }
             let released = directory::release(&self.tree, file.parent);
             result = result.and(released);
         }
-        self.bytes.clear();
-        (result, self.bytes)
+        self.copied.clear();
+        (result, self.copied)
     }
 }
 
 impl SmallFile {
     fn write(&self, tree: &Tree, contents: &[u8]) -> Result<(), UnpackError> {
         let size = contents.len() as u64;
-        let Some(links) = tree.links.as_deref().filter(|_| size >= DEDUPLICATE_MIN_BYTES) else {
+        let (Some(links), Some(digest)) = (tree.links.as_deref(), &self.digest) else {
             return self.create(tree, contents);
         };
-        let hash = self.deduplication_hash(contents);
         let name = c_name(&self.name);
-        match links.link_existing(&hash, size, self.parent.fd(), &name)? {
+        match links.link_existing(digest, size, self.parent.fd(), &name)? {
             Linked::Linked => Ok(()),
             Linked::Unusable => self.create(tree, contents),
             Linked::Absent => {
                 self.create(tree, contents)?;
-                links.publish(&hash, self.parent.fd(), &name, size)?;
+                links.publish(digest, self.parent.fd(), &name, size)?;
                 Ok(())
             }
         }
@@ -152,15 +203,6 @@ impl SmallFile {
             rest = &rest[written..];
         }
         settle_file(&file, mode, tree.created_modes).map_err(failed("closing"))
-    }
-
-    fn deduplication_hash(&self, contents: &[u8]) -> [u8; 32] {
-        let size = contents.len() as u64;
-        let mut hasher = Sha256::new();
-        hasher.update(nar::file_header(self.executable, size));
-        hasher.update(contents);
-        hasher.update(nar::file_trailer(size));
-        hasher.finalize().into()
     }
 }
 
@@ -202,7 +244,13 @@ mod tests {
         let fd = super::super::open_directory(directory).unwrap();
         let parent = Arc::new(Directory::outside(fd));
         let name = EntryName::new(name.as_bytes()).unwrap();
-        let file = SmallFile { parent, name, executable: false, contents: 0..size };
+        let file = SmallFile {
+            parent,
+            name,
+            executable: false,
+            contents: Contents::Copied(0..size),
+            digest: None,
+        };
         (Arc::new(Tree::new(CreatedModes::Masked, None, directory)), file)
     }
 
@@ -216,7 +264,7 @@ mod tests {
     fn hand_over(pool: &WriterPool, tree: &Arc<Tree>, file: SmallFile, bytes: &[u8]) {
         let mut writer = BatchWriter::new(pool, Arc::clone(tree));
         writer.batch.files.push(file);
-        writer.batch.bytes.extend(bytes);
+        writer.batch.copied.extend(bytes);
         writer.flush();
     }
 

@@ -4,15 +4,13 @@
 //! taken on the way; when `.links` turns out to hold the file already, the copy just written
 //! is replaced by a link.
 
-use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::fd::OwnedFd;
-use sha2::{Digest, Sha256};
 
-use crate::format::nar::{self, EntryName, NarError, SharedRead};
+use crate::format::nar::{EntryName, NarError, SharedRead};
 
 use super::batch::{create_file, file_mode, settle_file};
 use super::directory::Directory;
+use super::hashed::FileContents;
 use super::tree::Tree;
 use super::{UnpackError, c_name};
 
@@ -27,72 +25,34 @@ pub(super) struct LargeFile<'a> {
 }
 
 impl LargeFile<'_> {
-    /// Writes the file from `contents`, and deduplicates it.
+    /// Writes the file from `contents`, and deduplicates it when they have a hash.
     pub(super) fn write<R: SharedRead>(
         &self,
         tree: &Tree,
-        contents: nar::Contents<'_, R>,
+        mut contents: FileContents<'_, R>,
     ) -> Result<(), UnpackError> {
         let failed = |action| move |source| tree.error(action, self.parent, self.name, source);
         let mode = file_mode(self.executable);
         let file = create_file(self.parent, self.name, mode).map_err(failed("creating"))?;
-        let Some(links) = tree.links.as_deref() else {
-            self.stream(tree, &file, contents, None)?;
-            return settle_file(&file, mode, tree.created_modes).map_err(failed("closing"));
-        };
-        let (to_hasher, chunks) = bounded(QUEUE);
-        let hash = std::thread::scope(|scope| {
-            let hasher = scope.spawn(move || self.deduplication_hash(&chunks));
-            self.stream(tree, &file, contents, Some(to_hasher))?;
-            let lost = || failed("hashing")(rustix::io::Errno::CANCELED);
-            hasher.join().map_err(|_| lost())
-        })?;
-        settle_file(&file, mode, tree.created_modes).map_err(failed("closing"))?;
-        drop(file);
-        links.publish(&hash, self.parent.fd(), &c_name(self.name), self.size)?;
-        Ok(())
-    }
-
-    /// Copies the contents to `file`, and to the hasher if there is one.
-    fn stream<R: SharedRead>(
-        &self,
-        tree: &Tree,
-        file: &OwnedFd,
-        mut contents: nar::Contents<'_, R>,
-        to_hasher: Option<Sender<Bytes>>,
-    ) -> Result<(), UnpackError> {
-        let failed = |source| tree.error("writing", self.parent, self.name, source);
         let mut offset = 0u64;
         loop {
             let bytes = contents.next_bytes().map_err(NarError::from)?;
             if bytes.is_empty() {
                 break;
             }
-            if let Some(hasher) = &to_hasher {
-                // Fails only when the hasher has died of a panic; joining it tells.
-                let _ = hasher.send(bytes.clone());
-            }
-            write_sparse(file, offset, &bytes).map_err(failed)?;
+            write_sparse(&file, offset, &bytes).map_err(failed("writing"))?;
             offset += bytes.len() as u64;
         }
         // A hole at the end has no byte that would give the file its length.
-        rustix::fs::ftruncate(file, self.size).map_err(failed)
-    }
-
-    /// Beside the writing: over a large file the hash takes as long as the decoder.
-    fn deduplication_hash(&self, chunks: &Receiver<Bytes>) -> [u8; 32] {
-        let mut hasher = Sha256::new();
-        hasher.update(nar::file_header(self.executable, self.size));
-        for chunk in chunks {
-            hasher.update(&chunk);
+        rustix::fs::ftruncate(&file, self.size).map_err(failed("writing"))?;
+        settle_file(&file, mode, tree.created_modes).map_err(failed("closing"))?;
+        drop(file);
+        if let (Some(links), Some(digest)) = (tree.links.as_deref(), contents.digest()) {
+            links.publish(&digest, self.parent.fd(), &c_name(self.name), self.size)?;
         }
-        hasher.update(nar::file_trailer(self.size));
-        hasher.finalize().into()
+        Ok(())
     }
 }
-
-/// Chunks between writer and hasher.
-const QUEUE: usize = 4;
 
 /// Writes `bytes` at `offset`, leaving out aligned blocks of zeros.
 fn write_sparse(file: &OwnedFd, mut offset: u64, mut bytes: &[u8]) -> rustix::io::Result<()> {

@@ -1,8 +1,8 @@
 //! Buffers for decoded bytes: a fixed number of them, used over and over.
 //!
 //! That number is the memory budget of everything that is decoded and not yet consumed, of all
-//! transfers together. Who needs a buffer waits for one; who consumes never needs one, so the
-//! wait ends.
+//! transfers together. Who needs a buffer waits for one. Who consumes never needs one, and holds on
+//! to one at the most while it waits for more, so with more buffers than transfers the wait ends.
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -25,10 +25,11 @@ pub(super) struct Buffer {
 }
 
 impl BufferPool {
-    /// Buffers for `budget_bytes` in all. They are allocated when first used.
+    /// Buffers for `budget_bytes` in all, or as many as `transfers` need. They are allocated when
+    /// first used.
     #[must_use]
-    pub(super) fn new(budget_bytes: usize) -> Self {
-        let count = (budget_bytes / BUFFER_BYTES).max(MIN_BUFFERS);
+    pub(super) fn new(budget_bytes: usize, transfers: usize) -> Self {
+        let count = (budget_bytes / BUFFER_BYTES).max(transfers + SPARE_BUFFERS);
         let (back, free) = bounded(count);
         for _ in 0..count {
             // Cannot fail: the channel holds as many as there are.
@@ -76,5 +77,5 @@ impl Drop for Buffer {
     }
 }
 
-/// Fewer would let a decoder and its consumers work in turns instead of side by side.
-const MIN_BUFFERS: usize = 8;
+/// Fewer would let a decoder and its consumer work in turns instead of side by side.
+const SPARE_BUFFERS: usize = 8;
