@@ -7,7 +7,10 @@
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
 use std::time::Duration;
+
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
 use super::connection::Access;
 use super::db::Database;
@@ -101,6 +104,7 @@ fn write_schema_number(layout: &Layout) -> Result<(), StoreError> {
 /// link to the profiles inside, and would believe one that is there to be complete.
 fn create_directories(layout: &Layout) -> Result<(), StoreError> {
     let (links, temp_roots) = (layout.links(), layout.temp_roots_dir());
+    let is_new = !layout.store().exists();
     for path in [layout.database(), layout.config(), &links, &temp_roots] {
         DirBuilder::new()
             .recursive(true)
@@ -108,5 +112,52 @@ fn create_directories(layout: &Layout) -> Result<(), StoreError> {
             .create(path)
             .map_err(on(path, |path, source| StoreError::CreateDirectory { path, source }))?;
     }
+    if is_new {
+        spread_items(layout.store());
+    }
     Ok(())
+}
+
+/// Tells the file system that what is in this directory has nothing to do with each other, what
+/// `chattr +T` is for. Without it ext4 keeps everything in one place, as long as that has room; and
+/// where ext4 has no journal, as in many virtual machines, it passes over every inode deleted there
+/// in the last minutes, for each file it makes: a closure fetched anew after its deletion took 14 s
+/// instead of 2.5 s, and with this 3 to 8 s.
+fn spread_items(store: &Path) {
+    // Other file systems do not know the flag, and no store needs it.
+    let _ = File::open(store).and_then(|directory| {
+        let flags = ioctl_getflags(&directory)?;
+        Ok(ioctl_setflags(&directory, flags | IFlags::TOPDIR)?)
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::store_path::StoreDir;
+
+    fn flags(directory: &Path) -> Option<IFlags> {
+        ioctl_getflags(File::open(directory).unwrap()).ok()
+    }
+
+    #[test]
+    fn a_new_store_is_the_top_of_trees_and_one_that_is_there_stays_as_it_is() {
+        let sample = tempfile::tempdir().unwrap();
+        spread_items(sample.path());
+        if !flags(sample.path()).is_some_and(|flags| flags.contains(IFlags::TOPDIR)) {
+            eprintln!("skipped: {} is on no ext4", sample.path().display());
+            return;
+        }
+        for is_new in [true, false] {
+            let root = tempfile::tempdir().unwrap();
+            let store_dir = StoreDir::parse(StoreDir::GUIX).unwrap();
+            let layout = Layout::embedded(root.path(), store_dir);
+            if !is_new {
+                std::fs::create_dir_all(layout.store()).unwrap();
+            }
+            create_directories(&layout).unwrap();
+            let is_top = flags(layout.store()).unwrap().contains(IFlags::TOPDIR);
+            assert_eq!(is_top, is_new);
+        }
+    }
 }
