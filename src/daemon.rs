@@ -9,8 +9,10 @@
 //! done here. [`query`] and [`substitute`] answer, [`serve`] is the loop around them.
 
 pub mod ahead;
+pub mod client;
 pub mod log;
 pub mod options;
+mod process;
 pub mod progress;
 pub mod query;
 pub mod reply;

@@ -18,6 +18,8 @@ pub mod taker;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::process::start_time;
+
 /// Where the children of one process meet.
 #[derive(Debug, Clone)]
 pub struct MeetingPoint {
@@ -65,15 +67,6 @@ fn is_abandoned(name: &str) -> bool {
     };
     let Ok(parent) = parent.parse() else { return false };
     start_time(parent).as_deref() != Some(started)
-}
-
-/// When process `pid` started, in the kernel's ticks.
-fn start_time(pid: i32) -> Option<String> {
-    const FIELDS_BEFORE: usize = 19;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name, in parentheses, and may hold anything.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    fields.split(' ').nth(FIELDS_BEFORE).map(str::to_owned)
 }
 
 const PREFIX: &str = "ahead-";

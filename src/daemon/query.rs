@@ -2,11 +2,11 @@
 //!
 //! The daemon walks a closure by asking about one item, reading its references, and asking
 //! about those, one after another. The first question sets off the lookup of everything below
-//! it, so that the others are answered from memory.
+//! it, so that the others are answered from memory; and of everything that the client names.
 
 use std::sync::Arc;
 
-use crate::format::store_path::StoreDir;
+use crate::format::store_path::{StoreDir, StorePath};
 use crate::substitute::lookup::{Resolver, Skip, Walk};
 
 use super::ahead::handover::Listening;
@@ -25,6 +25,8 @@ pub struct QueryHelper {
     pub resolver: Arc<Resolver>,
     /// Tells what is there already, when that can be told.
     pub skip: Option<Skip>,
+    /// What the client names, while none of it has been asked about: see [`super::client`].
+    pub named: Vec<StorePath>,
     /// Who fetches ahead, if anybody does, and where it is asked.
     pub ahead: Option<(Arc<Reader>, Listening)>,
     /// Tells how far lookups are.
@@ -46,7 +48,11 @@ impl Answer for QueryHelper {
             self.log.error(&error.to_string());
         }
         let ahead = Walk::Closure(self.skip.clone());
-        self.resolver.prefetch(query.items.clone(), ahead);
+        self.resolver.prefetch(query.items.clone(), ahead.clone());
+        if query.items.iter().any(|item| self.named.contains(item)) {
+            let named = self.take_named();
+            self.resolver.prefetch(named, ahead);
+        }
         let resolution =
             self.teller.while_asked(|| self.resolver.resolve(query.items, Walk::JustThese));
         match query.question {
@@ -58,5 +64,17 @@ impl Answer for QueryHelper {
                 reply::info(&resolution.items, &self.store_dir)
             }
         }
+    }
+}
+
+impl QueryHelper {
+    /// The items named by the client that are not there yet.
+    fn take_named(&mut self) -> Vec<StorePath> {
+        let mut named = std::mem::take(&mut self.named);
+        if let Some(skip) = &self.skip {
+            let present = skip(&named);
+            named.retain(|item| !present.contains(item));
+        }
+        named
     }
 }

@@ -2,6 +2,7 @@
 //! descriptor 4. Wherever the stock helper would end, this one answers and goes on.
 
 mod ahead;
+mod client;
 mod dispatch;
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -33,15 +34,20 @@ impl Helper {
         arguments: &[&str],
         options: &str,
     ) -> Self {
-        let acl = Kind::Guix.directory().join("acl");
-        std::fs::create_dir_all(sandbox.path("state")).unwrap();
         let mut command = Command::new("sh");
         command
             .args(["-c", "exec 4>&1 1>&2; exec \"$0\" substitute \"$@\""])
             .arg(env!("CARGO_BIN_EXE_subst"))
-            .args(arguments)
+            .args(arguments);
+        Self::start_by(command, sandbox, urls, options)
+    }
+
+    /// Starts it by `command`, which lacks the ACL.
+    fn start_by(mut command: Command, sandbox: &Sandbox, urls: &str, options: &str) -> Self {
+        std::fs::create_dir_all(sandbox.path("state")).unwrap();
+        command
             .arg("--acl")
-            .arg(acl)
+            .arg(Kind::Guix.directory().join("acl"))
             .env_clear()
             .env("SUBST_CONFIG", sandbox.path("config.toml"))
             .env("GUIX_STATE_DIRECTORY", sandbox.path("state"))

@@ -14,6 +14,7 @@ use crate::daemon::ahead::MeetingPoint;
 use crate::daemon::ahead::handover::Listening;
 use crate::daemon::ahead::reader::Reader;
 use crate::daemon::ahead::taker::Taker;
+use crate::daemon::client::named_items;
 use crate::daemon::log::Log;
 use crate::daemon::options::DaemonOptions;
 use crate::daemon::progress::Teller;
@@ -86,6 +87,7 @@ fn query_helper(
     Ok(QueryHelper {
         store_dir: context.settings.store_dir().clone(),
         resolver: context.resolver(Purpose::Helper, &network)?,
+        named: named_items(context.settings.store_dir()),
         ahead: ahead(context, network, skip.clone()),
         skip,
         teller,
