@@ -123,16 +123,18 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let is_new = !schema::is_there(&connection)?;
     if is_new {
+        // Nothing is waited for while it is made: ten times for the disk, before the first question.
+        connection.pragma_update(None, "synchronous", "OFF")?;
         // Freed pages go back to the file system after a sweep; comes before the first table.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
     switch_to_wal(&connection)?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "cache_size", CACHE_KIB)?;
     connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
     if is_new {
         schema::create(&connection)?;
     }
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
     db::check_tables(&connection)?;
     Ok(connection)
 }

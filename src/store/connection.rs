@@ -15,7 +15,8 @@ use crate::format::store_path::Dialect;
 pub(super) enum Access {
     Read,
     Write,
-    /// Write, and make the tables first.
+    /// Make the tables. Nothing is on the disk before the caller has seen to it: see
+    /// [`super::open`].
     Create,
 }
 
@@ -29,7 +30,8 @@ pub(super) fn open(path: &Path, dialect: Dialect, access: Access) -> rusqlite::R
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     set_up(&connection)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let synchronous = if access == Access::Create { "OFF" } else { "NORMAL" };
+    connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
     if access == Access::Create {

@@ -57,13 +57,23 @@ pub(super) fn or_create(layout: &Layout, kind: LockKind) -> Opened {
         if kind.try_lock(&big_lock, LockMode::Exclusive).map_err(locking())? == Tried::Acquired
             && matches!(check_schema(layout), Err(StoreError::NoStore(_)))
         {
-            drop(Database::open(layout, Access::Create)?);
+            create_database(layout)?;
             write_schema_number(layout)?;
         } else {
             std::thread::sleep(Duration::from_millis(5));
         }
         kind.lock(&big_lock, LockMode::Shared).map_err(locking())?;
     }
+}
+
+/// Makes the database and sees to it that it is on the disk: once, instead of with every step, of
+/// which an unfinished one is worth nothing.
+fn create_database(layout: &Layout) -> Result<(), StoreError> {
+    drop(Database::open(layout, Access::Create)?);
+    let path = layout.database_file();
+    File::open(&path)
+        .and_then(|file| file.sync_all())
+        .map_err(on(&path, |path, source| StoreError::Write { path, source }))
 }
 
 fn lock_schema(layout: &Layout, kind: LockKind) -> Result<File, StoreError> {
