@@ -43,7 +43,7 @@ pub struct Global {
     /// Believe the lookup cache alone and connect to nobody
     #[arg(long, global = true)]
     pub offline: bool,
-    /// Items fetched at the same time
+    /// Items fetched at the same time, up to 256
     #[arg(short, long, value_name = "N", global = true)]
     pub jobs: Option<usize>,
     /// How progress is shown: bars on a terminal by default

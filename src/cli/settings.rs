@@ -31,6 +31,8 @@ const GUIX_SERVERS: [&str; 2] = ["https://bordeaux.guix.gnu.org", "https://ci.gu
 const NIX_SERVERS: [&str; 1] = ["https://cache.nixos.org"];
 /// Items fetched at the same time, unless said otherwise.
 const DEFAULT_JOBS: usize = 6;
+/// More would only take memory and descriptors.
+const JOBS_MAX: usize = 256;
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +140,7 @@ impl Settings {
             servers = with_discovered(&layout, servers);
         }
         let http = http_options(&chosen, environment)?;
-        let jobs = chosen.jobs.as_ref().map_or(DEFAULT_JOBS, |setting| setting.value.max(1));
+        let jobs = chosen.jobs.as_ref().map_or(DEFAULT_JOBS, |setting| setting.value);
         let read_ahead = chosen.read_ahead.as_ref().map_or(DEFAULT_READ_AHEAD, |s| s.value);
         Ok(Self {
             acl: chosen.acl.map_or_else(|| layout.acl(), |setting| setting.value),
@@ -148,7 +150,7 @@ impl Settings {
                 .is_yes(super::env::GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES),
             refresh: flags.refresh,
             offline: flags.offline,
-            jobs,
+            jobs: jobs.clamp(1, JOBS_MAX),
             connections: http.mass_query_connections,
             progress: chosen.progress.map_or(ProgressMode::Auto, |setting| setting.value),
             json: flags.json,

@@ -49,7 +49,7 @@ fn failure(code: usize) -> io::Error {
 
 impl Format for ZstdFrames<'_> {
     type Walk = FrameWalk;
-    /// zstd is as fast as the nar's hash and its unpacking, which have a core each. With two
+    /// zstd is hardly slower than hashing and unpacking, which keep about two cores busy. With two
     /// cores in all, frames side by side made a whole fetch a fifth slower.
     const CORES_BESIDES: usize = 2;
 

@@ -28,7 +28,6 @@
 
 mod error;
 mod read;
-mod shared;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -39,7 +38,6 @@ use std::os::unix::ffi::OsStrExt;
 
 pub use error::NarError;
 pub use read::{Contents, Reader};
-pub use shared::SharedRead;
 pub use write::{Writer, file_header, file_trailer};
 
 /// The longest name of a directory entry: what Linux file systems take.

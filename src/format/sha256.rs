@@ -15,7 +15,7 @@ const BLOCK_BYTES: usize = 64;
 /// What the length in bits takes up at the end of the last block.
 const LENGTH_BYTES: usize = 8;
 
-/// The square roots of the first eight primes, as FIPS 180-4 (5.3.3) gives them.
+/// The fractional parts of the square roots of the first eight primes, as FIPS 180-4 (5.3.3) gives them.
 const INITIAL: [u32; 8] = [
     0x6a09_e667,
     0xbb67_ae85,
@@ -28,7 +28,6 @@ const INITIAL: [u32; 8] = [
 ];
 
 /// A SHA-256 under way.
-#[derive(Clone)]
 pub struct Sha256 {
     state: [u32; 8],
     /// The bytes of the block that is not complete yet: `length % 64` of them.
@@ -102,7 +101,7 @@ impl Sha256 {
         let (now, later) = bytes.split_at(bytes.len().min(BLOCK_BYTES - filled));
         self.pending[filled..][..now.len()].copy_from_slice(now);
         self.length += now.len() as u64;
-        if self.filled() == 0 && !now.is_empty() {
+        if self.filled() == 0 {
             compress256(&mut self.state, &[self.pending]);
         }
         later

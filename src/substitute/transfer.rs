@@ -8,20 +8,21 @@ mod body;
 mod buffer;
 mod segments;
 
-use std::io::{self, BufRead, Read};
+use std::convert::Infallible;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 pub use crate::codec::decoders::DecoderMemory;
 use crate::codec::decoders::Decoders;
 use crate::format::compression::Compression;
-use crate::format::nar::SharedRead;
 use crate::http::{Client, HttpError};
+use crate::store::unpack::Chunks;
 
 use super::ahead::Begun;
 use super::cancel::Cancel;
@@ -89,11 +90,17 @@ pub enum TransferError {
 
 /// A transfer in flight: the bytes of a nar, to be read to the end.
 pub struct NarStream {
-    chunk: Bytes,
-    chunks: Option<Receiver<Bytes>>,
+    incoming: Option<Incoming>,
     decoder: Option<JoinHandle<Result<Decoded, TransferError>>>,
     shared: Arc<Shared>,
     download_size: Option<u64>,
+}
+
+/// The reader's end.
+struct Incoming {
+    chunks: Receiver<Bytes>,
+    /// Nothing is ever sent: that it is there tells the decoder that somebody reads.
+    _presence: Sender<Infallible>,
 }
 
 /// What a finished transfer measured.
@@ -140,6 +147,7 @@ impl NarStream {
             .map_err(|error| TransferError::Network(Arc::new(error)))?;
         let download_size = body.content_length().or(candidate.file_size).or(size);
         let (to_reader, chunks) = bounded(QUEUE);
+        let (presence, reader) = bounded(0);
         let decode = Decode {
             compression: candidate.compression,
             nar_size,
@@ -147,14 +155,14 @@ impl NarStream {
             decoders: Arc::clone(&budget.decoders),
             cancel,
             to_reader,
+            reader,
             shared: Arc::clone(&shared),
         };
         let start = |error| TransferError::Start(Arc::new(error));
         let thread = std::thread::Builder::new().name("decode".to_owned());
         let decoder = thread.spawn(move || decode.run(body)).map_err(start)?;
         Ok(Self {
-            chunk: Bytes::new(),
-            chunks: Some(chunks),
+            incoming: Some(Incoming { chunks, _presence: presence }),
             decoder: Some(decoder),
             shared,
             download_size,
@@ -180,7 +188,7 @@ impl NarStream {
     /// # Errors
     /// The nar did not arrive whole.
     pub fn finish(mut self) -> Result<Measured, TransferError> {
-        self.chunks = None;
+        self.incoming = None;
         let lost = || TransferError::Start(Arc::new(io::Error::other("a thread has panicked")));
         let decoded = self.decoder.take().map(JoinHandle::join);
         let decoded = decoded.and_then(Result::ok).ok_or_else(lost)??;
@@ -205,41 +213,11 @@ impl Received {
     }
 }
 
-impl Read for NarStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.fill_buf()?.read(buffer)?;
-        self.consume(count);
-        Ok(count)
-    }
-}
-
-impl BufRead for NarStream {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.chunk.is_empty()
-            && let Some(chunks) = &self.chunks
-        {
-            // Given back before the next one is waited for: it may be that very buffer.
-            self.chunk = Bytes::new();
-            // A closed channel is the end, good or bad: `finish` tells which.
-            self.chunk = chunks.recv().unwrap_or_default();
-        }
-        Ok(&self.chunk)
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.chunk.advance(count);
-    }
-}
-
-impl SharedRead for NarStream {
-    fn next_bytes(&mut self, max: usize) -> io::Result<Bytes> {
-        let available = self.fill_buf()?.len();
-        let count = available.min(max);
-        Ok(if count == available {
-            std::mem::take(&mut self.chunk)
-        } else {
-            self.chunk.split_to(count)
-        })
+impl Chunks for NarStream {
+    fn next_chunk(&mut self) -> io::Result<Bytes> {
+        // A closed channel is the end, good or bad: `finish` tells which.
+        let chunk = self.incoming.as_ref().and_then(|incoming| incoming.chunks.recv().ok());
+        Ok(chunk.unwrap_or_default())
     }
 }
 
@@ -251,6 +229,8 @@ struct Decode {
     decoders: Arc<Decoders>,
     cancel: Cancel,
     to_reader: Sender<Bytes>,
+    /// Disconnected when nobody reads any more.
+    reader: Receiver<Infallible>,
     shared: Arc<Shared>,
 }
 
@@ -270,21 +250,23 @@ impl Decode {
                 return Err(TransferError::Cancelled);
             }
             let before = Instant::now();
-            let mut buffer = self.buffers.take();
+            let buffer = self.buffers.take(&self.reader);
             blocked += before.elapsed();
+            // A reader that is gone has found an error in the nar: no use in going on then.
+            let Some(mut buffer) = buffer else { break };
             let is_last = fill(reader, &mut buffer).map_err(|error| self.failure(error))?;
             let bytes = buffer.freeze();
             left = left
                 .checked_sub(bytes.len() as u64)
                 .ok_or(TransferError::TooLong(self.nar_size))?;
             let before = Instant::now();
-            // A reader that is gone has found an error in the nar: no use in going on then.
             let is_unwanted = !bytes.is_empty() && self.to_reader.send(bytes).is_err();
             blocked += before.elapsed();
             if is_last || is_unwanted {
-                return Ok(Decoded { worked: self.worked(started, blocked) });
+                break;
             }
         }
+        Ok(Decoded { worked: self.worked(started, blocked) })
     }
 
     fn worked(&self, started: Instant, blocked: Duration) -> Duration {

@@ -163,8 +163,7 @@ fn contents_left_unread_are_skipped() {
     while let Some(event) = reader.next().unwrap() {
         if matches!(event, Event::File { size: 5000, .. }) {
             reader.contents().read_exact(&mut [0; 100]).unwrap();
-            assert_eq!(reader.contents().fill_buf().unwrap().len(), 4900);
-            reader.contents().consume(10);
+            reader.contents().read_exact(&mut [0; 10]).unwrap();
         }
         events += 1;
     }

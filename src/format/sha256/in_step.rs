@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 
 use super::BLOCK_BYTES;
 
-/// The cube roots of the first 64 primes, as FIPS 180-4 (4.2.2) gives them.
+/// The fractional parts of the cube roots of the first 64 primes, as FIPS 180-4 (4.2.2) gives them.
 #[rustfmt::skip]
 const ROUND_CONSTANTS: [[u32; 4]; 16] = [
     [0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5], [0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5],
@@ -54,7 +54,8 @@ fn compress(states: [&mut [u32; 8]; 2], blocks: [&[[u8; BLOCK_BYTES]]; 2]) {
     let (mut abef, mut cdgh): (Pair, Pair) = ([one_abef, other_abef], [one_cdgh, other_cdgh]);
     for (one_block, other_block) in blocks[0].iter().zip(blocks[1]) {
         let before = (abef, cdgh);
-        // No closures in here: they are compiled for any processor, and not inlined.
+        // No closures handed to the library in here: what calls them is compiled for any processor, so that they
+        // cannot be inlined into it.
         let mut words = [
             [load(one_block, 0), load(other_block, 0)],
             [load(one_block, 1), load(other_block, 1)],

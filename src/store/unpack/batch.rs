@@ -1,19 +1,18 @@
 //! Small files, gathered in memory and written together.
 //!
 //! One batch is one hand-over between threads: waking a writer for each of 50,000 files would
-//! cost more than writing them. A file that lies in one chunk of the nar is written from there;
-//! only what goes beyond a chunk's end is copied together, to a buffer of the batch.
+//! cost more than writing them. A file that lies in one chunk of the nar is written from there; one
+//! that goes beyond a chunk's end is copied to a buffer of its batch.
 //!
-//! Chunks come from a pool that everybody's decoders wait for. A batch never holds on to more than one
-//! of them while its reader waits for the next: see [`BatchWriter::push`].
+//! Chunks come from a pool that everybody's decoders wait for. A batch never holds on to more than
+//! one of them while its reader waits for the next: see [`BatchWriter::push`].
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 
-use crate::format::nar::{EntryName, NarError, SharedRead};
+use crate::format::nar::{EntryName, NarError};
 use crate::store::Linked;
 use crate::store::canonical;
 
@@ -21,7 +20,7 @@ use super::directory::{self, Directory};
 use super::hashed::FileContents;
 use super::pool::CreatedModes;
 use super::tree::{Pending, Tree};
-use super::{UnpackError, WriterPool, c_name};
+use super::{Chunks, UnpackError, WriterPool, c_name};
 
 /// A batch is handed over when it holds this many bytes,
 const BATCH_BYTES: usize = 256 << 10;
@@ -36,6 +35,7 @@ pub(super) struct Batch {
     bytes: usize,
     /// The number of the chunk that their shared bytes are in.
     chunk: u64,
+    /// The bytes of its first file, if those are in no chunk alone.
     copied: Vec<u8>,
 }
 
@@ -52,8 +52,8 @@ struct SmallFile {
 enum Contents {
     /// In a chunk of the nar.
     Shared(Bytes),
-    /// In the buffer of the batch.
-    Copied(Range<usize>),
+    /// So many, in the buffer of the batch.
+    Copied(usize),
 }
 
 /// Fills batches and hands them to the pool.
@@ -69,7 +69,7 @@ impl<'a> BatchWriter<'a> {
 
     /// Reads the `size` bytes of a file and adds it to the batch. A batch with files of an earlier
     /// chunk is handed over first.
-    pub(super) fn push<R: SharedRead>(
+    pub(super) fn push<R: Chunks>(
         &mut self,
         parent: Arc<Directory>,
         name: EntryName,
@@ -94,19 +94,18 @@ impl<'a> BatchWriter<'a> {
         Ok(())
     }
 
-    /// Copies `first` and what follows of `contents` to the buffer of the batch.
-    fn copy<R: SharedRead>(
+    /// Copies `first` and what follows of `contents` to the buffer of the batch, which is empty.
+    fn copy<R: Chunks>(
         &mut self,
         first: &[u8],
         contents: &mut FileContents<'_, R>,
     ) -> Result<Contents, UnpackError> {
         let copied = &mut self.batch.copied;
-        let start = copied.len();
         copied.extend_from_slice(first);
         loop {
             let bytes = contents.next_bytes().map_err(NarError::from)?;
             if bytes.is_empty() {
-                return Ok(Contents::Copied(start..copied.len()));
+                return Ok(Contents::Copied(copied.len()));
             }
             copied.extend_from_slice(&bytes);
         }
@@ -147,7 +146,7 @@ impl Contents {
     fn len(&self) -> usize {
         match self {
             Self::Shared(bytes) => bytes.len(),
-            Self::Copied(range) => range.len(),
+            Self::Copied(length) => *length,
         }
     }
 }
@@ -163,7 +162,7 @@ impl Batch {
             if result.is_ok() && !self.tree.has_failed() {
                 let contents = match &file.contents {
                     Contents::Shared(bytes) => bytes,
-                    Contents::Copied(range) => &self.copied[range.clone()],
+                    Contents::Copied(length) => &self.copied[..*length],
                 };
                 result = file.write(&self.tree, contents);
             }
@@ -248,7 +247,7 @@ mod tests {
             parent,
             name,
             executable: false,
-            contents: Contents::Copied(0..size),
+            contents: Contents::Copied(size),
             digest: None,
         };
         (Arc::new(Tree::new(CreatedModes::Masked, None, directory)), file)

@@ -8,10 +8,10 @@ use std::io::{self, BufRead, Read};
 use bytes::Bytes;
 
 use crate::format::hash::NarHash;
-use crate::format::nar::{self, SharedRead};
+use crate::format::nar;
 use crate::format::sha256::Sha256;
 
-use super::NarContent;
+use super::{Chunks, NarContent};
 
 /// A reader that hashes what is taken from it.
 pub(super) struct Hashed<R> {
@@ -21,13 +21,13 @@ pub(super) struct Hashed<R> {
     chunks: u64,
     /// How much of the chunk has been taken,
     taken: usize,
-    /// and how much of that the hash knows: it is taken of few long runs, not of many words.
+    /// and how much of that the hash knows: it gets few long runs, not many words.
     hashed: usize,
     hash: Sha256,
     size: u64,
 }
 
-impl<R: SharedRead> Hashed<R> {
+impl<R: Chunks> Hashed<R> {
     pub(super) fn new(inner: R) -> Self {
         Self {
             inner,
@@ -40,7 +40,15 @@ impl<R: SharedRead> Hashed<R> {
         }
     }
 
-    /// [`next_bytes`](SharedRead::next_bytes), which `file` hashes too.
+    /// The next bytes of the chunk at hand, at most `max`; none at the end.
+    fn next_bytes(&mut self, max: usize) -> io::Result<Bytes> {
+        let count = self.fill_buf()?.len().min(max);
+        let bytes = self.chunk.slice(self.taken..self.taken + count);
+        self.consume(count);
+        Ok(bytes)
+    }
+
+    /// The same, and `file` hashes them too.
     fn next_bytes_of(&mut self, file: &mut Sha256, max: usize) -> io::Result<Bytes> {
         self.fill_buf()?;
         self.catch_up();
@@ -62,7 +70,7 @@ impl<R: SharedRead> Hashed<R> {
     }
 }
 
-impl<R: SharedRead> Read for Hashed<R> {
+impl<R: Chunks> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.fill_buf()?.read(buffer)?;
         self.consume(count);
@@ -70,14 +78,14 @@ impl<R: SharedRead> Read for Hashed<R> {
     }
 }
 
-impl<R: SharedRead> BufRead for Hashed<R> {
+impl<R: Chunks> BufRead for Hashed<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.taken == self.chunk.len() {
             self.catch_up();
             (self.taken, self.hashed) = (0, 0);
             // Given back before the next one is waited for: it may be that very buffer.
             self.chunk = Bytes::new();
-            self.chunk = self.inner.next_bytes(usize::MAX)?;
+            self.chunk = self.inner.next_chunk()?;
             self.chunks += 1;
         }
         Ok(&self.chunk[self.taken..])
@@ -89,15 +97,6 @@ impl<R: SharedRead> BufRead for Hashed<R> {
     }
 }
 
-impl<R: SharedRead> SharedRead for Hashed<R> {
-    fn next_bytes(&mut self, max: usize) -> io::Result<Bytes> {
-        let count = self.fill_buf()?.len().min(max);
-        let bytes = self.chunk.slice(self.taken..self.taken + count);
-        self.consume(count);
-        Ok(bytes)
-    }
-}
-
 /// The contents of one file, with its hash for `.links` if that is wanted.
 pub(super) struct FileContents<'a, R> {
     contents: nar::Contents<'a, Hashed<R>>,
@@ -105,7 +104,7 @@ pub(super) struct FileContents<'a, R> {
     hash: Option<Sha256>,
 }
 
-impl<'a, R: SharedRead> FileContents<'a, R> {
+impl<'a, R: Chunks> FileContents<'a, R> {
     /// Of a file of `size` bytes, not hashed.
     pub(super) fn new(contents: nar::Contents<'a, Hashed<R>>, size: u64) -> Self {
         Self { contents, size, hash: None }
@@ -122,7 +121,7 @@ impl<'a, R: SharedRead> FileContents<'a, R> {
     pub(super) fn next_bytes(&mut self) -> io::Result<Bytes> {
         match &mut self.hash {
             Some(file) => self.contents.next_bytes_by(|nar, max| nar.next_bytes_of(file, max)),
-            None => self.contents.next_bytes(),
+            None => self.contents.next_bytes_by(Hashed::next_bytes),
         }
     }
 
@@ -146,26 +145,12 @@ mod tests {
     use proptest::prelude::*;
     use sha2::Digest as _;
 
-    /// Bytes that arrive in chunks of the sizes given, over and over.
-    struct Chunks(Vec<u8>, std::vec::IntoIter<usize>);
+    /// Bytes that arrive in chunks of the sizes given, and then all at once.
+    struct Pieces(Vec<u8>, std::vec::IntoIter<usize>);
 
-    impl Read for Chunks {
-        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            unreachable!("chunks are taken whole")
-        }
-    }
-
-    impl BufRead for Chunks {
-        fn fill_buf(&mut self) -> io::Result<&[u8]> {
-            unreachable!("chunks are taken whole")
-        }
-
-        fn consume(&mut self, _: usize) {}
-    }
-
-    impl SharedRead for Chunks {
-        fn next_bytes(&mut self, max: usize) -> io::Result<Bytes> {
-            let size = self.1.next().unwrap_or(usize::MAX).min(max).min(self.0.len());
+    impl Chunks for Pieces {
+        fn next_chunk(&mut self) -> io::Result<Bytes> {
+            let size = self.1.next().unwrap_or(usize::MAX).min(self.0.len());
             Ok(self.0.drain(..size).collect())
         }
     }
@@ -188,7 +173,7 @@ mod tests {
             }
             writer.end_directory().unwrap();
             writer.finish().unwrap();
-            let mut reader = Reader::new(Hashed::new(Chunks(nar.clone(), chunks.into_iter())));
+            let mut reader = Reader::new(Hashed::new(Pieces(nar.clone(), chunks.into_iter())));
             let mut left = files.iter();
             while let Some(event) = reader.next().unwrap() {
                 let Event::File { executable, size, .. } = event else { continue };

@@ -6,13 +6,13 @@
 
 use rustix::fd::OwnedFd;
 
-use crate::format::nar::{EntryName, NarError, SharedRead};
+use crate::format::nar::{EntryName, NarError};
 
 use super::batch::{create_file, file_mode, settle_file};
 use super::directory::Directory;
 use super::hashed::FileContents;
 use super::tree::Tree;
-use super::{UnpackError, c_name};
+use super::{Chunks, UnpackError, c_name};
 
 /// Zeros are left out in blocks of this size, aligned within the file.
 const HOLE_BLOCK_BYTES: usize = 4096;
@@ -26,7 +26,7 @@ pub(super) struct LargeFile<'a> {
 
 impl LargeFile<'_> {
     /// Writes the file from `contents`, and deduplicates it when they have a hash.
-    pub(super) fn write<R: SharedRead>(
+    pub(super) fn write<R: Chunks>(
         &self,
         tree: &Tree,
         mut contents: FileContents<'_, R>,

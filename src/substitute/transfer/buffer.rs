@@ -1,11 +1,15 @@
 //! Buffers for decoded bytes: a fixed number of them, used over and over.
 //!
 //! That number is the memory budget of everything that is decoded and not yet consumed, of all
-//! transfers together. Who needs a buffer waits for one. Who consumes never needs one, and holds on
-//! to one at the most while it waits for more, so with more buffers than transfers the wait ends.
+//! transfers together. A decoder that needs a buffer waits for one. That wait ends, because there are more than
+//! two for each transfer: while everybody waits for somebody else, a decoder holds on to the one that it fills, and
+//! a reader whose queue is empty to one that its last files lie in. What lies in the queue of a reader
+//! that is gone comes free when its decoder, which no longer waits then, ends.
+
+use std::convert::Infallible;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 /// Bytes in a buffer.
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
@@ -29,7 +33,7 @@ impl BufferPool {
     /// first used.
     #[must_use]
     pub(super) fn new(budget_bytes: usize, transfers: usize) -> Self {
-        let count = (budget_bytes / BUFFER_BYTES).max(transfers + SPARE_BUFFERS);
+        let count = (budget_bytes / BUFFER_BYTES).max(2 * transfers + SPARE_BUFFERS);
         let (back, free) = bounded(count);
         for _ in 0..count {
             // Cannot fail: the channel holds as many as there are.
@@ -38,12 +42,15 @@ impl BufferPool {
         Self { free, back }
     }
 
-    /// A buffer to fill; waits until there is one.
-    pub(super) fn take(&self) -> Buffer {
-        // The pool holds a sender itself, so the channel cannot be closed.
-        let mut bytes = self.free.recv().unwrap_or_default();
+    /// A buffer to fill; waits until there is one, or until `reader` is disconnected.
+    pub(super) fn take(&self, reader: &Receiver<Infallible>) -> Option<Buffer> {
+        let mut bytes = select! {
+            // The pool holds a sender itself, so the channel cannot be closed.
+            recv(self.free) -> bytes => bytes.unwrap_or_default(),
+            recv(reader) -> _ => return None,
+        };
         bytes.resize(BUFFER_BYTES, 0);
-        Buffer { bytes, filled: 0, back: self.back.clone() }
+        Some(Buffer { bytes, filled: 0, back: self.back.clone() })
     }
 }
 
@@ -79,3 +86,25 @@ impl Drop for Buffer {
 
 /// Fewer would let a decoder and its consumer work in turns instead of side by side.
 const SPARE_BUFFERS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_whose_reader_is_gone_does_not_wait_for_a_buffer() {
+        let pool = BufferPool::new(0, 0);
+        let (presence, reader) = bounded(0);
+        let taken: Vec<_> =
+            (0..SPARE_BUFFERS).map(|_| pool.take(&reader).expect("one is free")).collect();
+        let waiting = std::thread::spawn({
+            let (pool, reader) = (pool.clone(), reader.clone());
+            move || pool.take(&reader).is_none()
+        });
+        drop(presence);
+        assert!(waiting.join().unwrap());
+        drop(taken);
+        let (_presence, reader) = bounded(0);
+        assert!(pool.take(&reader).is_some(), "they have come back");
+    }
+}

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Read};
 use bytes::Bytes;
 
 use super::{Reader, State, at_most};
-use crate::format::nar::{NarError, SharedRead};
+use crate::format::nar::NarError;
 
 /// The contents of one file, and not a byte more. The end of the stream before the end of the
 /// contents is an error, which goes back into a [`NarError`] by `?`.
@@ -27,24 +27,15 @@ impl<R> Contents<'_, R> {
             self.reader.offset += bytes as u64;
         }
     }
-}
 
-impl<R: SharedRead> Contents<'_, R> {
     /// The stream they are read from.
     #[must_use]
     pub fn inner(&self) -> &R {
         &self.reader.inner
     }
 
-    /// The next bytes of the contents at hand, shared; none at their end.
-    ///
-    /// # Errors
-    /// As for reading.
-    pub fn next_bytes(&mut self) -> io::Result<Bytes> {
-        self.next_bytes_by(R::next_bytes)
-    }
-
-    /// The same, taken from the stream by `take`, which gets as many as it is told at the most.
+    /// The next bytes, taken from the stream by `take`, which gives as many as it is told at the
+    /// most; none at the end of the contents.
     ///
     /// # Errors
     /// As for reading.
@@ -77,26 +68,5 @@ impl<R: BufRead> Read for Contents<'_, R> {
         }
         self.advance(read);
         Ok(read)
-    }
-}
-
-impl<R: BufRead> BufRead for Contents<'_, R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let remaining = self.remaining();
-        if remaining == 0 {
-            return Ok(&[]);
-        }
-        let offset = self.reader.offset;
-        let available = self.reader.inner.fill_buf()?;
-        if available.is_empty() {
-            return Err(NarError::Truncated { offset }.into());
-        }
-        Ok(&available[..at_most(available.len(), remaining)])
-    }
-
-    fn consume(&mut self, bytes: usize) {
-        let bytes = at_most(bytes, self.remaining());
-        self.reader.inner.consume(bytes);
-        self.advance(bytes);
     }
 }

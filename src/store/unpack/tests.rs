@@ -1,0 +1,116 @@
+//! Trees are what their nars say wherever chunks end, and few chunks are enough for it.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::format::nar::Writer;
+
+/// A nar in chunks that are counted until they are given back.
+struct Counted {
+    nar: Bytes,
+    sizes: std::vec::IntoIter<usize>,
+    alive: Arc<AtomicUsize>,
+}
+
+struct Chunk(Bytes, Arc<AtomicUsize>);
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.1.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Chunks for Counted {
+    /// Waits as a decoder does that gets its buffers back one by one.
+    fn next_chunk(&mut self) -> io::Result<Bytes> {
+        let began = Instant::now();
+        while self.alive.load(Ordering::Relaxed) > 1 {
+            assert!(began.elapsed() < Duration::from_secs(10), "two chunks are held on to");
+            std::thread::yield_now();
+        }
+        let size = self.sizes.next().unwrap_or(usize::MAX).min(self.nar.len());
+        if size == 0 {
+            return Ok(Bytes::new());
+        }
+        self.alive.fetch_add(1, Ordering::Relaxed);
+        Ok(Bytes::from_owner(Chunk(self.nar.split_to(size), Arc::clone(&self.alive))))
+    }
+}
+
+fn contents(size: usize) -> Vec<u8> {
+    (0..size).map(|at| (at / 5).to_le_bytes()[0]).collect()
+}
+
+fn name(number: usize) -> String {
+    format!("{number:03}")
+}
+
+/// A directory of files, with a symlink between any two of them.
+fn nar(files: &[(usize, bool)]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    writer.directory(None).unwrap();
+    for (number, &(size, executable)) in files.iter().enumerate() {
+        let file = EntryName::new(name(2 * number).as_bytes());
+        writer.file(file.as_ref(), executable, size as u64, &contents(size)[..]).unwrap();
+        let link = EntryName::new(name(2 * number + 1).as_bytes());
+        writer.symlink(link.as_ref(), &SymlinkTarget::new(b"nowhere").unwrap()).unwrap();
+    }
+    writer.end_directory().unwrap();
+    writer.finish().unwrap()
+}
+
+/// Sizes on both sides of what is deduplicated, and of what is written from memory.
+fn size() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        Just(0),
+        1usize..100,
+        Just(8192),
+        8000usize..9000,
+        20_000usize..60_000,
+        Just((1 << 20) + 1),
+    ]
+}
+
+proptest! {
+    // Few attempts to make a failure smaller: each may take as long as the wait above.
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 4, ..ProptestConfig::default() })]
+    #[test]
+    fn a_tree_is_what_its_nar_says_however_it_arrives(
+        files in proptest::collection::vec((size(), any::<bool>()), 0..12),
+        sizes in proptest::collection::vec(prop_oneof![1usize..50, 1000usize..30_000], 0..60),
+        is_deduplicated: bool,
+    ) {
+        let nar = nar(&files);
+        let directory = tempfile::tempdir().unwrap();
+        let parent = open_directory(directory.path()).unwrap();
+        let top = EntryName::new(b"tree").unwrap();
+        let destination = Destination::new(parent, directory.path().to_owned(), top);
+        let links = is_deduplicated.then(|| Arc::new(Links::open(directory.path()).unwrap()));
+        let pool = WriterPool::new(2).unwrap();
+        let chunks = Counted {
+            nar: nar.clone().into(),
+            sizes: sizes.into_iter(),
+            alive: Arc::default(),
+        };
+        let unpacked = unpack(chunks, destination, &pool, links).unwrap();
+        prop_assert_eq!(unpacked.content.size, nar.len() as u64);
+        for (number, &(size, executable)) in files.iter().enumerate() {
+            let path = directory.path().join("tree").join(name(2 * number));
+            prop_assert!(std::fs::read(&path).unwrap() == contents(size), "{number}: {size} bytes");
+            let mode = path.metadata().unwrap().permissions().mode() & 0o7777;
+            prop_assert_eq!(mode, if executable { 0o555 } else { 0o444 });
+        }
+        let entries = std::fs::read_dir(directory.path().join("tree")).unwrap().count();
+        prop_assert_eq!(entries, 2 * files.len());
+    }
+}
