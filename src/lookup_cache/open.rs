@@ -123,7 +123,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let is_new = !schema::is_there(&connection)?;
     if is_new {
-        // Nothing is waited for while it is made: ten times for the disk, before the first question.
+        // Otherwise it would wait for the disk ten times before the first question.
         connection.pragma_update(None, "synchronous", "OFF")?;
         // Freed pages go back to the file system after a sweep; comes before the first table.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -195,3 +195,22 @@ const WAL_PAUSE: Duration = Duration::from_millis(5);
 
 /// What is left of the log file after a checkpoint.
 const JOURNAL_BYTES: i64 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `NORMAL`, as SQLite numbers it.
+    const NORMAL: u32 = 1;
+
+    #[test]
+    fn a_new_file_is_as_durable_as_one_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let (connection, _file, warning) = open_file(dir.path()).unwrap();
+            assert!(warning.is_none());
+            let level = connection.pragma_query_value(None, "synchronous", |row| row.get(0));
+            assert_eq!(level, Ok(NORMAL));
+        }
+    }
+}

@@ -15,8 +15,7 @@ use crate::format::store_path::Dialect;
 pub(super) enum Access {
     Read,
     Write,
-    /// Make the tables. Nothing is on the disk before the caller has seen to it: see
-    /// [`super::open`].
+    /// Write, and make the tables that are missing first.
     Create,
 }
 
@@ -30,14 +29,24 @@ pub(super) fn open(path: &Path, dialect: Dialect, access: Access) -> rusqlite::R
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     set_up(&connection)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    let synchronous = if access == Access::Create { "OFF" } else { "NORMAL" };
-    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
     if access == Access::Create {
         schema::create(&connection, dialect)?;
     }
     Ok(connection)
+}
+
+/// Makes a database at `path`, where there is none. It is not on the disk when this returns, but
+/// all in this file.
+pub(super) fn create(path: &Path, dialect: Dialect) -> rusqlite::Result<()> {
+    let connection = Connection::open(path)?;
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    schema::create(&connection, dialect)?;
+    // Only now, so that nothing has ever been in the log.
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.close().map_err(|(_, error)| error)
 }
 
 /// Readers of a database with a log take part in its shared memory, which they would have to make

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
-use super::connection::Access;
+use super::connection::{self, Access};
 use super::db::Database;
 use super::error::{StoreError, on};
 use super::layout::Layout;
@@ -66,13 +66,32 @@ pub(super) fn or_create(layout: &Layout, kind: LockKind) -> Opened {
     }
 }
 
-/// Makes the database and sees to it that it is on the disk: once, instead of with every step, of
-/// which an unfinished one is worth nothing.
+/// Makes the database. At a name of its own until it is complete and on the disk, which is waited for
+/// once that way, and not with each step.
 fn create_database(layout: &Layout) -> Result<(), StoreError> {
-    drop(Database::open(layout, Access::Create)?);
     let path = layout.database_file();
-    File::open(&path)
+    if path.exists() {
+        // Without the schema's number, but perhaps with items: whatever is missing is added.
+        return Database::open(layout, Access::Create).map(drop);
+    }
+    let new = path.with_extension("new");
+    for suffix in ["", "-journal", "-wal", "-shm"] {
+        // What somebody left who was interrupted.
+        let mut name = new.clone().into_os_string();
+        name.push(suffix);
+        match std::fs::remove_file(&name) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::Write { path: name.into(), source });
+            }
+            _ => {}
+        }
+    }
+    connection::create(&new, layout.store_dir().dialect()).map_err(|source| {
+        StoreError::Database { action: "making the store database", path: new.clone(), source }
+    })?;
+    File::open(&new)
         .and_then(|file| file.sync_all())
+        .and_then(|()| std::fs::rename(&new, &path))
         .map_err(on(&path, |path, source| StoreError::Write { path, source }))
 }
 
@@ -146,15 +165,27 @@ mod tests {
     use super::*;
     use crate::format::store_path::StoreDir;
 
-    fn flags(directory: &Path) -> Option<IFlags> {
-        ioctl_getflags(File::open(directory).unwrap()).ok()
+    #[test]
+    fn what_an_interrupted_maker_left_is_in_nobodys_way() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::embedded(root.path(), StoreDir::parse(StoreDir::GUIX).unwrap());
+        create_directories(&layout).unwrap();
+        for name in ["db.new", "db.new-journal", "db.new-wal", "db.new-shm"] {
+            std::fs::write(layout.database().join(name), [7; 5000]).unwrap();
+        }
+        let (_lock, mut database) = or_create(&layout, LockKind::Record).unwrap();
+        assert!(database.valid_among(&[]).unwrap().is_empty());
+        let left = std::fs::read_dir(layout.database()).unwrap().map(|e| e.unwrap().file_name());
+        let left: Vec<_> =
+            left.filter(|name| name.as_encoded_bytes().starts_with(b"db.n")).collect();
+        assert_eq!(left, Vec::<std::ffi::OsString>::new());
     }
 
     #[test]
     fn a_new_store_is_the_top_of_trees_and_one_that_is_there_stays_as_it_is() {
         let sample = tempfile::tempdir().unwrap();
-        spread_items(sample.path());
-        if !flags(sample.path()).is_some_and(|flags| flags.contains(IFlags::TOPDIR)) {
+        let directory = File::open(sample.path()).unwrap();
+        if ioctl_setflags(&directory, IFlags::TOPDIR).is_err() {
             eprintln!("skipped: {} is on no ext4", sample.path().display());
             return;
         }
@@ -166,8 +197,8 @@ mod tests {
                 std::fs::create_dir_all(layout.store()).unwrap();
             }
             create_directories(&layout).unwrap();
-            let is_top = flags(layout.store()).unwrap().contains(IFlags::TOPDIR);
-            assert_eq!(is_top, is_new);
+            let flags = ioctl_getflags(File::open(layout.store()).unwrap()).unwrap();
+            assert_eq!(flags.contains(IFlags::TOPDIR), is_new);
         }
     }
 }

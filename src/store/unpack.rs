@@ -16,15 +16,20 @@ mod directory;
 mod hashed;
 mod large_file;
 mod pool;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::ffi::CString;
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::format::hash::NarHash;
-use crate::format::nar::{self, EntryName, Event, SharedRead, SymlinkTarget};
+use crate::format::nar::{self, EntryName, Event, SymlinkTarget};
 use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::{DEDUPLICATE_MIN_BYTES, Links, StoreError, canonical, remove_tree_at};
@@ -53,7 +58,7 @@ pub enum UnpackError {
         /// On which entry of the tree.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A file could not be deduplicated.
     #[error(transparent)]
@@ -61,6 +66,22 @@ pub enum UnpackError {
     /// Files of the tree are missing, because the thread that was to write them has panicked.
     #[error("writing files: a thread has panicked")]
     Panicked,
+}
+
+/// A nar that arrives in buffers.
+pub trait Chunks {
+    /// The next bytes; none at the end. They may be held on to, but of those given out before
+    /// only one chunk is when the next one is asked for, apart from what is being written.
+    ///
+    /// # Errors
+    /// The nar breaks off.
+    fn next_chunk(&mut self) -> io::Result<Bytes>;
+}
+
+impl<C: Chunks + ?Sized> Chunks for &mut C {
+    fn next_chunk(&mut self) -> io::Result<Bytes> {
+        (**self).next_chunk()
+    }
 }
 
 /// Where a tree goes: a directory, held open, and a name in it that does not exist yet.
@@ -197,7 +218,7 @@ impl Drop for TemporaryTree {
 ///
 /// # Errors
 /// The nar is malformed or unreadable, or the tree cannot be written; nothing is left behind.
-pub fn unpack<R: SharedRead>(
+pub fn unpack<R: Chunks>(
     nar: R,
     destination: Destination,
     pool: &WriterPool,
@@ -222,7 +243,7 @@ pub fn unpack<R: SharedRead>(
     Ok(Unpacked { guard, content: nar.into_inner().finish() })
 }
 
-struct Unpacker<'a, R: SharedRead> {
+struct Unpacker<'a, R> {
     nar: nar::Reader<Hashed<R>>,
     /// The directories that are being read, outermost first.
     open: Vec<Arc<Directory>>,
@@ -230,7 +251,7 @@ struct Unpacker<'a, R: SharedRead> {
     tree: Arc<Tree>,
 }
 
-impl<R: SharedRead> Unpacker<'_, R> {
+impl<R: Chunks> Unpacker<'_, R> {
     fn run(&mut self, destination: &Destination) -> Result<(), UnpackError> {
         let root = Arc::new(Directory::outside(Arc::clone(&destination.parent)));
         while let Some(event) = self.nar.next()? {
@@ -301,7 +322,7 @@ fn c_name(name: &EntryName) -> CString {
 ///
 /// # Errors
 /// It does not exist, is not a directory, or may not be opened.
-pub fn open_directory(path: &Path) -> std::io::Result<Arc<OwnedFd>> {
+pub fn open_directory(path: &Path) -> io::Result<Arc<OwnedFd>> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(Arc::new(rustix::fs::open(path, flags, Mode::empty())?))
