@@ -6,7 +6,9 @@
 //! its own first argument, for administrators to see, and the client's command line is readable.
 //!
 //! What is found is a hint for what to look up early, to be followed when the daemon has asked about one
-//! of the items. Whoever could plant one could as well have the daemon ask.
+//! of the items. It may be wrong: an argument shorter than the number cuts it, and numbers are used
+//! again. Then nothing is found, or what the daemon does not ask about, or, where somebody has
+//! planted it, what he could as well have had the daemon ask.
 
 use rustix::process::getppid;
 
@@ -25,8 +27,8 @@ const ITEMS_MAX: usize = 2000;
 #[must_use]
 pub fn named_items(store_dir: &StoreDir) -> Vec<StorePath> {
     let client = getppid().and_then(|parent| client_of(parent.as_raw_nonzero().get()));
-    let words = client.and_then(process::arguments).unwrap_or_default();
-    let items = words.iter().filter_map(|word| item(word, store_dir));
+    let arguments = client.and_then(process::arguments).unwrap_or_default();
+    let items = words(&arguments).filter_map(|word| item(word, store_dir));
     items.take(ITEMS_MAX).collect()
 }
 
@@ -34,11 +36,16 @@ pub fn named_items(store_dir: &StoreDir) -> Vec<StorePath> {
 fn client_of(parent: i32) -> Option<i32> {
     let above = std::iter::successors(Some(parent), |&pid| process::parent(pid));
     above.take(GENERATIONS).find_map(|pid| {
-        let words = process::arguments(pid)?;
-        let [program, client, ..] = &words[..] else { return None };
+        let arguments = process::arguments(pid)?;
+        let mut words = words(&arguments);
+        let (program, client) = (words.next()?, words.next()?);
         let is_daemon = program.rsplit(|&byte| byte == b'/').next() == Some(b"guix-daemon");
         is_daemon.then(|| str::from_utf8(client).ok()?.parse().ok())?
     })
+}
+
+fn words(arguments: &[u8]) -> impl Iterator<Item = &[u8]> {
+    arguments.split(|&byte| byte == 0)
 }
 
 fn item(word: &[u8], store_dir: &StoreDir) -> Option<StorePath> {

@@ -1,5 +1,8 @@
 //! What /proc tells of other processes. `None` where it tells nothing: all of it is for hints.
 
+use std::fs::File;
+use std::io::Read as _;
+
 /// When process `pid` started, in the kernel's ticks.
 pub(super) fn start_time(pid: i32) -> Option<String> {
     stat_field(pid, 19)
@@ -10,11 +13,16 @@ pub(super) fn parent(pid: i32) -> Option<i32> {
     stat_field(pid, 1)?.parse().ok()
 }
 
-/// The program's name and arguments; empty ones too.
-pub(super) fn arguments(pid: i32) -> Option<Vec<Vec<u8>>> {
-    let text = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    Some(text.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
+/// The program's name and arguments, each ended by a NUL; only the beginning of very many.
+pub(super) fn arguments(pid: i32) -> Option<Vec<u8>> {
+    let file = File::open(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut text = Vec::new();
+    file.take(ARGUMENTS_BYTES_MAX).read_to_end(&mut text).ok()?;
+    Some(text)
 }
+
+/// As much as the kernel lets programs be started with by default.
+const ARGUMENTS_BYTES_MAX: u64 = 2 << 20;
 
 /// A field of /proc/PID/stat, counted from the one behind the program's name.
 fn stat_field(pid: i32, number: usize) -> Option<String> {
@@ -32,8 +40,9 @@ mod tests {
     fn tells_of_this_process() {
         let own = i32::try_from(std::process::id()).unwrap();
         assert_eq!(parent(own), Some(std::os::unix::process::parent_id().cast_signed()));
-        let ours: Vec<_> = std::env::args_os().map(|word| word.into_encoded_bytes()).collect();
-        assert_eq!(arguments(own).unwrap()[..ours.len()], ours);
+        let ours =
+            std::env::args_os().flat_map(|word| [&word.into_encoded_bytes()[..], b"\0"].concat());
+        assert!(arguments(own).unwrap().starts_with(&ours.collect::<Vec<_>>()));
         assert!(start_time(own).unwrap().parse::<u64>().is_ok());
         assert_eq!(start_time(i32::MAX), None);
     }
