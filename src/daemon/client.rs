@@ -1,14 +1,15 @@
 //! The items that guix-daemon's client names on its command line.
 //!
-//! For `guix build ITEM...` the daemon asks about one item after another, about the next when it has the
-//! answer to the last, and no question tells of the next: with many items that is as many round
-//! trips. But the daemon's process for a client wears the client's process number in the place of
-//! its own first argument, for administrators to see, and the client's command line is readable.
+//! For `guix build ITEM...` the daemon asks about one item after another, about the next when it
+//! has the answer to the last, and no question tells of the next: with many items that is as many
+//! round trips. But the daemon's process for a client wears the client's process number in the
+//! place of its own first argument, for administrators to see, and the client's command line is
+//! readable.
 //!
-//! What is found is a hint for what to look up early, to be followed when the daemon has asked about one
-//! of the items. It may be wrong: an argument shorter than the number cuts it, and numbers are used
-//! again. Then nothing is found, or what the daemon does not ask about, or, where somebody has
-//! planted it, what he could as well have had the daemon ask.
+//! What is found is a hint for what to look up early, to be followed when the daemon has asked
+//! about one of the items. It may be wrong: an argument shorter than the number cuts it, and numbers
+//! are used again. Then nothing is found, or what the daemon does not ask about, or, where a user
+//! has planted it, what that user could as well have had the daemon ask.
 
 use rustix::process::getppid;
 

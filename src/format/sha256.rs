@@ -1,9 +1,9 @@
 //! SHA-256 of one stream of bytes, or of two in step.
 //!
-//! On its way into the store a file is hashed twice: as part of its nar, and alone for `.links`. The
-//! SHA instructions of a processor wait for the result of the last one within a stream, but not for
-//! that of another stream, so that two in step take little longer than one: 1.8 times the bytes a
-//! second on AMD Zen 3, 1.2 times on Intel Ice Lake. Elsewhere two streams take turns.
+//! On its way into the store a file is hashed twice: as part of its nar, and alone for `.links`.
+//! The SHA instructions of a processor wait for the result of the last one within a stream, but not
+//! for that of another stream, so that two in step take little longer than one: 1.8 times the bytes
+//! a second on AMD Zen 3, 1.2 times on Intel Ice Lake. Elsewhere two streams take turns.
 
 #[cfg(target_arch = "x86_64")]
 mod in_step;
@@ -15,7 +15,7 @@ const BLOCK_BYTES: usize = 64;
 /// What the length in bits takes up at the end of the last block.
 const LENGTH_BYTES: usize = 8;
 
-/// The fractional parts of the square roots of the first eight primes, as FIPS 180-4 (5.3.3) gives them.
+/// The fractional parts of the square roots of the first eight primes: FIPS 180-4, 5.3.3.
 const INITIAL: [u32; 8] = [
     0x6a09_e667,
     0xbb67_ae85,

@@ -22,11 +22,13 @@ pub(super) struct Ask {
     /// Tries that failed.
     pub(super) attempts: u32,
     pub(super) first_asked: Option<Instant>,
+    /// How often the server had been left alone when it was last sent.
+    pub(super) pauses_before: u64,
 }
 
 impl Ask {
     pub(super) fn new(question: Question) -> Self {
-        Self { question, alone: false, failed: 0, attempts: 0, first_asked: None }
+        Self { question, alone: false, failed: 0, attempts: 0, first_asked: None, pauses_before: 0 }
     }
 
     /// The time since it was first asked.

@@ -251,7 +251,7 @@ impl Server {
         let next = policy.next(&kind, ask.failed, ask.age(now), fastrand::f64());
         let course = match kind {
             HttpErrorKind::Status { status, .. } if kind.is_worth_repeating() => {
-                state.in_trouble(&kind, status, now)
+                state.in_trouble(&ask, &kind, status)
             }
             _ => {
                 state.answered();

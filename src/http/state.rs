@@ -38,6 +38,8 @@ pub(super) struct State {
     window: usize,
     protocol: Option<Protocol>,
     paused_until: Option<Instant>,
+    /// How often the server had too much to do and was left alone.
+    pauses: u64,
     /// After a pause one question at a time is asked until one is answered.
     is_probing: bool,
     needs_cache_info: bool,
@@ -77,6 +79,7 @@ impl State {
             window: options.max_in_flight.max(1),
             protocol: None,
             paused_until: None,
+            pauses: 0,
             is_probing: false,
             needs_cache_info: known.is_none(),
             over: None,
@@ -119,6 +122,7 @@ impl State {
             }
             let Some(mut ask) = self.queue.pop_front() else { break };
             ask.first_asked.get_or_insert(now);
+            ask.pauses_before = self.pauses;
             self.in_flight += 1;
             taken.push_back(ask);
         }
@@ -233,10 +237,11 @@ impl State {
 
     /// An answer says that the server is in trouble. When it is the server, not just this answer,
     /// everything pauses; all the answers to what was sent ahead make one pause.
-    pub(super) fn in_trouble(&mut self, kind: &HttpErrorKind, status: u16, now: Instant) -> Course {
-        if !self.health.is_overloaded(status) || self.is_paused(now) {
+    pub(super) fn in_trouble(&mut self, ask: &Ask, kind: &HttpErrorKind, status: u16) -> Course {
+        if !self.health.is_overloaded(status) || ask.pauses_before < self.pauses {
             return Course::GoOn;
         }
+        self.pauses += 1;
         self.is_probing = true;
         self.health.overloaded(kind, fastrand::f64())
     }

@@ -66,8 +66,8 @@ pub(super) fn or_create(layout: &Layout, kind: LockKind) -> Opened {
     }
 }
 
-/// Makes the database. At a name of its own until it is complete and on the disk, which is waited for
-/// once that way, and not with each step.
+/// Makes the database. It has a name of its own until it is complete and on the disk, which is
+/// waited for once that way, and not with each step.
 fn create_database(layout: &Layout) -> Result<(), StoreError> {
     let path = layout.database_file();
     if path.exists() {

@@ -1,9 +1,9 @@
 //! The compression of two SHA-256 streams at once, with the SHA extensions of x86-64.
 //!
-//! As Intel describes it for one stream (Gulley et al., "Intel SHA Extensions", 2013): the state lies in
-//! two registers, ABEF and CDGH, and each instruction does two rounds. Here every step is taken for
-//! both streams before the next one, so that neither waits for its own last instruction. Three
-//! streams would need more registers than there are.
+//! As Intel describes it for one stream (Gulley et al., "Intel SHA Extensions", 2013): the state
+//! lies in two registers, ABEF and CDGH, and each instruction does two rounds. Here every step is
+//! taken for both streams before the next one, so that neither waits for its own last instruction.
+//! Three streams would need more registers than there are.
 
 use std::arch::x86_64::{
     __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_extract_epi32, _mm_set_epi32, _mm_set_epi64x,
@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 
 use super::BLOCK_BYTES;
 
-/// The fractional parts of the cube roots of the first 64 primes, as FIPS 180-4 (4.2.2) gives them.
+/// The fractional parts of the cube roots of the first 64 primes: FIPS 180-4, 4.2.2.
 #[rustfmt::skip]
 const ROUND_CONSTANTS: [[u32; 4]; 16] = [
     [0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5], [0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5],
@@ -40,7 +40,7 @@ pub(super) fn is_available() -> bool {
 #[expect(unsafe_code, reason = "instructions that not every processor has")]
 pub(super) fn compress_both(states: [&mut [u32; 8]; 2], blocks: [&[[u8; BLOCK_BYTES]]; 2]) {
     assert!(is_available(), "asked for before");
-    // SAFETY: the processor has what the function is compiled for; nothing else is asked of callers.
+    // SAFETY: the processor has what the function is compiled for; callers owe nothing else.
     unsafe { compress(states, blocks) }
 }
 
@@ -54,8 +54,8 @@ fn compress(states: [&mut [u32; 8]; 2], blocks: [&[[u8; BLOCK_BYTES]]; 2]) {
     let (mut abef, mut cdgh): (Pair, Pair) = ([one_abef, other_abef], [one_cdgh, other_cdgh]);
     for (one_block, other_block) in blocks[0].iter().zip(blocks[1]) {
         let before = (abef, cdgh);
-        // No closures handed to the library in here: what calls them is compiled for any processor, so that they
-        // cannot be inlined into it.
+        // No closures handed to the library in here: what calls them is compiled for any
+        // processor, so that they cannot be inlined into it.
         let mut words = [
             [load(one_block, 0), load(other_block, 0)],
             [load(one_block, 1), load(other_block, 1)],

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::format::cache_info::CacheInfo;
@@ -432,12 +431,24 @@ fn a_liar_is_passed_up_as_it_is() {
 
 #[test]
 fn overload_is_waited_out() {
-    let asked = AtomicUsize::new(0);
-    let server = TestServer::answering(move |path| {
-        if asked.fetch_add(1, Ordering::SeqCst) < 12 {
-            response("429 Slow", "Retry-After: 0\r\n", "")
-        } else {
-            right(path)
+    // All that is sent ahead, and two more: three pauses, with a fourth it would be down.
+    let refused = [11, 1, 1].into_iter().enumerate();
+    let server = TestServer::start(move |mut peer| {
+        let slow = response("429 Slow", "Retry-After: 0\r\n", "");
+        for (number, count) in refused.clone() {
+            for _ in 0..count {
+                assert!(peer.request().is_some());
+            }
+            for _ in 0..count {
+                // The first pause is over before the last answer comes.
+                if number == 0 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                assert!(peer.send(&slow));
+            }
+        }
+        while let Some(path) = peer.request() {
+            assert!(peer.send(&right(&path)));
         }
     });
     let outcome = look_up(quick(), server.spec(), &items(10));

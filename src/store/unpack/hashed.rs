@@ -162,7 +162,8 @@ mod tests {
             files in proptest::collection::vec((0usize..3000, any::<bool>(), any::<bool>()), 0..8),
             chunks in proptest::collection::vec(1usize..1000, 0..40),
         ) {
-            let contents = |size: usize| -> Vec<u8> { (0..size).map(|at| (at / 3).to_le_bytes()[0]).collect() };
+            let byte = |at: usize| (at / 3).to_le_bytes()[0];
+            let contents = |size: usize| (0..size).map(byte).collect::<Vec<u8>>();
             let mut nar = Vec::new();
             let mut writer = Writer::new(&mut nar);
             writer.directory(None).unwrap();
@@ -191,7 +192,8 @@ mod tests {
                     bytes.extend_from_slice(&next);
                 }
                 prop_assert_eq!(&bytes, &contents(usize::try_from(size).unwrap()));
-                let alone = [&nar::file_header(executable, size)[..], &bytes, nar::file_trailer(size)];
+                let header = nar::file_header(executable, size);
+                let alone = [&header[..], &bytes, nar::file_trailer(size)];
                 let expected = is_hashed.then(|| sha2::Sha256::digest(alone.concat()).into());
                 prop_assert_eq!(file.digest(), expected);
             }

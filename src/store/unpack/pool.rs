@@ -1,8 +1,8 @@
 //! The threads that write small files, shared by all trees that are being unpacked.
 //!
-//! The queue is short, its own buffers come back, and the chunks that files lie in are of a bounded
-//! pool: that bounds the memory of everything on its way to disk, and a reader that is faster than the
-//! disk waits.
+//! The queue is short, its own buffers come back, and the chunks that files lie in are of a
+//! bounded pool: that bounds the memory of everything on its way to disk, and a reader that is
+//! faster than the disk waits.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;

@@ -83,7 +83,11 @@ fn size() -> impl Strategy<Value = usize> {
 
 proptest! {
     // Few attempts to make a failure smaller: each may take as long as the wait above.
-    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 4, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        max_shrink_iters: 4,
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn a_tree_is_what_its_nar_says_however_it_arrives(
         files in proptest::collection::vec((size(), any::<bool>()), 0..12),

@@ -1,10 +1,11 @@
 //! Buffers for decoded bytes: a fixed number of them, used over and over.
 //!
 //! That number is the memory budget of everything that is decoded and not yet consumed, of all
-//! transfers together. A decoder that needs a buffer waits for one. That wait ends, because there are more than
-//! two for each transfer: while everybody waits for somebody else, a decoder holds on to the one that it fills, and
-//! a reader whose queue is empty to one that its last files lie in. What lies in the queue of a reader
-//! that is gone comes free when its decoder, which no longer waits then, ends.
+//! transfers together. A decoder that needs a buffer waits for one. That wait ends, because there
+//! are more than two for each transfer: while everybody waits for somebody else, a decoder holds on
+//! to the one that it fills, and a reader whose queue is empty to one that its last files lie in.
+//! What lies in the queue of a reader that is gone comes free when its decoder, which no longer
+//! waits then, ends.
 
 use std::convert::Infallible;
 
