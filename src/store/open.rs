@@ -148,10 +148,9 @@ fn create_directories(layout: &Layout) -> Result<(), StoreError> {
 }
 
 /// Tells the file system that what is in this directory has nothing to do with each other, what
-/// `chattr +T` is for. Without it ext4 keeps everything in one place, as long as that has room; and
-/// where ext4 has no journal, as in many virtual machines, it passes over every inode deleted there
-/// in the last minutes, for each file it makes: a closure fetched anew after its deletion took 14 s
-/// instead of 2.5 s, and with this 3 to 8 s.
+/// `chattr +T` is for. Without it ext4 keeps everything in one place, as long as that has room; where
+/// ext4 has no journal that place may be crowded with deleted files, which every new one has to
+/// pass over. What of that remains, the unpacker evades, directory by directory.
 fn spread_items(store: &Path) {
     // Other file systems do not know the flag, and no store needs it.
     let _ = File::open(store).and_then(|directory| {

@@ -12,6 +12,7 @@
 //! Nothing here decides whether the bytes are the right ones: see [`Unpacked::check`].
 
 mod batch;
+mod crowding;
 mod directory;
 mod hashed;
 mod large_file;

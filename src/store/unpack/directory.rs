@@ -7,12 +7,15 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io;
 
 use crate::format::nar::EntryName;
 
 use super::UnpackError;
+use super::crowding;
 use super::tree::Tree;
 use crate::store::canonical;
 
@@ -20,12 +23,14 @@ pub(super) struct Directory {
     fd: Arc<OwnedFd>,
     /// The name in the parent; `None` for the directory that the tree is put into.
     place: Option<(Arc<Directory>, EntryName)>,
+    /// Whether it has flags because something in it was made elsewhere.
+    is_scattered: AtomicBool,
 }
 
 impl Directory {
     /// The directory that the tree is put into: not part of it, so never made canonical.
     pub(super) fn outside(fd: Arc<OwnedFd>) -> Self {
-        Self { fd, place: None }
+        Self { fd, place: None, is_scattered: AtomicBool::new(false) }
     }
 
     /// Makes the directory `name` in `parent`, writable for now.
@@ -35,10 +40,24 @@ impl Directory {
         name: EntryName,
     ) -> Result<Arc<Self>, UnpackError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::mkdirat(parent.fd(), name.as_bytes(), Mode::RWXU)
+        let fd = parent
+            .make(tree, name.as_bytes())
             .and_then(|()| rustix::fs::openat(parent.fd(), name.as_bytes(), flags, Mode::empty()))
             .map_err(|source| tree.error("making directory", &parent, &name, source))?;
-        Ok(Arc::new(Self { fd: Arc::new(fd), place: Some((parent, name)) }))
+        let is_scattered = AtomicBool::new(false);
+        Ok(Arc::new(Self { fd: Arc::new(fd), place: Some((parent, name)), is_scattered }))
+    }
+
+    /// Makes the directory `name` in this one.
+    fn make(&self, tree: &Tree, name: &[u8]) -> io::Result<()> {
+        if self.place.is_none() {
+            // Not ours to change, and where its entries lie is not decided here.
+            return rustix::fs::mkdirat(self.fd(), name, Mode::RWXU);
+        }
+        if tree.crowding.make_directory(self.fd(), name)? {
+            self.is_scattered.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -60,7 +79,10 @@ pub(super) fn release(tree: &Tree, directory: Arc<Directory>) -> Result<(), Unpa
     let mut next = Some(directory);
     while let Some(directory) = next.take().and_then(Arc::into_inner) {
         let Some((parent, name)) = directory.place else { break };
-        canonical::settle(&directory.fd, canonical::DIRECTORY_MODE)
+        let is_scattered = directory.is_scattered.load(Ordering::Relaxed);
+        let gathered = if is_scattered { crowding::gather(directory.fd.as_fd()) } else { Ok(()) };
+        gathered
+            .and_then(|()| canonical::settle(&directory.fd, canonical::DIRECTORY_MODE))
             .map_err(|source| tree.error("closing directory", &parent, &name, source))?;
         next = Some(parent);
     }

@@ -8,12 +8,14 @@ use crate::format::nar::EntryName;
 use crate::store::Links;
 
 use super::UnpackError;
+use super::crowding::Crowding;
 use super::directory::Directory;
 use super::pool::CreatedModes;
 
 pub(super) struct Tree {
     pub(super) created_modes: CreatedModes,
     pub(super) links: Option<Arc<Links>>,
+    pub(super) crowding: Crowding,
     outside: PathBuf,
     failed: AtomicBool,
     progress: Mutex<Progress>,
@@ -63,6 +65,7 @@ impl Tree {
         Self {
             created_modes,
             links,
+            crowding: Crowding::default(),
             outside: outside.to_owned(),
             failed: AtomicBool::new(false),
             progress: Mutex::default(),
