@@ -268,7 +268,8 @@ impl<'t> Iterator for Words<'t> {
     type Item = &'t str;
 
     fn next(&mut self) -> Option<&'t str> {
-        self.rest = self.rest.trim_start_matches([' ', '\t']);
+        let blanks = self.rest.bytes().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        self.rest = &self.rest[blanks..];
         let end = memchr::memchr2(b' ', b'\t', self.rest.as_bytes());
         let (word, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         self.rest = rest;

@@ -7,7 +7,7 @@ use super::fields::{Field, Occurs};
 use super::{Download, MAX_BYTES, NarInfo, NarInfoError, Quirks, Scalars, Span, split_blanks};
 use crate::format::compression::{Compression, UnknownCompression};
 use crate::format::hash::{FileHash, HashForm, NarHash};
-use crate::format::store_path::{Dialect, StoreDir, StorePathRef};
+use crate::format::store_path::{Dialect, StoreDir, StorePathRef, has_foreign_bytes};
 
 /// How much of a line an error quotes.
 const QUOTED_BYTES: usize = 80;
@@ -177,10 +177,12 @@ impl Lines<'_> {
             self.quirks.insert(Quirks::NO_REFERENCES_LINE);
             return Ok(0);
         };
+        let text = span.of(self.text);
+        let bytes_are_known = !has_foreign_bytes(text);
         let (mut previous, mut count) = ("", 0);
-        for word in split_blanks(span.of(self.text)) {
+        for word in split_blanks(text) {
             let word = clip(word, MAX_WORD_BYTES);
-            StorePathRef::parse(word).map_err(NarInfoError::Reference)?;
+            StorePathRef::parse_known(word, bytes_are_known).map_err(NarInfoError::Reference)?;
             if word <= previous {
                 self.quirks.insert(Quirks::UNSORTED_REFERENCES);
             }

@@ -277,6 +277,30 @@ proptest! {
     }
 
     #[test]
+    fn references_are_good_when_each_of_them_is(
+        words in proptest::collection::vec(
+            prop_oneof![8 => names(), 1 => "[!-~]{1,40}", 1 => names().prop_map(|name| name + "é")],
+            0..5,
+        ),
+        blanks in "[ \t]{1,3}",
+    ) {
+        let all_good = words.iter().all(|word| StorePathRef::parse(word).is_ok());
+        let line = words.join(&blanks);
+        let text = format!("StorePath: /gnu/store/{ITEM}\nNarHash: {HASH}\nNarSize: 7\nReferences: {line}\n");
+        match parse(&text) {
+            Ok(narinfo) => {
+                prop_assert!(all_good);
+                let bases: Vec<_> = narinfo.references().map(StorePathRef::base).collect();
+                prop_assert_eq!(bases, words);
+            }
+            Err(error) => {
+                prop_assert!(matches!(error, NarInfoError::Reference(_)), "{error:?}");
+                prop_assert!(!all_good);
+            }
+        }
+    }
+
+    #[test]
     fn no_text_makes_it_panic(text in "(?s).{0,200}", lines in lines()) {
         for text in [text, lines] {
             for dir in [guix(), nix()] {
