@@ -25,7 +25,7 @@ mod tests;
 
 use super::compression::{Compression, UnknownCompression};
 use super::hash::{FileHash, HashError, HashForm, NarHash};
-use super::store_path::{Dialect, StoreDir, StorePathError, StorePathRef};
+use super::store_path::{Dialect, StoreDir, StorePathError, StorePathRef, words};
 use fields::Field;
 pub use quirks::Quirks;
 
@@ -139,7 +139,7 @@ impl NarInfo {
 
     /// The items it refers to, in the order of the text; the item itself may be among them.
     pub fn references(&self) -> impl Iterator<Item = StorePathRef<'_>> + Clone {
-        split_blanks(self.scalar(Field::References).unwrap_or("")).map(StorePathRef::from_checked)
+        words(self.scalar(Field::References).unwrap_or("")).map(StorePathRef::from_checked)
     }
 
     /// How many references there are.
@@ -250,29 +250,5 @@ impl Span {
 
     fn end(self) -> usize {
         self.end as usize
-    }
-}
-
-/// The words of `text`, which blanks and tabs separate.
-fn split_blanks(text: &str) -> impl Iterator<Item = &str> + Clone {
-    Words { rest: text }
-}
-
-/// As `str::split` with a filter gives; this takes a third off the time of parsing a narinfo.
-#[derive(Clone)]
-struct Words<'t> {
-    rest: &'t str,
-}
-
-impl<'t> Iterator for Words<'t> {
-    type Item = &'t str;
-
-    fn next(&mut self) -> Option<&'t str> {
-        let blanks = self.rest.bytes().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        self.rest = &self.rest[blanks..];
-        let end = memchr::memchr2(b' ', b'\t', self.rest.as_bytes());
-        let (word, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
-        self.rest = rest;
-        (!word.is_empty()).then_some(word)
     }
 }

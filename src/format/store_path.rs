@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::base32;
+use super::escape::clip;
 
 /// Characters of the hash part.
 pub const HASH_PART_LEN: usize = 32;
@@ -139,32 +140,28 @@ impl<'a> StorePathRef<'a> {
     /// # Errors
     /// `base` is not `HASH-NAME`.
     pub fn parse(base: &'a str) -> Result<Self, StorePathError> {
-        Self::parse_known(base, false)
+        Self::parse_known(base, Known::Nothing)
     }
 
-    /// The same. With `bytes_are_known`, `base` is a word of a text that has no [foreign
-    /// bytes](has_foreign_bytes), so that those of its name are not looked at again.
     #[inline]
-    pub(super) fn parse_known(
-        base: &'a str,
-        bytes_are_known: bool,
-    ) -> Result<Self, StorePathError> {
-        let bytes = base.as_bytes();
-        let (hash, rest) = bytes.split_at_checked(HASH_PART_LEN).unwrap_or((b"?", b""));
-        if !all_bytes(hash, base32::is_digit) || rest.first() != Some(&b'-') {
+    fn parse_known(base: &'a str, known: Known) -> Result<Self, StorePathError> {
+        let Some((hash, [b'-', name @ ..])) = base.as_bytes().split_at_checked(HASH_PART_LEN)
+        else {
+            return Err(StorePathError::HashPart(base.to_owned()));
+        };
+        if !all_bytes(hash, base32::is_digit) {
             return Err(StorePathError::HashPart(base.to_owned()));
         }
-        let name = &rest[1..];
-        let has_name_bytes = || all_bytes(name, |byte| IS_NAME_BYTE[usize::from(byte)]);
-        debug_assert!(!bytes_are_known || has_name_bytes(), "{base:?} was never looked at");
-        let is_valid = !name.is_empty()
-            && name.len() <= NAME_MAX
-            && name[0] != b'.'
-            && (bytes_are_known || has_name_bytes());
-        if !is_valid {
-            return Err(StorePathError::Name(base.to_owned()));
+        let has_good_bytes = || match known {
+            Known::NoForeignBytes => true,
+            Known::Nothing => all_bytes(name, |byte| IS_NAME_BYTE[usize::from(byte)]),
+        };
+        match name {
+            [first, ..] if *first != b'.' && name.len() <= NAME_MAX && has_good_bytes() => {
+                Ok(Self(base))
+            }
+            _ => Err(StorePathError::Name(base.to_owned())),
         }
-        Ok(Self(base))
     }
 
     /// A base name that [`StorePathRef::parse`] has accepted before.
@@ -297,36 +294,78 @@ fn all_bytes(bytes: &[u8], is_valid: impl Fn(u8) -> bool) -> bool {
     bytes.iter().fold(true, |all, &byte| all & is_valid(byte))
 }
 
-/// Whether `text` has bytes that are neither blanks nor part of any base name. Computed without
-/// branches instead of looked up, which a processor does for many bytes at once: narinfos with many
-/// references parse in a fifth less time than with every name looked at by itself.
-pub(super) fn has_foreign_bytes(text: &str) -> bool {
-    let is_known = |byte: u8| {
-        byte.is_ascii_alphanumeric()
-            | (byte == b' ')
-            | (byte == b'+')
-            | (byte == b'-')
-            | (byte == b'.')
-            | (byte == b'_')
-            | (byte == b'?')
-            | (byte == b'=')
-            | (byte == b'\t')
-    };
-    !all_bytes(text.as_bytes(), is_known)
+/// The store paths whose base names `text` lists, separated by blanks and tabs.
+///
+/// All bytes are looked at first, at once: that is computed without branches, which a processor does
+/// for many bytes at a time. Narinfos with many references parse in a seventh less time than with one
+/// name looked at after another.
+pub(super) fn listed(text: &str) -> impl Iterator<Item = Result<StorePathRef<'_>, StorePathError>> {
+    let is_known = |byte| is_name_byte(byte) | is_blank(byte);
+    let known =
+        if all_bytes(text.as_bytes(), is_known) { Known::NoForeignBytes } else { Known::Nothing };
+    words(text).map(move |word| StorePathRef::parse_known(clip(word, WORD_MAX), known))
 }
 
+/// What is known of a text before it is parsed as a base name.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    Nothing,
+    /// Every byte can be part of a name.
+    NoForeignBytes,
+}
+
+/// No base name is this long: what comes after is cut off, so that an error cannot quote it.
+const WORD_MAX: usize = 256;
+
+/// The words of `text`, which blanks and tabs separate.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> + Clone {
+    Words { rest: text }
+}
+
+/// As `str::split` with a filter gives; this takes a third off the time of parsing a narinfo.
+#[derive(Clone)]
+struct Words<'t> {
+    rest: &'t str,
+}
+
+impl<'t> Iterator for Words<'t> {
+    type Item = &'t str;
+
+    fn next(&mut self) -> Option<&'t str> {
+        let blanks = self.rest.bytes().take_while(|&byte| is_blank(byte)).count();
+        self.rest = &self.rest[blanks..];
+        let end = memchr::memchr2(b' ', b'\t', self.rest.as_bytes());
+        let (word, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
+        self.rest = rest;
+        (!word.is_empty()).then_some(word)
+    }
+}
+
+const fn is_blank(byte: u8) -> bool {
+    (byte == b' ') | (byte == b'\t')
+}
+
+/// [`is_name_byte`] for a few bytes at a time.
 const IS_NAME_BYTE: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
-    while byte < 256 {
-        #[expect(clippy::cast_possible_truncation, reason = "byte < 256")]
-        let b = byte as u8;
-        table[byte] =
-            b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.' | b'_' | b'?' | b'=');
+    while byte < 128 {
+        table[byte as usize] = is_name_byte(byte);
         byte += 1;
     }
     table
 };
+
+/// Without branches: see [`listed`].
+const fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        | (byte == b'+')
+        | (byte == b'-')
+        | (byte == b'.')
+        | (byte == b'_')
+        | (byte == b'?')
+        | (byte == b'=')
+}
 
 #[cfg(test)]
 mod tests {
@@ -381,17 +420,18 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_is_foreign_when_it_is_neither_blank_nor_of_a_name() {
-        for byte in 0..=127u8 {
-            let known = byte == b' ' || byte == b'\t' || IS_NAME_BYTE[usize::from(byte)];
-            for position in [0, 15, 16, 39] {
-                let mut text = [b'a'; 40];
-                text[position] = byte;
-                let text = std::str::from_utf8(&text).unwrap();
-                assert_eq!(has_foreign_bytes(text), !known, "{byte} at {position}");
+    fn every_byte_of_a_list_is_looked_at() {
+        for byte in 0..=127 {
+            let name = format!("{BASE}-{}", char::from(byte));
+            let alone = StorePath::parse(&name).is_ok();
+            // In front of others and behind them, and where many bytes are looked at at once.
+            for list in [name.clone(), format!("{name} {BASE}"), format!("{BASE}\t{BASE}  {name} ")]
+            {
+                let all_good = listed(&list).all(|path| path.is_ok());
+                assert_eq!(all_good, alone || byte == b' ' || byte == b'\t', "{byte} in {list:?}");
             }
         }
-        assert!(has_foreign_bytes("é"));
+        assert!(listed(&format!("{BASE} {BASE}é")).any(|path| path.is_err()));
     }
 
     #[test]

@@ -4,10 +4,11 @@
 use memchr::memchr;
 
 use super::fields::{Field, Occurs};
-use super::{Download, MAX_BYTES, NarInfo, NarInfoError, Quirks, Scalars, Span, split_blanks};
+use super::{Download, MAX_BYTES, NarInfo, NarInfoError, Quirks, Scalars, Span};
 use crate::format::compression::{Compression, UnknownCompression};
+use crate::format::escape::clip;
 use crate::format::hash::{FileHash, HashForm, NarHash};
-use crate::format::store_path::{Dialect, StoreDir, StorePathRef, has_foreign_bytes};
+use crate::format::store_path::{Dialect, StoreDir, StorePathRef, listed};
 
 /// How much of a line an error quotes.
 const QUOTED_BYTES: usize = 80;
@@ -177,16 +178,13 @@ impl Lines<'_> {
             self.quirks.insert(Quirks::NO_REFERENCES_LINE);
             return Ok(0);
         };
-        let text = span.of(self.text);
-        let bytes_are_known = !has_foreign_bytes(text);
         let (mut previous, mut count) = ("", 0);
-        for word in split_blanks(text) {
-            let word = clip(word, MAX_WORD_BYTES);
-            StorePathRef::parse_known(word, bytes_are_known).map_err(NarInfoError::Reference)?;
-            if word <= previous {
+        for path in listed(span.of(self.text)) {
+            let base = path.map_err(NarInfoError::Reference)?.base();
+            if base <= previous {
                 self.quirks.insert(Quirks::UNSORTED_REFERENCES);
             }
-            previous = word;
+            previous = base;
             count += 1;
         }
         Ok(count)
@@ -260,13 +258,4 @@ fn is_key(key: &str) -> bool {
 fn parse_size(text: &str) -> Option<u64> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| is_plain)
-}
-
-/// The beginning of `text`, so that an error cannot quote a megabyte.
-fn clip(text: &str, max: usize) -> &str {
-    if text.len() <= max {
-        return text;
-    }
-    let end = (0..=max).rev().find(|&end| text.is_char_boundary(end));
-    &text[..end.unwrap_or(0)]
 }
