@@ -173,13 +173,14 @@ own_mounts() {
 # fresh_disk DIRECTORY: mount an empty ext4 file system there, in place of the last one. For measurements: a file system remembers
 # what was deleted from it (ext4 without a journal passes over inodes deleted within five minutes, one by one, for every
 # file that it creates), so that the second run would measure the cleaning after the first.
-# OWN_DISK=1: an empty directory on the disk as it is instead, to measure just that. MKFS_OPTIONS: for another kind of ext4.
+# OWN_DISK=1: an empty directory on the disk as it is instead, to measure just that. DISK_SIZE, MKFS_OPTIONS: for
+# another kind of ext4.
 fresh_disk() {
     local image=$1.img
     drop_disk "$1"
     mkdir -p "$1"
     [ -z "${OWN_DISK:-}" ] || return 0
-    truncate -s 16G "$image"
+    truncate -s "${DISK_SIZE:-16G}" "$image"
     # shellcheck disable=SC2086
     PATH=$PATH:/usr/sbin:/sbin mkfs.ext4 -q -F ${MKFS_OPTIONS:-} "$image"
     mount -o loop "$image" "$1"

@@ -23,14 +23,14 @@ pub(super) struct Directory {
     fd: Arc<OwnedFd>,
     /// The name in the parent; `None` for the directory that the tree is put into.
     place: Option<(Arc<Directory>, EntryName)>,
-    /// Whether it has flags because something in it was made elsewhere.
-    is_scattered: AtomicBool,
+    /// Whether it has a flag by which directories in it are made elsewhere.
+    is_scattering: AtomicBool,
 }
 
 impl Directory {
     /// The directory that the tree is put into: not part of it, so never made canonical.
     pub(super) fn outside(fd: Arc<OwnedFd>) -> Self {
-        Self { fd, place: None, is_scattered: AtomicBool::new(false) }
+        Self { fd, place: None, is_scattering: AtomicBool::new(false) }
     }
 
     /// Makes the directory `name` in `parent`, writable for now.
@@ -44,18 +44,18 @@ impl Directory {
             .make(tree, name.as_bytes())
             .and_then(|()| rustix::fs::openat(parent.fd(), name.as_bytes(), flags, Mode::empty()))
             .map_err(|source| tree.error("making directory", &parent, &name, source))?;
-        let is_scattered = AtomicBool::new(false);
-        Ok(Arc::new(Self { fd: Arc::new(fd), place: Some((parent, name)), is_scattered }))
+        let is_scattering = AtomicBool::new(false);
+        Ok(Arc::new(Self { fd: Arc::new(fd), place: Some((parent, name)), is_scattering }))
     }
 
     /// Makes the directory `name` in this one.
     fn make(&self, tree: &Tree, name: &[u8]) -> io::Result<()> {
         if self.place.is_none() {
-            // Not ours to change, and where its entries lie is not decided here.
+            // Not part of the tree: its flags are not ours to change.
             return rustix::fs::mkdirat(self.fd(), name, Mode::RWXU);
         }
-        if tree.crowding.make_directory(self.fd(), name)? {
-            self.is_scattered.store(true, Ordering::Relaxed);
+        if tree.crowding.make_directory(self.fd(), name)? == crowding::Parent::Scattering {
+            self.is_scattering.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -79,8 +79,8 @@ pub(super) fn release(tree: &Tree, directory: Arc<Directory>) -> Result<(), Unpa
     let mut next = Some(directory);
     while let Some(directory) = next.take().and_then(Arc::into_inner) {
         let Some((parent, name)) = directory.place else { break };
-        let is_scattered = directory.is_scattered.load(Ordering::Relaxed);
-        let gathered = if is_scattered { crowding::gather(directory.fd.as_fd()) } else { Ok(()) };
+        let is_scattering = directory.is_scattering.load(Ordering::Relaxed);
+        let gathered = if is_scattering { crowding::gather(directory.fd.as_fd()) } else { Ok(()) };
         gathered
             .and_then(|()| canonical::settle(&directory.fd, canonical::DIRECTORY_MODE))
             .map_err(|source| tree.error("closing directory", &parent, &name, source))?;
