@@ -149,8 +149,8 @@ fn create_directories(layout: &Layout) -> Result<(), StoreError> {
 
 /// Tells the file system that what is in this directory has nothing to do with each other, what
 /// `chattr +T` is for. Without it ext4 keeps everything in one place, as long as that has room; where
-/// ext4 has no journal that place may be crowded with deleted files, which every new one has to
-/// pass over. What of that remains, the unpacker evades, directory by directory.
+/// ext4 has no journal that place may be crowded with deleted files, which every new one has to pass
+/// over. What is crowded nevertheless the unpacker evades, for the subdirectories of an item.
 fn spread_items(store: &Path) {
     // Other file systems do not know the flag, and no store needs it.
     let _ = File::open(store).and_then(|directory| {

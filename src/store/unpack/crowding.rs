@@ -27,15 +27,16 @@ use rustix::time::{ClockId, clock_gettime};
 /// 99 in a hundred less than 110; to pass over a thousand deleted inodes takes 150 more.
 const CROWDED: Duration = Duration::from_micros(150);
 
-/// How often in one tree another place may turn out to be no better: the machine is slow then, or
-/// all of its disk crowded.
-const MAX_IN_VAIN: u32 = 8;
+/// How often more in one tree another place may turn out to be as bad than to be better: the machine
+/// is slow then, or all of its disk crowded.
+const MAX_IN_VAIN: u32 = 16;
 
 /// What is known of crowds on the file system of one tree.
 #[derive(Debug, Default)]
 pub(super) struct Crowding {
     /// Whether it has crowds: looked up when it first matters.
     passes_over_deleted: OnceLock<bool>,
+    /// How much more often it was in vain to go elsewhere than not.
     in_vain: AtomicU32,
 }
 
@@ -56,9 +57,11 @@ impl Crowding {
         if took < CROWDED || !self.is_worth_trying(parent) || scatter(parent).is_err() {
             return Ok(Parent::Unchanged);
         }
-        if !make_elsewhere(parent, name, took / 2)? {
-            self.in_vain.fetch_add(1, Ordering::Relaxed);
-        }
+        let is_better = make_elsewhere(parent, name, took)? < took * 3 / 4;
+        // Only the one thread that reads the nar makes directories.
+        let in_vain = self.in_vain.load(Ordering::Relaxed);
+        let in_vain = if is_better { in_vain.saturating_sub(1) } else { in_vain + 1 };
+        self.in_vain.store(in_vain, Ordering::Relaxed);
         Ok(Parent::Scattering)
     }
 
@@ -68,18 +71,18 @@ impl Crowding {
     }
 }
 
-/// Puts another directory in the place of the empty directory `name` in `parent`, when it takes less
-/// than `limit` to make. Whatever fails, `name` is there.
-fn make_elsewhere(parent: BorrowedFd<'_>, name: &[u8], limit: Duration) -> io::Result<bool> {
+/// Puts another directory in the place of the empty directory `name` in `parent`, when it is quicker
+/// to make than that was. Says how long the one took that is there now. Whatever fails, one is.
+fn make_elsewhere(parent: BorrowedFd<'_>, name: &[u8], took: Duration) -> io::Result<Duration> {
     let other = format!(".{:016x}", fastrand::u64(..));
-    let Ok(took) = processor_time_of(|| mkdirat(parent, &other, Mode::RWXU)) else {
-        return Ok(false);
+    let Ok(again) = processor_time_of(|| mkdirat(parent, &other, Mode::RWXU)) else {
+        return Ok(took);
     };
-    if took < limit && renameat(parent, &other, parent, name).is_ok() {
-        return Ok(true);
+    if again < took && renameat(parent, &other, parent, name).is_ok() {
+        return Ok(again);
     }
     unlinkat(parent, &other, AtFlags::REMOVEDIR)?;
-    Ok(false)
+    Ok(took)
 }
 
 /// Has ext4 spread the directories in `parent`, over the parts of the disk that have fewest of them
@@ -145,9 +148,10 @@ mod tests {
         let (fd, name) = (open(parent.path()), parent.path().join("name"));
         std::fs::create_dir(&name).unwrap();
         let first = inode(&name);
-        assert!(!make_elsewhere(fd.as_fd(), b"name", Duration::ZERO).unwrap());
+        let make = |took| make_elsewhere(fd.as_fd(), b"name", took).unwrap();
+        assert_eq!(make(Duration::ZERO), Duration::ZERO);
         assert_eq!((inode(&name), names(parent.path()).len()), (first, 1));
-        assert!(make_elsewhere(fd.as_fd(), b"name", Duration::MAX).unwrap());
+        assert!(make(Duration::MAX) < Duration::MAX);
         assert_ne!(inode(&name), first);
         assert_eq!(names(parent.path()), ["name"]);
     }
@@ -159,7 +163,8 @@ mod tests {
         std::fs::create_dir_all(parent.path().join("name/below")).unwrap();
         let made = Crowding::default().make_directory(fd.as_fd(), b"name");
         assert_eq!(made, Err(io::Errno::EXIST));
-        assert!(!make_elsewhere(fd.as_fd(), b"name", Duration::MAX).unwrap());
+        let made = make_elsewhere(fd.as_fd(), b"name", Duration::MAX);
+        assert_eq!(made, Ok(Duration::MAX));
         assert_eq!(names(parent.path()), ["name"]);
         assert_eq!(names(&parent.path().join("name")), ["below"]);
     }
