@@ -1,4 +1,4 @@
-//! Text from strangers, made harmless for a terminal.
+//! Text from strangers, made harmless for a terminal and for an error.
 
 use std::borrow::Cow;
 

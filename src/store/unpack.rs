@@ -36,6 +36,7 @@ use crate::trust::verdict::AuthorizedNarInfo;
 use super::{DEDUPLICATE_MIN_BYTES, Links, StoreError, canonical, remove_tree_at};
 
 use batch::BatchWriter;
+use crowding::Crowding;
 use directory::Directory;
 use hashed::{FileContents, Hashed};
 use tree::Tree;
@@ -232,6 +233,7 @@ pub fn unpack<R: Chunks>(
         open: Vec::new(),
         batch: BatchWriter::new(pool, Arc::clone(&tree)),
         tree: Arc::clone(&tree),
+        crowding: Crowding::default(),
     };
     let read = unpacker.run(&guard.destination);
     // Writers may still be at work below the destination: let them finish before anything
@@ -250,6 +252,7 @@ struct Unpacker<'a, R> {
     open: Vec<Arc<Directory>>,
     batch: BatchWriter<'a>,
     tree: Arc<Tree>,
+    crowding: Crowding,
 }
 
 impl<R: Chunks> Unpacker<'_, R> {
@@ -260,7 +263,8 @@ impl<R: Chunks> Unpacker<'_, R> {
             match event {
                 Event::Directory { name } => {
                     let name = name.unwrap_or_else(|| destination.name.clone());
-                    self.open.push(Directory::create(&self.tree, parent, name)?);
+                    let crowding = &mut self.crowding;
+                    self.open.push(Directory::create(&self.tree, crowding, parent, name)?);
                 }
                 Event::DirectoryEnd => {
                     drop(parent);

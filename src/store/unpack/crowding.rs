@@ -12,8 +12,6 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, IFlags, Mode};
@@ -31,13 +29,13 @@ const CROWDED: Duration = Duration::from_micros(150);
 /// is slow then, or all of its disk crowded.
 const MAX_IN_VAIN: u32 = 16;
 
-/// What is known of crowds on the file system of one tree.
+/// What whoever makes the directories of one tree has learnt of crowds on its file system.
 #[derive(Debug, Default)]
 pub(super) struct Crowding {
     /// Whether it has crowds: looked up when it first matters.
-    passes_over_deleted: OnceLock<bool>,
+    passes_over_deleted: Option<bool>,
     /// How much more often it was in vain to go elsewhere than not.
-    in_vain: AtomicU32,
+    in_vain: u32,
 }
 
 /// What became of the parent of a new directory.
@@ -52,22 +50,27 @@ pub(super) enum Parent {
 
 impl Crowding {
     /// Makes the empty directory `name` in `parent`, a directory of the tree.
-    pub(super) fn make_directory(&self, parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<Parent> {
+    pub(super) fn make_directory(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+    ) -> io::Result<Parent> {
         let took = processor_time_of(|| mkdirat(parent, name, Mode::RWXU))?;
         if took < CROWDED || !self.is_worth_trying(parent) || scatter(parent).is_err() {
             return Ok(Parent::Unchanged);
         }
-        let is_better = make_elsewhere(parent, name, took)? < took * 3 / 4;
-        // Only the one thread that reads the nar makes directories.
-        let in_vain = self.in_vain.load(Ordering::Relaxed);
-        let in_vain = if is_better { in_vain.saturating_sub(1) } else { in_vain + 1 };
-        self.in_vain.store(in_vain, Ordering::Relaxed);
+        let now = make_elsewhere(parent, name, took)?;
+        self.note(now < took * 3 / 4);
         Ok(Parent::Scattering)
     }
 
-    fn is_worth_trying(&self, directory: BorrowedFd<'_>) -> bool {
-        self.in_vain.load(Ordering::Relaxed) < MAX_IN_VAIN
-            && *self.passes_over_deleted.get_or_init(|| passes_over_deleted(directory))
+    fn note(&mut self, was_better: bool) {
+        self.in_vain = if was_better { self.in_vain.saturating_sub(1) } else { self.in_vain + 1 };
+    }
+
+    fn is_worth_trying(&mut self, directory: BorrowedFd<'_>) -> bool {
+        self.in_vain < MAX_IN_VAIN
+            && *self.passes_over_deleted.get_or_insert_with(|| passes_over_deleted(directory))
     }
 }
 
@@ -188,11 +191,13 @@ mod tests {
     fn what_was_in_vain_too_often_is_not_tried_again() {
         let directory = tempfile::tempdir().unwrap();
         let fd = open(directory.path());
-        let crowding = Crowding::default();
-        crowding.passes_over_deleted.set(true).unwrap();
+        let mut crowding = Crowding { passes_over_deleted: Some(true), in_vain: 0 };
+        (1..MAX_IN_VAIN).for_each(|_| crowding.note(false));
         assert!(crowding.is_worth_trying(fd.as_fd()));
-        crowding.in_vain.store(MAX_IN_VAIN, Ordering::Relaxed);
+        crowding.note(false);
         assert!(!crowding.is_worth_trying(fd.as_fd()));
+        crowding.note(true);
+        assert!(crowding.is_worth_trying(fd.as_fd()));
     }
 
     const CROWD: usize = 4_000;
@@ -222,8 +227,8 @@ mod tests {
             eprintln!("skipped: the deleted files were somewhere else");
             return;
         }
-        let crowding = Crowding::default();
-        let is_away = |name: String| {
+        let mut crowding = Crowding::default();
+        let mut is_away = |name: String| {
             let made = crowding.make_directory(fd.as_fd(), name.as_bytes()).unwrap();
             made == Parent::Scattering && !deleted.contains(&inode(&parent.path().join(name)))
         };

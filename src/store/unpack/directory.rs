@@ -15,7 +15,7 @@ use rustix::io;
 use crate::format::nar::EntryName;
 
 use super::UnpackError;
-use super::crowding;
+use super::crowding::{self, Crowding};
 use super::tree::Tree;
 use crate::store::canonical;
 
@@ -36,12 +36,13 @@ impl Directory {
     /// Makes the directory `name` in `parent`, writable for now.
     pub(super) fn create(
         tree: &Tree,
+        crowding: &mut Crowding,
         parent: Arc<Self>,
         name: EntryName,
     ) -> Result<Arc<Self>, UnpackError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = parent
-            .make(tree, name.as_bytes())
+            .make(crowding, name.as_bytes())
             .and_then(|()| rustix::fs::openat(parent.fd(), name.as_bytes(), flags, Mode::empty()))
             .map_err(|source| tree.error("making directory", &parent, &name, source))?;
         let is_scattering = AtomicBool::new(false);
@@ -49,12 +50,12 @@ impl Directory {
     }
 
     /// Makes the directory `name` in this one.
-    fn make(&self, tree: &Tree, name: &[u8]) -> io::Result<()> {
+    fn make(&self, crowding: &mut Crowding, name: &[u8]) -> io::Result<()> {
         if self.place.is_none() {
             // Not part of the tree: its flags are not ours to change.
             return rustix::fs::mkdirat(self.fd(), name, Mode::RWXU);
         }
-        if tree.crowding.make_directory(self.fd(), name)? == crowding::Parent::Scattering {
+        if crowding.make_directory(self.fd(), name)? == crowding::Parent::Scattering {
             self.is_scattering.store(true, Ordering::Relaxed);
         }
         Ok(())

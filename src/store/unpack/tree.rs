@@ -8,14 +8,12 @@ use crate::format::nar::EntryName;
 use crate::store::Links;
 
 use super::UnpackError;
-use super::crowding::Crowding;
 use super::directory::Directory;
 use super::pool::CreatedModes;
 
 pub(super) struct Tree {
     pub(super) created_modes: CreatedModes,
     pub(super) links: Option<Arc<Links>>,
-    pub(super) crowding: Crowding,
     outside: PathBuf,
     failed: AtomicBool,
     progress: Mutex<Progress>,
@@ -65,7 +63,6 @@ impl Tree {
         Self {
             created_modes,
             links,
-            crowding: Crowding::default(),
             outside: outside.to_owned(),
             failed: AtomicBool::new(false),
             progress: Mutex::default(),
