@@ -29,33 +29,39 @@ pub(super) async fn run(server: Arc<Server>) {
     let mut detours = Detours::new(&server);
     let over = loop {
         changed.mark_unchanged();
-        let now = Instant::now();
         if let Some(over) = server.lock().over().cloned() {
             break over;
         }
         detours.open();
         let due = {
             let mut state = server.lock();
-            let due = state.next_due(now);
-            while state.wants_connection(connections.len(), now) {
+            if state.end_waits(Instant::now()) {
+                server.changed.send_replace(());
+            }
+            while state.wants_connection(connections.len()) {
                 state.connecting += 1;
                 connections.push(connect_and_ask(Arc::clone(&server)));
             }
-            due
+            state.next_due()
         };
         tokio::select! {
             _ = changed.changed() => {}
             Some(()) = connections.next() => {}
             () = detours.progress() => {}
-            () = tokio::time::sleep_until(due.unwrap_or(now)), if due.is_some() => {
-                server.changed.send_replace(());
-            }
+            () = wait_until(due) => {}
         }
     };
     // They give back what they hold; only then is everything there that has to be refused.
     drop(connections);
     detours.end(&over);
     server.refuse_all();
+}
+
+async fn wait_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Questions whose answers are elsewhere.

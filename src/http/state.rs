@@ -37,6 +37,7 @@ pub(super) struct State {
     /// What a connection takes at once.
     window: usize,
     protocol: Option<Protocol>,
+    /// Until when nothing is asked; the time may have come and not been noticed yet.
     paused_until: Option<Instant>,
     /// How often the server had too much to do and was left alone.
     pauses: u64,
@@ -103,11 +104,10 @@ impl State {
     /// Moves up to `room` questions that may be sent now on one connection to `taken`, which
     /// holds the unanswered ones of that connection.
     pub(super) fn take(&mut self, taken: &mut VecDeque<Ask>, room: usize, protocol: Protocol) {
-        let now = Instant::now();
-        if self.over.is_some() || self.is_paused(now) {
+        if self.over.is_some() || self.paused_until.is_some() {
             return;
         }
-        self.wake_delayed(now);
+        let now = Instant::now();
         // On HTTP/2 answers cannot get mixed up.
         let is_http1 = protocol == Protocol::Http1;
         let one_at_a_time = is_http1 && !self.health.asks_ahead();
@@ -172,8 +172,8 @@ impl State {
     }
 
     /// Whether another connection is worth opening, `open` being there.
-    pub(super) fn wants_connection(&self, open: usize, now: Instant) -> bool {
-        if self.over.is_some() || self.is_paused(now) || self.queue.is_empty() {
+    pub(super) fn wants_connection(&self, open: usize) -> bool {
+        if self.over.is_some() || self.paused_until.is_some() || self.queue.is_empty() {
             return false;
         }
         let connections_max = if self.is_probing { 1 } else { self.connections_max };
@@ -195,12 +195,23 @@ impl State {
         more
     }
 
-    /// When something will be due that is not now.
-    pub(super) fn next_due(&mut self, now: Instant) -> Option<Instant> {
-        self.wake_delayed(now);
-        let pause = self.paused_until.filter(|&until| until > now);
+    /// Ends what lasts until `now`: the pause, and the delays of questions. Whether there was
+    /// any: then the connections have to be told, since they may have looked just before.
+    pub(super) fn end_waits(&mut self, now: Instant) -> bool {
+        let mut ended = self.paused_until.take_if(|until| *until <= now).is_some();
+        while let Some(entry) = self.delayed.first_entry()
+            && entry.key().0 <= now
+        {
+            self.queue.push_back(entry.remove());
+            ended = true;
+        }
+        ended
+    }
+
+    /// When the next wait ends.
+    pub(super) fn next_due(&self) -> Option<Instant> {
         let delayed = self.delayed.keys().next().map(|&(due, _)| due);
-        [pause, delayed].into_iter().flatten().min()
+        [self.paused_until, delayed].into_iter().flatten().min()
     }
 
     /// What to do after a connection could not be made. While others work, the server just takes
@@ -249,19 +260,6 @@ impl State {
     pub(super) fn delay(&mut self, until: Instant, ask: Ask) {
         self.delayed_count += 1;
         self.delayed.insert((until, self.delayed_count), ask);
-    }
-
-    fn is_paused(&self, now: Instant) -> bool {
-        self.paused_until.is_some_and(|until| until > now)
-    }
-
-    fn wake_delayed(&mut self, now: Instant) {
-        while let Some(entry) = self.delayed.first_entry()
-            && entry.key().0 <= now
-        {
-            let ask = entry.remove();
-            self.queue.push_back(ask);
-        }
     }
 }
 

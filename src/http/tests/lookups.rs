@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::TcpListener;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::format::cache_info::CacheInfo;
@@ -475,6 +476,26 @@ fn one_bad_item_is_tried_again_then_reported() {
     assert_eq!(status(&outcome, 3), Some(500));
     assert_eq!(outcome.error(item(3)).attempts(), 4);
     assert!(outcome.down.is_empty());
+}
+
+/// The wait may be over before anybody has begun to wait for its end.
+#[test]
+fn a_question_is_repeated_after_the_shortest_of_waits() {
+    let asked = Mutex::new(HashSet::new());
+    let server =
+        TestServer::answering(move |path| match asked.lock().unwrap().insert(path.to_owned()) {
+            true => response("500 Oops", "", ""),
+            false => right(path),
+        });
+    let mut options = quick();
+    options.retries.base = Duration::from_micros(100);
+    let (lookups, mut events) = Client::new(options).unwrap().lookups(vec![server.spec()]);
+    let mut outcome = Outcome::default();
+    for (count, item) in (1..).zip(items(300)) {
+        lookups.ask(0, item);
+        collect(&mut events, &mut outcome, count);
+    }
+    outcome.assert_all_found(&items(300));
 }
 
 #[test]
