@@ -51,6 +51,9 @@ pub(super) struct Dialer<'a> {
 
 impl Dialer<'_> {
     pub(super) async fn connect(&self) -> Result<Connection, HttpErrorKind> {
+        if self.url.scheme() == "https" {
+            self.tls()?.read_roots_meanwhile();
+        }
         let transport = match self.options.proxies.for_url(self.url) {
             Some(proxy) => self.through(proxy).await?,
             None => Box::new(self.dial(self.url).await?),

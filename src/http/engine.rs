@@ -56,8 +56,7 @@ impl Engine {
 }
 
 impl Shared {
-    /// The TLS settings. Certificates are read here, once, and only if something asks: an http
-    /// or file server needs none, and a machine may have none.
+    /// The TLS settings, made once.
     pub(super) fn tls(&self, options: &Options) -> Result<&Tls, HttpError> {
         self.tls.get_or_init(|| Tls::new(options)).as_ref().map_err(Clone::clone)
     }

@@ -163,13 +163,36 @@ fn reset_http2(mut respond: SendResponse<Bytes>) {
 fn a_certificate_that_nobody_vouches_for_is_refused() {
     let backend = TestServer::answering(right);
     let server = TlsServer::before(&backend);
-    let outcome = look_up(quick(), server.spec(), &items(3));
-    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Tls(_)), "{:?}", outcome.down);
-    assert_eq!(outcome.answers.len(), 3);
-    let nar = NarRequest::new(Url::parse(&server.url()).unwrap());
-    let error = Client::new(quick()).unwrap().nar(nar).unwrap_err();
-    assert!(matches!(error.kind(), HttpErrorKind::Tls(_)), "{error:?}");
+    let no_roots = tempfile::NamedTempFile::new().unwrap();
+    let without = Options { ca_file: Some(no_roots.path().to_owned()), ..quick() };
+    for options in [quick(), without] {
+        let outcome = look_up(options.clone(), server.spec(), &items(3));
+        assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Tls(_)), "{:?}", outcome.down);
+        assert_eq!(outcome.answers.len(), 3);
+        let nar = NarRequest::new(Url::parse(&server.url()).unwrap());
+        let error = Client::new(options).unwrap().nar(nar).unwrap_err();
+        assert!(matches!(error.kind(), HttpErrorKind::Tls(_)), "{error:?}");
+        assert!(format!("{error:?}").contains("UnknownIssuer"), "{error:?}");
+    }
     assert!(backend.requests().is_empty());
+}
+
+#[test]
+fn certificates_are_not_read_for_http() {
+    let server = TestServer::answering(right);
+    let dir = tempfile::tempdir().unwrap();
+    let roots = dir.path().join("roots.pem");
+    nix::unistd::mkfifo(&roots, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Opening a pipe waits for the other side.
+    let pipe = roots.clone();
+    let reader_seen = std::thread::spawn(move || std::fs::File::create(pipe).map(drop));
+    let options = Options { ca_file: Some(roots.clone()), ..quick() };
+    look_up(options.clone(), server.spec(), &items(3)).assert_all_found(&items(3));
+    let nar = NarRequest::new(Url::parse(&format!("{}/nar", server.url())).unwrap());
+    assert!(Client::new(options).unwrap().nar(nar).unwrap().next_chunk().unwrap().is_some());
+    assert!(!reader_seen.is_finished());
+    drop(std::fs::File::open(roots).unwrap());
+    reader_seen.join().unwrap().unwrap();
 }
 
 #[test]
