@@ -190,6 +190,12 @@ impl Resolver {
         self.send(Message::Disbelieve { item });
     }
 
+    /// Begins to write what is still to be remembered, while the caller puts other things away.
+    /// Who asks after this gets no answer; dropping waits for the end.
+    pub fn finish(&self) {
+        self.send(Message::Finish);
+    }
+
     fn send(&self, message: Message) {
         if let Some(messages) = &self.messages {
             // Fails only when the engine has died; the caller sees an empty resolution.
@@ -203,7 +209,7 @@ const CANCEL_TICK: Duration = Duration::from_millis(100);
 
 impl Drop for Resolver {
     fn drop(&mut self) {
-        self.send(Message::Finish);
+        self.finish();
         self.messages = None;
         if let Some(engine) = self.engine.take() {
             // A panic was already reported by the thread itself.

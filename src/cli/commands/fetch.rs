@@ -43,6 +43,8 @@ pub fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError> {
             context.progress.aside(&mut || printed = context.output.line(&name));
         }
     });
+    // Both databases wait for the disk when they are closed; not one after the other.
+    fetch.resolver.finish();
     drop((planner, fetch));
     if context.settings.json {
         printed = context.output.json(&report.as_json(context, &outcome));
