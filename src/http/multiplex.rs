@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
@@ -70,18 +71,26 @@ impl Multiplex<'_> {
         let signs = Arc::new(Signs::new());
         let mut streams = FuturesUnordered::new();
         let mut is_open = true;
+        // The server takes no question, although none is on its way.
+        let mut is_full = false;
         let mut closed = None;
         loop {
             changed.mark_unchanged();
             if is_open && closed.is_none() {
-                if streams.is_empty() {
+                if streams.is_empty() && !is_full {
                     signs.hear();
                 }
-                is_open = self.open_streams(&mut client, &signs, |stream| streams.push(stream));
+                let room = self.open_streams(&mut client, &signs, |stream| streams.push(stream));
+                is_open = room != Room::Closed;
+                is_full = room == Room::Full && streams.is_empty() && self.server.lock().may_ask();
             }
             if streams.is_empty() && !(is_open && closed.is_none()) {
                 return closed.unwrap_or(End::Closed { announced: true });
             }
+            let silent_at = signs.heard_at() + stall;
+            // Nobody tells when there is room again.
+            let look_at =
+                if is_full { silent_at.min(Instant::now() + FULL_TICK) } else { silent_at };
             tokio::select! {
                 Some((held, outcome)) = streams.next() => self.settle(held, outcome).await,
                 ended = &mut driver.0, if closed.is_none() => closed = Some(match ended {
@@ -89,9 +98,9 @@ impl Multiplex<'_> {
                     _ => End::Closed { announced: false },
                 }),
                 _ = changed.changed() => {}
-                () = tokio::time::sleep_until(signs.heard_at() + stall), if !streams.is_empty() => {
+                () = tokio::time::sleep_until(look_at), if is_full || !streams.is_empty() => {
                     if signs.heard_at().elapsed() >= stall {
-                        self.unanswered += streams.len();
+                        self.unanswered += streams.len() + usize::from(is_full);
                         return End::Failed(HttpErrorKind::Stalled(stall));
                     }
                 }
@@ -99,26 +108,26 @@ impl Multiplex<'_> {
         }
     }
 
-    /// Opens streams for the questions that may be sent now; false: the server takes no more.
+    /// Opens streams for the questions that may be sent now.
     fn open_streams(
         &mut self,
         client: &mut SendRequest<Bytes>,
         signs: &Arc<Signs>,
         mut push: impl FnMut(ExchangeFuture),
-    ) -> bool {
+    ) -> Room {
         loop {
             let most = client.current_max_send_streams().min(self.server.options.max_in_flight);
             if signs.streams() >= most as u64 {
-                return true;
+                return Room::Full;
             }
             match client.clone().ready().now_or_never() {
-                None => return true,
-                Some(Err(_)) => return false,
+                None => return Room::Full,
+                Some(Err(_)) => return Room::Closed,
                 Some(Ok(ready)) => *client = ready,
             }
             let mut asks = VecDeque::new();
             self.server.take(&mut asks, 1, Protocol::Http2);
-            let Some(ask) = asks.pop_front() else { return true };
+            let Some(ask) = asks.pop_front() else { return Room::Left };
             let url = ask.question.url(&self.server.url);
             let held = Held::new(self.server, ask);
             let request = match self.server.requests.http2(&url) {
@@ -131,7 +140,7 @@ impl Multiplex<'_> {
             };
             let Ok((answer, _)) = client.send_request(request, true) else {
                 self.unanswered += 1;
-                return false;
+                return Room::Closed;
             };
             let exchange = Exchange { signs: Arc::clone(signs).opened(), answer };
             push(exchange.run(held, self.server.options.narinfo_limit_bytes).boxed());
@@ -149,6 +158,17 @@ impl Multiplex<'_> {
             Err(Failure::Connection) => self.unanswered += 1,
         }
     }
+}
+
+/// Whether more questions may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// There is none left to send.
+    Left,
+    /// Not until others are answered.
+    Full,
+    /// Never again on this connection.
+    Closed,
 }
 
 type ExchangeFuture = futures_util::future::BoxFuture<'static, (Held, Result<Response, Failure>)>;
@@ -293,3 +313,6 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
 /// Bytes of unfinished answers on one connection.
 const KEPT_MAX_BYTES: u64 = 16 << 20;
+
+/// How often it is tried whether a server that took no questions takes them now.
+const FULL_TICK: Duration = Duration::from_millis(20);

@@ -104,7 +104,7 @@ impl State {
     /// Moves up to `room` questions that may be sent now on one connection to `taken`, which
     /// holds the unanswered ones of that connection.
     pub(super) fn take(&mut self, taken: &mut VecDeque<Ask>, room: usize, protocol: Protocol) {
-        if self.over.is_some() || self.paused_until.is_some() {
+        if !self.may_ask() {
             return;
         }
         let now = Instant::now();
@@ -171,9 +171,14 @@ impl State {
         is_first
     }
 
+    /// Whether there are questions that may be asked now.
+    pub(super) fn may_ask(&self) -> bool {
+        self.over.is_none() && self.paused_until.is_none() && !self.queue.is_empty()
+    }
+
     /// Whether another connection is worth opening, `open` being there.
     pub(super) fn wants_connection(&self, open: usize) -> bool {
-        if self.over.is_some() || self.paused_until.is_some() || self.queue.is_empty() {
+        if !self.may_ask() {
             return false;
         }
         let connections_max = if self.is_probing { 1 } else { self.connections_max };

@@ -110,12 +110,21 @@ enum Reaction {
 
 impl Http2Server {
     fn start(react: impl Fn(&str, usize, usize) -> Reaction + Send + Sync + 'static) -> Self {
+        Self::with(h2::server::Builder::new(), react)
+    }
+
+    fn with(
+        settings: h2::server::Builder,
+        react: impl Fn(&str, usize, usize) -> Reaction + Send + Sync + 'static,
+    ) -> Self {
         let paths = Arc::new(Mutex::new(Vec::new()));
         let (log, react) = (Arc::clone(&paths), Arc::new(react));
         let tls = TlsServer::start(&["h2", "http/1.1"], move |number, stream| {
             let (log, react) = (Arc::clone(&log), Arc::clone(&react));
+            let settings = settings.clone();
             Box::pin(async move {
-                let mut connection = h2::server::handshake(stream).await.unwrap();
+                // Questions may come before the client knows that it may ask none.
+                let Ok(mut connection) = settings.handshake(stream).await else { return };
                 let mut ignored = Vec::new();
                 let mut count = 0;
                 while let Some(Ok((request, respond))) = connection.accept().await {
@@ -275,6 +284,16 @@ fn http2_servers_that_fall_silent() {
     let outcome = look_up(insecure(impatient()), server.tls.spec(), &items(10));
     assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Stalled(_)), "{:?}", outcome.down);
     assert_eq!(server.tls.connections(), 1);
+}
+
+#[test]
+fn http2_servers_that_take_no_questions() {
+    let mut settings = h2::server::Builder::new();
+    settings.max_concurrent_streams(0);
+    let server = Http2Server::with(settings, |_, _, _| Reaction::Answer);
+    let outcome = look_up(insecure(impatient()), server.tls.spec(), &items(10));
+    assert_eq!(outcome.down.len(), 1);
+    assert!(outcome.answers.values().all(|answer| answer.is_err()));
 }
 
 #[test]
