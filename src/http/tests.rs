@@ -1,5 +1,6 @@
-//! The client against servers on loopback that misbehave in one way each.
+//! The client against servers on loopback that misbehave, in one way each or as chance has it.
 
+mod chaos;
 mod files;
 mod lookups;
 mod nars;

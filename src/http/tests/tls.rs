@@ -93,12 +93,12 @@ fn insecure(options: Options) -> Options {
 
 /// An HTTP/2 server: what to do with each request, given its path and the numbers of its
 /// connection and of the request on it.
-struct Http2Server {
-    tls: TlsServer,
+pub(super) struct Http2Server {
+    pub(super) tls: TlsServer,
     paths: Arc<Mutex<Vec<String>>>,
 }
 
-enum Reaction {
+pub(super) enum Reaction {
     Answer,
     Reset,
     Ignore,
@@ -113,7 +113,7 @@ impl Http2Server {
         Self::with(h2::server::Builder::new(), react)
     }
 
-    fn with(
+    pub(super) fn with(
         settings: h2::server::Builder,
         react: impl Fn(&str, usize, usize) -> Reaction + Send + Sync + 'static,
     ) -> Self {
