@@ -127,6 +127,12 @@ impl HttpError {
         Self::new(url, HttpErrorKind::WrongRange)
     }
 
+    /// The file at `url` ended after `received` bytes of the `expected`.
+    #[must_use]
+    pub fn truncated(url: &Url, received: u64, expected: u64) -> Self {
+        Self::new(url, HttpErrorKind::Truncated { received, expected })
+    }
+
     /// Nothing was asked at `url`, because nobody may be connected to.
     #[must_use]
     pub fn offline(url: &Url) -> Self {

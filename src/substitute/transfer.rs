@@ -296,3 +296,6 @@ fn fill(reader: &mut dyn Read, buffer: &mut buffer::Buffer) -> io::Result<bool> 
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests;

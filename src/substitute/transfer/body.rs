@@ -78,6 +78,8 @@ pub(super) struct Body {
     url: Url,
     stream: Stream,
     connections: Connections,
+    /// The server does not give parts as it should, or breaks them off.
+    segments_failed: bool,
     opened: Instant,
     chunk: Bytes,
     /// Bytes received of the file, of every attempt together.
@@ -123,6 +125,7 @@ impl Body {
             url,
             stream,
             connections,
+            segments_failed: false,
             opened: Instant::now(),
             chunk: Bytes::new(),
             received: 0,
@@ -147,7 +150,13 @@ impl Body {
                 return Ok(false);
             }
             match self.next_chunk() {
-                Ok(None) => return Ok(false),
+                Ok(None) => match self.content_length {
+                    // A server may give less of the rest than was asked for.
+                    Some(length) if self.received < length => {
+                        self.resume(HttpError::truncated(&self.url, self.received, length))?;
+                    }
+                    _ => return Ok(false),
+                },
                 Ok(Some(chunk)) => {
                     self.chunk = chunk;
                     let repeated = self.repeated.min(self.chunk.len() as u64);
@@ -203,7 +212,11 @@ impl Body {
             Stream::Begun(_) => true,
             Stream::Segments(_) => false,
         };
-        if !is_slow || !is_in_one_piece || end.saturating_sub(self.received) < SEGMENTED_BYTES_MIN {
+        if self.segments_failed
+            || !is_slow
+            || !is_in_one_piece
+            || end.saturating_sub(self.received) < SEGMENTED_BYTES_MIN
+        {
             return;
         }
         let part =
@@ -216,8 +229,10 @@ impl Body {
 
     /// Takes up a stream that broke off with `error`.
     fn resume(&mut self, error: HttpError) -> Result<(), HttpError> {
-        // What fails in segments may still work in one piece.
+        // What fails in segments may still work in one piece. It may all come once more then: that
+        // is not to happen again and again.
         let was_segmented = matches!(self.stream, Stream::Segments(_));
+        self.segments_failed |= was_segmented;
         self.fruitless += 1;
         let is_hopeless = error.class() != Class::Transient && !was_segmented;
         if is_hopeless || self.fruitless > FRUITLESS_RESUMES {

@@ -204,7 +204,14 @@ impl Shared {
             // Another version of the file, or a server that does not keep its word.
             return Err(HttpError::wrong_range(&self.part.url));
         }
-        while let Some(piece) = body.next_chunk()? {
+        let mut left = end - start;
+        while left > 0 {
+            // Some give less than was asked for, and some more.
+            let Some(mut piece) = body.next_chunk()? else {
+                return Err(HttpError::wrong_range(&self.part.url));
+            };
+            piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            left -= piece.len() as u64;
             let mut state = self.lock();
             if state.abandoned {
                 return Ok(());

@@ -1,0 +1,270 @@
+//! The bytes of a file from servers of chance: all of them, in order, or an error; and soon.
+//!
+//! The server of a seed has a few bad habits, and falls into them now and then. Its connections
+//! are slow, so that large files are fetched in segments.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use fastrand::Rng;
+use url::Url;
+
+use super::body::{Body, Shared, Wanted};
+use super::segments::Connections;
+use crate::http::{Client, Options, RetryPolicy};
+use crate::substitute::cancel::Cancel;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Habit {
+    /// Breaks off somewhere in the body.
+    Cut,
+    /// Gives less than was asked for, and says so.
+    ShortRange,
+    /// Gives more than was asked for, and says so.
+    LongRange,
+    /// Gives another part than was asked for, and says so.
+    OtherRange,
+    /// Gives everything, whatever was asked for.
+    NoRange,
+    /// Falls silent in the body.
+    Silence,
+    Oops,
+    /// Calls the same file another version.
+    Renamed,
+    HangUp,
+}
+
+const HABITS: [Habit; 9] = [
+    Habit::Cut,
+    Habit::ShortRange,
+    Habit::LongRange,
+    Habit::OtherRange,
+    Habit::NoRange,
+    Habit::Silence,
+    Habit::Oops,
+    Habit::Renamed,
+    Habit::HangUp,
+];
+
+/// Enough to be worth several connections, after what a single one brings first.
+const FILE_BYTES: usize = 7 << 20;
+
+/// What a connection brings at once, and how long it waits then: slower than anybody reads.
+const PIECE_BYTES: usize = 64 << 10;
+const PIECE_WAIT: Duration = Duration::from_millis(20);
+
+/// Servers that are tried at the same time: all they do is wait.
+const SIDE_BY_SIDE: usize = 16;
+
+/// A server of one file.
+struct Slow {
+    file: Arc<[u8]>,
+    seed: u64,
+    habits: Vec<Habit>,
+    temper: f64,
+    requests: AtomicU64,
+    /// Answers with a part of the file.
+    parts: AtomicU64,
+    /// Bytes of the file.
+    sent: AtomicU64,
+}
+
+impl Slow {
+    fn start(self) -> (Arc<Self>, Url) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/nar", listener.local_addr().unwrap());
+        let server = Arc::new(self);
+        let shared = Arc::clone(&server);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let server = Arc::clone(&shared);
+                // A client that goes away is no failure of the server's.
+                std::thread::spawn(move || drop(server.serve(stream.unwrap())));
+            }
+        });
+        (server, Url::parse(&url).unwrap())
+    }
+
+    fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        while let Some(range) = read_request(&mut reader)? {
+            let number = self.requests.fetch_add(1, Ordering::Relaxed);
+            let mut rng = Rng::with_seed(self.seed << 32 | number);
+            let habit = (rng.f64() < self.temper).then(|| *rng.choice(&self.habits).unwrap());
+            if !self.answer(&mut stream, range, habit, &mut rng)? {
+                break;
+            }
+        }
+        stream.shutdown(Shutdown::Both)
+    }
+
+    /// Whether the connection can be used again.
+    fn answer(
+        &self,
+        stream: &mut TcpStream,
+        range: Option<Part>,
+        habit: Option<Habit>,
+        rng: &mut Rng,
+    ) -> std::io::Result<bool> {
+        let total = self.file.len();
+        let range = range.filter(|_| !matches!(habit, Some(Habit::NoRange | Habit::Renamed)));
+        let mut part = match range {
+            Some((start, end)) => start..end.unwrap_or(total).min(total),
+            None => 0..total,
+        };
+        match habit {
+            Some(Habit::HangUp) => return Ok(false),
+            Some(Habit::Oops) => {
+                stream.write_all(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")?;
+                return Ok(true);
+            }
+            Some(Habit::ShortRange) if range.is_some() => part.end = rng.usize(part.clone()) + 1,
+            Some(Habit::LongRange) if range.is_some() => part.end = rng.usize(part.end..=total),
+            Some(Habit::OtherRange) if range.is_some() => part.start = rng.usize(part.clone()),
+            _ => {}
+        }
+        let tag = if habit == Some(Habit::Renamed) { "two" } else { "one" };
+        let status = match range {
+            Some(_) => {
+                self.parts.fetch_add(1, Ordering::Relaxed);
+                let (first, last) = (part.start, part.end - 1);
+                format!("206 Partial Content\r\nContent-Range: bytes {first}-{last}/{total}")
+            }
+            None => "200 OK".to_owned(),
+        };
+        let length = part.len();
+        let fields = format!("Accept-Ranges: bytes\r\nETag: \"{tag}\"\r\nContent-Length: {length}");
+        stream.write_all(format!("HTTP/1.1 {status}\r\n{fields}\r\n\r\n").as_bytes())?;
+        let stop = match habit {
+            Some(Habit::Cut | Habit::Silence) => rng.usize(0..length),
+            _ => length,
+        };
+        for piece in self.file[part][..stop].chunks(PIECE_BYTES) {
+            stream.write_all(piece)?;
+            self.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            std::thread::sleep(PIECE_WAIT);
+        }
+        if habit == Some(Habit::Silence) {
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        Ok(stop == length)
+    }
+}
+
+/// A part of the file: from here up to there, or to the end.
+type Part = (usize, Option<usize>);
+
+/// What the next request wants: a part, or everything.
+fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Option<Part>>> {
+    let mut fields = HashMap::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        match line.trim_end().split_once(": ") {
+            Some((name, value)) => {
+                fields.insert(name.to_ascii_lowercase(), value.to_owned());
+            }
+            None if line == "\r\n" => break,
+            None => {}
+        }
+    }
+    let range = fields.get("range").and_then(|range| {
+        let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+        Some((first.parse().ok()?, last.parse().ok().map(|last: usize| last + 1)))
+    });
+    Ok(Some(range.filter(|_| fields.get("if-range").is_none_or(|tag| tag == "\"one\""))))
+}
+
+fn read(url: Url, connections: usize) -> std::io::Result<Vec<u8>> {
+    let ms = Duration::from_millis;
+    let retries = RetryPolicy { base: ms(2), cap: ms(5), ..RetryPolicy::default() };
+    let options = Options { retries, stall_timeout: ms(300), ..Options::default() };
+    let client = Arc::new(Client::new(options).unwrap());
+    let wanted = Wanted {
+        url,
+        size: None,
+        begun: None,
+        connections: Connections::new(connections),
+        cancel: Cancel::default(),
+    };
+    let mut body =
+        Body::open(client, wanted, Arc::new(Shared::default())).map_err(std::io::Error::other)?;
+    let mut bytes = Vec::new();
+    body.read_to_end(&mut bytes).map(|_| bytes)
+}
+
+/// Numbers to make servers from. `SUBST_TEST_SEEDS=1000..2000` tries others.
+#[expect(clippy::disallowed_methods, reason = "a developer's setting for this test alone")]
+fn seeds() -> Range<u64> {
+    let Ok(range) = std::env::var("SUBST_TEST_SEEDS") else { return 0..16 };
+    let (first, end) = range.split_once("..").unwrap();
+    first.parse().unwrap()..end.parse().unwrap()
+}
+
+fn file() -> Arc<[u8]> {
+    let mut rng = Rng::with_seed(0);
+    std::iter::repeat_with(|| rng.u8(..)).take(FILE_BYTES).collect()
+}
+
+/// How reading from a server of this seed went, and the server.
+fn try_server(
+    file: &Arc<[u8]>,
+    seed: u64,
+    habits: Vec<Habit>,
+    temper: f64,
+) -> (std::io::Result<Vec<u8>>, Arc<Slow>) {
+    let file = Arc::clone(file);
+    let [requests, parts, sent] = std::array::from_fn(|_| AtomicU64::new(0));
+    let (server, url) = Slow { file, seed, habits, temper, requests, parts, sent }.start();
+    (read(url, 4), server)
+}
+
+#[test]
+fn parts_of_other_sizes_do_no_harm() {
+    let file = file();
+    std::thread::scope(|scope| {
+        for habit in [Habit::ShortRange, Habit::LongRange, Habit::NoRange, Habit::Renamed] {
+            let file = &file;
+            scope.spawn(move || {
+                let (outcome, server) = try_server(file, 0, vec![habit], 1.0);
+                assert!(outcome.unwrap() == **file, "{habit:?}");
+                // What one connection brought may come again, once.
+                let sent = server.sent.load(Ordering::Relaxed);
+                assert!(sent <= 2 * FILE_BYTES as u64, "{habit:?}: {sent} bytes");
+            });
+        }
+    });
+}
+
+#[test]
+fn servers_of_chance() {
+    let file = file();
+    let in_parts = AtomicU64::new(0);
+    let try_seed = |seed| {
+        let mut rng = Rng::with_seed(seed);
+        let habits: Vec<Habit> =
+            (0..rng.usize(1..4)).map(|_| *rng.choice(&HABITS).unwrap()).collect();
+        let temper = rng.f64().powi(2);
+        println!("seed {seed}: {habits:?}, {temper:.2}");
+        let (outcome, server) = try_server(&file, seed, habits, temper);
+        if let Ok(bytes) = outcome {
+            assert!(bytes == *file, "seed {seed}: {} bytes, of {}", bytes.len(), file.len());
+        }
+        in_parts.fetch_add(server.parts.load(Ordering::Relaxed), Ordering::Relaxed);
+    };
+    let next = AtomicU64::new(seeds().start);
+    let all = || std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+    std::thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(|| all().take_while(|seed| seeds().contains(seed)).for_each(try_seed));
+        }
+    });
+    assert!(in_parts.into_inner() > 0);
+}
