@@ -9,6 +9,7 @@ use crate::support::fixture::{base, flip};
 use crate::support::listing::{self, items, names, sorted_lines};
 use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item};
 
+mod chance;
 mod processes;
 mod space;
 

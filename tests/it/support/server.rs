@@ -21,7 +21,7 @@ pub(crate) struct Request {
 pub(crate) struct Reply {
     status: &'static str,
     headers: String,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     /// Break the connection when so much of the body is sent.
     pub(crate) cut_at: Option<usize>,
     /// Send so many bytes at a time, and wait so long in between.
