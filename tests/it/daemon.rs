@@ -2,6 +2,7 @@
 //! descriptor 4. Wherever the stock helper would end, this one answers and goes on.
 
 mod ahead;
+mod chance;
 mod client;
 mod dispatch;
 

@@ -1,6 +1,7 @@
 //! What the tests share: a place to work in, damaged copies of the fixtures, a server that
 //! misbehaves, listings to compare.
 
+pub(crate) mod chance;
 pub(crate) mod fixture;
 pub(crate) mod listing;
 pub(crate) mod sandbox;

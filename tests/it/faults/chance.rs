@@ -3,7 +3,6 @@
 //! everything complete, with nothing left over.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -11,66 +10,7 @@ use fastrand::Rng;
 use super::assert_complete;
 use crate::support::fixture::base;
 use crate::support::sandbox::Running;
-use crate::support::{Kind, Reply, Sandbox, Server, item, listing};
-
-#[derive(Debug, Clone, Copy)]
-enum Habit {
-    Missing,
-    Oops,
-    Busy,
-    Cut,
-    Stall,
-    Drip,
-    Damage,
-    Empty,
-}
-
-const HABITS: [Habit; 8] = [
-    Habit::Missing,
-    Habit::Oops,
-    Habit::Busy,
-    Habit::Cut,
-    Habit::Stall,
-    Habit::Drip,
-    Habit::Damage,
-    Habit::Empty,
-];
-
-/// A server of the Guix fixtures that falls into some bad habits now and then.
-fn server(seed: u64) -> Server {
-    let mut rng = Rng::with_seed(seed);
-    let habits: Vec<Habit> = (0..rng.usize(1..4)).map(|_| *rng.choice(&HABITS).unwrap()).collect();
-    let temper = rng.f64().powi(2) * 0.7;
-    let with_ranges = rng.bool();
-    println!("  {habits:?}, {temper:.2}");
-    let (directory, requests) = (Kind::Guix.directory(), AtomicU64::new(0));
-    Server::start(move |request| {
-        let mut rng = Rng::with_seed(seed << 32 | requests.fetch_add(1, Ordering::Relaxed));
-        let mut reply = match with_ranges {
-            true => Reply::file_or_range(&directory, request),
-            false => Reply::file(&directory, request),
-        };
-        if rng.f64() >= temper {
-            return reply;
-        }
-        let somewhere = rng.usize(0..=reply.body.len());
-        match rng.choice(&habits).unwrap() {
-            Habit::Missing => return Reply::not_found(),
-            Habit::Oops => return Reply::new("500 Oops", ""),
-            Habit::Busy => return Reply::new("503 Busy", "").header("Retry-After: 0"),
-            Habit::Cut => reply.cut_at = Some(somewhere),
-            Habit::Stall => reply.stall_at = Some(somewhere),
-            Habit::Drip => reply.drip = Some((1 + somewhere / 8, Duration::from_millis(20))),
-            Habit::Damage => {
-                if let Some(byte) = reply.body.get_mut(somewhere) {
-                    *byte ^= 1 << rng.u8(0..8);
-                }
-            }
-            Habit::Empty => reply.body.clear(),
-        }
-        reply
-    })
-}
+use crate::support::{Kind, Sandbox, Server, chance, item, listing};
 
 /// Everything registered is there, as it should be, with all its references.
 #[track_caller]
@@ -108,18 +48,10 @@ fn by_item(rows: impl Iterator<Item = String>) -> BTreeMap<String, Vec<String>> 
     items
 }
 
-/// Numbers to make servers from. `SUBST_TEST_SEEDS=1000..2000` tries others.
-fn seeds() -> std::ops::Range<u64> {
-    let Ok(range) = std::env::var("SUBST_TEST_SEEDS") else { return 0..12 };
-    let (first, end) = range.split_once("..").unwrap();
-    first.parse().unwrap()..end.parse().unwrap()
-}
-
 fn try_seed(seed: u64) {
-    println!("seed {seed}");
     let sandbox = Sandbox::new();
     let mut rng = Rng::with_seed(seed);
-    let servers = [server(seed * 2), server(seed * 2 + 1)];
+    let servers = [chance::server(seed * 2), chance::server(seed * 2 + 1)];
     let urls = format!("{} {}", servers[0].url(), servers[1].url());
     let start = |rng: &mut Rng| {
         let top = item(rng.choice(["sample", "tree", "tools", "copy"]).unwrap());
@@ -159,11 +91,5 @@ fn try_seed(seed: u64) {
 
 #[test]
 fn what_is_registered_is_right_whatever_happens() {
-    let next = AtomicU64::new(seeds().start);
-    let all = || std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| all().take_while(|seed| seeds().contains(seed)).for_each(try_seed));
-        }
-    });
+    chance::try_seeds(12, try_seed);
 }
