@@ -232,7 +232,8 @@ mod tests {
     }
 
     fn started(teller: &Teller, url: &str, download_size: Option<u64>) {
-        teller.event(Event::Started { item: &item(), url, download_size, choice: None });
+        let (item, announced, choice) = (&item(), None, None);
+        teller.event(Event::Started { item, url, download_size, announced, choice });
     }
 
     fn unpacked(teller: &Teller, downloaded: u64) {

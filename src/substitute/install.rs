@@ -131,6 +131,7 @@ impl Installer {
             item,
             url: &server_url::redacted(&candidate.url),
             download_size: stream.download_size(),
+            announced: choose::announced(order.sources).and_then(|(_, it)| it.file_size),
             choice: choice.as_ref(),
         });
         let _watch = Watch::new(self, item, &stream);

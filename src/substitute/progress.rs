@@ -48,6 +48,8 @@ pub enum Event<'a> {
         url: &'a str,
         /// Bytes to download, when known.
         download_size: Option<u64>,
+        /// Bytes that were expected for it when [`Event::Planned`] was told.
+        announced: Option<u64>,
         /// Why this download, when the server has several.
         choice: Option<&'a Choice>,
     },

@@ -213,7 +213,8 @@ mod tests {
         let items = 12_345;
         bars.event(Event::Planned { items, download_size: 871_319_912 });
         let (size, url) = (Some(123_456_789), "http://127.0.0.1/nar");
-        bars.event(Event::Started { item: &item, url, download_size: size, choice: None });
+        let (announced, choice) = (size, None);
+        bars.event(Event::Started { item: &item, url, download_size: size, announced, choice });
         for downloaded in [1_234_567, 123_456_789] {
             bars.event(Event::Progressed { item: &item, downloaded });
         }

@@ -30,7 +30,7 @@ impl Progress for Json {
                 json!({"event": "server-down", "server": server, "reason": reason})
             }
             Event::Warning(text) => json!({"event": "warning", "text": text}),
-            Event::Started { item, url, download_size, choice } => json!({
+            Event::Started { item, url, download_size, choice, .. } => json!({
                 "event": "started", "item": item.base(), "url": url, "download_size": download_size,
                 "expected_seconds": choice.map(|choice| {
                     let pair = |(method, seconds): &(Compression, f64)| (method.name(), *seconds);

@@ -14,11 +14,20 @@ pub(super) struct Tally {
     requests: u64,
     /// The servers, how each is doing.
     pub(super) servers: String,
-    downloads: HashMap<StorePath, u64>,
+    downloads: HashMap<StorePath, Download>,
     downloaded: u64,
-    /// What is to be fetched, once that is known: items, and bytes as far as servers say.
+    /// What is to be fetched, once that is known: items, and bytes as far as servers say. Another
+    /// download than the announced one may be taken, of another size.
     pub(super) planned: Option<(usize, u64)>,
     pub(super) unpacked: usize,
+}
+
+/// A download under way.
+#[derive(Debug, Default)]
+struct Download {
+    received: u64,
+    /// What it counts for in the bytes that are planned.
+    counted: u64,
 }
 
 impl Tally {
@@ -28,16 +37,21 @@ impl Tally {
                 (self.looked_up, self.to_look_up, self.requests) = (*done, *total, *requests);
                 self.servers = servers_line(servers);
             }
-            Event::Started { item, .. } => {
-                self.downloads.insert((*item).clone(), 0);
+            Event::Started { item, download_size, announced, .. } => {
+                let announced = announced.unwrap_or_default();
+                let earlier = self.downloads.remove(*item).map_or(announced, |it| it.counted);
+                let counted = download_size.unwrap_or(announced);
+                self.count(earlier, counted);
+                self.downloads.insert((*item).clone(), Download { received: 0, counted });
             }
             Event::Progressed { item, downloaded } => {
-                if let Some(known) = self.downloads.get_mut(item) {
-                    *known = *downloaded;
+                if let Some(download) = self.downloads.get_mut(item) {
+                    download.received = *downloaded;
                 }
             }
             Event::Unpacked { item, downloaded, .. } => {
-                self.downloads.remove(item);
+                let counted = self.downloads.remove(*item).unwrap_or_default().counted;
+                self.count(counted, *downloaded);
                 self.downloaded += downloaded;
                 self.unpacked += 1;
             }
@@ -55,9 +69,16 @@ impl Tally {
         }
     }
 
+    /// What counted for `before` bytes turns out to be `now` bytes.
+    fn count(&mut self, before: u64, now: u64) {
+        if let Some((_, size)) = &mut self.planned {
+            *size = size.saturating_sub(before).saturating_add(now);
+        }
+    }
+
     /// Bytes downloaded so far.
     pub(super) fn bytes(&self) -> u64 {
-        self.downloaded + self.downloads.values().sum::<u64>()
+        self.downloaded + self.downloads.values().map(|download| download.received).sum::<u64>()
     }
 
     /// All of it in one line; `None` before anything has begun.
@@ -94,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_unpacked_before_it_is_known_what_is_to_be() {
+    fn lookups_then_downloads_with_the_sizes_that_they_turn_out_to_have() {
         let mut tally = Tally::default();
         assert_eq!(tally.line(), None);
         let server =
@@ -107,8 +128,20 @@ mod tests {
         }
         tally.note(&Event::Planned { items: 5, download_size: 1024 });
         assert_eq!(tally.line().unwrap(), "unpacked 0 of 5, 0 B of 1.0 KiB downloaded");
+        // Of two downloads the larger one was taken, then another one that tells no size.
+        let item = &StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap();
+        let (url, announced, choice) = ("http://a", Some(512), None);
+        for download_size in [Some(1024), None] {
+            tally.note(&Event::Started { item, url, download_size, announced, choice });
+            let size = 512 + download_size.unwrap_or(512);
+            let line = format!("unpacked 0 of 5, 0 B of {} downloaded", output::bytes(size));
+            assert_eq!(tally.line().unwrap(), line);
+        }
+        tally.note(&Event::Progressed { item, downloaded: 100 });
+        tally.note(&Event::Unpacked { item, downloaded: 600, nar_size: 1 });
+        assert_eq!(tally.line().unwrap(), "unpacked 1 of 5, 600 B of 1.1 KiB downloaded");
         // A narinfo that is asked for anew meanwhile is not what people wait for.
         tally.note(&Event::Looking { done: 0, total: 1, asked: 3, requests: 3, servers: &[] });
-        assert!(tally.line().unwrap().starts_with("unpacked 0 of 5"));
+        assert!(tally.line().unwrap().starts_with("unpacked 1 of 5"));
     }
 }
