@@ -36,7 +36,7 @@ pub(super) struct Batch {
     /// The number of the chunk that their shared bytes are in.
     chunk: u64,
     /// The bytes of its first file, if those are in no chunk alone.
-    copied: Vec<u8>,
+    copied: Option<Vec<u8>>,
 }
 
 struct SmallFile {
@@ -64,7 +64,7 @@ pub(super) struct BatchWriter<'a> {
 
 impl<'a> BatchWriter<'a> {
     pub(super) fn new(pool: &'a WriterPool, tree: Arc<Tree>) -> Self {
-        Self { batch: Batch::new(tree, pool), pool }
+        Self { batch: Batch::new(tree), pool }
     }
 
     /// Reads the `size` bytes of a file and adds it to the batch. A batch with files of an earlier
@@ -82,8 +82,11 @@ impl<'a> BatchWriter<'a> {
         if self.batch.chunk != contents.chunk() || !is_whole {
             self.hand_over();
         }
-        let bytes =
-            if is_whole { Contents::Shared(first) } else { self.copy(&first, &mut contents)? };
+        let bytes = if is_whole {
+            Contents::Shared(first)
+        } else {
+            self.copy(&first, size, &mut contents)?
+        };
         self.batch.chunk = contents.chunk();
         let digest = contents.digest();
         self.batch.bytes += bytes.len();
@@ -94,13 +97,16 @@ impl<'a> BatchWriter<'a> {
         Ok(())
     }
 
-    /// Copies `first` and what follows of `contents` to the buffer of the batch, which is empty.
+    /// Copies `first` and what follows of `contents`, `size` bytes in all, to a buffer for the batch,
+    /// which has no files.
     fn copy<R: Chunks>(
         &mut self,
         first: &[u8],
+        size: u64,
         contents: &mut FileContents<'_, R>,
     ) -> Result<Contents, UnpackError> {
-        let copied = &mut self.batch.copied;
+        let copied = self.batch.copied.insert(self.pool.buffer());
+        copied.reserve(usize::try_from(size).unwrap_or_default());
         copied.extend_from_slice(first);
         loop {
             let bytes = contents.next_bytes().map_err(NarError::from)?;
@@ -120,7 +126,7 @@ impl<'a> BatchWriter<'a> {
         if self.batch.files.is_empty() {
             return;
         }
-        let empty = Batch::new(Arc::clone(&self.batch.tree), self.pool);
+        let empty = Batch::new(Arc::clone(&self.batch.tree));
         let full = std::mem::replace(&mut self.batch, empty);
         let pending = full.tree.begin_batch();
         self.pool.write(Job { batch: full, pending });
@@ -134,8 +140,8 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Writes every file, tells the tree, and gives the buffer back for the next batch.
-    pub(super) fn run(self) -> Vec<u8> {
+    /// Writes every file and tells the tree; the buffer, if there was one, is for another batch.
+    pub(super) fn run(self) -> Option<Vec<u8>> {
         let (result, buffer) = self.batch.write();
         self.pending.end(result);
         buffer
@@ -152,24 +158,24 @@ impl Contents {
 }
 
 impl Batch {
-    fn new(tree: Arc<Tree>, pool: &WriterPool) -> Self {
-        Self { tree, files: Vec::new(), bytes: 0, chunk: 0, copied: pool.buffer() }
+    fn new(tree: Arc<Tree>) -> Self {
+        Self { tree, files: Vec::new(), bytes: 0, chunk: 0, copied: None }
     }
 
-    fn write(mut self) -> (Result<(), UnpackError>, Vec<u8>) {
+    fn write(mut self) -> (Result<(), UnpackError>, Option<Vec<u8>>) {
         let mut result = Ok(());
+        let copied = self.copied.as_deref().unwrap_or_default();
         for file in self.files.drain(..) {
             if result.is_ok() && !self.tree.has_failed() {
                 let contents = match &file.contents {
                     Contents::Shared(bytes) => bytes,
-                    Contents::Copied(length) => &self.copied[..*length],
+                    Contents::Copied(length) => &copied[..*length],
                 };
                 result = file.write(&self.tree, contents);
             }
             let released = directory::release(&self.tree, file.parent);
             result = result.and(released);
         }
-        self.copied.clear();
         (result, self.copied)
     }
 }
@@ -263,7 +269,7 @@ mod tests {
     fn hand_over(pool: &WriterPool, tree: &Arc<Tree>, file: SmallFile, bytes: &[u8]) {
         let mut writer = BatchWriter::new(pool, Arc::clone(tree));
         writer.batch.files.push(file);
-        writer.batch.copied.extend(bytes);
+        writer.batch.copied = Some(bytes.to_vec());
         writer.flush();
     }
 

@@ -2,9 +2,11 @@
 //!
 //! The queue is short, its own buffers come back, and the chunks that files lie in are of a
 //! bounded pool: that bounds the memory of everything on its way to disk, and a reader that is
-//! faster than the disk waits.
+//! faster than the disk waits. The buffer that came back last is used next, so that there are no
+//! more of them than are full at the same time, and it is still in the processor's cache.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -26,10 +28,14 @@ pub(super) enum CreatedModes {
 /// Writer threads and the queue in front of them.
 pub struct WriterPool {
     queue: Option<Sender<Job>>,
-    buffers: Receiver<Vec<u8>>,
+    buffers: Arc<Buffers>,
     writers: Vec<JoinHandle<()>>,
     created_modes: CreatedModes,
 }
+
+/// Buffers that nobody uses at the moment.
+#[derive(Default)]
+struct Buffers(Mutex<Vec<Vec<u8>>>);
 
 impl WriterPool {
     /// Starts `writers` threads.
@@ -39,12 +45,12 @@ impl WriterPool {
     pub fn new(writers: usize) -> std::io::Result<Self> {
         let writers = writers.max(1);
         let (queue, jobs) = bounded::<Job>(writers * QUEUE_PER_WRITER);
-        let (back, buffers) = bounded(writers * (QUEUE_PER_WRITER + 1));
+        let buffers = Arc::<Buffers>::default();
         let start = |number| {
-            let (jobs, back) = (jobs.clone(), back.clone());
+            let (jobs, buffers) = (jobs.clone(), Arc::clone(&buffers));
             std::thread::Builder::new()
                 .name(format!("writer-{number}"))
-                .spawn(move || write_all(&jobs, &back))
+                .spawn(move || write_all(&jobs, &buffers))
         };
         let writers = (0..writers).map(start).collect::<Result<_, _>>()?;
         Ok(Self { queue: Some(queue), buffers, writers, created_modes: created_modes() })
@@ -58,11 +64,22 @@ impl WriterPool {
 
     /// An empty buffer, used before if there is one.
     pub(super) fn buffer(&self) -> Vec<u8> {
-        self.buffers.try_recv().unwrap_or_default()
+        self.buffers.take()
     }
 
     pub(super) fn created_modes(&self) -> CreatedModes {
         self.created_modes
+    }
+}
+
+impl Buffers {
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
     }
 }
 
@@ -78,12 +95,11 @@ impl Drop for WriterPool {
 
 /// Does all `jobs`. One that panics fails for its tree alone: what others have put into the queue
 /// behind it is waited for too, and nobody but a writer takes it out again.
-fn write_all(jobs: &Receiver<Job>, back: &Sender<Vec<u8>>) {
+fn write_all(jobs: &Receiver<Job>, buffers: &Buffers) {
     for job in jobs {
         // What a job shares with others, its tree, has been told of the failure.
-        if let Ok(buffer) = catch_unwind(AssertUnwindSafe(|| job.run())) {
-            // With enough spare buffers this one is simply freed.
-            let _ = back.try_send(buffer);
+        if let Ok(Some(buffer)) = catch_unwind(AssertUnwindSafe(|| job.run())) {
+            buffers.give_back(buffer);
         }
     }
 }
