@@ -53,7 +53,7 @@ pub(super) async fn run(server: Arc<Server>) {
     };
     // They give back what they hold; only then is everything there that has to be refused.
     drop(connections);
-    detours.end(&over);
+    detours.end(&over).await;
     server.refuse_all();
 }
 
@@ -140,14 +140,14 @@ impl<'a> Detours<'a> {
         }
     }
 
-    fn end(self, over: &Over) {
+    /// Gives back what was to be followed, and has every annex refuse what it holds: it may have
+    /// annexes itself.
+    async fn end(mut self, over: &Over) {
         drop(self.waiting);
         drop(self.singles);
-        drop(self.tasks);
-        for annex in self.annexes.values() {
-            annex.stop(over.clone());
-            annex.refuse_all();
-        }
+        self.annexes.values().for_each(|annex| annex.stop(over.clone()));
+        while self.tasks.next().await.is_some() {}
+        self.annexes.values().for_each(|annex| annex.refuse_all());
     }
 }
 

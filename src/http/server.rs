@@ -167,6 +167,8 @@ impl Server {
         let error = HttpError::new(&ask.question.url(&self.url), kind);
         let error = error.after_attempts(ask.attempts);
         self.events.send(self.failure(ask.question, error));
+        // Others may have waited for it to be off the way.
+        self.changed.send_replace(());
     }
 
     /// Moves up to `room` questions that are sent now on one connection to `taken`, which holds

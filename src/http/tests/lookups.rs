@@ -498,6 +498,46 @@ fn a_question_is_repeated_after_the_shortest_of_waits() {
     outcome.assert_all_found(&items(300));
 }
 
+/// After a pause one question is asked at a time, and that which is asked elsewhere counts.
+#[test]
+fn a_redirect_that_leads_nowhere_holds_nobody_up_for_long() {
+    let nowhere = TestServer::start(|peer| {
+        std::thread::sleep(Duration::from_millis(100));
+        drop(peer);
+    });
+    let (elsewhere, asked) = (nowhere.url(), Mutex::new(HashSet::new()));
+    let server = TestServer::answering(move |path| match path {
+        "/nix-cache-info" => response("302 Found", &format!("Location: {elsewhere}/x\r\n"), ""),
+        _ if asked.lock().unwrap().insert(path.to_owned()) => {
+            response("503 Busy", "Retry-After: 0\r\n", "")
+        }
+        _ => right(path),
+    });
+    look_up(quick(), server.spec(), &items(1)).assert_all_found(&items(1));
+}
+
+#[test]
+fn questions_two_redirects_away_are_answered_when_the_first_server_goes_down() {
+    let last = TestServer::start(Peer::be_silent);
+    let there = last.url();
+    let middle = TestServer::answering(move |path| {
+        response("307 There", &format!("Location: {there}{path}\r\n"), "")
+    });
+    let there = middle.url();
+    let first = TestServer::answering(move |path| match path {
+        "/nix-cache-info" => right(path),
+        _ if path.ends_with("9.narinfo") => {
+            std::thread::sleep(Duration::from_millis(300));
+            response("429 Enough", "Retry-After: 3600\r\n", "")
+        }
+        _ => response("307 There", &format!("Location: {there}{path}\r\n"), ""),
+    });
+    let outcome = look_up(quick(), first.spec(), &items(10));
+    assert_eq!(outcome.down.len(), 1);
+    assert!(outcome.answers.values().all(|answer| answer.is_err()));
+    assert!(last.connections() > 0);
+}
+
 #[test]
 fn redirects_are_followed_and_loops_end() {
     let target = TestServer::answering(right);
