@@ -1,5 +1,6 @@
-//! What unit tests of several layers share: mounts of their own. Not part of the library.
+//! What unit tests of several layers share: mounts of their own, and chance. Not part of the library.
 
+use std::ops::Range;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
@@ -21,4 +22,12 @@ pub(crate) fn on_tmpfs(dir: &Path, options: &str, test: impl FnOnce() + Send) {
         }
     };
     std::thread::scope(|scope| scope.spawn(in_thread).join().unwrap());
+}
+
+/// Numbers to make something by chance from, so many. `SUBST_TEST_SEEDS=1000..2000` tries others.
+#[expect(clippy::disallowed_methods, reason = "a developer's setting for such tests alone")]
+pub(crate) fn seeds(count: u64) -> Range<u64> {
+    let Ok(range) = std::env::var("SUBST_TEST_SEEDS") else { return 0..count };
+    let (first, end) = range.split_once("..").unwrap();
+    first.parse().unwrap()..end.parse().unwrap()
 }

@@ -10,6 +10,10 @@ use fastrand::Rng;
 use super::tls::{Http2Server, Reaction};
 use crate::http::testing::*;
 use crate::http::*;
+use crate::testing::seeds;
+
+/// How many servers of each kind.
+const SEEDS: u64 = 25;
 
 /// What a server may do with a request over HTTP/1.1.
 #[derive(Debug, Clone, Copy)]
@@ -106,17 +110,9 @@ fn serve(mut peer: Peer, mut rng: Rng, habits: &[Habit], temper: f64) {
     }
 }
 
-/// Numbers to make servers from. `SUBST_TEST_SEEDS=1000..2000` tries others.
-#[expect(clippy::disallowed_methods, reason = "a developer's setting for this test alone")]
-fn seeds() -> std::ops::Range<u64> {
-    let Ok(range) = std::env::var("SUBST_TEST_SEEDS") else { return 0..25 };
-    let (first, end) = range.split_once("..").unwrap();
-    first.parse().unwrap()..end.parse().unwrap()
-}
-
 #[test]
 fn http1_servers() {
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         println!("seed {seed}");
         let mut rng = Rng::with_seed(seed);
         let habits: Vec<Habit> =
@@ -133,7 +129,7 @@ fn http1_servers() {
 
 #[test]
 fn http2_servers() {
-    for seed in seeds() {
+    for seed in seeds(SEEDS) {
         println!("seed {seed}");
         let mut rng = Rng::with_seed(seed);
         let temper = rng.f64().powi(2);

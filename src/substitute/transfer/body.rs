@@ -32,8 +32,9 @@ const TRIAL_TIME: Duration = Duration::from_millis(300);
 /// Less than this is not worth more connections.
 const SEGMENTED_BYTES_MIN: u64 = 4 << 20;
 
-/// How often a broken stream is taken up again without a single new byte in between.
+/// How often a broken stream is taken up again without so much coming of it.
 const FRUITLESS_RESUMES: u32 = 3;
+const FRUIT_BYTES: u64 = 64 << 10;
 
 /// What the reader and its owner share.
 #[derive(Default)]
@@ -88,11 +89,15 @@ pub(super) struct Body {
     repeated: u64,
     /// Bytes of the file, when the server says so.
     content_length: Option<u64>,
-    /// Where the file ends, when the server marks its end by nothing at all: `guix publish`
-    /// sends uncompressed nars without a length and leaves the connection open.
-    end: Option<u64>,
+    /// Its bytes as the narinfo has them, for servers that do not say: `guix publish` sends
+    /// uncompressed nars without a length, marks their end by nothing, and leaves the connection
+    /// open.
+    size: Option<u64>,
     validator: Option<String>,
+    /// Times that the stream was taken up again without much coming of it.
     fruitless: u32,
+    /// What had been received when it was last taken up.
+    resumed_at: u64,
     cancel: Cancel,
     shared: Arc<Shared>,
 }
@@ -114,13 +119,11 @@ impl Body {
             None => {
                 let stop = Some(cancel.flag());
                 let body = client.nar(NarRequest { stop, ..NarRequest::new(url.clone()) })?;
-                let validator = body.validator().filter(|_| body.accepts_ranges());
-                let (length, validator) = (body.content_length(), validator.map(str::to_owned));
+                let (length, validator) = (body.content_length(), range_validator(&body));
                 (Stream::Network(Box::new(body)), length, validator)
             }
         };
         Ok(Self {
-            end: size.filter(|_| content_length.is_none()),
             client,
             url,
             stream,
@@ -131,8 +134,10 @@ impl Body {
             received: 0,
             repeated: 0,
             content_length,
+            size,
             validator,
             fruitless: 0,
+            resumed_at: 0,
             cancel,
             shared,
         })
@@ -146,11 +151,12 @@ impl Body {
     /// Waits for more; `false` at the end.
     fn refill(&mut self) -> Result<bool, HttpError> {
         loop {
-            if self.end.is_some_and(|end| self.received >= end) {
+            let is_at_size = self.size.is_some_and(|size| self.received >= size);
+            if self.content_length.is_none() && is_at_size {
                 return Ok(false);
             }
             match self.next_chunk() {
-                Ok(None) => match self.content_length {
+                Ok(None) => match self.content_length.or(self.size) {
                     // A server may give less of the rest than was asked for.
                     Some(length) if self.received < length => {
                         self.resume(HttpError::truncated(&self.url, self.received, length))?;
@@ -164,7 +170,9 @@ impl Body {
                     self.chunk.advance(usize::try_from(repeated).unwrap_or(usize::MAX));
                     if !self.chunk.is_empty() {
                         self.received += self.chunk.len() as u64;
-                        self.fruitless = 0;
+                        if self.received - self.resumed_at >= FRUIT_BYTES {
+                            self.fruitless = 0;
+                        }
                         self.shared.received.store(self.received, Ordering::Relaxed);
                         self.consider_segments();
                         return Ok(true);
@@ -255,11 +263,22 @@ impl Body {
         self.repeated = match body.status() {
             BodyStatus::Partial { start, .. } if start <= self.received => self.received - start,
             BodyStatus::Partial { .. } => return Err(HttpError::wrong_range(&self.url)),
-            BodyStatus::Full => self.received,
+            BodyStatus::Full => {
+                // It may be another version, as long as it is.
+                self.content_length = body.content_length();
+                self.validator = range_validator(&body);
+                self.received
+            }
         };
+        self.resumed_at = self.received;
         self.stream = Stream::Network(Box::new(body));
         Ok(())
     }
+}
+
+/// What names this version of the file, if parts of it can be asked for.
+fn range_validator(body: &NarBody) -> Option<String> {
+    body.validator().filter(|_| body.accepts_ranges()).map(str::to_owned)
 }
 
 /// Before a broken stream is taken up again; times the number of attempts.
