@@ -51,15 +51,18 @@ pub(super) struct Dialer<'a> {
 
 impl Dialer<'_> {
     pub(super) async fn connect(&self) -> Result<Connection, HttpErrorKind> {
-        if self.url.scheme() == "https" {
-            self.tls()?.read_roots_meanwhile();
-        }
+        let is_https = self.url.scheme() == "https";
+        let roots = if is_https { self.tls()?.read_roots() } else { None };
         let transport = match self.options.proxies.for_url(self.url) {
             Some(proxy) => self.through(proxy).await?,
             None => Box::new(self.dial(self.url).await?),
         };
-        if self.url.scheme() != "https" {
+        if !is_https {
             return Ok(Connection { transport, protocol: Protocol::Http1 });
+        }
+        if let Some(roots) = roots {
+            // A failure shows in the handshake.
+            let _ = roots.await;
         }
         let tls = self.tls()?;
         let config = if self.offers_http2 { &tls.any_http } else { &tls.http1 };

@@ -23,6 +23,7 @@ use super::error::HttpErrorKind;
 use super::health::{End, Report};
 use super::options::Protocol;
 use super::server::Server;
+use super::state::HTTP2_STREAMS;
 use super::wire::{HEAD_MAX_BYTES, Head, Response};
 
 /// Asks over `transport` until it is used up, then draws the conclusions.
@@ -92,13 +93,23 @@ impl Multiplex<'_> {
             let look_at =
                 if is_full { silent_at.min(Instant::now() + FULL_TICK) } else { silent_at };
             tokio::select! {
-                Some((held, outcome)) = streams.next() => self.settle(held, outcome).await,
+                Some((held, outcome)) = streams.next() => {
+                    self.settle(held, outcome).await;
+                    // If that took long it was the caller.
+                    signs.hear();
+                }
                 ended = &mut driver.0, if closed.is_none() => closed = Some(match ended {
                     Ok(Err(error)) => End::Failed(HttpErrorKind::Lost(Arc::new(error))),
                     _ => End::Closed { announced: false },
                 }),
                 _ = changed.changed() => {}
                 () = tokio::time::sleep_until(look_at), if is_full || !streams.is_empty() => {
+                    // We may have been stopped meanwhile: what has come since then counts.
+                    tokio::task::yield_now().await;
+                    if let Some(Some((held, outcome))) = streams.next().now_or_never() {
+                        self.settle(held, outcome).await;
+                        signs.hear();
+                    }
                     if signs.heard_at().elapsed() >= stall {
                         self.unanswered += streams.len() + usize::from(is_full);
                         return End::Failed(HttpErrorKind::Stalled(stall));
@@ -298,6 +309,8 @@ impl Drop for Driver {
 async fn greet(transport: Box<dyn Transport>) -> Result<(SendRequest<Bytes>, Driver), h2::Error> {
     let (client, connection) = Builder::new()
         .enable_push(false)
+        // Until the server has said how many; what is too many is refused.
+        .initial_max_send_streams(HTTP2_STREAMS)
         .initial_window_size(WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(u32::try_from(HEAD_MAX_BYTES).unwrap_or(u32::MAX))

@@ -91,7 +91,7 @@ impl Options {
         nearest.map_or_else(|| self.timeouts(), |(_, timeouts)| *timeouts)
     }
 
-    /// The same without waits that no clock can count to.
+    /// The same without waits that no clock can count to, and with something in flight.
     pub(super) fn bounded(mut self) -> Self {
         for (_, timeouts) in &mut self.server_timeouts {
             *timeouts = timeouts.bounded();
@@ -99,6 +99,7 @@ impl Options {
         let Timeouts { connect, stall } = self.timeouts().bounded();
         (self.connect_timeout, self.stall_timeout) = (connect, stall);
         self.answer_timeout = self.answer_timeout.min(FOREVER);
+        self.max_in_flight = self.max_in_flight.max(1);
         let retries = &mut self.retries;
         for wait in [&mut retries.base, &mut retries.overload_base, &mut retries.cap] {
             *wait = (*wait).min(FOREVER);

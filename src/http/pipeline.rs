@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -75,7 +76,13 @@ impl Pipeline<'_> {
                 }
                 _ = changed.changed() => {}
                 () = tokio::time::sleep_until(deadline), if !self.lane.is_empty() => {
-                    return End::Failed(HttpErrorKind::Stalled(self.patience()));
+                    // We may have been stopped meanwhile: what has come since then counts.
+                    let Some(count) = read(&mut reader, &mut self.input).now_or_never() else {
+                        return End::Failed(HttpErrorKind::Stalled(self.patience()));
+                    };
+                    if let Some(end) = self.read(count).await {
+                        return end;
+                    }
                 }
             }
         }
@@ -84,7 +91,7 @@ impl Pipeline<'_> {
     fn fill(&mut self, output: &mut BytesMut) {
         let was_empty = self.lane.is_empty();
         let requests = &self.server.requests;
-        let most = self.server.options.max_in_flight.max(1);
+        let most = self.server.options.max_in_flight;
         self.lane.fill(most, |question| requests.write(question, output));
         if was_empty {
             (self.waits_since, self.heard_at) = (Instant::now(), Instant::now());

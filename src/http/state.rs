@@ -77,7 +77,7 @@ impl State {
             delayed_count: 0,
             redirected: Vec::new(),
             in_flight: 0,
-            window: options.max_in_flight.max(1),
+            window: options.max_in_flight,
             protocol: None,
             paused_until: None,
             pauses: 0,
@@ -276,4 +276,4 @@ fn welcome_connections(info: &CacheInfo, options: &Options) -> usize {
 const WORTH_A_CONNECTION: usize = 250;
 
 /// Requests that servers commonly take at once on an HTTP/2 connection.
-const HTTP2_STREAMS: usize = 100;
+pub(super) const HTTP2_STREAMS: usize = 100;

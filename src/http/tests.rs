@@ -1,6 +1,6 @@
 //! The client against servers on loopback that misbehave, in one way each or as chance has it.
 
-mod chaos;
+mod chance;
 mod files;
 mod lookups;
 mod nars;

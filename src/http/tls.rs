@@ -1,9 +1,9 @@
 //! TLS settings: which certificates are believed, and which protocols are offered.
 //!
 //! A machine without any certificates is no error here (build sandboxes, bare containers): https
-//! then fails at its handshake, and http works. They are hundreds of files, so they are read when
-//! the first server shows one, or while the connection to it is being made. The cryptography is
-//! ring's, named explicitly, so that no process-wide default has to be installed.
+//! then fails at its handshake, and http works. They are hundreds of files, so they are read only
+//! for https, while the first connection is being made. The cryptography is ring's, named
+//! explicitly, so that no process-wide default has to be installed.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
+use tokio::task::JoinHandle;
 
 use super::error::HttpError;
 use super::options::{Options, TlsVerification};
@@ -47,15 +48,14 @@ impl Tls {
         Ok(Self { any_http: with(&[b"h2", b"http/1.1"]), http1: with(&[b"http/1.1"]), verifier })
     }
 
-    /// Has the certificates read, if they are not yet, on a thread of the runtime this is called
-    /// from.
-    pub(super) fn read_roots_meanwhile(&self) {
-        if let Believed::Roots { webpki, .. } = &self.verifier.believed
-            && webpki.get().is_none()
-        {
+    /// Begins to read the certificates, if that is still to be done, on a thread for such things.
+    /// Who waits for it before the handshake does not make everybody else wait in it.
+    pub(super) fn read_roots(&self) -> Option<JoinHandle<()>> {
+        let Believed::Roots { webpki, .. } = &self.verifier.believed else { return None };
+        webpki.get().is_none().then(|| {
             let verifier = Arc::clone(&self.verifier);
-            tokio::task::spawn_blocking(move || verifier.webpki().is_some());
-        }
+            tokio::task::spawn_blocking(move || drop(verifier.webpki().cloned()))
+        })
     }
 }
 

@@ -57,6 +57,12 @@ impl Request {
         options: &Options,
     ) -> Result<Response, HttpError> {
         let client = shared.web(options)?;
+        if self.url.scheme() == "https"
+            && let Some(roots) = shared.tls(options)?.read_roots()
+        {
+            // A failure shows in the handshake.
+            let _ = roots.await;
+        }
         let began = tokio::time::Instant::now();
         let mut attempts = 0;
         loop {
