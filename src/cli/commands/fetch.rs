@@ -43,7 +43,8 @@ pub fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError> {
             context.progress.aside(&mut || printed = context.output.line(&name));
         }
     });
-    // Both databases wait for the disk when they are closed; not one after the other.
+    // Both databases wait for the disk when they are closed: not one after the other. The resolver
+    // begins here and is waited for when `fetch` has let go of the store.
     fetch.resolver.finish();
     drop((planner, fetch));
     if context.settings.json {

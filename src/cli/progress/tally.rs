@@ -55,8 +55,11 @@ impl Tally {
                 self.downloaded += downloaded;
                 self.unpacked += 1;
             }
+            // It may be an item whose references failed, and still be on its way.
             Event::Failed { item, .. } => {
-                self.downloads.remove(item);
+                if let Some(download) = self.downloads.get_mut(*item) {
+                    download.received = 0;
+                }
             }
             Event::Planned { items, download_size } => {
                 self.planned = Some((*items, *download_size));

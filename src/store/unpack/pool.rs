@@ -15,6 +15,8 @@ use super::batch::Job;
 
 /// Batches waiting per writer.
 const QUEUE_PER_WRITER: usize = 4;
+/// Buffers that are kept for later; others are freed.
+const SPARE_BUFFERS: usize = 16;
 
 /// Whether files come out of `open` with the mode that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +81,10 @@ impl Buffers {
 
     fn give_back(&self, mut buffer: Vec<u8>) {
         buffer.clear();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < SPARE_BUFFERS {
+            free.push(buffer);
+        }
     }
 }
 

@@ -63,8 +63,8 @@ fn try_seed(seed: u64) {
         let paths: Vec<&str> = items.iter().map(String::as_str).collect();
         let had = questions.have(&paths);
         assert!(had.iter().all(|path| items.contains(path)), "{had:?}");
+        questions.end();
     });
-    questions.end();
 }
 
 #[test]

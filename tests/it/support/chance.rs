@@ -1,6 +1,9 @@
 //! Servers that do whatever chance says. The one of a seed has a few bad habits, and falls into them
 //! now and then.
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -38,9 +41,18 @@ pub(crate) fn server(seed: u64) -> Server {
     let temper = rng.f64().powi(2) * 0.7;
     let with_ranges = rng.bool();
     eprintln!("  {habits:?}, {temper:.2}");
-    let (directory, requests) = (Kind::Guix.directory(), AtomicU64::new(0));
+    let (directory, requests) = (Kind::Guix.directory(), Mutex::<HashMap<_, u64>>::default());
     Server::start(move |request| {
-        let mut rng = Rng::with_seed(seed << 32 | requests.fetch_add(1, Ordering::Relaxed));
+        // The same for the same request, in whichever order they come.
+        let mut hasher = DefaultHasher::new();
+        let number = {
+            let mut requests = requests.lock().unwrap();
+            let count = requests.entry(request.path.clone()).or_default();
+            *count += 1;
+            *count
+        };
+        (seed, &request.path, number).hash(&mut hasher);
+        let mut rng = Rng::with_seed(hasher.finish());
         let mut reply = match with_ranges {
             true => Reply::file_or_range(&directory, request),
             false => Reply::file(&directory, request),
@@ -55,7 +67,10 @@ pub(crate) fn server(seed: u64) -> Server {
             Habit::Busy => return Reply::new("503 Busy", "").header("Retry-After: 0"),
             Habit::Cut => reply.cut_at = Some(somewhere),
             Habit::Stall => reply.stall_at = Some(somewhere),
-            Habit::Drip => reply.drip = Some((1 + somewhere / 8, Duration::from_millis(20))),
+            Habit::Drip => {
+                reply.drip =
+                    Some((1 + somewhere / 8 + reply.body.len() / 64, Duration::from_millis(20)));
+            }
             Habit::Damage => {
                 if let Some(byte) = reply.body.get_mut(somewhere) {
                     *byte ^= 1 << rng.u8(0..8);
