@@ -1,4 +1,5 @@
-//! The bytes of a file from servers of chance: all of them, in order, or an error; and soon.
+//! The bytes of a file from servers that behave badly, in one way each or as chance has it: all of
+//! them, in order, or an error; and soon.
 //!
 //! The server of a seed has a few bad habits, and falls into them now and then. Its connections
 //! are slow, so that large files are fetched in segments.
@@ -188,20 +189,20 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Opt
 }
 
 /// What comes from `url`, in the time that the most patient test needs.
-fn read(url: Url, stall: Duration) -> std::io::Result<Vec<u8>> {
+fn read(url: Url, size: Option<u64>, stall: Duration) -> std::io::Result<Vec<u8>> {
     let (sender, receiver) = crossbeam_channel::bounded(1);
-    std::thread::spawn(move || sender.send(read_all(url, stall)));
+    std::thread::spawn(move || sender.send(read_all(url, size, stall)));
     receiver.recv_timeout(Duration::from_secs(120)).expect("it ends")
 }
 
-fn read_all(url: Url, stall: Duration) -> std::io::Result<Vec<u8>> {
+fn read_all(url: Url, size: Option<u64>, stall: Duration) -> std::io::Result<Vec<u8>> {
     let ms = Duration::from_millis;
     let retries = RetryPolicy { base: ms(2), cap: ms(5), ..RetryPolicy::default() };
     let options = Options { retries, stall_timeout: stall, ..Options::default() };
     let client = Arc::new(Client::new(options).unwrap());
     let wanted = Wanted {
         url,
-        size: None,
+        size,
         begun: None,
         connections: Connections::new(4),
         cancel: Cancel::default(),
@@ -228,7 +229,64 @@ fn try_server(
     let file = Arc::clone(file);
     let [requests, parts, sent] = std::array::from_fn(|_| AtomicU64::new(0));
     let (server, url) = Slow { file, seed, habits, temper, requests, parts, sent }.start();
-    (read(url, stall), server)
+    (read(url, None, stall), server)
+}
+
+/// A server that closes each connection after one answer, which `answer` makes of the number of the
+/// request and the first byte that it wants.
+fn answering(answer: impl Fn(u64, usize) -> String + Send + 'static) -> (Url, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/nar", listener.local_addr().unwrap());
+    let requests = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&requests);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let Ok(Some(range)) = read_request(&mut reader) else { continue };
+            let number = counter.fetch_add(1, Ordering::Relaxed);
+            // A client that goes away is no failure of the server's.
+            let _ =
+                stream.write_all(answer(number, range.map_or(0, |(start, _)| start)).as_bytes());
+        }
+    });
+    (Url::parse(&url).unwrap(), requests)
+}
+
+const ONE: &str = "HTTP/1.1 200 OK\r\nAccept-Ranges: bytes\r\nETag: \"one\"\r\n";
+const PATIENT: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_byte_for_each_request_is_no_progress() {
+    let (url, requests) = answering(|number, start| match number {
+        0 => format!("{ONE}Content-Length: 100\r\n\r\n0"),
+        _ => format!(
+            "HTTP/1.1 206 Part\r\nContent-Range: bytes {start}-{start}/100\r\n\
+             Content-Length: 1\r\n\r\n1"
+        ),
+    });
+    read(url, None, PATIENT).unwrap_err();
+    assert!(requests.load(Ordering::Relaxed) < 10);
+}
+
+#[test]
+fn another_version_of_the_file_ends_where_it_ends() {
+    let (url, requests) = answering(|number, _| match number {
+        0 => format!("{ONE}Content-Length: 30\r\n\r\n0123456789"),
+        _ => "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n0123456789abcdefghij".to_owned(),
+    });
+    assert_eq!(read(url, None, PATIENT).unwrap(), b"0123456789abcdefghij");
+    assert_eq!(requests.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_file_whose_length_only_the_narinfo_has_is_taken_up_again() {
+    let (url, requests) = answering(|number, _| match number {
+        0 => format!("{ONE}\r\n0123456789"),
+        _ => "HTTP/1.1 206 Part\r\nContent-Range: bytes 10-19/20\r\n\r\nabcdefghij".to_owned(),
+    });
+    assert_eq!(read(url, Some(20), PATIENT).unwrap(), b"0123456789abcdefghij");
+    assert_eq!(requests.load(Ordering::Relaxed), 2);
 }
 
 #[test]
@@ -238,8 +296,7 @@ fn parts_of_other_sizes_do_no_harm() {
         for habit in [Habit::ShortRange, Habit::LongRange, Habit::NoRange] {
             let file = &file;
             scope.spawn(move || {
-                let stall = Duration::from_secs(10);
-                let (outcome, server) = try_server(file, 0, vec![habit], 1.0, stall);
+                let (outcome, server) = try_server(file, 0, vec![habit], 1.0, PATIENT);
                 assert!(outcome.unwrap() == **file, "{habit:?}");
                 assert!(server.requests.load(Ordering::Relaxed) > 1, "{habit:?}");
                 // What one connection brought may come again, once.
