@@ -2,7 +2,8 @@
 //! competing processes, full disks. Afterwards either everything is there and right, or the
 //! run says what failed and has left nothing behind.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::fixture::{base, flip};
@@ -32,7 +33,12 @@ fn expected(name: &str) -> Vec<String> {
 
 /// Fetches `name` to `tree`, without a store.
 fn output(sandbox: &Sandbox, url: &str, name: &str) -> Run {
-    sandbox.subst(url, &["fetch", "--output", "tree", &item(name), "--stall-timeout", "0.3"])
+    sandbox.subst(url, &["fetch", "--output", "tree", &item(name)])
+}
+
+/// Like [`output`], where two seconds of silence are a stall.
+fn output_impatiently(sandbox: &Sandbox, url: &str, name: &str) -> Run {
+    sandbox.subst(url, &["fetch", "--output", "tree", &item(name), "--stall-timeout", "2"])
 }
 
 /// The tree that [`output`] has made is right.
@@ -250,6 +256,33 @@ fn without_a_store_the_next_server_helps_with_a_damaged_nar_too() {
     assert_eq!((damaged.asked_for("/nar/"), good.asked_for("/nar/")), (2, 1));
 }
 
+#[test]
+fn a_server_that_was_not_waited_for_helps_with_a_damaged_nar() {
+    let (sandbox, fixture) = only("zstd");
+    flip(&fixture.nar(&item("tree"), "zstd"), 100);
+    let directory = fixture.dir.clone();
+    let is_needed = Arc::new(AtomicBool::new(false));
+    let damaged = Server::start({
+        let is_needed = Arc::clone(&is_needed);
+        move |request| {
+            is_needed.fetch_or(request.path.starts_with("/nar/"), Ordering::Relaxed);
+            Reply::file(&directory, request)
+        }
+    });
+    let late = Server::start(move |request| {
+        while request.path.ends_with(".narinfo") && !is_needed.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Long enough for the damage to be found; it is right at any length.
+        std::thread::sleep(Duration::from_millis(300));
+        Reply::file(&Kind::Guix.directory(), request)
+    });
+    let both = format!("{} {}", late.url(), damaged.url());
+    output(&sandbox, &both, "tree").exits(0).says(&damaged.url()).prints("tree\n");
+    assert_tree(&sandbox, "tree");
+    assert_eq!((damaged.asked_for("/nar/"), late.asked_for("/nar/")), (1, 1));
+}
+
 /// A server that answers `status` so many times before it answers as it should.
 fn stumbling(fixture: &Fixture, part: &'static str, status: &'static str, times: usize) -> Server {
     let directory = fixture.dir.clone();
@@ -290,10 +323,11 @@ fn a_slow_drip_is_not_a_stall() {
     let directory = fixture.dir.clone();
     let server = Server::start(move |request| {
         let mut reply = Reply::file_or_range(&directory, request);
-        reply.drip = Some((64, Duration::from_millis(20)));
+        // Longer than a stall on the whole.
+        reply.drip = Some((64, Duration::from_millis(80)));
         reply
     });
-    output(&sandbox, &server.url(), "tools").exits(0);
+    output_impatiently(&sandbox, &server.url(), "tools").exits(0);
     assert_tree(&sandbox, "tools");
     assert_eq!(server.asked_for("/nar/"), 1);
 }
@@ -310,7 +344,7 @@ fn a_stall_is_noticed_and_healed() {
         }
         reply
     });
-    output(&sandbox, &server.url(), "tools").exits(0);
+    output_impatiently(&sandbox, &server.url(), "tools").exits(0);
     assert_tree(&sandbox, "tools");
     assert_eq!(server.ranges_of("/nar/"), [None, Some(1000)]);
 }
@@ -327,7 +361,7 @@ fn a_server_that_is_silent_for_good_is_given_up() {
             }
             reply
         });
-        output(&sandbox, &server.url(), "tools").exits(4).prints("");
+        output_impatiently(&sandbox, &server.url(), "tools").exits(4).prints("");
         assert!(!sandbox.path("tree").exists());
     }
 }

@@ -78,10 +78,11 @@ impl Item {
     }
 
     /// Makes it possible to ask those of `servers` that were skipped, when nobody else has the
-    /// item; whether there are any.
+    /// item or its bytes; whether there are any.
     pub(super) fn reopen(&mut self, servers: &[usize]) -> bool {
         let mut reopened = false;
-        for &server in servers.iter().filter(|_| self.authority.is_none()) {
+        let is_wanted = self.authority.is_none() || self.asks_everybody;
+        for &server in servers.iter().filter(|_| is_wanted) {
             let slot = &mut self.slots[server];
             if matches!(slot, Slot::Answered(Answer { said: Said::Skipped(_), .. })) {
                 *slot = Slot::Open;
@@ -128,7 +129,8 @@ impl Item {
         }
     }
 
-    /// What to do next, when servers for which `lags` holds need not be waited for.
+    /// What to do next, when servers for which `lags` holds need not be waited for: those who
+    /// have answered are enough, unless their bytes could not be had.
     pub(super) fn next(&mut self, lags: impl Fn(usize) -> bool) -> Next {
         let before = match &self.authority {
             Some((server, _)) if !self.asks_everybody => *server,
@@ -146,9 +148,9 @@ impl Item {
             }
             return Next::Ask(open);
         }
-        let has_authority = self.authority.is_some();
+        let is_enough = self.authority.is_some() && !self.asks_everybody;
         let is_waited_for = |server: &usize| {
-            matches!(self.slots[*server], Slot::Asked) && !(has_authority && lags(*server))
+            matches!(self.slots[*server], Slot::Asked) && !(is_enough && lags(*server))
         };
         if (0..before).any(|server| is_waited_for(&server)) { Next::Wait } else { Next::Decided }
     }
@@ -195,7 +197,12 @@ impl Item {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::format::store_path::StoreDir;
+    use crate::trust::acl::{Acl, AuthorizedKeys};
+    use crate::trust::verdict::authorize;
 
     fn item() -> Item {
         Item::new(StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap(), 3)
@@ -245,6 +252,32 @@ mod tests {
         item.answer(1, Answer::of(Said::Missing(404)));
         item.answer(2, Answer::of(Said::Missing(404)));
         assert_eq!(item.next(|_| true), Next::Wait);
+    }
+
+    #[test]
+    fn whoever_was_left_out_matters_when_the_bytes_cannot_be_had() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/guix");
+        let read = |name| std::fs::read_to_string(fixtures.join(name)).unwrap();
+        let text = read("brvhk9q2pz7v2244vx5l34z1497khx1q.narinfo");
+        let store_dir = StoreDir::parse(StoreDir::GUIX).unwrap();
+        let narinfo = Arc::new(NarInfo::parse(text, &store_dir).unwrap());
+        let keys = AuthorizedKeys::Guix(Acl::parse(read("acl").as_bytes()).unwrap());
+        let authorized =
+            authorize(Arc::clone(&narinfo), narinfo.store_path(), &keys, &store_dir).unwrap();
+        let authority = Authority::Checked(Arc::new(authorized));
+
+        let mut item = item();
+        assert_eq!(item.next(NOBODY), Next::Ask(vec![0, 1, 2]));
+        item.answer(0, Answer::of(Said::Skipped("down".into())));
+        item.note_narinfo(2, Answer::of(Said::Authorized), narinfo, Some(authority));
+        assert_eq!(item.next(|_| true), Next::Decided);
+        assert!(!item.reopen(&[0]));
+        item.ask_everybody();
+        assert_eq!(item.next(|_| true), Next::Wait);
+        item.answer(1, Answer::of(Said::Missing(404)));
+        assert_eq!(item.next(|_| true), Next::Decided);
+        assert!(item.reopen(&[0]));
+        assert_eq!(item.next(|_| true), Next::Ask(vec![0]));
     }
 
     #[test]
