@@ -134,7 +134,7 @@ impl Installer {
             announced: choose::announced(order.sources).and_then(|(_, it)| it.file_size),
             choice: choice.as_ref(),
         });
-        let _watch = Watch::new(self, item, &stream);
+        let watch = Watch::new(self, item, &stream);
         let (unpacked, stream) = {
             let mut stream = stream;
             let (destination, links) = (order.destination.clone(), order.links.cloned());
@@ -154,6 +154,8 @@ impl Installer {
         rates.decoder_measured(candidate.compression, nar_size, worked);
         drop(rates);
         let downloaded = measured.downloaded;
+        // Once it is unpacked nothing may be told of its way there.
+        drop(watch);
         self.progress.event(Event::Unpacked { item, downloaded, nar_size });
         Ok(checked)
     }
