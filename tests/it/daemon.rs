@@ -282,7 +282,9 @@ fn a_trace_is_told_as_the_client_expects_it() {
     let log = log(&sandbox);
     let lines: Vec<Vec<&str>> = log.lines().map(|line| line.split(' ').collect()).collect();
     let place = place.to_str().unwrap();
-    let events: Vec<&str> = lines.iter().filter(|line| line[0] == "@").map(|l| l[1]).collect();
+    let mut events: Vec<&str> = lines.iter().filter(|line| line[0] == "@").map(|l| l[1]).collect();
+    // As often as there is something to tell, in the time that it takes.
+    events.dedup();
     assert_eq!(events, ["download-started", "download-progress", "download-succeeded"]);
     for line in lines.iter().filter(|line| line[0] == "@") {
         assert_eq!(line[2], place);

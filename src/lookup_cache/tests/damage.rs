@@ -2,7 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
 use super::*;
@@ -21,6 +23,18 @@ fn assert_works(cache: &mut LookupCache) {
     let server = cache.server_id(URL);
     cache.remember(&[(server, item(7), negative())]).unwrap();
     assert_eq!(find_one(cache, 7), Some(negative()));
+}
+
+/// What `attempt` gives before long. Files and locks that were just given up are not free at
+/// once where another test is about to start a process, which has them too until it executes.
+fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..2000 {
+        if let Some(given) = attempt() {
+            return given;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("it does not come");
 }
 
 #[test]
@@ -66,7 +80,12 @@ fn damage_inside_is_noticed_and_the_next_run_starts_anew() {
     assert!(matches!(error, CacheError::Failed { .. }), "{error}");
     assert_eq!(cache.path(), None);
     assert_works(&mut cache);
-    assert_works(&mut open_sound(dir.path()));
+    let mut next = eventually(|| {
+        let mut cache = open_sound(dir.path());
+        let server = cache.server_id(URL);
+        cache.find(server, &[item(0)], NOW).is_ok().then_some(cache)
+    });
+    assert_works(&mut next);
 }
 
 #[test]
@@ -80,7 +99,11 @@ fn a_damaged_file_in_use_is_left_to_its_user() {
     assert!(path.exists());
     assert_works(&mut cache);
     drop(user);
-    let Opened { mut cache, warning } = LookupCache::open(dir.path());
+    let Opened { mut cache, warning } = eventually(|| {
+        let opened = LookupCache::open(dir.path());
+        let is_in_use = matches!(opened.warning, Some(CacheError::Unusable { .. }));
+        (!is_in_use).then_some(opened)
+    });
     assert!(matches!(warning, Some(CacheError::Rebuilt { .. })), "{warning:?}");
     assert_works(&mut cache);
 }
@@ -142,7 +165,11 @@ fn a_read_only_directory_is_no_obstacle() {
     on_tmpfs(dir.path(), "mode=755", || {
         filled(dir.path());
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        mount(none, dir.path(), none, flags, none).unwrap();
+        let remount = || {
+            let mounted = mount(none, dir.path(), none, flags, none);
+            (mounted != Err(Errno::EBUSY)).then_some(mounted)
+        };
+        eventually(remount).unwrap();
         let Opened { mut cache, warning } = LookupCache::open(dir.path());
         assert!(matches!(warning, Some(CacheError::Unusable { .. })), "{warning:?}");
         assert_works(&mut cache);

@@ -193,6 +193,9 @@ fn roots_reach_a_running_collector_of_nix() {
     });
     let names = ["a", "a.tmp", "b", "b.tmp"].map(|name| format!("/nix/store/{HASH_PART}-{name}"));
     assert_eq!(told, names);
+    // As a collector ends: first nobody listens any more, then the lock is free. Not at once,
+    // where another test is about to start a process, which has both until it executes.
+    drop(listener);
     drop(collecting);
     store.add_temp_roots(&[item("c")]).unwrap();
     let file = store.layout().temp_roots_dir().join(std::process::id().to_string());

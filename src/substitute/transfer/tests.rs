@@ -296,12 +296,18 @@ fn parts_of_other_sizes_do_no_harm() {
         for habit in [Habit::ShortRange, Habit::LongRange, Habit::NoRange] {
             let file = &file;
             scope.spawn(move || {
-                let (outcome, server) = try_server(file, 0, vec![habit], 1.0, PATIENT);
-                assert!(outcome.unwrap() == **file, "{habit:?}");
-                assert!(server.requests.load(Ordering::Relaxed) > 1, "{habit:?}");
-                // What one connection brought may come again, once.
+                let attempt = || {
+                    let (outcome, server) = try_server(file, 0, vec![habit], 1.0, PATIENT);
+                    assert!(outcome.unwrap() == **file, "{habit:?}");
+                    server
+                };
+                // Unless everything came before anybody thought of segments.
+                let is_in_parts = |server: &Arc<Slow>| server.requests.load(Ordering::Relaxed) > 1;
+                let server = std::iter::repeat_with(attempt).take(10).find(is_in_parts).unwrap();
+                // What one connection brought may come again, once, and a server sends more before
+                // it notices that nobody reads: not everything again for every piece.
                 let sent = server.sent.load(Ordering::Relaxed);
-                assert!(sent <= 2 * FILE_BYTES as u64, "{habit:?}: {sent} bytes");
+                assert!(sent <= 4 * FILE_BYTES as u64, "{habit:?}: {sent} bytes");
             });
         }
     });

@@ -1,6 +1,6 @@
 //! The name `guix`: `substitute` is ours, everything else is the real guix's.
 
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use crate::support::Sandbox;
@@ -12,10 +12,13 @@ fn sandbox() -> Sandbox {
         std::fs::create_dir(sandbox.path(name)).unwrap();
     }
     symlink(env!("CARGO_BIN_EXE_subst"), sandbox.path("ours/guix")).unwrap();
-    let real = sandbox.path("real/guix");
     let script = "#!/bin/sh\nprintf '<%s>' \"$@\"\nprintf ' %s' \"$MARK\" >&4\nexit 42\n";
-    std::fs::write(&real, script).unwrap();
-    std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Written by another process: one that another test is about to start would have the file
+    // open for writing, and then it cannot be executed.
+    let write = "printf %s \"$1\" > real/guix && chmod 755 real/guix";
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", write, "sh", script]).current_dir(sandbox.path(""));
+    assert!(command.status().unwrap().success());
     sandbox
 }
 
