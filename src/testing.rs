@@ -1,7 +1,8 @@
-//! What unit tests of several layers share: mounts of their own, and chance. Not part of the library.
+//! What unit tests of several layers share: mounts of their own, patience, and chance. Not part of the library.
 
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -22,6 +23,18 @@ pub(crate) fn on_tmpfs(dir: &Path, options: &str, test: impl FnOnce() + Send) {
         }
     };
     std::thread::scope(|scope| scope.spawn(in_thread).join().unwrap());
+}
+
+/// What `attempt` gives before long. Files and locks that were just given up are not free at
+/// once where another test is about to start a process, which has them too until it executes.
+pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..2000 {
+        if let Some(given) = attempt() {
+            return given;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("it does not come");
 }
 
 /// Numbers to make something by chance from, so many. `SUBST_TEST_SEEDS=1000..2000` tries others.

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use super::*;
 use crate::format::hash::NarHash;
 use crate::format::store_path::StoreDir;
+use crate::testing::eventually;
 
 mod contention;
 mod links;
@@ -99,14 +100,10 @@ fn reading_only_takes_no_locks_and_writes_nothing() {
     let layout = layout(root.path(), StoreDir::GUIX);
     let store = Store::open(layout.clone(), OpenMode::ReadOnly).unwrap();
     let big_lock = std::fs::OpenOptions::new().write(true).open(layout.big_lock()).unwrap();
-    // The store that was dropped may keep its lock for a moment, where another test is about to
-    // start a process, which has the file until it executes.
-    let is_free = || {
-        std::thread::sleep(Duration::from_millis(1));
-        LockKind::Record.try_lock(&big_lock, lock::LockMode::Exclusive).unwrap()
-            == lock::Tried::Acquired
-    };
-    assert!((0..1000).any(|_| is_free()));
+    eventually(|| {
+        let tried = LockKind::Record.try_lock(&big_lock, lock::LockMode::Exclusive).unwrap();
+        (tried == lock::Tried::Acquired).then_some(())
+    });
 
     let refused = [
         store.add_temp_roots(&[item("a")]).unwrap_err(),

@@ -546,6 +546,7 @@ fn questions_two_redirects_away_are_answered_when_the_first_server_goes_down() {
     let outcome = look_up(quick(), first.spec(), &items(10));
     assert_eq!(outcome.down.len(), 1);
     assert!(outcome.answers.values().all(|answer| answer.is_err()));
+    assert!(last.connections() > 0);
 }
 
 #[test]

@@ -2,13 +2,12 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
 use super::*;
-use crate::testing::on_tmpfs;
+use crate::testing::{eventually, on_tmpfs};
 
 /// A cache with one entry, closed again; the path of its file.
 fn filled(dir: &Path) -> PathBuf {
@@ -23,18 +22,6 @@ fn assert_works(cache: &mut LookupCache) {
     let server = cache.server_id(URL);
     cache.remember(&[(server, item(7), negative())]).unwrap();
     assert_eq!(find_one(cache, 7), Some(negative()));
-}
-
-/// What `attempt` gives before long. Files and locks that were just given up are not free at
-/// once where another test is about to start a process, which has them too until it executes.
-fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..2000 {
-        if let Some(given) = attempt() {
-            return given;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("it does not come");
 }
 
 #[test]
