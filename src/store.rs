@@ -16,7 +16,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::ops::ControlFlow;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,7 +35,9 @@ mod lock;
 mod open;
 mod order;
 mod remove;
+mod rename;
 mod schema;
+pub mod staging;
 mod temp_root;
 pub mod unpack;
 mod writable;
@@ -253,9 +255,8 @@ impl Store {
     /// # Errors
     /// The file system does not say.
     pub fn free_bytes(&self) -> Result<u64, StoreError> {
-        let stat = fstatvfs(self.links.store().as_fd())
-            .map_err(on(self.layout.store(), |path, source| StoreError::Read { path, source }))?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        free_bytes(self.links.store().as_fd())
+            .map_err(on(self.layout.store(), |path, source| StoreError::Read { path, source }))
     }
 
     fn database(&self) -> MutexGuard<'_, Database> {
@@ -269,6 +270,12 @@ impl Store {
             OpenMode::Create | OpenMode::Existing => Ok(()),
         }
     }
+}
+
+/// How many bytes can still be written to the file system of `directory`.
+fn free_bytes(directory: BorrowedFd<'_>) -> rustix::io::Result<u64> {
+    let stat = fstatvfs(directory)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 #[cfg(test)]

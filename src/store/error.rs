@@ -66,6 +66,9 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// What was made cannot get its name, because something else got it first.
+    #[error("{} was created by another process meanwhile; it is left as it is", .0.display())]
+    Exists(PathBuf),
     /// Somebody else holds a lock, and the caller would not wait any longer.
     #[error("{} is locked by another process", .0.display())]
     Locked(PathBuf),

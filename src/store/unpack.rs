@@ -23,16 +23,20 @@ mod tree;
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use rustix::io::Errno;
 
 use crate::format::hash::NarHash;
 use crate::format::nar::{self, EntryName, Event, SymlinkTarget};
 use crate::trust::verdict::AuthorizedNarInfo;
 
+use super::error::on;
+use super::rename::rename_noreplace;
 use super::{DEDUPLICATE_MIN_BYTES, Links, StoreError, canonical, remove_tree_at};
 
 use batch::BatchWriter;
@@ -87,7 +91,7 @@ impl<C: Chunks + ?Sized> Chunks for &mut C {
 }
 
 /// Where a tree goes: a directory, held open, and a name in it that does not exist yet.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Destination {
     parent: Arc<OwnedFd>,
     parent_path: PathBuf,
@@ -99,6 +103,37 @@ impl Destination {
     #[must_use]
     pub fn new(parent: Arc<OwnedFd>, parent_path: PathBuf, name: EntryName) -> Self {
         Self { parent, parent_path, name }
+    }
+
+    /// The entry `name` of the same directory.
+    pub(super) fn sibling(&self, name: EntryName) -> Self {
+        Self { name, ..self.clone() }
+    }
+
+    /// The directory.
+    pub(super) fn parent(&self) -> BorrowedFd<'_> {
+        self.parent.as_fd()
+    }
+
+    /// The name in it.
+    pub(super) fn name(&self) -> &EntryName {
+        &self.name
+    }
+
+    /// How many bytes can still be written to the file system that it is in.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        let path = &self.parent_path;
+        super::free_bytes(self.parent())
+            .map_err(on(path, |path, source| StoreError::Read { path, source }))
+    }
+
+    /// The directory's name, for messages.
+    #[must_use]
+    pub fn parent_path(&self) -> &Path {
+        &self.parent_path
     }
 
     /// The destination's full name, for messages.
@@ -185,17 +220,36 @@ impl Checked {
         self.guard.destination.path()
     }
 
+    /// Gives the tree the name `to` in the directory that it is in, for good, unless something has
+    /// that name.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] or [`StoreError::Rename`]; the tree is removed.
+    pub(super) fn publish(self, to: &EntryName) -> Result<Arc<AuthorizedNarInfo>, StoreError> {
+        let temporary = &self.guard.destination;
+        match rename_noreplace(temporary.parent(), &c_name(&temporary.name), &c_name(to)) {
+            Ok(()) => Ok(self.keep()),
+            Err(Errno::EXIST) => Err(StoreError::Exists(temporary.sibling(to.clone()).path())),
+            Err(source) => {
+                let (from, to) = (temporary.path(), temporary.sibling(to.clone()).path());
+                Err(StoreError::Rename { from, to, source: source.into() })
+            }
+        }
+    }
+
     /// Leaves the tree where it is, for good; the caller has moved it or wants it there.
-    pub fn keep(mut self) -> Arc<AuthorizedNarInfo> {
-        self.guard.armed = false;
+    pub fn keep(self) -> Arc<AuthorizedNarInfo> {
+        self.guard.is_ours.store(false, Ordering::Relaxed);
         Arc::clone(&self.authorized)
     }
 }
 
-/// Removes what stands at the destination, unless told that it is to stay.
+/// Removes what stands at the destination when this process created it there and it is not to
+/// stay. What was there before, or what another process creates, is never removed.
 struct TemporaryTree {
     destination: Destination,
-    armed: bool,
+    /// Set by whoever creates the top entry of the tree, cleared when the tree is to stay.
+    is_ours: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for TemporaryTree {
@@ -206,7 +260,7 @@ impl std::fmt::Debug for TemporaryTree {
 
 impl Drop for TemporaryTree {
     fn drop(&mut self) {
-        if self.armed {
+        if self.is_ours.load(Ordering::Relaxed) {
             // A failure leaves garbage at a temporary name, which the collector removes and
             // the next attempt clears first; the error that led here is the one to report.
             let _ =
@@ -226,8 +280,8 @@ pub fn unpack<R: Chunks>(
     pool: &WriterPool,
     links: Option<Arc<Links>>,
 ) -> Result<Unpacked, UnpackError> {
-    let guard = TemporaryTree { destination, armed: true };
-    let tree = Arc::new(Tree::new(pool.created_modes(), links, &guard.destination.parent_path));
+    let tree = Arc::new(Tree::new(pool.created_modes(), links, &destination.parent_path));
+    let guard = TemporaryTree { destination, is_ours: Arc::clone(&tree.top_is_ours) };
     let mut unpacker = Unpacker {
         nar: nar::Reader::new(Hashed::new(nar)),
         open: Vec::new(),
@@ -314,6 +368,7 @@ impl<R: Chunks> Unpacker<'_, R> {
         let failed =
             |source: rustix::io::Errno| self.tree.error("making symlink", parent, name, source);
         rustix::fs::symlinkat(target.as_bytes(), parent.fd(), name.as_bytes()).map_err(failed)?;
+        self.tree.note_created_in(parent);
         canonical::settle_symlink(parent.fd(), &c_name(name)).map_err(failed)
     }
 }

@@ -11,6 +11,7 @@ use crate::support::listing::{self, items, names, sorted_lines};
 use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item};
 
 mod chance;
+mod output;
 mod processes;
 mod space;
 

@@ -188,7 +188,10 @@ impl SmallFile {
         };
         let name = c_name(&self.name);
         match links.link_existing(digest, size, self.parent.fd(), &name)? {
-            Linked::Linked => Ok(()),
+            Linked::Linked => {
+                tree.note_created_in(&self.parent);
+                Ok(())
+            }
             Linked::Unusable => self.create(tree, contents),
             Linked::Absent => {
                 self.create(tree, contents)?;
@@ -201,7 +204,7 @@ impl SmallFile {
     fn create(&self, tree: &Tree, contents: &[u8]) -> Result<(), UnpackError> {
         let failed = |action| move |source| tree.error(action, &self.parent, &self.name, source);
         let mode = file_mode(self.executable);
-        let file = create_file(&self.parent, &self.name, mode).map_err(failed("creating"))?;
+        let file = create_file(tree, &self.parent, &self.name, mode).map_err(failed("creating"))?;
         let mut rest = contents;
         while !rest.is_empty() {
             let written = rustix::io::write(&file, rest).map_err(failed("writing"))?;
@@ -213,12 +216,15 @@ impl SmallFile {
 
 /// Makes a new file: never through a symlink, never an existing one.
 pub(super) fn create_file(
+    tree: &Tree,
     parent: &Directory,
     name: &EntryName,
     mode: Mode,
 ) -> rustix::io::Result<std::os::fd::OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(parent.fd(), name.as_bytes(), flags, mode)
+    let file = rustix::fs::openat(parent.fd(), name.as_bytes(), flags, mode)?;
+    tree.note_created_in(parent);
+    Ok(file)
 }
 
 /// The mode of a file.

@@ -41,17 +41,18 @@ impl Directory {
         name: EntryName,
     ) -> Result<Arc<Self>, UnpackError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = parent
-            .make(crowding, name.as_bytes())
-            .and_then(|()| rustix::fs::openat(parent.fd(), name.as_bytes(), flags, Mode::empty()))
-            .map_err(|source| tree.error("making directory", &parent, &name, source))?;
+        let failed = |source| tree.error("making directory", &parent, &name, source);
+        parent.make(crowding, name.as_bytes()).map_err(failed)?;
+        tree.note_created_in(&parent);
+        let fd = rustix::fs::openat(parent.fd(), name.as_bytes(), flags, Mode::empty())
+            .map_err(failed)?;
         let is_scattering = AtomicBool::new(false);
         Ok(Arc::new(Self { fd: Arc::new(fd), place: Some((parent, name)), is_scattering }))
     }
 
     /// Makes the directory `name` in this one.
     fn make(&self, crowding: &mut Crowding, name: &[u8]) -> io::Result<()> {
-        if self.place.is_none() {
+        if self.is_outside() {
             // Not part of the tree: its flags are not ours to change.
             return rustix::fs::mkdirat(self.fd(), name, Mode::RWXU);
         }
@@ -63,6 +64,11 @@ impl Directory {
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Whether this is the directory that the tree is put into, which is not part of it.
+    pub(super) fn is_outside(&self) -> bool {
+        self.place.is_none()
     }
 
     /// The directory's name below the place that the tree is put into.

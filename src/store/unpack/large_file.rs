@@ -33,7 +33,7 @@ impl LargeFile<'_> {
     ) -> Result<(), UnpackError> {
         let failed = |action| move |source| tree.error(action, self.parent, self.name, source);
         let mode = file_mode(self.executable);
-        let file = create_file(self.parent, self.name, mode).map_err(failed("creating"))?;
+        let file = create_file(tree, self.parent, self.name, mode).map_err(failed("creating"))?;
         let mut offset = 0u64;
         loop {
             let bytes = contents.next_bytes().map_err(NarError::from)?;

@@ -118,3 +118,34 @@ proptest! {
         prop_assert_eq!(entries, 2 * files.len());
     }
 }
+
+#[test]
+fn what_stands_at_the_destination_is_not_removed() {
+    let top = EntryName::new(b"tree").unwrap();
+    let file = |size| {
+        let mut writer = Writer::new(Vec::new());
+        writer.file(None, false, size as u64, &contents(size)[..]).unwrap();
+        writer.finish().unwrap()
+    };
+    let mut link = Writer::new(Vec::new());
+    link.symlink(None, &SymlinkTarget::new(b"nowhere").unwrap()).unwrap();
+    let nars = [nar(&[(3, false)]), file(3), file(10_000), file(2 << 20), link.finish().unwrap()];
+
+    let pool = WriterPool::new(1).unwrap();
+    for (nar, is_deduplicated) in nars.iter().flat_map(|nar| [(nar, false), (nar, true)]) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join(".links")).unwrap();
+        std::fs::create_dir(directory.path().join("tree")).unwrap();
+        std::fs::write(directory.path().join("tree/precious"), "precious").unwrap();
+        let parent = open_directory(directory.path()).unwrap();
+        let destination = Destination::new(parent, directory.path().to_owned(), top.clone());
+        let links = is_deduplicated.then(|| Arc::new(Links::open(directory.path()).unwrap()));
+        let chunks = Counted {
+            nar: nar.clone().into(),
+            sizes: Vec::new().into_iter(),
+            alive: Arc::default(),
+        };
+        unpack(chunks, destination, &pool, links).unwrap_err();
+        assert!(directory.path().join("tree/precious").exists());
+    }
+}

@@ -14,6 +14,9 @@ use super::pool::CreatedModes;
 pub(super) struct Tree {
     pub(super) created_modes: CreatedModes,
     pub(super) links: Option<Arc<Links>>,
+    /// Whether the entry at the destination was created by this process: see
+    /// [`Tree::note_created_in`].
+    pub(super) top_is_ours: Arc<AtomicBool>,
     outside: PathBuf,
     failed: AtomicBool,
     progress: Mutex<Progress>,
@@ -63,6 +66,7 @@ impl Tree {
         Self {
             created_modes,
             links,
+            top_is_ours: Arc::default(),
             outside: outside.to_owned(),
             failed: AtomicBool::new(false),
             progress: Mutex::default(),
@@ -80,6 +84,14 @@ impl Tree {
     ) -> UnpackError {
         let path = self.outside.join(parent.path()).join(name.as_os_str());
         UnpackError::Write { action, path, source: source.into() }
+    }
+
+    /// An entry of `parent` was created. In the directory that the tree is put into, that is the
+    /// top of the tree: from now on a failure has to remove it.
+    pub(super) fn note_created_in(&self, parent: &Directory) {
+        if parent.is_outside() {
+            self.top_is_ours.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether somebody has failed already, so that more work is in vain.

@@ -110,7 +110,10 @@ fn refuse_all(mut outcome: Outcome, items: &[PlannedItem], error: ItemError) -> 
 fn lack_of_space(fetch: &Fetch, items: &[PlannedItem]) -> Option<ItemError> {
     let needed = total(items.iter().map(|item| item.authorized.narinfo().nar_size()));
     match fetch.store.free_bytes() {
-        Ok(free) if free < needed => Some(ItemError::NoSpace { needed, free }),
+        Ok(free) if free < needed => {
+            let path = fetch.store.layout().store().to_owned();
+            Some(ItemError::NoSpace { path, needed, free })
+        }
         Ok(_) => None,
         Err(error) => Some(error.into()),
     }

@@ -139,8 +139,10 @@ pub enum ItemError {
     #[error("it refers to {0}, which is not valid, and references are not to be fetched")]
     InvalidReference(StorePath),
     /// The file system is too small for everything that is to be fetched.
-    #[error("{needed} bytes are needed and {free} are free in the store's file system")]
+    #[error("{needed} bytes are needed and {free} are free in {}", path.display())]
     NoSpace {
+        /// The directory that they are to be written to.
+        path: std::path::PathBuf,
         /// Bytes of nars that are to be unpacked.
         needed: u64,
         /// Bytes that are free.

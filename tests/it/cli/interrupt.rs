@@ -48,4 +48,6 @@ fn a_fetch_says_so_in_one_line() {
     let ended = interrupted(&sandbox, &server, "/nar/", &arguments).prints("");
     assert_eq!(ended.stderr, "subst: interrupted\n");
     assert!(!sandbox.path("tree").exists());
+    let left = crate::support::listing::names(&sandbox.path(""));
+    assert!(!left.iter().any(|name| name.contains(".subst-")), "{left:?}");
 }

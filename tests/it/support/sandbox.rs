@@ -78,7 +78,7 @@ impl Drop for Sandbox {
 }
 
 /// Directories of store items are read-only, and only root can remove what is in those.
-fn make_writable(dir: &Path) {
+pub(crate) fn make_writable(dir: &Path) {
     let _ = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755));
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

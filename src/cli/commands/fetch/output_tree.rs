@@ -1,6 +1,10 @@
 //! `subst fetch --output DEST`: one item, unpacked to DEST, without a store.
+//!
+//! DEST appears complete and verified or not at all, and nothing that is there is replaced: see
+//! [`staging`].
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -9,13 +13,15 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::format::nar::EntryName;
 use crate::format::store_path::StorePath;
-use crate::store::unpack::{Checked, Destination, open_directory};
+use crate::store::staging::{self, Staging};
+use crate::store::unpack::{Destination, open_directory};
 use crate::substitute::answer::{Authority, Found};
 use crate::substitute::fetch::{TICK, refusal};
 use crate::substitute::install::{Installer, ItemError, Order};
 use crate::substitute::lookup::{Resolver, Walk};
 use crate::substitute::progress::{Event, with_ticks};
 use crate::substitute::{chain, choose, renew};
+use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::report::Row;
 
@@ -29,6 +35,10 @@ pub(super) fn run(
     };
     let shown = destination.display().to_string();
     let destination = open_destination(destination)?;
+    if let Err(error) = staging::remove_leftovers(&destination) {
+        context.output.warn(&chain(&error));
+    }
+
     let mut row = Row::of(path);
     let fetched = fetch(context, &destination, &mut row)?;
     if context.settings.json {
@@ -81,10 +91,30 @@ fn unpack(
     let authorized = authority.ok_or_else(|| refusal(found, &resolution.servers))?;
     row.download_size = choose::announced(sources).and_then(|(_, download)| download.file_size);
     row.nar_size = Some(authorized.narinfo().nar_size());
-    let order = Order { item: &item, authorized, sources, destination, links: None };
-    let work = || renew::unpack(installer, resolver, &order);
-    let checked = with_progress(context, installer, row, work)?;
-    checked.keep();
+    check_space(destination, authorized)?;
+
+    let staging = Staging::begin(destination)?;
+    let temporary = staging.temporary().clone();
+    let order = Order { item: &item, authorized, sources, destination: &temporary, links: None };
+    let work = || {
+        let checked = renew::unpack(installer, resolver, &order)?;
+        staging.publish(checked)?;
+        Ok(())
+    };
+    with_progress(context, installer, row, work)
+}
+
+/// An item that does not fit is not even begun.
+fn check_space(
+    destination: &Destination,
+    authorized: &Arc<AuthorizedNarInfo>,
+) -> Result<(), ItemError> {
+    let needed = authorized.narinfo().nar_size();
+    let free = destination.free_bytes()?;
+    if free < needed {
+        let path = destination.parent_path().to_owned();
+        return Err(ItemError::NoSpace { path, needed, free });
+    }
     Ok(())
 }
 
@@ -93,8 +123,8 @@ fn with_progress(
     context: &Context,
     installer: &Installer,
     row: &Row,
-    work: impl FnOnce() -> Result<Checked, ItemError>,
-) -> Result<Checked, ItemError> {
+    work: impl FnOnce() -> Result<(), ItemError>,
+) -> Result<(), ItemError> {
     let progress = &context.progress;
     let download_size = row.download_size.unwrap_or_default();
     progress.event(Event::Planned { items: 1, download_size });

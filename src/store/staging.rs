@@ -1,0 +1,228 @@
+//! A tree outside any store gets its final name in one step, when it is complete and verified.
+//!
+//! It is unpacked beside its destination, at `.NAME.subst-RANDOM`, so that a process that is killed
+//! leaves nothing incomplete at the final name. A lock (`flock`) on `.NAME.subst-RANDOM.lock`, which is
+//! created before the tree and removed after it, tells a tree that a process is working on from
+//! one that a dead process left; [`remove_leftovers`] removes only the latter, and only those of the
+//! same user. A file system without locks keeps its leftovers.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat, unlinkat};
+use rustix::io::{self, Errno};
+use rustix::process::geteuid;
+
+use crate::format::nar::EntryName;
+use crate::trust::verdict::AuthorizedNarInfo;
+
+use super::error::{StoreError, on};
+use super::lock::{LockKind, LockMode, Tried, is_stale};
+use super::remove::remove_tree_at;
+use super::unpack::{Checked, Destination};
+
+/// A temporary name beside a destination, for as long as this lives. To be dropped after the tree
+/// that is unpacked there.
+#[derive(Debug)]
+pub struct Staging {
+    destination: Destination,
+    temporary: Destination,
+    lock_name: EntryName,
+    /// Locked, where the file system has locks.
+    _lock: File,
+}
+
+impl Staging {
+    /// Reserves a temporary name beside `destination`.
+    ///
+    /// # Errors
+    /// [`StoreError::Lock`]: no file can be created there.
+    pub fn begin(destination: &Destination) -> Result<Self, StoreError> {
+        let names = Names::of(destination.name());
+        for _ in 0..ATTEMPTS {
+            let id = format!("{:016x}", fastrand::u64(..));
+            let lock_name = names.lock(&id);
+            let lock = create_lock(destination.parent(), &lock_name).map_err(|source| {
+                let path = destination.sibling(lock_name.clone()).path();
+                StoreError::Lock { path, source: source.into() }
+            })?;
+            let Some(lock) = lock else { continue };
+            return Ok(Self {
+                destination: destination.clone(),
+                temporary: destination.sibling(names.tree(&id)),
+                lock_name,
+                _lock: lock,
+            });
+        }
+        Err(StoreError::Locked(destination.path()))
+    }
+
+    /// Where the tree is to be unpacked.
+    #[must_use]
+    pub fn temporary(&self) -> &Destination {
+        &self.temporary
+    }
+
+    /// Gives `checked`, which was unpacked at the temporary name, its final name.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`]: something else has that name by now, and keeps it; or
+    /// [`StoreError::Rename`]. The tree is removed.
+    pub fn publish(self, checked: Checked) -> Result<Arc<AuthorizedNarInfo>, StoreError> {
+        checked.publish(self.destination.name())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // When it stays, the next run with the same destination removes it.
+        let name = self.lock_name.as_bytes();
+        let _ = unlinkat(self.destination.parent(), name, AtFlags::empty());
+    }
+}
+
+/// Removes what dead processes of this user left beside `destination` on their way to it.
+///
+/// # Errors
+/// [`StoreError::Read`] or [`StoreError::Remove`]; the rest may still be there.
+pub fn remove_leftovers(destination: &Destination) -> Result<(), StoreError> {
+    let names = Names::of(destination.name());
+    let path = destination.path();
+    let ids = names
+        .ids_in(destination.parent())
+        .map_err(on(&path, |path, source| StoreError::Read { path, source }))?;
+
+    for id in ids {
+        let tree = destination.sibling(names.tree(&id));
+        remove_if_abandoned(&tree, &names.lock(&id))
+            .map_err(on(&tree.path(), |path, source| StoreError::Remove { path, source }))?;
+    }
+    Ok(())
+}
+
+/// Removes `tree` and its lock file when both are this user's and no process holds the lock.
+fn remove_if_abandoned(tree: &Destination, lock_name: &EntryName) -> io::Result<()> {
+    let parent = tree.parent();
+    // Held until both are removed, so that no other process works on them.
+    let _lock = match open_lock(parent, lock_name) {
+        Some(Lock::Ours(file)) => Some(file),
+        // The lock file is removed last, so its owner has ended, or could not remove the tree.
+        Some(Lock::Absent) => None,
+        None => return Ok(()),
+    };
+    match statat(parent, tree.name().as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if stat.st_uid != geteuid().as_raw() => return Ok(()),
+        Ok(_) => remove_tree_at(parent, tree.name().as_os_str())?,
+        Err(Errno::NOENT) => {}
+        Err(error) => return Err(error),
+    }
+    match unlinkat(parent, lock_name.as_bytes(), AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        removed => removed,
+    }
+}
+
+/// The lock of a tree that no process works on.
+enum Lock {
+    /// It is held by this process now.
+    Ours(File),
+    /// There is no lock file.
+    Absent,
+}
+
+/// The lock `name` in `parent`, unless a process holds it, it is another user's, or cannot be
+/// used: then nothing is known about its tree.
+fn open_lock(parent: BorrowedFd<'_>, name: &EntryName) -> Option<Lock> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match openat(parent, name.as_bytes(), flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Some(Lock::Absent),
+        Err(_) => return None,
+    };
+    let stat = rustix::fs::fstat(&file).ok()?;
+    let is_usable = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        && stat.st_uid == geteuid().as_raw();
+    let locked = is_usable && matches!(try_lock(&file), Ok(Tried::Acquired));
+    locked.then_some(Lock::Ours(file))
+}
+
+/// A new lock file, locked; `None` when the name is taken, or a process that removes leftovers was
+/// faster than the lock.
+fn create_lock(parent: BorrowedFd<'_>, name: &EntryName) -> io::Result<Option<File>> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = match openat(parent, name.as_bytes(), flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => File::from(file),
+        Err(Errno::EXIST) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match try_lock(&file) {
+        Ok(Tried::Acquired) if !is_stale(&file).unwrap_or(true) => Ok(Some(file)),
+        Ok(_) => Ok(None),
+        // No locks here: nobody else can take this one either, so the tree is left alone.
+        Err(_) => Ok(Some(file)),
+    }
+}
+
+fn try_lock(file: &File) -> std::io::Result<Tried> {
+    LockKind::Flock.try_lock(file, LockMode::Exclusive)
+}
+
+/// The temporary names that belong to a destination.
+struct Names {
+    /// Such as `.NAME.subst-`.
+    prefix: Vec<u8>,
+}
+
+impl Names {
+    /// A long name is cut, so that a temporary name is not longer than a file system allows.
+    fn of(name: &EntryName) -> Self {
+        let name = name.as_bytes();
+        let mut length = name.len().min(NAME_MAX_BYTES);
+        // Some file systems refuse half a character.
+        while length > 0 && length < name.len() && name[length] & 0xc0 == 0x80 {
+            length -= 1;
+        }
+        Self { prefix: [b".", &name[..length], b".subst-"].concat() }
+    }
+
+    fn tree(&self, id: &str) -> EntryName {
+        Self::entry([&*self.prefix, id.as_bytes()].concat())
+    }
+
+    fn lock(&self, id: &str) -> EntryName {
+        Self::entry([&*self.prefix, id.as_bytes(), LOCK_SUFFIX].concat())
+    }
+
+    fn entry(name: Vec<u8>) -> EntryName {
+        EntryName::new(&name).expect("a part of an entry name with such words around it is one too")
+    }
+
+    /// The ids of all temporary names in `parent`, of trees and of locks.
+    fn ids_in(&self, parent: BorrowedFd<'_>) -> io::Result<BTreeSet<String>> {
+        let mut ids = BTreeSet::new();
+        for entry in Dir::read_from(parent)? {
+            let entry = entry?;
+            let id = entry.file_name().to_bytes().strip_prefix(&*self.prefix);
+            let id = id.map(|id| id.strip_suffix(LOCK_SUFFIX).unwrap_or(id));
+            ids.extend(id.and_then(parse_id));
+        }
+        Ok(ids)
+    }
+}
+
+/// Exactly the sixteen digits that [`Staging::begin`] writes.
+fn parse_id(id: &[u8]) -> Option<String> {
+    let is_id = id.len() == 16 && id.iter().all(|digit| b"0123456789abcdef".contains(digit));
+    is_id.then(|| String::from_utf8_lossy(id).into_owned())
+}
+
+const LOCK_SUFFIX: &[u8] = b".lock";
+/// With `.`, `.subst-`, sixteen digits and `.lock`, 255 bytes.
+const NAME_MAX_BYTES: usize = 226;
+/// A name is taken by chance once in 2^64 times.
+const ATTEMPTS: u32 = 16;
+
+#[cfg(test)]
+mod tests;
