@@ -8,6 +8,7 @@ pub mod cancel;
 pub mod choose;
 pub mod clock;
 pub mod fetch;
+pub mod health;
 pub mod install;
 pub mod lookup;
 pub mod network;

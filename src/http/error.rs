@@ -182,6 +182,22 @@ impl HttpError {
         matches!(self.kind, HttpErrorKind::Status { status: 429 | 503, retry_after: Some(_) })
     }
 
+    /// Whether a connection to the server came about, so that it may have read the request.
+    #[must_use]
+    pub fn reached_server(&self) -> bool {
+        !matches!(
+            self.kind,
+            HttpErrorKind::Resolve(_)
+                | HttpErrorKind::Connect(_)
+                | HttpErrorKind::ConnectTimeout(_)
+                | HttpErrorKind::Tls(_)
+                | HttpErrorKind::Proxy(_)
+                | HttpErrorKind::Setup(_)
+                | HttpErrorKind::Cancelled
+                | HttpErrorKind::Offline
+        )
+    }
+
     /// When the server wants to be asked again, if it said so.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

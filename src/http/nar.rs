@@ -25,6 +25,7 @@ use super::engine::Engine;
 use super::error::{HttpError, HttpErrorKind};
 use super::file::{self, FileBody};
 use super::options::Timeouts;
+use super::retry::RetryPolicy;
 use super::web::{self, header};
 
 /// What to fetch.
@@ -38,6 +39,8 @@ pub struct NarRequest {
     pub if_range: Option<String>,
     /// Other timeouts than those of [`Options`](super::Options).
     pub timeouts: Option<Timeouts>,
+    /// Other retries than those of [`Options`](super::Options).
+    pub retries: Option<RetryPolicy>,
     /// Ends the transfer with [`HttpErrorKind::Cancelled`] soon after it was raised.
     pub stop: Option<Arc<AtomicBool>>,
 }
@@ -46,7 +49,7 @@ impl NarRequest {
     /// All of the nar at `url`.
     #[must_use]
     pub fn new(url: Url) -> Self {
-        Self { url, range: None, if_range: None, timeouts: None, stop: None }
+        Self { url, range: None, if_range: None, timeouts: None, retries: None, stop: None }
     }
 }
 
@@ -230,6 +233,7 @@ async fn open_response(
     timeouts: Timeouts,
 ) -> Result<(BodyHead, Response), HttpError> {
     let mut web = web::Request::new(Method::GET, request.url.clone(), timeouts);
+    web.retries.clone_from(&request.retries);
     if let Some(range) = request.range {
         web.headers.insert(RANGE, range_header(range));
         let version = request.if_range.as_deref().and_then(|text| HeaderValue::from_str(text).ok());

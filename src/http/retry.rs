@@ -50,6 +50,12 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// A single try.
+    #[must_use]
+    pub fn once() -> Self {
+        Self { attempts: 1, ..Self::default() }
+    }
+
     /// What to do after the `attempts`-th try failed, `elapsed` after the first one began.
     /// `random` is a number from 0 to 1.
     #[must_use]

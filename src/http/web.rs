@@ -16,7 +16,7 @@ use url::Url;
 use super::engine::Shared;
 use super::error::{Cause, HttpError, HttpErrorKind};
 use super::options::{Options, Timeouts};
-use super::retry::Next;
+use super::retry::{Next, RetryPolicy};
 use super::tls::Tls;
 use super::wire::parse_retry_after;
 
@@ -42,11 +42,13 @@ pub(super) struct Request {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) timeouts: Timeouts,
+    /// Other retries than those of the options.
+    pub(super) retries: Option<RetryPolicy>,
 }
 
 impl Request {
     pub(super) fn new(method: Method, url: Url, timeouts: Timeouts) -> Self {
-        Self { method, url, headers: HeaderMap::new(), timeouts }
+        Self { method, url, headers: HeaderMap::new(), timeouts, retries: None }
     }
 
     /// The answer, whatever its status, unless that says to come back later and the policy
@@ -63,6 +65,7 @@ impl Request {
             // A failure shows in the handshake.
             let _ = roots.await;
         }
+        let retries = self.retries.as_ref().unwrap_or(&options.retries);
         let began = tokio::time::Instant::now();
         let mut attempts = 0;
         loop {
@@ -72,7 +75,7 @@ impl Request {
                 Ok(response) => status_error(response),
                 Err(kind) => kind.clone(),
             };
-            let next = options.retries.next(&failure, attempts, began.elapsed(), fastrand::f64());
+            let next = retries.next(&failure, attempts, began.elapsed(), fastrand::f64());
             match (next, outcome) {
                 (Next::After(wait), _) => tokio::time::sleep(wait).await,
                 (Next::Stop, Ok(response)) => return Ok(response),

@@ -126,7 +126,8 @@ impl Installer {
         let nar_size = authorized.narinfo().nar_size();
         let client = self.network.client_for(&candidate.url).map_err(TransferError::Network)?;
         let cancel = self.cancel.clone();
-        let stream = NarStream::open(client, candidate, nar_size, begun, &self.budget, cancel)?;
+        let (health, budget) = (self.network.health(), &self.budget);
+        let stream = NarStream::open(client, health, candidate, nar_size, begun, budget, cancel)?;
         self.progress.event(Event::Started {
             item,
             url: &server_url::redacted(&candidate.url),

@@ -11,6 +11,7 @@ use crate::format::server_url::redacted;
 use crate::http::{Client, HttpError, Options};
 
 use super::choose::Candidate;
+use super::health::ServerHealth;
 use super::install::ItemError;
 
 /// Whom a run may ask.
@@ -27,19 +28,26 @@ pub struct Network {
     options: Options,
     reach: Reach,
     client: OnceLock<Result<Arc<Client>, Arc<HttpError>>>,
+    health: Arc<ServerHealth>,
 }
 
 impl Network {
     /// Will make a client with `options`, for those within `reach`.
     #[must_use]
     pub fn new(options: Options, reach: Reach) -> Self {
-        Self { options, reach, client: OnceLock::new() }
+        Self { options, reach, client: OnceLock::new(), health: Arc::default() }
     }
 
     /// Whether what is at `url` may be asked for.
     #[must_use]
     pub fn reaches(&self, url: &Url) -> bool {
         self.reach == Reach::Everybody || url.scheme() == "file"
+    }
+
+    /// What the run has seen of each server.
+    #[must_use]
+    pub fn health(&self) -> &Arc<ServerHealth> {
+        &self.health
     }
 
     /// Those of `candidates` that may be asked for.

@@ -27,6 +27,7 @@ use crate::store::unpack::Chunks;
 use super::ahead::Begun;
 use super::cancel::Cancel;
 use super::choose::Candidate;
+use super::health::ServerHealth;
 use body::{Body, Shared, Wanted};
 
 use buffer::BufferPool;
@@ -128,6 +129,7 @@ impl NarStream {
     /// The server refuses, or cannot be reached.
     pub fn open(
         client: Arc<Client>,
+        health: &Arc<ServerHealth>,
         candidate: &Candidate,
         nar_size: u64,
         begun: Option<Box<dyn Begun>>,
@@ -138,6 +140,8 @@ impl NarStream {
         let size = (candidate.compression == Compression::None).then_some(nar_size);
         let wanted = Wanted {
             url: candidate.url.clone(),
+            server: candidate.server,
+            health: Arc::clone(health),
             size,
             begun,
             connections: budget.connections.clone(),

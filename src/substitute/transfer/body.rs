@@ -1,12 +1,13 @@
 //! The compressed bytes of a nar, as a reader that survives a broken connection.
 //!
-//! When the stream breaks off, the rest is asked for with `Range` and `If-Range`; a server
-//! that cannot do that sends everything again, and what was seen already is thrown away. The
-//! decoder behind never notices. Whether the two halves belong together is told by the nar's
+//! When the stream breaks off, the rest is requested with `Range` and `If-Range`. Whatever a server
+//! answers to that but the rest, the file is requested once more without a range, and what was
+//! received already is skipped. The decoder behind never notices. Whether the two halves belong together is told by the nar's
 //! hash in the end, so a changed file cannot do harm.
 //!
 //! The bytes may come from three places: one connection, several of them when one has turned
-//! out to be slow ([`Segments`]), or somebody who began to fetch before us ([`Begun`]).
+//! out to be slow ([`Segments`]), or somebody who began to fetch before us ([`Begun`]). A slow
+//! stream goes on until segments arrive, so that nothing is lost with a server that refuses ranges.
 //!
 //! The decoder sees every failure as an I/O error; the cause is kept here, because it says
 //! more: [`Shared::failure`].
@@ -19,11 +20,12 @@ use std::time::{Duration, Instant};
 use bytes::{Buf as _, Bytes};
 use url::Url;
 
-use crate::http::{BodyStatus, Class, Client, HttpError, NarBody, NarRequest};
+use crate::http::{BodyStatus, Class, Client, HttpError, NarBody, NarRequest, RetryPolicy};
 use crate::substitute::ahead::Begun;
 use crate::substitute::cancel::Cancel;
+use crate::substitute::health::ServerHealth;
 
-use super::segments::{Connections, Part, Segments};
+use super::segments::{Connections, FirstSegment, Part, SEGMENT_BYTES, Segments};
 
 /// A single stream has to have brought this much
 const TRIAL_BYTES: u64 = 512 << 10;
@@ -55,6 +57,10 @@ pub(super) struct Shared {
 /// What to fetch, and by what means.
 pub(super) struct Wanted {
     pub(super) url: Url,
+    /// The server that it is fetched from.
+    pub(super) server: usize,
+    /// What the run has seen of servers.
+    pub(super) health: Arc<ServerHealth>,
     /// The size of the file, if that is known beforehand.
     pub(super) size: Option<u64>,
     /// What somebody has begun to fetch already.
@@ -77,9 +83,13 @@ enum Stream {
 pub(super) struct Body {
     client: Arc<Client>,
     url: Url,
+    server: usize,
+    health: Arc<ServerHealth>,
     stream: Stream,
     connections: Connections,
-    /// The server does not give parts as it should, or breaks them off.
+    /// Segments that have been requested beside the stream, and begin ahead of it.
+    requested_segments: Option<Segments>,
+    /// Segments of this file have failed, or came later than the stream.
     segments_failed: bool,
     opened: Instant,
     chunk: Bytes,
@@ -109,7 +119,7 @@ impl Body {
         wanted: Wanted,
         shared: Arc<Shared>,
     ) -> Result<Self, HttpError> {
-        let Wanted { url, size, begun, connections, cancel } = wanted;
+        let Wanted { url, server, health, size, begun, connections, cancel } = wanted;
         let (stream, content_length, validator) = match begun {
             Some(begun) => {
                 let validator = begun.validator().map(str::to_owned);
@@ -126,8 +136,11 @@ impl Body {
         Ok(Self {
             client,
             url,
+            server,
+            health,
             stream,
             connections,
+            requested_segments: None,
             segments_failed: false,
             opened: Instant::now(),
             chunk: Bytes::new(),
@@ -205,34 +218,65 @@ impl Body {
         chunk
     }
 
-    /// Goes on with segments when the link is what everybody waits for, and there is enough
-    /// left to gain something.
+    /// Requests segments when the link is what everybody waits for, and goes on with them once they
+    /// arrive.
     fn consider_segments(&mut self) {
-        let (Some(validator), Some(end)) = (&self.validator, self.content_length) else { return };
-        let streamed = self.shared.streamed.load(Ordering::Relaxed);
-        let waited = self.shared.waited_micros.load(Ordering::Relaxed);
-        let elapsed = self.opened.elapsed();
-        let is_slow = streamed >= TRIAL_BYTES
-            && elapsed >= TRIAL_TIME
-            && Duration::from_micros(waited) > elapsed / 2;
+        let Some(segments) = self.requested_segments.take() else {
+            if self.is_worth_segments() {
+                self.requested_segments = self.request_segments();
+            }
+            return;
+        };
+        let start = segments.start_offset();
+        match segments.first() {
+            FirstSegment::Arriving if self.received >= start => {
+                self.repeated = self.received - start;
+                self.stream = Stream::Segments(segments);
+            }
+            FirstSegment::Failed => {
+                self.segments_failed = true;
+                self.health.refuses_ranges(self.server);
+            }
+            // The stream is faster than an answer.
+            FirstSegment::Requested if self.received >= start + SEGMENT_BYTES => {
+                self.segments_failed = true;
+            }
+            FirstSegment::Requested | FirstSegment::Arriving => {
+                self.requested_segments = Some(segments);
+            }
+        }
+    }
+
+    /// Whether the stream is slow, and enough is left to gain something.
+    fn is_worth_segments(&self) -> bool {
+        let Some(end) = self.content_length else { return false };
         let is_in_one_piece = match &self.stream {
             Stream::Network(body) => body.status() == BodyStatus::Full,
             Stream::Begun(_) => true,
             Stream::Segments(_) => false,
         };
         if self.segments_failed
-            || !is_slow
             || !is_in_one_piece
             || end.saturating_sub(self.received) < SEGMENTED_BYTES_MIN
         {
-            return;
+            return false;
         }
-        let part =
-            Part { url: self.url.clone(), validator: validator.clone(), start: self.received, end };
-        let stop = self.cancel.flag();
-        if let Some(segments) = Segments::start(&self.client, part, stop, &self.connections) {
-            self.stream = Stream::Segments(segments);
-        }
+
+        let streamed = self.shared.streamed.load(Ordering::Relaxed);
+        let waited = self.shared.waited_micros.load(Ordering::Relaxed);
+        let elapsed = self.opened.elapsed();
+        streamed >= TRIAL_BYTES
+            && elapsed >= TRIAL_TIME
+            && Duration::from_micros(waited) > elapsed / 2
+            && self.health.takes_ranges(self.server)
+    }
+
+    /// Requests segments of what the stream will not have brought by the time they are here.
+    fn request_segments(&self) -> Option<Segments> {
+        let (validator, end) = (self.validator.clone()?, self.content_length?);
+        let start = self.received + SEGMENT_BYTES;
+        let part = Part { url: self.url.clone(), validator, start, end };
+        Segments::start(&self.client, part, self.cancel.flag(), &self.connections)
     }
 
     /// Takes up a stream that broke off with `error`.
@@ -250,19 +294,28 @@ impl Body {
         self.reopen()
     }
 
-    /// Asks for what is still to come, in one piece.
+    /// Requests what is still to come, in one piece.
     fn reopen(&mut self) -> Result<(), HttpError> {
-        let is_part = self.validator.is_some() && self.received > 0;
-        let request = NarRequest {
-            range: is_part.then_some((self.received, None)),
-            if_range: self.validator.clone().filter(|_| is_part),
-            stop: Some(self.cancel.flag()),
-            ..NarRequest::new(self.url.clone())
+        self.requested_segments = None;
+        let body = match self.request_rest() {
+            Some(Ok(body)) => {
+                let is_same_file = body.validator() == self.validator.as_deref();
+                if body.status() == BodyStatus::Full && is_same_file {
+                    self.health.refuses_ranges(self.server);
+                }
+                body
+            }
+            Some(Err(error)) if !error.reached_server() => return Err(error),
+            Some(Err(_)) => {
+                let body = self.client.nar(self.request())?;
+                self.health.refuses_ranges(self.server);
+                body
+            }
+            None => self.client.nar(self.request())?,
         };
-        let body = self.client.nar(request)?;
+
         self.repeated = match body.status() {
-            BodyStatus::Partial { start, .. } if start <= self.received => self.received - start,
-            BodyStatus::Partial { .. } => return Err(HttpError::wrong_range(&self.url)),
+            BodyStatus::Partial { .. } => 0,
             BodyStatus::Full => {
                 // It may be another version, as long as it is.
                 self.content_length = body.content_length();
@@ -273,6 +326,25 @@ impl Body {
         self.resumed_at = self.received;
         self.stream = Stream::Network(Box::new(body));
         Ok(())
+    }
+
+    /// Requests what has not been received; `None` when that cannot be done.
+    fn request_rest(&self) -> Option<Result<NarBody, HttpError>> {
+        let validator = self.validator.clone().filter(|_| self.received > 0)?;
+        if !self.health.takes_ranges(self.server) {
+            return None;
+        }
+        Some(self.client.nar(NarRequest {
+            range: Some((self.received, None)),
+            if_range: Some(validator),
+            retries: Some(RetryPolicy::once()),
+            ..self.request()
+        }))
+    }
+
+    /// Asks for the whole file.
+    fn request(&self) -> NarRequest {
+        NarRequest { stop: Some(self.cancel.flag()), ..NarRequest::new(self.url.clone()) }
     }
 }
 

@@ -5,18 +5,22 @@
 //! fetch side by side with `Range` and `If-Range` and which are read in order. How many
 //! connections a run opens for that is bounded for all transfers together, and so is how far
 //! ahead of the reader they may be.
+//!
+//! The first segment is requested alone, while the single stream goes on: only when bytes of it
+//! arrive are the others requested. Later on, a connection that fails leaves its segment to the
+//! others; when none is left, so are the segments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use bytes::Bytes;
 use url::Url;
 
-use crate::http::{BodyStatus, Client, HttpError, NarRequest};
+use crate::http::{BodyStatus, Client, HttpError, NarRequest, RetryPolicy};
 
 /// What one request fetches.
-const SEGMENT_BYTES: u64 = 1 << 20;
+pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// Connections that may be opened for segments, of all transfers together.
 #[derive(Debug, Clone)]
@@ -67,6 +71,17 @@ pub(super) struct Segments {
     taken: usize,
 }
 
+/// How the first segment is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FirstSegment {
+    /// Nothing has come of it so far.
+    Requested,
+    /// Bytes of it have arrived: the server gives parts of the file.
+    Arriving,
+    /// The server did not give it.
+    Failed,
+}
+
 struct Shared {
     client: Arc<Client>,
     part: Part,
@@ -80,19 +95,35 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// The next segment that nobody fetches yet.
+    /// The next segment that was never requested.
     next: u64,
+    /// Segments that a connection has left unfinished.
+    unfinished: BTreeSet<u64>,
     /// The segment that is being read.
     reading: u64,
-    /// Pieces that have arrived, by segment; the flag says that the segment is complete.
-    arrived: BTreeMap<u64, (Vec<Bytes>, bool)>,
+    arrived: BTreeMap<u64, Segment>,
+    /// Bytes of the first segment have arrived.
+    is_working: bool,
+    /// Threads that fetch.
+    workers: usize,
     failure: Option<HttpError>,
     /// Nobody reads any more.
     abandoned: bool,
 }
 
+/// What has arrived of a segment.
+#[derive(Default)]
+struct Segment {
+    /// Not read yet.
+    pieces: VecDeque<Bytes>,
+    /// Bytes, those included that were read.
+    bytes: u64,
+    is_complete: bool,
+}
+
 impl Segments {
-    /// Starts to fetch `part`; `None` when there are too few free connections to gain anything.
+    /// Requests the first segment of `part`; `None` when there are too few free connections to
+    /// gain anything.
     pub(super) fn start(
         client: &Arc<Client>,
         part: Part,
@@ -106,12 +137,13 @@ impl Segments {
             connections.give_back(useful);
             return None;
         }
+
         let shared = Arc::new(Shared {
             client: Arc::clone(client),
             part,
             stop,
             window: useful as u64 * 2,
-            state: Mutex::default(),
+            state: Mutex::new(State { workers: useful, ..State::default() }),
             changed: Condvar::new(),
         });
         let segments = Self { shared, connections: connections.clone(), taken: useful };
@@ -124,6 +156,21 @@ impl Segments {
         Some(segments)
     }
 
+    /// Where in the file the first segment begins.
+    pub(super) fn start_offset(&self) -> u64 {
+        self.shared.part.start
+    }
+
+    /// How the first segment is doing.
+    pub(super) fn first(&self) -> FirstSegment {
+        let state = self.shared.lock();
+        match (state.is_working, &state.failure) {
+            (true, _) => FirstSegment::Arriving,
+            (false, None) => FirstSegment::Requested,
+            (false, Some(_)) => FirstSegment::Failed,
+        }
+    }
+
     /// The next bytes, in order; `None` at the end of the file.
     pub(super) fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         let mut state = self.shared.lock();
@@ -132,11 +179,11 @@ impl Segments {
                 return Ok(None);
             }
             let reading = state.reading;
-            if let Some((pieces, is_complete)) = state.arrived.get_mut(&reading) {
-                if !pieces.is_empty() {
-                    return Ok(Some(pieces.remove(0)));
+            if let Some(segment) = state.arrived.get_mut(&reading) {
+                if let Some(piece) = segment.pieces.pop_front() {
+                    return Ok(Some(piece));
                 }
-                if *is_complete {
+                if segment.is_complete {
                     state.arrived.remove(&reading);
                     state.reading += 1;
                     self.shared.changed.notify_all();
@@ -164,25 +211,41 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fetches segment after segment, until there are no more or something fails.
+    /// Fetches segment after segment, until there are no more or one fails.
     fn fetch_all(&self) {
         while let Some(segment) = self.next_segment() {
             if let Err(error) = self.fetch(segment) {
-                self.lock().failure.get_or_insert(error);
-                self.changed.notify_all();
+                self.give_up(segment, error);
                 return;
             }
         }
+    }
+
+    /// Leaves an unfinished segment to the other threads, if there are any.
+    fn give_up(&self, segment: u64, error: HttpError) {
+        let mut state = self.lock();
+        state.workers -= 1;
+        state.unfinished.insert(segment);
+        if state.workers == 0 || !state.is_working {
+            state.failure.get_or_insert(error);
+        }
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// The next segment to fetch, once the reader is near enough.
     fn next_segment(&self) -> Option<u64> {
         let mut state = self.lock();
         loop {
-            if state.abandoned || state.failure.is_some() || state.next == self.part.count() {
+            let is_over = state.reading == self.part.count();
+            if state.abandoned || state.failure.is_some() || is_over {
                 return None;
             }
-            if state.next < state.reading + self.window {
+            if let Some(segment) = state.unfinished.pop_first() {
+                return Some(segment);
+            }
+            let is_near = state.next < self.part.count().min(state.reading + self.window);
+            if is_near && (state.is_working || state.next == 0) {
                 state.next += 1;
                 return Some(state.next - 1);
             }
@@ -190,11 +253,15 @@ impl Shared {
         }
     }
 
+    /// Fetches what has not arrived of `segment`.
     fn fetch(&self, segment: u64) -> Result<(), HttpError> {
         let (start, end) = self.part.range(segment);
+        let start = start + self.lock().arrived.get(&segment).map_or(0, |segment| segment.bytes);
         let mut body = self.client.nar(NarRequest {
             range: Some((start, Some(end))),
             if_range: Some(self.part.validator.clone()),
+            // The other connections, or the single stream, go on meanwhile.
+            retries: Some(RetryPolicy::once()),
             stop: Some(Arc::clone(&self.stop)),
             ..NarRequest::new(self.part.url.clone())
         })?;
@@ -204,6 +271,7 @@ impl Shared {
             // Another version of the file, or a server that does not keep its word.
             return Err(HttpError::wrong_range(&self.part.url));
         }
+
         let mut left = end - start;
         while left > 0 {
             // Some give less than was asked for, and some more.
@@ -212,16 +280,19 @@ impl Shared {
             };
             piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
             left -= piece.len() as u64;
+
             let mut state = self.lock();
             if state.abandoned {
                 return Ok(());
             }
-            state.arrived.entry(segment).or_default().0.push(piece);
+            state.is_working |= !piece.is_empty();
+            let arriving = state.arrived.entry(segment).or_default();
+            arriving.bytes += piece.len() as u64;
+            arriving.is_complete = left == 0;
+            arriving.pieces.push_back(piece);
             drop(state);
             self.changed.notify_all();
         }
-        self.lock().arrived.entry(segment).or_default().1 = true;
-        self.changed.notify_all();
         Ok(())
     }
 }

@@ -20,6 +20,8 @@ use crate::http::{Client, Options, RetryPolicy};
 use crate::substitute::cancel::Cancel;
 use crate::testing::seeds;
 
+mod ranges;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Habit {
     /// Breaks off somewhere in the body.
@@ -202,6 +204,8 @@ fn read_all(url: Url, size: Option<u64>, stall: Duration) -> std::io::Result<Vec
     let client = Arc::new(Client::new(options).unwrap());
     let wanted = Wanted {
         url,
+        server: 0,
+        health: Arc::default(),
         size,
         begun: None,
         connections: Connections::new(4),

@@ -1,0 +1,182 @@
+//! Servers that announce ranges and then refuse them, each in its own way: what a slow stream
+//! has brought is kept, and what a broken one has brought is not lost.
+
+use std::io::{BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use url::Url;
+
+use super::{FILE_BYTES, ONE, PIECE_BYTES, PIECE_WAIT, file, read, read_request};
+
+/// What is answered to a request for a range.
+#[derive(Debug, Clone, Copy)]
+enum Refusal {
+    Status(u16),
+    /// Status 206 without saying which part of the file it is.
+    NoContentRange,
+    /// Status 206 with another part of the file.
+    OtherPart,
+    Whole,
+    Close,
+    Silence,
+}
+
+const REFUSALS: [Refusal; 14] = [
+    Refusal::Status(400),
+    Refusal::Status(403),
+    Refusal::Status(404),
+    Refusal::Status(405),
+    Refusal::Status(412),
+    Refusal::Status(416),
+    Refusal::Status(429),
+    Refusal::Status(501),
+    Refusal::Status(503),
+    Refusal::NoContentRange,
+    Refusal::OtherPart,
+    Refusal::Whole,
+    Refusal::Close,
+    Refusal::Silence,
+];
+
+/// A server of one file, slow, that refuses ranges.
+struct Refusing {
+    file: Arc<[u8]>,
+    refusal: Refusal,
+    /// Where the first response ends.
+    cut_at: Option<usize>,
+    ranged: AtomicUsize,
+    whole: AtomicUsize,
+    sent: AtomicU64,
+    /// Connections that are kept open and silent.
+    silent: Mutex<Vec<TcpStream>>,
+}
+
+impl Refusing {
+    fn start(refusal: Refusal, cut_at: Option<usize>) -> (Arc<Self>, Url) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/nar", listener.local_addr().unwrap());
+        let server = Arc::new(Self {
+            file: file(),
+            refusal,
+            cut_at,
+            ranged: AtomicUsize::new(0),
+            whole: AtomicUsize::new(0),
+            sent: AtomicU64::new(0),
+            silent: Mutex::default(),
+        });
+        let shared = Arc::clone(&server);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let server = Arc::clone(&shared);
+                // A client that goes away is no failure of the server's.
+                std::thread::spawn(move || drop(server.serve(stream.unwrap())));
+            }
+        });
+        (server, Url::parse(&url).unwrap())
+    }
+
+    fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        while let Some(range) = read_request(&mut reader)? {
+            let Some((start, _)) = range else {
+                let is_first = self.whole.fetch_add(1, Ordering::Relaxed) == 0;
+                let end = self.cut_at.filter(|_| is_first).unwrap_or(FILE_BYTES);
+                self.send(&mut stream, "200 OK", "", end)?;
+                if end < FILE_BYTES {
+                    break;
+                }
+                continue;
+            };
+            self.ranged.fetch_add(1, Ordering::Relaxed);
+            match self.refusal {
+                Refusal::Status(status) => {
+                    let head = format!("HTTP/1.1 {status} No\r\nContent-Length: 2\r\n\r\nno");
+                    stream.write_all(head.as_bytes())?;
+                }
+                Refusal::NoContentRange => {
+                    self.send(&mut stream, "206 Partial Content", "", 100)?;
+                }
+                Refusal::OtherPart => {
+                    let range = format!(
+                        "Content-Range: bytes {}-{}/{FILE_BYTES}\r\n",
+                        start + 1,
+                        FILE_BYTES - 1
+                    );
+                    self.send(&mut stream, "206 Partial Content", &range, 100)?;
+                }
+                Refusal::Whole => self.send(&mut stream, "200 OK", "", FILE_BYTES)?,
+                Refusal::Close => break,
+                Refusal::Silence => {
+                    self.silent.lock().unwrap().push(stream);
+                    return Ok(());
+                }
+            }
+        }
+        stream.shutdown(std::net::Shutdown::Both)
+    }
+
+    fn send(
+        &self,
+        stream: &mut TcpStream,
+        status: &str,
+        fields: &str,
+        end: usize,
+    ) -> std::io::Result<()> {
+        let head = ONE.replace("200 OK", status);
+        stream
+            .write_all(format!("{head}{fields}Content-Length: {FILE_BYTES}\r\n\r\n").as_bytes())?;
+        for piece in self.file[..end].chunks(PIECE_BYTES) {
+            stream.write_all(piece)?;
+            self.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            std::thread::sleep(PIECE_WAIT);
+        }
+        Ok(())
+    }
+}
+
+/// Downloads from a server for each refusal, all at the same time.
+fn for_each_refusal(
+    cut_at: Option<usize>,
+    stall: Duration,
+    check: impl Fn(Refusal, &Refusing) + Sync,
+) {
+    std::thread::scope(|scope| {
+        for refusal in REFUSALS {
+            let check = &check;
+            scope.spawn(move || {
+                let (server, url) = Refusing::start(refusal, cut_at);
+                let bytes = read(url, None, stall);
+                let bytes = bytes.unwrap_or_else(|error| panic!("{refusal:?}: {error}"));
+                assert!(bytes == *server.file, "{refusal:?}: {} bytes", bytes.len());
+                check(refusal, &server);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_slow_stream_goes_on_when_segments_are_refused() {
+    let requested = AtomicUsize::new(0);
+    for_each_refusal(None, Duration::from_secs(20), |refusal, server| {
+        requested.fetch_add(server.ranged.load(Ordering::Relaxed), Ordering::Relaxed);
+        assert_eq!(server.whole.load(Ordering::Relaxed), 1, "{refusal:?}: one stream is enough");
+        assert!(server.ranged.load(Ordering::Relaxed) <= 1, "{refusal:?}: it was asked again");
+
+        // What is on its way when a whole file is refused is a part of it.
+        let sent = server.sent.load(Ordering::Relaxed);
+        assert!(sent <= 2 * FILE_BYTES as u64, "{refusal:?}: {sent} bytes");
+    });
+    assert!(requested.into_inner() > 0, "the streams were too fast for segments");
+}
+
+#[test]
+fn a_cut_stream_goes_on_when_the_rest_is_refused() {
+    for_each_refusal(Some(100_000), Duration::from_secs(2), |refusal, server| {
+        let whole = if matches!(refusal, Refusal::Whole) { 1 } else { 2 };
+        assert_eq!(server.whole.load(Ordering::Relaxed), whole, "{refusal:?}");
+        assert_eq!(server.ranged.load(Ordering::Relaxed), 1, "{refusal:?}");
+    });
+}
