@@ -5,7 +5,7 @@
 //!
 //! 1. [`Store::add_temp_roots`]: from now on the collector leaves it alone;
 //! 2. [`Store::lock`]: nobody else makes it;
-//! 3. [`Store::is_valid`] again: somebody may just have made it;
+//! 3. [`Store::is_complete`] again: somebody may just have made it;
 //! 4. write it at [`Layout::temporary`], verify it, make it [canonical];
 //! 5. [`Store::publish_item`]: give it its name;
 //! 6. [`Store::register`]: make it valid; then drop the lock.
@@ -20,11 +20,13 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{fstatvfs, renameat};
+use rustix::fs::{AtFlags, fstatvfs, renameat, statat};
+use rustix::io::Errno;
 
 use crate::format::store_path::StorePath;
 
 pub mod canonical;
+mod closure;
 mod connection;
 mod db;
 mod deduplicate;
@@ -42,6 +44,7 @@ mod temp_root;
 pub mod unpack;
 mod writable;
 
+pub use closure::Closure;
 pub use db::{PathInfo, Registration};
 pub use deduplicate::{DEDUPLICATE_MIN_BYTES, Linked, Links, Published};
 pub use error::StoreError;
@@ -126,6 +129,49 @@ impl Store {
         Ok(!self.valid_among(std::slice::from_ref(path))?.is_empty())
     }
 
+    /// Whether `path` is valid and its tree is in place.
+    ///
+    /// # Errors
+    /// The database or the store directory cannot be read.
+    pub fn is_complete(&self, path: &StorePath) -> Result<bool, StoreError> {
+        Ok(self.is_valid(path)? && self.has_tree(path)?)
+    }
+
+    /// The valid items among `roots` and everything they refer to, at one moment.
+    ///
+    /// # Errors
+    /// The database cannot be read, or holds what is no store path.
+    pub fn closure(&self, roots: &[StorePath]) -> Result<Closure, StoreError> {
+        self.database().closure(roots)
+    }
+
+    /// Those of `items` of which nothing is in the store directory: a valid one was deleted
+    /// behind the database's back, or a backup was restored in part. What the trees contain is
+    /// not looked at.
+    ///
+    /// # Errors
+    /// The store directory cannot be read.
+    pub fn missing_trees(&self, items: &[StorePath]) -> Result<HashSet<StorePath>, StoreError> {
+        let mut missing = HashSet::new();
+        for item in items {
+            if !self.has_tree(item)? {
+                missing.insert(item.clone());
+            }
+        }
+        Ok(missing)
+    }
+
+    fn has_tree(&self, path: &StorePath) -> Result<bool, StoreError> {
+        match statat(self.links.store(), path.base(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => {
+                let path = self.layout.item(path);
+                Err(StoreError::Read { path, source: error.into() })
+            }
+        }
+    }
+
     /// What the valid item `path` refers to, in the order of names; `None` when it is not valid.
     ///
     /// # Errors
@@ -185,7 +231,7 @@ impl Store {
 
     /// Gives the finished tree at [`Layout::temporary`] the name of `path`, in the place of
     /// whatever an earlier attempt left there. Hold the lock of `path`, and have made sure under
-    /// it that `path` is not valid.
+    /// it that `path` is not [complete](Store::is_complete).
     ///
     /// # Errors
     /// [`StoreError::Remove`] or [`StoreError::Rename`].
@@ -227,7 +273,8 @@ impl Store {
     }
 
     /// Makes every item of `batch` valid, in one transaction, or none. They are in place, under
-    /// lock, and verified. Their order does not matter. `now` is in Unix seconds.
+    /// lock, and verified. Their order does not matter. `now` is in Unix seconds. What was
+    /// recorded of them before, when their trees had been lost, is replaced.
     ///
     /// # Errors
     /// A reference is neither valid nor in the batch, references run in a circle, a derivation

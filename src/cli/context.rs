@@ -150,6 +150,13 @@ impl Context {
         match Store::open(self.settings.layout.clone(), OpenMode::ReadOnly) {
             Ok(store) => Ok(Some(store)),
             Err(StoreError::NoStore(_)) => Ok(None),
+            // A database alone, as from half a backup: nothing of what it records is in place.
+            Err(StoreError::Open { source, .. })
+                if self.settings.store_kind == StoreKind::Embedded
+                    && source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -1,7 +1,7 @@
 //! Why a command could not be carried out, what that means, and what the user can do.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::daemon::serve::ServeError;
 use crate::format::store_path::{Dialect, StorePathError};
@@ -164,9 +164,26 @@ pub fn item_hint(error: &ItemError, dialect: Dialect) -> Option<String> {
         }
         ItemError::Offline(_) => "without --offline, it is downloaded",
         ItemError::NoSpace { .. } => "free some space, or fetch less at a time",
+        ItemError::MissingTree(path) => return Some(repair_hint(path, dialect)),
         ItemError::Store(error) => return error.hint().map(str::to_owned),
         _ if error.class() == Class::Transient => "try again, or with other --substitute-urls",
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+/// How the daemon's own commands bring back a tree that is missing: as root, since they replace
+/// what is in the store.
+fn repair_hint(path: &Path, dialect: Dialect) -> String {
+    let path = path.display();
+    match dialect {
+        Dialect::Guix => format!(
+            "as root, `guix build --repair {path}` fetches it again; \
+             `guix gc --verify=repair` checks all items"
+        ),
+        Dialect::Nix => format!(
+            "as root, `nix-store --repair-path {path}` fetches it again; \
+             `nix-store --verify --repair` checks all items"
+        ),
+    }
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
+use super::closure::Closure;
 use super::connection::{self, Access};
 use super::error::StoreError;
 use super::layout::Layout;
@@ -139,9 +140,24 @@ impl Database {
         Ok(Some(PathInfo { registration, registered_at: row.registered_at }))
     }
 
+    /// The valid items among `roots` and everything they refer to, at one moment.
+    pub(super) fn closure(&mut self, roots: &[StorePath]) -> Result<Closure, StoreError> {
+        let failed = failure(&self.path, "looking up a closure");
+        let transaction = self.connection.transaction().map_err(&failed)?;
+        let rows = closure_rows(&transaction, &self.store_dir, roots).map_err(&failed)?;
+        transaction.commit().map_err(&failed)?;
+
+        let mut closure = Closure::default();
+        for (name, references) in rows {
+            let item = self.parse(name.clone(), "path", &name)?;
+            closure.add(item, references);
+        }
+        Ok(closure)
+    }
+
     /// Makes every item of `batch` valid, or none. `batch` is in an order where references come
-    /// first, and `outputs` gives what its derivations build. An item that is valid by now
-    /// stays as it was recorded.
+    /// first, and `outputs` gives what its derivations build. A row that is there already is
+    /// replaced: it describes a tree that is gone.
     pub(super) fn register(
         &mut self,
         batch: &[&Registration],
@@ -155,12 +171,10 @@ impl Database {
             .map_err(&failed)?;
         let mut ids: HashMap<&StorePath, i64> = HashMap::new();
         for item in batch {
-            let id = insert_item(&transaction, &self.store_dir, item, now).map_err(&failed)?;
-            if let Some(id) = id {
-                ids.insert(&item.path, id);
-                let outputs = outputs.get(&item.path).map_or(&[][..], Vec::as_slice);
-                insert_outputs(&transaction, &self.store_dir, id, outputs).map_err(&failed)?;
-            }
+            let id = record_item(&transaction, &self.store_dir, item, now).map_err(&failed)?;
+            ids.insert(&item.path, id);
+            let outputs = outputs.get(&item.path).map_or(&[][..], Vec::as_slice);
+            insert_outputs(&transaction, &self.store_dir, id, outputs).map_err(&failed)?;
         }
         for item in batch {
             let Some(&referrer) = ids.get(&item.path) else { continue };
@@ -229,30 +243,75 @@ fn reference_names(connection: &Connection, id: i64) -> rusqlite::Result<Vec<Str
     connection.prepare_cached(SELECT_REFERENCES)?.query_map([id], |row| row.get(0))?.collect()
 }
 
-/// The new row's id, or `None` when the item is valid already.
-fn insert_item(
+/// The names of the valid items among `roots` and of everything they refer to; each with the
+/// positions of its references in this list.
+fn closure_rows(
+    connection: &Connection,
+    store_dir: &StoreDir,
+    roots: &[StorePath],
+) -> rusqlite::Result<Vec<(String, Vec<usize>)>> {
+    let mut select_root = connection.prepare_cached(SELECT_ID)?;
+    let mut select_name = connection.prepare_cached("SELECT path FROM ValidPaths WHERE id = ?1")?;
+    let mut select_references =
+        connection.prepare_cached("SELECT reference FROM Refs WHERE referrer = ?1")?;
+    let mut ids: Vec<i64> = Vec::new();
+    let mut positions: HashMap<i64, usize> = HashMap::new();
+    let mut position_of = |ids: &mut Vec<i64>, id: i64| {
+        *positions.entry(id).or_insert_with(|| {
+            ids.push(id);
+            ids.len() - 1
+        })
+    };
+    for root in roots {
+        let name = store_dir.full_name(root);
+        if let Some(id) = select_root.query_row([name], |row| row.get(0)).optional()? {
+            position_of(&mut ids, id);
+        }
+    }
+
+    let mut rows = Vec::new();
+    while let Some(&id) = ids.get(rows.len()) {
+        let name = select_name.query_row([id], |row| row.get(0))?;
+        let mut references = Vec::new();
+        for reference in select_references.query_map([id], |row| row.get(0))? {
+            references.push(position_of(&mut ids, reference?));
+        }
+        rows.push((name, references));
+    }
+    Ok(rows)
+}
+
+/// Records `item`, in the place of what was recorded of it before; the id of its row.
+fn record_item(
     connection: &Connection,
     store_dir: &StoreDir,
     item: &Registration,
     now: u64,
-) -> rusqlite::Result<Option<i64>> {
+) -> rusqlite::Result<i64> {
     let name = store_dir.full_name(&item.path);
     let hash = item.nar_hash.base16_with_algorithm();
     let deriver = item.deriver.as_ref().map(|deriver| store_dir.full_name(deriver));
     let (now, nar_size) = (signed(now)?, signed(item.nar_size)?);
-    let inserted = match store_dir.dialect() {
+    let known: Option<i64> =
+        connection.prepare_cached(SELECT_ID)?.query_row([&name], |row| row.get(0)).optional()?;
+    if let Some(id) = known {
+        // Its referrers refer to this row, so it is changed and not deleted.
+        connection.prepare_cached("DELETE FROM Refs WHERE referrer = ?1")?.execute([id])?;
+    }
+
+    match store_dir.dialect() {
         Dialect::Guix => connection
-            .prepare_cached(GUIX_INSERT)?
+            .prepare_cached(if known.is_some() { GUIX_UPDATE } else { GUIX_INSERT })?
             .execute(params![name, hash, now, deriver, nar_size])?,
         Dialect::Nix => {
             let signatures = item.signatures.join(" ");
             let signatures = Some(signatures).filter(|signatures| !signatures.is_empty());
             connection
-                .prepare_cached(NIX_INSERT)?
+                .prepare_cached(if known.is_some() { NIX_UPDATE } else { NIX_INSERT })?
                 .execute(params![name, hash, now, deriver, nar_size, signatures, item.ca])?
         }
     };
-    Ok((inserted == 1).then(|| connection.last_insert_rowid()))
+    Ok(known.unwrap_or_else(|| connection.last_insert_rowid()))
 }
 
 fn insert_outputs(
@@ -315,10 +374,15 @@ const GUIX_SELECT_INFO: &str = "SELECT id, hash, registrationTime, deriver, narS
 const NIX_SELECT_INFO: &str = "SELECT id, hash, registrationTime, deriver, narSize, sigs, ca
     FROM ValidPaths WHERE path = ?1";
 const GUIX_INSERT: &str = "INSERT INTO ValidPaths (path, hash, registrationTime, deriver, narSize)
-    VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (path) DO NOTHING";
+    VALUES (?1, ?2, ?3, ?4, ?5)";
+const GUIX_UPDATE: &str = "UPDATE ValidPaths
+    SET hash = ?2, registrationTime = ?3, deriver = ?4, narSize = ?5 WHERE path = ?1";
 const NIX_INSERT: &str =
     "INSERT INTO ValidPaths (path, hash, registrationTime, deriver, narSize, sigs, ca)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (path) DO NOTHING";
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+/// What was built here (`ultimate`) is not any more.
+const NIX_UPDATE: &str = "UPDATE ValidPaths SET hash = ?2, registrationTime = ?3, deriver = ?4,
+    narSize = ?5, sigs = ?6, ca = ?7, ultimate = NULL WHERE path = ?1";
 const INSERT_REFERENCE: &str = "INSERT OR IGNORE INTO Refs (referrer, reference) VALUES (?1, ?2)";
 const INSERT_OUTPUT: &str =
     "INSERT OR REPLACE INTO DerivationOutputs (drv, id, path) VALUES (?1, ?2, ?3)";

@@ -181,16 +181,59 @@ fn registers_all_or_nothing() {
 }
 
 #[test]
-fn what_is_valid_stays_as_it_was_registered() {
+fn registering_again_replaces_the_row_and_keeps_its_referrers() {
+    let root = tempfile::tempdir().unwrap();
+    for store in [guix_store(root.path()), nix_store(root.path())] {
+        let first = [registration("a", &["a", "x"]), registration("x", &[])];
+        store.register(&first, NOW).unwrap();
+        store.register(&[registration("b", &["a"])], NOW).unwrap();
+
+        let again = Registration {
+            nar_size: 1,
+            nar_hash: NarHash::from_bytes([8; 32]),
+            deriver: Some(item("a.drv")),
+            ..registration("a", &["y"])
+        };
+        store.register(&[again.clone(), registration("y", &[])], NOW + 9).unwrap();
+
+        let info = store.path_info(&item("a")).unwrap().unwrap();
+        assert_eq!(info, PathInfo { registration: again, registered_at: NOW + 9 });
+        assert_eq!(store.references(&item("b")).unwrap(), Some(vec![item("a")]));
+        let faults = rows(&store, "SELECT 'fault' FROM pragma_foreign_key_check");
+        assert_eq!(faults, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_row_is_replaced_with_valid_references_or_not_at_all() {
     let root = tempfile::tempdir().unwrap();
     let store = guix_store(root.path());
-    store.register(&[registration("a", &["a"])], NOW).unwrap();
-    let other = Registration { nar_size: 1, ..registration("a", &[]) };
-    store.register(&[other, registration("b", &["a"])], NOW + 9).unwrap();
+    store.register(&[registration("a", &["x"]), registration("x", &[])], NOW).unwrap();
+    let error = store.register(&[registration("a", &["gone"])], NOW + 9).unwrap_err();
+    assert!(matches!(error, StoreError::MissingReferences { .. }), "{error}");
     let info = store.path_info(&item("a")).unwrap().unwrap();
-    let expected = registration("a", &["a"]);
-    assert_eq!(info, PathInfo { registration: expected, registered_at: NOW });
-    assert!(store.is_valid(&item("b")).unwrap());
+    assert_eq!((info.registration, info.registered_at), (registration("a", &["x"]), NOW));
+}
+
+#[test]
+fn a_closure_tells_what_is_referred_to_and_which_trees_are_missing() {
+    let root = tempfile::tempdir().unwrap();
+    let store = guix_store(root.path());
+    let batch = [("a", &["a", "b"][..]), ("b", &["c"]), ("c", &[]), ("other", &[])]
+        .map(|(name, to)| registration(name, to));
+    store.register(&batch, NOW).unwrap();
+    let closure = store.closure(&[item("a"), item("invalid")]).unwrap();
+    assert_eq!(closure.items(), ["a", "b", "c"].map(item));
+    assert!(!closure.contains(&item("invalid")) && !closure.contains(&item("other")));
+
+    std::fs::create_dir(store.layout().item(&item("a"))).unwrap();
+    // A symlink is a store item like any other, wherever it leads.
+    std::os::unix::fs::symlink("nowhere", store.layout().item(&item("b"))).unwrap();
+    let missing = store.missing_trees(closure.items()).unwrap();
+    assert_eq!(missing, HashSet::from([item("c")]));
+    assert_eq!(closure.reached_from(&item("a"), &missing), [item("c")]);
+    assert!(closure.reached_from(&item("c"), &missing).is_empty());
+    assert!(store.is_complete(&item("b")).unwrap() && !store.is_complete(&item("c")).unwrap());
 }
 
 #[test]

@@ -21,8 +21,8 @@ use super::lookup::Resolver;
 use super::network::Network;
 use super::progress::Progress;
 
-pub use plan::{Plan, PlannedItem, refusal};
-pub use present::Present;
+pub use plan::{Incomplete, Plan, PlannedItem, refusal};
+pub use present::{MissingTrees, Present};
 
 /// Whether what an item refers to is fetched as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub enum OnFailure {
 pub struct Planner {
     /// What is there.
     pub present: Present,
+    /// What to do about valid items whose trees are missing.
+    pub missing_trees: MissingTrees,
     /// Who has the rest.
     pub resolver: Arc<Resolver>,
     /// Whom to reach.
@@ -85,6 +87,9 @@ pub struct Fetch {
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Outcome {
+    /// Items asked for that were valid already, with everything they refer to; or are now,
+    /// because trees that were missing are in place again.
+    pub valid: Vec<StorePath>,
     /// Items that have become valid now.
     pub registered: Vec<StorePath>,
     /// Items that could not be had, and why; what depends on them comes after them.

@@ -9,6 +9,7 @@ use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item};
 mod commands;
 mod fetch;
 mod interrupt;
+mod missing_trees;
 mod offline;
 mod progress;
 mod query;

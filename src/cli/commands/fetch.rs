@@ -11,8 +11,9 @@ use crate::cli::args::FetchArgs;
 use crate::cli::context::{Context, Purpose};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::cli::settings::StoreKind;
 use crate::format::store_path::StorePath;
-use crate::substitute::fetch::{Fetch, OnFailure, Planner, Present, References};
+use crate::substitute::fetch::{Fetch, MissingTrees, OnFailure, Planner, Present, References};
 
 use report::Report;
 
@@ -62,6 +63,7 @@ fn setup(context: &Context, args: &FetchArgs) -> Result<(Planner, Fetch), CliErr
     let installer = Arc::new(context.installer(&network)?);
     let planner = Planner {
         present: Present::Kept(Arc::clone(&store)),
+        missing_trees: missing_trees(context),
         resolver: Arc::clone(&resolver),
         network,
         servers: context.settings.servers.clone(),
@@ -76,4 +78,12 @@ fn setup(context: &Context, args: &FetchArgs) -> Result<(Planner, Fetch), CliErr
         on_failure: if args.keep_going { OnFailure::KeepGoing } else { OnFailure::Stop },
     };
     Ok((planner, fetch))
+}
+
+/// A store of the system is looked after by its daemon, one of our own by us.
+fn missing_trees(context: &Context) -> MissingTrees {
+    match context.settings.store_kind {
+        StoreKind::Embedded => MissingTrees::FetchAgain,
+        StoreKind::System => MissingTrees::Report,
+    }
 }

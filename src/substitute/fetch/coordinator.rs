@@ -14,7 +14,7 @@ use crate::substitute::install::{ItemError, Order};
 use crate::substitute::progress::Event;
 use crate::substitute::renew;
 
-use super::plan::{Plan, PlannedItem, total};
+use super::plan::{Incomplete, Plan, PlannedItem, total};
 use super::{Fetch, OnFailure, Outcome, TICK};
 
 /// What a worker brings back for an item.
@@ -43,13 +43,34 @@ enum State {
     Failed,
 }
 
-pub(super) fn run(fetch: &Fetch, plan: Plan, valid: &mut dyn FnMut(&StorePath)) -> Outcome {
+pub(super) fn run(fetch: &Fetch, mut plan: Plan, valid: &mut dyn FnMut(&StorePath)) -> Outcome {
     for path in &plan.valid {
         valid(path);
     }
+    let incomplete = std::mem::take(&mut plan.incomplete);
+    let mut outcome = carry_out(fetch, plan, valid);
+    for item in incomplete {
+        settle(item, &mut outcome, valid);
+    }
+    outcome
+}
+
+/// A valid item is complete if what was missing has been fetched again.
+fn settle(item: Incomplete, outcome: &mut Outcome, valid: &mut dyn FnMut(&StorePath)) {
+    let Incomplete { path, gaps } = item;
+    match gaps.into_iter().find(|gap| !outcome.registered.contains(gap)) {
+        None => {
+            valid(&path);
+            outcome.valid.push(path);
+        }
+        Some(gap) => outcome.failed.push((path, ItemError::Reference(gap))),
+    }
+}
+
+fn carry_out(fetch: &Fetch, plan: Plan, valid: &mut dyn FnMut(&StorePath)) -> Outcome {
     let download_size = plan.download_size();
-    let Plan { items, failed, .. } = plan;
-    let outcome = Outcome { failed, ..Outcome::default() };
+    let Plan { items, failed, valid: complete, .. } = plan;
+    let outcome = Outcome { failed, valid: complete, ..Outcome::default() };
     if items.is_empty() || (!outcome.failed.is_empty() && fetch.on_failure == OnFailure::Stop) {
         return outcome;
     }
@@ -354,7 +375,7 @@ impl Worker<'_> {
     fn try_bring(&self, item: &PlannedItem) -> Result<Brought, ItemError> {
         let store = &self.fetch.store;
         let Some(lock) = store.try_lock(&item.path)? else { return Ok(Brought::Busy) };
-        if store.is_valid(&item.path)? {
+        if store.is_complete(&item.path)? {
             return Ok(Brought::Valid);
         }
         store.remove_temporary(&item.path)?;

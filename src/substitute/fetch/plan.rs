@@ -13,7 +13,7 @@ use crate::substitute::lookup::{Resolution, ServerReport, Walk};
 use crate::substitute::{chain, without_url};
 use crate::trust::verdict::AuthorizedNarInfo;
 
-use super::present::Skipping;
+use super::present::{Inspection, MissingTrees, Skipping};
 use super::{Planner, References};
 
 /// An item that is to be fetched.
@@ -37,11 +37,22 @@ impl PlannedItem {
     }
 }
 
+/// A valid item that cannot be used before others have been fetched again.
+#[derive(Debug, Clone)]
+pub struct Incomplete {
+    /// The item.
+    pub path: StorePath,
+    /// What it refers to, transitively, whose trees are missing.
+    pub gaps: Vec<StorePath>,
+}
+
 /// What is to be done for some items to be valid.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Those that are valid already, of those asked for.
+    /// Those that are valid already, of those asked for, with everything they refer to.
     pub valid: Vec<StorePath>,
+    /// Those that are valid already, but refer to items whose trees are missing.
+    pub incomplete: Vec<Incomplete>,
     /// What is to be fetched, references first.
     pub items: Vec<PlannedItem>,
     /// What cannot be had, and what depends on that.
@@ -74,62 +85,104 @@ pub(super) fn make(
     paths: &[StorePath],
     references: References,
 ) -> Result<Plan, StoreError> {
-    let valid = planner.present.among(paths)?;
-    let wanted: Vec<StorePath> =
-        paths.iter().filter(|path| !valid.contains(*path)).cloned().collect();
-    let mut plan = Plan {
-        valid: paths.iter().filter(|path| valid.contains(*path)).cloned().collect(),
-        ..Plan::default()
-    };
-    if wanted.is_empty() {
-        return Ok(plan);
+    let repairs = repairs(planner, references);
+    let known = planner.present.inspect(paths)?;
+    let mut plan = Plan::default();
+    let mut wanted = Vec::new();
+    for path in paths {
+        let is_missing = known.missing().contains(path);
+        let gaps = known.gaps(path);
+        match planner.missing_trees {
+            MissingTrees::Report if is_missing => {}
+            _ if is_missing || !known.is_recorded(path) => wanted.push(path.clone()),
+            _ if repairs && !gaps.is_empty() => {
+                plan.incomplete.push(Incomplete { path: path.clone(), gaps });
+            }
+            _ => match gaps.into_iter().next() {
+                None => plan.valid.push(path.clone()),
+                Some(gap) => plan.failed.push((path.clone(), unusable(gap, references))),
+            },
+        }
     }
-    let skipping = Arc::new(Skipping::new(planner.present.clone()));
-    let walk = match references {
-        References::Fetch => Walk::Closure(Some(skipping.skip())),
-        References::MustBeValid => Walk::JustThese,
-    };
-    plan.resolution = planner.resolver.resolve(wanted, walk);
-    skipping.into_result()?;
-    let paths: Vec<StorePath> =
-        plan.resolution.items.iter().map(|found| found.path.clone()).collect();
-    planner.present.keep(&paths)?;
-    let outside = match references {
-        References::Fetch => HashSet::new(),
-        References::MustBeValid => missing_references(planner, &plan.resolution)?,
-    };
-    sort_out(planner, &mut plan, &outside);
+    let mut missing = known.missing().clone();
+    if repairs {
+        let is_new = |path: &&StorePath| !paths.contains(path);
+        wanted.extend(known.missing().iter().filter(is_new).cloned());
+    }
+    if !wanted.is_empty() {
+        let (resolution, outside) = resolve(planner, wanted, references)?;
+        missing.extend(outside.missing().iter().cloned());
+        plan.resolution = resolution;
+        sort_out(planner, &mut plan, &outside, references);
+    }
+    if planner.missing_trees == MissingTrees::Report {
+        let missing = missing.into_iter().map(|path| {
+            let place = planner.present.place_of(&path);
+            (path, ItemError::MissingTree(place))
+        });
+        plan.failed.extend(missing);
+    }
     Ok(plan)
 }
 
-/// References of the items found that are neither valid nor among them.
-fn missing_references(
+/// Whether items that are referred to and whose trees are missing are fetched again.
+fn repairs(planner: &Planner, references: References) -> bool {
+    planner.missing_trees == MissingTrees::FetchAgain && references == References::Fetch
+}
+
+/// Looks `wanted` up with what else has to be fetched; and inspects what they refer to beyond that.
+fn resolve(
     planner: &Planner,
-    resolution: &Resolution,
-) -> Result<HashSet<StorePath>, StoreError> {
+    mut wanted: Vec<StorePath>,
+    references: References,
+) -> Result<(Resolution, Inspection), StoreError> {
+    loop {
+        let skipping = Arc::new(Skipping::new(planner.present.clone(), planner.missing_trees));
+        let walk = match references {
+            References::Fetch => Walk::Closure(Some(skipping.skip())),
+            References::MustBeValid => Walk::JustThese,
+        };
+        let resolution = planner.resolver.resolve(wanted.clone(), walk);
+        skipping.into_result()?;
+        let paths: Vec<StorePath> =
+            resolution.items.iter().map(|found| found.path.clone()).collect();
+        planner.present.keep(&paths)?;
+
+        // Valid items are not looked up, so what they refer to has not come up yet.
+        let outside = planner.present.inspect(&references_outside(&resolution))?;
+        let known: HashSet<&StorePath> = paths.iter().chain(&wanted).collect();
+        let gaps: Vec<StorePath> =
+            outside.missing().iter().filter(|path| !known.contains(path)).cloned().collect();
+        if gaps.is_empty() || !repairs(planner, references) {
+            return Ok((resolution, outside));
+        }
+        wanted.extend(gaps);
+    }
+}
+
+/// What the items found refer to without being found themselves.
+fn references_outside(resolution: &Resolution) -> Vec<StorePath> {
     let found: HashSet<StorePathRef<'_>> =
         resolution.items.iter().map(|item| item.path.as_ref()).collect();
     let narinfos = resolution.items.iter().filter_map(|item| item.authority.as_ref());
-    let references: Vec<StorePath> = narinfos
+    let references: HashSet<StorePath> = narinfos
         .flat_map(|authority| authority.narinfo().references())
         .filter(|path| !found.contains(path))
         .map(StorePathRef::to_path)
         .collect();
-    let valid = planner.present.among(&references)?;
-    Ok(references.into_iter().filter(|path| !valid.contains(path)).collect())
+    references.into_iter().collect()
 }
 
 /// Sorts what was found into items to fetch and failures, references first. Items whose
-/// references cannot be had fail with them; `outside` are references that are neither valid nor
-/// to be fetched.
-fn sort_out(planner: &Planner, plan: &mut Plan, outside: &HashSet<StorePath>) {
-    let by_path: HashMap<StorePathRef<'_>, usize> = plan
-        .resolution
-        .items
-        .iter()
-        .enumerate()
-        .map(|(index, found)| (found.path.as_ref(), index))
-        .collect();
+/// references cannot be had fail with them.
+fn sort_out(planner: &Planner, plan: &mut Plan, outside: &Inspection, references: References) {
+    let items = plan.resolution.items.iter().enumerate();
+    let links = Links {
+        by_path: items.map(|(index, found)| (found.path.as_ref(), index)).collect(),
+        outside,
+        references,
+        repairs: repairs(planner, references),
+    };
     let mut state = Sorting {
         planner,
         placed: vec![None; plan.resolution.items.len()],
@@ -142,28 +195,73 @@ fn sort_out(planner: &Planner, plan: &mut Plan, outside: &HashSet<StorePath>) {
         while let Some((index, is_expanded)) = stack.pop() {
             let found = &plan.resolution.items[index];
             if is_expanded {
-                state.place(index, &plan.resolution, &by_path, outside);
+                state.place(index, &plan.resolution, &links);
             } else if state.placed[index].is_none() {
                 state.placed[index] = Some(Placed::Open);
                 stack.push((index, true));
-                let needs = needs_of(found, &by_path);
-                stack.extend(needs.map(|need| (need, false)));
+                stack.extend(links.needs_of(found).into_iter().map(|need| (need, false)));
             }
         }
     }
     plan.items = state.items;
-    plan.failed = state.failed;
+    plan.failed.extend(state.failed);
 }
 
-fn needs_of<'a>(
-    found: &'a Found,
-    by_path: &'a HashMap<StorePathRef<'_>, usize>,
-) -> impl Iterator<Item = usize> + 'a {
+/// How the items found depend on each other and on what is valid already.
+struct Links<'a> {
+    by_path: HashMap<StorePathRef<'a>, usize>,
+    /// What they refer to and was not found, because it is valid.
+    outside: &'a Inspection,
+    references: References,
+    /// Whether the gaps of `outside` are among the items found.
+    repairs: bool,
+}
+
+impl Links<'_> {
+    /// The items found that have to be in place before `found` can be used.
+    fn needs_of(&self, found: &Found) -> Vec<usize> {
+        let mut needs = Vec::new();
+        for reference in other_references(found) {
+            match self.by_path.get(&reference) {
+                Some(index) => needs.push(*index),
+                None if self.repairs => {
+                    let gaps = self.outside.gaps(&reference.to_path());
+                    let position = |gap: &StorePath| self.by_path.get(&gap.as_ref()).copied();
+                    needs.extend(gaps.iter().filter_map(position));
+                }
+                None => {}
+            }
+        }
+        needs
+    }
+
+    /// What `found` refers to cannot be used, and is not to be fetched.
+    fn check_outside(&self, found: &Found) -> Result<(), ItemError> {
+        if self.repairs {
+            return Ok(());
+        }
+        for reference in other_references(found).filter(|path| !self.by_path.contains_key(path)) {
+            if let Some(gap) = self.outside.gaps(&reference.to_path()).into_iter().next() {
+                return Err(unusable(gap, self.references));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Something refers to `gap`, which is not fetched.
+fn unusable(gap: StorePath, references: References) -> ItemError {
+    match references {
+        References::Fetch => ItemError::Reference(gap),
+        References::MustBeValid => ItemError::InvalidReference(gap),
+    }
+}
+
+/// What `found` refers to, without itself.
+fn other_references(found: &Found) -> impl Iterator<Item = StorePathRef<'_>> {
     let narinfo = found.authority.as_ref().map(Authority::narinfo);
     let references = narinfo.into_iter().flat_map(|narinfo| narinfo.references());
-    references
-        .filter(|path| *path != found.path.as_ref())
-        .filter_map(|path| by_path.get(&path).copied())
+    references.filter(|path| *path != found.path.as_ref())
 }
 
 #[derive(Clone, Copy)]
@@ -184,18 +282,12 @@ struct Sorting<'a> {
 }
 
 impl Sorting<'_> {
-    fn place(
-        &mut self,
-        index: usize,
-        resolution: &Resolution,
-        by_path: &HashMap<StorePathRef<'_>, usize>,
-        outside: &HashSet<StorePath>,
-    ) {
+    fn place(&mut self, index: usize, resolution: &Resolution, links: &Links<'_>) {
         if !matches!(self.placed[index], Some(Placed::Open)) {
             return;
         }
         let found = &resolution.items[index];
-        match self.item(found, &resolution.servers, by_path, outside) {
+        match self.item(found, &resolution.servers, links) {
             Ok(item) => {
                 self.placed[index] = Some(Placed::Item(self.items.len()));
                 self.items.push(item);
@@ -211,22 +303,18 @@ impl Sorting<'_> {
         &self,
         found: &Found,
         servers: &[ServerReport],
-        by_path: &HashMap<StorePathRef<'_>, usize>,
-        outside: &HashSet<StorePath>,
+        links: &Links<'_>,
     ) -> Result<PlannedItem, ItemError> {
         let authority = found.authority.as_ref().and_then(Authority::checked);
         let authorized = Arc::clone(authority.ok_or_else(|| refusal(found, servers))?);
         self.check_reach(&found.sources)?;
-        let is_missing = |path: &StorePathRef<'_>| outside.contains(&path.to_path());
-        if let Some(missing) = authorized.narinfo().references().find(is_missing) {
-            return Err(ItemError::InvalidReference(missing.to_path()));
-        }
+        links.check_outside(found)?;
         let mut needs = Vec::new();
-        for need in needs_of(found, by_path) {
+        for need in links.needs_of(found) {
             match self.placed[need] {
                 Some(Placed::Item(item)) => needs.push(item),
                 Some(Placed::Failed) => {
-                    let missing = by_path.iter().find(|(_, index)| **index == need);
+                    let missing = links.by_path.iter().find(|(_, index)| **index == need);
                     let path = missing.map_or_else(|| found.path.clone(), |(p, _)| p.to_path());
                     return Err(ItemError::Reference(path));
                 }

@@ -132,6 +132,9 @@ pub enum ItemError {
         /// Why.
         source: std::io::Error,
     },
+    /// The database says that it is valid, and its tree is missing.
+    #[error("it is registered as valid, but there is nothing at {}", .0.display())]
+    MissingTree(std::path::PathBuf),
     /// Something that it refers to could not be had.
     #[error("it refers to {0}, which could not be fetched")]
     Reference(StorePath),
@@ -198,7 +201,9 @@ impl ItemError {
                 .map(|class| if class == Class::Absent { Class::Transient } else { class })
                 .max()
                 .unwrap_or(Class::Transient),
-            Self::Store(_) | Self::Open { .. } | Self::NoSpace { .. } => Class::Local,
+            Self::Store(_) | Self::Open { .. } | Self::MissingTree(_) | Self::NoSpace { .. } => {
+                Class::Local
+            }
             Self::Interrupted => Class::Interrupted,
         }
     }

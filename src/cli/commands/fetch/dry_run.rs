@@ -24,7 +24,9 @@ pub(super) fn run(
     let network = context.network();
     let resolver = context.resolver(Purpose::Fetch, &network)?;
     let servers = context.settings.servers.clone();
-    let plan = Planner { present, resolver, network, servers }.plan(paths, references)?;
+    let missing_trees = super::missing_trees(context);
+    let planner = Planner { present, missing_trees, resolver, network, servers };
+    let plan = planner.plan(paths, references)?;
     if context.cancel.is_cancelled() {
         return Ok(Exit::Interrupted);
     }

@@ -44,7 +44,6 @@ impl Row {
 
 /// What is to be told when it is over.
 pub(super) struct Report {
-    valid: Vec<Row>,
     planned: Vec<Row>,
     nar_size: u64,
 }
@@ -56,11 +55,7 @@ impl Report {
             download_size: item.download().and_then(|(_, download)| download.file_size),
             nar_size: Some(item.authorized.narinfo().nar_size()),
         };
-        Self {
-            valid: plan.valid.iter().map(Row::of).collect(),
-            planned: plan.items.iter().map(planned).collect(),
-            nar_size: plan.nar_size(),
-        }
+        Self { planned: plan.items.iter().map(planned).collect(), nar_size: plan.nar_size() }
     }
 
     /// Every item as data.
@@ -70,7 +65,7 @@ impl Report {
         let row = |path: &StorePath| {
             planned.get(path).map_or_else(|| Row::of(path), |row| (*row).clone())
         };
-        let valid = self.valid.iter().map(|row| row.as_json(context, "valid", None));
+        let valid = outcome.valid.iter().map(|p| Row::of(p).as_json(context, "valid", None));
         let fetched = outcome.registered.iter().map(|p| row(p).as_json(context, "fetched", None));
         let failed = outcome
             .failed
