@@ -31,6 +31,7 @@ mod connection;
 mod db;
 mod deduplicate;
 mod derivation;
+mod directory;
 mod error;
 mod layout;
 mod lock;

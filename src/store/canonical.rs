@@ -3,12 +3,16 @@
 //! Files are 0444, or 0555 when executable; directories 0555; everything, symlinks included,
 //! was last modified at second 1 of the epoch. Files are set through their open descriptor and
 //! directories after their last entry: making an entry moves the directory's time.
+//!
+//! There are no access control lists, as in Nix, which removes them. Other extended attributes
+//! are not inherited, except for labels of security modules, which Nix leaves alone as well.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Mode, Timespec, Timestamps, fchmod, futimens, utimensat};
-use rustix::io;
+use rustix::fs::{AtFlags, Mode, Timespec, Timestamps};
+use rustix::fs::{fchmod, fgetxattr_query, fremovexattr, fstat, futimens, utimensat};
+use rustix::io::{self, Errno};
 
 /// The mode of a directory.
 pub const DIRECTORY_MODE: Mode = Mode::from_bits_truncate(0o555);
@@ -19,10 +23,60 @@ pub const EXECUTABLE_MODE: Mode = Mode::from_bits_truncate(0o555);
 /// When everything was last modified, in seconds of the epoch.
 pub const MTIME_SECS: i64 = 1;
 
+/// The attributes that hold access control lists.
+const ACLS: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
+
 const TIMES: Timestamps = Timestamps {
     last_access: Timespec { tv_sec: MTIME_SECS, tv_nsec: 0 },
     last_modification: Timespec { tv_sec: MTIME_SECS, tv_nsec: 0 },
 };
+
+/// The mode of a file.
+#[must_use]
+pub fn file_mode(executable: bool) -> Mode {
+    if executable { EXECUTABLE_MODE } else { FILE_MODE }
+}
+
+/// Whether an open file or directory has exactly `mode`, and no access control list.
+///
+/// # Errors
+/// Those of `fstat`.
+pub fn has_exactly(file: impl AsFd, mode: Mode) -> io::Result<bool> {
+    Ok(mode_of(&file)? == mode && !ACLS.into_iter().any(|name| has_attribute(&file, name)))
+}
+
+/// Gives an open file or directory exactly `mode`, and no access control list.
+///
+/// # Errors
+/// An attribute or the mode cannot be changed, or the file system does not keep the mode.
+pub fn enforce_mode(file: impl AsFd, mode: Mode) -> std::io::Result<()> {
+    // First, because removing a list leaves the mode that its entries amount to.
+    for name in ACLS.into_iter().filter(|name| has_attribute(&file, name)) {
+        match fremovexattr(&file, name) {
+            Ok(()) | Err(Errno::NODATA) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    fchmod(&file, mode)?;
+
+    // Mount options may have the last word, and nothing reports an error then.
+    let found = mode_of(&file)?;
+    if found == mode {
+        return Ok(());
+    }
+    let (found, mode) = (found.as_raw_mode(), mode.as_raw_mode());
+    let text = format!("the file system sets mode {found:04o} instead of {mode:04o}");
+    Err(std::io::Error::new(std::io::ErrorKind::Unsupported, text))
+}
+
+fn mode_of(file: impl AsFd) -> io::Result<Mode> {
+    Ok(Mode::from_raw_mode(fstat(file)?.st_mode))
+}
+
+/// File systems without attributes have none, so every failure means that there is none.
+fn has_attribute(file: impl AsFd, name: &CStr) -> bool {
+    fgetxattr_query(file, name).is_ok()
+}
 
 /// Sets the times of an open file whose mode was right from its creation.
 ///
@@ -56,6 +110,8 @@ pub(crate) mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     use std::path::Path;
 
+    use rustix::fs::XattrFlags;
+
     /// What is not canonical in the tree at `path`, as one line per thing.
     pub(crate) fn faults(path: &Path) -> Vec<String> {
         let metadata = path.symlink_metadata().unwrap();
@@ -70,6 +126,11 @@ pub(crate) mod tests {
         if !mode_is_right {
             faults.push(format!("{}: mode {mode:o}", path.display()));
         }
+        if !kind.is_symlink() {
+            let file = std::fs::File::open(path).unwrap();
+            let lists = ACLS.iter().filter(|name| has_attribute(&file, name));
+            faults.extend(lists.map(|name| format!("{}: {name:?}", path.display())));
+        }
         if (metadata.mtime(), metadata.mtime_nsec()) != (MTIME_SECS, 0) {
             faults.push(format!("{}: mtime {}", path.display(), metadata.mtime()));
         }
@@ -79,6 +140,56 @@ pub(crate) mod tests {
             }
         }
         faults
+    }
+
+    /// Gives `directory` a default ACL: permissions of the owner, the group and others, and of
+    /// the user 12345. `false` where there are no ACLs.
+    pub(crate) fn set_default_acl(
+        directory: &Path,
+        [owner, group, others]: [u16; 3],
+        named: Option<u16>,
+    ) -> bool {
+        const ANYBODY: u32 = u32::MAX;
+        let mut entries = vec![(0x01, owner, ANYBODY)];
+        entries.extend(named.map(|permissions| (0x02, permissions, 12345)));
+        entries.push((0x04, group, ANYBODY));
+        entries.extend(named.map(|permissions| (0x10, permissions | group, ANYBODY)));
+        entries.push((0x20, others, ANYBODY));
+        let mut value = 2u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in entries {
+            value.extend(u16::to_le_bytes(tag));
+            value.extend(permissions.to_le_bytes());
+            value.extend(id.to_le_bytes());
+        }
+        let set = rustix::fs::setxattr(directory, ACLS[1], &value, XattrFlags::empty());
+        if set == Err(Errno::OPNOTSUPP) {
+            eprintln!("left out: there are no ACLs on the file system of {}", directory.display());
+        } else {
+            set.unwrap();
+        }
+        set.is_ok()
+    }
+
+    #[test]
+    fn an_inherited_acl_is_removed_and_the_mode_is_exact() {
+        let dir = tempfile::tempdir().unwrap();
+        if !set_default_acl(dir.path(), [7, 5, 0], Some(7)) {
+            return;
+        }
+        let tree = dir.path().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        std::fs::write(tree.join("file"), "x").unwrap();
+        let settle_all = |path: &Path, mode: Mode| {
+            let file = std::fs::File::open(path).unwrap();
+            assert!(!has_exactly(&file, mode).unwrap());
+            enforce_mode(&file, mode).unwrap();
+            assert!(has_exactly(&file, mode).unwrap());
+            settle_times(&file).unwrap();
+        };
+        settle_all(&tree.join("file"), FILE_MODE);
+        settle_all(&tree, DIRECTORY_MODE);
+        assert_eq!(faults(&tree), Vec::<String>::new());
+        super::super::remove::remove_tree(dir.path(), "tree").unwrap();
     }
 
     #[test]

@@ -18,9 +18,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
-use rustix::fs::{fstat, linkat, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{fstat, linkat, openat, renameat, statat, unlinkat};
 use rustix::io::{Errno, pread};
 
+use super::directory::make_directory;
 use super::error::{StoreError, on};
 use super::layout::LINKS;
 use crate::format::base32;
@@ -250,7 +251,7 @@ impl Links {
     }
 
     fn create_directory(&self) -> Result<(), StoreError> {
-        match mkdirat(&self.store, LINKS, Mode::from_raw_mode(0o755)) {
+        match make_directory(&self.store, LINKS) {
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(error) => Err(failure(Path::new(LINKS), error)),
         }

@@ -4,16 +4,17 @@
 //! The file that holds the schema's number is written last and at once, so a store without it
 //! is one that nobody has finished making.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+use rustix::fs::{CWD, IFlags, ioctl_getflags, ioctl_setflags};
+use rustix::io::Errno;
 
 use super::connection::{self, Access};
 use super::db::Database;
+use super::directory::make_directory;
 use super::error::{StoreError, on};
 use super::layout::Layout;
 use super::lock::{LockKind, LockMode, Tried, open_lock_file};
@@ -135,16 +136,26 @@ fn create_directories(layout: &Layout) -> Result<(), StoreError> {
     let (links, temp_roots) = (layout.links(), layout.temp_roots_dir());
     let is_new = !layout.store().exists();
     for path in [layout.database(), layout.config(), &links, &temp_roots] {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(path)
+        create_directory(path)
             .map_err(on(path, |path, source| StoreError::CreateDirectory { path, source }))?;
     }
     if is_new {
         spread_items(layout.store());
     }
     Ok(())
+}
+
+/// Makes the directory `path`, and those above it that are missing.
+fn create_directory(path: &Path) -> io::Result<()> {
+    match make_directory(CWD, path) {
+        Err(Errno::NOENT) => {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            create_directory(parent.ok_or(Errno::NOENT)?)?;
+            create_directory(path)
+        }
+        Err(_) if path.is_dir() => Ok(()),
+        made => Ok(made?),
+    }
 }
 
 /// Tells the file system that what is in this directory has nothing to do with each other, what

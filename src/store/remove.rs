@@ -98,7 +98,7 @@ fn move_up(from: &OwnedFd, name: &CString, top: &OwnedFd, moved: &mut u64) -> io
 }
 
 /// Opens a directory of ours, and makes it one whose entries can be listed and deleted.
-fn open_writable(parent: BorrowedFd<'_>, name: &CString) -> io::Result<OwnedFd> {
+pub(super) fn open_writable(parent: BorrowedFd<'_>, name: &CString) -> io::Result<OwnedFd> {
     let directory = match openat(parent, name, DIRECTORY, Mode::empty()) {
         Ok(directory) => directory,
         Err(Errno::ACCESS) => {

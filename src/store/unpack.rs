@@ -5,13 +5,15 @@
 //! written as they stream by. Everything happens relative to directory descriptors, with
 //! `O_EXCL` and `O_NOFOLLOW`, so that no name in a nar can reach outside the tree.
 //!
-//! A file costs four system calls (open with its final mode, write, set times, close), a
+//! A file costs four system calls (open with its final mode, write, set times, close; the first
+//! ones are also checked to have that mode, see `created_modes`), a
 //! file that `.links` already holds costs two (link, check). A directory gets its final mode
 //! and time when its last entry is in place: whoever finishes that entry closes it.
 //!
 //! Nothing here decides whether the bytes are the right ones: see [`Unpacked::check`].
 
 mod batch;
+mod created_modes;
 mod crowding;
 mod directory;
 mod hashed;
@@ -280,7 +282,7 @@ pub fn unpack<R: Chunks>(
     pool: &WriterPool,
     links: Option<Arc<Links>>,
 ) -> Result<Unpacked, UnpackError> {
-    let tree = Arc::new(Tree::new(pool.created_modes(), links, &destination.parent_path));
+    let tree = Arc::new(Tree::new(links, &destination.parent_path));
     let guard = TemporaryTree { destination, is_ours: Arc::clone(&tree.top_is_ours) };
     let mut unpacker = Unpacker {
         nar: nar::Reader::new(Hashed::new(nar)),

@@ -1,10 +1,13 @@
 //! What comes into the store is what stock programs make of the same server: entry by entry,
 //! row by row, for each compression method and both dialects.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use crate::support::listing::{items, links, names, rows, sorted_lines};
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use crate::support::listing::{items, links, names, rows, sorted_lines, tree};
 use crate::support::sandbox::run;
 use crate::support::{Fixture, Kind, Sandbox, Server, item};
 
@@ -191,4 +194,64 @@ fn a_second_fetch_asks_nobody() {
     assert_eq!(server.asked_for(".narinfo"), 7, "{asked:?}");
     fetch_all(&sandbox, Kind::Guix, &server.url());
     assert_eq!(server.asked(), asked);
+}
+
+/// Gives a new directory at `path` a default ACL with these permissions for the owner, the group
+/// and others. `false` where there are no ACLs.
+fn make_directory_with_acl(path: &Path, permissions: [u16; 3]) -> bool {
+    std::fs::create_dir(path).unwrap();
+    let mut value = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions) in [0x01, 0x04, 0x20u16].into_iter().zip(permissions) {
+        value.extend([tag.to_le_bytes(), permissions.to_le_bytes()].concat());
+        value.extend(u32::MAX.to_le_bytes());
+    }
+    match rustix::fs::setxattr(path, c"system.posix_acl_default", &value, XattrFlags::empty()) {
+        Err(Errno::OPNOTSUPP) => {
+            eprintln!("left out: there are no ACLs on the file system of {}", path.display());
+            false
+        }
+        set => set.map(|()| true).unwrap(),
+    }
+}
+
+#[test]
+fn a_default_acl_of_the_root_does_not_change_items() {
+    for permissions in [[7, 5, 0], [7, 5, 6], [7, 7, 7], [6, 5, 5]] {
+        let sandbox = Sandbox::new();
+        if !make_directory_with_acl(&sandbox.root(), permissions) {
+            return;
+        }
+        fetch_all(&sandbox, Kind::Guix, &Kind::Guix.url());
+        assert_guix_as_expected(&sandbox);
+
+        let state = sandbox.root().join("var/guix");
+        let made = [sandbox.store(), sandbox.store().join(".links"), state.join("db"), state];
+        for directory in made {
+            let mode = directory.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o7722, 0o700, "{}: {mode:o}", directory.display());
+        }
+    }
+}
+
+#[test]
+fn a_default_acl_does_not_change_the_output() {
+    let sandbox = Sandbox::new();
+    let directory = sandbox.path("shared");
+    if !make_directory_with_acl(&directory, [7, 5, 6]) {
+        return;
+    }
+    let expected = sorted_lines(&Kind::Guix.directory().join("expected.txt"));
+    for name in ["tools", "tree", "program"] {
+        let (output, item) = (directory.join(name), item(name));
+        let arguments = ["fetch", "--output", output.to_str().unwrap(), &item];
+        sandbox.subst(&Kind::Guix.url(), &arguments).exits(0);
+
+        let base = item.rsplit('/').next().unwrap();
+        let is_of_item = |line: &&String| {
+            let rest = line.strip_prefix(base);
+            rest.is_some_and(|rest| rest.starts_with('/') || rest.starts_with('\t'))
+        };
+        let expected: Vec<_> = expected.iter().filter(is_of_item).cloned().collect();
+        assert_eq!(tree(&output, base), expected);
+    }
 }

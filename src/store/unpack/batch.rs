@@ -10,15 +10,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 
 use crate::format::nar::{EntryName, NarError};
-use crate::store::Linked;
-use crate::store::canonical;
+use crate::store::{Linked, canonical};
 
+use super::created_modes::UNFINISHED_FILE;
 use super::directory::{self, Directory};
 use super::hashed::FileContents;
-use super::pool::CreatedModes;
 use super::tree::{Pending, Tree};
 use super::{Chunks, UnpackError, WriterPool, c_name};
 
@@ -203,45 +202,32 @@ impl SmallFile {
 
     fn create(&self, tree: &Tree, contents: &[u8]) -> Result<(), UnpackError> {
         let failed = |action| move |source| tree.error(action, &self.parent, &self.name, source);
-        let mode = file_mode(self.executable);
-        let file = create_file(tree, &self.parent, &self.name, mode).map_err(failed("creating"))?;
+        let file = create_file(tree, &self.parent, &self.name, self.executable)
+            .map_err(failed("creating"))?;
         let mut rest = contents;
         while !rest.is_empty() {
             let written = rustix::io::write(&file, rest).map_err(failed("writing"))?;
             rest = &rest[written..];
         }
-        settle_file(&file, mode, tree.created_modes).map_err(failed("closing"))
+        tree.created_modes
+            .settle_file(&file, self.executable)
+            .map_err(|source| tree.error("closing", &self.parent, &self.name, source))
     }
 }
 
-/// Makes a new file: never through a symlink, never an existing one.
+/// Makes a new file: never through a symlink, never an existing one. It has its final mode at
+/// once, because directories of the tree are private until the end.
 pub(super) fn create_file(
     tree: &Tree,
     parent: &Directory,
     name: &EntryName,
-    mode: Mode,
+    executable: bool,
 ) -> rustix::io::Result<std::os::fd::OwnedFd> {
+    let mode = if parent.is_outside() { UNFINISHED_FILE } else { canonical::file_mode(executable) };
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(parent.fd(), name.as_bytes(), flags, mode)?;
     tree.note_created_in(parent);
     Ok(file)
-}
-
-/// The mode of a file.
-pub(super) fn file_mode(executable: bool) -> Mode {
-    if executable { canonical::EXECUTABLE_MODE } else { canonical::FILE_MODE }
-}
-
-/// Gives a file that is complete its times, and its mode where the umask took some of it away.
-pub(super) fn settle_file(
-    file: &std::os::fd::OwnedFd,
-    mode: Mode,
-    modes: CreatedModes,
-) -> rustix::io::Result<()> {
-    match modes {
-        CreatedModes::Exact => canonical::settle_times(file),
-        CreatedModes::Masked => canonical::settle(file, mode),
-    }
 }
 
 #[cfg(test)]
@@ -262,7 +248,7 @@ mod tests {
             contents: Contents::Copied(size),
             digest: None,
         };
-        (Arc::new(Tree::new(CreatedModes::Masked, None, directory)), file)
+        (Arc::new(Tree::new(None, directory)), file)
     }
 
     /// What the tree says in the end; a test that hangs says nothing.

@@ -14,12 +14,14 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, IFlags, Mode};
+use rustix::fs::{AtFlags, IFlags};
 use rustix::fs::{
     fstat, ioctl_getflags, ioctl_setflags, major, minor, mkdirat, renameat, unlinkat,
 };
 use rustix::io;
 use rustix::time::{ClockId, clock_gettime};
+
+use super::created_modes::UNFINISHED_DIRECTORY;
 
 /// Processor time above which making a directory may tell of a crowd. Here ordinary ones take 40 µs,
 /// 99 in a hundred less than 110; to pass over a thousand deleted inodes takes 150 more.
@@ -55,7 +57,7 @@ impl Crowding {
         parent: BorrowedFd<'_>,
         name: &[u8],
     ) -> io::Result<Parent> {
-        let took = processor_time_of(|| mkdirat(parent, name, Mode::RWXU))?;
+        let took = processor_time_of(|| mkdirat(parent, name, UNFINISHED_DIRECTORY))?;
         if took < CROWDED || !self.is_worth_trying(parent) || scatter(parent).is_err() {
             return Ok(Parent::Unchanged);
         }
@@ -78,7 +80,7 @@ impl Crowding {
 /// to make than that was. Says how long the one took that is there now. Whatever fails, one is.
 fn make_elsewhere(parent: BorrowedFd<'_>, name: &[u8], took: Duration) -> io::Result<Duration> {
     let other = format!(".{:016x}", fastrand::u64(..));
-    let Ok(again) = processor_time_of(|| mkdirat(parent, &other, Mode::RWXU)) else {
+    let Ok(again) = processor_time_of(|| mkdirat(parent, &other, UNFINISHED_DIRECTORY)) else {
         return Ok(took);
     };
     if again < took && renameat(parent, &other, parent, name).is_ok() {
@@ -128,7 +130,7 @@ fn processor_time() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fs::{CWD, OFlags, openat};
+    use rustix::fs::{CWD, Mode, OFlags, openat};
     use std::os::fd::OwnedFd;
     use std::os::unix::fs::MetadataExt as _;
 
@@ -222,7 +224,7 @@ mod tests {
         std::fs::remove_dir_all(&crowd).unwrap();
         // Inodes that were deleted in the very same second ext4 does take.
         std::thread::sleep(Duration::from_millis(1100));
-        let slow = |name| processor_time_of(|| mkdirat(&fd, name, Mode::RWXU)).unwrap();
+        let slow = |name| processor_time_of(|| mkdirat(&fd, name, UNFINISHED_DIRECTORY)).unwrap();
         if ["one", "two", "three"].map(slow).into_iter().min().unwrap() < CROWDED * 2 {
             eprintln!("skipped: the deleted files were somewhere else");
             return;

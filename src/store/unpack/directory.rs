@@ -14,10 +14,13 @@ use rustix::io;
 
 use crate::format::nar::EntryName;
 
-use super::UnpackError;
+use crate::store::canonical;
+use crate::store::remove::open_writable;
+
+use super::created_modes::UNFINISHED_DIRECTORY;
 use super::crowding::{self, Crowding};
 use super::tree::Tree;
-use crate::store::canonical;
+use super::{UnpackError, c_name};
 
 pub(super) struct Directory {
     fd: Arc<OwnedFd>,
@@ -40,12 +43,14 @@ impl Directory {
         parent: Arc<Self>,
         name: EntryName,
     ) -> Result<Arc<Self>, UnpackError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let failed = |source| tree.error("making directory", &parent, &name, source);
         parent.make(crowding, name.as_bytes()).map_err(failed)?;
         tree.note_created_in(&parent);
-        let fd = rustix::fs::openat(parent.fd(), name.as_bytes(), flags, Mode::empty())
-            .map_err(failed)?;
+
+        let fd = open_made(parent.fd(), &name).map_err(failed)?;
+        tree.created_modes
+            .adopt_directory(&fd)
+            .map_err(|source| tree.error("making directory", &parent, &name, source))?;
         let is_scattering = AtomicBool::new(false);
         Ok(Arc::new(Self { fd: Arc::new(fd), place: Some((parent, name)), is_scattering }))
     }
@@ -54,7 +59,7 @@ impl Directory {
     fn make(&self, crowding: &mut Crowding, name: &[u8]) -> io::Result<()> {
         if self.is_outside() {
             // Not part of the tree: its flags are not ours to change.
-            return rustix::fs::mkdirat(self.fd(), name, Mode::RWXU);
+            return rustix::fs::mkdirat(self.fd(), name, UNFINISHED_DIRECTORY);
         }
         if crowding.make_directory(self.fd(), name)? == crowding::Parent::Scattering {
             self.is_scattering.store(true, Ordering::Relaxed);
@@ -77,6 +82,16 @@ impl Directory {
             Some((parent, name)) => parent.path().join(name.as_os_str()),
             None => PathBuf::new(),
         }
+    }
+}
+
+/// Opens the directory `name` that was just made in `parent`.
+fn open_made(parent: BorrowedFd<'_>, name: &EntryName) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(parent, name.as_bytes(), flags, Mode::empty()) {
+        // The umask, or what stands in for it, left nothing for its owner.
+        Err(io::Errno::ACCESS) => open_writable(parent, &c_name(name)),
+        opened => opened,
     }
 }
 

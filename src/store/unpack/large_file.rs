@@ -8,7 +8,7 @@ use rustix::fd::OwnedFd;
 
 use crate::format::nar::{EntryName, NarError};
 
-use super::batch::{create_file, file_mode, settle_file};
+use super::batch::create_file;
 use super::directory::Directory;
 use super::hashed::FileContents;
 use super::tree::Tree;
@@ -32,8 +32,8 @@ impl LargeFile<'_> {
         mut contents: FileContents<'_, R>,
     ) -> Result<(), UnpackError> {
         let failed = |action| move |source| tree.error(action, self.parent, self.name, source);
-        let mode = file_mode(self.executable);
-        let file = create_file(tree, self.parent, self.name, mode).map_err(failed("creating"))?;
+        let file = create_file(tree, self.parent, self.name, self.executable)
+            .map_err(failed("creating"))?;
         let mut offset = 0u64;
         loop {
             let bytes = contents.next_bytes().map_err(NarError::from)?;
@@ -45,7 +45,9 @@ impl LargeFile<'_> {
         }
         // A hole at the end has no byte that would give the file its length.
         rustix::fs::ftruncate(&file, self.size).map_err(failed("writing"))?;
-        settle_file(&file, mode, tree.created_modes).map_err(failed("closing"))?;
+        tree.created_modes
+            .settle_file(&file, self.executable)
+            .map_err(|source| tree.error("closing", self.parent, self.name, source))?;
         drop(file);
         if let (Some(links), Some(digest)) = (tree.links.as_deref(), contents.digest()) {
             links.publish(&digest, self.parent.fd(), &c_name(self.name), self.size)?;

@@ -18,21 +18,11 @@ const QUEUE_PER_WRITER: usize = 4;
 /// Buffers that are kept for later; others are freed.
 const SPARE_BUFFERS: usize = 16;
 
-/// Whether files come out of `open` with the mode that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CreatedModes {
-    /// Yes: the umask takes nothing away from 0555.
-    Exact,
-    /// No: the mode has to be set again.
-    Masked,
-}
-
 /// Writer threads and the queue in front of them.
 pub struct WriterPool {
     queue: Option<Sender<Job>>,
     buffers: Arc<Buffers>,
     writers: Vec<JoinHandle<()>>,
-    created_modes: CreatedModes,
 }
 
 /// Buffers that nobody uses at the moment.
@@ -55,7 +45,7 @@ impl WriterPool {
                 .spawn(move || write_all(&jobs, &buffers))
         };
         let writers = (0..writers).map(start).collect::<Result<_, _>>()?;
-        Ok(Self { queue: Some(queue), buffers, writers, created_modes: created_modes() })
+        Ok(Self { queue: Some(queue), buffers, writers })
     }
 
     /// Queues a batch; waits while the queue is full.
@@ -67,10 +57,6 @@ impl WriterPool {
     /// An empty buffer, used before if there is one.
     pub(super) fn buffer(&self) -> Vec<u8> {
         self.buffers.take()
-    }
-
-    pub(super) fn created_modes(&self) -> CreatedModes {
-        self.created_modes
     }
 }
 
@@ -106,15 +92,5 @@ fn write_all(jobs: &Receiver<Job>, buffers: &Buffers) {
         if let Ok(Some(buffer)) = catch_unwind(AssertUnwindSafe(|| job.run())) {
             buffers.give_back(buffer);
         }
-    }
-}
-
-/// The umask can only be read by changing it, or from here.
-fn created_modes() -> CreatedModes {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    match umask.and_then(|digits| u32::from_str_radix(digits.trim(), 8).ok()) {
-        Some(mask) if mask & 0o555 == 0 => CreatedModes::Exact,
-        _ => CreatedModes::Masked,
     }
 }

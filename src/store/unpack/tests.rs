@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::format::nar::Writer;
+use crate::store::canonical::tests::{faults, set_default_acl};
 
 /// A nar in chunks that are counted until they are given back.
 struct Counted {
@@ -148,4 +149,104 @@ fn what_stands_at_the_destination_is_not_removed() {
         unpack(chunks, destination, &pool, links).unwrap_err();
         assert!(directory.path().join("tree/precious").exists());
     }
+}
+
+/// Directories, files and executables below and above the size of what is written from memory.
+fn nar_of_each_kind() -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    let name = |name: &str| EntryName::new(name.as_bytes());
+    writer.directory(None).unwrap();
+    for directory in ["a", "b"] {
+        writer.directory(name(directory).as_ref()).unwrap();
+        for (file, size, executable) in [
+            ("1", 20, false),
+            ("2", 20, true),
+            ("3", 9000, false),
+            ("4", 9000, true),
+            ("5", (1 << 20) + 1, true),
+            ("6", (1 << 20) + 1, false),
+        ] {
+            let contents = contents(size);
+            writer.file(name(file).as_ref(), executable, size as u64, &contents[..]).unwrap();
+        }
+        writer.end_directory().unwrap();
+    }
+    writer.end_directory().unwrap();
+    writer.finish().unwrap()
+}
+
+fn nar_of_one_file(size: usize, executable: bool) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    writer.file(None, executable, size as u64, &contents(size)[..]).unwrap();
+    writer.finish().unwrap()
+}
+
+/// What is not canonical of the tree that `nar` becomes in `directory`.
+fn faults_of(nar: Vec<u8>, directory: &Path) -> Vec<String> {
+    let name = EntryName::new(b"tree").unwrap();
+    let parent = open_directory(directory).unwrap();
+    let destination = Destination::new(parent, directory.to_owned(), name);
+    let links = Some(Arc::new(Links::open(directory).unwrap()));
+    let pool = WriterPool::new(2).unwrap();
+    let chunks = Counted { nar: nar.into(), sizes: Vec::new().into_iter(), alive: Arc::default() };
+    let _unpacked = unpack(chunks, destination, &pool, links).unwrap();
+    faults(&directory.join("tree"))
+}
+
+#[test]
+fn a_tree_is_canonical_whatever_its_destination_passes_on() {
+    let no_faults = Vec::<String>::new();
+    let nars = [nar_of_each_kind(), nar_of_one_file(20, false), nar_of_one_file(2 << 20, true)];
+    for nar in nars {
+        for (permissions, named) in [
+            ([7, 7, 7], None),
+            ([7, 5, 5], Some(7)),
+            ([7, 5, 0], None),
+            ([7, 5, 6], None),
+            ([6, 5, 5], None),
+            ([0, 0, 0], None),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            if set_default_acl(directory.path(), permissions, named) {
+                let found = faults_of(nar.clone(), directory.path());
+                assert_eq!(found, no_faults, "{permissions:?} {named:?}");
+            }
+        }
+
+        let directory = tempfile::tempdir().unwrap();
+        let mode = std::fs::Permissions::from_mode(0o2775);
+        std::fs::set_permissions(directory.path(), mode).unwrap();
+        assert_eq!(faults_of(nar, directory.path()), no_faults);
+    }
+}
+
+/// A nar in chunks of 1 MiB, and the mode that `tree` has each time one is asked for.
+struct Watched<'a> {
+    nar: Bytes,
+    tree: &'a Path,
+    modes: Vec<u32>,
+}
+
+impl Chunks for Watched<'_> {
+    fn next_chunk(&mut self) -> io::Result<Bytes> {
+        let found = self.tree.metadata().ok();
+        self.modes.extend(found.map(|found| found.permissions().mode() & 0o7777));
+        Ok(self.nar.split_to(self.nar.len().min(1 << 20)))
+    }
+}
+
+#[test]
+fn a_file_without_a_directory_is_private_until_it_is_complete() {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
+    let parent = open_directory(directory.path()).unwrap();
+    let name = EntryName::new(b"tree").unwrap();
+    let destination = Destination::new(parent, directory.path().to_owned(), name);
+    let pool = WriterPool::new(1).unwrap();
+    let nar = nar_of_one_file(2 << 20, false).into();
+    let mut watched = Watched { nar, tree: &tree, modes: Vec::new() };
+    let _unpacked = unpack(&mut watched, destination, &pool, None).unwrap();
+    // The last time, it was the end of the nar that was asked for.
+    assert_eq!(watched.modes, [0o600, 0o600, 0o444]);
+    assert_eq!(faults(&tree), Vec::<String>::new());
 }

@@ -8,8 +8,8 @@ use crate::format::nar::EntryName;
 use crate::store::Links;
 
 use super::UnpackError;
+use super::created_modes::CreatedModes;
 use super::directory::Directory;
-use super::pool::CreatedModes;
 
 pub(super) struct Tree {
     pub(super) created_modes: CreatedModes,
@@ -58,13 +58,9 @@ struct Progress {
 }
 
 impl Tree {
-    pub(super) fn new(
-        created_modes: CreatedModes,
-        links: Option<Arc<Links>>,
-        outside: &Path,
-    ) -> Self {
+    pub(super) fn new(links: Option<Arc<Links>>, outside: &Path) -> Self {
         Self {
-            created_modes,
+            created_modes: CreatedModes::default(),
             links,
             top_is_ours: Arc::default(),
             outside: outside.to_owned(),
@@ -80,7 +76,7 @@ impl Tree {
         action: &'static str,
         parent: &Directory,
         name: &EntryName,
-        source: rustix::io::Errno,
+        source: impl Into<std::io::Error>,
     ) -> UnpackError {
         let path = self.outside.join(parent.path()).join(name.as_os_str());
         UnpackError::Write { action, path, source: source.into() }

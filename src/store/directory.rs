@@ -1,0 +1,17 @@
+//! Making the directories of a store that are not part of an item.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, Mode, chmodat, mkdirat, statat};
+use rustix::{io, path};
+
+/// Makes the directory `name` in `parent`, whose own parent exists. What others may do is up to
+/// the umask, or a default ACL; the owner always has access, or the store could not be used.
+pub(super) fn make_directory<P: path::Arg + Copy>(parent: impl AsFd, name: P) -> io::Result<()> {
+    mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+    let found = Mode::from_raw_mode(statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
+    if found.contains(Mode::RWXU) {
+        return Ok(());
+    }
+    chmodat(parent, name, found | Mode::RWXU, AtFlags::empty())
+}

@@ -1,0 +1,56 @@
+//! Makes sure that files and directories of a tree have the mode that they were created with.
+//!
+//! The umask is not all that takes part in the mode of a new file. Where the directory has a
+//! default ACL, that replaces the umask and is inherited; mount options such as `fmask`, or a
+//! setgid parent, add and remove bits too. So the first file, executable and directory of a
+//! tree are looked at. Once one has arrived as requested, all others of its kind do: they lie
+//! in directories of the same tree, on the same file system. Until then each is looked at, and
+//! corrected.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::Mode;
+
+use crate::store::canonical;
+
+/// The mode of a directory, or of a file in no directory of the tree, before it is complete:
+/// nobody else may see bytes that are not verified yet.
+pub(super) const UNFINISHED_DIRECTORY: Mode = Mode::RWXU;
+/// See [`UNFINISHED_DIRECTORY`].
+pub(super) const UNFINISHED_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// For each kind of entry, whether one has arrived with the mode that was requested.
+#[derive(Debug, Default)]
+pub(super) struct CreatedModes {
+    file: AtomicBool,
+    executable: AtomicBool,
+    directory: AtomicBool,
+}
+
+impl CreatedModes {
+    /// Gives a complete file its mode, where it does not have it from its creation, and its times.
+    pub(super) fn settle_file(&self, file: &OwnedFd, executable: bool) -> io::Result<()> {
+        let kind = if executable { &self.executable } else { &self.file };
+        ensure(kind, file, canonical::file_mode(executable))?;
+        Ok(canonical::settle_times(file)?)
+    }
+
+    /// Gives a directory that was just made [`UNFINISHED_DIRECTORY`], where it does not have it.
+    /// What is created in it afterwards inherits no ACL from it.
+    pub(super) fn adopt_directory(&self, directory: &OwnedFd) -> io::Result<()> {
+        ensure(&self.directory, directory, UNFINISHED_DIRECTORY)
+    }
+}
+
+fn ensure(is_exact: &AtomicBool, file: impl AsFd, mode: Mode) -> io::Result<()> {
+    if is_exact.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    if canonical::has_exactly(&file, mode)? {
+        is_exact.store(true, Ordering::Relaxed);
+        return Ok(());
+    }
+    canonical::enforce_mode(file, mode)
+}
