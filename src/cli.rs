@@ -12,12 +12,14 @@ mod process;
 pub mod progress;
 pub mod settings;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{CommandFactory as _, Parser as _};
 
+use crate::format::credentials::without_credentials;
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
 
@@ -45,8 +47,7 @@ pub fn run(arguments: Vec<OsString>) -> Exit {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Fails only when the terminal is gone.
-            let _ = error.print();
+            print_usage_error(&error);
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
@@ -57,6 +58,16 @@ pub fn run(arguments: Vec<OsString>) -> Exit {
             Output::new(Verbosity::Normal, messages).error(&error, None);
             error.exit()
         }
+    }
+}
+
+/// Prints help, or what is wrong with the arguments: without the password of a URL among them.
+fn print_usage_error(error: &clap::Error) {
+    let text = error.to_string();
+    match without_credentials(&text) {
+        // Fails only when the terminal is gone.
+        Cow::Borrowed(_) => drop(error.print()),
+        Cow::Owned(text) => output::say(text.trim_end()),
     }
 }
 

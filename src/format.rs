@@ -3,6 +3,7 @@
 pub mod base32;
 pub mod cache_info;
 pub mod compression;
+pub mod credentials;
 pub mod escape;
 pub mod hash;
 pub mod nar;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::format::credentials::url_without_credentials;
 use crate::format::store_path::{Dialect, StorePath};
 use crate::lookup_cache::{LookupCache, TtlPolicy};
 use crate::store::unpack::WriterPool;
@@ -19,7 +20,7 @@ use crate::substitute::transfer::{Budget, DecoderMemory};
 use crate::trust::acl::{Acl, AuthorizedKeys};
 use crate::trust::nix::{OFFICIAL_KEY, TrustedKeys};
 
-use super::error::CliError;
+use super::error::{CliError, shown_path};
 use super::output::Output;
 use super::settings::{Settings, StoreKind};
 
@@ -96,7 +97,7 @@ impl Context {
                 {
                     return Ok(Acl::official_guix_servers());
                 }
-                let path = path.display();
+                let path = shown_path(path);
                 self.output.warn(&format!(
                     "there is no ACL at {path}, so no server is believed; \
                      `guix archive --authorize < key.pub` or `subst authorize key.pub` makes one"
@@ -284,6 +285,13 @@ impl Context {
         let store_dir = self.settings.store_dir();
         let mut paths = Vec::new();
         let mut add = |word: &str| -> Result<(), CliError> {
+            if word.contains("://") {
+                let shown = url_without_credentials(word);
+                let text = format!(
+                    "`{shown}` is a URL, not a store item; servers are named with --substitute-urls"
+                );
+                return Err(CliError::Usage(text));
+            }
             let path = store_dir.parse_path(word.trim_end_matches('/'))?.to_path();
             paths.push(path);
             Ok(())

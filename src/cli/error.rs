@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::daemon::serve::ServeError;
+use crate::format::credentials::without_credentials;
 use crate::format::store_path::{Dialect, StorePathError};
 use crate::lookup_cache::CacheError;
 use crate::store::StoreError;
@@ -32,7 +33,7 @@ pub enum CliError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The ACL cannot be used. Going on without it would refuse everything.
-    #[error("the ACL {} cannot be used", path.display())]
+    #[error("the ACL {} cannot be used", shown_path(path))]
     Acl {
         /// The file.
         path: PathBuf,
@@ -48,7 +49,7 @@ pub enum CliError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A file cannot be read or written.
-    #[error("{action} {}", path.display())]
+    #[error("{action} {}", shown_path(path))]
     File {
         /// What was tried.
         action: &'static str,
@@ -77,6 +78,11 @@ pub enum CliError {
     /// Standard output cannot be written to.
     #[error("writing to standard output")]
     Output(#[from] io::Error),
+}
+
+/// The name of a file; somebody may have given a URL instead, with a password in it.
+pub(super) fn shown_path(path: &Path) -> String {
+    without_credentials(&path.display().to_string()).into_owned()
 }
 
 impl CliError {

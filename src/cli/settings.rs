@@ -12,13 +12,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::daemon::options::DaemonOptions;
-use crate::format::server_url::ServerUrl;
+use crate::format::credentials::url_without_credentials;
+use crate::format::server_url::{ServerUrl, percent_advice};
 use crate::format::store_path::{Dialect, StoreDir};
 use crate::http;
 use crate::store::Layout;
 
 use super::args::{Global, ProgressMode};
 use super::env::Environment;
+use super::error::shown_path;
 
 pub use layers::Origin;
 pub use stores::StoreKind;
@@ -46,7 +48,7 @@ pub enum SettingsError {
         message: String,
     },
     /// A settings file cannot be read.
-    #[error("reading settings from {}", path.display())]
+    #[error("reading settings from {}", shown_path(path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -295,9 +297,11 @@ fn proxies(environment: &Environment) -> Result<http::Proxies, SettingsError> {
         let text = environment.text(name).unwrap_or_default();
         let with_scheme =
             if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        url::Url::parse(&with_scheme).map(Some).map_err(|_| SettingsError::Value {
-            origin: Origin::Environment(name),
-            message: format!("`{text}` is not the URL of a proxy"),
+        url::Url::parse(&with_scheme).map(Some).map_err(|_| {
+            let shown = url_without_credentials(text);
+            let advice = percent_advice(&shown);
+            let message = format!("`{shown}` is not the URL of a proxy{advice}");
+            SettingsError::Value { origin: Origin::Environment(name), message }
         })
     };
     let everything = ["all_proxy", "ALL_PROXY"];

@@ -9,13 +9,14 @@ use std::fmt;
 
 use url::Url;
 
+use super::credentials::{REMOVED, url_without_credentials};
 use super::store_path::HashPart;
 
-/// Why a text is no address of a server, or of a nar on it.
+/// Why a text is no address of a server, or of a nar on it. What is quoted has no credentials.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServerUrlError {
     /// Not a URL at all.
-    #[error("`{}` is not a URL", .0.escape_debug())]
+    #[error("`{}` is not a URL{}", .0.escape_debug(), percent_advice(.0))]
     Syntax(String),
     /// Not http, https or file.
     #[error("`{}`: only http, https and file URLs can be used", .0.escape_debug())]
@@ -46,17 +47,17 @@ impl ServerUrl {
     /// # Errors
     /// `text` is not an absolute http, https or file URL, or the latter names no absolute path.
     pub fn parse(text: &str) -> Result<Self, ServerUrlError> {
-        let mut base = Url::parse(text).map_err(|_| ServerUrlError::Syntax(text.to_owned()))?;
+        let mut base = Url::parse(text).map_err(|_| ServerUrlError::Syntax(quoted(text)))?;
         if !matches!(base.scheme(), "http" | "https" | "file") {
-            return Err(ServerUrlError::Scheme(text.to_owned()));
+            return Err(ServerUrlError::Scheme(quoted(text)));
         }
         if base.scheme() != "file" && base.host_str().is_none_or(str::is_empty) {
-            return Err(ServerUrlError::Syntax(text.to_owned()));
+            return Err(ServerUrlError::Syntax(quoted(text)));
         }
         // The URL's grammar would make an absolute path of a relative one.
         let is_relative = !text.split_once(':').is_some_and(|(_, path)| path.starts_with('/'));
         if base.scheme() == "file" && (is_relative || base.host().is_some()) {
-            return Err(ServerUrlError::Relative(text.to_owned()));
+            return Err(ServerUrlError::Relative(quoted(text)));
         }
         base.set_query(None);
         base.set_fragment(None);
@@ -104,11 +105,11 @@ impl ServerUrl {
     /// The field is no URL, has another scheme than http or https, or leaves the directory
     /// of a `file:` server.
     pub fn nar_url(&self, field: &str) -> Result<Url, ServerUrlError> {
-        let forbidden = || ServerUrlError::Forbidden(field.to_owned());
+        let forbidden = || ServerUrlError::Forbidden(quoted(field));
         let url = match Url::parse(field) {
             Ok(absolute) => absolute,
             Err(url::ParseError::RelativeUrlWithoutBase) => self.join_relative(field)?,
-            Err(_) => return Err(ServerUrlError::Syntax(field.to_owned())),
+            Err(_) => return Err(ServerUrlError::Syntax(quoted(field))),
         };
         match (url.scheme(), self.is_file()) {
             ("http" | "https", _) => Ok(url),
@@ -121,10 +122,10 @@ impl ServerUrl {
     /// resolving it would drop or reinterpret characters such as a leading `/`.
     fn join_relative(&self, field: &str) -> Result<Url, ServerUrlError> {
         let text = format!("{}{}", self.base, field.trim_start_matches('/'));
-        let url = Url::parse(&text).map_err(|_| ServerUrlError::Syntax(field.to_owned()))?;
+        let url = Url::parse(&text).map_err(|_| ServerUrlError::Syntax(quoted(field)))?;
         let same_server = url.host() == self.base.host()
             && url.port_or_known_default() == self.base.port_or_known_default();
-        if same_server { Ok(url) } else { Err(ServerUrlError::Forbidden(field.to_owned())) }
+        if same_server { Ok(url) } else { Err(ServerUrlError::Forbidden(quoted(field))) }
     }
 
     fn holds_file(&self, url: &Url) -> bool {
@@ -135,6 +136,21 @@ impl ServerUrl {
 
     fn join_literal(&self, name: &str) -> Url {
         self.base.join(name).expect("a plain file name joins to every base URL")
+    }
+}
+
+/// A text for an error that says it is not the URL of a server.
+fn quoted(text: &str) -> String {
+    url_without_credentials(text).into_owned()
+}
+
+/// What usually keeps a URL with a password from being one; `shown` has none any more.
+#[must_use]
+pub fn percent_advice(shown: &str) -> &'static str {
+    if shown.contains(REMOVED) {
+        "; in a user name or password, `/` is written %2F, `#` %23, `?` %3F, and a blank %20"
+    } else {
+        ""
     }
 }
 
@@ -227,6 +243,23 @@ mod tests {
         assert_eq!(server.to_string(), "https://h");
         assert_eq!(format!("{server:?}"), "ServerUrl(https://h)");
         assert_eq!(server.base().password(), Some("secret"));
+    }
+
+    #[test]
+    fn credentials_are_not_shown_of_what_is_no_url() {
+        for text in [
+            "http://me:Sesame/1@h",
+            "ftp://me:Sesame@h",
+            "file://me:Sesame@h/x",
+            "http://me:Sesame@",
+        ] {
+            let error = ServerUrl::parse(text).unwrap_err().to_string();
+            assert!(!error.contains("Sesame") && !error.contains("me:"), "{error}");
+        }
+        for field in ["ftp://me:Sesame@h/x", "http://me:Sesame#@h", "file://me:Sesame@h/x"] {
+            let error = server("http://h").nar_url(field).unwrap_err().to_string();
+            assert!(!error.contains("Sesame"), "{error}");
+        }
     }
 
     #[test]

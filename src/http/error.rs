@@ -13,6 +13,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::wire::WireError;
+use crate::format::credentials::url_without_credentials;
 use crate::format::server_url::redacted;
 
 /// A cause that several errors share: one lost connection fails many lookups.
@@ -90,7 +91,7 @@ pub enum HttpErrorKind {
     #[error("more than {0} redirects")]
     TooManyRedirects(usize),
     /// Redirected to nowhere, or to what is not http or https.
-    #[error("redirected to `{}`", .0.escape_debug())]
+    #[error("redirected to `{}`", url_without_credentials(.0).escape_debug())]
     BadRedirect(String),
     /// The body ended before its announced length.
     #[error("the transfer ended after {received} of {expected} bytes")]

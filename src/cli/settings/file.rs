@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::cli::env::{self, Environment};
+use crate::format::credentials::without_credentials;
 
 use super::SettingsError;
 use super::layers::{Origin, Partial, Setting};
@@ -89,7 +90,11 @@ fn is_absent(error: &std::io::Error) -> bool {
 fn read(path: &Path) -> Result<Partial, SettingsError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
-    let syntax = |message: String| SettingsError::Syntax { path: path.to_owned(), message };
+    // The parser quotes the line, which may have the password of a server in it.
+    let syntax = |message: String| SettingsError::Syntax {
+        path: path.to_owned(),
+        message: without_credentials(&message).into_owned(),
+    };
     let file: SettingsFile = toml::from_str(&text).map_err(|error| syntax(error.to_string()))?;
     let progress = match &file.progress {
         None => None,

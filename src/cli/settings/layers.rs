@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::cli::args::{Global, ProgressMode};
 use crate::cli::env::{self, Environment};
 use crate::daemon::options::DaemonOptions;
+use crate::format::credentials::without_credentials;
 use crate::format::server_url::ServerUrl;
 
 use super::SettingsError;
@@ -174,7 +175,8 @@ impl Reader<'_> {
             "yes" | "true" | "1" => true,
             "no" | "false" | "0" => false,
             _ => {
-                let message = format!("`{text}` is neither `yes` nor `no`");
+                let shown = without_credentials(&text);
+                let message = format!("`{shown}` is neither `yes` nor `no`");
                 return Err(SettingsError::Value { origin, message });
             }
         };
@@ -190,7 +192,8 @@ impl Reader<'_> {
         match text.parse() {
             Ok(value) => Ok(Some(Setting { value, origin })),
             Err(_) => {
-                Err(SettingsError::Value { origin, message: format!("`{text}` is not {what}") })
+                let message = format!("`{}` is not {what}", without_credentials(&text));
+                Err(SettingsError::Value { origin, message })
             }
         }
     }
@@ -201,7 +204,10 @@ impl Reader<'_> {
         };
         match <ProgressMode as clap::ValueEnum>::from_str(&text, false) {
             Ok(value) => Ok(Some(Setting { value, origin })),
-            Err(message) => Err(SettingsError::Value { origin, message }),
+            Err(message) => {
+                let message = without_credentials(&message).into_owned();
+                Err(SettingsError::Value { origin, message })
+            }
         }
     }
 }

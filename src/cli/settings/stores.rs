@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::env::{self, Environment};
+use crate::format::credentials::without_credentials;
 use crate::format::store_path::{Dialect, StoreDir};
 use crate::store::Layout;
 
@@ -27,7 +28,7 @@ pub(super) fn layout(
         None => StoreDir::parse(StoreDir::GUIX).expect("Guix's store directory is one"),
         Some(setting) => StoreDir::parse(&setting.value).map_err(|error| SettingsError::Value {
             origin: setting.origin.clone(),
-            message: error.to_string(),
+            message: without_credentials(&error.to_string()).into_owned(),
         })?,
     };
     if let Some(root) = &chosen.root {
