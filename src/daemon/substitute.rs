@@ -16,7 +16,7 @@ use crate::substitute::fetch::refusal;
 use crate::substitute::install::{AttemptError, Installer, ItemError, Order};
 use crate::substitute::lookup::{Resolver, Walk};
 use crate::substitute::progress::with_ticks;
-use crate::substitute::renew;
+use crate::substitute::renew::{self, Builds};
 
 use super::log::Log;
 use super::progress::{INTERVAL, Teller};
@@ -89,7 +89,10 @@ impl SubstituteHelper {
             destination: &empty_destination(&wanted.destination)?,
             links: links.as_ref(),
         };
-        let authorized = renew::unpack(&self.installer, &self.resolver, &order)?.keep();
+        // guix-daemon registers the references that `info` told it.
+        let builds = Builds::WithSameReferences;
+        let unpacked = renew::unpack(&self.installer, &self.resolver, &order, builds);
+        let authorized = unpacked.map_err(ItemError::from)?.keep();
         let narinfo = authorized.narinfo();
         Ok(SubstituteReply::Success { nar_hash: narinfo.nar_hash(), nar_size: narinfo.nar_size() })
     }

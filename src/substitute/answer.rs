@@ -18,8 +18,8 @@ pub enum Said {
     Equivalent(Refusal),
     /// A narinfo that may not be used, and why.
     Refused(Refusal),
-    /// A good narinfo that names no download which could be used.
-    Unusable,
+    /// A good narinfo that names no download which could be used, and why.
+    Unusable(Unusable),
     /// A text that is no narinfo.
     Unreadable(String),
     /// A definite no, with the HTTP status.
@@ -36,6 +36,29 @@ pub enum Said {
     OtherStore(String),
     /// Not asked because the lookup cache alone was to be believed.
     Offline,
+}
+
+/// Why none of a narinfo's downloads can be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// It names none.
+    #[error("it names no download")]
+    NoDownload,
+    /// It names no compression method for its downloads.
+    #[error("it names no compression method")]
+    NoCompression,
+    /// All that it offers is compressed with methods that this program cannot decode.
+    #[error("compression {} is not supported", quoted(.0))]
+    Compression(Vec<String>),
+    /// Its URLs lead where its server may not point to.
+    #[error("its download URL is not allowed for this server")]
+    Url,
+}
+
+/// `names` in back quotes, escaped: they are a server's.
+fn quoted(names: &[String]) -> String {
+    let quoted = names.iter().map(|name| format!("`{}`", name.escape_debug()));
+    quoted.collect::<Vec<_>>().join(", ")
 }
 
 /// Why an answer is [`Said::Late`].
@@ -166,8 +189,30 @@ pub struct Found {
     /// Whose bytes may be used: the servers that gave this narinfo or an equivalent one, in
     /// the user's order.
     pub sources: Vec<Source>,
+    /// Further authorized narinfos, which describe other nars, in the user's order: for when
+    /// the nar of the first one cannot be had.
+    pub alternatives: Vec<Build>,
     /// One for each server.
     pub answers: Vec<Answer>,
+}
+
+impl Found {
+    /// Every authorized narinfo that describes another nar than the others, in the user's
+    /// order, with the servers that offer that nar.
+    pub fn builds(self) -> impl Iterator<Item = Build> {
+        let Self { authority, sources, alternatives, .. } = self;
+        let first = authority.map(|authority| Build { authority, sources });
+        first.into_iter().chain(alternatives)
+    }
+}
+
+/// One build of an item: an authorized narinfo, and who has the nar that it describes.
+#[derive(Debug, Clone)]
+pub struct Build {
+    /// The narinfo.
+    pub authority: Authority,
+    /// The servers that gave it or an equivalent one, in the user's order.
+    pub sources: Vec<Source>,
 }
 
 /// What follows from `answers` for an item without an authorised narinfo.
@@ -176,7 +221,8 @@ pub fn status_without_authority(answers: &[Answer]) -> Status {
     let any = |wanted: fn(&Said) -> bool| answers.iter().any(|answer| wanted(&answer.said));
     if any(|said| matches!(said, Said::Baking(_))) {
         Status::Preparing
-    } else if any(|said| matches!(said, Said::Refused(_) | Said::Unusable | Said::Unreadable(_))) {
+    } else if any(|said| matches!(said, Said::Refused(_) | Said::Unusable(_) | Said::Unreadable(_)))
+    {
         Status::Refused
     } else if any(is_open) {
         Status::Unknown

@@ -14,7 +14,7 @@ use crate::format::compression::Compression;
 use crate::format::narinfo::{Download, NarInfo};
 use crate::format::server_url::ServerUrl;
 
-use super::answer::Source;
+use super::answer::{Source, Unusable};
 
 /// One way to get a nar.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,13 +159,37 @@ pub fn explain(ranked: &[Candidate], nar_size: u64, rates: &Rates) -> Option<Cho
     })
 }
 
-/// Whether a source names any download that can be used: a known compression method, at an
+/// Checks that a source names a download that can be used: a known compression method, at an
 /// address that its server may point to.
-#[must_use]
-pub fn is_usable(source: &Source, servers: &[ServerUrl]) -> bool {
-    let mut downloads = source.narinfo.downloads().iter();
-    downloads.any(|download| candidate(source, servers, download).is_some())
+///
+/// # Errors
+/// It names none, and why.
+pub fn check_usable(source: &Source, servers: &[ServerUrl]) -> Result<(), Unusable> {
+    let downloads = source.narinfo.downloads();
+    if downloads.iter().any(|download| candidate(source, servers, download).is_some()) {
+        return Ok(());
+    }
+
+    let unknown = downloads.iter().filter_map(|download| download.compression.as_ref().err());
+    let mut names: Vec<String> = unknown.map(|unknown| unknown.0.clone()).collect();
+    names.retain(|name| !name.is_empty());
+    names.sort_unstable();
+    names.dedup();
+    let is_known = |download: &Download| download.compression.is_ok();
+    Err(if downloads.is_empty() {
+        Unusable::NoDownload
+    } else if !names.is_empty() {
+        names.truncate(NAMED_METHODS);
+        Unusable::Compression(names)
+    } else if downloads.iter().any(is_known) {
+        Unusable::Url
+    } else {
+        Unusable::NoCompression
+    })
 }
+
+/// So many unknown compression methods are named.
+const NAMED_METHODS: usize = 4;
 
 /// What is announced before anything was measured: the first source's smallest download.
 #[must_use]

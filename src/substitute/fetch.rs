@@ -25,9 +25,10 @@ pub use plan::{Incomplete, Plan, PlannedItem, refusal};
 pub use present::{MissingTrees, Present};
 
 /// Whether what an item refers to is fetched as well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum References {
     /// Yes, transitively.
+    #[default]
     Fetch,
     /// No: they must be valid already.
     MustBeValid,
@@ -94,6 +95,8 @@ pub struct Outcome {
     pub registered: Vec<StorePath>,
     /// Items that could not be had, and why; what depends on them comes after them.
     pub failed: Vec<(StorePath, ItemError)>,
+    /// Items that were planned again, with another server's build, or came to the plan with one.
+    pub replanned: Vec<Arc<PlannedItem>>,
 }
 
 impl Outcome {
@@ -105,10 +108,11 @@ impl Outcome {
 }
 
 impl Fetch {
-    /// Carries `plan` out. `valid` is called for every item that becomes valid, when it does.
+    /// Carries `plan` out; `planner`, which made it, plans items again that another server has in
+    /// another build. `valid` is called for every item that becomes valid, when it does.
     #[must_use]
-    pub fn run(&self, plan: Plan, valid: &mut dyn FnMut(&StorePath)) -> Outcome {
-        coordinator::run(self, plan, valid)
+    pub fn run(&self, planner: &Planner, plan: Plan, valid: &mut dyn FnMut(&StorePath)) -> Outcome {
+        coordinator::run(self, planner, plan, valid)
     }
 }
 

@@ -4,6 +4,7 @@
 //! of the same narinfo, then an equivalent narinfo of another server. Only trouble on this
 //! side (a full disk, permissions) stops at once, because no other server can help with it.
 
+mod attempts;
 mod error;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +23,7 @@ use super::network::Network;
 use super::progress::{Event, Progress};
 use super::transfer::{Budget, NarStream, Received, TransferError};
 
+use attempts::Attempts;
 pub use error::{Attempt, AttemptError, Class, ItemError};
 
 /// One item to be unpacked: what, from where, to where.
@@ -63,16 +65,22 @@ pub struct Installer {
 
 impl Installer {
     /// Makes the item's tree at its destination, from the first of its sources that gives the
-    /// bytes that are vouched for. What failed like one of `told` is not told again.
+    /// bytes that are vouched for. What failed like one of the `earlier` attempts is not told
+    /// again.
     ///
     /// # Errors
     /// No source does, or the tree cannot be written; nothing is left behind.
-    pub(super) fn unpack(&self, order: &Order<'_>, told: &[Attempt]) -> Result<Checked, ItemError> {
+    pub(super) fn unpack(
+        &self,
+        order: &Order<'_>,
+        earlier: Vec<Attempt>,
+    ) -> Result<Checked, ItemError> {
         let item = order.item;
-        let mut attempts = Vec::new();
+        let mut attempts = Attempts::after(earlier);
         let (rates, nar_size) = (self.rates(), order.authorized.narinfo().nar_size());
         let all = choose::candidates(order.sources, &self.servers, &rates);
         let mut ranked = self.network.within_reach(all)?;
+        attempts.put_failed_last(&mut ranked);
         let mut choice = choose::explain(&ranked, nar_size, &rates);
         let mut begun = self.ahead.as_ref().and_then(|ahead| {
             let (index, begun) = ahead.take(item, &ranked)?;
@@ -80,9 +88,8 @@ impl Installer {
             choice = None;
             Some(begun)
         });
-        let mut overloaded = Vec::new();
         for candidate in &ranked {
-            if overloaded.contains(&candidate.server) {
+            if !attempts.allow(candidate) {
                 continue;
             }
             let start = Start { begun: begun.take(), choice: choice.take() };
@@ -95,19 +102,16 @@ impl Installer {
                 return Err(ItemError::Interrupted);
             }
             let stop = error.class() == Class::Local;
-            if error.is_overload() {
-                overloaded.push(candidate.server);
+            let attempt = Attempt { server: candidate.server, url: url.clone(), error };
+            let reason = attempt.reason();
+            if attempts.record(attempt) {
+                self.progress.event(Event::SourceFailed { item, url: &url, reason: &reason });
             }
-            let attempt = Attempt { url, error };
-            if !told.iter().any(|earlier| earlier.is_like(&attempt)) {
-                let (url, reason) = (&attempt.url, &attempt.reason());
-                self.progress.event(Event::SourceFailed { item, url, reason });
-            }
-            attempts.push(attempt);
             if stop {
                 break;
             }
         }
+        let attempts = attempts.into_vec();
         Err(if attempts.is_empty() {
             ItemError::NoDownload
         } else {

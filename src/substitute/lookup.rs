@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded, unbounded};
 
+use crate::format::narinfo::NarInfo;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::lookup_cache::{LookupCache, TtlPolicy};
@@ -188,6 +189,12 @@ impl Resolver {
     /// here stays.
     pub fn disbelieve(&self, item: StorePath) {
         self.send(Message::Disbelieve { item });
+    }
+
+    /// Goes by other narinfos of `item` from now on than `narinfos` and equivalent ones, whose
+    /// nars cannot be had.
+    pub fn reject(&self, item: StorePath, narinfos: Vec<Arc<NarInfo>>) {
+        self.send(Message::Reject { item, narinfos });
     }
 
     /// Begins to write what is still to be remembered, while the caller puts other things away.

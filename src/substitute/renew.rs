@@ -1,44 +1,92 @@
-//! An item whose bytes cannot be had from where its narinfo leads: ask again, ask others.
+//! An item whose nar cannot be downloaded as its narinfo says: look it up again, use other servers.
 //!
-//! A narinfo may outlive the nar it leads to, in a lookup cache or on a mirror; and servers
-//! that nobody needed to ask may have the bytes. Only an equivalent narinfo will do in the place
-//! of the first: others know its references already.
+//! A narinfo may outlive the nar it leads to, in a lookup cache or on a mirror; servers that were
+//! not needed for the lookup may have the same nar; and when nobody has it, another server may
+//! have an authorized narinfo for another build of the item. Where the references of the item
+//! are settled already, another build must have the same ones.
+
+use std::sync::Arc;
 
 use crate::store::unpack::Checked;
+use crate::trust::verdict::AuthorizedNarInfo;
 
-use super::answer::{Authority, Source};
-use super::install::{Attempt, Installer, ItemError, Order};
+use super::answer::{Authority, Build, Found, Source};
+use super::install::{Installer, ItemError, Order};
 use super::lookup::{Resolver, Walk};
 
-/// Makes the item's tree at its destination: from its sources, once more with what the servers say
-/// now when a nar was gone though a narinfo led to it, and then from servers that had not been
-/// heard.
+/// Which other builds of an item may take its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Builds {
+    /// The next ones in the user's order, up to the first that has other references: for that
+    /// one the caller has to plan again, see [`Failure::is_superseded`].
+    UntilOtherReferences,
+    /// All that have the same references.
+    WithSameReferences,
+    /// All.
+    Any,
+}
+
+/// Why an item could not be unpacked.
+#[derive(Debug)]
+pub struct Failure {
+    /// What failed.
+    pub error: ItemError,
+    /// Whether another build, which has other references, comes next; the resolver goes by its
+    /// narinfo from now on.
+    pub is_superseded: bool,
+}
+
+impl From<ItemError> for Failure {
+    fn from(error: ItemError) -> Self {
+        Self { error, is_superseded: false }
+    }
+}
+
+impl From<Failure> for ItemError {
+    fn from(failure: Failure) -> Self {
+        failure.error
+    }
+}
+
+/// Makes the item's tree at its destination: from its sources; once more with what the servers
+/// answer now, when a nar was gone though a narinfo led to it; from servers that had not been
+/// asked; and then from other builds as far as `builds` allows. The result says which narinfo
+/// the tree was verified against.
 ///
 /// # Errors
-/// Nobody gives the bytes that are vouched for, or the tree cannot be written; nothing is left
-/// behind.
+/// No server has a nar that an authorized narinfo describes, or the tree cannot be written;
+/// nothing is left behind.
 pub fn unpack(
     installer: &Installer,
     resolver: &Resolver,
     order: &Order<'_>,
-) -> Result<Checked, ItemError> {
-    let unpacked = match installer.unpack(order, &[]) {
-        Err(error) if error.is_stale() => again(installer, resolver, order, error),
-        other => other,
+    builds: Builds,
+) -> Result<Checked, Failure> {
+    let mut unpacked = installer.unpack(order, Vec::new());
+    if let Err(error) = unpacked {
+        unpacked = match error.is_stale() {
+            true => look_up_again(installer, resolver, order, error),
+            false => Err(error),
+        };
+    }
+    let error = match unpacked {
+        Ok(checked) => return Ok(checked),
+        Err(error) => error,
     };
-    let is_stale = unpacked.as_ref().is_err_and(ItemError::is_stale);
-    let unpacked = match unpacked {
-        Err(error) if error.is_of_servers() => elsewhere(installer, resolver, order, error),
-        other => other,
+
+    let is_stale = error.is_stale();
+    let unpacked = match error.is_of_servers() {
+        true => from_other_servers(installer, resolver, order, builds, error),
+        false => Err(error.into()),
     };
-    if is_stale || unpacked.as_ref().is_err_and(ItemError::is_stale) {
-        // What was asked for anew is as wrong as what had been remembered before.
+    if is_stale || unpacked.as_ref().is_err_and(|failure| failure.error.is_stale()) {
+        // What the servers answered now is as wrong as what the lookup cache had.
         resolver.disbelieve(order.item.clone());
     }
     unpacked
 }
 
-fn again(
+fn look_up_again(
     installer: &Installer,
     resolver: &Resolver,
     order: &Order<'_>,
@@ -48,33 +96,67 @@ fn again(
     let found = resolver.resolve(vec![order.item.clone()], Walk::JustThese);
     let Some(found) = found.items.into_iter().next() else { return Err(error) };
     let authority = found.authority.as_ref().and_then(Authority::checked);
-    let old = order.authorized.narinfo();
-    let Some(authorized) = authority.filter(|new| new.narinfo().is_equivalent(old)) else {
-        return Err(error);
-    };
-    let told: &[Attempt] = match &error {
-        ItemError::AllFailed(attempts) => attempts,
-        _ => &[],
-    };
-    installer.unpack(&Order { authorized, sources: &found.sources, ..*order }, told)
+    match authority.filter(|new| is_same_build(new, order.authorized)) {
+        Some(authorized) => {
+            let order = Order { authorized, sources: &found.sources, ..*order };
+            installer.unpack(&order, error.into_attempts())
+        }
+        None => Err(error),
+    }
 }
 
-fn elsewhere(
+fn from_other_servers(
     installer: &Installer,
     resolver: &Resolver,
     order: &Order<'_>,
-    error: ItemError,
-) -> Result<Checked, ItemError> {
+    allowed: Builds,
+    mut error: ItemError,
+) -> Result<Checked, Failure> {
     let found = resolver.resolve_everywhere(order.item.clone());
-    let Some(found) = found.items.into_iter().next() else { return Err(error) };
-    let is_new = |new: &Source| order.sources.iter().all(|old| old.server != new.server);
-    let is_same = |new: &Source| new.narinfo.is_equivalent(order.authorized.narinfo());
+    let builds = found.items.into_iter().flat_map(Found::builds);
+    let (same, others): (Vec<Build>, Vec<Build>) =
+        builds.partition(|build| is_same_build(build.authority.authorized(), order.authorized));
+
+    let is_new = |source: &Source| order.sources.iter().all(|old| old.server != source.server);
     let sources: Vec<Source> =
-        found.sources.into_iter().filter(|source| is_new(source) && is_same(source)).collect();
-    if sources.is_empty() {
-        return Err(error);
+        same.into_iter().flat_map(|build| build.sources).filter(is_new).collect();
+    if !sources.is_empty() {
+        let order = Order { sources: &sources, ..*order };
+        error = match installer.unpack(&order, error.into_attempts()) {
+            Ok(checked) => return Ok(checked),
+            Err(error) => error,
+        };
     }
-    installer
-        .unpack(&Order { sources: &sources, ..*order }, &[])
-        .map_err(|other| error.and_then(other))
+
+    let mut failed = vec![Arc::clone(order.authorized.narinfo())];
+    for Build { authority, sources } in &others {
+        if !error.is_of_servers() {
+            return Err(error.into());
+        }
+        let Some(authorized) = authority.checked() else { continue };
+        let has_same_references = have_same_references(authorized, order.authorized);
+        match allowed {
+            Builds::UntilOtherReferences if !has_same_references => {
+                resolver.reject(order.item.clone(), failed);
+                return Err(Failure { error, is_superseded: true });
+            }
+            Builds::WithSameReferences if !has_same_references => continue,
+            _ => {}
+        }
+        failed.push(Arc::clone(authorized.narinfo()));
+        let order = Order { authorized, sources, ..*order };
+        error = match installer.unpack(&order, error.into_attempts()) {
+            Ok(checked) => return Ok(checked),
+            Err(error) => error,
+        };
+    }
+    Err(error.into())
+}
+
+fn is_same_build(one: &AuthorizedNarInfo, other: &AuthorizedNarInfo) -> bool {
+    one.narinfo().is_equivalent(other.narinfo())
+}
+
+fn have_same_references(one: &AuthorizedNarInfo, other: &AuthorizedNarInfo) -> bool {
+    one.narinfo().references().eq(other.narinfo().references())
 }

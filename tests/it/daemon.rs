@@ -43,12 +43,12 @@ impl Helper {
         Self::start_by(command, sandbox, urls, options)
     }
 
-    /// Starts it by `command`, which lacks the ACL.
+    /// Starts it by `command`, which lacks the ACL: the sandbox's own, or that of the fixtures.
     fn start_by(mut command: Command, sandbox: &Sandbox, urls: &str, options: &str) -> Self {
         std::fs::create_dir_all(sandbox.path("state")).unwrap();
         command
             .arg("--acl")
-            .arg(Kind::Guix.directory().join("acl"))
+            .arg(Some(sandbox.path("acl")).filter(|acl| acl.exists()).unwrap_or_else(fixtures_acl))
             .env_clear()
             .env("SUBST_CONFIG", sandbox.path("config.toml"))
             .env("GUIX_STATE_DIRECTORY", sandbox.path("state"))
@@ -118,6 +118,10 @@ impl Drop for Helper {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn fixtures_acl() -> std::path::PathBuf {
+    Kind::Guix.directory().join("acl")
 }
 
 /// What the helper must say when it has brought `path`.

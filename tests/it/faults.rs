@@ -10,6 +10,7 @@ use crate::support::fixture::{base, flip};
 use crate::support::listing::{self, items, names, sorted_lines};
 use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item};
 
+mod builds;
 mod chance;
 mod output;
 mod processes;

@@ -4,6 +4,7 @@
 pub(crate) mod chance;
 pub(crate) mod fixture;
 pub(crate) mod listing;
+pub(crate) mod publisher;
 pub(crate) mod sandbox;
 pub(crate) mod server;
 

@@ -35,15 +35,16 @@ pub fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError> {
     if context.cancel.is_cancelled() {
         return Ok(Exit::Interrupted);
     }
-    let report = Report::new(&plan);
+    let mut report = Report::new(&plan);
     let wanted: HashSet<&StorePath> = paths.iter().collect();
     let mut printed = Ok(());
-    let outcome = fetch.run(plan, &mut |path| {
+    let outcome = fetch.run(&planner, plan, &mut |path| {
         if wanted.contains(path) && printed.is_ok() && !context.settings.json {
             let name = context.settings.store_dir().full_name(path);
             context.progress.aside(&mut || printed = context.output.line(&name));
         }
     });
+    report.replanned(&outcome);
     // Both databases wait for the disk when they are closed: not one after the other. The resolver
     // begins here and is waited for when `fetch` has let go of the store.
     fetch.resolver.finish();

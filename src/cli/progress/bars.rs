@@ -60,6 +60,10 @@ impl Bars {
         if let Some(bar) = state.lookups.take() {
             bar.finish_and_clear();
         }
+        if let Some(total) = &state.total {
+            total.set_length(items as u64);
+            return Self::show_total(state);
+        }
         // Five-digit counts and sizes of five digits fit into 80 columns.
         let template = "unpacked    [{bar:12}] {pos}/{len} items, {wide_msg}";
         let bar = ProgressBar::new(items as u64).with_style(style(template));

@@ -1,33 +1,28 @@
 //! Runs a plan: hands items to workers, and registers what they bring, references first.
+//!
+//! When no server has the nar of an item's build and another server has a build with other
+//! references, the item is planned again while everything else goes on: see `replan`.
 
-use std::collections::{HashSet, VecDeque};
+mod register;
+mod replan;
+mod worker;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
-use crate::format::nar::EntryName;
-use crate::format::store_path::{StorePath, StorePathRef};
-use crate::store::unpack::{Checked, Destination, open_directory};
-use crate::store::{ItemLock, Layout, Registration};
+use crate::format::store_path::StorePath;
+use crate::store::ItemLock;
+use crate::store::unpack::{Checked, open_directory};
 use crate::substitute::chain;
-use crate::substitute::install::{ItemError, Order};
+use crate::substitute::install::ItemError;
 use crate::substitute::progress::Event;
-use crate::substitute::renew;
+use crate::substitute::renew::Failure;
 
 use super::plan::{Incomplete, Plan, PlannedItem, total};
-use super::{Fetch, OnFailure, Outcome, TICK};
-
-/// What a worker brings back for an item.
-enum Brought {
-    /// The tree, and the right to register it.
-    Tree(Box<(Checked, ItemLock)>),
-    /// It is valid: somebody else was faster.
-    Valid,
-    /// Somebody else is making it; try again later.
-    Busy,
-    /// It cannot be had.
-    Failed(ItemError),
-}
+use super::{Fetch, OnFailure, Outcome, Planner, References, TICK};
+use worker::{Brought, Worker};
 
 /// How far an item is.
 enum State {
@@ -43,12 +38,17 @@ enum State {
     Failed,
 }
 
-pub(super) fn run(fetch: &Fetch, mut plan: Plan, valid: &mut dyn FnMut(&StorePath)) -> Outcome {
+pub(super) fn run(
+    fetch: &Fetch,
+    planner: &Planner,
+    mut plan: Plan,
+    valid: &mut dyn FnMut(&StorePath),
+) -> Outcome {
     for path in &plan.valid {
         valid(path);
     }
     let incomplete = std::mem::take(&mut plan.incomplete);
-    let mut outcome = carry_out(fetch, plan, valid);
+    let mut outcome = carry_out(fetch, planner, plan, valid);
     for item in incomplete {
         settle(item, &mut outcome, valid);
     }
@@ -67,9 +67,14 @@ fn settle(item: Incomplete, outcome: &mut Outcome, valid: &mut dyn FnMut(&StoreP
     }
 }
 
-fn carry_out(fetch: &Fetch, plan: Plan, valid: &mut dyn FnMut(&StorePath)) -> Outcome {
+fn carry_out(
+    fetch: &Fetch,
+    planner: &Planner,
+    plan: Plan,
+    valid: &mut dyn FnMut(&StorePath),
+) -> Outcome {
     let download_size = plan.download_size();
-    let Plan { items, failed, valid: complete, .. } = plan;
+    let Plan { items, failed, valid: complete, references, .. } = plan;
     let outcome = Outcome { failed, valid: complete, ..Outcome::default() };
     if items.is_empty() || (!outcome.failed.is_empty() && fetch.on_failure == OnFailure::Stop) {
         return outcome;
@@ -85,7 +90,10 @@ fn carry_out(fetch: &Fetch, plan: Plan, valid: &mut dyn FnMut(&StorePath)) -> Ou
         return refuse_all(outcome, &items, error);
     }
     fetch.progress.event(Event::Planned { items: items.len(), download_size });
-    let outcome = work_off(fetch, &items, outcome, &directory, valid);
+    let items = items.into_iter().map(Arc::new).collect();
+    let coordinator =
+        Coordinator::new(fetch, Replanning { planner, references }, items, outcome, valid);
+    let outcome = work_off(fetch, coordinator, &directory);
     fetch.progress.event(Event::Finished);
     outcome
 }
@@ -93,21 +101,19 @@ fn carry_out(fetch: &Fetch, plan: Plan, valid: &mut dyn FnMut(&StorePath)) -> Ou
 /// Starts the workers and coordinates them until everything is done or given up.
 fn work_off(
     fetch: &Fetch,
-    items: &[PlannedItem],
-    outcome: Outcome,
+    coordinator: Coordinator<'_>,
     directory: &Arc<std::os::fd::OwnedFd>,
-    valid: &mut dyn FnMut(&StorePath),
 ) -> Outcome {
-    let jobs = fetch.jobs.clamp(1, items.len());
-    let (work, to_do) = bounded::<usize>(jobs);
+    let jobs = fetch.jobs.clamp(1, coordinator.items.len());
+    let (work, to_do) = bounded::<Task>(jobs);
     let (brought, results) = unbounded();
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             let (to_do, brought) = (to_do.clone(), brought.clone());
             scope.spawn(move || {
                 let worker = Worker { fetch, directory };
-                for index in to_do {
-                    let result = worker.bring(&items[index]);
+                for Task { index, item } in to_do {
+                    let result = worker.bring(&item);
                     if brought.send((index, result)).is_err() {
                         break;
                     }
@@ -115,7 +121,7 @@ fn work_off(
             });
         }
         drop((to_do, brought));
-        Coordinator::new(fetch, items, outcome, valid).run(work, &results)
+        coordinator.run(work, &results)
     })
 }
 
@@ -140,9 +146,23 @@ fn lack_of_space(fetch: &Fetch, items: &[PlannedItem]) -> Option<ItemError> {
     }
 }
 
+/// An item for a worker, and its place.
+struct Task {
+    index: usize,
+    item: Arc<PlannedItem>,
+}
+
+/// With what items are planned again.
+struct Replanning<'a> {
+    planner: &'a Planner,
+    references: References,
+}
+
 struct Coordinator<'a> {
     fetch: &'a Fetch,
-    items: &'a [PlannedItem],
+    replanning: Replanning<'a>,
+    /// References first, as long as nothing was planned again.
+    items: Vec<Arc<PlannedItem>>,
     states: Vec<State>,
     /// Items that no worker has yet, in the order of the plan.
     waiting: VecDeque<usize>,
@@ -150,6 +170,8 @@ struct Coordinator<'a> {
     busy: Vec<usize>,
     working: usize,
     has_stopped: bool,
+    /// Why earlier builds of items could not be had, which were planned again.
+    earlier: HashMap<usize, ItemError>,
     outcome: Outcome,
     valid: &'a mut dyn FnMut(&StorePath),
 }
@@ -157,24 +179,27 @@ struct Coordinator<'a> {
 impl<'a> Coordinator<'a> {
     fn new(
         fetch: &'a Fetch,
-        items: &'a [PlannedItem],
+        replanning: Replanning<'a>,
+        items: Vec<Arc<PlannedItem>>,
         outcome: Outcome,
         valid: &'a mut dyn FnMut(&StorePath),
     ) -> Self {
         Self {
             fetch,
-            items,
+            replanning,
             states: items.iter().map(|_| State::Waiting).collect(),
-            waiting: order(items),
+            waiting: order(&items),
+            items,
             busy: Vec::new(),
             working: 0,
             has_stopped: false,
+            earlier: HashMap::new(),
             outcome,
             valid,
         }
     }
 
-    fn run(mut self, work: Sender<usize>, results: &Receiver<(usize, Brought)>) -> Outcome {
+    fn run(mut self, work: Sender<Task>, results: &Receiver<(usize, Brought)>) -> Outcome {
         loop {
             self.hand_out(&work);
             if self.working == 0 && self.waiting.is_empty() && self.busy.is_empty() {
@@ -200,7 +225,7 @@ impl<'a> Coordinator<'a> {
         self.outcome
     }
 
-    fn hand_out(&mut self, work: &Sender<usize>) {
+    fn hand_out(&mut self, work: &Sender<Task>) {
         if self.has_stopped || self.fetch.installer.cancel.is_cancelled() {
             self.waiting.clear();
             self.busy.clear();
@@ -211,7 +236,8 @@ impl<'a> Coordinator<'a> {
                 self.waiting.pop_front();
                 continue;
             }
-            if work.try_send(index).is_err() {
+            let item = Arc::clone(&self.items[index]);
+            if work.try_send(Task { index, item }).is_err() {
                 break;
             }
             self.states[index] = State::Working;
@@ -230,7 +256,8 @@ impl<'a> Coordinator<'a> {
                 self.states[index] = State::Waiting;
                 self.busy.push(index);
             }
-            Brought::Failed(error) => self.fail(index, error),
+            Brought::Failed(Failure { error, is_superseded: true }) => self.replan(index, error),
+            Brought::Failed(Failure { error, .. }) => self.fail(index, error),
         }
     }
 
@@ -244,81 +271,24 @@ impl<'a> Coordinator<'a> {
 
     /// An item cannot be had, and so what refers to it cannot either.
     fn fail(&mut self, index: usize, error: ItemError) {
-        if matches!(self.states[index], State::Failed) {
-            return;
-        }
-        self.states[index] = State::Failed;
-        let item = &self.items[index].path;
-        self.fetch.progress.event(Event::Failed { item, reason: &chain(&error) });
-        self.outcome.failed.push((item.clone(), error));
-        self.has_stopped |= self.fetch.on_failure == OnFailure::Stop;
-        // The plan has references first, so one pass finds referrers of referrers too.
-        for referrer in index + 1..self.items.len() {
-            let is_lost = self.items[referrer].needs.contains(&index);
-            if is_lost && !matches!(self.states[referrer], State::Failed | State::Valid) {
-                self.fail(referrer, ItemError::Reference(item.clone()));
-            }
-        }
-    }
-
-    /// Registers everything whose references are valid or registered with it.
-    fn register_ready(&mut self) {
-        let mut batch = Vec::new();
-        let mut in_batch = HashSet::new();
-        for index in 0..self.items.len() {
-            let is_there = |need: &usize| {
-                matches!(self.states[*need], State::Valid) || in_batch.contains(need)
-            };
-            let is_ready = matches!(self.states[index], State::Ready(_));
-            if is_ready && self.items[index].needs.iter().all(is_there) {
-                in_batch.insert(index);
-                batch.push(index);
-            }
-        }
-        let mut published = Vec::new();
-        for index in batch {
-            let State::Ready(tree) = std::mem::replace(&mut self.states[index], State::Working)
-            else {
-                continue;
-            };
-            if let Err(error) = self.fetch.store.publish_item(&self.items[index].path) {
-                self.fail(index, error.into());
+        let mut failures = vec![(index, error)];
+        while let Some((index, error)) = failures.pop() {
+            if matches!(self.states[index], State::Valid | State::Failed) {
                 continue;
             }
-            let (checked, lock) = *tree;
-            checked.keep();
-            published.push((index, lock));
-        }
-        self.register(published);
-    }
+            self.states[index] = State::Failed;
+            let item = &self.items[index].path;
+            let error = match self.earlier.remove(&index) {
+                Some(earlier) => earlier.and_then(error),
+                None => error,
+            };
+            self.fetch.progress.event(Event::Failed { item, reason: &chain(&error) });
+            self.outcome.failed.push((item.clone(), error));
+            self.has_stopped |= self.fetch.on_failure == OnFailure::Stop;
 
-    fn register(&mut self, published: Vec<(usize, ItemLock)>) {
-        if published.is_empty() {
-            return;
-        }
-        // A batch with an item that could not be given its name must not have its referrers.
-        let (published, orphaned): (Vec<_>, Vec<_>) = published
-            .into_iter()
-            .partition(|(index, _)| !matches!(self.states[*index], State::Failed));
-        drop(orphaned);
-        let batch: Vec<Registration> =
-            published.iter().map(|(index, _)| registration(&self.items[*index])).collect();
-        let now = self.fetch.clock.unix_seconds();
-        match self.fetch.store.register(&batch, now) {
-            Ok(()) => {
-                for (index, lock) in published {
-                    drop(lock);
-                    self.becomes_valid(index);
-                }
-            }
-            Err(error) => {
-                let mut error = Some(error);
-                for (index, _lock) in published {
-                    // Not registered, so garbage: remove it while the lock is still ours.
-                    let removed = self.fetch.store.remove_invalid(&self.items[index].path);
-                    let error = error.take().or(removed.err());
-                    self.fail(index, error.map_or(ItemError::NotTried, ItemError::from));
-                }
+            let referrers = (0..self.items.len()).rev();
+            for referrer in referrers.filter(|other| self.items[*other].needs.contains(&index)) {
+                failures.push((referrer, ItemError::Reference(item.clone())));
             }
         }
     }
@@ -339,7 +309,7 @@ impl<'a> Coordinator<'a> {
 /// The order in which workers get the items: that of the plan, references first, so that what
 /// is done can be registered soon. But an item that is a good part of all bytes goes ahead:
 /// left for last it would be unpacked alone, while every other worker is idle.
-fn order(items: &[PlannedItem]) -> VecDeque<usize> {
+fn order(items: &[Arc<PlannedItem>]) -> VecDeque<usize> {
     const GOOD_PART: u64 = 16;
     let size = |index: &usize| items[*index].authorized.narinfo().nar_size();
     let total: u64 = (0..items.len()).map(|index| size(&index)).sum();
@@ -347,50 +317,4 @@ fn order(items: &[PlannedItem]) -> VecDeque<usize> {
         (0..items.len()).partition(|index| size(index) > total / GOOD_PART);
     large.sort_by_key(|index| std::cmp::Reverse(size(index)));
     large.into_iter().chain(rest).collect()
-}
-
-fn registration(item: &PlannedItem) -> Registration {
-    let narinfo = item.authorized.narinfo();
-    Registration {
-        path: item.path.clone(),
-        nar_hash: narinfo.nar_hash(),
-        nar_size: narinfo.nar_size(),
-        deriver: narinfo.deriver().map(StorePathRef::to_path),
-        references: narinfo.references().map(StorePathRef::to_path).collect(),
-        signatures: narinfo.nix_signatures().map(str::to_owned).collect(),
-        ca: narinfo.ca().map(str::to_owned),
-    }
-}
-
-struct Worker<'a> {
-    fetch: &'a Fetch,
-    directory: &'a Arc<std::os::fd::OwnedFd>,
-}
-
-impl Worker<'_> {
-    fn bring(&self, item: &PlannedItem) -> Brought {
-        self.try_bring(item).unwrap_or_else(Brought::Failed)
-    }
-
-    fn try_bring(&self, item: &PlannedItem) -> Result<Brought, ItemError> {
-        let store = &self.fetch.store;
-        let Some(lock) = store.try_lock(&item.path)? else { return Ok(Brought::Busy) };
-        if store.is_complete(&item.path)? {
-            return Ok(Brought::Valid);
-        }
-        store.remove_temporary(&item.path)?;
-        let name = Layout::temporary_name(&item.path);
-        let parent = store.layout().store().to_owned();
-        let name = EntryName::new(name.as_bytes()).expect("a store path's name is an entry name");
-        let destination = Destination::new(Arc::clone(self.directory), parent, name);
-        let order = Order {
-            item: &item.path,
-            authorized: &item.authorized,
-            sources: &item.sources,
-            destination: &destination,
-            links: Some(store.links()),
-        };
-        let checked = renew::unpack(&self.fetch.installer, &self.fetch.resolver, &order)?;
-        Ok(Brought::Tree(Box::new((checked, lock))))
-    }
 }

@@ -59,6 +59,8 @@ pub struct Plan {
     pub failed: Vec<(StorePath, ItemError)>,
     /// Everything that was looked up.
     pub resolution: Resolution,
+    /// What was to be done about references.
+    pub references: References,
 }
 
 impl Plan {
@@ -87,7 +89,7 @@ pub(super) fn make(
 ) -> Result<Plan, StoreError> {
     let repairs = repairs(planner, references);
     let known = planner.present.inspect(paths)?;
-    let mut plan = Plan::default();
+    let mut plan = Plan { references, ..Plan::default() };
     let mut wanted = Vec::new();
     for path in paths {
         let is_missing = known.missing().contains(path);
@@ -365,7 +367,7 @@ fn why(found: &Found, servers: &[ServerReport]) -> Vec<String> {
             | Said::Skipped(why)
             | Said::OtherStore(why) => without_url(why).into_owned(),
             Said::Late => LATE.to_owned(),
-            Said::Unusable => "its narinfo names no download that can be used".to_owned(),
+            Said::Unusable(why) => format!("its narinfo has no download that can be used: {why}"),
             Said::Offline => "not in the lookup cache".to_owned(),
             _ => return None,
         };

@@ -75,6 +75,8 @@ fn network_class(error: &HttpError) -> Class {
 /// A candidate that failed.
 #[derive(Debug)]
 pub struct Attempt {
+    /// Whose narinfo named it: index into the list of servers.
+    pub server: usize,
     /// Where from, without credentials.
     pub url: String,
     /// Why.
@@ -121,6 +123,14 @@ pub enum ItemError {
     /// All candidates failed; the last one is the cause.
     #[error("{}", attempts_text(.0))]
     AllFailed(Vec<Attempt>),
+    /// All candidates failed, and another server's build of the item could not be had either.
+    #[error("{first}\n    another server's build: {next}")]
+    OtherBuild {
+        /// Why the first build could not be had.
+        first: Box<ItemError>,
+        /// Why the last one could not.
+        next: Box<ItemError>,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -172,9 +182,23 @@ fn lines(why: &[String]) -> String {
     why.iter().map(|line| format!("\n    {line}")).collect()
 }
 
+/// All attempts, each once, those of a server together.
 fn attempts_text(attempts: &[Attempt]) -> String {
-    let why: Vec<String> =
-        attempts.iter().map(|attempt| format!("{}: {}", attempt.url, attempt.reason())).collect();
+    let mut servers: Vec<usize> = Vec::new();
+    let mut why: Vec<(usize, String)> = Vec::new();
+    for attempt in attempts {
+        let known = servers.iter().position(|server| *server == attempt.server);
+        let place = known.unwrap_or(servers.len());
+        if place == servers.len() {
+            servers.push(attempt.server);
+        }
+        let line = (place, format!("{}: {}", attempt.url, attempt.reason()));
+        if !why.contains(&line) {
+            why.push(line);
+        }
+    }
+    why.sort_by_key(|(place, _)| *place);
+    let why: Vec<String> = why.into_iter().map(|(_, line)| line).collect();
     format!("every download failed{}", lines(&why))
 }
 
@@ -204,6 +228,7 @@ impl ItemError {
             Self::Store(_) | Self::Open { .. } | Self::MissingTree(_) | Self::NoSpace { .. } => {
                 Class::Local
             }
+            Self::OtherBuild { first, next } => first.class().max(next.class()),
             Self::Interrupted => Class::Interrupted,
         }
     }
@@ -215,7 +240,8 @@ impl ItemError {
         is_theirs && matches!(self, Self::AllFailed(_))
     }
 
-    /// This failure, after which `other` followed.
+    /// This failure, after which another build of the item was planned, which failed with
+    /// `other`.
     #[must_use]
     pub fn and_then(self, other: Self) -> Self {
         match (self, other) {
@@ -223,7 +249,16 @@ impl ItemError {
                 attempts.extend(more);
                 Self::AllFailed(attempts)
             }
-            (_, other) => other,
+            (_, other @ (Self::Interrupted | Self::NotTried)) => other,
+            (first, next) => Self::OtherBuild { first: Box::new(first), next: Box::new(next) },
+        }
+    }
+
+    /// The downloads that were tried.
+    pub(in crate::substitute) fn into_attempts(self) -> Vec<Attempt> {
+        match self {
+            Self::AllFailed(attempts) => attempts,
+            _ => Vec::new(),
         }
     }
 

@@ -10,13 +10,15 @@ use crate::http::{CacheInfoText, HttpError, NarInfoAnswer};
 use crate::lookup_cache::{
     AnswerKind, CacheError, CacheInfoFact, Down, Entry, Remembered, ServerFact,
 };
-use crate::substitute::answer::{Answer, Origin, Said};
+use crate::substitute::answer::{Answer, Origin, Said, Source};
 use crate::substitute::chain;
+use crate::substitute::choose;
 use crate::substitute::progress::Event;
 use crate::trust::verdict::Refusal;
 
 use super::check::{Checked, Outcome, TextOrigin, kind_of};
 use super::engine::{EVENT_QUEUE, Engine};
+use super::item::Offer;
 use super::servers::ServerState;
 
 impl Engine {
@@ -160,16 +162,20 @@ impl Engine {
             TextOrigin::Cache { expires_at, .. } => Some(*expires_at),
         };
         let answer = |said| Answer { said, origin: answer_origin, expires_at };
-        let entry = &mut self.items[item as usize].item;
-        match outcome {
+        let (said, narinfo, authority) = match outcome {
             Outcome::Authorized(authority) => {
-                let narinfo = Arc::clone(authority.narinfo());
-                entry.note_narinfo(server, answer(Said::Authorized), narinfo, Some(authority));
+                (Said::Authorized, Some(Arc::clone(authority.narinfo())), Some(authority))
             }
-            Outcome::Refused(narinfo, refusal) => {
-                entry.note_narinfo(server, answer(Said::Refused(refusal)), narinfo, None);
+            Outcome::Refused(narinfo, refusal) => (Said::Refused(refusal), Some(narinfo), None),
+            Outcome::Unreadable(why) => (Said::Unreadable(why), None, None),
+        };
+        let entry = &mut self.items[item as usize].item;
+        match narinfo.map(|narinfo| Source { server, narinfo }) {
+            Some(source) => {
+                let usable = choose::check_usable(&source, &self.setup.servers);
+                entry.note_narinfo(answer(said), Offer { source, authority, usable });
             }
-            Outcome::Unreadable(why) => entry.answer(server, answer(Said::Unreadable(why))),
+            None => entry.answer(server, answer(said)),
         }
         self.advance(item);
     }

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 
+use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{HashPart, StorePath, StorePathRef};
 use crate::http::{LookupEvent, Lookups};
 use crate::lookup_cache::{Entry, ServerId};
-use crate::substitute::answer::{Found, Source};
+use crate::substitute::answer::Found;
 use crate::substitute::chain;
-use crate::substitute::choose;
 use crate::substitute::progress::Event;
 
 use super::check::{Checked, Checker, Text};
@@ -44,6 +44,7 @@ pub(super) enum Message {
     Forget { item: StorePath },
     Disbelieve { item: StorePath },
     AskEverybody { item: StorePath },
+    Reject { item: StorePath, narinfos: Vec<Arc<NarInfo>> },
     Finish,
 }
 
@@ -174,6 +175,7 @@ impl Engine {
             Message::Forget { item } => self.forget(&item),
             Message::Disbelieve { item } => self.disbelieve(&item),
             Message::AskEverybody { item } => self.ask_everybody(&item),
+            Message::Reject { item, narinfos } => self.reject(&item, narinfos),
             Message::Finish => return false,
         }
         true
@@ -255,12 +257,8 @@ impl Engine {
     fn complete(&mut self, request: usize) {
         let Some(complete) = self.requests.take_complete(request) else { return };
         let Some(reply) = complete.reply else { return };
-        let is_usable = |source: &Source| choose::is_usable(source, &self.setup.servers);
-        let items: Vec<Found> = complete
-            .items
-            .iter()
-            .map(|&item| self.items[item as usize].item.found(&is_usable))
-            .collect();
+        let found = |&item: &u32| self.items[item as usize].item.found();
+        let items: Vec<Found> = complete.items.iter().map(found).collect();
         let resolution = Resolution {
             items,
             servers: self.servers.iter().map(Server::report).collect(),
@@ -352,11 +350,24 @@ impl Engine {
         }
     }
 
+    /// Goes by other narinfos of `path` from now on than these, whose nars cannot be had.
+    fn reject(&mut self, path: &StorePath, narinfos: Vec<Arc<NarInfo>>) {
+        let same_hash_part = self.with_hash_part(&path.hash_part());
+        let is_this = |item: &u32| self.items[*item as usize].item.path == *path;
+        let Some(item) = same_hash_part.into_iter().find(is_this) else { return };
+        for narinfo in narinfos {
+            self.items[item as usize].item.reject(narinfo);
+        }
+    }
+
     /// Makes `item` as if nobody had ever asked about it.
     pub(super) fn reset(&mut self, item: u32) {
-        let new = self.new_item(self.items[item as usize].item.path.clone());
+        let is_offline = self.is_offline();
         let entered = &mut self.items[item as usize];
-        entered.item = new;
+        entered.item = entered.item.renewed();
+        if is_offline {
+            entered.item.ask_everybody();
+        }
         entered.is_decided = false;
         self.undecided += 1;
         self.fresh.push_back(item);

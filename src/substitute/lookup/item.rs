@@ -1,14 +1,18 @@
 //! One item while servers are being asked about it: pure bookkeeping and the decision.
 //!
 //! Servers are asked side by side, but the user's order decides: the first server in it with
-//! an authorised narinfo wins. So an item is decided when some server answered with authority
-//! and no server before it can still do so, or when nobody is left to answer.
+//! an authorized narinfo wins, if that names a download that can be used. So an item is decided
+//! when some server answered with authority and no server before it can still do so, or when
+//! nobody is left to answer. An authorized narinfo without a usable download counts only when
+//! there is no other: then an equivalent narinfo may say where its nar can be downloaded.
 
 use std::sync::Arc;
 
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::StorePath;
-use crate::substitute::answer::{self, Answer, Authority, Found, Said, Source, Status};
+use crate::substitute::answer::{
+    self, Answer, Authority, Build, Found, Said, Source, Status, Unusable,
+};
 
 /// What is known of one server's answer.
 #[derive(Debug, Clone)]
@@ -34,11 +38,32 @@ pub(super) enum Next {
     Decided,
 }
 
+/// A narinfo that came from a server.
+pub(super) struct Offer {
+    pub(super) source: Source,
+    /// `None`: its signature was refused.
+    pub(super) authority: Option<Authority>,
+    /// Whether it names a download that can be used.
+    pub(super) usable: Result<(), Unusable>,
+}
+
+impl Offer {
+    fn is_usable(&self) -> bool {
+        self.usable.is_ok()
+    }
+
+    fn is_equivalent(&self, narinfo: &NarInfo) -> bool {
+        self.source.narinfo.is_equivalent(narinfo)
+    }
+}
+
 pub(super) struct Item {
     pub(super) path: StorePath,
     slots: Vec<Slot>,
-    narinfos: Vec<Source>,
-    authority: Option<(usize, Authority)>,
+    /// In the user's order.
+    offers: Vec<Offer>,
+    /// Authorized narinfos whose nars could not be had.
+    rejected: Vec<Arc<NarInfo>>,
     /// Whether servers behind the one with authority matter too.
     asks_everybody: bool,
 }
@@ -48,10 +73,54 @@ impl Item {
         Self {
             path,
             slots: vec![Slot::Open; servers],
-            narinfos: Vec::new(),
-            authority: None,
+            offers: Vec::new(),
+            rejected: Vec::new(),
             asks_everybody: false,
         }
+    }
+
+    /// The same item, about which no server has been asked. What was rejected stays so.
+    pub(super) fn renewed(&mut self) -> Self {
+        let rejected = std::mem::take(&mut self.rejected);
+        Self { rejected, ..Self::new(self.path.clone(), self.slots.len()) }
+    }
+
+    /// Stops going by `narinfo` and equivalent ones: the nar cannot be had.
+    pub(super) fn reject(&mut self, narinfo: Arc<NarInfo>) {
+        self.rejected.push(narinfo);
+    }
+
+    /// The narinfo to go by: the first authorized one with a usable download. Failing that, one
+    /// whose download is described by an equivalent narinfo alone.
+    fn authority(&self) -> Option<(&Offer, &Authority)> {
+        let by_itself = self.authorized().find(|(offer, _)| offer.is_usable());
+        by_itself.or_else(|| {
+            self.authorized().find(|(_, authority)| self.has_sources(authority.narinfo()))
+        })
+    }
+
+    /// The authorized narinfos that have not been rejected, in the user's order.
+    fn authorized(&self) -> impl Iterator<Item = (&Offer, &Authority)> {
+        let is_rejected =
+            |offer: &Offer| self.rejected.iter().any(|narinfo| offer.is_equivalent(narinfo));
+        let offers = self.offers.iter().filter(move |offer| !is_rejected(offer));
+        offers.filter_map(|offer| Some((offer, offer.authority.as_ref()?)))
+    }
+
+    fn has_sources(&self, narinfo: &NarInfo) -> bool {
+        self.offers.iter().any(|offer| offer.is_usable() && offer.is_equivalent(narinfo))
+    }
+
+    /// Who has the nar that `narinfo` describes.
+    fn sources(&self, narinfo: &NarInfo) -> Vec<Source> {
+        let usable = self.offers.iter().filter(|offer| offer.is_usable());
+        usable.filter(|o| o.is_equivalent(narinfo)).map(|o| o.source.clone()).collect()
+    }
+
+    /// The first server with an authorized narinfo that needs no other server.
+    fn server_with_authority(&self) -> Option<usize> {
+        let (offer, _) = self.authority()?;
+        offer.is_usable().then_some(offer.source.server)
     }
 
     /// Whether nothing is known of the server's answer and nobody has asked.
@@ -62,7 +131,7 @@ impl Item {
     /// The servers whose answer was not waited for, though the user prefers them to the one
     /// with authority.
     pub(super) fn left_behind(&self) -> Vec<usize> {
-        let first = self.authority.as_ref().map_or(0, |(first, _)| *first);
+        let first = self.authority().map_or(0, |(offer, _)| offer.source.server);
         self.unanswered().into_iter().filter(|server| *server < first).collect()
     }
 
@@ -74,14 +143,14 @@ impl Item {
 
     /// The narinfo to go by, if there is an authorised one.
     pub(super) fn narinfo(&self) -> Option<&Arc<NarInfo>> {
-        self.authority.as_ref().map(|(_, authority)| authority.narinfo())
+        self.authority().map(|(_, authority)| authority.narinfo())
     }
 
     /// Makes it possible to ask those of `servers` that were skipped, when nobody else has the
     /// item or its bytes; whether there are any.
     pub(super) fn reopen(&mut self, servers: &[usize]) -> bool {
         let mut reopened = false;
-        let is_wanted = self.authority.is_none() || self.asks_everybody;
+        let is_wanted = self.authority().is_none() || self.asks_everybody;
         for &server in servers.iter().filter(|_| is_wanted) {
             let slot = &mut self.slots[server];
             if matches!(slot, Slot::Answered(Answer { said: Said::Skipped(_), .. })) {
@@ -108,34 +177,24 @@ impl Item {
         }
     }
 
-    /// Records a narinfo that came with `answer`, and the authority that vouches for it.
-    pub(super) fn note_narinfo(
-        &mut self,
-        server: usize,
-        answer: Answer,
-        narinfo: Arc<NarInfo>,
-        authority: Option<Authority>,
-    ) {
+    /// Records a narinfo that came with `answer`.
+    pub(super) fn note_narinfo(&mut self, answer: Answer, offer: Offer) {
+        let server = offer.source.server;
         if matches!(self.slots[server], Slot::Answered(_)) {
             return;
         }
         self.slots[server] = Slot::Answered(answer);
         // Nearly always the only one.
-        self.narinfos.reserve_exact(1);
-        self.narinfos.push(Source { server, narinfo });
-        let is_first = self.authority.as_ref().is_none_or(|(first, _)| server < *first);
-        if let Some(authority) = authority.filter(|_| is_first) {
-            self.authority = Some((server, authority));
-        }
+        self.offers.reserve_exact(1);
+        let place = self.offers.partition_point(|earlier| earlier.source.server < server);
+        self.offers.insert(place, offer);
     }
 
     /// What to do next, when servers for which `lags` holds need not be waited for: those who
     /// have answered are enough, unless their bytes could not be had.
     pub(super) fn next(&mut self, lags: impl Fn(usize) -> bool) -> Next {
-        let before = match &self.authority {
-            Some((server, _)) if !self.asks_everybody => *server,
-            _ => self.slots.len(),
-        };
+        let first = self.server_with_authority().filter(|_| !self.asks_everybody);
+        let before = first.unwrap_or(self.slots.len());
         let relevant = &self.slots[..before];
         if relevant.iter().any(|slot| matches!(slot, Slot::Remembered)) {
             return Next::Wait;
@@ -148,7 +207,7 @@ impl Item {
             }
             return Next::Ask(open);
         }
-        let is_enough = self.authority.is_some() && !self.asks_everybody;
+        let is_enough = self.authority().is_some() && !self.asks_everybody;
         let is_waited_for = |server: &usize| {
             matches!(self.slots[*server], Slot::Asked) && !(is_enough && lags(*server))
         };
@@ -156,42 +215,62 @@ impl Item {
     }
 
     /// The result as far as it is known; what is unanswered by now was not needed, or is late.
-    /// Sources for which `is_usable` does not hold name no download that could be taken.
-    pub(super) fn found(&self, is_usable: &dyn Fn(&Source) -> bool) -> Found {
-        let needed = self.authority.as_ref().map_or(self.slots.len(), |(server, _)| *server);
-        let authority = self.authority.as_ref().map(|(_, authority)| authority.clone());
-        let mut sources = Vec::with_capacity(self.narinfos.len());
-        let mut answers: Vec<Answer> = (0..self.slots.len())
-            .map(|server| match &self.slots[server] {
-                Slot::Answered(answer) => answer.clone(),
-                // Behind the server with authority no answer was needed.
-                Slot::Asked if server < needed => Answer::of(Said::Late),
-                Slot::Asked | Slot::Open | Slot::Remembered => Answer::of(Said::NotAsked),
-            })
-            .collect();
-        if let Some(authority) = &authority {
-            for source in &self.narinfos {
-                if !source.narinfo.is_equivalent(authority.narinfo()) {
-                    continue;
-                }
-                let said = &mut answers[source.server].said;
-                if !is_usable(source) {
-                    *said = Said::Unusable;
-                    continue;
-                }
-                sources.push(source.clone());
-                if let Said::Refused(refusal) = said {
-                    *said = Said::Equivalent(refusal.clone());
-                }
-            }
-            sources.sort_by_key(|source| source.server);
-        }
-        let authority = authority.filter(|_| !sources.is_empty());
+    pub(super) fn found(&self) -> Found {
+        let mut builds = self.builds().into_iter();
+        let (authority, sources) = match builds.next() {
+            Some(Build { authority, sources }) => (Some(authority), sources),
+            None => (None, Vec::new()),
+        };
+        let answers = self.answers(authority.as_ref().map(Authority::narinfo));
         let status = match authority {
             Some(_) => Status::Available,
             None => answer::status_without_authority(&answers),
         };
-        Found { path: self.path.clone(), status, authority, sources, answers }
+        let (path, alternatives) = (self.path.clone(), builds.collect());
+        Found { path, status, authority, sources, alternatives, answers }
+    }
+
+    /// The narinfo to go by, and after it all that describe other nars.
+    fn builds(&self) -> Vec<Build> {
+        let Some((first, authority)) = self.authority() else { return Vec::new() };
+        let sources = self.sources(authority.narinfo());
+        let mut builds = vec![Build { authority: authority.clone(), sources }];
+        for (_, authority) in self.authorized().filter(|(o, _)| !std::ptr::eq(*o, first)) {
+            let narinfo = authority.narinfo();
+            let is_known = builds.iter().any(|c| c.authority.narinfo().is_equivalent(narinfo));
+            let sources = self.sources(narinfo);
+            if !is_known && !sources.is_empty() {
+                builds.push(Build { authority: authority.clone(), sources });
+            }
+        }
+        builds
+    }
+
+    /// What every server said, when `narinfo` is the one to go by.
+    fn answers(&self, narinfo: Option<&Arc<NarInfo>>) -> Vec<Answer> {
+        let needed = self.server_with_authority().unwrap_or(self.slots.len());
+        let answer = |(server, slot): (usize, &Slot)| match slot {
+            Slot::Answered(answer) => answer.clone(),
+            // Behind the server with authority no answer was needed.
+            Slot::Asked if server < needed => Answer::of(Said::Late),
+            Slot::Asked | Slot::Open | Slot::Remembered => Answer::of(Said::NotAsked),
+        };
+        let mut answers: Vec<Answer> = self.slots.iter().enumerate().map(answer).collect();
+
+        for Offer { source, authority, usable } in &self.offers {
+            let is_same = narinfo.is_some_and(|first| source.narinfo.is_equivalent(first));
+            let said = &mut answers[source.server].said;
+            match (usable, &said) {
+                (Err(why), _) if is_same || authority.is_some() => {
+                    *said = Said::Unusable(why.clone());
+                }
+                (Ok(()), Said::Refused(refusal)) if is_same => {
+                    *said = Said::Equivalent(refusal.clone());
+                }
+                _ => {}
+            }
+        }
+        answers
     }
 }
 
@@ -220,7 +299,7 @@ mod tests {
             item.answer(server, Answer::of(Said::Missing(404)));
         }
         assert_eq!(item.next(NOBODY), Next::Decided);
-        assert_eq!(item.found(&|_| true).status, Status::Missing);
+        assert_eq!(item.found().status, Status::Missing);
     }
 
     #[test]
@@ -269,7 +348,9 @@ mod tests {
         let mut item = item();
         assert_eq!(item.next(NOBODY), Next::Ask(vec![0, 1, 2]));
         item.answer(0, Answer::of(Said::Skipped("down".into())));
-        item.note_narinfo(2, Answer::of(Said::Authorized), narinfo, Some(authority));
+        let source = Source { server: 2, narinfo };
+        let offer = Offer { source, authority: Some(authority), usable: Ok(()) };
+        item.note_narinfo(Answer::of(Said::Authorized), offer);
         assert_eq!(item.next(|_| true), Next::Decided);
         assert!(!item.reopen(&[0]));
         item.ask_everybody();
@@ -285,7 +366,7 @@ mod tests {
         let mut item = item();
         item.answer(0, Answer::of(Said::Missing(404)));
         item.answer(0, Answer::of(Said::Failed("late".into())));
-        let found = item.found(&|_| true);
+        let found = item.found();
         assert_eq!(found.answers[0].said, Said::Missing(404));
         assert_eq!(found.answers[1].said, Said::NotAsked);
     }

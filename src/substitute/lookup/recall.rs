@@ -15,10 +15,14 @@ impl Engine {
     /// remembered: the server to go by may be out of reach, and another one not.
     pub(super) fn new_item(&self, path: StorePath) -> Item {
         let mut item = Item::new(path, self.servers.len());
-        if self.setup.options.freshness == Freshness::Offline {
+        if self.is_offline() {
             item.ask_everybody();
         }
         item
+    }
+
+    pub(super) fn is_offline(&self) -> bool {
+        self.setup.options.freshness == Freshness::Offline
     }
 
     /// Takes what the lookup cache has about `items` into the books.

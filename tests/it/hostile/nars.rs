@@ -125,7 +125,11 @@ fn a_wrong_compression_method() {
     let case = only("zstd");
     case.fixture
         .edit(&case.tools, |text| text.replace("Compression: zstd", "Compression: middle-out"));
-    case.is_refused_from(&case.fixture.url(), 3, "no download that can be used");
+    case.is_refused_from(
+        &case.fixture.url(),
+        3,
+        "no download that can be used: compression `middle-out` is not supported",
+    );
 }
 
 /// A few kilobytes that decode to a gigabyte: no more is unpacked than was signed.

@@ -1,50 +1,31 @@
 //! An authorised key that signs nonsense: believed as to who speaks, and still refused.
 
-use sha2::{Digest as _, Sha256};
-use subst::format::base32;
 use subst::format::nar::{EntryName, SymlinkTarget, Writer};
-use subst::trust::guix::signing::SigningKey;
 
+use crate::support::publisher::{Publisher, command, file_nar};
 use crate::support::sandbox::run;
 use crate::support::{Run, Sandbox, files_below};
 
-/// A server of our own making, and a key that it signs with.
+/// A publisher that is trusted, and nobody else is.
 struct OwnServer {
     sandbox: Sandbox,
-    key: SigningKey,
+    publisher: Publisher,
 }
 
 impl OwnServer {
     fn new() -> Self {
-        let own = Self { sandbox: Sandbox::new(), key: SigningKey::from_bytes([7; 32]) };
-        std::fs::create_dir(own.sandbox.path("server")).unwrap();
-        std::fs::write(own.sandbox.path("server/nix-cache-info"), "StoreDir: /gnu/store\n")
-            .unwrap();
-        let key = own.key.public_key();
-        let acl = format!("(acl (entry {key} (tag (guix import))))");
-        std::fs::write(own.sandbox.path("acl"), acl).unwrap();
-        own
+        let sandbox = Sandbox::new();
+        let publisher = Publisher::new(&sandbox, "server", 7);
+        Publisher::trust(&sandbox, &[&publisher]);
+        Self { sandbox, publisher }
     }
 
-    /// Publishes `nar` as the item `digit` repeated, saying that it has `size` bytes.
     fn publish(&self, digit: char, nar: &[u8], size: u64, references: &str) -> String {
-        let hash_part = digit.to_string().repeat(32);
-        let path = format!("/gnu/store/{hash_part}-odd");
-        let hash = base32::encode(&Sha256::digest(nar));
-        let text = format!(
-            "StorePath: {path}\nNarHash: sha256:{hash}\nNarSize: {size}\nReferences: {references}\n"
-        );
-        let signature = self.key.signature_line(&text, "test");
-        let text = format!("{text}{signature}URL: {digit}.nar\nCompression: none\n");
-        std::fs::write(self.sandbox.path(&format!("server/{hash_part}.narinfo")), text).unwrap();
-        std::fs::write(self.sandbox.path(&format!("server/{digit}.nar")), nar).unwrap();
-        path
+        self.publisher.publish(digit, nar, size, references)
     }
 
     fn fetch(&self, arguments: &[&str]) -> Run {
-        let url = format!("file://{}", self.sandbox.path("server").display());
-        let mut command = self.sandbox.bare(&["fetch", "--substitute-urls", &url]);
-        command.arg("--root").arg(self.sandbox.root()).arg("--acl").arg(self.sandbox.path("acl"));
+        let mut command = command(&self.sandbox, &self.publisher.url(), &["fetch"]);
         command.args(arguments);
         run(command)
     }
@@ -55,12 +36,6 @@ impl OwnServer {
         let left = files_below(&self.sandbox.store(), "");
         assert!(left.is_empty(), "{left:?}");
     }
-}
-
-fn file_nar(contents: &[u8]) -> Vec<u8> {
-    let mut nar = Writer::new(Vec::new());
-    nar.file(None, false, contents.len() as u64, contents).unwrap();
-    nar.finish().unwrap()
 }
 
 #[test]

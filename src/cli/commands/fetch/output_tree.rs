@@ -20,7 +20,8 @@ use crate::substitute::fetch::{TICK, refusal};
 use crate::substitute::install::{Installer, ItemError, Order};
 use crate::substitute::lookup::{Resolver, Walk};
 use crate::substitute::progress::{Event, with_ticks};
-use crate::substitute::{chain, choose, renew};
+use crate::substitute::renew::{self, Builds};
+use crate::substitute::{chain, choose};
 use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::report::Row;
@@ -97,7 +98,7 @@ fn unpack(
     let temporary = staging.temporary().clone();
     let order = Order { item: &item, authorized, sources, destination: &temporary, links: None };
     let work = || {
-        let checked = renew::unpack(installer, resolver, &order)?;
+        let checked = renew::unpack(installer, resolver, &order, Builds::Any)?;
         staging.publish(checked)?;
         Ok(())
     };

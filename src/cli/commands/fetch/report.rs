@@ -27,6 +27,14 @@ impl Row {
         Self { path: path.clone(), download_size: None, nar_size: None }
     }
 
+    fn planned(item: &PlannedItem) -> Self {
+        Self {
+            path: item.path.clone(),
+            download_size: item.download().and_then(|(_, download)| download.file_size),
+            nar_size: Some(item.authorized.narinfo().nar_size()),
+        }
+    }
+
     /// The item as data.
     pub(super) fn as_json(
         &self,
@@ -45,17 +53,26 @@ impl Row {
 /// What is to be told when it is over.
 pub(super) struct Report {
     planned: Vec<Row>,
-    nar_size: u64,
 }
 
 impl Report {
     pub(super) fn new(plan: &Plan) -> Self {
-        let planned = |item: &PlannedItem| Row {
-            path: item.path.clone(),
-            download_size: item.download().and_then(|(_, download)| download.file_size),
-            nar_size: Some(item.authorized.narinfo().nar_size()),
-        };
-        Self { planned: plan.items.iter().map(planned).collect(), nar_size: plan.nar_size() }
+        Self { planned: plan.items.iter().map(Row::planned).collect() }
+    }
+
+    /// Notes which items were planned again, or were added to the plan.
+    pub(super) fn replanned(&mut self, outcome: &Outcome) {
+        for item in &outcome.replanned {
+            let row = Row::planned(item);
+            match self.planned.iter_mut().find(|known| known.path == row.path) {
+                Some(known) => *known = row,
+                None => self.planned.push(row),
+            }
+        }
+    }
+
+    fn nar_size(&self) -> u64 {
+        self.planned.iter().filter_map(|row| row.nar_size).fold(0, u64::saturating_add)
     }
 
     /// Every item as data.
@@ -83,7 +100,7 @@ impl Report {
         } else if items > 0 {
             let seconds = context.clock.elapsed().as_secs_f64();
             let text = if registered == items {
-                let (items, size) = (count(items, "item", "items"), output::bytes(self.nar_size));
+                let (items, size) = (count(items, "item", "items"), output::bytes(self.nar_size()));
                 format!("{items} fetched, {size} unpacked, in {seconds:.1} s")
             } else {
                 format!("{registered} of {items} items fetched in {seconds:.1} s")

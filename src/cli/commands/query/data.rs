@@ -157,7 +157,7 @@ pub(super) fn words(said: &Said) -> (&'static str, Option<String>) {
         Said::Authorized => ("available", None),
         Said::Equivalent(refusal) => ("equivalent", Some(refusal.reason().to_owned())),
         Said::Refused(refusal) => ("refused", Some(refusal.reason().to_owned())),
-        Said::Unusable => ("refused", Some("no-usable-url".to_owned())),
+        Said::Unusable(why) => ("refused", Some(format!("no-usable-url: {why}"))),
         Said::Unreadable(why) => ("refused", Some(format!("unreadable: {why}"))),
         Said::Missing(status) => ("missing", Some(format!("HTTP {status}"))),
         Said::Baking(_) => ("preparing", None),

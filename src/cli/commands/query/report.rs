@@ -179,7 +179,7 @@ fn in_words(answer: &Answer) -> String {
             format!("has the same, vouched for by another server; alone {}", objection(refusal))
         }
         Said::Refused(refusal) => format!("refused: {}", objection(refusal)),
-        Said::Unusable => "refused: it names no download that can be used".to_owned(),
+        Said::Unusable(why) => format!("refused: it has no download that can be used: {why}"),
         Said::Unreadable(why) => format!("refused: no narinfo: {why}"),
         Said::Missing(status) => format!("does not have it (HTTP {status})"),
         Said::Baking(status) => format!("is preparing it (HTTP {status})"),
@@ -231,7 +231,7 @@ impl ServerTotals {
             Said::Authorized | Said::Equivalent(_) => self.available += 1,
             Said::Missing(_) => self.missing += 1,
             Said::Baking(_) => self.preparing += 1,
-            Said::Refused(_) | Said::Unusable | Said::Unreadable(_) => self.refused += 1,
+            Said::Refused(_) | Said::Unusable(_) | Said::Unreadable(_) => self.refused += 1,
             Said::Failed(_) | Said::Late => self.failed += 1,
         }
         match answer.origin {

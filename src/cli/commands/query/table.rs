@@ -109,7 +109,7 @@ fn why(resolution: &Resolution, found: &Found) -> Option<String> {
             Some(why.clone())
         }
         Said::Late => Some(LATE.to_owned()),
-        Said::Unusable => Some("it names no download that can be used".to_owned()),
+        Said::Unusable(why) => Some(format!("it has no download that can be used: {why}")),
         Said::Offline => Some("not in the lookup cache".to_owned()),
         _ => None,
     };

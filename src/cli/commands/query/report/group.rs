@@ -109,7 +109,7 @@ impl Group {
                 | Refusal::InvalidSignature
                 | Refusal::CorruptSignature { .. },
             ) => Some(Self::BadSignature),
-            Said::Unusable | Said::Unreadable(_) => Some(Self::Unusable),
+            Said::Unusable(_) | Said::Unreadable(_) => Some(Self::Unusable),
             _ => None,
         }
     }
@@ -188,13 +188,14 @@ fn is_error_of_server(answer: &Answer) -> bool {
 mod tests {
     use super::*;
     use crate::format::store_path::StorePath;
+    use crate::substitute::answer::Unusable;
     use crate::substitute::answer::status_without_authority;
 
     fn group(answers: Vec<Answer>) -> Group {
         let path = StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap();
         let status = status_without_authority(&answers);
-        let (authority, sources) = (None, Vec::new());
-        Group::of(&Found { path, status, authority, sources, answers })
+        let (authority, sources, alternatives) = (None, Vec::new(), Vec::new());
+        Group::of(&Found { path, status, authority, sources, alternatives, answers })
     }
 
     fn remembered(said: Said) -> Answer {
@@ -211,7 +212,7 @@ mod tests {
             (vec![Said::Refused(Refusal::Unsigned)], Group::Unsigned),
             (vec![Said::Refused(Refusal::UnauthorizedKey { key })], Group::UnauthorizedKey),
             (vec![Said::Unreadable("no".into())], Group::Unusable),
-            (vec![Said::Missing(404), Said::Unusable], Group::Unusable),
+            (vec![Said::Missing(404), Said::Unusable(Unusable::Url)], Group::Unusable),
             (vec![Said::Missing(404), Said::Baking(404)], Group::Preparing),
             (vec![Said::Missing(404), Said::Skipped("down".into())], Group::ServerSkipped),
             (vec![Said::OtherStore("nix".into())], Group::OtherStore),

@@ -56,7 +56,7 @@ fn of_group(kind: Group, dialect: Dialect) -> &'static str {
 /// What to do when `first` is what the first server said, and another one has the item.
 fn of_first(first: &Answer, dialect: Dialect) -> &'static str {
     match &first.said {
-        Said::Refused(_) | Said::Unusable | Said::Unreadable(_) => {
+        Said::Refused(_) | Said::Unusable(_) | Said::Unreadable(_) => {
             of_group(Group::of_refused(first).unwrap_or(Group::Unusable), dialect)
         }
         Said::Failed(_) if first.is_of_the_item() => {

@@ -1,0 +1,62 @@
+//! Downloads of an item that failed, and which ones are not worth another attempt.
+
+use crate::format::server_url::redacted;
+use crate::substitute::choose::Candidate;
+
+use super::error::{Attempt, Class};
+
+/// A server is asked for an item's nar so often, however many URLs its narinfos have.
+const ATTEMPTS_PER_SERVER: usize = 3;
+/// A server that does not have so many of the nars that its narinfo names has none of them: the
+/// last attempt is kept for what it answers when it is asked for the narinfo again.
+const ABSENT_PER_NARINFO: usize = 2;
+
+/// The failed attempts for one item.
+pub(super) struct Attempts {
+    all: Vec<Attempt>,
+    /// How many were made with earlier narinfos.
+    earlier: usize,
+    overloaded: Vec<usize>,
+}
+
+impl Attempts {
+    /// Goes on after `earlier` ones.
+    pub(super) fn after(earlier: Vec<Attempt>) -> Self {
+        Self { earlier: earlier.len(), all: earlier, overloaded: Vec::new() }
+    }
+
+    /// Puts those of `candidates` last that have failed with an earlier narinfo.
+    pub(super) fn put_failed_last(&self, candidates: &mut [Candidate]) {
+        if !self.all.is_empty() {
+            candidates.sort_by_key(|candidate| {
+                let url = redacted(&candidate.url);
+                self.all.iter().any(|attempt| attempt.url == url)
+            });
+        }
+    }
+
+    /// Whether `candidate` is worth an attempt after those that failed.
+    pub(super) fn allow(&self, candidate: &Candidate) -> bool {
+        let server = candidate.server;
+        let is_its = |attempt: &&Attempt| attempt.server == server;
+        let is_absent = |attempt: &&Attempt| attempt.error.class() == Class::Absent;
+        let absent = self.all[self.earlier..].iter().filter(is_its).filter(is_absent).count();
+        !self.overloaded.contains(&server)
+            && absent < ABSENT_PER_NARINFO
+            && self.all.iter().filter(is_its).count() < ATTEMPTS_PER_SERVER
+    }
+
+    /// Records that `attempt` failed; whether no earlier one failed in the same way.
+    pub(super) fn record(&mut self, attempt: Attempt) -> bool {
+        if attempt.error.is_overload() {
+            self.overloaded.push(attempt.server);
+        }
+        let is_new = !self.all.iter().any(|earlier| earlier.is_like(&attempt));
+        self.all.push(attempt);
+        is_new
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Attempt> {
+        self.all
+    }
+}

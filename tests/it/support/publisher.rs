@@ -1,0 +1,121 @@
+//! A server of our own making: a directory of items signed with a key that is thrown away. Two of
+//! them can publish different builds of one item.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+use subst::format::base32;
+use subst::format::nar::Writer;
+use subst::trust::guix::signing::SigningKey;
+
+use super::Sandbox;
+
+/// The directory of a server and the key that it signs with.
+pub(crate) struct Publisher {
+    pub(crate) dir: PathBuf,
+    key: SigningKey,
+}
+
+impl Publisher {
+    /// A publisher in the directory `name` of `sandbox`, with a key that follows from `seed`.
+    pub(crate) fn new(sandbox: &Sandbox, name: &str, seed: u8) -> Self {
+        let dir = sandbox.path(name);
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("nix-cache-info"), "StoreDir: /gnu/store\n").unwrap();
+        Self { dir, key: SigningKey::from_bytes([seed; 32]) }
+    }
+
+    /// Makes `sandbox` trust these publishers and no others.
+    pub(crate) fn trust(sandbox: &Sandbox, publishers: &[&Self]) {
+        let entries = publishers
+            .iter()
+            .map(|publisher| format!("(entry {} (tag (guix import)))", publisher.key.public_key()));
+        let acl = format!("(acl {})", entries.collect::<String>());
+        std::fs::write(sandbox.path("acl"), acl).unwrap();
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("file://{}", self.dir.display())
+    }
+
+    /// Publishes `nar` as the item `digit` repeated, and says that it has `size` bytes;
+    /// `references` are base names.
+    pub(crate) fn publish(&self, digit: char, nar: &[u8], size: u64, references: &str) -> String {
+        let downloads = format!("URL: {digit}.nar\nCompression: none\n");
+        std::fs::write(self.nar(digit), nar).unwrap();
+        self.describe(digit, nar, size, references, &downloads)
+    }
+
+    /// Publishes a file with these `contents`.
+    pub(crate) fn publish_file(&self, digit: char, contents: &str, references: &str) -> String {
+        let nar = file_nar(contents.as_bytes());
+        self.publish(digit, &nar, nar.len() as u64, references)
+    }
+
+    /// Writes a narinfo for `nar` with these `downloads`.
+    pub(crate) fn describe(
+        &self,
+        digit: char,
+        nar: &[u8],
+        size: u64,
+        references: &str,
+        downloads: &str,
+    ) -> String {
+        let path = format!("/gnu/store/{}", name(digit));
+        let hash = base32::encode(&Sha256::digest(nar));
+        let text = format!(
+            "StorePath: {path}\nNarHash: sha256:{hash}\nNarSize: {size}\nReferences: {references}\n"
+        );
+        let signature = self.key.signature_line(&text, "test");
+        std::fs::write(self.narinfo(digit), format!("{text}{signature}{downloads}")).unwrap();
+        path
+    }
+
+    pub(crate) fn nar(&self, digit: char) -> PathBuf {
+        self.dir.join(format!("{digit}.nar"))
+    }
+
+    pub(crate) fn narinfo(&self, digit: char) -> PathBuf {
+        self.dir.join(format!("{}.narinfo", &name(digit)[..32]))
+    }
+
+    /// The NarHash of what is published, in base 32.
+    pub(crate) fn nar_hash(&self, digit: char) -> String {
+        let text = read(&self.narinfo(digit));
+        let hash = text.lines().find_map(|line| line.strip_prefix("NarHash: sha256:")).unwrap();
+        hash.to_owned()
+    }
+}
+
+/// The base name of the item of `digit`.
+pub(crate) fn name(digit: char) -> String {
+    format!("{}-odd", digit.to_string().repeat(32))
+}
+
+pub(crate) fn file_nar(contents: &[u8]) -> Vec<u8> {
+    let mut nar = Writer::new(Vec::new());
+    nar.file(None, false, contents.len() as u64, contents).unwrap();
+    nar.finish().unwrap()
+}
+
+/// The program with `arguments` on `sandbox`'s root, for whom [`Publisher::trust`] named.
+pub(crate) fn command(sandbox: &Sandbox, urls: &str, arguments: &[&str]) -> std::process::Command {
+    let mut command = sandbox.bare(arguments);
+    command.args(["--substitute-urls", urls]).arg("--root").arg(sandbox.root());
+    command.arg("--acl").arg(sandbox.path("acl"));
+    command
+}
+
+/// What stands in the root for `path`.
+pub(crate) fn installed(sandbox: &Sandbox, path: &str) -> PathBuf {
+    sandbox.root().join(path.trim_start_matches('/'))
+}
+
+/// The contents of a file in the root.
+pub(crate) fn contents(sandbox: &Sandbox, path: &str) -> String {
+    read(&installed(sandbox, path))
+}
+
+pub(crate) fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
