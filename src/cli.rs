@@ -1,5 +1,6 @@
 //! Layer 6: people and scripts.
 
+pub mod advice;
 pub mod args;
 pub mod commands;
 pub mod context;
@@ -7,6 +8,7 @@ pub mod dispatch;
 pub mod env;
 pub mod error;
 pub mod exit;
+pub mod file_trust;
 pub mod output;
 mod process;
 pub mod progress;
@@ -79,11 +81,21 @@ fn execute(cli: &Cli, environment: &Environment) -> Result<Exit, CliError> {
         _ => None,
     };
     let options = inherited.as_ref().map(|inherited| &inherited.options);
-    let settings = Settings::load(&cli.global, environment, options)?;
+    let mut warnings = Vec::new();
+    let loaded = Settings::load(&cli.global, environment, options, &mut warnings);
+    let (verbosity, progress) = match &loaded {
+        Ok(settings) => (settings.verbosity, Some(settings.progress)),
+        Err(_) => (Verbosity::Normal, cli.global.progress),
+    };
+    let output = Output::new(verbosity, messages(progress));
+    for warning in &warnings {
+        output.warn(warning);
+    }
+    let settings = loaded?;
     let is_terminal = std::io::stderr().is_terminal();
     let mut context = Context {
         clock: clock(),
-        output: Output::new(settings.verbosity, messages(Some(settings.progress))),
+        output,
         progress: progress::choose(settings.progress, settings.verbosity, is_terminal),
         cancel: Cancel::default(),
         settings,
@@ -92,9 +104,7 @@ fn execute(cli: &Cli, environment: &Environment) -> Result<Exit, CliError> {
         Ok(exit) => Ok(exit),
         Err(error) if error.is_broken_pipe() => Ok(Exit::Done),
         Err(error) => {
-            context
-                .output
-                .error(&error, error.hint(context.settings.store_dir().dialect()).as_deref());
+            context.output.error(&error, error.hint(&context.settings.advice()).as_deref());
             Ok(error.exit())
         }
     }

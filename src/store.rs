@@ -48,7 +48,7 @@ mod writable;
 pub use closure::Closure;
 pub use db::{PathInfo, Registration};
 pub use deduplicate::{DEDUPLICATE_MIN_BYTES, Linked, Links, Published};
-pub use error::StoreError;
+pub use error::{Remedy, StoreError};
 pub use layout::Layout;
 pub use lock::ItemLock;
 pub use remove::{remove_tree, remove_tree_at};

@@ -21,6 +21,7 @@ use crate::trust::acl::{Acl, AuthorizedKeys};
 use crate::trust::nix::{OFFICIAL_KEY, TrustedKeys};
 
 use super::error::{CliError, shown_path};
+use super::file_trust::{self, Choice, Unsafe};
 use super::output::Output;
 use super::settings::{Settings, StoreKind};
 
@@ -89,6 +90,13 @@ impl Context {
 
     fn guix_keys(&self) -> Result<Acl, CliError> {
         let path = &self.settings.acl;
+        if let Some(fault) = self.acl_fault() {
+            let choice = self.settings.acl_choice;
+            self.output.warn(&file_trust::warning("ACL", path, &fault, choice));
+            if choice == Choice::Implicit {
+                return Ok(Acl::nobody());
+            }
+        }
         let text = match std::fs::read(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -97,10 +105,10 @@ impl Context {
                 {
                     return Ok(Acl::official_guix_servers());
                 }
-                let path = shown_path(path);
+                let (path, command) =
+                    (shown_path(path), self.settings.advice().authorize("KEYFILE"));
                 self.output.warn(&format!(
-                    "there is no ACL at {path}, so no server is believed; \
-                     `guix archive --authorize < key.pub` or `subst authorize key.pub` makes one"
+                    "there is no ACL at {path}, so no key is authorized; `{command}` makes one"
                 ));
                 return Ok(Acl::nobody());
             }
@@ -111,16 +119,31 @@ impl Context {
         Acl::parse(&text).map_err(|source| CliError::Acl { path: path.clone(), source })
     }
 
+    /// Why others may decide what the ACL says.
+    pub fn acl_fault(&self) -> Option<Unsafe> {
+        // What cannot be looked at cannot be read either, and reading it says why.
+        file_trust::check(&self.settings.acl, self.settings.root.as_deref()).ok()?.err()
+    }
+
     fn nix_keys(&self) -> Result<TrustedKeys, CliError> {
-        let conf = self.settings.layout.config().join("nix.conf");
+        let conf = self.settings.nix_conf();
         let (what, list) = match &self.settings.trusted_public_keys {
             Some(list) => ("trusted-public-keys".to_owned(), list.clone()),
-            None => match nix_conf_keys(&conf) {
+            None => match self.nix_conf_keys(&conf) {
                 Some(list) => (format!("trusted-public-keys in {}", conf.display()), list),
                 None => return Ok(TrustedKeys::official_nix_server()),
             },
         };
         TrustedKeys::parse(&list).map_err(|source| CliError::Key { what, source: Box::new(source) })
+    }
+
+    /// The keys that nix.conf names; none if others may decide what it says.
+    fn nix_conf_keys(&self, conf: &Path) -> Option<String> {
+        let checked = file_trust::check(conf, self.settings.root.as_deref());
+        let Ok(Err(fault)) = checked else { return nix_conf_keys(conf) };
+        let warning = file_trust::warning("file", conf, &fault, Choice::Implicit);
+        self.output.warn(&format!("{warning}; until then no key is trusted"));
+        Some(String::new())
     }
 
     /// The store, to change it.

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use crate::daemon::serve::ServeError;
 use crate::format::credentials::without_credentials;
-use crate::format::store_path::{Dialect, StorePathError};
+use crate::format::store_path::StorePathError;
 use crate::lookup_cache::CacheError;
-use crate::store::StoreError;
+use crate::store::{Remedy, StoreError};
 use crate::substitute::install::{Class, ItemError};
 use crate::trust::acl::AclError;
 
+use super::advice::Advice;
 use super::exit::Exit;
+use super::file_trust::Unsafe;
 use super::settings::SettingsError;
 
 /// A command that failed as a whole.
@@ -39,6 +41,14 @@ pub enum CliError {
         path: PathBuf,
         /// What is wrong with it.
         source: AclError,
+    },
+    /// Others may decide what the ACL says, and nobody named it on purpose.
+    #[error("the ACL {} is not safe: {fault}", shown_path(path))]
+    UnsafeAcl {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        fault: Unsafe,
     },
     /// A key cannot be used.
     #[error("{what}")]
@@ -96,7 +106,7 @@ impl CliError {
             | Self::NoServers
             | Self::Usage(_)
             | Self::Key { .. } => Exit::Usage,
-            Self::Acl { .. } => Exit::Refused,
+            Self::Acl { .. } | Self::UnsafeAcl { .. } => Exit::Refused,
             Self::Item { source, .. } => source.class().into(),
             Self::Store(_)
             | Self::File { .. }
@@ -107,25 +117,28 @@ impl CliError {
         }
     }
 
-    /// What the user can do, whose store is in `dialect`.
+    /// What the user can do.
     #[must_use]
-    pub fn hint(&self, dialect: Dialect) -> Option<String> {
+    pub fn hint(&self, advice: &Advice) -> Option<String> {
         match self {
-            Self::Store(error) => error.hint().map(str::to_owned),
-            Self::Acl { .. } => {
-                Some("`guix archive --authorize < key.pub` or `subst authorize` makes one".into())
+            Self::Store(error) => store_hint(error, advice),
+            Self::Acl { path, .. } => {
+                let file = shown_path(path);
+                let command = advice.authorize("KEYFILE");
+                Some(format!("correct it, or remove {file} and make a new one with `{command}`"))
             }
+            Self::UnsafeAcl { fault, .. } => Some(format!("`{}` changes that", fault.remedy())),
             Self::NoServers => Some(
                 "name servers with --substitute-urls, SUBST_SUBSTITUTE_URLS or in a settings file; \
                  without any of these, the official ones are asked"
                     .into(),
             ),
-            Self::Item { source, .. } => item_hint(source, dialect),
+            Self::Item { source, .. } => item_hint(source, advice),
             Self::Path(StorePathError::NotInStore { .. }) => {
                 Some("--store-dir selects another store".into())
             }
             Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("run as root, or use --root DIR for a store of your own".into())
+                Some(advice.privileges())
             }
             _ => None,
         }
@@ -143,53 +156,51 @@ impl CliError {
     }
 }
 
-/// What the user, whose store is in `dialect`, can do about an item that could not be had.
-#[must_use]
-pub fn item_hint(error: &ItemError, dialect: Dialect) -> Option<String> {
-    use crate::substitute::answer::Status;
-    use crate::trust::verdict::Refusal;
-    let hint = match error {
-        ItemError::Refused { first: Refusal::UnauthorizedKey { .. }, .. } => match dialect {
-            Dialect::Guix => "if you trust the server, `subst authorize KEYFILE` lets its key sign",
-            Dialect::Nix => {
-                "if you trust the server, name its key with --trusted-public-keys, or in nix.conf"
-            }
-        },
-        ItemError::Refused { .. } => "another server may have it: --substitute-urls",
-        ItemError::NotAvailable { status: Status::Preparing, .. } => {
-            "a server is preparing it; try again soon"
-        }
-        ItemError::NotAvailable { status: Status::Missing, .. } => {
-            "it has to be built, or another server may have it: --substitute-urls"
-        }
-        ItemError::NotAvailable { status: Status::Unknown, .. } => {
-            "`subst servers` tells which servers answer; --refresh asks again"
-        }
-        ItemError::InvalidReference(_) => {
-            "without --no-references, what it refers to is fetched as well"
-        }
-        ItemError::Offline(_) => "without --offline, it is downloaded",
-        ItemError::NoSpace { .. } => "free some space, or fetch less at a time",
-        ItemError::MissingTree(path) => return Some(repair_hint(path, dialect)),
-        ItemError::Store(error) => return error.hint().map(str::to_owned),
-        _ if error.class() == Class::Transient => "try again, or with other --substitute-urls",
-        _ => return None,
+/// What the user can do about a failure of the store.
+fn store_hint(error: &StoreError, advice: &Advice) -> Option<String> {
+    let hint = match error.remedy()? {
+        Remedy::MakeStore => "use --root DIR for a store of your own, or install Guix first",
+        Remedy::NewerProgram => "a newer Guix or Nix made this store; use a newer subst",
+        Remedy::Privileges => return Some(advice.privileges()),
+        Remedy::FetchReferences => "fetch what it refers to first, or leave out --no-references",
+        Remedy::Wait => "wait for the other process, or end it",
+        Remedy::Space => return Some(advice.space()),
     };
     Some(hint.to_owned())
 }
 
-/// How the daemon's own commands bring back a tree that is missing: as root, since they replace
-/// what is in the store.
-fn repair_hint(path: &Path, dialect: Dialect) -> String {
-    let path = path.display();
-    match dialect {
-        Dialect::Guix => format!(
-            "as root, `guix build --repair {path}` fetches it again; \
-             `guix gc --verify=repair` checks all items"
-        ),
-        Dialect::Nix => format!(
-            "as root, `nix-store --repair-path {path}` fetches it again; \
-             `nix-store --verify --repair` checks all items"
-        ),
-    }
+/// What the user can do about an item that could not be had.
+#[must_use]
+pub fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
+    use crate::substitute::answer::Status;
+    use crate::trust::verdict::Refusal;
+    let hint = match error {
+        ItemError::Refused { first: Refusal::UnauthorizedKey { .. }, .. } => {
+            format!("if you trust the server, {}", advice.trust_key())
+        }
+        ItemError::NotAvailable { .. } if advice.offline => advice.newer_answer().to_owned(),
+        ItemError::NotAvailable { status: Status::Preparing, .. } => {
+            "a server is preparing it; try again soon".to_owned()
+        }
+        ItemError::NotAvailable { status: Status::Missing, .. } => {
+            "it has to be built, or another server may have it: --substitute-urls".to_owned()
+        }
+        ItemError::NotAvailable { status: Status::Unknown, .. } => {
+            let (servers, newer) = (advice.servers(), advice.newer_answer());
+            format!("`{servers}` shows which servers respond; {newer}")
+        }
+        ItemError::Refused { .. } => "another server may have it: --substitute-urls".to_owned(),
+        ItemError::InvalidReference(_) => {
+            "without --no-references, what it refers to is fetched as well".to_owned()
+        }
+        ItemError::Offline(_) => "without --offline, it is downloaded".to_owned(),
+        ItemError::NoSpace { .. } => format!("{}, or fetch less at a time", advice.space()),
+        ItemError::MissingTree(path) => advice.repair(path),
+        ItemError::Store(error) => return store_hint(error, advice),
+        _ if error.class() == Class::Transient => {
+            "try again, or with other --substitute-urls".to_owned()
+        }
+        _ => return None,
+    };
+    Some(hint)
 }

@@ -142,7 +142,7 @@ impl Output {
         }
         if let Some(hint) = hint {
             text.push_str("\n  hint: ");
-            text.push_str(hint);
+            text.push_str(&shown(hint));
         }
         say(&text);
     }

@@ -5,6 +5,7 @@
 //! came from or that there are flags at all.
 
 mod file;
+mod invocation;
 mod layers;
 mod stores;
 
@@ -18,9 +19,11 @@ use crate::format::store_path::{Dialect, StoreDir};
 use crate::http;
 use crate::store::Layout;
 
+use super::advice::{Advice, Invocation};
 use super::args::{Global, ProgressMode};
 use super::env::Environment;
 use super::error::shown_path;
+use super::file_trust::Choice;
 
 pub use layers::Origin;
 pub use stores::StoreKind;
@@ -85,8 +88,12 @@ pub struct Settings {
     pub store_kind: StoreKind,
     /// The servers, in order of preference.
     pub servers: Vec<ServerUrl>,
+    /// The directory of an embedded store, as an absolute path.
+    pub root: Option<PathBuf>,
     /// The ACL to go by.
     pub acl: PathBuf,
+    /// How the ACL was chosen.
+    pub acl_choice: Choice,
     /// Keys for Nix signatures; `None`: those of nix.conf, or the official one.
     pub trusted_public_keys: Option<String>,
     /// Whether signatures are not checked at all.
@@ -111,10 +118,13 @@ pub struct Settings {
     pub read_ahead: usize,
     /// Directories for the lookup cache, best first.
     pub cache_dirs: Vec<PathBuf>,
+    /// What hints have to repeat.
+    pub invocation: Invocation,
 }
 
 impl Settings {
     /// The settings that flags, environment, files, and the options of a daemon add up to.
+    /// `warnings` gets what was ignored or is not safe, also when there is an error.
     ///
     /// # Errors
     /// A value or a file that cannot be used.
@@ -122,11 +132,17 @@ impl Settings {
         flags: &Global,
         environment: &Environment,
         daemon: Option<&DaemonOptions>,
+        warnings: &mut Vec<String>,
     ) -> Result<Self, SettingsError> {
         let from_flags = Partial::from_flags(flags);
-        let from_environment = Partial::from_environment(environment)?;
+        let mut from_environment = Partial::from_environment(environment)?;
         let from_daemon = daemon.map(Partial::from_daemon).unwrap_or_default();
-        let from_files = file::load(flags.config.as_deref(), environment)?;
+        let mut from_files = file::load(flags.config.as_deref(), environment, warnings)?;
+        if daemon.is_some() {
+            from_environment.leave_store_to_daemon(warnings);
+            from_files.leave_store_to_daemon(warnings);
+            from_environment.store_dir = Partial::store_dir_of_guix(environment)?;
+        }
         let chosen = from_flags.or(from_environment).or(from_daemon).or(from_files);
         Self::resolve(chosen, flags, environment)
     }
@@ -137,6 +153,7 @@ impl Settings {
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
         let (store_kind, layout) = stores::layout(&chosen, environment)?;
+        let invocation = invocation::of(&chosen, flags, environment, layout.store_dir());
         let mut servers = servers(&chosen, layout.store_dir())?;
         if chosen.discover.as_ref().is_some_and(|setting| setting.value) {
             servers = with_discovered(&layout, servers);
@@ -145,6 +162,12 @@ impl Settings {
         let jobs = chosen.jobs.as_ref().map_or(DEFAULT_JOBS, |setting| setting.value);
         let read_ahead = chosen.read_ahead.as_ref().map_or(DEFAULT_READ_AHEAD, |s| s.value);
         Ok(Self {
+            root: invocation.root.clone(),
+            invocation,
+            acl_choice: match chosen.acl.as_ref().map(|setting| &setting.origin) {
+                Some(Origin::Flag(_) | Origin::Environment(_)) => Choice::Explicit,
+                Some(Origin::File(..) | Origin::Daemon(_)) | None => Choice::Implicit,
+            },
             acl: chosen.acl.map_or_else(|| layout.acl(), |setting| setting.value),
             cache_dirs: stores::cache_dirs(&layout, store_kind, environment),
             trusted_public_keys: chosen.trusted_public_keys.map(|setting| setting.value),
@@ -169,6 +192,24 @@ impl Settings {
     #[must_use]
     pub fn store_dir(&self) -> &StoreDir {
         self.layout.store_dir()
+    }
+
+    /// Where the keys for Nix signatures are, unless settings name some.
+    #[must_use]
+    pub fn nix_conf(&self) -> PathBuf {
+        self.layout.config().join("nix.conf")
+    }
+
+    /// What hints depend on.
+    #[must_use]
+    pub fn advice(&self) -> Advice {
+        Advice {
+            invocation: self.invocation.clone(),
+            dialect: self.store_dir().dialect(),
+            nix_conf: self.nix_conf(),
+            offline: self.offline,
+            refresh: self.refresh,
+        }
     }
 }
 

@@ -153,29 +153,40 @@ pub enum StoreError {
     },
 }
 
+/// What the user can do about a failure of the store; how to say it depends on the options in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Make a store, or use another one.
+    MakeStore,
+    /// Use a newer version of this program.
+    NewerProgram,
+    /// Get the right to write to the store.
+    Privileges,
+    /// Fetch the references as well.
+    FetchReferences,
+    /// Wait for another process.
+    Wait,
+    /// Free some space.
+    Space,
+}
+
 impl StoreError {
     /// What the user can do about it, when that is known.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn remedy(&self) -> Option<Remedy> {
         match self {
-            Self::NoStore(_) => {
-                return Some("use --root DIR for a store of your own, or install Guix first");
-            }
-            Self::UnknownSchema { .. } => {
-                return Some("a newer Guix or Nix made this store; use a newer subst");
-            }
-            Self::ReadOnly(_) => return Some(AS_ROOT),
-            Self::MissingReferences { .. } => {
-                return Some("fetch the references first, or leave out --no-references");
-            }
-            Self::Locked(_) => return Some("wait for the other process, or end it"),
+            Self::NoStore(_) => return Some(Remedy::MakeStore),
+            Self::UnknownSchema { .. } => return Some(Remedy::NewerProgram),
+            Self::ReadOnly(_) => return Some(Remedy::Privileges),
+            Self::MissingReferences { .. } => return Some(Remedy::FetchReferences),
+            Self::Locked(_) => return Some(Remedy::Wait),
             _ => {}
         }
         match self.io_kind()? {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Some(AS_ROOT),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Some("free some disk space, for example with `guix gc`")
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Some(Remedy::Privileges)
             }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(Remedy::Space),
             _ => None,
         }
     }
@@ -204,8 +215,6 @@ impl StoreError {
     }
 }
 
-const AS_ROOT: &str = "run as root, or use --root DIR for a store of your own";
-
 /// Adds the object to an I/O failure: `.map_err(on(path, |path, source| ...))`.
 pub(super) fn on<E: Into<io::Error>>(
     path: &Path,
@@ -219,18 +228,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hints_name_the_way_out() {
+    fn failures_have_remedies() {
         let denied = StoreError::Open {
             path: "/gnu/store".into(),
             source: io::ErrorKind::PermissionDenied.into(),
         };
-        assert_eq!(denied.hint(), Some(AS_ROOT));
+        assert_eq!(denied.remedy(), Some(Remedy::Privileges));
         assert_eq!(denied.to_string(), "opening /gnu/store");
         let full =
             StoreError::Write { path: "x".into(), source: io::ErrorKind::StorageFull.into() };
-        assert!(full.hint().unwrap().contains("guix gc"));
+        assert_eq!(full.remedy(), Some(Remedy::Space));
         let other =
             StoreError::Write { path: "x".into(), source: io::ErrorKind::BrokenPipe.into() };
-        assert_eq!(other.hint(), None);
+        assert_eq!(other.remedy(), None);
     }
 }

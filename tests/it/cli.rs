@@ -9,12 +9,14 @@ use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item};
 mod commands;
 mod credentials;
 mod fetch;
+mod hints;
 mod interrupt;
 mod missing_trees;
 mod offline;
 mod progress;
 mod query;
 mod report;
+mod trusted_files;
 
 /// No such item anywhere.
 const NOTHING: &str = "/gnu/store/00000000000000000000000000000000-nothing";

@@ -48,7 +48,7 @@ impl Helper {
         std::fs::create_dir_all(sandbox.path("state")).unwrap();
         command
             .arg("--acl")
-            .arg(Some(sandbox.path("acl")).filter(|acl| acl.exists()).unwrap_or_else(fixtures_acl))
+            .arg(sandbox.path("acl"))
             .env_clear()
             .env("SUBST_CONFIG", sandbox.path("config.toml"))
             .env("GUIX_STATE_DIRECTORY", sandbox.path("state"))
@@ -118,10 +118,6 @@ impl Drop for Helper {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn fixtures_acl() -> std::path::PathBuf {
-    Kind::Guix.directory().join("acl")
 }
 
 /// What the helper must say when it has brought `path`.
@@ -306,4 +302,29 @@ fn servers_that_are_no_urls_are_left_out() {
     assert!(helper.info(&item("notes")).is_some());
     helper.end();
     assert!(log(&sandbox).contains("nonsense"));
+}
+
+#[test]
+fn settings_that_lead_to_another_store_are_ignored_and_named_in_the_log() {
+    let sandbox = Sandbox::new();
+    let root = sandbox.root();
+    let text = format!("root = {root:?}\nstore-dir = \"/nix/store\"\nprogress = \"json\"\n");
+    sandbox.write_safely("config.toml", &text);
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            "exec 4>&1 1>&2; export SUBST_ROOT=/elsewhere; exec \"$0\" substitute --query \"$@\"",
+        ])
+        .arg(env!("CARGO_BIN_EXE_subst"));
+    let mut helper = Helper::start_by(command, &sandbox, &Kind::Guix.url(), "");
+    assert!(helper.info(&item("tools")).is_some(), "{}", log(&sandbox));
+    helper.end();
+    let log = log(&sandbox);
+    let config = sandbox.path("config.toml").display().to_string();
+    for origin in [format!("{config}: root"), format!("{config}: store-dir"), "SUBST_ROOT".into()] {
+        let lines = log.lines().filter(|line| line.contains(&format!("{origin} is ignored")));
+        assert_eq!(lines.count(), 1, "{origin}: {log}");
+    }
+    assert!(!root.exists());
 }

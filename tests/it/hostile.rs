@@ -192,7 +192,7 @@ fn keys_that_are_not_authorized_count_for_nothing() {
         })
     };
     fetch(case.sandbox.root().join("etc/guix/acl"), &[]).exits(3).says("not authorized");
-    fetch(case.sandbox.path("no-such-file"), &[]).exits(3).says("no server is believed");
+    fetch(case.sandbox.path("no-such-file"), &[]).exits(3).says("no key is authorized");
     let empty = case.sandbox.path("empty");
     std::fs::write(&empty, "(acl)").unwrap();
     fetch(empty.clone(), &[]).exits(3).says("not authorized");

@@ -7,6 +7,7 @@ use crate::cli::args::AuthorizeArgs;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::cli::file_trust::{self, Choice};
 use crate::cli::settings::StoreKind;
 use crate::format::store_path::Dialect;
 use crate::trust::acl::Acl;
@@ -21,8 +22,15 @@ pub fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliError> {
         let text = "keys for /nix/store are given with --trusted-public-keys, or in nix.conf";
         return Err(CliError::Usage(text.to_owned()));
     }
-    let key = read_key(args.file.as_deref())?;
+    let key = read_key(context, args.file.as_deref())?;
     let path = &context.settings.acl;
+    if let Some(fault) = context.acl_fault() {
+        // The keys that are in it now would be trusted from then on.
+        if context.settings.acl_choice == Choice::Implicit {
+            return Err(CliError::UnsafeAcl { path: path.clone(), fault });
+        }
+        context.output.warn(&file_trust::warning("ACL", path, &fault, Choice::Explicit));
+    }
     let mut acl = match std::fs::read(path) {
         Ok(text) => {
             Acl::parse(&text).map_err(|source| CliError::Acl { path: path.clone(), source })?
@@ -50,9 +58,15 @@ pub fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn read_key(file: Option<&Path>) -> Result<PublicKey, CliError> {
+fn read_key(context: &Context, file: Option<&Path>) -> Result<PublicKey, CliError> {
     let (what, text) = match file.filter(|path| *path != Path::new("-")) {
-        Some(path) => (path.display().to_string(), std::fs::read(path)),
+        Some(path) => {
+            if let Ok(Err(fault)) = file_trust::check(path, None) {
+                let warning = file_trust::warning("key file", path, &fault, Choice::Explicit);
+                context.output.warn(&warning);
+            }
+            (path.display().to_string(), std::fs::read(path))
+        }
         None => {
             let mut text = Vec::new();
             let read = std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut text);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::cli::env::{self, Environment};
+use crate::cli::file_trust::{self, Choice};
 use crate::format::credentials::without_credentials;
 
 use super::SettingsError;
@@ -64,14 +65,19 @@ impl Words {
 pub(super) fn load(
     named: Option<&Path>,
     environment: &Environment,
+    warnings: &mut Vec<String>,
 ) -> Result<Partial, SettingsError> {
     let named = named.map(Path::to_owned).or_else(|| environment.path(env::SUBST_CONFIG));
     if let Some(path) = named {
+        is_used(&path, Choice::Explicit, warnings);
         return read(&path);
     }
     let mut partial = Partial::default();
     let user = environment.config_home().map(|home| home.join("subst/config.toml"));
     for path in user.into_iter().chain([PathBuf::from(SYSTEM_FILE)]) {
+        if !is_used(&path, Choice::Implicit, warnings) {
+            continue;
+        }
         match read(&path) {
             Ok(lower) => partial = partial.or(lower),
             Err(SettingsError::Read { source, .. }) if is_absent(&source) => {}
@@ -79,6 +85,14 @@ pub(super) fn load(
         }
     }
     Ok(partial)
+}
+
+/// Whether the file is read: not if others may decide what it says, unless somebody named it.
+fn is_used(path: &Path, choice: Choice, warnings: &mut Vec<String>) -> bool {
+    // What cannot be looked at cannot be read either, and reading it says why.
+    let Ok(Err(fault)) = file_trust::check(path, None) else { return true };
+    warnings.push(file_trust::warning("settings file", path, &fault, choice));
+    choice == Choice::Explicit
 }
 
 /// Nobody has to have a settings file, nor a home that can be looked into.

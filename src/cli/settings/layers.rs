@@ -107,7 +107,7 @@ impl Partial {
         Ok(Self {
             root: read.path(env::SUBST_ROOT),
             store_dir: match read.text(env::SUBST_STORE_DIR)? {
-                None => read.text(env::NIX_STORE_DIR)?,
+                None => Self::store_dir_of_guix(environment)?,
                 own => own,
             },
             substitute_urls: read.text(env::SUBST_SUBSTITUTE_URLS)?,
@@ -127,6 +127,29 @@ impl Partial {
 }
 
 impl Partial {
+    /// The store directory, as Guix's own programs take it.
+    pub(super) fn store_dir_of_guix(
+        environment: &Environment,
+    ) -> Result<Option<Setting<String>>, SettingsError> {
+        Reader { environment }.text(env::NIX_STORE_DIR)
+    }
+
+    /// Drops what would lead guix-daemon's helper to another store than the daemon's.
+    pub(super) fn leave_store_to_daemon(&mut self, warnings: &mut Vec<String>) {
+        let own_store_dir = self
+            .store_dir
+            .take_if(|setting| setting.origin != Origin::Environment(env::NIX_STORE_DIR));
+        let origins = [
+            self.root.take().map(|setting| setting.origin),
+            own_store_dir.map(|setting| setting.origin),
+        ];
+        for origin in origins.into_iter().flatten() {
+            warnings.push(format!(
+                "{origin} is ignored: as the helper of guix-daemon, subst serves the daemon's store"
+            ));
+        }
+    }
+
     /// What guix-daemon tells its helper. Servers that cannot be used are left out: one of
     /// them must not keep the others from being asked.
     pub(super) fn from_daemon(options: &DaemonOptions) -> Self {

@@ -73,7 +73,8 @@ fn a_server_that_was_asked_and_too_slow_was_not_down() {
     assert_eq!(json["report"]["servers"][0]["asked"], 1);
     // Later runs remember it as down.
     let later = report(&sandbox, &urls, NOTHING, 4);
-    let words = ["was down a moment ago: 1", "not asked, it was down: no answer", "--refresh asks"];
+    let words =
+        ["was down a moment ago: 1", "not asked, it was down: no answer", "--refresh sends"];
     assert_says(&later, &words, &[]);
 }
 
@@ -98,7 +99,11 @@ fn a_server_for_another_store_is_neither_down_nor_worth_waiting_for() {
 fn what_the_first_server_said_decides_what_to_do_about_it() {
     let sandbox = Sandbox::new();
     let down = report(&sandbox, &format!("{NOBODY} {}", Kind::Guix.url()), &item("tools"), 0);
-    assert_says(&down, &["not from the first server: 1", "`subst servers`"], &["nothing to do"]);
+    assert_says(
+        &down,
+        &["not from the first server: 1", "`subst servers --root "],
+        &["nothing to do"],
+    );
     let empty = Server::start(|_| Reply::not_found());
     let urls = format!("{} {}", empty.url(), Kind::Guix.url());
     let lacks_it = report(&Sandbox::new(), &urls, &item("tools"), 0);

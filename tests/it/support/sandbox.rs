@@ -1,4 +1,4 @@
-//! A place to work in: an empty directory with a store root, a home and a settings file, and
+//! A place to work in: a directory with a home, a settings file and an ACL, room for a store, and
 //! nothing of the caller's environment.
 
 use std::io::{Read, Write as _};
@@ -20,8 +20,19 @@ impl Sandbox {
     pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("subst-test-").tempdir().unwrap();
         std::fs::create_dir(dir.path().join("home")).unwrap();
-        std::fs::write(dir.path().join("config.toml"), "").unwrap();
-        Self { dir }
+        let sandbox = Self { dir };
+        sandbox.write_safely("config.toml", "");
+        let acl = std::fs::read_to_string(Kind::Guix.directory().join("acl")).unwrap();
+        sandbox.write_safely("acl", &acl);
+        sandbox
+    }
+
+    /// Writes a file that only its owner may change, whatever the umask is.
+    pub(crate) fn write_safely(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        path
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -50,7 +61,7 @@ impl Sandbox {
         let mut command = self.bare(arguments);
         command.arg("--root").arg(self.root()).args(["--substitute-urls", url]);
         match kind {
-            Kind::Guix => command.arg("--acl").arg(kind.directory().join("acl")),
+            Kind::Guix => command.arg("--acl").arg(self.path("acl")),
             Kind::NixXz | Kind::NixZstd => {
                 let key = kind.directory().parent().unwrap().join("public-key");
                 let key = std::fs::read_to_string(key).unwrap();

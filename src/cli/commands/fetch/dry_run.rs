@@ -42,10 +42,10 @@ pub(super) fn run(
         ));
     }
     let mut exit = Exit::Done;
-    let dialect = context.settings.store_dir().dialect();
+    let advice = context.settings.advice();
     for (path, error) in &plan.failed {
         let what = format!("cannot fetch {}", context.settings.store_dir().full_name(path));
-        context.output.item_error(&what, error, item_hint(error, dialect).as_deref());
+        context.output.item_error(&what, error, item_hint(error, &advice).as_deref());
         exit = exit.max(error.class().into());
     }
     Ok(exit)

@@ -116,7 +116,7 @@ impl Report {
 fn tell_failures(context: &Context, outcome: &Outcome) {
     let is_interrupted = outcome.class() == Some(Class::Interrupted);
     let is_terse = context.settings.verbosity < Verbosity::Verbose && outcome.failed.len() > 1;
-    let dialect = context.settings.store_dir().dialect();
+    let advice = context.settings.advice();
     let mut consequences = 0;
     for (path, error) in &outcome.failed {
         match error {
@@ -126,7 +126,7 @@ fn tell_failures(context: &Context, outcome: &Outcome) {
             _ => {
                 let name = context.settings.store_dir().full_name(path);
                 let what = format!("cannot fetch {name}");
-                context.output.item_error(&what, error, item_hint(error, dialect).as_deref());
+                context.output.item_error(&what, error, item_hint(error, &advice).as_deref());
             }
         }
     }

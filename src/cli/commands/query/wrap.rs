@@ -11,11 +11,17 @@ pub(super) fn short_name(url: &str) -> String {
     shown(name.unwrap_or(url)).into_owned()
 }
 
-/// `text` broken at blanks so that lines stay within the width.
+/// `text` broken at blanks so that lines stay within the width. A command between backquotes stays
+/// in one piece, to be copied.
 pub(super) fn wrapped(text: &str, first: &str, others: &str) -> Vec<String> {
     let mut lines = vec![first.to_owned()];
     let mut is_empty = true;
-    for word in text.split_whitespace() {
+    let mut is_command = false;
+    let is_blank = |c: char| {
+        is_command ^= c == '`';
+        c.is_whitespace() && !is_command
+    };
+    for word in text.split(is_blank).filter(|word| !word.is_empty()) {
         let width = lines.last().map_or(0, |line| line.chars().count());
         let length = word.chars().count();
         if !is_empty && width + 1 + length > WIDTH {
@@ -48,5 +54,13 @@ mod tests {
         assert!(lines.len() > 2);
         assert!(lines.iter().all(|line| line.len() <= WIDTH), "{lines:?}");
         assert_eq!(lines.join(" ").matches("word").count(), 40);
+    }
+
+    #[test]
+    fn a_command_is_not_broken() {
+        let command = format!("`subst authorize --root '/a  b' {}`", "x".repeat(60));
+        let lines = wrapped(&format!("{} {command} then", "word ".repeat(9)), "", "        ");
+        assert_eq!(lines[1], format!("        {command}"));
+        assert_eq!(lines[2], "        then");
     }
 }

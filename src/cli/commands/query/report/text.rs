@@ -19,7 +19,7 @@ pub(super) fn groups(items: &[ReportItem], servers: &[ServerTotals]) -> Vec<Stri
             continue;
         }
         lines.push(format!("{}: {}", group.heading(), members.len()));
-        let mut hints: Vec<&str> = members.iter().map(|item| item.hint).collect();
+        let mut hints: Vec<&str> = members.iter().map(|item| &*item.hint).collect();
         hints.sort_unstable();
         hints.dedup();
         let told: Vec<&ReportItem> = members

@@ -1,0 +1,42 @@
+//! Which settings a later command has to repeat to concern the same store and the same servers.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::advice::Invocation;
+use crate::cli::args::Global;
+use crate::cli::env::{self, Environment};
+use crate::format::store_path::StoreDir;
+
+use super::layers::{Origin, Partial};
+use super::parse_servers;
+
+/// The options that stand for what `chosen` says. What a settings file says needs no option, but for
+/// the store and the ACL: another user, such as root, may have other files.
+pub(super) fn of(
+    chosen: &Partial,
+    flags: &Global,
+    environment: &Environment,
+    store_dir: &StoreDir,
+) -> Invocation {
+    let urls = chosen.substitute_urls.as_ref();
+    let urls = urls.filter(|urls| !matches!(urls.origin, Origin::File(..)));
+    let urls = urls.and_then(|urls| parse_servers(&urls.value).ok());
+    let without_credentials = urls.map(|urls| {
+        let words: Vec<&str> = urls.iter().map(|url| url.as_str()).collect();
+        words.join(" ")
+    });
+    let config = flags.config.clone().or_else(|| environment.path(env::SUBST_CONFIG));
+    Invocation {
+        root: chosen.root.as_ref().map(|root| absolute(&root.value)),
+        store_dir: (store_dir.as_str() != StoreDir::GUIX).then(|| store_dir.as_str().to_owned()),
+        acl: chosen.acl.as_ref().map(|acl| absolute(&acl.value)),
+        config: config.map(|path| absolute(&path)),
+        substitute_urls: without_credentials,
+    }
+}
+
+/// Hints may be followed in another directory.
+fn absolute(path: &Path) -> PathBuf {
+    // Fails only without a working directory, or without a name.
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
