@@ -49,7 +49,7 @@ use url::Url;
 use crate::format::server_url::ServerUrl;
 use engine::Engine;
 
-pub use error::{Cause, Class, HttpError, HttpErrorKind};
+pub use error::{Cause, Class, HttpError, HttpErrorKind, Outage};
 pub use events::{CacheInfoText, Learned, LookupEvent, LookupEvents, NarInfoAnswer, NoEvent};
 pub use lookups::Lookups;
 pub use nar::{BodyStatus, NarBody, NarRequest};

@@ -14,6 +14,7 @@ pub mod lookup;
 pub mod network;
 pub mod progress;
 pub mod renew;
+pub mod retry;
 pub mod transfer;
 
 /// An error and its causes on one line.

@@ -73,6 +73,9 @@ pub struct Global {
     /// Seconds without a byte before a server counts as down
     #[arg(long, value_name = "SECONDS", global = true)]
     pub stall_timeout: Option<f64>,
+    /// How long to retry a server that stops answering: 5s, 2m, 1h; 0 fails at once [default: 60s]
+    #[arg(long, value_name = "DURATION", global = true)]
+    pub retry_time: Option<String>,
     /// Connections for lookups to a server that wants many, and for the parts of one large nar
     #[arg(long, value_name = "N", global = true)]
     pub connections: Option<usize>,

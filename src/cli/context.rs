@@ -296,6 +296,7 @@ impl Context {
             rates: Mutex::default(),
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
+            retry_time: self.settings.retry_time,
             in_flight: Mutex::default(),
         })
     }

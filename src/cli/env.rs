@@ -41,6 +41,8 @@ pub const SUBST_DISCOVER: &str = "SUBST_DISCOVER";
 pub const SUBST_CONNECT_TIMEOUT: &str = "SUBST_CONNECT_TIMEOUT";
 /// As `--stall-timeout`, in seconds.
 pub const SUBST_STALL_TIMEOUT: &str = "SUBST_STALL_TIMEOUT";
+/// As `--retry-time`.
+pub const SUBST_RETRY_TIME: &str = "SUBST_RETRY_TIME";
 /// As `--connections`.
 pub const SUBST_CONNECTIONS: &str = "SUBST_CONNECTIONS";
 /// How many nars the daemon's helper fetches ahead; 0 switches it off.

@@ -37,6 +37,10 @@ fn words(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
                 shown(&without_url(reason))
             )
         }
+        Event::Retrying { server, failing_for, .. } => {
+            let seconds = failing_for.as_secs();
+            format!("subst: {} does not answer, retrying ({seconds} s)", shown(server))
+        }
         Event::Warning(text) => format!("subst: warning: {}", shown(text)),
         Event::SourceFailed { item, url, reason } => {
             format!("subst: warning: {item} from {}: {}", shown(url), shown(reason))

@@ -4,6 +4,7 @@
 //! What comes out is what the work needs; nothing below this layer knows where a setting
 //! came from or that there are flags at all.
 
+mod duration;
 mod file;
 mod invocation;
 mod layers;
@@ -116,6 +117,8 @@ pub struct Settings {
     pub connections: usize,
     /// Nars that the daemon's helper fetches ahead.
     pub read_ahead: usize,
+    /// How long a server that has answered before is retried without progress.
+    pub retry_time: Duration,
     /// Directories for the lookup cache, best first.
     pub cache_dirs: Vec<PathBuf>,
     /// What hints have to repeat.
@@ -160,6 +163,7 @@ impl Settings {
         }
         let http = http_options(&chosen, environment)?;
         let jobs = chosen.jobs.as_ref().map_or(DEFAULT_JOBS, |setting| setting.value);
+        let retry_time = retry_time(&chosen)?;
         let read_ahead = chosen.read_ahead.as_ref().map_or(DEFAULT_READ_AHEAD, |s| s.value);
         Ok(Self {
             root: invocation.root.clone(),
@@ -182,6 +186,7 @@ impl Settings {
             verbosity: verbosity(flags),
             http,
             read_ahead,
+            retry_time,
             servers,
             store_kind,
             layout,
@@ -215,6 +220,17 @@ impl Settings {
 
 /// Nars fetched ahead by the daemon's helper, unless said otherwise.
 const DEFAULT_READ_AHEAD: usize = 16;
+
+/// How long servers are retried, unless said otherwise.
+const DEFAULT_RETRY_TIME: Duration = Duration::from_secs(60);
+
+fn retry_time(chosen: &Partial) -> Result<Duration, SettingsError> {
+    let Some(Setting { value, origin }) = &chosen.retry_time else {
+        return Ok(DEFAULT_RETRY_TIME);
+    };
+    duration::parse(value)
+        .map_err(|message| SettingsError::Value { origin: origin.clone(), message })
+}
 
 fn verbosity(flags: &Global) -> Verbosity {
     match (flags.quiet, flags.verbose) {

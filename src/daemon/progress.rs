@@ -178,6 +178,10 @@ impl Progress for Teller {
             Event::ServerDown { server, reason } => {
                 self.log.warn(&format!("{server} is not used: {}", without_url(reason)));
             }
+            Event::Retrying { server, failing_for, .. } => {
+                let seconds = failing_for.as_secs();
+                self.log.warn(&format!("{server} does not answer, retrying ({seconds} s)"));
+            }
             Event::Warning(text) => self.log.warn(text),
             Event::Started { url, download_size, .. } => self.started(url, download_size),
             Event::Progressed { downloaded, .. } => self.progressed(downloaded),

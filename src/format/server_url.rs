@@ -81,6 +81,16 @@ impl ServerUrl {
         &self.shown
     }
 
+    /// The host, and the port unless it is the usual one; of a directory, its whole URL.
+    #[must_use]
+    pub fn host_and_port(&self) -> String {
+        match (self.base.host_str(), self.base.port()) {
+            (None, _) => self.shown.clone(),
+            (Some(host), None) => host.to_owned(),
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+        }
+    }
+
     /// Whether this is a directory rather than a server on the network.
     #[must_use]
     pub fn is_file(&self) -> bool {

@@ -32,6 +32,19 @@ pub enum Class {
     Local,
 }
 
+/// A failure that may pass, and what it tells about the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outage {
+    /// No connection came about.
+    Unreachable,
+    /// Nothing came for this long.
+    Silent(Duration),
+    /// The server says that it cannot answer anybody now.
+    Overloaded,
+    /// This one response failed; others may arrive.
+    Broken,
+}
+
 /// A request that failed.
 #[derive(Debug, Clone)]
 pub struct HttpError {
@@ -183,6 +196,12 @@ impl HttpError {
         matches!(self.kind, HttpErrorKind::Status { status: 429 | 503, retry_after: Some(_) })
     }
 
+    /// The outage that this may be; `None`: the same request would fail in the same way.
+    #[must_use]
+    pub fn outage(&self) -> Option<Outage> {
+        self.kind.outage()
+    }
+
     /// Whether a connection to the server came about, so that it may have read the request.
     #[must_use]
     pub fn reached_server(&self) -> bool {
@@ -229,6 +248,20 @@ impl HttpErrorKind {
             Self::File(_) | Self::Setup(_) | Self::Cancelled => Class::Local,
             Self::Connect(cause) | Self::Lost(cause) if is_local(cause) => Class::Local,
             _ => Class::Transient,
+        }
+    }
+
+    fn outage(&self) -> Option<Outage> {
+        match self {
+            _ if self.class() != Class::Transient => None,
+            Self::Resolve(_) | Self::Connect(_) => Some(Outage::Unreachable),
+            Self::ConnectTimeout(silence) | Self::Stalled(silence) => {
+                Some(Outage::Silent(*silence))
+            }
+            Self::Status { status: 429 | 502..=504 | 520..=530, .. } => Some(Outage::Overloaded),
+            Self::Status { status, .. } if is_passing(*status) => Some(Outage::Broken),
+            Self::Lost(_) | Self::Closed | Self::Truncated { .. } => Some(Outage::Broken),
+            _ => None,
         }
     }
 

@@ -92,7 +92,8 @@ impl Request {
             .headers(self.headers.clone())
             .header(ACCEPT_ENCODING, "identity")
             .send();
-        let limit = self.timeouts.connect + self.timeouts.stall;
+        // The library bounds the time to connect by itself.
+        let limit = self.timeouts.connect.max(self.timeouts.stall);
         match tokio::time::timeout(limit, request).await {
             Ok(outcome) => outcome.map_err(|error| kind_of(error, self.timeouts)),
             Err(_) => Err(HttpErrorKind::Stalled(self.timeouts.stall)),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::format::store_path::StorePath;
 
-use crate::http::{HttpError, NarBody, NarRequest};
+use crate::http::{HttpError, NarBody, NarRequest, RetryPolicy};
 
 use super::choose::Candidate;
 use super::network::Network;
@@ -44,7 +44,13 @@ pub trait Ahead: Send + Sync {
 /// # Errors
 /// The server does not give it.
 pub fn begin(network: &Network, candidate: &Candidate) -> Result<Box<dyn Begun>, Arc<HttpError>> {
-    let body = network.client_for(&candidate.url)?.nar(NarRequest::new(candidate.url.clone()))?;
+    let request =
+        NarRequest { retries: Some(RetryPolicy::once()), ..NarRequest::new(candidate.url.clone()) };
+    let body = network.client_for(&candidate.url)?.nar(request).inspect_err(|error| {
+        if let Some(outage) = error.outage() {
+            network.health().failed(candidate.server, outage);
+        }
+    })?;
     Ok(Box::new(body))
 }
 

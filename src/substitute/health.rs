@@ -5,6 +5,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::http::{HttpError, Outage};
 
 /// The record of all servers of a run.
 #[derive(Debug, Default)]
@@ -14,10 +17,102 @@ pub struct ServerHealth {
 
 #[derive(Debug, Default)]
 struct Record {
+    /// It has given any useful answer in this run.
+    has_answered: bool,
+    /// It was unreachable or silent: others are asked first, for the rest of the run.
+    is_unreliable: bool,
     refuses_ranges: bool,
+    /// Since when it has delivered nothing, and requests have failed as if all would.
+    failing_since: Option<Instant>,
+    /// It was retried for long enough, and this is how that ended.
+    given_up: Option<HttpError>,
+    /// When the user was last told that another server is used instead.
+    failure_told_at: Option<Instant>,
+    /// When the user was last told that it is retried.
+    retry_told_at: Option<Instant>,
 }
 
+/// Between two messages of a kind about one server.
+const TELL_INTERVAL: Duration = Duration::from_secs(5);
+
 impl ServerHealth {
+    /// `server` gave a useful answer: about itself, about an item, or bytes of a file.
+    pub fn answered(&self, server: usize) {
+        self.lock().entry(server).or_default().has_answered = true;
+    }
+
+    /// Whether `server` gave a useful answer in this run.
+    #[must_use]
+    pub fn has_answered(&self, server: usize) -> bool {
+        self.lock().get(&server).is_some_and(|record| record.has_answered)
+    }
+
+    /// A download from `server` has advanced.
+    pub fn delivered(&self, server: usize) {
+        let mut servers = self.lock();
+        let record = servers.entry(server).or_default();
+        record.has_answered = true;
+        (record.failing_since, record.given_up) = (None, None);
+    }
+
+    /// A download from `server` has failed.
+    pub fn failed(&self, server: usize, outage: Outage) {
+        let mut servers = self.lock();
+        let record = servers.entry(server).or_default();
+        let silence = match outage {
+            Outage::Broken => return,
+            Outage::Silent(silence) => silence,
+            Outage::Unreachable | Outage::Overloaded => Duration::ZERO,
+        };
+        record.is_unreliable |= outage != Outage::Overloaded;
+        let now = Instant::now();
+        record.failing_since.get_or_insert(now.checked_sub(silence).unwrap_or(now));
+    }
+
+    /// For how long `server` has delivered nothing although it was asked.
+    #[must_use]
+    pub fn failing_for(&self, server: usize) -> Duration {
+        let since = self.lock().get(&server).and_then(|record| record.failing_since);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// `server` was retried for as long as is allowed, and failed with `error` in the end.
+    pub fn give_up(&self, server: usize, error: &HttpError) {
+        self.lock().entry(server).or_default().given_up = Some(error.clone());
+    }
+
+    /// How the retries of `server` ended, if they did: it is not asked any more.
+    #[must_use]
+    pub fn given_up(&self, server: usize) -> Option<HttpError> {
+        self.lock().get(&server)?.given_up.clone()
+    }
+
+    /// Whether other servers are to be asked before `server`.
+    #[must_use]
+    pub fn is_unreliable(&self, server: usize) -> bool {
+        self.lock().get(&server).is_some_and(|record| record.is_unreliable)
+    }
+
+    /// Whether `server` fails at the moment.
+    #[must_use]
+    pub fn is_failing(&self, server: usize) -> bool {
+        self.lock().get(&server).is_some_and(|record| record.failing_since.is_some())
+    }
+
+    /// Whether the user may be told now that another server is used instead of `server`; true for
+    /// one caller every few seconds.
+    #[must_use]
+    pub fn is_time_to_tell_failure(&self, server: usize) -> bool {
+        is_due(&mut self.lock().entry(server).or_default().failure_told_at)
+    }
+
+    /// Whether the user may be told now that `server` is retried; true for one caller every few
+    /// seconds.
+    #[must_use]
+    pub fn is_time_to_tell_retry(&self, server: usize) -> bool {
+        is_due(&mut self.lock().entry(server).or_default().retry_told_at)
+    }
+
     /// `server` gives a file whole, and did not give a part of it.
     pub fn refuses_ranges(&self, server: usize) {
         self.lock().entry(server).or_default().refuses_ranges = true;
@@ -31,5 +126,42 @@ impl ServerHealth {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, Record>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the last message was long enough ago; a new one is sent then.
+fn is_due(told_at: &mut Option<Instant>) -> bool {
+    let is_due = told_at.is_none_or(|time| time.elapsed() >= TELL_INTERVAL);
+    if is_due {
+        *told_at = Some(Instant::now());
+    }
+    is_due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_server_recovers_when_it_delivers_and_stays_behind_others() {
+        let health = ServerHealth::default();
+        health.failed(1, Outage::Broken);
+        assert!(!health.is_failing(1) && !health.is_unreliable(1), "one file is not the server");
+
+        health.failed(1, Outage::Silent(Duration::from_secs(15)));
+        assert!(health.failing_for(1) >= Duration::from_secs(15));
+        assert!(health.is_failing(1) && health.is_unreliable(1) && !health.has_answered(1));
+
+        health.delivered(1);
+        assert_eq!(health.failing_for(1), Duration::ZERO);
+        assert!(health.is_unreliable(1) && health.has_answered(1) && !health.is_unreliable(0));
+    }
+
+    #[test]
+    fn one_of_many_tells_of_a_server() {
+        let health = ServerHealth::default();
+        let told = (0..100).filter(|_| health.is_time_to_tell_retry(0)).count();
+        assert_eq!(told, 1);
+        assert!(health.is_time_to_tell_retry(1) && health.is_time_to_tell_failure(0));
     }
 }

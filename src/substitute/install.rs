@@ -6,8 +6,10 @@
 
 mod attempts;
 mod error;
+mod retry;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::format::server_url::{self, ServerUrl};
 use crate::format::store_path::StorePath;
@@ -21,7 +23,8 @@ use super::cancel::Cancel;
 use super::choose::{self, Candidate, Choice, Rates};
 use super::network::Network;
 use super::progress::{Event, Progress};
-use super::transfer::{Budget, NarStream, Received, TransferError};
+use super::retry::{FindServers, Retries, RetryContext};
+use super::transfer::{Budget, Download, NarStream, Received, TransferError};
 
 use attempts::Attempts;
 pub use error::{Attempt, AttemptError, Class, ItemError};
@@ -59,14 +62,16 @@ pub struct Installer {
     pub progress: Arc<dyn Progress>,
     /// Tells when to stop.
     pub cancel: Cancel,
+    /// How long a server that has answered before is retried without progress.
+    pub retry_time: Duration,
     /// Transfers under way, for progress.
     pub in_flight: Mutex<Vec<(StorePath, Received)>>,
 }
 
 impl Installer {
     /// Makes the item's tree at its destination, from the first of its sources that gives the
-    /// bytes that are vouched for. What failed like one of the `earlier` attempts is not told
-    /// again.
+    /// bytes that are vouched for; servers that were unreachable or silent come last. What failed
+    /// like one of the `earlier` attempts is not told again.
     ///
     /// # Errors
     /// No source does, or the tree cannot be written; nothing is left behind.
@@ -74,6 +79,7 @@ impl Installer {
         &self,
         order: &Order<'_>,
         earlier: Vec<Attempt>,
+        retries: &Arc<Retries>,
     ) -> Result<Checked, ItemError> {
         let item = order.item;
         let mut attempts = Attempts::after(earlier);
@@ -81,6 +87,8 @@ impl Installer {
         let all = choose::candidates(order.sources, &self.servers, &rates);
         let mut ranked = self.network.within_reach(all)?;
         attempts.put_failed_last(&mut ranked);
+        ranked.sort_by_key(|candidate| retries.health().is_unreliable(candidate.server));
+        retries.add_servers(ranked.iter().map(|candidate| candidate.server));
         let mut choice = choose::explain(&ranked, nar_size, &rates);
         let mut begun = self.ahead.as_ref().and_then(|ahead| {
             let (index, begun) = ahead.take(item, &ranked)?;
@@ -93,18 +101,20 @@ impl Installer {
                 continue;
             }
             let start = Start { begun: begun.take(), choice: choice.take() };
-            let error = match self.attempt(order, candidate, start) {
+            let error = match self.attempt(order, candidate, start, retries) {
                 Ok(checked) => return Ok(checked),
                 Err(error) => error,
             };
-            let url = server_url::redacted(&candidate.url);
             if error.class() == Class::Interrupted || self.cancel.is_cancelled() {
                 return Err(ItemError::Interrupted);
             }
             let stop = error.class() == Class::Local;
-            let attempt = Attempt { server: candidate.server, url: url.clone(), error };
-            let reason = attempt.reason();
-            if attempts.record(attempt) {
+            retries.failed(candidate.server, error.outage());
+
+            let attempt = Attempt::new(candidate, order.authorized, error);
+            let is_worth_telling = is_worth_telling(&attempt, retries);
+            let (url, reason) = (attempt.url.clone(), attempt.reason());
+            if attempts.record(attempt) && is_worth_telling {
                 self.progress.event(Event::SourceFailed { item, url: &url, reason: &reason });
             }
             if stop {
@@ -119,19 +129,47 @@ impl Installer {
         })
     }
 
+    /// Whether there are other servers, but all of `sources` were found unreachable or silent.
+    pub(super) fn is_unreliable(&self, sources: &[Source]) -> bool {
+        let health = self.network.health();
+        sources.len() < self.servers.len()
+            && sources.iter().all(|source| health.is_unreliable(source.server))
+    }
+
+    /// The retries of an item, which servers that `find_servers` finds may have as well.
+    pub(super) fn retries(&self, find_servers: FindServers) -> Arc<Retries> {
+        let context = RetryContext {
+            health: Arc::clone(self.network.health()),
+            servers: self.servers.clone(),
+            time: self.retry_time,
+            progress: Arc::clone(&self.progress),
+            cancel: self.cancel.clone(),
+        };
+        Arc::new(Retries::new(context, find_servers))
+    }
+
     fn attempt(
         &self,
         order: &Order<'_>,
         candidate: &Candidate,
         start: Start,
+        retries: &Arc<Retries>,
     ) -> Result<Checked, AttemptError> {
         let Start { begun, choice } = start;
         let Order { item, authorized, .. } = *order;
         let nar_size = authorized.narinfo().nar_size();
+        if let Some(error) = retries.health().given_up(candidate.server) {
+            return Err(TransferError::Network(Arc::new(error)).into());
+        }
         let client = self.network.client_for(&candidate.url).map_err(TransferError::Network)?;
-        let cancel = self.cancel.clone();
-        let (health, budget) = (self.network.health(), &self.budget);
-        let stream = NarStream::open(client, health, candidate, nar_size, begun, budget, cancel)?;
+        let download = Download {
+            candidate,
+            nar_size,
+            begun,
+            retries: Arc::clone(retries),
+            cancel: self.cancel.clone(),
+        };
+        let stream = NarStream::open(client, download, &self.budget)?;
         self.progress.event(Event::Started {
             item,
             url: &server_url::redacted(&candidate.url),
@@ -179,7 +217,16 @@ impl Installer {
     }
 }
 
+/// Whether the user is to be told of a failure as such. An outage is told by the wait that follows
+/// it, and when another server steps in, once for all items.
+fn is_worth_telling(attempt: &Attempt, retries: &Retries) -> bool {
+    let server = attempt.candidate.server;
+    attempt.error.outage().is_none()
+        || retries.has_alternative(server) && retries.health().is_time_to_tell_failure(server)
+}
+
 /// How a download comes to be tried.
+#[derive(Default)]
 struct Start {
     /// It has begun already.
     begun: Option<Box<dyn Begun>>,

@@ -38,6 +38,15 @@ pub enum Event<'a> {
         /// Why.
         reason: &'a str,
     },
+    /// Downloads from a server fail, and are retried.
+    Retrying {
+        /// The server's host, and its port unless it is the usual one.
+        server: &'a str,
+        /// Why the last one failed.
+        reason: &'a str,
+        /// For how long nothing has arrived.
+        failing_for: Duration,
+    },
     /// Something worth knowing that stops nothing.
     Warning(&'a str),
     /// An item's nar starts to arrive.

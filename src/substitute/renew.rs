@@ -13,6 +13,7 @@ use crate::trust::verdict::AuthorizedNarInfo;
 use super::answer::{Authority, Build, Found, Source};
 use super::install::{Installer, ItemError, Order};
 use super::lookup::{Resolver, Walk};
+use super::retry::{FindServers, Retries};
 
 /// Which other builds of an item may take its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,22 +51,34 @@ impl From<Failure> for ItemError {
 
 /// Makes the item's tree at its destination: from its sources; once more with what the servers
 /// answer now, when a nar was gone though a narinfo led to it; from servers that had not been
-/// asked; and then from other builds as far as `builds` allows. The result says which narinfo
-/// the tree was verified against.
+/// asked; and then from other builds as far as `builds` allows. When all fail, downloads that
+/// failed by an outage are retried for a while. The result says which narinfo the tree was
+/// verified against.
 ///
 /// # Errors
 /// No server has a nar that an authorized narinfo describes, or the tree cannot be written;
 /// nothing is left behind.
 pub fn unpack(
     installer: &Installer,
-    resolver: &Resolver,
+    resolver: &Arc<Resolver>,
     order: &Order<'_>,
     builds: Builds,
 ) -> Result<Checked, Failure> {
-    let mut unpacked = installer.unpack(order, Vec::new());
+    let retries = &installer.retries(find_servers(resolver, order, builds));
+    let all_sources;
+    let mut order = *order;
+    if installer.is_unreliable(order.sources) {
+        all_sources = same_build_sources(resolver, &order);
+        if !all_sources.is_empty() {
+            order.sources = &all_sources;
+        }
+    }
+    let order = &order;
+
+    let mut unpacked = installer.unpack(order, Vec::new(), retries);
     if let Err(error) = unpacked {
         unpacked = match error.is_stale() {
-            true => look_up_again(installer, resolver, order, error),
+            true => look_up_again(installer, resolver, order, error, retries),
             false => Err(error),
         };
     }
@@ -76,8 +89,14 @@ pub fn unpack(
 
     let is_stale = error.is_stale();
     let unpacked = match error.is_of_servers() {
-        true => from_other_servers(installer, resolver, order, builds, error),
+        true => from_other_servers(installer, resolver, order, builds, error, retries),
         false => Err(error.into()),
+    };
+    let unpacked = match unpacked {
+        Err(Failure { error, is_superseded: false }) if error.is_of_servers() => {
+            installer.retry(order, error, retries).map_err(Failure::from)
+        }
+        other => other,
     };
     if is_stale || unpacked.as_ref().is_err_and(|failure| failure.error.is_stale()) {
         // What the servers answered now is as wrong as what the lookup cache had.
@@ -91,6 +110,7 @@ fn look_up_again(
     resolver: &Resolver,
     order: &Order<'_>,
     error: ItemError,
+    retries: &Arc<Retries>,
 ) -> Result<Checked, ItemError> {
     resolver.forget(order.item.clone());
     let found = resolver.resolve(vec![order.item.clone()], Walk::JustThese);
@@ -99,7 +119,7 @@ fn look_up_again(
     match authority.filter(|new| is_same_build(new, order.authorized)) {
         Some(authorized) => {
             let order = Order { authorized, sources: &found.sources, ..*order };
-            installer.unpack(&order, error.into_attempts())
+            installer.unpack(&order, error.into_attempts(), retries)
         }
         None => Err(error),
     }
@@ -111,6 +131,7 @@ fn from_other_servers(
     order: &Order<'_>,
     allowed: Builds,
     mut error: ItemError,
+    retries: &Arc<Retries>,
 ) -> Result<Checked, Failure> {
     let found = resolver.resolve_everywhere(order.item.clone());
     let builds = found.items.into_iter().flat_map(Found::builds);
@@ -122,7 +143,7 @@ fn from_other_servers(
         same.into_iter().flat_map(|build| build.sources).filter(is_new).collect();
     if !sources.is_empty() {
         let order = Order { sources: &sources, ..*order };
-        error = match installer.unpack(&order, error.into_attempts()) {
+        error = match installer.unpack(&order, error.into_attempts(), retries) {
             Ok(checked) => return Ok(checked),
             Err(error) => error,
         };
@@ -135,7 +156,10 @@ fn from_other_servers(
         }
         let Some(authorized) = authority.checked() else { continue };
         let has_same_references = have_same_references(authorized, order.authorized);
+        let is_failing = |source: &Source| retries.health().is_failing(source.server);
         match allowed {
+            // To wait for the first build is better than to wait for another one.
+            _ if !has_same_references && sources.iter().all(is_failing) => continue,
             Builds::UntilOtherReferences if !has_same_references => {
                 resolver.reject(order.item.clone(), failed);
                 return Err(Failure { error, is_superseded: true });
@@ -145,12 +169,37 @@ fn from_other_servers(
         }
         failed.push(Arc::clone(authorized.narinfo()));
         let order = Order { authorized, sources, ..*order };
-        error = match installer.unpack(&order, error.into_attempts()) {
+        error = match installer.unpack(&order, error.into_attempts(), retries) {
             Ok(checked) => return Ok(checked),
             Err(error) => error,
         };
     }
     Err(error.into())
+}
+
+/// Finds the servers that have `order`'s item in a build that `allowed` allows, for as long as
+/// there is a resolver.
+fn find_servers(resolver: &Arc<Resolver>, order: &Order<'_>, allowed: Builds) -> FindServers {
+    let (resolver, item) = (Arc::downgrade(resolver), order.item.clone());
+    let authorized = Arc::clone(order.authorized);
+    Box::new(move || {
+        let Some(resolver) = resolver.upgrade() else { return Vec::new() };
+        let is_allowed = |build: &Build| {
+            allowed != Builds::WithSameReferences
+                || have_same_references(build.authority.authorized(), &authorized)
+        };
+        let found = resolver.resolve_everywhere(item.clone()).items;
+        let builds = found.into_iter().flat_map(Found::builds).filter(is_allowed);
+        builds.flat_map(|build| build.sources).map(|source| source.server).collect()
+    })
+}
+
+/// Who has the very nar that is ordered, of all servers.
+fn same_build_sources(resolver: &Resolver, order: &Order<'_>) -> Vec<Source> {
+    let found = resolver.resolve_everywhere(order.item.clone()).items;
+    let is_same = |build: &Build| is_same_build(build.authority.authorized(), order.authorized);
+    let same = found.into_iter().flat_map(Found::builds).filter(is_same);
+    same.flat_map(|build| build.sources).collect()
 }
 
 fn is_same_build(one: &AuthorizedNarInfo, other: &AuthorizedNarInfo) -> bool {

@@ -27,7 +27,7 @@ use crate::store::unpack::Chunks;
 use super::ahead::Begun;
 use super::cancel::Cancel;
 use super::choose::Candidate;
-use super::health::ServerHealth;
+use super::retry::Retries;
 use body::{Body, Shared, Wanted};
 
 use buffer::BufferPool;
@@ -59,6 +59,20 @@ impl Budget {
             connections: Connections::new(connections),
         }
     }
+}
+
+/// A download to be started.
+pub struct Download<'a> {
+    /// Which.
+    pub candidate: &'a Candidate,
+    /// Bytes of the nar.
+    pub nar_size: u64,
+    /// What has arrived of it already.
+    pub begun: Option<Box<dyn Begun>>,
+    /// What happens when it breaks.
+    pub retries: Arc<Retries>,
+    /// Tells when to stop.
+    pub cancel: Cancel,
 }
 
 /// Buffers between the two threads.
@@ -122,26 +136,22 @@ struct Decoded {
 }
 
 impl NarStream {
-    /// Starts to download and decode `candidate`, a nar of `nar_size` bytes; the download
-    /// may have begun already.
+    /// Starts to download and decode a nar.
     ///
     /// # Errors
     /// The server refuses, or cannot be reached.
     pub fn open(
         client: Arc<Client>,
-        health: &Arc<ServerHealth>,
-        candidate: &Candidate,
-        nar_size: u64,
-        begun: Option<Box<dyn Begun>>,
+        download: Download<'_>,
         budget: &Budget,
-        cancel: Cancel,
     ) -> Result<Self, TransferError> {
+        let Download { candidate, nar_size, begun, retries, cancel } = download;
         let shared = Arc::new(Shared::default());
         let size = (candidate.compression == Compression::None).then_some(nar_size);
         let wanted = Wanted {
             url: candidate.url.clone(),
             server: candidate.server,
-            health: Arc::clone(health),
+            retries,
             size,
             begun,
             connections: budget.connections.clone(),
@@ -193,6 +203,7 @@ impl NarStream {
     /// The nar did not arrive whole.
     pub fn finish(mut self) -> Result<Measured, TransferError> {
         self.incoming = None;
+        self.shared.is_abandoned.store(true, Ordering::Relaxed);
         let lost = || TransferError::Start(Arc::new(io::Error::other("a thread has panicked")));
         let decoded = self.decoder.take().map(JoinHandle::join);
         let decoded = decoded.and_then(Result::ok).ok_or_else(lost)??;
@@ -202,6 +213,12 @@ impl NarStream {
             streamed_in: Duration::from_micros(self.shared.streamed_micros.load(Ordering::Relaxed)),
             decoded_in: decoded.worked,
         })
+    }
+}
+
+impl Drop for NarStream {
+    fn drop(&mut self) {
+        self.shared.is_abandoned.store(true, Ordering::Relaxed);
     }
 }
 

@@ -5,6 +5,7 @@ mod ahead;
 mod chance;
 mod client;
 mod dispatch;
+mod outages;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -51,6 +52,7 @@ impl Helper {
             .arg(sandbox.path("acl"))
             .env_clear()
             .env("SUBST_CONFIG", sandbox.path("config.toml"))
+            .env("SUBST_RETRY_TIME", "2s")
             .env("GUIX_STATE_DIRECTORY", sandbox.path("state"))
             .env("_NIX_OPTIONS", format!("substitute-urls={urls}\n{options}"))
             .stdin(Stdio::piped())

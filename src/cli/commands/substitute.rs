@@ -1,6 +1,7 @@
 //! `subst substitute`: serves guix-daemon as its substituter helper.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 
@@ -128,6 +129,9 @@ fn skip(context: &Context, log: &Arc<Log>) -> Option<Skip> {
     Some(Arc::new(move |paths| store.valid_among(paths).unwrap_or_default()))
 }
 
+/// The daemon waits for the answer, and builds the item when there is none.
+const RETRY_TIME_MAX: Duration = Duration::from_secs(20);
+
 fn substitute_helper(
     context: &Context,
     options: &DaemonOptions,
@@ -144,6 +148,7 @@ fn substitute_helper(
         }
     };
     let mut installer = context.installer(&network)?;
+    installer.retry_time = installer.retry_time.min(RETRY_TIME_MAX);
     if let Some(point) = meeting_point(context) {
         installer.ahead = Some(Arc::new(Taker::new(point)));
     }

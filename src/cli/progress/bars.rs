@@ -132,6 +132,7 @@ impl Progress for Bars {
             Event::Finished => Self::finish(&mut state),
             Event::Registered { .. }
             | Event::ServerDown { .. }
+            | Event::Retrying { .. }
             | Event::Warning(_)
             | Event::SourceFailed { .. } => {}
         }

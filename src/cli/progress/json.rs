@@ -29,6 +29,10 @@ impl Progress for Json {
             Event::ServerDown { server, reason } => {
                 json!({"event": "server-down", "server": server, "reason": reason})
             }
+            Event::Retrying { server, reason, failing_for } => json!({
+                "event": "retrying", "server": server, "reason": reason,
+                "seconds": failing_for.as_secs(),
+            }),
             Event::Warning(text) => json!({"event": "warning", "text": text}),
             Event::Started { item, url, download_size, choice, .. } => json!({
                 "event": "started", "item": item.base(), "url": url, "download_size": download_size,

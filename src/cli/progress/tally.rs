@@ -66,6 +66,7 @@ impl Tally {
             }
             Event::Registered { .. }
             | Event::ServerDown { .. }
+            | Event::Retrying { .. }
             | Event::Warning(_)
             | Event::SourceFailed { .. }
             | Event::Finished => {}

@@ -32,6 +32,7 @@ struct SettingsFile {
     stall_timeout: Option<f64>,
     connections: Option<usize>,
     read_ahead: Option<usize>,
+    retry_time: Option<Time>,
     server: Option<Vec<ServerTable>>,
 }
 
@@ -50,6 +51,23 @@ pub(super) struct ServerTable {
 enum Words {
     Text(String),
     Array(Vec<String>),
+}
+
+/// A duration, as a text with a unit or as a number of seconds.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Time {
+    Text(String),
+    Seconds(f64),
+}
+
+impl Time {
+    fn text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Seconds(seconds) => seconds.to_string(),
+        }
+    }
 }
 
 impl Words {
@@ -138,6 +156,7 @@ fn read(path: &Path) -> Result<Partial, SettingsError> {
         stall_timeout: set(file.stall_timeout, origin("stall-timeout")),
         connections: set(file.connections, origin("connections")),
         read_ahead: set(file.read_ahead, origin("read-ahead")),
+        retry_time: set(file.retry_time.map(Time::text), origin("retry-time")),
         server: set(file.server, origin("server")),
     })
 }

@@ -75,6 +75,7 @@ settings! {
     stall_timeout: f64,
     connections: usize,
     read_ahead: usize,
+    retry_time: String,
     server: Vec<ServerTable>,
 }
 
@@ -98,6 +99,7 @@ impl Partial {
             stall_timeout: set(flags.stall_timeout, "--stall-timeout"),
             connections: set(flags.connections, "--connections"),
             read_ahead: None,
+            retry_time: set(flags.retry_time.clone(), "--retry-time"),
             server: None,
         }
     }
@@ -121,6 +123,7 @@ impl Partial {
             stall_timeout: read.parsed(env::SUBST_STALL_TIMEOUT, "a number of seconds")?,
             connections: read.parsed(env::SUBST_CONNECTIONS, "a number of connections")?,
             read_ahead: read.parsed(env::SUBST_READ_AHEAD, "a number of nars")?,
+            retry_time: read.text(env::SUBST_RETRY_TIME)?,
             server: None,
         })
     }

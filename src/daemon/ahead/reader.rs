@@ -155,7 +155,11 @@ impl Reader {
             };
             let next = state.waiting.iter().find(|(_, waiting)| is_ready(waiting));
             let Some(key) = next.map(|(key, _)| key.clone()) else { break };
-            let Some(Waiting { path, candidates, .. }) = state.waiting.remove(&key) else { break };
+            let Some(Waiting { path, mut candidates, .. }) = state.waiting.remove(&key) else {
+                break;
+            };
+            let health = self.network.health();
+            candidates.sort_by_key(|candidate| health.is_unreliable(candidate.server));
             let preferred = candidates.iter().find(|one| Some(one.compression) == method);
             let Some(candidate) = preferred.or(candidates.first()).cloned() else { continue };
             if let Some(body) = self.open(&candidate) {

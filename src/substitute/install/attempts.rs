@@ -16,13 +16,14 @@ pub(super) struct Attempts {
     all: Vec<Attempt>,
     /// How many were made with earlier narinfos.
     earlier: usize,
-    overloaded: Vec<usize>,
+    /// Servers whose other downloads would fail as well.
+    failing: Vec<usize>,
 }
 
 impl Attempts {
     /// Goes on after `earlier` ones.
     pub(super) fn after(earlier: Vec<Attempt>) -> Self {
-        Self { earlier: earlier.len(), all: earlier, overloaded: Vec::new() }
+        Self { earlier: earlier.len(), all: earlier, failing: Vec::new() }
     }
 
     /// Puts those of `candidates` last that have failed with an earlier narinfo.
@@ -38,18 +39,18 @@ impl Attempts {
     /// Whether `candidate` is worth an attempt after those that failed.
     pub(super) fn allow(&self, candidate: &Candidate) -> bool {
         let server = candidate.server;
-        let is_its = |attempt: &&Attempt| attempt.server == server;
+        let is_its = |attempt: &&Attempt| attempt.candidate.server == server;
         let is_absent = |attempt: &&Attempt| attempt.error.class() == Class::Absent;
         let absent = self.all[self.earlier..].iter().filter(is_its).filter(is_absent).count();
-        !self.overloaded.contains(&server)
+        !self.failing.contains(&server)
             && absent < ABSENT_PER_NARINFO
             && self.all.iter().filter(is_its).count() < ATTEMPTS_PER_SERVER
     }
 
     /// Records that `attempt` failed; whether no earlier one failed in the same way.
     pub(super) fn record(&mut self, attempt: Attempt) -> bool {
-        if attempt.error.is_overload() {
-            self.overloaded.push(attempt.server);
+        if attempt.error.concerns_server() {
+            self.failing.push(attempt.candidate.server);
         }
         let is_new = !self.all.iter().any(|earlier| earlier.is_like(&attempt));
         self.all.push(attempt);

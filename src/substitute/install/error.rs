@@ -1,13 +1,17 @@
 //! Why an item could not be had, and what that means.
 
+use std::sync::Arc;
+
+use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
-use crate::http::{self, HttpError};
+use crate::http::{self, HttpError, Outage};
 use crate::store::StoreError;
 use crate::store::unpack::{NarMismatch, UnpackError};
 use crate::substitute::answer::Status;
+use crate::substitute::choose::Candidate;
 use crate::substitute::transfer::TransferError;
 use crate::substitute::{chain, without_url};
-use crate::trust::verdict::Refusal;
+use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
 
 /// What a failure means for the exit code and for whoever asks again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,9 +61,24 @@ impl AttemptError {
 }
 
 impl AttemptError {
-    /// Whether the server wants to be left alone, so that its other downloads are not tried.
-    pub(super) fn is_overload(&self) -> bool {
-        matches!(self, Self::Transfer(TransferError::Network(error)) if error.is_overload())
+    /// The failure of the network or of the server, if it was one.
+    pub(super) fn network(&self) -> Option<&HttpError> {
+        match self {
+            Self::Transfer(TransferError::Network(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The outage that this may be.
+    pub(super) fn outage(&self) -> Option<Outage> {
+        self.network()?.outage()
+    }
+
+    /// Whether the server's other downloads would fail in the same way: it does not answer, or
+    /// wants to be left alone.
+    pub(super) fn concerns_server(&self) -> bool {
+        let is_down = matches!(self.outage(), Some(Outage::Unreachable | Outage::Silent(_)));
+        is_down || self.network().is_some_and(HttpError::is_overload)
     }
 }
 
@@ -75,8 +94,10 @@ fn network_class(error: &HttpError) -> Class {
 /// A candidate that failed.
 #[derive(Debug)]
 pub struct Attempt {
-    /// Whose narinfo named it: index into the list of servers.
-    pub server: usize,
+    /// What was tried.
+    pub candidate: Candidate,
+    /// The narinfo that its nar has to agree with.
+    pub authorized: Arc<AuthorizedNarInfo>,
     /// Where from, without credentials.
     pub url: String,
     /// Why.
@@ -84,6 +105,16 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// A download for `authorized` that failed with `error`.
+    pub(super) fn new(
+        candidate: &Candidate,
+        authorized: &Arc<AuthorizedNarInfo>,
+        error: AttemptError,
+    ) -> Self {
+        let url = redacted(&candidate.url);
+        Self { candidate: candidate.clone(), authorized: Arc::clone(authorized), url, error }
+    }
+
     /// Why, where its address is named anyway.
     pub(super) fn reason(&self) -> String {
         without_url(&chain(&self.error)).into_owned()
@@ -187,10 +218,10 @@ fn attempts_text(attempts: &[Attempt]) -> String {
     let mut servers: Vec<usize> = Vec::new();
     let mut why: Vec<(usize, String)> = Vec::new();
     for attempt in attempts {
-        let known = servers.iter().position(|server| *server == attempt.server);
+        let known = servers.iter().position(|server| *server == attempt.candidate.server);
         let place = known.unwrap_or(servers.len());
         if place == servers.len() {
-            servers.push(attempt.server);
+            servers.push(attempt.candidate.server);
         }
         let line = (place, format!("{}: {}", attempt.url, attempt.reason()));
         if !why.contains(&line) {

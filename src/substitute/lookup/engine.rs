@@ -187,6 +187,11 @@ impl Engine {
             self.events = never();
             return true;
         };
+        if let LookupEvent::Answer { server, answer: Ok(_), .. }
+        | LookupEvent::CacheInfo { server, info: Ok(_) } = &event
+        {
+            self.setup.network.health().answered(*server);
+        }
         match event {
             LookupEvent::Answer { server, item, answer } => self.answered(server, &item, answer),
             LookupEvent::CacheInfo { server, info } => self.cache_info(server, info),

@@ -12,18 +12,20 @@
 //! The decoder sees every failure as an I/O error; the cause is kept here, because it says
 //! more: [`Shared::failure`].
 
+mod resume;
+
 use std::io::{self, BufRead, Read};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
 use url::Url;
 
-use crate::http::{BodyStatus, Class, Client, HttpError, NarBody, NarRequest, RetryPolicy};
+use crate::http::{BodyStatus, Client, HttpError, NarBody, NarRequest, RetryPolicy};
 use crate::substitute::ahead::Begun;
 use crate::substitute::cancel::Cancel;
-use crate::substitute::health::ServerHealth;
+use crate::substitute::retry::Retries;
 
 use super::segments::{Connections, FirstSegment, Part, SEGMENT_BYTES, Segments};
 
@@ -34,9 +36,8 @@ const TRIAL_TIME: Duration = Duration::from_millis(300);
 /// Less than this is not worth more connections.
 const SEGMENTED_BYTES_MIN: u64 = 4 << 20;
 
-/// How often a broken stream is taken up again without so much coming of it.
-const FRUITLESS_RESUMES: u32 = 3;
-const FRUIT_BYTES: u64 = 64 << 10;
+/// Fewer bytes of a file than these, or its last ones, are no progress.
+const PROGRESS_BYTES: u64 = 64 << 10;
 
 /// What the reader and its owner share.
 #[derive(Default)]
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     pub(super) streamed: AtomicU64,
     /// See `streamed`.
     pub(super) streamed_micros: AtomicU64,
+    /// Nobody reads any more.
+    pub(super) is_abandoned: AtomicBool,
 }
 
 /// What to fetch, and by what means.
@@ -59,8 +62,8 @@ pub(super) struct Wanted {
     pub(super) url: Url,
     /// The server that it is fetched from.
     pub(super) server: usize,
-    /// What the run has seen of servers.
-    pub(super) health: Arc<ServerHealth>,
+    /// What happens when it breaks.
+    pub(super) retries: Arc<Retries>,
     /// The size of the file, if that is known beforehand.
     pub(super) size: Option<u64>,
     /// What somebody has begun to fetch already.
@@ -84,7 +87,7 @@ pub(super) struct Body {
     client: Arc<Client>,
     url: Url,
     server: usize,
-    health: Arc<ServerHealth>,
+    retries: Arc<Retries>,
     stream: Stream,
     connections: Connections,
     /// Segments that have been requested beside the stream, and begin ahead of it.
@@ -104,10 +107,8 @@ pub(super) struct Body {
     /// open.
     size: Option<u64>,
     validator: Option<String>,
-    /// Times that the stream was taken up again without much coming of it.
-    fruitless: u32,
-    /// What had been received when it was last taken up.
-    resumed_at: u64,
+    /// What had been received when progress was last noted, or the stream resumed.
+    noted_at: u64,
     cancel: Cancel,
     shared: Arc<Shared>,
 }
@@ -119,7 +120,7 @@ impl Body {
         wanted: Wanted,
         shared: Arc<Shared>,
     ) -> Result<Self, HttpError> {
-        let Wanted { url, server, health, size, begun, connections, cancel } = wanted;
+        let Wanted { url, server, retries, size, begun, connections, cancel } = wanted;
         let (stream, content_length, validator) = match begun {
             Some(begun) => {
                 let validator = begun.validator().map(str::to_owned);
@@ -127,8 +128,7 @@ impl Body {
                 (Stream::Begun(begun), content_length, validator)
             }
             None => {
-                let stop = Some(cancel.flag());
-                let body = client.nar(NarRequest { stop, ..NarRequest::new(url.clone()) })?;
+                let body = client.nar(request(&url, &cancel))?;
                 let (length, validator) = (body.content_length(), range_validator(&body));
                 (Stream::Network(Box::new(body)), length, validator)
             }
@@ -137,7 +137,7 @@ impl Body {
             client,
             url,
             server,
-            health,
+            retries,
             stream,
             connections,
             requested_segments: None,
@@ -149,8 +149,7 @@ impl Body {
             content_length,
             size,
             validator,
-            fruitless: 0,
-            resumed_at: 0,
+            noted_at: 0,
             cancel,
             shared,
         })
@@ -166,7 +165,7 @@ impl Body {
         loop {
             let is_at_size = self.size.is_some_and(|size| self.received >= size);
             if self.content_length.is_none() && is_at_size {
-                return Ok(false);
+                return Ok(self.ended());
             }
             match self.next_chunk() {
                 Ok(None) => match self.content_length.or(self.size) {
@@ -174,7 +173,7 @@ impl Body {
                     Some(length) if self.received < length => {
                         self.resume(HttpError::truncated(&self.url, self.received, length))?;
                     }
-                    _ => return Ok(false),
+                    _ => return Ok(self.ended()),
                 },
                 Ok(Some(chunk)) => {
                     self.chunk = chunk;
@@ -183,10 +182,8 @@ impl Body {
                     self.chunk.advance(usize::try_from(repeated).unwrap_or(usize::MAX));
                     if !self.chunk.is_empty() {
                         self.received += self.chunk.len() as u64;
-                        if self.received - self.resumed_at >= FRUIT_BYTES {
-                            self.fruitless = 0;
-                        }
                         self.shared.received.store(self.received, Ordering::Relaxed);
+                        self.note_progress();
                         self.consider_segments();
                         return Ok(true);
                     }
@@ -194,6 +191,22 @@ impl Body {
                 Err(error) => self.resume(error)?,
             }
         }
+    }
+
+    /// Tells others that the server delivers.
+    fn note_progress(&mut self) {
+        if self.received - self.noted_at >= PROGRESS_BYTES {
+            self.noted_at = self.received;
+            self.retries.progressed(self.server);
+        } else if self.received == self.chunk.len() as u64 {
+            self.retries.health().answered(self.server);
+        }
+    }
+
+    /// The file has arrived; there is no more.
+    fn ended(&mut self) -> bool {
+        self.retries.progressed(self.server);
+        false
     }
 
     fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
@@ -235,7 +248,7 @@ impl Body {
             }
             FirstSegment::Failed => {
                 self.segments_failed = true;
-                self.health.refuses_ranges(self.server);
+                self.retries.health().refuses_ranges(self.server);
             }
             // The stream is faster than an answer.
             FirstSegment::Requested if self.received >= start + SEGMENT_BYTES => {
@@ -268,7 +281,7 @@ impl Body {
         streamed >= TRIAL_BYTES
             && elapsed >= TRIAL_TIME
             && Duration::from_micros(waited) > elapsed / 2
-            && self.health.takes_ranges(self.server)
+            && self.retries.health().takes_ranges(self.server)
     }
 
     /// Requests segments of what the stream will not have brought by the time they are here.
@@ -278,73 +291,14 @@ impl Body {
         let part = Part { url: self.url.clone(), validator, start, end };
         Segments::start(&self.client, part, self.cancel.flag(), &self.connections)
     }
+}
 
-    /// Takes up a stream that broke off with `error`.
-    fn resume(&mut self, error: HttpError) -> Result<(), HttpError> {
-        // What fails in segments may still work in one piece. It may all come once more then: that
-        // is not to happen again and again.
-        let was_segmented = matches!(self.stream, Stream::Segments(_));
-        self.segments_failed |= was_segmented;
-        self.fruitless += 1;
-        let is_hopeless = error.class() != Class::Transient && !was_segmented;
-        if is_hopeless || self.fruitless > FRUITLESS_RESUMES {
-            return Err(error);
-        }
-        std::thread::sleep(RESUME_DELAY * self.fruitless);
-        self.reopen()
-    }
-
-    /// Requests what is still to come, in one piece.
-    fn reopen(&mut self) -> Result<(), HttpError> {
-        self.requested_segments = None;
-        let body = match self.request_rest() {
-            Some(Ok(body)) => {
-                let is_same_file = body.validator() == self.validator.as_deref();
-                if body.status() == BodyStatus::Full && is_same_file {
-                    self.health.refuses_ranges(self.server);
-                }
-                body
-            }
-            Some(Err(error)) if !error.reached_server() => return Err(error),
-            Some(Err(_)) => {
-                let body = self.client.nar(self.request())?;
-                self.health.refuses_ranges(self.server);
-                body
-            }
-            None => self.client.nar(self.request())?,
-        };
-
-        self.repeated = match body.status() {
-            BodyStatus::Partial { .. } => 0,
-            BodyStatus::Full => {
-                // It may be another version, as long as it is.
-                self.content_length = body.content_length();
-                self.validator = range_validator(&body);
-                self.received
-            }
-        };
-        self.resumed_at = self.received;
-        self.stream = Stream::Network(Box::new(body));
-        Ok(())
-    }
-
-    /// Requests what has not been received; `None` when that cannot be done.
-    fn request_rest(&self) -> Option<Result<NarBody, HttpError>> {
-        let validator = self.validator.clone().filter(|_| self.received > 0)?;
-        if !self.health.takes_ranges(self.server) {
-            return None;
-        }
-        Some(self.client.nar(NarRequest {
-            range: Some((self.received, None)),
-            if_range: Some(validator),
-            retries: Some(RetryPolicy::once()),
-            ..self.request()
-        }))
-    }
-
-    /// Asks for the whole file.
-    fn request(&self) -> NarRequest {
-        NarRequest { stop: Some(self.cancel.flag()), ..NarRequest::new(self.url.clone()) }
+/// Requests the whole file, once.
+fn request(url: &Url, cancel: &Cancel) -> NarRequest {
+    NarRequest {
+        retries: Some(RetryPolicy::once()),
+        stop: Some(cancel.flag()),
+        ..NarRequest::new(url.clone())
     }
 }
 
@@ -352,9 +306,6 @@ impl Body {
 fn range_validator(body: &NarBody) -> Option<String> {
     body.validator().filter(|_| body.accepts_ranges()).map(str::to_owned)
 }
-
-/// Before a broken stream is taken up again; times the number of attempts.
-const RESUME_DELAY: Duration = Duration::from_millis(100);
 
 impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -16,8 +16,10 @@ use url::Url;
 
 use super::body::{Body, Shared, Wanted};
 use super::segments::Connections;
-use crate::http::{Client, Options, RetryPolicy};
+use crate::http::{Client, Options};
 use crate::substitute::cancel::Cancel;
+use crate::substitute::progress::Silent;
+use crate::substitute::retry::{Retries, RetryContext};
 use crate::testing::seeds;
 
 mod ranges;
@@ -198,14 +200,12 @@ fn read(url: Url, size: Option<u64>, stall: Duration) -> std::io::Result<Vec<u8>
 }
 
 fn read_all(url: Url, size: Option<u64>, stall: Duration) -> std::io::Result<Vec<u8>> {
-    let ms = Duration::from_millis;
-    let retries = RetryPolicy { base: ms(2), cap: ms(5), ..RetryPolicy::default() };
-    let options = Options { retries, stall_timeout: stall, ..Options::default() };
+    let options = Options { stall_timeout: stall, ..Options::default() };
     let client = Arc::new(Client::new(options).unwrap());
     let wanted = Wanted {
         url,
         server: 0,
-        health: Arc::default(),
+        retries: retries(),
         size,
         begun: None,
         connections: Connections::new(4),
@@ -215,6 +215,18 @@ fn read_all(url: Url, size: Option<u64>, stall: Duration) -> std::io::Result<Vec
         Body::open(client, wanted, Arc::new(Shared::default())).map_err(std::io::Error::other)?;
     let mut bytes = Vec::new();
     body.read_to_end(&mut bytes).map(|_| bytes)
+}
+
+/// Retries for a second without progress, of a server that nobody can replace.
+fn retries() -> Arc<Retries> {
+    let context = RetryContext {
+        health: Arc::default(),
+        servers: Vec::new(),
+        time: Duration::from_secs(1),
+        progress: Arc::new(Silent),
+        cancel: Cancel::default(),
+    };
+    Arc::new(Retries::new(context, Box::new(Vec::new)))
 }
 
 fn file() -> Arc<[u8]> {

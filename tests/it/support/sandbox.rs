@@ -51,6 +51,8 @@ impl Sandbox {
             .env_clear()
             .env("HOME", self.path("home"))
             .env("SUBST_CONFIG", self.path("config.toml"))
+            // Servers that fail for good are the rule in tests.
+            .env("SUBST_RETRY_TIME", "2s")
             .current_dir(self.dir.path())
             .args(arguments);
         command

@@ -1,11 +1,14 @@
 //! An HTTP/1.1 server on a port of the system's choice, which says what a test tells it to.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
+
+use super::wait_until;
 
 /// What was asked for.
 #[derive(Debug, Clone)]
@@ -28,12 +31,15 @@ pub(crate) struct Reply {
     pub(crate) drip: Option<(usize, Duration)>,
     /// Stop in the middle of the body until the server ends.
     pub(crate) stall_at: Option<usize>,
+    /// Send nothing at all until the server ends.
+    pub(crate) is_silent: bool,
 }
 
 impl Reply {
     pub(crate) fn new(status: &'static str, body: impl Into<Vec<u8>>) -> Self {
         let (headers, body) = (String::new(), body.into());
-        Self { status, headers, body, cut_at: None, drip: None, stall_at: None }
+        let (cut_at, drip, stall_at, is_silent) = (None, None, None, false);
+        Self { status, headers, body, cut_at, drip, stall_at, is_silent }
     }
 
     pub(crate) fn not_found() -> Self {
@@ -80,6 +86,9 @@ impl Reply {
     /// Whether the connection can be used again.
     fn send(&self, stream: &mut TcpStream, stopped: &AtomicBool) -> std::io::Result<bool> {
         let Self { status, headers, body, .. } = self;
+        while self.is_silent && !stopped.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
         stream.write_all(head.as_bytes())?;
         let end = self.cut_at.or(self.stall_at).map_or(body.len(), |end| end.min(body.len()));
@@ -100,34 +109,83 @@ type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
 
 /// A server; it ends when this is dropped.
 pub(crate) struct Server {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
+    handler: Arc<Handler>,
     requests: Arc<Mutex<Vec<Request>>>,
+    running: Option<Listening>,
+}
+
+/// A server between its start and its end.
+struct Listening {
     stopped: Arc<AtomicBool>,
+    connections: Arc<Mutex<Vec<TcpStream>>>,
+    thread: JoinHandle<()>,
 }
 
 impl Server {
     /// A server that answers as `handler` says.
     pub(crate) fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(Ipv4Addr::LOCALHOST, handler)
+    }
+
+    /// A server that can be killed and restarted. It has a loopback address of its own, so that
+    /// nobody takes its port meanwhile.
+    pub(crate) fn restartable(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let [a, b, c] = std::array::from_fn(|_| fastrand::u8(1..255));
+        Self::on(Ipv4Addr::new(127, a, b, c), handler)
+    }
+
+    fn on(ip: Ipv4Addr, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let requests = Arc::default();
-        let stopped = Arc::new(AtomicBool::new(false));
-        let server = Self { address, requests, stopped };
-        let (requests, stopped) = (Arc::clone(&server.requests), Arc::clone(&server.stopped));
         let handler: Arc<Handler> = Arc::new(handler);
-        std::thread::spawn(move || {
+        let mut server = Self { address, handler, requests: Arc::default(), running: None };
+        server.listen(listener);
+        server
+    }
+
+    fn listen(&mut self, listener: TcpListener) {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let connections: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let (requests, handler) = (Arc::clone(&self.requests), Arc::clone(&self.handler));
+        let (is_stopped, all) = (Arc::clone(&stopped), Arc::clone(&connections));
+        let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
-                if stopped.load(Ordering::Relaxed) {
+                if is_stopped.load(Ordering::Relaxed) {
                     break;
                 }
-                let (requests, stopped) = (Arc::clone(&requests), Arc::clone(&stopped));
+                let Ok(stream) = stream else { continue };
+                all.lock().unwrap().extend(stream.try_clone());
+                let (requests, stopped) = (Arc::clone(&requests), Arc::clone(&is_stopped));
                 let handler = Arc::clone(&handler);
                 // A client that goes away is no failure of the server's.
-                let serve = move |stream| drop(serve(stream, &*handler, &requests, &stopped));
-                std::thread::spawn(move || stream.map(serve));
+                std::thread::spawn(move || drop(serve(stream, &*handler, &requests, &stopped)));
             }
         });
-        server
+        self.running = Some(Listening { stopped, connections, thread });
+    }
+
+    /// Breaks all connections, and refuses new ones.
+    pub(crate) fn kill(&mut self) {
+        let Some(Listening { stopped, connections, thread }) = self.running.take() else { return };
+        stopped.store(true, Ordering::Relaxed);
+        // Wakes the thread that waits for connections.
+        let _ = TcpStream::connect(self.address);
+        thread.join().unwrap();
+        for connection in connections.lock().unwrap().drain(..) {
+            // The client may have closed it.
+            let _ = connection.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    /// Starts a killed server again, on the same port.
+    pub(crate) fn restart(&mut self) {
+        let mut listener = None;
+        wait_until(|| {
+            listener = TcpListener::bind(self.address).ok();
+            listener.is_some()
+        });
+        self.listen(listener.unwrap());
     }
 
     /// A well-behaved server of a directory.
@@ -158,7 +216,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
+        let Some(Listening { stopped, .. }) = self.running.take() else { return };
+        stopped.store(true, Ordering::Relaxed);
         // Wakes the thread that waits for connections.
         let _ = TcpStream::connect(self.address);
     }

@@ -76,7 +76,7 @@ fn fetch(
 
 fn unpack(
     context: &Context,
-    resolver: &Resolver,
+    resolver: &Arc<Resolver>,
     installer: &Installer,
     destination: &Destination,
     row: &mut Row,

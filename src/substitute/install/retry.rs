@@ -1,0 +1,64 @@
+//! Downloads that failed by an outage, once more: after waits, for as long as the item's retries
+//! allow it.
+
+use std::sync::Arc;
+
+use crate::store::unpack::Checked;
+use crate::substitute::retry::Retries;
+
+use super::{Attempt, Class, Installer, ItemError, Order, Start};
+
+impl Installer {
+    /// Tries the downloads again that `error` is about, those that failed by an outage, until one
+    /// of them gives the item.
+    ///
+    /// # Errors
+    /// None does in the time that is allowed: how each failed in the end.
+    pub(in crate::substitute) fn retry(
+        &self,
+        order: &Order<'_>,
+        error: ItemError,
+        retries: &Arc<Retries>,
+    ) -> Result<Checked, ItemError> {
+        let ItemError::AllFailed(mut attempts) = error else { return Err(error) };
+        let mut urls = std::collections::HashSet::new();
+        attempts.retain(|attempt| urls.insert(attempt.url.clone()));
+
+        while wait_for_any(&attempts, retries) {
+            let mut skipped = Vec::new();
+            for attempt in attempts.iter_mut().filter(|attempt| attempt.error.outage().is_some()) {
+                let server = attempt.candidate.server;
+                if skipped.contains(&server) {
+                    continue;
+                }
+                let order = Order { authorized: &attempt.authorized, ..*order };
+                let start = Start::default();
+                let error = match self.attempt(&order, &attempt.candidate, start, retries) {
+                    Ok(checked) => return Ok(checked),
+                    Err(error) => error,
+                };
+                if error.concerns_server() {
+                    skipped.push(server);
+                }
+                retries.failed(server, error.outage());
+                attempt.error = error;
+                if attempt.error.class() == Class::Local {
+                    return Err(ItemError::AllFailed(attempts));
+                }
+            }
+        }
+
+        if self.cancel.is_cancelled() {
+            return Err(ItemError::Interrupted);
+        }
+        Err(ItemError::AllFailed(attempts))
+    }
+}
+
+/// Waits for the first server that is still worth it; false when none is.
+fn wait_for_any(attempts: &[Attempt], retries: &Retries) -> bool {
+    attempts.iter().any(|attempt| {
+        let network = attempt.error.network();
+        network.is_some_and(|error| retries.wait(attempt.candidate.server, error, &|| false))
+    })
+}

@@ -1,0 +1,306 @@
+//! Retries of an item's downloads: which failures are waited out, how long, and how often.
+//!
+//! A server that has answered in this run and then fails is retried for a limited time without
+//! progress, as long as no other server can serve. The waits double up to a few seconds, with
+//! jitter. A server that has never answered gets a few quick retries and no more.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::format::server_url::ServerUrl;
+use crate::http::{HttpError, Outage};
+
+use super::cancel::Cancel;
+use super::health::ServerHealth;
+use super::progress::{Event, Progress};
+use super::{chain, without_url};
+
+/// What the retries of all items share.
+#[derive(Clone)]
+pub struct RetryContext {
+    /// What the run has seen of servers.
+    pub health: Arc<ServerHealth>,
+    /// The servers, in the user's order.
+    pub servers: Vec<ServerUrl>,
+    /// How long a server is retried without progress. None at all: failures are final.
+    pub time: Duration,
+    /// Receives the waits.
+    pub progress: Arc<dyn Progress>,
+    /// Ends every wait.
+    pub cancel: Cancel,
+}
+
+/// Finds servers that have the item and were not needed before.
+pub type FindServers = Box<dyn Fn() -> Vec<usize> + Send + Sync>;
+
+/// The retries of one item.
+pub struct Retries {
+    context: RetryContext,
+    find_servers: FindServers,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Servers that have the item.
+    servers: BTreeSet<usize>,
+    /// All servers have been asked whether they have it.
+    is_search_done: bool,
+    /// Servers whose downloads of it are of no use.
+    useless: BTreeSet<usize>,
+    /// Since when nothing has come of it.
+    failing_since: Option<Instant>,
+    /// Waits since then.
+    waits: u32,
+}
+
+/// Waits that need no reason and no message: connections break now and then.
+const QUICK_RETRIES: u32 = 3;
+/// The longest first wait. It doubles with each further one,
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// up to this.
+const WAIT_MAX: Duration = Duration::from_secs(4);
+/// The longest `Retry-After` that is waited for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+/// How often a wait looks whether it is still wanted.
+const TICK: Duration = Duration::from_millis(50);
+
+impl Retries {
+    /// Retries of an item, which further servers may have.
+    #[must_use]
+    pub fn new(context: RetryContext, find_servers: FindServers) -> Self {
+        Self { context, find_servers, state: Mutex::default() }
+    }
+
+    /// What the run has seen of servers.
+    #[must_use]
+    pub fn health(&self) -> &Arc<ServerHealth> {
+        &self.context.health
+    }
+
+    /// These servers have the item.
+    pub fn add_servers(&self, servers: impl IntoIterator<Item = usize>) {
+        self.state().servers.extend(servers);
+    }
+
+    /// More of a download from `server` has arrived.
+    pub fn progressed(&self, server: usize) {
+        self.context.health.delivered(server);
+        let mut state = self.state();
+        (state.failing_since, state.waits) = (None, 0);
+    }
+
+    /// A download from `server` has failed, for a reason that waiting does not help with unless
+    /// there is an `outage`.
+    pub fn failed(&self, server: usize, outage: Option<Outage>) {
+        match outage {
+            Some(outage) => self.context.health.failed(server, outage),
+            None => drop(self.state().useless.insert(server)),
+        }
+    }
+
+    /// Whether a server that does not fail, other than `server`, is known to have the item.
+    #[must_use]
+    pub fn has_alternative(&self, server: usize) -> bool {
+        let state = self.state();
+        let is_good = |other: &usize| {
+            *other != server
+                && !state.useless.contains(other)
+                && !self.context.health.is_failing(*other)
+        };
+        state.servers.iter().any(is_good)
+    }
+
+    /// Waits until a broken download from `server` may be resumed, after it failed with `error`.
+    /// False: it is to be given up, because it is hopeless, because another server can serve, or
+    /// because it `is_abandoned`.
+    #[must_use]
+    pub fn wait_to_resume(
+        &self,
+        server: usize,
+        error: &HttpError,
+        is_abandoned: &dyn Fn() -> bool,
+    ) -> bool {
+        let Some(outage) = error.outage() else { return false };
+        self.failed(server, Some(outage));
+        let is_quick = self.state().waits < QUICK_RETRIES;
+        if (matches!(outage, Outage::Silent(_)) || !is_quick) && self.find_alternative(server) {
+            return false;
+        }
+        self.wait(server, error, is_abandoned)
+    }
+
+    /// Waits until `server` may be asked again, after it failed with `error`. False: it is to be
+    /// given up.
+    #[must_use]
+    pub fn wait(&self, server: usize, error: &HttpError, is_abandoned: &dyn Fn() -> bool) -> bool {
+        let Some(wait) = self.next_wait(server, error) else { return false };
+        let until = Instant::now() + wait;
+        loop {
+            if self.context.cancel.is_cancelled() || is_abandoned() {
+                return false;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            std::thread::sleep(left.min(TICK));
+        }
+    }
+
+    /// Whether another server can serve. Those that were not needed before are asked, once.
+    fn find_alternative(&self, server: usize) -> bool {
+        if self.has_alternative(server) {
+            return true;
+        }
+        if self.context.servers.len() < 2
+            || std::mem::replace(&mut self.state().is_search_done, true)
+        {
+            return false;
+        }
+        let found = (self.find_servers)();
+        self.add_servers(found);
+        self.has_alternative(server)
+    }
+
+    /// How long to wait before `server` is asked again; `None`: not at all.
+    fn next_wait(&self, server: usize, error: &HttpError) -> Option<Duration> {
+        let (health, time) = (&self.context.health, self.context.time);
+        let outage = error.outage()?;
+        let (failing_for, waits) = {
+            let mut state = self.state();
+            state.waits += 1;
+            (state.failing_since.get_or_insert_with(Instant::now).elapsed(), state.waits)
+        };
+        let is_known = health.has_answered(server);
+        if time.is_zero() || (waits > QUICK_RETRIES && !is_known) {
+            return None;
+        }
+
+        let server_failing_for = health.failing_for(server);
+        let failing_for = failing_for.max(server_failing_for);
+        let mut left = time.saturating_sub(failing_for);
+        if waits == 1 && health.given_up(server).is_none() {
+            // A single silence may be longer than the time.
+            left = left.max(FIRST_WAIT);
+        } else if left.is_zero() {
+            if server_failing_for >= time && outage != Outage::Broken {
+                health.give_up(server, error);
+            }
+            return None;
+        }
+
+        let asked_for = error.retry_after().unwrap_or_default();
+        if asked_for > RETRY_AFTER_MAX.min(left) {
+            return None;
+        }
+        let wait = backoff(waits, fastrand::f64()).max(asked_for).min(left);
+        let is_worth_telling = waits > QUICK_RETRIES || matches!(outage, Outage::Silent(_));
+        if is_known && is_worth_telling && health.is_time_to_tell_retry(server) {
+            self.tell(server, error, failing_for);
+        }
+        Some(wait)
+    }
+
+    fn tell(&self, server: usize, error: &HttpError, failing_for: Duration) {
+        let Some(url) = self.context.servers.get(server) else { return };
+        let reason = chain(error);
+        self.context.progress.event(Event::Retrying {
+            server: &url.host_and_port(),
+            reason: &without_url(&reason),
+            failing_for,
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The wait before a retry, `waits` of them included: between a half and the whole of a limit
+/// that doubles, so that many downloads do not return together.
+fn backoff(waits: u32, random: f64) -> Duration {
+    let doublings = waits.saturating_sub(1).min(16);
+    let limit = FIRST_WAIT.saturating_mul(1 << doublings).min(WAIT_MAX);
+    limit.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use url::Url;
+
+    use super::*;
+    use crate::substitute::progress::Silent;
+
+    /// Retries of an item that server 0 has, with another server; `found` have it too.
+    fn retries(time: Duration, found: &'static [usize]) -> (Retries, Arc<AtomicUsize>) {
+        let searches = Arc::new(AtomicUsize::new(0));
+        let context = RetryContext {
+            health: Arc::default(),
+            servers: ["http://a", "http://b"].map(|url| ServerUrl::parse(url).unwrap()).into(),
+            time,
+            progress: Arc::new(Silent),
+            cancel: Cancel::default(),
+        };
+        let counter = Arc::clone(&searches);
+        let find_servers = move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+            found.to_vec()
+        };
+        let retries = Retries::new(context, Box::new(find_servers));
+        retries.add_servers([0]);
+        (retries, searches)
+    }
+
+    fn broken() -> HttpError {
+        HttpError::truncated(&Url::parse("http://a/nar").unwrap(), 1, 2)
+    }
+
+    fn resumes(retries: &Retries) -> usize {
+        (0..20).take_while(|_| retries.wait_to_resume(0, &broken(), &|| false)).count()
+    }
+
+    #[test]
+    fn waits_double_up_to_a_limit() {
+        let ms = |waits, random| backoff(waits, random).as_millis();
+        assert_eq!([1, 2, 3, 4].map(|waits| ms(waits, 1.0)), [100, 200, 400, 800]);
+        assert_eq!([1, 2, 3, 4].map(|waits| ms(waits, 0.0)), [50, 100, 200, 400]);
+        assert_eq!([7, 100].map(|waits| ms(waits, 1.0)), [4000, 4000]);
+    }
+
+    #[test]
+    fn a_server_that_never_answered_gets_quick_retries_only() {
+        let (retries, _) = retries(Duration::from_secs(60), &[]);
+        assert_eq!(resumes(&retries), QUICK_RETRIES as usize);
+    }
+
+    #[test]
+    fn another_server_is_searched_for_once_and_preferred_to_long_waits() {
+        let (alone, searches) = retries(Duration::from_secs(2), &[]);
+        alone.health().answered(0);
+        assert!(resumes(&alone) > QUICK_RETRIES as usize);
+        assert_eq!(searches.load(Ordering::Relaxed), 1);
+
+        let (replaced, searches) = retries(Duration::from_secs(60), &[1]);
+        replaced.health().answered(0);
+        assert_eq!(resumes(&replaced), QUICK_RETRIES as usize);
+        assert_eq!(searches.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn no_time_is_no_retry_and_progress_begins_the_time_anew() {
+        let (none, _) = retries(Duration::ZERO, &[]);
+        none.health().answered(0);
+        assert_eq!(resumes(&none), 0);
+
+        let (some, _) = retries(Duration::from_millis(500), &[]);
+        some.health().answered(0);
+        assert!(resumes(&some) < 20);
+        some.progressed(0);
+        assert!(some.wait(0, &broken(), &|| false));
+        assert!(!some.wait(0, &broken(), &|| true), "nobody waits for it");
+    }
+}

@@ -1,0 +1,83 @@
+//! A stream that broke off is resumed: after a wait, with a range, or else from the beginning.
+//!
+//! Every answer to a request for a range but the rest of the file leads to a request without one.
+//! Only a connection that did not come about says nothing about ranges.
+
+use std::sync::atomic::Ordering;
+
+use crate::http::{BodyStatus, HttpError, NarBody, NarRequest};
+
+use super::{Body, Stream, range_validator, request};
+
+impl Body {
+    /// Resumes a stream that broke off with `error`.
+    pub(super) fn resume(&mut self, mut error: HttpError) -> Result<(), HttpError> {
+        // What fails in segments may still work in one piece. It may all come once more then: that
+        // is not to happen again and again.
+        if matches!(self.stream, Stream::Segments(_)) {
+            self.segments_failed = true;
+            match self.reopen() {
+                Ok(()) => return Ok(()),
+                Err(next) => error = next,
+            }
+        }
+
+        loop {
+            let is_abandoned = || self.shared.is_abandoned.load(Ordering::Relaxed);
+            if !self.retries.wait_to_resume(self.server, &error, &is_abandoned) {
+                return Err(error);
+            }
+            match self.reopen() {
+                Ok(()) => return Ok(()),
+                Err(next) => error = next,
+            }
+        }
+    }
+
+    /// Requests what is still to come, in one piece.
+    pub(super) fn reopen(&mut self) -> Result<(), HttpError> {
+        self.requested_segments = None;
+        let body = match self.request_rest() {
+            Some(Ok(body)) => {
+                let is_same_file = body.validator() == self.validator.as_deref();
+                if body.status() == BodyStatus::Full && is_same_file {
+                    self.retries.health().refuses_ranges(self.server);
+                }
+                body
+            }
+            Some(Err(error)) if !error.reached_server() => return Err(error),
+            Some(Err(_)) => {
+                let body = self.client.nar(request(&self.url, &self.cancel))?;
+                self.retries.health().refuses_ranges(self.server);
+                body
+            }
+            None => self.client.nar(request(&self.url, &self.cancel))?,
+        };
+
+        self.repeated = match body.status() {
+            BodyStatus::Partial { .. } => 0,
+            BodyStatus::Full => {
+                // It may be another version, as long as it is.
+                self.content_length = body.content_length();
+                self.validator = range_validator(&body);
+                self.received
+            }
+        };
+        self.noted_at = self.received;
+        self.stream = Stream::Network(Box::new(body));
+        Ok(())
+    }
+
+    /// Requests what has not been received; `None` when that cannot be done.
+    fn request_rest(&self) -> Option<Result<NarBody, HttpError>> {
+        let validator = self.validator.clone().filter(|_| self.received > 0)?;
+        if !self.retries.health().takes_ranges(self.server) {
+            return None;
+        }
+        Some(self.client.nar(NarRequest {
+            range: Some((self.received, None)),
+            if_range: Some(validator),
+            ..request(&self.url, &self.cancel)
+        }))
+    }
+}

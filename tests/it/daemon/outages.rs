@@ -1,0 +1,69 @@
+//! The helper and servers that go away: they are retried, and the daemon's client is told.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item, wait_until};
+
+use super::{Helper, log, success};
+
+/// A sandbox, and a server that takes about a second for each nar.
+fn slow() -> (Sandbox, Server) {
+    let sandbox = Sandbox::new();
+    let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
+    fixture.only("zstd");
+    let server = Server::restartable(move |request| {
+        let mut reply = Reply::file_or_range(&fixture.dir, request);
+        if request.path.starts_with("/nar/") {
+            reply.drip = Some((reply.body.len() / 20 + 1, Duration::from_millis(50)));
+        }
+        reply
+    });
+    (sandbox, server)
+}
+
+/// Has a helper substitute an item from a server that is killed meanwhile, and restarted after a
+/// while, if at all. What it answers.
+fn substitute(
+    sandbox: &Sandbox,
+    server: &mut Server,
+    arguments: &[&str],
+    restart_after: Option<Duration>,
+) -> String {
+    let tools = item("tools");
+    let mut helper = Helper::start_with(sandbox, &server.url(), arguments, "");
+    let answer = std::thread::scope(|scope| {
+        let answer = scope.spawn(|| helper.substitute(&tools, &sandbox.path("tools")));
+        assert!(wait_until(|| server.asked_for("/nar/") > 0));
+        std::thread::sleep(Duration::from_millis(300));
+        server.kill();
+        if let Some(time) = restart_after {
+            std::thread::sleep(time);
+            server.restart();
+        }
+        answer.join().unwrap()
+    });
+    helper.end();
+    answer
+}
+
+#[test]
+fn a_server_that_is_restarted_is_waited_for() {
+    let (sandbox, mut server) = slow();
+    let arguments = ["--substitute", "--retry-time", "60s"];
+    let restart = Some(Duration::from_millis(1500));
+    let answer = substitute(&sandbox, &mut server, &arguments, restart);
+    assert_eq!(answer, success(&item("tools")), "{}", log(&sandbox));
+    assert!(log(&sandbox).contains("does not answer, retrying ("), "{}", log(&sandbox));
+    let ranges = server.ranges_of("/nar/");
+    assert!(ranges.iter().any(|from| from.is_some_and(|from| from > 0)), "{ranges:?}");
+}
+
+#[test]
+fn a_server_that_is_gone_is_given_up_after_the_retry_time() {
+    let (sandbox, mut server) = slow();
+    let arguments = ["--substitute", "--retry-time", "2s"];
+    let began = Instant::now();
+    assert_eq!(substitute(&sandbox, &mut server, &arguments, None), "not-found");
+    assert!(began.elapsed() < Duration::from_secs(30));
+    assert_eq!(log(&sandbox).matches("retrying (").count(), 1, "{}", log(&sandbox));
+}

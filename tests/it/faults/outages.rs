@@ -1,0 +1,232 @@
+//! Servers that go away and come back, or fall silent: what is retried, for how long, what is
+//! kept, and what the user is told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{assert_complete, assert_nothing, only};
+use crate::support::sandbox::Running;
+use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item, wait_until};
+
+const RETRYING: &str = "does not answer, retrying (";
+
+/// A server that takes about a second for each nar.
+fn slow(fixture: &Fixture) -> Server {
+    let directory = fixture.dir.clone();
+    Server::restartable(move |request| {
+        let mut reply = Reply::file_or_range(&directory, request);
+        if request.path.starts_with("/nar/") {
+            reply.drip = Some((reply.body.len() / 20 + 1, Duration::from_millis(50)));
+        }
+        reply
+    })
+}
+
+/// Starts to fetch the whole closure.
+fn start(sandbox: &Sandbox, url: &str, arguments: &[&str]) -> Running {
+    let top = item("sample");
+    let arguments = [&["fetch", &top], arguments].concat();
+    Running::start(sandbox.command(Kind::Guix, url, &arguments), "")
+}
+
+/// Waits until the server has sent a part of a nar.
+fn wait_for_nar(server: &Server) {
+    assert!(wait_until(|| server.asked_for("/nar/") > 0), "{:?}", server.asked());
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+fn lines_about_retries(run: &Run) -> usize {
+    run.stderr.matches(RETRYING).count()
+}
+
+#[test]
+fn a_server_that_is_restarted_in_mid_closure_is_waited_for() {
+    let (sandbox, fixture) = only("zstd");
+    let mut server = slow(&fixture);
+    let running = start(&sandbox, &server.url(), &["--retry-time", "60s"]);
+    wait_for_nar(&server);
+    server.kill();
+    std::thread::sleep(Duration::from_secs(2));
+    server.restart();
+    let run = running.end().exits(0).says(RETRYING);
+    assert_complete(&sandbox);
+    assert_eq!(lines_about_retries(&run), 1, "{}", run.stderr);
+
+    // What had been received was kept.
+    let ranges = server.ranges_of("/nar/");
+    assert!(ranges.iter().any(|from| from.is_some_and(|from| from > 0)), "{ranges:?}");
+}
+
+#[test]
+fn a_server_that_is_gone_for_good_is_given_up_after_the_retry_time() {
+    for arguments in [&["--retry-time", "2s"][..], &["--retry-time", "2", "--keep-going"]] {
+        let (sandbox, fixture) = only("zstd");
+        let mut server = slow(&fixture);
+        let running = start(&sandbox, &server.url(), &[arguments, &["--jobs", "2"]].concat());
+        wait_for_nar(&server);
+        server.kill();
+        let began = Instant::now();
+        let run = running.end().exits(4).prints("").says("every download failed");
+        let elapsed = began.elapsed();
+        assert!(elapsed >= Duration::from_millis(1500), "{elapsed:?}: {}", run.stderr);
+        assert!(elapsed < Duration::from_secs(20), "{elapsed:?}: {}", run.stderr);
+        assert_eq!(lines_about_retries(&run), 1, "{}", run.stderr);
+    }
+}
+
+#[test]
+fn without_retry_time_a_server_that_goes_away_ends_the_fetch() {
+    let (sandbox, fixture) = only("zstd");
+    let mut server = slow(&fixture);
+    let running = start(&sandbox, &server.url(), &["--retry-time", "0"]);
+    wait_for_nar(&server);
+    server.kill();
+    let began = Instant::now();
+    let run = running.end().exits(4).prints("");
+    assert!(began.elapsed() < Duration::from_secs(20));
+    assert_eq!(lines_about_retries(&run), 0, "{}", run.stderr);
+}
+
+#[test]
+fn a_server_that_never_answered_is_not_waited_for() {
+    let (sandbox, fixture) = only("zstd");
+    let mut server = slow(&fixture);
+    sandbox.subst(&server.url(), &["query", "--closure", &item("sample")]).exits(0);
+    server.kill();
+    let began = Instant::now();
+    let run = start(&sandbox, &server.url(), &["--retry-time", "60s"]).end().exits(4).prints("");
+    assert!(began.elapsed() < Duration::from_secs(30));
+    assert_eq!(lines_about_retries(&run), 0, "{}", run.stderr);
+    assert_nothing(&sandbox);
+}
+
+#[test]
+fn a_wait_is_interrupted_at_once() {
+    let (sandbox, fixture) = only("zstd");
+    let mut server = slow(&fixture);
+    let running = start(&sandbox, &server.url(), &["--retry-time", "60s"]);
+    wait_for_nar(&server);
+    server.kill();
+    std::thread::sleep(Duration::from_secs(1));
+    running.interrupt();
+    let began = Instant::now();
+    running.end().exits(130);
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn scripts_are_told_of_retries_too() {
+    let (sandbox, fixture) = only("zstd");
+    let mut server = slow(&fixture);
+    let running = start(&sandbox, &server.url(), &["--progress", "json", "--retry-time", "2s"]);
+    wait_for_nar(&server);
+    server.kill();
+    let run = running.end().exits(4);
+    let events = run.stderr.lines().map(|line| serde_json::from_str(line).unwrap());
+    let events: Vec<serde_json::Value> =
+        events.filter(|event: &serde_json::Value| event["event"] == "retrying").collect();
+    assert_eq!(events.len(), 1, "{}", run.stderr);
+    assert_eq!(format!("http://{}", events[0]["server"].as_str().unwrap()), server.url());
+    assert!(events[0]["seconds"].is_u64() && events[0]["reason"].is_string(), "{events:?}");
+}
+
+#[test]
+fn of_two_servers_that_went_away_the_one_that_comes_back_serves() {
+    let (sandbox, fixture) = only("zstd");
+    let mut servers = [slow(&fixture), slow(&fixture)];
+    let urls = format!("{} {}", servers[0].url(), servers[1].url());
+    let running = start(&sandbox, &urls, &["--retry-time", "60s"]);
+    wait_for_nar(&servers[0]);
+    for server in &mut servers {
+        server.kill();
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    servers[1].restart();
+    running.end().exits(0).says(RETRYING);
+    assert_complete(&sandbox);
+    assert!(servers[1].asked_for("/nar/") > 0);
+}
+
+#[test]
+fn a_server_that_goes_away_is_replaced_by_one_that_was_not_needed_before() {
+    let (sandbox, fixture) = only("zstd");
+    let mut first = slow(&fixture);
+    let (directory, is_open) = (fixture.dir.clone(), Arc::new(AtomicBool::new(false)));
+    let gate = Arc::clone(&is_open);
+    let second = Server::start(move |request| {
+        // The first server's answers decide.
+        while request.path.ends_with(".narinfo") && !gate.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Reply::file(&directory, request)
+    });
+    let urls = format!("{} {}", first.url(), second.url());
+    let running = start(&sandbox, &urls, &["--retry-time", "60s"]);
+    wait_for_nar(&first);
+    first.kill();
+    is_open.store(true, Ordering::Relaxed);
+    let run = running.end().exits(0);
+    assert_complete(&sandbox);
+    assert_eq!(lines_about_retries(&run), 0, "{}", run.stderr);
+    assert!(second.asked_for("/nar/") > 0, "{:?}", second.asked());
+}
+
+/// Where a server falls silent that had answered every lookup.
+#[derive(Debug, Clone, Copy)]
+enum Silence {
+    BeforeHead,
+    AfterHead,
+    InBody,
+}
+
+#[test]
+fn a_silent_server_costs_one_stall_beside_a_good_one() {
+    for silence in [Silence::BeforeHead, Silence::AfterHead, Silence::InBody] {
+        let (sandbox, fixture) = only("zstd");
+        let directory = fixture.dir.clone();
+        let silent = Server::start(move |request| {
+            let mut reply = Reply::file(&directory, request);
+            if request.path.starts_with("/nar/") {
+                match silence {
+                    Silence::BeforeHead => reply.is_silent = true,
+                    Silence::AfterHead => reply.stall_at = Some(0),
+                    Silence::InBody => reply.stall_at = Some(reply.body.len() / 2),
+                }
+            }
+            reply
+        });
+        let good = Server::of(fixture.dir.clone());
+        let urls = format!("{} {}", silent.url(), good.url());
+        let timeouts = ["--stall-timeout", "2", "--connect-timeout", "1"];
+        let arguments = [&timeouts[..], &["--jobs", "2"]].concat();
+        start(&sandbox, &urls, &arguments).end().exits(0);
+        assert_complete(&sandbox);
+
+        // Those that were under way at the same time, and none after them.
+        let asked = silent.ranges_of("/nar/");
+        assert!(asked.len() <= 2, "{silence:?}: {asked:?}");
+    }
+}
+
+#[test]
+fn a_server_that_stays_silent_is_given_up_after_the_retry_time() {
+    for silence in [Silence::BeforeHead, Silence::AfterHead] {
+        let (sandbox, fixture) = only("zstd");
+        let directory = fixture.dir.clone();
+        let server = Server::start(move |request| {
+            let mut reply = Reply::file_or_range(&directory, request);
+            if request.path.starts_with("/nar/") {
+                reply.is_silent = matches!(silence, Silence::BeforeHead);
+                reply.stall_at = Some(0);
+            }
+            reply
+        });
+        let timeouts = ["--stall-timeout", "1", "--connect-timeout", "1", "--retry-time", "3s"];
+        let began = Instant::now();
+        let run = start(&sandbox, &server.url(), &timeouts).end().exits(4).prints("");
+        assert!(began.elapsed() < Duration::from_secs(30), "{silence:?}");
+        assert_eq!(lines_about_retries(&run), 1, "{}", run.stderr);
+        assert_nothing(&sandbox);
+    }
+}
