@@ -34,6 +34,7 @@ mod derivation;
 mod directory;
 mod error;
 mod layout;
+mod links_directory;
 mod lock;
 mod open;
 mod order;
@@ -47,7 +48,7 @@ mod writable;
 
 pub use closure::Closure;
 pub use db::{PathInfo, Registration};
-pub use deduplicate::{DEDUPLICATE_MIN_BYTES, Linked, Links, Published};
+pub use deduplicate::{DEDUPLICATE_MIN_BYTES, Fingerprint, Linked, Links, Published};
 pub use error::{Remedy, StoreError};
 pub use layout::Layout;
 pub use lock::ItemLock;

@@ -6,12 +6,14 @@
 //! and other processes add the same ones. Nothing is checked first; every step is tried and
 //! its failure understood. Whatever stands in the way, a file may always stay as it is.
 //!
-//! That an entry has the content that its name stands for is believed, as stock programs do,
-//! but for its size. Where damage is what brings us here, it is not: see [`Entries`].
+//! Every entry is a file of an item that was verified: [`Links::link_existing`] and
+//! [`Links::link_written`] only use what is there, and [`Links::publish`] is for files of trees
+//! that are verified.
 //!
-//! The directories passed in must be writable; modes and times are set by whoever fills them.
+//! That an entry has the content that its name stands for is believed, as stock programs do,
+//! but for its size and mode. Where damage is what brings us here, it is not: see [`Entries`].
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -19,20 +21,22 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::fs::{fstat, linkat, openat, renameat, statat, unlinkat};
-use rustix::io::{Errno, pread};
+use rustix::io::{self, Errno, pread};
 
-use super::directory::make_directory;
+use super::canonical;
 use super::error::{StoreError, on};
 use super::layout::LINKS;
+use super::links_directory::{LinksDirectory, discard, temporary_link};
+use super::remove::open_writable;
 use crate::format::base32;
 
 /// Smaller files are not deduplicated, as guix-daemon would not.
 pub const DEDUPLICATE_MIN_BYTES: u64 = 8192;
 
 /// The store's `.links`, used by any number of threads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Links {
-    store: Arc<OwnedFd>,
+    directory: Arc<LinksDirectory>,
     entries: Entries,
 }
 
@@ -45,15 +49,28 @@ enum Entries {
     Compared,
 }
 
+/// What all files have in common that are links to one entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// SHA-256 of the nar of the single file.
+    pub hash: [u8; 32],
+    /// The length of the file.
+    pub size: u64,
+    /// Whether it can be executed.
+    pub executable: bool,
+}
+
 /// What came of using an existing entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Linked {
     /// The name is now a hard link to the entry.
     Linked,
-    /// There is no such entry; the file has to be written, and then [published](Links::publish).
+    /// There is no entry that can be linked to; the file may become one.
     Absent,
-    /// There is one, but it takes no more links; the file has to be written.
+    /// There is one, but it takes no more links, or there can be none at all.
     Unusable,
+    /// In a repair: the file has to be written first, for [`Links::link_written`].
+    Uncompared,
 }
 
 /// What came of offering a file.
@@ -67,16 +84,16 @@ pub enum Published {
     Skipped,
 }
 
-/// What gave way to the other.
+/// What has to give way to the other.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Replaced {
+enum Loser {
     File,
     Entry,
 }
 
 impl Links {
     pub(super) fn new(store: OwnedFd) -> Self {
-        Self { store: Arc::new(store), entries: Entries::Believed }
+        Self { directory: Arc::new(LinksDirectory::new(store)), entries: Entries::Believed }
     }
 
     /// Those of the store directory `store`, for who needs nothing else of the store.
@@ -93,81 +110,96 @@ impl Links {
     /// linked to before it was compared with a new file, and one that differs gives way to it.
     #[must_use]
     pub fn for_repair(&self) -> Self {
-        Self { store: Arc::clone(&self.store), entries: Entries::Compared }
+        Self { directory: Arc::clone(&self.directory), entries: Entries::Compared }
     }
 
-    /// Makes `name` in `dir`, which must not exist, a hard link to the entry of `hash`, if
-    /// there is one with a size of `size` bytes. An entry of another size is corrupt, and deleted.
-    /// In a repair there is nothing yet to compare an entry with, so it counts as absent.
+    /// Makes `name` in `dir`, which must not exist, a hard link to the entry of `file`, if there
+    /// is one. An entry of another size or mode is corrupt, and deleted. In a repair there is
+    /// nothing yet to compare an entry with.
     ///
     /// # Errors
     /// [`StoreError::Deduplicate`] when the name cannot be made at all.
     pub fn link_existing(
         &self,
-        hash: &[u8; 32],
-        size: u64,
+        file: &Fingerprint,
         dir: BorrowedFd<'_>,
         name: &CStr,
     ) -> Result<Linked, StoreError> {
         if self.entries == Entries::Compared {
-            return Ok(Linked::Absent);
+            return Ok(Linked::Uncompared);
         }
         let failed = |errno| failure(file_name(name), errno);
-        let entry = entry_path(hash);
-        match linkat(&self.store, &entry, dir, name, AtFlags::empty()) {
+        let links = match self.directory.open() {
+            Ok(links) => links,
+            Err(error) => return without_entry(error).map_err(failed),
+        };
+        let entry = file.entry_name();
+        match linkat(&links, &entry, dir, name, AtFlags::empty()) {
             Ok(()) => {}
-            Err(Errno::NOENT) => return Ok(Linked::Absent),
-            Err(error) if is_limit(error) => return Ok(Linked::Unusable),
-            Err(error) => return Err(failed(error)),
+            Err(error) => return without_entry(error).map_err(failed),
         }
         let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-        if is_sound(&stat, size) {
+        if file.is_of(&stat) {
             return Ok(Linked::Linked);
         }
         unlinkat(dir, name, AtFlags::empty()).map_err(failed)?;
-        self.discard(&entry)?;
+        discard(&links, &entry).map_err(|errno| entry_failure(&entry, errno))?;
         Ok(Linked::Absent)
     }
 
-    /// Offers the finished, canonical file `name` in `dir` as the entry of `hash`, or replaces
-    /// it by a hard link to the entry there is.
+    /// Replaces the complete file `name` in `dir` by a hard link to the entry of `file`, if there
+    /// is one. `dir` must be writable; entries are left as they are.
+    ///
+    /// # Errors
+    /// [`StoreError::Deduplicate`]; the file is untouched then.
+    pub fn link_written(
+        &self,
+        file: &Fingerprint,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> Result<Linked, StoreError> {
+        let replaced =
+            self.directory.open().and_then(|links| self.replace_file(&links, file, dir, name));
+        match replaced {
+            Ok(Loser::File) => Ok(Linked::Linked),
+            Ok(Loser::Entry) => Ok(Linked::Absent),
+            Err(error) => without_entry(error).map_err(|errno| failure(file_name(name), errno)),
+        }
+    }
+
+    /// Offers the file `path` below `dir`, part of a verified tree in canonical form, as the entry
+    /// of `file`, or replaces it by a hard link to the entry there is.
     ///
     /// # Errors
     /// [`StoreError::Deduplicate`]; the file is untouched then.
     pub fn publish(
         &self,
-        hash: &[u8; 32],
+        file: &Fingerprint,
         dir: BorrowedFd<'_>,
-        name: &CStr,
-        size: u64,
+        path: &CStr,
     ) -> Result<Published, StoreError> {
-        let failed = |errno| failure(file_name(name), errno);
-        let entry = entry_path(hash);
+        let failed = |errno| failure(file_name(path), errno);
+        let entry = file.entry_name();
         for _ in 0..ATTEMPTS {
-            match linkat(dir, name, &self.store, &entry, AtFlags::empty()) {
+            let added = self
+                .directory
+                .open()
+                .and_then(|links| linkat(dir, path, links, &entry, AtFlags::empty()));
+            let offered = match added {
                 Ok(()) => return Ok(Published::Published),
+                Err(Errno::EXIST) => self.replace(file, dir, path),
                 Err(Errno::NOENT) => {
                     // Either `.links` is missing, or the file itself.
-                    statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-                    self.create_directory()?;
+                    statat(dir, path, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                    self.directory.create().map_err(|errno| entry_failure("", errno))?;
                     continue;
                 }
-                Err(Errno::EXIST) => {}
-                Err(error) if is_limit(error) => return Ok(Published::Skipped),
-                Err(error) => return Err(failed(error)),
-            }
-            match statat(&self.store, &entry, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) if is_sound(&stat, size) => {}
-                Ok(_) => {
-                    self.discard(&entry)?;
-                    continue;
-                }
-                Err(Errno::NOENT) => continue,
-                Err(error) => return Err(failure(Path::new(&entry), error)),
-            }
-            match self.replace(&entry, dir, name) {
-                Ok(Replaced::File) => return Ok(Published::ReplacedByExisting),
-                Ok(Replaced::Entry) => return Ok(Published::Published),
+                Err(error) => Err(error),
+            };
+            match offered {
+                Ok(Loser::File) => return Ok(Published::ReplacedByExisting),
+                Ok(Loser::Entry) => return Ok(Published::Published),
+                // The entry has been deleted meanwhile.
                 Err(Errno::NOENT) => {}
                 Err(error) if is_limit(error) => return Ok(Published::Skipped),
                 Err(error) => return Err(failed(error)),
@@ -176,109 +208,127 @@ impl Links {
         Ok(Published::Skipped)
     }
 
-    /// Puts a hard link to `entry` in the place of `name`, or, where the entry has to be compared
-    /// and differs, one to `name` in the place of the entry. Both exist at every moment.
-    fn replace(
+    /// Deletes the entry with this hash when nothing but `.links` names it.
+    pub(super) fn remove_unused(&self, hash: &[u8; 32]) -> io::Result<()> {
+        let links = self.directory.open()?;
+        let entry = base32::encode(hash);
+        let stat = statat(&links, &entry, AtFlags::SYMLINK_NOFOLLOW)?;
+        // A link that somebody makes to it before it is deleted has the same content as ever.
+        if stat.st_nlink == 1 { discard(&links, &entry) } else { Ok(()) }
+    }
+
+    /// Puts one of the two in the place of the other: the file `path` below `dir` and the entry of
+    /// `file`. The directory of the file is writable meanwhile, and has its canonical form again
+    /// afterwards. Both names exist at every moment.
+    fn replace(&self, file: &Fingerprint, dir: BorrowedFd<'_>, path: &CStr) -> io::Result<Loser> {
+        let links = self.directory.open()?;
+        let loser = match split(path) {
+            None => self.replace_file(&links, file, dir, path),
+            Some((parent, name)) => {
+                let parent = open_writable(dir, &parent)?;
+                let replaced = self.replace_file(&links, file, parent.as_fd(), &name);
+                let settled = canonical::settle(&parent, canonical::DIRECTORY_MODE);
+                replaced.and_then(|loser| settled.map(|()| loser))
+            }
+        }?;
+        if loser == Loser::Entry {
+            let temporary = temporary_link(&links, dir, path)?;
+            let renamed = renameat(&links, &temporary, &links, file.entry_name());
+            without(&links, &temporary, renamed)?;
+        }
+        Ok(loser)
+    }
+
+    /// Puts a hard link to the entry of `file` in the place of `name`, unless the entry is corrupt,
+    /// or has to be compared and differs.
+    fn replace_file(
         &self,
-        entry: &str,
+        links: &OwnedFd,
+        file: &Fingerprint,
         dir: BorrowedFd<'_>,
         name: &CStr,
-    ) -> rustix::io::Result<Replaced> {
+    ) -> io::Result<Loser> {
         // The name under which the entry is looked at is the one that is moved: what stands in
         // its place by then is another matter.
-        let temporary = self.temporary_link(self.store.as_fd(), entry)?;
-        let replaced = match self.entries {
-            Entries::Believed => Ok(Replaced::File),
-            Entries::Compared => self.compared(&temporary, dir, name),
-        };
-        let replaced = replaced.and_then(|replaced| match replaced {
-            Replaced::File => renameat(&self.store, &temporary, dir, name).map(|()| replaced),
-            Replaced::Entry => Ok(replaced),
+        let temporary = temporary_link(links, links.as_fd(), &*file.entry_name())?;
+        let loser =
+            statat(links, &temporary, AtFlags::SYMLINK_NOFOLLOW).and_then(|entry| {
+                match self.entries {
+                    _ if !file.is_of(&entry) => Ok(Loser::Entry),
+                    Entries::Believed => Ok(Loser::File),
+                    Entries::Compared => compared(links, &temporary, dir, name),
+                }
+            });
+        let replaced = loser.and_then(|loser| match loser {
+            Loser::File => renameat(links, &temporary, dir, name).map(|()| loser),
+            Loser::Entry => Ok(loser),
         });
         // When both names are links to one inode already, renaming does nothing at all and
         // succeeds, so the temporary one may be there in either case.
-        let replaced = self.without(&temporary, replaced)?;
-        if replaced == Replaced::Entry {
-            let temporary = self.temporary_link(dir, name)?;
-            let renamed = renameat(&self.store, &temporary, &self.store, entry);
-            self.without(&temporary, renamed)?;
-        }
-        Ok(replaced)
-    }
-
-    /// A new name in `.links` for the file `name` in `dir`.
-    fn temporary_link<P: rustix::path::Arg + Copy>(
-        &self,
-        dir: BorrowedFd<'_>,
-        name: P,
-    ) -> rustix::io::Result<String> {
-        loop {
-            let random = fastrand::u32(..);
-            let temporary = format!("{LINKS}/.tmp-link-{}-{random}", std::process::id());
-            match linkat(dir, name, &self.store, &temporary, AtFlags::empty()) {
-                Ok(()) => return Ok(temporary),
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// `result`, with the name `temporary` gone.
-    fn without<T>(&self, temporary: &str, result: rustix::io::Result<T>) -> rustix::io::Result<T> {
-        match unlinkat(&self.store, temporary, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => result,
-            Err(error) => result.and(Err(error)),
-        }
-    }
-
-    /// Which of the two has to go: the file `name` in `dir`, which is as it should be, when the
-    /// entry at `temporary` equals it, else the entry.
-    fn compared(
-        &self,
-        temporary: &str,
-        dir: BorrowedFd<'_>,
-        name: &CStr,
-    ) -> rustix::io::Result<Replaced> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(dir, name, flags, Mode::empty())?;
-        // An entry that cannot be read is not one to link to either.
-        let Ok(entry) = openat(&self.store, temporary, flags, Mode::empty()) else {
-            return Ok(Replaced::Entry);
-        };
-        let is_same_kind = fstat(&file)?.st_mode == fstat(&entry)?.st_mode;
-        let is_equal = is_same_kind && have_equal_bytes(&file, &entry)?;
-        Ok(if is_equal { Replaced::File } else { Replaced::Entry })
-    }
-
-    fn create_directory(&self) -> Result<(), StoreError> {
-        match make_directory(&self.store, LINKS) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(error) => Err(failure(Path::new(LINKS), error)),
-        }
-    }
-
-    fn discard(&self, entry: &str) -> Result<(), StoreError> {
-        match unlinkat(&self.store, entry, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(failure(Path::new(entry), error)),
-        }
+        without(links, &temporary, replaced)
     }
 
     /// The store directory, for those who create items in it.
     #[must_use]
     pub fn store(&self) -> BorrowedFd<'_> {
-        self.store.as_fd()
+        self.directory.store()
     }
 }
 
-fn entry_path(hash: &[u8; 32]) -> String {
-    format!("{LINKS}/{}", base32::encode(hash))
+impl Fingerprint {
+    fn entry_name(&self) -> String {
+        base32::encode(&self.hash)
+    }
+
+    /// Whether a file may have this fingerprint. An entry cut short by a crash, or damaged, must
+    /// not spread to further items, nor one whose mode was wrong from its creation.
+    fn is_of(&self, stat: &Stat) -> bool {
+        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && u64::try_from(stat.st_size) == Ok(self.size)
+            && Mode::from_raw_mode(stat.st_mode) == canonical::file_mode(self.executable)
+    }
 }
 
-/// An entry cut short by a crash, or damaged, must not spread to further items.
-fn is_sound(stat: &Stat, size: u64) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-        && u64::try_from(stat.st_size) == Ok(size)
+/// What it means that an entry could not be reached or linked to.
+fn without_entry(error: Errno) -> io::Result<Linked> {
+    match error {
+        Errno::NOENT => Ok(Linked::Absent),
+        error if is_limit(error) => Ok(Linked::Unusable),
+        error => Err(error),
+    }
+}
+
+/// `result`, with the name `temporary` gone.
+fn without<T>(links: &OwnedFd, temporary: &str, result: io::Result<T>) -> io::Result<T> {
+    let discarded = discard(links, temporary);
+    result.and_then(|value| discarded.map(|()| value))
+}
+
+/// Which of the two has to go: the file `name` in `dir`, which is as it should be, when the
+/// entry at `temporary` equals it, else the entry.
+fn compared(
+    links: &OwnedFd,
+    temporary: &str,
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+) -> io::Result<Loser> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(dir, name, flags, Mode::empty())?;
+    // An entry that cannot be read is not one to link to either.
+    let Ok(entry) = openat(links, temporary, flags, Mode::empty()) else {
+        return Ok(Loser::Entry);
+    };
+    let is_same_kind = fstat(&file)?.st_mode == fstat(&entry)?.st_mode;
+    let is_equal = is_same_kind && have_equal_bytes(&file, &entry)?;
+    Ok(if is_equal { Loser::File } else { Loser::Entry })
+}
+
+/// The directory and the last name of `path`, if there is more than a name.
+fn split(path: &CStr) -> Option<(CString, CString)> {
+    let bytes = path.to_bytes();
+    let at = bytes.iter().rposition(|&byte| byte == b'/')?;
+    let part = |bytes: &[u8]| CString::new(bytes).expect("no NUL in a part of a C string");
+    Some((part(&bytes[..at]), part(&bytes[at + 1..])))
 }
 
 /// Whether `entry` can be read to its end, and is what `file` is.
@@ -299,14 +349,20 @@ fn have_equal_bytes(file: &OwnedFd, entry: &OwnedFd) -> rustix::io::Result<bool>
 }
 
 /// Whether a link failed for a reason that leaves the file itself as good as ever: too many
-/// links to the inode, a full directory index, `.links` on another file system, or the
-/// kernel's rule against links to files of other owners.
-fn is_limit(error: Errno) -> bool {
-    matches!(error, Errno::MLINK | Errno::NOSPC | Errno::XDEV | Errno::PERM)
+/// links to the inode, a full directory index or quota, `.links` that is no directory or on another
+/// file system, or the kernel's rule against links to files of other owners.
+pub(super) fn is_limit(error: Errno) -> bool {
+    let full = [Errno::MLINK, Errno::NOSPC, Errno::DQUOT];
+    let elsewhere = [Errno::XDEV, Errno::PERM, Errno::NOTDIR, Errno::LOOP];
+    full.contains(&error) || elsewhere.contains(&error)
 }
 
 fn file_name(name: &CStr) -> &Path {
     Path::new(OsStr::from_bytes(name.to_bytes()))
+}
+
+fn entry_failure(entry: &str, source: Errno) -> StoreError {
+    failure(&Path::new(LINKS).join(entry), source)
 }
 
 fn failure(path: &Path, source: Errno) -> StoreError {

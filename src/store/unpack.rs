@@ -10,7 +10,8 @@
 //! file that `.links` already holds costs two (link, check). A directory gets its final mode
 //! and time when its last entry is in place: whoever finishes that entry closes it.
 //!
-//! Nothing here decides whether the bytes are the right ones: see [`Unpacked::check`].
+//! Nothing here decides whether the bytes are the right ones: see [`Unpacked::check`]. What is
+//! not known to be right is not added to `.links`: see `sharing`.
 
 mod batch;
 mod created_modes;
@@ -19,6 +20,7 @@ mod directory;
 mod hashed;
 mod large_file;
 mod pool;
+mod sharing;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -45,6 +47,7 @@ use batch::BatchWriter;
 use crowding::Crowding;
 use directory::Directory;
 use hashed::{FileContents, Hashed};
+use sharing::{NewEntries, Sharing};
 use tree::Tree;
 
 pub use pool::WriterPool;
@@ -201,8 +204,8 @@ impl Unpacked {
     }
 }
 
-/// A tree whose content a signature covers. Still at its temporary name; removed when dropped
-/// without having been published.
+/// A tree whose content a signature covers. Still at its temporary name; removed, along with what
+/// it added to `.links`, when dropped without having been [kept](Checked::keep).
 #[derive(Debug)]
 pub struct Checked {
     guard: TemporaryTree,
@@ -222,6 +225,17 @@ impl Checked {
         self.guard.destination.path()
     }
 
+    /// Adds the tree's files to the `.links` that it was unpacked with.
+    ///
+    /// # Errors
+    /// [`StoreError::Deduplicate`]; the tree is removed.
+    pub fn deduplicate(mut self) -> Result<Self, StoreError> {
+        if let Some(new_entries) = &mut self.guard.new_entries {
+            new_entries.publish(self.guard.destination.parent.as_fd())?;
+        }
+        Ok(self)
+    }
+
     /// Gives the tree the name `to` in the directory that it is in, for good, unless something has
     /// that name.
     ///
@@ -239,7 +253,8 @@ impl Checked {
         }
     }
 
-    /// Leaves the tree where it is, for good; the caller has moved it or wants it there.
+    /// Leaves the tree where it is, for good; the caller has moved it or wants it there. Until then
+    /// what it added to `.links` is removed in case of a failure.
     pub fn keep(self) -> Arc<AuthorizedNarInfo> {
         self.guard.is_ours.store(false, Ordering::Relaxed);
         Arc::clone(&self.authorized)
@@ -252,6 +267,8 @@ struct TemporaryTree {
     destination: Destination,
     /// Set by whoever creates the top entry of the tree, cleared when the tree is to stay.
     is_ours: Arc<AtomicBool>,
+    /// What it adds to `.links`, where it is deduplicated.
+    new_entries: Option<NewEntries>,
 }
 
 impl std::fmt::Debug for TemporaryTree {
@@ -267,6 +284,9 @@ impl Drop for TemporaryTree {
             // the next attempt clears first; the error that led here is the one to report.
             let _ =
                 remove_tree_at(self.destination.parent.as_fd(), self.destination.name.as_os_str());
+            if let Some(new_entries) = &self.new_entries {
+                new_entries.withdraw();
+            }
         }
     }
 }
@@ -282,8 +302,10 @@ pub fn unpack<R: Chunks>(
     pool: &WriterPool,
     links: Option<Arc<Links>>,
 ) -> Result<Unpacked, UnpackError> {
-    let tree = Arc::new(Tree::new(links, &destination.parent_path));
-    let guard = TemporaryTree { destination, is_ours: Arc::clone(&tree.top_is_ours) };
+    let sharing = links.map(|links| Sharing::new(links, Arc::clone(&destination.parent)));
+    let tree = Arc::new(Tree::new(sharing, &destination.parent_path));
+    let is_ours = Arc::clone(&tree.top_is_ours);
+    let mut guard = TemporaryTree { destination, is_ours, new_entries: None };
     let mut unpacker = Unpacker {
         nar: nar::Reader::new(Hashed::new(nar)),
         open: Vec::new(),
@@ -299,6 +321,7 @@ pub fn unpack<R: Chunks>(
     batch.flush();
     let written = tree.wait();
     read.and(written)?;
+    guard.new_entries = tree.sharing.as_ref().map(Sharing::finish);
     Ok(Unpacked { guard, content: nar.into_inner().finish() })
 }
 
@@ -350,7 +373,7 @@ impl<R: Chunks> Unpacker<'_, R> {
         size: u64,
     ) -> Result<(), UnpackError> {
         let mut contents = FileContents::new(self.nar.contents(), size);
-        if self.tree.links.is_some() && size >= DEDUPLICATE_MIN_BYTES {
+        if self.tree.sharing.is_some() && size >= DEDUPLICATE_MIN_BYTES {
             contents = contents.hashed(executable);
         }
         if size <= SMALL_FILE_MAX_BYTES {

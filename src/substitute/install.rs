@@ -190,6 +190,7 @@ impl Installer {
         };
         let measured = stream.finish()?;
         let checked = unpacked?.check(Arc::clone(authorized))?;
+        let checked = checked.deduplicate().map_err(UnpackError::from)?;
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         let streamed_in = measured.streamed_in.as_secs_f64();
         rates.link_measured(candidate.server, measured.streamed, streamed_in);

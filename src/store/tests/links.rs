@@ -7,11 +7,17 @@ use super::*;
 
 const SIZE: u64 = 10_000;
 const HASH: [u8; 32] = [9; 32];
+const FILE: Fingerprint = Fingerprint { hash: HASH, size: SIZE, executable: false };
 
 struct Scene {
     root: tempfile::TempDir,
     store: Store,
     dir: File,
+}
+
+fn set_mode(path: &std::path::Path, mode: u32) {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(path, mode).unwrap();
 }
 
 impl Scene {
@@ -33,11 +39,12 @@ impl Scene {
 
     fn write(&self, name: &str) {
         std::fs::write(self.path(name), vec![1; 10_000]).unwrap();
+        set_mode(&self.path(name), 0o444);
     }
 
     fn publish(&self, name: &str) -> Published {
         let c_name = CString::new(name).unwrap();
-        self.store.links().publish(&HASH, self.dir.as_fd(), &c_name, SIZE).unwrap()
+        self.store.links().publish(&FILE, self.dir.as_fd(), &c_name).unwrap()
     }
 
     /// Publishes in a repair.
@@ -45,15 +52,20 @@ impl Scene {
         let c_name = CString::new(name).unwrap();
         let links = self.store.links().for_repair();
         assert_eq!(
-            links.link_existing(&HASH, SIZE, self.dir.as_fd(), c"unseen").unwrap(),
-            Linked::Absent
+            links.link_existing(&FILE, self.dir.as_fd(), c"unseen").unwrap(),
+            Linked::Uncompared
         );
-        links.publish(&HASH, self.dir.as_fd(), &c_name, SIZE).unwrap()
+        links.publish(&FILE, self.dir.as_fd(), &c_name).unwrap()
+    }
+
+    fn link_written(&self, name: &str) -> Linked {
+        let c_name = CString::new(name).unwrap();
+        self.store.links().link_written(&FILE, self.dir.as_fd(), &c_name).unwrap()
     }
 
     fn link(&self, name: &str) -> Linked {
         let c_name = CString::new(name).unwrap();
-        self.store.links().link_existing(&HASH, SIZE, self.dir.as_fd(), &c_name).unwrap()
+        self.store.links().link_existing(&FILE, self.dir.as_fd(), &c_name).unwrap()
     }
 
     fn inode(&self, name: &str) -> u64 {
@@ -103,6 +115,81 @@ fn a_corrupt_entry_is_replaced() {
 }
 
 #[test]
+fn an_entry_with_another_mode_is_replaced() {
+    let scene = Scene::new();
+    scene.write("a");
+    scene.publish("a");
+    set_mode(&scene.path("a"), 0o440);
+    assert_eq!(scene.link("b"), Linked::Absent);
+    assert!(!scene.entry().exists() && !scene.path("b").exists());
+
+    scene.write("b");
+    scene.publish("b");
+    set_mode(&scene.path("b"), 0o555);
+    scene.write("c");
+    assert_eq!(scene.link_written("c"), Linked::Absent);
+    assert_eq!(scene.publish("c"), Published::Published);
+    assert_eq!(scene.inode("c"), scene.entry().metadata().unwrap().ino());
+    assert_eq!(scene.links_dir_names().len(), 1, "no temporary link is left");
+}
+
+#[test]
+fn a_written_file_is_replaced_by_an_entry_but_is_none_itself() {
+    let scene = Scene::new();
+    scene.write("a");
+    assert_eq!(scene.link_written("a"), Linked::Absent);
+    assert_eq!(scene.links_dir_names().len(), 0);
+    scene.publish("a");
+    scene.write("b");
+    assert_eq!(scene.link_written("b"), Linked::Linked);
+    assert_eq!(scene.inode("b"), scene.inode("a"));
+    assert_eq!(scene.links_dir_names().len(), 1, "no temporary link is left");
+}
+
+#[test]
+fn a_finished_directory_is_canonical_after_a_file_in_it_was_replaced() {
+    let scene = Scene::new();
+    scene.write("first");
+    scene.publish("first");
+    let below = scene.path("below");
+    std::fs::create_dir(&below).unwrap();
+    scene.write("below/second");
+    canonical::settle(File::open(&below).unwrap(), canonical::DIRECTORY_MODE).unwrap();
+    assert_eq!(scene.publish("below/second"), Published::ReplacedByExisting);
+    assert_eq!(scene.inode("below/second"), scene.inode("first"));
+    let metadata = below.metadata().unwrap();
+    assert_eq!((metadata.mode() & 0o7777, metadata.mtime()), (0o555, canonical::MTIME_SECS));
+    remove_tree(&scene.path(""), "below").unwrap();
+}
+
+#[test]
+fn nothing_is_linked_into_a_directory_behind_a_symlink() {
+    let scene = Scene::new();
+    let theirs = scene.root.path().join("theirs");
+    std::fs::create_dir(&theirs).unwrap();
+    std::fs::remove_dir(scene.store.layout().links()).unwrap();
+    std::os::unix::fs::symlink(&theirs, scene.store.layout().links()).unwrap();
+    assert_eq!(scene.link("a"), Linked::Unusable);
+    scene.write("a");
+    assert_eq!(scene.link_written("a"), Linked::Unusable);
+    assert_eq!(scene.publish("a"), Published::Skipped);
+    assert_eq!(theirs.read_dir().unwrap().count(), 0);
+    assert_eq!(scene.path("a").metadata().unwrap().nlink(), 1);
+}
+
+#[test]
+fn an_entry_is_withdrawn_only_while_nobody_uses_it() {
+    let scene = Scene::new();
+    scene.write("a");
+    scene.publish("a");
+    scene.store.links().remove_unused(&HASH).unwrap();
+    assert!(scene.entry().exists());
+    std::fs::remove_file(scene.path("a")).unwrap();
+    scene.store.links().remove_unused(&HASH).unwrap();
+    assert!(!scene.entry().exists());
+}
+
+#[test]
 fn a_repair_links_to_an_entry_that_is_sound() {
     let scene = Scene::new();
     scene.write("first");
@@ -119,16 +206,18 @@ fn a_repair_replaces_an_entry_that_is_damaged_in_place() {
     let damages: [fn(&std::path::Path); 3] = [
         |entry| {
             // The last byte; the size is as it was.
+            set_mode(entry, 0o644);
             let file = File::options().write(true).open(entry).unwrap();
             std::os::unix::fs::FileExt::write_all_at(&file, b"x", SIZE - 1).unwrap();
+            set_mode(entry, 0o444);
         },
         |entry| {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(entry, mode).unwrap();
+            set_mode(entry, 0o755);
         },
         |entry| {
             std::fs::remove_file(entry).unwrap();
             std::fs::write(entry, vec![2; 10_000]).unwrap();
+            set_mode(entry, 0o444);
         },
     ];
     for damage in damages {
@@ -162,9 +251,10 @@ fn a_name_that_is_taken_is_an_error_not_a_limit() {
     let scene = Scene::new();
     scene.write("a");
     scene.publish("a");
-    let taken = scene.store.links().link_existing(&HASH, SIZE, scene.dir.as_fd(), c"a");
+    let taken = scene.store.links().link_existing(&FILE, scene.dir.as_fd(), c"a");
     assert!(matches!(taken, Err(StoreError::Deduplicate { .. })));
-    let absent = scene.store.links().publish(&[1; 32], scene.dir.as_fd(), c"no", SIZE);
+    let file = Fingerprint { hash: [1; 32], ..FILE };
+    let absent = scene.store.links().publish(&file, scene.dir.as_fd(), c"no");
     assert!(matches!(absent, Err(StoreError::Deduplicate { .. })));
 }
 

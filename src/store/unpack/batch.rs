@@ -13,13 +13,13 @@ use bytes::Bytes;
 use rustix::fs::OFlags;
 
 use crate::format::nar::{EntryName, NarError};
-use crate::store::{Linked, canonical};
+use crate::store::{Fingerprint, Linked, canonical};
 
 use super::created_modes::UNFINISHED_FILE;
 use super::directory::{self, Directory};
 use super::hashed::FileContents;
 use super::tree::{Pending, Tree};
-use super::{Chunks, UnpackError, WriterPool, c_name};
+use super::{Chunks, UnpackError, WriterPool};
 
 /// A batch is handed over when it holds this many bytes,
 const BATCH_BYTES: usize = 256 << 10;
@@ -181,23 +181,24 @@ impl Batch {
 
 impl SmallFile {
     fn write(&self, tree: &Tree, contents: &[u8]) -> Result<(), UnpackError> {
-        let size = contents.len() as u64;
-        let (Some(links), Some(digest)) = (tree.links.as_deref(), &self.digest) else {
+        let (Some(sharing), Some(hash)) = (&tree.sharing, self.digest) else {
             return self.create(tree, contents);
         };
-        let name = c_name(&self.name);
-        match links.link_existing(digest, size, self.parent.fd(), &name)? {
-            Linked::Linked => {
-                tree.note_created_in(&self.parent);
-                Ok(())
-            }
-            Linked::Unusable => self.create(tree, contents),
+        let (size, executable) = (contents.len() as u64, self.executable);
+        let file = Fingerprint { hash, size, executable };
+        match sharing.link(&file, &self.parent, &self.name)? {
+            Linked::Linked => tree.note_created_in(&self.parent),
+            Linked::Unusable => self.create(tree, contents)?,
             Linked::Absent => {
                 self.create(tree, contents)?;
-                links.publish(digest, self.parent.fd(), &name, size)?;
-                Ok(())
+                sharing.add(&file, &self.parent, &self.name)?;
+            }
+            Linked::Uncompared => {
+                self.create(tree, contents)?;
+                sharing.link_or_add(&file, &self.parent, &self.name)?;
             }
         }
+        Ok(())
     }
 
     fn create(&self, tree: &Tree, contents: &[u8]) -> Result<(), UnpackError> {

@@ -4,6 +4,7 @@
 //! owner who lets go of it last gives it its final mode and time: earlier, entries could not
 //! be added by an unprivileged user and would change the time again.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +22,9 @@ use super::created_modes::UNFINISHED_DIRECTORY;
 use super::crowding::{self, Crowding};
 use super::tree::Tree;
 use super::{UnpackError, c_name};
+
+/// The longest name that Linux takes, with a NUL at its end.
+const PATH_MAX: usize = 4096;
 
 pub(super) struct Directory {
     fd: Arc<OwnedFd>,
@@ -74,6 +78,23 @@ impl Directory {
     /// Whether this is the directory that the tree is put into, which is not part of it.
     pub(super) fn is_outside(&self) -> bool {
         self.place.is_none()
+    }
+
+    /// The name of the entry `name` in this directory below the place that the tree is put into;
+    /// `None` when no system call takes one that long.
+    pub(super) fn path_below(&self, name: &EntryName) -> Option<CString> {
+        let (mut names, mut next) = (vec![name.as_bytes()], self);
+        let mut length = name.as_bytes().len();
+        while let Some((parent, name)) = &next.place {
+            names.push(name.as_bytes());
+            length += name.as_bytes().len() + 1;
+            if length >= PATH_MAX {
+                return None;
+            }
+            next = parent;
+        }
+        names.reverse();
+        CString::new(names.join(&b'/')).ok()
     }
 
     /// The directory's name below the place that the tree is put into.

@@ -7,12 +7,13 @@
 use rustix::fd::OwnedFd;
 
 use crate::format::nar::{EntryName, NarError};
+use crate::store::Fingerprint;
 
 use super::batch::create_file;
 use super::directory::Directory;
 use super::hashed::FileContents;
 use super::tree::Tree;
-use super::{Chunks, UnpackError, c_name};
+use super::{Chunks, UnpackError};
 
 /// Zeros are left out in blocks of this size, aligned within the file.
 const HOLE_BLOCK_BYTES: usize = 4096;
@@ -49,8 +50,9 @@ impl LargeFile<'_> {
             .settle_file(&file, self.executable)
             .map_err(|source| tree.error("closing", self.parent, self.name, source))?;
         drop(file);
-        if let (Some(links), Some(digest)) = (tree.links.as_deref(), contents.digest()) {
-            links.publish(&digest, self.parent.fd(), &c_name(self.name), self.size)?;
+        if let (Some(sharing), Some(hash)) = (&tree.sharing, contents.digest()) {
+            let file = Fingerprint { hash, size: self.size, executable: self.executable };
+            sharing.link_or_add(&file, self.parent, self.name)?;
         }
         Ok(())
     }

@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::format::nar::EntryName;
-use crate::store::Links;
 
 use super::UnpackError;
 use super::created_modes::CreatedModes;
 use super::directory::Directory;
+use super::sharing::Sharing;
 
 pub(super) struct Tree {
     pub(super) created_modes: CreatedModes,
-    pub(super) links: Option<Arc<Links>>,
+    /// `None` when its files are not deduplicated.
+    pub(super) sharing: Option<Sharing>,
     /// Whether the entry at the destination was created by this process: see
     /// [`Tree::note_created_in`].
     pub(super) top_is_ours: Arc<AtomicBool>,
@@ -58,10 +59,10 @@ struct Progress {
 }
 
 impl Tree {
-    pub(super) fn new(links: Option<Arc<Links>>, outside: &Path) -> Self {
+    pub(super) fn new(sharing: Option<Sharing>, outside: &Path) -> Self {
         Self {
             created_modes: CreatedModes::default(),
-            links,
+            sharing,
             top_is_ours: Arc::default(),
             outside: outside.to_owned(),
             failed: AtomicBool::new(false),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{assert_complete, assert_nothing, only};
-use crate::support::sandbox::Running;
+use crate::support::listing::unused_links;
+use crate::support::sandbox::{Running, make_writable};
 use crate::support::{Kind, Reply, Sandbox, Server, item, wait_until};
 
 /// A server that stops in the middle of the nar of `tree` until it is told to go on.
@@ -45,11 +46,19 @@ fn after_a_kill_the_next_run_succeeds() {
     let (sandbox, fixture) = only("none");
     let gate = Gate::before(fixture.dir.clone());
     let mut running = stuck_in_tree(&sandbox, &gate.server.url());
+    let tree = sandbox.root().join(&item("tree")[1..]);
+    let temporary = tree.with_added_extension("tmp");
+    // A file that is large enough for `.links`, and one more behind it.
+    let large = ["40000", "40000.again"].map(|name| temporary.join("sizes").join(name));
+    assert!(wait_until(|| large.iter().all(|file| file.is_file())));
     running.kill();
     assert_eq!(running.end().code, None);
     // What is half done is not visible as an item.
-    let tree = sandbox.root().join(&item("tree")[1..]);
-    assert!(!tree.exists() && tree.with_added_extension("tmp").exists());
+    assert!(!tree.exists() && temporary.exists());
+    // Nor is it in `.links`: all entries there are used by others.
+    make_writable(&temporary);
+    std::fs::remove_dir_all(&temporary).unwrap();
+    assert_eq!(unused_links(&sandbox.store()), Vec::<String>::new());
     gate.is_open.store(true, Ordering::Relaxed);
     let top = item("sample");
     let ended = sandbox.subst(&gate.server.url(), &["fetch", &top]).exits(0);

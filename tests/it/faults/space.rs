@@ -42,10 +42,11 @@ fn on_small_disk(sandbox: &Sandbox, options: &str, after: &str) -> Option<Run> {
     Some(run(unshare(flags, &script)))
 }
 
-/// Prints what is left in the store, and what is registered.
+/// Prints what is left in the store, and which entries of `.links` no item uses.
 fn leftovers(sandbox: &Sandbox) -> String {
     format!(
-        "cd '{}/gnu/store' && find . -mindepth 1 ! -path './.links*' | sort",
+        "cd '{}/gnu/store' && find . -mindepth 1 ! -path './.links*' | sort
+         find .links -type f -links 1",
         sandbox.root().display()
     )
 }
@@ -68,5 +69,6 @@ fn a_disk_that_fills_up_on_the_way_leaves_only_whole_items() {
         assert!(!ended.stdout.contains("-sample-"), "{}", ended.stdout);
         let is_rest = |line: &&str| line.contains(".tmp") || line.contains(".lock");
         assert_eq!(ended.stdout.lines().find(is_rest), None, "{}", ended.stdout);
+        assert!(!ended.stdout.contains(".links/"), "{}", ended.stdout);
     }
 }

@@ -59,6 +59,13 @@ pub(crate) fn links(store: &Path) -> Vec<String> {
     names(&store.join(".links"))
 }
 
+/// The names in `.links` of what is in no item.
+pub(crate) fn unused_links(store: &Path) -> Vec<String> {
+    let is_unused =
+        |name: &String| store.join(".links").join(name).symlink_metadata().unwrap().nlink() == 1;
+    links(store).into_iter().filter(is_unused).collect()
+}
+
 /// The names in a directory.
 pub(crate) fn names(dir: &Path) -> Vec<String> {
     let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();

@@ -1,13 +1,12 @@
 //! What is ready is published and registered, references first, as many items at a time as can be.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{StorePath, StorePathRef};
+use crate::store::unpack::Checked;
 use crate::store::{ItemLock, Registration};
 use crate::substitute::install::ItemError;
-use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::{Coordinator, State};
 
@@ -28,8 +27,7 @@ impl Coordinator<'_> {
                 continue;
             }
             let (checked, lock) = *tree;
-            let authorized = checked.keep();
-            published.push(Published { index, authorized, lock });
+            published.push(Published { index, checked, lock });
         }
         self.register(published);
     }
@@ -59,26 +57,30 @@ impl Coordinator<'_> {
         let (published, orphaned): (Vec<_>, Vec<_>) = published
             .into_iter()
             .partition(|item| !matches!(self.states[item.index], State::Failed));
-        drop(orphaned);
+        for item in orphaned {
+            // Garbage, so the next attempt removes what cannot be removed now.
+            let _ = self.fetch.store.remove_invalid(&self.items[item.index].path);
+        }
         let registration = |item: &Published| {
-            registration(&self.items[item.index].path, item.authorized.narinfo())
+            registration(&self.items[item.index].path, item.checked.authorized().narinfo())
         };
         let batch: Vec<Registration> = published.iter().map(registration).collect();
         let now = self.fetch.clock.unix_seconds();
         match self.fetch.store.register(&batch, now) {
             Ok(()) => {
-                for Published { index, lock, .. } in published {
+                for Published { index, checked, lock } in published {
+                    checked.keep();
                     drop(lock);
                     self.becomes_valid(index);
                 }
             }
             Err(error) => {
                 let mut error = Some(error);
-                for Published { index, lock: _lock, .. } in published {
+                for item in published {
                     // Not registered, so garbage: remove it while the lock is still ours.
-                    let removed = self.fetch.store.remove_invalid(&self.items[index].path);
+                    let removed = self.fetch.store.remove_invalid(&self.items[item.index].path);
                     let error = error.take().or(removed.err());
-                    self.fail(index, error.map_or(ItemError::NotTried, ItemError::from));
+                    self.fail(item.index, error.map_or(ItemError::NotTried, ItemError::from));
                 }
             }
         }
@@ -88,8 +90,8 @@ impl Coordinator<'_> {
 /// An item that has its name in the store and is not registered yet.
 struct Published {
     index: usize,
-    /// The narinfo that its tree was verified against.
-    authorized: Arc<AuthorizedNarInfo>,
+    /// Dropped before the lock: it removes what it added to `.links` unless it was registered.
+    checked: Checked,
     lock: ItemLock,
 }
 

@@ -1,0 +1,251 @@
+//! Which files of a tree are links to others, and which are to become entries of `.links`.
+//!
+//! Nobody knows yet whether the bytes of a tree are the right ones while it is unpacked. So its
+//! files may be links to entries of `.links`, which were verified, and to each other, but new
+//! entries are added only after the nar has been verified: see [`NewEntries::publish`]. A run that
+//! fails or is killed before leaves nothing in `.links`.
+//!
+//! Until then the new files are remembered, in at most [`MAX_BYTES`] for each tree. What does not
+//! fit is not deduplicated, which is allowed for every file.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{AtFlags, linkat, renameat, unlinkat};
+use rustix::io::{self, Errno};
+
+use crate::format::nar::EntryName;
+use crate::store::deduplicate::is_limit;
+use crate::store::{Fingerprint, Linked, Links, Published, StoreError};
+
+use super::c_name;
+use super::directory::Directory;
+
+/// What new files of one tree may take in memory: enough for half a million of them.
+const MAX_BYTES: usize = 64 << 20;
+
+/// What the threads that write one tree share for its deduplication.
+pub(super) struct Sharing {
+    links: Arc<Links>,
+    /// The directory that the tree is put into.
+    outside: Arc<OwnedFd>,
+    new_files: Mutex<NewFiles>,
+}
+
+/// Complete files of the tree that are not in `.links`, no two of them equal.
+#[derive(Debug, Default)]
+struct NewFiles {
+    files: Vec<NewFile>,
+    /// Their names below the directory that the tree is put into, each with a NUL at its end.
+    paths: Vec<u8>,
+    /// Their indexes, by the first bytes of their hashes.
+    by_hash: HashMap<u64, u32>,
+}
+
+#[derive(Debug)]
+struct NewFile {
+    fingerprint: Fingerprint,
+    /// Where its name begins.
+    path: u32,
+}
+
+impl Sharing {
+    pub(super) fn new(links: Arc<Links>, outside: Arc<OwnedFd>) -> Self {
+        Self { links, outside, new_files: Mutex::default() }
+    }
+
+    /// Makes `name` in `parent`, which must not exist, a link to an equal file, if there is one: an
+    /// entry of `.links`, or an earlier file of the tree.
+    pub(super) fn link(
+        &self,
+        file: &Fingerprint,
+        parent: &Directory,
+        name: &EntryName,
+    ) -> Result<Linked, StoreError> {
+        let c_name = c_name(name);
+        let linked = self.links.link_existing(file, parent.fd(), &c_name)?;
+        if !matches!(linked, Linked::Absent | Linked::Uncompared) {
+            return Ok(linked);
+        }
+        let Some(equal) = self.new_files().find(file).map(CStr::to_owned) else {
+            return Ok(linked);
+        };
+        match linkat(&self.outside, &equal, parent.fd(), &c_name, AtFlags::empty()) {
+            Ok(()) => Ok(Linked::Linked),
+            Err(error) if is_limit(error) => Ok(Linked::Unusable),
+            Err(error) => Err(self.failure(parent, name, error)),
+        }
+    }
+
+    /// Replaces a file of the tree that was just written by a link to its entry in `.links`, if
+    /// there is one, and else remembers it. For files that could not be [linked](Sharing::link).
+    pub(super) fn link_or_add(
+        &self,
+        file: &Fingerprint,
+        parent: &Directory,
+        name: &EntryName,
+    ) -> Result<(), StoreError> {
+        match self.links.link_written(file, parent.fd(), &c_name(name))? {
+            Linked::Absent | Linked::Uncompared => self.add(file, parent, name),
+            Linked::Linked | Linked::Unusable => Ok(()),
+        }
+    }
+
+    /// Remembers a file of the tree that was just written, or replaces it by a link to an equal one
+    /// that another thread has written in the meantime.
+    pub(super) fn add(
+        &self,
+        file: &Fingerprint,
+        parent: &Directory,
+        name: &EntryName,
+    ) -> Result<(), StoreError> {
+        let Some(path) = parent.path_below(name) else { return Ok(()) };
+        let Some(equal) = self.new_files().add(file, &path) else { return Ok(()) };
+        match replace(&self.outside, &equal, parent.fd(), name) {
+            Err(error) if !is_limit(error) => Err(self.failure(parent, name, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The new files, when nobody adds more.
+    pub(super) fn finish(&self) -> NewEntries {
+        let files = std::mem::take(&mut *self.new_files());
+        NewEntries { links: Arc::clone(&self.links), files, published: Vec::new() }
+    }
+
+    fn new_files(&self) -> MutexGuard<'_, NewFiles> {
+        self.new_files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failure(&self, parent: &Directory, name: &EntryName, source: Errno) -> StoreError {
+        let path = parent.path().join(name.as_os_str());
+        StoreError::Deduplicate { path, source: source.into() }
+    }
+}
+
+/// Puts a link to `equal` below `outside` in the place of the file `name` in `parent`.
+fn replace(
+    outside: &OwnedFd,
+    equal: &CStr,
+    parent: BorrowedFd<'_>,
+    name: &EntryName,
+) -> io::Result<()> {
+    // No name of the nar: it was chosen before this number.
+    let temporary = format!(".{:016x}", fastrand::u64(..));
+    linkat(outside, equal, parent, &temporary, AtFlags::empty())?;
+    let renamed = renameat(parent, &temporary, parent, name.as_bytes());
+    if renamed.is_err() {
+        let _ = unlinkat(parent, &temporary, AtFlags::empty());
+    }
+    renamed
+}
+
+impl NewFiles {
+    /// Where a file with this fingerprint is.
+    fn find(&self, file: &Fingerprint) -> Option<&CStr> {
+        let index = *self.by_hash.get(&short(file))?;
+        let found = self.files.get(usize::try_from(index).ok()?)?;
+        // Others may have the same first bytes. They are not deduplicated, and nobody has ever
+        // seen any.
+        (found.fingerprint == *file).then(|| self.path(found))
+    }
+
+    /// Adds a file, or says where an equal one is.
+    fn add(&mut self, file: &Fingerprint, path: &CStr) -> Option<CString> {
+        if let Some(equal) = self.find(file) {
+            return Some(equal.to_owned());
+        }
+        let bytes = path.to_bytes_with_nul();
+        let taken = self.files.len() * size_of::<NewFile>() + self.paths.len();
+        let (index, start) = (u32::try_from(self.files.len()), u32::try_from(self.paths.len()));
+        let (Ok(index), Ok(start)) = (index, start) else { return None };
+        if taken + size_of::<NewFile>() + bytes.len() <= MAX_BYTES {
+            self.paths.extend_from_slice(bytes);
+            self.files.push(NewFile { fingerprint: *file, path: start });
+            self.by_hash.insert(short(file), index);
+        }
+        None
+    }
+
+    fn path(&self, file: &NewFile) -> &CStr {
+        let start = usize::try_from(file.path).unwrap_or(usize::MAX);
+        let rest = self.paths.get(start..).unwrap_or_default();
+        CStr::from_bytes_until_nul(rest).expect("every path was added with its NUL")
+    }
+}
+
+fn short(file: &Fingerprint) -> u64 {
+    let [first, ..] = file.hash.as_chunks().0 else { return 0 };
+    u64::from_le_bytes(*first)
+}
+
+/// New files of a tree, to be added to `.links` when it has been verified.
+#[derive(Debug)]
+pub(super) struct NewEntries {
+    links: Arc<Links>,
+    files: NewFiles,
+    /// The hashes of those that became entries.
+    published: Vec<[u8; 32]>,
+}
+
+impl NewEntries {
+    /// Adds all files of the verified tree, which is in the directory `outside`, in the order in
+    /// which they were written.
+    pub(super) fn publish(&mut self, outside: BorrowedFd<'_>) -> Result<(), StoreError> {
+        let new = std::mem::take(&mut self.files);
+        for file in &new.files {
+            let published = self.links.publish(&file.fingerprint, outside, new.path(file))?;
+            if published == Published::Published {
+                self.published.push(file.fingerprint.hash);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what was published, after the tree has been removed, where nobody else uses it.
+    pub(super) fn withdraw(&self) {
+        for hash in &self.published {
+            // The collector removes what stays.
+            let _ = self.links.remove_unused(hash);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(number: u64) -> (Fingerprint, CString) {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&number.to_le_bytes());
+        let path = format!("item.tmp/share/directory/{number}");
+        (Fingerprint { hash, size: 9000, executable: false }, CString::new(path).unwrap())
+    }
+
+    #[test]
+    fn half_a_million_files_are_remembered_and_the_rest_is_bounded() {
+        let mut files = NewFiles::default();
+        for number in 0..800_000 {
+            let (file, path) = numbered(number);
+            assert_eq!(files.add(&file, &path), None);
+        }
+        let (file, path) = numbered(500_000);
+        assert_eq!(files.find(&file), Some(&*path));
+        assert_eq!(files.add(&file, c"another"), Some(path));
+        assert_eq!(files.find(&numbered(799_999).0), None);
+        assert!(files.files.len() * size_of::<NewFile>() + files.paths.len() <= MAX_BYTES);
+    }
+
+    #[test]
+    fn files_whose_hashes_begin_alike_are_told_apart() {
+        let (file, path) = numbered(1);
+        let other = Fingerprint { executable: true, ..file };
+        let mut files = NewFiles::default();
+        files.add(&file, &path);
+        assert_eq!(files.find(&other), None);
+        assert_eq!(files.add(&other, c"other"), None);
+        assert_eq!(files.find(&other), Some(c"other"));
+    }
+}
