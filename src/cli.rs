@@ -9,6 +9,7 @@ pub mod env;
 pub mod error;
 pub mod exit;
 pub mod file_trust;
+pub mod nix_conf;
 pub mod output;
 mod process;
 pub mod progress;

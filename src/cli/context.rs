@@ -1,5 +1,6 @@
 //! Puts the pieces together that a command works with, as the settings say.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,10 +19,11 @@ use crate::substitute::network::{Network, Reach};
 use crate::substitute::progress::Progress;
 use crate::substitute::transfer::{Budget, DecoderMemory};
 use crate::trust::acl::{Acl, AuthorizedKeys};
-use crate::trust::nix::{OFFICIAL_KEY, TrustedKeys};
+use crate::trust::nix::TrustedKeys;
 
 use super::error::{CliError, shown_path};
 use super::file_trust::{self, Choice, Unsafe};
+use super::nix_conf;
 use super::output::Output;
 use super::settings::{Settings, StoreKind};
 
@@ -129,21 +131,18 @@ impl Context {
         let conf = self.settings.nix_conf();
         let (what, list) = match &self.settings.trusted_public_keys {
             Some(list) => ("trusted-public-keys".to_owned(), list.clone()),
-            None => match self.nix_conf_keys(&conf) {
-                Some(list) => (format!("trusted-public-keys in {}", conf.display()), list),
-                None => return Ok(TrustedKeys::official_nix_server()),
-            },
+            None => {
+                let found = nix_conf::read(&conf, self.settings.root.as_deref())?;
+                for warning in &found.warnings {
+                    self.output.warn(warning);
+                }
+                match found.keys {
+                    Some(list) => (format!("trusted-public-keys in {}", conf.display()), list),
+                    None => return Ok(TrustedKeys::official_nix_server()),
+                }
+            }
         };
         TrustedKeys::parse(&list).map_err(|source| CliError::Key { what, source: Box::new(source) })
-    }
-
-    /// The keys that nix.conf names; none if others may decide what it says.
-    fn nix_conf_keys(&self, conf: &Path) -> Option<String> {
-        let checked = file_trust::check(conf, self.settings.root.as_deref());
-        let Ok(Err(fault)) = checked else { return nix_conf_keys(conf) };
-        let warning = file_trust::warning("file", conf, &fault, Choice::Implicit);
-        self.output.warn(&format!("{warning}; until then no key is trusted"));
-        Some(String::new())
     }
 
     /// The store, to change it.
@@ -357,27 +356,11 @@ fn write_first_acl(layout: &Layout) -> Result<(), CliError> {
         return Ok(());
     }
     let text = Acl::official_guix_servers().to_string();
-    std::fs::write(&path, text).map_err(|source| CliError::File { action: "writing", path, source })
-}
-
-/// The keys that nix.conf names.
-fn nix_conf_keys(conf: &Path) -> Option<String> {
-    // Without a readable file there is nothing it says; the official key is the default.
-    let text = std::fs::read_to_string(conf).ok()?;
-    let values = |wanted: &str| {
-        let lines = text.lines().filter_map(|line| line.split('#').next()?.split_once('='));
-        lines
-            .filter(|(key, _)| key.trim() == wanted)
-            .map(|(_, value)| value.trim().to_owned())
-            .next_back()
-    };
-    let base = values("trusted-public-keys");
-    let extra = values("extra-trusted-public-keys");
-    match (base, extra) {
-        (None, None) => None,
-        (base, extra) => {
-            let base = base.unwrap_or_else(|| OFFICIAL_KEY.to_owned());
-            Some(format!("{base} {}", extra.unwrap_or_default()))
-        }
+    // Never through a link that somebody else put there, nor over an ACL that was just made.
+    let written =
+        std::fs::File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map_err(|source| CliError::File { action: "writing", path, source }),
     }
 }

@@ -124,7 +124,14 @@ fn write_schema_number(layout: &Layout) -> Result<(), StoreError> {
     let path = layout.schema_file();
     let temporary = path.with_extension("tmp");
     let number = schema::version(layout.store_dir().dialect()).to_string();
-    File::create(&temporary)
+    // What somebody left who was interrupted, or a link that leads elsewhere.
+    match std::fs::remove_file(&temporary) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(StoreError::Write { path: temporary, source });
+        }
+        _ => {}
+    }
+    File::create_new(&temporary)
         .and_then(|mut file| file.write_all(number.as_bytes()).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(&temporary, &path))
         .map_err(on(&path, |path, source| StoreError::Write { path, source }))

@@ -89,8 +89,13 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir)?;
     let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let mut file = std::fs::File::create(&name)?;
+    name.push(format!(".new.{}", std::process::id()));
+    // What a process left that was killed, or a link that somebody put there: it is not followed.
+    match std::fs::remove_file(&name) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::File::create_new(&name)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&name, path)

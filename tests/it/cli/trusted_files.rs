@@ -158,3 +158,28 @@ fn a_nix_conf_that_others_may_change_is_ignored() {
     chmod(&conf, 0o666);
     fetch("tools").exits(3).says("nix.conf is ignored: ").says("writable by other users");
 }
+
+#[test]
+fn links_that_somebody_put_in_the_way_are_not_followed() {
+    let tools = item("tools");
+    let key = Kind::Guix.directory().join("signing-key.pub");
+    for (name, target) in [
+        ("etc/guix/acl", "made"),
+        ("etc/guix/acl.new", "made"),
+        ("etc/guix/acl.new", "home/precious"),
+        ("var/guix/db/schema.tmp", "made"),
+        ("var/guix/db/schema.tmp", "home/precious"),
+    ] {
+        let sandbox = Sandbox::new();
+        sandbox.write_safely("home/precious", "precious");
+        let link = sandbox.root().join(name);
+        std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(sandbox.path(target), &link).unwrap();
+        run(with_home(&sandbox, &["fetch", &tools])).exits(3);
+        run(with_home(&sandbox, &["authorize", key.to_str().unwrap()])).exits(0);
+        run(with_home(&sandbox, &["fetch", &tools])).exits(0);
+        let precious = std::fs::read_to_string(sandbox.path("home/precious")).unwrap();
+        assert_eq!(precious, "precious", "{name}");
+        assert!(!sandbox.path("made").exists(), "{name}");
+    }
+}
