@@ -22,8 +22,7 @@ struct Record {
     /// It was unreachable or silent: others are asked first, for the rest of the run.
     is_unreliable: bool,
     refuses_ranges: bool,
-    /// Since when it has delivered nothing, and requests have failed as if all would.
-    failing_since: Option<Instant>,
+    failing: Option<Failing>,
     /// It was retried for long enough, and this is how that ended.
     given_up: Option<HttpError>,
     /// When the user was last told that another server is used instead.
@@ -31,6 +30,17 @@ struct Record {
     /// When the user was last told that it is retried.
     retry_told_at: Option<Instant>,
 }
+
+/// A server has delivered nothing, and requests failed as if all would.
+#[derive(Debug, Clone, Copy)]
+struct Failing {
+    since: Instant,
+    /// When the last request failed.
+    last: Instant,
+}
+
+/// After so much time without a request nobody can tell whether a server still fails.
+const FAILURE_LASTS: Duration = Duration::from_secs(30);
 
 /// Between two messages of a kind about one server.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
@@ -52,28 +62,19 @@ impl ServerHealth {
         let mut servers = self.lock();
         let record = servers.entry(server).or_default();
         record.has_answered = true;
-        (record.failing_since, record.given_up) = (None, None);
+        (record.failing, record.given_up) = (None, None);
     }
 
     /// A download from `server` has failed.
     pub fn failed(&self, server: usize, outage: Outage) {
-        let mut servers = self.lock();
-        let record = servers.entry(server).or_default();
-        let silence = match outage {
-            Outage::Broken => return,
-            Outage::Silent(silence) => silence,
-            Outage::Unreachable | Outage::Overloaded => Duration::ZERO,
-        };
-        record.is_unreliable |= outage != Outage::Overloaded;
-        let now = Instant::now();
-        record.failing_since.get_or_insert(now.checked_sub(silence).unwrap_or(now));
+        self.lock().entry(server).or_default().failed(outage, Instant::now());
     }
 
     /// For how long `server` has delivered nothing although it was asked.
     #[must_use]
     pub fn failing_for(&self, server: usize) -> Duration {
-        let since = self.lock().get(&server).and_then(|record| record.failing_since);
-        since.map_or(Duration::ZERO, |since| since.elapsed())
+        let failing = self.lock().get(&server).and_then(|record| record.failing(Instant::now()));
+        failing.map_or(Duration::ZERO, |failing| failing.since.elapsed())
     }
 
     /// `server` was retried for as long as is allowed, and failed with `error` in the end.
@@ -81,10 +82,13 @@ impl ServerHealth {
         self.lock().entry(server).or_default().given_up = Some(error.clone());
     }
 
-    /// How the retries of `server` ended, if they did: it is not asked any more.
+    /// How the retries of `server` ended, if they did a short time ago: it need not be asked.
     #[must_use]
     pub fn given_up(&self, server: usize) -> Option<HttpError> {
-        self.lock().get(&server)?.given_up.clone()
+        let servers = self.lock();
+        let record = servers.get(&server)?;
+        record.failing(Instant::now())?;
+        record.given_up.clone()
     }
 
     /// Whether other servers are to be asked before `server`.
@@ -96,7 +100,7 @@ impl ServerHealth {
     /// Whether `server` fails at the moment.
     #[must_use]
     pub fn is_failing(&self, server: usize) -> bool {
-        self.lock().get(&server).is_some_and(|record| record.failing_since.is_some())
+        self.lock().get(&server).is_some_and(|record| record.failing(Instant::now()).is_some())
     }
 
     /// Whether the user may be told now that another server is used instead of `server`; true for
@@ -129,6 +133,24 @@ impl ServerHealth {
     }
 }
 
+impl Record {
+    fn failed(&mut self, outage: Outage, now: Instant) {
+        let silence = match outage {
+            Outage::Broken => return,
+            Outage::Silent(silence) => silence,
+            Outage::Unreachable | Outage::Overloaded => Duration::ZERO,
+        };
+        self.is_unreliable |= outage != Outage::Overloaded;
+        let asked_at = now.checked_sub(silence).unwrap_or(now);
+        let since = self.failing(asked_at).map_or(asked_at, |failing| failing.since);
+        self.failing = Some(Failing { since, last: now });
+    }
+
+    fn failing(&self, now: Instant) -> Option<Failing> {
+        self.failing.filter(|it| now.saturating_duration_since(it.last) < FAILURE_LASTS)
+    }
+}
+
 /// Whether the last message was long enough ago; a new one is sent then.
 fn is_due(told_at: &mut Option<Instant>) -> bool {
     let is_due = told_at.is_none_or(|time| time.elapsed() >= TELL_INTERVAL);
@@ -155,6 +177,22 @@ mod tests {
         health.delivered(1);
         assert_eq!(health.failing_for(1), Duration::ZERO);
         assert!(health.is_unreliable(1) && health.has_answered(1) && !health.is_unreliable(0));
+    }
+
+    #[test]
+    fn a_failure_lasts_as_long_as_requests_confirm_it() {
+        let (mut record, start) = (Record::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        record.failed(Outage::Unreachable, start);
+        record.failed(Outage::Unreachable, after(20));
+        assert_eq!(record.failing(after(49)).unwrap().since, start);
+        assert!(record.failing(after(50)).is_none(), "nobody knows");
+
+        // The request began when the last failure was fresh.
+        record.failed(Outage::Silent(Duration::from_secs(60)), after(100));
+        assert_eq!(record.failing(after(101)).unwrap().since, start);
+        record.failed(Outage::Unreachable, after(200));
+        assert_eq!(record.failing(after(200)).unwrap().since, after(200));
     }
 
     #[test]

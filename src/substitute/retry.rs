@@ -124,8 +124,10 @@ impl Retries {
     ) -> bool {
         let Some(outage) = error.outage() else { return false };
         self.failed(server, Some(outage));
-        let is_quick = self.state().waits < QUICK_RETRIES;
-        if (matches!(outage, Outage::Silent(_)) || !is_quick) && self.find_alternative(server) {
+        let is_quick = self.state().waits < QUICK_RETRIES
+            && !matches!(outage, Outage::Silent(_))
+            && error.retry_after().is_none();
+        if !is_quick && self.find_alternative(server) {
             return false;
         }
         self.wait(server, error, is_abandoned)

@@ -1,5 +1,6 @@
 //! Why an item could not be had, and what that means.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::format::server_url::redacted;
@@ -291,6 +292,18 @@ impl ItemError {
             Self::AllFailed(attempts) => attempts,
             _ => Vec::new(),
         }
+    }
+
+    /// The servers whose downloads all failed because the servers did not answer, as indexes; none
+    /// when there was any other cause.
+    #[must_use]
+    pub fn servers_down(&self) -> BTreeSet<usize> {
+        let Self::AllFailed(attempts) = self else { return BTreeSet::new() };
+        let is_down = |attempt: &Attempt| matches!(attempt.error.outage(), Some(outage) if outage != Outage::Broken);
+        if !attempts.iter().all(is_down) {
+            return BTreeSet::new();
+        }
+        attempts.iter().map(|attempt| attempt.candidate.server).collect()
     }
 
     /// Whether some server's narinfo leads to a nar that is not there: it is stale.

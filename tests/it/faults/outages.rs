@@ -71,6 +71,7 @@ fn a_server_that_is_gone_for_good_is_given_up_after_the_retry_time() {
         let elapsed = began.elapsed();
         assert!(elapsed >= Duration::from_millis(1500), "{elapsed:?}: {}", run.stderr);
         assert!(elapsed < Duration::from_secs(20), "{elapsed:?}: {}", run.stderr);
+        assert_eq!(run.stderr.matches("cannot fetch").count(), 1, "{}", run.stderr);
         assert_eq!(lines_about_retries(&run), 1, "{}", run.stderr);
     }
 }

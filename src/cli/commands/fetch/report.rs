@@ -1,6 +1,6 @@
 //! What came of a fetch: failures, a line of summary, or all of it as data.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -111,18 +111,21 @@ impl Report {
     }
 }
 
-/// Each failure with its cause. What merely depends on another is counted, not listed; and what
-/// was stopped with everything else is not even that.
+/// Each failure with its cause. What merely depends on another, or failed because of the same
+/// servers that do not answer, is counted, not listed; and what was stopped with everything else
+/// is not even that.
 fn tell_failures(context: &Context, outcome: &Outcome) {
     let is_interrupted = outcome.class() == Some(Class::Interrupted);
     let is_terse = context.settings.verbosity < Verbosity::Verbose && outcome.failed.len() > 1;
     let advice = context.settings.advice();
     let mut consequences = 0;
+    let mut told_down = HashSet::new();
     for (path, error) in &outcome.failed {
         match error {
             ItemError::Interrupted => {}
             ItemError::Reference(_) | ItemError::NotTried if is_interrupted => {}
             ItemError::Reference(_) | ItemError::NotTried if is_terse => consequences += 1,
+            error if is_terse && is_told(error.servers_down(), &mut told_down) => consequences += 1,
             _ => {
                 let name = context.settings.store_dir().full_name(path);
                 let what = format!("cannot fetch {name}");
@@ -134,4 +137,10 @@ fn tell_failures(context: &Context, outcome: &Outcome) {
         let items = count(consequences, "item was", "items were");
         context.output.note(&format!("{items} not fetched because of that"));
     }
+}
+
+/// Whether it was told of an earlier item that `servers` do not answer; with no servers there was
+/// another cause.
+fn is_told(servers: BTreeSet<usize>, told: &mut HashSet<BTreeSet<usize>>) -> bool {
+    !servers.is_empty() && !told.insert(servers)
 }
