@@ -16,6 +16,7 @@
 mod batch;
 mod created_modes;
 mod crowding;
+mod destination;
 mod directory;
 mod hashed;
 mod large_file;
@@ -27,7 +28,7 @@ mod tree;
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +40,6 @@ use crate::format::hash::NarHash;
 use crate::format::nar::{self, EntryName, Event, SymlinkTarget};
 use crate::trust::verdict::AuthorizedNarInfo;
 
-use super::error::on;
 use super::rename::rename_noreplace;
 use super::{DEDUPLICATE_MIN_BYTES, Links, StoreError, canonical, remove_tree_at};
 
@@ -50,6 +50,7 @@ use hashed::{FileContents, Hashed};
 use sharing::{NewEntries, Sharing};
 use tree::Tree;
 
+pub use destination::Destination;
 pub use pool::WriterPool;
 
 /// Larger files are written while they stream by instead of from memory.
@@ -92,59 +93,6 @@ pub trait Chunks {
 impl<C: Chunks + ?Sized> Chunks for &mut C {
     fn next_chunk(&mut self) -> io::Result<Bytes> {
         (**self).next_chunk()
-    }
-}
-
-/// Where a tree goes: a directory, held open, and a name in it that does not exist yet.
-#[derive(Debug, Clone)]
-pub struct Destination {
-    parent: Arc<OwnedFd>,
-    parent_path: PathBuf,
-    name: EntryName,
-}
-
-impl Destination {
-    /// The entry `name` of the directory `parent`, which was opened as `parent_path`.
-    #[must_use]
-    pub fn new(parent: Arc<OwnedFd>, parent_path: PathBuf, name: EntryName) -> Self {
-        Self { parent, parent_path, name }
-    }
-
-    /// The entry `name` of the same directory.
-    pub(super) fn sibling(&self, name: EntryName) -> Self {
-        Self { name, ..self.clone() }
-    }
-
-    /// The directory.
-    pub(super) fn parent(&self) -> BorrowedFd<'_> {
-        self.parent.as_fd()
-    }
-
-    /// The name in it.
-    pub(super) fn name(&self) -> &EntryName {
-        &self.name
-    }
-
-    /// How many bytes can still be written to the file system that it is in.
-    ///
-    /// # Errors
-    /// [`StoreError::Read`].
-    pub fn free_bytes(&self) -> Result<u64, StoreError> {
-        let path = &self.parent_path;
-        super::free_bytes(self.parent())
-            .map_err(on(path, |path, source| StoreError::Read { path, source }))
-    }
-
-    /// The directory's name, for messages.
-    #[must_use]
-    pub fn parent_path(&self) -> &Path {
-        &self.parent_path
-    }
-
-    /// The destination's full name, for messages.
-    #[must_use]
-    pub fn path(&self) -> PathBuf {
-        self.parent_path.join(self.name.as_os_str())
     }
 }
 

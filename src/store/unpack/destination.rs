@@ -1,0 +1,62 @@
+//! Where a tree is put: named relative to a directory that is held open.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::format::nar::EntryName;
+use crate::store::error::on;
+use crate::store::{StoreError, free_bytes};
+
+/// Where a tree goes: a directory, held open, and a name in it that does not exist yet.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    pub(super) parent: Arc<OwnedFd>,
+    pub(super) parent_path: PathBuf,
+    pub(super) name: EntryName,
+}
+
+impl Destination {
+    /// The entry `name` of the directory `parent`, which was opened as `parent_path`.
+    #[must_use]
+    pub fn new(parent: Arc<OwnedFd>, parent_path: PathBuf, name: EntryName) -> Self {
+        Self { parent, parent_path, name }
+    }
+
+    /// The entry `name` of the same directory.
+    pub(in crate::store) fn sibling(&self, name: EntryName) -> Self {
+        Self { name, ..self.clone() }
+    }
+
+    /// The directory.
+    pub(in crate::store) fn parent(&self) -> BorrowedFd<'_> {
+        self.parent.as_fd()
+    }
+
+    /// The name in it.
+    pub(in crate::store) fn name(&self) -> &EntryName {
+        &self.name
+    }
+
+    /// How many bytes can still be written to the file system that it is in.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        let path = &self.parent_path;
+        free_bytes(self.parent())
+            .map_err(on(path, |path, source| StoreError::Read { path, source }))
+    }
+
+    /// The directory's name, for messages.
+    #[must_use]
+    pub fn parent_path(&self) -> &Path {
+        &self.parent_path
+    }
+
+    /// The destination's full name, for messages.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.parent_path.join(self.name.as_os_str())
+    }
+}
