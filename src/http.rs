@@ -16,6 +16,7 @@
 
 mod answer;
 mod ask;
+mod blocking;
 mod connect;
 mod dispatch;
 mod engine;
@@ -49,7 +50,7 @@ use url::Url;
 use crate::format::server_url::ServerUrl;
 use engine::Engine;
 
-pub use error::{Cause, Class, HttpError, HttpErrorKind, Outage};
+pub use error::{Cause, Class, HttpError, HttpErrorKind, Outage, is_shortage};
 pub use events::{CacheInfoText, Learned, LookupEvent, LookupEvents, NarInfoAnswer, NoEvent};
 pub use lookups::Lookups;
 pub use nar::{BodyStatus, NarBody, NarRequest};
@@ -76,8 +77,10 @@ impl Client {
     }
 
     /// Opens lookups at `servers`. Nothing is connected before the first question.
-    #[must_use]
-    pub fn lookups(&self, servers: Vec<ServerSpec>) -> (Lookups, LookupEvents) {
+    ///
+    /// # Errors
+    /// The system has no thread for a `file:` server.
+    pub fn lookups(&self, servers: Vec<ServerSpec>) -> Result<(Lookups, LookupEvents), HttpError> {
         lookups::open(&self.engine, servers)
     }
 

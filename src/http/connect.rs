@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
+use super::blocking;
 use super::engine::Shared;
 use super::error::HttpErrorKind;
 use super::options::{Options, Protocol};
@@ -167,8 +168,8 @@ impl Dialer<'_> {
             Some(Host::Domain(name)) => name,
             None => return Err(no_address()),
         };
-        match timeout(self.timeout, tokio::net::lookup_host((name, port))).await {
-            Ok(found) => found.map(Iterator::collect).map_err(fail),
+        match timeout(self.timeout, blocking::resolve(name.to_owned(), port)).await {
+            Ok(found) => found.map_err(fail),
             Err(_) => Err(fail(io::ErrorKind::TimedOut.into())),
         }
     }

@@ -2,20 +2,27 @@
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
+use std::thread;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 
 use super::error::HttpError;
 use super::options::Options;
 use super::tls::Tls;
 
 /// The runtime, the options, and what is made from them when first needed.
+///
+/// One thread moves all bytes. With a second one lookups were no faster, and nars slower (2.5
+/// instead of 3.6 GB/s, 0.65 instead of 0.85 with TLS, on two cores): it competes with those who
+/// unpack.
 #[derive(Debug)]
 pub(super) struct Engine {
     options: Arc<Options>,
     shared: Arc<Shared>,
-    /// Always there; taken out only to be shut down.
-    runtime: Option<Runtime>,
+    runtime: Handle,
+    /// The thread of the runtime ends when this is dropped.
+    _alive: oneshot::Sender<()>,
 }
 
 /// What connections need, apart from the runtime: a task must not own the runtime it runs on.
@@ -27,14 +34,21 @@ pub(super) struct Shared {
 
 impl Engine {
     pub(super) fn new(options: Options) -> Result<Self, HttpError> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(WORKERS)
-            .thread_name("subst-http")
-            .enable_all()
-            .build()
-            .map_err(|cause| HttpError::setup("the HTTP client", cause))?;
-        let shared = Arc::default();
-        Ok(Self { options: Arc::new(options.bounded()), shared, runtime: Some(runtime) })
+        let failed = |cause| HttpError::setup("the HTTP client", cause);
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let handle = runtime.handle().clone();
+        let (alive, ended) = oneshot::channel();
+
+        // The library's own threads panic when the system has none to give.
+        let thread = thread::Builder::new().name("subst-http".to_owned());
+        let run = move || {
+            // Nothing is ever sent.
+            let _ = runtime.block_on(ended);
+        };
+        thread.spawn(run).map_err(failed)?;
+
+        let (options, shared) = (Arc::new(options.bounded()), Arc::default());
+        Ok(Self { options, shared, runtime: handle, _alive: alive })
     }
 
     pub(super) fn options(&self) -> &Arc<Options> {
@@ -46,7 +60,7 @@ impl Engine {
     }
 
     pub(super) fn handle(&self) -> &Handle {
-        self.runtime.as_ref().expect("the runtime is only taken out on drop").handle()
+        &self.runtime
     }
 
     /// Runs `future` to its end on the calling thread.
@@ -69,16 +83,3 @@ impl Shared {
             .map_err(Clone::clone)
     }
 }
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // A host name may still be looked up on a thread that cannot be interrupted.
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// Threads that move bytes. With a second one lookups were no faster, and nars slower (2.5 instead
-/// of 3.6 GB/s, 0.65 instead of 0.85 with TLS, on two cores): it competes with those who unpack.
-const WORKERS: usize = 1;

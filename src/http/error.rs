@@ -190,6 +190,12 @@ impl HttpError {
         self.kind.class()
     }
 
+    /// Whether this machine has too few threads or file descriptors, or too little memory, to ask.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        self.kind.is_shortage()
+    }
+
     /// Whether the server wants to be left alone for a while, whatever it would be asked.
     #[must_use]
     pub fn is_overload(&self) -> bool {
@@ -246,7 +252,7 @@ impl HttpErrorKind {
             Self::TooLarge { .. } | Self::WrongRange => Class::Refused,
             Self::File(cause) if is_not_found(cause) => Class::Absent,
             Self::File(_) | Self::Setup(_) | Self::Cancelled => Class::Local,
-            Self::Connect(cause) | Self::Lost(cause) if is_local(cause) => Class::Local,
+            kind if kind.is_shortage() => Class::Local,
             _ => Class::Transient,
         }
     }
@@ -262,6 +268,19 @@ impl HttpErrorKind {
             Self::Status { status, .. } if is_passing(*status) => Some(Outage::Broken),
             Self::Lost(_) | Self::Closed | Self::Truncated { .. } => Some(Outage::Broken),
             _ => None,
+        }
+    }
+
+    /// Whether this machine has too few threads or file descriptors, or too little memory.
+    fn is_shortage(&self) -> bool {
+        match self {
+            Self::Setup(cause)
+            | Self::Resolve(cause)
+            | Self::Connect(cause)
+            | Self::Lost(cause)
+            | Self::File(cause)
+            | Self::Directory(cause) => cause.downcast_ref::<io::Error>().is_some_and(is_shortage),
+            _ => false,
         }
     }
 
@@ -292,11 +311,13 @@ fn is_not_found(cause: &Cause) -> bool {
     matches!(kind, Some(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
 }
 
-/// Out of file descriptors or memory: asking another server would fail as well.
-fn is_local(cause: &Cause) -> bool {
+/// Whether `error` says that this machine has too few threads or file descriptors, or too little
+/// memory: asking another server would fail as well, and doing less at a time may help.
+#[must_use]
+pub fn is_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let code = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-    [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS]
+    let code = error.raw_os_error();
+    [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS]
         .into_iter()
         .any(|errno| code == Some(errno.raw_os_error()))
 }
@@ -374,6 +395,7 @@ mod tests {
             (HttpErrorKind::TooLarge { limit_bytes: 1 }, Class::Refused, false),
             (HttpErrorKind::Connect(io(rustix::io::Errno::CONNREFUSED)), Class::Transient, true),
             (HttpErrorKind::Connect(io(rustix::io::Errno::MFILE)), Class::Local, false),
+            (HttpErrorKind::Resolve(io(rustix::io::Errno::AGAIN)), Class::Local, false),
             (HttpErrorKind::File(io(rustix::io::Errno::NOENT)), Class::Absent, false),
             (HttpErrorKind::File(io(rustix::io::Errno::ACCESS)), Class::Local, false),
         ];

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender};
 use tokio::runtime::Handle;
 
+use super::blocking;
 use super::engine::Engine;
 use super::error::{HttpError, HttpErrorKind};
 use super::events::{CacheInfoText, EventSender, LookupEvent, NarInfoAnswer};
@@ -26,12 +27,16 @@ pub(super) struct FileServer {
 }
 
 impl FileServer {
+    /// Starts the thread that reads.
+    ///
+    /// # Errors
+    /// The system has no more threads.
     pub(super) fn open(
         engine: &Engine,
         index: usize,
         spec: ServerSpec,
         events: EventSender,
-    ) -> Self {
+    ) -> Result<Self, HttpError> {
         let (sender, questions) = crossbeam_channel::unbounded();
         let is_closed = Arc::new(AtomicBool::new(false));
         let reader = Reader {
@@ -43,14 +48,15 @@ impl FileServer {
             events,
             runtime: engine.handle().clone(),
         };
-        engine.handle().spawn_blocking(move || reader.run());
-        Self {
+        let failed = |cause| HttpError::setup(spec.url.as_str(), cause);
+        blocking::start("file-server", move || reader.run()).map_err(failed)?;
+        Ok(Self {
             url: spec.url,
             questions: sender,
             needs_cache_info: AtomicBool::new(spec.cache_info == CacheInfoKnowledge::Ask),
             is_closed,
             sent: AtomicU64::new(0),
-        }
+        })
     }
 
     pub(super) fn sent(&self) -> u64 {

@@ -74,19 +74,23 @@ impl Lookups {
     }
 }
 
-pub(super) fn open(engine: &Arc<Engine>, servers: Vec<ServerSpec>) -> (Lookups, LookupEvents) {
+pub(super) fn open(
+    engine: &Arc<Engine>,
+    servers: Vec<ServerSpec>,
+) -> Result<(Lookups, LookupEvents), HttpError> {
     let (sender, events) = events::queue(Arc::clone(engine));
     let (options, shared) = (engine.options(), engine.shared());
     let desks = servers.into_iter().enumerate().map(|(index, spec)| {
         if spec.url.is_file() {
-            return Desk::File(FileServer::open(engine, index, spec, sender.clone()));
+            return FileServer::open(engine, index, spec, sender.clone()).map(Desk::File);
         }
         let server = Server::new(index, spec, options, shared, sender.clone());
         let server = Arc::new(server);
         engine.handle().spawn(dispatch::run(Arc::clone(&server)));
-        Desk::Network(server)
+        Ok(Desk::Network(server))
     });
-    (Lookups { desks: Arc::new(Desks(desks.collect())) }, events)
+    let desks = desks.collect::<Result<_, _>>()?;
+    Ok((Lookups { desks: Arc::new(Desks(desks)) }, events))
 }
 
 impl Drop for Desks {

@@ -98,7 +98,7 @@ pub(super) fn cache_info(
     server: &ServerUrl,
 ) -> Result<ServerSaid, HttpError> {
     let began = Instant::now();
-    let (lookups, mut events) = lookups::open(engine, vec![ServerSpec::new(server.clone())]);
+    let (lookups, mut events) = lookups::open(engine, vec![ServerSpec::new(server.clone())])?;
     lookups.ask_cache_info(0);
     let mut protocol = if server.is_file() { Protocol::File } else { Protocol::Http1 };
     while let Some(event) = events.recv() {

@@ -269,7 +269,7 @@ pub(super) fn collect(events: &mut LookupEvents, outcome: &mut Outcome, count: u
 /// Asks one server about `items`, all at once, and collects until the lookups end.
 pub(super) fn look_up(options: Options, spec: ServerSpec, items: &[HashPart]) -> Outcome {
     let client = Client::new(options).unwrap();
-    let (lookups, mut events) = client.lookups(vec![spec]);
+    let (lookups, mut events) = client.lookups(vec![spec]).unwrap();
     items.iter().for_each(|&item| lookups.ask(0, item));
     let mut outcome = Outcome::default();
     collect(&mut events, &mut outcome, items.len());

@@ -15,8 +15,9 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot::Receiver;
 
+use super::blocking;
 use super::error::HttpError;
 use super::options::{Options, TlsVerification};
 
@@ -49,13 +50,15 @@ impl Tls {
     }
 
     /// Begins to read the certificates, if that is still to be done, on a thread for such things.
-    /// Who waits for it before the handshake does not make everybody else wait in it.
-    pub(super) fn read_roots(&self) -> Option<JoinHandle<()>> {
+    /// Who waits for it before the handshake does not make everybody else wait in it. Without a
+    /// thread they are read in the handshake.
+    pub(super) fn read_roots(&self) -> Option<Receiver<()>> {
         let Believed::Roots { webpki, .. } = &self.verifier.believed else { return None };
-        webpki.get().is_none().then(|| {
-            let verifier = Arc::clone(&self.verifier);
-            tokio::task::spawn_blocking(move || drop(verifier.webpki().cloned()))
-        })
+        if webpki.get().is_some() {
+            return None;
+        }
+        let verifier = Arc::clone(&self.verifier);
+        blocking::start("certificates", move || drop(verifier.webpki().cloned())).ok()
     }
 }
 

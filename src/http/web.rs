@@ -8,11 +8,13 @@ use std::error::Error;
 use std::io;
 use std::sync::Arc;
 
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderName};
 use reqwest::redirect::Policy;
 use reqwest::{Method, Response};
 use url::Url;
 
+use super::blocking;
 use super::engine::Shared;
 use super::error::{Cause, HttpError, HttpErrorKind};
 use super::options::{Options, Timeouts};
@@ -31,8 +33,22 @@ pub(super) fn client(options: &Options, tls: &Tls) -> Result<reqwest::Client, Ht
         .referer(false)
         .user_agent(&options.user_agent)
         .connect_timeout(options.connect_timeout)
+        .dns_resolver(Arc::new(Resolver))
         .build()
         .map_err(|cause| HttpError::setup("the HTTP client", cause))
+}
+
+/// Resolves host names for the library, which would panic without a thread to do it.
+struct Resolver;
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            // The library puts the port in.
+            let addresses = blocking::resolve(name.as_str().to_owned(), 0).await?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
 }
 
 /// A request that is repeated until it is answered or the policy gives up.

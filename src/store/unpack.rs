@@ -21,7 +21,9 @@ mod directory;
 mod hashed;
 mod large_file;
 mod pool;
+mod reserve;
 mod sharing;
+mod temporary_tree;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -31,7 +33,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -41,13 +43,14 @@ use crate::format::nar::{self, EntryName, Event, SymlinkTarget};
 use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::rename::rename_noreplace;
-use super::{DEDUPLICATE_MIN_BYTES, Links, StoreError, canonical, remove_tree_at};
+use super::{DEDUPLICATE_MIN_BYTES, Links, StoreError, canonical};
 
 use batch::BatchWriter;
 use crowding::Crowding;
 use directory::Directory;
 use hashed::{FileContents, Hashed};
-use sharing::{NewEntries, Sharing};
+use sharing::Sharing;
+use temporary_tree::TemporaryTree;
 use tree::Tree;
 
 pub use destination::Destination;
@@ -209,36 +212,6 @@ impl Checked {
     }
 }
 
-/// Removes what stands at the destination when this process created it there and it is not to
-/// stay. What was there before, or what another process creates, is never removed.
-struct TemporaryTree {
-    destination: Destination,
-    /// Set by whoever creates the top entry of the tree, cleared when the tree is to stay.
-    is_ours: Arc<AtomicBool>,
-    /// What it adds to `.links`, where it is deduplicated.
-    new_entries: Option<NewEntries>,
-}
-
-impl std::fmt::Debug for TemporaryTree {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TemporaryTree({})", self.destination.path().display())
-    }
-}
-
-impl Drop for TemporaryTree {
-    fn drop(&mut self) {
-        if self.is_ours.load(Ordering::Relaxed) {
-            // A failure leaves garbage at a temporary name, which the collector removes and
-            // the next attempt clears first; the error that led here is the one to report.
-            let _ =
-                remove_tree_at(self.destination.parent.as_fd(), self.destination.name.as_os_str());
-            if let Some(new_entries) = &self.new_entries {
-                new_entries.withdraw();
-            }
-        }
-    }
-}
-
 /// Reads the nar `nar` to its end and makes the tree it describes at `destination`. Files of
 /// at least the deduplication size go through `links`, when given.
 ///
@@ -252,8 +225,8 @@ pub fn unpack<R: Chunks>(
 ) -> Result<Unpacked, UnpackError> {
     let sharing = links.map(|links| Sharing::new(links, Arc::clone(&destination.parent)));
     let tree = Arc::new(Tree::new(sharing, &destination.parent_path));
-    let is_ours = Arc::clone(&tree.top_is_ours);
-    let mut guard = TemporaryTree { destination, is_ours, new_entries: None };
+    let (is_ours, reserve) = (Arc::clone(&tree.top_is_ours), Arc::clone(pool.reserve()));
+    let mut guard = TemporaryTree { destination, is_ours, new_entries: None, reserve };
     let mut unpacker = Unpacker {
         nar: nar::Reader::new(Hashed::new(nar)),
         open: Vec::new(),

@@ -28,6 +28,8 @@ pub enum Said {
     Baking(u16),
     /// No definite answer, and why.
     Failed(String),
+    /// This machine could not ask: it has too few threads or file descriptors, or too little memory.
+    LocalFailure(String),
     /// Asked, and not waited for: others had answered everything.
     Late,
     /// Not asked: the server was down a moment ago, and why we think so.
@@ -177,6 +179,15 @@ impl Status {
     }
 }
 
+impl Found {
+    /// Whether nothing definite is known because this machine could not ask.
+    #[must_use]
+    pub fn is_local_failure(&self) -> bool {
+        let is_local = |answer: &Answer| matches!(answer.said, Said::LocalFailure(_));
+        self.status == Status::Unknown && self.answers.iter().any(is_local)
+    }
+}
+
 /// Everything known of one item.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -238,7 +249,10 @@ pub fn status_without_authority(answers: &[Answer]) -> Status {
 
 /// Whether the server may have the item for all we know.
 fn is_open(said: &Said) -> bool {
-    matches!(said, Said::Failed(_) | Said::Late | Said::Skipped(_) | Said::Offline)
+    matches!(
+        said,
+        Said::Failed(_) | Said::LocalFailure(_) | Said::Late | Said::Skipped(_) | Said::Offline
+    )
 }
 
 #[cfg(test)]

@@ -221,6 +221,10 @@ impl Installer {
 /// Whether the user is to be told of a failure as such. An outage is told by the wait that follows
 /// it, and when another server steps in, once for all items.
 fn is_worth_telling(attempt: &Attempt, retries: &Retries) -> bool {
+    // It is not the source that failed, and the item may be tried again.
+    if attempt.error.is_shortage() {
+        return false;
+    }
     let server = attempt.candidate.server;
     attempt.error.outage().is_none()
         || retries.has_alternative(server) && retries.health().is_time_to_tell_failure(server)

@@ -12,6 +12,7 @@ use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item};
 
 mod builds;
 mod chance;
+mod limits;
 mod outages;
 mod output;
 mod processes;

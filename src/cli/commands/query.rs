@@ -62,6 +62,7 @@ fn exit(resolution: &Resolution) -> Exit {
         Status::Available => Exit::Done,
         Status::Preparing | Status::Missing => Exit::NotAvailable,
         Status::Refused => Exit::Refused,
+        Status::Unknown if found.is_local_failure() => Exit::Local,
         Status::Unknown => Exit::Network,
     });
     exits.max().unwrap_or(Exit::Done)

@@ -53,15 +53,31 @@ pub fn run(context: &Context) -> Result<Exit, CliError> {
         Heard::Remembered(_) => true,
         Heard::Answer(said) => state(context, said).0 != ERROR,
     };
-    Ok(if rows.iter().all(works) { Exit::Done } else { Exit::Network })
+    let is_shortage =
+        |row: &Row| matches!(&row.heard, Heard::Failure(error) if error.is_shortage());
+    Ok(match () {
+        () if rows.iter().any(is_shortage) => Exit::Local,
+        () if rows.iter().all(works) => Exit::Done,
+        () => Exit::Network,
+    })
 }
 
 fn ask(context: &Context, network: &Network, cache: &mut LookupCache) -> Vec<Row> {
     let servers = &context.settings.servers;
     let answers: Vec<_> = std::thread::scope(|scope| {
-        let asked: Vec<_> =
-            servers.iter().map(|server| scope.spawn(move || ask_one(network, server))).collect();
-        asked.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        let ask = |server| {
+            let thread = std::thread::Builder::new();
+            // Without a thread to spare, one is asked after the other.
+            thread
+                .spawn_scoped(scope, move || ask_one(network, server))
+                .map_err(|_| ask_one(network, server))
+        };
+        let asked: Vec<_> = servers.iter().map(ask).collect();
+        let join = |asked| match asked {
+            Ok(thread) => std::thread::ScopedJoinHandle::join(thread),
+            Err(heard) => Ok(heard),
+        };
+        asked.into_iter().map(join).collect()
     });
     let rows = servers.iter().zip(answers).filter_map(|(server, said)| {
         let id = cache.server_id(server.as_str());

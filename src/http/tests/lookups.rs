@@ -258,7 +258,7 @@ fn garbage_is_given_up() {
 fn a_black_hole_costs_one_timeout() {
     let server = TestServer::start(Peer::be_silent);
     let client = Client::new(impatient()).unwrap();
-    let (lookups, mut events) = client.lookups(vec![server.spec()]);
+    let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
     items(20).into_iter().for_each(|item| lookups.ask(0, item));
     let mut outcome = Outcome::default();
     collect(&mut events, &mut outcome, 20);
@@ -490,7 +490,7 @@ fn a_question_is_repeated_after_the_shortest_of_waits() {
         });
     let mut options = quick();
     options.retries.base = Duration::from_micros(100);
-    let (lookups, mut events) = Client::new(options).unwrap().lookups(vec![server.spec()]);
+    let (lookups, mut events) = Client::new(options).unwrap().lookups(vec![server.spec()]).unwrap();
     let mut outcome = Outcome::default();
     for (count, item) in (1..).zip(items(300)) {
         lookups.ask(0, item);
@@ -640,7 +640,7 @@ fn an_idle_connection_may_be_closed() {
         peer.close();
     });
     let client = Client::new(quick()).unwrap();
-    let (lookups, mut events) = client.lookups(vec![server.spec()]);
+    let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
     let mut outcome = Outcome::default();
     for round in 0..5 {
         (0..10).for_each(|n| lookups.ask(0, item(10 * round + n)));
@@ -655,7 +655,7 @@ fn an_idle_connection_may_be_closed() {
 fn closing_answers_what_is_left() {
     let server = TestServer::start(Peer::be_silent);
     let client = Client::new(quick()).unwrap();
-    let (lookups, mut events) = client.lookups(vec![server.spec()]);
+    let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
     (0..10).for_each(|n| lookups.ask(0, item(n)));
     lookups.close(0);
     lookups.ask(0, item(10));
@@ -670,7 +670,7 @@ fn closing_answers_what_is_left() {
 fn dropping_the_handles_ends_the_events() {
     let server = TestServer::start(Peer::be_silent);
     let client = Client::new(quick()).unwrap();
-    let (lookups, mut events) = client.lookups(vec![server.spec()]);
+    let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
     lookups.clone().ask(0, item(0));
     drop(lookups);
     drop(client);
@@ -699,7 +699,7 @@ fn wait_for_standstill(server: &TestServer) -> usize {
 fn answers_nobody_takes_are_not_read_on() {
     let server = verbose_server();
     let client = Client::new(quick()).unwrap();
-    let (lookups, mut events) = client.lookups(vec![server.spec()]);
+    let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
     items(200).into_iter().for_each(|item| lookups.ask(0, item));
     let mut outcome = Outcome::default();
     collect(&mut events, &mut outcome, 1);
@@ -713,7 +713,7 @@ fn answers_nobody_takes_are_not_read_on() {
 fn closing_loses_no_answer_that_waits() {
     let server = verbose_server();
     let client = Client::new(quick()).unwrap();
-    let (lookups, mut events) = client.lookups(vec![server.spec()]);
+    let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
     items(100).into_iter().for_each(|item| lookups.ask(0, item));
     let mut outcome = Outcome::default();
     collect(&mut events, &mut outcome, 1);

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::batch::Job;
+use super::reserve::Reserve;
 
 /// Batches waiting per writer.
 const QUEUE_PER_WRITER: usize = 4;
@@ -23,6 +24,7 @@ pub struct WriterPool {
     queue: Option<Sender<Job>>,
     buffers: Arc<Buffers>,
     writers: Vec<JoinHandle<()>>,
+    reserve: Arc<Reserve>,
 }
 
 /// Buffers that nobody uses at the moment.
@@ -30,10 +32,10 @@ pub struct WriterPool {
 struct Buffers(Mutex<Vec<Vec<u8>>>);
 
 impl WriterPool {
-    /// Starts `writers` threads.
+    /// Starts `writers` threads, or as many as there are to have.
     ///
     /// # Errors
-    /// The system has no more threads.
+    /// The system has not even one.
     pub fn new(writers: usize) -> std::io::Result<Self> {
         let writers = writers.max(1);
         let (queue, jobs) = bounded::<Job>(writers * QUEUE_PER_WRITER);
@@ -44,8 +46,16 @@ impl WriterPool {
                 .name(format!("writer-{number}"))
                 .spawn(move || write_all(&jobs, &buffers))
         };
-        let writers = (0..writers).map(start).collect::<Result<_, _>>()?;
-        Ok(Self { queue: Some(queue), buffers, writers })
+        let mut started = Vec::new();
+        for number in 0..writers {
+            match start(number) {
+                Ok(writer) => started.push(writer),
+                Err(error) if started.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        let reserve = Arc::new(Reserve::new());
+        Ok(Self { queue: Some(queue), buffers, writers: started, reserve })
     }
 
     /// Queues a batch; waits while the queue is full.
@@ -57,6 +67,11 @@ impl WriterPool {
     /// An empty buffer, used before if there is one.
     pub(super) fn buffer(&self) -> Vec<u8> {
         self.buffers.take()
+    }
+
+    /// What trees are removed with.
+    pub(super) fn reserve(&self) -> &Arc<Reserve> {
+        &self.reserve
     }
 }
 

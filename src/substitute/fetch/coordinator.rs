@@ -9,6 +9,7 @@ mod worker;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
@@ -28,8 +29,8 @@ use worker::{Brought, Worker};
 enum State {
     /// Waiting for a worker.
     Waiting,
-    /// A worker has it.
-    Working,
+    /// A worker has it; so many workers there were when it was handed out.
+    Working(usize),
     /// Unpacked; its references are not all valid yet.
     Ready(Box<(Checked, ItemLock)>),
     /// Valid.
@@ -79,6 +80,7 @@ fn carry_out(
     if items.is_empty() || (!outcome.failed.is_empty() && fetch.on_failure == OnFailure::Stop) {
         return outcome;
     }
+    let items: Vec<Arc<PlannedItem>> = items.into_iter().map(Arc::new).collect();
     let directory = match open_directory(fetch.store.layout().store()) {
         Ok(directory) => directory,
         Err(source) => {
@@ -90,9 +92,9 @@ fn carry_out(
         return refuse_all(outcome, &items, error);
     }
     fetch.progress.event(Event::Planned { items: items.len(), download_size });
-    let items = items.into_iter().map(Arc::new).collect();
-    let coordinator =
-        Coordinator::new(fetch, Replanning { planner, references }, items, outcome, valid);
+    let replanning = Replanning { planner, references };
+    let workers = AtomicUsize::new(0);
+    let coordinator = Coordinator::new(fetch, replanning, items, &workers, outcome, valid);
     let outcome = work_off(fetch, coordinator, &directory);
     fetch.progress.event(Event::Finished);
     outcome
@@ -108,24 +110,23 @@ fn work_off(
     let (work, to_do) = bounded::<Task>(jobs);
     let (brought, results) = unbounded();
     std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            let (to_do, brought) = (to_do.clone(), brought.clone());
-            scope.spawn(move || {
-                let worker = Worker { fetch, directory };
-                for Task { index, item } in to_do {
-                    let result = worker.bring(&item);
-                    if brought.send((index, result)).is_err() {
-                        break;
-                    }
+        for number in 0..jobs {
+            let worker = Worker { fetch, directory, workers: coordinator.workers };
+            match worker.start(scope, number, to_do.clone(), brought.clone()) {
+                Ok(()) => {}
+                Err(error) if number == 0 => {
+                    let Coordinator { items, outcome, .. } = coordinator;
+                    return refuse_all(outcome, &items, ItemError::Threads(error));
                 }
-            });
+                Err(_) => break,
+            }
         }
         drop((to_do, brought));
         coordinator.run(work, &results)
     })
 }
 
-fn refuse_all(mut outcome: Outcome, items: &[PlannedItem], error: ItemError) -> Outcome {
+fn refuse_all(mut outcome: Outcome, items: &[Arc<PlannedItem>], error: ItemError) -> Outcome {
     let mut error = Some(error);
     for item in items {
         let error = error.take().unwrap_or(ItemError::NotTried);
@@ -134,7 +135,7 @@ fn refuse_all(mut outcome: Outcome, items: &[PlannedItem], error: ItemError) -> 
     outcome
 }
 
-fn lack_of_space(fetch: &Fetch, items: &[PlannedItem]) -> Option<ItemError> {
+fn lack_of_space(fetch: &Fetch, items: &[Arc<PlannedItem>]) -> Option<ItemError> {
     let needed = total(items.iter().map(|item| item.authorized.narinfo().nar_size()));
     match fetch.store.free_bytes() {
         Ok(free) if free < needed => {
@@ -169,6 +170,8 @@ struct Coordinator<'a> {
     /// Items that somebody else is making; looked at again after a while.
     busy: Vec<usize>,
     working: usize,
+    /// How many workers there are, busy or not.
+    workers: &'a AtomicUsize,
     has_stopped: bool,
     /// Why earlier builds of items could not be had, which were planned again.
     earlier: HashMap<usize, ItemError>,
@@ -181,6 +184,7 @@ impl<'a> Coordinator<'a> {
         fetch: &'a Fetch,
         replanning: Replanning<'a>,
         items: Vec<Arc<PlannedItem>>,
+        workers: &'a AtomicUsize,
         outcome: Outcome,
         valid: &'a mut dyn FnMut(&StorePath),
     ) -> Self {
@@ -192,6 +196,7 @@ impl<'a> Coordinator<'a> {
             items,
             busy: Vec::new(),
             working: 0,
+            workers,
             has_stopped: false,
             earlier: HashMap::new(),
             outcome,
@@ -240,7 +245,7 @@ impl<'a> Coordinator<'a> {
             if work.try_send(Task { index, item }).is_err() {
                 break;
             }
-            self.states[index] = State::Working;
+            self.states[index] = State::Working(self.workers.load(Ordering::Relaxed));
             self.working += 1;
             self.waiting.pop_front();
         }
@@ -256,9 +261,21 @@ impl<'a> Coordinator<'a> {
                 self.states[index] = State::Waiting;
                 self.busy.push(index);
             }
+            Brought::Failed(Failure { error, .. })
+                if error.is_shortage() && self.had_company(index) =>
+            {
+                // Workers end for that, so there may be enough soon.
+                self.states[index] = State::Waiting;
+                self.busy.push(index);
+            }
             Brought::Failed(Failure { error, is_superseded: true }) => self.replan(index, error),
             Brought::Failed(Failure { error, .. }) => self.fail(index, error),
         }
+    }
+
+    /// Whether the item was tried while there was more than one worker.
+    fn had_company(&self, index: usize) -> bool {
+        matches!(self.states[index], State::Working(workers) if workers > 1)
     }
 
     fn becomes_valid(&mut self, index: usize) {

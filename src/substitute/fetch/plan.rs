@@ -351,6 +351,7 @@ pub fn refusal(found: &Found, servers: &[ServerReport]) -> ItemError {
     let why = why(found, servers);
     match (found.status, first) {
         (Status::Refused, Some(first)) => ItemError::Refused { first, why },
+        _ if found.is_local_failure() => ItemError::LookupFailed { why },
         (status, _) => ItemError::NotAvailable { status, why },
     }
 }
@@ -364,6 +365,7 @@ fn why(found: &Found, servers: &[ServerReport]) -> Vec<String> {
             Said::Baking(_) => "it is being prepared".to_owned(),
             Said::Unreadable(why)
             | Said::Failed(why)
+            | Said::LocalFailure(why)
             | Said::Skipped(why)
             | Said::OtherStore(why) => without_url(why).into_owned(),
             Said::Late => LATE.to_owned(),

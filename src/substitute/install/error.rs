@@ -62,6 +62,16 @@ impl AttemptError {
 }
 
 impl AttemptError {
+    /// Whether this machine has too few threads or file descriptors, or too little memory.
+    pub(super) fn is_shortage(&self) -> bool {
+        match self {
+            Self::Transfer(TransferError::Network(error)) => error.is_shortage(),
+            Self::Transfer(TransferError::Start(error)) => http::is_shortage(error),
+            Self::Unpack(UnpackError::Write { source, .. }) => http::is_shortage(source),
+            _ => false,
+        }
+    }
+
     /// The failure of the network or of the server, if it was one.
     pub(super) fn network(&self) -> Option<&HttpError> {
         match self {
@@ -138,6 +148,15 @@ pub enum ItemError {
         /// Server by server, in words.
         why: Vec<String>,
     },
+    /// This machine could not ask the servers.
+    #[error("this machine could not look it up{}", lines(.why))]
+    LookupFailed {
+        /// Server by server, in words.
+        why: Vec<String>,
+    },
+    /// Threads for the work could not be started.
+    #[error("starting threads")]
+    Threads(#[source] std::io::Error),
     /// Narinfos were refused, and nobody has one that is not.
     #[error("no server's narinfo can be trusted{}", lines(.why))]
     Refused {
@@ -257,12 +276,21 @@ impl ItemError {
                 .map(|class| if class == Class::Absent { Class::Transient } else { class })
                 .max()
                 .unwrap_or(Class::Transient),
-            Self::Store(_) | Self::Open { .. } | Self::MissingTree(_) | Self::NoSpace { .. } => {
-                Class::Local
-            }
+            Self::Store(_)
+            | Self::Open { .. }
+            | Self::MissingTree(_)
+            | Self::NoSpace { .. }
+            | Self::LookupFailed { .. }
+            | Self::Threads(_) => Class::Local,
             Self::OtherBuild { first, next } => first.class().max(next.class()),
             Self::Interrupted => Class::Interrupted,
         }
+    }
+
+    /// Whether this machine has too few threads or file descriptors, or too little memory, so that
+    /// doing less at a time may help.
+    pub(in crate::substitute) fn is_shortage(&self) -> bool {
+        matches!(self, Self::AllFailed(all) if all.last().is_some_and(|it| it.error.is_shortage()))
     }
 
     /// Whether another server's bytes may help: these failed on the way or were not right.

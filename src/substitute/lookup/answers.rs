@@ -28,7 +28,7 @@ impl Engine {
         let path = self.items[item as usize].item.path.clone();
         if let Err(why) = self.connect() {
             for &server in servers {
-                let answer = Answer::of(Said::Failed(why.clone()));
+                let answer = Answer::of(Said::LocalFailure(why.clone()));
                 self.items[item as usize].item.answer(server, answer);
             }
             return self.advance(item);
@@ -52,7 +52,7 @@ impl Engine {
         let urls = self.servers.iter().map(|server| server.url.base());
         let client = self.setup.network.client_for_all(urls).map_err(|error| chain(&*error))?;
         let specs = self.servers.iter().map(super::servers::Server::spec).collect();
-        let (lookups, mut events) = client.lookups(specs);
+        let (lookups, mut events) = client.lookups(specs).map_err(|error| chain(&error))?;
         let (forward, inbox) = bounded(EVENT_QUEUE);
         std::thread::Builder::new()
             .name("answers".to_owned())
@@ -138,7 +138,11 @@ impl Engine {
             self.servers[server].gave_up();
         }
         for item in self.with_hash_part(hash_part) {
-            let said = Said::Failed(reason.clone());
+            let said = if error.is_shortage() {
+                Said::LocalFailure(reason.clone())
+            } else {
+                Said::Failed(reason.clone())
+            };
             let answer = Answer { said, origin: Origin::Network, expires_at };
             self.items[item as usize].item.answer(server, answer);
             self.advance(item);
@@ -254,6 +258,12 @@ impl Engine {
     /// A server is down: nothing it was asked will be answered.
     pub(super) fn server_down(&mut self, server: usize, error: &HttpError) {
         let why = chain(error);
+        if error.is_shortage() {
+            // That is not the server's fault, so later runs are to ask it.
+            let url = self.servers[server].url.as_str().to_owned();
+            self.setup.progress.event(Event::ServerDown { server: &url, reason: &why });
+            return;
+        }
         self.servers[server].believe_down(ServerState::Down(why.clone()));
         self.remember_down(server, &why, error.retry_after());
         let url = self.servers[server].url.as_str().to_owned();

@@ -64,7 +64,11 @@ pub(super) struct Checker {
 }
 
 impl Checker {
-    /// Starts `threads` threads that check what comes in through `texts`.
+    /// Starts `threads` threads that check what comes in through `texts`, or as many as there are
+    /// to have.
+    ///
+    /// # Errors
+    /// The system has not even one.
     pub(super) fn start(
         &self,
         threads: usize,
@@ -81,7 +85,15 @@ impl Checker {
                 }
             })
         };
-        (0..threads.max(1)).map(start).collect()
+        let mut checkers = Vec::new();
+        for number in 0..threads.max(1) {
+            match start(number) {
+                Ok(checker) => checkers.push(checker),
+                Err(error) if checkers.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(checkers)
     }
 
     fn check(&self, batch: Vec<Text>) -> Vec<Checked> {

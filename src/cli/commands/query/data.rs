@@ -161,7 +161,7 @@ pub(super) fn words(said: &Said) -> (&'static str, Option<String>) {
         Said::Unreadable(why) => ("refused", Some(format!("unreadable: {why}"))),
         Said::Missing(status) => ("missing", Some(format!("HTTP {status}"))),
         Said::Baking(_) => ("preparing", None),
-        Said::Failed(why) => ("failed", Some(why.clone())),
+        Said::Failed(why) | Said::LocalFailure(why) => ("failed", Some(why.clone())),
         Said::Late => ("late", Some(LATE.to_owned())),
         Said::Skipped(why) => ("skipped", Some(why.clone())),
         Said::OtherStore(why) => ("other-store", Some(why.clone())),

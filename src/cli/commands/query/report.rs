@@ -185,6 +185,7 @@ fn in_words(answer: &Answer) -> String {
         Said::Baking(status) => format!("is preparing it (HTTP {status})"),
         Said::Failed(why) if answer.is_of_the_item() => format!("failed: {}", without_url(why)),
         Said::Failed(why) => format!("no answer: {}", without_url(why)),
+        Said::LocalFailure(why) => format!("this machine could not ask: {}", without_url(why)),
         Said::Skipped(why) => format!("not asked, it was down: {}", without_url(why)),
         Said::Late => format!("asked, but not waited for: {LATE}"),
         Said::OtherStore(why) => format!("not asked: {why}"),
@@ -217,6 +218,7 @@ fn was_given(said: &Said) -> bool {
         said,
         Said::NotAsked
             | Said::Failed(_)
+            | Said::LocalFailure(_)
             | Said::Late
             | Said::Skipped(_)
             | Said::OtherStore(_)
@@ -232,7 +234,7 @@ impl ServerTotals {
             Said::Missing(_) => self.missing += 1,
             Said::Baking(_) => self.preparing += 1,
             Said::Refused(_) | Said::Unusable(_) | Said::Unreadable(_) => self.refused += 1,
-            Said::Failed(_) | Said::Late => self.failed += 1,
+            Said::Failed(_) | Said::LocalFailure(_) | Said::Late => self.failed += 1,
         }
         match answer.origin {
             Origin::Cache { .. } => self.from_cache += 1,

@@ -105,9 +105,11 @@ fn why(resolution: &Resolution, found: &Found) -> Option<String> {
     }
     let telling = |said: &Said| match said {
         Said::Refused(refusal) => Some(refusal.to_string()),
-        Said::Unreadable(why) | Said::Failed(why) | Said::Skipped(why) | Said::OtherStore(why) => {
-            Some(why.clone())
-        }
+        Said::Unreadable(why)
+        | Said::Failed(why)
+        | Said::LocalFailure(why)
+        | Said::Skipped(why)
+        | Said::OtherStore(why) => Some(why.clone()),
         Said::Late => Some(LATE.to_owned()),
         Said::Unusable(why) => Some(format!("it has no download that can be used: {why}")),
         Said::Offline => Some("not in the lookup cache".to_owned()),

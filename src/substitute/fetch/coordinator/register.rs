@@ -18,7 +18,7 @@ impl Coordinator<'_> {
         while self.add_ready(&mut batch, &mut in_batch) {}
         let mut published = Vec::new();
         for index in batch {
-            let State::Ready(tree) = std::mem::replace(&mut self.states[index], State::Working)
+            let State::Ready(tree) = std::mem::replace(&mut self.states[index], State::Working(1))
             else {
                 continue;
             };

@@ -1,7 +1,14 @@
 //! A worker of a fetch: brings one item after another to its temporary name.
+//!
+//! When this machine has too few threads or file descriptors for what a worker needs besides
+//! itself, the worker ends, so that those that are left have more. The last one stays.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{Builder, Scope};
+
+use crossbeam_channel::{Receiver, Sender};
 
 use crate::format::nar::EntryName;
 use crate::store::unpack::{Checked, Destination};
@@ -10,6 +17,8 @@ use crate::substitute::fetch::Fetch;
 use crate::substitute::fetch::plan::PlannedItem;
 use crate::substitute::install::{ItemError, Order};
 use crate::substitute::renew::{self, Builds, Failure};
+
+use super::Task;
 
 /// What a worker brings back for an item.
 pub(super) enum Brought {
@@ -23,14 +32,55 @@ pub(super) enum Brought {
     Failed(Failure),
 }
 
+/// A thread that unpacks items.
 pub(super) struct Worker<'a> {
     pub(super) fetch: &'a Fetch,
     /// The store.
     pub(super) directory: &'a Arc<OwnedFd>,
+    /// How many workers there are.
+    pub(super) workers: &'a AtomicUsize,
 }
 
-impl Worker<'_> {
-    pub(super) fn bring(&self, item: &PlannedItem) -> Brought {
+impl<'a> Worker<'a> {
+    /// Starts the thread, which works until there is nothing more `to_do`.
+    ///
+    /// # Errors
+    /// The system has no more threads.
+    pub(super) fn start<'scope>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        number: usize,
+        to_do: Receiver<Task>,
+        brought: Sender<(usize, Brought)>,
+    ) -> std::io::Result<()>
+    where
+        'a: 'scope,
+    {
+        let workers = self.workers;
+        let thread = Builder::new().name(format!("fetch-{number}"));
+        thread.spawn_scoped(scope, move || self.run(&to_do, &brought))?;
+        workers.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn run(&self, to_do: &Receiver<Task>, brought: &Sender<(usize, Brought)>) {
+        for Task { index, item } in to_do {
+            let result = self.bring(&item);
+            let is_shortage =
+                matches!(&result, Brought::Failed(failure) if failure.error.is_shortage());
+            if brought.send((index, result)).is_err() || (is_shortage && self.may_end()) {
+                break;
+            }
+        }
+    }
+
+    /// Counts this worker out, unless it is the last one.
+    fn may_end(&self) -> bool {
+        let fewer = |workers| (workers > 1).then(|| workers - 1);
+        self.workers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
+    }
+
+    fn bring(&self, item: &PlannedItem) -> Brought {
         self.try_bring(item).unwrap_or_else(Brought::Failed)
     }
 

@@ -79,7 +79,9 @@ impl Group {
             Self::Offline
         } else if any(is_error_of_server) {
             Self::ServerError
-        } else if any(|answer| matches!(answer.said, Said::Failed(_) | Said::Late)) {
+        } else if any(|answer| {
+            matches!(answer.said, Said::Failed(_) | Said::LocalFailure(_) | Said::Late)
+        }) {
             Self::ServerDown
         } else if any(|answer| matches!(answer.said, Said::Skipped(_))) {
             Self::ServerSkipped

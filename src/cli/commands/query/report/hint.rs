@@ -82,6 +82,7 @@ fn of_first(first: &Answer, advice: &Advice) -> String {
             "the first server is for another store: remove it from --substitute-urls"
         }
         Said::Offline => "leave out --offline to ask the first server",
+        Said::LocalFailure(_) => "raise this machine's limits (`ulimit -a` shows them)",
         Said::NotAsked
         | Said::Authorized
         | Said::Equivalent(_)

@@ -86,17 +86,21 @@ impl Probes {
         });
         let questions: Vec<_> = sources.collect();
         let (next, answers) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
-        std::thread::scope(|scope| {
-            for _ in 0..THREADS.min(questions.len()) {
-                scope.spawn(|| {
-                    while let Some((key, url)) = questions.get(next.fetch_add(1, Ordering::Relaxed))
-                    {
-                        let probe = NarProbe::ask(client, url);
-                        let mut answers = answers.lock().expect("no thread panics holding it");
-                        answers.insert(key.clone(), probe);
-                    }
-                });
+        let work = || {
+            while let Some((key, url)) = questions.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let probe = NarProbe::ask(client, url);
+                let mut answers = answers.lock().expect("no thread panics holding it");
+                answers.insert(key.clone(), probe);
             }
+        };
+        std::thread::scope(|scope| {
+            // This thread works too, so it may do with fewer than are wanted.
+            for _ in 1..THREADS.min(questions.len()) {
+                if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                    break;
+                }
+            }
+            work();
         });
         Self(answers.into_inner().expect("no thread panics holding it"))
     }

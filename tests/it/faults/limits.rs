@@ -1,0 +1,140 @@
+//! A machine that gives too little: threads, file descriptors, file sizes. A run ends with exit
+//! code 5 or does with less; it never panics and never leaves anything unfinished.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::only;
+use crate::support::sandbox::{make_writable, run};
+use crate::support::{Fixture, Kind, Run, Sandbox, Server, item, listing};
+
+/// Exit code 0 with everything there, or 5 with one error; nothing temporary is left.
+#[track_caller]
+fn assert_orderly(sandbox: &Sandbox, run: &Run) {
+    assert!(matches!(run.code, Some(0 | 5)), "{run:?}");
+    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+    let errors = run.stderr.lines().filter(|line| line.starts_with("subst: error:")).count();
+    assert!(if run.code == Some(0) { errors == 0 } else { errors >= 1 }, "{}", run.stderr);
+    if sandbox.store().exists() {
+        let left = listing::names(&sandbox.store());
+        let is_rest = |name: &&String| name.ends_with(".tmp") || name.ends_with(".lock");
+        assert_eq!(left.iter().find(is_rest), None, "{left:?}: {}", run.stderr);
+    }
+}
+
+/// The program with `arguments`, below `wrapper`, on a copy of the fixtures that everybody may
+/// read.
+fn wrapped(sandbox: &Sandbox, wrapper: &[&str], program: &Path, url: &str) -> Command {
+    let mut command = Command::new(wrapper[0]);
+    command
+        .args(&wrapper[1..])
+        .arg(program)
+        .args(["fetch", "--substitute-urls", url, &item("sample")])
+        .arg("--root")
+        .arg(sandbox.root())
+        .arg("--acl")
+        .arg(sandbox.path("server/acl"))
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+        .env("HOME", sandbox.path("home"))
+        .env("SUBST_CONFIG", sandbox.path("config.toml"))
+        .current_dir(sandbox.path(""));
+    command
+}
+
+/// The program, and the words before it by which at most `limit` threads can be started; `None`
+/// where that cannot be had. The limit does not hold for root, so a copy is run as another user.
+fn with_threads(sandbox: &Sandbox, limit: u32) -> Option<(std::path::PathBuf, Vec<String>)> {
+    let program = Path::new(env!("CARGO_BIN_EXE_subst"));
+    let limit = format!("--nproc={limit}");
+    let (program, words) = if rustix::process::geteuid().is_root() {
+        let user = "54321";
+        let copy = sandbox.path("subst");
+        if !copy.exists() {
+            std::fs::copy(program, &copy).unwrap();
+        }
+        make_writable(&sandbox.path(""));
+        let owned = Command::new("chown").args(["-R", user]).arg(sandbox.path("")).status();
+        assert!(owned.unwrap().success());
+        let words =
+            ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "prlimit", &limit];
+        (copy, words.map(str::to_owned).to_vec())
+    } else {
+        // In a user namespace of its own nobody else's threads count.
+        let words = ["unshare", "-U", "prlimit", &limit].map(str::to_owned);
+        (program.to_owned(), words.to_vec())
+    };
+    let works =
+        Command::new(&words[0]).args(&words[1..words.len() - 1]).args(["--nproc", "true"]).output();
+    if !works.is_ok_and(|output| output.status.success()) {
+        eprintln!("left out: the number of threads cannot be limited here");
+        return None;
+    }
+    Some((program, words))
+}
+
+#[test]
+fn few_threads_are_enough_or_an_error_of_this_machine() {
+    let mut done = 0;
+    for limit in 1..20 {
+        let (sandbox, fixture) = only("zstd");
+        let server = Server::of(fixture.dir.clone());
+        let file = format!("file://{}", fixture.dir.display());
+        for url in [server.url(), file] {
+            let Some((program, words)) = with_threads(&sandbox, limit) else { return };
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let ended = run(wrapped(&sandbox, &words, &program, &url));
+            assert_orderly(&sandbox, &ended);
+            done += usize::from(ended.code == Some(0));
+        }
+    }
+    assert!(done > 0, "twenty threads are enough");
+}
+
+/// A shell that lowers its limit with `ulimit` before it becomes the program.
+fn with_limit(sandbox: &Sandbox, limit: &str, url: &str) -> Run {
+    let script = format!("ulimit {limit} && exec \"$0\" \"$@\"");
+    let program = Path::new(env!("CARGO_BIN_EXE_subst"));
+    run(wrapped(sandbox, &["sh", "-c", &script], program, url))
+}
+
+fn sandbox_with_server() -> (Sandbox, Fixture, Server) {
+    let (sandbox, fixture) = only("zstd");
+    let server = Server::of(fixture.dir.clone());
+    (sandbox, fixture, server)
+}
+
+#[test]
+fn few_file_descriptors_are_an_error_of_this_machine() {
+    for limit in 4..40 {
+        let (sandbox, fixture, server) = sandbox_with_server();
+        let file = format!("file://{}", fixture.dir.display());
+        let url = if limit % 2 == 0 { server.url() } else { file };
+        let ended = with_limit(&sandbox, &format!("-n {limit}"), &url);
+        // With fewer the program cannot even be loaded.
+        if ended.code != Some(127) {
+            assert_orderly(&sandbox, &ended);
+        }
+    }
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_and_does_not_kill() {
+    for blocks in [0, 1, 8, 64, 200, 1000, 100_000] {
+        let (sandbox, _fixture, server) = sandbox_with_server();
+        let ended = with_limit(&sandbox, &format!("-f {blocks}"), &server.url());
+        assert_orderly(&sandbox, &ended);
+        // A block has 512 or 1024 bytes, as the shell likes it.
+        assert!(blocks > 8 || ended.code == Some(5), "{blocks}: {}", ended.stderr);
+        assert!(blocks < 100_000 || ended.code == Some(0), "{blocks}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn what_cannot_be_asked_is_not_remembered_of_the_server() {
+    let (sandbox, _fixture, server) = sandbox_with_server();
+    let failed = with_limit(&sandbox, "-n 12", &server.url());
+    assert_orderly(&sandbox, &failed);
+    let query = sandbox.command(Kind::Guix, &server.url(), &["query", &item("sample")]);
+    run(query).exits(0);
+}
