@@ -93,7 +93,7 @@ fn execute(cli: &Cli, environment: &Environment) -> Result<Exit, CliError> {
         output.warn(warning);
     }
     let settings = loaded?;
-    let is_terminal = std::io::stderr().is_terminal();
+    let is_terminal = std::io::stderr().is_terminal() && environment.has_movable_cursor();
     let mut context = Context {
         clock: clock(),
         output,

@@ -95,6 +95,12 @@ impl Environment {
         matches!(self.text(name), Some("yes" | "true" | "1"))
     }
 
+    /// Whether the terminal, if there is one, can move its cursor: `$TERM` is set, and not `dumb`.
+    #[must_use]
+    pub fn has_movable_cursor(&self) -> bool {
+        self.os("TERM").is_some_and(|name| name != "dumb")
+    }
+
     /// The first of `names` that is set: programs disagree on the case of proxy variables.
     #[must_use]
     pub fn first_text(&self, names: &[&str]) -> Option<&str> {

@@ -3,6 +3,7 @@
 mod bars;
 mod json;
 mod plain;
+mod screen;
 mod tally;
 
 use std::sync::Arc;

@@ -17,6 +17,7 @@ mod outages;
 mod output;
 mod processes;
 mod space;
+mod terminal;
 
 /// A sandbox, and in it a copy of the Guix server that offers one method only.
 fn only(method: &str) -> (Sandbox, Fixture) {

@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::output::{self, say};
 use crate::cli::settings::Verbosity;
 use crate::format::store_path::StorePath;
 use crate::substitute::progress::{Event, Progress};
 
+use super::screen::Screen;
 use super::tally::Tally;
 use super::words;
 
@@ -31,7 +32,9 @@ struct State {
 
 impl Bars {
     pub(super) fn new(verbosity: Verbosity) -> Self {
-        Self::on(MultiProgress::new(), verbosity)
+        // As often as the library draws on terminals of its own.
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(Screen::default()), 20);
+        Self::on(MultiProgress::with_draw_target(target), verbosity)
     }
 
     fn on(screen: MultiProgress, verbosity: Verbosity) -> Self {
@@ -145,7 +148,7 @@ impl Progress for Bars {
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        // Fails only when the terminal is gone.
+        // The screen never fails.
         let _ = self.screen.clear();
     }
 }
@@ -160,7 +163,7 @@ mod tests {
     use std::io;
     use std::sync::Arc;
 
-    use indicatif::{ProgressDrawTarget, TermLike};
+    use indicatif::TermLike;
 
     use super::*;
 
