@@ -51,7 +51,9 @@ use crate::format::server_url::ServerUrl;
 use engine::Engine;
 
 pub use error::{Cause, Class, HttpError, HttpErrorKind, Outage, is_shortage};
-pub use events::{CacheInfoText, Learned, LookupEvent, LookupEvents, NarInfoAnswer, NoEvent};
+pub use events::{
+    CacheInfoText, Learned, LookupEvent, LookupEvents, NarInfoAnswer, NoEvent, QueuedEvent,
+};
 pub use lookups::Lookups;
 pub use nar::{BodyStatus, NarBody, NarRequest};
 pub use options::{

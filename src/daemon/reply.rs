@@ -77,8 +77,8 @@ pub fn info(items: &[Found], store_dir: &StoreDir) -> String {
         for reference in narinfo.references() {
             line(&mut text, store_dir.display(reference));
         }
-        let offered = found.sources.first().map_or(narinfo, |source| &source.narinfo);
-        let download = choose::smallest(offered).and_then(|download| download.file_size);
+        let offer = found.sources.first().map(|source| &source.offer);
+        let download = offer.and_then(|offer| choose::smallest(offer)?.file_size);
         line(&mut text, download.unwrap_or(0));
         line(&mut text, narinfo.nar_size());
     }

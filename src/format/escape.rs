@@ -21,7 +21,7 @@ pub fn shown(text: &str) -> Cow<'_, str> {
 }
 
 /// The beginning of `text`, so that an error cannot quote a megabyte.
-pub(super) fn clip(text: &str, max: usize) -> &str {
+pub fn clip(text: &str, max: usize) -> &str {
     if text.len() <= max {
         return text;
     }

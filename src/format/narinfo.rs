@@ -17,6 +17,7 @@
 
 mod abridge;
 mod fields;
+mod offer;
 mod parse;
 mod print;
 mod quirks;
@@ -27,6 +28,7 @@ use super::compression::{Compression, UnknownCompression};
 use super::hash::{FileHash, HashError, HashForm, NarHash};
 use super::store_path::{Dialect, StoreDir, StorePathError, StorePathRef, words};
 use fields::Field;
+pub use offer::NarOffer;
 pub use quirks::Quirks;
 
 /// The longest narinfo accepted; the largest real ones, of whole systems, have some 100 KiB.
@@ -246,6 +248,10 @@ impl Span {
 
     fn of(self, text: &str) -> &str {
         &text[self.start as usize..self.end as usize]
+    }
+
+    fn len(self) -> usize {
+        (self.end - self.start) as usize
     }
 
     fn end(self) -> usize {

@@ -110,15 +110,22 @@ pub enum NoEvent {
 /// The receiving side of the lookups.
 #[derive(Debug)]
 pub struct LookupEvents {
-    parcels: Receiver<Parcel>,
+    events: Receiver<QueuedEvent>,
     /// The connections live as long as somebody listens.
     _engine: Arc<Engine>,
 }
 
 impl LookupEvents {
+    /// The queue itself, to wait for it and others at once. `self` must be kept: the connections
+    /// live only as long.
+    #[must_use]
+    pub fn queue(&self) -> Receiver<QueuedEvent> {
+        self.events.clone()
+    }
+
     /// Waits for the next event; none: every [`Lookups`](super::Lookups) handle is gone.
     pub fn recv(&mut self) -> Option<LookupEvent> {
-        self.parcels.recv().ok().map(|parcel| parcel.event)
+        self.events.recv().ok().map(|queued| queued.event)
     }
 
     /// Waits for the next event, at most `timeout`.
@@ -126,8 +133,8 @@ impl LookupEvents {
     /// # Errors
     /// There is none in that time, or ever.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<LookupEvent, NoEvent> {
-        match self.parcels.recv_timeout(timeout) {
-            Ok(parcel) => Ok(parcel.event),
+        match self.events.recv_timeout(timeout) {
+            Ok(queued) => Ok(queued.event),
             Err(RecvTimeoutError::Timeout) => Err(NoEvent::NotYet),
             Err(RecvTimeoutError::Disconnected) => Err(NoEvent::Ended),
         }
@@ -138,8 +145,8 @@ impl LookupEvents {
     /// # Errors
     /// There is none now, or ever.
     pub fn try_recv(&mut self) -> Result<LookupEvent, NoEvent> {
-        match self.parcels.try_recv() {
-            Ok(parcel) => Ok(parcel.event),
+        match self.events.try_recv() {
+            Ok(queued) => Ok(queued.event),
             Err(TryRecvError::Empty) => Err(NoEvent::NotYet),
             Err(TryRecvError::Disconnected) => Err(NoEvent::Ended),
         }
@@ -149,14 +156,23 @@ impl LookupEvents {
 /// The connections' side of the queue.
 #[derive(Debug, Clone)]
 pub(super) struct EventSender {
-    parcels: Sender<Parcel>,
+    events: Sender<QueuedEvent>,
     budget: Arc<Semaphore>,
 }
 
+/// An event, and what it takes of the queue's budget in bytes.
 #[derive(Debug)]
-struct Parcel {
+pub struct QueuedEvent {
     event: LookupEvent,
     _paid: Option<OwnedSemaphorePermit>,
+}
+
+impl QueuedEvent {
+    /// Takes the event out; its bytes no longer count.
+    #[must_use]
+    pub fn into_event(self) -> LookupEvent {
+        self.event
+    }
 }
 
 impl EventSender {
@@ -164,7 +180,7 @@ impl EventSender {
     /// bound the number.
     pub(super) fn send(&self, event: LookupEvent) {
         // A caller that no longer listens has no use for it.
-        let _ = self.parcels.send(Parcel { event, _paid: None });
+        let _ = self.events.send(QueuedEvent { event, _paid: None });
     }
 
     /// Waits until there is room for `size` bytes from a server.
@@ -176,7 +192,7 @@ impl EventSender {
 
     /// Queues `event` where there is room for it.
     pub(super) fn send_in(&self, room: Room, event: LookupEvent) {
-        let _ = self.parcels.send(Parcel { event, _paid: Some(room.0) });
+        let _ = self.events.send(QueuedEvent { event, _paid: Some(room.0) });
     }
 }
 
@@ -186,7 +202,7 @@ pub(super) struct Room(OwnedSemaphorePermit);
 pub(super) fn queue(engine: Arc<Engine>) -> (EventSender, LookupEvents) {
     let (sender, receiver) = crossbeam_channel::unbounded();
     let budget = Arc::new(Semaphore::new(QUEUED_BYTES_MAX as usize));
-    (EventSender { parcels: sender, budget }, LookupEvents { parcels: receiver, _engine: engine })
+    (EventSender { events: sender, budget }, LookupEvents { events: receiver, _engine: engine })
 }
 
 /// Answers that wait to be taken out, in bytes: some thousand narinfos.

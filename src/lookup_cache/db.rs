@@ -172,6 +172,7 @@ impl<'a> StoredAnswer<'a> {
                 digest: vouched_by.as_deref().map(|key| memo_digest(text, key)),
                 ..nothing
             },
+            Remembered::Refused { facts } => Self { kind: REFUSED, text: Some(facts), ..nothing },
             Remembered::Negative { status } => {
                 Self { kind: NEGATIVE, status: Some(*status), ..nothing }
             }
@@ -200,6 +201,7 @@ pub(super) fn read_entry(row: &Row<'_>, memos: Memos) -> rusqlite::Result<Entry>
         NEGATIVE => Remembered::Negative { status: row.get(4)? },
         BAKING => Remembered::Baking { status: row.get(4)? },
         TRANSIENT => Remembered::Transient { reason: text()? },
+        REFUSED => Remembered::Refused { facts: text()? },
         other => return Err(rusqlite::Error::IntegralValueOutOfRange(0, other)),
     };
     Ok(Entry {
@@ -266,6 +268,7 @@ pub(super) const POSITIVE: i64 = 1;
 pub(super) const NEGATIVE: i64 = 2;
 pub(super) const BAKING: i64 = 3;
 pub(super) const TRANSIENT: i64 = 4;
+pub(super) const REFUSED: i64 = 5;
 
 const SELECT_ENTRY: &str =
     "SELECT kind, asked_at, expires_at, server_said, status, text, vouched_by, digest

@@ -113,6 +113,12 @@ pub enum Remembered {
         /// where nobody else could have written it; see [`LookupCache`](super::LookupCache).
         vouched_by: Option<Box<str>>,
     },
+    /// The server has a narinfo that no authorized key has signed.
+    Refused {
+        /// What is kept of it, as the caller wrote it. The first line is the narinfo's own
+        /// `StorePath` field.
+        facts: Box<str>,
+    },
     /// The server does not have the item.
     Negative {
         /// The HTTP status.

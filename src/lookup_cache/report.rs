@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::db::{self, BAKING, Memos, NEGATIVE, POSITIVE, TRANSIENT};
+use super::db::{self, BAKING, Memos, NEGATIVE, POSITIVE, REFUSED, TRANSIENT};
 use super::entry::Entry;
 use crate::format::store_path::HashPart;
 
@@ -22,6 +22,8 @@ pub struct ListedEntry {
 pub struct Stats {
     /// Narinfos.
     pub positive: u64,
+    /// Narinfos that were refused.
+    pub refused: u64,
     /// Definite noes.
     pub negative: u64,
     /// Items being prepared.
@@ -69,6 +71,7 @@ pub(super) fn stats(connection: &Connection, now: u64) -> rusqlite::Result<Stats
         let count = row.get::<_, i64>(1)?.unsigned_abs();
         match row.get::<_, i64>(0)? {
             POSITIVE => stats.positive = count,
+            REFUSED => stats.refused = count,
             NEGATIVE => stats.negative = count,
             BAKING => stats.baking = count,
             TRANSIENT => stats.transient = count,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::format::narinfo::NarInfo;
+use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::store_path::StorePath;
 use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
 
@@ -141,13 +141,13 @@ impl Authority {
     }
 }
 
-/// A narinfo and the server that gave it.
+/// What a narinfo offers, and the server that gave it.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// Index into the list of servers.
     pub server: usize,
-    /// Authorised itself, or equivalent to one that is.
-    pub narinfo: Arc<NarInfo>,
+    /// What its narinfo offers, which is authorized itself or equivalent to one that is.
+    pub offer: Arc<NarOffer>,
 }
 
 /// What follows from all answers.

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use url::Url;
 
 use crate::format::compression::Compression;
-use crate::format::narinfo::{Download, NarInfo};
+use crate::format::narinfo::{Download, NarOffer};
 use crate::format::server_url::ServerUrl;
 
 use super::answer::{Source, Unusable};
@@ -120,12 +120,12 @@ pub fn candidates(sources: &[Source], servers: &[ServerUrl], rates: &Rates) -> V
     let mut all = Vec::new();
     for source in sources {
         let mut own: Vec<Candidate> = source
-            .narinfo
+            .offer
             .downloads()
             .iter()
             .filter_map(|download| candidate(source, servers, download))
             .collect();
-        let nar_size = source.narinfo.nar_size();
+        let nar_size = source.offer.nar_size();
         own.sort_by(|a, b| rates.seconds(a, nar_size).total_cmp(&rates.seconds(b, nar_size)));
         all.extend(own);
     }
@@ -165,7 +165,7 @@ pub fn explain(ranked: &[Candidate], nar_size: u64, rates: &Rates) -> Option<Cho
 /// # Errors
 /// It names none, and why.
 pub fn check_usable(source: &Source, servers: &[ServerUrl]) -> Result<(), Unusable> {
-    let downloads = source.narinfo.downloads();
+    let downloads = source.offer.downloads();
     if downloads.iter().any(|download| candidate(source, servers, download).is_some()) {
         return Ok(());
     }
@@ -195,14 +195,14 @@ const NAMED_METHODS: usize = 4;
 #[must_use]
 pub fn announced(sources: &[Source]) -> Option<(&Source, &Download)> {
     let source = sources.first()?;
-    Some((source, smallest(&source.narinfo)?))
+    Some((source, smallest(&source.offer)?))
 }
 
 /// The download with the fewest bytes: the one that the stock client announces before it has
 /// measured anything. Unknown sizes come last, better compression first.
 #[must_use]
-pub fn smallest(narinfo: &NarInfo) -> Option<&Download> {
-    narinfo.downloads().iter().filter(|download| download.compression.is_ok()).min_by_key(
+pub fn smallest(offer: &NarOffer) -> Option<&Download> {
+    offer.downloads().iter().filter(|download| download.compression.is_ok()).min_by_key(
         |download| {
             let density = match download.compression {
                 Ok(Compression::Lzip) => 0,
@@ -217,7 +217,7 @@ pub fn smallest(narinfo: &NarInfo) -> Option<&Download> {
 
 fn candidate(source: &Source, servers: &[ServerUrl], download: &Download) -> Option<Candidate> {
     let compression = *download.compression.as_ref().ok()?;
-    let url = servers[source.server].nar_url(source.narinfo.download_url(download)).ok()?;
+    let url = servers[source.server].nar_url(source.offer.download_url(download)).ok()?;
     Some(Candidate { server: source.server, url, compression, file_size: download.file_size })
 }
 

@@ -12,6 +12,7 @@ mod engine;
 mod item;
 mod patience;
 mod recall;
+mod refused;
 mod requests;
 mod servers;
 

@@ -8,6 +8,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
+
 use super::guix::PublicKey;
 use super::nix::{TrustedKey, TrustedKeys};
 use crate::format::sexp::{Sexp, SexpError};
@@ -41,6 +44,23 @@ impl AuthorizedKeys {
     #[must_use]
     pub fn contains_key_id(&self, id: &str) -> bool {
         self.signer(id).is_some()
+    }
+
+    /// A digest of which keys count: what follows from a refusal holds as long as it is the same.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let (kind, mut ids): (&str, Vec<&str>) = match self {
+            Self::Guix(acl) => ("guix", acl.keys().map(|key| &**key.id()).collect()),
+            Self::Nix(keys) => ("nix", keys.iter().map(|key| &**key.id()).collect()),
+            Self::Anyone => ("anyone", Vec::new()),
+        };
+        ids.sort_unstable();
+        let mut digest = Sha256::new_with_prefix(kind);
+        for id in ids {
+            digest.update([0]);
+            digest.update(id);
+        }
+        HEXLOWER.encode(&digest.finalize())
     }
 
     /// Who vouches for what the key called `id` has signed.

@@ -12,6 +12,7 @@ use data_encoding::BASE64;
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::verdict::Refusal;
+use crate::format::escape::clip;
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{StoreDir, StorePathRef};
 
@@ -140,7 +141,7 @@ fn check_one<'a>(
         signature.split_once(':').ok_or(Refusal::CorruptSignature { why: "it has no key name" })?;
     let mut named = keys.iter().filter(|key| *key.name == *name).peekable();
     if named.peek().is_none() {
-        return Err(Refusal::UnauthorizedKey { key: name.to_owned() });
+        return Err(Refusal::UnauthorizedKey { key: clip(name, NAME_BYTES_MAX).to_owned() });
     }
     let bytes = BASE64.decode(base64.trim_ascii_end().as_bytes()).ok();
     let bytes = bytes
@@ -151,6 +152,9 @@ fn check_one<'a>(
         |key: &&TrustedKey| key.key.verify_strict(fingerprint.as_bytes(), &signature).is_ok();
     named.find(vouches).ok_or(Refusal::InvalidSignature)
 }
+
+/// So much is told of a key's name.
+const NAME_BYTES_MAX: usize = 128;
 
 fn weight(refusal: &Refusal) -> u8 {
     match refusal {

@@ -86,11 +86,11 @@ impl AuthorizedNarInfo {
         }
     }
 
-    /// The same without the text of a Guix signature, which has served its purpose.
+    /// The same with nothing of the narinfo but the item's description: see
+    /// [`NarInfo::abridged`].
     #[must_use]
-    pub fn without_signature_text(self) -> Self {
-        let narinfo = Arc::unwrap_or_clone(self.narinfo).without_guix_signature();
-        Self { narinfo: Arc::new(narinfo), signer: self.signer }
+    pub fn abridged(self) -> Self {
+        Self { narinfo: Arc::new(self.narinfo.abridged()), signer: self.signer }
     }
 
     /// The key that vouched, for [`AuthorizedKeys::contains_key_id`] and [`recall`]; empty when

@@ -15,6 +15,7 @@ use crate::support::{Fixture, Kind, Sandbox, Server, item};
 mod nars;
 mod pointers;
 mod signed;
+mod strangers;
 mod unverified;
 
 /// A damaged server, and a store in which `notes` is valid.

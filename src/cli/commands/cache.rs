@@ -54,6 +54,7 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
         negative,
         baking,
         transient,
+        refused,
         expired,
         oldest_asked_at: oldest,
         ..
@@ -61,7 +62,7 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
     if context.settings.json {
         context.output.json(&json!({
             "file": path, "bytes": bytes, "servers": servers, "positive": positive,
-            "negative": negative, "baking": baking, "transient": transient,
+            "refused": refused, "negative": negative, "baking": baking, "transient": transient,
             "expired": expired, "oldest_age": oldest.map(|at| now.saturating_sub(at)),
             "sound": faults.is_empty(), "faults": faults,
         }))?;
@@ -72,6 +73,7 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
             format!("size       {}", output::bytes(bytes)),
             format!("servers    {servers}"),
             format!("positive   {positive}"),
+            format!("refused    {refused}"),
             format!("negative   {negative}"),
             format!("preparing  {baking}"),
             format!("transient  {transient}"),
@@ -124,6 +126,7 @@ fn row(listed: &ListedEntry, now: u64) -> serde_json::Value {
 fn kind(answer: &Remembered) -> &'static str {
     match answer {
         Remembered::Positive { .. } => "positive",
+        Remembered::Refused { .. } => "refused",
         Remembered::Negative { .. } => "negative",
         Remembered::Baking { .. } => "preparing",
         Remembered::Transient { .. } => "transient",
@@ -132,7 +135,8 @@ fn kind(answer: &Remembered) -> &'static str {
 
 /// The item's full name where the answer tells it, else its hash part.
 fn item(listed: &ListedEntry) -> String {
-    if let Remembered::Positive { text, .. } = &listed.entry.answer
+    if let Remembered::Positive { text, .. } | Remembered::Refused { facts: text } =
+        &listed.entry.answer
         && let Some(name) = text.lines().find_map(|line| line.strip_prefix("StorePath: "))
     {
         return name.trim().to_owned();

@@ -1,32 +1,93 @@
-//! A narinfo without its Guix signature, which takes up most of the text.
+//! What is kept of a narinfo once its signature has been verified.
 //!
-//! Once a signature has been checked nothing needs it any more, but the rest of the narinfo is
-//! kept for as long as a run takes, for tens of thousands of items.
+//! Most of the text serves no purpose then, and a mirror may have added anything to it that is not
+//! signed; but narinfos are kept for as long as a run takes, for tens of thousands of items.
+
+use std::fmt::Write as _;
 
 use super::fields::Field;
-use super::{NarInfo, Span};
+use super::offer::NarOffer;
+use super::{NarInfo, Scalars, Span};
+use crate::format::store_path::Dialect;
+
+/// Longer values of `System`, `CA` and `Sig` are left out: nothing valid is as long.
+const VALUE_BYTES_MAX: usize = 256;
+/// So many `Sig` fields are kept.
+const SIGNATURES_MAX: usize = 16;
+/// A text that is not longer is kept in the lookup cache as it is.
+const WHOLE_BYTES_MAX: usize = 8 << 10;
 
 impl NarInfo {
-    /// The same without the value of its `Signature` field. [`text`](Self::text) is not the
-    /// server's any more: what is to be checked again must be kept elsewhere.
+    /// The item's description: without the value of its `Signature` field, without downloads,
+    /// unknown fields and blanks. [`text`](Self::text) is not the server's any more: what is to be
+    /// verified again must be kept elsewhere.
     #[must_use]
-    pub fn without_guix_signature(mut self) -> Self {
-        let Some(cut) = self.scalars[Field::Signature as usize].take() else { return self };
-        let (before, after) = (&self.text[..cut.start as usize], &self.text[cut.end()..]);
-        self.text = [before, after].concat().into();
-        let length = cut.end - cut.start;
-        let shift = |span: &mut Span| {
-            if span.start >= cut.end {
-                (span.start, span.end) = (span.start - length, span.end - length);
-            }
-        };
-        self.scalars.iter_mut().flatten().for_each(shift);
-        self.deriver.iter_mut().for_each(shift);
-        self.nix_signatures.iter_mut().for_each(shift);
-        self.downloads.iter_mut().for_each(|download| shift(&mut download.url));
-        shift(&mut self.store_path);
-        self
+    pub fn abridged(&self) -> Self {
+        let mut text = String::new();
+        let mut scalars = Scalars::default();
+        scalars[Field::StorePath as usize] =
+            self.scalar(Field::StorePath).map(|path| add(&mut text, path));
+        let store_path = Span::new(text.len() - self.store_path.len(), text.len());
+
+        let start = text.len();
+        for reference in self.references() {
+            text.push_str(if text.len() > start { " " } else { "" });
+            text.push_str(reference.base());
+        }
+        let references = Span::new(start, text.len());
+        scalars[Field::References as usize] = self.scalar(Field::References).map(|_| references);
+
+        for field in [Field::System, Field::Ca] {
+            let value = self.scalar(field).filter(|value| value.len() <= VALUE_BYTES_MAX);
+            scalars[field as usize] = value.map(|value| add(&mut text, value));
+        }
+        let deriver = self.deriver().map(|deriver| add(&mut text, deriver.base()));
+        scalars[Field::Deriver as usize] = deriver;
+        let signatures = self.nix_signatures().filter(|value| value.len() <= VALUE_BYTES_MAX);
+        let nix_signatures =
+            signatures.take(SIGNATURES_MAX).map(|value| add(&mut text, value)).collect();
+        Self {
+            text: text.into(),
+            scalars,
+            store_path,
+            deriver,
+            downloads: Vec::new(),
+            nix_signatures,
+            ..*self
+        }
     }
+
+    /// The text as far as it is needed to verify it again and to download the nar: what is signed,
+    /// the signature, and the downloads that are considered.
+    #[must_use]
+    pub fn kept_text(&self) -> Box<str> {
+        if self.text.len() <= WHOLE_BYTES_MAX {
+            return self.text.clone();
+        }
+        let mut text = match (self.dialect, self.scalars[Field::Signature as usize]) {
+            (Dialect::Guix, Some(signature)) => format!("{}\n", &self.text[..signature.end()]),
+            _ => self.abridged().to_string(),
+        };
+        let offer = NarOffer::of(self);
+        for download in offer.downloads() {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "URL: {}", offer.download_url(download));
+            if let Ok(method) = download.compression {
+                let _ = writeln!(text, "Compression: {method}");
+            }
+            if let Some(size) = download.file_size {
+                let _ = writeln!(text, "FileSize: {size}");
+            }
+        }
+        text.into()
+    }
+}
+
+/// Adds `value` to `text`, and says where it is.
+fn add(text: &mut String, value: &str) -> Span {
+    let start = text.len();
+    text.push_str(value);
+    Span::new(start, text.len())
 }
 
 #[cfg(test)]
@@ -37,7 +98,7 @@ mod tests {
     const TEXT: &str = include_str!("../../../fixtures/signatures/vector-a.narinfo");
 
     #[test]
-    fn everything_but_the_signature_stays() {
+    fn the_description_stays() {
         let dir = StoreDir::parse(StoreDir::GUIX).unwrap();
         let signature = TEXT.lines().find(|line| line.starts_with("Signature: ")).unwrap();
         let rest = TEXT.replace(&format!("{signature}\n"), "");
@@ -46,21 +107,52 @@ mod tests {
             [TEXT.to_owned(), format!("{signature}\n{rest}"), format!("{rest}{signature}\n")]
         {
             let whole = NarInfo::parse(text.as_str(), &dir).unwrap();
-            let part = whole.clone().without_guix_signature();
+            let part = whole.abridged();
             assert!(part.text().len() < whole.text().len() - 100);
             assert_eq!(part.guix_signature(), None);
             assert!(part.is_equivalent(&whole));
             assert_eq!(part.deriver(), whole.deriver());
             assert_eq!(part.system(), whole.system());
-            let urls = |narinfo: &NarInfo| -> Vec<String> {
-                let urls =
-                    narinfo.downloads().iter().map(|download| narinfo.download_url(download));
-                urls.map(str::to_owned).collect()
-            };
-            assert_eq!(urls(&part), urls(&whole));
-            assert!(!urls(&part).is_empty());
-            let again = part.clone().without_guix_signature();
-            assert_eq!(again.text(), part.text());
+            assert!(part.downloads().is_empty());
+            assert_eq!(part.abridged().text(), part.text());
+            assert_eq!(whole.kept_text(), whole.text);
         }
+    }
+
+    /// A server cannot make anything large but what is signed.
+    #[test]
+    fn what_is_not_signed_is_bounded() {
+        let dir = StoreDir::parse(StoreDir::GUIX).unwrap();
+        let junk = "x".repeat(500);
+        let more: String =
+            (0..90).map(|n| format!("System: {junk}\nSig: {junk}\nX{n}: {junk}\n")).collect();
+        let urls: String =
+            (0..9000).map(|n| format!("URL: nar/{n}\nCompression: zstd\n")).collect();
+        let whole = NarInfo::parse(format!("{TEXT}{more}{urls}"), &dir).unwrap();
+        assert!(whole.abridged().text().len() < 1000);
+        let kept = NarInfo::parse(whole.kept_text(), &dir).unwrap();
+        assert!(kept.text().len() < 8000, "{}", kept.text().len());
+        assert_eq!(kept.signed_text(), whole.signed_text());
+        assert_eq!(kept.guix_signature(), whole.guix_signature());
+        assert_eq!(NarOffer::of(&kept), NarOffer::of(&whole));
+    }
+
+    #[test]
+    fn blanks_between_references_are_not_kept() {
+        let dir = StoreDir::parse(StoreDir::NIX).unwrap();
+        let zeros = "0".repeat(32);
+        let blanks = " ".repeat(90_000);
+        let text = format!(
+            "StorePath: /nix/store/{zeros}-a\nURL: x\nNarHash: sha256:{}\nNarSize: {}7\n\
+             References: {zeros}-a{blanks}{zeros}-b\nSig: a:b\n",
+            "0".repeat(52),
+            "0".repeat(90_000),
+        );
+        let whole = NarInfo::parse(text, &dir).unwrap();
+        let part = whole.abridged();
+        assert!(part.is_equivalent(&whole) && part.text().len() < 200);
+        let kept = NarInfo::parse(whole.kept_text(), &dir).unwrap();
+        assert!(kept.is_equivalent(&whole) && kept.text().len() < 500);
+        assert_eq!(kept.nix_signatures().collect::<Vec<_>>(), ["a:b"]);
     }
 }

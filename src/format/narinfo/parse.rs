@@ -4,6 +4,7 @@
 use memchr::memchr;
 
 use super::fields::{Field, Occurs};
+use super::offer::DOWNLOADS_MAX;
 use super::{Download, MAX_BYTES, NarInfo, NarInfoError, Quirks, Scalars, Span};
 use crate::format::compression::{Compression, UnknownCompression};
 use crate::format::escape::clip;
@@ -15,6 +16,12 @@ const QUOTED_BYTES: usize = 80;
 
 /// No valid value of one word is this long: what comes after is cut off before parsing.
 const MAX_WORD_BYTES: usize = 256;
+
+/// No compression method has a longer name.
+const MAX_METHOD_BYTES: usize = 64;
+
+/// So many `Sig` fields are read: each may take a verification.
+const SIGNATURES_MAX: usize = 64;
 
 /// What Nix writes for a derivation that it does not know.
 const UNKNOWN_DERIVER: &str = "unknown-deriver";
@@ -29,6 +36,7 @@ pub(super) fn parse(text: Box<str>, store_dir: &StoreDir) -> Result<NarInfo, Nar
         dialect: store_dir.dialect(),
         scalars: Scalars::default(),
         groups: Vec::with_capacity(1),
+        has_more_downloads: false,
         nix_signatures: Vec::with_capacity(1),
         quirks: Quirks::default(),
     };
@@ -60,6 +68,8 @@ struct Lines<'t> {
     dialect: Dialect,
     scalars: Scalars,
     groups: Vec<Group>,
+    /// Whether there are more downloads than are considered.
+    has_more_downloads: bool,
     nix_signatures: Vec<Span>,
     quirks: Quirks,
 }
@@ -126,11 +136,16 @@ impl Lines<'_> {
         let occurs = field.occurs();
         let slot = match occurs {
             Occurs::Many => {
-                self.nix_signatures.push(value);
+                if self.nix_signatures.len() < SIGNATURES_MAX {
+                    self.nix_signatures.push(value);
+                }
                 return Ok(());
             }
             Occurs::Once | Occurs::FirstCounts => &mut self.scalars[field as usize],
-            Occurs::PerDownload => self.slot_of_download(field),
+            Occurs::PerDownload => match self.slot_of_download(field) {
+                Some(slot) => slot,
+                None => return Ok(()),
+            },
         };
         if slot.is_none() {
             *slot = Some(value);
@@ -143,14 +158,17 @@ impl Lines<'_> {
     }
 
     /// A `URL` opens a new download unless the last one still lacks it; other fields belong
-    /// to the last download.
-    fn slot_of_download(&mut self, field: Field) -> &mut Option<Span> {
+    /// to the last download. `None` behind the last download that is considered.
+    fn slot_of_download(&mut self, field: Field) -> Option<&mut Option<Span>> {
         let is_taken = self.groups.last().is_none_or(|last| last[in_group(Field::Url)].is_some());
         if self.groups.is_empty() || (field == Field::Url && is_taken) {
-            self.groups.push(Group::default());
+            self.has_more_downloads = self.groups.len() == DOWNLOADS_MAX;
+            if !self.has_more_downloads {
+                self.groups.push(Group::default());
+            }
         }
-        let last = self.groups.last_mut().expect("a download was opened if there was none");
-        &mut last[in_group(field)]
+        let last = self.groups.last_mut().filter(|_| !self.has_more_downloads)?;
+        Some(&mut last[in_group(field)])
     }
 
     /// The second pass, over what a signature may vouch for.
@@ -237,7 +255,7 @@ impl Lines<'_> {
             self.quirks.insert(Quirks::DEFAULTED_COMPRESSION);
             return Ok(Compression::Bzip2);
         }
-        Compression::parse(clip(name, MAX_WORD_BYTES))
+        Compression::parse(clip(name, MAX_METHOD_BYTES))
     }
 
     fn note_form(&mut self, form: HashForm) {

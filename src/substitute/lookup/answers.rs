@@ -3,22 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
-
+use crate::format::escape::clip;
+use crate::format::narinfo::NarOffer;
 use crate::format::store_path::{HashPart, StorePath};
 use crate::http::{CacheInfoText, HttpError, NarInfoAnswer};
 use crate::lookup_cache::{
     AnswerKind, CacheError, CacheInfoFact, Down, Entry, Remembered, ServerFact,
 };
-use crate::substitute::answer::{Answer, Origin, Said, Source};
+use crate::substitute::answer::{Answer, Authority, Origin, Said, Source};
 use crate::substitute::chain;
 use crate::substitute::choose;
 use crate::substitute::progress::Event;
 use crate::trust::verdict::Refusal;
 
 use super::check::{Checked, Outcome, TextOrigin, kind_of};
-use super::engine::{EVENT_QUEUE, Engine};
+use super::engine::Engine;
 use super::item::Offer;
+use super::refused::RefusedNarInfo;
 use super::servers::ServerState;
 
 impl Engine {
@@ -52,20 +53,10 @@ impl Engine {
         let urls = self.servers.iter().map(|server| server.url.base());
         let client = self.setup.network.client_for_all(urls).map_err(|error| chain(&*error))?;
         let specs = self.servers.iter().map(super::servers::Server::spec).collect();
-        let (lookups, mut events) = client.lookups(specs).map_err(|error| chain(&error))?;
-        let (forward, inbox) = bounded(EVENT_QUEUE);
-        std::thread::Builder::new()
-            .name("answers".to_owned())
-            .spawn(move || {
-                while let Some(event) = events.recv() {
-                    if forward.send(event).is_err() {
-                        break;
-                    }
-                }
-            })
-            .map_err(|error| format!("starting a thread: {error}"))?;
+        let (lookups, events) = client.lookups(specs).map_err(|error| chain(&error))?;
         self.lookups = Some(lookups);
-        self.events = inbox;
+        self.events = events.queue();
+        self.listening = Some(events);
         Ok(())
     }
 
@@ -123,7 +114,7 @@ impl Engine {
     /// A server gave no usable answer. That it is down is remembered of the server; what it
     /// said of this item alone is remembered of the item.
     fn failed(&mut self, server: usize, hash_part: &HashPart, error: &HttpError) {
-        let reason = chain(error);
+        let reason = bounded(chain(error));
         let said_something = error.status().is_some();
         let mut expires_at = None;
         if said_something {
@@ -166,22 +157,32 @@ impl Engine {
             TextOrigin::Cache { expires_at, .. } => Some(*expires_at),
         };
         let answer = |said| Answer { said, origin: answer_origin, expires_at };
-        let (said, narinfo, authority) = match outcome {
-            Outcome::Authorized(authority) => {
-                (Said::Authorized, Some(Arc::clone(authority.narinfo())), Some(authority))
+        let (said, offer, authority) = match outcome {
+            Outcome::Authorized(authority, offer) => {
+                (Said::Authorized, Some(offer), Some(authority))
             }
-            Outcome::Refused(narinfo, refusal) => (Said::Refused(refusal), Some(narinfo), None),
-            Outcome::Unreadable(why) => (Said::Unreadable(why), None, None),
+            Outcome::Refused(offer, refusal) => (Said::Refused(refusal), Some(offer), None),
+            Outcome::Unreadable(why) => (Said::Unreadable(bounded(why)), None, None),
         };
-        let entry = &mut self.items[item as usize].item;
-        match narinfo.map(|narinfo| Source { server, narinfo }) {
-            Some(source) => {
-                let usable = choose::check_usable(&source, &self.setup.servers);
-                entry.note_narinfo(answer(said), Offer { source, authority, usable });
-            }
-            None => entry.answer(server, answer(said)),
+        match offer {
+            Some(offer) => self.note_offer(server, item, answer(said), offer, authority),
+            None => self.items[item as usize].item.answer(server, answer(said)),
         }
         self.advance(item);
+    }
+
+    /// Records what a server's narinfo offers.
+    pub(super) fn note_offer(
+        &mut self,
+        server: usize,
+        item: u32,
+        answer: Answer,
+        offer: NarOffer,
+        authority: Option<Authority>,
+    ) {
+        let source = Source { server, offer: Arc::new(offer) };
+        let usable = choose::check_usable(&source, &self.setup.servers);
+        self.items[item as usize].item.note_narinfo(answer, Offer { source, authority, usable });
     }
 
     /// Remembers a text that a server gave; until when.
@@ -194,16 +195,19 @@ impl Engine {
         max_age: Option<u64>,
     ) -> Option<u64> {
         let (answer, kind) = match outcome {
-            Outcome::Authorized(authority) => {
-                let narinfo = authority.narinfo();
+            Outcome::Authorized(authority, offer) => {
                 let vouched_by = Some(authority.authorized().key_id().into());
-                (Remembered::Positive { text, vouched_by }, kind_of(narinfo))
+                (Remembered::Positive { text, vouched_by }, kind_of(offer))
             }
             // The narinfo of another item says nothing about this one.
             Outcome::Refused(_, Refusal::WrongItem { .. }) | Outcome::Unreadable(_) => return None,
-            Outcome::Refused(..) => {
+            Outcome::Refused(offer, refusal) => {
+                let path = self.items[item as usize].item.path.clone();
+                let (refusal, offer) = (refusal.clone(), offer.clone());
+                let refused = RefusedNarInfo { path, refusal, offer };
+                let facts = refused.to_facts(&self.setup.store_dir, &self.setup.keys)?;
                 // Refused today, but keys are authorised and signatures repaired: ask again soon.
-                (Remembered::Positive { text, vouched_by: None }, AnswerKind::Transient)
+                (Remembered::Refused { facts }, AnswerKind::Transient)
             }
         };
         let now = self.setup.clock.unix_seconds();
@@ -237,7 +241,7 @@ impl Engine {
         // used with the defaults.
         let Ok(info) = info else { return };
         let max_age = info.as_ref().and_then(|info| info.max_age);
-        let text = info.map(|info| info.text);
+        let text = info.map(|info| clip(&info.text, INFO_BYTES_MAX).to_owned());
         let entry = &mut self.servers[server];
         entry.heard();
         entry.learn_info(text.as_deref().unwrap_or_default(), &self.setup.store_dir);
@@ -257,7 +261,7 @@ impl Engine {
 
     /// A server is down: nothing it was asked will be answered.
     pub(super) fn server_down(&mut self, server: usize, error: &HttpError) {
-        let why = chain(error);
+        let why = bounded(chain(error));
         if error.is_shortage() {
             // That is not the server's fault, so later runs are to ask it.
             let url = self.servers[server].url.as_str().to_owned();
@@ -337,3 +341,15 @@ impl Engine {
         self.warn(forgotten.err());
     }
 }
+
+/// A reason that a server may have made as long as it likes, cut to a sensible length.
+fn bounded(reason: String) -> String {
+    match clip(&reason, REASON_BYTES_MAX) {
+        head if head.len() < reason.len() => format!("{head}..."),
+        _ => reason,
+    }
+}
+
+const REASON_BYTES_MAX: usize = 1000;
+/// So much is kept of a server's `nix-cache-info`, which has a hundred bytes.
+const INFO_BYTES_MAX: usize = 4 << 10;

@@ -2,15 +2,15 @@
 //!
 //! Checking a signature takes longer than everything else about a lookup, and many together take
 //! less than half of that. So texts travel in batches, which also saves waking a thread for each
-//! one. Narinfos leave without the text of their signature, since they are kept as long as the run
-//! takes.
+//! one. Of a narinfo only that leaves which may be kept for as long as the run takes, and in the
+//! lookup cache: its description if an authorized key has signed it, and a bounded offer.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::format::narinfo::NarInfo;
+use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::lookup_cache::AnswerKind;
 use crate::substitute::answer::Authority;
@@ -21,6 +21,8 @@ use super::engine::Message;
 
 /// Texts that are checked together.
 pub(super) const BATCH: usize = 32;
+/// Fewer when they have so many bytes together.
+pub(super) const BATCH_BYTES: usize = 256 << 10;
 
 /// A text that a server gave for an item, now or earlier.
 pub(super) struct Text {
@@ -45,14 +47,14 @@ pub(super) struct Checked {
     pub(super) item: u32,
     pub(super) server: u16,
     pub(super) origin: TextOrigin,
-    /// The text as a server gave it, to be remembered; empty when the lookup cache had it.
+    /// What the lookup cache keeps of a server's text; empty when it is refused, or from there.
     pub(super) text: Box<str>,
     pub(super) outcome: Outcome,
 }
 
 pub(super) enum Outcome {
-    Authorized(Authority),
-    Refused(Arc<NarInfo>, Refusal),
+    Authorized(Authority, NarOffer),
+    Refused(NarOffer, Refusal),
     Unreadable(String),
 }
 
@@ -104,14 +106,15 @@ impl Checker {
         });
         let claims = claims.collect();
         let mut verdicts = verdict::authorize_all(claims, &self.keys, &self.store_dir).into_iter();
-        let checked = |(text, step): (Parsed, Step)| {
-            let outcome = match step {
-                Step::Decided(outcome) => outcome,
+        let checked = |(parsed, step): (Parsed, Step)| {
+            let Parsed { item, server, origin, .. } = parsed;
+            let (text, outcome) = match step {
+                Step::Decided(outcome) => (Box::default(), outcome),
                 Step::Claimed(narinfo) => {
-                    decided(narinfo, verdicts.next().expect("every claim has a verdict"))
+                    let verdict = verdicts.next().expect("every claim has a verdict");
+                    decided(&narinfo, verdict, &origin)
                 }
             };
-            let Parsed { item, server, origin, text, .. } = text;
             Checked { item, server, origin, text, outcome }
         };
         parsed.into_iter().map(checked).collect()
@@ -125,17 +128,11 @@ impl Checker {
                 let parsed = NarInfo::parse(text, &self.store_dir);
                 parsed.map_err(|error| crate::substitute::chain(&error))
             });
-        let (text, step) = match narinfo {
-            Err(why) => (Box::default(), Step::Decided(Outcome::Unreadable(why))),
-            Ok(narinfo) => {
-                let text = match &origin {
-                    TextOrigin::Server { .. } => narinfo.text().into(),
-                    TextOrigin::Cache { .. } => Box::default(),
-                };
-                (text, self.recall(&path, Arc::new(narinfo), &origin))
-            }
+        let step = match narinfo {
+            Err(why) => Step::Decided(Outcome::Unreadable(why)),
+            Ok(narinfo) => self.recall(&path, Arc::new(narinfo), &origin),
         };
-        (Parsed { item, server, path, origin, text }, step)
+        (Parsed { item, server, path, origin }, step)
     }
 
     /// Believes a narinfo again that the lookup cache says was believed before.
@@ -145,10 +142,9 @@ impl Checker {
         };
         match verdict::recall(Arc::clone(&narinfo), path.as_ref(), key, &self.keys) {
             Ok(authorized) => {
-                // Else the signature could not be cut off without a copy.
-                drop(narinfo);
-                let authorized = Arc::new(authorized.without_signature_text());
-                Step::Decided(Outcome::Authorized(Authority::Remembered(authorized)))
+                let offer = NarOffer::of(&narinfo);
+                let authority = Authority::Remembered(Arc::new(authorized.abridged()));
+                Step::Decided(Outcome::Authorized(authority, offer))
             }
             Err(_) => Step::Claimed(narinfo),
         }
@@ -161,7 +157,6 @@ struct Parsed {
     server: u16,
     path: StorePath,
     origin: TextOrigin,
-    text: Box<str>,
 }
 
 /// How far it is.
@@ -171,22 +166,29 @@ enum Step {
     Claimed(Arc<NarInfo>),
 }
 
-fn decided(narinfo: Arc<NarInfo>, verdict: Result<AuthorizedNarInfo, Refusal>) -> Outcome {
+/// What follows from a verdict, and the text that the lookup cache keeps.
+fn decided(
+    narinfo: &NarInfo,
+    verdict: Result<AuthorizedNarInfo, Refusal>,
+    origin: &TextOrigin,
+) -> (Box<str>, Outcome) {
+    let offer = NarOffer::of(narinfo);
     match verdict {
         Ok(authorized) => {
-            drop(narinfo);
-            Outcome::Authorized(Authority::Checked(Arc::new(authorized.without_signature_text())))
+            let text = match origin {
+                TextOrigin::Server { .. } => narinfo.kept_text(),
+                TextOrigin::Cache { .. } => Box::default(),
+            };
+            let authority = Authority::Checked(Arc::new(authorized.abridged()));
+            (text, Outcome::Authorized(authority, offer))
         }
-        Err(refusal) => {
-            let narinfo = Arc::unwrap_or_clone(narinfo).without_guix_signature();
-            Outcome::Refused(Arc::new(narinfo), refusal)
-        }
+        Err(refusal) => (Box::default(), Outcome::Refused(offer, refusal)),
     }
 }
 
 /// Servers that compress on the fly do not know the download's size yet; soon they will.
-pub(super) fn kind_of(narinfo: &NarInfo) -> AnswerKind {
-    if narinfo.downloads().iter().any(|download| download.file_size.is_some()) {
+pub(super) fn kind_of(offer: &NarOffer) -> AnswerKind {
+    if offer.downloads().iter().any(|download| download.file_size.is_some()) {
         AnswerKind::Positive
     } else {
         AnswerKind::PositiveWithoutFileSize

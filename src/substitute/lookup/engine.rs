@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{HashPart, StorePath, StorePathRef};
-use crate::http::{LookupEvent, Lookups};
+use crate::http::{LookupEvent, LookupEvents, Lookups, QueuedEvent};
 use crate::lookup_cache::{Entry, ServerId};
 use crate::substitute::answer::Found;
 use crate::substitute::chain;
@@ -34,9 +34,7 @@ const REMEMBER_BATCH: usize = 2000;
 const DRAINED_EVENTS: usize = 512;
 const DRAINED_MESSAGES: usize = 64;
 /// Batches of texts on their way to the checkers.
-const TEXT_QUEUE: usize = 16;
-/// Events of servers that have not been looked at.
-pub(super) const EVENT_QUEUE: usize = 256;
+const TEXT_QUEUE: usize = 8;
 
 pub(super) enum Message {
     Resolve { items: Vec<StorePath>, walk: Walk, reply: Option<Sender<Resolution>> },
@@ -67,7 +65,10 @@ pub(super) struct Engine {
     pub(super) undecided: usize,
     pub(super) requests: Requests,
     pub(super) lookups: Option<Lookups>,
-    pub(super) events: Receiver<LookupEvent>,
+    /// Kept as long as `events` is read.
+    pub(super) listening: Option<LookupEvents>,
+    /// Bounded in bytes by whoever fills it.
+    pub(super) events: Receiver<QueuedEvent>,
     pub(super) texts: Option<Sender<Vec<Text>>>,
     pub(super) text_batch: Vec<Text>,
     checkers: Vec<JoinHandle<()>>,
@@ -106,6 +107,7 @@ impl Engine {
             undecided: 0,
             requests: Requests::default(),
             lookups: None,
+            listening: None,
             events: never(),
             texts: Some(texts),
             text_batch: Vec::new(),
@@ -182,11 +184,12 @@ impl Engine {
     }
 
     /// Notes what a server did.
-    fn event(&mut self, event: Result<LookupEvent, crossbeam_channel::RecvError>) -> bool {
+    fn event(&mut self, event: Result<QueuedEvent, crossbeam_channel::RecvError>) -> bool {
         let Ok(event) = event else {
             self.events = never();
             return true;
         };
+        let event = event.into_event();
         if let LookupEvent::Answer { server, answer: Ok(_), .. }
         | LookupEvent::CacheInfo { server, info: Ok(_) } = &event
         {
@@ -361,7 +364,7 @@ impl Engine {
         let is_this = |item: &u32| self.items[*item as usize].item.path == *path;
         let Some(item) = same_hash_part.into_iter().find(is_this) else { return };
         for narinfo in narinfos {
-            self.items[item as usize].item.reject(narinfo);
+            self.items[item as usize].item.reject(&narinfo);
         }
     }
 

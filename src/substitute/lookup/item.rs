@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use crate::format::narinfo::NarInfo;
+use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::store_path::StorePath;
 use crate::substitute::answer::{
     self, Answer, Authority, Build, Found, Said, Source, Status, Unusable,
@@ -52,8 +52,8 @@ impl Offer {
         self.usable.is_ok()
     }
 
-    fn is_equivalent(&self, narinfo: &NarInfo) -> bool {
-        self.source.narinfo.is_equivalent(narinfo)
+    fn is_same_nar(&self, other: &NarOffer) -> bool {
+        self.source.offer.is_same_nar(other)
     }
 }
 
@@ -62,8 +62,8 @@ pub(super) struct Item {
     slots: Vec<Slot>,
     /// In the user's order.
     offers: Vec<Offer>,
-    /// Authorized narinfos whose nars could not be had.
-    rejected: Vec<Arc<NarInfo>>,
+    /// Nars of authorized narinfos that could not be had.
+    rejected: Vec<NarOffer>,
     /// Whether servers behind the one with authority matter too.
     asks_everybody: bool,
 }
@@ -86,35 +86,34 @@ impl Item {
     }
 
     /// Stops going by `narinfo` and equivalent ones: the nar cannot be had.
-    pub(super) fn reject(&mut self, narinfo: Arc<NarInfo>) {
-        self.rejected.push(narinfo);
+    pub(super) fn reject(&mut self, narinfo: &NarInfo) {
+        self.rejected.push(NarOffer::of(narinfo));
     }
 
     /// The narinfo to go by: the first authorized one with a usable download. Failing that, one
     /// whose download is described by an equivalent narinfo alone.
     fn authority(&self) -> Option<(&Offer, &Authority)> {
         let by_itself = self.authorized().find(|(offer, _)| offer.is_usable());
-        by_itself.or_else(|| {
-            self.authorized().find(|(_, authority)| self.has_sources(authority.narinfo()))
-        })
+        by_itself
+            .or_else(|| self.authorized().find(|(offer, _)| self.has_sources(&offer.source.offer)))
     }
 
     /// The authorized narinfos that have not been rejected, in the user's order.
     fn authorized(&self) -> impl Iterator<Item = (&Offer, &Authority)> {
         let is_rejected =
-            |offer: &Offer| self.rejected.iter().any(|narinfo| offer.is_equivalent(narinfo));
+            |offer: &Offer| self.rejected.iter().any(|rejected| offer.is_same_nar(rejected));
         let offers = self.offers.iter().filter(move |offer| !is_rejected(offer));
         offers.filter_map(|offer| Some((offer, offer.authority.as_ref()?)))
     }
 
-    fn has_sources(&self, narinfo: &NarInfo) -> bool {
-        self.offers.iter().any(|offer| offer.is_usable() && offer.is_equivalent(narinfo))
+    fn has_sources(&self, nar: &NarOffer) -> bool {
+        self.offers.iter().any(|offer| offer.is_usable() && offer.is_same_nar(nar))
     }
 
-    /// Who has the nar that `narinfo` describes.
-    fn sources(&self, narinfo: &NarInfo) -> Vec<Source> {
+    /// Who has the nar.
+    fn sources(&self, nar: &NarOffer) -> Vec<Source> {
         let usable = self.offers.iter().filter(|offer| offer.is_usable());
-        usable.filter(|o| o.is_equivalent(narinfo)).map(|o| o.source.clone()).collect()
+        usable.filter(|offer| offer.is_same_nar(nar)).map(|offer| offer.source.clone()).collect()
     }
 
     /// The first server with an authorized narinfo that needs no other server.
@@ -221,7 +220,7 @@ impl Item {
             Some(Build { authority, sources }) => (Some(authority), sources),
             None => (None, Vec::new()),
         };
-        let answers = self.answers(authority.as_ref().map(Authority::narinfo));
+        let answers = self.answers(self.authority().map(|(offer, _)| &*offer.source.offer));
         let status = match authority {
             Some(_) => Status::Available,
             None => answer::status_without_authority(&answers),
@@ -233,21 +232,22 @@ impl Item {
     /// The narinfo to go by, and after it all that describe other nars.
     fn builds(&self) -> Vec<Build> {
         let Some((first, authority)) = self.authority() else { return Vec::new() };
-        let sources = self.sources(authority.narinfo());
+        let sources = self.sources(&first.source.offer);
         let mut builds = vec![Build { authority: authority.clone(), sources }];
-        for (_, authority) in self.authorized().filter(|(o, _)| !std::ptr::eq(*o, first)) {
-            let narinfo = authority.narinfo();
-            let is_known = builds.iter().any(|c| c.authority.narinfo().is_equivalent(narinfo));
-            let sources = self.sources(narinfo);
-            if !is_known && !sources.is_empty() {
+        let mut known = vec![&first.source.offer];
+        for (offer, authority) in self.authorized() {
+            let nar = &offer.source.offer;
+            let sources = self.sources(nar);
+            if !sources.is_empty() && !known.iter().any(|other| other.is_same_nar(nar)) {
                 builds.push(Build { authority: authority.clone(), sources });
+                known.push(nar);
             }
         }
         builds
     }
 
-    /// What every server said, when `narinfo` is the one to go by.
-    fn answers(&self, narinfo: Option<&Arc<NarInfo>>) -> Vec<Answer> {
+    /// What every server said, when `nar` is the one to go by.
+    fn answers(&self, nar: Option<&NarOffer>) -> Vec<Answer> {
         let needed = self.server_with_authority().unwrap_or(self.slots.len());
         let answer = |(server, slot): (usize, &Slot)| match slot {
             Slot::Answered(answer) => answer.clone(),
@@ -258,7 +258,7 @@ impl Item {
         let mut answers: Vec<Answer> = self.slots.iter().enumerate().map(answer).collect();
 
         for Offer { source, authority, usable } in &self.offers {
-            let is_same = narinfo.is_some_and(|first| source.narinfo.is_equivalent(first));
+            let is_same = nar.is_some_and(|nar| source.offer.is_same_nar(nar));
             let said = &mut answers[source.server].said;
             match (usable, &said) {
                 (Err(why), _) if is_same || authority.is_some() => {
@@ -348,7 +348,7 @@ mod tests {
         let mut item = item();
         assert_eq!(item.next(NOBODY), Next::Ask(vec![0, 1, 2]));
         item.answer(0, Answer::of(Said::Skipped("down".into())));
-        let source = Source { server: 2, narinfo };
+        let source = Source { server: 2, offer: Arc::new(NarOffer::of(&narinfo)) };
         let offer = Offer { source, authority: Some(authority), usable: Ok(()) };
         item.note_narinfo(Answer::of(Said::Authorized), offer);
         assert_eq!(item.next(|_| true), Next::Decided);

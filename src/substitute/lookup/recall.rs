@@ -3,12 +3,14 @@
 use crate::format::store_path::{HashPart, StorePath};
 use crate::lookup_cache::{Entry, Remembered};
 use crate::substitute::answer::{Answer, Origin, Said};
+use crate::trust::verdict::Refusal;
 
 use super::check::{self, Text, TextOrigin};
 use super::engine::Engine;
 use super::item::Item;
+use super::refused::RefusedNarInfo;
 use super::servers::ServerState;
-use super::{Freshness, Memos};
+use super::{Freshness, Memos, Setup};
 
 impl Engine {
     /// An item that nobody was asked about. Offline everybody's answers matter that are
@@ -91,6 +93,10 @@ impl Engine {
                 }
                 return self.check(server, items, String::from(text).into_bytes(), origin);
             }
+            Remembered::Refused { facts } => {
+                let origin = Origin::Cache { asked_at, expires_at };
+                return self.recalled_refusal(server, hash_part, &facts, origin, expires_at);
+            }
             Remembered::Negative { status } => Said::Missing(status),
             Remembered::Baking { status } => Said::Baking(status),
             Remembered::Transient { reason } => Said::Failed(reason.into()),
@@ -102,6 +108,33 @@ impl Engine {
             if entry.is_open(server) {
                 entry.answer(server, answer.clone());
             }
+        }
+    }
+
+    /// A narinfo that was refused before; nothing is known if other keys are authorized now.
+    fn recalled_refusal(
+        &mut self,
+        server: usize,
+        hash_part: &HashPart,
+        facts: &str,
+        origin: Origin,
+        expires_at: u64,
+    ) {
+        let Setup { store_dir, keys, .. } = &self.setup;
+        let Some(refused) = RefusedNarInfo::from_facts(facts, store_dir, keys) else { return };
+        for item in self.with_hash_part(hash_part) {
+            let entry = &self.items[item as usize].item;
+            if !entry.is_open(server) {
+                continue;
+            }
+            let RefusedNarInfo { path, refusal, offer } = refused.clone();
+            let refusal = match entry.path == path {
+                true => refusal,
+                false => Refusal::WrongItem { asked: entry.path.clone(), answered: path },
+            };
+            let said = Said::Refused(refusal);
+            let answer = Answer { said, origin, expires_at: Some(expires_at) };
+            self.note_offer(server, item, answer, offer, None);
         }
     }
 
@@ -124,7 +157,8 @@ impl Engine {
         let path = self.items[item as usize].item.path.clone();
         let server = u16::try_from(server).expect("there are fewer than 2^16 servers");
         self.text_batch.push(Text { item, server, path, bytes, origin });
-        if self.text_batch.len() >= check::BATCH {
+        let bytes = self.text_batch.iter().map(|text| text.bytes.len()).sum::<usize>();
+        if self.text_batch.len() >= check::BATCH || bytes >= check::BATCH_BYTES {
             self.send_texts();
         }
     }

@@ -61,13 +61,26 @@ impl Publisher {
         references: &str,
         downloads: &str,
     ) -> String {
-        let path = format!("/gnu/store/{}", name(digit));
+        self.describe_as(&name(digit), nar, size, references, downloads)
+    }
+
+    /// The same for the item with this base name.
+    pub(crate) fn describe_as(
+        &self,
+        name: &str,
+        nar: &[u8],
+        size: u64,
+        references: &str,
+        downloads: &str,
+    ) -> String {
+        let path = format!("/gnu/store/{name}");
         let hash = base32::encode(&Sha256::digest(nar));
         let text = format!(
             "StorePath: {path}\nNarHash: sha256:{hash}\nNarSize: {size}\nReferences: {references}\n"
         );
         let signature = self.key.signature_line(&text, "test");
-        std::fs::write(self.narinfo(digit), format!("{text}{signature}{downloads}")).unwrap();
+        let file = self.dir.join(format!("{}.narinfo", &name[..32]));
+        std::fs::write(file, format!("{text}{signature}{downloads}")).unwrap();
         path
     }
 

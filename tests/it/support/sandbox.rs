@@ -44,6 +44,12 @@ impl Sandbox {
         self.path("root")
     }
 
+    /// Removes the root, with its lookup cache.
+    pub(crate) fn remove_root(&self) {
+        make_writable(&self.root());
+        std::fs::remove_dir_all(self.root()).unwrap();
+    }
+
     /// The program with `arguments` and nothing else: no root, no servers.
     pub(crate) fn bare(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_subst"));

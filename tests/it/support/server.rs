@@ -31,6 +31,8 @@ pub(crate) struct Reply {
     pub(crate) drip: Option<(usize, Duration)>,
     /// Stop in the middle of the body until the server ends.
     pub(crate) stall_at: Option<usize>,
+    /// Send the body again and again, and never say how long it is.
+    pub(crate) is_endless: bool,
     /// Send nothing at all until the server ends.
     pub(crate) is_silent: bool,
 }
@@ -38,8 +40,9 @@ pub(crate) struct Reply {
 impl Reply {
     pub(crate) fn new(status: &'static str, body: impl Into<Vec<u8>>) -> Self {
         let (headers, body) = (String::new(), body.into());
-        let (cut_at, drip, stall_at, is_silent) = (None, None, None, false);
-        Self { status, headers, body, cut_at, drip, stall_at, is_silent }
+        let (cut_at, drip, stall_at) = (None, None, None);
+        let (is_silent, is_endless) = (false, false);
+        Self { status, headers, body, cut_at, drip, stall_at, is_silent, is_endless }
     }
 
     pub(crate) fn not_found() -> Self {
@@ -48,6 +51,11 @@ impl Reply {
 
     pub(crate) fn header(mut self, line: &str) -> Self {
         self.headers.push_str(&format!("{line}\r\n"));
+        self
+    }
+
+    pub(crate) fn endless(mut self) -> Self {
+        self.is_endless = true;
         self
     }
 
@@ -88,6 +96,15 @@ impl Reply {
         let Self { status, headers, body, .. } = self;
         while self.is_silent && !stopped.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(10));
+        }
+        if self.is_endless {
+            let head = format!("HTTP/1.1 {status}\r\n{headers}Connection: close\r\n\r\n");
+            stream.write_all(head.as_bytes())?;
+            let many = body.repeat(65536 / body.len() + 1);
+            while !stopped.load(Ordering::Relaxed) {
+                stream.write_all(&many)?;
+            }
+            return Ok(false);
         }
         let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
         stream.write_all(head.as_bytes())?;

@@ -82,7 +82,7 @@ fn item_json(context: &Context, item: &PlannedItem) -> Value {
     let download = item.download();
     let server = download.map(|(source, _)| &context.settings.servers[source.server]);
     let url = download.zip(server).and_then(|((source, download), server)| {
-        server.nar_url(source.narinfo.download_url(download)).ok()
+        server.nar_url(source.offer.download_url(download)).ok()
     });
     let method = download.and_then(|(_, download)| download.compression.as_ref().ok());
     json!({

@@ -105,9 +105,9 @@ fn item<'a>(context: &'a Context, resolution: &'a Resolution, found: &'a Found) 
     let now = context.clock.unix_seconds();
     let source = found.sources.first();
     let narinfo = found.authority.as_ref().map(|authority| authority.narinfo());
-    let download = source.and_then(|source| choose::smallest(&source.narinfo));
+    let download = source.and_then(|source| choose::smallest(&source.offer));
     let url = source.zip(download).and_then(|(source, download)| {
-        let field = source.narinfo.download_url(download);
+        let field = source.offer.download_url(download);
         context.settings.servers[source.server].nar_url(field).ok()
     });
     let answer = source.map(|source| &found.answers[source.server]);
@@ -184,7 +184,7 @@ pub(super) fn summary(context: &Context, resolution: &Resolution) -> Summary {
             let nar_size = authority.narinfo().nar_size();
             summary.nar_size = summary.nar_size.saturating_add(nar_size);
         }
-        let download = found.sources.first().and_then(|source| choose::smallest(&source.narinfo));
+        let download = found.sources.first().and_then(|source| choose::smallest(&source.offer));
         let file_size = download.and_then(|download| download.file_size).unwrap_or(0);
         summary.download_size = summary.download_size.saturating_add(file_size);
     }

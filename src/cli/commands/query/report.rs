@@ -156,7 +156,7 @@ fn report_item(
             detail: in_words(answer),
         }
     });
-    let download = found.sources.first().and_then(|source| choose::smallest(&source.narinfo));
+    let download = found.sources.first().and_then(|source| choose::smallest(&source.offer));
     ReportItem {
         path: context.settings.store_dir().full_name(&found.path),
         status: found.status.name(),

@@ -36,7 +36,7 @@ pub(super) fn lines<'a>(
 
 fn row(context: &Context, resolution: &Resolution, found: &Found) -> Row {
     let source = found.sources.first();
-    let download = source.and_then(|source| choose::smallest(&source.narinfo)?.file_size);
+    let download = source.and_then(|source| choose::smallest(&source.offer)?.file_size);
     let unpacked = found.authority.as_ref().map(|authority| authority.narinfo().nar_size());
     let size = |size: Option<u64>| size.map_or("-".to_owned(), output::bytes);
     let server = source.map_or("-", |source| &resolution.servers[source.server].url);

@@ -78,8 +78,8 @@ impl Probes {
     pub(super) fn ask(servers: &[ServerUrl], resolution: &Resolution, client: &Client) -> Self {
         let sources = resolution.items.iter().flat_map(|found| {
             found.sources.iter().filter_map(|source| {
-                let download = choose::smallest(&source.narinfo)?;
-                let field = source.narinfo.download_url(download);
+                let download = choose::smallest(&source.offer)?;
+                let field = source.offer.download_url(download);
                 let url = servers[source.server].nar_url(field).ok()?;
                 Some(((found.path.clone(), source.server), url))
             })

@@ -1,0 +1,186 @@
+//! What is kept of a narinfo to download its nar: which nar it is, and where it can be had.
+//!
+//! A server may send any number of narinfos that no authorized key has signed. Of those only this
+//! is kept, and its size is bounded whatever the narinfo's is: at most 32 downloads, with 4 KiB of URLs
+//! together, and a digest in the place of references.
+
+use std::fmt::Write as _;
+
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
+
+use super::{Download, NarInfo, Span};
+use crate::format::compression::{Compression, UnknownCompression};
+use crate::format::hash::HashForm;
+
+/// So many downloads of a narinfo are considered.
+pub(super) const DOWNLOADS_MAX: usize = 32;
+/// So many bytes of URLs are kept of a narinfo; a URL that does not fit is left out.
+pub(super) const URLS_BYTES_MAX: usize = 4 << 10;
+
+/// Which nar a narinfo describes, and its downloads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NarOffer {
+    identity: [u8; 32],
+    nar_size: u64,
+    urls: Box<str>,
+    downloads: Box<[Download]>,
+}
+
+impl NarOffer {
+    /// What `narinfo` offers.
+    #[must_use]
+    pub fn of(narinfo: &NarInfo) -> Self {
+        let mut urls = String::new();
+        let mut downloads = Vec::with_capacity(narinfo.downloads().len());
+        for download in narinfo.downloads() {
+            add(&mut urls, &mut downloads, narinfo.download_url(download), download);
+        }
+        let (identity, nar_size) = (identity(narinfo), narinfo.nar_size());
+        Self { identity, nar_size, urls: urls.into(), downloads: downloads.into() }
+    }
+
+    /// Bytes of the nar, uncompressed.
+    #[must_use]
+    pub fn nar_size(&self) -> u64 {
+        self.nar_size
+    }
+
+    /// Where the nar can be had, in the order of the narinfo.
+    #[must_use]
+    pub fn downloads(&self) -> &[Download] {
+        &self.downloads
+    }
+
+    /// The `URL` of one of this offer's own [`downloads`](Self::downloads), as a server wrote it.
+    #[must_use]
+    pub fn download_url(&self, download: &Download) -> &str {
+        download.url.of(&self.urls)
+    }
+
+    /// Whether both are about the same item with the same content and references: then a
+    /// download that one of them names can be used for the other.
+    #[must_use]
+    pub fn is_same_nar(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
+
+    /// The offer as text, for [`NarOffer::parse`].
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = format!("{} {}\n", HEXLOWER.encode(&self.identity), self.nar_size);
+        for download in &self.downloads {
+            let method = match &download.compression {
+                Ok(method) => method.name(),
+                Err(UnknownCompression(name)) => name,
+            };
+            let size = download.file_size.map_or_else(String::new, |size| size.to_string());
+            let url = self.download_url(download);
+            // Writing to a string cannot fail; no value has a line break, since fields end there.
+            let _ = writeln!(text, "{url}\n{method}\n{size}");
+        }
+        text
+    }
+
+    /// The offer that [`NarOffer::to_text`] has written; file hashes are not part of it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let (identity, nar_size) = lines.next()?.split_once(' ')?;
+        let identity = HEXLOWER.decode(identity.as_bytes()).ok()?.try_into().ok()?;
+        let nar_size = nar_size.parse().ok()?;
+        let (mut urls, mut downloads) = (String::new(), Vec::new());
+        while let Some(url) = lines.next() {
+            let compression = Compression::parse(lines.next()?);
+            let file_size = match lines.next()? {
+                "" => None,
+                size => Some(size.parse().ok()?),
+            };
+            let (file_hash, file_hash_form) = (None, HashForm::Base32);
+            let url_span = Span::new(0, 0);
+            let download =
+                Download { compression, file_size, file_hash, file_hash_form, url: url_span };
+            add(&mut urls, &mut downloads, url, &download);
+        }
+        Some(Self { identity, nar_size, urls: urls.into(), downloads: downloads.into() })
+    }
+}
+
+/// Adds `download`, whose address is `url`, if there is room for it.
+fn add(urls: &mut String, downloads: &mut Vec<Download>, url: &str, download: &Download) {
+    let start = urls.len();
+    if start + url.len() <= URLS_BYTES_MAX && downloads.len() < DOWNLOADS_MAX {
+        urls.push_str(url);
+        let url = Span::new(start, urls.len());
+        downloads.push(Download { url, file_hash: None, ..download.clone() });
+    }
+}
+
+/// A digest of what [`NarInfo::is_equivalent`] compares.
+fn identity(narinfo: &NarInfo) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update(narinfo.store_path().base());
+    digest.update([0]);
+    digest.update(narinfo.nar_hash().to_string());
+    digest.update(narinfo.nar_size().to_le_bytes());
+    for reference in narinfo.references() {
+        digest.update(reference.base());
+        digest.update([0]);
+    }
+    digest.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::store_path::StoreDir;
+
+    const TEXT: &str = include_str!("../../../fixtures/signatures/vector-a.narinfo");
+
+    fn narinfo(text: &str) -> NarInfo {
+        NarInfo::parse(text, &StoreDir::parse(StoreDir::GUIX).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_offer_survives_as_text() {
+        let more = "URL: nar/x\nCompression: br\nURL: nar/y\nURL: nar/z\nCompression: none\n";
+        for text in [TEXT.to_owned(), format!("{TEXT}{more}")] {
+            let offer = NarOffer::of(&narinfo(&text));
+            assert!(!offer.downloads().is_empty());
+            assert_eq!(NarOffer::parse(&offer.to_text()), Some(offer));
+        }
+        for text in ["", "x", "x 1\n", "00 1\n"] {
+            assert_eq!(NarOffer::parse(text), None);
+        }
+    }
+
+    #[test]
+    fn offers_are_the_same_when_their_narinfos_are_equivalent() {
+        let offer = NarOffer::of(&narinfo(TEXT));
+        let elsewhere = format!("{TEXT}URL: elsewhere\nCompression: none\n");
+        assert!(offer.is_same_nar(&NarOffer::of(&narinfo(&elsewhere))));
+        let size = TEXT.replace("NarSize: ", "NarSize: 1");
+        let references =
+            TEXT.replace("References: ", &format!("References: {}-x ", "0".repeat(32)));
+        for other in [size, references] {
+            assert_ne!(other, TEXT);
+            assert!(!offer.is_same_nar(&NarOffer::of(&narinfo(&other))));
+        }
+    }
+
+    #[test]
+    fn the_size_of_an_offer_is_bounded() {
+        let many: String =
+            (0..30_000).map(|n| format!("URL: nar/{n}\nCompression: zstd\n")).collect();
+        let offer = NarOffer::of(&narinfo(&format!("{TEXT}{many}")));
+        assert_eq!(offer.downloads().len(), DOWNLOADS_MAX);
+        let long = format!(
+            "URL: {}\nCompression: zstd\nURL: short\nCompression: zstd\n",
+            "x".repeat(9000)
+        );
+        let offer = NarOffer::of(&narinfo(&format!("{TEXT}{long}")));
+        let urls: Vec<&str> = offer.downloads().iter().map(|one| offer.download_url(one)).collect();
+        assert_eq!(urls.last(), Some(&"short"));
+        assert!(urls.iter().map(|url| url.len()).sum::<usize>() <= URLS_BYTES_MAX);
+    }
+}

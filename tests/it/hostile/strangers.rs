@@ -1,0 +1,250 @@
+//! Servers that send as much as they can: what is kept of it has a limit, and the good server
+//! behind them is reached soon.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::publisher::{Publisher, command, contents, file_nar, name};
+use crate::support::sandbox::{Running, run};
+use crate::support::{Reply, Run, Sandbox, Server, files_below, wait_until};
+
+/// A narinfo is taken up to this size.
+const NARINFO_BYTES: usize = 1 << 20;
+const ITEMS: usize = 40;
+const PEAK_MAX_KIB: u64 = 100_000;
+/// Far more than it takes: other tests run as well.
+const SOON: Duration = Duration::from_secs(30);
+
+fn item_name(number: usize) -> String {
+    format!("{}{number:02}-item", "0".repeat(30))
+}
+
+/// `line` with numbers in the place of `#`, so often that a narinfo with them is as large as can
+/// be.
+fn repeated(line: &str) -> String {
+    let lines = (0..).map(|number: usize| line.replace('#', &format!("{number:05}")));
+    let mut text = String::new();
+    for line in lines {
+        if text.len() + line.len() > NARINFO_BYTES - 2000 {
+            return text;
+        }
+        text.push_str(&line);
+    }
+    unreachable!("the numbers do not end")
+}
+
+/// Runs `command`; how it ended, and the most memory that it had, in KiB.
+fn run_measured(command: Command) -> (Run, u64) {
+    let mut running = Running::start(command, "");
+    let status = format!("/proc/{}/status", running.child.id());
+    let mut peak = 0;
+    wait_until(|| {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let now = line.and_then(|line| line.trim().split(' ').next()?.parse().ok());
+        peak = peak.max(now.unwrap_or(0));
+        running.child.try_wait().unwrap().is_some()
+    });
+    (running.end(), peak)
+}
+
+/// A stranger in front of a good server; both have narinfos of all items.
+struct Crowd {
+    sandbox: Sandbox,
+    stranger: Publisher,
+    good: Publisher,
+    items: Vec<String>,
+}
+
+impl Crowd {
+    fn new(references: &str, downloads: &str) -> Self {
+        let sandbox = Sandbox::new();
+        let stranger = Publisher::new(&sandbox, "stranger", 1);
+        let good = Publisher::new(&sandbox, "good", 2);
+        Publisher::trust(&sandbox, &[&good]);
+        let mut items = Vec::new();
+        for number in 0..ITEMS {
+            let (name, nar) = (item_name(number), file_nar(b"good"));
+            let size = nar.len() as u64;
+            stranger.describe_as(&name, &file_nar(b"bad"), size, references, downloads);
+            let url = format!("URL: {name}\nCompression: none\n");
+            items.push(good.describe_as(&name, &nar, size, "", &url));
+            std::fs::write(good.dir.join(&name), nar).unwrap();
+        }
+        Self { sandbox, stranger, good, items }
+    }
+
+    /// Every item is fetched from the good server, soon and with little memory, and nothing of
+    /// what the stranger said is kept on disk.
+    #[track_caller]
+    fn costs_little(&self) {
+        let servers = [&self.stranger, &self.good].map(|one| Server::of(one.dir.clone()));
+        let urls = format!("{} {}", servers[0].url(), servers[1].url());
+        for arguments in [&["fetch"][..], &["query", "--closure", "--json"]] {
+            let mut command = command(&self.sandbox, &urls, arguments);
+            command.args(&self.items);
+            let began = Instant::now();
+            let (ended, peak) = run_measured(command);
+            ended.exits(0);
+            assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+            assert!(peak > 1000 && peak < PEAK_MAX_KIB, "{arguments:?} took {peak} KiB");
+        }
+        assert_eq!(servers[0].asked_for("narinfo"), ITEMS, "refusals are in the lookup cache");
+        let kept = files_below(&self.sandbox.root().join("var/guix/subst"), "");
+        let size: u64 = kept.iter().map(|file| file.metadata().unwrap().len()).sum();
+        assert!(!kept.is_empty() && size < 5 << 20, "{size} bytes in {kept:?}");
+    }
+}
+
+#[test]
+fn downloads_of_a_stranger_are_not_all_kept() {
+    Crowd::new("", &repeated("URL: #\nCompression: zstd\n")).costs_little();
+    Crowd::new("", &repeated(&format!("URL: {}#\n", "x".repeat(3000)))).costs_little();
+}
+
+#[test]
+fn references_of_a_stranger_are_not_looked_up() {
+    let references = repeated(&format!("{}#-a ", "0".repeat(27)));
+    Crowd::new(references.trim_end(), "").costs_little();
+}
+
+#[test]
+fn fields_of_a_stranger_are_not_kept() {
+    Crowd::new("", &repeated("Sig: #\n")).costs_little();
+    Crowd::new("", &repeated("X-#: #\n")).costs_little();
+    Crowd::new("", &format!("System: {}\n", "x".repeat(NARINFO_BYTES - 2000))).costs_little();
+}
+
+/// The signature is good, and what a mirror wrote below it is not covered.
+#[test]
+fn what_a_mirror_adds_to_a_signed_narinfo_is_not_kept() {
+    for line in ["URL: #\nCompression: br\n", "Sig: #\n", "X: #\n"] {
+        let crowd = Crowd::new("", "");
+        for file in files_below(&crowd.good.dir, ".narinfo") {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let more = repeated(line);
+            std::fs::write(file, text + &more).unwrap();
+        }
+        crowd.costs_little();
+    }
+}
+
+/// Narinfos beyond the limit, with a length and without an end.
+#[test]
+fn narinfos_that_are_too_long_are_not_read() {
+    let crowd = Crowd::new("", "");
+    let long: Vec<u8> = b"X: y\n".repeat(16 << 18);
+    let good = Server::of(crowd.good.dir.clone());
+    for is_endless in [false, true] {
+        let long = long.clone();
+        let server = Server::start(move |request| match request.path.ends_with(".narinfo") {
+            true if is_endless => Reply::new("200 OK", "X: y\n").endless(),
+            true => Reply::new("200 OK", long.clone()),
+            false => Reply::not_found(),
+        });
+        let urls = format!("{} {}", server.url(), good.url());
+        let mut command = command(&crowd.sandbox, &urls, &["fetch"]);
+        command.args(&crowd.items);
+        let began = Instant::now();
+        let (ended, peak) = run_measured(command);
+        ended.exits(0);
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+        assert!(peak < PEAK_MAX_KIB, "it took {peak} KiB");
+        // The second time as the first.
+        crowd.sandbox.remove_root();
+    }
+}
+
+/// Two trusted publishers with different builds of one item.
+fn two_builds() -> (Sandbox, Publisher, Publisher) {
+    let sandbox = Sandbox::new();
+    let hostile = Publisher::new(&sandbox, "hostile", 1);
+    let good = Publisher::new(&sandbox, "good", 2);
+    Publisher::trust(&sandbox, &[&hostile, &good]);
+    good.publish_file('1', "good", "");
+    hostile.publish_file('1', "other", "");
+    (sandbox, hostile, good)
+}
+
+fn item() -> String {
+    format!("/gnu/store/{}", name('1'))
+}
+
+#[test]
+fn few_of_many_urls_are_tried() {
+    let (sandbox, hostile, good) = two_builds();
+    let nar = file_nar(b"other");
+    let downloads = repeated("URL: nar-#\nCompression: zstd\n");
+    hostile.describe('1', &nar, nar.len() as u64, "", &downloads);
+    let servers = [&hostile, &good].map(|one| Server::of(one.dir.clone()));
+    let urls = format!("{} {}", servers[0].url(), servers[1].url());
+    run(command(&sandbox, &urls, &["fetch", &item()])).exits(0);
+    assert_eq!(contents(&sandbox, &item()), "good");
+    assert_eq!(servers[0].asked_for("/nar-"), 3);
+}
+
+/// Pieces of compressed input that stand for no bytes.
+fn empty_pieces() -> Vec<(&'static str, Vec<u8>)> {
+    let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let skippable = [&b"\x50\x2a\x4d\x18\x00\x01\0\0"[..], &[7; 256]].concat();
+    vec![
+        ("zstd", zstd::encode_all(&b""[..], 1).unwrap()),
+        ("zstd", skippable),
+        ("gzip", gzip.finish().unwrap()),
+        ("xz", EMPTY_XZ.to_vec()),
+        ("none", vec![0]),
+    ]
+}
+
+/// What `xz </dev/null` writes.
+const EMPTY_XZ: [u8; 32] = [
+    0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x04, 0xe6, 0xd6, 0xb4, 0x46, 0x00, 0x00, 0x00, 0x00,
+    0x1c, 0xdf, 0x44, 0x21, 0x1f, 0xb6, 0xf3, 0x7d, 0x01, 0x00, 0x00, 0x00, 0x00, 0x04, 0x59, 0x5a,
+];
+
+fn endless(piece: Vec<u8>, dir: std::path::PathBuf) -> Server {
+    Server::start(move |request| match request.path.as_str() {
+        "/endless" => Reply::new("200 OK", piece.clone()).endless(),
+        _ => Reply::file(&dir, request),
+    })
+}
+
+#[test]
+fn input_that_stands_for_nothing_ends() {
+    for (method, piece) in empty_pieces() {
+        let (sandbox, hostile, good) = two_builds();
+        let nar = file_nar(b"other");
+        let downloads = format!("URL: endless\nCompression: {method}\n");
+        hostile.describe('1', &nar, nar.len() as u64, "", &downloads);
+        // A directory has files with an end.
+        std::fs::write(hostile.dir.join("endless"), piece.repeat((3 << 20) / piece.len())).unwrap();
+        let server = endless(piece, hostile.dir.clone());
+        for url in [server.url(), hostile.url()] {
+            let began = Instant::now();
+            let urls = format!("{url} {}", good.url());
+            let tree = format!("tree-{}", url.len());
+            run(command(&sandbox, &urls, &["fetch", "--output", &tree, &item()])).exits(0);
+            assert_eq!(std::fs::read(sandbox.path(&tree)).unwrap(), b"good");
+            assert!(began.elapsed() < SOON, "{method}: {:?}", began.elapsed());
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_ends_input_that_stands_for_nothing() {
+    for (method, piece) in empty_pieces() {
+        let (sandbox, hostile, _) = two_builds();
+        let downloads = format!("URL: endless\nCompression: {method}\n");
+        hostile.describe('1', &file_nar(b"other"), 1 << 30, "", &downloads);
+        let server = endless(piece, hostile.dir.clone());
+        let arguments = ["fetch", "--output", "tree", &item()];
+        let running = Running::start(command(&sandbox, &server.url(), &arguments), "");
+        assert!(wait_until(|| server.asked_for("/endless") > 0));
+        std::thread::sleep(Duration::from_millis(100));
+        running.interrupt();
+        let ended = running.end();
+        // What is no nar at all may have been noticed before.
+        assert!(matches!(ended.code, Some(130 | 3)), "{method}: {ended:?}");
+        assert!(ended.code == Some(130) || method == "none", "{method}: {ended:?}");
+    }
+}
