@@ -149,6 +149,9 @@ impl NarBody {
         }
         let chunk = match &mut self.source {
             Source::Ended => Ok(None),
+            Source::File(_) if is_raised(self.stop.as_deref()) => {
+                Err(HttpError::new(&self.url, HttpErrorKind::Cancelled))
+            }
             Source::File(file) => file.next_chunk().map_err(|kind| HttpError::new(&self.url, kind)),
             Source::Network { pieces, .. } => match next_piece(pieces, self.stop.as_deref()) {
                 Ok(Piece::Chunk(bytes, _paid)) => Ok(Some(bytes)),
@@ -205,7 +208,7 @@ pub(super) fn open(engine: &Arc<Engine>, request: NarRequest) -> Result<NarBody,
 
 /// Ends when the flag is up; without a flag, never.
 async fn raised(stop: Option<&AtomicBool>) {
-    while stop.is_none_or(|stop| !stop.load(Ordering::Relaxed)) {
+    while !is_raised(stop) {
         tokio::time::sleep(STOP_TICK).await;
     }
 }
@@ -215,13 +218,17 @@ fn next_piece(
     pieces: &Receiver<Piece>,
     stop: Option<&AtomicBool>,
 ) -> Result<Piece, RecvTimeoutError> {
-    loop {
+    while !is_raised(stop) {
         match pieces.recv_timeout(STOP_TICK) {
-            Err(RecvTimeoutError::Timeout)
-                if stop.is_none_or(|stop| !stop.load(Ordering::Relaxed)) => {}
+            Err(RecvTimeoutError::Timeout) => {}
             piece => return piece,
         }
     }
+    Err(RecvTimeoutError::Timeout)
+}
+
+fn is_raised(stop: Option<&AtomicBool>) -> bool {
+    stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
 }
 
 /// How often a raised flag is looked for while nothing arrives.
@@ -300,6 +307,17 @@ pub(super) fn proxy_cache(headers: &HeaderMap) -> Option<String> {
     said.iter().find_map(|name| header(headers, name)).map(str::to_owned)
 }
 
+/// The next bytes. Empty frames, of which an HTTP/2 server may send any number, are none: waiting
+/// goes on, and with it the time that a server may be silent.
+async fn next_bytes(response: &mut Response) -> Result<Option<Bytes>, reqwest::Error> {
+    loop {
+        match response.chunk().await {
+            Ok(Some(bytes)) if bytes.is_empty() => tokio::task::yield_now().await,
+            chunk => return chunk,
+        }
+    }
+}
+
 /// Moves a body from the network into the queue.
 struct Pump {
     url: Url,
@@ -341,7 +359,8 @@ impl Pump {
         response: &mut Response,
         received: u64,
     ) -> Result<Option<Bytes>, HttpErrorKind> {
-        let Ok(chunk) = tokio::time::timeout(self.timeouts.stall, response.chunk()).await else {
+        let Ok(chunk) = tokio::time::timeout(self.timeouts.stall, next_bytes(response)).await
+        else {
             return Err(HttpErrorKind::Stalled(self.timeouts.stall));
         };
         chunk.map_err(|error| match (web::body_error(error, self.timeouts), self.expected) {

@@ -6,6 +6,7 @@
 
 mod body;
 mod buffer;
+mod input;
 mod segments;
 
 use std::convert::Infallible;
@@ -31,6 +32,7 @@ use super::retry::Retries;
 use body::{Body, Shared, Wanted};
 
 use buffer::BufferPool;
+use input::{DecoderInput, Stopped};
 use segments::Connections;
 
 /// What all transfers of a run share: memory, and connections for the parts of large nars.
@@ -95,6 +97,9 @@ pub enum TransferError {
     /// More bytes came than the narinfo promises.
     #[error("the nar is longer than the {0} bytes its narinfo says")]
     TooLong(u64),
+    /// More compressed bytes came than any nar of its size takes.
+    #[error("the download is longer than {0} bytes, which is more than its nar can take")]
+    TooMuchInput(u64),
     /// The user wants to stop.
     #[error("interrupted")]
     Cancelled,
@@ -171,6 +176,7 @@ impl NarStream {
             to_reader,
             reader,
             shared: Arc::clone(&shared),
+            stopped: Stopped::default(),
         };
         let start = |error| TransferError::Start(Arc::new(error));
         let thread = std::thread::Builder::new().name("decode".to_owned());
@@ -253,12 +259,15 @@ struct Decode {
     /// Disconnected when nobody reads any more.
     reader: Receiver<Infallible>,
     shared: Arc<Shared>,
+    stopped: Stopped,
 }
 
 impl Decode {
     fn run(self, body: Body) -> Result<Decoded, TransferError> {
         let decoders = Arc::clone(&self.decoders);
-        let decoded = decoders.decode(self.compression, body, |reader| self.pump(reader));
+        let (cancel, stopped) = (self.cancel.clone(), self.stopped.clone());
+        let input = DecoderInput::new(body, self.nar_size, cancel, stopped);
+        let decoded = decoders.decode(self.compression, input, |reader| self.pump(reader));
         decoded.map_err(|error| self.failure(error))?
     }
 
@@ -296,6 +305,9 @@ impl Decode {
     }
 
     fn failure(&self, error: io::Error) -> TransferError {
+        if let Some(error) = self.stopped.error() {
+            return error;
+        }
         match self.shared.failure.get() {
             Some(network) => TransferError::Network(Arc::clone(network)),
             None => {

@@ -9,6 +9,8 @@ pub(in crate::codec) struct Input<R> {
     front: Vec<Vec<u8>>,
     /// Bytes of it that have been read.
     consumed: usize,
+    /// Bytes that have been read and not put back.
+    taken: u64,
     inner: R,
     /// Since when `waited` counts.
     since: Instant,
@@ -18,7 +20,7 @@ pub(in crate::codec) struct Input<R> {
 impl<R: BufRead> Input<R> {
     pub(super) fn new(inner: R) -> Self {
         let (since, waited) = (Instant::now(), Duration::ZERO);
-        Self { front: Vec::new(), consumed: 0, inner, since, waited }
+        Self { front: Vec::new(), consumed: 0, taken: 0, inner, since, waited }
     }
 
     /// Whether most of the time since this was last asked went into waiting for the input.
@@ -28,8 +30,14 @@ impl<R: BufRead> Input<R> {
         waited > since.elapsed() / 2
     }
 
+    /// How many bytes have been read and not put back.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// Makes `bytes` come before everything else.
     pub(super) fn put_back(&mut self, bytes: Vec<u8>) {
+        self.taken = self.taken.saturating_sub(bytes.len() as u64);
         if self.consumed > 0
             && let Some(first) = self.front.last_mut()
         {
@@ -82,6 +90,7 @@ impl<R: BufRead> BufRead for Input<R> {
     }
 
     fn consume(&mut self, count: usize) {
+        self.taken += count as u64;
         if self.front.is_empty() { self.inner.consume(count) } else { self.consumed += count }
     }
 }

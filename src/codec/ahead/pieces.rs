@@ -68,6 +68,9 @@ pub(in crate::codec) struct Pieces<R, F: Format> {
     collecting: Option<Collecting<F::Walk>>,
     /// What comes next cannot be collected at the moment.
     is_stalled: bool,
+    /// Where the next piece may be collected: what was walked over in vain is not walked over
+    /// again, or many small pieces would take the square of their number.
+    next_try: u64,
     /// Pieces collected in a row.
     collected: usize,
     /// Memory for content, to be used again: getting new memory from the system for every piece
@@ -88,6 +91,7 @@ impl<R: BufRead, F: Format> Pieces<R, F> {
             waiting: VecDeque::new(),
             collecting: None,
             is_stalled: false,
+            next_try: 0,
             collected: 0,
             spare: None,
             abandoned: Arc::default(),
@@ -98,6 +102,7 @@ impl<R: BufRead, F: Format> Pieces<R, F> {
     /// Reads up to `goal` bytes ahead, as far as pieces can be collected.
     fn collect(&mut self, mut goal: usize) -> io::Result<()> {
         let helpers = self.helpers();
+        self.is_stalled |= self.collecting.is_none() && self.input.taken() < self.next_try;
         while goal > 0 && !self.is_stalled && self.waiting.len() <= helpers {
             let mut piece = self.collecting.take().unwrap_or_else(|| Collecting {
                 bytes: Vec::new(),
@@ -121,7 +126,11 @@ impl<R: BufRead, F: Format> Pieces<R, F> {
                     self.enqueue(piece);
                     continue;
                 }
-                Step::Need(_) | Step::Odd => self.is_stalled = true,
+                Step::Need(_) => self.is_stalled = true,
+                Step::Odd => {
+                    self.is_stalled = true;
+                    self.next_try = self.input.taken();
+                }
             }
             self.collecting = Some(piece);
         }

@@ -49,7 +49,11 @@ impl AttemptError {
     pub fn class(&self) -> Class {
         match self {
             Self::Transfer(TransferError::Network(error)) => network_class(error),
-            Self::Transfer(TransferError::Corrupt { .. } | TransferError::TooLong(_))
+            Self::Transfer(
+                TransferError::Corrupt { .. }
+                | TransferError::TooLong(_)
+                | TransferError::TooMuchInput(_),
+            )
             | Self::Unpack(UnpackError::Nar(_))
             | Self::Mismatch(_) => Class::Refused,
             Self::Transfer(TransferError::Start(_))
