@@ -42,6 +42,10 @@ impl Installer {
                 }
                 retries.failed(server, error.outage());
                 attempt.error = error;
+                // A request that was cut short for that is not a failure.
+                if self.cancel.is_cancelled() {
+                    return Err(ItemError::Interrupted);
+                }
                 if attempt.error.class() == Class::Local {
                     return Err(ItemError::AllFailed(attempts));
                 }

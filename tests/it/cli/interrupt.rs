@@ -1,5 +1,8 @@
 //! The user interrupts a run: it ends soon, with few words and a code of its own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::support::sandbox::Running;
 use crate::support::{Kind, Reply, Run, Sandbox, Server, item, wait_until};
 
@@ -35,6 +38,29 @@ fn lookups_are_given_up() {
 fn servers_are_given_up() {
     let server = stalling("nix-cache-info");
     interrupted(&Sandbox::new(), &server, "nix-cache-info", &["servers"]).prints("");
+}
+
+#[test]
+fn a_fetch_that_retries_is_given_up() {
+    let (sandbox, tools) = (Sandbox::new(), item("tools"));
+    let is_done = Arc::new(AtomicBool::new(false));
+    let done = Arc::clone(&is_done);
+    // Silent even before the head of its response.
+    let server = Server::start(move |request| {
+        let is_nar = request.path.contains("-tools-1.0");
+        assert!(!is_nar || wait_until(|| done.load(Ordering::Relaxed)));
+        Reply::file(&Kind::Guix.directory(), request)
+    });
+    for command in [&["fetch"][..], &["fetch", "--output", "tree"]] {
+        let arguments = [command, &["--stall-timeout", "1", &tools]].concat();
+        let before = server.asked_for("-tools-1.0");
+        let running = Running::start(sandbox.command(Kind::Guix, &server.url(), &arguments), "");
+        // The second request is the first retry.
+        assert!(wait_until(|| server.asked_for("-tools-1.0") > before + 1));
+        running.interrupt();
+        running.end().exits(130).prints("");
+    }
+    is_done.store(true, Ordering::Relaxed);
 }
 
 #[test]
