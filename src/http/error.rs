@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use url::Url;
+use url::{Origin, Url};
 
 use super::wire::WireError;
 use crate::format::credentials::url_without_credentials;
@@ -106,6 +106,14 @@ pub enum HttpErrorKind {
     /// Redirected to nowhere, or to what is not http or https.
     #[error("redirected to `{}`", url_without_credentials(.0).escape_debug())]
     BadRedirect(String),
+    /// The server redirected to another address, where this happened.
+    #[error("redirected to {to}")]
+    Redirected {
+        /// Where, without credentials and query.
+        to: String,
+        /// What happened there.
+        source: Box<HttpErrorKind>,
+    },
     /// The body ended before its announced length.
     #[error("the transfer ended after {received} of {expected} bytes")]
     Truncated {
@@ -202,6 +210,15 @@ impl HttpError {
         matches!(self.kind, HttpErrorKind::Status { status: 429 | 503, retry_after: Some(_) })
     }
 
+    /// Where the server redirected to, when the request failed there.
+    #[must_use]
+    pub fn redirected_to(&self) -> Option<Origin> {
+        match &self.kind {
+            HttpErrorKind::Redirected { to, .. } => Some(Url::parse(to).ok()?.origin()),
+            _ => None,
+        }
+    }
+
     /// The outage that this may be; `None`: the same request would fail in the same way.
     #[must_use]
     pub fn outage(&self) -> Option<Outage> {
@@ -212,7 +229,7 @@ impl HttpError {
     #[must_use]
     pub fn reached_server(&self) -> bool {
         !matches!(
-            self.kind,
+            self.kind.innermost(),
             HttpErrorKind::Resolve(_)
                 | HttpErrorKind::Connect(_)
                 | HttpErrorKind::ConnectTimeout(_)
@@ -244,10 +261,26 @@ impl HttpError {
 }
 
 impl HttpErrorKind {
+    /// This failure at the address `to`, which the server redirected to.
+    pub(super) fn after_redirect(self, to: &Url) -> Self {
+        let mut to = to.clone();
+        to.set_query(None);
+        to.set_fragment(None);
+        Self::Redirected { to: redacted(&to), source: Box::new(self) }
+    }
+
+    /// What failed, wherever the server redirected to.
+    fn innermost(&self) -> &Self {
+        match self {
+            Self::Redirected { source, .. } => source.innermost(),
+            kind => kind,
+        }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn class(&self) -> Class {
-        match self {
+        match self.innermost() {
             Self::Status { status: 404 | 410, .. } => Class::Absent,
             Self::TooLarge { .. } | Self::WrongRange => Class::Refused,
             Self::File(cause) if is_not_found(cause) => Class::Absent,
@@ -258,7 +291,7 @@ impl HttpErrorKind {
     }
 
     fn outage(&self) -> Option<Outage> {
-        match self {
+        match self.innermost() {
             _ if self.class() != Class::Transient => None,
             Self::Resolve(_) | Self::Connect(_) => Some(Outage::Unreachable),
             Self::ConnectTimeout(silence) | Self::Stalled(silence) => {
@@ -286,7 +319,7 @@ impl HttpErrorKind {
 
     /// Whether the same request may succeed a moment later.
     pub(super) fn is_worth_repeating(&self) -> bool {
-        match self {
+        match self.innermost() {
             Self::Status { status, .. } => is_passing(*status),
             Self::Connect(_) | Self::Lost(_) => self.class() == Class::Transient,
             Self::Closed | Self::Stalled(_) => true,

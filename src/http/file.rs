@@ -71,6 +71,7 @@ pub(super) fn open_nar(
         validator: None,
         accepts_ranges: true,
         proxy_cache: None,
+        url: None,
     };
     Ok((head, FileBody { file, left: announced, announced }))
 }

@@ -19,7 +19,7 @@ use reqwest::header::{HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use reqwest::{Method, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
-use url::Url;
+use url::{Origin, Url};
 
 use super::engine::Engine;
 use super::error::{HttpError, HttpErrorKind};
@@ -85,6 +85,7 @@ pub(super) struct BodyHead {
     pub(super) validator: Option<String>,
     pub(super) accepts_ranges: bool,
     pub(super) proxy_cache: Option<String>,
+    pub(super) url: Option<Url>,
 }
 
 #[derive(Debug)]
@@ -131,6 +132,13 @@ impl NarBody {
     #[must_use]
     pub fn accepts_ranges(&self) -> bool {
         self.head.accepts_ranges
+    }
+
+    /// Where the server redirected to, if it is somebody else who sends the body.
+    #[must_use]
+    pub fn redirected_to(&self) -> Option<Origin> {
+        let origin = self.head.url.as_ref()?.origin();
+        (origin != self.url.origin()).then_some(origin)
     }
 
     /// What a caching proxy says of this answer, such as `MISS`, in its own words.
@@ -278,6 +286,7 @@ fn body_head(response: &Response, start: Option<u64>) -> Result<BodyHead, HttpEr
         validator: validator(headers),
         accepts_ranges: accepts_ranges(headers) || status != BodyStatus::Full,
         proxy_cache: proxy_cache(headers),
+        url: Some(response.url().clone()),
     })
 }
 

@@ -29,7 +29,7 @@ pub(super) fn client(options: &Options, tls: &Tls) -> Result<reqwest::Client, Ht
         .http1_only()
         .no_proxy()
         .proxy(reqwest::Proxy::custom(move |url| proxies.for_url(url).cloned()))
-        .redirect(Policy::limited(REDIRECTS_MAX))
+        .redirect(Policy::none())
         .referer(false)
         .user_agent(&options.user_agent)
         .connect_timeout(options.connect_timeout)
@@ -102,9 +102,24 @@ impl Request {
         }
     }
 
+    /// One try, redirects included: the library follows them too, but does not say where an error
+    /// happened.
     async fn send_once(&self, client: &reqwest::Client) -> Result<Response, HttpErrorKind> {
+        let mut response = self.send_to(client, self.url.clone()).await?;
+        for _ in 0..REDIRECTS_MAX {
+            let Some(target) = redirect_target(&response) else { return Ok(response) };
+            let outcome = self.send_to(client, target.clone()).await;
+            response = outcome.map_err(|kind| kind.after_redirect(&target))?;
+        }
+        match redirect_target(&response) {
+            Some(_) => Err(HttpErrorKind::TooManyRedirects(REDIRECTS_MAX)),
+            None => Ok(response),
+        }
+    }
+
+    async fn send_to(&self, client: &reqwest::Client, url: Url) -> Result<Response, HttpErrorKind> {
         let request = client
-            .request(self.method.clone(), self.url.clone())
+            .request(self.method.clone(), url)
             .headers(self.headers.clone())
             .header(ACCEPT_ENCODING, "identity")
             .send();
@@ -115,6 +130,14 @@ impl Request {
             Err(_) => Err(HttpErrorKind::Stalled(self.timeouts.stall)),
         }
     }
+}
+
+/// Where `response` redirects to, if that is http or https.
+fn redirect_target(response: &Response) -> Option<Url> {
+    let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let location = header(response.headers(), "location").filter(|_| is_redirect)?;
+    let target = response.url().join(location).ok()?;
+    (matches!(target.scheme(), "http" | "https") && target.has_host()).then_some(target)
 }
 
 /// The status of `response` as the failure that it may be.
@@ -144,9 +167,6 @@ pub(super) fn refuse_encoding(headers: &HeaderMap) -> Result<(), HttpErrorKind> 
 /// where a cause from the system or from TLS lies below them.
 pub(super) fn kind_of(error: reqwest::Error, timeouts: Timeouts) -> HttpErrorKind {
     let error = error.without_url();
-    if error.is_redirect() {
-        return HttpErrorKind::TooManyRedirects(REDIRECTS_MAX);
-    }
     if error.is_timeout() {
         return if error.is_connect() {
             HttpErrorKind::ConnectTimeout(timeouts.connect)

@@ -3,9 +3,11 @@
 //! Servers are named by their index in the user's list. Nothing in here waits or sends: whoever
 //! downloads reports what happened, and asks before it decides.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use url::Origin;
 
 use crate::http::{HttpError, Outage};
 
@@ -13,6 +15,8 @@ use crate::http::{HttpError, Outage};
 #[derive(Debug, Default)]
 pub struct ServerHealth {
     servers: Mutex<HashMap<usize, Record>>,
+    /// Where servers redirected to and bytes came from.
+    redirect_targets: Mutex<HashSet<Origin>>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +59,17 @@ impl ServerHealth {
     #[must_use]
     pub fn has_answered(&self, server: usize) -> bool {
         self.lock().get(&server).is_some_and(|record| record.has_answered)
+    }
+
+    /// Bytes of a file came from `target`, where a server redirected to.
+    pub fn redirect_answered(&self, target: Origin) {
+        self.targets().insert(target);
+    }
+
+    /// Whether bytes of a file came from `target` in this run.
+    #[must_use]
+    pub fn has_redirect_answered(&self, target: &Origin) -> bool {
+        self.targets().contains(target)
     }
 
     /// A download from `server` has advanced.
@@ -126,6 +141,10 @@ impl ServerHealth {
     #[must_use]
     pub fn takes_ranges(&self, server: usize) -> bool {
         self.lock().get(&server).is_none_or(|record| !record.refuses_ranges)
+    }
+
+    fn targets(&self) -> MutexGuard<'_, HashSet<Origin>> {
+        self.redirect_targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, Record>> {

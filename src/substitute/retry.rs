@@ -175,7 +175,8 @@ impl Retries {
             state.waits += 1;
             (state.failing_since.get_or_insert_with(Instant::now).elapsed(), state.waits)
         };
-        let is_known = health.has_answered(server);
+        let is_known = health.has_answered(server)
+            && error.redirected_to().is_none_or(|target| health.has_redirect_answered(&target));
         if time.is_zero() || (waits > QUICK_RETRIES && !is_known) {
             return None;
         }

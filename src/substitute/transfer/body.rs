@@ -129,6 +129,9 @@ impl Body {
             }
             None => {
                 let body = client.nar(request(&url, &cancel))?;
+                if let Some(target) = body.redirected_to() {
+                    retries.health().redirect_answered(target);
+                }
                 let (length, validator) = (body.content_length(), range_validator(&body));
                 (Stream::Network(Box::new(body)), length, validator)
             }

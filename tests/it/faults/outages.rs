@@ -103,6 +103,24 @@ fn a_server_that_never_answered_is_not_waited_for() {
 }
 
 #[test]
+fn a_redirect_to_a_host_that_never_answered_is_not_waited_for() {
+    let (sandbox, fixture) = only("zstd");
+    let mut nobody = slow(&fixture);
+    nobody.kill();
+    let (directory, target) = (fixture.dir.clone(), nobody.url());
+    let server = Server::start(move |request| match request.path.starts_with("/nar/") {
+        true => Reply::new("307 Temporary Redirect", "")
+            .header(&format!("Location: {target}/bucket/x?signature=Sesame")),
+        false => Reply::file(&directory, request),
+    });
+    let began = Instant::now();
+    let run = start(&sandbox, &server.url(), &["--retry-time", "60s"]).end().exits(4);
+    assert!(began.elapsed() < Duration::from_secs(30));
+    let run = run.says(&format!("redirected to {}/bucket/x: connecting", nobody.url()));
+    assert!(!run.stderr.contains("Sesame"), "{}", run.stderr);
+}
+
+#[test]
 fn a_wait_is_interrupted_at_once() {
     let (sandbox, fixture) = only("zstd");
     let mut server = slow(&fixture);
