@@ -1,22 +1,23 @@
 //! Layer 6: people and scripts.
 
-pub mod advice;
-pub mod args;
-pub mod commands;
-pub mod context;
-pub mod dispatch;
-pub mod env;
-pub mod error;
-pub mod exit;
-pub mod file_trust;
-pub mod nix_conf;
-pub mod output;
+pub(crate) mod advice;
+pub(crate) mod args;
+pub(crate) mod commands;
+pub(crate) mod context;
+pub(crate) mod dispatch;
+pub(crate) mod env;
+pub(crate) mod error;
+pub(crate) mod exit;
+pub(crate) mod file_trust;
+pub(crate) mod nix_conf;
+pub(crate) mod output;
 mod process;
-pub mod progress;
-pub mod settings;
+pub(crate) mod progress;
+pub(crate) mod settings;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
+use std::process::ExitCode;
 use std::io::IsTerminal as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -35,9 +36,13 @@ use exit::Exit;
 use output::{Messages, Output};
 use settings::{Settings, Verbosity};
 
-/// Does what the arguments say; how it ended.
+/// Runs the program with these arguments (the first one is its name), and returns its exit code.
 #[must_use]
-pub fn run(arguments: Vec<OsString>) -> Exit {
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    run_command(arguments).into()
+}
+
+fn run_command(arguments: Vec<OsString>) -> Exit {
     let environment = Environment::of_process();
     let arguments = match dispatch::by_name(arguments, &environment) {
         Ok(arguments) => arguments,

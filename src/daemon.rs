@@ -8,15 +8,15 @@
 //! The daemon holds the item's lock and its temp root, and registers it: nothing of that is
 //! done here. [`query`] and [`substitute`] answer, [`serve`] is the loop around them.
 
-pub mod ahead;
-pub mod client;
-pub mod log;
-pub mod options;
+pub(crate) mod ahead;
+pub(crate) mod client;
+pub(crate) mod log;
+pub(crate) mod options;
 mod process;
-pub mod progress;
-pub mod query;
-pub mod reply;
-pub mod request;
-pub mod serve;
-pub mod substitute;
+pub(crate) mod progress;
+pub(crate) mod query;
+pub(crate) mod reply;
+pub(crate) mod request;
+pub(crate) mod serve;
+pub(crate) mod substitute;
 mod wording;

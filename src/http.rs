@@ -50,22 +50,22 @@ use url::Url;
 use crate::format::server_url::ServerUrl;
 use engine::Engine;
 
-pub use error::{Cause, Class, HttpError, HttpErrorKind, Outage, is_shortage};
-pub use events::{
-    CacheInfoText, Learned, LookupEvent, LookupEvents, NarInfoAnswer, NoEvent, QueuedEvent,
+pub(crate) use error::{Class, HttpError, Outage, is_shortage};
+pub(crate) use events::{
+    CacheInfoText, Learned, LookupEvent, LookupEvents, NarInfoAnswer, QueuedEvent,
 };
-pub use lookups::Lookups;
-pub use nar::{BodyStatus, NarBody, NarRequest};
-pub use options::{
-    CacheInfoKnowledge, Options, Pipelining, Protocol, ServerSpec, Timeouts, TlsVerification,
+pub(crate) use lookups::Lookups;
+pub(crate) use nar::{BodyStatus, NarBody, NarRequest};
+pub(crate) use options::{
+    CacheInfoKnowledge, Options, Pipelining, ServerSpec, Timeouts, TlsVerification,
 };
-pub use probe::{Probe, ServerSaid};
-pub use proxy::{NoProxy, Proxies};
-pub use retry::RetryPolicy;
+pub(crate) use probe::{Probe, ServerSaid};
+pub(crate) use proxy::{NoProxy, Proxies};
+pub(crate) use retry::RetryPolicy;
 
 /// The way to all servers. Cheap to clone; threads may share it.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub(crate) struct Client {
     engine: Arc<Engine>,
 }
 
@@ -74,7 +74,7 @@ impl Client {
     ///
     /// # Errors
     /// The system gives no threads.
-    pub fn new(options: Options) -> Result<Self, HttpError> {
+    pub(crate) fn new(options: Options) -> Result<Self, HttpError> {
         Ok(Self { engine: Arc::new(Engine::new(options)?) })
     }
 
@@ -82,7 +82,7 @@ impl Client {
     ///
     /// # Errors
     /// The system has no thread for a `file:` server.
-    pub fn lookups(&self, servers: Vec<ServerSpec>) -> Result<(Lookups, LookupEvents), HttpError> {
+    pub(crate) fn lookups(&self, servers: Vec<ServerSpec>) -> Result<(Lookups, LookupEvents), HttpError> {
         lookups::open(&self.engine, servers)
     }
 
@@ -90,7 +90,7 @@ impl Client {
     ///
     /// # Errors
     /// The server does not give it, after the retries of the [`RetryPolicy`].
-    pub fn nar(&self, request: NarRequest) -> Result<NarBody, HttpError> {
+    pub(crate) fn nar(&self, request: NarRequest) -> Result<NarBody, HttpError> {
         nar::open(&self.engine, request)
     }
 
@@ -98,7 +98,7 @@ impl Client {
     ///
     /// # Errors
     /// The server gives no usable answer.
-    pub fn probe(&self, url: &Url) -> Result<Probe, HttpError> {
+    pub(crate) fn probe(&self, url: &Url) -> Result<Probe, HttpError> {
         probe::probe(&self.engine, url)
     }
 
@@ -106,7 +106,7 @@ impl Client {
     ///
     /// # Errors
     /// The server gives no usable answer.
-    pub fn cache_info(&self, server: &ServerUrl) -> Result<ServerSaid, HttpError> {
+    pub(crate) fn cache_info(&self, server: &ServerUrl) -> Result<ServerSaid, HttpError> {
         probe::cache_info(&self.engine, server)
     }
 }

@@ -9,13 +9,13 @@ pub mod format;
 pub mod trust;
 // 3: edges, one kind of effect each; they never import each other.
 pub mod codec;
-pub mod http;
-pub mod lookup_cache;
-pub mod store;
+mod http;
+mod lookup_cache;
+mod store;
 // 4: the use cases.
-pub mod substitute;
+mod substitute;
 // 5: guix-daemon's helper protocol.
-pub mod daemon;
+mod daemon;
 // 6: people and scripts.
 pub mod cli;
 

@@ -22,10 +22,10 @@ mod report;
 mod schema;
 mod server;
 
-pub use entry::{AnswerKind, Entry, Remembered, TtlPolicy, TtlSource};
-pub use error::CacheError;
-pub use report::{ListedEntry, Stats};
-pub use server::{Behavior, CacheInfoFact, Down, Pipelining, ServerFact, ServerFacts, ServerId};
+pub(crate) use entry::{AnswerKind, Entry, Remembered, TtlPolicy};
+pub(crate) use error::CacheError;
+pub(crate) use report::{ListedEntry, Stats};
+pub(crate) use server::{Behavior, CacheInfoFact, Down, Pipelining, ServerFact, ServerFacts, ServerId};
 
 use crate::format::store_path::HashPart;
 use db::Memos;
@@ -36,7 +36,7 @@ use open::CacheFile;
 /// Every error of a method has been dealt with when it is returned: show it, and go on with
 /// the same cache as if nothing had been found.
 #[derive(Debug)]
-pub struct LookupCache {
+pub(crate) struct LookupCache {
     connection: Connection,
     /// `None` when in memory.
     file: Option<CacheFile>,
@@ -47,17 +47,17 @@ pub struct LookupCache {
 
 /// A cache, and what the user should know about it.
 #[derive(Debug)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// The cache; in memory if need be.
-    pub cache: LookupCache,
+    pub(crate) cache: LookupCache,
     /// Why it is in memory, or was started anew.
-    pub warning: Option<CacheError>,
+    pub(crate) warning: Option<CacheError>,
 }
 
 impl LookupCache {
     /// The cache in the directory `dir`, which is made if need be.
     #[must_use]
-    pub fn open(dir: &Path) -> Opened {
+    pub(crate) fn open(dir: &Path) -> Opened {
         match open::open_file(dir) {
             Ok((connection, file, warning)) => {
                 let cache =
@@ -70,19 +70,19 @@ impl LookupCache {
 
     /// A cache that is gone when it is dropped.
     #[must_use]
-    pub fn in_memory() -> Self {
+    pub(crate) fn in_memory() -> Self {
         Self { connection: open::open_memory(), file: None, servers: Vec::new(), unreported: None }
     }
 
     /// The file it is kept in; `None` when it is in memory.
     #[must_use]
-    pub fn path(&self) -> Option<&Path> {
+    pub(crate) fn path(&self) -> Option<&Path> {
         self.file.as_ref().map(|file| file.path.as_path())
     }
 
     /// The number of the server at `url`, by which the other methods know it. Should the file
     /// fail here, the next method that can tell does so.
-    pub fn server_id(&mut self, url: &str) -> ServerId {
+    pub(crate) fn server_id(&mut self, url: &str) -> ServerId {
         if let Some((server, _)) = self.servers.iter().find(|(_, known)| **known == *url) {
             return *server;
         }
@@ -103,7 +103,7 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub fn find(
+    pub(crate) fn find(
         &mut self,
         server: ServerId,
         items: &[HashPart],
@@ -115,27 +115,11 @@ impl LookupCache {
         })
     }
 
-    /// What `server` answered about `items` as long ago as anybody remembers: for when it
-    /// cannot be asked.
-    ///
-    /// # Errors
-    /// The file failed and has been given up.
-    pub fn find_of_any_age(
-        &mut self,
-        server: ServerId,
-        items: &[HashPart],
-    ) -> Result<Vec<(HashPart, Entry)>, CacheError> {
-        let memos = self.memos();
-        self.run("looking up answers", |connection| {
-            db::find(connection, server, items, memos, &|_| true)
-        })
-    }
-
     /// Remembers `batch`, all at once. It is remembered even when this fails: in memory.
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub fn remember(&mut self, batch: &[(ServerId, HashPart, Entry)]) -> Result<(), CacheError> {
+    pub(crate) fn remember(&mut self, batch: &[(ServerId, HashPart, Entry)]) -> Result<(), CacheError> {
         self.run("remembering answers", |connection| db::remember(connection, batch))
     }
 
@@ -145,7 +129,7 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub fn forget(&mut self, server: Option<&str>, items: &[HashPart]) -> Result<u64, CacheError> {
+    pub(crate) fn forget(&mut self, server: Option<&str>, items: &[HashPart]) -> Result<u64, CacheError> {
         self.run("forgetting answers", |connection| report::forget(connection, server, items))
     }
 
@@ -153,7 +137,7 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub fn server_facts(&mut self, server: ServerId) -> Result<ServerFacts, CacheError> {
+    pub(crate) fn server_facts(&mut self, server: ServerId) -> Result<ServerFacts, CacheError> {
         self.run("looking up a server", |connection| db::server_facts(connection, server))
     }
 
@@ -161,7 +145,7 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub fn remember_server_facts(
+    pub(crate) fn remember_server_facts(
         &mut self,
         server: ServerId,
         facts: &[ServerFact],
@@ -174,7 +158,7 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub fn list(
+    pub(crate) fn list(
         &mut self,
         server: Option<&str>,
         visit: &mut dyn FnMut(ListedEntry),
@@ -189,13 +173,13 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub fn stats(&mut self, now: u64) -> Result<Stats, CacheError> {
+    pub(crate) fn stats(&mut self, now: u64) -> Result<Stats, CacheError> {
         self.run("counting answers", |connection| report::stats(connection, now))
     }
 
     /// The size of the file with its log, in bytes; 0 in memory.
     #[must_use]
-    pub fn file_bytes(&self) -> u64 {
+    pub(crate) fn file_bytes(&self) -> u64 {
         self.file.as_ref().map_or(0, CacheFile::bytes)
     }
 
@@ -203,7 +187,7 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub fn integrity_faults(&mut self) -> Result<Vec<String>, CacheError> {
+    pub(crate) fn integrity_faults(&mut self) -> Result<Vec<String>, CacheError> {
         self.run("checking", |connection| report::integrity_faults(connection))
     }
 
@@ -211,7 +195,7 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub fn prune(&mut self, now: u64) -> Result<u64, CacheError> {
+    pub(crate) fn prune(&mut self, now: u64) -> Result<u64, CacheError> {
         self.run("removing expired answers", |connection| report::prune(connection, now))
     }
 
@@ -219,7 +203,8 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub fn sweep(&mut self, now: u64) -> Result<u64, CacheError> {
+    #[cfg(test)]
+    pub(crate) fn sweep(&mut self, now: u64) -> Result<u64, CacheError> {
         let swept_at =
             self.run("looking for the last sweep", |connection| report::swept_at(connection))?;
         match swept_at {
@@ -273,6 +258,7 @@ impl LookupCache {
 }
 
 /// As often as the stock client sweeps its cache.
+#[cfg(test)]
 const SWEEP_INTERVAL_SECS: u64 = 5 * 24 * 3600;
 
 #[cfg(test)]

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    subst::cli::run(std::env::args_os().collect()).into()
+    subst::cli::run(std::env::args_os().collect())
 }

@@ -15,17 +15,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rustix::fs::{AtFlags, fstatvfs, renameat, statat};
 use rustix::io::Errno;
 
 use crate::format::store_path::StorePath;
 
-pub mod canonical;
+pub(crate) mod canonical;
 mod closure;
 mod connection;
 mod db;
@@ -41,19 +39,19 @@ mod order;
 mod remove;
 mod rename;
 mod schema;
-pub mod staging;
+pub(crate) mod staging;
 mod temp_root;
-pub mod unpack;
+pub(crate) mod unpack;
 mod writable;
 
-pub use closure::Closure;
-pub use db::{PathInfo, Registration};
-pub use deduplicate::{DEDUPLICATE_MIN_BYTES, Fingerprint, Linked, Links, Published};
-pub use error::{Remedy, StoreError};
-pub use layout::Layout;
-pub use lock::ItemLock;
-pub use remove::{remove_tree, remove_tree_at};
-pub use writable::make_store_writable;
+pub(crate) use closure::Closure;
+pub(crate) use db::Registration;
+pub(crate) use deduplicate::{DEDUPLICATE_MIN_BYTES, Fingerprint, Linked, Links, Published};
+pub(crate) use error::{Remedy, StoreError};
+pub(crate) use layout::Layout;
+pub(crate) use lock::ItemLock;
+pub(crate) use remove::{remove_tree, remove_tree_at};
+pub(crate) use writable::make_store_writable;
 
 use db::Database;
 use error::on;
@@ -62,7 +60,7 @@ use temp_root::TempRoots;
 
 /// What a store is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OpenMode {
+pub(crate) enum OpenMode {
     /// To read and write, making whatever is missing: an embedded store on first use.
     Create,
     /// To read and write a store that exists: the system's.
@@ -73,7 +71,7 @@ pub enum OpenMode {
 
 /// An open store, usable from several threads.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     layout: Layout,
     lock_kind: LockKind,
     mode: OpenMode,
@@ -89,7 +87,7 @@ impl Store {
     ///
     /// # Errors
     /// It is missing, of an unknown schema, or not ours to open.
-    pub fn open(layout: Layout, mode: OpenMode) -> Result<Self, StoreError> {
+    pub(crate) fn open(layout: Layout, mode: OpenMode) -> Result<Self, StoreError> {
         let lock_kind = LockKind::of(layout.store_dir().dialect());
         let (big_lock, database) = match mode {
             OpenMode::ReadOnly => (None, open::read_only(&layout)?),
@@ -111,7 +109,7 @@ impl Store {
 
     /// Where everything lies.
     #[must_use]
-    pub fn layout(&self) -> &Layout {
+    pub(crate) fn layout(&self) -> &Layout {
         &self.layout
     }
 
@@ -119,7 +117,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn valid_among(&self, paths: &[StorePath]) -> Result<HashSet<StorePath>, StoreError> {
+    pub(crate) fn valid_among(&self, paths: &[StorePath]) -> Result<HashSet<StorePath>, StoreError> {
         self.database().valid_among(paths)
     }
 
@@ -127,7 +125,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn is_valid(&self, path: &StorePath) -> Result<bool, StoreError> {
+    pub(crate) fn is_valid(&self, path: &StorePath) -> Result<bool, StoreError> {
         Ok(!self.valid_among(std::slice::from_ref(path))?.is_empty())
     }
 
@@ -135,7 +133,7 @@ impl Store {
     ///
     /// # Errors
     /// The database or the store directory cannot be read.
-    pub fn is_complete(&self, path: &StorePath) -> Result<bool, StoreError> {
+    pub(crate) fn is_complete(&self, path: &StorePath) -> Result<bool, StoreError> {
         Ok(self.is_valid(path)? && self.has_tree(path)?)
     }
 
@@ -143,7 +141,7 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be read, or holds what is no store path.
-    pub fn closure(&self, roots: &[StorePath]) -> Result<Closure, StoreError> {
+    pub(crate) fn closure(&self, roots: &[StorePath]) -> Result<Closure, StoreError> {
         self.database().closure(roots)
     }
 
@@ -153,7 +151,7 @@ impl Store {
     ///
     /// # Errors
     /// The store directory cannot be read.
-    pub fn missing_trees(&self, items: &[StorePath]) -> Result<HashSet<StorePath>, StoreError> {
+    pub(crate) fn missing_trees(&self, items: &[StorePath]) -> Result<HashSet<StorePath>, StoreError> {
         let mut missing = HashSet::new();
         for item in items {
             if !self.has_tree(item)? {
@@ -178,7 +176,8 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be read, or holds what is no store path.
-    pub fn references(&self, path: &StorePath) -> Result<Option<Vec<StorePath>>, StoreError> {
+    #[cfg(test)]
+    pub(crate) fn references(&self, path: &StorePath) -> Result<Option<Vec<StorePath>>, StoreError> {
         self.database().references(path)
     }
 
@@ -186,7 +185,8 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be read, or holds values that it cannot hold.
-    pub fn path_info(&self, path: &StorePath) -> Result<Option<PathInfo>, StoreError> {
+    #[cfg(test)]
+    pub(crate) fn path_info(&self, path: &StorePath) -> Result<Option<db::PathInfo>, StoreError> {
         self.database().path_info(path)
     }
 
@@ -195,7 +195,7 @@ impl Store {
     ///
     /// # Errors
     /// The roots cannot be announced: nothing may be relied on then.
-    pub fn add_temp_roots(&self, paths: &[StorePath]) -> Result<(), StoreError> {
+    pub(crate) fn add_temp_roots(&self, paths: &[StorePath]) -> Result<(), StoreError> {
         self.refuse_if_read_only()?;
         let mut roots = self.temp_roots.lock().unwrap_or_else(PoisonError::into_inner);
         let roots = match &mut *roots {
@@ -213,10 +213,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Locked`] when `waiting` gave up; or the lock file cannot be used.
-    pub fn lock(
+    #[cfg(test)]
+    pub(crate) fn lock(
         &self,
         path: &StorePath,
-        waiting: &mut dyn FnMut(Duration) -> ControlFlow<()>,
+        waiting: &mut dyn FnMut(std::time::Duration) -> std::ops::ControlFlow<()>,
     ) -> Result<ItemLock, StoreError> {
         self.refuse_if_read_only()?;
         ItemLock::acquire(self.lock_kind, &self.layout.lock_file(path), waiting)
@@ -226,7 +227,7 @@ impl Store {
     ///
     /// # Errors
     /// The lock file cannot be used.
-    pub fn try_lock(&self, path: &StorePath) -> Result<Option<ItemLock>, StoreError> {
+    pub(crate) fn try_lock(&self, path: &StorePath) -> Result<Option<ItemLock>, StoreError> {
         self.refuse_if_read_only()?;
         ItemLock::try_acquire(self.lock_kind, &self.layout.lock_file(path))
     }
@@ -237,7 +238,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Remove`] or [`StoreError::Rename`].
-    pub fn publish_item(&self, path: &StorePath) -> Result<(), StoreError> {
+    pub(crate) fn publish_item(&self, path: &StorePath) -> Result<(), StoreError> {
         self.refuse_if_read_only()?;
         let to = self.layout.item(path);
         remove_tree_at(self.links.store(), path.base())
@@ -256,7 +257,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Remove`].
-    pub fn remove_invalid(&self, path: &StorePath) -> Result<(), StoreError> {
+    pub(crate) fn remove_invalid(&self, path: &StorePath) -> Result<(), StoreError> {
         self.refuse_if_read_only()?;
         let item = self.layout.item(path);
         remove_tree_at(self.links.store(), path.base())
@@ -267,7 +268,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Remove`].
-    pub fn remove_temporary(&self, path: &StorePath) -> Result<(), StoreError> {
+    pub(crate) fn remove_temporary(&self, path: &StorePath) -> Result<(), StoreError> {
         self.refuse_if_read_only()?;
         let temporary = self.layout.temporary(path);
         remove_tree_at(self.links.store(), Layout::temporary_name(path))
@@ -281,7 +282,7 @@ impl Store {
     /// # Errors
     /// A reference is neither valid nor in the batch, references run in a circle, a derivation
     /// cannot be read, or the database fails.
-    pub fn register(&self, batch: &[Registration], now: u64) -> Result<(), StoreError> {
+    pub(crate) fn register(&self, batch: &[Registration], now: u64) -> Result<(), StoreError> {
         self.refuse_if_read_only()?;
         let ordered = order::references_first(batch, self.layout.store_dir())?;
         let mut outputs = HashMap::new();
@@ -295,7 +296,7 @@ impl Store {
 
     /// The deduplicated files.
     #[must_use]
-    pub fn links(&self) -> &Arc<Links> {
+    pub(crate) fn links(&self) -> &Arc<Links> {
         &self.links
     }
 
@@ -303,7 +304,7 @@ impl Store {
     ///
     /// # Errors
     /// The file system does not say.
-    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+    pub(crate) fn free_bytes(&self) -> Result<u64, StoreError> {
         free_bytes(self.links.store().as_fd())
             .map_err(on(self.layout.store(), |path, source| StoreError::Read { path, source }))
     }

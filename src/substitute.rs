@@ -2,24 +2,24 @@
 
 use std::borrow::Cow;
 
-pub mod ahead;
-pub mod answer;
-pub mod cancel;
-pub mod choose;
-pub mod clock;
-pub mod fetch;
-pub mod health;
-pub mod install;
-pub mod lookup;
-pub mod network;
-pub mod progress;
-pub mod renew;
-pub mod retry;
-pub mod transfer;
+pub(crate) mod ahead;
+pub(crate) mod answer;
+pub(crate) mod cancel;
+pub(crate) mod choose;
+pub(crate) mod clock;
+pub(crate) mod fetch;
+pub(crate) mod health;
+pub(crate) mod install;
+pub(crate) mod lookup;
+pub(crate) mod network;
+pub(crate) mod progress;
+pub(crate) mod renew;
+pub(crate) mod retry;
+pub(crate) mod transfer;
 
 /// An error and its causes on one line.
 #[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -32,7 +32,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// An error without the address that was asked, for where server and item are named anyway.
 #[must_use]
-pub fn without_url(why: &str) -> Cow<'_, str> {
+pub(crate) fn without_url(why: &str) -> Cow<'_, str> {
     let cut = why.split_once("asking ").and_then(|(before, rest)| {
         let (_, after) = rest.split_once(": ")?;
         Some(Cow::Owned(format!("{before}{after}")))

@@ -9,38 +9,38 @@ use super::error::shown_path;
 
 /// The options of this run that a later command has to repeat.
 #[derive(Debug, Clone, Default)]
-pub struct Invocation {
+pub(crate) struct Invocation {
     /// `--root`, as an absolute path.
-    pub root: Option<PathBuf>,
+    pub(crate) root: Option<PathBuf>,
     /// `--store-dir`, unless it is the default.
-    pub store_dir: Option<String>,
+    pub(crate) store_dir: Option<String>,
     /// `--acl`, as an absolute path.
-    pub acl: Option<PathBuf>,
+    pub(crate) acl: Option<PathBuf>,
     /// `--config`, as an absolute path.
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// `--substitute-urls`, without credentials.
-    pub substitute_urls: Option<String>,
+    pub(crate) substitute_urls: Option<String>,
 }
 
 /// What hints depend on.
 #[derive(Debug, Clone)]
-pub struct Advice {
+pub(crate) struct Advice {
     /// The options in use.
-    pub invocation: Invocation,
+    pub(crate) invocation: Invocation,
     /// Guix's or Nix's ways.
-    pub dialect: Dialect,
+    pub(crate) dialect: Dialect,
     /// Where nix.conf is.
-    pub nix_conf: PathBuf,
+    pub(crate) nix_conf: PathBuf,
     /// Whether `--offline` is in use.
-    pub offline: bool,
+    pub(crate) offline: bool,
     /// Whether `--refresh` is in use.
-    pub refresh: bool,
+    pub(crate) refresh: bool,
 }
 
 impl Advice {
     /// The command that makes the key in `file` an authorized one, where this run looks for it.
     #[must_use]
-    pub fn authorize(&self, file: &str) -> String {
+    pub(crate) fn authorize(&self, file: &str) -> String {
         let Invocation { root, store_dir, acl, config, .. } = &self.invocation;
         let mut command = "subst authorize".to_owned();
         add_path(&mut command, "--root", root.as_deref());
@@ -52,7 +52,7 @@ impl Advice {
 
     /// How the owner of a key becomes trusted.
     #[must_use]
-    pub fn trust_key(&self) -> String {
+    pub(crate) fn trust_key(&self) -> String {
         match self.dialect {
             Dialect::Guix => format!("run `{}`", self.authorize("KEYFILE")),
             Dialect::Nix => {
@@ -64,7 +64,7 @@ impl Advice {
 
     /// The command that shows how the servers of this run are doing.
     #[must_use]
-    pub fn servers(&self) -> String {
+    pub(crate) fn servers(&self) -> String {
         let Invocation { root, store_dir, config, substitute_urls, .. } = &self.invocation;
         let mut command = "subst servers".to_owned();
         add_path(&mut command, "--root", root.as_deref());
@@ -76,7 +76,7 @@ impl Advice {
 
     /// How to get a newer answer than the one at hand.
     #[must_use]
-    pub fn newer_answer(&self) -> &'static str {
+    pub(crate) fn newer_answer(&self) -> &'static str {
         match (self.offline, self.refresh) {
             (true, _) => "leave out --offline to send requests to the servers",
             (false, true) => "try again later",
@@ -86,7 +86,7 @@ impl Advice {
 
     /// How to get the right to write to the store.
     #[must_use]
-    pub fn privileges(&self) -> String {
+    pub(crate) fn privileges(&self) -> String {
         match &self.invocation.root {
             None => "run as root, or use --root DIR for a store of your own".to_owned(),
             Some(root) => format!(
@@ -99,7 +99,7 @@ impl Advice {
 
     /// How to get more space.
     #[must_use]
-    pub fn space(&self) -> String {
+    pub(crate) fn space(&self) -> String {
         let command = match (&self.invocation.root, self.dialect) {
             (Some(root), _) => return format!("free some space for {}", root.display()),
             (None, Dialect::Guix) => "guix gc",
@@ -111,7 +111,7 @@ impl Advice {
     /// How the daemon's own commands fetch an item again whose tree, at `path`, is missing: as
     /// root, since they replace what is in the store.
     #[must_use]
-    pub fn repair(&self, path: &Path) -> String {
+    pub(crate) fn repair(&self, path: &Path) -> String {
         let path = path.display();
         match self.dialect {
             Dialect::Guix => format!(
@@ -138,7 +138,7 @@ fn add(command: &mut String, option: &str, value: Option<&str>) {
 
 /// `word` as a shell reads it as one word.
 #[must_use]
-pub fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_owned();

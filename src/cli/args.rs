@@ -9,81 +9,81 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "subst", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(after_help = "Settings may also stand in /etc/subst/config.toml, \
     $XDG_CONFIG_HOME/subst/config.toml and SUBST_* variables; see docs/configuration.md.")]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Settings that every command understands.
     #[command(flatten)]
-    pub global: Global,
+    pub(crate) global: Global,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// Settings that every command understands.
 #[derive(Debug, Args, Default)]
 #[command(next_help_heading = "Common options")]
-pub struct Global {
+pub(crate) struct Global {
     /// Use an embedded store below DIR, made on first use; no privileges needed
     #[arg(long, value_name = "DIR", global = true)]
-    pub root: Option<PathBuf>,
+    pub(crate) root: Option<PathBuf>,
     /// The store directory; /nix/store selects Nix's layout and signatures
     #[arg(long, value_name = "DIR", global = true)]
-    pub store_dir: Option<String>,
+    pub(crate) store_dir: Option<String>,
     /// Substitute servers in order of preference, separated by blanks (repeatable)
     #[arg(long, value_name = "URLS", global = true)]
-    pub substitute_urls: Vec<String>,
+    pub(crate) substitute_urls: Vec<String>,
     /// The keys that may sign, as Guix keeps them
     #[arg(long, value_name = "FILE", global = true)]
-    pub acl: Option<PathBuf>,
+    pub(crate) acl: Option<PathBuf>,
     /// The keys that may sign for /nix/store: NAME:KEY, separated by blanks (repeatable)
     #[arg(long, value_name = "KEYS", global = true)]
-    pub trusted_public_keys: Vec<String>,
+    pub(crate) trusted_public_keys: Vec<String>,
     /// Ask the servers even if the lookup cache knows the answer, and renew it
     #[arg(long, global = true, conflicts_with = "offline")]
-    pub refresh: bool,
+    pub(crate) refresh: bool,
     /// Believe the lookup cache alone and connect to nobody
     #[arg(long, global = true)]
-    pub offline: bool,
+    pub(crate) offline: bool,
     /// Items fetched at the same time, up to 256
     #[arg(short, long, value_name = "N", global = true)]
-    pub jobs: Option<usize>,
+    pub(crate) jobs: Option<usize>,
     /// How progress is shown: bars on a terminal by default
     #[arg(long, value_name = "HOW", global = true)]
-    pub progress: Option<ProgressMode>,
+    pub(crate) progress: Option<ProgressMode>,
     /// Print data as JSON
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Say nothing but errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Say more (repeatable)
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
-    pub verbose: u8,
+    pub(crate) verbose: u8,
     /// Read settings from FILE instead of the usual places
     #[arg(long, value_name = "FILE", global = true)]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Do not check TLS certificates; signatures are checked all the same
     #[arg(long, global = true)]
-    pub insecure_tls: bool,
+    pub(crate) insecure_tls: bool,
     /// Also use the servers that guix-daemon discovered in the local network
     #[arg(long, global = true)]
-    pub discover: bool,
+    pub(crate) discover: bool,
     /// Seconds to wait for a connection
     #[arg(long, value_name = "SECONDS", global = true)]
-    pub connect_timeout: Option<f64>,
+    pub(crate) connect_timeout: Option<f64>,
     /// Seconds without a byte before a server counts as down
     #[arg(long, value_name = "SECONDS", global = true)]
-    pub stall_timeout: Option<f64>,
+    pub(crate) stall_timeout: Option<f64>,
     /// How long to retry a server that stops answering: 5s, 2m, 1h; 0 fails at once [default: 60s]
     #[arg(long, value_name = "DURATION", global = true)]
-    pub retry_time: Option<String>,
+    pub(crate) retry_time: Option<String>,
     /// Connections for lookups to a server that wants many, and for the parts of one large nar
     #[arg(long, value_name = "N", global = true)]
-    pub connections: Option<usize>,
+    pub(crate) connections: Option<usize>,
 }
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ProgressMode {
+pub(crate) enum ProgressMode {
     /// Bars on a terminal, nothing else where.
     Auto,
     /// One line a second.
@@ -96,7 +96,7 @@ pub enum ProgressMode {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Bring items and everything they refer to into the store
     Fetch(FetchArgs),
     /// Tell which items are available, and where
@@ -119,56 +119,56 @@ pub enum Command {
 
 /// Arguments of `subst fetch`.
 #[derive(Debug, Args)]
-pub struct FetchArgs {
+pub(crate) struct FetchArgs {
     /// Store items by their full names; `-` reads more from standard input
     #[arg(required = true, value_name = "PATH")]
-    pub paths: Vec<String>,
+    pub(crate) paths: Vec<String>,
     /// Only these items; what they refer to must be valid already
     #[arg(long)]
-    pub no_references: bool,
+    pub(crate) no_references: bool,
     /// Unpack one item to DEST and register nothing; no store is needed
     #[arg(long, value_name = "DEST", conflicts_with_all = ["dry_run", "no_references"])]
-    pub output: Option<PathBuf>,
+    pub(crate) output: Option<PathBuf>,
     /// Tell what would be fetched, and fetch nothing
     #[arg(short = 'n', long)]
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Do not stop at the first failure
     #[arg(short, long)]
-    pub keep_going: bool,
+    pub(crate) keep_going: bool,
 }
 
 /// Arguments of `subst query`.
 #[derive(Debug, Args)]
-pub struct QueryArgs {
+pub(crate) struct QueryArgs {
     /// Store items by their full names; `-` reads more from standard input
     #[arg(required = true, value_name = "PATH")]
-    pub paths: Vec<String>,
+    pub(crate) paths: Vec<String>,
     /// Also everything they refer to
     #[arg(long)]
-    pub closure: bool,
+    pub(crate) closure: bool,
     /// Tell what was missed, where and why, and what to do about it
     #[arg(long)]
-    pub cache_miss_report: bool,
+    pub(crate) cache_miss_report: bool,
     /// Ask whether the nars themselves are in a proxy's cache (for the report)
     #[arg(long, requires = "cache_miss_report")]
-    pub probe_nars: bool,
+    pub(crate) probe_nars: bool,
 }
 
 /// Arguments of `subst substitute`.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct SubstituteArgs {
+pub(crate) struct SubstituteArgs {
     /// Answer `have` and `info`
     #[arg(long)]
-    pub query: bool,
+    pub(crate) query: bool,
     /// Answer `substitute`
     #[arg(long)]
-    pub substitute: bool,
+    pub(crate) substitute: bool,
 }
 
 /// What to do with the lookup cache.
 #[derive(Debug, Subcommand)]
-pub enum CacheCommand {
+pub(crate) enum CacheCommand {
     /// Where it is and what it holds
     Info,
     /// Every entry: server, item, answer, age, time left
@@ -181,18 +181,18 @@ pub enum CacheCommand {
 
 /// Arguments of `subst cache flush`.
 #[derive(Debug, Args)]
-pub struct FlushArgs {
+pub(crate) struct FlushArgs {
     /// Only what this server said
     #[arg(long, value_name = "URL")]
-    pub server: Option<String>,
+    pub(crate) server: Option<String>,
     /// Only what was said of these items
     #[arg(value_name = "PATH")]
-    pub paths: Vec<String>,
+    pub(crate) paths: Vec<String>,
 }
 
 /// Arguments of `subst authorize`.
 #[derive(Debug, Args)]
-pub struct AuthorizeArgs {
+pub(crate) struct AuthorizeArgs {
     /// A public key as `guix archive --generate-key` makes it; standard input when `-` or left out
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
 }

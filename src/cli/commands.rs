@@ -1,8 +1,8 @@
 //! The commands: one file each.
 
-pub mod authorize;
-pub mod cache;
-pub mod fetch;
-pub mod query;
-pub mod servers;
-pub mod substitute;
+pub(crate) mod authorize;
+pub(crate) mod cache;
+pub(crate) mod fetch;
+pub(crate) mod query;
+pub(crate) mod servers;
+pub(crate) mod substitute;

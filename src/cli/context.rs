@@ -42,22 +42,22 @@ const DOWN_SECONDS: u64 = 60;
 const FETCH_NEGATIVE_MAX_AGE: u64 = 60;
 
 /// What every command has.
-pub struct Context {
+pub(crate) struct Context {
     /// The settings.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// The time.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// Where words go.
-    pub output: Output,
+    pub(crate) output: Output,
     /// Whom to tell what happens.
-    pub progress: Arc<dyn Progress>,
+    pub(crate) progress: Arc<dyn Progress>,
     /// Tells when the user wants to stop.
-    pub cancel: Cancel,
+    pub(crate) cancel: Cancel,
 }
 
 /// What lookups are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// A report.
     Report,
     /// Changing a store, because the user said so.
@@ -71,7 +71,7 @@ impl Context {
     ///
     /// # Errors
     /// The list of servers is empty.
-    pub fn need_servers(&self) -> Result<(), CliError> {
+    pub(crate) fn need_servers(&self) -> Result<(), CliError> {
         if self.settings.servers.is_empty() { Err(CliError::NoServers) } else { Ok(()) }
     }
 
@@ -79,7 +79,7 @@ impl Context {
     ///
     /// # Errors
     /// The ACL or a key cannot be used.
-    pub fn keys(&self) -> Result<AuthorizedKeys, CliError> {
+    pub(crate) fn keys(&self) -> Result<AuthorizedKeys, CliError> {
         if self.settings.allow_unauthenticated {
             self.output.warn("signatures are not checked: authentication is switched off");
             return Ok(AuthorizedKeys::Anyone);
@@ -122,7 +122,7 @@ impl Context {
     }
 
     /// Why others may decide what the ACL says.
-    pub fn acl_fault(&self) -> Option<Unsafe> {
+    pub(crate) fn acl_fault(&self) -> Option<Unsafe> {
         // What cannot be looked at cannot be read either, and reading it says why.
         file_trust::check(&self.settings.acl, self.settings.root.as_deref()).ok()?.err()
     }
@@ -149,7 +149,7 @@ impl Context {
     ///
     /// # Errors
     /// It cannot be opened or made.
-    pub fn store(&self) -> Result<Arc<Store>, CliError> {
+    pub(crate) fn store(&self) -> Result<Arc<Store>, CliError> {
         let layout = &self.settings.layout;
         let mode = match self.settings.store_kind {
             StoreKind::Embedded => OpenMode::Create,
@@ -169,7 +169,7 @@ impl Context {
     ///
     /// # Errors
     /// It is there and cannot be read.
-    pub fn store_to_read(&self) -> Result<Option<Store>, CliError> {
+    pub(crate) fn store_to_read(&self) -> Result<Option<Store>, CliError> {
         match Store::open(self.settings.layout.clone(), OpenMode::ReadOnly) {
             Ok(store) => Ok(Some(store)),
             Err(StoreError::NoStore(_)) => Ok(None),
@@ -186,7 +186,7 @@ impl Context {
 
     /// The lookup cache, in the first place where it can be; in memory when there is none.
     #[must_use]
-    pub fn lookup_cache(&self) -> LookupCache {
+    pub(crate) fn lookup_cache(&self) -> LookupCache {
         let mut warning = None;
         for dir in self.cache_dirs() {
             let opened = LookupCache::open(&dir);
@@ -207,7 +207,7 @@ impl Context {
     /// Where processes that belong together find each other; `None` when nothing can be
     /// written anywhere.
     #[must_use]
-    pub fn meeting_dir(&self) -> Option<PathBuf> {
+    pub(crate) fn meeting_dir(&self) -> Option<PathBuf> {
         self.cache_dirs()
             .into_iter()
             .find(|dir| std::fs::create_dir_all(dir).is_ok() && may_be_written(dir))
@@ -224,7 +224,7 @@ impl Context {
 
     /// How to reach servers.
     #[must_use]
-    pub fn network(&self) -> Arc<Network> {
+    pub(crate) fn network(&self) -> Arc<Network> {
         let reach = if self.settings.offline { Reach::Files } else { Reach::Everybody };
         Arc::new(Network::new(self.settings.http.clone(), reach))
     }
@@ -233,7 +233,7 @@ impl Context {
     ///
     /// # Errors
     /// Keys that cannot be used, or no threads.
-    pub fn resolver(
+    pub(crate) fn resolver(
         &self,
         purpose: Purpose,
         network: &Arc<Network>,
@@ -279,7 +279,7 @@ impl Context {
     ///
     /// # Errors
     /// No threads.
-    pub fn installer(&self, network: &Arc<Network>) -> Result<Installer, CliError> {
+    pub(crate) fn installer(&self, network: &Arc<Network>) -> Result<Installer, CliError> {
         Ok(Installer {
             network: Arc::clone(network),
             servers: self.settings.servers.clone(),
@@ -304,7 +304,7 @@ impl Context {
     ///
     /// # Errors
     /// A word that is no store path, or no readable input.
-    pub fn paths(&self, words: &[String]) -> Result<Vec<StorePath>, CliError> {
+    pub(crate) fn paths(&self, words: &[String]) -> Result<Vec<StorePath>, CliError> {
         let store_dir = self.settings.store_dir();
         let mut paths = Vec::new();
         let mut add = |word: &str| -> Result<(), CliError> {

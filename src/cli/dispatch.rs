@@ -30,7 +30,7 @@ const USUAL_DIRECTORIES: [&str; 4] = [
 
 /// Why the real guix could not be executed.
 #[derive(Debug, thiserror::Error)]
-pub enum DispatchError {
+pub(crate) enum DispatchError {
     /// There is none but this program itself.
     #[error(
         "there is no other `guix` on PATH than this program; \
@@ -56,7 +56,7 @@ pub enum DispatchError {
 ///
 /// # Errors
 /// The real guix is wanted and cannot be executed.
-pub fn by_name(
+pub(crate) fn by_name(
     mut arguments: Vec<OsString>,
     environment: &Environment,
 ) -> Result<Vec<OsString>, DispatchError> {

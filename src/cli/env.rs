@@ -5,117 +5,118 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// The store directory, such as `/gnu/store` (Guix's name for it).
-pub const NIX_STORE_DIR: &str = "NIX_STORE_DIR";
+pub(crate) const NIX_STORE_DIR: &str = "NIX_STORE_DIR";
 /// Guix's state directory, `/var/guix` unless set.
-pub const GUIX_STATE_DIRECTORY: &str = "GUIX_STATE_DIRECTORY";
+pub(crate) const GUIX_STATE_DIRECTORY: &str = "GUIX_STATE_DIRECTORY";
 /// Guix's database directory, `STATE/db` unless set.
-pub const GUIX_DATABASE_DIRECTORY: &str = "GUIX_DATABASE_DIRECTORY";
+pub(crate) const GUIX_DATABASE_DIRECTORY: &str = "GUIX_DATABASE_DIRECTORY";
 /// Guix's configuration directory, `/etc/guix` unless set.
-pub const GUIX_CONFIGURATION_DIRECTORY: &str = "GUIX_CONFIGURATION_DIRECTORY";
+pub(crate) const GUIX_CONFIGURATION_DIRECTORY: &str = "GUIX_CONFIGURATION_DIRECTORY";
 /// `yes` switches signature checks off, as in the stock helper. For tests only.
-pub const GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES: &str = "GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES";
+pub(crate) const GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES: &str = "GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES";
 /// What guix-daemon tells its helper.
-pub const NIX_OPTIONS: &str = "_NIX_OPTIONS";
+pub(crate) const NIX_OPTIONS: &str = "_NIX_OPTIONS";
 
 /// As `--root`.
-pub const SUBST_ROOT: &str = "SUBST_ROOT";
+pub(crate) const SUBST_ROOT: &str = "SUBST_ROOT";
 /// As `--store-dir`.
-pub const SUBST_STORE_DIR: &str = "SUBST_STORE_DIR";
+pub(crate) const SUBST_STORE_DIR: &str = "SUBST_STORE_DIR";
 /// As `--substitute-urls`.
-pub const SUBST_SUBSTITUTE_URLS: &str = "SUBST_SUBSTITUTE_URLS";
+pub(crate) const SUBST_SUBSTITUTE_URLS: &str = "SUBST_SUBSTITUTE_URLS";
 /// As `--acl`.
-pub const SUBST_ACL: &str = "SUBST_ACL";
+pub(crate) const SUBST_ACL: &str = "SUBST_ACL";
 /// As `--trusted-public-keys`.
-pub const SUBST_TRUSTED_PUBLIC_KEYS: &str = "SUBST_TRUSTED_PUBLIC_KEYS";
+pub(crate) const SUBST_TRUSTED_PUBLIC_KEYS: &str = "SUBST_TRUSTED_PUBLIC_KEYS";
 /// As `--jobs`.
-pub const SUBST_JOBS: &str = "SUBST_JOBS";
+pub(crate) const SUBST_JOBS: &str = "SUBST_JOBS";
 /// As `--progress`.
-pub const SUBST_PROGRESS: &str = "SUBST_PROGRESS";
+pub(crate) const SUBST_PROGRESS: &str = "SUBST_PROGRESS";
 /// As `--config`.
-pub const SUBST_CONFIG: &str = "SUBST_CONFIG";
+pub(crate) const SUBST_CONFIG: &str = "SUBST_CONFIG";
 /// As `--insecure-tls`, when `yes`.
-pub const SUBST_INSECURE_TLS: &str = "SUBST_INSECURE_TLS";
+pub(crate) const SUBST_INSECURE_TLS: &str = "SUBST_INSECURE_TLS";
 /// As `--discover`, when `yes`.
-pub const SUBST_DISCOVER: &str = "SUBST_DISCOVER";
+pub(crate) const SUBST_DISCOVER: &str = "SUBST_DISCOVER";
 /// As `--connect-timeout`, in seconds.
-pub const SUBST_CONNECT_TIMEOUT: &str = "SUBST_CONNECT_TIMEOUT";
+pub(crate) const SUBST_CONNECT_TIMEOUT: &str = "SUBST_CONNECT_TIMEOUT";
 /// As `--stall-timeout`, in seconds.
-pub const SUBST_STALL_TIMEOUT: &str = "SUBST_STALL_TIMEOUT";
+pub(crate) const SUBST_STALL_TIMEOUT: &str = "SUBST_STALL_TIMEOUT";
 /// As `--retry-time`.
-pub const SUBST_RETRY_TIME: &str = "SUBST_RETRY_TIME";
+pub(crate) const SUBST_RETRY_TIME: &str = "SUBST_RETRY_TIME";
 /// As `--connections`.
-pub const SUBST_CONNECTIONS: &str = "SUBST_CONNECTIONS";
+pub(crate) const SUBST_CONNECTIONS: &str = "SUBST_CONNECTIONS";
 /// How many nars the daemon's helper fetches ahead; 0 switches it off.
-pub const SUBST_READ_AHEAD: &str = "SUBST_READ_AHEAD";
+pub(crate) const SUBST_READ_AHEAD: &str = "SUBST_READ_AHEAD";
 /// The program behind the name `guix`, for everything but `substitute`.
-pub const SUBST_REAL_GUIX: &str = "SUBST_REAL_GUIX";
+pub(crate) const SUBST_REAL_GUIX: &str = "SUBST_REAL_GUIX";
 
 /// One set of values of all variables that matter.
 #[derive(Debug, Clone, Default)]
-pub struct Environment {
+pub(crate) struct Environment {
     variables: Vec<(OsString, OsString)>,
 }
 
 impl Environment {
     /// The environment of this process.
     #[must_use]
-    pub fn of_process() -> Self {
+    pub(crate) fn of_process() -> Self {
         Self { variables: std::env::vars_os().collect() }
     }
 
     /// An environment with these variables and no others.
+    #[cfg(test)]
     #[must_use]
-    pub fn with<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+    pub(crate) fn with<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let own = |(name, value): (&str, &str)| (name.into(), value.into());
         Self { variables: variables.into_iter().map(own).collect() }
     }
 
     /// The value of `name`; a variable set to nothing counts as not set.
     #[must_use]
-    pub fn os(&self, name: &str) -> Option<&OsString> {
+    pub(crate) fn os(&self, name: &str) -> Option<&OsString> {
         let found = self.variables.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value).filter(|value| !value.is_empty())
     }
 
     /// The value of `name` as text; what is not UTF-8 counts as not set.
     #[must_use]
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.os(name)?.to_str()
     }
 
     /// The value of `name` as a path.
     #[must_use]
-    pub fn path(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
         self.os(name).map(PathBuf::from)
     }
 
     /// Whether `name` says yes.
     #[must_use]
-    pub fn is_yes(&self, name: &str) -> bool {
+    pub(crate) fn is_yes(&self, name: &str) -> bool {
         matches!(self.text(name), Some("yes" | "true" | "1"))
     }
 
     /// Whether the terminal, if there is one, can move its cursor: `$TERM` is set, and not `dumb`.
     #[must_use]
-    pub fn has_movable_cursor(&self) -> bool {
+    pub(crate) fn has_movable_cursor(&self) -> bool {
         self.os("TERM").is_some_and(|name| name != "dumb")
     }
 
     /// The first of `names` that is set: programs disagree on the case of proxy variables.
     #[must_use]
-    pub fn first_text(&self, names: &[&str]) -> Option<&str> {
+    pub(crate) fn first_text(&self, names: &[&str]) -> Option<&str> {
         names.iter().find_map(|name| self.text(name))
     }
 
     /// `$XDG_CACHE_HOME`, or `~/.cache`; `None` without a home.
     #[must_use]
-    pub fn cache_home(&self) -> Option<PathBuf> {
+    pub(crate) fn cache_home(&self) -> Option<PathBuf> {
         self.path("XDG_CACHE_HOME").or_else(|| Some(self.path("HOME")?.join(".cache")))
     }
 
     /// `$XDG_CONFIG_HOME`, or `~/.config`; `None` without a home.
     #[must_use]
-    pub fn config_home(&self) -> Option<PathBuf> {
+    pub(crate) fn config_home(&self) -> Option<PathBuf> {
         self.path("XDG_CONFIG_HOME").or_else(|| Some(self.path("HOME")?.join(".config")))
     }
 }

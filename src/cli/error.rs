@@ -18,7 +18,7 @@ use super::settings::SettingsError;
 
 /// A command that failed as a whole.
 #[derive(Debug, thiserror::Error)]
-pub enum CliError {
+pub(crate) enum CliError {
     /// A setting is wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -98,7 +98,7 @@ pub(super) fn shown_path(path: &Path) -> String {
 impl CliError {
     /// How the run ends.
     #[must_use]
-    pub fn exit(&self) -> Exit {
+    pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Settings(SettingsError::Read { .. }) => Exit::Local,
             Self::Settings(_)
@@ -119,7 +119,7 @@ impl CliError {
 
     /// What the user can do.
     #[must_use]
-    pub fn hint(&self, advice: &Advice) -> Option<String> {
+    pub(crate) fn hint(&self, advice: &Advice) -> Option<String> {
         match self {
             Self::Store(error) => store_hint(error, advice),
             Self::Acl { path, .. } => {
@@ -146,7 +146,7 @@ impl CliError {
 
     /// Whether it only means that nobody reads our output any more, as in `subst ... | head`.
     #[must_use]
-    pub fn is_broken_pipe(&self) -> bool {
+    pub(crate) fn is_broken_pipe(&self) -> bool {
         match self {
             Self::Output(error) | Self::Serve(ServeError::Reply(error)) => {
                 error.kind() == io::ErrorKind::BrokenPipe
@@ -171,7 +171,7 @@ fn store_hint(error: &StoreError, advice: &Advice) -> Option<String> {
 
 /// What the user can do about an item that could not be had.
 #[must_use]
-pub fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
+pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
     use crate::substitute::answer::Status;
     use crate::trust::verdict::Refusal;
     let hint = match error {

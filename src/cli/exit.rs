@@ -6,7 +6,7 @@ use crate::substitute::install::Class;
 
 /// How a run ended. When several apply, the gravest (the largest) counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Everything asked for was done.
     Done = 0,
     /// Something is not available: a definite no.

@@ -21,7 +21,7 @@ use crate::format::store_path::StoreDir;
 
 /// How a file came to be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
+pub(crate) enum Choice {
     /// An option or a variable names it: it is used, with a warning if it is not safe.
     Explicit,
     /// It is at a default place, or a settings file names it: it is used only if it is safe.
@@ -30,7 +30,7 @@ pub enum Choice {
 
 /// Why a file is not safe.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unsafe {
+pub(crate) struct Unsafe {
     /// The file itself, or a directory or symlink on the way to it.
     path: PathBuf,
     fault: Fault,
@@ -57,7 +57,7 @@ impl fmt::Display for Unsafe {
 impl Unsafe {
     /// The command that makes it safe.
     #[must_use]
-    pub fn remedy(&self) -> String {
+    pub(crate) fn remedy(&self) -> String {
         let path = super::advice::quoted(&self.path.display().to_string());
         match self.fault {
             Fault::Owner(_) if rustix::process::geteuid().is_root() => format!("chown root {path}"),
@@ -69,7 +69,7 @@ impl Unsafe {
 
 /// What to tell the user about the file `path`, a `what`, which is not safe because of `fault`.
 #[must_use]
-pub fn warning(what: &str, path: &Path, fault: &Unsafe, choice: Choice) -> String {
+pub(crate) fn warning(what: &str, path: &Path, fault: &Unsafe, choice: Choice) -> String {
     let (path, remedy) = (path.display(), fault.remedy());
     match choice {
         Choice::Explicit => format!(
@@ -128,7 +128,7 @@ impl Accepted {
 ///
 /// # Errors
 /// The file is not there, or cannot be looked at.
-pub fn check(path: &Path, root: Option<&Path>) -> io::Result<Result<(), Unsafe>> {
+pub(crate) fn check(path: &Path, root: Option<&Path>) -> io::Result<Result<(), Unsafe>> {
     let mut accepted = Accepted::by_this_process();
     let path = std::path::absolute(path)?;
     let mut at = PathBuf::from("/");

@@ -21,12 +21,12 @@ const DEPTH_MAX: usize = 16;
 
 /// What nix.conf and the files it includes say.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct NixConf {
+pub(crate) struct NixConf {
     /// The keys, separated by blanks; `None` when none of the files has the setting.
-    pub keys: Option<String>,
+    pub(crate) keys: Option<String>,
     /// Warnings about files that were ignored, because other users may change them. No key is
     /// trusted then.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Reads the file `path`, if there is one. `root` is the directory of the embedded store that it
@@ -34,7 +34,7 @@ pub struct NixConf {
 ///
 /// # Errors
 /// A file is there, or has to be, and cannot be read.
-pub fn read(path: &Path, root: Option<&Path>) -> Result<NixConf, CliError> {
+pub(crate) fn read(path: &Path, root: Option<&Path>) -> Result<NixConf, CliError> {
     let mut reader = Reader { root, conf: NixConf::default() };
     reader.read(path, IfMissing::Ignore, DEPTH_MAX)?;
     let mut conf = reader.conf;

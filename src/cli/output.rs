@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use super::settings::Verbosity;
 
-pub use crate::format::escape::shown;
-pub use crate::substitute::without_url;
+pub(crate) use crate::format::escape::shown;
+pub(crate) use crate::substitute::without_url;
 
 /// The form of what goes to standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Messages {
+pub(crate) enum Messages {
     /// Lines for people.
     Words,
     /// Events, one JSON object a line.
@@ -24,7 +24,7 @@ pub enum Messages {
 }
 
 /// Where a run's words go.
-pub struct Output {
+pub(crate) struct Output {
     verbosity: Verbosity,
     messages: Messages,
 }
@@ -32,13 +32,13 @@ pub struct Output {
 impl Output {
     /// Writes to this process's standard streams.
     #[must_use]
-    pub fn new(verbosity: Verbosity, messages: Messages) -> Self {
+    pub(crate) fn new(verbosity: Verbosity, messages: Messages) -> Self {
         Self { verbosity, messages }
     }
 
     /// How wide the terminal is that data goes to; `None` when it goes elsewhere.
     #[must_use]
-    pub fn terminal_width(&self) -> Option<usize> {
+    pub(crate) fn terminal_width(&self) -> Option<usize> {
         let stdout = io::stdout();
         let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout))?;
         // A serial line is a terminal and knows no size.
@@ -50,7 +50,7 @@ impl Output {
     ///
     /// # Errors
     /// Nobody reads any more, or the disk is full.
-    pub fn line(&self, text: &str) -> io::Result<()> {
+    pub(crate) fn line(&self, text: &str) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{text}")?;
         stdout.flush()
@@ -60,7 +60,7 @@ impl Output {
     ///
     /// # Errors
     /// As for [`Output::line`].
-    pub fn lines<'a>(&self, lines: impl IntoIterator<Item = Cow<'a, str>>) -> io::Result<()> {
+    pub(crate) fn lines<'a>(&self, lines: impl IntoIterator<Item = Cow<'a, str>>) -> io::Result<()> {
         let mut stdout = BufWriter::new(io::stdout().lock());
         for line in lines {
             writeln!(stdout, "{line}")?;
@@ -72,7 +72,7 @@ impl Output {
     ///
     /// # Errors
     /// As for [`Output::line`].
-    pub fn json(&self, value: &impl Serialize) -> io::Result<()> {
+    pub(crate) fn json(&self, value: &impl Serialize) -> io::Result<()> {
         let mut stdout = BufWriter::new(io::stdout().lock());
         serde_json::to_writer_pretty(&mut stdout, value)?;
         writeln!(stdout)?;
@@ -83,14 +83,14 @@ impl Output {
     ///
     /// # Errors
     /// As for [`Output::line`].
-    pub fn raw(&self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn raw(&self, bytes: &[u8]) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(bytes)?;
         stdout.flush()
     }
 
     /// Something good to know, unless it is to be quiet.
-    pub fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
             match self.messages {
                 Messages::Words => say(&format!("subst: {text}")),
@@ -100,7 +100,7 @@ impl Output {
     }
 
     /// What came of the whole run, unless it is to be quiet: in words, or as `data`.
-    pub fn summary(&self, text: &str, data: &impl Serialize) {
+    pub(crate) fn summary(&self, text: &str, data: &impl Serialize) {
         if self.verbosity > Verbosity::Quiet {
             match self.messages {
                 Messages::Words => say(&format!("subst: {text}")),
@@ -110,7 +110,7 @@ impl Output {
     }
 
     /// Something that may be wrong, unless it is to be quiet.
-    pub fn warn(&self, text: &str) {
+    pub(crate) fn warn(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
             match self.messages {
                 Messages::Words => say(&format!("subst: warning: {text}")),
@@ -120,12 +120,12 @@ impl Output {
     }
 
     /// What could not be done, why, and what the user can do about it.
-    pub fn error(&self, error: &dyn std::error::Error, hint: Option<&str>) {
+    pub(crate) fn error(&self, error: &dyn std::error::Error, hint: Option<&str>) {
         self.failure(&error.to_string(), error.source(), hint);
     }
 
     /// The same for one of several items: `what` could not be done because of `error`.
-    pub fn item_error(&self, what: &str, error: &dyn std::error::Error, hint: Option<&str>) {
+    pub(crate) fn item_error(&self, what: &str, error: &dyn std::error::Error, hint: Option<&str>) {
         self.failure(what, Some(error), hint);
     }
 
@@ -161,13 +161,13 @@ fn event(name: &str, data: Value) {
 }
 
 /// One line (or more) on standard error. A terminal that is gone is no reason to fail.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// A number of bytes in words, such as `12.3 MiB`.
 #[must_use]
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut value, mut unit) = (count as f64, 0);
     while value >= 1024.0 && unit + 1 < UNITS.len() {
@@ -179,7 +179,7 @@ pub fn bytes(count: u64) -> String {
 
 /// A number of seconds in words, such as `2 h 5 min`.
 #[must_use]
-pub fn duration(seconds: u64) -> String {
+pub(crate) fn duration(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),
@@ -193,13 +193,13 @@ pub fn duration(seconds: u64) -> String {
 
 /// A time that was estimated, such as `40 ms` or `2.1 s`.
 #[must_use]
-pub fn estimate(seconds: f64) -> String {
+pub(crate) fn estimate(seconds: f64) -> String {
     if seconds < 1.0 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
 }
 
 /// `count` things, with the right ending.
 #[must_use]
-pub fn count(count: usize, one: &str, many: &str) -> String {
+pub(crate) fn count(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 

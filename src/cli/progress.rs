@@ -17,7 +17,7 @@ use super::settings::Verbosity;
 
 /// What shows progress as `mode` says. Bars need a terminal.
 #[must_use]
-pub fn choose(mode: ProgressMode, verbosity: Verbosity, is_terminal: bool) -> Arc<dyn Progress> {
+pub(crate) fn choose(mode: ProgressMode, verbosity: Verbosity, is_terminal: bool) -> Arc<dyn Progress> {
     match mode {
         ProgressMode::Auto if is_terminal && verbosity > Verbosity::Quiet => {
             Arc::new(bars::Bars::new(verbosity))

@@ -26,8 +26,8 @@ use super::env::Environment;
 use super::error::shown_path;
 use super::file_trust::Choice;
 
-pub use layers::Origin;
-pub use stores::StoreKind;
+pub(crate) use layers::Origin;
+pub(crate) use stores::StoreKind;
 
 use layers::{Partial, Setting};
 
@@ -42,7 +42,7 @@ const JOBS_MAX: usize = 256;
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
+pub(crate) enum SettingsError {
     /// A value is wrong.
     #[error("{origin}: {message}")]
     Value {
@@ -71,7 +71,7 @@ pub enum SettingsError {
 
 /// How much is said on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verbosity {
+pub(crate) enum Verbosity {
     /// Errors only.
     Quiet,
     /// Warnings and a summary too.
@@ -82,47 +82,47 @@ pub enum Verbosity {
 
 /// All settings of a run.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Where everything lies.
-    pub layout: Layout,
+    pub(crate) layout: Layout,
     /// Whether the store is the system's or an embedded one.
-    pub store_kind: StoreKind,
+    pub(crate) store_kind: StoreKind,
     /// The servers, in order of preference.
-    pub servers: Vec<ServerUrl>,
+    pub(crate) servers: Vec<ServerUrl>,
     /// The directory of an embedded store, as an absolute path.
-    pub root: Option<PathBuf>,
+    pub(crate) root: Option<PathBuf>,
     /// The ACL to go by.
-    pub acl: PathBuf,
+    pub(crate) acl: PathBuf,
     /// How the ACL was chosen.
-    pub acl_choice: Choice,
+    pub(crate) acl_choice: Choice,
     /// Keys for Nix signatures; `None`: those of nix.conf, or the official one.
-    pub trusted_public_keys: Option<String>,
+    pub(crate) trusted_public_keys: Option<String>,
     /// Whether signatures are not checked at all.
-    pub allow_unauthenticated: bool,
+    pub(crate) allow_unauthenticated: bool,
     /// Whether to ask even when the lookup cache knows.
-    pub refresh: bool,
+    pub(crate) refresh: bool,
     /// Whether to connect to nobody.
-    pub offline: bool,
+    pub(crate) offline: bool,
     /// Items fetched at the same time.
-    pub jobs: usize,
+    pub(crate) jobs: usize,
     /// How progress is shown.
-    pub progress: ProgressMode,
+    pub(crate) progress: ProgressMode,
     /// Whether data is printed as JSON.
-    pub json: bool,
+    pub(crate) json: bool,
     /// How much is said.
-    pub verbosity: Verbosity,
+    pub(crate) verbosity: Verbosity,
     /// How to reach servers.
-    pub http: http::Options,
+    pub(crate) http: http::Options,
     /// Connections for lookups to a server that wants many, and for the parts of one large nar.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// Nars that the daemon's helper fetches ahead.
-    pub read_ahead: usize,
+    pub(crate) read_ahead: usize,
     /// How long a server that has answered before is retried without progress.
-    pub retry_time: Duration,
+    pub(crate) retry_time: Duration,
     /// Directories for the lookup cache, best first.
-    pub cache_dirs: Vec<PathBuf>,
+    pub(crate) cache_dirs: Vec<PathBuf>,
     /// What hints have to repeat.
-    pub invocation: Invocation,
+    pub(crate) invocation: Invocation,
 }
 
 impl Settings {
@@ -131,7 +131,7 @@ impl Settings {
     ///
     /// # Errors
     /// A value or a file that cannot be used.
-    pub fn load(
+    pub(crate) fn load(
         flags: &Global,
         environment: &Environment,
         daemon: Option<&DaemonOptions>,
@@ -195,19 +195,19 @@ impl Settings {
 
     /// The store directory.
     #[must_use]
-    pub fn store_dir(&self) -> &StoreDir {
+    pub(crate) fn store_dir(&self) -> &StoreDir {
         self.layout.store_dir()
     }
 
     /// Where the keys for Nix signatures are, unless settings name some.
     #[must_use]
-    pub fn nix_conf(&self) -> PathBuf {
+    pub(crate) fn nix_conf(&self) -> PathBuf {
         self.layout.config().join("nix.conf")
     }
 
     /// What hints depend on.
     #[must_use]
-    pub fn advice(&self) -> Advice {
+    pub(crate) fn advice(&self) -> Advice {
         Advice {
             invocation: self.invocation.clone(),
             dialect: self.store_dir().dialect(),

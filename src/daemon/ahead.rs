@@ -11,9 +11,9 @@
 //! it everything works, only later. Nothing is kept on disk. What comes through the socket is
 //! verified like everything that comes from a server.
 
-pub mod handover;
-pub mod reader;
-pub mod taker;
+pub(crate) mod handover;
+pub(crate) mod reader;
+pub(crate) mod taker;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use super::process::start_time;
 
 /// Where the children of one process meet.
 #[derive(Debug, Clone)]
-pub struct MeetingPoint {
+pub(crate) struct MeetingPoint {
     dir: PathBuf,
     path: PathBuf,
 }
@@ -30,7 +30,7 @@ pub struct MeetingPoint {
 impl MeetingPoint {
     /// That of the children of our parent, in `dir`; `None` without /proc.
     #[must_use]
-    pub fn of_siblings(dir: &Path) -> Option<Self> {
+    pub(crate) fn of_siblings(dir: &Path) -> Option<Self> {
         let parent = rustix::process::getppid()?.as_raw_nonzero().get();
         let started = start_time(parent)?;
         let path = dir.join(format!("{PREFIX}{parent}-{started}{SUFFIX}"));
@@ -39,7 +39,7 @@ impl MeetingPoint {
 
     /// The socket.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -47,7 +47,7 @@ impl MeetingPoint {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn remove_abandoned(&self) -> io::Result<()> {
+    pub(crate) fn remove_abandoned(&self) -> io::Result<()> {
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
             if entry.file_name().to_str().is_some_and(is_abandoned) {

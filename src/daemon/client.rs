@@ -26,7 +26,7 @@ const ITEMS_MAX: usize = 2000;
 /// The items of `store_dir` that the client of the daemon above us names, in its order; none where
 /// there is no such daemon or client.
 #[must_use]
-pub fn named_items(store_dir: &StoreDir) -> Vec<StorePath> {
+pub(crate) fn named_items(store_dir: &StoreDir) -> Vec<StorePath> {
     let client = getppid().and_then(|parent| client_of(parent.as_raw_nonzero().get()));
     let arguments = client.and_then(process::arguments).unwrap_or_default();
     let items = words(&arguments).filter_map(|word| item(word, store_dir));

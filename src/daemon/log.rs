@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::format::escape::shown;
 
 /// Where words for the client go; threads may share it.
-pub struct Log {
+pub(crate) struct Log {
     state: Mutex<State>,
 }
 
@@ -25,40 +25,40 @@ struct State {
 impl Log {
     /// Writes to standard error.
     #[must_use]
-    pub fn stderr() -> Self {
+    pub(crate) fn stderr() -> Self {
         Self::to(Box::new(io::stderr()))
     }
 
     /// Writes to `sink`.
     #[must_use]
-    pub fn to(sink: Box<dyn Write + Send>) -> Self {
+    pub(crate) fn to(sink: Box<dyn Write + Send>) -> Self {
         Self { state: Mutex::new(State { sink, is_line_open: false }) }
     }
 
     /// Something that may be wrong. What strangers said in it is escaped.
-    pub fn warn(&self, text: &str) {
+    pub(crate) fn warn(&self, text: &str) {
         self.state().line(&format!("subst: warning: {}\n", shown(&short(text))));
     }
 
     /// Something that could not be done.
-    pub fn error(&self, text: &str) {
+    pub(crate) fn error(&self, text: &str) {
         self.state().line(&format!("subst: error: {}\n", shown(&short(text))));
     }
 
     /// Finished lines, as they are.
-    pub fn lines(&self, text: &str) {
+    pub(crate) fn lines(&self, text: &str) {
         self.state().line(text);
     }
 
     /// A line that the next one is written over, until it is [ended](Log::end_line).
-    pub fn open_line(&self, text: &str) {
+    pub(crate) fn open_line(&self, text: &str) {
         let mut state = self.state();
         state.write(&format!("{ERASE_LINE}{text}"));
         state.is_line_open = true;
     }
 
     /// Ends the open line, if there is one.
-    pub fn end_line(&self) {
+    pub(crate) fn end_line(&self) {
         self.state().line("");
     }
 

@@ -7,20 +7,20 @@
 
 /// What the daemon and its client want.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DaemonOptions {
+pub(crate) struct DaemonOptions {
     /// The servers to ask, as words; `None` when nothing is said of them.
-    pub substitute_urls: Option<Vec<String>>,
+    pub(crate) substitute_urls: Option<Vec<String>>,
     /// Whether the servers discovered in the local network are asked as well.
-    pub discover: bool,
+    pub(crate) discover: bool,
     /// How progress is to be told.
-    pub telling: Telling,
+    pub(crate) telling: Telling,
     /// Whether files of items in the store are to be deduplicated.
-    pub deduplicate: bool,
+    pub(crate) deduplicate: bool,
 }
 
 /// How progress is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Telling {
+pub(crate) enum Telling {
     /// In lines that the client's program reads.
     Trace,
     /// In words for a terminal of so many columns.
@@ -33,7 +33,7 @@ pub enum Telling {
 impl DaemonOptions {
     /// What `text`, the value of `_NIX_OPTIONS`, says.
     #[must_use]
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let option = |name: &str| value(text, &format!("untrusted-{name}")).or(value(text, name));
         let urls = option("substitute-urls");
         let trace = option("print-extended-build-trace").and_then(number);

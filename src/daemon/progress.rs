@@ -16,10 +16,10 @@ use super::options::Telling;
 use super::wording;
 
 /// How often the same thing is told anew, at most.
-pub const INTERVAL: Duration = Duration::from_millis(200);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Tells the client what happens.
-pub struct Teller {
+pub(crate) struct Teller {
     log: Arc<Log>,
     telling: Telling,
     servers: Vec<String>,
@@ -49,12 +49,12 @@ struct Download {
 impl Teller {
     /// Tells `log`, in the way that `telling` says, about downloads from `servers`.
     #[must_use]
-    pub fn new(log: Arc<Log>, telling: Telling, servers: Vec<String>) -> Self {
+    pub(crate) fn new(log: Arc<Log>, telling: Telling, servers: Vec<String>) -> Self {
         Self { log, telling, servers, state: Mutex::default() }
     }
 
     /// Lookups are told of while `work` runs.
-    pub fn while_asked<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn while_asked<T>(&self, work: impl FnOnce() -> T) -> T {
         self.state().is_asked = true;
         let result = work();
         let mut state = self.state();
@@ -68,7 +68,7 @@ impl Teller {
     }
 
     /// Downloads are told of while `work` runs, as of one to `destination`.
-    pub fn while_substituting<T>(&self, destination: &str, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn while_substituting<T>(&self, destination: &str, work: impl FnOnce() -> T) -> T {
         let now = Instant::now();
         self.state().download = Some(Download {
             destination: destination.to_owned(),

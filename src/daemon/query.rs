@@ -18,21 +18,21 @@ use super::request::{Query, Question, RequestError};
 use super::serve::Answer;
 
 /// Answers `have` and `info`.
-pub struct QueryHelper {
+pub(crate) struct QueryHelper {
     /// The store that items are for.
-    pub store_dir: StoreDir,
+    pub(crate) store_dir: StoreDir,
     /// Who knows.
-    pub resolver: Arc<Resolver>,
+    pub(crate) resolver: Arc<Resolver>,
     /// Tells what is there already, when that can be told.
-    pub skip: Option<Skip>,
+    pub(crate) skip: Option<Skip>,
     /// What the client names, while none of it has been asked about: see [`super::client`].
-    pub named: Vec<StorePath>,
+    pub(crate) named: Vec<StorePath>,
     /// Who fetches ahead, if anybody does, and where it is asked.
-    pub ahead: Option<(Arc<Reader>, Listening)>,
+    pub(crate) ahead: Option<(Arc<Reader>, Listening)>,
     /// Tells how far lookups are.
-    pub teller: Arc<Teller>,
+    pub(crate) teller: Arc<Teller>,
     /// For words.
-    pub log: Arc<Log>,
+    pub(crate) log: Arc<Log>,
 }
 
 impl Answer for QueryHelper {

@@ -18,7 +18,7 @@ use crate::substitute::choose;
 
 /// What came of a substitution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SubstituteReply {
+pub(crate) enum SubstituteReply {
     /// The tree is there, and is what was signed.
     Success {
         /// Its nar's hash.
@@ -51,7 +51,7 @@ impl fmt::Display for SubstituteReply {
 
 /// The answer to `have`: those of `items` that an authorised narinfo describes.
 #[must_use]
-pub fn have(items: &[Found], store_dir: &StoreDir) -> String {
+pub(crate) fn have(items: &[Found], store_dir: &StoreDir) -> String {
     let mut text = String::new();
     for found in items.iter().filter(|found| found.authority.is_some()) {
         line(&mut text, store_dir.display(&found.path));
@@ -63,7 +63,7 @@ pub fn have(items: &[Found], store_dir: &StoreDir) -> String {
 /// The answer to `info`: the same, each with what the signature covers, and the bytes that
 /// would be downloaded.
 #[must_use]
-pub fn info(items: &[Found], store_dir: &StoreDir) -> String {
+pub(crate) fn info(items: &[Found], store_dir: &StoreDir) -> String {
     let mut text = String::new();
     for found in items {
         let Some(authority) = &found.authority else { continue };
@@ -94,7 +94,7 @@ fn line(text: &mut String, value: impl fmt::Display) {
 
 /// Where replies go.
 #[derive(Debug)]
-pub struct ReplyPort(File);
+pub(crate) struct ReplyPort(File);
 
 impl ReplyPort {
     /// The daemon's descriptor 4; standard output when there is none, so that requests can be
@@ -103,7 +103,7 @@ impl ReplyPort {
     ///
     /// # Errors
     /// Neither can be written to.
-    pub fn take() -> io::Result<Self> {
+    pub(crate) fn take() -> io::Result<Self> {
         if let Some(port) = inherited() {
             return Ok(Self(port.into()));
         }
@@ -112,8 +112,9 @@ impl ReplyPort {
     }
 
     /// Replies go to `file`.
+    #[cfg(test)]
     #[must_use]
-    pub fn to(file: File) -> Self {
+    pub(crate) fn to(file: File) -> Self {
         Self(file)
     }
 
@@ -121,7 +122,7 @@ impl ReplyPort {
     ///
     /// # Errors
     /// The daemon has gone away.
-    pub fn send(&mut self, reply: &str) -> io::Result<()> {
+    pub(crate) fn send(&mut self, reply: &str) -> io::Result<()> {
         self.0.write_all(reply.as_bytes())
     }
 }

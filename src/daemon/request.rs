@@ -12,7 +12,7 @@ use crate::format::store_path::{StoreDir, StorePath, StorePathError};
 
 /// A line that is no request.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
+pub(crate) enum RequestError {
     /// The line is not UTF-8, which store paths always are.
     #[error("the request is not UTF-8")]
     NotText,
@@ -31,11 +31,11 @@ pub enum RequestError {
 }
 
 /// A longer line is no request of a daemon: it would name some hundred thousand items.
-pub const LINE_MAX_BYTES: usize = 64 << 20;
+pub(crate) const LINE_MAX_BYTES: usize = 64 << 20;
 
 /// What the daemon wants to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question {
+pub(crate) enum Question {
     /// Which of the items can be substituted.
     Have,
     /// The same, and what they refer to and how large they are.
@@ -44,13 +44,13 @@ pub enum Question {
 
 /// A question about items.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Query {
+pub(crate) struct Query {
     /// What to tell.
-    pub question: Question,
+    pub(crate) question: Question,
     /// Of which items, each once.
-    pub items: Vec<StorePath>,
+    pub(crate) items: Vec<StorePath>,
     /// Words that are no store paths; nothing is told of them.
-    pub refused: Vec<StorePathError>,
+    pub(crate) refused: Vec<StorePathError>,
 }
 
 impl Query {
@@ -58,7 +58,7 @@ impl Query {
     ///
     /// # Errors
     /// It asks nothing.
-    pub fn parse(line: &[u8], store_dir: &StoreDir) -> Result<Self, RequestError> {
+    pub(crate) fn parse(line: &[u8], store_dir: &StoreDir) -> Result<Self, RequestError> {
         let mut words = words(line)?;
         let (question, name) = match words.next() {
             Some("have") => (Question::Have, "have"),
@@ -83,11 +83,11 @@ impl Query {
 
 /// An item to bring.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Substitution {
+pub(crate) struct Substitution {
     /// Which.
-    pub item: StorePath,
+    pub(crate) item: StorePath,
     /// Where to, usually the item's own name in the store.
-    pub destination: PathBuf,
+    pub(crate) destination: PathBuf,
 }
 
 impl Substitution {
@@ -95,7 +95,7 @@ impl Substitution {
     ///
     /// # Errors
     /// It wants none.
-    pub fn parse(line: &[u8], store_dir: &StoreDir) -> Result<Self, RequestError> {
+    pub(crate) fn parse(line: &[u8], store_dir: &StoreDir) -> Result<Self, RequestError> {
         let mut words = words(line)?;
         match words.next() {
             Some("substitute") => {}

@@ -7,7 +7,7 @@ use super::request::{LINE_MAX_BYTES, RequestError};
 
 /// Why the loop ended before the requests did.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub(crate) enum ServeError {
     /// The requests cannot be read.
     #[error("reading requests")]
     Read(#[source] io::Error),
@@ -17,7 +17,7 @@ pub enum ServeError {
 }
 
 /// Answers requests.
-pub trait Answer {
+pub(crate) trait Answer {
     /// The reply to `line`, which was read without its end; every line has one.
     fn answer(&mut self, line: Result<&[u8], RequestError>) -> String;
 }
@@ -26,7 +26,7 @@ pub trait Answer {
 ///
 /// # Errors
 /// Requests cannot be read, or replies not be sent.
-pub fn serve(
+pub(crate) fn serve(
     mut requests: impl BufRead,
     answerer: &mut dyn Answer,
     port: &mut ReplyPort,

@@ -42,19 +42,19 @@ enum SubstituteError {
 }
 
 /// Answers `substitute`.
-pub struct SubstituteHelper {
+pub(crate) struct SubstituteHelper {
     /// The store that items are for.
-    pub store_dir: StoreDir,
+    pub(crate) store_dir: StoreDir,
     /// Who knows.
-    pub resolver: Arc<Resolver>,
+    pub(crate) resolver: Arc<Resolver>,
     /// Who unpacks.
-    pub installer: Installer,
+    pub(crate) installer: Installer,
     /// Where files of items in the store are deduplicated, if they are to be.
-    pub links: Option<Arc<Links>>,
+    pub(crate) links: Option<Arc<Links>>,
     /// Tells how far downloads are.
-    pub teller: Arc<Teller>,
+    pub(crate) teller: Arc<Teller>,
     /// For words.
-    pub log: Arc<Log>,
+    pub(crate) log: Arc<Log>,
 }
 
 impl Answer for SubstituteHelper {

@@ -17,11 +17,11 @@ use crate::format::credentials::url_without_credentials;
 use crate::format::server_url::redacted;
 
 /// A cause that several errors share: one lost connection fails many lookups.
-pub type Cause = Arc<dyn Error + Send + Sync>;
+pub(crate) type Cause = Arc<dyn Error + Send + Sync>;
 
 /// What to do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     /// The server says no.
     Absent,
     /// No definite answer: try later, or another server.
@@ -34,7 +34,7 @@ pub enum Class {
 
 /// A failure that may pass, and what it tells about the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outage {
+pub(crate) enum Outage {
     /// No connection came about.
     Unreachable,
     /// Nothing came for this long.
@@ -47,7 +47,7 @@ pub enum Outage {
 
 /// A request that failed.
 #[derive(Debug, Clone)]
-pub struct HttpError {
+pub(crate) struct HttpError {
     url: Arc<str>,
     kind: HttpErrorKind,
     attempts: u32,
@@ -55,7 +55,7 @@ pub struct HttpError {
 
 /// What failed.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum HttpErrorKind {
+pub(crate) enum HttpErrorKind {
     /// The host name has no address.
     #[error("finding the address of the host")]
     Resolve(#[source] Cause),
@@ -145,19 +145,19 @@ pub enum HttpErrorKind {
 impl HttpError {
     /// The server at `url` sent another part of the file than it was asked for.
     #[must_use]
-    pub fn wrong_range(url: &Url) -> Self {
+    pub(crate) fn wrong_range(url: &Url) -> Self {
         Self::new(url, HttpErrorKind::WrongRange)
     }
 
     /// The file at `url` ended after `received` bytes of the `expected`.
     #[must_use]
-    pub fn truncated(url: &Url, received: u64, expected: u64) -> Self {
+    pub(crate) fn truncated(url: &Url, received: u64, expected: u64) -> Self {
         Self::new(url, HttpErrorKind::Truncated { received, expected })
     }
 
     /// Nothing was asked at `url`, because nobody may be connected to.
     #[must_use]
-    pub fn offline(url: &Url) -> Self {
+    pub(crate) fn offline(url: &Url) -> Self {
         Self::new(url, HttpErrorKind::Offline)
     }
 
@@ -175,44 +175,46 @@ impl HttpError {
     }
 
     /// The address, without credentials.
+    #[cfg(test)]
     #[must_use]
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// What failed, without the address.
     #[must_use]
-    pub fn kind(&self) -> &HttpErrorKind {
+    pub(crate) fn kind(&self) -> &HttpErrorKind {
         &self.kind
     }
 
     /// How often it was tried.
+    #[cfg(test)]
     #[must_use]
-    pub fn attempts(&self) -> u32 {
+    pub(crate) fn attempts(&self) -> u32 {
         self.attempts
     }
 
     /// What to do about it.
     #[must_use]
-    pub fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> Class {
         self.kind.class()
     }
 
     /// Whether this machine has too few threads or file descriptors, or too little memory, to ask.
     #[must_use]
-    pub fn is_shortage(&self) -> bool {
+    pub(crate) fn is_shortage(&self) -> bool {
         self.kind.is_shortage()
     }
 
     /// Whether the server wants to be left alone for a while, whatever it would be asked.
     #[must_use]
-    pub fn is_overload(&self) -> bool {
+    pub(crate) fn is_overload(&self) -> bool {
         matches!(self.kind, HttpErrorKind::Status { status: 429 | 503, retry_after: Some(_) })
     }
 
     /// Where the server redirected to, when the request failed there.
     #[must_use]
-    pub fn redirected_to(&self) -> Option<Origin> {
+    pub(crate) fn redirected_to(&self) -> Option<Origin> {
         match &self.kind {
             HttpErrorKind::Redirected { to, .. } => Some(Url::parse(to).ok()?.origin()),
             _ => None,
@@ -221,13 +223,13 @@ impl HttpError {
 
     /// The outage that this may be; `None`: the same request would fail in the same way.
     #[must_use]
-    pub fn outage(&self) -> Option<Outage> {
+    pub(crate) fn outage(&self) -> Option<Outage> {
         self.kind.outage()
     }
 
     /// Whether a connection to the server came about, so that it may have read the request.
     #[must_use]
-    pub fn reached_server(&self) -> bool {
+    pub(crate) fn reached_server(&self) -> bool {
         !matches!(
             self.kind.innermost(),
             HttpErrorKind::Resolve(_)
@@ -243,7 +245,7 @@ impl HttpError {
 
     /// When the server wants to be asked again, if it said so.
     #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self.kind {
             HttpErrorKind::Status { retry_after, .. } => retry_after,
             _ => None,
@@ -252,7 +254,7 @@ impl HttpError {
 
     /// The HTTP status, when that is what failed.
     #[must_use]
-    pub fn status(&self) -> Option<u16> {
+    pub(crate) fn status(&self) -> Option<u16> {
         match self.kind {
             HttpErrorKind::Status { status, .. } => Some(status),
             _ => None,
@@ -279,7 +281,7 @@ impl HttpErrorKind {
 
     /// What to do about it.
     #[must_use]
-    pub fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> Class {
         match self.innermost() {
             Self::Status { status: 404 | 410, .. } => Class::Absent,
             Self::TooLarge { .. } | Self::WrongRange => Class::Refused,
@@ -347,7 +349,7 @@ fn is_not_found(cause: &Cause) -> bool {
 /// Whether `error` says that this machine has too few threads or file descriptors, or too little
 /// memory: asking another server would fail as well, and doing less at a time may help.
 #[must_use]
-pub fn is_shortage(error: &io::Error) -> bool {
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let code = error.raw_os_error();
     [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS]

@@ -6,9 +6,10 @@
 //! server with large answers stops being read, instead of filling the memory.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, Sender};
+#[cfg(test)]
+use crossbeam_channel::{RecvTimeoutError, TryRecvError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::engine::Engine;
@@ -18,7 +19,7 @@ use crate::format::store_path::HashPart;
 
 /// One thing that happened to the lookups.
 #[derive(Debug)]
-pub enum LookupEvent {
+pub(crate) enum LookupEvent {
     /// What the server says of itself; once per server of which it was to be asked.
     CacheInfo {
         /// The server's place in the list.
@@ -54,16 +55,16 @@ pub enum LookupEvent {
 
 /// A server's `nix-cache-info`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheInfoText {
+pub(crate) struct CacheInfoText {
     /// The file.
-    pub text: String,
+    pub(crate) text: String,
     /// For how many seconds the server vouches for it.
-    pub max_age: Option<u64>,
+    pub(crate) max_age: Option<u64>,
 }
 
 /// What a server says of an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NarInfoAnswer {
+pub(crate) enum NarInfoAnswer {
     /// It has it.
     Found {
         /// The narinfo, not looked at yet.
@@ -89,7 +90,7 @@ pub enum NarInfoAnswer {
 
 /// Something about a server that makes the next run quicker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Learned {
+pub(crate) enum Learned {
     /// Whether it can be asked ahead.
     Pipelining(Pipelining),
     /// After how many answers it closes a connection.
@@ -99,8 +100,9 @@ pub enum Learned {
 }
 
 /// Why there is no event to take.
+#[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoEvent {
+pub(crate) enum NoEvent {
     /// There may be one later.
     NotYet,
     /// There will be none: every [`Lookups`](super::Lookups) handle is gone.
@@ -109,7 +111,7 @@ pub enum NoEvent {
 
 /// The receiving side of the lookups.
 #[derive(Debug)]
-pub struct LookupEvents {
+pub(crate) struct LookupEvents {
     events: Receiver<QueuedEvent>,
     /// The connections live as long as somebody listens.
     _engine: Arc<Engine>,
@@ -119,12 +121,12 @@ impl LookupEvents {
     /// The queue itself, to wait for it and others at once. `self` must be kept: the connections
     /// live only as long.
     #[must_use]
-    pub fn queue(&self) -> Receiver<QueuedEvent> {
+    pub(crate) fn queue(&self) -> Receiver<QueuedEvent> {
         self.events.clone()
     }
 
     /// Waits for the next event; none: every [`Lookups`](super::Lookups) handle is gone.
-    pub fn recv(&mut self) -> Option<LookupEvent> {
+    pub(crate) fn recv(&mut self) -> Option<LookupEvent> {
         self.events.recv().ok().map(|queued| queued.event)
     }
 
@@ -132,7 +134,8 @@ impl LookupEvents {
     ///
     /// # Errors
     /// There is none in that time, or ever.
-    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<LookupEvent, NoEvent> {
+    #[cfg(test)]
+    pub(crate) fn recv_timeout(&mut self, timeout: std::time::Duration) -> Result<LookupEvent, NoEvent> {
         match self.events.recv_timeout(timeout) {
             Ok(queued) => Ok(queued.event),
             Err(RecvTimeoutError::Timeout) => Err(NoEvent::NotYet),
@@ -144,7 +147,8 @@ impl LookupEvents {
     ///
     /// # Errors
     /// There is none now, or ever.
-    pub fn try_recv(&mut self) -> Result<LookupEvent, NoEvent> {
+    #[cfg(test)]
+    pub(crate) fn try_recv(&mut self) -> Result<LookupEvent, NoEvent> {
         match self.events.try_recv() {
             Ok(queued) => Ok(queued.event),
             Err(TryRecvError::Empty) => Err(NoEvent::NotYet),
@@ -162,7 +166,7 @@ pub(super) struct EventSender {
 
 /// An event, and what it takes of the queue's budget in bytes.
 #[derive(Debug)]
-pub struct QueuedEvent {
+pub(crate) struct QueuedEvent {
     event: LookupEvent,
     _paid: Option<OwnedSemaphorePermit>,
 }
@@ -170,7 +174,7 @@ pub struct QueuedEvent {
 impl QueuedEvent {
     /// Takes the event out; its bytes no longer count.
     #[must_use]
-    pub fn into_event(self) -> LookupEvent {
+    pub(crate) fn into_event(self) -> LookupEvent {
         self.event
     }
 }

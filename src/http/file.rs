@@ -70,7 +70,6 @@ pub(super) fn open_nar(
         content_length: Some(announced),
         validator: None,
         accepts_ranges: true,
-        proxy_cache: None,
         url: None,
     };
     Ok((head, FileBody { file, left: announced, announced }))

@@ -1,6 +1,5 @@
 //! Lookups at a `file:` server: a thread that reads one small file after the other.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -8,7 +7,7 @@ use tokio::runtime::Handle;
 
 use super::blocking;
 use super::engine::Engine;
-use super::error::{HttpError, HttpErrorKind};
+use super::error::HttpError;
 use super::events::{CacheInfoText, EventSender, LookupEvent, NarInfoAnswer};
 use super::file;
 use super::options::{CacheInfoKnowledge, ServerSpec};
@@ -21,7 +20,6 @@ pub(super) struct FileServer {
     url: ServerUrl,
     questions: Sender<Question>,
     needs_cache_info: AtomicBool,
-    is_closed: Arc<AtomicBool>,
     /// Questions about items.
     sent: AtomicU64,
 }
@@ -38,13 +36,11 @@ impl FileServer {
         events: EventSender,
     ) -> Result<Self, HttpError> {
         let (sender, questions) = crossbeam_channel::unbounded();
-        let is_closed = Arc::new(AtomicBool::new(false));
         let reader = Reader {
             index,
             url: spec.url.clone(),
             limit_bytes: engine.options().narinfo_limit_bytes,
             questions,
-            is_closed: Arc::clone(&is_closed),
             events,
             runtime: engine.handle().clone(),
         };
@@ -54,7 +50,6 @@ impl FileServer {
             url: spec.url,
             questions: sender,
             needs_cache_info: AtomicBool::new(spec.cache_info == CacheInfoKnowledge::Ask),
-            is_closed,
             sent: AtomicU64::new(0),
         })
     }
@@ -76,10 +71,6 @@ impl FileServer {
             let _ = self.questions.send(question);
         }
     }
-
-    pub(super) fn close(&self) {
-        self.is_closed.store(true, Ordering::Relaxed);
-    }
 }
 
 struct Reader {
@@ -87,7 +78,6 @@ struct Reader {
     url: ServerUrl,
     limit_bytes: u64,
     questions: Receiver<Question>,
-    is_closed: Arc<AtomicBool>,
     events: EventSender,
     runtime: Handle,
 }
@@ -117,9 +107,6 @@ impl Reader {
 
     fn read(&self, question: Question) -> Result<Option<Vec<u8>>, HttpError> {
         let url = question.url(&self.url);
-        if self.is_closed.load(Ordering::Relaxed) {
-            return Err(HttpError::new(&url, HttpErrorKind::Cancelled));
-        }
         file::read_small(&url, self.limit_bytes).map_err(|kind| HttpError::new(&url, kind))
     }
 

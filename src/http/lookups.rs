@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::dispatch;
 use super::engine::Engine;
-use super::error::{HttpError, HttpErrorKind};
+use super::error::HttpError;
 use super::events::{self, LookupEvents};
 use super::file_server::FileServer;
 use super::options::ServerSpec;
@@ -16,7 +16,7 @@ use crate::format::store_path::HashPart;
 /// Asks servers about items; the answers come out of the [`LookupEvents`]. Cheap to clone. When
 /// the last handle is gone, the connections end, and with them what is not answered yet.
 #[derive(Debug, Clone)]
-pub struct Lookups {
+pub(crate) struct Lookups {
     desks: Arc<Desks>,
 }
 
@@ -33,31 +33,16 @@ impl Lookups {
     ///
     /// # Panics
     /// There is no such server.
-    pub fn ask(&self, server: usize, item: HashPart) {
+    pub(crate) fn ask(&self, server: usize, item: HashPart) {
         match &self.desks.0[server] {
             Desk::Network(server) => server.ask(Some(item)),
             Desk::File(server) => server.ask(Some(item)),
         }
     }
 
-    /// Gives the server up: what is not answered yet, and what will be asked, is answered as
-    /// cancelled. For a server that turns out to be of no use.
-    ///
-    /// # Panics
-    /// There is no such server.
-    pub fn close(&self, server: usize) {
-        match &self.desks.0[server] {
-            Desk::Network(server) => {
-                let error = HttpError::new(server.url.base(), HttpErrorKind::Cancelled);
-                server.stop(Over::Closed(error));
-            }
-            Desk::File(server) => server.close(),
-        }
-    }
-
     /// Requests about items that were sent so far, to all servers, each as often as it was.
     #[must_use]
-    pub fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         let sent = self.desks.0.iter().map(|desk| match desk {
             Desk::Network(server) => server.sent(),
             Desk::File(server) => server.sent(),

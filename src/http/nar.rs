@@ -30,32 +30,32 @@ use super::web::{self, header};
 
 /// What to fetch.
 #[derive(Debug, Clone)]
-pub struct NarRequest {
+pub(crate) struct NarRequest {
     /// Where: http, https or file.
-    pub url: Url,
+    pub(crate) url: Url,
     /// Only a part: from the first position up to but not including the second, or to the end.
-    pub range: Option<(u64, Option<u64>)>,
+    pub(crate) range: Option<(u64, Option<u64>)>,
     /// The part is wanted only if the file still has this [`NarBody::validator`]; else all of it.
-    pub if_range: Option<String>,
+    pub(crate) if_range: Option<String>,
     /// Other timeouts than those of [`Options`](super::Options).
-    pub timeouts: Option<Timeouts>,
+    pub(crate) timeouts: Option<Timeouts>,
     /// Other retries than those of [`Options`](super::Options).
-    pub retries: Option<RetryPolicy>,
+    pub(crate) retries: Option<RetryPolicy>,
     /// Ends the transfer with [`HttpErrorKind::Cancelled`] soon after it was raised.
-    pub stop: Option<Arc<AtomicBool>>,
+    pub(crate) stop: Option<Arc<AtomicBool>>,
 }
 
 impl NarRequest {
     /// All of the nar at `url`.
     #[must_use]
-    pub fn new(url: Url) -> Self {
+    pub(crate) fn new(url: Url) -> Self {
         Self { url, range: None, if_range: None, timeouts: None, retries: None, stop: None }
     }
 }
 
 /// What a body is of the whole file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyStatus {
+pub(crate) enum BodyStatus {
     /// All of it, whatever was asked for.
     Full,
     /// A part.
@@ -69,7 +69,7 @@ pub enum BodyStatus {
 
 /// A nar on its way.
 #[derive(Debug)]
-pub struct NarBody {
+pub(crate) struct NarBody {
     url: Url,
     head: BodyHead,
     source: Source,
@@ -84,7 +84,6 @@ pub(super) struct BodyHead {
     pub(super) content_length: Option<u64>,
     pub(super) validator: Option<String>,
     pub(super) accepts_ranges: bool,
-    pub(super) proxy_cache: Option<String>,
     pub(super) url: Option<Url>,
 }
 
@@ -112,46 +111,40 @@ enum Piece {
 impl NarBody {
     /// Whether this is all of the file.
     #[must_use]
-    pub fn status(&self) -> BodyStatus {
+    pub(crate) fn status(&self) -> BodyStatus {
         self.head.status
     }
 
     /// Bytes of this body, if the server says so.
     #[must_use]
-    pub fn content_length(&self) -> Option<u64> {
+    pub(crate) fn content_length(&self) -> Option<u64> {
         self.head.content_length
     }
 
     /// Names this version of the file: a strong `ETag`, else `Last-Modified`.
     #[must_use]
-    pub fn validator(&self) -> Option<&str> {
+    pub(crate) fn validator(&self) -> Option<&str> {
         self.head.validator.as_deref()
     }
 
     /// Whether the server says that parts can be asked for.
     #[must_use]
-    pub fn accepts_ranges(&self) -> bool {
+    pub(crate) fn accepts_ranges(&self) -> bool {
         self.head.accepts_ranges
     }
 
     /// Where the server redirected to, if it is somebody else who sends the body.
     #[must_use]
-    pub fn redirected_to(&self) -> Option<Origin> {
+    pub(crate) fn redirected_to(&self) -> Option<Origin> {
         let origin = self.head.url.as_ref()?.origin();
         (origin != self.url.origin()).then_some(origin)
-    }
-
-    /// What a caching proxy says of this answer, such as `MISS`, in its own words.
-    #[must_use]
-    pub fn proxy_cache(&self) -> Option<&str> {
-        self.head.proxy_cache.as_deref()
     }
 
     /// Waits for the next bytes; none: the body is complete.
     ///
     /// # Errors
     /// The transfer broke, stalled, or ended too early.
-    pub fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
+    pub(crate) fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -285,7 +278,6 @@ fn body_head(response: &Response, start: Option<u64>) -> Result<BodyHead, HttpEr
         content_length: header(headers, "content-length").and_then(|text| text.parse().ok()),
         validator: validator(headers),
         accepts_ranges: accepts_ranges(headers) || status != BodyStatus::Full,
-        proxy_cache: proxy_cache(headers),
         url: Some(response.url().clone()),
     })
 }

@@ -14,7 +14,7 @@ use crate::format::server_url::ServerUrl;
 
 /// Whether a server must prove with a certificate who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TlsVerification {
+pub(crate) enum TlsVerification {
     /// Certificates are checked.
     #[default]
     Verify,
@@ -24,33 +24,33 @@ pub enum TlsVerification {
 
 /// Settings of a [`Client`](super::Client).
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// How long a connection may take to come about, per address.
-    pub connect_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
     /// How long a server may be silent while an answer is due.
-    pub stall_timeout: Duration,
+    pub(crate) stall_timeout: Duration,
     /// Other timeouts than these two, for what is at these servers' addresses.
-    pub server_timeouts: Vec<(ServerUrl, Timeouts)>,
+    pub(crate) server_timeouts: Vec<(ServerUrl, Timeouts)>,
     /// How long one answer to a lookup may take in all, however steadily it trickles.
-    pub answer_timeout: Duration,
+    pub(crate) answer_timeout: Duration,
     /// The most unanswered lookups on one connection.
-    pub max_in_flight: usize,
+    pub(crate) max_in_flight: usize,
     /// The most connections to a server that welcomes many lookups.
-    pub mass_query_connections: usize,
+    pub(crate) mass_query_connections: usize,
     /// Whether servers must have valid certificates.
-    pub verify_tls: TlsVerification,
+    pub(crate) verify_tls: TlsVerification,
     /// The proxies to go through.
-    pub proxies: Proxies,
+    pub(crate) proxies: Proxies,
     /// What the client calls itself.
-    pub user_agent: String,
+    pub(crate) user_agent: String,
     /// The largest narinfo, or `nix-cache-info`, that is taken.
-    pub narinfo_limit_bytes: u64,
+    pub(crate) narinfo_limit_bytes: u64,
     /// How often to repeat what failed.
-    pub retries: RetryPolicy,
+    pub(crate) retries: RetryPolicy,
     /// A file of certificates to believe instead of the system's.
-    pub ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
     /// A directory of certificates to believe instead of the system's.
-    pub ca_dir: Option<PathBuf>,
+    pub(crate) ca_dir: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -111,11 +111,11 @@ impl Options {
 
 /// How long to wait for one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     /// For a connection, per address.
-    pub connect: Duration,
+    pub(crate) connect: Duration,
     /// For the next byte while an answer is due.
-    pub stall: Duration,
+    pub(crate) stall: Duration,
 }
 
 impl Timeouts {
@@ -127,23 +127,23 @@ impl Timeouts {
 
 /// A server to ask, and what is known of it from earlier runs.
 #[derive(Debug, Clone)]
-pub struct ServerSpec {
+pub(crate) struct ServerSpec {
     /// Where it is.
-    pub url: ServerUrl,
+    pub(crate) url: ServerUrl,
     /// Its `nix-cache-info`, if known.
-    pub cache_info: CacheInfoKnowledge,
+    pub(crate) cache_info: CacheInfoKnowledge,
     /// Whether it can be asked ahead.
-    pub pipelining: Pipelining,
+    pub(crate) pipelining: Pipelining,
     /// After how many answers it closes a connection, if that was seen.
-    pub requests_per_connection: Option<u32>,
+    pub(crate) requests_per_connection: Option<u32>,
     /// Other timeouts than those of [`Options`].
-    pub timeouts: Option<Timeouts>,
+    pub(crate) timeouts: Option<Timeouts>,
 }
 
 impl ServerSpec {
     /// A server of which nothing is known.
     #[must_use]
-    pub fn new(url: ServerUrl) -> Self {
+    pub(crate) fn new(url: ServerUrl) -> Self {
         Self {
             url,
             cache_info: CacheInfoKnowledge::Ask,
@@ -156,7 +156,7 @@ impl ServerSpec {
 
 /// Whether a server's `nix-cache-info` has to be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CacheInfoKnowledge {
+pub(crate) enum CacheInfoKnowledge {
     /// No: this is what it says.
     Known(CacheInfo),
     /// Yes, together with the first lookup.
@@ -165,7 +165,7 @@ pub enum CacheInfoKnowledge {
 
 /// Whether a server answers several HTTP/1.1 requests sent ahead, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pipelining {
+pub(crate) enum Pipelining {
     /// Not known: it is tried.
     Untested,
     /// It did.
@@ -176,7 +176,7 @@ pub enum Pipelining {
 
 /// What is spoken on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     /// HTTP/1.1, pipelined where the server can.
     Http1,
     /// HTTP/2, multiplexed.
@@ -188,7 +188,7 @@ pub enum Protocol {
 impl Protocol {
     /// The name that is used on the wire, `file` for a directory.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Http1 => "http/1.1",
             Self::Http2 => "h2",

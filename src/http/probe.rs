@@ -17,32 +17,32 @@ use crate::format::server_url::ServerUrl;
 
 /// What a nar's headers say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// The HTTP status; 200 also when a part was asked for and given.
-    pub status: u16,
+    pub(crate) status: u16,
     /// What a caching proxy says of it, such as `MISS`, in its own words.
-    pub proxy_cache: Option<String>,
+    pub(crate) proxy_cache: Option<String>,
     /// Seconds since a proxy got it from its origin.
-    pub age: Option<u64>,
+    pub(crate) age: Option<u64>,
     /// Bytes of the whole nar.
-    pub length: Option<u64>,
+    pub(crate) length: Option<u64>,
     /// Whether parts can be asked for.
-    pub accepts_ranges: bool,
+    pub(crate) accepts_ranges: bool,
 }
 
 /// What a server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerSaid {
+pub(crate) struct ServerSaid {
     /// The HTTP status of its `nix-cache-info`.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The file, if it has one.
-    pub text: Option<String>,
+    pub(crate) text: Option<String>,
     /// For how many seconds the server vouches for it.
-    pub max_age: Option<u64>,
+    pub(crate) max_age: Option<u64>,
     /// From the question to the answer, connecting included.
-    pub latency: Duration,
+    pub(crate) latency: Duration,
     /// What was spoken.
-    pub protocol: Protocol,
+    pub(crate) protocol: Protocol,
 }
 
 pub(super) fn probe(engine: &Arc<Engine>, url: &Url) -> Result<Probe, HttpError> {

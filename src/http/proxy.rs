@@ -6,19 +6,19 @@ use url::{Host, Url};
 
 /// The proxies to go through.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Proxies {
+pub(crate) struct Proxies {
     /// For http addresses.
-    pub http: Option<Url>,
+    pub(crate) http: Option<Url>,
     /// For https addresses.
-    pub https: Option<Url>,
+    pub(crate) https: Option<Url>,
     /// Hosts that are reached directly.
-    pub no_proxy: NoProxy,
+    pub(crate) no_proxy: NoProxy,
 }
 
 impl Proxies {
     /// The proxy for `url`; none means: go there directly.
     #[must_use]
-    pub fn for_url(&self, url: &Url) -> Option<&Url> {
+    pub(crate) fn for_url(&self, url: &Url) -> Option<&Url> {
         let proxy = match url.scheme() {
             "http" => self.http.as_ref(),
             "https" => self.https.as_ref(),
@@ -30,7 +30,7 @@ impl Proxies {
 
 /// Hosts that are reached without a proxy, as in the variable `no_proxy`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct NoProxy(Vec<Rule>);
+pub(crate) struct NoProxy(Vec<Rule>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Rule {
@@ -48,14 +48,14 @@ impl NoProxy {
     /// below it; a leading dot makes no difference), `host:port`, an address, a network such as
     /// `10.0.0.0/8`, or `*`.
     #[must_use]
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let entries = text.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
         Self(entries.map(Rule::parse).collect())
     }
 
     /// Whether `url` is reached directly.
     #[must_use]
-    pub fn covers(&self, url: &Url) -> bool {
+    pub(crate) fn covers(&self, url: &Url) -> bool {
         let Some(host) = url.host() else { return false };
         self.0.iter().any(|rule| rule.covers(&host, url.port_or_known_default()))
     }

@@ -12,24 +12,24 @@ use super::error::HttpErrorKind;
 
 /// How patient to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetryPolicy {
+pub(crate) struct RetryPolicy {
     /// Tries in all, the first included.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// The longest first wait; it doubles with each further one.
-    pub base: Duration,
+    pub(crate) base: Duration,
     /// The same after 429 and 503, where the server says that it has too much to do.
-    pub overload_base: Duration,
+    pub(crate) overload_base: Duration,
     /// No wait is longer, unless the server asks for it.
-    pub cap: Duration,
+    pub(crate) cap: Duration,
     /// The longest `Retry-After` that is waited for.
-    pub retry_after_cap: Duration,
+    pub(crate) retry_after_cap: Duration,
     /// No new try once this much time has passed since the first.
-    pub total: Duration,
+    pub(crate) total: Duration,
 }
 
 /// What to do after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// Give up.
     Stop,
     /// Try again after this time.
@@ -52,14 +52,14 @@ impl Default for RetryPolicy {
 impl RetryPolicy {
     /// A single try.
     #[must_use]
-    pub fn once() -> Self {
+    pub(crate) fn once() -> Self {
         Self { attempts: 1, ..Self::default() }
     }
 
     /// What to do after the `attempts`-th try failed, `elapsed` after the first one began.
     /// `random` is a number from 0 to 1.
     #[must_use]
-    pub fn next(
+    pub(crate) fn next(
         &self,
         failure: &HttpErrorKind,
         attempts: u32,

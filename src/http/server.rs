@@ -148,7 +148,7 @@ impl Server {
     }
 
     fn refuse(&self, question: Question, over: &Over) {
-        if let Over::Down(error) | Over::Closed(error) = over {
+        if let Over::Down(error) = over {
             self.events.send(self.failure(question, error.clone()));
         }
     }

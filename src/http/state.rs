@@ -53,8 +53,6 @@ pub(super) struct State {
 pub(super) enum Over {
     /// Given up; every question gets this answer.
     Down(HttpError),
-    /// The caller wants nothing more of it; every question gets this answer.
-    Closed(HttpError),
     /// Nobody waits for answers.
     Forgotten,
 }

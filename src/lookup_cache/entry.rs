@@ -6,25 +6,25 @@
 
 /// How long answers count, in seconds, where the server does not say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TtlPolicy {
+pub(crate) struct TtlPolicy {
     /// The server has the item.
-    pub positive_secs: u64,
+    pub(crate) positive_secs: u64,
     /// It has it, but does not know the size of the download: it is about to know more.
-    pub without_file_size_secs: u64,
+    pub(crate) without_file_size_secs: u64,
     /// It does not have the item.
-    pub negative_secs: u64,
+    pub(crate) negative_secs: u64,
     /// It is preparing the item.
-    pub baking_secs: u64,
+    pub(crate) baking_secs: u64,
     /// It gave no answer worth the name.
-    pub transient_secs: u64,
+    pub(crate) transient_secs: u64,
     /// What it says of itself.
-    pub cache_info_secs: u64,
+    pub(crate) cache_info_secs: u64,
     /// No word of a server makes an answer count longer than this.
-    pub longest_secs: u64,
+    pub(crate) longest_secs: u64,
     /// Nor a baking one longer than this,
-    pub longest_baking_secs: u64,
+    pub(crate) longest_baking_secs: u64,
     /// or a transient one longer than this, such as what a server answers that is asked too much.
-    pub longest_transient_secs: u64,
+    pub(crate) longest_transient_secs: u64,
 }
 
 impl Default for TtlPolicy {
@@ -46,7 +46,7 @@ impl Default for TtlPolicy {
 
 /// What kind of answer a time to live is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AnswerKind {
+pub(crate) enum AnswerKind {
     /// A narinfo.
     Positive,
     /// A narinfo that does not tell the size of the download.
@@ -63,7 +63,7 @@ pub enum AnswerKind {
 
 /// Who decided how long an answer counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TtlSource {
+pub(crate) enum TtlSource {
     /// The server, with `max-age` or `Retry-After`.
     Server,
     /// Nobody did, so it is the default.
@@ -73,7 +73,7 @@ pub enum TtlSource {
 impl TtlPolicy {
     /// How long an answer of this kind counts when the server said `max_age` seconds, or nothing.
     #[must_use]
-    pub fn ttl_secs(&self, kind: AnswerKind, max_age: Option<u64>) -> (u64, TtlSource) {
+    pub(crate) fn ttl_secs(&self, kind: AnswerKind, max_age: Option<u64>) -> (u64, TtlSource) {
         let (default, longest) = match kind {
             AnswerKind::Positive => (self.positive_secs, self.longest_secs),
             AnswerKind::PositiveWithoutFileSize => (self.without_file_size_secs, self.longest_secs),
@@ -90,7 +90,7 @@ impl TtlPolicy {
 
     /// The entry for `answer`, asked at `now`, when the server said `max_age`.
     #[must_use]
-    pub fn entry(
+    pub(crate) fn entry(
         &self,
         answer: Remembered,
         kind: AnswerKind,
@@ -104,7 +104,7 @@ impl TtlPolicy {
 
 /// An answer as it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Remembered {
+pub(crate) enum Remembered {
     /// The server has the item.
     Positive {
         /// The narinfo, byte for byte.
@@ -138,33 +138,33 @@ pub enum Remembered {
 
 /// One answer of one server about one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// What was answered.
-    pub answer: Remembered,
+    pub(crate) answer: Remembered,
     /// When, in Unix seconds.
-    pub asked_at: u64,
+    pub(crate) asked_at: u64,
     /// From when on it does not count any more, in Unix seconds.
-    pub expires_at: u64,
+    pub(crate) expires_at: u64,
     /// Who decided that.
-    pub ttl_source: TtlSource,
+    pub(crate) ttl_source: TtlSource,
 }
 
 impl Entry {
     /// Whether the answer counts at `now`.
     #[must_use]
-    pub fn is_fresh(&self, now: u64) -> bool {
+    pub(crate) fn is_fresh(&self, now: u64) -> bool {
         counts(self.asked_at, self.expires_at, now)
     }
 
     /// How long ago it was asked, in seconds.
     #[must_use]
-    pub fn age_secs(&self, now: u64) -> u64 {
+    pub(crate) fn age_secs(&self, now: u64) -> u64 {
         now.saturating_sub(self.asked_at)
     }
 
     /// For how many seconds more it counts; 0 when it does not.
     #[must_use]
-    pub fn left_secs(&self, now: u64) -> u64 {
+    pub(crate) fn left_secs(&self, now: u64) -> u64 {
         if self.is_fresh(now) { self.expires_at - now } else { 0 }
     }
 }

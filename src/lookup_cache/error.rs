@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Why the cache does not keep what it learns, or not what it had.
 #[derive(Debug, thiserror::Error)]
-pub enum CacheError {
+pub(crate) enum CacheError {
     /// The directory or the file cannot be used; this run remembers in memory only.
     #[error("the lookup cache in {} cannot be used; nothing is remembered after this run", path.display())]
     Unusable {

@@ -8,36 +8,36 @@ use crate::format::store_path::HashPart;
 
 /// An entry together with what it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedEntry {
+pub(crate) struct ListedEntry {
     /// The server's URL.
-    pub server: String,
+    pub(crate) server: String,
     /// The item asked for.
-    pub item: HashPart,
+    pub(crate) item: HashPart,
     /// The answer.
-    pub entry: Entry,
+    pub(crate) entry: Entry,
 }
 
 /// How much is in the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Stats {
+pub(crate) struct Stats {
     /// Narinfos.
-    pub positive: u64,
+    pub(crate) positive: u64,
     /// Narinfos that were refused.
-    pub refused: u64,
+    pub(crate) refused: u64,
     /// Definite noes.
-    pub negative: u64,
+    pub(crate) negative: u64,
     /// Items being prepared.
-    pub baking: u64,
+    pub(crate) baking: u64,
     /// Failures.
-    pub transient: u64,
+    pub(crate) transient: u64,
     /// How many of all these do not count any more.
-    pub expired: u64,
+    pub(crate) expired: u64,
     /// How many servers are known.
-    pub servers: u64,
+    pub(crate) servers: u64,
     /// When the oldest entry was asked, in Unix seconds.
-    pub oldest_asked_at: Option<u64>,
+    pub(crate) oldest_asked_at: Option<u64>,
     /// When expired entries were last removed, in Unix seconds.
-    pub swept_at: Option<u64>,
+    pub(crate) swept_at: Option<u64>,
 }
 
 pub(super) fn list(

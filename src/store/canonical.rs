@@ -15,13 +15,13 @@ use rustix::fs::{fchmod, fgetxattr_query, fremovexattr, fstat, futimens, utimens
 use rustix::io::{self, Errno};
 
 /// The mode of a directory.
-pub const DIRECTORY_MODE: Mode = Mode::from_bits_truncate(0o555);
+pub(crate) const DIRECTORY_MODE: Mode = Mode::from_bits_truncate(0o555);
 /// The mode of a file that cannot be executed.
-pub const FILE_MODE: Mode = Mode::from_bits_truncate(0o444);
+pub(crate) const FILE_MODE: Mode = Mode::from_bits_truncate(0o444);
 /// The mode of a file that can.
-pub const EXECUTABLE_MODE: Mode = Mode::from_bits_truncate(0o555);
+pub(crate) const EXECUTABLE_MODE: Mode = Mode::from_bits_truncate(0o555);
 /// When everything was last modified, in seconds of the epoch.
-pub const MTIME_SECS: i64 = 1;
+pub(crate) const MTIME_SECS: i64 = 1;
 
 /// The attributes that hold access control lists.
 const ACLS: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
@@ -33,7 +33,7 @@ const TIMES: Timestamps = Timestamps {
 
 /// The mode of a file.
 #[must_use]
-pub fn file_mode(executable: bool) -> Mode {
+pub(crate) fn file_mode(executable: bool) -> Mode {
     if executable { EXECUTABLE_MODE } else { FILE_MODE }
 }
 
@@ -41,7 +41,7 @@ pub fn file_mode(executable: bool) -> Mode {
 ///
 /// # Errors
 /// Those of `fstat`.
-pub fn has_exactly(file: impl AsFd, mode: Mode) -> io::Result<bool> {
+pub(crate) fn has_exactly(file: impl AsFd, mode: Mode) -> io::Result<bool> {
     Ok(mode_of(&file)? == mode && !ACLS.into_iter().any(|name| has_attribute(&file, name)))
 }
 
@@ -49,7 +49,7 @@ pub fn has_exactly(file: impl AsFd, mode: Mode) -> io::Result<bool> {
 ///
 /// # Errors
 /// An attribute or the mode cannot be changed, or the file system does not keep the mode.
-pub fn enforce_mode(file: impl AsFd, mode: Mode) -> std::io::Result<()> {
+pub(crate) fn enforce_mode(file: impl AsFd, mode: Mode) -> std::io::Result<()> {
     // First, because removing a list leaves the mode that its entries amount to.
     for name in ACLS.into_iter().filter(|name| has_attribute(&file, name)) {
         match fremovexattr(&file, name) {
@@ -82,7 +82,7 @@ fn has_attribute(file: impl AsFd, name: &CStr) -> bool {
 ///
 /// # Errors
 /// Those of `futimens`.
-pub fn settle_times(file: impl AsFd) -> io::Result<()> {
+pub(crate) fn settle_times(file: impl AsFd) -> io::Result<()> {
     futimens(file, &TIMES)
 }
 
@@ -91,7 +91,7 @@ pub fn settle_times(file: impl AsFd) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `fchmod` and `futimens`.
-pub fn settle(file: impl AsFd, mode: Mode) -> io::Result<()> {
+pub(crate) fn settle(file: impl AsFd, mode: Mode) -> io::Result<()> {
     fchmod(&file, mode)?;
     settle_times(file)
 }
@@ -100,7 +100,7 @@ pub fn settle(file: impl AsFd, mode: Mode) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `utimensat`.
-pub fn settle_symlink(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+pub(crate) fn settle_symlink(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     utimensat(dir, name, &TIMES, AtFlags::SYMLINK_NOFOLLOW)
 }
 

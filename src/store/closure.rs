@@ -9,7 +9,7 @@ use crate::format::store_path::StorePath;
 
 /// Valid items and everything they refer to.
 #[derive(Debug, Default)]
-pub struct Closure {
+pub(crate) struct Closure {
     items: Vec<StorePath>,
     /// The references of each item, by position.
     references: Vec<Vec<usize>>,
@@ -26,19 +26,19 @@ impl Closure {
 
     /// All items, each once.
     #[must_use]
-    pub fn items(&self) -> &[StorePath] {
+    pub(crate) fn items(&self) -> &[StorePath] {
         &self.items
     }
 
     /// Whether `item` is one of them, and so valid.
     #[must_use]
-    pub fn contains(&self, item: &StorePath) -> bool {
+    pub(crate) fn contains(&self, item: &StorePath) -> bool {
         self.positions.contains_key(item)
     }
 
     /// Those of `wanted` that `item` refers to, transitively; not `item` itself.
     #[must_use]
-    pub fn reached_from(&self, item: &StorePath, wanted: &HashSet<StorePath>) -> Vec<StorePath> {
+    pub(crate) fn reached_from(&self, item: &StorePath, wanted: &HashSet<StorePath>) -> Vec<StorePath> {
         let Some(&start) = self.positions.get(item) else { return Vec::new() };
         let mut seen = HashSet::from([start]);
         let mut stack = self.references[start].clone();

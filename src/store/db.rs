@@ -19,30 +19,31 @@ use crate::format::store_path::{Dialect, StoreDir, StorePath};
 
 /// An item to be made valid: everything the database keeps of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registration {
+pub(crate) struct Registration {
     /// The item.
-    pub path: StorePath,
+    pub(crate) path: StorePath,
     /// The hash of its nar.
-    pub nar_hash: NarHash,
+    pub(crate) nar_hash: NarHash,
     /// The size of its nar in bytes.
-    pub nar_size: u64,
+    pub(crate) nar_size: u64,
     /// The derivation it was built from, which need not be valid.
-    pub deriver: Option<StorePath>,
+    pub(crate) deriver: Option<StorePath>,
     /// What it refers to, itself included where it does.
-    pub references: Vec<StorePath>,
+    pub(crate) references: Vec<StorePath>,
     /// Signatures of the form `NAME:BASE64`; only a Nix store keeps them.
-    pub signatures: Vec<String>,
+    pub(crate) signatures: Vec<String>,
     /// How its name follows from its content, where it does; only a Nix store keeps it.
-    pub ca: Option<String>,
+    pub(crate) ca: Option<String>,
 }
 
 /// What the database says of a valid item.
+#[cfg(test)]
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PathInfo {
+pub(crate) struct PathInfo {
     /// The item, as it would be registered.
-    pub registration: Registration,
+    pub(crate) registration: Registration,
     /// When it was registered, in Unix seconds.
-    pub registered_at: u64,
+    pub(crate) registered_at: u64,
 }
 
 /// The outputs of a derivation: output name and path.
@@ -89,6 +90,7 @@ impl Database {
     }
 
     /// What the valid item `path` refers to; `None` when it is not valid.
+    #[cfg(test)]
     pub(super) fn references(
         &mut self,
         path: &StorePath,
@@ -108,6 +110,7 @@ impl Database {
     }
 
     /// All that is known of the valid item `path`; `None` when it is not valid.
+    #[cfg(test)]
     pub(super) fn path_info(&mut self, path: &StorePath) -> Result<Option<PathInfo>, StoreError> {
         let name = self.store_dir.full_name(path);
         let failed = failure(&self.path, "looking up an item");
@@ -189,6 +192,7 @@ impl Database {
         transaction.commit().map_err(&failed)
     }
 
+    #[cfg(test)]
     fn parse_all(
         &self,
         names: Vec<String>,
@@ -215,6 +219,7 @@ impl Database {
     }
 }
 
+#[cfg(test)]
 struct InfoRow {
     id: i64,
     hash: String,
@@ -225,6 +230,7 @@ struct InfoRow {
     ca: Option<String>,
 }
 
+#[cfg(test)]
 impl InfoRow {
     fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -239,6 +245,7 @@ impl InfoRow {
     }
 }
 
+#[cfg(test)]
 fn reference_names(connection: &Connection, id: i64) -> rusqlite::Result<Vec<String>> {
     connection.prepare_cached(SELECT_REFERENCES)?.query_map([id], |row| row.get(0))?.collect()
 }
@@ -354,6 +361,7 @@ fn signed(number: u64) -> rusqlite::Result<i64> {
     i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
+#[cfg(test)]
 fn unsigned(column: usize, number: i64) -> rusqlite::Result<u64> {
     u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
 }
@@ -367,10 +375,13 @@ fn failure(
 }
 
 const SELECT_ID: &str = "SELECT id FROM ValidPaths WHERE path = ?1";
+#[cfg(test)]
 const SELECT_REFERENCES: &str = "SELECT path FROM Refs JOIN ValidPaths ON reference = id
     WHERE referrer = ?1 ORDER BY path";
+#[cfg(test)]
 const GUIX_SELECT_INFO: &str = "SELECT id, hash, registrationTime, deriver, narSize, NULL, NULL
     FROM ValidPaths WHERE path = ?1";
+#[cfg(test)]
 const NIX_SELECT_INFO: &str = "SELECT id, hash, registrationTime, deriver, narSize, sigs, ca
     FROM ValidPaths WHERE path = ?1";
 const GUIX_INSERT: &str = "INSERT INTO ValidPaths (path, hash, registrationTime, deriver, narSize)

@@ -31,11 +31,11 @@ use super::remove::open_writable;
 use crate::format::base32;
 
 /// Smaller files are not deduplicated, as guix-daemon would not.
-pub const DEDUPLICATE_MIN_BYTES: u64 = 8192;
+pub(crate) const DEDUPLICATE_MIN_BYTES: u64 = 8192;
 
 /// The store's `.links`, used by any number of threads.
 #[derive(Debug, Clone)]
-pub struct Links {
+pub(crate) struct Links {
     directory: Arc<LinksDirectory>,
     entries: Entries,
 }
@@ -51,18 +51,18 @@ enum Entries {
 
 /// What all files have in common that are links to one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint {
+pub(crate) struct Fingerprint {
     /// SHA-256 of the nar of the single file.
-    pub hash: [u8; 32],
+    pub(crate) hash: [u8; 32],
     /// The length of the file.
-    pub size: u64,
+    pub(crate) size: u64,
     /// Whether it can be executed.
-    pub executable: bool,
+    pub(crate) executable: bool,
 }
 
 /// What came of using an existing entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Linked {
+pub(crate) enum Linked {
     /// The name is now a hard link to the entry.
     Linked,
     /// There is no entry that can be linked to; the file may become one.
@@ -75,7 +75,7 @@ pub enum Linked {
 
 /// What came of offering a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Published {
+pub(crate) enum Published {
     /// It is an entry now.
     Published,
     /// Somebody was first; the name is a hard link to their entry now.
@@ -100,7 +100,7 @@ impl Links {
     ///
     /// # Errors
     /// [`StoreError::Open`].
-    pub fn open(store: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(store: &Path) -> Result<Self, StoreError> {
         let directory = std::fs::File::open(store)
             .map_err(on(store, |path, source| StoreError::Open { path, source }))?;
         Ok(Self::new(directory.into()))
@@ -109,7 +109,7 @@ impl Links {
     /// The same for a repair, where an entry may be the very file that is damaged: none is
     /// linked to before it was compared with a new file, and one that differs gives way to it.
     #[must_use]
-    pub fn for_repair(&self) -> Self {
+    pub(crate) fn for_repair(&self) -> Self {
         Self { directory: Arc::clone(&self.directory), entries: Entries::Compared }
     }
 
@@ -119,7 +119,7 @@ impl Links {
     ///
     /// # Errors
     /// [`StoreError::Deduplicate`] when the name cannot be made at all.
-    pub fn link_existing(
+    pub(crate) fn link_existing(
         &self,
         file: &Fingerprint,
         dir: BorrowedFd<'_>,
@@ -152,7 +152,7 @@ impl Links {
     ///
     /// # Errors
     /// [`StoreError::Deduplicate`]; the file is untouched then.
-    pub fn link_written(
+    pub(crate) fn link_written(
         &self,
         file: &Fingerprint,
         dir: BorrowedFd<'_>,
@@ -172,7 +172,7 @@ impl Links {
     ///
     /// # Errors
     /// [`StoreError::Deduplicate`]; the file is untouched then.
-    pub fn publish(
+    pub(crate) fn publish(
         &self,
         file: &Fingerprint,
         dir: BorrowedFd<'_>,
@@ -270,7 +270,7 @@ impl Links {
 
     /// The store directory, for those who create items in it.
     #[must_use]
-    pub fn store(&self) -> BorrowedFd<'_> {
+    pub(crate) fn store(&self) -> BorrowedFd<'_> {
         self.directory.store()
     }
 }

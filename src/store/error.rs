@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Why something could not be done to the store.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// The store does not exist, and it was not asked for one to be made.
     #[error("there is no store database in {}", .0.display())]
     NoStore(PathBuf),
@@ -155,7 +155,7 @@ pub enum StoreError {
 
 /// What the user can do about a failure of the store; how to say it depends on the options in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remedy {
+pub(crate) enum Remedy {
     /// Make a store, or use another one.
     MakeStore,
     /// Use a newer version of this program.
@@ -173,7 +173,7 @@ pub enum Remedy {
 impl StoreError {
     /// What the user can do about it, when that is known.
     #[must_use]
-    pub fn remedy(&self) -> Option<Remedy> {
+    pub(crate) fn remedy(&self) -> Option<Remedy> {
         match self {
             Self::NoStore(_) => return Some(Remedy::MakeStore),
             Self::UnknownSchema { .. } => return Some(Remedy::NewerProgram),

@@ -11,7 +11,7 @@ use crate::format::store_path::{Dialect, StoreDir, StorePath};
 
 /// The places of one store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
+pub(crate) struct Layout {
     store_dir: StoreDir,
     store: PathBuf,
     state: PathBuf,
@@ -22,7 +22,7 @@ pub struct Layout {
 impl Layout {
     /// A store that lies wholly below `root`, with the same names as on a system.
     #[must_use]
-    pub fn embedded(root: &Path, store_dir: StoreDir) -> Self {
+    pub(crate) fn embedded(root: &Path, store_dir: StoreDir) -> Self {
         let (state, config) = match store_dir.dialect() {
             Dialect::Guix => ("var/guix", "etc/guix"),
             Dialect::Nix => ("nix/var/nix", "etc/nix"),
@@ -39,121 +39,122 @@ impl Layout {
 
     /// The system's store: items lie at the very place that their names say.
     #[must_use]
-    pub fn system(store_dir: StoreDir, state: PathBuf, database: PathBuf, config: PathBuf) -> Self {
+    pub(crate) fn system(store_dir: StoreDir, state: PathBuf, database: PathBuf, config: PathBuf) -> Self {
         Self { store: PathBuf::from(store_dir.as_str()), store_dir, state, database, config }
     }
 
     /// The store directory as items and the database name it.
     #[must_use]
-    pub fn store_dir(&self) -> &StoreDir {
+    pub(crate) fn store_dir(&self) -> &StoreDir {
         &self.store_dir
     }
 
     /// The directory that really holds the items.
     #[must_use]
-    pub fn store(&self) -> &Path {
+    pub(crate) fn store(&self) -> &Path {
         &self.store
     }
 
     /// Where `path` lies.
     #[must_use]
-    pub fn item(&self, path: &StorePath) -> PathBuf {
+    pub(crate) fn item(&self, path: &StorePath) -> PathBuf {
         self.store.join(path.base())
     }
 
     /// Where `path` is unpacked before it has its final name. Temp roots cover it as well.
     #[must_use]
-    pub fn temporary(&self, path: &StorePath) -> PathBuf {
+    pub(crate) fn temporary(&self, path: &StorePath) -> PathBuf {
         self.store.join(Self::temporary_name(path))
     }
 
     /// The last component of [`Layout::temporary`].
     #[must_use]
-    pub fn temporary_name(path: &StorePath) -> String {
+    pub(crate) fn temporary_name(path: &StorePath) -> String {
         format!("{path}.tmp")
     }
 
     /// The file that is locked while `path` is being made.
     #[must_use]
-    pub fn lock_file(&self, path: &StorePath) -> PathBuf {
+    pub(crate) fn lock_file(&self, path: &StorePath) -> PathBuf {
         self.store.join(format!("{path}.lock"))
     }
 
     /// The directory of deduplicated files.
     #[must_use]
-    pub fn links(&self) -> PathBuf {
+    pub(crate) fn links(&self) -> PathBuf {
         self.store.join(LINKS)
     }
 
     /// The state directory.
+    #[cfg(test)]
     #[must_use]
-    pub fn state(&self) -> &Path {
+    pub(crate) fn state(&self) -> &Path {
         &self.state
     }
 
     /// The configuration directory.
     #[must_use]
-    pub fn config(&self) -> &Path {
+    pub(crate) fn config(&self) -> &Path {
         &self.config
     }
 
     /// The directory of the store database.
     #[must_use]
-    pub fn database(&self) -> &Path {
+    pub(crate) fn database(&self) -> &Path {
         &self.database
     }
 
     /// The store database.
     #[must_use]
-    pub fn database_file(&self) -> PathBuf {
+    pub(crate) fn database_file(&self) -> PathBuf {
         self.database.join("db.sqlite")
     }
 
     /// The file that holds the number of the database's schema, as text.
     #[must_use]
-    pub fn schema_file(&self) -> PathBuf {
+    pub(crate) fn schema_file(&self) -> PathBuf {
         self.database.join("schema")
     }
 
     /// Locked shared while the database is open, exclusively while its schema is made or changed.
     #[must_use]
-    pub fn big_lock(&self) -> PathBuf {
+    pub(crate) fn big_lock(&self) -> PathBuf {
         self.database.join("big-lock")
     }
 
     /// The directory with one file of temp roots per process.
     #[must_use]
-    pub fn temp_roots_dir(&self) -> PathBuf {
+    pub(crate) fn temp_roots_dir(&self) -> PathBuf {
         self.state.join("temproots")
     }
 
     /// Locked exclusively by a running collector.
     #[must_use]
-    pub fn gc_lock(&self) -> PathBuf {
+    pub(crate) fn gc_lock(&self) -> PathBuf {
         self.state.join("gc.lock")
     }
 
     /// Where a running collector of Nix takes new temp roots.
     #[must_use]
-    pub fn gc_socket(&self) -> PathBuf {
+    pub(crate) fn gc_socket(&self) -> PathBuf {
         self.state.join("gc-socket/socket")
     }
 
     /// The keys whose substitutes are accepted.
     #[must_use]
-    pub fn acl(&self) -> PathBuf {
+    pub(crate) fn acl(&self) -> PathBuf {
         self.config.join("acl")
     }
 
     /// The directory of the lookup cache.
     #[must_use]
-    pub fn lookup_cache_dir(&self) -> PathBuf {
+    pub(crate) fn lookup_cache_dir(&self) -> PathBuf {
         self.state.join("subst")
     }
 
     /// The substitute servers found on the local network, one URL per line.
     #[must_use]
-    pub fn discovered_servers(&self) -> PathBuf {
+    pub(crate) fn discovered_servers(&self) -> PathBuf {
         self.state.join("discover/publish")
     }
 }

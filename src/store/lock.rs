@@ -11,10 +11,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -115,7 +113,7 @@ impl LockKind {
 
 /// The exclusive right to make one item; dropping it releases.
 #[derive(Debug)]
-pub struct ItemLock {
+pub(crate) struct ItemLock {
     file: File,
     path: PathBuf,
 }
@@ -136,12 +134,13 @@ impl ItemLock {
 
     /// The lock on `path`. While somebody else holds it, `waiting` is told how long it took so
     /// far and decides whether to go on; it is first asked before any waiting.
+    #[cfg(test)]
     pub(super) fn acquire(
         kind: LockKind,
         path: &Path,
-        waiting: &mut dyn FnMut(Duration) -> ControlFlow<()>,
+        waiting: &mut dyn FnMut(std::time::Duration) -> std::ops::ControlFlow<()>,
     ) -> Result<Self, StoreError> {
-        let mut waited = Duration::ZERO;
+        let mut waited = std::time::Duration::ZERO;
         let mut pause = SHORTEST_PAUSE;
         loop {
             if let Some(lock) = Self::try_acquire(kind, path)? {
@@ -217,5 +216,7 @@ fn retry_interrupted(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()>
     }
 }
 
-const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
-const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+#[cfg(test)]
+const SHORTEST_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+#[cfg(test)]
+const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);

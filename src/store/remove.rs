@@ -19,7 +19,7 @@ use super::error::{StoreError, on};
 ///
 /// # Errors
 /// [`StoreError::Remove`]; part of the tree may be gone then.
-pub fn remove_tree(parent: &Path, name: &str) -> Result<(), StoreError> {
+pub(crate) fn remove_tree(parent: &Path, name: &str) -> Result<(), StoreError> {
     let failed = || on(parent, |path, source| StoreError::Remove { path: path.join(name), source });
     let parent = match openat(CWD, parent, DIRECTORY, Mode::empty()) {
         Ok(parent) => parent,
@@ -33,7 +33,7 @@ pub fn remove_tree(parent: &Path, name: &str) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// Those of the system calls; part of the tree may be gone then.
-pub fn remove_tree_at(parent: BorrowedFd<'_>, name: impl AsRef<OsStr>) -> io::Result<()> {
+pub(crate) fn remove_tree_at(parent: BorrowedFd<'_>, name: impl AsRef<OsStr>) -> io::Result<()> {
     let name = CString::new(name.as_ref().as_bytes()).map_err(|_| Errno::INVAL)?;
     match unlinkat(parent, &name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),

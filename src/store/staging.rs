@@ -26,7 +26,7 @@ use super::unpack::{Checked, Destination};
 /// A temporary name beside a destination, for as long as this lives. To be dropped after the tree
 /// that is unpacked there.
 #[derive(Debug)]
-pub struct Staging {
+pub(crate) struct Staging {
     destination: Destination,
     temporary: Destination,
     lock_name: EntryName,
@@ -39,7 +39,7 @@ impl Staging {
     ///
     /// # Errors
     /// [`StoreError::Lock`]: no file can be created there.
-    pub fn begin(destination: &Destination) -> Result<Self, StoreError> {
+    pub(crate) fn begin(destination: &Destination) -> Result<Self, StoreError> {
         let names = Names::of(destination.name());
         for _ in 0..ATTEMPTS {
             let id = format!("{:016x}", fastrand::u64(..));
@@ -61,7 +61,7 @@ impl Staging {
 
     /// Where the tree is to be unpacked.
     #[must_use]
-    pub fn temporary(&self) -> &Destination {
+    pub(crate) fn temporary(&self) -> &Destination {
         &self.temporary
     }
 
@@ -70,7 +70,7 @@ impl Staging {
     /// # Errors
     /// [`StoreError::Exists`]: something else has that name by now, and keeps it; or
     /// [`StoreError::Rename`]. The tree is removed.
-    pub fn publish(self, checked: Checked) -> Result<Arc<AuthorizedNarInfo>, StoreError> {
+    pub(crate) fn publish(self, checked: Checked) -> Result<Arc<AuthorizedNarInfo>, StoreError> {
         checked.publish(self.destination.name())
     }
 }
@@ -87,7 +87,7 @@ impl Drop for Staging {
 ///
 /// # Errors
 /// [`StoreError::Read`] or [`StoreError::Remove`]; the rest may still be there.
-pub fn remove_leftovers(destination: &Destination) -> Result<(), StoreError> {
+pub(crate) fn remove_leftovers(destination: &Destination) -> Result<(), StoreError> {
     let names = Names::of(destination.name());
     let path = destination.path();
     let ids = names

@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::*;
+use super::db::PathInfo;
 use crate::format::hash::NarHash;
 use crate::format::store_path::StoreDir;
 use crate::testing::eventually;

@@ -53,15 +53,15 @@ use sharing::Sharing;
 use temporary_tree::TemporaryTree;
 use tree::Tree;
 
-pub use destination::Destination;
-pub use pool::WriterPool;
+pub(crate) use destination::Destination;
+pub(crate) use pool::WriterPool;
 
 /// Larger files are written while they stream by instead of from memory.
-pub const SMALL_FILE_MAX_BYTES: u64 = 1 << 20;
+pub(crate) const SMALL_FILE_MAX_BYTES: u64 = 1 << 20;
 
 /// Why a nar could not be unpacked.
 #[derive(Debug, thiserror::Error)]
-pub enum UnpackError {
+pub(crate) enum UnpackError {
     /// The nar is malformed, or its bytes could not be had.
     #[error("reading the nar")]
     Nar(#[from] nar::NarError),
@@ -84,7 +84,7 @@ pub enum UnpackError {
 }
 
 /// A nar that arrives in buffers.
-pub trait Chunks {
+pub(crate) trait Chunks {
     /// The next bytes; none at the end. They may be held on to, but of those given out before
     /// only one chunk is when the next one is asked for, apart from what is being written.
     ///
@@ -110,7 +110,7 @@ struct NarContent {
 
 /// The bytes are not those that the signed narinfo describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NarMismatch {
+pub(crate) enum NarMismatch {
     /// Another hash.
     #[error("the nar's hash is {found}, but {expected} is what was signed")]
     Hash {
@@ -131,7 +131,7 @@ pub enum NarMismatch {
 
 /// A complete tree at a temporary name. Removed when dropped without having been published.
 #[derive(Debug)]
-pub struct Unpacked {
+pub(crate) struct Unpacked {
     guard: TemporaryTree,
     content: NarContent,
 }
@@ -141,7 +141,7 @@ impl Unpacked {
     ///
     /// # Errors
     /// Hash or size differ; the tree is removed.
-    pub fn check(self, authorized: Arc<AuthorizedNarInfo>) -> Result<Checked, NarMismatch> {
+    pub(crate) fn check(self, authorized: Arc<AuthorizedNarInfo>) -> Result<Checked, NarMismatch> {
         let narinfo = authorized.narinfo();
         let (expected, found) = (narinfo.nar_hash(), self.content.hash);
         if expected != found {
@@ -158,7 +158,7 @@ impl Unpacked {
 /// A tree whose content a signature covers. Still at its temporary name; removed, along with what
 /// it added to `.links`, when dropped without having been [kept](Checked::keep).
 #[derive(Debug)]
-pub struct Checked {
+pub(crate) struct Checked {
     guard: TemporaryTree,
     authorized: Arc<AuthorizedNarInfo>,
 }
@@ -166,21 +166,15 @@ pub struct Checked {
 impl Checked {
     /// The narinfo that vouches for the tree.
     #[must_use]
-    pub fn authorized(&self) -> &Arc<AuthorizedNarInfo> {
+    pub(crate) fn authorized(&self) -> &Arc<AuthorizedNarInfo> {
         &self.authorized
-    }
-
-    /// Where the tree is now.
-    #[must_use]
-    pub fn path(&self) -> PathBuf {
-        self.guard.destination.path()
     }
 
     /// Adds the tree's files to the `.links` that it was unpacked with.
     ///
     /// # Errors
     /// [`StoreError::Deduplicate`]; the tree is removed.
-    pub fn deduplicate(mut self) -> Result<Self, StoreError> {
+    pub(crate) fn deduplicate(mut self) -> Result<Self, StoreError> {
         if let Some(new_entries) = &mut self.guard.new_entries {
             new_entries.publish(self.guard.destination.parent.as_fd())?;
         }
@@ -206,7 +200,7 @@ impl Checked {
 
     /// Leaves the tree where it is, for good; the caller has moved it or wants it there. Until then
     /// what it added to `.links` is removed in case of a failure.
-    pub fn keep(self) -> Arc<AuthorizedNarInfo> {
+    pub(crate) fn keep(self) -> Arc<AuthorizedNarInfo> {
         self.guard.is_ours.store(false, Ordering::Relaxed);
         Arc::clone(&self.authorized)
     }
@@ -217,7 +211,7 @@ impl Checked {
 ///
 /// # Errors
 /// The nar is malformed or unreadable, or the tree cannot be written; nothing is left behind.
-pub fn unpack<R: Chunks>(
+pub(crate) fn unpack<R: Chunks>(
     nar: R,
     destination: Destination,
     pool: &WriterPool,
@@ -328,7 +322,7 @@ fn c_name(name: &EntryName) -> CString {
 ///
 /// # Errors
 /// It does not exist, is not a directory, or may not be opened.
-pub fn open_directory(path: &Path) -> io::Result<Arc<OwnedFd>> {
+pub(crate) fn open_directory(path: &Path) -> io::Result<Arc<OwnedFd>> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(Arc::new(rustix::fs::open(path, flags, Mode::empty())?))

@@ -21,7 +21,7 @@ use super::error::{StoreError, on};
 ///
 /// # Errors
 /// [`StoreError::Remount`]. An unprivileged process is not refused here but where it writes.
-pub fn make_store_writable(store: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_store_writable(store: &Path) -> Result<(), StoreError> {
     match statvfs(store) {
         Ok(stat) if stat.f_flag.contains(StatVfsMountFlags::RDONLY) && geteuid().is_root() => {
             remount(store, stat.f_flag).map_err(std::io::Error::from)

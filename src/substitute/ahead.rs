@@ -17,7 +17,7 @@ use super::choose::Candidate;
 use super::network::Network;
 
 /// The compressed bytes of a nar that somebody has begun to fetch.
-pub trait Begun: Send {
+pub(crate) trait Begun: Send {
     /// Bytes of the file, when the server says so.
     fn content_length(&self) -> Option<u64>;
 
@@ -33,7 +33,7 @@ pub trait Begun: Send {
 }
 
 /// Fetches nars ahead.
-pub trait Ahead: Send + Sync {
+pub(crate) trait Ahead: Send + Sync {
     /// The nar of `item`, if it is on its way, and which of `candidates` it is. Whether or
     /// not it is, nobody fetches it ahead any more.
     fn take(&self, item: &StorePath, candidates: &[Candidate]) -> Option<(usize, Box<dyn Begun>)>;
@@ -43,7 +43,7 @@ pub trait Ahead: Send + Sync {
 ///
 /// # Errors
 /// The server does not give it.
-pub fn begin(network: &Network, candidate: &Candidate) -> Result<Box<dyn Begun>, Arc<HttpError>> {
+pub(crate) fn begin(network: &Network, candidate: &Candidate) -> Result<Box<dyn Begun>, Arc<HttpError>> {
     let request =
         NarRequest { retries: Some(RetryPolicy::once()), ..NarRequest::new(candidate.url.clone()) };
     let body = network.client_for(&candidate.url)?.nar(request).inspect_err(|error| {

@@ -8,7 +8,7 @@ use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
 
 /// What one server said of one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
+pub(crate) enum Said {
     /// Nobody needed to ask: a server before it answered with authority.
     NotAsked,
     /// A narinfo that an authorised key vouches for.
@@ -42,7 +42,7 @@ pub enum Said {
 
 /// Why none of a narinfo's downloads can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub(crate) enum Unusable {
     /// It names none.
     #[error("it names no download")]
     NoDownload,
@@ -64,11 +64,11 @@ fn quoted(names: &[String]) -> String {
 }
 
 /// Why an answer is [`Said::Late`].
-pub const LATE: &str = "no answer while another server had answered everything";
+pub(crate) const LATE: &str = "no answer while another server had answered everything";
 
 /// Where an answer came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// The server, in this run.
     Network,
     /// The lookup cache: asked then, valid until, both in Unix seconds.
@@ -82,33 +82,33 @@ pub enum Origin {
 
 /// One server's answer and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// What was said.
-    pub said: Said,
+    pub(crate) said: Said,
     /// By whom: the server or the lookup cache.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// When the answer stops to count, in Unix seconds; `None` when it is not remembered.
-    pub expires_at: Option<u64>,
+    pub(crate) expires_at: Option<u64>,
 }
 
 impl Answer {
     /// An answer that is not remembered.
     #[must_use]
-    pub fn of(said: Said) -> Self {
+    pub(crate) fn of(said: Said) -> Self {
         Self { said, origin: Origin::Network, expires_at: None }
     }
 
     /// Whether the server said it of this item. What it says is remembered for the item; that
     /// it is down is not.
     #[must_use]
-    pub fn is_of_the_item(&self) -> bool {
+    pub(crate) fn is_of_the_item(&self) -> bool {
         self.expires_at.is_some()
     }
 }
 
 /// Who vouches for a narinfo, and how we know.
 #[derive(Debug, Clone)]
-pub enum Authority {
+pub(crate) enum Authority {
     /// Its signature was checked in this run.
     Checked(Arc<AuthorizedNarInfo>),
     /// Its signature was checked when it was looked up; the key is authorised still. Enough
@@ -119,13 +119,13 @@ pub enum Authority {
 impl Authority {
     /// The narinfo vouched for.
     #[must_use]
-    pub fn narinfo(&self) -> &Arc<NarInfo> {
+    pub(crate) fn narinfo(&self) -> &Arc<NarInfo> {
         self.authorized().narinfo()
     }
 
     /// The narinfo and the key that vouches for it, checked now or earlier.
     #[must_use]
-    pub fn authorized(&self) -> &Arc<AuthorizedNarInfo> {
+    pub(crate) fn authorized(&self) -> &Arc<AuthorizedNarInfo> {
         match self {
             Self::Checked(authorized) | Self::Remembered(authorized) => authorized,
         }
@@ -133,7 +133,7 @@ impl Authority {
 
     /// The proof that a store may be changed by; `None` when it is only remembered.
     #[must_use]
-    pub fn checked(&self) -> Option<&Arc<AuthorizedNarInfo>> {
+    pub(crate) fn checked(&self) -> Option<&Arc<AuthorizedNarInfo>> {
         match self {
             Self::Checked(authorized) => Some(authorized),
             Self::Remembered(_) => None,
@@ -143,16 +143,16 @@ impl Authority {
 
 /// What a narinfo offers, and the server that gave it.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub(crate) struct Source {
     /// Index into the list of servers.
-    pub server: usize,
+    pub(crate) server: usize,
     /// What its narinfo offers, which is authorized itself or equivalent to one that is.
-    pub offer: Arc<NarOffer>,
+    pub(crate) offer: Arc<NarOffer>,
 }
 
 /// What follows from all answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Status {
+pub(crate) enum Status {
     /// An authorised narinfo is there.
     Available,
     /// A server is preparing it.
@@ -168,7 +168,7 @@ pub enum Status {
 impl Status {
     /// The word for scripts and people.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Available => "available",
             Self::Preparing => "preparing",
@@ -182,7 +182,7 @@ impl Status {
 impl Found {
     /// Whether nothing definite is known because this machine could not ask.
     #[must_use]
-    pub fn is_local_failure(&self) -> bool {
+    pub(crate) fn is_local_failure(&self) -> bool {
         let is_local = |answer: &Answer| matches!(answer.said, Said::LocalFailure(_));
         self.status == Status::Unknown && self.answers.iter().any(is_local)
     }
@@ -190,27 +190,27 @@ impl Found {
 
 /// Everything known of one item.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub(crate) struct Found {
     /// The item.
-    pub path: StorePath,
+    pub(crate) path: StorePath,
     /// What follows.
-    pub status: Status,
+    pub(crate) status: Status,
     /// The narinfo to go by, from the first server with authority in the user's order.
-    pub authority: Option<Authority>,
+    pub(crate) authority: Option<Authority>,
     /// Whose bytes may be used: the servers that gave this narinfo or an equivalent one, in
     /// the user's order.
-    pub sources: Vec<Source>,
+    pub(crate) sources: Vec<Source>,
     /// Further authorized narinfos, which describe other nars, in the user's order: for when
     /// the nar of the first one cannot be had.
-    pub alternatives: Vec<Build>,
+    pub(crate) alternatives: Vec<Build>,
     /// One for each server.
-    pub answers: Vec<Answer>,
+    pub(crate) answers: Vec<Answer>,
 }
 
 impl Found {
     /// Every authorized narinfo that describes another nar than the others, in the user's
     /// order, with the servers that offer that nar.
-    pub fn builds(self) -> impl Iterator<Item = Build> {
+    pub(crate) fn builds(self) -> impl Iterator<Item = Build> {
         let Self { authority, sources, alternatives, .. } = self;
         let first = authority.map(|authority| Build { authority, sources });
         first.into_iter().chain(alternatives)
@@ -219,16 +219,16 @@ impl Found {
 
 /// One build of an item: an authorized narinfo, and who has the nar that it describes.
 #[derive(Debug, Clone)]
-pub struct Build {
+pub(crate) struct Build {
     /// The narinfo.
-    pub authority: Authority,
+    pub(crate) authority: Authority,
     /// The servers that gave it or an equivalent one, in the user's order.
-    pub sources: Vec<Source>,
+    pub(crate) sources: Vec<Source>,
 }
 
 /// What follows from `answers` for an item without an authorised narinfo.
 #[must_use]
-pub fn status_without_authority(answers: &[Answer]) -> Status {
+pub(crate) fn status_without_authority(answers: &[Answer]) -> Status {
     let any = |wanted: fn(&Said) -> bool| answers.iter().any(|answer| wanted(&answer.said));
     if any(|said| matches!(said, Said::Baking(_))) {
         Status::Preparing

@@ -8,11 +8,11 @@ use signal_hook::flag;
 
 /// A flag that can be raised once, from anywhere.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub(crate) struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
     /// Raises the flag.
-    pub fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
@@ -21,7 +21,7 @@ impl Cancel {
     ///
     /// # Errors
     /// The system refuses the signal handlers.
-    pub fn on_interrupt(&self) -> std::io::Result<()> {
+    pub(crate) fn on_interrupt(&self) -> std::io::Result<()> {
         const EXIT: i32 = 130;
         let ignored = ignored_signals();
         let signals = [SIGINT, SIGTERM, SIGHUP].into_iter();
@@ -35,19 +35,19 @@ impl Cancel {
 
     /// From now on there is nothing that would have to be finished: the first interrupt ends
     /// the program at once, as the second one does otherwise.
-    pub fn end_at_once(&self) {
+    pub(crate) fn end_at_once(&self) {
         self.cancel();
     }
 
     /// The flag itself, for those who wait for something else meanwhile.
     #[must_use]
-    pub fn flag(&self) -> Arc<AtomicBool> {
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.0)
     }
 
     /// Whether the flag is up.
     #[must_use]
-    pub fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -18,20 +18,20 @@ use super::answer::{Source, Unusable};
 
 /// One way to get a nar.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// Index into the list of servers.
-    pub server: usize,
+    pub(crate) server: usize,
     /// Where.
-    pub url: Url,
+    pub(crate) url: Url,
     /// How it is compressed.
-    pub compression: Compression,
+    pub(crate) compression: Compression,
     /// Bytes to download, when the server says so.
-    pub file_size: Option<u64>,
+    pub(crate) file_size: Option<u64>,
 }
 
 /// What was measured in this run.
 #[derive(Debug, Clone, Default)]
-pub struct Rates {
+pub(crate) struct Rates {
     links: HashMap<usize, Rate>,
     decoders: HashMap<Compression, Rate>,
 }
@@ -70,27 +70,27 @@ const SHORTEST_SECONDS: f64 = 1e-6;
 
 impl Rates {
     /// Notes how fast a nar came in: `bytes` while the decoder waited `seconds` for them.
-    pub fn link_measured(&mut self, server: usize, bytes: u64, seconds: f64) {
+    pub(crate) fn link_measured(&mut self, server: usize, bytes: u64, seconds: f64) {
         let link = self.links.entry(server).or_insert(Rate::assumed(ASSUMED_LINK));
         link.note(bytes, seconds);
     }
 
     /// Notes how fast a nar was decoded: `bytes` came out in `seconds` of work.
-    pub fn decoder_measured(&mut self, method: Compression, bytes: u64, seconds: f64) {
+    pub(crate) fn decoder_measured(&mut self, method: Compression, bytes: u64, seconds: f64) {
         let assumed = Rate::assumed(assumed_decoder(method));
         self.decoders.entry(method).or_insert(assumed).note(bytes, seconds);
     }
 
     /// Bytes per second from `server`.
     #[must_use]
-    pub fn link(&self, server: usize) -> f64 {
+    pub(crate) fn link(&self, server: usize) -> f64 {
         self.links.get(&server).map_or(ASSUMED_LINK, |rate| rate.bytes_per_second())
     }
 
     /// Bytes of nar per second out of the decoder for `method`. What was not measured is
     /// assumed to suffer from a busy machine as much as what was.
     #[must_use]
-    pub fn decoder(&self, method: Compression) -> f64 {
+    pub(crate) fn decoder(&self, method: Compression) -> f64 {
         if let Some(rate) = self.decoders.get(&method) {
             return rate.bytes_per_second();
         }
@@ -103,7 +103,7 @@ impl Rates {
 
     /// How long `candidate` would take, in seconds.
     #[must_use]
-    pub fn seconds(&self, candidate: &Candidate, nar_size: u64) -> f64 {
+    pub(crate) fn seconds(&self, candidate: &Candidate, nar_size: u64) -> f64 {
         let size = candidate.file_size.unwrap_or_else(|| {
             let share = assumed_share(candidate.compression);
             as_size(nar_size as f64 * share)
@@ -116,7 +116,7 @@ impl Rates {
 
 /// The ways to get the nar that `sources` describe, best first.
 #[must_use]
-pub fn candidates(sources: &[Source], servers: &[ServerUrl], rates: &Rates) -> Vec<Candidate> {
+pub(crate) fn candidates(sources: &[Source], servers: &[ServerUrl], rates: &Rates) -> Vec<Candidate> {
     let mut all = Vec::new();
     for source in sources {
         let mut own: Vec<Candidate> = source
@@ -134,20 +134,20 @@ pub fn candidates(sources: &[Source], servers: &[ServerUrl], rates: &Rates) -> V
 
 /// Why a server's download was preferred to its others: what was expected of each.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Choice {
+pub(crate) struct Choice {
     /// Bytes per second from the server.
-    pub link: u64,
+    pub(crate) link: u64,
     /// Whether that was measured in this run, rather than assumed.
-    pub link_is_measured: bool,
+    pub(crate) link_is_measured: bool,
     /// The server's downloads, best first: their methods, and in how many seconds each would
     /// be here and decoded.
-    pub expected: Vec<(Compression, f64)>,
+    pub(crate) expected: Vec<(Compression, f64)>,
 }
 
 /// What was expected of the downloads of the first of `ranked`'s server; `None` when there was
 /// no choice.
 #[must_use]
-pub fn explain(ranked: &[Candidate], nar_size: u64, rates: &Rates) -> Option<Choice> {
+pub(crate) fn explain(ranked: &[Candidate], nar_size: u64, rates: &Rates) -> Option<Choice> {
     let server = ranked.first()?.server;
     let same = ranked.iter().take_while(|candidate| candidate.server == server);
     let expected: Vec<_> =
@@ -164,7 +164,7 @@ pub fn explain(ranked: &[Candidate], nar_size: u64, rates: &Rates) -> Option<Cho
 ///
 /// # Errors
 /// It names none, and why.
-pub fn check_usable(source: &Source, servers: &[ServerUrl]) -> Result<(), Unusable> {
+pub(crate) fn check_usable(source: &Source, servers: &[ServerUrl]) -> Result<(), Unusable> {
     let downloads = source.offer.downloads();
     if downloads.iter().any(|download| candidate(source, servers, download).is_some()) {
         return Ok(());
@@ -193,7 +193,7 @@ const NAMED_METHODS: usize = 4;
 
 /// What is announced before anything was measured: the first source's smallest download.
 #[must_use]
-pub fn announced(sources: &[Source]) -> Option<(&Source, &Download)> {
+pub(crate) fn announced(sources: &[Source]) -> Option<(&Source, &Download)> {
     let source = sources.first()?;
     Some((source, smallest(&source.offer)?))
 }
@@ -201,7 +201,7 @@ pub fn announced(sources: &[Source]) -> Option<(&Source, &Download)> {
 /// The download with the fewest bytes: the one that the stock client announces before it has
 /// measured anything. Unknown sizes come last, better compression first.
 #[must_use]
-pub fn smallest(offer: &NarOffer) -> Option<&Download> {
+pub(crate) fn smallest(offer: &NarOffer) -> Option<&Download> {
     offer.downloads().iter().filter(|download| download.compression.is_ok()).min_by_key(
         |download| {
             let density = match download.compression {

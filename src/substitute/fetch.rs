@@ -21,12 +21,12 @@ use super::lookup::Resolver;
 use super::network::Network;
 use super::progress::Progress;
 
-pub use plan::{Incomplete, Plan, PlannedItem, refusal};
-pub use present::{MissingTrees, Present};
+pub(crate) use plan::{Plan, PlannedItem, refusal};
+pub(crate) use present::{MissingTrees, Present};
 
 /// Whether what an item refers to is fetched as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum References {
+pub(crate) enum References {
     /// Yes, transitively.
     #[default]
     Fetch,
@@ -36,7 +36,7 @@ pub enum References {
 
 /// What to do with the rest when an item cannot be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnFailure {
+pub(crate) enum OnFailure {
     /// Finish what has been started, and stop.
     Stop,
     /// Go on with everything that does not depend on it.
@@ -44,17 +44,17 @@ pub enum OnFailure {
 }
 
 /// Everything that a plan needs.
-pub struct Planner {
+pub(crate) struct Planner {
     /// What is there.
-    pub present: Present,
+    pub(crate) present: Present,
     /// What to do about valid items whose trees are missing.
-    pub missing_trees: MissingTrees,
+    pub(crate) missing_trees: MissingTrees,
     /// Who has the rest.
-    pub resolver: Arc<Resolver>,
+    pub(crate) resolver: Arc<Resolver>,
     /// Whom to reach.
-    pub network: Arc<Network>,
+    pub(crate) network: Arc<Network>,
     /// The servers, in the user's order.
-    pub servers: Vec<ServerUrl>,
+    pub(crate) servers: Vec<ServerUrl>,
 }
 
 impl Planner {
@@ -62,47 +62,47 @@ impl Planner {
     ///
     /// # Errors
     /// The store cannot be read, or refuses temp roots.
-    pub fn plan(&self, paths: &[StorePath], references: References) -> Result<Plan, StoreError> {
+    pub(crate) fn plan(&self, paths: &[StorePath], references: References) -> Result<Plan, StoreError> {
         plan::make(self, paths, references)
     }
 }
 
 /// Everything that fetching needs.
-pub struct Fetch {
+pub(crate) struct Fetch {
     /// Where items go.
-    pub store: Arc<Store>,
+    pub(crate) store: Arc<Store>,
     /// Who has them.
-    pub resolver: Arc<Resolver>,
+    pub(crate) resolver: Arc<Resolver>,
     /// Unpacks them.
-    pub installer: Arc<Installer>,
+    pub(crate) installer: Arc<Installer>,
     /// Whom to tell.
-    pub progress: Arc<dyn Progress>,
+    pub(crate) progress: Arc<dyn Progress>,
     /// The time.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// Items unpacked at the same time.
-    pub jobs: usize,
+    pub(crate) jobs: usize,
     /// What to do with the rest when an item cannot be had.
-    pub on_failure: OnFailure,
+    pub(crate) on_failure: OnFailure,
 }
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Items asked for that were valid already, with everything they refer to; or are now,
     /// because trees that were missing are in place again.
-    pub valid: Vec<StorePath>,
+    pub(crate) valid: Vec<StorePath>,
     /// Items that have become valid now.
-    pub registered: Vec<StorePath>,
+    pub(crate) registered: Vec<StorePath>,
     /// Items that could not be had, and why; what depends on them comes after them.
-    pub failed: Vec<(StorePath, ItemError)>,
+    pub(crate) failed: Vec<(StorePath, ItemError)>,
     /// Items that were planned again, with another server's build, or came to the plan with one.
-    pub replanned: Vec<Arc<PlannedItem>>,
+    pub(crate) replanned: Vec<Arc<PlannedItem>>,
 }
 
 impl Outcome {
     /// The gravest failure.
     #[must_use]
-    pub fn class(&self) -> Option<Class> {
+    pub(crate) fn class(&self) -> Option<Class> {
         self.failed.iter().map(|(_, error)| error.class()).max()
     }
 }
@@ -111,10 +111,10 @@ impl Fetch {
     /// Carries `plan` out; `planner`, which made it, plans items again that another server has in
     /// another build. `valid` is called for every item that becomes valid, when it does.
     #[must_use]
-    pub fn run(&self, planner: &Planner, plan: Plan, valid: &mut dyn FnMut(&StorePath)) -> Outcome {
+    pub(crate) fn run(&self, planner: &Planner, plan: Plan, valid: &mut dyn FnMut(&StorePath)) -> Outcome {
         coordinator::run(self, planner, plan, valid)
     }
 }
 
 /// How often progress is told, and the coordinator looks at locks.
-pub const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);

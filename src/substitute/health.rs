@@ -13,7 +13,7 @@ use crate::http::{HttpError, Outage};
 
 /// The record of all servers of a run.
 #[derive(Debug, Default)]
-pub struct ServerHealth {
+pub(crate) struct ServerHealth {
     servers: Mutex<HashMap<usize, Record>>,
     /// Where servers redirected to and bytes came from.
     redirect_targets: Mutex<HashSet<Origin>>,
@@ -51,29 +51,29 @@ const TELL_INTERVAL: Duration = Duration::from_secs(5);
 
 impl ServerHealth {
     /// `server` gave a useful answer: about itself, about an item, or bytes of a file.
-    pub fn answered(&self, server: usize) {
+    pub(crate) fn answered(&self, server: usize) {
         self.lock().entry(server).or_default().has_answered = true;
     }
 
     /// Whether `server` gave a useful answer in this run.
     #[must_use]
-    pub fn has_answered(&self, server: usize) -> bool {
+    pub(crate) fn has_answered(&self, server: usize) -> bool {
         self.lock().get(&server).is_some_and(|record| record.has_answered)
     }
 
     /// Bytes of a file came from `target`, where a server redirected to.
-    pub fn redirect_answered(&self, target: Origin) {
+    pub(crate) fn redirect_answered(&self, target: Origin) {
         self.targets().insert(target);
     }
 
     /// Whether bytes of a file came from `target` in this run.
     #[must_use]
-    pub fn has_redirect_answered(&self, target: &Origin) -> bool {
+    pub(crate) fn has_redirect_answered(&self, target: &Origin) -> bool {
         self.targets().contains(target)
     }
 
     /// A download from `server` has advanced.
-    pub fn delivered(&self, server: usize) {
+    pub(crate) fn delivered(&self, server: usize) {
         let mut servers = self.lock();
         let record = servers.entry(server).or_default();
         record.has_answered = true;
@@ -81,25 +81,25 @@ impl ServerHealth {
     }
 
     /// A download from `server` has failed.
-    pub fn failed(&self, server: usize, outage: Outage) {
+    pub(crate) fn failed(&self, server: usize, outage: Outage) {
         self.lock().entry(server).or_default().failed(outage, Instant::now());
     }
 
     /// For how long `server` has delivered nothing although it was asked.
     #[must_use]
-    pub fn failing_for(&self, server: usize) -> Duration {
+    pub(crate) fn failing_for(&self, server: usize) -> Duration {
         let failing = self.lock().get(&server).and_then(|record| record.failing(Instant::now()));
         failing.map_or(Duration::ZERO, |failing| failing.since.elapsed())
     }
 
     /// `server` was retried for as long as is allowed, and failed with `error` in the end.
-    pub fn give_up(&self, server: usize, error: &HttpError) {
+    pub(crate) fn give_up(&self, server: usize, error: &HttpError) {
         self.lock().entry(server).or_default().given_up = Some(error.clone());
     }
 
     /// How the retries of `server` ended, if they did a short time ago: it need not be asked.
     #[must_use]
-    pub fn given_up(&self, server: usize) -> Option<HttpError> {
+    pub(crate) fn given_up(&self, server: usize) -> Option<HttpError> {
         let servers = self.lock();
         let record = servers.get(&server)?;
         record.failing(Instant::now())?;
@@ -108,38 +108,38 @@ impl ServerHealth {
 
     /// Whether other servers are to be asked before `server`.
     #[must_use]
-    pub fn is_unreliable(&self, server: usize) -> bool {
+    pub(crate) fn is_unreliable(&self, server: usize) -> bool {
         self.lock().get(&server).is_some_and(|record| record.is_unreliable)
     }
 
     /// Whether `server` fails at the moment.
     #[must_use]
-    pub fn is_failing(&self, server: usize) -> bool {
+    pub(crate) fn is_failing(&self, server: usize) -> bool {
         self.lock().get(&server).is_some_and(|record| record.failing(Instant::now()).is_some())
     }
 
     /// Whether the user may be told now that another server is used instead of `server`; true for
     /// one caller every few seconds.
     #[must_use]
-    pub fn is_time_to_tell_failure(&self, server: usize) -> bool {
+    pub(crate) fn is_time_to_tell_failure(&self, server: usize) -> bool {
         is_due(&mut self.lock().entry(server).or_default().failure_told_at)
     }
 
     /// Whether the user may be told now that `server` is retried; true for one caller every few
     /// seconds.
     #[must_use]
-    pub fn is_time_to_tell_retry(&self, server: usize) -> bool {
+    pub(crate) fn is_time_to_tell_retry(&self, server: usize) -> bool {
         is_due(&mut self.lock().entry(server).or_default().retry_told_at)
     }
 
     /// `server` gives a file whole, and did not give a part of it.
-    pub fn refuses_ranges(&self, server: usize) {
+    pub(crate) fn refuses_ranges(&self, server: usize) {
         self.lock().entry(server).or_default().refuses_ranges = true;
     }
 
     /// Whether parts of a file may be requested from `server`.
     #[must_use]
-    pub fn takes_ranges(&self, server: usize) -> bool {
+    pub(crate) fn takes_ranges(&self, server: usize) -> bool {
         self.lock().get(&server).is_none_or(|record| !record.refuses_ranges)
     }
 

@@ -27,45 +27,45 @@ use super::retry::{FindServers, Retries, RetryContext};
 use super::transfer::{Budget, Download, NarStream, Received, TransferError};
 
 use attempts::Attempts;
-pub use error::{Attempt, AttemptError, Class, ItemError};
+pub(crate) use error::{Attempt, AttemptError, Class, ItemError};
 
 /// One item to be unpacked: what, from where, to where.
 #[derive(Clone, Copy)]
-pub struct Order<'a> {
+pub(crate) struct Order<'a> {
     /// The item.
-    pub item: &'a StorePath,
+    pub(crate) item: &'a StorePath,
     /// Who vouches for its bytes.
-    pub authorized: &'a Arc<AuthorizedNarInfo>,
+    pub(crate) authorized: &'a Arc<AuthorizedNarInfo>,
     /// Who has them, in the user's order.
-    pub sources: &'a [Source],
+    pub(crate) sources: &'a [Source],
     /// Where its tree goes.
-    pub destination: &'a Destination,
+    pub(crate) destination: &'a Destination,
     /// Where its files are deduplicated; `None` when they are not.
-    pub links: Option<&'a Arc<Links>>,
+    pub(crate) links: Option<&'a Arc<Links>>,
 }
 
 /// Everything that unpacking items needs, shared by all workers.
-pub struct Installer {
+pub(crate) struct Installer {
     /// How to reach servers.
-    pub network: Arc<Network>,
+    pub(crate) network: Arc<Network>,
     /// The servers, in the user's order.
-    pub servers: Vec<ServerUrl>,
+    pub(crate) servers: Vec<ServerUrl>,
     /// Writes small files.
-    pub writers: WriterPool,
+    pub(crate) writers: WriterPool,
     /// What transfers may take.
-    pub budget: Budget,
+    pub(crate) budget: Budget,
     /// Who has begun with nars ahead of time, if anybody has.
-    pub ahead: Option<Arc<dyn Ahead>>,
+    pub(crate) ahead: Option<Arc<dyn Ahead>>,
     /// What was measured so far.
-    pub rates: Mutex<Rates>,
+    pub(crate) rates: Mutex<Rates>,
     /// Whom to tell.
-    pub progress: Arc<dyn Progress>,
+    pub(crate) progress: Arc<dyn Progress>,
     /// Tells when to stop.
-    pub cancel: Cancel,
+    pub(crate) cancel: Cancel,
     /// How long a server that has answered before is retried without progress.
-    pub retry_time: Duration,
+    pub(crate) retry_time: Duration,
     /// Transfers under way, for progress.
-    pub in_flight: Mutex<Vec<(StorePath, Received)>>,
+    pub(crate) in_flight: Mutex<Vec<(StorePath, Received)>>,
 }
 
 impl Installer {
@@ -209,7 +209,7 @@ impl Installer {
     }
 
     /// Tells how far every transfer is.
-    pub fn report_progress(&self) {
+    pub(crate) fn report_progress(&self) {
         let in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         for (item, received) in in_flight.iter() {
             let downloaded = received.bytes();

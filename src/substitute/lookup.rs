@@ -37,11 +37,11 @@ use super::progress::Progress;
 
 use engine::{Engine, Message};
 
-pub use servers::{ServerReport, ServerState};
+pub(crate) use servers::ServerReport;
 
 /// Whether answers come from the lookup cache, from servers, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Freshness {
+pub(crate) enum Freshness {
     /// The lookup cache where it has a live entry, else the servers.
     Cached,
     /// The servers; the lookup cache is renewed.
@@ -52,7 +52,7 @@ pub enum Freshness {
 
 /// Whether a signature that was good before has to be checked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Memos {
+pub(crate) enum Memos {
     /// A remembered verdict on exactly this text counts while its key is authorised: enough
     /// for reports.
     Believe,
@@ -62,28 +62,28 @@ pub enum Memos {
 
 /// How lookups are done.
 #[derive(Debug, Clone)]
-pub struct LookupOptions {
+pub(crate) struct LookupOptions {
     /// Where answers come from.
-    pub freshness: Freshness,
+    pub(crate) freshness: Freshness,
     /// What counts as a checked signature.
-    pub memos: Memos,
+    pub(crate) memos: Memos,
     /// How long answers count.
-    pub ttl: TtlPolicy,
+    pub(crate) ttl: TtlPolicy,
     /// A remembered "no" older than this is asked again; `None` believes it until it expires.
-    pub negative_max_age: Option<u64>,
+    pub(crate) negative_max_age: Option<u64>,
     /// Whether servers remembered as down are asked when nobody else has an item.
-    pub retry_down: bool,
+    pub(crate) retry_down: bool,
     /// How long a server may be silent while another one has answered with authority.
-    pub lag: Duration,
+    pub(crate) lag: Duration,
     /// For how many seconds a server that is down is left alone by later runs.
-    pub down_seconds: u64,
+    pub(crate) down_seconds: u64,
     /// Threads that check signatures.
-    pub checkers: usize,
+    pub(crate) checkers: usize,
 }
 
 /// Which items a request is about.
 #[derive(Clone)]
-pub enum Walk {
+pub(crate) enum Walk {
     /// Those given.
     JustThese,
     /// Those given and everything they refer to, except what the function says is there
@@ -92,47 +92,47 @@ pub enum Walk {
 }
 
 /// Tells which of some items need not be looked up.
-pub type Skip = Arc<dyn Fn(&[StorePath]) -> HashSet<StorePath> + Send + Sync>;
+pub(crate) type Skip = Arc<dyn Fn(&[StorePath]) -> HashSet<StorePath> + Send + Sync>;
 
 /// What was found, in the order in which items came up.
 #[derive(Debug, Clone, Default)]
-pub struct Resolution {
+pub(crate) struct Resolution {
     /// One for each item.
-    pub items: Vec<Found>,
+    pub(crate) items: Vec<Found>,
     /// One for each server, in the user's order.
-    pub servers: Vec<ServerReport>,
+    pub(crate) servers: Vec<ServerReport>,
     /// Answers that came from the lookup cache.
-    pub cache_hits: u64,
+    pub(crate) cache_hits: u64,
     /// Answers that did not.
-    pub cache_misses: u64,
+    pub(crate) cache_misses: u64,
     /// Requests sent to servers about items, each as often as it was sent.
-    pub requests: u64,
+    pub(crate) requests: u64,
 }
 
 /// Everything a [`Resolver`] works with.
-pub struct Setup {
+pub(crate) struct Setup {
     /// The store that items are for.
-    pub store_dir: StoreDir,
+    pub(crate) store_dir: StoreDir,
     /// Whom to believe.
-    pub keys: Arc<AuthorizedKeys>,
+    pub(crate) keys: Arc<AuthorizedKeys>,
     /// Whom to ask, in the user's order.
-    pub servers: Vec<ServerUrl>,
+    pub(crate) servers: Vec<ServerUrl>,
     /// What is remembered.
-    pub cache: LookupCache,
+    pub(crate) cache: LookupCache,
     /// How to reach servers; connected to only when somebody has to be asked.
-    pub network: Arc<Network>,
+    pub(crate) network: Arc<Network>,
     /// Whom to tell.
-    pub progress: Arc<dyn Progress>,
+    pub(crate) progress: Arc<dyn Progress>,
     /// The time.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// How.
-    pub options: LookupOptions,
+    pub(crate) options: LookupOptions,
     /// Tells when the user wants to stop.
-    pub cancel: Cancel,
+    pub(crate) cancel: Cancel,
 }
 
 /// Answers questions about items. Dropping it writes what is still to be remembered.
-pub struct Resolver {
+pub(crate) struct Resolver {
     messages: Option<Sender<Message>>,
     engine: Option<JoinHandle<()>>,
     cancel: Cancel,
@@ -143,7 +143,7 @@ impl Resolver {
     ///
     /// # Errors
     /// The system has no more threads.
-    pub fn new(setup: Setup) -> std::io::Result<Self> {
+    pub(crate) fn new(setup: Setup) -> std::io::Result<Self> {
         let (messages, inbox) = unbounded();
         let cancel = setup.cancel.clone();
         let engine = Engine::new(setup, messages.clone())?;
@@ -156,7 +156,7 @@ impl Resolver {
     /// What the servers have of `items`; blocks until every item is decided, or the user wants
     /// to stop: then nothing was found.
     #[must_use]
-    pub fn resolve(&self, items: Vec<StorePath>, walk: Walk) -> Resolution {
+    pub(crate) fn resolve(&self, items: Vec<StorePath>, walk: Walk) -> Resolution {
         let (reply, answer) = bounded(1);
         self.send(Message::Resolve { items, walk, reply: Some(reply) });
         loop {
@@ -171,36 +171,36 @@ impl Resolver {
 
     /// What all servers have of `item`, those too that were not needed to decide about it.
     #[must_use]
-    pub fn resolve_everywhere(&self, item: StorePath) -> Resolution {
+    pub(crate) fn resolve_everywhere(&self, item: StorePath) -> Resolution {
         self.send(Message::AskEverybody { item: item.clone() });
         self.resolve(vec![item], Walk::JustThese)
     }
 
     /// Looks `items` up in the background, so that a later [`Resolver::resolve`] has them.
-    pub fn prefetch(&self, items: Vec<StorePath>, walk: Walk) {
+    pub(crate) fn prefetch(&self, items: Vec<StorePath>, walk: Walk) {
         self.send(Message::Resolve { items, walk, reply: None });
     }
 
     /// Forgets everything about `item`, here and in the lookup cache: its narinfo is stale.
-    pub fn forget(&self, item: StorePath) {
+    pub(crate) fn forget(&self, item: StorePath) {
         self.send(Message::Forget { item });
     }
 
     /// Forgets what the lookup cache has about `item`, so that later runs ask; what is known
     /// here stays.
-    pub fn disbelieve(&self, item: StorePath) {
+    pub(crate) fn disbelieve(&self, item: StorePath) {
         self.send(Message::Disbelieve { item });
     }
 
     /// Goes by other narinfos of `item` from now on than `narinfos` and equivalent ones, whose
     /// nars cannot be had.
-    pub fn reject(&self, item: StorePath, narinfos: Vec<Arc<NarInfo>>) {
+    pub(crate) fn reject(&self, item: StorePath, narinfos: Vec<Arc<NarInfo>>) {
         self.send(Message::Reject { item, narinfos });
     }
 
     /// Begins to write what is still to be remembered, while the caller puts other things away.
     /// Who asks after this gets no answer; dropping waits for the end.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.send(Message::Finish);
     }
 

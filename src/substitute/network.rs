@@ -16,7 +16,7 @@ use super::install::ItemError;
 
 /// Whom a run may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// Every server.
     Everybody,
     /// Directories only: nobody is connected to.
@@ -24,7 +24,7 @@ pub enum Reach {
 }
 
 /// A client that is made on first use.
-pub struct Network {
+pub(crate) struct Network {
     options: Options,
     reach: Reach,
     client: OnceLock<Result<Arc<Client>, Arc<HttpError>>>,
@@ -34,19 +34,19 @@ pub struct Network {
 impl Network {
     /// Will make a client with `options`, for those within `reach`.
     #[must_use]
-    pub fn new(options: Options, reach: Reach) -> Self {
+    pub(crate) fn new(options: Options, reach: Reach) -> Self {
         Self { options, reach, client: OnceLock::new(), health: Arc::default() }
     }
 
     /// Whether what is at `url` may be asked for.
     #[must_use]
-    pub fn reaches(&self, url: &Url) -> bool {
+    pub(crate) fn reaches(&self, url: &Url) -> bool {
         self.reach == Reach::Everybody || url.scheme() == "file"
     }
 
     /// What the run has seen of each server.
     #[must_use]
-    pub fn health(&self) -> &Arc<ServerHealth> {
+    pub(crate) fn health(&self) -> &Arc<ServerHealth> {
         &self.health
     }
 
@@ -54,7 +54,7 @@ impl Network {
     ///
     /// # Errors
     /// There are some, but none that may be.
-    pub fn within_reach(
+    pub(crate) fn within_reach(
         &self,
         mut candidates: Vec<Candidate>,
     ) -> Result<Vec<Candidate>, ItemError> {
@@ -71,7 +71,7 @@ impl Network {
     /// # Errors
     /// That is out of reach; or the client could not be made, and then the error is the same
     /// each time.
-    pub fn client_for(&self, url: &Url) -> Result<Arc<Client>, Arc<HttpError>> {
+    pub(crate) fn client_for(&self, url: &Url) -> Result<Arc<Client>, Arc<HttpError>> {
         self.client_for_all([url])
     }
 
@@ -79,7 +79,7 @@ impl Network {
     ///
     /// # Errors
     /// As for [`Network::client_for`].
-    pub fn client_for_all<'a>(
+    pub(crate) fn client_for_all<'a>(
         &self,
         urls: impl IntoIterator<Item = &'a Url>,
     ) -> Result<Arc<Client>, Arc<HttpError>> {

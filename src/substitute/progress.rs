@@ -10,7 +10,7 @@ use super::choose::Choice;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
-pub enum Event<'a> {
+pub(crate) enum Event<'a> {
     /// Lookups: how many items are decided, and how many are known of so far.
     Looking {
         /// Items whose answer is final.
@@ -105,19 +105,19 @@ pub enum Event<'a> {
 
 /// How a server is doing while items are looked up.
 #[derive(Debug, Clone, Copy)]
-pub struct ServerProgress<'a> {
+pub(crate) struct ServerProgress<'a> {
     /// Its address, without credentials.
-    pub url: &'a str,
+    pub(crate) url: &'a str,
     /// The word for its state, such as `up`.
-    pub state: &'static str,
+    pub(crate) state: &'static str,
     /// Answers it gave.
-    pub answered: u64,
+    pub(crate) answered: u64,
     /// Answers it owes.
-    pub waiting: u64,
+    pub(crate) waiting: u64,
 }
 
 /// Receives events, from several threads.
-pub trait Progress: Send + Sync {
+pub(crate) trait Progress: Send + Sync {
     /// `event` happened.
     fn event(&self, event: Event<'_>);
 
@@ -129,14 +129,14 @@ pub trait Progress: Send + Sync {
 
 /// Shows nothing.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
+pub(crate) struct Silent;
 
 impl Progress for Silent {
     fn event(&self, _event: Event<'_>) {}
 }
 
 /// Calls `tick` in every `interval` while `work` runs.
-pub fn with_ticks<T>(interval: Duration, tick: impl Fn() + Send, work: impl FnOnce() -> T) -> T {
+pub(crate) fn with_ticks<T>(interval: Duration, tick: impl Fn() + Send, work: impl FnOnce() -> T) -> T {
     let (done, is_done) = bounded::<()>(0);
     std::thread::scope(|scope| {
         let ticker = std::thread::Builder::new().spawn_scoped(scope, move || {

@@ -17,7 +17,7 @@ use super::retry::{FindServers, Retries};
 
 /// Which other builds of an item may take its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Builds {
+pub(crate) enum Builds {
     /// The next ones in the user's order, up to the first that has other references: for that
     /// one the caller has to plan again, see [`Failure::is_superseded`].
     UntilOtherReferences,
@@ -29,12 +29,12 @@ pub enum Builds {
 
 /// Why an item could not be unpacked.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// What failed.
-    pub error: ItemError,
+    pub(crate) error: ItemError,
     /// Whether another build, which has other references, comes next; the resolver goes by its
     /// narinfo from now on.
-    pub is_superseded: bool,
+    pub(crate) is_superseded: bool,
 }
 
 impl From<ItemError> for Failure {
@@ -58,7 +58,7 @@ impl From<Failure> for ItemError {
 /// # Errors
 /// No server has a nar that an authorized narinfo describes, or the tree cannot be written;
 /// nothing is left behind.
-pub fn unpack(
+pub(crate) fn unpack(
     installer: &Installer,
     resolver: &Arc<Resolver>,
     order: &Order<'_>,

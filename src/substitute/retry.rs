@@ -18,24 +18,24 @@ use super::{chain, without_url};
 
 /// What the retries of all items share.
 #[derive(Clone)]
-pub struct RetryContext {
+pub(crate) struct RetryContext {
     /// What the run has seen of servers.
-    pub health: Arc<ServerHealth>,
+    pub(crate) health: Arc<ServerHealth>,
     /// The servers, in the user's order.
-    pub servers: Vec<ServerUrl>,
+    pub(crate) servers: Vec<ServerUrl>,
     /// How long a server is retried without progress. None at all: failures are final.
-    pub time: Duration,
+    pub(crate) time: Duration,
     /// Receives the waits.
-    pub progress: Arc<dyn Progress>,
+    pub(crate) progress: Arc<dyn Progress>,
     /// Ends every wait.
-    pub cancel: Cancel,
+    pub(crate) cancel: Cancel,
 }
 
 /// Finds servers that have the item and were not needed before.
-pub type FindServers = Box<dyn Fn() -> Vec<usize> + Send + Sync>;
+pub(crate) type FindServers = Box<dyn Fn() -> Vec<usize> + Send + Sync>;
 
 /// The retries of one item.
-pub struct Retries {
+pub(crate) struct Retries {
     context: RetryContext,
     find_servers: FindServers,
     state: Mutex<State>,
@@ -69,23 +69,23 @@ const TICK: Duration = Duration::from_millis(50);
 impl Retries {
     /// Retries of an item, which further servers may have.
     #[must_use]
-    pub fn new(context: RetryContext, find_servers: FindServers) -> Self {
+    pub(crate) fn new(context: RetryContext, find_servers: FindServers) -> Self {
         Self { context, find_servers, state: Mutex::default() }
     }
 
     /// What the run has seen of servers.
     #[must_use]
-    pub fn health(&self) -> &Arc<ServerHealth> {
+    pub(crate) fn health(&self) -> &Arc<ServerHealth> {
         &self.context.health
     }
 
     /// These servers have the item.
-    pub fn add_servers(&self, servers: impl IntoIterator<Item = usize>) {
+    pub(crate) fn add_servers(&self, servers: impl IntoIterator<Item = usize>) {
         self.state().servers.extend(servers);
     }
 
     /// More of a download from `server` has arrived.
-    pub fn progressed(&self, server: usize) {
+    pub(crate) fn progressed(&self, server: usize) {
         self.context.health.delivered(server);
         let mut state = self.state();
         (state.failing_since, state.waits) = (None, 0);
@@ -93,7 +93,7 @@ impl Retries {
 
     /// A download from `server` has failed, for a reason that waiting does not help with unless
     /// there is an `outage`.
-    pub fn failed(&self, server: usize, outage: Option<Outage>) {
+    pub(crate) fn failed(&self, server: usize, outage: Option<Outage>) {
         match outage {
             Some(outage) => self.context.health.failed(server, outage),
             None => drop(self.state().useless.insert(server)),
@@ -102,7 +102,7 @@ impl Retries {
 
     /// Whether a server that does not fail, other than `server`, is known to have the item.
     #[must_use]
-    pub fn has_alternative(&self, server: usize) -> bool {
+    pub(crate) fn has_alternative(&self, server: usize) -> bool {
         let state = self.state();
         let is_good = |other: &usize| {
             *other != server
@@ -116,7 +116,7 @@ impl Retries {
     /// False: it is to be given up, because it is hopeless, because another server can serve, or
     /// because it `is_abandoned`.
     #[must_use]
-    pub fn wait_to_resume(
+    pub(crate) fn wait_to_resume(
         &self,
         server: usize,
         error: &HttpError,
@@ -136,7 +136,7 @@ impl Retries {
     /// Waits until `server` may be asked again, after it failed with `error`. False: it is to be
     /// given up.
     #[must_use]
-    pub fn wait(&self, server: usize, error: &HttpError, is_abandoned: &dyn Fn() -> bool) -> bool {
+    pub(crate) fn wait(&self, server: usize, error: &HttpError, is_abandoned: &dyn Fn() -> bool) -> bool {
         let Some(wait) = self.next_wait(server, error) else { return false };
         let until = Instant::now() + wait;
         loop {

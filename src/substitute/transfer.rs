@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-pub use crate::codec::decoders::DecoderMemory;
+pub(crate) use crate::codec::decoders::DecoderMemory;
 use crate::codec::decoders::Decoders;
 use crate::format::compression::Compression;
 use crate::http::{Client, HttpError};
@@ -37,7 +37,7 @@ use segments::Connections;
 
 /// What all transfers of a run share: memory, and connections for the parts of large nars.
 #[derive(Clone)]
-pub struct Budget {
+pub(crate) struct Budget {
     buffers: BufferPool,
     decoders: Arc<Decoders>,
     connections: Connections,
@@ -48,7 +48,7 @@ impl Budget {
     /// `memory` for decoders, `cores` to decode with, and `connections` that large nars may use
     /// besides their first; fewer than two are none.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         buffer_bytes: usize,
         transfers: usize,
         memory: DecoderMemory,
@@ -64,17 +64,17 @@ impl Budget {
 }
 
 /// A download to be started.
-pub struct Download<'a> {
+pub(crate) struct Download<'a> {
     /// Which.
-    pub candidate: &'a Candidate,
+    pub(crate) candidate: &'a Candidate,
     /// Bytes of the nar.
-    pub nar_size: u64,
+    pub(crate) nar_size: u64,
     /// What has arrived of it already.
-    pub begun: Option<Box<dyn Begun>>,
+    pub(crate) begun: Option<Box<dyn Begun>>,
     /// What happens when it breaks.
-    pub retries: Arc<Retries>,
+    pub(crate) retries: Arc<Retries>,
     /// Tells when to stop.
-    pub cancel: Cancel,
+    pub(crate) cancel: Cancel,
 }
 
 /// Buffers between the two threads.
@@ -82,7 +82,7 @@ const QUEUE: usize = 4;
 
 /// Why a nar did not arrive whole.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum TransferError {
+pub(crate) enum TransferError {
     /// The network or the server failed.
     #[error("downloading")]
     Network(#[source] Arc<HttpError>),
@@ -109,7 +109,7 @@ pub enum TransferError {
 }
 
 /// A transfer in flight: the bytes of a nar, to be read to the end.
-pub struct NarStream {
+pub(crate) struct NarStream {
     incoming: Option<Incoming>,
     decoder: Option<JoinHandle<Result<Decoded, TransferError>>>,
     shared: Arc<Shared>,
@@ -125,15 +125,15 @@ struct Incoming {
 
 /// What a finished transfer measured.
 #[derive(Debug, Clone, Copy)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// Compressed bytes received.
-    pub downloaded: u64,
+    pub(crate) downloaded: u64,
     /// Compressed bytes that came after the first ones.
-    pub streamed: u64,
+    pub(crate) streamed: u64,
     /// How long the decoder waited for those.
-    pub streamed_in: Duration,
+    pub(crate) streamed_in: Duration,
     /// How long it worked.
-    pub decoded_in: Duration,
+    pub(crate) decoded_in: Duration,
 }
 
 struct Decoded {
@@ -145,7 +145,7 @@ impl NarStream {
     ///
     /// # Errors
     /// The server refuses, or cannot be reached.
-    pub fn open(
+    pub(crate) fn open(
         client: Arc<Client>,
         download: Download<'_>,
         budget: &Budget,
@@ -191,13 +191,13 @@ impl NarStream {
 
     /// Bytes to download, when the server or the narinfo says so.
     #[must_use]
-    pub fn download_size(&self) -> Option<u64> {
+    pub(crate) fn download_size(&self) -> Option<u64> {
         self.download_size
     }
 
     /// A counter of the compressed bytes received so far, to be watched from elsewhere.
     #[must_use]
-    pub fn received(&self) -> Received {
+    pub(crate) fn received(&self) -> Received {
         Received(Arc::clone(&self.shared))
     }
 
@@ -207,7 +207,7 @@ impl NarStream {
     ///
     /// # Errors
     /// The nar did not arrive whole.
-    pub fn finish(mut self) -> Result<Measured, TransferError> {
+    pub(crate) fn finish(mut self) -> Result<Measured, TransferError> {
         self.incoming = None;
         self.shared.is_abandoned.store(true, Ordering::Relaxed);
         let lost = || TransferError::Start(Arc::new(io::Error::other("a thread has panicked")));
@@ -230,12 +230,12 @@ impl Drop for NarStream {
 
 /// Tells how much has been received.
 #[derive(Clone)]
-pub struct Received(Arc<Shared>);
+pub(crate) struct Received(Arc<Shared>);
 
 impl Received {
     /// Compressed bytes received so far.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.0.received.load(Ordering::Relaxed)
     }
 }

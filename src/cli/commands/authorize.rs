@@ -17,7 +17,7 @@ use crate::trust::guix::PublicKey;
 ///
 /// # Errors
 /// The key or the ACL cannot be read, or the ACL not be written; it is as before then.
-pub fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliError> {
+pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliError> {
     if context.settings.store_dir().dialect() == Dialect::Nix {
         let text = "keys for /nix/store are given with --trusted-public-keys, or in nix.conf";
         return Err(CliError::Usage(text.to_owned()));

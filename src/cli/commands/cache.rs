@@ -16,7 +16,7 @@ use crate::lookup_cache::{CacheError, ListedEntry, LookupCache, Remembered, Stat
 ///
 /// # Errors
 /// The lookup cache failed.
-pub fn run(context: &Context, command: &CacheCommand) -> Result<Exit, CliError> {
+pub(crate) fn run(context: &Context, command: &CacheCommand) -> Result<Exit, CliError> {
     match command {
         CacheCommand::Info => info(context, &mut context.lookup_cache()),
         CacheCommand::List => list(context, &mut context.lookup_cache()),

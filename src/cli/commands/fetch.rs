@@ -21,7 +21,7 @@ use report::Report;
 ///
 /// # Errors
 /// What keeps it from even starting; items that fail are reported one by one.
-pub fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError> {
+pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError> {
     let paths = context.paths(&args.paths)?;
     if let Some(destination) = &args.output {
         return output_tree::run(context, &paths, destination);

@@ -19,7 +19,7 @@ use crate::substitute::lookup::{Resolution, Walk};
 ///
 /// # Errors
 /// There is no server to ask, keys that cannot be used, or nobody reads the output.
-pub fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliError> {
+pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliError> {
     if args.probe_nars && context.settings.offline {
         let text = "--probe-nars asks the servers, which --offline forbids";
         return Err(CliError::Usage(text.to_owned()));

@@ -36,7 +36,7 @@ enum Heard {
 ///
 /// # Errors
 /// There is no server, or nobody reads the output.
-pub fn run(context: &Context) -> Result<Exit, CliError> {
+pub(crate) fn run(context: &Context) -> Result<Exit, CliError> {
     context.need_servers()?;
     let mut cache = context.lookup_cache();
     let rows = ask(context, &context.network(), &mut cache);

@@ -29,9 +29,9 @@ use crate::substitute::lookup::Skip;
 use crate::substitute::network::Network;
 
 /// What the daemon hands over when it starts the helper.
-pub struct Inherited {
+pub(crate) struct Inherited {
     /// What it and its client want.
-    pub options: DaemonOptions,
+    pub(crate) options: DaemonOptions,
     port: ReplyPort,
 }
 
@@ -40,7 +40,7 @@ impl Inherited {
     ///
     /// # Errors
     /// There is nothing to write replies to.
-    pub fn take(environment: &Environment) -> Result<Self, CliError> {
+    pub(crate) fn take(environment: &Environment) -> Result<Self, CliError> {
         let port = ReplyPort::take()?;
         let options = environment.os(env::NIX_OPTIONS).map(|text| text.to_string_lossy());
         Ok(Self { options: DaemonOptions::parse(&options.unwrap_or_default()), port })
@@ -51,7 +51,7 @@ impl Inherited {
 ///
 /// # Errors
 /// What keeps it from even starting, or from going on.
-pub fn run(
+pub(crate) fn run(
     context: &mut Context,
     args: &SubstituteArgs,
     inherited: Inherited,

@@ -14,7 +14,7 @@ use super::file::ServerTable;
 
 /// Where a setting was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// A flag.
     Flag(&'static str),
     /// An environment variable.

@@ -12,7 +12,7 @@ use super::layers::Partial;
 
 /// Whose store it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoreKind {
+pub(crate) enum StoreKind {
     /// The system's, shared with a daemon; it exists.
     System,
     /// One below `--root`, made on first use.

@@ -22,7 +22,7 @@ use super::reader::Reader;
 
 /// For as long as this lives, siblings find a [`Reader`] at their meeting point.
 #[derive(Debug)]
-pub struct Listening {
+pub(crate) struct Listening {
     point: MeetingPoint,
 }
 
@@ -31,7 +31,7 @@ impl Listening {
     ///
     /// # Errors
     /// No socket can be made there.
-    pub fn start(point: MeetingPoint, reader: Arc<Reader>) -> io::Result<Self> {
+    pub(crate) fn start(point: MeetingPoint, reader: Arc<Reader>) -> io::Result<Self> {
         point.remove_abandoned()?;
         match std::fs::remove_file(point.path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

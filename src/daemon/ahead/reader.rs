@@ -20,10 +20,10 @@ use crate::substitute::lookup::Skip;
 use crate::substitute::network::Network;
 
 /// A nar that is on its way, and what it is.
-pub type Opened = (Candidate, Box<dyn Begun>);
+pub(crate) type Opened = (Candidate, Box<dyn Begun>);
 
 /// Fetches ahead.
-pub struct Reader {
+pub(crate) struct Reader {
     network: Arc<Network>,
     servers: Vec<ServerUrl>,
     skip: Option<Skip>,
@@ -71,7 +71,7 @@ impl Reader {
     /// Will fetch up to `limit` nars at a time from `servers`. `skip` tells what is in the
     /// store already.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         network: Arc<Network>,
         servers: Vec<ServerUrl>,
         skip: Option<Skip>,
@@ -81,7 +81,7 @@ impl Reader {
     }
 
     /// The daemon has been told about `items`.
-    pub fn note(&self, items: &[Found]) {
+    pub(crate) fn note(&self, items: &[Found]) {
         let mut state = self.state();
         for found in items {
             let Some(authority) = found.authority.as_ref().and_then(Authority::checked) else {
@@ -105,7 +105,7 @@ impl Reader {
     /// The substitution of `item` starts, and would prefer its nar to be compressed with
     /// `method`: gives its nar if that is on its way, and begins with others.
     #[must_use]
-    pub fn take(&self, item: &StorePath, method: Option<Compression>) -> Option<Opened> {
+    pub(crate) fn take(&self, item: &StorePath, method: Option<Compression>) -> Option<Opened> {
         let opening = {
             let mut state = self.state();
             let number = state.number(item.as_ref());

@@ -15,14 +15,14 @@ use super::handover::FRAME_MAX_BYTES;
 
 /// Asks at the meeting point of our siblings.
 #[derive(Debug)]
-pub struct Taker {
+pub(crate) struct Taker {
     point: MeetingPoint,
 }
 
 impl Taker {
     /// Will ask at `point`, where there may be nobody.
     #[must_use]
-    pub fn new(point: MeetingPoint) -> Self {
+    pub(crate) fn new(point: MeetingPoint) -> Self {
         Self { point }
     }
 

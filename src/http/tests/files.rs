@@ -3,6 +3,7 @@
 use url::Url;
 
 use crate::format::server_url::ServerUrl;
+use crate::http::error::HttpErrorKind;
 use crate::http::testing::*;
 use crate::http::*;
 

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
+use crate::http::error::HttpErrorKind;
+use crate::http::events::NoEvent;
+use crate::http::options::Protocol;
 use crate::http::testing::*;
 use crate::http::*;
 
@@ -652,21 +655,6 @@ fn an_idle_connection_may_be_closed() {
 }
 
 #[test]
-fn closing_answers_what_is_left() {
-    let server = TestServer::start(Peer::be_silent);
-    let client = Client::new(quick()).unwrap();
-    let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
-    (0..10).for_each(|n| lookups.ask(0, item(n)));
-    lookups.close(0);
-    lookups.ask(0, item(10));
-    let mut outcome = Outcome::default();
-    collect(&mut events, &mut outcome, 11);
-    let is_cancelled = |error: &HttpError| matches!(error.kind(), HttpErrorKind::Cancelled);
-    assert!(outcome.answers.values().all(|answer| answer.as_ref().is_err_and(is_cancelled)));
-    assert!(outcome.down.is_empty());
-}
-
-#[test]
 fn dropping_the_handles_ends_the_events() {
     let server = TestServer::start(Peer::be_silent);
     let client = Client::new(quick()).unwrap();
@@ -707,20 +695,6 @@ fn answers_nobody_takes_are_not_read_on() {
     assert!(kept < 100, "{kept} answers are kept");
     collect(&mut events, &mut outcome, 200);
     outcome.assert_all_found(&items(200));
-}
-
-#[test]
-fn closing_loses_no_answer_that_waits() {
-    let server = verbose_server();
-    let client = Client::new(quick()).unwrap();
-    let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
-    items(100).into_iter().for_each(|item| lookups.ask(0, item));
-    let mut outcome = Outcome::default();
-    collect(&mut events, &mut outcome, 1);
-    wait_for_standstill(&server);
-    lookups.close(0);
-    collect(&mut events, &mut outcome, 100);
-    assert!(outcome.answers.values().any(Result::is_err));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use url::Url;
 
 use crate::format::server_url::ServerUrl;
+use crate::http::error::HttpErrorKind;
 use crate::http::testing::*;
 use crate::http::*;
 

@@ -19,6 +19,8 @@ use tokio_rustls::server::TlsStream;
 use url::Url;
 
 use crate::format::server_url::ServerUrl;
+use crate::http::error::HttpErrorKind;
+use crate::http::options::Protocol;
 use crate::http::testing::*;
 use crate::http::*;
 

@@ -1,5 +1,7 @@
 //! Locks and temp roots against another process that follows the same protocol.
 
+use std::ops::ControlFlow;
+use std::time::Duration;
 use super::peer::Peer;
 use super::*;
 

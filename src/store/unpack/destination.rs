@@ -10,7 +10,7 @@ use crate::store::{StoreError, free_bytes};
 
 /// Where a tree goes: a directory, held open, and a name in it that does not exist yet.
 #[derive(Debug, Clone)]
-pub struct Destination {
+pub(crate) struct Destination {
     pub(super) parent: Arc<OwnedFd>,
     pub(super) parent_path: PathBuf,
     pub(super) name: EntryName,
@@ -19,7 +19,7 @@ pub struct Destination {
 impl Destination {
     /// The entry `name` of the directory `parent`, which was opened as `parent_path`.
     #[must_use]
-    pub fn new(parent: Arc<OwnedFd>, parent_path: PathBuf, name: EntryName) -> Self {
+    pub(crate) fn new(parent: Arc<OwnedFd>, parent_path: PathBuf, name: EntryName) -> Self {
         Self { parent, parent_path, name }
     }
 
@@ -42,7 +42,7 @@ impl Destination {
     ///
     /// # Errors
     /// [`StoreError::Read`].
-    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+    pub(crate) fn free_bytes(&self) -> Result<u64, StoreError> {
         let path = &self.parent_path;
         free_bytes(self.parent())
             .map_err(on(path, |path, source| StoreError::Read { path, source }))
@@ -50,13 +50,13 @@ impl Destination {
 
     /// The directory's name, for messages.
     #[must_use]
-    pub fn parent_path(&self) -> &Path {
+    pub(crate) fn parent_path(&self) -> &Path {
         &self.parent_path
     }
 
     /// The destination's full name, for messages.
     #[must_use]
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.parent_path.join(self.name.as_os_str())
     }
 }

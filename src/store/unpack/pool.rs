@@ -20,7 +20,7 @@ const QUEUE_PER_WRITER: usize = 4;
 const SPARE_BUFFERS: usize = 16;
 
 /// Writer threads and the queue in front of them.
-pub struct WriterPool {
+pub(crate) struct WriterPool {
     queue: Option<Sender<Job>>,
     buffers: Arc<Buffers>,
     writers: Vec<JoinHandle<()>>,
@@ -36,7 +36,7 @@ impl WriterPool {
     ///
     /// # Errors
     /// The system has not even one.
-    pub fn new(writers: usize) -> std::io::Result<Self> {
+    pub(crate) fn new(writers: usize) -> std::io::Result<Self> {
         let writers = writers.max(1);
         let (queue, jobs) = bounded::<Job>(writers * QUEUE_PER_WRITER);
         let buffers = Arc::<Buffers>::default();

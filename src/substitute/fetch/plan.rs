@@ -18,61 +18,61 @@ use super::{Planner, References};
 
 /// An item that is to be fetched.
 #[derive(Debug, Clone)]
-pub struct PlannedItem {
+pub(crate) struct PlannedItem {
     /// The item.
-    pub path: StorePath,
+    pub(crate) path: StorePath,
     /// Who vouches for it.
-    pub authorized: Arc<AuthorizedNarInfo>,
+    pub(crate) authorized: Arc<AuthorizedNarInfo>,
     /// Who has it.
-    pub sources: Vec<Source>,
+    pub(crate) sources: Vec<Source>,
     /// The items of this plan that it refers to.
-    pub needs: Vec<usize>,
+    pub(crate) needs: Vec<usize>,
 }
 
 impl PlannedItem {
     /// The download that is announced for it, and whose it is.
     #[must_use]
-    pub fn download(&self) -> Option<(&Source, &Download)> {
+    pub(crate) fn download(&self) -> Option<(&Source, &Download)> {
         choose::announced(&self.sources)
     }
 }
 
 /// A valid item that cannot be used before others have been fetched again.
 #[derive(Debug, Clone)]
-pub struct Incomplete {
+pub(crate) struct Incomplete {
     /// The item.
-    pub path: StorePath,
+    pub(crate) path: StorePath,
     /// What it refers to, transitively, whose trees are missing.
-    pub gaps: Vec<StorePath>,
+    pub(crate) gaps: Vec<StorePath>,
 }
 
 /// What is to be done for some items to be valid.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Those that are valid already, of those asked for, with everything they refer to.
-    pub valid: Vec<StorePath>,
+    pub(crate) valid: Vec<StorePath>,
     /// Those that are valid already, but refer to items whose trees are missing.
-    pub incomplete: Vec<Incomplete>,
+    pub(crate) incomplete: Vec<Incomplete>,
     /// What is to be fetched, references first.
-    pub items: Vec<PlannedItem>,
+    pub(crate) items: Vec<PlannedItem>,
     /// What cannot be had, and what depends on that.
-    pub failed: Vec<(StorePath, ItemError)>,
+    pub(crate) failed: Vec<(StorePath, ItemError)>,
     /// Everything that was looked up.
-    pub resolution: Resolution,
+    pub(crate) resolution: Resolution,
     /// What was to be done about references.
-    pub references: References,
+    pub(crate) references: References,
 }
 
 impl Plan {
     /// Bytes of all nars.
     #[must_use]
-    pub fn nar_size(&self) -> u64 {
+    pub(crate) fn nar_size(&self) -> u64 {
         total(self.items.iter().map(|item| item.authorized.narinfo().nar_size()))
     }
 
     /// Bytes to download, as far as servers say.
     #[must_use]
-    pub fn download_size(&self) -> u64 {
+    pub(crate) fn download_size(&self) -> u64 {
         total(self.items.iter().filter_map(|item| item.download()?.1.file_size))
     }
 }
@@ -343,7 +343,7 @@ impl Sorting<'_> {
 
 /// Why an item without authority cannot be had; `servers` are those that were asked.
 #[must_use]
-pub fn refusal(found: &Found, servers: &[ServerReport]) -> ItemError {
+pub(crate) fn refusal(found: &Found, servers: &[ServerReport]) -> ItemError {
     let first = found.answers.iter().find_map(|Answer { said, .. }| match said {
         Said::Refused(refusal) => Some(refusal.clone()),
         _ => None,

@@ -14,7 +14,7 @@ use crate::substitute::lookup::Skip;
 
 /// The store as a plan sees it.
 #[derive(Debug, Clone)]
-pub enum Present {
+pub(crate) enum Present {
     /// A store that is about to be changed: what is valid is kept from the collector.
     Kept(Arc<Store>),
     /// A store that is only looked at, if there is one.
@@ -75,7 +75,7 @@ impl Present {
 
 /// What to do about an item that is valid and whose tree is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MissingTrees {
+pub(crate) enum MissingTrees {
     /// Fetch it again: nobody else looks after the store.
     FetchAgain,
     /// Report it: repairing the store is for its daemon.

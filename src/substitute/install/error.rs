@@ -16,7 +16,7 @@ use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
 
 /// What a failure means for the exit code and for whoever asks again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
+pub(crate) enum Class {
     /// A definite no.
     Absent,
     /// Refused: trust or integrity.
@@ -31,7 +31,7 @@ pub enum Class {
 
 /// Why one candidate did not give the item.
 #[derive(Debug, thiserror::Error)]
-pub enum AttemptError {
+pub(crate) enum AttemptError {
     /// It did not arrive whole.
     #[error(transparent)]
     Transfer(#[from] TransferError),
@@ -46,7 +46,7 @@ pub enum AttemptError {
 impl AttemptError {
     /// What it means.
     #[must_use]
-    pub fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> Class {
         match self {
             Self::Transfer(TransferError::Network(error)) => network_class(error),
             Self::Transfer(
@@ -108,15 +108,15 @@ fn network_class(error: &HttpError) -> Class {
 
 /// A candidate that failed.
 #[derive(Debug)]
-pub struct Attempt {
+pub(crate) struct Attempt {
     /// What was tried.
-    pub candidate: Candidate,
+    pub(crate) candidate: Candidate,
     /// The narinfo that its nar has to agree with.
-    pub authorized: Arc<AuthorizedNarInfo>,
+    pub(crate) authorized: Arc<AuthorizedNarInfo>,
     /// Where from, without credentials.
-    pub url: String,
+    pub(crate) url: String,
     /// Why.
-    pub error: AttemptError,
+    pub(crate) error: AttemptError,
 }
 
 impl Attempt {
@@ -143,7 +143,7 @@ impl Attempt {
 
 /// Why an item could not be had.
 #[derive(Debug, thiserror::Error)]
-pub enum ItemError {
+pub(crate) enum ItemError {
     /// No server has it, and says so, or none gave an answer that can be used.
     #[error("{}{}", not_available_text(*.status), lines(.why))]
     NotAvailable {
@@ -260,7 +260,7 @@ fn attempts_text(attempts: &[Attempt]) -> String {
 impl ItemError {
     /// What it means.
     #[must_use]
-    pub fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> Class {
         match self {
             Self::NotAvailable { status: Status::Unknown, .. } | Self::Offline(_) => {
                 Class::Transient
@@ -299,7 +299,7 @@ impl ItemError {
 
     /// Whether another server's bytes may help: these failed on the way or were not right.
     #[must_use]
-    pub fn is_of_servers(&self) -> bool {
+    pub(crate) fn is_of_servers(&self) -> bool {
         let is_theirs = matches!(self.class(), Class::Transient | Class::Refused);
         is_theirs && matches!(self, Self::AllFailed(_))
     }
@@ -307,7 +307,7 @@ impl ItemError {
     /// This failure, after which another build of the item was planned, which failed with
     /// `other`.
     #[must_use]
-    pub fn and_then(self, other: Self) -> Self {
+    pub(crate) fn and_then(self, other: Self) -> Self {
         match (self, other) {
             (Self::AllFailed(mut attempts), Self::AllFailed(more)) => {
                 attempts.extend(more);
@@ -329,7 +329,7 @@ impl ItemError {
     /// The servers whose downloads all failed because the servers did not answer, as indexes; none
     /// when there was any other cause.
     #[must_use]
-    pub fn servers_down(&self) -> BTreeSet<usize> {
+    pub(crate) fn servers_down(&self) -> BTreeSet<usize> {
         let Self::AllFailed(attempts) = self else { return BTreeSet::new() };
         let is_down = |attempt: &Attempt| matches!(attempt.error.outage(), Some(outage) if outage != Outage::Broken);
         if !attempts.iter().all(is_down) {
@@ -340,7 +340,7 @@ impl ItemError {
 
     /// Whether some server's narinfo leads to a nar that is not there: it is stale.
     #[must_use]
-    pub fn is_stale(&self) -> bool {
+    pub(crate) fn is_stale(&self) -> bool {
         let is_absent = |attempt: &Attempt| attempt.error.class() == Class::Absent;
         matches!(self, Self::AllFailed(attempts) if attempts.iter().any(is_absent))
     }

@@ -16,7 +16,7 @@ use super::Freshness;
 
 /// How a server is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ServerState {
+pub(crate) enum ServerState {
     /// It was not needed.
     NotAsked,
     /// It answers.
@@ -34,7 +34,7 @@ pub enum ServerState {
 impl ServerState {
     /// The word for scripts and people.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::NotAsked => "not-asked",
             Self::Up => "up",
@@ -47,7 +47,7 @@ impl ServerState {
 
     /// Why, when there is a why.
     #[must_use]
-    pub fn reason(&self) -> Option<&str> {
+    pub(crate) fn reason(&self) -> Option<&str> {
         match self {
             Self::Down(why) | Self::Skipped(why) | Self::OtherStore(why) => Some(why),
             Self::Slow => Some(LATE),
@@ -58,13 +58,13 @@ impl ServerState {
 
 /// What a run learned of a server.
 #[derive(Debug, Clone)]
-pub struct ServerReport {
+pub(crate) struct ServerReport {
     /// Its address, without credentials.
-    pub url: String,
+    pub(crate) url: String,
     /// What it says of itself, when it was heard.
-    pub info: Option<CacheInfo>,
+    pub(crate) info: Option<CacheInfo>,
     /// How it is doing.
-    pub state: ServerState,
+    pub(crate) state: ServerState,
 }
 
 pub(super) struct Server {

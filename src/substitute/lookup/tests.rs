@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::*;
+use super::servers::ServerState;
 use crate::http::Options;
 use crate::substitute::answer::{Authority, Found, Said, Status};
 use crate::substitute::network::Reach;
