@@ -17,8 +17,8 @@ pub(crate) mod settings;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::process::ExitCode;
 use std::io::IsTerminal as _;
+use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{CommandFactory as _, Parser as _};
@@ -56,7 +56,11 @@ fn run_command(arguments: Vec<OsString>) -> Exit {
         Ok(cli) => cli,
         Err(error) => {
             print_usage_error(&error);
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
         }
     };
     match execute(&cli, &environment) {
@@ -110,7 +114,9 @@ fn execute(cli: &Cli, environment: &Environment) -> Result<Exit, CliError> {
         Ok(exit) => Ok(exit),
         Err(error) if error.is_broken_pipe() => Ok(Exit::Done),
         Err(error) => {
-            context.output.error(&error, error.hint(&context.settings.advice()).as_deref());
+            context
+                .output
+                .error(&error, error.hint(&context.settings.advice()).as_deref());
             Ok(error.exit())
         }
     }
@@ -158,8 +164,13 @@ fn carry_out(
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place where the clock is read")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the clock is read"
+)]
 fn clock() -> Clock {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Clock::starting_at(since_epoch.as_secs())
 }

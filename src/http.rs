@@ -75,14 +75,19 @@ impl Client {
     /// # Errors
     /// The system gives no threads.
     pub(crate) fn new(options: Options) -> Result<Self, HttpError> {
-        Ok(Self { engine: Arc::new(Engine::new(options)?) })
+        Ok(Self {
+            engine: Arc::new(Engine::new(options)?),
+        })
     }
 
     /// Opens lookups at `servers`. Nothing is connected before the first question.
     ///
     /// # Errors
     /// The system has no thread for a `file:` server.
-    pub(crate) fn lookups(&self, servers: Vec<ServerSpec>) -> Result<(Lookups, LookupEvents), HttpError> {
+    pub(crate) fn lookups(
+        &self,
+        servers: Vec<ServerSpec>,
+    ) -> Result<(Lookups, LookupEvents), HttpError> {
         lookups::open(&self.engine, servers)
     }
 

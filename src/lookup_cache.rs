@@ -25,7 +25,9 @@ mod server;
 pub(crate) use entry::{AnswerKind, Entry, Remembered, TtlPolicy};
 pub(crate) use error::CacheError;
 pub(crate) use report::{ListedEntry, Stats};
-pub(crate) use server::{Behavior, CacheInfoFact, Down, Pipelining, ServerFact, ServerFacts, ServerId};
+pub(crate) use server::{
+    Behavior, CacheInfoFact, Down, Pipelining, ServerFact, ServerFacts, ServerId,
+};
 
 use crate::format::store_path::HashPart;
 use db::Memos;
@@ -60,18 +62,30 @@ impl LookupCache {
     pub(crate) fn open(dir: &Path) -> Opened {
         match open::open_file(dir) {
             Ok((connection, file, warning)) => {
-                let cache =
-                    Self { connection, file: Some(file), servers: Vec::new(), unreported: None };
+                let cache = Self {
+                    connection,
+                    file: Some(file),
+                    servers: Vec::new(),
+                    unreported: None,
+                };
                 Opened { cache, warning }
             }
-            Err(warning) => Opened { cache: Self::in_memory(), warning: Some(warning) },
+            Err(warning) => Opened {
+                cache: Self::in_memory(),
+                warning: Some(warning),
+            },
         }
     }
 
     /// A cache that is gone when it is dropped.
     #[must_use]
     pub(crate) fn in_memory() -> Self {
-        Self { connection: open::open_memory(), file: None, servers: Vec::new(), unreported: None }
+        Self {
+            connection: open::open_memory(),
+            file: None,
+            servers: Vec::new(),
+            unreported: None,
+        }
     }
 
     /// The file it is kept in; `None` when it is in memory.
@@ -111,7 +125,9 @@ impl LookupCache {
     ) -> Result<Vec<(HashPart, Entry)>, CacheError> {
         let memos = self.memos();
         self.run("looking up answers", |connection| {
-            db::find(connection, server, items, memos, &|entry| entry.is_fresh(now))
+            db::find(connection, server, items, memos, &|entry| {
+                entry.is_fresh(now)
+            })
         })
     }
 
@@ -119,8 +135,13 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub(crate) fn remember(&mut self, batch: &[(ServerId, HashPart, Entry)]) -> Result<(), CacheError> {
-        self.run("remembering answers", |connection| db::remember(connection, batch))
+    pub(crate) fn remember(
+        &mut self,
+        batch: &[(ServerId, HashPart, Entry)],
+    ) -> Result<(), CacheError> {
+        self.run("remembering answers", |connection| {
+            db::remember(connection, batch)
+        })
     }
 
     /// Forgets what `server`, or every one, answered about `items`, or about all when none are
@@ -129,8 +150,14 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub(crate) fn forget(&mut self, server: Option<&str>, items: &[HashPart]) -> Result<u64, CacheError> {
-        self.run("forgetting answers", |connection| report::forget(connection, server, items))
+    pub(crate) fn forget(
+        &mut self,
+        server: Option<&str>,
+        items: &[HashPart],
+    ) -> Result<u64, CacheError> {
+        self.run("forgetting answers", |connection| {
+            report::forget(connection, server, items)
+        })
     }
 
     /// What is known of `server` itself, whether or not it still counts.
@@ -138,7 +165,9 @@ impl LookupCache {
     /// # Errors
     /// The file failed and has been given up.
     pub(crate) fn server_facts(&mut self, server: ServerId) -> Result<ServerFacts, CacheError> {
-        self.run("looking up a server", |connection| db::server_facts(connection, server))
+        self.run("looking up a server", |connection| {
+            db::server_facts(connection, server)
+        })
     }
 
     /// Remembers what was learned of `server`. It is remembered even when this fails: in memory.
@@ -150,7 +179,9 @@ impl LookupCache {
         server: ServerId,
         facts: &[ServerFact],
     ) -> Result<(), CacheError> {
-        self.run("remembering a server", |connection| db::remember_facts(connection, server, facts))
+        self.run("remembering a server", |connection| {
+            db::remember_facts(connection, server, facts)
+        })
     }
 
     /// Shows every entry, or those of the server at the URL `server`, to `visit`, ordered by
@@ -174,7 +205,9 @@ impl LookupCache {
     /// # Errors
     /// The file failed and has been given up.
     pub(crate) fn stats(&mut self, now: u64) -> Result<Stats, CacheError> {
-        self.run("counting answers", |connection| report::stats(connection, now))
+        self.run("counting answers", |connection| {
+            report::stats(connection, now)
+        })
     }
 
     /// The size of the file with its log, in bytes; 0 in memory.
@@ -188,7 +221,9 @@ impl LookupCache {
     /// # Errors
     /// The file failed and has been given up.
     pub(crate) fn integrity_faults(&mut self) -> Result<Vec<String>, CacheError> {
-        self.run("checking", |connection| report::integrity_faults(connection))
+        self.run("checking", |connection| {
+            report::integrity_faults(connection)
+        })
     }
 
     /// Removes the entries that do not count any more at `now`, and gives their number.
@@ -196,7 +231,9 @@ impl LookupCache {
     /// # Errors
     /// The file failed and has been given up.
     pub(crate) fn prune(&mut self, now: u64) -> Result<u64, CacheError> {
-        self.run("removing expired answers", |connection| report::prune(connection, now))
+        self.run("removing expired answers", |connection| {
+            report::prune(connection, now)
+        })
     }
 
     /// Prunes when that was not done for five days. Cheap otherwise: call it once per run.
@@ -205,8 +242,9 @@ impl LookupCache {
     /// The file failed and has been given up.
     #[cfg(test)]
     pub(crate) fn sweep(&mut self, now: u64) -> Result<u64, CacheError> {
-        let swept_at =
-            self.run("looking for the last sweep", |connection| report::swept_at(connection))?;
+        let swept_at = self.run("looking for the last sweep", |connection| {
+            report::swept_at(connection)
+        })?;
         match swept_at {
             Some(at) if now < at.saturating_add(SWEEP_INTERVAL_SECS) => Ok(0),
             _ => self.prune(now),
@@ -234,7 +272,9 @@ impl LookupCache {
     /// Goes over to memory after `source`, and says so. A damaged file is moved out of the way
     /// of the next process.
     fn give_up_file(&mut self, action: &'static str, source: rusqlite::Error) -> CacheError {
-        let Some(file) = self.file.take() else { return CacheError::Memory { action, source } };
+        let Some(file) = self.file.take() else {
+            return CacheError::Memory { action, source };
+        };
         self.connection = open::open_memory();
         for (server, url) in &self.servers {
             if let Err(source) = db::insert_server(&self.connection, *server, url) {
@@ -246,7 +286,11 @@ impl LookupCache {
             let _ = file.set_aside();
         }
         let path: PathBuf = file.path;
-        CacheError::Failed { action, path, source }
+        CacheError::Failed {
+            action,
+            path,
+            source,
+        }
     }
 
     fn memos(&self) -> Memos {

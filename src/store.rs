@@ -46,7 +46,9 @@ mod writable;
 
 pub(crate) use closure::Closure;
 pub(crate) use db::Registration;
-pub(crate) use deduplicate::{DEDUPLICATE_MIN_BYTES, Fingerprint, Linked, Links, Published};
+pub(crate) use deduplicate::{
+    DEDUPLICATE_MIN_BYTES, EntryOutcome, Fingerprint, LinkOutcome, Links,
+};
 pub(crate) use error::{Remedy, StoreError};
 pub(crate) use layout::Layout;
 pub(crate) use lock::ItemLock;
@@ -94,8 +96,9 @@ impl Store {
             OpenMode::Existing => open::existing(&layout, lock_kind)?,
             OpenMode::Create => open::or_create(&layout, lock_kind)?,
         };
-        let store = File::open(layout.store())
-            .map_err(on(layout.store(), |path, source| StoreError::Open { path, source }))?;
+        let store = File::open(layout.store()).map_err(on(layout.store(), |path, source| {
+            StoreError::Open { path, source }
+        }))?;
         Ok(Self {
             lock_kind,
             mode,
@@ -117,7 +120,10 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub(crate) fn valid_among(&self, paths: &[StorePath]) -> Result<HashSet<StorePath>, StoreError> {
+    pub(crate) fn valid_among(
+        &self,
+        paths: &[StorePath],
+    ) -> Result<HashSet<StorePath>, StoreError> {
         self.database().valid_among(paths)
     }
 
@@ -151,7 +157,10 @@ impl Store {
     ///
     /// # Errors
     /// The store directory cannot be read.
-    pub(crate) fn missing_trees(&self, items: &[StorePath]) -> Result<HashSet<StorePath>, StoreError> {
+    pub(crate) fn missing_trees(
+        &self,
+        items: &[StorePath],
+    ) -> Result<HashSet<StorePath>, StoreError> {
         let mut missing = HashSet::new();
         for item in items {
             if !self.has_tree(item)? {
@@ -167,7 +176,10 @@ impl Store {
             Err(Errno::NOENT) => Ok(false),
             Err(error) => {
                 let path = self.layout.item(path);
-                Err(StoreError::Read { path, source: error.into() })
+                Err(StoreError::Read {
+                    path,
+                    source: error.into(),
+                })
             }
         }
     }
@@ -177,7 +189,10 @@ impl Store {
     /// # Errors
     /// The database cannot be read, or holds what is no store path.
     #[cfg(test)]
-    pub(crate) fn references(&self, path: &StorePath) -> Result<Option<Vec<StorePath>>, StoreError> {
+    pub(crate) fn references(
+        &self,
+        path: &StorePath,
+    ) -> Result<Option<Vec<StorePath>>, StoreError> {
         self.database().references(path)
     }
 
@@ -197,7 +212,10 @@ impl Store {
     /// The roots cannot be announced: nothing may be relied on then.
     pub(crate) fn add_temp_roots(&self, paths: &[StorePath]) -> Result<(), StoreError> {
         self.refuse_if_read_only()?;
-        let mut roots = self.temp_roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut roots = self
+            .temp_roots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let roots = match &mut *roots {
             Some(roots) => roots,
             none => none.insert(TempRoots::create(&self.layout, self.lock_kind)?),
@@ -244,13 +262,17 @@ impl Store {
         remove_tree_at(self.links.store(), path.base())
             .map_err(on(&to, |path, source| StoreError::Remove { path, source }))?;
         let temporary = Layout::temporary_name(path);
-        renameat(self.links.store(), &temporary, self.links.store(), path.base()).map_err(
-            |source| StoreError::Rename {
-                from: self.layout.temporary(path),
-                to,
-                source: source.into(),
-            },
+        renameat(
+            self.links.store(),
+            &temporary,
+            self.links.store(),
+            path.base(),
         )
+        .map_err(|source| StoreError::Rename {
+            from: self.layout.temporary(path),
+            to,
+            source: source.into(),
+        })
     }
 
     /// Deletes what stands at the place of `path` without being valid. Hold the lock of `path`.
@@ -260,8 +282,9 @@ impl Store {
     pub(crate) fn remove_invalid(&self, path: &StorePath) -> Result<(), StoreError> {
         self.refuse_if_read_only()?;
         let item = self.layout.item(path);
-        remove_tree_at(self.links.store(), path.base())
-            .map_err(on(&item, |path, source| StoreError::Remove { path, source }))
+        remove_tree_at(self.links.store(), path.base()).map_err(on(&item, |path, source| {
+            StoreError::Remove { path, source }
+        }))
     }
 
     /// Deletes what an earlier attempt left at [`Layout::temporary`]. Hold the lock of `path`.
@@ -271,8 +294,10 @@ impl Store {
     pub(crate) fn remove_temporary(&self, path: &StorePath) -> Result<(), StoreError> {
         self.refuse_if_read_only()?;
         let temporary = self.layout.temporary(path);
-        remove_tree_at(self.links.store(), Layout::temporary_name(path))
-            .map_err(on(&temporary, |path, source| StoreError::Remove { path, source }))
+        remove_tree_at(self.links.store(), Layout::temporary_name(path)).map_err(on(
+            &temporary,
+            |path, source| StoreError::Remove { path, source },
+        ))
     }
 
     /// Makes every item of `batch` valid, in one transaction, or none. They are in place, under
@@ -305,8 +330,9 @@ impl Store {
     /// # Errors
     /// The file system does not say.
     pub(crate) fn free_bytes(&self) -> Result<u64, StoreError> {
-        free_bytes(self.links.store().as_fd())
-            .map_err(on(self.layout.store(), |path, source| StoreError::Read { path, source }))
+        free_bytes(self.links.store().as_fd()).map_err(on(self.layout.store(), |path, source| {
+            StoreError::Read { path, source }
+        }))
     }
 
     fn database(&self) -> MutexGuard<'_, Database> {

@@ -46,8 +46,14 @@ mod tests {
 
     #[test]
     fn errors_without_addresses() {
-        assert_eq!(without_url("asking http://a:1/: connecting: refused"), "connecting: refused");
-        assert_eq!(without_url("after 4 attempts: asking http://a/x: no"), "after 4 attempts: no");
+        assert_eq!(
+            without_url("asking http://a:1/: connecting: refused"),
+            "connecting: refused"
+        );
+        assert_eq!(
+            without_url("after 4 attempts: asking http://a/x: no"),
+            "after 4 attempts: no"
+        );
         assert_eq!(without_url("timed out"), "timed out");
     }
 }

@@ -15,7 +15,13 @@ pub(crate) fn on_tmpfs(dir: &Path, options: &str, test: impl FnOnce() + Send) {
         let mounted = unshare(CloneFlags::CLONE_NEWNS)
             .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))
             .and_then(|()| {
-                mount(Some("none"), dir, Some("tmpfs"), MsFlags::empty(), Some(options))
+                mount(
+                    Some("none"),
+                    dir,
+                    Some("tmpfs"),
+                    MsFlags::empty(),
+                    Some(options),
+                )
             });
         match mounted {
             Ok(()) => test(),
@@ -38,9 +44,14 @@ pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Numbers to make something by chance from, so many. `SUBST_TEST_SEEDS=1000..2000` tries others.
-#[expect(clippy::disallowed_methods, reason = "a developer's setting for such tests alone")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a developer's setting for such tests alone"
+)]
 pub(crate) fn seeds(count: u64) -> Range<u64> {
-    let Ok(range) = std::env::var("SUBST_TEST_SEEDS") else { return 0..count };
+    let Ok(range) = std::env::var("SUBST_TEST_SEEDS") else {
+        return 0..count;
+    };
     let (first, end) = range.split_once("..").unwrap();
     first.parse().unwrap()..end.parse().unwrap()
 }

@@ -41,7 +41,13 @@ impl Advice {
     /// The command that makes the key in `file` an authorized one, where this run looks for it.
     #[must_use]
     pub(crate) fn authorize(&self, file: &str) -> String {
-        let Invocation { root, store_dir, acl, config, .. } = &self.invocation;
+        let Invocation {
+            root,
+            store_dir,
+            acl,
+            config,
+            ..
+        } = &self.invocation;
         let mut command = "subst authorize".to_owned();
         add_path(&mut command, "--root", root.as_deref());
         add(&mut command, "--store-dir", store_dir.as_deref());
@@ -65,12 +71,22 @@ impl Advice {
     /// The command that shows how the servers of this run are doing.
     #[must_use]
     pub(crate) fn servers(&self) -> String {
-        let Invocation { root, store_dir, config, substitute_urls, .. } = &self.invocation;
+        let Invocation {
+            root,
+            store_dir,
+            config,
+            substitute_urls,
+            ..
+        } = &self.invocation;
         let mut command = "subst servers".to_owned();
         add_path(&mut command, "--root", root.as_deref());
         add(&mut command, "--store-dir", store_dir.as_deref());
         add_path(&mut command, "--config", config.as_deref());
-        add(&mut command, "--substitute-urls", substitute_urls.as_deref());
+        add(
+            &mut command,
+            "--substitute-urls",
+            substitute_urls.as_deref(),
+        );
         command
     }
 
@@ -178,9 +194,13 @@ mod tests {
 
     #[test]
     fn words_are_quoted_for_a_shell() {
-        for (word, expected) in
-            [("a/b.c", "a/b.c"), ("", "''"), ("a b", "'a b'"), ("$(x)", "'$(x)'"), ("`", "'`'")]
-        {
+        for (word, expected) in [
+            ("a/b.c", "a/b.c"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("$(x)", "'$(x)'"),
+            ("`", "'`'"),
+        ] {
             assert_eq!(quoted(word), expected);
         }
     }

@@ -6,7 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Fetches substitutes for GNU Guix and Nix.
 #[derive(Debug, Parser)]
-#[command(name = "subst", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    name = "subst",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 #[command(after_help = "Settings may also stand in /etc/subst/config.toml, \
     $XDG_CONFIG_HOME/subst/config.toml and SUBST_* variables; see docs/configuration.md.")]
 pub(crate) struct Cli {

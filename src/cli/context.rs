@@ -32,8 +32,10 @@ const BUFFER_BYTES: usize = 8 << 20;
 /// What decoders may take: six of those for the windows that `guix publish` makes; and while a
 /// single nar is decoded, enough to have another frame of 16 MiB, or another block of `xz -6`,
 /// decoded beside the one that is read.
-const DECODER_MEMORY: DecoderMemory =
-    DecoderMemory { streams_bytes: 28 << 20, all_bytes: 56 << 20 };
+const DECODER_MEMORY: DecoderMemory = DecoderMemory {
+    streams_bytes: 28 << 20,
+    all_bytes: 56 << 20,
+};
 /// How long a server may be silent while another one has answered everything.
 const LAG: Duration = Duration::from_millis(600);
 /// For how long a server that is down is left alone by later runs.
@@ -72,7 +74,11 @@ impl Context {
     /// # Errors
     /// The list of servers is empty.
     pub(crate) fn need_servers(&self) -> Result<(), CliError> {
-        if self.settings.servers.is_empty() { Err(CliError::NoServers) } else { Ok(()) }
+        if self.settings.servers.is_empty() {
+            Err(CliError::NoServers)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whom to believe.
@@ -81,7 +87,8 @@ impl Context {
     /// The ACL or a key cannot be used.
     pub(crate) fn keys(&self) -> Result<AuthorizedKeys, CliError> {
         if self.settings.allow_unauthenticated {
-            self.output.warn("signatures are not checked: authentication is switched off");
+            self.output
+                .warn("signatures are not checked: authentication is switched off");
             return Ok(AuthorizedKeys::Anyone);
         }
         match self.settings.store_dir().dialect() {
@@ -94,7 +101,8 @@ impl Context {
         let path = &self.settings.acl;
         if let Some(fault) = self.acl_fault() {
             let choice = self.settings.acl_choice;
-            self.output.warn(&file_trust::warning("ACL", path, &fault, choice));
+            self.output
+                .warn(&file_trust::warning("ACL", path, &fault, choice));
             if choice == Choice::Implicit {
                 return Ok(Acl::nobody());
             }
@@ -107,24 +115,35 @@ impl Context {
                 {
                     return Ok(Acl::official_guix_servers());
                 }
-                let (path, command) =
-                    (shown_path(path), self.settings.advice().authorize("KEYFILE"));
+                let (path, command) = (
+                    shown_path(path),
+                    self.settings.advice().authorize("KEYFILE"),
+                );
                 self.output.warn(&format!(
                     "there is no ACL at {path}, so no key is authorized; `{command}` makes one"
                 ));
                 return Ok(Acl::nobody());
             }
             Err(source) => {
-                return Err(CliError::File { action: "reading", path: path.clone(), source });
+                return Err(CliError::File {
+                    action: "reading",
+                    path: path.clone(),
+                    source,
+                });
             }
         };
-        Acl::parse(&text).map_err(|source| CliError::Acl { path: path.clone(), source })
+        Acl::parse(&text).map_err(|source| CliError::Acl {
+            path: path.clone(),
+            source,
+        })
     }
 
     /// Why others may decide what the ACL says.
     pub(crate) fn acl_fault(&self) -> Option<Unsafe> {
         // What cannot be looked at cannot be read either, and reading it says why.
-        file_trust::check(&self.settings.acl, self.settings.root.as_deref()).ok()?.err()
+        file_trust::check(&self.settings.acl, self.settings.root.as_deref())
+            .ok()?
+            .err()
     }
 
     fn nix_keys(&self) -> Result<TrustedKeys, CliError> {
@@ -142,7 +161,10 @@ impl Context {
                 }
             }
         };
-        TrustedKeys::parse(&list).map_err(|source| CliError::Key { what, source: Box::new(source) })
+        TrustedKeys::parse(&list).map_err(|source| CliError::Key {
+            what,
+            source: Box::new(source),
+        })
     }
 
     /// The store, to change it.
@@ -219,13 +241,21 @@ impl Context {
             // An ordinary user's own cache is the rule there, not worth a warning.
             dirs.retain(|dir| may_be_written(dir));
         }
-        if dirs.is_empty() { self.settings.cache_dirs.clone() } else { dirs }
+        if dirs.is_empty() {
+            self.settings.cache_dirs.clone()
+        } else {
+            dirs
+        }
     }
 
     /// How to reach servers.
     #[must_use]
     pub(crate) fn network(&self) -> Arc<Network> {
-        let reach = if self.settings.offline { Reach::Files } else { Reach::Everybody };
+        let reach = if self.settings.offline {
+            Reach::Files
+        } else {
+            Reach::Everybody
+        };
         Arc::new(Network::new(self.settings.http.clone(), reach))
     }
 
@@ -247,7 +277,8 @@ impl Context {
         let keys = match self.keys() {
             Err(error) if purpose == Purpose::Helper => {
                 // A helper that does not start takes the whole build down with it.
-                self.output.warn(&format!("no server is believed: {}", chain(&error)));
+                self.output
+                    .warn(&format!("no server is believed: {}", chain(&error)));
                 AuthorizedKeys::Guix(Acl::nobody())
             }
             keys => keys?,
@@ -263,7 +294,11 @@ impl Context {
             cancel: self.cancel.clone(),
             options: LookupOptions {
                 freshness,
-                memos: if purpose == Purpose::Report { Memos::Believe } else { Memos::Recheck },
+                memos: if purpose == Purpose::Report {
+                    Memos::Believe
+                } else {
+                    Memos::Recheck
+                },
                 ttl: TtlPolicy::default(),
                 negative_max_age: is_fetch.then_some(FETCH_NEGATIVE_MAX_AGE),
                 retry_down: is_fetch,
@@ -272,7 +307,9 @@ impl Context {
                 checkers: cores(),
             },
         };
-        Resolver::new(setup).map(Arc::new).map_err(CliError::Threads)
+        Resolver::new(setup)
+            .map(Arc::new)
+            .map_err(CliError::Threads)
     }
 
     /// Unpacks items.
@@ -324,9 +361,12 @@ impl Context {
                 add(word)?;
                 continue;
             }
-            let text = std::io::read_to_string(std::io::stdin()).map_err(|source| {
-                CliError::File { action: "reading", path: "standard input".into(), source }
-            })?;
+            let text =
+                std::io::read_to_string(std::io::stdin()).map_err(|source| CliError::File {
+                    action: "reading",
+                    path: "standard input".into(),
+                    source,
+                })?;
             for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
                 add(line)?;
             }
@@ -361,6 +401,10 @@ fn write_first_acl(layout: &Layout) -> Result<(), CliError> {
         std::fs::File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes()));
     match written {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.map_err(|source| CliError::File { action: "writing", path, source }),
+        other => other.map_err(|source| CliError::File {
+            action: "writing",
+            path,
+            source,
+        }),
     }
 }

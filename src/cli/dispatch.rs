@@ -64,7 +64,10 @@ pub(crate) fn by_name(
     if name != Some(OsStr::new(GUIX)) {
         return Ok(arguments);
     }
-    if arguments.get(1).is_some_and(|command| command == SUBSTITUTE) {
+    if arguments
+        .get(1)
+        .is_some_and(|command| command == SUBSTITUTE)
+    {
         arguments[0] = "subst".into();
         return Ok(arguments);
     }
@@ -75,9 +78,17 @@ pub(crate) fn by_name(
 
 fn real_guix(environment: &Environment) -> Result<PathBuf, DispatchError> {
     if let Some(path) = environment.path(env::SUBST_REAL_GUIX) {
-        return if is_this_program(&path) { Err(DispatchError::Itself(path)) } else { Ok(path) };
+        return if is_this_program(&path) {
+            Err(DispatchError::Itself(path))
+        } else {
+            Ok(path)
+        };
     }
-    let from_path = environment.os("PATH").map(std::env::split_paths).into_iter().flatten();
+    let from_path = environment
+        .os("PATH")
+        .map(std::env::split_paths)
+        .into_iter()
+        .flatten();
     from_path
         // The working directory is nobody's idea of where guix is.
         .filter(|directory| directory.is_absolute())
@@ -165,6 +176,9 @@ mod tests {
         let own = std::env::current_exe().unwrap();
         let own = own.to_str().unwrap();
         let environment = Environment::with([(env::SUBST_REAL_GUIX, own)]);
-        assert!(matches!(real_guix(&environment), Err(DispatchError::Itself(_))));
+        assert!(matches!(
+            real_guix(&environment),
+            Err(DispatchError::Itself(_))
+        ));
     }
 }

@@ -13,7 +13,8 @@ pub(crate) const GUIX_DATABASE_DIRECTORY: &str = "GUIX_DATABASE_DIRECTORY";
 /// Guix's configuration directory, `/etc/guix` unless set.
 pub(crate) const GUIX_CONFIGURATION_DIRECTORY: &str = "GUIX_CONFIGURATION_DIRECTORY";
 /// `yes` switches signature checks off, as in the stock helper. For tests only.
-pub(crate) const GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES: &str = "GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES";
+pub(crate) const GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES: &str =
+    "GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES";
 /// What guix-daemon tells its helper.
 pub(crate) const NIX_OPTIONS: &str = "_NIX_OPTIONS";
 
@@ -60,7 +61,9 @@ impl Environment {
     /// The environment of this process.
     #[must_use]
     pub(crate) fn of_process() -> Self {
-        Self { variables: std::env::vars_os().collect() }
+        Self {
+            variables: std::env::vars_os().collect(),
+        }
     }
 
     /// An environment with these variables and no others.
@@ -68,14 +71,18 @@ impl Environment {
     #[must_use]
     pub(crate) fn with<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let own = |(name, value): (&str, &str)| (name.into(), value.into());
-        Self { variables: variables.into_iter().map(own).collect() }
+        Self {
+            variables: variables.into_iter().map(own).collect(),
+        }
     }
 
     /// The value of `name`; a variable set to nothing counts as not set.
     #[must_use]
     pub(crate) fn os(&self, name: &str) -> Option<&OsString> {
         let found = self.variables.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| value).filter(|value| !value.is_empty())
+        found
+            .map(|(_, value)| value)
+            .filter(|value| !value.is_empty())
     }
 
     /// The value of `name` as text; what is not UTF-8 counts as not set.
@@ -111,12 +118,14 @@ impl Environment {
     /// `$XDG_CACHE_HOME`, or `~/.cache`; `None` without a home.
     #[must_use]
     pub(crate) fn cache_home(&self) -> Option<PathBuf> {
-        self.path("XDG_CACHE_HOME").or_else(|| Some(self.path("HOME")?.join(".cache")))
+        self.path("XDG_CACHE_HOME")
+            .or_else(|| Some(self.path("HOME")?.join(".cache")))
     }
 
     /// `$XDG_CONFIG_HOME`, or `~/.config`; `None` without a home.
     #[must_use]
     pub(crate) fn config_home(&self) -> Option<PathBuf> {
-        self.path("XDG_CONFIG_HOME").or_else(|| Some(self.path("HOME")?.join(".config")))
+        self.path("XDG_CONFIG_HOME")
+            .or_else(|| Some(self.path("HOME")?.join(".config")))
     }
 }

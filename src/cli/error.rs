@@ -175,17 +175,25 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
     use crate::substitute::answer::Status;
     use crate::trust::verdict::Refusal;
     let hint = match error {
-        ItemError::Refused { first: Refusal::UnauthorizedKey { .. }, .. } => {
+        ItemError::Refused {
+            first: Refusal::UnauthorizedKey { .. },
+            ..
+        } => {
             format!("if you trust the server, {}", advice.trust_key())
         }
         ItemError::NotAvailable { .. } if advice.offline => advice.newer_answer().to_owned(),
-        ItemError::NotAvailable { status: Status::Preparing, .. } => {
-            "a server is preparing it; try again soon".to_owned()
-        }
-        ItemError::NotAvailable { status: Status::Missing, .. } => {
-            "it has to be built, or another server may have it: --substitute-urls".to_owned()
-        }
-        ItemError::NotAvailable { status: Status::Unknown, .. } => {
+        ItemError::NotAvailable {
+            status: Status::Preparing,
+            ..
+        } => "a server is preparing it; try again soon".to_owned(),
+        ItemError::NotAvailable {
+            status: Status::Missing,
+            ..
+        } => "it has to be built, or another server may have it: --substitute-urls".to_owned(),
+        ItemError::NotAvailable {
+            status: Status::Unknown,
+            ..
+        } => {
             let (servers, newer) = (advice.servers(), advice.newer_answer());
             format!("`{servers}` shows which servers respond; {newer}")
         }

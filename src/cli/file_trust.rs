@@ -109,7 +109,10 @@ impl Accepted {
         if self.owners.contains(&found.uid()) || is_mapped_away {
             return Ok(());
         }
-        Err(Unsafe { path: path.to_owned(), fault: Fault::Owner(found.uid()) })
+        Err(Unsafe {
+            path: path.to_owned(),
+            fault: Fault::Owner(found.uid()),
+        })
     }
 
     fn check_mode(&self, path: &Path, found: &Metadata) -> Result<(), Unsafe> {
@@ -119,7 +122,10 @@ impl Accepted {
         if mode & self.forbidden == 0 || is_sticky {
             return Ok(());
         }
-        Err(Unsafe { path: path.to_owned(), fault: Fault::Mode(mode) })
+        Err(Unsafe {
+            path: path.to_owned(),
+            fault: Fault::Mode(mode),
+        })
     }
 }
 
@@ -163,7 +169,10 @@ pub(crate) fn check(path: &Path, root: Option<&Path>) -> io::Result<Result<(), U
             if target.is_absolute() {
                 at = PathBuf::from("/");
             }
-            names(&target).into_iter().rev().for_each(|name| rest.push_front(name));
+            names(&target)
+                .into_iter()
+                .rev()
+                .for_each(|name| rest.push_front(name));
             continue;
         }
         if let Err(fault) = accepted.check_mode(&next, &found) {
@@ -187,7 +196,9 @@ fn names(path: &Path) -> VecDeque<OsString> {
 }
 
 fn is_store(path: &Path) -> bool {
-    [StoreDir::GUIX, StoreDir::NIX].iter().any(|store| path == Path::new(store))
+    [StoreDir::GUIX, StoreDir::NIX]
+        .iter()
+        .any(|store| path == Path::new(store))
 }
 
 /// The owner of what belongs to users who do not exist in this user namespace; `None` in one
@@ -198,7 +209,11 @@ fn unmapped_owner() -> Option<u32> {
     if numbers == ["0", "0", "4294967295"] {
         return None;
     }
-    std::fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?.trim().parse().ok()
+    std::fs::read_to_string("/proc/sys/kernel/overflowuid")
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -228,7 +243,10 @@ mod tests {
     }
 
     fn fault(path: &Path) -> Option<String> {
-        check(path, None).unwrap().err().map(|fault| fault.to_string())
+        check(path, None)
+            .unwrap()
+            .err()
+            .map(|fault| fault.to_string())
     }
 
     #[test]
@@ -238,10 +256,17 @@ mod tests {
         chmod(&file, 0o646);
         let found = check(&file, None).unwrap().unwrap_err();
         let name = file.display();
-        assert_eq!(found.to_string(), format!("{name} is writable by other users (mode 0646)"));
+        assert_eq!(
+            found.to_string(),
+            format!("{name} is writable by other users (mode 0646)")
+        );
         assert_eq!(found.remedy(), format!("chmod go-w {name}"));
         chmod(&file, 0o664);
-        assert_eq!(fault(&file).is_some(), is_root(), "a group is trusted by ordinary users");
+        assert_eq!(
+            fault(&file).is_some(),
+            is_root(),
+            "a group is trusted by ordinary users"
+        );
         chmod(&file, 0o444);
         assert_eq!(fault(&file), None);
     }
@@ -251,7 +276,11 @@ mod tests {
         let (_dir, file) = place();
         let sub = file.parent().unwrap();
         chmod(sub, 0o777);
-        assert!(fault(&file).unwrap().starts_with(&format!("{} is writable", sub.display())));
+        assert!(
+            fault(&file)
+                .unwrap()
+                .starts_with(&format!("{} is writable", sub.display()))
+        );
         chmod(sub, 0o1777);
         assert_eq!(fault(&file), None);
     }
@@ -282,14 +311,25 @@ mod tests {
         symlink(&file, &link).unwrap();
         chown(&file, Some(12345), None).unwrap();
         let found = check(&link, None).unwrap().unwrap_err();
-        assert_eq!(found.to_string(), format!("{} is owned by user 12345", file.display()));
+        assert_eq!(
+            found.to_string(),
+            format!("{} is owned by user 12345", file.display())
+        );
         assert_eq!(found.remedy(), format!("chown root {}", file.display()));
         chown(&file, Some(0), None).unwrap();
         chown(file.parent().unwrap(), Some(12345), None).unwrap();
-        assert!(fault(&link).unwrap().ends_with("sub is owned by user 12345"));
+        assert!(
+            fault(&link)
+                .unwrap()
+                .ends_with("sub is owned by user 12345")
+        );
         chown(file.parent().unwrap(), Some(0), None).unwrap();
         std::os::unix::fs::lchown(&link, Some(12345), None).unwrap();
-        assert!(fault(&link).unwrap().ends_with("link is owned by user 12345"));
+        assert!(
+            fault(&link)
+                .unwrap()
+                .ends_with("link is owned by user 12345")
+        );
     }
 
     #[test]

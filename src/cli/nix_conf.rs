@@ -35,7 +35,10 @@ pub(crate) struct NixConf {
 /// # Errors
 /// A file is there, or has to be, and cannot be read.
 pub(crate) fn read(path: &Path, root: Option<&Path>) -> Result<NixConf, CliError> {
-    let mut reader = Reader { root, conf: NixConf::default() };
+    let mut reader = Reader {
+        root,
+        conf: NixConf::default(),
+    };
     reader.read(path, IfMissing::Ignore, DEPTH_MAX)?;
     let mut conf = reader.conf;
     if !conf.warnings.is_empty() {
@@ -63,9 +66,15 @@ impl Reader<'_> {
         if_missing: IfMissing,
         depth_left: usize,
     ) -> Result<(), CliError> {
-        let failed = |source| CliError::File { action: "reading", path: path.to_owned(), source };
+        let failed = |source| CliError::File {
+            action: "reading",
+            path: path.to_owned(),
+            source,
+        };
         let Some(depth_left) = depth_left.checked_sub(1) else {
-            return Err(failed(io::Error::other("files include each other too deeply")));
+            return Err(failed(io::Error::other(
+                "files include each other too deeply",
+            )));
         };
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -95,14 +104,22 @@ impl Reader<'_> {
 
     fn ignore(&mut self, path: &Path, fault: &Unsafe) {
         let warning = file_trust::warning("file", path, fault, Choice::Implicit);
-        self.conf.warnings.push(format!("{warning}; until then no key is trusted"));
+        self.conf
+            .warnings
+            .push(format!("{warning}; until then no key is trusted"));
     }
 
     fn set(&mut self, name: &str, value: &str) {
         if NAMES.contains(&name) {
             self.conf.keys = Some(value.to_owned());
-        } else if name.strip_prefix(EXTRA).is_some_and(|name| NAMES.contains(&name)) {
-            let keys = self.conf.keys.get_or_insert_with(|| OFFICIAL_KEY.to_owned());
+        } else if name
+            .strip_prefix(EXTRA)
+            .is_some_and(|name| NAMES.contains(&name))
+        {
+            let keys = self
+                .conf
+                .keys
+                .get_or_insert_with(|| OFFICIAL_KEY.to_owned());
             keys.push(' ');
             keys.push_str(value);
         }
@@ -110,7 +127,10 @@ impl Reader<'_> {
 }
 
 fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 fn beside(path: &Path, included: &str) -> PathBuf {
@@ -132,7 +152,12 @@ mod tests {
     fn keys(text: &str) -> Option<String> {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), "nix.conf", text, 0o644);
-        write(dir.path(), "more.conf", "extra-trusted-public-keys = more", 0o644);
+        write(
+            dir.path(),
+            "more.conf",
+            "extra-trusted-public-keys = more",
+            0o644,
+        );
         read(&dir.path().join("nix.conf"), None).unwrap().keys
     }
 
@@ -145,10 +170,19 @@ mod tests {
         assert_eq!(keys("trusted-public-keys ="), Some(String::new()));
         let extra = "extra-trusted-public-keys = a\nextra-binary-cache-public-keys = b";
         assert_eq!(keys(extra), official("a b"));
-        assert_eq!(keys(&format!("{extra}\ntrusted-public-keys = c")), Some("c".into()));
-        assert_eq!(keys(&format!("trusted-public-keys = c\n{extra}")), Some("c a b".into()));
+        assert_eq!(
+            keys(&format!("{extra}\ntrusted-public-keys = c")),
+            Some("c".into())
+        );
+        assert_eq!(
+            keys(&format!("trusted-public-keys = c\n{extra}")),
+            Some("c a b".into())
+        );
         assert_eq!(keys("include more.conf"), official("more"));
-        assert_eq!(keys("!include  more.conf\n!include none.conf"), official("more"));
+        assert_eq!(
+            keys("!include  more.conf\n!include none.conf"),
+            official("more")
+        );
     }
 
     #[test]
@@ -158,17 +192,28 @@ mod tests {
         assert_eq!(read(&conf, None).unwrap(), NixConf::default());
         for text in ["include none.conf", "include nix.conf"] {
             write(dir.path(), "nix.conf", text, 0o644);
-            assert!(matches!(read(&conf, None), Err(CliError::File { .. })), "{text}");
+            assert!(
+                matches!(read(&conf, None), Err(CliError::File { .. })),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn without_a_file_that_others_may_change_no_key_is_trusted() {
         let dir = tempfile::tempdir().unwrap();
-        write(dir.path(), "nix.conf", "trusted-public-keys = a\n!include more.conf", 0o644);
+        write(
+            dir.path(),
+            "nix.conf",
+            "trusted-public-keys = a\n!include more.conf",
+            0o644,
+        );
         write(dir.path(), "more.conf", "", 0o666);
         let conf = read(&dir.path().join("nix.conf"), None).unwrap();
         assert_eq!(conf.keys, Some(String::new()));
-        assert!(conf.warnings[0].contains("more.conf is ignored: "), "{conf:?}");
+        assert!(
+            conf.warnings[0].contains("more.conf is ignored: "),
+            "{conf:?}"
+        );
     }
 }

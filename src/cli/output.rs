@@ -33,14 +33,19 @@ impl Output {
     /// Writes to this process's standard streams.
     #[must_use]
     pub(crate) fn new(verbosity: Verbosity, messages: Messages) -> Self {
-        Self { verbosity, messages }
+        Self {
+            verbosity,
+            messages,
+        }
     }
 
     /// How wide the terminal is that data goes to; `None` when it goes elsewhere.
     #[must_use]
     pub(crate) fn terminal_width(&self) -> Option<usize> {
         let stdout = io::stdout();
-        let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout))?;
+        let size = stdout
+            .is_terminal()
+            .then(|| rustix::termios::tcgetwinsize(&stdout))?;
         // A serial line is a terminal and knows no size.
         let columns = size.map_or(0, |size| usize::from(size.ws_col));
         Some(if columns == 0 { USUAL_WIDTH } else { columns })
@@ -60,7 +65,10 @@ impl Output {
     ///
     /// # Errors
     /// As for [`Output::line`].
-    pub(crate) fn lines<'a>(&self, lines: impl IntoIterator<Item = Cow<'a, str>>) -> io::Result<()> {
+    pub(crate) fn lines<'a>(
+        &self,
+        lines: impl IntoIterator<Item = Cow<'a, str>>,
+    ) -> io::Result<()> {
         let mut stdout = BufWriter::new(io::stdout().lock());
         for line in lines {
             writeln!(stdout, "{line}")?;
@@ -133,7 +141,10 @@ impl Output {
         let causes = std::iter::successors(cause, |error| error.source()).map(ToString::to_string);
         if self.messages == Messages::Events {
             let causes: Vec<String> = causes.collect();
-            return event("error", json!({ "text": what, "causes": causes, "hint": hint }));
+            return event(
+                "error",
+                json!({ "text": what, "causes": causes, "hint": hint }),
+            );
         }
         let mut text = format!("subst: error: {}", shown(what));
         for cause in causes {
@@ -174,7 +185,11 @@ pub(crate) fn bytes(count: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{count} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }
 
 /// A number of seconds in words, such as `2 h 5 min`.
@@ -194,7 +209,11 @@ pub(crate) fn duration(seconds: u64) -> String {
 /// A time that was estimated, such as `40 ms` or `2.1 s`.
 #[must_use]
 pub(crate) fn estimate(seconds: f64) -> String {
-    if seconds < 1.0 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
+    if seconds < 1.0 {
+        format!("{:.0} ms", seconds * 1e3)
+    } else {
+        format!("{seconds:.1} s")
+    }
 }
 
 /// `count` things, with the right ending.

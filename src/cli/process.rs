@@ -17,7 +17,10 @@ pub(super) fn prepare() {
     let wanted = limit.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
     if limit.current.is_some_and(|current| current < wanted) {
         // Without it only very deep trees fail, and say so.
-        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        let raised = Rlimit {
+            current: Some(wanted),
+            maximum: limit.maximum,
+        };
         let _ = setrlimit(Resource::Nofile, raised);
     }
     give_large_blocks_back();
@@ -29,7 +32,10 @@ pub(super) fn prepare() {
 /// keeps blocks of megabytes in the arena of each thread that ever used one: a third of all the
 /// memory of a fetch with ten items in flight (107 MB instead of 73, at the same speed).
 #[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "a C library call that only sets a number of the allocator")]
+#[expect(
+    unsafe_code,
+    reason = "a C library call that only sets a number of the allocator"
+)]
 fn give_large_blocks_back() {
     // SAFETY: mallopt takes two integers and changes nothing but the allocator's policy; no
     // other thread runs yet. When it refuses, memory use is higher, that is all.

@@ -17,7 +17,11 @@ use super::settings::Verbosity;
 
 /// What shows progress as `mode` says. Bars need a terminal.
 #[must_use]
-pub(crate) fn choose(mode: ProgressMode, verbosity: Verbosity, is_terminal: bool) -> Arc<dyn Progress> {
+pub(crate) fn choose(
+    mode: ProgressMode,
+    verbosity: Verbosity,
+    is_terminal: bool,
+) -> Arc<dyn Progress> {
     match mode {
         ProgressMode::Auto if is_terminal && verbosity > Verbosity::Quiet => {
             Arc::new(bars::Bars::new(verbosity))
@@ -38,17 +42,34 @@ fn words(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
                 shown(&without_url(reason))
             )
         }
-        Event::Retrying { server, failing_for, .. } => {
+        Event::Retrying {
+            server,
+            failing_for,
+            ..
+        } => {
             let seconds = failing_for.as_secs();
-            format!("subst: {} does not answer, retrying ({seconds} s)", shown(server))
+            format!(
+                "subst: {} does not answer, retrying ({seconds} s)",
+                shown(server)
+            )
         }
         Event::Warning(text) => format!("subst: warning: {}", shown(text)),
         Event::SourceFailed { item, url, reason } => {
-            format!("subst: warning: {item} from {}: {}", shown(url), shown(reason))
+            format!(
+                "subst: warning: {item} from {}: {}",
+                shown(url),
+                shown(reason)
+            )
         }
-        Event::Started { item, url, choice, .. } if verbosity >= Verbosity::Verbose => {
+        Event::Started {
+            item, url, choice, ..
+        } if verbosity >= Verbosity::Verbose => {
             let why = choice.map(|choice| format!(" ({})", choice_words(choice)));
-            format!("subst: {item} from {}{}", shown(url), why.unwrap_or_default())
+            format!(
+                "subst: {item} from {}{}",
+                shown(url),
+                why.unwrap_or_default()
+            )
         }
         _ => return None,
     };
@@ -62,8 +83,16 @@ fn choice_words(choice: &Choice) -> String {
         .iter()
         .map(|(method, seconds)| format!("{method} in {}", output::estimate(*seconds)))
         .collect();
-    let assumed = if choice.link_is_measured { "" } else { ", assumed" };
-    format!("{} at {}/s{assumed}", expected.join(", "), output::bytes(choice.link))
+    let assumed = if choice.link_is_measured {
+        ""
+    } else {
+        ", assumed"
+    };
+    format!(
+        "{} at {}/s{assumed}",
+        expected.join(", "),
+        output::bytes(choice.link)
+    )
 }
 
 /// Shows nothing but warnings.

@@ -146,7 +146,10 @@ impl Settings {
             from_files.leave_store_to_daemon(warnings);
             from_environment.store_dir = Partial::store_dir_of_guix(environment)?;
         }
-        let chosen = from_flags.or(from_environment).or(from_daemon).or(from_files);
+        let chosen = from_flags
+            .or(from_environment)
+            .or(from_daemon)
+            .or(from_files);
         Self::resolve(chosen, flags, environment)
     }
 
@@ -158,13 +161,23 @@ impl Settings {
         let (store_kind, layout) = stores::layout(&chosen, environment)?;
         let invocation = invocation::of(&chosen, flags, environment, layout.store_dir());
         let mut servers = servers(&chosen, layout.store_dir())?;
-        if chosen.discover.as_ref().is_some_and(|setting| setting.value) {
+        if chosen
+            .discover
+            .as_ref()
+            .is_some_and(|setting| setting.value)
+        {
             servers = with_discovered(&layout, servers);
         }
         let http = http_options(&chosen, environment)?;
-        let jobs = chosen.jobs.as_ref().map_or(DEFAULT_JOBS, |setting| setting.value);
+        let jobs = chosen
+            .jobs
+            .as_ref()
+            .map_or(DEFAULT_JOBS, |setting| setting.value);
         let retry_time = retry_time(&chosen)?;
-        let read_ahead = chosen.read_ahead.as_ref().map_or(DEFAULT_READ_AHEAD, |s| s.value);
+        let read_ahead = chosen
+            .read_ahead
+            .as_ref()
+            .map_or(DEFAULT_READ_AHEAD, |s| s.value);
         Ok(Self {
             root: invocation.root.clone(),
             invocation,
@@ -172,7 +185,9 @@ impl Settings {
                 Some(Origin::Flag(_) | Origin::Environment(_)) => Choice::Explicit,
                 Some(Origin::File(..) | Origin::Daemon(_)) | None => Choice::Implicit,
             },
-            acl: chosen.acl.map_or_else(|| layout.acl(), |setting| setting.value),
+            acl: chosen
+                .acl
+                .map_or_else(|| layout.acl(), |setting| setting.value),
             cache_dirs: stores::cache_dirs(&layout, store_kind, environment),
             trusted_public_keys: chosen.trusted_public_keys.map(|setting| setting.value),
             allow_unauthenticated: environment
@@ -181,7 +196,9 @@ impl Settings {
             offline: flags.offline,
             jobs: jobs.clamp(1, JOBS_MAX),
             connections: http.mass_query_connections,
-            progress: chosen.progress.map_or(ProgressMode::Auto, |setting| setting.value),
+            progress: chosen
+                .progress
+                .map_or(ProgressMode::Auto, |setting| setting.value),
             json: flags.json,
             verbosity: verbosity(flags),
             http,
@@ -228,8 +245,10 @@ fn retry_time(chosen: &Partial) -> Result<Duration, SettingsError> {
     let Some(Setting { value, origin }) = &chosen.retry_time else {
         return Ok(DEFAULT_RETRY_TIME);
     };
-    duration::parse(value)
-        .map_err(|message| SettingsError::Value { origin: origin.clone(), message })
+    duration::parse(value).map_err(|message| SettingsError::Value {
+        origin: origin.clone(),
+        message,
+    })
 }
 
 fn verbosity(flags: &Global) -> Verbosity {
@@ -249,8 +268,10 @@ fn servers(chosen: &Partial, store_dir: &StoreDir) -> Result<Vec<ServerUrl>, Set
         let parse = |url: &&str| ServerUrl::parse(url).expect("official addresses are URLs");
         return Ok(official.iter().map(parse).collect());
     };
-    parse_servers(&setting.value)
-        .map_err(|message| SettingsError::Value { origin: setting.origin.clone(), message })
+    parse_servers(&setting.value).map_err(|message| SettingsError::Value {
+        origin: setting.origin.clone(),
+        message,
+    })
 }
 
 /// The servers in a blank-separated list, each once.
@@ -297,7 +318,11 @@ fn http_options(
         ca_dir: environment.path("SSL_CERT_DIR"),
         ..http::Options::default()
     };
-    if chosen.insecure_tls.as_ref().is_some_and(|setting| setting.value) {
+    if chosen
+        .insecure_tls
+        .as_ref()
+        .is_some_and(|setting| setting.value)
+    {
         options.verify_tls = http::TlsVerification::Insecure;
     }
     if let Some(setting) = &chosen.connect_timeout {
@@ -318,9 +343,17 @@ fn server_timeouts(
     chosen: &Partial,
     options: &http::Options,
 ) -> Result<Vec<(ServerUrl, http::Timeouts)>, SettingsError> {
-    let Some(Setting { value: tables, origin }) = &chosen.server else { return Ok(Vec::new()) };
+    let Some(Setting {
+        value: tables,
+        origin,
+    }) = &chosen.server
+    else {
+        return Ok(Vec::new());
+    };
     let is_flag = |setting: &Option<Setting<f64>>| {
-        setting.as_ref().is_some_and(|setting| matches!(setting.origin, Origin::Flag(_)))
+        setting
+            .as_ref()
+            .is_some_and(|setting| matches!(setting.origin, Origin::Flag(_)))
     };
     let choose = |own: Option<f64>, flag: &Option<Setting<f64>>, general| match own {
         Some(value) if !is_flag(flag) => seconds(value, origin),
@@ -331,19 +364,32 @@ fn server_timeouts(
             origin: origin.clone(),
             message: error.to_string(),
         })?;
-        let connect =
-            choose(table.connect_timeout, &chosen.connect_timeout, options.connect_timeout)?;
-        let stall = choose(table.stall_timeout, &chosen.stall_timeout, options.stall_timeout)?;
+        let connect = choose(
+            table.connect_timeout,
+            &chosen.connect_timeout,
+            options.connect_timeout,
+        )?;
+        let stall = choose(
+            table.stall_timeout,
+            &chosen.stall_timeout,
+            options.stall_timeout,
+        )?;
         Ok((url, http::Timeouts { connect, stall }))
     });
     timeouts.collect()
 }
 
 fn seconds(value: f64, origin: &Origin) -> Result<Duration, SettingsError> {
-    Duration::try_from_secs_f64(value).ok().filter(|time| !time.is_zero()).ok_or_else(|| {
-        let message = format!("{value} is not a number of seconds to wait");
-        SettingsError::Value { origin: origin.clone(), message }
-    })
+    Duration::try_from_secs_f64(value)
+        .ok()
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| {
+            let message = format!("{value} is not a number of seconds to wait");
+            SettingsError::Value {
+                origin: origin.clone(),
+                message,
+            }
+        })
 }
 
 fn proxies(environment: &Environment) -> Result<http::Proxies, SettingsError> {
@@ -352,20 +398,28 @@ fn proxies(environment: &Environment) -> Result<http::Proxies, SettingsError> {
             return Ok(None);
         };
         let text = environment.text(name).unwrap_or_default();
-        let with_scheme =
-            if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let with_scheme = if text.contains("://") {
+            text.to_owned()
+        } else {
+            format!("http://{text}")
+        };
         url::Url::parse(&with_scheme).map(Some).map_err(|_| {
             let shown = url_without_credentials(text);
             let advice = percent_advice(&shown);
             let message = format!("`{shown}` is not the URL of a proxy{advice}");
-            SettingsError::Value { origin: Origin::Environment(name), message }
+            SettingsError::Value {
+                origin: Origin::Environment(name),
+                message,
+            }
         })
     };
     let everything = ["all_proxy", "ALL_PROXY"];
     let http = proxy(&["http_proxy"])?;
     let https = proxy(&["https_proxy", "HTTPS_PROXY"])?;
     let fallback = proxy(&everything)?;
-    let no_proxy = environment.first_text(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
+    let no_proxy = environment
+        .first_text(&["no_proxy", "NO_PROXY"])
+        .unwrap_or_default();
     Ok(http::Proxies {
         http: http.or_else(|| fallback.clone()),
         https: https.or(fallback),

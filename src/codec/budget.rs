@@ -48,35 +48,56 @@ pub(super) struct Share {
 
 impl MemoryBudget {
     pub(super) fn new(limits: DecoderMemory) -> Arc<Self> {
-        Arc::new(Self { limits, used: Mutex::default(), given_back: Condvar::new() })
+        Arc::new(Self {
+            limits,
+            used: Mutex::default(),
+            given_back: Condvar::new(),
+        })
     }
 
     /// A share for a decoder that streams; waits until there is one.
     pub(super) fn stream(self: &Arc<Self>, bytes: u64) -> Share {
-        let DecoderMemory { streams_bytes, all_bytes } = self.limits;
+        let DecoderMemory {
+            streams_bytes,
+            all_bytes,
+        } = self.limits;
         let bytes = bytes.min(streams_bytes);
         let mut used = self.lock();
         used.waiting += 1;
         while used.streams_bytes + bytes > streams_bytes
             || used.ahead_bytes > 0 && used.streams_bytes + used.ahead_bytes + bytes > all_bytes
         {
-            used = self.given_back.wait(used).unwrap_or_else(PoisonError::into_inner);
+            used = self
+                .given_back
+                .wait(used)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         used.waiting -= 1;
         used.streams += 1;
         used.streams_bytes += bytes;
-        Share { budget: Arc::clone(self), kind: Kind::Stream, bytes }
+        Share {
+            budget: Arc::clone(self),
+            kind: Kind::Stream,
+            bytes,
+        }
     }
 
     /// A share to decode ahead with, if that much is free and nobody else needs it.
     pub(super) fn ahead(self: &Arc<Self>, bytes: u64) -> Option<Share> {
         let mut used = self.lock();
-        let all = used.streams_bytes.checked_add(used.ahead_bytes)?.checked_add(bytes)?;
+        let all = used
+            .streams_bytes
+            .checked_add(used.ahead_bytes)?
+            .checked_add(bytes)?;
         if used.is_shared() || all > self.limits.all_bytes {
             return None;
         }
         used.ahead_bytes += bytes;
-        Some(Share { budget: Arc::clone(self), kind: Kind::Ahead, bytes })
+        Some(Share {
+            budget: Arc::clone(self),
+            kind: Kind::Ahead,
+            bytes,
+        })
     }
 
     /// Whether other nars are being decoded, or wait for memory.
@@ -140,7 +161,10 @@ mod tests {
     use super::*;
 
     fn budget() -> Arc<MemoryBudget> {
-        MemoryBudget::new(DecoderMemory { streams_bytes: 10, all_bytes: 20 })
+        MemoryBudget::new(DecoderMemory {
+            streams_bytes: 10,
+            all_bytes: 20,
+        })
     }
 
     #[test]

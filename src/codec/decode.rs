@@ -116,7 +116,9 @@ mod tests {
     }
 
     fn sample() -> Vec<u8> {
-        (0..200_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect()
+        (0..200_000u32)
+            .flat_map(|n| (n / 7).to_le_bytes())
+            .collect()
     }
 
     const REAL: [Compression; 5] = [
@@ -134,7 +136,11 @@ mod tests {
             let once = compress(method, &bytes);
             assert_eq!(decode(method, &once).unwrap(), bytes, "{method}");
             let twice = [once.clone(), once].concat();
-            assert_eq!(decode(method, &twice).unwrap(), [&bytes[..], &bytes].concat(), "{method}");
+            assert_eq!(
+                decode(method, &twice).unwrap(),
+                [&bytes[..], &bytes].concat(),
+                "{method}"
+            );
         }
     }
 
@@ -157,7 +163,10 @@ mod tests {
                 if length == 0 && method == Compression::Zstd {
                     continue;
                 }
-                assert!(decode(method, &whole[..length]).is_err(), "{method} cut at {length}");
+                assert!(
+                    decode(method, &whole[..length]).is_err(),
+                    "{method} cut at {length}"
+                );
             }
         }
     }

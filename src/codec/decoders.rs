@@ -28,7 +28,13 @@ impl Decoders {
         // One core is for the thread that reads.
         let workers = Arc::new(Workers::new(cores.saturating_sub(1)));
         let budget = MemoryBudget::new(memory);
-        Self { ahead: Ahead { workers, budget, contexts: Arc::default() } }
+        Self {
+            ahead: Ahead {
+                workers,
+                budget,
+                contexts: Arc::default(),
+            },
+        }
     }
 
     /// Gives `consume` the bytes that `input` stands for. Waits until there is memory for it.
@@ -65,7 +71,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn memory(bytes: u64) -> DecoderMemory {
-        DecoderMemory { streams_bytes: bytes, all_bytes: bytes }
+        DecoderMemory {
+            streams_bytes: bytes,
+            all_bytes: bytes,
+        }
     }
 
     #[test]
@@ -74,12 +83,16 @@ mod tests {
         let good = zstd::encode_all(&[5; 100_000][..], 3).unwrap();
         for _ in 0..3 {
             let broken = &good[..good.len() - 3];
-            let read = decoders
-                .decode(Compression::Zstd, broken, |reader| io::copy(reader, &mut io::sink()));
+            let read = decoders.decode(Compression::Zstd, broken, |reader| {
+                io::copy(reader, &mut io::sink())
+            });
             assert!(read.unwrap().is_err());
             let mut bytes = Vec::new();
             let read = |reader: &mut dyn Read| reader.read_to_end(&mut bytes);
-            decoders.decode(Compression::Zstd, &good[..], read).unwrap().unwrap();
+            decoders
+                .decode(Compression::Zstd, &good[..], read)
+                .unwrap()
+                .unwrap();
             assert_eq!(bytes, [5; 100_000]);
         }
         assert_eq!(decoders.ahead.contexts.count(), 1);

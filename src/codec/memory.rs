@@ -36,7 +36,9 @@ fn zstd_window(head: &[u8]) -> Option<u64> {
 
 /// The dictionary of the first lzip member.
 fn lzip_dictionary(head: &[u8]) -> Option<u64> {
-    let &[version, size, ..] = head.strip_prefix(b"LZIP")? else { return None };
+    let &[version, size, ..] = head.strip_prefix(b"LZIP")? else {
+        return None;
+    };
     let base = 1u64 << (size & 0x1f);
     (version == 1).then(|| base - base / 16 * u64::from(size >> 5))
 }
@@ -44,7 +46,9 @@ fn lzip_dictionary(head: &[u8]) -> Option<u64> {
 /// The dictionary of the first xz block, when LZMA2 is its only filter.
 fn xz_dictionary(head: &[u8]) -> Option<u64> {
     let rest = head.strip_prefix(b"\xfd7zXZ\0")?.get(6..)?;
-    let &[_header_size, flags, ref fields @ ..] = rest else { return None };
+    let &[_header_size, flags, ref fields @ ..] = rest else {
+        return None;
+    };
     let mut filters = fields;
     for is_there in [flags & 0x40 != 0, flags & 0x80 != 0] {
         if is_there {
@@ -71,7 +75,10 @@ mod tests {
         let whole = zstd::bulk::compress(&[7; 1000], 3).unwrap();
         assert_eq!(zstd_window(&whole), Some(1000));
         assert_eq!(lzip_dictionary(b"LZIP\x01\x14..."), Some(1 << 20));
-        assert_eq!(lzip_dictionary(b"LZIP\x01\xd6..."), Some((4 << 20) - 6 * (256 << 10)));
+        assert_eq!(
+            lzip_dictionary(b"LZIP\x01\xd6..."),
+            Some((4 << 20) - 6 * (256 << 10))
+        );
         let xz = liblzma::encode_all(&[7; 100][..], 6).unwrap();
         assert_eq!(xz_dictionary(&xz), Some(8 << 20));
         let mut blocks = liblzma::stream::MtStreamBuilder::new();
@@ -86,8 +93,18 @@ mod tests {
     #[test]
     fn what_is_cut_or_unknown_counts_as_much() {
         for method in [Compression::Zstd, Compression::Lzip, Compression::Xz] {
-            for head in [&b""[..], b"LZI", b"\xfd7zXZ\0\0", b"\x28\xb5\x2f\xfd", b"garbage"] {
-                assert_eq!(needed_bytes(method, head), UNKNOWN_BYTES, "{method} {head:?}");
+            for head in [
+                &b""[..],
+                b"LZI",
+                b"\xfd7zXZ\0\0",
+                b"\x28\xb5\x2f\xfd",
+                b"garbage",
+            ] {
+                assert_eq!(
+                    needed_bytes(method, head),
+                    UNKNOWN_BYTES,
+                    "{method} {head:?}"
+                );
             }
         }
     }

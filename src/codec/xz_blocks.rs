@@ -67,7 +67,9 @@ impl XzBlocks {
         stream: StreamHeader,
         is_first: bool,
     ) -> io::Result<()> {
-        let Some(&size) = input.fill_buf()?.first() else { return Err(truncated()) };
+        let Some(&size) = input.fill_buf()?.first() else {
+            return Err(truncated());
+        };
         if size == 0 {
             return Ok(());
         }
@@ -79,14 +81,26 @@ impl XzBlocks {
                 feed(&mut decoder, &[&stream.0, &header])?;
                 let left = block.length() - header.len() as u64;
                 let tail = tail(&stream, &block);
-                State::Inside(stream, Inside { block, decoder, left, tail })
+                State::Inside(
+                    stream,
+                    Inside {
+                        block,
+                        decoder,
+                        left,
+                        tail,
+                    },
+                )
             }
             None if is_first => {
                 let mut decoder = Stream::new_stream_decoder(MEMORY_LIMIT_BYTES, CONCATENATED)?;
                 feed(&mut decoder, &[&stream.0, &header])?;
                 State::Rest(decoder)
             }
-            None => return Err(corrupt("a block of unknown length behind one of known length")),
+            None => {
+                return Err(corrupt(
+                    "a block of unknown length behind one of known length",
+                ));
+            }
         };
         Ok(())
     }
@@ -151,11 +165,16 @@ impl Format for XzBlocks {
             State::Between(stream, _) | State::Inside(stream, _) => Some(stream),
             State::Start | State::Rest(_) | State::End => None,
         };
-        BlockWalk { stream, block: None }
+        BlockWalk {
+            stream,
+            block: None,
+        }
     }
 
     fn decode(walk: &BlockWalk, piece: &[u8], content: &mut Vec<u8>) -> bool {
-        let (Some(stream), Some(block)) = (&walk.stream, &walk.block) else { return false };
+        let (Some(stream), Some(block)) = (&walk.stream, &walk.block) else {
+            return false;
+        };
         let Ok(mut decoder) = Stream::new_stream_decoder(MEMORY_LIMIT_BYTES, 0) else {
             return false;
         };
@@ -182,8 +201,11 @@ impl Inside {
                 if available.is_empty() {
                     return Err(truncated());
                 }
-                let part = available.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-                self.decoder.process(&available[..part], buffer, Action::Run)
+                let part = available
+                    .len()
+                    .min(usize::try_from(self.left).unwrap_or(usize::MAX));
+                self.decoder
+                    .process(&available[..part], buffer, Action::Run)
             } else {
                 self.decoder.process(&self.tail, buffer, Action::Run)
             };
@@ -216,7 +238,11 @@ fn read_rest(
     loop {
         let available = input.fill_buf()?;
         let before = (decoder.total_in(), decoder.total_out());
-        let action = if available.is_empty() { Action::Finish } else { Action::Run };
+        let action = if available.is_empty() {
+            Action::Finish
+        } else {
+            Action::Run
+        };
         let is_all = available.is_empty();
         let status = decoder.process(available, buffer, action);
         let taken = decoder.total_in() - before.0;
@@ -258,15 +284,23 @@ impl Walk for BlockWalk {
     fn next(&mut self, bytes: &[u8], _is_all: bool) -> Step {
         if let Some(block) = self.block {
             let length = usize::try_from(block.length()).unwrap_or(usize::MAX);
-            return if bytes.len() < length { Step::Need(length) } else { Step::End(length) };
+            return if bytes.len() < length {
+                Step::Need(length)
+            } else {
+                Step::End(length)
+            };
         }
-        let Some(stream) = self.stream else { return Step::Odd };
+        let Some(stream) = self.stream else {
+            return Step::Odd;
+        };
         match bytes.first() {
             None => Step::Need(1),
             // The index.
             Some(0) => Step::Odd,
             Some(&size) if bytes.len() < header_bytes(size) => Step::Need(header_bytes(size)),
-            Some(&size) => self.begin(&stream, &bytes[..header_bytes(size)]).unwrap_or(Step::Odd),
+            Some(&size) => self
+                .begin(&stream, &bytes[..header_bytes(size)])
+                .unwrap_or(Step::Odd),
         }
     }
 }

@@ -91,12 +91,18 @@ pub(super) fn block(stream: &StreamHeader, header: &[u8]) -> Option<Block> {
     let check = CHECK_BYTES[usize::from(stream.0[7] & 0xf)];
     // Far from an overflow: a number has at most 63 bits, and larger ones than this are nobody's.
     let unpadded = (header.len() as u64).checked_add(compressed)?;
-    (compressed < 1 << 62).then_some(Block { unpadded: unpadded + check, content, dictionary })
+    (compressed < 1 << 62).then_some(Block {
+        unpadded: unpadded + check,
+        content,
+        dictionary,
+    })
 }
 
 /// The dictionary that the filters of a block need, when LZMA2 is the only one.
 pub(super) fn dictionary(block_flags: u8, filters: &[u8]) -> Option<u64> {
-    let &[0x21, 1, bits, ..] = filters else { return None };
+    let &[0x21, 1, bits, ..] = filters else {
+        return None;
+    };
     let mantissa = 2 | u64::from(bits & 1);
     (block_flags & 3 == 0 && bits < 40).then(|| mantissa << (bits / 2 + 11))
 }
@@ -156,12 +162,18 @@ pub(super) fn check_index(
     stream: &StreamHeader,
     records: Records,
 ) -> io::Result<()> {
-    let mut index = IndexReader { input, crc: Crc::new(), length: 0 };
+    let mut index = IndexReader {
+        input,
+        crc: Crc::new(),
+        length: 0,
+    };
     index.crc.update(&[0]);
     index.length += 1;
     let (count, mut found) = (index.number()?, Records::default());
     if count != records.count {
-        return Err(corrupt("the index has not as many records as there are blocks"));
+        return Err(corrupt(
+            "the index has not as many records as there are blocks",
+        ));
     }
     for _ in 0..count {
         let unpadded = index.number()?;

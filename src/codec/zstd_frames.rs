@@ -18,7 +18,11 @@ use super::zstd_header::{FrameHeader, Header, header};
 const CONTENT_BYTES_MAX: u64 = 32 << 20;
 /// Frames with less are put together; below that, threads cost more than they bring. Little in
 /// tests, which try every length of a stream.
-const CONTENT_BYTES_MIN: usize = if cfg!(any(test, fuzzing)) { 1 << 10 } else { 1 << 20 };
+const CONTENT_BYTES_MIN: usize = if cfg!(any(test, fuzzing)) {
+    1 << 10
+} else {
+    1 << 20
+};
 /// What a stream's window may be, as the library has it when streaming.
 const WINDOW_BYTES_MAX: u64 = 128 << 20;
 /// About what a context takes without a window.
@@ -38,8 +42,15 @@ pub(super) struct ZstdFrames<'a> {
 impl<'a> ZstdFrames<'a> {
     /// Decodes with `context`, whatever it was used for before.
     pub(super) fn new(context: &'a mut DCtx<'static>) -> io::Result<Self> {
-        context.reset(ResetDirective::SessionOnly).map_err(failure)?;
-        Ok(Self { context, is_unfinished: true, has_ended: false, holds_back: false })
+        context
+            .reset(ResetDirective::SessionOnly)
+            .map_err(failure)?;
+        Ok(Self {
+            context,
+            is_unfinished: true,
+            has_ended: false,
+            holds_back: false,
+        })
     }
 }
 
@@ -58,15 +69,25 @@ impl Format for ZstdFrames<'_> {
             return Ok(0);
         }
         loop {
-            let available = if self.holds_back { &[] } else { input.fill_buf()? };
+            let available = if self.holds_back {
+                &[]
+            } else {
+                input.fill_buf()?
+            };
             if available.is_empty() && !self.holds_back {
                 if self.is_unfinished {
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "incomplete frame"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "incomplete frame",
+                    ));
                 }
                 return Ok(0);
             }
             let (mut from, mut to) = (InBuffer::around(available), OutBuffer::around(&mut *buffer));
-            let left = self.context.decompress_stream(&mut to, &mut from).map_err(failure)?;
+            let left = self
+                .context
+                .decompress_stream(&mut to, &mut from)
+                .map_err(failure)?;
             let (taken, given) = (from.pos(), to.pos());
             input.consume(taken);
             self.is_unfinished = left > 0;
@@ -86,11 +107,19 @@ impl Format for ZstdFrames<'_> {
     }
 
     fn walk(&self) -> FrameWalk {
-        FrameWalk { at: 0, whole: 0, content: 0, content_max: 0, stage: Stage::Frame }
+        FrameWalk {
+            at: 0,
+            whole: 0,
+            content: 0,
+            content_max: 0,
+            stage: Stage::Frame,
+        }
     }
 
     fn decode(walk: &FrameWalk, piece: &[u8], content: &mut Vec<u8>) -> bool {
-        let Some(mut context) = DCtx::try_create() else { return false };
+        let Some(mut context) = DCtx::try_create() else {
+            return false;
+        };
         context.decompress(content, piece) == Ok(walk.content)
     }
 
@@ -166,7 +195,10 @@ impl FrameWalk {
             Header::Skippable(length) => {
                 let length = usize::try_from(length).map_err(|_| Step::Odd)?;
                 self.at = self.at.saturating_add(length);
-                self.stage = Stage::End(Frame { content: 0, has_checksum: false });
+                self.stage = Stage::End(Frame {
+                    content: 0,
+                    has_checksum: false,
+                });
                 Ok(())
             }
             Header::Frame(header) => {
@@ -183,7 +215,10 @@ impl FrameWalk {
                     return Err(Step::Odd);
                 }
                 self.at += header.length;
-                self.stage = Stage::Block(Frame { content, has_checksum: header.has_checksum });
+                self.stage = Stage::Block(Frame {
+                    content,
+                    has_checksum: header.has_checksum,
+                });
                 Ok(())
             }
         }
@@ -212,7 +247,9 @@ impl FrameWalk {
 
 /// How much content a frame has, if it may be decoded apart.
 fn apart(header: &FrameHeader) -> Option<usize> {
-    let content = header.content.filter(|&content| content <= CONTENT_BYTES_MAX)?;
+    let content = header
+        .content
+        .filter(|&content| content <= CONTENT_BYTES_MAX)?;
     let is_fit = !header.is_special && header.window <= WINDOW_BYTES_MAX;
     is_fit.then(|| usize::try_from(content).ok()).flatten()
 }

@@ -35,14 +35,18 @@ pub(super) struct FrameHeader {
 
 /// Reads the header that `bytes` begins with.
 pub(super) fn header(bytes: &[u8]) -> Header {
-    let Some((magic, rest)) = bytes.split_first_chunk::<4>() else { return Header::Need(5) };
+    let Some((magic, rest)) = bytes.split_first_chunk::<4>() else {
+        return Header::Need(5);
+    };
     if u32::from_le_bytes(*magic) & !0xf == SKIPPABLE_MAGIC {
         return match rest.first_chunk() {
             Some(size) => Header::Skippable(8 + u64::from(u32::from_le_bytes(*size))),
             None => Header::Need(8),
         };
     }
-    let Some(&descriptor) = rest.first() else { return Header::Need(5) };
+    let Some(&descriptor) = rest.first() else {
+        return Header::Need(5);
+    };
     if *magic != MAGIC {
         return Header::Other;
     }
@@ -54,7 +58,9 @@ pub(super) fn header(bytes: &[u8]) -> Header {
     };
     let at = 5 + usize::from(!is_single_segment) + dictionary_bytes;
     let length = at + size_bytes;
-    let Some(field) = bytes.get(at..length) else { return Header::Need(length) };
+    let Some(field) = bytes.get(at..length) else {
+        return Header::Need(length);
+    };
     let mut size = [0; 8];
     size[..size_bytes].copy_from_slice(field);
     let offset = if size_bytes == 2 { 256 } else { 0 };
@@ -89,7 +95,17 @@ mod tests {
 
     #[test]
     fn sizes_are_those_that_the_library_sees() {
-        for length in [0, 1, 255, 256, 257, 65_535, 65_536 + 255, 65_536 + 256, 3_000_000] {
+        for length in [
+            0,
+            1,
+            255,
+            256,
+            257,
+            65_535,
+            65_536 + 255,
+            65_536 + 256,
+            3_000_000,
+        ] {
             let packed = zstd::bulk::compress(&vec![7; length], 3).unwrap();
             let found = frame(&packed);
             assert_eq!(found.content, Some(length as u64));
@@ -112,7 +128,13 @@ mod tests {
         assert_eq!(header(skippable), Header::Skippable(12));
         assert_eq!(header(&skippable[..7]), Header::Need(8));
         assert_eq!(header(b"nothing"), Header::Other);
-        assert!(frame(b"\x28\xb5\x2f\xfd\x01\x58\x00").is_special, "a dictionary");
-        assert!(frame(b"\x28\xb5\x2f\xfd\x08\x58").is_special, "the reserved bit");
+        assert!(
+            frame(b"\x28\xb5\x2f\xfd\x01\x58\x00").is_special,
+            "a dictionary"
+        );
+        assert!(
+            frame(b"\x28\xb5\x2f\xfd\x08\x58").is_special,
+            "the reserved bit"
+        );
     }
 }

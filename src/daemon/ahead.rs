@@ -34,7 +34,10 @@ impl MeetingPoint {
         let parent = rustix::process::getppid()?.as_raw_nonzero().get();
         let started = start_time(parent)?;
         let path = dir.join(format!("{PREFIX}{parent}-{started}{SUFFIX}"));
-        Some(Self { dir: dir.to_owned(), path })
+        Some(Self {
+            dir: dir.to_owned(),
+            path,
+        })
     }
 
     /// The socket.
@@ -61,11 +64,15 @@ impl MeetingPoint {
 
 /// Whether `name` is a socket's whose process is gone. Numbers are used again, times are not.
 fn is_abandoned(name: &str) -> bool {
-    let numbers = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX));
+    let numbers = name
+        .strip_prefix(PREFIX)
+        .and_then(|name| name.strip_suffix(SUFFIX));
     let Some((parent, started)) = numbers.and_then(|numbers| numbers.split_once('-')) else {
         return false;
     };
-    let Ok(parent) = parent.parse() else { return false };
+    let Ok(parent) = parent.parse() else {
+        return false;
+    };
     start_time(parent).as_deref() != Some(started)
 }
 

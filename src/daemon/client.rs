@@ -51,5 +51,10 @@ fn words(arguments: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn item(word: &[u8], store_dir: &StoreDir) -> Option<StorePath> {
     let word = str::from_utf8(word).ok()?;
-    Some(store_dir.parse_path(word.trim_end_matches('/')).ok()?.to_path())
+    Some(
+        store_dir
+            .parse_path(word.trim_end_matches('/'))
+            .ok()?
+            .to_path(),
+    )
 }

@@ -32,17 +32,24 @@ impl Log {
     /// Writes to `sink`.
     #[must_use]
     pub(crate) fn to(sink: Box<dyn Write + Send>) -> Self {
-        Self { state: Mutex::new(State { sink, is_line_open: false }) }
+        Self {
+            state: Mutex::new(State {
+                sink,
+                is_line_open: false,
+            }),
+        }
     }
 
     /// Something that may be wrong. What strangers said in it is escaped.
     pub(crate) fn warn(&self, text: &str) {
-        self.state().line(&format!("subst: warning: {}\n", shown(&short(text))));
+        self.state()
+            .line(&format!("subst: warning: {}\n", shown(&short(text))));
     }
 
     /// Something that could not be done.
     pub(crate) fn error(&self, text: &str) {
-        self.state().line(&format!("subst: error: {}\n", shown(&short(text))));
+        self.state()
+            .line(&format!("subst: error: {}\n", shown(&short(text))));
     }
 
     /// Finished lines, as they are.
@@ -91,7 +98,11 @@ fn short(text: &str) -> Cow<'_, str> {
     let boundary_at = |start: usize| (start..).find(|&at| text.is_char_boundary(at));
     let head = boundary_at(WORDS_MAX_BYTES / 2).and_then(|end| text.get(..end));
     let tail = boundary_at(text.len() - WORDS_MAX_BYTES / 2).and_then(|start| text.get(start..));
-    Cow::Owned(format!("{} ... {}", head.unwrap_or_default(), tail.unwrap_or_default()))
+    Cow::Owned(format!(
+        "{} ... {}",
+        head.unwrap_or_default(),
+        tail.unwrap_or_default()
+    ))
 }
 
 const WORDS_MAX_BYTES: usize = 2000;

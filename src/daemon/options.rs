@@ -44,7 +44,9 @@ impl DaemonOptions {
             telling: if trace.is_some_and(|level| level > 0) {
                 Telling::Trace
             } else {
-                Telling::Words { columns: columns.map_or(DEFAULT_COLUMNS, usable_columns) }
+                Telling::Words {
+                    columns: columns.map_or(DEFAULT_COLUMNS, usable_columns),
+                }
             },
             deduplicate: value(text, "deduplicate") == Some("yes"),
         }
@@ -53,7 +55,9 @@ impl DaemonOptions {
 
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let mut options = text.lines().filter_map(|line| line.split_once('='));
-    options.find(|(name, _)| *name == key).map(|(_, value)| value)
+    options
+        .find(|(name, _)| *name == key)
+        .map(|(_, value)| value)
 }
 
 fn number(text: &str) -> Option<i64> {
@@ -62,7 +66,9 @@ fn number(text: &str) -> Option<i64> {
 
 /// The last column stays free, and nothing readable fits into very few.
 fn usable_columns(columns: i64) -> usize {
-    usize::try_from(columns.saturating_sub(1)).unwrap_or(0).clamp(MIN_COLUMNS, MAX_COLUMNS)
+    usize::try_from(columns.saturating_sub(1))
+        .unwrap_or(0)
+        .clamp(MIN_COLUMNS, MAX_COLUMNS)
 }
 
 const DEFAULT_COLUMNS: usize = 80;
@@ -91,7 +97,11 @@ mod tests {
             untrusted-substitute-urls=\nuntrusted-print-extended-build-trace=0\n\
             untrusted-terminal-columns=120\nterminal-columns=60\n";
         let options = DaemonOptions::parse(text);
-        assert_eq!(options.substitute_urls, Some(Vec::new()), "an empty list is a list");
+        assert_eq!(
+            options.substitute_urls,
+            Some(Vec::new()),
+            "an empty list is a list"
+        );
         assert_eq!(options.telling, Telling::Words { columns: 119 });
         assert!(options.discover);
     }

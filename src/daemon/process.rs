@@ -39,10 +39,17 @@ mod tests {
     #[test]
     fn tells_of_this_process() {
         let own = i32::try_from(std::process::id()).unwrap();
-        assert_eq!(parent(own), Some(std::os::unix::process::parent_id().cast_signed()));
+        assert_eq!(
+            parent(own),
+            Some(std::os::unix::process::parent_id().cast_signed())
+        );
         let ours =
             std::env::args_os().flat_map(|word| [&word.into_encoded_bytes()[..], b"\0"].concat());
-        assert!(arguments(own).unwrap().starts_with(&ours.collect::<Vec<_>>()));
+        assert!(
+            arguments(own)
+                .unwrap()
+                .starts_with(&ours.collect::<Vec<_>>())
+        );
         assert!(start_time(own).unwrap().parse::<u64>().is_ok());
         assert_eq!(start_time(i32::MAX), None);
     }

@@ -50,7 +50,12 @@ impl Teller {
     /// Tells `log`, in the way that `telling` says, about downloads from `servers`.
     #[must_use]
     pub(crate) fn new(log: Arc<Log>, telling: Telling, servers: Vec<String>) -> Self {
-        Self { log, telling, servers, state: Mutex::default() }
+        Self {
+            log,
+            telling,
+            servers,
+            state: Mutex::default(),
+        }
     }
 
     /// Lookups are told of while `work` runs.
@@ -89,17 +94,22 @@ impl Teller {
 
     fn looking(&self, done: usize, total: usize) {
         let mut state = self.state();
-        let is_due = state.looked_at.is_none_or(|time| time.elapsed() >= INTERVAL);
+        let is_due = state
+            .looked_at
+            .is_none_or(|time| time.elapsed() >= INTERVAL);
         if state.is_asked && is_due {
             state.looked_at = Some(Instant::now());
             state.is_told = true;
-            self.log.open_line(&wording::looking(&self.servers, done, total));
+            self.log
+                .open_line(&wording::looking(&self.servers, done, total));
         }
     }
 
     fn started(&self, url: &str, size: Option<u64>) {
         let mut state = self.state();
-        let Some(download) = &mut state.download else { return };
+        let Some(download) = &mut state.download else {
+            return;
+        };
         let is_first = download.url.is_empty();
         match self.telling {
             Telling::Trace if !is_first => return,
@@ -117,7 +127,9 @@ impl Teller {
 
     fn progressed(&self, received: u64) {
         let mut state = self.state();
-        let Some(download) = &mut state.download else { return };
+        let Some(download) = &mut state.download else {
+            return;
+        };
         // Half an interval of tolerance: the caller comes by once in every interval.
         if received > 0 && !download.url.is_empty() && download.told.elapsed() >= INTERVAL / 2 {
             download.told = Instant::now();
@@ -130,7 +142,10 @@ impl Teller {
 
     fn unpacked(&self, received: u64) {
         let mut state = self.state();
-        let Some(download) = state.download.take().filter(|download| !download.url.is_empty())
+        let Some(download) = state
+            .download
+            .take()
+            .filter(|download| !download.url.is_empty())
         else {
             return;
         };
@@ -139,7 +154,9 @@ impl Teller {
                 let total = download.size.unwrap_or(received);
                 let (destination, url) = (&download.destination, &download.url);
                 let mut lines = download.trace_line(total);
-                lines.push_str(&format!("@ download-succeeded {destination} {url} {total}\n\n"));
+                lines.push_str(&format!(
+                    "@ download-succeeded {destination} {url} {total}\n\n"
+                ));
                 self.log.lines(&lines);
             }
             Telling::Words { columns } => {
@@ -161,7 +178,12 @@ impl Teller {
 
 impl Download {
     fn trace_line(&self, received: u64) -> String {
-        let Self { destination, url, size, .. } = self;
+        let Self {
+            destination,
+            url,
+            size,
+            ..
+        } = self;
         let size = size_word(*size);
         format!("@ download-progress {destination} {url} {size} {received}\n")
     }
@@ -174,19 +196,30 @@ fn size_word(size: Option<u64>) -> String {
 impl Progress for Teller {
     fn event(&self, event: Event<'_>) {
         match event {
-            Event::Looking { done, total, asked, .. } if asked > 0 => self.looking(done, total),
+            Event::Looking {
+                done, total, asked, ..
+            } if asked > 0 => self.looking(done, total),
             Event::ServerDown { server, reason } => {
-                self.log.warn(&format!("{server} is not used: {}", without_url(reason)));
+                self.log
+                    .warn(&format!("{server} is not used: {}", without_url(reason)));
             }
-            Event::Retrying { server, failing_for, .. } => {
+            Event::Retrying {
+                server,
+                failing_for,
+                ..
+            } => {
                 let seconds = failing_for.as_secs();
-                self.log.warn(&format!("{server} does not answer, retrying ({seconds} s)"));
+                self.log
+                    .warn(&format!("{server} does not answer, retrying ({seconds} s)"));
             }
             Event::Warning(text) => self.log.warn(text),
-            Event::Started { url, download_size, .. } => self.started(url, download_size),
+            Event::Started {
+                url, download_size, ..
+            } => self.started(url, download_size),
             Event::Progressed { downloaded, .. } => self.progressed(downloaded),
             Event::SourceFailed { url, reason, .. } => {
-                self.log.warn(&format!("download from {url} failed: {reason}"));
+                self.log
+                    .warn(&format!("download from {url} failed: {reason}"));
             }
             Event::Unpacked { downloaded, .. } => self.unpacked(downloaded),
             Event::Looking { .. }
@@ -237,11 +270,21 @@ mod tests {
 
     fn started(teller: &Teller, url: &str, download_size: Option<u64>) {
         let (item, announced, choice) = (&item(), None, None);
-        teller.event(Event::Started { item, url, download_size, announced, choice });
+        teller.event(Event::Started {
+            item,
+            url,
+            download_size,
+            announced,
+            choice,
+        });
     }
 
     fn unpacked(teller: &Teller, downloaded: u64) {
-        teller.event(Event::Unpacked { item: &item(), downloaded, nar_size: 0 });
+        teller.event(Event::Unpacked {
+            item: &item(),
+            downloaded,
+            nar_size: 0,
+        });
     }
 
     #[test]
@@ -277,7 +320,10 @@ mod tests {
         let (teller, sink) = teller(Telling::Trace);
         unpacked(&teller, 5);
         teller.while_substituting("/s/x", || {
-            teller.event(Event::Progressed { item: &item(), downloaded: 5 });
+            teller.event(Event::Progressed {
+                item: &item(),
+                downloaded: 5,
+            });
             unpacked(&teller, 5);
         });
         assert_eq!(sink.text(), "");
@@ -291,15 +337,23 @@ mod tests {
             unpacked(&teller, 7);
         });
         let text = sink.text();
-        assert!(text.starts_with("Downloading http://a/x...\n\r\u{1b}[K x  7B "), "{text:?}");
+        assert!(
+            text.starts_with("Downloading http://a/x...\n\r\u{1b}[K x  7B "),
+            "{text:?}"
+        );
         assert!(text.ends_with("100.0%\n\n"), "{text:?}");
     }
 
     #[test]
     fn lookups_are_told_of_only_while_somebody_waits_and_a_server_is_asked() {
         let (teller, sink) = teller(Telling::Trace);
-        let looking =
-            |asked| Event::Looking { done: 1, total: 2, asked, requests: 0, servers: &[] };
+        let looking = |asked| Event::Looking {
+            done: 1,
+            total: 2,
+            asked,
+            requests: 0,
+            servers: &[],
+        };
         teller.event(looking(1));
         teller.while_asked(|| teller.event(looking(0)));
         assert_eq!(sink.text(), "");

@@ -53,8 +53,9 @@ impl Answer for QueryHelper {
             let named = self.take_named();
             self.resolver.prefetch(named, ahead);
         }
-        let resolution =
-            self.teller.while_asked(|| self.resolver.resolve(query.items, Walk::JustThese));
+        let resolution = self
+            .teller
+            .while_asked(|| self.resolver.resolve(query.items, Walk::JustThese));
         match query.question {
             Question::Have => reply::have(&resolution.items, &self.store_dir),
             Question::Info => {

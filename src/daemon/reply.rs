@@ -42,7 +42,12 @@ impl fmt::Display for SubstituteReply {
         match self {
             Self::Success { nar_hash, nar_size } => writeln!(f, "success {nar_hash} {nar_size}"),
             Self::HashMismatch { expected, found } => {
-                writeln!(f, "hash-mismatch sha256 {} {}", expected.base32(), found.base32())
+                writeln!(
+                    f,
+                    "hash-mismatch sha256 {} {}",
+                    expected.base32(),
+                    found.base32()
+                )
             }
             Self::NotFound => writeln!(f, "not-found"),
         }
@@ -66,7 +71,9 @@ pub(crate) fn have(items: &[Found], store_dir: &StoreDir) -> String {
 pub(crate) fn info(items: &[Found], store_dir: &StoreDir) -> String {
     let mut text = String::new();
     for found in items {
-        let Some(authority) = &found.authority else { continue };
+        let Some(authority) = &found.authority else {
+            continue;
+        };
         let narinfo = authority.narinfo();
         line(&mut text, store_dir.display(&found.path));
         match narinfo.deriver() {
@@ -128,7 +135,10 @@ impl ReplyPort {
 }
 
 /// A copy of descriptor 4, if it is open and can be written to.
-#[expect(unsafe_code, reason = "the daemon hands over a descriptor by its number alone")]
+#[expect(
+    unsafe_code,
+    reason = "the daemon hands over a descriptor by its number alone"
+)]
 fn inherited() -> Option<OwnedFd> {
     // SAFETY: nothing in this process owns or closes that descriptor: it was opened, if at all,
     // by whoever started the process. If it is not open, the system says so.
@@ -149,12 +159,18 @@ mod tests {
         let hash = |text: &str| NarHash::parse(text).unwrap().0;
         let one = hash("sha256:0iv2pnsjilm1chkany7jzwa05dq6n82i1hc8bpkmvw9fk9zphvqi");
         let other = hash("sha256:1c5xlnl4nfx8w07zdwz4mr38sk3dm69smsmprisir8h7919bwym7");
-        let success = SubstituteReply::Success { nar_hash: one, nar_size: 8_003_480 };
+        let success = SubstituteReply::Success {
+            nar_hash: one,
+            nar_size: 8_003_480,
+        };
         assert_eq!(
             success.to_string(),
             "success sha256:0iv2pnsjilm1chkany7jzwa05dq6n82i1hc8bpkmvw9fk9zphvqi 8003480\n"
         );
-        let mismatch = SubstituteReply::HashMismatch { expected: one, found: other };
+        let mismatch = SubstituteReply::HashMismatch {
+            expected: one,
+            found: other,
+        };
         assert_eq!(
             mismatch.to_string(),
             "hash-mismatch sha256 0iv2pnsjilm1chkany7jzwa05dq6n82i1hc8bpkmvw9fk9zphvqi \

@@ -77,7 +77,11 @@ impl Query {
         if items.is_empty() && refused.is_empty() {
             return Err(RequestError::Arguments(name, "at least one store path"));
         }
-        Ok(Self { question, items, refused })
+        Ok(Self {
+            question,
+            items,
+            refused,
+        })
     }
 }
 
@@ -103,10 +107,16 @@ impl Substitution {
         }
         let (Some(item), Some(destination), None) = (words.next(), words.next(), words.next())
         else {
-            return Err(RequestError::Arguments("substitute", "a store path and a destination"));
+            return Err(RequestError::Arguments(
+                "substitute",
+                "a store path and a destination",
+            ));
         };
         let item = store_dir.parse_path(item)?.to_path();
-        Ok(Self { item, destination: destination.into() })
+        Ok(Self {
+            item,
+            destination: destination.into(),
+        })
     }
 }
 
@@ -137,7 +147,11 @@ mod tests {
         assert_eq!(asked.items.len(), 1);
         let asked = query(&format!("have {A} {B} {A} ")).unwrap();
         assert_eq!(asked.question, Question::Have);
-        let names: Vec<_> = asked.items.iter().map(|item| dir().full_name(item)).collect();
+        let names: Vec<_> = asked
+            .items
+            .iter()
+            .map(|item| dir().full_name(item))
+            .collect();
         assert_eq!(names, [A, B]);
     }
 
@@ -150,10 +164,19 @@ mod tests {
     #[test]
     fn lines_that_ask_nothing() {
         assert!(matches!(query(""), Err(RequestError::Unknown(_))));
-        assert!(matches!(query("why \u{1b}[2J"), Err(RequestError::Unknown(_))));
+        assert!(matches!(
+            query("why \u{1b}[2J"),
+            Err(RequestError::Unknown(_))
+        ));
         assert!(matches!(query("info"), Err(RequestError::Arguments(..))));
-        assert!(matches!(Query::parse(b"info \xff", &dir()), Err(RequestError::NotText)));
-        assert_eq!(query("\u{1b}x").unwrap_err().to_string(), "unknown request `\\u{1b}x`");
+        assert!(matches!(
+            Query::parse(b"info \xff", &dir()),
+            Err(RequestError::NotText)
+        ));
+        assert_eq!(
+            query("\u{1b}x").unwrap_err().to_string(),
+            "unknown request `\\u{1b}x`"
+        );
     }
 
     #[test]
@@ -161,9 +184,21 @@ mod tests {
         let parse = |line: &str| Substitution::parse(line.as_bytes(), &dir());
         let wanted = parse(&format!("substitute {A} {A}.tmp")).unwrap();
         assert_eq!(wanted.destination, PathBuf::from(format!("{A}.tmp")));
-        assert!(matches!(parse(&format!("substitute {A}")), Err(RequestError::Arguments(..))));
-        assert!(matches!(parse(&format!("substitute {A} x y")), Err(RequestError::Arguments(..))));
-        assert!(matches!(parse("substitute /tmp/x /tmp/y"), Err(RequestError::Path(_))));
-        assert!(matches!(parse(&format!("info {A}")), Err(RequestError::Unknown(_))));
+        assert!(matches!(
+            parse(&format!("substitute {A}")),
+            Err(RequestError::Arguments(..))
+        ));
+        assert!(matches!(
+            parse(&format!("substitute {A} x y")),
+            Err(RequestError::Arguments(..))
+        ));
+        assert!(matches!(
+            parse("substitute /tmp/x /tmp/y"),
+            Err(RequestError::Path(_))
+        ));
+        assert!(matches!(
+            parse(&format!("info {A}")),
+            Err(RequestError::Unknown(_))
+        ));
     }
 }

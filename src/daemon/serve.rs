@@ -51,7 +51,11 @@ pub(crate) fn serve(
 
 /// Throws the rest of a line away of which `start` has been read.
 fn skip_line(requests: &mut impl BufRead, start: &[u8]) -> io::Result<()> {
-    if start.ends_with(b"\n") { Ok(()) } else { requests.skip_until(b'\n').map(drop) }
+    if start.ends_with(b"\n") {
+        Ok(())
+    } else {
+        requests.skip_until(b'\n').map(drop)
+    }
 }
 
 #[cfg(test)]
@@ -62,7 +66,10 @@ mod tests {
 
     impl Answer for Lengths {
         fn answer(&mut self, line: Result<&[u8], RequestError>) -> String {
-            line.map_or_else(|error| format!("{error}\n"), |line| format!("{}\n", line.len()))
+            line.map_or_else(
+                |error| format!("{error}\n"),
+                |line| format!("{}\n", line.len()),
+            )
         }
     }
 

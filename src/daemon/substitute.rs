@@ -67,10 +67,13 @@ impl Answer for SubstituteHelper {
             let work = || with_ticks(INTERVAL, tick, || self.substitute(&wanted));
             let result = self.teller.while_substituting(&destination, work);
             result.inspect_err(|error| {
-                self.log.error(&format!("cannot substitute {name}: {}", words(error)));
+                self.log
+                    .error(&format!("cannot substitute {name}: {}", words(error)));
             })
         });
-        reply.unwrap_or_else(|error| self.failure(&error)).to_string()
+        reply
+            .unwrap_or_else(|error| self.failure(&error))
+            .to_string()
     }
 }
 
@@ -94,7 +97,10 @@ impl SubstituteHelper {
         let unpacked = renew::unpack(&self.installer, &self.resolver, &order, builds);
         let authorized = unpacked.map_err(ItemError::from)?.keep();
         let narinfo = authorized.narinfo();
-        Ok(SubstituteReply::Success { nar_hash: narinfo.nar_hash(), nar_size: narinfo.nar_size() })
+        Ok(SubstituteReply::Success {
+            nar_hash: narinfo.nar_hash(),
+            nar_size: narinfo.nar_size(),
+        })
     }
 
     /// Where the item's files are deduplicated. A repair is made at another name in the store:
@@ -123,7 +129,8 @@ impl SubstituteHelper {
                     _ => None,
                 });
                 let all: Option<Vec<SubstituteReply>> = mismatches.collect();
-                all.and_then(|all| all.last().copied()).unwrap_or(SubstituteReply::NotFound)
+                all.and_then(|all| all.last().copied())
+                    .unwrap_or(SubstituteReply::NotFound)
             }
             _ => SubstituteReply::NotFound,
         }
@@ -140,7 +147,9 @@ fn words(error: &SubstituteError) -> String {
 
 /// The place for the tree, with whatever an earlier failure left there removed.
 fn empty_destination(path: &Path) -> Result<Destination, SubstituteError> {
-    let name = path.file_name().and_then(|name| EntryName::new(name.as_encoded_bytes()));
+    let name = path
+        .file_name()
+        .and_then(|name| EntryName::new(name.as_encoded_bytes()));
     let (Some(name), Some(text)) = (name, path.file_name().and_then(|name| name.to_str())) else {
         return Err(SubstituteError::Destination);
     };
@@ -148,8 +157,10 @@ fn empty_destination(path: &Path) -> Result<Destination, SubstituteError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let directory = open_directory(parent)
-        .map_err(|source| ItemError::Open { path: parent.to_owned(), source })?;
+    let directory = open_directory(parent).map_err(|source| ItemError::Open {
+        path: parent.to_owned(),
+        source,
+    })?;
     remove_tree(parent, text)?;
     Ok(Destination::new(directory, parent.to_owned(), name))
 }

@@ -24,7 +24,10 @@ pub(super) fn download(
         _ if received == 0 => return None,
         _ => {
             let received = byte_count(received as f64);
-            (format!(" {name}"), format!("{rate}/s {time} | {received} transferred"))
+            (
+                format!(" {name}"),
+                format!("{rate}/s {time} | {received} transferred"),
+            )
         }
     };
     let used = left.chars().count() + right.chars().count();
@@ -34,7 +37,11 @@ pub(super) fn download(
 
 /// How far lookups are: `done` of `total`.
 pub(super) fn looking(servers: &[String], done: usize, total: usize) -> String {
-    let percent = if total == 0 { 100.0 } else { 100.0 * done as f64 / total as f64 };
+    let percent = if total == 0 {
+        100.0
+    } else {
+        100.0 * done as f64 / total as f64
+    };
     let others = match servers.len().saturating_sub(1) {
         0 => String::new(),
         count => format!(" (and {count} more)"),
@@ -74,7 +81,11 @@ fn byte_count(bytes: f64) -> String {
 fn clock_time(elapsed: Duration) -> String {
     let seconds = (elapsed + Duration::from_millis(500)).as_secs();
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-    let hours = if hours > 0 { format!("{hours:02}:") } else { String::new() };
+    let hours = if hours > 0 {
+        format!("{hours:02}:")
+    } else {
+        String::new()
+    };
     format!("{hours}{minutes:02}:{:02}", seconds % 60)
 }
 
@@ -96,11 +107,20 @@ mod tests {
 
     #[test]
     fn a_download_line_is_as_wide_as_the_terminal() {
-        let line = download("grep-1.0", Some(1 << 20), 1 << 19, Duration::from_secs(2), 79);
+        let line = download(
+            "grep-1.0",
+            Some(1 << 20),
+            1 << 19,
+            Duration::from_secs(2),
+            79,
+        );
         let line = line.unwrap();
         assert_eq!(line.chars().count(), 79);
         assert!(line.starts_with(" grep-1.0  1.0MiB "), "{line}");
-        assert!(line.ends_with("256KiB/s 00:02 ▕█████████         ▏  50.0%"), "{line}");
+        assert!(
+            line.ends_with("256KiB/s 00:02 ▕█████████         ▏  50.0%"),
+            "{line}"
+        );
         let line = download(&"x".repeat(90), Some(1), 1, Duration::from_secs(0), 20).unwrap();
         assert!(line.ends_with("100.0%"));
     }

@@ -107,7 +107,13 @@ mod tests {
     #[test]
     fn refuses_what_is_not_the_one_spelling() {
         let short = decode::<20>("0").unwrap_err();
-        assert_eq!(short, Base32Error::Length { expected: 32, found: 1 });
+        assert_eq!(
+            short,
+            Base32Error::Length {
+                expected: 32,
+                found: 1
+            }
+        );
         let vowel = format!("e{}", "0".repeat(31));
         assert_eq!(decode::<20>(&vowel), Err(Base32Error::Digit(b'e')));
         let overflow = format!("2{}", "0".repeat(51));

@@ -26,8 +26,14 @@ pub struct UnknownCompression(pub String);
 
 impl Compression {
     /// Every method, fastest decoder first.
-    pub const ALL: [Self; 6] =
-        [Self::None, Self::Zstd, Self::Gzip, Self::Lzip, Self::Xz, Self::Bzip2];
+    pub const ALL: [Self; 6] = [
+        Self::None,
+        Self::Zstd,
+        Self::Gzip,
+        Self::Lzip,
+        Self::Xz,
+        Self::Bzip2,
+    ];
 
     /// The method called `name`.
     ///
@@ -67,6 +73,9 @@ mod tests {
         for method in Compression::ALL {
             assert_eq!(Compression::parse(method.name()), Ok(method));
         }
-        assert_eq!(Compression::parse("Zstd"), Err(UnknownCompression("Zstd".into())));
+        assert_eq!(
+            Compression::parse("Zstd"),
+            Err(UnknownCompression("Zstd".into()))
+        );
     }
 }

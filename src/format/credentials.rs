@@ -65,7 +65,9 @@ fn redacted(scheme: &str, rest: &str) -> Option<String> {
     // Half of a URL that had a blank in its password.
     let is_end = |c: char| c.is_whitespace() || matches!(c, '/' | '\\' | '?' | '#' | '\'');
     let authority = rest.split(is_end).next().unwrap_or_default();
-    let (_, port) = authority.split_once(':').filter(|_| !authority.starts_with('['))?;
+    let (_, port) = authority
+        .split_once(':')
+        .filter(|_| !authority.starts_with('['))?;
     let is_port = port
         .trim_end_matches([',', ';', '.', ')', ']', ':'])
         .bytes()
@@ -112,16 +114,27 @@ mod tests {
     #[test]
     fn no_part_of_a_password_stays_in_a_sentence() {
         for (text, shown) in [
-            ("invalid value 'http://me:Sesame@h' for x", "invalid value 'http://***@h' for x"),
+            (
+                "invalid value 'http://me:Sesame@h' for x",
+                "invalid value 'http://***@h' for x",
+            ),
             (
                 "1 | u = [\"http://a\", \"http://me:Se same@h\n",
                 "1 | u = [\"http://a\", \"http://***@h\n",
             ),
-            ("`ftp://me:x@h` and `ftp://me:y@h`", "`ftp://***@h` and `ftp://***@h`"),
+            (
+                "`ftp://me:x@h` and `ftp://me:y@h`",
+                "`ftp://***@h` and `ftp://***@h`",
+            ),
         ] {
             assert_eq!(without_credentials(text), shown);
         }
-        for text in ["see https://example.org: it", "at (http://127.0.0.1:80)", "me@here", "a://"] {
+        for text in [
+            "see https://example.org: it",
+            "at (http://127.0.0.1:80)",
+            "me@here",
+            "a://",
+        ] {
             assert_eq!(without_credentials(text), text);
         }
     }

@@ -109,8 +109,9 @@ fn parse_sha256(text: &str) -> Result<([u8; 32], HashForm), HashError> {
         let bytes = bytes.try_into().map_err(|_| bad_digits())?;
         return Ok((bytes, HashForm::Sri));
     }
-    let digits =
-        text.strip_prefix("sha256:").ok_or_else(|| HashError::Algorithm(text.to_owned()))?;
+    let digits = text
+        .strip_prefix("sha256:")
+        .ok_or_else(|| HashError::Algorithm(text.to_owned()))?;
     if digits.len() == 64 {
         let mut bytes = [0; 32];
         return match HEXLOWER_PERMISSIVE.decode_mut(digits.as_bytes(), &mut bytes) {
@@ -138,7 +139,15 @@ mod tests {
 
     #[test]
     fn refuses_other_algorithms_and_lengths() {
-        for text in ["", "sha512:00", "md5:0", "sha256:", "sha256:00", "sha256-AAAA", "sha256"] {
+        for text in [
+            "",
+            "sha512:00",
+            "md5:0",
+            "sha256:",
+            "sha256:00",
+            "sha256-AAAA",
+            "sha256",
+        ] {
             assert!(NarHash::parse(text).is_err(), "{text}");
         }
     }

@@ -153,7 +153,8 @@ impl NarInfo {
     /// The derivation that built the item, if the server knows one.
     #[must_use]
     pub fn deriver(&self) -> Option<StorePathRef<'_>> {
-        self.deriver.map(|span| StorePathRef::from_checked(span.of(&self.text)))
+        self.deriver
+            .map(|span| StorePathRef::from_checked(span.of(&self.text)))
     }
 
     /// The kind of machine it was built for.
@@ -203,7 +204,12 @@ impl NarInfo {
     /// inside them: `StorePath`, `NarHash`, `NarSize` and `References`.
     #[must_use]
     pub fn describes_item_within(&self, len: usize) -> bool {
-        let description = [Field::StorePath, Field::NarHash, Field::NarSize, Field::References];
+        let description = [
+            Field::StorePath,
+            Field::NarHash,
+            Field::NarSize,
+            Field::References,
+        ];
         description
             .into_iter()
             .all(|field| self.scalars[field as usize].is_some_and(|span| span.end() <= len))
@@ -243,7 +249,10 @@ struct Span {
 impl Span {
     fn new(start: usize, end: usize) -> Self {
         let small = |offset| u32::try_from(offset).expect("a narinfo is at most MAX_BYTES long");
-        Self { start: small(start), end: small(end) }
+        Self {
+            start: small(start),
+            end: small(end),
+        }
     }
 
     fn of(self, text: &str) -> &str {

@@ -55,7 +55,9 @@ impl ServerUrl {
             return Err(ServerUrlError::Syntax(quoted(text)));
         }
         // The URL's grammar would make an absolute path of a relative one.
-        let is_relative = !text.split_once(':').is_some_and(|(_, path)| path.starts_with('/'));
+        let is_relative = !text
+            .split_once(':')
+            .is_some_and(|(_, path)| path.starts_with('/'));
         if base.scheme() == "file" && (is_relative || base.host().is_some()) {
             return Err(ServerUrlError::Relative(quoted(text)));
         }
@@ -135,7 +137,11 @@ impl ServerUrl {
         let url = Url::parse(&text).map_err(|_| ServerUrlError::Syntax(quoted(field)))?;
         let same_server = url.host() == self.base.host()
             && url.port_or_known_default() == self.base.port_or_known_default();
-        if same_server { Ok(url) } else { Err(ServerUrlError::Forbidden(quoted(field))) }
+        if same_server {
+            Ok(url)
+        } else {
+            Err(ServerUrlError::Forbidden(quoted(field)))
+        }
     }
 
     fn holds_file(&self, url: &Url) -> bool {
@@ -145,7 +151,9 @@ impl ServerUrl {
     }
 
     fn join_literal(&self, name: &str) -> Url {
-        self.base.join(name).expect("a plain file name joins to every base URL")
+        self.base
+            .join(name)
+            .expect("a plain file name joins to every base URL")
     }
 }
 
@@ -216,7 +224,10 @@ mod tests {
             assert_eq!(server.as_str(), "http://h/a/b");
             let narinfo = server.narinfo_url(&item);
             assert_eq!(narinfo.path(), format!("/a/b/{item}.narinfo"));
-            assert_eq!(server.nar_url("nar/x").unwrap().as_str(), "http://h/a/b/nar/x");
+            assert_eq!(
+                server.nar_url("nar/x").unwrap().as_str(),
+                "http://h/a/b/nar/x"
+            );
         }
     }
 
@@ -264,9 +275,16 @@ mod tests {
             "http://me:Sesame@",
         ] {
             let error = ServerUrl::parse(text).unwrap_err().to_string();
-            assert!(!error.contains("Sesame") && !error.contains("me:"), "{error}");
+            assert!(
+                !error.contains("Sesame") && !error.contains("me:"),
+                "{error}"
+            );
         }
-        for field in ["ftp://me:Sesame@h/x", "http://me:Sesame#@h", "file://me:Sesame@h/x"] {
+        for field in [
+            "ftp://me:Sesame@h/x",
+            "http://me:Sesame#@h",
+            "file://me:Sesame@h/x",
+        ] {
             let error = server("http://h").nar_url(field).unwrap_err().to_string();
             assert!(!error.contains("Sesame"), "{error}");
         }

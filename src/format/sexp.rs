@@ -72,7 +72,11 @@ impl Sexp {
         let mut scanner = Scanner { text, at: 0 };
         let value = scanner.value()?;
         scanner.skip_blanks();
-        if scanner.at < text.len() { Err(SexpError::Trailing(scanner.at)) } else { Ok(value) }
+        if scanner.at < text.len() {
+            Err(SexpError::Trailing(scanner.at))
+        } else {
+            Ok(value)
+        }
     }
 
     /// The atom made of `bytes`.
@@ -144,9 +148,9 @@ impl Sexp {
 
     fn write(&self, f: &mut fmt::Formatter<'_>, indent: usize) -> fmt::Result {
         match self {
-            Self::Atom(bytes) if is_token(bytes) => {
-                bytes.iter().try_for_each(|&byte| write!(f, "{}", char::from(byte)))
-            }
+            Self::Atom(bytes) if is_token(bytes) => bytes
+                .iter()
+                .try_for_each(|&byte| write!(f, "{}", char::from(byte))),
             Self::Atom(bytes) if bytes.is_empty() => f.write_str("\"\""),
             Self::Atom(bytes) => write!(f, "#{}#", HEXUPPER.encode(bytes)),
             Self::List(values) => {
@@ -232,21 +236,31 @@ impl Scanner<'_> {
         let rest = &self.text[self.at..];
         let length = memchr::memchr(end, rest).ok_or(SexpError::Truncated)?;
         self.at += length + 1;
-        Ok(rest[..length].iter().copied().filter(|&byte| !is_blank(byte)).collect())
+        Ok(rest[..length]
+            .iter()
+            .copied()
+            .filter(|&byte| !is_blank(byte))
+            .collect())
     }
 
     fn verbatim(&mut self, offset: usize) -> Result<Vec<u8>, SexpError> {
         let rest = &self.text[offset..];
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let length = std::str::from_utf8(&rest[..digits]).ok().and_then(|text| text.parse().ok());
+        let length = std::str::from_utf8(&rest[..digits])
+            .ok()
+            .and_then(|text| text.parse().ok());
         let has_zero_in_front = digits > 1 && rest[0] == b'0';
-        let length: usize = length.filter(|_| !has_zero_in_front).ok_or(SexpError::Atom(offset))?;
+        let length: usize = length
+            .filter(|_| !has_zero_in_front)
+            .ok_or(SexpError::Atom(offset))?;
         match rest.get(digits) {
             Some(b':') => {}
             Some(_) => return Err(SexpError::Atom(offset)),
             None => return Err(SexpError::Truncated),
         }
-        let bytes = rest[digits + 1..].get(..length).ok_or(SexpError::Truncated)?;
+        let bytes = rest[digits + 1..]
+            .get(..length)
+            .ok_or(SexpError::Truncated)?;
         self.at = offset + digits + 1 + length;
         Ok(bytes.to_owned())
     }
@@ -297,19 +311,28 @@ impl Scanner<'_> {
     fn digits(&mut self, count: usize, radix: u32) -> Option<u8> {
         let digits = self.text.get(self.at..self.at + count)?;
         self.at += count;
-        let is_plain = digits.iter().all(|&digit| char::from(digit).is_digit(radix));
+        let is_plain = digits
+            .iter()
+            .all(|&digit| char::from(digit).is_digit(radix));
         let text = std::str::from_utf8(digits).ok().filter(|_| is_plain)?;
         u8::from_str_radix(text, radix).ok()
     }
 
     fn next(&mut self) -> Result<u8, SexpError> {
-        let byte = self.text.get(self.at).copied().ok_or(SexpError::Truncated)?;
+        let byte = self
+            .text
+            .get(self.at)
+            .copied()
+            .ok_or(SexpError::Truncated)?;
         self.at += 1;
         Ok(byte)
     }
 
     fn skip_blanks(&mut self) {
-        let blanks = self.text[self.at..].iter().take_while(|&&byte| is_blank(byte)).count();
+        let blanks = self.text[self.at..]
+            .iter()
+            .take_while(|&&byte| is_blank(byte))
+            .count();
         self.at += blanks;
     }
 }
@@ -370,7 +393,10 @@ mod tests {
             assert_eq!(parse(text), Ok(list(&[b"a", b"a"])), "{text}");
         }
         let nested = parse("(a()(b))").unwrap();
-        assert_eq!(nested.exactly("a"), Some(&[Sexp::List(vec![]), list(&[b"b"])]));
+        assert_eq!(
+            nested.exactly("a"),
+            Some(&[Sexp::List(vec![]), list(&[b"b"])])
+        );
     }
 
     #[test]
@@ -411,7 +437,10 @@ mod tests {
     fn depth_and_length_are_limited() {
         let nested = |depth| "(".repeat(depth) + &")".repeat(depth);
         assert!(parse(&nested(MAX_DEPTH)).is_ok());
-        assert_eq!(parse(&nested(MAX_DEPTH + 1)), Err(SexpError::TooDeep(MAX_DEPTH)));
+        assert_eq!(
+            parse(&nested(MAX_DEPTH + 1)),
+            Err(SexpError::TooDeep(MAX_DEPTH))
+        );
         let long = "a".repeat(MAX_BYTES + 1);
         assert_eq!(parse(&long), Err(SexpError::TooLong(MAX_BYTES + 1)));
     }
@@ -422,7 +451,10 @@ mod tests {
                     (tag\n   (guix import))))";
         assert_eq!(parse(text).unwrap().to_string(), text);
         let canonical = b"(3:tag(4:guix6:import))";
-        assert_eq!(parse("(tag (guix import))").unwrap().to_canonical(), canonical);
+        assert_eq!(
+            parse("(tag (guix import))").unwrap().to_canonical(),
+            canonical
+        );
         assert_eq!(Sexp::parse(canonical), parse("(tag (guix import))"));
     }
 

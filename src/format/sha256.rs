@@ -45,7 +45,11 @@ impl Sha256 {
     /// Of nothing yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: INITIAL, pending: [0; BLOCK_BYTES], length: 0 }
+        Self {
+            state: INITIAL,
+            pending: [0; BLOCK_BYTES],
+            length: 0,
+        }
     }
 
     /// Takes the next bytes.
@@ -59,7 +63,10 @@ impl Sha256 {
     /// Takes the next bytes of `self` and of `other`: what [`update`](Self::update) with each would
     /// do, but in step.
     pub fn update_both(&mut self, bytes: &[u8], other: &mut Self, other_bytes: &[u8]) {
-        let (bytes, other_bytes) = (self.complete_block(bytes), other.complete_block(other_bytes));
+        let (bytes, other_bytes) = (
+            self.complete_block(bytes),
+            other.complete_block(other_bytes),
+        );
         let (blocks, rest) = bytes.as_chunks();
         let (other_blocks, other_rest) = other_bytes.as_chunks();
         let (paired, single) = blocks.split_at(blocks.len().min(other_blocks.len()));

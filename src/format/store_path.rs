@@ -88,7 +88,11 @@ impl StoreDir {
     /// `/nix/store` is Nix's; every other directory is taken for Guix's.
     #[must_use]
     pub fn dialect(&self) -> Dialect {
-        if &*self.0 == Self::NIX { Dialect::Nix } else { Dialect::Guix }
+        if &*self.0 == Self::NIX {
+            Dialect::Nix
+        } else {
+            Dialect::Guix
+        }
     }
 
     /// The store path that the full name `path` stands for.
@@ -96,15 +100,22 @@ impl StoreDir {
     /// # Errors
     /// `path` is not directly inside this directory, or not a store path.
     pub fn parse_path<'a>(&self, path: &'a str) -> Result<StorePathRef<'a>, StorePathError> {
-        let base = path.strip_prefix(&*self.0).and_then(|rest| rest.strip_prefix('/')).ok_or_else(
-            || StorePathError::NotInStore { path: path.to_owned(), store_dir: self.0.to_string() },
-        )?;
+        let base = path
+            .strip_prefix(&*self.0)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .ok_or_else(|| StorePathError::NotInStore {
+                path: path.to_owned(),
+                store_dir: self.0.to_string(),
+            })?;
         StorePathRef::parse(base)
     }
 
     /// The full name of `path`, such as `/gnu/store/...-hello-2.12`.
     pub fn display<'a>(&'a self, path: impl Into<StorePathRef<'a>>) -> impl fmt::Display + 'a {
-        FullName { dir: self, path: path.into() }
+        FullName {
+            dir: self,
+            path: path.into(),
+        }
     }
 
     /// The full name of `path` as a string.
@@ -301,8 +312,11 @@ fn all_bytes(bytes: &[u8], is_valid: impl Fn(u8) -> bool) -> bool {
 /// name looked at after another.
 pub(super) fn listed(text: &str) -> impl Iterator<Item = Result<StorePathRef<'_>, StorePathError>> {
     let is_known = |byte| is_name_byte(byte) | is_blank(byte);
-    let known =
-        if all_bytes(text.as_bytes(), is_known) { Known::NoForeignBytes } else { Known::Nothing };
+    let known = if all_bytes(text.as_bytes(), is_known) {
+        Known::NoForeignBytes
+    } else {
+        Known::Nothing
+    };
     words(text).map(move |word| StorePathRef::parse_known(clip(word, WORD_MAX), known))
 }
 
@@ -425,10 +439,17 @@ mod tests {
             let name = format!("{BASE}-{}", char::from(byte));
             let alone = StorePath::parse(&name).is_ok();
             // In front of others and behind them, and where many bytes are looked at at once.
-            for list in [name.clone(), format!("{name} {BASE}"), format!("{BASE}\t{BASE}  {name} ")]
-            {
+            for list in [
+                name.clone(),
+                format!("{name} {BASE}"),
+                format!("{BASE}\t{BASE}  {name} "),
+            ] {
                 let all_good = listed(&list).all(|path| path.is_ok());
-                assert_eq!(all_good, alone || byte == b' ' || byte == b'\t', "{byte} in {list:?}");
+                assert_eq!(
+                    all_good,
+                    alone || byte == b' ' || byte == b'\t',
+                    "{byte} in {list:?}"
+                );
             }
         }
         assert!(listed(&format!("{BASE} {BASE}é")).any(|path| path.is_err()));
@@ -436,7 +457,14 @@ mod tests {
 
     #[test]
     fn refuses_odd_store_dirs() {
-        for dir in ["", "/", "gnu/store", "/gnu/store/", "/gnu/../store", "/gnu//store"] {
+        for dir in [
+            "",
+            "/",
+            "gnu/store",
+            "/gnu/store/",
+            "/gnu/../store",
+            "/gnu//store",
+        ] {
             assert!(StoreDir::parse(dir).is_err(), "{dir}");
         }
     }

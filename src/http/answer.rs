@@ -22,13 +22,19 @@ pub(super) fn judge(response: Response) -> Verdict {
     match (status, head.location) {
         (200, _) => match head.encoding {
             Some(encoding) => Verdict::Failed(HttpErrorKind::ContentEncoding(encoding)),
-            None => Verdict::Answer(NarInfoAnswer::Found { text: body, max_age }),
+            None => Verdict::Answer(NarInfoAnswer::Found {
+                text: body,
+                max_age,
+            }),
         },
         (202, _) => Verdict::Answer(NarInfoAnswer::Baking { status, max_age }),
         (404, _) if head.baking => Verdict::Answer(NarInfoAnswer::Baking { status, max_age }),
         (404 | 410, _) => Verdict::Answer(NarInfoAnswer::Missing { status, max_age }),
         (301 | 302 | 303 | 307 | 308, Some(location)) => Verdict::Redirect(location),
-        _ => Verdict::Failed(HttpErrorKind::Status { status, retry_after: head.retry_after }),
+        _ => Verdict::Failed(HttpErrorKind::Status {
+            status,
+            retry_after: head.retry_after,
+        }),
     }
 }
 
@@ -37,7 +43,9 @@ pub(super) fn judge(response: Response) -> Verdict {
 pub(super) fn is_about_another(narinfo: &[u8], item: &HashPart) -> bool {
     let finder = memmem::find_iter(narinfo, b"StorePath:");
     let mut starts = finder.filter(|&at| at == 0 || narinfo[at - 1] == b'\n');
-    let Some(start) = starts.next() else { return false };
+    let Some(start) = starts.next() else {
+        return false;
+    };
     let line = &narinfo[start..];
     let line = &line[..memchr::memchr(b'\n', line).unwrap_or(line.len())];
     let base = memchr::memrchr(b'/', line).map_or(&[][..], |slash| &line[slash + 1..]);
@@ -53,16 +61,32 @@ mod tests {
     use crate::http::wire::Head;
 
     fn verdict(status: u16, change: impl FnOnce(&mut Head)) -> String {
-        let mut head = Head { status, max_age: Some(9), ..Head::default() };
+        let mut head = Head {
+            status,
+            max_age: Some(9),
+            ..Head::default()
+        };
         change(&mut head);
-        match judge(Response { head, body: b"x".to_vec() }) {
-            Verdict::Answer(NarInfoAnswer::Found { text, max_age: Some(9) }) => {
+        match judge(Response {
+            head,
+            body: b"x".to_vec(),
+        }) {
+            Verdict::Answer(NarInfoAnswer::Found {
+                text,
+                max_age: Some(9),
+            }) => {
                 format!("found {}", text.len())
             }
-            Verdict::Answer(NarInfoAnswer::Missing { status, max_age: Some(9) }) => {
+            Verdict::Answer(NarInfoAnswer::Missing {
+                status,
+                max_age: Some(9),
+            }) => {
                 format!("missing {status}")
             }
-            Verdict::Answer(NarInfoAnswer::Baking { status, max_age: Some(9) }) => {
+            Verdict::Answer(NarInfoAnswer::Baking {
+                status,
+                max_age: Some(9),
+            }) => {
                 format!("baking {status}")
             }
             Verdict::Redirect(location) => format!("redirect {location}"),
@@ -78,7 +102,10 @@ mod tests {
         assert_eq!(verdict(404, |_| {}), "missing 404");
         assert_eq!(verdict(410, |_| {}), "missing 410");
         assert_eq!(verdict(404, |head| head.baking = true), "baking 404");
-        assert_eq!(verdict(302, |head| head.location = Some("/x".into())), "redirect /x");
+        assert_eq!(
+            verdict(302, |head| head.location = Some("/x".into())),
+            "redirect /x"
+        );
         for status in [204, 206, 302, 304, 403, 500] {
             let expected = format!("the server answered with status {status}");
             assert_eq!(verdict(status, |_| {}), expected);
@@ -101,7 +128,11 @@ mod tests {
             ("<html>".to_owned(), false),
             (String::new(), false),
         ] {
-            assert_eq!(is_about_another(narinfo.as_bytes(), &item), expected, "{narinfo}");
+            assert_eq!(
+                is_about_another(narinfo.as_bytes(), &item),
+                expected,
+                "{narinfo}"
+            );
         }
     }
 }

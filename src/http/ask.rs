@@ -28,7 +28,14 @@ pub(super) struct Ask {
 
 impl Ask {
     pub(super) fn new(question: Question) -> Self {
-        Self { question, alone: false, failed: 0, attempts: 0, first_asked: None, pauses_before: 0 }
+        Self {
+            question,
+            alone: false,
+            failed: 0,
+            attempts: 0,
+            first_asked: None,
+            pauses_before: 0,
+        }
     }
 
     /// The time since it was first asked.
@@ -45,7 +52,11 @@ impl Ask {
     /// Counts a try that broke the connection; whether there may be another. Silence costs its
     /// whole timeout, and so counts double.
     pub(super) fn blame(&mut self, kind: &HttpErrorKind, policy: &RetryPolicy) -> bool {
-        self.count_failure(if matches!(kind, HttpErrorKind::Stalled(_)) { 2 } else { 1 });
+        self.count_failure(if matches!(kind, HttpErrorKind::Stalled(_)) {
+            2
+        } else {
+            1
+        });
         kind.is_worth_repeating() && self.failed < policy.attempts
     }
 
@@ -64,7 +75,10 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn new(server: &Arc<Server>, ask: Ask) -> Self {
-        Self { server: Arc::clone(server), ask: Some(ask) }
+        Self {
+            server: Arc::clone(server),
+            ask: Some(ask),
+        }
     }
 
     pub(super) fn server(&self) -> &Arc<Server> {

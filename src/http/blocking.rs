@@ -16,10 +16,12 @@ pub(super) fn start<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<oneshot::Receiver<T>> {
     let (sender, receiver) = oneshot::channel();
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        // A caller that no longer waits has no use for it.
-        let _ = sender.send(work());
-    })?;
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            // A caller that no longer waits has no use for it.
+            let _ = sender.send(work());
+        })?;
     Ok(receiver)
 }
 
@@ -28,7 +30,13 @@ pub(super) fn start<T: Send + 'static>(
 /// # Errors
 /// There are none, or the system has no thread for looking.
 pub(super) async fn resolve(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let look = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+    let look = move || {
+        (host.as_str(), port)
+            .to_socket_addrs()
+            .map(Iterator::collect)
+    };
     let found = start("resolve", look)?;
-    found.await.map_err(|_| io::Error::other("a thread has panicked"))?
+    found
+        .await
+        .map_err(|_| io::Error::other("a thread has panicked"))?
 }

@@ -53,28 +53,50 @@ pub(super) struct Dialer<'a> {
 impl Dialer<'_> {
     pub(super) async fn connect(&self) -> Result<Connection, HttpErrorKind> {
         let is_https = self.url.scheme() == "https";
-        let roots = if is_https { self.tls()?.read_roots() } else { None };
+        let roots = if is_https {
+            self.tls()?.read_roots()
+        } else {
+            None
+        };
         let transport = match self.options.proxies.for_url(self.url) {
             Some(proxy) => self.through(proxy).await?,
             None => Box::new(self.dial(self.url).await?),
         };
         if !is_https {
-            return Ok(Connection { transport, protocol: Protocol::Http1 });
+            return Ok(Connection {
+                transport,
+                protocol: Protocol::Http1,
+            });
         }
         if let Some(roots) = roots {
             // A failure shows in the handshake.
             let _ = roots.await;
         }
         let tls = self.tls()?;
-        let config = if self.offers_http2 { &tls.any_http } else { &tls.http1 };
-        let stream = self.handshake(self.url, Arc::clone(config), transport).await?;
+        let config = if self.offers_http2 {
+            &tls.any_http
+        } else {
+            &tls.http1
+        };
+        let stream = self
+            .handshake(self.url, Arc::clone(config), transport)
+            .await?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
-        Ok(Connection { transport: Box::new(stream), protocol })
+        let protocol = if is_http2 {
+            Protocol::Http2
+        } else {
+            Protocol::Http1
+        };
+        Ok(Connection {
+            transport: Box::new(stream),
+            protocol,
+        })
     }
 
     fn tls(&self) -> Result<&super::tls::Tls, HttpErrorKind> {
-        self.shared.tls(self.options).map_err(|error| error.kind().clone())
+        self.shared
+            .tls(self.options)
+            .map_err(|error| error.kind().clone())
     }
 
     async fn through(&self, proxy: &Url) -> Result<Box<dyn Transport>, HttpErrorKind> {
@@ -88,20 +110,25 @@ impl Dialer<'_> {
         };
         let agreed = match proxy.scheme() {
             "socks5" | "socks5h" => {
-                self.in_time(socks::connect(&mut transport, proxy, self.url)).await
+                self.in_time(socks::connect(&mut transport, proxy, self.url))
+                    .await
             }
             "http" | "https" if self.url.scheme() == "https" => {
                 self.in_time(self.ask_proxy(&mut transport, proxy)).await
             }
             "http" | "https" => Ok(()),
-            other => Err(io::Error::other(format!("proxies of the kind `{other}` are not known"))),
+            other => Err(io::Error::other(format!(
+                "proxies of the kind `{other}` are not known"
+            ))),
         };
         agreed.map_err(|error| HttpErrorKind::Proxy(Arc::new(error)))?;
         Ok(transport)
     }
 
     async fn in_time<T>(&self, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-        timeout(self.timeout, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        timeout(self.timeout, step)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Has an HTTP proxy connect to the server.
@@ -118,7 +145,9 @@ impl Dialer<'_> {
         if (200..300).contains(&status) {
             return Ok(());
         }
-        Err(io::Error::other(format!("the proxy answered with status {status}")))
+        Err(io::Error::other(format!(
+            "the proxy answered with status {status}"
+        )))
     }
 
     async fn handshake<T: Transport>(
@@ -130,7 +159,12 @@ impl Dialer<'_> {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| HttpErrorKind::Tls(Arc::new(error)))?;
-        match timeout(self.timeout, TlsConnector::from(config).connect(name, transport)).await {
+        match timeout(
+            self.timeout,
+            TlsConnector::from(config).connect(name, transport),
+        )
+        .await
+        {
             Ok(outcome) => outcome.map_err(|error| HttpErrorKind::Tls(Arc::new(error))),
             Err(_) => Err(HttpErrorKind::ConnectTimeout(self.timeout)),
         }
@@ -139,7 +173,9 @@ impl Dialer<'_> {
     /// A TCP connection to the host of `url`.
     async fn dial(&self, url: &Url) -> Result<TcpStream, HttpErrorKind> {
         let addresses = self.resolve(url).await?;
-        let mut waiting = in_turn(addresses).into_iter().map(|address| self.dial_address(address));
+        let mut waiting = in_turn(addresses)
+            .into_iter()
+            .map(|address| self.dial_address(address));
         let mut dialing: FuturesUnordered<_> = waiting.next().into_iter().collect();
         let mut first_error = None;
         loop {
@@ -161,7 +197,10 @@ impl Dialer<'_> {
 
     async fn resolve(&self, url: &Url) -> Result<Vec<SocketAddr>, HttpErrorKind> {
         let fail = |error: io::Error| HttpErrorKind::Resolve(Arc::new(error));
-        let port = url.port_or_known_default().or(socks::default_port(url)).unwrap_or_default();
+        let port = url
+            .port_or_known_default()
+            .or(socks::default_port(url))
+            .unwrap_or_default();
         let name = match url.host() {
             Some(Host::Ipv4(address)) => return Ok(vec![(address, port).into()]),
             Some(Host::Ipv6(address)) => return Ok(vec![(address, port).into()]),
@@ -196,14 +235,18 @@ pub(super) fn host_and_port(url: &Url) -> io::Result<(&str, u16)> {
 }
 
 fn no_address() -> HttpErrorKind {
-    HttpErrorKind::Resolve(Arc::new(io::Error::new(io::ErrorKind::NotFound, "no address")))
+    HttpErrorKind::Resolve(Arc::new(io::Error::new(
+        io::ErrorKind::NotFound,
+        "no address",
+    )))
 }
 
 /// Both families by turns, beginning with the one the system prefers.
 fn in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let is_first_kind = addresses.first().map(SocketAddr::is_ipv4);
-    let (first, other): (Vec<_>, Vec<_>) =
-        addresses.into_iter().partition(|address| Some(address.is_ipv4()) == is_first_kind);
+    let (first, other): (Vec<_>, Vec<_>) = addresses
+        .into_iter()
+        .partition(|address| Some(address.is_ipv4()) == is_first_kind);
     let mut other = other.into_iter();
     let mut turns = Vec::new();
     for address in first {

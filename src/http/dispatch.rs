@@ -145,7 +145,9 @@ impl<'a> Detours<'a> {
     async fn end(mut self, over: &Over) {
         drop(self.waiting);
         drop(self.singles);
-        self.annexes.values().for_each(|annex| annex.stop(over.clone()));
+        self.annexes
+            .values()
+            .for_each(|annex| annex.stop(over.clone()));
         while self.tasks.next().await.is_some() {}
         self.annexes.values().for_each(|annex| annex.refuse_all());
     }
@@ -169,7 +171,9 @@ async fn connect_and_ask(server: Arc<Server>) {
             return;
         }
     };
-    let Ok(_turn) = server.turns.acquire().await else { return };
+    let Ok(_turn) = server.turns.acquire().await else {
+        return;
+    };
     stage.begin_asking();
     let protocol = connection.protocol;
     server.speaks(protocol);
@@ -188,7 +192,10 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     /// It was counted when it was decided upon.
     fn connecting(server: &'a Server) -> Self {
-        Self { server, is_asking: false }
+        Self {
+            server,
+            is_asking: false,
+        }
     }
 
     fn begin_asking(&mut self) {

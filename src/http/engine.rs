@@ -35,7 +35,10 @@ pub(super) struct Shared {
 impl Engine {
     pub(super) fn new(options: Options) -> Result<Self, HttpError> {
         let failed = |cause| HttpError::setup("the HTTP client", cause);
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
         let handle = runtime.handle().clone();
         let (alive, ended) = oneshot::channel();
 
@@ -48,7 +51,12 @@ impl Engine {
         thread.spawn(run).map_err(failed)?;
 
         let (options, shared) = (Arc::new(options.bounded()), Arc::default());
-        Ok(Self { options, shared, runtime: handle, _alive: alive })
+        Ok(Self {
+            options,
+            shared,
+            runtime: handle,
+            _alive: alive,
+        })
     }
 
     pub(super) fn options(&self) -> &Arc<Options> {
@@ -72,7 +80,10 @@ impl Engine {
 impl Shared {
     /// The TLS settings, made once.
     pub(super) fn tls(&self, options: &Options) -> Result<&Tls, HttpError> {
-        self.tls.get_or_init(|| Tls::new(options)).as_ref().map_err(Clone::clone)
+        self.tls
+            .get_or_init(|| Tls::new(options))
+            .as_ref()
+            .map_err(Clone::clone)
     }
 
     /// The ordinary HTTP client: for nars, and for what lookups are redirected to.

@@ -162,23 +162,24 @@ impl HttpError {
     }
 
     pub(super) fn new(url: &Url, kind: HttpErrorKind) -> Self {
-        Self { url: redacted(url).into(), kind, attempts: 1 }
+        Self {
+            url: redacted(url).into(),
+            kind,
+            attempts: 1,
+        }
     }
 
     pub(super) fn setup(what: &str, cause: impl Error + Send + Sync + 'static) -> Self {
-        Self { url: what.into(), kind: HttpErrorKind::Setup(Arc::new(cause)), attempts: 1 }
+        Self {
+            url: what.into(),
+            kind: HttpErrorKind::Setup(Arc::new(cause)),
+            attempts: 1,
+        }
     }
 
     pub(super) fn after_attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts.max(1);
         self
-    }
-
-    /// The address, without credentials.
-    #[cfg(test)]
-    #[must_use]
-    pub(crate) fn url(&self) -> &str {
-        &self.url
     }
 
     /// What failed, without the address.
@@ -209,7 +210,13 @@ impl HttpError {
     /// Whether the server wants to be left alone for a while, whatever it would be asked.
     #[must_use]
     pub(crate) fn is_overload(&self) -> bool {
-        matches!(self.kind, HttpErrorKind::Status { status: 429 | 503, retry_after: Some(_) })
+        matches!(
+            self.kind,
+            HttpErrorKind::Status {
+                status: 429 | 503,
+                retry_after: Some(_)
+            }
+        )
     }
 
     /// Where the server redirected to, when the request failed there.
@@ -268,7 +275,10 @@ impl HttpErrorKind {
         let mut to = to.clone();
         to.set_query(None);
         to.set_fragment(None);
-        Self::Redirected { to: redacted(&to), source: Box::new(self) }
+        Self::Redirected {
+            to: redacted(&to),
+            source: Box::new(self),
+        }
     }
 
     /// What failed, wherever the server redirected to.
@@ -283,7 +293,9 @@ impl HttpErrorKind {
     #[must_use]
     pub(crate) fn class(&self) -> Class {
         match self.innermost() {
-            Self::Status { status: 404 | 410, .. } => Class::Absent,
+            Self::Status {
+                status: 404 | 410, ..
+            } => Class::Absent,
             Self::TooLarge { .. } | Self::WrongRange => Class::Refused,
             Self::File(cause) if is_not_found(cause) => Class::Absent,
             Self::File(_) | Self::Setup(_) | Self::Cancelled => Class::Local,
@@ -299,7 +311,10 @@ impl HttpErrorKind {
             Self::ConnectTimeout(silence) | Self::Stalled(silence) => {
                 Some(Outage::Silent(*silence))
             }
-            Self::Status { status: 429 | 502..=504 | 520..=530, .. } => Some(Outage::Overloaded),
+            Self::Status {
+                status: 429 | 502..=504 | 520..=530,
+                ..
+            } => Some(Outage::Overloaded),
             Self::Status { status, .. } if is_passing(*status) => Some(Outage::Broken),
             Self::Lost(_) | Self::Closed | Self::Truncated { .. } => Some(Outage::Broken),
             _ => None,
@@ -343,7 +358,10 @@ pub(super) fn is_passing(status: u16) -> bool {
 
 fn is_not_found(cause: &Cause) -> bool {
     let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-    matches!(kind, Some(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
+    matches!(
+        kind,
+        Some(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    )
 }
 
 /// Whether `error` says that this machine has too few threads or file descriptors, or too little
@@ -352,9 +370,15 @@ fn is_not_found(cause: &Cause) -> bool {
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let code = error.raw_os_error();
-    [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS]
-        .into_iter()
-        .any(|errno| code == Some(errno.raw_os_error()))
+    [
+        Errno::AGAIN,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+    ]
+    .into_iter()
+    .any(|errno| code == Some(errno.raw_os_error()))
 }
 
 impl From<WireError> for HttpErrorKind {
@@ -417,7 +441,10 @@ mod tests {
 
     #[test]
     fn classes() {
-        let status = |status| HttpErrorKind::Status { status, retry_after: None };
+        let status = |status| HttpErrorKind::Status {
+            status,
+            retry_after: None,
+        };
         let io = |error: rustix::io::Errno| -> Cause { Arc::new(io::Error::from(error)) };
         let table = [
             (status(404), Class::Absent, false),
@@ -426,16 +453,48 @@ mod tests {
             (status(429), Class::Transient, true),
             (status(503), Class::Transient, true),
             (status(501), Class::Transient, false),
-            (HttpErrorKind::Stalled(Duration::ZERO), Class::Transient, true),
-            (HttpErrorKind::TooLarge { limit_bytes: 1 }, Class::Refused, false),
-            (HttpErrorKind::Connect(io(rustix::io::Errno::CONNREFUSED)), Class::Transient, true),
-            (HttpErrorKind::Connect(io(rustix::io::Errno::MFILE)), Class::Local, false),
-            (HttpErrorKind::Resolve(io(rustix::io::Errno::AGAIN)), Class::Local, false),
-            (HttpErrorKind::File(io(rustix::io::Errno::NOENT)), Class::Absent, false),
-            (HttpErrorKind::File(io(rustix::io::Errno::ACCESS)), Class::Local, false),
+            (
+                HttpErrorKind::Stalled(Duration::ZERO),
+                Class::Transient,
+                true,
+            ),
+            (
+                HttpErrorKind::TooLarge { limit_bytes: 1 },
+                Class::Refused,
+                false,
+            ),
+            (
+                HttpErrorKind::Connect(io(rustix::io::Errno::CONNREFUSED)),
+                Class::Transient,
+                true,
+            ),
+            (
+                HttpErrorKind::Connect(io(rustix::io::Errno::MFILE)),
+                Class::Local,
+                false,
+            ),
+            (
+                HttpErrorKind::Resolve(io(rustix::io::Errno::AGAIN)),
+                Class::Local,
+                false,
+            ),
+            (
+                HttpErrorKind::File(io(rustix::io::Errno::NOENT)),
+                Class::Absent,
+                false,
+            ),
+            (
+                HttpErrorKind::File(io(rustix::io::Errno::ACCESS)),
+                Class::Local,
+                false,
+            ),
         ];
         for (kind, class, repeat) in table {
-            assert_eq!((kind.class(), kind.is_worth_repeating()), (class, repeat), "{kind:?}");
+            assert_eq!(
+                (kind.class(), kind.is_worth_repeating()),
+                (class, repeat),
+                "{kind:?}"
+            );
         }
     }
 }

@@ -135,7 +135,10 @@ impl LookupEvents {
     /// # Errors
     /// There is none in that time, or ever.
     #[cfg(test)]
-    pub(crate) fn recv_timeout(&mut self, timeout: std::time::Duration) -> Result<LookupEvent, NoEvent> {
+    pub(crate) fn recv_timeout(
+        &mut self,
+        timeout: std::time::Duration,
+    ) -> Result<LookupEvent, NoEvent> {
         match self.events.recv_timeout(timeout) {
             Ok(queued) => Ok(queued.event),
             Err(RecvTimeoutError::Timeout) => Err(NoEvent::NotYet),
@@ -189,14 +192,19 @@ impl EventSender {
 
     /// Waits until there is room for `size` bytes from a server.
     pub(super) async fn room(&self, size: usize) -> Room {
-        let price = u32::try_from(size).unwrap_or(u32::MAX).min(QUEUED_BYTES_MAX);
+        let price = u32::try_from(size)
+            .unwrap_or(u32::MAX)
+            .min(QUEUED_BYTES_MAX);
         let paid = Arc::clone(&self.budget).acquire_many_owned(price).await;
         Room(paid.expect("nobody closes the budget"))
     }
 
     /// Queues `event` where there is room for it.
     pub(super) fn send_in(&self, room: Room, event: LookupEvent) {
-        let _ = self.events.send(QueuedEvent { event, _paid: Some(room.0) });
+        let _ = self.events.send(QueuedEvent {
+            event,
+            _paid: Some(room.0),
+        });
     }
 }
 
@@ -206,7 +214,16 @@ pub(super) struct Room(OwnedSemaphorePermit);
 pub(super) fn queue(engine: Arc<Engine>) -> (EventSender, LookupEvents) {
     let (sender, receiver) = crossbeam_channel::unbounded();
     let budget = Arc::new(Semaphore::new(QUEUED_BYTES_MAX as usize));
-    (EventSender { events: sender, budget }, LookupEvents { events: receiver, _engine: engine })
+    (
+        EventSender {
+            events: sender,
+            budget,
+        },
+        LookupEvents {
+            events: receiver,
+            _engine: engine,
+        },
+    )
 }
 
 /// Answers that wait to be taken out, in bytes: some thousand narinfos.

@@ -28,7 +28,9 @@ impl FileBody {
         if self.left == 0 {
             return Ok(None);
         }
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+        let most = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(CHUNK_BYTES);
         let mut chunk = BytesMut::zeroed(most);
         let count = loop {
             match self.file.read(&mut chunk) {
@@ -38,7 +40,10 @@ impl FileBody {
         };
         if count == 0 {
             let received = self.announced - self.left;
-            return Err(HttpErrorKind::Truncated { received, expected: self.announced });
+            return Err(HttpErrorKind::Truncated {
+                received,
+                expected: self.announced,
+            });
         }
         chunk.truncate(count);
         self.left -= count as u64;
@@ -59,10 +64,14 @@ pub(super) fn open_nar(
     if start > end {
         return Err(HttpErrorKind::WrongRange);
     }
-    file.seek(SeekFrom::Start(start)).map_err(|error| HttpErrorKind::File(Arc::new(error)))?;
+    file.seek(SeekFrom::Start(start))
+        .map_err(|error| HttpErrorKind::File(Arc::new(error)))?;
     let announced = end - start;
     let status = match range {
-        Some(_) => BodyStatus::Partial { start, total: Some(length) },
+        Some(_) => BodyStatus::Partial {
+            start,
+            total: Some(length),
+        },
         None => BodyStatus::Full,
     };
     let head = BodyHead {
@@ -72,15 +81,23 @@ pub(super) fn open_nar(
         accepts_ranges: true,
         url: None,
     };
-    Ok((head, FileBody { file, left: announced, announced }))
+    Ok((
+        head,
+        FileBody {
+            file,
+            left: announced,
+            announced,
+        },
+    ))
 }
 
 /// Whether the directory at `url` is there: a file that is missing from it says something about
 /// an item only then.
 pub(super) fn find_directory(url: &Url) -> Result<(), HttpErrorKind> {
     let fail = |error: io::Error| HttpErrorKind::Directory(Arc::new(error));
-    let path: PathBuf =
-        url.to_file_path().map_err(|()| HttpErrorKind::BadRedirect(url.to_string()))?;
+    let path: PathBuf = url
+        .to_file_path()
+        .map_err(|()| HttpErrorKind::BadRedirect(url.to_string()))?;
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => Ok(()),
         Ok(_) => Err(fail(io::ErrorKind::NotADirectory.into())),
@@ -112,12 +129,16 @@ pub(super) fn read_small(url: &Url, limit_bytes: u64) -> Result<Option<Vec<u8>>,
 
 fn open(url: &Url) -> Result<(File, u64), HttpErrorKind> {
     let fail = |error: io::Error| HttpErrorKind::File(Arc::new(error));
-    let path: PathBuf =
-        url.to_file_path().map_err(|()| HttpErrorKind::BadRedirect(url.to_string()))?;
+    let path: PathBuf = url
+        .to_file_path()
+        .map_err(|()| HttpErrorKind::BadRedirect(url.to_string()))?;
     // Looked at before it is opened: opening a pipe would wait for a writer.
     let metadata = path.metadata().map_err(fail)?;
     if !metadata.is_file() {
-        return Err(fail(io::Error::new(io::ErrorKind::NotFound, "not a plain file")));
+        return Err(fail(io::Error::new(
+            io::ErrorKind::NotFound,
+            "not a plain file",
+        )));
     }
     let file = File::open(&path).map_err(fail)?;
     Ok((file, metadata.len()))

@@ -63,7 +63,8 @@ impl FileServer {
     }
 
     pub(super) fn ask(&self, item: Option<HashPart>) {
-        self.sent.fetch_add(u64::from(item.is_some()), Ordering::Relaxed);
+        self.sent
+            .fetch_add(u64::from(item.is_some()), Ordering::Relaxed);
         let needs_cache_info = self.needs_cache_info.swap(false, Ordering::Relaxed);
         let cache_info = needs_cache_info.then_some(Question::CacheInfo);
         for question in cache_info.into_iter().chain(item.map(Question::NarInfo)) {
@@ -91,7 +92,11 @@ impl Reader {
                 None => self.read(question),
                 Some(error) => Err(error.clone()),
             };
-            let size = text.as_ref().ok().and_then(Option::as_ref).map_or(0, Vec::len);
+            let size = text
+                .as_ref()
+                .ok()
+                .and_then(Option::as_ref)
+                .map_or(0, Vec::len);
             let room = self.runtime.block_on(self.events.room(size));
             self.events.send_in(room, self.event(question, text));
         }
@@ -100,8 +105,13 @@ impl Reader {
     /// Looks for the directory; reports why it is down, if it is.
     fn find_directory(&self) -> Option<HttpError> {
         let base = self.url.base();
-        let error = file::find_directory(base).err().map(|kind| HttpError::new(base, kind))?;
-        self.events.send(LookupEvent::ServerDown { server: self.index, error: error.clone() });
+        let error = file::find_directory(base)
+            .err()
+            .map(|kind| HttpError::new(base, kind))?;
+        self.events.send(LookupEvent::ServerDown {
+            server: self.index,
+            error: error.clone(),
+        });
         Some(error)
     }
 
@@ -123,9 +133,16 @@ impl Reader {
             Question::NarInfo(item) => {
                 let answer = text.map(|text| match text {
                     Some(text) => NarInfoAnswer::Found { text, max_age },
-                    None => NarInfoAnswer::Missing { status: 404, max_age },
+                    None => NarInfoAnswer::Missing {
+                        status: 404,
+                        max_age,
+                    },
                 });
-                LookupEvent::Answer { server, item, answer }
+                LookupEvent::Answer {
+                    server,
+                    item,
+                    answer,
+                }
             }
         }
     }

@@ -107,7 +107,10 @@ impl Health {
             pipelining,
             strikes: 0,
             suspicion: None,
-            limit: limit.map(|requests| Limit { requests, announced: true }),
+            limit: limit.map(|requests| Limit {
+                requests,
+                announced: true,
+            }),
             last_close: None,
             has_answered: false,
             failures: 0,
@@ -168,7 +171,9 @@ impl Health {
 
     /// The request that was asked alone got an answer that fits.
     pub(super) fn answered_alone(&mut self) {
-        let Some(suspicion) = self.suspicion.take() else { return };
+        let Some(suspicion) = self.suspicion.take() else {
+            return;
+        };
         self.strikes += 1;
         if self.strikes >= STRIKES_OUT || suspicion.is_certain {
             self.set_pipelining(Pipelining::Broken);
@@ -233,7 +238,10 @@ impl Health {
     /// The server has too much to do.
     pub(super) fn overloaded(&mut self, kind: &HttpErrorKind, random: f64) -> Course {
         self.overloads += 1;
-        match self.policy.next(kind, self.overloads, Duration::ZERO, random) {
+        match self
+            .policy
+            .next(kind, self.overloads, Duration::ZERO, random)
+        {
             Next::After(wait) => Course::Wait(wait),
             Next::Stop => Course::GiveUp,
         }
@@ -257,9 +265,13 @@ impl Health {
         if !announced && self.last_close.replace(report.answered) != Some(report.answered) {
             return;
         }
-        let limit = Limit { requests: report.answered, announced };
+        let limit = Limit {
+            requests: report.answered,
+            announced,
+        };
         if self.limit() != Some(report.answered) {
-            self.lessons.push(Learned::RequestsPerConnection(report.answered));
+            self.lessons
+                .push(Learned::RequestsPerConnection(report.answered));
         }
         self.limit = Some(limit);
     }

@@ -90,13 +90,17 @@ impl Lane {
     /// Whether `response` cannot be the answer to the oldest question. Only judged where answers
     /// can get out of step; elsewhere a wrong item is the server's doing and is passed up.
     pub(super) fn is_out_of_step(&self, response: &Response) -> bool {
-        let Some(ask) = self.asks.front() else { return true };
+        let Some(ask) = self.asks.front() else {
+            return true;
+        };
         self.was_pipelined && !ask.alone && is_mismatch(ask, response)
     }
 
     /// Hands `response` on as the answer to the oldest question.
     pub(super) async fn answer(&mut self, response: Response) {
-        let Some(ask) = self.asks.pop_front() else { return };
+        let Some(ask) = self.asks.pop_front() else {
+            return;
+        };
         self.count_answer(&ask, &response);
         let held = Held::new(&self.server, ask);
         self.server.settle(held, response).await;
@@ -128,7 +132,10 @@ impl Lane {
         };
         let random = fastrand::f64();
         let judgement =
-            self.server.lock().health.connection_ended(&report, Protocol::Http1, random);
+            self.server
+                .lock()
+                .health
+                .connection_ended(&report, Protocol::Http1, random);
         let kind = match report.end {
             End::Failed(kind) => kind,
             End::Done | End::Closed { .. } | End::OutOfStep => HttpErrorKind::Closed,
@@ -144,7 +151,9 @@ impl Lane {
 
     /// The answer that was due broke the connection: it has a limited number of tries.
     fn blame_first(&mut self, kind: &HttpErrorKind) {
-        let Some(first) = self.asks.front_mut() else { return };
+        let Some(first) = self.asks.front_mut() else {
+            return;
+        };
         let tries_left = first.blame(kind, &self.server.options.retries);
         if !tries_left && let Some(ask) = self.asks.pop_front() {
             let ask = Held::new(&self.server, ask).release();

@@ -75,7 +75,12 @@ pub(super) fn open(
         Ok(Desk::Network(server))
     });
     let desks = desks.collect::<Result<_, _>>()?;
-    Ok((Lookups { desks: Arc::new(Desks(desks)) }, events))
+    Ok((
+        Lookups {
+            desks: Arc::new(Desks(desks)),
+        },
+        events,
+    ))
 }
 
 impl Drop for Desks {

@@ -28,7 +28,11 @@ use super::wire::{HEAD_MAX_BYTES, Head, Response};
 
 /// Asks over `transport` until it is used up, then draws the conclusions.
 pub(super) async fn run(server: &Arc<Server>, transport: Box<dyn Transport>) {
-    let mut multiplex = Multiplex { server, answered: 0, unanswered: 0 };
+    let mut multiplex = Multiplex {
+        server,
+        answered: 0,
+        unanswered: 0,
+    };
     let end = multiplex.ask(transport).await;
     let report = Report {
         end,
@@ -39,7 +43,11 @@ pub(super) async fn run(server: &Arc<Server>, transport: Box<dyn Transport>) {
         was_alone: false,
     };
     let random = fastrand::f64();
-    let course = server.lock().health.connection_ended(&report, Protocol::Http2, random).course;
+    let course = server
+        .lock()
+        .health
+        .connection_ended(&report, Protocol::Http2, random)
+        .course;
     let kind = match report.end {
         End::Failed(kind) => kind,
         End::Done | End::Closed { .. } | End::OutOfStep => HttpErrorKind::Closed,
@@ -90,8 +98,11 @@ impl Multiplex<'_> {
             }
             let silent_at = signs.heard_at() + stall;
             // Nobody tells when there is room again.
-            let look_at =
-                if is_full { silent_at.min(Instant::now() + FULL_TICK) } else { silent_at };
+            let look_at = if is_full {
+                silent_at.min(Instant::now() + FULL_TICK)
+            } else {
+                silent_at
+            };
             tokio::select! {
                 Some((held, outcome)) = streams.next() => {
                     self.settle(held, outcome).await;
@@ -127,7 +138,9 @@ impl Multiplex<'_> {
         mut push: impl FnMut(ExchangeFuture),
     ) -> Room {
         loop {
-            let most = client.current_max_send_streams().min(self.server.options.max_in_flight);
+            let most = client
+                .current_max_send_streams()
+                .min(self.server.options.max_in_flight);
             if signs.streams() >= most as u64 {
                 return Room::Full;
             }
@@ -138,14 +151,17 @@ impl Multiplex<'_> {
             }
             let mut asks = VecDeque::new();
             self.server.take(&mut asks, 1, Protocol::Http2);
-            let Some(ask) = asks.pop_front() else { return Room::Left };
+            let Some(ask) = asks.pop_front() else {
+                return Room::Left;
+            };
             let url = ask.question.url(&self.server.url);
             let held = Held::new(self.server, ask);
             let request = match self.server.requests.http2(&url) {
                 Ok(request) => request,
                 Err(error) => {
                     let ask = held.release();
-                    self.server.fail(&ask, HttpErrorKind::Setup(Arc::new(error)));
+                    self.server
+                        .fail(&ask, HttpErrorKind::Setup(Arc::new(error)));
                     continue;
                 }
             };
@@ -153,8 +169,15 @@ impl Multiplex<'_> {
                 self.unanswered += 1;
                 return Room::Closed;
             };
-            let exchange = Exchange { signs: Arc::clone(signs).opened(), answer };
-            push(exchange.run(held, self.server.options.narinfo_limit_bytes).boxed());
+            let exchange = Exchange {
+                signs: Arc::clone(signs).opened(),
+                answer,
+            };
+            push(
+                exchange
+                    .run(held, self.server.options.narinfo_limit_bytes)
+                    .boxed(),
+            );
         }
     }
 
@@ -215,7 +238,10 @@ impl Exchange {
     async fn receive(mut self, limit_bytes: u64) -> Result<Response, Failure> {
         let (parts, mut stream) = self.answer.await?.into_parts();
         self.signs.all.hear();
-        let fields = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let fields = parts
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()));
         let head = Head::from_fields(parts.status.as_u16(), fields);
         let mut body = Vec::new();
         let mut received = 0;
@@ -235,7 +261,9 @@ impl Exchange {
 }
 
 async fn next_data(stream: &mut RecvStream) -> Result<Option<Bytes>, h2::Error> {
-    let Some(data) = stream.data().await.transpose()? else { return Ok(None) };
+    let Some(data) = stream.data().await.transpose()? else {
+        return Ok(None);
+    };
     // The library hands windows back only when told to.
     stream.flow_control().release_capacity(data.len())?;
     Ok(Some(data))

@@ -49,7 +49,14 @@ impl NarRequest {
     /// All of the nar at `url`.
     #[must_use]
     pub(crate) fn new(url: Url) -> Self {
-        Self { url, range: None, if_range: None, timeouts: None, retries: None, stop: None }
+        Self {
+            url,
+            range: None,
+            if_range: None,
+            timeouts: None,
+            retries: None,
+            stop: None,
+        }
     }
 }
 
@@ -153,7 +160,9 @@ impl NarBody {
             Source::File(_) if is_raised(self.stop.as_deref()) => {
                 Err(HttpError::new(&self.url, HttpErrorKind::Cancelled))
             }
-            Source::File(file) => file.next_chunk().map_err(|kind| HttpError::new(&self.url, kind)),
+            Source::File(file) => file
+                .next_chunk()
+                .map_err(|kind| HttpError::new(&self.url, kind)),
             Source::Network { pieces, .. } => match next_piece(pieces, self.stop.as_deref()) {
                 Ok(Piece::Chunk(bytes, _paid)) => Ok(Some(bytes)),
                 Ok(Piece::End(end)) => end.map(|()| None),
@@ -182,10 +191,18 @@ pub(super) fn open(engine: &Arc<Engine>, request: NarRequest) -> Result<NarBody,
         let opened = file::open_nar(&request.url, request.range);
         let (head, file) = opened.map_err(|kind| HttpError::new(&request.url, kind))?;
         let (url, stop, source) = (request.url, request.stop, Source::File(file));
-        return Ok(NarBody { url, head, source, stop, failed: None });
+        return Ok(NarBody {
+            url,
+            head,
+            source,
+            stop,
+            failed: None,
+        });
     }
-    let timeouts =
-        request.timeouts.unwrap_or_else(|| engine.options().timeouts_of(&request.url)).bounded();
+    let timeouts = request
+        .timeouts
+        .unwrap_or_else(|| engine.options().timeouts_of(&request.url))
+        .bounded();
     let (head, response) = engine.block_on(async {
         tokio::select! {
             opened = open_response(engine, &request, timeouts) => opened,
@@ -203,8 +220,18 @@ pub(super) fn open(engine: &Arc<Engine>, request: NarRequest) -> Result<NarBody,
         budget: Arc::new(Semaphore::new(QUEUED_BYTES_MAX)),
     };
     let pump = engine.handle().spawn(pump.run(response)).abort_handle();
-    let source = Source::Network { pieces, pump, _engine: Arc::clone(engine) };
-    Ok(NarBody { url: request.url, head, source, stop: request.stop, failed: None })
+    let source = Source::Network {
+        pieces,
+        pump,
+        _engine: Arc::clone(engine),
+    };
+    Ok(NarBody {
+        url: request.url,
+        head,
+        source,
+        stop: request.stop,
+        failed: None,
+    })
 }
 
 /// Ends when the flag is up; without a flag, never.
@@ -244,7 +271,10 @@ async fn open_response(
     web.retries.clone_from(&request.retries);
     if let Some(range) = request.range {
         web.headers.insert(RANGE, range_header(range));
-        let version = request.if_range.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+        let version = request
+            .if_range
+            .as_deref()
+            .and_then(|text| HeaderValue::from_str(text).ok());
         if let Some(version) = version {
             web.headers.insert(IF_RANGE, version);
         }
@@ -256,7 +286,9 @@ async fn open_response(
 }
 
 fn range_header((start, end): (u64, Option<u64>)) -> HeaderValue {
-    let last = end.map(|end| end.saturating_sub(1).to_string()).unwrap_or_default();
+    let last = end
+        .map(|end| end.saturating_sub(1).to_string())
+        .unwrap_or_default();
     HeaderValue::from_str(&format!("bytes={start}-{last}")).expect("digits make a valid header")
 }
 
@@ -287,7 +319,11 @@ fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.trim().split_once('-')?;
     let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
+    let total = if total == "*" {
+        None
+    } else {
+        Some(total.parse().ok()?)
+    };
     let is_sound = first <= last && total.is_none_or(|total| last < total);
     is_sound.then_some((first, total))
 }
@@ -295,7 +331,9 @@ fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
 /// A weak `ETag` names equivalent files, not equal bytes: useless for putting parts together.
 fn validator(headers: &HeaderMap) -> Option<String> {
     let strong = header(headers, "etag").filter(|tag| tag.starts_with('"'));
-    strong.or_else(|| header(headers, "last-modified")).map(str::to_owned)
+    strong
+        .or_else(|| header(headers, "last-modified"))
+        .map(str::to_owned)
 }
 
 pub(super) fn accepts_ranges(headers: &HeaderMap) -> bool {
@@ -305,7 +343,9 @@ pub(super) fn accepts_ranges(headers: &HeaderMap) -> bool {
 /// What a caching proxy says of the answer.
 pub(super) fn proxy_cache(headers: &HeaderMap) -> Option<String> {
     let said = ["x-cache-status", "cf-cache-status", "x-cache"];
-    said.iter().find_map(|name| header(headers, name)).map(str::to_owned)
+    said.iter()
+        .find_map(|name| header(headers, name))
+        .map(str::to_owned)
 }
 
 /// The next bytes. Empty frames, of which an HTTP/2 server may send any number, are none: waiting
@@ -332,7 +372,9 @@ impl Pump {
     async fn run(self, mut response: Response) {
         let end = self.transfer(&mut response).await;
         // A caller that no longer listens has no use for it.
-        let _ = self.pieces.send(Piece::End(end.map_err(|kind| HttpError::new(&self.url, kind))));
+        let _ = self.pieces.send(Piece::End(
+            end.map_err(|kind| HttpError::new(&self.url, kind)),
+        ));
     }
 
     async fn transfer(&self, response: &mut Response) -> Result<(), HttpErrorKind> {
@@ -364,12 +406,14 @@ impl Pump {
         else {
             return Err(HttpErrorKind::Stalled(self.timeouts.stall));
         };
-        chunk.map_err(|error| match (web::body_error(error, self.timeouts), self.expected) {
-            (HttpErrorKind::Closed, Some(expected)) if received < expected => {
-                HttpErrorKind::Truncated { received, expected }
-            }
-            (kind, _) => kind,
-        })
+        chunk.map_err(
+            |error| match (web::body_error(error, self.timeouts), self.expected) {
+                (HttpErrorKind::Closed, Some(expected)) if received < expected => {
+                    HttpErrorKind::Truncated { received, expected }
+                }
+                (kind, _) => kind,
+            },
+        )
     }
 }
 

@@ -76,7 +76,10 @@ impl Default for Options {
 impl Options {
     /// The timeouts of servers that have none of their own.
     pub(super) fn timeouts(&self) -> Timeouts {
-        Timeouts { connect: self.connect_timeout, stall: self.stall_timeout }
+        Timeouts {
+            connect: self.connect_timeout,
+            stall: self.stall_timeout,
+        }
     }
 
     /// The timeouts for what is at `url`: those of the server that it lies below, the nearest
@@ -86,7 +89,10 @@ impl Options {
             // A base's path ends with a slash, so no server holds what belongs to `/a` and `/ab`.
             base.origin() == url.origin() && url.path().starts_with(base.path())
         };
-        let own = self.server_timeouts.iter().filter(|(server, _)| holds(server.base()));
+        let own = self
+            .server_timeouts
+            .iter()
+            .filter(|(server, _)| holds(server.base()));
         let nearest = own.max_by_key(|(server, _)| server.base().path().len());
         nearest.map_or_else(|| self.timeouts(), |(_, timeouts)| *timeouts)
     }
@@ -101,7 +107,11 @@ impl Options {
         self.answer_timeout = self.answer_timeout.min(FOREVER);
         self.max_in_flight = self.max_in_flight.max(1);
         let retries = &mut self.retries;
-        for wait in [&mut retries.base, &mut retries.overload_base, &mut retries.cap] {
+        for wait in [
+            &mut retries.base,
+            &mut retries.overload_base,
+            &mut retries.cap,
+        ] {
             *wait = (*wait).min(FOREVER);
         }
         retries.retry_after_cap = retries.retry_after_cap.min(FOREVER);
@@ -121,7 +131,10 @@ pub(crate) struct Timeouts {
 impl Timeouts {
     /// The same without waits that no clock can count to.
     pub(super) fn bounded(self) -> Self {
-        Self { connect: self.connect.min(FOREVER), stall: self.stall.min(FOREVER) }
+        Self {
+            connect: self.connect.min(FOREVER),
+            stall: self.stall.min(FOREVER),
+        }
     }
 }
 
@@ -208,11 +221,21 @@ mod tests {
     fn servers_of_one_host_have_timeouts_of_their_own() {
         let own = |url: &str, seconds| {
             let stall = Duration::from_secs(seconds);
-            (ServerUrl::parse(url).unwrap(), Timeouts { connect: stall, stall })
+            (
+                ServerUrl::parse(url).unwrap(),
+                Timeouts {
+                    connect: stall,
+                    stall,
+                },
+            )
         };
         let options = Options {
             stall_timeout: Duration::from_secs(9),
-            server_timeouts: vec![own("http://h/a", 1), own("http://h/a/b", 2), own("http://i", 3)],
+            server_timeouts: vec![
+                own("http://h/a", 1),
+                own("http://h/a/b", 2),
+                own("http://i", 3),
+            ],
             ..Options::default()
         };
         for (url, seconds) in [

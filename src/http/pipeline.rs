@@ -92,7 +92,8 @@ impl Pipeline<'_> {
         let was_empty = self.lane.is_empty();
         let requests = &self.server.requests;
         let most = self.server.options.max_in_flight;
-        self.lane.fill(most, |question| requests.write(question, output));
+        self.lane
+            .fill(most, |question| requests.write(question, output));
         if was_empty {
             (self.waits_since, self.heard_at) = (Instant::now(), Instant::now());
         }

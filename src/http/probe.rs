@@ -68,8 +68,12 @@ pub(super) fn probe(engine: &Arc<Engine>, url: &Url) -> Result<Probe, HttpError>
         // Some servers know no HEAD, and `guix publish` says 404 to each. One byte says the same;
         // a server that sends everything instead is cut off when the answer is dropped.
         request.method = Method::GET;
-        request.headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
-        Ok(read_head(&request.send(engine.shared(), engine.options()).await?))
+        request
+            .headers
+            .insert(RANGE, HeaderValue::from_static("bytes=0-0"));
+        Ok(read_head(
+            &request.send(engine.shared(), engine.options()).await?,
+        ))
     })
 }
 
@@ -100,10 +104,17 @@ pub(super) fn cache_info(
     let began = Instant::now();
     let (lookups, mut events) = lookups::open(engine, vec![ServerSpec::new(server.clone())])?;
     lookups.ask_cache_info(0);
-    let mut protocol = if server.is_file() { Protocol::File } else { Protocol::Http1 };
+    let mut protocol = if server.is_file() {
+        Protocol::File
+    } else {
+        Protocol::Http1
+    };
     while let Some(event) = events.recv() {
         match event {
-            LookupEvent::Learned { what: Learned::Protocol(spoken), .. } => protocol = spoken,
+            LookupEvent::Learned {
+                what: Learned::Protocol(spoken),
+                ..
+            } => protocol = spoken,
             LookupEvent::CacheInfo { info, .. } => {
                 let latency = began.elapsed();
                 let (status, text, max_age) = match info {
@@ -114,10 +125,19 @@ pub(super) fn cache_info(
                         None => return Err(error),
                     },
                 };
-                return Ok(ServerSaid { status, text, max_age, latency, protocol });
+                return Ok(ServerSaid {
+                    status,
+                    text,
+                    max_age,
+                    latency,
+                    protocol,
+                });
             }
             _ => {}
         }
     }
-    Err(HttpError::new(&server.cache_info_url(), HttpErrorKind::Cancelled))
+    Err(HttpError::new(
+        &server.cache_info_url(),
+        HttpErrorKind::Cancelled,
+    ))
 }

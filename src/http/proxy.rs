@@ -24,7 +24,11 @@ impl Proxies {
             "https" => self.https.as_ref(),
             _ => None,
         }?;
-        if self.no_proxy.covers(url) { None } else { Some(proxy) }
+        if self.no_proxy.covers(url) {
+            None
+        } else {
+            Some(proxy)
+        }
     }
 }
 
@@ -49,7 +53,9 @@ impl NoProxy {
     /// `10.0.0.0/8`, or `*`.
     #[must_use]
     pub(crate) fn parse(text: &str) -> Self {
-        let entries = text.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
+        let entries = text
+            .split([',', ' ', '\t'])
+            .filter(|entry| !entry.is_empty());
         Self(entries.map(Rule::parse).collect())
     }
 
@@ -57,7 +63,9 @@ impl NoProxy {
     #[must_use]
     pub(crate) fn covers(&self, url: &Url) -> bool {
         let Some(host) = url.host() else { return false };
-        self.0.iter().any(|rule| rule.covers(&host, url.port_or_known_default()))
+        self.0
+            .iter()
+            .any(|rule| rule.covers(&host, url.port_or_known_default()))
     }
 }
 
@@ -84,7 +92,10 @@ impl Rule {
         };
         let address: IpAddr = address.trim_matches(['[', ']']).parse().ok()?;
         let all = if address.is_ipv4() { 32 } else { 128 };
-        Some(Self::Network { address, prefix_bits: bits.unwrap_or(all).min(all) })
+        Some(Self::Network {
+            address,
+            prefix_bits: bits.unwrap_or(all).min(all),
+        })
     }
 
     fn covers(&self, host: &Host<&str>, port: Option<u16>) -> bool {
@@ -98,12 +109,24 @@ impl Rule {
                     .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
                 below && (rule_port.is_none() || *rule_port == port)
             }
-            (Self::Network { address: IpAddr::V4(network), prefix_bits }, Host::Ipv4(host)) => {
+            (
+                Self::Network {
+                    address: IpAddr::V4(network),
+                    prefix_bits,
+                },
+                Host::Ipv4(host),
+            ) => {
                 let host_bits = 32 - prefix_bits;
                 let prefix = |bits: u32| bits.checked_shr(host_bits).unwrap_or(0);
                 prefix(network.to_bits()) == prefix(host.to_bits())
             }
-            (Self::Network { address: IpAddr::V6(network), prefix_bits }, Host::Ipv6(host)) => {
+            (
+                Self::Network {
+                    address: IpAddr::V6(network),
+                    prefix_bits,
+                },
+                Host::Ipv6(host),
+            ) => {
                 let host_bits = 128 - prefix_bits;
                 let prefix = |bits: u128| bits.checked_shr(host_bits).unwrap_or(0);
                 prefix(network.to_bits()) == prefix(host.to_bits())
@@ -124,8 +147,14 @@ mod tests {
     #[test]
     fn the_scheme_chooses_the_proxy() {
         let proxy = Url::parse("http://proxy:3128").unwrap();
-        let proxies = Proxies { https: Some(proxy.clone()), ..Proxies::default() };
-        assert_eq!(proxies.for_url(&Url::parse("https://h/").unwrap()), Some(&proxy));
+        let proxies = Proxies {
+            https: Some(proxy.clone()),
+            ..Proxies::default()
+        };
+        assert_eq!(
+            proxies.for_url(&Url::parse("https://h/").unwrap()),
+            Some(&proxy)
+        );
         assert_eq!(proxies.for_url(&Url::parse("http://h/").unwrap()), None);
     }
 

@@ -92,7 +92,9 @@ async fn read_all(
         }
     };
     let most = server.options.answer_timeout;
-    tokio::time::timeout(most, receive).await.unwrap_or(Err(HttpErrorKind::Stalled(most)))
+    tokio::time::timeout(most, receive)
+        .await
+        .unwrap_or(Err(HttpErrorKind::Stalled(most)))
 }
 
 #[cfg(test)]
@@ -105,8 +107,14 @@ mod tests {
             let from = Url::parse("http://h/a/x.narinfo").unwrap();
             other_server(&from, location).map(|url| url.as_str().to_owned())
         };
-        assert_eq!(other("https://h/a/x.narinfo").as_deref(), Some("https://h/a"));
-        assert_eq!(other("//mirror:81/b/c/x.narinfo").as_deref(), Some("http://mirror:81/b/c"));
+        assert_eq!(
+            other("https://h/a/x.narinfo").as_deref(),
+            Some("https://h/a")
+        );
+        assert_eq!(
+            other("//mirror:81/b/c/x.narinfo").as_deref(),
+            Some("http://mirror:81/b/c")
+        );
         assert_eq!(other("/x.narinfo").as_deref(), Some("http://h"));
         for location in [
             "x.narinfo",

@@ -50,8 +50,11 @@ impl Requests {
             None => base.path().to_owned(),
         };
         let authorization = basic_credentials(base);
-        let user_agent: String =
-            options.user_agent.chars().filter(|c| matches!(c, ' '..='~')).collect();
+        let user_agent: String = options
+            .user_agent
+            .chars()
+            .filter(|c| matches!(c, ' '..='~'))
+            .collect();
         let mut fields = format!(
             " HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {user_agent}\r\nAccept-Encoding: identity\r\n"
         );
@@ -99,7 +102,8 @@ impl Requests {
 /// `host`, or `host:port` for a port that is not the scheme's own.
 fn host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    url.port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// The value of an `Authorization` field from the user name and password in `url`.
@@ -145,7 +149,10 @@ mod tests {
 
     #[test]
     fn direct_requests() {
-        let options = Options { user_agent: "a\r\nb".into(), ..Options::default() };
+        let options = Options {
+            user_agent: "a\r\nb".into(),
+            ..Options::default()
+        };
         let fields = "Host: h:81\r\nUser-Agent: ab\r\nAccept-Encoding: identity\r\n\r\n";
         let zeros = "0".repeat(32);
         assert_eq!(
@@ -159,22 +166,45 @@ mod tests {
     #[test]
     fn credentials_go_to_whom_they_belong() {
         let proxy = Url::parse("http://me:p%40ss@proxy:3128").ok();
-        let proxies = Proxies { http: proxy.clone(), https: proxy, ..Proxies::default() };
-        let options = Options { proxies, ..Options::default() };
+        let proxies = Proxies {
+            http: proxy.clone(),
+            https: proxy,
+            ..Proxies::default()
+        };
+        let options = Options {
+            proxies,
+            ..Options::default()
+        };
         let http = written("http://user@h", &options);
-        assert!(http.starts_with("GET http://h/nix-cache-info HTTP/1.1\r\nHost: h\r\n"), "{http}");
-        assert!(http.contains("\r\nAuthorization: Basic dXNlcjo=\r\n"), "{http}");
-        assert!(http.contains("\r\nProxy-Authorization: Basic bWU6cEBzcw==\r\n"), "{http}");
+        assert!(
+            http.starts_with("GET http://h/nix-cache-info HTTP/1.1\r\nHost: h\r\n"),
+            "{http}"
+        );
+        assert!(
+            http.contains("\r\nAuthorization: Basic dXNlcjo=\r\n"),
+            "{http}"
+        );
+        assert!(
+            http.contains("\r\nProxy-Authorization: Basic bWU6cEBzcw==\r\n"),
+            "{http}"
+        );
         let https = written("https://user@h", &options);
-        assert!(https.starts_with("GET /nix-cache-info HTTP/1.1\r\n"), "{https}");
+        assert!(
+            https.starts_with("GET /nix-cache-info HTTP/1.1\r\n"),
+            "{https}"
+        );
         assert!(!https.contains("Proxy-Authorization"), "{https}");
     }
 
     #[test]
     fn percent_decoding() {
-        for (text, expected) in
-            [("a%20b", "a b"), ("%", "%"), ("%4", "%4"), ("%zz%41", "%zzA"), ("%+1", "%+1")]
-        {
+        for (text, expected) in [
+            ("a%20b", "a b"),
+            ("%", "%"),
+            ("%4", "%4"),
+            ("%zz%41", "%zzA"),
+            ("%+1", "%+1"),
+        ] {
             assert_eq!(percent_decoded(text), expected.as_bytes(), "{text}");
         }
     }

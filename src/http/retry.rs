@@ -53,7 +53,10 @@ impl RetryPolicy {
     /// A single try.
     #[must_use]
     pub(crate) fn once() -> Self {
-        Self { attempts: 1, ..Self::default() }
+        Self {
+            attempts: 1,
+            ..Self::default()
+        }
     }
 
     /// What to do after the `attempts`-th try failed, `elapsed` after the first one began.
@@ -70,9 +73,10 @@ impl RetryPolicy {
             return Next::Stop;
         }
         let (base, floor) = match failure {
-            HttpErrorKind::Status { status: 429 | 503, retry_after } => {
-                (self.overload_base, retry_after.unwrap_or_default())
-            }
+            HttpErrorKind::Status {
+                status: 429 | 503,
+                retry_after,
+            } => (self.overload_base, retry_after.unwrap_or_default()),
             HttpErrorKind::Status { retry_after, .. } => {
                 (self.base, retry_after.unwrap_or_default())
             }
@@ -88,7 +92,9 @@ impl RetryPolicy {
     /// A wait of up to `base`, doubled for each try after the first.
     pub(super) fn backoff(&self, base: Duration, attempts: u32, random: f64) -> Duration {
         let doublings = attempts.saturating_sub(1).min(16);
-        base.saturating_mul(1 << doublings).min(self.cap).mul_f64(random.clamp(0.0, 1.0))
+        base.saturating_mul(1 << doublings)
+            .min(self.cap)
+            .mul_f64(random.clamp(0.0, 1.0))
     }
 }
 
@@ -97,7 +103,10 @@ mod tests {
     use super::*;
 
     fn status(status: u16, retry_after: Option<u64>) -> HttpErrorKind {
-        HttpErrorKind::Status { status, retry_after: retry_after.map(Duration::from_secs) }
+        HttpErrorKind::Status {
+            status,
+            retry_after: retry_after.map(Duration::from_secs),
+        }
     }
 
     fn next(failure: &HttpErrorKind, attempts: u32, random: f64) -> Next {
@@ -108,22 +117,38 @@ mod tests {
     fn waits_double_and_stop() {
         let failure = status(500, None);
         let waits = [1, 2, 3].map(|attempts| next(&failure, attempts, 1.0));
-        assert_eq!(waits, [100, 200, 400].map(|ms| Next::After(Duration::from_millis(ms))));
+        assert_eq!(
+            waits,
+            [100, 200, 400].map(|ms| Next::After(Duration::from_millis(ms)))
+        );
         assert_eq!(next(&failure, 4, 1.0), Next::Stop);
         assert_eq!(next(&failure, 1, 0.0), Next::After(Duration::ZERO));
-        assert_eq!(next(&failure, 1, 0.5), Next::After(Duration::from_millis(50)));
+        assert_eq!(
+            next(&failure, 1, 0.5),
+            Next::After(Duration::from_millis(50))
+        );
     }
 
     #[test]
     fn retry_after_is_a_floor_with_a_cap() {
-        assert_eq!(next(&status(429, Some(7)), 1, 1.0), Next::After(Duration::from_secs(7)));
-        assert_eq!(next(&status(503, Some(0)), 1, 1.0), Next::After(Duration::from_secs(1)));
+        assert_eq!(
+            next(&status(429, Some(7)), 1, 1.0),
+            Next::After(Duration::from_secs(7))
+        );
+        assert_eq!(
+            next(&status(503, Some(0)), 1, 1.0),
+            Next::After(Duration::from_secs(1))
+        );
         assert_eq!(next(&status(503, Some(31)), 1, 0.0), Next::Stop);
     }
 
     #[test]
     fn definite_failures_are_not_repeated() {
-        for failure in [status(404, None), status(403, None), HttpErrorKind::Cancelled] {
+        for failure in [
+            status(404, None),
+            status(403, None),
+            HttpErrorKind::Cancelled,
+        ] {
             assert_eq!(next(&failure, 1, 0.5), Next::Stop, "{failure:?}");
         }
     }

@@ -88,7 +88,11 @@ impl Server {
         };
         let events = self.events.clone();
         let (hops, sent) = (self.hops + 1, Arc::clone(&self.sent));
-        Self { hops, sent, ..Self::new(self.index, spec, &self.options, &self.shared, events) }
+        Self {
+            hops,
+            sent,
+            ..Self::new(self.index, spec, &self.options, &self.shared, events)
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -132,7 +136,10 @@ impl Server {
             && self.hops == 0
             && let Over::Down(error) = over
         {
-            self.events.send(LookupEvent::ServerDown { server: self.index, error });
+            self.events.send(LookupEvent::ServerDown {
+                server: self.index,
+                error,
+            });
         }
         drop(state);
         self.changed.send_replace(());
@@ -141,7 +148,9 @@ impl Server {
     /// Answers every question that is left. For when the connections are gone.
     pub(super) fn refuse_all(&self) {
         let mut state = self.lock();
-        let Some(over) = state.over().cloned() else { return };
+        let Some(over) = state.over().cloned() else {
+            return;
+        };
         let asks = state.drain();
         drop(state);
         asks.iter().for_each(|ask| self.refuse(ask.question, &over));
@@ -155,10 +164,15 @@ impl Server {
 
     fn failure(&self, question: Question, error: HttpError) -> LookupEvent {
         match question {
-            Question::CacheInfo => LookupEvent::CacheInfo { server: self.index, info: Err(error) },
-            Question::NarInfo(item) => {
-                LookupEvent::Answer { server: self.index, item, answer: Err(error) }
-            }
+            Question::CacheInfo => LookupEvent::CacheInfo {
+                server: self.index,
+                info: Err(error),
+            },
+            Question::NarInfo(item) => LookupEvent::Answer {
+                server: self.index,
+                item,
+                answer: Err(error),
+            },
         }
     }
 
@@ -176,7 +190,9 @@ impl Server {
     pub(super) fn take(&self, taken: &mut VecDeque<Ask>, room: usize, protocol: Protocol) {
         let before = taken.len();
         self.lock().take(taken, room, protocol);
-        taken.range(before..).for_each(|ask| self.count_sent(ask.question));
+        taken
+            .range(before..)
+            .for_each(|ask| self.count_sent(ask.question));
     }
 
     /// Counts a request, if it is about an item.
@@ -228,7 +244,14 @@ impl Server {
                     NarInfoAnswer::Found { text, .. } => text.len(),
                     NarInfoAnswer::Missing { .. } | NarInfoAnswer::Baking { .. } => 0,
                 };
-                (LookupEvent::Answer { server, item, answer: Ok(answer) }, size)
+                (
+                    LookupEvent::Answer {
+                        server,
+                        item,
+                        answer: Ok(answer),
+                    },
+                    size,
+                )
             }
             (Question::CacheInfo, NarInfoAnswer::Found { text, max_age }) => {
                 let text = String::from_utf8_lossy(&text).into_owned();
@@ -239,7 +262,13 @@ impl Server {
                 let info = Ok(Some(CacheInfoText { text, max_age }));
                 (LookupEvent::CacheInfo { server, info }, size)
             }
-            (Question::CacheInfo, _) => (LookupEvent::CacheInfo { server, info: Ok(None) }, 0),
+            (Question::CacheInfo, _) => (
+                LookupEvent::CacheInfo {
+                    server,
+                    info: Ok(None),
+                },
+                0,
+            ),
         }
     }
 
@@ -296,12 +325,17 @@ impl Server {
     /// Reports what was learned since the last time.
     pub(super) fn report_lessons(&self) {
         let lessons = self.lock().health.take_lessons();
-        lessons.into_iter().for_each(|what| self.report_lesson(what));
+        lessons
+            .into_iter()
+            .for_each(|what| self.report_lesson(what));
     }
 
     fn report_lesson(&self, what: Learned) {
         if self.hops == 0 {
-            self.events.send(LookupEvent::Learned { server: self.index, what });
+            self.events.send(LookupEvent::Learned {
+                server: self.index,
+                what,
+            });
         }
     }
 }

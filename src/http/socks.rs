@@ -16,7 +16,11 @@ pub(super) async fn connect(
     target: &Url,
 ) -> io::Result<()> {
     let has_credentials = !proxy.username().is_empty();
-    let greeting: &[u8] = if has_credentials { &[5, 2, 0, 2] } else { &[5, 1, 0] };
+    let greeting: &[u8] = if has_credentials {
+        &[5, 2, 0, 2]
+    } else {
+        &[5, 1, 0]
+    };
     transport.write_all(greeting).await?;
     transport.flush().await?;
     match (transport.read_u8().await?, transport.read_u8().await?) {
@@ -74,7 +78,10 @@ async fn read_reply(transport: &mut Box<dyn Transport>) -> io::Result<()> {
     let mut start = [0; 4];
     transport.read_exact(&mut start).await?;
     if start[1] != 0 {
-        return Err(io::Error::other(format!("the proxy answered with code {}", start[1])));
+        return Err(io::Error::other(format!(
+            "the proxy answered with code {}",
+            start[1]
+        )));
     }
     let address_len = match start[3] {
         1 => 4,

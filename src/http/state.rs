@@ -110,7 +110,9 @@ impl State {
         let is_http1 = protocol == Protocol::Http1;
         let one_at_a_time = is_http1 && !self.health.asks_ahead();
         for _ in 0..room {
-            let Some(next) = self.queue.front() else { break };
+            let Some(next) = self.queue.front() else {
+                break;
+            };
             let must_wait = match taken.front() {
                 Some(first) => one_at_a_time || (is_http1 && (first.alone || next.alone)),
                 None => false,
@@ -118,7 +120,9 @@ impl State {
             if must_wait || (self.is_probing && self.in_flight > 0) {
                 break;
             }
-            let Some(mut ask) = self.queue.pop_front() else { break };
+            let Some(mut ask) = self.queue.pop_front() else {
+                break;
+            };
             ask.first_asked.get_or_insert(now);
             ask.pauses_before = self.pauses;
             self.in_flight += 1;
@@ -179,12 +183,23 @@ impl State {
         if !self.may_ask() {
             return false;
         }
-        let connections_max = if self.is_probing { 1 } else { self.connections_max };
+        let connections_max = if self.is_probing {
+            1
+        } else {
+            self.connections_max
+        };
         if open >= connections_max + self.draining.min(1) {
             return false;
         }
-        let window = if self.health.asks_ahead() { self.window } else { 1 };
-        let limit = self.health.limit().map_or(usize::MAX, |limit| limit as usize);
+        let window = if self.health.asks_ahead() {
+            self.window
+        } else {
+            1
+        };
+        let limit = self
+            .health
+            .limit()
+            .map_or(usize::MAX, |limit| limit as usize);
         let share = WORTH_A_CONNECTION.min(window).min(limit);
         let taking = self.asking.saturating_sub(self.draining);
         let room = (taking * window).saturating_sub(self.in_flight);
@@ -267,7 +282,11 @@ impl State {
 }
 
 fn welcome_connections(info: &CacheInfo, options: &Options) -> usize {
-    if info.want_mass_query { options.mass_query_connections.max(1) } else { 1 }
+    if info.want_mass_query {
+        options.mass_query_connections.max(1)
+    } else {
+        1
+    }
 }
 
 /// Waiting questions that make another connection worth its handshake.

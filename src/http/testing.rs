@@ -126,8 +126,14 @@ impl Peer {
     pub(super) fn wait_for_connections(&self, count: usize) {
         let connections = self.log.connections.lock().unwrap();
         let are_few = |connections: &mut usize| *connections < count;
-        let waited = self.log.connected.wait_timeout_while(connections, TEST_PATIENCE, are_few);
-        assert!(!waited.unwrap().1.timed_out(), "fewer than {count} connections");
+        let waited = self
+            .log
+            .connected
+            .wait_timeout_while(connections, TEST_PATIENCE, are_few);
+        assert!(
+            !waited.unwrap().1.timed_out(),
+            "fewer than {count} connections"
+        );
     }
 
     /// Whether further requests have arrived already.
@@ -202,14 +208,24 @@ pub(super) fn right_for_masses(path: &str) -> Vec<u8> {
 /// Options with short waits, and a stall that is only for tests that wait for it.
 pub(super) fn quick() -> Options {
     let ms = Duration::from_millis;
-    let retries =
-        RetryPolicy { base: ms(2), overload_base: ms(2), cap: ms(5), ..RetryPolicy::default() };
-    Options { retries, ..Options::default() }
+    let retries = RetryPolicy {
+        base: ms(2),
+        overload_base: ms(2),
+        cap: ms(5),
+        ..RetryPolicy::default()
+    };
+    Options {
+        retries,
+        ..Options::default()
+    }
 }
 
 /// Options for servers that fall silent; the others have time enough on a busy machine too.
 pub(super) fn impatient() -> Options {
-    Options { stall_timeout: Duration::from_secs(1), ..quick() }
+    Options {
+        stall_timeout: Duration::from_secs(1),
+        ..quick()
+    }
 }
 
 /// Everything that one run of lookups reported.
@@ -225,7 +241,10 @@ impl Outcome {
     pub(super) fn take(&mut self, event: LookupEvent) {
         match event {
             LookupEvent::Answer { item, answer, .. } => {
-                assert!(self.answers.insert(item, answer).is_none(), "{item} answered twice");
+                assert!(
+                    self.answers.insert(item, answer).is_none(),
+                    "{item} answered twice"
+                );
             }
             LookupEvent::CacheInfo { info, .. } => self.cache_infos.push(info),
             LookupEvent::Learned { what, .. } => self.learned.push(what),
@@ -245,7 +264,10 @@ impl Outcome {
         match &self.answers[&item] {
             Ok(NarInfoAnswer::Found { text, .. }) => {
                 let text = String::from_utf8_lossy(text);
-                assert!(text.starts_with(&narinfo_text(item.as_str())), "{item}: {text}");
+                assert!(
+                    text.starts_with(&narinfo_text(item.as_str())),
+                    "{item}: {text}"
+                );
             }
             other => panic!("{item}: {other:?}"),
         }

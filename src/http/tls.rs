@@ -46,14 +46,20 @@ impl Tls {
             config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
             Arc::new(config)
         };
-        Ok(Self { any_http: with(&[b"h2", b"http/1.1"]), http1: with(&[b"http/1.1"]), verifier })
+        Ok(Self {
+            any_http: with(&[b"h2", b"http/1.1"]),
+            http1: with(&[b"http/1.1"]),
+            verifier,
+        })
     }
 
     /// Begins to read the certificates, if that is still to be done, on a thread for such things.
     /// Who waits for it before the handshake does not make everybody else wait in it. Without a
     /// thread they are read in the handshake.
     pub(super) fn read_roots(&self) -> Option<Receiver<()>> {
-        let Believed::Roots { webpki, .. } = &self.verifier.believed else { return None };
+        let Believed::Roots { webpki, .. } = &self.verifier.believed else {
+            return None;
+        };
         if webpki.get().is_some() {
             return None;
         }
@@ -99,7 +105,9 @@ impl Verifier {
 
     /// The one that knows the roots. Reads them the first time; others wait for that.
     fn webpki(&self) -> Option<&Arc<WebPkiServerVerifier>> {
-        let Believed::Roots { file, dir, webpki } = &self.believed else { return None };
+        let Believed::Roots { file, dir, webpki } = &self.believed else {
+            return None;
+        };
         let read = || {
             // One that cannot be read is left out: it makes fewer servers believable, never more.
             let found = if file.is_some() || dir.is_some() {
@@ -110,7 +118,9 @@ impl Verifier {
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(found.certs);
             let provider = Arc::clone(&self.provider);
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .ok()
         };
         webpki.get_or_init(read).as_ref()
     }
@@ -159,6 +169,8 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

@@ -28,7 +28,9 @@ pub(super) fn client(options: &Options, tls: &Tls) -> Result<reqwest::Client, Ht
         .tls_backend_preconfigured((*tls.http1).clone())
         .http1_only()
         .no_proxy()
-        .proxy(reqwest::Proxy::custom(move |url| proxies.for_url(url).cloned()))
+        .proxy(reqwest::Proxy::custom(move |url| {
+            proxies.for_url(url).cloned()
+        }))
         .redirect(Policy::none())
         .referer(false)
         .user_agent(&options.user_agent)
@@ -64,7 +66,13 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn new(method: Method, url: Url, timeouts: Timeouts) -> Self {
-        Self { method, url, headers: HeaderMap::new(), timeouts, retries: None }
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            timeouts,
+            retries: None,
+        }
     }
 
     /// The answer, whatever its status, unless that says to come back later and the policy
@@ -107,7 +115,9 @@ impl Request {
     async fn send_once(&self, client: &reqwest::Client) -> Result<Response, HttpErrorKind> {
         let mut response = self.send_to(client, self.url.clone()).await?;
         for _ in 0..REDIRECTS_MAX {
-            let Some(target) = redirect_target(&response) else { return Ok(response) };
+            let Some(target) = redirect_target(&response) else {
+                return Ok(response);
+            };
             let outcome = self.send_to(client, target.clone()).await;
             response = outcome.map_err(|kind| kind.after_redirect(&target))?;
         }
@@ -144,7 +154,10 @@ fn redirect_target(response: &Response) -> Option<Url> {
 pub(super) fn status_error(response: &Response) -> HttpErrorKind {
     let text = |name: &str| header(response.headers(), name);
     let retry_after = text("retry-after").and_then(|value| parse_retry_after(value, text("date")));
-    HttpErrorKind::Status { status: response.status().as_u16(), retry_after }
+    HttpErrorKind::Status {
+        status: response.status().as_u16(),
+        retry_after,
+    }
 }
 
 /// The value of a header, if it is text.
@@ -180,7 +193,11 @@ pub(super) fn kind_of(error: reqwest::Error, timeouts: Timeouts) -> HttpErrorKin
         Some(Root::Tls(cause)) => HttpErrorKind::Lost(Arc::new(cause)),
         Some(Root::Io(code)) => {
             let cause: Cause = Arc::new(io::Error::from_raw_os_error(code));
-            if is_connect { HttpErrorKind::Connect(cause) } else { HttpErrorKind::Lost(cause) }
+            if is_connect {
+                HttpErrorKind::Connect(cause)
+            } else {
+                HttpErrorKind::Lost(cause)
+            }
         }
         None if is_connect => HttpErrorKind::Connect(Arc::new(error)),
         None => HttpErrorKind::Lost(Arc::new(error)),

@@ -65,8 +65,17 @@ enum State {
 impl Parser {
     /// A parser that takes bodies of up to `limit_bytes`.
     pub(super) fn new(limit_bytes: u64) -> Self {
-        let response = Response { head: Head::default(), body: Vec::new() };
-        Self { limit_bytes, scanned: 0, state: State::Head, response, body_bytes: 0 }
+        let response = Response {
+            head: Head::default(),
+            body: Vec::new(),
+        };
+        Self {
+            limit_bytes,
+            scanned: 0,
+            state: State::Head,
+            response,
+            body_bytes: 0,
+        }
     }
 
     /// Whether an answer has begun that is not complete.
@@ -96,7 +105,11 @@ impl Parser {
                 State::Trailer { seen } => self.trailer(input, seen)?,
                 State::ToEnd => {
                     self.keep(input, u64::MAX)?;
-                    if is_end { Progress::Complete } else { Progress::NeedsMore }
+                    if is_end {
+                        Progress::Complete
+                    } else {
+                        Progress::NeedsMore
+                    }
                 }
             };
             match progress {
@@ -113,7 +126,10 @@ impl Parser {
     fn finish(&mut self) -> Response {
         self.state = State::Head;
         self.body_bytes = 0;
-        let empty = Response { head: Head::default(), body: Vec::new() };
+        let empty = Response {
+            head: Head::default(),
+            body: Vec::new(),
+        };
         std::mem::replace(&mut self.response, empty)
     }
 
@@ -126,14 +142,20 @@ impl Parser {
             return Ok(Progress::NeedsMore);
         }
         // What begins otherwise may never have an end that could be waited for.
-        if !input.iter().zip(b"HTTP/").all(|(byte, expected)| byte == expected) {
+        if !input
+            .iter()
+            .zip(b"HTTP/")
+            .all(|(byte, expected)| byte == expected)
+        {
             return Err(WireError::Head(httparse::Error::Version));
         }
         let end = self.head_end(input);
         if end.unwrap_or(input.len()) > HEAD_MAX_BYTES {
             return Err(WireError::HeadTooLarge);
         }
-        let Some(end) = end else { return Ok(Progress::NeedsMore) };
+        let Some(end) = end else {
+            return Ok(Progress::NeedsMore);
+        };
         let (head, framing) = parse_head(&input[..end])?;
         input.advance(end);
         self.scanned = 0;
@@ -182,7 +204,9 @@ impl Parser {
             self.state = again(left);
             return Ok(Progress::NeedsMore);
         }
-        let Some(after) = after else { return Ok(Progress::Complete) };
+        let Some(after) = after else {
+            return Ok(Progress::Complete);
+        };
         self.state = after;
         Ok(Progress::Step)
     }
@@ -202,8 +226,13 @@ impl Parser {
     }
 
     fn chunk_size(&mut self, input: &mut BytesMut) -> Result<Progress, WireError> {
-        let Some(line) = take_line(input, "chunk size")? else { return Ok(Progress::NeedsMore) };
-        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let Some(line) = take_line(input, "chunk size")? else {
+            return Ok(Progress::NeedsMore);
+        };
+        let digits = line
+            .iter()
+            .take_while(|byte| byte.is_ascii_hexdigit())
+            .count();
         let rest = line[digits..].trim_ascii_start();
         let is_valid = (1..=16).contains(&digits) && matches!(rest.first(), None | Some(b';'));
         let text = std::str::from_utf8(&line[..digits]).unwrap_or_default();
@@ -212,13 +241,18 @@ impl Parser {
         if size > self.limit_bytes {
             return Err(self.too_large());
         }
-        self.state =
-            if size == 0 { State::Trailer { seen: 0 } } else { State::Chunk { left: size } };
+        self.state = if size == 0 {
+            State::Trailer { seen: 0 }
+        } else {
+            State::Chunk { left: size }
+        };
         Ok(Progress::Step)
     }
 
     fn chunk_end(&mut self, input: &mut BytesMut) -> Result<Progress, WireError> {
-        let Some(line) = take_line(input, "chunk end")? else { return Ok(Progress::NeedsMore) };
+        let Some(line) = take_line(input, "chunk end")? else {
+            return Ok(Progress::NeedsMore);
+        };
         if !line.is_empty() {
             return Err(WireError::Framing("bad chunk end"));
         }
@@ -227,7 +261,9 @@ impl Parser {
     }
 
     fn trailer(&mut self, input: &mut BytesMut, seen: usize) -> Result<Progress, WireError> {
-        let Some(line) = take_line(input, "trailer")? else { return Ok(Progress::NeedsMore) };
+        let Some(line) = take_line(input, "trailer")? else {
+            return Ok(Progress::NeedsMore);
+        };
         if line.is_empty() {
             return Ok(Progress::Complete);
         }
@@ -240,7 +276,9 @@ impl Parser {
     }
 
     fn too_large(&self) -> WireError {
-        WireError::TooLarge { limit_bytes: self.limit_bytes }
+        WireError::TooLarge {
+            limit_bytes: self.limit_bytes,
+        }
     }
 }
 

@@ -24,12 +24,16 @@ pub(super) fn check_tables(connection: &Connection) -> rusqlite::Result<()> {
 
 pub(super) fn server_id(connection: &Connection, url: &str) -> rusqlite::Result<ServerId> {
     let select = "SELECT id FROM servers WHERE url = ?1";
-    let id = connection.query_row(select, [url], |row| row.get(0)).optional()?;
+    let id = connection
+        .query_row(select, [url], |row| row.get(0))
+        .optional()?;
     if let Some(id) = id {
         return Ok(ServerId(id));
     }
     connection.execute("INSERT OR IGNORE INTO servers (url) VALUES (?1)", [url])?;
-    connection.query_row(select, [url], |row| row.get(0)).map(ServerId)
+    connection
+        .query_row(select, [url], |row| row.get(0))
+        .map(ServerId)
 }
 
 /// Gives a server a number that was handed out earlier.
@@ -105,8 +109,10 @@ pub(super) fn server_facts(
     connection: &Connection,
     server: ServerId,
 ) -> rusqlite::Result<ServerFacts> {
-    let facts =
-        connection.prepare_cached(SELECT_FACTS)?.query_row([server.0], read_facts).optional()?;
+    let facts = connection
+        .prepare_cached(SELECT_FACTS)?
+        .query_row([server.0], read_facts)
+        .optional()?;
     Ok(facts.unwrap_or_default())
 }
 
@@ -132,17 +138,26 @@ pub(super) fn remember_facts(
             ServerFact::Down(down) => transaction.execute(
                 "UPDATE servers SET down_since = ?2, down_until = ?3, down_reason = ?4
                  WHERE id = ?1",
-                params![server.0, stored_time(down.since), stored_time(down.until), down.reason],
+                params![
+                    server.0,
+                    stored_time(down.since),
+                    stored_time(down.until),
+                    down.reason
+                ],
             )?,
-            ServerFact::Up => transaction
-                .execute("UPDATE servers SET down_until = down_since WHERE id = ?1", [server.0])?,
+            ServerFact::Up => transaction.execute(
+                "UPDATE servers SET down_until = down_since WHERE id = ?1",
+                [server.0],
+            )?,
             ServerFact::Behavior(behavior) => transaction.execute(
                 "UPDATE servers SET pipelining = coalesce(?2, pipelining),
                  requests_per_connection = coalesce(?3, requests_per_connection),
                  protocol = coalesce(?4, protocol) WHERE id = ?1",
                 params![
                     server.0,
-                    behavior.pipelining.map(|pipelining| pipelining == Pipelining::Works),
+                    behavior
+                        .pipelining
+                        .map(|pipelining| pipelining == Pipelining::Works),
                     behavior.requests_per_connection,
                     behavior.protocol
                 ],
@@ -163,7 +178,13 @@ struct StoredAnswer<'a> {
 
 impl<'a> StoredAnswer<'a> {
     fn of(answer: &'a Remembered) -> Self {
-        let nothing = Self { kind: 0, status: None, text: None, vouched_by: None, digest: None };
+        let nothing = Self {
+            kind: 0,
+            status: None,
+            text: None,
+            vouched_by: None,
+            digest: None,
+        };
         match answer {
             Remembered::Positive { text, vouched_by } => Self {
                 kind: POSITIVE,
@@ -172,16 +193,26 @@ impl<'a> StoredAnswer<'a> {
                 digest: vouched_by.as_deref().map(|key| memo_digest(text, key)),
                 ..nothing
             },
-            Remembered::Refused { facts } => Self { kind: REFUSED, text: Some(facts), ..nothing },
-            Remembered::Negative { status } => {
-                Self { kind: NEGATIVE, status: Some(*status), ..nothing }
-            }
-            Remembered::Baking { status } => {
-                Self { kind: BAKING, status: Some(*status), ..nothing }
-            }
-            Remembered::Transient { reason } => {
-                Self { kind: TRANSIENT, text: Some(reason), ..nothing }
-            }
+            Remembered::Refused { facts } => Self {
+                kind: REFUSED,
+                text: Some(facts),
+                ..nothing
+            },
+            Remembered::Negative { status } => Self {
+                kind: NEGATIVE,
+                status: Some(*status),
+                ..nothing
+            },
+            Remembered::Baking { status } => Self {
+                kind: BAKING,
+                status: Some(*status),
+                ..nothing
+            },
+            Remembered::Transient { reason } => Self {
+                kind: TRANSIENT,
+                text: Some(reason),
+                ..nothing
+            },
         }
     }
 }
@@ -198,8 +229,12 @@ pub(super) fn read_entry(row: &Row<'_>, memos: Memos) -> rusqlite::Result<Entry>
             };
             Remembered::Positive { text, vouched_by }
         }
-        NEGATIVE => Remembered::Negative { status: row.get(4)? },
-        BAKING => Remembered::Baking { status: row.get(4)? },
+        NEGATIVE => Remembered::Negative {
+            status: row.get(4)?,
+        },
+        BAKING => Remembered::Baking {
+            status: row.get(4)?,
+        },
         TRANSIENT => Remembered::Transient { reason: text()? },
         REFUSED => Remembered::Refused { facts: text()? },
         other => return Err(rusqlite::Error::IntegralValueOutOfRange(0, other)),
@@ -208,7 +243,11 @@ pub(super) fn read_entry(row: &Row<'_>, memos: Memos) -> rusqlite::Result<Entry>
         answer,
         asked_at: time(1, row.get(1)?)?,
         expires_at: time(2, row.get(2)?)?,
-        ttl_source: if row.get(3)? { TtlSource::Server } else { TtlSource::Default },
+        ttl_source: if row.get(3)? {
+            TtlSource::Server
+        } else {
+            TtlSource::Default
+        },
     })
 }
 
@@ -230,29 +269,46 @@ fn memo_digest(text: &str, key: &str) -> [u8; 32] {
 
 fn read_facts(row: &Row<'_>) -> rusqlite::Result<ServerFacts> {
     let at = |column| -> rusqlite::Result<Option<u64>> {
-        row.get::<_, Option<i64>>(column)?.map(|secs| time(column, secs)).transpose()
+        row.get::<_, Option<i64>>(column)?
+            .map(|secs| time(column, secs))
+            .transpose()
     };
     let cache_info = match (at(1)?, at(2)?) {
-        (Some(asked_at), Some(expires_at)) => {
-            Some(CacheInfoFact { text: row.get(0)?, asked_at, expires_at })
-        }
+        (Some(asked_at), Some(expires_at)) => Some(CacheInfoFact {
+            text: row.get(0)?,
+            asked_at,
+            expires_at,
+        }),
         _ => None,
     };
     let down = match (at(3)?, at(4)?) {
         (Some(since), Some(until)) => {
             let reason = row.get::<_, Option<Box<str>>>(5)?.unwrap_or_default();
-            Some(Down { since, until, reason })
+            Some(Down {
+                since,
+                until,
+                reason,
+            })
         }
         _ => None,
     };
     let pipelining = row.get::<_, Option<bool>>(6)?;
     let behavior = Behavior {
-        pipelining: pipelining
-            .map(|works| if works { Pipelining::Works } else { Pipelining::Broken }),
+        pipelining: pipelining.map(|works| {
+            if works {
+                Pipelining::Works
+            } else {
+                Pipelining::Broken
+            }
+        }),
         requests_per_connection: row.get(7)?,
         protocol: row.get(8)?,
     };
-    Ok(ServerFacts { cache_info, down, behavior })
+    Ok(ServerFacts {
+        cache_info,
+        down,
+        behavior,
+    })
 }
 
 /// Times beyond what the database holds are as good as never.

@@ -98,7 +98,12 @@ impl TtlPolicy {
         now: u64,
     ) -> Entry {
         let (ttl, ttl_source) = self.ttl_secs(kind, max_age);
-        Entry { answer, asked_at: now, expires_at: now.saturating_add(ttl), ttl_source }
+        Entry {
+            answer,
+            asked_at: now,
+            expires_at: now.saturating_add(ttl),
+            ttl_source,
+        }
     }
 }
 
@@ -165,7 +170,11 @@ impl Entry {
     /// For how many seconds more it counts; 0 when it does not.
     #[must_use]
     pub(crate) fn left_secs(&self, now: u64) -> u64 {
-        if self.is_fresh(now) { self.expires_at - now } else { 0 }
+        if self.is_fresh(now) {
+            self.expires_at - now
+        } else {
+            0
+        }
     }
 }
 
@@ -192,12 +201,21 @@ mod tests {
     fn the_server_decides_within_limits() {
         let policy = TtlPolicy::default();
         let ttl = |kind, max_age| policy.ttl_secs(kind, max_age);
-        assert_eq!(ttl(AnswerKind::Positive, None), (129_600, TtlSource::Default));
+        assert_eq!(
+            ttl(AnswerKind::Positive, None),
+            (129_600, TtlSource::Default)
+        );
         assert_eq!(ttl(AnswerKind::Positive, Some(7)), (7, TtlSource::Server));
-        assert_eq!(ttl(AnswerKind::Positive, Some(u64::MAX)).0, policy.longest_secs);
+        assert_eq!(
+            ttl(AnswerKind::Positive, Some(u64::MAX)).0,
+            policy.longest_secs
+        );
         assert_eq!(ttl(AnswerKind::PositiveWithoutFileSize, None).0, 300);
         assert_eq!(ttl(AnswerKind::Negative, None).0, 120);
-        assert_eq!(ttl(AnswerKind::Baking, Some(86_400)), (300, TtlSource::Server));
+        assert_eq!(
+            ttl(AnswerKind::Baking, Some(86_400)),
+            (300, TtlSource::Server)
+        );
         assert_eq!(ttl(AnswerKind::Transient, None).0, 60);
     }
 

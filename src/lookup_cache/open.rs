@@ -30,15 +30,28 @@ pub(super) fn open_file(
     dir: &Path,
 ) -> Result<(Connection, CacheFile, Option<CacheError>), CacheError> {
     let path = dir.join(schema::FILE_NAME);
-    let unusable = |source| CacheError::Unusable { path: path.clone(), source };
-    DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(unusable)?;
+    let unusable = |source| CacheError::Unusable {
+        path: path.clone(),
+        source,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(dir)
+        .map_err(unusable)?;
     let lock = private_file(&dir.join(schema::LOCK_NAME)).map_err(unusable)?;
     lock.lock_shared().map_err(unusable)?;
     let file = private_file(&path).map_err(unusable)?;
     let is_ours = only_we_write(&file).map_err(unusable)?
-        && File::open(dir).and_then(|dir| only_we_write(&dir)).map_err(unusable)?;
+        && File::open(dir)
+            .and_then(|dir| only_we_write(&dir))
+            .map_err(unusable)?;
     drop(file);
-    let mut file = CacheFile { path, is_ours, lock };
+    let mut file = CacheFile {
+        path,
+        is_ours,
+        lock,
+    };
     match connect(&file.path) {
         Ok(connection) => Ok((connection, file, None)),
         Err(source) if is_damage(&source) => {
@@ -80,11 +93,18 @@ impl CacheFile {
     }
 
     fn unusable(&self, source: io::Error) -> CacheError {
-        CacheError::Unusable { path: self.path.clone(), source }
+        CacheError::Unusable {
+            path: self.path.clone(),
+            source,
+        }
     }
 
     fn failed(&self, source: rusqlite::Error) -> CacheError {
-        CacheError::Failed { action: "opening the file", path: self.path.clone(), source }
+        CacheError::Failed {
+            action: "opening the file",
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
@@ -160,7 +180,13 @@ fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
 /// Opens `path` for writing, making it if need be, for nobody else: URLs of servers may hold
 /// passwords.
 fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
 }
 
 fn only_we_write(file: &File) -> io::Result<bool> {

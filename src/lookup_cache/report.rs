@@ -58,7 +58,11 @@ pub(super) fn list(
             let text = rusqlite::types::Type::Text;
             rusqlite::Error::FromSqlConversionFailure(9, text, Box::new(error))
         })?;
-        visit(ListedEntry { server: row.get(8)?, item, entry: db::read_entry(row, memos)? });
+        visit(ListedEntry {
+            server: row.get(8)?,
+            item,
+            entry: db::read_entry(row, memos)?,
+        });
     }
     Ok(())
 }
@@ -86,7 +90,9 @@ pub(super) fn stats(connection: &Connection, now: u64) -> rusqlite::Result<Stats
     )?;
     stats.servers = connection.query_row("SELECT count(*) FROM servers", [], unsigned)?;
     stats.oldest_asked_at = connection
-        .query_row("SELECT min(asked_at) FROM lookups", [], |row| row.get::<_, Option<i64>>(0))?
+        .query_row("SELECT min(asked_at) FROM lookups", [], |row| {
+            row.get::<_, Option<i64>>(0)
+        })?
         .map(i64::unsigned_abs);
     stats.swept_at = swept_at(connection)?;
     Ok(stats)
@@ -95,8 +101,9 @@ pub(super) fn stats(connection: &Connection, now: u64) -> rusqlite::Result<Stats
 /// What `PRAGMA integrity_check` finds; nothing when all is sound.
 pub(super) fn integrity_faults(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare("PRAGMA integrity_check")?;
-    let lines: Vec<String> =
-        statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let lines: Vec<String> = statement
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
     Ok(if lines == ["ok"] { Vec::new() } else { lines })
 }
 
@@ -141,7 +148,10 @@ pub(super) fn prune(connection: &mut Connection, now: u64) -> rusqlite::Result<u
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let pruned = transaction.execute("DELETE FROM lookups WHERE expires_at <= ?1", [now])?;
-    transaction.execute("INSERT OR REPLACE INTO sweeps (id, swept_at) VALUES (1, ?1)", [now])?;
+    transaction.execute(
+        "INSERT OR REPLACE INTO sweeps (id, swept_at) VALUES (1, ?1)",
+        [now],
+    )?;
     transaction.commit()?;
     shrink(connection)?;
     Ok(pruned as u64)
@@ -149,7 +159,9 @@ pub(super) fn prune(connection: &mut Connection, now: u64) -> rusqlite::Result<u
 
 pub(super) fn swept_at(connection: &Connection) -> rusqlite::Result<Option<u64>> {
     let swept: Option<i64> = connection
-        .query_row("SELECT swept_at FROM sweeps WHERE id = 1", [], |row| row.get(0))
+        .query_row("SELECT swept_at FROM sweeps WHERE id = 1", [], |row| {
+            row.get(0)
+        })
         .optional()?;
     Ok(swept.map(i64::unsigned_abs))
 }

@@ -12,7 +12,9 @@ const URL: &str = "https://ci.guix.gnu.org/";
 
 fn item(number: usize) -> HashPart {
     // Spread over the key space, as real hash parts are.
-    let spread = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    let spread = (number as u64)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .to_be_bytes();
     let mut bytes = [0; 20];
     bytes[..8].copy_from_slice(&spread);
     HashPart::parse(&crate::format::base32::encode(&bytes)).unwrap()
@@ -23,7 +25,10 @@ fn entry(answer: Remembered, kind: AnswerKind) -> Entry {
 }
 
 fn positive(text: &str) -> Entry {
-    let answer = Remembered::Positive { text: text.into(), vouched_by: Some("key".into()) };
+    let answer = Remembered::Positive {
+        text: text.into(),
+        vouched_by: Some("key".into()),
+    };
     entry(answer, AnswerKind::Positive)
 }
 
@@ -41,7 +46,11 @@ fn open_sound(dir: &Path) -> LookupCache {
 
 fn find_one(cache: &mut LookupCache, number: usize) -> Option<Entry> {
     let server = cache.server_id(URL);
-    cache.find(server, &[item(number)], NOW).unwrap().pop().map(|(_, entry)| entry)
+    cache
+        .find(server, &[item(number)], NOW)
+        .unwrap()
+        .pop()
+        .map(|(_, entry)| entry)
 }
 
 #[test]
@@ -52,14 +61,25 @@ fn gives_back_what_was_remembered() {
     let other = cache.server_id("http://other/");
     assert_ne!(server, other);
     let baking = entry(Remembered::Baking { status: 202 }, AnswerKind::Baking);
-    let transient = entry(Remembered::Transient { reason: "503".into() }, AnswerKind::Transient);
+    let transient = entry(
+        Remembered::Transient {
+            reason: "503".into(),
+        },
+        AnswerKind::Transient,
+    );
     let server_said = TtlPolicy::default().entry(
         Remembered::Negative { status: 410 },
         AnswerKind::Negative,
         Some(10),
         NOW,
     );
-    let entries = [positive("StorePath: a\r\n"), negative(), baking, transient, server_said];
+    let entries = [
+        positive("StorePath: a\r\n"),
+        negative(),
+        baking,
+        transient,
+        server_said,
+    ];
     let batch: Vec<_> = entries
         .iter()
         .enumerate()
@@ -72,7 +92,10 @@ fn gives_back_what_was_remembered() {
     assert_eq!(cache.server_id(URL), server);
     let asked: Vec<_> = (0..9).map(item).collect();
     let found = cache.find(server, &asked, NOW).unwrap();
-    let mut expected: Vec<_> = batch.into_iter().map(|(_, item, entry)| (item, entry)).collect();
+    let mut expected: Vec<_> = batch
+        .into_iter()
+        .map(|(_, item, entry)| (item, entry))
+        .collect();
     expected.sort_by_key(|(item, _)| *item);
     assert_eq!(found, expected);
     assert!(cache.find(other, &asked, NOW).unwrap().is_empty());
@@ -82,12 +105,21 @@ fn gives_back_what_was_remembered() {
 fn only_what_counts_is_found() {
     let mut cache = LookupCache::in_memory();
     let server = cache.server_id(URL);
-    cache.remember(&[(server, item(0), positive("a")), (server, item(1), negative())]).unwrap();
+    cache
+        .remember(&[
+            (server, item(0), positive("a")),
+            (server, item(1), negative()),
+        ])
+        .unwrap();
     let asked = [item(0), item(1)];
     assert_eq!(cache.find(server, &asked, NOW + 119).unwrap().len(), 2);
     assert_eq!(cache.find(server, &asked, NOW + 120).unwrap().len(), 1);
     assert_eq!(cache.find(server, &asked, NOW + 129_600).unwrap(), []);
-    assert_eq!(cache.find(server, &asked, NOW - 3600).unwrap(), [], "the clock was set back");
+    assert_eq!(
+        cache.find(server, &asked, NOW - 3600).unwrap(),
+        [],
+        "the clock was set back"
+    );
     // The newer answer wins.
     cache.remember(&[(server, item(0), negative())]).unwrap();
     assert_eq!(find_one(&mut cache, 0), Some(negative()));
@@ -101,7 +133,10 @@ fn forgets_prunes_and_counts() {
     let text = "x".repeat(1200);
     let fill: Vec<_> = (0..2000)
         .flat_map(|number| {
-            [(server, item(number), positive(&text)), (other, item(number), negative())]
+            [
+                (server, item(number), positive(&text)),
+                (other, item(number), negative()),
+            ]
         })
         .collect();
     cache.remember(&fill).unwrap();
@@ -125,7 +160,10 @@ fn forgets_prunes_and_counts() {
     assert_eq!(cache.integrity_faults().unwrap(), Vec::<String>::new());
     drop(cache);
     let bytes = dir.path().join(schema::FILE_NAME).metadata().unwrap().len();
-    assert!(bytes < 200_000, "freed pages are given back, {bytes} are left");
+    assert!(
+        bytes < 200_000,
+        "freed pages are given back, {bytes} are left"
+    );
 }
 
 #[test]
@@ -144,15 +182,27 @@ fn lists_in_order_and_by_server() {
     let mut cache = LookupCache::in_memory();
     let (server, other) = (cache.server_id(URL), cache.server_id("http://other/"));
     let mut items = [item(1), item(2), item(3)];
-    let batch: Vec<_> = items.iter().map(|&item| (server, item, positive("a"))).collect();
+    let batch: Vec<_> = items
+        .iter()
+        .map(|&item| (server, item, positive("a")))
+        .collect();
     cache.remember(&batch).unwrap();
     cache.remember(&[(other, item(1), negative())]).unwrap();
     items.sort();
 
     let mut listed = Vec::new();
-    cache.list(Some(URL), &mut |entry| listed.push(entry)).unwrap();
-    assert_eq!(listed.iter().map(|entry| entry.item).collect::<Vec<_>>(), items);
-    assert!(listed.iter().all(|entry| entry.server == URL && entry.entry == positive("a")));
+    cache
+        .list(Some(URL), &mut |entry| listed.push(entry))
+        .unwrap();
+    assert_eq!(
+        listed.iter().map(|entry| entry.item).collect::<Vec<_>>(),
+        items
+    );
+    assert!(
+        listed
+            .iter()
+            .all(|entry| entry.server == URL && entry.entry == positive("a"))
+    );
     cache.list(None, &mut |entry| listed.push(entry)).unwrap();
     assert_eq!(listed.len(), 3 + 4);
 }
@@ -162,11 +212,21 @@ fn facts_of_a_server_are_kept_apart() {
     let mut cache = LookupCache::in_memory();
     let server = cache.server_id(URL);
     assert_eq!(cache.server_facts(server).unwrap(), ServerFacts::default());
-    let info =
-        CacheInfoFact { text: Some("Priority: 40\n".into()), asked_at: NOW, expires_at: NOW + 100 };
-    let down = Down { since: NOW, until: NOW + 60, reason: "connection refused".into() };
+    let info = CacheInfoFact {
+        text: Some("Priority: 40\n".into()),
+        asked_at: NOW,
+        expires_at: NOW + 100,
+    };
+    let down = Down {
+        since: NOW,
+        until: NOW + 60,
+        reason: "connection refused".into(),
+    };
     assert!(down.is_down(NOW + 59) && !down.is_down(NOW + 60));
-    let protocol = Behavior { protocol: Some("h2".into()), ..Behavior::default() };
+    let protocol = Behavior {
+        protocol: Some("h2".into()),
+        ..Behavior::default()
+    };
     let pipelining = Behavior {
         pipelining: Some(Pipelining::Broken),
         requests_per_connection: Some(100),
@@ -175,30 +235,53 @@ fn facts_of_a_server_are_kept_apart() {
     cache
         .remember_server_facts(
             server,
-            &[ServerFact::CacheInfo(info.clone()), ServerFact::Behavior(protocol)],
+            &[
+                ServerFact::CacheInfo(info.clone()),
+                ServerFact::Behavior(protocol),
+            ],
         )
         .unwrap();
     cache
         .remember_server_facts(
             server,
-            &[ServerFact::Down(down.clone()), ServerFact::Behavior(pipelining.clone())],
+            &[
+                ServerFact::Down(down.clone()),
+                ServerFact::Behavior(pipelining.clone()),
+            ],
         )
         .unwrap();
     let expected = ServerFacts {
         cache_info: Some(info),
         down: Some(down),
-        behavior: Behavior { protocol: Some("h2".into()), ..pipelining },
+        behavior: Behavior {
+            protocol: Some("h2".into()),
+            ..pipelining
+        },
     };
     assert_eq!(cache.server_facts(server).unwrap(), expected);
 
-    cache.remember_server_facts(server, &[ServerFact::Up]).unwrap();
+    cache
+        .remember_server_facts(server, &[ServerFact::Up])
+        .unwrap();
     let down = cache.server_facts(server).unwrap().down.unwrap();
     assert!(!down.is_down(NOW + 1));
-    assert_eq!(&*down.reason, "connection refused", "what it was down for stays known");
+    assert_eq!(
+        &*down.reason, "connection refused",
+        "what it was down for stays known"
+    );
 
-    let no_file = CacheInfoFact { text: None, asked_at: NOW, expires_at: NOW + 1 };
-    cache.remember_server_facts(server, &[ServerFact::CacheInfo(no_file.clone())]).unwrap();
-    assert_eq!(cache.server_facts(server).unwrap().cache_info, Some(no_file));
+    let no_file = CacheInfoFact {
+        text: None,
+        asked_at: NOW,
+        expires_at: NOW + 1,
+    };
+    cache
+        .remember_server_facts(server, &[ServerFact::CacheInfo(no_file.clone())])
+        .unwrap();
+    assert_eq!(
+        cache.server_facts(server).unwrap().cache_info,
+        Some(no_file)
+    );
     cache.forget(Some(URL), &[]).unwrap();
     assert_eq!(cache.server_facts(server).unwrap(), ServerFacts::default());
 }
@@ -213,7 +296,10 @@ fn speed_of_five_thousand() {
         let server = cache.server_id(URL);
         let text = "x".repeat(1200);
         let items: Vec<_> = (0..count).map(item).collect();
-        let batch: Vec<_> = items.iter().map(|&item| (server, item, positive(&text))).collect();
+        let batch: Vec<_> = items
+            .iter()
+            .map(|&item| (server, item, positive(&text)))
+            .collect();
         let timed = |what: &str, work: &mut dyn FnMut()| {
             let start = std::time::Instant::now();
             work();
@@ -229,7 +315,9 @@ fn speed_of_five_thousand() {
         });
         println!("{} bytes", cache.file_bytes());
         drop(cache);
-        timed("open", &mut || drop(open_sound(&dir.path().join(count.to_string()))));
+        timed("open", &mut || {
+            drop(open_sound(&dir.path().join(count.to_string())))
+        });
         timed("open and find", &mut || {
             let mut cache = open_sound(&dir.path().join(count.to_string()));
             assert_eq!(cache.find(server, &items, NOW).unwrap().len(), count);

@@ -27,14 +27,24 @@ pub(crate) const MTIME_SECS: i64 = 1;
 const ACLS: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
 
 const TIMES: Timestamps = Timestamps {
-    last_access: Timespec { tv_sec: MTIME_SECS, tv_nsec: 0 },
-    last_modification: Timespec { tv_sec: MTIME_SECS, tv_nsec: 0 },
+    last_access: Timespec {
+        tv_sec: MTIME_SECS,
+        tv_nsec: 0,
+    },
+    last_modification: Timespec {
+        tv_sec: MTIME_SECS,
+        tv_nsec: 0,
+    },
 };
 
 /// The mode of a file.
 #[must_use]
 pub(crate) fn file_mode(executable: bool) -> Mode {
-    if executable { EXECUTABLE_MODE } else { FILE_MODE }
+    if executable {
+        EXECUTABLE_MODE
+    } else {
+        FILE_MODE
+    }
 }
 
 /// Whether an open file or directory has exactly `mode`, and no access control list.
@@ -163,7 +173,10 @@ pub(crate) mod tests {
         }
         let set = rustix::fs::setxattr(directory, ACLS[1], &value, XattrFlags::empty());
         if set == Err(Errno::OPNOTSUPP) {
-            eprintln!("left out: there are no ACLs on the file system of {}", directory.display());
+            eprintln!(
+                "left out: there are no ACLs on the file system of {}",
+                directory.display()
+            );
         } else {
             set.unwrap();
         }
@@ -202,7 +215,11 @@ pub(crate) mod tests {
         assert_eq!(faults(&tree).len(), 5);
 
         let handle = std::fs::File::open(&tree).unwrap();
-        settle(std::fs::File::open(tree.join("file")).unwrap(), EXECUTABLE_MODE).unwrap();
+        settle(
+            std::fs::File::open(tree.join("file")).unwrap(),
+            EXECUTABLE_MODE,
+        )
+        .unwrap();
         settle_symlink(handle.as_fd(), c"link").unwrap();
         settle(&handle, DIRECTORY_MODE).unwrap();
         assert_eq!(faults(&tree), Vec::<String>::new());

@@ -38,8 +38,14 @@ impl Closure {
 
     /// Those of `wanted` that `item` refers to, transitively; not `item` itself.
     #[must_use]
-    pub(crate) fn reached_from(&self, item: &StorePath, wanted: &HashSet<StorePath>) -> Vec<StorePath> {
-        let Some(&start) = self.positions.get(item) else { return Vec::new() };
+    pub(crate) fn reached_from(
+        &self,
+        item: &StorePath,
+        wanted: &HashSet<StorePath>,
+    ) -> Vec<StorePath> {
+        let Some(&start) = self.positions.get(item) else {
+            return Vec::new();
+        };
         let mut seen = HashSet::from([start]);
         let mut stack = self.references[start].clone();
         let mut reached = Vec::new();

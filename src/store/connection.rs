@@ -71,7 +71,10 @@ fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn is_refusal(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly)
+    )
 }
 
 /// Whether the database is not all in its file. A log that cannot be looked at counts as one.
@@ -121,6 +124,9 @@ mod tests {
     #[test]
     fn odd_characters_stay_part_of_the_path() {
         let path = Path::new("/a b/100%?x=1#y/db.sqlite");
-        assert_eq!(immutable_uri(path), "file:/a%20b/100%25%3fx%3d1%23y/db.sqlite?immutable=1");
+        assert_eq!(
+            immutable_uri(path),
+            "file:/a%20b/100%25%3fx%3d1%23y/db.sqlite?immutable=1"
+        );
     }
 }

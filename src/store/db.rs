@@ -61,10 +61,16 @@ impl Database {
     pub(super) fn open(layout: &Layout, access: Access) -> Result<Self, StoreError> {
         let path = layout.database_file();
         match connection::open(&path, layout.store_dir().dialect(), access) {
-            Ok(connection) => Ok(Self { connection, path, store_dir: layout.store_dir().clone() }),
-            Err(source) => {
-                Err(StoreError::Database { action: "opening the store database", path, source })
-            }
+            Ok(connection) => Ok(Self {
+                connection,
+                path,
+                store_dir: layout.store_dir().clone(),
+            }),
+            Err(source) => Err(StoreError::Database {
+                action: "opening the store database",
+                path,
+                source,
+            }),
         }
     }
 
@@ -101,12 +107,16 @@ impl Database {
         let names = transaction
             .prepare_cached(SELECT_ID)
             .and_then(|mut statement| {
-                statement.query_row([&name], |row| row.get::<_, i64>(0)).optional()
+                statement
+                    .query_row([&name], |row| row.get::<_, i64>(0))
+                    .optional()
             })
             .and_then(|id| id.map(|id| reference_names(&transaction, id)).transpose())
             .map_err(&failed)?;
         transaction.commit().map_err(&failed)?;
-        names.map(|names| self.parse_all(names, "reference", &name)).transpose()
+        names
+            .map(|names| self.parse_all(names, "reference", &name))
+            .transpose()
     }
 
     /// All that is known of the valid item `path`; `None` when it is not valid.
@@ -130,17 +140,26 @@ impl Database {
         let (nar_hash, _) = NarHash::parse(&row.hash)
             .map_err(|_| self.malformed("hash", row.hash.clone(), &name))?;
         let deriver = row.deriver.filter(|deriver| !deriver.is_empty());
-        let deriver = deriver.map(|deriver| self.parse(deriver, "deriver", &name)).transpose()?;
+        let deriver = deriver
+            .map(|deriver| self.parse(deriver, "deriver", &name))
+            .transpose()?;
         let registration = Registration {
             path: path.clone(),
             nar_hash,
             nar_size: row.nar_size.unwrap_or(0),
             deriver,
             references: self.parse_all(references, "reference", &name)?,
-            signatures: row.signatures.split_whitespace().map(str::to_owned).collect(),
+            signatures: row
+                .signatures
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
             ca: row.ca.filter(|ca| !ca.is_empty()),
         };
-        Ok(Some(PathInfo { registration, registered_at: row.registered_at }))
+        Ok(Some(PathInfo {
+            registration,
+            registered_at: row.registered_at,
+        }))
     }
 
     /// The valid items among `roots` and everything they refer to, at one moment.
@@ -180,7 +199,9 @@ impl Database {
             insert_outputs(&transaction, &self.store_dir, id, outputs).map_err(&failed)?;
         }
         for item in batch {
-            let Some(&referrer) = ids.get(&item.path) else { continue };
+            let Some(&referrer) = ids.get(&item.path) else {
+                continue;
+            };
             let missing =
                 insert_references(&transaction, &self.store_dir, referrer, &item.references)
                     .map_err(&failed)?;
@@ -199,7 +220,10 @@ impl Database {
         column: &'static str,
         item: &str,
     ) -> Result<Vec<StorePath>, StoreError> {
-        names.into_iter().map(|name| self.parse(name, column, item)).collect()
+        names
+            .into_iter()
+            .map(|name| self.parse(name, column, item))
+            .collect()
     }
 
     fn parse(
@@ -215,7 +239,12 @@ impl Database {
     }
 
     fn malformed(&self, column: &'static str, value: String, item: &str) -> StoreError {
-        StoreError::Malformed { path: self.path.clone(), column, value, item: item.to_owned() }
+        StoreError::Malformed {
+            path: self.path.clone(),
+            column,
+            value,
+            item: item.to_owned(),
+        }
     }
 }
 
@@ -238,7 +267,10 @@ impl InfoRow {
             hash: row.get(1)?,
             registered_at: unsigned(2, row.get(2)?)?,
             deriver: row.get(3)?,
-            nar_size: row.get::<_, Option<i64>>(4)?.map(|size| unsigned(4, size)).transpose()?,
+            nar_size: row
+                .get::<_, Option<i64>>(4)?
+                .map(|size| unsigned(4, size))
+                .transpose()?,
             signatures: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
             ca: row.get(6)?,
         })
@@ -247,7 +279,10 @@ impl InfoRow {
 
 #[cfg(test)]
 fn reference_names(connection: &Connection, id: i64) -> rusqlite::Result<Vec<String>> {
-    connection.prepare_cached(SELECT_REFERENCES)?.query_map([id], |row| row.get(0))?.collect()
+    connection
+        .prepare_cached(SELECT_REFERENCES)?
+        .query_map([id], |row| row.get(0))?
+        .collect()
 }
 
 /// The names of the valid items among `roots` and of everything they refer to; each with the
@@ -297,25 +332,42 @@ fn record_item(
 ) -> rusqlite::Result<i64> {
     let name = store_dir.full_name(&item.path);
     let hash = item.nar_hash.base16_with_algorithm();
-    let deriver = item.deriver.as_ref().map(|deriver| store_dir.full_name(deriver));
+    let deriver = item
+        .deriver
+        .as_ref()
+        .map(|deriver| store_dir.full_name(deriver));
     let (now, nar_size) = (signed(now)?, signed(item.nar_size)?);
-    let known: Option<i64> =
-        connection.prepare_cached(SELECT_ID)?.query_row([&name], |row| row.get(0)).optional()?;
+    let known: Option<i64> = connection
+        .prepare_cached(SELECT_ID)?
+        .query_row([&name], |row| row.get(0))
+        .optional()?;
     if let Some(id) = known {
         // Its referrers refer to this row, so it is changed and not deleted.
-        connection.prepare_cached("DELETE FROM Refs WHERE referrer = ?1")?.execute([id])?;
+        connection
+            .prepare_cached("DELETE FROM Refs WHERE referrer = ?1")?
+            .execute([id])?;
     }
 
     match store_dir.dialect() {
         Dialect::Guix => connection
-            .prepare_cached(if known.is_some() { GUIX_UPDATE } else { GUIX_INSERT })?
+            .prepare_cached(if known.is_some() {
+                GUIX_UPDATE
+            } else {
+                GUIX_INSERT
+            })?
             .execute(params![name, hash, now, deriver, nar_size])?,
         Dialect::Nix => {
             let signatures = item.signatures.join(" ");
             let signatures = Some(signatures).filter(|signatures| !signatures.is_empty());
             connection
-                .prepare_cached(if known.is_some() { NIX_UPDATE } else { NIX_INSERT })?
-                .execute(params![name, hash, now, deriver, nar_size, signatures, item.ca])?
+                .prepare_cached(if known.is_some() {
+                    NIX_UPDATE
+                } else {
+                    NIX_INSERT
+                })?
+                .execute(params![
+                    name, hash, now, deriver, nar_size, signatures, item.ca
+                ])?
         }
     };
     Ok(known.unwrap_or_else(|| connection.last_insert_rowid()))
@@ -329,7 +381,9 @@ fn insert_outputs(
 ) -> rusqlite::Result<()> {
     for (output, path) in outputs {
         let name = store_dir.full_name(path);
-        connection.prepare_cached(INSERT_OUTPUT)?.execute(params![derivation, output, name])?;
+        connection
+            .prepare_cached(INSERT_OUTPUT)?
+            .execute(params![derivation, output, name])?;
     }
     Ok(())
 }
@@ -346,7 +400,10 @@ fn insert_references(
     let mut insert = connection.prepare_cached(INSERT_REFERENCE)?;
     for reference in references {
         let name = store_dir.full_name(reference);
-        match select.query_row([&name], |row| row.get::<_, i64>(0)).optional()? {
+        match select
+            .query_row([&name], |row| row.get::<_, i64>(0))
+            .optional()?
+        {
             Some(reference) => {
                 insert.execute([referrer, reference])?;
             }
@@ -371,7 +428,11 @@ fn failure(
     action: &'static str,
 ) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
     let path = path.to_owned();
-    move |source| StoreError::Database { action, path: path.clone(), source }
+    move |source| StoreError::Database {
+        action,
+        path: path.clone(),
+        source,
+    }
 }
 
 const SELECT_ID: &str = "SELECT id FROM ValidPaths WHERE path = ?1";

@@ -62,9 +62,9 @@ pub(crate) struct Fingerprint {
 
 /// What came of using an existing entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Linked {
+pub(crate) enum LinkOutcome {
     /// The name is now a hard link to the entry.
-    Linked,
+    Done,
     /// There is no entry that can be linked to; the file may become one.
     Absent,
     /// There is one, but it takes no more links, or there can be none at all.
@@ -75,9 +75,9 @@ pub(crate) enum Linked {
 
 /// What came of offering a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Published {
+pub(crate) enum EntryOutcome {
     /// It is an entry now.
-    Published,
+    Added,
     /// Somebody was first; the name is a hard link to their entry now.
     ReplacedByExisting,
     /// It stays alone: a limit of the file system was reached.
@@ -93,7 +93,10 @@ enum Loser {
 
 impl Links {
     pub(super) fn new(store: OwnedFd) -> Self {
-        Self { directory: Arc::new(LinksDirectory::new(store)), entries: Entries::Believed }
+        Self {
+            directory: Arc::new(LinksDirectory::new(store)),
+            entries: Entries::Believed,
+        }
     }
 
     /// Those of the store directory `store`, for who needs nothing else of the store.
@@ -110,7 +113,10 @@ impl Links {
     /// linked to before it was compared with a new file, and one that differs gives way to it.
     #[must_use]
     pub(crate) fn for_repair(&self) -> Self {
-        Self { directory: Arc::clone(&self.directory), entries: Entries::Compared }
+        Self {
+            directory: Arc::clone(&self.directory),
+            entries: Entries::Compared,
+        }
     }
 
     /// Makes `name` in `dir`, which must not exist, a hard link to the entry of `file`, if there
@@ -124,9 +130,9 @@ impl Links {
         file: &Fingerprint,
         dir: BorrowedFd<'_>,
         name: &CStr,
-    ) -> Result<Linked, StoreError> {
+    ) -> Result<LinkOutcome, StoreError> {
         if self.entries == Entries::Compared {
-            return Ok(Linked::Uncompared);
+            return Ok(LinkOutcome::Uncompared);
         }
         let failed = |errno| failure(file_name(name), errno);
         let links = match self.directory.open() {
@@ -140,11 +146,11 @@ impl Links {
         }
         let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         if file.is_of(&stat) {
-            return Ok(Linked::Linked);
+            return Ok(LinkOutcome::Done);
         }
         unlinkat(dir, name, AtFlags::empty()).map_err(failed)?;
         discard(&links, &entry).map_err(|errno| entry_failure(&entry, errno))?;
-        Ok(Linked::Absent)
+        Ok(LinkOutcome::Absent)
     }
 
     /// Replaces the complete file `name` in `dir` by a hard link to the entry of `file`, if there
@@ -157,12 +163,14 @@ impl Links {
         file: &Fingerprint,
         dir: BorrowedFd<'_>,
         name: &CStr,
-    ) -> Result<Linked, StoreError> {
-        let replaced =
-            self.directory.open().and_then(|links| self.replace_file(&links, file, dir, name));
+    ) -> Result<LinkOutcome, StoreError> {
+        let replaced = self
+            .directory
+            .open()
+            .and_then(|links| self.replace_file(&links, file, dir, name));
         match replaced {
-            Ok(Loser::File) => Ok(Linked::Linked),
-            Ok(Loser::Entry) => Ok(Linked::Absent),
+            Ok(Loser::File) => Ok(LinkOutcome::Done),
+            Ok(Loser::Entry) => Ok(LinkOutcome::Absent),
             Err(error) => without_entry(error).map_err(|errno| failure(file_name(name), errno)),
         }
     }
@@ -177,7 +185,7 @@ impl Links {
         file: &Fingerprint,
         dir: BorrowedFd<'_>,
         path: &CStr,
-    ) -> Result<Published, StoreError> {
+    ) -> Result<EntryOutcome, StoreError> {
         let failed = |errno| failure(file_name(path), errno);
         let entry = file.entry_name();
         for _ in 0..ATTEMPTS {
@@ -186,26 +194,28 @@ impl Links {
                 .open()
                 .and_then(|links| linkat(dir, path, links, &entry, AtFlags::empty()));
             let offered = match added {
-                Ok(()) => return Ok(Published::Published),
+                Ok(()) => return Ok(EntryOutcome::Added),
                 Err(Errno::EXIST) => self.replace(file, dir, path),
                 Err(Errno::NOENT) => {
                     // Either `.links` is missing, or the file itself.
                     statat(dir, path, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-                    self.directory.create().map_err(|errno| entry_failure("", errno))?;
+                    self.directory
+                        .create()
+                        .map_err(|errno| entry_failure("", errno))?;
                     continue;
                 }
                 Err(error) => Err(error),
             };
             match offered {
-                Ok(Loser::File) => return Ok(Published::ReplacedByExisting),
-                Ok(Loser::Entry) => return Ok(Published::Published),
+                Ok(Loser::File) => return Ok(EntryOutcome::ReplacedByExisting),
+                Ok(Loser::Entry) => return Ok(EntryOutcome::Added),
                 // The entry has been deleted meanwhile.
                 Err(Errno::NOENT) => {}
-                Err(error) if is_limit(error) => return Ok(Published::Skipped),
+                Err(error) if is_limit(error) => return Ok(EntryOutcome::Skipped),
                 Err(error) => return Err(failed(error)),
             }
         }
-        Ok(Published::Skipped)
+        Ok(EntryOutcome::Skipped)
     }
 
     /// Deletes the entry with this hash when nothing but `.links` names it.
@@ -214,7 +224,11 @@ impl Links {
         let entry = base32::encode(hash);
         let stat = statat(&links, &entry, AtFlags::SYMLINK_NOFOLLOW)?;
         // A link that somebody makes to it before it is deleted has the same content as ever.
-        if stat.st_nlink == 1 { discard(&links, &entry) } else { Ok(()) }
+        if stat.st_nlink == 1 {
+            discard(&links, &entry)
+        } else {
+            Ok(())
+        }
     }
 
     /// Puts one of the two in the place of the other: the file `path` below `dir` and the entry of
@@ -290,10 +304,10 @@ impl Fingerprint {
 }
 
 /// What it means that an entry could not be reached or linked to.
-fn without_entry(error: Errno) -> io::Result<Linked> {
+fn without_entry(error: Errno) -> io::Result<LinkOutcome> {
     match error {
-        Errno::NOENT => Ok(Linked::Absent),
-        error if is_limit(error) => Ok(Linked::Unusable),
+        Errno::NOENT => Ok(LinkOutcome::Absent),
+        error if is_limit(error) => Ok(LinkOutcome::Unusable),
         error => Err(error),
     }
 }
@@ -366,7 +380,10 @@ fn entry_failure(entry: &str, source: Errno) -> StoreError {
 }
 
 fn failure(path: &Path, source: Errno) -> StoreError {
-    StoreError::Deduplicate { path: path.to_owned(), source: source.into() }
+    StoreError::Deduplicate {
+        path: path.to_owned(),
+        source: source.into(),
+    }
 }
 
 /// Bytes of each file that are in memory while two are compared.

@@ -69,9 +69,14 @@ mod tests {
             r#"Derive([("doc","/gnu/store/{OUT}-doc","",""),("out","/gnu/store/{OUT}","r:sha256","00")],[],[],"x86_64-linux","/bin/sh",[],[("a","\"b")])"#
         );
         let outputs = parse_outputs(&text, &dir).unwrap();
-        let names: Vec<_> =
-            outputs.iter().map(|(name, path)| (name.as_str(), path.base())).collect();
-        assert_eq!(names, [("doc", format!("{OUT}-doc").as_str()), ("out", OUT)]);
+        let names: Vec<_> = outputs
+            .iter()
+            .map(|(name, path)| (name.as_str(), path.base()))
+            .collect();
+        assert_eq!(
+            names,
+            [("doc", format!("{OUT}-doc").as_str()), ("out", OUT)]
+        );
     }
 
     #[test]

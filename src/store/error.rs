@@ -235,11 +235,15 @@ mod tests {
         };
         assert_eq!(denied.remedy(), Some(Remedy::Privileges));
         assert_eq!(denied.to_string(), "opening /gnu/store");
-        let full =
-            StoreError::Write { path: "x".into(), source: io::ErrorKind::StorageFull.into() };
+        let full = StoreError::Write {
+            path: "x".into(),
+            source: io::ErrorKind::StorageFull.into(),
+        };
         assert_eq!(full.remedy(), Some(Remedy::Space));
-        let other =
-            StoreError::Write { path: "x".into(), source: io::ErrorKind::BrokenPipe.into() };
+        let other = StoreError::Write {
+            path: "x".into(),
+            source: io::ErrorKind::BrokenPipe.into(),
+        };
         assert_eq!(other.remedy(), None);
     }
 }

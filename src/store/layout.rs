@@ -39,8 +39,19 @@ impl Layout {
 
     /// The system's store: items lie at the very place that their names say.
     #[must_use]
-    pub(crate) fn system(store_dir: StoreDir, state: PathBuf, database: PathBuf, config: PathBuf) -> Self {
-        Self { store: PathBuf::from(store_dir.as_str()), store_dir, state, database, config }
+    pub(crate) fn system(
+        store_dir: StoreDir,
+        state: PathBuf,
+        database: PathBuf,
+        config: PathBuf,
+    ) -> Self {
+        Self {
+            store: PathBuf::from(store_dir.as_str()),
+            store_dir,
+            state,
+            database,
+            config,
+        }
     }
 
     /// The store directory as items and the database name it.
@@ -176,7 +187,10 @@ mod tests {
         assert_eq!(guix.store(), Path::new("/r/gnu/store"));
         assert_eq!(guix.database_file(), Path::new("/r/var/guix/db/db.sqlite"));
         assert_eq!(guix.acl(), Path::new("/r/etc/guix/acl"));
-        assert_eq!(guix.discovered_servers(), Path::new("/r/var/guix/discover/publish"));
+        assert_eq!(
+            guix.discovered_servers(),
+            Path::new("/r/var/guix/discover/publish")
+        );
 
         let nix = Layout::embedded(Path::new("/r"), StoreDir::parse(StoreDir::NIX).unwrap());
         assert_eq!(nix.store(), Path::new("/r/nix/store"));
@@ -194,8 +208,14 @@ mod tests {
         );
         let base = "/gnu/store/0f9qzp1g3jy45al4zspzqah9f8d5bisp-debconf-1.0";
         assert_eq!(layout.item(&item()), Path::new(base));
-        assert_eq!(layout.temporary(&item()), PathBuf::from(format!("{base}.tmp")));
-        assert_eq!(layout.lock_file(&item()), PathBuf::from(format!("{base}.lock")));
+        assert_eq!(
+            layout.temporary(&item()),
+            PathBuf::from(format!("{base}.tmp"))
+        );
+        assert_eq!(
+            layout.lock_file(&item()),
+            PathBuf::from(format!("{base}.lock"))
+        );
         assert_eq!(layout.big_lock(), Path::new("/elsewhere/db/big-lock"));
     }
 }

@@ -22,7 +22,10 @@ pub(super) struct LinksDirectory {
 
 impl LinksDirectory {
     pub(super) fn new(store: OwnedFd) -> Self {
-        Self { store, opened: Mutex::default() }
+        Self {
+            store,
+            opened: Mutex::default(),
+        }
     }
 
     /// The store directory.

@@ -104,7 +104,9 @@ impl LockKind {
         retry_interrupted(|| match self {
             Self::Record => {
                 let nothing = record(libc::F_UNLCK);
-                fcntl(file, FcntlArg::F_OFD_SETLK(&nothing)).map(|_| ()).map_err(Into::into)
+                fcntl(file, FcntlArg::F_OFD_SETLK(&nothing))
+                    .map(|_| ())
+                    .map_err(Into::into)
             }
             Self::Flock => flock(file, FlockOperation::Unlock).map_err(Into::into),
         })
@@ -124,10 +126,18 @@ impl ItemLock {
         let lock_failed = || on(path, |path, source| StoreError::Lock { path, source });
         loop {
             let file = open_lock_file(path)?;
-            match kind.try_lock(&file, LockMode::Exclusive).map_err(lock_failed())? {
+            match kind
+                .try_lock(&file, LockMode::Exclusive)
+                .map_err(lock_failed())?
+            {
                 Tried::Busy => return Ok(None),
                 Tried::Acquired if is_stale(&file).map_err(lock_failed())? => {}
-                Tried::Acquired => return Ok(Some(Self { file, path: path.to_owned() })),
+                Tried::Acquired => {
+                    return Ok(Some(Self {
+                        file,
+                        path: path.to_owned(),
+                    }));
+                }
             }
         }
     }

@@ -55,7 +55,10 @@ pub(super) fn or_create(layout: &Layout, kind: LockKind) -> Opened {
         // Several who all wait for the others to let go of their shared locks would wait for
         // ever, so each lets go of its own first, and looks again.
         kind.unlock(&big_lock).map_err(locking())?;
-        if kind.try_lock(&big_lock, LockMode::Exclusive).map_err(locking())? == Tried::Acquired
+        if kind
+            .try_lock(&big_lock, LockMode::Exclusive)
+            .map_err(locking())?
+            == Tried::Acquired
             && matches!(check_schema(layout), Err(StoreError::NoStore(_)))
         {
             create_database(layout)?;
@@ -82,13 +85,20 @@ fn create_database(layout: &Layout) -> Result<(), StoreError> {
         name.push(suffix);
         match std::fs::remove_file(&name) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(StoreError::Write { path: name.into(), source });
+                return Err(StoreError::Write {
+                    path: name.into(),
+                    source,
+                });
             }
             _ => {}
         }
     }
     connection::create(&new, layout.store_dir().dialect()).map_err(|source| {
-        StoreError::Database { action: "making the store database", path: new.clone(), source }
+        StoreError::Database {
+            action: "making the store database",
+            path: new.clone(),
+            source,
+        }
     })?;
     File::open(&new)
         .and_then(|file| file.sync_all())
@@ -110,7 +120,11 @@ fn check_schema(layout: &Layout) -> Result<(), StoreError> {
     let expected = schema::version(layout.store_dir().dialect());
     match std::fs::read_to_string(&file) {
         Ok(text) if text.trim().parse() == Ok(expected) => Ok(()),
-        Ok(found) => Err(StoreError::UnknownSchema { file, found, expected }),
+        Ok(found) => Err(StoreError::UnknownSchema {
+            file,
+            found,
+            expected,
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(StoreError::NoStore(layout.database().to_owned()))
         }
@@ -127,12 +141,18 @@ fn write_schema_number(layout: &Layout) -> Result<(), StoreError> {
     // What somebody left who was interrupted, or a link that leads elsewhere.
     match std::fs::remove_file(&temporary) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(StoreError::Write { path: temporary, source });
+            return Err(StoreError::Write {
+                path: temporary,
+                source,
+            });
         }
         _ => {}
     }
     File::create_new(&temporary)
-        .and_then(|mut file| file.write_all(number.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|mut file| {
+            file.write_all(number.as_bytes())
+                .and_then(|()| file.sync_all())
+        })
         .and_then(|()| std::fs::rename(&temporary, &path))
         .map_err(on(&path, |path, source| StoreError::Write { path, source }))
 }
@@ -143,8 +163,10 @@ fn create_directories(layout: &Layout) -> Result<(), StoreError> {
     let (links, temp_roots) = (layout.links(), layout.temp_roots_dir());
     let is_new = !layout.store().exists();
     for path in [layout.database(), layout.config(), &links, &temp_roots] {
-        create_directory(path)
-            .map_err(on(path, |path, source| StoreError::CreateDirectory { path, source }))?;
+        create_directory(path).map_err(on(path, |path, source| StoreError::CreateDirectory {
+            path,
+            source,
+        }))?;
     }
     if is_new {
         spread_items(layout.store());
@@ -156,7 +178,9 @@ fn create_directories(layout: &Layout) -> Result<(), StoreError> {
 fn create_directory(path: &Path) -> io::Result<()> {
     match make_directory(CWD, path) {
         Err(Errno::NOENT) => {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
             create_directory(parent.ok_or(Errno::NOENT)?)?;
             create_directory(path)
         }
@@ -192,9 +216,12 @@ mod tests {
         }
         let (_lock, mut database) = or_create(&layout, LockKind::Record).unwrap();
         assert!(database.valid_among(&[]).unwrap().is_empty());
-        let left = std::fs::read_dir(layout.database()).unwrap().map(|e| e.unwrap().file_name());
-        let left: Vec<_> =
-            left.filter(|name| name.as_encoded_bytes().starts_with(b"db.n")).collect();
+        let left = std::fs::read_dir(layout.database())
+            .unwrap()
+            .map(|e| e.unwrap().file_name());
+        let left: Vec<_> = left
+            .filter(|name| name.as_encoded_bytes().starts_with(b"db.n"))
+            .collect();
         assert_eq!(left, Vec::<std::ffi::OsString>::new());
     }
 

@@ -34,7 +34,9 @@ pub(super) fn references_first<'a>(
             if *reference == item.path {
                 continue;
             }
-            let Some(&referred) = by_path.get(reference) else { continue };
+            let Some(&referred) = by_path.get(reference) else {
+                continue;
+            };
             match states.get(reference) {
                 None => {
                     states.insert(&referred.path, State::Open);
@@ -43,7 +45,9 @@ pub(super) fn references_first<'a>(
                 Some(State::Done) => {}
                 Some(State::Open) => {
                     let circle = stack.iter().skip_while(|(item, _)| item.path != *reference);
-                    let names = circle.map(|(item, _)| store_dir.full_name(&item.path)).collect();
+                    let names = circle
+                        .map(|(item, _)| store_dir.full_name(&item.path))
+                        .collect();
                     return Err(StoreError::ReferenceCycle(names));
                 }
             }

@@ -20,7 +20,12 @@ use super::error::{StoreError, on};
 /// # Errors
 /// [`StoreError::Remove`]; part of the tree may be gone then.
 pub(crate) fn remove_tree(parent: &Path, name: &str) -> Result<(), StoreError> {
-    let failed = || on(parent, |path, source| StoreError::Remove { path: path.join(name), source });
+    let failed = || {
+        on(parent, |path, source| StoreError::Remove {
+            path: path.join(name),
+            source,
+        })
+    };
     let parent = match openat(CWD, parent, DIRECTORY, Mode::empty()) {
         Ok(parent) => parent,
         Err(Errno::NOENT) => return Ok(()),
@@ -122,5 +127,7 @@ pub(super) fn open_writable(parent: BorrowedFd<'_>, name: &CString) -> io::Resul
     Ok(directory)
 }
 
-const DIRECTORY: OFlags =
-    OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::RDONLY);
+const DIRECTORY: OFlags = OFlags::DIRECTORY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::RDONLY);

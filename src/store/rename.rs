@@ -86,27 +86,41 @@ mod tests {
 
     #[test]
     fn an_absent_name_is_given() {
-        for (with, kind) in BOTH.into_iter().flat_map(|with| KINDS.map(|kind| (with, kind))) {
+        for (with, kind) in BOTH
+            .into_iter()
+            .flat_map(|with| KINDS.map(|kind| (with, kind)))
+        {
             let directory = tempfile::tempdir().unwrap();
             create(kind, &directory.path().join("from"));
             rename(with, directory.path()).unwrap();
             directory.path().join("to").symlink_metadata().unwrap();
-            directory.path().join("from").symlink_metadata().unwrap_err();
+            directory
+                .path()
+                .join("from")
+                .symlink_metadata()
+                .unwrap_err();
         }
     }
 
     #[test]
     fn what_has_the_name_keeps_it() {
-        let pairs = KINDS.into_iter().flat_map(|from| KINDS.map(|to| (from, to)));
-        for (with, (from, to)) in
-            BOTH.into_iter().flat_map(|with| pairs.clone().map(move |p| (with, p)))
+        let pairs = KINDS
+            .into_iter()
+            .flat_map(|from| KINDS.map(|to| (from, to)));
+        for (with, (from, to)) in BOTH
+            .into_iter()
+            .flat_map(|with| pairs.clone().map(move |p| (with, p)))
         {
             let directory = tempfile::tempdir().unwrap();
             create(from, &directory.path().join("from"));
             create(to, &directory.path().join("to"));
             let kept = || directory.path().join("to").symlink_metadata().unwrap();
             let before = kept();
-            assert_eq!(rename(with, directory.path()), Err(Errno::EXIST), "{from} to {to}");
+            assert_eq!(
+                rename(with, directory.path()),
+                Err(Errno::EXIST),
+                "{from} to {to}"
+            );
             use std::os::unix::fs::MetadataExt as _;
             assert_eq!(kept().ino(), before.ino(), "{from} to {to}");
             directory.path().join("from").symlink_metadata().unwrap();

@@ -22,7 +22,9 @@ pub(super) fn create(connection: &Connection, dialect: Dialect) -> rusqlite::Res
         Dialect::Guix => (GUIX_VALID_PATHS, GUIX_ONLY),
         Dialect::Nix => (NIX_VALID_PATHS, NIX_ONLY),
     };
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {valid_paths} {BOTH} {own} COMMIT;"))
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE; {valid_paths} {BOTH} {own} COMMIT;"
+    ))
 }
 
 const GUIX_VALID_PATHS: &str = "
@@ -88,7 +90,11 @@ mod tests {
     fn structure(connection: &Connection) -> Vec<String> {
         let list = |sql: &str| -> Vec<String> {
             let mut statement = connection.prepare(sql).unwrap();
-            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+            statement
+                .query_map([], |row| row.get(0))
+                .unwrap()
+                .map(Result::unwrap)
+                .collect()
         };
         let mut lines = Vec::new();
         for table in list("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name") {
@@ -147,13 +153,18 @@ sqlite_sequence: name , seq ";
         assert!(nix.iter().any(|line| line == valid_paths), "{nix:#?}");
         let tables: Vec<_> = nix.iter().filter(|line| !line.starts_with(' ')).collect();
         assert_eq!(tables.len(), 5, "{tables:#?}");
-        assert!(nix.iter().any(|line| line == "SchemaMigrations: migration TEXT not null pk1"));
+        assert!(
+            nix.iter()
+                .any(|line| line == "SchemaMigrations: migration TEXT not null pk1")
+        );
     }
 
     #[test]
     fn an_item_that_refers_to_itself_can_be_deleted() {
         let connection = Connection::open_in_memory().unwrap();
-        connection.pragma_update(None, "foreign_keys", true).unwrap();
+        connection
+            .pragma_update(None, "foreign_keys", true)
+            .unwrap();
         create(&connection, Dialect::Guix).unwrap();
         let deleted = connection.execute_batch(
             "INSERT INTO ValidPaths (path, hash, registrationTime) VALUES ('a', 'h', 1);

@@ -46,7 +46,10 @@ impl Staging {
             let lock_name = names.lock(&id);
             let lock = create_lock(destination.parent(), &lock_name).map_err(|source| {
                 let path = destination.sibling(lock_name.clone()).path();
-                StoreError::Lock { path, source: source.into() }
+                StoreError::Lock {
+                    path,
+                    source: source.into(),
+                }
             })?;
             let Some(lock) = lock else { continue };
             return Ok(Self {
@@ -96,8 +99,10 @@ pub(crate) fn remove_leftovers(destination: &Destination) -> Result<(), StoreErr
 
     for id in ids {
         let tree = destination.sibling(names.tree(&id));
-        remove_if_abandoned(&tree, &names.lock(&id))
-            .map_err(on(&tree.path(), |path, source| StoreError::Remove { path, source }))?;
+        remove_if_abandoned(&tree, &names.lock(&id)).map_err(on(
+            &tree.path(),
+            |path, source| StoreError::Remove { path, source },
+        ))?;
     }
     Ok(())
 }
@@ -184,7 +189,9 @@ impl Names {
         while length > 0 && length < name.len() && name[length] & 0xc0 == 0x80 {
             length -= 1;
         }
-        Self { prefix: [b".", &name[..length], b".subst-"].concat() }
+        Self {
+            prefix: [b".", &name[..length], b".subst-"].concat(),
+        }
     }
 
     fn tree(&self, id: &str) -> EntryName {

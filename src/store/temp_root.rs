@@ -35,7 +35,12 @@ impl TempRoots {
     pub(super) fn create(layout: &Layout, kind: LockKind) -> Result<Self, StoreError> {
         let gc_lock_path = layout.gc_lock();
         let gc_lock = open_lock_file(&gc_lock_path)?;
-        let locking = || on(&gc_lock_path, |path, source| StoreError::Lock { path, source });
+        let locking = || {
+            on(&gc_lock_path, |path, source| StoreError::Lock {
+                path,
+                source,
+            })
+        };
         let (file, path) = loop {
             // While this is held no collector starts, so none deletes the file before it is locked.
             // Nix's tells a running one from none by this lock, and need not be waited for.
@@ -50,14 +55,22 @@ impl TempRoots {
                 break (file, path);
             }
         };
-        Ok(Self { kind, file, path, gc_lock, added: HashSet::new() })
+        Ok(Self {
+            kind,
+            file,
+            path,
+            gc_lock,
+            added: HashSet::new(),
+        })
     }
 
     /// Announces `paths`. Afterwards they may still be found deleted, but not be deleted any
     /// more: check their validity only now.
     pub(super) fn add(&mut self, layout: &Layout, paths: &[StorePath]) -> Result<(), StoreError> {
-        let new: Vec<&StorePath> =
-            paths.iter().filter(|&path| !self.added.contains(path)).collect();
+        let new: Vec<&StorePath> = paths
+            .iter()
+            .filter(|&path| !self.added.contains(path))
+            .collect();
         if new.is_empty() {
             return Ok(());
         }
@@ -75,7 +88,10 @@ impl TempRoots {
             LockKind::Record => self.append_locked(&names),
             LockKind::Flock => self.append_or_tell_collector(&layout.gc_socket(), &names),
         };
-        added.map_err(on(&self.path, |path, source| StoreError::TempRoots { path, source }))?;
+        added.map_err(on(&self.path, |path, source| StoreError::TempRoots {
+            path,
+            source,
+        }))?;
         self.added.extend(new.into_iter().cloned());
         Ok(())
     }
@@ -125,7 +141,11 @@ fn create_unused(layout: &Layout, kind: LockKind) -> Result<(File, PathBuf), Sto
         let path = layout.temp_roots_dir().join(name);
         let file = open_lock_file(&path)?;
         let failed = || on(&path, |path, source| StoreError::TempRoots { path, source });
-        if kind.try_lock(&file, LockMode::Exclusive).map_err(failed())? == Tried::Busy {
+        if kind
+            .try_lock(&file, LockMode::Exclusive)
+            .map_err(failed())?
+            == Tried::Busy
+        {
             continue;
         }
         if !is_stale(&file).map_err(failed())? {
@@ -151,7 +171,10 @@ fn resting_mode(kind: LockKind) -> LockMode {
 /// Sends each name to the collector, which answers each with a `1` once it counts.
 fn tell_collector(socket: &Path, names: &[u8]) -> io::Result<()> {
     let mut stream = UnixStream::connect(socket)?;
-    for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+    for name in names
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         stream.write_all(name)?;
         stream.write_all(b"\n")?;
         let mut answer = [0];

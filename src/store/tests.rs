@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::*;
 use super::db::PathInfo;
+use super::*;
 use crate::format::hash::NarHash;
 use crate::format::store_path::StoreDir;
 use crate::testing::eventually;
@@ -59,7 +59,10 @@ fn makes_an_embedded_store_and_finds_it_again() {
     let store = guix_store(root.path());
     assert!(root.path().join("gnu/store/.links").is_dir());
     assert!(root.path().join("var/guix/temproots").is_dir());
-    assert_eq!(std::fs::read(root.path().join("var/guix/db/schema")).unwrap(), b"7");
+    assert_eq!(
+        std::fs::read(root.path().join("var/guix/db/schema")).unwrap(),
+        b"7"
+    );
     assert!(store.free_bytes().unwrap() > 0);
     store.register(&[registration("a", &[])], NOW).unwrap();
     drop(store);
@@ -79,14 +82,21 @@ fn refuses_stores_that_are_missing_or_unknown() {
         let error = Store::open(layout.clone(), mode).unwrap_err();
         assert!(matches!(error, StoreError::NoStore(_)), "{error}");
     }
-    assert_eq!(root.path().read_dir().unwrap().count(), 0, "nothing is made on the way");
+    assert_eq!(
+        root.path().read_dir().unwrap().count(),
+        0,
+        "nothing is made on the way"
+    );
 
     drop(guix_store(root.path()));
     for number in ["8", "6", "", "seven"] {
         std::fs::write(layout.schema_file(), number).unwrap();
         for mode in [OpenMode::Create, OpenMode::Existing, OpenMode::ReadOnly] {
             let error = Store::open(layout.clone(), mode).unwrap_err();
-            assert!(matches!(error, StoreError::UnknownSchema { .. }), "{number}: {error}");
+            assert!(
+                matches!(error, StoreError::UnknownSchema { .. }),
+                "{number}: {error}"
+            );
         }
     }
     // Nix writes a newline behind it.
@@ -100,9 +110,14 @@ fn reading_only_takes_no_locks_and_writes_nothing() {
     drop(guix_store(root.path()));
     let layout = layout(root.path(), StoreDir::GUIX);
     let store = Store::open(layout.clone(), OpenMode::ReadOnly).unwrap();
-    let big_lock = std::fs::OpenOptions::new().write(true).open(layout.big_lock()).unwrap();
+    let big_lock = std::fs::OpenOptions::new()
+        .write(true)
+        .open(layout.big_lock())
+        .unwrap();
     eventually(|| {
-        let tried = LockKind::Record.try_lock(&big_lock, lock::LockMode::Exclusive).unwrap();
+        let tried = LockKind::Record
+            .try_lock(&big_lock, lock::LockMode::Exclusive)
+            .unwrap();
         (tried == lock::Tried::Acquired).then_some(())
     });
 
@@ -112,7 +127,11 @@ fn reading_only_takes_no_locks_and_writes_nothing() {
         store.publish_item(&item("a")).unwrap_err(),
         store.register(&[registration("a", &[])], NOW).unwrap_err(),
     ];
-    assert!(refused.iter().all(|error| matches!(error, StoreError::ReadOnly(_))));
+    assert!(
+        refused
+            .iter()
+            .all(|error| matches!(error, StoreError::ReadOnly(_)))
+    );
 }
 
 #[test]
@@ -123,7 +142,9 @@ fn several_may_make_one_store_at_once() {
             let root = root.path();
             scope.spawn(move || {
                 let store = guix_store(root);
-                store.register(&[registration(&index.to_string(), &[])], NOW).unwrap();
+                store
+                    .register(&[registration(&index.to_string(), &[])], NOW)
+                    .unwrap();
             });
         }
     });
@@ -141,17 +162,33 @@ fn registers_a_batch_in_any_order() {
         nar_size: 5_000_000_000,
         ..registration("top", &["top", "middle", "base", "low"])
     };
-    let batch = [top.clone(), registration("middle", &["low"]), registration("low", &["base"])];
+    let batch = [
+        top.clone(),
+        registration("middle", &["low"]),
+        registration("low", &["base"]),
+    ];
     store.register(&batch, NOW + 1).unwrap();
 
     let info = store.path_info(&item("top")).unwrap().unwrap();
     let mut expected = top;
     expected.references.sort();
-    assert_eq!(info, PathInfo { registration: expected, registered_at: NOW + 1 });
-    assert_eq!(store.references(&item("low")).unwrap(), Some(vec![item("base")]));
+    assert_eq!(
+        info,
+        PathInfo {
+            registration: expected,
+            registered_at: NOW + 1
+        }
+    );
+    assert_eq!(
+        store.references(&item("low")).unwrap(),
+        Some(vec![item("base")])
+    );
     assert_eq!(store.references(&item("other")).unwrap(), None);
     // Rows are in an order in which each could have been registered alone.
-    let names = rows(&store, "SELECT substr(path, 45) FROM ValidPaths ORDER BY id");
+    let names = rows(
+        &store,
+        "SELECT substr(path, 45) FROM ValidPaths ORDER BY id",
+    );
     assert_eq!(names, ["base", "low", "middle", "top"]);
     let sql = "SELECT path || ' ' || hash || ' ' || deriver FROM ValidPaths WHERE deriver NOTNULL";
     let stored = rows(&store, sql);
@@ -164,17 +201,32 @@ fn registers_a_batch_in_any_order() {
 fn registers_all_or_nothing() {
     let root = tempfile::tempdir().unwrap();
     let store = guix_store(root.path());
-    let batch = [registration("a", &[]), registration("b", &["a", "gone", "lost"])];
+    let batch = [
+        registration("a", &[]),
+        registration("b", &["a", "gone", "lost"]),
+    ];
     match store.register(&batch, NOW).unwrap_err() {
-        StoreError::MissingReferences { item: referrer, missing } => {
+        StoreError::MissingReferences {
+            item: referrer,
+            missing,
+        } => {
             assert_eq!(referrer, format!("/gnu/store/{HASH_PART}-b"));
             assert_eq!(missing.len(), 2);
         }
         other => panic!("{other}"),
     }
-    assert!(store.valid_among(&[item("a"), item("b")]).unwrap().is_empty());
+    assert!(
+        store
+            .valid_among(&[item("a"), item("b")])
+            .unwrap()
+            .is_empty()
+    );
 
-    let circle = [registration("a", &["b"]), registration("b", &["c"]), registration("c", &["b"])];
+    let circle = [
+        registration("a", &["b"]),
+        registration("b", &["c"]),
+        registration("c", &["b"]),
+    ];
     match store.register(&circle, NOW).unwrap_err() {
         StoreError::ReferenceCycle(items) => assert_eq!(items.len(), 2),
         other => panic!("{other}"),
@@ -195,10 +247,18 @@ fn registering_again_replaces_the_row_and_keeps_its_referrers() {
             deriver: Some(item("a.drv")),
             ..registration("a", &["y"])
         };
-        store.register(&[again.clone(), registration("y", &[])], NOW + 9).unwrap();
+        store
+            .register(&[again.clone(), registration("y", &[])], NOW + 9)
+            .unwrap();
 
         let info = store.path_info(&item("a")).unwrap().unwrap();
-        assert_eq!(info, PathInfo { registration: again, registered_at: NOW + 9 });
+        assert_eq!(
+            info,
+            PathInfo {
+                registration: again,
+                registered_at: NOW + 9
+            }
+        );
         assert_eq!(store.references(&item("b")).unwrap(), Some(vec![item("a")]));
         let faults = rows(&store, "SELECT 'fault' FROM pragma_foreign_key_check");
         assert_eq!(faults, Vec::<String>::new());
@@ -209,19 +269,34 @@ fn registering_again_replaces_the_row_and_keeps_its_referrers() {
 fn a_row_is_replaced_with_valid_references_or_not_at_all() {
     let root = tempfile::tempdir().unwrap();
     let store = guix_store(root.path());
-    store.register(&[registration("a", &["x"]), registration("x", &[])], NOW).unwrap();
-    let error = store.register(&[registration("a", &["gone"])], NOW + 9).unwrap_err();
-    assert!(matches!(error, StoreError::MissingReferences { .. }), "{error}");
+    store
+        .register(&[registration("a", &["x"]), registration("x", &[])], NOW)
+        .unwrap();
+    let error = store
+        .register(&[registration("a", &["gone"])], NOW + 9)
+        .unwrap_err();
+    assert!(
+        matches!(error, StoreError::MissingReferences { .. }),
+        "{error}"
+    );
     let info = store.path_info(&item("a")).unwrap().unwrap();
-    assert_eq!((info.registration, info.registered_at), (registration("a", &["x"]), NOW));
+    assert_eq!(
+        (info.registration, info.registered_at),
+        (registration("a", &["x"]), NOW)
+    );
 }
 
 #[test]
 fn a_closure_tells_what_is_referred_to_and_which_trees_are_missing() {
     let root = tempfile::tempdir().unwrap();
     let store = guix_store(root.path());
-    let batch = [("a", &["a", "b"][..]), ("b", &["c"]), ("c", &[]), ("other", &[])]
-        .map(|(name, to)| registration(name, to));
+    let batch = [
+        ("a", &["a", "b"][..]),
+        ("b", &["c"]),
+        ("c", &[]),
+        ("other", &[]),
+    ]
+    .map(|(name, to)| registration(name, to));
     store.register(&batch, NOW).unwrap();
     let closure = store.closure(&[item("a"), item("invalid")]).unwrap();
     assert_eq!(closure.items(), ["a", "b", "c"].map(item));
@@ -261,7 +336,9 @@ fn records_the_outputs_of_derivations() {
     assert_eq!(outputs, [format!("out /gnu/store/{HASH_PART}-a")]);
 
     std::fs::write(store.layout().item(&item("b.drv")), "Derive(").unwrap();
-    let error = store.register(&[registration("b.drv", &[])], NOW).unwrap_err();
+    let error = store
+        .register(&[registration("b.drv", &[])], NOW)
+        .unwrap_err();
     assert!(matches!(error, StoreError::Derivation(_)), "{error}");
 }
 
@@ -269,17 +346,28 @@ fn records_the_outputs_of_derivations() {
 fn a_nix_store_keeps_signatures() {
     let root = tempfile::tempdir().unwrap();
     let store = nix_store(root.path());
-    assert_eq!(std::fs::read(root.path().join("nix/var/nix/db/schema")).unwrap(), b"10");
+    assert_eq!(
+        std::fs::read(root.path().join("nix/var/nix/db/schema")).unwrap(),
+        b"10"
+    );
     let signed = Registration {
         signatures: vec!["a-1:AAAA".into(), "b-1:BBBB".into()],
         ca: Some("fixed:r:sha256:0".into()),
         ..registration("a", &[])
     };
-    store.register(&[signed.clone(), registration("b", &[])], NOW).unwrap();
-    assert_eq!(store.path_info(&item("a")).unwrap().unwrap().registration, signed);
+    store
+        .register(&[signed.clone(), registration("b", &[])], NOW)
+        .unwrap();
+    assert_eq!(
+        store.path_info(&item("a")).unwrap().unwrap().registration,
+        signed
+    );
     let plain = store.path_info(&item("b")).unwrap().unwrap().registration;
     assert_eq!((plain.signatures, plain.ca), (Vec::new(), None));
-    let unset = rows(&store, "SELECT path FROM ValidPaths WHERE sigs IS NULL AND ca IS NULL");
+    let unset = rows(
+        &store,
+        "SELECT path FROM ValidPaths WHERE sigs IS NULL AND ca IS NULL",
+    );
     assert_eq!(unset, [format!("/nix/store/{HASH_PART}-b")]);
 }
 
@@ -287,7 +375,9 @@ fn a_nix_store_keeps_signatures() {
 fn values_that_cannot_be_are_reported_not_skipped() {
     let root = tempfile::tempdir().unwrap();
     let store = guix_store(root.path());
-    store.register(&[registration("a", &[]), registration("b", &["a"])], NOW).unwrap();
+    store
+        .register(&[registration("a", &[]), registration("b", &["a"])], NOW)
+        .unwrap();
     let connection = Connection::open(store.layout().database_file()).unwrap();
     let malformed = |sql: &str| {
         connection.execute(sql, []).unwrap();
@@ -296,9 +386,18 @@ fn values_that_cannot_be_are_reported_not_skipped() {
             other => panic!("{other}"),
         }
     };
-    assert_eq!(malformed("UPDATE ValidPaths SET path = 'odd' WHERE path LIKE '%-a'"), "reference");
-    assert_eq!(malformed("UPDATE ValidPaths SET deriver = 'odd' WHERE path LIKE '%-b'"), "deriver");
-    assert_eq!(malformed("UPDATE ValidPaths SET hash = 'md5:0' WHERE path LIKE '%-b'"), "hash");
+    assert_eq!(
+        malformed("UPDATE ValidPaths SET path = 'odd' WHERE path LIKE '%-a'"),
+        "reference"
+    );
+    assert_eq!(
+        malformed("UPDATE ValidPaths SET deriver = 'odd' WHERE path LIKE '%-b'"),
+        "deriver"
+    );
+    assert_eq!(
+        malformed("UPDATE ValidPaths SET hash = 'md5:0' WHERE path LIKE '%-b'"),
+        "hash"
+    );
 }
 
 #[test]

@@ -151,7 +151,10 @@ impl Unpacked {
         if expected != found {
             return Err(NarMismatch::Size { expected, found });
         }
-        Ok(Checked { guard: self.guard, authorized })
+        Ok(Checked {
+            guard: self.guard,
+            authorized,
+        })
     }
 }
 
@@ -193,7 +196,11 @@ impl Checked {
             Err(Errno::EXIST) => Err(StoreError::Exists(temporary.sibling(to.clone()).path())),
             Err(source) => {
                 let (from, to) = (temporary.path(), temporary.sibling(to.clone()).path());
-                Err(StoreError::Rename { from, to, source: source.into() })
+                Err(StoreError::Rename {
+                    from,
+                    to,
+                    source: source.into(),
+                })
             }
         }
     }
@@ -220,7 +227,12 @@ pub(crate) fn unpack<R: Chunks>(
     let sharing = links.map(|links| Sharing::new(links, Arc::clone(&destination.parent)));
     let tree = Arc::new(Tree::new(sharing, &destination.parent_path));
     let (is_ours, reserve) = (Arc::clone(&tree.top_is_ours), Arc::clone(pool.reserve()));
-    let mut guard = TemporaryTree { destination, is_ours, new_entries: None, reserve };
+    let mut guard = TemporaryTree {
+        destination,
+        is_ours,
+        new_entries: None,
+        reserve,
+    };
     let mut unpacker = Unpacker {
         nar: nar::Reader::new(Hashed::new(nar)),
         open: Vec::new(),
@@ -231,13 +243,18 @@ pub(crate) fn unpack<R: Chunks>(
     let read = unpacker.run(&guard.destination);
     // Writers may still be at work below the destination: let them finish before anything
     // is removed, whether this succeeded or not.
-    let Unpacker { nar, open, batch, .. } = unpacker;
+    let Unpacker {
+        nar, open, batch, ..
+    } = unpacker;
     drop(open);
     batch.flush();
     let written = tree.wait();
     read.and(written)?;
     guard.new_entries = tree.sharing.as_ref().map(Sharing::finish);
-    Ok(Unpacked { guard, content: nar.into_inner().finish() })
+    Ok(Unpacked {
+        guard,
+        content: nar.into_inner().finish(),
+    })
 }
 
 struct Unpacker<'a, R> {
@@ -258,7 +275,8 @@ impl<R: Chunks> Unpacker<'_, R> {
                 Event::Directory { name } => {
                     let name = name.unwrap_or_else(|| destination.name.clone());
                     let crowding = &mut self.crowding;
-                    self.open.push(Directory::create(&self.tree, crowding, parent, name)?);
+                    self.open
+                        .push(Directory::create(&self.tree, crowding, parent, name)?);
                 }
                 Event::DirectoryEnd => {
                     drop(parent);
@@ -270,7 +288,11 @@ impl<R: Chunks> Unpacker<'_, R> {
                     let name = name.unwrap_or_else(|| destination.name.clone());
                     self.symlink(&parent, &name, &target)?;
                 }
-                Event::File { name, executable, size } => {
+                Event::File {
+                    name,
+                    executable,
+                    size,
+                } => {
                     let name = name.unwrap_or_else(|| destination.name.clone());
                     self.file(parent, name, executable, size)?;
                 }
@@ -294,7 +316,12 @@ impl<R: Chunks> Unpacker<'_, R> {
         if size <= SMALL_FILE_MAX_BYTES {
             return self.batch.push(parent, name, executable, size, contents);
         }
-        let file = large_file::LargeFile { parent: &parent, name: &name, executable, size };
+        let file = large_file::LargeFile {
+            parent: &parent,
+            name: &name,
+            executable,
+            size,
+        };
         file.write(&self.tree, contents)?;
         directory::release(&self.tree, parent)
     }

@@ -29,7 +29,10 @@ pub(crate) fn make_store_writable(store: &Path) -> Result<(), StoreError> {
         Ok(_) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
-    .map_err(on(store, |path, source| StoreError::Remount { path, source }))
+    .map_err(on(store, |path, source| StoreError::Remount {
+        path,
+        source,
+    }))
 }
 
 /// Only read-only is given up: a remount would also drop each other flag that it does not name.
@@ -42,8 +45,13 @@ fn remount(store: &Path, flags: StatVfsMountFlags) -> nix::Result<()> {
         (StatVfsMountFlags::NODIRATIME, MsFlags::MS_NODIRATIME),
         (StatVfsMountFlags::RELATIME, MsFlags::MS_RELATIME),
     ];
-    let kept = kept.into_iter().filter(|&(seen, _)| flags.contains(seen)).map(|(_, flag)| flag);
-    let flags = kept.fold(MsFlags::MS_REMOUNT | MsFlags::MS_BIND, |all, flag| all | flag);
+    let kept = kept
+        .into_iter()
+        .filter(|&(seen, _)| flags.contains(seen))
+        .map(|(_, flag)| flag);
+    let flags = kept.fold(MsFlags::MS_REMOUNT | MsFlags::MS_BIND, |all, flag| {
+        all | flag
+    });
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(None::<&str>, store, None::<&str>, flags, None::<&str>)
 }

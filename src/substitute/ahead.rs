@@ -43,14 +43,22 @@ pub(crate) trait Ahead: Send + Sync {
 ///
 /// # Errors
 /// The server does not give it.
-pub(crate) fn begin(network: &Network, candidate: &Candidate) -> Result<Box<dyn Begun>, Arc<HttpError>> {
-    let request =
-        NarRequest { retries: Some(RetryPolicy::once()), ..NarRequest::new(candidate.url.clone()) };
-    let body = network.client_for(&candidate.url)?.nar(request).inspect_err(|error| {
-        if let Some(outage) = error.outage() {
-            network.health().failed(candidate.server, outage);
-        }
-    })?;
+pub(crate) fn begin(
+    network: &Network,
+    candidate: &Candidate,
+) -> Result<Box<dyn Begun>, Arc<HttpError>> {
+    let request = NarRequest {
+        retries: Some(RetryPolicy::once()),
+        ..NarRequest::new(candidate.url.clone())
+    };
+    let body = network
+        .client_for(&candidate.url)?
+        .nar(request)
+        .inspect_err(|error| {
+            if let Some(outage) = error.outage() {
+                network.health().failed(candidate.server, outage);
+            }
+        })?;
     Ok(Box::new(body))
 }
 

@@ -59,7 +59,9 @@ pub(crate) enum Unusable {
 
 /// `names` in back quotes, escaped: they are a server's.
 fn quoted(names: &[String]) -> String {
-    let quoted = names.iter().map(|name| format!("`{}`", name.escape_debug()));
+    let quoted = names
+        .iter()
+        .map(|name| format!("`{}`", name.escape_debug()));
     quoted.collect::<Vec<_>>().join(", ")
 }
 
@@ -95,7 +97,11 @@ impl Answer {
     /// An answer that is not remembered.
     #[must_use]
     pub(crate) fn of(said: Said) -> Self {
-        Self { said, origin: Origin::Network, expires_at: None }
+        Self {
+            said,
+            origin: Origin::Network,
+            expires_at: None,
+        }
     }
 
     /// Whether the server said it of this item. What it says is remembered for the item; that
@@ -211,7 +217,12 @@ impl Found {
     /// Every authorized narinfo that describes another nar than the others, in the user's
     /// order, with the servers that offer that nar.
     pub(crate) fn builds(self) -> impl Iterator<Item = Build> {
-        let Self { authority, sources, alternatives, .. } = self;
+        let Self {
+            authority,
+            sources,
+            alternatives,
+            ..
+        } = self;
         let first = authority.map(|authority| Build { authority, sources });
         first.into_iter().chain(alternatives)
     }
@@ -232,8 +243,12 @@ pub(crate) fn status_without_authority(answers: &[Answer]) -> Status {
     let any = |wanted: fn(&Said) -> bool| answers.iter().any(|answer| wanted(&answer.said));
     if any(|said| matches!(said, Said::Baking(_))) {
         Status::Preparing
-    } else if any(|said| matches!(said, Said::Refused(_) | Said::Unusable(_) | Said::Unreadable(_)))
-    {
+    } else if any(|said| {
+        matches!(
+            said,
+            Said::Refused(_) | Said::Unusable(_) | Said::Unreadable(_)
+        )
+    }) {
         Status::Refused
     } else if any(is_open) {
         Status::Unknown
@@ -263,19 +278,44 @@ mod tests {
     fn the_most_telling_answer_decides() {
         let answers = |said: &[Said]| said.iter().cloned().map(Answer::of).collect::<Vec<_>>();
         let cases = [
-            (vec![Said::Missing(404), Said::Baking(404)], Status::Preparing),
-            (vec![Said::Failed("down".into()), Said::Refused(Refusal::Unsigned)], Status::Refused),
-            (vec![Said::Missing(404), Said::Failed("down".into())], Status::Unknown),
+            (
+                vec![Said::Missing(404), Said::Baking(404)],
+                Status::Preparing,
+            ),
+            (
+                vec![
+                    Said::Failed("down".into()),
+                    Said::Refused(Refusal::Unsigned),
+                ],
+                Status::Refused,
+            ),
+            (
+                vec![Said::Missing(404), Said::Failed("down".into())],
+                Status::Unknown,
+            ),
             (vec![Said::Missing(404), Said::Offline], Status::Unknown),
-            (vec![Said::Missing(404), Said::Skipped("down".into())], Status::Unknown),
+            (
+                vec![Said::Missing(404), Said::Skipped("down".into())],
+                Status::Unknown,
+            ),
             (vec![Said::Missing(404), Said::Late], Status::Unknown),
-            (vec![Said::OtherStore("nix".into()), Said::Missing(404)], Status::Missing),
+            (
+                vec![Said::OtherStore("nix".into()), Said::Missing(404)],
+                Status::Missing,
+            ),
             (vec![Said::OtherStore("nix".into())], Status::Unknown),
-            (vec![Said::Missing(404), Said::Missing(410)], Status::Missing),
+            (
+                vec![Said::Missing(404), Said::Missing(410)],
+                Status::Missing,
+            ),
             (vec![], Status::Missing),
         ];
         for (said, status) in cases {
-            assert_eq!(status_without_authority(&answers(&said)), status, "{said:?}");
+            assert_eq!(
+                status_without_authority(&answers(&said)),
+                status,
+                "{said:?}"
+            );
         }
     }
 }

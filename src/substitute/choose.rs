@@ -47,7 +47,10 @@ struct Rate {
 impl Rate {
     /// Begins with an assumption, which counts as little as [`ASSUMED_BYTES`].
     fn assumed(bytes_per_second: f64) -> Self {
-        Self { bytes: ASSUMED_BYTES, seconds: ASSUMED_BYTES / bytes_per_second }
+        Self {
+            bytes: ASSUMED_BYTES,
+            seconds: ASSUMED_BYTES / bytes_per_second,
+        }
     }
 
     fn note(&mut self, bytes: u64, seconds: f64) {
@@ -71,20 +74,28 @@ const SHORTEST_SECONDS: f64 = 1e-6;
 impl Rates {
     /// Notes how fast a nar came in: `bytes` while the decoder waited `seconds` for them.
     pub(crate) fn link_measured(&mut self, server: usize, bytes: u64, seconds: f64) {
-        let link = self.links.entry(server).or_insert(Rate::assumed(ASSUMED_LINK));
+        let link = self
+            .links
+            .entry(server)
+            .or_insert(Rate::assumed(ASSUMED_LINK));
         link.note(bytes, seconds);
     }
 
     /// Notes how fast a nar was decoded: `bytes` came out in `seconds` of work.
     pub(crate) fn decoder_measured(&mut self, method: Compression, bytes: u64, seconds: f64) {
         let assumed = Rate::assumed(assumed_decoder(method));
-        self.decoders.entry(method).or_insert(assumed).note(bytes, seconds);
+        self.decoders
+            .entry(method)
+            .or_insert(assumed)
+            .note(bytes, seconds);
     }
 
     /// Bytes per second from `server`.
     #[must_use]
     pub(crate) fn link(&self, server: usize) -> f64 {
-        self.links.get(&server).map_or(ASSUMED_LINK, |rate| rate.bytes_per_second())
+        self.links
+            .get(&server)
+            .map_or(ASSUMED_LINK, |rate| rate.bytes_per_second())
     }
 
     /// Bytes of nar per second out of the decoder for `method`. What was not measured is
@@ -116,7 +127,11 @@ impl Rates {
 
 /// The ways to get the nar that `sources` describe, best first.
 #[must_use]
-pub(crate) fn candidates(sources: &[Source], servers: &[ServerUrl], rates: &Rates) -> Vec<Candidate> {
+pub(crate) fn candidates(
+    sources: &[Source],
+    servers: &[ServerUrl],
+    rates: &Rates,
+) -> Vec<Candidate> {
     let mut all = Vec::new();
     for source in sources {
         let mut own: Vec<Candidate> = source
@@ -126,7 +141,11 @@ pub(crate) fn candidates(sources: &[Source], servers: &[ServerUrl], rates: &Rate
             .filter_map(|download| candidate(source, servers, download))
             .collect();
         let nar_size = source.offer.nar_size();
-        own.sort_by(|a, b| rates.seconds(a, nar_size).total_cmp(&rates.seconds(b, nar_size)));
+        own.sort_by(|a, b| {
+            rates
+                .seconds(a, nar_size)
+                .total_cmp(&rates.seconds(b, nar_size))
+        });
         all.extend(own);
     }
     all
@@ -149,9 +168,12 @@ pub(crate) struct Choice {
 #[must_use]
 pub(crate) fn explain(ranked: &[Candidate], nar_size: u64, rates: &Rates) -> Option<Choice> {
     let server = ranked.first()?.server;
-    let same = ranked.iter().take_while(|candidate| candidate.server == server);
-    let expected: Vec<_> =
-        same.map(|candidate| (candidate.compression, rates.seconds(candidate, nar_size))).collect();
+    let same = ranked
+        .iter()
+        .take_while(|candidate| candidate.server == server);
+    let expected: Vec<_> = same
+        .map(|candidate| (candidate.compression, rates.seconds(candidate, nar_size)))
+        .collect();
     (expected.len() > 1).then(|| Choice {
         link: as_size(rates.link(server)),
         link_is_measured: rates.links.contains_key(&server),
@@ -166,11 +188,16 @@ pub(crate) fn explain(ranked: &[Candidate], nar_size: u64, rates: &Rates) -> Opt
 /// It names none, and why.
 pub(crate) fn check_usable(source: &Source, servers: &[ServerUrl]) -> Result<(), Unusable> {
     let downloads = source.offer.downloads();
-    if downloads.iter().any(|download| candidate(source, servers, download).is_some()) {
+    if downloads
+        .iter()
+        .any(|download| candidate(source, servers, download).is_some())
+    {
         return Ok(());
     }
 
-    let unknown = downloads.iter().filter_map(|download| download.compression.as_ref().err());
+    let unknown = downloads
+        .iter()
+        .filter_map(|download| download.compression.as_ref().err());
     let mut names: Vec<String> = unknown.map(|unknown| unknown.0.clone()).collect();
     names.retain(|name| !name.is_empty());
     names.sort_unstable();
@@ -202,8 +229,11 @@ pub(crate) fn announced(sources: &[Source]) -> Option<(&Source, &Download)> {
 /// measured anything. Unknown sizes come last, better compression first.
 #[must_use]
 pub(crate) fn smallest(offer: &NarOffer) -> Option<&Download> {
-    offer.downloads().iter().filter(|download| download.compression.is_ok()).min_by_key(
-        |download| {
+    offer
+        .downloads()
+        .iter()
+        .filter(|download| download.compression.is_ok())
+        .min_by_key(|download| {
             let density = match download.compression {
                 Ok(Compression::Lzip) => 0,
                 Ok(Compression::None) | Err(_) => 3,
@@ -211,17 +241,27 @@ pub(crate) fn smallest(offer: &NarOffer) -> Option<&Download> {
                 Ok(_) => 1,
             };
             (download.file_size.unwrap_or(u64::MAX), density)
-        },
-    )
+        })
 }
 
 fn candidate(source: &Source, servers: &[ServerUrl], download: &Download) -> Option<Candidate> {
     let compression = *download.compression.as_ref().ok()?;
-    let url = servers[source.server].nar_url(source.offer.download_url(download)).ok()?;
-    Some(Candidate { server: source.server, url, compression, file_size: download.file_size })
+    let url = servers[source.server]
+        .nar_url(source.offer.download_url(download))
+        .ok()?;
+    Some(Candidate {
+        server: source.server,
+        url,
+        compression,
+        file_size: download.file_size,
+    })
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an estimate"
+)]
 fn as_size(bytes: f64) -> u64 {
     bytes as u64
 }
@@ -259,7 +299,12 @@ mod tests {
 
     fn candidate(compression: Compression, file_size: Option<u64>) -> Candidate {
         let url = Url::parse("http://h/nar").unwrap();
-        Candidate { server: 0, url, compression, file_size }
+        Candidate {
+            server: 0,
+            url,
+            compression,
+            file_size,
+        }
     }
 
     #[test]
@@ -286,10 +331,17 @@ mod tests {
     fn a_choice_is_explained_by_what_was_expected_of_each() {
         let zstd = candidate(Compression::Zstd, Some(110));
         let lzip = candidate(Compression::Lzip, Some(100));
-        let elsewhere = Candidate { server: 1, ..zstd.clone() };
+        let elsewhere = Candidate {
+            server: 1,
+            ..zstd.clone()
+        };
         let mut rates = Rates::default();
         let alone = [zstd.clone(), elsewhere.clone()];
-        assert_eq!(explain(&alone, 400, &rates), None, "another server is no alternative");
+        assert_eq!(
+            explain(&alone, 400, &rates),
+            None,
+            "another server is no alternative"
+        );
         let both = [lzip, zstd, elsewhere];
         assert!(!explain(&both, 400, &rates).unwrap().link_is_measured);
         rates.link_measured(0, 10_000_000, 100.0);

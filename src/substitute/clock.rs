@@ -13,7 +13,10 @@ impl Clock {
     /// A clock that shows `unix_seconds` now and goes on from there.
     #[must_use]
     pub(crate) fn starting_at(unix_seconds: u64) -> Self {
-        Self { started_at: unix_seconds, started: Instant::now() }
+        Self {
+            started_at: unix_seconds,
+            started: Instant::now(),
+        }
     }
 
     /// Seconds since 1970.

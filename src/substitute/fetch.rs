@@ -62,7 +62,11 @@ impl Planner {
     ///
     /// # Errors
     /// The store cannot be read, or refuses temp roots.
-    pub(crate) fn plan(&self, paths: &[StorePath], references: References) -> Result<Plan, StoreError> {
+    pub(crate) fn plan(
+        &self,
+        paths: &[StorePath],
+        references: References,
+    ) -> Result<Plan, StoreError> {
         plan::make(self, paths, references)
     }
 }
@@ -111,7 +115,12 @@ impl Fetch {
     /// Carries `plan` out; `planner`, which made it, plans items again that another server has in
     /// another build. `valid` is called for every item that becomes valid, when it does.
     #[must_use]
-    pub(crate) fn run(&self, planner: &Planner, plan: Plan, valid: &mut dyn FnMut(&StorePath)) -> Outcome {
+    pub(crate) fn run(
+        &self,
+        planner: &Planner,
+        plan: Plan,
+        valid: &mut dyn FnMut(&StorePath),
+    ) -> Outcome {
         coordinator::run(self, planner, plan, valid)
     }
 }

@@ -58,7 +58,9 @@ impl ServerHealth {
     /// Whether `server` gave a useful answer in this run.
     #[must_use]
     pub(crate) fn has_answered(&self, server: usize) -> bool {
-        self.lock().get(&server).is_some_and(|record| record.has_answered)
+        self.lock()
+            .get(&server)
+            .is_some_and(|record| record.has_answered)
     }
 
     /// Bytes of a file came from `target`, where a server redirected to.
@@ -82,13 +84,19 @@ impl ServerHealth {
 
     /// A download from `server` has failed.
     pub(crate) fn failed(&self, server: usize, outage: Outage) {
-        self.lock().entry(server).or_default().failed(outage, Instant::now());
+        self.lock()
+            .entry(server)
+            .or_default()
+            .failed(outage, Instant::now());
     }
 
     /// For how long `server` has delivered nothing although it was asked.
     #[must_use]
     pub(crate) fn failing_for(&self, server: usize) -> Duration {
-        let failing = self.lock().get(&server).and_then(|record| record.failing(Instant::now()));
+        let failing = self
+            .lock()
+            .get(&server)
+            .and_then(|record| record.failing(Instant::now()));
         failing.map_or(Duration::ZERO, |failing| failing.since.elapsed())
     }
 
@@ -109,13 +117,17 @@ impl ServerHealth {
     /// Whether other servers are to be asked before `server`.
     #[must_use]
     pub(crate) fn is_unreliable(&self, server: usize) -> bool {
-        self.lock().get(&server).is_some_and(|record| record.is_unreliable)
+        self.lock()
+            .get(&server)
+            .is_some_and(|record| record.is_unreliable)
     }
 
     /// Whether `server` fails at the moment.
     #[must_use]
     pub(crate) fn is_failing(&self, server: usize) -> bool {
-        self.lock().get(&server).is_some_and(|record| record.failing(Instant::now()).is_some())
+        self.lock()
+            .get(&server)
+            .is_some_and(|record| record.failing(Instant::now()).is_some())
     }
 
     /// Whether the user may be told now that another server is used instead of `server`; true for
@@ -140,11 +152,15 @@ impl ServerHealth {
     /// Whether parts of a file may be requested from `server`.
     #[must_use]
     pub(crate) fn takes_ranges(&self, server: usize) -> bool {
-        self.lock().get(&server).is_none_or(|record| !record.refuses_ranges)
+        self.lock()
+            .get(&server)
+            .is_none_or(|record| !record.refuses_ranges)
     }
 
     fn targets(&self) -> MutexGuard<'_, HashSet<Origin>> {
-        self.redirect_targets.lock().unwrap_or_else(PoisonError::into_inner)
+        self.redirect_targets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, Record>> {
@@ -161,12 +177,15 @@ impl Record {
         };
         self.is_unreliable |= outage != Outage::Overloaded;
         let asked_at = now.checked_sub(silence).unwrap_or(now);
-        let since = self.failing(asked_at).map_or(asked_at, |failing| failing.since);
+        let since = self
+            .failing(asked_at)
+            .map_or(asked_at, |failing| failing.since);
         self.failing = Some(Failing { since, last: now });
     }
 
     fn failing(&self, now: Instant) -> Option<Failing> {
-        self.failing.filter(|it| now.saturating_duration_since(it.last) < FAILURE_LASTS)
+        self.failing
+            .filter(|it| now.saturating_duration_since(it.last) < FAILURE_LASTS)
     }
 }
 
@@ -187,7 +206,10 @@ mod tests {
     fn a_failing_server_recovers_when_it_delivers_and_stays_behind_others() {
         let health = ServerHealth::default();
         health.failed(1, Outage::Broken);
-        assert!(!health.is_failing(1) && !health.is_unreliable(1), "one file is not the server");
+        assert!(
+            !health.is_failing(1) && !health.is_unreliable(1),
+            "one file is not the server"
+        );
 
         health.failed(1, Outage::Silent(Duration::from_secs(15)));
         assert!(health.failing_for(1) >= Duration::from_secs(15));

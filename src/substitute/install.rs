@@ -100,7 +100,10 @@ impl Installer {
             if !attempts.allow(candidate) {
                 continue;
             }
-            let start = Start { begun: begun.take(), choice: choice.take() };
+            let start = Start {
+                begun: begun.take(),
+                choice: choice.take(),
+            };
             let error = match self.attempt(order, candidate, start, retries) {
                 Ok(checked) => return Ok(checked),
                 Err(error) => error,
@@ -115,7 +118,11 @@ impl Installer {
             let is_worth_telling = is_worth_telling(&attempt, retries);
             let (url, reason) = (attempt.url.clone(), attempt.reason());
             if attempts.record(attempt) && is_worth_telling {
-                self.progress.event(Event::SourceFailed { item, url: &url, reason: &reason });
+                self.progress.event(Event::SourceFailed {
+                    item,
+                    url: &url,
+                    reason: &reason,
+                });
             }
             if stop {
                 break;
@@ -133,7 +140,9 @@ impl Installer {
     pub(super) fn is_unreliable(&self, sources: &[Source]) -> bool {
         let health = self.network.health();
         sources.len() < self.servers.len()
-            && sources.iter().all(|source| health.is_unreliable(source.server))
+            && sources
+                .iter()
+                .all(|source| health.is_unreliable(source.server))
     }
 
     /// The retries of an item, which servers that `find_servers` finds may have as well.
@@ -156,12 +165,17 @@ impl Installer {
         retries: &Arc<Retries>,
     ) -> Result<Checked, AttemptError> {
         let Start { begun, choice } = start;
-        let Order { item, authorized, .. } = *order;
+        let Order {
+            item, authorized, ..
+        } = *order;
         let nar_size = authorized.narinfo().nar_size();
         if let Some(error) = retries.health().given_up(candidate.server) {
             return Err(TransferError::Network(Arc::new(error)).into());
         }
-        let client = self.network.client_for(&candidate.url).map_err(TransferError::Network)?;
+        let client = self
+            .network
+            .client_for(&candidate.url)
+            .map_err(TransferError::Network)?;
         let download = Download {
             candidate,
             nar_size,
@@ -181,7 +195,10 @@ impl Installer {
         let (unpacked, stream) = {
             let mut stream = stream;
             let (destination, links) = (order.destination.clone(), order.links.cloned());
-            (unpack(&mut stream, destination, &self.writers, links), stream)
+            (
+                unpack(&mut stream, destination, &self.writers, links),
+                stream,
+            )
         };
         // A local failure is the cause of the broken transfer, everything else its effect.
         let unpacked = match unpacked {
@@ -200,17 +217,27 @@ impl Installer {
         let downloaded = measured.downloaded;
         // Once it is unpacked nothing may be told of its way there.
         drop(watch);
-        self.progress.event(Event::Unpacked { item, downloaded, nar_size });
+        self.progress.event(Event::Unpacked {
+            item,
+            downloaded,
+            nar_size,
+        });
         Ok(checked)
     }
 
     fn rates(&self) -> Rates {
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.rates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Tells how far every transfer is.
     pub(crate) fn report_progress(&self) {
-        let in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_flight = self
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for (item, received) in in_flight.iter() {
             let downloaded = received.bytes();
             self.progress.event(Event::Progressed { item, downloaded });
@@ -247,7 +274,10 @@ struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     fn new(installer: &'a Installer, item: &'a StorePath, stream: &NarStream) -> Self {
-        let mut all = installer.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = installer
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         all.push((item.clone(), stream.received()));
         Self { installer, item }
     }
@@ -255,7 +285,11 @@ impl<'a> Watch<'a> {
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        let mut all = self.installer.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self
+            .installer
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         all.retain(|(item, _)| item != self.item);
     }
 }

@@ -150,7 +150,11 @@ impl Resolver {
         let engine = std::thread::Builder::new()
             .name("lookup".to_owned())
             .spawn(move || engine.run(&inbox))?;
-        Ok(Self { messages: Some(messages), engine: Some(engine), cancel })
+        Ok(Self {
+            messages: Some(messages),
+            engine: Some(engine),
+            cancel,
+        })
     }
 
     /// What the servers have of `items`; blocks until every item is decided, or the user wants
@@ -158,7 +162,11 @@ impl Resolver {
     #[must_use]
     pub(crate) fn resolve(&self, items: Vec<StorePath>, walk: Walk) -> Resolution {
         let (reply, answer) = bounded(1);
-        self.send(Message::Resolve { items, walk, reply: Some(reply) });
+        self.send(Message::Resolve {
+            items,
+            walk,
+            reply: Some(reply),
+        });
         loop {
             match answer.recv_timeout(CANCEL_TICK) {
                 Ok(resolution) => return resolution,
@@ -178,7 +186,11 @@ impl Resolver {
 
     /// Looks `items` up in the background, so that a later [`Resolver::resolve`] has them.
     pub(crate) fn prefetch(&self, items: Vec<StorePath>, walk: Walk) {
-        self.send(Message::Resolve { items, walk, reply: None });
+        self.send(Message::Resolve {
+            items,
+            walk,
+            reply: None,
+        });
     }
 
     /// Forgets everything about `item`, here and in the lookup cache: its narinfo is stale.

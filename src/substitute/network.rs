@@ -35,7 +35,12 @@ impl Network {
     /// Will make a client with `options`, for those within `reach`.
     #[must_use]
     pub(crate) fn new(options: Options, reach: Reach) -> Self {
-        Self { options, reach, client: OnceLock::new(), health: Arc::default() }
+        Self {
+            options,
+            reach,
+            client: OnceLock::new(),
+            health: Arc::default(),
+        }
     }
 
     /// Whether what is at `url` may be asked for.
@@ -86,7 +91,11 @@ impl Network {
         if let Some(url) = urls.into_iter().find(|url| !self.reaches(url)) {
             return Err(Arc::new(HttpError::offline(url)));
         }
-        let make = || Client::new(self.options.clone()).map(Arc::new).map_err(Arc::new);
+        let make = || {
+            Client::new(self.options.clone())
+                .map(Arc::new)
+                .map_err(Arc::new)
+        };
         self.client.get_or_init(make).clone()
     }
 }
@@ -102,8 +111,19 @@ mod tests {
         let [file, http] = [file, http].map(|url| Url::parse(url).unwrap());
         let network = Network::new(Options::default(), Reach::Files);
         assert!(network.client_for(&file).is_ok());
-        let error = network.client_for(&http).err().map(|error| chain(&*error)).unwrap();
-        assert_eq!(error, "asking http://127.0.0.1:1/nar: offline: nobody is connected to");
-        assert!(Network::new(Options::default(), Reach::Everybody).client_for(&http).is_ok());
+        let error = network
+            .client_for(&http)
+            .err()
+            .map(|error| chain(&*error))
+            .unwrap();
+        assert_eq!(
+            error,
+            "asking http://127.0.0.1:1/nar: offline: nobody is connected to"
+        );
+        assert!(
+            Network::new(Options::default(), Reach::Everybody)
+                .client_for(&http)
+                .is_ok()
+        );
     }
 }

@@ -136,7 +136,11 @@ impl Progress for Silent {
 }
 
 /// Calls `tick` in every `interval` while `work` runs.
-pub(crate) fn with_ticks<T>(interval: Duration, tick: impl Fn() + Send, work: impl FnOnce() -> T) -> T {
+pub(crate) fn with_ticks<T>(
+    interval: Duration,
+    tick: impl Fn() + Send,
+    work: impl FnOnce() -> T,
+) -> T {
     let (done, is_done) = bounded::<()>(0);
     std::thread::scope(|scope| {
         let ticker = std::thread::Builder::new().spawn_scoped(scope, move || {

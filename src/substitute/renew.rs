@@ -39,7 +39,10 @@ pub(crate) struct Failure {
 
 impl From<ItemError> for Failure {
     fn from(error: ItemError) -> Self {
-        Self { error, is_superseded: false }
+        Self {
+            error,
+            is_superseded: false,
+        }
     }
 }
 
@@ -93,12 +96,19 @@ pub(crate) fn unpack(
         false => Err(error.into()),
     };
     let unpacked = match unpacked {
-        Err(Failure { error, is_superseded: false }) if error.is_of_servers() => {
-            installer.retry(order, error, retries).map_err(Failure::from)
-        }
+        Err(Failure {
+            error,
+            is_superseded: false,
+        }) if error.is_of_servers() => installer
+            .retry(order, error, retries)
+            .map_err(Failure::from),
         other => other,
     };
-    if is_stale || unpacked.as_ref().is_err_and(|failure| failure.error.is_stale()) {
+    if is_stale
+        || unpacked
+            .as_ref()
+            .is_err_and(|failure| failure.error.is_stale())
+    {
         // What the servers answered now is as wrong as what the lookup cache had.
         resolver.disbelieve(order.item.clone());
     }
@@ -114,11 +124,17 @@ fn look_up_again(
 ) -> Result<Checked, ItemError> {
     resolver.forget(order.item.clone());
     let found = resolver.resolve(vec![order.item.clone()], Walk::JustThese);
-    let Some(found) = found.items.into_iter().next() else { return Err(error) };
+    let Some(found) = found.items.into_iter().next() else {
+        return Err(error);
+    };
     let authority = found.authority.as_ref().and_then(Authority::checked);
     match authority.filter(|new| is_same_build(new, order.authorized)) {
         Some(authorized) => {
-            let order = Order { authorized, sources: &found.sources, ..*order };
+            let order = Order {
+                authorized,
+                sources: &found.sources,
+                ..*order
+            };
             installer.unpack(&order, error.into_attempts(), retries)
         }
         None => Err(error),
@@ -139,10 +155,16 @@ fn from_other_servers(
         builds.partition(|build| is_same_build(build.authority.authorized(), order.authorized));
 
     let is_new = |source: &Source| order.sources.iter().all(|old| old.server != source.server);
-    let sources: Vec<Source> =
-        same.into_iter().flat_map(|build| build.sources).filter(is_new).collect();
+    let sources: Vec<Source> = same
+        .into_iter()
+        .flat_map(|build| build.sources)
+        .filter(is_new)
+        .collect();
     if !sources.is_empty() {
-        let order = Order { sources: &sources, ..*order };
+        let order = Order {
+            sources: &sources,
+            ..*order
+        };
         error = match installer.unpack(&order, error.into_attempts(), retries) {
             Ok(checked) => return Ok(checked),
             Err(error) => error,
@@ -154,7 +176,9 @@ fn from_other_servers(
         if !error.is_of_servers() {
             return Err(error.into());
         }
-        let Some(authorized) = authority.checked() else { continue };
+        let Some(authorized) = authority.checked() else {
+            continue;
+        };
         let has_same_references = have_same_references(authorized, order.authorized);
         let is_failing = |source: &Source| retries.health().is_failing(source.server);
         match allowed {
@@ -162,13 +186,20 @@ fn from_other_servers(
             _ if !has_same_references && sources.iter().all(is_failing) => continue,
             Builds::UntilOtherReferences if !has_same_references => {
                 resolver.reject(order.item.clone(), failed);
-                return Err(Failure { error, is_superseded: true });
+                return Err(Failure {
+                    error,
+                    is_superseded: true,
+                });
             }
             Builds::WithSameReferences if !has_same_references => continue,
             _ => {}
         }
         failed.push(Arc::clone(authorized.narinfo()));
-        let order = Order { authorized, sources, ..*order };
+        let order = Order {
+            authorized,
+            sources,
+            ..*order
+        };
         error = match installer.unpack(&order, error.into_attempts(), retries) {
             Ok(checked) => return Ok(checked),
             Err(error) => error,
@@ -183,14 +214,19 @@ fn find_servers(resolver: &Arc<Resolver>, order: &Order<'_>, allowed: Builds) ->
     let (resolver, item) = (Arc::downgrade(resolver), order.item.clone());
     let authorized = Arc::clone(order.authorized);
     Box::new(move || {
-        let Some(resolver) = resolver.upgrade() else { return Vec::new() };
+        let Some(resolver) = resolver.upgrade() else {
+            return Vec::new();
+        };
         let is_allowed = |build: &Build| {
             allowed != Builds::WithSameReferences
                 || have_same_references(build.authority.authorized(), &authorized)
         };
         let found = resolver.resolve_everywhere(item.clone()).items;
         let builds = found.into_iter().flat_map(Found::builds).filter(is_allowed);
-        builds.flat_map(|build| build.sources).map(|source| source.server).collect()
+        builds
+            .flat_map(|build| build.sources)
+            .map(|source| source.server)
+            .collect()
     })
 }
 

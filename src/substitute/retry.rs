@@ -70,7 +70,11 @@ impl Retries {
     /// Retries of an item, which further servers may have.
     #[must_use]
     pub(crate) fn new(context: RetryContext, find_servers: FindServers) -> Self {
-        Self { context, find_servers, state: Mutex::default() }
+        Self {
+            context,
+            find_servers,
+            state: Mutex::default(),
+        }
     }
 
     /// What the run has seen of servers.
@@ -122,7 +126,9 @@ impl Retries {
         error: &HttpError,
         is_abandoned: &dyn Fn() -> bool,
     ) -> bool {
-        let Some(outage) = error.outage() else { return false };
+        let Some(outage) = error.outage() else {
+            return false;
+        };
         self.failed(server, Some(outage));
         let is_quick = self.state().waits < QUICK_RETRIES
             && !matches!(outage, Outage::Silent(_))
@@ -136,8 +142,15 @@ impl Retries {
     /// Waits until `server` may be asked again, after it failed with `error`. False: it is to be
     /// given up.
     #[must_use]
-    pub(crate) fn wait(&self, server: usize, error: &HttpError, is_abandoned: &dyn Fn() -> bool) -> bool {
-        let Some(wait) = self.next_wait(server, error) else { return false };
+    pub(crate) fn wait(
+        &self,
+        server: usize,
+        error: &HttpError,
+        is_abandoned: &dyn Fn() -> bool,
+    ) -> bool {
+        let Some(wait) = self.next_wait(server, error) else {
+            return false;
+        };
         let until = Instant::now() + wait;
         loop {
             if self.context.cancel.is_cancelled() || is_abandoned() {
@@ -173,10 +186,18 @@ impl Retries {
         let (failing_for, waits) = {
             let mut state = self.state();
             state.waits += 1;
-            (state.failing_since.get_or_insert_with(Instant::now).elapsed(), state.waits)
+            (
+                state
+                    .failing_since
+                    .get_or_insert_with(Instant::now)
+                    .elapsed(),
+                state.waits,
+            )
         };
         let is_known = health.has_answered(server)
-            && error.redirected_to().is_none_or(|target| health.has_redirect_answered(&target));
+            && error
+                .redirected_to()
+                .is_none_or(|target| health.has_redirect_answered(&target));
         if time.is_zero() || (waits > QUICK_RETRIES && !is_known) {
             return None;
         }
@@ -207,7 +228,9 @@ impl Retries {
     }
 
     fn tell(&self, server: usize, error: &HttpError, failing_for: Duration) {
-        let Some(url) = self.context.servers.get(server) else { return };
+        let Some(url) = self.context.servers.get(server) else {
+            return;
+        };
         let reason = chain(error);
         self.context.progress.event(Event::Retrying {
             server: &url.host_and_port(),
@@ -243,7 +266,9 @@ mod tests {
         let searches = Arc::new(AtomicUsize::new(0));
         let context = RetryContext {
             health: Arc::default(),
-            servers: ["http://a", "http://b"].map(|url| ServerUrl::parse(url).unwrap()).into(),
+            servers: ["http://a", "http://b"]
+                .map(|url| ServerUrl::parse(url).unwrap())
+                .into(),
             time,
             progress: Arc::new(Silent),
             cancel: Cancel::default(),
@@ -263,14 +288,22 @@ mod tests {
     }
 
     fn resumes(retries: &Retries) -> usize {
-        (0..20).take_while(|_| retries.wait_to_resume(0, &broken(), &|| false)).count()
+        (0..20)
+            .take_while(|_| retries.wait_to_resume(0, &broken(), &|| false))
+            .count()
     }
 
     #[test]
     fn waits_double_up_to_a_limit() {
         let ms = |waits, random| backoff(waits, random).as_millis();
-        assert_eq!([1, 2, 3, 4].map(|waits| ms(waits, 1.0)), [100, 200, 400, 800]);
-        assert_eq!([1, 2, 3, 4].map(|waits| ms(waits, 0.0)), [50, 100, 200, 400]);
+        assert_eq!(
+            [1, 2, 3, 4].map(|waits| ms(waits, 1.0)),
+            [100, 200, 400, 800]
+        );
+        assert_eq!(
+            [1, 2, 3, 4].map(|waits| ms(waits, 0.0)),
+            [50, 100, 200, 400]
+        );
         assert_eq!([7, 100].map(|waits| ms(waits, 1.0)), [4000, 4000]);
     }
 

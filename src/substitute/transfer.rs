@@ -150,7 +150,13 @@ impl NarStream {
         download: Download<'_>,
         budget: &Budget,
     ) -> Result<Self, TransferError> {
-        let Download { candidate, nar_size, begun, retries, cancel } = download;
+        let Download {
+            candidate,
+            nar_size,
+            begun,
+            retries,
+            cancel,
+        } = download;
         let shared = Arc::new(Shared::default());
         let size = (candidate.compression == Compression::None).then_some(nar_size);
         let wanted = Wanted {
@@ -182,7 +188,10 @@ impl NarStream {
         let thread = std::thread::Builder::new().name("decode".to_owned());
         let decoder = thread.spawn(move || decode.run(body)).map_err(start)?;
         Ok(Self {
-            incoming: Some(Incoming { chunks, _presence: presence }),
+            incoming: Some(Incoming {
+                chunks,
+                _presence: presence,
+            }),
             decoder: Some(decoder),
             shared,
             download_size,
@@ -243,7 +252,10 @@ impl Received {
 impl Chunks for NarStream {
     fn next_chunk(&mut self) -> io::Result<Bytes> {
         // A closed channel is the end, good or bad: `finish` tells which.
-        let chunk = self.incoming.as_ref().and_then(|incoming| incoming.chunks.recv().ok());
+        let chunk = self
+            .incoming
+            .as_ref()
+            .and_then(|incoming| incoming.chunks.recv().ok());
         Ok(chunk.unwrap_or_default())
     }
 }
@@ -296,12 +308,17 @@ impl Decode {
                 break;
             }
         }
-        Ok(Decoded { worked: self.worked(started, blocked) })
+        Ok(Decoded {
+            worked: self.worked(started, blocked),
+        })
     }
 
     fn worked(&self, started: Instant, blocked: Duration) -> Duration {
         let waited = Duration::from_micros(self.shared.waited_micros.load(Ordering::Relaxed));
-        started.elapsed().saturating_sub(blocked).saturating_sub(waited)
+        started
+            .elapsed()
+            .saturating_sub(blocked)
+            .saturating_sub(waited)
     }
 
     fn failure(&self, error: io::Error) -> TransferError {
@@ -310,9 +327,10 @@ impl Decode {
         }
         match self.shared.failure.get() {
             Some(network) => TransferError::Network(Arc::clone(network)),
-            None => {
-                TransferError::Corrupt { compression: self.compression, source: Arc::new(error) }
-            }
+            None => TransferError::Corrupt {
+                compression: self.compression,
+                source: Arc::new(error),
+            },
         }
     }
 }

@@ -126,8 +126,13 @@ impl Acl {
     pub fn parse(text: &[u8]) -> Result<Self, AclError> {
         let sexp = Sexp::parse(text)?;
         let entries = sexp.behind_tag("acl").ok_or(AclError::Shape)?;
-        let entry = |sexp: &Sexp| Entry { key: authorized_key(sexp), sexp: sexp.clone() };
-        Ok(Self { entries: entries.iter().map(entry).collect() })
+        let entry = |sexp: &Sexp| Entry {
+            key: authorized_key(sexp),
+            sexp: sexp.clone(),
+        };
+        Ok(Self {
+            entries: entries.iter().map(entry).collect(),
+        })
     }
 
     /// The ACL that authorizes nobody.
@@ -167,7 +172,10 @@ impl Acl {
         }
         let tag = Sexp::tagged("tag", [Sexp::tagged("guix", [Sexp::atom("import")])]);
         let sexp = Sexp::tagged("entry", [key.as_sexp().clone(), tag]);
-        self.entries.push(Entry { sexp, key: Some(key) });
+        self.entries.push(Entry {
+            sexp,
+            key: Some(key),
+        });
         true
     }
 
@@ -241,8 +249,17 @@ mod tests {
         ] {
             let acl = acl(&format!("(acl {entry} (entry {b} (tag (guix import))))"));
             assert!(!acl.contains(&sexp(KEY_A)), "{entry}");
-            assert!(acl.contains(&sexp(KEY_B)), "one entry must not spoil another: {entry}");
-            assert_eq!(sexp(acl.to_string().as_bytes()).behind_tag("acl").unwrap().len(), 2);
+            assert!(
+                acl.contains(&sexp(KEY_B)),
+                "one entry must not spoil another: {entry}"
+            );
+            assert_eq!(
+                sexp(acl.to_string().as_bytes())
+                    .behind_tag("acl")
+                    .unwrap()
+                    .len(),
+                2
+            );
         }
     }
 
@@ -277,7 +294,10 @@ mod tests {
 
     #[test]
     fn spelling_does_not_matter() {
-        let lower = key(KEY_A).to_lowercase().replace("ed25519", "\"Ed25519\"").replace('\n', " ");
+        let lower = key(KEY_A)
+            .to_lowercase()
+            .replace("ed25519", "\"Ed25519\"")
+            .replace('\n', " ");
         let acl = acl(&format!("(acl(entry{lower}(tag(#67756978#|aW1wb3J0|))))"));
         assert!(acl.contains(&sexp(KEY_A)));
     }

@@ -52,7 +52,11 @@ pub(super) fn check_all<'a, 'n>(
         let (key, decided) = examined?;
         // There is one answer for each equation, in their order. Were there none, it would be no.
         let is_valid = decided.or_else(|| held.next()).unwrap_or(false);
-        if is_valid { Ok(key) } else { Err(Refusal::InvalidSignature) }
+        if is_valid {
+            Ok(key)
+        } else {
+            Err(Refusal::InvalidSignature)
+        }
     };
     examined.into_iter().map(verdict).collect()
 }
@@ -67,9 +71,9 @@ fn examine<'a>(narinfo: &NarInfo, acl: &'a Acl) -> Result<(&'a PublicKey, Examin
     }
     let signature = parse_line(line).map_err(|why| Refusal::CorruptSignature { why })?;
     let claim = Claim::of(&signature).ok_or(Refusal::CorruptSignature { why: NO_SIGNATURE })?;
-    let key = acl
-        .key(claim.key)
-        .ok_or_else(|| Refusal::UnauthorizedKey { key: key::key_id(claim.key) })?;
+    let key = acl.key(claim.key).ok_or_else(|| Refusal::UnauthorizedKey {
+        key: key::key_id(claim.key),
+    })?;
     let hash: [u8; 32] = Sha256::digest(text).into();
     // The equation of ECDSA leaves three bits of the hash out; this comparison does not.
     if claim.hash != hash {
@@ -99,7 +103,12 @@ impl<'s> Claim<'s> {
             return None;
         }
         key.behind_tag("public-key")?;
-        Some(Self { flags: flags.atom_behind_tag("flags")?, hash: hash.as_atom()?, value, key })
+        Some(Self {
+            flags: flags.atom_behind_tag("flags")?,
+            hash: hash.as_atom()?,
+            value,
+            key,
+        })
     }
 }
 
@@ -114,7 +123,9 @@ fn parse_line(line: &str) -> Result<Sexp, &'static str> {
     if version != "1" {
         return Err("its version is not 1");
     }
-    let utf8 = BASE64.decode(base64.as_bytes()).map_err(|_| "it is not in base64")?;
+    let utf8 = BASE64
+        .decode(base64.as_bytes())
+        .map_err(|_| "it is not in base64")?;
     let latin1 = latin1(&utf8).ok_or("it is not Latin-1 text in UTF-8")?;
     Sexp::parse(&latin1).map_err(|_| "it is not an s-expression")
 }
@@ -122,5 +133,7 @@ fn parse_line(line: &str) -> Result<Sexp, &'static str> {
 /// One byte for each character of the text.
 fn latin1(utf8: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(utf8).ok()?;
-    text.chars().map(|character| u8::try_from(character).ok()).collect()
+    text.chars()
+        .map(|character| u8::try_from(character).ok())
+        .collect()
 }

@@ -49,7 +49,11 @@ impl TrustedKey {
         let (name, base64) = text.split_once(':').filter(|(name, _)| !name.is_empty())?;
         let bytes = BASE64.decode(base64.as_bytes()).ok()?.try_into().ok()?;
         let key = VerifyingKey::from_bytes(&bytes).ok()?;
-        Some(Self { name: name.into(), id: text.into(), key })
+        Some(Self {
+            name: name.into(),
+            id: text.into(),
+            key,
+        })
     }
 }
 
@@ -65,7 +69,10 @@ impl TrustedKeys {
     pub fn parse(list: &str) -> Result<Self, TrustedKeyError> {
         let key =
             |word: &str| TrustedKey::parse(word).ok_or_else(|| TrustedKeyError(word.to_owned()));
-        list.split_ascii_whitespace().map(key).collect::<Result<_, _>>().map(Self)
+        list.split_ascii_whitespace()
+            .map(key)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// The key of cache.nixos.org.
@@ -99,11 +106,19 @@ pub fn fingerprint(narinfo: &NarInfo, store_dir: &StoreDir) -> String {
     references.dedup();
     let dir = store_dir.as_str();
     let mut text = String::with_capacity(
-        256 + references.iter().map(|name| dir.len() + name.len() + 2).sum::<usize>(),
+        256 + references
+            .iter()
+            .map(|name| dir.len() + name.len() + 2)
+            .sum::<usize>(),
     );
     let path = narinfo.store_path();
-    write!(text, "1;{dir}/{path};{};{};", narinfo.nar_hash(), narinfo.nar_size())
-        .expect("a String takes everything");
+    write!(
+        text,
+        "1;{dir}/{path};{};{};",
+        narinfo.nar_hash(),
+        narinfo.nar_size()
+    )
+    .expect("a String takes everything");
     for (position, name) in references.into_iter().enumerate() {
         text.push_str(if position > 0 { "," } else { "" });
         text.push_str(dir);
@@ -137,19 +152,27 @@ fn check_one<'a>(
     fingerprint: &str,
     keys: &'a TrustedKeys,
 ) -> Result<&'a TrustedKey, Refusal> {
-    let (name, base64) =
-        signature.split_once(':').ok_or(Refusal::CorruptSignature { why: "it has no key name" })?;
+    let (name, base64) = signature.split_once(':').ok_or(Refusal::CorruptSignature {
+        why: "it has no key name",
+    })?;
     let mut named = keys.iter().filter(|key| *key.name == *name).peekable();
     if named.peek().is_none() {
-        return Err(Refusal::UnauthorizedKey { key: clip(name, NAME_BYTES_MAX).to_owned() });
+        return Err(Refusal::UnauthorizedKey {
+            key: clip(name, NAME_BYTES_MAX).to_owned(),
+        });
     }
     let bytes = BASE64.decode(base64.trim_ascii_end().as_bytes()).ok();
     let bytes = bytes
         .and_then(|bytes| bytes.try_into().ok())
-        .ok_or(Refusal::CorruptSignature { why: "it is not 64 bytes in base64" })?;
+        .ok_or(Refusal::CorruptSignature {
+            why: "it is not 64 bytes in base64",
+        })?;
     let signature = Signature::from_bytes(&bytes);
-    let vouches =
-        |key: &&TrustedKey| key.key.verify_strict(fingerprint.as_bytes(), &signature).is_ok();
+    let vouches = |key: &&TrustedKey| {
+        key.key
+            .verify_strict(fingerprint.as_bytes(), &signature)
+            .is_ok()
+    };
     named.find(vouches).ok_or(Refusal::InvalidSignature)
 }
 
@@ -183,7 +206,9 @@ mod tests {
             "StorePath: /nix/store/{ITEM}\nURL: x\nNarHash: {HASH}\nNarSize: 7\n\
              References: {OTHER} {ITEM} {OTHER}\n"
         );
-        signatures.iter().for_each(|signature| writeln!(text, "Sig: {signature}").unwrap());
+        signatures
+            .iter()
+            .for_each(|signature| writeln!(text, "Sig: {signature}").unwrap());
         NarInfo::parse(text, &dir()).unwrap()
     }
 
@@ -217,9 +242,10 @@ mod tests {
     fn one_valid_signature_suffices() {
         let (good, wrong) = (sign("a", 1), sign("a", 2));
         let keys = key("a", 1);
-        for signatures in
-            [&[&*good][..], &["nonsense", "a:!", "a:AAAA", "b:AAAA", &wrong, &good, &wrong]]
-        {
+        for signatures in [
+            &[&*good][..],
+            &["nonsense", "a:!", "a:AAAA", "b:AAAA", &wrong, &good, &wrong],
+        ] {
             assert_eq!(verdict(signatures, &keys), Ok("a".into()));
         }
     }
@@ -228,7 +254,10 @@ mod tests {
     fn two_keys_may_share_a_name() {
         let keys = format!(" {}\n\t{} ", key("a", 1), key("a", 2));
         assert_eq!(verdict(&[&sign("a", 2)], &keys), Ok("a".into()));
-        assert_eq!(verdict(&[&sign("a", 3)], &keys), Err(Refusal::InvalidSignature));
+        assert_eq!(
+            verdict(&[&sign("a", 3)], &keys),
+            Err(Refusal::InvalidSignature)
+        );
     }
 
     #[test]
@@ -240,8 +269,14 @@ mod tests {
         assert_eq!(verdict(&[], &keys), Err(Refusal::Unsigned));
         assert_eq!(verdict(&["x"], &keys), corrupt("it has no key name"));
         assert_eq!(verdict(&[&other], &keys), unauthorized);
-        assert_eq!(verdict(&[&other, "a:AAAA"], &keys), corrupt("it is not 64 bytes in base64"));
-        assert_eq!(verdict(&[&wrong, &other, "a:!"], &keys), Err(Refusal::InvalidSignature));
+        assert_eq!(
+            verdict(&[&other, "a:AAAA"], &keys),
+            corrupt("it is not 64 bytes in base64")
+        );
+        assert_eq!(
+            verdict(&[&wrong, &other, "a:!"], &keys),
+            Err(Refusal::InvalidSignature)
+        );
         assert_eq!(
             verdict(&[&sign("a", 1)], ""),
             Err(Refusal::UnauthorizedKey { key: "a".into() })
@@ -257,8 +292,12 @@ mod tests {
         for bit in 0..text.len() * 8 {
             let mut bytes = text.as_bytes().to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            let Ok(flipped) = String::from_utf8(bytes) else { continue };
-            let Ok(flipped) = NarInfo::parse(flipped, &dir()) else { continue };
+            let Ok(flipped) = String::from_utf8(bytes) else {
+                continue;
+            };
+            let Ok(flipped) = NarInfo::parse(flipped, &dir()) else {
+                continue;
+            };
             if check(&flipped, &keys, &dir()).is_ok() {
                 let is_url_line = (url..url + "URL: x\n".len()).contains(&(bit / 8));
                 assert!(is_url_line || flipped.is_equivalent(&narinfo), "bit {bit}");
@@ -270,10 +309,17 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_key() {
-        for text in
-            ["a", "a:", ":AAAA", "a:AAAA", "cache:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY"]
-        {
-            assert_eq!(TrustedKeys::parse(text).unwrap_err(), TrustedKeyError(text.into()));
+        for text in [
+            "a",
+            "a:",
+            ":AAAA",
+            "a:AAAA",
+            "cache:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY",
+        ] {
+            assert_eq!(
+                TrustedKeys::parse(text).unwrap_err(),
+                TrustedKeyError(text.into())
+            );
         }
         let official = TrustedKeys::official_nix_server();
         assert_eq!(official.iter().next().unwrap().name(), "cache.nixos.org-1");

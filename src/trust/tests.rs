@@ -8,7 +8,10 @@ use crate::format::store_path::StoreDir;
 const CORPUS: &str = "SUBST_NARINFO_CORPUS";
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the corpus is not part of the repository")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the corpus is not part of the repository"
+)]
 fn real_narinfos_parse_print_and_verify() {
     let Some(path) = std::env::var_os(CORPUS) else {
         println!("skipped: {CORPUS} does not name a file of narinfos");
@@ -26,7 +29,10 @@ fn real_narinfos_parse_print_and_verify() {
             NarInfo::parse(&*text, &dir).unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!(narinfo.to_string(), text);
         parsed += 1;
-        if narinfo.nix_signatures().any(|signature| signature.starts_with(&name)) {
+        if narinfo
+            .nix_signatures()
+            .any(|signature| signature.starts_with(&name))
+        {
             nix::check(&narinfo, &official, &dir).unwrap_or_else(|why| panic!("{why}\n{text}"));
             verified += 1;
         }

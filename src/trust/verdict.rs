@@ -90,7 +90,10 @@ impl AuthorizedNarInfo {
     /// [`NarInfo::abridged`].
     #[must_use]
     pub fn abridged(self) -> Self {
-        Self { narinfo: Arc::new(self.narinfo.abridged()), signer: self.signer }
+        Self {
+            narinfo: Arc::new(self.narinfo.abridged()),
+            signer: self.signer,
+        }
     }
 
     /// The key that vouched, for [`AuthorizedKeys::contains_key_id`] and [`recall`]; empty when
@@ -132,15 +135,18 @@ pub fn authorize_all(
             .into_iter()
             .map(|checked| checked.map(Signer::guix))
             .collect(),
-        AuthorizedKeys::Nix(keys) => {
-            narinfos.map(|narinfo| nix::check(narinfo, keys, store_dir).map(Signer::nix)).collect()
-        }
+        AuthorizedKeys::Nix(keys) => narinfos
+            .map(|narinfo| nix::check(narinfo, keys, store_dir).map(Signer::nix))
+            .collect(),
         AuthorizedKeys::Anyone => narinfos.map(|_| Ok(Signer::Nobody)).collect(),
     };
     let verdict = |((narinfo, asked), signer): ((Arc<NarInfo>, StorePathRef<'_>), _)| {
         check_item(&narinfo, asked)?;
         let signer: Result<Signer, Refusal> = signer;
-        Ok(AuthorizedNarInfo { signer: signer?, narinfo })
+        Ok(AuthorizedNarInfo {
+            signer: signer?,
+            narinfo,
+        })
     };
     claims.into_iter().zip(signers).map(verdict).collect()
 }
@@ -160,7 +166,9 @@ pub fn recall(
     check_item(&narinfo, asked)?;
     match keys.signer(key_id) {
         Some(signer) => Ok(AuthorizedNarInfo { narinfo, signer }),
-        None => Err(Refusal::UnauthorizedKey { key: key_id.to_owned() }),
+        None => Err(Refusal::UnauthorizedKey {
+            key: key_id.to_owned(),
+        }),
     }
 }
 
@@ -171,7 +179,10 @@ fn check_item(narinfo: &NarInfo, asked: StorePathRef<'_>) -> Result<(), Refusal>
     if answered == asked {
         return Ok(());
     }
-    Err(Refusal::WrongItem { asked: asked.to_path(), answered: answered.to_path() })
+    Err(Refusal::WrongItem {
+        asked: asked.to_path(),
+        answered: answered.to_path(),
+    })
 }
 
 #[cfg(test)]
@@ -239,7 +250,10 @@ mod tests {
     #[test]
     fn anyone_is_believed_when_authentication_is_off() {
         let authorized = verdict(ITEM, &AuthorizedKeys::Anyone).unwrap();
-        assert_eq!((authorized.signed_by(), authorized.key_id()), ("nobody", ""));
+        assert_eq!(
+            (authorized.signed_by(), authorized.key_id()),
+            ("nobody", "")
+        );
     }
 
     #[test]
@@ -250,8 +264,14 @@ mod tests {
         let recalled = again(authorized.key_id(), &keys()).unwrap();
         assert_eq!(recalled.signed_by(), authorized.signed_by());
         let nobody = AuthorizedKeys::Guix(Acl::nobody());
-        assert_eq!(again(authorized.key_id(), &nobody).unwrap_err().reason(), "unauthorized-key");
+        assert_eq!(
+            again(authorized.key_id(), &nobody).unwrap_err().reason(),
+            "unauthorized-key"
+        );
         let id_of_anyone = "";
-        assert!(again(id_of_anyone, &keys()).is_err(), "what was never checked is not believed");
+        assert!(
+            again(id_of_anyone, &keys()).is_err(),
+            "what was never checked is not believed"
+        );
     }
 }

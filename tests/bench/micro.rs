@@ -3,7 +3,10 @@
 //! `cargo bench --bench micro`. Narinfos are those of the file that `SUBST_NARINFO_CORPUS` names
 //! (zstd, an empty line between them), or one of the same size made here.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark has no better answer to a broken sample")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark has no better answer to a broken sample"
+)]
 
 use std::fmt::Write;
 use std::io::{BufReader, Read};
@@ -57,15 +60,26 @@ fn nix_sample() -> (String, AuthorizedKeys) {
     let signature = key.sign(covered.as_bytes()).to_bytes();
     writeln!(text, "Sig: a:{}", BASE64.encode(&signature)).unwrap();
     let keys = format!("a:{}", BASE64.encode(key.verifying_key().as_bytes()));
-    (text, AuthorizedKeys::Nix(TrustedKeys::parse(&keys).unwrap()))
+    (
+        text,
+        AuthorizedKeys::Nix(TrustedKeys::parse(&keys).unwrap()),
+    )
 }
 
-#[expect(clippy::disallowed_methods, reason = "the corpus is not part of the repository")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the corpus is not part of the repository"
+)]
 fn corpus() -> Vec<String> {
-    let Some(path) = std::env::var_os("SUBST_NARINFO_CORPUS") else { return vec![nix_sample().0] };
+    let Some(path) = std::env::var_os("SUBST_NARINFO_CORPUS") else {
+        return vec![nix_sample().0];
+    };
     let bytes = zstd::decode_all(std::fs::File::open(path).unwrap()).unwrap();
     let text = String::from_utf8(bytes).unwrap();
-    text.split("\n\n").filter(|text| !text.is_empty()).map(|text| format!("{text}\n")).collect()
+    text.split("\n\n")
+        .filter(|text| !text.is_empty())
+        .map(|text| format!("{text}\n"))
+        .collect()
 }
 
 fn authorize(narinfo: &Arc<NarInfo>, keys: &AuthorizedKeys, dir: &StoreDir) {
@@ -77,11 +91,14 @@ fn authorize(narinfo: &Arc<NarInfo>, keys: &AuthorizedKeys, dir: &StoreDir) {
 fn narinfo_parse(bencher: Bencher<'_, '_>) {
     let (texts, dir) = (corpus(), nix_dir());
     let bytes: usize = texts.iter().map(String::len).sum();
-    bencher.counter(ItemsCount::new(texts.len())).counter(BytesCount::new(bytes)).bench(|| {
-        for text in &texts {
-            black_box(NarInfo::parse(black_box(&**text), &dir).unwrap());
-        }
-    });
+    bencher
+        .counter(ItemsCount::new(texts.len()))
+        .counter(BytesCount::new(bytes))
+        .bench(|| {
+            for text in &texts {
+                black_box(NarInfo::parse(black_box(&**text), &dir).unwrap());
+            }
+        });
 }
 
 #[divan::bench]
@@ -106,8 +123,12 @@ fn guix_narinfos_parse_and_authorize_together(bencher: Bencher<'_, '_>) {
     let keys = AuthorizedKeys::Guix(acl);
     let asked = StorePathRef::parse("0f9qzp1g3jy45al4zspzqah9f8d5bisp-debconf-1.0").unwrap();
     bencher.counter(ItemsCount::new(TOGETHER)).bench(|| {
-        let claims = (0..TOGETHER)
-            .map(|_| (Arc::new(NarInfo::parse(black_box(GUIX_NARINFO), &dir).unwrap()), asked));
+        let claims = (0..TOGETHER).map(|_| {
+            (
+                Arc::new(NarInfo::parse(black_box(GUIX_NARINFO), &dir).unwrap()),
+                asked,
+            )
+        });
         for verdict in verdict::authorize_all(claims.collect(), &keys, &dir) {
             verdict.unwrap();
         }
@@ -119,13 +140,17 @@ fn nix_narinfo_authorize(bencher: Bencher<'_, '_>) {
     let dir = nix_dir();
     let (text, keys) = nix_sample();
     let narinfo = Arc::new(NarInfo::parse(text, &dir).unwrap());
-    bencher.counter(ItemsCount::new(1u32)).bench(|| authorize(&narinfo, &keys, &dir));
+    bencher
+        .counter(ItemsCount::new(1u32))
+        .bench(|| authorize(&narinfo, &keys, &dir));
 }
 
 #[divan::bench]
 fn sexp_parse(bencher: Bencher<'_, '_>) {
     let text = Acl::official_guix_servers().to_string();
-    bencher.counter(BytesCount::of_str(&text)).bench(|| Sexp::parse(black_box(text.as_bytes())));
+    bencher
+        .counter(BytesCount::of_str(&text))
+        .bench(|| Sexp::parse(black_box(text.as_bytes())));
 }
 
 /// One directory of 50,000 files of 100 bytes; the contents are read as an unpacker would.
@@ -136,7 +161,9 @@ fn nar_read_small_files(bencher: Bencher<'_, '_>) {
     writer.directory(None).unwrap();
     for file in 0..FILES {
         let name = EntryName::new(format!("file-{file:06}").as_bytes()).unwrap();
-        writer.file(Some(&name), false, 100, &[b'x'; 100][..]).unwrap();
+        writer
+            .file(Some(&name), false, 100, &[b'x'; 100][..])
+            .unwrap();
     }
     writer.end_directory().unwrap();
     let nar = writer.finish().unwrap();
@@ -165,8 +192,9 @@ fn base32_decode() -> [u8; 32] {
 /// Sixteen pieces of `MIB` MiB each, about as compressible as programs are.
 fn pieces(mib: usize) -> Vec<Vec<u8>> {
     let mut random = fastrand::Rng::with_seed(7);
-    let words: Vec<Vec<u8>> =
-        (0..4000).map(|_| (0..random.usize(3..24)).map(|_| random.u8(..)).collect()).collect();
+    let words: Vec<Vec<u8>> = (0..4000)
+        .map(|_| (0..random.usize(3..24)).map(|_| random.u8(..)).collect())
+        .collect();
     let mut piece = || {
         let mut bytes = Vec::with_capacity((mib << 20) + 24);
         while bytes.len() < mib << 20 {
@@ -186,7 +214,10 @@ fn decode(
     size: usize,
     cores: usize,
 ) {
-    let memory = DecoderMemory { streams_bytes: 28 << 20, all_bytes: 56 << 20 };
+    let memory = DecoderMemory {
+        streams_bytes: 28 << 20,
+        all_bytes: 56 << 20,
+    };
     let decoders = Decoders::new(memory, cores);
     let mut buffer = vec![0; 256 << 10];
     bencher.counter(BytesCount::new(size)).bench_local(|| {
@@ -203,18 +234,34 @@ fn decode(
 /// A nar of 16 zstd frames of 4 or 16 MiB, as newer Nix writes them. Two cores are for others.
 #[divan::bench(args = [(4, 1), (4, 4), (16, 1), (16, 4)], sample_count = 10)]
 fn zstd_frames_mib_cores(bencher: Bencher<'_, '_>, (mib, cores): (usize, usize)) {
-    let packed: Vec<_> = pieces(mib).iter().map(|p| zstd::bulk::compress(p, 3).unwrap()).collect();
-    decode(bencher, Compression::Zstd, &packed.concat(), (mib << 20) * 16, cores);
+    let packed: Vec<_> = pieces(mib)
+        .iter()
+        .map(|p| zstd::bulk::compress(p, 3).unwrap())
+        .collect();
+    decode(
+        bencher,
+        Compression::Zstd,
+        &packed.concat(),
+        (mib << 20) * 16,
+        cores,
+    );
 }
 
 /// A nar of 16 xz blocks of 1 or 4 MiB.
 #[divan::bench(args = [(1, 1), (1, 2), (4, 1), (4, 2)], sample_count = 5)]
 fn xz_blocks_mib_cores(bencher: Bencher<'_, '_>, (mib, cores): (usize, usize)) {
     let mut stream = liblzma::stream::MtStreamBuilder::new();
-    let stream = stream.preset(1).threads(2).block_size((mib as u64) << 20).encoder().unwrap();
+    let stream = stream
+        .preset(1)
+        .threads(2)
+        .block_size((mib as u64) << 20)
+        .encoder()
+        .unwrap();
     let bytes = pieces(mib).concat();
     let mut packed = Vec::new();
-    liblzma::read::XzEncoder::new_stream(&bytes[..], stream).read_to_end(&mut packed).unwrap();
+    liblzma::read::XzEncoder::new_stream(&bytes[..], stream)
+        .read_to_end(&mut packed)
+        .unwrap();
     decode(bencher, Compression::Xz, &packed, bytes.len(), cores);
 }
 
@@ -229,7 +276,9 @@ fn sha256_two_in_turns(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn sha256_two_in_step(bencher: Bencher<'_, '_>) {
-    hash_two(bencher, |one, other, bytes| one.update_both(bytes, other, bytes));
+    hash_two(bencher, |one, other, bytes| {
+        one.update_both(bytes, other, bytes)
+    });
 }
 
 fn hash_two(bencher: Bencher<'_, '_>, update: impl Fn(&mut Sha256, &mut Sha256, &[u8]) + Sync) {

@@ -27,13 +27,27 @@ const NOBODY: &str = "http://127.0.0.1:1";
 fn help_and_version_go_to_standard_output() {
     let sandbox = Sandbox::new();
     let help = run(sandbox.bare(&["--help"])).exits(0);
-    assert!(help.stdout.contains("\nUsage: subst [OPTIONS] <COMMAND>\n"), "{}", help.stdout);
+    assert!(
+        help.stdout.contains("\nUsage: subst [OPTIONS] <COMMAND>\n"),
+        "{}",
+        help.stdout
+    );
     assert_eq!(help.stderr, "");
     let short = run(sandbox.bare(&["-h"])).exits(0);
     assert_ne!(short.stdout, help.stdout);
-    for command in ["fetch", "query", "substitute", "cache", "servers", "authorize", "completions"]
-    {
-        assert!(help.stdout.contains(&format!("\n  {command} ")), "{command} is not listed");
+    for command in [
+        "fetch",
+        "query",
+        "substitute",
+        "cache",
+        "servers",
+        "authorize",
+        "completions",
+    ] {
+        assert!(
+            help.stdout.contains(&format!("\n  {command} ")),
+            "{command} is not listed"
+        );
         run(sandbox.bare(&[command, "--help"])).exits(0);
     }
     let version = concat!("subst ", env!("CARGO_PKG_VERSION"), "\n");
@@ -53,7 +67,10 @@ fn wrong_usage_is_told_from_everything_else() {
         &["fetch", "--offline", "--refresh", &tools],
         &["fetch", "--jobs", "many", &tools],
         &["fetch", "/gnu/store/short"],
-        &["fetch", "/nix/store/00000000000000000000000000000000-for-another-store"],
+        &[
+            "fetch",
+            "/nix/store/00000000000000000000000000000000-for-another-store",
+        ],
         &["fetch", "--store-dir", "not/absolute", &tools],
         &["fetch", "--substitute-urls", "ftp://example.org", &tools],
         &["fetch", "--stall-timeout", "0", &tools],
@@ -71,7 +88,11 @@ fn wrong_usage_is_told_from_everything_else() {
         let mut command = sandbox.bare(arguments);
         command.arg("--root").arg(sandbox.root());
         let ended = run(command).exits(2).prints("");
-        assert!(ended.stderr.contains("error:") || arguments.is_empty(), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("error:") || arguments.is_empty(),
+            "{}",
+            ended.stderr
+        );
     }
     assert!(!sandbox.store().exists(), "nothing was made");
 }
@@ -84,7 +105,11 @@ fn settings_come_from_flags_then_environment_then_file() {
     let url = Kind::Guix.url();
     let query = |flags: &[&str], environment: &[(&str, &str)]| {
         let mut command = sandbox.bare(&["query", &tools]);
-        command.arg("--root").arg(sandbox.root()).args(flags).envs(environment.iter().copied());
+        command
+            .arg("--root")
+            .arg(sandbox.root())
+            .args(flags)
+            .envs(environment.iter().copied());
         command.arg("--acl").arg(Kind::Guix.directory().join("acl"));
         run(command)
     };
@@ -92,16 +117,31 @@ fn settings_come_from_flags_then_environment_then_file() {
     config(&dead);
     query(&[], &[]).exits(4);
     query(&[], &[("SUBST_SUBSTITUTE_URLS", &url)]).exits(0);
-    query(&["--substitute-urls", &url], &[("SUBST_SUBSTITUTE_URLS", NOBODY)]).exits(0);
+    query(
+        &["--substitute-urls", &url],
+        &[("SUBST_SUBSTITUTE_URLS", NOBODY)],
+    )
+    .exits(0);
     config(&format!("substitute-urls = [\"{url}\"]"));
     query(&[], &[]).exits(0);
 
     config("substitut-urls = \"a misspelt setting\"");
-    query(&[], &[]).exits(2).says("substitut-urls").says("config.toml");
+    query(&[], &[])
+        .exits(2)
+        .says("substitut-urls")
+        .says("config.toml");
     config("");
-    query(&[], &[("SUBST_JOBS", "x")]).exits(2).says("SUBST_JOBS").says("`x`");
-    query(&[], &[("SUBST_DISCOVER", "maybe")]).exits(2).says("SUBST_DISCOVER").says("`maybe`");
-    query(&["--config", "missing.toml"], &[]).exits(5).says("missing.toml");
+    query(&[], &[("SUBST_JOBS", "x")])
+        .exits(2)
+        .says("SUBST_JOBS")
+        .says("`x`");
+    query(&[], &[("SUBST_DISCOVER", "maybe")])
+        .exits(2)
+        .says("SUBST_DISCOVER")
+        .says("`maybe`");
+    query(&["--config", "missing.toml"], &[])
+        .exits(5)
+        .says("missing.toml");
 }
 
 #[test]
@@ -110,12 +150,20 @@ fn fetch_prints_what_was_asked_for_and_nothing_else() {
     let (tools, notes) = (item("tools"), item("notes"));
     let url = Kind::Guix.url();
     let both = [format!("{notes}\n{tools}\n"), format!("{tools}\n{notes}\n")];
-    let first = sandbox.subst(&url, &["fetch", &tools, &notes]).exits(0).says("2 items fetched");
+    let first = sandbox
+        .subst(&url, &["fetch", &tools, &notes])
+        .exits(0)
+        .says("2 items fetched");
     assert!(both.contains(&first.stdout), "{}", first.stdout);
     // Valid items are told at once, in the order in which they were asked for.
-    let again = sandbox.subst(NOBODY, &["fetch", &tools, &notes]).exits(0).prints(&both[1]);
+    let again = sandbox
+        .subst(NOBODY, &["fetch", &tools, &notes])
+        .exits(0)
+        .prints(&both[1]);
     assert_eq!(again.stderr, "");
-    let quiet = sandbox.subst(&url, &["fetch", "-q", &item("link")]).exits(0);
+    let quiet = sandbox
+        .subst(&url, &["fetch", "-q", &item("link")])
+        .exits(0);
     assert_eq!(quiet.stderr, "");
 }
 
@@ -138,8 +186,13 @@ fn fetch_of_what_nobody_has() {
         .says("hint: ");
     let notes = item("notes");
     // Without --keep-going, nothing is fetched when something cannot be had.
-    sandbox.subst(&url, &["fetch", NOTHING, &notes]).exits(1).prints("");
-    let some = sandbox.subst(&url, &["fetch", "--keep-going", NOTHING, &notes]).exits(1);
+    sandbox
+        .subst(&url, &["fetch", NOTHING, &notes])
+        .exits(1)
+        .prints("");
+    let some = sandbox
+        .subst(&url, &["fetch", "--keep-going", NOTHING, &notes])
+        .exits(1);
     some.prints(&format!("{notes}\n"));
 }
 
@@ -158,18 +211,34 @@ fn fetch_judges_answers_as_query_does() {
     };
     let query = subst("query", &baking).exits(1);
     assert!(query.stdout.starts_with("preparing"), "{}", query.stdout);
-    let fetch = subst("fetch", &baking).exits(1).says("a server is preparing it");
-    fetch.says(&format!("{}: it is being prepared", baking.url())).says("try again soon");
-    let fetch = subst("fetch", &missing).exits(3).says("no server's narinfo can be trusted\n");
+    let fetch = subst("fetch", &baking)
+        .exits(1)
+        .says("a server is preparing it");
+    fetch
+        .says(&format!("{}: it is being prepared", baking.url()))
+        .says("try again soon");
+    let fetch = subst("fetch", &missing)
+        .exits(3)
+        .says("no server's narinfo can be trusted\n");
     let fetch = fetch.says(&format!("\n    {}: HTTP status 404\n", missing.url()));
-    fetch.says(&format!("\n    {refused}: ")).says("not authorized").says("subst authorize");
+    fetch
+        .says(&format!("\n    {refused}: "))
+        .says("not authorized")
+        .says("subst authorize");
 }
 
 #[test]
 fn nobody_to_ask_is_not_a_no() {
     let sandbox = Sandbox::new();
-    sandbox.subst(NOBODY, &["fetch", &item("notes")]).exits(4).prints("").says(NOBODY);
-    sandbox.subst(NOBODY, &["fetch", "--offline", &item("notes")]).exits(4).prints("");
+    sandbox
+        .subst(NOBODY, &["fetch", &item("notes")])
+        .exits(4)
+        .prints("")
+        .says(NOBODY);
+    sandbox
+        .subst(NOBODY, &["fetch", "--offline", &item("notes")])
+        .exits(4)
+        .prints("");
 }
 
 #[test]
@@ -177,18 +246,35 @@ fn references_must_be_valid_when_they_are_not_fetched() {
     let sandbox = Sandbox::new();
     let url = Kind::Guix.url();
     let (tools, notes) = (item("tools"), item("notes"));
-    let refused = sandbox.subst(&url, &["fetch", "--no-references", &tools]).exits(1);
+    let refused = sandbox
+        .subst(&url, &["fetch", "--no-references", &tools])
+        .exits(1);
     let words = "subst-notes-1.0, which is not valid, and references are not to be fetched";
-    refused.prints("").says("it refers to").says(words).says("hint: without --no-references");
+    refused
+        .prints("")
+        .says("it refers to")
+        .says(words)
+        .says("hint: without --no-references");
     // What follows from another failure is counted; these two do not.
     let link = item("link");
-    let both = sandbox.subst(&url, &["fetch", "--no-references", &tools, &link]).exits(1);
-    both.says(&format!("cannot fetch {tools}\n")).says(words).says("1 item was not fetched");
+    let both = sandbox
+        .subst(&url, &["fetch", "--no-references", &tools, &link])
+        .exits(1);
+    both.says(&format!("cannot fetch {tools}\n"))
+        .says(words)
+        .says("1 item was not fetched");
     let (copy, program) = (item("copy"), item("program"));
-    let both = sandbox.subst(&url, &["fetch", "--no-references", &copy, &program]).exits(1);
-    both.says(&format!("cannot fetch {copy}\n")).says(&format!("cannot fetch {program}\n"));
-    sandbox.subst(&url, &["fetch", "--no-references", &notes]).exits(0);
-    sandbox.subst(&url, &["fetch", "--no-references", &tools]).exits(0);
+    let both = sandbox
+        .subst(&url, &["fetch", "--no-references", &copy, &program])
+        .exits(1);
+    both.says(&format!("cannot fetch {copy}\n"))
+        .says(&format!("cannot fetch {program}\n"));
+    sandbox
+        .subst(&url, &["fetch", "--no-references", &notes])
+        .exits(0);
+    sandbox
+        .subst(&url, &["fetch", "--no-references", &tools])
+        .exits(0);
 }
 
 #[test]
@@ -217,11 +303,23 @@ fn a_reader_that_goes_away_is_no_failure() {
         let mut command = sandbox.command(Kind::Guix, &Kind::Guix.url(), arguments);
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stderr = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-        assert_eq!((child.wait().unwrap().code(), &*stderr), (Some(0), ""), "{arguments:?}");
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut stderr)
+            .unwrap();
+        assert_eq!(
+            (child.wait().unwrap().code(), &*stderr),
+            (Some(0), ""),
+            "{arguments:?}"
+        );
     }
 }
 

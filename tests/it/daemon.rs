@@ -61,7 +61,11 @@ impl Helper {
         let mut child = command.spawn().unwrap();
         let requests = child.stdin.take();
         let replies = BufReader::new(child.stdout.take().unwrap());
-        Self { child, requests, replies }
+        Self {
+            child,
+            requests,
+            replies,
+        }
     }
 
     fn send(&mut self, request: &str) {
@@ -70,7 +74,11 @@ impl Helper {
 
     fn line(&mut self) -> String {
         let mut line = String::new();
-        assert_ne!(self.replies.read_line(&mut line).unwrap(), 0, "the helper has ended");
+        assert_ne!(
+            self.replies.read_line(&mut line).unwrap(),
+            0,
+            "the helper has ended"
+        );
         line.trim_end_matches('\n').to_owned()
     }
 
@@ -124,16 +132,24 @@ impl Drop for Helper {
 
 /// What the helper must say when it has brought `path`.
 pub(crate) fn success(path: &str) -> String {
-    let narinfo = Kind::Guix.directory().join(format!("{}.narinfo", &base(path)[..32]));
+    let narinfo = Kind::Guix
+        .directory()
+        .join(format!("{}.narinfo", &base(path)[..32]));
     let text = std::fs::read_to_string(narinfo).unwrap();
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap()
+    };
     format!("success {} {}", field("NarHash: "), field("NarSize: "))
 }
 
 fn every_item() -> Vec<String> {
     let rows = sorted_lines(&Kind::Guix.directory().join("expected-rows.txt"));
     let paths = rows.iter().filter(|row| row.starts_with('/'));
-    paths.map(|row| row.split('\t').next().unwrap().to_owned()).collect()
+    paths
+        .map(|row| row.split('\t').next().unwrap().to_owned())
+        .collect()
 }
 
 fn log(sandbox: &Sandbox) -> String {
@@ -165,7 +181,10 @@ fn have_lists_what_can_be_substituted() {
     let sandbox = Sandbox::new();
     let mut helper = Helper::start(&sandbox, &Kind::Guix.url(), "--query", "");
     let (tools, notes) = (item("tools"), item("notes"));
-    assert_eq!(helper.have(&[&tools, UNKNOWN, "/etc/passwd", &notes]), [tools, notes]);
+    assert_eq!(
+        helper.have(&[&tools, UNKNOWN, "/etc/passwd", &notes]),
+        [tools, notes]
+    );
     helper.end();
 }
 
@@ -173,19 +192,35 @@ fn have_lists_what_can_be_substituted() {
 fn requests_that_are_none_are_answered_and_the_next_one_counts() {
     let sandbox = Sandbox::new();
     let mut helper = Helper::start(&sandbox, &Kind::Guix.url(), "--query", "");
-    for nonsense in ["", "wtf", "info", "have /tmp/x", "substitute a b", "info \u{1b}[2J"] {
+    for nonsense in [
+        "",
+        "wtf",
+        "info",
+        "have /tmp/x",
+        "substitute a b",
+        "info \u{1b}[2J",
+    ] {
         helper.send(nonsense);
         assert_eq!(helper.line(), "", "{nonsense}");
     }
     assert!(helper.info(&item("tools")).is_some());
     helper.end();
     let mut helper = Helper::start(&sandbox, &Kind::Guix.url(), "--substitute", "");
-    for nonsense in ["", "wtf", "substitute", "substitute /tmp/x /tmp/y", "info x"] {
+    for nonsense in [
+        "",
+        "wtf",
+        "substitute",
+        "substitute /tmp/x /tmp/y",
+        "info x",
+    ] {
         helper.send(nonsense);
         assert_eq!(helper.line(), "not-found", "{nonsense}");
     }
     let tools = item("tools");
-    assert_eq!(helper.substitute(&tools, &sandbox.path("tools")), success(&tools));
+    assert_eq!(
+        helper.substitute(&tools, &sandbox.path("tools")),
+        success(&tools)
+    );
     helper.end();
 }
 
@@ -201,7 +236,10 @@ fn trees_are_those_that_the_stock_helper_makes() {
     }
     helper.end();
     lines.sort();
-    assert_eq!(lines, sorted_lines(&Kind::Guix.directory().join("expected.txt")));
+    assert_eq!(
+        lines,
+        sorted_lines(&Kind::Guix.directory().join("expected.txt"))
+    );
 }
 
 #[test]
@@ -223,17 +261,29 @@ fn where_the_stock_helper_dies_this_one_goes_on() {
     std::fs::write(fixture.narinfo(&copy), "%%% no narinfo").unwrap();
     for nar in files_below(&fixture.dir.join("nar"), base(&tools)) {
         let length = std::fs::metadata(&nar).unwrap().len();
-        std::fs::File::options().write(true).open(&nar).unwrap().set_len(length / 2).unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(&nar)
+            .unwrap()
+            .set_len(length / 2)
+            .unwrap();
     }
     let mut helper = Helper::start(&sandbox, &fixture.url(), "--query", "");
     assert_eq!(helper.have(&[&copy, &notes]), std::slice::from_ref(&notes));
     helper.end();
     let mut helper = Helper::start(&sandbox, &fixture.url(), "--substitute", "");
     for path in [UNKNOWN, copy.as_str(), tools.as_str()] {
-        assert_eq!(helper.substitute(path, &sandbox.path("none")), "not-found", "{path}");
+        assert_eq!(
+            helper.substitute(path, &sandbox.path("none")),
+            "not-found",
+            "{path}"
+        );
         assert!(!sandbox.path("none").exists());
     }
-    assert_eq!(helper.substitute(&notes, &sandbox.path("notes")), success(&notes));
+    assert_eq!(
+        helper.substitute(&notes, &sandbox.path("notes")),
+        success(&notes)
+    );
     helper.end();
 }
 
@@ -244,12 +294,18 @@ fn a_corrupt_nar_sends_it_to_the_next_url_and_the_next_server() {
     let notes = item("notes");
     flip(&bad.nar(&notes, "zstd"), 300);
     let mut helper = Helper::start(&sandbox, &bad.url(), "--substitute", "");
-    assert_eq!(helper.substitute(&notes, &sandbox.path("one")), success(&notes));
+    assert_eq!(
+        helper.substitute(&notes, &sandbox.path("one")),
+        success(&notes)
+    );
     helper.end();
     bad.only("zstd");
     let urls = format!("{} {}", bad.url(), Kind::Guix.url());
     let mut helper = Helper::start(&sandbox, &urls, "--substitute", "");
-    assert_eq!(helper.substitute(&notes, &sandbox.path("two")), success(&notes));
+    assert_eq!(
+        helper.substitute(&notes, &sandbox.path("two")),
+        success(&notes)
+    );
     helper.end();
     assert!(log(&sandbox).contains("failed"), "{}", log(&sandbox));
 }
@@ -264,7 +320,12 @@ fn another_nar_is_a_hash_mismatch() {
     let mut helper = Helper::start(&sandbox, &fixture.url(), "--substitute", "");
     let hash = |path: &str| {
         let said = success(path);
-        said.split(' ').nth(1).unwrap().strip_prefix("sha256:").unwrap().to_owned()
+        said.split(' ')
+            .nth(1)
+            .unwrap()
+            .strip_prefix("sha256:")
+            .unwrap()
+            .to_owned()
     };
     let expected = format!("hash-mismatch sha256 {} {}", hash(&notes), hash(&link));
     assert_eq!(helper.substitute(&notes, &sandbox.path("notes")), expected);
@@ -284,10 +345,21 @@ fn a_trace_is_told_as_the_client_expects_it() {
     let log = log(&sandbox);
     let lines: Vec<Vec<&str>> = log.lines().map(|line| line.split(' ').collect()).collect();
     let place = place.to_str().unwrap();
-    let mut events: Vec<&str> = lines.iter().filter(|line| line[0] == "@").map(|l| l[1]).collect();
+    let mut events: Vec<&str> = lines
+        .iter()
+        .filter(|line| line[0] == "@")
+        .map(|l| l[1])
+        .collect();
     // As often as there is something to tell, in the time that it takes.
     events.dedup();
-    assert_eq!(events, ["download-started", "download-progress", "download-succeeded"]);
+    assert_eq!(
+        events,
+        [
+            "download-started",
+            "download-progress",
+            "download-succeeded"
+        ]
+    );
     for line in lines.iter().filter(|line| line[0] == "@") {
         assert_eq!(line[2], place);
         assert!(line[3].starts_with("file:///"), "{log}");
@@ -324,8 +396,14 @@ fn settings_that_lead_to_another_store_are_ignored_and_named_in_the_log() {
     helper.end();
     let log = log(&sandbox);
     let config = sandbox.path("config.toml").display().to_string();
-    for origin in [format!("{config}: root"), format!("{config}: store-dir"), "SUBST_ROOT".into()] {
-        let lines = log.lines().filter(|line| line.contains(&format!("{origin} is ignored")));
+    for origin in [
+        format!("{config}: root"),
+        format!("{config}: store-dir"),
+        "SUBST_ROOT".into(),
+    ] {
+        let lines = log
+            .lines()
+            .filter(|line| line.contains(&format!("{origin} is ignored")));
         assert_eq!(lines.count(), 1, "{origin}: {log}");
     }
     assert!(!root.exists());

@@ -15,8 +15,10 @@ fn text(file: &str) -> String {
 fn assert_documented(document: &str, names: &[String]) {
     let text = text(document);
     assert!(names.len() > 3, "the names were not found: {names:?}");
-    let missing: Vec<_> =
-        names.iter().filter(|name| !text.contains(&format!("`{name}`"))).collect();
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|name| !text.contains(&format!("`{name}`")))
+        .collect();
     assert!(missing.is_empty(), "{document} does not have {missing:?}");
 }
 
@@ -25,7 +27,14 @@ fn every_variable_is_documented() {
     let code = text("src/cli/env.rs");
     let mut names: Vec<String> = code
         .lines()
-        .filter_map(|line| Some(line.strip_prefix("pub const ")?.split('"').nth(1)?.to_owned()))
+        .filter_map(|line| {
+            Some(
+                line.strip_prefix("pub const ")?
+                    .split('"')
+                    .nth(1)?
+                    .to_owned(),
+            )
+        })
         .collect();
     // Other programs' variables stand where they are read.
     for file in files_below(&repository().join("src/cli"), ".rs") {
@@ -44,7 +53,13 @@ fn every_variable_is_documented() {
 #[test]
 fn every_setting_is_documented() {
     let code = text("src/cli/settings/file.rs");
-    let fields = code.split_once("struct SettingsFile {").unwrap().1.split_once('}').unwrap().0;
+    let fields = code
+        .split_once("struct SettingsFile {")
+        .unwrap()
+        .1
+        .split_once('}')
+        .unwrap()
+        .0;
     let names: Vec<String> = fields
         .lines()
         .filter_map(|line| Some(line.trim().split_once(": Option<")?.0.replace('_', "-")))
@@ -61,7 +76,11 @@ fn every_common_option_is_documented() {
         .lines()
         .filter_map(|line| Some(line.trim().split_once("--")?.1))
         .filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
-        .filter_map(|rest| rest.split([' ', '.']).next().map(|name| format!("--{name}")))
+        .filter_map(|rest| {
+            rest.split([' ', '.'])
+                .next()
+                .map(|name| format!("--{name}"))
+        })
         .collect();
     assert_documented("docs/configuration.md", &names);
 }
@@ -69,7 +88,9 @@ fn every_common_option_is_documented() {
 #[test]
 fn every_exit_code_is_in_the_readme() {
     let code = text("src/cli/exit.rs");
-    let codes = code.lines().filter_map(|line| line.trim().strip_suffix(',')?.split_once(" = "));
+    let codes = code
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(',')?.split_once(" = "));
     let codes: Vec<_> = codes.map(|(_, code)| code.to_owned()).collect();
     assert_documented("README.md", &codes);
 }
@@ -77,14 +98,26 @@ fn every_exit_code_is_in_the_readme() {
 /// The commands of a document's first block of them that is marked so.
 fn commands(document: &str) -> Vec<String> {
     let text = text(document);
-    let block = text.split_once("```sh\n").unwrap().1.split_once("```").unwrap().0;
-    block.replace("\\\n", "").lines().map(str::to_owned).collect()
+    let block = text
+        .split_once("```sh\n")
+        .unwrap()
+        .1
+        .split_once("```")
+        .unwrap()
+        .0;
+    block
+        .replace("\\\n", "")
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
 fn the_first_command_of_the_readme_does_the_main_job() {
     let commands = commands("README.md");
-    let [command] = &commands[..] else { panic!("not one command: {commands:?}") };
+    let [command] = &commands[..] else {
+        panic!("not one command: {commands:?}")
+    };
     let (cargo, arguments) = command.split_once(" -- ").unwrap();
     assert_eq!(cargo, "cargo run --locked");
     assert!(arguments.contains(" --root demo "), "{arguments}");
@@ -104,12 +137,19 @@ fn the_first_command_of_the_readme_does_the_main_job() {
 #[test]
 fn links_lead_somewhere() {
     let mut links = 0;
-    for document in files_below(&repository().join("docs"), ".md").into_iter().chain(
-        ["README.md", "fixtures/README.md", "tests/peers/README.md"]
-            .map(|name| repository().join(name)),
-    ) {
+    for document in files_below(&repository().join("docs"), ".md")
+        .into_iter()
+        .chain(
+            ["README.md", "fixtures/README.md", "tests/peers/README.md"]
+                .map(|name| repository().join(name)),
+        )
+    {
         let text = std::fs::read_to_string(&document).unwrap();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             if link.contains("://") {
                 continue;
             }

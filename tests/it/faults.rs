@@ -43,7 +43,17 @@ fn output(sandbox: &Sandbox, url: &str, name: &str) -> Run {
 
 /// Like [`output`], where two seconds of silence are a stall.
 fn output_impatiently(sandbox: &Sandbox, url: &str, name: &str) -> Run {
-    sandbox.subst(url, &["fetch", "--output", "tree", &item(name), "--stall-timeout", "2"])
+    sandbox.subst(
+        url,
+        &[
+            "fetch",
+            "--output",
+            "tree",
+            &item(name),
+            "--stall-timeout",
+            "2",
+        ],
+    )
 }
 
 /// The tree that [`output`] has made is right.
@@ -60,7 +70,11 @@ fn assert_complete(sandbox: &Sandbox) {
     let expected = sorted_lines(&Kind::Guix.directory().join("expected.txt"));
     assert_eq!(items(&sandbox.store()), expected);
     let rows = listing::rows(&sandbox.root().join("var/guix/db/db.sqlite"));
-    assert_eq!(rows.iter().filter(|row| row.starts_with('/')).count(), 7, "{rows:?}");
+    assert_eq!(
+        rows.iter().filter(|row| row.starts_with('/')).count(),
+        7,
+        "{rows:?}"
+    );
 }
 
 /// Nothing was registered, and nothing is left in the store.
@@ -73,7 +87,17 @@ fn assert_nothing(sandbox: &Sandbox) {
 
 /// Places to cut a nar of `length` bytes at.
 fn offsets(length: usize) -> [usize; 9] {
-    [0, 1, 2, 19, 100, 4096.min(length / 3), length / 2, length - 9, length - 1]
+    [
+        0,
+        1,
+        2,
+        19,
+        100,
+        4096.min(length / 3),
+        length / 2,
+        length - 9,
+        length - 1,
+    ]
 }
 
 /// A server that breaks every connection of a nar at `offset` of the file, or only the first.
@@ -88,7 +112,11 @@ fn cutting(fixture: &Fixture, offset: usize, ranges: Ranges, times: usize) -> Se
         if !request.path.starts_with("/nar/") || cuts.fetch_add(1, Ordering::Relaxed) >= times {
             return reply;
         }
-        let from = if ranges == Ranges::Work { request.from.unwrap_or(0) } else { 0 };
+        let from = if ranges == Ranges::Work {
+            request.from.unwrap_or(0)
+        } else {
+            0
+        };
         reply.cut_at(offset.saturating_sub(from))
     })
 }
@@ -103,7 +131,9 @@ enum Ranges {
 #[track_caller]
 fn a_cut_is_healed(method: &str, ranges: Ranges) {
     let (sandbox, fixture) = only(method);
-    let length = std::fs::read(fixture.nar(&item("tree"), method)).unwrap().len();
+    let length = std::fs::read(fixture.nar(&item("tree"), method))
+        .unwrap()
+        .len();
     for offset in offsets(length) {
         let server = cutting(&fixture, offset, ranges, 1);
         output(&sandbox, &server.url(), "tree").exits(0);
@@ -113,7 +143,10 @@ fn a_cut_is_healed(method: &str, ranges: Ranges) {
         // Without ranges, and when nothing had arrived, the whole is asked for again.
         let rest = (ranges == Ranges::Work && offset > 0).then_some(offset);
         let asked = server.ranges_of("/nar/");
-        assert!(asked == [None, rest] || asked == [None, Some(0)], "{offset}: {asked:?}");
+        assert!(
+            asked == [None, rest] || asked == [None, Some(0)],
+            "{offset}: {asked:?}"
+        );
     }
 }
 
@@ -145,7 +178,9 @@ fn a_cut_nar_is_fetched_again_xz() {
 #[test]
 fn a_nar_that_never_comes_whole_fails_cleanly() {
     let (sandbox, fixture) = only("zstd");
-    let length = std::fs::read(fixture.nar(&item("tree"), "zstd")).unwrap().len();
+    let length = std::fs::read(fixture.nar(&item("tree"), "zstd"))
+        .unwrap()
+        .len();
     std::thread::scope(|scope| {
         for offset in offsets(length) {
             let (sandbox, fixture) = (&sandbox, &fixture);
@@ -167,7 +202,9 @@ fn a_nar_that_never_comes_whole_fails_cleanly() {
 fn a_closure_from_a_server_that_cuts_everything_once() {
     let (sandbox, fixture) = only("zstd");
     let server = cutting(&fixture, 100, Ranges::Work, 7);
-    sandbox.subst(&server.url(), &["fetch", &item("sample")]).exits(0);
+    sandbox
+        .subst(&server.url(), &["fetch", &item("sample")])
+        .exits(0);
     assert_complete(&sandbox);
 }
 
@@ -175,7 +212,10 @@ fn a_closure_from_a_server_that_cuts_everything_once() {
 fn a_broken_server_leaves_the_store_empty() {
     let (sandbox, fixture) = only("zstd");
     let server = cutting(&fixture, 50, Ranges::Ignored, usize::MAX);
-    sandbox.subst(&server.url(), &["fetch", &item("sample")]).exits(4).prints("");
+    sandbox
+        .subst(&server.url(), &["fetch", &item("sample")])
+        .exits(4)
+        .prints("");
     assert_nothing(&sandbox);
     // The other server of two has it.
     let both = format!("{} {}", server.url(), Kind::Guix.url());
@@ -192,11 +232,18 @@ fn a_stale_narinfo_is_asked_for_again() {
     let server = Server::of(fixture.dir.clone());
     let notes = item("notes");
     sandbox.subst(&server.url(), &["query", &notes]).exits(0);
-    sandbox.subst(&server.url(), &["fetch", &notes]).exits(4).prints("").says("404");
+    sandbox
+        .subst(&server.url(), &["fetch", &notes])
+        .exits(4)
+        .prints("")
+        .says("404");
     assert_eq!(server.asked_for(".narinfo"), 2, "{:?}", server.asked());
     assert_nothing(&sandbox);
     // Nobody believes any more that it is there.
-    let list = sandbox.subst(&server.url(), &["cache", "list"]).exits(0).stdout;
+    let list = sandbox
+        .subst(&server.url(), &["cache", "list"])
+        .exits(0)
+        .stdout;
     assert_eq!(list, "");
 }
 
@@ -206,7 +253,11 @@ fn what_fails_twice_in_the_same_way_is_told_once() {
     std::fs::remove_dir_all(fixture.dir.join("nar/zstd")).unwrap();
     let server = Server::of(fixture.dir.clone());
     let notes = item("notes");
-    let told = sandbox.subst(&server.url(), &["fetch", &notes]).exits(4).prints("").stderr;
+    let told = sandbox
+        .subst(&server.url(), &["fetch", &notes])
+        .exits(4)
+        .prints("")
+        .stderr;
     let url = format!("{}/nar/zstd/{}", server.url(), base(&notes));
     let why = "downloading: the server answered with status 404";
     let lines: Vec<&str> = told.lines().filter(|line| line.contains("404")).collect();
@@ -229,7 +280,10 @@ fn a_stale_narinfo_is_replaced_by_what_the_server_says_now() {
         reply
     });
     let notes = item("notes");
-    sandbox.subst(&server.url(), &["fetch", &notes]).exits(0).prints(&format!("{notes}\n"));
+    sandbox
+        .subst(&server.url(), &["fetch", &notes])
+        .exits(0)
+        .prints(&format!("{notes}\n"));
     assert_eq!(server.asked_for(".narinfo"), 2, "{:?}", server.asked());
 }
 
@@ -238,10 +292,15 @@ fn without_a_store_a_stale_narinfo_is_asked_for_again_too() {
     let (sandbox, fixture) = only("zstd");
     let nar = fixture.nar(&item("tree"), "zstd");
     let server = Server::of(fixture.dir.clone());
-    sandbox.subst(&server.url(), &["query", &item("tree")]).exits(0);
+    sandbox
+        .subst(&server.url(), &["query", &item("tree")])
+        .exits(0);
     std::fs::create_dir(fixture.dir.join("moved")).unwrap();
     std::fs::rename(&nar, fixture.dir.join("moved/tree")).unwrap();
-    let (old, new) = (format!("URL: nar/zstd/{}", base(&item("tree"))), "URL: moved/tree");
+    let (old, new) = (
+        format!("URL: nar/zstd/{}", base(&item("tree"))),
+        "URL: moved/tree",
+    );
     fixture.edit(&item("tree"), |text| text.replace(&old, new));
     output(&sandbox, &server.url(), "tree").exits(0).says("404");
     assert_tree(&sandbox, "tree");
@@ -252,13 +311,22 @@ fn without_a_store_a_stale_narinfo_is_asked_for_again_too() {
 fn without_a_store_the_next_server_helps_with_a_damaged_nar_too() {
     let (sandbox, fixture) = only("zstd");
     flip(&fixture.nar(&item("tree"), "zstd"), 100);
-    let (damaged, good) = (Server::of(fixture.dir.clone()), Server::of(Kind::Guix.directory()));
+    let (damaged, good) = (
+        Server::of(fixture.dir.clone()),
+        Server::of(Kind::Guix.directory()),
+    );
     output(&sandbox, &damaged.url(), "tree").exits(3).prints("");
     assert!(!sandbox.path("tree").exists());
     let both = format!("{} {}", damaged.url(), good.url());
-    output(&sandbox, &both, "tree").exits(0).says(&damaged.url()).prints("tree\n");
+    output(&sandbox, &both, "tree")
+        .exits(0)
+        .says(&damaged.url())
+        .prints("tree\n");
     assert_tree(&sandbox, "tree");
-    assert_eq!((damaged.asked_for("/nar/"), good.asked_for("/nar/")), (2, 1));
+    assert_eq!(
+        (damaged.asked_for("/nar/"), good.asked_for("/nar/")),
+        (2, 1)
+    );
 }
 
 #[test]
@@ -283,9 +351,15 @@ fn a_server_that_was_not_waited_for_helps_with_a_damaged_nar() {
         Reply::file(&Kind::Guix.directory(), request)
     });
     let both = format!("{} {}", late.url(), damaged.url());
-    output(&sandbox, &both, "tree").exits(0).says(&damaged.url()).prints("tree\n");
+    output(&sandbox, &both, "tree")
+        .exits(0)
+        .says(&damaged.url())
+        .prints("tree\n");
     assert_tree(&sandbox, "tree");
-    assert_eq!((damaged.asked_for("/nar/"), late.asked_for("/nar/")), (1, 1));
+    assert_eq!(
+        (damaged.asked_for("/nar/"), late.asked_for("/nar/")),
+        (1, 1)
+    );
 }
 
 /// A server that answers `status` so many times before it answers as it should.
@@ -315,10 +389,23 @@ fn errors_that_pass_are_waited_for() {
 fn errors_that_stay_are_told() {
     let (sandbox, fixture) = only("zstd");
     let server = stumbling(&fixture, "/nar/", "500 Internal Server Error", usize::MAX);
-    sandbox.subst(&server.url(), &["fetch", &item("notes")]).exits(4).prints("").says("500");
+    sandbox
+        .subst(&server.url(), &["fetch", &item("notes")])
+        .exits(4)
+        .prints("")
+        .says("500");
     assert_nothing(&sandbox);
-    let server = stumbling(&fixture, ".narinfo", "500 Internal Server Error", usize::MAX);
-    sandbox.subst(&server.url(), &["fetch", &item("notes")]).exits(4).prints("").says("500");
+    let server = stumbling(
+        &fixture,
+        ".narinfo",
+        "500 Internal Server Error",
+        usize::MAX,
+    );
+    sandbox
+        .subst(&server.url(), &["fetch", &item("notes")])
+        .exits(4)
+        .prints("")
+        .says("500");
     assert_nothing(&sandbox);
 }
 
@@ -366,7 +453,9 @@ fn a_server_that_is_silent_for_good_is_given_up() {
             }
             reply
         });
-        output_impatiently(&sandbox, &server.url(), "tools").exits(4).prints("");
+        output_impatiently(&sandbox, &server.url(), "tools")
+            .exits(4)
+            .prints("");
         assert!(!sandbox.path("tree").exists());
     }
 }
@@ -385,16 +474,33 @@ fn a_server_that_wants_to_be_left_alone_is() {
     };
     let sandbox = Sandbox::new();
     let server = busy("/nar/");
-    let run = sandbox.subst(&server.url(), &["fetch", &item("notes")]).exits(4);
-    assert!(run.stderr.contains("wants to be asked again in 3600 s"), "{}", run.stderr);
+    let run = sandbox
+        .subst(&server.url(), &["fetch", &item("notes")])
+        .exits(4);
+    assert!(
+        run.stderr.contains("wants to be asked again in 3600 s"),
+        "{}",
+        run.stderr
+    );
     let copy = Fixture::copy(Kind::Guix, sandbox.path("server"));
     let narinfo = std::fs::read_to_string(copy.narinfo(&item("notes"))).unwrap();
-    assert!(narinfo.matches("URL: ").count() > 1, "it could have been asked for another nar");
+    assert!(
+        narinfo.matches("URL: ").count() > 1,
+        "it could have been asked for another nar"
+    );
     assert_eq!(server.asked_for("/nar/"), 1);
 
     let sandbox = Sandbox::new();
     let server = busy(".narinfo");
-    sandbox.subst(&server.url(), &["query", &item("notes")]).exits(4);
-    let list = sandbox.subst(&server.url(), &["cache", "list"]).exits(0).stdout;
-    assert!(list.contains("59 min left") || list.contains("1 h left"), "{list}");
+    sandbox
+        .subst(&server.url(), &["query", &item("notes")])
+        .exits(4);
+    let list = sandbox
+        .subst(&server.url(), &["cache", "list"])
+        .exits(0)
+        .stdout;
+    assert!(
+        list.contains("59 min left") || list.contains("1 h left"),
+        "{list}"
+    );
 }

@@ -29,8 +29,14 @@ impl Case {
     fn new() -> Self {
         let sandbox = Sandbox::new();
         let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
-        sandbox.subst(&fixture.url(), &["fetch", &item("notes")]).exits(0);
-        Self { sandbox, fixture, tools: item("tools") }
+        sandbox
+            .subst(&fixture.url(), &["fetch", &item("notes")])
+            .exits(0);
+        Self {
+            sandbox,
+            fixture,
+            tools: item("tools"),
+        }
     }
 
     /// With the narinfo of `tools` rewritten.
@@ -61,7 +67,9 @@ impl Case {
     /// A fetch of `tools` must do what it does from a server that is not damaged.
     #[track_caller]
     fn is_believed(&self) {
-        let ended = self.sandbox.subst(&self.fixture.url(), &["fetch", &self.tools]);
+        let ended = self
+            .sandbox
+            .subst(&self.fixture.url(), &["fetch", &self.tools]);
         ended.exits(0).prints(&format!("{}\n", self.tools));
     }
 
@@ -78,18 +86,28 @@ fn replaced(text: &str, from: &str, to: &str) -> String {
 
 /// `text` with the decoded signature rewritten.
 fn resigned(text: &str, edit: impl FnOnce(String) -> String) -> String {
-    let line = text.lines().find(|line| line.starts_with("Signature: ")).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("Signature: "))
+        .unwrap();
     let (head, encoded) = line.rsplit_once(';').unwrap();
     let sexp = String::from_utf8(BASE64.decode(encoded.as_bytes()).unwrap()).unwrap();
     let changed = edit(sexp);
-    text.replace(line, &format!("{head};{}", BASE64.encode(changed.as_bytes())))
+    text.replace(
+        line,
+        &format!("{head};{}", BASE64.encode(changed.as_bytes())),
+    )
 }
 
 /// `sexp` with one digit changed in the number that follows `tag`.
 fn one_digit_off(sexp: &str, tag: &str) -> String {
     let start = sexp.find(tag).unwrap() + tag.len();
     let digit = start + sexp[start..].find('#').unwrap() + 20;
-    let other = if &sexp[digit..=digit] == "0" { "1" } else { "0" };
+    let other = if &sexp[digit..=digit] == "0" {
+        "1"
+    } else {
+        "0"
+    };
     format!("{}{other}{}", &sexp[..digit], &sexp[digit + 1..])
 }
 
@@ -115,18 +133,26 @@ fn every_bit_above_the_signature_counts() {
     let case = Case::new();
     let narinfo = case.fixture.narinfo(&case.tools);
     let good = std::fs::read(&narinfo).unwrap();
-    let signed = good.windows(11).position(|bytes| bytes == b"\nSignature:").unwrap() + 1;
+    let signed = good
+        .windows(11)
+        .position(|bytes| bytes == b"\nSignature:")
+        .unwrap()
+        + 1;
     let before = snapshot(&case.sandbox.root());
     for position in (0..signed).step_by(7) {
         let mut damaged = good.clone();
         damaged[position] ^= 1 << (position % 7);
         std::fs::write(&narinfo, &damaged).unwrap();
-        let ended = case.sandbox.subst(&case.fixture.url(), &["fetch", "--refresh", &case.tools]);
+        let ended = case
+            .sandbox
+            .subst(&case.fixture.url(), &["fetch", "--refresh", &case.tools]);
         ended.exits(3).prints("");
     }
     assert_eq!(snapshot(&case.sandbox.root()), before);
     std::fs::write(&narinfo, good).unwrap();
-    case.sandbox.subst(&case.fixture.url(), &["fetch", "--refresh", &case.tools]).exits(0);
+    case.sandbox
+        .subst(&case.fixture.url(), &["fetch", "--refresh", &case.tools])
+        .exits(0);
 }
 
 #[test]
@@ -138,7 +164,10 @@ fn what_is_not_signed_is_not_believed() {
     Case::edited(unsigned).is_refused(3, "it is not signed");
     // The references moved below the signature: any mirror may write there.
     let moved = |text: &str| {
-        let line = text.lines().find(|line| line.starts_with("References:")).unwrap();
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("References:"))
+            .unwrap();
         let rest = text.replace(&format!("{line}\n"), "");
         rest.replacen("\nURL: ", &format!("\n{line}\nURL: "), 1)
     };
@@ -185,16 +214,28 @@ fn keys_that_are_not_authorized_count_for_nothing() {
     let case = Case::new();
     let before = snapshot(&case.sandbox.root());
     let fetch = |acl: PathBuf, environment: &[(&str, &str)]| {
-        let mut command =
-            case.sandbox.bare(&["fetch", &case.tools, "--substitute-urls", &case.fixture.url()]);
-        command.arg("--root").arg(case.sandbox.root()).arg("--acl").arg(acl);
+        let mut command = case.sandbox.bare(&[
+            "fetch",
+            &case.tools,
+            "--substitute-urls",
+            &case.fixture.url(),
+        ]);
+        command
+            .arg("--root")
+            .arg(case.sandbox.root())
+            .arg("--acl")
+            .arg(acl);
         run({
             command.envs(environment.iter().copied());
             command
         })
     };
-    fetch(case.sandbox.root().join("etc/guix/acl"), &[]).exits(3).says("not authorized");
-    fetch(case.sandbox.path("no-such-file"), &[]).exits(3).says("no key is authorized");
+    fetch(case.sandbox.root().join("etc/guix/acl"), &[])
+        .exits(3)
+        .says("not authorized");
+    fetch(case.sandbox.path("no-such-file"), &[])
+        .exits(3)
+        .says("no key is authorized");
     let empty = case.sandbox.path("empty");
     std::fs::write(&empty, "(acl)").unwrap();
     fetch(empty.clone(), &[]).exits(3).says("not authorized");
@@ -210,7 +251,11 @@ fn keys_that_are_not_authorized_count_for_nothing() {
 #[test]
 fn a_server_for_another_store_is_left_alone() {
     let case = Case::new();
-    std::fs::write(case.fixture.dir.join("nix-cache-info"), "StoreDir: /other/store\n").unwrap();
+    std::fs::write(
+        case.fixture.dir.join("nix-cache-info"),
+        "StoreDir: /other/store\n",
+    )
+    .unwrap();
     std::fs::remove_dir_all(case.sandbox.root().join("var/guix/subst")).unwrap();
     case.is_refused_from(&case.fixture.url(), 4, "its items are for /other/store");
 }

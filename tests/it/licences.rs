@@ -11,13 +11,18 @@ fn allowed() -> BTreeSet<String> {
     let text = std::fs::read_to_string(repository().join("docs/deny.toml")).unwrap();
     let config: toml::Table = toml::from_str(&text).unwrap();
     let list = config["licenses"]["allow"].as_array().unwrap();
-    list.iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    list.iter()
+        .map(|name| name.as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Whether the SPDX expression can be met with licences of the list. `AND` binds tighter than
 /// `OR`; the old `/` means `OR`.
 fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
-    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
+    let spaced = expression
+        .replace('(', " ( ")
+        .replace(')', " ) ")
+        .replace('/', " OR ");
     let mut words = spaced.split_whitespace().peekable();
     any_of(&mut words, allowed) && words.peek().is_none()
 }
@@ -55,10 +60,26 @@ fn one(words: &mut Words<'_>, allowed: &BTreeSet<String>) -> bool {
 #[test]
 fn expressions_are_read_as_they_are_meant() {
     let allowed = BTreeSet::from(["MIT".to_owned(), "ISC".to_owned(), "A WITH B".to_owned()]);
-    for good in ["MIT", "MIT/X", "X OR MIT", "MIT AND ISC", "(X OR ISC) AND MIT", "A WITH B"] {
+    for good in [
+        "MIT",
+        "MIT/X",
+        "X OR MIT",
+        "MIT AND ISC",
+        "(X OR ISC) AND MIT",
+        "A WITH B",
+    ] {
         assert!(is_allowed(good, &allowed), "{good}");
     }
-    for bad in ["", "X", "MIT AND X", "(MIT OR X) AND X", "A", "X OR", "MIT MIT", "(MIT"] {
+    for bad in [
+        "",
+        "X",
+        "MIT AND X",
+        "(MIT OR X) AND X",
+        "A",
+        "X OR",
+        "MIT MIT",
+        "(MIT",
+    ] {
         assert!(!is_allowed(bad, &allowed), "{bad}");
     }
 }
@@ -67,7 +88,10 @@ fn expressions_are_read_as_they_are_meant() {
 fn every_dependency_has_a_licence_of_the_list() {
     let version = Command::new("rustc").arg("-vV").output().unwrap();
     let version = String::from_utf8(version.stdout).unwrap();
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .unwrap();
     // What is needed for this platform has been downloaded, or there were no tests to run.
     let metadata = Command::new(env!("CARGO"))
         .args(["metadata", "--locked", "--offline", "--format-version", "1"])
@@ -75,7 +99,11 @@ fn every_dependency_has_a_licence_of_the_list() {
         .current_dir(repository())
         .output()
         .unwrap();
-    assert!(metadata.status.success(), "{}", String::from_utf8_lossy(&metadata.stderr));
+    assert!(
+        metadata.status.success(),
+        "{}",
+        String::from_utf8_lossy(&metadata.stderr)
+    );
     let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
     assert!(packages.len() > 50, "the dependencies were not found");
@@ -84,7 +112,10 @@ fn every_dependency_has_a_licence_of_the_list() {
         .iter()
         .filter(|package| !is_allowed(package["license"].as_str().unwrap_or_default(), &allowed))
         .map(|package| {
-            format!("{} {}: {}", package["name"], package["version"], package["license"])
+            format!(
+                "{} {}: {}",
+                package["name"], package["version"], package["license"]
+            )
         })
         .collect();
     assert!(refused.is_empty(), "{refused:?}");

@@ -25,12 +25,19 @@ fn assert_as_expected(kind: Kind, store: &Path, state: &Path) {
     let expected_rows = std::fs::read_to_string(expected.join("expected-rows.txt")).unwrap();
     let expected_rows: Vec<_> = expected_rows.lines().collect();
     assert_eq!(rows(&state.join("db/db.sqlite")), expected_rows);
-    assert!(names(&state.join("temproots")).is_empty(), "temp roots are left");
+    assert!(
+        names(&state.join("temproots")).is_empty(),
+        "temp roots are left"
+    );
 }
 
 #[track_caller]
 fn assert_guix_as_expected(sandbox: &Sandbox) {
-    assert_as_expected(Kind::Guix, &sandbox.store(), &sandbox.root().join("var/guix"));
+    assert_as_expected(
+        Kind::Guix,
+        &sandbox.store(),
+        &sandbox.root().join("var/guix"),
+    );
     let expected = sorted_lines(&Kind::Guix.directory().join("expected-links.txt"));
     assert_eq!(links(&sandbox.store()), expected);
 }
@@ -52,9 +59,17 @@ fn only_by(method: &str) {
     let server = Server::of(fixture.dir.clone());
     fetch_all(&sandbox, Kind::Guix, &server.url());
     assert_guix_as_expected(&sandbox);
-    let directory = if method == "none" { "/nar/" } else { &*format!("/nar/{method}/") };
+    let directory = if method == "none" {
+        "/nar/"
+    } else {
+        &*format!("/nar/{method}/")
+    };
     assert_eq!(server.asked_for(directory), 7, "{:?}", server.asked());
-    assert_eq!(server.asked_for("/nar/"), 7, "each nar once, no other method");
+    assert_eq!(
+        server.asked_for("/nar/"),
+        7,
+        "each nar once, no other method"
+    );
 }
 
 #[test]
@@ -108,7 +123,9 @@ fn nix_by_zstd() {
 #[test]
 fn nix_by_zstd_in_frames() {
     nix_repacked("zstd", |nar| {
-        let frames = nar.chunks(64 << 10).map(|part| zstd::bulk::compress(part, 3).unwrap());
+        let frames = nar
+            .chunks(64 << 10)
+            .map(|part| zstd::bulk::compress(part, 3).unwrap());
         frames.collect::<Vec<_>>().concat()
     });
 }
@@ -117,7 +134,12 @@ fn nix_by_zstd_in_frames() {
 fn nix_by_xz_in_blocks() {
     nix_repacked("xz", |nar| {
         let mut blocks = liblzma::stream::MtStreamBuilder::new();
-        let blocks = blocks.preset(1).threads(2).block_size(32 << 10).encoder().unwrap();
+        let blocks = blocks
+            .preset(1)
+            .threads(2)
+            .block_size(32 << 10)
+            .encoder()
+            .unwrap();
         let mut packed = Vec::new();
         let mut encoder = liblzma::read::XzEncoder::new_stream(nar, blocks);
         std::io::Read::read_to_end(&mut encoder, &mut packed).unwrap();
@@ -132,7 +154,11 @@ fn nix_repacked(method: &str, pack: impl Fn(&[u8]) -> Vec<u8>) {
     fixture.repack(method, pack);
     fetch_all(&sandbox, Kind::NixZstd, &fixture.url());
     let root = sandbox.root();
-    assert_as_expected(Kind::NixZstd, &root.join("nix/store"), &root.join("nix/var/nix"));
+    assert_as_expected(
+        Kind::NixZstd,
+        &root.join("nix/store"),
+        &root.join("nix/var/nix"),
+    );
 }
 
 #[track_caller]
@@ -153,7 +179,12 @@ fn equal_files_are_one_file() {
     };
     assert_eq!(inode("copy", "one"), inode("copy", "two"));
     for name in links(&sandbox.store()) {
-        let link = sandbox.store().join(".links").join(&name).metadata().unwrap();
+        let link = sandbox
+            .store()
+            .join(".links")
+            .join(&name)
+            .metadata()
+            .unwrap();
         assert!(link.nlink() > 1, "{name} stands for nothing");
     }
 }
@@ -162,7 +193,9 @@ fn equal_files_are_one_file() {
 #[test]
 fn one_by_one_gives_the_same() {
     let sandbox = Sandbox::new();
-    for name in ["notes", "tools", "tree", "copy", "link", "program", "sample"] {
+    for name in [
+        "notes", "tools", "tree", "copy", "link", "program", "sample",
+    ] {
         let arguments = ["fetch", "--no-references", &item(name)];
         sandbox.subst(&Kind::Guix.url(), &arguments).exits(0);
     }
@@ -173,11 +206,15 @@ fn one_by_one_gives_the_same() {
 fn an_unregistered_tree_in_the_way_is_replaced() {
     let sandbox = Sandbox::new();
     let notes = item("notes");
-    sandbox.subst(&Kind::Guix.url(), &["fetch", &notes]).exits(0);
+    sandbox
+        .subst(&Kind::Guix.url(), &["fetch", &notes])
+        .exits(0);
     let stray = sandbox.root().join(&item("tools")[1..]);
     std::fs::create_dir_all(stray.join("half/of/it")).unwrap();
     std::fs::write(
-        sandbox.store().join(format!("{}.lock", item("tree").rsplit('/').next().unwrap())),
+        sandbox
+            .store()
+            .join(format!("{}.lock", item("tree").rsplit('/').next().unwrap())),
         "",
     )
     .unwrap();
@@ -205,9 +242,17 @@ fn make_directory_with_acl(path: &Path, permissions: [u16; 3]) -> bool {
         value.extend([tag.to_le_bytes(), permissions.to_le_bytes()].concat());
         value.extend(u32::MAX.to_le_bytes());
     }
-    match rustix::fs::setxattr(path, c"system.posix_acl_default", &value, XattrFlags::empty()) {
+    match rustix::fs::setxattr(
+        path,
+        c"system.posix_acl_default",
+        &value,
+        XattrFlags::empty(),
+    ) {
         Err(Errno::OPNOTSUPP) => {
-            eprintln!("left out: there are no ACLs on the file system of {}", path.display());
+            eprintln!(
+                "left out: there are no ACLs on the file system of {}",
+                path.display()
+            );
             false
         }
         set => set.map(|()| true).unwrap(),
@@ -225,7 +270,12 @@ fn a_default_acl_of_the_root_does_not_change_items() {
         assert_guix_as_expected(&sandbox);
 
         let state = sandbox.root().join("var/guix");
-        let made = [sandbox.store(), sandbox.store().join(".links"), state.join("db"), state];
+        let made = [
+            sandbox.store(),
+            sandbox.store().join(".links"),
+            state.join("db"),
+            state,
+        ];
         for directory in made {
             let mode = directory.metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o7722, 0o700, "{}: {mode:o}", directory.display());

@@ -27,14 +27,20 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
     if let Some(fault) = context.acl_fault() {
         // The keys that are in it now would be trusted from then on.
         if context.settings.acl_choice == Choice::Implicit {
-            return Err(CliError::UnsafeAcl { path: path.clone(), fault });
+            return Err(CliError::UnsafeAcl {
+                path: path.clone(),
+                fault,
+            });
         }
-        context.output.warn(&file_trust::warning("ACL", path, &fault, Choice::Explicit));
+        context
+            .output
+            .warn(&file_trust::warning("ACL", path, &fault, Choice::Explicit));
     }
     let mut acl = match std::fs::read(path) {
-        Ok(text) => {
-            Acl::parse(&text).map_err(|source| CliError::Acl { path: path.clone(), source })?
-        }
+        Ok(text) => Acl::parse(&text).map_err(|source| CliError::Acl {
+            path: path.clone(),
+            source,
+        })?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             match context.settings.store_kind {
                 StoreKind::Embedded => Acl::official_guix_servers(),
@@ -42,7 +48,11 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
             }
         }
         Err(source) => {
-            return Err(CliError::File { action: "reading", path: path.clone(), source });
+            return Err(CliError::File {
+                action: "reading",
+                path: path.clone(),
+                source,
+            });
         }
     };
     if !acl.authorize(key) {
@@ -54,7 +64,9 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
         path: path.clone(),
         source,
     })?;
-    context.output.note(&format!("the key is authorised now, in {}", path.display()));
+    context
+        .output
+        .note(&format!("the key is authorised now, in {}", path.display()));
     Ok(Exit::Done)
 }
 

@@ -67,9 +67,14 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
             "sound": faults.is_empty(), "faults": faults,
         }))?;
     } else {
-        let age = oldest.map_or("none".to_owned(), |at| output::duration(now.saturating_sub(at)));
+        let age = oldest.map_or("none".to_owned(), |at| {
+            output::duration(now.saturating_sub(at))
+        });
         let lines = [
-            format!("file       {}", path.as_deref().unwrap_or("none, in memory only")),
+            format!(
+                "file       {}",
+                path.as_deref().unwrap_or("none, in memory only")
+            ),
             format!("size       {}", output::bytes(bytes)),
             format!("servers    {servers}"),
             format!("positive   {positive}"),
@@ -81,18 +86,28 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
             format!("oldest     {age}"),
             format!(
                 "integrity  {}",
-                if faults.is_empty() { "ok".into() } else { faults.join("; ") }
+                if faults.is_empty() {
+                    "ok".into()
+                } else {
+                    faults.join("; ")
+                }
             ),
         ];
         context.output.lines(lines.into_iter().map(Cow::Owned))?;
     }
-    Ok(if faults.is_empty() { Exit::Done } else { Exit::Local })
+    Ok(if faults.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Local
+    })
 }
 
 fn list(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
     let now = context.clock.unix_seconds();
     let mut entries = Vec::new();
-    cache.list(None, &mut |entry| entries.push(entry)).map_err(failed)?;
+    cache
+        .list(None, &mut |entry| entries.push(entry))
+        .map_err(failed)?;
     if context.settings.json {
         let rows: Vec<_> = entries.iter().map(|entry| row(entry, now)).collect();
         context.output.json(&rows)?;
@@ -100,10 +115,16 @@ fn list(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
         let lines = entries.iter().map(|listed| {
             let age = output::duration(listed.entry.age_secs(now));
             let left = listed.entry.left_secs(now);
-            let left = if left == 0 { "expired".to_owned() } else { output::duration(left) };
+            let left = if left == 0 {
+                "expired".to_owned()
+            } else {
+                output::duration(left)
+            };
             let (kind, item) = (kind(&listed.entry.answer), item(listed));
-            let line =
-                format!("{kind:<9} {age:>10} old {left:>10} left  {item}  {}", listed.server);
+            let line = format!(
+                "{kind:<9} {age:>10} old {left:>10} left  {item}  {}",
+                listed.server
+            );
             Cow::Owned(shown(&line).into_owned())
         });
         context.output.lines(lines)?;
@@ -137,7 +158,9 @@ fn kind(answer: &Remembered) -> &'static str {
 fn item(listed: &ListedEntry) -> String {
     if let Remembered::Positive { text, .. } | Remembered::Refused { facts: text } =
         &listed.entry.answer
-        && let Some(name) = text.lines().find_map(|line| line.strip_prefix("StorePath: "))
+        && let Some(name) = text
+            .lines()
+            .find_map(|line| line.strip_prefix("StorePath: "))
     {
         return name.trim().to_owned();
     }
@@ -145,7 +168,11 @@ fn item(listed: &ListedEntry) -> String {
 }
 
 fn flush(context: &Context, args: &FlushArgs) -> Result<Exit, CliError> {
-    let items: Vec<_> = context.paths(&args.paths)?.iter().map(|path| path.hash_part()).collect();
+    let items: Vec<_> = context
+        .paths(&args.paths)?
+        .iter()
+        .map(|path| path.hash_part())
+        .collect();
     let server = match &args.server {
         None => None,
         Some(url) => {
@@ -155,6 +182,9 @@ fn flush(context: &Context, args: &FlushArgs) -> Result<Exit, CliError> {
         }
     };
     // Opened only now: wrong arguments must not leave a new cache behind.
-    let count = context.lookup_cache().forget(server.as_deref(), &items).map_err(failed)?;
+    let count = context
+        .lookup_cache()
+        .forget(server.as_deref(), &items)
+        .map_err(failed)?;
     report(context, "forgotten", count)
 }

@@ -26,7 +26,11 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     if let Some(destination) = &args.output {
         return output_tree::run(context, &paths, destination);
     }
-    let references = if args.no_references { References::MustBeValid } else { References::Fetch };
+    let references = if args.no_references {
+        References::MustBeValid
+    } else {
+        References::Fetch
+    };
     if args.dry_run {
         return dry_run::run(context, &paths, references);
     }
@@ -41,7 +45,9 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     let outcome = fetch.run(&planner, plan, &mut |path| {
         if wanted.contains(path) && printed.is_ok() && !context.settings.json {
             let name = context.settings.store_dir().full_name(path);
-            context.progress.aside(&mut || printed = context.output.line(&name));
+            context
+                .progress
+                .aside(&mut || printed = context.output.line(&name));
         }
     });
     report.replanned(&outcome);
@@ -76,7 +82,11 @@ fn setup(context: &Context, args: &FetchArgs) -> Result<(Planner, Fetch), CliErr
         progress: Arc::clone(&context.progress),
         clock: context.clock,
         jobs: context.settings.jobs,
-        on_failure: if args.keep_going { OnFailure::KeepGoing } else { OnFailure::Stop },
+        on_failure: if args.keep_going {
+            OnFailure::KeepGoing
+        } else {
+            OnFailure::Stop
+        },
     };
     Ok((planner, fetch))
 }

@@ -28,7 +28,11 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
     context.need_servers()?;
     let network = context.network();
     let resolver = context.resolver(Purpose::Report, &network)?;
-    let walk = if args.closure { Walk::Closure(None) } else { Walk::JustThese };
+    let walk = if args.closure {
+        Walk::Closure(None)
+    } else {
+        Walk::JustThese
+    };
     let resolution = resolver.resolve(paths, walk);
     if context.cancel.is_cancelled() {
         return Ok(Exit::Interrupted);
@@ -50,9 +54,13 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
         context.output.lines(lines.into_iter().map(Into::into))?;
     } else {
         let width = context.output.terminal_width();
-        context.output.lines(table::lines(context, &resolution, width).map(Into::into))?;
+        context
+            .output
+            .lines(table::lines(context, &resolution, width).map(Into::into))?;
         let data = data::summary(context, &resolution);
-        context.output.summary(&table::note(context, &resolution, width), &data);
+        context
+            .output
+            .summary(&table::note(context, &resolution, width), &data);
     }
     Ok(exit(&resolution))
 }

@@ -45,7 +45,10 @@ pub(crate) fn run(context: &Context) -> Result<Exit, CliError> {
         let rows: Vec<_> = rows.iter().map(|row| as_json(context, row, now)).collect();
         context.output.json(&rows)?;
     } else {
-        let lines: Vec<String> = rows.iter().flat_map(|row| as_lines(context, row, now)).collect();
+        let lines: Vec<String> = rows
+            .iter()
+            .flat_map(|row| as_lines(context, row, now))
+            .collect();
         context.output.lines(lines.into_iter().map(Cow::Owned))?;
     }
     let works = |row: &Row| match &row.heard {
@@ -84,7 +87,11 @@ fn ask(context: &Context, network: &Network, cache: &mut LookupCache) -> Vec<Row
         let facts = cache.server_facts(id).unwrap_or_default();
         // A panic was already reported by the thread itself.
         let heard = said.ok()?.unwrap_or(Heard::Remembered(facts.cache_info));
-        Some(Row { url: server.as_str().to_owned(), heard, down: facts.down })
+        Some(Row {
+            url: server.as_str().to_owned(),
+            heard,
+            down: facts.down,
+        })
     });
     rows.collect()
 }
@@ -109,16 +116,22 @@ fn ask_one(network: &Network, server: &ServerUrl) -> Option<Heard> {
 fn state(context: &Context, said: &ServerSaid) -> (&'static str, Option<String>) {
     let store_dir = context.settings.store_dir().as_str();
     match &info(said).store_dir {
-        Some(other) if other != store_dir => {
-            ("other-store", Some(format!("its items are for {other}, not for {store_dir}")))
-        }
+        Some(other) if other != store_dir => (
+            "other-store",
+            Some(format!("its items are for {other}, not for {store_dir}")),
+        ),
         _ if said.text.is_some() => ("up", None),
-        _ if said.status == 404 => {
-            ("up", Some("it has no nix-cache-info; the defaults hold".into()))
-        }
-        _ => {
-            (ERROR, Some(format!("it answers HTTP {} instead of its nix-cache-info", said.status)))
-        }
+        _ if said.status == 404 => (
+            "up",
+            Some("it has no nix-cache-info; the defaults hold".into()),
+        ),
+        _ => (
+            ERROR,
+            Some(format!(
+                "it answers HTTP {} instead of its nix-cache-info",
+                said.status
+            )),
+        ),
     }
 }
 
@@ -169,14 +182,20 @@ fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
             let info = info(said);
             let (state, reason) = state(context, said);
             let latency = said.latency.as_secs_f64() * 1000.0;
-            lines.push(format!("  {state}, answered in {latency:.0} ms, {}", said.protocol.name()));
+            lines.push(format!(
+                "  {state}, answered in {latency:.0} ms, {}",
+                said.protocol.name()
+            ));
             lines.extend(reason.map(|reason| format!("  {}", shown(&reason))));
             lines.push(info_line(&info));
         }
     }
     if let Some(down) = &row.down {
         let ago = output::duration(now.saturating_sub(down.since));
-        lines.push(format!("  last down {ago} ago: {}", shown(&without_url(&down.reason))));
+        lines.push(format!(
+            "  last down {ago} ago: {}",
+            shown(&without_url(&down.reason))
+        ));
     }
     lines
 }
@@ -186,8 +205,14 @@ fn remembered(fact: &CacheInfoFact) -> CacheInfo {
 }
 
 fn info_line(info: &CacheInfo) -> String {
-    let queries = if info.want_mass_query { "many" } else { "one connection" };
-    let priority = info.priority.map_or("none".to_owned(), |priority| priority.to_string());
+    let queries = if info.want_mass_query {
+        "many"
+    } else {
+        "one connection"
+    };
+    let priority = info
+        .priority
+        .map_or("none".to_owned(), |priority| priority.to_string());
     let dir = shown(info.store_dir.as_deref().unwrap_or("not said")).into_owned();
     format!("  store {dir}, lookups {queries}, priority {priority}")
 }

@@ -42,8 +42,13 @@ impl Inherited {
     /// There is nothing to write replies to.
     pub(crate) fn take(environment: &Environment) -> Result<Self, CliError> {
         let port = ReplyPort::take()?;
-        let options = environment.os(env::NIX_OPTIONS).map(|text| text.to_string_lossy());
-        Ok(Self { options: DaemonOptions::parse(&options.unwrap_or_default()), port })
+        let options = environment
+            .os(env::NIX_OPTIONS)
+            .map(|text| text.to_string_lossy());
+        Ok(Self {
+            options: DaemonOptions::parse(&options.unwrap_or_default()),
+            port,
+        })
     }
 }
 
@@ -66,7 +71,12 @@ pub(crate) fn run(
             log.warn(&format!("{why}; it is not used"));
         }
     }
-    let servers = context.settings.servers.iter().map(|url| url.as_str().to_owned()).collect();
+    let servers = context
+        .settings
+        .servers
+        .iter()
+        .map(|url| url.as_str().to_owned())
+        .collect();
     let teller = Arc::new(Teller::new(Arc::clone(&log), options.telling, servers));
     context.progress = Arc::clone(&teller) as _;
     let mut helper: Box<dyn Answer> = if args.query {
@@ -105,7 +115,12 @@ fn ahead(
 ) -> Option<(Arc<Reader>, Listening)> {
     let point = meeting_point(context)?;
     let servers = context.settings.servers.clone();
-    let reader = Arc::new(Reader::new(network, servers, skip, context.settings.read_ahead));
+    let reader = Arc::new(Reader::new(
+        network,
+        servers,
+        skip,
+        context.settings.read_ahead,
+    ));
     let listening = Listening::start(point, Arc::clone(&reader)).ok()?;
     Some((reader, listening))
 }
@@ -122,11 +137,16 @@ fn skip(context: &Context, log: &Arc<Log>) -> Option<Skip> {
     let store = match context.store_to_read() {
         Ok(store) => store?,
         Err(error) => {
-            log.warn(&format!("valid items are looked up as well: {}", chain(&error)));
+            log.warn(&format!(
+                "valid items are looked up as well: {}",
+                chain(&error)
+            ));
             return None;
         }
     };
-    Some(Arc::new(move |paths| store.valid_among(paths).unwrap_or_default()))
+    Some(Arc::new(move |paths| {
+        store.valid_among(paths).unwrap_or_default()
+    }))
 }
 
 /// The daemon waits for the answer, and builds the item when there is none.

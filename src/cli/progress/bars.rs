@@ -38,7 +38,11 @@ impl Bars {
     }
 
     fn on(screen: MultiProgress, verbosity: Verbosity) -> Self {
-        Self { verbosity, screen, state: Mutex::default() }
+        Self {
+            verbosity,
+            screen,
+            state: Mutex::default(),
+        }
     }
 
     fn looking(&self, state: &mut State) {
@@ -51,7 +55,8 @@ impl Bars {
         }
         let bar = state.lookups.get_or_insert_with(|| {
             let template = "looking up  [{bar:20}] {pos}/{len}  {wide_msg}";
-            self.screen.add(ProgressBar::new(0).with_style(style(template)))
+            self.screen
+                .add(ProgressBar::new(0).with_style(style(template)))
         });
         bar.set_length(total as u64);
         bar.set_position(done as u64);
@@ -119,7 +124,11 @@ impl Progress for Bars {
         state.tally.note(&event);
         match event {
             Event::Looking { .. } => self.looking(&mut state),
-            Event::Started { item, download_size, .. } => {
+            Event::Started {
+                item,
+                download_size,
+                ..
+            } => {
                 self.started(&mut state, item, download_size);
             }
             Event::Progressed { item, downloaded } => {
@@ -219,16 +228,36 @@ mod tests {
         let name = "x".repeat(100);
         let item = StorePath::parse(&format!("{}-{name}", "0".repeat(32))).unwrap();
         let items = 12_345;
-        bars.event(Event::Planned { items, download_size: 871_319_912 });
+        bars.event(Event::Planned {
+            items,
+            download_size: 871_319_912,
+        });
         let (size, url) = (Some(123_456_789), "http://127.0.0.1/nar");
         let (announced, choice) = (size, None);
-        bars.event(Event::Started { item: &item, url, download_size: size, announced, choice });
+        bars.event(Event::Started {
+            item: &item,
+            url,
+            download_size: size,
+            announced,
+            choice,
+        });
         for downloaded in [1_234_567, 123_456_789] {
-            bars.event(Event::Progressed { item: &item, downloaded });
+            bars.event(Event::Progressed {
+                item: &item,
+                downloaded,
+            });
         }
         let written = terminal.0.lock().unwrap();
-        let widest = written.iter().map(|text| text.chars().count()).max().unwrap();
+        let widest = written
+            .iter()
+            .map(|text| text.chars().count())
+            .max()
+            .unwrap();
         assert!(widest <= 80, "{written:#?}");
-        assert!(written.iter().any(|text| text.contains("/12345 items, 117.7 MiB of 831.0 MiB")));
+        assert!(
+            written
+                .iter()
+                .any(|text| text.contains("/12345 items, 117.7 MiB of 831.0 MiB"))
+        );
     }
 }

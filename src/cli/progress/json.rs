@@ -14,7 +14,13 @@ pub(super) struct Json;
 impl Progress for Json {
     fn event(&self, event: Event<'_>) {
         let value = match event {
-            Event::Looking { done, total, requests, servers, .. } => {
+            Event::Looking {
+                done,
+                total,
+                requests,
+                servers,
+                ..
+            } => {
                 let server = |server: &ServerProgress<'_>| {
                     json!({
                         "url": server.url, "state": server.state, "answered": server.answered,
@@ -29,12 +35,22 @@ impl Progress for Json {
             Event::ServerDown { server, reason } => {
                 json!({"event": "server-down", "server": server, "reason": reason})
             }
-            Event::Retrying { server, reason, failing_for } => json!({
+            Event::Retrying {
+                server,
+                reason,
+                failing_for,
+            } => json!({
                 "event": "retrying", "server": server, "reason": reason,
                 "seconds": failing_for.as_secs(),
             }),
             Event::Warning(text) => json!({"event": "warning", "text": text}),
-            Event::Started { item, url, download_size, choice, .. } => json!({
+            Event::Started {
+                item,
+                url,
+                download_size,
+                choice,
+                ..
+            } => json!({
                 "event": "started", "item": item.base(), "url": url, "download_size": download_size,
                 "expected_seconds": choice.map(|choice| {
                     let pair = |(method, seconds): &(Compression, f64)| (method.name(), *seconds);
@@ -47,7 +63,11 @@ impl Progress for Json {
             Event::SourceFailed { item, url, reason } => json!({
                 "event": "source-failed", "item": item.base(), "url": url, "reason": reason,
             }),
-            Event::Unpacked { item, downloaded, nar_size } => json!({
+            Event::Unpacked {
+                item,
+                downloaded,
+                nar_size,
+            } => json!({
                 "event": "unpacked", "item": item.base(), "downloaded": downloaded,
                 "nar_size": nar_size,
             }),
@@ -55,7 +75,10 @@ impl Progress for Json {
             Event::Failed { item, reason } => {
                 json!({"event": "failed", "item": item.base(), "reason": reason})
             }
-            Event::Planned { items, download_size } => {
+            Event::Planned {
+                items,
+                download_size,
+            } => {
                 json!({"event": "planned", "items": items, "download_size": download_size})
             }
             Event::Finished => json!({"event": "finished"}),

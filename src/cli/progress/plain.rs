@@ -21,7 +21,10 @@ const INTERVAL: Duration = Duration::from_millis(900);
 
 impl Plain {
     pub(super) fn new(verbosity: Verbosity) -> Self {
-        Self { verbosity, state: Mutex::new((Tally::default(), Instant::now())) }
+        Self {
+            verbosity,
+            state: Mutex::new((Tally::default(), Instant::now())),
+        }
     }
 }
 

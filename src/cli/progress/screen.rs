@@ -23,7 +23,11 @@ impl Screen {
 
     /// Moves the cursor `n` places; the terminal takes no places for one.
     fn move_cursor(&self, n: usize, direction: char) -> io::Result<()> {
-        if n == 0 { Ok(()) } else { self.add(format_args!("\x1b[{n}{direction}")) }
+        if n == 0 {
+            Ok(())
+        } else {
+            self.add(format_args!("\x1b[{n}{direction}"))
+        }
     }
 
     /// Rows and columns; the usual ones of a terminal that does not say, such as a serial line.
@@ -76,7 +80,9 @@ impl TermLike for Screen {
     fn flush(&self) -> io::Result<()> {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut stderr = io::stderr().lock();
-        let _ = stderr.write_all(pending.as_bytes()).and_then(|()| stderr.flush());
+        let _ = stderr
+            .write_all(pending.as_bytes())
+            .and_then(|()| stderr.flush());
         pending.clear();
         Ok(())
     }

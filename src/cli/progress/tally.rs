@@ -33,23 +33,45 @@ struct Download {
 impl Tally {
     pub(super) fn note(&mut self, event: &Event<'_>) {
         match event {
-            Event::Looking { done, total, requests, servers, .. } => {
+            Event::Looking {
+                done,
+                total,
+                requests,
+                servers,
+                ..
+            } => {
                 (self.looked_up, self.to_look_up, self.requests) = (*done, *total, *requests);
                 self.servers = servers_line(servers);
             }
-            Event::Started { item, download_size, announced, .. } => {
+            Event::Started {
+                item,
+                download_size,
+                announced,
+                ..
+            } => {
                 let announced = announced.unwrap_or_default();
-                let earlier = self.downloads.remove(*item).map_or(announced, |it| it.counted);
+                let earlier = self
+                    .downloads
+                    .remove(*item)
+                    .map_or(announced, |it| it.counted);
                 let counted = download_size.unwrap_or(announced);
                 self.count(earlier, counted);
-                self.downloads.insert((*item).clone(), Download { received: 0, counted });
+                self.downloads.insert(
+                    (*item).clone(),
+                    Download {
+                        received: 0,
+                        counted,
+                    },
+                );
             }
             Event::Progressed { item, downloaded } => {
                 if let Some(download) = self.downloads.get_mut(item) {
                     download.received = *downloaded;
                 }
             }
-            Event::Unpacked { item, downloaded, .. } => {
+            Event::Unpacked {
+                item, downloaded, ..
+            } => {
                 let counted = self.downloads.remove(*item).unwrap_or_default().counted;
                 self.count(counted, *downloaded);
                 self.downloaded += downloaded;
@@ -61,7 +83,10 @@ impl Tally {
                     download.received = 0;
                 }
             }
-            Event::Planned { items, download_size } => {
+            Event::Planned {
+                items,
+                download_size,
+            } => {
                 self.planned = Some((*items, *download_size));
             }
             Event::Registered { .. }
@@ -82,7 +107,12 @@ impl Tally {
 
     /// Bytes downloaded so far.
     pub(super) fn bytes(&self) -> u64 {
-        self.downloaded + self.downloads.values().map(|download| download.received).sum::<u64>()
+        self.downloaded
+            + self
+                .downloads
+                .values()
+                .map(|download| download.received)
+                .sum::<u64>()
     }
 
     /// All of it in one line; `None` before anything has begun.
@@ -94,7 +124,13 @@ impl Tally {
                 self.unpacked
             ));
         }
-        let Self { looked_up, to_look_up, requests, servers, .. } = self;
+        let Self {
+            looked_up,
+            to_look_up,
+            requests,
+            servers,
+            ..
+        } = self;
         let line = format!("looked up {looked_up} of {to_look_up}, {requests} answers ({servers})");
         (*to_look_up > 0).then_some(line)
     }
@@ -103,7 +139,10 @@ impl Tally {
 /// The servers in few words, such as `a.example up 120, b.example down`.
 fn servers_line(servers: &[ServerProgress<'_>]) -> String {
     let words = servers.iter().map(|server| {
-        let name = server.url.split_once("://").map_or(server.url, |(_, name)| name);
+        let name = server
+            .url
+            .split_once("://")
+            .map_or(server.url, |(_, name)| name);
         match (server.state, server.waiting) {
             ("not-asked", 0) => format!("{} not asked", shown(name)),
             ("not-asked", _) => format!("{} silent", shown(name)),
@@ -122,30 +161,68 @@ mod tests {
     fn lookups_then_downloads_with_the_sizes_that_they_turn_out_to_have() {
         let mut tally = Tally::default();
         assert_eq!(tally.line(), None);
-        let server =
-            |answered| ServerProgress { url: "http://a", state: "up", answered, waiting: 0 };
+        let server = |answered| ServerProgress {
+            url: "http://a",
+            state: "up",
+            answered,
+            waiting: 0,
+        };
         for done in [1, 2] {
             let servers = &[server(done as u64)];
-            tally.note(&Event::Looking { done, total: 2, asked: 2, requests: 3, servers });
+            tally.note(&Event::Looking {
+                done,
+                total: 2,
+                asked: 2,
+                requests: 3,
+                servers,
+            });
             let line = format!("looked up {done} of 2, 3 answers (a {done})");
             assert_eq!(tally.line(), Some(line));
         }
-        tally.note(&Event::Planned { items: 5, download_size: 1024 });
-        assert_eq!(tally.line().unwrap(), "unpacked 0 of 5, 0 B of 1.0 KiB downloaded");
+        tally.note(&Event::Planned {
+            items: 5,
+            download_size: 1024,
+        });
+        assert_eq!(
+            tally.line().unwrap(),
+            "unpacked 0 of 5, 0 B of 1.0 KiB downloaded"
+        );
         // Of two downloads the larger one was taken, then another one that tells no size.
         let item = &StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap();
         let (url, announced, choice) = ("http://a", Some(512), None);
         for download_size in [Some(1024), None] {
-            tally.note(&Event::Started { item, url, download_size, announced, choice });
+            tally.note(&Event::Started {
+                item,
+                url,
+                download_size,
+                announced,
+                choice,
+            });
             let size = 512 + download_size.unwrap_or(512);
             let line = format!("unpacked 0 of 5, 0 B of {} downloaded", output::bytes(size));
             assert_eq!(tally.line().unwrap(), line);
         }
-        tally.note(&Event::Progressed { item, downloaded: 100 });
-        tally.note(&Event::Unpacked { item, downloaded: 600, nar_size: 1 });
-        assert_eq!(tally.line().unwrap(), "unpacked 1 of 5, 600 B of 1.1 KiB downloaded");
+        tally.note(&Event::Progressed {
+            item,
+            downloaded: 100,
+        });
+        tally.note(&Event::Unpacked {
+            item,
+            downloaded: 600,
+            nar_size: 1,
+        });
+        assert_eq!(
+            tally.line().unwrap(),
+            "unpacked 1 of 5, 600 B of 1.1 KiB downloaded"
+        );
         // A narinfo that is asked for anew meanwhile is not what people wait for.
-        tally.note(&Event::Looking { done: 0, total: 1, asked: 3, requests: 3, servers: &[] });
+        tally.note(&Event::Looking {
+            done: 0,
+            total: 1,
+            asked: 3,
+            requests: 3,
+            servers: &[],
+        });
         assert!(tally.line().unwrap().starts_with("unpacked 1 of 5"));
     }
 }

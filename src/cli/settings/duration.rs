@@ -8,7 +8,9 @@ const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The duration that `text` stands for.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
     let text = text.trim();
-    let digits = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let seconds = match unit {
         "ms" => Some(0.001),
@@ -39,7 +41,9 @@ mod tests {
             ["0", "5", "5s", "2m", "1h", "300ms", "1.5", "2 min"].map(ms),
             [0, 5000, 5000, 120_000, 3_600_000, 300, 1500, 120_000]
         );
-        for text in ["", "s", "-1", "5 d", "5x", "1e400", "NaN", "inf", "8d", "169h"] {
+        for text in [
+            "", "s", "-1", "5 d", "5x", "1e400", "NaN", "inf", "8d", "169h",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -85,13 +85,17 @@ pub(super) fn load(
     environment: &Environment,
     warnings: &mut Vec<String>,
 ) -> Result<Partial, SettingsError> {
-    let named = named.map(Path::to_owned).or_else(|| environment.path(env::SUBST_CONFIG));
+    let named = named
+        .map(Path::to_owned)
+        .or_else(|| environment.path(env::SUBST_CONFIG));
     if let Some(path) = named {
         is_used(&path, Choice::Explicit, warnings);
         return read(&path);
     }
     let mut partial = Partial::default();
-    let user = environment.config_home().map(|home| home.join("subst/config.toml"));
+    let user = environment
+        .config_home()
+        .map(|home| home.join("subst/config.toml"));
     for path in user.into_iter().chain([PathBuf::from(SYSTEM_FILE)]) {
         if !is_used(&path, Choice::Implicit, warnings) {
             continue;
@@ -108,7 +112,9 @@ pub(super) fn load(
 /// Whether the file is read: not if others may decide what it says, unless somebody named it.
 fn is_used(path: &Path, choice: Choice, warnings: &mut Vec<String>) -> bool {
     // What cannot be looked at cannot be read either, and reading it says why.
-    let Ok(Err(fault)) = file_trust::check(path, None) else { return true };
+    let Ok(Err(fault)) = file_trust::check(path, None) else {
+        return true;
+    };
     warnings.push(file_trust::warning("settings file", path, &fault, choice));
     choice == Choice::Explicit
 }
@@ -120,8 +126,10 @@ fn is_absent(error: &std::io::Error) -> bool {
 }
 
 fn read(path: &Path) -> Result<Partial, SettingsError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     // The parser quotes the line, which may have the password of a server in it.
     let syntax = |message: String| SettingsError::Syntax {
         path: path.to_owned(),
@@ -142,7 +150,10 @@ fn read(path: &Path) -> Result<Partial, SettingsError> {
     Ok(Partial {
         root: set(file.root, origin("root")),
         store_dir: set(file.store_dir, origin("store-dir")),
-        substitute_urls: set(file.substitute_urls.map(Words::text), origin("substitute-urls")),
+        substitute_urls: set(
+            file.substitute_urls.map(Words::text),
+            origin("substitute-urls"),
+        ),
         acl: set(file.acl, origin("acl")),
         trusted_public_keys: set(
             file.trusted_public_keys.map(Words::text),
@@ -184,8 +195,14 @@ mod tests {
     fn servers_have_tables_of_their_own() {
         let text = "jobs = 2\n[[server]]\nurl = \"http://a\"\nstall-timeout = 1.5\n";
         let tables = read(file(text).path()).unwrap().server.unwrap().value;
-        assert_eq!((tables[0].url.as_str(), tables[0].stall_timeout), ("http://a", Some(1.5)));
-        assert!(read(file("[[server]]\nstall-timeout = 1").path()).is_err(), "whose?");
+        assert_eq!(
+            (tables[0].url.as_str(), tables[0].stall_timeout),
+            ("http://a", Some(1.5))
+        );
+        assert!(
+            read(file("[[server]]\nstall-timeout = 1").path()).is_err(),
+            "whose?"
+        );
     }
 
     #[test]
@@ -193,6 +210,9 @@ mod tests {
         let file = file("substitute-url = \"http://a\"");
         let error = read(file.path()).unwrap_err().to_string();
         assert!(error.contains("substitute-url"), "{error}");
-        assert!(error.contains(&file.path().display().to_string()), "{error}");
+        assert!(
+            error.contains(&file.path().display().to_string()),
+            "{error}"
+        );
     }
 }

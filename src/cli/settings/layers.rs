@@ -82,7 +82,10 @@ settings! {
 impl Partial {
     pub(super) fn from_flags(flags: &Global) -> Self {
         fn set<T>(value: Option<T>, flag: &'static str) -> Option<Setting<T>> {
-            value.map(|value| Setting { value, origin: Origin::Flag(flag) })
+            value.map(|value| Setting {
+                value,
+                origin: Origin::Flag(flag),
+            })
         }
         let list = |words: &[String]| (!words.is_empty()).then(|| words.join(" "));
         Self {
@@ -157,18 +160,29 @@ impl Partial {
     /// them must not keep the others from being asked.
     pub(super) fn from_daemon(options: &DaemonOptions) -> Self {
         fn set<T>(value: T, name: &'static str) -> Option<Setting<T>> {
-            Some(Setting { value, origin: Origin::Daemon(name) })
+            Some(Setting {
+                value,
+                origin: Origin::Daemon(name),
+            })
         }
         let is_usable = |word: &&String| ServerUrl::parse(word).is_ok();
         let usable = |words: &Vec<String>| {
-            words.iter().filter(is_usable).cloned().collect::<Vec<_>>().join(" ")
+            words
+                .iter()
+                .filter(is_usable)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         Self {
             substitute_urls: options
                 .substitute_urls
                 .as_ref()
                 .and_then(|words| set(usable(words), "substitute-urls")),
-            discover: options.discover.then_some(true).and_then(|yes| set(yes, "discover")),
+            discover: options
+                .discover
+                .then_some(true)
+                .and_then(|yes| set(yes, "discover")),
             ..Self::default()
         }
     }
@@ -183,20 +197,33 @@ impl Reader<'_> {
         let origin = Origin::Environment(name);
         match self.environment.os(name).map(|value| value.to_str()) {
             None => Ok(None),
-            Some(Some(value)) => Ok(Some(Setting { value: value.to_owned(), origin })),
-            Some(None) => {
-                Err(SettingsError::Value { origin, message: "it is not UTF-8".to_owned() })
-            }
+            Some(Some(value)) => Ok(Some(Setting {
+                value: value.to_owned(),
+                origin,
+            })),
+            Some(None) => Err(SettingsError::Value {
+                origin,
+                message: "it is not UTF-8".to_owned(),
+            }),
         }
     }
 
     fn path(&self, name: &'static str) -> Option<Setting<PathBuf>> {
         let value = self.environment.path(name)?;
-        Some(Setting { value, origin: Origin::Environment(name) })
+        Some(Setting {
+            value,
+            origin: Origin::Environment(name),
+        })
     }
 
     fn yes(&self, name: &'static str) -> Result<Option<Setting<bool>>, SettingsError> {
-        let Some(Setting { value: text, origin }) = self.text(name)? else { return Ok(None) };
+        let Some(Setting {
+            value: text,
+            origin,
+        }) = self.text(name)?
+        else {
+            return Ok(None);
+        };
         let value = match &*text {
             "yes" | "true" | "1" => true,
             "no" | "false" | "0" => false,
@@ -214,7 +241,13 @@ impl Reader<'_> {
         name: &'static str,
         what: &str,
     ) -> Result<Option<Setting<T>>, SettingsError> {
-        let Some(Setting { value: text, origin }) = self.text(name)? else { return Ok(None) };
+        let Some(Setting {
+            value: text,
+            origin,
+        }) = self.text(name)?
+        else {
+            return Ok(None);
+        };
         match text.parse() {
             Ok(value) => Ok(Some(Setting { value, origin })),
             Err(_) => {
@@ -225,7 +258,11 @@ impl Reader<'_> {
     }
 
     fn progress(&self) -> Result<Option<Setting<ProgressMode>>, SettingsError> {
-        let Some(Setting { value: text, origin }) = self.text(env::SUBST_PROGRESS)? else {
+        let Some(Setting {
+            value: text,
+            origin,
+        }) = self.text(env::SUBST_PROGRESS)?
+        else {
             return Ok(None);
         };
         match <ProgressMode as clap::ValueEnum>::from_str(&text, false) {

@@ -32,20 +32,29 @@ pub(super) fn layout(
         })?,
     };
     if let Some(root) = &chosen.root {
-        let root = std::path::absolute(&root.value)
-            .map_err(|source| SettingsError::Read { path: root.value.clone(), source })?;
+        let root = std::path::absolute(&root.value).map_err(|source| SettingsError::Read {
+            path: root.value.clone(),
+            source,
+        })?;
         return Ok((StoreKind::Embedded, Layout::embedded(&root, store_dir)));
     }
     let (state, config) = match store_dir.dialect() {
         Dialect::Guix => ("/var/guix", "/etc/guix"),
         Dialect::Nix => ("/nix/var/nix", "/etc/nix"),
     };
-    let state = environment.path(env::GUIX_STATE_DIRECTORY).unwrap_or_else(|| state.into());
-    let database =
-        environment.path(env::GUIX_DATABASE_DIRECTORY).unwrap_or_else(|| state.join("db"));
-    let config =
-        environment.path(env::GUIX_CONFIGURATION_DIRECTORY).unwrap_or_else(|| config.into());
-    Ok((StoreKind::System, Layout::system(store_dir, state, database, config)))
+    let state = environment
+        .path(env::GUIX_STATE_DIRECTORY)
+        .unwrap_or_else(|| state.into());
+    let database = environment
+        .path(env::GUIX_DATABASE_DIRECTORY)
+        .unwrap_or_else(|| state.join("db"));
+    let config = environment
+        .path(env::GUIX_CONFIGURATION_DIRECTORY)
+        .unwrap_or_else(|| config.into());
+    Ok((
+        StoreKind::System,
+        Layout::system(store_dir, state, database, config),
+    ))
 }
 
 /// Where the lookup cache may be, best first: beside the store's state when we may write
@@ -57,5 +66,8 @@ pub(super) fn cache_dirs(
 ) -> Vec<PathBuf> {
     let own = environment.cache_home().map(|home| home.join("subst"));
     let user = (kind == StoreKind::System).then_some(own).flatten();
-    [layout.lookup_cache_dir()].into_iter().chain(user).collect()
+    [layout.lookup_cache_dir()]
+        .into_iter()
+        .chain(user)
+        .collect()
 }

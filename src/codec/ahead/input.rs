@@ -20,7 +20,14 @@ pub(in crate::codec) struct Input<R> {
 impl<R: BufRead> Input<R> {
     pub(super) fn new(inner: R) -> Self {
         let (since, waited) = (Instant::now(), Duration::ZERO);
-        Self { front: Vec::new(), consumed: 0, taken: 0, inner, since, waited }
+        Self {
+            front: Vec::new(),
+            consumed: 0,
+            taken: 0,
+            inner,
+            since,
+            waited,
+        }
     }
 
     /// Whether most of the time since this was last asked went into waiting for the input.
@@ -74,7 +81,11 @@ impl<R: BufRead> Read for Input<R> {
 
 impl<R: BufRead> BufRead for Input<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.front.last().is_some_and(|first| first.len() == self.consumed) {
+        while self
+            .front
+            .last()
+            .is_some_and(|first| first.len() == self.consumed)
+        {
             self.front.pop();
             self.consumed = 0;
         }
@@ -91,7 +102,11 @@ impl<R: BufRead> BufRead for Input<R> {
 
     fn consume(&mut self, count: usize) {
         self.taken += count as u64;
-        if self.front.is_empty() { self.inner.consume(count) } else { self.consumed += count }
+        if self.front.is_empty() {
+            self.inner.consume(count)
+        } else {
+            self.consumed += count
+        }
     }
 }
 

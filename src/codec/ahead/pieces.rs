@@ -52,9 +52,17 @@ enum Source {
     /// The piece that the input is at.
     Input,
     /// A piece that was collected to be decoded here.
-    Own { bytes: Vec<u8>, at: usize, _share: Share },
+    Own {
+        bytes: Vec<u8>,
+        at: usize,
+        _share: Share,
+    },
     /// A piece that a worker has decoded.
-    Worker { content: Vec<u8>, at: usize, share: Share },
+    Worker {
+        content: Vec<u8>,
+        at: usize,
+        share: Share,
+    },
 }
 
 /// Reads the nar that a stream of pieces stands for.
@@ -142,7 +150,10 @@ impl<R: BufRead, F: Format> Pieces<R, F> {
 
     /// How many workers are of use.
     fn helpers(&self) -> usize {
-        self.ahead.workers.threads_max().saturating_sub(F::CORES_BESIDES)
+        self.ahead
+            .workers
+            .threads_max()
+            .saturating_sub(F::CORES_BESIDES)
     }
 
     /// Whether the next piece is for the reader itself.
@@ -152,36 +163,64 @@ impl<R: BufRead, F: Format> Pieces<R, F> {
 
     /// The memory that the next piece takes.
     fn memory(&self, sizes: Sizes) -> u64 {
-        let Sizes { compressed, content, decoder } = sizes;
-        (if self.is_own() { compressed } else { compressed + content + decoder }) as u64
+        let Sizes {
+            compressed,
+            content,
+            decoder,
+        } = sizes;
+        (if self.is_own() {
+            compressed
+        } else {
+            compressed + content + decoder
+        }) as u64
     }
 
     /// Memory for the next piece, if there is enough.
     fn reserve(&mut self, sizes: Sizes) -> Option<Reserved> {
         let (memory, is_own) = (self.memory(sizes), self.is_own());
-        match self.spare.take_if(|(spare, _)| !is_own && spare.capacity() >= sizes.content) {
-            Some((content, mut share)) => {
-                share.grow(memory).then_some(Reserved { sizes, share, content })
-            }
+        match self
+            .spare
+            .take_if(|(spare, _)| !is_own && spare.capacity() >= sizes.content)
+        {
+            Some((content, mut share)) => share.grow(memory).then_some(Reserved {
+                sizes,
+                share,
+                content,
+            }),
             None => {
                 let share = self.ahead.budget.ahead(memory)?;
                 self.ahead.contexts.clear();
-                Some(Reserved { sizes, share, content: Vec::new() })
+                Some(Reserved {
+                    sizes,
+                    share,
+                    content: Vec::new(),
+                })
             }
         }
     }
 
     /// Has a piece that is complete decoded when its turn comes, or at once.
     fn enqueue(&mut self, piece: Collecting<F::Walk>) {
-        let Collecting { bytes, walk, reserved, .. } = piece;
+        let Collecting {
+            bytes,
+            walk,
+            reserved,
+            ..
+        } = piece;
         let Some(mut reserved) = reserved else {
             self.is_stalled = true;
             return self.input.put_back(bytes);
         };
-        let sizes = Sizes { compressed: bytes.len(), ..reserved.sizes };
+        let sizes = Sizes {
+            compressed: bytes.len(),
+            ..reserved.sizes
+        };
         reserved.share.shrink(self.memory(sizes));
         self.waiting.push_back(if self.is_own() {
-            Waiting::Own { bytes, share: reserved.share }
+            Waiting::Own {
+                bytes,
+                share: reserved.share,
+            }
         } else {
             Waiting::Worker(self.hand_over(bytes, walk, reserved))
         });
@@ -201,12 +240,21 @@ impl<R: BufRead, F: Format> Pieces<R, F> {
             if abandoned.load(Ordering::Relaxed) {
                 return;
             }
-            let Reserved { sizes, share, mut content } = reserved;
+            let Reserved {
+                sizes,
+                share,
+                mut content,
+            } = reserved;
             content.clear();
             content.reserve_exact(sizes.content);
             let content = F::decode(&walk, &bytes, &mut content).then_some(content);
             // Fails when the reader is gone, and then nobody needs it.
-            let _ = done.send(Decoded { walk, bytes, content, share });
+            let _ = done.send(Decoded {
+                walk,
+                bytes,
+                content,
+                share,
+            });
         }));
         decoded
     }
@@ -217,7 +265,11 @@ impl<R: BufRead, F: Format> Pieces<R, F> {
         let last = std::mem::replace(&mut self.source, Source::Input);
         match self.waiting.pop_front() {
             Some(Waiting::Own { bytes, share }) => {
-                self.source = Source::Own { bytes, at: 0, _share: share };
+                self.source = Source::Own {
+                    bytes,
+                    at: 0,
+                    _share: share,
+                };
             }
             Some(Waiting::Worker(decoded)) => self.take_over(receive(&decoded)?)?,
             None => {
@@ -248,7 +300,11 @@ impl<R: BufRead, F: Format> Pieces<R, F> {
             self.stop_collecting();
         }
         if let Some(Waiting::Own { bytes, share }) = self.waiting.pop_front() {
-            self.source = Source::Own { bytes, at: 0, _share: share };
+            self.source = Source::Own {
+                bytes,
+                at: 0,
+                _share: share,
+            };
         }
         Ok(())
     }
@@ -262,11 +318,20 @@ impl<R: BufRead, F: Format> Pieces<R, F> {
 
     /// Goes on with what a worker has made; if that is nothing, with the bytes themselves.
     fn take_over(&mut self, decoded: Decoded<F::Walk>) -> io::Result<()> {
-        let Decoded { walk, bytes, content, mut share } = decoded;
+        let Decoded {
+            walk,
+            bytes,
+            content,
+            mut share,
+        } = decoded;
         if let Some(content) = content {
             self.format.passed(&walk);
             share.shrink(content.capacity() as u64);
-            self.source = Source::Worker { content, at: 0, share };
+            self.source = Source::Worker {
+                content,
+                at: 0,
+                share,
+            };
             return Ok(());
         }
         self.stop_collecting();
@@ -285,7 +350,9 @@ impl<R: BufRead, F: Format> Pieces<R, F> {
 const COLLECTED_BYTES: usize = 1 << 20;
 
 fn receive<W>(decoded: &Receiver<Decoded<W>>) -> io::Result<Decoded<W>> {
-    decoded.recv().map_err(|_| io::Error::other("a thread that decodes has panicked"))
+    decoded
+        .recv()
+        .map_err(|_| io::Error::other("a thread that decodes has panicked"))
 }
 
 impl<R: BufRead, F: Format> Read for Pieces<R, F> {
@@ -315,9 +382,15 @@ impl<R: BufRead, F: Format> Read for Pieces<R, F> {
                 continue;
             }
             if !matches!(self.source, Source::Input) {
-                let are_workers_busy =
-                    self.waiting.iter().any(|piece| matches!(piece, Waiting::Worker(_)));
-                self.collect(if are_workers_busy { count / 2 } else { count * 4 })?;
+                let are_workers_busy = self
+                    .waiting
+                    .iter()
+                    .any(|piece| matches!(piece, Waiting::Worker(_)));
+                self.collect(if are_workers_busy {
+                    count / 2
+                } else {
+                    count * 4
+                })?;
             }
             return Ok(count);
         }

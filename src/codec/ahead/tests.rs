@@ -15,7 +15,13 @@ use crate::format::compression::Compression;
 const SKIPPABLE: &[u8] = b"\x53\x2a\x4d\x18\x05\0\0\0skip!";
 
 fn decoders() -> Decoders {
-    Decoders::new(DecoderMemory { streams_bytes: 32 << 20, all_bytes: 64 << 20 }, 4)
+    Decoders::new(
+        DecoderMemory {
+            streams_bytes: 32 << 20,
+            all_bytes: 64 << 20,
+        },
+        4,
+    )
 }
 
 /// What came before the end or an error, and which of them it was.
@@ -49,8 +55,15 @@ fn ahead(decoders: &Decoders, method: Compression, stream: &[u8], chunk: usize) 
 fn agree(decoders: &Decoders, method: Compression, stream: &[u8], chunk: usize) -> bool {
     let (bytes, ended) = read_all(&mut *decoder(method, stream).unwrap());
     let (found, found_end) = ahead(decoders, method, stream, chunk);
-    assert_eq!(ended.is_ok(), found_end.is_ok(), "{method}: {ended:?}, {found_end:?}");
-    assert!(bytes.starts_with(&found) || found.starts_with(&bytes), "{method}: other bytes");
+    assert_eq!(
+        ended.is_ok(),
+        found_end.is_ok(),
+        "{method}: {ended:?}, {found_end:?}"
+    );
+    assert!(
+        bytes.starts_with(&found) || found.starts_with(&bytes),
+        "{method}: other bytes"
+    );
     assert!(ended.is_err() || bytes == found, "{method}: other bytes");
     ended.is_ok()
 }
@@ -71,7 +84,9 @@ fn frame(content: &[u8], has_size: bool, has_checksum: bool) -> Vec<u8> {
     encoder.include_checksum(has_checksum).unwrap();
     encoder.include_contentsize(has_size).unwrap();
     if has_size {
-        encoder.set_pledged_src_size(Some(content.len() as u64)).unwrap();
+        encoder
+            .set_pledged_src_size(Some(content.len() as u64))
+            .unwrap();
     }
     encoder.write_all(content).unwrap();
     encoder.finish().unwrap()
@@ -79,14 +94,23 @@ fn frame(content: &[u8], has_size: bool, has_checksum: bool) -> Vec<u8> {
 
 /// Frames that say what they are, each large enough for a piece.
 fn frames(count: u64, length: usize) -> Vec<Vec<u8>> {
-    (0..count).map(|seed| frame(&content(length, seed), true, true)).collect()
+    (0..count)
+        .map(|seed| frame(&content(length, seed), true, true))
+        .collect()
 }
 
 fn xz(content: &[u8], block: u64, threads: u32) -> Vec<u8> {
     let mut stream = liblzma::stream::MtStreamBuilder::new();
-    let stream = stream.preset(0).threads(threads).block_size(block).encoder().unwrap();
+    let stream = stream
+        .preset(0)
+        .threads(threads)
+        .block_size(block)
+        .encoder()
+        .unwrap();
     let mut packed = Vec::new();
-    liblzma::read::XzEncoder::new_stream(content, stream).read_to_end(&mut packed).unwrap();
+    liblzma::read::XzEncoder::new_stream(content, stream)
+        .read_to_end(&mut packed)
+        .unwrap();
     packed
 }
 
@@ -94,7 +118,10 @@ fn xz(content: &[u8], block: u64, threads: u32) -> Vec<u8> {
 fn streams() -> [(Compression, Vec<u8>); 2] {
     let frames = frames(6, 1500);
     let zstd = [&frames[0], SKIPPABLE, &frames[1..].concat(), SKIPPABLE].concat();
-    [(Compression::Zstd, zstd), (Compression::Xz, xz(&content(6 * 1500, 1), 1500, 1))]
+    [
+        (Compression::Zstd, zstd),
+        (Compression::Xz, xz(&content(6 * 1500, 1), 1500, 1)),
+    ]
 }
 
 #[derive(Debug, Clone)]
@@ -106,7 +133,12 @@ struct Part {
 }
 
 fn parts() -> impl Strategy<Value = Vec<Part>> {
-    let part = (0usize..6000, prop::bool::weighted(0.8), any::<bool>(), prop::bool::weighted(0.2));
+    let part = (
+        0usize..6000,
+        prop::bool::weighted(0.8),
+        any::<bool>(),
+        prop::bool::weighted(0.2),
+    );
     let part = part.prop_map(|(length, has_size, has_checksum, skippable)| Part {
         length,
         has_size,
@@ -183,7 +215,10 @@ fn a_flipped_bit_of_content_is_an_error() {
             stream[middle] ^= 4;
             let right = read_all(&mut *decoder(method, &stream[..]).unwrap());
             let found = ahead(&decoders, method, &stream, 4096);
-            assert!(right.1.is_ok() && found == right || found.1.is_err(), "{method} {tenth}");
+            assert!(
+                right.1.is_ok() && found == right || found.1.is_err(),
+                "{method} {tenth}"
+            );
         }
     }
 }
@@ -205,11 +240,17 @@ fn a_frame_that_is_not_as_large_as_it_says() {
     let decoders = decoders();
     let mut frames = frames(6, 1500);
     // Descriptor: one segment, a checksum, a size of two bytes, of which 256 are taken off.
-    assert_eq!((frames[2][4], &frames[2][5..7]), (0x64, &(1500u16 - 256).to_le_bytes()[..]));
+    assert_eq!(
+        (frames[2][4], &frames[2][5..7]),
+        (0x64, &(1500u16 - 256).to_le_bytes()[..])
+    );
     let right = frames[2].clone();
     for size in [1500 - 256 + 1, 1500 - 256 - 1, 0, u16::MAX] {
         frames[2][5..7].copy_from_slice(&size.to_le_bytes());
-        assert!(!agree(&decoders, Compression::Zstd, &frames.concat(), 500), "{size}");
+        assert!(
+            !agree(&decoders, Compression::Zstd, &frames.concat(), 500),
+            "{size}"
+        );
     }
     let mut huge = right;
     huge[4] = 0xe4;
@@ -229,8 +270,14 @@ fn the_index_of_other_blocks() {
     let with = |block: &Block| [&stream[..end], &tail(&header, block)].concat();
     assert!(agree(&decoders, Compression::Xz, &with(&first), 500));
     for other in [
-        Block { content: first.content + 1, ..first },
-        Block { unpadded: first.unpadded - 1, ..first },
+        Block {
+            content: first.content + 1,
+            ..first
+        },
+        Block {
+            unpadded: first.unpadded - 1,
+            ..first
+        },
     ] {
         assert!(!agree(&decoders, Compression::Xz, &with(&other), 500));
     }
@@ -248,13 +295,20 @@ fn errors_are_those_of_the_serial_decoder() {
     let stream = frames.concat();
     let serial = read_all(&mut *decoder(Compression::Zstd, &stream[..]).unwrap());
     let found = ahead(&decoders, Compression::Zstd, &stream, 1 << 20);
-    assert!(found.0.len() >= 4 * 1500 && found.1 == serial.1, "{:?}", found.1);
+    assert!(
+        found.0.len() >= 4 * 1500 && found.1 == serial.1,
+        "{:?}",
+        found.1
+    );
 }
 
 fn large(method: Compression) -> (Vec<u8>, Vec<u8>) {
     let content = content(12 << 20, 3);
     let stream = match method {
-        Compression::Zstd => content.chunks(1 << 20).flat_map(|c| frame(c, true, true)).collect(),
+        Compression::Zstd => content
+            .chunks(1 << 20)
+            .flat_map(|c| frame(c, true, true))
+            .collect(),
         _ => xz(&content, 1 << 20, 2),
     };
     (content, stream)
@@ -266,8 +320,14 @@ fn several_threads_take_part() {
         let (content, stream) = large(method);
         let decoders = decoders();
         assert_eq!(decoders.ahead.workers.started(), 0);
-        assert!(ahead(&decoders, method, &stream, 64 << 10) == (content, Ok(())), "{method}");
-        assert!((1..=3).contains(&decoders.ahead.workers.started()), "{method}");
+        assert!(
+            ahead(&decoders, method, &stream, 64 << 10) == (content, Ok(())),
+            "{method}"
+        );
+        assert!(
+            (1..=3).contains(&decoders.ahead.workers.started()),
+            "{method}"
+        );
     }
 }
 
@@ -275,7 +335,10 @@ fn several_threads_take_part() {
 fn one_core_or_a_single_piece_starts_no_thread() {
     for method in [Compression::Zstd, Compression::Xz] {
         let (content, stream) = large(method);
-        let memory = DecoderMemory { streams_bytes: 32 << 20, all_bytes: 64 << 20 };
+        let memory = DecoderMemory {
+            streams_bytes: 32 << 20,
+            all_bytes: 64 << 20,
+        };
         let alone = Decoders::new(memory, 1);
         assert!(ahead(&alone, method, &stream, 64 << 10) == (content.clone(), Ok(())));
         let single = match method {
@@ -284,7 +347,11 @@ fn one_core_or_a_single_piece_starts_no_thread() {
         };
         let decoders = decoders();
         assert!(ahead(&decoders, method, &single, 64 << 10) == (content, Ok(())));
-        assert_eq!(alone.ahead.workers.started() + decoders.ahead.workers.started(), 0, "{method}");
+        assert_eq!(
+            alone.ahead.workers.started() + decoders.ahead.workers.started(),
+            0,
+            "{method}"
+        );
     }
 }
 
@@ -310,7 +377,10 @@ fn a_reader_that_stops_leaves_no_threads_and_no_memory_behind() {
 fn without_memory_it_is_serial() {
     for method in [Compression::Zstd, Compression::Xz] {
         let (content, stream) = large(method);
-        let tight = DecoderMemory { streams_bytes: 32 << 20, all_bytes: 1 << 20 };
+        let tight = DecoderMemory {
+            streams_bytes: 32 << 20,
+            all_bytes: 1 << 20,
+        };
         let tight = Decoders::new(tight, 4);
         assert!(ahead(&tight, method, &stream, 64 << 10) == (content.clone(), Ok(())));
         let busy = decoders();
@@ -321,7 +391,11 @@ fn without_memory_it_is_serial() {
             found
         });
         assert!(both.unwrap() == (content, Ok(())));
-        assert_eq!(tight.ahead.workers.started() + busy.ahead.workers.started(), 0, "{method}");
+        assert_eq!(
+            tight.ahead.workers.started() + busy.ahead.workers.started(),
+            0,
+            "{method}"
+        );
     }
 }
 
@@ -333,7 +407,11 @@ struct ToyWalk(bool);
 impl Walk for ToyWalk {
     fn next(&mut self, bytes: &[u8], is_all: bool) -> Step {
         if !std::mem::replace(&mut self.0, true) {
-            return Step::Sizes(Sizes { compressed: 256, content: 255, decoder: 0 });
+            return Step::Sizes(Sizes {
+                compressed: 256,
+                content: 255,
+                decoder: 0,
+            });
         }
         match bytes.first().map(|&length| usize::from(length) + 1) {
             Some(length) if bytes.len() >= length => Step::End(length),
@@ -380,10 +458,15 @@ impl Format for Toy {
 #[test]
 fn what_workers_cannot_decode_is_decoded_in_order() {
     let pieces = || (1..=99u8).map(|length| vec![length; usize::from(length)]);
-    let stream = pieces().flat_map(|p| [vec![p[0]], p].concat()).collect::<Vec<_>>();
+    let stream = pieces()
+        .flat_map(|p| [vec![p[0]], p].concat())
+        .collect::<Vec<_>>();
     let decoders = decoders();
     let mut reader = Pieces::new(&stream[..], Toy(0), decoders.ahead.clone());
-    assert_eq!(read_all(&mut reader), (pieces().collect::<Vec<_>>().concat(), Ok(())));
+    assert_eq!(
+        read_all(&mut reader),
+        (pieces().collect::<Vec<_>>().concat(), Ok(()))
+    );
 }
 
 /// An input that breaks off with an error of its own is not taken for an end.
@@ -400,7 +483,11 @@ fn an_error_of_the_input_is_passed_on() {
         for length in [stream.len() / 3, stream.len() / 2, stream.len()] {
             let input = BufReader::new(stream[..length].chain(Broken));
             let found = decoders.decode(method, input, read_all).unwrap();
-            assert_eq!(found.1, Err("the line is cut".to_owned()), "{method} {length}");
+            assert_eq!(
+                found.1,
+                Err("the line is cut".to_owned()),
+                "{method} {length}"
+            );
         }
     }
 }

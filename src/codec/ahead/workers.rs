@@ -35,7 +35,11 @@ struct State {
 impl Workers {
     /// At most `threads_max` threads, none of them started yet.
     pub(in crate::codec) fn new(threads_max: usize) -> Self {
-        Self { shared: Arc::default(), threads: Mutex::default(), threads_max }
+        Self {
+            shared: Arc::default(),
+            threads: Mutex::default(),
+            threads_max,
+        }
     }
 
     /// How many tasks are worked on at the same time.
@@ -101,7 +105,10 @@ impl Shared {
                 continue;
             }
             state.idle += 1;
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
         }
     }
@@ -114,7 +121,10 @@ impl Drop for Workers {
         state.tasks.clear();
         drop(state);
         self.shared.changed.notify_all();
-        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let threads = self
+            .threads
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
         for thread in threads.drain(..) {
             // A panic is told by the result that never came.
             let _ = thread.join();

@@ -39,15 +39,17 @@ impl Listening {
         }
         let listener = UnixListener::bind(point.path())?;
         let listening = Self { point };
-        std::thread::Builder::new().name("handover".to_owned()).spawn(move || {
-            for connection in listener.incoming().map_while(Result::ok) {
-                let reader = Arc::clone(&reader);
-                // Without a thread the connection closes, and who asked fetches for itself.
-                let _ = std::thread::Builder::new()
-                    .name("handover".to_owned())
-                    .spawn(move || hand_over(connection, &reader));
-            }
-        })?;
+        std::thread::Builder::new()
+            .name("handover".to_owned())
+            .spawn(move || {
+                for connection in listener.incoming().map_while(Result::ok) {
+                    let reader = Arc::clone(&reader);
+                    // Without a thread the connection closes, and who asked fetches for itself.
+                    let _ = std::thread::Builder::new()
+                        .name("handover".to_owned())
+                        .spawn(move || hand_over(connection, &reader));
+                }
+            })?;
         Ok(listening)
     }
 }
@@ -61,12 +63,16 @@ impl Drop for Listening {
 
 /// Answers one question. Whatever fails here, who asked notices and fetches for itself.
 fn hand_over(mut connection: UnixStream, reader: &Reader) {
-    let Ok((item, method)) = read_question(&connection) else { return };
+    let Ok((item, method)) = read_question(&connection) else {
+        return;
+    };
     let Some((candidate, mut body)) = reader.take(&item, method) else {
         let _ = connection.write_all(b"-\n");
         return;
     };
-    let size = body.content_length().map_or_else(|| "-".to_owned(), |size| size.to_string());
+    let size = body
+        .content_length()
+        .map_or_else(|| "-".to_owned(), |size| size.to_string());
     let validator = body.validator().unwrap_or("-");
     let answer = format!("{} {size} {validator}\n", candidate.url);
     let mut sent = connection.write_all(answer.as_bytes());
@@ -86,7 +92,10 @@ fn read_question(connection: &UnixStream) -> io::Result<(StorePath, Option<Compr
     connection.set_read_timeout(Some(QUESTION_TIMEOUT))?;
     let mut line = String::new();
     BufReader::new(connection.take(QUESTION_MAX_BYTES)).read_line(&mut line)?;
-    let (base, method) = line.trim_end().split_once(' ').ok_or(io::ErrorKind::InvalidData)?;
+    let (base, method) = line
+        .trim_end()
+        .split_once(' ')
+        .ok_or(io::ErrorKind::InvalidData)?;
     let item = StorePath::parse(base).map_err(io::Error::other)?;
     Ok((item, Compression::parse(method).ok()))
 }

@@ -77,7 +77,13 @@ impl Reader {
         skip: Option<Skip>,
         limit: usize,
     ) -> Self {
-        Self { network, servers, skip, limit, state: Mutex::default() }
+        Self {
+            network,
+            servers,
+            skip,
+            limit,
+            state: Mutex::default(),
+        }
     }
 
     /// The daemon has been told about `items`.
@@ -98,7 +104,14 @@ impl Reader {
             let path = found.path.clone();
             let key = (path.name().to_owned(), path.base().to_owned());
             let candidates = choose::candidates(&found.sources, &self.servers, &Rates::default());
-            state.waiting.insert(key, Waiting { path, needs, candidates });
+            state.waiting.insert(
+                key,
+                Waiting {
+                    path,
+                    needs,
+                    candidates,
+                },
+            );
         }
     }
 
@@ -110,7 +123,9 @@ impl Reader {
             let mut state = self.state();
             let number = state.number(item.as_ref());
             state.known[number] = Progress::Begun;
-            state.waiting.remove(&(item.name().to_owned(), item.base().to_owned()));
+            state
+                .waiting
+                .remove(&(item.name().to_owned(), item.base().to_owned()));
             let opening = state.opened.remove(item);
             self.open_more(&mut state, method);
             opening
@@ -154,14 +169,25 @@ impl Reader {
                 waiting.needs.iter().all(is_met)
             };
             let next = state.waiting.iter().find(|(_, waiting)| is_ready(waiting));
-            let Some(key) = next.map(|(key, _)| key.clone()) else { break };
-            let Some(Waiting { path, mut candidates, .. }) = state.waiting.remove(&key) else {
+            let Some(key) = next.map(|(key, _)| key.clone()) else {
+                break;
+            };
+            let Some(Waiting {
+                path,
+                mut candidates,
+                ..
+            }) = state.waiting.remove(&key)
+            else {
                 break;
             };
             let health = self.network.health();
             candidates.sort_by_key(|candidate| health.is_unreliable(candidate.server));
-            let preferred = candidates.iter().find(|one| Some(one.compression) == method);
-            let Some(candidate) = preferred.or(candidates.first()).cloned() else { continue };
+            let preferred = candidates
+                .iter()
+                .find(|one| Some(one.compression) == method);
+            let Some(candidate) = preferred.or(candidates.first()).cloned() else {
+                continue;
+            };
             if let Some(body) = self.open(&candidate) {
                 let number = state.number(path.as_ref());
                 state.known[number] = Progress::Begun;
@@ -175,7 +201,9 @@ impl Reader {
     fn open(&self, candidate: &Candidate) -> Option<JoinHandle<Option<Box<dyn Begun>>>> {
         let (network, candidate) = (Arc::clone(&self.network), candidate.clone());
         let thread = std::thread::Builder::new().name("ahead".to_owned());
-        thread.spawn(move || ahead::begin(&network, &candidate).ok()).ok()
+        thread
+            .spawn(move || ahead::begin(&network, &candidate).ok())
+            .ok()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -187,7 +215,10 @@ impl State {
     /// Bytes that wait in memory, or soon will.
     fn buffered(&self) -> u64 {
         let size = |opening: &Opening| opening.candidate.file_size.unwrap_or(u64::MAX);
-        self.opened.values().map(|opening| size(opening).min(BUFFER_BYTES)).sum()
+        self.opened
+            .values()
+            .map(|opening| size(opening).min(BUFFER_BYTES))
+            .sum()
     }
 
     fn number(&mut self, path: StorePathRef<'_>) -> usize {

@@ -33,18 +33,25 @@ impl Taker {
     ) -> io::Result<Option<(usize, Handed)>> {
         let mut connection = UnixStream::connect(self.point.path())?;
         connection.set_read_timeout(Some(SILENCE_MAX))?;
-        let method = candidates.first().map_or("-", |candidate| candidate.compression.name());
+        let method = candidates
+            .first()
+            .map_or("-", |candidate| candidate.compression.name());
         connection.write_all(format!("{} {method}\n", item.base()).as_bytes())?;
         let mut connection = BufReader::with_capacity(BUFFER_BYTES, connection);
         let mut line = String::new();
-        connection.by_ref().take(ANSWER_MAX_BYTES).read_line(&mut line)?;
+        connection
+            .by_ref()
+            .take(ANSWER_MAX_BYTES)
+            .read_line(&mut line)?;
         // A validator may be a date, with blanks in it.
         let mut words = line.trim_end().splitn(3, ' ');
         let (Some(url), Some(size), Some(validator)) = (words.next(), words.next(), words.next())
         else {
             return Ok(None);
         };
-        let index = candidates.iter().position(|candidate| candidate.url.as_str() == url);
+        let index = candidates
+            .iter()
+            .position(|candidate| candidate.url.as_str() == url);
         let handed = Handed {
             connection,
             content_length: size.parse().ok(),

@@ -45,14 +45,22 @@ impl<R: BufRead> Reader<R> {
     /// A reader of the nar that begins at the next byte of `inner`.
     pub fn new(inner: R) -> Self {
         let directories = OpenDirectories::default();
-        Self { inner, offset: 0, directories, state: State::Start }
+        Self {
+            inner,
+            offset: 0,
+            directories,
+            state: State::Start,
+        }
     }
 
     /// The next event, or `None` behind the end. What is left of a file's contents is skipped.
     ///
     /// # Errors
     /// See [`NarError`]. The reader is of no use after the first one.
-    #[expect(clippy::should_implement_trait, reason = "an Iterator would invite stopping early")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an Iterator would invite stopping early"
+    )]
     pub fn next(&mut self) -> Result<Option<Event>, NarError> {
         if let State::InContents { remaining, padding } = self.state {
             self.state = State::GivenUp;
@@ -96,7 +104,10 @@ impl<R: BufRead> Reader<R> {
                 self.state = self.state_behind_node();
                 Ok(Event::DirectoryEnd)
             }
-            _ => Err(NarError::Unexpected { offset, expected: "an entry or the directory's end" }),
+            _ => Err(NarError::Unexpected {
+                offset,
+                expected: "an entry or the directory's end",
+            }),
         }
     }
 
@@ -106,8 +117,15 @@ impl<R: BufRead> Reader<R> {
             Some(Word::Regular) => {
                 let executable = self.executable()?;
                 let size = self.length()?;
-                self.state = State::InContents { remaining: size, padding: padding(size) };
-                Ok(Event::File { name, executable, size })
+                self.state = State::InContents {
+                    remaining: size,
+                    padding: padding(size),
+                };
+                Ok(Event::File {
+                    name,
+                    executable,
+                    size,
+                })
             }
             Some(Word::Symlink) => {
                 self.fixed(fused!(b"target"), "the target of a symlink")?;
@@ -123,7 +141,10 @@ impl<R: BufRead> Reader<R> {
                 self.state = State::InDirectory;
                 Ok(Event::Directory { name })
             }
-            _ => Err(NarError::Unexpected { offset, expected: "regular, symlink or directory" }),
+            _ => Err(NarError::Unexpected {
+                offset,
+                expected: "regular, symlink or directory",
+            }),
         }
     }
 
@@ -133,10 +154,16 @@ impl<R: BufRead> Reader<R> {
         match self.word()? {
             Some(Word::Contents) => Ok(false),
             Some(Word::Executable) => {
-                self.fixed(fused!(b"", b"contents"), "the contents of an executable file")?;
+                self.fixed(
+                    fused!(b"", b"contents"),
+                    "the contents of an executable file",
+                )?;
                 Ok(true)
             }
-            _ => Err(NarError::Unexpected { offset, expected: "executable or contents" }),
+            _ => Err(NarError::Unexpected {
+                offset,
+                expected: "executable or contents",
+            }),
         }
     }
 
@@ -168,12 +195,18 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn state_behind_node(&self) -> State {
-        if self.directories.depth() > 0 { State::InDirectory } else { State::Complete }
+        if self.directories.depth() > 0 {
+            State::InDirectory
+        } else {
+            State::Complete
+        }
     }
 
     fn end(&mut self) -> Result<(), NarError> {
         match self.fill() {
-            Ok(_) => Err(NarError::TrailingBytes { offset: self.offset }),
+            Ok(_) => Err(NarError::TrailingBytes {
+                offset: self.offset,
+            }),
             Err(NarError::Truncated { .. }) => {
                 self.state = State::Complete;
                 Ok(())
@@ -186,8 +219,10 @@ impl<R: BufRead> Reader<R> {
         let offset = self.offset;
         let mut buffer = [0; MAX_NAME_BYTES + 1];
         let bytes = self.string(&mut buffer, "an entry name")?;
-        let name = EntryName::new(bytes)
-            .ok_or_else(|| NarError::Name { name: bytes.to_owned(), offset })?;
+        let name = EntryName::new(bytes).ok_or_else(|| NarError::Name {
+            name: bytes.to_owned(),
+            offset,
+        })?;
         if !self.directories.advance(bytes) {
             return Err(NarError::Order { name, offset });
         }
@@ -198,8 +233,10 @@ impl<R: BufRead> Reader<R> {
         let offset = self.offset;
         let mut buffer = [0; MAX_TARGET_BYTES + 1];
         let bytes = self.string(&mut buffer, "a symlink target")?;
-        SymlinkTarget::new(bytes)
-            .ok_or_else(|| NarError::Target { target: bytes.to_owned(), offset })
+        SymlinkTarget::new(bytes).ok_or_else(|| NarError::Target {
+            target: bytes.to_owned(),
+            offset,
+        })
     }
 
     /// One string shorter than `buffer`, whose size is a multiple of eight.
@@ -211,12 +248,16 @@ impl<R: BufRead> Reader<R> {
         let offset = self.offset;
         let len = self.length()?;
         let fits = usize::try_from(len).ok().filter(|&len| len < buffer.len());
-        let Some(size) = fits else { return Err(NarError::TooLong { what, len, offset }) };
+        let Some(size) = fits else {
+            return Err(NarError::TooLong { what, len, offset });
+        };
         let padded = &mut buffer[..size + padding(len)];
         self.exact(padded)?;
         let (string, zeros) = padded.split_at(size);
         if zeros.iter().any(|&byte| byte != 0) {
-            return Err(NarError::Padding { offset: self.offset - zeros.len() as u64 });
+            return Err(NarError::Padding {
+                offset: self.offset - zeros.len() as u64,
+            });
         }
         Ok(string)
     }
@@ -248,7 +289,10 @@ impl<R: BufRead> Reader<R> {
             let step = available.len().min(expected.len());
             let (now, later) = expected.split_at(step);
             if available[..step] != *now {
-                return Err(NarError::Unexpected { offset, expected: what });
+                return Err(NarError::Unexpected {
+                    offset,
+                    expected: what,
+                });
             }
             self.took(step);
             expected = later;
@@ -273,7 +317,11 @@ impl<R: BufRead> Reader<R> {
     fn fill(&mut self) -> Result<&[u8], NarError> {
         loop {
             match self.inner.fill_buf() {
-                Ok([]) => return Err(NarError::Truncated { offset: self.offset }),
+                Ok([]) => {
+                    return Err(NarError::Truncated {
+                        offset: self.offset,
+                    });
+                }
                 Ok(_) => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),

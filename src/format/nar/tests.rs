@@ -21,13 +21,20 @@ fn name(bytes: &[u8]) -> EntryName {
 fn write(tree: &Tree) -> Vec<u8> {
     fn node(writer: &mut Writer<Vec<u8>>, name: Option<&EntryName>, tree: &Tree) {
         match tree {
-            Tree::File { executable, contents } => {
-                writer.file(name, *executable, contents.len() as u64, &contents[..]).unwrap();
+            Tree::File {
+                executable,
+                contents,
+            } => {
+                writer
+                    .file(name, *executable, contents.len() as u64, &contents[..])
+                    .unwrap();
             }
             Tree::Symlink(target) => writer.symlink(name, target).unwrap(),
             Tree::Directory(entries) => {
                 writer.directory(name).unwrap();
-                entries.iter().for_each(|(name, tree)| node(writer, Some(name), tree));
+                entries
+                    .iter()
+                    .for_each(|(name, tree)| node(writer, Some(name), tree));
                 writer.end_directory().unwrap();
             }
         }
@@ -51,16 +58,30 @@ fn read(nar: impl BufRead) -> Result<Tree, NarError> {
                 let (name, entries) = open.pop().expect("an end has a beginning");
                 (name, Tree::Directory(entries))
             }
-            Event::File { name, executable, size } => {
+            Event::File {
+                name,
+                executable,
+                size,
+            } => {
                 let mut contents = Vec::new();
                 reader.contents().read_to_end(&mut contents)?;
                 assert_eq!(contents.len() as u64, size);
-                (name, Tree::File { executable, contents })
+                (
+                    name,
+                    Tree::File {
+                        executable,
+                        contents,
+                    },
+                )
             }
             Event::Symlink { name, target } => (name, Tree::Symlink(target)),
         };
         match name {
-            Some(name) => open.last_mut().expect("it is an entry").1.push((name, tree)),
+            Some(name) => open
+                .last_mut()
+                .expect("it is an entry")
+                .1
+                .push((name, tree)),
             None => top = Some(tree),
         }
     }
@@ -81,7 +102,15 @@ fn strings(strings: &[&[u8]]) -> Vec<u8> {
 fn directory_of(names: &[&[u8]]) -> Vec<u8> {
     let mut all: Vec<&[u8]> = vec![b"nix-archive-1", b"(", b"type", b"directory"];
     for name in names {
-        all.extend([b"entry" as &[u8], b"(", b"name", name, b"node", b"(", b"type"]);
+        all.extend([
+            b"entry" as &[u8],
+            b"(",
+            b"name",
+            name,
+            b"node",
+            b"(",
+            b"type",
+        ]);
         all.extend([b"regular" as &[u8], b"contents", b"", b")", b")"]);
     }
     all.push(b")");
@@ -89,16 +118,38 @@ fn directory_of(names: &[&[u8]]) -> Vec<u8> {
 }
 
 fn file(contents: &[u8]) -> Vec<u8> {
-    strings(&[b"nix-archive-1", b"(", b"type", b"regular", b"contents", contents, b")"])
+    strings(&[
+        b"nix-archive-1",
+        b"(",
+        b"type",
+        b"regular",
+        b"contents",
+        contents,
+        b")",
+    ])
 }
 
 fn symlink(target: &[u8]) -> Vec<u8> {
-    strings(&[b"nix-archive-1", b"(", b"type", b"symlink", b"target", target, b")"])
+    strings(&[
+        b"nix-archive-1",
+        b"(",
+        b"type",
+        b"symlink",
+        b"target",
+        target,
+        b")",
+    ])
 }
 
 fn sample() -> Tree {
-    let file = |contents: &[u8]| Tree::File { executable: false, contents: contents.into() };
-    let script = Tree::File { executable: true, contents: b"#!/bin/sh\n".into() };
+    let file = |contents: &[u8]| Tree::File {
+        executable: false,
+        contents: contents.into(),
+    };
+    let script = Tree::File {
+        executable: true,
+        contents: b"#!/bin/sh\n".into(),
+    };
     let link = Tree::Symlink(SymlinkTarget::new(b"../lib").unwrap());
     let bin = vec![(name(b"hello"), script), (name(b"link"), link)];
     Tree::Directory(vec![
@@ -112,12 +163,29 @@ fn sample() -> Tree {
 
 #[test]
 fn a_nar_is_the_bytes_that_the_grammar_says() {
-    let tree = Tree::File { executable: true, contents: b"hello".into() };
-    let head: [&[u8]; 8] =
-        [b"nix-archive-1", b"(", b"type", b"regular", b"executable", b"", b"contents", b"hello"];
+    let tree = Tree::File {
+        executable: true,
+        contents: b"hello".into(),
+    };
+    let head: [&[u8]; 8] = [
+        b"nix-archive-1",
+        b"(",
+        b"type",
+        b"regular",
+        b"executable",
+        b"",
+        b"contents",
+        b"hello",
+    ];
     assert_eq!(write(&tree), strings(&[&head[..], &[b")"]].concat()));
-    let one = Tree::File { executable: false, contents: Vec::new() };
-    assert_eq!(write(&Tree::Directory(vec![(name(b"x"), one)])), directory_of(&[b"x"]));
+    let one = Tree::File {
+        executable: false,
+        contents: Vec::new(),
+    };
+    assert_eq!(
+        write(&Tree::Directory(vec![(name(b"x"), one)])),
+        directory_of(&[b"x"])
+    );
     let link = Tree::Symlink(SymlinkTarget::new(b"/x").unwrap());
     assert_eq!(write(&link), symlink(b"/x"));
 }
@@ -140,9 +208,18 @@ fn the_frame_of_a_single_file_is_its_nar() {
     for size in 0..20 {
         for executable in [false, true] {
             let contents = vec![b'x'; size];
-            let framed =
-                [&file_header(executable, size as u64), &contents, file_trailer(size as u64)];
-            assert_eq!(framed.concat(), write(&Tree::File { executable, contents }));
+            let framed = [
+                &file_header(executable, size as u64),
+                &contents,
+                file_trailer(size as u64),
+            ];
+            assert_eq!(
+                framed.concat(),
+                write(&Tree::File {
+                    executable,
+                    contents
+                })
+            );
         }
     }
 }
@@ -151,7 +228,10 @@ fn the_frame_of_a_single_file_is_its_nar() {
 fn reads_through_buffers_of_any_size() {
     let nar = write(&sample());
     for capacity in [1, 2, 3, 7, 8, 9, 63, 64, 4096] {
-        assert_eq!(read(BufReader::with_capacity(capacity, &nar[..])).unwrap(), sample());
+        assert_eq!(
+            read(BufReader::with_capacity(capacity, &nar[..])).unwrap(),
+            sample()
+        );
     }
 }
 
@@ -177,7 +257,9 @@ fn a_cut_nar_is_truncated_wherever_it_is_cut() {
     let nar = write(&sample());
     for length in 0..nar.len() {
         let error = read(&nar[..length]).unwrap_err();
-        let NarError::Truncated { offset } = error else { panic!("{length}: {error}") };
+        let NarError::Truncated { offset } = error else {
+            panic!("{length}: {error}")
+        };
         assert!(offset <= length as u64);
     }
 }
@@ -200,7 +282,10 @@ fn nothing_may_follow_the_top_node() {
         let end = nar.len() as u64;
         nar.push(0);
         let error = read(&nar[..]).unwrap_err();
-        assert!(matches!(error, NarError::TrailingBytes { offset } if offset == end), "{error}");
+        assert!(
+            matches!(error, NarError::TrailingBytes { offset } if offset == end),
+            "{error}"
+        );
     }
 }
 
@@ -224,20 +309,50 @@ fn hostile_structure_is_refused_in_words() {
     let nar =
         |rest: &[&[u8]]| strings(&[&[b"nix-archive-1" as &[u8], b"(", b"type"], rest].concat());
     assert_refused(&[
-        (b"<html>not found</html>".to_vec(), "not a nar at byte 0: expected the head"),
+        (
+            b"<html>not found</html>".to_vec(),
+            "not a nar at byte 0: expected the head",
+        ),
         (strings(&[b"nix-archive-2"]), "not a nar at byte 0"),
-        (nar(&[b")"]), "not a nar at byte 56: expected regular, symlink or"),
+        (
+            nar(&[b")"]),
+            "not a nar at byte 56: expected regular, symlink or",
+        ),
         (nar(&[b"device"]), "not a nar at byte 56"),
         (nar(&[b"regulas"]), "not a nar at byte 56"),
         (nar(&[&[b'r'; 300]]), "not a nar at byte 56"),
-        (nar(&[b"regular", b"executable", b"x"]), "not a nar at byte 96: expected the contents"),
-        (nar(&[b"regular", b")"]), "not a nar at byte 72: expected executable or contents"),
-        (nar(&[b"regular", b"executable", b"", b"executable"]), "not a nar at byte 96"),
-        (nar(&[b"directory", b"name"]), "not a nar at byte 80: expected an entry or"),
-        (nar(&[b"directory", b"entry", b"(", b")"]), "not a nar at byte 96: expected the name"),
-        (nar(&[b"directory", b"entry", b"(", b"name", b"a", b")"]), "not a nar at byte 144"),
-        (patched(file(b"x"), 88, &HUGE), "the nar ends early, at byte"),
-        (patched(file(b"x"), 97, b"\x01"), "padding that is not zero at byte 97"),
+        (
+            nar(&[b"regular", b"executable", b"x"]),
+            "not a nar at byte 96: expected the contents",
+        ),
+        (
+            nar(&[b"regular", b")"]),
+            "not a nar at byte 72: expected executable or contents",
+        ),
+        (
+            nar(&[b"regular", b"executable", b"", b"executable"]),
+            "not a nar at byte 96",
+        ),
+        (
+            nar(&[b"directory", b"name"]),
+            "not a nar at byte 80: expected an entry or",
+        ),
+        (
+            nar(&[b"directory", b"entry", b"(", b")"]),
+            "not a nar at byte 96: expected the name",
+        ),
+        (
+            nar(&[b"directory", b"entry", b"(", b"name", b"a", b")"]),
+            "not a nar at byte 144",
+        ),
+        (
+            patched(file(b"x"), 88, &HUGE),
+            "the nar ends early, at byte",
+        ),
+        (
+            patched(file(b"x"), 97, b"\x01"),
+            "padding that is not zero at byte 97",
+        ),
         (patched(file(b"x"), 71, b"\x01"), "not a nar at byte 56"),
         (patched(file(b"x"), 23, b"\x01"), "not a nar at byte 0"),
     ]);
@@ -254,17 +369,35 @@ fn hostile_names_are_refused_in_words() {
         (names(&[b"a/b"]), "`a/b` cannot name"),
         (names(&[b"a\0b"]), r"`a\x00b` cannot name"),
         (names(&[b"\x1b/"]), r"`\x1b/` cannot name"),
-        (names(&[&[b'n'; 256]]), "an entry name of 256 bytes is too long, at byte 128"),
-        (patched(names(&[b"a"]), 128, &HUGE), "an entry name of 18446744073709551615 bytes"),
-        (patched(names(&[b"a"]), 143, b"\x01"), "padding that is not zero at byte 137"),
-        (names(&[b"a", b"a"]), "entry `a` is out of order or there twice, at byte"),
+        (
+            names(&[&[b'n'; 256]]),
+            "an entry name of 256 bytes is too long, at byte 128",
+        ),
+        (
+            patched(names(&[b"a"]), 128, &HUGE),
+            "an entry name of 18446744073709551615 bytes",
+        ),
+        (
+            patched(names(&[b"a"]), 143, b"\x01"),
+            "padding that is not zero at byte 137",
+        ),
+        (
+            names(&[b"a", b"a"]),
+            "entry `a` is out of order or there twice, at byte",
+        ),
         (names(&[b"b", b"a"]), "entry `a` is out of order"),
         (names(&[b"ab", b"a"]), "entry `a` is out of order"),
         (names(&[b"\xc3", b"z"]), "entry `z` is out of order"),
         (symlink(b""), "`` cannot be a symlink target, at byte 88"),
         (symlink(b"a\0"), r"`a\x00` cannot be a symlink target"),
-        (symlink(&[b't'; 4096]), "a symlink target of 4096 bytes is too long, at byte 88"),
-        (patched(symlink(b"t"), 88, &HUGE), "a symlink target of 1844"),
+        (
+            symlink(&[b't'; 4096]),
+            "a symlink target of 4096 bytes is too long, at byte 88",
+        ),
+        (
+            patched(symlink(b"t"), 88, &HUGE),
+            "a symlink target of 1844",
+        ),
     ]);
 }
 
@@ -279,7 +412,16 @@ fn the_longest_names_and_targets_are_read() {
 fn depth_is_limited_and_takes_no_stack() {
     let nar = |depth: usize| {
         let mut all = strings(&[b"nix-archive-1", b"(", b"type", b"directory"]);
-        let entry = strings(&[b"entry", b"(", b"name", b"d", b"node", b"(", b"type", b"directory"]);
+        let entry = strings(&[
+            b"entry",
+            b"(",
+            b"name",
+            b"d",
+            b"node",
+            b"(",
+            b"type",
+            b"directory",
+        ]);
         (1..depth).for_each(|_| all.extend(&entry));
         (1..depth).for_each(|_| all.extend(strings(&[b")", b")"])));
         all.extend(strings(&[b")"]));
@@ -295,7 +437,10 @@ fn depth_is_limited_and_takes_no_stack() {
         Ok::<_, NarError>(events)
     };
     assert_eq!(count(MAX_DEPTH).unwrap(), 2 * MAX_DEPTH);
-    assert!(matches!(count(MAX_DEPTH + 1), Err(NarError::TooDeep { .. })));
+    assert!(matches!(
+        count(MAX_DEPTH + 1),
+        Err(NarError::TooDeep { .. })
+    ));
 }
 
 #[test]
@@ -321,10 +466,16 @@ fn the_cause_of_a_failed_stream_is_kept() {
     assert!(
         matches!(&error, NarError::Io(cause) if cause.kind() == io::ErrorKind::ConnectionReset)
     );
-    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(
+        io::Error::from(error).kind(),
+        io::ErrorKind::ConnectionReset
+    );
     let cut = io::Error::from(read(&nar[..120]).unwrap_err());
     assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
-    assert!(matches!(NarError::from(cut), NarError::Truncated { offset: 120 }));
+    assert!(matches!(
+        NarError::from(cut),
+        NarError::Truncated { offset: 120 }
+    ));
 }
 
 #[test]
@@ -333,7 +484,11 @@ fn interrupted_streams_go_on() {
     impl Read for Interrupted<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             self.1 = !self.1;
-            if self.1 { Err(io::ErrorKind::Interrupted.into()) } else { self.0.read(buffer) }
+            if self.1 {
+                Err(io::ErrorKind::Interrupted.into())
+            } else {
+                self.0.read(buffer)
+            }
         }
     }
     let nar = write(&sample());
@@ -347,23 +502,46 @@ fn the_writer_refuses_what_is_no_nar() {
     let empty: &[u8] = &[];
     let mut writer = Writer::new(Vec::new());
     assert!(writer.end_directory().is_err());
-    assert!(writer.file(Some(&a), false, 0, empty).is_err(), "the top node has no name");
+    assert!(
+        writer.file(Some(&a), false, 0, empty).is_err(),
+        "the top node has no name"
+    );
     writer.directory(None).unwrap();
-    assert!(writer.file(None, false, 0, empty).is_err(), "an entry has a name");
+    assert!(
+        writer.file(None, false, 0, empty).is_err(),
+        "an entry has a name"
+    );
     writer.file(Some(&b), false, 0, empty).unwrap();
-    assert!(writer.file(Some(&a), false, 0, empty).is_err(), "out of order");
+    assert!(
+        writer.file(Some(&a), false, 0, empty).is_err(),
+        "out of order"
+    );
     assert!(writer.finish().is_err(), "the directory is open");
-    assert!(Writer::new(Vec::new()).finish().is_err(), "there is nothing");
-    assert!(Writer::new(Vec::new()).file(None, false, 1, empty).is_err(), "too short");
-    assert!(Writer::new(Vec::new()).file(None, false, 0, &b"x"[..]).is_err(), "too long");
+    assert!(
+        Writer::new(Vec::new()).finish().is_err(),
+        "there is nothing"
+    );
+    assert!(
+        Writer::new(Vec::new()).file(None, false, 1, empty).is_err(),
+        "too short"
+    );
+    assert!(
+        Writer::new(Vec::new())
+            .file(None, false, 0, &b"x"[..])
+            .is_err(),
+        "too long"
+    );
 }
 
 fn trees() -> impl Strategy<Value = Tree> {
     let bytes = |most| prop::collection::vec(any::<u8>(), 0..most);
-    let file = (any::<bool>(), bytes(40))
-        .prop_map(|(executable, contents)| Tree::File { executable, contents });
-    let symlink = bytes(20)
-        .prop_filter_map("a target", |target| SymlinkTarget::new(&target).map(Tree::Symlink));
+    let file = (any::<bool>(), bytes(40)).prop_map(|(executable, contents)| Tree::File {
+        executable,
+        contents,
+    });
+    let symlink = bytes(20).prop_filter_map("a target", |target| {
+        SymlinkTarget::new(&target).map(Tree::Symlink)
+    });
     prop_oneof![file, symlink].prop_recursive(4, 40, 6, move |inner| {
         let names = prop_oneof!["[a-c]{1,2}".prop_map(String::into_bytes), bytes(12)]
             .prop_filter_map("a name", |bytes| EntryName::new(&bytes));

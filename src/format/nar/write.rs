@@ -18,7 +18,11 @@ pub struct Writer<W> {
 impl<W: Write> Writer<W> {
     /// A writer of one nar into `inner`.
     pub fn new(inner: W) -> Self {
-        Self { inner, directories: OpenDirectories::default(), is_begun: false }
+        Self {
+            inner,
+            directories: OpenDirectories::default(),
+            is_begun: false,
+        }
     }
 
     /// Begins a directory; its entries follow, then [`end_directory`](Self::end_directory).
@@ -94,7 +98,8 @@ impl<W: Write> Writer<W> {
         match (name, self.directories.depth()) {
             (None, 0) if !self.is_begun => {
                 self.is_begun = true;
-                self.inner.write_all(fused!(b"nix-archive-1", b"(", b"type"))
+                self.inner
+                    .write_all(fused!(b"nix-archive-1", b"(", b"type"))
             }
             (Some(name), 1..) => {
                 if !self.directories.advance(name.as_bytes()) {
@@ -104,7 +109,9 @@ impl<W: Write> Writer<W> {
                 self.string(name.as_bytes())?;
                 self.inner.write_all(fused!(b"node", b"(", b"type"))
             }
-            _ => Err(misplaced("the top node has no name, and every other node has one")),
+            _ => Err(misplaced(
+                "the top node has no name, and every other node has one",
+            )),
         }
     }
 

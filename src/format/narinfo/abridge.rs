@@ -25,8 +25,9 @@ impl NarInfo {
     pub fn abridged(&self) -> Self {
         let mut text = String::new();
         let mut scalars = Scalars::default();
-        scalars[Field::StorePath as usize] =
-            self.scalar(Field::StorePath).map(|path| add(&mut text, path));
+        scalars[Field::StorePath as usize] = self
+            .scalar(Field::StorePath)
+            .map(|path| add(&mut text, path));
         let store_path = Span::new(text.len() - self.store_path.len(), text.len());
 
         let start = text.len();
@@ -38,14 +39,20 @@ impl NarInfo {
         scalars[Field::References as usize] = self.scalar(Field::References).map(|_| references);
 
         for field in [Field::System, Field::Ca] {
-            let value = self.scalar(field).filter(|value| value.len() <= VALUE_BYTES_MAX);
+            let value = self
+                .scalar(field)
+                .filter(|value| value.len() <= VALUE_BYTES_MAX);
             scalars[field as usize] = value.map(|value| add(&mut text, value));
         }
         let deriver = self.deriver().map(|deriver| add(&mut text, deriver.base()));
         scalars[Field::Deriver as usize] = deriver;
-        let signatures = self.nix_signatures().filter(|value| value.len() <= VALUE_BYTES_MAX);
-        let nix_signatures =
-            signatures.take(SIGNATURES_MAX).map(|value| add(&mut text, value)).collect();
+        let signatures = self
+            .nix_signatures()
+            .filter(|value| value.len() <= VALUE_BYTES_MAX);
+        let nix_signatures = signatures
+            .take(SIGNATURES_MAX)
+            .map(|value| add(&mut text, value))
+            .collect();
         Self {
             text: text.into(),
             scalars,
@@ -100,12 +107,17 @@ mod tests {
     #[test]
     fn the_description_stays() {
         let dir = StoreDir::parse(StoreDir::GUIX).unwrap();
-        let signature = TEXT.lines().find(|line| line.starts_with("Signature: ")).unwrap();
+        let signature = TEXT
+            .lines()
+            .find(|line| line.starts_with("Signature: "))
+            .unwrap();
         let rest = TEXT.replace(&format!("{signature}\n"), "");
         // The signature in front of everything, in the middle, and behind everything.
-        for text in
-            [TEXT.to_owned(), format!("{signature}\n{rest}"), format!("{rest}{signature}\n")]
-        {
+        for text in [
+            TEXT.to_owned(),
+            format!("{signature}\n{rest}"),
+            format!("{rest}{signature}\n"),
+        ] {
             let whole = NarInfo::parse(text.as_str(), &dir).unwrap();
             let part = whole.abridged();
             assert!(part.text().len() < whole.text().len() - 100);
@@ -124,10 +136,12 @@ mod tests {
     fn what_is_not_signed_is_bounded() {
         let dir = StoreDir::parse(StoreDir::GUIX).unwrap();
         let junk = "x".repeat(500);
-        let more: String =
-            (0..90).map(|n| format!("System: {junk}\nSig: {junk}\nX{n}: {junk}\n")).collect();
-        let urls: String =
-            (0..9000).map(|n| format!("URL: nar/{n}\nCompression: zstd\n")).collect();
+        let more: String = (0..90)
+            .map(|n| format!("System: {junk}\nSig: {junk}\nX{n}: {junk}\n"))
+            .collect();
+        let urls: String = (0..9000)
+            .map(|n| format!("URL: nar/{n}\nCompression: zstd\n"))
+            .collect();
         let whole = NarInfo::parse(format!("{TEXT}{more}{urls}"), &dir).unwrap();
         assert!(whole.abridged().text().len() < 1000);
         let kept = NarInfo::parse(whole.kept_text(), &dir).unwrap();

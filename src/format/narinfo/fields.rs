@@ -60,7 +60,10 @@ impl Field {
 
     /// The field called `name`, exactly so spelt.
     pub(super) fn named(name: &str) -> Option<Self> {
-        TABLE.iter().find(|(known, ..)| *known == name).map(|&(_, field, _)| field)
+        TABLE
+            .iter()
+            .find(|(known, ..)| *known == name)
+            .map(|&(_, field, _)| field)
     }
 
     /// The name that narinfos use.

@@ -34,10 +34,20 @@ impl NarOffer {
         let mut urls = String::new();
         let mut downloads = Vec::with_capacity(narinfo.downloads().len());
         for download in narinfo.downloads() {
-            add(&mut urls, &mut downloads, narinfo.download_url(download), download);
+            add(
+                &mut urls,
+                &mut downloads,
+                narinfo.download_url(download),
+                download,
+            );
         }
         let (identity, nar_size) = (identity(narinfo), narinfo.nar_size());
-        Self { identity, nar_size, urls: urls.into(), downloads: downloads.into() }
+        Self {
+            identity,
+            nar_size,
+            urls: urls.into(),
+            downloads: downloads.into(),
+        }
     }
 
     /// Bytes of the nar, uncompressed.
@@ -74,7 +84,9 @@ impl NarOffer {
                 Ok(method) => method.name(),
                 Err(UnknownCompression(name)) => name,
             };
-            let size = download.file_size.map_or_else(String::new, |size| size.to_string());
+            let size = download
+                .file_size
+                .map_or_else(String::new, |size| size.to_string());
             let url = self.download_url(download);
             // Writing to a string cannot fail; no value has a line break, since fields end there.
             let _ = writeln!(text, "{url}\n{method}\n{size}");
@@ -98,11 +110,21 @@ impl NarOffer {
             };
             let (file_hash, file_hash_form) = (None, HashForm::Base32);
             let url_span = Span::new(0, 0);
-            let download =
-                Download { compression, file_size, file_hash, file_hash_form, url: url_span };
+            let download = Download {
+                compression,
+                file_size,
+                file_hash,
+                file_hash_form,
+                url: url_span,
+            };
             add(&mut urls, &mut downloads, url, &download);
         }
-        Some(Self { identity, nar_size, urls: urls.into(), downloads: downloads.into() })
+        Some(Self {
+            identity,
+            nar_size,
+            urls: urls.into(),
+            downloads: downloads.into(),
+        })
     }
 }
 
@@ -112,7 +134,11 @@ fn add(urls: &mut String, downloads: &mut Vec<Download>, url: &str, download: &D
     if start + url.len() <= URLS_BYTES_MAX && downloads.len() < DOWNLOADS_MAX {
         urls.push_str(url);
         let url = Span::new(start, urls.len());
-        downloads.push(Download { url, file_hash: None, ..download.clone() });
+        downloads.push(Download {
+            url,
+            file_hash: None,
+            ..download.clone()
+        });
     }
 }
 
@@ -160,8 +186,10 @@ mod tests {
         let elsewhere = format!("{TEXT}URL: elsewhere\nCompression: none\n");
         assert!(offer.is_same_nar(&NarOffer::of(&narinfo(&elsewhere))));
         let size = TEXT.replace("NarSize: ", "NarSize: 1");
-        let references =
-            TEXT.replace("References: ", &format!("References: {}-x ", "0".repeat(32)));
+        let references = TEXT.replace(
+            "References: ",
+            &format!("References: {}-x ", "0".repeat(32)),
+        );
         for other in [size, references] {
             assert_ne!(other, TEXT);
             assert!(!offer.is_same_nar(&NarOffer::of(&narinfo(&other))));
@@ -170,8 +198,9 @@ mod tests {
 
     #[test]
     fn the_size_of_an_offer_is_bounded() {
-        let many: String =
-            (0..30_000).map(|n| format!("URL: nar/{n}\nCompression: zstd\n")).collect();
+        let many: String = (0..30_000)
+            .map(|n| format!("URL: nar/{n}\nCompression: zstd\n"))
+            .collect();
         let offer = NarOffer::of(&narinfo(&format!("{TEXT}{many}")));
         assert_eq!(offer.downloads().len(), DOWNLOADS_MAX);
         let long = format!(
@@ -179,7 +208,11 @@ mod tests {
             "x".repeat(9000)
         );
         let offer = NarOffer::of(&narinfo(&format!("{TEXT}{long}")));
-        let urls: Vec<&str> = offer.downloads().iter().map(|one| offer.download_url(one)).collect();
+        let urls: Vec<&str> = offer
+            .downloads()
+            .iter()
+            .map(|one| offer.download_url(one))
+            .collect();
         assert_eq!(urls.last(), Some(&"short"));
         assert!(urls.iter().map(|url| url.len()).sum::<usize>() <= URLS_BYTES_MAX);
     }

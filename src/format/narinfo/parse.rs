@@ -44,8 +44,20 @@ pub(super) fn parse(text: Box<str>, store_dir: &StoreDir) -> Result<NarInfo, Nar
     let description = lines.description(store_dir)?;
     let deriver = lines.deriver()?;
     let downloads = lines.downloads();
-    let Lines { dialect, scalars, nix_signatures, quirks, .. } = lines;
-    let Description { store_path, nar_hash, nar_hash_form, nar_size, references_len } = description;
+    let Lines {
+        dialect,
+        scalars,
+        nix_signatures,
+        quirks,
+        ..
+    } = lines;
+    let Description {
+        store_path,
+        nar_hash,
+        nar_hash_form,
+        nar_size,
+        references_len,
+    } = description;
     Ok(NarInfo {
         text,
         dialect,
@@ -160,22 +172,33 @@ impl Lines<'_> {
     /// A `URL` opens a new download unless the last one still lacks it; other fields belong
     /// to the last download. `None` behind the last download that is considered.
     fn slot_of_download(&mut self, field: Field) -> Option<&mut Option<Span>> {
-        let is_taken = self.groups.last().is_none_or(|last| last[in_group(Field::Url)].is_some());
+        let is_taken = self
+            .groups
+            .last()
+            .is_none_or(|last| last[in_group(Field::Url)].is_some());
         if self.groups.is_empty() || (field == Field::Url && is_taken) {
             self.has_more_downloads = self.groups.len() == DOWNLOADS_MAX;
             if !self.has_more_downloads {
                 self.groups.push(Group::default());
             }
         }
-        let last = self.groups.last_mut().filter(|_| !self.has_more_downloads)?;
+        let last = self
+            .groups
+            .last_mut()
+            .filter(|_| !self.has_more_downloads)?;
         Some(&mut last[in_group(field)])
     }
 
     /// The second pass, over what a signature may vouch for.
     fn description(&mut self, store_dir: &StoreDir) -> Result<Description, NarInfoError> {
         let span = self.required(Field::StorePath)?;
-        let full = clip(span.of(self.text), store_dir.as_str().len() + MAX_WORD_BYTES);
-        let path = store_dir.parse_path(full).map_err(NarInfoError::StorePath)?;
+        let full = clip(
+            span.of(self.text),
+            store_dir.as_str().len() + MAX_WORD_BYTES,
+        );
+        let path = store_dir
+            .parse_path(full)
+            .map_err(NarInfoError::StorePath)?;
         let store_path = Span::new(span.end() - path.base().len(), span.end());
         let hash = clip(self.required(Field::NarHash)?.of(self.text), MAX_WORD_BYTES);
         let (nar_hash, nar_hash_form) = NarHash::parse(hash).map_err(NarInfoError::NarHash)?;
@@ -184,7 +207,13 @@ impl Lines<'_> {
         let nar_size = parse_size(size)
             .ok_or_else(|| NarInfoError::NarSize(clip(size, MAX_WORD_BYTES).to_owned()))?;
         let references_len = self.check_references()?;
-        Ok(Description { store_path, nar_hash, nar_hash_form, nar_size, references_len })
+        Ok(Description {
+            store_path,
+            nar_hash,
+            nar_hash_form,
+            nar_size,
+            references_len,
+        })
     }
 
     fn required(&self, field: Field) -> Result<Span, NarInfoError> {
@@ -209,7 +238,9 @@ impl Lines<'_> {
     }
 
     fn deriver(&mut self) -> Result<Option<Span>, NarInfoError> {
-        let Some(span) = self.scalars[Field::Deriver as usize] else { return Ok(None) };
+        let Some(span) = self.scalars[Field::Deriver as usize] else {
+            return Ok(None);
+        };
         match span.of(self.text) {
             "" => Ok(None),
             UNKNOWN_DERIVER => {
@@ -228,7 +259,9 @@ impl Lines<'_> {
     fn downloads(&mut self) -> Vec<Download> {
         let mut downloads = Vec::with_capacity(self.groups.len());
         for group in std::mem::take(&mut self.groups) {
-            let Some(url) = group[in_group(Field::Url)] else { continue };
+            let Some(url) = group[in_group(Field::Url)] else {
+                continue;
+            };
             let value = |field| group[in_group(field)].map(|span| span.of(self.text));
             let compression = self.compression(value(Field::Compression));
             let file_size = value(Field::FileSize).map(parse_size);
@@ -242,7 +275,13 @@ impl Lines<'_> {
             };
             self.note_form(file_hash_form);
             let file_size = file_size.flatten();
-            downloads.push(Download { compression, file_size, file_hash, file_hash_form, url });
+            downloads.push(Download {
+                compression,
+                file_size,
+                file_hash,
+                file_hash_form,
+                url,
+            });
         }
         downloads
     }

@@ -26,12 +26,16 @@ impl NarInfo {
             self.write_scalar(f, field)?;
         }
         self.write_nix_signatures(f)?;
-        self.downloads.iter().try_for_each(|download| self.write_download(f, download))
+        self.downloads
+            .iter()
+            .try_for_each(|download| self.write_download(f, download))
     }
 
     fn write_nix(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_scalar(f, Field::StorePath)?;
-        self.downloads.iter().try_for_each(|download| self.write_download(f, download))?;
+        self.downloads
+            .iter()
+            .try_for_each(|download| self.write_download(f, download))?;
         self.write_content(f)?;
         for field in [Field::Deriver, Field::System, Field::Signature] {
             self.write_scalar(f, field)?;
@@ -50,7 +54,8 @@ impl NarInfo {
         if self.references_len == 0 {
             f.write_str(" ")?;
         }
-        self.references().try_for_each(|reference| write!(f, " {reference}"))?;
+        self.references()
+            .try_for_each(|reference| write!(f, " {reference}"))?;
         f.write_str("\n")
     }
 
@@ -65,15 +70,19 @@ impl NarInfo {
         if let Some(hash) = &download.file_hash {
             write_field(f, Field::FileHash, hash.in_form(download.file_hash_form))?;
         }
-        download.file_size.map_or(Ok(()), |size| write_field(f, Field::FileSize, size))
+        download
+            .file_size
+            .map_or(Ok(()), |size| write_field(f, Field::FileSize, size))
     }
 
     fn write_nix_signatures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.nix_signatures().try_for_each(|signature| write_field(f, Field::Sig, signature))
+        self.nix_signatures()
+            .try_for_each(|signature| write_field(f, Field::Sig, signature))
     }
 
     fn write_scalar(&self, f: &mut fmt::Formatter<'_>, field: Field) -> fmt::Result {
-        self.scalar(field).map_or(Ok(()), |value| write_field(f, field, value))
+        self.scalar(field)
+            .map_or(Ok(()), |value| write_field(f, field, value))
     }
 }
 

@@ -25,7 +25,11 @@ fn text(store_dir: &StoreDir, rest: &str) -> String {
 }
 
 fn parse(text: &str) -> Result<NarInfo, NarInfoError> {
-    let dir = if text.contains(StoreDir::NIX) { nix() } else { guix() };
+    let dir = if text.contains(StoreDir::NIX) {
+        nix()
+    } else {
+        guix()
+    };
     NarInfo::parse(text, &dir)
 }
 
@@ -40,15 +44,26 @@ fn reads_a_guix_narinfo() {
     assert_eq!(narinfo.store_path().base(), ITEM);
     assert_eq!(narinfo.nar_hash().to_string(), HASH);
     assert_eq!(narinfo.nar_size(), 288_640);
-    assert_eq!((narinfo.references().count(), narinfo.references_len()), (0, 0));
+    assert_eq!(
+        (narinfo.references().count(), narinfo.references_len()),
+        (0, 0)
+    );
     assert_eq!(narinfo.deriver().unwrap().name(), "debconf-1.0.drv");
     assert!(narinfo.guix_signature().unwrap().starts_with("1;vm;KHNp"));
     assert_eq!(narinfo.signed_text().unwrap().len(), 223);
     assert!(narinfo.describes_item_within(223));
     assert!(!narinfo.describes_item_within(100));
-    let [zstd, lzip] = narinfo.downloads() else { panic!("two downloads") };
-    assert_eq!((zstd.compression.clone(), zstd.file_size), (Ok(Compression::Zstd), Some(76_987)));
-    assert_eq!((lzip.compression.clone(), lzip.file_size), (Ok(Compression::Lzip), Some(72_993)));
+    let [zstd, lzip] = narinfo.downloads() else {
+        panic!("two downloads")
+    };
+    assert_eq!(
+        (zstd.compression.clone(), zstd.file_size),
+        (Ok(Compression::Zstd), Some(76_987))
+    );
+    assert_eq!(
+        (lzip.compression.clone(), lzip.file_size),
+        (Ok(Compression::Lzip), Some(72_993))
+    );
     assert_eq!(narinfo.download_url(lzip), format!("nar/lzip/{ITEM}"));
     assert!(narinfo.quirks().is_empty(), "{:?}", narinfo.quirks());
     assert_eq!(narinfo.to_string(), sample);
@@ -64,8 +79,14 @@ fn reads_a_nix_narinfo() {
     let narinfo = parse(&sample).unwrap();
     let references: Vec<_> = narinfo.references().map(StorePathRef::base).collect();
     assert_eq!(references, [ITEM, OTHER]);
-    assert_eq!(narinfo.nix_signatures().collect::<Vec<_>>(), ["a-1:AAAA", "b-1:BBBB"]);
-    assert_eq!((narinfo.system(), narinfo.ca()), (Some("x86_64-linux"), Some("fixed:x")));
+    assert_eq!(
+        narinfo.nix_signatures().collect::<Vec<_>>(),
+        ["a-1:AAAA", "b-1:BBBB"]
+    );
+    assert_eq!(
+        (narinfo.system(), narinfo.ca()),
+        (Some("x86_64-linux"), Some("fixed:x"))
+    );
     assert_eq!(narinfo.downloads()[0].file_hash.unwrap().to_string(), HASH);
     assert_eq!(narinfo.guix_signature(), None);
     assert_eq!(narinfo.signed_text(), None);
@@ -76,15 +97,24 @@ fn reads_a_nix_narinfo() {
 #[test]
 fn oddities_are_tolerated_and_told() {
     for dir in [guix(), nix()] {
-        assert_eq!(quirks(&text(&dir, "URL: x\nCompression: none\n")), Quirks::default());
+        assert_eq!(
+            quirks(&text(&dir, "URL: x\nCompression: none\n")),
+            Quirks::default()
+        );
         for (rest, expected) in [
             ("X-Proxy: hit\n", Quirks::UNKNOWN_FIELD),
             ("Deriver: unknown-deriver\n", Quirks::UNKNOWN_DERIVER),
             ("Deriver:\nSystem:", Quirks::NO_FINAL_NEWLINE),
             ("\n\n", Quirks::EMPTY_LINE),
             ("System: a\nSystem: b\n", Quirks::DUPLICATE_FIELD),
-            ("URL: x\nCompression: xz\nFileSize: -1\n", Quirks::UNREADABLE_FILE_FIELD),
-            ("URL: x\nCompression: xz\nFileHash: md5:0\n", Quirks::UNREADABLE_FILE_FIELD),
+            (
+                "URL: x\nCompression: xz\nFileSize: -1\n",
+                Quirks::UNREADABLE_FILE_FIELD,
+            ),
+            (
+                "URL: x\nCompression: xz\nFileHash: md5:0\n",
+                Quirks::UNREADABLE_FILE_FIELD,
+            ),
         ] {
             assert_eq!(quirks(&text(&dir, rest)), expected, "{rest}");
         }
@@ -123,10 +153,16 @@ fn a_missing_method_is_bzip2_to_nix_and_none_to_guix() {
         assert_eq!(narinfo.downloads()[0].compression, Ok(Compression::Bzip2));
         assert_eq!(narinfo.quirks(), Quirks::DEFAULTED_COMPRESSION);
         let narinfo = parse(&text(&guix(), rest)).unwrap();
-        assert_eq!(narinfo.downloads()[0].compression, Err(UnknownCompression(String::new())));
+        assert_eq!(
+            narinfo.downloads()[0].compression,
+            Err(UnknownCompression(String::new()))
+        );
     }
     let narinfo = parse(&text(&nix(), "URL: x\nCompression: br\n")).unwrap();
-    assert_eq!(narinfo.downloads()[0].compression, Err(UnknownCompression("br".into())));
+    assert_eq!(
+        narinfo.downloads()[0].compression,
+        Err(UnknownCompression("br".into()))
+    );
 }
 
 #[test]
@@ -140,7 +176,12 @@ fn each_url_opens_a_download() {
         .map(|download| (narinfo.download_url(download), download.file_size))
         .collect();
     assert_eq!(found, [("a", Some(1)), ("b", None), ("c", Some(3))]);
-    assert!(parse(&text(&guix(), "Compression: gzip\n")).unwrap().downloads().is_empty());
+    assert!(
+        parse(&text(&guix(), "Compression: gzip\n"))
+            .unwrap()
+            .downloads()
+            .is_empty()
+    );
 }
 
 #[test]
@@ -155,10 +196,18 @@ fn what_stands_below_never_replaces_what_stands_above() {
     assert!(narinfo.is_equivalent(&parse(&text(&guix(), "")).unwrap()));
     assert_eq!(narinfo.guix_signature(), Some("1;h;AAAA"));
     assert_eq!(narinfo.quirks(), Quirks::DUPLICATE_FIELD);
-    for field in ["StorePath: /nix/store/x", "NarHash: x", "NarSize: 7", "References:"] {
+    for field in [
+        "StorePath: /nix/store/x",
+        "NarHash: x",
+        "NarSize: 7",
+        "References:",
+    ] {
         let name = field.split(':').next().unwrap();
         let refused = parse(&text(&nix(), &format!("{field}\n"))).unwrap_err();
-        assert_eq!(refused.to_string(), format!("there is more than one {name} field"));
+        assert_eq!(
+            refused.to_string(),
+            format!("there is more than one {name} field")
+        );
     }
 }
 
@@ -178,30 +227,75 @@ fn texts_that_are_no_narinfo_are_refused() {
         ("<html>\n<body>".into(), "line 1 is not a field: `<html>`"),
         ("no colon".into(), "line 1 is not a field"),
         (with("\nNarHash", "\n NarHash"), "line 2 is not a field"),
-        (with("\nNarHash", "\n# a: b\nNarHash"), "line 2 is not a field"),
-        (with("\nNarHash", "\n+ a: b\nNarHash"), "line 2 is not a field"),
-        (with("\nNarHash", "\nNar\x1b[2JHash"), r"line 2 is not a field: `Nar\u{1b}[2JHash:"),
+        (
+            with("\nNarHash", "\n# a: b\nNarHash"),
+            "line 2 is not a field",
+        ),
+        (
+            with("\nNarHash", "\n+ a: b\nNarHash"),
+            "line 2 is not a field",
+        ),
+        (
+            with("\nNarHash", "\nNar\x1b[2JHash"),
+            r"line 2 is not a field: `Nar\u{1b}[2JHash:",
+        ),
         (with("NarHash", "NarHush"), "there is no NarHash field"),
         (with("NarSize", "Size"), "there is no NarSize field"),
         (with("StorePath", "Path"), "there is no StorePath field"),
-        (with("NarSize: 7", "NarSize: +7"), "NarSize is not a number of bytes: `+7`"),
-        (with("NarSize: 7", "NarSize: 7 "), "NarSize is not a number of bytes: `7 `"),
-        (with("NarSize: 7", "NarSize:"), "NarSize is not a number of bytes: ``"),
-        (with("NarSize: 7", "NarSize: 18446744073709551616"), "NarSize is not a number"),
-        (with("sha256:", "sha512:"), "the NarHash field cannot be used"),
-        (with("sha256:0", "sha256:"), "the NarHash field cannot be used"),
-        (with("/nix/store/0", "/nix/store/x/0"), "the StorePath field cannot be used"),
-        (with("/nix/store/", ""), "the StorePath field cannot be used"),
-        (with(OTHER, "../../etc/passwd"), "the References field cannot be used"),
-        (with(OTHER, "/nix/store/x"), "the References field cannot be used"),
-        (text(&nix(), "Deriver: x.drv\n"), "the Deriver field cannot be used"),
+        (
+            with("NarSize: 7", "NarSize: +7"),
+            "NarSize is not a number of bytes: `+7`",
+        ),
+        (
+            with("NarSize: 7", "NarSize: 7 "),
+            "NarSize is not a number of bytes: `7 `",
+        ),
+        (
+            with("NarSize: 7", "NarSize:"),
+            "NarSize is not a number of bytes: ``",
+        ),
+        (
+            with("NarSize: 7", "NarSize: 18446744073709551616"),
+            "NarSize is not a number",
+        ),
+        (
+            with("sha256:", "sha512:"),
+            "the NarHash field cannot be used",
+        ),
+        (
+            with("sha256:0", "sha256:"),
+            "the NarHash field cannot be used",
+        ),
+        (
+            with("/nix/store/0", "/nix/store/x/0"),
+            "the StorePath field cannot be used",
+        ),
+        (
+            with("/nix/store/", ""),
+            "the StorePath field cannot be used",
+        ),
+        (
+            with(OTHER, "../../etc/passwd"),
+            "the References field cannot be used",
+        ),
+        (
+            with(OTHER, "/nix/store/x"),
+            "the References field cannot be used",
+        ),
+        (
+            text(&nix(), "Deriver: x.drv\n"),
+            "the Deriver field cannot be used",
+        ),
         (long, "a narinfo of 1048"),
     ] {
         let said = NarInfo::parse(&*text, &nix()).unwrap_err().to_string();
         assert!(said.starts_with(words), "{said}");
         assert!(said.len() < 300, "{said}");
     }
-    assert!(NarInfo::parse(text(&nix(), ""), &guix()).is_err(), "another store directory");
+    assert!(
+        NarInfo::parse(text(&nix(), ""), &guix()).is_err(),
+        "another store directory"
+    );
 }
 
 #[test]
@@ -225,7 +319,10 @@ fn equivalence_is_about_the_described_content() {
 fn the_names_of_quirks_match_their_flags() {
     let all = Quirks::CRLF.to_string() + &Quirks::EMPTY_LINE.to_string();
     assert_eq!(all, "CRLF line endsempty line");
-    assert_eq!(Quirks::UNREADABLE_FILE_FIELD.to_string(), "unreadable FileSize or FileHash");
+    assert_eq!(
+        Quirks::UNREADABLE_FILE_FIELD.to_string(),
+        "unreadable FileSize or FileHash"
+    );
 }
 
 fn names() -> impl Strategy<Value = String> {

@@ -90,7 +90,10 @@ fn compress(states: [&mut [u32; 8]; 2], blocks: [&[[u8; BLOCK_BYTES]]; 2]) {
 #[inline]
 fn four_rounds(abef: &mut Pair, cdgh: &mut Pair, words: Pair, constants: [u32; 4]) {
     let constants = from_words(constants);
-    let sums = [_mm_add_epi32(words[0], constants), _mm_add_epi32(words[1], constants)];
+    let sums = [
+        _mm_add_epi32(words[0], constants),
+        _mm_add_epi32(words[1], constants),
+    ];
     for stream in 0..2 {
         cdgh[stream] = _mm_sha256rnds2_epu32(cdgh[stream], abef[stream], sums[stream]);
     }
@@ -105,7 +108,10 @@ fn four_rounds(abef: &mut Pair, cdgh: &mut Pair, words: Pair, constants: [u32; 4
 #[inline]
 fn next_words(words: &mut [Pair; 4], [a, b, c, d]: [usize; 4]) {
     let (oldest, a, b, c, d) = (a, words[a], words[b], words[c], words[d]);
-    words[oldest] = [schedule(a[0], b[0], c[0], d[0]), schedule(a[1], b[1], c[1], d[1])];
+    words[oldest] = [
+        schedule(a[0], b[0], c[0], d[0]),
+        schedule(a[1], b[1], c[1], d[1]),
+    ];
 }
 
 #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
@@ -120,9 +126,14 @@ fn schedule(a: __m128i, b: __m128i, c: __m128i, d: __m128i) -> __m128i {
 #[inline]
 fn load(block: &[u8; BLOCK_BYTES], at: usize) -> __m128i {
     let (halves, _) = block.as_chunks::<8>();
-    let bytes =
-        _mm_set_epi64x(i64::from_le_bytes(halves[2 * at + 1]), i64::from_le_bytes(halves[2 * at]));
-    _mm_shuffle_epi8(bytes, _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203))
+    let bytes = _mm_set_epi64x(
+        i64::from_le_bytes(halves[2 * at + 1]),
+        i64::from_le_bytes(halves[2 * at]),
+    );
+    _mm_shuffle_epi8(
+        bytes,
+        _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203),
+    )
 }
 
 #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]

@@ -29,16 +29,24 @@ const ANNOUNCED: fn() -> End = || End::Closed { announced: true };
 const STALLED: fn() -> End = || End::Failed(HttpErrorKind::Stalled(Duration::ZERO));
 
 fn refused() -> HttpErrorKind {
-    HttpErrorKind::Connect(Arc::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)))
+    HttpErrorKind::Connect(Arc::new(std::io::Error::from(
+        std::io::ErrorKind::ConnectionRefused,
+    )))
 }
 
 #[test]
 fn an_announced_limit_is_believed_at_once() {
     let mut health = health();
     let judgement = end(&mut health, &report(ANNOUNCED(), 1000, 500));
-    assert_eq!((judgement.course, judgement.asks_alone), (Course::GoOn, false));
+    assert_eq!(
+        (judgement.course, judgement.asks_alone),
+        (Course::GoOn, false)
+    );
     assert_eq!(health.limit(), Some(1000));
-    assert_eq!(health.take_lessons(), [Learned::RequestsPerConnection(1000)]);
+    assert_eq!(
+        health.take_lessons(),
+        [Learned::RequestsPerConnection(1000)]
+    );
     end(&mut health, &report(ANNOUNCED(), 1000, 0));
     assert!(health.take_lessons().is_empty(), "it is no news");
 }
@@ -50,7 +58,10 @@ fn a_silent_limit_is_believed_the_second_time_in_a_row() {
         end(&mut health, &report(CLOSED(), answered, 500));
         assert_eq!(health.limit(), limit);
     }
-    assert!(!health.outlives_limit(), "the next connection will be closed as well");
+    assert!(
+        !health.outlives_limit(),
+        "the next connection will be closed as well"
+    );
     end(&mut health, &report(CLOSED(), 100, 0));
     assert_eq!(health.limit(), Some(100), "an idle end says nothing");
 }
@@ -61,7 +72,10 @@ fn a_remembered_limit_may_be_wrong() {
     assert_eq!(health.limit(), Some(10));
     assert!(health.outlives_limit());
     assert_eq!(health.limit(), None);
-    assert_eq!(Health::new(RetryPolicy::default(), Pipelining::Works, Some(0)).limit(), None);
+    assert_eq!(
+        Health::new(RetryPolicy::default(), Pipelining::Works, Some(0)).limit(),
+        None
+    );
 }
 
 #[test]
@@ -74,7 +88,10 @@ fn asking_ahead_is_given_up_after_two_proofs_in_a_row() {
         health.answered();
         assert_eq!(health.asks_ahead(), proofs < 2);
     }
-    assert_eq!(health.take_lessons(), [Learned::Pipelining(Pipelining::Broken)]);
+    assert_eq!(
+        health.take_lessons(),
+        [Learned::Pipelining(Pipelining::Broken)]
+    );
 }
 
 #[test]
@@ -98,7 +115,13 @@ fn failing_alone_acquits_asking_ahead() {
     }
     for _ in 0..2 {
         end(&mut health, &report(CLOSED(), 0, 10));
-        end(&mut health, &Report { was_alone: true, ..report(CLOSED(), 0, 10) });
+        end(
+            &mut health,
+            &Report {
+                was_alone: true,
+                ..report(CLOSED(), 0, 10)
+            },
+        );
         health.answered_alone();
     }
     assert!(health.asks_ahead());
@@ -127,7 +150,10 @@ fn unanswered_connections_in_a_row_end_it() {
         let judgement = end(&mut health, &report(CLOSED(), 0, 10));
         assert!(matches!(judgement.course, Course::Wait(_)));
     }
-    assert_eq!(end(&mut health, &report(CLOSED(), 0, 10)).course, Course::GiveUp);
+    assert_eq!(
+        end(&mut health, &report(CLOSED(), 0, 10)).course,
+        Course::GiveUp
+    );
 }
 
 #[test]
@@ -135,26 +161,50 @@ fn a_server_that_answered_before_gets_one_more_chance_than_a_question() {
     let mut health = health();
     health.answered();
     for _ in 0..4 {
-        assert_ne!(end(&mut health, &report(CLOSED(), 0, 10)).course, Course::GiveUp);
+        assert_ne!(
+            end(&mut health, &report(CLOSED(), 0, 10)).course,
+            Course::GiveUp
+        );
     }
-    assert_eq!(end(&mut health, &report(CLOSED(), 0, 10)).course, Course::GiveUp);
+    assert_eq!(
+        end(&mut health, &report(CLOSED(), 0, 10)).course,
+        Course::GiveUp
+    );
 }
 
 #[test]
 fn silence_ends_it_sooner() {
-    assert_eq!(end(&mut health(), &report(STALLED(), 0, 10)).course, Course::GiveUp);
+    assert_eq!(
+        end(&mut health(), &report(STALLED(), 0, 10)).course,
+        Course::GiveUp
+    );
     let mut health = health();
-    assert_eq!(end(&mut health, &report(STALLED(), 5, 10)).course, Course::GoOn);
-    assert_ne!(end(&mut health, &report(STALLED(), 0, 10)).course, Course::GiveUp);
-    assert_eq!(end(&mut health, &report(STALLED(), 0, 10)).course, Course::GiveUp);
+    assert_eq!(
+        end(&mut health, &report(STALLED(), 5, 10)).course,
+        Course::GoOn
+    );
+    assert_ne!(
+        end(&mut health, &report(STALLED(), 0, 10)).course,
+        Course::GiveUp
+    );
+    assert_eq!(
+        end(&mut health, &report(STALLED(), 0, 10)).course,
+        Course::GiveUp
+    );
 }
 
 #[test]
 fn idle_ends_are_no_failures() {
     let mut health = health();
     for _ in 0..10 {
-        assert_eq!(end(&mut health, &report(CLOSED(), 0, 0)).course, Course::GoOn);
-        assert_eq!(end(&mut health, &report(End::Done, 5, 0)).course, Course::GoOn);
+        assert_eq!(
+            end(&mut health, &report(CLOSED(), 0, 0)).course,
+            Course::GoOn
+        );
+        assert_eq!(
+            end(&mut health, &report(End::Done, 5, 0)).course,
+            Course::GoOn
+        );
     }
 }
 
@@ -163,12 +213,21 @@ fn connections_that_cannot_be_made() {
     let timeout = HttpErrorKind::ConnectTimeout(Duration::ZERO);
     assert_eq!(health().not_connected(&timeout, 1.0), Course::GiveUp);
     let mut fresh = health();
-    assert!(matches!(fresh.not_connected(&refused(), 1.0), Course::Wait(_)));
+    assert!(matches!(
+        fresh.not_connected(&refused(), 1.0),
+        Course::Wait(_)
+    ));
     assert_eq!(fresh.not_connected(&refused(), 1.0), Course::GiveUp);
     let mut known = health();
     known.answered();
     let courses: Vec<_> = (0..4).map(|_| known.not_connected(&timeout, 1.0)).collect();
-    assert_eq!(courses.iter().filter(|course| **course == Course::GiveUp).count(), 1);
+    assert_eq!(
+        courses
+            .iter()
+            .filter(|course| **course == Course::GiveUp)
+            .count(),
+        1
+    );
     assert_eq!(courses[3], Course::GiveUp);
 }
 
@@ -176,7 +235,10 @@ fn connections_that_cannot_be_made() {
 fn http2_is_given_up_after_two_failures() {
     let mut health = health();
     for is_offered in [true, false] {
-        let failed = Report { was_pipelined: false, ..report(CLOSED(), 0, 10) };
+        let failed = Report {
+            was_pipelined: false,
+            ..report(CLOSED(), 0, 10)
+        };
         health.connection_ended(&failed, Protocol::Http2, 1.0);
         assert_eq!(health.offers_http2(), is_offered);
     }
@@ -196,8 +258,15 @@ fn trouble_is_the_servers_when_it_says_so_or_says_it_often() {
 #[test]
 fn overload_is_waited_out_a_few_times() {
     let mut health = health();
-    let busy = HttpErrorKind::Status { status: 503, retry_after: None };
+    let busy = HttpErrorKind::Status {
+        status: 503,
+        retry_after: None,
+    };
     let courses: Vec<_> = (0..4).map(|_| health.overloaded(&busy, 1.0)).collect();
-    assert!(courses[..3].iter().all(|course| matches!(course, Course::Wait(_))));
+    assert!(
+        courses[..3]
+            .iter()
+            .all(|course| matches!(course, Course::Wait(_)))
+    );
     assert_eq!(courses[3], Course::GiveUp);
 }

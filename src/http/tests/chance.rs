@@ -115,8 +115,9 @@ fn http1_servers() {
     for seed in seeds(SEEDS) {
         println!("seed {seed}");
         let mut rng = Rng::with_seed(seed);
-        let habits: Vec<Habit> =
-            (0..rng.usize(1..4)).map(|_| *rng.choice(&HABITS).unwrap()).collect();
+        let habits: Vec<Habit> = (0..rng.usize(1..4))
+            .map(|_| *rng.choice(&HABITS).unwrap())
+            .collect();
         let temper = rng.f64().powi(3);
         let options = options(&mut rng);
         let server = TestServer::start(move |peer| {
@@ -133,7 +134,10 @@ fn http2_servers() {
         println!("seed {seed}");
         let mut rng = Rng::with_seed(seed);
         let temper = rng.f64().powi(2);
-        let options = Options { verify_tls: TlsVerification::Insecure, ..options(&mut rng) };
+        let options = Options {
+            verify_tls: TlsVerification::Insecure,
+            ..options(&mut rng)
+        };
         let mut settings = h2::server::Builder::new();
         settings.max_concurrent_streams(1 << rng.u32(0..6));
         let server = Http2Server::with(settings, move |_, number, count| {

@@ -20,7 +20,10 @@ fn lookups_in_a_directory() {
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
     write("nix-cache-info", "StoreDir: /gnu/store\n");
     for n in 0..100 {
-        write(&format!("{}.narinfo", item(n)), &narinfo_text(item(n).as_str()));
+        write(
+            &format!("{}.narinfo", item(n)),
+            &narinfo_text(item(n).as_str()),
+        );
     }
     write(&format!("{}.narinfo", item(200)), &"x".repeat(2 << 20));
     std::fs::create_dir(directory.path().join(format!("{}.narinfo", item(201)))).unwrap();
@@ -29,7 +32,10 @@ fn lookups_in_a_directory() {
     let outcome = look_up(quick(), spec, &asked);
     (0..100).for_each(|n| outcome.assert_found(item(n)));
     for n in [150, 201] {
-        let missing = NarInfoAnswer::Missing { status: 404, max_age: None };
+        let missing = NarInfoAnswer::Missing {
+            status: 404,
+            max_age: None,
+        };
         assert_eq!(outcome.answers[&item(n)].as_ref().unwrap(), &missing);
     }
     assert_eq!(outcome.error(item(200)).class(), Class::Refused);
@@ -45,7 +51,12 @@ fn nars_in_a_directory() {
     let client = Client::new(quick()).unwrap();
     let url = spec.url.nar_url("nar").unwrap();
     let read = |range| {
-        let mut body = client.nar(NarRequest { range, ..NarRequest::new(url.clone()) }).unwrap();
+        let mut body = client
+            .nar(NarRequest {
+                range,
+                ..NarRequest::new(url.clone())
+            })
+            .unwrap();
         let mut bytes = Vec::new();
         while let Some(chunk) = body.next_chunk().unwrap() {
             bytes.extend_from_slice(&chunk);
@@ -54,12 +65,23 @@ fn nars_in_a_directory() {
         (body.status(), bytes)
     };
     assert_eq!(read(None), (BodyStatus::Full, content.clone()));
-    let part = |start| BodyStatus::Partial { start, total: Some(1_000_000) };
+    let part = |start| BodyStatus::Partial {
+        start,
+        total: Some(1_000_000),
+    };
     assert_eq!(read(Some((5, Some(9)))), (part(5), content[5..9].to_vec()));
-    assert_eq!(read(Some((999_999, None))), (part(999_999), content[999_999..].to_vec()));
-    let beyond = NarRequest { range: Some((1_000_001, None)), ..NarRequest::new(url.clone()) };
+    assert_eq!(
+        read(Some((999_999, None))),
+        (part(999_999), content[999_999..].to_vec())
+    );
+    let beyond = NarRequest {
+        range: Some((1_000_001, None)),
+        ..NarRequest::new(url.clone())
+    };
     assert!(client.nar(beyond).is_err());
-    let absent = client.nar(NarRequest::new(spec.url.nar_url("absent").unwrap())).unwrap_err();
+    let absent = client
+        .nar(NarRequest::new(spec.url.nar_url("absent").unwrap()))
+        .unwrap_err();
     assert_eq!(absent.class(), Class::Absent);
     assert_eq!(client.probe(&url).unwrap().length, Some(1_000_000));
 }
@@ -70,7 +92,9 @@ fn a_file_that_shrinks_is_cut() {
     let path = directory.path().join("nar");
     std::fs::write(&path, vec![0; 1 << 20]).unwrap();
     let client = Client::new(quick()).unwrap();
-    let mut body = client.nar(NarRequest::new(spec.url.nar_url("nar").unwrap())).unwrap();
+    let mut body = client
+        .nar(NarRequest::new(spec.url.nar_url("nar").unwrap()))
+        .unwrap();
     assert!(body.next_chunk().unwrap().is_some());
     std::fs::write(&path, b"").unwrap();
     let error = body.next_chunk().unwrap_err();

@@ -37,8 +37,16 @@ fn one_connection_answers_everything() {
     assert_eq!(server.requests().len(), 3001);
     let info = outcome.cache_infos[0].as_ref().unwrap().as_ref().unwrap();
     assert_eq!(info.text, "StoreDir: /gnu/store\nWantMassQuery: 0\n");
-    assert!(outcome.learned.contains(&Learned::Protocol(Protocol::Http1)));
-    assert!(outcome.learned.contains(&Learned::Pipelining(Pipelining::Works)));
+    assert!(
+        outcome
+            .learned
+            .contains(&Learned::Protocol(Protocol::Http1))
+    );
+    assert!(
+        outcome
+            .learned
+            .contains(&Learned::Pipelining(Pipelining::Works))
+    );
     assert!(outcome.down.is_empty());
 }
 
@@ -46,7 +54,9 @@ fn one_connection_answers_everything() {
 fn questions_do_not_wait_for_the_cache_info() {
     let server = TestServer::start(|mut peer| {
         let paths: Vec<_> = (0..101).map(|_| peer.request().unwrap()).collect();
-        paths.iter().for_each(|path| assert!(peer.send(&right(path))));
+        paths
+            .iter()
+            .for_each(|path| assert!(peer.send(&right(path))));
         peer.be_silent();
     });
     look_up(quick(), server.spec(), &items(100)).assert_all_found(&items(100));
@@ -62,11 +72,16 @@ fn no_more_than_the_window_is_in_flight() {
             unanswered.push(path);
             assert!(unanswered.len() <= 10);
             if !peer.has_more() {
-                unanswered.drain(..).for_each(|path| assert!(peer.send(&right(&path))));
+                unanswered
+                    .drain(..)
+                    .for_each(|path| assert!(peer.send(&right(&path))));
             }
         }
     });
-    let options = Options { max_in_flight: 10, ..quick() };
+    let options = Options {
+        max_in_flight: 10,
+        ..quick()
+    };
     look_up(options, server.spec(), &items(200)).assert_all_found(&items(200));
 }
 
@@ -94,7 +109,11 @@ fn servers_that_welcome_it_are_asked_over_several_connections() {
     let outcome = look_up(quick(), server.spec(), &items(4000));
     outcome.assert_all_found(&items(4000));
     assert_asked_once(&server);
-    assert!((2..=4).contains(&server.connections()), "{}", server.connections());
+    assert!(
+        (2..=4).contains(&server.connections()),
+        "{}",
+        server.connections()
+    );
 }
 
 #[test]
@@ -114,9 +133,15 @@ fn limits_of_requests_per_connection_are_learned() {
         let items = items(5001);
         let outcome = look_up(quick(), server.spec(), &items);
         outcome.assert_all_found(&items);
-        let learned = outcome.learned.contains(&Learned::RequestsPerConnection(1000));
+        let learned = outcome
+            .learned
+            .contains(&Learned::RequestsPerConnection(1000));
         assert!(learned, "{:?}", outcome.learned);
-        assert!(!outcome.learned.contains(&Learned::Pipelining(Pipelining::Broken)));
+        assert!(
+            !outcome
+                .learned
+                .contains(&Learned::Pipelining(Pipelining::Broken))
+        );
         assert!(outcome.down.is_empty());
         assert!(server.connections() <= 7, "{}", server.connections());
         // Whatever a limited connection gets is answered; requests beyond the limit of the first
@@ -128,7 +153,10 @@ fn limits_of_requests_per_connection_are_learned() {
 #[test]
 fn a_remembered_limit_is_kept_and_can_be_wrong() {
     let server = TestServer::answering(right);
-    let spec = ServerSpec { requests_per_connection: Some(10), ..server.spec() };
+    let spec = ServerSpec {
+        requests_per_connection: Some(10),
+        ..server.spec()
+    };
     look_up(quick(), spec, &items(100)).assert_all_found(&items(100));
     assert_asked_once(&server);
     assert!(server.connections() <= 2, "{}", server.connections());
@@ -189,7 +217,11 @@ fn statuses_become_answers() {
         b'0' => response("404 No", "Cache-Control: max-age=7\r\n", "gone"),
         b'1' => response("410 Gone", "", ""),
         b'2' => response("202 Later", "", ""),
-        b'3' => response("404 No", "X-Baking: 1\r\nCache-Control: max-age=300\r\n", ""),
+        b'3' => response(
+            "404 No",
+            "X-Baking: 1\r\nCache-Control: max-age=300\r\n",
+            "",
+        ),
         b'4' => response("403 Forbidden", "", "<Error/>"),
         b'5' => response("200 OK", "Content-Encoding: gzip\r\n", "x"),
         b'6' => response("200 OK", "Cache-Control: max-age=0\r\n", "x"),
@@ -198,13 +230,46 @@ fn statuses_become_answers() {
     });
     let outcome = look_up(quick(), server.spec(), &items(10));
     let answer = |n| outcome.answers[&item(n)].clone().unwrap();
-    assert_eq!(answer(0), NarInfoAnswer::Missing { status: 404, max_age: Some(7) });
-    assert_eq!(answer(1), NarInfoAnswer::Missing { status: 410, max_age: None });
-    assert_eq!(answer(2), NarInfoAnswer::Baking { status: 202, max_age: None });
-    assert_eq!(answer(3), NarInfoAnswer::Baking { status: 404, max_age: Some(300) });
+    assert_eq!(
+        answer(0),
+        NarInfoAnswer::Missing {
+            status: 404,
+            max_age: Some(7)
+        }
+    );
+    assert_eq!(
+        answer(1),
+        NarInfoAnswer::Missing {
+            status: 410,
+            max_age: None
+        }
+    );
+    assert_eq!(
+        answer(2),
+        NarInfoAnswer::Baking {
+            status: 202,
+            max_age: None
+        }
+    );
+    assert_eq!(
+        answer(3),
+        NarInfoAnswer::Baking {
+            status: 404,
+            max_age: Some(300)
+        }
+    );
     assert_eq!(status(&outcome, 4), Some(403));
-    assert!(matches!(outcome.error(item(5)).kind(), HttpErrorKind::ContentEncoding(_)));
-    assert_eq!(answer(6), NarInfoAnswer::Found { text: b"x".to_vec(), max_age: Some(0) });
+    assert!(matches!(
+        outcome.error(item(5)).kind(),
+        HttpErrorKind::ContentEncoding(_)
+    ));
+    assert_eq!(
+        answer(6),
+        NarInfoAnswer::Found {
+            text: b"x".to_vec(),
+            max_age: Some(0)
+        }
+    );
     outcome.assert_found(item(7));
     assert_eq!(status(&outcome, 8), Some(501));
     assert_asked_once(&server);
@@ -239,9 +304,16 @@ fn oversized_answers_fail_alone() {
         assert_eq!(outcome.error(item(n)).class(), Class::Refused);
     }
     let header = outcome.error(item(5));
-    assert!(matches!(header.kind(), HttpErrorKind::Malformed(_)), "{header:?}");
+    assert!(
+        matches!(header.kind(), HttpErrorKind::Malformed(_)),
+        "{header:?}"
+    );
     assert!(outcome.down.is_empty());
-    assert!(!outcome.learned.contains(&Learned::Pipelining(Pipelining::Broken)));
+    assert!(
+        !outcome
+            .learned
+            .contains(&Learned::Pipelining(Pipelining::Broken))
+    );
 }
 
 #[test]
@@ -277,11 +349,18 @@ fn a_black_hole_costs_one_timeout() {
 
 #[test]
 fn a_refusing_server_is_down() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let spec = ServerSpec::new(ServerUrl::parse(&format!("http://{address}")).unwrap());
     let outcome = look_up(quick(), spec, &items(20));
     assert_eq!(outcome.down.len(), 1);
-    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Connect(_)), "{:?}", outcome.down);
+    assert!(
+        matches!(outcome.down[0].kind(), HttpErrorKind::Connect(_)),
+        "{:?}",
+        outcome.down
+    );
     assert!(outcome.answers.values().all(|answer| answer.is_err()));
 }
 
@@ -289,7 +368,11 @@ fn a_refusing_server_is_down() {
 fn an_unknown_host_is_down() {
     let spec = ServerSpec::new(ServerUrl::parse("http://no-such-host.invalid").unwrap());
     let outcome = look_up(quick(), spec, &items(1));
-    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Resolve(_)), "{:?}", outcome.down);
+    assert!(
+        matches!(outcome.down[0].kind(), HttpErrorKind::Resolve(_)),
+        "{:?}",
+        outcome.down
+    );
 }
 
 #[test]
@@ -302,7 +385,10 @@ fn a_server_that_stops_reading_does_not_block() {
             assert!(peer.send(&response("200 OK", "", &body)));
         }
     });
-    let options = Options { user_agent: "a".repeat(8 << 10), ..quick() };
+    let options = Options {
+        user_agent: "a".repeat(8 << 10),
+        ..quick()
+    };
     look_up(options, server.spec(), &items(1000)).assert_all_found(&items(1000));
     assert_asked_once(&server);
 }
@@ -339,9 +425,15 @@ fn an_item_that_breaks_every_connection_fails_alone() {
     let error = outcome.error(item(50));
     assert!(matches!(error.kind(), HttpErrorKind::Closed), "{error:?}");
     assert_eq!(error.attempts(), 4);
-    (0..100).filter(|&n| n != 50).for_each(|n| outcome.assert_found(item(n)));
+    (0..100)
+        .filter(|&n| n != 50)
+        .for_each(|n| outcome.assert_found(item(n)));
     assert!(outcome.down.is_empty());
-    assert!(!outcome.learned.contains(&Learned::Pipelining(Pipelining::Broken)));
+    assert!(
+        !outcome
+            .learned
+            .contains(&Learned::Pipelining(Pipelining::Broken))
+    );
 }
 
 #[test]
@@ -370,7 +462,11 @@ fn out_of_step_answers_are_noticed() {
     });
     let outcome = look_up(impatient(), server.spec(), &items(60));
     outcome.assert_all_found(&items(60));
-    assert!(outcome.learned.contains(&Learned::Pipelining(Pipelining::Broken)));
+    assert!(
+        outcome
+            .learned
+            .contains(&Learned::Pipelining(Pipelining::Broken))
+    );
     assert!(outcome.down.is_empty());
 }
 
@@ -386,7 +482,11 @@ fn servers_that_drop_what_is_sent_ahead() {
     });
     let outcome = look_up(impatient(), server.spec(), &items(20));
     outcome.assert_all_found(&items(20));
-    assert!(outcome.learned.contains(&Learned::Pipelining(Pipelining::Broken)));
+    assert!(
+        outcome
+            .learned
+            .contains(&Learned::Pipelining(Pipelining::Broken))
+    );
     assert!(outcome.down.is_empty());
 }
 
@@ -402,7 +502,11 @@ fn servers_that_close_when_asked_ahead() {
     });
     let outcome = look_up(quick(), server.spec(), &items(20));
     outcome.assert_all_found(&items(20));
-    assert!(outcome.learned.contains(&Learned::Pipelining(Pipelining::Broken)));
+    assert!(
+        outcome
+            .learned
+            .contains(&Learned::Pipelining(Pipelining::Broken))
+    );
     assert!(outcome.down.is_empty());
 }
 
@@ -414,7 +518,10 @@ fn known_broken_servers_are_asked_one_at_a_time() {
             assert!(peer.send(&right(&path)));
         }
     });
-    let spec = ServerSpec { pipelining: Pipelining::Broken, ..server.spec() };
+    let spec = ServerSpec {
+        pipelining: Pipelining::Broken,
+        ..server.spec()
+    };
     look_up(quick(), spec, &items(50)).assert_all_found(&items(50));
     assert_eq!(server.connections(), 1);
     assert_asked_once(&server);
@@ -428,10 +535,18 @@ fn a_liar_is_passed_up_as_it_is() {
         _ => right(path),
     });
     let outcome = look_up(quick(), server.spec(), &items(10));
-    (0..10).filter(|&n| n != 5).for_each(|n| outcome.assert_found(item(n)));
-    let Ok(NarInfoAnswer::Found { text, .. }) = &outcome.answers[&item(5)] else { panic!() };
+    (0..10)
+        .filter(|&n| n != 5)
+        .for_each(|n| outcome.assert_found(item(n)));
+    let Ok(NarInfoAnswer::Found { text, .. }) = &outcome.answers[&item(5)] else {
+        panic!()
+    };
     assert!(text.starts_with(b"StorePath: /gnu/store/9999"));
-    assert!(!outcome.learned.contains(&Learned::Pipelining(Pipelining::Broken)));
+    assert!(
+        !outcome
+            .learned
+            .contains(&Learned::Pipelining(Pipelining::Broken))
+    );
 }
 
 #[test]
@@ -466,7 +581,10 @@ fn a_long_retry_after_is_not_waited_for() {
     let server = TestServer::answering(|_| response("503 Busy", "Retry-After: 3600\r\n", ""));
     let outcome = look_up(quick(), server.spec(), &items(10));
     assert_eq!(outcome.down.len(), 1);
-    assert_eq!(outcome.down[0].retry_after(), Some(Duration::from_secs(3600)));
+    assert_eq!(
+        outcome.down[0].retry_after(),
+        Some(Duration::from_secs(3600))
+    );
     assert!(outcome.answers.values().all(|answer| answer.is_err()));
 }
 
@@ -487,13 +605,18 @@ fn one_bad_item_is_tried_again_then_reported() {
 fn a_question_is_repeated_after_the_shortest_of_waits() {
     let asked = Mutex::new(HashSet::new());
     let server =
-        TestServer::answering(move |path| match asked.lock().unwrap().insert(path.to_owned()) {
-            true => response("500 Oops", "", ""),
-            false => right(path),
-        });
+        TestServer::answering(
+            move |path| match asked.lock().unwrap().insert(path.to_owned()) {
+                true => response("500 Oops", "", ""),
+                false => right(path),
+            },
+        );
     let mut options = quick();
     options.retries.base = Duration::from_micros(100);
-    let (lookups, mut events) = Client::new(options).unwrap().lookups(vec![server.spec()]).unwrap();
+    let (lookups, mut events) = Client::new(options)
+        .unwrap()
+        .lookups(vec![server.spec()])
+        .unwrap();
     let mut outcome = Outcome::default();
     for (count, item) in (1..).zip(items(300)) {
         lookups.ask(0, item);
@@ -566,9 +689,17 @@ fn redirects_are_followed_and_loops_end() {
         _ => response("307 There", &format!("Location: {elsewhere}{path}\r\n"), ""),
     });
     let outcome = look_up(quick(), server.spec(), &items(6));
-    [0, 3, 4, 5].iter().for_each(|&n| outcome.assert_found(item(n)));
-    assert!(matches!(outcome.error(item(1)).kind(), HttpErrorKind::TooManyRedirects(_)));
-    assert!(matches!(outcome.error(item(2)).kind(), HttpErrorKind::BadRedirect(_)));
+    [0, 3, 4, 5]
+        .iter()
+        .for_each(|&n| outcome.assert_found(item(n)));
+    assert!(matches!(
+        outcome.error(item(1)).kind(),
+        HttpErrorKind::TooManyRedirects(_)
+    ));
+    assert!(matches!(
+        outcome.error(item(2)).kind(),
+        HttpErrorKind::BadRedirect(_)
+    ));
     assert_eq!(target.requests().len(), 4);
 }
 
@@ -609,7 +740,10 @@ fn servers_that_redirect_to_each_other_end() {
     let outcome = look_up(quick(), first.spec(), &items(5));
     for n in 0..5 {
         let error = outcome.error(item(n));
-        assert!(matches!(error.kind(), HttpErrorKind::TooManyRedirects(_)), "{error:?}");
+        assert!(
+            matches!(error.kind(), HttpErrorKind::TooManyRedirects(_)),
+            "{error:?}"
+        );
     }
     assert!(outcome.down.is_empty());
     assert!(second.connections() < 50);
@@ -617,15 +751,25 @@ fn servers_that_redirect_to_each_other_end() {
 
 #[test]
 fn a_redirect_to_a_dead_server_fails_the_items_only() {
-    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let server = TestServer::answering(move |path| match path.ends_with("3.narinfo") {
-        true => response("302 There", &format!("Location: http://{dead}{path}\r\n"), ""),
+        true => response(
+            "302 There",
+            &format!("Location: http://{dead}{path}\r\n"),
+            "",
+        ),
         false => right(path),
     });
     let outcome = look_up(quick(), server.spec(), &items(20));
     for n in 0..20 {
         if n % 10 == 3 {
-            assert!(matches!(outcome.error(item(n)).kind(), HttpErrorKind::Connect(_)));
+            assert!(matches!(
+                outcome.error(item(n)).kind(),
+                HttpErrorKind::Connect(_)
+            ));
         } else {
             outcome.assert_found(item(n));
         }
@@ -700,8 +844,14 @@ fn answers_nobody_takes_are_not_read_on() {
 #[test]
 fn a_single_server_can_have_its_own_patience() {
     let server = TestServer::start(Peer::be_silent);
-    let timeouts = Timeouts { connect: Duration::from_secs(1), stall: Duration::from_millis(50) };
-    let spec = ServerSpec { timeouts: Some(timeouts), ..server.spec() };
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(1),
+        stall: Duration::from_millis(50),
+    };
+    let spec = ServerSpec {
+        timeouts: Some(timeouts),
+        ..server.spec()
+    };
     let outcome = look_up(quick(), spec, &items(1));
     assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Stalled(_)));
 }
@@ -717,7 +867,11 @@ fn silence_weighs_more_than_one_attempt_and_is_not_told_as_more() {
         }
     });
     let outcome = look_up(impatient(), server.spec(), &items(10));
-    let sent = server.requests().iter().filter(|path| path.ends_with("3.narinfo")).count();
+    let sent = server
+        .requests()
+        .iter()
+        .filter(|path| path.ends_with("3.narinfo"))
+        .count();
     assert_eq!(outcome.error(item(3)).attempts() as usize, sent);
 }
 

@@ -51,7 +51,10 @@ fn a_whole_nar() {
 
 #[test]
 fn nars_without_a_length() {
-    for fields in ["Transfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n", "\r\nabcd"] {
+    for fields in [
+        "Transfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n",
+        "\r\nabcd",
+    ] {
         let server = TestServer::start(move |mut peer| {
             peer.request();
             peer.send(format!("HTTP/1.1 200 OK\r\n{fields}").as_bytes());
@@ -80,7 +83,10 @@ fn every_cut_is_an_error() {
         let error = error.unwrap();
         let (received, expected) = (cut as u64, CONTENT.len() as u64);
         match *error.kind() {
-            HttpErrorKind::Truncated { received: r, expected: e } => {
+            HttpErrorKind::Truncated {
+                received: r,
+                expected: e,
+            } => {
                 assert_eq!((r, e), (received, expected));
             }
             ref other => panic!("{other:?}"),
@@ -123,12 +129,16 @@ fn ranges() {
             let part = head.contains("range: bytes=10-19\r\n") && head.contains("if-range: \"v1\"");
             let rest = head.contains("range: bytes=30-\r\n");
             let answer = match (part, rest) {
-                (true, _) => {
-                    response("206 Part", "Content-Range: bytes 10-19/36\r\n", &CONTENT[10..20])
-                }
-                (_, true) => {
-                    response("206 Part", "Content-Range: bytes 30-35/*\r\n", &CONTENT[30..])
-                }
+                (true, _) => response(
+                    "206 Part",
+                    "Content-Range: bytes 10-19/36\r\n",
+                    &CONTENT[10..20],
+                ),
+                (_, true) => response(
+                    "206 Part",
+                    "Content-Range: bytes 30-35/*\r\n",
+                    &CONTENT[30..],
+                ),
                 _ => response("200 OK", "", CONTENT),
             };
             peer.send(&answer);
@@ -136,15 +146,35 @@ fn ranges() {
     });
     let ask = |range, version: &str| {
         let if_range = Some(version.to_owned()).filter(|version| !version.is_empty());
-        let mut body = open(quick(), NarRequest { range, if_range, ..request(&server) }).unwrap();
+        let mut body = open(
+            quick(),
+            NarRequest {
+                range,
+                if_range,
+                ..request(&server)
+            },
+        )
+        .unwrap();
         (body.status(), String::from_utf8(read(&mut body).0).unwrap())
     };
-    let part = BodyStatus::Partial { start: 10, total: Some(36) };
-    assert_eq!(ask(Some((10, Some(20))), "\"v1\""), (part, CONTENT[10..20].to_owned()));
-    let rest = BodyStatus::Partial { start: 30, total: None };
+    let part = BodyStatus::Partial {
+        start: 10,
+        total: Some(36),
+    };
+    assert_eq!(
+        ask(Some((10, Some(20))), "\"v1\""),
+        (part, CONTENT[10..20].to_owned())
+    );
+    let rest = BodyStatus::Partial {
+        start: 30,
+        total: None,
+    };
     assert_eq!(ask(Some((30, None)), ""), (rest, CONTENT[30..].to_owned()));
     // Another version, or a server without ranges: everything, and the body says so.
-    assert_eq!(ask(Some((10, Some(20))), "\"v2\""), (BodyStatus::Full, CONTENT.to_owned()));
+    assert_eq!(
+        ask(Some((10, Some(20))), "\"v2\""),
+        (BodyStatus::Full, CONTENT.to_owned())
+    );
 }
 
 #[test]
@@ -157,11 +187,17 @@ fn lies_about_ranges_are_refused() {
         "",
     ] {
         let server = TestServer::answering(move |_| response("206 Part", fields, "0123456789"));
-        let ranged = NarRequest { range: Some((10, None)), ..request(&server) };
+        let ranged = NarRequest {
+            range: Some((10, None)),
+            ..request(&server)
+        };
         let error = open(quick(), ranged).unwrap_err();
         assert_eq!(error.class(), Class::Refused, "{fields}");
         // A part that nobody asked for.
-        assert_eq!(open(quick(), request(&server)).unwrap_err().class(), Class::Refused);
+        assert_eq!(
+            open(quick(), request(&server)).unwrap_err().class(),
+            Class::Refused
+        );
     }
 }
 
@@ -196,7 +232,11 @@ fn failures_to_open() {
         let server = TestServer::answering(move |_| response(status, "", ""));
         let error = open(quick(), request(&server)).unwrap_err();
         assert_eq!(error.status().unwrap().to_string(), status[..3]);
-        assert_eq!((server.requests().len(), error.class()), (asked, class), "{status}");
+        assert_eq!(
+            (server.requests().len(), error.class()),
+            (asked, class),
+            "{status}"
+        );
     }
     let server = TestServer::answering(|_| response("200 OK", "Content-Encoding: gzip\r\n", "x"));
     let error = open(quick(), request(&server)).unwrap_err();
@@ -208,9 +248,15 @@ fn failures_to_open() {
         ..quick()
     };
     let error = open(options, request(&server)).unwrap_err();
-    assert!(matches!(error.kind(), HttpErrorKind::Stalled(_)), "{error:?}");
+    assert!(
+        matches!(error.kind(), HttpErrorKind::Stalled(_)),
+        "{error:?}"
+    );
     let server = TestServer::answering(|_| b"SSH-2.0-hello\r\n\r\n".to_vec());
-    assert_eq!(open(quick(), request(&server)).unwrap_err().class(), Class::Transient);
+    assert_eq!(
+        open(quick(), request(&server)).unwrap_err().class(),
+        Class::Transient
+    );
 }
 
 #[test]
@@ -224,7 +270,10 @@ fn redirects() {
 
     let server = TestServer::answering(|_| response("302 Loop", "Location: /nar/x\r\n", ""));
     let error = open(quick(), request(&server)).unwrap_err();
-    assert!(matches!(error.kind(), HttpErrorKind::TooManyRedirects(_)), "{error:?}");
+    assert!(
+        matches!(error.kind(), HttpErrorKind::TooManyRedirects(_)),
+        "{error:?}"
+    );
     let server =
         TestServer::answering(|_| response("302 Bad", "Location: file:///etc/passwd\r\n", ""));
     assert!(open(quick(), request(&server)).is_err());
@@ -243,7 +292,9 @@ fn dropping_the_body_ends_the_transfer() {
     let mut body = client.nar(request(&server)).unwrap();
     assert!(body.next_chunk().unwrap().is_some());
     drop(body);
-    receiver.recv_timeout(Duration::from_secs(10)).expect("the server is hung up on");
+    receiver
+        .recv_timeout(Duration::from_secs(10))
+        .expect("the server is hung up on");
 }
 
 #[test]
@@ -259,7 +310,10 @@ fn a_body_outlives_its_client() {
 fn credentials_are_sent_but_not_shown() {
     let server = TestServer::start(|mut peer| {
         peer.request();
-        let known = peer.head.to_ascii_lowercase().contains("authorization: basic bwu6c2vjcmv0");
+        let known = peer
+            .head
+            .to_ascii_lowercase()
+            .contains("authorization: basic bwu6c2vjcmv0");
         peer.send(&response(if known { "404 No" } else { "401 Who" }, "", ""));
     });
     let url = server.url().replace("http://", "http://me:secret@");
@@ -280,7 +334,11 @@ fn probes() {
                 }
                 ("/no-head", true) => "HTTP/1.1 405 No\r\nContent-Length: 9\r\n\r\n",
                 ("/no-head", false) => {
-                    assert!(peer.head.to_ascii_lowercase().contains("range: bytes=0-0\r\n"));
+                    assert!(
+                        peer.head
+                            .to_ascii_lowercase()
+                            .contains("range: bytes=0-0\r\n")
+                    );
                     "HTTP/1.1 206 Part\r\nContent-Range: bytes 0-0/99\r\n\
                      Content-Length: 1\r\nCF-Cache-Status: MISS\r\n\r\nx"
                 }
@@ -294,7 +352,9 @@ fn probes() {
     });
     let client = Client::new(quick()).unwrap();
     let probe = |path: &str| {
-        client.probe(&Url::parse(&format!("{}{path}", server.url())).unwrap()).unwrap()
+        client
+            .probe(&Url::parse(&format!("{}{path}", server.url())).unwrap())
+            .unwrap()
     };
     let plain = Probe {
         status: 200,
@@ -331,7 +391,10 @@ fn what_a_server_says_of_itself() {
         client.cache_info(&url).unwrap()
     };
     let a = ask("/a");
-    assert_eq!((a.status, a.text.as_deref(), a.max_age), (200, Some("StoreDir: /s\n"), Some(9)));
+    assert_eq!(
+        (a.status, a.text.as_deref(), a.max_age),
+        (200, Some("StoreDir: /s\n"), Some(9))
+    );
     assert_eq!(a.protocol, Protocol::Http1);
     assert_eq!((ask("/b").status, ask("/b").text), (404, None));
     assert_eq!(ask("/c").status, 401);

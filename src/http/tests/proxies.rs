@@ -13,7 +13,14 @@ use crate::http::*;
 fn proxied(proxy: &str, no_proxy: &str) -> Options {
     let proxy = Some(Url::parse(proxy).unwrap());
     let no_proxy = NoProxy::parse(no_proxy);
-    Options { proxies: Proxies { http: proxy.clone(), https: proxy, no_proxy }, ..quick() }
+    Options {
+        proxies: Proxies {
+            http: proxy.clone(),
+            https: proxy,
+            no_proxy,
+        },
+        ..quick()
+    }
 }
 
 /// Copies both ways until one side ends.
@@ -44,7 +51,11 @@ fn plain_http_goes_through_as_absolute_addresses() {
             let head = peer.head.to_ascii_lowercase();
             let is_known = head.contains("proxy-authorization: basic bwu6c2vjcmv0");
             let path = path.strip_prefix("http://server.invalid:8080").unwrap();
-            assert!(peer.send(&if is_known { right(path) } else { response("407 No", "", "") }));
+            assert!(peer.send(&if is_known {
+                right(path)
+            } else {
+                response("407 No", "", "")
+            }));
         }
     });
     let spec = ServerSpec::new(ServerUrl::parse("http://server.invalid:8080").unwrap());
@@ -63,7 +74,11 @@ fn https_goes_through_a_tunnel() {
     let proxy = TestServer::start(|mut peer| {
         let target = peer.request().unwrap();
         assert!(peer.head.starts_with("CONNECT "));
-        if !peer.head.to_ascii_lowercase().contains("proxy-authorization: basic bwu6c2vjcmv0") {
+        if !peer
+            .head
+            .to_ascii_lowercase()
+            .contains("proxy-authorization: basic bwu6c2vjcmv0")
+        {
             peer.send(&response("407 Who", "", ""));
             return;
         }
@@ -115,7 +130,10 @@ fn socks() {
 
 #[test]
 fn a_proxy_that_is_not_there() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let spec = ServerSpec::new(ServerUrl::parse("http://server.invalid").unwrap());
     let outcome = look_up(proxied(&format!("http://{address}"), ""), spec, &items(1));
     assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Connect(_)));

@@ -46,7 +46,10 @@ impl TlsServer {
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
             .unwrap();
-        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -62,7 +65,12 @@ impl TlsServer {
                 }
             }
         });
-        Self { _runtime: runtime, address, certificate_pem: made.cert.pem(), connections }
+        Self {
+            _runtime: runtime,
+            address,
+            certificate_pem: made.cert.pem(),
+            connections,
+        }
     }
 
     /// TLS in front of `backend`.
@@ -90,7 +98,10 @@ impl TlsServer {
 }
 
 fn insecure(options: Options) -> Options {
-    Options { verify_tls: TlsVerification::Insecure, ..options }
+    Options {
+        verify_tls: TlsVerification::Insecure,
+        ..options
+    }
 }
 
 /// An HTTP/2 server: what to do with each request, given its path and the numbers of its
@@ -126,7 +137,9 @@ impl Http2Server {
             let settings = settings.clone();
             Box::pin(async move {
                 // Questions may come before the client knows that it may ask none.
-                let Ok(mut connection) = settings.handshake(stream).await else { return };
+                let Ok(mut connection) = settings.handshake(stream).await else {
+                    return;
+                };
                 let mut ignored = Vec::new();
                 let mut count = 0;
                 while let Some(Ok((request, respond))) = connection.accept().await {
@@ -161,7 +174,10 @@ fn answer_http2(path: &str, mut respond: SendResponse<Bytes>) {
         "/nix-cache-info" => "StoreDir: /gnu/store\n".to_owned(),
         _ => narinfo_text(path),
     };
-    let head = ::http::Response::builder().header("cache-control", "max-age=3").body(()).unwrap();
+    let head = ::http::Response::builder()
+        .header("cache-control", "max-age=3")
+        .body(())
+        .unwrap();
     let mut body = respond.send_response(head, false).unwrap();
     body.send_data(Bytes::from(text), true).unwrap();
 }
@@ -175,10 +191,17 @@ fn a_certificate_that_nobody_vouches_for_is_refused() {
     let backend = TestServer::answering(right);
     let server = TlsServer::before(&backend);
     let no_roots = tempfile::NamedTempFile::new().unwrap();
-    let without = Options { ca_file: Some(no_roots.path().to_owned()), ..quick() };
+    let without = Options {
+        ca_file: Some(no_roots.path().to_owned()),
+        ..quick()
+    };
     for options in [quick(), without] {
         let outcome = look_up(options.clone(), server.spec(), &items(3));
-        assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Tls(_)), "{:?}", outcome.down);
+        assert!(
+            matches!(outcome.down[0].kind(), HttpErrorKind::Tls(_)),
+            "{:?}",
+            outcome.down
+        );
         assert_eq!(outcome.answers.len(), 3);
         let nar = NarRequest::new(Url::parse(&server.url()).unwrap());
         let error = Client::new(options).unwrap().nar(nar).unwrap_err();
@@ -197,10 +220,21 @@ fn certificates_are_not_read_for_http() {
     // Opening a pipe waits for the other side.
     let pipe = roots.clone();
     let reader_seen = std::thread::spawn(move || std::fs::File::create(pipe).map(drop));
-    let options = Options { ca_file: Some(roots.clone()), ..quick() };
+    let options = Options {
+        ca_file: Some(roots.clone()),
+        ..quick()
+    };
     look_up(options.clone(), server.spec(), &items(3)).assert_all_found(&items(3));
     let nar = NarRequest::new(Url::parse(&format!("{}/nar", server.url())).unwrap());
-    assert!(Client::new(options).unwrap().nar(nar).unwrap().next_chunk().unwrap().is_some());
+    assert!(
+        Client::new(options)
+            .unwrap()
+            .nar(nar)
+            .unwrap()
+            .next_chunk()
+            .unwrap()
+            .is_some()
+    );
     assert!(!reader_seen.is_finished());
     drop(std::fs::File::open(roots).unwrap());
     reader_seen.join().unwrap().unwrap();
@@ -212,13 +246,23 @@ fn certificates_are_believed_when_told_so() {
     let server = TlsServer::before(&backend);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &server.certificate_pem).unwrap();
-    let with_file = Options { ca_file: Some(file.path().to_owned()), ..quick() };
+    let with_file = Options {
+        ca_file: Some(file.path().to_owned()),
+        ..quick()
+    };
     for options in [insecure(quick()), with_file] {
         let outcome = look_up(options.clone(), server.spec(), &items(2000));
         outcome.assert_all_found(&items(2000));
-        assert!(outcome.learned.contains(&Learned::Protocol(Protocol::Http1)));
+        assert!(
+            outcome
+                .learned
+                .contains(&Learned::Protocol(Protocol::Http1))
+        );
         let nar = Url::parse(&format!("{}/nar", server.url())).unwrap();
-        let mut body = Client::new(options).unwrap().nar(NarRequest::new(nar)).unwrap();
+        let mut body = Client::new(options)
+            .unwrap()
+            .nar(NarRequest::new(nar))
+            .unwrap();
         assert!(body.next_chunk().unwrap().is_some());
     }
 }
@@ -228,7 +272,10 @@ fn plain_http_on_a_tls_port_is_down() {
     let backend = TestServer::answering(right);
     let url = backend.url().replace("http:", "https:");
     let spec = ServerSpec::new(ServerUrl::parse(&url).unwrap());
-    let options = Options { connect_timeout: Duration::from_millis(200), ..insecure(quick()) };
+    let options = Options {
+        connect_timeout: Duration::from_millis(200),
+        ..insecure(quick())
+    };
     let outcome = look_up(options, spec, &items(1));
     assert_eq!(outcome.down.len(), 1);
 }
@@ -240,9 +287,16 @@ fn http2_is_multiplexed() {
     outcome.assert_all_found(&items(3000));
     server.assert_asked_once();
     assert_eq!(server.tls.connections(), 1);
-    assert!(outcome.learned.contains(&Learned::Protocol(Protocol::Http2)));
+    assert!(
+        outcome
+            .learned
+            .contains(&Learned::Protocol(Protocol::Http2))
+    );
     assert_eq!(outcome.cache_infos.len(), 1);
-    let said = Client::new(insecure(quick())).unwrap().cache_info(&server.tls.spec().url).unwrap();
+    let said = Client::new(insecure(quick()))
+        .unwrap()
+        .cache_info(&server.tls.spec().url)
+        .unwrap();
     assert_eq!((said.protocol, said.max_age), (Protocol::Http2, Some(3)));
 }
 
@@ -276,7 +330,9 @@ fn http2_streams_that_are_reset_fail_alone() {
     });
     let outcome = look_up(insecure(quick()), server.tls.spec(), &items(10));
     assert_eq!(outcome.error(item(7)).attempts(), 4);
-    (0..10).filter(|&n| n != 7).for_each(|n| outcome.assert_found(item(n)));
+    (0..10)
+        .filter(|&n| n != 7)
+        .for_each(|n| outcome.assert_found(item(n)));
     assert!(outcome.down.is_empty());
 }
 
@@ -284,7 +340,11 @@ fn http2_streams_that_are_reset_fail_alone() {
 fn http2_servers_that_fall_silent() {
     let server = Http2Server::start(|_, _, _| Reaction::Ignore);
     let outcome = look_up(insecure(impatient()), server.tls.spec(), &items(10));
-    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Stalled(_)), "{:?}", outcome.down);
+    assert!(
+        matches!(outcome.down[0].kind(), HttpErrorKind::Stalled(_)),
+        "{:?}",
+        outcome.down
+    );
     assert_eq!(server.tls.connections(), 1);
 }
 
@@ -314,6 +374,10 @@ fn http2_trouble_leads_back_to_http1() {
     });
     let outcome = look_up(insecure(quick()), server.spec(), &items(50));
     outcome.assert_all_found(&items(50));
-    assert!(outcome.learned.contains(&Learned::Protocol(Protocol::Http1)));
+    assert!(
+        outcome
+            .learned
+            .contains(&Learned::Protocol(Protocol::Http1))
+    );
     assert!(outcome.down.is_empty());
 }

@@ -43,7 +43,11 @@ pub(super) fn parse_head(bytes: &[u8]) -> Result<(Head, Framing), WireError> {
     let mut head = Head::from_fields(status, fields.clone());
     let (framing, connection) = framing(fields, is_http11)?;
     let is_bodiless = matches!(status, 204 | 304) || status < 200;
-    let framing = if is_bodiless { Framing::Sized(0) } else { framing };
+    let framing = if is_bodiless {
+        Framing::Sized(0)
+    } else {
+        framing
+    };
     let stays = connection.unwrap_or(is_http11);
     head.keep_alive = stays && framing != Framing::ToEnd;
     Ok((head, framing))
@@ -102,10 +106,16 @@ impl Head {
         status: u16,
         fields: impl Iterator<Item = (&'a str, &'a [u8])>,
     ) -> Self {
-        let mut head = Self { status, keep_alive: true, ..Self::default() };
+        let mut head = Self {
+            status,
+            keep_alive: true,
+            ..Self::default()
+        };
         let (mut retry_after, mut date) = (None, None);
         for (name, value) in fields {
-            let Ok(value) = std::str::from_utf8(value.trim_ascii()) else { continue };
+            let Ok(value) = std::str::from_utf8(value.trim_ascii()) else {
+                continue;
+            };
             if name.eq_ignore_ascii_case("cache-control") {
                 head.max_age = max_age(value).or(head.max_age);
             } else if name.eq_ignore_ascii_case("x-baking") {

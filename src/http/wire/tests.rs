@@ -57,13 +57,22 @@ fn error(text: &str) -> WireError {
 #[test]
 fn bodies_end_in_three_ways() {
     let sized = one("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
-    assert_eq!((sized.body.as_slice(), sized.head.keep_alive), (&b"hello"[..], true));
+    assert_eq!(
+        (sized.body.as_slice(), sized.head.keep_alive),
+        (&b"hello"[..], true)
+    );
     let chunked = one(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n02\r\nlo\r\n0\r\nT: x\r\n\r\n",
     );
-    assert_eq!((chunked.body.as_slice(), chunked.head.keep_alive), (&b"hello"[..], true));
+    assert_eq!(
+        (chunked.body.as_slice(), chunked.head.keep_alive),
+        (&b"hello"[..], true)
+    );
     let to_end = one("HTTP/1.1 200 OK\r\n\r\nhello");
-    assert_eq!((to_end.body.as_slice(), to_end.head.keep_alive), (&b"hello"[..], false));
+    assert_eq!(
+        (to_end.body.as_slice(), to_end.head.keep_alive),
+        (&b"hello"[..], false)
+    );
 }
 
 #[test]
@@ -73,7 +82,10 @@ fn answers_without_a_body() {
         HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\nno\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     let (responses, error) = feed(text.as_bytes(), &[], 1000);
     assert_eq!(error, None);
-    let statuses: Vec<u16> = responses.iter().map(|response| response.head.status).collect();
+    let statuses: Vec<u16> = responses
+        .iter()
+        .map(|response| response.head.status)
+        .collect();
     assert_eq!(statuses, [204, 304, 404, 200]);
     assert!(responses.iter().all(|response| response.body.is_empty()));
 }
@@ -117,19 +129,31 @@ fn cache_control() {
 fn retry_after_dates_need_no_clock() {
     let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
     let after = |value| parse_retry_after(value, date);
-    assert_eq!(after("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_secs(60)));
+    assert_eq!(
+        after("Sun, 06 Nov 1994 08:50:37 GMT"),
+        Some(Duration::from_secs(60))
+    );
     assert_eq!(after("Sun, 06 Nov 1994 08:40:37 GMT"), Some(Duration::ZERO));
     assert_eq!(after("soon"), None);
-    assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:50:37 GMT", None), None);
+    assert_eq!(
+        parse_retry_after("Sun, 06 Nov 1994 08:50:37 GMT", None),
+        None
+    );
 }
 
 #[test]
 fn connections_that_do_not_stay() {
     for (text, stays) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, Close\r\n\r\n", false),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, Close\r\n\r\n",
+            false,
+        ),
         ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false),
-        ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", true),
+        (
+            "HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n",
+            true,
+        ),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             false,
@@ -152,11 +176,23 @@ fn hostile_answers() {
     framing("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxy\r\n");
     framing("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n00000000000000001\r\nx");
     let too_large = WireError::TooLarge { limit_bytes: 1000 };
-    assert_eq!(error("HTTP/1.1 404 No\r\nContent-Length: 10000000000\r\n\r\n"), too_large);
-    assert_eq!(error("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n"), too_large);
-    assert_eq!(error(&format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(1001))), too_large);
+    assert_eq!(
+        error("HTTP/1.1 404 No\r\nContent-Length: 10000000000\r\n\r\n"),
+        too_large
+    );
+    assert_eq!(
+        error("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n"),
+        too_large
+    );
+    assert_eq!(
+        error(&format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(1001))),
+        too_large
+    );
     let lines = "X: y\r\n".repeat(HEAD_MAX_BYTES / 6);
-    assert_eq!(error(&format!("HTTP/1.1 200 OK\r\n{lines}\r\n")), WireError::HeadTooLarge);
+    assert_eq!(
+        error(&format!("HTTP/1.1 200 OK\r\n{lines}\r\n")),
+        WireError::HeadTooLarge
+    );
     let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(HEAD_MAX_BYTES));
     assert_eq!(error(&endless), WireError::HeadTooLarge);
     for text in [
@@ -179,7 +215,11 @@ fn every_truncation_is_seen() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
     ] {
         for end in 1..text.len() {
-            assert_eq!(error(&text[..end]), WireError::UnexpectedEnd, "{end} of {text}");
+            assert_eq!(
+                error(&text[..end]),
+                WireError::UnexpectedEnd,
+                "{end} of {text}"
+            );
         }
     }
 }
@@ -196,7 +236,11 @@ fn any_answer() -> impl Strategy<Value = Vec<u8>> {
         };
         if kind % 2 == 0 {
             out.extend(
-                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len()).bytes(),
+                format!(
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                )
+                .bytes(),
             );
             out.extend(&body);
         } else {

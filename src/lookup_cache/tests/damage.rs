@@ -28,27 +28,40 @@ fn assert_works(cache: &mut LookupCache) {
 fn a_file_of_random_bytes_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(schema::FILE_NAME);
-    let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(100_000).collect();
+    let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
+        .take(100_000)
+        .collect();
     std::fs::write(&path, &noise).unwrap();
     std::fs::write(dir.path().join("lookups-v1.sqlite-wal"), &noise).unwrap();
     let Opened { mut cache, warning } = LookupCache::open(dir.path());
-    assert!(matches!(warning, Some(CacheError::Rebuilt { .. })), "{warning:?}");
+    assert!(
+        matches!(warning, Some(CacheError::Rebuilt { .. })),
+        "{warning:?}"
+    );
     assert_works(&mut cache);
     drop(cache);
-    assert_eq!(std::fs::read(path.with_extension("damaged")).unwrap(), noise);
+    assert_eq!(
+        std::fs::read(path.with_extension("damaged")).unwrap(),
+        noise
+    );
     assert_eq!(find_one(&mut open_sound(dir.path()), 7), Some(negative()));
 }
 
 #[test]
 fn the_database_of_another_program_is_set_aside() {
-    for sql in ["PRAGMA application_id = 5", "CREATE TABLE lookups (x); PRAGMA application_id = 0"]
-    {
+    for sql in [
+        "PRAGMA application_id = 5",
+        "CREATE TABLE lookups (x); PRAGMA application_id = 0",
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let other = Connection::open(dir.path().join(schema::FILE_NAME)).unwrap();
         other.execute_batch(sql).unwrap();
         drop(other);
         let Opened { mut cache, warning } = LookupCache::open(dir.path());
-        assert!(matches!(warning, Some(CacheError::Rebuilt { .. })), "{warning:?}");
+        assert!(
+            matches!(warning, Some(CacheError::Rebuilt { .. })),
+            "{warning:?}"
+        );
         assert_works(&mut cache);
     }
 }
@@ -82,7 +95,10 @@ fn a_damaged_file_in_use_is_left_to_its_user() {
     let user = open_sound(dir.path());
     std::fs::write(&path, vec![0x5a; 50_000]).unwrap();
     let Opened { mut cache, warning } = LookupCache::open(dir.path());
-    assert!(matches!(warning, Some(CacheError::Unusable { .. })), "{warning:?}");
+    assert!(
+        matches!(warning, Some(CacheError::Unusable { .. })),
+        "{warning:?}"
+    );
     assert!(path.exists());
     assert_works(&mut cache);
     drop(user);
@@ -91,7 +107,10 @@ fn a_damaged_file_in_use_is_left_to_its_user() {
         let is_in_use = matches!(opened.warning, Some(CacheError::Unusable { .. }));
         (!is_in_use).then_some(opened)
     });
-    assert!(matches!(warning, Some(CacheError::Rebuilt { .. })), "{warning:?}");
+    assert!(
+        matches!(warning, Some(CacheError::Rebuilt { .. })),
+        "{warning:?}"
+    );
     assert_works(&mut cache);
 }
 
@@ -115,11 +134,19 @@ fn every_cut_and_flip_ends_in_answers_or_a_warning() {
         let Opened { mut cache, .. } = LookupCache::open(dir.path());
         let server = cache.server_id(URL);
         if let Ok(found) = cache.find(server, &[item(0)], NOW)
-            && let Some((_, Entry { answer: Remembered::Positive { text, vouched_by }, .. })) =
-                found.first()
+            && let Some((
+                _,
+                Entry {
+                    answer: Remembered::Positive { text, vouched_by },
+                    ..
+                },
+            )) = found.first()
         {
             let is_believed = vouched_by.as_deref() == Some("key");
-            assert!(!is_believed || &**text == "a", "a verdict on another text is believed");
+            assert!(
+                !is_believed || &**text == "a",
+                "a verdict on another text is believed"
+            );
         }
         let _ = cache.remember(&[(server, item(7), negative())]);
         assert_eq!(find_one(&mut cache, 7), Some(negative()), "round {round}");
@@ -141,7 +168,10 @@ fn without_a_usable_directory_memory_serves() {
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
     let Opened { mut cache, warning } = LookupCache::open(&file.join("below"));
-    assert!(matches!(warning, Some(CacheError::Unusable { .. })), "{warning:?}");
+    assert!(
+        matches!(warning, Some(CacheError::Unusable { .. })),
+        "{warning:?}"
+    );
     assert_works(&mut cache);
 }
 
@@ -158,7 +188,10 @@ fn a_read_only_directory_is_no_obstacle() {
         };
         eventually(remount).unwrap();
         let Opened { mut cache, warning } = LookupCache::open(dir.path());
-        assert!(matches!(warning, Some(CacheError::Unusable { .. })), "{warning:?}");
+        assert!(
+            matches!(warning, Some(CacheError::Unusable { .. })),
+            "{warning:?}"
+        );
         assert_works(&mut cache);
     });
 }
@@ -172,8 +205,9 @@ fn a_full_disk_is_reported_once() {
         let filler = std::fs::write(dir.path().join("filler"), vec![1; 1 << 20]);
         assert!(filler.is_err());
         let text = "x".repeat(1200);
-        let batch: Vec<_> =
-            (0..1000).map(|number| (server, item(number), positive(&text))).collect();
+        let batch: Vec<_> = (0..1000)
+            .map(|number| (server, item(number), positive(&text)))
+            .collect();
         let error = cache.remember(&batch).unwrap_err();
         assert!(matches!(error, CacheError::Failed { .. }), "{error}");
         assert_eq!(
@@ -189,7 +223,10 @@ fn a_full_disk_is_reported_once() {
         let _ = cache.remember(&batch);
         assert_eq!(cache.find(server, &[item(999)], NOW).unwrap().len(), 1);
         std::fs::remove_file(dir.path().join("filler")).unwrap();
-        assert_eq!(open_sound(dir.path()).integrity_faults().unwrap(), Vec::<String>::new());
+        assert_eq!(
+            open_sound(dir.path()).integrity_faults().unwrap(),
+            Vec::<String>::new()
+        );
     });
 }
 
@@ -220,11 +257,21 @@ fn memos_are_believed_only_where_nobody_else_writes() {
     assert!(memo(dir.path()));
 
     let file = Connection::open(&path).unwrap();
-    file.execute("UPDATE lookups SET text = 'a' || char(32), digest = digest", []).unwrap();
+    file.execute(
+        "UPDATE lookups SET text = 'a' || char(32), digest = digest",
+        [],
+    )
+    .unwrap();
     drop(file);
     let entry = find_one(&mut open_sound(dir.path()), 0).unwrap();
-    let changed = Remembered::Positive { text: "a ".into(), vouched_by: None };
-    assert_eq!(entry.answer, changed, "the text is not the one that was vouched for");
+    let changed = Remembered::Positive {
+        text: "a ".into(),
+        vouched_by: None,
+    };
+    assert_eq!(
+        entry.answer, changed,
+        "the text is not the one that was vouched for"
+    );
 }
 
 #[test]
@@ -236,5 +283,11 @@ fn memos_of_other_users_are_not_believed() {
         return;
     }
     let entry = find_one(&mut open_sound(dir.path()), 0).unwrap();
-    assert!(matches!(entry.answer, Remembered::Positive { vouched_by: None, .. }));
+    assert!(matches!(
+        entry.answer,
+        Remembered::Positive {
+            vouched_by: None,
+            ..
+        }
+    ));
 }

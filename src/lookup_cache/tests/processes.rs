@@ -9,7 +9,12 @@ use super::*;
 /// This test binary again, writing batches to the cache in `dir` until it is killed.
 fn start_writer(dir: &Path) -> Child {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--ignored", "--nocapture", "lookup_cache::tests::processes::write"])
+        .args([
+            "--exact",
+            "--ignored",
+            "--nocapture",
+            "lookup_cache::tests::processes::write",
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -29,8 +34,9 @@ fn write() {
     let text = "x".repeat(1200);
     for round in 0.. {
         let first = round % 10 * 100;
-        let batch: Vec<_> =
-            (first..first + 100).map(|number| (server, item(number), positive(&text))).collect();
+        let batch: Vec<_> = (first..first + 100)
+            .map(|number| (server, item(number), positive(&text)))
+            .collect();
         cache.remember(&batch).unwrap();
         eprintln!("{round}");
     }
@@ -52,7 +58,11 @@ fn killed_writers_leave_a_sound_cache() {
             writer.wait().unwrap();
         }
         let mut cache = open_sound(dir.path());
-        assert_eq!(cache.integrity_faults().unwrap(), Vec::<String>::new(), "round {round}");
+        assert_eq!(
+            cache.integrity_faults().unwrap(),
+            Vec::<String>::new(),
+            "round {round}"
+        );
         // Batches are there as a whole.
         assert_eq!(cache.stats(NOW).unwrap().positive % 100, 0);
         assert!(find_one(&mut cache, 0).is_some());
@@ -69,7 +79,9 @@ fn many_open_a_new_file_at_once() {
                 scope.spawn(move || {
                     let mut cache = open_sound(dir);
                     let server = cache.server_id(URL);
-                    cache.remember(&[(server, item(thread), negative())]).unwrap();
+                    cache
+                        .remember(&[(server, item(thread), negative())])
+                        .unwrap();
                 });
             }
         });
@@ -88,8 +100,9 @@ fn two_remember_the_same_at_once() {
             scope.spawn(|| {
                 let mut cache = open_sound(dir.path());
                 let server = cache.server_id(URL);
-                let batch: Vec<_> =
-                    (0..5000).map(|number| (server, item(number), positive(&text))).collect();
+                let batch: Vec<_> = (0..5000)
+                    .map(|number| (server, item(number), positive(&text)))
+                    .collect();
                 cache.remember(&batch).unwrap();
                 let items: Vec<_> = (0..5000).map(item).collect();
                 assert_eq!(cache.find(server, &items, NOW).unwrap().len(), 5000);

@@ -7,13 +7,18 @@ use crate::store::unpack::open_directory;
 
 fn destination(directory: &Path, name: &str) -> Destination {
     let parent = open_directory(directory).unwrap();
-    Destination::new(parent, directory.to_owned(), EntryName::new(name.as_bytes()).unwrap())
+    Destination::new(
+        parent,
+        directory.to_owned(),
+        EntryName::new(name.as_bytes()).unwrap(),
+    )
 }
 
 fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -22,7 +27,10 @@ fn names(directory: &Path) -> Vec<String> {
 fn leftovers_of_dead_processes_are_removed_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    for name in [".tree.subst-0000000000000001", ".tree.subst-0000000000000002"] {
+    for name in [
+        ".tree.subst-0000000000000001",
+        ".tree.subst-0000000000000002",
+    ] {
         std::fs::create_dir(at(name)).unwrap();
         std::fs::write(at(name).join("half"), "").unwrap();
     }

@@ -1,9 +1,9 @@
 //! Locks and temp roots against another process that follows the same protocol.
 
-use std::ops::ControlFlow;
-use std::time::Duration;
 use super::peer::Peer;
 use super::*;
+use std::ops::ControlFlow;
+use std::time::Duration;
 
 /// Waits without end, and counts the questions.
 fn patient(asked: &mut u32) -> impl FnMut(Duration) -> ControlFlow<()> {
@@ -22,7 +22,10 @@ fn item_locks_are_seen_by_record_locks_and_see_them() {
 
     let lock = store.try_lock(&item("a")).unwrap().unwrap();
     assert_eq!(peer.ask("try", &file), "busy");
-    assert!(store.try_lock(&item("a")).unwrap().is_none(), "nor may another thread have it");
+    assert!(
+        store.try_lock(&item("a")).unwrap().is_none(),
+        "nor may another thread have it"
+    );
     // A record lock would be lost when any other descriptor of the file is closed.
     drop(File::open(&file).unwrap());
     assert_eq!(peer.ask("try", &file), "busy");
@@ -31,7 +34,9 @@ fn item_locks_are_seen_by_record_locks_and_see_them() {
 
     assert_eq!(peer.ask("lock", &file), "locked");
     assert!(store.try_lock(&item("a")).unwrap().is_none());
-    let gave_up = store.lock(&item("a"), &mut |_| ControlFlow::Break(())).unwrap_err();
+    let gave_up = store
+        .lock(&item("a"), &mut |_| ControlFlow::Break(()))
+        .unwrap_err();
     assert!(matches!(gave_up, StoreError::Locked(_)), "{gave_up}");
     peer.kill();
     let lock = store.try_lock(&item("a")).unwrap();
@@ -44,7 +49,10 @@ fn flock_is_used_for_nix() {
     let store = nix_store(root.path());
     let lock = store.try_lock(&item("a")).unwrap().unwrap();
     let mut peer = Peer::start();
-    assert_eq!(peer.ask("try-flock", &store.layout().lock_file(&item("a"))), "busy");
+    assert_eq!(
+        peer.ask("try-flock", &store.layout().lock_file(&item("a"))),
+        "busy"
+    );
     assert!(store.try_lock(&item("a")).unwrap().is_none());
     drop(lock);
     assert!(store.try_lock(&item("a")).unwrap().is_some());
@@ -69,7 +77,10 @@ fn waits_for_a_lock_and_does_not_take_a_stale_one() {
         })
         .unwrap();
     assert!(asked >= 1);
-    assert!(file.exists(), "the released file has been replaced by our own");
+    assert!(
+        file.exists(),
+        "the released file has been replaced by our own"
+    );
 
     // The other way round: who waits on our file must see that it lost its name.
     assert_eq!(peer.ask("open", &file), "opened");
@@ -98,7 +109,9 @@ fn one_at_a_time_makes_an_item() {
             // Asking without a pause: most of these meet a file that is just being given up.
             scope.spawn(|| {
                 for _ in 0..2000 {
-                    let Some(_lock) = store.try_lock(&item("a")).unwrap() else { continue };
+                    let Some(_lock) = store.try_lock(&item("a")).unwrap() else {
+                        continue;
+                    };
                     let order = std::sync::atomic::Ordering::SeqCst;
                     assert_eq!(inside.fetch_add(1, order), 0);
                     std::thread::yield_now();
@@ -153,14 +166,21 @@ fn adding_a_root_waits_for_the_end_of_a_collection() {
             adding.join().unwrap();
         });
     }
-    assert_eq!(peer.ask("collect", &state).split(' ').count(), 7, "all three are roots");
+    assert_eq!(
+        peer.ask("collect", &state).split(' ').count(),
+        7,
+        "all three are roots"
+    );
 }
 
 #[test]
 fn a_file_left_by_a_dead_process_of_our_id_is_not_taken_over() {
     let root = tempfile::tempdir().unwrap();
     let store = guix_store(root.path());
-    let file = store.layout().temp_roots_dir().join(std::process::id().to_string());
+    let file = store
+        .layout()
+        .temp_roots_dir()
+        .join(std::process::id().to_string());
     std::fs::write(&file, "/gnu/store/old\0").unwrap();
     store.add_temp_roots(&[item("a")]).unwrap();
     let name = format!("/gnu/store/{HASH_PART}-a");
@@ -177,7 +197,9 @@ fn roots_reach_a_running_collector_of_nix() {
     std::fs::create_dir(socket.parent().unwrap()).unwrap();
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let collecting = lock::open_lock_file(&store.layout().gc_lock()).unwrap();
-    LockKind::Flock.lock(&collecting, lock::LockMode::Exclusive).unwrap();
+    LockKind::Flock
+        .lock(&collecting, lock::LockMode::Exclusive)
+        .unwrap();
     let told = std::thread::scope(|scope| {
         let collector = scope.spawn(|| {
             // The first one is cut off, as by a collector that ends; it has to be tried again.
@@ -200,8 +222,17 @@ fn roots_reach_a_running_collector_of_nix() {
     drop(listener);
     drop(collecting);
     store.add_temp_roots(&[item("c")]).unwrap();
-    let file = store.layout().temp_roots_dir().join(std::process::id().to_string());
-    assert_eq!(std::fs::read_to_string(&file).unwrap().matches('\0').count(), 6);
+    let file = store
+        .layout()
+        .temp_roots_dir()
+        .join(std::process::id().to_string());
+    assert_eq!(
+        std::fs::read_to_string(&file)
+            .unwrap()
+            .matches('\0')
+            .count(),
+        6
+    );
     let mut peer = Peer::start();
     assert_eq!(peer.ask("try-flock", &file), "busy", "it counts as alive");
 }

@@ -7,7 +7,11 @@ use super::*;
 
 const SIZE: u64 = 10_000;
 const HASH: [u8; 32] = [9; 32];
-const FILE: Fingerprint = Fingerprint { hash: HASH, size: SIZE, executable: false };
+const FILE: Fingerprint = Fingerprint {
+    hash: HASH,
+    size: SIZE,
+    executable: false,
+};
 
 struct Scene {
     root: tempfile::TempDir,
@@ -26,7 +30,11 @@ impl Scene {
         let store = guix_store(root.path());
         let path = root.path().join("gnu/store/item");
         std::fs::create_dir(&path).unwrap();
-        Self { dir: File::open(path).unwrap(), root, store }
+        Self {
+            dir: File::open(path).unwrap(),
+            root,
+            store,
+        }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -34,7 +42,10 @@ impl Scene {
     }
 
     fn entry(&self) -> std::path::PathBuf {
-        self.store.layout().links().join(crate::format::base32::encode(&HASH))
+        self.store
+            .layout()
+            .links()
+            .join(crate::format::base32::encode(&HASH))
     }
 
     fn write(&self, name: &str) {
@@ -42,30 +53,41 @@ impl Scene {
         set_mode(&self.path(name), 0o444);
     }
 
-    fn publish(&self, name: &str) -> Published {
+    fn publish(&self, name: &str) -> EntryOutcome {
         let c_name = CString::new(name).unwrap();
-        self.store.links().publish(&FILE, self.dir.as_fd(), &c_name).unwrap()
+        self.store
+            .links()
+            .publish(&FILE, self.dir.as_fd(), &c_name)
+            .unwrap()
     }
 
     /// Publishes in a repair.
-    fn repair(&self, name: &str) -> Published {
+    fn repair(&self, name: &str) -> EntryOutcome {
         let c_name = CString::new(name).unwrap();
         let links = self.store.links().for_repair();
         assert_eq!(
-            links.link_existing(&FILE, self.dir.as_fd(), c"unseen").unwrap(),
-            Linked::Uncompared
+            links
+                .link_existing(&FILE, self.dir.as_fd(), c"unseen")
+                .unwrap(),
+            LinkOutcome::Uncompared
         );
         links.publish(&FILE, self.dir.as_fd(), &c_name).unwrap()
     }
 
-    fn link_written(&self, name: &str) -> Linked {
+    fn link_written(&self, name: &str) -> LinkOutcome {
         let c_name = CString::new(name).unwrap();
-        self.store.links().link_written(&FILE, self.dir.as_fd(), &c_name).unwrap()
+        self.store
+            .links()
+            .link_written(&FILE, self.dir.as_fd(), &c_name)
+            .unwrap()
     }
 
-    fn link(&self, name: &str) -> Linked {
+    fn link(&self, name: &str) -> LinkOutcome {
         let c_name = CString::new(name).unwrap();
-        self.store.links().link_existing(&FILE, self.dir.as_fd(), &c_name).unwrap()
+        self.store
+            .links()
+            .link_existing(&FILE, self.dir.as_fd(), &c_name)
+            .unwrap()
     }
 
     fn inode(&self, name: &str) -> u64 {
@@ -74,24 +96,26 @@ impl Scene {
 
     fn links_dir_names(&self) -> Vec<String> {
         let entries = self.store.layout().links().read_dir().unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
     }
 }
 
 #[test]
 fn the_first_is_published_and_the_others_link_to_it() {
     let scene = Scene::new();
-    assert_eq!(scene.link("early"), Linked::Absent);
+    assert_eq!(scene.link("early"), LinkOutcome::Absent);
     assert!(!scene.path("early").exists());
     scene.write("first");
-    assert_eq!(scene.publish("first"), Published::Published);
-    assert_eq!(scene.link("second"), Linked::Linked);
+    assert_eq!(scene.publish("first"), EntryOutcome::Added);
+    assert_eq!(scene.link("second"), LinkOutcome::Done);
     scene.write("third");
-    assert_eq!(scene.publish("third"), Published::ReplacedByExisting);
+    assert_eq!(scene.publish("third"), EntryOutcome::ReplacedByExisting);
     assert_eq!(scene.inode("first"), scene.inode("second"));
     assert_eq!(scene.inode("first"), scene.inode("third"));
     // Publishing a link to the entry itself must not leave the temporary link behind.
-    assert_eq!(scene.publish("third"), Published::ReplacedByExisting);
+    assert_eq!(scene.publish("third"), EntryOutcome::ReplacedByExisting);
     assert_eq!(scene.links_dir_names().len(), 1);
     assert_eq!(scene.entry().metadata().unwrap().nlink(), 4);
 }
@@ -100,17 +124,17 @@ fn the_first_is_published_and_the_others_link_to_it() {
 fn a_corrupt_entry_is_replaced() {
     let scene = Scene::new();
     std::fs::write(scene.entry(), "short").unwrap();
-    assert_eq!(scene.link("a"), Linked::Absent);
+    assert_eq!(scene.link("a"), LinkOutcome::Absent);
     assert!(!scene.entry().exists() && !scene.path("a").exists());
 
     std::fs::write(scene.entry(), "short").unwrap();
     scene.write("b");
-    assert_eq!(scene.publish("b"), Published::Published);
+    assert_eq!(scene.publish("b"), EntryOutcome::Added);
     assert_eq!(scene.inode("b"), scene.entry().metadata().unwrap().ino());
 
     std::fs::remove_file(scene.entry()).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", scene.entry()).unwrap();
-    assert_eq!(scene.link("c"), Linked::Absent);
+    assert_eq!(scene.link("c"), LinkOutcome::Absent);
     assert!(!scene.path("c").is_symlink());
 }
 
@@ -120,30 +144,38 @@ fn an_entry_with_another_mode_is_replaced() {
     scene.write("a");
     scene.publish("a");
     set_mode(&scene.path("a"), 0o440);
-    assert_eq!(scene.link("b"), Linked::Absent);
+    assert_eq!(scene.link("b"), LinkOutcome::Absent);
     assert!(!scene.entry().exists() && !scene.path("b").exists());
 
     scene.write("b");
     scene.publish("b");
     set_mode(&scene.path("b"), 0o555);
     scene.write("c");
-    assert_eq!(scene.link_written("c"), Linked::Absent);
-    assert_eq!(scene.publish("c"), Published::Published);
+    assert_eq!(scene.link_written("c"), LinkOutcome::Absent);
+    assert_eq!(scene.publish("c"), EntryOutcome::Added);
     assert_eq!(scene.inode("c"), scene.entry().metadata().unwrap().ino());
-    assert_eq!(scene.links_dir_names().len(), 1, "no temporary link is left");
+    assert_eq!(
+        scene.links_dir_names().len(),
+        1,
+        "no temporary link is left"
+    );
 }
 
 #[test]
 fn a_written_file_is_replaced_by_an_entry_but_is_none_itself() {
     let scene = Scene::new();
     scene.write("a");
-    assert_eq!(scene.link_written("a"), Linked::Absent);
+    assert_eq!(scene.link_written("a"), LinkOutcome::Absent);
     assert_eq!(scene.links_dir_names().len(), 0);
     scene.publish("a");
     scene.write("b");
-    assert_eq!(scene.link_written("b"), Linked::Linked);
+    assert_eq!(scene.link_written("b"), LinkOutcome::Done);
     assert_eq!(scene.inode("b"), scene.inode("a"));
-    assert_eq!(scene.links_dir_names().len(), 1, "no temporary link is left");
+    assert_eq!(
+        scene.links_dir_names().len(),
+        1,
+        "no temporary link is left"
+    );
 }
 
 #[test]
@@ -155,10 +187,16 @@ fn a_finished_directory_is_canonical_after_a_file_in_it_was_replaced() {
     std::fs::create_dir(&below).unwrap();
     scene.write("below/second");
     canonical::settle(File::open(&below).unwrap(), canonical::DIRECTORY_MODE).unwrap();
-    assert_eq!(scene.publish("below/second"), Published::ReplacedByExisting);
+    assert_eq!(
+        scene.publish("below/second"),
+        EntryOutcome::ReplacedByExisting
+    );
     assert_eq!(scene.inode("below/second"), scene.inode("first"));
     let metadata = below.metadata().unwrap();
-    assert_eq!((metadata.mode() & 0o7777, metadata.mtime()), (0o555, canonical::MTIME_SECS));
+    assert_eq!(
+        (metadata.mode() & 0o7777, metadata.mtime()),
+        (0o555, canonical::MTIME_SECS)
+    );
     remove_tree(&scene.path(""), "below").unwrap();
 }
 
@@ -169,10 +207,10 @@ fn nothing_is_linked_into_a_directory_behind_a_symlink() {
     std::fs::create_dir(&theirs).unwrap();
     std::fs::remove_dir(scene.store.layout().links()).unwrap();
     std::os::unix::fs::symlink(&theirs, scene.store.layout().links()).unwrap();
-    assert_eq!(scene.link("a"), Linked::Unusable);
+    assert_eq!(scene.link("a"), LinkOutcome::Unusable);
     scene.write("a");
-    assert_eq!(scene.link_written("a"), Linked::Unusable);
-    assert_eq!(scene.publish("a"), Published::Skipped);
+    assert_eq!(scene.link_written("a"), LinkOutcome::Unusable);
+    assert_eq!(scene.publish("a"), EntryOutcome::Skipped);
     assert_eq!(theirs.read_dir().unwrap().count(), 0);
     assert_eq!(scene.path("a").metadata().unwrap().nlink(), 1);
 }
@@ -195,10 +233,14 @@ fn a_repair_links_to_an_entry_that_is_sound() {
     scene.write("first");
     scene.publish("first");
     scene.write("repaired");
-    assert_eq!(scene.repair("repaired"), Published::ReplacedByExisting);
+    assert_eq!(scene.repair("repaired"), EntryOutcome::ReplacedByExisting);
     assert_eq!(scene.inode("repaired"), scene.inode("first"));
-    assert_eq!(scene.repair("repaired"), Published::ReplacedByExisting);
-    assert_eq!(scene.links_dir_names().len(), 1, "no temporary link is left");
+    assert_eq!(scene.repair("repaired"), EntryOutcome::ReplacedByExisting);
+    assert_eq!(
+        scene.links_dir_names().len(),
+        1,
+        "no temporary link is left"
+    );
 }
 
 #[test]
@@ -226,12 +268,19 @@ fn a_repair_replaces_an_entry_that_is_damaged_in_place() {
         scene.publish("damaged");
         damage(&scene.entry());
         scene.write("repaired");
-        assert_eq!(scene.repair("repaired"), Published::Published);
-        assert_eq!(scene.inode("repaired"), scene.entry().metadata().unwrap().ino());
+        assert_eq!(scene.repair("repaired"), EntryOutcome::Added);
+        assert_eq!(
+            scene.inode("repaired"),
+            scene.entry().metadata().unwrap().ino()
+        );
         assert_eq!(std::fs::read(scene.entry()).unwrap(), vec![1; 10_000]);
-        assert_eq!(scene.links_dir_names().len(), 1, "no temporary link is left");
+        assert_eq!(
+            scene.links_dir_names().len(),
+            1,
+            "no temporary link is left"
+        );
         // From now on everybody gets the good one again.
-        assert_eq!(scene.link("next"), Linked::Linked);
+        assert_eq!(scene.link("next"), LinkOutcome::Done);
         assert_eq!(scene.inode("next"), scene.inode("repaired"));
     }
 }
@@ -240,9 +289,9 @@ fn a_repair_replaces_an_entry_that_is_damaged_in_place() {
 fn the_directory_is_made_again_when_it_is_gone() {
     let scene = Scene::new();
     std::fs::remove_dir(scene.store.layout().links()).unwrap();
-    assert_eq!(scene.link("a"), Linked::Absent);
+    assert_eq!(scene.link("a"), LinkOutcome::Absent);
     scene.write("a");
-    assert_eq!(scene.publish("a"), Published::Published);
+    assert_eq!(scene.publish("a"), EntryOutcome::Added);
     assert!(scene.entry().exists());
 }
 
@@ -251,9 +300,15 @@ fn a_name_that_is_taken_is_an_error_not_a_limit() {
     let scene = Scene::new();
     scene.write("a");
     scene.publish("a");
-    let taken = scene.store.links().link_existing(&FILE, scene.dir.as_fd(), c"a");
+    let taken = scene
+        .store
+        .links()
+        .link_existing(&FILE, scene.dir.as_fd(), c"a");
     assert!(matches!(taken, Err(StoreError::Deduplicate { .. })));
-    let file = Fingerprint { hash: [1; 32], ..FILE };
+    let file = Fingerprint {
+        hash: [1; 32],
+        ..FILE
+    };
     let absent = scene.store.links().publish(&file, scene.dir.as_fd(), c"no");
     assert!(matches!(absent, Err(StoreError::Deduplicate { .. })));
 }
@@ -277,12 +332,16 @@ fn an_inode_with_too_many_links_is_left_alone() {
         eprintln!("skipped: this file system has no limit of links near 65,000");
         return;
     }
-    assert_eq!(scene.link("b"), Linked::Unusable);
+    assert_eq!(scene.link("b"), LinkOutcome::Unusable);
     scene.write("b");
     let before = scene.inode("b");
-    assert_eq!(scene.publish("b"), Published::Skipped);
+    assert_eq!(scene.publish("b"), EntryOutcome::Skipped);
     assert_eq!(scene.inode("b"), before);
-    assert_eq!(scene.links_dir_names().len(), 1, "no temporary link is left");
+    assert_eq!(
+        scene.links_dir_names().len(),
+        1,
+        "no temporary link is left"
+    );
 }
 
 #[test]
@@ -294,7 +353,7 @@ fn racing_publishers_and_a_collector_lose_no_file() {
             scope.spawn(move || {
                 for round in 0..300 {
                     let name = format!("{thread}-{round}");
-                    if scene.link(&name) != Linked::Linked {
+                    if scene.link(&name) != LinkOutcome::Done {
                         scene.write(&name);
                         scene.publish(&name);
                     }
@@ -310,5 +369,10 @@ fn racing_publishers_and_a_collector_lose_no_file() {
             }
         });
     });
-    assert!(scene.links_dir_names().iter().all(|name| !name.starts_with(".tmp")));
+    assert!(
+        scene
+            .links_dir_names()
+            .iter()
+            .all(|name| !name.starts_with(".tmp"))
+    );
 }

@@ -53,12 +53,16 @@ fn a_full_disk_is_told_with_a_hint() {
         let store = guix_store(root.path());
         let filler: Vec<u8> = vec![1; 1 << 20];
         let _ = std::fs::write(root.path().join("filler"), filler);
-        let batch: Vec<_> =
-            (0..2000).map(|index| registration(&format!("n{index}"), &[])).collect();
+        let batch: Vec<_> = (0..2000)
+            .map(|index| registration(&format!("n{index}"), &[]))
+            .collect();
         let error = store.register(&batch, NOW).unwrap_err();
         assert_eq!(error.remedy(), Some(Remedy::Space), "{error:?}");
         std::fs::remove_file(root.path().join("filler")).unwrap();
-        assert!(!store.is_valid(&item("n0")).unwrap(), "nothing of the batch is valid");
+        assert!(
+            !store.is_valid(&item("n0")).unwrap(),
+            "nothing of the batch is valid"
+        );
     });
 }
 
@@ -68,9 +72,12 @@ fn trees_without_permissions_are_removed_by_their_owner() {
         std::fs::create_dir_all(dir.join("tree/a/b")).unwrap();
         std::fs::write(dir.join("tree/a/b/file"), "").unwrap();
         std::fs::create_dir(dir.join("tree/closed")).unwrap();
-        for (path, mode) in
-            [("tree/a/b/file", 0o444), ("tree/a/b", 0o555), ("tree/closed", 0), ("tree/a", 0o111)]
-        {
+        for (path, mode) in [
+            ("tree/a/b/file", 0o444),
+            ("tree/a/b", 0o555),
+            ("tree/closed", 0),
+            ("tree/a", 0o111),
+        ] {
             set_mode(&dir.join(path), mode);
         }
         set_mode(&dir.join("tree"), 0o555);
@@ -122,15 +129,22 @@ fn a_store_of_others_is_refused_with_a_hint_but_can_be_read() {
 #[test]
 fn deep_trees_are_removed_with_few_descriptors() {
     let dir = tempfile::tempdir().unwrap();
-    let mut at =
-        rustix::fs::open(dir.path(), rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty())
-            .unwrap();
+    let mut at = rustix::fs::open(
+        dir.path(),
+        rustix::fs::OFlags::DIRECTORY,
+        rustix::fs::Mode::empty(),
+    )
+    .unwrap();
     for depth in 0..5000 {
         let name = if depth == 0 { "tree" } else { "d" };
         rustix::fs::mkdirat(&at, name, rustix::fs::Mode::RWXU).unwrap();
-        at =
-            rustix::fs::openat(&at, name, rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty())
-                .unwrap();
+        at = rustix::fs::openat(
+            &at,
+            name,
+            rustix::fs::OFlags::DIRECTORY,
+            rustix::fs::Mode::empty(),
+        )
+        .unwrap();
         if depth % 1000 == 0 {
             rustix::fs::mkdirat(&at, ".moved-0", rustix::fs::Mode::RWXU).unwrap();
             rustix::fs::symlinkat("/", &at, "root").unwrap();

@@ -21,7 +21,12 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn start() -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--ignored", "--nocapture", "store::tests::peer::serve"])
+            .args([
+                "--exact",
+                "--ignored",
+                "--nocapture",
+                "store::tests::peer::serve",
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -29,7 +34,11 @@ impl Peer {
             .unwrap();
         let commands = child.stdin.take().unwrap();
         let answers = BufReader::new(child.stderr.take().unwrap());
-        Self { child, commands, answers }
+        Self {
+            child,
+            commands,
+            answers,
+        }
     }
 
     /// Gives a command without waiting for its end.
@@ -147,12 +156,22 @@ fn collect(state: &Path, held: &mut Vec<File>) -> String {
 
 fn open(path: &Path) -> File {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).open(path).unwrap()
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .unwrap()
 }
 
 /// A record lock of this process, as F_SETLK or F_SETLKW takes it.
 fn record_lock(file: &File, kind: libc::c_int, wait: bool) -> bool {
     let request = super::super::lock::record(kind);
-    let argument = if wait { FcntlArg::F_SETLKW(&request) } else { FcntlArg::F_SETLK(&request) };
+    let argument = if wait {
+        FcntlArg::F_SETLKW(&request)
+    } else {
+        FcntlArg::F_SETLK(&request)
+    };
     fcntl(file, argument).is_ok()
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rustix::fs::OFlags;
 
 use crate::format::nar::{EntryName, NarError};
-use crate::store::{Fingerprint, Linked, canonical};
+use crate::store::{Fingerprint, LinkOutcome, canonical};
 
 use super::created_modes::UNFINISHED_FILE;
 use super::directory::{self, Directory};
@@ -63,7 +63,10 @@ pub(super) struct BatchWriter<'a> {
 
 impl<'a> BatchWriter<'a> {
     pub(super) fn new(pool: &'a WriterPool, tree: Arc<Tree>) -> Self {
-        Self { batch: Batch::new(tree), pool }
+        Self {
+            batch: Batch::new(tree),
+            pool,
+        }
     }
 
     /// Reads the `size` bytes of a file and adds it to the batch. A batch with files of an earlier
@@ -89,7 +92,13 @@ impl<'a> BatchWriter<'a> {
         self.batch.chunk = contents.chunk();
         let digest = contents.digest();
         self.batch.bytes += bytes.len();
-        self.batch.files.push(SmallFile { parent, name, executable, contents: bytes, digest });
+        self.batch.files.push(SmallFile {
+            parent,
+            name,
+            executable,
+            contents: bytes,
+            digest,
+        });
         if self.batch.bytes >= BATCH_BYTES || self.batch.files.len() >= BATCH_FILES {
             self.hand_over();
         }
@@ -128,7 +137,10 @@ impl<'a> BatchWriter<'a> {
         let empty = Batch::new(Arc::clone(&self.batch.tree));
         let full = std::mem::replace(&mut self.batch, empty);
         let pending = full.tree.begin_batch();
-        self.pool.write(Job { batch: full, pending });
+        self.pool.write(Job {
+            batch: full,
+            pending,
+        });
     }
 }
 
@@ -158,7 +170,13 @@ impl Contents {
 
 impl Batch {
     fn new(tree: Arc<Tree>) -> Self {
-        Self { tree, files: Vec::new(), bytes: 0, chunk: 0, copied: None }
+        Self {
+            tree,
+            files: Vec::new(),
+            bytes: 0,
+            chunk: 0,
+            copied: None,
+        }
     }
 
     fn write(mut self) -> (Result<(), UnpackError>, Option<Vec<u8>>) {
@@ -185,15 +203,19 @@ impl SmallFile {
             return self.create(tree, contents);
         };
         let (size, executable) = (contents.len() as u64, self.executable);
-        let file = Fingerprint { hash, size, executable };
+        let file = Fingerprint {
+            hash,
+            size,
+            executable,
+        };
         match sharing.link(&file, &self.parent, &self.name)? {
-            Linked::Linked => tree.note_created_in(&self.parent),
-            Linked::Unusable => self.create(tree, contents)?,
-            Linked::Absent => {
+            LinkOutcome::Done => tree.note_created_in(&self.parent),
+            LinkOutcome::Unusable => self.create(tree, contents)?,
+            LinkOutcome::Absent => {
                 self.create(tree, contents)?;
                 sharing.add(&file, &self.parent, &self.name)?;
             }
-            Linked::Uncompared => {
+            LinkOutcome::Uncompared => {
                 self.create(tree, contents)?;
                 sharing.link_or_add(&file, &self.parent, &self.name)?;
             }
@@ -224,7 +246,11 @@ pub(super) fn create_file(
     name: &EntryName,
     executable: bool,
 ) -> rustix::io::Result<std::os::fd::OwnedFd> {
-    let mode = if parent.is_outside() { UNFINISHED_FILE } else { canonical::file_mode(executable) };
+    let mode = if parent.is_outside() {
+        UNFINISHED_FILE
+    } else {
+        canonical::file_mode(executable)
+    };
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(parent.fd(), name.as_bytes(), flags, mode)?;
     tree.note_created_in(parent);
@@ -256,7 +282,9 @@ mod tests {
     fn outcome(tree: Arc<Tree>) -> Result<(), UnpackError> {
         let (sender, receiver) = crossbeam_channel::bounded(1);
         std::thread::spawn(move || sender.send(tree.wait()));
-        receiver.recv_timeout(Duration::from_secs(20)).expect("the wait ends")
+        receiver
+            .recv_timeout(Duration::from_secs(20))
+            .expect("the wait ends")
     }
 
     fn hand_over(pool: &WriterPool, tree: &Arc<Tree>, file: SmallFile, bytes: &[u8]) {

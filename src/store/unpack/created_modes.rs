@@ -32,7 +32,11 @@ pub(super) struct CreatedModes {
 impl CreatedModes {
     /// Gives a complete file its mode, where it does not have it from its creation, and its times.
     pub(super) fn settle_file(&self, file: &OwnedFd, executable: bool) -> io::Result<()> {
-        let kind = if executable { &self.executable } else { &self.file };
+        let kind = if executable {
+            &self.executable
+        } else {
+            &self.file
+        };
         ensure(kind, file, canonical::file_mode(executable))?;
         Ok(canonical::settle_times(file)?)
     }

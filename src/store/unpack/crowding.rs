@@ -67,12 +67,18 @@ impl Crowding {
     }
 
     fn note(&mut self, was_better: bool) {
-        self.in_vain = if was_better { self.in_vain.saturating_sub(1) } else { self.in_vain + 1 };
+        self.in_vain = if was_better {
+            self.in_vain.saturating_sub(1)
+        } else {
+            self.in_vain + 1
+        };
     }
 
     fn is_worth_trying(&mut self, directory: BorrowedFd<'_>) -> bool {
         self.in_vain < MAX_IN_VAIN
-            && *self.passes_over_deleted.get_or_insert_with(|| passes_over_deleted(directory))
+            && *self
+                .passes_over_deleted
+                .get_or_insert_with(|| passes_over_deleted(directory))
     }
 }
 
@@ -98,13 +104,22 @@ fn scatter(parent: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Takes the flag away that a scattering directory has, and no new one.
 pub(super) fn gather(directory: BorrowedFd<'_>) -> io::Result<()> {
-    ioctl_setflags(directory, ioctl_getflags(directory)?.difference(IFlags::TOPDIR))
+    ioctl_setflags(
+        directory,
+        ioctl_getflags(directory)?.difference(IFlags::TOPDIR),
+    )
 }
 
 /// Whether `directory` lies on an ext4 without a journal.
 fn passes_over_deleted(directory: BorrowedFd<'_>) -> bool {
-    let Ok(stat) = fstat(directory.as_fd()) else { return false };
-    let device = format!("/sys/dev/block/{}:{}", major(stat.st_dev), minor(stat.st_dev));
+    let Ok(stat) = fstat(directory.as_fd()) else {
+        return false;
+    };
+    let device = format!(
+        "/sys/dev/block/{}:{}",
+        major(stat.st_dev),
+        minor(stat.st_dev)
+    );
     // Where it leads is the device's own directory, of the name that ext4 knows it by.
     let journal_task = |device: PathBuf| {
         let name = device.file_name()?;
@@ -124,7 +139,10 @@ fn processor_time_of(work: impl FnOnce() -> io::Result<()>) -> io::Result<Durati
 
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs().try_into().unwrap_or(0))
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        time.tv_nsec.unsigned_abs().try_into().unwrap_or(0),
+    )
 }
 
 #[cfg(test)]
@@ -140,7 +158,10 @@ mod tests {
 
     fn names(path: &Path) -> Vec<String> {
         let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
-        path.read_dir().unwrap().map(|entry| name(entry).into_string().unwrap()).collect()
+        path.read_dir()
+            .unwrap()
+            .map(|entry| name(entry).into_string().unwrap())
+            .collect()
     }
 
     fn inode(path: &Path) -> u64 {
@@ -179,7 +200,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let fd = open(directory.path());
         let Ok(before) = ioctl_getflags(&fd) else {
-            eprintln!("skipped: {} is on a file system without flags", directory.path().display());
+            eprintln!(
+                "skipped: {} is on a file system without flags",
+                directory.path().display()
+            );
             return;
         };
         if scatter(fd.as_fd()).is_ok() {
@@ -193,7 +217,10 @@ mod tests {
     fn what_was_in_vain_too_often_is_not_tried_again() {
         let directory = tempfile::tempdir().unwrap();
         let fd = open(directory.path());
-        let mut crowding = Crowding { passes_over_deleted: Some(true), in_vain: 0 };
+        let mut crowding = Crowding {
+            passes_over_deleted: Some(true),
+            in_vain: 0,
+        };
         (1..MAX_IN_VAIN).for_each(|_| crowding.note(false));
         assert!(crowding.is_worth_trying(fd.as_fd()));
         crowding.note(false);
@@ -209,7 +236,10 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let fd = open(parent.path());
         if !passes_over_deleted(fd.as_fd()) {
-            eprintln!("skipped: {} is on no ext4 without a journal", parent.path().display());
+            eprintln!(
+                "skipped: {} is on no ext4 without a journal",
+                parent.path().display()
+            );
             return;
         }
         let crowd = parent.path().join("crowd");
@@ -231,10 +261,15 @@ mod tests {
         }
         let mut crowding = Crowding::default();
         let mut is_away = |name: String| {
-            let made = crowding.make_directory(fd.as_fd(), name.as_bytes()).unwrap();
+            let made = crowding
+                .make_directory(fd.as_fd(), name.as_bytes())
+                .unwrap();
             made == Parent::Scattering && !deleted.contains(&inode(&parent.path().join(name)))
         };
         // One at least: whoever else makes files in the meantime may be where the others went.
-        assert!((0..4).any(|number| is_away(number.to_string())), "all within {deleted:?}");
+        assert!(
+            (0..4).any(|number| is_away(number.to_string())),
+            "all within {deleted:?}"
+        );
     }
 }

@@ -20,12 +20,19 @@ impl Destination {
     /// The entry `name` of the directory `parent`, which was opened as `parent_path`.
     #[must_use]
     pub(crate) fn new(parent: Arc<OwnedFd>, parent_path: PathBuf, name: EntryName) -> Self {
-        Self { parent, parent_path, name }
+        Self {
+            parent,
+            parent_path,
+            name,
+        }
     }
 
     /// The entry `name` of the same directory.
     pub(in crate::store) fn sibling(&self, name: EntryName) -> Self {
-        Self { name, ..self.clone() }
+        Self {
+            name,
+            ..self.clone()
+        }
     }
 
     /// The directory.

@@ -37,7 +37,11 @@ pub(super) struct Directory {
 impl Directory {
     /// The directory that the tree is put into: not part of it, so never made canonical.
     pub(super) fn outside(fd: Arc<OwnedFd>) -> Self {
-        Self { fd, place: None, is_scattering: AtomicBool::new(false) }
+        Self {
+            fd,
+            place: None,
+            is_scattering: AtomicBool::new(false),
+        }
     }
 
     /// Makes the directory `name` in `parent`, writable for now.
@@ -56,7 +60,11 @@ impl Directory {
             .adopt_directory(&fd)
             .map_err(|source| tree.error("making directory", &parent, &name, source))?;
         let is_scattering = AtomicBool::new(false);
-        Ok(Arc::new(Self { fd: Arc::new(fd), place: Some((parent, name)), is_scattering }))
+        Ok(Arc::new(Self {
+            fd: Arc::new(fd),
+            place: Some((parent, name)),
+            is_scattering,
+        }))
     }
 
     /// Makes the directory `name` in this one.
@@ -121,9 +129,15 @@ fn open_made(parent: BorrowedFd<'_>, name: &EntryName) -> io::Result<OwnedFd> {
 pub(super) fn release(tree: &Tree, directory: Arc<Directory>) -> Result<(), UnpackError> {
     let mut next = Some(directory);
     while let Some(directory) = next.take().and_then(Arc::into_inner) {
-        let Some((parent, name)) = directory.place else { break };
+        let Some((parent, name)) = directory.place else {
+            break;
+        };
         let is_scattering = directory.is_scattering.load(Ordering::Relaxed);
-        let gathered = if is_scattering { crowding::gather(directory.fd.as_fd()) } else { Ok(()) };
+        let gathered = if is_scattering {
+            crowding::gather(directory.fd.as_fd())
+        } else {
+            Ok(())
+        };
         gathered
             .and_then(|()| canonical::settle(&directory.fd, canonical::DIRECTORY_MODE))
             .map_err(|source| tree.error("closing directory", &parent, &name, source))?;

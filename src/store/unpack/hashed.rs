@@ -61,7 +61,10 @@ impl<R: Chunks> Hashed<R> {
     /// Hash and size of all that was taken.
     pub(super) fn finish(mut self) -> NarContent {
         self.catch_up();
-        NarContent { hash: NarHash::from_bytes(self.hash.finish()), size: self.size }
+        NarContent {
+            hash: NarHash::from_bytes(self.hash.finish()),
+            size: self.size,
+        }
     }
 
     fn catch_up(&mut self) {
@@ -107,20 +110,29 @@ pub(super) struct FileContents<'a, R> {
 impl<'a, R: Chunks> FileContents<'a, R> {
     /// Of a file of `size` bytes, not hashed.
     pub(super) fn new(contents: nar::Contents<'a, Hashed<R>>, size: u64) -> Self {
-        Self { contents, size, hash: None }
+        Self {
+            contents,
+            size,
+            hash: None,
+        }
     }
 
     /// The same with its hash.
     pub(super) fn hashed(self, executable: bool) -> Self {
         let mut hash = Sha256::new();
         hash.update(&nar::file_header(executable, self.size));
-        Self { hash: Some(hash), ..self }
+        Self {
+            hash: Some(hash),
+            ..self
+        }
     }
 
     /// The next bytes at hand; none at the end.
     pub(super) fn next_bytes(&mut self) -> io::Result<Bytes> {
         match &mut self.hash {
-            Some(file) => self.contents.next_bytes_by(|nar, max| nar.next_bytes_of(file, max)),
+            Some(file) => self
+                .contents
+                .next_bytes_by(|nar, max| nar.next_bytes_of(file, max)),
             None => self.contents.next_bytes_by(Hashed::next_bytes),
         }
     }

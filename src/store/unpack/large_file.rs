@@ -51,7 +51,11 @@ impl LargeFile<'_> {
             .map_err(|source| tree.error("closing", self.parent, self.name, source))?;
         drop(file);
         if let (Some(sharing), Some(hash)) = (&tree.sharing, contents.digest()) {
-            let file = Fingerprint { hash, size: self.size, executable: self.executable };
+            let file = Fingerprint {
+                hash,
+                size: self.size,
+                executable: self.executable,
+            };
             sharing.link_or_add(&file, self.parent, self.name)?;
         }
         Ok(())
@@ -81,7 +85,9 @@ fn next_run(offset: u64, bytes: &[u8]) -> (usize, bool) {
     while length < bytes.len() {
         let until_aligned = block_bytes - (offset + length as u64) % block_bytes;
         let rest = &bytes[length..];
-        let block = &rest[..rest.len().min(usize::try_from(until_aligned).unwrap_or(rest.len()))];
+        let block = &rest[..rest
+            .len()
+            .min(usize::try_from(until_aligned).unwrap_or(rest.len()))];
         let is_hole = block.len() == HOLE_BLOCK_BYTES && block.iter().all(|&byte| byte == 0);
         if *run_is_hole.get_or_insert(is_hole) != is_hole {
             break;

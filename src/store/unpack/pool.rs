@@ -55,12 +55,20 @@ impl WriterPool {
             }
         }
         let reserve = Arc::new(Reserve::new());
-        Ok(Self { queue: Some(queue), buffers, writers: started, reserve })
+        Ok(Self {
+            queue: Some(queue),
+            buffers,
+            writers: started,
+            reserve,
+        })
     }
 
     /// Queues a batch; waits while the queue is full.
     pub(super) fn write(&self, job: Job) {
-        let queue = self.queue.as_ref().expect("the queue is closed only by drop");
+        let queue = self
+            .queue
+            .as_ref()
+            .expect("the queue is closed only by drop");
         queue.send(job).expect("writers live as long as the queue");
     }
 
@@ -77,7 +85,11 @@ impl WriterPool {
 
 impl Buffers {
     fn take(&self) -> Vec<u8> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .unwrap_or_default()
     }
 
     fn give_back(&self, mut buffer: Vec<u8>) {

@@ -18,7 +18,7 @@ use rustix::io::{self, Errno};
 
 use crate::format::nar::EntryName;
 use crate::store::deduplicate::is_limit;
-use crate::store::{Fingerprint, Linked, Links, Published, StoreError};
+use crate::store::{EntryOutcome, Fingerprint, LinkOutcome, Links, StoreError};
 
 use super::c_name;
 use super::directory::Directory;
@@ -53,7 +53,11 @@ struct NewFile {
 
 impl Sharing {
     pub(super) fn new(links: Arc<Links>, outside: Arc<OwnedFd>) -> Self {
-        Self { links, outside, new_files: Mutex::default() }
+        Self {
+            links,
+            outside,
+            new_files: Mutex::default(),
+        }
     }
 
     /// Makes `name` in `parent`, which must not exist, a link to an equal file, if there is one: an
@@ -63,18 +67,24 @@ impl Sharing {
         file: &Fingerprint,
         parent: &Directory,
         name: &EntryName,
-    ) -> Result<Linked, StoreError> {
+    ) -> Result<LinkOutcome, StoreError> {
         let c_name = c_name(name);
         let linked = self.links.link_existing(file, parent.fd(), &c_name)?;
-        if !matches!(linked, Linked::Absent | Linked::Uncompared) {
+        if !matches!(linked, LinkOutcome::Absent | LinkOutcome::Uncompared) {
             return Ok(linked);
         }
         let Some(equal) = self.new_files().find(file).map(CStr::to_owned) else {
             return Ok(linked);
         };
-        match linkat(&self.outside, &equal, parent.fd(), &c_name, AtFlags::empty()) {
-            Ok(()) => Ok(Linked::Linked),
-            Err(error) if is_limit(error) => Ok(Linked::Unusable),
+        match linkat(
+            &self.outside,
+            &equal,
+            parent.fd(),
+            &c_name,
+            AtFlags::empty(),
+        ) {
+            Ok(()) => Ok(LinkOutcome::Done),
+            Err(error) if is_limit(error) => Ok(LinkOutcome::Unusable),
             Err(error) => Err(self.failure(parent, name, error)),
         }
     }
@@ -88,8 +98,8 @@ impl Sharing {
         name: &EntryName,
     ) -> Result<(), StoreError> {
         match self.links.link_written(file, parent.fd(), &c_name(name))? {
-            Linked::Absent | Linked::Uncompared => self.add(file, parent, name),
-            Linked::Linked | Linked::Unusable => Ok(()),
+            LinkOutcome::Absent | LinkOutcome::Uncompared => self.add(file, parent, name),
+            LinkOutcome::Done | LinkOutcome::Unusable => Ok(()),
         }
     }
 
@@ -101,8 +111,12 @@ impl Sharing {
         parent: &Directory,
         name: &EntryName,
     ) -> Result<(), StoreError> {
-        let Some(path) = parent.path_below(name) else { return Ok(()) };
-        let Some(equal) = self.new_files().add(file, &path) else { return Ok(()) };
+        let Some(path) = parent.path_below(name) else {
+            return Ok(());
+        };
+        let Some(equal) = self.new_files().add(file, &path) else {
+            return Ok(());
+        };
         match replace(&self.outside, &equal, parent.fd(), name) {
             Err(error) if !is_limit(error) => Err(self.failure(parent, name, error)),
             _ => Ok(()),
@@ -112,16 +126,25 @@ impl Sharing {
     /// The new files, when nobody adds more.
     pub(super) fn finish(&self) -> NewEntries {
         let files = std::mem::take(&mut *self.new_files());
-        NewEntries { links: Arc::clone(&self.links), files, published: Vec::new() }
+        NewEntries {
+            links: Arc::clone(&self.links),
+            files,
+            published: Vec::new(),
+        }
     }
 
     fn new_files(&self) -> MutexGuard<'_, NewFiles> {
-        self.new_files.lock().unwrap_or_else(PoisonError::into_inner)
+        self.new_files
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failure(&self, parent: &Directory, name: &EntryName, source: Errno) -> StoreError {
         let path = parent.path().join(name.as_os_str());
-        StoreError::Deduplicate { path, source: source.into() }
+        StoreError::Deduplicate {
+            path,
+            source: source.into(),
+        }
     }
 }
 
@@ -159,11 +182,19 @@ impl NewFiles {
         }
         let bytes = path.to_bytes_with_nul();
         let taken = self.files.len() * size_of::<NewFile>() + self.paths.len();
-        let (index, start) = (u32::try_from(self.files.len()), u32::try_from(self.paths.len()));
-        let (Ok(index), Ok(start)) = (index, start) else { return None };
+        let (index, start) = (
+            u32::try_from(self.files.len()),
+            u32::try_from(self.paths.len()),
+        );
+        let (Ok(index), Ok(start)) = (index, start) else {
+            return None;
+        };
         if taken + size_of::<NewFile>() + bytes.len() <= MAX_BYTES {
             self.paths.extend_from_slice(bytes);
-            self.files.push(NewFile { fingerprint: *file, path: start });
+            self.files.push(NewFile {
+                fingerprint: *file,
+                path: start,
+            });
             self.by_hash.insert(short(file), index);
         }
         None
@@ -177,7 +208,9 @@ impl NewFiles {
 }
 
 fn short(file: &Fingerprint) -> u64 {
-    let [first, ..] = file.hash.as_chunks().0 else { return 0 };
+    let [first, ..] = file.hash.as_chunks().0 else {
+        return 0;
+    };
     u64::from_le_bytes(*first)
 }
 
@@ -196,8 +229,10 @@ impl NewEntries {
     pub(super) fn publish(&mut self, outside: BorrowedFd<'_>) -> Result<(), StoreError> {
         let new = std::mem::take(&mut self.files);
         for file in &new.files {
-            let published = self.links.publish(&file.fingerprint, outside, new.path(file))?;
-            if published == Published::Published {
+            let published = self
+                .links
+                .publish(&file.fingerprint, outside, new.path(file))?;
+            if published == EntryOutcome::Added {
                 self.published.push(file.fingerprint.hash);
             }
         }
@@ -221,7 +256,14 @@ mod tests {
         let mut hash = [0; 32];
         hash[..8].copy_from_slice(&number.to_le_bytes());
         let path = format!("item.tmp/share/directory/{number}");
-        (Fingerprint { hash, size: 9000, executable: false }, CString::new(path).unwrap())
+        (
+            Fingerprint {
+                hash,
+                size: 9000,
+                executable: false,
+            },
+            CString::new(path).unwrap(),
+        )
     }
 
     #[test]
@@ -241,7 +283,10 @@ mod tests {
     #[test]
     fn files_whose_hashes_begin_alike_are_told_apart() {
         let (file, path) = numbered(1);
-        let other = Fingerprint { executable: true, ..file };
+        let other = Fingerprint {
+            executable: true,
+            ..file
+        };
         let mut files = NewFiles::default();
         files.add(&file, &path);
         assert_eq!(files.find(&other), None);

@@ -36,7 +36,10 @@ impl Chunks for Counted {
     fn next_chunk(&mut self) -> io::Result<Bytes> {
         let began = Instant::now();
         while self.alive.load(Ordering::Relaxed) > 1 {
-            assert!(began.elapsed() < Duration::from_secs(10), "two chunks are held on to");
+            assert!(
+                began.elapsed() < Duration::from_secs(10),
+                "two chunks are held on to"
+            );
             std::thread::yield_now();
         }
         let size = self.sizes.next().unwrap_or(usize::MAX).min(self.nar.len());
@@ -44,7 +47,10 @@ impl Chunks for Counted {
             return Ok(Bytes::new());
         }
         self.alive.fetch_add(1, Ordering::Relaxed);
-        Ok(Bytes::from_owner(Chunk(self.nar.split_to(size), Arc::clone(&self.alive))))
+        Ok(Bytes::from_owner(Chunk(
+            self.nar.split_to(size),
+            Arc::clone(&self.alive),
+        )))
     }
 }
 
@@ -62,9 +68,13 @@ fn nar(files: &[(usize, bool)]) -> Vec<u8> {
     writer.directory(None).unwrap();
     for (number, &(size, executable)) in files.iter().enumerate() {
         let file = EntryName::new(name(2 * number).as_bytes());
-        writer.file(file.as_ref(), executable, size as u64, &contents(size)[..]).unwrap();
+        writer
+            .file(file.as_ref(), executable, size as u64, &contents(size)[..])
+            .unwrap();
         let link = EntryName::new(name(2 * number + 1).as_bytes());
-        writer.symlink(link.as_ref(), &SymlinkTarget::new(b"nowhere").unwrap()).unwrap();
+        writer
+            .symlink(link.as_ref(), &SymlinkTarget::new(b"nowhere").unwrap())
+            .unwrap();
     }
     writer.end_directory().unwrap();
     writer.finish().unwrap()
@@ -125,12 +135,21 @@ fn what_stands_at_the_destination_is_not_removed() {
     let top = EntryName::new(b"tree").unwrap();
     let file = |size| {
         let mut writer = Writer::new(Vec::new());
-        writer.file(None, false, size as u64, &contents(size)[..]).unwrap();
+        writer
+            .file(None, false, size as u64, &contents(size)[..])
+            .unwrap();
         writer.finish().unwrap()
     };
     let mut link = Writer::new(Vec::new());
-    link.symlink(None, &SymlinkTarget::new(b"nowhere").unwrap()).unwrap();
-    let nars = [nar(&[(3, false)]), file(3), file(10_000), file(2 << 20), link.finish().unwrap()];
+    link.symlink(None, &SymlinkTarget::new(b"nowhere").unwrap())
+        .unwrap();
+    let nars = [
+        nar(&[(3, false)]),
+        file(3),
+        file(10_000),
+        file(2 << 20),
+        link.finish().unwrap(),
+    ];
 
     let pool = WriterPool::new(1).unwrap();
     for (nar, is_deduplicated) in nars.iter().flat_map(|nar| [(nar, false), (nar, true)]) {
@@ -167,7 +186,9 @@ fn nar_of_each_kind() -> Vec<u8> {
             ("6", (1 << 20) + 1, false),
         ] {
             let contents = contents(size);
-            writer.file(name(file).as_ref(), executable, size as u64, &contents[..]).unwrap();
+            writer
+                .file(name(file).as_ref(), executable, size as u64, &contents[..])
+                .unwrap();
         }
         writer.end_directory().unwrap();
     }
@@ -177,7 +198,9 @@ fn nar_of_each_kind() -> Vec<u8> {
 
 fn nar_of_one_file(size: usize, executable: bool) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
-    writer.file(None, executable, size as u64, &contents(size)[..]).unwrap();
+    writer
+        .file(None, executable, size as u64, &contents(size)[..])
+        .unwrap();
     writer.finish().unwrap()
 }
 
@@ -188,7 +211,11 @@ fn faults_of(nar: Vec<u8>, directory: &Path) -> Vec<String> {
     let destination = Destination::new(parent, directory.to_owned(), name);
     let links = Some(Arc::new(Links::open(directory).unwrap()));
     let pool = WriterPool::new(2).unwrap();
-    let chunks = Counted { nar: nar.into(), sizes: Vec::new().into_iter(), alive: Arc::default() };
+    let chunks = Counted {
+        nar: nar.into(),
+        sizes: Vec::new().into_iter(),
+        alive: Arc::default(),
+    };
     let _unpacked = unpack(chunks, destination, &pool, links).unwrap();
     faults(&directory.join("tree"))
 }
@@ -196,7 +223,11 @@ fn faults_of(nar: Vec<u8>, directory: &Path) -> Vec<String> {
 #[test]
 fn a_tree_is_canonical_whatever_its_destination_passes_on() {
     let no_faults = Vec::<String>::new();
-    let nars = [nar_of_each_kind(), nar_of_one_file(20, false), nar_of_one_file(2 << 20, true)];
+    let nars = [
+        nar_of_each_kind(),
+        nar_of_one_file(20, false),
+        nar_of_one_file(2 << 20, true),
+    ];
     for nar in nars {
         for (permissions, named) in [
             ([7, 7, 7], None),
@@ -230,7 +261,8 @@ struct Watched<'a> {
 impl Chunks for Watched<'_> {
     fn next_chunk(&mut self) -> io::Result<Bytes> {
         let found = self.tree.metadata().ok();
-        self.modes.extend(found.map(|found| found.permissions().mode() & 0o7777));
+        self.modes
+            .extend(found.map(|found| found.permissions().mode() & 0o7777));
         Ok(self.nar.split_to(self.nar.len().min(1 << 20)))
     }
 }
@@ -244,7 +276,11 @@ fn a_file_without_a_directory_is_private_until_it_is_complete() {
     let destination = Destination::new(parent, directory.path().to_owned(), name);
     let pool = WriterPool::new(1).unwrap();
     let nar = nar_of_one_file(2 << 20, false).into();
-    let mut watched = Watched { nar, tree: &tree, modes: Vec::new() };
+    let mut watched = Watched {
+        nar,
+        tree: &tree,
+        modes: Vec::new(),
+    };
     let _unpacked = unpack(&mut watched, destination, &pool, None).unwrap();
     // The last time, it was the end of the nar that was asked for.
     assert_eq!(watched.modes, [0o600, 0o600, 0o444]);
@@ -257,12 +293,18 @@ fn nar_with_equal_files() -> Vec<u8> {
     let name = |name: String| EntryName::new(name.as_bytes());
     writer.directory(None).unwrap();
     for directory in 0..5 {
-        writer.directory(name(format!("{directory:02}")).as_ref()).unwrap();
-        for (number, size) in [9000, 9001, 200_000, 2 << 20, 9000, 200_000].into_iter().enumerate()
+        writer
+            .directory(name(format!("{directory:02}")).as_ref())
+            .unwrap();
+        for (number, size) in [9000, 9001, 200_000, 2 << 20, 9000, 200_000]
+            .into_iter()
+            .enumerate()
         {
             let contents = contents(size);
             let file = name(format!("{number}"));
-            writer.file(file.as_ref(), number == 1, size as u64, &contents[..]).unwrap();
+            writer
+                .file(file.as_ref(), number == 1, size as u64, &contents[..])
+                .unwrap();
         }
         writer.end_directory().unwrap();
     }
@@ -289,12 +331,26 @@ fn unpack_into(directory: &Path, name: &str, nar: &[u8], repair: bool) -> Unpack
         sizes: vec![100_000; 1000].into_iter(),
         alive: Arc::default(),
     };
-    unpack(chunks, destination, &WriterPool::new(2).unwrap(), Some(Arc::new(links))).unwrap()
+    unpack(
+        chunks,
+        destination,
+        &WriterPool::new(2).unwrap(),
+        Some(Arc::new(links)),
+    )
+    .unwrap()
 }
 
 fn publish(unpacked: &mut Unpacked) {
-    let TemporaryTree { destination, new_entries, .. } = &mut unpacked.guard;
-    new_entries.as_mut().unwrap().publish(destination.parent.as_fd()).unwrap();
+    let TemporaryTree {
+        destination,
+        new_entries,
+        ..
+    } = &mut unpacked.guard;
+    new_entries
+        .as_mut()
+        .unwrap()
+        .publish(destination.parent.as_fd())
+        .unwrap();
 }
 
 /// The inodes of the files at `top`, and how many names each has there.
@@ -344,7 +400,10 @@ fn trees_that_are_unpacked_at_once_share_their_files() {
     for tree in ["tree", "second"] {
         assert_eq!(faults(&directory.path().join(tree)), Vec::<String>::new());
         let files = inodes(&directory.path().join(tree));
-        assert!(links.keys().all(|inode| files.contains_key(inode)), "{tree}: {files:?} {links:?}");
+        assert!(
+            links.keys().all(|inode| files.contains_key(inode)),
+            "{tree}: {files:?} {links:?}"
+        );
     }
 
     // Whoever still uses an entry keeps it.

@@ -80,7 +80,11 @@ impl Tree {
         source: impl Into<std::io::Error>,
     ) -> UnpackError {
         let path = self.outside.join(parent.path()).join(name.as_os_str());
-        UnpackError::Write { action, path, source: source.into() }
+        UnpackError::Write {
+            action,
+            path,
+            source: source.into(),
+        }
     }
 
     /// An entry of `parent` was created. In the directory that the tree is put into, that is the
@@ -107,14 +111,20 @@ impl Tree {
     /// One more batch is to be waited for.
     pub(super) fn begin_batch(self: &Arc<Self>) -> Pending {
         self.lock().batches_pending += 1;
-        Pending { tree: Arc::clone(self), result: Err(UnpackError::Panicked) }
+        Pending {
+            tree: Arc::clone(self),
+            result: Err(UnpackError::Panicked),
+        }
     }
 
     /// Waits until no writer is at work any more.
     pub(super) fn wait(&self) -> Result<(), UnpackError> {
         let mut progress = self.lock();
         while progress.batches_pending > 0 {
-            progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+            progress = self
+                .changed
+                .wait(progress)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         progress.failure.take().map_or(Ok(()), Err)
     }

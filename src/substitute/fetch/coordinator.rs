@@ -59,7 +59,10 @@ pub(super) fn run(
 /// A valid item is complete if what was missing has been fetched again.
 fn settle(item: Incomplete, outcome: &mut Outcome, valid: &mut dyn FnMut(&StorePath)) {
     let Incomplete { path, gaps } = item;
-    match gaps.into_iter().find(|gap| !outcome.registered.contains(gap)) {
+    match gaps
+        .into_iter()
+        .find(|gap| !outcome.registered.contains(gap))
+    {
         None => {
             valid(&path);
             outcome.valid.push(path);
@@ -75,8 +78,18 @@ fn carry_out(
     valid: &mut dyn FnMut(&StorePath),
 ) -> Outcome {
     let download_size = plan.download_size();
-    let Plan { items, failed, valid: complete, references, .. } = plan;
-    let outcome = Outcome { failed, valid: complete, ..Outcome::default() };
+    let Plan {
+        items,
+        failed,
+        valid: complete,
+        references,
+        ..
+    } = plan;
+    let outcome = Outcome {
+        failed,
+        valid: complete,
+        ..Outcome::default()
+    };
     if items.is_empty() || (!outcome.failed.is_empty() && fetch.on_failure == OnFailure::Stop) {
         return outcome;
     }
@@ -91,8 +104,14 @@ fn carry_out(
     if let Some(error) = lack_of_space(fetch, &items) {
         return refuse_all(outcome, &items, error);
     }
-    fetch.progress.event(Event::Planned { items: items.len(), download_size });
-    let replanning = Replanning { planner, references };
+    fetch.progress.event(Event::Planned {
+        items: items.len(),
+        download_size,
+    });
+    let replanning = Replanning {
+        planner,
+        references,
+    };
     let workers = AtomicUsize::new(0);
     let coordinator = Coordinator::new(fetch, replanning, items, &workers, outcome, valid);
     let outcome = work_off(fetch, coordinator, &directory);
@@ -111,7 +130,11 @@ fn work_off(
     let (brought, results) = unbounded();
     std::thread::scope(|scope| {
         for number in 0..jobs {
-            let worker = Worker { fetch, directory, workers: coordinator.workers };
+            let worker = Worker {
+                fetch,
+                directory,
+                workers: coordinator.workers,
+            };
             match worker.start(scope, number, to_do.clone(), brought.clone()) {
                 Ok(()) => {}
                 Err(error) if number == 0 => {
@@ -136,7 +159,11 @@ fn refuse_all(mut outcome: Outcome, items: &[Arc<PlannedItem>], error: ItemError
 }
 
 fn lack_of_space(fetch: &Fetch, items: &[Arc<PlannedItem>]) -> Option<ItemError> {
-    let needed = total(items.iter().map(|item| item.authorized.narinfo().nar_size()));
+    let needed = total(
+        items
+            .iter()
+            .map(|item| item.authorized.narinfo().nar_size()),
+    );
     match fetch.store.free_bytes() {
         Ok(free) if free < needed => {
             let path = fetch.store.layout().store().to_owned();
@@ -268,7 +295,10 @@ impl<'a> Coordinator<'a> {
                 self.states[index] = State::Waiting;
                 self.busy.push(index);
             }
-            Brought::Failed(Failure { error, is_superseded: true }) => self.replan(index, error),
+            Brought::Failed(Failure {
+                error,
+                is_superseded: true,
+            }) => self.replan(index, error),
             Brought::Failed(Failure { error, .. }) => self.fail(index, error),
         }
     }
@@ -299,7 +329,10 @@ impl<'a> Coordinator<'a> {
                 Some(earlier) => earlier.and_then(error),
                 None => error,
             };
-            self.fetch.progress.event(Event::Failed { item, reason: &chain(&error) });
+            self.fetch.progress.event(Event::Failed {
+                item,
+                reason: &chain(&error),
+            });
             self.outcome.failed.push((item.clone(), error));
             self.has_stopped |= self.fetch.on_failure == OnFailure::Stop;
 
@@ -316,8 +349,14 @@ impl<'a> Coordinator<'a> {
         for index in 0..self.items.len() {
             if !matches!(self.states[index], State::Valid | State::Failed) {
                 self.states[index] = State::Failed;
-                let error = if is_cancelled { ItemError::Interrupted } else { ItemError::NotTried };
-                self.outcome.failed.push((self.items[index].path.clone(), error));
+                let error = if is_cancelled {
+                    ItemError::Interrupted
+                } else {
+                    ItemError::NotTried
+                };
+                self.outcome
+                    .failed
+                    .push((self.items[index].path.clone(), error));
             }
         }
     }

@@ -67,13 +67,21 @@ impl Plan {
     /// Bytes of all nars.
     #[must_use]
     pub(crate) fn nar_size(&self) -> u64 {
-        total(self.items.iter().map(|item| item.authorized.narinfo().nar_size()))
+        total(
+            self.items
+                .iter()
+                .map(|item| item.authorized.narinfo().nar_size()),
+        )
     }
 
     /// Bytes to download, as far as servers say.
     #[must_use]
     pub(crate) fn download_size(&self) -> u64 {
-        total(self.items.iter().filter_map(|item| item.download()?.1.file_size))
+        total(
+            self.items
+                .iter()
+                .filter_map(|item| item.download()?.1.file_size),
+        )
     }
 }
 
@@ -89,7 +97,10 @@ pub(super) fn make(
 ) -> Result<Plan, StoreError> {
     let repairs = repairs(planner, references);
     let known = planner.present.inspect(paths)?;
-    let mut plan = Plan { references, ..Plan::default() };
+    let mut plan = Plan {
+        references,
+        ..Plan::default()
+    };
     let mut wanted = Vec::new();
     for path in paths {
         let is_missing = known.missing().contains(path);
@@ -98,7 +109,10 @@ pub(super) fn make(
             MissingTrees::Report if is_missing => {}
             _ if is_missing || !known.is_recorded(path) => wanted.push(path.clone()),
             _ if repairs && !gaps.is_empty() => {
-                plan.incomplete.push(Incomplete { path: path.clone(), gaps });
+                plan.incomplete.push(Incomplete {
+                    path: path.clone(),
+                    gaps,
+                });
             }
             _ => match gaps.into_iter().next() {
                 None => plan.valid.push(path.clone()),
@@ -139,22 +153,32 @@ fn resolve(
     references: References,
 ) -> Result<(Resolution, Inspection), StoreError> {
     loop {
-        let skipping = Arc::new(Skipping::new(planner.present.clone(), planner.missing_trees));
+        let skipping = Arc::new(Skipping::new(
+            planner.present.clone(),
+            planner.missing_trees,
+        ));
         let walk = match references {
             References::Fetch => Walk::Closure(Some(skipping.skip())),
             References::MustBeValid => Walk::JustThese,
         };
         let resolution = planner.resolver.resolve(wanted.clone(), walk);
         skipping.into_result()?;
-        let paths: Vec<StorePath> =
-            resolution.items.iter().map(|found| found.path.clone()).collect();
+        let paths: Vec<StorePath> = resolution
+            .items
+            .iter()
+            .map(|found| found.path.clone())
+            .collect();
         planner.present.keep(&paths)?;
 
         // Valid items are not looked up, so what they refer to has not come up yet.
         let outside = planner.present.inspect(&references_outside(&resolution))?;
         let known: HashSet<&StorePath> = paths.iter().chain(&wanted).collect();
-        let gaps: Vec<StorePath> =
-            outside.missing().iter().filter(|path| !known.contains(path)).cloned().collect();
+        let gaps: Vec<StorePath> = outside
+            .missing()
+            .iter()
+            .filter(|path| !known.contains(path))
+            .cloned()
+            .collect();
         if gaps.is_empty() || !repairs(planner, references) {
             return Ok((resolution, outside));
         }
@@ -164,9 +188,15 @@ fn resolve(
 
 /// What the items found refer to without being found themselves.
 fn references_outside(resolution: &Resolution) -> Vec<StorePath> {
-    let found: HashSet<StorePathRef<'_>> =
-        resolution.items.iter().map(|item| item.path.as_ref()).collect();
-    let narinfos = resolution.items.iter().filter_map(|item| item.authority.as_ref());
+    let found: HashSet<StorePathRef<'_>> = resolution
+        .items
+        .iter()
+        .map(|item| item.path.as_ref())
+        .collect();
+    let narinfos = resolution
+        .items
+        .iter()
+        .filter_map(|item| item.authority.as_ref());
     let references: HashSet<StorePath> = narinfos
         .flat_map(|authority| authority.narinfo().references())
         .filter(|path| !found.contains(path))
@@ -180,7 +210,9 @@ fn references_outside(resolution: &Resolution) -> Vec<StorePath> {
 fn sort_out(planner: &Planner, plan: &mut Plan, outside: &Inspection, references: References) {
     let items = plan.resolution.items.iter().enumerate();
     let links = Links {
-        by_path: items.map(|(index, found)| (found.path.as_ref(), index)).collect(),
+        by_path: items
+            .map(|(index, found)| (found.path.as_ref(), index))
+            .collect(),
         outside,
         references,
         repairs: repairs(planner, references),
@@ -325,13 +357,20 @@ impl Sorting<'_> {
             }
         }
         let sources = found.sources.clone();
-        Ok(PlannedItem { path: found.path.clone(), authorized, sources, needs })
+        Ok(PlannedItem {
+            path: found.path.clone(),
+            authorized,
+            sources,
+            needs,
+        })
     }
 
     /// Whether the item may be downloaded at all: otherwise each that would have to be is told,
     /// not only the first one that is tried.
     fn check_reach(&self, sources: &[Source]) -> Result<(), ItemError> {
-        let Planner { network, servers, .. } = self.planner;
+        let Planner {
+            network, servers, ..
+        } = self.planner;
         let is_reached = |source: &Source| network.reaches(servers[source.server].base());
         if sources.iter().all(is_reached) {
             return Ok(());
@@ -344,10 +383,13 @@ impl Sorting<'_> {
 /// Why an item without authority cannot be had; `servers` are those that were asked.
 #[must_use]
 pub(crate) fn refusal(found: &Found, servers: &[ServerReport]) -> ItemError {
-    let first = found.answers.iter().find_map(|Answer { said, .. }| match said {
-        Said::Refused(refusal) => Some(refusal.clone()),
-        _ => None,
-    });
+    let first = found
+        .answers
+        .iter()
+        .find_map(|Answer { said, .. }| match said {
+            Said::Refused(refusal) => Some(refusal.clone()),
+            _ => None,
+        });
     let why = why(found, servers);
     match (found.status, first) {
         (Status::Refused, Some(first)) => ItemError::Refused { first, why },
@@ -358,23 +400,29 @@ pub(crate) fn refusal(found: &Found, servers: &[ServerReport]) -> ItemError {
 
 /// What was said, server by server.
 fn why(found: &Found, servers: &[ServerReport]) -> Vec<String> {
-    let why = found.answers.iter().zip(servers).filter_map(|(answer, server)| {
-        let words = match &answer.said {
-            Said::Refused(refusal) => chain(refusal),
-            Said::Missing(status) => format!("HTTP status {status}"),
-            Said::Baking(_) => "it is being prepared".to_owned(),
-            Said::Unreadable(why)
-            | Said::Failed(why)
-            | Said::LocalFailure(why)
-            | Said::Skipped(why)
-            | Said::OtherStore(why) => without_url(why).into_owned(),
-            Said::Late => LATE.to_owned(),
-            Said::Unusable(why) => format!("its narinfo has no download that can be used: {why}"),
-            Said::Offline => "not in the lookup cache".to_owned(),
-            _ => return None,
-        };
-        Some(format!("{}: {words}", server.url))
-    });
+    let why = found
+        .answers
+        .iter()
+        .zip(servers)
+        .filter_map(|(answer, server)| {
+            let words = match &answer.said {
+                Said::Refused(refusal) => chain(refusal),
+                Said::Missing(status) => format!("HTTP status {status}"),
+                Said::Baking(_) => "it is being prepared".to_owned(),
+                Said::Unreadable(why)
+                | Said::Failed(why)
+                | Said::LocalFailure(why)
+                | Said::Skipped(why)
+                | Said::OtherStore(why) => without_url(why).into_owned(),
+                Said::Late => LATE.to_owned(),
+                Said::Unusable(why) => {
+                    format!("its narinfo has no download that can be used: {why}")
+                }
+                Said::Offline => "not in the lookup cache".to_owned(),
+                _ => return None,
+            };
+            Some(format!("{}: {words}", server.url))
+        });
     let mut why: Vec<String> = why.collect();
     if servers.is_empty() {
         why.push("no server is configured".to_owned());

@@ -31,7 +31,9 @@ impl Present {
     ) -> Result<HashSet<StorePath>, StoreError> {
         // In this order: what is checked first can be collected before it is rooted.
         self.keep(paths)?;
-        let Some(store) = self.store() else { return Ok(HashSet::new()) };
+        let Some(store) = self.store() else {
+            return Ok(HashSet::new());
+        };
         let mut known = store.valid_among(paths)?;
         if missing_trees == MissingTrees::FetchAgain {
             let valid: Vec<StorePath> = known.iter().cloned().collect();
@@ -45,7 +47,9 @@ impl Present {
     /// The valid ones of `paths`, everything they refer to, and which trees of those are missing.
     pub(super) fn inspect(&self, paths: &[StorePath]) -> Result<Inspection, StoreError> {
         self.keep(paths)?;
-        let Some(store) = self.store() else { return Ok(Inspection::default()) };
+        let Some(store) = self.store() else {
+            return Ok(Inspection::default());
+        };
         let closure = store.closure(paths)?;
         let missing = store.missing_trees(closure.items())?;
         Ok(Inspection { closure, missing })
@@ -54,7 +58,8 @@ impl Present {
     /// Where the tree of `path` should be.
     pub(super) fn place_of(&self, path: &StorePath) -> PathBuf {
         let base = Path::new(path.base());
-        self.store().map_or_else(|| base.to_owned(), |store| store.layout().item(path))
+        self.store()
+            .map_or_else(|| base.to_owned(), |store| store.layout().item(path))
     }
 
     fn store(&self) -> Option<&Arc<Store>> {
@@ -122,7 +127,11 @@ pub(super) struct Skipping {
 
 impl Skipping {
     pub(super) fn new(present: Present, missing_trees: MissingTrees) -> Self {
-        Self { present, missing_trees, error: Mutex::default() }
+        Self {
+            present,
+            missing_trees,
+            error: Mutex::default(),
+        }
     }
 
     pub(super) fn skip(self: &Arc<Self>) -> Skip {

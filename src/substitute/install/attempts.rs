@@ -23,7 +23,11 @@ pub(super) struct Attempts {
 impl Attempts {
     /// Goes on after `earlier` ones.
     pub(super) fn after(earlier: Vec<Attempt>) -> Self {
-        Self { earlier: earlier.len(), all: earlier, failing: Vec::new() }
+        Self {
+            earlier: earlier.len(),
+            all: earlier,
+            failing: Vec::new(),
+        }
     }
 
     /// Puts those of `candidates` last that have failed with an earlier narinfo.
@@ -41,7 +45,11 @@ impl Attempts {
         let server = candidate.server;
         let is_its = |attempt: &&Attempt| attempt.candidate.server == server;
         let is_absent = |attempt: &&Attempt| attempt.error.class() == Class::Absent;
-        let absent = self.all[self.earlier..].iter().filter(is_its).filter(is_absent).count();
+        let absent = self.all[self.earlier..]
+            .iter()
+            .filter(is_its)
+            .filter(is_absent)
+            .count();
         !self.failing.contains(&server)
             && absent < ABSENT_PER_NARINFO
             && self.all.iter().filter(is_its).count() < ATTEMPTS_PER_SERVER

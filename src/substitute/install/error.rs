@@ -127,7 +127,12 @@ impl Attempt {
         error: AttemptError,
     ) -> Self {
         let url = redacted(&candidate.url);
-        Self { candidate: candidate.clone(), authorized: Arc::clone(authorized), url, error }
+        Self {
+            candidate: candidate.clone(),
+            authorized: Arc::clone(authorized),
+            url,
+            error,
+        }
     }
 
     /// Why, where its address is named anyway.
@@ -242,7 +247,9 @@ fn attempts_text(attempts: &[Attempt]) -> String {
     let mut servers: Vec<usize> = Vec::new();
     let mut why: Vec<(usize, String)> = Vec::new();
     for attempt in attempts {
-        let known = servers.iter().position(|server| *server == attempt.candidate.server);
+        let known = servers
+            .iter()
+            .position(|server| *server == attempt.candidate.server);
         let place = known.unwrap_or(servers.len());
         if place == servers.len() {
             servers.push(attempt.candidate.server);
@@ -262,10 +269,15 @@ impl ItemError {
     #[must_use]
     pub(crate) fn class(&self) -> Class {
         match self {
-            Self::NotAvailable { status: Status::Unknown, .. } | Self::Offline(_) => {
-                Class::Transient
+            Self::NotAvailable {
+                status: Status::Unknown,
+                ..
             }
-            Self::NotAvailable { status: Status::Refused, .. }
+            | Self::Offline(_) => Class::Transient,
+            Self::NotAvailable {
+                status: Status::Refused,
+                ..
+            }
             | Self::Refused { .. }
             | Self::NoDownload => Class::Refused,
             Self::NotAvailable { .. }
@@ -277,7 +289,13 @@ impl ItemError {
                 .map(|attempt| attempt.error.class())
                 // A server that does not have the nar after all is a failed download here:
                 // its narinfo said that it has.
-                .map(|class| if class == Class::Absent { Class::Transient } else { class })
+                .map(|class| {
+                    if class == Class::Absent {
+                        Class::Transient
+                    } else {
+                        class
+                    }
+                })
                 .max()
                 .unwrap_or(Class::Transient),
             Self::Store(_)
@@ -314,7 +332,10 @@ impl ItemError {
                 Self::AllFailed(attempts)
             }
             (_, other @ (Self::Interrupted | Self::NotTried)) => other,
-            (first, next) => Self::OtherBuild { first: Box::new(first), next: Box::new(next) },
+            (first, next) => Self::OtherBuild {
+                first: Box::new(first),
+                next: Box::new(next),
+            },
         }
     }
 
@@ -330,12 +351,17 @@ impl ItemError {
     /// when there was any other cause.
     #[must_use]
     pub(crate) fn servers_down(&self) -> BTreeSet<usize> {
-        let Self::AllFailed(attempts) = self else { return BTreeSet::new() };
+        let Self::AllFailed(attempts) = self else {
+            return BTreeSet::new();
+        };
         let is_down = |attempt: &Attempt| matches!(attempt.error.outage(), Some(outage) if outage != Outage::Broken);
         if !attempts.iter().all(is_down) {
             return BTreeSet::new();
         }
-        attempts.iter().map(|attempt| attempt.candidate.server).collect()
+        attempts
+            .iter()
+            .map(|attempt| attempt.candidate.server)
+            .collect()
     }
 
     /// Whether some server's narinfo leads to a nar that is not there: it is stale.

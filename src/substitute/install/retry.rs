@@ -20,18 +20,26 @@ impl Installer {
         error: ItemError,
         retries: &Arc<Retries>,
     ) -> Result<Checked, ItemError> {
-        let ItemError::AllFailed(mut attempts) = error else { return Err(error) };
+        let ItemError::AllFailed(mut attempts) = error else {
+            return Err(error);
+        };
         let mut urls = std::collections::HashSet::new();
         attempts.retain(|attempt| urls.insert(attempt.url.clone()));
 
         while wait_for_any(&attempts, retries) {
             let mut skipped = Vec::new();
-            for attempt in attempts.iter_mut().filter(|attempt| attempt.error.outage().is_some()) {
+            for attempt in attempts
+                .iter_mut()
+                .filter(|attempt| attempt.error.outage().is_some())
+            {
                 let server = attempt.candidate.server;
                 if skipped.contains(&server) {
                     continue;
                 }
-                let order = Order { authorized: &attempt.authorized, ..*order };
+                let order = Order {
+                    authorized: &attempt.authorized,
+                    ..*order
+                };
                 let start = Start::default();
                 let error = match self.attempt(&order, &attempt.candidate, start, retries) {
                     Ok(checked) => return Ok(checked),

@@ -51,8 +51,16 @@ impl Engine {
             return Ok(());
         }
         let urls = self.servers.iter().map(|server| server.url.base());
-        let client = self.setup.network.client_for_all(urls).map_err(|error| chain(&*error))?;
-        let specs = self.servers.iter().map(super::servers::Server::spec).collect();
+        let client = self
+            .setup
+            .network
+            .client_for_all(urls)
+            .map_err(|error| chain(&*error))?;
+        let specs = self
+            .servers
+            .iter()
+            .map(super::servers::Server::spec)
+            .collect();
         let (lookups, events) = client.lookups(specs).map_err(|error| chain(&error))?;
         self.lookups = Some(lookups);
         self.events = events.queue();
@@ -75,12 +83,18 @@ impl Engine {
                 let items = self.with_hash_part(hash_part);
                 return self.check(server, items, text, TextOrigin::Server { max_age });
             }
-            Ok(NarInfoAnswer::Missing { status, max_age }) => {
-                ttl.entry(Remembered::Negative { status }, AnswerKind::Negative, max_age, now)
-            }
-            Ok(NarInfoAnswer::Baking { status, max_age }) => {
-                ttl.entry(Remembered::Baking { status }, AnswerKind::Baking, max_age, now)
-            }
+            Ok(NarInfoAnswer::Missing { status, max_age }) => ttl.entry(
+                Remembered::Negative { status },
+                AnswerKind::Negative,
+                max_age,
+                now,
+            ),
+            Ok(NarInfoAnswer::Baking { status, max_age }) => ttl.entry(
+                Remembered::Baking { status },
+                AnswerKind::Baking,
+                max_age,
+                now,
+            ),
             Err(error) => return self.failed(server, hash_part, &error),
         };
         self.heard_answer(server);
@@ -92,7 +106,11 @@ impl Engine {
         let expires_at = entry.is_fresh(now).then_some(entry.expires_at);
         self.remember_later(server, *hash_part, entry);
         for item in self.with_hash_part(hash_part) {
-            let answer = Answer { said: said.clone(), origin: Origin::Network, expires_at };
+            let answer = Answer {
+                said: said.clone(),
+                origin: Origin::Network,
+                expires_at,
+            };
             self.items[item as usize].item.answer(server, answer);
             self.advance(item);
         }
@@ -120,9 +138,15 @@ impl Engine {
         if said_something {
             self.heard_answer(server);
             let now = self.setup.clock.unix_seconds();
-            let answer = Remembered::Transient { reason: reason.clone().into() };
+            let answer = Remembered::Transient {
+                reason: reason.clone().into(),
+            };
             let wait = error.retry_after().map(|wait| wait.as_secs());
-            let entry = self.setup.options.ttl.entry(answer, AnswerKind::Transient, wait, now);
+            let entry = self
+                .setup
+                .options
+                .ttl
+                .entry(answer, AnswerKind::Transient, wait, now);
             expires_at = Some(entry.expires_at);
             self.remember_later(server, *hash_part, entry);
         } else {
@@ -134,7 +158,11 @@ impl Engine {
             } else {
                 Said::Failed(reason.clone())
             };
-            let answer = Answer { said, origin: Origin::Network, expires_at };
+            let answer = Answer {
+                said,
+                origin: Origin::Network,
+                expires_at,
+            };
             self.items[item as usize].item.answer(server, answer);
             self.advance(item);
         }
@@ -142,13 +170,24 @@ impl Engine {
 
     /// A text has been checked.
     pub(super) fn checked(&mut self, checked: Checked) {
-        let Checked { item, server, origin, text, outcome } = checked;
+        let Checked {
+            item,
+            server,
+            origin,
+            text,
+            outcome,
+        } = checked;
         let server = usize::from(server);
         let answer_origin = match &origin {
             TextOrigin::Server { .. } => Origin::Network,
-            TextOrigin::Cache { asked_at, expires_at, .. } => {
-                Origin::Cache { asked_at: *asked_at, expires_at: *expires_at }
-            }
+            TextOrigin::Cache {
+                asked_at,
+                expires_at,
+                ..
+            } => Origin::Cache {
+                asked_at: *asked_at,
+                expires_at: *expires_at,
+            },
         };
         let expires_at = match &origin {
             TextOrigin::Server { max_age } => {
@@ -156,7 +195,11 @@ impl Engine {
             }
             TextOrigin::Cache { expires_at, .. } => Some(*expires_at),
         };
-        let answer = |said| Answer { said, origin: answer_origin, expires_at };
+        let answer = |said| Answer {
+            said,
+            origin: answer_origin,
+            expires_at,
+        };
         let (said, offer, authority) = match outcome {
             Outcome::Authorized(authority, offer) => {
                 (Said::Authorized, Some(offer), Some(authority))
@@ -180,9 +223,19 @@ impl Engine {
         offer: NarOffer,
         authority: Option<Authority>,
     ) {
-        let source = Source { server, offer: Arc::new(offer) };
+        let source = Source {
+            server,
+            offer: Arc::new(offer),
+        };
         let usable = choose::check_usable(&source, &self.setup.servers);
-        self.items[item as usize].item.note_narinfo(answer, Offer { source, authority, usable });
+        self.items[item as usize].item.note_narinfo(
+            answer,
+            Offer {
+                source,
+                authority,
+                usable,
+            },
+        );
     }
 
     /// Remembers a text that a server gave; until when.
@@ -204,7 +257,11 @@ impl Engine {
             Outcome::Refused(offer, refusal) => {
                 let path = self.items[item as usize].item.path.clone();
                 let (refusal, offer) = (refusal.clone(), offer.clone());
-                let refused = RefusedNarInfo { path, refusal, offer };
+                let refused = RefusedNarInfo {
+                    path,
+                    refusal,
+                    offer,
+                };
                 let facts = refused.to_facts(&self.setup.store_dir, &self.setup.keys)?;
                 // Refused today, but keys are authorised and signatures repaired: ask again soon.
                 (Remembered::Refused { facts }, AnswerKind::Transient)
@@ -219,7 +276,8 @@ impl Engine {
     }
 
     fn remember_later(&mut self, server: usize, hash_part: HashPart, entry: Entry) {
-        self.to_remember.push((self.servers[server].id, hash_part, entry));
+        self.to_remember
+            .push((self.servers[server].id, hash_part, entry));
     }
 
     /// Writes what is to be remembered.
@@ -246,15 +304,26 @@ impl Engine {
         entry.heard();
         entry.learn_info(text.as_deref().unwrap_or_default(), &self.setup.store_dir);
         let now = self.setup.clock.unix_seconds();
-        let (ttl, _) = self.setup.options.ttl.ttl_secs(AnswerKind::CacheInfo, max_age);
+        let (ttl, _) = self
+            .setup
+            .options
+            .ttl
+            .ttl_secs(AnswerKind::CacheInfo, max_age);
         let (text, expires_at) = (text.map(Into::into), now.saturating_add(ttl));
-        let fact = CacheInfoFact { text, asked_at: now, expires_at };
+        let fact = CacheInfoFact {
+            text,
+            asked_at: now,
+            expires_at,
+        };
         self.remember_of(server, ServerFact::CacheInfo(fact));
         self.take_back_down(server);
         let entry = &self.servers[server];
         if let ServerState::OtherStore(why) = entry.state.clone() {
             let url = entry.url.as_str().to_owned();
-            self.setup.progress.event(Event::ServerDown { server: &url, reason: &why });
+            self.setup.progress.event(Event::ServerDown {
+                server: &url,
+                reason: &why,
+            });
             self.give_up(server, &Said::OtherStore(why));
         }
     }
@@ -265,18 +334,27 @@ impl Engine {
         if error.is_shortage() {
             // That is not the server's fault, so later runs are to ask it.
             let url = self.servers[server].url.as_str().to_owned();
-            self.setup.progress.event(Event::ServerDown { server: &url, reason: &why });
+            self.setup.progress.event(Event::ServerDown {
+                server: &url,
+                reason: &why,
+            });
             return;
         }
         self.servers[server].believe_down(ServerState::Down(why.clone()));
         self.remember_down(server, &why, error.retry_after());
         let url = self.servers[server].url.as_str().to_owned();
-        self.setup.progress.event(Event::ServerDown { server: &url, reason: &why });
+        self.setup.progress.event(Event::ServerDown {
+            server: &url,
+            reason: &why,
+        });
     }
 
     /// An item was decided without waiting for `server` any longer.
     pub(super) fn left_behind(&mut self, server: usize) {
-        if !matches!(self.servers[server].state, ServerState::NotAsked | ServerState::Up) {
+        if !matches!(
+            self.servers[server].state,
+            ServerState::NotAsked | ServerState::Up
+        ) {
             return;
         }
         let state = ServerState::Slow;
@@ -284,17 +362,28 @@ impl Engine {
         let reason = state.reason().unwrap_or_default();
         self.remember_down(server, reason, None);
         let url = self.servers[server].url.as_str().to_owned();
-        self.setup.progress.event(Event::ServerDown { server: &url, reason });
+        self.setup.progress.event(Event::ServerDown {
+            server: &url,
+            reason,
+        });
     }
 
     /// A server that says how long it wants to be left alone is, within reason.
     fn remember_down(&mut self, server: usize, reason: &str, retry_after: Option<Duration>) {
         let now = self.setup.clock.unix_seconds();
         let options = &self.setup.options;
-        let wanted = retry_after
-            .map_or(0, |wait| options.ttl.ttl_secs(AnswerKind::Transient, Some(wait.as_secs())).0);
+        let wanted = retry_after.map_or(0, |wait| {
+            options
+                .ttl
+                .ttl_secs(AnswerKind::Transient, Some(wait.as_secs()))
+                .0
+        });
         let until = now.saturating_add(options.down_seconds.max(wanted));
-        let down = Down { since: now, until, reason: reason.into() };
+        let down = Down {
+            since: now,
+            until,
+            reason: reason.into(),
+        };
         self.remember_of(server, ServerFact::Down(down));
     }
 

@@ -39,7 +39,11 @@ pub(super) enum TextOrigin {
     /// The server, which lets it be kept so long.
     Server { max_age: Option<u64> },
     /// The lookup cache, with a verdict when one may be believed.
-    Cache { asked_at: u64, expires_at: u64, vouched_by: Option<Box<str>> },
+    Cache {
+        asked_at: u64,
+        expires_at: u64,
+        vouched_by: Option<Box<str>>,
+    },
 }
 
 /// What a text turned out to be.
@@ -79,13 +83,18 @@ impl Checker {
     ) -> std::io::Result<Vec<JoinHandle<()>>> {
         let start = |number| {
             let (checker, texts, results) = (self.clone(), texts.clone(), results.clone());
-            std::thread::Builder::new().name(format!("check-{number}")).spawn(move || {
-                for batch in &texts {
-                    if results.send(Message::Checked(checker.check(batch))).is_err() {
-                        break;
+            std::thread::Builder::new()
+                .name(format!("check-{number}"))
+                .spawn(move || {
+                    for batch in &texts {
+                        if results
+                            .send(Message::Checked(checker.check(batch)))
+                            .is_err()
+                        {
+                            break;
+                        }
                     }
-                }
-            })
+                })
         };
         let mut checkers = Vec::new();
         for number in 0..threads.max(1) {
@@ -107,7 +116,12 @@ impl Checker {
         let claims = claims.collect();
         let mut verdicts = verdict::authorize_all(claims, &self.keys, &self.store_dir).into_iter();
         let checked = |(parsed, step): (Parsed, Step)| {
-            let Parsed { item, server, origin, .. } = parsed;
+            let Parsed {
+                item,
+                server,
+                origin,
+                ..
+            } = parsed;
             let (text, outcome) = match step {
                 Step::Decided(outcome) => (Box::default(), outcome),
                 Step::Claimed(narinfo) => {
@@ -115,13 +129,25 @@ impl Checker {
                     decided(&narinfo, verdict, &origin)
                 }
             };
-            Checked { item, server, origin, text, outcome }
+            Checked {
+                item,
+                server,
+                origin,
+                text,
+                outcome,
+            }
         };
         parsed.into_iter().map(checked).collect()
     }
 
     fn parse(&self, text: Text) -> (Parsed, Step) {
-        let Text { item, server, path, bytes, origin } = text;
+        let Text {
+            item,
+            server,
+            path,
+            bytes,
+            origin,
+        } = text;
         let narinfo = String::from_utf8(bytes)
             .map_err(|_| "the text is not UTF-8".to_owned())
             .and_then(|text| {
@@ -132,12 +158,24 @@ impl Checker {
             Err(why) => Step::Decided(Outcome::Unreadable(why)),
             Ok(narinfo) => self.recall(&path, Arc::new(narinfo), &origin),
         };
-        (Parsed { item, server, path, origin }, step)
+        (
+            Parsed {
+                item,
+                server,
+                path,
+                origin,
+            },
+            step,
+        )
     }
 
     /// Believes a narinfo again that the lookup cache says was believed before.
     fn recall(&self, path: &StorePath, narinfo: Arc<NarInfo>, origin: &TextOrigin) -> Step {
-        let TextOrigin::Cache { vouched_by: Some(key), .. } = origin else {
+        let TextOrigin::Cache {
+            vouched_by: Some(key),
+            ..
+        } = origin
+        else {
             return Step::Claimed(narinfo);
         };
         match verdict::recall(Arc::clone(&narinfo), path.as_ref(), key, &self.keys) {
@@ -188,7 +226,11 @@ fn decided(
 
 /// Servers that compress on the fly do not know the download's size yet; soon they will.
 pub(super) fn kind_of(offer: &NarOffer) -> AnswerKind {
-    if offer.downloads().iter().any(|download| download.file_size.is_some()) {
+    if offer
+        .downloads()
+        .iter()
+        .any(|download| download.file_size.is_some())
+    {
         AnswerKind::Positive
     } else {
         AnswerKind::PositiveWithoutFileSize

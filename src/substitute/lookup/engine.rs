@@ -37,12 +37,25 @@ const DRAINED_MESSAGES: usize = 64;
 const TEXT_QUEUE: usize = 8;
 
 pub(super) enum Message {
-    Resolve { items: Vec<StorePath>, walk: Walk, reply: Option<Sender<Resolution>> },
+    Resolve {
+        items: Vec<StorePath>,
+        walk: Walk,
+        reply: Option<Sender<Resolution>>,
+    },
     Checked(Vec<Checked>),
-    Forget { item: StorePath },
-    Disbelieve { item: StorePath },
-    AskEverybody { item: StorePath },
-    Reject { item: StorePath, narinfos: Vec<Arc<NarInfo>> },
+    Forget {
+        item: StorePath,
+    },
+    Disbelieve {
+        item: StorePath,
+    },
+    AskEverybody {
+        item: StorePath,
+    },
+    Reject {
+        item: StorePath,
+        narinfos: Vec<Arc<NarInfo>>,
+    },
     Finish,
 }
 
@@ -91,11 +104,22 @@ impl Engine {
         let (urls, freshness) = (setup.servers.clone(), setup.options.freshness);
         let progress = Arc::clone(&setup.progress);
         let warn = |error| progress.event(Event::Warning(&chain(&error)));
-        let load =
-            |url| Server::load(url, &mut setup.cache, &setup.store_dir, freshness, now, &warn);
+        let load = |url| {
+            Server::load(
+                url,
+                &mut setup.cache,
+                &setup.store_dir,
+                freshness,
+                now,
+                &warn,
+            )
+        };
         let mut servers: Vec<Server> = urls.into_iter().map(load).collect();
         forgive(&mut servers, freshness);
-        let checker = Checker { store_dir: setup.store_dir.clone(), keys: setup.keys.clone() };
+        let checker = Checker {
+            store_dir: setup.store_dir.clone(),
+            keys: setup.keys.clone(),
+        };
         let (texts, inbox) = bounded(TEXT_QUEUE);
         let checkers = checker.start(setup.options.checkers, &inbox, &results)?;
         Ok(Self {
@@ -156,7 +180,10 @@ impl Engine {
         for event in self.events.clone().try_iter().take(DRAINED_EVENTS) {
             self.event(Ok(event));
         }
-        inbox.try_iter().take(DRAINED_MESSAGES).all(|message| self.receive(message))
+        inbox
+            .try_iter()
+            .take(DRAINED_MESSAGES)
+            .all(|message| self.receive(message))
     }
 
     /// Notes a message; whether there may be more.
@@ -190,13 +217,24 @@ impl Engine {
             return true;
         };
         let event = event.into_event();
-        if let LookupEvent::Answer { server, answer: Ok(_), .. }
-        | LookupEvent::CacheInfo { server, info: Ok(_) } = &event
+        if let LookupEvent::Answer {
+            server,
+            answer: Ok(_),
+            ..
+        }
+        | LookupEvent::CacheInfo {
+            server,
+            info: Ok(_),
+        } = &event
         {
             self.setup.network.health().answered(*server);
         }
         match event {
-            LookupEvent::Answer { server, item, answer } => self.answered(server, &item, answer),
+            LookupEvent::Answer {
+                server,
+                item,
+                answer,
+            } => self.answered(server, &item, answer),
             LookupEvent::CacheInfo { server, info } => self.cache_info(server, info),
             LookupEvent::Learned { server, what } => {
                 self.remember_of(server, servers::fact(what));
@@ -247,11 +285,18 @@ impl Engine {
 
     /// Adds the references of a decided item to the request, if it walks a closure.
     fn follow(&mut self, request: usize, item: u32) {
-        let Some(Walk::Closure(skip)) = self.requests.walk(request) else { return };
-        let Some(narinfo) = self.items[item as usize].item.narinfo() else { return };
+        let Some(Walk::Closure(skip)) = self.requests.walk(request) else {
+            return;
+        };
+        let Some(narinfo) = self.items[item as usize].item.narinfo() else {
+            return;
+        };
         let own = narinfo.store_path();
-        let mut references: Vec<StorePath> =
-            narinfo.references().filter(|path| *path != own).map(StorePathRef::to_path).collect();
+        let mut references: Vec<StorePath> = narinfo
+            .references()
+            .filter(|path| *path != own)
+            .map(StorePathRef::to_path)
+            .collect();
         if let Some(skip) = skip {
             let valid = skip(&references);
             references.retain(|path| !valid.contains(path));
@@ -263,7 +308,9 @@ impl Engine {
 
     /// Answers the request if it waits for nothing any more.
     fn complete(&mut self, request: usize) {
-        let Some(complete) = self.requests.take_complete(request) else { return };
+        let Some(complete) = self.requests.take_complete(request) else {
+            return;
+        };
         let Some(reply) = complete.reply else { return };
         let found = |&item: &u32| self.items[item as usize].item.found();
         let items: Vec<Found> = complete.items.iter().map(found).collect();
@@ -362,7 +409,9 @@ impl Engine {
     fn reject(&mut self, path: &StorePath, narinfos: Vec<Arc<NarInfo>>) {
         let same_hash_part = self.with_hash_part(&path.hash_part());
         let is_this = |item: &u32| self.items[*item as usize].item.path == *path;
-        let Some(item) = same_hash_part.into_iter().find(is_this) else { return };
+        let Some(item) = same_hash_part.into_iter().find(is_this) else {
+            return;
+        };
         for narinfo in narinfos {
             self.items[item as usize].item.reject(&narinfo);
         }

@@ -82,7 +82,10 @@ impl Item {
     /// The same item, about which no server has been asked. What was rejected stays so.
     pub(super) fn renewed(&mut self) -> Self {
         let rejected = std::mem::take(&mut self.rejected);
-        Self { rejected, ..Self::new(self.path.clone(), self.slots.len()) }
+        Self {
+            rejected,
+            ..Self::new(self.path.clone(), self.slots.len())
+        }
     }
 
     /// Stops going by `narinfo` and equivalent ones: the nar cannot be had.
@@ -94,26 +97,36 @@ impl Item {
     /// whose download is described by an equivalent narinfo alone.
     fn authority(&self) -> Option<(&Offer, &Authority)> {
         let by_itself = self.authorized().find(|(offer, _)| offer.is_usable());
-        by_itself
-            .or_else(|| self.authorized().find(|(offer, _)| self.has_sources(&offer.source.offer)))
+        by_itself.or_else(|| {
+            self.authorized()
+                .find(|(offer, _)| self.has_sources(&offer.source.offer))
+        })
     }
 
     /// The authorized narinfos that have not been rejected, in the user's order.
     fn authorized(&self) -> impl Iterator<Item = (&Offer, &Authority)> {
-        let is_rejected =
-            |offer: &Offer| self.rejected.iter().any(|rejected| offer.is_same_nar(rejected));
+        let is_rejected = |offer: &Offer| {
+            self.rejected
+                .iter()
+                .any(|rejected| offer.is_same_nar(rejected))
+        };
         let offers = self.offers.iter().filter(move |offer| !is_rejected(offer));
         offers.filter_map(|offer| Some((offer, offer.authority.as_ref()?)))
     }
 
     fn has_sources(&self, nar: &NarOffer) -> bool {
-        self.offers.iter().any(|offer| offer.is_usable() && offer.is_same_nar(nar))
+        self.offers
+            .iter()
+            .any(|offer| offer.is_usable() && offer.is_same_nar(nar))
     }
 
     /// Who has the nar.
     fn sources(&self, nar: &NarOffer) -> Vec<Source> {
         let usable = self.offers.iter().filter(|offer| offer.is_usable());
-        usable.filter(|offer| offer.is_same_nar(nar)).map(|offer| offer.source.clone()).collect()
+        usable
+            .filter(|offer| offer.is_same_nar(nar))
+            .map(|offer| offer.source.clone())
+            .collect()
     }
 
     /// The first server with an authorized narinfo that needs no other server.
@@ -131,7 +144,10 @@ impl Item {
     /// with authority.
     pub(super) fn left_behind(&self) -> Vec<usize> {
         let first = self.authority().map_or(0, |(offer, _)| offer.source.server);
-        self.unanswered().into_iter().filter(|server| *server < first).collect()
+        self.unanswered()
+            .into_iter()
+            .filter(|server| *server < first)
+            .collect()
     }
 
     /// The servers that were asked and have not answered.
@@ -152,7 +168,13 @@ impl Item {
         let is_wanted = self.authority().is_none() || self.asks_everybody;
         for &server in servers.iter().filter(|_| is_wanted) {
             let slot = &mut self.slots[server];
-            if matches!(slot, Slot::Answered(Answer { said: Said::Skipped(_), .. })) {
+            if matches!(
+                slot,
+                Slot::Answered(Answer {
+                    said: Said::Skipped(_),
+                    ..
+                })
+            ) {
                 *slot = Slot::Open;
                 reopened = true;
             }
@@ -185,21 +207,26 @@ impl Item {
         self.slots[server] = Slot::Answered(answer);
         // Nearly always the only one.
         self.offers.reserve_exact(1);
-        let place = self.offers.partition_point(|earlier| earlier.source.server < server);
+        let place = self
+            .offers
+            .partition_point(|earlier| earlier.source.server < server);
         self.offers.insert(place, offer);
     }
 
     /// What to do next, when servers for which `lags` holds need not be waited for: those who
     /// have answered are enough, unless their bytes could not be had.
     pub(super) fn next(&mut self, lags: impl Fn(usize) -> bool) -> Next {
-        let first = self.server_with_authority().filter(|_| !self.asks_everybody);
+        let first = self
+            .server_with_authority()
+            .filter(|_| !self.asks_everybody);
         let before = first.unwrap_or(self.slots.len());
         let relevant = &self.slots[..before];
         if relevant.iter().any(|slot| matches!(slot, Slot::Remembered)) {
             return Next::Wait;
         }
-        let open: Vec<usize> =
-            (0..before).filter(|&server| matches!(self.slots[server], Slot::Open)).collect();
+        let open: Vec<usize> = (0..before)
+            .filter(|&server| matches!(self.slots[server], Slot::Open))
+            .collect();
         if !open.is_empty() {
             for &server in &open {
                 self.slots[server] = Slot::Asked;
@@ -210,7 +237,11 @@ impl Item {
         let is_waited_for = |server: &usize| {
             matches!(self.slots[*server], Slot::Asked) && !(is_enough && lags(*server))
         };
-        if (0..before).any(|server| is_waited_for(&server)) { Next::Wait } else { Next::Decided }
+        if (0..before).any(|server| is_waited_for(&server)) {
+            Next::Wait
+        } else {
+            Next::Decided
+        }
     }
 
     /// The result as far as it is known; what is unanswered by now was not needed, or is late.
@@ -226,20 +257,35 @@ impl Item {
             None => answer::status_without_authority(&answers),
         };
         let (path, alternatives) = (self.path.clone(), builds.collect());
-        Found { path, status, authority, sources, alternatives, answers }
+        Found {
+            path,
+            status,
+            authority,
+            sources,
+            alternatives,
+            answers,
+        }
     }
 
     /// The narinfo to go by, and after it all that describe other nars.
     fn builds(&self) -> Vec<Build> {
-        let Some((first, authority)) = self.authority() else { return Vec::new() };
+        let Some((first, authority)) = self.authority() else {
+            return Vec::new();
+        };
         let sources = self.sources(&first.source.offer);
-        let mut builds = vec![Build { authority: authority.clone(), sources }];
+        let mut builds = vec![Build {
+            authority: authority.clone(),
+            sources,
+        }];
         let mut known = vec![&first.source.offer];
         for (offer, authority) in self.authorized() {
             let nar = &offer.source.offer;
             let sources = self.sources(nar);
             if !sources.is_empty() && !known.iter().any(|other| other.is_same_nar(nar)) {
-                builds.push(Build { authority: authority.clone(), sources });
+                builds.push(Build {
+                    authority: authority.clone(),
+                    sources,
+                });
                 known.push(nar);
             }
         }
@@ -257,7 +303,12 @@ impl Item {
         };
         let mut answers: Vec<Answer> = self.slots.iter().enumerate().map(answer).collect();
 
-        for Offer { source, authority, usable } in &self.offers {
+        for Offer {
+            source,
+            authority,
+            usable,
+        } in &self.offers
+        {
             let is_same = nar.is_some_and(|nar| source.offer.is_same_nar(nar));
             let said = &mut answers[source.server].said;
             match (usable, &said) {
@@ -284,7 +335,10 @@ mod tests {
     use crate::trust::verdict::authorize;
 
     fn item() -> Item {
-        Item::new(StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap(), 3)
+        Item::new(
+            StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap(),
+            3,
+        )
     }
 
     const NOBODY: fn(usize) -> bool = |_| false;
@@ -341,15 +395,27 @@ mod tests {
         let store_dir = StoreDir::parse(StoreDir::GUIX).unwrap();
         let narinfo = Arc::new(NarInfo::parse(text, &store_dir).unwrap());
         let keys = AuthorizedKeys::Guix(Acl::parse(read("acl").as_bytes()).unwrap());
-        let authorized =
-            authorize(Arc::clone(&narinfo), narinfo.store_path(), &keys, &store_dir).unwrap();
+        let authorized = authorize(
+            Arc::clone(&narinfo),
+            narinfo.store_path(),
+            &keys,
+            &store_dir,
+        )
+        .unwrap();
         let authority = Authority::Checked(Arc::new(authorized));
 
         let mut item = item();
         assert_eq!(item.next(NOBODY), Next::Ask(vec![0, 1, 2]));
         item.answer(0, Answer::of(Said::Skipped("down".into())));
-        let source = Source { server: 2, offer: Arc::new(NarOffer::of(&narinfo)) };
-        let offer = Offer { source, authority: Some(authority), usable: Ok(()) };
+        let source = Source {
+            server: 2,
+            offer: Arc::new(NarOffer::of(&narinfo)),
+        };
+        let offer = Offer {
+            source,
+            authority: Some(authority),
+            usable: Ok(()),
+        };
         item.note_narinfo(Answer::of(Said::Authorized), offer);
         assert_eq!(item.next(|_| true), Next::Decided);
         assert!(!item.reopen(&[0]));

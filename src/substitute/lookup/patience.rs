@@ -28,7 +28,10 @@ impl Engine {
 
     fn undecided_items(&self) -> Vec<u32> {
         let items = self.items.iter().zip(0..);
-        items.filter(|(entered, _)| !entered.is_decided).map(|(_, item)| item).collect()
+        items
+            .filter(|(entered, _)| !entered.is_decided)
+            .map(|(_, item)| item)
+            .collect()
     }
 
     /// A server that answers, but so slowly that everything else has been known for long, is
@@ -67,7 +70,13 @@ impl Engine {
         let servers: Vec<ServerProgress<'_>> = self.servers.iter().map(Server::progress).collect();
         let requests = self.servers.iter().map(|server| server.answers).sum();
         let asked = self.cache_misses;
-        let event = Event::Looking { done, total, asked, requests, servers: &servers };
+        let event = Event::Looking {
+            done,
+            total,
+            asked,
+            requests,
+            servers: &servers,
+        };
         self.setup.progress.event(event);
     }
 

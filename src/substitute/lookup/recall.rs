@@ -59,7 +59,10 @@ impl Engine {
         // Twins ask for one entry.
         hash_parts.sort_unstable();
         hash_parts.dedup();
-        let found = self.setup.cache.find(self.servers[server].id, &hash_parts, now);
+        let found = self
+            .setup
+            .cache
+            .find(self.servers[server].id, &hash_parts, now);
         let entries = found.unwrap_or_else(|error| {
             self.warn(Some(error));
             Vec::new()
@@ -79,12 +82,21 @@ impl Engine {
     }
 
     fn recalled(&mut self, server: usize, hash_part: &HashPart, entry: Entry) {
-        let Entry { answer, asked_at, expires_at, .. } = entry;
+        let Entry {
+            answer,
+            asked_at,
+            expires_at,
+            ..
+        } = entry;
         let said = match answer {
             Remembered::Positive { text, vouched_by } => {
                 let memos = self.setup.options.memos;
                 let vouched_by = vouched_by.filter(|_| memos == Memos::Believe);
-                let origin = TextOrigin::Cache { asked_at, expires_at, vouched_by };
+                let origin = TextOrigin::Cache {
+                    asked_at,
+                    expires_at,
+                    vouched_by,
+                };
                 let mut items = self.with_hash_part(hash_part);
                 // A twin may have been here before, and be decided.
                 items.retain(|&item| self.items[item as usize].item.is_open(server));
@@ -94,15 +106,25 @@ impl Engine {
                 return self.check(server, items, String::from(text).into_bytes(), origin);
             }
             Remembered::Refused { facts } => {
-                let origin = Origin::Cache { asked_at, expires_at };
+                let origin = Origin::Cache {
+                    asked_at,
+                    expires_at,
+                };
                 return self.recalled_refusal(server, hash_part, &facts, origin, expires_at);
             }
             Remembered::Negative { status } => Said::Missing(status),
             Remembered::Baking { status } => Said::Baking(status),
             Remembered::Transient { reason } => Said::Failed(reason.into()),
         };
-        let origin = Origin::Cache { asked_at, expires_at };
-        let answer = Answer { said, origin, expires_at: Some(expires_at) };
+        let origin = Origin::Cache {
+            asked_at,
+            expires_at,
+        };
+        let answer = Answer {
+            said,
+            origin,
+            expires_at: Some(expires_at),
+        };
         for item in self.with_hash_part(hash_part) {
             let entry = &mut self.items[item as usize].item;
             if entry.is_open(server) {
@@ -120,20 +142,35 @@ impl Engine {
         origin: Origin,
         expires_at: u64,
     ) {
-        let Setup { store_dir, keys, .. } = &self.setup;
-        let Some(refused) = RefusedNarInfo::from_facts(facts, store_dir, keys) else { return };
+        let Setup {
+            store_dir, keys, ..
+        } = &self.setup;
+        let Some(refused) = RefusedNarInfo::from_facts(facts, store_dir, keys) else {
+            return;
+        };
         for item in self.with_hash_part(hash_part) {
             let entry = &self.items[item as usize].item;
             if !entry.is_open(server) {
                 continue;
             }
-            let RefusedNarInfo { path, refusal, offer } = refused.clone();
+            let RefusedNarInfo {
+                path,
+                refusal,
+                offer,
+            } = refused.clone();
             let refusal = match entry.path == path {
                 true => refusal,
-                false => Refusal::WrongItem { asked: entry.path.clone(), answered: path },
+                false => Refusal::WrongItem {
+                    asked: entry.path.clone(),
+                    answered: path,
+                },
             };
             let said = Said::Refused(refusal);
-            let answer = Answer { said, origin, expires_at: Some(expires_at) };
+            let answer = Answer {
+                said,
+                origin,
+                expires_at: Some(expires_at),
+            };
             self.note_offer(server, item, answer, offer, None);
         }
     }
@@ -156,8 +193,18 @@ impl Engine {
     fn check_one(&mut self, server: usize, item: u32, bytes: Vec<u8>, origin: TextOrigin) {
         let path = self.items[item as usize].item.path.clone();
         let server = u16::try_from(server).expect("there are fewer than 2^16 servers");
-        self.text_batch.push(Text { item, server, path, bytes, origin });
-        let bytes = self.text_batch.iter().map(|text| text.bytes.len()).sum::<usize>();
+        self.text_batch.push(Text {
+            item,
+            server,
+            path,
+            bytes,
+            origin,
+        });
+        let bytes = self
+            .text_batch
+            .iter()
+            .map(|text| text.bytes.len())
+            .sum::<usize>();
         if self.text_batch.len() >= check::BATCH || bytes >= check::BATCH_BYTES {
             self.send_texts();
         }

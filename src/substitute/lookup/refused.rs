@@ -25,8 +25,11 @@ impl RefusedNarInfo {
             Refusal::Unsigned | Refusal::SignedHashMismatch | Refusal::InvalidSignature => "",
             Refusal::WrongItem { .. } | Refusal::CorruptSignature { .. } => return None,
         };
-        let mut text =
-            format!("StorePath: {}\n{}\n", store_dir.display(&self.path), keys.fingerprint());
+        let mut text = format!(
+            "StorePath: {}\n{}\n",
+            store_dir.display(&self.path),
+            keys.fingerprint()
+        );
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{} {detail}", self.refusal.reason());
         text.push_str(&self.offer.to_text());
@@ -46,16 +49,24 @@ impl RefusedNarInfo {
             return None;
         }
         let (reason, detail) = lines.next()?.split_once(' ')?;
-        let unauthorized = Refusal::UnauthorizedKey { key: detail.to_owned() };
+        let unauthorized = Refusal::UnauthorizedKey {
+            key: detail.to_owned(),
+        };
         let known = [
             Refusal::Unsigned,
             Refusal::SignedHashMismatch,
             Refusal::InvalidSignature,
             unauthorized,
         ];
-        let refusal = known.into_iter().find(|refusal| refusal.reason() == reason)?;
+        let refusal = known
+            .into_iter()
+            .find(|refusal| refusal.reason() == reason)?;
         let offer = NarOffer::parse(lines.next()?)?;
-        Some(Self { path, refusal, offer })
+        Some(Self {
+            path,
+            refusal,
+            offer,
+        })
     }
 }
 
@@ -76,9 +87,16 @@ mod tests {
         let key = "(guix) 0123".to_owned();
         for refusal in [Refusal::Unsigned, Refusal::UnauthorizedKey { key }] {
             let path = narinfo.store_path().to_path();
-            let refused = RefusedNarInfo { path, refusal, offer: NarOffer::of(&narinfo) };
+            let refused = RefusedNarInfo {
+                path,
+                refusal,
+                offer: NarOffer::of(&narinfo),
+            };
             let facts = refused.to_facts(&dir, &nobody).unwrap();
-            assert_eq!(RefusedNarInfo::from_facts(&facts, &dir, &nobody), Some(refused));
+            assert_eq!(
+                RefusedNarInfo::from_facts(&facts, &dir, &nobody),
+                Some(refused)
+            );
             for other in [&somebody, &AuthorizedKeys::Anyone] {
                 assert_eq!(RefusedNarInfo::from_facts(&facts, &dir, other), None);
             }

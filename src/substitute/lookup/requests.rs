@@ -30,19 +30,30 @@ pub(super) struct Complete {
 
 impl Requests {
     pub(super) fn open(&mut self, walk: Walk, reply: Option<Sender<Resolution>>) -> usize {
-        let request =
-            Request { items: Vec::new(), seen: HashSet::new(), undecided: 0, walk, reply };
-        let free = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
+        let request = Request {
+            items: Vec::new(),
+            seen: HashSet::new(),
+            undecided: 0,
+            walk,
+            reply,
+        };
+        let free = self
+            .slots
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or_else(|| {
+                self.slots.push(None);
+                self.slots.len() - 1
+            });
         self.slots[free] = Some(request);
         free
     }
 
     /// Adds `item` to the request; whether it was not part of it before.
     pub(super) fn add(&mut self, request: usize, item: u32) -> bool {
-        let Some(Some(request)) = self.slots.get_mut(request) else { return false };
+        let Some(Some(request)) = self.slots.get_mut(request) else {
+            return false;
+        };
         let is_new = request.seen.insert(item);
         if is_new {
             request.items.push(item);
@@ -53,7 +64,10 @@ impl Requests {
 
     /// How the request goes on from an item to its references.
     pub(super) fn walk(&self, request: usize) -> Option<Walk> {
-        self.slots.get(request)?.as_ref().map(|request| request.walk.clone())
+        self.slots
+            .get(request)?
+            .as_ref()
+            .map(|request| request.walk.clone())
     }
 
     /// An item of the request is decided, and the items that follow from it have been added.
@@ -72,7 +86,11 @@ impl Requests {
 
     /// How many items somebody waits for are decided, and how many there are.
     pub(super) fn progress(&self) -> (usize, usize) {
-        let waiting = self.slots.iter().flatten().filter(|request| request.reply.is_some());
+        let waiting = self
+            .slots
+            .iter()
+            .flatten()
+            .filter(|request| request.reply.is_some());
         waiting.fold((0, 0), |(done, total), request| {
             let known = request.items.len();
             (done + known - request.undecided, total + known)
@@ -96,6 +114,10 @@ mod tests {
         assert!(requests.take_complete(request).is_none());
         requests.decided(request);
         assert_eq!(requests.take_complete(request).unwrap().items, [7, 8]);
-        assert_eq!(requests.open(Walk::JustThese, None), request, "the slot is free again");
+        assert_eq!(
+            requests.open(Walk::JustThese, None),
+            request,
+            "the slot is free again"
+        );
     }
 }

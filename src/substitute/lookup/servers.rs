@@ -109,7 +109,11 @@ impl Server {
             first_answer: None,
             facts,
         };
-        let known = server.facts.cache_info.take().filter(|known| known.is_fresh(now));
+        let known = server
+            .facts
+            .cache_info
+            .take()
+            .filter(|known| known.is_fresh(now));
         if let Some(known) = known.filter(|_| freshness != Freshness::Refresh) {
             server.learn_info(known.text.as_deref().unwrap_or_default(), store_dir);
         }
@@ -123,7 +127,11 @@ impl Server {
     /// Takes note of what the server says of itself.
     pub(super) fn learn_info(&mut self, text: &str, store_dir: &StoreDir) {
         let info = CacheInfo::parse(text);
-        if let Some(other) = info.store_dir.as_ref().filter(|dir| *dir != store_dir.as_str()) {
+        if let Some(other) = info
+            .store_dir
+            .as_ref()
+            .filter(|dir| *dir != store_dir.as_str())
+        {
             let why = format!("its items are for {other}, not for {}", store_dir.as_str());
             self.state = ServerState::OtherStore(why);
         }
@@ -170,10 +178,13 @@ impl Server {
     }
 
     pub(super) fn heard(&mut self) {
-        self.first_answer.get_or_insert_with(|| self.quiet_since.elapsed());
+        self.first_answer
+            .get_or_insert_with(|| self.quiet_since.elapsed());
         self.quiet_since = Instant::now();
-        if matches!(self.state, ServerState::NotAsked | ServerState::Slow | ServerState::Skipped(_))
-        {
+        if matches!(
+            self.state,
+            ServerState::NotAsked | ServerState::Slow | ServerState::Skipped(_)
+        ) {
             self.state = ServerState::Up;
         }
     }

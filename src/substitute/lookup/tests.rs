@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::*;
 use super::servers::ServerState;
+use super::*;
 use crate::http::Options;
 use crate::substitute::answer::{Authority, Found, Said, Status};
 use crate::substitute::network::Reach;
@@ -49,7 +49,12 @@ impl Machine {
     fn new(servers: &[&str]) -> Self {
         let servers = servers.iter().map(|&url| url.to_owned()).collect();
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, servers, now: NOW, heard: Arc::default() }
+        Self {
+            dir,
+            servers,
+            now: NOW,
+            heard: Arc::default(),
+        }
     }
 
     /// A server that is a directory with a copy of the fixtures' narinfos, changed by `change`.
@@ -58,7 +63,9 @@ impl Machine {
         std::fs::create_dir_all(&dir).unwrap();
         for entry in std::fs::read_dir(fixtures()).unwrap() {
             let file = entry.unwrap().path();
-            let (Some(name), true) = (file.file_name(), file.is_file()) else { continue };
+            let (Some(name), true) = (file.file_name(), file.is_file()) else {
+                continue;
+            };
             if name.to_string_lossy().ends_with(".narinfo") {
                 let text = change(std::fs::read_to_string(&file).unwrap());
                 std::fs::write(dir.join(name), text).unwrap();
@@ -79,12 +86,19 @@ impl Machine {
             checkers: 2,
         };
         change(&mut options);
-        let http = Options { stall_timeout: Duration::from_secs(20), ..Options::default() };
+        let http = Options {
+            stall_timeout: Duration::from_secs(20),
+            ..Options::default()
+        };
         let acl = Acl::parse(&std::fs::read(fixtures().join("acl")).unwrap()).unwrap();
         let setup = Setup {
             store_dir: StoreDir::parse(StoreDir::GUIX).unwrap(),
             keys: Arc::new(AuthorizedKeys::Guix(acl)),
-            servers: self.servers.iter().map(|url| ServerUrl::parse(url).unwrap()).collect(),
+            servers: self
+                .servers
+                .iter()
+                .map(|url| ServerUrl::parse(url).unwrap())
+                .collect(),
             cache: LookupCache::open(&self.dir.path().join("cache")).cache,
             network: Arc::new(Network::new(http, Reach::Everybody)),
             progress: Arc::clone(&self.heard) as Arc<dyn Progress>,
@@ -117,7 +131,11 @@ fn said(found: &Found) -> Vec<&str> {
         Said::Offline => "offline",
         _ => "other",
     };
-    found.answers.iter().map(|answer| word(&answer.said)).collect()
+    found
+        .answers
+        .iter()
+        .map(|answer| word(&answer.said))
+        .collect()
 }
 
 fn unsigned(text: String) -> String {
@@ -136,15 +154,19 @@ fn black_hole() -> (TcpListener, String) {
 fn an_unauthorized_mirror_in_front_may_serve_the_bytes() {
     let mut machine = Machine::new(&[]);
     let mirror = machine.directory("mirror", unsigned);
-    let other =
-        machine.directory("other", |text| unsigned(text).replace("NarSize: ", "NarSize: 1"));
+    let other = machine.directory("other", |text| {
+        unsigned(text).replace("NarSize: ", "NarSize: 1")
+    });
     machine.servers = vec![mirror, other, format!("file://{}", fixtures().display())];
     let found = one(&machine.resolver(), TOOLS);
     assert_eq!(found.status, Status::Available);
     assert_eq!(said(&found), ["equivalent", "refused", "authorized"]);
     let sources: Vec<usize> = found.sources.iter().map(|source| source.server).collect();
     assert_eq!(sources, [0, 2]);
-    let alone = Machine { servers: machine.servers[..2].to_vec(), ..Machine::new(&[]) };
+    let alone = Machine {
+        servers: machine.servers[..2].to_vec(),
+        ..Machine::new(&[])
+    };
     assert_eq!(one(&alone.resolver(), TOOLS).status, Status::Refused);
 }
 
@@ -158,7 +180,11 @@ fn closures_are_walked_and_asked_once() {
     assert_eq!(items, [TOOLS, NOTES]);
     assert_eq!((first.requests, first.cache_hits), (2, 0));
     let again = resolver.resolve(vec![path(TOOLS)], Walk::Closure(None));
-    assert_eq!((again.items.len(), again.requests), (2, 2), "nothing new was asked");
+    assert_eq!(
+        (again.items.len(), again.requests),
+        (2, 2),
+        "nothing new was asked"
+    );
 }
 
 #[test]
@@ -166,27 +192,63 @@ fn a_silent_preferred_server_costs_the_grace_once() {
     let (_listener, silent) = black_hole();
     let machine = Machine::new(&[&silent, &format!("file://{}", fixtures().display())]);
     let began = Instant::now();
-    let resolution = machine.resolver().resolve(vec![path(TOOLS)], Walk::Closure(None));
-    assert!(resolution.items.iter().all(|found| found.status == Status::Available));
+    let resolution = machine
+        .resolver()
+        .resolve(vec![path(TOOLS)], Walk::Closure(None));
+    assert!(
+        resolution
+            .items
+            .iter()
+            .all(|found| found.status == Status::Available)
+    );
     assert_eq!(said(&resolution.items[0]), ["late", "authorized"]);
     assert_eq!(resolution.servers[0].state, ServerState::Slow);
-    assert!(began.elapsed() >= Duration::from_millis(200), "it had its chance");
-    assert!(began.elapsed() < Duration::from_secs(10), "nobody waits for the timeout");
-    assert!(machine.heard.0.lock().unwrap().iter().any(|event| event.contains(&silent)));
+    assert!(
+        began.elapsed() >= Duration::from_millis(200),
+        "it had its chance"
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "nobody waits for the timeout"
+    );
+    assert!(
+        machine
+            .heard
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|event| event.contains(&silent))
+    );
 
-    let later = machine.resolver().resolve(vec![path(NOTES)], Walk::JustThese);
-    assert!(matches!(later.servers[0].state, ServerState::Skipped(_)), "{:?}", later.servers);
+    let later = machine
+        .resolver()
+        .resolve(vec![path(NOTES)], Walk::JustThese);
+    assert!(
+        matches!(later.servers[0].state, ServerState::Skipped(_)),
+        "{:?}",
+        later.servers
+    );
     // The minute begins when it was found silent, a little after the clock's start.
-    let after_a_minute = Machine { now: NOW + 120, ..machine };
+    let after_a_minute = Machine {
+        now: NOW + 120,
+        ..machine
+    };
     let found = one(&after_a_minute.resolver(), NOTES);
-    assert_eq!(said(&found), ["late", "authorized"], "it was asked again, and waited for");
+    assert_eq!(
+        said(&found),
+        ["late", "authorized"],
+        "it was asked again, and waited for"
+    );
 }
 
 #[test]
 fn a_server_behind_the_one_with_authority_is_not_called_down() {
     let (_listener, silent) = black_hole();
     let machine = Machine::new(&[&format!("file://{}", fixtures().display()), &silent]);
-    let resolution = machine.resolver().resolve(vec![path(TOOLS)], Walk::JustThese);
+    let resolution = machine
+        .resolver()
+        .resolve(vec![path(TOOLS)], Walk::JustThese);
     assert_eq!(said(&resolution.items[0]), ["authorized", "not asked"]);
     assert_eq!(resolution.servers[1].state, ServerState::NotAsked);
     let next = machine.resolver_with(|options| options.freshness = Freshness::Refresh);
@@ -199,18 +261,34 @@ fn a_server_that_comes_back_is_asked_by_later_runs() {
     let machine = Machine::new(&[]);
     let url = machine.directory("server", |text| text);
     let other = machine.directory("other", |text| text);
-    let machine = Machine { servers: vec![url.clone(), other], ..machine };
+    let machine = Machine {
+        servers: vec![url.clone(), other],
+        ..machine
+    };
     {
         let mut cache = LookupCache::open(&machine.dir.path().join("cache")).cache;
         let id = cache.server_id(ServerUrl::parse(&url).unwrap().as_str());
-        let down = crate::lookup_cache::Down { since: NOW, until: NOW + 60, reason: "x".into() };
-        cache.remember_server_facts(id, &[crate::lookup_cache::ServerFact::Down(down)]).unwrap();
+        let down = crate::lookup_cache::Down {
+            since: NOW,
+            until: NOW + 60,
+            reason: "x".into(),
+        };
+        cache
+            .remember_server_facts(id, &[crate::lookup_cache::ServerFact::Down(down)])
+            .unwrap();
     }
-    assert_eq!(said(&one(&machine.resolver(), TOOLS)), ["skipped", "authorized"]);
+    assert_eq!(
+        said(&one(&machine.resolver(), TOOLS)),
+        ["skipped", "authorized"]
+    );
     let refresh = machine.resolver_with(|options| options.freshness = Freshness::Refresh);
     assert_eq!(said(&one(&refresh, TOOLS))[0], "authorized");
     drop(refresh);
-    assert_eq!(said(&one(&machine.resolver(), NOTES))[0], "authorized", "it is up again");
+    assert_eq!(
+        said(&one(&machine.resolver(), NOTES))[0],
+        "authorized",
+        "it is up again"
+    );
 }
 
 #[test]
@@ -221,7 +299,11 @@ fn items_with_the_same_hash_part_are_not_mixed_up() {
         let resolver = machine.resolver();
         let resolution = resolver.resolve(vec![path(TOOLS), path(&twin)], Walk::JustThese);
         let statuses: Vec<Status> = resolution.items.iter().map(|found| found.status).collect();
-        assert_eq!(statuses, [Status::Available, Status::Refused], "first run: {first_run}");
+        assert_eq!(
+            statuses,
+            [Status::Available, Status::Refused],
+            "first run: {first_run}"
+        );
         // One after the other, when the first is decided already.
         assert_eq!(one(&resolver, TOOLS).status, Status::Available);
         assert_eq!(one(&resolver, &twin).status, Status::Refused);
@@ -232,7 +314,10 @@ fn items_with_the_same_hash_part_are_not_mixed_up() {
 fn what_is_forgotten_is_asked_again() {
     let machine = Machine::new(&[]);
     let url = machine.directory("server", |text| text);
-    let machine = Machine { servers: vec![url], ..machine };
+    let machine = Machine {
+        servers: vec![url],
+        ..machine
+    };
     let resolver = machine.resolver();
     assert_eq!(one(&resolver, TOOLS).status, Status::Available);
     let narinfo = format!("server/{}.narinfo", &TOOLS[..32]);
@@ -241,7 +326,11 @@ fn what_is_forgotten_is_asked_again() {
     resolver.forget(path(TOOLS));
     assert_eq!(one(&resolver, TOOLS).status, Status::Missing);
     drop(resolver);
-    assert_eq!(one(&machine.resolver(), TOOLS).status, Status::Missing, "the cache forgot too");
+    assert_eq!(
+        one(&machine.resolver(), TOOLS).status,
+        Status::Missing,
+        "the cache forgot too"
+    );
 }
 
 #[test]
@@ -261,14 +350,27 @@ fn remembered_verdicts_are_for_reports_only() {
 fn an_old_no_is_asked_again_where_that_matters() {
     let machine = Machine::new(&[]);
     let url = machine.directory("server", |text| text);
-    let file = machine.dir.path().join(format!("server/{}.narinfo", &TOOLS[..32]));
+    let file = machine
+        .dir
+        .path()
+        .join(format!("server/{}.narinfo", &TOOLS[..32]));
     let text = std::fs::read(&file).unwrap();
     std::fs::remove_file(&file).unwrap();
-    let machine = Machine { servers: vec![url], ..machine };
+    let machine = Machine {
+        servers: vec![url],
+        ..machine
+    };
     assert_eq!(one(&machine.resolver(), TOOLS).status, Status::Missing);
     std::fs::write(&file, text).unwrap();
-    let later = Machine { now: NOW + 90, ..machine };
-    assert_eq!(one(&later.resolver(), TOOLS).status, Status::Missing, "it counts for two minutes");
+    let later = Machine {
+        now: NOW + 90,
+        ..machine
+    };
+    assert_eq!(
+        one(&later.resolver(), TOOLS).status,
+        Status::Missing,
+        "it counts for two minutes"
+    );
     let fetch = later.resolver_with(|options| options.negative_max_age = Some(60));
     assert_eq!(one(&fetch, TOOLS).status, Status::Available);
 }
@@ -278,7 +380,10 @@ fn offline_nobody_is_asked() {
     let machine = Machine::new(&[&format!("file://{}", fixtures().display())]);
     let offline = || machine.resolver_with(|options| options.freshness = Freshness::Offline);
     let found = one(&offline(), TOOLS);
-    assert_eq!((found.status, said(&found)), (Status::Unknown, vec!["offline"]));
+    assert_eq!(
+        (found.status, said(&found)),
+        (Status::Unknown, vec!["offline"])
+    );
     assert_eq!(one(&machine.resolver(), TOOLS).status, Status::Available);
     assert_eq!(one(&offline(), TOOLS).status, Status::Available);
 }

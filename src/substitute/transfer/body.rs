@@ -120,7 +120,15 @@ impl Body {
         wanted: Wanted,
         shared: Arc<Shared>,
     ) -> Result<Self, HttpError> {
-        let Wanted { url, server, retries, size, begun, connections, cancel } = wanted;
+        let Wanted {
+            url,
+            server,
+            retries,
+            size,
+            begun,
+            connections,
+            cancel,
+        } = wanted;
         let (stream, content_length, validator) = match begun {
             Some(begun) => {
                 let validator = begun.validator().map(str::to_owned);
@@ -182,7 +190,8 @@ impl Body {
                     self.chunk = chunk;
                     let repeated = self.repeated.min(self.chunk.len() as u64);
                     self.repeated -= repeated;
-                    self.chunk.advance(usize::try_from(repeated).unwrap_or(usize::MAX));
+                    self.chunk
+                        .advance(usize::try_from(repeated).unwrap_or(usize::MAX));
                     if !self.chunk.is_empty() {
                         self.received += self.chunk.len() as u64;
                         self.shared.received.store(self.received, Ordering::Relaxed);
@@ -224,12 +233,18 @@ impl Body {
             },
         };
         let waited = u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.shared.waited_micros.fetch_add(waited, Ordering::Relaxed);
+        self.shared
+            .waited_micros
+            .fetch_add(waited, Ordering::Relaxed);
         if let Ok(Some(chunk)) = &chunk
             && self.received > 0
         {
-            self.shared.streamed.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-            self.shared.streamed_micros.fetch_add(waited, Ordering::Relaxed);
+            self.shared
+                .streamed
+                .fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            self.shared
+                .streamed_micros
+                .fetch_add(waited, Ordering::Relaxed);
         }
         chunk
     }
@@ -265,7 +280,9 @@ impl Body {
 
     /// Whether the stream is slow, and enough is left to gain something.
     fn is_worth_segments(&self) -> bool {
-        let Some(end) = self.content_length else { return false };
+        let Some(end) = self.content_length else {
+            return false;
+        };
         let is_in_one_piece = match &self.stream {
             Stream::Network(body) => body.status() == BodyStatus::Full,
             Stream::Begun(_) => true,
@@ -291,7 +308,12 @@ impl Body {
     fn request_segments(&self) -> Option<Segments> {
         let (validator, end) = (self.validator.clone()?, self.content_length?);
         let start = self.received + SEGMENT_BYTES;
-        let part = Part { url: self.url.clone(), validator, start, end };
+        let part = Part {
+            url: self.url.clone(),
+            validator,
+            start,
+            end,
+        };
         Segments::start(&self.client, part, self.cancel.flag(), &self.connections)
     }
 }
@@ -307,7 +329,9 @@ fn request(url: &Url, cancel: &Cancel) -> NarRequest {
 
 /// What names this version of the file, if parts of it can be asked for.
 fn range_validator(body: &NarBody) -> Option<String> {
-    body.validator().filter(|_| body.accepts_ranges()).map(str::to_owned)
+    body.validator()
+        .filter(|_| body.accepts_ranges())
+        .map(str::to_owned)
 }
 
 impl Read for Body {

@@ -51,7 +51,11 @@ impl BufferPool {
             recv(reader) -> _ => return None,
         };
         bytes.resize(BUFFER_BYTES, 0);
-        Some(Buffer { bytes, filled: 0, back: self.back.clone() })
+        Some(Buffer {
+            bytes,
+            filled: 0,
+            back: self.back.clone(),
+        })
     }
 }
 
@@ -96,8 +100,9 @@ mod tests {
     fn a_decoder_whose_reader_is_gone_does_not_wait_for_a_buffer() {
         let pool = BufferPool::new(0, 0);
         let (presence, reader) = bounded(0);
-        let taken: Vec<_> =
-            (0..SPARE_BUFFERS).map(|_| pool.take(&reader).expect("one is free")).collect();
+        let taken: Vec<_> = (0..SPARE_BUFFERS)
+            .map(|_| pool.take(&reader).expect("one is free"))
+            .collect();
         let waiting = std::thread::spawn({
             let (pool, reader) = (pool.clone(), reader.clone());
             move || pool.take(&reader).is_none()

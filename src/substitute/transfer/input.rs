@@ -38,9 +38,16 @@ impl Stopped {
 impl<R> DecoderInput<R> {
     /// Gives what `inner` gives for a nar of `nar_size` bytes.
     pub(super) fn new(inner: R, nar_size: u64, cancel: Cancel, stopped: Stopped) -> Self {
-        let limit =
-            nar_size.saturating_add(nar_size / OVERHEAD_PART).saturating_add(OVERHEAD_BYTES);
-        Self { inner, left: limit, limit, cancel, stopped }
+        let limit = nar_size
+            .saturating_add(nar_size / OVERHEAD_PART)
+            .saturating_add(OVERHEAD_BYTES);
+        Self {
+            inner,
+            left: limit,
+            limit,
+            cancel,
+            stopped,
+        }
     }
 
     fn stop(&self, error: TransferError) -> io::Error {
@@ -125,16 +132,25 @@ mod tests {
     }
 
     fn decode(method: Compression, input: impl BufRead + Send) -> bool {
-        let memory = DecoderMemory { streams_bytes: 64 << 20, all_bytes: 64 << 20 };
+        let memory = DecoderMemory {
+            streams_bytes: 64 << 20,
+            all_bytes: 64 << 20,
+        };
         let copy = |reader: &mut dyn Read| io::copy(reader, &mut io::sink());
-        Decoders::new(memory, 4).decode(method, input, copy).is_ok_and(|copied| copied.is_ok())
+        Decoders::new(memory, 4)
+            .decode(method, input, copy)
+            .is_ok_and(|copied| copied.is_ok())
     }
 
     #[test]
     fn empty_pieces_without_end_are_given_up() {
         for (method, unit) in empty_pieces() {
             let stopped = Stopped::default();
-            let endless = BufReader::new(Endless { unit, at: 0, cancel: None });
+            let endless = BufReader::new(Endless {
+                unit,
+                at: 0,
+                cancel: None,
+            });
             let input = DecoderInput::new(endless, 1000, Cancel::default(), stopped.clone());
             assert!(!decode(method, input), "{method}");
             let limit = 1000 + 125 + (1 << 20);
@@ -148,11 +164,18 @@ mod tests {
     fn empty_pieces_end_when_the_user_wants_to_stop() {
         for (method, unit) in empty_pieces() {
             let (stopped, cancel) = (Stopped::default(), Cancel::default());
-            let endless = Endless { unit, at: 0, cancel: Some((1 << 20, cancel.clone())) };
+            let endless = Endless {
+                unit,
+                at: 0,
+                cancel: Some((1 << 20, cancel.clone())),
+            };
             let input =
                 DecoderInput::new(BufReader::new(endless), u64::MAX, cancel, stopped.clone());
             assert!(!decode(method, input), "{method}");
-            assert!(matches!(stopped.error(), Some(TransferError::Cancelled)), "{method}");
+            assert!(
+                matches!(stopped.error(), Some(TransferError::Cancelled)),
+                "{method}"
+            );
         }
     }
 

@@ -143,10 +143,17 @@ impl Segments {
             part,
             stop,
             window: useful as u64 * 2,
-            state: Mutex::new(State { workers: useful, ..State::default() }),
+            state: Mutex::new(State {
+                workers: useful,
+                ..State::default()
+            }),
             changed: Condvar::new(),
         });
-        let segments = Self { shared, connections: connections.clone(), taken: useful };
+        let segments = Self {
+            shared,
+            connections: connections.clone(),
+            taken: useful,
+        };
         for number in 0..useful {
             let shared = Arc::clone(&segments.shared);
             let thread = std::thread::Builder::new().name(format!("segment-{number}"));
@@ -193,7 +200,11 @@ impl Segments {
             if let Some(failure) = &state.failure {
                 return Err(failure.clone());
             }
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .shared
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -249,14 +260,22 @@ impl Shared {
                 state.next += 1;
                 return Some(state.next - 1);
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Fetches what has not arrived of `segment`.
     fn fetch(&self, segment: u64) -> Result<(), HttpError> {
         let (start, end) = self.part.range(segment);
-        let start = start + self.lock().arrived.get(&segment).map_or(0, |segment| segment.bytes);
+        let start = start
+            + self
+                .lock()
+                .arrived
+                .get(&segment)
+                .map_or(0, |segment| segment.bytes);
         let mut body = self.client.nar(NarRequest {
             range: Some((start, Some(end))),
             if_range: Some(self.part.validator.clone()),

@@ -132,13 +132,19 @@ impl Slow {
                 return Ok(true);
             }
             Some(Habit::ShortRange) if range.is_some() => {
-                part.end = part.end.min(part.start + rng.usize(PIECE_BYTES..=10 * PIECE_BYTES));
+                part.end = part
+                    .end
+                    .min(part.start + rng.usize(PIECE_BYTES..=10 * PIECE_BYTES));
             }
             Some(Habit::LongRange) if range.is_some() => part.end = rng.usize(part.end..=total),
             Some(Habit::OtherRange) if range.is_some() => part.start = rng.usize(part.clone()),
             _ => {}
         }
-        let tag = if habit == Some(Habit::Renamed) { "two" } else { "one" };
+        let tag = if habit == Some(Habit::Renamed) {
+            "two"
+        } else {
+            "one"
+        };
         let status = match range {
             Some(_) => {
                 self.parts.fetch_add(1, Ordering::Relaxed);
@@ -187,20 +193,30 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Opt
     }
     let range = fields.get("range").and_then(|range| {
         let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
-        Some((first.parse().ok()?, last.parse().ok().map(|last: usize| last + 1)))
+        Some((
+            first.parse().ok()?,
+            last.parse().ok().map(|last: usize| last + 1),
+        ))
     });
-    Ok(Some(range.filter(|_| fields.get("if-range").is_none_or(|tag| tag == "\"one\""))))
+    Ok(Some(range.filter(|_| {
+        fields.get("if-range").is_none_or(|tag| tag == "\"one\"")
+    })))
 }
 
 /// What comes from `url`, in the time that the most patient test needs.
 fn read(url: Url, size: Option<u64>, stall: Duration) -> std::io::Result<Vec<u8>> {
     let (sender, receiver) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || sender.send(read_all(url, size, stall)));
-    receiver.recv_timeout(Duration::from_secs(120)).expect("it ends")
+    receiver
+        .recv_timeout(Duration::from_secs(120))
+        .expect("it ends")
 }
 
 fn read_all(url: Url, size: Option<u64>, stall: Duration) -> std::io::Result<Vec<u8>> {
-    let options = Options { stall_timeout: stall, ..Options::default() };
+    let options = Options {
+        stall_timeout: stall,
+        ..Options::default()
+    };
     let client = Arc::new(Client::new(options).unwrap());
     let wanted = Wanted {
         url,
@@ -231,7 +247,9 @@ fn retries() -> Arc<Retries> {
 
 fn file() -> Arc<[u8]> {
     let mut rng = Rng::with_seed(0);
-    std::iter::repeat_with(|| rng.u8(..)).take(FILE_BYTES).collect()
+    std::iter::repeat_with(|| rng.u8(..))
+        .take(FILE_BYTES)
+        .collect()
 }
 
 /// How reading from a server of this seed went, and the server.
@@ -244,7 +262,16 @@ fn try_server(
 ) -> (std::io::Result<Vec<u8>>, Arc<Slow>) {
     let file = Arc::clone(file);
     let [requests, parts, sent] = std::array::from_fn(|_| AtomicU64::new(0));
-    let (server, url) = Slow { file, seed, habits, temper, requests, parts, sent }.start();
+    let (server, url) = Slow {
+        file,
+        seed,
+        habits,
+        temper,
+        requests,
+        parts,
+        sent,
+    }
+    .start();
     (read(url, None, stall), server)
 }
 
@@ -259,7 +286,9 @@ fn answering(answer: impl Fn(u64, usize) -> String + Send + 'static) -> (Url, Ar
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let Ok(Some(range)) = read_request(&mut reader) else { continue };
+            let Ok(Some(range)) = read_request(&mut reader) else {
+                continue;
+            };
             let number = counter.fetch_add(1, Ordering::Relaxed);
             // A client that goes away is no failure of the server's.
             let _ =
@@ -301,7 +330,10 @@ fn a_file_whose_length_only_the_narinfo_has_is_taken_up_again() {
         0 => format!("{ONE}\r\n0123456789"),
         _ => "HTTP/1.1 206 Part\r\nContent-Range: bytes 10-19/20\r\n\r\nabcdefghij".to_owned(),
     });
-    assert_eq!(read(url, Some(20), PATIENT).unwrap(), b"0123456789abcdefghij");
+    assert_eq!(
+        read(url, Some(20), PATIENT).unwrap(),
+        b"0123456789abcdefghij"
+    );
     assert_eq!(requests.load(Ordering::Relaxed), 2);
 }
 
@@ -319,7 +351,10 @@ fn parts_of_other_sizes_do_no_harm() {
                 };
                 // Unless everything came before anybody thought of segments.
                 let is_in_parts = |server: &Arc<Slow>| server.requests.load(Ordering::Relaxed) > 1;
-                let server = std::iter::repeat_with(attempt).take(10).find(is_in_parts).unwrap();
+                let server = std::iter::repeat_with(attempt)
+                    .take(10)
+                    .find(is_in_parts)
+                    .unwrap();
                 // What one connection brought may come again, once, and a server sends more before
                 // it notices that nobody reads: not everything again for every piece.
                 let sent = server.sent.load(Ordering::Relaxed);
@@ -335,14 +370,20 @@ fn servers_of_chance() {
     let in_parts = AtomicU64::new(0);
     let try_seed = |seed| {
         let mut rng = Rng::with_seed(seed);
-        let habits: Vec<Habit> =
-            (0..rng.usize(1..4)).map(|_| *rng.choice(&HABITS).unwrap()).collect();
+        let habits: Vec<Habit> = (0..rng.usize(1..4))
+            .map(|_| *rng.choice(&HABITS).unwrap())
+            .collect();
         let temper = rng.f64().powi(2);
         println!("seed {seed}: {habits:?}, {temper:.2}");
         let stall = Duration::from_millis(300);
         let (outcome, server) = try_server(&file, seed, habits, temper, stall);
         if let Ok(bytes) = outcome {
-            assert!(bytes == *file, "seed {seed}: {} bytes, of {}", bytes.len(), file.len());
+            assert!(
+                bytes == *file,
+                "seed {seed}: {} bytes, of {}",
+                bytes.len(),
+                file.len()
+            );
         }
         in_parts.fetch_add(server.parts.load(Ordering::Relaxed), Ordering::Relaxed);
     };
@@ -351,7 +392,11 @@ fn servers_of_chance() {
     let all = || std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
     std::thread::scope(|scope| {
         for _ in 0..SIDE_BY_SIDE {
-            scope.spawn(|| all().take_while(|seed| seeds.contains(seed)).for_each(try_seed));
+            scope.spawn(|| {
+                all()
+                    .take_while(|seed| seeds.contains(seed))
+                    .for_each(try_seed)
+            });
         }
     });
     assert!(in_parts.into_inner() > 0);

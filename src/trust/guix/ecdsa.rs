@@ -35,7 +35,11 @@ const TABLE_PAYS_AFTER: usize = 100;
 
 impl KeyPoint {
     pub(super) fn new(point: EdwardsPoint) -> Self {
-        Self { point, multiplied: AtomicUsize::new(0), multiples: OnceLock::new() }
+        Self {
+            point,
+            multiplied: AtomicUsize::new(0),
+            multiples: OnceLock::new(),
+        }
     }
 
     /// \[a\]G + \[b\]Q.
@@ -45,7 +49,8 @@ impl KeyPoint {
         }
         // Only one thread makes the table; the others go on without it meanwhile.
         if self.multiplied.fetch_add(1, Ordering::Relaxed) == TABLE_PAYS_AFTER {
-            self.multiples.get_or_init(|| EdwardsBasepointTable::create(&self.point));
+            self.multiples
+                .get_or_init(|| EdwardsBasepointTable::create(&self.point));
         }
         EdwardsPoint::vartime_double_scalar_mul_basepoint(b, &self.point, a)
     }
@@ -66,7 +71,12 @@ impl<'k> Equation<'k> {
     /// `q`; `None` when a number is out of range, so that the signature is invalid.
     pub(super) fn new(q: &'k KeyPoint, hash: &[u8; 32], r: &[u8], s: &[u8]) -> Option<Self> {
         let (r, s) = (nonzero_scalar(r)?, nonzero_scalar(s)?);
-        Some(Self { q, z: hash_to_scalar(hash), r, s })
+        Some(Self {
+            q,
+            z: hash_to_scalar(hash),
+            r,
+            s,
+        })
     }
 }
 
@@ -81,7 +91,11 @@ pub(super) fn which_hold(equations: &[Equation<'_>]) -> Vec<bool> {
         .map(|(Equation { q, z, r, .. }, w)| q.combine(&(z * w), &(r * w)))
         .collect();
     let xs = xs_mod_n(&points);
-    equations.iter().zip(xs).map(|(equation, x)| x == equation.r).collect()
+    equations
+        .iter()
+        .zip(xs)
+        .map(|(equation, x)| x == equation.r)
+        .collect()
 }
 
 /// The number that stands for `hash` in the equation.
@@ -106,13 +120,18 @@ pub(super) fn xs_mod_n(points: &[EdwardsPoint]) -> impl Iterator<Item = Scalar> 
 }
 
 fn xs(points: &[EdwardsPoint]) -> impl Iterator<Item = [u8; 32]> {
-    let moved: Vec<_> = points.iter().map(|point| point + EIGHT_TORSION[2]).collect();
-    EdwardsPoint::compress_batch_alloc(&moved).into_iter().map(|compressed| {
-        let mut tx = compressed.to_bytes();
-        // The highest bit is the sign of the other coordinate.
-        tx[31] &= 0x7f;
-        multiply_mod_p(&tx, &ONE_OVER_T)
-    })
+    let moved: Vec<_> = points
+        .iter()
+        .map(|point| point + EIGHT_TORSION[2])
+        .collect();
+    EdwardsPoint::compress_batch_alloc(&moved)
+        .into_iter()
+        .map(|compressed| {
+            let mut tx = compressed.to_bytes();
+            // The highest bit is the sign of the other coordinate.
+            tx[31] &= 0x7f;
+            multiply_mod_p(&tx, &ONE_OVER_T)
+        })
 }
 
 /// The number between 1 and n-1 that the big-endian `bytes` spell; libgcrypt drops leading zeros
@@ -121,7 +140,9 @@ fn nonzero_scalar(bytes: &[u8]) -> Option<Scalar> {
     let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();
     let digits = &bytes[zeros..];
     let mut little_endian = [0; 32];
-    let used = little_endian.get_mut(..digits.len()).filter(|used| !used.is_empty())?;
+    let used = little_endian
+        .get_mut(..digits.len())
+        .filter(|used| !used.is_empty())?;
     used.copy_from_slice(digits);
     used.reverse();
     Scalar::from_canonical_bytes(little_endian).into()
@@ -259,7 +280,10 @@ mod tests {
             let (a, b) = (Scalar::from(number).invert(), -Scalar::from(number));
             let expected = EdwardsPoint::mul_base(&(a + b * Scalar::from(77_777u32)));
             assert_eq!(q.combine(&a, &b), expected, "{number}");
-            assert_eq!(q.multiples.get().is_some(), number > TABLE_PAYS_AFTER as u64);
+            assert_eq!(
+                q.multiples.get().is_some(),
+                number > TABLE_PAYS_AFTER as u64
+            );
         }
     }
 

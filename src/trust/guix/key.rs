@@ -65,9 +65,14 @@ impl PublicKey {
         let [key] = sexp.exactly("public-key").ok_or(KeyError::Shape)?;
         let numbers = if let Some([curve, q]) = key.exactly("ecc") {
             let is_ed25519 = curve.atom_behind_tag("curve") == Some(b"Ed25519");
-            let q = q.atom_behind_tag("q").filter(|_| is_ed25519).ok_or(KeyError::Shape)?;
+            let q = q
+                .atom_behind_tag("q")
+                .filter(|_| is_ed25519)
+                .ok_or(KeyError::Shape)?;
             let q = CompressedEdwardsY::from_slice(q).map_err(|_| KeyError::Shape)?;
-            Numbers::Ecc(Arc::new(KeyPoint::new(q.decompress().ok_or(KeyError::Point)?)))
+            Numbers::Ecc(Arc::new(KeyPoint::new(
+                q.decompress().ok_or(KeyError::Point)?,
+            )))
         } else {
             let [n, e] = key.exactly("rsa").ok_or(KeyError::Shape)?;
             let n = without_zeros(n.atom_behind_tag("n").ok_or(KeyError::Shape)?);
@@ -76,7 +81,10 @@ impl PublicKey {
             if n.len() * 8 - unused_bits < MIN_RSA_BITS {
                 return Err(KeyError::TooShort);
             }
-            Numbers::Rsa(RsaPublicKeyComponents { n: n.to_owned(), e: e.to_owned() })
+            Numbers::Rsa(RsaPublicKeyComponents {
+                n: n.to_owned(),
+                e: e.to_owned(),
+            })
         };
         let id = key_id(&sexp).into();
         Ok(Self { sexp, numbers, id })
@@ -150,10 +158,15 @@ pub(in crate::trust) fn short_name(id: &str) -> &str {
 
 /// The [`PublicKey::id`] of the key `sexp`, also of one that cannot be used.
 pub(super) fn key_id(sexp: &Sexp) -> String {
-    let q = sexp.exactly("public-key").and_then(|[key]| key.exactly("ecc"));
+    let q = sexp
+        .exactly("public-key")
+        .and_then(|[key]| key.exactly("ecc"));
     match q.and_then(|[_, q]| q.atom_behind_tag("q")) {
         Some(q) if q.len() == 32 => format!("ecc:{}", HEXUPPER.encode(q)),
-        _ => format!("sha256:{}", HEXUPPER.encode(&Sha256::digest(sexp.to_canonical()))),
+        _ => format!(
+            "sha256:{}",
+            HEXUPPER.encode(&Sha256::digest(sexp.to_canonical()))
+        ),
     }
 }
 

@@ -30,7 +30,11 @@ impl SigningKey {
         let q = EdwardsPoint::mul_base(&d).compress().to_bytes();
         let curve = Sexp::tagged("curve", [Sexp::atom("Ed25519")]);
         let ecc = Sexp::tagged("ecc", [curve, Sexp::tagged("q", [Sexp::atom(q)])]);
-        Self { stored, d, public: Sexp::tagged("public-key", [ecc]) }
+        Self {
+            stored,
+            d,
+            public: Sexp::tagged("public-key", [ecc]),
+        }
     }
 
     /// The public half, as an ACL has it.
@@ -51,11 +55,17 @@ impl SigningKey {
                 Sexp::tagged("hash", [Sexp::atom("sha256"), Sexp::atom(hash)]),
             ],
         );
-        let numbers = [Sexp::tagged("r", [Sexp::atom(r)]), Sexp::tagged("s", [Sexp::atom(s)])];
+        let numbers = [
+            Sexp::tagged("r", [Sexp::atom(r)]),
+            Sexp::tagged("s", [Sexp::atom(s)]),
+        ];
         let value = Sexp::tagged("sig-val", [Sexp::tagged("ecdsa", numbers)]);
         let signature = Sexp::tagged("signature", [data, value, self.public.clone()]);
         // Printed atoms are tokens and hex, so the text is ASCII and needs no Latin-1 step.
-        format!("Signature: 1;{host};{}\n", BASE64.encode(signature.to_string().as_bytes()))
+        format!(
+            "Signature: 1;{host};{}\n",
+            BASE64.encode(signature.to_string().as_bytes())
+        )
     }
 
     /// (r, s) for `hash`, big-endian. Neither can be zero but by a chance of one in 2^251.
@@ -63,7 +73,9 @@ impl SigningKey {
     pub fn sign(&self, hash: &[u8; 32]) -> ([u8; 32], [u8; 32]) {
         let z = hash_to_scalar(hash);
         let k = nonce(&self.stored, &big_endian(&z));
-        let r = xs_mod_n(&[EdwardsPoint::mul_base(&k)]).next().expect("one point has one x");
+        let r = xs_mod_n(&[EdwardsPoint::mul_base(&k)])
+            .next()
+            .expect("one point has one x");
         let s = k.invert() * (z + r * self.d);
         (big_endian(&r), big_endian(&s))
     }

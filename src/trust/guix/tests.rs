@@ -28,7 +28,10 @@ fn acl(key: &[u8]) -> Acl {
 fn reason(text: &str, key: &[u8]) -> Option<&'static str> {
     let narinfo = NarInfo::parse(text, &dir()).unwrap();
     let acl = acl(key);
-    check_all([&narinfo].into_iter(), &acl)[0].as_ref().err().map(Refusal::reason)
+    check_all([&narinfo].into_iter(), &acl)[0]
+        .as_ref()
+        .err()
+        .map(Refusal::reason)
 }
 
 /// Whether `value`, made with `flags`, is a valid signature of `message`; `None`: it is none.
@@ -64,7 +67,9 @@ fn signatures_with_quoted_strings_are_valid() {
 
 /// The s-expressions of a file that separates them by the record separator.
 fn records(file: &[u8]) -> Vec<Sexp> {
-    let texts = file.split(|&byte| byte == 0x1e).filter(|text| !text.trim_ascii().is_empty());
+    let texts = file
+        .split(|&byte| byte == 0x1e)
+        .filter(|text| !text.trim_ascii().is_empty());
     texts.map(|text| Sexp::parse(text).unwrap()).collect()
 }
 
@@ -81,7 +86,9 @@ struct Record {
 impl Record {
     fn of(sexp: &Sexp) -> Self {
         let parts = sexp.behind_tag("signature").unwrap();
-        let [data, value, key, private, message] = parts else { panic!("{sexp}") };
+        let [data, value, key, private, message] = parts else {
+            panic!("{sexp}")
+        };
         let signature = Sexp::tagged("signature", [data.clone(), value.clone(), key.clone()]);
         let claim = Claim::of(&signature).unwrap();
         Self {
@@ -123,7 +130,11 @@ fn a_changed_hash_or_number_signs_nothing() {
         for bit in 3..256 {
             let mut hash = record.hash;
             hash[31 - bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(record.verify(&hash, b""), Some(false), "bit {bit} of the hash");
+            assert_eq!(
+                record.verify(&hash, b""),
+                Some(false),
+                "bit {bit} of the hash"
+            );
         }
         let [numbers] = record.value.exactly("sig-val").unwrap();
         let [r, s] = numbers.exactly("ecdsa").unwrap();
@@ -133,7 +144,11 @@ fn a_changed_hash_or_number_signs_nothing() {
                 let mut number = number.to_owned();
                 number[bit / 8] ^= 1 << (bit % 8);
                 let number = Sexp::tagged(tag, [Sexp::atom(number)]);
-                let numbers = if tag == "r" { [number, s.clone()] } else { [r.clone(), number] };
+                let numbers = if tag == "r" {
+                    [number, s.clone()]
+                } else {
+                    [r.clone(), number]
+                };
                 let value = Sexp::tagged("sig-val", [Sexp::tagged("ecdsa", numbers)]);
                 let verdict = verify(&record.key, &record.flags, &value, b"", &record.hash);
                 assert_eq!(verdict, Some(false), "bit {bit} of {tag}");
@@ -145,7 +160,11 @@ fn a_changed_hash_or_number_signs_nothing() {
 #[test]
 fn the_negated_number_signs_nothing() {
     let order = "1000000000000000000000000000000014DEF9DEA2F79CD65812631A5CF5D3ED";
-    let order: [u8; 32] = HEXUPPER.decode(order.as_bytes()).unwrap().try_into().unwrap();
+    let order: [u8; 32] = HEXUPPER
+        .decode(order.as_bytes())
+        .unwrap()
+        .try_into()
+        .unwrap();
     let key = SigningKey::from_bytes([7; 32]);
     let public = PublicKey::from_sexp(key.public_key().clone()).unwrap();
     let hash = Sha256::digest(b"text").into();
@@ -186,7 +205,13 @@ fn rsa_signatures_by_libgcrypt_are_valid() {
             Some(false)
         );
         assert_eq!(
-            verify(&record.key, b"rfc6979", &record.value, &record.message, &record.hash),
+            verify(
+                &record.key,
+                b"rfc6979",
+                &record.value,
+                &record.message,
+                &record.hash
+            ),
             None
         );
     }
@@ -202,8 +227,12 @@ fn every_flipped_bit_is_refused_or_not_covered() {
     for bit in 0..VECTOR_A.len() * 8 {
         let mut bytes = VECTOR_A.as_bytes().to_vec();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        let Ok(text) = String::from_utf8(bytes) else { continue };
-        let Ok(narinfo) = NarInfo::parse(text, &dir()) else { continue };
+        let Ok(text) = String::from_utf8(bytes) else {
+            continue;
+        };
+        let Ok(narinfo) = NarInfo::parse(text, &dir()) else {
+            continue;
+        };
         let is_believed = check_all([&narinfo].into_iter(), &acl)[0].is_ok();
         // In base64 the spelling of white space inside the s-expression is free.
         if is_believed && !host.contains(&(bit / 8)) && bit / 8 < unsigned {
@@ -211,8 +240,14 @@ fn every_flipped_bit_is_refused_or_not_covered() {
             let (old, new) = (original.guix_signature().unwrap(), line);
             assert_eq!(parse_line(old), parse_line(new), "bit {bit} is covered");
         }
-        assert!(!is_believed || narinfo.is_equivalent(&original), "bit {bit}");
-        assert!(is_believed || bit / 8 < unsigned, "bit {bit} is not covered");
+        assert!(
+            !is_believed || narinfo.is_equivalent(&original),
+            "bit {bit}"
+        );
+        assert!(
+            is_believed || bit / 8 < unsigned,
+            "bit {bit} is not covered"
+        );
     }
 }
 
@@ -221,7 +256,10 @@ fn signed(fields: &[&str], below: &str) -> (String, Vec<u8>) {
     let key = SigningKey::from_bytes([42; 32]);
     let text = fields.concat();
     let line = key.signature_line(&text, "test");
-    (format!("{text}{line}{below}"), key.public_key().to_string().into_bytes())
+    (
+        format!("{text}{line}{below}"),
+        key.public_key().to_string().into_bytes(),
+    )
 }
 
 const PATH: &str = "StorePath: /gnu/store/0f9qzp1g3jy45al4zspzqah9f8d5bisp-a\n";
@@ -241,7 +279,11 @@ fn what_must_be_signed_must_stand_above() {
         assert_eq!(reason(&text, &key), Some("unsigned"), "{missing}");
     }
     let (text, key) = signed(&[PATH, HASH, SIZE], "");
-    assert_eq!(reason(&text, &key), Some("unsigned"), "no references at all");
+    assert_eq!(
+        reason(&text, &key),
+        Some("unsigned"),
+        "no references at all"
+    );
 }
 
 #[test]
@@ -264,14 +306,22 @@ fn a_signature_moved_elsewhere_is_for_another_text() {
     ] {
         assert_eq!(reason(&changed, &key), Some("signed-hash-mismatch"));
     }
-    assert_eq!(reason(&[PATH, HASH, SIZE, REFERENCES].concat(), &key), Some("unsigned"));
+    assert_eq!(
+        reason(&[PATH, HASH, SIZE, REFERENCES].concat(), &key),
+        Some("unsigned")
+    );
 }
 
 #[test]
 fn what_is_no_signature_is_corrupt() {
     let (text, key) = signed(&[PATH, HASH, SIZE, REFERENCES], URL);
-    let line =
-        |text: &str| NarInfo::parse(text, &dir()).unwrap().guix_signature().unwrap().to_owned();
+    let line = |text: &str| {
+        NarInfo::parse(text, &dir())
+            .unwrap()
+            .guix_signature()
+            .unwrap()
+            .to_owned()
+    };
     let original = line(&text);
     let sexp = parse_line(&original).unwrap().to_string();
     let spelt = |sexp: &str| format!("1;test;{}", BASE64.encode(sexp.as_bytes()));
@@ -281,20 +331,50 @@ fn what_is_no_signature_is_corrupt() {
         (original.replace("1;", "2;"), "corrupt-signature"),
         (format!("{original};"), "corrupt-signature"),
         ("1;test;!".into(), "corrupt-signature"),
-        (format!("1;test;{}", BASE64.encode(b"\xff")), "corrupt-signature"),
-        (format!("1;test;{}", BASE64.encode("(\u{100})".as_bytes())), "corrupt-signature"),
+        (
+            format!("1;test;{}", BASE64.encode(b"\xff")),
+            "corrupt-signature",
+        ),
+        (
+            format!("1;test;{}", BASE64.encode("(\u{100})".as_bytes())),
+            "corrupt-signature",
+        ),
         (spelt(&format!("{sexp})")), "corrupt-signature"),
         (spelt(&format!("{sexp} x")), "corrupt-signature"),
         (spelt("(signature)"), "corrupt-signature"),
-        (spelt(&sexp.replace("sha256", "sha512")), "corrupt-signature"),
-        (spelt(&sexp.replace("(flags rfc6979)", "(flags raw)")), "corrupt-signature"),
-        (spelt(&sexp.replace("(flags rfc6979)", "(flags eddsa)")), "corrupt-signature"),
-        (spelt(&sexp.replace("(flags rfc6979)", "(flags pkcs1)")), "corrupt-signature"),
-        (spelt(&sexp.replace("(ecdsa", "(eddsa")), "corrupt-signature"),
-        (spelt(&sexp.replace("public-key", "private-key")), "corrupt-signature"),
-        (spelt(&sexp.replace("Ed25519", "ed25519")), "unauthorized-key"),
+        (
+            spelt(&sexp.replace("sha256", "sha512")),
+            "corrupt-signature",
+        ),
+        (
+            spelt(&sexp.replace("(flags rfc6979)", "(flags raw)")),
+            "corrupt-signature",
+        ),
+        (
+            spelt(&sexp.replace("(flags rfc6979)", "(flags eddsa)")),
+            "corrupt-signature",
+        ),
+        (
+            spelt(&sexp.replace("(flags rfc6979)", "(flags pkcs1)")),
+            "corrupt-signature",
+        ),
+        (
+            spelt(&sexp.replace("(ecdsa", "(eddsa")),
+            "corrupt-signature",
+        ),
+        (
+            spelt(&sexp.replace("public-key", "private-key")),
+            "corrupt-signature",
+        ),
+        (
+            spelt(&sexp.replace("Ed25519", "ed25519")),
+            "unauthorized-key",
+        ),
         (spelt(&sexp.replace("(q #", "(q #40")), "unauthorized-key"),
-        (spelt(&sexp.replace("(hash sha256 #", "(hash sha256 #00")), "signed-hash-mismatch"),
+        (
+            spelt(&sexp.replace("(hash sha256 #", "(hash sha256 #00")),
+            "signed-hash-mismatch",
+        ),
         (spelt(&sexp.replace("(r #", "(x #")), "corrupt-signature"),
         (spelt(&sexp.replace("(r #", "(r #01")), "invalid-signature"),
     ] {
@@ -343,8 +423,10 @@ fn together_each_gets_the_verdict_that_it_gets_alone() {
         VECTOR_B.to_owned(),
         VECTOR_A.to_owned(),
     ];
-    let narinfos: Vec<_> =
-        texts.iter().map(|text| NarInfo::parse(&**text, &dir()).unwrap()).collect();
+    let narinfos: Vec<_> = texts
+        .iter()
+        .map(|text| NarInfo::parse(&**text, &dir()).unwrap())
+        .collect();
     let acl = acl(KEY_A);
     let together: Vec<_> = check_all(narinfos.iter(), &acl)
         .into_iter()

@@ -6,7 +6,10 @@ use crate::support::{Kind, Reply, Run, Sandbox, Server, item};
 
 /// What the lookup cache counts as entries of this kind.
 fn count(sandbox: &Sandbox, kind: &str) -> u64 {
-    let info = sandbox.subst(NOBODY, &["cache", "info", "--json"]).exits(0).json();
+    let info = sandbox
+        .subst(NOBODY, &["cache", "info", "--json"])
+        .exits(0)
+        .json();
     info[kind].as_u64().unwrap_or_else(|| panic!("{info:#}"))
 }
 
@@ -15,8 +18,13 @@ fn the_lookup_cache_can_be_looked_at_and_made_to_forget() {
     let sandbox = Sandbox::new();
     let (url, tools, notes) = (Kind::Guix.url(), item("tools"), item("notes"));
     assert_eq!(count(&sandbox, "positive"), 0);
-    sandbox.subst(&url, &["query", &tools, &notes, NOTHING]).exits(1);
-    assert_eq!((count(&sandbox, "positive"), count(&sandbox, "negative")), (2, 1));
+    sandbox
+        .subst(&url, &["query", &tools, &notes, NOTHING])
+        .exits(1);
+    assert_eq!(
+        (count(&sandbox, "positive"), count(&sandbox, "negative")),
+        (2, 1)
+    );
     let info = sandbox.subst(NOBODY, &["cache", "info"]).exits(0);
     assert!(info.stdout.contains("positive   2") && info.stdout.contains("integrity  ok"));
 
@@ -24,26 +32,61 @@ fn the_lookup_cache_can_be_looked_at_and_made_to_forget() {
     assert_eq!(list.lines().count(), 3, "{list}");
     assert!(list.contains(&tools) && list.contains(&url), "{list}");
     // 36 hours, or less from the second second on.
-    assert!(list.contains("1 d 12 h left") || list.contains("1 d 11 h left"), "{list}");
-    let json = sandbox.subst(NOBODY, &["cache", "list", "--json"]).exits(0).json();
-    let negative = json.as_array().unwrap().iter().find(|row| row["answer"] == "negative");
+    assert!(
+        list.contains("1 d 12 h left") || list.contains("1 d 11 h left"),
+        "{list}"
+    );
+    let json = sandbox
+        .subst(NOBODY, &["cache", "list", "--json"])
+        .exits(0)
+        .json();
+    let negative = json
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["answer"] == "negative");
     let negative = negative.unwrap();
-    assert_eq!((&negative["server"], &negative["reason"]), (&url.into(), &serde_json::Value::Null));
-    assert!(negative["expires_in"].as_u64().is_some_and(|left| left <= 120 && left > 100));
+    assert_eq!(
+        (&negative["server"], &negative["reason"]),
+        (&url.into(), &serde_json::Value::Null)
+    );
+    assert!(
+        negative["expires_in"]
+            .as_u64()
+            .is_some_and(|left| left <= 120 && left > 100)
+    );
 
-    sandbox.subst(NOBODY, &["cache", "prune"]).exits(0).says("pruned 0 entries");
-    sandbox.subst(NOBODY, &["cache", "flush", &tools]).exits(0).says("forgotten 1 ");
+    sandbox
+        .subst(NOBODY, &["cache", "prune"])
+        .exits(0)
+        .says("pruned 0 entries");
+    sandbox
+        .subst(NOBODY, &["cache", "flush", &tools])
+        .exits(0)
+        .says("forgotten 1 ");
     assert_eq!(count(&sandbox, "positive"), 1);
-    sandbox.subst(NOBODY, &["cache", "flush", "--server", NOBODY]).exits(0).says("forgotten 0 ");
+    sandbox
+        .subst(NOBODY, &["cache", "flush", "--server", NOBODY])
+        .exits(0)
+        .says("forgotten 0 ");
     assert_eq!(count(&sandbox, "positive"), 1);
-    sandbox.subst(NOBODY, &["cache", "flush"]).exits(0).says("forgotten 2 ");
-    assert_eq!((count(&sandbox, "positive"), count(&sandbox, "negative")), (0, 0));
+    sandbox
+        .subst(NOBODY, &["cache", "flush"])
+        .exits(0)
+        .says("forgotten 2 ");
+    assert_eq!(
+        (count(&sandbox, "positive"), count(&sandbox, "negative")),
+        (0, 0)
+    );
 }
 
 #[test]
 fn wrong_arguments_leave_no_lookup_cache_behind() {
     let sandbox = Sandbox::new();
-    sandbox.subst(NOBODY, &["cache", "flush", "--server", "foo"]).exits(2).says("--server");
+    sandbox
+        .subst(NOBODY, &["cache", "flush", "--server", "foo"])
+        .exits(2)
+        .says("--server");
     sandbox.subst(NOBODY, &["cache", "flush", "foo"]).exits(2);
     assert!(!sandbox.root().exists());
 }
@@ -53,7 +96,10 @@ fn a_lookup_cache_that_is_broken_is_made_anew() {
     let sandbox = Sandbox::new();
     let url = Kind::Guix.url();
     sandbox.subst(&url, &["query", &item("tools")]).exits(0);
-    let info = sandbox.subst(NOBODY, &["cache", "info", "--json"]).exits(0).json();
+    let info = sandbox
+        .subst(NOBODY, &["cache", "info", "--json"])
+        .exits(0)
+        .json();
     std::fs::write(info["file"].as_str().unwrap(), "no database at all").unwrap();
     sandbox.subst(&url, &["query", &item("tools")]).exits(0);
     assert_eq!(count(&sandbox, "positive"), 1);
@@ -64,13 +110,22 @@ fn a_server_that_answers_with_an_error_is_not_up() {
     let sandbox = Sandbox::new();
     let broken = Server::start(|_| Reply::new("500 Oh", ""));
     let text = sandbox.subst(&broken.url(), &["servers"]).exits(4).stdout;
-    assert!(text.contains("  error, answered in") && text.contains("HTTP 500"), "{text}");
+    assert!(
+        text.contains("  error, answered in") && text.contains("HTTP 500"),
+        "{text}"
+    );
     assert!(!text.contains("no nix-cache-info"), "{text}");
-    let json = sandbox.subst(&broken.url(), &["servers", "--json"]).exits(4).json();
+    let json = sandbox
+        .subst(&broken.url(), &["servers", "--json"])
+        .exits(4)
+        .json();
     assert_eq!(json[0]["state"], "error");
     let bare = Server::start(|_| Reply::not_found());
     let text = sandbox.subst(&bare.url(), &["servers"]).exits(0).stdout;
-    assert!(text.contains("it has no nix-cache-info; the defaults hold"), "{text}");
+    assert!(
+        text.contains("it has no nix-cache-info; the defaults hold"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -78,25 +133,40 @@ fn a_directory_that_is_not_there_is_down() {
     let sandbox = Sandbox::new();
     let nowhere = format!("file://{}", sandbox.path("nowhere").display());
     let text = sandbox.subst(&nowhere, &["servers"]).exits(4).stdout;
-    assert!(text.contains("  down: opening the directory: No such file"), "{text}");
-    let query = sandbox.subst(&nowhere, &["query", "--json", &item("tools")]).exits(4).json();
+    assert!(
+        text.contains("  down: opening the directory: No such file"),
+        "{text}"
+    );
+    let query = sandbox
+        .subst(&nowhere, &["query", "--json", &item("tools")])
+        .exits(4)
+        .json();
     assert_eq!(query["items"][0]["status"], "unknown");
     assert_eq!(query["servers"][0]["state"], "down");
     // It may come back, as a file system that is mounted does.
     let both = format!("{nowhere} {}", Kind::Guix.url());
     sandbox.subst(&both, &["query", &item("tools")]).exits(0);
-    sandbox.subst("file:relative", &["servers"]).exits(2).says("file:///srv/substitutes");
+    sandbox
+        .subst("file:relative", &["servers"])
+        .exits(2)
+        .says("file:///srv/substitutes");
 }
 
 #[test]
 fn without_a_server_nobody_can_say_no() {
     let sandbox = Sandbox::new();
     for arguments in [&["query", NOTHING][..], &["servers"]] {
-        let run = sandbox.subst("", arguments).exits(2).says("no server is configured");
+        let run = sandbox
+            .subst("", arguments)
+            .exits(2)
+            .says("no server is configured");
         run.says("hint: ").prints("");
     }
     // What is valid already needs no server; what is not can only be built.
-    sandbox.subst("", &["fetch", NOTHING]).exits(1).says("no server is configured");
+    sandbox
+        .subst("", &["fetch", NOTHING])
+        .exits(1)
+        .says("no server is configured");
 }
 
 #[test]
@@ -105,18 +175,30 @@ fn servers_say_who_they_are() {
     let url = Kind::Guix.url();
     let both = format!("{url} {NOBODY}");
     let text = sandbox.subst(&both, &["servers"]).exits(4).stdout;
-    assert!(text.contains("up, answered in") && text.contains("store /gnu/store"), "{text}");
+    assert!(
+        text.contains("up, answered in") && text.contains("store /gnu/store"),
+        "{text}"
+    );
     assert!(text.contains("down: "), "{text}");
     let rows = sandbox.subst(&both, &["servers", "--json"]).exits(4).json();
-    assert_eq!((&rows[0]["state"], &rows[1]["state"]), (&"up".into(), &"down".into()));
-    let other = sandbox.subst(&Kind::NixXz.url(), &["servers", "--json"]).exits(0).json();
+    assert_eq!(
+        (&rows[0]["state"], &rows[1]["state"]),
+        (&"up".into(), &"down".into())
+    );
+    let other = sandbox
+        .subst(&Kind::NixXz.url(), &["servers", "--json"])
+        .exits(0)
+        .json();
     assert_eq!(other[0]["state"], "other-store");
 }
 
 /// The program on a root of its own, with the ACL in it.
 fn with_own_acl(sandbox: &Sandbox, arguments: &[&str], input: &str) -> Run {
     let mut command = sandbox.bare(arguments);
-    command.arg("--root").arg(sandbox.root()).args(["--substitute-urls", &Kind::Guix.url()]);
+    command
+        .arg("--root")
+        .arg(sandbox.root())
+        .args(["--substitute-urls", &Kind::Guix.url()]);
     run_with_input(command, input)
 }
 
@@ -127,11 +209,20 @@ fn authorize_makes_a_server_believed() {
     let notes = item("notes");
     for (argument, input) in [(key.to_str(), ""), (None, &*text), (Some("-"), &*text)] {
         let sandbox = Sandbox::new();
-        with_own_acl(&sandbox, &["fetch", &notes], "").exits(3).says("not authorized");
+        with_own_acl(&sandbox, &["fetch", &notes], "")
+            .exits(3)
+            .says("not authorized");
         let arguments: Vec<&str> = ["authorize"].into_iter().chain(argument).collect();
-        with_own_acl(&sandbox, &arguments, input).exits(0).prints("").says("authorised now");
-        with_own_acl(&sandbox, &arguments, input).exits(0).says("already");
-        with_own_acl(&sandbox, &["fetch", &notes], "").exits(0).prints(&format!("{notes}\n"));
+        with_own_acl(&sandbox, &arguments, input)
+            .exits(0)
+            .prints("")
+            .says("authorised now");
+        with_own_acl(&sandbox, &arguments, input)
+            .exits(0)
+            .says("already");
+        with_own_acl(&sandbox, &["fetch", &notes], "")
+            .exits(0)
+            .prints(&format!("{notes}\n"));
     }
 }
 
@@ -142,12 +233,21 @@ fn authorize_refuses_what_is_no_key_and_keeps_the_acl() {
     with_own_acl(&sandbox, &["authorize"], &key).exits(0);
     let acl = sandbox.root().join("etc/guix/acl");
     let before = std::fs::read(&acl).unwrap();
-    for wrong in ["", "(public-key)", "garbage", &key.replace("Ed25519", "Ed25518")] {
-        with_own_acl(&sandbox, &["authorize"], wrong).exits(2).says("holds no public key");
+    for wrong in [
+        "",
+        "(public-key)",
+        "garbage",
+        &key.replace("Ed25519", "Ed25518"),
+    ] {
+        with_own_acl(&sandbox, &["authorize"], wrong)
+            .exits(2)
+            .says("holds no public key");
     }
     assert_eq!(std::fs::read(&acl).unwrap(), before);
     std::fs::write(&acl, "(acl").unwrap();
-    with_own_acl(&sandbox, &["authorize"], &key).exits(3).says("cannot be used");
+    with_own_acl(&sandbox, &["authorize"], &key)
+        .exits(3)
+        .says("cannot be used");
     assert_eq!(std::fs::read(&acl).unwrap(), b"(acl");
     with_own_acl(&sandbox, &["fetch", &item("notes")], "").exits(3);
 }
@@ -157,6 +257,9 @@ fn completions_know_the_commands() {
     let sandbox = Sandbox::new();
     for shell in ["bash", "fish", "zsh"] {
         let script = run(sandbox.bare(&["completions", shell])).exits(0).stdout;
-        assert!(script.contains("keep-going") && script.contains("authorize"), "{shell}");
+        assert!(
+            script.contains("keep-going") && script.contains("authorize"),
+            "{shell}"
+        );
     }
 }

@@ -12,7 +12,10 @@ fn assert_secret(command: Command) {
     let said = format!("{command:?}");
     let ended = run(command);
     let text = format!("{}{}", ended.stdout, ended.stderr);
-    assert!(!text.contains("Sesame") && !text.contains("me:"), "{said}: {text}");
+    assert!(
+        !text.contains("Sesame") && !text.contains("me:"),
+        "{said}: {text}"
+    );
     assert!(!text.is_empty(), "{said}: nothing was said");
 }
 
@@ -75,7 +78,12 @@ fn a_url_in_the_wrong_place_is_shown_without_its_password() {
     ] {
         assert_secret(sandbox.bare(arguments));
     }
-    for variable in ["SUBST_JOBS", "SUBST_PROGRESS", "SUBST_DISCOVER", "SUBST_STORE_DIR"] {
+    for variable in [
+        "SUBST_JOBS",
+        "SUBST_PROGRESS",
+        "SUBST_DISCOVER",
+        "SUBST_STORE_DIR",
+    ] {
         let mut command = sandbox.bare(&["servers"]);
         command.env(variable, url);
         assert_secret(command);

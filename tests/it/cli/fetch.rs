@@ -11,24 +11,41 @@ fn dry_run_tells_what_would_be_fetched() {
     let sandbox = Sandbox::new();
     let server = Server::of(Kind::Guix.directory());
     let (tools, notes) = (item("tools"), item("notes"));
-    let dry = sandbox.subst(&server.url(), &["fetch", "--dry-run", &tools]).exits(0);
-    let words: Vec<Vec<&str>> =
-        dry.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    let dry = sandbox
+        .subst(&server.url(), &["fetch", "--dry-run", &tools])
+        .exits(0);
+    let words: Vec<Vec<&str>> = dry
+        .stdout
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
     let url = server.url();
-    let wanted =
-        [[&*notes, "524", "B", "12.7", "KiB", &url], [&*tools, "474", "B", "3.0", "KiB", &url]];
+    let wanted = [
+        [&*notes, "524", "B", "12.7", "KiB", &url],
+        [&*tools, "474", "B", "3.0", "KiB", &url],
+    ];
     assert_eq!(words, wanted);
-    let columns: Vec<_> = dry.stdout.lines().map(|line| line.find("http://")).collect();
+    let columns: Vec<_> = dry
+        .stdout
+        .lines()
+        .map(|line| line.find("http://"))
+        .collect();
     assert_eq!(columns[0], columns[1], "{}", dry.stdout);
     dry.says("2 items would be fetched: 998 B to download, 15.7 KiB unpacked");
-    let json = sandbox.subst(&url, &["fetch", "-n", "--json", &tools, NOTHING]).exits(1).json();
+    let json = sandbox
+        .subst(&url, &["fetch", "-n", "--json", &tools, NOTHING])
+        .exits(1)
+        .json();
     let base = tools.trim_start_matches("/gnu/store/");
     let wanted = json!({
         "path": tools, "server": url, "url": format!("{url}/nar/lzip/{base}"),
         "compression": "lzip", "download_size": 474, "nar_size": 3096,
     });
     assert_eq!(json["fetch"][1], wanted);
-    assert_eq!((&json["nar_size"], &json["download_size"]), (&(13_008 + 3096).into(), &998.into()));
+    assert_eq!(
+        (&json["nar_size"], &json["download_size"]),
+        (&(13_008 + 3096).into(), &998.into())
+    );
     assert_eq!(json["failed"][0]["path"], NOTHING);
     assert_eq!(server.asked_for("/nar/"), 0);
 }
@@ -37,7 +54,11 @@ fn dry_run_tells_what_would_be_fetched() {
 fn dry_run_needs_no_right_to_write() {
     let sandbox = Sandbox::new();
     let (url, tools, notes) = (Kind::Guix.url(), item("tools"), item("notes"));
-    let dry_run = || sandbox.subst(&url, &["fetch", "--dry-run", &tools]).exits(0);
+    let dry_run = || {
+        sandbox
+            .subst(&url, &["fetch", "--dry-run", &tools])
+            .exits(0)
+    };
     dry_run().says("2 items would be fetched");
     assert!(!sandbox.store().exists());
     sandbox.subst(&url, &["fetch", &notes]).exits(0);
@@ -55,9 +76,16 @@ fn json_tells_what_became_of_each_item() {
     let (url, tools, notes) = (Kind::Guix.url(), item("tools"), item("notes"));
     sandbox.subst(&url, &["fetch", &notes]).exits(0);
     let arguments = ["fetch", "--json", "--keep-going", &notes, NOTHING, &tools];
-    let json = sandbox.subst(&url, &arguments).exits(1).says("cannot fetch").json();
+    let json = sandbox
+        .subst(&url, &arguments)
+        .exits(1)
+        .says("cannot fetch")
+        .json();
     let reason = json["items"][2]["reason"].clone();
-    assert!(reason.as_str().unwrap().starts_with("no server has it"), "{json:#}");
+    assert!(
+        reason.as_str().unwrap().starts_with("no server has it"),
+        "{json:#}"
+    );
     let unknown = serde_json::Value::Null;
     let wanted = json!({ "items": [
         { "path": notes, "status": "valid", "download_size": unknown, "nar_size": unknown,
@@ -79,12 +107,27 @@ fn json_without_a_store() {
         sandbox.subst(&url, &arguments).exits(code).json()["items"][0].clone()
     };
     let done = json(&tools, 0);
-    assert_eq!((&done["path"], &done["status"]), (&(&*tools).into(), &"fetched".into()));
-    assert_eq!((&done["download_size"], &done["nar_size"]), (&474.into(), &3096.into()));
+    assert_eq!(
+        (&done["path"], &done["status"]),
+        (&(&*tools).into(), &"fetched".into())
+    );
+    assert_eq!(
+        (&done["download_size"], &done["nar_size"]),
+        (&474.into(), &3096.into())
+    );
     // Only root can remove what is in read-only directories.
     make_writable(&sandbox.path("tree"));
     std::fs::remove_dir_all(sandbox.path("tree")).unwrap();
     let failed = json(NOTHING, 1);
-    assert_eq!((&failed["path"], &failed["status"]), (&NOTHING.into(), &"failed".into()));
-    assert!(failed["reason"].as_str().unwrap().starts_with("no server has it"), "{failed}");
+    assert_eq!(
+        (&failed["path"], &failed["status"]),
+        (&NOTHING.into(), &"failed".into())
+    );
+    assert!(
+        failed["reason"]
+            .as_str()
+            .unwrap()
+            .starts_with("no server has it"),
+        "{failed}"
+    );
 }

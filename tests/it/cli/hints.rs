@@ -7,8 +7,14 @@ use crate::support::{Kind, Reply, Sandbox, Server, item};
 /// The command between the backquotes of the hint in `text`.
 #[track_caller]
 fn command(text: &str) -> String {
-    let hint = text.split("hint: ").nth(1).unwrap_or_else(|| panic!("no hint: {text}"));
-    hint.split('`').nth(1).unwrap_or_else(|| panic!("no command: {hint}")).to_owned()
+    let hint = text
+        .split("hint: ")
+        .nth(1)
+        .unwrap_or_else(|| panic!("no hint: {text}"));
+    hint.split('`')
+        .nth(1)
+        .unwrap_or_else(|| panic!("no command: {hint}"))
+        .to_owned()
 }
 
 #[test]
@@ -25,8 +31,13 @@ fn the_command_that_authorizes_a_key_is_for_the_same_root() {
     let quoted = root.display().to_string().replace('\'', r"'\''");
     let wanted = format!("subst authorize --root '{quoted}' KEYFILE");
     assert_eq!(command(&subst(&["fetch", &tools]).exits(3).stderr), wanted);
-    assert_eq!(command(&subst(&["fetch", "--dry-run", &tools]).exits(3).stderr), wanted);
-    let json = subst(&["query", "--json", "--cache-miss-report", &tools]).exits(3).json();
+    assert_eq!(
+        command(&subst(&["fetch", "--dry-run", &tools]).exits(3).stderr),
+        wanted
+    );
+    let json = subst(&["query", "--json", "--cache-miss-report", &tools])
+        .exits(3)
+        .json();
     assert_eq!(
         command(&format!("hint: {}", json["report"]["items"][0]["hint"])),
         wanted.replace('\\', "\\\\")
@@ -36,9 +47,15 @@ fn the_command_that_authorizes_a_key_is_for_the_same_root() {
     let key = Kind::Guix.directory().join("signing-key.pub");
     assert!(key.exists(), "the fixtures' key");
     let words = wanted.replace("KEYFILE", key.to_str().unwrap());
-    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_subst")).parent().unwrap();
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_subst"))
+        .parent()
+        .unwrap();
     let mut shell = std::process::Command::new("/bin/sh");
-    shell.env_clear().env("PATH", binary).env("HOME", sandbox.path("home")).args(["-c", &words]);
+    shell
+        .env_clear()
+        .env("PATH", binary)
+        .env("HOME", sandbox.path("home"))
+        .args(["-c", &words]);
     run(shell).exits(0);
     subst(&["fetch", &tools]).exits(0);
 }
@@ -49,13 +66,18 @@ fn the_command_that_authorizes_a_key_is_for_the_same_acl() {
     sandbox.write_safely("other", "(acl)");
     let with_acl = |acl: &str, code| {
         let mut command = sandbox.bare(&["fetch", &item("tools"), "--acl", acl]);
-        command.env_remove("SUBST_CONFIG").env("SUBST_ROOT", sandbox.root());
+        command
+            .env_remove("SUBST_CONFIG")
+            .env("SUBST_ROOT", sandbox.root());
         command.args(["--substitute-urls", &Kind::Guix.url()]);
         run(command).exits(code).stderr
     };
     let (root, acl) = (sandbox.root(), sandbox.path("other"));
-    let wanted =
-        format!("subst authorize --root {} --acl {} KEYFILE", root.display(), acl.display());
+    let wanted = format!(
+        "subst authorize --root {} --acl {} KEYFILE",
+        root.display(),
+        acl.display()
+    );
     assert_eq!(command(&with_acl("other", 3)), wanted);
     // One that cannot be read as an ACL, and one that is not there.
     sandbox.write_safely("other", "(odd");
@@ -72,7 +94,11 @@ fn no_hint_contradicts_the_options_in_use() {
     let urls = format!("{} {NOBODY}", empty.url());
     sandbox.subst(&urls, &["query", &tools]).exits(4);
     sandbox.subst(&empty.url(), &["query", NOTHING]).exits(1);
-    for (urls, path) in [(&urls, &*tools), (&empty.url(), NOTHING), (&NOBODY.to_owned(), &tools)] {
+    for (urls, path) in [
+        (&urls, &*tools),
+        (&empty.url(), NOTHING),
+        (&NOBODY.to_owned(), &tools),
+    ] {
         for arguments in [
             &["fetch", "--offline", path][..],
             &["fetch", "--offline", "--dry-run", path],
@@ -80,7 +106,10 @@ fn no_hint_contradicts_the_options_in_use() {
         ] {
             let said = sandbox.subst(urls, arguments);
             let text = format!("{}{}", said.stdout, said.stderr);
-            assert!(text.contains("leave out --offline"), "{arguments:?}: {text}");
+            assert!(
+                text.contains("leave out --offline"),
+                "{arguments:?}: {text}"
+            );
             assert!(!text.contains("--refresh"), "{arguments:?}: {text}");
         }
         for arguments in [
@@ -106,5 +135,8 @@ fn commands_for_the_same_servers_have_no_password() {
     let wanted = format!("subst servers --root {} ", root.display());
     let command = command(&said);
     assert!(command.starts_with(&wanted), "{command}");
-    assert!(command.ends_with(" --substitute-urls http://127.0.0.1:1"), "{command}");
+    assert!(
+        command.ends_with(" --substitute-urls http://127.0.0.1:1"),
+        "{command}"
+    );
 }

@@ -28,7 +28,10 @@ fn stalling(part: &'static str) -> Server {
 #[test]
 fn lookups_are_given_up() {
     let (sandbox, tools) = (Sandbox::new(), item("tools"));
-    for arguments in [&["query", &*tools] as &[&str], &["fetch", "--dry-run", &tools]] {
+    for arguments in [
+        &["query", &*tools] as &[&str],
+        &["fetch", "--dry-run", &tools],
+    ] {
         let ended = interrupted(&sandbox, &stalling(".narinfo"), ".narinfo", arguments);
         assert_eq!((&*ended.stdout, &*ended.stderr), ("", ""));
     }
@@ -75,5 +78,8 @@ fn a_fetch_says_so_in_one_line() {
     assert_eq!(ended.stderr, "subst: interrupted\n");
     assert!(!sandbox.path("tree").exists());
     let left = crate::support::listing::names(&sandbox.path(""));
-    assert!(!left.iter().any(|name| name.contains(".subst-")), "{left:?}");
+    assert!(
+        !left.iter().any(|name| name.contains(".subst-")),
+        "{left:?}"
+    );
 }

@@ -16,14 +16,30 @@ fn lose(sandbox: &Sandbox, path: &str) {
 fn remove(tree: &Path) {
     // Not the files: they may be links to those of other items.
     let directories = ["-type", "d", "-exec", "chmod", "u+w", "{}", "+"];
-    assert!(Command::new("find").arg(tree).args(directories).status().unwrap().success());
-    assert!(Command::new("rm").arg("-rf").arg(tree).status().unwrap().success());
+    assert!(
+        Command::new("find")
+            .arg(tree)
+            .args(directories)
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(
+        Command::new("rm")
+            .arg("-rf")
+            .arg(tree)
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 /// A sandbox with all items of the fixtures.
 fn filled(server: &Server) -> Sandbox {
     let sandbox = Sandbox::new();
-    sandbox.subst(&server.url(), &["fetch", &item("sample")]).exits(0);
+    sandbox
+        .subst(&server.url(), &["fetch", &item("sample")])
+        .exits(0);
     sandbox
 }
 
@@ -31,7 +47,10 @@ fn filled(server: &Server) -> Sandbox {
 #[track_caller]
 fn assert_whole(sandbox: &Sandbox) {
     let expected = Kind::Guix.expected();
-    assert_eq!(items(&sandbox.store()), sorted_lines(&expected.join("expected.txt")));
+    assert_eq!(
+        items(&sandbox.store()),
+        sorted_lines(&expected.join("expected.txt"))
+    );
     let expected = std::fs::read_to_string(expected.join("expected-rows.txt")).unwrap();
     let database = sandbox.root().join("var/guix/db/db.sqlite");
     assert_eq!(rows(&database), expected.lines().collect::<Vec<_>>());
@@ -42,14 +61,23 @@ fn a_missing_tree_is_fetched_again_wherever_it_is_in_the_closure() {
     let server = Server::of(Kind::Guix.directory());
     let (sample, url) = (item("sample"), server.url());
     // The item itself, a direct reference, and one that only references refer to.
-    for lost in [&["sample"][..], &["copy"], &["notes"], &["sample", "notes", "tree"]] {
+    for lost in [
+        &["sample"][..],
+        &["copy"],
+        &["notes"],
+        &["sample", "notes", "tree"],
+    ] {
         let sandbox = filled(&server);
         let nars = server.asked_for("/nar/");
         lost.iter().for_each(|name| lose(&sandbox, &item(name)));
         let done = sandbox.subst(&url, &["fetch", &sample]).exits(0);
         done.prints(&format!("{sample}\n"));
         assert_whole(&sandbox);
-        assert_eq!(server.asked_for("/nar/") - nars, lost.len(), "{lost:?}: only what is missing");
+        assert_eq!(
+            server.asked_for("/nar/") - nars,
+            lost.len(),
+            "{lost:?}: only what is missing"
+        );
     }
 }
 
@@ -72,7 +100,10 @@ fn a_new_item_is_valid_only_when_what_its_references_refer_to_is_in_place() {
     let failed = sandbox.subst(&broken.url(), &arguments);
     assert_ne!(failed.code, Some(0), "{failed:?}");
     failed.prints("");
-    sandbox.subst(&url, &arguments).exits(0).prints(&format!("{link}\n"));
+    sandbox
+        .subst(&url, &arguments)
+        .exits(0)
+        .prints(&format!("{link}\n"));
     assert!(sandbox.store().join(base(&item("notes"))).exists());
 }
 
@@ -91,10 +122,20 @@ fn a_missing_tree_that_cannot_be_had_is_an_error() {
     let offline = sandbox.subst(&server.url(), &["fetch", "--offline", &sample]);
     assert_eq!(offline.code, Some(4), "{offline:?}");
     offline.prints("");
-    let alone = sandbox.subst(&server.url(), &["fetch", "--no-references", &sample]).exits(1);
+    let alone = sandbox
+        .subst(&server.url(), &["fetch", "--no-references", &sample])
+        .exits(1);
     alone.says(base(&notes)).prints("");
-    let json = sandbox.subst(&empty.url(), &["fetch", "--json", &sample]).exits(1).json();
-    let statuses: Vec<_> = json["items"].as_array().unwrap().iter().map(|i| &i["status"]).collect();
+    let json = sandbox
+        .subst(&empty.url(), &["fetch", "--json", &sample])
+        .exits(1)
+        .json();
+    let statuses: Vec<_> = json["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|i| &i["status"])
+        .collect();
     assert_eq!(statuses, ["failed", "failed"], "{json:#}");
     // Its row is there as before, and still leads to a complete store later.
     sandbox.subst(&server.url(), &["fetch", &sample]).exits(0);
@@ -129,7 +170,10 @@ fn dry_run_tells_which_trees_would_be_fetched_again() {
     assert!(!sandbox.store().join(base(&item("notes"))).exists());
     // The database alone was restored.
     remove(&sandbox.store());
-    assert_eq!(dry_run().exits(0).json()["fetch"].as_array().unwrap().len(), 7);
+    assert_eq!(
+        dry_run().exits(0).json()["fetch"].as_array().unwrap().len(),
+        7
+    );
     sandbox.subst(&server.url(), &["fetch", &sample]).exits(0);
     assert_whole(&sandbox);
 }
@@ -139,7 +183,9 @@ fn two_processes_restore_the_same_tree() {
     let server = Server::of(Kind::Guix.directory());
     let sandbox = filled(&server);
     let sample = item("sample");
-    ["notes", "tree", "sample"].iter().for_each(|name| lose(&sandbox, &item(name)));
+    ["notes", "tree", "sample"]
+        .iter()
+        .for_each(|name| lose(&sandbox, &item(name)));
     let fetch = || sandbox.subst(&server.url(), &["fetch", &sample]).exits(0);
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -162,18 +208,27 @@ impl SystemStore {
         let dir = sandbox.path("system/store");
         let server = Fixture::copy(Kind::Guix, sandbox.path("server"));
         for file in files_below(&server.dir, "") {
-            let Ok(text) = std::fs::read_to_string(&file) else { continue };
+            let Ok(text) = std::fs::read_to_string(&file) else {
+                continue;
+            };
             let name = file.file_name().unwrap().to_str().unwrap();
             if name.ends_with(".narinfo") || name == "nix-cache-info" {
                 let text = text.replace("/gnu/store", dir.to_str().unwrap());
                 std::fs::write(&file, text).unwrap();
             }
         }
-        let store = Self { url: server.url(), sandbox, dir };
+        let store = Self {
+            url: server.url(),
+            sandbox,
+            dir,
+        };
         let root = store.sandbox.root();
         let mut made = store.subst("fetch", "sample");
         run({
-            made.arg("--root").arg(&root).arg("--store-dir").arg(&store.dir);
+            made.arg("--root")
+                .arg(&root)
+                .arg("--store-dir")
+                .arg(&store.dir);
             made
         })
         .exits(0);
@@ -189,12 +244,17 @@ impl SystemStore {
 
     /// `command` for the item `name` on this store.
     fn subst(&self, command: &str, name: &str) -> Command {
-        let mut subst = self.sandbox.bare(&[command, "--substitute-urls", &self.url]);
+        let mut subst = self
+            .sandbox
+            .bare(&[command, "--substitute-urls", &self.url]);
         // The names are not those that were signed.
         subst.env("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES", "yes");
         subst.env("NIX_STORE_DIR", &self.dir);
         subst.env("GUIX_STATE_DIRECTORY", self.sandbox.root().join("var/guix"));
-        subst.env("GUIX_CONFIGURATION_DIRECTORY", self.sandbox.root().join("etc/guix"));
+        subst.env(
+            "GUIX_CONFIGURATION_DIRECTORY",
+            self.sandbox.root().join("etc/guix"),
+        );
         subst.arg(self.item(name));
         subst
     }

@@ -40,7 +40,10 @@ fn events(run: &Run) -> Vec<Value> {
 
 /// The names of the events, each only where another one came before.
 fn names(events: &[Value]) -> Vec<&str> {
-    let mut names: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
+    let mut names: Vec<&str> = events
+        .iter()
+        .filter_map(|event| event["event"].as_str())
+        .collect();
     names.dedup();
     names
 }
@@ -53,13 +56,28 @@ fn an_item_without_a_store_has_progress_too() {
         let arguments = ["fetch", "--progress", how, "--output", output, &tools];
         sandbox.subst(&server.url(), &arguments).exits(0)
     };
-    fetch("plain", "one").says("subst: unpacked 0 of 1, ").says(" of 3.0 KiB downloaded\n");
+    fetch("plain", "one")
+        .says("subst: unpacked 0 of 1, ")
+        .says(" of 3.0 KiB downloaded\n");
     let told = events(&fetch("json", "two"));
     let names = names(&told);
-    let wanted = ["looking", "planned", "started", "progressed", "unpacked", "finished"];
+    let wanted = [
+        "looking",
+        "planned",
+        "started",
+        "progressed",
+        "unpacked",
+        "finished",
+    ];
     assert_eq!(names, wanted, "{told:#?}");
-    let planned = told.iter().find(|event| event["event"] == "planned").unwrap();
-    assert_eq!((&planned["items"], &planned["download_size"]), (&1.into(), &3096.into()));
+    let planned = told
+        .iter()
+        .find(|event| event["event"] == "planned")
+        .unwrap();
+    assert_eq!(
+        (&planned["items"], &planned["download_size"]),
+        (&1.into(), &3096.into())
+    );
 }
 
 #[test]
@@ -71,8 +89,16 @@ fn lookups_that_take_long_are_told_of() {
         sandbox.subst(&server.url(), &arguments).exits(4)
     };
     let ended = query("plain").says("subst: looked up 0 of 1, 0 answers (127.0.0.1:");
-    assert!(ended.stderr.matches("looked up 0 of 1").count() >= 2, "{}", ended.stderr);
-    assert!(!ended.stderr.contains("unpacked 0 of 0"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.matches("looked up 0 of 1").count() >= 2,
+        "{}",
+        ended.stderr
+    );
+    assert!(
+        !ended.stderr.contains("unpacked 0 of 0"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -80,22 +106,37 @@ fn who_wants_events_gets_nothing_else() {
     let sandbox = Sandbox::new();
     let (url, tools) = (Kind::Guix.url(), item("tools"));
     let run = |url: &str, arguments: &[&str], code| {
-        let run = sandbox.subst(url, &[arguments, &["--progress", "json"]].concat()).exits(code);
+        let run = sandbox
+            .subst(url, &[arguments, &["--progress", "json"]].concat())
+            .exits(code);
         events(&run)
     };
     let told = run(&url, &["query", &tools], 0);
     let summary = told.last().unwrap();
-    assert_eq!((&summary["event"], &summary["available"]), (&"summary".into(), &1.into()));
+    assert_eq!(
+        (&summary["event"], &summary["available"]),
+        (&"summary".into(), &1.into())
+    );
     let told = run(&url, &["fetch", NOTHING], 1);
     let error = told.last().unwrap();
     assert_eq!(error["event"], "error", "{told:#?}");
     assert_eq!(error["text"], format!("cannot fetch {NOTHING}"));
-    assert!(error["causes"][0].as_str().unwrap().starts_with("no server has it\n"));
+    assert!(
+        error["causes"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("no server has it\n")
+    );
     assert!(error["hint"].is_string());
     let told = run(&url, &["fetch", &tools], 0);
     let summary = told.last().unwrap();
-    assert_eq!((&summary["event"], &summary["fetched"]), (&"summary".into(), &2.into()));
-    run(&url, &["cache", "prune"], 0).iter().for_each(|note| assert_eq!(note["event"], "note"));
+    assert_eq!(
+        (&summary["event"], &summary["fetched"]),
+        (&"summary".into(), &2.into())
+    );
+    run(&url, &["cache", "prune"], 0)
+        .iter()
+        .for_each(|note| assert_eq!(note["event"], "note"));
     let told = run("ftp://example.org", &["fetch", &tools], 2);
     assert_eq!(told[0]["event"], "error");
 }
@@ -107,6 +148,15 @@ fn an_item_that_failed_says_why() {
     std::fs::remove_dir_all(fixture.dir.join("nar")).unwrap();
     let arguments = ["fetch", "--progress", "json", &item("notes")];
     let told = events(&sandbox.subst(&fixture.url(), &arguments).exits(4));
-    let failed = told.iter().find(|event| event["event"] == "failed").unwrap();
-    assert!(failed["reason"].as_str().unwrap().starts_with("every download failed"), "{failed}");
+    let failed = told
+        .iter()
+        .find(|event| event["event"] == "failed")
+        .unwrap();
+    assert!(
+        failed["reason"]
+            .as_str()
+            .unwrap()
+            .starts_with("every download failed"),
+        "{failed}"
+    );
 }

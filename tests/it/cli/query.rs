@@ -11,10 +11,16 @@ fn a_table_for_people_and_a_line_of_summary() {
     let sandbox = Sandbox::new();
     let (url, tools) = (Kind::Guix.url(), item("tools"));
     let query = sandbox.subst(&url, &["query", &tools, NOTHING]).exits(1);
-    let lines: Vec<Vec<&str>> =
-        query.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    let lines: Vec<Vec<&str>> = query
+        .stdout
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
     let available = ["available", "474", "B", "3.0", "KiB", &url, &tools];
-    assert_eq!(lines, [&available[..], &["missing", "-", "-", "-", NOTHING]]);
+    assert_eq!(
+        lines,
+        [&available[..], &["missing", "-", "-", "-", NOTHING]]
+    );
     query.says(
         "subst: 1 of 2 available, 474 B to download, 3.0 KiB unpacked, 1 missing (2 requests",
     );
@@ -24,19 +30,30 @@ fn a_table_for_people_and_a_line_of_summary() {
 fn requests_are_counted_as_often_as_they_were_sent() {
     let (sandbox, tools) = (Sandbox::new(), item("tools"));
     let broken = Server::start(|_| Reply::new("500 Oh", ""));
-    let query = sandbox.subst(&broken.url(), &["query", "--json", &tools]).exits(4).json();
+    let query = sandbox
+        .subst(&broken.url(), &["query", "--json", &tools])
+        .exits(4)
+        .json();
     let sent = broken.asked_for(".narinfo");
     assert!(sent > 1, "{sent}");
     assert_eq!(query["summary"]["requests"], sent);
     let url = Kind::Guix.url();
-    sandbox.subst(&url, &["query", &tools]).exits(0).says("(1 request, ");
+    sandbox
+        .subst(&url, &["query", &tools])
+        .exits(0)
+        .says("(1 request, ");
 }
 
 #[test]
 fn a_failed_row_names_the_server_once() {
     let sandbox = Sandbox::new();
     let query = sandbox.subst(NOBODY, &["query", &item("tools")]).exits(4);
-    assert_eq!(query.stdout.matches("127.0.0.1:1").count(), 1, "{}", query.stdout);
+    assert_eq!(
+        query.stdout.matches("127.0.0.1:1").count(),
+        1,
+        "{}",
+        query.stdout
+    );
     assert_eq!(query.stdout.lines().count(), 1, "{}", query.stdout);
 }
 
@@ -47,14 +64,20 @@ fn the_status_decides_the_exit_code() {
     let url = Kind::Guix.url();
     sandbox.subst(&url, &["query", &tools]).exits(0);
     sandbox.subst(&url, &["query", NOTHING]).exits(1);
-    let unknown = sandbox.subst(NOBODY, &["query", "--json", &tools]).exits(4).json();
+    let unknown = sandbox
+        .subst(NOBODY, &["query", "--json", &tools])
+        .exits(4)
+        .json();
     assert_eq!(unknown["items"][0]["status"], "unknown");
     // Without its key the server is not believed.
     let mut command = sandbox.bare(&["query", "--json", &tools, "--substitute-urls", &url]);
     command.arg("--root").arg(sandbox.path("other"));
     let refused = run(command).exits(3).json();
     assert_eq!(refused["items"][0]["status"], "refused");
-    assert_eq!(refused["items"][0]["answers"][0]["reason"], "unauthorized-key");
+    assert_eq!(
+        refused["items"][0]["answers"][0]["reason"],
+        "unauthorized-key"
+    );
     // The first of 1, 3 and 4 that is the largest.
     sandbox.subst(NOBODY, &["query", &tools, NOTHING]).exits(4);
 }
@@ -63,9 +86,15 @@ fn the_status_decides_the_exit_code() {
 fn json_has_the_shape_that_scripts_rely_on() {
     let sandbox = Sandbox::new();
     let (url, tools) = (Kind::Guix.url(), item("tools"));
-    let mut answer = sandbox.subst(&url, &["query", "--json", &tools, NOTHING]).exits(1).json();
+    let mut answer = sandbox
+        .subst(&url, &["query", "--json", &tools, NOTHING])
+        .exits(1)
+        .json();
     let seconds = answer["summary"]["seconds"].take();
-    assert!(seconds.as_f64().is_some_and(|seconds| seconds > 0.0), "{seconds}");
+    assert!(
+        seconds.as_f64().is_some_and(|seconds| seconds > 0.0),
+        "{seconds}"
+    );
     let nar = format!("{url}/nar/lzip/{}", tools.trim_start_matches("/gnu/store/"));
     let expected = json!({
         "servers": [{
@@ -127,6 +156,10 @@ fn a_closure_is_followed_to_its_end() {
     let sandbox = Sandbox::new();
     let arguments = ["query", "--closure", "--json", &item("sample")];
     let answer = sandbox.subst(&Kind::Guix.url(), &arguments).exits(0).json();
-    assert_eq!(answer["items"].as_array().map(Vec::len), Some(7), "{answer:#}");
+    assert_eq!(
+        answer["items"].as_array().map(Vec::len),
+        Some(7),
+        "{answer:#}"
+    );
     assert_eq!(answer["summary"]["nar_size"], 502_504);
 }

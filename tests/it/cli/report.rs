@@ -6,7 +6,10 @@ use crate::support::{Kind, Reply, Sandbox, Server, item};
 
 /// The report on `path`, which must end with `code`.
 fn report(sandbox: &Sandbox, urls: &str, path: &str, code: i32) -> String {
-    let report = sandbox.subst(urls, &["query", "--cache-miss-report", path]).exits(code).stdout;
+    let report = sandbox
+        .subst(urls, &["query", "--cache-miss-report", path])
+        .exits(code)
+        .stdout;
     // Lines are broken where words allow it.
     report.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -35,8 +38,15 @@ fn it_names_every_miss() {
     let (sandbox, url) = (Sandbox::new(), Kind::Guix.url());
     let arguments = ["query", "--cache-miss-report", &item("tools"), NOTHING];
     let report = sandbox.subst(&url, &arguments).exits(1).stdout;
-    assert_says(&report, &["MISSING", NOTHING, "HTTP 404", "hint: ", &url], &[]);
-    let json = sandbox.subst(&url, &[&arguments[..], &["--json"]].concat()).exits(1).json();
+    assert_says(
+        &report,
+        &["MISSING", NOTHING, "HTTP 404", "hint: ", &url],
+        &[],
+    );
+    let json = sandbox
+        .subst(&url, &[&arguments[..], &["--json"]].concat())
+        .exits(1)
+        .json();
     assert!(json["report"].is_object(), "{json:#}");
 }
 
@@ -45,15 +55,26 @@ fn a_nar_that_cannot_be_had_is_not_called_there() {
     let sandbox = Sandbox::new();
     let server = Server::start(|request| {
         if request.path.starts_with("/nar/") {
-            Reply::new("500 Oh", "").header("X-Cache: HIT").header("Age: 9")
+            Reply::new("500 Oh", "")
+                .header("X-Cache: HIT")
+                .header("Age: 9")
         } else {
             Reply::file(&Kind::Guix.directory(), request)
         }
     });
     for times in ["asked just now", "ago, counts for"] {
-        let arguments = ["query", "--cache-miss-report", "--probe-nars", &item("tools")];
+        let arguments = [
+            "query",
+            "--cache-miss-report",
+            "--probe-nars",
+            &item("tools"),
+        ];
         let report = sandbox.subst(&server.url(), &arguments).exits(0).stdout;
-        assert_says(&report, &["nar: cannot be had: HTTP 500", times], &["proxy"]);
+        assert_says(
+            &report,
+            &["nar: cannot be had: HTTP 500", times],
+            &["proxy"],
+        );
     }
 }
 
@@ -67,14 +88,23 @@ fn a_server_that_was_asked_and_too_slow_was_not_down() {
         "hint: the first server is slow",
     ];
     assert_says(&now, &words, &["not asked", "nothing to do"]);
-    let arguments = ["query", "--cache-miss-report", "--json", "--refresh", &item("tools")];
+    let arguments = [
+        "query",
+        "--cache-miss-report",
+        "--json",
+        "--refresh",
+        &item("tools"),
+    ];
     let json = sandbox.subst(&urls, &arguments).exits(0).json();
     assert_eq!(json["items"][0]["answers"][0]["answer"], "late");
     assert_eq!(json["report"]["servers"][0]["asked"], 1);
     // Later runs remember it as down.
     let later = report(&sandbox, &urls, NOTHING, 4);
-    let words =
-        ["was down a moment ago: 1", "not asked, it was down: no answer", "--refresh sends"];
+    let words = [
+        "was down a moment ago: 1",
+        "not asked, it was down: no answer",
+        "--refresh sends",
+    ];
     assert_says(&later, &words, &[]);
 }
 
@@ -84,21 +114,41 @@ fn a_server_for_another_store_is_neither_down_nor_worth_waiting_for() {
     // Learned in the first run, remembered in the second.
     for _ in 0..2 {
         let alone = report(&sandbox, &nix, &item("tools"), 4);
-        let words =
-            ["no server is for this store: 1", "its items are for /nix/store", "--store-dir"];
-        assert_says(&alone, &words, &["was down", "could not be reached", "--refresh"]);
+        let words = [
+            "no server is for this store: 1",
+            "its items are for /nix/store",
+            "--store-dir",
+        ];
+        assert_says(
+            &alone,
+            &words,
+            &["was down", "could not be reached", "--refresh"],
+        );
     }
     let urls = format!("{nix} {}", Kind::Guix.url());
     let missing = report(&sandbox, &urls, NOTHING, 1);
-    assert_says(&missing, &["MISSING, no server has it: 1"], &["was down", "UNKNOWN"]);
+    assert_says(
+        &missing,
+        &["MISSING, no server has it: 1"],
+        &["was down", "UNKNOWN"],
+    );
     let elsewhere = report(&sandbox, &urls, &item("tools"), 0);
-    assert_says(&elsewhere, &["hint: the first server is for another store"], &["nothing to do"]);
+    assert_says(
+        &elsewhere,
+        &["hint: the first server is for another store"],
+        &["nothing to do"],
+    );
 }
 
 #[test]
 fn what_the_first_server_said_decides_what_to_do_about_it() {
     let sandbox = Sandbox::new();
-    let down = report(&sandbox, &format!("{NOBODY} {}", Kind::Guix.url()), &item("tools"), 0);
+    let down = report(
+        &sandbox,
+        &format!("{NOBODY} {}", Kind::Guix.url()),
+        &item("tools"),
+        0,
+    );
     assert_says(
         &down,
         &["not from the first server: 1", "`subst servers --root "],
@@ -107,7 +157,11 @@ fn what_the_first_server_said_decides_what_to_do_about_it() {
     let empty = Server::start(|_| Reply::not_found());
     let urls = format!("{} {}", empty.url(), Kind::Guix.url());
     let lacks_it = report(&Sandbox::new(), &urls, &item("tools"), 0);
-    assert_says(&lacks_it, &["not from the first server: 1", "hint: nothing to do"], &[]);
+    assert_says(
+        &lacks_it,
+        &["not from the first server: 1", "hint: nothing to do"],
+        &[],
+    );
 }
 
 #[test]
@@ -117,12 +171,21 @@ fn the_hint_about_a_key_is_for_the_signatures_at_hand() {
     let without_its_key = |arguments: &[&str]| {
         let mut command = sandbox.bare(arguments);
         command.arg("--root").arg(sandbox.root());
-        command.args(["--store-dir", "/nix/store", "--substitute-urls", &kind.url()]);
+        command.args([
+            "--store-dir",
+            "/nix/store",
+            "--substitute-urls",
+            &kind.url(),
+        ]);
         run(command).exits(3)
     };
     let report = without_its_key(&["query", "--cache-miss-report", &tools]).stdout;
     let fetch = without_its_key(&["fetch", &tools]).stderr;
     for said in [report, fetch] {
-        assert_says(&said, &["--trusted-public-keys", "nix.conf"], &["subst authorize"]);
+        assert_says(
+            &said,
+            &["--trusted-public-keys", "nix.conf"],
+            &["subst authorize"],
+        );
     }
 }

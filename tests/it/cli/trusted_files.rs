@@ -26,8 +26,12 @@ fn faults() -> Vec<Spoiler> {
         chmod(path, 0o666);
     })];
     if is_root() {
-        faults.push(("owned by user 12345", |path| chown(path, Some(OTHER_USER), None).unwrap()));
-        faults.push(("writable by other users (mode 0664)", |path| chmod(path, 0o664)));
+        faults.push(("owned by user 12345", |path| {
+            chown(path, Some(OTHER_USER), None).unwrap()
+        }));
+        faults.push(("writable by other users (mode 0664)", |path| {
+            chmod(path, 0o664)
+        }));
         faults.push(("owned by user 12345", |path| {
             chown(path.parent().unwrap(), Some(OTHER_USER), None).unwrap();
         }));
@@ -52,7 +56,10 @@ fn place(text: &str) -> Sandbox {
 /// `subst ARGUMENTS` with the user's settings file, on a root of its own.
 fn with_home(sandbox: &Sandbox, arguments: &[&str]) -> Command {
     let mut command = sandbox.bare(arguments);
-    command.env_remove("SUBST_CONFIG").arg("--root").arg(sandbox.root());
+    command
+        .env_remove("SUBST_CONFIG")
+        .arg("--root")
+        .arg(sandbox.root());
     command.args(["--substitute-urls", &Kind::Guix.url()]);
     command
 }
@@ -62,8 +69,10 @@ fn a_settings_file_that_others_may_change_is_ignored_unless_it_is_named() {
     for (words, spoil) in faults() {
         let sandbox = place("");
         let acl = sandbox.path("acl").display().to_string();
-        let file =
-            sandbox.write_safely("home/.config/subst/config.toml", &format!("acl = \"{acl}\"\n"));
+        let file = sandbox.write_safely(
+            "home/.config/subst/config.toml",
+            &format!("acl = \"{acl}\"\n"),
+        );
         let tools = item("tools");
         let fetch = || with_home(&sandbox, &["fetch", &tools]);
         assert_eq!(run(fetch()).exits(0).stderr.matches("warning").count(), 0);
@@ -71,7 +80,9 @@ fn a_settings_file_that_others_may_change_is_ignored_unless_it_is_named() {
 
         spoil(&file);
         let said = run(fetch()).exits(3);
-        let said = said.says("warning: the settings file").says(&file.display().to_string());
+        let said = said
+            .says("warning: the settings file")
+            .says(&file.display().to_string());
         said.says("is ignored: ").says(words);
         let mut named = fetch();
         named.arg("--config").arg(&file);
@@ -88,16 +99,27 @@ fn an_acl_that_others_may_change_authorizes_nobody_unless_it_is_named() {
         let sandbox = place("");
         let text = std::fs::read_to_string(sandbox.path("acl")).unwrap();
         let acl = sandbox.write_safely("home/.config/acl", &text);
-        let (tools, config) = (item("tools"), sandbox.path("home/.config/subst/config.toml"));
+        let (tools, config) = (
+            item("tools"),
+            sandbox.path("home/.config/subst/config.toml"),
+        );
         std::fs::write(&config, format!("acl = {acl:?}\n")).unwrap();
         spoil(&acl);
         // The settings file is named, the ACL in it is not.
         let mut fetch = with_home(&sandbox, &["fetch", &tools]);
         fetch.arg("--config").arg(&config);
-        run(fetch).exits(3).says("warning: the ACL").says("is ignored: ").says(words);
+        run(fetch)
+            .exits(3)
+            .says("warning: the ACL")
+            .says("is ignored: ")
+            .says(words);
         let mut named = with_home(&sandbox, &["fetch", &tools, "--refresh"]);
         named.arg("--acl").arg(&acl);
-        run(named).exits(0).says("warning: the ACL").says("is not safe: ").says(words);
+        run(named)
+            .exits(0)
+            .says("warning: the ACL")
+            .says("is not safe: ")
+            .says(words);
     }
 }
 
@@ -118,10 +140,16 @@ fn in_a_root_the_acl_of_its_owner_counts_and_nobody_else_s() {
     let sandbox = authorized();
     let acl = sandbox.root().join("etc/guix/acl");
     chmod(&acl, 0o666);
-    fetch(&sandbox).exits(3).says("is ignored: ").says("writable by other users (mode 0666)");
+    fetch(&sandbox)
+        .exits(3)
+        .says("is ignored: ")
+        .says("writable by other users (mode 0666)");
     // Its keys do not become trusted by adding another.
     let authorize = with_home(&sandbox, &["authorize", key.to_str().unwrap()]);
-    run(authorize).exits(3).says("is not safe").says("hint: `chmod go-w ");
+    run(authorize)
+        .exits(3)
+        .says("is not safe")
+        .says("hint: `chmod go-w ");
     assert_eq!(acl.metadata().unwrap().permissions().mode() & 0o777, 0o666);
 
     if is_root() {
@@ -135,7 +163,9 @@ fn in_a_root_the_acl_of_its_owner_counts_and_nobody_else_s() {
         assert!(all.unwrap().success());
         fetch(&sandbox).exits(0);
         chown(sandbox.root(), Some(0), None).unwrap();
-        fetch(&sandbox).says("is ignored: ").says("owned by user 12345");
+        fetch(&sandbox)
+            .says("is ignored: ")
+            .says("owned by user 12345");
     }
 }
 
@@ -151,12 +181,18 @@ fn a_nix_conf_that_others_may_change_is_ignored() {
     let conf = sandbox.write_safely("root/etc/nix/nix.conf", &text);
     let fetch = |name: &str| {
         let mut command = sandbox.bare(&["fetch", &kind.item(name), "--store-dir", "/nix/store"]);
-        command.arg("--root").arg(sandbox.root()).args(["--substitute-urls", &kind.url()]);
+        command
+            .arg("--root")
+            .arg(sandbox.root())
+            .args(["--substitute-urls", &kind.url()]);
         run(command)
     };
     fetch("notes").exits(0);
     chmod(&conf, 0o666);
-    fetch("tools").exits(3).says("nix.conf is ignored: ").says("writable by other users");
+    fetch("tools")
+        .exits(3)
+        .says("nix.conf is ignored: ")
+        .says("writable by other users");
 }
 
 #[test]

@@ -19,17 +19,27 @@ fn substitute_all(sandbox: &Sandbox, server: &Server, count: usize) -> usize {
         let found = query.info(&path).unwrap();
         references.insert(path, found);
     }
-    let mut helpers: Vec<Helper> =
-        (0..count).map(|_| Helper::start(sandbox, &url, "--substitute", "")).collect();
+    let mut helpers: Vec<Helper> = (0..count)
+        .map(|_| Helper::start(sandbox, &url, "--substitute", ""))
+        .collect();
     let mut done: Vec<String> = Vec::new();
     while done.len() < references.len() {
         let is_ready = |path: &&String| {
-            !done.contains(path) && references[*path].iter().all(|r| r == *path || done.contains(r))
+            !done.contains(path)
+                && references[*path]
+                    .iter()
+                    .all(|r| r == *path || done.contains(r))
         };
-        let next = references.keys().filter(is_ready).min_by_key(|path| &base(path)[33..]);
+        let next = references
+            .keys()
+            .filter(is_ready)
+            .min_by_key(|path| &base(path)[33..]);
         let path = next.unwrap().clone();
         let helper = &mut helpers[done.len() % count];
-        assert_eq!(helper.substitute(&path, &sandbox.path(base(&path))), success(&path));
+        assert_eq!(
+            helper.substitute(&path, &sandbox.path(base(&path))),
+            success(&path)
+        );
         done.push(path);
     }
     helpers.into_iter().for_each(Helper::end);
@@ -78,7 +88,10 @@ fn when_the_one_that_reads_ahead_dies_the_others_fetch_for_themselves() {
     let mut helper = Helper::start(&sandbox, &server.url(), "--substitute", "");
     let mut query = Some(query);
     for path in every_item() {
-        assert_eq!(helper.substitute(&path, &sandbox.path(base(&path))), success(&path));
+        assert_eq!(
+            helper.substitute(&path, &sandbox.path(base(&path))),
+            success(&path)
+        );
         // Killed when the second item has been asked for.
         drop(query.take_if(|_| sandbox.path("state").exists()));
     }
@@ -92,9 +105,16 @@ fn one_substitution_sets_off_those_that_wait_for_it_and_those_that_wait_for_them
     let query = asked_about_everything(&sandbox, &server);
     let mut helper = Helper::start(&sandbox, &server.url(), "--substitute", "");
     let first = item("notes");
-    assert_eq!(helper.substitute(&first, &sandbox.path(base(&first))), success(&first));
+    assert_eq!(
+        helper.substitute(&first, &sandbox.path(base(&first))),
+        success(&first)
+    );
     let all = every_item().len();
-    assert!(wait_until(|| server.asked_for("/nar/") == all), "{:?}", server.asked());
+    assert!(
+        wait_until(|| server.asked_for("/nar/") == all),
+        "{:?}",
+        server.asked()
+    );
     helper.end();
     query.end();
 }
@@ -104,7 +124,12 @@ fn what_refers_to_an_item_that_nobody_asked_about_is_not_fetched_ahead() {
     let sandbox = Sandbox::new();
     let server = Server::of(Kind::Guix.directory());
     // A store in which only this item is valid.
-    assert_eq!(sandbox.subst(&server.url(), &["fetch", &item("notes")]).code, Some(0));
+    assert_eq!(
+        sandbox
+            .subst(&server.url(), &["fetch", &item("notes")])
+            .code,
+        Some(0)
+    );
     let asked_before = server.asked_for("/nar/");
 
     let root = sandbox.root();
@@ -120,7 +145,10 @@ fn what_refers_to_an_item_that_nobody_asked_about_is_not_fetched_ahead() {
     let fetched = || server.asked_for("/nar/") - asked_before;
     let mut substitute = |name| {
         let path = item(name);
-        assert_eq!(helper.substitute(&path, &sandbox.path(base(&path))), success(&path));
+        assert_eq!(
+            helper.substitute(&path, &sandbox.path(base(&path))),
+            success(&path)
+        );
     };
     substitute("copy");
     // Long enough for what should not happen; it is right at any length.
@@ -148,7 +176,10 @@ fn a_nar_that_breaks_off_is_taken_up_where_it_ended_by_whoever_unpacks_it() {
     let mut helper = Helper::start(&sandbox, &server.url(), "--substitute", "");
     for name in ["notes", "tools"] {
         let path = item(name);
-        assert_eq!(helper.substitute(&path, &sandbox.path(base(&path))), success(&path));
+        assert_eq!(
+            helper.substitute(&path, &sandbox.path(base(&path))),
+            success(&path)
+        );
     }
     assert_eq!(server.ranges_of("subst-tools"), [None, Some(100)]);
     helper.end();

@@ -14,7 +14,12 @@ use crate::support::{Kind, Sandbox, chance};
 fn start(sandbox: &Sandbox, urls: &str, mode: &str) -> Helper {
     let mut command = Command::new("timeout");
     command
-        .args(["60", "sh", "-c", "exec 4>&1 1>&2; exec \"$0\" substitute \"$@\""])
+        .args([
+            "60",
+            "sh",
+            "-c",
+            "exec 4>&1 1>&2; exec \"$0\" substitute \"$@\"",
+        ])
         .arg(env!("CARGO_BIN_EXE_subst"))
         .arg(mode);
     Helper::start_by(command, sandbox, urls, "")
@@ -27,15 +32,24 @@ fn substitute_all(sandbox: &Sandbox, urls: &str, number: usize, mut rng: Rng) {
     rng.shuffle(&mut items);
     // Some end before they have been told everything.
     for path in items.iter().take(rng.usize(1..12)) {
-        let (name, destination) = (base(path), sandbox.path(&format!("{number}-{}", base(path))));
+        let (name, destination) = (
+            base(path),
+            sandbox.path(&format!("{number}-{}", base(path))),
+        );
         let reply = helper.substitute(path, &destination);
         if reply == success(path) {
             let mut expected = right.clone();
             expected.retain(|line| line.starts_with(name));
             assert_eq!(tree(&destination, name), expected);
         } else {
-            assert!(reply == "not-found" || reply.starts_with("hash-mismatch "), "{reply}");
-            assert!(!destination.exists() && !destination.is_symlink(), "{reply}");
+            assert!(
+                reply == "not-found" || reply.starts_with("hash-mismatch "),
+                "{reply}"
+            );
+            assert!(
+                !destination.exists() && !destination.is_symlink(),
+                "{reply}"
+            );
         }
     }
     if rng.bool() {

@@ -12,7 +12,14 @@ const NAMED: [&str; 3] = ["notes", "tree", "tools"];
 /// A process that names items as `guix build` does. It ends with its input.
 fn client() -> Child {
     Command::new("sh")
-        .args(["-c", "read forever", "guix", "build", "--no-offload", "/etc/passwd"])
+        .args([
+            "-c",
+            "read forever",
+            "guix",
+            "build",
+            "--no-offload",
+            "/etc/passwd",
+        ])
         .args(NAMED.map(item))
         .stdin(Stdio::piped())
         .spawn()
@@ -28,7 +35,12 @@ fn helper_for(client: &Child, sandbox: &Sandbox, server: &Server) -> Helper {
     let mut command = Command::new("sh");
     command
         .arg0("/usr/bin/guix-daemon")
-        .args([&script, env!("CARGO_BIN_EXE_subst"), "substitute", "--query"])
+        .args([
+            &script,
+            env!("CARGO_BIN_EXE_subst"),
+            "substitute",
+            "--query",
+        ])
         .current_dir(sandbox.path(""));
     Helper::start_by(command, sandbox, &server.url(), "")
 }
@@ -46,7 +58,11 @@ fn the_first_question_brings_the_answers_to_the_others() {
     let mut helper = helper_for(&client, &sandbox, &server);
     assert!(helper.info(&item("notes")).is_some());
     let is_asked_for = |name: &str| server.asked_for(&narinfo(name)) == 1;
-    assert!(wait_until(|| NAMED.iter().all(|name| is_asked_for(name))), "{:?}", server.asked());
+    assert!(
+        wait_until(|| NAMED.iter().all(|name| is_asked_for(name))),
+        "{:?}",
+        server.asked()
+    );
     for name in NAMED {
         assert!(helper.info(&item(name)).is_some());
         assert!(is_asked_for(name), "{:?}", server.asked());
@@ -64,9 +80,18 @@ fn a_client_that_wants_something_else_changes_nothing() {
     let mut helper = helper_for(&client, &sandbox, &server);
     assert!(helper.info(&item("link")).is_some());
     // What the item refers to, and what that refers to, is looked up early in any case.
-    assert!(wait_until(|| server.asked_for(&narinfo("notes")) == 1), "{:?}", server.asked());
+    assert!(
+        wait_until(|| server.asked_for(&narinfo("notes")) == 1),
+        "{:?}",
+        server.asked()
+    );
     helper.end();
-    assert_eq!(server.asked_for(&narinfo("tree")), 0, "{:?}", server.asked());
+    assert_eq!(
+        server.asked_for(&narinfo("tree")),
+        0,
+        "{:?}",
+        server.asked()
+    );
     client.kill().unwrap();
     client.wait().unwrap();
 }

@@ -17,7 +17,9 @@ fn sandbox() -> Sandbox {
     // open for writing, and then it cannot be executed.
     let write = "printf %s \"$1\" > real/guix && chmod 755 real/guix";
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", write, "sh", script]).current_dir(sandbox.path(""));
+    command
+        .args(["-c", write, "sh", script])
+        .current_dir(sandbox.path(""));
     assert!(command.status().unwrap().success());
     sandbox
 }
@@ -36,9 +38,17 @@ fn guix(sandbox: &Sandbox, path: &str) -> Command {
 #[test]
 fn other_commands_reach_the_real_guix_unchanged() {
     let sandbox = sandbox();
-    let path = ["ours", "real"].map(|name| sandbox.path(name).display().to_string()).join(":");
-    let run = guix(&sandbox, &path).args(["gc", "--list-busy", "a b", ""]).output().unwrap();
-    assert_eq!(String::from_utf8(run.stdout).unwrap(), "<gc><--list-busy><a b><> kept");
+    let path = ["ours", "real"]
+        .map(|name| sandbox.path(name).display().to_string())
+        .join(":");
+    let run = guix(&sandbox, &path)
+        .args(["gc", "--list-busy", "a b", ""])
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(run.stdout).unwrap(),
+        "<gc><--list-busy><a b><> kept"
+    );
     assert_eq!(run.status.code(), Some(42));
 }
 
@@ -46,7 +56,9 @@ fn other_commands_reach_the_real_guix_unchanged() {
 fn it_can_be_named() {
     let sandbox = sandbox();
     let mut command = guix(&sandbox, "/nonexistent");
-    command.env("SUBST_REAL_GUIX", sandbox.path("real/guix")).arg("authenticate");
+    command
+        .env("SUBST_REAL_GUIX", sandbox.path("real/guix"))
+        .arg("authenticate");
     assert_eq!(command.output().unwrap().status.code(), Some(42));
 }
 
@@ -54,7 +66,11 @@ fn it_can_be_named() {
 fn it_never_becomes_itself() {
     let sandbox = sandbox();
     let mut command = guix(&sandbox, "/nonexistent");
-    let run = command.env("SUBST_REAL_GUIX", sandbox.path("ours/guix")).arg("gc").output().unwrap();
+    let run = command
+        .env("SUBST_REAL_GUIX", sandbox.path("ours/guix"))
+        .arg("gc")
+        .output()
+        .unwrap();
     let said = String::from_utf8(run.stderr).unwrap();
     assert_eq!(run.status.code(), Some(5), "{said}");
     assert!(said.contains("is this program itself"), "{said}");
@@ -64,8 +80,16 @@ fn it_never_becomes_itself() {
 fn substitute_is_served_here() {
     let sandbox = sandbox();
     let mut command = guix(&sandbox, "/nonexistent");
-    command.args(["substitute", "--query"]).env("SUBST_CONFIG", sandbox.path("config.toml"));
-    command.env("GUIX_STATE_DIRECTORY", sandbox.path("state")).stdin(std::process::Stdio::null());
+    command
+        .args(["substitute", "--query"])
+        .env("SUBST_CONFIG", sandbox.path("config.toml"));
+    command
+        .env("GUIX_STATE_DIRECTORY", sandbox.path("state"))
+        .stdin(std::process::Stdio::null());
     let run = command.output().unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(
+        run.status.success(),
+        "{}",
+        String::from_utf8_lossy(&run.stderr)
+    );
 }

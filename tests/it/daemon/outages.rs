@@ -53,9 +53,16 @@ fn a_server_that_is_restarted_is_waited_for() {
     let restart = Some(Duration::from_millis(1500));
     let answer = substitute(&sandbox, &mut server, &arguments, restart);
     assert_eq!(answer, success(&item("tools")), "{}", log(&sandbox));
-    assert!(log(&sandbox).contains("does not answer, retrying ("), "{}", log(&sandbox));
+    assert!(
+        log(&sandbox).contains("does not answer, retrying ("),
+        "{}",
+        log(&sandbox)
+    );
     let ranges = server.ranges_of("/nar/");
-    assert!(ranges.iter().any(|from| from.is_some_and(|from| from > 0)), "{ranges:?}");
+    assert!(
+        ranges.iter().any(|from| from.is_some_and(|from| from > 0)),
+        "{ranges:?}"
+    );
 }
 
 #[test]
@@ -63,7 +70,15 @@ fn a_server_that_is_gone_is_given_up_after_the_retry_time() {
     let (sandbox, mut server) = slow();
     let arguments = ["--substitute", "--retry-time", "2s"];
     let began = Instant::now();
-    assert_eq!(substitute(&sandbox, &mut server, &arguments, None), "not-found");
+    assert_eq!(
+        substitute(&sandbox, &mut server, &arguments, None),
+        "not-found"
+    );
     assert!(began.elapsed() < Duration::from_secs(30));
-    assert_eq!(log(&sandbox).matches("retrying (").count(), 1, "{}", log(&sandbox));
+    assert_eq!(
+        log(&sandbox).matches("retrying (").count(),
+        1,
+        "{}",
+        log(&sandbox)
+    );
 }

@@ -45,7 +45,10 @@ impl Scene {
             publishers.push(publisher);
         }
         Publisher::trust(&sandbox, &publishers.iter().collect::<Vec<_>>());
-        Self { sandbox, publishers }
+        Self {
+            sandbox,
+            publishers,
+        }
     }
 
     /// Starts the servers, of which all but the last have a damaged nar.
@@ -64,7 +67,11 @@ impl Scene {
                 let reply = Reply::file(&directory, request);
                 let is_cut = matches!(damage, Damage::Cut) && number < last;
                 let is_nar = request.path == format!("/{ITEM}.nar");
-                if is_cut && is_nar { reply.cut_at(50) } else { reply }
+                if is_cut && is_nar {
+                    reply.cut_at(50)
+                } else {
+                    reply
+                }
             })
         };
         let servers: Vec<Server> = self.publishers.iter().enumerate().map(serve).collect();
@@ -90,9 +97,13 @@ impl Scene {
         let rows = self.rows();
         let row = rows.iter().position(|row| row.starts_with(&item)).unwrap();
         assert!(rows[row].contains(&hash), "{hash} is not in {rows:?}");
-        let own = rows[row + 1..].iter().take_while(|row| row.starts_with('\t'));
-        let expected: Vec<String> =
-            references.iter().map(|digit| format!("\t/gnu/store/{}", name(*digit))).collect();
+        let own = rows[row + 1..]
+            .iter()
+            .take_while(|row| row.starts_with('\t'));
+        let expected: Vec<String> = references
+            .iter()
+            .map(|digit| format!("\t/gnu/store/{}", name(*digit)))
+            .collect();
         assert_eq!(own.cloned().collect::<Vec<_>>(), expected, "{damage:?}");
         for digit in references {
             let path = format!("/gnu/store/{}", name(*digit));
@@ -141,10 +152,22 @@ fn what_refers_to_the_item_is_registered_after_its_second_build() {
     let scene = Scene::new(&[&[], &[NEW]]);
     let top = scene.publishers[0].publish_file('4', "top", &name(ITEM));
     let (servers, urls) = scene.serve(Damage::Missing);
-    run(command(&scene.sandbox, &urls, &["fetch", &top])).exits(0).prints(&format!("{top}\n"));
-    assert_eq!(scene.rows().iter().filter(|row| row.starts_with('/')).count(), 3);
+    run(command(&scene.sandbox, &urls, &["fetch", &top]))
+        .exits(0)
+        .prints(&format!("{top}\n"));
+    assert_eq!(
+        scene
+            .rows()
+            .iter()
+            .filter(|row| row.starts_with('/'))
+            .count(),
+        3
+    );
     assert_eq!(servers[0].asked_for("/4.nar"), 1);
-    assert_eq!(contents(&scene.sandbox, &format!("/gnu/store/{}", name(ITEM))), "build 2");
+    assert_eq!(
+        contents(&scene.sandbox, &format!("/gnu/store/{}", name(ITEM))),
+        "build 2"
+    );
 }
 
 #[test]
@@ -175,13 +198,19 @@ fn the_helper_takes_another_build_with_the_same_references_only() {
             let scene = Scene::new(references);
             let (_servers, urls) = scene.serve(damage);
             let mut helper = Helper::start(&scene.sandbox, &urls, "--substitute", "");
-            let (item, tree) = (format!("/gnu/store/{}", name(ITEM)), scene.sandbox.path("tree"));
+            let (item, tree) = (
+                format!("/gnu/store/{}", name(ITEM)),
+                scene.sandbox.path("tree"),
+            );
             // Asked again, it answers the same.
             for _ in 0..2 {
                 let reply = helper.substitute(&item, &tree);
                 if is_taken {
                     let hash = scene.publishers.last().unwrap().nar_hash(ITEM);
-                    assert!(reply.starts_with(&format!("success sha256:{hash}")), "{reply}");
+                    assert!(
+                        reply.starts_with(&format!("success sha256:{hash}")),
+                        "{reply}"
+                    );
                     let build = format!("build {}", references.len());
                     assert_eq!(publisher::read(&tree), build);
                 } else {
@@ -206,16 +235,26 @@ fn when_every_build_fails_all_attempts_are_told() {
         for publisher in &scene.publishers {
             std::fs::remove_file(publisher.nar(ITEM)).unwrap();
         }
-        let servers: Vec<Server> =
-            scene.publishers.iter().map(|it| Server::of(it.dir.clone())).collect();
+        let servers: Vec<Server> = scene
+            .publishers
+            .iter()
+            .map(|it| Server::of(it.dir.clone()))
+            .collect();
         let urls = format!("{} {}", servers[0].url(), servers[1].url());
         let item = format!("/gnu/store/{}", name(ITEM));
         let ended = run(command(&scene.sandbox, &urls, &["fetch", &item])).exits(4);
         assert!(!installed(&scene.sandbox, &item).exists());
         let lines: Vec<&str> = ended.stderr.lines().collect();
-        let told = lines.iter().position(|line| line.contains("every download failed")).unwrap();
+        let told = lines
+            .iter()
+            .position(|line| line.contains("every download failed"))
+            .unwrap();
         for (line, server) in lines[told + 1..].iter().zip(&servers) {
-            assert!(line.contains(&format!("{}/{ITEM}.nar: ", server.url())), "{}", ended.stderr);
+            assert!(
+                line.contains(&format!("{}/{ITEM}.nar: ", server.url())),
+                "{}",
+                ended.stderr
+            );
         }
     }
 }
@@ -229,27 +268,43 @@ fn offer(publisher: &Publisher, downloads: &str) {
 #[test]
 fn a_narinfo_without_a_usable_download_does_not_hide_the_next_server() {
     let unusable = [
-        ("URL: 1.nar\nCompression: br\n", "compression `br` is not supported"),
+        (
+            "URL: 1.nar\nCompression: br\n",
+            "compression `br` is not supported",
+        ),
         ("URL: 1.nar\n", "no compression method"),
-        ("URL: file:///etc/passwd\nCompression: none\n", "URL is not allowed"),
+        (
+            "URL: file:///etc/passwd\nCompression: none\n",
+            "URL is not allowed",
+        ),
         ("", "no download"),
     ];
     for (downloads, why) in unusable {
         let scene = Scene::new(&[&[], &[], &[NEW]]);
         offer(&scene.publishers[0], downloads);
         offer(&scene.publishers[1], downloads);
-        let servers: Vec<Server> =
-            scene.publishers.iter().map(|it| Server::of(it.dir.clone())).collect();
+        let servers: Vec<Server> = scene
+            .publishers
+            .iter()
+            .map(|it| Server::of(it.dir.clone()))
+            .collect();
         let urls: Vec<String> = servers.iter().map(Server::url).collect();
         let item = format!("/gnu/store/{}", name(ITEM));
         run(command(&scene.sandbox, &urls.join(" "), &["fetch", &item])).exits(0);
         assert_eq!(contents(&scene.sandbox, &item), "build 3");
 
         let mut helper = Helper::start(&scene.sandbox, &urls.join(" "), "--query", "");
-        assert_eq!(helper.info(&item), Some(vec![format!("/gnu/store/{}", name(NEW))]));
+        assert_eq!(
+            helper.info(&item),
+            Some(vec![format!("/gnu/store/{}", name(NEW))])
+        );
         helper.end();
 
-        let fetch = run(command(&scene.sandbox, &urls[0], &["fetch", "--output", "tree", &item]));
+        let fetch = run(command(
+            &scene.sandbox,
+            &urls[0],
+            &["fetch", "--output", "tree", &item],
+        ));
         fetch.exits(3).says(why);
         let query = |arguments: &[&str]| {
             let ended = run(command(&scene.sandbox, &urls[0], arguments)).exits(3);

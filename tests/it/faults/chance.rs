@@ -65,14 +65,20 @@ fn try_seed(seed: u64) {
         let is_disturbed = rng.bool();
         if is_disturbed {
             std::thread::sleep(wait);
-            if rng.bool() { running.kill() } else { running.interrupt() }
+            if rng.bool() {
+                running.kill()
+            } else {
+                running.interrupt()
+            }
         }
         (running, is_disturbed)
     };
     let runs: Vec<_> = (0..rng.usize(1..5)).map(|_| start(&mut rng)).collect();
     for (running, is_disturbed) in runs {
         let ended = running.end();
-        let is_known = ended.code.map_or(is_disturbed, |code| [0, 1, 3, 4, 130].contains(&code));
+        let is_known = ended
+            .code
+            .map_or(is_disturbed, |code| [0, 1, 3, 4, 130].contains(&code));
         assert!(is_known, "{ended:?}");
         assert!(!ended.stderr.contains("panicked"), "{ended:?}");
     }

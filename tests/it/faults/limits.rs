@@ -13,8 +13,20 @@ use crate::support::{Fixture, Kind, Run, Sandbox, Server, item, listing};
 fn assert_orderly(sandbox: &Sandbox, run: &Run) {
     assert!(matches!(run.code, Some(0 | 5)), "{run:?}");
     assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
-    let errors = run.stderr.lines().filter(|line| line.starts_with("subst: error:")).count();
-    assert!(if run.code == Some(0) { errors == 0 } else { errors >= 1 }, "{}", run.stderr);
+    let errors = run
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("subst: error:"))
+        .count();
+    assert!(
+        if run.code == Some(0) {
+            errors == 0
+        } else {
+            errors >= 1
+        },
+        "{}",
+        run.stderr
+    );
     if sandbox.store().exists() {
         let left = listing::names(&sandbox.store());
         let is_rest = |name: &&String| name.ends_with(".tmp") || name.ends_with(".lock");
@@ -54,18 +66,31 @@ fn with_threads(sandbox: &Sandbox, limit: u32) -> Option<(std::path::PathBuf, Ve
             std::fs::copy(program, &copy).unwrap();
         }
         make_writable(&sandbox.path(""));
-        let owned = Command::new("chown").args(["-R", user]).arg(sandbox.path("")).status();
+        let owned = Command::new("chown")
+            .args(["-R", user])
+            .arg(sandbox.path(""))
+            .status();
         assert!(owned.unwrap().success());
-        let words =
-            ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "prlimit", &limit];
+        let words = [
+            "setpriv",
+            "--reuid",
+            user,
+            "--regid",
+            user,
+            "--clear-groups",
+            "prlimit",
+            &limit,
+        ];
         (copy, words.map(str::to_owned).to_vec())
     } else {
         // In a user namespace of its own nobody else's threads count.
         let words = ["unshare", "-U", "prlimit", &limit].map(str::to_owned);
         (program.to_owned(), words.to_vec())
     };
-    let works =
-        Command::new(&words[0]).args(&words[1..words.len() - 1]).args(["--nproc", "true"]).output();
+    let works = Command::new(&words[0])
+        .args(&words[1..words.len() - 1])
+        .args(["--nproc", "true"])
+        .output();
     if !works.is_ok_and(|output| output.status.success()) {
         eprintln!("left out: the number of threads cannot be limited here");
         return None;
@@ -81,7 +106,9 @@ fn few_threads_are_enough_or_an_error_of_this_machine() {
         let server = Server::of(fixture.dir.clone());
         let file = format!("file://{}", fixture.dir.display());
         for url in [server.url(), file] {
-            let Some((program, words)) = with_threads(&sandbox, limit) else { return };
+            let Some((program, words)) = with_threads(&sandbox, limit) else {
+                return;
+            };
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let ended = run(wrapped(&sandbox, &words, &program, &url));
             assert_orderly(&sandbox, &ended);
@@ -125,8 +152,16 @@ fn a_limit_of_file_sizes_is_an_error_and_does_not_kill() {
         let ended = with_limit(&sandbox, &format!("-f {blocks}"), &server.url());
         assert_orderly(&sandbox, &ended);
         // A block has 512 or 1024 bytes, as the shell likes it.
-        assert!(blocks > 8 || ended.code == Some(5), "{blocks}: {}", ended.stderr);
-        assert!(blocks < 100_000 || ended.code == Some(0), "{blocks}: {}", ended.stderr);
+        assert!(
+            blocks > 8 || ended.code == Some(5),
+            "{blocks}: {}",
+            ended.stderr
+        );
+        assert!(
+            blocks < 100_000 || ended.code == Some(0),
+            "{blocks}: {}",
+            ended.stderr
+        );
     }
 }
 

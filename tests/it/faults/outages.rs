@@ -32,7 +32,11 @@ fn start(sandbox: &Sandbox, url: &str, arguments: &[&str]) -> Running {
 
 /// Waits until the server has sent a part of a nar.
 fn wait_for_nar(server: &Server) {
-    assert!(wait_until(|| server.asked_for("/nar/") > 0), "{:?}", server.asked());
+    assert!(
+        wait_until(|| server.asked_for("/nar/") > 0),
+        "{:?}",
+        server.asked()
+    );
     std::thread::sleep(Duration::from_millis(300));
 }
 
@@ -55,23 +59,50 @@ fn a_server_that_is_restarted_in_mid_closure_is_waited_for() {
 
     // What had been received was kept.
     let ranges = server.ranges_of("/nar/");
-    assert!(ranges.iter().any(|from| from.is_some_and(|from| from > 0)), "{ranges:?}");
+    assert!(
+        ranges.iter().any(|from| from.is_some_and(|from| from > 0)),
+        "{ranges:?}"
+    );
 }
 
 #[test]
 fn a_server_that_is_gone_for_good_is_given_up_after_the_retry_time() {
-    for arguments in [&["--retry-time", "2s"][..], &["--retry-time", "2", "--keep-going"]] {
+    for arguments in [
+        &["--retry-time", "2s"][..],
+        &["--retry-time", "2", "--keep-going"],
+    ] {
         let (sandbox, fixture) = only("zstd");
         let mut server = slow(&fixture);
-        let running = start(&sandbox, &server.url(), &[arguments, &["--jobs", "2"]].concat());
+        let running = start(
+            &sandbox,
+            &server.url(),
+            &[arguments, &["--jobs", "2"]].concat(),
+        );
         wait_for_nar(&server);
         server.kill();
         let began = Instant::now();
-        let run = running.end().exits(4).prints("").says("every download failed");
+        let run = running
+            .end()
+            .exits(4)
+            .prints("")
+            .says("every download failed");
         let elapsed = began.elapsed();
-        assert!(elapsed >= Duration::from_millis(1500), "{elapsed:?}: {}", run.stderr);
-        assert!(elapsed < Duration::from_secs(20), "{elapsed:?}: {}", run.stderr);
-        assert_eq!(run.stderr.matches("cannot fetch").count(), 1, "{}", run.stderr);
+        assert!(
+            elapsed >= Duration::from_millis(1500),
+            "{elapsed:?}: {}",
+            run.stderr
+        );
+        assert!(
+            elapsed < Duration::from_secs(20),
+            "{elapsed:?}: {}",
+            run.stderr
+        );
+        assert_eq!(
+            run.stderr.matches("cannot fetch").count(),
+            1,
+            "{}",
+            run.stderr
+        );
         assert_eq!(lines_about_retries(&run), 1, "{}", run.stderr);
     }
 }
@@ -93,10 +124,15 @@ fn without_retry_time_a_server_that_goes_away_ends_the_fetch() {
 fn a_server_that_never_answered_is_not_waited_for() {
     let (sandbox, fixture) = only("zstd");
     let mut server = slow(&fixture);
-    sandbox.subst(&server.url(), &["query", "--closure", &item("sample")]).exits(0);
+    sandbox
+        .subst(&server.url(), &["query", "--closure", &item("sample")])
+        .exits(0);
     server.kill();
     let began = Instant::now();
-    let run = start(&sandbox, &server.url(), &["--retry-time", "60s"]).end().exits(4).prints("");
+    let run = start(&sandbox, &server.url(), &["--retry-time", "60s"])
+        .end()
+        .exits(4)
+        .prints("");
     assert!(began.elapsed() < Duration::from_secs(30));
     assert_eq!(lines_about_retries(&run), 0, "{}", run.stderr);
     assert_nothing(&sandbox);
@@ -114,9 +150,14 @@ fn a_redirect_to_a_host_that_never_answered_is_not_waited_for() {
         false => Reply::file(&directory, request),
     });
     let began = Instant::now();
-    let run = start(&sandbox, &server.url(), &["--retry-time", "60s"]).end().exits(4);
+    let run = start(&sandbox, &server.url(), &["--retry-time", "60s"])
+        .end()
+        .exits(4);
     assert!(began.elapsed() < Duration::from_secs(30));
-    let run = run.says(&format!("redirected to {}/bucket/x: connecting", nobody.url()));
+    let run = run.says(&format!(
+        "redirected to {}/bucket/x: connecting",
+        nobody.url()
+    ));
     assert!(!run.stderr.contains("Sesame"), "{}", run.stderr);
 }
 
@@ -138,16 +179,30 @@ fn a_wait_is_interrupted_at_once() {
 fn scripts_are_told_of_retries_too() {
     let (sandbox, fixture) = only("zstd");
     let mut server = slow(&fixture);
-    let running = start(&sandbox, &server.url(), &["--progress", "json", "--retry-time", "2s"]);
+    let running = start(
+        &sandbox,
+        &server.url(),
+        &["--progress", "json", "--retry-time", "2s"],
+    );
     wait_for_nar(&server);
     server.kill();
     let run = running.end().exits(4);
-    let events = run.stderr.lines().map(|line| serde_json::from_str(line).unwrap());
-    let events: Vec<serde_json::Value> =
-        events.filter(|event: &serde_json::Value| event["event"] == "retrying").collect();
+    let events = run
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let events: Vec<serde_json::Value> = events
+        .filter(|event: &serde_json::Value| event["event"] == "retrying")
+        .collect();
     assert_eq!(events.len(), 1, "{}", run.stderr);
-    assert_eq!(format!("http://{}", events[0]["server"].as_str().unwrap()), server.url());
-    assert!(events[0]["seconds"].is_u64() && events[0]["reason"].is_string(), "{events:?}");
+    assert_eq!(
+        format!("http://{}", events[0]["server"].as_str().unwrap()),
+        server.url()
+    );
+    assert!(
+        events[0]["seconds"].is_u64() && events[0]["reason"].is_string(),
+        "{events:?}"
+    );
 }
 
 #[test]
@@ -241,9 +296,19 @@ fn a_server_that_stays_silent_is_given_up_after_the_retry_time() {
             }
             reply
         });
-        let timeouts = ["--stall-timeout", "1", "--connect-timeout", "1", "--retry-time", "3s"];
+        let timeouts = [
+            "--stall-timeout",
+            "1",
+            "--connect-timeout",
+            "1",
+            "--retry-time",
+            "3s",
+        ];
         let began = Instant::now();
-        let run = start(&sandbox, &server.url(), &timeouts).end().exits(4).prints("");
+        let run = start(&sandbox, &server.url(), &timeouts)
+            .end()
+            .exits(4)
+            .prints("");
         assert!(began.elapsed() < Duration::from_secs(30), "{silence:?}");
         assert_eq!(lines_about_retries(&run), 1, "{}", run.stderr);
         assert_nothing(&sandbox);

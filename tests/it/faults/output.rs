@@ -45,7 +45,9 @@ fn killed_at_any_moment_it_leaves_a_complete_tree_or_none() {
             remove(&sandbox.path("tree"));
         }
     }
-    output(&sandbox, &server.url(), "tree").exits(0).prints("tree\n");
+    output(&sandbox, &server.url(), "tree")
+        .exits(0)
+        .prints("tree\n");
     assert_tree(&sandbox, "tree");
     assert_eq!(temporaries(&sandbox), [""; 0]);
     eprintln!("{incomplete} of 40 rounds left a temporary name");
@@ -66,7 +68,9 @@ fn killed_in_the_middle_of_the_nar_it_leaves_only_a_temporary_name() {
         }
     });
     let mut first = start(&sandbox, &server.url(), "tree");
-    assert!(wait_until(|| server.asked_for("/nar/") == 1 && temporaries(&sandbox).len() == 2));
+    assert!(wait_until(
+        || server.asked_for("/nar/") == 1 && temporaries(&sandbox).len() == 2
+    ));
     assert!(!sandbox.path("tree").exists());
 
     // A process at work is left alone by another one with the same destination.
@@ -105,8 +109,13 @@ fn what_another_process_creates_meanwhile_stays_as_it_is() {
             fs::create_dir(tree).unwrap();
             fs::write(tree.join("precious"), "precious").unwrap();
         });
-        run.exits(5).prints("").says("was created by another process meanwhile");
-        assert_eq!(fs::read(sandbox.path("tree/precious")).unwrap(), b"precious");
+        run.exits(5)
+            .prints("")
+            .says("was created by another process meanwhile");
+        assert_eq!(
+            fs::read(sandbox.path("tree/precious")).unwrap(),
+            b"precious"
+        );
         assert_eq!(temporaries(&sandbox), [""; 0]);
 
         let (sandbox, run) = while_fetching(name, |tree| fs::create_dir(tree).unwrap());
@@ -122,7 +131,10 @@ fn what_another_process_creates_meanwhile_stays_as_it_is() {
             std::os::unix::fs::symlink("nowhere", tree).unwrap();
         });
         run.exits(5);
-        assert_eq!(fs::read_link(sandbox.path("tree")).unwrap(), PathBuf::from("nowhere"));
+        assert_eq!(
+            fs::read_link(sandbox.path("tree")).unwrap(),
+            PathBuf::from("nowhere")
+        );
         assert!(!sandbox.path("nowhere").exists());
     }
 }
@@ -141,9 +153,15 @@ fn of_two_processes_with_one_destination_one_wins() {
     });
     let first = start(&sandbox, &server.url(), "tree");
     assert!(wait_until(|| server.asked_for("/nar/") == 1));
-    output(&sandbox, &server.url(), "tree").exits(0).prints("tree\n");
+    output(&sandbox, &server.url(), "tree")
+        .exits(0)
+        .prints("tree\n");
     second_is_done.store(true, Ordering::Relaxed);
-    first.end().exits(5).prints("").says("was created by another process meanwhile");
+    first
+        .end()
+        .exits(5)
+        .prints("")
+        .says("was created by another process meanwhile");
     assert_tree(&sandbox, "tree");
     assert_eq!(temporaries(&sandbox), [""; 0]);
 }
@@ -165,7 +183,9 @@ fn what_is_there_before_is_not_touched() {
         let tree = sandbox.path("tree");
         make(&tree);
         let before = tree.symlink_metadata().unwrap();
-        output(&sandbox, &Kind::Guix.url(), "notes").exits(2).says("exists already");
+        output(&sandbox, &Kind::Guix.url(), "notes")
+            .exits(2)
+            .says("exists already");
         let after = tree.symlink_metadata().unwrap();
         assert_eq!(after.modified().unwrap(), before.modified().unwrap());
         assert_eq!(after.file_type(), before.file_type());

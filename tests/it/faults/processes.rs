@@ -74,7 +74,12 @@ fn an_interrupt_ends_the_run_and_leaves_nothing_half_done() {
     let began = std::time::Instant::now();
     running.interrupt();
     let ended = running.end().exits(130).prints("");
-    assert!(began.elapsed().as_secs() < 5, "{:?}: {}", began.elapsed(), ended.stderr);
+    assert!(
+        began.elapsed().as_secs() < 5,
+        "{:?}: {}",
+        began.elapsed(),
+        ended.stderr
+    );
     let left = crate::support::listing::names(&sandbox.store());
     let is_rest = |name: &&String| name.ends_with(".tmp") || name.ends_with(".lock");
     assert_eq!(left.iter().find(is_rest), None, "{left:?}");
@@ -95,7 +100,12 @@ fn several_processes_share_the_work() {
         running.end().exits(0).prints(&format!("{top}\n"));
     }
     assert_complete(&sandbox);
-    assert_eq!(server.asked_for("/nar/"), 7, "each nar once: {:?}", server.asked());
+    assert_eq!(
+        server.asked_for("/nar/"),
+        7,
+        "each nar once: {:?}",
+        server.asked()
+    );
 }
 
 #[test]

@@ -35,7 +35,10 @@ fn on_small_disk(sandbox: &Sandbox, options: &str, after: &str) -> Option<Run> {
         let output = unshare(flags, "mount -t tmpfs none /mnt").output();
         output.is_ok_and(|output| output.status.success())
     };
-    let Some(flags) = [&["-m"][..], &["-rm"]].into_iter().find(|flags| is_there(flags)) else {
+    let Some(flags) = [&["-m"][..], &["-rm"]]
+        .into_iter()
+        .find(|flags| is_there(flags))
+    else {
         eprintln!("left out: nothing can be mounted here");
         return None;
     };
@@ -54,8 +57,14 @@ fn leftovers(sandbox: &Sandbox) -> String {
 #[test]
 fn too_small_a_disk_is_known_before_anything_is_written() {
     let sandbox = Sandbox::new();
-    let Some(ended) = on_small_disk(&sandbox, "size=600k", &leftovers(&sandbox)) else { return };
-    ended.exits(5).prints("").says("bytes are needed").says("are free");
+    let Some(ended) = on_small_disk(&sandbox, "size=600k", &leftovers(&sandbox)) else {
+        return;
+    };
+    ended
+        .exits(5)
+        .prints("")
+        .says("bytes are needed")
+        .says("are free");
 }
 
 #[test]
@@ -63,7 +72,9 @@ fn a_disk_that_fills_up_on_the_way_leaves_only_whole_items() {
     for inodes in [40, 60, 90] {
         let sandbox = Sandbox::new();
         let options = format!("size=50m,nr_inodes={inodes}");
-        let Some(ended) = on_small_disk(&sandbox, &options, &leftovers(&sandbox)) else { return };
+        let Some(ended) = on_small_disk(&sandbox, &options, &leftovers(&sandbox)) else {
+            return;
+        };
         let ended = ended.exits(5).says("No space left on device");
         // The top needs everything, so it cannot be there; nothing temporary may be.
         assert!(!ended.stdout.contains("-sample-"), "{}", ended.stdout);

@@ -25,7 +25,12 @@ fn terminal() -> Option<(File, File)> {
     rustix::io::ioctl_fionbio(&master, true).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
     let flags = OFlags::NOCTTY.bits().cast_signed();
-    let slave = OpenOptions::new().read(true).write(true).custom_flags(flags).open(name).unwrap();
+    let slave = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open(name)
+        .unwrap();
     Some((master.into(), slave))
 }
 
@@ -48,7 +53,12 @@ fn with_terminal_closed(mut command: Command, server: &Server) -> Option<Child> 
     let (mut master, slave) = terminal()?;
     command.env("TERM", "xterm");
     let end = || Stdio::from(slave.try_clone().unwrap());
-    let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    let child = command
+        .stdin(end())
+        .stdout(end())
+        .stderr(end())
+        .spawn()
+        .unwrap();
     drop(slave);
     let mut shown = Vec::new();
     let is_busy = || {
@@ -58,7 +68,11 @@ fn with_terminal_closed(mut command: Command, server: &Server) -> Option<Child> 
         }
         server.asked_for("-tree-1.0") > 0 && String::from_utf8_lossy(&shown).contains("unpacked")
     };
-    assert!(wait_until(is_busy), "no bars: {}", String::from_utf8_lossy(&shown));
+    assert!(
+        wait_until(is_busy),
+        "no bars: {}",
+        String::from_utf8_lossy(&shown)
+    );
     drop(master);
     Some(child)
 }
@@ -80,7 +94,9 @@ fn without_its_terminal_a_fetch_goes_on() {
     let (sandbox, server, is_open) = gated();
     let arguments = ["fetch", "-v", &item("sample")];
     let command = sandbox.command(Kind::Guix, &server.url(), &arguments);
-    let Some(child) = with_terminal_closed(command, &server) else { return };
+    let Some(child) = with_terminal_closed(command, &server) else {
+        return;
+    };
     is_open.store(true, Ordering::Relaxed);
     // Its output cannot be written.
     assert_eq!(exit_code(child), Some(5));
@@ -94,7 +110,10 @@ fn a_hangup_is_an_interrupt() {
     let inner = sandbox.command(Kind::Guix, &server.url(), &arguments);
     // The leader of a session, whose terminal it is.
     let mut command = Command::new("setsid");
-    command.args(["--ctty", "--wait"]).arg(inner.get_program()).args(inner.get_args());
+    command
+        .args(["--ctty", "--wait"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
     command.current_dir(inner.get_current_dir().unwrap());
     for (name, value) in inner.get_envs() {
         command.env(name, value.unwrap());
@@ -103,7 +122,9 @@ fn a_hangup_is_an_interrupt() {
         eprintln!("left out: no setsid here");
         return;
     }
-    let Some(child) = with_terminal_closed(command, &server) else { return };
+    let Some(child) = with_terminal_closed(command, &server) else {
+        return;
+    };
     assert_eq!(exit_code(child), Some(130));
     let left = listing::names(&sandbox.store());
     let is_rest = |name: &&String| name.ends_with(".tmp") || name.ends_with(".lock");

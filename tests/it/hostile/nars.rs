@@ -34,8 +34,11 @@ fn flipped_bits(method: &str) {
             for line in tree(&case.sandbox.path("tree"), base) {
                 assert!(right.contains(&format!("{line}\n")), "{position}: {line}");
             }
-            std::fs::rename(case.sandbox.path("tree"), case.sandbox.path(&position.to_string()))
-                .unwrap();
+            std::fs::rename(
+                case.sandbox.path("tree"),
+                case.sandbox.path(&position.to_string()),
+            )
+            .unwrap();
         } else {
             ended.exits(3).prints("");
             assert!(!case.sandbox.path("tree").exists());
@@ -43,7 +46,10 @@ fn flipped_bits(method: &str) {
         }
         flip(&nar, position);
     }
-    assert!(refused * 10 >= tried * 8, "{refused} of {tried} were refused");
+    assert!(
+        refused * 10 >= tried * 8,
+        "{refused} of {tried} were refused"
+    );
     flip(&nar, length / 2);
     case.is_refused(3, "every download failed");
     assert_eq!(snapshot(&case.sandbox.root()), before);
@@ -95,9 +101,10 @@ fn bytes_after_the_end() {
             let nar = std::fs::read(case.nar(method)).unwrap();
             std::fs::write(case.nar(method), [&nar, more].concat()).unwrap();
             // Zeros after gzip and lzip are padding to some decoders; the nar is right then.
-            let ended = case
-                .sandbox
-                .subst(&case.fixture.url(), &["fetch", "--output", "tree", &case.tools]);
+            let ended = case.sandbox.subst(
+                &case.fixture.url(),
+                &["fetch", "--output", "tree", &case.tools],
+            );
             assert!(matches!(ended.code, Some(3 | 0)), "{method}: {ended:?}");
             assert!(ended.code == Some(3) || more[0] == 0, "{method}: {ended:?}");
         }
@@ -118,13 +125,18 @@ fn a_wrong_compression_method() {
     for method in METHODS {
         let case = only(method);
         let other = if method == "zstd" { "gzip" } else { "zstd" };
-        let (from, to) = (format!("Compression: {method}"), format!("Compression: {other}"));
-        case.fixture.edit(&case.tools, |text| text.replace(&from, &to));
+        let (from, to) = (
+            format!("Compression: {method}"),
+            format!("Compression: {other}"),
+        );
+        case.fixture
+            .edit(&case.tools, |text| text.replace(&from, &to));
         case.is_refused_from(&case.fixture.url(), 3, "every download failed");
     }
     let case = only("zstd");
-    case.fixture
-        .edit(&case.tools, |text| text.replace("Compression: zstd", "Compression: middle-out"));
+    case.fixture.edit(&case.tools, |text| {
+        text.replace("Compression: zstd", "Compression: middle-out")
+    });
     case.is_refused_from(
         &case.fixture.url(),
         3,

@@ -41,8 +41,15 @@ fn local_files_cannot_be_reached() {
             assert!(matches!(ended.code, Some(1 | 3 | 4)), "{url}: {ended:?}");
             assert_eq!(ended.stdout, "");
         }
-        assert_eq!(crate::support::listing::snapshot(&case.sandbox.root()), before);
-        assert!(server.asked().iter().all(|path| !path.contains("..")), "{:?}", server.asked());
+        assert_eq!(
+            crate::support::listing::snapshot(&case.sandbox.root()),
+            before
+        );
+        assert!(
+            server.asked().iter().all(|path| !path.contains("..")),
+            "{:?}",
+            server.asked()
+        );
     }
 }
 
@@ -75,7 +82,9 @@ fn redirects_within_http_are_followed() {
         }
         Reply::file(&fixture, request)
     });
-    case.sandbox.subst(&server.url(), &["fetch", &case.tools]).exits(0);
+    case.sandbox
+        .subst(&server.url(), &["fetch", &case.tools])
+        .exits(0);
     assert_eq!(target.asked_for("/nar/"), 1);
 }
 
@@ -99,17 +108,26 @@ fn sizes_that_nobody_signed_do_no_harm() {
         for name in ["tools", "tree", "copy", "link"] {
             let path = Kind::Guix.item(name);
             case.fixture.edit(&path, |text| {
-                let lines = text.lines().map(|line| match line.strip_prefix("FileSize: ") {
-                    Some(_) => format!("FileSize: {size}\n"),
-                    None => format!("{line}\n"),
-                });
+                let lines = text
+                    .lines()
+                    .map(|line| match line.strip_prefix("FileSize: ") {
+                        Some(_) => format!("FileSize: {size}\n"),
+                        None => format!("{line}\n"),
+                    });
                 lines.collect()
             });
         }
         let top = Kind::Guix.item("sample");
         let query = ["query", "--closure", "--json", &top];
-        case.sandbox.subst(&case.fixture.url(), &query).exits(0).json();
-        case.sandbox.subst(&case.fixture.url(), &["fetch", "--dry-run", &top]).exits(0);
-        case.sandbox.subst(&case.fixture.url(), &["fetch", &top]).exits(0);
+        case.sandbox
+            .subst(&case.fixture.url(), &query)
+            .exits(0)
+            .json();
+        case.sandbox
+            .subst(&case.fixture.url(), &["fetch", "--dry-run", &top])
+            .exits(0);
+        case.sandbox
+            .subst(&case.fixture.url(), &["fetch", &top])
+            .exits(0);
     }
 }

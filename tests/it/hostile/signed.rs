@@ -44,7 +44,10 @@ fn a_good_item_of_our_own_is_believed() {
     let nar = file_nar(b"good");
     let path = own.publish('1', &nar, nar.len() as u64, "");
     own.fetch(&[&path]).exits(0).prints(&format!("{path}\n"));
-    assert_eq!(std::fs::read(own.sandbox.root().join(&path[1..])).unwrap(), b"good");
+    assert_eq!(
+        std::fs::read(own.sandbox.root().join(&path[1..])).unwrap(),
+        b"good"
+    );
 }
 
 #[test]
@@ -80,7 +83,13 @@ fn what_is_no_nar_is_refused() {
     let mut huge = file_nar(b"x");
     let length = huge.iter().rposition(|byte| *byte == b'x').unwrap() - 8;
     huge[length..length + 8].copy_from_slice(&u64::MAX.to_le_bytes());
-    for nar in [b"".to_vec(), b"no nar".to_vec(), vec![0; 64], vec![0xff; 64], huge] {
+    for nar in [
+        b"".to_vec(),
+        b"no nar".to_vec(),
+        vec![0; 64],
+        vec![0xff; 64],
+        huge,
+    ] {
         let path = own.publish('1', &nar, nar.len() as u64, "");
         own.fetch(&["--refresh", &path]).exits(3).prints("");
         own.store_is_empty();
@@ -99,10 +108,16 @@ fn names_that_leave_the_tree_are_refused() {
         nar.file(Some(&entry), false, 1, &b"x"[..]).unwrap();
         nar.end_directory().unwrap();
         let mut nar = nar.finish().unwrap();
-        let framed =
-            [&[u8::try_from(name.len()).unwrap(), 0, 0, 0, 0, 0, 0, 0], stand_in.as_bytes()]
-                .concat();
-        let at = nar.windows(framed.len()).position(|bytes| bytes == framed).unwrap() + 8;
+        let framed = [
+            &[u8::try_from(name.len()).unwrap(), 0, 0, 0, 0, 0, 0, 0],
+            stand_in.as_bytes(),
+        ]
+        .concat();
+        let at = nar
+            .windows(framed.len())
+            .position(|bytes| bytes == framed)
+            .unwrap()
+            + 8;
         nar[at..at + name.len()].copy_from_slice(name.as_bytes());
         let path = own.publish('1', &nar, nar.len() as u64, "");
         own.fetch(&[&path]).exits(3).prints("");
@@ -157,7 +172,8 @@ fn a_chain_of_references_is_followed_to_its_end() {
     let mut reference = String::new();
     for digit in &digits {
         let path = own.publish(*digit, &nar, nar.len() as u64, &reference);
-        path.trim_start_matches("/gnu/store/").clone_into(&mut reference);
+        path.trim_start_matches("/gnu/store/")
+            .clone_into(&mut reference);
     }
     let top = format!("/gnu/store/{reference}");
     let ended = own.fetch(&[&top]).exits(0);

@@ -71,7 +71,12 @@ impl Crowd {
             items.push(good.describe_as(&name, &nar, size, "", &url));
             std::fs::write(good.dir.join(&name), nar).unwrap();
         }
-        Self { sandbox, stranger, good, items }
+        Self {
+            sandbox,
+            stranger,
+            good,
+            items,
+        }
     }
 
     /// Every item is fetched from the good server, soon and with little memory, and nothing of
@@ -87,12 +92,22 @@ impl Crowd {
             let (ended, peak) = run_measured(command);
             ended.exits(0);
             assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
-            assert!(peak > 1000 && peak < PEAK_MAX_KIB, "{arguments:?} took {peak} KiB");
+            assert!(
+                peak > 1000 && peak < PEAK_MAX_KIB,
+                "{arguments:?} took {peak} KiB"
+            );
         }
-        assert_eq!(servers[0].asked_for("narinfo"), ITEMS, "refusals are in the lookup cache");
+        assert_eq!(
+            servers[0].asked_for("narinfo"),
+            ITEMS,
+            "refusals are in the lookup cache"
+        );
         let kept = files_below(&self.sandbox.root().join("var/guix/subst"), "");
         let size: u64 = kept.iter().map(|file| file.metadata().unwrap().len()).sum();
-        assert!(!kept.is_empty() && size < 5 << 20, "{size} bytes in {kept:?}");
+        assert!(
+            !kept.is_empty() && size < 5 << 20,
+            "{size} bytes in {kept:?}"
+        );
     }
 }
 
@@ -112,7 +127,11 @@ fn references_of_a_stranger_are_not_looked_up() {
 fn fields_of_a_stranger_are_not_kept() {
     Crowd::new("", &repeated("Sig: #\n")).costs_little();
     Crowd::new("", &repeated("X-#: #\n")).costs_little();
-    Crowd::new("", &format!("System: {}\n", "x".repeat(NARINFO_BYTES - 2000))).costs_little();
+    Crowd::new(
+        "",
+        &format!("System: {}\n", "x".repeat(NARINFO_BYTES - 2000)),
+    )
+    .costs_little();
 }
 
 /// The signature is good, and what a mirror wrote below it is not covered.
@@ -217,13 +236,22 @@ fn input_that_stands_for_nothing_ends() {
         let downloads = format!("URL: endless\nCompression: {method}\n");
         hostile.describe('1', &nar, nar.len() as u64, "", &downloads);
         // A directory has files with an end.
-        std::fs::write(hostile.dir.join("endless"), piece.repeat((3 << 20) / piece.len())).unwrap();
+        std::fs::write(
+            hostile.dir.join("endless"),
+            piece.repeat((3 << 20) / piece.len()),
+        )
+        .unwrap();
         let server = endless(piece, hostile.dir.clone());
         for url in [server.url(), hostile.url()] {
             let began = Instant::now();
             let urls = format!("{url} {}", good.url());
             let tree = format!("tree-{}", url.len());
-            run(command(&sandbox, &urls, &["fetch", "--output", &tree, &item()])).exits(0);
+            run(command(
+                &sandbox,
+                &urls,
+                &["fetch", "--output", &tree, &item()],
+            ))
+            .exits(0);
             assert_eq!(std::fs::read(sandbox.path(&tree)).unwrap(), b"good");
             assert!(began.elapsed() < SOON, "{method}: {:?}", began.elapsed());
         }
@@ -245,6 +273,9 @@ fn an_interrupt_ends_input_that_stands_for_nothing() {
         let ended = running.end();
         // What is no nar at all may have been noticed before.
         assert!(matches!(ended.code, Some(130 | 3)), "{method}: {ended:?}");
-        assert!(ended.code == Some(130) || method == "none", "{method}: {ended:?}");
+        assert!(
+            ended.code == Some(130) || method == "none",
+            "{method}: {ended:?}"
+        );
     }
 }

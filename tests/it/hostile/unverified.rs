@@ -14,7 +14,9 @@ fn prepare(method: &str) -> (Sandbox, Fixture) {
     let sandbox = Sandbox::new();
     let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
     fixture.only(method);
-    sandbox.subst(&fixture.url(), &["fetch", &item("tools")]).exits(0);
+    sandbox
+        .subst(&fixture.url(), &["fetch", &item("tools")])
+        .exits(0);
     (sandbox, fixture)
 }
 
@@ -40,7 +42,11 @@ fn corruption_leaves_nothing(method: &str) {
             continue;
         }
         ended.prints("");
-        assert_eq!(snapshot(&sandbox.root()), before, "{method}, byte {position} of {length}");
+        assert_eq!(
+            snapshot(&sandbox.root()),
+            before,
+            "{method}, byte {position} of {length}"
+        );
         refused += 1;
         if refused == REFUSED {
             break;
@@ -97,9 +103,15 @@ fn what_cannot_be_registered_leaves_nothing() {
     let database = sandbox.root().join("var/guix/db/db.sqlite");
     let refusal = "create trigger refuse before insert on ValidPaths
         begin select raise(abort, 'no room'); end";
-    rusqlite::Connection::open(database).unwrap().execute(refusal, ()).unwrap();
+    rusqlite::Connection::open(database)
+        .unwrap()
+        .execute(refusal, ())
+        .unwrap();
     // Entries of `.links` come and go, so its time is another one.
     let before = (items(&sandbox.store()), links(&sandbox.store()));
-    sandbox.subst(&fixture.url(), &["fetch", &item("tree")]).exits(5).says("no room");
+    sandbox
+        .subst(&fixture.url(), &["fetch", &item("tree")])
+        .exits(5)
+        .says("no room");
     assert_eq!((items(&sandbox.store()), links(&sandbox.store())), before);
 }

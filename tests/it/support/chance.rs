@@ -37,7 +37,9 @@ const HABITS: [Habit; 8] = [
 /// A server of the Guix fixtures that falls into some bad habits now and then.
 pub(crate) fn server(seed: u64) -> Server {
     let mut rng = Rng::with_seed(seed);
-    let habits: Vec<Habit> = (0..rng.usize(1..4)).map(|_| *rng.choice(&HABITS).unwrap()).collect();
+    let habits: Vec<Habit> = (0..rng.usize(1..4))
+        .map(|_| *rng.choice(&HABITS).unwrap())
+        .collect();
     let temper = rng.f64().powi(2) * 0.7;
     let with_ranges = rng.bool();
     eprintln!("  {habits:?}, {temper:.2}");
@@ -68,8 +70,10 @@ pub(crate) fn server(seed: u64) -> Server {
             Habit::Cut => reply.cut_at = Some(somewhere),
             Habit::Stall => reply.stall_at = Some(somewhere),
             Habit::Drip => {
-                reply.drip =
-                    Some((1 + somewhere / 8 + reply.body.len() / 64, Duration::from_millis(20)));
+                reply.drip = Some((
+                    1 + somewhere / 8 + reply.body.len() / 64,
+                    Duration::from_millis(20),
+                ));
             }
             Habit::Damage => {
                 if let Some(byte) = reply.body.get_mut(somewhere) {
@@ -83,7 +87,10 @@ pub(crate) fn server(seed: u64) -> Server {
 }
 
 /// Tries `test` with so many seeds, some side by side. `SUBST_TEST_SEEDS=1000..2000` tries others.
-#[expect(clippy::disallowed_methods, reason = "a developer's setting for such tests alone")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a developer's setting for such tests alone"
+)]
 pub(crate) fn try_seeds(count: u64, test: impl Fn(u64) + Sync) {
     let seeds = match std::env::var("SUBST_TEST_SEEDS") {
         Ok(range) => {

@@ -41,7 +41,10 @@ impl Kind {
     pub(crate) fn item(self, name: &str) -> String {
         let rows = std::fs::read_to_string(self.expected().join("expected-rows.txt")).unwrap();
         let mut paths = rows.lines().filter_map(|line| line.split('\t').next());
-        paths.find(|path| path.ends_with(&format!("-subst-{name}-1.0"))).unwrap().to_owned()
+        paths
+            .find(|path| path.ends_with(&format!("-subst-{name}-1.0")))
+            .unwrap()
+            .to_owned()
     }
 }
 
@@ -84,7 +87,11 @@ impl Fixture {
     /// The nar of an item, compressed with `method`.
     pub(crate) fn nar(&self, path: &str, method: &str) -> PathBuf {
         let nars = self.dir.join("nar");
-        if method == "none" { nars.join(base(path)) } else { nars.join(method).join(base(path)) }
+        if method == "none" {
+            nars.join(base(path))
+        } else {
+            nars.join(method).join(base(path))
+        }
     }
 
     /// Rewrites the narinfo of an item; something must change.
@@ -108,7 +115,10 @@ impl Fixture {
     pub(crate) fn repack(&self, method: &str, pack: impl Fn(&[u8]) -> Vec<u8>) {
         for narinfo in files_below(&self.dir, ".narinfo") {
             let text = std::fs::read_to_string(&narinfo).unwrap();
-            let url = text.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap();
+            let url = text
+                .lines()
+                .find_map(|line| line.strip_prefix("URL: "))
+                .unwrap();
             let nar = zstd::decode_all(&*std::fs::read(self.dir.join(url)).unwrap()).unwrap();
             std::fs::write(self.dir.join(url), pack(&nar)).unwrap();
             let is_ours = |line: &&str| !line.starts_with("File") && !line.starts_with("Compr");
@@ -123,7 +133,10 @@ impl Fixture {
         std::fs::create_dir(self.dir.join("nar/bzip2")).unwrap();
         for narinfo in files_below(&self.dir, ".narinfo") {
             let text = std::fs::read_to_string(&narinfo).unwrap();
-            let url = text.lines().find_map(|line| line.strip_prefix("URL: nar/xz/")).unwrap();
+            let url = text
+                .lines()
+                .find_map(|line| line.strip_prefix("URL: nar/xz/"))
+                .unwrap();
             let nar = std::fs::File::open(self.dir.join("nar").join(url)).unwrap();
             let mut packed = bzip2::read::BzEncoder::new(nar, bzip2::Compression::best());
             let mut file = std::fs::File::create(self.dir.join("nar/bzip2").join(url)).unwrap();

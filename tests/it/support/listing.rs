@@ -15,12 +15,20 @@ pub(crate) fn tree(top: &Path, name: &str) -> Vec<String> {
     let mut lines = Vec::new();
     walk(top, name.as_bytes(), &mut lines);
     lines.sort();
-    lines.into_iter().map(|line| String::from_utf8(line).unwrap()).collect()
+    lines
+        .into_iter()
+        .map(|line| String::from_utf8(line).unwrap())
+        .collect()
 }
 
 fn walk(path: &Path, name: &[u8], lines: &mut Vec<Vec<u8>>) {
     let metadata = path.symlink_metadata().unwrap();
-    assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (1, 0), "{}", path.display());
+    assert_eq!(
+        (metadata.mtime(), metadata.mtime_nsec()),
+        (1, 0),
+        "{}",
+        path.display()
+    );
     let mode = metadata.permissions().mode() & 0o7777;
     let facts = if metadata.is_symlink() {
         let target = std::fs::read_link(path).unwrap();
@@ -61,16 +69,25 @@ pub(crate) fn links(store: &Path) -> Vec<String> {
 
 /// The names in `.links` of what is in no item.
 pub(crate) fn unused_links(store: &Path) -> Vec<String> {
-    let is_unused =
-        |name: &String| store.join(".links").join(name).symlink_metadata().unwrap().nlink() == 1;
+    let is_unused = |name: &String| {
+        store
+            .join(".links")
+            .join(name)
+            .symlink_metadata()
+            .unwrap()
+            .nlink()
+            == 1
+    };
     links(store).into_iter().filter(is_unused).collect()
 }
 
 /// The names in a directory.
 pub(crate) fn names(dir: &Path) -> Vec<String> {
     let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
-    let mut names: Vec<_> =
-        std::fs::read_dir(dir).unwrap().map(|entry| name(entry).into_string().unwrap()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| name(entry).into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -93,7 +110,9 @@ pub(crate) fn rows(database: &Path) -> Vec<String> {
         let size: i64 = row.get(3).unwrap();
         lines.push(format!("{}\t{}\t{size}\t{}", text(1), text(2), text(4)));
         let id: i64 = row.get(0).unwrap();
-        let paths = references.query_map([id], |row| row.get::<_, String>(0)).unwrap();
+        let paths = references
+            .query_map([id], |row| row.get::<_, String>(0))
+            .unwrap();
         lines.extend(paths.map(|path| format!("\t{}", path.unwrap())));
     }
     lines
@@ -101,8 +120,11 @@ pub(crate) fn rows(database: &Path) -> Vec<String> {
 
 /// The lines of a file, sorted.
 pub(crate) fn sorted_lines(file: &Path) -> Vec<String> {
-    let mut lines: Vec<_> =
-        std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect();
+    let mut lines: Vec<_> = std::fs::read_to_string(file)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect();
     lines.sort();
     lines
 }
@@ -116,12 +138,20 @@ pub(crate) fn snapshot(root: &Path) -> Vec<String> {
     while let Some(path) = open.pop() {
         let metadata = path.symlink_metadata().unwrap();
         // Making and removing the temporary tree changes the time of the store itself.
-        let time = if open.is_empty() && lines.is_empty() { 0 } else { metadata.mtime() };
+        let time = if open.is_empty() && lines.is_empty() {
+            0
+        } else {
+            metadata.mtime()
+        };
         let (mode, links, size) = (metadata.mode(), metadata.nlink(), metadata.len());
         let size = if metadata.is_dir() { 0 } else { size };
         lines.push(format!("{} {mode:o} {links} {size} {time}", path.display()));
         if metadata.is_dir() {
-            open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            open.extend(
+                std::fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
         }
     }
     lines.extend(rows(&state.join("db/db.sqlite")));

@@ -22,7 +22,10 @@ impl Publisher {
         let dir = sandbox.path(name);
         std::fs::create_dir(&dir).unwrap();
         std::fs::write(dir.join("nix-cache-info"), "StoreDir: /gnu/store\n").unwrap();
-        Self { dir, key: SigningKey::from_bytes([seed; 32]) }
+        Self {
+            dir,
+            key: SigningKey::from_bytes([seed; 32]),
+        }
     }
 
     /// Makes `sandbox` trust these publishers and no others.
@@ -95,7 +98,10 @@ impl Publisher {
     /// The NarHash of what is published, in base 32.
     pub(crate) fn nar_hash(&self, digit: char) -> String {
         let text = read(&self.narinfo(digit));
-        let hash = text.lines().find_map(|line| line.strip_prefix("NarHash: sha256:")).unwrap();
+        let hash = text
+            .lines()
+            .find_map(|line| line.strip_prefix("NarHash: sha256:"))
+            .unwrap();
         hash.to_owned()
     }
 }
@@ -107,14 +113,18 @@ pub(crate) fn name(digit: char) -> String {
 
 pub(crate) fn file_nar(contents: &[u8]) -> Vec<u8> {
     let mut nar = Writer::new(Vec::new());
-    nar.file(None, false, contents.len() as u64, contents).unwrap();
+    nar.file(None, false, contents.len() as u64, contents)
+        .unwrap();
     nar.finish().unwrap()
 }
 
 /// The program with `arguments` on `sandbox`'s root, for whom [`Publisher::trust`] named.
 pub(crate) fn command(sandbox: &Sandbox, urls: &str, arguments: &[&str]) -> std::process::Command {
     let mut command = sandbox.bare(arguments);
-    command.args(["--substitute-urls", urls]).arg("--root").arg(sandbox.root());
+    command
+        .args(["--substitute-urls", urls])
+        .arg("--root")
+        .arg(sandbox.root());
     command.arg("--acl").arg(sandbox.path("acl"));
     command
 }

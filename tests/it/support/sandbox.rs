@@ -18,7 +18,10 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("subst-test-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("subst-test-")
+            .tempdir()
+            .unwrap();
         std::fs::create_dir(dir.path().join("home")).unwrap();
         let sandbox = Self { dir };
         sandbox.write_safely("config.toml", "");
@@ -67,13 +70,21 @@ impl Sandbox {
     /// The program on this sandbox's root, for the store and the keys of `kind`.
     pub(crate) fn command(&self, kind: Kind, url: &str, arguments: &[&str]) -> Command {
         let mut command = self.bare(arguments);
-        command.arg("--root").arg(self.root()).args(["--substitute-urls", url]);
+        command
+            .arg("--root")
+            .arg(self.root())
+            .args(["--substitute-urls", url]);
         match kind {
             Kind::Guix => command.arg("--acl").arg(self.path("acl")),
             Kind::NixXz | Kind::NixZstd => {
                 let key = kind.directory().parent().unwrap().join("public-key");
                 let key = std::fs::read_to_string(key).unwrap();
-                command.args(["--store-dir", "/nix/store", "--trusted-public-keys", key.trim()])
+                command.args([
+                    "--store-dir",
+                    "/nix/store",
+                    "--trusted-public-keys",
+                    key.trim(),
+                ])
             }
         };
         command
@@ -126,7 +137,11 @@ impl Run {
     /// It must have said `words` on standard error.
     #[track_caller]
     pub(crate) fn says(self, words: &str) -> Self {
-        assert!(self.stderr.contains(words), "expected `{words}` in: {}", self.stderr);
+        assert!(
+            self.stderr.contains(words),
+            "expected `{words}` in: {}",
+            self.stderr
+        );
         self
     }
 
@@ -165,13 +180,20 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(mut command: Command, input: &str) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // A program that does not read its input closes it.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let stdout = read_all(child.stdout.take().unwrap());
         let stderr = read_all(child.stderr.take().unwrap());
-        Self { child, stdout, stderr }
+        Self {
+            child,
+            stdout,
+            stderr,
+        }
     }
 
     pub(crate) fn kill(&mut self) {
@@ -196,7 +218,11 @@ impl Running {
         }
         let (stdout, stderr) = (self.stdout.join().unwrap(), self.stderr.join().unwrap());
         assert!(ended, "it did not end: {stdout}{stderr}");
-        Run { code: status.unwrap().code(), stdout, stderr }
+        Run {
+            code: status.unwrap().code(),
+            stdout,
+            stderr,
+        }
     }
 }
 

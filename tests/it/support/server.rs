@@ -42,7 +42,16 @@ impl Reply {
         let (headers, body) = (String::new(), body.into());
         let (cut_at, drip, stall_at) = (None, None, None);
         let (is_silent, is_endless) = (false, false);
-        Self { status, headers, body, cut_at, drip, stall_at, is_silent, is_endless }
+        Self {
+            status,
+            headers,
+            body,
+            cut_at,
+            drip,
+            stall_at,
+            is_silent,
+            is_endless,
+        }
     }
 
     pub(crate) fn not_found() -> Self {
@@ -93,7 +102,12 @@ impl Reply {
 
     /// Whether the connection can be used again.
     fn send(&self, stream: &mut TcpStream, stopped: &AtomicBool) -> std::io::Result<bool> {
-        let Self { status, headers, body, .. } = self;
+        let Self {
+            status,
+            headers,
+            body,
+            ..
+        } = self;
         while self.is_silent && !stopped.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -106,9 +120,15 @@ impl Reply {
             }
             return Ok(false);
         }
-        let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n",
+            body.len()
+        );
         stream.write_all(head.as_bytes())?;
-        let end = self.cut_at.or(self.stall_at).map_or(body.len(), |end| end.min(body.len()));
+        let end = self
+            .cut_at
+            .or(self.stall_at)
+            .map_or(body.len(), |end| end.min(body.len()));
         let (size, pause) = self.drip.unwrap_or((usize::MAX, Duration::ZERO));
         for chunk in body[..end].chunks(size) {
             stream.write_all(chunk)?;
@@ -156,7 +176,12 @@ impl Server {
         let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let handler: Arc<Handler> = Arc::new(handler);
-        let mut server = Self { address, handler, requests: Arc::default(), running: None };
+        let mut server = Self {
+            address,
+            handler,
+            requests: Arc::default(),
+            running: None,
+        };
         server.listen(listener);
         server
     }
@@ -179,12 +204,23 @@ impl Server {
                 std::thread::spawn(move || drop(serve(stream, &*handler, &requests, &stopped)));
             }
         });
-        self.running = Some(Listening { stopped, connections, thread });
+        self.running = Some(Listening {
+            stopped,
+            connections,
+            thread,
+        });
     }
 
     /// Breaks all connections, and refuses new ones.
     pub(crate) fn kill(&mut self) {
-        let Some(Listening { stopped, connections, thread }) = self.running.take() else { return };
+        let Some(Listening {
+            stopped,
+            connections,
+            thread,
+        }) = self.running.take()
+        else {
+            return;
+        };
         stopped.store(true, Ordering::Relaxed);
         // Wakes the thread that waits for connections.
         let _ = TcpStream::connect(self.address);
@@ -216,24 +252,38 @@ impl Server {
 
     /// The paths that were asked for, in order.
     pub(crate) fn asked(&self) -> Vec<String> {
-        self.requests.lock().unwrap().iter().map(|request| request.path.clone()).collect()
+        self.requests
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|request| request.path.clone())
+            .collect()
     }
 
     /// How many of the paths asked for contain `part`.
     pub(crate) fn asked_for(&self, part: &str) -> usize {
-        self.asked().iter().filter(|path| path.contains(part)).count()
+        self.asked()
+            .iter()
+            .filter(|path| path.contains(part))
+            .count()
     }
 
     /// Where requests for `part` began.
     pub(crate) fn ranges_of(&self, part: &str) -> Vec<Option<usize>> {
         let requests = self.requests.lock().unwrap();
-        requests.iter().filter(|r| r.path.contains(part)).map(|r| r.from).collect()
+        requests
+            .iter()
+            .filter(|r| r.path.contains(part))
+            .map(|r| r.from)
+            .collect()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let Some(Listening { stopped, .. }) = self.running.take() else { return };
+        let Some(Listening { stopped, .. }) = self.running.take() else {
+            return;
+        };
         stopped.store(true, Ordering::Relaxed);
         // Wakes the thread that waits for connections.
         let _ = TcpStream::connect(self.address);

@@ -25,7 +25,13 @@ pub(super) fn run(
     let resolver = context.resolver(Purpose::Fetch, &network)?;
     let servers = context.settings.servers.clone();
     let missing_trees = super::missing_trees(context);
-    let planner = Planner { present, missing_trees, resolver, network, servers };
+    let planner = Planner {
+        present,
+        missing_trees,
+        resolver,
+        network,
+        servers,
+    };
     let plan = planner.plan(paths, references)?;
     if context.cancel.is_cancelled() {
         return Ok(Exit::Interrupted);
@@ -33,7 +39,9 @@ pub(super) fn run(
     if context.settings.json {
         context.output.json(&as_json(context, &plan))?;
     } else {
-        context.output.lines(lines(context, &plan).into_iter().map(Into::into))?;
+        context
+            .output
+            .lines(lines(context, &plan).into_iter().map(Into::into))?;
         context.output.note(&format!(
             "{} would be fetched: {} to download, {} unpacked",
             count(plan.items.len(), "item", "items"),
@@ -44,8 +52,13 @@ pub(super) fn run(
     let mut exit = Exit::Done;
     let advice = context.settings.advice();
     for (path, error) in &plan.failed {
-        let what = format!("cannot fetch {}", context.settings.store_dir().full_name(path));
-        context.output.item_error(&what, error, item_hint(error, &advice).as_deref());
+        let what = format!(
+            "cannot fetch {}",
+            context.settings.store_dir().full_name(path)
+        );
+        context
+            .output
+            .item_error(&what, error, item_hint(error, &advice).as_deref());
         exit = exit.max(error.class().into());
     }
     Ok(exit)
@@ -54,7 +67,12 @@ pub(super) fn run(
 /// One line for each item: name, bytes to download, bytes unpacked, server.
 fn lines(context: &Context, plan: &Plan) -> Vec<String> {
     let name = |item: &PlannedItem| context.settings.store_dir().full_name(&item.path);
-    let width = plan.items.iter().map(|item| name(item).len()).max().unwrap_or_default();
+    let width = plan
+        .items
+        .iter()
+        .map(|item| name(item).len())
+        .max()
+        .unwrap_or_default();
     let line = |item: &PlannedItem| {
         let download = item.download();
         let size = download.and_then(|(_, download)| download.file_size);
@@ -62,7 +80,11 @@ fn lines(context: &Context, plan: &Plan) -> Vec<String> {
         let nar_size = output::bytes(item.authorized.narinfo().nar_size());
         let servers = &context.settings.servers;
         let server = download.map_or("-", |(source, _)| servers[source.server].as_str());
-        format!("{:<width$} {size:>10} {nar_size:>10}  {}", name(item), shown(server))
+        format!(
+            "{:<width$} {size:>10} {nar_size:>10}  {}",
+            name(item),
+            shown(server)
+        )
     };
     plan.items.iter().map(line).collect()
 }
@@ -81,9 +103,11 @@ fn as_json(context: &Context, plan: &Plan) -> Value {
 fn item_json(context: &Context, item: &PlannedItem) -> Value {
     let download = item.download();
     let server = download.map(|(source, _)| &context.settings.servers[source.server]);
-    let url = download.zip(server).and_then(|((source, download), server)| {
-        server.nar_url(source.offer.download_url(download)).ok()
-    });
+    let url = download
+        .zip(server)
+        .and_then(|((source, download), server)| {
+            server.nar_url(source.offer.download_url(download)).ok()
+        });
     let method = download.and_then(|(_, download)| download.compression.as_ref().ok());
     json!({
         "path": context.settings.store_dir().full_name(&item.path),

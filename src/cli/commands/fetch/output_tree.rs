@@ -32,7 +32,9 @@ pub(super) fn run(
     destination: &Path,
 ) -> Result<Exit, CliError> {
     let [path] = paths else {
-        return Err(CliError::Usage("--output takes exactly one item".to_owned()));
+        return Err(CliError::Usage(
+            "--output takes exactly one item".to_owned(),
+        ));
     };
     let shown = destination.display().to_string();
     let destination = open_destination(destination)?;
@@ -57,7 +59,10 @@ pub(super) fn run(
         }
         Err(source) => {
             let name = context.settings.store_dir().full_name(path);
-            Err(CliError::Item { what: format!("cannot fetch {name}"), source })
+            Err(CliError::Item {
+                what: format!("cannot fetch {name}"),
+                source,
+            })
         }
     }
 }
@@ -87,7 +92,9 @@ fn unpack(
         return Err(ItemError::Interrupted);
     }
     let found = resolution.items.first().ok_or(ItemError::NotTried)?;
-    let Found { authority, sources, .. } = found;
+    let Found {
+        authority, sources, ..
+    } = found;
     let authority = authority.as_ref().and_then(Authority::checked);
     let authorized = authority.ok_or_else(|| refusal(found, &resolution.servers))?;
     row.download_size = choose::announced(sources).and_then(|(_, download)| download.file_size);
@@ -96,7 +103,13 @@ fn unpack(
 
     let staging = Staging::begin(destination)?;
     let temporary = staging.temporary().clone();
-    let order = Order { item: &item, authorized, sources, destination: &temporary, links: None };
+    let order = Order {
+        item: &item,
+        authorized,
+        sources,
+        destination: &temporary,
+        links: None,
+    };
     let work = || {
         let checked = renew::unpack(installer, resolver, &order, Builds::Any)?;
         staging.publish(checked)?;
@@ -128,10 +141,16 @@ fn with_progress(
 ) -> Result<(), ItemError> {
     let progress = &context.progress;
     let download_size = row.download_size.unwrap_or_default();
-    progress.event(Event::Planned { items: 1, download_size });
+    progress.event(Event::Planned {
+        items: 1,
+        download_size,
+    });
     let unpacked = with_ticks(TICK, || installer.report_progress(), work);
     if let Err(error) = &unpacked {
-        progress.event(Event::Failed { item: &row.path, reason: &chain(error) });
+        progress.event(Event::Failed {
+            item: &row.path,
+            reason: &chain(error),
+        });
     }
     progress.event(Event::Finished);
     unpacked
@@ -139,7 +158,9 @@ fn with_progress(
 
 /// The place for the tree: nothing may be there yet.
 fn open_destination(destination: &Path) -> Result<Destination, CliError> {
-    let name = destination.file_name().and_then(|name| EntryName::new(name.as_encoded_bytes()));
+    let name = destination
+        .file_name()
+        .and_then(|name| EntryName::new(name.as_encoded_bytes()));
     let Some(name) = name else {
         let text = format!("--output: {} does not name a file", destination.display());
         return Err(CliError::Usage(text));

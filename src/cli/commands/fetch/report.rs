@@ -24,7 +24,11 @@ pub(super) struct Row {
 impl Row {
     /// An item of which nothing more is known.
     pub(super) fn of(path: &StorePath) -> Self {
-        Self { path: path.clone(), download_size: None, nar_size: None }
+        Self {
+            path: path.clone(),
+            download_size: None,
+            nar_size: None,
+        }
     }
 
     fn planned(item: &PlannedItem) -> Self {
@@ -57,7 +61,9 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(plan: &Plan) -> Self {
-        Self { planned: plan.items.iter().map(Row::planned).collect() }
+        Self {
+            planned: plan.items.iter().map(Row::planned).collect(),
+        }
     }
 
     /// Notes which items were planned again, or were added to the plan.
@@ -72,7 +78,10 @@ impl Report {
     }
 
     fn nar_size(&self) -> u64 {
-        self.planned.iter().filter_map(|row| row.nar_size).fold(0, u64::saturating_add)
+        self.planned
+            .iter()
+            .filter_map(|row| row.nar_size)
+            .fold(0, u64::saturating_add)
     }
 
     /// Every item as data.
@@ -80,10 +89,18 @@ impl Report {
         let planned: HashMap<&StorePath, &Row> =
             self.planned.iter().map(|row| (&row.path, row)).collect();
         let row = |path: &StorePath| {
-            planned.get(path).map_or_else(|| Row::of(path), |row| (*row).clone())
+            planned
+                .get(path)
+                .map_or_else(|| Row::of(path), |row| (*row).clone())
         };
-        let valid = outcome.valid.iter().map(|p| Row::of(p).as_json(context, "valid", None));
-        let fetched = outcome.registered.iter().map(|p| row(p).as_json(context, "fetched", None));
+        let valid = outcome
+            .valid
+            .iter()
+            .map(|p| Row::of(p).as_json(context, "valid", None));
+        let fetched = outcome
+            .registered
+            .iter()
+            .map(|p| row(p).as_json(context, "fetched", None));
         let failed = outcome
             .failed
             .iter()
@@ -96,11 +113,16 @@ impl Report {
         tell_failures(context, outcome);
         let (registered, items) = (outcome.registered.len(), self.planned.len());
         if outcome.class() == Some(Class::Interrupted) {
-            context.output.note(&format!("interrupted: {registered} of {items} items fetched"));
+            context.output.note(&format!(
+                "interrupted: {registered} of {items} items fetched"
+            ));
         } else if items > 0 {
             let seconds = context.clock.elapsed().as_secs_f64();
             let text = if registered == items {
-                let (items, size) = (count(items, "item", "items"), output::bytes(self.nar_size()));
+                let (items, size) = (
+                    count(items, "item", "items"),
+                    output::bytes(self.nar_size()),
+                );
                 format!("{items} fetched, {size} unpacked, in {seconds:.1} s")
             } else {
                 format!("{registered} of {items} items fetched in {seconds:.1} s")
@@ -129,13 +151,17 @@ fn tell_failures(context: &Context, outcome: &Outcome) {
             _ => {
                 let name = context.settings.store_dir().full_name(path);
                 let what = format!("cannot fetch {name}");
-                context.output.item_error(&what, error, item_hint(error, &advice).as_deref());
+                context
+                    .output
+                    .item_error(&what, error, item_hint(error, &advice).as_deref());
             }
         }
     }
     if consequences > 0 {
         let items = count(consequences, "item was", "items were");
-        context.output.note(&format!("{items} not fetched because of that"));
+        context
+            .output
+            .note(&format!("{items} not fetched because of that"));
     }
 }
 

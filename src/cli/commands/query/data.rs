@@ -82,7 +82,11 @@ impl<'a> Query<'a> {
     ) -> Self {
         Self {
             servers: resolution.servers.iter().map(server).collect(),
-            items: resolution.items.iter().map(|found| item(context, resolution, found)).collect(),
+            items: resolution
+                .items
+                .iter()
+                .map(|found| item(context, resolution, found))
+                .collect(),
             summary: summary(context, resolution),
             report,
         }
@@ -92,7 +96,10 @@ impl<'a> Query<'a> {
 fn server(server: &ServerReport) -> Server<'_> {
     Server {
         url: &server.url,
-        store_dir: server.info.as_ref().and_then(|info| info.store_dir.as_deref()),
+        store_dir: server
+            .info
+            .as_ref()
+            .and_then(|info| info.store_dir.as_deref()),
         want_mass_query: server.info.as_ref().map(|info| info.want_mass_query),
         priority: server.info.as_ref().and_then(|info| info.priority),
         state: server.state.name(),
@@ -104,7 +111,10 @@ fn item<'a>(context: &'a Context, resolution: &'a Resolution, found: &'a Found) 
     let store_dir = context.settings.store_dir();
     let now = context.clock.unix_seconds();
     let source = found.sources.first();
-    let narinfo = found.authority.as_ref().map(|authority| authority.narinfo());
+    let narinfo = found
+        .authority
+        .as_ref()
+        .map(|authority| authority.narinfo());
     let download = source.and_then(|source| choose::smallest(&source.offer));
     let url = source.zip(download).and_then(|(source, download)| {
         let field = source.offer.download_url(download);
@@ -121,9 +131,16 @@ fn item<'a>(context: &'a Context, resolution: &'a Resolution, found: &'a Found) 
             .map(|method| method.name()),
         download_size: download.and_then(|download| download.file_size),
         nar_size: narinfo.map(|narinfo| narinfo.nar_size()),
-        references: narinfo
-            .map(|narinfo| narinfo.references().map(|path| store_dir.full_name(path)).collect()),
-        signed_by: found.authority.as_ref().map(|authority| authority.authorized().signed_by()),
+        references: narinfo.map(|narinfo| {
+            narinfo
+                .references()
+                .map(|path| store_dir.full_name(path))
+                .collect()
+        }),
+        signed_by: found
+            .authority
+            .as_ref()
+            .map(|authority| authority.authorized().signed_by()),
         from_cache: answer.is_some_and(|answer| matches!(answer.origin, Origin::Cache { .. })),
         expires_in: answer.and_then(|answer| expires_in(answer, now)),
         answers: found
@@ -184,8 +201,13 @@ pub(super) fn summary(context: &Context, resolution: &Resolution) -> Summary {
             let nar_size = authority.narinfo().nar_size();
             summary.nar_size = summary.nar_size.saturating_add(nar_size);
         }
-        let download = found.sources.first().and_then(|source| choose::smallest(&source.offer));
-        let file_size = download.and_then(|download| download.file_size).unwrap_or(0);
+        let download = found
+            .sources
+            .first()
+            .and_then(|source| choose::smallest(&source.offer));
+        let file_size = download
+            .and_then(|download| download.file_size)
+            .unwrap_or(0);
         summary.download_size = summary.download_size.saturating_add(file_size);
     }
     let count = |status| counts.get(&status).copied().unwrap_or(0);

@@ -115,7 +115,11 @@ impl Report {
             items.push(item);
         }
         let to_build = items.iter().filter(|item| item.must_be_built).count();
-        Self { items, servers, to_build }
+        Self {
+            items,
+            servers,
+            to_build,
+        }
     }
 
     /// The report for people.
@@ -124,7 +128,11 @@ impl Report {
         lines.extend(text::totals(&self.servers));
         lines.push(String::new());
         lines.extend(text::conclusion(&self.items));
-        lines.extend(wrapped(&super::table::summary(context, resolution), "", "  "));
+        lines.extend(wrapped(
+            &super::table::summary(context, resolution),
+            "",
+            "  ",
+        ));
         lines
     }
 }
@@ -156,7 +164,10 @@ fn report_item(
             detail: in_words(answer),
         }
     });
-    let download = found.sources.first().and_then(|source| choose::smallest(&source.offer));
+    let download = found
+        .sources
+        .first()
+        .and_then(|source| choose::smallest(&source.offer));
     ReportItem {
         path: context.settings.store_dir().full_name(&found.path),
         status: found.status.name(),
@@ -164,7 +175,10 @@ fn report_item(
         must_be_built: kind.must_be_built(),
         hint: hint::of(found, kind, &context.settings.advice()),
         download_size: download.and_then(|download| download.file_size),
-        nar_size: found.authority.as_ref().map(|authority| authority.narinfo().nar_size()),
+        nar_size: found
+            .authority
+            .as_ref()
+            .map(|authority| authority.narinfo().nar_size()),
         answers: answers.collect(),
         kind,
     }
@@ -176,7 +190,10 @@ fn in_words(answer: &Answer) -> String {
         Said::NotAsked => "not asked".to_owned(),
         Said::Authorized => "has it".to_owned(),
         Said::Equivalent(refusal) => {
-            format!("has the same, vouched for by another server; alone {}", objection(refusal))
+            format!(
+                "has the same, vouched for by another server; alone {}",
+                objection(refusal)
+            )
         }
         Said::Refused(refusal) => format!("refused: {}", objection(refusal)),
         Said::Unusable(why) => format!("refused: it has no download that can be used: {why}"),

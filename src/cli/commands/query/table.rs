@@ -26,7 +26,10 @@ pub(super) fn lines<'a>(
     resolution: &'a Resolution,
     width: Option<usize>,
 ) -> Box<dyn Iterator<Item = String> + 'a> {
-    let rows = resolution.items.iter().map(move |found| row(context, resolution, found));
+    let rows = resolution
+        .items
+        .iter()
+        .map(move |found| row(context, resolution, found));
     match width {
         Some(width) => Box::new(in_a_terminal(&rows.collect::<Vec<_>>(), width).into_iter()),
         // Scripts ask about tens of thousands: no line has to wait in memory for the others.
@@ -37,7 +40,10 @@ pub(super) fn lines<'a>(
 fn row(context: &Context, resolution: &Resolution, found: &Found) -> Row {
     let source = found.sources.first();
     let download = source.and_then(|source| choose::smallest(&source.offer)?.file_size);
-    let unpacked = found.authority.as_ref().map(|authority| authority.narinfo().nar_size());
+    let unpacked = found
+        .authority
+        .as_ref()
+        .map(|authority| authority.narinfo().nar_size());
     let size = |size: Option<u64>| size.map_or("-".to_owned(), output::bytes);
     let server = source.map_or("-", |source| &resolution.servers[source.server].url);
     Row {
@@ -52,14 +58,20 @@ fn row(context: &Context, resolution: &Resolution, found: &Found) -> Row {
 
 /// The width of the servers' column: that of the longest address in it, within reason.
 fn server_column(resolution: &Resolution) -> usize {
-    let sources = resolution.items.iter().filter_map(|found| found.sources.first());
+    let sources = resolution
+        .items
+        .iter()
+        .filter_map(|found| found.sources.first());
     let widths = sources.map(|source| shown(&resolution.servers[source.server].url).len());
     widths.max().unwrap_or(0).min(SERVER_WIDTH_MAX)
 }
 
 fn in_a_pipe(rows: impl Iterator<Item = Row>, width: usize) -> impl Iterator<Item = String> {
     rows.map(move |row| {
-        let why = row.why.as_ref().map_or(String::new(), |why| format!("  ({why})"));
+        let why = row
+            .why
+            .as_ref()
+            .map_or(String::new(), |why| format!("  ({why})"));
         let Row { server, path, .. } = &row;
         format!("{}  {server:<width$}  {path}{why}", sizes(&row))
     })
@@ -73,7 +85,12 @@ fn in_a_terminal(rows: &[Row], width: usize) -> Vec<String> {
     };
     let names: Vec<String> = rows.iter().map(|row| short_name(&row.server)).collect();
     let header = format!("{:<9} {:>10} {:>10}  ", "STATUS", "DOWNLOAD", "UNPACKED");
-    let column = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(6);
+    let column = names
+        .iter()
+        .map(|name| name.chars().count())
+        .max()
+        .unwrap_or(0)
+        .max(6);
     let is_wide = header.len() + column + 2 + widest <= width;
     let mut lines = match is_wide {
         true => vec![format!("{header}{:<column$}  ITEM", "SERVER")],
@@ -86,12 +103,23 @@ fn in_a_terminal(rows: &[Row], width: usize) -> Vec<String> {
         } else {
             lines.extend([path.clone(), format!("  {sizes}  {name}")]);
         }
-        lines.extend(row.why.iter().flat_map(|why| wrapped(why, "    ", "      ")));
+        lines.extend(
+            row.why
+                .iter()
+                .flat_map(|why| wrapped(why, "    ", "      ")),
+        );
     }
     lines
 }
 
-fn sizes(Row { status, download, unpacked, .. }: &Row) -> String {
+fn sizes(
+    Row {
+        status,
+        download,
+        unpacked,
+        ..
+    }: &Row,
+) -> String {
     format!("{status:<9} {download:>10} {unpacked:>10}")
 }
 
@@ -127,7 +155,9 @@ pub(super) fn note(context: &Context, resolution: &Resolution, width: Option<usi
     let text = summary(context, resolution);
     match width {
         // Notes begin with who says them.
-        Some(_) => wrapped(&text, "subst: ", "  ").join("\n").split_off("subst: ".len()),
+        Some(_) => wrapped(&text, "subst: ", "  ")
+            .join("\n")
+            .split_off("subst: ".len()),
         None => text,
     }
 }
@@ -174,7 +204,12 @@ mod tests {
         };
         let why = "[2001:db8::1]:8080: no answer while another server had answered everything else";
         vec![
-            row("available", "12.3 MiB", "https://bordeaux.guix.gnu.org", None),
+            row(
+                "available",
+                "12.3 MiB",
+                "https://bordeaux.guix.gnu.org",
+                None,
+            ),
             row("unknown", "-", "-", Some(why)),
         ]
     }
@@ -198,7 +233,10 @@ mod tests {
     #[test]
     fn a_wide_terminal_has_a_line_for_each_item() {
         let lines = in_a_terminal(&rows(), 132);
-        let items: Vec<usize> = lines.iter().filter_map(|line| line.find("/gnu/store/")).collect();
+        let items: Vec<usize> = lines
+            .iter()
+            .filter_map(|line| line.find("/gnu/store/"))
+            .collect();
         assert_eq!(lines[0].find("ITEM"), Some(items[0]));
         assert_eq!(items, [items[0]; 2]);
         assert!(lines.iter().all(|line| line.len() <= 132));
@@ -208,6 +246,9 @@ mod tests {
     fn a_pipe_gets_one_line_for_each_item_and_no_header() {
         let lines: Vec<String> = in_a_pipe(rows().into_iter(), 10).collect();
         assert_eq!(lines.len(), 2);
-        assert!(lines[0].starts_with("available ") && lines[1].ends_with("else)"), "{lines:?}");
+        assert!(
+            lines[0].starts_with("available ") && lines[1].ends_with("else)"),
+            "{lines:?}"
+        );
     }
 }

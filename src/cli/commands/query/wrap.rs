@@ -7,7 +7,9 @@ pub(super) const WIDTH: usize = 79;
 
 /// A server's address without what all addresses have in common.
 pub(super) fn short_name(url: &str) -> String {
-    let name = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let name = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
     shown(name.unwrap_or(url)).into_owned()
 }
 
@@ -27,7 +29,13 @@ pub(super) fn wrapped(text: &str, first: &str, others: &str) -> Vec<String> {
         if !is_empty && width + 1 + length > WIDTH {
             // A word that fits nowhere gets as much room as there is.
             let is_long = others.len() + length > WIDTH;
-            lines.push(others.get(..LONG_WORD_INDENT).filter(|_| is_long).unwrap_or(others).into());
+            lines.push(
+                others
+                    .get(..LONG_WORD_INDENT)
+                    .filter(|_| is_long)
+                    .unwrap_or(others)
+                    .into(),
+            );
             is_empty = true;
         }
         if let Some(line) = lines.last_mut() {
@@ -59,7 +67,11 @@ mod tests {
     #[test]
     fn a_command_is_not_broken() {
         let command = format!("`subst authorize --root '/a  b' {}`", "x".repeat(60));
-        let lines = wrapped(&format!("{} {command} then", "word ".repeat(9)), "", "        ");
+        let lines = wrapped(
+            &format!("{} {command} then", "word ".repeat(9)),
+            "",
+            "        ",
+        );
         assert_eq!(lines[1], format!("        {command}"));
         assert_eq!(lines[2], "        then");
     }

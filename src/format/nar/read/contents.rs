@@ -49,7 +49,10 @@ impl<R> Contents<'_, R> {
         }
         let bytes = take(&mut self.reader.inner, wanted)?;
         if bytes.is_empty() {
-            return Err(NarError::Truncated { offset: self.reader.offset }.into());
+            return Err(NarError::Truncated {
+                offset: self.reader.offset,
+            }
+            .into());
         }
         self.advance(bytes.len());
         Ok(bytes)
@@ -64,7 +67,10 @@ impl<R: BufRead> Read for Contents<'_, R> {
         }
         let read = self.reader.inner.read(&mut buffer[..wanted])?;
         if read == 0 {
-            return Err(NarError::Truncated { offset: self.reader.offset }.into());
+            return Err(NarError::Truncated {
+                offset: self.reader.offset,
+            }
+            .into());
         }
         self.advance(read);
         Ok(read)

@@ -27,7 +27,11 @@ impl Coordinator<'_> {
                 continue;
             }
             let (checked, lock) = *tree;
-            published.push(Published { index, checked, lock });
+            published.push(Published {
+                index,
+                checked,
+                lock,
+            });
         }
         self.register(published);
     }
@@ -59,16 +63,27 @@ impl Coordinator<'_> {
             .partition(|item| !matches!(self.states[item.index], State::Failed));
         for item in orphaned {
             // Garbage, so the next attempt removes what cannot be removed now.
-            let _ = self.fetch.store.remove_invalid(&self.items[item.index].path);
+            let _ = self
+                .fetch
+                .store
+                .remove_invalid(&self.items[item.index].path);
         }
         let registration = |item: &Published| {
-            registration(&self.items[item.index].path, item.checked.authorized().narinfo())
+            registration(
+                &self.items[item.index].path,
+                item.checked.authorized().narinfo(),
+            )
         };
         let batch: Vec<Registration> = published.iter().map(registration).collect();
         let now = self.fetch.clock.unix_seconds();
         match self.fetch.store.register(&batch, now) {
             Ok(()) => {
-                for Published { index, checked, lock } in published {
+                for Published {
+                    index,
+                    checked,
+                    lock,
+                } in published
+                {
                     checked.keep();
                     drop(lock);
                     self.becomes_valid(index);
@@ -78,9 +93,15 @@ impl Coordinator<'_> {
                 let mut error = Some(error);
                 for item in published {
                     // Not registered, so garbage: remove it while the lock is still ours.
-                    let removed = self.fetch.store.remove_invalid(&self.items[item.index].path);
+                    let removed = self
+                        .fetch
+                        .store
+                        .remove_invalid(&self.items[item.index].path);
                     let error = error.take().or(removed.err());
-                    self.fail(item.index, error.map_or(ItemError::NotTried, ItemError::from));
+                    self.fail(
+                        item.index,
+                        error.map_or(ItemError::NotTried, ItemError::from),
+                    );
                 }
             }
         }

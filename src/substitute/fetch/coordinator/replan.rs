@@ -40,8 +40,13 @@ impl Coordinator<'_> {
             }
 
             // What the build refers to cannot be had.
-            let Plan { failed, resolution, .. } = plan;
-            let found = resolution.items.into_iter().find(|found| found.path == item);
+            let Plan {
+                failed, resolution, ..
+            } = plan;
+            let found = resolution
+                .items
+                .into_iter()
+                .find(|found| found.path == item);
             let authority = found.and_then(|found| found.authority);
             let why = failed.into_iter().find(|(path, _)| *path == item);
             let (Some(authority), Some((_, why))) = (authority, why) else {
@@ -54,7 +59,10 @@ impl Coordinator<'_> {
     }
 
     fn plan_again(&self, item: &StorePath) -> Result<Plan, StoreError> {
-        let Replanning { planner, references } = self.replanning;
+        let Replanning {
+            planner,
+            references,
+        } = self.replanning;
         let plan = || planner.plan(std::slice::from_ref(item), references);
         with_ticks(TICK, || self.fetch.installer.report_progress(), plan)
     }
@@ -67,13 +75,24 @@ impl Coordinator<'_> {
         };
         self.earlier.insert(index, earlier);
 
-        let known: HashMap<StorePath, usize> =
-            self.items.iter().enumerate().map(|(index, item)| (item.path.clone(), index)).collect();
+        let known: HashMap<StorePath, usize> = self
+            .items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| (item.path.clone(), index))
+            .collect();
         let mut places = Vec::with_capacity(plan.items.len());
         let mut changed = Vec::new();
         for planned in plan.items {
-            let needs = planned.needs.iter().map(|need: &usize| places[*need]).collect();
-            let place = known.get(&planned.path).copied().unwrap_or(self.items.len());
+            let needs = planned
+                .needs
+                .iter()
+                .map(|need: &usize| places[*need])
+                .collect();
+            let place = known
+                .get(&planned.path)
+                .copied()
+                .unwrap_or(self.items.len());
             places.push(place);
             if place != index && place < self.items.len() {
                 continue;
@@ -106,8 +125,14 @@ impl Coordinator<'_> {
     }
 
     fn tell_of_plan(&self) {
-        let sizes = self.items.iter().filter_map(|item| item.download()?.1.file_size);
+        let sizes = self
+            .items
+            .iter()
+            .filter_map(|item| item.download()?.1.file_size);
         let download_size = total(sizes);
-        self.fetch.progress.event(Event::Planned { items: self.items.len(), download_size });
+        self.fetch.progress.event(Event::Planned {
+            items: self.items.len(),
+            download_size,
+        });
     }
 }

@@ -77,7 +77,9 @@ impl<'a> Worker<'a> {
     /// Counts this worker out, unless it is the last one.
     fn may_end(&self) -> bool {
         let fewer = |workers| (workers > 1).then(|| workers - 1);
-        self.workers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
+        self.workers
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer)
+            .is_ok()
     }
 
     fn bring(&self, item: &PlannedItem) -> Brought {
@@ -92,7 +94,9 @@ impl<'a> Worker<'a> {
         if store.is_complete(&item.path).map_err(ItemError::from)? {
             return Ok(Brought::Valid);
         }
-        store.remove_temporary(&item.path).map_err(ItemError::from)?;
+        store
+            .remove_temporary(&item.path)
+            .map_err(ItemError::from)?;
         let name = Layout::temporary_name(&item.path);
         let parent = store.layout().store().to_owned();
         let name = EntryName::new(name.as_bytes()).expect("a store path's name is an entry name");
@@ -104,7 +108,11 @@ impl<'a> Worker<'a> {
             destination: &destination,
             links: Some(store.links()),
         };
-        let Fetch { installer, resolver, .. } = self.fetch;
+        let Fetch {
+            installer,
+            resolver,
+            ..
+        } = self.fetch;
         let checked = renew::unpack(installer, resolver, &order, Builds::UntilOtherReferences)?;
         Ok(Brought::Tree(Box::new((checked, lock))))
     }

@@ -24,7 +24,10 @@ impl Body {
 
         loop {
             let is_abandoned = || self.shared.is_abandoned.load(Ordering::Relaxed);
-            if !self.retries.wait_to_resume(self.server, &error, &is_abandoned) {
+            if !self
+                .retries
+                .wait_to_resume(self.server, &error, &is_abandoned)
+            {
                 return Err(error);
             }
             match self.reopen() {

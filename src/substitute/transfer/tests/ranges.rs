@@ -162,20 +162,34 @@ fn a_slow_stream_goes_on_when_segments_are_refused() {
     let requested = AtomicUsize::new(0);
     for_each_refusal(None, Duration::from_secs(20), |refusal, server| {
         requested.fetch_add(server.ranged.load(Ordering::Relaxed), Ordering::Relaxed);
-        assert_eq!(server.whole.load(Ordering::Relaxed), 1, "{refusal:?}: one stream is enough");
-        assert!(server.ranged.load(Ordering::Relaxed) <= 1, "{refusal:?}: it was asked again");
+        assert_eq!(
+            server.whole.load(Ordering::Relaxed),
+            1,
+            "{refusal:?}: one stream is enough"
+        );
+        assert!(
+            server.ranged.load(Ordering::Relaxed) <= 1,
+            "{refusal:?}: it was asked again"
+        );
 
         // What is on its way when a whole file is refused is a part of it.
         let sent = server.sent.load(Ordering::Relaxed);
         assert!(sent <= 2 * FILE_BYTES as u64, "{refusal:?}: {sent} bytes");
     });
-    assert!(requested.into_inner() > 0, "the streams were too fast for segments");
+    assert!(
+        requested.into_inner() > 0,
+        "the streams were too fast for segments"
+    );
 }
 
 #[test]
 fn a_cut_stream_goes_on_when_the_rest_is_refused() {
     for_each_refusal(Some(100_000), Duration::from_secs(2), |refusal, server| {
-        let whole = if matches!(refusal, Refusal::Whole) { 1 } else { 2 };
+        let whole = if matches!(refusal, Refusal::Whole) {
+            1
+        } else {
+            2
+        };
         assert_eq!(server.whole.load(Ordering::Relaxed), whole, "{refusal:?}");
         assert_eq!(server.ranged.load(Ordering::Relaxed), 1, "{refusal:?}");
     });

@@ -65,7 +65,10 @@ impl Group {
         let all = &found.answers;
         match found.status {
             Status::Available => Self::of_available(found),
-            Status::Refused => all.iter().find_map(Self::of_refused).unwrap_or(Self::Unusable),
+            Status::Refused => all
+                .iter()
+                .find_map(Self::of_refused)
+                .unwrap_or(Self::Unusable),
             Status::Preparing => Self::Preparing,
             Status::Missing if all.iter().all(is_remembered) => Self::MissingRemembered,
             Status::Missing => Self::Missing,
@@ -80,7 +83,10 @@ impl Group {
         } else if any(is_error_of_server) {
             Self::ServerError
         } else if any(|answer| {
-            matches!(answer.said, Said::Failed(_) | Said::LocalFailure(_) | Said::Late)
+            matches!(
+                answer.said,
+                Said::Failed(_) | Said::LocalFailure(_) | Said::Late
+            )
         }) {
             Self::ServerDown
         } else if any(|answer| matches!(answer.said, Said::Skipped(_))) {
@@ -167,7 +173,10 @@ impl Group {
 
     /// Whether somebody may have it who did not say so.
     pub(super) const fn is_open(self) -> bool {
-        matches!(self, Self::ServerDown | Self::ServerSkipped | Self::ServerError | Self::Offline)
+        matches!(
+            self,
+            Self::ServerDown | Self::ServerSkipped | Self::ServerError | Self::Offline
+        )
     }
 
     /// Whether `guix build` would have to build it now.
@@ -197,12 +206,26 @@ mod tests {
         let path = StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap();
         let status = status_without_authority(&answers);
         let (authority, sources, alternatives) = (None, Vec::new(), Vec::new());
-        Group::of(&Found { path, status, authority, sources, alternatives, answers })
+        Group::of(&Found {
+            path,
+            status,
+            authority,
+            sources,
+            alternatives,
+            answers,
+        })
     }
 
     fn remembered(said: Said) -> Answer {
-        let origin = Origin::Cache { asked_at: 1, expires_at: 9 };
-        Answer { said, origin, expires_at: Some(9) }
+        let origin = Origin::Cache {
+            asked_at: 1,
+            expires_at: 9,
+        };
+        Answer {
+            said,
+            origin,
+            expires_at: Some(9),
+        }
     }
 
     #[test]
@@ -210,24 +233,55 @@ mod tests {
         let key = "E8".to_owned();
         let down = || Answer::of(Said::Failed("connection refused".into()));
         let cases = [
-            (vec![Said::Refused(Refusal::InvalidSignature)], Group::BadSignature),
+            (
+                vec![Said::Refused(Refusal::InvalidSignature)],
+                Group::BadSignature,
+            ),
             (vec![Said::Refused(Refusal::Unsigned)], Group::Unsigned),
-            (vec![Said::Refused(Refusal::UnauthorizedKey { key })], Group::UnauthorizedKey),
+            (
+                vec![Said::Refused(Refusal::UnauthorizedKey { key })],
+                Group::UnauthorizedKey,
+            ),
             (vec![Said::Unreadable("no".into())], Group::Unusable),
-            (vec![Said::Missing(404), Said::Unusable(Unusable::Url)], Group::Unusable),
-            (vec![Said::Missing(404), Said::Baking(404)], Group::Preparing),
-            (vec![Said::Missing(404), Said::Skipped("down".into())], Group::ServerSkipped),
+            (
+                vec![Said::Missing(404), Said::Unusable(Unusable::Url)],
+                Group::Unusable,
+            ),
+            (
+                vec![Said::Missing(404), Said::Baking(404)],
+                Group::Preparing,
+            ),
+            (
+                vec![Said::Missing(404), Said::Skipped("down".into())],
+                Group::ServerSkipped,
+            ),
             (vec![Said::OtherStore("nix".into())], Group::OtherStore),
-            (vec![Said::OtherStore("nix".into()), Said::Missing(404)], Group::Missing),
+            (
+                vec![Said::OtherStore("nix".into()), Said::Missing(404)],
+                Group::Missing,
+            ),
             (vec![Said::Offline], Group::Offline),
         ];
         for (said, expected) in cases {
-            assert_eq!(group(said.iter().cloned().map(Answer::of).collect()), expected, "{said:?}");
+            assert_eq!(
+                group(said.iter().cloned().map(Answer::of).collect()),
+                expected,
+                "{said:?}"
+            );
         }
         assert_eq!(group(vec![down()]), Group::ServerDown);
-        assert_eq!(group(vec![remembered(Said::Failed("500".into()))]), Group::ServerError);
-        let (old, new) = (remembered(Said::Missing(404)), Answer::of(Said::Missing(404)));
-        assert_eq!(group(vec![old.clone(), old.clone()]), Group::MissingRemembered);
+        assert_eq!(
+            group(vec![remembered(Said::Failed("500".into()))]),
+            Group::ServerError
+        );
+        let (old, new) = (
+            remembered(Said::Missing(404)),
+            Answer::of(Said::Missing(404)),
+        );
+        assert_eq!(
+            group(vec![old.clone(), old.clone()]),
+            Group::MissingRemembered
+        );
         assert_eq!(group(vec![old, new]), Group::Missing);
     }
 

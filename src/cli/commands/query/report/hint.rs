@@ -35,7 +35,10 @@ fn of_group(kind: Group, advice: &Advice) -> String {
         Group::Missing if advice.offline => advice.newer_answer(),
         Group::Missing => "build it, or name a server that has it with --substitute-urls",
         Group::MissingRemembered => {
-            return format!("{}; else the answer holds for the time shown", advice.newer_answer());
+            return format!(
+                "{}; else the answer holds for the time shown",
+                advice.newer_answer()
+            );
         }
         Group::Preparing if advice.offline => advice.newer_answer(),
         Group::Preparing => "ask again in a few minutes; built here it may be sooner or later",

@@ -55,7 +55,11 @@ impl NarProbe {
         if !self.is_there() {
             return None;
         }
-        let word = self.proxy_cache.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let word = self
+            .proxy_cache
+            .as_deref()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         // Some name every proxy on the way: who had it is enough.
         match () {
             () if word.contains("hit") || self.age.is_some_and(|age| age > 0) => Some(true),
@@ -96,7 +100,10 @@ impl Probes {
         std::thread::scope(|scope| {
             // This thread works too, so it may do with fewer than are wanted.
             for _ in 1..THREADS.min(questions.len()) {
-                if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                if std::thread::Builder::new()
+                    .spawn_scoped(scope, work)
+                    .is_err()
+                {
                     break;
                 }
             }
@@ -123,7 +130,14 @@ mod tests {
         let probe = |word: Option<&str>, age| {
             let proxy_cache = word.map(str::to_owned);
             let url = String::new();
-            NarProbe { url, status: Some(200), proxy_cache, age, error: None }.is_hit()
+            NarProbe {
+                url,
+                status: Some(200),
+                proxy_cache,
+                age,
+                error: None,
+            }
+            .is_hit()
         };
         assert_eq!(probe(Some("HIT"), None), Some(true));
         assert_eq!(probe(Some("MISS, HIT"), Some(3)), Some(true));
@@ -136,7 +150,13 @@ mod tests {
     #[test]
     fn an_error_in_a_proxy_s_cache_is_no_hit() {
         let (url, proxy_cache, age) = (String::new(), Some("HIT".to_owned()), Some(9));
-        let gone = NarProbe { url, status: Some(404), proxy_cache, age, error: None };
+        let gone = NarProbe {
+            url,
+            status: Some(404),
+            proxy_cache,
+            age,
+            error: None,
+        };
         assert_eq!(gone.is_hit(), None);
     }
 }

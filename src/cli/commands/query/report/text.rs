@@ -10,7 +10,10 @@ use super::{NarProbe, ReportAnswer, ReportItem, ServerTotals};
 
 /// The items, grouped by what it means.
 pub(super) fn groups(items: &[ReportItem], servers: &[ServerTotals]) -> Vec<String> {
-    let names: Vec<String> = servers.iter().map(|server| short_name(&server.url)).collect();
+    let names: Vec<String> = servers
+        .iter()
+        .map(|server| short_name(&server.url))
+        .collect();
     let width = column_width(&names);
     let mut lines = Vec::new();
     for group in Group::ALL {
@@ -28,7 +31,11 @@ pub(super) fn groups(items: &[ReportItem], servers: &[ServerTotals]) -> Vec<Stri
             .collect();
         lines.extend(clusters(&told, &names, width));
         if group.is_worth_a_hint() {
-            lines.extend(hints.iter().flat_map(|hint| wrapped(hint, "  hint: ", "        ")));
+            lines.extend(
+                hints
+                    .iter()
+                    .flat_map(|hint| wrapped(hint, "  hint: ", "        ")),
+            );
         }
         lines.push(String::new());
     }
@@ -37,7 +44,10 @@ pub(super) fn groups(items: &[ReportItem], servers: &[ServerTotals]) -> Vec<Stri
 
 /// Whether a server has the narinfo, and its nar cannot be had.
 fn lacks_a_nar(item: &ReportItem) -> bool {
-    item.answers.iter().filter_map(|answer| answer.nar.as_ref()).any(|nar| !nar.is_there())
+    item.answers
+        .iter()
+        .filter_map(|answer| answer.nar.as_ref())
+        .any(|nar| !nar.is_there())
 }
 
 /// The members with the answers below; those with the same answers together.
@@ -45,15 +55,21 @@ fn clusters(members: &[&ReportItem], names: &[String], width: usize) -> Vec<Stri
     let mut clusters: Vec<(Vec<String>, Vec<String>)> = Vec::new();
     let mut places = std::collections::HashMap::new();
     for item in members {
-        let answers: Vec<String> =
-            item.answers.iter().flat_map(|row| answer(row, &names[row.position], width)).collect();
+        let answers: Vec<String> = item
+            .answers
+            .iter()
+            .flat_map(|row| answer(row, &names[row.position], width))
+            .collect();
         let place = *places.entry(answers.clone()).or_insert_with(|| {
             clusters.push((Vec::new(), answers));
             clusters.len() - 1
         });
         clusters[place].0.extend(item_lines(item));
     }
-    clusters.into_iter().flat_map(|(items, answers)| items.into_iter().chain(answers)).collect()
+    clusters
+        .into_iter()
+        .flat_map(|(items, answers)| items.into_iter().chain(answers))
+        .collect()
 }
 
 /// An item and its size.
@@ -83,7 +99,12 @@ fn answer(answer: &ReportAnswer, name: &str, width: usize) -> Vec<String> {
         Some(last) if last.chars().count() + times.chars().count() < WIDTH => last.push_str(&times),
         _ => lines.push(format!("{others}{}", times.trim_start_matches([',', ' ']))),
     }
-    lines.extend(answer.nar.iter().flat_map(|probe| wrapped(&nar(probe), &others, &others)));
+    lines.extend(
+        answer
+            .nar
+            .iter()
+            .flat_map(|probe| wrapped(&nar(probe), &others, &others)),
+    );
     lines
 }
 
@@ -121,15 +142,29 @@ fn nar(nar: &NarProbe) -> String {
 
 /// Totals per server; above its numbers, the name that would push them out of their columns.
 pub(super) fn totals(servers: &[ServerTotals]) -> Vec<String> {
-    let names: Vec<String> = servers.iter().map(|server| short_name(&server.url)).collect();
+    let names: Vec<String> = servers
+        .iter()
+        .map(|server| short_name(&server.url))
+        .collect();
     let width = column_width(&names).max("SERVER".len());
     let mut lines = vec![format!(
         "{:<width$} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7} {:>6}",
         "SERVER", "asked", "cached", "has", "has no", "baking", "refused", "failed"
     )];
     for (totals, name) in servers.iter().zip(&names) {
-        let ServerTotals { asked, from_cache, available, missing, .. } = totals;
-        let ServerTotals { preparing, refused, failed, .. } = totals;
+        let ServerTotals {
+            asked,
+            from_cache,
+            available,
+            missing,
+            ..
+        } = totals;
+        let ServerTotals {
+            preparing,
+            refused,
+            failed,
+            ..
+        } = totals;
         let is_long = name.chars().count() > width;
         lines.extend(is_long.then(|| name.clone()));
         let name = if is_long { "" } else { name };
@@ -143,7 +178,9 @@ pub(super) fn totals(servers: &[ServerTotals]) -> Vec<String> {
         }
         let (hits, misses) = (totals.nar_cache_hits, totals.nar_cache_misses);
         if hits + misses > 0 {
-            lines.push(format!("    nars in its proxy's cache: {hits} hits, {misses} misses"));
+            lines.push(format!(
+                "    nars in its proxy's cache: {hits} hits, {misses} misses"
+            ));
         }
     }
     lines
@@ -156,9 +193,14 @@ pub(super) fn conclusion(items: &[ReportItem]) -> Vec<String> {
     if to_build == 0 {
         return Vec::new();
     }
-    let (soon, open) =
-        (count(|item| item.kind == Group::Preparing), count(|item| item.kind.is_open()));
-    let mut text = format!("to be built now: {}", output::count(to_build, "item", "items"));
+    let (soon, open) = (
+        count(|item| item.kind == Group::Preparing),
+        count(|item| item.kind.is_open()),
+    );
+    let mut text = format!(
+        "to be built now: {}",
+        output::count(to_build, "item", "items")
+    );
     if soon > 0 {
         text.push_str(&format!("; {soon} of them may be available soon"));
     }
@@ -170,7 +212,12 @@ pub(super) fn conclusion(items: &[ReportItem]) -> Vec<String> {
 
 /// As wide as the longest name, up to a limit that leaves room for the rest.
 fn column_width(names: &[String]) -> usize {
-    names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(NAME_WIDTH_MAX)
+    names
+        .iter()
+        .map(|name| name.chars().count())
+        .max()
+        .unwrap_or(0)
+        .min(NAME_WIDTH_MAX)
 }
 
 const NAME_WIDTH_MAX: usize = 28;
@@ -183,25 +230,51 @@ mod tests {
     fn only_a_good_status_means_that_a_nar_is_there() {
         let words = |status, word: Option<&str>, age| {
             let (url, proxy_cache, error) = (String::new(), word.map(str::to_owned), None);
-            nar(&NarProbe { url, status: Some(status), proxy_cache, age, error })
+            nar(&NarProbe {
+                url,
+                status: Some(status),
+                proxy_cache,
+                age,
+                error,
+            })
         };
-        assert_eq!(words(200, None, None), "nar: there; no word of a proxy cache");
-        assert_eq!(words(200, Some("HIT"), Some(9)), "nar: proxy cache HIT, 9 s old");
-        assert_eq!(words(404, Some("HIT"), Some(9)), "nar: gone, HTTP 404: the narinfo is stale");
-        assert_eq!(words(410, None, Some(9)), "nar: gone, HTTP 410: the narinfo is stale");
-        assert_eq!(words(403, Some("MISS"), None), "nar: cannot be had: HTTP 403");
+        assert_eq!(
+            words(200, None, None),
+            "nar: there; no word of a proxy cache"
+        );
+        assert_eq!(
+            words(200, Some("HIT"), Some(9)),
+            "nar: proxy cache HIT, 9 s old"
+        );
+        assert_eq!(
+            words(404, Some("HIT"), Some(9)),
+            "nar: gone, HTTP 404: the narinfo is stale"
+        );
+        assert_eq!(
+            words(410, None, Some(9)),
+            "nar: gone, HTTP 410: the narinfo is stale"
+        );
+        assert_eq!(
+            words(403, Some("MISS"), None),
+            "nar: cannot be had: HTTP 403"
+        );
         assert_eq!(words(500, None, None), "nar: cannot be had: HTTP 500");
     }
 
     #[test]
     fn totals_fit_a_terminal() {
         let names = ["x".repeat(5), "y".repeat(28), "z".repeat(60)];
-        let of =
-            |name: &String| ServerTotals { url: format!("https://{name}"), ..Default::default() };
+        let of = |name: &String| ServerTotals {
+            url: format!("https://{name}"),
+            ..Default::default()
+        };
         let lines = totals(&names.iter().map(of).collect::<Vec<_>>());
         assert!(lines.iter().all(|line| line.len() <= 80), "{lines:#?}");
         // Below each other, whatever the name.
-        let zeros = lines.iter().filter_map(|line| line.find(" 0")).collect::<Vec<_>>();
+        let zeros = lines
+            .iter()
+            .filter_map(|line| line.find(" 0"))
+            .collect::<Vec<_>>();
         assert_eq!((lines.len(), zeros), (5, vec![33; 3]), "{lines:#?}");
     }
 }
