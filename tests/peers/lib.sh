@@ -94,7 +94,7 @@ port_open() { (: < "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
 
 # nginx_conf SERVICE: from lines `NAME PORT DIRECTORY INFO` a configuration with one server per line. INFO is the server's
 # WantMassQuery (0 or 1), or - when DIRECTORY has a nix-cache-info of its own. Requests are logged in log/nginx-NAME.access.log.
-# NGINX_KEEPALIVE: requests per connection (default: as good as no limit).
+# NGINX_KEEPALIVE: requests per connection (default: as good as no limit). NGINX_LIMIT_RATE: bytes per second and connection.
 nginx_conf() {
     local name port root info
     cat <<CONF
@@ -107,6 +107,7 @@ http {
     keepalive_requests ${NGINX_KEEPALIVE:-100000};
     sendfile on;
     tcp_nopush on;
+    limit_rate ${NGINX_LIMIT_RATE:-0};
     client_body_temp_path $PEERS_RUN/$1-body;
     proxy_temp_path $PEERS_RUN/$1-proxy;
     fastcgi_temp_path $PEERS_RUN/$1-fastcgi;
