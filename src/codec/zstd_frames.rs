@@ -2,7 +2,7 @@
 //!
 //! Newer Nix compresses a nar in frames of 16 MiB, each saying how large its content is; those
 //! can be decoded side by side. `guix publish` writes one frame for the whole nar. A frame's
-//! end is found by walking from block header to block header. Neighbouring frames that are
+//! end is found by walking from block header to block header. Neighboring frames that are
 //! small, and frames that are to be skipped, make one piece together. What hardly compresses
 //! is decoded at the speed of copying and not worth collecting: a piece is at most half as
 //! large as its content.

@@ -54,7 +54,7 @@ impl fmt::Display for SubstituteReply {
     }
 }
 
-/// The answer to `have`: those of `items` that an authorised narinfo describes.
+/// The answer to `have`: those of `items` that an authorized narinfo describes.
 #[must_use]
 pub(crate) fn have(items: &[Found], store_dir: &StoreDir) -> String {
     let mut text = String::new();

@@ -20,7 +20,7 @@ pub enum HashError {
     Digits(String),
 }
 
-/// How a hash was spelt.
+/// How a hash was spelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashForm {
     /// `sha256:` and 52 nix-base32 characters: what everybody reads.
@@ -48,7 +48,7 @@ macro_rules! sha256_type {
                 Self(bytes)
             }
 
-            /// The hash spelt `text`, and the form it was spelt in.
+            /// The hash spelled `text`, and the form it was spelled in.
             ///
             /// # Errors
             /// Another algorithm than sha256, or digits that do not make 32 bytes.
@@ -74,7 +74,7 @@ macro_rules! sha256_type {
                 format!("sha256:{}", HEXLOWER.encode(&self.0))
             }
 
-            /// The hash spelt in `form`.
+            /// The hash spelled in `form`.
             #[must_use]
             pub fn in_form(&self, form: HashForm) -> String {
                 match form {

@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn an_atom_is_its_bytes_however_spelt() {
+    fn an_atom_is_its_bytes_however_spelled() {
         for spelling in [
             "abc",
             "#616263#",

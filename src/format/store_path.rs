@@ -264,12 +264,12 @@ impl fmt::Display for StorePathRef<'_> {
     }
 }
 
-/// The hash part of a store path: 32 nix-base32 characters, kept as they are spelt.
+/// The hash part of a store path: 32 nix-base32 characters, kept as they are spelled.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HashPart([u8; HASH_PART_LEN]);
 
 impl HashPart {
-    /// The hash part spelt `text`.
+    /// The hash part spelled `text`.
     ///
     /// # Errors
     /// `text` is not 32 nix-base32 characters.

@@ -135,8 +135,8 @@ pub(crate) enum HttpErrorKind {
     #[error("setting up the HTTP client")]
     Setup(#[source] Cause),
     /// The caller did not wait for the answer.
-    #[error("cancelled")]
-    Cancelled,
+    #[error("canceled")]
+    Canceled,
     /// Nobody may be connected to.
     #[error("offline: nobody is connected to")]
     Offline,
@@ -245,7 +245,7 @@ impl HttpError {
                 | HttpErrorKind::Tls(_)
                 | HttpErrorKind::Proxy(_)
                 | HttpErrorKind::Setup(_)
-                | HttpErrorKind::Cancelled
+                | HttpErrorKind::Canceled
                 | HttpErrorKind::Offline
         )
     }
@@ -298,7 +298,7 @@ impl HttpErrorKind {
             } => Class::Absent,
             Self::TooLarge { .. } | Self::WrongRange => Class::Refused,
             Self::File(cause) if is_not_found(cause) => Class::Absent,
-            Self::File(_) | Self::Setup(_) | Self::Cancelled => Class::Local,
+            Self::File(_) | Self::Setup(_) | Self::Canceled => Class::Local,
             kind if kind.is_shortage() => Class::Local,
             _ => Class::Transient,
         }

@@ -57,7 +57,7 @@ pub(super) enum Course {
 
 /// What follows from a connection's end.
 #[derive(Debug)]
-pub(super) struct Judgement {
+pub(super) struct Judgment {
     pub(super) course: Course,
     /// Whether the request whose turn it was is to be asked alone.
     pub(super) asks_alone: bool,
@@ -203,7 +203,7 @@ impl Health {
         report: &Report,
         protocol: Protocol,
         random: f64,
-    ) -> Judgement {
+    ) -> Judgment {
         if report.answered > 0 {
             self.has_answered = true;
             (self.failures, self.http2_failures) = (0, 0);
@@ -225,7 +225,7 @@ impl Health {
             _ if self.has_answered => self.after_failure(self.policy.attempts + 1, random),
             _ => self.after_failure(self.policy.attempts, random),
         };
-        Judgement { course, asks_alone }
+        Judgment { course, asks_alone }
     }
 
     /// An answer says that the server is in trouble; whether it is the server that is, and not

@@ -1,7 +1,7 @@
 //! The questions that one HTTP/1.1 connection has taken, and what is counted about it.
 //!
 //! A lane gives back what was not answered when it is dropped, so that a connection may end
-//! anywhere, also by being cancelled, without losing a question.
+//! anywhere, also by being canceled, without losing a question.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -131,22 +131,22 @@ impl Lane {
             was_alone: self.asks.front().is_some_and(|ask| ask.alone),
         };
         let random = fastrand::f64();
-        let judgement =
-            self.server
-                .lock()
-                .health
-                .connection_ended(&report, Protocol::Http1, random);
+        let judgment = self
+            .server
+            .lock()
+            .health
+            .connection_ended(&report, Protocol::Http1, random);
         let kind = match report.end {
             End::Failed(kind) => kind,
             End::Done | End::Closed { .. } | End::OutOfStep => HttpErrorKind::Closed,
         };
         let is_blameless = self.answered > 0 && matches!(kind, HttpErrorKind::Closed);
-        if judgement.asks_alone {
+        if judgment.asks_alone {
             self.asks.iter_mut().take(1).for_each(Ask::suspect);
         } else if !is_blameless {
             self.blame_first(&kind);
         }
-        self.server.follow(judgement.course, kind);
+        self.server.follow(judgment.course, kind);
     }
 
     /// The answer that was due broke the connection: it has a limited number of tries.

@@ -41,7 +41,7 @@ pub(crate) struct NarRequest {
     pub(crate) timeouts: Option<Timeouts>,
     /// Other retries than those of [`Options`](super::Options).
     pub(crate) retries: Option<RetryPolicy>,
-    /// Ends the transfer with [`HttpErrorKind::Cancelled`] soon after it was raised.
+    /// Ends the transfer with [`HttpErrorKind::Canceled`] soon after it was raised.
     pub(crate) stop: Option<Arc<AtomicBool>>,
 }
 
@@ -158,7 +158,7 @@ impl NarBody {
         let chunk = match &mut self.source {
             Source::Ended => Ok(None),
             Source::File(_) if is_raised(self.stop.as_deref()) => {
-                Err(HttpError::new(&self.url, HttpErrorKind::Cancelled))
+                Err(HttpError::new(&self.url, HttpErrorKind::Canceled))
             }
             Source::File(file) => file
                 .next_chunk()
@@ -166,7 +166,7 @@ impl NarBody {
             Source::Network { pieces, .. } => match next_piece(pieces, self.stop.as_deref()) {
                 Ok(Piece::Chunk(bytes, _paid)) => Ok(Some(bytes)),
                 Ok(Piece::End(end)) => end.map(|()| None),
-                Err(_) => Err(HttpError::new(&self.url, HttpErrorKind::Cancelled)),
+                Err(_) => Err(HttpError::new(&self.url, HttpErrorKind::Canceled)),
             },
         };
         match &chunk {
@@ -207,7 +207,7 @@ pub(super) fn open(engine: &Arc<Engine>, request: NarRequest) -> Result<NarBody,
         tokio::select! {
             opened = open_response(engine, &request, timeouts) => opened,
             () = raised(request.stop.as_deref()) => {
-                Err(HttpError::new(&request.url, HttpErrorKind::Cancelled))
+                Err(HttpError::new(&request.url, HttpErrorKind::Canceled))
             }
         }
     })?;
@@ -386,7 +386,7 @@ impl Pump {
             let paid = Arc::clone(&self.budget).acquire_many_owned(price).await;
             let paid = paid.expect("nobody closes the budget");
             if self.pieces.send(Piece::Chunk(bytes, paid)).is_err() {
-                return Err(HttpErrorKind::Cancelled);
+                return Err(HttpErrorKind::Canceled);
             }
         }
         match self.expected {

@@ -138,6 +138,6 @@ pub(super) fn cache_info(
     }
     Err(HttpError::new(
         &server.cache_info_url(),
-        HttpErrorKind::Cancelled,
+        HttpErrorKind::Canceled,
     ))
 }

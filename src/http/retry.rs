@@ -147,7 +147,7 @@ mod tests {
         for failure in [
             status(404, None),
             status(403, None),
-            HttpErrorKind::Cancelled,
+            HttpErrorKind::Canceled,
         ] {
             assert_eq!(next(&failure, 1, 0.5), Next::Stop, "{failure:?}");
         }

@@ -53,7 +53,7 @@ pub(super) fn find(
     memos: Memos,
     is_wanted: &dyn Fn(&Entry) -> bool,
 ) -> rusqlite::Result<Vec<(HashPart, Entry)>> {
-    // In the order of the index, neighbours meet in one page.
+    // In the order of the index, neighbors meet in one page.
     let mut ordered = items.to_vec();
     ordered.sort_unstable();
     let transaction = connection.transaction()?;

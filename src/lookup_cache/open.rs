@@ -68,7 +68,7 @@ pub(super) fn open_file(
 
 impl CacheFile {
     /// Moves the damaged database out of the way, if nobody else uses it. The caller has closed
-    /// it. Holds the shared lock again afterwards.
+    /// it. Holds the shared lock again afterward.
     pub(super) fn set_aside(&self) -> Result<(), CacheError> {
         match self.lock.try_lock() {
             Ok(()) => {}

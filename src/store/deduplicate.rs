@@ -233,7 +233,7 @@ impl Links {
 
     /// Puts one of the two in the place of the other: the file `path` below `dir` and the entry of
     /// `file`. The directory of the file is writable meanwhile, and has its canonical form again
-    /// afterwards. Both names exist at every moment.
+    /// afterward. Both names exist at every moment.
     fn replace(&self, file: &Fingerprint, dir: BorrowedFd<'_>, path: &CStr) -> io::Result<Loser> {
         let links = self.directory.open()?;
         let loser = match split(path) {

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_of_an_item_have_the_names_the_collector_spares() {
+    fn neighbors_of_an_item_have_the_names_the_collector_spares() {
         let layout = Layout::system(
             StoreDir::parse(StoreDir::GUIX).unwrap(),
             "/var/guix".into(),

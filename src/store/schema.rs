@@ -2,7 +2,7 @@
 //!
 //! The definitions are an interface shared with those programs; a database made here is opened
 //! and changed by them, and the other way round. Every statement may be run again, since the
-//! file that announces the schema is written only afterwards.
+//! file that announces the schema is written only afterward.
 
 use rusqlite::Connection;
 

@@ -64,7 +64,7 @@ impl TempRoots {
         })
     }
 
-    /// Announces `paths`. Afterwards they may still be found deleted, but not be deleted any
+    /// Announces `paths`. Afterward they may still be found deleted, but not be deleted any
     /// more: check their validity only now.
     pub(super) fn add(&mut self, layout: &Layout, paths: &[StorePath]) -> Result<(), StoreError> {
         let new: Vec<&StorePath> = paths
@@ -78,7 +78,7 @@ impl TempRoots {
         for path in &new {
             let store_dir = layout.store_dir().as_str();
             // The temporary name is a root of its own: Guix's collector spares the `.lock` and
-            // `.chroot` neighbours of roots, but takes everything else that is not valid.
+            // `.chroot` neighbors of roots, but takes everything else that is not valid.
             let temporary = Layout::temporary_name(path);
             for name in [path.base(), &temporary] {
                 names.extend_from_slice(format!("{store_dir}/{name}\0").as_bytes());

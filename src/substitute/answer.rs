@@ -11,9 +11,9 @@ use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
 pub(crate) enum Said {
     /// Nobody needed to ask: a server before it answered with authority.
     NotAsked,
-    /// A narinfo that an authorised key vouches for.
+    /// A narinfo that an authorized key vouches for.
     Authorized,
-    /// A narinfo that nobody vouches for, equivalent to an authorised one of another server:
+    /// A narinfo that nobody vouches for, equivalent to an authorized one of another server:
     /// the bytes may come from here.
     Equivalent(Refusal),
     /// A narinfo that may not be used, and why.
@@ -117,7 +117,7 @@ impl Answer {
 pub(crate) enum Authority {
     /// Its signature was checked in this run.
     Checked(Arc<AuthorizedNarInfo>),
-    /// Its signature was checked when it was looked up; the key is authorised still. Enough
+    /// Its signature was checked when it was looked up; the key is authorized still. Enough
     /// for reports, not for changing a store.
     Remembered(Arc<AuthorizedNarInfo>),
 }
@@ -159,7 +159,7 @@ pub(crate) struct Source {
 /// What follows from all answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Status {
-    /// An authorised narinfo is there.
+    /// An authorized narinfo is there.
     Available,
     /// A server is preparing it.
     Preparing,
@@ -237,7 +237,7 @@ pub(crate) struct Build {
     pub(crate) sources: Vec<Source>,
 }
 
-/// What follows from `answers` for an item without an authorised narinfo.
+/// What follows from `answers` for an item without an authorized narinfo.
 #[must_use]
 pub(crate) fn status_without_authority(answers: &[Answer]) -> Status {
     let any = |wanted: fn(&Said) -> bool| answers.iter().any(|answer| wanted(&answer.said));

@@ -47,7 +47,7 @@ impl Cancel {
 
     /// Whether the flag is up.
     #[must_use]
-    pub(crate) fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_canceled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

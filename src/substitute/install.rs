@@ -108,7 +108,7 @@ impl Installer {
                 Ok(checked) => return Ok(checked),
                 Err(error) => error,
             };
-            if error.class() == Class::Interrupted || self.cancel.is_cancelled() {
+            if error.class() == Class::Interrupted || self.cancel.is_canceled() {
                 return Err(ItemError::Interrupted);
             }
             let stop = error.class() == Class::Local;

@@ -53,7 +53,7 @@ pub(crate) enum Freshness {
 /// Whether a signature that was good before has to be checked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Memos {
-    /// A remembered verdict on exactly this text counts while its key is authorised: enough
+    /// A remembered verdict on exactly this text counts while its key is authorized: enough
     /// for reports.
     Believe,
     /// Every signature is checked: for everything that changes a store.
@@ -170,8 +170,8 @@ impl Resolver {
         loop {
             match answer.recv_timeout(CANCEL_TICK) {
                 Ok(resolution) => return resolution,
-                Err(RecvTimeoutError::Timeout) if !self.cancel.is_cancelled() => {}
-                // Cancelled, or the engine has died of a panic, which its thread has reported.
+                Err(RecvTimeoutError::Timeout) if !self.cancel.is_canceled() => {}
+                // Canceled, or the engine has died of a panic, which its thread has reported.
                 Err(_) => return Resolution::default(),
             }
         }

@@ -153,7 +153,7 @@ impl Retries {
         };
         let until = Instant::now() + wait;
         loop {
-            if self.context.cancel.is_cancelled() || is_abandoned() {
+            if self.context.cancel.is_canceled() || is_abandoned() {
                 return false;
             }
             let left = until.saturating_duration_since(Instant::now());

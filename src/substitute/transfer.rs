@@ -102,7 +102,7 @@ pub(crate) enum TransferError {
     TooMuchInput(u64),
     /// The user wants to stop.
     #[error("interrupted")]
-    Cancelled,
+    Canceled,
     /// A thread could not be started, or a decoder not be set up.
     #[error("starting the transfer")]
     Start(#[source] Arc<io::Error>),
@@ -288,8 +288,8 @@ impl Decode {
         let (mut left, mut blocked) = (self.nar_size, Duration::ZERO);
         let started = Instant::now();
         loop {
-            if self.cancel.is_cancelled() {
-                return Err(TransferError::Cancelled);
+            if self.cancel.is_canceled() {
+                return Err(TransferError::Canceled);
             }
             let before = Instant::now();
             let buffer = self.buffers.take(&self.reader);

@@ -125,7 +125,7 @@ fn settings_come_from_flags_then_environment_then_file() {
     config(&format!("substitute-urls = [\"{url}\"]"));
     query(&[], &[]).exits(0);
 
-    config("substitut-urls = \"a misspelt setting\"");
+    config("substitut-urls = \"a misspelled setting\"");
     query(&[], &[])
         .exits(2)
         .says("substitut-urls")

@@ -1,5 +1,5 @@
 //! Servers and machines that fail: broken and silent connections, stale answers, killed and
-//! competing processes, full disks. Afterwards either everything is there and right, or the
+//! competing processes, full disks. Afterward either everything is there and right, or the
 //! run says what failed and has left nothing behind.
 
 use std::sync::Arc;

@@ -9,6 +9,6 @@ mod docs;
 mod faults;
 mod hostile;
 mod layers;
-mod licences;
+mod licenses;
 mod store;
 mod support;

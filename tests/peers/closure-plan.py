@@ -90,8 +90,8 @@ for number, (name, references) in enumerate(ordered(packages)):
     item = re.sub(r"[^A-Za-z0-9+.=?_-]", "-", f"{name}-{packages[name][0]}")
     itself = number % 5 == 0
     # Every twelfth package also refers to a plain file that was added to the store and has no deriver.
-    licence = f"/usr/share/doc/{name}/copyright"
-    plain = licence if number % 12 == 0 and os.path.isfile(chroot + licence) else None
+    license = f"/usr/share/doc/{name}/copyright"
+    plain = license if number % 12 == 0 and os.path.isfile(chroot + license) else None
     scheme.append(f"({quoted(name)} {quoted(item)} ({' '.join(map(quoted, references))}) {'#t' if itself else '#f'} "
                   f"{quoted(plain) if plain else '#f'})")
     nix.append(f"  {quoted(name)} = item {{ package = {quoted(name)}; name = {quoted(item)}; itself = {'true' if itself else 'false'}; "

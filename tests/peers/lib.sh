@@ -221,7 +221,7 @@ client_realize() {
 }
 
 # stock_query URL ACL CACHE QUESTION LISTFILE: ask the stock helper (`guix substitute --query`) one QUESTION (have or info) about
-# all paths of LISTFILE, with the authorised keys of ACL and its lookup cache in the directory CACHE; prints its answer.
+# all paths of LISTFILE, with the authorized keys of ACL and its lookup cache in the directory CACHE; prints its answer.
 stock_query() {
     mkdir -p "$3"
     enter --bind "$2" /etc/guix/acl --bind "$3" /subst-cache --bind "$5" /subst-list --bind "$PEERS_HERE" /subst-peers \

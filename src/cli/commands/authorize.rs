@@ -56,7 +56,7 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
         }
     };
     if !acl.authorize(key) {
-        context.output.note("the key was authorised already");
+        context.output.note("the key was authorized already");
         return Ok(Exit::Done);
     }
     replace(path, &acl.to_string()).map_err(|source| CliError::File {
@@ -66,7 +66,7 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
     })?;
     context
         .output
-        .note(&format!("the key is authorised now, in {}", path.display()));
+        .note(&format!("the key is authorized now, in {}", path.display()));
     Ok(Exit::Done)
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     }
     let (planner, fetch) = setup(context, args)?;
     let plan = planner.plan(&paths, references)?;
-    if context.cancel.is_cancelled() {
+    if context.cancel.is_canceled() {
         return Ok(Exit::Interrupted);
     }
     let mut report = Report::new(&plan);

@@ -34,7 +34,7 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
         Walk::JustThese
     };
     let resolution = resolver.resolve(paths, walk);
-    if context.cancel.is_cancelled() {
+    if context.cancel.is_canceled() {
         return Ok(Exit::Interrupted);
     }
     // Bars are cleared before anything is printed, and answers remembered before we end.

@@ -14,7 +14,7 @@ use super::layers::{Origin, Partial, Setting};
 /// The system's settings.
 const SYSTEM_FILE: &str = "/etc/subst/config.toml";
 
-/// A settings file as it is written. Unknown names are errors: a misspelt setting that is
+/// A settings file as it is written. Unknown names are errors: a misspelled setting that is
 /// ignored is worse than none.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_setting_is_an_error_that_names_the_file() {
+    fn a_misspelled_setting_is_an_error_that_names_the_file() {
         let file = file("substitute-url = \"http://a\"");
         let error = read(file.path()).unwrap_err().to_string();
         assert!(error.contains("substitute-url"), "{error}");

@@ -58,7 +58,7 @@ impl Field {
     /// How many stand in front of the table because they occur at most once in effect.
     pub(super) const SCALARS: usize = 8;
 
-    /// The field called `name`, exactly so spelt.
+    /// The field called `name`, exactly so spelled.
     pub(super) fn named(name: &str) -> Option<Self> {
         TABLE
             .iter()

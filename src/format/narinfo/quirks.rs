@@ -19,7 +19,7 @@ impl Quirks {
     pub const NO_REFERENCES_LINE: Self = Self(1 << 4);
     /// References are not in increasing order, or one is repeated.
     pub const UNSORTED_REFERENCES: Self = Self(1 << 5);
-    /// A hash is not spelt in nix-base32.
+    /// A hash is not spelled in nix-base32.
     pub const HASH_FORM: Self = Self(1 << 6);
     /// `Deriver` says `unknown-deriver`.
     pub const UNKNOWN_DERIVER: Self = Self(1 << 7);

@@ -20,7 +20,7 @@ fn report(end: End, answered: u32, unanswered: usize) -> Report {
     }
 }
 
-fn end(health: &mut Health, report: &Report) -> Judgement {
+fn end(health: &mut Health, report: &Report) -> Judgment {
     health.connection_ended(report, Protocol::Http1, 1.0)
 }
 
@@ -37,9 +37,9 @@ fn refused() -> HttpErrorKind {
 #[test]
 fn an_announced_limit_is_believed_at_once() {
     let mut health = health();
-    let judgement = end(&mut health, &report(ANNOUNCED(), 1000, 500));
+    let judgment = end(&mut health, &report(ANNOUNCED(), 1000, 500));
     assert_eq!(
-        (judgement.course, judgement.asks_alone),
+        (judgment.course, judgment.asks_alone),
         (Course::GoOn, false)
     );
     assert_eq!(health.limit(), Some(1000));
@@ -147,8 +147,8 @@ fn a_single_request_proves_nothing_about_asking_ahead() {
 fn unanswered_connections_in_a_row_end_it() {
     let mut health = health();
     for _ in 0..3 {
-        let judgement = end(&mut health, &report(CLOSED(), 0, 10));
-        assert!(matches!(judgement.course, Course::Wait(_)));
+        let judgment = end(&mut health, &report(CLOSED(), 0, 10));
+        assert!(matches!(judgment.course, Course::Wait(_)));
     }
     assert_eq!(
         end(&mut health, &report(CLOSED(), 0, 10)).course,

@@ -42,7 +42,7 @@ impl CreatedModes {
     }
 
     /// Gives a directory that was just made [`UNFINISHED_DIRECTORY`], where it does not have it.
-    /// What is created in it afterwards inherits no ACL from it.
+    /// What is created in it afterward inherits no ACL from it.
     pub(super) fn adopt_directory(&self, directory: &OwnedFd) -> io::Result<()> {
         ensure(&self.directory, directory, UNFINISHED_DIRECTORY)
     }

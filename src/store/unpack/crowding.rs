@@ -31,7 +31,7 @@ const CROWDED: Duration = Duration::from_micros(150);
 /// is slow then, or all of its disk crowded.
 const MAX_IN_VAIN: u32 = 16;
 
-/// What whoever makes the directories of one tree has learnt of crowds on its file system.
+/// What whoever makes the directories of one tree has learned of crowds on its file system.
 #[derive(Debug, Default)]
 pub(super) struct Crowding {
     /// Whether it has crowds: looked up when it first matters.

@@ -258,7 +258,7 @@ impl<'a> Coordinator<'a> {
     }
 
     fn hand_out(&mut self, work: &Sender<Task>) {
-        if self.has_stopped || self.fetch.installer.cancel.is_cancelled() {
+        if self.has_stopped || self.fetch.installer.cancel.is_canceled() {
             self.waiting.clear();
             self.busy.clear();
             return;
@@ -345,11 +345,11 @@ impl<'a> Coordinator<'a> {
 
     /// What nobody came to, and what waits for references that never became valid.
     fn give_up_rest(&mut self) {
-        let is_cancelled = self.fetch.installer.cancel.is_cancelled();
+        let is_canceled = self.fetch.installer.cancel.is_canceled();
         for index in 0..self.items.len() {
             if !matches!(self.states[index], State::Valid | State::Failed) {
                 self.states[index] = State::Failed;
-                let error = if is_cancelled {
+                let error = if is_canceled {
                     ItemError::Interrupted
                 } else {
                     ItemError::NotTried

@@ -60,7 +60,7 @@ impl AttemptError {
             | Self::Unpack(
                 UnpackError::Write { .. } | UnpackError::Deduplicate(_) | UnpackError::Panicked,
             ) => Class::Local,
-            Self::Transfer(TransferError::Cancelled) => Class::Interrupted,
+            Self::Transfer(TransferError::Canceled) => Class::Interrupted,
         }
     }
 }

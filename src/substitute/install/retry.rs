@@ -51,7 +51,7 @@ impl Installer {
                 retries.failed(server, error.outage());
                 attempt.error = error;
                 // A request that was cut short for that is not a failure.
-                if self.cancel.is_cancelled() {
+                if self.cancel.is_canceled() {
                     return Err(ItemError::Interrupted);
                 }
                 if attempt.error.class() == Class::Local {
@@ -60,7 +60,7 @@ impl Installer {
             }
         }
 
-        if self.cancel.is_cancelled() {
+        if self.cancel.is_canceled() {
             return Err(ItemError::Interrupted);
         }
         Err(ItemError::AllFailed(attempts))

@@ -263,7 +263,7 @@ impl Engine {
                     offer,
                 };
                 let facts = refused.to_facts(&self.setup.store_dir, &self.setup.keys)?;
-                // Refused today, but keys are authorised and signatures repaired: ask again soon.
+                // Refused today, but keys are authorized and signatures repaired: ask again soon.
                 (Remembered::Refused { facts }, AnswerKind::Transient)
             }
         };

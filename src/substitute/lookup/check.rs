@@ -1,4 +1,4 @@
-//! Texts become narinfos, and narinfos become authorised ones or refusals, on several threads.
+//! Texts become narinfos, and narinfos become authorized ones or refusals, on several threads.
 //!
 //! Checking a signature takes longer than everything else about a lookup, and many together take
 //! less than half of that. So texts travel in batches, which also saves waking a thread for each

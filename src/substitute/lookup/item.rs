@@ -156,7 +156,7 @@ impl Item {
         (0..self.slots.len()).filter(is_asked).collect()
     }
 
-    /// The narinfo to go by, if there is an authorised one.
+    /// The narinfo to go by, if there is an authorized one.
     pub(super) fn narinfo(&self) -> Option<&Arc<NarInfo>> {
         self.authority().map(|(_, authority)| authority.narinfo())
     }

@@ -60,8 +60,8 @@ impl<R> DecoderInput<R> {
 
 impl<R: BufRead> BufRead for DecoderInput<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.cancel.is_cancelled() {
-            return Err(self.stop(TransferError::Cancelled));
+        if self.cancel.is_canceled() {
+            return Err(self.stop(TransferError::Canceled));
         }
         let left = usize::try_from(self.left).unwrap_or(usize::MAX);
         if left == 0 && !self.inner.fill_buf()?.is_empty() {
@@ -173,7 +173,7 @@ mod tests {
                 DecoderInput::new(BufReader::new(endless), u64::MAX, cancel, stopped.clone());
             assert!(!decode(method, input), "{method}");
             assert!(
-                matches!(stopped.error(), Some(TransferError::Cancelled)),
+                matches!(stopped.error(), Some(TransferError::Canceled)),
                 "{method}"
             );
         }

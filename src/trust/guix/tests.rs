@@ -324,7 +324,7 @@ fn what_is_no_signature_is_corrupt() {
     };
     let original = line(&text);
     let sexp = parse_line(&original).unwrap().to_string();
-    let spelt = |sexp: &str| format!("1;test;{}", BASE64.encode(sexp.as_bytes()));
+    let spelled = |sexp: &str| format!("1;test;{}", BASE64.encode(sexp.as_bytes()));
     for (changed, reason_given) in [
         (String::new(), "corrupt-signature"),
         ("1;test".into(), "corrupt-signature"),
@@ -339,50 +339,53 @@ fn what_is_no_signature_is_corrupt() {
             format!("1;test;{}", BASE64.encode("(\u{100})".as_bytes())),
             "corrupt-signature",
         ),
-        (spelt(&format!("{sexp})")), "corrupt-signature"),
-        (spelt(&format!("{sexp} x")), "corrupt-signature"),
-        (spelt("(signature)"), "corrupt-signature"),
+        (spelled(&format!("{sexp})")), "corrupt-signature"),
+        (spelled(&format!("{sexp} x")), "corrupt-signature"),
+        (spelled("(signature)"), "corrupt-signature"),
         (
-            spelt(&sexp.replace("sha256", "sha512")),
+            spelled(&sexp.replace("sha256", "sha512")),
             "corrupt-signature",
         ),
         (
-            spelt(&sexp.replace("(flags rfc6979)", "(flags raw)")),
+            spelled(&sexp.replace("(flags rfc6979)", "(flags raw)")),
             "corrupt-signature",
         ),
         (
-            spelt(&sexp.replace("(flags rfc6979)", "(flags eddsa)")),
+            spelled(&sexp.replace("(flags rfc6979)", "(flags eddsa)")),
             "corrupt-signature",
         ),
         (
-            spelt(&sexp.replace("(flags rfc6979)", "(flags pkcs1)")),
+            spelled(&sexp.replace("(flags rfc6979)", "(flags pkcs1)")),
             "corrupt-signature",
         ),
         (
-            spelt(&sexp.replace("(ecdsa", "(eddsa")),
+            spelled(&sexp.replace("(ecdsa", "(eddsa")),
             "corrupt-signature",
         ),
         (
-            spelt(&sexp.replace("public-key", "private-key")),
+            spelled(&sexp.replace("public-key", "private-key")),
             "corrupt-signature",
         ),
         (
-            spelt(&sexp.replace("Ed25519", "ed25519")),
+            spelled(&sexp.replace("Ed25519", "ed25519")),
             "unauthorized-key",
         ),
-        (spelt(&sexp.replace("(q #", "(q #40")), "unauthorized-key"),
+        (spelled(&sexp.replace("(q #", "(q #40")), "unauthorized-key"),
         (
-            spelt(&sexp.replace("(hash sha256 #", "(hash sha256 #00")),
+            spelled(&sexp.replace("(hash sha256 #", "(hash sha256 #00")),
             "signed-hash-mismatch",
         ),
-        (spelt(&sexp.replace("(r #", "(x #")), "corrupt-signature"),
-        (spelt(&sexp.replace("(r #", "(r #01")), "invalid-signature"),
+        (spelled(&sexp.replace("(r #", "(x #")), "corrupt-signature"),
+        (
+            spelled(&sexp.replace("(r #", "(r #01")),
+            "invalid-signature",
+        ),
     ] {
         assert_ne!(changed, original, "{reason_given}: nothing was changed");
         let changed = text.replace(&original, &changed);
         assert_eq!(reason(&changed, &key), Some(reason_given), "{changed}");
     }
-    let zeros = text.replace(&original, &spelt(&sexp.replace("(r #", "(r #0000")));
+    let zeros = text.replace(&original, &spelled(&sexp.replace("(r #", "(r #0000")));
     assert_eq!(reason(&zeros, &key), None, "leading zeros have no meaning");
 }
 

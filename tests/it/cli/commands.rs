@@ -216,7 +216,7 @@ fn authorize_makes_a_server_believed() {
         with_own_acl(&sandbox, &arguments, input)
             .exits(0)
             .prints("")
-            .says("authorised now");
+            .says("authorized now");
         with_own_acl(&sandbox, &arguments, input)
             .exits(0)
             .says("already");

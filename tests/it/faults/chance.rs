@@ -1,5 +1,5 @@
 //! Several processes and two servers that do whatever chance says. Whatever happens, what is
-//! registered is right and has all its references; and afterwards one run with a good server makes
+//! registered is right and has all its references; and afterward one run with a good server makes
 //! everything complete, with nothing left over.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! An authorised key that signs nonsense: believed as to who speaks, and still refused.
+//! An authorized key that signs nonsense: believed as to who speaks, and still refused.
 
 use subst::format::nar::{EntryName, SymlinkTarget, Writer};
 

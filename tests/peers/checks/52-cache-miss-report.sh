@@ -36,7 +36,7 @@ named() {
 
 in_a_pipe() {
     expect 4 report pipe "$ODD/mixed" > "$WORK/pipe.txt"
-    named "$WORK/pipe.txt" 'signature is not good: 1' 'answered for another item: 1' 'not signed: 1' 'not authorised here: 1' \
+    named "$WORK/pipe.txt" 'signature is not good: 1' 'answered for another item: 1' 'not signed: 1' 'not authorized here: 1' \
         'MISSING, no server has it: 1' 'PREPARING' 'a server answered with an error: 1' 'had to be asked: 1' \
         'counts for 2 h' 'counts for 5 min' 'HTTP 404' 'status 500' 'MiB' 'to be built now: 7 items' 'asked just now' 'hint: '
 }

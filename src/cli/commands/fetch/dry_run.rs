@@ -33,7 +33,7 @@ pub(super) fn run(
         servers,
     };
     let plan = planner.plan(paths, references)?;
-    if context.cancel.is_cancelled() {
+    if context.cancel.is_canceled() {
         return Ok(Exit::Interrupted);
     }
     if context.settings.json {

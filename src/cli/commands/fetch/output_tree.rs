@@ -88,7 +88,7 @@ fn unpack(
 ) -> Result<(), ItemError> {
     let item = row.path.clone();
     let resolution = resolver.resolve(vec![item.clone()], Walk::JustThese);
-    if context.cancel.is_cancelled() {
+    if context.cancel.is_canceled() {
         return Err(ItemError::Interrupted);
     }
     let found = resolution.items.first().ok_or(ItemError::NotTried)?;

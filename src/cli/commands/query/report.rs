@@ -220,7 +220,7 @@ fn objection(refusal: &Refusal) -> String {
                 Some((_, digits)) => digits.get(..KEY_DIGITS).unwrap_or(digits),
                 None => key,
             };
-            format!("signed by the key {name}, which is not authorised")
+            format!("signed by the key {name}, which is not authorized")
         }
         other => other.to_string(),
     }

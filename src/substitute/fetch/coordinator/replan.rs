@@ -29,7 +29,7 @@ impl Coordinator<'_> {
                 Ok(plan) => plan,
                 Err(store) => return self.fail(index, store.into()),
             };
-            if self.fetch.installer.cancel.is_cancelled() {
+            if self.fetch.installer.cancel.is_canceled() {
                 return self.fail(index, ItemError::Interrupted);
             }
             if plan.valid.contains(&item) {

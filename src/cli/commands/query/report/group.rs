@@ -14,7 +14,7 @@ pub(super) enum Group {
     Unusable,
     /// A narinfo without a signature.
     Unsigned,
-    /// A narinfo signed by a key that is not authorised.
+    /// A narinfo signed by a key that is not authorized.
     UnauthorizedKey,
     /// A definite no everywhere, said just now by somebody.
     Missing,
@@ -151,7 +151,7 @@ impl Group {
             Self::WrongItem => "REFUSED, the server answered for another item",
             Self::Unusable => "REFUSED, the server's answer cannot be used",
             Self::Unsigned => "REFUSED, not signed",
-            Self::UnauthorizedKey => "REFUSED, signed by a key that is not authorised here",
+            Self::UnauthorizedKey => "REFUSED, signed by a key that is not authorized here",
             Self::Missing => "MISSING, no server has it",
             Self::MissingRemembered => "MISSING, no server had it when asked last",
             Self::Preparing => "PREPARING, a server is making it available",

@@ -1,4 +1,4 @@
-//! Every dependency may be used under a licence of the list in `docs/deny.toml`.
+//! Every dependency may be used under a license of the list in `docs/deny.toml`.
 //!
 //! `cargo deny` checks the same for all platforms; this needs nothing that is not there.
 
@@ -16,7 +16,7 @@ fn allowed() -> BTreeSet<String> {
         .collect()
 }
 
-/// Whether the SPDX expression can be met with licences of the list. `AND` binds tighter than
+/// Whether the SPDX expression can be met with licenses of the list. `AND` binds tighter than
 /// `OR`; the old `/` means `OR`.
 fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let spaced = expression
@@ -85,7 +85,7 @@ fn expressions_are_read_as_they_are_meant() {
 }
 
 #[test]
-fn every_dependency_has_a_licence_of_the_list() {
+fn every_dependency_has_a_license_of_the_list() {
     let version = Command::new("rustc").arg("-vV").output().unwrap();
     let version = String::from_utf8(version.stdout).unwrap();
     let host = version
