@@ -2,65 +2,40 @@
 //!
 //! The program is synchronous; everything asynchronous lives in here, on a runtime of the
 //! [`Client`]'s own, and comes out through channels. Two kinds of traffic, two transports:
-//! - *Lookups*, thousands of small answers: a client of our own that sends requests ahead
+//! - *Lookups* (`lookup`), thousands of small answers: a client of our own that sends requests ahead
 //!   ([`Client::lookups`]). HTTP libraries wait for each answer, which costs a round trip per item.
-//! - *Nars*, few and large: [`Client::nar`], over an ordinary HTTP/1.1 client.
-//!
-//! The way of a lookup: `lookups` (asked) -> `server`, `state` (waits) -> `dispatch`, `connect` (a
-//! connection) -> `pipeline` or `multiplex` (sent) -> `wire` (bytes to answer) -> `answer` (what it
-//! means) -> `events` (reported). What goes wrong on the way is judged in `health` and `retry`, which
-//! are pure, like `wire`, `answer` and `proxy`.
+//! - *Nars* (`download`), few and large: [`Client::nar`], over an ordinary HTTP/1.1 client.
 //!
 //! What servers say is handed up as it is; nothing here decides what to believe. Nothing here
 //! reads the environment either: proxies and certificates arrive in [`Options`].
 
-mod answer;
-mod ask;
-mod blocking;
-mod connect;
-mod dispatch;
-mod engine;
+mod download;
 mod error;
-mod events;
-mod file;
-mod file_server;
-mod health;
-mod lane;
-mod lookups;
-mod multiplex;
-mod nar;
+mod lookup;
+mod net;
 mod options;
-mod pipeline;
-mod probe;
-mod proxy;
-mod redirect;
-mod request;
+mod proxies;
 mod retry;
-mod server;
-mod socks;
-mod state;
-mod tls;
-mod web;
-mod wire;
 
 use std::sync::Arc;
 
 use url::Url;
 
 use crate::format::server_url::ServerUrl;
-use engine::Engine;
+use download::{nar, probe};
+use net::runtime::Engine;
 
+pub(crate) use download::nar::{BodyStatus, NarBody, NarRequest};
+pub(crate) use download::probe::{Probe, ServerSaid};
 pub(crate) use error::{Class, HttpError, Outage, is_shortage};
-pub(crate) use events::{
+pub(crate) use lookup::client::Lookups;
+pub(crate) use lookup::events::{
     CacheInfoText, Learned, LookupEvent, LookupEvents, NarInfoAnswer, QueuedEvent,
 };
-pub(crate) use lookups::Lookups;
-pub(crate) use nar::{BodyStatus, NarBody, NarRequest};
 pub(crate) use options::{
     CacheInfoKnowledge, Options, Pipelining, ServerSpec, Timeouts, TlsVerification,
 };
-pub(crate) use probe::{Probe, ServerSaid};
-pub(crate) use proxy::{NoProxy, Proxies};
+pub(crate) use proxies::{NoProxy, Proxies};
 pub(crate) use retry::RetryPolicy;
 
 /// The way to all servers. Cheap to clone; threads may share it.
@@ -88,7 +63,7 @@ impl Client {
         &self,
         servers: Vec<ServerSpec>,
     ) -> Result<(Lookups, LookupEvents), HttpError> {
-        lookups::open(&self.engine, servers)
+        lookup::client::open(&self.engine, servers)
     }
 
     /// Opens a nar: waits until its first byte can be read.

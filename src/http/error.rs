@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use url::{Origin, Url};
 
-use super::wire::WireError;
 use crate::format::credentials::url_without_credentials;
 use crate::format::server_url::redacted;
 
@@ -379,16 +378,6 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
     ]
     .into_iter()
     .any(|errno| code == Some(errno.raw_os_error()))
-}
-
-impl From<WireError> for HttpErrorKind {
-    fn from(error: WireError) -> Self {
-        match error {
-            WireError::TooLarge { limit_bytes } => Self::TooLarge { limit_bytes },
-            WireError::UnexpectedEnd => Self::Closed,
-            other => Self::Malformed(Arc::new(other)),
-        }
-    }
 }
 
 impl fmt::Display for HttpError {

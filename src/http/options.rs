@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::proxy::Proxies;
+use super::proxies::Proxies;
 use super::retry::RetryPolicy;
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;

@@ -98,6 +98,17 @@ impl RetryPolicy {
     }
 }
 
+/// `Retry-After` is a number of seconds or a date. A date is measured against the server's own
+/// `Date`, so that a wrong clock on either side does not matter.
+pub(in crate::http) fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = httpdate::parse_http_date(value).ok()?;
+    let now = httpdate::parse_http_date(date?).ok()?;
+    Some(then.duration_since(now).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::http::error::HttpErrorKind;
-use crate::http::events::NoEvent;
+use crate::http::lookup::events::NoEvent;
 use crate::http::options::Protocol;
 use crate::http::testing::*;
 use crate::http::*;

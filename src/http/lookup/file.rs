@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_channel::{Receiver, Sender};
 use tokio::runtime::Handle;
 
-use super::blocking;
-use super::engine::Engine;
-use super::error::HttpError;
 use super::events::{CacheInfoText, EventSender, LookupEvent, NarInfoAnswer};
-use super::file;
-use super::options::{CacheInfoKnowledge, ServerSpec};
 use super::request::Question;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
+use crate::http::download::file;
+use crate::http::error::HttpError;
+use crate::http::net::blocking;
+use crate::http::net::runtime::Engine;
+use crate::http::options::{CacheInfoKnowledge, ServerSpec};
 
 /// A directory that is asked like a server.
-pub(super) struct FileServer {
+pub(in crate::http) struct FileServer {
     url: ServerUrl,
     questions: Sender<Question>,
     needs_cache_info: AtomicBool,
@@ -29,7 +29,7 @@ impl FileServer {
     ///
     /// # Errors
     /// The system has no more threads.
-    pub(super) fn open(
+    pub(in crate::http) fn open(
         engine: &Engine,
         index: usize,
         spec: ServerSpec,
@@ -54,15 +54,15 @@ impl FileServer {
         })
     }
 
-    pub(super) fn sent(&self) -> u64 {
+    pub(in crate::http) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    pub(super) fn url(&self) -> &ServerUrl {
+    pub(in crate::http) fn url(&self) -> &ServerUrl {
         &self.url
     }
 
-    pub(super) fn ask(&self, item: Option<HashPart>) {
+    pub(in crate::http) fn ask(&self, item: Option<HashPart>) {
         self.sent
             .fetch_add(u64::from(item.is_some()), Ordering::Relaxed);
         let needs_cache_info = self.needs_cache_info.swap(false, Ordering::Relaxed);

@@ -18,21 +18,21 @@ use rustls::{
 use tokio::sync::oneshot::Receiver;
 
 use super::blocking;
-use super::error::HttpError;
-use super::options::{Options, TlsVerification};
+use crate::http::error::HttpError;
+use crate::http::options::{Options, TlsVerification};
 
 /// Settings for the two kinds of connections.
 #[derive(Debug)]
-pub(super) struct Tls {
+pub(in crate::http) struct Tls {
     /// Offers HTTP/2 and HTTP/1.1.
-    pub(super) any_http: Arc<ClientConfig>,
+    pub(in crate::http) any_http: Arc<ClientConfig>,
     /// Offers HTTP/1.1 only.
-    pub(super) http1: Arc<ClientConfig>,
+    pub(in crate::http) http1: Arc<ClientConfig>,
     verifier: Arc<Verifier>,
 }
 
 impl Tls {
-    pub(super) fn new(options: &Options) -> Result<Self, HttpError> {
+    pub(in crate::http) fn new(options: &Options) -> Result<Self, HttpError> {
         let provider = Arc::new(ring::default_provider());
         let verifier = Arc::new(Verifier::new(options, Arc::clone(&provider)));
         let base = ClientConfig::builder_with_provider(provider)
@@ -56,7 +56,7 @@ impl Tls {
     /// Begins to read the certificates, if that is still to be done, on a thread for such things.
     /// Who waits for it before the handshake does not make everybody else wait in it. Without a
     /// thread they are read in the handshake.
-    pub(super) fn read_roots(&self) -> Option<Receiver<()>> {
+    pub(in crate::http) fn read_roots(&self) -> Option<Receiver<()>> {
         let Believed::Roots { webpki, .. } = &self.verifier.believed else {
             return None;
         };

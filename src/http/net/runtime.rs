@@ -7,9 +7,9 @@ use std::thread;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-use super::error::HttpError;
-use super::options::Options;
 use super::tls::Tls;
+use crate::http::error::HttpError;
+use crate::http::options::Options;
 
 /// The runtime, the options, and what is made from them when first needed.
 ///
@@ -17,7 +17,7 @@ use super::tls::Tls;
 /// instead of 3.6 GB/s, 0.65 instead of 0.85 with TLS, on two cores): it competes with those who
 /// unpack.
 #[derive(Debug)]
-pub(super) struct Engine {
+pub(in crate::http) struct Engine {
     options: Arc<Options>,
     shared: Arc<Shared>,
     runtime: Handle,
@@ -27,13 +27,13 @@ pub(super) struct Engine {
 
 /// What connections need, apart from the runtime: a task must not own the runtime it runs on.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(in crate::http) struct Shared {
     tls: OnceLock<Result<Tls, HttpError>>,
     web: OnceLock<Result<reqwest::Client, HttpError>>,
 }
 
 impl Engine {
-    pub(super) fn new(options: Options) -> Result<Self, HttpError> {
+    pub(in crate::http) fn new(options: Options) -> Result<Self, HttpError> {
         let failed = |cause| HttpError::setup("the HTTP client", cause);
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -59,27 +59,27 @@ impl Engine {
         })
     }
 
-    pub(super) fn options(&self) -> &Arc<Options> {
+    pub(in crate::http) fn options(&self) -> &Arc<Options> {
         &self.options
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
+    pub(in crate::http) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    pub(super) fn handle(&self) -> &Handle {
+    pub(in crate::http) fn handle(&self) -> &Handle {
         &self.runtime
     }
 
     /// Runs `future` to its end on the calling thread.
-    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
+    pub(in crate::http) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.handle().block_on(future)
     }
 }
 
 impl Shared {
     /// The TLS settings, made once.
-    pub(super) fn tls(&self, options: &Options) -> Result<&Tls, HttpError> {
+    pub(in crate::http) fn tls(&self, options: &Options) -> Result<&Tls, HttpError> {
         self.tls
             .get_or_init(|| Tls::new(options))
             .as_ref()
@@ -87,9 +87,9 @@ impl Shared {
     }
 
     /// The ordinary HTTP client: for nars, and for what lookups are redirected to.
-    pub(super) fn web(&self, options: &Options) -> Result<&reqwest::Client, HttpError> {
+    pub(in crate::http) fn web(&self, options: &Options) -> Result<&reqwest::Client, HttpError> {
         self.web
-            .get_or_init(|| super::web::client(options, self.tls(options)?))
+            .get_or_init(|| crate::http::download::client::client(options, self.tls(options)?))
             .as_ref()
             .map_err(Clone::clone)
     }

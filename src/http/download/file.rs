@@ -12,19 +12,19 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use url::Url;
 
-use super::error::HttpErrorKind;
 use super::nar::{BodyHead, BodyStatus};
+use crate::http::error::HttpErrorKind;
 
 /// A nar that is read where the caller is: no thread, no queue.
 #[derive(Debug)]
-pub(super) struct FileBody {
+pub(in crate::http) struct FileBody {
     file: File,
     left: u64,
     announced: u64,
 }
 
 impl FileBody {
-    pub(super) fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpErrorKind> {
+    pub(in crate::http) fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpErrorKind> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -52,7 +52,7 @@ impl FileBody {
 }
 
 /// Opens the file at `url`, or a part of it.
-pub(super) fn open_nar(
+pub(in crate::http) fn open_nar(
     url: &Url,
     range: Option<(u64, Option<u64>)>,
 ) -> Result<(BodyHead, FileBody), HttpErrorKind> {
@@ -93,7 +93,7 @@ pub(super) fn open_nar(
 
 /// Whether the directory at `url` is there: a file that is missing from it says something about
 /// an item only then.
-pub(super) fn find_directory(url: &Url) -> Result<(), HttpErrorKind> {
+pub(in crate::http) fn find_directory(url: &Url) -> Result<(), HttpErrorKind> {
     let fail = |error: io::Error| HttpErrorKind::Directory(Arc::new(error));
     let path: PathBuf = url
         .to_file_path()
@@ -106,15 +106,18 @@ pub(super) fn find_directory(url: &Url) -> Result<(), HttpErrorKind> {
 }
 
 /// The length of the file at `url`.
-pub(super) fn length(url: &Url) -> Result<u64, HttpErrorKind> {
+pub(in crate::http) fn length(url: &Url) -> Result<u64, HttpErrorKind> {
     open(url).map(|(_, length)| length)
 }
 
 /// A small file as a whole; none: there is no such file.
-pub(super) fn read_small(url: &Url, limit_bytes: u64) -> Result<Option<Vec<u8>>, HttpErrorKind> {
+pub(in crate::http) fn read_small(
+    url: &Url,
+    limit_bytes: u64,
+) -> Result<Option<Vec<u8>>, HttpErrorKind> {
     let (file, length) = match open(url) {
         Ok(opened) => opened,
-        Err(error) if error.class() == super::Class::Absent => return Ok(None),
+        Err(error) if error.class() == crate::http::error::Class::Absent => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut text = Vec::with_capacity(usize::try_from(length.min(limit_bytes)).unwrap_or(0));

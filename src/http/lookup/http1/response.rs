@@ -9,17 +9,17 @@
 //!
 //! Not checked here: whether the answer belongs to the request; HTTP/1.1 cannot tell.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BytesMut};
 
-mod head;
-
-use head::{Framing, parse_head};
-
-pub(super) use head::{Head, parse_retry_after};
+use super::head::{Framing, parse_head};
+use crate::http::error::HttpErrorKind;
+use crate::http::lookup::response::{HEAD_MAX_BYTES, Head, Response};
 
 /// Why bytes are no HTTP/1.1 answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum WireError {
+pub(in crate::http) enum WireError {
     #[error("bad status line or header: {0}")]
     Head(httparse::Error),
     #[error("the header is larger than {HEAD_MAX_BYTES} bytes")]
@@ -32,17 +32,19 @@ pub(super) enum WireError {
     UnexpectedEnd,
 }
 
-/// One whole answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Response {
-    pub(super) head: Head,
-    /// The body of a 200; empty for other statuses.
-    pub(super) body: Vec<u8>,
+impl From<WireError> for HttpErrorKind {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::TooLarge { limit_bytes } => Self::TooLarge { limit_bytes },
+            WireError::UnexpectedEnd => Self::Closed,
+            other => Self::Malformed(Arc::new(other)),
+        }
+    }
 }
 
 /// Reads one answer after the other out of a buffer.
 #[derive(Debug)]
-pub(super) struct Parser {
+pub(in crate::http) struct Parser {
     limit_bytes: u64,
     /// Bytes of the buffer that hold no end of a head; not looked at again.
     scanned: usize,
@@ -64,7 +66,7 @@ enum State {
 
 impl Parser {
     /// A parser that takes bodies of up to `limit_bytes`.
-    pub(super) fn new(limit_bytes: u64) -> Self {
+    pub(in crate::http) fn new(limit_bytes: u64) -> Self {
         let response = Response {
             head: Head::default(),
             body: Vec::new(),
@@ -79,13 +81,13 @@ impl Parser {
     }
 
     /// Whether an answer has begun that is not complete.
-    pub(super) fn is_inside(&self) -> bool {
+    pub(in crate::http) fn is_inside(&self) -> bool {
         self.state != State::Head
     }
 
     /// Takes the next whole answer out of `input`; none: more bytes are needed. `is_end` says
     /// that none will come.
-    pub(super) fn next(
+    pub(in crate::http) fn next(
         &mut self,
         input: &mut BytesMut,
         is_end: bool,
@@ -302,9 +304,6 @@ fn take_line(input: &mut BytesMut, what: &'static str) -> Result<Option<BytesMut
     }
     Ok(Some(line))
 }
-
-/// The largest head.
-pub(super) const HEAD_MAX_BYTES: usize = 64 << 10;
 
 /// The longest line around chunks.
 const LINE_MAX_BYTES: usize = 4 << 10;

@@ -17,17 +17,17 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::ask::Held;
-use super::connect::Transport;
-use super::error::HttpErrorKind;
 use super::health::{End, Report};
-use super::options::Protocol;
+use super::pending::Held;
+use super::queue::HTTP2_STREAMS;
+use super::response::{HEAD_MAX_BYTES, Head, Response};
 use super::server::Server;
-use super::state::HTTP2_STREAMS;
-use super::wire::{HEAD_MAX_BYTES, Head, Response};
+use crate::http::error::HttpErrorKind;
+use crate::http::net::connect::Transport;
+use crate::http::options::Protocol;
 
 /// Asks over `transport` until it is used up, then draws the conclusions.
-pub(super) async fn run(server: &Arc<Server>, transport: Box<dyn Transport>) {
+pub(in crate::http) async fn run(server: &Arc<Server>, transport: Box<dyn Transport>) {
     let mut multiplex = Multiplex {
         server,
         answered: 0,

@@ -8,24 +8,24 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tokio::time::Instant;
 
-use super::ask::Ask;
-use super::error::{HttpError, HttpErrorKind};
 use super::health::{Course, Health};
-use super::options::{CacheInfoKnowledge, Options, Protocol, ServerSpec};
+use super::pending::Ask;
 use super::request::Question;
 use crate::format::cache_info::CacheInfo;
 use crate::format::store_path::HashPart;
+use crate::http::error::{HttpError, HttpErrorKind};
+use crate::http::options::{CacheInfoKnowledge, Options, Protocol, ServerSpec};
 
-pub(super) struct State {
-    pub(super) health: Health,
+pub(in crate::http) struct State {
+    pub(in crate::http) health: Health,
     /// Connections that may ask at the same time.
-    pub(super) connections_max: usize,
+    pub(in crate::http) connections_max: usize,
     /// Connections that have not had their turn yet.
-    pub(super) connecting: usize,
+    pub(in crate::http) connecting: usize,
     /// Connections whose turn it is.
-    pub(super) asking: usize,
+    pub(in crate::http) asking: usize,
     /// Those of them that take no more requests.
-    pub(super) draining: usize,
+    pub(in crate::http) draining: usize,
     queue: VecDeque<Ask>,
     /// Questions to be asked again, by when; the number keeps equal times apart.
     delayed: BTreeMap<(Instant, u64), Ask>,
@@ -50,7 +50,7 @@ pub(super) struct State {
 
 /// Why nothing is asked any more.
 #[derive(Debug, Clone)]
-pub(super) enum Over {
+pub(in crate::http) enum Over {
     /// Given up; every question gets this answer.
     Down(HttpError),
     /// Nobody waits for answers.
@@ -58,7 +58,7 @@ pub(super) enum Over {
 }
 
 impl State {
-    pub(super) fn new(spec: &ServerSpec, options: &Options) -> Self {
+    pub(in crate::http) fn new(spec: &ServerSpec, options: &Options) -> Self {
         let known = match &spec.cache_info {
             CacheInfoKnowledge::Known(info) => Some(info),
             CacheInfoKnowledge::Ask => None,
@@ -86,7 +86,7 @@ impl State {
     }
 
     /// What to ask when `item` is asked for: before the first item, the server about itself.
-    pub(super) fn questions(
+    pub(in crate::http) fn questions(
         &mut self,
         item: Option<HashPart>,
     ) -> impl Iterator<Item = Question> + use<> {
@@ -95,13 +95,18 @@ impl State {
         cache_info.into_iter().chain(item.map(Question::NarInfo))
     }
 
-    pub(super) fn push(&mut self, ask: Ask) {
+    pub(in crate::http) fn push(&mut self, ask: Ask) {
         self.queue.push_back(ask);
     }
 
     /// Moves up to `room` questions that may be sent now on one connection to `taken`, which
     /// holds the unanswered ones of that connection.
-    pub(super) fn take(&mut self, taken: &mut VecDeque<Ask>, room: usize, protocol: Protocol) {
+    pub(in crate::http) fn take(
+        &mut self,
+        taken: &mut VecDeque<Ask>,
+        room: usize,
+        protocol: Protocol,
+    ) {
         if !self.may_ask() {
             return;
         }
@@ -131,7 +136,7 @@ impl State {
     }
 
     /// Takes back what was not answered, to the front of the queue.
-    pub(super) fn take_back(&mut self, asks: &mut VecDeque<Ask>) {
+    pub(in crate::http) fn take_back(&mut self, asks: &mut VecDeque<Ask>) {
         self.in_flight -= asks.len();
         while let Some(ask) = asks.pop_back() {
             self.queue.push_front(ask);
@@ -139,47 +144,47 @@ impl State {
     }
 
     /// Notes that one question that was taken is dealt with.
-    pub(super) fn forget_one(&mut self) {
+    pub(in crate::http) fn forget_one(&mut self) {
         self.in_flight -= 1;
     }
 
-    pub(super) fn push_redirected(&mut self, ask: Ask, location: String) {
+    pub(in crate::http) fn push_redirected(&mut self, ask: Ask, location: String) {
         self.redirected.push((ask, location));
     }
 
     /// Takes a question whose answer is elsewhere, and where.
-    pub(super) fn take_redirected(&mut self) -> Option<(Ask, String)> {
+    pub(in crate::http) fn take_redirected(&mut self) -> Option<(Ask, String)> {
         let redirected = self.redirected.pop()?;
         self.in_flight += 1;
         Some(redirected)
     }
 
     /// Takes out every question that nobody has taken.
-    pub(super) fn drain(&mut self) -> Vec<Ask> {
+    pub(in crate::http) fn drain(&mut self) -> Vec<Ask> {
         let mut asks: Vec<Ask> = self.queue.drain(..).collect();
         asks.extend(std::mem::take(&mut self.delayed).into_values());
         asks.extend(self.redirected.drain(..).map(|(ask, _)| ask));
         asks
     }
 
-    pub(super) fn over(&self) -> Option<&Over> {
+    pub(in crate::http) fn over(&self) -> Option<&Over> {
         self.over.as_ref()
     }
 
     /// Ends everything, for a reason; the first one counts. Whether this is the first.
-    pub(super) fn stop(&mut self, over: Over) -> bool {
+    pub(in crate::http) fn stop(&mut self, over: Over) -> bool {
         let is_first = self.over.is_none();
         self.over.get_or_insert(over);
         is_first
     }
 
     /// Whether there are questions that may be asked now.
-    pub(super) fn may_ask(&self) -> bool {
+    pub(in crate::http) fn may_ask(&self) -> bool {
         self.over.is_none() && self.paused_until.is_none() && !self.queue.is_empty()
     }
 
     /// Whether another connection is worth opening, `open` being there.
-    pub(super) fn wants_connection(&self, open: usize) -> bool {
+    pub(in crate::http) fn wants_connection(&self, open: usize) -> bool {
         if !self.may_ask() {
             return false;
         }
@@ -207,7 +212,11 @@ impl State {
     }
 
     /// Allows as many connections as the server says it welcomes; how many more than so far.
-    pub(super) fn allow_connections(&mut self, info: &CacheInfo, options: &Options) -> usize {
+    pub(in crate::http) fn allow_connections(
+        &mut self,
+        info: &CacheInfo,
+        options: &Options,
+    ) -> usize {
         let more = welcome_connections(info, options).saturating_sub(self.connections_max);
         self.connections_max += more;
         more
@@ -215,7 +224,7 @@ impl State {
 
     /// Ends what lasts until `now`: the pause, and the delays of questions. Whether there was
     /// any: then the connections have to be told, since they may have looked just before.
-    pub(super) fn end_waits(&mut self, now: Instant) -> bool {
+    pub(in crate::http) fn end_waits(&mut self, now: Instant) -> bool {
         let mut ended = self.paused_until.take_if(|until| *until <= now).is_some();
         while let Some(entry) = self.delayed.first_entry()
             && entry.key().0 <= now
@@ -227,14 +236,14 @@ impl State {
     }
 
     /// When the next wait ends.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(in crate::http) fn next_due(&self) -> Option<Instant> {
         let delayed = self.delayed.keys().next().map(|&(due, _)| due);
         [self.paused_until, delayed].into_iter().flatten().min()
     }
 
     /// What to do after a connection could not be made. While others work, the server just takes
     /// no more of them.
-    pub(super) fn not_connected(&mut self, kind: &HttpErrorKind) -> Course {
+    pub(in crate::http) fn not_connected(&mut self, kind: &HttpErrorKind) -> Course {
         let course = self.health.not_connected(kind, fastrand::f64());
         if self.asking == 0 {
             return course;
@@ -247,7 +256,7 @@ impl State {
     }
 
     /// Notes what a new connection speaks; whether that is news.
-    pub(super) fn speaks(&mut self, protocol: Protocol) -> bool {
+    pub(in crate::http) fn speaks(&mut self, protocol: Protocol) -> bool {
         if protocol == Protocol::Http2 {
             self.window = self.window.min(HTTP2_STREAMS);
         }
@@ -255,18 +264,23 @@ impl State {
     }
 
     /// The server dealt with a question.
-    pub(super) fn answered(&mut self) {
+    pub(in crate::http) fn answered(&mut self) {
         self.health.answered();
         self.is_probing = false;
     }
 
-    pub(super) fn pause_until(&mut self, until: Instant) {
+    pub(in crate::http) fn pause_until(&mut self, until: Instant) {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
     /// An answer says that the server is in trouble. When it is the server, not just this answer,
     /// everything pauses; all the answers to what was sent ahead make one pause.
-    pub(super) fn in_trouble(&mut self, ask: &Ask, kind: &HttpErrorKind, status: u16) -> Course {
+    pub(in crate::http) fn in_trouble(
+        &mut self,
+        ask: &Ask,
+        kind: &HttpErrorKind,
+        status: u16,
+    ) -> Course {
         if !self.health.is_overloaded(status) || ask.pauses_before < self.pauses {
             return Course::GoOn;
         }
@@ -275,7 +289,7 @@ impl State {
         self.health.overloaded(kind, fastrand::f64())
     }
 
-    pub(super) fn delay(&mut self, until: Instant, ask: Ask) {
+    pub(in crate::http) fn delay(&mut self, until: Instant, ask: Ask) {
         self.delayed_count += 1;
         self.delayed.insert((until, self.delayed_count), ask);
     }
@@ -293,4 +307,4 @@ fn welcome_connections(info: &CacheInfo, options: &Options) -> usize {
 const WORTH_A_CONNECTION: usize = 250;
 
 /// Requests that servers commonly take at once on an HTTP/2 connection.
-pub(super) const HTTP2_STREAMS: usize = 100;
+pub(in crate::http) const HTTP2_STREAMS: usize = 100;

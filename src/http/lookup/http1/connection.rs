@@ -14,15 +14,15 @@ use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::connect::Transport;
-use super::error::HttpErrorKind;
-use super::health::End;
-use super::lane::Lane;
-use super::server::Server;
-use super::wire::Parser;
+use super::in_flight::Lane;
+use super::response::Parser;
+use crate::http::error::HttpErrorKind;
+use crate::http::lookup::health::End;
+use crate::http::lookup::server::Server;
+use crate::http::net::connect::Transport;
 
 /// Asks over `transport` until it is used up, then draws the conclusions.
-pub(super) async fn run(server: &Arc<Server>, transport: Box<dyn Transport>) {
+pub(in crate::http) async fn run(server: &Arc<Server>, transport: Box<dyn Transport>) {
     let mut pipeline = Pipeline {
         server,
         lane: Lane::new(server),

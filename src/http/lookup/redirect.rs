@@ -10,15 +10,15 @@ use std::sync::Arc;
 use reqwest::{Method, Response as WebResponse};
 use url::Url;
 
-use super::ask::Held;
-use super::error::HttpErrorKind;
-use super::web::{self, REDIRECTS_MAX};
-use super::wire::{Head, Response};
+use super::pending::Held;
+use super::response::{Head, Response};
 use crate::format::server_url::ServerUrl;
+use crate::http::download::client::{self, REDIRECTS_MAX};
+use crate::http::error::HttpErrorKind;
 
 /// The server that a redirect of `question` to `location` leads to, if that has the answer at the
 /// same place as any other server.
-pub(super) fn other_server(from: &Url, location: &str) -> Option<ServerUrl> {
+pub(in crate::http) fn other_server(from: &Url, location: &str) -> Option<ServerUrl> {
     let target = from.join(location).ok()?;
     let (base, name) = target.as_str().rsplit_once('/')?;
     let is_same_name = from.path().rsplit('/').next() == Some(name);
@@ -28,7 +28,7 @@ pub(super) fn other_server(from: &Url, location: &str) -> Option<ServerUrl> {
 }
 
 /// Fetches from `location` the answer to the question `held`, and reports it.
-pub(super) async fn follow(held: Held, location: String) {
+pub(in crate::http) async fn follow(held: Held, location: String) {
     let outcome = fetch(&held, location).await;
     let server = Arc::clone(held.server());
     match outcome {
@@ -44,7 +44,7 @@ async fn fetch(held: &Held, location: String) -> Result<Response, HttpErrorKind>
     let server = held.server();
     let from = held.question().url(&server.url);
     let target = target(&from, location)?;
-    let request = web::Request::new(Method::GET, target, server.timeouts);
+    let request = client::Request::new(Method::GET, target, server.timeouts);
     server.count_sent(held.question());
     let response = request.send(&server.shared, &server.options).await;
     let mut response = response.map_err(|error| error.kind().clone())?;
@@ -82,7 +82,7 @@ async fn read_all(
         loop {
             let chunk = tokio::time::timeout(stall, response.chunk()).await;
             let chunk = chunk.map_err(|_| HttpErrorKind::Stalled(stall))?;
-            match chunk.map_err(|error| web::body_error(error, server.timeouts))? {
+            match chunk.map_err(|error| client::body_error(error, server.timeouts))? {
                 None => return Ok(body),
                 Some(bytes) if (body.len() + bytes.len()) as u64 > limit_bytes => {
                     return Err(HttpErrorKind::TooLarge { limit_bytes });

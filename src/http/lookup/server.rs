@@ -11,34 +11,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::answer::{self, Verdict};
-use super::ask::{Ask, Held};
-use super::engine::Shared;
-use super::error::{HttpError, HttpErrorKind};
 use super::events::{CacheInfoText, EventSender, Learned, LookupEvent, NarInfoAnswer};
 use super::health::Course;
-use super::options::{CacheInfoKnowledge, Options, Pipelining, Protocol, ServerSpec, Timeouts};
+use super::pending::{Ask, Held};
+use super::queue::{Over, State};
 use super::request::{Question, Requests};
-use super::retry::Next;
-use super::state::{Over, State};
-use super::wire::Response;
+use super::response::{self, Response, Verdict};
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
+use crate::http::error::{HttpError, HttpErrorKind};
+use crate::http::net::runtime::Shared;
+use crate::http::options::{
+    CacheInfoKnowledge, Options, Pipelining, Protocol, ServerSpec, Timeouts,
+};
+use crate::http::retry::Next;
 
 /// A server on the network, shared by those who ask and the connections that answer.
-pub(super) struct Server {
-    pub(super) url: ServerUrl,
-    pub(super) options: Arc<Options>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) timeouts: Timeouts,
-    pub(super) requests: Requests,
+pub(in crate::http) struct Server {
+    pub(in crate::http) url: ServerUrl,
+    pub(in crate::http) options: Arc<Options>,
+    pub(in crate::http) shared: Arc<Shared>,
+    pub(in crate::http) timeouts: Timeouts,
+    pub(in crate::http) requests: Requests,
     /// Told whenever there may be something to do.
-    pub(super) changed: watch::Sender<()>,
+    pub(in crate::http) changed: watch::Sender<()>,
     /// Permits to send requests: one per connection that may ask at the same time.
-    pub(super) turns: Semaphore,
+    pub(in crate::http) turns: Semaphore,
     /// Redirects that lead here from the server that the caller named.
-    pub(super) hops: usize,
+    pub(in crate::http) hops: usize,
     index: usize,
     events: EventSender,
     sent: Arc<AtomicU64>,
@@ -46,7 +47,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(
+    pub(in crate::http) fn new(
         index: usize,
         spec: ServerSpec,
         options: &Arc<Options>,
@@ -75,7 +76,7 @@ impl Server {
 
     /// The server at `url` that this one redirects to. It answers in this one's name; what is
     /// learned of it is nobody's business.
-    pub(super) fn annex(&self, url: ServerUrl) -> Self {
+    pub(in crate::http) fn annex(&self, url: ServerUrl) -> Self {
         let spec = ServerSpec {
             url,
             cache_info: CacheInfoKnowledge::Known(CacheInfo {
@@ -95,14 +96,14 @@ impl Server {
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(in crate::http) fn lock(&self) -> MutexGuard<'_, State> {
         // What is behind it is consistent between any two statements; a panic elsewhere does not
         // change that.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues the question about `item`, before the first one that about the server itself.
-    pub(super) fn ask(&self, item: Option<HashPart>) {
+    pub(in crate::http) fn ask(&self, item: Option<HashPart>) {
         let mut state = self.lock();
         let questions = state.questions(item);
         match state.over().cloned() {
@@ -116,7 +117,7 @@ impl Server {
     }
 
     /// Takes over a question that another server holds.
-    pub(super) fn adopt(&self, held: Held) {
+    pub(in crate::http) fn adopt(&self, held: Held) {
         let ask = held.release();
         let mut state = self.lock();
         match state.over().cloned() {
@@ -130,7 +131,7 @@ impl Server {
     }
 
     /// Ends everything; the first reason counts.
-    pub(super) fn stop(&self, over: Over) {
+    pub(in crate::http) fn stop(&self, over: Over) {
         let mut state = self.lock();
         if state.stop(over.clone())
             && self.hops == 0
@@ -146,7 +147,7 @@ impl Server {
     }
 
     /// Answers every question that is left. For when the connections are gone.
-    pub(super) fn refuse_all(&self) {
+    pub(in crate::http) fn refuse_all(&self) {
         let mut state = self.lock();
         let Some(over) = state.over().cloned() else {
             return;
@@ -177,7 +178,7 @@ impl Server {
     }
 
     /// Reports that `ask` has failed for good.
-    pub(super) fn fail(&self, ask: &Ask, kind: HttpErrorKind) {
+    pub(in crate::http) fn fail(&self, ask: &Ask, kind: HttpErrorKind) {
         let error = HttpError::new(&ask.question.url(&self.url), kind);
         let error = error.after_attempts(ask.attempts);
         self.events.send(self.failure(ask.question, error));
@@ -187,7 +188,7 @@ impl Server {
 
     /// Moves up to `room` questions that are sent now on one connection to `taken`, which holds
     /// the unanswered ones of that connection.
-    pub(super) fn take(&self, taken: &mut VecDeque<Ask>, room: usize, protocol: Protocol) {
+    pub(in crate::http) fn take(&self, taken: &mut VecDeque<Ask>, room: usize, protocol: Protocol) {
         let before = taken.len();
         self.lock().take(taken, room, protocol);
         taken
@@ -196,26 +197,26 @@ impl Server {
     }
 
     /// Counts a request, if it is about an item.
-    pub(super) fn count_sent(&self, question: Question) {
+    pub(in crate::http) fn count_sent(&self, question: Question) {
         if matches!(question, Question::NarInfo(_)) {
             self.sent.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Requests about items that were sent, to here or to where this server redirects.
-    pub(super) fn sent(&self) -> u64 {
+    pub(in crate::http) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
     /// Takes back what was not answered.
-    pub(super) fn take_back(&self, asks: &mut VecDeque<Ask>) {
+    pub(in crate::http) fn take_back(&self, asks: &mut VecDeque<Ask>) {
         self.lock().take_back(asks);
         self.changed.send_replace(());
     }
 
     /// Deals with the answer to `held`; waits while the caller has too much to read already.
-    pub(super) async fn settle(&self, held: Held, response: Response) {
-        match answer::judge(response) {
+    pub(in crate::http) async fn settle(&self, held: Held, response: Response) {
+        match response::judge(response) {
             Verdict::Answer(answer) => {
                 let (event, size) = self.event(held.question(), answer);
                 // Only what has its place in the queue is no longer given back.
@@ -273,7 +274,7 @@ impl Server {
     }
 
     /// After a failure that the server itself reported.
-    pub(super) fn repeat_or_fail(&self, held: Held, kind: HttpErrorKind) {
+    pub(in crate::http) fn repeat_or_fail(&self, held: Held, kind: HttpErrorKind) {
         let mut ask = held.release();
         ask.count_failure(1);
         let now = Instant::now();
@@ -303,7 +304,7 @@ impl Server {
     }
 
     /// Does what the health says.
-    pub(super) fn follow(&self, course: Course, kind: HttpErrorKind) {
+    pub(in crate::http) fn follow(&self, course: Course, kind: HttpErrorKind) {
         match course {
             Course::GoOn => {}
             Course::Wait(wait) => self.lock().pause_until(Instant::now() + wait),
@@ -316,14 +317,14 @@ impl Server {
     }
 
     /// Notes what a new connection speaks.
-    pub(super) fn speaks(&self, protocol: Protocol) {
+    pub(in crate::http) fn speaks(&self, protocol: Protocol) {
         if self.lock().speaks(protocol) {
             self.report_lesson(Learned::Protocol(protocol));
         }
     }
 
     /// Reports what was learned since the last time.
-    pub(super) fn report_lessons(&self) {
+    pub(in crate::http) fn report_lessons(&self) {
         let lessons = self.lock().health.take_lessons();
         lessons
             .into_iter()

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 ///
 /// # Errors
 /// The system has no more threads.
-pub(super) fn start<T: Send + 'static>(
+pub(in crate::http) fn start<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<oneshot::Receiver<T>> {
@@ -29,7 +29,7 @@ pub(super) fn start<T: Send + 'static>(
 ///
 /// # Errors
 /// There are none, or the system has no thread for looking.
-pub(super) async fn resolve(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+pub(in crate::http) async fn resolve(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     let look = move || {
         (host.as_str(), port)
             .to_socket_addrs()

@@ -4,13 +4,13 @@ use bytes::{BufMut, BytesMut};
 use data_encoding::BASE64;
 use url::Url;
 
-use super::options::Options;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
+use crate::http::options::Options;
 
 /// What is asked of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Question {
+pub(in crate::http) enum Question {
     /// What it says of itself.
     CacheInfo,
     /// What it says of an item.
@@ -19,7 +19,7 @@ pub(super) enum Question {
 
 impl Question {
     /// The address that answers it.
-    pub(super) fn url(self, server: &ServerUrl) -> Url {
+    pub(in crate::http) fn url(self, server: &ServerUrl) -> Url {
         match self {
             Self::CacheInfo => server.cache_info_url(),
             Self::NarInfo(item) => server.narinfo_url(&item),
@@ -29,7 +29,7 @@ impl Question {
 
 /// Writes the requests for one server.
 #[derive(Debug)]
-pub(super) struct Requests {
+pub(in crate::http) struct Requests {
     before_name: Vec<u8>,
     after_name: Vec<u8>,
     authorization: Option<String>,
@@ -37,7 +37,7 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn new(server: &ServerUrl, options: &Options) -> Self {
+    pub(in crate::http) fn new(server: &ServerUrl, options: &Options) -> Self {
         let base = server.base();
         // A proxy that forwards http needs the whole address, and logs in on every request.
         let proxy = options
@@ -74,7 +74,7 @@ impl Requests {
     }
 
     /// Appends the HTTP/1.1 request for `question` to `out`.
-    pub(super) fn write(&self, question: Question, out: &mut BytesMut) {
+    pub(in crate::http) fn write(&self, question: Question, out: &mut BytesMut) {
         out.put_slice(&self.before_name);
         match question {
             Question::CacheInfo => out.put_slice(b"nix-cache-info"),
@@ -87,7 +87,7 @@ impl Requests {
     }
 
     /// The HTTP/2 request for the resource at `url`.
-    pub(super) fn http2(&self, url: &Url) -> Result<http::Request<()>, http::Error> {
+    pub(in crate::http) fn http2(&self, url: &Url) -> Result<http::Request<()>, http::Error> {
         let uri = format!("{}://{}{}", url.scheme(), host(url), url.path());
         let mut request = http::Request::get(uri)
             .header(http::header::USER_AGENT, self.user_agent.as_str())
@@ -107,7 +107,7 @@ fn host(url: &Url) -> String {
 }
 
 /// The value of an `Authorization` field from the user name and password in `url`.
-pub(super) fn basic_credentials(url: &Url) -> Option<String> {
+pub(in crate::http) fn basic_credentials(url: &Url) -> Option<String> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
     }
@@ -118,7 +118,7 @@ pub(super) fn basic_credentials(url: &Url) -> Option<String> {
 }
 
 /// `text` with its `%XX` turned into bytes.
-pub(super) fn percent_decoded(text: &str) -> Vec<u8> {
+pub(in crate::http) fn percent_decoded(text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     while let [first, rest @ ..] = bytes {

@@ -7,13 +7,14 @@ use reqwest::header::{HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use url::Url;
 
-use super::engine::Engine;
-use super::error::{HttpError, HttpErrorKind};
-use super::events::{Learned, LookupEvent};
-use super::options::{Protocol, ServerSpec};
-use super::web::{self, header};
-use super::{file, lookups, nar};
+use super::client::{self, header};
+use super::{file, nar};
 use crate::format::server_url::ServerUrl;
+use crate::http::error::{HttpError, HttpErrorKind};
+use crate::http::lookup;
+use crate::http::lookup::events::{Learned, LookupEvent};
+use crate::http::net::runtime::Engine;
+use crate::http::options::{Protocol, ServerSpec};
 
 /// What a nar's headers say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub(crate) struct ServerSaid {
     pub(crate) protocol: Protocol,
 }
 
-pub(super) fn probe(engine: &Arc<Engine>, url: &Url) -> Result<Probe, HttpError> {
+pub(in crate::http) fn probe(engine: &Arc<Engine>, url: &Url) -> Result<Probe, HttpError> {
     if url.scheme() == "file" {
         return match file::length(url) {
             Ok(length) => Ok(Probe {
@@ -60,7 +61,7 @@ pub(super) fn probe(engine: &Arc<Engine>, url: &Url) -> Result<Probe, HttpError>
     }
     engine.block_on(async {
         let timeouts = engine.options().timeouts_of(url);
-        let mut request = web::Request::new(Method::HEAD, url.clone(), timeouts);
+        let mut request = client::Request::new(Method::HEAD, url.clone(), timeouts);
         let response = request.send(engine.shared(), engine.options()).await?;
         if response.status() == StatusCode::OK {
             return Ok(read_head(&response));
@@ -97,12 +98,13 @@ fn read_head(response: &Response) -> Probe {
 }
 
 /// Asks through the lookups' own transport, so that the protocol reported is the one they use.
-pub(super) fn cache_info(
+pub(in crate::http) fn cache_info(
     engine: &Arc<Engine>,
     server: &ServerUrl,
 ) -> Result<ServerSaid, HttpError> {
     let began = Instant::now();
-    let (lookups, mut events) = lookups::open(engine, vec![ServerSpec::new(server.clone())])?;
+    let (lookups, mut events) =
+        lookup::client::open(engine, vec![ServerSpec::new(server.clone())])?;
     lookups.ask_cache_info(0);
     let mut protocol = if server.is_file() {
         Protocol::File

@@ -1,22 +1,47 @@
 //! What an HTTP answer says about the question. Pure.
 
+use std::time::Duration;
+
 use memchr::memmem;
 
-use super::error::HttpErrorKind;
 use super::events::NarInfoAnswer;
-use super::wire::Response;
 use crate::format::store_path::{HASH_PART_LEN, HashPart};
+use crate::http::error::HttpErrorKind;
+
+/// One whole answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::http) struct Response {
+    pub(in crate::http) head: Head,
+    /// The body of a 200; empty for other statuses.
+    pub(in crate::http) body: Vec<u8>,
+}
+
+/// What matters of a head.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(in crate::http) struct Head {
+    pub(in crate::http) status: u16,
+    /// Whether further answers may follow on the connection.
+    pub(in crate::http) keep_alive: bool,
+    /// `Cache-Control: max-age`; 0 when the answer must not be kept.
+    pub(in crate::http) max_age: Option<u64>,
+    /// `X-Baking: 1`: the item exists and is being prepared.
+    pub(in crate::http) baking: bool,
+    pub(in crate::http) retry_after: Option<Duration>,
+    pub(in crate::http) location: Option<String>,
+    /// A content encoding other than `identity`.
+    pub(in crate::http) encoding: Option<String>,
+}
 
 /// What to make of an answer.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(in crate::http) enum Verdict {
     Answer(NarInfoAnswer),
     /// The answer is at this address, which may be relative.
     Redirect(String),
     Failed(HttpErrorKind),
 }
 
-pub(super) fn judge(response: Response) -> Verdict {
+pub(in crate::http) fn judge(response: Response) -> Verdict {
     let Response { head, body } = response;
     let (status, max_age) = (head.status, head.max_age);
     match (status, head.location) {
@@ -38,9 +63,63 @@ pub(super) fn judge(response: Response) -> Verdict {
     }
 }
 
+impl Head {
+    /// What `fields` say, of whichever HTTP version they are.
+    pub(in crate::http) fn from_fields<'a>(
+        status: u16,
+        fields: impl Iterator<Item = (&'a str, &'a [u8])>,
+    ) -> Self {
+        let mut head = Self {
+            status,
+            keep_alive: true,
+            ..Self::default()
+        };
+        let (mut retry_after, mut date) = (None, None);
+        for (name, value) in fields {
+            let Ok(value) = std::str::from_utf8(value.trim_ascii()) else {
+                continue;
+            };
+            if name.eq_ignore_ascii_case("cache-control") {
+                head.max_age = max_age(value).or(head.max_age);
+            } else if name.eq_ignore_ascii_case("x-baking") {
+                head.baking = value == "1";
+            } else if name.eq_ignore_ascii_case("retry-after") {
+                retry_after = Some(value);
+            } else if name.eq_ignore_ascii_case("date") {
+                date = Some(value);
+            } else if name.eq_ignore_ascii_case("location") {
+                head.location = Some(value.to_owned());
+            } else if name.eq_ignore_ascii_case("content-encoding")
+                && !value.eq_ignore_ascii_case("identity")
+            {
+                head.encoding = Some(value.to_owned());
+            }
+        }
+        head.retry_after =
+            retry_after.and_then(|value| crate::http::retry::parse_retry_after(value, date));
+        head
+    }
+}
+
+pub(in crate::http) fn max_age(value: &str) -> Option<u64> {
+    let mut age = None;
+    for directive in value.split(',').map(str::trim) {
+        if directive.eq_ignore_ascii_case("no-store") || directive.eq_ignore_ascii_case("no-cache")
+        {
+            return Some(0);
+        }
+        if let Some((name, seconds)) = directive.split_once('=')
+            && name.trim_end().eq_ignore_ascii_case("max-age")
+        {
+            age = seconds.trim().trim_matches('"').parse().ok();
+        }
+    }
+    age
+}
+
 /// Whether `narinfo` is plainly about another item than `item`: a sign that answers are out of
 /// step with questions. What has no readable `StorePath` is not judged.
-pub(super) fn is_about_another(narinfo: &[u8], item: &HashPart) -> bool {
+pub(in crate::http) fn is_about_another(narinfo: &[u8], item: &HashPart) -> bool {
     let finder = memmem::find_iter(narinfo, b"StorePath:");
     let mut starts = finder.filter(|&at| at == 0 || narinfo[at - 1] == b'\n');
     let Some(start) = starts.next() else {
@@ -55,10 +134,12 @@ pub(super) fn is_about_another(narinfo: &[u8], item: &HashPart) -> bool {
     }
 }
 
+/// The largest head.
+pub(in crate::http) const HEAD_MAX_BYTES: usize = 64 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::wire::Head;
 
     fn verdict(status: u16, change: impl FnOnce(&mut Head)) -> String {
         let mut head = Head {

@@ -14,15 +14,14 @@ use reqwest::redirect::Policy;
 use reqwest::{Method, Response};
 use url::Url;
 
-use super::blocking;
-use super::engine::Shared;
-use super::error::{Cause, HttpError, HttpErrorKind};
-use super::options::{Options, Timeouts};
-use super::retry::{Next, RetryPolicy};
-use super::tls::Tls;
-use super::wire::parse_retry_after;
+use crate::http::error::{Cause, HttpError, HttpErrorKind};
+use crate::http::net::blocking;
+use crate::http::net::runtime::Shared;
+use crate::http::net::tls::Tls;
+use crate::http::options::{Options, Timeouts};
+use crate::http::retry::{Next, RetryPolicy, parse_retry_after};
 
-pub(super) fn client(options: &Options, tls: &Tls) -> Result<reqwest::Client, HttpError> {
+pub(in crate::http) fn client(options: &Options, tls: &Tls) -> Result<reqwest::Client, HttpError> {
     let proxies = options.proxies.clone();
     reqwest::Client::builder()
         .tls_backend_preconfigured((*tls.http1).clone())
@@ -55,17 +54,17 @@ impl Resolve for Resolver {
 
 /// A request that is repeated until it is answered or the policy gives up.
 #[derive(Debug, Clone)]
-pub(super) struct Request {
-    pub(super) method: Method,
-    pub(super) url: Url,
-    pub(super) headers: HeaderMap,
-    pub(super) timeouts: Timeouts,
+pub(in crate::http) struct Request {
+    pub(in crate::http) method: Method,
+    pub(in crate::http) url: Url,
+    pub(in crate::http) headers: HeaderMap,
+    pub(in crate::http) timeouts: Timeouts,
     /// Other retries than those of the options.
-    pub(super) retries: Option<RetryPolicy>,
+    pub(in crate::http) retries: Option<RetryPolicy>,
 }
 
 impl Request {
-    pub(super) fn new(method: Method, url: Url, timeouts: Timeouts) -> Self {
+    pub(in crate::http) fn new(method: Method, url: Url, timeouts: Timeouts) -> Self {
         Self {
             method,
             url,
@@ -77,7 +76,7 @@ impl Request {
 
     /// The answer, whatever its status, unless that says to come back later and the policy
     /// allows it.
-    pub(super) async fn send(
+    pub(in crate::http) async fn send(
         &self,
         shared: &Shared,
         options: &Options,
@@ -151,7 +150,7 @@ fn redirect_target(response: &Response) -> Option<Url> {
 }
 
 /// The status of `response` as the failure that it may be.
-pub(super) fn status_error(response: &Response) -> HttpErrorKind {
+pub(in crate::http) fn status_error(response: &Response) -> HttpErrorKind {
     let text = |name: &str| header(response.headers(), name);
     let retry_after = text("retry-after").and_then(|value| parse_retry_after(value, text("date")));
     HttpErrorKind::Status {
@@ -161,14 +160,14 @@ pub(super) fn status_error(response: &Response) -> HttpErrorKind {
 }
 
 /// The value of a header, if it is text.
-pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(in crate::http) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
 /// An error if the body is encoded: nobody asked for that, and lengths and ranges would no longer
 /// be those of the file.
-pub(super) fn refuse_encoding(headers: &HeaderMap) -> Result<(), HttpErrorKind> {
+pub(in crate::http) fn refuse_encoding(headers: &HeaderMap) -> Result<(), HttpErrorKind> {
     match header(headers, "content-encoding") {
         None => Ok(()),
         Some(encoding) if encoding.eq_ignore_ascii_case("identity") => Ok(()),
@@ -178,7 +177,7 @@ pub(super) fn refuse_encoding(headers: &HeaderMap) -> Result<(), HttpErrorKind> 
 
 /// What `error` is in our words. The library's own layers are left out of the chain of causes
 /// where a cause from the system or from TLS lies below them.
-pub(super) fn kind_of(error: reqwest::Error, timeouts: Timeouts) -> HttpErrorKind {
+pub(in crate::http) fn kind_of(error: reqwest::Error, timeouts: Timeouts) -> HttpErrorKind {
     let error = error.without_url();
     if error.is_timeout() {
         return if error.is_connect() {
@@ -205,7 +204,7 @@ pub(super) fn kind_of(error: reqwest::Error, timeouts: Timeouts) -> HttpErrorKin
 }
 
 /// What broke a body. An end without an error of the system is the server hanging up too early.
-pub(super) fn body_error(error: reqwest::Error, timeouts: Timeouts) -> HttpErrorKind {
+pub(in crate::http) fn body_error(error: reqwest::Error, timeouts: Timeouts) -> HttpErrorKind {
     match root_cause(&error) {
         None if !error.is_timeout() => HttpErrorKind::Closed,
         _ => kind_of(error, timeouts),
@@ -233,4 +232,4 @@ fn root_cause(error: &(dyn Error + 'static)) -> Option<Root> {
 }
 
 /// Redirects followed for one request.
-pub(super) const REDIRECTS_MAX: usize = 10;
+pub(in crate::http) const REDIRECTS_MAX: usize = 10;

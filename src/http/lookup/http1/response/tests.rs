@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::head::max_age;
 use super::*;
+use crate::http::lookup::response::max_age;
+use crate::http::retry::parse_retry_after;
 
 /// Feeds `bytes` cut at `cuts`, then the end; what came out, and the error that stopped it.
 fn feed(bytes: &[u8], cuts: &[usize], limit: u64) -> (Vec<Response>, Option<WireError>) {

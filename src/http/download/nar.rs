@@ -21,12 +21,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use url::{Origin, Url};
 
-use super::engine::Engine;
-use super::error::{HttpError, HttpErrorKind};
+use super::client::{self, header};
 use super::file::{self, FileBody};
-use super::options::Timeouts;
-use super::retry::RetryPolicy;
-use super::web::{self, header};
+use crate::http::error::{HttpError, HttpErrorKind};
+use crate::http::net::runtime::Engine;
+use crate::http::options::Timeouts;
+use crate::http::retry::RetryPolicy;
 
 /// What to fetch.
 #[derive(Debug, Clone)]
@@ -37,9 +37,9 @@ pub(crate) struct NarRequest {
     pub(crate) range: Option<(u64, Option<u64>)>,
     /// The part is wanted only if the file still has this [`NarBody::validator`]; else all of it.
     pub(crate) if_range: Option<String>,
-    /// Other timeouts than those of [`Options`](super::Options).
+    /// Other timeouts than those of [`Options`](crate::http::Options).
     pub(crate) timeouts: Option<Timeouts>,
-    /// Other retries than those of [`Options`](super::Options).
+    /// Other retries than those of [`Options`](crate::http::Options).
     pub(crate) retries: Option<RetryPolicy>,
     /// Ends the transfer with [`HttpErrorKind::Canceled`] soon after it was raised.
     pub(crate) stop: Option<Arc<AtomicBool>>,
@@ -86,12 +86,12 @@ pub(crate) struct NarBody {
 
 /// What is known before the first byte.
 #[derive(Debug, Clone)]
-pub(super) struct BodyHead {
-    pub(super) status: BodyStatus,
-    pub(super) content_length: Option<u64>,
-    pub(super) validator: Option<String>,
-    pub(super) accepts_ranges: bool,
-    pub(super) url: Option<Url>,
+pub(in crate::http) struct BodyHead {
+    pub(in crate::http) status: BodyStatus,
+    pub(in crate::http) content_length: Option<u64>,
+    pub(in crate::http) validator: Option<String>,
+    pub(in crate::http) accepts_ranges: bool,
+    pub(in crate::http) url: Option<Url>,
 }
 
 #[derive(Debug)]
@@ -186,7 +186,10 @@ impl Drop for Source {
     }
 }
 
-pub(super) fn open(engine: &Arc<Engine>, request: NarRequest) -> Result<NarBody, HttpError> {
+pub(in crate::http) fn open(
+    engine: &Arc<Engine>,
+    request: NarRequest,
+) -> Result<NarBody, HttpError> {
     if request.url.scheme() == "file" {
         let opened = file::open_nar(&request.url, request.range);
         let (head, file) = opened.map_err(|kind| HttpError::new(&request.url, kind))?;
@@ -267,7 +270,7 @@ async fn open_response(
     request: &NarRequest,
     timeouts: Timeouts,
 ) -> Result<(BodyHead, Response), HttpError> {
-    let mut web = web::Request::new(Method::GET, request.url.clone(), timeouts);
+    let mut web = client::Request::new(Method::GET, request.url.clone(), timeouts);
     web.retries.clone_from(&request.retries);
     if let Some(range) = request.range {
         web.headers.insert(RANGE, range_header(range));
@@ -302,9 +305,9 @@ fn body_head(response: &Response, start: Option<u64>) -> Result<BodyHead, HttpEr
             _ => return Err(HttpErrorKind::WrongRange),
         },
         (206, None) => return Err(HttpErrorKind::WrongRange),
-        _ => return Err(web::status_error(response)),
+        _ => return Err(client::status_error(response)),
     };
-    web::refuse_encoding(headers)?;
+    client::refuse_encoding(headers)?;
     Ok(BodyHead {
         status,
         content_length: header(headers, "content-length").and_then(|text| text.parse().ok()),
@@ -336,12 +339,12 @@ fn validator(headers: &HeaderMap) -> Option<String> {
         .map(str::to_owned)
 }
 
-pub(super) fn accepts_ranges(headers: &HeaderMap) -> bool {
+pub(in crate::http) fn accepts_ranges(headers: &HeaderMap) -> bool {
     header(headers, "accept-ranges").is_some_and(|value| value.eq_ignore_ascii_case("bytes"))
 }
 
 /// What a caching proxy says of the answer.
-pub(super) fn proxy_cache(headers: &HeaderMap) -> Option<String> {
+pub(in crate::http) fn proxy_cache(headers: &HeaderMap) -> Option<String> {
     let said = ["x-cache-status", "cf-cache-status", "x-cache"];
     said.iter()
         .find_map(|name| header(headers, name))
@@ -407,7 +410,7 @@ impl Pump {
             return Err(HttpErrorKind::Stalled(self.timeouts.stall));
         };
         chunk.map_err(
-            |error| match (web::body_error(error, self.timeouts), self.expected) {
+            |error| match (client::body_error(error, self.timeouts), self.expected) {
                 (HttpErrorKind::Closed, Some(expected)) if received < expected => {
                     HttpErrorKind::Truncated { received, expected }
                 }

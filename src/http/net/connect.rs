@@ -2,7 +2,7 @@
 //!
 //! The addresses of a host are tried in turn, a little apart and side by side (RFC 8305), so that
 //! a dead IPv6 route costs a quarter of a second and not a whole timeout. A proxy is spoken to
-//! with absolute addresses for http ([`Requests`](super::request::Requests) writes those) and told to
+//! with absolute addresses for http ([`Requests`](crate::http::lookup::request::Requests) writes those) and told to
 //! CONNECT for https. The timeout counts for each step: finding addresses, one address, TLS.
 
 use std::future::Future;
@@ -22,36 +22,36 @@ use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use super::blocking;
-use super::engine::Shared;
-use super::error::HttpErrorKind;
-use super::options::{Options, Protocol};
-use super::request::basic_credentials;
+use super::runtime::Shared;
 use super::socks;
+use crate::http::error::HttpErrorKind;
+use crate::http::lookup::request::basic_credentials;
+use crate::http::options::{Options, Protocol};
 
 /// Whatever carries bytes: TCP, or TLS on it.
-pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(in crate::http) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 /// A connection ready for requests.
-pub(super) struct Connection {
-    pub(super) transport: Box<dyn Transport>,
-    pub(super) protocol: Protocol,
+pub(in crate::http) struct Connection {
+    pub(in crate::http) transport: Box<dyn Transport>,
+    pub(in crate::http) protocol: Protocol,
 }
 
 /// Where to connect, and how.
-pub(super) struct Dialer<'a> {
-    pub(super) url: &'a Url,
-    pub(super) options: &'a Options,
-    pub(super) shared: &'a Shared,
+pub(in crate::http) struct Dialer<'a> {
+    pub(in crate::http) url: &'a Url,
+    pub(in crate::http) options: &'a Options,
+    pub(in crate::http) shared: &'a Shared,
     /// For each step.
-    pub(super) timeout: Duration,
+    pub(in crate::http) timeout: Duration,
     /// Whether to offer HTTP/2.
-    pub(super) offers_http2: bool,
+    pub(in crate::http) offers_http2: bool,
 }
 
 impl Dialer<'_> {
-    pub(super) async fn connect(&self) -> Result<Connection, HttpErrorKind> {
+    pub(in crate::http) async fn connect(&self) -> Result<Connection, HttpErrorKind> {
         let is_https = self.url.scheme() == "https";
         let roots = if is_https {
             self.tls()?.read_roots()
@@ -228,7 +228,7 @@ impl Dialer<'_> {
 }
 
 /// Host and port as they stand in a request.
-pub(super) fn host_and_port(url: &Url) -> io::Result<(&str, u16)> {
+pub(in crate::http) fn host_and_port(url: &Url) -> io::Result<(&str, u16)> {
     let missing = || io::Error::new(io::ErrorKind::InvalidInput, "the address has no host");
     let host = url.host_str().ok_or_else(missing)?;
     Ok((host, url.port_or_known_default().ok_or_else(missing)?))

@@ -12,18 +12,19 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
-use super::ask::{Ask, Held};
-use super::connect::Dialer;
-use super::options::Protocol;
+use super::http1::connection;
+use super::pending::{Ask, Held};
+use super::queue::Over;
 use super::request::Question;
 use super::server::Server;
-use super::state::Over;
-use super::web::REDIRECTS_MAX;
-use super::{multiplex, pipeline, redirect};
+use super::{http2, redirect};
 use crate::format::server_url::ServerUrl;
+use crate::http::download::client::REDIRECTS_MAX;
+use crate::http::net::connect::Dialer;
+use crate::http::options::Protocol;
 
 /// Runs until the server is given up or nobody asks any more.
-pub(super) async fn run(server: Arc<Server>) {
+pub(in crate::http) async fn run(server: Arc<Server>) {
     let mut changed = server.changed.subscribe();
     let mut connections = FuturesUnordered::new();
     let mut detours = Detours::new(&server);
@@ -178,8 +179,8 @@ async fn connect_and_ask(server: Arc<Server>) {
     let protocol = connection.protocol;
     server.speaks(protocol);
     match protocol {
-        Protocol::Http2 => multiplex::run(&server, connection.transport).await,
-        Protocol::Http1 | Protocol::File => pipeline::run(&server, connection.transport).await,
+        Protocol::Http2 => http2::run(&server, connection.transport).await,
+        Protocol::Http1 | Protocol::File => connection::run(&server, connection.transport).await,
     }
 }
 

@@ -7,10 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use url::{Host, Url};
 
 use super::connect::{Transport, host_and_port};
-use super::request::percent_decoded;
+use crate::http::lookup::request::percent_decoded;
 
 /// Has the proxy connect `transport` to the server of `target`.
-pub(super) async fn connect(
+pub(in crate::http) async fn connect(
     transport: &mut Box<dyn Transport>,
     proxy: &Url,
     target: &Url,
@@ -34,7 +34,7 @@ pub(super) async fn connect(
 }
 
 /// The port of a proxy that names none; the URL library does not know these schemes.
-pub(super) fn default_port(url: &Url) -> Option<u16> {
+pub(in crate::http) fn default_port(url: &Url) -> Option<u16> {
     matches!(url.scheme(), "socks5" | "socks5h").then_some(1080)
 }
 

@@ -12,10 +12,10 @@ use crossbeam_channel::{Receiver, Sender};
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::engine::Engine;
-use super::error::HttpError;
-use super::options::{Pipelining, Protocol};
 use crate::format::store_path::HashPart;
+use crate::http::error::HttpError;
+use crate::http::net::runtime::Engine;
+use crate::http::options::{Pipelining, Protocol};
 
 /// One thing that happened to the lookups.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) enum LookupEvent {
         /// Its `nix-cache-info`; none: it has no such file, the defaults hold.
         info: Result<Option<CacheInfoText>, HttpError>,
     },
-    /// The answer to one [`ask`](super::Lookups::ask); exactly one for each.
+    /// The answer to one [`ask`](crate::http::Lookups::ask); exactly one for each.
     Answer {
         /// The server's place in the list.
         server: usize,
@@ -105,7 +105,7 @@ pub(crate) enum Learned {
 pub(crate) enum NoEvent {
     /// There may be one later.
     NotYet,
-    /// There will be none: every [`Lookups`](super::Lookups) handle is gone.
+    /// There will be none: every [`Lookups`](crate::http::Lookups) handle is gone.
     Ended,
 }
 
@@ -125,7 +125,7 @@ impl LookupEvents {
         self.events.clone()
     }
 
-    /// Waits for the next event; none: every [`Lookups`](super::Lookups) handle is gone.
+    /// Waits for the next event; none: every [`Lookups`](crate::http::Lookups) handle is gone.
     pub(crate) fn recv(&mut self) -> Option<LookupEvent> {
         self.events.recv().ok().map(|queued| queued.event)
     }
@@ -162,7 +162,7 @@ impl LookupEvents {
 
 /// The connections' side of the queue.
 #[derive(Debug, Clone)]
-pub(super) struct EventSender {
+pub(in crate::http) struct EventSender {
     events: Sender<QueuedEvent>,
     budget: Arc<Semaphore>,
 }
@@ -185,13 +185,13 @@ impl QueuedEvent {
 impl EventSender {
     /// Queues `event` at once. For events of a few bytes, of which the caller's own questions
     /// bound the number.
-    pub(super) fn send(&self, event: LookupEvent) {
+    pub(in crate::http) fn send(&self, event: LookupEvent) {
         // A caller that no longer listens has no use for it.
         let _ = self.events.send(QueuedEvent { event, _paid: None });
     }
 
     /// Waits until there is room for `size` bytes from a server.
-    pub(super) async fn room(&self, size: usize) -> Room {
+    pub(in crate::http) async fn room(&self, size: usize) -> Room {
         let price = u32::try_from(size)
             .unwrap_or(u32::MAX)
             .min(QUEUED_BYTES_MAX);
@@ -200,7 +200,7 @@ impl EventSender {
     }
 
     /// Queues `event` where there is room for it.
-    pub(super) fn send_in(&self, room: Room, event: LookupEvent) {
+    pub(in crate::http) fn send_in(&self, room: Room, event: LookupEvent) {
         let _ = self.events.send(QueuedEvent {
             event,
             _paid: Some(room.0),
@@ -209,9 +209,9 @@ impl EventSender {
 }
 
 /// Room for one event; given back when the event is taken out.
-pub(super) struct Room(OwnedSemaphorePermit);
+pub(in crate::http) struct Room(OwnedSemaphorePermit);
 
-pub(super) fn queue(engine: Arc<Engine>) -> (EventSender, LookupEvents) {
+pub(in crate::http) fn queue(engine: Arc<Engine>) -> (EventSender, LookupEvents) {
     let (sender, receiver) = crossbeam_channel::unbounded();
     let budget = Arc::new(Semaphore::new(QUEUED_BYTES_MAX as usize));
     (

@@ -12,30 +12,30 @@
 
 use std::time::Duration;
 
-use super::error::{Class, HttpErrorKind};
 use super::events::Learned;
-use super::options::{Pipelining, Protocol};
-use super::retry::{Next, RetryPolicy};
+use crate::http::error::{Class, HttpErrorKind};
+use crate::http::options::{Pipelining, Protocol};
+use crate::http::retry::{Next, RetryPolicy};
 
 /// How a connection went.
 #[derive(Debug)]
-pub(super) struct Report {
-    pub(super) end: End,
+pub(in crate::http) struct Report {
+    pub(in crate::http) end: End,
     /// Answers on it, useful or not.
-    pub(super) answered: u32,
+    pub(in crate::http) answered: u32,
     /// How many of them came while further requests were on their way.
-    pub(super) answered_ahead: u32,
+    pub(in crate::http) answered_ahead: u32,
     /// Requests without an answer.
-    pub(super) unanswered: usize,
+    pub(in crate::http) unanswered: usize,
     /// Whether several requests were on their way at once, over HTTP/1.1.
-    pub(super) was_pipelined: bool,
+    pub(in crate::http) was_pipelined: bool,
     /// Whether the request whose turn it was had been sent alone on purpose.
-    pub(super) was_alone: bool,
+    pub(in crate::http) was_alone: bool,
 }
 
 /// Why a connection is over.
 #[derive(Debug)]
-pub(super) enum End {
+pub(in crate::http) enum End {
     /// We have no more use for it.
     Done,
     /// The server closed it between two answers.
@@ -48,7 +48,7 @@ pub(super) enum End {
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Course {
+pub(in crate::http) enum Course {
     GoOn,
     /// Leave the server alone for this long.
     Wait(Duration),
@@ -57,15 +57,15 @@ pub(super) enum Course {
 
 /// What follows from a connection's end.
 #[derive(Debug)]
-pub(super) struct Judgment {
-    pub(super) course: Course,
+pub(in crate::http) struct Judgment {
+    pub(in crate::http) course: Course,
     /// Whether the request whose turn it was is to be asked alone.
-    pub(super) asks_alone: bool,
+    pub(in crate::http) asks_alone: bool,
 }
 
 /// What is known of a server.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(in crate::http) struct Health {
     policy: RetryPolicy,
     pipelining: Pipelining,
     /// Connections in a row that asking ahead has broken.
@@ -100,7 +100,11 @@ struct Limit {
 }
 
 impl Health {
-    pub(super) fn new(policy: RetryPolicy, pipelining: Pipelining, limit: Option<u32>) -> Self {
+    pub(in crate::http) fn new(
+        policy: RetryPolicy,
+        pipelining: Pipelining,
+        limit: Option<u32>,
+    ) -> Self {
         let limit = limit.filter(|&limit| limit > 0);
         Self {
             policy,
@@ -122,33 +126,33 @@ impl Health {
     }
 
     /// How patient to be.
-    pub(super) fn policy(&self) -> &RetryPolicy {
+    pub(in crate::http) fn policy(&self) -> &RetryPolicy {
         &self.policy
     }
 
     /// Whether to send requests ahead.
-    pub(super) fn asks_ahead(&self) -> bool {
+    pub(in crate::http) fn asks_ahead(&self) -> bool {
         self.pipelining != Pipelining::Broken
     }
 
     /// Whether HTTP/2 is worth another try.
-    pub(super) fn offers_http2(&self) -> bool {
+    pub(in crate::http) fn offers_http2(&self) -> bool {
         self.http2_failures < STRIKES_OUT
     }
 
     /// Requests that a new connection takes.
-    pub(super) fn limit(&self) -> Option<u32> {
+    pub(in crate::http) fn limit(&self) -> Option<u32> {
         self.limit.map(|limit| limit.requests)
     }
 
     /// Takes out what was learned since the last call.
-    pub(super) fn take_lessons(&mut self) -> Vec<Learned> {
+    pub(in crate::http) fn take_lessons(&mut self) -> Vec<Learned> {
         std::mem::take(&mut self.lessons)
     }
 
     /// A connection had all the requests it takes, answered them, and is still open: whether to
     /// go on with it. An announced limit is thereby refuted; a silent one is just about to show.
-    pub(super) fn outlives_limit(&mut self) -> bool {
+    pub(in crate::http) fn outlives_limit(&mut self) -> bool {
         if self.limit.is_some_and(|limit| !limit.announced) {
             return false;
         }
@@ -157,20 +161,20 @@ impl Health {
     }
 
     /// Many requests sent ahead on one connection were answered in step.
-    pub(super) fn kept_step(&mut self) {
+    pub(in crate::http) fn kept_step(&mut self) {
         if self.pipelining == Pipelining::Untested {
             self.set_pipelining(Pipelining::Works);
         }
     }
 
     /// A useful answer came.
-    pub(super) fn answered(&mut self) {
+    pub(in crate::http) fn answered(&mut self) {
         (self.has_answered, self.failures) = (true, 0);
         (self.troubles, self.overloads) = (0, 0);
     }
 
     /// The request that was asked alone got an answer that fits.
-    pub(super) fn answered_alone(&mut self) {
+    pub(in crate::http) fn answered_alone(&mut self) {
         let Some(suspicion) = self.suspicion.take() else {
             return;
         };
@@ -181,12 +185,12 @@ impl Health {
     }
 
     /// The request that was asked alone got an answer that does not fit either.
-    pub(super) fn lied_alone(&mut self) {
+    pub(in crate::http) fn lied_alone(&mut self) {
         self.suspicion = None;
     }
 
     /// A connection could not be made.
-    pub(super) fn not_connected(&mut self, kind: &HttpErrorKind, random: f64) -> Course {
+    pub(in crate::http) fn not_connected(&mut self, kind: &HttpErrorKind, random: f64) -> Course {
         self.failures += 1;
         let attempts = match kind.class() {
             Class::Local => 1,
@@ -198,7 +202,7 @@ impl Health {
     }
 
     /// A connection is over.
-    pub(super) fn connection_ended(
+    pub(in crate::http) fn connection_ended(
         &mut self,
         report: &Report,
         protocol: Protocol,
@@ -230,13 +234,13 @@ impl Health {
 
     /// An answer says that the server is in trouble; whether it is the server that is, and not
     /// just its answer to one question.
-    pub(super) fn is_overloaded(&mut self, status: u16) -> bool {
+    pub(in crate::http) fn is_overloaded(&mut self, status: u16) -> bool {
         self.troubles += 1;
         matches!(status, 429 | 503) || self.troubles >= TROUBLES_MAX
     }
 
     /// The server has too much to do.
-    pub(super) fn overloaded(&mut self, kind: &HttpErrorKind, random: f64) -> Course {
+    pub(in crate::http) fn overloaded(&mut self, kind: &HttpErrorKind, random: f64) -> Course {
         self.overloads += 1;
         match self
             .policy

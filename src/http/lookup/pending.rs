@@ -6,28 +6,28 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::error::HttpErrorKind;
 use super::request::Question;
-use super::retry::RetryPolicy;
 use super::server::Server;
+use crate::http::error::HttpErrorKind;
+use crate::http::retry::RetryPolicy;
 
 /// A question on its way.
 #[derive(Debug, Clone)]
-pub(super) struct Ask {
-    pub(super) question: Question,
+pub(in crate::http) struct Ask {
+    pub(in crate::http) question: Question,
     /// To be asked with nothing else on its way.
-    pub(super) alone: bool,
+    pub(in crate::http) alone: bool,
     /// Tries that failed, by weight: what decides whether there is another.
-    pub(super) failed: u32,
+    pub(in crate::http) failed: u32,
     /// Tries that failed.
-    pub(super) attempts: u32,
-    pub(super) first_asked: Option<Instant>,
+    pub(in crate::http) attempts: u32,
+    pub(in crate::http) first_asked: Option<Instant>,
     /// How often the server had been left alone when it was last sent.
-    pub(super) pauses_before: u64,
+    pub(in crate::http) pauses_before: u64,
 }
 
 impl Ask {
-    pub(super) fn new(question: Question) -> Self {
+    pub(in crate::http) fn new(question: Question) -> Self {
         Self {
             question,
             alone: false,
@@ -39,19 +39,19 @@ impl Ask {
     }
 
     /// The time since it was first asked.
-    pub(super) fn age(&self, now: Instant) -> Duration {
+    pub(in crate::http) fn age(&self, now: Instant) -> Duration {
         self.first_asked.map_or(Duration::ZERO, |first| now - first)
     }
 
     /// Its turn had come when a connection broke that was asked ahead: next time it goes alone.
-    pub(super) fn suspect(&mut self) {
+    pub(in crate::http) fn suspect(&mut self) {
         self.alone = true;
         self.count_failure(1);
     }
 
     /// Counts a try that broke the connection; whether there may be another. Silence costs its
     /// whole timeout, and so counts double.
-    pub(super) fn blame(&mut self, kind: &HttpErrorKind, policy: &RetryPolicy) -> bool {
+    pub(in crate::http) fn blame(&mut self, kind: &HttpErrorKind, policy: &RetryPolicy) -> bool {
         self.count_failure(if matches!(kind, HttpErrorKind::Stalled(_)) {
             2
         } else {
@@ -61,36 +61,36 @@ impl Ask {
     }
 
     /// Counts a try that failed and weighs so much.
-    pub(super) fn count_failure(&mut self, weight: u32) {
+    pub(in crate::http) fn count_failure(&mut self, weight: u32) {
         self.failed += weight;
         self.attempts += 1;
     }
 }
 
 /// A question on its way by itself; given back when it is dropped.
-pub(super) struct Held {
+pub(in crate::http) struct Held {
     server: Arc<Server>,
     ask: Option<Ask>,
 }
 
 impl Held {
-    pub(super) fn new(server: &Arc<Server>, ask: Ask) -> Self {
+    pub(in crate::http) fn new(server: &Arc<Server>, ask: Ask) -> Self {
         Self {
             server: Arc::clone(server),
             ask: Some(ask),
         }
     }
 
-    pub(super) fn server(&self) -> &Arc<Server> {
+    pub(in crate::http) fn server(&self) -> &Arc<Server> {
         &self.server
     }
 
-    pub(super) fn question(&self) -> Question {
+    pub(in crate::http) fn question(&self) -> Question {
         self.ask.as_ref().expect(ONLY_RELEASE_TAKES).question
     }
 
     /// The question, not to be given back.
-    pub(super) fn release(mut self) -> Ask {
+    pub(in crate::http) fn release(mut self) -> Ask {
         self.server.lock().forget_one();
         self.ask.take().expect(ONLY_RELEASE_TAKES)
     }

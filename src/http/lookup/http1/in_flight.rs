@@ -6,16 +6,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::ask::{Ask, Held};
-use super::error::HttpErrorKind;
-use super::health::{End, Report};
-use super::options::Protocol;
-use super::request::Question;
-use super::server::Server;
-use super::wire::Response;
+use crate::http::error::HttpErrorKind;
+use crate::http::lookup::health::{End, Report};
+use crate::http::lookup::pending::{Ask, Held};
+use crate::http::lookup::request::Question;
+use crate::http::lookup::response::Response;
+use crate::http::lookup::server::Server;
+use crate::http::options::Protocol;
 
 /// The questions on one connection, oldest first.
-pub(super) struct Lane {
+pub(in crate::http) struct Lane {
     server: Arc<Server>,
     asks: VecDeque<Ask>,
     /// Questions taken so far.
@@ -27,7 +27,7 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(server: &Arc<Server>) -> Self {
+    pub(in crate::http) fn new(server: &Arc<Server>) -> Self {
         Self {
             server: Arc::clone(server),
             asks: VecDeque::new(),
@@ -39,13 +39,13 @@ impl Lane {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::http) fn is_empty(&self) -> bool {
         self.asks.is_empty()
     }
 
     /// Takes the questions that may be sent now, `most` on their way at once, and calls `send`
     /// for each.
-    pub(super) fn fill(&mut self, most: usize, mut send: impl FnMut(Question)) {
+    pub(in crate::http) fn fill(&mut self, most: usize, mut send: impl FnMut(Question)) {
         let before = self.asks.len();
         let limit = self.server.lock().health.limit();
         let left = limit.map_or(u32::MAX, |limit| limit.saturating_sub(self.sent));
@@ -64,12 +64,12 @@ impl Lane {
     }
 
     /// Whether all the requests that the server takes on a connection are answered.
-    pub(super) fn is_used_up(&self) -> bool {
+    pub(in crate::http) fn is_used_up(&self) -> bool {
         self.is_draining && self.is_empty()
     }
 
     /// The limit was wrong: there is room for more.
-    pub(super) fn reopen(&mut self) {
+    pub(in crate::http) fn reopen(&mut self) {
         self.set_draining(false);
     }
 
@@ -89,7 +89,7 @@ impl Lane {
 
     /// Whether `response` cannot be the answer to the oldest question. Only judged where answers
     /// can get out of step; elsewhere a wrong item is the server's doing and is passed up.
-    pub(super) fn is_out_of_step(&self, response: &Response) -> bool {
+    pub(in crate::http) fn is_out_of_step(&self, response: &Response) -> bool {
         let Some(ask) = self.asks.front() else {
             return true;
         };
@@ -97,7 +97,7 @@ impl Lane {
     }
 
     /// Hands `response` on as the answer to the oldest question.
-    pub(super) async fn answer(&mut self, response: Response) {
+    pub(in crate::http) async fn answer(&mut self, response: Response) {
         let Some(ask) = self.asks.pop_front() else {
             return;
         };
@@ -121,7 +121,7 @@ impl Lane {
     }
 
     /// Draws the conclusions from the connection's end.
-    pub(super) fn conclude(mut self, end: End) {
+    pub(in crate::http) fn conclude(mut self, end: End) {
         let report = Report {
             end,
             answered: self.answered,
@@ -172,7 +172,9 @@ impl Drop for Lane {
 
 fn is_mismatch(ask: &Ask, response: &Response) -> bool {
     match ask.question {
-        Question::NarInfo(item) => super::answer::is_about_another(&response.body, &item),
+        Question::NarInfo(item) => {
+            crate::http::lookup::response::is_about_another(&response.body, &item)
+        }
         Question::CacheInfo => false,
     }
 }

@@ -4,14 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::dispatch;
-use super::engine::Engine;
-use super::error::HttpError;
 use super::events::{self, LookupEvents};
-use super::file_server::FileServer;
-use super::options::ServerSpec;
+use super::file::FileServer;
+use super::queue::Over;
 use super::server::Server;
-use super::state::Over;
 use crate::format::store_path::HashPart;
+use crate::http::error::HttpError;
+use crate::http::net::runtime::Engine;
+use crate::http::options::ServerSpec;
 
 /// Asks servers about items; the answers come out of the [`LookupEvents`]. Cheap to clone. When
 /// the last handle is gone, the connections end, and with them what is not answered yet.
@@ -51,7 +51,7 @@ impl Lookups {
     }
 
     /// Asks what the server says of itself, if that is to be asked and was not asked yet.
-    pub(super) fn ask_cache_info(&self, server: usize) {
+    pub(in crate::http) fn ask_cache_info(&self, server: usize) {
         match &self.desks.0[server] {
             Desk::Network(server) => server.ask(None),
             Desk::File(server) => server.ask(None),
@@ -59,7 +59,7 @@ impl Lookups {
     }
 }
 
-pub(super) fn open(
+pub(in crate::http) fn open(
     engine: &Arc<Engine>,
     servers: Vec<ServerSpec>,
 ) -> Result<(Lookups, LookupEvents), HttpError> {
