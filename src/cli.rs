@@ -4,6 +4,7 @@ pub(crate) mod advice;
 pub(crate) mod args;
 pub(crate) mod commands;
 pub(crate) mod context;
+mod diagnostics;
 pub(crate) mod dispatch;
 pub(crate) mod env;
 pub(crate) mod error;
@@ -24,12 +25,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::format::credentials::without_credentials;
+use crate::format::server_url::ServerUrl;
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
 
 use args::{Cli, Command, ProgressMode};
 use commands::substitute::Inherited;
 use context::Context;
+use diagnostics::{Destination, StandardError};
 use env::Environment;
 use error::CliError;
 use exit::Exit;
@@ -102,7 +105,13 @@ fn execute(cli: &Cli, environment: &Environment) -> Result<Exit, CliError> {
         output.warn(warning);
     }
     let settings = loaded?;
-    let is_terminal = std::io::stderr().is_terminal() && environment.has_movable_cursor();
+    let destination = start_diagnostics(cli, environment, &output)?;
+    // Lines of diagnostics would tear bars apart.
+    let is_terminal = std::io::stderr().is_terminal()
+        && environment.has_movable_cursor()
+        && destination != Destination::StandardError;
+    log_settings(&settings);
+
     let mut context = Context {
         clock: clock(),
         output,
@@ -120,6 +129,40 @@ fn execute(cli: &Cli, environment: &Environment) -> Result<Exit, CliError> {
             Ok(error.exit())
         }
     }
+}
+
+/// Installs diagnostics if they are requested, with a warning where they have no place to go.
+fn start_diagnostics(
+    cli: &Cli,
+    environment: &Environment,
+    output: &Output,
+) -> Result<Destination, CliError> {
+    let standard_error = match cli.command {
+        Command::Substitute(_) => StandardError::Daemon,
+        _ => StandardError::Caller(output.messages()),
+    };
+    let destination = diagnostics::start(environment, cli.global.verbose, standard_error)?;
+    if destination == Destination::MissingFile {
+        output.warn(
+            "no diagnostics are written: as the helper of guix-daemon, subst writes them only to \
+             the file that SUBST_LOG_FILE names",
+        );
+    }
+    Ok(destination)
+}
+
+/// The first event of a run: what a bug report has to begin with.
+fn log_settings(settings: &Settings) {
+    tracing::debug!(
+        version = env!("CARGO_PKG_VERSION"),
+        store_dir = settings.store_dir().as_str(),
+        root = settings.root.as_ref().map(tracing::field::debug),
+        servers = ?settings.servers.iter().map(ServerUrl::as_str).collect::<Vec<_>>(),
+        jobs = settings.jobs,
+        refresh = settings.refresh,
+        offline = settings.offline,
+        "settings loaded"
+    );
 }
 
 /// Who wants events gets nothing else on standard error.

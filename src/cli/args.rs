@@ -60,7 +60,7 @@ pub(crate) struct Global {
     /// Say nothing but errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Say more (repeatable)
+    /// Show more detail; -vv also writes diagnostics (repeatable) [env: SUBST_LOG, SUBST_LOG_FILE]
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
     /// Read settings from FILE instead of the usual places

@@ -48,6 +48,10 @@ pub(crate) const SUBST_RETRY_TIME: &str = "SUBST_RETRY_TIME";
 pub(crate) const SUBST_CONNECTIONS: &str = "SUBST_CONNECTIONS";
 /// How many nars the daemon's helper fetches ahead; 0 switches it off.
 pub(crate) const SUBST_READ_AHEAD: &str = "SUBST_READ_AHEAD";
+/// Which diagnostics are written, as a filter of events.
+pub(crate) const SUBST_LOG: &str = "SUBST_LOG";
+/// The file that diagnostics are appended to.
+pub(crate) const SUBST_LOG_FILE: &str = "SUBST_LOG_FILE";
 /// The program behind the name `guix`, for everything but `substitute`.
 pub(crate) const SUBST_REAL_GUIX: &str = "SUBST_REAL_GUIX";
 

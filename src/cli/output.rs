@@ -39,6 +39,12 @@ impl Output {
         }
     }
 
+    /// The form of what goes to standard error.
+    #[must_use]
+    pub(crate) fn messages(&self) -> Messages {
+        self.messages
+    }
+
     /// How wide the terminal is that data goes to; `None` when it goes elsewhere.
     #[must_use]
     pub(crate) fn terminal_width(&self) -> Option<usize> {
@@ -169,6 +175,14 @@ fn event(name: &str, data: Value) {
         fields.extend(data);
     }
     say(&Value::from(fields).to_string());
+}
+
+/// One line of diagnostics on standard error.
+pub(crate) fn log_line(messages: Messages, line: &str) {
+    match messages {
+        Messages::Words => say(line),
+        Messages::Events => event("log", json!({ "text": line })),
+    }
 }
 
 /// One line (or more) on standard error. A terminal that is gone is no reason to fail.

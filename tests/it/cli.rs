@@ -8,6 +8,7 @@ use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item};
 
 mod commands;
 mod credentials;
+mod diagnostics;
 mod fetch;
 mod hints;
 mod interrupt;

@@ -29,7 +29,7 @@ fn every_variable_is_documented() {
         .lines()
         .filter_map(|line| {
             Some(
-                line.strip_prefix("pub const ")?
+                line.strip_prefix("pub(crate) const ")?
                     .split('"')
                     .nth(1)?
                     .to_owned(),
