@@ -3,6 +3,8 @@
 //! Six layers; a module may use its own layer's directory and the layers above it in this
 //! list. `tests/it/layers.rs` keeps it so, and `docs/architecture.md` says why.
 
+// 0: mutexes and threads, used by every layer.
+mod sync;
 // 1: bytes <-> types, pure.
 pub mod format;
 // 2: is this narinfo vouched for? Pure.

@@ -16,12 +16,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::fs::{AtFlags, fstatvfs, renameat, statat};
 use rustix::io::Errno;
 
 use crate::format::store_path::StorePath;
+use crate::sync::lock;
 
 pub(crate) mod canonical;
 mod closure;
@@ -212,10 +213,7 @@ impl Store {
     /// The roots cannot be announced: nothing may be relied on then.
     pub(crate) fn add_temp_roots(&self, paths: &[StorePath]) -> Result<(), StoreError> {
         self.refuse_if_read_only()?;
-        let mut roots = self
-            .temp_roots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut roots = lock(&self.temp_roots);
         let roots = match &mut *roots {
             Some(roots) => roots,
             none => none.insert(TempRoots::create(&self.layout, self.lock_kind)?),
@@ -337,7 +335,7 @@ impl Store {
 
     fn database(&self) -> MutexGuard<'_, Database> {
         // A panic under the lock has rolled its transaction back.
-        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.database)
     }
 
     fn refuse_if_read_only(&self) -> Result<(), StoreError> {

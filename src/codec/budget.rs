@@ -5,7 +5,9 @@
 //! of a reader ([`super::ahead`]) only takes what is free, and only while a single nar is being
 //! decoded: with more of them the cores have work enough, and memory stays what it was.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use crate::sync::{lock, wait};
 
 /// How much decoders may take.
 #[derive(Debug, Clone, Copy)]
@@ -67,10 +69,7 @@ impl MemoryBudget {
         while used.streams_bytes + bytes > streams_bytes
             || used.ahead_bytes > 0 && used.streams_bytes + used.ahead_bytes + bytes > all_bytes
         {
-            used = self
-                .given_back
-                .wait(used)
-                .unwrap_or_else(PoisonError::into_inner);
+            used = wait(&self.given_back, used);
         }
         used.waiting -= 1;
         used.streams += 1;
@@ -112,7 +111,7 @@ impl MemoryBudget {
     }
 
     fn lock(&self) -> MutexGuard<'_, Used> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.used)
     }
 }
 

@@ -1,9 +1,11 @@
 //! zstd contexts kept from one nar to the next, so that their windows are not given back to the
 //! system and faulted in again for each of thousands of nars.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use zstd::zstd_safe::DCtx;
+
+use crate::sync::lock;
 
 /// A larger context is not kept.
 const KEPT_BYTES_MAX: usize = 10 << 20;
@@ -37,6 +39,6 @@ impl Contexts {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<DCtx<'static>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }

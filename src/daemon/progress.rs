@@ -4,12 +4,13 @@
 //! for an unknown size. Clients match lines by destination alone and choke on an end without a
 //! beginning, so a download is started once, whatever becomes of its first source.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::format::escape::shown;
 use crate::substitute::progress::{Event, Progress};
 use crate::substitute::without_url;
+use crate::sync::lock;
 
 use super::log::Log;
 use super::options::Telling;
@@ -89,7 +90,7 @@ impl Teller {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn looking(&self, done: usize, total: usize) {

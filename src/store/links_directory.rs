@@ -4,11 +4,13 @@
 //! would choose where files of the store are linked to. Entries are reached through it.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, unlinkat};
 use rustix::io::{self, Errno};
 use rustix::path;
+
+use crate::sync::lock;
 
 use super::directory::make_directory;
 use super::layout::LINKS;
@@ -38,7 +40,7 @@ impl LinksDirectory {
     /// # Errors
     /// `ENOENT`: it is missing. `ENOTDIR`: it is no directory.
     pub(super) fn open(&self) -> io::Result<Arc<OwnedFd>> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opened = lock(&self.opened);
         if let Some(directory) = &*opened {
             return Ok(Arc::clone(directory));
         }
@@ -50,7 +52,7 @@ impl LinksDirectory {
 
     /// Makes the directory if it is missing, also when it was deleted after it had been opened.
     pub(super) fn create(&self) -> io::Result<()> {
-        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.opened) = None;
         match make_directory(&self.store, LINKS) {
             Err(Errno::EXIST) => Ok(()),
             made => made,

@@ -4,12 +4,13 @@
 //! downloads reports what happened, and asks before it decides.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use url::Origin;
 
 use crate::http::{HttpError, Outage};
+use crate::sync::lock;
 
 /// The record of all servers of a run.
 #[derive(Debug, Default)]
@@ -158,13 +159,11 @@ impl ServerHealth {
     }
 
     fn targets(&self) -> MutexGuard<'_, HashSet<Origin>> {
-        self.redirect_targets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.redirect_targets)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, Record>> {
-        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.servers)
     }
 }
 

@@ -8,13 +8,14 @@ mod attempts;
 mod error;
 mod retry;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::format::server_url::{self, ServerUrl};
 use crate::format::store_path::StorePath;
 use crate::store::Links;
 use crate::store::unpack::{Checked, Destination, UnpackError, WriterPool, unpack};
+use crate::sync::lock;
 use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::ahead::{Ahead, Begun};
@@ -208,7 +209,7 @@ impl Installer {
         let measured = stream.finish()?;
         let checked = unpacked?.check(Arc::clone(authorized))?;
         let checked = checked.deduplicate().map_err(UnpackError::from)?;
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = lock(&self.rates);
         let streamed_in = measured.streamed_in.as_secs_f64();
         rates.link_measured(candidate.server, measured.streamed, streamed_in);
         let worked = measured.decoded_in.as_secs_f64();
@@ -226,18 +227,12 @@ impl Installer {
     }
 
     fn rates(&self) -> Rates {
-        self.rates
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.rates).clone()
     }
 
     /// Tells how far every transfer is.
     pub(crate) fn report_progress(&self) {
-        let in_flight = self
-            .in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let in_flight = lock(&self.in_flight);
         for (item, received) in in_flight.iter() {
             let downloaded = received.bytes();
             self.progress.event(Event::Progressed { item, downloaded });
@@ -274,10 +269,7 @@ struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     fn new(installer: &'a Installer, item: &'a StorePath, stream: &NarStream) -> Self {
-        let mut all = installer
-            .in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&installer.in_flight);
         all.push((item.clone(), stream.received()));
         Self { installer, item }
     }
@@ -285,11 +277,7 @@ impl<'a> Watch<'a> {
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        let mut all = self
-            .installer
-            .in_flight
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.installer.in_flight);
         all.retain(|(item, _)| item != self.item);
     }
 }

@@ -5,11 +5,12 @@
 //! jitter. A server that has never answered gets a few quick retries and no more.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::format::server_url::ServerUrl;
 use crate::http::{HttpError, Outage};
+use crate::sync::lock;
 
 use super::cancel::Cancel;
 use super::health::ServerHealth;
@@ -240,7 +241,7 @@ impl Retries {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

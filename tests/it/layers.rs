@@ -10,24 +10,34 @@ use crate::support::{files_below, repository};
 type Layer = (&'static str, &'static [&'static str]);
 
 /// In the order of `src/lib.rs`.
-const LAYERS: [Layer; 9] = [
+const LAYERS: [Layer; 10] = [
+    ("sync", &[]),
     ("format", &[]),
     ("trust", &["format"]),
-    ("codec", &["format"]),
-    ("http", &["format"]),
-    ("lookup_cache", &["format"]),
-    ("store", &["format", "trust"]),
+    ("codec", &["sync", "format"]),
+    ("http", &["sync", "format"]),
+    ("lookup_cache", &["sync", "format"]),
+    ("store", &["sync", "format", "trust"]),
     (
         "substitute",
-        &["format", "trust", "codec", "http", "lookup_cache", "store"],
+        &[
+            "sync",
+            "format",
+            "trust",
+            "codec",
+            "http",
+            "lookup_cache",
+            "store",
+        ],
     ),
     (
         "daemon",
-        &["format", "trust", "http", "store", "substitute"],
+        &["sync", "format", "trust", "http", "store", "substitute"],
     ),
     (
         "cli",
         &[
+            "sync",
             "format",
             "trust",
             "http",

@@ -2,7 +2,7 @@
 //! download under way.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -10,6 +10,7 @@ use crate::cli::output::{self, say};
 use crate::cli::settings::Verbosity;
 use crate::format::store_path::StorePath;
 use crate::substitute::progress::{Event, Progress};
+use crate::sync::lock;
 
 use super::screen::Screen;
 use super::tally::Tally;
@@ -120,7 +121,7 @@ impl Progress for Bars {
         if let Some(line) = words(&event, self.verbosity) {
             self.screen.suspend(|| say(&line));
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         state.tally.note(&event);
         match event {
             Event::Looking { .. } => self.looking(&mut state),

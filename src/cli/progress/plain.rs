@@ -1,11 +1,12 @@
 //! A line a second, for terminals without bars and for logs.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::cli::output::say;
 use crate::cli::settings::Verbosity;
 use crate::substitute::progress::{Event, Progress};
+use crate::sync::lock;
 
 use super::tally::Tally;
 use super::words;
@@ -33,7 +34,7 @@ impl Progress for Plain {
         if let Some(line) = words(&event, self.verbosity) {
             say(&line);
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let (tally, last) = &mut *state;
         tally.note(&event);
         if last.elapsed() >= INTERVAL

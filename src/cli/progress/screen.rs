@@ -5,9 +5,11 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use indicatif::TermLike;
+
+use crate::sync::lock;
 
 /// The terminal, and what is to be written to it with the next flush.
 #[derive(Debug, Default)]
@@ -15,7 +17,7 @@ pub(super) struct Screen(Mutex<String>);
 
 impl Screen {
     fn add(&self, text: std::fmt::Arguments<'_>) -> io::Result<()> {
-        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = lock(&self.0);
         // Writing to a string does not fail.
         let _ = pending.write_fmt(text);
         Ok(())
@@ -78,7 +80,7 @@ impl TermLike for Screen {
     }
 
     fn flush(&self) -> io::Result<()> {
-        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = lock(&self.0);
         let mut stderr = io::stderr().lock();
         let _ = stderr
             .write_all(pending.as_bytes())

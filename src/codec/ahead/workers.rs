@@ -6,8 +6,10 @@
 //! threads joined.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+
+use crate::sync::{lock, wait};
 
 /// What a worker does.
 pub(super) type Task = Box<dyn FnOnce() + Send>;
@@ -61,7 +63,7 @@ impl Workers {
     /// Starts another thread, if there may be more. A system that has none to give leaves the
     /// work to those there are; without any it is done here.
     fn start_one(&self) {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = lock(&self.threads);
         if threads.len() >= self.threads_max {
             return;
         }
@@ -92,7 +94,7 @@ impl Workers {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn work(&self) {
@@ -105,10 +107,7 @@ impl Shared {
                 continue;
             }
             state.idle += 1;
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.changed, state);
             state.idle -= 1;
         }
     }
@@ -121,10 +120,7 @@ impl Drop for Workers {
         state.tasks.clear();
         drop(state);
         self.shared.changed.notify_all();
-        let threads = self
-            .threads
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut threads = lock(&self.threads);
         for thread in threads.drain(..) {
             // A panic is told by the result that never came.
             let _ = thread.join();

@@ -7,7 +7,7 @@
 //! with the item's own, since by the daemon's turn both will have arrived.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use crate::format::compression::Compression;
@@ -18,6 +18,7 @@ use crate::substitute::answer::{Authority, Found};
 use crate::substitute::choose::{self, Candidate, Rates};
 use crate::substitute::lookup::Skip;
 use crate::substitute::network::Network;
+use crate::sync::lock;
 
 /// A nar that is on its way, and what it is.
 pub(crate) type Opened = (Candidate, Box<dyn Begun>);
@@ -207,7 +208,7 @@ impl Reader {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

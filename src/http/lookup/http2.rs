@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use super::server::Server;
 use crate::http::error::HttpErrorKind;
 use crate::http::net::connect::Transport;
 use crate::http::options::Protocol;
+use crate::sync::lock;
 
 /// Asks over `transport` until it is used up, then draws the conclusions.
 pub(in crate::http) async fn run(server: &Arc<Server>, transport: Box<dyn Transport>) {
@@ -287,11 +288,11 @@ impl Signs {
     }
 
     fn hear(&self) {
-        *self.heard_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *lock(&self.heard_at) = Instant::now();
     }
 
     fn heard_at(&self) -> Instant {
-        *self.heard_at.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.heard_at)
     }
 
     fn streams(&self) -> u64 {

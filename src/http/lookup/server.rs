@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -26,6 +26,7 @@ use crate::http::options::{
     CacheInfoKnowledge, Options, Pipelining, Protocol, ServerSpec, Timeouts,
 };
 use crate::http::retry::Next;
+use crate::sync::lock;
 
 /// A server on the network, shared by those who ask and the connections that answer.
 pub(in crate::http) struct Server {
@@ -99,7 +100,7 @@ impl Server {
     pub(in crate::http) fn lock(&self) -> MutexGuard<'_, State> {
         // What is behind it is consistent between any two statements; a panic elsewhere does not
         // change that.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Queues the question about `item`, before the first one that about the server itself.

@@ -6,10 +6,11 @@
 //! more of them than are full at the same time, and it is still in the processor's cache.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::sync::{Threads, lock};
 
 use super::batch::Job;
 use super::reserve::Reserve;
@@ -21,10 +22,11 @@ const SPARE_BUFFERS: usize = 16;
 
 /// Writer threads and the queue in front of them.
 pub(crate) struct WriterPool {
-    queue: Option<Sender<Job>>,
+    queue: Sender<Job>,
     buffers: Arc<Buffers>,
-    writers: Vec<JoinHandle<()>>,
     reserve: Arc<Reserve>,
+    /// Behind the queue: fields are dropped in this order, and the threads end with the queue.
+    _threads: Threads,
 }
 
 /// Buffers that nobody uses at the moment.
@@ -37,39 +39,27 @@ impl WriterPool {
     /// # Errors
     /// The system has not even one.
     pub(crate) fn new(writers: usize) -> std::io::Result<Self> {
-        let writers = writers.max(1);
-        let (queue, jobs) = bounded::<Job>(writers * QUEUE_PER_WRITER);
+        let (queue, jobs) = bounded::<Job>(writers.max(1) * QUEUE_PER_WRITER);
         let buffers = Arc::<Buffers>::default();
-        let start = |number| {
-            let (jobs, buffers) = (jobs.clone(), Arc::clone(&buffers));
-            std::thread::Builder::new()
-                .name(format!("writer-{number}"))
-                .spawn(move || write_all(&jobs, &buffers))
-        };
-        let mut started = Vec::new();
-        for number in 0..writers {
-            match start(number) {
-                Ok(writer) => started.push(writer),
-                Err(error) if started.is_empty() => return Err(error),
-                Err(_) => break,
-            }
-        }
-        let reserve = Arc::new(Reserve::new());
+
+        let threads = Threads::start("writer", writers, {
+            let buffers = Arc::clone(&buffers);
+            move || write_all(&jobs, &buffers)
+        })?;
+
         Ok(Self {
-            queue: Some(queue),
+            queue,
             buffers,
-            writers: started,
-            reserve,
+            reserve: Arc::new(Reserve::new()),
+            _threads: threads,
         })
     }
 
     /// Queues a batch; waits while the queue is full.
     pub(super) fn write(&self, job: Job) {
-        let queue = self
-            .queue
-            .as_ref()
-            .expect("the queue is closed only by drop");
-        queue.send(job).expect("writers live as long as the queue");
+        self.queue
+            .send(job)
+            .expect("writers live as long as the queue");
     }
 
     /// An empty buffer, used before if there is one.
@@ -85,28 +75,14 @@ impl WriterPool {
 
 impl Buffers {
     fn take(&self) -> Vec<u8> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
-            .unwrap_or_default()
+        lock(&self.0).pop().unwrap_or_default()
     }
 
     fn give_back(&self, mut buffer: Vec<u8>) {
         buffer.clear();
-        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = lock(&self.0);
         if free.len() < SPARE_BUFFERS {
             free.push(buffer);
-        }
-    }
-}
-
-impl Drop for WriterPool {
-    fn drop(&mut self) {
-        self.queue = None;
-        for writer in self.writers.drain(..) {
-            // Nothing in there panics any more.
-            let _ = writer.join();
         }
     }
 }

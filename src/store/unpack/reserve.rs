@@ -2,7 +2,7 @@
 //! it could not finish.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::Destination;
 use crate::store::remove_tree_at;
+use crate::sync::lock;
 
 /// As many as [`remove_tree_at`] opens at the same time.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ impl Reserve {
         if !is_shortage(remove()) {
             return;
         }
-        let mut reserve = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reserve = lock(&self.0);
         let mut pause = Duration::from_millis(1);
         // Another thread may be faster in opening something.
         while pause < PAUSE_MAX {

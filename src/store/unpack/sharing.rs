@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::fs::{AtFlags, linkat, renameat, unlinkat};
 use rustix::io::{self, Errno};
@@ -19,6 +19,7 @@ use rustix::io::{self, Errno};
 use crate::format::nar::EntryName;
 use crate::store::deduplicate::is_limit;
 use crate::store::{EntryOutcome, Fingerprint, LinkOutcome, Links, StoreError};
+use crate::sync::lock;
 
 use super::c_name;
 use super::directory::Directory;
@@ -134,9 +135,7 @@ impl Sharing {
     }
 
     fn new_files(&self) -> MutexGuard<'_, NewFiles> {
-        self.new_files
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.new_files)
     }
 
     fn failure(&self, parent: &Directory, name: &EntryName, source: Errno) -> StoreError {

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 
 use crate::format::nar::EntryName;
+use crate::sync::{lock, wait};
 
 use super::UnpackError;
 use super::created_modes::CreatedModes;
@@ -121,15 +122,12 @@ impl Tree {
     pub(super) fn wait(&self) -> Result<(), UnpackError> {
         let mut progress = self.lock();
         while progress.batches_pending > 0 {
-            progress = self
-                .changed
-                .wait(progress)
-                .unwrap_or_else(PoisonError::into_inner);
+            progress = wait(&self.changed, progress);
         }
         progress.failure.take().map_or(Ok(()), Err)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.progress)
     }
 }

@@ -6,11 +6,12 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::format::store_path::StorePath;
 use crate::store::{Closure, Store, StoreError};
 use crate::substitute::lookup::Skip;
+use crate::sync::lock;
 
 /// The store as a plan sees it.
 #[derive(Debug, Clone)]
@@ -153,6 +154,6 @@ impl Skipping {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<StoreError>> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.error)
     }
 }

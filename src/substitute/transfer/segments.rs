@@ -12,12 +12,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 
 use bytes::Bytes;
 use url::Url;
 
 use crate::http::{BodyStatus, Client, HttpError, NarRequest, RetryPolicy};
+use crate::sync::{lock, wait};
 
 /// What one request fetches.
 pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
@@ -33,11 +34,11 @@ impl Connections {
 
     /// Takes as many as are free.
     fn take_all(&self) -> usize {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.0))
     }
 
     fn give_back(&self, count: usize) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += count;
+        *lock(&self.0) += count;
     }
 }
 
@@ -200,11 +201,7 @@ impl Segments {
             if let Some(failure) = &state.failure {
                 return Err(failure.clone());
             }
-            state = self
-                .shared
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.shared.changed, state);
         }
     }
 }
@@ -219,7 +216,7 @@ impl Drop for Segments {
 
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Fetches segment after segment, until there are no more or one fails.
@@ -260,10 +257,7 @@ impl Shared {
                 state.next += 1;
                 return Some(state.next - 1);
             }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.changed, state);
         }
     }
 
