@@ -13,26 +13,24 @@
 //! more: [`Shared::failure`].
 
 mod resume;
+mod trial;
 
 use std::io::{self, BufRead, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Buf as _, Bytes};
 use url::Url;
 
-use crate::http::{BodyStatus, Client, HttpError, NarBody, NarRequest, RetryPolicy};
+use crate::http::{Client, HttpError, NarBody, NarRequest, RetryPolicy};
 use crate::substitute::ahead::Begun;
 use crate::substitute::cancel::Cancel;
 use crate::substitute::retry::Retries;
 
 use super::segments::{Connections, FirstSegment, Part, SEGMENT_BYTES, Segments};
+use trial::Trial;
 
-/// A single stream has to have brought this much
-const TRIAL_BYTES: u64 = 512 << 10;
-/// in at least this time, before more connections are considered.
-const TRIAL_TIME: Duration = Duration::from_millis(300);
 /// Less than this is not worth more connections.
 const SEGMENTED_BYTES_MIN: u64 = 4 << 20;
 
@@ -83,6 +81,17 @@ enum Stream {
     Begun(Box<dyn Begun>),
 }
 
+/// Whether segments of a file are considered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SegmentUse {
+    Allowed,
+    /// They broke, or came later than the stream: the connection decides again once the server
+    /// has given the rest of the file after an outage.
+    AfterResume,
+    /// The server gave other bytes than those requested.
+    Refused,
+}
+
 pub(super) struct Body {
     client: Arc<Client>,
     url: Url,
@@ -92,9 +101,9 @@ pub(super) struct Body {
     connections: Connections,
     /// Segments that have been requested beside the stream, and begin ahead of it.
     requested_segments: Option<Segments>,
-    /// Segments of this file have failed, or came later than the stream.
-    segments_failed: bool,
-    opened: Instant,
+    segment_use: SegmentUse,
+    /// Measures the stream, to tell whether segments are worth it.
+    trial: Trial,
     chunk: Bytes,
     /// Bytes received of the file, of every attempt together.
     received: u64,
@@ -152,8 +161,8 @@ impl Body {
             stream,
             connections,
             requested_segments: None,
-            segments_failed: false,
-            opened: Instant::now(),
+            segment_use: SegmentUse::Allowed,
+            trial: Trial::first(),
             chunk: Bytes::new(),
             received: 0,
             repeated: 0,
@@ -264,13 +273,14 @@ impl Body {
                 self.repeated = self.received - start;
                 self.stream = Stream::Segments(segments);
             }
-            FirstSegment::Failed => {
-                self.segments_failed = true;
+            FirstSegment::Refused => {
+                self.segment_use = SegmentUse::Refused;
                 self.retries.health().refuses_ranges(self.server);
             }
+            FirstSegment::Broken => self.segment_use = SegmentUse::AfterResume,
             // The stream is faster than an answer.
             FirstSegment::Requested if self.received >= start + SEGMENT_BYTES => {
-                self.segments_failed = true;
+                self.segment_use = SegmentUse::AfterResume;
             }
             FirstSegment::Requested | FirstSegment::Arriving => {
                 self.requested_segments = Some(segments);
@@ -283,24 +293,11 @@ impl Body {
         let Some(end) = self.content_length else {
             return false;
         };
-        let is_in_one_piece = match &self.stream {
-            Stream::Network(body) => body.status() == BodyStatus::Full,
-            Stream::Begun(_) => true,
-            Stream::Segments(_) => false,
-        };
-        if self.segments_failed
-            || !is_in_one_piece
-            || end.saturating_sub(self.received) < SEGMENTED_BYTES_MIN
-        {
-            return false;
-        }
 
-        let streamed = self.shared.streamed.load(Ordering::Relaxed);
-        let waited = self.shared.waited_micros.load(Ordering::Relaxed);
-        let elapsed = self.opened.elapsed();
-        streamed >= TRIAL_BYTES
-            && elapsed >= TRIAL_TIME
-            && Duration::from_micros(waited) > elapsed / 2
+        self.segment_use == SegmentUse::Allowed
+            && !matches!(self.stream, Stream::Segments(_))
+            && end.saturating_sub(self.received) >= SEGMENTED_BYTES_MIN
+            && self.trial.is_slow(&self.shared)
             && self.retries.health().takes_ranges(self.server)
     }
 

@@ -79,8 +79,16 @@ pub(super) enum FirstSegment {
     Requested,
     /// Bytes of it have arrived: the server gives parts of the file.
     Arriving,
-    /// The server did not give it.
-    Failed,
+    /// The server answered with something else: it does not give parts of files.
+    Refused,
+    /// No answer arrived: the server may be down, which says nothing about parts of files.
+    Broken,
+}
+
+/// Whether a request for a part of a file failed because of what it asks for, and not because the
+/// server was unreachable, silent, overloaded or hung up.
+pub(super) fn is_range_refusal(error: &HttpError) -> bool {
+    error.reached_server() && error.outage().is_none()
 }
 
 struct Shared {
@@ -175,7 +183,8 @@ impl Segments {
         match (state.is_working, &state.failure) {
             (true, _) => FirstSegment::Arriving,
             (false, None) => FirstSegment::Requested,
-            (false, Some(_)) => FirstSegment::Failed,
+            (false, Some(error)) if is_range_refusal(error) => FirstSegment::Refused,
+            (false, Some(_)) => FirstSegment::Broken,
         }
     }
 

@@ -22,6 +22,7 @@ use crate::substitute::progress::Silent;
 use crate::substitute::retry::{Retries, RetryContext};
 use crate::testing::seeds;
 
+mod outages;
 mod ranges;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,14 +206,33 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Opt
 
 /// What comes from `url`, in the time that the most patient test needs.
 fn read(url: Url, size: Option<u64>, stall: Duration) -> std::io::Result<Vec<u8>> {
+    read_with(url, size, stall, RETRY_TIME)
+}
+
+/// What comes from `url`, across an outage of many seconds.
+fn read_patiently(url: Url) -> std::io::Result<Vec<u8>> {
+    read_with(url, None, PATIENT, Duration::from_secs(60))
+}
+
+fn read_with(
+    url: Url,
+    size: Option<u64>,
+    stall: Duration,
+    retry_time: Duration,
+) -> std::io::Result<Vec<u8>> {
     let (sender, receiver) = crossbeam_channel::bounded(1);
-    std::thread::spawn(move || sender.send(read_all(url, size, stall)));
+    std::thread::spawn(move || sender.send(read_all(url, size, stall, retry_time)));
     receiver
         .recv_timeout(Duration::from_secs(120))
         .expect("it ends")
 }
 
-fn read_all(url: Url, size: Option<u64>, stall: Duration) -> std::io::Result<Vec<u8>> {
+fn read_all(
+    url: Url,
+    size: Option<u64>,
+    stall: Duration,
+    retry_time: Duration,
+) -> std::io::Result<Vec<u8>> {
     let options = Options {
         stall_timeout: stall,
         ..Options::default()
@@ -221,7 +241,7 @@ fn read_all(url: Url, size: Option<u64>, stall: Duration) -> std::io::Result<Vec
     let wanted = Wanted {
         url,
         server: 0,
-        retries: retries(),
+        retries: retries(retry_time),
         size,
         begun: None,
         connections: Connections::new(4),
@@ -233,12 +253,15 @@ fn read_all(url: Url, size: Option<u64>, stall: Duration) -> std::io::Result<Vec
     body.read_to_end(&mut bytes).map(|_| bytes)
 }
 
-/// Retries for a second without progress, of a server that nobody can replace.
-fn retries() -> Arc<Retries> {
+/// How long a server is retried without progress.
+const RETRY_TIME: Duration = Duration::from_secs(1);
+
+/// Retries for `time` without progress, of a server that nobody can replace.
+fn retries(time: Duration) -> Arc<Retries> {
     let context = RetryContext {
         health: Arc::default(),
         servers: Vec::new(),
-        time: Duration::from_secs(1),
+        time,
         progress: Arc::new(Silent),
         cancel: Cancel::default(),
     };

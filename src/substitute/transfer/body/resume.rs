@@ -1,21 +1,27 @@
 //! A stream that broke off is resumed: after a wait, with a range, or else from the beginning.
 //!
 //! Every answer to a request for a range but the rest of the file leads to a request without one.
-//! Only a connection that did not come about says nothing about ranges.
+//! Only a refusal of the server says that it gives no ranges; an outage does not, and segments are
+//! considered again after it.
 
 use std::sync::atomic::Ordering;
 
 use crate::http::{BodyStatus, HttpError, NarBody, NarRequest};
 
-use super::{Body, Stream, range_validator, request};
+use super::super::segments::is_range_refusal;
+use super::{Body, SegmentUse, Stream, range_validator, request};
 
 impl Body {
     /// Resumes a stream that broke off with `error`.
     pub(super) fn resume(&mut self, mut error: HttpError) -> Result<(), HttpError> {
-        // What fails in segments may still work in one piece. It may all come once more then: that
-        // is not to happen again and again.
+        // What fails in segments may still work in one piece.
         if matches!(self.stream, Stream::Segments(_)) {
-            self.segments_failed = true;
+            self.segment_use = if is_range_refusal(&error) {
+                SegmentUse::Refused
+            } else {
+                SegmentUse::AfterResume
+            };
+            self.trial.demand_more();
             match self.reopen() {
                 Ok(()) => return Ok(()),
                 Err(next) => error = next,
@@ -49,16 +55,25 @@ impl Body {
                 body
             }
             Some(Err(error)) if !error.reached_server() => return Err(error),
-            Some(Err(_)) => {
+            Some(Err(error)) => {
                 let body = self.client.nar(request(&self.url, &self.cancel))?;
-                self.retries.health().refuses_ranges(self.server);
+                if is_range_refusal(&error) {
+                    self.retries.health().refuses_ranges(self.server);
+                } else {
+                    self.segment_use = SegmentUse::AfterResume;
+                }
                 body
             }
             None => self.client.nar(request(&self.url, &self.cancel))?,
         };
 
         self.repeated = match body.status() {
-            BodyStatus::Partial { .. } => 0,
+            BodyStatus::Partial { .. } => {
+                if self.segment_use == SegmentUse::AfterResume {
+                    self.segment_use = SegmentUse::Allowed;
+                }
+                0
+            }
             BodyStatus::Full => {
                 // It may be another version, as long as it is.
                 self.content_length = body.content_length();
@@ -67,6 +82,7 @@ impl Body {
             }
         };
         self.noted_at = self.received;
+        self.trial.restart(&self.shared);
         self.stream = Stream::Network(Box::new(body));
         Ok(())
     }
