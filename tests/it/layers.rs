@@ -1,9 +1,9 @@
-//! The layers of `src/lib.rs`, kept: who may use whom, how long a file may be, and that each
-//! file says what it is.
+//! The layers of `src/lib.rs`: which module may use which, how long a file may be, and that each
+//! file begins with its description. Import circles and style numbers are in `structure.rs`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
+use crate::structure::source::{SourceFile, area_of, sources};
 use crate::support::{files_below, repository};
 
 /// A layer and the layers it may use, besides itself.
@@ -52,21 +52,8 @@ const LAYERS: [Layer; 10] = [
 /// The longest that a file may be without its tests.
 const LINES_MAX: usize = 470;
 
-fn sources() -> Vec<PathBuf> {
-    files_below(&repository().join("src"), ".rs")
-}
-
-fn text(file: &Path) -> String {
-    std::fs::read_to_string(file).unwrap()
-}
-
-/// The layer that a file below `src/` belongs to; `None` for `lib.rs` and `main.rs`.
-fn layer_of(file: &Path) -> Option<&'static Layer> {
-    let inside = file.strip_prefix(repository().join("src")).unwrap();
-    let first = inside.iter().next().unwrap().to_str().unwrap();
-    LAYERS
-        .iter()
-        .find(|(name, _)| *name == first.trim_end_matches(".rs"))
+fn layer_of(area: &str) -> Option<&'static Layer> {
+    LAYERS.iter().find(|(name, _)| *name == area)
 }
 
 /// The names that stand behind `crate::` in code, and in groups behind it.
@@ -92,10 +79,10 @@ fn used(code: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The names that a file may not use, though it does. What unit tests share is not there for
-/// anything else to use.
-fn strangers((layer, allowed): &Layer, code: &str) -> Vec<String> {
-    let is_allowed = |name: &str| name == *layer || name == "testing" || allowed.contains(&name);
+/// The modules that a file of `layer` uses though it may not. Unit tests share `testing`.
+fn forbidden((layer, allowed): &Layer, code: &str) -> Vec<String> {
+    let is_allowed =
+        |name: &str| [layer, "sync", "testing"].contains(&name) || allowed.contains(&name);
     used(code)
         .into_iter()
         .filter(|name| !is_allowed(name))
@@ -103,83 +90,81 @@ fn strangers((layer, allowed): &Layer, code: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_layer_uses_one_that_it_may_not() {
+fn every_layer_uses_only_what_it_may() {
+    let root = repository().join("src");
     let mut seen = BTreeSet::new();
-    for file in sources() {
-        let Some(layer) = layer_of(&file) else {
+    for file in files_below(&root, ".rs") {
+        let path = file.strip_prefix(&root).unwrap().to_str().unwrap();
+        let Some(layer) = layer_of(area_of(path)) else {
             continue;
         };
         seen.insert(layer.0);
-        let strangers = strangers(layer, &text(&file));
-        assert!(
-            strangers.is_empty(),
-            "{} uses {strangers:?}",
-            file.display()
-        );
+        let forbidden = forbidden(layer, &text(&format!("src/{path}")));
+        assert!(forbidden.is_empty(), "{path} uses {forbidden:?}");
     }
-    assert_eq!(seen.len(), LAYERS.len(), "a layer has no files: {seen:?}");
+    let declared = declared_layers().len();
+    assert_eq!(seen.len(), declared, "a layer has no files: {seen:?}");
 }
 
 #[test]
-fn the_check_itself_sees_what_is_wrong() {
-    let store = LAYERS.iter().find(|(name, _)| *name == "store").unwrap();
-    assert_eq!(strangers(store, "use crate::http::Client;\n"), ["http"]);
+fn a_planted_use_of_a_forbidden_layer_is_found() {
+    let store = layer_of("store").unwrap();
+    assert_eq!(forbidden(store, "use crate::http::Client;\n"), ["http"]);
     assert_eq!(
-        strangers(
+        forbidden(
             store,
             "let x = crate::cli::run; use crate::{codec, format};"
         ),
         ["cli", "codec"]
     );
-    assert!(strangers(store, "// crate::http\nuse crate::trust::acl;\n").is_empty());
+    assert!(forbidden(store, "// crate::http\nuse crate::trust::acl;\n").is_empty());
+}
+
+/// The layers that `src/lib.rs` declares, in its order.
+fn declared_layers() -> Vec<String> {
+    let lib = text("src/lib.rs");
+    lib.lines()
+        .map(|line| line.strip_prefix("pub ").unwrap_or(line))
+        .filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
+        .filter(|module| *module != "testing")
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
 fn the_library_declares_its_layers_in_this_order() {
-    let lib = text(&repository().join("src/lib.rs"));
-    let declared: Vec<&str> = lib
-        .lines()
-        .map(|line| line.strip_prefix("pub ").unwrap_or(line))
-        .filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
-        .filter(|module| *module != "testing")
+    let declared = declared_layers();
+    let expected: Vec<&str> = LAYERS
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| *name != "sync" || declared.contains(&"sync".to_owned()))
         .collect();
-    assert_eq!(declared, LAYERS.map(|(name, _)| name));
-    let main = text(&repository().join("src/main.rs"));
+    assert_eq!(declared, expected);
     assert!(
-        !main.contains("mod "),
-        "the program is a caller of the library"
+        !text("src/main.rs").contains("mod "),
+        "the program only calls the library"
     );
 }
 
 #[test]
 fn no_file_is_too_long() {
-    let mut too_long = Vec::new();
-    for file in sources() {
-        let inside = file.strip_prefix(repository().join("src")).unwrap();
-        if inside
-            .iter()
-            .any(|part| part == "tests" || part == "tests.rs")
-        {
-            continue;
-        }
-        let text = text(&file);
-        let code = text
-            .split("#[cfg(test)]\nmod tests {")
-            .next()
-            .unwrap_or_default();
-        let lines = code.lines().count();
-        if lines > LINES_MAX {
-            too_long.push(format!("{}: {lines}", inside.display()));
-        }
-    }
+    let lines = |file: &SourceFile| file.text.trim_end().lines().count();
+    let too_long: Vec<String> = sources()
+        .iter()
+        .filter(|file| lines(file) > LINES_MAX)
+        .map(|file| format!("{}: {}", file.path, lines(file)))
+        .collect();
     assert!(too_long.is_empty(), "{too_long:?}");
 }
 
 #[test]
-fn every_file_says_what_it_is() {
-    let tests = files_below(&repository().join("tests/it"), ".rs");
-    let mut all = sources();
-    all.extend(tests);
-    all.retain(|file| !text(file).starts_with("//! "));
-    assert!(all.is_empty(), "{all:?}");
+fn every_file_begins_with_its_description() {
+    let mut files = files_below(&repository().join("tests/it"), ".rs");
+    files.extend(files_below(&repository().join("src"), ".rs"));
+    files.retain(|file| !std::fs::read_to_string(file).unwrap().starts_with("//! "));
+    assert!(files.is_empty(), "{files:?}");
+}
+
+fn text(file: &str) -> String {
+    std::fs::read_to_string(repository().join(file)).unwrap()
 }

@@ -11,4 +11,5 @@ mod hostile;
 mod layers;
 mod licenses;
 mod store;
+mod structure;
 mod support;
