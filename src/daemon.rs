@@ -8,10 +8,10 @@
 //! The daemon holds the item's lock and its temp root, and registers it: nothing of that is
 //! done here. [`query`] and [`substitute`] answer, [`serve`] is the loop around them.
 
-pub(crate) mod ahead;
-pub(crate) mod client;
+pub(crate) mod client_items;
 pub(crate) mod log;
 pub(crate) mod options;
+pub(crate) mod prefetch;
 mod process;
 pub(crate) mod progress;
 pub(crate) mod query;

@@ -89,7 +89,7 @@ impl Context {
         if self.settings.allow_unauthenticated {
             self.output
                 .warn("signatures are not checked: authentication is switched off");
-            return Ok(AuthorizedKeys::Anyone);
+            return Ok(AuthorizedKeys::AllowUnauthenticated);
         }
         match self.settings.store_dir().dialect() {
             Dialect::Guix => self.guix_keys().map(AuthorizedKeys::Guix),
@@ -104,7 +104,7 @@ impl Context {
             self.output
                 .warn(&file_trust::warning("ACL", path, &fault, choice));
             if choice == Choice::Implicit {
-                return Ok(Acl::nobody());
+                return Ok(Acl::default());
             }
         }
         let text = match std::fs::read(path) {
@@ -122,7 +122,7 @@ impl Context {
                 self.output.warn(&format!(
                     "there is no ACL at {path}, so no key is authorized; `{command}` makes one"
                 ));
-                return Ok(Acl::nobody());
+                return Ok(Acl::default());
             }
             Err(source) => {
                 return Err(CliError::File {
@@ -279,7 +279,7 @@ impl Context {
                 // A helper that does not start takes the whole build down with it.
                 self.output
                     .warn(&format!("no server is believed: {}", chain(&error)));
-                AuthorizedKeys::Guix(Acl::nobody())
+                AuthorizedKeys::Guix(Acl::default())
             }
             keys => keys?,
         };

@@ -23,7 +23,7 @@ use crate::format::credentials::without_credentials;
 
 use super::env::{self, Environment};
 use super::error::CliError;
-use super::output::{Messages, log_line, shown};
+use super::output::{Messages, log_line, printable};
 
 /// What `-vv` selects.
 const VERBOSE_FILTER: &str = "debug";
@@ -156,7 +156,7 @@ impl Write for &LogWriter {
 /// An event without its line break, passwords and control characters.
 fn clean_line(event: &str) -> String {
     let without_passwords = without_credentials(event.trim_end());
-    shown(&without_passwords).replace('\n', "\\n")
+    printable(&without_passwords).replace('\n', "\\n")
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::settings::Verbosity;
 
-pub(crate) use crate::format::escape::shown;
+pub(crate) use crate::format::escape::printable;
 pub(crate) use crate::substitute::without_url;
 
 /// The form of what goes to standard error.
@@ -152,14 +152,14 @@ impl Output {
                 json!({ "text": what, "causes": causes, "hint": hint }),
             );
         }
-        let mut text = format!("subst: error: {}", shown(what));
+        let mut text = format!("subst: error: {}", printable(what));
         for cause in causes {
             text.push_str("\n  caused by: ");
-            text.push_str(&shown(&cause));
+            text.push_str(&printable(&cause));
         }
         if let Some(hint) = hint {
             text.push_str("\n  hint: ");
-            text.push_str(&shown(hint));
+            text.push_str(&printable(hint));
         }
         say(&text);
     }

@@ -12,7 +12,7 @@ use crate::substitute::choose::Choice;
 use crate::substitute::progress::{Event, Progress};
 
 use super::args::ProgressMode;
-use super::output::{self, say, shown, without_url};
+use super::output::{self, printable, say, without_url};
 use super::settings::Verbosity;
 
 /// What shows progress as `mode` says. Bars need a terminal.
@@ -38,8 +38,8 @@ fn words(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
         Event::ServerDown { server, reason } => {
             format!(
                 "subst: warning: {} is not used: {}",
-                shown(server),
-                shown(&without_url(reason))
+                printable(server),
+                printable(&without_url(reason))
             )
         }
         Event::Retrying {
@@ -50,15 +50,15 @@ fn words(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
             let seconds = failing_for.as_secs();
             format!(
                 "subst: {} does not answer, retrying ({seconds} s)",
-                shown(server)
+                printable(server)
             )
         }
-        Event::Warning(text) => format!("subst: warning: {}", shown(text)),
+        Event::Warning(text) => format!("subst: warning: {}", printable(text)),
         Event::SourceFailed { item, url, reason } => {
             format!(
                 "subst: warning: {item} from {}: {}",
-                shown(url),
-                shown(reason)
+                printable(url),
+                printable(reason)
             )
         }
         Event::Started {
@@ -67,7 +67,7 @@ fn words(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
             let why = choice.map(|choice| format!(" ({})", choice_words(choice)));
             format!(
                 "subst: {item} from {}{}",
-                shown(url),
+                printable(url),
                 why.unwrap_or_default()
             )
         }

@@ -9,11 +9,11 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard};
 
-use crate::format::escape::shown;
+use crate::format::escape::printable;
 use crate::sync::lock;
 
 /// Where words for the client go; threads may share it.
-pub(crate) struct Log {
+pub(crate) struct ClientLog {
     state: Mutex<State>,
 }
 
@@ -23,7 +23,7 @@ struct State {
     is_line_open: bool,
 }
 
-impl Log {
+impl ClientLog {
     /// Writes to standard error.
     #[must_use]
     pub(crate) fn stderr() -> Self {
@@ -44,13 +44,13 @@ impl Log {
     /// Something that may be wrong. What strangers said in it is escaped.
     pub(crate) fn warn(&self, text: &str) {
         self.state()
-            .line(&format!("subst: warning: {}\n", shown(&short(text))));
+            .line(&format!("subst: warning: {}\n", printable(&short(text))));
     }
 
     /// Something that could not be done.
     pub(crate) fn error(&self, text: &str) {
         self.state()
-            .line(&format!("subst: error: {}\n", shown(&short(text))));
+            .line(&format!("subst: error: {}\n", printable(&short(text))));
     }
 
     /// Finished lines, as they are.
@@ -58,7 +58,7 @@ impl Log {
         self.state().line(text);
     }
 
-    /// A line that the next one is written over, until it is [ended](Log::end_line).
+    /// A line that the next one is written over, until it is [ended](ClientLog::end_line).
     pub(crate) fn open_line(&self, text: &str) {
         let mut state = self.state();
         state.write(&format!("{ERASE_LINE}{text}"));

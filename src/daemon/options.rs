@@ -13,18 +13,18 @@ pub(crate) struct DaemonOptions {
     /// Whether the servers discovered in the local network are asked as well.
     pub(crate) discover: bool,
     /// How progress is to be told.
-    pub(crate) telling: Telling,
+    pub(crate) progress_style: ProgressStyle,
     /// Whether files of items in the store are to be deduplicated.
     pub(crate) deduplicate: bool,
 }
 
 /// How progress is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Telling {
+pub(crate) enum ProgressStyle {
     /// In lines that the client's program reads.
-    Trace,
+    BuildTrace,
     /// In words for a terminal of so many columns.
-    Words {
+    Text {
         /// The columns to use.
         columns: usize,
     },
@@ -41,10 +41,10 @@ impl DaemonOptions {
         Self {
             substitute_urls: urls.map(|list| list.split_whitespace().map(str::to_owned).collect()),
             discover: value(text, "discover") == Some("true"),
-            telling: if trace.is_some_and(|level| level > 0) {
-                Telling::Trace
+            progress_style: if trace.is_some_and(|level| level > 0) {
+                ProgressStyle::BuildTrace
             } else {
-                Telling::Words {
+                ProgressStyle::Text {
                     columns: columns.map_or(DEFAULT_COLUMNS, usable_columns),
                 }
             },
@@ -86,7 +86,7 @@ mod tests {
         let options = DaemonOptions::parse(text);
         let urls = vec!["http://a".to_owned(), "http://b".to_owned()];
         assert_eq!(options.substitute_urls, Some(urls));
-        assert_eq!(options.telling, Telling::Trace);
+        assert_eq!(options.progress_style, ProgressStyle::BuildTrace);
         assert!(options.deduplicate);
         assert!(!options.discover);
     }
@@ -102,7 +102,7 @@ mod tests {
             Some(Vec::new()),
             "an empty list is a list"
         );
-        assert_eq!(options.telling, Telling::Words { columns: 119 });
+        assert_eq!(options.progress_style, ProgressStyle::Text { columns: 119 });
         assert!(options.discover);
     }
 
@@ -110,16 +110,16 @@ mod tests {
     fn without_a_daemon() {
         let options = DaemonOptions::parse("");
         assert_eq!(options.substitute_urls, None);
-        assert_eq!(options.telling, Telling::Words { columns: 80 });
+        assert_eq!(options.progress_style, ProgressStyle::Text { columns: 80 });
         assert!(!options.deduplicate);
     }
 
     #[test]
     fn a_no_is_a_no_and_nonsense_is_nothing() {
         assert!(!DaemonOptions::parse("deduplicate=no").deduplicate);
-        let columns = |text: &str| match DaemonOptions::parse(text).telling {
-            Telling::Words { columns } => columns,
-            Telling::Trace => 0,
+        let columns = |text: &str| match DaemonOptions::parse(text).progress_style {
+            ProgressStyle::Text { columns } => columns,
+            ProgressStyle::BuildTrace => 0,
         };
         assert_eq!(columns("terminal-columns=wide"), 80);
         assert_eq!(columns("terminal-columns=3"), 20);

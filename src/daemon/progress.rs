@@ -7,22 +7,22 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::format::escape::shown;
+use crate::format::escape::printable;
 use crate::substitute::progress::{Event, Progress};
 use crate::substitute::without_url;
 use crate::sync::lock;
 
-use super::log::Log;
-use super::options::Telling;
+use super::log::ClientLog;
+use super::options::ProgressStyle;
 use super::wording;
 
 /// How often the same thing is told anew, at most.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Tells the client what happens.
-pub(crate) struct Teller {
-    log: Arc<Log>,
-    telling: Telling,
+pub(crate) struct ClientProgress {
+    log: Arc<ClientLog>,
+    progress_style: ProgressStyle,
     servers: Vec<String>,
     state: Mutex<State>,
 }
@@ -47,13 +47,17 @@ struct Download {
     told: Instant,
 }
 
-impl Teller {
-    /// Tells `log`, in the way that `telling` says, about downloads from `servers`.
+impl ClientProgress {
+    /// Tells `log`, in the way that `progress_style` says, about downloads from `servers`.
     #[must_use]
-    pub(crate) fn new(log: Arc<Log>, telling: Telling, servers: Vec<String>) -> Self {
+    pub(crate) fn new(
+        log: Arc<ClientLog>,
+        progress_style: ProgressStyle,
+        servers: Vec<String>,
+    ) -> Self {
         Self {
             log,
-            telling,
+            progress_style,
             servers,
             state: Mutex::default(),
         }
@@ -112,14 +116,16 @@ impl Teller {
             return;
         };
         let is_first = download.url.is_empty();
-        match self.telling {
-            Telling::Trace if !is_first => return,
-            Telling::Trace => {
+        match self.progress_style {
+            ProgressStyle::BuildTrace if !is_first => return,
+            ProgressStyle::BuildTrace => {
                 let (destination, size) = (&download.destination, size_word(size));
                 let line = format!("@ download-started {destination} {url} {size}\n");
                 self.log.lines(&line);
             }
-            Telling::Words { .. } => self.log.lines(&format!("Downloading {}...\n", shown(url))),
+            ProgressStyle::Text { .. } => self
+                .log
+                .lines(&format!("Downloading {}...\n", printable(url))),
         }
         let now = Instant::now();
         url.clone_into(&mut download.url);
@@ -134,9 +140,9 @@ impl Teller {
         // Half an interval of tolerance: the caller comes by once in every interval.
         if received > 0 && !download.url.is_empty() && download.told.elapsed() >= INTERVAL / 2 {
             download.told = Instant::now();
-            match self.telling {
-                Telling::Trace => self.log.lines(&download.trace_line(received)),
-                Telling::Words { columns } => self.words(download, received, columns),
+            match self.progress_style {
+                ProgressStyle::BuildTrace => self.log.lines(&download.trace_line(received)),
+                ProgressStyle::Text { columns } => self.words(download, received, columns),
             }
         }
     }
@@ -150,8 +156,8 @@ impl Teller {
         else {
             return;
         };
-        match self.telling {
-            Telling::Trace => {
+        match self.progress_style {
+            ProgressStyle::BuildTrace => {
                 let total = download.size.unwrap_or(received);
                 let (destination, url) = (&download.destination, &download.url);
                 let mut lines = download.trace_line(total);
@@ -160,7 +166,7 @@ impl Teller {
                 ));
                 self.log.lines(&lines);
             }
-            Telling::Words { columns } => {
+            ProgressStyle::Text { columns } => {
                 self.words(&download, received, columns);
                 self.log.lines("\n");
             }
@@ -168,7 +174,7 @@ impl Teller {
     }
 
     fn words(&self, download: &Download, received: u64, columns: usize) {
-        let name = shown(wording::short_name(&download.url)).into_owned();
+        let name = printable(wording::short_name(&download.url)).into_owned();
         let elapsed = download.started.elapsed();
         let line = wording::download(&name, download.size, received, elapsed, columns);
         if let Some(line) = line {
@@ -194,7 +200,7 @@ fn size_word(size: Option<u64>) -> String {
     size.map_or_else(|| "-".to_owned(), |size| size.to_string())
 }
 
-impl Progress for Teller {
+impl Progress for ClientProgress {
     fn event(&self, event: Event<'_>) {
         match event {
             Event::Looking {
@@ -259,19 +265,22 @@ mod tests {
         }
     }
 
-    fn teller(telling: Telling) -> (Teller, Sink) {
+    fn progress(progress_style: ProgressStyle) -> (ClientProgress, Sink) {
         let sink = Sink::default();
-        let log = Arc::new(Log::to(Box::new(sink.clone())));
-        (Teller::new(log, telling, vec!["http://h".to_owned()]), sink)
+        let log = Arc::new(ClientLog::to(Box::new(sink.clone())));
+        (
+            ClientProgress::new(log, progress_style, vec!["http://h".to_owned()]),
+            sink,
+        )
     }
 
     fn item() -> StorePath {
         StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap()
     }
 
-    fn started(teller: &Teller, url: &str, download_size: Option<u64>) {
+    fn started(progress: &ClientProgress, url: &str, download_size: Option<u64>) {
         let (item, announced, choice) = (&item(), None, None);
-        teller.event(Event::Started {
+        progress.event(Event::Started {
             item,
             url,
             download_size,
@@ -280,8 +289,8 @@ mod tests {
         });
     }
 
-    fn unpacked(teller: &Teller, downloaded: u64) {
-        teller.event(Event::Unpacked {
+    fn unpacked(progress: &ClientProgress, downloaded: u64) {
+        progress.event(Event::Unpacked {
             item: &item(),
             downloaded,
             nar_size: 0,
@@ -290,12 +299,12 @@ mod tests {
 
     #[test]
     fn a_trace_starts_once_and_ends_once() {
-        let (teller, sink) = teller(Telling::Trace);
-        teller.while_substituting("/s/x", || {
-            started(&teller, "http://a/x", Some(7));
-            started(&teller, "http://b/x", None);
-            unpacked(&teller, 7);
-            unpacked(&teller, 7);
+        let (progress, sink) = progress(ProgressStyle::BuildTrace);
+        progress.while_substituting("/s/x", || {
+            started(&progress, "http://a/x", Some(7));
+            started(&progress, "http://b/x", None);
+            unpacked(&progress, 7);
+            unpacked(&progress, 7);
         });
         let expected = "@ download-started /s/x http://a/x 7\n\
             @ download-progress /s/x http://a/x 7 7\n\
@@ -305,10 +314,10 @@ mod tests {
 
     #[test]
     fn an_unknown_size_is_a_dash_until_the_end() {
-        let (teller, sink) = teller(Telling::Trace);
-        teller.while_substituting("/s/x", || {
-            started(&teller, "http://a/x", None);
-            unpacked(&teller, 5);
+        let (progress, sink) = progress(ProgressStyle::BuildTrace);
+        progress.while_substituting("/s/x", || {
+            started(&progress, "http://a/x", None);
+            unpacked(&progress, 5);
         });
         let expected = "@ download-started /s/x http://a/x -\n\
             @ download-progress /s/x http://a/x - 5\n\
@@ -318,24 +327,24 @@ mod tests {
 
     #[test]
     fn nothing_is_traced_without_a_beginning() {
-        let (teller, sink) = teller(Telling::Trace);
-        unpacked(&teller, 5);
-        teller.while_substituting("/s/x", || {
-            teller.event(Event::Progressed {
+        let (progress, sink) = progress(ProgressStyle::BuildTrace);
+        unpacked(&progress, 5);
+        progress.while_substituting("/s/x", || {
+            progress.event(Event::Progressed {
                 item: &item(),
                 downloaded: 5,
             });
-            unpacked(&teller, 5);
+            unpacked(&progress, 5);
         });
         assert_eq!(sink.text(), "");
     }
 
     #[test]
     fn words_end_their_line_before_others_follow() {
-        let (teller, sink) = teller(Telling::Words { columns: 60 });
-        teller.while_substituting("/s/x", || {
-            started(&teller, "http://a/x", Some(7));
-            unpacked(&teller, 7);
+        let (progress, sink) = progress(ProgressStyle::Text { columns: 60 });
+        progress.while_substituting("/s/x", || {
+            started(&progress, "http://a/x", Some(7));
+            unpacked(&progress, 7);
         });
         let text = sink.text();
         assert!(
@@ -347,7 +356,7 @@ mod tests {
 
     #[test]
     fn lookups_are_told_of_only_while_somebody_waits_and_a_server_is_asked() {
-        let (teller, sink) = teller(Telling::Trace);
+        let (progress, sink) = progress(ProgressStyle::BuildTrace);
         let looking = |asked| Event::Looking {
             done: 1,
             total: 2,
@@ -355,12 +364,12 @@ mod tests {
             requests: 0,
             servers: &[],
         };
-        teller.event(looking(1));
-        teller.while_asked(|| teller.event(looking(0)));
+        progress.event(looking(1));
+        progress.while_asked(|| progress.event(looking(0)));
         assert_eq!(sink.text(), "");
-        teller.while_asked(|| {
-            teller.event(looking(1));
-            teller.event(looking(1));
+        progress.while_asked(|| {
+            progress.event(looking(1));
+            progress.event(looking(1));
         });
         let line =
             |percent| format!("\r\u{1b}[Klooking for substitutes on 'http://h'... {percent}%");
@@ -369,8 +378,8 @@ mod tests {
 
     #[test]
     fn what_servers_say_is_escaped() {
-        let (teller, sink) = teller(Telling::Trace);
-        teller.event(Event::Warning("\u{1b}[2J"));
+        let (progress, sink) = progress(ProgressStyle::BuildTrace);
+        progress.event(Event::Warning("\u{1b}[2J"));
         assert_eq!(sink.text(), "subst: warning: \\u{1b}[2J\n");
     }
 }

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::substitute::lookup::{Resolver, Skip, Walk};
 
-use super::ahead::handover::Listening;
-use super::ahead::reader::Reader;
-use super::log::Log;
-use super::progress::Teller;
+use super::log::ClientLog;
+use super::prefetch::prefetcher::Prefetcher;
+use super::prefetch::server::PrefetchServer;
+use super::progress::ClientProgress;
 use super::reply;
-use super::request::{Query, Question, RequestError};
-use super::serve::Answer;
+use super::request::{QueryKind, QueryRequest, RequestError};
+use super::serve::RequestHandler;
 
 /// Answers `have` and `info`.
 pub(crate) struct QueryHelper {
@@ -25,19 +25,19 @@ pub(crate) struct QueryHelper {
     pub(crate) resolver: Arc<Resolver>,
     /// Tells what is there already, when that can be told.
     pub(crate) skip: Option<Skip>,
-    /// What the client names, while none of it has been asked about: see [`super::client`].
+    /// What the client names, while none of it has been asked about: see [`super::client_items`].
     pub(crate) named: Vec<StorePath>,
     /// Who fetches ahead, if anybody does, and where it is asked.
-    pub(crate) ahead: Option<(Arc<Reader>, Listening)>,
+    pub(crate) ahead: Option<(Arc<Prefetcher>, PrefetchServer)>,
     /// Tells how far lookups are.
-    pub(crate) teller: Arc<Teller>,
+    pub(crate) progress: Arc<ClientProgress>,
     /// For words.
-    pub(crate) log: Arc<Log>,
+    pub(crate) log: Arc<ClientLog>,
 }
 
-impl Answer for QueryHelper {
+impl RequestHandler for QueryHelper {
     fn answer(&mut self, line: Result<&[u8], RequestError>) -> String {
-        let query = match line.and_then(|line| Query::parse(line, &self.store_dir)) {
+        let query = match line.and_then(|line| QueryRequest::parse(line, &self.store_dir)) {
             Ok(query) => query,
             Err(error) => {
                 self.log.error(&error.to_string());
@@ -54,11 +54,11 @@ impl Answer for QueryHelper {
             self.resolver.prefetch(named, ahead);
         }
         let resolution = self
-            .teller
+            .progress
             .while_asked(|| self.resolver.resolve(query.items, Walk::JustThese));
         match query.question {
-            Question::Have => reply::have(&resolution.items, &self.store_dir),
-            Question::Info => {
+            QueryKind::Have => reply::have(&resolution.items, &self.store_dir),
+            QueryKind::Info => {
                 if let Some((reader, _)) = &self.ahead {
                     reader.note(&resolution.items);
                 }

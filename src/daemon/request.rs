@@ -35,7 +35,7 @@ pub(crate) const LINE_MAX_BYTES: usize = 64 << 20;
 
 /// What the daemon wants to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Question {
+pub(crate) enum QueryKind {
     /// Which of the items can be substituted.
     Have,
     /// The same, and what they refer to and how large they are.
@@ -44,16 +44,16 @@ pub(crate) enum Question {
 
 /// A question about items.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Query {
+pub(crate) struct QueryRequest {
     /// What to tell.
-    pub(crate) question: Question,
+    pub(crate) question: QueryKind,
     /// Of which items, each once.
     pub(crate) items: Vec<StorePath>,
     /// Words that are no store paths; nothing is told of them.
     pub(crate) refused: Vec<StorePathError>,
 }
 
-impl Query {
+impl QueryRequest {
     /// The question that `line` asks.
     ///
     /// # Errors
@@ -61,8 +61,8 @@ impl Query {
     pub(crate) fn parse(line: &[u8], store_dir: &StoreDir) -> Result<Self, RequestError> {
         let mut words = words(line)?;
         let (question, name) = match words.next() {
-            Some("have") => (Question::Have, "have"),
-            Some("info") => (Question::Info, "info"),
+            Some("have") => (QueryKind::Have, "have"),
+            Some("info") => (QueryKind::Info, "info"),
             other => return Err(RequestError::Unknown(other.unwrap_or_default().to_owned())),
         };
         let (mut items, mut refused) = (Vec::new(), Vec::new());
@@ -87,14 +87,14 @@ impl Query {
 
 /// An item to bring.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Substitution {
+pub(crate) struct SubstituteRequest {
     /// Which.
     pub(crate) item: StorePath,
     /// Where to, usually the item's own name in the store.
     pub(crate) destination: PathBuf,
 }
 
-impl Substitution {
+impl SubstituteRequest {
     /// The item that `line` wants.
     ///
     /// # Errors
@@ -136,17 +136,17 @@ mod tests {
         StoreDir::parse("/gnu/store").unwrap()
     }
 
-    fn query(line: &str) -> Result<Query, RequestError> {
-        Query::parse(line.as_bytes(), &dir())
+    fn query(line: &str) -> Result<QueryRequest, RequestError> {
+        QueryRequest::parse(line.as_bytes(), &dir())
     }
 
     #[test]
     fn questions_as_a_daemon_asks_them() {
         let asked = query(&format!("info {A} ")).unwrap();
-        assert_eq!(asked.question, Question::Info);
+        assert_eq!(asked.question, QueryKind::Info);
         assert_eq!(asked.items.len(), 1);
         let asked = query(&format!("have {A} {B} {A} ")).unwrap();
-        assert_eq!(asked.question, Question::Have);
+        assert_eq!(asked.question, QueryKind::Have);
         let names: Vec<_> = asked
             .items
             .iter()
@@ -170,7 +170,7 @@ mod tests {
         ));
         assert!(matches!(query("info"), Err(RequestError::Arguments(..))));
         assert!(matches!(
-            Query::parse(b"info \xff", &dir()),
+            QueryRequest::parse(b"info \xff", &dir()),
             Err(RequestError::NotText)
         ));
         assert_eq!(
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn substitutions() {
-        let parse = |line: &str| Substitution::parse(line.as_bytes(), &dir());
+        let parse = |line: &str| SubstituteRequest::parse(line.as_bytes(), &dir());
         let wanted = parse(&format!("substitute {A} {A}.tmp")).unwrap();
         assert_eq!(wanted.destination, PathBuf::from(format!("{A}.tmp")));
         assert!(matches!(

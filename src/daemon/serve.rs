@@ -17,7 +17,7 @@ pub(crate) enum ServeError {
 }
 
 /// Answers requests.
-pub(crate) trait Answer {
+pub(crate) trait RequestHandler {
     /// The reply to `line`, which was read without its end; every line has one.
     fn answer(&mut self, line: Result<&[u8], RequestError>) -> String;
 }
@@ -28,7 +28,7 @@ pub(crate) trait Answer {
 /// Requests cannot be read, or replies not be sent.
 pub(crate) fn serve(
     mut requests: impl BufRead,
-    answerer: &mut dyn Answer,
+    answerer: &mut dyn RequestHandler,
     port: &mut ReplyPort,
 ) -> Result<(), ServeError> {
     let mut line = Vec::new();
@@ -64,7 +64,7 @@ mod tests {
 
     struct Lengths;
 
-    impl Answer for Lengths {
+    impl RequestHandler for Lengths {
         fn answer(&mut self, line: Result<&[u8], RequestError>) -> String {
             line.map_or_else(
                 |error| format!("{error}\n"),

@@ -18,11 +18,11 @@ use crate::substitute::lookup::{Resolver, Walk};
 use crate::substitute::progress::with_ticks;
 use crate::substitute::renew::{self, Builds};
 
-use super::log::Log;
-use super::progress::{INTERVAL, Teller};
+use super::log::ClientLog;
+use super::progress::{ClientProgress, INTERVAL};
 use super::reply::SubstituteReply;
-use super::request::{RequestError, Substitution};
-use super::serve::Answer;
+use super::request::{RequestError, SubstituteRequest};
+use super::serve::RequestHandler;
 
 /// Why a substitution failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,20 +52,20 @@ pub(crate) struct SubstituteHelper {
     /// Where files of items in the store are deduplicated, if they are to be.
     pub(crate) links: Option<Arc<Links>>,
     /// Tells how far downloads are.
-    pub(crate) teller: Arc<Teller>,
+    pub(crate) progress: Arc<ClientProgress>,
     /// For words.
-    pub(crate) log: Arc<Log>,
+    pub(crate) log: Arc<ClientLog>,
 }
 
-impl Answer for SubstituteHelper {
+impl RequestHandler for SubstituteHelper {
     fn answer(&mut self, line: Result<&[u8], RequestError>) -> String {
-        let wanted = line.and_then(|line| Substitution::parse(line, &self.store_dir));
+        let wanted = line.and_then(|line| SubstituteRequest::parse(line, &self.store_dir));
         let reply = wanted.map_err(SubstituteError::from).and_then(|wanted| {
             let name = self.store_dir.full_name(&wanted.item);
             let destination = wanted.destination.to_string_lossy();
             let tick = || self.installer.report_progress();
             let work = || with_ticks(INTERVAL, tick, || self.substitute(&wanted));
-            let result = self.teller.while_substituting(&destination, work);
+            let result = self.progress.while_substituting(&destination, work);
             result.inspect_err(|error| {
                 self.log
                     .error(&format!("cannot substitute {name}: {}", words(error)));
@@ -78,7 +78,7 @@ impl Answer for SubstituteHelper {
 }
 
 impl SubstituteHelper {
-    fn substitute(&self, wanted: &Substitution) -> Result<SubstituteReply, SubstituteError> {
+    fn substitute(&self, wanted: &SubstituteRequest) -> Result<SubstituteReply, SubstituteError> {
         let item = &wanted.item;
         let resolution = self.resolver.resolve(vec![item.clone()], Walk::JustThese);
         let found = resolution.items.first().ok_or(ItemError::NotTried)?;
@@ -106,7 +106,7 @@ impl SubstituteHelper {
     /// Where the item's files are deduplicated. A repair is made at another name in the store:
     /// there the file that a `.links` entry names may be the damaged one. What goes elsewhere
     /// shares nothing with the store.
-    fn links_for(&self, wanted: &Substitution) -> Option<Arc<Links>> {
+    fn links_for(&self, wanted: &SubstituteRequest) -> Option<Arc<Links>> {
         let links = self.links.as_ref()?;
         let destination = wanted.destination.as_path();
         if destination.as_os_str() == self.store_dir.full_name(&wanted.item).as_str() {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// `text` with everything escaped that a terminal would act upon. Line breaks stay.
 #[must_use]
-pub fn shown(text: &str) -> Cow<'_, str> {
+pub fn printable(text: &str) -> Cow<'_, str> {
     let is_harmless = |c: char| !c.is_control() && !is_invisible(c) || c == '\n';
     if text.chars().all(is_harmless) {
         return Cow::Borrowed(text);
@@ -40,8 +40,8 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_act_upon_is_escaped() {
-        assert_eq!(shown("plain ä\n"), "plain ä\n");
-        assert_eq!(shown("\u{1b}[31mred\r"), "\\u{1b}[31mred\\u{d}");
-        assert_eq!(shown("a\u{202e}b"), "a\\u{202e}b");
+        assert_eq!(printable("plain ä\n"), "plain ä\n");
+        assert_eq!(printable("\u{1b}[31mred\r"), "\\u{1b}[31mred\\u{d}");
+        assert_eq!(printable("a\u{202e}b"), "a\\u{202e}b");
     }
 }

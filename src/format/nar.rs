@@ -37,8 +37,8 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 pub use error::NarError;
-pub use read::{Contents, Reader};
-pub use write::{Writer, file_header, file_trailer};
+pub use read::{NarContents, NarReader};
+pub use write::{NarWriter, file_header, file_trailer};
 
 /// The longest name of a directory entry: what Linux file systems take.
 pub const MAX_NAME_BYTES: usize = 255;
@@ -115,7 +115,7 @@ checked_bytes!(SymlinkTarget);
 
 /// The next thing in a nar. Only the top node has no name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum NarEvent {
     /// A directory begins; its entries follow, then its end.
     Directory {
         /// Its name in the directory around it.
@@ -123,7 +123,7 @@ pub enum Event {
     },
     /// The innermost directory ends.
     DirectoryEnd,
-    /// A regular file; its bytes are to be had from [`Reader::contents`].
+    /// A regular file; its bytes are to be had from [`NarReader::contents`].
     File {
         /// Its name in the directory around it.
         name: Option<EntryName>,

@@ -39,7 +39,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 
 use crate::format::hash::NarHash;
-use crate::format::nar::{self, EntryName, Event, SymlinkTarget};
+use crate::format::nar::{self, EntryName, NarEvent, SymlinkTarget};
 use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::rename::rename_noreplace;
@@ -234,7 +234,7 @@ pub(crate) fn unpack<R: Chunks>(
         reserve,
     };
     let mut unpacker = Unpacker {
-        nar: nar::Reader::new(Hashed::new(nar)),
+        nar: nar::NarReader::new(Hashed::new(nar)),
         open: Vec::new(),
         batch: BatchWriter::new(pool, Arc::clone(&tree)),
         tree: Arc::clone(&tree),
@@ -258,7 +258,7 @@ pub(crate) fn unpack<R: Chunks>(
 }
 
 struct Unpacker<'a, R> {
-    nar: nar::Reader<Hashed<R>>,
+    nar: nar::NarReader<Hashed<R>>,
     /// The directories that are being read, outermost first.
     open: Vec<Arc<Directory>>,
     batch: BatchWriter<'a>,
@@ -272,23 +272,23 @@ impl<R: Chunks> Unpacker<'_, R> {
         while let Some(event) = self.nar.next()? {
             let parent = Arc::clone(self.open.last().unwrap_or(&root));
             match event {
-                Event::Directory { name } => {
+                NarEvent::Directory { name } => {
                     let name = name.unwrap_or_else(|| destination.name.clone());
                     let crowding = &mut self.crowding;
                     self.open
                         .push(Directory::create(&self.tree, crowding, parent, name)?);
                 }
-                Event::DirectoryEnd => {
+                NarEvent::DirectoryEnd => {
                     drop(parent);
                     if let Some(directory) = self.open.pop() {
                         directory::release(&self.tree, directory)?;
                     }
                 }
-                Event::Symlink { name, target } => {
+                NarEvent::Symlink { name, target } => {
                     let name = name.unwrap_or_else(|| destination.name.clone());
                     self.symlink(&parent, &name, &target)?;
                 }
-                Event::File {
+                NarEvent::File {
                     name,
                     executable,
                     size,

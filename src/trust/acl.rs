@@ -23,36 +23,17 @@ pub enum AuthorizedKeys {
     /// Nix signatures, by named keys.
     Nix(TrustedKeys),
     /// Anyone's claims, signed or not: somebody has switched authentication off.
-    Anyone,
+    AllowUnauthenticated,
 }
 
 impl AuthorizedKeys {
-    /// Whether every narinfo will be refused.
-    #[must_use]
-    pub fn is_nobody(&self) -> bool {
-        match self {
-            Self::Guix(acl) => acl.is_empty(),
-            Self::Nix(keys) => keys.is_empty(),
-            Self::Anyone => false,
-        }
-    }
-
-    /// Whether the key that a verdict called `id` ([`AuthorizedNarInfo::key_id`]) counts now;
-    /// whoever remembers a verdict asks this before believing it again.
-    ///
-    /// [`AuthorizedNarInfo::key_id`]: super::verdict::AuthorizedNarInfo::key_id
-    #[must_use]
-    pub fn contains_key_id(&self, id: &str) -> bool {
-        self.signer(id).is_some()
-    }
-
     /// A digest of which keys count: what follows from a refusal holds as long as it is the same.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let (kind, mut ids): (&str, Vec<&str>) = match self {
             Self::Guix(acl) => ("guix", acl.keys().map(|key| &**key.id()).collect()),
             Self::Nix(keys) => ("nix", keys.iter().map(|key| &**key.id()).collect()),
-            Self::Anyone => ("anyone", Vec::new()),
+            Self::AllowUnauthenticated => ("anyone", Vec::new()),
         };
         ids.sort_unstable();
         let mut digest = Sha256::new_with_prefix(kind);
@@ -68,7 +49,7 @@ impl AuthorizedKeys {
         match self {
             Self::Guix(acl) => acl.keys().find(|key| **key.id() == *id).map(Signer::guix),
             Self::Nix(keys) => keys.iter().find(|key| **key.id() == *id).map(Signer::nix),
-            Self::Anyone => Some(Signer::Nobody),
+            Self::AllowUnauthenticated => Some(Signer::Unauthenticated),
         }
     }
 }
@@ -81,7 +62,7 @@ pub(super) enum Signer {
     /// The Nix key with this id.
     NixKey(Arc<str>),
     /// Nobody: authentication is switched off.
-    Nobody,
+    Unauthenticated,
 }
 
 impl Signer {
@@ -135,16 +116,10 @@ impl Acl {
         })
     }
 
-    /// The ACL that authorizes nobody.
-    #[must_use]
-    pub fn nobody() -> Self {
-        Self::default()
-    }
-
     /// The keys of ci.guix.gnu.org and bordeaux.guix.gnu.org, which Guix itself comes with.
     #[must_use]
     pub fn official_guix_servers() -> Self {
-        let mut acl = Self::nobody();
+        let mut acl = Self::default();
         for q in OFFICIAL_KEYS {
             let text = format!("(public-key (ecc (curve Ed25519) (q #{q}#)))");
             let key = PublicKey::parse(text.as_bytes());
@@ -283,7 +258,7 @@ mod tests {
 
     #[test]
     fn authorizing_is_done_once_and_written() {
-        let mut acl = Acl::nobody();
+        let mut acl = Acl::default();
         assert!(acl.is_empty());
         assert!(acl.authorize(PublicKey::parse(KEY_A).unwrap()));
         assert!(!acl.authorize(PublicKey::parse(KEY_A).unwrap()));
@@ -318,14 +293,16 @@ mod tests {
     }
 
     #[test]
-    fn nobody_and_anyone_are_told_apart() {
+    fn an_empty_acl_differs_from_switched_off_authentication() {
         let id = "ecc:E8E85766778A8A683F8F062D327949489DBD79066BF0A35476D4B4CC55940B07";
-        let nobody = AuthorizedKeys::Guix(Acl::nobody());
-        assert!(nobody.is_nobody() && !nobody.contains_key_id(id));
-        assert!(!AuthorizedKeys::Anyone.is_nobody() && AuthorizedKeys::Anyone.contains_key_id(id));
-        let mut acl = Acl::nobody();
+        let empty = AuthorizedKeys::Guix(Acl::default());
+        assert_eq!(empty.signer(id), None);
+        let off = AuthorizedKeys::AllowUnauthenticated;
+        assert_eq!(off.signer(id), Some(Signer::Unauthenticated));
+
+        let mut acl = Acl::default();
         acl.authorize(PublicKey::parse(KEY_A).unwrap());
         let keys = AuthorizedKeys::Guix(acl);
-        assert!(keys.contains_key_id(id) && !keys.contains_key_id(""));
+        assert!(keys.signer(id).is_some() && keys.signer("").is_none());
     }
 }

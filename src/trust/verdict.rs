@@ -82,7 +82,7 @@ impl AuthorizedNarInfo {
         match &self.signer {
             Signer::GuixKey(id) => guix::key::short_name(id),
             Signer::NixKey(id) => nix::name_of(id),
-            Signer::Nobody => "nobody",
+            Signer::Unauthenticated => "nobody",
         }
     }
 
@@ -96,13 +96,13 @@ impl AuthorizedNarInfo {
         }
     }
 
-    /// The key that vouched, for [`AuthorizedKeys::contains_key_id`] and [`recall`]; empty when
+    /// The key that vouched, for [`authorize_cached`]; empty when
     /// authentication was switched off.
     #[must_use]
     pub fn key_id(&self) -> &str {
         match &self.signer {
             Signer::GuixKey(id) | Signer::NixKey(id) => id,
-            Signer::Nobody => "",
+            Signer::Unauthenticated => "",
         }
     }
 }
@@ -138,7 +138,9 @@ pub fn authorize_all(
         AuthorizedKeys::Nix(keys) => narinfos
             .map(|narinfo| nix::check(narinfo, keys, store_dir).map(Signer::nix))
             .collect(),
-        AuthorizedKeys::Anyone => narinfos.map(|_| Ok(Signer::Nobody)).collect(),
+        AuthorizedKeys::AllowUnauthenticated => {
+            narinfos.map(|_| Ok(Signer::Unauthenticated)).collect()
+        }
     };
     let verdict = |((narinfo, asked), signer): ((Arc<NarInfo>, StorePathRef<'_>), _)| {
         check_item(&narinfo, asked)?;
@@ -157,7 +159,7 @@ pub fn authorize_all(
 ///
 /// # Errors
 /// The narinfo is about another item, or the key does not count any more.
-pub fn recall(
+pub fn authorize_cached(
     narinfo: Arc<NarInfo>,
     asked: StorePathRef<'_>,
     key_id: &str,
@@ -205,7 +207,7 @@ mod tests {
     }
 
     fn keys() -> AuthorizedKeys {
-        let mut acl = Acl::nobody();
+        let mut acl = Acl::default();
         acl.authorize(PublicKey::parse(KEY).unwrap());
         AuthorizedKeys::Guix(acl)
     }
@@ -218,7 +220,7 @@ mod tests {
     fn says_who_vouched() {
         let authorized = verdict(ITEM, &keys()).unwrap();
         assert_eq!(authorized.signed_by(), "E8E85766778A8A68");
-        assert!(keys().contains_key_id(authorized.key_id()));
+        assert!(keys().signer(authorized.key_id()).is_some());
         assert_eq!(authorized.narinfo().text(), TEXT);
     }
 
@@ -227,21 +229,24 @@ mod tests {
         let other_hash = "8yrx9brcs5jjh07qvgl5i9dg7kvn60m4-debconf-1.0";
         let other_name = "0f9qzp1g3jy45al4zspzqah9f8d5bisp-debconf-1.1";
         for item in [other_hash, other_name] {
-            for keys in [keys(), AuthorizedKeys::Anyone] {
+            for keys in [keys(), AuthorizedKeys::AllowUnauthenticated] {
                 let refusal = verdict(item, &keys).unwrap_err();
                 assert_eq!(refusal.reason(), "wrong-item");
                 let words = format!("the server answered for {ITEM} when asked for {item}");
                 assert_eq!(refusal.to_string(), words);
                 let asked = StorePathRef::parse(item).unwrap();
                 let id = verdict(ITEM, &keys).unwrap().key_id().to_owned();
-                assert_eq!(recall(narinfo(), asked, &id, &keys).unwrap_err(), refusal);
+                assert_eq!(
+                    authorize_cached(narinfo(), asked, &id, &keys).unwrap_err(),
+                    refusal
+                );
             }
         }
     }
 
     #[test]
     fn nobody_is_believed_without_keys() {
-        let refusal = verdict(ITEM, &AuthorizedKeys::Guix(Acl::nobody())).unwrap_err();
+        let refusal = verdict(ITEM, &AuthorizedKeys::Guix(Acl::default())).unwrap_err();
         assert_eq!(refusal.reason(), "unauthorized-key");
         let nix = AuthorizedKeys::Nix(TrustedKeys::official_nix_server());
         assert_eq!(verdict(ITEM, &nix).unwrap_err(), Refusal::Unsigned);
@@ -249,7 +254,7 @@ mod tests {
 
     #[test]
     fn anyone_is_believed_when_authentication_is_off() {
-        let authorized = verdict(ITEM, &AuthorizedKeys::Anyone).unwrap();
+        let authorized = verdict(ITEM, &AuthorizedKeys::AllowUnauthenticated).unwrap();
         assert_eq!(
             (authorized.signed_by(), authorized.key_id()),
             ("nobody", "")
@@ -260,10 +265,10 @@ mod tests {
     fn a_remembered_verdict_lasts_as_long_as_its_key() {
         let authorized = verdict(ITEM, &keys()).unwrap();
         let asked = StorePathRef::parse(ITEM).unwrap();
-        let again = |id: &str, keys: &AuthorizedKeys| recall(narinfo(), asked, id, keys);
+        let again = |id: &str, keys: &AuthorizedKeys| authorize_cached(narinfo(), asked, id, keys);
         let recalled = again(authorized.key_id(), &keys()).unwrap();
         assert_eq!(recalled.signed_by(), authorized.signed_by());
-        let nobody = AuthorizedKeys::Guix(Acl::nobody());
+        let nobody = AuthorizedKeys::Guix(Acl::default());
         assert_eq!(
             again(authorized.key_id(), &nobody).unwrap_err().reason(),
             "unauthorized-key"

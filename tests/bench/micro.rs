@@ -118,7 +118,7 @@ fn guix_narinfo_parse_and_authorize(bencher: Bencher<'_, '_>) {
 fn guix_narinfos_parse_and_authorize_together(bencher: Bencher<'_, '_>) {
     const TOGETHER: usize = 32;
     let dir = guix_dir();
-    let mut acl = Acl::nobody();
+    let mut acl = Acl::default();
     acl.authorize(PublicKey::parse(GUIX_KEY).unwrap());
     let keys = AuthorizedKeys::Guix(acl);
     let asked = StorePathRef::parse("0f9qzp1g3jy45al4zspzqah9f8d5bisp-debconf-1.0").unwrap();
@@ -157,7 +157,7 @@ fn sexp_parse(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn nar_read_small_files(bencher: Bencher<'_, '_>) {
     const FILES: u32 = 50_000;
-    let mut writer = nar::Writer::new(Vec::new());
+    let mut writer = nar::NarWriter::new(Vec::new());
     writer.directory(None).unwrap();
     for file in 0..FILES {
         let name = EntryName::new(format!("file-{file:06}").as_bytes()).unwrap();
@@ -169,10 +169,10 @@ fn nar_read_small_files(bencher: Bencher<'_, '_>) {
     let nar = writer.finish().unwrap();
     let counters = (ItemsCount::new(FILES), BytesCount::new(nar.len()));
     bencher.counter(counters.0).counter(counters.1).bench(|| {
-        let mut reader = nar::Reader::new(BufReader::with_capacity(64 << 10, &nar[..]));
+        let mut reader = nar::NarReader::new(BufReader::with_capacity(64 << 10, &nar[..]));
         let mut buffer = [0; 100];
         while let Some(event) = reader.next().unwrap() {
-            if let nar::Event::File { .. } = event {
+            if let nar::NarEvent::File { .. } = event {
                 reader.contents().read_exact(&mut buffer).unwrap();
             }
         }

@@ -44,7 +44,7 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             match context.settings.store_kind {
                 StoreKind::Embedded => Acl::official_guix_servers(),
-                StoreKind::System => Acl::nobody(),
+                StoreKind::System => Acl::default(),
             }
         }
         Err(source) => {

@@ -8,7 +8,7 @@ use crate::cli::args::{CacheCommand, FlushArgs};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::output::{self, shown};
+use crate::cli::output::{self, printable};
 use crate::format::server_url::ServerUrl;
 use crate::lookup_cache::{CacheError, ListedEntry, LookupCache, Remembered, Stats};
 
@@ -125,7 +125,7 @@ fn list(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
                 "{kind:<9} {age:>10} old {left:>10} left  {item}  {}",
                 listed.server
             );
-            Cow::Owned(shown(&line).into_owned())
+            Cow::Owned(printable(&line).into_owned())
         });
         context.output.lines(lines)?;
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::output::{self, shown, without_url};
+use crate::cli::output::{self, printable, without_url};
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::http::{HttpError, ServerSaid};
@@ -167,10 +167,13 @@ fn as_json(context: &Context, row: &Row, now: u64) -> serde_json::Value {
 }
 
 fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
-    let mut lines = vec![shown(&row.url).into_owned()];
+    let mut lines = vec![printable(&row.url).into_owned()];
     match &row.heard {
         Heard::Failure(error) => {
-            lines.push(format!("  down: {}", shown(&without_url(&chain(error)))));
+            lines.push(format!(
+                "  down: {}",
+                printable(&without_url(&chain(error)))
+            ));
         }
         Heard::Remembered(None) => lines.push("  not asked: offline".to_owned()),
         Heard::Remembered(Some(fact)) => {
@@ -186,7 +189,7 @@ fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
                 "  {state}, answered in {latency:.0} ms, {}",
                 said.protocol.name()
             ));
-            lines.extend(reason.map(|reason| format!("  {}", shown(&reason))));
+            lines.extend(reason.map(|reason| format!("  {}", printable(&reason))));
             lines.push(info_line(&info));
         }
     }
@@ -194,7 +197,7 @@ fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
         let ago = output::duration(now.saturating_sub(down.since));
         lines.push(format!(
             "  last down {ago} ago: {}",
-            shown(&without_url(&down.reason))
+            printable(&without_url(&down.reason))
         ));
     }
     lines
@@ -213,6 +216,6 @@ fn info_line(info: &CacheInfo) -> String {
     let priority = info
         .priority
         .map_or("none".to_owned(), |priority| priority.to_string());
-    let dir = shown(info.store_dir.as_deref().unwrap_or("not said")).into_owned();
+    let dir = printable(info.store_dir.as_deref().unwrap_or("not said")).into_owned();
     format!("  store {dir}, lookups {queries}, priority {priority}")
 }

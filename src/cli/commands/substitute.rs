@@ -11,17 +11,17 @@ use crate::cli::env::{self, Environment};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::settings::parse_servers;
-use crate::daemon::ahead::MeetingPoint;
-use crate::daemon::ahead::handover::Listening;
-use crate::daemon::ahead::reader::Reader;
-use crate::daemon::ahead::taker::Taker;
-use crate::daemon::client::named_items;
-use crate::daemon::log::Log;
+use crate::daemon::client_items::named_items;
+use crate::daemon::log::ClientLog;
 use crate::daemon::options::DaemonOptions;
-use crate::daemon::progress::Teller;
+use crate::daemon::prefetch::client::PrefetchClient;
+use crate::daemon::prefetch::prefetcher::Prefetcher;
+use crate::daemon::prefetch::server::PrefetchServer;
+use crate::daemon::prefetch::socket::PrefetchSocket;
+use crate::daemon::progress::ClientProgress;
 use crate::daemon::query::QueryHelper;
 use crate::daemon::reply::ReplyPort;
-use crate::daemon::serve::{Answer, serve};
+use crate::daemon::serve::{RequestHandler, serve};
 use crate::daemon::substitute::SubstituteHelper;
 use crate::store::Links;
 use crate::substitute::chain;
@@ -65,7 +65,7 @@ pub(crate) fn run(
     // Without the signal we would go on until we notice that nobody takes the reply.
     let _ = set_parent_process_death_signal(Some(Signal::TERM));
     let Inherited { options, mut port } = inherited;
-    let log = Arc::new(Log::stderr());
+    let log = Arc::new(ClientLog::stderr());
     for word in options.substitute_urls.iter().flatten() {
         if let Err(why) = parse_servers(word) {
             log.warn(&format!("{why}; it is not used"));
@@ -77,12 +77,16 @@ pub(crate) fn run(
         .iter()
         .map(|url| url.as_str().to_owned())
         .collect();
-    let teller = Arc::new(Teller::new(Arc::clone(&log), options.telling, servers));
-    context.progress = Arc::clone(&teller) as _;
-    let mut helper: Box<dyn Answer> = if args.query {
-        Box::new(query_helper(context, teller, log)?)
+    let progress = Arc::new(ClientProgress::new(
+        Arc::clone(&log),
+        options.progress_style,
+        servers,
+    ));
+    context.progress = Arc::clone(&progress) as _;
+    let mut helper: Box<dyn RequestHandler> = if args.query {
+        Box::new(query_helper(context, progress, log)?)
     } else {
-        Box::new(substitute_helper(context, &options, teller, log)?)
+        Box::new(substitute_helper(context, &options, progress, log)?)
     };
     serve(std::io::stdin().lock(), &mut *helper, &mut port)?;
     Ok(Exit::Done)
@@ -90,8 +94,8 @@ pub(crate) fn run(
 
 fn query_helper(
     context: &Context,
-    teller: Arc<Teller>,
-    log: Arc<Log>,
+    progress: Arc<ClientProgress>,
+    log: Arc<ClientLog>,
 ) -> Result<QueryHelper, CliError> {
     let network = context.network();
     let skip = skip(context, &log);
@@ -101,7 +105,7 @@ fn query_helper(
         named: named_items(context.settings.store_dir()),
         ahead: ahead(context, network, skip.clone()),
         skip,
-        teller,
+        progress,
         log,
     })
 }
@@ -112,28 +116,28 @@ fn ahead(
     context: &Context,
     network: Arc<Network>,
     skip: Option<Skip>,
-) -> Option<(Arc<Reader>, Listening)> {
+) -> Option<(Arc<Prefetcher>, PrefetchServer)> {
     let point = meeting_point(context)?;
     let servers = context.settings.servers.clone();
-    let reader = Arc::new(Reader::new(
+    let reader = Arc::new(Prefetcher::new(
         network,
         servers,
         skip,
         context.settings.read_ahead,
     ));
-    let listening = Listening::start(point, Arc::clone(&reader)).ok()?;
+    let listening = PrefetchServer::start(point, Arc::clone(&reader)).ok()?;
     Some((reader, listening))
 }
 
 /// Where helpers of the same client meet; `None` when nothing is to be fetched ahead.
-fn meeting_point(context: &Context) -> Option<MeetingPoint> {
+fn meeting_point(context: &Context) -> Option<PrefetchSocket> {
     let dir = (context.settings.read_ahead > 0).then(|| context.meeting_dir())??;
-    MeetingPoint::of_siblings(&dir)
+    PrefetchSocket::of_siblings(&dir)
 }
 
 /// Leaves alone what is valid already, when the database can be read: without it more is
 /// looked up ahead than anybody will ask for, and nothing else changes.
-fn skip(context: &Context, log: &Arc<Log>) -> Option<Skip> {
+fn skip(context: &Context, log: &Arc<ClientLog>) -> Option<Skip> {
     let store = match context.store_to_read() {
         Ok(store) => store?,
         Err(error) => {
@@ -155,8 +159,8 @@ const RETRY_TIME_MAX: Duration = Duration::from_secs(20);
 fn substitute_helper(
     context: &Context,
     options: &DaemonOptions,
-    teller: Arc<Teller>,
-    log: Arc<Log>,
+    progress: Arc<ClientProgress>,
+    log: Arc<ClientLog>,
 ) -> Result<SubstituteHelper, CliError> {
     let network = context.network();
     let links = match Links::open(context.settings.layout.store()) {
@@ -170,14 +174,14 @@ fn substitute_helper(
     let mut installer = context.installer(&network)?;
     installer.retry_time = installer.retry_time.min(RETRY_TIME_MAX);
     if let Some(point) = meeting_point(context) {
-        installer.ahead = Some(Arc::new(Taker::new(point)));
+        installer.ahead = Some(Arc::new(PrefetchClient::new(point)));
     }
     Ok(SubstituteHelper {
         store_dir: context.settings.store_dir().clone(),
         resolver: context.resolver(Purpose::Helper, &network)?,
         installer,
         links,
-        teller,
+        progress,
         log,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::cli::output::{self, shown};
+use crate::cli::output::{self, printable};
 use crate::format::store_path::StorePath;
 use crate::substitute::progress::{Event, ServerProgress};
 
@@ -144,10 +144,10 @@ fn servers_line(servers: &[ServerProgress<'_>]) -> String {
             .split_once("://")
             .map_or(server.url, |(_, name)| name);
         match (server.state, server.waiting) {
-            ("not-asked", 0) => format!("{} not asked", shown(name)),
-            ("not-asked", _) => format!("{} silent", shown(name)),
-            ("up", _) => format!("{} {}", shown(name), server.answered),
-            (state, _) => format!("{} {state}", shown(name)),
+            ("not-asked", 0) => format!("{} not asked", printable(name)),
+            ("not-asked", _) => format!("{} silent", printable(name)),
+            ("up", _) => format!("{} {}", printable(name), server.answered),
+            (state, _) => format!("{} {state}", printable(name)),
         }
     });
     words.collect::<Vec<_>>().join(", ")

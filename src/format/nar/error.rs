@@ -82,7 +82,7 @@ pub enum NarError {
 }
 
 impl From<io::Error> for NarError {
-    /// Takes back a [`NarError`] that went through [`io::Error`], as those of [`super::Contents`] do.
+    /// Takes back a [`NarError`] that went through [`io::Error`], as those of [`super::NarContents`] do.
     fn from(error: io::Error) -> Self {
         error.downcast().unwrap_or_else(Self::Io)
     }

@@ -9,18 +9,18 @@ mod contents;
 use std::io::{self, BufRead};
 
 use super::{
-    EntryName, Event, MAX_DEPTH, MAX_NAME_BYTES, MAX_TARGET_BYTES, NarError, OpenDirectories,
+    EntryName, MAX_DEPTH, MAX_NAME_BYTES, MAX_TARGET_BYTES, NarError, NarEvent, OpenDirectories,
     SymlinkTarget, fused, padding,
 };
 
-pub use contents::Contents;
+pub use contents::NarContents;
 
 /// Reads one nar.
 ///
 /// Deliberately no [`Iterator`]: call [`next`](Self::next) until it gives `None`, which alone
 /// says that the nar was complete and nothing came after it; take contents in between; stop at the first
 /// error. The reader never reads beyond the nar's last byte but to see that nothing is there.
-pub struct Reader<R> {
+pub struct NarReader<R> {
     inner: R,
     offset: u64,
     directories: OpenDirectories,
@@ -41,7 +41,7 @@ enum State {
     GivenUp,
 }
 
-impl<R: BufRead> Reader<R> {
+impl<R: BufRead> NarReader<R> {
     /// A reader of the nar that begins at the next byte of `inner`.
     pub fn new(inner: R) -> Self {
         let directories = OpenDirectories::default();
@@ -61,7 +61,7 @@ impl<R: BufRead> Reader<R> {
         clippy::should_implement_trait,
         reason = "an Iterator would invite stopping early"
     )]
-    pub fn next(&mut self) -> Result<Option<Event>, NarError> {
+    pub fn next(&mut self) -> Result<Option<NarEvent>, NarError> {
         if let State::InContents { remaining, padding } = self.state {
             self.state = State::GivenUp;
             self.skip_contents(remaining, padding)?;
@@ -78,8 +78,8 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// The contents of the file that [`next`](Self::next) has just given; empty at any other time.
-    pub fn contents(&mut self) -> Contents<'_, R> {
-        Contents { reader: self }
+    pub fn contents(&mut self) -> NarContents<'_, R> {
+        NarContents { reader: self }
     }
 
     /// The stream, at the first byte not yet read.
@@ -87,7 +87,7 @@ impl<R: BufRead> Reader<R> {
         self.inner
     }
 
-    fn entry_or_end(&mut self) -> Result<Event, NarError> {
+    fn entry_or_end(&mut self) -> Result<NarEvent, NarError> {
         let offset = self.offset;
         match self.word()? {
             Some(Word::Entry) => {
@@ -102,7 +102,7 @@ impl<R: BufRead> Reader<R> {
                     self.fixed(fused!(b")"), "the end of an entry")?;
                 }
                 self.state = self.state_behind_node();
-                Ok(Event::DirectoryEnd)
+                Ok(NarEvent::DirectoryEnd)
             }
             _ => Err(NarError::Unexpected {
                 offset,
@@ -111,7 +111,7 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    fn body(&mut self, name: Option<EntryName>) -> Result<Event, NarError> {
+    fn body(&mut self, name: Option<EntryName>) -> Result<NarEvent, NarError> {
         let offset = self.offset;
         match self.word()? {
             Some(Word::Regular) => {
@@ -121,7 +121,7 @@ impl<R: BufRead> Reader<R> {
                     remaining: size,
                     padding: padding(size),
                 };
-                Ok(Event::File {
+                Ok(NarEvent::File {
                     name,
                     executable,
                     size,
@@ -131,7 +131,7 @@ impl<R: BufRead> Reader<R> {
                 self.fixed(fused!(b"target"), "the target of a symlink")?;
                 let target = self.target()?;
                 self.close_node()?;
-                Ok(Event::Symlink { name, target })
+                Ok(NarEvent::Symlink { name, target })
             }
             Some(Word::Directory) => {
                 if self.directories.depth() == MAX_DEPTH {
@@ -139,7 +139,7 @@ impl<R: BufRead> Reader<R> {
                 }
                 self.directories.open();
                 self.state = State::InDirectory;
-                Ok(Event::Directory { name })
+                Ok(NarEvent::Directory { name })
             }
             _ => Err(NarError::Unexpected {
                 offset,

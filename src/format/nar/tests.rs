@@ -1,4 +1,4 @@
-//! Reader and writer together, and a table of hostile nars.
+//! NarReader and writer together, and a table of hostile nars.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -19,7 +19,7 @@ fn name(bytes: &[u8]) -> EntryName {
 }
 
 fn write(tree: &Tree) -> Vec<u8> {
-    fn node(writer: &mut Writer<Vec<u8>>, name: Option<&EntryName>, tree: &Tree) {
+    fn node(writer: &mut NarWriter<Vec<u8>>, name: Option<&EntryName>, tree: &Tree) {
         match tree {
             Tree::File {
                 executable,
@@ -39,26 +39,26 @@ fn write(tree: &Tree) -> Vec<u8> {
             }
         }
     }
-    let mut writer = Writer::new(Vec::new());
+    let mut writer = NarWriter::new(Vec::new());
     node(&mut writer, None, tree);
     writer.finish().unwrap()
 }
 
 fn read(nar: impl BufRead) -> Result<Tree, NarError> {
-    let mut reader = Reader::new(nar);
+    let mut reader = NarReader::new(nar);
     let mut open: Vec<(Option<EntryName>, Vec<_>)> = Vec::new();
     let mut top = None;
     while let Some(event) = reader.next()? {
         let (name, tree) = match event {
-            Event::Directory { name } => {
+            NarEvent::Directory { name } => {
                 open.push((name, Vec::new()));
                 continue;
             }
-            Event::DirectoryEnd => {
+            NarEvent::DirectoryEnd => {
                 let (name, entries) = open.pop().expect("an end has a beginning");
                 (name, Tree::Directory(entries))
             }
-            Event::File {
+            NarEvent::File {
                 name,
                 executable,
                 size,
@@ -74,7 +74,7 @@ fn read(nar: impl BufRead) -> Result<Tree, NarError> {
                     },
                 )
             }
-            Event::Symlink { name, target } => (name, Tree::Symlink(target)),
+            NarEvent::Symlink { name, target } => (name, Tree::Symlink(target)),
         };
         match name {
             Some(name) => open
@@ -238,10 +238,10 @@ fn reads_through_buffers_of_any_size() {
 #[test]
 fn contents_left_unread_are_skipped() {
     let nar = write(&sample());
-    let mut reader = Reader::new(&nar[..]);
+    let mut reader = NarReader::new(&nar[..]);
     let mut events = 0;
     while let Some(event) = reader.next().unwrap() {
-        if matches!(event, Event::File { size: 5000, .. }) {
+        if matches!(event, NarEvent::File { size: 5000, .. }) {
             reader.contents().read_exact(&mut [0; 100]).unwrap();
             reader.contents().read_exact(&mut [0; 10]).unwrap();
         }
@@ -429,7 +429,7 @@ fn depth_is_limited_and_takes_no_stack() {
     };
     let count = |depth| {
         let nar = nar(depth);
-        let mut reader = Reader::new(&nar[..]);
+        let mut reader = NarReader::new(&nar[..]);
         let mut events = 0;
         while reader.next()?.is_some() {
             events += 1;
@@ -446,7 +446,7 @@ fn depth_is_limited_and_takes_no_stack() {
 #[test]
 fn a_reader_that_failed_stays_failed() {
     let nar = directory_of(&[b"..", b"a"]);
-    let mut reader = Reader::new(&nar[..]);
+    let mut reader = NarReader::new(&nar[..]);
     reader.next().unwrap();
     reader.next().unwrap_err();
     assert!(matches!(reader.next(), Err(NarError::GivenUp)));
@@ -500,7 +500,7 @@ fn interrupted_streams_go_on() {
 fn the_writer_refuses_what_is_no_nar() {
     let (a, b) = (name(b"a"), name(b"b"));
     let empty: &[u8] = &[];
-    let mut writer = Writer::new(Vec::new());
+    let mut writer = NarWriter::new(Vec::new());
     assert!(writer.end_directory().is_err());
     assert!(
         writer.file(Some(&a), false, 0, empty).is_err(),
@@ -518,15 +518,17 @@ fn the_writer_refuses_what_is_no_nar() {
     );
     assert!(writer.finish().is_err(), "the directory is open");
     assert!(
-        Writer::new(Vec::new()).finish().is_err(),
+        NarWriter::new(Vec::new()).finish().is_err(),
         "there is nothing"
     );
     assert!(
-        Writer::new(Vec::new()).file(None, false, 1, empty).is_err(),
+        NarWriter::new(Vec::new())
+            .file(None, false, 1, empty)
+            .is_err(),
         "too short"
     );
     assert!(
-        Writer::new(Vec::new())
+        NarWriter::new(Vec::new())
             .file(None, false, 0, &b"x"[..])
             .is_err(),
         "too long"

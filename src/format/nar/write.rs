@@ -4,18 +4,18 @@ use std::io::{self, Read, Write};
 
 use super::{EntryName, MAX_DEPTH, OpenDirectories, SymlinkTarget, fused, padding};
 
-/// Writes one nar, node by node, in the order in which [`super::Reader`] gives them.
+/// Writes one nar, node by node, in the order in which [`super::NarReader`] gives them.
 ///
 /// Only the top node is written without a name. What would make another stream than a nar, such
 /// as names out of order or a second top node, is refused as [`io::ErrorKind::InvalidInput`].
-pub struct Writer<W> {
+pub struct NarWriter<W> {
     inner: W,
     directories: OpenDirectories,
     /// Whether the top node has been begun.
     is_begun: bool,
 }
 
-impl<W: Write> Writer<W> {
+impl<W: Write> NarWriter<W> {
     /// A writer of one nar into `inner`.
     pub fn new(inner: W) -> Self {
         Self {

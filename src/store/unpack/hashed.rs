@@ -102,14 +102,14 @@ impl<R: Chunks> BufRead for Hashed<R> {
 
 /// The contents of one file, with its hash for `.links` if that is wanted.
 pub(super) struct FileContents<'a, R> {
-    contents: nar::Contents<'a, Hashed<R>>,
+    contents: nar::NarContents<'a, Hashed<R>>,
     size: u64,
     hash: Option<Sha256>,
 }
 
 impl<'a, R: Chunks> FileContents<'a, R> {
     /// Of a file of `size` bytes, not hashed.
-    pub(super) fn new(contents: nar::Contents<'a, Hashed<R>>, size: u64) -> Self {
+    pub(super) fn new(contents: nar::NarContents<'a, Hashed<R>>, size: u64) -> Self {
         Self {
             contents,
             size,
@@ -153,7 +153,7 @@ impl<'a, R: Chunks> FileContents<'a, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::nar::{EntryName, Event, Reader, Writer};
+    use crate::format::nar::{EntryName, NarEvent, NarReader, NarWriter};
     use proptest::prelude::*;
     use sha2::Digest as _;
 
@@ -177,7 +177,7 @@ mod tests {
             let byte = |at: usize| (at / 3).to_le_bytes()[0];
             let contents = |size: usize| (0..size).map(byte).collect::<Vec<u8>>();
             let mut nar = Vec::new();
-            let mut writer = Writer::new(&mut nar);
+            let mut writer = NarWriter::new(&mut nar);
             writer.directory(None).unwrap();
             for (number, &(size, executable, _)) in files.iter().enumerate() {
                 let name = EntryName::new(format!("{number}").as_bytes());
@@ -186,10 +186,10 @@ mod tests {
             }
             writer.end_directory().unwrap();
             writer.finish().unwrap();
-            let mut reader = Reader::new(Hashed::new(Pieces(nar.clone(), chunks.into_iter())));
+            let mut reader = NarReader::new(Hashed::new(Pieces(nar.clone(), chunks.into_iter())));
             let mut left = files.iter();
             while let Some(event) = reader.next().unwrap() {
-                let Event::File { executable, size, .. } = event else { continue };
+                let NarEvent::File { executable, size, .. } = event else { continue };
                 let &(_, _, is_hashed) = left.next().unwrap();
                 let mut file = FileContents::new(reader.contents(), size);
                 if is_hashed {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::nar::Writer;
+use crate::format::nar::NarWriter;
 use crate::store::canonical::tests::{faults, set_default_acl};
 
 /// A nar in chunks that are counted until they are given back.
@@ -64,7 +64,7 @@ fn name(number: usize) -> String {
 
 /// A directory of files, with a symlink between any two of them.
 fn nar(files: &[(usize, bool)]) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new());
+    let mut writer = NarWriter::new(Vec::new());
     writer.directory(None).unwrap();
     for (number, &(size, executable)) in files.iter().enumerate() {
         let file = EntryName::new(name(2 * number).as_bytes());
@@ -134,13 +134,13 @@ proptest! {
 fn what_stands_at_the_destination_is_not_removed() {
     let top = EntryName::new(b"tree").unwrap();
     let file = |size| {
-        let mut writer = Writer::new(Vec::new());
+        let mut writer = NarWriter::new(Vec::new());
         writer
             .file(None, false, size as u64, &contents(size)[..])
             .unwrap();
         writer.finish().unwrap()
     };
-    let mut link = Writer::new(Vec::new());
+    let mut link = NarWriter::new(Vec::new());
     link.symlink(None, &SymlinkTarget::new(b"nowhere").unwrap())
         .unwrap();
     let nars = [
@@ -172,7 +172,7 @@ fn what_stands_at_the_destination_is_not_removed() {
 
 /// Directories, files and executables below and above the size of what is written from memory.
 fn nar_of_each_kind() -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new());
+    let mut writer = NarWriter::new(Vec::new());
     let name = |name: &str| EntryName::new(name.as_bytes());
     writer.directory(None).unwrap();
     for directory in ["a", "b"] {
@@ -197,7 +197,7 @@ fn nar_of_each_kind() -> Vec<u8> {
 }
 
 fn nar_of_one_file(size: usize, executable: bool) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new());
+    let mut writer = NarWriter::new(Vec::new());
     writer
         .file(None, executable, size as u64, &contents(size)[..])
         .unwrap();
@@ -289,7 +289,7 @@ fn a_file_without_a_directory_is_private_until_it_is_complete() {
 
 /// A nar with equal files: small and large ones, in the order in which they are written and not.
 fn nar_with_equal_files() -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new());
+    let mut writer = NarWriter::new(Vec::new());
     let name = |name: String| EntryName::new(name.as_bytes());
     writer.directory(None).unwrap();
     for directory in 0..5 {

@@ -178,7 +178,7 @@ impl Checker {
         else {
             return Step::Claimed(narinfo);
         };
-        match verdict::recall(Arc::clone(&narinfo), path.as_ref(), key, &self.keys) {
+        match verdict::authorize_cached(Arc::clone(&narinfo), path.as_ref(), key, &self.keys) {
             Ok(authorized) => {
                 let offer = NarOffer::of(&narinfo);
                 let authority = Authority::Remembered(Arc::new(authorized.abridged()));

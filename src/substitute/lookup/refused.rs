@@ -82,7 +82,7 @@ mod tests {
     fn facts_hold_while_the_same_keys_are_authorized() {
         let dir = StoreDir::parse(StoreDir::GUIX).unwrap();
         let narinfo = NarInfo::parse(TEXT, &dir).unwrap();
-        let nobody = AuthorizedKeys::Guix(Acl::nobody());
+        let nobody = AuthorizedKeys::Guix(Acl::default());
         let somebody = AuthorizedKeys::Guix(Acl::official_guix_servers());
         let key = "(guix) 0123".to_owned();
         for refusal in [Refusal::Unsigned, Refusal::UnauthorizedKey { key }] {
@@ -97,7 +97,7 @@ mod tests {
                 RefusedNarInfo::from_facts(&facts, &dir, &nobody),
                 Some(refused)
             );
-            for other in [&somebody, &AuthorizedKeys::Anyone] {
+            for other in [&somebody, &AuthorizedKeys::AllowUnauthenticated] {
                 assert_eq!(RefusedNarInfo::from_facts(&facts, &dir, other), None);
             }
         }

@@ -19,7 +19,7 @@ fn dir() -> StoreDir {
 }
 
 fn acl(key: &[u8]) -> Acl {
-    let mut acl = Acl::nobody();
+    let mut acl = Acl::default();
     acl.authorize(PublicKey::parse(key).unwrap());
     acl
 }

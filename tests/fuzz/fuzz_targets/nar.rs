@@ -6,17 +6,17 @@
 use std::io::Read;
 
 use libfuzzer_sys::fuzz_target;
-use subst::format::nar::{Event, NarError, Reader, Writer};
+use subst::format::nar::{NarEvent, NarError, NarReader, NarWriter};
 
 fn rewrite(nar: &[u8]) -> Result<Vec<u8>, NarError> {
-    let mut reader = Reader::new(nar);
-    let mut writer = Writer::new(Vec::new());
+    let mut reader = NarReader::new(nar);
+    let mut writer = NarWriter::new(Vec::new());
     while let Some(event) = reader.next()? {
         match event {
-            Event::Directory { name } => writer.directory(name.as_ref()),
-            Event::DirectoryEnd => writer.end_directory(),
-            Event::Symlink { name, target } => writer.symlink(name.as_ref(), &target),
-            Event::File { name, executable, size } => {
+            NarEvent::Directory { name } => writer.directory(name.as_ref()),
+            NarEvent::DirectoryEnd => writer.end_directory(),
+            NarEvent::Symlink { name, target } => writer.symlink(name.as_ref(), &target),
+            NarEvent::File { name, executable, size } => {
                 let mut contents = Vec::new();
                 reader.contents().read_to_end(&mut contents)?;
                 writer.file(name.as_ref(), executable, size, &contents[..])

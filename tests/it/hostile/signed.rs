@@ -1,6 +1,6 @@
 //! An authorized key that signs nonsense: believed as to who speaks, and still refused.
 
-use subst::format::nar::{EntryName, SymlinkTarget, Writer};
+use subst::format::nar::{EntryName, NarWriter, SymlinkTarget};
 
 use crate::support::publisher::{Publisher, command, file_nar};
 use crate::support::sandbox::run;
@@ -102,7 +102,7 @@ fn names_that_leave_the_tree_are_refused() {
     for name in ["../up", "a/b/c", "..", ".", "\u{0}\u{0}up"] {
         let own = OwnServer::new();
         let stand_in = "n".repeat(name.len());
-        let mut nar = Writer::new(Vec::new());
+        let mut nar = NarWriter::new(Vec::new());
         nar.directory(None).unwrap();
         let entry = EntryName::new(stand_in.as_bytes()).unwrap();
         nar.file(Some(&entry), false, 1, &b"x"[..]).unwrap();
@@ -132,7 +132,7 @@ fn symlinks_are_not_followed() {
     let own = OwnServer::new();
     let outside = own.sandbox.path("outside");
     std::fs::create_dir(&outside).unwrap();
-    let mut nar = Writer::new(Vec::new());
+    let mut nar = NarWriter::new(Vec::new());
     let target = SymlinkTarget::new(outside.to_str().unwrap().as_bytes()).unwrap();
     let entry = |name: &str| EntryName::new(name.as_bytes()).unwrap();
     nar.directory(None).unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 use subst::format::base32;
-use subst::format::nar::Writer;
+use subst::format::nar::NarWriter;
 use subst::trust::guix::signing::SigningKey;
 
 use super::Sandbox;
@@ -112,7 +112,7 @@ pub(crate) fn name(digit: char) -> String {
 }
 
 pub(crate) fn file_nar(contents: &[u8]) -> Vec<u8> {
-    let mut nar = Writer::new(Vec::new());
+    let mut nar = NarWriter::new(Vec::new());
     nar.file(None, false, contents.len() as u64, contents)
         .unwrap();
     nar.finish().unwrap()

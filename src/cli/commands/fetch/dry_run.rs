@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::context::{Context, Purpose};
 use crate::cli::error::{CliError, item_hint};
 use crate::cli::exit::Exit;
-use crate::cli::output::{self, count, shown};
+use crate::cli::output::{self, count, printable};
 use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
 use crate::substitute::chain;
@@ -83,7 +83,7 @@ fn lines(context: &Context, plan: &Plan) -> Vec<String> {
         format!(
             "{:<width$} {size:>10} {nar_size:>10}  {}",
             name(item),
-            shown(server)
+            printable(server)
         )
     };
     plan.items.iter().map(line).collect()

@@ -1,7 +1,7 @@
 //! What a query found, as a table for people, and its one line of summary.
 
 use crate::cli::context::Context;
-use crate::cli::output::{self, shown, without_url};
+use crate::cli::output::{self, printable, without_url};
 use crate::substitute::answer::{Found, LATE, Said};
 use crate::substitute::choose;
 use crate::substitute::lookup::Resolution;
@@ -50,7 +50,7 @@ fn row(context: &Context, resolution: &Resolution, found: &Found) -> Row {
         status: found.status.name(),
         download: size(download),
         unpacked: size(unpacked),
-        server: shown(server).into_owned(),
+        server: printable(server).into_owned(),
         path: context.settings.store_dir().full_name(&found.path),
         why: why(resolution, found),
     }
@@ -62,7 +62,7 @@ fn server_column(resolution: &Resolution) -> usize {
         .items
         .iter()
         .filter_map(|found| found.sources.first());
-    let widths = sources.map(|source| shown(&resolution.servers[source.server].url).len());
+    let widths = sources.map(|source| printable(&resolution.servers[source.server].url).len());
     widths.max().unwrap_or(0).min(SERVER_WIDTH_MAX)
 }
 
@@ -147,7 +147,7 @@ fn why(resolution: &Resolution, found: &Found) -> Option<String> {
     let mut reasons = all.filter_map(|(answer, server)| Some((telling(&answer.said)?, server)));
     let (reason, server) = reasons.next()?;
     let reason = without_url(&reason);
-    Some(shown(&format!("{}: {reason}", server.url)).into_owned())
+    Some(printable(&format!("{}: {reason}", server.url)).into_owned())
 }
 
 /// The summary as a note that a terminal, if it goes to one, need not break.

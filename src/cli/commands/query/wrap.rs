@@ -1,6 +1,6 @@
 //! Text within the width of a terminal.
 
-use crate::cli::output::shown;
+use crate::cli::output::printable;
 
 /// The width that a report keeps to wherever it goes.
 pub(super) const WIDTH: usize = 79;
@@ -10,7 +10,7 @@ pub(super) fn short_name(url: &str) -> String {
     let name = url
         .strip_prefix("https://")
         .or_else(|| url.strip_prefix("http://"));
-    shown(name.unwrap_or(url)).into_owned()
+    printable(name.unwrap_or(url)).into_owned()
 }
 
 /// `text` broken at blanks so that lines stay within the width. A command between backquotes stays

@@ -4,16 +4,16 @@ use std::io::{self, BufRead, Read};
 
 use bytes::Bytes;
 
-use super::{Reader, State, at_most};
+use super::{NarReader, State, at_most};
 use crate::format::nar::NarError;
 
 /// The contents of one file, and not a byte more. The end of the stream before the end of the
 /// contents is an error, which goes back into a [`NarError`] by `?`.
-pub struct Contents<'r, R> {
-    pub(super) reader: &'r mut Reader<R>,
+pub struct NarContents<'r, R> {
+    pub(super) reader: &'r mut NarReader<R>,
 }
 
-impl<R> Contents<'_, R> {
+impl<R> NarContents<'_, R> {
     fn remaining(&self) -> u64 {
         match self.reader.state {
             State::InContents { remaining, .. } => remaining,
@@ -59,7 +59,7 @@ impl<R> Contents<'_, R> {
     }
 }
 
-impl<R: BufRead> Read for Contents<'_, R> {
+impl<R: BufRead> Read for NarContents<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let wanted = at_most(buffer.len(), self.remaining());
         if wanted == 0 {

@@ -2,7 +2,7 @@
 //!
 //! Items of which every server said the same are listed together, with the answers once below.
 
-use crate::cli::output::{self, bytes, duration, shown, without_url};
+use crate::cli::output::{self, bytes, duration, printable, without_url};
 
 use super::super::wrap::{WIDTH, short_name, wrapped};
 use super::group::Group;
@@ -93,7 +93,7 @@ fn answer(answer: &ReportAnswer, name: &str, width: usize) -> Vec<String> {
         return Vec::new();
     }
     let (first, others) = (format!("    {name:<width$}  "), " ".repeat(width + 6));
-    let mut lines = wrapped(&shown(&answer.detail), &first, &others);
+    let mut lines = wrapped(&printable(&answer.detail), &first, &others);
     let times = times(answer);
     match lines.last_mut() {
         Some(last) if last.chars().count() + times.chars().count() < WIDTH => last.push_str(&times),
@@ -137,7 +137,7 @@ fn nar(nar: &NarProbe) -> String {
             (None, None) => "there; no word of a proxy cache".to_owned(),
         },
     };
-    format!("nar: {}", shown(&state))
+    format!("nar: {}", printable(&state))
 }
 
 /// Totals per server; above its numbers, the name that would push them out of their columns.
@@ -174,7 +174,7 @@ pub(super) fn totals(servers: &[ServerTotals]) -> Vec<String> {
         ));
         if let Some(reason) = &totals.reason {
             let text = format!("{}: {}", totals.state, without_url(reason));
-            lines.extend(wrapped(&shown(&text), "    ", "      "));
+            lines.extend(wrapped(&printable(&text), "    ", "      "));
         }
         let (hits, misses) = (totals.nar_cache_hits, totals.nar_cache_misses);
         if hits + misses > 0 {

@@ -17,21 +17,21 @@ use std::time::Duration;
 use crate::format::compression::Compression;
 use crate::format::store_path::StorePath;
 
-use super::MeetingPoint;
-use super::reader::Reader;
+use super::prefetcher::Prefetcher;
+use super::socket::{FRAME_MAX_BYTES, PrefetchSocket};
 
-/// For as long as this lives, siblings find a [`Reader`] at their meeting point.
+/// For as long as this lives, siblings find a [`Prefetcher`] at their meeting point.
 #[derive(Debug)]
-pub(crate) struct Listening {
-    point: MeetingPoint,
+pub(crate) struct PrefetchServer {
+    point: PrefetchSocket,
 }
 
-impl Listening {
+impl PrefetchServer {
     /// Has `reader` asked at `point`.
     ///
     /// # Errors
     /// No socket can be made there.
-    pub(crate) fn start(point: MeetingPoint, reader: Arc<Reader>) -> io::Result<Self> {
+    pub(crate) fn start(point: PrefetchSocket, reader: Arc<Prefetcher>) -> io::Result<Self> {
         point.remove_abandoned()?;
         match std::fs::remove_file(point.path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -54,7 +54,7 @@ impl Listening {
     }
 }
 
-impl Drop for Listening {
+impl Drop for PrefetchServer {
     fn drop(&mut self) {
         // If it cannot be removed, the next helper will do it.
         let _ = std::fs::remove_file(self.point.path());
@@ -62,7 +62,7 @@ impl Drop for Listening {
 }
 
 /// Answers one question. Whatever fails here, who asked notices and fetches for itself.
-fn hand_over(mut connection: UnixStream, reader: &Reader) {
+fn hand_over(mut connection: UnixStream, reader: &Prefetcher) {
     let Ok((item, method)) = read_question(&connection) else {
         return;
     };
@@ -109,8 +109,6 @@ fn write_frames(connection: &mut UnixStream, chunk: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The longest frame.
-pub(super) const FRAME_MAX_BYTES: usize = 1 << 20;
 /// A question is a store path's name and a word.
 const QUESTION_MAX_BYTES: u64 = 1024;
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);

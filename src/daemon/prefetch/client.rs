@@ -10,19 +10,18 @@ use crate::format::store_path::StorePath;
 use crate::substitute::ahead::{Ahead, Begun};
 use crate::substitute::choose::Candidate;
 
-use super::MeetingPoint;
-use super::handover::FRAME_MAX_BYTES;
+use super::socket::{FRAME_MAX_BYTES, PrefetchSocket};
 
 /// Asks at the meeting point of our siblings.
 #[derive(Debug)]
-pub(crate) struct Taker {
-    point: MeetingPoint,
+pub(crate) struct PrefetchClient {
+    point: PrefetchSocket,
 }
 
-impl Taker {
+impl PrefetchClient {
     /// Will ask at `point`, where there may be nobody.
     #[must_use]
-    pub(crate) fn new(point: MeetingPoint) -> Self {
+    pub(crate) fn new(point: PrefetchSocket) -> Self {
         Self { point }
     }
 
@@ -62,7 +61,7 @@ impl Taker {
     }
 }
 
-impl Ahead for Taker {
+impl Ahead for PrefetchClient {
     fn take(&self, item: &StorePath, candidates: &[Candidate]) -> Option<(usize, Box<dyn Begun>)> {
         // Nobody there, or nothing to be had: both mean that it has to be fetched now.
         let (index, handed) = self.ask(item, candidates).ok()??;

@@ -24,7 +24,7 @@ use crate::sync::lock;
 pub(crate) type Opened = (Candidate, Box<dyn Begun>);
 
 /// Fetches ahead.
-pub(crate) struct Reader {
+pub(crate) struct Prefetcher {
     network: Arc<Network>,
     servers: Vec<ServerUrl>,
     skip: Option<Skip>,
@@ -68,7 +68,7 @@ struct Opening {
     body: JoinHandle<Option<Box<dyn Begun>>>,
 }
 
-impl Reader {
+impl Prefetcher {
     /// Will fetch up to `limit` nars at a time from `servers`. `skip` tells what is in the
     /// store already.
     #[must_use]

@@ -1,52 +1,56 @@
-//! Read-ahead: while one item is unpacked, the nars of the next ones are on their way.
+//! The socket at which the helpers of one client meet, and the protocol spoken there.
 //!
-//! A client's questions and its substitutions go to different processes, all children of the
-//! same daemon process. The one that answers the questions knows the whole closure, lives as
-//! long as the client stays, and is told of every substitution that starts: so it alone
-//! fetches ahead ([`reader`]), and hands over what it has begun with ([`handover`]). Because it
-//! alone decides, no nar is fetched ahead twice, however many substitutions run side by side:
-//! whoever starts one asks first, and from then on the item is its own.
+//! It lies in the lookup cache's directory and is named after the helpers' common parent
+//! process. One connection serves one item:
 //!
-//! They meet at a socket in the lookup cache's directory, named after their parent. Without
-//! it everything works, only later. Nothing is kept on disk. What comes through the socket is
-//! verified like everything that comes from a server.
-
-pub(crate) mod handover;
-pub(crate) mod reader;
-pub(crate) mod taker;
+//! ```text
+//! request:  BASE METHOD            the item, and the preferred compression method
+//! response: URL SIZE VALIDATOR     `-` for what is unknown; frames follow
+//!           -                      no download of the item has begun
+//! frame:    a length of four bytes, big-endian, and that many bytes; length 0 ends the nar
+//! ```
+//!
+//! A connection that closes before the last frame means that the download broke off.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::process::start_time;
+use crate::daemon::process::start_time;
 
-/// Where the children of one process meet.
+/// The longest frame, in bytes.
+pub(super) const FRAME_MAX_BYTES: usize = 1 << 20;
+
+const PREFIX: &str = "ahead-";
+const SUFFIX: &str = ".socket";
+
+/// The name of the socket that the children of one process share.
 #[derive(Debug, Clone)]
-pub(crate) struct MeetingPoint {
+pub(crate) struct PrefetchSocket {
     dir: PathBuf,
     path: PathBuf,
 }
 
-impl MeetingPoint {
-    /// That of the children of our parent, in `dir`; `None` without /proc.
+impl PrefetchSocket {
+    /// The socket of the children of our parent process, in `dir`; `None` without /proc.
     #[must_use]
     pub(crate) fn of_siblings(dir: &Path) -> Option<Self> {
         let parent = rustix::process::getppid()?.as_raw_nonzero().get();
         let started = start_time(parent)?;
         let path = dir.join(format!("{PREFIX}{parent}-{started}{SUFFIX}"));
+
         Some(Self {
             dir: dir.to_owned(),
             path,
         })
     }
 
-    /// The socket.
+    /// The socket's path.
     #[must_use]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Removes the sockets of processes that are gone.
+    /// Removes the sockets whose parent process has ended.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -54,7 +58,7 @@ impl MeetingPoint {
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
             if entry.file_name().to_str().is_some_and(is_abandoned) {
-                // Somebody else may be faster.
+                // Another process may have removed it first.
                 let _ = std::fs::remove_file(entry.path());
             }
         }
@@ -62,7 +66,8 @@ impl MeetingPoint {
     }
 }
 
-/// Whether `name` is a socket's whose process is gone. Numbers are used again, times are not.
+/// Whether `name` is that of a socket whose parent process has ended. Process numbers are
+/// reused, start times are not.
 fn is_abandoned(name: &str) -> bool {
     let numbers = name
         .strip_prefix(PREFIX)
@@ -73,11 +78,9 @@ fn is_abandoned(name: &str) -> bool {
     let Ok(parent) = parent.parse() else {
         return false;
     };
+
     start_time(parent).as_deref() != Some(started)
 }
-
-const PREFIX: &str = "ahead-";
-const SUFFIX: &str = ".socket";
 
 #[cfg(test)]
 mod tests {
