@@ -22,15 +22,15 @@ mod report;
 mod schema;
 mod server;
 
-pub(crate) use entry::{AnswerKind, Entry, Remembered, TtlPolicy};
+pub(crate) use entry::{AnswerKind, CacheEntry, CachedAnswer, TtlPolicy};
 pub(crate) use error::CacheError;
-pub(crate) use report::{ListedEntry, Stats};
+pub(crate) use report::{CacheStats, ListedEntry};
 pub(crate) use server::{
-    Behavior, CacheInfoFact, Down, Pipelining, ServerFact, ServerFacts, ServerId,
+    CacheInfoRecord, Downtime, Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerId,
 };
 
 use crate::format::store_path::HashPart;
-use db::Memos;
+use db::CachedVerdicts;
 use open::CacheFile;
 
 /// The remembered lookups.
@@ -49,7 +49,7 @@ pub(crate) struct LookupCache {
 
 /// A cache, and what the user should know about it.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct OpenedCache {
     /// The cache; in memory if need be.
     pub(crate) cache: LookupCache,
     /// Why it is in memory, or was started anew.
@@ -59,7 +59,7 @@ pub(crate) struct Opened {
 impl LookupCache {
     /// The cache in the directory `dir`, which is made if need be.
     #[must_use]
-    pub(crate) fn open(dir: &Path) -> Opened {
+    pub(crate) fn open(dir: &Path) -> OpenedCache {
         match open::open_file(dir) {
             Ok((connection, file, warning)) => {
                 let cache = Self {
@@ -68,9 +68,9 @@ impl LookupCache {
                     servers: Vec::new(),
                     unreported: None,
                 };
-                Opened { cache, warning }
+                OpenedCache { cache, warning }
             }
-            Err(warning) => Opened {
+            Err(warning) => OpenedCache {
                 cache: Self::in_memory(),
                 warning: Some(warning),
             },
@@ -122,7 +122,7 @@ impl LookupCache {
         server: ServerId,
         items: &[HashPart],
         now: u64,
-    ) -> Result<Vec<(HashPart, Entry)>, CacheError> {
+    ) -> Result<Vec<(HashPart, CacheEntry)>, CacheError> {
         let memos = self.memos();
         self.run("looking up answers", |connection| {
             db::find(connection, server, items, memos, &|entry| {
@@ -135,12 +135,12 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub(crate) fn remember(
+    pub(crate) fn insert(
         &mut self,
-        batch: &[(ServerId, HashPart, Entry)],
+        batch: &[(ServerId, HashPart, CacheEntry)],
     ) -> Result<(), CacheError> {
         self.run("remembering answers", |connection| {
-            db::remember(connection, batch)
+            db::insert(connection, batch)
         })
     }
 
@@ -150,13 +150,13 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub(crate) fn forget(
+    pub(crate) fn remove(
         &mut self,
         server: Option<&str>,
         items: &[HashPart],
     ) -> Result<u64, CacheError> {
         self.run("forgetting answers", |connection| {
-            report::forget(connection, server, items)
+            report::remove(connection, server, items)
         })
     }
 
@@ -174,13 +174,13 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub(crate) fn remember_server_facts(
+    pub(crate) fn update_server(
         &mut self,
         server: ServerId,
         facts: &[ServerFact],
     ) -> Result<(), CacheError> {
         self.run("remembering a server", |connection| {
-            db::remember_facts(connection, server, facts)
+            db::update_server(connection, server, facts)
         })
     }
 
@@ -204,7 +204,7 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub(crate) fn stats(&mut self, now: u64) -> Result<Stats, CacheError> {
+    pub(crate) fn stats(&mut self, now: u64) -> Result<CacheStats, CacheError> {
         self.run("counting answers", |connection| {
             report::stats(connection, now)
         })
@@ -230,9 +230,9 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub(crate) fn prune(&mut self, now: u64) -> Result<u64, CacheError> {
+    pub(crate) fn remove_expired(&mut self, now: u64) -> Result<u64, CacheError> {
         self.run("removing expired answers", |connection| {
-            report::prune(connection, now)
+            report::remove_expired(connection, now)
         })
     }
 
@@ -247,7 +247,7 @@ impl LookupCache {
         })?;
         match swept_at {
             Some(at) if now < at.saturating_add(SWEEP_INTERVAL_SECS) => Ok(0),
-            _ => self.prune(now),
+            _ => self.remove_expired(now),
         }
     }
 
@@ -293,10 +293,10 @@ impl LookupCache {
         }
     }
 
-    fn memos(&self) -> Memos {
+    fn memos(&self) -> CachedVerdicts {
         match &self.file {
-            Some(file) if !file.is_ours => Memos::Dropped,
-            _ => Memos::Believed,
+            Some(file) if !file.is_ours => CachedVerdicts::Ignored,
+            _ => CachedVerdicts::Used,
         }
     }
 }

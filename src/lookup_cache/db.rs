@@ -3,15 +3,17 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use sha2::{Digest as _, Sha256};
 
-use super::entry::{Entry, Remembered, TtlSource};
-use super::server::{Behavior, CacheInfoFact, Down, Pipelining, ServerFact, ServerFacts, ServerId};
+use super::entry::{CacheEntry, CachedAnswer, TtlSource};
+use super::server::{
+    CacheInfoRecord, Downtime, Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerId,
+};
 use crate::format::store_path::HashPart;
 
 /// Whether verdicts found beside a text are believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Memos {
-    Believed,
-    Dropped,
+pub(super) enum CachedVerdicts {
+    Used,
+    Ignored,
 }
 
 /// Fails when the tables are not those that the statements here are for.
@@ -50,9 +52,9 @@ pub(super) fn find(
     connection: &mut Connection,
     server: ServerId,
     items: &[HashPart],
-    memos: Memos,
-    is_wanted: &dyn Fn(&Entry) -> bool,
-) -> rusqlite::Result<Vec<(HashPart, Entry)>> {
+    memos: CachedVerdicts,
+    is_wanted: &dyn Fn(&CacheEntry) -> bool,
+) -> rusqlite::Result<Vec<(HashPart, CacheEntry)>> {
     // In the order of the index, neighbors meet in one page.
     let mut ordered = items.to_vec();
     ordered.sort_unstable();
@@ -75,9 +77,9 @@ pub(super) fn find(
 }
 
 /// Remembers `batch` in one transaction.
-pub(super) fn remember(
+pub(super) fn insert(
     connection: &mut Connection,
-    batch: &[(ServerId, HashPart, Entry)],
+    batch: &[(ServerId, HashPart, CacheEntry)],
 ) -> rusqlite::Result<()> {
     // The order in which they will be looked up.
     let mut ordered: Vec<_> = batch.iter().collect();
@@ -92,12 +94,12 @@ pub(super) fn remember(
                 server.0,
                 item.as_str(),
                 stored.kind,
-                stored_time(entry.asked_at),
+                stored_time(entry.answered_at),
                 stored_time(entry.expires_at),
                 entry.ttl_source == TtlSource::Server,
                 stored.status,
                 stored.text,
-                stored.vouched_by,
+                stored.key_id,
                 stored.digest,
             ])?;
         }
@@ -116,7 +118,7 @@ pub(super) fn server_facts(
     Ok(facts.unwrap_or_default())
 }
 
-pub(super) fn remember_facts(
+pub(super) fn update_server(
     connection: &mut Connection,
     server: ServerId,
     facts: &[ServerFact],
@@ -131,7 +133,7 @@ pub(super) fn remember_facts(
                 params![
                     server.0,
                     info.text,
-                    stored_time(info.asked_at),
+                    stored_time(info.answered_at),
                     stored_time(info.expires_at)
                 ],
             )?,
@@ -172,43 +174,43 @@ struct StoredAnswer<'a> {
     kind: i64,
     status: Option<u16>,
     text: Option<&'a str>,
-    vouched_by: Option<&'a str>,
+    key_id: Option<&'a str>,
     digest: Option<[u8; 32]>,
 }
 
 impl<'a> StoredAnswer<'a> {
-    fn of(answer: &'a Remembered) -> Self {
+    fn of(answer: &'a CachedAnswer) -> Self {
         let nothing = Self {
             kind: 0,
             status: None,
             text: None,
-            vouched_by: None,
+            key_id: None,
             digest: None,
         };
         match answer {
-            Remembered::Positive { text, vouched_by } => Self {
+            CachedAnswer::Positive { text, key_id } => Self {
                 kind: POSITIVE,
                 text: Some(text),
-                vouched_by: vouched_by.as_deref(),
-                digest: vouched_by.as_deref().map(|key| memo_digest(text, key)),
+                key_id: key_id.as_deref(),
+                digest: key_id.as_deref().map(|key| memo_digest(text, key)),
                 ..nothing
             },
-            Remembered::Refused { facts } => Self {
+            CachedAnswer::Refused { facts } => Self {
                 kind: REFUSED,
                 text: Some(facts),
                 ..nothing
             },
-            Remembered::Negative { status } => Self {
+            CachedAnswer::Negative { status } => Self {
                 kind: NEGATIVE,
                 status: Some(*status),
                 ..nothing
             },
-            Remembered::Baking { status } => Self {
+            CachedAnswer::Preparing { status } => Self {
                 kind: BAKING,
                 status: Some(*status),
                 ..nothing
             },
-            Remembered::Transient { reason } => Self {
+            CachedAnswer::Transient { reason } => Self {
                 kind: TRANSIENT,
                 text: Some(reason),
                 ..nothing
@@ -218,30 +220,30 @@ impl<'a> StoredAnswer<'a> {
 }
 
 /// Reads the columns `kind` to `digest`, in the order of [`ENTRY_COLUMNS`].
-pub(super) fn read_entry(row: &Row<'_>, memos: Memos) -> rusqlite::Result<Entry> {
+pub(super) fn read_entry(row: &Row<'_>, memos: CachedVerdicts) -> rusqlite::Result<CacheEntry> {
     let text = || row.get::<_, Box<str>>(5);
     let answer = match row.get::<_, i64>(0)? {
         POSITIVE => {
             let text = text()?;
-            let vouched_by = match memos {
-                Memos::Believed => read_memo(row, &text)?,
-                Memos::Dropped => None,
+            let key_id = match memos {
+                CachedVerdicts::Used => read_memo(row, &text)?,
+                CachedVerdicts::Ignored => None,
             };
-            Remembered::Positive { text, vouched_by }
+            CachedAnswer::Positive { text, key_id }
         }
-        NEGATIVE => Remembered::Negative {
+        NEGATIVE => CachedAnswer::Negative {
             status: row.get(4)?,
         },
-        BAKING => Remembered::Baking {
+        BAKING => CachedAnswer::Preparing {
             status: row.get(4)?,
         },
-        TRANSIENT => Remembered::Transient { reason: text()? },
-        REFUSED => Remembered::Refused { facts: text()? },
+        TRANSIENT => CachedAnswer::Transient { reason: text()? },
+        REFUSED => CachedAnswer::Refused { facts: text()? },
         other => return Err(rusqlite::Error::IntegralValueOutOfRange(0, other)),
     };
-    Ok(Entry {
+    Ok(CacheEntry {
         answer,
-        asked_at: time(1, row.get(1)?)?,
+        answered_at: time(1, row.get(1)?)?,
         expires_at: time(2, row.get(2)?)?,
         ttl_source: if row.get(3)? {
             TtlSource::Server
@@ -254,9 +256,9 @@ pub(super) fn read_entry(row: &Row<'_>, memos: Memos) -> rusqlite::Result<Entry>
 /// The verdict beside `text`, unless either of them is not as it was written: SQLite does not
 /// notice a flipped bit inside a text, and no signature is going to be checked again.
 fn read_memo(row: &Row<'_>, text: &str) -> rusqlite::Result<Option<Box<str>>> {
-    let vouched_by: Option<Box<str>> = row.get(6)?;
+    let key_id: Option<Box<str>> = row.get(6)?;
     let digest: Option<[u8; 32]> = row.get(7)?;
-    Ok(vouched_by.filter(|key| digest == Some(memo_digest(text, key))))
+    Ok(key_id.filter(|key| digest == Some(memo_digest(text, key))))
 }
 
 fn memo_digest(text: &str, key: &str) -> [u8; 32] {
@@ -274,9 +276,9 @@ fn read_facts(row: &Row<'_>) -> rusqlite::Result<ServerFacts> {
             .transpose()
     };
     let cache_info = match (at(1)?, at(2)?) {
-        (Some(asked_at), Some(expires_at)) => Some(CacheInfoFact {
+        (Some(answered_at), Some(expires_at)) => Some(CacheInfoRecord {
             text: row.get(0)?,
-            asked_at,
+            answered_at,
             expires_at,
         }),
         _ => None,
@@ -284,7 +286,7 @@ fn read_facts(row: &Row<'_>) -> rusqlite::Result<ServerFacts> {
     let down = match (at(3)?, at(4)?) {
         (Some(since), Some(until)) => {
             let reason = row.get::<_, Option<Box<str>>>(5)?.unwrap_or_default();
-            Some(Down {
+            Some(Downtime {
                 since,
                 until,
                 reason,
@@ -293,7 +295,7 @@ fn read_facts(row: &Row<'_>) -> rusqlite::Result<ServerFacts> {
         _ => None,
     };
     let pipelining = row.get::<_, Option<bool>>(6)?;
-    let behavior = Behavior {
+    let behavior = ServerBehavior {
         pipelining: pipelining.map(|works| {
             if works {
                 Pipelining::Works

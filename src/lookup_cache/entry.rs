@@ -14,7 +14,7 @@ pub(crate) struct TtlPolicy {
     /// It does not have the item.
     pub(crate) negative_secs: u64,
     /// It is preparing the item.
-    pub(crate) baking_secs: u64,
+    pub(crate) preparing_secs: u64,
     /// It gave no answer worth the name.
     pub(crate) transient_secs: u64,
     /// What it says of itself.
@@ -22,7 +22,7 @@ pub(crate) struct TtlPolicy {
     /// No word of a server makes an answer count longer than this.
     pub(crate) longest_secs: u64,
     /// Nor a baking one longer than this,
-    pub(crate) longest_baking_secs: u64,
+    pub(crate) longest_preparing_secs: u64,
     /// or a transient one longer than this, such as what a server answers that is asked too much.
     pub(crate) longest_transient_secs: u64,
 }
@@ -34,11 +34,11 @@ impl Default for TtlPolicy {
             positive_secs: 36 * 3600,
             without_file_size_secs: 300,
             negative_secs: 120,
-            baking_secs: 60,
+            preparing_secs: 60,
             transient_secs: 60,
             cache_info_secs: 7 * DAY_SECS,
             longest_secs: 365 * DAY_SECS,
-            longest_baking_secs: 300,
+            longest_preparing_secs: 300,
             longest_transient_secs: 3600,
         }
     }
@@ -54,7 +54,7 @@ pub(crate) enum AnswerKind {
     /// A definite no.
     Negative,
     /// Not yet.
-    Baking,
+    Preparing,
     /// No answer: an error of the server or of the network.
     Transient,
     /// What the server says of itself.
@@ -78,7 +78,7 @@ impl TtlPolicy {
             AnswerKind::Positive => (self.positive_secs, self.longest_secs),
             AnswerKind::PositiveWithoutFileSize => (self.without_file_size_secs, self.longest_secs),
             AnswerKind::Negative => (self.negative_secs, self.longest_secs),
-            AnswerKind::Baking => (self.baking_secs, self.longest_baking_secs),
+            AnswerKind::Preparing => (self.preparing_secs, self.longest_preparing_secs),
             AnswerKind::Transient => (self.transient_secs, self.longest_transient_secs),
             AnswerKind::CacheInfo => (self.cache_info_secs, self.longest_secs),
         };
@@ -92,15 +92,15 @@ impl TtlPolicy {
     #[must_use]
     pub(crate) fn entry(
         &self,
-        answer: Remembered,
+        answer: CachedAnswer,
         kind: AnswerKind,
         max_age: Option<u64>,
         now: u64,
-    ) -> Entry {
+    ) -> CacheEntry {
         let (ttl, ttl_source) = self.ttl_secs(kind, max_age);
-        Entry {
+        CacheEntry {
             answer,
-            asked_at: now,
+            answered_at: now,
             expires_at: now.saturating_add(ttl),
             ttl_source,
         }
@@ -109,14 +109,14 @@ impl TtlPolicy {
 
 /// An answer as it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Remembered {
+pub(crate) enum CachedAnswer {
     /// The server has the item.
     Positive {
         /// The narinfo, byte for byte.
         text: Box<str>,
         /// The authorized key that was found to have signed exactly this text. Only believed
         /// where nobody else could have written it; see [`LookupCache`](super::LookupCache).
-        vouched_by: Option<Box<str>>,
+        key_id: Option<Box<str>>,
     },
     /// The server has a narinfo that no authorized key has signed.
     Refused {
@@ -130,7 +130,7 @@ pub(crate) enum Remembered {
         status: u16,
     },
     /// The server is preparing the item.
-    Baking {
+    Preparing {
         /// The HTTP status.
         status: u16,
     },
@@ -143,33 +143,33 @@ pub(crate) enum Remembered {
 
 /// One answer of one server about one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct CacheEntry {
     /// What was answered.
-    pub(crate) answer: Remembered,
+    pub(crate) answer: CachedAnswer,
     /// When, in Unix seconds.
-    pub(crate) asked_at: u64,
+    pub(crate) answered_at: u64,
     /// From when on it does not count any more, in Unix seconds.
     pub(crate) expires_at: u64,
     /// Who decided that.
     pub(crate) ttl_source: TtlSource,
 }
 
-impl Entry {
+impl CacheEntry {
     /// Whether the answer counts at `now`.
     #[must_use]
     pub(crate) fn is_fresh(&self, now: u64) -> bool {
-        counts(self.asked_at, self.expires_at, now)
+        counts(self.answered_at, self.expires_at, now)
     }
 
     /// How long ago it was asked, in seconds.
     #[must_use]
     pub(crate) fn age_secs(&self, now: u64) -> u64 {
-        now.saturating_sub(self.asked_at)
+        now.saturating_sub(self.answered_at)
     }
 
     /// For how many seconds more it counts; 0 when it does not.
     #[must_use]
-    pub(crate) fn left_secs(&self, now: u64) -> u64 {
+    pub(crate) fn expires_in_secs(&self, now: u64) -> u64 {
         if self.is_fresh(now) {
             self.expires_at - now
         } else {
@@ -193,8 +193,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn negative() -> Remembered {
-        Remembered::Negative { status: 404 }
+    fn negative() -> CachedAnswer {
+        CachedAnswer::Negative { status: 404 }
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(ttl(AnswerKind::PositiveWithoutFileSize, None).0, 300);
         assert_eq!(ttl(AnswerKind::Negative, None).0, 120);
         assert_eq!(
-            ttl(AnswerKind::Baking, Some(86_400)),
+            ttl(AnswerKind::Preparing, Some(86_400)),
             (300, TtlSource::Server)
         );
         assert_eq!(ttl(AnswerKind::Transient, None).0, 60);
@@ -223,7 +223,7 @@ mod tests {
     fn an_answer_that_may_not_be_kept_never_counts() {
         let entry = TtlPolicy::default().entry(negative(), AnswerKind::Negative, Some(0), 1000);
         assert!(!entry.is_fresh(1000));
-        assert_eq!(entry.left_secs(1000), 0);
+        assert_eq!(entry.expires_in_secs(1000), 0);
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
             if now >= asked && !entry.is_fresh(now) {
                 prop_assert!(!entry.is_fresh(later));
             }
-            prop_assert_eq!(entry.is_fresh(now), entry.left_secs(now) > 0);
+            prop_assert_eq!(entry.is_fresh(now), entry.expires_in_secs(now) > 0);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::db::{self, BAKING, Memos, NEGATIVE, POSITIVE, REFUSED, TRANSIENT};
-use super::entry::Entry;
+use super::db::{self, BAKING, CachedVerdicts, NEGATIVE, POSITIVE, REFUSED, TRANSIENT};
+use super::entry::CacheEntry;
 use crate::format::store_path::HashPart;
 
 /// An entry together with what it is about.
@@ -14,12 +14,12 @@ pub(crate) struct ListedEntry {
     /// The item asked for.
     pub(crate) item: HashPart,
     /// The answer.
-    pub(crate) entry: Entry,
+    pub(crate) entry: CacheEntry,
 }
 
 /// How much is in the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Stats {
+pub(crate) struct CacheStats {
     /// Narinfos.
     pub(crate) positive: u64,
     /// Narinfos that were refused.
@@ -27,7 +27,7 @@ pub(crate) struct Stats {
     /// Definite noes.
     pub(crate) negative: u64,
     /// Items being prepared.
-    pub(crate) baking: u64,
+    pub(crate) preparing: u64,
     /// Failures.
     pub(crate) transient: u64,
     /// How many of all these do not count any more.
@@ -35,7 +35,7 @@ pub(crate) struct Stats {
     /// How many servers are known.
     pub(crate) servers: u64,
     /// When the oldest entry was asked, in Unix seconds.
-    pub(crate) oldest_asked_at: Option<u64>,
+    pub(crate) oldest_answered_at: Option<u64>,
     /// When expired entries were last removed, in Unix seconds.
     pub(crate) swept_at: Option<u64>,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Stats {
 pub(super) fn list(
     connection: &Connection,
     server: Option<&str>,
-    memos: Memos,
+    memos: CachedVerdicts,
     visit: &mut dyn FnMut(ListedEntry),
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(
@@ -67,8 +67,8 @@ pub(super) fn list(
     Ok(())
 }
 
-pub(super) fn stats(connection: &Connection, now: u64) -> rusqlite::Result<Stats> {
-    let mut stats = Stats::default();
+pub(super) fn stats(connection: &Connection, now: u64) -> rusqlite::Result<CacheStats> {
+    let mut stats = CacheStats::default();
     let mut statement = connection.prepare("SELECT kind, count(*) FROM lookups GROUP BY kind")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -77,7 +77,7 @@ pub(super) fn stats(connection: &Connection, now: u64) -> rusqlite::Result<Stats
             POSITIVE => stats.positive = count,
             REFUSED => stats.refused = count,
             NEGATIVE => stats.negative = count,
-            BAKING => stats.baking = count,
+            BAKING => stats.preparing = count,
             TRANSIENT => stats.transient = count,
             other => return Err(rusqlite::Error::IntegralValueOutOfRange(0, other)),
         }
@@ -89,7 +89,7 @@ pub(super) fn stats(connection: &Connection, now: u64) -> rusqlite::Result<Stats
         unsigned,
     )?;
     stats.servers = connection.query_row("SELECT count(*) FROM servers", [], unsigned)?;
-    stats.oldest_asked_at = connection
+    stats.oldest_answered_at = connection
         .query_row("SELECT min(asked_at) FROM lookups", [], |row| {
             row.get::<_, Option<i64>>(0)
         })?
@@ -109,7 +109,7 @@ pub(super) fn integrity_faults(connection: &Connection) -> rusqlite::Result<Vec<
 
 /// Forgets entries about `items`, or about all when there are none named, of one server or of
 /// all. Without items, what is remembered of the servers themselves goes too.
-pub(super) fn forget(
+pub(super) fn remove(
     connection: &mut Connection,
     server: Option<&str>,
     items: &[HashPart],
@@ -143,7 +143,7 @@ pub(super) fn forget(
 }
 
 /// Removes what does not count any more at `now`.
-pub(super) fn prune(connection: &mut Connection, now: u64) -> rusqlite::Result<u64> {
+pub(super) fn remove_expired(connection: &mut Connection, now: u64) -> rusqlite::Result<u64> {
     let now = db::stored_time(now);
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;

@@ -11,11 +11,11 @@ pub(crate) struct ServerId(pub(super) i64);
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ServerFacts {
     /// Its `nix-cache-info`.
-    pub(crate) cache_info: Option<CacheInfoFact>,
+    pub(crate) cache_info: Option<CacheInfoRecord>,
     /// When it last could not be reached.
-    pub(crate) down: Option<Down>,
+    pub(crate) down: Option<Downtime>,
     /// How it takes requests.
-    pub(crate) behavior: Behavior,
+    pub(crate) behavior: ServerBehavior,
 }
 
 /// One thing learned of a server. Each is kept on its own, so that processes that learn
@@ -23,37 +23,37 @@ pub(crate) struct ServerFacts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ServerFact {
     /// It answered the question for its `nix-cache-info`.
-    CacheInfo(CacheInfoFact),
+    CacheInfo(CacheInfoRecord),
     /// It cannot be reached, and is not to be tried for a while.
-    Down(Down),
+    Down(Downtime),
     /// It answers again. When it was last down stays known.
     Up,
     /// How it takes requests. What is `None` here stays as it was known.
-    Behavior(Behavior),
+    Behavior(ServerBehavior),
 }
 
 /// A server's `nix-cache-info`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CacheInfoFact {
+pub(crate) struct CacheInfoRecord {
     /// Its text; `None` when the server has no such file.
     pub(crate) text: Option<Box<str>>,
     /// When it was asked for, in Unix seconds.
-    pub(crate) asked_at: u64,
+    pub(crate) answered_at: u64,
     /// From when on it does not count any more.
     pub(crate) expires_at: u64,
 }
 
-impl CacheInfoFact {
+impl CacheInfoRecord {
     /// Whether it counts at `now`.
     #[must_use]
     pub(crate) fn is_fresh(&self, now: u64) -> bool {
-        counts(self.asked_at, self.expires_at, now)
+        counts(self.answered_at, self.expires_at, now)
     }
 }
 
 /// A time when a server could not be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Down {
+pub(crate) struct Downtime {
     /// When that was found, in Unix seconds.
     pub(crate) since: u64,
     /// When it may be tried again.
@@ -62,7 +62,7 @@ pub(crate) struct Down {
     pub(crate) reason: Box<str>,
 }
 
-impl Down {
+impl Downtime {
     /// Whether the server is still not to be tried at `now`.
     #[must_use]
     pub(crate) fn is_down(&self, now: u64) -> bool {
@@ -72,7 +72,7 @@ impl Down {
 
 /// How a server takes requests.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Behavior {
+pub(crate) struct ServerBehavior {
     /// Whether it answers requests that come before the answers to earlier ones.
     pub(crate) pipelining: Option<Pipelining>,
     /// After how many requests it closes a connection.

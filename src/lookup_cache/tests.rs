@@ -20,31 +20,31 @@ fn item(number: usize) -> HashPart {
     HashPart::parse(&crate::format::base32::encode(&bytes)).unwrap()
 }
 
-fn entry(answer: Remembered, kind: AnswerKind) -> Entry {
+fn entry(answer: CachedAnswer, kind: AnswerKind) -> CacheEntry {
     TtlPolicy::default().entry(answer, kind, None, NOW)
 }
 
-fn positive(text: &str) -> Entry {
-    let answer = Remembered::Positive {
+fn positive(text: &str) -> CacheEntry {
+    let answer = CachedAnswer::Positive {
         text: text.into(),
-        vouched_by: Some("key".into()),
+        key_id: Some("key".into()),
     };
     entry(answer, AnswerKind::Positive)
 }
 
-fn negative() -> Entry {
-    entry(Remembered::Negative { status: 404 }, AnswerKind::Negative)
+fn negative() -> CacheEntry {
+    entry(CachedAnswer::Negative { status: 404 }, AnswerKind::Negative)
 }
 
 /// A cache in `dir` about which there is nothing to say.
 fn open_sound(dir: &Path) -> LookupCache {
-    let Opened { cache, warning } = LookupCache::open(dir);
+    let OpenedCache { cache, warning } = LookupCache::open(dir);
     assert!(warning.is_none(), "{warning:?}");
     assert!(cache.path().is_some());
     cache
 }
 
-fn find_one(cache: &mut LookupCache, number: usize) -> Option<Entry> {
+fn find_one(cache: &mut LookupCache, number: usize) -> Option<CacheEntry> {
     let server = cache.server_id(URL);
     cache
         .find(server, &[item(number)], NOW)
@@ -60,15 +60,18 @@ fn gives_back_what_was_remembered() {
     let server = cache.server_id(URL);
     let other = cache.server_id("http://other/");
     assert_ne!(server, other);
-    let baking = entry(Remembered::Baking { status: 202 }, AnswerKind::Baking);
+    let baking = entry(
+        CachedAnswer::Preparing { status: 202 },
+        AnswerKind::Preparing,
+    );
     let transient = entry(
-        Remembered::Transient {
+        CachedAnswer::Transient {
             reason: "503".into(),
         },
         AnswerKind::Transient,
     );
     let server_said = TtlPolicy::default().entry(
-        Remembered::Negative { status: 410 },
+        CachedAnswer::Negative { status: 410 },
         AnswerKind::Negative,
         Some(10),
         NOW,
@@ -85,7 +88,7 @@ fn gives_back_what_was_remembered() {
         .enumerate()
         .map(|(number, entry)| (server, item(number), entry.clone()))
         .collect();
-    cache.remember(&batch).unwrap();
+    cache.insert(&batch).unwrap();
     drop(cache);
 
     let mut cache = open_sound(dir.path());
@@ -106,7 +109,7 @@ fn only_what_counts_is_found() {
     let mut cache = LookupCache::in_memory();
     let server = cache.server_id(URL);
     cache
-        .remember(&[
+        .insert(&[
             (server, item(0), positive("a")),
             (server, item(1), negative()),
         ])
@@ -121,7 +124,7 @@ fn only_what_counts_is_found() {
         "the clock was set back"
     );
     // The newer answer wins.
-    cache.remember(&[(server, item(0), negative())]).unwrap();
+    cache.insert(&[(server, item(0), negative())]).unwrap();
     assert_eq!(find_one(&mut cache, 0), Some(negative()));
 }
 
@@ -139,24 +142,24 @@ fn forgets_prunes_and_counts() {
             ]
         })
         .collect();
-    cache.remember(&fill).unwrap();
+    cache.insert(&fill).unwrap();
     let stats = cache.stats(NOW + 200).unwrap();
-    let expected = Stats {
+    let expected = CacheStats {
         positive: 2000,
         negative: 2000,
         expired: 2000,
         servers: 2,
-        oldest_asked_at: Some(NOW),
-        ..Stats::default()
+        oldest_answered_at: Some(NOW),
+        ..CacheStats::default()
     };
     assert_eq!(stats, expected);
 
-    assert_eq!(cache.forget(Some(URL), &[item(0), item(5000)]).unwrap(), 1);
-    assert_eq!(cache.forget(None, &[item(1)]).unwrap(), 2);
-    assert_eq!(cache.forget(Some("http://unknown/"), &[]).unwrap(), 0);
-    assert_eq!(cache.prune(NOW + 200).unwrap(), 1999);
+    assert_eq!(cache.remove(Some(URL), &[item(0), item(5000)]).unwrap(), 1);
+    assert_eq!(cache.remove(None, &[item(1)]).unwrap(), 2);
+    assert_eq!(cache.remove(Some("http://unknown/"), &[]).unwrap(), 0);
+    assert_eq!(cache.remove_expired(NOW + 200).unwrap(), 1999);
     assert_eq!(cache.stats(NOW + 200).unwrap().swept_at, Some(NOW + 200));
-    assert_eq!(cache.forget(None, &[]).unwrap(), 1998);
+    assert_eq!(cache.remove(None, &[]).unwrap(), 1998);
     assert_eq!(cache.integrity_faults().unwrap(), Vec::<String>::new());
     drop(cache);
     let bytes = dir.path().join(schema::FILE_NAME).metadata().unwrap().len();
@@ -170,7 +173,7 @@ fn forgets_prunes_and_counts() {
 fn sweeps_once_in_five_days() {
     let mut cache = LookupCache::in_memory();
     let server = cache.server_id(URL);
-    cache.remember(&[(server, item(0), negative())]).unwrap();
+    cache.insert(&[(server, item(0), negative())]).unwrap();
     assert_eq!(cache.sweep(NOW).unwrap(), 0);
     let later = NOW + SWEEP_INTERVAL_SECS;
     assert_eq!(cache.sweep(later - 1).unwrap(), 0);
@@ -186,8 +189,8 @@ fn lists_in_order_and_by_server() {
         .iter()
         .map(|&item| (server, item, positive("a")))
         .collect();
-    cache.remember(&batch).unwrap();
-    cache.remember(&[(other, item(1), negative())]).unwrap();
+    cache.insert(&batch).unwrap();
+    cache.insert(&[(other, item(1), negative())]).unwrap();
     items.sort();
 
     let mut listed = Vec::new();
@@ -212,28 +215,28 @@ fn facts_of_a_server_are_kept_apart() {
     let mut cache = LookupCache::in_memory();
     let server = cache.server_id(URL);
     assert_eq!(cache.server_facts(server).unwrap(), ServerFacts::default());
-    let info = CacheInfoFact {
+    let info = CacheInfoRecord {
         text: Some("Priority: 40\n".into()),
-        asked_at: NOW,
+        answered_at: NOW,
         expires_at: NOW + 100,
     };
-    let down = Down {
+    let down = Downtime {
         since: NOW,
         until: NOW + 60,
         reason: "connection refused".into(),
     };
     assert!(down.is_down(NOW + 59) && !down.is_down(NOW + 60));
-    let protocol = Behavior {
+    let protocol = ServerBehavior {
         protocol: Some("h2".into()),
-        ..Behavior::default()
+        ..ServerBehavior::default()
     };
-    let pipelining = Behavior {
+    let pipelining = ServerBehavior {
         pipelining: Some(Pipelining::Broken),
         requests_per_connection: Some(100),
         protocol: None,
     };
     cache
-        .remember_server_facts(
+        .update_server(
             server,
             &[
                 ServerFact::CacheInfo(info.clone()),
@@ -242,7 +245,7 @@ fn facts_of_a_server_are_kept_apart() {
         )
         .unwrap();
     cache
-        .remember_server_facts(
+        .update_server(
             server,
             &[
                 ServerFact::Down(down.clone()),
@@ -253,16 +256,14 @@ fn facts_of_a_server_are_kept_apart() {
     let expected = ServerFacts {
         cache_info: Some(info),
         down: Some(down),
-        behavior: Behavior {
+        behavior: ServerBehavior {
             protocol: Some("h2".into()),
             ..pipelining
         },
     };
     assert_eq!(cache.server_facts(server).unwrap(), expected);
 
-    cache
-        .remember_server_facts(server, &[ServerFact::Up])
-        .unwrap();
+    cache.update_server(server, &[ServerFact::Up]).unwrap();
     let down = cache.server_facts(server).unwrap().down.unwrap();
     assert!(!down.is_down(NOW + 1));
     assert_eq!(
@@ -270,19 +271,19 @@ fn facts_of_a_server_are_kept_apart() {
         "what it was down for stays known"
     );
 
-    let no_file = CacheInfoFact {
+    let no_file = CacheInfoRecord {
         text: None,
-        asked_at: NOW,
+        answered_at: NOW,
         expires_at: NOW + 1,
     };
     cache
-        .remember_server_facts(server, &[ServerFact::CacheInfo(no_file.clone())])
+        .update_server(server, &[ServerFact::CacheInfo(no_file.clone())])
         .unwrap();
     assert_eq!(
         cache.server_facts(server).unwrap().cache_info,
         Some(no_file)
     );
-    cache.forget(Some(URL), &[]).unwrap();
+    cache.remove(Some(URL), &[]).unwrap();
     assert_eq!(cache.server_facts(server).unwrap(), ServerFacts::default());
 }
 
@@ -305,8 +306,8 @@ fn speed_of_five_thousand() {
             work();
             println!("{count} {what}: {:?}", start.elapsed());
         };
-        timed("remember", &mut || cache.remember(&batch).unwrap());
-        timed("remember again", &mut || cache.remember(&batch).unwrap());
+        timed("remember", &mut || cache.insert(&batch).unwrap());
+        timed("remember again", &mut || cache.insert(&batch).unwrap());
         timed("find", &mut || {
             assert_eq!(cache.find(server, &items, NOW).unwrap().len(), count);
         });

@@ -10,7 +10,7 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{self, printable};
 use crate::format::server_url::ServerUrl;
-use crate::lookup_cache::{CacheError, ListedEntry, LookupCache, Remembered, Stats};
+use crate::lookup_cache::{CacheError, CacheStats, CachedAnswer, ListedEntry, LookupCache};
 
 /// Carries the command out.
 ///
@@ -23,7 +23,7 @@ pub(crate) fn run(context: &Context, command: &CacheCommand) -> Result<Exit, Cli
         CacheCommand::Flush(args) => flush(context, args),
         CacheCommand::Prune => {
             let now = context.clock.unix_seconds();
-            let count = context.lookup_cache().prune(now).map_err(failed)?;
+            let count = context.lookup_cache().remove_expired(now).map_err(failed)?;
             report(context, "pruned", count)
         }
     }
@@ -48,15 +48,15 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
     let faults = cache.integrity_faults().map_err(failed)?;
     let bytes = cache.file_bytes();
     let path = cache.path().map(|path| path.display().to_string());
-    let Stats {
+    let CacheStats {
         servers,
         positive,
         negative,
-        baking,
+        preparing: baking,
         transient,
         refused,
         expired,
-        oldest_asked_at: oldest,
+        oldest_answered_at: oldest,
         ..
     } = stats;
     if context.settings.json {
@@ -114,7 +114,7 @@ fn list(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
     } else {
         let lines = entries.iter().map(|listed| {
             let age = output::duration(listed.entry.age_secs(now));
-            let left = listed.entry.left_secs(now);
+            let left = listed.entry.expires_in_secs(now);
             let left = if left == 0 {
                 "expired".to_owned()
             } else {
@@ -134,29 +134,29 @@ fn list(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
 
 fn row(listed: &ListedEntry, now: u64) -> serde_json::Value {
     let reason = match &listed.entry.answer {
-        Remembered::Transient { reason } => Some(reason),
+        CachedAnswer::Transient { reason } => Some(reason),
         _ => None,
     };
     json!({
         "server": listed.server, "item": item(listed), "answer": kind(&listed.entry.answer),
         "reason": reason, "age": listed.entry.age_secs(now),
-        "expires_in": listed.entry.left_secs(now),
+        "expires_in": listed.entry.expires_in_secs(now),
     })
 }
 
-fn kind(answer: &Remembered) -> &'static str {
+fn kind(answer: &CachedAnswer) -> &'static str {
     match answer {
-        Remembered::Positive { .. } => "positive",
-        Remembered::Refused { .. } => "refused",
-        Remembered::Negative { .. } => "negative",
-        Remembered::Baking { .. } => "preparing",
-        Remembered::Transient { .. } => "transient",
+        CachedAnswer::Positive { .. } => "positive",
+        CachedAnswer::Refused { .. } => "refused",
+        CachedAnswer::Negative { .. } => "negative",
+        CachedAnswer::Preparing { .. } => "preparing",
+        CachedAnswer::Transient { .. } => "transient",
     }
 }
 
 /// The item's full name where the answer tells it, else its hash part.
 fn item(listed: &ListedEntry) -> String {
-    if let Remembered::Positive { text, .. } | Remembered::Refused { facts: text } =
+    if let CachedAnswer::Positive { text, .. } | CachedAnswer::Refused { facts: text } =
         &listed.entry.answer
         && let Some(name) = text
             .lines()
@@ -184,7 +184,7 @@ fn flush(context: &Context, args: &FlushArgs) -> Result<Exit, CliError> {
     // Opened only now: wrong arguments must not leave a new cache behind.
     let count = context
         .lookup_cache()
-        .forget(server.as_deref(), &items)
+        .remove(server.as_deref(), &items)
         .map_err(failed)?;
     report(context, "forgotten", count)
 }

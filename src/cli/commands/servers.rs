@@ -12,14 +12,14 @@ use crate::cli::output::{self, printable, without_url};
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::http::{HttpError, ServerSaid};
-use crate::lookup_cache::{CacheInfoFact, Down, LookupCache};
+use crate::lookup_cache::{CacheInfoRecord, Downtime, LookupCache};
 use crate::substitute::chain;
 use crate::substitute::network::Network;
 
 struct Row {
     url: String,
     heard: Heard,
-    down: Option<Down>,
+    down: Option<Downtime>,
 }
 
 /// What is known of what a server says of itself.
@@ -29,7 +29,7 @@ enum Heard {
     /// It was asked, and did not answer.
     Failure(Arc<HttpError>),
     /// It was not asked, since nobody may be connected to; what the lookup cache has.
-    Remembered(Option<CacheInfoFact>),
+    Remembered(Option<CacheInfoRecord>),
 }
 
 /// Asks every server, side by side, and prints a row for each.
@@ -150,7 +150,7 @@ fn as_json(context: &Context, row: &Row, now: u64) -> serde_json::Value {
                 "url": row.url, "state": "not-asked", "reason": "offline",
                 "store_dir": info.store_dir, "want_mass_query": info.want_mass_query,
                 "priority": info.priority, "last_down_ago": down_ago,
-                "heard_ago": fact.as_ref().map(|fact| now.saturating_sub(fact.asked_at)),
+                "heard_ago": fact.as_ref().map(|fact| now.saturating_sub(fact.answered_at)),
             })
         }
         Heard::Answer(said) => {
@@ -177,7 +177,7 @@ fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
         }
         Heard::Remembered(None) => lines.push("  not asked: offline".to_owned()),
         Heard::Remembered(Some(fact)) => {
-            let ago = output::duration(now.saturating_sub(fact.asked_at));
+            let ago = output::duration(now.saturating_sub(fact.answered_at));
             lines.push(format!("  not asked: offline; what it said {ago} ago:"));
             lines.push(info_line(&remembered(fact)));
         }
@@ -203,7 +203,7 @@ fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
     lines
 }
 
-fn remembered(fact: &CacheInfoFact) -> CacheInfo {
+fn remembered(fact: &CacheInfoRecord) -> CacheInfo {
     CacheInfo::parse(fact.text.as_deref().unwrap_or_default())
 }
 

@@ -13,14 +13,14 @@ use crate::testing::{eventually, on_tmpfs};
 fn filled(dir: &Path) -> PathBuf {
     let mut cache = open_sound(dir);
     let server = cache.server_id(URL);
-    cache.remember(&[(server, item(0), positive("a"))]).unwrap();
+    cache.insert(&[(server, item(0), positive("a"))]).unwrap();
     cache.path().unwrap().to_owned()
 }
 
 /// `cache` remembers and finds, wherever it does so.
 fn assert_works(cache: &mut LookupCache) {
     let server = cache.server_id(URL);
-    cache.remember(&[(server, item(7), negative())]).unwrap();
+    cache.insert(&[(server, item(7), negative())]).unwrap();
     assert_eq!(find_one(cache, 7), Some(negative()));
 }
 
@@ -33,7 +33,7 @@ fn a_file_of_random_bytes_is_set_aside() {
         .collect();
     std::fs::write(&path, &noise).unwrap();
     std::fs::write(dir.path().join("lookups-v1.sqlite-wal"), &noise).unwrap();
-    let Opened { mut cache, warning } = LookupCache::open(dir.path());
+    let OpenedCache { mut cache, warning } = LookupCache::open(dir.path());
     assert!(
         matches!(warning, Some(CacheError::Rebuilt { .. })),
         "{warning:?}"
@@ -57,7 +57,7 @@ fn the_database_of_another_program_is_set_aside() {
         let other = Connection::open(dir.path().join(schema::FILE_NAME)).unwrap();
         other.execute_batch(sql).unwrap();
         drop(other);
-        let Opened { mut cache, warning } = LookupCache::open(dir.path());
+        let OpenedCache { mut cache, warning } = LookupCache::open(dir.path());
         assert!(
             matches!(warning, Some(CacheError::Rebuilt { .. })),
             "{warning:?}"
@@ -94,7 +94,7 @@ fn a_damaged_file_in_use_is_left_to_its_user() {
     let path = filled(dir.path());
     let user = open_sound(dir.path());
     std::fs::write(&path, vec![0x5a; 50_000]).unwrap();
-    let Opened { mut cache, warning } = LookupCache::open(dir.path());
+    let OpenedCache { mut cache, warning } = LookupCache::open(dir.path());
     assert!(
         matches!(warning, Some(CacheError::Unusable { .. })),
         "{warning:?}"
@@ -102,7 +102,7 @@ fn a_damaged_file_in_use_is_left_to_its_user() {
     assert!(path.exists());
     assert_works(&mut cache);
     drop(user);
-    let Opened { mut cache, warning } = eventually(|| {
+    let OpenedCache { mut cache, warning } = eventually(|| {
         let opened = LookupCache::open(dir.path());
         let is_in_use = matches!(opened.warning, Some(CacheError::Unusable { .. }));
         (!is_in_use).then_some(opened)
@@ -131,24 +131,24 @@ fn every_cut_and_flip_ends_in_answers_or_a_warning() {
             }
         }
         std::fs::write(&path, bytes).unwrap();
-        let Opened { mut cache, .. } = LookupCache::open(dir.path());
+        let OpenedCache { mut cache, .. } = LookupCache::open(dir.path());
         let server = cache.server_id(URL);
         if let Ok(found) = cache.find(server, &[item(0)], NOW)
             && let Some((
                 _,
-                Entry {
-                    answer: Remembered::Positive { text, vouched_by },
+                CacheEntry {
+                    answer: CachedAnswer::Positive { text, key_id },
                     ..
                 },
             )) = found.first()
         {
-            let is_believed = vouched_by.as_deref() == Some("key");
+            let is_believed = key_id.as_deref() == Some("key");
             assert!(
                 !is_believed || &**text == "a",
                 "a verdict on another text is believed"
             );
         }
-        let _ = cache.remember(&[(server, item(7), negative())]);
+        let _ = cache.insert(&[(server, item(7), negative())]);
         assert_eq!(find_one(&mut cache, 7), Some(negative()), "round {round}");
     }
 }
@@ -167,7 +167,7 @@ fn without_a_usable_directory_memory_serves() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let Opened { mut cache, warning } = LookupCache::open(&file.join("below"));
+    let OpenedCache { mut cache, warning } = LookupCache::open(&file.join("below"));
     assert!(
         matches!(warning, Some(CacheError::Unusable { .. })),
         "{warning:?}"
@@ -187,7 +187,7 @@ fn a_read_only_directory_is_no_obstacle() {
             (mounted != Err(Errno::EBUSY)).then_some(mounted)
         };
         eventually(remount).unwrap();
-        let Opened { mut cache, warning } = LookupCache::open(dir.path());
+        let OpenedCache { mut cache, warning } = LookupCache::open(dir.path());
         assert!(
             matches!(warning, Some(CacheError::Unusable { .. })),
             "{warning:?}"
@@ -208,19 +208,19 @@ fn a_full_disk_is_reported_once() {
         let batch: Vec<_> = (0..1000)
             .map(|number| (server, item(number), positive(&text)))
             .collect();
-        let error = cache.remember(&batch).unwrap_err();
+        let error = cache.insert(&batch).unwrap_err();
         assert!(matches!(error, CacheError::Failed { .. }), "{error}");
         assert_eq!(
             find_one(&mut cache, 999),
             Some(positive(&text)),
             "it was remembered all the same"
         );
-        cache.remember(&batch).unwrap();
+        cache.insert(&batch).unwrap();
         drop(cache);
 
-        let Opened { mut cache, .. } = LookupCache::open(dir.path());
+        let OpenedCache { mut cache, .. } = LookupCache::open(dir.path());
         let server = cache.server_id(URL);
-        let _ = cache.remember(&batch);
+        let _ = cache.insert(&batch);
         assert_eq!(cache.find(server, &[item(999)], NOW).unwrap().len(), 1);
         std::fs::remove_file(dir.path().join("filler")).unwrap();
         assert_eq!(
@@ -233,9 +233,9 @@ fn a_full_disk_is_reported_once() {
 #[test]
 fn memos_are_believed_only_where_nobody_else_writes() {
     let memo = |dir: &Path| match find_one(&mut open_sound(dir), 0).unwrap().answer {
-        Remembered::Positive { vouched_by, text } => {
+        CachedAnswer::Positive { key_id, text } => {
             assert_eq!(&*text, "a");
-            vouched_by.is_some()
+            key_id.is_some()
         }
         other => panic!("{other:?}"),
     };
@@ -264,9 +264,9 @@ fn memos_are_believed_only_where_nobody_else_writes() {
     .unwrap();
     drop(file);
     let entry = find_one(&mut open_sound(dir.path()), 0).unwrap();
-    let changed = Remembered::Positive {
+    let changed = CachedAnswer::Positive {
         text: "a ".into(),
-        vouched_by: None,
+        key_id: None,
     };
     assert_eq!(
         entry.answer, changed,
@@ -285,9 +285,6 @@ fn memos_of_other_users_are_not_believed() {
     let entry = find_one(&mut open_sound(dir.path()), 0).unwrap();
     assert!(matches!(
         entry.answer,
-        Remembered::Positive {
-            vouched_by: None,
-            ..
-        }
+        CachedAnswer::Positive { key_id: None, .. }
     ));
 }

@@ -37,7 +37,7 @@ fn write() {
         let batch: Vec<_> = (first..first + 100)
             .map(|number| (server, item(number), positive(&text)))
             .collect();
-        cache.remember(&batch).unwrap();
+        cache.insert(&batch).unwrap();
         eprintln!("{round}");
     }
 }
@@ -79,9 +79,7 @@ fn many_open_a_new_file_at_once() {
                 scope.spawn(move || {
                     let mut cache = open_sound(dir);
                     let server = cache.server_id(URL);
-                    cache
-                        .remember(&[(server, item(thread), negative())])
-                        .unwrap();
+                    cache.insert(&[(server, item(thread), negative())]).unwrap();
                 });
             }
         });
@@ -103,7 +101,7 @@ fn two_remember_the_same_at_once() {
                 let batch: Vec<_> = (0..5000)
                     .map(|number| (server, item(number), positive(&text)))
                     .collect();
-                cache.remember(&batch).unwrap();
+                cache.insert(&batch).unwrap();
                 let items: Vec<_> = (0..5000).map(item).collect();
                 assert_eq!(cache.find(server, &items, NOW).unwrap().len(), 5000);
             });

@@ -8,7 +8,7 @@ use crate::format::narinfo::NarOffer;
 use crate::format::store_path::{HashPart, StorePath};
 use crate::http::{CacheInfoText, HttpError, NarInfoAnswer};
 use crate::lookup_cache::{
-    AnswerKind, CacheError, CacheInfoFact, Down, Entry, Remembered, ServerFact,
+    AnswerKind, CacheEntry, CacheError, CacheInfoRecord, CachedAnswer, Downtime, ServerFact,
 };
 use crate::substitute::answer::{Answer, Authority, Origin, Said, Source};
 use crate::substitute::chain;
@@ -84,14 +84,14 @@ impl Engine {
                 return self.check(server, items, text, TextOrigin::Server { max_age });
             }
             Ok(NarInfoAnswer::Missing { status, max_age }) => ttl.entry(
-                Remembered::Negative { status },
+                CachedAnswer::Negative { status },
                 AnswerKind::Negative,
                 max_age,
                 now,
             ),
             Ok(NarInfoAnswer::Baking { status, max_age }) => ttl.entry(
-                Remembered::Baking { status },
-                AnswerKind::Baking,
+                CachedAnswer::Preparing { status },
+                AnswerKind::Preparing,
                 max_age,
                 now,
             ),
@@ -99,8 +99,8 @@ impl Engine {
         };
         self.heard_answer(server);
         let said = match &entry.answer {
-            Remembered::Baking { status } => Said::Baking(*status),
-            Remembered::Negative { status } => Said::Missing(*status),
+            CachedAnswer::Preparing { status } => Said::Baking(*status),
+            CachedAnswer::Negative { status } => Said::Missing(*status),
             _ => return,
         };
         let expires_at = entry.is_fresh(now).then_some(entry.expires_at);
@@ -138,7 +138,7 @@ impl Engine {
         if said_something {
             self.heard_answer(server);
             let now = self.setup.clock.unix_seconds();
-            let answer = Remembered::Transient {
+            let answer = CachedAnswer::Transient {
                 reason: reason.clone().into(),
             };
             let wait = error.retry_after().map(|wait| wait.as_secs());
@@ -249,8 +249,8 @@ impl Engine {
     ) -> Option<u64> {
         let (answer, kind) = match outcome {
             Outcome::Authorized(authority, offer) => {
-                let vouched_by = Some(authority.authorized().key_id().into());
-                (Remembered::Positive { text, vouched_by }, kind_of(offer))
+                let key_id = Some(authority.authorized().key_id().into());
+                (CachedAnswer::Positive { text, key_id }, kind_of(offer))
             }
             // The narinfo of another item says nothing about this one.
             Outcome::Refused(_, Refusal::WrongItem { .. }) | Outcome::Unreadable(_) => return None,
@@ -264,7 +264,7 @@ impl Engine {
                 };
                 let facts = refused.to_facts(&self.setup.store_dir, &self.setup.keys)?;
                 // Refused today, but keys are authorized and signatures repaired: ask again soon.
-                (Remembered::Refused { facts }, AnswerKind::Transient)
+                (CachedAnswer::Refused { facts }, AnswerKind::Transient)
             }
         };
         let now = self.setup.clock.unix_seconds();
@@ -275,7 +275,7 @@ impl Engine {
         expires_at
     }
 
-    fn remember_later(&mut self, server: usize, hash_part: HashPart, entry: Entry) {
+    fn remember_later(&mut self, server: usize, hash_part: HashPart, entry: CacheEntry) {
         self.to_remember
             .push((self.servers[server].id, hash_part, entry));
     }
@@ -284,7 +284,7 @@ impl Engine {
     pub(super) fn remember(&mut self) {
         let batch = std::mem::take(&mut self.to_remember);
         if !batch.is_empty() {
-            let remembered = self.setup.cache.remember(&batch);
+            let remembered = self.setup.cache.insert(&batch);
             self.warn(remembered.err());
         }
     }
@@ -310,9 +310,9 @@ impl Engine {
             .ttl
             .ttl_secs(AnswerKind::CacheInfo, max_age);
         let (text, expires_at) = (text.map(Into::into), now.saturating_add(ttl));
-        let fact = CacheInfoFact {
+        let fact = CacheInfoRecord {
             text,
-            asked_at: now,
+            answered_at: now,
             expires_at,
         };
         self.remember_of(server, ServerFact::CacheInfo(fact));
@@ -379,7 +379,7 @@ impl Engine {
                 .0
         });
         let until = now.saturating_add(options.down_seconds.max(wanted));
-        let down = Down {
+        let down = Downtime {
             since: now,
             until,
             reason: reason.into(),
@@ -390,7 +390,7 @@ impl Engine {
     /// Remembers something of a server itself.
     pub(super) fn remember_of(&mut self, server: usize, fact: ServerFact) {
         let id = self.servers[server].id;
-        let remembered = self.setup.cache.remember_server_facts(id, &[fact]);
+        let remembered = self.setup.cache.update_server(id, &[fact]);
         self.warn(remembered.err());
     }
 
@@ -426,7 +426,7 @@ impl Engine {
     /// Forgets what the lookup cache has about `item`.
     pub(super) fn disbelieve(&mut self, item: &StorePath) {
         self.remember();
-        let forgotten = self.setup.cache.forget(None, &[item.hash_part()]);
+        let forgotten = self.setup.cache.remove(None, &[item.hash_part()]);
         self.warn(forgotten.err());
     }
 }

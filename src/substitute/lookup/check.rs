@@ -42,7 +42,7 @@ pub(super) enum TextOrigin {
     Cache {
         asked_at: u64,
         expires_at: u64,
-        vouched_by: Option<Box<str>>,
+        key_id: Option<Box<str>>,
     },
 }
 
@@ -172,8 +172,7 @@ impl Checker {
     /// Believes a narinfo again that the lookup cache says was believed before.
     fn recall(&self, path: &StorePath, narinfo: Arc<NarInfo>, origin: &TextOrigin) -> Step {
         let TextOrigin::Cache {
-            vouched_by: Some(key),
-            ..
+            key_id: Some(key), ..
         } = origin
         else {
             return Step::Claimed(narinfo);

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{HashPart, StorePath, StorePathRef};
 use crate::http::{LookupEvent, LookupEvents, Lookups, QueuedEvent};
-use crate::lookup_cache::{Entry, ServerId};
+use crate::lookup_cache::{CacheEntry, ServerId};
 use crate::substitute::answer::Found;
 use crate::substitute::chain;
 use crate::substitute::progress::Event;
@@ -85,7 +85,7 @@ pub(super) struct Engine {
     pub(super) texts: Option<Sender<Vec<Text>>>,
     pub(super) text_batch: Vec<Text>,
     checkers: Vec<JoinHandle<()>>,
-    pub(super) to_remember: Vec<(ServerId, HashPart, Entry)>,
+    pub(super) to_remember: Vec<(ServerId, HashPart, CacheEntry)>,
     pub(super) cache_hits: u64,
     pub(super) cache_misses: u64,
     /// When a server was first asked after nothing was to be asked.

@@ -1,7 +1,7 @@
 //! What the lookup cache has about items, and texts on their way to the checkers.
 
 use crate::format::store_path::{HashPart, StorePath};
-use crate::lookup_cache::{Entry, Remembered};
+use crate::lookup_cache::{CacheEntry, CachedAnswer};
 use crate::substitute::answer::{Answer, Origin, Said};
 use crate::trust::verdict::Refusal;
 
@@ -75,27 +75,27 @@ impl Engine {
         }
     }
 
-    fn is_stale_negative(&self, entry: &Entry, now: u64) -> bool {
-        let is_negative = matches!(entry.answer, Remembered::Negative { .. });
+    fn is_stale_negative(&self, entry: &CacheEntry, now: u64) -> bool {
+        let is_negative = matches!(entry.answer, CachedAnswer::Negative { .. });
         let limit = self.setup.options.negative_max_age.filter(|_| is_negative);
-        limit.is_some_and(|limit| now.saturating_sub(entry.asked_at) > limit)
+        limit.is_some_and(|limit| now.saturating_sub(entry.answered_at) > limit)
     }
 
-    fn recalled(&mut self, server: usize, hash_part: &HashPart, entry: Entry) {
-        let Entry {
+    fn recalled(&mut self, server: usize, hash_part: &HashPart, entry: CacheEntry) {
+        let CacheEntry {
             answer,
-            asked_at,
+            answered_at: asked_at,
             expires_at,
             ..
         } = entry;
         let said = match answer {
-            Remembered::Positive { text, vouched_by } => {
+            CachedAnswer::Positive { text, key_id } => {
                 let memos = self.setup.options.memos;
-                let vouched_by = vouched_by.filter(|_| memos == Memos::Believe);
+                let key_id = key_id.filter(|_| memos == Memos::Believe);
                 let origin = TextOrigin::Cache {
                     asked_at,
                     expires_at,
-                    vouched_by,
+                    key_id,
                 };
                 let mut items = self.with_hash_part(hash_part);
                 // A twin may have been here before, and be decided.
@@ -105,16 +105,16 @@ impl Engine {
                 }
                 return self.check(server, items, String::from(text).into_bytes(), origin);
             }
-            Remembered::Refused { facts } => {
+            CachedAnswer::Refused { facts } => {
                 let origin = Origin::Cache {
                     asked_at,
                     expires_at,
                 };
                 return self.recalled_refusal(server, hash_part, &facts, origin, expires_at);
             }
-            Remembered::Negative { status } => Said::Missing(status),
-            Remembered::Baking { status } => Said::Baking(status),
-            Remembered::Transient { reason } => Said::Failed(reason.into()),
+            CachedAnswer::Negative { status } => Said::Missing(status),
+            CachedAnswer::Preparing { status } => Said::Baking(status),
+            CachedAnswer::Transient { reason } => Said::Failed(reason.into()),
         };
         let origin = Origin::Cache {
             asked_at,

@@ -7,7 +7,7 @@ use crate::format::server_url::ServerUrl;
 use crate::format::store_path::StoreDir;
 use crate::http::{self, CacheInfoKnowledge, Learned, ServerSpec};
 use crate::lookup_cache::{
-    Behavior, CacheError, LookupCache, Pipelining, ServerFact, ServerFacts, ServerId,
+    CacheError, LookupCache, Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerId,
 };
 use crate::substitute::answer::{LATE, Said};
 use crate::substitute::progress::ServerProgress;
@@ -240,7 +240,7 @@ impl Server {
 
 /// What was learned of how a server takes requests, as the lookup cache keeps it.
 pub(super) fn fact(learned: Learned) -> ServerFact {
-    let mut behavior = Behavior::default();
+    let mut behavior = ServerBehavior::default();
     match learned {
         Learned::Pipelining(http::Pipelining::Works) => {
             behavior.pipelining = Some(Pipelining::Works);
