@@ -2,20 +2,16 @@
 
 use std::borrow::Cow;
 
-pub(crate) mod ahead;
-pub(crate) mod answer;
 pub(crate) mod cancel;
-pub(crate) mod choose;
 pub(crate) mod clock;
-pub(crate) mod fetch;
-pub(crate) mod health;
+pub(crate) mod closure;
+pub(crate) mod download;
 pub(crate) mod install;
 pub(crate) mod lookup;
 pub(crate) mod network;
+pub(crate) mod outcome;
 pub(crate) mod progress;
-pub(crate) mod renew;
-pub(crate) mod retry;
-pub(crate) mod transfer;
+pub(crate) mod servers;
 
 /// An error and its causes on one line.
 #[must_use]

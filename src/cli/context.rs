@@ -13,11 +13,11 @@ use crate::store::{Layout, OpenMode, Store, StoreError, make_store_writable};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::chain;
 use crate::substitute::clock::Clock;
+use crate::substitute::download::transfer::{Budget, DecoderMemory};
 use crate::substitute::install::Installer;
 use crate::substitute::lookup::{Freshness, LookupOptions, Memos, Resolver, Setup};
 use crate::substitute::network::{Network, Reach};
 use crate::substitute::progress::Progress;
-use crate::substitute::transfer::{Budget, DecoderMemory};
 use crate::trust::acl::{Acl, AuthorizedKeys};
 use crate::trust::nix::TrustedKeys;
 

@@ -8,7 +8,7 @@ mod tally;
 
 use std::sync::Arc;
 
-use crate::substitute::choose::Choice;
+use crate::substitute::download::choice::Choice;
 use crate::substitute::progress::{Event, Progress};
 
 use super::args::ProgressMode;

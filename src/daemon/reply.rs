@@ -13,8 +13,8 @@ use rustix::io::fcntl_dupfd_cloexec;
 
 use crate::format::hash::NarHash;
 use crate::format::store_path::StoreDir;
-use crate::substitute::answer::Found;
-use crate::substitute::choose;
+use crate::substitute::download::choice;
+use crate::substitute::outcome::Found;
 
 /// What came of a substitution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub(crate) fn info(items: &[Found], store_dir: &StoreDir) -> String {
             line(&mut text, store_dir.display(reference));
         }
         let offer = found.sources.first().map(|source| &source.offer);
-        let download = offer.and_then(|offer| choose::smallest(offer)?.file_size);
+        let download = offer.and_then(|offer| choice::smallest(offer)?.file_size);
         line(&mut text, download.unwrap_or(0));
         line(&mut text, narinfo.nar_size());
     }

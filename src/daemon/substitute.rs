@@ -10,13 +10,13 @@ use crate::format::nar::EntryName;
 use crate::format::store_path::StoreDir;
 use crate::store::unpack::{Destination, NarMismatch, open_directory};
 use crate::store::{Links, StoreError, remove_tree};
-use crate::substitute::answer::Authority;
 use crate::substitute::chain;
-use crate::substitute::fetch::refusal;
+use crate::substitute::closure::refusal;
+use crate::substitute::install::item::{self, Builds};
 use crate::substitute::install::{AttemptError, Installer, ItemError, Order};
 use crate::substitute::lookup::{Resolver, Walk};
+use crate::substitute::outcome::Authority;
 use crate::substitute::progress::with_ticks;
-use crate::substitute::renew::{self, Builds};
 
 use super::log::ClientLog;
 use super::progress::{ClientProgress, INTERVAL};
@@ -94,7 +94,7 @@ impl SubstituteHelper {
         };
         // guix-daemon registers the references that `info` told it.
         let builds = Builds::WithSameReferences;
-        let unpacked = renew::unpack(&self.installer, &self.resolver, &order, builds);
+        let unpacked = item::unpack(&self.installer, &self.resolver, &order, builds);
         let authorized = unpacked.map_err(ItemError::from)?.keep();
         let narinfo = authorized.narinfo();
         Ok(SubstituteReply::Success {

@@ -9,10 +9,9 @@ use url::Url;
 
 use crate::format::server_url::redacted;
 use crate::http::{Client, HttpError, Options};
-
-use super::choose::Candidate;
-use super::health::ServerHealth;
-use super::install::ItemError;
+use crate::substitute::download::choice::Candidate;
+use crate::substitute::install::ItemError;
+use crate::substitute::servers::ServerHealth;
 
 /// Whom a run may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

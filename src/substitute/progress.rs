@@ -5,8 +5,7 @@ use std::time::Duration;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use crate::format::store_path::StorePath;
-
-use super::choose::Choice;
+use crate::substitute::download::choice::Choice;
 
 /// Something that happened.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::settings::StoreKind;
 use crate::format::store_path::StorePath;
-use crate::substitute::fetch::{Fetch, MissingTrees, OnFailure, Planner, Present, References};
+use crate::substitute::closure::{Fetch, MissingTrees, OnFailure, Planner, Present, References};
 
 use report::Report;
 

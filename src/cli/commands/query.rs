@@ -12,8 +12,8 @@ use crate::cli::context::{Context, Purpose};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::format::server_url::ServerUrl;
-use crate::substitute::answer::Status;
 use crate::substitute::lookup::{Resolution, Walk};
+use crate::substitute::outcome::Status;
 
 /// Looks up what `args` name and tells what was found.
 ///

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::format::store_path::StorePath;
-use crate::substitute::ahead::{Ahead, Begun};
-use crate::substitute::choose::Candidate;
+use crate::substitute::download::choice::Candidate;
+use crate::substitute::download::prefetch::{Ahead, Begun};
 
 use super::socket::{FRAME_MAX_BYTES, PrefetchSocket};
 

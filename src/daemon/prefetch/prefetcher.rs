@@ -13,11 +13,11 @@ use std::thread::JoinHandle;
 use crate::format::compression::Compression;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::{StorePath, StorePathRef};
-use crate::substitute::ahead::{self, Begun};
-use crate::substitute::answer::{Authority, Found};
-use crate::substitute::choose::{self, Candidate, Rates};
+use crate::substitute::download::choice::{self, Candidate, Rates};
+use crate::substitute::download::prefetch::{self, Begun};
 use crate::substitute::lookup::Skip;
 use crate::substitute::network::Network;
+use crate::substitute::outcome::{Authority, Found};
 use crate::sync::lock;
 
 /// A nar that is on its way, and what it is.
@@ -104,7 +104,7 @@ impl Prefetcher {
             let needs = self.numbers(&mut state, references);
             let path = found.path.clone();
             let key = (path.name().to_owned(), path.base().to_owned());
-            let candidates = choose::candidates(&found.sources, &self.servers, &Rates::default());
+            let candidates = choice::candidates(&found.sources, &self.servers, &Rates::default());
             state.waiting.insert(
                 key,
                 Waiting {
@@ -203,7 +203,7 @@ impl Prefetcher {
         let (network, candidate) = (Arc::clone(&self.network), candidate.clone());
         let thread = std::thread::Builder::new().name("ahead".to_owned());
         thread
-            .spawn(move || ahead::begin(&network, &candidate).ok())
+            .spawn(move || prefetch::begin(&network, &candidate).ok())
             .ok()
     }
 

@@ -1,9 +1,8 @@
 //! Downloads of an item that failed, and which ones are not worth another attempt.
 
 use crate::format::server_url::redacted;
-use crate::substitute::choose::Candidate;
-
-use super::error::{Attempt, Class};
+use crate::substitute::download::choice::Candidate;
+use crate::substitute::install::errors::{Attempt, Class};
 
 /// A server is asked for an item's nar so often, however many URLs its narinfos have.
 const ATTEMPTS_PER_SERVER: usize = 3;

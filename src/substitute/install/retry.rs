@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use crate::store::unpack::Checked;
-use crate::substitute::retry::Retries;
-
-use super::{Attempt, Class, Installer, ItemError, Order, Start};
+use crate::substitute::download::retries::Retries;
+use crate::substitute::install::errors::{Attempt, Class, ItemError};
+use crate::substitute::install::installer::{Installer, Order, Start};
 
 impl Installer {
     /// Tries the downloads again that `error` is about, those that failed by an outage, until one

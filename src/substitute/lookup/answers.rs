@@ -10,17 +10,16 @@ use crate::http::{CacheInfoText, HttpError, NarInfoAnswer};
 use crate::lookup_cache::{
     AnswerKind, CacheEntry, CacheError, CacheInfoRecord, CachedAnswer, Downtime, ServerFact,
 };
-use crate::substitute::answer::{Answer, Authority, Origin, Said, Source};
 use crate::substitute::chain;
-use crate::substitute::choose;
+use crate::substitute::download::choice;
+use crate::substitute::lookup::engine::Engine;
+use crate::substitute::lookup::items::Offer;
+use crate::substitute::lookup::refused::RefusedNarInfo;
+use crate::substitute::lookup::servers::ServerState;
+use crate::substitute::lookup::verification::{Checked, Outcome, TextOrigin, kind_of};
+use crate::substitute::outcome::{Answer, Authority, Origin, Said, Source};
 use crate::substitute::progress::Event;
 use crate::trust::verdict::Refusal;
-
-use super::check::{Checked, Outcome, TextOrigin, kind_of};
-use super::engine::Engine;
-use super::item::Offer;
-use super::refused::RefusedNarInfo;
-use super::servers::ServerState;
 
 impl Engine {
     /// Asks `servers` about `item`.
@@ -59,7 +58,7 @@ impl Engine {
         let specs = self
             .servers
             .iter()
-            .map(super::servers::Server::spec)
+            .map(crate::substitute::lookup::servers::Server::spec)
             .collect();
         let (lookups, events) = client.lookups(specs).map_err(|error| chain(&error))?;
         self.lookups = Some(lookups);
@@ -227,7 +226,7 @@ impl Engine {
             server,
             offer: Arc::new(offer),
         };
-        let usable = choose::check_usable(&source, &self.setup.servers);
+        let usable = choice::check_usable(&source, &self.setup.servers);
         self.items[item as usize].item.note_narinfo(
             answer,
             Offer {

@@ -14,15 +14,15 @@ use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{HashPart, StorePath, StorePathRef};
 use crate::http::{LookupEvent, LookupEvents, Lookups, QueuedEvent};
 use crate::lookup_cache::{CacheEntry, ServerId};
-use crate::substitute::answer::Found;
 use crate::substitute::chain;
+use crate::substitute::lookup::items::{Item, Next};
+use crate::substitute::lookup::options::{Freshness, Setup, Walk};
+use crate::substitute::lookup::requests::Requests;
+use crate::substitute::lookup::resolution::Resolution;
+use crate::substitute::lookup::servers::{self, Server, ServerState};
+use crate::substitute::lookup::verification::{Checked, Checker, Text};
+use crate::substitute::outcome::Found;
 use crate::substitute::progress::Event;
-
-use super::check::{Checked, Checker, Text};
-use super::item::{Item, Next};
-use super::requests::Requests;
-use super::servers::{self, Server, ServerState};
-use super::{Freshness, Resolution, Setup, Walk};
 
 /// How often silent servers are noticed and remembered answers are written at the latest.
 pub(super) const TICK: Duration = Duration::from_millis(50);

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use crossbeam_channel::Sender;
 
-use super::{Resolution, Walk};
+use crate::substitute::lookup::options::Walk;
+use crate::substitute::lookup::resolution::Resolution;
 
 /// One call of `resolve` or `prefetch`.
 struct Request {

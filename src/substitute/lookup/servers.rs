@@ -9,10 +9,9 @@ use crate::http::{self, CacheInfoKnowledge, Learned, ServerSpec};
 use crate::lookup_cache::{
     CacheError, LookupCache, Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerId,
 };
-use crate::substitute::answer::{LATE, Said};
+use crate::substitute::lookup::options::Freshness;
+use crate::substitute::outcome::{LATE, Said};
 use crate::substitute::progress::ServerProgress;
-
-use super::Freshness;
 
 /// How a server is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,11 +7,16 @@ use std::time::{Duration, Instant};
 
 use super::servers::ServerState;
 use super::*;
+use crate::format::server_url::ServerUrl;
+use crate::format::store_path::{StoreDir, StorePath};
 use crate::http::Options;
-use crate::substitute::answer::{Authority, Found, Said, Status};
-use crate::substitute::network::Reach;
-use crate::substitute::progress::Event;
-use crate::trust::acl::Acl;
+use crate::lookup_cache::{LookupCache, TtlPolicy};
+use crate::substitute::cancel::Cancel;
+use crate::substitute::clock::Clock;
+use crate::substitute::network::{Network, Reach};
+use crate::substitute::outcome::{Authority, Found, Said, Status};
+use crate::substitute::progress::{Event, Progress};
+use crate::trust::acl::{Acl, AuthorizedKeys};
 
 const TOOLS: &str = "2fbf4kpwxg6i81i5ai6h7y8gr3vzd62g-subst-tools-1.0";
 const NOTES: &str = "brvhk9q2pz7v2244vx5l34z1497khx1q-subst-notes-1.0";

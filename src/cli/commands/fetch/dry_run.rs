@@ -11,7 +11,7 @@ use crate::cli::output::{self, count, printable};
 use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
 use crate::substitute::chain;
-use crate::substitute::fetch::{Plan, PlannedItem, Planner, Present, References};
+use crate::substitute::closure::{Plan, PlannedItem, Planner, Present, References};
 use crate::substitute::install::ItemError;
 
 /// Changes nothing, so the right to read the store is enough.

@@ -15,13 +15,14 @@ use crate::format::nar::EntryName;
 use crate::format::store_path::StorePath;
 use crate::store::staging::{self, Staging};
 use crate::store::unpack::{Destination, open_directory};
-use crate::substitute::answer::{Authority, Found};
-use crate::substitute::fetch::{TICK, refusal};
+use crate::substitute::chain;
+use crate::substitute::closure::{TICK, refusal};
+use crate::substitute::download::choice;
+use crate::substitute::install::item::{self, Builds};
 use crate::substitute::install::{Installer, ItemError, Order};
 use crate::substitute::lookup::{Resolver, Walk};
+use crate::substitute::outcome::{Authority, Found};
 use crate::substitute::progress::{Event, with_ticks};
-use crate::substitute::renew::{self, Builds};
-use crate::substitute::{chain, choose};
 use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::report::Row;
@@ -97,7 +98,7 @@ fn unpack(
     } = found;
     let authority = authority.as_ref().and_then(Authority::checked);
     let authorized = authority.ok_or_else(|| refusal(found, &resolution.servers))?;
-    row.download_size = choose::announced(sources).and_then(|(_, download)| download.file_size);
+    row.download_size = choice::announced(sources).and_then(|(_, download)| download.file_size);
     row.nar_size = Some(authorized.narinfo().nar_size());
     check_space(destination, authorized)?;
 
@@ -111,7 +112,7 @@ fn unpack(
         links: None,
     };
     let work = || {
-        let checked = renew::unpack(installer, resolver, &order, Builds::Any)?;
+        let checked = item::unpack(installer, resolver, &order, Builds::Any)?;
         staging.publish(checked)?;
         Ok(())
     };

@@ -10,7 +10,7 @@ use crate::cli::output::{self, count};
 use crate::cli::settings::Verbosity;
 use crate::format::store_path::StorePath;
 use crate::substitute::chain;
-use crate::substitute::fetch::{Outcome, Plan, PlannedItem};
+use crate::substitute::closure::{Outcome, Plan, PlannedItem};
 use crate::substitute::install::{Class, ItemError};
 
 /// An item and its sizes, when they are known.

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::cli::context::Context;
-use crate::substitute::answer::{Answer, Found, LATE, Origin, Said, Status};
-use crate::substitute::choose;
+use crate::substitute::download::choice;
 use crate::substitute::lookup::{Resolution, ServerReport};
+use crate::substitute::outcome::{Answer, Found, LATE, Origin, Said, Status};
 
 use super::report::Report;
 
@@ -115,7 +115,7 @@ fn item<'a>(context: &'a Context, resolution: &'a Resolution, found: &'a Found) 
         .authority
         .as_ref()
         .map(|authority| authority.narinfo());
-    let download = source.and_then(|source| choose::smallest(&source.offer));
+    let download = source.and_then(|source| choice::smallest(&source.offer));
     let url = source.zip(download).and_then(|(source, download)| {
         let field = source.offer.download_url(download);
         context.settings.servers[source.server].nar_url(field).ok()
@@ -204,7 +204,7 @@ pub(super) fn summary(context: &Context, resolution: &Resolution) -> Summary {
         let download = found
             .sources
             .first()
-            .and_then(|source| choose::smallest(&source.offer));
+            .and_then(|source| choice::smallest(&source.offer));
         let file_size = download
             .and_then(|download| download.file_size)
             .unwrap_or(0);

@@ -13,9 +13,9 @@ use serde::Serialize;
 use crate::cli::context::Context;
 use crate::cli::output::without_url;
 use crate::http::Client;
-use crate::substitute::answer::{Answer, Found, LATE, Origin, Said};
-use crate::substitute::choose;
+use crate::substitute::download::choice;
 use crate::substitute::lookup::Resolution;
+use crate::substitute::outcome::{Answer, Found, LATE, Origin, Said};
 use crate::trust::verdict::Refusal;
 
 use super::data;
@@ -167,7 +167,7 @@ fn report_item(
     let download = found
         .sources
         .first()
-        .and_then(|source| choose::smallest(&source.offer));
+        .and_then(|source| choice::smallest(&source.offer));
     ReportItem {
         path: context.settings.store_dir().full_name(&found.path),
         status: found.status.name(),

@@ -2,9 +2,9 @@
 
 use crate::cli::context::Context;
 use crate::cli::output::{self, printable, without_url};
-use crate::substitute::answer::{Found, LATE, Said};
-use crate::substitute::choose;
+use crate::substitute::download::choice;
 use crate::substitute::lookup::Resolution;
+use crate::substitute::outcome::{Found, LATE, Said};
 
 use super::data;
 use super::wrap::{short_name, wrapped};
@@ -39,7 +39,7 @@ pub(super) fn lines<'a>(
 
 fn row(context: &Context, resolution: &Resolution, found: &Found) -> Row {
     let source = found.sources.first();
-    let download = source.and_then(|source| choose::smallest(&source.offer)?.file_size);
+    let download = source.and_then(|source| choice::smallest(&source.offer)?.file_size);
     let unpacked = found
         .authority
         .as_ref()

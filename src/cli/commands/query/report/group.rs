@@ -1,6 +1,6 @@
 //! What an item's answers mean for the user: one kind of miss.
 
-use crate::substitute::answer::{Answer, Found, Origin, Said, Status};
+use crate::substitute::outcome::{Answer, Found, Origin, Said, Status};
 use crate::trust::verdict::Refusal;
 
 /// Kinds of misses, gravest first.
@@ -199,8 +199,8 @@ fn is_error_of_server(answer: &Answer) -> bool {
 mod tests {
     use super::*;
     use crate::format::store_path::StorePath;
-    use crate::substitute::answer::Unusable;
-    use crate::substitute::answer::status_without_authority;
+    use crate::substitute::outcome::Unusable;
+    use crate::substitute::outcome::status_without_authority;
 
     fn group(answers: Vec<Answer>) -> Group {
         let path = StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap();

@@ -2,7 +2,7 @@
 //! server than the first made good, on what the first said.
 
 use crate::cli::advice::Advice;
-use crate::substitute::answer::{Answer, Found, Said};
+use crate::substitute::outcome::{Answer, Found, Said};
 
 use super::group::Group;
 

@@ -11,7 +11,7 @@ use url::Url;
 use crate::format::server_url::{ServerUrl, redacted};
 use crate::format::store_path::StorePath;
 use crate::http::Client;
-use crate::substitute::choose;
+use crate::substitute::download::choice;
 use crate::substitute::lookup::Resolution;
 
 /// Whether a proxy in front of the server has the nar itself.
@@ -82,7 +82,7 @@ impl Probes {
     pub(super) fn ask(servers: &[ServerUrl], resolution: &Resolution, client: &Client) -> Self {
         let sources = resolution.items.iter().flat_map(|found| {
             found.sources.iter().filter_map(|source| {
-                let download = choose::smallest(&source.offer)?;
+                let download = choice::smallest(&source.offer)?;
                 let field = source.offer.download_url(download);
                 let url = servers[source.server].nar_url(field).ok()?;
                 Some(((found.path.clone(), source.server), url))

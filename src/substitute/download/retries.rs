@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 
 use crate::format::server_url::ServerUrl;
 use crate::http::{HttpError, Outage};
+use crate::substitute::cancel::Cancel;
+use crate::substitute::progress::{Event, Progress};
+use crate::substitute::servers::ServerHealth;
+use crate::substitute::{chain, without_url};
 use crate::sync::lock;
-
-use super::cancel::Cancel;
-use super::health::ServerHealth;
-use super::progress::{Event, Progress};
-use super::{chain, without_url};
 
 /// What the retries of all items share.
 #[derive(Clone)]

@@ -6,9 +6,8 @@ use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::store::unpack::Checked;
 use crate::store::{ItemLock, Registration};
+use crate::substitute::closure::coordinator::{Coordinator, State};
 use crate::substitute::install::ItemError;
-
-use super::{Coordinator, State};
 
 impl Coordinator<'_> {
     /// Registers everything whose references are valid or registered with it.

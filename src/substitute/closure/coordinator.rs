@@ -3,10 +3,6 @@
 //! When no server has the nar of an item's build and another server has a build with other
 //! references, the item is planned again while everything else goes on: see `replan`.
 
-mod register;
-mod replan;
-mod worker;
-
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,16 +13,15 @@ use crate::format::store_path::StorePath;
 use crate::store::ItemLock;
 use crate::store::unpack::{Checked, open_directory};
 use crate::substitute::chain;
+use crate::substitute::closure::fetch::{Fetch, OnFailure, Outcome, TICK};
+use crate::substitute::closure::plan::{Incomplete, Plan, PlannedItem, Planner, References, total};
+use crate::substitute::closure::worker::{Brought, Task, Worker};
 use crate::substitute::install::ItemError;
+use crate::substitute::install::item::Failure;
 use crate::substitute::progress::Event;
-use crate::substitute::renew::Failure;
-
-use super::plan::{Incomplete, Plan, PlannedItem, total};
-use super::{Fetch, OnFailure, Outcome, Planner, References, TICK};
-use worker::{Brought, Worker};
 
 /// How far an item is.
-enum State {
+pub(super) enum State {
     /// Waiting for a worker.
     Waiting,
     /// A worker has it; so many workers there were when it was handed out.
@@ -39,21 +34,26 @@ enum State {
     Failed,
 }
 
-pub(super) fn run(
-    fetch: &Fetch,
-    planner: &Planner,
-    mut plan: Plan,
-    valid: &mut dyn FnMut(&StorePath),
-) -> Outcome {
-    for path in &plan.valid {
-        valid(path);
+impl Fetch {
+    /// Carries `plan` out; `planner`, which made it, plans items again that another server has in
+    /// another build. `valid` is called for every item that becomes valid, when it does.
+    #[must_use]
+    pub(crate) fn run(
+        &self,
+        planner: &Planner,
+        mut plan: Plan,
+        valid: &mut dyn FnMut(&StorePath),
+    ) -> Outcome {
+        for path in &plan.valid {
+            valid(path);
+        }
+        let incomplete = std::mem::take(&mut plan.incomplete);
+        let mut outcome = carry_out(self, planner, plan, valid);
+        for item in incomplete {
+            settle(item, &mut outcome, valid);
+        }
+        outcome
     }
-    let incomplete = std::mem::take(&mut plan.incomplete);
-    let mut outcome = carry_out(fetch, planner, plan, valid);
-    for item in incomplete {
-        settle(item, &mut outcome, valid);
-    }
-    outcome
 }
 
 /// A valid item is complete if what was missing has been fetched again.
@@ -174,36 +174,30 @@ fn lack_of_space(fetch: &Fetch, items: &[Arc<PlannedItem>]) -> Option<ItemError>
     }
 }
 
-/// An item for a worker, and its place.
-struct Task {
-    index: usize,
-    item: Arc<PlannedItem>,
-}
-
 /// With what items are planned again.
-struct Replanning<'a> {
-    planner: &'a Planner,
-    references: References,
+pub(super) struct Replanning<'a> {
+    pub(super) planner: &'a Planner,
+    pub(super) references: References,
 }
 
-struct Coordinator<'a> {
-    fetch: &'a Fetch,
-    replanning: Replanning<'a>,
+pub(super) struct Coordinator<'a> {
+    pub(super) fetch: &'a Fetch,
+    pub(super) replanning: Replanning<'a>,
     /// References first, as long as nothing was planned again.
-    items: Vec<Arc<PlannedItem>>,
-    states: Vec<State>,
+    pub(super) items: Vec<Arc<PlannedItem>>,
+    pub(super) states: Vec<State>,
     /// Items that no worker has yet, in the order of the plan.
-    waiting: VecDeque<usize>,
+    pub(super) waiting: VecDeque<usize>,
     /// Items that somebody else is making; looked at again after a while.
-    busy: Vec<usize>,
-    working: usize,
+    pub(super) busy: Vec<usize>,
+    pub(super) working: usize,
     /// How many workers there are, busy or not.
-    workers: &'a AtomicUsize,
-    has_stopped: bool,
+    pub(super) workers: &'a AtomicUsize,
+    pub(super) has_stopped: bool,
     /// Why earlier builds of items could not be had, which were planned again.
-    earlier: HashMap<usize, ItemError>,
-    outcome: Outcome,
-    valid: &'a mut dyn FnMut(&StorePath),
+    pub(super) earlier: HashMap<usize, ItemError>,
+    pub(super) outcome: Outcome,
+    pub(super) valid: &'a mut dyn FnMut(&StorePath),
 }
 
 impl<'a> Coordinator<'a> {
@@ -308,7 +302,7 @@ impl<'a> Coordinator<'a> {
         matches!(self.states[index], State::Working(workers) if workers > 1)
     }
 
-    fn becomes_valid(&mut self, index: usize) {
+    pub(super) fn becomes_valid(&mut self, index: usize) {
         self.states[index] = State::Valid;
         let item = &self.items[index].path;
         self.fetch.progress.event(Event::Registered { item });
@@ -317,7 +311,7 @@ impl<'a> Coordinator<'a> {
     }
 
     /// An item cannot be had, and so what refers to it cannot either.
-    fn fail(&mut self, index: usize, error: ItemError) {
+    pub(super) fn fail(&mut self, index: usize, error: ItemError) {
         let mut failures = vec![(index, error)];
         while let Some((index, error)) = failures.pop() {
             if matches!(self.states[index], State::Valid | State::Failed) {

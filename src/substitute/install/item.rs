@@ -8,12 +8,12 @@
 use std::sync::Arc;
 
 use crate::store::unpack::Checked;
+use crate::substitute::download::retries::{FindServers, Retries};
+use crate::substitute::install::errors::ItemError;
+use crate::substitute::install::installer::{Installer, Order};
+use crate::substitute::lookup::{Resolver, Walk};
+use crate::substitute::outcome::{Authority, Build, Found, Source};
 use crate::trust::verdict::AuthorizedNarInfo;
-
-use super::answer::{Authority, Build, Found, Source};
-use super::install::{Installer, ItemError, Order};
-use super::lookup::{Resolver, Walk};
-use super::retry::{FindServers, Retries};
 
 /// Which other builds of an item may take its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::store_path::StorePath;
-use crate::substitute::answer::{
-    self, Answer, Authority, Build, Found, Said, Source, Status, Unusable,
+use crate::substitute::outcome::{
+    Answer, Authority, Build, Found, Said, Source, Status, Unusable, status_without_authority,
 };
 
 /// What is known of one server's answer.
@@ -254,7 +254,7 @@ impl Item {
         let answers = self.answers(self.authority().map(|(offer, _)| &*offer.source.offer));
         let status = match authority {
             Some(_) => Status::Available,
-            None => answer::status_without_authority(&answers),
+            None => status_without_authority(&answers),
         };
         let (path, alternatives) = (self.path.clone(), builds.collect());
         Found {

@@ -13,8 +13,7 @@ use url::Url;
 use crate::format::compression::Compression;
 use crate::format::narinfo::{Download, NarOffer};
 use crate::format::server_url::ServerUrl;
-
-use super::answer::{Source, Unusable};
+use crate::substitute::outcome::{Source, Unusable};
 
 /// One way to get a nar.
 #[derive(Debug, Clone, PartialEq, Eq)]

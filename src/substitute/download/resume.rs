@@ -7,9 +7,8 @@
 use std::sync::atomic::Ordering;
 
 use crate::http::{BodyStatus, HttpError, NarBody, NarRequest};
-
-use super::super::segments::is_range_refusal;
-use super::{Body, SegmentUse, Stream, range_validator, request};
+use crate::substitute::download::body::{Body, SegmentUse, Stream, range_validator, request};
+use crate::substitute::download::segments::is_range_refusal;
 
 impl Body {
     /// Resumes a stream that broke off with `error`.

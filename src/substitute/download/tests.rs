@@ -18,8 +18,8 @@ use super::body::{Body, Shared, Wanted};
 use super::segments::Connections;
 use crate::http::{Client, Options};
 use crate::substitute::cancel::Cancel;
+use crate::substitute::download::retries::{Retries, RetryContext};
 use crate::substitute::progress::Silent;
-use crate::substitute::retry::{Retries, RetryContext};
 use crate::testing::seeds;
 
 mod outages;

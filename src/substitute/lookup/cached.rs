@@ -2,15 +2,14 @@
 
 use crate::format::store_path::{HashPart, StorePath};
 use crate::lookup_cache::{CacheEntry, CachedAnswer};
-use crate::substitute::answer::{Answer, Origin, Said};
+use crate::substitute::lookup::engine::Engine;
+use crate::substitute::lookup::items::Item;
+use crate::substitute::lookup::options::{Freshness, Memos, Setup};
+use crate::substitute::lookup::refused::RefusedNarInfo;
+use crate::substitute::lookup::servers::ServerState;
+use crate::substitute::lookup::verification::{BATCH, BATCH_BYTES, Text, TextOrigin};
+use crate::substitute::outcome::{Answer, Origin, Said};
 use crate::trust::verdict::Refusal;
-
-use super::check::{self, Text, TextOrigin};
-use super::engine::Engine;
-use super::item::Item;
-use super::refused::RefusedNarInfo;
-use super::servers::ServerState;
-use super::{Freshness, Memos, Setup};
 
 impl Engine {
     /// An item that nobody was asked about. Offline everybody's answers matter that are
@@ -205,7 +204,7 @@ impl Engine {
             .iter()
             .map(|text| text.bytes.len())
             .sum::<usize>();
-        if self.text_batch.len() >= check::BATCH || bytes >= check::BATCH_BYTES {
+        if self.text_batch.len() >= BATCH || bytes >= BATCH_BYTES {
             self.send_texts();
         }
     }

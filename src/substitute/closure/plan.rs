@@ -4,17 +4,41 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::format::narinfo::Download;
+use crate::format::server_url::ServerUrl;
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::store::StoreError;
-use crate::substitute::answer::{Answer, Authority, Found, LATE, Said, Source, Status};
-use crate::substitute::choose::{self, Rates};
+use crate::substitute::closure::store_view::{Inspection, MissingTrees, Present, Skipping};
+use crate::substitute::download::choice::{self, Rates};
 use crate::substitute::install::ItemError;
-use crate::substitute::lookup::{Resolution, ServerReport, Walk};
+use crate::substitute::lookup::{Resolution, Resolver, ServerReport, Walk};
+use crate::substitute::network::Network;
+use crate::substitute::outcome::{Answer, Authority, Found, LATE, Said, Source, Status};
 use crate::substitute::{chain, without_url};
 use crate::trust::verdict::AuthorizedNarInfo;
 
-use super::present::{Inspection, MissingTrees, Skipping};
-use super::{Planner, References};
+/// Whether what an item refers to is fetched as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum References {
+    /// Yes, transitively.
+    #[default]
+    Fetch,
+    /// No: they must be valid already.
+    MustBeValid,
+}
+
+/// Everything that a plan needs.
+pub(crate) struct Planner {
+    /// What is there.
+    pub(crate) present: Present,
+    /// What to do about valid items whose trees are missing.
+    pub(crate) missing_trees: MissingTrees,
+    /// Who has the rest.
+    pub(crate) resolver: Arc<Resolver>,
+    /// Whom to reach.
+    pub(crate) network: Arc<Network>,
+    /// The servers, in the user's order.
+    pub(crate) servers: Vec<ServerUrl>,
+}
 
 /// An item that is to be fetched.
 #[derive(Debug, Clone)]
@@ -33,7 +57,7 @@ impl PlannedItem {
     /// The download that is announced for it, and whose it is.
     #[must_use]
     pub(crate) fn download(&self) -> Option<(&Source, &Download)> {
-        choose::announced(&self.sources)
+        choice::announced(&self.sources)
     }
 }
 
@@ -90,55 +114,61 @@ pub(super) fn total(sizes: impl Iterator<Item = u64>) -> u64 {
     sizes.fold(0, u64::saturating_add)
 }
 
-pub(super) fn make(
-    planner: &Planner,
-    paths: &[StorePath],
-    references: References,
-) -> Result<Plan, StoreError> {
-    let repairs = repairs(planner, references);
-    let known = planner.present.inspect(paths)?;
-    let mut plan = Plan {
-        references,
-        ..Plan::default()
-    };
-    let mut wanted = Vec::new();
-    for path in paths {
-        let is_missing = known.missing().contains(path);
-        let gaps = known.gaps(path);
-        match planner.missing_trees {
-            MissingTrees::Report if is_missing => {}
-            _ if is_missing || !known.is_recorded(path) => wanted.push(path.clone()),
-            _ if repairs && !gaps.is_empty() => {
-                plan.incomplete.push(Incomplete {
-                    path: path.clone(),
-                    gaps,
-                });
+impl Planner {
+    /// Finds out what is missing for `paths` to be valid, and who has it.
+    ///
+    /// # Errors
+    /// The store cannot be read, or refuses temp roots.
+    pub(crate) fn plan(
+        &self,
+        paths: &[StorePath],
+        references: References,
+    ) -> Result<Plan, StoreError> {
+        let repairs = repairs(self, references);
+        let known = self.present.inspect(paths)?;
+        let mut plan = Plan {
+            references,
+            ..Plan::default()
+        };
+        let mut wanted = Vec::new();
+        for path in paths {
+            let is_missing = known.missing().contains(path);
+            let gaps = known.gaps(path);
+            match self.missing_trees {
+                MissingTrees::Report if is_missing => {}
+                _ if is_missing || !known.is_recorded(path) => wanted.push(path.clone()),
+                _ if repairs && !gaps.is_empty() => {
+                    plan.incomplete.push(Incomplete {
+                        path: path.clone(),
+                        gaps,
+                    });
+                }
+                _ => match gaps.into_iter().next() {
+                    None => plan.valid.push(path.clone()),
+                    Some(gap) => plan.failed.push((path.clone(), unusable(gap, references))),
+                },
             }
-            _ => match gaps.into_iter().next() {
-                None => plan.valid.push(path.clone()),
-                Some(gap) => plan.failed.push((path.clone(), unusable(gap, references))),
-            },
         }
+        let mut missing = known.missing().clone();
+        if repairs {
+            let is_new = |path: &&StorePath| !paths.contains(path);
+            wanted.extend(known.missing().iter().filter(is_new).cloned());
+        }
+        if !wanted.is_empty() {
+            let (resolution, outside) = resolve(self, wanted, references)?;
+            missing.extend(outside.missing().iter().cloned());
+            plan.resolution = resolution;
+            sort_out(self, &mut plan, &outside, references);
+        }
+        if self.missing_trees == MissingTrees::Report {
+            let missing = missing.into_iter().map(|path| {
+                let place = self.present.place_of(&path);
+                (path, ItemError::MissingTree(place))
+            });
+            plan.failed.extend(missing);
+        }
+        Ok(plan)
     }
-    let mut missing = known.missing().clone();
-    if repairs {
-        let is_new = |path: &&StorePath| !paths.contains(path);
-        wanted.extend(known.missing().iter().filter(is_new).cloned());
-    }
-    if !wanted.is_empty() {
-        let (resolution, outside) = resolve(planner, wanted, references)?;
-        missing.extend(outside.missing().iter().cloned());
-        plan.resolution = resolution;
-        sort_out(planner, &mut plan, &outside, references);
-    }
-    if planner.missing_trees == MissingTrees::Report {
-        let missing = missing.into_iter().map(|path| {
-            let place = planner.present.place_of(&path);
-            (path, ItemError::MissingTree(place))
-        });
-        plan.failed.extend(missing);
-    }
-    Ok(plan)
 }
 
 /// Whether items that are referred to and whose trees are missing are fetched again.
@@ -375,7 +405,7 @@ impl Sorting<'_> {
         if sources.iter().all(is_reached) {
             return Ok(());
         }
-        let all = choose::candidates(sources, servers, &Rates::default());
+        let all = choice::candidates(sources, servers, &Rates::default());
         network.within_reach(all).map(|_| ())
     }
 }

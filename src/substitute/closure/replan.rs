@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use crate::format::store_path::StorePath;
 use crate::store::StoreError;
-use crate::substitute::answer::Authority;
-use crate::substitute::fetch::TICK;
-use crate::substitute::fetch::plan::{Plan, PlannedItem, total};
+use crate::substitute::closure::coordinator::{Coordinator, Replanning, State};
+use crate::substitute::closure::fetch::TICK;
+use crate::substitute::closure::plan::{Plan, PlannedItem, total};
 use crate::substitute::install::ItemError;
+use crate::substitute::outcome::Authority;
 use crate::substitute::progress::{Event, with_ticks};
-
-use super::{Coordinator, Replanning, State};
 
 impl Coordinator<'_> {
     /// Goes on with the item's next build, since that of the plan failed with `error`. The

@@ -10,11 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::format::store_path::StorePath;
-
 use crate::http::{HttpError, NarBody, NarRequest, RetryPolicy};
-
-use super::choose::Candidate;
-use super::network::Network;
+use crate::substitute::download::choice::Candidate;
+use crate::substitute::network::Network;
 
 /// The compressed bytes of a nar that somebody has begun to fetch.
 pub(crate) trait Begun: Send {

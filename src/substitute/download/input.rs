@@ -8,8 +8,7 @@ use std::io::{self, BufRead, Read};
 use std::sync::{Arc, OnceLock};
 
 use crate::substitute::cancel::Cancel;
-
-use super::TransferError;
+use crate::substitute::download::transfer::TransferError;
 
 /// What a compression method may add to bytes that cannot be compressed: an eighth of them,
 const OVERHEAD_PART: u64 = 8;

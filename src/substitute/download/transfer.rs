@@ -4,11 +4,6 @@
 //! Between them are buffers of a bounded pool, so that the slower one sets the pace and memory
 //! stays the same whatever the nar's size.
 
-mod body;
-mod buffer;
-mod input;
-mod segments;
-
 use std::convert::Infallible;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -24,16 +19,14 @@ use crate::codec::decoders::Decoders;
 use crate::format::compression::Compression;
 use crate::http::{Client, HttpError};
 use crate::store::unpack::Chunks;
-
-use super::ahead::Begun;
-use super::cancel::Cancel;
-use super::choose::Candidate;
-use super::retry::Retries;
-use body::{Body, Shared, Wanted};
-
-use buffer::BufferPool;
-use input::{DecoderInput, Stopped};
-use segments::Connections;
+use crate::substitute::cancel::Cancel;
+use crate::substitute::download::body::{Body, Shared, Wanted};
+use crate::substitute::download::buffers::{Buffer, BufferPool};
+use crate::substitute::download::choice::Candidate;
+use crate::substitute::download::input::{DecoderInput, Stopped};
+use crate::substitute::download::prefetch::Begun;
+use crate::substitute::download::retries::Retries;
+use crate::substitute::download::segments::Connections;
 
 /// What all transfers of a run share: memory, and connections for the parts of large nars.
 #[derive(Clone)]
@@ -336,7 +329,7 @@ impl Decode {
 }
 
 /// Fills `buffer`; whether the input is at its end.
-fn fill(reader: &mut dyn Read, buffer: &mut buffer::Buffer) -> io::Result<bool> {
+fn fill(reader: &mut dyn Read, buffer: &mut Buffer) -> io::Result<bool> {
     while !buffer.unfilled().is_empty() {
         match reader.read(buffer.unfilled()) {
             Ok(0) => return Ok(true),
@@ -347,6 +340,3 @@ fn fill(reader: &mut dyn Read, buffer: &mut buffer::Buffer) -> io::Result<bool> 
     }
     Ok(false)
 }
-
-#[cfg(test)]
-mod tests;

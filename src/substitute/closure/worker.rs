@@ -13,12 +13,16 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::format::nar::EntryName;
 use crate::store::unpack::{Checked, Destination};
 use crate::store::{ItemLock, Layout};
-use crate::substitute::fetch::Fetch;
-use crate::substitute::fetch::plan::PlannedItem;
+use crate::substitute::closure::fetch::Fetch;
+use crate::substitute::closure::plan::PlannedItem;
+use crate::substitute::install::item::{self, Builds, Failure};
 use crate::substitute::install::{ItemError, Order};
-use crate::substitute::renew::{self, Builds, Failure};
 
-use super::Task;
+/// An item for a worker, and its place.
+pub(super) struct Task {
+    pub(super) index: usize,
+    pub(super) item: Arc<PlannedItem>,
+}
 
 /// What a worker brings back for an item.
 pub(super) enum Brought {
@@ -113,7 +117,7 @@ impl<'a> Worker<'a> {
             resolver,
             ..
         } = self.fetch;
-        let checked = renew::unpack(installer, resolver, &order, Builds::UntilOtherReferences)?;
+        let checked = item::unpack(installer, resolver, &order, Builds::UntilOtherReferences)?;
         Ok(Brought::Tree(Box::new((checked, lock))))
     }
 }

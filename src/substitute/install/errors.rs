@@ -8,9 +8,9 @@ use crate::format::store_path::StorePath;
 use crate::http::{self, HttpError, Outage};
 use crate::store::StoreError;
 use crate::store::unpack::{NarMismatch, UnpackError};
-use crate::substitute::answer::Status;
-use crate::substitute::choose::Candidate;
-use crate::substitute::transfer::TransferError;
+use crate::substitute::download::choice::Candidate;
+use crate::substitute::download::transfer::TransferError;
+use crate::substitute::outcome::Status;
 use crate::substitute::{chain, without_url};
 use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
 

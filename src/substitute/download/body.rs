@@ -12,9 +12,6 @@
 //! The decoder sees every failure as an I/O error; the cause is kept here, because it says
 //! more: [`Shared::failure`].
 
-mod resume;
-mod trial;
-
 use std::io::{self, BufRead, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,12 +21,13 @@ use bytes::{Buf as _, Bytes};
 use url::Url;
 
 use crate::http::{Client, HttpError, NarBody, NarRequest, RetryPolicy};
-use crate::substitute::ahead::Begun;
 use crate::substitute::cancel::Cancel;
-use crate::substitute::retry::Retries;
-
-use super::segments::{Connections, FirstSegment, Part, SEGMENT_BYTES, Segments};
-use trial::Trial;
+use crate::substitute::download::prefetch::Begun;
+use crate::substitute::download::retries::Retries;
+use crate::substitute::download::segments::{
+    Connections, FirstSegment, Part, SEGMENT_BYTES, Segments,
+};
+use crate::substitute::download::trial::Trial;
 
 /// Less than this is not worth more connections.
 const SEGMENTED_BYTES_MIN: u64 = 4 << 20;
@@ -73,7 +71,7 @@ pub(super) struct Wanted {
 }
 
 /// Where the bytes come from at the moment.
-enum Stream {
+pub(super) enum Stream {
     Network(Box<NarBody>),
     /// The rest of the file, over several connections.
     Segments(Segments),
@@ -83,7 +81,7 @@ enum Stream {
 
 /// Whether segments of a file are considered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SegmentUse {
+pub(super) enum SegmentUse {
     Allowed,
     /// They broke, or came later than the stream: the connection decides again once the server
     /// has given the rest of the file after an outage.
@@ -93,33 +91,33 @@ enum SegmentUse {
 }
 
 pub(super) struct Body {
-    client: Arc<Client>,
-    url: Url,
-    server: usize,
-    retries: Arc<Retries>,
-    stream: Stream,
-    connections: Connections,
+    pub(super) client: Arc<Client>,
+    pub(super) url: Url,
+    pub(super) server: usize,
+    pub(super) retries: Arc<Retries>,
+    pub(super) stream: Stream,
+    pub(super) connections: Connections,
     /// Segments that have been requested beside the stream, and begin ahead of it.
-    requested_segments: Option<Segments>,
-    segment_use: SegmentUse,
+    pub(super) requested_segments: Option<Segments>,
+    pub(super) segment_use: SegmentUse,
     /// Measures the stream, to tell whether segments are worth it.
-    trial: Trial,
-    chunk: Bytes,
+    pub(super) trial: Trial,
+    pub(super) chunk: Bytes,
     /// Bytes received of the file, of every attempt together.
-    received: u64,
+    pub(super) received: u64,
     /// Bytes that will come once more and are to be thrown away.
-    repeated: u64,
+    pub(super) repeated: u64,
     /// Bytes of the file, when the server says so.
-    content_length: Option<u64>,
+    pub(super) content_length: Option<u64>,
     /// Its bytes as the narinfo has them, for servers that do not say: `guix publish` sends
     /// uncompressed nars without a length, marks their end by nothing, and leaves the connection
     /// open.
-    size: Option<u64>,
-    validator: Option<String>,
+    pub(super) size: Option<u64>,
+    pub(super) validator: Option<String>,
     /// What had been received when progress was last noted, or the stream resumed.
-    noted_at: u64,
-    cancel: Cancel,
-    shared: Arc<Shared>,
+    pub(super) noted_at: u64,
+    pub(super) cancel: Cancel,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Body {
@@ -316,7 +314,7 @@ impl Body {
 }
 
 /// Requests the whole file, once.
-fn request(url: &Url, cancel: &Cancel) -> NarRequest {
+pub(super) fn request(url: &Url, cancel: &Cancel) -> NarRequest {
     NarRequest {
         retries: Some(RetryPolicy::once()),
         stop: Some(cancel.flag()),
@@ -325,7 +323,7 @@ fn request(url: &Url, cancel: &Cancel) -> NarRequest {
 }
 
 /// What names this version of the file, if parts of it can be asked for.
-fn range_validator(body: &NarBody) -> Option<String> {
+pub(super) fn range_validator(body: &NarBody) -> Option<String> {
     body.validator()
         .filter(|_| body.accepts_ranges())
         .map(str::to_owned)

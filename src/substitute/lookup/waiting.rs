@@ -6,10 +6,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::substitute::lookup::engine::{Engine, TICK};
+use crate::substitute::lookup::servers::Server;
 use crate::substitute::progress::{Event, ServerProgress};
-
-use super::engine::{Engine, TICK};
-use super::servers::Server;
 
 impl Engine {
     /// Time has passed.

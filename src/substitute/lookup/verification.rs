@@ -13,11 +13,10 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::lookup_cache::AnswerKind;
-use crate::substitute::answer::Authority;
+use crate::substitute::lookup::engine::Message;
+use crate::substitute::outcome::Authority;
 use crate::trust::acl::AuthorizedKeys;
 use crate::trust::verdict::{self, AuthorizedNarInfo, Refusal};
-
-use super::engine::Message;
 
 /// Texts that are checked together.
 pub(super) const BATCH: usize = 32;

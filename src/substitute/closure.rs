@@ -1,0 +1,13 @@
+//! A closure comes into the store: plan, then unpack several items at once, then register.
+
+mod coordinator;
+mod fetch;
+mod plan;
+mod registration;
+mod replan;
+mod store_view;
+mod worker;
+
+pub(crate) use fetch::{Fetch, OnFailure, Outcome, TICK};
+pub(crate) use plan::{Plan, PlannedItem, Planner, References, refusal};
+pub(crate) use store_view::{MissingTrees, Present};

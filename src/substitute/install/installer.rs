@@ -1,0 +1,277 @@
+//! One item: candidates -> transfer -> unpack -> check, at a temporary name.
+//!
+//! Whatever is wrong with what a server sends, the next candidate is tried: another download
+//! of the same narinfo, then an equivalent narinfo of another server. Only trouble on this
+//! side (a full disk, permissions) stops at once, because no other server can help with it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::format::server_url::{self, ServerUrl};
+use crate::format::store_path::StorePath;
+use crate::store::Links;
+use crate::store::unpack::{Checked, Destination, UnpackError, WriterPool, unpack};
+use crate::substitute::cancel::Cancel;
+use crate::substitute::download::choice::{self, Candidate, Choice, Rates};
+use crate::substitute::download::prefetch::{Ahead, Begun};
+use crate::substitute::download::retries::{FindServers, Retries, RetryContext};
+use crate::substitute::download::transfer::{Budget, Download, NarStream, Received, TransferError};
+use crate::substitute::install::attempts::Attempts;
+use crate::substitute::install::errors::{Attempt, AttemptError, Class, ItemError};
+use crate::substitute::network::Network;
+use crate::substitute::outcome::Source;
+use crate::substitute::progress::{Event, Progress};
+use crate::sync::lock;
+use crate::trust::verdict::AuthorizedNarInfo;
+
+/// One item to be unpacked: what, from where, to where.
+#[derive(Clone, Copy)]
+pub(crate) struct Order<'a> {
+    /// The item.
+    pub(crate) item: &'a StorePath,
+    /// Who vouches for its bytes.
+    pub(crate) authorized: &'a Arc<AuthorizedNarInfo>,
+    /// Who has them, in the user's order.
+    pub(crate) sources: &'a [Source],
+    /// Where its tree goes.
+    pub(crate) destination: &'a Destination,
+    /// Where its files are deduplicated; `None` when they are not.
+    pub(crate) links: Option<&'a Arc<Links>>,
+}
+
+/// Everything that unpacking items needs, shared by all workers.
+pub(crate) struct Installer {
+    /// How to reach servers.
+    pub(crate) network: Arc<Network>,
+    /// The servers, in the user's order.
+    pub(crate) servers: Vec<ServerUrl>,
+    /// Writes small files.
+    pub(crate) writers: WriterPool,
+    /// What transfers may take.
+    pub(crate) budget: Budget,
+    /// Who has begun with nars ahead of time, if anybody has.
+    pub(crate) ahead: Option<Arc<dyn Ahead>>,
+    /// What was measured so far.
+    pub(crate) rates: Mutex<Rates>,
+    /// Whom to tell.
+    pub(crate) progress: Arc<dyn Progress>,
+    /// Tells when to stop.
+    pub(crate) cancel: Cancel,
+    /// How long a server that has answered before is retried without progress.
+    pub(crate) retry_time: Duration,
+    /// Transfers under way, for progress.
+    pub(crate) in_flight: Mutex<Vec<(StorePath, Received)>>,
+}
+
+impl Installer {
+    /// Makes the item's tree at its destination, from the first of its sources that gives the
+    /// bytes that are vouched for; servers that were unreachable or silent come last. What failed
+    /// like one of the `earlier` attempts is not told again.
+    ///
+    /// # Errors
+    /// No source does, or the tree cannot be written; nothing is left behind.
+    pub(super) fn unpack(
+        &self,
+        order: &Order<'_>,
+        earlier: Vec<Attempt>,
+        retries: &Arc<Retries>,
+    ) -> Result<Checked, ItemError> {
+        let item = order.item;
+        let mut attempts = Attempts::after(earlier);
+        let (rates, nar_size) = (self.rates(), order.authorized.narinfo().nar_size());
+        let all = choice::candidates(order.sources, &self.servers, &rates);
+        let mut ranked = self.network.within_reach(all)?;
+        attempts.put_failed_last(&mut ranked);
+        ranked.sort_by_key(|candidate| retries.health().is_unreliable(candidate.server));
+        retries.add_servers(ranked.iter().map(|candidate| candidate.server));
+        let mut choice = choice::explain(&ranked, nar_size, &rates);
+        let mut begun = self.ahead.as_ref().and_then(|ahead| {
+            let (index, begun) = ahead.take(item, &ranked)?;
+            ranked.get_mut(..=index)?.rotate_right(1);
+            choice = None;
+            Some(begun)
+        });
+        for candidate in &ranked {
+            if !attempts.allow(candidate) {
+                continue;
+            }
+            let start = Start {
+                begun: begun.take(),
+                choice: choice.take(),
+            };
+            let error = match self.attempt(order, candidate, start, retries) {
+                Ok(checked) => return Ok(checked),
+                Err(error) => error,
+            };
+            if error.class() == Class::Interrupted || self.cancel.is_canceled() {
+                return Err(ItemError::Interrupted);
+            }
+            let stop = error.class() == Class::Local;
+            retries.failed(candidate.server, error.outage());
+
+            let attempt = Attempt::new(candidate, order.authorized, error);
+            let is_worth_telling = is_worth_telling(&attempt, retries);
+            let (url, reason) = (attempt.url.clone(), attempt.reason());
+            if attempts.record(attempt) && is_worth_telling {
+                self.progress.event(Event::SourceFailed {
+                    item,
+                    url: &url,
+                    reason: &reason,
+                });
+            }
+            if stop {
+                break;
+            }
+        }
+        let attempts = attempts.into_vec();
+        Err(if attempts.is_empty() {
+            ItemError::NoDownload
+        } else {
+            ItemError::AllFailed(attempts)
+        })
+    }
+
+    /// Whether there are other servers, but all of `sources` were found unreachable or silent.
+    pub(super) fn is_unreliable(&self, sources: &[Source]) -> bool {
+        let health = self.network.health();
+        sources.len() < self.servers.len()
+            && sources
+                .iter()
+                .all(|source| health.is_unreliable(source.server))
+    }
+
+    /// The retries of an item, which servers that `find_servers` finds may have as well.
+    pub(super) fn retries(&self, find_servers: FindServers) -> Arc<Retries> {
+        let context = RetryContext {
+            health: Arc::clone(self.network.health()),
+            servers: self.servers.clone(),
+            time: self.retry_time,
+            progress: Arc::clone(&self.progress),
+            cancel: self.cancel.clone(),
+        };
+        Arc::new(Retries::new(context, find_servers))
+    }
+
+    pub(super) fn attempt(
+        &self,
+        order: &Order<'_>,
+        candidate: &Candidate,
+        start: Start,
+        retries: &Arc<Retries>,
+    ) -> Result<Checked, AttemptError> {
+        let Start { begun, choice } = start;
+        let Order {
+            item, authorized, ..
+        } = *order;
+        let nar_size = authorized.narinfo().nar_size();
+        if let Some(error) = retries.health().given_up(candidate.server) {
+            return Err(TransferError::Network(Arc::new(error)).into());
+        }
+        let client = self
+            .network
+            .client_for(&candidate.url)
+            .map_err(TransferError::Network)?;
+        let download = Download {
+            candidate,
+            nar_size,
+            begun,
+            retries: Arc::clone(retries),
+            cancel: self.cancel.clone(),
+        };
+        let stream = NarStream::open(client, download, &self.budget)?;
+        self.progress.event(Event::Started {
+            item,
+            url: &server_url::redacted(&candidate.url),
+            download_size: stream.download_size(),
+            announced: choice::announced(order.sources).and_then(|(_, it)| it.file_size),
+            choice: choice.as_ref(),
+        });
+        let watch = Watch::new(self, item, &stream);
+        let (unpacked, stream) = {
+            let mut stream = stream;
+            let (destination, links) = (order.destination.clone(), order.links.cloned());
+            (
+                unpack(&mut stream, destination, &self.writers, links),
+                stream,
+            )
+        };
+        // A local failure is the cause of the broken transfer, everything else its effect.
+        let unpacked = match unpacked {
+            Err(error) if !matches!(error, UnpackError::Nar(_)) => return Err(error.into()),
+            other => other,
+        };
+        let measured = stream.finish()?;
+        let checked = unpacked?.check(Arc::clone(authorized))?;
+        let checked = checked.deduplicate().map_err(UnpackError::from)?;
+        let mut rates = lock(&self.rates);
+        let streamed_in = measured.streamed_in.as_secs_f64();
+        rates.link_measured(candidate.server, measured.streamed, streamed_in);
+        let worked = measured.decoded_in.as_secs_f64();
+        rates.decoder_measured(candidate.compression, nar_size, worked);
+        drop(rates);
+        let downloaded = measured.downloaded;
+        // Once it is unpacked nothing may be told of its way there.
+        drop(watch);
+        self.progress.event(Event::Unpacked {
+            item,
+            downloaded,
+            nar_size,
+        });
+        Ok(checked)
+    }
+
+    fn rates(&self) -> Rates {
+        lock(&self.rates).clone()
+    }
+
+    /// Tells how far every transfer is.
+    pub(crate) fn report_progress(&self) {
+        let in_flight = lock(&self.in_flight);
+        for (item, received) in in_flight.iter() {
+            let downloaded = received.bytes();
+            self.progress.event(Event::Progressed { item, downloaded });
+        }
+    }
+}
+
+/// Whether the user is to be told of a failure as such. An outage is told by the wait that follows
+/// it, and when another server steps in, once for all items.
+fn is_worth_telling(attempt: &Attempt, retries: &Retries) -> bool {
+    // It is not the source that failed, and the item may be tried again.
+    if attempt.error.is_shortage() {
+        return false;
+    }
+    let server = attempt.candidate.server;
+    attempt.error.outage().is_none()
+        || retries.has_alternative(server) && retries.health().is_time_to_tell_failure(server)
+}
+
+/// How a download comes to be tried.
+#[derive(Default)]
+pub(super) struct Start {
+    /// It has begun already.
+    pub(super) begun: Option<Box<dyn Begun>>,
+    /// It was preferred to others.
+    pub(super) choice: Option<Choice>,
+}
+
+/// A transfer is among those under way for as long as this lives.
+struct Watch<'a> {
+    installer: &'a Installer,
+    item: &'a StorePath,
+}
+
+impl<'a> Watch<'a> {
+    fn new(installer: &'a Installer, item: &'a StorePath, stream: &NarStream) -> Self {
+        let mut all = lock(&installer.in_flight);
+        all.push((item.clone(), stream.received()));
+        Self { installer, item }
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let mut all = lock(&self.installer.in_flight);
+        all.retain(|(item, _)| item != self.item);
+    }
+}

@@ -1,0 +1,19 @@
+//! What lookups give.
+
+use crate::substitute::lookup::servers::ServerReport;
+use crate::substitute::outcome::Found;
+
+/// What was found, in the order in which items came up.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Resolution {
+    /// One for each item.
+    pub(crate) items: Vec<Found>,
+    /// One for each server, in the user's order.
+    pub(crate) servers: Vec<ServerReport>,
+    /// Answers that came from the lookup cache.
+    pub(crate) cache_hits: u64,
+    /// Answers that did not.
+    pub(crate) cache_misses: u64,
+    /// Requests sent to servers about items, each as often as it was sent.
+    pub(crate) requests: u64,
+}

@@ -1,0 +1,127 @@
+//! Lookups: items x servers -> lookup cache -> servers -> trust.
+//!
+//! One thread (the `engine`) keeps the books; answers arrive from `http`, are checked on as
+//! many threads as there are cores, and go to the lookup cache in batches. Callers hold a
+//! [`Resolver`] and may ask from several threads; an item is asked for once, whoever wants it.
+//! Closures are walked as answers arrive: the references of an item are asked for the moment
+//! they are known, so a closure takes as many round trips as it is deep and no more.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded, unbounded};
+
+use crate::format::narinfo::NarInfo;
+use crate::format::store_path::StorePath;
+use crate::substitute::cancel::Cancel;
+use crate::substitute::lookup::engine::{Engine, Message};
+use crate::substitute::lookup::options::{Setup, Walk};
+use crate::substitute::lookup::resolution::Resolution;
+
+/// Answers questions about items. Dropping it writes what is still to be remembered.
+pub(crate) struct Resolver {
+    messages: Option<Sender<Message>>,
+    engine: Option<JoinHandle<()>>,
+    cancel: Cancel,
+}
+
+impl Resolver {
+    /// Starts the engine.
+    ///
+    /// # Errors
+    /// The system has no more threads.
+    pub(crate) fn new(setup: Setup) -> std::io::Result<Self> {
+        let (messages, inbox) = unbounded();
+        let cancel = setup.cancel.clone();
+        let engine = Engine::new(setup, messages.clone())?;
+        let engine = std::thread::Builder::new()
+            .name("lookup".to_owned())
+            .spawn(move || engine.run(&inbox))?;
+        Ok(Self {
+            messages: Some(messages),
+            engine: Some(engine),
+            cancel,
+        })
+    }
+
+    /// What the servers have of `items`; blocks until every item is decided, or the user wants
+    /// to stop: then nothing was found.
+    #[must_use]
+    pub(crate) fn resolve(&self, items: Vec<StorePath>, walk: Walk) -> Resolution {
+        let (reply, answer) = bounded(1);
+        self.send(Message::Resolve {
+            items,
+            walk,
+            reply: Some(reply),
+        });
+        loop {
+            match answer.recv_timeout(CANCEL_TICK) {
+                Ok(resolution) => return resolution,
+                Err(RecvTimeoutError::Timeout) if !self.cancel.is_canceled() => {}
+                // Canceled, or the engine has died of a panic, which its thread has reported.
+                Err(_) => return Resolution::default(),
+            }
+        }
+    }
+
+    /// What all servers have of `item`, those too that were not needed to decide about it.
+    #[must_use]
+    pub(crate) fn resolve_everywhere(&self, item: StorePath) -> Resolution {
+        self.send(Message::AskEverybody { item: item.clone() });
+        self.resolve(vec![item], Walk::JustThese)
+    }
+
+    /// Looks `items` up in the background, so that a later [`Resolver::resolve`] has them.
+    pub(crate) fn prefetch(&self, items: Vec<StorePath>, walk: Walk) {
+        self.send(Message::Resolve {
+            items,
+            walk,
+            reply: None,
+        });
+    }
+
+    /// Forgets everything about `item`, here and in the lookup cache: its narinfo is stale.
+    pub(crate) fn forget(&self, item: StorePath) {
+        self.send(Message::Forget { item });
+    }
+
+    /// Forgets what the lookup cache has about `item`, so that later runs ask; what is known
+    /// here stays.
+    pub(crate) fn disbelieve(&self, item: StorePath) {
+        self.send(Message::Disbelieve { item });
+    }
+
+    /// Goes by other narinfos of `item` from now on than `narinfos` and equivalent ones, whose
+    /// nars cannot be had.
+    pub(crate) fn reject(&self, item: StorePath, narinfos: Vec<Arc<NarInfo>>) {
+        self.send(Message::Reject { item, narinfos });
+    }
+
+    /// Begins to write what is still to be remembered, while the caller puts other things away.
+    /// Who asks after this gets no answer; dropping waits for the end.
+    pub(crate) fn finish(&self) {
+        self.send(Message::Finish);
+    }
+
+    fn send(&self, message: Message) {
+        if let Some(messages) = &self.messages {
+            // Fails only when the engine has died; the caller sees an empty resolution.
+            let _ = messages.send(message);
+        }
+    }
+}
+
+/// How often somebody who waits for answers looks whether the user wants to stop.
+const CANCEL_TICK: Duration = Duration::from_millis(100);
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        self.finish();
+        self.messages = None;
+        if let Some(engine) = self.engine.take() {
+            // A panic was already reported by the thread itself.
+            let _ = engine.join();
+        }
+    }
+}
