@@ -13,10 +13,12 @@ use crate::store::{Layout, OpenMode, Store, StoreError, make_store_writable};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::chain;
 use crate::substitute::clock::Clock;
-use crate::substitute::download::transfer::{Budget, DecoderMemory};
+use crate::substitute::download::transfer::{DecoderMemory, TransferBudget};
 use crate::substitute::install::Installer;
-use crate::substitute::lookup::{Freshness, LookupOptions, Memos, Resolver, Setup};
-use crate::substitute::network::{Network, Reach};
+use crate::substitute::lookup::{
+    Freshness, LookupOptions, Resolver, ResolverSetup, SignatureChecks,
+};
+use crate::substitute::network::{Network, NetworkReach};
 use crate::substitute::progress::Progress;
 use crate::trust::acl::{Acl, AuthorizedKeys};
 use crate::trust::nix::TrustedKeys;
@@ -252,9 +254,9 @@ impl Context {
     #[must_use]
     pub(crate) fn network(&self) -> Arc<Network> {
         let reach = if self.settings.offline {
-            Reach::Files
+            NetworkReach::FilesOnly
         } else {
-            Reach::Everybody
+            NetworkReach::AllServers
         };
         Arc::new(Network::new(self.settings.http.clone(), reach))
     }
@@ -283,7 +285,7 @@ impl Context {
             }
             keys => keys?,
         };
-        let setup = Setup {
+        let setup = ResolverSetup {
             store_dir: self.settings.store_dir().clone(),
             keys: Arc::new(keys),
             servers: self.settings.servers.clone(),
@@ -294,17 +296,17 @@ impl Context {
             cancel: self.cancel.clone(),
             options: LookupOptions {
                 freshness,
-                memos: if purpose == Purpose::Report {
-                    Memos::Believe
+                signature_checks: if purpose == Purpose::Report {
+                    SignatureChecks::ReuseRecorded
                 } else {
-                    Memos::Recheck
+                    SignatureChecks::Always
                 },
                 ttl: TtlPolicy::default(),
                 negative_max_age: is_fetch.then_some(FETCH_NEGATIVE_MAX_AGE),
                 retry_down: is_fetch,
                 lag: LAG,
                 down_seconds: DOWN_SECONDS,
-                checkers: cores(),
+                verifiers: cores(),
             },
         };
         Resolver::new(setup)
@@ -321,14 +323,14 @@ impl Context {
             network: Arc::clone(network),
             servers: self.settings.servers.clone(),
             writers: WriterPool::new(cores()).map_err(CliError::Threads)?,
-            budget: Budget::new(
+            budget: TransferBudget::new(
                 BUFFER_BYTES,
                 self.settings.jobs,
                 DECODER_MEMORY,
                 cores(),
                 self.settings.connections,
             ),
-            ahead: None,
+            prefetcher: None,
             rates: Mutex::default(),
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),

@@ -8,7 +8,7 @@ use crate::format::credentials::without_credentials;
 use crate::format::store_path::StorePathError;
 use crate::lookup_cache::CacheError;
 use crate::store::{Remedy, StoreError};
-use crate::substitute::install::{Class, ItemError};
+use crate::substitute::install::{FailureClass, ItemError};
 use crate::trust::acl::AclError;
 
 use super::advice::Advice;
@@ -172,7 +172,7 @@ fn store_hint(error: &StoreError, advice: &Advice) -> Option<String> {
 /// What the user can do about an item that could not be had.
 #[must_use]
 pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
-    use crate::substitute::outcome::Status;
+    use crate::substitute::outcome::ItemStatus;
     use crate::trust::verdict::Refusal;
     let hint = match error {
         ItemError::Refused {
@@ -183,15 +183,15 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
         }
         ItemError::NotAvailable { .. } if advice.offline => advice.newer_answer().to_owned(),
         ItemError::NotAvailable {
-            status: Status::Preparing,
+            status: ItemStatus::Preparing,
             ..
         } => "a server is preparing it; try again soon".to_owned(),
         ItemError::NotAvailable {
-            status: Status::Missing,
+            status: ItemStatus::Missing,
             ..
         } => "it has to be built, or another server may have it: --substitute-urls".to_owned(),
         ItemError::NotAvailable {
-            status: Status::Unknown,
+            status: ItemStatus::Unknown,
             ..
         } => {
             let (servers, newer) = (advice.servers(), advice.newer_answer());
@@ -205,7 +205,7 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
         ItemError::NoSpace { .. } => format!("{}, or fetch less at a time", advice.space()),
         ItemError::MissingTree(path) => advice.repair(path),
         ItemError::Store(error) => return store_hint(error, advice),
-        _ if error.class() == Class::Transient => {
+        _ if error.class() == FailureClass::Transient => {
             "try again, or with other --substitute-urls".to_owned()
         }
         _ => return None,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::substitute::install::Class;
+use crate::substitute::install::FailureClass;
 
 /// How a run ended. When several apply, the gravest (the largest) counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,14 +23,14 @@ pub(crate) enum Exit {
     Interrupted = 130,
 }
 
-impl From<Class> for Exit {
-    fn from(class: Class) -> Self {
+impl From<FailureClass> for Exit {
+    fn from(class: FailureClass) -> Self {
         match class {
-            Class::Absent => Self::NotAvailable,
-            Class::Refused => Self::Refused,
-            Class::Transient => Self::Network,
-            Class::Local => Self::Local,
-            Class::Interrupted => Self::Interrupted,
+            FailureClass::Absent => Self::NotAvailable,
+            FailureClass::Refused => Self::Refused,
+            FailureClass::Transient => Self::Network,
+            FailureClass::Local => Self::Local,
+            FailureClass::Interrupted => Self::Interrupted,
         }
     }
 }

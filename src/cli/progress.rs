@@ -8,8 +8,8 @@ mod tally;
 
 use std::sync::Arc;
 
-use crate::substitute::download::choice::Choice;
-use crate::substitute::progress::{Event, Progress};
+use crate::substitute::download::choice::DownloadChoice;
+use crate::substitute::progress::{Progress, ProgressEvent};
 
 use super::args::ProgressMode;
 use super::output::{self, printable, say, without_url};
@@ -33,16 +33,16 @@ pub(crate) fn choose(
 }
 
 /// The words for events that deserve a line of their own; `None` for those that do not.
-fn words(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
+fn words(event: &ProgressEvent<'_>, verbosity: Verbosity) -> Option<String> {
     let line = match event {
-        Event::ServerDown { server, reason } => {
+        ProgressEvent::ServerDown { server, reason } => {
             format!(
                 "subst: warning: {} is not used: {}",
                 printable(server),
                 printable(&without_url(reason))
             )
         }
-        Event::Retrying {
+        ProgressEvent::Retrying {
             server,
             failing_for,
             ..
@@ -53,15 +53,15 @@ fn words(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
                 printable(server)
             )
         }
-        Event::Warning(text) => format!("subst: warning: {}", printable(text)),
-        Event::SourceFailed { item, url, reason } => {
+        ProgressEvent::Warning(text) => format!("subst: warning: {}", printable(text)),
+        ProgressEvent::SourceFailed { item, url, reason } => {
             format!(
                 "subst: warning: {item} from {}: {}",
                 printable(url),
                 printable(reason)
             )
         }
-        Event::Started {
+        ProgressEvent::Started {
             item, url, choice, ..
         } if verbosity >= Verbosity::Verbose => {
             let why = choice.map(|choice| format!(" ({})", choice_words(choice)));
@@ -77,7 +77,7 @@ fn words(event: &Event<'_>, verbosity: Verbosity) -> Option<String> {
 }
 
 /// Such as `lzip in 40 ms, zstd in 52 ms at 7.5 MiB/s`.
-fn choice_words(choice: &Choice) -> String {
+fn choice_words(choice: &DownloadChoice) -> String {
     let expected: Vec<String> = choice
         .expected
         .iter()
@@ -101,7 +101,7 @@ struct Warnings {
 }
 
 impl Progress for Warnings {
-    fn event(&self, event: Event<'_>) {
+    fn event(&self, event: ProgressEvent<'_>) {
         if self.verbosity > Verbosity::Quiet
             && let Some(line) = words(&event, self.verbosity)
         {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::format::escape::printable;
-use crate::substitute::progress::{Event, Progress};
+use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::substitute::without_url;
 use crate::sync::lock;
 
@@ -201,16 +201,16 @@ fn size_word(size: Option<u64>) -> String {
 }
 
 impl Progress for ClientProgress {
-    fn event(&self, event: Event<'_>) {
+    fn event(&self, event: ProgressEvent<'_>) {
         match event {
-            Event::Looking {
+            ProgressEvent::Looking {
                 done, total, asked, ..
             } if asked > 0 => self.looking(done, total),
-            Event::ServerDown { server, reason } => {
+            ProgressEvent::ServerDown { server, reason } => {
                 self.log
                     .warn(&format!("{server} is not used: {}", without_url(reason)));
             }
-            Event::Retrying {
+            ProgressEvent::Retrying {
                 server,
                 failing_for,
                 ..
@@ -219,21 +219,21 @@ impl Progress for ClientProgress {
                 self.log
                     .warn(&format!("{server} does not answer, retrying ({seconds} s)"));
             }
-            Event::Warning(text) => self.log.warn(text),
-            Event::Started {
+            ProgressEvent::Warning(text) => self.log.warn(text),
+            ProgressEvent::Started {
                 url, download_size, ..
             } => self.started(url, download_size),
-            Event::Progressed { downloaded, .. } => self.progressed(downloaded),
-            Event::SourceFailed { url, reason, .. } => {
+            ProgressEvent::Progressed { downloaded, .. } => self.progressed(downloaded),
+            ProgressEvent::SourceFailed { url, reason, .. } => {
                 self.log
                     .warn(&format!("download from {url} failed: {reason}"));
             }
-            Event::Unpacked { downloaded, .. } => self.unpacked(downloaded),
-            Event::Looking { .. }
-            | Event::Planned { .. }
-            | Event::Registered { .. }
-            | Event::Failed { .. }
-            | Event::Finished => {}
+            ProgressEvent::Unpacked { downloaded, .. } => self.unpacked(downloaded),
+            ProgressEvent::Looking { .. }
+            | ProgressEvent::Planned { .. }
+            | ProgressEvent::Registered { .. }
+            | ProgressEvent::Failed { .. }
+            | ProgressEvent::Finished => {}
         }
     }
 }
@@ -280,7 +280,7 @@ mod tests {
 
     fn started(progress: &ClientProgress, url: &str, download_size: Option<u64>) {
         let (item, announced, choice) = (&item(), None, None);
-        progress.event(Event::Started {
+        progress.event(ProgressEvent::Started {
             item,
             url,
             download_size,
@@ -290,7 +290,7 @@ mod tests {
     }
 
     fn unpacked(progress: &ClientProgress, downloaded: u64) {
-        progress.event(Event::Unpacked {
+        progress.event(ProgressEvent::Unpacked {
             item: &item(),
             downloaded,
             nar_size: 0,
@@ -330,7 +330,7 @@ mod tests {
         let (progress, sink) = progress(ProgressStyle::BuildTrace);
         unpacked(&progress, 5);
         progress.while_substituting("/s/x", || {
-            progress.event(Event::Progressed {
+            progress.event(ProgressEvent::Progressed {
                 item: &item(),
                 downloaded: 5,
             });
@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn lookups_are_told_of_only_while_somebody_waits_and_a_server_is_asked() {
         let (progress, sink) = progress(ProgressStyle::BuildTrace);
-        let looking = |asked| Event::Looking {
+        let looking = |asked| ProgressEvent::Looking {
             done: 1,
             total: 2,
             asked,
@@ -379,7 +379,7 @@ mod tests {
     #[test]
     fn what_servers_say_is_escaped() {
         let (progress, sink) = progress(ProgressStyle::BuildTrace);
-        progress.event(Event::Warning("\u{1b}[2J"));
+        progress.event(ProgressEvent::Warning("\u{1b}[2J"));
         assert_eq!(sink.text(), "subst: warning: \\u{1b}[2J\n");
     }
 }

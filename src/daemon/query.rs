@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::format::store_path::{StoreDir, StorePath};
-use crate::substitute::lookup::{Resolver, Skip, Walk};
+use crate::substitute::lookup::{LookupScope, Resolver, SkipFilter};
 
 use super::log::ClientLog;
 use super::prefetch::prefetcher::Prefetcher;
@@ -24,7 +24,7 @@ pub(crate) struct QueryHelper {
     /// Who knows.
     pub(crate) resolver: Arc<Resolver>,
     /// Tells what is there already, when that can be told.
-    pub(crate) skip: Option<Skip>,
+    pub(crate) skip: Option<SkipFilter>,
     /// What the client names, while none of it has been asked about: see [`super::client_items`].
     pub(crate) named: Vec<StorePath>,
     /// Who fetches ahead, if anybody does, and where it is asked.
@@ -47,7 +47,7 @@ impl RequestHandler for QueryHelper {
         for error in &query.refused {
             self.log.error(&error.to_string());
         }
-        let ahead = Walk::Closure(self.skip.clone());
+        let ahead = LookupScope::Closure(self.skip.clone());
         self.resolver.prefetch(query.items.clone(), ahead.clone());
         if query.items.iter().any(|item| self.named.contains(item)) {
             let named = self.take_named();
@@ -55,7 +55,7 @@ impl RequestHandler for QueryHelper {
         }
         let resolution = self
             .progress
-            .while_asked(|| self.resolver.resolve(query.items, Walk::JustThese));
+            .while_asked(|| self.resolver.resolve(query.items, LookupScope::ItemsOnly));
         match query.question {
             QueryKind::Have => reply::have(&resolution.items, &self.store_dir),
             QueryKind::Info => {

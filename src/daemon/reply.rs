@@ -14,7 +14,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use crate::format::hash::NarHash;
 use crate::format::store_path::StoreDir;
 use crate::substitute::download::choice;
-use crate::substitute::outcome::Found;
+use crate::substitute::outcome::ItemLookup;
 
 /// What came of a substitution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl fmt::Display for SubstituteReply {
 
 /// The answer to `have`: those of `items` that an authorized narinfo describes.
 #[must_use]
-pub(crate) fn have(items: &[Found], store_dir: &StoreDir) -> String {
+pub(crate) fn have(items: &[ItemLookup], store_dir: &StoreDir) -> String {
     let mut text = String::new();
     for found in items.iter().filter(|found| found.authority.is_some()) {
         line(&mut text, store_dir.display(&found.path));
@@ -68,7 +68,7 @@ pub(crate) fn have(items: &[Found], store_dir: &StoreDir) -> String {
 /// The answer to `info`: the same, each with what the signature covers, and the bytes that
 /// would be downloaded.
 #[must_use]
-pub(crate) fn info(items: &[Found], store_dir: &StoreDir) -> String {
+pub(crate) fn info(items: &[ItemLookup], store_dir: &StoreDir) -> String {
     let mut text = String::new();
     for found in items {
         let Some(authority) = &found.authority else {

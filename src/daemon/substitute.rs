@@ -12,9 +12,9 @@ use crate::store::unpack::{Destination, NarMismatch, open_directory};
 use crate::store::{Links, StoreError, remove_tree};
 use crate::substitute::chain;
 use crate::substitute::closure::refusal;
-use crate::substitute::install::item::{self, Builds};
-use crate::substitute::install::{AttemptError, Installer, ItemError, Order};
-use crate::substitute::lookup::{Resolver, Walk};
+use crate::substitute::install::item::{self, AllowedBuilds};
+use crate::substitute::install::{AttemptError, Installer, ItemError, UnpackRequest};
+use crate::substitute::lookup::{LookupScope, Resolver};
 use crate::substitute::outcome::Authority;
 use crate::substitute::progress::with_ticks;
 
@@ -80,12 +80,14 @@ impl RequestHandler for SubstituteHelper {
 impl SubstituteHelper {
     fn substitute(&self, wanted: &SubstituteRequest) -> Result<SubstituteReply, SubstituteError> {
         let item = &wanted.item;
-        let resolution = self.resolver.resolve(vec![item.clone()], Walk::JustThese);
+        let resolution = self
+            .resolver
+            .resolve(vec![item.clone()], LookupScope::ItemsOnly);
         let found = resolution.items.first().ok_or(ItemError::NotTried)?;
         let authority = found.authority.as_ref().and_then(Authority::checked);
         let authorized = authority.ok_or_else(|| refusal(found, &resolution.servers))?;
         let links = self.links_for(wanted);
-        let order = Order {
+        let order = UnpackRequest {
             item,
             authorized,
             sources: &found.sources,
@@ -93,7 +95,7 @@ impl SubstituteHelper {
             links: links.as_ref(),
         };
         // guix-daemon registers the references that `info` told it.
-        let builds = Builds::WithSameReferences;
+        let builds = AllowedBuilds::WithSameReferences;
         let unpacked = item::unpack(&self.installer, &self.resolver, &order, builds);
         let authorized = unpacked.map_err(ItemError::from)?.keep();
         let narinfo = authorized.narinfo();

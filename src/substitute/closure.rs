@@ -8,6 +8,6 @@ mod replan;
 mod store_view;
 mod worker;
 
-pub(crate) use fetch::{Fetch, OnFailure, Outcome, TICK};
-pub(crate) use plan::{Plan, PlannedItem, Planner, References, refusal};
-pub(crate) use store_view::{MissingTrees, Present};
+pub(crate) use fetch::{ClosureFetch, FetchOutcome, OnFailure, TICK};
+pub(crate) use plan::{FetchPlan, PlannedItem, Planner, References, refusal};
+pub(crate) use store_view::{MissingTrees, StoreView};

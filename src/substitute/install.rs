@@ -6,5 +6,5 @@ mod installer;
 pub(crate) mod item;
 mod retry;
 
-pub(crate) use errors::{AttemptError, Class, ItemError};
-pub(crate) use installer::{Installer, Order};
+pub(crate) use errors::{AttemptError, FailureClass, ItemError};
+pub(crate) use installer::{Installer, UnpackRequest};

@@ -13,7 +13,9 @@ mod servers;
 mod verification;
 mod waiting;
 
-pub(crate) use options::{Freshness, LookupOptions, Memos, Setup, Skip, Walk};
+pub(crate) use options::{
+    Freshness, LookupOptions, LookupScope, ResolverSetup, SignatureChecks, SkipFilter,
+};
 pub(crate) use resolution::Resolution;
 pub(crate) use resolver::Resolver;
 pub(crate) use servers::ServerReport;

@@ -9,23 +9,23 @@ use url::Url;
 
 use crate::format::server_url::redacted;
 use crate::http::{Client, HttpError, Options};
-use crate::substitute::download::choice::Candidate;
+use crate::substitute::download::choice::DownloadCandidate;
 use crate::substitute::install::ItemError;
 use crate::substitute::servers::ServerHealth;
 
 /// Whom a run may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum NetworkReach {
     /// Every server.
-    Everybody,
+    AllServers,
     /// Directories only: nobody is connected to.
-    Files,
+    FilesOnly,
 }
 
 /// A client that is made on first use.
 pub(crate) struct Network {
     options: Options,
-    reach: Reach,
+    reach: NetworkReach,
     client: OnceLock<Result<Arc<Client>, Arc<HttpError>>>,
     health: Arc<ServerHealth>,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Network {
 impl Network {
     /// Will make a client with `options`, for those within `reach`.
     #[must_use]
-    pub(crate) fn new(options: Options, reach: Reach) -> Self {
+    pub(crate) fn new(options: Options, reach: NetworkReach) -> Self {
         Self {
             options,
             reach,
@@ -45,7 +45,7 @@ impl Network {
     /// Whether what is at `url` may be asked for.
     #[must_use]
     pub(crate) fn reaches(&self, url: &Url) -> bool {
-        self.reach == Reach::Everybody || url.scheme() == "file"
+        self.reach == NetworkReach::AllServers || url.scheme() == "file"
     }
 
     /// What the run has seen of each server.
@@ -60,8 +60,8 @@ impl Network {
     /// There are some, but none that may be.
     pub(crate) fn within_reach(
         &self,
-        mut candidates: Vec<Candidate>,
-    ) -> Result<Vec<Candidate>, ItemError> {
+        mut candidates: Vec<DownloadCandidate>,
+    ) -> Result<Vec<DownloadCandidate>, ItemError> {
         let first = candidates.first().map(|candidate| redacted(&candidate.url));
         candidates.retain(|candidate| self.reaches(&candidate.url));
         match first {
@@ -108,7 +108,7 @@ mod tests {
     fn without_a_network_only_files_are_reached() {
         let (file, http) = ("file:///srv/nar", "http://127.0.0.1:1/nar");
         let [file, http] = [file, http].map(|url| Url::parse(url).unwrap());
-        let network = Network::new(Options::default(), Reach::Files);
+        let network = Network::new(Options::default(), NetworkReach::FilesOnly);
         assert!(network.client_for(&file).is_ok());
         let error = network
             .client_for(&http)
@@ -120,7 +120,7 @@ mod tests {
             "asking http://127.0.0.1:1/nar: offline: nobody is connected to"
         );
         assert!(
-            Network::new(Options::default(), Reach::Everybody)
+            Network::new(Options::default(), NetworkReach::AllServers)
                 .client_for(&http)
                 .is_ok()
         );

@@ -8,9 +8,9 @@ use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
 
 /// What one server said of one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum LookupOutcome {
     /// Nobody needed to ask: a server before it answered with authority.
-    NotAsked,
+    NotNeeded,
     /// A narinfo that an authorized key vouches for.
     Authorized,
     /// A narinfo that nobody vouches for, equivalent to an authorized one of another server:
@@ -25,13 +25,13 @@ pub(crate) enum Said {
     /// A definite no, with the HTTP status.
     Missing(u16),
     /// The server knows the item and is preparing its nar.
-    Baking(u16),
+    Preparing(u16),
     /// No definite answer, and why.
     Failed(String),
     /// This machine could not ask: it has too few threads or file descriptors, or too little memory.
     LocalFailure(String),
     /// Asked, and not waited for: others had answered everything.
-    Late,
+    NotAwaited,
     /// Not asked: the server was down a moment ago, and why we think so.
     Skipped(String),
     /// Not asked: the server's items are for another store, in words.
@@ -65,12 +65,12 @@ fn quoted(names: &[String]) -> String {
     quoted.collect::<Vec<_>>().join(", ")
 }
 
-/// Why an answer is [`Said::Late`].
-pub(crate) const LATE: &str = "no answer while another server had answered everything";
+/// Why an answer is [`LookupOutcome::NotAwaited`].
+pub(crate) const NOT_AWAITED: &str = "no answer while another server had answered everything";
 
 /// Where an answer came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum AnswerOrigin {
     /// The server, in this run.
     Network,
     /// The lookup cache: asked then, valid until, both in Unix seconds.
@@ -84,22 +84,22 @@ pub(crate) enum Origin {
 
 /// One server's answer and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct ServerAnswer {
     /// What was said.
-    pub(crate) said: Said,
+    pub(crate) outcome: LookupOutcome,
     /// By whom: the server or the lookup cache.
-    pub(crate) origin: Origin,
+    pub(crate) origin: AnswerOrigin,
     /// When the answer stops to count, in Unix seconds; `None` when it is not remembered.
     pub(crate) expires_at: Option<u64>,
 }
 
-impl Answer {
+impl ServerAnswer {
     /// An answer that is not remembered.
     #[must_use]
-    pub(crate) fn of(said: Said) -> Self {
+    pub(crate) fn of(outcome: LookupOutcome) -> Self {
         Self {
-            said,
-            origin: Origin::Network,
+            outcome,
+            origin: AnswerOrigin::Network,
             expires_at: None,
         }
     }
@@ -107,7 +107,7 @@ impl Answer {
     /// Whether the server said it of this item. What it says is remembered for the item; that
     /// it is down is not.
     #[must_use]
-    pub(crate) fn is_of_the_item(&self) -> bool {
+    pub(crate) fn is_about_item(&self) -> bool {
         self.expires_at.is_some()
     }
 }
@@ -149,7 +149,7 @@ impl Authority {
 
 /// What a narinfo offers, and the server that gave it.
 #[derive(Debug, Clone)]
-pub(crate) struct Source {
+pub(crate) struct NarSource {
     /// Index into the list of servers.
     pub(crate) server: usize,
     /// What its narinfo offers, which is authorized itself or equivalent to one that is.
@@ -158,7 +158,7 @@ pub(crate) struct Source {
 
 /// What follows from all answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Status {
+pub(crate) enum ItemStatus {
     /// An authorized narinfo is there.
     Available,
     /// A server is preparing it.
@@ -171,7 +171,7 @@ pub(crate) enum Status {
     Unknown,
 }
 
-impl Status {
+impl ItemStatus {
     /// The word for scripts and people.
     #[must_use]
     pub(crate) const fn name(self) -> &'static str {
@@ -185,88 +185,94 @@ impl Status {
     }
 }
 
-impl Found {
+impl ItemLookup {
     /// Whether nothing definite is known because this machine could not ask.
     #[must_use]
     pub(crate) fn is_local_failure(&self) -> bool {
-        let is_local = |answer: &Answer| matches!(answer.said, Said::LocalFailure(_));
-        self.status == Status::Unknown && self.answers.iter().any(is_local)
+        let is_local =
+            |answer: &ServerAnswer| matches!(answer.outcome, LookupOutcome::LocalFailure(_));
+        self.status == ItemStatus::Unknown && self.answers.iter().any(is_local)
     }
 }
 
 /// Everything known of one item.
 #[derive(Debug, Clone)]
-pub(crate) struct Found {
+pub(crate) struct ItemLookup {
     /// The item.
     pub(crate) path: StorePath,
     /// What follows.
-    pub(crate) status: Status,
+    pub(crate) status: ItemStatus,
     /// The narinfo to go by, from the first server with authority in the user's order.
     pub(crate) authority: Option<Authority>,
     /// Whose bytes may be used: the servers that gave this narinfo or an equivalent one, in
     /// the user's order.
-    pub(crate) sources: Vec<Source>,
+    pub(crate) sources: Vec<NarSource>,
     /// Further authorized narinfos, which describe other nars, in the user's order: for when
     /// the nar of the first one cannot be had.
-    pub(crate) alternatives: Vec<Build>,
+    pub(crate) alternatives: Vec<ItemBuild>,
     /// One for each server.
-    pub(crate) answers: Vec<Answer>,
+    pub(crate) answers: Vec<ServerAnswer>,
 }
 
-impl Found {
+impl ItemLookup {
     /// Every authorized narinfo that describes another nar than the others, in the user's
     /// order, with the servers that offer that nar.
-    pub(crate) fn builds(self) -> impl Iterator<Item = Build> {
+    pub(crate) fn builds(self) -> impl Iterator<Item = ItemBuild> {
         let Self {
             authority,
             sources,
             alternatives,
             ..
         } = self;
-        let first = authority.map(|authority| Build { authority, sources });
+        let first = authority.map(|authority| ItemBuild { authority, sources });
         first.into_iter().chain(alternatives)
     }
 }
 
 /// One build of an item: an authorized narinfo, and who has the nar that it describes.
 #[derive(Debug, Clone)]
-pub(crate) struct Build {
+pub(crate) struct ItemBuild {
     /// The narinfo.
     pub(crate) authority: Authority,
     /// The servers that gave it or an equivalent one, in the user's order.
-    pub(crate) sources: Vec<Source>,
+    pub(crate) sources: Vec<NarSource>,
 }
 
 /// What follows from `answers` for an item without an authorized narinfo.
 #[must_use]
-pub(crate) fn status_without_authority(answers: &[Answer]) -> Status {
-    let any = |wanted: fn(&Said) -> bool| answers.iter().any(|answer| wanted(&answer.said));
-    if any(|said| matches!(said, Said::Baking(_))) {
-        Status::Preparing
-    } else if any(|said| {
+pub(crate) fn status_without_authority(answers: &[ServerAnswer]) -> ItemStatus {
+    let any =
+        |wanted: fn(&LookupOutcome) -> bool| answers.iter().any(|answer| wanted(&answer.outcome));
+    if any(|outcome| matches!(outcome, LookupOutcome::Preparing(_))) {
+        ItemStatus::Preparing
+    } else if any(|outcome| {
         matches!(
-            said,
-            Said::Refused(_) | Said::Unusable(_) | Said::Unreadable(_)
+            outcome,
+            LookupOutcome::Refused(_) | LookupOutcome::Unusable(_) | LookupOutcome::Unreadable(_)
         )
     }) {
-        Status::Refused
+        ItemStatus::Refused
     } else if any(is_open) {
-        Status::Unknown
-    } else if any(|said| matches!(said, Said::OtherStore(_)))
-        && !any(|said| matches!(said, Said::Missing(_)))
+        ItemStatus::Unknown
+    } else if any(|outcome| matches!(outcome, LookupOutcome::OtherStore(_)))
+        && !any(|outcome| matches!(outcome, LookupOutcome::Missing(_)))
     {
         // Not one of the servers could have known the item.
-        Status::Unknown
+        ItemStatus::Unknown
     } else {
-        Status::Missing
+        ItemStatus::Missing
     }
 }
 
 /// Whether the server may have the item for all we know.
-fn is_open(said: &Said) -> bool {
+fn is_open(outcome: &LookupOutcome) -> bool {
     matches!(
-        said,
-        Said::Failed(_) | Said::LocalFailure(_) | Said::Late | Said::Skipped(_) | Said::Offline
+        outcome,
+        LookupOutcome::Failed(_)
+            | LookupOutcome::LocalFailure(_)
+            | LookupOutcome::NotAwaited
+            | LookupOutcome::Skipped(_)
+            | LookupOutcome::Offline
     )
 }
 
@@ -276,45 +282,69 @@ mod tests {
 
     #[test]
     fn the_most_telling_answer_decides() {
-        let answers = |said: &[Said]| said.iter().cloned().map(Answer::of).collect::<Vec<_>>();
+        let answers = |outcome: &[LookupOutcome]| {
+            outcome
+                .iter()
+                .cloned()
+                .map(ServerAnswer::of)
+                .collect::<Vec<_>>()
+        };
         let cases = [
             (
-                vec![Said::Missing(404), Said::Baking(404)],
-                Status::Preparing,
+                vec![LookupOutcome::Missing(404), LookupOutcome::Preparing(404)],
+                ItemStatus::Preparing,
             ),
             (
                 vec![
-                    Said::Failed("down".into()),
-                    Said::Refused(Refusal::Unsigned),
+                    LookupOutcome::Failed("down".into()),
+                    LookupOutcome::Refused(Refusal::Unsigned),
                 ],
-                Status::Refused,
+                ItemStatus::Refused,
             ),
             (
-                vec![Said::Missing(404), Said::Failed("down".into())],
-                Status::Unknown,
+                vec![
+                    LookupOutcome::Missing(404),
+                    LookupOutcome::Failed("down".into()),
+                ],
+                ItemStatus::Unknown,
             ),
-            (vec![Said::Missing(404), Said::Offline], Status::Unknown),
             (
-                vec![Said::Missing(404), Said::Skipped("down".into())],
-                Status::Unknown,
+                vec![LookupOutcome::Missing(404), LookupOutcome::Offline],
+                ItemStatus::Unknown,
             ),
-            (vec![Said::Missing(404), Said::Late], Status::Unknown),
             (
-                vec![Said::OtherStore("nix".into()), Said::Missing(404)],
-                Status::Missing,
+                vec![
+                    LookupOutcome::Missing(404),
+                    LookupOutcome::Skipped("down".into()),
+                ],
+                ItemStatus::Unknown,
             ),
-            (vec![Said::OtherStore("nix".into())], Status::Unknown),
             (
-                vec![Said::Missing(404), Said::Missing(410)],
-                Status::Missing,
+                vec![LookupOutcome::Missing(404), LookupOutcome::NotAwaited],
+                ItemStatus::Unknown,
             ),
-            (vec![], Status::Missing),
+            (
+                vec![
+                    LookupOutcome::OtherStore("nix".into()),
+                    LookupOutcome::Missing(404),
+                ],
+                ItemStatus::Missing,
+            ),
+            (
+                vec![LookupOutcome::OtherStore("nix".into())],
+                ItemStatus::Unknown,
+            ),
+            (
+                vec![LookupOutcome::Missing(404), LookupOutcome::Missing(410)],
+                ItemStatus::Missing,
+            ),
+            (vec![], ItemStatus::Missing),
         ];
-        for (said, status) in cases {
+        for (outcome, status) in cases {
             assert_eq!(
-                status_without_authority(&answers(&said)),
+                status_without_authority(&answers(&outcome)),
                 status,
-                "{said:?}"
+                "{outcome:?}"
             );
         }
     }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use crate::format::store_path::StorePath;
-use crate::substitute::download::choice::Choice;
+use crate::substitute::download::choice::DownloadChoice;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
-pub(crate) enum Event<'a> {
+pub(crate) enum ProgressEvent<'a> {
     /// Lookups: how many items are decided, and how many are known of so far.
     Looking {
         /// Items whose answer is final.
@@ -56,10 +56,10 @@ pub(crate) enum Event<'a> {
         url: &'a str,
         /// Bytes to download, when known.
         download_size: Option<u64>,
-        /// Bytes that were expected for it when [`Event::Planned`] was told.
+        /// Bytes that were expected for it when [`ProgressEvent::Planned`] was told.
         announced: Option<u64>,
         /// Why this download, when the server has several.
-        choice: Option<&'a Choice>,
+        choice: Option<&'a DownloadChoice>,
     },
     /// More of an item's nar has arrived.
     Progressed {
@@ -118,7 +118,7 @@ pub(crate) struct ServerProgress<'a> {
 /// Receives events, from several threads.
 pub(crate) trait Progress: Send + Sync {
     /// `event` happened.
-    fn event(&self, event: Event<'_>);
+    fn event(&self, event: ProgressEvent<'_>);
 
     /// Calls `write`, which puts something on what may be the same screen.
     fn aside(&self, write: &mut dyn FnMut()) {
@@ -128,10 +128,10 @@ pub(crate) trait Progress: Send + Sync {
 
 /// Shows nothing.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Silent;
+pub(crate) struct SilentProgress;
 
-impl Progress for Silent {
-    fn event(&self, _event: Event<'_>) {}
+impl Progress for SilentProgress {
+    fn event(&self, _event: ProgressEvent<'_>) {}
 }
 
 /// Calls `tick` in every `interval` while `work` runs.

@@ -15,13 +15,13 @@ use crate::sync::lock;
 /// The record of all servers of a run.
 #[derive(Debug, Default)]
 pub(crate) struct ServerHealth {
-    servers: Mutex<HashMap<usize, Record>>,
+    servers: Mutex<HashMap<usize, ServerRecord>>,
     /// Where servers redirected to and bytes came from.
     redirect_targets: Mutex<HashSet<Origin>>,
 }
 
 #[derive(Debug, Default)]
-struct Record {
+struct ServerRecord {
     /// It has given any useful answer in this run.
     has_answered: bool,
     /// It was unreachable or silent: others are asked first, for the rest of the run.
@@ -31,9 +31,9 @@ struct Record {
     /// It was retried for long enough, and this is how that ended.
     given_up: Option<HttpError>,
     /// When the user was last told that another server is used instead.
-    failure_told_at: Option<Instant>,
+    failure_reported_at: Option<Instant>,
     /// When the user was last told that it is retried.
-    retry_told_at: Option<Instant>,
+    retry_reported_at: Option<Instant>,
 }
 
 /// A server has delivered nothing, and requests failed as if all would.
@@ -48,7 +48,7 @@ struct Failing {
 const FAILURE_LASTS: Duration = Duration::from_secs(30);
 
 /// Between two messages of a kind about one server.
-const TELL_INTERVAL: Duration = Duration::from_secs(5);
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 impl ServerHealth {
     /// `server` gave a useful answer: about itself, about an item, or bytes of a file.
@@ -134,15 +134,15 @@ impl ServerHealth {
     /// Whether the user may be told now that another server is used instead of `server`; true for
     /// one caller every few seconds.
     #[must_use]
-    pub(crate) fn is_time_to_tell_failure(&self, server: usize) -> bool {
-        is_due(&mut self.lock().entry(server).or_default().failure_told_at)
+    pub(crate) fn is_failure_report_due(&self, server: usize) -> bool {
+        is_due(&mut self.lock().entry(server).or_default().failure_reported_at)
     }
 
     /// Whether the user may be told now that `server` is retried; true for one caller every few
     /// seconds.
     #[must_use]
-    pub(crate) fn is_time_to_tell_retry(&self, server: usize) -> bool {
-        is_due(&mut self.lock().entry(server).or_default().retry_told_at)
+    pub(crate) fn is_retry_report_due(&self, server: usize) -> bool {
+        is_due(&mut self.lock().entry(server).or_default().retry_reported_at)
     }
 
     /// `server` gives a file whole, and did not give a part of it.
@@ -162,12 +162,12 @@ impl ServerHealth {
         lock(&self.redirect_targets)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Record>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, ServerRecord>> {
         lock(&self.servers)
     }
 }
 
-impl Record {
+impl ServerRecord {
     fn failed(&mut self, outage: Outage, now: Instant) {
         let silence = match outage {
             Outage::Broken => return,
@@ -190,7 +190,7 @@ impl Record {
 
 /// Whether the last message was long enough ago; a new one is sent then.
 fn is_due(told_at: &mut Option<Instant>) -> bool {
-    let is_due = told_at.is_none_or(|time| time.elapsed() >= TELL_INTERVAL);
+    let is_due = told_at.is_none_or(|time| time.elapsed() >= REPORT_INTERVAL);
     if is_due {
         *told_at = Some(Instant::now());
     }
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_failure_lasts_as_long_as_requests_confirm_it() {
-        let (mut record, start) = (Record::default(), Instant::now());
+        let (mut record, start) = (ServerRecord::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         record.failed(Outage::Unreachable, start);
         record.failed(Outage::Unreachable, after(20));
@@ -238,8 +238,8 @@ mod tests {
     #[test]
     fn one_of_many_tells_of_a_server() {
         let health = ServerHealth::default();
-        let told = (0..100).filter(|_| health.is_time_to_tell_retry(0)).count();
+        let told = (0..100).filter(|_| health.is_retry_report_due(0)).count();
         assert_eq!(told, 1);
-        assert!(health.is_time_to_tell_retry(1) && health.is_time_to_tell_failure(0));
+        assert!(health.is_retry_report_due(1) && health.is_failure_report_due(0));
     }
 }

@@ -13,7 +13,9 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::settings::StoreKind;
 use crate::format::store_path::StorePath;
-use crate::substitute::closure::{Fetch, MissingTrees, OnFailure, Planner, Present, References};
+use crate::substitute::closure::{
+    ClosureFetch, MissingTrees, OnFailure, Planner, References, StoreView,
+};
 
 use report::Report;
 
@@ -29,7 +31,7 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     let references = if args.no_references {
         References::MustBeValid
     } else {
-        References::Fetch
+        References::ClosureFetch
     };
     if args.dry_run {
         return dry_run::run(context, &paths, references);
@@ -63,19 +65,19 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     Ok(outcome.class().map_or(Exit::Done, Exit::from))
 }
 
-fn setup(context: &Context, args: &FetchArgs) -> Result<(Planner, Fetch), CliError> {
+fn setup(context: &Context, args: &FetchArgs) -> Result<(Planner, ClosureFetch), CliError> {
     let store = context.store()?;
     let network = context.network();
     let resolver = context.resolver(Purpose::Fetch, &network)?;
     let installer = Arc::new(context.installer(&network)?);
     let planner = Planner {
-        present: Present::Kept(Arc::clone(&store)),
+        store_view: StoreView::Kept(Arc::clone(&store)),
         missing_trees: missing_trees(context),
         resolver: Arc::clone(&resolver),
         network,
         servers: context.settings.servers.clone(),
     };
-    let fetch = Fetch {
+    let fetch = ClosureFetch {
         store,
         resolver,
         installer,

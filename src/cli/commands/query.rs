@@ -12,8 +12,8 @@ use crate::cli::context::{Context, Purpose};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::format::server_url::ServerUrl;
-use crate::substitute::lookup::{Resolution, Walk};
-use crate::substitute::outcome::Status;
+use crate::substitute::lookup::{LookupScope, Resolution};
+use crate::substitute::outcome::ItemStatus;
 
 /// Looks up what `args` name and tells what was found.
 ///
@@ -29,9 +29,9 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
     let network = context.network();
     let resolver = context.resolver(Purpose::Report, &network)?;
     let walk = if args.closure {
-        Walk::Closure(None)
+        LookupScope::Closure(None)
     } else {
-        Walk::JustThese
+        LookupScope::ItemsOnly
     };
     let resolution = resolver.resolve(paths, walk);
     if context.cancel.is_canceled() {
@@ -39,7 +39,7 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
     }
     // Bars are cleared before anything is printed, and answers remembered before we end.
     drop(resolver);
-    context.progress = Arc::new(crate::substitute::progress::Silent);
+    context.progress = Arc::new(crate::substitute::progress::SilentProgress);
     context.cancel.end_at_once();
     let report = args.cache_miss_report.then(|| {
         let urls = context.settings.servers.iter().map(ServerUrl::base);
@@ -67,11 +67,11 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
 
 fn exit(resolution: &Resolution) -> Exit {
     let exits = resolution.items.iter().map(|found| match found.status {
-        Status::Available => Exit::Done,
-        Status::Preparing | Status::Missing => Exit::NotAvailable,
-        Status::Refused => Exit::Refused,
-        Status::Unknown if found.is_local_failure() => Exit::Local,
-        Status::Unknown => Exit::Network,
+        ItemStatus::Available => Exit::Done,
+        ItemStatus::Preparing | ItemStatus::Missing => Exit::NotAvailable,
+        ItemStatus::Refused => Exit::Refused,
+        ItemStatus::Unknown if found.is_local_failure() => Exit::Local,
+        ItemStatus::Unknown => Exit::Network,
     });
     exits.max().unwrap_or(Exit::Done)
 }

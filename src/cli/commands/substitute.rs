@@ -25,7 +25,7 @@ use crate::daemon::serve::{RequestHandler, serve};
 use crate::daemon::substitute::SubstituteHelper;
 use crate::store::Links;
 use crate::substitute::chain;
-use crate::substitute::lookup::Skip;
+use crate::substitute::lookup::SkipFilter;
 use crate::substitute::network::Network;
 
 /// What the daemon hands over when it starts the helper.
@@ -115,7 +115,7 @@ fn query_helper(
 fn ahead(
     context: &Context,
     network: Arc<Network>,
-    skip: Option<Skip>,
+    skip: Option<SkipFilter>,
 ) -> Option<(Arc<Prefetcher>, PrefetchServer)> {
     let point = meeting_point(context)?;
     let servers = context.settings.servers.clone();
@@ -137,7 +137,7 @@ fn meeting_point(context: &Context) -> Option<PrefetchSocket> {
 
 /// Leaves alone what is valid already, when the database can be read: without it more is
 /// looked up ahead than anybody will ask for, and nothing else changes.
-fn skip(context: &Context, log: &Arc<ClientLog>) -> Option<Skip> {
+fn skip(context: &Context, log: &Arc<ClientLog>) -> Option<SkipFilter> {
     let store = match context.store_to_read() {
         Ok(store) => store?,
         Err(error) => {
@@ -174,7 +174,7 @@ fn substitute_helper(
     let mut installer = context.installer(&network)?;
     installer.retry_time = installer.retry_time.min(RETRY_TIME_MAX);
     if let Some(point) = meeting_point(context) {
-        installer.ahead = Some(Arc::new(PrefetchClient::new(point)));
+        installer.prefetcher = Some(Arc::new(PrefetchClient::new(point)));
     }
     Ok(SubstituteHelper {
         store_dir: context.settings.store_dir().clone(),

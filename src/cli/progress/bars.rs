@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::cli::output::{self, say};
 use crate::cli::settings::Verbosity;
 use crate::format::store_path::StorePath;
-use crate::substitute::progress::{Event, Progress};
+use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::sync::lock;
 
 use super::screen::Screen;
@@ -117,37 +117,37 @@ impl Bars {
 }
 
 impl Progress for Bars {
-    fn event(&self, event: Event<'_>) {
+    fn event(&self, event: ProgressEvent<'_>) {
         if let Some(line) = words(&event, self.verbosity) {
             self.screen.suspend(|| say(&line));
         }
         let mut state = lock(&self.state);
         state.tally.note(&event);
         match event {
-            Event::Looking { .. } => self.looking(&mut state),
-            Event::Started {
+            ProgressEvent::Looking { .. } => self.looking(&mut state),
+            ProgressEvent::Started {
                 item,
                 download_size,
                 ..
             } => {
                 self.started(&mut state, item, download_size);
             }
-            Event::Progressed { item, downloaded } => {
+            ProgressEvent::Progressed { item, downloaded } => {
                 if let Some(bar) = state.downloads.get(item) {
                     bar.set_position(downloaded);
                 }
                 Self::show_total(&state);
             }
-            Event::Unpacked { item, .. } | Event::Failed { item, .. } => {
+            ProgressEvent::Unpacked { item, .. } | ProgressEvent::Failed { item, .. } => {
                 Self::ended(&mut state, item);
             }
-            Event::Planned { items, .. } => self.planned(&mut state, items),
-            Event::Finished => Self::finish(&mut state),
-            Event::Registered { .. }
-            | Event::ServerDown { .. }
-            | Event::Retrying { .. }
-            | Event::Warning(_)
-            | Event::SourceFailed { .. } => {}
+            ProgressEvent::Planned { items, .. } => self.planned(&mut state, items),
+            ProgressEvent::Finished => Self::finish(&mut state),
+            ProgressEvent::Registered { .. }
+            | ProgressEvent::ServerDown { .. }
+            | ProgressEvent::Retrying { .. }
+            | ProgressEvent::Warning(_)
+            | ProgressEvent::SourceFailed { .. } => {}
         }
     }
 
@@ -229,13 +229,13 @@ mod tests {
         let name = "x".repeat(100);
         let item = StorePath::parse(&format!("{}-{name}", "0".repeat(32))).unwrap();
         let items = 12_345;
-        bars.event(Event::Planned {
+        bars.event(ProgressEvent::Planned {
             items,
             download_size: 871_319_912,
         });
         let (size, url) = (Some(123_456_789), "http://127.0.0.1/nar");
         let (announced, choice) = (size, None);
-        bars.event(Event::Started {
+        bars.event(ProgressEvent::Started {
             item: &item,
             url,
             download_size: size,
@@ -243,7 +243,7 @@ mod tests {
             choice,
         });
         for downloaded in [1_234_567, 123_456_789] {
-            bars.event(Event::Progressed {
+            bars.event(ProgressEvent::Progressed {
                 item: &item,
                 downloaded,
             });

@@ -6,15 +6,15 @@ use serde_json::json;
 
 use crate::cli::output::say;
 use crate::format::compression::Compression;
-use crate::substitute::progress::{Event, Progress, ServerProgress};
+use crate::substitute::progress::{Progress, ProgressEvent, ServerProgress};
 
 /// One JSON object for each event.
 pub(super) struct Json;
 
 impl Progress for Json {
-    fn event(&self, event: Event<'_>) {
+    fn event(&self, event: ProgressEvent<'_>) {
         let value = match event {
-            Event::Looking {
+            ProgressEvent::Looking {
                 done,
                 total,
                 requests,
@@ -32,10 +32,10 @@ impl Progress for Json {
                     "servers": servers.iter().map(server).collect::<Vec<_>>(),
                 })
             }
-            Event::ServerDown { server, reason } => {
+            ProgressEvent::ServerDown { server, reason } => {
                 json!({"event": "server-down", "server": server, "reason": reason})
             }
-            Event::Retrying {
+            ProgressEvent::Retrying {
                 server,
                 reason,
                 failing_for,
@@ -43,8 +43,8 @@ impl Progress for Json {
                 "event": "retrying", "server": server, "reason": reason,
                 "seconds": failing_for.as_secs(),
             }),
-            Event::Warning(text) => json!({"event": "warning", "text": text}),
-            Event::Started {
+            ProgressEvent::Warning(text) => json!({"event": "warning", "text": text}),
+            ProgressEvent::Started {
                 item,
                 url,
                 download_size,
@@ -57,13 +57,13 @@ impl Progress for Json {
                     choice.expected.iter().map(pair).collect::<HashMap<_, _>>()
                 }),
             }),
-            Event::Progressed { item, downloaded } => {
+            ProgressEvent::Progressed { item, downloaded } => {
                 json!({"event": "progressed", "item": item.base(), "downloaded": downloaded})
             }
-            Event::SourceFailed { item, url, reason } => json!({
+            ProgressEvent::SourceFailed { item, url, reason } => json!({
                 "event": "source-failed", "item": item.base(), "url": url, "reason": reason,
             }),
-            Event::Unpacked {
+            ProgressEvent::Unpacked {
                 item,
                 downloaded,
                 nar_size,
@@ -71,17 +71,19 @@ impl Progress for Json {
                 "event": "unpacked", "item": item.base(), "downloaded": downloaded,
                 "nar_size": nar_size,
             }),
-            Event::Registered { item } => json!({"event": "registered", "item": item.base()}),
-            Event::Failed { item, reason } => {
+            ProgressEvent::Registered { item } => {
+                json!({"event": "registered", "item": item.base()})
+            }
+            ProgressEvent::Failed { item, reason } => {
                 json!({"event": "failed", "item": item.base(), "reason": reason})
             }
-            Event::Planned {
+            ProgressEvent::Planned {
                 items,
                 download_size,
             } => {
                 json!({"event": "planned", "items": items, "download_size": download_size})
             }
-            Event::Finished => json!({"event": "finished"}),
+            ProgressEvent::Finished => json!({"event": "finished"}),
         };
         say(&value.to_string());
     }

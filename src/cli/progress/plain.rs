@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::output::say;
 use crate::cli::settings::Verbosity;
-use crate::substitute::progress::{Event, Progress};
+use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::sync::lock;
 
 use super::tally::Tally;
@@ -30,7 +30,7 @@ impl Plain {
 }
 
 impl Progress for Plain {
-    fn event(&self, event: Event<'_>) {
+    fn event(&self, event: ProgressEvent<'_>) {
         if let Some(line) = words(&event, self.verbosity) {
             say(&line);
         }

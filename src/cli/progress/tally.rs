@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::cli::output::{self, printable};
 use crate::format::store_path::StorePath;
-use crate::substitute::progress::{Event, ServerProgress};
+use crate::substitute::progress::{ProgressEvent, ServerProgress};
 
 /// How far everything is.
 #[derive(Debug, Default)]
@@ -31,9 +31,9 @@ struct Download {
 }
 
 impl Tally {
-    pub(super) fn note(&mut self, event: &Event<'_>) {
+    pub(super) fn note(&mut self, event: &ProgressEvent<'_>) {
         match event {
-            Event::Looking {
+            ProgressEvent::Looking {
                 done,
                 total,
                 requests,
@@ -43,7 +43,7 @@ impl Tally {
                 (self.looked_up, self.to_look_up, self.requests) = (*done, *total, *requests);
                 self.servers = servers_line(servers);
             }
-            Event::Started {
+            ProgressEvent::Started {
                 item,
                 download_size,
                 announced,
@@ -64,12 +64,12 @@ impl Tally {
                     },
                 );
             }
-            Event::Progressed { item, downloaded } => {
+            ProgressEvent::Progressed { item, downloaded } => {
                 if let Some(download) = self.downloads.get_mut(item) {
                     download.received = *downloaded;
                 }
             }
-            Event::Unpacked {
+            ProgressEvent::Unpacked {
                 item, downloaded, ..
             } => {
                 let counted = self.downloads.remove(*item).unwrap_or_default().counted;
@@ -78,23 +78,23 @@ impl Tally {
                 self.unpacked += 1;
             }
             // It may be an item whose references failed, and still be on its way.
-            Event::Failed { item, .. } => {
+            ProgressEvent::Failed { item, .. } => {
                 if let Some(download) = self.downloads.get_mut(*item) {
                     download.received = 0;
                 }
             }
-            Event::Planned {
+            ProgressEvent::Planned {
                 items,
                 download_size,
             } => {
                 self.planned = Some((*items, *download_size));
             }
-            Event::Registered { .. }
-            | Event::ServerDown { .. }
-            | Event::Retrying { .. }
-            | Event::Warning(_)
-            | Event::SourceFailed { .. }
-            | Event::Finished => {}
+            ProgressEvent::Registered { .. }
+            | ProgressEvent::ServerDown { .. }
+            | ProgressEvent::Retrying { .. }
+            | ProgressEvent::Warning(_)
+            | ProgressEvent::SourceFailed { .. }
+            | ProgressEvent::Finished => {}
         }
     }
 
@@ -169,7 +169,7 @@ mod tests {
         };
         for done in [1, 2] {
             let servers = &[server(done as u64)];
-            tally.note(&Event::Looking {
+            tally.note(&ProgressEvent::Looking {
                 done,
                 total: 2,
                 asked: 2,
@@ -179,7 +179,7 @@ mod tests {
             let line = format!("looked up {done} of 2, 3 answers (a {done})");
             assert_eq!(tally.line(), Some(line));
         }
-        tally.note(&Event::Planned {
+        tally.note(&ProgressEvent::Planned {
             items: 5,
             download_size: 1024,
         });
@@ -191,7 +191,7 @@ mod tests {
         let item = &StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap();
         let (url, announced, choice) = ("http://a", Some(512), None);
         for download_size in [Some(1024), None] {
-            tally.note(&Event::Started {
+            tally.note(&ProgressEvent::Started {
                 item,
                 url,
                 download_size,
@@ -202,11 +202,11 @@ mod tests {
             let line = format!("unpacked 0 of 5, 0 B of {} downloaded", output::bytes(size));
             assert_eq!(tally.line().unwrap(), line);
         }
-        tally.note(&Event::Progressed {
+        tally.note(&ProgressEvent::Progressed {
             item,
             downloaded: 100,
         });
-        tally.note(&Event::Unpacked {
+        tally.note(&ProgressEvent::Unpacked {
             item,
             downloaded: 600,
             nar_size: 1,
@@ -216,7 +216,7 @@ mod tests {
             "unpacked 1 of 5, 600 B of 1.1 KiB downloaded"
         );
         // A narinfo that is asked for anew meanwhile is not what people wait for.
-        tally.note(&Event::Looking {
+        tally.note(&ProgressEvent::Looking {
             done: 0,
             total: 1,
             asked: 3,

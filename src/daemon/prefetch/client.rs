@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::format::store_path::StorePath;
-use crate::substitute::download::choice::Candidate;
-use crate::substitute::download::prefetch::{Ahead, Begun};
+use crate::substitute::download::choice::DownloadCandidate;
+use crate::substitute::download::prefetch::{NarPrefetcher, PrefetchedNar};
 
 use super::socket::{FRAME_MAX_BYTES, PrefetchSocket};
 
@@ -28,7 +28,7 @@ impl PrefetchClient {
     fn ask(
         &self,
         item: &StorePath,
-        candidates: &[Candidate],
+        candidates: &[DownloadCandidate],
     ) -> io::Result<Option<(usize, Handed)>> {
         let mut connection = UnixStream::connect(self.point.path())?;
         connection.set_read_timeout(Some(SILENCE_MAX))?;
@@ -61,8 +61,12 @@ impl PrefetchClient {
     }
 }
 
-impl Ahead for PrefetchClient {
-    fn take(&self, item: &StorePath, candidates: &[Candidate]) -> Option<(usize, Box<dyn Begun>)> {
+impl NarPrefetcher for PrefetchClient {
+    fn take(
+        &self,
+        item: &StorePath,
+        candidates: &[DownloadCandidate],
+    ) -> Option<(usize, Box<dyn PrefetchedNar>)> {
         // Nobody there, or nothing to be had: both mean that it has to be fetched now.
         let (index, handed) = self.ask(item, candidates).ok()??;
         Some((index, Box::new(handed)))
@@ -78,7 +82,7 @@ struct Handed {
     is_ended: bool,
 }
 
-impl Begun for Handed {
+impl PrefetchedNar for Handed {
     fn content_length(&self) -> Option<u64> {
         self.content_length
     }

@@ -13,21 +13,21 @@ use std::thread::JoinHandle;
 use crate::format::compression::Compression;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::{StorePath, StorePathRef};
-use crate::substitute::download::choice::{self, Candidate, Rates};
-use crate::substitute::download::prefetch::{self, Begun};
-use crate::substitute::lookup::Skip;
+use crate::substitute::download::choice::{self, DownloadCandidate, MeasuredRates};
+use crate::substitute::download::prefetch::{self, PrefetchedNar};
+use crate::substitute::lookup::SkipFilter;
 use crate::substitute::network::Network;
-use crate::substitute::outcome::{Authority, Found};
+use crate::substitute::outcome::{Authority, ItemLookup};
 use crate::sync::lock;
 
 /// A nar that is on its way, and what it is.
-pub(crate) type Opened = (Candidate, Box<dyn Begun>);
+pub(crate) type Opened = (DownloadCandidate, Box<dyn PrefetchedNar>);
 
 /// Fetches ahead.
 pub(crate) struct Prefetcher {
     network: Arc<Network>,
     servers: Vec<ServerUrl>,
-    skip: Option<Skip>,
+    skip: Option<SkipFilter>,
     limit: usize,
     state: Mutex<State>,
 }
@@ -54,18 +54,18 @@ enum Progress {
     /// Asked about: it will have to be substituted.
     Asked,
     /// Its nar is on its way, or it is being substituted: what refers to it comes next.
-    Begun,
+    PrefetchedNar,
 }
 
 struct Waiting {
     path: StorePath,
     needs: Vec<usize>,
-    candidates: Vec<Candidate>,
+    candidates: Vec<DownloadCandidate>,
 }
 
 struct Opening {
-    candidate: Candidate,
-    body: JoinHandle<Option<Box<dyn Begun>>>,
+    candidate: DownloadCandidate,
+    body: JoinHandle<Option<Box<dyn PrefetchedNar>>>,
 }
 
 impl Prefetcher {
@@ -75,7 +75,7 @@ impl Prefetcher {
     pub(crate) fn new(
         network: Arc<Network>,
         servers: Vec<ServerUrl>,
-        skip: Option<Skip>,
+        skip: Option<SkipFilter>,
         limit: usize,
     ) -> Self {
         Self {
@@ -88,14 +88,17 @@ impl Prefetcher {
     }
 
     /// The daemon has been told about `items`.
-    pub(crate) fn note(&self, items: &[Found]) {
+    pub(crate) fn note(&self, items: &[ItemLookup]) {
         let mut state = self.state();
         for found in items {
             let Some(authority) = found.authority.as_ref().and_then(Authority::checked) else {
                 continue;
             };
             let number = state.number(found.path.as_ref());
-            if matches!(state.known[number], Progress::Asked | Progress::Begun) {
+            if matches!(
+                state.known[number],
+                Progress::Asked | Progress::PrefetchedNar
+            ) {
                 continue;
             }
             state.known[number] = Progress::Asked;
@@ -104,7 +107,8 @@ impl Prefetcher {
             let needs = self.numbers(&mut state, references);
             let path = found.path.clone();
             let key = (path.name().to_owned(), path.base().to_owned());
-            let candidates = choice::candidates(&found.sources, &self.servers, &Rates::default());
+            let candidates =
+                choice::candidates(&found.sources, &self.servers, &MeasuredRates::default());
             state.waiting.insert(
                 key,
                 Waiting {
@@ -123,7 +127,7 @@ impl Prefetcher {
         let opening = {
             let mut state = self.state();
             let number = state.number(item.as_ref());
-            state.known[number] = Progress::Begun;
+            state.known[number] = Progress::PrefetchedNar;
             state
                 .waiting
                 .remove(&(item.name().to_owned(), item.base().to_owned()));
@@ -165,8 +169,9 @@ impl Prefetcher {
         while state.opened.len() < self.limit && state.buffered() < BUFFERED_BYTES_MAX {
             let known = &state.known;
             let is_ready = |waiting: &Waiting| {
-                let is_met =
-                    |&need: &usize| matches!(known[need], Progress::Valid | Progress::Begun);
+                let is_met = |&need: &usize| {
+                    matches!(known[need], Progress::Valid | Progress::PrefetchedNar)
+                };
                 waiting.needs.iter().all(is_met)
             };
             let next = state.waiting.iter().find(|(_, waiting)| is_ready(waiting));
@@ -191,7 +196,7 @@ impl Prefetcher {
             };
             if let Some(body) = self.open(&candidate) {
                 let number = state.number(path.as_ref());
-                state.known[number] = Progress::Begun;
+                state.known[number] = Progress::PrefetchedNar;
                 state.opened.insert(path, Opening { candidate, body });
             }
         }
@@ -199,7 +204,10 @@ impl Prefetcher {
 
     /// Asks for a nar, on a thread that waits for the answer. Why it does not come will be
     /// found out, and told, by whoever needs it.
-    fn open(&self, candidate: &Candidate) -> Option<JoinHandle<Option<Box<dyn Begun>>>> {
+    fn open(
+        &self,
+        candidate: &DownloadCandidate,
+    ) -> Option<JoinHandle<Option<Box<dyn PrefetchedNar>>>> {
         let (network, candidate) = (Arc::clone(&self.network), candidate.clone());
         let thread = std::thread::Builder::new().name("ahead".to_owned());
         thread

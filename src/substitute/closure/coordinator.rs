@@ -13,15 +13,17 @@ use crate::format::store_path::StorePath;
 use crate::store::ItemLock;
 use crate::store::unpack::{Checked, open_directory};
 use crate::substitute::chain;
-use crate::substitute::closure::fetch::{Fetch, OnFailure, Outcome, TICK};
-use crate::substitute::closure::plan::{Incomplete, Plan, PlannedItem, Planner, References, total};
-use crate::substitute::closure::worker::{Brought, Task, Worker};
+use crate::substitute::closure::fetch::{ClosureFetch, FetchOutcome, OnFailure, TICK};
+use crate::substitute::closure::plan::{
+    FetchPlan, IncompleteItem, PlannedItem, Planner, References, saturating_sum,
+};
+use crate::substitute::closure::worker::{UnpackTask, Worker, WorkerResult};
 use crate::substitute::install::ItemError;
-use crate::substitute::install::item::Failure;
-use crate::substitute::progress::Event;
+use crate::substitute::install::item::UnpackFailure;
+use crate::substitute::progress::ProgressEvent;
 
 /// How far an item is.
-pub(super) enum State {
+pub(super) enum PlannedItemState {
     /// Waiting for a worker.
     Waiting,
     /// A worker has it; so many workers there were when it was handed out.
@@ -34,16 +36,16 @@ pub(super) enum State {
     Failed,
 }
 
-impl Fetch {
+impl ClosureFetch {
     /// Carries `plan` out; `planner`, which made it, plans items again that another server has in
     /// another build. `valid` is called for every item that becomes valid, when it does.
     #[must_use]
     pub(crate) fn run(
         &self,
         planner: &Planner,
-        mut plan: Plan,
+        mut plan: FetchPlan,
         valid: &mut dyn FnMut(&StorePath),
-    ) -> Outcome {
+    ) -> FetchOutcome {
         for path in &plan.valid {
             valid(path);
         }
@@ -57,8 +59,8 @@ impl Fetch {
 }
 
 /// A valid item is complete if what was missing has been fetched again.
-fn settle(item: Incomplete, outcome: &mut Outcome, valid: &mut dyn FnMut(&StorePath)) {
-    let Incomplete { path, gaps } = item;
+fn settle(item: IncompleteItem, outcome: &mut FetchOutcome, valid: &mut dyn FnMut(&StorePath)) {
+    let IncompleteItem { path, gaps } = item;
     match gaps
         .into_iter()
         .find(|gap| !outcome.registered.contains(gap))
@@ -72,23 +74,23 @@ fn settle(item: Incomplete, outcome: &mut Outcome, valid: &mut dyn FnMut(&StoreP
 }
 
 fn carry_out(
-    fetch: &Fetch,
+    fetch: &ClosureFetch,
     planner: &Planner,
-    plan: Plan,
+    plan: FetchPlan,
     valid: &mut dyn FnMut(&StorePath),
-) -> Outcome {
+) -> FetchOutcome {
     let download_size = plan.download_size();
-    let Plan {
+    let FetchPlan {
         items,
         failed,
         valid: complete,
         references,
         ..
     } = plan;
-    let outcome = Outcome {
+    let outcome = FetchOutcome {
         failed,
         valid: complete,
-        ..Outcome::default()
+        ..FetchOutcome::default()
     };
     if items.is_empty() || (!outcome.failed.is_empty() && fetch.on_failure == OnFailure::Stop) {
         return outcome;
@@ -104,7 +106,7 @@ fn carry_out(
     if let Some(error) = lack_of_space(fetch, &items) {
         return refuse_all(outcome, &items, error);
     }
-    fetch.progress.event(Event::Planned {
+    fetch.progress.event(ProgressEvent::Planned {
         items: items.len(),
         download_size,
     });
@@ -115,19 +117,19 @@ fn carry_out(
     let workers = AtomicUsize::new(0);
     let coordinator = Coordinator::new(fetch, replanning, items, &workers, outcome, valid);
     let outcome = work_off(fetch, coordinator, &directory);
-    fetch.progress.event(Event::Finished);
+    fetch.progress.event(ProgressEvent::Finished);
     outcome
 }
 
 /// Starts the workers and coordinates them until everything is done or given up.
 fn work_off(
-    fetch: &Fetch,
+    fetch: &ClosureFetch,
     coordinator: Coordinator<'_>,
     directory: &Arc<std::os::fd::OwnedFd>,
-) -> Outcome {
+) -> FetchOutcome {
     let jobs = fetch.jobs.clamp(1, coordinator.items.len());
-    let (work, to_do) = bounded::<Task>(jobs);
-    let (brought, results) = unbounded();
+    let (work, to_do) = bounded::<UnpackTask>(jobs);
+    let (finished, results) = unbounded();
     std::thread::scope(|scope| {
         for number in 0..jobs {
             let worker = Worker {
@@ -135,7 +137,7 @@ fn work_off(
                 directory,
                 workers: coordinator.workers,
             };
-            match worker.start(scope, number, to_do.clone(), brought.clone()) {
+            match worker.start(scope, number, to_do.clone(), finished.clone()) {
                 Ok(()) => {}
                 Err(error) if number == 0 => {
                     let Coordinator { items, outcome, .. } = coordinator;
@@ -144,12 +146,16 @@ fn work_off(
                 Err(_) => break,
             }
         }
-        drop((to_do, brought));
+        drop((to_do, finished));
         coordinator.run(work, &results)
     })
 }
 
-fn refuse_all(mut outcome: Outcome, items: &[Arc<PlannedItem>], error: ItemError) -> Outcome {
+fn refuse_all(
+    mut outcome: FetchOutcome,
+    items: &[Arc<PlannedItem>],
+    error: ItemError,
+) -> FetchOutcome {
     let mut error = Some(error);
     for item in items {
         let error = error.take().unwrap_or(ItemError::NotTried);
@@ -158,8 +164,8 @@ fn refuse_all(mut outcome: Outcome, items: &[Arc<PlannedItem>], error: ItemError
     outcome
 }
 
-fn lack_of_space(fetch: &Fetch, items: &[Arc<PlannedItem>]) -> Option<ItemError> {
-    let needed = total(
+fn lack_of_space(fetch: &ClosureFetch, items: &[Arc<PlannedItem>]) -> Option<ItemError> {
+    let needed = saturating_sum(
         items
             .iter()
             .map(|item| item.authorized.narinfo().nar_size()),
@@ -181,11 +187,11 @@ pub(super) struct Replanning<'a> {
 }
 
 pub(super) struct Coordinator<'a> {
-    pub(super) fetch: &'a Fetch,
+    pub(super) fetch: &'a ClosureFetch,
     pub(super) replanning: Replanning<'a>,
     /// References first, as long as nothing was planned again.
     pub(super) items: Vec<Arc<PlannedItem>>,
-    pub(super) states: Vec<State>,
+    pub(super) states: Vec<PlannedItemState>,
     /// Items that no worker has yet, in the order of the plan.
     pub(super) waiting: VecDeque<usize>,
     /// Items that somebody else is making; looked at again after a while.
@@ -196,23 +202,23 @@ pub(super) struct Coordinator<'a> {
     pub(super) has_stopped: bool,
     /// Why earlier builds of items could not be had, which were planned again.
     pub(super) earlier: HashMap<usize, ItemError>,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: FetchOutcome,
     pub(super) valid: &'a mut dyn FnMut(&StorePath),
 }
 
 impl<'a> Coordinator<'a> {
     fn new(
-        fetch: &'a Fetch,
+        fetch: &'a ClosureFetch,
         replanning: Replanning<'a>,
         items: Vec<Arc<PlannedItem>>,
         workers: &'a AtomicUsize,
-        outcome: Outcome,
+        outcome: FetchOutcome,
         valid: &'a mut dyn FnMut(&StorePath),
     ) -> Self {
         Self {
             fetch,
             replanning,
-            states: items.iter().map(|_| State::Waiting).collect(),
+            states: items.iter().map(|_| PlannedItemState::Waiting).collect(),
             waiting: order(&items),
             items,
             busy: Vec::new(),
@@ -225,7 +231,11 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    fn run(mut self, work: Sender<Task>, results: &Receiver<(usize, Brought)>) -> Outcome {
+    fn run(
+        mut self,
+        work: Sender<UnpackTask>,
+        results: &Receiver<(usize, WorkerResult)>,
+    ) -> FetchOutcome {
         loop {
             self.hand_out(&work);
             if self.working == 0 && self.waiting.is_empty() && self.busy.is_empty() {
@@ -234,8 +244,8 @@ impl<'a> Coordinator<'a> {
             match results.recv_timeout(TICK) {
                 Ok(result) => {
                     let others = std::iter::from_fn(|| results.try_recv().ok());
-                    for (index, brought) in std::iter::once(result).chain(others) {
-                        self.take(index, brought);
+                    for (index, finished) in std::iter::once(result).chain(others) {
+                        self.take(index, finished);
                     }
                     self.register_ready();
                 }
@@ -251,61 +261,64 @@ impl<'a> Coordinator<'a> {
         self.outcome
     }
 
-    fn hand_out(&mut self, work: &Sender<Task>) {
+    fn hand_out(&mut self, work: &Sender<UnpackTask>) {
         if self.has_stopped || self.fetch.installer.cancel.is_canceled() {
             self.waiting.clear();
             self.busy.clear();
             return;
         }
         while let Some(&index) = self.waiting.front() {
-            if matches!(self.states[index], State::Failed) {
+            if matches!(self.states[index], PlannedItemState::Failed) {
                 self.waiting.pop_front();
                 continue;
             }
             let item = Arc::clone(&self.items[index]);
-            if work.try_send(Task { index, item }).is_err() {
+            if work.try_send(UnpackTask { index, item }).is_err() {
                 break;
             }
-            self.states[index] = State::Working(self.workers.load(Ordering::Relaxed));
+            self.states[index] = PlannedItemState::Working(self.workers.load(Ordering::Relaxed));
             self.working += 1;
             self.waiting.pop_front();
         }
     }
 
-    fn take(&mut self, index: usize, brought: Brought) {
+    fn take(&mut self, index: usize, finished: WorkerResult) {
         self.working -= 1;
-        match brought {
-            Brought::Tree(_) if matches!(self.states[index], State::Failed) => {}
-            Brought::Tree(tree) => self.states[index] = State::Ready(tree),
-            Brought::Valid => self.becomes_valid(index),
-            Brought::Busy => {
-                self.states[index] = State::Waiting;
+        match finished {
+            WorkerResult::Unpacked(_) if matches!(self.states[index], PlannedItemState::Failed) => {
+            }
+            WorkerResult::Unpacked(tree) => self.states[index] = PlannedItemState::Ready(tree),
+            WorkerResult::Valid => self.becomes_valid(index),
+            WorkerResult::Busy => {
+                self.states[index] = PlannedItemState::Waiting;
                 self.busy.push(index);
             }
-            Brought::Failed(Failure { error, .. })
+            WorkerResult::Failed(UnpackFailure { error, .. })
                 if error.is_shortage() && self.had_company(index) =>
             {
                 // Workers end for that, so there may be enough soon.
-                self.states[index] = State::Waiting;
+                self.states[index] = PlannedItemState::Waiting;
                 self.busy.push(index);
             }
-            Brought::Failed(Failure {
+            WorkerResult::Failed(UnpackFailure {
                 error,
                 is_superseded: true,
             }) => self.replan(index, error),
-            Brought::Failed(Failure { error, .. }) => self.fail(index, error),
+            WorkerResult::Failed(UnpackFailure { error, .. }) => self.fail(index, error),
         }
     }
 
     /// Whether the item was tried while there was more than one worker.
     fn had_company(&self, index: usize) -> bool {
-        matches!(self.states[index], State::Working(workers) if workers > 1)
+        matches!(self.states[index], PlannedItemState::Working(workers) if workers > 1)
     }
 
     pub(super) fn becomes_valid(&mut self, index: usize) {
-        self.states[index] = State::Valid;
+        self.states[index] = PlannedItemState::Valid;
         let item = &self.items[index].path;
-        self.fetch.progress.event(Event::Registered { item });
+        self.fetch
+            .progress
+            .event(ProgressEvent::Registered { item });
         self.outcome.registered.push(item.clone());
         (self.valid)(item);
     }
@@ -314,16 +327,19 @@ impl<'a> Coordinator<'a> {
     pub(super) fn fail(&mut self, index: usize, error: ItemError) {
         let mut failures = vec![(index, error)];
         while let Some((index, error)) = failures.pop() {
-            if matches!(self.states[index], State::Valid | State::Failed) {
+            if matches!(
+                self.states[index],
+                PlannedItemState::Valid | PlannedItemState::Failed
+            ) {
                 continue;
             }
-            self.states[index] = State::Failed;
+            self.states[index] = PlannedItemState::Failed;
             let item = &self.items[index].path;
             let error = match self.earlier.remove(&index) {
                 Some(earlier) => earlier.and_then(error),
                 None => error,
             };
-            self.fetch.progress.event(Event::Failed {
+            self.fetch.progress.event(ProgressEvent::Failed {
                 item,
                 reason: &chain(&error),
             });
@@ -341,8 +357,11 @@ impl<'a> Coordinator<'a> {
     fn give_up_rest(&mut self) {
         let is_canceled = self.fetch.installer.cancel.is_canceled();
         for index in 0..self.items.len() {
-            if !matches!(self.states[index], State::Valid | State::Failed) {
-                self.states[index] = State::Failed;
+            if !matches!(
+                self.states[index],
+                PlannedItemState::Valid | PlannedItemState::Failed
+            ) {
+                self.states[index] = PlannedItemState::Failed;
                 let error = if is_canceled {
                     ItemError::Interrupted
                 } else {
@@ -362,9 +381,9 @@ impl<'a> Coordinator<'a> {
 fn order(items: &[Arc<PlannedItem>]) -> VecDeque<usize> {
     const GOOD_PART: u64 = 16;
     let size = |index: &usize| items[*index].authorized.narinfo().nar_size();
-    let total: u64 = (0..items.len()).map(|index| size(&index)).sum();
+    let saturating_sum: u64 = (0..items.len()).map(|index| size(&index)).sum();
     let (mut large, rest): (Vec<usize>, Vec<usize>) =
-        (0..items.len()).partition(|index| size(index) > total / GOOD_PART);
+        (0..items.len()).partition(|index| size(index) > saturating_sum / GOOD_PART);
     large.sort_by_key(|index| std::cmp::Reverse(size(index)));
     large.into_iter().chain(rest).collect()
 }

@@ -11,7 +11,7 @@ use crate::format::store_path::StorePath;
 use crate::store::Store;
 use crate::substitute::clock::Clock;
 use crate::substitute::closure::plan::PlannedItem;
-use crate::substitute::install::{Class, Installer, ItemError};
+use crate::substitute::install::{FailureClass, Installer, ItemError};
 use crate::substitute::lookup::Resolver;
 use crate::substitute::progress::Progress;
 
@@ -25,7 +25,7 @@ pub(crate) enum OnFailure {
 }
 
 /// Everything that fetching needs.
-pub(crate) struct Fetch {
+pub(crate) struct ClosureFetch {
     /// Where items go.
     pub(crate) store: Arc<Store>,
     /// Who has them.
@@ -44,7 +44,7 @@ pub(crate) struct Fetch {
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct FetchOutcome {
     /// Items asked for that were valid already, with everything they refer to; or are now,
     /// because trees that were missing are in place again.
     pub(crate) valid: Vec<StorePath>,
@@ -56,10 +56,10 @@ pub(crate) struct Outcome {
     pub(crate) replanned: Vec<Arc<PlannedItem>>,
 }
 
-impl Outcome {
+impl FetchOutcome {
     /// The gravest failure.
     #[must_use]
-    pub(crate) fn class(&self) -> Option<Class> {
+    pub(crate) fn class(&self) -> Option<FailureClass> {
         self.failed.iter().map(|(_, error)| error.class()).max()
     }
 }

@@ -7,12 +7,16 @@ use crate::format::narinfo::Download;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::store::StoreError;
-use crate::substitute::closure::store_view::{Inspection, MissingTrees, Present, Skipping};
-use crate::substitute::download::choice::{self, Rates};
+use crate::substitute::closure::store_view::{
+    Inspection, MissingTrees, StoreSkipFilter, StoreView,
+};
+use crate::substitute::download::choice::{self, MeasuredRates};
 use crate::substitute::install::ItemError;
-use crate::substitute::lookup::{Resolution, Resolver, ServerReport, Walk};
+use crate::substitute::lookup::{LookupScope, Resolution, Resolver, ServerReport};
 use crate::substitute::network::Network;
-use crate::substitute::outcome::{Answer, Authority, Found, LATE, Said, Source, Status};
+use crate::substitute::outcome::{
+    Authority, ItemLookup, ItemStatus, LookupOutcome, NOT_AWAITED, NarSource, ServerAnswer,
+};
 use crate::substitute::{chain, without_url};
 use crate::trust::verdict::AuthorizedNarInfo;
 
@@ -21,7 +25,7 @@ use crate::trust::verdict::AuthorizedNarInfo;
 pub(crate) enum References {
     /// Yes, transitively.
     #[default]
-    Fetch,
+    ClosureFetch,
     /// No: they must be valid already.
     MustBeValid,
 }
@@ -29,7 +33,7 @@ pub(crate) enum References {
 /// Everything that a plan needs.
 pub(crate) struct Planner {
     /// What is there.
-    pub(crate) present: Present,
+    pub(crate) store_view: StoreView,
     /// What to do about valid items whose trees are missing.
     pub(crate) missing_trees: MissingTrees,
     /// Who has the rest.
@@ -48,7 +52,7 @@ pub(crate) struct PlannedItem {
     /// Who vouches for it.
     pub(crate) authorized: Arc<AuthorizedNarInfo>,
     /// Who has it.
-    pub(crate) sources: Vec<Source>,
+    pub(crate) sources: Vec<NarSource>,
     /// The items of this plan that it refers to.
     pub(crate) needs: Vec<usize>,
 }
@@ -56,14 +60,14 @@ pub(crate) struct PlannedItem {
 impl PlannedItem {
     /// The download that is announced for it, and whose it is.
     #[must_use]
-    pub(crate) fn download(&self) -> Option<(&Source, &Download)> {
+    pub(crate) fn download(&self) -> Option<(&NarSource, &Download)> {
         choice::announced(&self.sources)
     }
 }
 
 /// A valid item that cannot be used before others have been fetched again.
 #[derive(Debug, Clone)]
-pub(crate) struct Incomplete {
+pub(crate) struct IncompleteItem {
     /// The item.
     pub(crate) path: StorePath,
     /// What it refers to, transitively, whose trees are missing.
@@ -72,11 +76,11 @@ pub(crate) struct Incomplete {
 
 /// What is to be done for some items to be valid.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
+pub(crate) struct FetchPlan {
     /// Those that are valid already, of those asked for, with everything they refer to.
     pub(crate) valid: Vec<StorePath>,
     /// Those that are valid already, but refer to items whose trees are missing.
-    pub(crate) incomplete: Vec<Incomplete>,
+    pub(crate) incomplete: Vec<IncompleteItem>,
     /// What is to be fetched, references first.
     pub(crate) items: Vec<PlannedItem>,
     /// What cannot be had, and what depends on that.
@@ -87,11 +91,11 @@ pub(crate) struct Plan {
     pub(crate) references: References,
 }
 
-impl Plan {
+impl FetchPlan {
     /// Bytes of all nars.
     #[must_use]
     pub(crate) fn nar_size(&self) -> u64 {
-        total(
+        saturating_sum(
             self.items
                 .iter()
                 .map(|item| item.authorized.narinfo().nar_size()),
@@ -101,7 +105,7 @@ impl Plan {
     /// Bytes to download, as far as servers say.
     #[must_use]
     pub(crate) fn download_size(&self) -> u64 {
-        total(
+        saturating_sum(
             self.items
                 .iter()
                 .filter_map(|item| item.download()?.1.file_size),
@@ -110,7 +114,7 @@ impl Plan {
 }
 
 /// The sum of sizes that others claim: too large for any disk rather than wrapped around.
-pub(super) fn total(sizes: impl Iterator<Item = u64>) -> u64 {
+pub(super) fn saturating_sum(sizes: impl Iterator<Item = u64>) -> u64 {
     sizes.fold(0, u64::saturating_add)
 }
 
@@ -123,12 +127,12 @@ impl Planner {
         &self,
         paths: &[StorePath],
         references: References,
-    ) -> Result<Plan, StoreError> {
+    ) -> Result<FetchPlan, StoreError> {
         let repairs = repairs(self, references);
-        let known = self.present.inspect(paths)?;
-        let mut plan = Plan {
+        let known = self.store_view.inspect(paths)?;
+        let mut plan = FetchPlan {
             references,
-            ..Plan::default()
+            ..FetchPlan::default()
         };
         let mut wanted = Vec::new();
         for path in paths {
@@ -138,7 +142,7 @@ impl Planner {
                 MissingTrees::Report if is_missing => {}
                 _ if is_missing || !known.is_recorded(path) => wanted.push(path.clone()),
                 _ if repairs && !gaps.is_empty() => {
-                    plan.incomplete.push(Incomplete {
+                    plan.incomplete.push(IncompleteItem {
                         path: path.clone(),
                         gaps,
                     });
@@ -162,7 +166,7 @@ impl Planner {
         }
         if self.missing_trees == MissingTrees::Report {
             let missing = missing.into_iter().map(|path| {
-                let place = self.present.place_of(&path);
+                let place = self.store_view.place_of(&path);
                 (path, ItemError::MissingTree(place))
             });
             plan.failed.extend(missing);
@@ -173,7 +177,7 @@ impl Planner {
 
 /// Whether items that are referred to and whose trees are missing are fetched again.
 fn repairs(planner: &Planner, references: References) -> bool {
-    planner.missing_trees == MissingTrees::FetchAgain && references == References::Fetch
+    planner.missing_trees == MissingTrees::FetchAgain && references == References::ClosureFetch
 }
 
 /// Looks `wanted` up with what else has to be fetched; and inspects what they refer to beyond that.
@@ -183,25 +187,27 @@ fn resolve(
     references: References,
 ) -> Result<(Resolution, Inspection), StoreError> {
     loop {
-        let skipping = Arc::new(Skipping::new(
-            planner.present.clone(),
+        let skip_filter = Arc::new(StoreSkipFilter::new(
+            planner.store_view.clone(),
             planner.missing_trees,
         ));
         let walk = match references {
-            References::Fetch => Walk::Closure(Some(skipping.skip())),
-            References::MustBeValid => Walk::JustThese,
+            References::ClosureFetch => LookupScope::Closure(Some(skip_filter.skip())),
+            References::MustBeValid => LookupScope::ItemsOnly,
         };
         let resolution = planner.resolver.resolve(wanted.clone(), walk);
-        skipping.into_result()?;
+        skip_filter.into_result()?;
         let paths: Vec<StorePath> = resolution
             .items
             .iter()
             .map(|found| found.path.clone())
             .collect();
-        planner.present.keep(&paths)?;
+        planner.store_view.keep(&paths)?;
 
         // Valid items are not looked up, so what they refer to has not come up yet.
-        let outside = planner.present.inspect(&references_outside(&resolution))?;
+        let outside = planner
+            .store_view
+            .inspect(&references_outside(&resolution))?;
         let known: HashSet<&StorePath> = paths.iter().chain(&wanted).collect();
         let gaps: Vec<StorePath> = outside
             .missing()
@@ -237,9 +243,9 @@ fn references_outside(resolution: &Resolution) -> Vec<StorePath> {
 
 /// Sorts what was found into items to fetch and failures, references first. Items whose
 /// references cannot be had fail with them.
-fn sort_out(planner: &Planner, plan: &mut Plan, outside: &Inspection, references: References) {
+fn sort_out(planner: &Planner, plan: &mut FetchPlan, outside: &Inspection, references: References) {
     let items = plan.resolution.items.iter().enumerate();
-    let links = Links {
+    let dependencies = Dependencies {
         by_path: items
             .map(|(index, found)| (found.path.as_ref(), index))
             .collect(),
@@ -259,11 +265,16 @@ fn sort_out(planner: &Planner, plan: &mut Plan, outside: &Inspection, references
         while let Some((index, is_expanded)) = stack.pop() {
             let found = &plan.resolution.items[index];
             if is_expanded {
-                state.place(index, &plan.resolution, &links);
+                state.place(index, &plan.resolution, &dependencies);
             } else if state.placed[index].is_none() {
                 state.placed[index] = Some(Placed::Open);
                 stack.push((index, true));
-                stack.extend(links.needs_of(found).into_iter().map(|need| (need, false)));
+                stack.extend(
+                    dependencies
+                        .needs_of(found)
+                        .into_iter()
+                        .map(|need| (need, false)),
+                );
             }
         }
     }
@@ -272,7 +283,7 @@ fn sort_out(planner: &Planner, plan: &mut Plan, outside: &Inspection, references
 }
 
 /// How the items found depend on each other and on what is valid already.
-struct Links<'a> {
+struct Dependencies<'a> {
     by_path: HashMap<StorePathRef<'a>, usize>,
     /// What they refer to and was not found, because it is valid.
     outside: &'a Inspection,
@@ -281,9 +292,9 @@ struct Links<'a> {
     repairs: bool,
 }
 
-impl Links<'_> {
+impl Dependencies<'_> {
     /// The items found that have to be in place before `found` can be used.
-    fn needs_of(&self, found: &Found) -> Vec<usize> {
+    fn needs_of(&self, found: &ItemLookup) -> Vec<usize> {
         let mut needs = Vec::new();
         for reference in other_references(found) {
             match self.by_path.get(&reference) {
@@ -300,7 +311,7 @@ impl Links<'_> {
     }
 
     /// What `found` refers to cannot be used, and is not to be fetched.
-    fn check_outside(&self, found: &Found) -> Result<(), ItemError> {
+    fn check_outside(&self, found: &ItemLookup) -> Result<(), ItemError> {
         if self.repairs {
             return Ok(());
         }
@@ -316,13 +327,13 @@ impl Links<'_> {
 /// Something refers to `gap`, which is not fetched.
 fn unusable(gap: StorePath, references: References) -> ItemError {
     match references {
-        References::Fetch => ItemError::Reference(gap),
+        References::ClosureFetch => ItemError::Reference(gap),
         References::MustBeValid => ItemError::InvalidReference(gap),
     }
 }
 
 /// What `found` refers to, without itself.
-fn other_references(found: &Found) -> impl Iterator<Item = StorePathRef<'_>> {
+fn other_references(found: &ItemLookup) -> impl Iterator<Item = StorePathRef<'_>> {
     let narinfo = found.authority.as_ref().map(Authority::narinfo);
     let references = narinfo.into_iter().flat_map(|narinfo| narinfo.references());
     references.filter(|path| *path != found.path.as_ref())
@@ -346,12 +357,12 @@ struct Sorting<'a> {
 }
 
 impl Sorting<'_> {
-    fn place(&mut self, index: usize, resolution: &Resolution, links: &Links<'_>) {
+    fn place(&mut self, index: usize, resolution: &Resolution, dependencies: &Dependencies<'_>) {
         if !matches!(self.placed[index], Some(Placed::Open)) {
             return;
         }
         let found = &resolution.items[index];
-        match self.item(found, &resolution.servers, links) {
+        match self.item(found, &resolution.servers, dependencies) {
             Ok(item) => {
                 self.placed[index] = Some(Placed::Item(self.items.len()));
                 self.items.push(item);
@@ -365,20 +376,23 @@ impl Sorting<'_> {
 
     fn item(
         &self,
-        found: &Found,
+        found: &ItemLookup,
         servers: &[ServerReport],
-        links: &Links<'_>,
+        dependencies: &Dependencies<'_>,
     ) -> Result<PlannedItem, ItemError> {
         let authority = found.authority.as_ref().and_then(Authority::checked);
         let authorized = Arc::clone(authority.ok_or_else(|| refusal(found, servers))?);
         self.check_reach(&found.sources)?;
-        links.check_outside(found)?;
+        dependencies.check_outside(found)?;
         let mut needs = Vec::new();
-        for need in links.needs_of(found) {
+        for need in dependencies.needs_of(found) {
             match self.placed[need] {
                 Some(Placed::Item(item)) => needs.push(item),
                 Some(Placed::Failed) => {
-                    let missing = links.by_path.iter().find(|(_, index)| **index == need);
+                    let missing = dependencies
+                        .by_path
+                        .iter()
+                        .find(|(_, index)| **index == need);
                     let path = missing.map_or_else(|| found.path.clone(), |(p, _)| p.to_path());
                     return Err(ItemError::Reference(path));
                 }
@@ -397,58 +411,58 @@ impl Sorting<'_> {
 
     /// Whether the item may be downloaded at all: otherwise each that would have to be is told,
     /// not only the first one that is tried.
-    fn check_reach(&self, sources: &[Source]) -> Result<(), ItemError> {
+    fn check_reach(&self, sources: &[NarSource]) -> Result<(), ItemError> {
         let Planner {
             network, servers, ..
         } = self.planner;
-        let is_reached = |source: &Source| network.reaches(servers[source.server].base());
+        let is_reached = |source: &NarSource| network.reaches(servers[source.server].base());
         if sources.iter().all(is_reached) {
             return Ok(());
         }
-        let all = choice::candidates(sources, servers, &Rates::default());
+        let all = choice::candidates(sources, servers, &MeasuredRates::default());
         network.within_reach(all).map(|_| ())
     }
 }
 
 /// Why an item without authority cannot be had; `servers` are those that were asked.
 #[must_use]
-pub(crate) fn refusal(found: &Found, servers: &[ServerReport]) -> ItemError {
+pub(crate) fn refusal(found: &ItemLookup, servers: &[ServerReport]) -> ItemError {
     let first = found
         .answers
         .iter()
-        .find_map(|Answer { said, .. }| match said {
-            Said::Refused(refusal) => Some(refusal.clone()),
+        .find_map(|ServerAnswer { outcome, .. }| match outcome {
+            LookupOutcome::Refused(refusal) => Some(refusal.clone()),
             _ => None,
         });
     let why = why(found, servers);
     match (found.status, first) {
-        (Status::Refused, Some(first)) => ItemError::Refused { first, why },
+        (ItemStatus::Refused, Some(first)) => ItemError::Refused { first, why },
         _ if found.is_local_failure() => ItemError::LookupFailed { why },
         (status, _) => ItemError::NotAvailable { status, why },
     }
 }
 
 /// What was said, server by server.
-fn why(found: &Found, servers: &[ServerReport]) -> Vec<String> {
+fn why(found: &ItemLookup, servers: &[ServerReport]) -> Vec<String> {
     let why = found
         .answers
         .iter()
         .zip(servers)
         .filter_map(|(answer, server)| {
-            let words = match &answer.said {
-                Said::Refused(refusal) => chain(refusal),
-                Said::Missing(status) => format!("HTTP status {status}"),
-                Said::Baking(_) => "it is being prepared".to_owned(),
-                Said::Unreadable(why)
-                | Said::Failed(why)
-                | Said::LocalFailure(why)
-                | Said::Skipped(why)
-                | Said::OtherStore(why) => without_url(why).into_owned(),
-                Said::Late => LATE.to_owned(),
-                Said::Unusable(why) => {
+            let words = match &answer.outcome {
+                LookupOutcome::Refused(refusal) => chain(refusal),
+                LookupOutcome::Missing(status) => format!("HTTP status {status}"),
+                LookupOutcome::Preparing(_) => "it is being prepared".to_owned(),
+                LookupOutcome::Unreadable(why)
+                | LookupOutcome::Failed(why)
+                | LookupOutcome::LocalFailure(why)
+                | LookupOutcome::Skipped(why)
+                | LookupOutcome::OtherStore(why) => without_url(why).into_owned(),
+                LookupOutcome::NotAwaited => NOT_AWAITED.to_owned(),
+                LookupOutcome::Unusable(why) => {
                     format!("its narinfo has no download that can be used: {why}")
                 }
-                Said::Offline => "not in the lookup cache".to_owned(),
+                LookupOutcome::Offline => "not in the lookup cache".to_owned(),
                 _ => return None,
             };
             Some(format!("{}: {words}", server.url))

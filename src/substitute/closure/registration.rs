@@ -6,7 +6,7 @@ use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::store::unpack::Checked;
 use crate::store::{ItemLock, Registration};
-use crate::substitute::closure::coordinator::{Coordinator, State};
+use crate::substitute::closure::coordinator::{Coordinator, PlannedItemState};
 use crate::substitute::install::ItemError;
 
 impl Coordinator<'_> {
@@ -17,7 +17,8 @@ impl Coordinator<'_> {
         while self.add_ready(&mut batch, &mut in_batch) {}
         let mut published = Vec::new();
         for index in batch {
-            let State::Ready(tree) = std::mem::replace(&mut self.states[index], State::Working(1))
+            let PlannedItemState::Ready(tree) =
+                std::mem::replace(&mut self.states[index], PlannedItemState::Working(1))
             else {
                 continue;
             };
@@ -41,9 +42,9 @@ impl Coordinator<'_> {
         let before = batch.len();
         for (index, item) in self.items.iter().enumerate() {
             let is_there = |need: &usize| {
-                matches!(self.states[*need], State::Valid) || in_batch.contains(need)
+                matches!(self.states[*need], PlannedItemState::Valid) || in_batch.contains(need)
             };
-            let is_ready = matches!(self.states[index], State::Ready(_));
+            let is_ready = matches!(self.states[index], PlannedItemState::Ready(_));
             if is_ready && !in_batch.contains(&index) && item.needs.iter().all(is_there) {
                 in_batch.insert(index);
                 batch.push(index);
@@ -59,7 +60,7 @@ impl Coordinator<'_> {
         // A batch with an item that could not be given its name must not have its referrers.
         let (published, orphaned): (Vec<_>, Vec<_>) = published
             .into_iter()
-            .partition(|item| !matches!(self.states[item.index], State::Failed));
+            .partition(|item| !matches!(self.states[item.index], PlannedItemState::Failed));
         for item in orphaned {
             // Garbage, so the next attempt removes what cannot be removed now.
             let _ = self

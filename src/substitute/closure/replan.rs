@@ -8,18 +8,18 @@ use std::sync::Arc;
 
 use crate::format::store_path::StorePath;
 use crate::store::StoreError;
-use crate::substitute::closure::coordinator::{Coordinator, Replanning, State};
+use crate::substitute::closure::coordinator::{Coordinator, PlannedItemState, Replanning};
 use crate::substitute::closure::fetch::TICK;
-use crate::substitute::closure::plan::{Plan, PlannedItem, total};
+use crate::substitute::closure::plan::{FetchPlan, PlannedItem, saturating_sum};
 use crate::substitute::install::ItemError;
 use crate::substitute::outcome::Authority;
-use crate::substitute::progress::{Event, with_ticks};
+use crate::substitute::progress::{ProgressEvent, with_ticks};
 
 impl Coordinator<'_> {
     /// Goes on with the item's next build, since that of the plan failed with `error`. The
     /// resolver goes by the next one already.
     pub(super) fn replan(&mut self, index: usize, mut error: ItemError) {
-        if matches!(self.states[index], State::Failed) {
+        if matches!(self.states[index], PlannedItemState::Failed) {
             return;
         }
         let item = self.items[index].path.clone();
@@ -39,7 +39,7 @@ impl Coordinator<'_> {
             }
 
             // What the build refers to cannot be had.
-            let Plan {
+            let FetchPlan {
                 failed, resolution, ..
             } = plan;
             let found = resolution
@@ -57,7 +57,7 @@ impl Coordinator<'_> {
         }
     }
 
-    fn plan_again(&self, item: &StorePath) -> Result<Plan, StoreError> {
+    fn plan_again(&self, item: &StorePath) -> Result<FetchPlan, StoreError> {
         let Replanning {
             planner,
             references,
@@ -67,7 +67,7 @@ impl Coordinator<'_> {
     }
 
     /// Takes the item at `index`, and what its plan adds, into what is to be done.
-    fn adopt(&mut self, index: usize, plan: Plan, error: ItemError) {
+    fn adopt(&mut self, index: usize, plan: FetchPlan, error: ItemError) {
         let earlier = match self.earlier.remove(&index) {
             Some(earlier) => earlier.and_then(error),
             None => error,
@@ -100,10 +100,10 @@ impl Coordinator<'_> {
             self.outcome.replanned.push(Arc::clone(&planned));
             if place == index {
                 self.items[index] = planned;
-                self.states[index] = State::Waiting;
+                self.states[index] = PlannedItemState::Waiting;
             } else {
                 self.items.push(planned);
-                self.states.push(State::Waiting);
+                self.states.push(PlannedItemState::Waiting);
             }
             self.waiting.push_back(place);
             changed.push(place);
@@ -115,7 +115,7 @@ impl Coordinator<'_> {
     /// Fails those of `items` that need what has failed already.
     fn fail_without_references(&mut self, items: &[usize]) {
         for &index in items {
-            let is_failed = |need: &&usize| matches!(self.states[**need], State::Failed);
+            let is_failed = |need: &&usize| matches!(self.states[**need], PlannedItemState::Failed);
             if let Some(&need) = self.items[index].needs.iter().find(is_failed) {
                 let reference = self.items[need].path.clone();
                 self.fail(index, ItemError::Reference(reference));
@@ -128,8 +128,8 @@ impl Coordinator<'_> {
             .items
             .iter()
             .filter_map(|item| item.download()?.1.file_size);
-        let download_size = total(sizes);
-        self.fetch.progress.event(Event::Planned {
+        let download_size = saturating_sum(sizes);
+        self.fetch.progress.event(ProgressEvent::Planned {
             items: self.items.len(),
             download_size,
         });

@@ -10,19 +10,19 @@ use std::sync::{Arc, Mutex};
 
 use crate::format::store_path::StorePath;
 use crate::store::{Closure, Store, StoreError};
-use crate::substitute::lookup::Skip;
+use crate::substitute::lookup::SkipFilter;
 use crate::sync::lock;
 
 /// The store as a plan sees it.
 #[derive(Debug, Clone)]
-pub(crate) enum Present {
+pub(crate) enum StoreView {
     /// A store that is about to be changed: what is valid is kept from the collector.
     Kept(Arc<Store>),
     /// A store that is only looked at, if there is one.
     Seen(Option<Arc<Store>>),
 }
 
-impl Present {
+impl StoreView {
     /// Those of `paths` that need not be looked up: the valid ones, without those whose trees
     /// are missing if these are to be fetched again.
     fn known_among(
@@ -120,28 +120,31 @@ impl Inspection {
 }
 
 /// Tells the resolver what is valid already, and keeps the first error of the store.
-pub(super) struct Skipping {
-    present: Present,
+pub(super) struct StoreSkipFilter {
+    store_view: StoreView,
     missing_trees: MissingTrees,
     error: Mutex<Option<StoreError>>,
 }
 
-impl Skipping {
-    pub(super) fn new(present: Present, missing_trees: MissingTrees) -> Self {
+impl StoreSkipFilter {
+    pub(super) fn new(store_view: StoreView, missing_trees: MissingTrees) -> Self {
         Self {
-            present,
+            store_view,
             missing_trees,
             error: Mutex::default(),
         }
     }
 
-    pub(super) fn skip(self: &Arc<Self>) -> Skip {
-        let skipping = Arc::clone(self);
+    pub(super) fn skip(self: &Arc<Self>) -> SkipFilter {
+        let skip_filter = Arc::clone(self);
         Arc::new(move |paths| {
-            match skipping.present.known_among(paths, skipping.missing_trees) {
+            match skip_filter
+                .store_view
+                .known_among(paths, skip_filter.missing_trees)
+            {
                 Ok(valid) => valid,
                 Err(error) => {
-                    skipping.lock().get_or_insert(error);
+                    skip_filter.lock().get_or_insert(error);
                     // Nothing that follows matters any more: do not look further.
                     paths.iter().cloned().collect()
                 }

@@ -13,32 +13,32 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::format::nar::EntryName;
 use crate::store::unpack::{Checked, Destination};
 use crate::store::{ItemLock, Layout};
-use crate::substitute::closure::fetch::Fetch;
+use crate::substitute::closure::fetch::ClosureFetch;
 use crate::substitute::closure::plan::PlannedItem;
-use crate::substitute::install::item::{self, Builds, Failure};
-use crate::substitute::install::{ItemError, Order};
+use crate::substitute::install::item::{self, AllowedBuilds, UnpackFailure};
+use crate::substitute::install::{ItemError, UnpackRequest};
 
 /// An item for a worker, and its place.
-pub(super) struct Task {
+pub(super) struct UnpackTask {
     pub(super) index: usize,
     pub(super) item: Arc<PlannedItem>,
 }
 
 /// What a worker brings back for an item.
-pub(super) enum Brought {
+pub(super) enum WorkerResult {
     /// The tree, and the right to register it.
-    Tree(Box<(Checked, ItemLock)>),
+    Unpacked(Box<(Checked, ItemLock)>),
     /// It is valid: somebody else was faster.
     Valid,
     /// Somebody else is making it; try again later.
     Busy,
     /// It cannot be had as planned.
-    Failed(Failure),
+    Failed(UnpackFailure),
 }
 
 /// A thread that unpacks items.
 pub(super) struct Worker<'a> {
-    pub(super) fetch: &'a Fetch,
+    pub(super) fetch: &'a ClosureFetch,
     /// The store.
     pub(super) directory: &'a Arc<OwnedFd>,
     /// How many workers there are.
@@ -54,25 +54,25 @@ impl<'a> Worker<'a> {
         self,
         scope: &'scope Scope<'scope, '_>,
         number: usize,
-        to_do: Receiver<Task>,
-        brought: Sender<(usize, Brought)>,
+        to_do: Receiver<UnpackTask>,
+        finished: Sender<(usize, WorkerResult)>,
     ) -> std::io::Result<()>
     where
         'a: 'scope,
     {
         let workers = self.workers;
         let thread = Builder::new().name(format!("fetch-{number}"));
-        thread.spawn_scoped(scope, move || self.run(&to_do, &brought))?;
+        thread.spawn_scoped(scope, move || self.run(&to_do, &finished))?;
         workers.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    fn run(&self, to_do: &Receiver<Task>, brought: &Sender<(usize, Brought)>) {
-        for Task { index, item } in to_do {
-            let result = self.bring(&item);
+    fn run(&self, to_do: &Receiver<UnpackTask>, finished: &Sender<(usize, WorkerResult)>) {
+        for UnpackTask { index, item } in to_do {
+            let result = self.unpack(&item);
             let is_shortage =
-                matches!(&result, Brought::Failed(failure) if failure.error.is_shortage());
-            if brought.send((index, result)).is_err() || (is_shortage && self.may_end()) {
+                matches!(&result, WorkerResult::Failed(failure) if failure.error.is_shortage());
+            if finished.send((index, result)).is_err() || (is_shortage && self.may_end()) {
                 break;
             }
         }
@@ -86,17 +86,17 @@ impl<'a> Worker<'a> {
             .is_ok()
     }
 
-    fn bring(&self, item: &PlannedItem) -> Brought {
-        self.try_bring(item).unwrap_or_else(Brought::Failed)
+    fn unpack(&self, item: &PlannedItem) -> WorkerResult {
+        self.try_unpack(item).unwrap_or_else(WorkerResult::Failed)
     }
 
-    fn try_bring(&self, item: &PlannedItem) -> Result<Brought, Failure> {
+    fn try_unpack(&self, item: &PlannedItem) -> Result<WorkerResult, UnpackFailure> {
         let store = &self.fetch.store;
         let Some(lock) = store.try_lock(&item.path).map_err(ItemError::from)? else {
-            return Ok(Brought::Busy);
+            return Ok(WorkerResult::Busy);
         };
         if store.is_complete(&item.path).map_err(ItemError::from)? {
-            return Ok(Brought::Valid);
+            return Ok(WorkerResult::Valid);
         }
         store
             .remove_temporary(&item.path)
@@ -105,19 +105,24 @@ impl<'a> Worker<'a> {
         let parent = store.layout().store().to_owned();
         let name = EntryName::new(name.as_bytes()).expect("a store path's name is an entry name");
         let destination = Destination::new(Arc::clone(self.directory), parent, name);
-        let order = Order {
+        let request = UnpackRequest {
             item: &item.path,
             authorized: &item.authorized,
             sources: &item.sources,
             destination: &destination,
             links: Some(store.links()),
         };
-        let Fetch {
+        let ClosureFetch {
             installer,
             resolver,
             ..
         } = self.fetch;
-        let checked = item::unpack(installer, resolver, &order, Builds::UntilOtherReferences)?;
-        Ok(Brought::Tree(Box::new((checked, lock))))
+        let checked = item::unpack(
+            installer,
+            resolver,
+            &request,
+            AllowedBuilds::UntilOtherReferences,
+        )?;
+        Ok(WorkerResult::Unpacked(Box::new((checked, lock))))
     }
 }

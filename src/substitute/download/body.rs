@@ -6,11 +6,11 @@
 //! hash in the end, so a changed file cannot do harm.
 //!
 //! The bytes may come from three places: one connection, several of them when one has turned
-//! out to be slow ([`Segments`]), or somebody who began to fetch before us ([`Begun`]). A slow
+//! out to be slow ([`Segments`]), or somebody who began to fetch before us ([`PrefetchedNar`]). A slow
 //! stream goes on until segments arrive, so that nothing is lost with a server that refuses ranges.
 //!
 //! The decoder sees every failure as an I/O error; the cause is kept here, because it says
-//! more: [`Shared::failure`].
+//! more: [`TransferCounters::failure`].
 
 use std::io::{self, BufRead, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,10 +22,10 @@ use url::Url;
 
 use crate::http::{Client, HttpError, NarBody, NarRequest, RetryPolicy};
 use crate::substitute::cancel::Cancel;
-use crate::substitute::download::prefetch::Begun;
+use crate::substitute::download::prefetch::PrefetchedNar;
 use crate::substitute::download::retries::Retries;
 use crate::substitute::download::segments::{
-    Connections, FirstSegment, Part, SEGMENT_BYTES, Segments,
+    FirstSegment, SEGMENT_BYTES, SegmentConnections, SegmentedPart, Segments,
 };
 use crate::substitute::download::trial::Trial;
 
@@ -37,7 +37,7 @@ const PROGRESS_BYTES: u64 = 64 << 10;
 
 /// What the reader and its owner share.
 #[derive(Default)]
-pub(super) struct Shared {
+pub(super) struct TransferCounters {
     /// The first failure of the network.
     pub(super) failure: OnceLock<Arc<HttpError>>,
     /// Compressed bytes received.
@@ -54,7 +54,7 @@ pub(super) struct Shared {
 }
 
 /// What to fetch, and by what means.
-pub(super) struct Wanted {
+pub(super) struct BodyRequest {
     pub(super) url: Url,
     /// The server that it is fetched from.
     pub(super) server: usize,
@@ -63,20 +63,20 @@ pub(super) struct Wanted {
     /// The size of the file, if that is known beforehand.
     pub(super) size: Option<u64>,
     /// What somebody has begun to fetch already.
-    pub(super) begun: Option<Box<dyn Begun>>,
+    pub(super) prefetched: Option<Box<dyn PrefetchedNar>>,
     /// Connections that may be used besides the first.
-    pub(super) connections: Connections,
+    pub(super) connections: SegmentConnections,
     /// Tells when to stop.
     pub(super) cancel: Cancel,
 }
 
 /// Where the bytes come from at the moment.
-pub(super) enum Stream {
+pub(super) enum BodyStream {
     Network(Box<NarBody>),
     /// The rest of the file, over several connections.
     Segments(Segments),
     /// Somebody else, who began before us.
-    Begun(Box<dyn Begun>),
+    PrefetchedNar(Box<dyn PrefetchedNar>),
 }
 
 /// Whether segments of a file are considered.
@@ -90,13 +90,13 @@ pub(super) enum SegmentUse {
     Refused,
 }
 
-pub(super) struct Body {
+pub(super) struct ResumableBody {
     pub(super) client: Arc<Client>,
     pub(super) url: Url,
     pub(super) server: usize,
     pub(super) retries: Arc<Retries>,
-    pub(super) stream: Stream,
-    pub(super) connections: Connections,
+    pub(super) stream: BodyStream,
+    pub(super) connections: SegmentConnections,
     /// Segments that have been requested beside the stream, and begin ahead of it.
     pub(super) requested_segments: Option<Segments>,
     pub(super) segment_use: SegmentUse,
@@ -117,30 +117,34 @@ pub(super) struct Body {
     /// What had been received when progress was last noted, or the stream resumed.
     pub(super) noted_at: u64,
     pub(super) cancel: Cancel,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<TransferCounters>,
 }
 
-impl Body {
+impl ResumableBody {
     /// Asks for the file, unless it has begun to arrive.
     pub(super) fn open(
         client: Arc<Client>,
-        wanted: Wanted,
-        shared: Arc<Shared>,
+        wanted: BodyRequest,
+        shared: Arc<TransferCounters>,
     ) -> Result<Self, HttpError> {
-        let Wanted {
+        let BodyRequest {
             url,
             server,
             retries,
             size,
-            begun,
+            prefetched,
             connections,
             cancel,
         } = wanted;
-        let (stream, content_length, validator) = match begun {
-            Some(begun) => {
-                let validator = begun.validator().map(str::to_owned);
-                let content_length = begun.content_length();
-                (Stream::Begun(begun), content_length, validator)
+        let (stream, content_length, validator) = match prefetched {
+            Some(prefetched) => {
+                let validator = prefetched.validator().map(str::to_owned);
+                let content_length = prefetched.content_length();
+                (
+                    BodyStream::PrefetchedNar(prefetched),
+                    content_length,
+                    validator,
+                )
             }
             None => {
                 let body = client.nar(request(&url, &cancel))?;
@@ -148,7 +152,7 @@ impl Body {
                     retries.health().redirect_answered(target);
                 }
                 let (length, validator) = (body.content_length(), range_validator(&body));
-                (Stream::Network(Box::new(body)), length, validator)
+                (BodyStream::Network(Box::new(body)), length, validator)
             }
         };
         Ok(Self {
@@ -231,9 +235,9 @@ impl Body {
     fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         let before = Instant::now();
         let chunk = match &mut self.stream {
-            Stream::Network(body) => body.next_chunk(),
-            Stream::Segments(segments) => segments.next_chunk(),
-            Stream::Begun(begun) => match begun.next_chunk() {
+            BodyStream::Network(body) => body.next_chunk(),
+            BodyStream::Segments(segments) => segments.next_chunk(),
+            BodyStream::PrefetchedNar(prefetched) => match prefetched.next_chunk() {
                 Ok(chunk) => Ok(chunk),
                 // Why it ended is for who began it to know; we simply ask ourselves.
                 Err(_) => self.reopen().map(|()| Some(Bytes::new())),
@@ -269,7 +273,7 @@ impl Body {
         match segments.first() {
             FirstSegment::Arriving if self.received >= start => {
                 self.repeated = self.received - start;
-                self.stream = Stream::Segments(segments);
+                self.stream = BodyStream::Segments(segments);
             }
             FirstSegment::Refused => {
                 self.segment_use = SegmentUse::Refused;
@@ -293,7 +297,7 @@ impl Body {
         };
 
         self.segment_use == SegmentUse::Allowed
-            && !matches!(self.stream, Stream::Segments(_))
+            && !matches!(self.stream, BodyStream::Segments(_))
             && end.saturating_sub(self.received) >= SEGMENTED_BYTES_MIN
             && self.trial.is_slow(&self.shared)
             && self.retries.health().takes_ranges(self.server)
@@ -303,7 +307,7 @@ impl Body {
     fn request_segments(&self) -> Option<Segments> {
         let (validator, end) = (self.validator.clone()?, self.content_length?);
         let start = self.received + SEGMENT_BYTES;
-        let part = Part {
+        let part = SegmentedPart {
             url: self.url.clone(),
             validator,
             start,
@@ -329,7 +333,7 @@ pub(super) fn range_validator(body: &NarBody) -> Option<String> {
         .map(str::to_owned)
 }
 
-impl Read for Body {
+impl Read for ResumableBody {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.fill_buf()?.read(buffer)?;
         self.consume(count);
@@ -337,7 +341,7 @@ impl Read for Body {
     }
 }
 
-impl BufRead for Body {
+impl BufRead for ResumableBody {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.chunk.is_empty()
             && let Err(error) = self.refill()

@@ -1,4 +1,4 @@
-//! Which of a narinfo's downloads to take. Pure: what was measured comes in as [`Rates`].
+//! Which of a narinfo's downloads to take. Pure: what was measured comes in as [`MeasuredRates`].
 //!
 //! Two things take time: the link (`FileSize` over the link's rate) and the decoder (`NarSize` over
 //! the method's rate). They work at the same time, so the longer one counts, and a part of the
@@ -13,11 +13,11 @@ use url::Url;
 use crate::format::compression::Compression;
 use crate::format::narinfo::{Download, NarOffer};
 use crate::format::server_url::ServerUrl;
-use crate::substitute::outcome::{Source, Unusable};
+use crate::substitute::outcome::{NarSource, Unusable};
 
 /// One way to get a nar.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Candidate {
+pub(crate) struct DownloadCandidate {
     /// Index into the list of servers.
     pub(crate) server: usize,
     /// Where.
@@ -30,7 +30,7 @@ pub(crate) struct Candidate {
 
 /// What was measured in this run.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Rates {
+pub(crate) struct MeasuredRates {
     links: HashMap<usize, Rate>,
     decoders: HashMap<Compression, Rate>,
 }
@@ -70,7 +70,7 @@ const REMEMBERED_BYTES: f64 = 64e6;
 /// Shorter times tell nothing.
 const SHORTEST_SECONDS: f64 = 1e-6;
 
-impl Rates {
+impl MeasuredRates {
     /// Notes how fast a nar came in: `bytes` while the decoder waited `seconds` for them.
     pub(crate) fn link_measured(&mut self, server: usize, bytes: u64, seconds: f64) {
         let link = self
@@ -113,7 +113,7 @@ impl Rates {
 
     /// How long `candidate` would take, in seconds.
     #[must_use]
-    pub(crate) fn seconds(&self, candidate: &Candidate, nar_size: u64) -> f64 {
+    pub(crate) fn seconds(&self, candidate: &DownloadCandidate, nar_size: u64) -> f64 {
         let size = candidate.file_size.unwrap_or_else(|| {
             let share = assumed_share(candidate.compression);
             as_size(nar_size as f64 * share)
@@ -127,13 +127,13 @@ impl Rates {
 /// The ways to get the nar that `sources` describe, best first.
 #[must_use]
 pub(crate) fn candidates(
-    sources: &[Source],
+    sources: &[NarSource],
     servers: &[ServerUrl],
-    rates: &Rates,
-) -> Vec<Candidate> {
+    rates: &MeasuredRates,
+) -> Vec<DownloadCandidate> {
     let mut all = Vec::new();
     for source in sources {
-        let mut own: Vec<Candidate> = source
+        let mut own: Vec<DownloadCandidate> = source
             .offer
             .downloads()
             .iter()
@@ -152,7 +152,7 @@ pub(crate) fn candidates(
 
 /// Why a server's download was preferred to its others: what was expected of each.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Choice {
+pub(crate) struct DownloadChoice {
     /// Bytes per second from the server.
     pub(crate) link: u64,
     /// Whether that was measured in this run, rather than assumed.
@@ -165,7 +165,11 @@ pub(crate) struct Choice {
 /// What was expected of the downloads of the first of `ranked`'s server; `None` when there was
 /// no choice.
 #[must_use]
-pub(crate) fn explain(ranked: &[Candidate], nar_size: u64, rates: &Rates) -> Option<Choice> {
+pub(crate) fn explain(
+    ranked: &[DownloadCandidate],
+    nar_size: u64,
+    rates: &MeasuredRates,
+) -> Option<DownloadChoice> {
     let server = ranked.first()?.server;
     let same = ranked
         .iter()
@@ -173,7 +177,7 @@ pub(crate) fn explain(ranked: &[Candidate], nar_size: u64, rates: &Rates) -> Opt
     let expected: Vec<_> = same
         .map(|candidate| (candidate.compression, rates.seconds(candidate, nar_size)))
         .collect();
-    (expected.len() > 1).then(|| Choice {
+    (expected.len() > 1).then(|| DownloadChoice {
         link: as_size(rates.link(server)),
         link_is_measured: rates.links.contains_key(&server),
         expected,
@@ -185,7 +189,7 @@ pub(crate) fn explain(ranked: &[Candidate], nar_size: u64, rates: &Rates) -> Opt
 ///
 /// # Errors
 /// It names none, and why.
-pub(crate) fn check_usable(source: &Source, servers: &[ServerUrl]) -> Result<(), Unusable> {
+pub(crate) fn check_usable(source: &NarSource, servers: &[ServerUrl]) -> Result<(), Unusable> {
     let downloads = source.offer.downloads();
     if downloads
         .iter()
@@ -219,7 +223,7 @@ const NAMED_METHODS: usize = 4;
 
 /// What is announced before anything was measured: the first source's smallest download.
 #[must_use]
-pub(crate) fn announced(sources: &[Source]) -> Option<(&Source, &Download)> {
+pub(crate) fn announced(sources: &[NarSource]) -> Option<(&NarSource, &Download)> {
     let source = sources.first()?;
     Some((source, smallest(&source.offer)?))
 }
@@ -243,12 +247,16 @@ pub(crate) fn smallest(offer: &NarOffer) -> Option<&Download> {
         })
 }
 
-fn candidate(source: &Source, servers: &[ServerUrl], download: &Download) -> Option<Candidate> {
+fn candidate(
+    source: &NarSource,
+    servers: &[ServerUrl],
+    download: &Download,
+) -> Option<DownloadCandidate> {
     let compression = *download.compression.as_ref().ok()?;
     let url = servers[source.server]
         .nar_url(source.offer.download_url(download))
         .ok()?;
-    Some(Candidate {
+    Some(DownloadCandidate {
         server: source.server,
         url,
         compression,
@@ -296,9 +304,9 @@ const fn assumed_share(method: Compression) -> f64 {
 mod tests {
     use super::*;
 
-    fn candidate(compression: Compression, file_size: Option<u64>) -> Candidate {
+    fn candidate(compression: Compression, file_size: Option<u64>) -> DownloadCandidate {
         let url = Url::parse("http://h/nar").unwrap();
-        Candidate {
+        DownloadCandidate {
             server: 0,
             url,
             compression,
@@ -310,10 +318,10 @@ mod tests {
     fn a_slow_link_wants_few_bytes_and_a_fast_one_a_fast_decoder() {
         let zstd = candidate(Compression::Zstd, Some(110));
         let lzip = candidate(Compression::Lzip, Some(100));
-        let mut rates = Rates::default();
+        let mut rates = MeasuredRates::default();
         rates.link_measured(0, 10_000_000, 100.0);
         assert!(rates.seconds(&lzip, 400) < rates.seconds(&zstd, 400));
-        let mut rates = Rates::default();
+        let mut rates = MeasuredRates::default();
         rates.link_measured(0, 1_000_000_000, 1.0);
         assert!(rates.seconds(&zstd, 400) < rates.seconds(&lzip, 400));
     }
@@ -322,7 +330,7 @@ mod tests {
     fn nearly_as_fast_with_far_less_work_is_better() {
         let zstd = candidate(Compression::Zstd, Some(2_250_000));
         let lzip = candidate(Compression::Lzip, Some(1_900_000));
-        let rates = Rates::default();
+        let rates = MeasuredRates::default();
         assert!(rates.seconds(&zstd, 5_300_000) < rates.seconds(&lzip, 5_300_000));
     }
 
@@ -330,11 +338,11 @@ mod tests {
     fn a_choice_is_explained_by_what_was_expected_of_each() {
         let zstd = candidate(Compression::Zstd, Some(110));
         let lzip = candidate(Compression::Lzip, Some(100));
-        let elsewhere = Candidate {
+        let elsewhere = DownloadCandidate {
             server: 1,
             ..zstd.clone()
         };
-        let mut rates = Rates::default();
+        let mut rates = MeasuredRates::default();
         let alone = [zstd.clone(), elsewhere.clone()];
         assert_eq!(
             explain(&alone, 400, &rates),
@@ -355,7 +363,7 @@ mod tests {
     fn a_slow_decoder_is_noticed() {
         let zstd = candidate(Compression::Zstd, Some(30_000));
         let none = candidate(Compression::None, Some(100_000));
-        let mut rates = Rates::default();
+        let mut rates = MeasuredRates::default();
         rates.link_measured(0, 100_000_000, 50.0);
         assert!(rates.seconds(&zstd, 100_000) < rates.seconds(&none, 100_000));
         rates.decoder_measured(Compression::Zstd, 10_000_000, 100.0);
@@ -364,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_busy_machine_slows_what_was_not_measured_as_well() {
-        let mut rates = Rates::default();
+        let mut rates = MeasuredRates::default();
         for _ in 0..100 {
             rates.decoder_measured(Compression::Zstd, 10_000_000, 0.1);
         }
@@ -374,7 +382,7 @@ mod tests {
 
     #[test]
     fn small_nars_tell_little_about_a_link() {
-        let mut rates = Rates::default();
+        let mut rates = MeasuredRates::default();
         for _ in 0..20 {
             rates.link_measured(0, 100, 0.0001);
         }

@@ -21,14 +21,14 @@ pub(super) struct DecoderInput<R> {
     left: u64,
     limit: u64,
     cancel: Cancel,
-    stopped: Stopped,
+    stopped: StopReason,
 }
 
 /// Why the input ended early, if it did.
 #[derive(Clone, Default)]
-pub(super) struct Stopped(Arc<OnceLock<TransferError>>);
+pub(super) struct StopReason(Arc<OnceLock<TransferError>>);
 
-impl Stopped {
+impl StopReason {
     pub(super) fn error(&self) -> Option<TransferError> {
         self.0.get().cloned()
     }
@@ -36,7 +36,7 @@ impl Stopped {
 
 impl<R> DecoderInput<R> {
     /// Gives what `inner` gives for a nar of `nar_size` bytes.
-    pub(super) fn new(inner: R, nar_size: u64, cancel: Cancel, stopped: Stopped) -> Self {
+    pub(super) fn new(inner: R, nar_size: u64, cancel: Cancel, stopped: StopReason) -> Self {
         let limit = nar_size
             .saturating_add(nar_size / OVERHEAD_PART)
             .saturating_add(OVERHEAD_BYTES);
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn empty_pieces_without_end_are_given_up() {
         for (method, unit) in empty_pieces() {
-            let stopped = Stopped::default();
+            let stopped = StopReason::default();
             let endless = BufReader::new(Endless {
                 unit,
                 at: 0,
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn empty_pieces_end_when_the_user_wants_to_stop() {
         for (method, unit) in empty_pieces() {
-            let (stopped, cancel) = (Stopped::default(), Cancel::default());
+            let (stopped, cancel) = (StopReason::default(), Cancel::default());
             let endless = Endless {
                 unit,
                 at: 0,
@@ -183,7 +183,7 @@ mod tests {
         let cancel = Cancel::default();
         let bytes = vec![7; 125 + 1000 + (1 << 20)];
         let mut whole = Vec::new();
-        DecoderInput::new(&bytes[..], 1000, cancel, Stopped::default())
+        DecoderInput::new(&bytes[..], 1000, cancel, StopReason::default())
             .read_to_end(&mut whole)
             .unwrap();
         assert_eq!(whole, bytes);

@@ -11,11 +11,11 @@ use bytes::Bytes;
 
 use crate::format::store_path::StorePath;
 use crate::http::{HttpError, NarBody, NarRequest, RetryPolicy};
-use crate::substitute::download::choice::Candidate;
+use crate::substitute::download::choice::DownloadCandidate;
 use crate::substitute::network::Network;
 
 /// The compressed bytes of a nar that somebody has begun to fetch.
-pub(crate) trait Begun: Send {
+pub(crate) trait PrefetchedNar: Send {
     /// Bytes of the file, when the server says so.
     fn content_length(&self) -> Option<u64>;
 
@@ -31,10 +31,14 @@ pub(crate) trait Begun: Send {
 }
 
 /// Fetches nars ahead.
-pub(crate) trait Ahead: Send + Sync {
+pub(crate) trait NarPrefetcher: Send + Sync {
     /// The nar of `item`, if it is on its way, and which of `candidates` it is. Whether or
     /// not it is, nobody fetches it ahead any more.
-    fn take(&self, item: &StorePath, candidates: &[Candidate]) -> Option<(usize, Box<dyn Begun>)>;
+    fn take(
+        &self,
+        item: &StorePath,
+        candidates: &[DownloadCandidate],
+    ) -> Option<(usize, Box<dyn PrefetchedNar>)>;
 }
 
 /// Asks the server for `candidate`, and waits for its first bytes.
@@ -43,8 +47,8 @@ pub(crate) trait Ahead: Send + Sync {
 /// The server does not give it.
 pub(crate) fn begin(
     network: &Network,
-    candidate: &Candidate,
-) -> Result<Box<dyn Begun>, Arc<HttpError>> {
+    candidate: &DownloadCandidate,
+) -> Result<Box<dyn PrefetchedNar>, Arc<HttpError>> {
     let request = NarRequest {
         retries: Some(RetryPolicy::once()),
         ..NarRequest::new(candidate.url.clone())
@@ -60,7 +64,7 @@ pub(crate) fn begin(
     Ok(Box::new(body))
 }
 
-impl Begun for NarBody {
+impl PrefetchedNar for NarBody {
     fn content_length(&self) -> Option<u64> {
         NarBody::content_length(self)
     }

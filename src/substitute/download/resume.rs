@@ -7,14 +7,16 @@
 use std::sync::atomic::Ordering;
 
 use crate::http::{BodyStatus, HttpError, NarBody, NarRequest};
-use crate::substitute::download::body::{Body, SegmentUse, Stream, range_validator, request};
+use crate::substitute::download::body::{
+    BodyStream, ResumableBody, SegmentUse, range_validator, request,
+};
 use crate::substitute::download::segments::is_range_refusal;
 
-impl Body {
+impl ResumableBody {
     /// Resumes a stream that broke off with `error`.
     pub(super) fn resume(&mut self, mut error: HttpError) -> Result<(), HttpError> {
         // What fails in segments may still work in one piece.
-        if matches!(self.stream, Stream::Segments(_)) {
+        if matches!(self.stream, BodyStream::Segments(_)) {
             self.segment_use = if is_range_refusal(&error) {
                 SegmentUse::Refused
             } else {
@@ -82,7 +84,7 @@ impl Body {
         };
         self.noted_at = self.received;
         self.trial.restart(&self.shared);
-        self.stream = Stream::Network(Box::new(body));
+        self.stream = BodyStream::Network(Box::new(body));
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::format::server_url::ServerUrl;
 use crate::http::{HttpError, Outage};
 use crate::substitute::cancel::Cancel;
-use crate::substitute::progress::{Event, Progress};
+use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::substitute::servers::ServerHealth;
 use crate::substitute::{chain, without_url};
 use crate::sync::lock;
@@ -38,11 +38,11 @@ pub(crate) type FindServers = Box<dyn Fn() -> Vec<usize> + Send + Sync>;
 pub(crate) struct Retries {
     context: RetryContext,
     find_servers: FindServers,
-    state: Mutex<State>,
+    state: Mutex<RetryState>,
 }
 
 #[derive(Default)]
-struct State {
+struct RetryState {
     /// Servers that have the item.
     servers: BTreeSet<usize>,
     /// All servers have been asked whether they have it.
@@ -221,7 +221,7 @@ impl Retries {
         }
         let wait = backoff(waits, fastrand::f64()).max(asked_for).min(left);
         let is_worth_telling = waits > QUICK_RETRIES || matches!(outage, Outage::Silent(_));
-        if is_known && is_worth_telling && health.is_time_to_tell_retry(server) {
+        if is_known && is_worth_telling && health.is_retry_report_due(server) {
             self.tell(server, error, failing_for);
         }
         Some(wait)
@@ -232,14 +232,14 @@ impl Retries {
             return;
         };
         let reason = chain(error);
-        self.context.progress.event(Event::Retrying {
+        self.context.progress.event(ProgressEvent::Retrying {
             server: &url.host_and_port(),
             reason: &without_url(&reason),
             failing_for,
         });
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RetryState> {
         lock(&self.state)
     }
 }
@@ -259,7 +259,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::substitute::progress::Silent;
+    use crate::substitute::progress::SilentProgress;
 
     /// Retries of an item that server 0 has, with another server; `found` have it too.
     fn retries(time: Duration, found: &'static [usize]) -> (Retries, Arc<AtomicUsize>) {
@@ -270,7 +270,7 @@ mod tests {
                 .map(|url| ServerUrl::parse(url).unwrap())
                 .into(),
             time,
-            progress: Arc::new(Silent),
+            progress: Arc::new(SilentProgress),
             cancel: Cancel::default(),
         };
         let counter = Arc::clone(&searches);

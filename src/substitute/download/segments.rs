@@ -25,9 +25,9 @@ pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// Connections that may be opened for segments, of all transfers together.
 #[derive(Debug, Clone)]
-pub(super) struct Connections(Arc<Mutex<usize>>);
+pub(super) struct SegmentConnections(Arc<Mutex<usize>>);
 
-impl Connections {
+impl SegmentConnections {
     pub(super) fn new(count: usize) -> Self {
         Self(Arc::new(Mutex::new(count)))
     }
@@ -44,7 +44,7 @@ impl Connections {
 
 /// The part of a file that is fetched in segments.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
+pub(super) struct SegmentedPart {
     pub(super) url: Url,
     /// Names the version of the file that the segments have to be of.
     pub(super) validator: String,
@@ -54,7 +54,7 @@ pub(super) struct Part {
     pub(super) end: u64,
 }
 
-impl Part {
+impl SegmentedPart {
     fn range(&self, segment: u64) -> (u64, u64) {
         let start = self.start + segment * SEGMENT_BYTES;
         (start, (start + SEGMENT_BYTES).min(self.end))
@@ -67,8 +67,8 @@ impl Part {
 
 /// Segments under way, read in order.
 pub(super) struct Segments {
-    shared: Arc<Shared>,
-    connections: Connections,
+    shared: Arc<SegmentsShared>,
+    connections: SegmentConnections,
     taken: usize,
 }
 
@@ -91,26 +91,26 @@ pub(super) fn is_range_refusal(error: &HttpError) -> bool {
     error.reached_server() && error.outage().is_none()
 }
 
-struct Shared {
+struct SegmentsShared {
     client: Arc<Client>,
-    part: Part,
+    part: SegmentedPart,
     /// Raised when the user wants to stop.
     stop: Arc<AtomicBool>,
     /// How many segments may be ahead of the reader.
     window: u64,
-    state: Mutex<State>,
+    state: Mutex<SegmentsState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct SegmentsState {
     /// The next segment that was never requested.
     next: u64,
     /// Segments that a connection has left unfinished.
     unfinished: BTreeSet<u64>,
     /// The segment that is being read.
     reading: u64,
-    arrived: BTreeMap<u64, Segment>,
+    arrived: BTreeMap<u64, ArrivedSegment>,
     /// Bytes of the first segment have arrived.
     is_working: bool,
     /// Threads that fetch.
@@ -122,7 +122,7 @@ struct State {
 
 /// What has arrived of a segment.
 #[derive(Default)]
-struct Segment {
+struct ArrivedSegment {
     /// Not read yet.
     pieces: VecDeque<Bytes>,
     /// Bytes, those included that were read.
@@ -135,9 +135,9 @@ impl Segments {
     /// gain anything.
     pub(super) fn start(
         client: &Arc<Client>,
-        part: Part,
+        part: SegmentedPart,
         stop: Arc<AtomicBool>,
-        connections: &Connections,
+        connections: &SegmentConnections,
     ) -> Option<Self> {
         let taken = connections.take_all();
         let useful = taken.min(usize::try_from(part.count()).unwrap_or(usize::MAX));
@@ -147,14 +147,14 @@ impl Segments {
             return None;
         }
 
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SegmentsShared {
             client: Arc::clone(client),
             part,
             stop,
             window: useful as u64 * 2,
-            state: Mutex::new(State {
+            state: Mutex::new(SegmentsState {
                 workers: useful,
-                ..State::default()
+                ..SegmentsState::default()
             }),
             changed: Condvar::new(),
         });
@@ -223,8 +223,8 @@ impl Drop for Segments {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+impl SegmentsShared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, SegmentsState> {
         lock(&self.state)
     }
 

@@ -14,12 +14,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use url::Url;
 
-use super::body::{Body, Shared, Wanted};
-use super::segments::Connections;
+use super::body::{BodyRequest, ResumableBody, TransferCounters};
+use super::segments::SegmentConnections;
 use crate::http::{Client, Options};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::retries::{Retries, RetryContext};
-use crate::substitute::progress::Silent;
+use crate::substitute::progress::SilentProgress;
 use crate::testing::seeds;
 
 mod outages;
@@ -238,17 +238,17 @@ fn read_all(
         ..Options::default()
     };
     let client = Arc::new(Client::new(options).unwrap());
-    let wanted = Wanted {
+    let wanted = BodyRequest {
         url,
         server: 0,
         retries: retries(retry_time),
         size,
-        begun: None,
-        connections: Connections::new(4),
+        prefetched: None,
+        connections: SegmentConnections::new(4),
         cancel: Cancel::default(),
     };
-    let mut body =
-        Body::open(client, wanted, Arc::new(Shared::default())).map_err(std::io::Error::other)?;
+    let mut body = ResumableBody::open(client, wanted, Arc::new(TransferCounters::default()))
+        .map_err(std::io::Error::other)?;
     let mut bytes = Vec::new();
     body.read_to_end(&mut bytes).map(|_| bytes)
 }
@@ -262,7 +262,7 @@ fn retries(time: Duration) -> Arc<Retries> {
         health: Arc::default(),
         servers: Vec::new(),
         time,
-        progress: Arc::new(Silent),
+        progress: Arc::new(SilentProgress),
         cancel: Cancel::default(),
     };
     Arc::new(Retries::new(context, Box::new(Vec::new)))

@@ -20,23 +20,23 @@ use crate::format::compression::Compression;
 use crate::http::{Client, HttpError};
 use crate::store::unpack::Chunks;
 use crate::substitute::cancel::Cancel;
-use crate::substitute::download::body::{Body, Shared, Wanted};
+use crate::substitute::download::body::{BodyRequest, ResumableBody, TransferCounters};
 use crate::substitute::download::buffers::{Buffer, BufferPool};
-use crate::substitute::download::choice::Candidate;
-use crate::substitute::download::input::{DecoderInput, Stopped};
-use crate::substitute::download::prefetch::Begun;
+use crate::substitute::download::choice::DownloadCandidate;
+use crate::substitute::download::input::{DecoderInput, StopReason};
+use crate::substitute::download::prefetch::PrefetchedNar;
 use crate::substitute::download::retries::Retries;
-use crate::substitute::download::segments::Connections;
+use crate::substitute::download::segments::SegmentConnections;
 
 /// What all transfers of a run share: memory, and connections for the parts of large nars.
 #[derive(Clone)]
-pub(crate) struct Budget {
+pub(crate) struct TransferBudget {
     buffers: BufferPool,
     decoders: Arc<Decoders>,
-    connections: Connections,
+    connections: SegmentConnections,
 }
 
-impl Budget {
+impl TransferBudget {
     /// `buffer_bytes` for decoded bytes on their way, but enough for `transfers` side by side,
     /// `memory` for decoders, `cores` to decode with, and `connections` that large nars may use
     /// besides their first; fewer than two are none.
@@ -51,19 +51,19 @@ impl Budget {
         Self {
             buffers: BufferPool::new(buffer_bytes, transfers),
             decoders: Arc::new(Decoders::new(memory, cores)),
-            connections: Connections::new(connections),
+            connections: SegmentConnections::new(connections),
         }
     }
 }
 
 /// A download to be started.
-pub(crate) struct Download<'a> {
+pub(crate) struct TransferRequest<'a> {
     /// Which.
-    pub(crate) candidate: &'a Candidate,
+    pub(crate) candidate: &'a DownloadCandidate,
     /// Bytes of the nar.
     pub(crate) nar_size: u64,
     /// What has arrived of it already.
-    pub(crate) begun: Option<Box<dyn Begun>>,
+    pub(crate) prefetched: Option<Box<dyn PrefetchedNar>>,
     /// What happens when it breaks.
     pub(crate) retries: Arc<Retries>,
     /// Tells when to stop.
@@ -105,7 +105,7 @@ pub(crate) enum TransferError {
 pub(crate) struct NarStream {
     incoming: Option<Incoming>,
     decoder: Option<JoinHandle<Result<Decoded, TransferError>>>,
-    shared: Arc<Shared>,
+    shared: Arc<TransferCounters>,
     download_size: Option<u64>,
 }
 
@@ -118,7 +118,7 @@ struct Incoming {
 
 /// What a finished transfer measured.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Measured {
+pub(crate) struct TransferMeasurements {
     /// Compressed bytes received.
     pub(crate) downloaded: u64,
     /// Compressed bytes that came after the first ones.
@@ -140,28 +140,28 @@ impl NarStream {
     /// The server refuses, or cannot be reached.
     pub(crate) fn open(
         client: Arc<Client>,
-        download: Download<'_>,
-        budget: &Budget,
+        download: TransferRequest<'_>,
+        budget: &TransferBudget,
     ) -> Result<Self, TransferError> {
-        let Download {
+        let TransferRequest {
             candidate,
             nar_size,
-            begun,
+            prefetched,
             retries,
             cancel,
         } = download;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(TransferCounters::default());
         let size = (candidate.compression == Compression::None).then_some(nar_size);
-        let wanted = Wanted {
+        let wanted = BodyRequest {
             url: candidate.url.clone(),
             server: candidate.server,
             retries,
             size,
-            begun,
+            prefetched,
             connections: budget.connections.clone(),
             cancel: cancel.clone(),
         };
-        let body = Body::open(client, wanted, Arc::clone(&shared))
+        let body = ResumableBody::open(client, wanted, Arc::clone(&shared))
             .map_err(|error| TransferError::Network(Arc::new(error)))?;
         let download_size = body.content_length().or(candidate.file_size).or(size);
         let (to_reader, chunks) = bounded(QUEUE);
@@ -175,7 +175,7 @@ impl NarStream {
             to_reader,
             reader,
             shared: Arc::clone(&shared),
-            stopped: Stopped::default(),
+            stopped: StopReason::default(),
         };
         let start = |error| TransferError::Start(Arc::new(error));
         let thread = std::thread::Builder::new().name("decode".to_owned());
@@ -199,8 +199,8 @@ impl NarStream {
 
     /// A counter of the compressed bytes received so far, to be watched from elsewhere.
     #[must_use]
-    pub(crate) fn received(&self) -> Received {
-        Received(Arc::clone(&self.shared))
+    pub(crate) fn received(&self) -> ReceivedCounter {
+        ReceivedCounter(Arc::clone(&self.shared))
     }
 
     /// Ends the transfer: what was measured, or what went wrong first. Whoever read the nar
@@ -209,13 +209,13 @@ impl NarStream {
     ///
     /// # Errors
     /// The nar did not arrive whole.
-    pub(crate) fn finish(mut self) -> Result<Measured, TransferError> {
+    pub(crate) fn finish(mut self) -> Result<TransferMeasurements, TransferError> {
         self.incoming = None;
         self.shared.is_abandoned.store(true, Ordering::Relaxed);
         let lost = || TransferError::Start(Arc::new(io::Error::other("a thread has panicked")));
         let decoded = self.decoder.take().map(JoinHandle::join);
         let decoded = decoded.and_then(Result::ok).ok_or_else(lost)??;
-        Ok(Measured {
+        Ok(TransferMeasurements {
             downloaded: self.shared.received.load(Ordering::Relaxed),
             streamed: self.shared.streamed.load(Ordering::Relaxed),
             streamed_in: Duration::from_micros(self.shared.streamed_micros.load(Ordering::Relaxed)),
@@ -232,9 +232,9 @@ impl Drop for NarStream {
 
 /// Tells how much has been received.
 #[derive(Clone)]
-pub(crate) struct Received(Arc<Shared>);
+pub(crate) struct ReceivedCounter(Arc<TransferCounters>);
 
-impl Received {
+impl ReceivedCounter {
     /// Compressed bytes received so far.
     #[must_use]
     pub(crate) fn bytes(&self) -> u64 {
@@ -263,12 +263,12 @@ struct Decode {
     to_reader: Sender<Bytes>,
     /// Disconnected when nobody reads any more.
     reader: Receiver<Infallible>,
-    shared: Arc<Shared>,
-    stopped: Stopped,
+    shared: Arc<TransferCounters>,
+    stopped: StopReason,
 }
 
 impl Decode {
-    fn run(self, body: Body) -> Result<Decoded, TransferError> {
+    fn run(self, body: ResumableBody) -> Result<Decoded, TransferError> {
         let decoders = Arc::clone(&self.decoders);
         let (cancel, stopped) = (self.cancel.clone(), self.stopped.clone());
         let input = DecoderInput::new(body, self.nar_size, cancel, stopped);

@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::substitute::download::body::Shared;
+use crate::substitute::download::body::TransferCounters;
 
 /// The least that a stream has to bring before more connections are considered,
 const BYTES_MIN: u64 = 512 << 10;
@@ -36,7 +36,7 @@ impl Trial {
     }
 
     /// Measures another stream.
-    pub(super) fn restart(&mut self, counters: &Shared) {
+    pub(super) fn restart(&mut self, counters: &TransferCounters) {
         self.began = Instant::now();
         self.streamed = counters.streamed.load(Ordering::Relaxed);
         self.waited_micros = counters.waited_micros.load(Ordering::Relaxed);
@@ -48,7 +48,7 @@ impl Trial {
     }
 
     /// Whether the stream has brought enough to tell, and most of the time was spent waiting.
-    pub(super) fn is_slow(&self, counters: &Shared) -> bool {
+    pub(super) fn is_slow(&self, counters: &TransferCounters) -> bool {
         let streamed = counters.streamed.load(Ordering::Relaxed) - self.streamed;
         let waited = counters.waited_micros.load(Ordering::Relaxed) - self.waited_micros;
         let elapsed = self.began.elapsed();

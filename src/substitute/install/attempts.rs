@@ -1,8 +1,8 @@
 //! Downloads of an item that failed, and which ones are not worth another attempt.
 
 use crate::format::server_url::redacted;
-use crate::substitute::download::choice::Candidate;
-use crate::substitute::install::errors::{Attempt, Class};
+use crate::substitute::download::choice::DownloadCandidate;
+use crate::substitute::install::errors::{Attempt, FailureClass};
 
 /// A server is asked for an item's nar so often, however many URLs its narinfos have.
 const ATTEMPTS_PER_SERVER: usize = 3;
@@ -30,7 +30,7 @@ impl Attempts {
     }
 
     /// Puts those of `candidates` last that have failed with an earlier narinfo.
-    pub(super) fn put_failed_last(&self, candidates: &mut [Candidate]) {
+    pub(super) fn put_failed_last(&self, candidates: &mut [DownloadCandidate]) {
         if !self.all.is_empty() {
             candidates.sort_by_key(|candidate| {
                 let url = redacted(&candidate.url);
@@ -40,10 +40,10 @@ impl Attempts {
     }
 
     /// Whether `candidate` is worth an attempt after those that failed.
-    pub(super) fn allow(&self, candidate: &Candidate) -> bool {
+    pub(super) fn allow(&self, candidate: &DownloadCandidate) -> bool {
         let server = candidate.server;
         let is_its = |attempt: &&Attempt| attempt.candidate.server == server;
-        let is_absent = |attempt: &&Attempt| attempt.error.class() == Class::Absent;
+        let is_absent = |attempt: &&Attempt| attempt.error.class() == FailureClass::Absent;
         let absent = self.all[self.earlier..]
             .iter()
             .filter(is_its)
@@ -59,7 +59,10 @@ impl Attempts {
         if attempt.error.concerns_server() {
             self.failing.push(attempt.candidate.server);
         }
-        let is_new = !self.all.iter().any(|earlier| earlier.is_like(&attempt));
+        let is_new = !self
+            .all
+            .iter()
+            .any(|earlier| earlier.is_repetition_of(&attempt));
         self.all.push(attempt);
         is_new
     }

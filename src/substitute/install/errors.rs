@@ -8,15 +8,15 @@ use crate::format::store_path::StorePath;
 use crate::http::{self, HttpError, Outage};
 use crate::store::StoreError;
 use crate::store::unpack::{NarMismatch, UnpackError};
-use crate::substitute::download::choice::Candidate;
+use crate::substitute::download::choice::DownloadCandidate;
 use crate::substitute::download::transfer::TransferError;
-use crate::substitute::outcome::Status;
+use crate::substitute::outcome::ItemStatus;
 use crate::substitute::{chain, without_url};
 use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
 
 /// What a failure means for the exit code and for whoever asks again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Class {
+pub(crate) enum FailureClass {
     /// A definite no.
     Absent,
     /// Refused: trust or integrity.
@@ -46,7 +46,7 @@ pub(crate) enum AttemptError {
 impl AttemptError {
     /// What it means.
     #[must_use]
-    pub(crate) fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> FailureClass {
         match self {
             Self::Transfer(TransferError::Network(error)) => network_class(error),
             Self::Transfer(
@@ -55,12 +55,12 @@ impl AttemptError {
                 | TransferError::TooMuchInput(_),
             )
             | Self::Unpack(UnpackError::Nar(_))
-            | Self::Mismatch(_) => Class::Refused,
+            | Self::Mismatch(_) => FailureClass::Refused,
             Self::Transfer(TransferError::Start(_))
             | Self::Unpack(
                 UnpackError::Write { .. } | UnpackError::Deduplicate(_) | UnpackError::Panicked,
-            ) => Class::Local,
-            Self::Transfer(TransferError::Canceled) => Class::Interrupted,
+            ) => FailureClass::Local,
+            Self::Transfer(TransferError::Canceled) => FailureClass::Interrupted,
         }
     }
 }
@@ -97,12 +97,12 @@ impl AttemptError {
     }
 }
 
-fn network_class(error: &HttpError) -> Class {
+fn network_class(error: &HttpError) -> FailureClass {
     match error.class() {
-        http::Class::Absent => Class::Absent,
-        http::Class::Transient => Class::Transient,
-        http::Class::Refused => Class::Refused,
-        http::Class::Local => Class::Local,
+        http::Class::Absent => FailureClass::Absent,
+        http::Class::Transient => FailureClass::Transient,
+        http::Class::Refused => FailureClass::Refused,
+        http::Class::Local => FailureClass::Local,
     }
 }
 
@@ -110,7 +110,7 @@ fn network_class(error: &HttpError) -> Class {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     /// What was tried.
-    pub(crate) candidate: Candidate,
+    pub(crate) candidate: DownloadCandidate,
     /// The narinfo that its nar has to agree with.
     pub(crate) authorized: Arc<AuthorizedNarInfo>,
     /// Where from, without credentials.
@@ -122,7 +122,7 @@ pub(crate) struct Attempt {
 impl Attempt {
     /// A download for `authorized` that failed with `error`.
     pub(super) fn new(
-        candidate: &Candidate,
+        candidate: &DownloadCandidate,
         authorized: &Arc<AuthorizedNarInfo>,
         error: AttemptError,
     ) -> Self {
@@ -141,7 +141,7 @@ impl Attempt {
     }
 
     /// Whether it is the same failure once more.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
+    pub(super) fn is_repetition_of(&self, other: &Self) -> bool {
         self.url == other.url && self.reason() == other.reason()
     }
 }
@@ -153,7 +153,7 @@ pub(crate) enum ItemError {
     #[error("{}{}", not_available_text(*.status), lines(.why))]
     NotAvailable {
         /// What follows from all answers.
-        status: Status,
+        status: ItemStatus,
         /// Server by server, in words.
         why: Vec<String>,
     },
@@ -229,12 +229,12 @@ pub(crate) enum ItemError {
     Interrupted,
 }
 
-fn not_available_text(status: Status) -> &'static str {
+fn not_available_text(status: ItemStatus) -> &'static str {
     match status {
-        Status::Preparing => "a server is preparing it, but does not have it yet",
-        Status::Missing => "no server has it",
-        Status::Refused => "no server has a narinfo that can be used",
-        Status::Available | Status::Unknown => "no server gave a definite answer",
+        ItemStatus::Preparing => "a server is preparing it, but does not have it yet",
+        ItemStatus::Missing => "no server has it",
+        ItemStatus::Refused => "no server has a narinfo that can be used",
+        ItemStatus::Available | ItemStatus::Unknown => "no server gave a definite answer",
     }
 }
 
@@ -267,45 +267,45 @@ fn attempts_text(attempts: &[Attempt]) -> String {
 impl ItemError {
     /// What it means.
     #[must_use]
-    pub(crate) fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> FailureClass {
         match self {
             Self::NotAvailable {
-                status: Status::Unknown,
+                status: ItemStatus::Unknown,
                 ..
             }
-            | Self::Offline(_) => Class::Transient,
+            | Self::Offline(_) => FailureClass::Transient,
             Self::NotAvailable {
-                status: Status::Refused,
+                status: ItemStatus::Refused,
                 ..
             }
             | Self::Refused { .. }
-            | Self::NoDownload => Class::Refused,
+            | Self::NoDownload => FailureClass::Refused,
             Self::NotAvailable { .. }
             | Self::Reference(_)
             | Self::InvalidReference(_)
-            | Self::NotTried => Class::Absent,
+            | Self::NotTried => FailureClass::Absent,
             Self::AllFailed(attempts) => attempts
                 .iter()
                 .map(|attempt| attempt.error.class())
                 // A server that does not have the nar after all is a failed download here:
                 // its narinfo said that it has.
                 .map(|class| {
-                    if class == Class::Absent {
-                        Class::Transient
+                    if class == FailureClass::Absent {
+                        FailureClass::Transient
                     } else {
                         class
                     }
                 })
                 .max()
-                .unwrap_or(Class::Transient),
+                .unwrap_or(FailureClass::Transient),
             Self::Store(_)
             | Self::Open { .. }
             | Self::MissingTree(_)
             | Self::NoSpace { .. }
             | Self::LookupFailed { .. }
-            | Self::Threads(_) => Class::Local,
+            | Self::Threads(_) => FailureClass::Local,
             Self::OtherBuild { first, next } => first.class().max(next.class()),
-            Self::Interrupted => Class::Interrupted,
+            Self::Interrupted => FailureClass::Interrupted,
         }
     }
 
@@ -318,7 +318,10 @@ impl ItemError {
     /// Whether another server's bytes may help: these failed on the way or were not right.
     #[must_use]
     pub(crate) fn is_of_servers(&self) -> bool {
-        let is_theirs = matches!(self.class(), Class::Transient | Class::Refused);
+        let is_theirs = matches!(
+            self.class(),
+            FailureClass::Transient | FailureClass::Refused
+        );
         is_theirs && matches!(self, Self::AllFailed(_))
     }
 
@@ -367,7 +370,7 @@ impl ItemError {
     /// Whether some server's narinfo leads to a nar that is not there: it is stale.
     #[must_use]
     pub(crate) fn is_stale(&self) -> bool {
-        let is_absent = |attempt: &Attempt| attempt.error.class() == Class::Absent;
+        let is_absent = |attempt: &Attempt| attempt.error.class() == FailureClass::Absent;
         matches!(self, Self::AllFailed(attempts) if attempts.iter().any(is_absent))
     }
 }

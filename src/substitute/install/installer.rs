@@ -12,27 +12,29 @@ use crate::format::store_path::StorePath;
 use crate::store::Links;
 use crate::store::unpack::{Checked, Destination, UnpackError, WriterPool, unpack};
 use crate::substitute::cancel::Cancel;
-use crate::substitute::download::choice::{self, Candidate, Choice, Rates};
-use crate::substitute::download::prefetch::{Ahead, Begun};
+use crate::substitute::download::choice::{self, DownloadCandidate, DownloadChoice, MeasuredRates};
+use crate::substitute::download::prefetch::{NarPrefetcher, PrefetchedNar};
 use crate::substitute::download::retries::{FindServers, Retries, RetryContext};
-use crate::substitute::download::transfer::{Budget, Download, NarStream, Received, TransferError};
+use crate::substitute::download::transfer::{
+    NarStream, ReceivedCounter, TransferBudget, TransferError, TransferRequest,
+};
 use crate::substitute::install::attempts::Attempts;
-use crate::substitute::install::errors::{Attempt, AttemptError, Class, ItemError};
+use crate::substitute::install::errors::{Attempt, AttemptError, FailureClass, ItemError};
 use crate::substitute::network::Network;
-use crate::substitute::outcome::Source;
-use crate::substitute::progress::{Event, Progress};
+use crate::substitute::outcome::NarSource;
+use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::sync::lock;
 use crate::trust::verdict::AuthorizedNarInfo;
 
 /// One item to be unpacked: what, from where, to where.
 #[derive(Clone, Copy)]
-pub(crate) struct Order<'a> {
+pub(crate) struct UnpackRequest<'a> {
     /// The item.
     pub(crate) item: &'a StorePath,
     /// Who vouches for its bytes.
     pub(crate) authorized: &'a Arc<AuthorizedNarInfo>,
     /// Who has them, in the user's order.
-    pub(crate) sources: &'a [Source],
+    pub(crate) sources: &'a [NarSource],
     /// Where its tree goes.
     pub(crate) destination: &'a Destination,
     /// Where its files are deduplicated; `None` when they are not.
@@ -48,11 +50,11 @@ pub(crate) struct Installer {
     /// Writes small files.
     pub(crate) writers: WriterPool,
     /// What transfers may take.
-    pub(crate) budget: Budget,
+    pub(crate) budget: TransferBudget,
     /// Who has begun with nars ahead of time, if anybody has.
-    pub(crate) ahead: Option<Arc<dyn Ahead>>,
+    pub(crate) prefetcher: Option<Arc<dyn NarPrefetcher>>,
     /// What was measured so far.
-    pub(crate) rates: Mutex<Rates>,
+    pub(crate) rates: Mutex<MeasuredRates>,
     /// Whom to tell.
     pub(crate) progress: Arc<dyn Progress>,
     /// Tells when to stop.
@@ -60,7 +62,7 @@ pub(crate) struct Installer {
     /// How long a server that has answered before is retried without progress.
     pub(crate) retry_time: Duration,
     /// Transfers under way, for progress.
-    pub(crate) in_flight: Mutex<Vec<(StorePath, Received)>>,
+    pub(crate) in_flight: Mutex<Vec<(StorePath, ReceivedCounter)>>,
 }
 
 impl Installer {
@@ -72,48 +74,48 @@ impl Installer {
     /// No source does, or the tree cannot be written; nothing is left behind.
     pub(super) fn unpack(
         &self,
-        order: &Order<'_>,
+        request: &UnpackRequest<'_>,
         earlier: Vec<Attempt>,
         retries: &Arc<Retries>,
     ) -> Result<Checked, ItemError> {
-        let item = order.item;
+        let item = request.item;
         let mut attempts = Attempts::after(earlier);
-        let (rates, nar_size) = (self.rates(), order.authorized.narinfo().nar_size());
-        let all = choice::candidates(order.sources, &self.servers, &rates);
+        let (rates, nar_size) = (self.rates(), request.authorized.narinfo().nar_size());
+        let all = choice::candidates(request.sources, &self.servers, &rates);
         let mut ranked = self.network.within_reach(all)?;
         attempts.put_failed_last(&mut ranked);
         ranked.sort_by_key(|candidate| retries.health().is_unreliable(candidate.server));
         retries.add_servers(ranked.iter().map(|candidate| candidate.server));
         let mut choice = choice::explain(&ranked, nar_size, &rates);
-        let mut begun = self.ahead.as_ref().and_then(|ahead| {
-            let (index, begun) = ahead.take(item, &ranked)?;
+        let mut prefetched = self.prefetcher.as_ref().and_then(|prefetcher| {
+            let (index, prefetched) = prefetcher.take(item, &ranked)?;
             ranked.get_mut(..=index)?.rotate_right(1);
             choice = None;
-            Some(begun)
+            Some(prefetched)
         });
         for candidate in &ranked {
             if !attempts.allow(candidate) {
                 continue;
             }
-            let start = Start {
-                begun: begun.take(),
+            let start = DownloadStart {
+                prefetched: prefetched.take(),
                 choice: choice.take(),
             };
-            let error = match self.attempt(order, candidate, start, retries) {
+            let error = match self.attempt(request, candidate, start, retries) {
                 Ok(checked) => return Ok(checked),
                 Err(error) => error,
             };
-            if error.class() == Class::Interrupted || self.cancel.is_canceled() {
+            if error.class() == FailureClass::Interrupted || self.cancel.is_canceled() {
                 return Err(ItemError::Interrupted);
             }
-            let stop = error.class() == Class::Local;
+            let stop = error.class() == FailureClass::Local;
             retries.failed(candidate.server, error.outage());
 
-            let attempt = Attempt::new(candidate, order.authorized, error);
+            let attempt = Attempt::new(candidate, request.authorized, error);
             let is_worth_telling = is_worth_telling(&attempt, retries);
             let (url, reason) = (attempt.url.clone(), attempt.reason());
             if attempts.record(attempt) && is_worth_telling {
-                self.progress.event(Event::SourceFailed {
+                self.progress.event(ProgressEvent::SourceFailed {
                     item,
                     url: &url,
                     reason: &reason,
@@ -132,7 +134,7 @@ impl Installer {
     }
 
     /// Whether there are other servers, but all of `sources` were found unreachable or silent.
-    pub(super) fn is_unreliable(&self, sources: &[Source]) -> bool {
+    pub(super) fn is_unreliable(&self, sources: &[NarSource]) -> bool {
         let health = self.network.health();
         sources.len() < self.servers.len()
             && sources
@@ -154,15 +156,15 @@ impl Installer {
 
     pub(super) fn attempt(
         &self,
-        order: &Order<'_>,
-        candidate: &Candidate,
-        start: Start,
+        request: &UnpackRequest<'_>,
+        candidate: &DownloadCandidate,
+        start: DownloadStart,
         retries: &Arc<Retries>,
     ) -> Result<Checked, AttemptError> {
-        let Start { begun, choice } = start;
-        let Order {
+        let DownloadStart { prefetched, choice } = start;
+        let UnpackRequest {
             item, authorized, ..
-        } = *order;
+        } = *request;
         let nar_size = authorized.narinfo().nar_size();
         if let Some(error) = retries.health().given_up(candidate.server) {
             return Err(TransferError::Network(Arc::new(error)).into());
@@ -171,25 +173,25 @@ impl Installer {
             .network
             .client_for(&candidate.url)
             .map_err(TransferError::Network)?;
-        let download = Download {
+        let download = TransferRequest {
             candidate,
             nar_size,
-            begun,
+            prefetched,
             retries: Arc::clone(retries),
             cancel: self.cancel.clone(),
         };
         let stream = NarStream::open(client, download, &self.budget)?;
-        self.progress.event(Event::Started {
+        self.progress.event(ProgressEvent::Started {
             item,
             url: &server_url::redacted(&candidate.url),
             download_size: stream.download_size(),
-            announced: choice::announced(order.sources).and_then(|(_, it)| it.file_size),
+            announced: choice::announced(request.sources).and_then(|(_, it)| it.file_size),
             choice: choice.as_ref(),
         });
-        let watch = Watch::new(self, item, &stream);
+        let in_flight_guard = InFlightGuard::new(self, item, &stream);
         let (unpacked, stream) = {
             let mut stream = stream;
-            let (destination, links) = (order.destination.clone(), order.links.cloned());
+            let (destination, links) = (request.destination.clone(), request.links.cloned());
             (
                 unpack(&mut stream, destination, &self.writers, links),
                 stream,
@@ -211,8 +213,8 @@ impl Installer {
         drop(rates);
         let downloaded = measured.downloaded;
         // Once it is unpacked nothing may be told of its way there.
-        drop(watch);
-        self.progress.event(Event::Unpacked {
+        drop(in_flight_guard);
+        self.progress.event(ProgressEvent::Unpacked {
             item,
             downloaded,
             nar_size,
@@ -220,7 +222,7 @@ impl Installer {
         Ok(checked)
     }
 
-    fn rates(&self) -> Rates {
+    fn rates(&self) -> MeasuredRates {
         lock(&self.rates).clone()
     }
 
@@ -229,7 +231,8 @@ impl Installer {
         let in_flight = lock(&self.in_flight);
         for (item, received) in in_flight.iter() {
             let downloaded = received.bytes();
-            self.progress.event(Event::Progressed { item, downloaded });
+            self.progress
+                .event(ProgressEvent::Progressed { item, downloaded });
         }
     }
 }
@@ -243,25 +246,25 @@ fn is_worth_telling(attempt: &Attempt, retries: &Retries) -> bool {
     }
     let server = attempt.candidate.server;
     attempt.error.outage().is_none()
-        || retries.has_alternative(server) && retries.health().is_time_to_tell_failure(server)
+        || retries.has_alternative(server) && retries.health().is_failure_report_due(server)
 }
 
 /// How a download comes to be tried.
 #[derive(Default)]
-pub(super) struct Start {
+pub(super) struct DownloadStart {
     /// It has begun already.
-    pub(super) begun: Option<Box<dyn Begun>>,
+    pub(super) prefetched: Option<Box<dyn PrefetchedNar>>,
     /// It was preferred to others.
-    pub(super) choice: Option<Choice>,
+    pub(super) choice: Option<DownloadChoice>,
 }
 
 /// A transfer is among those under way for as long as this lives.
-struct Watch<'a> {
+struct InFlightGuard<'a> {
     installer: &'a Installer,
     item: &'a StorePath,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> InFlightGuard<'a> {
     fn new(installer: &'a Installer, item: &'a StorePath, stream: &NarStream) -> Self {
         let mut all = lock(&installer.in_flight);
         all.push((item.clone(), stream.received()));
@@ -269,7 +272,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-impl Drop for Watch<'_> {
+impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
         let mut all = lock(&self.installer.in_flight);
         all.retain(|(item, _)| item != self.item);

@@ -10,16 +10,16 @@ use std::sync::Arc;
 use crate::store::unpack::Checked;
 use crate::substitute::download::retries::{FindServers, Retries};
 use crate::substitute::install::errors::ItemError;
-use crate::substitute::install::installer::{Installer, Order};
-use crate::substitute::lookup::{Resolver, Walk};
-use crate::substitute::outcome::{Authority, Build, Found, Source};
+use crate::substitute::install::installer::{Installer, UnpackRequest};
+use crate::substitute::lookup::{LookupScope, Resolver};
+use crate::substitute::outcome::{Authority, ItemBuild, ItemLookup, NarSource};
 use crate::trust::verdict::AuthorizedNarInfo;
 
 /// Which other builds of an item may take its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Builds {
+pub(crate) enum AllowedBuilds {
     /// The next ones in the user's order, up to the first that has other references: for that
-    /// one the caller has to plan again, see [`Failure::is_superseded`].
+    /// one the caller has to plan again, see [`UnpackFailure::is_superseded`].
     UntilOtherReferences,
     /// All that have the same references.
     WithSameReferences,
@@ -29,7 +29,7 @@ pub(crate) enum Builds {
 
 /// Why an item could not be unpacked.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct UnpackFailure {
     /// What failed.
     pub(crate) error: ItemError,
     /// Whether another build, which has other references, comes next; the resolver goes by its
@@ -37,7 +37,7 @@ pub(crate) struct Failure {
     pub(crate) is_superseded: bool,
 }
 
-impl From<ItemError> for Failure {
+impl From<ItemError> for UnpackFailure {
     fn from(error: ItemError) -> Self {
         Self {
             error,
@@ -46,8 +46,8 @@ impl From<ItemError> for Failure {
     }
 }
 
-impl From<Failure> for ItemError {
-    fn from(failure: Failure) -> Self {
+impl From<UnpackFailure> for ItemError {
+    fn from(failure: UnpackFailure) -> Self {
         failure.error
     }
 }
@@ -64,24 +64,24 @@ impl From<Failure> for ItemError {
 pub(crate) fn unpack(
     installer: &Installer,
     resolver: &Arc<Resolver>,
-    order: &Order<'_>,
-    builds: Builds,
-) -> Result<Checked, Failure> {
-    let retries = &installer.retries(find_servers(resolver, order, builds));
+    request: &UnpackRequest<'_>,
+    builds: AllowedBuilds,
+) -> Result<Checked, UnpackFailure> {
+    let retries = &installer.retries(find_servers(resolver, request, builds));
     let all_sources;
-    let mut order = *order;
-    if installer.is_unreliable(order.sources) {
-        all_sources = same_build_sources(resolver, &order);
+    let mut request = *request;
+    if installer.is_unreliable(request.sources) {
+        all_sources = same_build_sources(resolver, &request);
         if !all_sources.is_empty() {
-            order.sources = &all_sources;
+            request.sources = &all_sources;
         }
     }
-    let order = &order;
+    let request = &request;
 
-    let mut unpacked = installer.unpack(order, Vec::new(), retries);
+    let mut unpacked = installer.unpack(request, Vec::new(), retries);
     if let Err(error) = unpacked {
         unpacked = match error.is_stale() {
-            true => look_up_again(installer, resolver, order, error, retries),
+            true => look_up_again(installer, resolver, request, error, retries),
             false => Err(error),
         };
     }
@@ -92,16 +92,16 @@ pub(crate) fn unpack(
 
     let is_stale = error.is_stale();
     let unpacked = match error.is_of_servers() {
-        true => from_other_servers(installer, resolver, order, builds, error, retries),
+        true => from_other_servers(installer, resolver, request, builds, error, retries),
         false => Err(error.into()),
     };
     let unpacked = match unpacked {
-        Err(Failure {
+        Err(UnpackFailure {
             error,
             is_superseded: false,
         }) if error.is_of_servers() => installer
-            .retry(order, error, retries)
-            .map_err(Failure::from),
+            .retry(request, error, retries)
+            .map_err(UnpackFailure::from),
         other => other,
     };
     if is_stale
@@ -110,7 +110,7 @@ pub(crate) fn unpack(
             .is_err_and(|failure| failure.error.is_stale())
     {
         // What the servers answered now is as wrong as what the lookup cache had.
-        resolver.disbelieve(order.item.clone());
+        resolver.remove_cached(request.item.clone());
     }
     unpacked
 }
@@ -118,24 +118,24 @@ pub(crate) fn unpack(
 fn look_up_again(
     installer: &Installer,
     resolver: &Resolver,
-    order: &Order<'_>,
+    request: &UnpackRequest<'_>,
     error: ItemError,
     retries: &Arc<Retries>,
 ) -> Result<Checked, ItemError> {
-    resolver.forget(order.item.clone());
-    let found = resolver.resolve(vec![order.item.clone()], Walk::JustThese);
+    resolver.discard(request.item.clone());
+    let found = resolver.resolve(vec![request.item.clone()], LookupScope::ItemsOnly);
     let Some(found) = found.items.into_iter().next() else {
         return Err(error);
     };
     let authority = found.authority.as_ref().and_then(Authority::checked);
-    match authority.filter(|new| is_same_build(new, order.authorized)) {
+    match authority.filter(|new| is_same_build(new, request.authorized)) {
         Some(authorized) => {
-            let order = Order {
+            let request = UnpackRequest {
                 authorized,
                 sources: &found.sources,
-                ..*order
+                ..*request
             };
-            installer.unpack(&order, error.into_attempts(), retries)
+            installer.unpack(&request, error.into_attempts(), retries)
         }
         None => Err(error),
     }
@@ -144,63 +144,68 @@ fn look_up_again(
 fn from_other_servers(
     installer: &Installer,
     resolver: &Resolver,
-    order: &Order<'_>,
-    allowed: Builds,
+    request: &UnpackRequest<'_>,
+    allowed: AllowedBuilds,
     mut error: ItemError,
     retries: &Arc<Retries>,
-) -> Result<Checked, Failure> {
-    let found = resolver.resolve_everywhere(order.item.clone());
-    let builds = found.items.into_iter().flat_map(Found::builds);
-    let (same, others): (Vec<Build>, Vec<Build>) =
-        builds.partition(|build| is_same_build(build.authority.authorized(), order.authorized));
+) -> Result<Checked, UnpackFailure> {
+    let found = resolver.resolve_on_all_servers(request.item.clone());
+    let builds = found.items.into_iter().flat_map(ItemLookup::builds);
+    let (same, others): (Vec<ItemBuild>, Vec<ItemBuild>) =
+        builds.partition(|build| is_same_build(build.authority.authorized(), request.authorized));
 
-    let is_new = |source: &Source| order.sources.iter().all(|old| old.server != source.server);
-    let sources: Vec<Source> = same
+    let is_new = |source: &NarSource| {
+        request
+            .sources
+            .iter()
+            .all(|old| old.server != source.server)
+    };
+    let sources: Vec<NarSource> = same
         .into_iter()
         .flat_map(|build| build.sources)
         .filter(is_new)
         .collect();
     if !sources.is_empty() {
-        let order = Order {
+        let request = UnpackRequest {
             sources: &sources,
-            ..*order
+            ..*request
         };
-        error = match installer.unpack(&order, error.into_attempts(), retries) {
+        error = match installer.unpack(&request, error.into_attempts(), retries) {
             Ok(checked) => return Ok(checked),
             Err(error) => error,
         };
     }
 
-    let mut failed = vec![Arc::clone(order.authorized.narinfo())];
-    for Build { authority, sources } in &others {
+    let mut failed = vec![Arc::clone(request.authorized.narinfo())];
+    for ItemBuild { authority, sources } in &others {
         if !error.is_of_servers() {
             return Err(error.into());
         }
         let Some(authorized) = authority.checked() else {
             continue;
         };
-        let has_same_references = have_same_references(authorized, order.authorized);
-        let is_failing = |source: &Source| retries.health().is_failing(source.server);
+        let has_same_references = have_same_references(authorized, request.authorized);
+        let is_failing = |source: &NarSource| retries.health().is_failing(source.server);
         match allowed {
             // To wait for the first build is better than to wait for another one.
             _ if !has_same_references && sources.iter().all(is_failing) => continue,
-            Builds::UntilOtherReferences if !has_same_references => {
-                resolver.reject(order.item.clone(), failed);
-                return Err(Failure {
+            AllowedBuilds::UntilOtherReferences if !has_same_references => {
+                resolver.reject(request.item.clone(), failed);
+                return Err(UnpackFailure {
                     error,
                     is_superseded: true,
                 });
             }
-            Builds::WithSameReferences if !has_same_references => continue,
+            AllowedBuilds::WithSameReferences if !has_same_references => continue,
             _ => {}
         }
         failed.push(Arc::clone(authorized.narinfo()));
-        let order = Order {
+        let request = UnpackRequest {
             authorized,
             sources,
-            ..*order
+            ..*request
         };
-        error = match installer.unpack(&order, error.into_attempts(), retries) {
+        error = match installer.unpack(&request, error.into_attempts(), retries) {
             Ok(checked) => return Ok(checked),
             Err(error) => error,
         };
@@ -210,19 +215,26 @@ fn from_other_servers(
 
 /// Finds the servers that have `order`'s item in a build that `allowed` allows, for as long as
 /// there is a resolver.
-fn find_servers(resolver: &Arc<Resolver>, order: &Order<'_>, allowed: Builds) -> FindServers {
-    let (resolver, item) = (Arc::downgrade(resolver), order.item.clone());
-    let authorized = Arc::clone(order.authorized);
+fn find_servers(
+    resolver: &Arc<Resolver>,
+    request: &UnpackRequest<'_>,
+    allowed: AllowedBuilds,
+) -> FindServers {
+    let (resolver, item) = (Arc::downgrade(resolver), request.item.clone());
+    let authorized = Arc::clone(request.authorized);
     Box::new(move || {
         let Some(resolver) = resolver.upgrade() else {
             return Vec::new();
         };
-        let is_allowed = |build: &Build| {
-            allowed != Builds::WithSameReferences
+        let is_allowed = |build: &ItemBuild| {
+            allowed != AllowedBuilds::WithSameReferences
                 || have_same_references(build.authority.authorized(), &authorized)
         };
-        let found = resolver.resolve_everywhere(item.clone()).items;
-        let builds = found.into_iter().flat_map(Found::builds).filter(is_allowed);
+        let found = resolver.resolve_on_all_servers(item.clone()).items;
+        let builds = found
+            .into_iter()
+            .flat_map(ItemLookup::builds)
+            .filter(is_allowed);
         builds
             .flat_map(|build| build.sources)
             .map(|source| source.server)
@@ -231,10 +243,14 @@ fn find_servers(resolver: &Arc<Resolver>, order: &Order<'_>, allowed: Builds) ->
 }
 
 /// Who has the very nar that is ordered, of all servers.
-fn same_build_sources(resolver: &Resolver, order: &Order<'_>) -> Vec<Source> {
-    let found = resolver.resolve_everywhere(order.item.clone()).items;
-    let is_same = |build: &Build| is_same_build(build.authority.authorized(), order.authorized);
-    let same = found.into_iter().flat_map(Found::builds).filter(is_same);
+fn same_build_sources(resolver: &Resolver, request: &UnpackRequest<'_>) -> Vec<NarSource> {
+    let found = resolver.resolve_on_all_servers(request.item.clone()).items;
+    let is_same =
+        |build: &ItemBuild| is_same_build(build.authority.authorized(), request.authorized);
+    let same = found
+        .into_iter()
+        .flat_map(ItemLookup::builds)
+        .filter(is_same);
     same.flat_map(|build| build.sources).collect()
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::store::unpack::Checked;
 use crate::substitute::download::retries::Retries;
-use crate::substitute::install::errors::{Attempt, Class, ItemError};
-use crate::substitute::install::installer::{Installer, Order, Start};
+use crate::substitute::install::errors::{Attempt, FailureClass, ItemError};
+use crate::substitute::install::installer::{DownloadStart, Installer, UnpackRequest};
 
 impl Installer {
     /// Tries the downloads again that `error` is about, those that failed by an outage, until one
@@ -16,7 +16,7 @@ impl Installer {
     /// None does in the time that is allowed: how each failed in the end.
     pub(in crate::substitute) fn retry(
         &self,
-        order: &Order<'_>,
+        request: &UnpackRequest<'_>,
         error: ItemError,
         retries: &Arc<Retries>,
     ) -> Result<Checked, ItemError> {
@@ -36,12 +36,12 @@ impl Installer {
                 if skipped.contains(&server) {
                     continue;
                 }
-                let order = Order {
+                let request = UnpackRequest {
                     authorized: &attempt.authorized,
-                    ..*order
+                    ..*request
                 };
-                let start = Start::default();
-                let error = match self.attempt(&order, &attempt.candidate, start, retries) {
+                let start = DownloadStart::default();
+                let error = match self.attempt(&request, &attempt.candidate, start, retries) {
                     Ok(checked) => return Ok(checked),
                     Err(error) => error,
                 };
@@ -54,7 +54,7 @@ impl Installer {
                 if self.cancel.is_canceled() {
                     return Err(ItemError::Interrupted);
                 }
-                if attempt.error.class() == Class::Local {
+                if attempt.error.class() == FailureClass::Local {
                     return Err(ItemError::AllFailed(attempts));
                 }
             }

@@ -12,23 +12,25 @@ use crate::lookup_cache::{
 };
 use crate::substitute::chain;
 use crate::substitute::download::choice;
-use crate::substitute::lookup::engine::Engine;
-use crate::substitute::lookup::items::Offer;
+use crate::substitute::lookup::engine::LookupEngine;
+use crate::substitute::lookup::items::ServerOffer;
 use crate::substitute::lookup::refused::RefusedNarInfo;
 use crate::substitute::lookup::servers::ServerState;
-use crate::substitute::lookup::verification::{Checked, Outcome, TextOrigin, kind_of};
-use crate::substitute::outcome::{Answer, Authority, Origin, Said, Source};
-use crate::substitute::progress::Event;
+use crate::substitute::lookup::verification::{
+    TextOrigin, VerificationOutcome, VerifiedText, answer_kind,
+};
+use crate::substitute::outcome::{AnswerOrigin, Authority, LookupOutcome, NarSource, ServerAnswer};
+use crate::substitute::progress::ProgressEvent;
 use crate::trust::verdict::Refusal;
 
-impl Engine {
+impl LookupEngine {
     /// Asks `servers` about `item`.
     pub(super) fn ask(&mut self, item: u32, servers: &[usize]) {
         self.cache_misses += servers.len() as u64;
         let path = self.items[item as usize].item.path.clone();
         if let Err(why) = self.connect() {
             for &server in servers {
-                let answer = Answer::of(Said::LocalFailure(why.clone()));
+                let answer = ServerAnswer::of(LookupOutcome::LocalFailure(why.clone()));
                 self.items[item as usize].item.answer(server, answer);
             }
             return self.advance(item);
@@ -58,7 +60,7 @@ impl Engine {
         let specs = self
             .servers
             .iter()
-            .map(crate::substitute::lookup::servers::Server::spec)
+            .map(crate::substitute::lookup::servers::LookupServer::spec)
             .collect();
         let (lookups, events) = client.lookups(specs).map_err(|error| chain(&error))?;
         self.lookups = Some(lookups);
@@ -78,7 +80,7 @@ impl Engine {
         let ttl = self.setup.options.ttl.clone();
         let entry = match answer {
             Ok(NarInfoAnswer::Found { text, max_age }) => {
-                self.heard_answer(server);
+                self.note_answer(server);
                 let items = self.with_hash_part(hash_part);
                 return self.check(server, items, text, TextOrigin::Server { max_age });
             }
@@ -96,18 +98,18 @@ impl Engine {
             ),
             Err(error) => return self.failed(server, hash_part, &error),
         };
-        self.heard_answer(server);
-        let said = match &entry.answer {
-            CachedAnswer::Preparing { status } => Said::Baking(*status),
-            CachedAnswer::Negative { status } => Said::Missing(*status),
+        self.note_answer(server);
+        let outcome = match &entry.answer {
+            CachedAnswer::Preparing { status } => LookupOutcome::Preparing(*status),
+            CachedAnswer::Negative { status } => LookupOutcome::Missing(*status),
             _ => return,
         };
         let expires_at = entry.is_fresh(now).then_some(entry.expires_at);
-        self.remember_later(server, *hash_part, entry);
+        self.queue_cache_entry(server, *hash_part, entry);
         for item in self.with_hash_part(hash_part) {
-            let answer = Answer {
-                said: said.clone(),
-                origin: Origin::Network,
+            let answer = ServerAnswer {
+                outcome: outcome.clone(),
+                origin: AnswerOrigin::Network,
                 expires_at,
             };
             self.items[item as usize].item.answer(server, answer);
@@ -115,16 +117,16 @@ impl Engine {
         }
     }
 
-    fn heard_answer(&mut self, server: usize) {
+    fn note_answer(&mut self, server: usize) {
         self.servers[server].answered();
         self.servers[server].answers += 1;
-        self.take_back_down(server);
+        self.clear_down_record(server);
     }
 
     /// A server that was believed to be down answers: later runs are to ask it.
-    fn take_back_down(&mut self, server: usize) {
-        if self.servers[server].takes_back_down() {
-            self.remember_of(server, ServerFact::Up);
+    fn clear_down_record(&mut self, server: usize) {
+        if self.servers[server].clears_down_record() {
+            self.record_server_fact(server, ServerFact::Up);
         }
     }
 
@@ -132,10 +134,10 @@ impl Engine {
     /// said of this item alone is remembered of the item.
     fn failed(&mut self, server: usize, hash_part: &HashPart, error: &HttpError) {
         let reason = bounded(chain(error));
-        let said_something = error.status().is_some();
+        let has_response = error.status().is_some();
         let mut expires_at = None;
-        if said_something {
-            self.heard_answer(server);
+        if has_response {
+            self.note_answer(server);
             let now = self.setup.clock.unix_seconds();
             let answer = CachedAnswer::Transient {
                 reason: reason.clone().into(),
@@ -147,19 +149,19 @@ impl Engine {
                 .ttl
                 .entry(answer, AnswerKind::Transient, wait, now);
             expires_at = Some(entry.expires_at);
-            self.remember_later(server, *hash_part, entry);
+            self.queue_cache_entry(server, *hash_part, entry);
         } else {
-            self.servers[server].gave_up();
+            self.servers[server].note_failure();
         }
         for item in self.with_hash_part(hash_part) {
-            let said = if error.is_shortage() {
-                Said::LocalFailure(reason.clone())
+            let outcome = if error.is_shortage() {
+                LookupOutcome::LocalFailure(reason.clone())
             } else {
-                Said::Failed(reason.clone())
+                LookupOutcome::Failed(reason.clone())
             };
-            let answer = Answer {
-                said,
-                origin: Origin::Network,
+            let answer = ServerAnswer {
+                outcome,
+                origin: AnswerOrigin::Network,
                 expires_at,
             };
             self.items[item as usize].item.answer(server, answer);
@@ -168,8 +170,8 @@ impl Engine {
     }
 
     /// A text has been checked.
-    pub(super) fn checked(&mut self, checked: Checked) {
-        let Checked {
+    pub(super) fn checked(&mut self, checked: VerifiedText) {
+        let VerifiedText {
             item,
             server,
             origin,
@@ -178,37 +180,43 @@ impl Engine {
         } = checked;
         let server = usize::from(server);
         let answer_origin = match &origin {
-            TextOrigin::Server { .. } => Origin::Network,
+            TextOrigin::Server { .. } => AnswerOrigin::Network,
             TextOrigin::Cache {
                 asked_at,
                 expires_at,
                 ..
-            } => Origin::Cache {
+            } => AnswerOrigin::Cache {
                 asked_at: *asked_at,
                 expires_at: *expires_at,
             },
         };
         let expires_at = match &origin {
             TextOrigin::Server { max_age } => {
-                self.remember_outcome(server, item, text, &outcome, *max_age)
+                self.cache_verified_text(server, item, text, &outcome, *max_age)
             }
             TextOrigin::Cache { expires_at, .. } => Some(*expires_at),
         };
-        let answer = |said| Answer {
-            said,
+        let answer = |outcome| ServerAnswer {
+            outcome,
             origin: answer_origin,
             expires_at,
         };
-        let (said, offer, authority) = match outcome {
-            Outcome::Authorized(authority, offer) => {
-                (Said::Authorized, Some(offer), Some(authority))
+        let (outcome, offer, authority) = match outcome {
+            VerificationOutcome::Authorized(authority, offer) => {
+                (LookupOutcome::Authorized, Some(offer), Some(authority))
             }
-            Outcome::Refused(offer, refusal) => (Said::Refused(refusal), Some(offer), None),
-            Outcome::Unreadable(why) => (Said::Unreadable(bounded(why)), None, None),
+            VerificationOutcome::Refused(offer, refusal) => {
+                (LookupOutcome::Refused(refusal), Some(offer), None)
+            }
+            VerificationOutcome::Unreadable(why) => {
+                (LookupOutcome::Unreadable(bounded(why)), None, None)
+            }
         };
         match offer {
-            Some(offer) => self.note_offer(server, item, answer(said), offer, authority),
-            None => self.items[item as usize].item.answer(server, answer(said)),
+            Some(offer) => self.note_offer(server, item, answer(outcome), offer, authority),
+            None => self.items[item as usize]
+                .item
+                .answer(server, answer(outcome)),
         }
         self.advance(item);
     }
@@ -218,18 +226,18 @@ impl Engine {
         &mut self,
         server: usize,
         item: u32,
-        answer: Answer,
+        answer: ServerAnswer,
         offer: NarOffer,
         authority: Option<Authority>,
     ) {
-        let source = Source {
+        let source = NarSource {
             server,
             offer: Arc::new(offer),
         };
         let usable = choice::check_usable(&source, &self.setup.servers);
         self.items[item as usize].item.note_narinfo(
             answer,
-            Offer {
+            ServerOffer {
                 source,
                 authority,
                 usable,
@@ -238,22 +246,29 @@ impl Engine {
     }
 
     /// Remembers a text that a server gave; until when.
-    fn remember_outcome(
+    fn cache_verified_text(
         &mut self,
         server: usize,
         item: u32,
         text: Box<str>,
-        outcome: &Outcome,
+        outcome: &VerificationOutcome,
         max_age: Option<u64>,
     ) -> Option<u64> {
         let (answer, kind) = match outcome {
-            Outcome::Authorized(authority, offer) => {
-                let key_id = Some(authority.authorized().key_id().into());
-                (CachedAnswer::Positive { text, key_id }, kind_of(offer))
+            VerificationOutcome::Authorized(authority, offer) => {
+                let signed_by = Some(authority.authorized().key_id().into());
+                (
+                    CachedAnswer::Positive {
+                        text,
+                        key_id: signed_by,
+                    },
+                    answer_kind(offer),
+                )
             }
             // The narinfo of another item says nothing about this one.
-            Outcome::Refused(_, Refusal::WrongItem { .. }) | Outcome::Unreadable(_) => return None,
-            Outcome::Refused(offer, refusal) => {
+            VerificationOutcome::Refused(_, Refusal::WrongItem { .. })
+            | VerificationOutcome::Unreadable(_) => return None,
+            VerificationOutcome::Refused(offer, refusal) => {
                 let path = self.items[item as usize].item.path.clone();
                 let (refusal, offer) = (refusal.clone(), offer.clone());
                 let refused = RefusedNarInfo {
@@ -270,18 +285,18 @@ impl Engine {
         let entry = self.setup.options.ttl.entry(answer, kind, max_age, now);
         let expires_at = entry.is_fresh(now).then_some(entry.expires_at);
         let hash_part = self.items[item as usize].item.path.hash_part();
-        self.remember_later(server, hash_part, entry);
+        self.queue_cache_entry(server, hash_part, entry);
         expires_at
     }
 
-    fn remember_later(&mut self, server: usize, hash_part: HashPart, entry: CacheEntry) {
-        self.to_remember
+    fn queue_cache_entry(&mut self, server: usize, hash_part: HashPart, entry: CacheEntry) {
+        self.pending_cache_entries
             .push((self.servers[server].id, hash_part, entry));
     }
 
     /// Writes what is to be remembered.
-    pub(super) fn remember(&mut self) {
-        let batch = std::mem::take(&mut self.to_remember);
+    pub(super) fn write_cache(&mut self) {
+        let batch = std::mem::take(&mut self.pending_cache_entries);
         if !batch.is_empty() {
             let remembered = self.setup.cache.insert(&batch);
             self.warn(remembered.err());
@@ -300,7 +315,7 @@ impl Engine {
         let max_age = info.as_ref().and_then(|info| info.max_age);
         let text = info.map(|info| clip(&info.text, INFO_BYTES_MAX).to_owned());
         let entry = &mut self.servers[server];
-        entry.heard();
+        entry.note_response();
         entry.learn_info(text.as_deref().unwrap_or_default(), &self.setup.store_dir);
         let now = self.setup.clock.unix_seconds();
         let (ttl, _) = self
@@ -314,16 +329,16 @@ impl Engine {
             answered_at: now,
             expires_at,
         };
-        self.remember_of(server, ServerFact::CacheInfo(fact));
-        self.take_back_down(server);
+        self.record_server_fact(server, ServerFact::CacheInfo(fact));
+        self.clear_down_record(server);
         let entry = &self.servers[server];
         if let ServerState::OtherStore(why) = entry.state.clone() {
             let url = entry.url.as_str().to_owned();
-            self.setup.progress.event(Event::ServerDown {
+            self.setup.progress.event(ProgressEvent::ServerDown {
                 server: &url,
                 reason: &why,
             });
-            self.give_up(server, &Said::OtherStore(why));
+            self.give_up(server, &LookupOutcome::OtherStore(why));
         }
     }
 
@@ -333,42 +348,42 @@ impl Engine {
         if error.is_shortage() {
             // That is not the server's fault, so later runs are to ask it.
             let url = self.servers[server].url.as_str().to_owned();
-            self.setup.progress.event(Event::ServerDown {
+            self.setup.progress.event(ProgressEvent::ServerDown {
                 server: &url,
                 reason: &why,
             });
             return;
         }
-        self.servers[server].believe_down(ServerState::Down(why.clone()));
-        self.remember_down(server, &why, error.retry_after());
+        self.servers[server].mark_down(ServerState::Down(why.clone()));
+        self.record_down(server, &why, error.retry_after());
         let url = self.servers[server].url.as_str().to_owned();
-        self.setup.progress.event(Event::ServerDown {
+        self.setup.progress.event(ProgressEvent::ServerDown {
             server: &url,
             reason: &why,
         });
     }
 
     /// An item was decided without waiting for `server` any longer.
-    pub(super) fn left_behind(&mut self, server: usize) {
+    pub(super) fn not_awaited(&mut self, server: usize) {
         if !matches!(
             self.servers[server].state,
-            ServerState::NotAsked | ServerState::Up
+            ServerState::NotNeeded | ServerState::Up
         ) {
             return;
         }
         let state = ServerState::Slow;
-        self.servers[server].believe_down(state.clone());
+        self.servers[server].mark_down(state.clone());
         let reason = state.reason().unwrap_or_default();
-        self.remember_down(server, reason, None);
+        self.record_down(server, reason, None);
         let url = self.servers[server].url.as_str().to_owned();
-        self.setup.progress.event(Event::ServerDown {
+        self.setup.progress.event(ProgressEvent::ServerDown {
             server: &url,
             reason,
         });
     }
 
     /// A server that says how long it wants to be left alone is, within reason.
-    fn remember_down(&mut self, server: usize, reason: &str, retry_after: Option<Duration>) {
+    fn record_down(&mut self, server: usize, reason: &str, retry_after: Option<Duration>) {
         let now = self.setup.clock.unix_seconds();
         let options = &self.setup.options;
         let wanted = retry_after.map_or(0, |wait| {
@@ -383,11 +398,11 @@ impl Engine {
             until,
             reason: reason.into(),
         };
-        self.remember_of(server, ServerFact::Down(down));
+        self.record_server_fact(server, ServerFact::Down(down));
     }
 
     /// Remembers something of a server itself.
-    pub(super) fn remember_of(&mut self, server: usize, fact: ServerFact) {
+    pub(super) fn record_server_fact(&mut self, server: usize, fact: ServerFact) {
         let id = self.servers[server].id;
         let remembered = self.setup.cache.update_server(id, &[fact]);
         self.warn(remembered.err());
@@ -396,25 +411,27 @@ impl Engine {
     /// Passes on what the lookup cache complains about; lookups go on without it.
     pub(super) fn warn(&self, error: Option<CacheError>) {
         if let Some(error) = error {
-            self.setup.progress.event(Event::Warning(&chain(&error)));
+            self.setup
+                .progress
+                .event(ProgressEvent::Warning(&chain(&error)));
         }
     }
 
     /// Has `said` stand in for everything that `server` still owes.
-    fn give_up(&mut self, server: usize, said: &Said) {
+    fn give_up(&mut self, server: usize, outcome: &LookupOutcome) {
         let count = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
         for item in 0..count {
             let entry = &mut self.items[item as usize].item;
             if entry.unanswered().contains(&server) {
-                entry.answer(server, Answer::of(said.clone()));
+                entry.answer(server, ServerAnswer::of(outcome.clone()));
                 self.advance(item);
             }
         }
     }
 
     /// Forgets everything about `item`.
-    pub(super) fn forget(&mut self, item: &StorePath) {
-        self.disbelieve(item);
+    pub(super) fn discard(&mut self, item: &StorePath) {
+        self.remove_cached(item);
         for index in self.with_hash_part(&item.hash_part()) {
             if self.items[index as usize].is_decided {
                 self.reset(index);
@@ -423,8 +440,8 @@ impl Engine {
     }
 
     /// Forgets what the lookup cache has about `item`.
-    pub(super) fn disbelieve(&mut self, item: &StorePath) {
-        self.remember();
+    pub(super) fn remove_cached(&mut self, item: &StorePath) {
+        self.write_cache();
         let forgotten = self.setup.cache.remove(None, &[item.hash_part()]);
         self.warn(forgotten.err());
     }

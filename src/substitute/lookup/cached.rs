@@ -2,22 +2,22 @@
 
 use crate::format::store_path::{HashPart, StorePath};
 use crate::lookup_cache::{CacheEntry, CachedAnswer};
-use crate::substitute::lookup::engine::Engine;
-use crate::substitute::lookup::items::Item;
-use crate::substitute::lookup::options::{Freshness, Memos, Setup};
+use crate::substitute::lookup::engine::LookupEngine;
+use crate::substitute::lookup::items::LookupItem;
+use crate::substitute::lookup::options::{Freshness, ResolverSetup, SignatureChecks};
 use crate::substitute::lookup::refused::RefusedNarInfo;
 use crate::substitute::lookup::servers::ServerState;
-use crate::substitute::lookup::verification::{BATCH, BATCH_BYTES, Text, TextOrigin};
-use crate::substitute::outcome::{Answer, Origin, Said};
+use crate::substitute::lookup::verification::{BATCH, BATCH_BYTES, TextOrigin, UnverifiedText};
+use crate::substitute::outcome::{AnswerOrigin, LookupOutcome, ServerAnswer};
 use crate::trust::verdict::Refusal;
 
-impl Engine {
+impl LookupEngine {
     /// An item that nobody was asked about. Offline everybody's answers matter that are
     /// remembered: the server to go by may be out of reach, and another one not.
-    pub(super) fn new_item(&self, path: StorePath) -> Item {
-        let mut item = Item::new(path, self.servers.len());
+    pub(super) fn new_item(&self, path: StorePath) -> LookupItem {
+        let mut item = LookupItem::new(path, self.servers.len());
         if self.is_offline() {
-            item.ask_everybody();
+            item.require_all_servers();
         }
         item
     }
@@ -27,28 +27,30 @@ impl Engine {
     }
 
     /// Takes what the lookup cache has about `items` into the books.
-    pub(super) fn recall(&mut self, items: &[u32]) {
+    pub(super) fn load_cached(&mut self, items: &[u32]) {
         if self.setup.options.freshness != Freshness::Refresh {
             for server in 0..self.servers.len() {
-                self.recall_server(server, items);
+                self.load_cached_answers(server, items);
             }
         }
         for server in 0..self.servers.len() {
-            let obstacle = match self.setup.options.freshness {
-                Freshness::Offline => Some(Said::Offline),
-                _ => self.servers[server].obstacle(),
+            let skip_outcome = match self.setup.options.freshness {
+                Freshness::Offline => Some(LookupOutcome::Offline),
+                _ => self.servers[server].skip_outcome(),
             };
-            let Some(said) = obstacle else { continue };
+            let Some(outcome) = skip_outcome else {
+                continue;
+            };
             for &item in items {
                 let entry = &mut self.items[item as usize].item;
                 if entry.is_open(server) {
-                    entry.answer(server, Answer::of(said.clone()));
+                    entry.answer(server, ServerAnswer::of(outcome.clone()));
                 }
             }
         }
     }
 
-    fn recall_server(&mut self, server: usize, items: &[u32]) {
+    fn load_cached_answers(&mut self, server: usize, items: &[u32]) {
         if matches!(self.servers[server].state, ServerState::OtherStore(_)) {
             return;
         }
@@ -69,7 +71,7 @@ impl Engine {
         for (hash_part, entry) in entries {
             if !self.is_stale_negative(&entry, now) {
                 self.cache_hits += 1;
-                self.recalled(server, &hash_part, entry);
+                self.note_cached_answer(server, &hash_part, entry);
             }
         }
     }
@@ -80,47 +82,51 @@ impl Engine {
         limit.is_some_and(|limit| now.saturating_sub(entry.answered_at) > limit)
     }
 
-    fn recalled(&mut self, server: usize, hash_part: &HashPart, entry: CacheEntry) {
+    fn note_cached_answer(&mut self, server: usize, hash_part: &HashPart, entry: CacheEntry) {
         let CacheEntry {
             answer,
             answered_at: asked_at,
             expires_at,
             ..
         } = entry;
-        let said = match answer {
-            CachedAnswer::Positive { text, key_id } => {
-                let memos = self.setup.options.memos;
-                let key_id = key_id.filter(|_| memos == Memos::Believe);
+        let outcome = match answer {
+            CachedAnswer::Positive {
+                text,
+                key_id: signed_by,
+            } => {
+                let signature_checks = self.setup.options.signature_checks;
+                let signed_by =
+                    signed_by.filter(|_| signature_checks == SignatureChecks::ReuseRecorded);
                 let origin = TextOrigin::Cache {
                     asked_at,
                     expires_at,
-                    key_id,
+                    signed_by,
                 };
                 let mut items = self.with_hash_part(hash_part);
                 // A twin may have been here before, and be decided.
                 items.retain(|&item| self.items[item as usize].item.is_open(server));
                 for &item in &items {
-                    self.items[item as usize].item.mark_remembered(server);
+                    self.items[item as usize].item.mark_cached(server);
                 }
                 return self.check(server, items, String::from(text).into_bytes(), origin);
             }
             CachedAnswer::Refused { facts } => {
-                let origin = Origin::Cache {
+                let origin = AnswerOrigin::Cache {
                     asked_at,
                     expires_at,
                 };
-                return self.recalled_refusal(server, hash_part, &facts, origin, expires_at);
+                return self.note_cached_refusal(server, hash_part, &facts, origin, expires_at);
             }
-            CachedAnswer::Negative { status } => Said::Missing(status),
-            CachedAnswer::Preparing { status } => Said::Baking(status),
-            CachedAnswer::Transient { reason } => Said::Failed(reason.into()),
+            CachedAnswer::Negative { status } => LookupOutcome::Missing(status),
+            CachedAnswer::Preparing { status } => LookupOutcome::Preparing(status),
+            CachedAnswer::Transient { reason } => LookupOutcome::Failed(reason.into()),
         };
-        let origin = Origin::Cache {
+        let origin = AnswerOrigin::Cache {
             asked_at,
             expires_at,
         };
-        let answer = Answer {
-            said,
+        let answer = ServerAnswer {
+            outcome,
             origin,
             expires_at: Some(expires_at),
         };
@@ -133,15 +139,15 @@ impl Engine {
     }
 
     /// A narinfo that was refused before; nothing is known if other keys are authorized now.
-    fn recalled_refusal(
+    fn note_cached_refusal(
         &mut self,
         server: usize,
         hash_part: &HashPart,
         facts: &str,
-        origin: Origin,
+        origin: AnswerOrigin,
         expires_at: u64,
     ) {
-        let Setup {
+        let ResolverSetup {
             store_dir, keys, ..
         } = &self.setup;
         let Some(refused) = RefusedNarInfo::from_facts(facts, store_dir, keys) else {
@@ -164,9 +170,9 @@ impl Engine {
                     answered: path,
                 },
             };
-            let said = Said::Refused(refusal);
-            let answer = Answer {
-                said,
+            let outcome = LookupOutcome::Refused(refusal);
+            let answer = ServerAnswer {
+                outcome,
                 origin,
                 expires_at: Some(expires_at),
             };
@@ -192,7 +198,7 @@ impl Engine {
     fn check_one(&mut self, server: usize, item: u32, bytes: Vec<u8>, origin: TextOrigin) {
         let path = self.items[item as usize].item.path.clone();
         let server = u16::try_from(server).expect("there are fewer than 2^16 servers");
-        self.text_batch.push(Text {
+        self.text_batch.push(UnverifiedText {
             item,
             server,
             path,

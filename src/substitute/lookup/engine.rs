@@ -15,41 +15,41 @@ use crate::format::store_path::{HashPart, StorePath, StorePathRef};
 use crate::http::{LookupEvent, LookupEvents, Lookups, QueuedEvent};
 use crate::lookup_cache::{CacheEntry, ServerId};
 use crate::substitute::chain;
-use crate::substitute::lookup::items::{Item, Next};
-use crate::substitute::lookup::options::{Freshness, Setup, Walk};
-use crate::substitute::lookup::requests::Requests;
+use crate::substitute::lookup::items::{LookupItem, NextStep};
+use crate::substitute::lookup::options::{Freshness, LookupScope, ResolverSetup};
+use crate::substitute::lookup::requests::LookupRequests;
 use crate::substitute::lookup::resolution::Resolution;
-use crate::substitute::lookup::servers::{self, Server, ServerState};
-use crate::substitute::lookup::verification::{Checked, Checker, Text};
-use crate::substitute::outcome::Found;
-use crate::substitute::progress::Event;
+use crate::substitute::lookup::servers::{self, LookupServer, ServerState};
+use crate::substitute::lookup::verification::{UnverifiedText, VerifiedText, Verifier};
+use crate::substitute::outcome::ItemLookup;
+use crate::substitute::progress::ProgressEvent;
 
 /// How often silent servers are noticed and remembered answers are written at the latest.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 /// Items looked up in the lookup cache at once: each holds its text until it is checked.
 const FRESH_BATCH: usize = 512;
 /// Answers remembered in one transaction at most.
-const REMEMBER_BATCH: usize = 2000;
+const CACHE_WRITE_BATCH: usize = 2000;
 /// Events and messages taken before what follows from them is done.
 const DRAINED_EVENTS: usize = 512;
 const DRAINED_MESSAGES: usize = 64;
 /// Batches of texts on their way to the checkers.
 const TEXT_QUEUE: usize = 8;
 
-pub(super) enum Message {
+pub(super) enum LookupMessage {
     Resolve {
         items: Vec<StorePath>,
-        walk: Walk,
+        walk: LookupScope,
         reply: Option<Sender<Resolution>>,
     },
-    Checked(Vec<Checked>),
-    Forget {
+    VerifiedText(Vec<VerifiedText>),
+    Discard {
         item: StorePath,
     },
-    Disbelieve {
+    RemoveCached {
         item: StorePath,
     },
-    AskEverybody {
+    QueryAllServers {
         item: StorePath,
     },
     Reject {
@@ -59,53 +59,56 @@ pub(super) enum Message {
     Finish,
 }
 
-pub(super) struct Entered {
-    pub(super) item: Item,
+pub(super) struct ItemRecord {
+    pub(super) item: LookupItem,
     /// Requests that wait for it; empty when decided.
     waiting: Vec<usize>,
     pub(super) is_decided: bool,
     /// Another item with the same hash part and another name.
-    twin: Option<u32>,
+    same_hash_part_item: Option<u32>,
 }
 
-pub(super) struct Engine {
-    pub(super) setup: Setup,
-    pub(super) servers: Vec<Server>,
-    pub(super) items: Vec<Entered>,
+pub(super) struct LookupEngine {
+    pub(super) setup: ResolverSetup,
+    pub(super) servers: Vec<LookupServer>,
+    pub(super) items: Vec<ItemRecord>,
     by_hash_part: HashMap<HashPart, u32>,
     /// Items about which nothing has been done yet.
     fresh: VecDeque<u32>,
     pub(super) undecided: usize,
-    pub(super) requests: Requests,
+    pub(super) requests: LookupRequests,
     pub(super) lookups: Option<Lookups>,
     /// Kept as long as `events` is read.
     pub(super) listening: Option<LookupEvents>,
     /// Bounded in bytes by whoever fills it.
     pub(super) events: Receiver<QueuedEvent>,
-    pub(super) texts: Option<Sender<Vec<Text>>>,
-    pub(super) text_batch: Vec<Text>,
-    checkers: Vec<JoinHandle<()>>,
-    pub(super) to_remember: Vec<(ServerId, HashPart, CacheEntry)>,
+    pub(super) texts: Option<Sender<Vec<UnverifiedText>>>,
+    pub(super) text_batch: Vec<UnverifiedText>,
+    verifiers: Vec<JoinHandle<()>>,
+    pub(super) pending_cache_entries: Vec<(ServerId, HashPart, CacheEntry)>,
     pub(super) cache_hits: u64,
     pub(super) cache_misses: u64,
     /// When a server was first asked after nothing was to be asked.
     pub(super) asked_at: Instant,
     /// Since when servers that the user prefers to the one with authority are all that is
     /// waited for.
-    pub(super) known_at: Option<Instant>,
+    pub(super) all_known_at: Option<Instant>,
     pub(super) is_impatient: bool,
     /// The progress last told, and when.
-    pub(super) told: (Instant, (usize, usize)),
+    pub(super) last_reported: (Instant, (usize, usize)),
 }
 
-impl Engine {
-    pub(super) fn new(mut setup: Setup, results: Sender<Message>) -> std::io::Result<Self> {
+impl LookupEngine {
+    pub(super) fn new(
+        mut setup: ResolverSetup,
+        results: Sender<LookupMessage>,
+    ) -> std::io::Result<Self> {
         let now = setup.clock.unix_seconds();
         let (urls, freshness) = (setup.servers.clone(), setup.options.freshness);
         let progress = Arc::clone(&setup.progress);
-        let warn = |error| progress.event(Event::Warning(&chain(&error)));
+        let warn = |error| progress.event(ProgressEvent::Warning(&chain(&error)));
         let load = |url| {
-            Server::load(
+            LookupServer::load(
                 url,
                 &mut setup.cache,
                 &setup.store_dir,
@@ -114,14 +117,14 @@ impl Engine {
                 &warn,
             )
         };
-        let mut servers: Vec<Server> = urls.into_iter().map(load).collect();
-        forgive(&mut servers, freshness);
-        let checker = Checker {
+        let mut servers: Vec<LookupServer> = urls.into_iter().map(load).collect();
+        retry_skipped(&mut servers, freshness);
+        let verifier = Verifier {
             store_dir: setup.store_dir.clone(),
             keys: setup.keys.clone(),
         };
         let (texts, inbox) = bounded(TEXT_QUEUE);
-        let checkers = checker.start(setup.options.checkers, &inbox, &results)?;
+        let verifiers = verifier.start(setup.options.verifiers, &inbox, &results)?;
         Ok(Self {
             setup,
             servers,
@@ -129,27 +132,27 @@ impl Engine {
             by_hash_part: HashMap::new(),
             fresh: VecDeque::new(),
             undecided: 0,
-            requests: Requests::default(),
+            requests: LookupRequests::default(),
             lookups: None,
             listening: None,
             events: never(),
             texts: Some(texts),
             text_batch: Vec::new(),
-            checkers,
-            to_remember: Vec::new(),
+            verifiers,
+            pending_cache_entries: Vec::new(),
             cache_hits: 0,
             cache_misses: 0,
             asked_at: Instant::now(),
-            known_at: None,
+            all_known_at: None,
             is_impatient: false,
-            told: (Instant::now(), (0, 0)),
+            last_reported: (Instant::now(), (0, 0)),
         })
     }
 
-    pub(super) fn run(mut self, inbox: &Receiver<Message>) {
+    pub(super) fn run(mut self, inbox: &Receiver<LookupMessage>) {
         let ticks = tick(TICK);
         loop {
-            let is_idle = self.undecided == 0 && self.to_remember.is_empty();
+            let is_idle = self.undecided == 0 && self.pending_cache_entries.is_empty();
             let ticks = if is_idle { &never() } else { &ticks };
             let more = if self.fresh.is_empty() {
                 select! {
@@ -166,17 +169,17 @@ impl Engine {
             }
             self.settle();
         }
-        self.remember();
+        self.write_cache();
         self.lookups = None;
         self.texts = None;
-        for checker in self.checkers.drain(..) {
+        for verifier in self.verifiers.drain(..) {
             // A panic was already reported by the thread itself.
-            let _ = checker.join();
+            let _ = verifier.join();
         }
     }
 
     /// Takes what is there, up to a limit: what follows from it must not wait for ever.
-    fn drain(&mut self, inbox: &Receiver<Message>) -> bool {
+    fn drain(&mut self, inbox: &Receiver<LookupMessage>) -> bool {
         for event in self.events.clone().try_iter().take(DRAINED_EVENTS) {
             self.event(Ok(event));
         }
@@ -187,25 +190,25 @@ impl Engine {
     }
 
     /// Notes a message; whether there may be more.
-    fn receive(&mut self, message: Message) -> bool {
+    fn receive(&mut self, message: LookupMessage) -> bool {
         match message {
-            Message::Resolve { items, walk, reply } => {
+            LookupMessage::Resolve { items, walk, reply } => {
                 let request = self.requests.open(walk, reply);
                 for path in items {
                     self.want(request, path);
                 }
                 self.complete(request);
             }
-            Message::Checked(batch) => {
+            LookupMessage::VerifiedText(batch) => {
                 for checked in batch {
                     self.checked(checked);
                 }
             }
-            Message::Forget { item } => self.forget(&item),
-            Message::Disbelieve { item } => self.disbelieve(&item),
-            Message::AskEverybody { item } => self.ask_everybody(&item),
-            Message::Reject { item, narinfos } => self.reject(&item, narinfos),
-            Message::Finish => return false,
+            LookupMessage::Discard { item } => self.discard(&item),
+            LookupMessage::RemoveCached { item } => self.remove_cached(&item),
+            LookupMessage::QueryAllServers { item } => self.require_all_servers(&item),
+            LookupMessage::Reject { item, narinfos } => self.reject(&item, narinfos),
+            LookupMessage::Finish => return false,
         }
         true
     }
@@ -237,7 +240,7 @@ impl Engine {
             } => self.answered(server, &item, answer),
             LookupEvent::CacheInfo { server, info } => self.cache_info(server, info),
             LookupEvent::Learned { server, what } => {
-                self.remember_of(server, servers::fact(what));
+                self.record_server_fact(server, servers::fact(what));
             }
             LookupEvent::ServerDown { server, error } => self.server_down(server, &error),
         }
@@ -267,16 +270,16 @@ impl Engine {
             if entered.item.path == path {
                 return item;
             }
-            next = entered.twin;
+            next = entered.same_hash_part_item;
         }
         let item = u32::try_from(self.items.len()).expect("a run has fewer than 2^32 items");
         self.by_hash_part.insert(hash_part, item);
         let entry = self.new_item(path);
-        self.items.push(Entered {
+        self.items.push(ItemRecord {
             item: entry,
             waiting: Vec::new(),
             is_decided: false,
-            twin: first,
+            same_hash_part_item: first,
         });
         self.fresh.push_back(item);
         self.undecided += 1;
@@ -285,7 +288,7 @@ impl Engine {
 
     /// Adds the references of a decided item to the request, if it walks a closure.
     fn follow(&mut self, request: usize, item: u32) {
-        let Some(Walk::Closure(skip)) = self.requests.walk(request) else {
+        let Some(LookupScope::Closure(skip)) = self.requests.walk(request) else {
             return;
         };
         let Some(narinfo) = self.items[item as usize].item.narinfo() else {
@@ -313,16 +316,16 @@ impl Engine {
         };
         let Some(reply) = complete.reply else { return };
         let found = |&item: &u32| self.items[item as usize].item.found();
-        let items: Vec<Found> = complete.items.iter().map(found).collect();
+        let items: Vec<ItemLookup> = complete.items.iter().map(found).collect();
         let resolution = Resolution {
             items,
-            servers: self.servers.iter().map(Server::report).collect(),
+            servers: self.servers.iter().map(LookupServer::report).collect(),
             cache_hits: self.cache_hits,
             cache_misses: self.cache_misses,
             requests: self.lookups.as_ref().map_or(0, Lookups::sent),
         };
         let count = resolution.items.len();
-        self.tell_that(count, count);
+        self.send_progress(count, count);
         // Fails only when the caller has gone away; then nobody wants to know.
         let _ = reply.send(resolution);
     }
@@ -332,15 +335,15 @@ impl Engine {
         // A part at a time: the answers of the first come in while the next are looked up.
         let count = self.fresh.len().min(FRESH_BATCH);
         let fresh: Vec<u32> = self.fresh.drain(..count).collect();
-        self.recall(&fresh);
+        self.load_cached(&fresh);
         for item in fresh {
             self.advance(item);
         }
         self.send_texts();
-        if self.to_remember.len() >= REMEMBER_BATCH {
-            self.remember();
+        if self.pending_cache_entries.len() >= CACHE_WRITE_BATCH {
+            self.write_cache();
         }
-        self.tell();
+        self.report_progress();
     }
 
     /// Asks who has to be asked about `item`, or notes that it is decided.
@@ -351,11 +354,11 @@ impl Engine {
             return;
         }
         let servers = &self.servers;
-        let lags = |server: usize| is_impatient || servers[server].lags(limit);
-        match entered.item.next(lags) {
-            Next::Wait => {}
-            Next::Ask(servers) => self.ask(item, &servers),
-            Next::Decided => self.decided(item),
+        let is_slow = |server: usize| is_impatient || servers[server].is_slow(limit);
+        match entered.item.next(is_slow) {
+            NextStep::Wait => {}
+            NextStep::Ask(servers) => self.ask(item, &servers),
+            NextStep::Decided => self.decided(item),
         }
     }
 
@@ -367,8 +370,8 @@ impl Engine {
         entered.is_decided = true;
         self.undecided -= 1;
         let waiting = std::mem::take(&mut entered.waiting);
-        for server in entered.item.left_behind() {
-            self.left_behind(server);
+        for server in entered.item.not_awaited() {
+            self.not_awaited(server);
         }
         for request in waiting {
             self.follow(request, item);
@@ -386,18 +389,18 @@ impl Engine {
         let reopened = self.items[item as usize].item.reopen(&skipped);
         for server in &skipped {
             if reopened {
-                self.servers[*server].state = ServerState::NotAsked;
+                self.servers[*server].state = ServerState::NotNeeded;
             }
         }
         reopened
     }
 
     /// Has the servers asked that were not needed when `path` was decided.
-    fn ask_everybody(&mut self, path: &StorePath) {
+    fn require_all_servers(&mut self, path: &StorePath) {
         for index in self.with_hash_part(&path.hash_part()) {
             let entered = &mut self.items[index as usize];
             if entered.item.path == *path && entered.is_decided {
-                entered.item.ask_everybody();
+                entered.item.require_all_servers();
                 entered.is_decided = false;
                 self.undecided += 1;
                 self.advance(index);
@@ -423,7 +426,7 @@ impl Engine {
         let entered = &mut self.items[item as usize];
         entered.item = entered.item.renewed();
         if is_offline {
-            entered.item.ask_everybody();
+            entered.item.require_all_servers();
         }
         entered.is_decided = false;
         self.undecided += 1;
@@ -433,17 +436,18 @@ impl Engine {
     /// Every item with this hash part.
     pub(super) fn with_hash_part(&self, hash_part: &HashPart) -> Vec<u32> {
         let first = self.by_hash_part.get(hash_part).copied();
-        std::iter::successors(first, |&item| self.items[item as usize].twin).collect()
+        std::iter::successors(first, |&item| self.items[item as usize].same_hash_part_item)
+            .collect()
     }
 }
 
 /// When every server was down a short time ago there is nobody to prefer, and who asks for
 /// fresh answers wants everybody asked: all get another chance.
-fn forgive(servers: &mut [Server], freshness: Freshness) {
-    let is_skipped = |server: &Server| matches!(server.state, ServerState::Skipped(_));
+fn retry_skipped(servers: &mut [LookupServer], freshness: Freshness) {
+    let is_skipped = |server: &LookupServer| matches!(server.state, ServerState::Skipped(_));
     if freshness == Freshness::Refresh || servers.iter().all(is_skipped) {
         for server in servers.iter_mut().filter(|server| is_skipped(server)) {
-            server.state = ServerState::NotAsked;
+            server.state = ServerState::NotNeeded;
         }
     }
 }

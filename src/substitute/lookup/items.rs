@@ -11,25 +11,26 @@ use std::sync::Arc;
 use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::store_path::StorePath;
 use crate::substitute::outcome::{
-    Answer, Authority, Build, Found, Said, Source, Status, Unusable, status_without_authority,
+    Authority, ItemBuild, ItemLookup, ItemStatus, LookupOutcome, NarSource, ServerAnswer, Unusable,
+    status_without_authority,
 };
 
 /// What is known of one server's answer.
 #[derive(Debug, Clone)]
-enum Slot {
+enum AnswerSlot {
     /// Nothing yet; the server can be asked.
     Open,
     /// The lookup cache has a narinfo; its signature is being checked.
-    Remembered,
+    Cached,
     /// The server has been asked.
     Asked,
     /// Known.
-    Answered(Answer),
+    Answered(ServerAnswer),
 }
 
 /// What to do next about an item.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextStep {
     /// Ask these servers.
     Ask(Vec<usize>),
     /// Wait for answers.
@@ -39,15 +40,15 @@ pub(super) enum Next {
 }
 
 /// A narinfo that came from a server.
-pub(super) struct Offer {
-    pub(super) source: Source,
+pub(super) struct ServerOffer {
+    pub(super) source: NarSource,
     /// `None`: its signature was refused.
     pub(super) authority: Option<Authority>,
     /// Whether it names a download that can be used.
     pub(super) usable: Result<(), Unusable>,
 }
 
-impl Offer {
+impl ServerOffer {
     fn is_usable(&self) -> bool {
         self.usable.is_ok()
     }
@@ -57,25 +58,25 @@ impl Offer {
     }
 }
 
-pub(super) struct Item {
+pub(super) struct LookupItem {
     pub(super) path: StorePath,
-    slots: Vec<Slot>,
+    slots: Vec<AnswerSlot>,
     /// In the user's order.
-    offers: Vec<Offer>,
+    offers: Vec<ServerOffer>,
     /// Nars of authorized narinfos that could not be had.
     rejected: Vec<NarOffer>,
     /// Whether servers behind the one with authority matter too.
-    asks_everybody: bool,
+    requires_all_servers: bool,
 }
 
-impl Item {
+impl LookupItem {
     pub(super) fn new(path: StorePath, servers: usize) -> Self {
         Self {
             path,
-            slots: vec![Slot::Open; servers],
+            slots: vec![AnswerSlot::Open; servers],
             offers: Vec::new(),
             rejected: Vec::new(),
-            asks_everybody: false,
+            requires_all_servers: false,
         }
     }
 
@@ -95,7 +96,7 @@ impl Item {
 
     /// The narinfo to go by: the first authorized one with a usable download. Failing that, one
     /// whose download is described by an equivalent narinfo alone.
-    fn authority(&self) -> Option<(&Offer, &Authority)> {
+    fn authority(&self) -> Option<(&ServerOffer, &Authority)> {
         let by_itself = self.authorized().find(|(offer, _)| offer.is_usable());
         by_itself.or_else(|| {
             self.authorized()
@@ -104,8 +105,8 @@ impl Item {
     }
 
     /// The authorized narinfos that have not been rejected, in the user's order.
-    fn authorized(&self) -> impl Iterator<Item = (&Offer, &Authority)> {
-        let is_rejected = |offer: &Offer| {
+    fn authorized(&self) -> impl Iterator<Item = (&ServerOffer, &Authority)> {
+        let is_rejected = |offer: &ServerOffer| {
             self.rejected
                 .iter()
                 .any(|rejected| offer.is_same_nar(rejected))
@@ -121,7 +122,7 @@ impl Item {
     }
 
     /// Who has the nar.
-    fn sources(&self, nar: &NarOffer) -> Vec<Source> {
+    fn sources(&self, nar: &NarOffer) -> Vec<NarSource> {
         let usable = self.offers.iter().filter(|offer| offer.is_usable());
         usable
             .filter(|offer| offer.is_same_nar(nar))
@@ -137,12 +138,12 @@ impl Item {
 
     /// Whether nothing is known of the server's answer and nobody has asked.
     pub(super) fn is_open(&self, server: usize) -> bool {
-        matches!(self.slots[server], Slot::Open)
+        matches!(self.slots[server], AnswerSlot::Open)
     }
 
     /// The servers whose answer was not waited for, though the user prefers them to the one
     /// with authority.
-    pub(super) fn left_behind(&self) -> Vec<usize> {
+    pub(super) fn not_awaited(&self) -> Vec<usize> {
         let first = self.authority().map_or(0, |(offer, _)| offer.source.server);
         self.unanswered()
             .into_iter()
@@ -152,7 +153,7 @@ impl Item {
 
     /// The servers that were asked and have not answered.
     pub(super) fn unanswered(&self) -> Vec<usize> {
-        let is_asked = |server: &usize| matches!(self.slots[*server], Slot::Asked);
+        let is_asked = |server: &usize| matches!(self.slots[*server], AnswerSlot::Asked);
         (0..self.slots.len()).filter(is_asked).collect()
     }
 
@@ -165,17 +166,17 @@ impl Item {
     /// item or its bytes; whether there are any.
     pub(super) fn reopen(&mut self, servers: &[usize]) -> bool {
         let mut reopened = false;
-        let is_wanted = self.authority().is_none() || self.asks_everybody;
+        let is_wanted = self.authority().is_none() || self.requires_all_servers;
         for &server in servers.iter().filter(|_| is_wanted) {
             let slot = &mut self.slots[server];
             if matches!(
                 slot,
-                Slot::Answered(Answer {
-                    said: Said::Skipped(_),
+                AnswerSlot::Answered(ServerAnswer {
+                    outcome: LookupOutcome::Skipped(_),
                     ..
                 })
             ) {
-                *slot = Slot::Open;
+                *slot = AnswerSlot::Open;
                 reopened = true;
             }
         }
@@ -183,28 +184,28 @@ impl Item {
     }
 
     /// From now on every server matters: the bytes of those before could not be had.
-    pub(super) fn ask_everybody(&mut self) {
-        self.asks_everybody = true;
+    pub(super) fn require_all_servers(&mut self) {
+        self.requires_all_servers = true;
     }
 
-    pub(super) fn mark_remembered(&mut self, server: usize) {
-        self.slots[server] = Slot::Remembered;
+    pub(super) fn mark_cached(&mut self, server: usize) {
+        self.slots[server] = AnswerSlot::Cached;
     }
 
     /// Records an answer without a usable narinfo. Only the first answer of a server counts.
-    pub(super) fn answer(&mut self, server: usize, answer: Answer) {
-        if !matches!(self.slots[server], Slot::Answered(_)) {
-            self.slots[server] = Slot::Answered(answer);
+    pub(super) fn answer(&mut self, server: usize, answer: ServerAnswer) {
+        if !matches!(self.slots[server], AnswerSlot::Answered(_)) {
+            self.slots[server] = AnswerSlot::Answered(answer);
         }
     }
 
     /// Records a narinfo that came with `answer`.
-    pub(super) fn note_narinfo(&mut self, answer: Answer, offer: Offer) {
+    pub(super) fn note_narinfo(&mut self, answer: ServerAnswer, offer: ServerOffer) {
         let server = offer.source.server;
-        if matches!(self.slots[server], Slot::Answered(_)) {
+        if matches!(self.slots[server], AnswerSlot::Answered(_)) {
             return;
         }
-        self.slots[server] = Slot::Answered(answer);
+        self.slots[server] = AnswerSlot::Answered(answer);
         // Nearly always the only one.
         self.offers.reserve_exact(1);
         let place = self
@@ -215,49 +216,52 @@ impl Item {
 
     /// What to do next, when servers for which `lags` holds need not be waited for: those who
     /// have answered are enough, unless their bytes could not be had.
-    pub(super) fn next(&mut self, lags: impl Fn(usize) -> bool) -> Next {
+    pub(super) fn next(&mut self, is_slow: impl Fn(usize) -> bool) -> NextStep {
         let first = self
             .server_with_authority()
-            .filter(|_| !self.asks_everybody);
+            .filter(|_| !self.requires_all_servers);
         let before = first.unwrap_or(self.slots.len());
         let relevant = &self.slots[..before];
-        if relevant.iter().any(|slot| matches!(slot, Slot::Remembered)) {
-            return Next::Wait;
+        if relevant
+            .iter()
+            .any(|slot| matches!(slot, AnswerSlot::Cached))
+        {
+            return NextStep::Wait;
         }
         let open: Vec<usize> = (0..before)
-            .filter(|&server| matches!(self.slots[server], Slot::Open))
+            .filter(|&server| matches!(self.slots[server], AnswerSlot::Open))
             .collect();
         if !open.is_empty() {
             for &server in &open {
-                self.slots[server] = Slot::Asked;
+                self.slots[server] = AnswerSlot::Asked;
             }
-            return Next::Ask(open);
+            return NextStep::Ask(open);
         }
-        let is_enough = self.authority().is_some() && !self.asks_everybody;
+        let is_enough = self.authority().is_some() && !self.requires_all_servers;
         let is_waited_for = |server: &usize| {
-            matches!(self.slots[*server], Slot::Asked) && !(is_enough && lags(*server))
+            matches!(self.slots[*server], AnswerSlot::Asked) && !(is_enough && is_slow(*server))
         };
         if (0..before).any(|server| is_waited_for(&server)) {
-            Next::Wait
+            NextStep::Wait
         } else {
-            Next::Decided
+            NextStep::Decided
         }
     }
 
     /// The result as far as it is known; what is unanswered by now was not needed, or is late.
-    pub(super) fn found(&self) -> Found {
+    pub(super) fn found(&self) -> ItemLookup {
         let mut builds = self.builds().into_iter();
         let (authority, sources) = match builds.next() {
-            Some(Build { authority, sources }) => (Some(authority), sources),
+            Some(ItemBuild { authority, sources }) => (Some(authority), sources),
             None => (None, Vec::new()),
         };
         let answers = self.answers(self.authority().map(|(offer, _)| &*offer.source.offer));
         let status = match authority {
-            Some(_) => Status::Available,
+            Some(_) => ItemStatus::Available,
             None => status_without_authority(&answers),
         };
         let (path, alternatives) = (self.path.clone(), builds.collect());
-        Found {
+        ItemLookup {
             path,
             status,
             authority,
@@ -268,12 +272,12 @@ impl Item {
     }
 
     /// The narinfo to go by, and after it all that describe other nars.
-    fn builds(&self) -> Vec<Build> {
+    fn builds(&self) -> Vec<ItemBuild> {
         let Some((first, authority)) = self.authority() else {
             return Vec::new();
         };
         let sources = self.sources(&first.source.offer);
-        let mut builds = vec![Build {
+        let mut builds = vec![ItemBuild {
             authority: authority.clone(),
             sources,
         }];
@@ -282,7 +286,7 @@ impl Item {
             let nar = &offer.source.offer;
             let sources = self.sources(nar);
             if !sources.is_empty() && !known.iter().any(|other| other.is_same_nar(nar)) {
-                builds.push(Build {
+                builds.push(ItemBuild {
                     authority: authority.clone(),
                     sources,
                 });
@@ -293,30 +297,32 @@ impl Item {
     }
 
     /// What every server said, when `nar` is the one to go by.
-    fn answers(&self, nar: Option<&NarOffer>) -> Vec<Answer> {
+    fn answers(&self, nar: Option<&NarOffer>) -> Vec<ServerAnswer> {
         let needed = self.server_with_authority().unwrap_or(self.slots.len());
-        let answer = |(server, slot): (usize, &Slot)| match slot {
-            Slot::Answered(answer) => answer.clone(),
+        let answer = |(server, slot): (usize, &AnswerSlot)| match slot {
+            AnswerSlot::Answered(answer) => answer.clone(),
             // Behind the server with authority no answer was needed.
-            Slot::Asked if server < needed => Answer::of(Said::Late),
-            Slot::Asked | Slot::Open | Slot::Remembered => Answer::of(Said::NotAsked),
+            AnswerSlot::Asked if server < needed => ServerAnswer::of(LookupOutcome::NotAwaited),
+            AnswerSlot::Asked | AnswerSlot::Open | AnswerSlot::Cached => {
+                ServerAnswer::of(LookupOutcome::NotNeeded)
+            }
         };
-        let mut answers: Vec<Answer> = self.slots.iter().enumerate().map(answer).collect();
+        let mut answers: Vec<ServerAnswer> = self.slots.iter().enumerate().map(answer).collect();
 
-        for Offer {
+        for ServerOffer {
             source,
             authority,
             usable,
         } in &self.offers
         {
             let is_same = nar.is_some_and(|nar| source.offer.is_same_nar(nar));
-            let said = &mut answers[source.server].said;
-            match (usable, &said) {
+            let outcome = &mut answers[source.server].outcome;
+            match (usable, &outcome) {
                 (Err(why), _) if is_same || authority.is_some() => {
-                    *said = Said::Unusable(why.clone());
+                    *outcome = LookupOutcome::Unusable(why.clone());
                 }
-                (Ok(()), Said::Refused(refusal)) if is_same => {
-                    *said = Said::Equivalent(refusal.clone());
+                (Ok(()), LookupOutcome::Refused(refusal)) if is_same => {
+                    *outcome = LookupOutcome::Equivalent(refusal.clone());
                 }
                 _ => {}
             }
@@ -334,8 +340,8 @@ mod tests {
     use crate::trust::acl::{Acl, AuthorizedKeys};
     use crate::trust::verdict::authorize;
 
-    fn item() -> Item {
-        Item::new(
+    fn item() -> LookupItem {
+        LookupItem::new(
             StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap(),
             3,
         )
@@ -346,45 +352,45 @@ mod tests {
     #[test]
     fn asks_every_server_at_once_and_waits_for_all() {
         let mut item = item();
-        assert_eq!(item.next(NOBODY), Next::Ask(vec![0, 1, 2]));
-        assert_eq!(item.next(NOBODY), Next::Wait);
+        assert_eq!(item.next(NOBODY), NextStep::Ask(vec![0, 1, 2]));
+        assert_eq!(item.next(NOBODY), NextStep::Wait);
         for server in 0..3 {
-            assert_eq!(item.next(NOBODY), Next::Wait);
-            item.answer(server, Answer::of(Said::Missing(404)));
+            assert_eq!(item.next(NOBODY), NextStep::Wait);
+            item.answer(server, ServerAnswer::of(LookupOutcome::Missing(404)));
         }
-        assert_eq!(item.next(NOBODY), Next::Decided);
-        assert_eq!(item.found().status, Status::Missing);
+        assert_eq!(item.next(NOBODY), NextStep::Decided);
+        assert_eq!(item.found().status, ItemStatus::Missing);
     }
 
     #[test]
     fn a_remembered_narinfo_is_checked_before_anybody_is_asked() {
         let mut item = item();
-        item.mark_remembered(1);
-        assert_eq!(item.next(NOBODY), Next::Wait);
-        item.answer(1, Answer::of(Said::Missing(404)));
-        assert_eq!(item.next(NOBODY), Next::Ask(vec![0, 2]));
+        item.mark_cached(1);
+        assert_eq!(item.next(NOBODY), NextStep::Wait);
+        item.answer(1, ServerAnswer::of(LookupOutcome::Missing(404)));
+        assert_eq!(item.next(NOBODY), NextStep::Ask(vec![0, 2]));
     }
 
     #[test]
     fn everybody_is_asked_when_the_first_answer_was_not_enough() {
         let mut item = item();
-        item.ask_everybody();
-        item.mark_remembered(0);
-        item.answer(0, Answer::of(Said::Authorized));
-        assert_eq!(item.next(NOBODY), Next::Ask(vec![1, 2]));
-        item.answer(2, Answer::of(Said::Missing(404)));
-        assert_eq!(item.next(NOBODY), Next::Wait);
-        item.answer(1, Answer::of(Said::Missing(404)));
-        assert_eq!(item.next(NOBODY), Next::Decided);
+        item.require_all_servers();
+        item.mark_cached(0);
+        item.answer(0, ServerAnswer::of(LookupOutcome::Authorized));
+        assert_eq!(item.next(NOBODY), NextStep::Ask(vec![1, 2]));
+        item.answer(2, ServerAnswer::of(LookupOutcome::Missing(404)));
+        assert_eq!(item.next(NOBODY), NextStep::Wait);
+        item.answer(1, ServerAnswer::of(LookupOutcome::Missing(404)));
+        assert_eq!(item.next(NOBODY), NextStep::Decided);
     }
 
     #[test]
     fn a_server_that_lags_is_waited_for_when_nobody_else_has_the_item() {
         let mut item = item();
-        assert_eq!(item.next(|_| true), Next::Ask(vec![0, 1, 2]));
-        item.answer(1, Answer::of(Said::Missing(404)));
-        item.answer(2, Answer::of(Said::Missing(404)));
-        assert_eq!(item.next(|_| true), Next::Wait);
+        assert_eq!(item.next(|_| true), NextStep::Ask(vec![0, 1, 2]));
+        item.answer(1, ServerAnswer::of(LookupOutcome::Missing(404)));
+        item.answer(2, ServerAnswer::of(LookupOutcome::Missing(404)));
+        assert_eq!(item.next(|_| true), NextStep::Wait);
     }
 
     #[test]
@@ -405,35 +411,35 @@ mod tests {
         let authority = Authority::Checked(Arc::new(authorized));
 
         let mut item = item();
-        assert_eq!(item.next(NOBODY), Next::Ask(vec![0, 1, 2]));
-        item.answer(0, Answer::of(Said::Skipped("down".into())));
-        let source = Source {
+        assert_eq!(item.next(NOBODY), NextStep::Ask(vec![0, 1, 2]));
+        item.answer(0, ServerAnswer::of(LookupOutcome::Skipped("down".into())));
+        let source = NarSource {
             server: 2,
             offer: Arc::new(NarOffer::of(&narinfo)),
         };
-        let offer = Offer {
+        let offer = ServerOffer {
             source,
             authority: Some(authority),
             usable: Ok(()),
         };
-        item.note_narinfo(Answer::of(Said::Authorized), offer);
-        assert_eq!(item.next(|_| true), Next::Decided);
+        item.note_narinfo(ServerAnswer::of(LookupOutcome::Authorized), offer);
+        assert_eq!(item.next(|_| true), NextStep::Decided);
         assert!(!item.reopen(&[0]));
-        item.ask_everybody();
-        assert_eq!(item.next(|_| true), Next::Wait);
-        item.answer(1, Answer::of(Said::Missing(404)));
-        assert_eq!(item.next(|_| true), Next::Decided);
+        item.require_all_servers();
+        assert_eq!(item.next(|_| true), NextStep::Wait);
+        item.answer(1, ServerAnswer::of(LookupOutcome::Missing(404)));
+        assert_eq!(item.next(|_| true), NextStep::Decided);
         assert!(item.reopen(&[0]));
-        assert_eq!(item.next(|_| true), Next::Ask(vec![0]));
+        assert_eq!(item.next(|_| true), NextStep::Ask(vec![0]));
     }
 
     #[test]
     fn only_the_first_answer_of_a_server_counts() {
         let mut item = item();
-        item.answer(0, Answer::of(Said::Missing(404)));
-        item.answer(0, Answer::of(Said::Failed("late".into())));
+        item.answer(0, ServerAnswer::of(LookupOutcome::Missing(404)));
+        item.answer(0, ServerAnswer::of(LookupOutcome::Failed("late".into())));
         let found = item.found();
-        assert_eq!(found.answers[0].said, Said::Missing(404));
-        assert_eq!(found.answers[1].said, Said::NotAsked);
+        assert_eq!(found.answers[0].outcome, LookupOutcome::Missing(404));
+        assert_eq!(found.answers[1].outcome, LookupOutcome::NotNeeded);
     }
 }

@@ -26,12 +26,12 @@ pub(crate) enum Freshness {
 
 /// Whether a signature that was good before has to be checked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Memos {
+pub(crate) enum SignatureChecks {
     /// A remembered verdict on exactly this text counts while its key is authorized: enough
     /// for reports.
-    Believe,
+    ReuseRecorded,
     /// Every signature is checked: for everything that changes a store.
-    Recheck,
+    Always,
 }
 
 /// How lookups are done.
@@ -40,7 +40,7 @@ pub(crate) struct LookupOptions {
     /// Where answers come from.
     pub(crate) freshness: Freshness,
     /// What counts as a checked signature.
-    pub(crate) memos: Memos,
+    pub(crate) signature_checks: SignatureChecks,
     /// How long answers count.
     pub(crate) ttl: TtlPolicy,
     /// A remembered "no" older than this is asked again; `None` believes it until it expires.
@@ -52,24 +52,24 @@ pub(crate) struct LookupOptions {
     /// For how many seconds a server that is down is left alone by later runs.
     pub(crate) down_seconds: u64,
     /// Threads that check signatures.
-    pub(crate) checkers: usize,
+    pub(crate) verifiers: usize,
 }
 
 /// Which items a request is about.
 #[derive(Clone)]
-pub(crate) enum Walk {
+pub(crate) enum LookupScope {
     /// Those given.
-    JustThese,
+    ItemsOnly,
     /// Those given and everything they refer to, except what the function says is there
     /// already: it is given items and returns those to leave alone.
-    Closure(Option<Skip>),
+    Closure(Option<SkipFilter>),
 }
 
 /// Tells which of some items need not be looked up.
-pub(crate) type Skip = Arc<dyn Fn(&[StorePath]) -> HashSet<StorePath> + Send + Sync>;
+pub(crate) type SkipFilter = Arc<dyn Fn(&[StorePath]) -> HashSet<StorePath> + Send + Sync>;
 
 /// Everything a [`crate::substitute::lookup::Resolver`] works with.
-pub(crate) struct Setup {
+pub(crate) struct ResolverSetup {
     /// The store that items are for.
     pub(crate) store_dir: StoreDir,
     /// Whom to believe.

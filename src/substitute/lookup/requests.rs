@@ -4,34 +4,34 @@ use std::collections::HashSet;
 
 use crossbeam_channel::Sender;
 
-use crate::substitute::lookup::options::Walk;
+use crate::substitute::lookup::options::LookupScope;
 use crate::substitute::lookup::resolution::Resolution;
 
 /// One call of `resolve` or `prefetch`.
-struct Request {
+struct LookupRequest {
     /// Items in the order in which they came up.
     items: Vec<u32>,
     seen: HashSet<u32>,
     undecided: usize,
-    walk: Walk,
+    walk: LookupScope,
     reply: Option<Sender<Resolution>>,
 }
 
 /// All requests that still wait for something.
 #[derive(Default)]
-pub(super) struct Requests {
-    slots: Vec<Option<Request>>,
+pub(super) struct LookupRequests {
+    slots: Vec<Option<LookupRequest>>,
 }
 
 /// A request that waits for nothing any more.
-pub(super) struct Complete {
+pub(super) struct CompletedLookupRequest {
     pub(super) items: Vec<u32>,
     pub(super) reply: Option<Sender<Resolution>>,
 }
 
-impl Requests {
-    pub(super) fn open(&mut self, walk: Walk, reply: Option<Sender<Resolution>>) -> usize {
-        let request = Request {
+impl LookupRequests {
+    pub(super) fn open(&mut self, walk: LookupScope, reply: Option<Sender<Resolution>>) -> usize {
+        let request = LookupRequest {
             items: Vec::new(),
             seen: HashSet::new(),
             undecided: 0,
@@ -64,7 +64,7 @@ impl Requests {
     }
 
     /// How the request goes on from an item to its references.
-    pub(super) fn walk(&self, request: usize) -> Option<Walk> {
+    pub(super) fn walk(&self, request: usize) -> Option<LookupScope> {
         self.slots
             .get(request)?
             .as_ref()
@@ -79,10 +79,10 @@ impl Requests {
     }
 
     /// Takes out the request when it waits for nothing any more.
-    pub(super) fn take_complete(&mut self, request: usize) -> Option<Complete> {
+    pub(super) fn take_complete(&mut self, request: usize) -> Option<CompletedLookupRequest> {
         let slot = self.slots.get_mut(request)?;
-        let Request { items, reply, .. } = slot.take_if(|request| request.undecided == 0)?;
-        Some(Complete { items, reply })
+        let LookupRequest { items, reply, .. } = slot.take_if(|request| request.undecided == 0)?;
+        Some(CompletedLookupRequest { items, reply })
     }
 
     /// How many items somebody waits for are decided, and how many there are.
@@ -105,8 +105,8 @@ mod tests {
 
     #[test]
     fn a_request_is_complete_when_everything_that_follows_is_decided() {
-        let mut requests = Requests::default();
-        let request = requests.open(Walk::Closure(None), None);
+        let mut requests = LookupRequests::default();
+        let request = requests.open(LookupScope::Closure(None), None);
         assert!(requests.add(request, 7));
         assert!(!requests.add(request, 7));
         assert!(requests.take_complete(request).is_none());
@@ -116,7 +116,7 @@ mod tests {
         requests.decided(request);
         assert_eq!(requests.take_complete(request).unwrap().items, [7, 8]);
         assert_eq!(
-            requests.open(Walk::JustThese, None),
+            requests.open(LookupScope::ItemsOnly, None),
             request,
             "the slot is free again"
         );

@@ -1,13 +1,13 @@
 //! What lookups give.
 
 use crate::substitute::lookup::servers::ServerReport;
-use crate::substitute::outcome::Found;
+use crate::substitute::outcome::ItemLookup;
 
 /// What was found, in the order in which items came up.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Resolution {
     /// One for each item.
-    pub(crate) items: Vec<Found>,
+    pub(crate) items: Vec<ItemLookup>,
     /// One for each server, in the user's order.
     pub(crate) servers: Vec<ServerReport>,
     /// Answers that came from the lookup cache.

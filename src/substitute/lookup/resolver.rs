@@ -15,13 +15,13 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded, unbounded};
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::StorePath;
 use crate::substitute::cancel::Cancel;
-use crate::substitute::lookup::engine::{Engine, Message};
-use crate::substitute::lookup::options::{Setup, Walk};
+use crate::substitute::lookup::engine::{LookupEngine, LookupMessage};
+use crate::substitute::lookup::options::{LookupScope, ResolverSetup};
 use crate::substitute::lookup::resolution::Resolution;
 
 /// Answers questions about items. Dropping it writes what is still to be remembered.
 pub(crate) struct Resolver {
-    messages: Option<Sender<Message>>,
+    messages: Option<Sender<LookupMessage>>,
     engine: Option<JoinHandle<()>>,
     cancel: Cancel,
 }
@@ -31,10 +31,10 @@ impl Resolver {
     ///
     /// # Errors
     /// The system has no more threads.
-    pub(crate) fn new(setup: Setup) -> std::io::Result<Self> {
+    pub(crate) fn new(setup: ResolverSetup) -> std::io::Result<Self> {
         let (messages, inbox) = unbounded();
         let cancel = setup.cancel.clone();
-        let engine = Engine::new(setup, messages.clone())?;
+        let engine = LookupEngine::new(setup, messages.clone())?;
         let engine = std::thread::Builder::new()
             .name("lookup".to_owned())
             .spawn(move || engine.run(&inbox))?;
@@ -48,9 +48,9 @@ impl Resolver {
     /// What the servers have of `items`; blocks until every item is decided, or the user wants
     /// to stop: then nothing was found.
     #[must_use]
-    pub(crate) fn resolve(&self, items: Vec<StorePath>, walk: Walk) -> Resolution {
+    pub(crate) fn resolve(&self, items: Vec<StorePath>, walk: LookupScope) -> Resolution {
         let (reply, answer) = bounded(1);
-        self.send(Message::Resolve {
+        self.send(LookupMessage::Resolve {
             items,
             walk,
             reply: Some(reply),
@@ -67,14 +67,14 @@ impl Resolver {
 
     /// What all servers have of `item`, those too that were not needed to decide about it.
     #[must_use]
-    pub(crate) fn resolve_everywhere(&self, item: StorePath) -> Resolution {
-        self.send(Message::AskEverybody { item: item.clone() });
-        self.resolve(vec![item], Walk::JustThese)
+    pub(crate) fn resolve_on_all_servers(&self, item: StorePath) -> Resolution {
+        self.send(LookupMessage::QueryAllServers { item: item.clone() });
+        self.resolve(vec![item], LookupScope::ItemsOnly)
     }
 
     /// Looks `items` up in the background, so that a later [`Resolver::resolve`] has them.
-    pub(crate) fn prefetch(&self, items: Vec<StorePath>, walk: Walk) {
-        self.send(Message::Resolve {
+    pub(crate) fn prefetch(&self, items: Vec<StorePath>, walk: LookupScope) {
+        self.send(LookupMessage::Resolve {
             items,
             walk,
             reply: None,
@@ -82,29 +82,29 @@ impl Resolver {
     }
 
     /// Forgets everything about `item`, here and in the lookup cache: its narinfo is stale.
-    pub(crate) fn forget(&self, item: StorePath) {
-        self.send(Message::Forget { item });
+    pub(crate) fn discard(&self, item: StorePath) {
+        self.send(LookupMessage::Discard { item });
     }
 
     /// Forgets what the lookup cache has about `item`, so that later runs ask; what is known
     /// here stays.
-    pub(crate) fn disbelieve(&self, item: StorePath) {
-        self.send(Message::Disbelieve { item });
+    pub(crate) fn remove_cached(&self, item: StorePath) {
+        self.send(LookupMessage::RemoveCached { item });
     }
 
     /// Goes by other narinfos of `item` from now on than `narinfos` and equivalent ones, whose
     /// nars cannot be had.
     pub(crate) fn reject(&self, item: StorePath, narinfos: Vec<Arc<NarInfo>>) {
-        self.send(Message::Reject { item, narinfos });
+        self.send(LookupMessage::Reject { item, narinfos });
     }
 
     /// Begins to write what is still to be remembered, while the caller puts other things away.
     /// Who asks after this gets no answer; dropping waits for the end.
     pub(crate) fn finish(&self) {
-        self.send(Message::Finish);
+        self.send(LookupMessage::Finish);
     }
 
-    fn send(&self, message: Message) {
+    fn send(&self, message: LookupMessage) {
         if let Some(messages) = &self.messages {
             // Fails only when the engine has died; the caller sees an empty resolution.
             let _ = messages.send(message);

@@ -10,14 +10,14 @@ use crate::lookup_cache::{
     CacheError, LookupCache, Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerId,
 };
 use crate::substitute::lookup::options::Freshness;
-use crate::substitute::outcome::{LATE, Said};
+use crate::substitute::outcome::{LookupOutcome, NOT_AWAITED};
 use crate::substitute::progress::ServerProgress;
 
 /// How a server is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ServerState {
     /// It was not needed.
-    NotAsked,
+    NotNeeded,
     /// It answers.
     Up,
     /// It does not, and why.
@@ -35,7 +35,7 @@ impl ServerState {
     #[must_use]
     pub(crate) const fn name(&self) -> &'static str {
         match self {
-            Self::NotAsked => "not-asked",
+            Self::NotNeeded => "not-asked",
             Self::Up => "up",
             Self::Down(_) => "down",
             Self::Skipped(_) => "skipped",
@@ -49,8 +49,8 @@ impl ServerState {
     pub(crate) fn reason(&self) -> Option<&str> {
         match self {
             Self::Down(why) | Self::Skipped(why) | Self::OtherStore(why) => Some(why),
-            Self::Slow => Some(LATE),
-            Self::NotAsked | Self::Up => None,
+            Self::Slow => Some(NOT_AWAITED),
+            Self::NotNeeded | Self::Up => None,
         }
     }
 }
@@ -66,7 +66,7 @@ pub(crate) struct ServerReport {
     pub(crate) state: ServerState,
 }
 
-pub(super) struct Server {
+pub(super) struct LookupServer {
     pub(super) url: ServerUrl,
     pub(super) id: ServerId,
     pub(super) facts: ServerFacts,
@@ -75,14 +75,14 @@ pub(super) struct Server {
     /// Answers it gave in this run.
     pub(super) answers: u64,
     /// Whether later runs believe that it is down.
-    is_believed_down: bool,
+    is_recorded_down: bool,
     outstanding: u64,
     quiet_since: Instant,
     /// How long its first sign of life took.
     first_answer: Option<Duration>,
 }
 
-impl Server {
+impl LookupServer {
     pub(super) fn load(
         url: ServerUrl,
         cache: &mut LookupCache,
@@ -100,9 +100,9 @@ impl Server {
             url,
             id,
             info: None,
-            state: ServerState::NotAsked,
+            state: ServerState::NotNeeded,
             answers: 0,
-            is_believed_down: false,
+            is_recorded_down: false,
             outstanding: 0,
             quiet_since: Instant::now(),
             first_answer: None,
@@ -118,7 +118,7 @@ impl Server {
         }
         if let Some(down) = server.facts.down.take().filter(|down| down.is_down(now)) {
             server.state = ServerState::Skipped(down.reason.into());
-            server.is_believed_down = true;
+            server.is_recorded_down = true;
         }
         server
     }
@@ -156,11 +156,13 @@ impl Server {
     }
 
     /// What stands in for its answers when it is not to be asked.
-    pub(super) fn obstacle(&self) -> Option<Said> {
+    pub(super) fn skip_outcome(&self) -> Option<LookupOutcome> {
         match &self.state {
-            ServerState::Down(why) | ServerState::Skipped(why) => Some(Said::Skipped(why.clone())),
-            ServerState::OtherStore(why) => Some(Said::OtherStore(why.clone())),
-            ServerState::NotAsked | ServerState::Up | ServerState::Slow => None,
+            ServerState::Down(why) | ServerState::Skipped(why) => {
+                Some(LookupOutcome::Skipped(why.clone()))
+            }
+            ServerState::OtherStore(why) => Some(LookupOutcome::OtherStore(why.clone())),
+            ServerState::NotNeeded | ServerState::Up | ServerState::Slow => None,
         }
     }
 
@@ -173,16 +175,16 @@ impl Server {
 
     pub(super) fn answered(&mut self) {
         self.outstanding = self.outstanding.saturating_sub(1);
-        self.heard();
+        self.note_response();
     }
 
-    pub(super) fn heard(&mut self) {
+    pub(super) fn note_response(&mut self) {
         self.first_answer
             .get_or_insert_with(|| self.quiet_since.elapsed());
         self.quiet_since = Instant::now();
         if matches!(
             self.state,
-            ServerState::NotAsked | ServerState::Slow | ServerState::Skipped(_)
+            ServerState::NotNeeded | ServerState::Slow | ServerState::Skipped(_)
         ) {
             self.state = ServerState::Up;
         }
@@ -194,14 +196,14 @@ impl Server {
     }
 
     /// Later runs will believe that it is down.
-    pub(super) fn believe_down(&mut self, state: ServerState) {
+    pub(super) fn mark_down(&mut self, state: ServerState) {
         self.state = state;
-        self.is_believed_down = true;
+        self.is_recorded_down = true;
     }
 
     /// Whether the server answers and later runs are to be told so, who believe otherwise.
-    pub(super) fn takes_back_down(&mut self) -> bool {
-        self.state == ServerState::Up && std::mem::take(&mut self.is_believed_down)
+    pub(super) fn clears_down_record(&mut self) -> bool {
+        self.state == ServerState::Up && std::mem::take(&mut self.is_recorded_down)
     }
 
     /// How many answers it owes.
@@ -210,12 +212,12 @@ impl Server {
     }
 
     /// Whether the server owes answers and has been silent for `limit`.
-    pub(super) fn lags(&self, limit: Duration) -> bool {
+    pub(super) fn is_slow(&self, limit: Duration) -> bool {
         self.outstanding > 0 && self.quiet_since.elapsed() >= limit
     }
 
     /// An answer that was owed will not come.
-    pub(super) fn gave_up(&mut self) {
+    pub(super) fn note_failure(&mut self) {
         self.outstanding = self.outstanding.saturating_sub(1);
     }
 

@@ -13,9 +13,9 @@ use crate::http::Options;
 use crate::lookup_cache::{LookupCache, TtlPolicy};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
-use crate::substitute::network::{Network, Reach};
-use crate::substitute::outcome::{Authority, Found, Said, Status};
-use crate::substitute::progress::{Event, Progress};
+use crate::substitute::network::{Network, NetworkReach};
+use crate::substitute::outcome::{Authority, ItemLookup, ItemStatus, LookupOutcome};
+use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::trust::acl::{Acl, AuthorizedKeys};
 
 const TOOLS: &str = "2fbf4kpwxg6i81i5ai6h7y8gr3vzd62g-subst-tools-1.0";
@@ -35,8 +35,8 @@ fn path(base: &str) -> StorePath {
 struct Heard(Mutex<Vec<String>>);
 
 impl Progress for Heard {
-    fn event(&self, event: Event<'_>) {
-        if !matches!(event, Event::Looking { .. }) {
+    fn event(&self, event: ProgressEvent<'_>) {
+        if !matches!(event, ProgressEvent::Looking { .. }) {
             self.0.lock().unwrap().push(format!("{event:?}"));
         }
     }
@@ -82,13 +82,13 @@ impl Machine {
     fn resolver_with(&self, change: impl FnOnce(&mut LookupOptions)) -> Resolver {
         let mut options = LookupOptions {
             freshness: Freshness::Cached,
-            memos: Memos::Recheck,
+            signature_checks: SignatureChecks::Always,
             ttl: TtlPolicy::default(),
             negative_max_age: None,
             retry_down: false,
             lag: Duration::from_millis(200),
             down_seconds: 60,
-            checkers: 2,
+            verifiers: 2,
         };
         change(&mut options);
         let http = Options {
@@ -96,7 +96,7 @@ impl Machine {
             ..Options::default()
         };
         let acl = Acl::parse(&std::fs::read(fixtures().join("acl")).unwrap()).unwrap();
-        let setup = Setup {
+        let setup = ResolverSetup {
             store_dir: StoreDir::parse(StoreDir::GUIX).unwrap(),
             keys: Arc::new(AuthorizedKeys::Guix(acl)),
             servers: self
@@ -105,7 +105,7 @@ impl Machine {
                 .map(|url| ServerUrl::parse(url).unwrap())
                 .collect(),
             cache: LookupCache::open(&self.dir.path().join("cache")).cache,
-            network: Arc::new(Network::new(http, Reach::Everybody)),
+            network: Arc::new(Network::new(http, NetworkReach::AllServers)),
             progress: Arc::clone(&self.heard) as Arc<dyn Progress>,
             clock: Clock::starting_at(self.now),
             cancel: Cancel::default(),
@@ -119,27 +119,27 @@ impl Machine {
     }
 }
 
-fn one(resolver: &Resolver, base: &str) -> Found {
-    let resolution = resolver.resolve(vec![path(base)], Walk::JustThese);
+fn one(resolver: &Resolver, base: &str) -> ItemLookup {
+    let resolution = resolver.resolve(vec![path(base)], LookupScope::ItemsOnly);
     resolution.items.into_iter().next().unwrap()
 }
 
-fn said(found: &Found) -> Vec<&str> {
-    let word = |said: &Said| match said {
-        Said::NotAsked => "not asked",
-        Said::Authorized => "authorized",
-        Said::Equivalent(_) => "equivalent",
-        Said::Refused(_) => "refused",
-        Said::Missing(_) => "missing",
-        Said::Late => "late",
-        Said::Skipped(_) => "skipped",
-        Said::Offline => "offline",
+fn outcome(found: &ItemLookup) -> Vec<&str> {
+    let word = |outcome: &LookupOutcome| match outcome {
+        LookupOutcome::NotNeeded => "not asked",
+        LookupOutcome::Authorized => "authorized",
+        LookupOutcome::Equivalent(_) => "equivalent",
+        LookupOutcome::Refused(_) => "refused",
+        LookupOutcome::Missing(_) => "missing",
+        LookupOutcome::NotAwaited => "late",
+        LookupOutcome::Skipped(_) => "skipped",
+        LookupOutcome::Offline => "offline",
         _ => "other",
     };
     found
         .answers
         .iter()
-        .map(|answer| word(&answer.said))
+        .map(|answer| word(&answer.outcome))
         .collect()
 }
 
@@ -164,27 +164,27 @@ fn an_unauthorized_mirror_in_front_may_serve_the_bytes() {
     });
     machine.servers = vec![mirror, other, format!("file://{}", fixtures().display())];
     let found = one(&machine.resolver(), TOOLS);
-    assert_eq!(found.status, Status::Available);
-    assert_eq!(said(&found), ["equivalent", "refused", "authorized"]);
+    assert_eq!(found.status, ItemStatus::Available);
+    assert_eq!(outcome(&found), ["equivalent", "refused", "authorized"]);
     let sources: Vec<usize> = found.sources.iter().map(|source| source.server).collect();
     assert_eq!(sources, [0, 2]);
     let alone = Machine {
         servers: machine.servers[..2].to_vec(),
         ..Machine::new(&[])
     };
-    assert_eq!(one(&alone.resolver(), TOOLS).status, Status::Refused);
+    assert_eq!(one(&alone.resolver(), TOOLS).status, ItemStatus::Refused);
 }
 
 #[test]
 fn closures_are_walked_and_asked_once() {
     let machine = Machine::new(&[&format!("file://{}", fixtures().display())]);
     let resolver = machine.resolver();
-    let first = resolver.resolve(vec![path(TOOLS)], Walk::Closure(None));
+    let first = resolver.resolve(vec![path(TOOLS)], LookupScope::Closure(None));
     let mut items: Vec<&str> = first.items.iter().map(|found| found.path.base()).collect();
     items.sort_unstable();
     assert_eq!(items, [TOOLS, NOTES]);
     assert_eq!((first.requests, first.cache_hits), (2, 0));
-    let again = resolver.resolve(vec![path(TOOLS)], Walk::Closure(None));
+    let again = resolver.resolve(vec![path(TOOLS)], LookupScope::Closure(None));
     assert_eq!(
         (again.items.len(), again.requests),
         (2, 2),
@@ -199,14 +199,14 @@ fn a_silent_preferred_server_costs_the_grace_once() {
     let began = Instant::now();
     let resolution = machine
         .resolver()
-        .resolve(vec![path(TOOLS)], Walk::Closure(None));
+        .resolve(vec![path(TOOLS)], LookupScope::Closure(None));
     assert!(
         resolution
             .items
             .iter()
-            .all(|found| found.status == Status::Available)
+            .all(|found| found.status == ItemStatus::Available)
     );
-    assert_eq!(said(&resolution.items[0]), ["late", "authorized"]);
+    assert_eq!(outcome(&resolution.items[0]), ["late", "authorized"]);
     assert_eq!(resolution.servers[0].state, ServerState::Slow);
     assert!(
         began.elapsed() >= Duration::from_millis(200),
@@ -228,7 +228,7 @@ fn a_silent_preferred_server_costs_the_grace_once() {
 
     let later = machine
         .resolver()
-        .resolve(vec![path(NOTES)], Walk::JustThese);
+        .resolve(vec![path(NOTES)], LookupScope::ItemsOnly);
     assert!(
         matches!(later.servers[0].state, ServerState::Skipped(_)),
         "{:?}",
@@ -241,7 +241,7 @@ fn a_silent_preferred_server_costs_the_grace_once() {
     };
     let found = one(&after_a_minute.resolver(), NOTES);
     assert_eq!(
-        said(&found),
+        outcome(&found),
         ["late", "authorized"],
         "it was asked again, and waited for"
     );
@@ -253,12 +253,12 @@ fn a_server_behind_the_one_with_authority_is_not_called_down() {
     let machine = Machine::new(&[&format!("file://{}", fixtures().display()), &silent]);
     let resolution = machine
         .resolver()
-        .resolve(vec![path(TOOLS)], Walk::JustThese);
-    assert_eq!(said(&resolution.items[0]), ["authorized", "not asked"]);
-    assert_eq!(resolution.servers[1].state, ServerState::NotAsked);
+        .resolve(vec![path(TOOLS)], LookupScope::ItemsOnly);
+    assert_eq!(outcome(&resolution.items[0]), ["authorized", "not asked"]);
+    assert_eq!(resolution.servers[1].state, ServerState::NotNeeded);
     let next = machine.resolver_with(|options| options.freshness = Freshness::Refresh);
-    let resolution = next.resolve(vec![path(TOOLS)], Walk::JustThese);
-    assert_eq!(resolution.servers[1].state, ServerState::NotAsked);
+    let resolution = next.resolve(vec![path(TOOLS)], LookupScope::ItemsOnly);
+    assert_eq!(resolution.servers[1].state, ServerState::NotNeeded);
 }
 
 #[test]
@@ -283,14 +283,14 @@ fn a_server_that_comes_back_is_asked_by_later_runs() {
             .unwrap();
     }
     assert_eq!(
-        said(&one(&machine.resolver(), TOOLS)),
+        outcome(&one(&machine.resolver(), TOOLS)),
         ["skipped", "authorized"]
     );
     let refresh = machine.resolver_with(|options| options.freshness = Freshness::Refresh);
-    assert_eq!(said(&one(&refresh, TOOLS))[0], "authorized");
+    assert_eq!(outcome(&one(&refresh, TOOLS))[0], "authorized");
     drop(refresh);
     assert_eq!(
-        said(&one(&machine.resolver(), NOTES))[0],
+        outcome(&one(&machine.resolver(), NOTES))[0],
         "authorized",
         "it is up again"
     );
@@ -302,16 +302,16 @@ fn items_with_the_same_hash_part_are_not_mixed_up() {
     let twin = TOOLS.replace("subst-tools", "subst-fools");
     for first_run in [true, false] {
         let resolver = machine.resolver();
-        let resolution = resolver.resolve(vec![path(TOOLS), path(&twin)], Walk::JustThese);
-        let statuses: Vec<Status> = resolution.items.iter().map(|found| found.status).collect();
+        let resolution = resolver.resolve(vec![path(TOOLS), path(&twin)], LookupScope::ItemsOnly);
+        let statuses: Vec<ItemStatus> = resolution.items.iter().map(|found| found.status).collect();
         assert_eq!(
             statuses,
-            [Status::Available, Status::Refused],
+            [ItemStatus::Available, ItemStatus::Refused],
             "first run: {first_run}"
         );
         // One after the other, when the first is decided already.
-        assert_eq!(one(&resolver, TOOLS).status, Status::Available);
-        assert_eq!(one(&resolver, &twin).status, Status::Refused);
+        assert_eq!(one(&resolver, TOOLS).status, ItemStatus::Available);
+        assert_eq!(one(&resolver, &twin).status, ItemStatus::Refused);
     }
 }
 
@@ -324,16 +324,16 @@ fn what_is_forgotten_is_asked_again() {
         ..machine
     };
     let resolver = machine.resolver();
-    assert_eq!(one(&resolver, TOOLS).status, Status::Available);
+    assert_eq!(one(&resolver, TOOLS).status, ItemStatus::Available);
     let narinfo = format!("server/{}.narinfo", &TOOLS[..32]);
     std::fs::remove_file(machine.dir.path().join(narinfo)).unwrap();
-    assert_eq!(one(&resolver, TOOLS).status, Status::Available);
-    resolver.forget(path(TOOLS));
-    assert_eq!(one(&resolver, TOOLS).status, Status::Missing);
+    assert_eq!(one(&resolver, TOOLS).status, ItemStatus::Available);
+    resolver.discard(path(TOOLS));
+    assert_eq!(one(&resolver, TOOLS).status, ItemStatus::Missing);
     drop(resolver);
     assert_eq!(
         one(&machine.resolver(), TOOLS).status,
-        Status::Missing,
+        ItemStatus::Missing,
         "the cache forgot too"
     );
 }
@@ -341,14 +341,17 @@ fn what_is_forgotten_is_asked_again() {
 #[test]
 fn remembered_verdicts_are_for_reports_only() {
     let machine = Machine::new(&[&format!("file://{}", fixtures().display())]);
-    let kind = |memos| {
-        let resolver = machine.resolver_with(|options| options.memos = memos);
+    let kind = |signature_checks| {
+        let resolver = machine.resolver_with(|options| options.signature_checks = signature_checks);
         let found = one(&resolver, TOOLS);
         matches!(found.authority, Some(Authority::Checked(_)))
     };
-    assert!(kind(Memos::Believe), "nothing is remembered yet");
-    assert!(!kind(Memos::Believe));
-    assert!(kind(Memos::Recheck));
+    assert!(
+        kind(SignatureChecks::ReuseRecorded),
+        "nothing is remembered yet"
+    );
+    assert!(!kind(SignatureChecks::ReuseRecorded));
+    assert!(kind(SignatureChecks::Always));
 }
 
 #[test]
@@ -365,7 +368,7 @@ fn an_old_no_is_asked_again_where_that_matters() {
         servers: vec![url],
         ..machine
     };
-    assert_eq!(one(&machine.resolver(), TOOLS).status, Status::Missing);
+    assert_eq!(one(&machine.resolver(), TOOLS).status, ItemStatus::Missing);
     std::fs::write(&file, text).unwrap();
     let later = Machine {
         now: NOW + 90,
@@ -373,11 +376,11 @@ fn an_old_no_is_asked_again_where_that_matters() {
     };
     assert_eq!(
         one(&later.resolver(), TOOLS).status,
-        Status::Missing,
+        ItemStatus::Missing,
         "it counts for two minutes"
     );
     let fetch = later.resolver_with(|options| options.negative_max_age = Some(60));
-    assert_eq!(one(&fetch, TOOLS).status, Status::Available);
+    assert_eq!(one(&fetch, TOOLS).status, ItemStatus::Available);
 }
 
 #[test]
@@ -386,9 +389,12 @@ fn offline_nobody_is_asked() {
     let offline = || machine.resolver_with(|options| options.freshness = Freshness::Offline);
     let found = one(&offline(), TOOLS);
     assert_eq!(
-        (found.status, said(&found)),
-        (Status::Unknown, vec!["offline"])
+        (found.status, outcome(&found)),
+        (ItemStatus::Unknown, vec!["offline"])
     );
-    assert_eq!(one(&machine.resolver(), TOOLS).status, Status::Available);
-    assert_eq!(one(&offline(), TOOLS).status, Status::Available);
+    assert_eq!(
+        one(&machine.resolver(), TOOLS).status,
+        ItemStatus::Available
+    );
+    assert_eq!(one(&offline(), TOOLS).status, ItemStatus::Available);
 }

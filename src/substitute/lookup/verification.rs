@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::lookup_cache::AnswerKind;
-use crate::substitute::lookup::engine::Message;
+use crate::substitute::lookup::engine::LookupMessage;
 use crate::substitute::outcome::Authority;
 use crate::trust::acl::AuthorizedKeys;
 use crate::trust::verdict::{self, AuthorizedNarInfo, Refusal};
@@ -24,7 +24,7 @@ pub(super) const BATCH: usize = 32;
 pub(super) const BATCH_BYTES: usize = 256 << 10;
 
 /// A text that a server gave for an item, now or earlier.
-pub(super) struct Text {
+pub(super) struct UnverifiedText {
     pub(super) item: u32,
     pub(super) server: u16,
     pub(super) path: StorePath,
@@ -41,21 +41,21 @@ pub(super) enum TextOrigin {
     Cache {
         asked_at: u64,
         expires_at: u64,
-        key_id: Option<Box<str>>,
+        signed_by: Option<Box<str>>,
     },
 }
 
 /// What a text turned out to be.
-pub(super) struct Checked {
+pub(super) struct VerifiedText {
     pub(super) item: u32,
     pub(super) server: u16,
     pub(super) origin: TextOrigin,
     /// What the lookup cache keeps of a server's text; empty when it is refused, or from there.
     pub(super) text: Box<str>,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: VerificationOutcome,
 }
 
-pub(super) enum Outcome {
+pub(super) enum VerificationOutcome {
     Authorized(Authority, NarOffer),
     Refused(NarOffer, Refusal),
     Unreadable(String),
@@ -63,12 +63,12 @@ pub(super) enum Outcome {
 
 /// What texts are checked against.
 #[derive(Clone)]
-pub(super) struct Checker {
+pub(super) struct Verifier {
     pub(super) store_dir: StoreDir,
     pub(super) keys: Arc<AuthorizedKeys>,
 }
 
-impl Checker {
+impl Verifier {
     /// Starts `threads` threads that check what comes in through `texts`, or as many as there are
     /// to have.
     ///
@@ -77,17 +77,17 @@ impl Checker {
     pub(super) fn start(
         &self,
         threads: usize,
-        texts: &Receiver<Vec<Text>>,
-        results: &Sender<Message>,
+        texts: &Receiver<Vec<UnverifiedText>>,
+        results: &Sender<LookupMessage>,
     ) -> std::io::Result<Vec<JoinHandle<()>>> {
         let start = |number| {
-            let (checker, texts, results) = (self.clone(), texts.clone(), results.clone());
+            let (verifier, texts, results) = (self.clone(), texts.clone(), results.clone());
             std::thread::Builder::new()
                 .name(format!("check-{number}"))
                 .spawn(move || {
                     for batch in &texts {
                         if results
-                            .send(Message::Checked(checker.check(batch)))
+                            .send(LookupMessage::VerifiedText(verifier.check(batch)))
                             .is_err()
                         {
                             break;
@@ -95,18 +95,18 @@ impl Checker {
                     }
                 })
         };
-        let mut checkers = Vec::new();
+        let mut verifiers = Vec::new();
         for number in 0..threads.max(1) {
             match start(number) {
-                Ok(checker) => checkers.push(checker),
-                Err(error) if checkers.is_empty() => return Err(error),
+                Ok(verifier) => verifiers.push(verifier),
+                Err(error) if verifiers.is_empty() => return Err(error),
                 Err(_) => break,
             }
         }
-        Ok(checkers)
+        Ok(verifiers)
     }
 
-    fn check(&self, batch: Vec<Text>) -> Vec<Checked> {
+    fn check(&self, batch: Vec<UnverifiedText>) -> Vec<VerifiedText> {
         let parsed: Vec<(Parsed, Step)> = batch.into_iter().map(|text| self.parse(text)).collect();
         let claims = parsed.iter().filter_map(|(text, step)| match step {
             Step::Claimed(narinfo) => Some((Arc::clone(narinfo), text.path.as_ref())),
@@ -128,7 +128,7 @@ impl Checker {
                     decided(&narinfo, verdict, &origin)
                 }
             };
-            Checked {
+            VerifiedText {
                 item,
                 server,
                 origin,
@@ -139,8 +139,8 @@ impl Checker {
         parsed.into_iter().map(checked).collect()
     }
 
-    fn parse(&self, text: Text) -> (Parsed, Step) {
-        let Text {
+    fn parse(&self, text: UnverifiedText) -> (Parsed, Step) {
+        let UnverifiedText {
             item,
             server,
             path,
@@ -154,8 +154,8 @@ impl Checker {
                 parsed.map_err(|error| crate::substitute::chain(&error))
             });
         let step = match narinfo {
-            Err(why) => Step::Decided(Outcome::Unreadable(why)),
-            Ok(narinfo) => self.recall(&path, Arc::new(narinfo), &origin),
+            Err(why) => Step::Decided(VerificationOutcome::Unreadable(why)),
+            Ok(narinfo) => self.reuse_verdict(&path, Arc::new(narinfo), &origin),
         };
         (
             Parsed {
@@ -169,9 +169,10 @@ impl Checker {
     }
 
     /// Believes a narinfo again that the lookup cache says was believed before.
-    fn recall(&self, path: &StorePath, narinfo: Arc<NarInfo>, origin: &TextOrigin) -> Step {
+    fn reuse_verdict(&self, path: &StorePath, narinfo: Arc<NarInfo>, origin: &TextOrigin) -> Step {
         let TextOrigin::Cache {
-            key_id: Some(key), ..
+            signed_by: Some(key),
+            ..
         } = origin
         else {
             return Step::Claimed(narinfo);
@@ -180,7 +181,7 @@ impl Checker {
             Ok(authorized) => {
                 let offer = NarOffer::of(&narinfo);
                 let authority = Authority::Remembered(Arc::new(authorized.abridged()));
-                Step::Decided(Outcome::Authorized(authority, offer))
+                Step::Decided(VerificationOutcome::Authorized(authority, offer))
             }
             Err(_) => Step::Claimed(narinfo),
         }
@@ -197,7 +198,7 @@ struct Parsed {
 
 /// How far it is.
 enum Step {
-    Decided(Outcome),
+    Decided(VerificationOutcome),
     /// Its signature is to be checked.
     Claimed(Arc<NarInfo>),
 }
@@ -207,7 +208,7 @@ fn decided(
     narinfo: &NarInfo,
     verdict: Result<AuthorizedNarInfo, Refusal>,
     origin: &TextOrigin,
-) -> (Box<str>, Outcome) {
+) -> (Box<str>, VerificationOutcome) {
     let offer = NarOffer::of(narinfo);
     match verdict {
         Ok(authorized) => {
@@ -216,14 +217,14 @@ fn decided(
                 TextOrigin::Cache { .. } => Box::default(),
             };
             let authority = Authority::Checked(Arc::new(authorized.abridged()));
-            (text, Outcome::Authorized(authority, offer))
+            (text, VerificationOutcome::Authorized(authority, offer))
         }
-        Err(refusal) => (Box::default(), Outcome::Refused(offer, refusal)),
+        Err(refusal) => (Box::default(), VerificationOutcome::Refused(offer, refusal)),
     }
 }
 
 /// Servers that compress on the fly do not know the download's size yet; soon they will.
-pub(super) fn kind_of(offer: &NarOffer) -> AnswerKind {
+pub(super) fn answer_kind(offer: &NarOffer) -> AnswerKind {
     if offer
         .downloads()
         .iter()

@@ -6,23 +6,23 @@
 
 use std::time::{Duration, Instant};
 
-use crate::substitute::lookup::engine::{Engine, TICK};
-use crate::substitute::lookup::servers::Server;
-use crate::substitute::progress::{Event, ServerProgress};
+use crate::substitute::lookup::engine::{LookupEngine, TICK};
+use crate::substitute::lookup::servers::LookupServer;
+use crate::substitute::progress::{ProgressEvent, ServerProgress};
 
-impl Engine {
+impl LookupEngine {
     /// Time has passed.
     pub(super) fn tick(&mut self) {
         let limit = self.lag();
-        self.grow_impatient();
-        if self.is_impatient || self.servers.iter().any(|server| server.lags(limit)) {
+        self.update_impatience();
+        if self.is_impatient || self.servers.iter().any(|server| server.is_slow(limit)) {
             for item in self.undecided_items() {
                 self.advance(item);
             }
             self.settle();
         }
-        self.tell_that_it_takes_long();
-        self.remember();
+        self.repeat_progress();
+        self.write_cache();
     }
 
     fn undecided_items(&self) -> Vec<u32> {
@@ -35,41 +35,46 @@ impl Engine {
 
     /// A server that answers, but so slowly that everything else has been known for long, is
     /// not waited for either.
-    fn grow_impatient(&mut self) {
+    fn update_impatience(&mut self) {
         let mut undecided = self.items.iter().filter(|entered| !entered.is_decided);
         let is_known = self.undecided > 0 && undecided.all(|item| item.item.narinfo().is_some());
         if !is_known {
-            (self.known_at, self.is_impatient) = (None, false);
+            (self.all_known_at, self.is_impatient) = (None, false);
             return;
         }
-        let known_at = *self.known_at.get_or_insert_with(Instant::now);
-        let took = known_at.saturating_duration_since(self.asked_at);
-        self.is_impatient = known_at.elapsed() > self.setup.options.lag + took * PATIENCE;
+        let all_known_at = *self.all_known_at.get_or_insert_with(Instant::now);
+        let took = all_known_at.saturating_duration_since(self.asked_at);
+        self.is_impatient =
+            all_known_at.elapsed() > self.setup.options.lag + took * SLOWNESS_FACTOR;
     }
 
     /// Tells how far lookups are; not for every batch.
-    pub(super) fn tell(&mut self) {
+    pub(super) fn report_progress(&mut self) {
         let (done, total) = self.requests.progress();
-        if total > 0 && (done, total) != self.told.1 && self.told.0.elapsed() >= TICK {
-            self.tell_that(done, total);
+        if total > 0
+            && (done, total) != self.last_reported.1
+            && self.last_reported.0.elapsed() >= TICK
+        {
+            self.send_progress(done, total);
         }
     }
 
     /// While servers are silent there is nothing new to tell but this: it goes on.
-    fn tell_that_it_takes_long(&mut self) {
+    fn repeat_progress(&mut self) {
         let (done, total) = self.requests.progress();
-        if done < total && self.told.0.elapsed() >= SILENCE_MAX {
-            self.tell_that(done, total);
+        if done < total && self.last_reported.0.elapsed() >= SILENCE_MAX {
+            self.send_progress(done, total);
         }
     }
 
     /// Tells that `done` of `total` items are known.
-    pub(super) fn tell_that(&mut self, done: usize, total: usize) {
-        self.told = (Instant::now(), (done, total));
-        let servers: Vec<ServerProgress<'_>> = self.servers.iter().map(Server::progress).collect();
+    pub(super) fn send_progress(&mut self, done: usize, total: usize) {
+        self.last_reported = (Instant::now(), (done, total));
+        let servers: Vec<ServerProgress<'_>> =
+            self.servers.iter().map(LookupServer::progress).collect();
         let requests = self.servers.iter().map(|server| server.answers).sum();
         let asked = self.cache_misses;
-        let event = Event::Looking {
+        let event = ProgressEvent::Looking {
             done,
             total,
             asked,
@@ -82,7 +87,11 @@ impl Engine {
     /// How long a server may be silent once another one has answered with authority: so much
     /// longer than the quickest one took, because on a slow line all take long.
     pub(super) fn lag(&self) -> Duration {
-        let quickest = self.servers.iter().filter_map(Server::first_answer).min();
+        let quickest = self
+            .servers
+            .iter()
+            .filter_map(LookupServer::first_answer)
+            .min();
         self.setup.options.lag + quickest.unwrap_or_default()
     }
 }
@@ -90,4 +99,4 @@ impl Engine {
 /// For how long nothing is told of lookups that go on.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// How many times as long as everybody else a server may take.
-const PATIENCE: u32 = 4;
+const SLOWNESS_FACTOR: u32 = 4;

@@ -11,7 +11,7 @@ use crate::cli::output::{self, count, printable};
 use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
 use crate::substitute::chain;
-use crate::substitute::closure::{Plan, PlannedItem, Planner, Present, References};
+use crate::substitute::closure::{FetchPlan, PlannedItem, Planner, References, StoreView};
 use crate::substitute::install::ItemError;
 
 /// Changes nothing, so the right to read the store is enough.
@@ -20,13 +20,13 @@ pub(super) fn run(
     paths: &[StorePath],
     references: References,
 ) -> Result<Exit, CliError> {
-    let present = Present::Seen(context.store_to_read()?.map(Arc::new));
+    let store_view = StoreView::Seen(context.store_to_read()?.map(Arc::new));
     let network = context.network();
     let resolver = context.resolver(Purpose::Fetch, &network)?;
     let servers = context.settings.servers.clone();
     let missing_trees = super::missing_trees(context);
     let planner = Planner {
-        present,
+        store_view,
         missing_trees,
         resolver,
         network,
@@ -65,7 +65,7 @@ pub(super) fn run(
 }
 
 /// One line for each item: name, bytes to download, bytes unpacked, server.
-fn lines(context: &Context, plan: &Plan) -> Vec<String> {
+fn lines(context: &Context, plan: &FetchPlan) -> Vec<String> {
     let name = |item: &PlannedItem| context.settings.store_dir().full_name(&item.path);
     let width = plan
         .items
@@ -89,7 +89,7 @@ fn lines(context: &Context, plan: &Plan) -> Vec<String> {
     plan.items.iter().map(line).collect()
 }
 
-fn as_json(context: &Context, plan: &Plan) -> Value {
+fn as_json(context: &Context, plan: &FetchPlan) -> Value {
     let name = |path: &StorePath| context.settings.store_dir().full_name(path);
     let failed = |(path, error): &(StorePath, ItemError)| json!({ "path": name(path), "reason": chain(error) });
     json!({

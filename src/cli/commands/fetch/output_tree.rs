@@ -18,11 +18,11 @@ use crate::store::unpack::{Destination, open_directory};
 use crate::substitute::chain;
 use crate::substitute::closure::{TICK, refusal};
 use crate::substitute::download::choice;
-use crate::substitute::install::item::{self, Builds};
-use crate::substitute::install::{Installer, ItemError, Order};
-use crate::substitute::lookup::{Resolver, Walk};
-use crate::substitute::outcome::{Authority, Found};
-use crate::substitute::progress::{Event, with_ticks};
+use crate::substitute::install::item::{self, AllowedBuilds};
+use crate::substitute::install::{Installer, ItemError, UnpackRequest};
+use crate::substitute::lookup::{LookupScope, Resolver};
+use crate::substitute::outcome::{Authority, ItemLookup};
+use crate::substitute::progress::{ProgressEvent, with_ticks};
 use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::report::Row;
@@ -88,12 +88,12 @@ fn unpack(
     row: &mut Row,
 ) -> Result<(), ItemError> {
     let item = row.path.clone();
-    let resolution = resolver.resolve(vec![item.clone()], Walk::JustThese);
+    let resolution = resolver.resolve(vec![item.clone()], LookupScope::ItemsOnly);
     if context.cancel.is_canceled() {
         return Err(ItemError::Interrupted);
     }
     let found = resolution.items.first().ok_or(ItemError::NotTried)?;
-    let Found {
+    let ItemLookup {
         authority, sources, ..
     } = found;
     let authority = authority.as_ref().and_then(Authority::checked);
@@ -104,7 +104,7 @@ fn unpack(
 
     let staging = Staging::begin(destination)?;
     let temporary = staging.temporary().clone();
-    let order = Order {
+    let order = UnpackRequest {
         item: &item,
         authorized,
         sources,
@@ -112,7 +112,7 @@ fn unpack(
         links: None,
     };
     let work = || {
-        let checked = item::unpack(installer, resolver, &order, Builds::Any)?;
+        let checked = item::unpack(installer, resolver, &order, AllowedBuilds::Any)?;
         staging.publish(checked)?;
         Ok(())
     };
@@ -142,18 +142,18 @@ fn with_progress(
 ) -> Result<(), ItemError> {
     let progress = &context.progress;
     let download_size = row.download_size.unwrap_or_default();
-    progress.event(Event::Planned {
+    progress.event(ProgressEvent::Planned {
         items: 1,
         download_size,
     });
     let unpacked = with_ticks(TICK, || installer.report_progress(), work);
     if let Err(error) = &unpacked {
-        progress.event(Event::Failed {
+        progress.event(ProgressEvent::Failed {
             item: &row.path,
             reason: &chain(error),
         });
     }
-    progress.event(Event::Finished);
+    progress.event(ProgressEvent::Finished);
     unpacked
 }
 

@@ -10,8 +10,8 @@ use crate::cli::output::{self, count};
 use crate::cli::settings::Verbosity;
 use crate::format::store_path::StorePath;
 use crate::substitute::chain;
-use crate::substitute::closure::{Outcome, Plan, PlannedItem};
-use crate::substitute::install::{Class, ItemError};
+use crate::substitute::closure::{FetchOutcome, FetchPlan, PlannedItem};
+use crate::substitute::install::{FailureClass, ItemError};
 
 /// An item and its sizes, when they are known.
 #[derive(Clone)]
@@ -60,14 +60,14 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &FetchPlan) -> Self {
         Self {
             planned: plan.items.iter().map(Row::planned).collect(),
         }
     }
 
     /// Notes which items were planned again, or were added to the plan.
-    pub(super) fn replanned(&mut self, outcome: &Outcome) {
+    pub(super) fn replanned(&mut self, outcome: &FetchOutcome) {
         for item in &outcome.replanned {
             let row = Row::planned(item);
             match self.planned.iter_mut().find(|known| known.path == row.path) {
@@ -85,7 +85,7 @@ impl Report {
     }
 
     /// Every item as data.
-    pub(super) fn as_json(&self, context: &Context, outcome: &Outcome) -> Value {
+    pub(super) fn as_json(&self, context: &Context, outcome: &FetchOutcome) -> Value {
         let planned: HashMap<&StorePath, &Row> =
             self.planned.iter().map(|row| (&row.path, row)).collect();
         let row = |path: &StorePath| {
@@ -109,10 +109,10 @@ impl Report {
     }
 
     /// In words, for people.
-    pub(super) fn tell(&self, context: &Context, outcome: &Outcome) {
+    pub(super) fn tell(&self, context: &Context, outcome: &FetchOutcome) {
         tell_failures(context, outcome);
         let (registered, items) = (outcome.registered.len(), self.planned.len());
-        if outcome.class() == Some(Class::Interrupted) {
+        if outcome.class() == Some(FailureClass::Interrupted) {
             context.output.note(&format!(
                 "interrupted: {registered} of {items} items fetched"
             ));
@@ -136,8 +136,8 @@ impl Report {
 /// Each failure with its cause. What merely depends on another, or failed because of the same
 /// servers that do not answer, is counted, not listed; and what was stopped with everything else
 /// is not even that.
-fn tell_failures(context: &Context, outcome: &Outcome) {
-    let is_interrupted = outcome.class() == Some(Class::Interrupted);
+fn tell_failures(context: &Context, outcome: &FetchOutcome) {
+    let is_interrupted = outcome.class() == Some(FailureClass::Interrupted);
     let is_terse = context.settings.verbosity < Verbosity::Verbose && outcome.failed.len() > 1;
     let advice = context.settings.advice();
     let mut consequences = 0;

@@ -7,7 +7,9 @@ use serde::Serialize;
 use crate::cli::context::Context;
 use crate::substitute::download::choice;
 use crate::substitute::lookup::{Resolution, ServerReport};
-use crate::substitute::outcome::{Answer, Found, LATE, Origin, Said, Status};
+use crate::substitute::outcome::{
+    AnswerOrigin, ItemLookup, ItemStatus, LookupOutcome, NOT_AWAITED, ServerAnswer,
+};
 
 use super::report::Report;
 
@@ -107,7 +109,7 @@ fn server(server: &ServerReport) -> Server<'_> {
     }
 }
 
-fn item<'a>(context: &'a Context, resolution: &'a Resolution, found: &'a Found) -> Item<'a> {
+fn item<'a>(context: &'a Context, resolution: &'a Resolution, found: &'a ItemLookup) -> Item<'a> {
     let store_dir = context.settings.store_dir();
     let now = context.clock.unix_seconds();
     let source = found.sources.first();
@@ -141,7 +143,8 @@ fn item<'a>(context: &'a Context, resolution: &'a Resolution, found: &'a Found) 
             .authority
             .as_ref()
             .map(|authority| authority.authorized().signed_by()),
-        from_cache: answer.is_some_and(|answer| matches!(answer.origin, Origin::Cache { .. })),
+        from_cache: answer
+            .is_some_and(|answer| matches!(answer.origin, AnswerOrigin::Cache { .. })),
         expires_in: answer.and_then(|answer| expires_in(answer, now)),
         answers: found
             .answers
@@ -152,42 +155,44 @@ fn item<'a>(context: &'a Context, resolution: &'a Resolution, found: &'a Found) 
     }
 }
 
-fn answer_row<'a>(answer: &Answer, server: &'a ServerReport, now: u64) -> AnswerRow<'a> {
-    let (word, reason) = words(&answer.said);
+fn answer_row<'a>(answer: &ServerAnswer, server: &'a ServerReport, now: u64) -> AnswerRow<'a> {
+    let (word, reason) = words(&answer.outcome);
     AnswerRow {
         server: &server.url,
         answer: word,
         reason,
-        from_cache: matches!(answer.origin, Origin::Cache { .. }),
+        from_cache: matches!(answer.origin, AnswerOrigin::Cache { .. }),
         expires_in: expires_in(answer, now),
     }
 }
 
-fn expires_in(answer: &Answer, now: u64) -> Option<u64> {
+fn expires_in(answer: &ServerAnswer, now: u64) -> Option<u64> {
     answer.expires_at.map(|at| at.saturating_sub(now))
 }
 
 /// An answer as a word for scripts, and the reason when there is one.
-pub(super) fn words(said: &Said) -> (&'static str, Option<String>) {
-    match said {
-        Said::NotAsked => ("not-asked", None),
-        Said::Authorized => ("available", None),
-        Said::Equivalent(refusal) => ("equivalent", Some(refusal.reason().to_owned())),
-        Said::Refused(refusal) => ("refused", Some(refusal.reason().to_owned())),
-        Said::Unusable(why) => ("refused", Some(format!("no-usable-url: {why}"))),
-        Said::Unreadable(why) => ("refused", Some(format!("unreadable: {why}"))),
-        Said::Missing(status) => ("missing", Some(format!("HTTP {status}"))),
-        Said::Baking(_) => ("preparing", None),
-        Said::Failed(why) | Said::LocalFailure(why) => ("failed", Some(why.clone())),
-        Said::Late => ("late", Some(LATE.to_owned())),
-        Said::Skipped(why) => ("skipped", Some(why.clone())),
-        Said::OtherStore(why) => ("other-store", Some(why.clone())),
-        Said::Offline => ("offline", None),
+pub(super) fn words(outcome: &LookupOutcome) -> (&'static str, Option<String>) {
+    match outcome {
+        LookupOutcome::NotNeeded => ("not-asked", None),
+        LookupOutcome::Authorized => ("available", None),
+        LookupOutcome::Equivalent(refusal) => ("equivalent", Some(refusal.reason().to_owned())),
+        LookupOutcome::Refused(refusal) => ("refused", Some(refusal.reason().to_owned())),
+        LookupOutcome::Unusable(why) => ("refused", Some(format!("no-usable-url: {why}"))),
+        LookupOutcome::Unreadable(why) => ("refused", Some(format!("unreadable: {why}"))),
+        LookupOutcome::Missing(status) => ("missing", Some(format!("HTTP {status}"))),
+        LookupOutcome::Preparing(_) => ("preparing", None),
+        LookupOutcome::Failed(why) | LookupOutcome::LocalFailure(why) => {
+            ("failed", Some(why.clone()))
+        }
+        LookupOutcome::NotAwaited => ("late", Some(NOT_AWAITED.to_owned())),
+        LookupOutcome::Skipped(why) => ("skipped", Some(why.clone())),
+        LookupOutcome::OtherStore(why) => ("other-store", Some(why.clone())),
+        LookupOutcome::Offline => ("offline", None),
     }
 }
 
 pub(super) fn summary(context: &Context, resolution: &Resolution) -> Summary {
-    let mut counts: HashMap<Status, usize> = HashMap::new();
+    let mut counts: HashMap<ItemStatus, usize> = HashMap::new();
     let mut summary = Summary {
         cache_hits: resolution.cache_hits,
         cache_misses: resolution.cache_misses,
@@ -211,10 +216,10 @@ pub(super) fn summary(context: &Context, resolution: &Resolution) -> Summary {
         summary.download_size = summary.download_size.saturating_add(file_size);
     }
     let count = |status| counts.get(&status).copied().unwrap_or(0);
-    summary.available = count(Status::Available);
-    summary.missing = count(Status::Missing);
-    summary.preparing = count(Status::Preparing);
-    summary.refused = count(Status::Refused);
-    summary.unknown = count(Status::Unknown);
+    summary.available = count(ItemStatus::Available);
+    summary.missing = count(ItemStatus::Missing);
+    summary.preparing = count(ItemStatus::Preparing);
+    summary.refused = count(ItemStatus::Refused);
+    summary.unknown = count(ItemStatus::Unknown);
     summary
 }

@@ -15,7 +15,9 @@ use crate::cli::output::without_url;
 use crate::http::Client;
 use crate::substitute::download::choice;
 use crate::substitute::lookup::Resolution;
-use crate::substitute::outcome::{Answer, Found, LATE, Origin, Said};
+use crate::substitute::outcome::{
+    AnswerOrigin, ItemLookup, LookupOutcome, NOT_AWAITED, ServerAnswer,
+};
 use crate::trust::verdict::Refusal;
 
 use super::data;
@@ -140,17 +142,17 @@ impl Report {
 fn report_item(
     context: &Context,
     resolution: &Resolution,
-    found: &Found,
+    found: &ItemLookup,
     probes: &mut Probes,
 ) -> ReportItem {
     let now = context.clock.unix_seconds();
     let kind = Group::of(found);
     let answers = found.answers.iter().enumerate().map(|(position, answer)| {
-        let (word, reason) = data::words(&answer.said);
+        let (word, reason) = data::words(&answer.outcome);
         let (from_cache, age) = match answer.origin {
-            Origin::Cache { asked_at, .. } => (true, Some(now.saturating_sub(asked_at))),
-            Origin::Network if was_given(&answer.said) => (false, Some(0)),
-            Origin::Network => (false, None),
+            AnswerOrigin::Cache { asked_at, .. } => (true, Some(now.saturating_sub(asked_at))),
+            AnswerOrigin::Network if was_given(&answer.outcome) => (false, Some(0)),
+            AnswerOrigin::Network => (false, None),
         };
         ReportAnswer {
             server: resolution.servers[position].url.clone(),
@@ -185,28 +187,34 @@ fn report_item(
 }
 
 /// An answer for people.
-fn in_words(answer: &Answer) -> String {
-    match &answer.said {
-        Said::NotAsked => "not asked".to_owned(),
-        Said::Authorized => "has it".to_owned(),
-        Said::Equivalent(refusal) => {
+fn in_words(answer: &ServerAnswer) -> String {
+    match &answer.outcome {
+        LookupOutcome::NotNeeded => "not asked".to_owned(),
+        LookupOutcome::Authorized => "has it".to_owned(),
+        LookupOutcome::Equivalent(refusal) => {
             format!(
                 "has the same, vouched for by another server; alone {}",
                 objection(refusal)
             )
         }
-        Said::Refused(refusal) => format!("refused: {}", objection(refusal)),
-        Said::Unusable(why) => format!("refused: it has no download that can be used: {why}"),
-        Said::Unreadable(why) => format!("refused: no narinfo: {why}"),
-        Said::Missing(status) => format!("does not have it (HTTP {status})"),
-        Said::Baking(status) => format!("is preparing it (HTTP {status})"),
-        Said::Failed(why) if answer.is_of_the_item() => format!("failed: {}", without_url(why)),
-        Said::Failed(why) => format!("no answer: {}", without_url(why)),
-        Said::LocalFailure(why) => format!("this machine could not ask: {}", without_url(why)),
-        Said::Skipped(why) => format!("not asked, it was down: {}", without_url(why)),
-        Said::Late => format!("asked, but not waited for: {LATE}"),
-        Said::OtherStore(why) => format!("not asked: {why}"),
-        Said::Offline => "not asked: offline".to_owned(),
+        LookupOutcome::Refused(refusal) => format!("refused: {}", objection(refusal)),
+        LookupOutcome::Unusable(why) => {
+            format!("refused: it has no download that can be used: {why}")
+        }
+        LookupOutcome::Unreadable(why) => format!("refused: no narinfo: {why}"),
+        LookupOutcome::Missing(status) => format!("does not have it (HTTP {status})"),
+        LookupOutcome::Preparing(status) => format!("is preparing it (HTTP {status})"),
+        LookupOutcome::Failed(why) if answer.is_about_item() => {
+            format!("failed: {}", without_url(why))
+        }
+        LookupOutcome::Failed(why) => format!("no answer: {}", without_url(why)),
+        LookupOutcome::LocalFailure(why) => {
+            format!("this machine could not ask: {}", without_url(why))
+        }
+        LookupOutcome::Skipped(why) => format!("not asked, it was down: {}", without_url(why)),
+        LookupOutcome::NotAwaited => format!("asked, but not waited for: {NOT_AWAITED}"),
+        LookupOutcome::OtherStore(why) => format!("not asked: {why}"),
+        LookupOutcome::Offline => "not asked: offline".to_owned(),
     }
 }
 
@@ -230,32 +238,39 @@ fn objection(refusal: &Refusal) -> String {
 const KEY_DIGITS: usize = 16;
 
 /// Whether a server said this, as opposed to our not having an answer.
-fn was_given(said: &Said) -> bool {
+fn was_given(outcome: &LookupOutcome) -> bool {
     !matches!(
-        said,
-        Said::NotAsked
-            | Said::Failed(_)
-            | Said::LocalFailure(_)
-            | Said::Late
-            | Said::Skipped(_)
-            | Said::OtherStore(_)
-            | Said::Offline
+        outcome,
+        LookupOutcome::NotNeeded
+            | LookupOutcome::Failed(_)
+            | LookupOutcome::LocalFailure(_)
+            | LookupOutcome::NotAwaited
+            | LookupOutcome::Skipped(_)
+            | LookupOutcome::OtherStore(_)
+            | LookupOutcome::Offline
     )
 }
 
 impl ServerTotals {
-    fn count(&mut self, answer: &Answer) {
-        match answer.said {
-            Said::NotAsked | Said::Skipped(_) | Said::OtherStore(_) | Said::Offline => return,
-            Said::Authorized | Said::Equivalent(_) => self.available += 1,
-            Said::Missing(_) => self.missing += 1,
-            Said::Baking(_) => self.preparing += 1,
-            Said::Refused(_) | Said::Unusable(_) | Said::Unreadable(_) => self.refused += 1,
-            Said::Failed(_) | Said::LocalFailure(_) | Said::Late => self.failed += 1,
+    fn count(&mut self, answer: &ServerAnswer) {
+        match answer.outcome {
+            LookupOutcome::NotNeeded
+            | LookupOutcome::Skipped(_)
+            | LookupOutcome::OtherStore(_)
+            | LookupOutcome::Offline => return,
+            LookupOutcome::Authorized | LookupOutcome::Equivalent(_) => self.available += 1,
+            LookupOutcome::Missing(_) => self.missing += 1,
+            LookupOutcome::Preparing(_) => self.preparing += 1,
+            LookupOutcome::Refused(_)
+            | LookupOutcome::Unusable(_)
+            | LookupOutcome::Unreadable(_) => self.refused += 1,
+            LookupOutcome::Failed(_)
+            | LookupOutcome::LocalFailure(_)
+            | LookupOutcome::NotAwaited => self.failed += 1,
         }
         match answer.origin {
-            Origin::Cache { .. } => self.from_cache += 1,
-            Origin::Network => self.asked += 1,
+            AnswerOrigin::Cache { .. } => self.from_cache += 1,
+            AnswerOrigin::Network => self.asked += 1,
         }
     }
 

@@ -4,7 +4,7 @@ use crate::cli::context::Context;
 use crate::cli::output::{self, printable, without_url};
 use crate::substitute::download::choice;
 use crate::substitute::lookup::Resolution;
-use crate::substitute::outcome::{Found, LATE, Said};
+use crate::substitute::outcome::{ItemLookup, LookupOutcome, NOT_AWAITED};
 
 use super::data;
 use super::wrap::{short_name, wrapped};
@@ -37,7 +37,7 @@ pub(super) fn lines<'a>(
     }
 }
 
-fn row(context: &Context, resolution: &Resolution, found: &Found) -> Row {
+fn row(context: &Context, resolution: &Resolution, found: &ItemLookup) -> Row {
     let source = found.sources.first();
     let download = source.and_then(|source| choice::smallest(&source.offer)?.file_size);
     let unpacked = found
@@ -127,24 +127,24 @@ fn sizes(
 const SERVER_WIDTH_MAX: usize = 34;
 
 /// The most telling answer about an item that is not available.
-fn why(resolution: &Resolution, found: &Found) -> Option<String> {
+fn why(resolution: &Resolution, found: &ItemLookup) -> Option<String> {
     if found.authority.is_some() {
         return None;
     }
-    let telling = |said: &Said| match said {
-        Said::Refused(refusal) => Some(refusal.to_string()),
-        Said::Unreadable(why)
-        | Said::Failed(why)
-        | Said::LocalFailure(why)
-        | Said::Skipped(why)
-        | Said::OtherStore(why) => Some(why.clone()),
-        Said::Late => Some(LATE.to_owned()),
-        Said::Unusable(why) => Some(format!("it has no download that can be used: {why}")),
-        Said::Offline => Some("not in the lookup cache".to_owned()),
+    let telling = |outcome: &LookupOutcome| match outcome {
+        LookupOutcome::Refused(refusal) => Some(refusal.to_string()),
+        LookupOutcome::Unreadable(why)
+        | LookupOutcome::Failed(why)
+        | LookupOutcome::LocalFailure(why)
+        | LookupOutcome::Skipped(why)
+        | LookupOutcome::OtherStore(why) => Some(why.clone()),
+        LookupOutcome::NotAwaited => Some(NOT_AWAITED.to_owned()),
+        LookupOutcome::Unusable(why) => Some(format!("it has no download that can be used: {why}")),
+        LookupOutcome::Offline => Some("not in the lookup cache".to_owned()),
         _ => None,
     };
     let all = found.answers.iter().zip(&resolution.servers);
-    let mut reasons = all.filter_map(|(answer, server)| Some((telling(&answer.said)?, server)));
+    let mut reasons = all.filter_map(|(answer, server)| Some((telling(&answer.outcome)?, server)));
     let (reason, server) = reasons.next()?;
     let reason = without_url(&reason);
     Some(printable(&format!("{}: {reason}", server.url)).into_owned())

@@ -14,7 +14,7 @@ use super::{FILE_BYTES, ONE, PIECE_BYTES, PIECE_WAIT, file, read, read_request};
 /// What is answered to a request for a range.
 #[derive(Debug, Clone, Copy)]
 enum Refusal {
-    Status(u16),
+    ItemStatus(u16),
     /// Status 206 without saying which part of the file it is.
     NoContentRange,
     /// Status 206 with another part of the file.
@@ -25,15 +25,15 @@ enum Refusal {
 }
 
 const REFUSALS: [Refusal; 14] = [
-    Refusal::Status(400),
-    Refusal::Status(403),
-    Refusal::Status(404),
-    Refusal::Status(405),
-    Refusal::Status(412),
-    Refusal::Status(416),
-    Refusal::Status(429),
-    Refusal::Status(501),
-    Refusal::Status(503),
+    Refusal::ItemStatus(400),
+    Refusal::ItemStatus(403),
+    Refusal::ItemStatus(404),
+    Refusal::ItemStatus(405),
+    Refusal::ItemStatus(412),
+    Refusal::ItemStatus(416),
+    Refusal::ItemStatus(429),
+    Refusal::ItemStatus(501),
+    Refusal::ItemStatus(503),
     Refusal::NoContentRange,
     Refusal::OtherPart,
     Refusal::Whole,
@@ -92,7 +92,7 @@ impl Refusing {
             };
             self.ranged.fetch_add(1, Ordering::Relaxed);
             match self.refusal {
-                Refusal::Status(status) => {
+                Refusal::ItemStatus(status) => {
                     let head = format!("HTTP/1.1 {status} No\r\nContent-Length: 2\r\n\r\nno");
                     stream.write_all(head.as_bytes())?;
                 }

@@ -1,6 +1,8 @@
 //! What an item's answers mean for the user: one kind of miss.
 
-use crate::substitute::outcome::{Answer, Found, Origin, Said, Status};
+use crate::substitute::outcome::{
+    AnswerOrigin, ItemLookup, ItemStatus, LookupOutcome, ServerAnswer,
+};
 use crate::trust::verdict::Refusal;
 
 /// Kinds of misses, gravest first.
@@ -61,63 +63,65 @@ impl Group {
         Self::Cached,
     ];
 
-    pub(super) fn of(found: &Found) -> Self {
+    pub(super) fn of(found: &ItemLookup) -> Self {
         let all = &found.answers;
         match found.status {
-            Status::Available => Self::of_available(found),
-            Status::Refused => all
+            ItemStatus::Available => Self::of_available(found),
+            ItemStatus::Refused => all
                 .iter()
                 .find_map(Self::of_refused)
                 .unwrap_or(Self::Unusable),
-            Status::Preparing => Self::Preparing,
-            Status::Missing if all.iter().all(is_remembered) => Self::MissingRemembered,
-            Status::Missing => Self::Missing,
-            Status::Unknown => Self::of_unknown(all),
+            ItemStatus::Preparing => Self::Preparing,
+            ItemStatus::Missing if all.iter().all(is_remembered) => Self::MissingRemembered,
+            ItemStatus::Missing => Self::Missing,
+            ItemStatus::Unknown => Self::of_unknown(all),
         }
     }
 
-    fn of_unknown(all: &[Answer]) -> Self {
-        let any = |wanted: fn(&Answer) -> bool| all.iter().any(wanted);
-        if any(|answer| answer.said == Said::Offline) {
+    fn of_unknown(all: &[ServerAnswer]) -> Self {
+        let any = |wanted: fn(&ServerAnswer) -> bool| all.iter().any(wanted);
+        if any(|answer| answer.outcome == LookupOutcome::Offline) {
             Self::Offline
         } else if any(is_error_of_server) {
             Self::ServerError
         } else if any(|answer| {
             matches!(
-                answer.said,
-                Said::Failed(_) | Said::LocalFailure(_) | Said::Late
+                answer.outcome,
+                LookupOutcome::Failed(_)
+                    | LookupOutcome::LocalFailure(_)
+                    | LookupOutcome::NotAwaited
             )
         }) {
             Self::ServerDown
-        } else if any(|answer| matches!(answer.said, Said::Skipped(_))) {
+        } else if any(|answer| matches!(answer.outcome, LookupOutcome::Skipped(_))) {
             Self::ServerSkipped
         } else {
             Self::OtherStore
         }
     }
 
-    fn of_available(found: &Found) -> Self {
+    fn of_available(found: &ItemLookup) -> Self {
         match found.answers.first() {
-            Some(first) if first.said == Said::Authorized => match first.origin {
-                Origin::Cache { .. } => Self::Cached,
-                Origin::Network => Self::AskedFirst,
+            Some(first) if first.outcome == LookupOutcome::Authorized => match first.origin {
+                AnswerOrigin::Cache { .. } => Self::Cached,
+                AnswerOrigin::Network => Self::AskedFirst,
             },
             _ => Self::Elsewhere,
         }
     }
 
     /// What it means that this answer was not believed.
-    pub(super) fn of_refused(answer: &Answer) -> Option<Self> {
-        match &answer.said {
-            Said::Refused(Refusal::WrongItem { .. }) => Some(Self::WrongItem),
-            Said::Refused(Refusal::Unsigned) => Some(Self::Unsigned),
-            Said::Refused(Refusal::UnauthorizedKey { .. }) => Some(Self::UnauthorizedKey),
-            Said::Refused(
+    pub(super) fn of_refused(answer: &ServerAnswer) -> Option<Self> {
+        match &answer.outcome {
+            LookupOutcome::Refused(Refusal::WrongItem { .. }) => Some(Self::WrongItem),
+            LookupOutcome::Refused(Refusal::Unsigned) => Some(Self::Unsigned),
+            LookupOutcome::Refused(Refusal::UnauthorizedKey { .. }) => Some(Self::UnauthorizedKey),
+            LookupOutcome::Refused(
                 Refusal::SignedHashMismatch
                 | Refusal::InvalidSignature
                 | Refusal::CorruptSignature { .. },
             ) => Some(Self::BadSignature),
-            Said::Unusable(_) | Said::Unreadable(_) => Some(Self::Unusable),
+            LookupOutcome::Unusable(_) | LookupOutcome::Unreadable(_) => Some(Self::Unusable),
             _ => None,
         }
     }
@@ -187,12 +191,13 @@ impl Group {
 
 /// Whether asking again now is all that could change the answer. A server for another store has
 /// none to change.
-fn is_remembered(answer: &Answer) -> bool {
-    matches!(answer.origin, Origin::Cache { .. }) || matches!(answer.said, Said::OtherStore(_))
+fn is_remembered(answer: &ServerAnswer) -> bool {
+    matches!(answer.origin, AnswerOrigin::Cache { .. })
+        || matches!(answer.outcome, LookupOutcome::OtherStore(_))
 }
 
-fn is_error_of_server(answer: &Answer) -> bool {
-    matches!(answer.said, Said::Failed(_)) && answer.is_of_the_item()
+fn is_error_of_server(answer: &ServerAnswer) -> bool {
+    matches!(answer.outcome, LookupOutcome::Failed(_)) && answer.is_about_item()
 }
 
 #[cfg(test)]
@@ -202,11 +207,11 @@ mod tests {
     use crate::substitute::outcome::Unusable;
     use crate::substitute::outcome::status_without_authority;
 
-    fn group(answers: Vec<Answer>) -> Group {
+    fn group(answers: Vec<ServerAnswer>) -> Group {
         let path = StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap();
         let status = status_without_authority(&answers);
         let (authority, sources, alternatives) = (None, Vec::new(), Vec::new());
-        Group::of(&Found {
+        Group::of(&ItemLookup {
             path,
             status,
             authority,
@@ -216,13 +221,13 @@ mod tests {
         })
     }
 
-    fn remembered(said: Said) -> Answer {
-        let origin = Origin::Cache {
+    fn remembered(outcome: LookupOutcome) -> ServerAnswer {
+        let origin = AnswerOrigin::Cache {
             asked_at: 1,
             expires_at: 9,
         };
-        Answer {
-            said,
+        ServerAnswer {
+            outcome,
             origin,
             expires_at: Some(9),
         }
@@ -231,52 +236,70 @@ mod tests {
     #[test]
     fn every_kind_of_miss_is_told_apart() {
         let key = "E8".to_owned();
-        let down = || Answer::of(Said::Failed("connection refused".into()));
+        let down = || ServerAnswer::of(LookupOutcome::Failed("connection refused".into()));
         let cases = [
             (
-                vec![Said::Refused(Refusal::InvalidSignature)],
+                vec![LookupOutcome::Refused(Refusal::InvalidSignature)],
                 Group::BadSignature,
             ),
-            (vec![Said::Refused(Refusal::Unsigned)], Group::Unsigned),
             (
-                vec![Said::Refused(Refusal::UnauthorizedKey { key })],
+                vec![LookupOutcome::Refused(Refusal::Unsigned)],
+                Group::Unsigned,
+            ),
+            (
+                vec![LookupOutcome::Refused(Refusal::UnauthorizedKey { key })],
                 Group::UnauthorizedKey,
             ),
-            (vec![Said::Unreadable("no".into())], Group::Unusable),
             (
-                vec![Said::Missing(404), Said::Unusable(Unusable::Url)],
+                vec![LookupOutcome::Unreadable("no".into())],
                 Group::Unusable,
             ),
             (
-                vec![Said::Missing(404), Said::Baking(404)],
+                vec![
+                    LookupOutcome::Missing(404),
+                    LookupOutcome::Unusable(Unusable::Url),
+                ],
+                Group::Unusable,
+            ),
+            (
+                vec![LookupOutcome::Missing(404), LookupOutcome::Preparing(404)],
                 Group::Preparing,
             ),
             (
-                vec![Said::Missing(404), Said::Skipped("down".into())],
+                vec![
+                    LookupOutcome::Missing(404),
+                    LookupOutcome::Skipped("down".into()),
+                ],
                 Group::ServerSkipped,
             ),
-            (vec![Said::OtherStore("nix".into())], Group::OtherStore),
             (
-                vec![Said::OtherStore("nix".into()), Said::Missing(404)],
+                vec![LookupOutcome::OtherStore("nix".into())],
+                Group::OtherStore,
+            ),
+            (
+                vec![
+                    LookupOutcome::OtherStore("nix".into()),
+                    LookupOutcome::Missing(404),
+                ],
                 Group::Missing,
             ),
-            (vec![Said::Offline], Group::Offline),
+            (vec![LookupOutcome::Offline], Group::Offline),
         ];
-        for (said, expected) in cases {
+        for (outcome, expected) in cases {
             assert_eq!(
-                group(said.iter().cloned().map(Answer::of).collect()),
+                group(outcome.iter().cloned().map(ServerAnswer::of).collect()),
                 expected,
-                "{said:?}"
+                "{outcome:?}"
             );
         }
         assert_eq!(group(vec![down()]), Group::ServerDown);
         assert_eq!(
-            group(vec![remembered(Said::Failed("500".into()))]),
+            group(vec![remembered(LookupOutcome::Failed("500".into()))]),
             Group::ServerError
         );
         let (old, new) = (
-            remembered(Said::Missing(404)),
-            Answer::of(Said::Missing(404)),
+            remembered(LookupOutcome::Missing(404)),
+            ServerAnswer::of(LookupOutcome::Missing(404)),
         );
         assert_eq!(
             group(vec![old.clone(), old.clone()]),

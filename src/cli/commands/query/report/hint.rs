@@ -2,12 +2,12 @@
 //! server than the first made good, on what the first said.
 
 use crate::cli::advice::Advice;
-use crate::substitute::outcome::{Answer, Found, Said};
+use crate::substitute::outcome::{ItemLookup, LookupOutcome, ServerAnswer};
 
 use super::group::Group;
 
 /// What to do about `found`, which is one of `kind`.
-pub(super) fn of(found: &Found, kind: Group, advice: &Advice) -> String {
+pub(super) fn of(found: &ItemLookup, kind: Group, advice: &Advice) -> String {
     match (kind, found.answers.first()) {
         (Group::Elsewhere, Some(first)) => of_first(first, advice),
         _ => of_group(kind, advice),
@@ -58,39 +58,39 @@ fn of_group(kind: Group, advice: &Advice) -> String {
 }
 
 /// What to do when `first` is what the first server said, and another one has the item.
-fn of_first(first: &Answer, advice: &Advice) -> String {
-    let hint = match &first.said {
-        Said::Refused(_) | Said::Unusable(_) | Said::Unreadable(_) => {
+fn of_first(first: &ServerAnswer, advice: &Advice) -> String {
+    let hint = match &first.outcome {
+        LookupOutcome::Refused(_) | LookupOutcome::Unusable(_) | LookupOutcome::Unreadable(_) => {
             return of_group(Group::of_refused(first).unwrap_or(Group::Unusable), advice);
         }
-        Said::Failed(_) if first.is_of_the_item() => {
+        LookupOutcome::Failed(_) if first.is_about_item() => {
             "the first server answers with an error: tell its administrator"
         }
-        Said::Failed(_) => {
+        LookupOutcome::Failed(_) => {
             let servers = advice.servers();
             return format!("the first server is down: `{servers}` shows when it is up again");
         }
-        Said::Skipped(_) => {
+        LookupOutcome::Skipped(_) => {
             let (servers, newer) = (advice.servers(), advice.newer_answer());
             return format!(
                 "the first server was down a moment ago: `{servers}` shows whether it is up \
                  again; {newer}"
             );
         }
-        Said::Late => {
+        LookupOutcome::NotAwaited => {
             "the first server is slow; if it stays so, name another one before it in \
              --substitute-urls"
         }
-        Said::OtherStore(_) => {
+        LookupOutcome::OtherStore(_) => {
             "the first server is for another store: remove it from --substitute-urls"
         }
-        Said::Offline => "leave out --offline to ask the first server",
-        Said::LocalFailure(_) => "raise this machine's limits (`ulimit -a` shows them)",
-        Said::NotAsked
-        | Said::Authorized
-        | Said::Equivalent(_)
-        | Said::Missing(_)
-        | Said::Baking(_) => NOTHING,
+        LookupOutcome::Offline => "leave out --offline to ask the first server",
+        LookupOutcome::LocalFailure(_) => "raise this machine's limits (`ulimit -a` shows them)",
+        LookupOutcome::NotNeeded
+        | LookupOutcome::Authorized
+        | LookupOutcome::Equivalent(_)
+        | LookupOutcome::Missing(_)
+        | LookupOutcome::Preparing(_) => NOTHING,
     };
     hint.to_owned()
 }
