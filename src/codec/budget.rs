@@ -1,50 +1,50 @@
 //! The memory that all decoders may take together.
 //!
-//! Two kinds of shares. A nar that is decoded has one for its decoder and waits until there is
-//! memory for it; one that alone is larger than the budget runs alone. What is decoded ahead
-//! of a reader ([`super::ahead`]) only takes what is free, and only while a single nar is being
-//! decoded: with more of them the cores have work enough, and memory stays what it was.
+//! There are two kinds of shares. Each nar that is being decoded has one for its decoder, and
+//! waits until there is memory for it; a decoder larger than the whole budget runs alone. Decoding
+//! ahead of a reader ([`super::ahead`]) only takes what is free, and only while a single nar is
+//! being decoded: several nars keep the cores busy without it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::sync::{lock, wait};
 
-/// How much decoders may take.
+/// The limits of what all decoders may take together, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct DecoderMemory {
-    /// All decoders that stream.
+    /// For the decoders of the nars that are being read.
     pub streams_bytes: u64,
-    /// Those, and what is decoded ahead of its reader.
+    /// For those and for what is decoded ahead of its reader.
     pub all_bytes: u64,
 }
 
-/// Hands out shares.
+/// Grants shares of the memory.
 pub(super) struct MemoryBudget {
     limits: DecoderMemory,
-    used: Mutex<Used>,
-    given_back: Condvar,
+    used: Mutex<MemoryUse>,
+    released: Condvar,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Used {
+struct MemoryUse {
     streams_bytes: u64,
     ahead_bytes: u64,
-    /// Shares of streams.
+    /// Decoders that have a share.
     streams: usize,
-    /// Streams that wait for theirs.
+    /// Decoders that wait for one.
     waiting: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ShareKind {
     Stream,
     Ahead,
 }
 
-/// A part of the budget, given back when dropped.
-pub(super) struct Share {
+/// A part of the budget, released when dropped.
+pub(super) struct MemoryShare {
     budget: Arc<MemoryBudget>,
-    kind: Kind,
+    kind: ShareKind,
     bytes: u64,
 }
 
@@ -53,12 +53,12 @@ impl MemoryBudget {
         Arc::new(Self {
             limits,
             used: Mutex::default(),
-            given_back: Condvar::new(),
+            released: Condvar::new(),
         })
     }
 
-    /// A share for a decoder that streams; waits until there is one.
-    pub(super) fn stream(self: &Arc<Self>, bytes: u64) -> Share {
+    /// The share of a decoder that needs `bytes`. Waits until that much is free.
+    pub(super) fn stream(self: &Arc<Self>, bytes: u64) -> MemoryShare {
         let DecoderMemory {
             streams_bytes,
             all_bytes,
@@ -66,23 +66,25 @@ impl MemoryBudget {
         let bytes = bytes.min(streams_bytes);
         let mut used = self.lock();
         used.waiting += 1;
+
         while used.streams_bytes + bytes > streams_bytes
             || used.ahead_bytes > 0 && used.streams_bytes + used.ahead_bytes + bytes > all_bytes
         {
-            used = wait(&self.given_back, used);
+            used = wait(&self.released, used);
         }
         used.waiting -= 1;
         used.streams += 1;
         used.streams_bytes += bytes;
-        Share {
+
+        MemoryShare {
             budget: Arc::clone(self),
-            kind: Kind::Stream,
+            kind: ShareKind::Stream,
             bytes,
         }
     }
 
-    /// A share to decode ahead with, if that much is free and nobody else needs it.
-    pub(super) fn ahead(self: &Arc<Self>, bytes: u64) -> Option<Share> {
+    /// A share of `bytes` for decoding ahead, if that much is free and no other nar is being decoded.
+    pub(super) fn ahead(self: &Arc<Self>, bytes: u64) -> Option<MemoryShare> {
         let mut used = self.lock();
         let all = used
             .streams_bytes
@@ -91,10 +93,11 @@ impl MemoryBudget {
         if used.is_shared() || all > self.limits.all_bytes {
             return None;
         }
+
         used.ahead_bytes += bytes;
-        Some(Share {
+        Some(MemoryShare {
             budget: Arc::clone(self),
-            kind: Kind::Ahead,
+            kind: ShareKind::Ahead,
             bytes,
         })
     }
@@ -104,32 +107,32 @@ impl MemoryBudget {
         self.lock().is_shared()
     }
 
-    /// Whether every share has been given back.
+    /// Whether every share has been released.
     #[cfg(test)]
     pub(super) fn is_unused(&self) -> bool {
-        *self.lock() == Used::default()
+        *self.lock() == MemoryUse::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Used> {
+    fn lock(&self) -> MutexGuard<'_, MemoryUse> {
         lock(&self.used)
     }
 }
 
-impl Used {
+impl MemoryUse {
     fn is_shared(&self) -> bool {
         self.streams > 1 || self.waiting > 0
     }
 
-    fn bytes_of(&mut self, kind: Kind) -> &mut u64 {
+    fn bytes_of(&mut self, kind: ShareKind) -> &mut u64 {
         match kind {
-            Kind::Stream => &mut self.streams_bytes,
-            Kind::Ahead => &mut self.ahead_bytes,
+            ShareKind::Stream => &mut self.streams_bytes,
+            ShareKind::Ahead => &mut self.ahead_bytes,
         }
     }
 }
 
-impl Share {
-    /// Makes it `bytes` large, if that much is free; only for what is decoded ahead.
+impl MemoryShare {
+    /// Enlarges a share for decoding ahead to `bytes`, if that much is free.
     pub(super) fn grow(&mut self, bytes: u64) -> bool {
         let more = self.budget.ahead(bytes.saturating_sub(self.bytes));
         let Some(mut more) = more else { return false };
@@ -137,19 +140,19 @@ impl Share {
         true
     }
 
-    /// Gives back all but `bytes`.
+    /// Releases all but `bytes`.
     pub(super) fn shrink(&mut self, bytes: u64) {
         let unneeded = self.bytes.saturating_sub(bytes);
         self.bytes -= unneeded;
         *self.budget.lock().bytes_of(self.kind) -= unneeded;
-        self.budget.given_back.notify_all();
+        self.budget.released.notify_all();
     }
 }
 
-impl Drop for Share {
+impl Drop for MemoryShare {
     fn drop(&mut self) {
         self.shrink(0);
-        if self.kind == Kind::Stream {
+        if self.kind == ShareKind::Stream {
             self.budget.lock().streams -= 1;
         }
     }

@@ -1,5 +1,5 @@
-//! zstd contexts kept from one nar to the next, so that their windows are not given back to the
-//! system and faulted in again for each of thousands of nars.
+//! zstd contexts kept from one nar to the next, so that the memory of their windows is not
+//! returned to the system and faulted in again for each of thousands of nars.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -10,11 +10,11 @@ use crate::sync::lock;
 /// A larger context is not kept.
 const KEPT_BYTES_MAX: usize = 10 << 20;
 
-/// Contexts that nobody uses.
+/// The contexts that are not in use.
 #[derive(Default)]
-pub(super) struct Contexts(Mutex<Vec<DCtx<'static>>>);
+pub(super) struct ZstdContexts(Mutex<Vec<DCtx<'static>>>);
 
-impl Contexts {
+impl ZstdContexts {
     /// A context, used before or new.
     pub(super) fn take(&self) -> DCtx<'static> {
         self.lock().pop().unwrap_or_else(DCtx::create)
@@ -27,12 +27,12 @@ impl Contexts {
         }
     }
 
-    /// Frees them all: their memory is needed otherwise.
+    /// Frees all of them, when their memory is needed for something else.
     pub(super) fn clear(&self) {
         self.lock().clear();
     }
 
-    /// How many there are.
+    /// The number of idle contexts.
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.lock().len()

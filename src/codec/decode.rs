@@ -2,15 +2,15 @@
 //!
 //! Streams may have several members (gzip, lzip, xz, bzip2) or frames (zstd, skippable ones
 //! too); all are read to the end. Bytes after the last member are an error. The input is
-//! hostile until the nar's hash has been checked, so each decoder's memory is bounded:
+//! untrusted until the nar's hash has been checked, so each decoder's memory is bounded:
 //! dictionaries of [`MEMORY_LIMIT_BYTES`] for lzip and xz, windows of 128 MiB for zstd.
-//! How much comes *out* is not bounded here: whoever reads stops at `NarSize`.
+//! The size of the *output* is not bounded here: the caller stops reading at `NarSize`.
 //!
-//! One thread does it all. For zstd and xz, [`super::decoders`] decodes pieces on several, and
-//! agrees with these on every input. gzip and bzip2 members do not say where they end. An lzip
-//! member does, but only in its last bytes: to find them ahead, one would have to collect on
-//! the suspicion that there is a second member, and `guix publish`, who alone serves lzip, always
-//! writes one.
+//! Everything runs on the calling thread. For zstd and xz, [`super::decoders`] decodes pieces on
+//! several threads, and agrees with these decoders on every input. gzip and bzip2 members do not
+//! declare where they end. An lzip member does, but only in its last bytes, so that a whole member
+//! would have to be collected to find out whether another one follows; `guix publish`, the only
+//! server that offers lzip, always writes a single member.
 
 use std::io::{self, BufRead, Read};
 
@@ -19,14 +19,14 @@ use liblzma::stream::{CONCATENATED, Stream};
 
 use crate::format::compression::Compression;
 
-/// The most memory that an lzip or xz stream may ask for; `xz -9` asks for 65 MiB.
-pub const MEMORY_LIMIT_BYTES: u64 = 256 << 20;
+/// The most memory that an lzip or xz stream may require, in bytes; `xz -9` requires 65 MiB.
+pub(super) const MEMORY_LIMIT_BYTES: u64 = 256 << 20;
 
-/// The bytes that `input`, compressed with `compression`, stands for.
+/// A reader of the decoded bytes of `input`, which is compressed with `compression`.
 ///
 /// # Errors
-/// The decoder could not be set up (out of memory). Malformed, truncated or trailing input is
-/// an error of the returned reader.
+/// The decoder cannot be created (out of memory). Malformed, truncated or trailing input is an
+/// error of the returned reader.
 pub fn decoder<'a, R>(compression: Compression, input: R) -> io::Result<Box<dyn Read + Send + 'a>>
 where
     R: BufRead + Send + 'a,
@@ -47,8 +47,8 @@ where
     })
 }
 
-/// liblzma's lzip decoder leaves trailing bytes unread in silence, as the format allows;
-/// here the input must be at its end when the output is.
+/// liblzma's lzip decoder ignores trailing bytes, as the format allows; here the input has to end
+/// where the output does.
 struct WholeInput<R: BufRead>(XzDecoder<R>);
 
 impl<R: BufRead> Read for WholeInput<R> {

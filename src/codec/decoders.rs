@@ -1,14 +1,14 @@
-//! Decoders that are used again, and share the memory and the threads there are for them.
+//! Decoders that are reused, and share the memory and the threads set aside for them.
 //!
-//! A decoder's window is the largest thing a transfer allocates: a nar whose decoder does not
-//! fit in the budget waits until others are done.
+//! A decoder's window is the largest allocation of a transfer: a nar whose decoder does not fit in
+//! the budget waits until others have been decoded.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
 use crate::format::compression::Compression;
 
-use super::ahead::{Ahead, Pieces, Workers};
+use super::ahead::{DecodeAhead, DecodeWorkers, PieceReader};
 pub use super::budget::DecoderMemory;
 use super::budget::MemoryBudget;
 use super::decode::decoder;
@@ -16,20 +16,21 @@ use super::memory::needed_bytes;
 use super::xz_blocks::XzBlocks;
 use super::zstd_frames::ZstdFrames;
 
-/// Hands out decoders.
+/// Decodes many nars within one memory budget.
 pub struct Decoders {
-    pub(super) ahead: Ahead,
+    pub(super) ahead: DecodeAhead,
 }
 
 impl Decoders {
-    /// Decoders that take `memory` together and keep `cores` busy where a nar allows it.
+    /// Decoders that together take at most `memory` and keep up to `cores` cores busy, the calling
+    /// thread included, where a nar consists of pieces. Threads are started when they are needed.
     #[must_use]
     pub fn new(memory: DecoderMemory, cores: usize) -> Self {
-        // One core is for the thread that reads.
-        let workers = Arc::new(Workers::new(cores.saturating_sub(1)));
+        // The thread that reads keeps one core busy.
+        let workers = Arc::new(DecodeWorkers::new(cores.saturating_sub(1)));
         let budget = MemoryBudget::new(memory);
         Self {
-            ahead: Ahead {
+            ahead: DecodeAhead {
                 workers,
                 budget,
                 contexts: Arc::default(),
@@ -37,10 +38,12 @@ impl Decoders {
         }
     }
 
-    /// Gives `consume` the bytes that `input` stands for. Waits until there is memory for it.
+    /// Calls `consume` with a reader of the decoded bytes of `input`, and returns its result. Waits
+    /// until the budget has memory for the decoder.
     ///
     /// # Errors
-    /// The input's first bytes cannot be read, or the decoder cannot be set up.
+    /// The input's first bytes cannot be read, or the decoder cannot be created. Malformed,
+    /// truncated or trailing input is an error of the reader that `consume` is given.
     pub fn decode<T>(
         &self,
         compression: Compression,
@@ -53,14 +56,20 @@ impl Decoders {
             Compression::Zstd => {}
             Compression::Xz => {
                 let blocks = XzBlocks::default();
-                return Ok(consume(&mut Pieces::new(input, blocks, self.ahead.clone())));
+                return Ok(consume(&mut PieceReader::new(
+                    input,
+                    blocks,
+                    self.ahead.clone(),
+                )));
             }
             _ => return Ok(consume(&mut *decoder(compression, input)?)),
         }
+
         let mut context = self.ahead.contexts.take();
         let frames = ZstdFrames::new(&mut context)?;
-        let consumed = consume(&mut Pieces::new(input, frames, self.ahead.clone()));
+        let consumed = consume(&mut PieceReader::new(input, frames, self.ahead.clone()));
         self.ahead.contexts.keep(context);
+
         Ok(consumed)
     }
 }

@@ -1,19 +1,18 @@
-//! How much memory a decoder will ask for, read from the beginning of its input.
+//! How much memory a decoder will need, estimated from the beginning of its input.
 //!
-//! An estimate for sharing a budget, not a limit: limits are the decoders' own. What cannot be
-//! told from the first bytes counts as much.
+//! An estimate for sharing a budget, not a limit: the decoders enforce their own. What cannot be
+//! read from the first bytes is estimated high.
 
 use crate::format::compression::Compression;
 
 use super::xz_container::{dictionary, number};
-use super::zstd_header::{Header, header};
+use super::zstd_header::{ZstdHeader, header};
 
-/// What a decoder may need when its input does not tell.
+/// The estimate when the input does not declare its window.
 const UNKNOWN_BYTES: u64 = 16 << 20;
 
-/// Bytes that decoding a stream that begins with `head` takes.
-#[must_use]
-pub fn needed_bytes(compression: Compression, head: &[u8]) -> u64 {
+/// The bytes of memory that decoding a stream that begins with `head` takes.
+pub(super) fn needed_bytes(compression: Compression, head: &[u8]) -> u64 {
     match compression {
         Compression::None => 0,
         Compression::Gzip => 64 << 10,
@@ -29,7 +28,7 @@ pub fn needed_bytes(compression: Compression, head: &[u8]) -> u64 {
 /// The window of the first zstd frame.
 fn zstd_window(head: &[u8]) -> Option<u64> {
     match header(head) {
-        Header::Frame(frame) => Some(frame.window),
+        ZstdHeader::Frame(frame) => Some(frame.window),
         _ => None,
     }
 }
@@ -49,12 +48,14 @@ fn xz_dictionary(head: &[u8]) -> Option<u64> {
     let &[_header_size, flags, ref fields @ ..] = rest else {
         return None;
     };
+
     let mut filters = fields;
     for is_there in [flags & 0x40 != 0, flags & 0x80 != 0] {
         if is_there {
             number(&mut filters)?;
         }
     }
+
     dictionary(flags, filters)
 }
 

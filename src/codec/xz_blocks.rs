@@ -1,66 +1,66 @@
 //! xz, block by block (The .xz File Format 1.2).
 //!
-//! `xz -T` and Nix with `parallel-compression` cut a nar in blocks of 24 MiB, each saying how
-//! long it is; those can be decoded side by side. liblzma does the decoding: a block is given to
-//! it as a stream of one block, with an index made here. What stands around the blocks, the
-//! real index above all, is checked by [`super::xz_container`].
+//! `xz -T` and Nix with `parallel-compression` cut a nar into blocks of 24 MiB, each declaring its
+//! length; those can be decoded in parallel. liblzma does the decoding: it gets each block as a
+//! stream of one block, with an index made here. What surrounds the blocks, above all the real
+//! index, is checked by [`super::xz_container`].
 //!
-//! A stream whose first block does not say how long it is, as those of plain `xz` and of Nix's
-//! default, is liblzma's from its header to the end of the input. A stream that begins with
-//! blocks that say it and goes on with others is refused; nobody is known to make such.
-//! liblzma's own decoder with threads is not used: it keeps its memory until the nar's end, while
-//! here it is given back piece by piece when others need it.
+//! A stream whose first block does not declare its length, as plain `xz` and Nix write it by
+//! default, is passed to liblzma from its header to the end of the input. A stream that begins
+//! with blocks of declared length and continues with others is refused; no program is known to
+//! write one. liblzma's own decoder with threads is not used: it keeps its memory until the end of
+//! the nar, while here it is released piece by piece when other nars need it.
 
 use std::io::{self, BufRead};
 
 use liblzma::stream::{Action, CONCATENATED, Status, Stream};
 
-use super::ahead::{Format, Sizes, Step, Walk};
+use super::ahead::{PieceFormat, PieceScanner, PieceSizes, ScanStep};
 use super::decode::MEMORY_LIMIT_BYTES;
 use super::xz_container::{
-    Block, Records, StreamHeader, block, check_index, corrupt, next_stream, tail,
+    StreamHeader, XzBlock, XzIndexRecords, block, check_index, corrupt, next_stream, tail,
 };
 
 /// A block with more content is decoded as it arrives.
 const CONTENT_BYTES_MAX: u64 = 32 << 20;
-/// What liblzma needs for a block besides the dictionary.
+/// What liblzma needs for a block besides its dictionary.
 const DECODER_BYTES: u64 = 64 << 10;
 
 /// The blocks of a nar.
 #[derive(Default)]
 pub(super) struct XzBlocks {
-    state: State,
-    /// What the index of the current stream has to say.
-    records: Records,
+    state: XzBlocksState,
+    /// What the index of the current stream has to contain.
+    records: XzIndexRecords,
 }
 
 #[derive(Default)]
-enum State {
+enum XzBlocksState {
     /// Before the first stream.
     #[default]
     Start,
-    /// Before a block or the index of a stream; whether it is the stream's first.
+    /// Before a block or the index of a stream; whether it is the first block of the stream.
     Between(StreamHeader, bool),
     /// In a block.
-    Inside(StreamHeader, Inside),
-    /// In what is liblzma's until the input ends.
+    InBlock(StreamHeader, OpenBlock),
+    /// In what is passed to liblzma until the input ends.
     Rest(Stream),
     /// At the end of the input.
     End,
 }
 
-/// A block under way.
-struct Inside {
-    block: Block,
+/// A block that is being decoded.
+struct OpenBlock {
+    block: XzBlock,
     decoder: Stream,
-    /// Bytes of the block still to come,
+    /// Bytes of the block that have not been read.
     left: u64,
-    /// and what comes behind it instead of the rest of the stream.
+    /// The index and footer that liblzma gets behind the block, instead of the stream's own.
     tail: Vec<u8>,
 }
 
 impl XzBlocks {
-    /// Goes into the block that begins here; at an index nothing happens.
+    /// Begins the block that `input` is at; does nothing at an index.
     fn begin_block(
         &mut self,
         input: &mut dyn BufRead,
@@ -73,6 +73,7 @@ impl XzBlocks {
         if size == 0 {
             return Ok(());
         }
+
         let mut header = vec![0; header_bytes(size)];
         input.read_exact(&mut header)?;
         self.state = match block(&stream, &header) {
@@ -81,9 +82,9 @@ impl XzBlocks {
                 feed(&mut decoder, &[&stream.0, &header])?;
                 let left = block.length() - header.len() as u64;
                 let tail = tail(&stream, &block);
-                State::Inside(
+                XzBlocksState::InBlock(
                     stream,
-                    Inside {
+                    OpenBlock {
                         block,
                         decoder,
                         left,
@@ -94,7 +95,7 @@ impl XzBlocks {
             None if is_first => {
                 let mut decoder = Stream::new_stream_decoder(MEMORY_LIMIT_BYTES, CONCATENATED)?;
                 feed(&mut decoder, &[&stream.0, &header])?;
-                State::Rest(decoder)
+                XzBlocksState::Rest(decoder)
             }
             None => {
                 return Err(corrupt(
@@ -102,46 +103,48 @@ impl XzBlocks {
                 ));
             }
         };
+
         Ok(())
     }
 }
 
-impl Format for XzBlocks {
-    type Walk = BlockWalk;
-    /// xz is ten times slower than all else that is done with a nar.
+impl PieceFormat for XzBlocks {
+    type Scanner = XzBlockScanner;
+    /// xz is ten times slower than everything else that is done with a nar.
     const CORES_BESIDES: usize = 0;
 
     fn stream(&mut self, input: &mut dyn BufRead, buffer: &mut [u8]) -> io::Result<usize> {
-        if let State::Start = self.state
+        if let XzBlocksState::Start = self.state
             && let Some(stream) = next_stream(input, true)?
         {
-            self.state = State::Between(stream, true);
+            self.state = XzBlocksState::Between(stream, true);
         }
-        if let State::Between(stream, is_first) = self.state {
+        if let XzBlocksState::Between(stream, is_first) = self.state {
             self.begin_block(input, stream, is_first)?;
         }
+
         match &mut self.state {
-            State::Inside(stream, inside) => {
+            XzBlocksState::InBlock(stream, inside) => {
                 let count = inside.read(input, buffer)?;
                 if count == 0 {
                     self.records.push(&inside.block);
-                    self.state = State::Between(*stream, false);
+                    self.state = XzBlocksState::Between(*stream, false);
                 }
                 Ok(count)
             }
-            State::Rest(decoder) => {
+            XzBlocksState::Rest(decoder) => {
                 let count = read_rest(decoder, input, buffer)?;
                 if count == 0 {
-                    self.state = State::End;
+                    self.state = XzBlocksState::End;
                 }
                 Ok(count)
             }
-            State::Start | State::Between(..) | State::End => Ok(0),
+            XzBlocksState::Start | XzBlocksState::Between(..) | XzBlocksState::End => Ok(0),
         }
     }
 
     fn is_at_end(&mut self, input: &mut dyn BufRead) -> io::Result<bool> {
-        while let State::Between(stream, _) = self.state {
+        while let XzBlocksState::Between(stream, _) = self.state {
             match input.fill_buf()?.first() {
                 Some(0) => input.consume(1),
                 Some(_) => return Ok(false),
@@ -149,50 +152,54 @@ impl Format for XzBlocks {
             }
             check_index(input, &stream, std::mem::take(&mut self.records))?;
             let next = next_stream(input, false)?;
-            self.state = next.map_or(State::End, |stream| State::Between(stream, true));
+            self.state = next.map_or(XzBlocksState::End, |stream| {
+                XzBlocksState::Between(stream, true)
+            });
         }
         match self.state {
-            State::End if !input.fill_buf()?.is_empty() => {
+            XzBlocksState::End if !input.fill_buf()?.is_empty() => {
                 Err(corrupt("bytes follow the end of the compressed stream"))
             }
-            State::End => Ok(true),
+            XzBlocksState::End => Ok(true),
             _ => Ok(false),
         }
     }
 
-    fn walk(&self) -> BlockWalk {
+    fn scanner(&self) -> XzBlockScanner {
         let stream = match self.state {
-            State::Between(stream, _) | State::Inside(stream, _) => Some(stream),
-            State::Start | State::Rest(_) | State::End => None,
+            XzBlocksState::Between(stream, _) | XzBlocksState::InBlock(stream, _) => Some(stream),
+            XzBlocksState::Start | XzBlocksState::Rest(_) | XzBlocksState::End => None,
         };
-        BlockWalk {
+        XzBlockScanner {
             stream,
             block: None,
         }
     }
 
-    fn decode(walk: &BlockWalk, piece: &[u8], content: &mut Vec<u8>) -> bool {
-        let (Some(stream), Some(block)) = (&walk.stream, &walk.block) else {
+    fn decode(scanner: &XzBlockScanner, piece: &[u8], content: &mut Vec<u8>) -> bool {
+        let (Some(stream), Some(block)) = (&scanner.stream, &scanner.block) else {
             return false;
         };
         let Ok(mut decoder) = Stream::new_stream_decoder(MEMORY_LIMIT_BYTES, 0) else {
             return false;
         };
+
         let mut status = Ok(Status::Ok);
         for part in [&stream.0[..], piece, &tail(stream, block)] {
             status = decoder.process_vec(part, content, Action::Run);
         }
+
         status == Ok(Status::StreamEnd) && content.len() as u64 == block.content
     }
 
-    fn passed(&mut self, walk: &BlockWalk) {
-        if let Some(block) = &walk.block {
+    fn passed(&mut self, scanner: &XzBlockScanner) {
+        if let Some(block) = &scanner.block {
             self.records.push(block);
         }
     }
 }
 
-impl Inside {
+impl OpenBlock {
     fn read(&mut self, input: &mut dyn BufRead, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let before = (self.decoder.total_in(), self.decoder.total_out());
@@ -201,6 +208,7 @@ impl Inside {
                 if available.is_empty() {
                     return Err(truncated());
                 }
+
                 let part = available
                     .len()
                     .min(usize::try_from(self.left).unwrap_or(usize::MAX));
@@ -209,6 +217,7 @@ impl Inside {
             } else {
                 self.decoder.process(&self.tail, buffer, Action::Run)
             };
+
             let taken = self.decoder.total_in() - before.0;
             let bytes = usize::try_from(taken).unwrap_or(usize::MAX);
             if self.left > 0 {
@@ -222,6 +231,7 @@ impl Inside {
             if given > 0 || is_at_end && self.left == 0 {
                 return Ok(usize::try_from(given).unwrap_or(usize::MAX));
             }
+
             if is_at_end || taken == 0 {
                 return Err(corrupt("corrupt xz block"));
             }
@@ -229,7 +239,7 @@ impl Inside {
     }
 }
 
-/// Reads what is liblzma's; `Ok(0)` at its end.
+/// Reads a stream without declared lengths; `Ok(0)` at its end.
 fn read_rest(
     decoder: &mut Stream,
     input: &mut dyn BufRead,
@@ -243,6 +253,7 @@ fn read_rest(
         } else {
             Action::Run
         };
+
         let is_all = available.is_empty();
         let status = decoder.process(available, buffer, action);
         let taken = decoder.total_in() - before.0;
@@ -255,13 +266,14 @@ fn read_rest(
         if is_all {
             return Err(truncated());
         }
+
         if taken == 0 {
             return Err(corrupt("corrupt xz stream"));
         }
     }
 }
 
-/// Gives `decoder` headers, which make no output.
+/// Passes headers to `decoder`; they produce no output.
 fn feed(decoder: &mut Stream, parts: &[&[u8]]) -> io::Result<()> {
     for part in parts {
         decoder.process(part, &mut [], Action::Run)?;
@@ -273,34 +285,35 @@ fn truncated() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "premature eof")
 }
 
-/// A way over one block.
-pub(super) struct BlockWalk {
-    /// The stream it is in; none where blocks are not ours to decode.
+/// Scans one block.
+pub(super) struct XzBlockScanner {
+    /// The stream it is in; `None` where blocks do not declare their lengths.
     stream: Option<StreamHeader>,
-    block: Option<Block>,
+    block: Option<XzBlock>,
 }
 
-impl Walk for BlockWalk {
-    fn next(&mut self, bytes: &[u8], _is_all: bool) -> Step {
+impl PieceScanner for XzBlockScanner {
+    fn next(&mut self, bytes: &[u8], _is_all: bool) -> ScanStep {
         if let Some(block) = self.block {
             let length = usize::try_from(block.length()).unwrap_or(usize::MAX);
             return if bytes.len() < length {
-                Step::Need(length)
+                ScanStep::Need(length)
             } else {
-                Step::End(length)
+                ScanStep::End(length)
             };
         }
         let Some(stream) = self.stream else {
-            return Step::Odd;
+            return ScanStep::NotSeparable;
         };
+
         match bytes.first() {
-            None => Step::Need(1),
+            None => ScanStep::Need(1),
             // The index.
-            Some(0) => Step::Odd,
-            Some(&size) if bytes.len() < header_bytes(size) => Step::Need(header_bytes(size)),
+            Some(0) => ScanStep::NotSeparable,
+            Some(&size) if bytes.len() < header_bytes(size) => ScanStep::Need(header_bytes(size)),
             Some(&size) => self
                 .begin(&stream, &bytes[..header_bytes(size)])
-                .unwrap_or(Step::Odd),
+                .unwrap_or(ScanStep::NotSeparable),
         }
     }
 }
@@ -309,16 +322,17 @@ fn header_bytes(size: u8) -> usize {
     (usize::from(size) + 1) * 4
 }
 
-impl BlockWalk {
-    /// Reads the header of a block that may be decoded apart.
-    fn begin(&mut self, stream: &StreamHeader, header: &[u8]) -> Option<Step> {
+impl XzBlockScanner {
+    /// Reads the header of a block; `None` unless it may be decoded apart from the others.
+    fn begin(&mut self, stream: &StreamHeader, header: &[u8]) -> Option<ScanStep> {
         let block = block(stream, header)?;
         let decoder = block.dictionary?.checked_add(DECODER_BYTES)?;
         let is_fit = block.content <= CONTENT_BYTES_MAX
             && block.length() <= CONTENT_BYTES_MAX
             && decoder <= MEMORY_LIMIT_BYTES;
         self.block = is_fit.then_some(block);
-        is_fit.then_some(Step::Sizes(Sizes {
+
+        is_fit.then_some(ScanStep::Sizes(PieceSizes {
             compressed: usize::try_from(block.length()).ok()?,
             content: usize::try_from(block.content).ok()?,
             decoder: usize::try_from(decoder).ok()?,

@@ -1,31 +1,30 @@
 //! zstd, frame by frame (RFC 8878).
 //!
-//! Newer Nix compresses a nar in frames of 16 MiB, each saying how large its content is; those
-//! can be decoded side by side. `guix publish` writes one frame for the whole nar. A frame's
-//! end is found by walking from block header to block header. Neighboring frames that are
-//! small, and frames that are to be skipped, make one piece together. What hardly compresses
-//! is decoded at the speed of copying and not worth collecting: a piece is at most half as
-//! large as its content.
+//! Newer Nix compresses a nar in frames of 16 MiB, each declaring the size of its content; those
+//! can be decoded in parallel. `guix publish` writes one frame for the whole nar. A frame's end is
+//! found by following the block headers. Adjacent small frames and skippable frames form one piece
+//! together. What hardly compresses is decoded at the speed of copying, so collecting it would not
+//! pay: a piece is at most half as large as its content.
 
 use std::io::{self, BufRead};
 
 use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, ResetDirective, get_error_name};
 
-use super::ahead::{Format, Sizes, Step, Walk};
-use super::zstd_header::{FrameHeader, Header, header};
+use super::ahead::{PieceFormat, PieceScanner, PieceSizes, ScanStep};
+use super::zstd_header::{FrameHeader, ZstdHeader, header};
 
 /// A frame with more content is decoded as it arrives.
 const CONTENT_BYTES_MAX: u64 = 32 << 20;
-/// Frames with less are put together; below that, threads cost more than they bring. Little in
-/// tests, which try every length of a stream.
+/// Frames with less are joined: below that, threads cost more time than they save. Small in tests,
+/// which try every length of a stream.
 const CONTENT_BYTES_MIN: usize = if cfg!(any(test, fuzzing)) {
     1 << 10
 } else {
     1 << 20
 };
-/// What a stream's window may be, as the library has it when streaming.
+/// The largest window, as in the library's streaming decoder.
 const WINDOW_BYTES_MAX: u64 = 128 << 20;
-/// About what a context takes without a window.
+/// What a context takes without its window, about.
 const CONTEXT_BYTES: usize = 160 << 10;
 
 /// The frames of a nar, decoded with one context.
@@ -33,14 +32,14 @@ pub(super) struct ZstdFrames<'a> {
     context: &'a mut DCtx<'static>,
     /// Whether a frame has begun and not ended, or not even the first has begun.
     is_unfinished: bool,
-    /// Whether a frame has ended and nobody knows yet.
+    /// Whether a frame has ended and the end has not been reported yet.
     has_ended: bool,
-    /// Whether the context may have more to give without more input.
+    /// Whether the context may have more output without more input.
     holds_back: bool,
 }
 
 impl<'a> ZstdFrames<'a> {
-    /// Decodes with `context`, whatever it was used for before.
+    /// Decodes with `context`, which may have been used before.
     pub(super) fn new(context: &'a mut DCtx<'static>) -> io::Result<Self> {
         context
             .reset(ResetDirective::SessionOnly)
@@ -58,8 +57,8 @@ fn failure(code: usize) -> io::Error {
     io::Error::other(get_error_name(code))
 }
 
-impl Format for ZstdFrames<'_> {
-    type Walk = FrameWalk;
+impl PieceFormat for ZstdFrames<'_> {
+    type Scanner = ZstdFrameScanner;
     /// zstd is hardly slower than hashing and unpacking, which keep about two cores busy. With two
     /// cores in all, frames side by side made a whole fetch a fifth slower.
     const CORES_BESIDES: usize = 2;
@@ -83,6 +82,7 @@ impl Format for ZstdFrames<'_> {
                 }
                 return Ok(0);
             }
+
             let (mut from, mut to) = (InBuffer::around(available), OutBuffer::around(&mut *buffer));
             let left = self
                 .context
@@ -96,6 +96,7 @@ impl Format for ZstdFrames<'_> {
                 self.has_ended = !self.is_unfinished;
                 return Ok(given);
             }
+
             if !self.is_unfinished {
                 return Ok(0);
             }
@@ -106,116 +107,116 @@ impl Format for ZstdFrames<'_> {
         Ok(input.fill_buf()?.is_empty())
     }
 
-    fn walk(&self) -> FrameWalk {
-        FrameWalk {
+    fn scanner(&self) -> ZstdFrameScanner {
+        ZstdFrameScanner {
             at: 0,
             whole: 0,
             content: 0,
             content_max: 0,
-            stage: Stage::Frame,
+            stage: FrameStage::Frame,
         }
     }
 
-    fn decode(walk: &FrameWalk, piece: &[u8], content: &mut Vec<u8>) -> bool {
+    fn decode(scanner: &ZstdFrameScanner, piece: &[u8], content: &mut Vec<u8>) -> bool {
         let Some(mut context) = DCtx::try_create() else {
             return false;
         };
-        context.decompress(content, piece) == Ok(walk.content)
+        context.decompress(content, piece) == Ok(scanner.content)
     }
 
-    fn passed(&mut self, _walk: &FrameWalk) {}
+    fn passed(&mut self, _walk: &ZstdFrameScanner) {}
 }
 
-/// A way over whole frames, until they stand for enough.
-pub(super) struct FrameWalk {
-    /// So far.
+/// Scans whole frames until their content is worth a task.
+pub(super) struct ZstdFrameScanner {
+    /// Bytes scanned so far.
     at: usize,
-    /// The end of the last whole frame,
+    /// The end of the last whole frame.
     whole: usize,
-    /// and what all frames up to there stand for.
+    /// The content of all frames up to `whole`, in bytes.
     content: usize,
     /// How much content there may be; 0 before the first frame.
     content_max: usize,
-    stage: Stage,
+    stage: FrameStage,
 }
 
 #[derive(Clone, Copy)]
-enum Stage {
+enum FrameStage {
     /// At the beginning of a frame.
     Frame,
     /// At the beginning of a block.
-    Block(Frame),
+    Block(ScannedFrame),
     /// At the end of a frame.
-    End(Frame),
+    End(ScannedFrame),
 }
 
 #[derive(Clone, Copy)]
-struct Frame {
+struct ScannedFrame {
     content: usize,
     has_checksum: bool,
 }
 
-impl Walk for FrameWalk {
-    fn next(&mut self, bytes: &[u8], is_all: bool) -> Step {
+impl PieceScanner for ZstdFrameScanner {
+    fn next(&mut self, bytes: &[u8], is_all: bool) -> ScanStep {
         loop {
             let found = match (bytes.get(self.at..), self.stage) {
-                (None, _) => Err(Step::Need(self.at)),
-                (_, Stage::Frame) if self.content >= CONTENT_BYTES_MIN => {
-                    Err(Step::End(self.whole))
+                (None, _) => Err(ScanStep::Need(self.at)),
+                (_, FrameStage::Frame) if self.content >= CONTENT_BYTES_MIN => {
+                    Err(ScanStep::End(self.whole))
                 }
-                (Some(rest), Stage::Frame) => self.begin_frame(rest),
-                (Some(rest), Stage::Block(frame)) => self.pass_block(rest, frame),
-                (_, Stage::End(frame)) => {
+                (Some(rest), FrameStage::Frame) => self.begin_frame(rest),
+                (Some(rest), FrameStage::Block(frame)) => self.pass_block(rest, frame),
+                (_, FrameStage::End(frame)) => {
                     (self.whole, self.content) = (self.at, self.content + frame.content);
-                    self.stage = Stage::Frame;
+                    self.stage = FrameStage::Frame;
                     Ok(())
                 }
             };
             match found {
                 Ok(()) if self.at <= self.compressed_max() => {}
-                Err(step @ (Step::Sizes(_) | Step::End(_))) => return step,
-                Err(Step::Need(length)) if !is_all => return Step::Need(length),
-                // Whole frames are a piece, whatever comes behind.
-                _ if self.content > 0 => return Step::End(self.whole),
-                _ => return Step::Odd,
+                Err(step @ (ScanStep::Sizes(_) | ScanStep::End(_))) => return step,
+                Err(ScanStep::Need(length)) if !is_all => return ScanStep::Need(length),
+                // Whole frames are a piece, whatever follows them.
+                _ if self.content > 0 => return ScanStep::End(self.whole),
+                _ => return ScanStep::NotSeparable,
             }
         }
     }
 }
 
-impl FrameWalk {
+impl ZstdFrameScanner {
     fn compressed_max(&self) -> usize {
         self.content_max / 2 + CONTENT_BYTES_MIN
     }
 
-    fn begin_frame(&mut self, rest: &[u8]) -> Result<(), Step> {
+    fn begin_frame(&mut self, rest: &[u8]) -> Result<(), ScanStep> {
         match header(rest) {
-            Header::Need(length) => Err(Step::Need(self.at + length)),
-            Header::Other => Err(Step::Odd),
-            Header::Skippable(length) => {
-                let length = usize::try_from(length).map_err(|_| Step::Odd)?;
+            ZstdHeader::Need(length) => Err(ScanStep::Need(self.at + length)),
+            ZstdHeader::Other => Err(ScanStep::NotSeparable),
+            ZstdHeader::Skippable(length) => {
+                let length = usize::try_from(length).map_err(|_| ScanStep::NotSeparable)?;
                 self.at = self.at.saturating_add(length);
-                self.stage = Stage::End(Frame {
+                self.stage = FrameStage::End(ScannedFrame {
                     content: 0,
                     has_checksum: false,
                 });
                 Ok(())
             }
-            Header::Frame(header) => {
-                let content = apart(&header).ok_or(Step::Odd)?;
+            ZstdHeader::Frame(header) => {
+                let content = apart(&header).ok_or(ScanStep::NotSeparable)?;
                 if self.content_max == 0 {
                     self.content_max = content.max(CONTENT_BYTES_MIN);
-                    return Err(Step::Sizes(Sizes {
+                    return Err(ScanStep::Sizes(PieceSizes {
                         compressed: self.compressed_max(),
                         content: self.content_max,
                         decoder: CONTEXT_BYTES,
                     }));
                 }
                 if self.content + content > self.content_max {
-                    return Err(Step::Odd);
+                    return Err(ScanStep::NotSeparable);
                 }
                 self.at += header.length;
-                self.stage = Stage::Block(Frame {
+                self.stage = FrameStage::Block(ScannedFrame {
                     content,
                     has_checksum: header.has_checksum,
                 });
@@ -225,27 +226,29 @@ impl FrameWalk {
     }
 
     /// Goes behind the block that begins here (3.1.1.2).
-    fn pass_block(&mut self, rest: &[u8], frame: Frame) -> Result<(), Step> {
+    fn pass_block(&mut self, rest: &[u8], frame: ScannedFrame) -> Result<(), ScanStep> {
         let Some(&[low, middle, high]) = rest.first_chunk() else {
-            return Err(Step::Need(self.at + 3));
+            return Err(ScanStep::Need(self.at + 3));
         };
+
         let header = u32::from_le_bytes([low, middle, high, 0]);
         let length = match header >> 1 & 3 {
             // One byte, repeated.
             1 => 1,
-            3 => return Err(Step::Odd),
+            3 => return Err(ScanStep::NotSeparable),
             _ => (header >> 3) as usize,
         };
         self.at += 3 + length;
+
         if header & 1 == 1 {
             self.at += if frame.has_checksum { 4 } else { 0 };
-            self.stage = Stage::End(frame);
+            self.stage = FrameStage::End(frame);
         }
         Ok(())
     }
 }
 
-/// How much content a frame has, if it may be decoded apart.
+/// The size of a frame's content, if the frame may be decoded apart from the others.
 fn apart(header: &FrameHeader) -> Option<usize> {
     let content = header
         .content

@@ -1,55 +1,56 @@
-//! What the header of a zstd frame says (RFC 8878, 3.1.1.1 and 3.1.2).
+//! The header of a zstd frame (RFC 8878, 3.1.1.1 and 3.1.2).
 
-/// Stands before a frame.
+/// Begins a frame.
 const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
-/// Stands before a frame that is to be skipped; the lowest four bits may be any.
+/// Begins a skippable frame; its lowest four bits may have any value.
 const SKIPPABLE_MAGIC: u32 = 0x184d_2a50;
 
-/// What stands at the beginning of a frame.
+/// What the next bytes of a stream begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Header {
+pub(super) enum ZstdHeader {
     /// A frame.
     Frame(FrameHeader),
-    /// As many bytes to be skipped, this header included.
+    /// A skippable frame of this many bytes, its header included.
     Skippable(u64),
-    /// At least so many bytes have to be seen.
+    /// Cannot be told before this many bytes are available.
     Need(usize),
-    /// Neither.
+    /// Neither kind of frame.
     Other,
 }
 
 /// The header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FrameHeader {
-    /// Bytes that the header itself takes.
+    /// The length of the header, in bytes.
     pub(super) length: usize,
-    /// How far back the frame refers.
+    /// The window size, in bytes.
     pub(super) window: u64,
-    /// What the frame stands for, if it says so.
+    /// The decoded size in bytes, if it is declared.
     pub(super) content: Option<u64>,
-    /// Whether four bytes of checksum stand behind the last block.
+    /// Whether a checksum of four bytes follows the last block.
     pub(super) has_checksum: bool,
-    /// Whether it can only be decoded with a dictionary, or by later versions.
+    /// Whether the frame needs a dictionary or uses a reserved feature.
     pub(super) is_special: bool,
 }
 
 /// Reads the header that `bytes` begins with.
-pub(super) fn header(bytes: &[u8]) -> Header {
+pub(super) fn header(bytes: &[u8]) -> ZstdHeader {
     let Some((magic, rest)) = bytes.split_first_chunk::<4>() else {
-        return Header::Need(5);
+        return ZstdHeader::Need(5);
     };
     if u32::from_le_bytes(*magic) & !0xf == SKIPPABLE_MAGIC {
         return match rest.first_chunk() {
-            Some(size) => Header::Skippable(8 + u64::from(u32::from_le_bytes(*size))),
-            None => Header::Need(8),
+            Some(size) => ZstdHeader::Skippable(8 + u64::from(u32::from_le_bytes(*size))),
+            None => ZstdHeader::Need(8),
         };
     }
     let Some(&descriptor) = rest.first() else {
-        return Header::Need(5);
+        return ZstdHeader::Need(5);
     };
     if *magic != MAGIC {
-        return Header::Other;
+        return ZstdHeader::Other;
     }
+
     let is_single_segment = descriptor & 0x20 != 0;
     let dictionary_bytes = [0, 1, 2, 4][usize::from(descriptor & 3)];
     let size_bytes = match descriptor >> 6 {
@@ -59,8 +60,9 @@ pub(super) fn header(bytes: &[u8]) -> Header {
     let at = 5 + usize::from(!is_single_segment) + dictionary_bytes;
     let length = at + size_bytes;
     let Some(field) = bytes.get(at..length) else {
-        return Header::Need(length);
+        return ZstdHeader::Need(length);
     };
+
     let mut size = [0; 8];
     size[..size_bytes].copy_from_slice(field);
     let offset = if size_bytes == 2 { 256 } else { 0 };
@@ -73,7 +75,8 @@ pub(super) fn header(bytes: &[u8]) -> Header {
         }
     };
     let is_special = dictionary_bytes > 0 || descriptor & 8 != 0;
-    Header::Frame(FrameHeader {
+
+    ZstdHeader::Frame(FrameHeader {
         length,
         window,
         content,
@@ -88,7 +91,7 @@ mod tests {
 
     fn frame(bytes: &[u8]) -> FrameHeader {
         match header(bytes) {
-            Header::Frame(frame) => frame,
+            ZstdHeader::Frame(frame) => frame,
             other => panic!("{other:?}"),
         }
     }
@@ -112,7 +115,7 @@ mod tests {
             assert!(!found.is_special && !found.has_checksum);
             for short in 0..found.length {
                 let need = header(&packed[..short]);
-                assert!(matches!(need, Header::Need(n) if n > short && n <= found.length));
+                assert!(matches!(need, ZstdHeader::Need(n) if n > short && n <= found.length));
             }
         }
         let mut streamed = zstd::Encoder::new(Vec::new(), 3).unwrap();
@@ -125,9 +128,9 @@ mod tests {
     #[test]
     fn what_else_there_is() {
         let skippable = b"\x5f\x2a\x4d\x18\x04\0\0\0skip";
-        assert_eq!(header(skippable), Header::Skippable(12));
-        assert_eq!(header(&skippable[..7]), Header::Need(8));
-        assert_eq!(header(b"nothing"), Header::Other);
+        assert_eq!(header(skippable), ZstdHeader::Skippable(12));
+        assert_eq!(header(&skippable[..7]), ZstdHeader::Need(8));
+        assert_eq!(header(b"nothing"), ZstdHeader::Other);
         assert!(
             frame(b"\x28\xb5\x2f\xfd\x01\x58\x00").is_special,
             "a dictionary"

@@ -1,13 +1,13 @@
-//! Compressed bytes of which some can be put back, and how long they let us wait.
+//! A compressed input to which bytes can be put back, and how long its reads have blocked.
 
 use std::io::{self, BufRead, Read};
 use std::time::{Duration, Instant};
 
-/// An input, and in front of it what was put back.
-pub(in crate::codec) struct Input<R> {
-    /// The piece that comes first stands last.
+/// An input, and the bytes that were put back in front of it.
+pub(in crate::codec) struct PushbackInput<R> {
+    /// What was put back; the part that is read first is the last element.
     front: Vec<Vec<u8>>,
-    /// Bytes of it that have been read.
+    /// How many bytes of the part that is read first have been consumed.
     consumed: usize,
     /// Bytes that have been read and not put back.
     taken: u64,
@@ -17,7 +17,7 @@ pub(in crate::codec) struct Input<R> {
     waited: Duration,
 }
 
-impl<R: BufRead> Input<R> {
+impl<R: BufRead> PushbackInput<R> {
     pub(super) fn new(inner: R) -> Self {
         let (since, waited) = (Instant::now(), Duration::ZERO);
         Self {
@@ -30,7 +30,7 @@ impl<R: BufRead> Input<R> {
         }
     }
 
-    /// Whether most of the time since this was last asked went into waiting for the input.
+    /// Whether reads have blocked for more than half of the time since the last call.
     pub(super) fn was_slow(&mut self) -> bool {
         let waited = std::mem::take(&mut self.waited);
         let since = std::mem::replace(&mut self.since, Instant::now());
@@ -42,7 +42,7 @@ impl<R: BufRead> Input<R> {
         self.taken
     }
 
-    /// Makes `bytes` come before everything else.
+    /// Puts `bytes` in front of everything else.
     pub(super) fn put_back(&mut self, bytes: Vec<u8>) {
         self.taken = self.taken.saturating_sub(bytes.len() as u64);
         if self.consumed > 0
@@ -54,7 +54,7 @@ impl<R: BufRead> Input<R> {
         self.front.push(bytes);
     }
 
-    /// Moves bytes to `bytes` until it has `length` of them; whether there were so many.
+    /// Moves input to `bytes` until these are `length` bytes; whether the input had that many.
     pub(super) fn fill(&mut self, bytes: &mut Vec<u8>, length: usize) -> io::Result<bool> {
         while bytes.len() < length {
             let available = self.fill_buf()?;
@@ -69,7 +69,7 @@ impl<R: BufRead> Input<R> {
     }
 }
 
-impl<R: BufRead> Read for Input<R> {
+impl<R: BufRead> Read for PushbackInput<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let available = self.fill_buf()?;
         let count = available.len().min(buffer.len());
@@ -79,7 +79,7 @@ impl<R: BufRead> Read for Input<R> {
     }
 }
 
-impl<R: BufRead> BufRead for Input<R> {
+impl<R: BufRead> BufRead for PushbackInput<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self
             .front
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_is_put_back_comes_again_and_in_order() {
-        let mut input = Input::new(&b"abcdef"[..]);
+        let mut input = PushbackInput::new(&b"abcdef"[..]);
         let mut bytes = Vec::new();
         assert!(input.fill(&mut bytes, 4).unwrap());
         input.put_back(bytes.split_off(2));

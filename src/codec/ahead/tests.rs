@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::{Format, Pieces, Sizes, Step, Walk};
+use super::{PieceFormat, PieceReader, PieceScanner, PieceSizes, ScanStep};
 use crate::codec::decode::decoder;
 use crate::codec::decoders::{DecoderMemory, Decoders};
-use crate::codec::xz_container::{Block, StreamHeader, block, tail};
+use crate::codec::xz_container::{StreamHeader, XzBlock, block, tail};
 use crate::format::compression::Compression;
 
 const SKIPPABLE: &[u8] = b"\x53\x2a\x4d\x18\x05\0\0\0skip!";
@@ -267,14 +267,14 @@ fn the_index_of_other_blocks() {
     let header = StreamHeader(stream[..12].try_into().unwrap());
     let first = block(&header, &stream[12..12 + 4 * (usize::from(stream[12]) + 1)]).unwrap();
     let end = 12 + usize::try_from(first.length()).unwrap();
-    let with = |block: &Block| [&stream[..end], &tail(&header, block)].concat();
+    let with = |block: &XzBlock| [&stream[..end], &tail(&header, block)].concat();
     assert!(agree(&decoders, Compression::Xz, &with(&first), 500));
     for other in [
-        Block {
+        XzBlock {
             content: first.content + 1,
             ..first
         },
-        Block {
+        XzBlock {
             unpadded: first.unpadded - 1,
             ..first
         },
@@ -399,30 +399,30 @@ fn without_memory_it_is_serial() {
     }
 }
 
-/// Pieces of a length and so many bytes, which no worker can decode.
+/// PieceReader of a length and so many bytes, which no worker can decode.
 struct Toy(usize);
 
 struct ToyWalk(bool);
 
-impl Walk for ToyWalk {
-    fn next(&mut self, bytes: &[u8], is_all: bool) -> Step {
+impl PieceScanner for ToyWalk {
+    fn next(&mut self, bytes: &[u8], is_all: bool) -> ScanStep {
         if !std::mem::replace(&mut self.0, true) {
-            return Step::Sizes(Sizes {
+            return ScanStep::Sizes(PieceSizes {
                 compressed: 256,
                 content: 255,
                 decoder: 0,
             });
         }
         match bytes.first().map(|&length| usize::from(length) + 1) {
-            Some(length) if bytes.len() >= length => Step::End(length),
-            _ if is_all => Step::Odd,
-            length => Step::Need(length.unwrap_or(1)),
+            Some(length) if bytes.len() >= length => ScanStep::End(length),
+            _ if is_all => ScanStep::NotSeparable,
+            length => ScanStep::Need(length.unwrap_or(1)),
         }
     }
 }
 
-impl Format for Toy {
-    type Walk = ToyWalk;
+impl PieceFormat for Toy {
+    type Scanner = ToyWalk;
     const CORES_BESIDES: usize = 0;
 
     fn stream(&mut self, input: &mut dyn BufRead, buffer: &mut [u8]) -> io::Result<usize> {
@@ -441,7 +441,7 @@ impl Format for Toy {
         Ok(input.fill_buf()?.is_empty())
     }
 
-    fn walk(&self) -> ToyWalk {
+    fn scanner(&self) -> ToyWalk {
         ToyWalk(false)
     }
 
@@ -462,7 +462,7 @@ fn what_workers_cannot_decode_is_decoded_in_order() {
         .flat_map(|p| [vec![p[0]], p].concat())
         .collect::<Vec<_>>();
     let decoders = decoders();
-    let mut reader = Pieces::new(&stream[..], Toy(0), decoders.ahead.clone());
+    let mut reader = PieceReader::new(&stream[..], Toy(0), decoders.ahead.clone());
     assert_eq!(
         read_all(&mut reader),
         (pieces().collect::<Vec<_>>().concat(), Ok(()))
