@@ -21,8 +21,8 @@ mod trusted_files;
 
 /// No such item anywhere.
 const NOTHING: &str = "/gnu/store/00000000000000000000000000000000-nothing";
-/// Nobody listens there.
-const NOBODY: &str = "http://127.0.0.1:1";
+/// No server listens on this address.
+const UNREACHABLE: &str = "http://127.0.0.1:1";
 
 #[test]
 fn help_and_version_go_to_standard_output() {
@@ -57,7 +57,7 @@ fn help_and_version_go_to_standard_output() {
 }
 
 #[test]
-fn wrong_usage_is_told_from_everything_else() {
+fn wrong_usage_has_its_own_exit_code() {
     let sandbox = Sandbox::new();
     let tools = item("tools");
     let cases: &[&[&str]] = &[
@@ -114,13 +114,13 @@ fn settings_come_from_flags_then_environment_then_file() {
         command.arg("--acl").arg(Kind::Guix.directory().join("acl"));
         run(command)
     };
-    let dead = format!("substitute-urls = \"{NOBODY}\"");
+    let dead = format!("substitute-urls = \"{UNREACHABLE}\"");
     config(&dead);
     query(&[], &[]).exits(4);
     query(&[], &[("SUBST_SUBSTITUTE_URLS", &url)]).exits(0);
     query(
         &["--substitute-urls", &url],
-        &[("SUBST_SUBSTITUTE_URLS", NOBODY)],
+        &[("SUBST_SUBSTITUTE_URLS", UNREACHABLE)],
     )
     .exits(0);
     config(&format!("substitute-urls = [\"{url}\"]"));
@@ -146,7 +146,7 @@ fn settings_come_from_flags_then_environment_then_file() {
 }
 
 #[test]
-fn fetch_prints_what_was_asked_for_and_nothing_else() {
+fn fetch_prints_only_the_requested_items() {
     let sandbox = Sandbox::new();
     let (tools, notes) = (item("tools"), item("notes"));
     let url = Kind::Guix.url();
@@ -156,9 +156,9 @@ fn fetch_prints_what_was_asked_for_and_nothing_else() {
         .exits(0)
         .says("2 items fetched");
     assert!(both.contains(&first.stdout), "{}", first.stdout);
-    // Valid items are told at once, in the order in which they were asked for.
+    // Valid items are printed at once, in the order of the arguments.
     let again = sandbox
-        .subst(NOBODY, &["fetch", &tools, &notes])
+        .subst(UNREACHABLE, &["fetch", &tools, &notes])
         .exits(0)
         .prints(&both[1]);
     assert_eq!(again.stderr, "");
@@ -178,7 +178,7 @@ fn names_are_read_from_standard_input_too() {
 }
 
 #[test]
-fn fetch_of_what_nobody_has() {
+fn fetch_of_a_missing_item_fails() {
     let sandbox = Sandbox::new();
     let url = Kind::Guix.url();
     let none = sandbox.subst(&url, &["fetch", NOTHING]).exits(1).prints("");
@@ -198,10 +198,10 @@ fn fetch_of_what_nobody_has() {
 }
 
 #[test]
-fn fetch_judges_answers_as_query_does() {
+fn fetch_and_query_agree_on_answers() {
     let sandbox = Sandbox::new();
     let (refused, notes) = (Kind::Guix.url(), item("notes"));
-    let baking = Server::start(|_| Reply::new("202 Accepted", ""));
+    let preparing = Server::start(|_| Reply::new("202 Accepted", ""));
     let missing = Server::start(|_| Reply::not_found());
     // The only keys are those of the official servers.
     let subst = |command: &str, other: &Server| {
@@ -210,13 +210,13 @@ fn fetch_judges_answers_as_query_does() {
         command.arg("--root").arg(sandbox.root());
         run(command)
     };
-    let query = subst("query", &baking).exits(1);
+    let query = subst("query", &preparing).exits(1);
     assert!(query.stdout.starts_with("preparing"), "{}", query.stdout);
-    let fetch = subst("fetch", &baking)
+    let fetch = subst("fetch", &preparing)
         .exits(1)
         .says("a server is preparing it");
     fetch
-        .says(&format!("{}: it is being prepared", baking.url()))
+        .says(&format!("{}: it is being prepared", preparing.url()))
         .says("try again soon");
     let fetch = subst("fetch", &missing)
         .exits(3)
@@ -229,15 +229,15 @@ fn fetch_judges_answers_as_query_does() {
 }
 
 #[test]
-fn nobody_to_ask_is_not_a_no() {
+fn an_unreachable_server_is_no_negative_answer() {
     let sandbox = Sandbox::new();
     sandbox
-        .subst(NOBODY, &["fetch", &item("notes")])
+        .subst(UNREACHABLE, &["fetch", &item("notes")])
         .exits(4)
         .prints("")
-        .says(NOBODY);
+        .says(UNREACHABLE);
     sandbox
-        .subst(NOBODY, &["fetch", "--offline", &item("notes")])
+        .subst(UNREACHABLE, &["fetch", "--offline", &item("notes")])
         .exits(4)
         .prints("");
 }
@@ -298,7 +298,7 @@ fn output_unpacks_without_a_store() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_closed_output_pipe_is_no_failure() {
     let sandbox = Sandbox::new();
     for arguments in [&["query", "--json", &item("tools")] as &[&str], &["--help"]] {
         let mut command = sandbox.command(Kind::Guix, &Kind::Guix.url(), arguments);
@@ -325,7 +325,7 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
-fn what_servers_say_is_escaped() {
+fn text_from_servers_is_escaped() {
     let sandbox = Sandbox::new();
     let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
     let tools = item("tools");

@@ -2,10 +2,10 @@
 //! descriptor 4. Wherever the stock helper would end, this one answers and goes on.
 
 mod ahead;
-mod chance;
 mod client;
 mod dispatch;
 mod outages;
+mod random_faults;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -92,7 +92,7 @@ impl Helper {
         std::iter::from_fn(|| Some(self.line()).filter(|line| !line.is_empty())).collect()
     }
 
-    /// The references that `info` tells of; `None` when there is nothing.
+    /// The references in the reply to `info`; `None` if there is no substitute.
     pub(crate) fn info(&mut self, path: &str) -> Option<Vec<String>> {
         self.send(&format!("info {path} "));
         let first = self.line();
@@ -130,7 +130,7 @@ impl Drop for Helper {
     }
 }
 
-/// What the helper must say when it has brought `path`.
+/// The reply of the helper after it has unpacked `path`.
 pub(crate) fn success(path: &str) -> String {
     let narinfo = Kind::Guix
         .directory()
@@ -157,7 +157,7 @@ fn log(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn a_closure_is_walked_question_by_question() {
+fn a_closure_is_looked_up_request_by_request() {
     let sandbox = Sandbox::new();
     let mut helper = Helper::start(&sandbox, &Kind::Guix.url(), "--query", "");
     let mut found = vec![item("sample")];
@@ -189,7 +189,7 @@ fn have_lists_what_can_be_substituted() {
 }
 
 #[test]
-fn requests_that_are_none_are_answered_and_the_next_one_counts() {
+fn invalid_requests_are_answered_and_the_next_one_is_served() {
     let sandbox = Sandbox::new();
     let mut helper = Helper::start(&sandbox, &Kind::Guix.url(), "--query", "");
     for nonsense in [
@@ -225,7 +225,7 @@ fn requests_that_are_none_are_answered_and_the_next_one_counts() {
 }
 
 #[test]
-fn trees_are_those_that_the_stock_helper_makes() {
+fn trees_equal_those_of_the_stock_helper() {
     let sandbox = Sandbox::new();
     let mut helper = Helper::start(&sandbox, &Kind::Guix.url(), "--substitute", "");
     let mut lines = Vec::new();
@@ -243,7 +243,7 @@ fn trees_are_those_that_the_stock_helper_makes() {
 }
 
 #[test]
-fn what_an_earlier_failure_left_is_removed_first() {
+fn leftovers_of_an_earlier_failure_are_removed_first() {
     let sandbox = Sandbox::new();
     let (notes, place) = (item("notes"), sandbox.path("notes"));
     std::fs::create_dir_all(place.join("left/over")).unwrap();
@@ -254,7 +254,7 @@ fn what_an_earlier_failure_left_is_removed_first() {
 }
 
 #[test]
-fn where_the_stock_helper_dies_this_one_goes_on() {
+fn failures_that_end_the_stock_helper_do_not_end_this_one() {
     let sandbox = Sandbox::new();
     let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
     let (tools, notes, copy) = (item("tools"), item("notes"), item("copy"));
@@ -288,7 +288,7 @@ fn where_the_stock_helper_dies_this_one_goes_on() {
 }
 
 #[test]
-fn a_corrupt_nar_sends_it_to_the_next_url_and_the_next_server() {
+fn after_a_corrupt_nar_the_next_url_and_the_next_server_are_tried() {
     let sandbox = Sandbox::new();
     let bad = Fixture::copy(Kind::Guix, sandbox.path("bad"));
     let notes = item("notes");
@@ -334,7 +334,7 @@ fn another_nar_is_a_hash_mismatch() {
 }
 
 #[test]
-fn a_trace_is_told_as_the_client_expects_it() {
+fn the_trace_has_the_format_that_the_client_expects() {
     let sandbox = Sandbox::new();
     let options = "print-extended-build-trace=1";
     let mut helper = Helper::start(&sandbox, &Kind::Guix.url(), "--substitute", options);
@@ -350,7 +350,7 @@ fn a_trace_is_told_as_the_client_expects_it() {
         .filter(|line| line[0] == "@")
         .map(|l| l[1])
         .collect();
-    // As often as there is something to tell, in the time that it takes.
+    // The number of trace lines depends on the time that the download takes.
     events.dedup();
     assert_eq!(
         events,
@@ -369,7 +369,7 @@ fn a_trace_is_told_as_the_client_expects_it() {
 }
 
 #[test]
-fn servers_that_are_no_urls_are_left_out() {
+fn invalid_server_urls_are_skipped() {
     let sandbox = Sandbox::new();
     let urls = format!("nonsense ftp://x {}", Kind::Guix.url());
     let mut helper = Helper::start(&sandbox, &urls, "--query", "");
@@ -379,7 +379,7 @@ fn servers_that_are_no_urls_are_left_out() {
 }
 
 #[test]
-fn settings_that_lead_to_another_store_are_ignored_and_named_in_the_log() {
+fn settings_for_another_store_are_ignored_and_named_in_the_log() {
     let sandbox = Sandbox::new();
     let root = sandbox.root();
     let text = format!("root = {root:?}\nstore-dir = \"/nix/store\"\nprogress = \"json\"\n");

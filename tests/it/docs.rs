@@ -135,7 +135,7 @@ fn the_first_command_of_the_readme_does_the_main_job() {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_in_documents_have_targets() {
     let mut links = 0;
     for document in files_below(&repository().join("docs"), ".md")
         .into_iter()

@@ -1,6 +1,6 @@
-//! Servers and machines that fail: broken and silent connections, stale answers, killed and
-//! competing processes, full disks. Afterward either everything is there and right, or the
-//! run says what failed and has left nothing behind.
+//! Faults of servers and machines: broken and silent connections, stale answers, killed and competing
+//! processes, full disks. Either everything is complete and correct, or the run reports the failure
+//! and leaves nothing behind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,11 +11,11 @@ use crate::support::listing::{self, items, names, sorted_lines};
 use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item};
 
 mod builds;
-mod chance;
 mod limits;
 mod outages;
 mod output;
 mod processes;
+mod random_faults;
 mod space;
 mod terminal;
 
@@ -41,8 +41,8 @@ fn output(sandbox: &Sandbox, url: &str, name: &str) -> Run {
     sandbox.subst(url, &["fetch", "--output", "tree", &item(name)])
 }
 
-/// Like [`output`], where two seconds of silence are a stall.
-fn output_impatiently(sandbox: &Sandbox, url: &str, name: &str) -> Run {
+/// Like [`output`], with a stall timeout of two seconds.
+fn output_with_short_stall_timeout(sandbox: &Sandbox, url: &str, name: &str) -> Run {
     sandbox.subst(
         url,
         &[
@@ -56,7 +56,7 @@ fn output_impatiently(sandbox: &Sandbox, url: &str, name: &str) -> Run {
     )
 }
 
-/// The tree that [`output`] has made is right.
+/// The tree that [`output`] made is correct.
 #[track_caller]
 fn assert_tree(sandbox: &Sandbox, name: &str) {
     let path = item(name);
@@ -64,7 +64,7 @@ fn assert_tree(sandbox: &Sandbox, name: &str) {
     assert_eq!(listing::tree(&sandbox.path("tree"), base), expected(name));
 }
 
-/// The whole closure is there and nothing else.
+/// The store contains the whole closure and nothing else.
 #[track_caller]
 fn assert_complete(sandbox: &Sandbox) {
     let expected = sorted_lines(&Kind::Guix.directory().join("expected.txt"));
@@ -129,7 +129,7 @@ enum Ranges {
 }
 
 #[track_caller]
-fn a_cut_is_healed(method: &str, ranges: Ranges) {
+fn assert_cut_nar_is_completed(method: &str, ranges: Ranges) {
     let (sandbox, fixture) = only(method);
     let length = std::fs::read(fixture.nar(&item("tree"), method))
         .unwrap()
@@ -140,7 +140,7 @@ fn a_cut_is_healed(method: &str, ranges: Ranges) {
         assert_tree(&sandbox, "tree");
         let done = sandbox.path(&format!("{offset}"));
         std::fs::rename(sandbox.path("tree"), done).unwrap();
-        // Without ranges, and when nothing had arrived, the whole is asked for again.
+        // Without ranges, or if no byte had arrived, the whole file is requested again.
         let rest = (ranges == Ranges::Work && offset > 0).then_some(offset);
         let asked = server.ranges_of("/nar/");
         assert!(
@@ -152,31 +152,31 @@ fn a_cut_is_healed(method: &str, ranges: Ranges) {
 
 #[test]
 fn a_cut_nar_is_resumed_zstd() {
-    a_cut_is_healed("zstd", Ranges::Work);
+    assert_cut_nar_is_completed("zstd", Ranges::Work);
 }
 
 #[test]
 fn a_cut_nar_is_resumed_lzip() {
-    a_cut_is_healed("lzip", Ranges::Work);
+    assert_cut_nar_is_completed("lzip", Ranges::Work);
 }
 
 #[test]
 fn a_cut_nar_is_resumed_uncompressed() {
-    a_cut_is_healed("none", Ranges::Work);
+    assert_cut_nar_is_completed("none", Ranges::Work);
 }
 
 #[test]
 fn a_cut_nar_is_fetched_again_gzip() {
-    a_cut_is_healed("gzip", Ranges::Ignored);
+    assert_cut_nar_is_completed("gzip", Ranges::Ignored);
 }
 
 #[test]
 fn a_cut_nar_is_fetched_again_xz() {
-    a_cut_is_healed("xz", Ranges::Ignored);
+    assert_cut_nar_is_completed("xz", Ranges::Ignored);
 }
 
 #[test]
-fn a_nar_that_never_comes_whole_fails_cleanly() {
+fn a_nar_that_is_always_cut_fails_cleanly() {
     let (sandbox, fixture) = only("zstd");
     let length = std::fs::read(fixture.nar(&item("tree"), "zstd"))
         .unwrap()
@@ -199,7 +199,7 @@ fn a_nar_that_never_comes_whole_fails_cleanly() {
 }
 
 #[test]
-fn a_closure_from_a_server_that_cuts_everything_once() {
+fn a_closure_is_fetched_from_a_server_that_cuts_every_response_once() {
     let (sandbox, fixture) = only("zstd");
     let server = cutting(&fixture, 100, Ranges::Work, 7);
     sandbox
@@ -217,16 +217,16 @@ fn a_broken_server_leaves_the_store_empty() {
         .exits(4)
         .prints("");
     assert_nothing(&sandbox);
-    // The other server of two has it.
+    // The second server has it.
     let both = format!("{} {}", server.url(), Kind::Guix.url());
     sandbox.subst(&both, &["fetch", &item("sample")]).exits(0);
     assert_complete(&sandbox);
 }
 
-/// The narinfo says that there is a nar, and there is none: it is stale, forgotten, and asked
-/// for once more.
+/// A stale narinfo names a nar that does not exist: its cache entry is removed, and it is requested
+/// once more.
 #[test]
-fn a_stale_narinfo_is_asked_for_again() {
+fn a_stale_narinfo_is_requested_again() {
     let (sandbox, fixture) = only("zstd");
     std::fs::remove_dir_all(fixture.dir.join("nar/zstd")).unwrap();
     let server = Server::of(fixture.dir.clone());
@@ -237,9 +237,9 @@ fn a_stale_narinfo_is_asked_for_again() {
         .exits(4)
         .prints("")
         .says("404");
-    assert_eq!(server.asked_for(".narinfo"), 2, "{:?}", server.asked());
+    assert_eq!(server.requests_for(".narinfo"), 2, "{:?}", server.asked());
     assert_nothing(&sandbox);
-    // Nobody believes any more that it is there.
+    // The lookup cache no longer has it as available.
     let list = sandbox
         .subst(&server.url(), &["cache", "list"])
         .exits(0)
@@ -248,7 +248,7 @@ fn a_stale_narinfo_is_asked_for_again() {
 }
 
 #[test]
-fn what_fails_twice_in_the_same_way_is_told_once() {
+fn the_same_failure_is_reported_once() {
     let (sandbox, fixture) = only("zstd");
     std::fs::remove_dir_all(fixture.dir.join("nar/zstd")).unwrap();
     let server = Server::of(fixture.dir.clone());
@@ -266,7 +266,7 @@ fn what_fails_twice_in_the_same_way_is_told_once() {
 }
 
 #[test]
-fn a_stale_narinfo_is_replaced_by_what_the_server_says_now() {
+fn a_stale_narinfo_is_replaced_by_the_current_one() {
     let sandbox = Sandbox::new();
     let directory = Kind::Guix.directory();
     let asked = AtomicUsize::new(0);
@@ -284,11 +284,11 @@ fn a_stale_narinfo_is_replaced_by_what_the_server_says_now() {
         .subst(&server.url(), &["fetch", &notes])
         .exits(0)
         .prints(&format!("{notes}\n"));
-    assert_eq!(server.asked_for(".narinfo"), 2, "{:?}", server.asked());
+    assert_eq!(server.requests_for(".narinfo"), 2, "{:?}", server.asked());
 }
 
 #[test]
-fn without_a_store_a_stale_narinfo_is_asked_for_again_too() {
+fn output_requests_a_stale_narinfo_again() {
     let (sandbox, fixture) = only("zstd");
     let nar = fixture.nar(&item("tree"), "zstd");
     let server = Server::of(fixture.dir.clone());
@@ -304,11 +304,11 @@ fn without_a_store_a_stale_narinfo_is_asked_for_again_too() {
     fixture.edit(&item("tree"), |text| text.replace(&old, new));
     output(&sandbox, &server.url(), "tree").exits(0).says("404");
     assert_tree(&sandbox, "tree");
-    assert_eq!(server.asked_for(".narinfo"), 2, "{:?}", server.asked());
+    assert_eq!(server.requests_for(".narinfo"), 2, "{:?}", server.asked());
 }
 
 #[test]
-fn without_a_store_the_next_server_helps_with_a_damaged_nar_too() {
+fn output_uses_the_next_server_after_a_damaged_nar() {
     let (sandbox, fixture) = only("zstd");
     flip(&fixture.nar(&item("tree"), "zstd"), 100);
     let (damaged, good) = (
@@ -324,13 +324,13 @@ fn without_a_store_the_next_server_helps_with_a_damaged_nar_too() {
         .prints("tree\n");
     assert_tree(&sandbox, "tree");
     assert_eq!(
-        (damaged.asked_for("/nar/"), good.asked_for("/nar/")),
+        (damaged.requests_for("/nar/"), good.requests_for("/nar/")),
         (2, 1)
     );
 }
 
 #[test]
-fn a_server_that_was_not_waited_for_helps_with_a_damaged_nar() {
+fn a_server_with_a_late_answer_is_used_after_a_damaged_nar() {
     let (sandbox, fixture) = only("zstd");
     flip(&fixture.nar(&item("tree"), "zstd"), 100);
     let directory = fixture.dir.clone();
@@ -346,7 +346,7 @@ fn a_server_that_was_not_waited_for_helps_with_a_damaged_nar() {
         while request.path.ends_with(".narinfo") && !is_needed.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(5));
         }
-        // Long enough for the damage to be found; it is right at any length.
+        // Long enough to find the damage first; any length is correct.
         std::thread::sleep(Duration::from_millis(300));
         Reply::file(&Kind::Guix.directory(), request)
     });
@@ -357,13 +357,18 @@ fn a_server_that_was_not_waited_for_helps_with_a_damaged_nar() {
         .prints("tree\n");
     assert_tree(&sandbox, "tree");
     assert_eq!(
-        (damaged.asked_for("/nar/"), late.asked_for("/nar/")),
+        (damaged.requests_for("/nar/"), late.requests_for("/nar/")),
         (1, 1)
     );
 }
 
-/// A server that answers `status` so many times before it answers as it should.
-fn stumbling(fixture: &Fixture, part: &'static str, status: &'static str, times: usize) -> Server {
+/// A server that answers `status` `times` times before its normal answer.
+fn failing_at_first(
+    fixture: &Fixture,
+    part: &'static str,
+    status: &'static str,
+    times: usize,
+) -> Server {
     let directory = fixture.dir.clone();
     let failed = AtomicUsize::new(0);
     Server::start(move |request| {
@@ -375,27 +380,27 @@ fn stumbling(fixture: &Fixture, part: &'static str, status: &'static str, times:
 }
 
 #[test]
-fn errors_that_pass_are_waited_for() {
+fn temporary_errors_are_retried() {
     let (sandbox, fixture) = only("zstd");
     for status in ["500 Internal Server Error", "502 Bad Gateway"] {
-        let server = stumbling(&fixture, "/nar/", status, 2);
+        let server = failing_at_first(&fixture, "/nar/", status, 2);
         output(&sandbox, &server.url(), "notes").exits(0);
-        assert_eq!(server.asked_for("/nar/"), 3);
+        assert_eq!(server.requests_for("/nar/"), 3);
         std::fs::remove_file(sandbox.path("tree")).unwrap();
     }
 }
 
 #[test]
-fn errors_that_stay_are_told() {
+fn permanent_errors_are_reported() {
     let (sandbox, fixture) = only("zstd");
-    let server = stumbling(&fixture, "/nar/", "500 Internal Server Error", usize::MAX);
+    let server = failing_at_first(&fixture, "/nar/", "500 Internal Server Error", usize::MAX);
     sandbox
         .subst(&server.url(), &["fetch", &item("notes")])
         .exits(4)
         .prints("")
         .says("500");
     assert_nothing(&sandbox);
-    let server = stumbling(
+    let server = failing_at_first(
         &fixture,
         ".narinfo",
         "500 Internal Server Error",
@@ -415,17 +420,17 @@ fn a_slow_drip_is_not_a_stall() {
     let directory = fixture.dir.clone();
     let server = Server::start(move |request| {
         let mut reply = Reply::file_or_range(&directory, request);
-        // Longer than a stall on the whole.
+        // In total longer than the stall timeout.
         reply.drip = Some((64, Duration::from_millis(80)));
         reply
     });
-    output_impatiently(&sandbox, &server.url(), "tools").exits(0);
+    output_with_short_stall_timeout(&sandbox, &server.url(), "tools").exits(0);
     assert_tree(&sandbox, "tools");
-    assert_eq!(server.asked_for("/nar/"), 1);
+    assert_eq!(server.requests_for("/nar/"), 1);
 }
 
 #[test]
-fn a_stall_is_noticed_and_healed() {
+fn a_stalled_download_is_resumed() {
     let (sandbox, fixture) = only("none");
     let directory = fixture.dir.clone();
     let stalls = AtomicUsize::new(0);
@@ -436,13 +441,13 @@ fn a_stall_is_noticed_and_healed() {
         }
         reply
     });
-    output_impatiently(&sandbox, &server.url(), "tools").exits(0);
+    output_with_short_stall_timeout(&sandbox, &server.url(), "tools").exits(0);
     assert_tree(&sandbox, "tools");
     assert_eq!(server.ranges_of("/nar/"), [None, Some(1000)]);
 }
 
 #[test]
-fn a_server_that_is_silent_for_good_is_given_up() {
+fn a_server_that_stays_silent_is_an_error() {
     let (sandbox, fixture) = only("none");
     for part in ["/nar/", ".narinfo"] {
         let directory = fixture.dir.clone();
@@ -453,7 +458,7 @@ fn a_server_that_is_silent_for_good_is_given_up() {
             }
             reply
         });
-        output_impatiently(&sandbox, &server.url(), "tools")
+        output_with_short_stall_timeout(&sandbox, &server.url(), "tools")
             .exits(4)
             .prints("");
         assert!(!sandbox.path("tree").exists());
@@ -461,7 +466,7 @@ fn a_server_that_is_silent_for_good_is_given_up() {
 }
 
 #[test]
-fn a_server_that_wants_to_be_left_alone_is() {
+fn retry_after_is_respected() {
     let busy = |what: &'static str| {
         let directory = Kind::Guix.directory();
         Server::start(move |request| {
@@ -488,7 +493,7 @@ fn a_server_that_wants_to_be_left_alone_is() {
         narinfo.matches("URL: ").count() > 1,
         "it could have been asked for another nar"
     );
-    assert_eq!(server.asked_for("/nar/"), 1);
+    assert_eq!(server.requests_for("/nar/"), 1);
 
     let sandbox = Sandbox::new();
     let server = busy(".narinfo");

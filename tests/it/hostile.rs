@@ -1,8 +1,8 @@
-//! Servers that lie. Whatever is damaged, the run ends with the right exit code and the right
-//! words, and neither the store nor its database changes; no lock, no temporary tree, no temp
-//! root is left.
+//! Hostile servers: changed signatures, narinfos and nars. The run ends with the right exit code and
+//! message, and neither the store nor its database changes; no lock, no temporary tree, no temp root
+//! is left.
 //!
-//! Each case damages a copy of the Guix fixtures: `tools`, whose one reference is valid already.
+//! Each case damages `tools` in a copy of the Guix fixtures; its only reference is valid already.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::support::{Fixture, Kind, Sandbox, Server, item};
 mod nars;
 mod pointers;
 mod signed;
-mod strangers;
+mod unauthorized;
 mod unverified;
 
 /// A damaged server, and a store in which `notes` is valid.
@@ -46,8 +46,8 @@ impl Case {
         case
     }
 
-    /// A fetch of `tools` must end with `code` and say `words`, as a directory and over HTTP,
-    /// and change nothing.
+    /// A fetch of `tools` ends with `code` and prints `words`, from a directory and over HTTP, and changes
+    /// nothing.
     #[track_caller]
     fn is_refused(&self, code: i32, words: &str) {
         let server = Server::of(self.fixture.dir.clone());
@@ -64,9 +64,9 @@ impl Case {
         assert_eq!(snapshot(&self.sandbox.root()), before);
     }
 
-    /// A fetch of `tools` must do what it does from a server that is not damaged.
+    /// A fetch of `tools` succeeds as from a server that is not damaged.
     #[track_caller]
-    fn is_believed(&self) {
+    fn is_accepted(&self) {
         let ended = self
             .sandbox
             .subst(&self.fixture.url(), &["fetch", &self.tools]);
@@ -85,7 +85,7 @@ fn replaced(text: &str, from: &str, to: &str) -> String {
 }
 
 /// `text` with the decoded signature rewritten.
-fn resigned(text: &str, edit: impl FnOnce(String) -> String) -> String {
+fn with_edited_signature(text: &str, edit: impl FnOnce(String) -> String) -> String {
     let line = text
         .lines()
         .find(|line| line.starts_with("Signature: "))
@@ -112,12 +112,12 @@ fn one_digit_off(sexp: &str, tag: &str) -> String {
 }
 
 #[test]
-fn an_undamaged_copy_is_believed() {
-    Case::new().is_believed();
+fn an_undamaged_copy_is_accepted() {
+    Case::new().is_accepted();
 }
 
 #[test]
-fn signed_fields_cannot_be_changed() {
+fn changed_signed_fields_are_refused() {
     const OTHER_TEXT: &str = "its signature is for another text";
     let base32 = |text: &str| replaced(text, "NarHash: sha256:0", "NarHash: sha256:1");
     Case::edited(base32).is_refused(3, OTHER_TEXT);
@@ -129,7 +129,7 @@ fn signed_fields_cannot_be_changed() {
 }
 
 #[test]
-fn every_bit_above_the_signature_counts() {
+fn every_flipped_bit_above_the_signature_is_refused() {
     let case = Case::new();
     let narinfo = case.fixture.narinfo(&case.tools);
     let good = std::fs::read(&narinfo).unwrap();
@@ -156,7 +156,7 @@ fn every_bit_above_the_signature_counts() {
 }
 
 #[test]
-fn what_is_not_signed_is_not_believed() {
+fn unsigned_fields_are_not_trusted() {
     let unsigned = |text: &str| {
         let lines = text.lines().filter(|line| !line.starts_with("Signature:"));
         lines.map(|line| format!("{line}\n")).collect::<String>()
@@ -175,22 +175,23 @@ fn what_is_not_signed_is_not_believed() {
 }
 
 #[test]
-fn signatures_are_checked_to_the_last_digit() {
+fn a_signature_with_one_wrong_digit_is_refused() {
     let with = |tag: &'static str| {
-        Case::edited(move |text| resigned(text, |sexp| one_digit_off(&sexp, tag)))
+        Case::edited(move |text| with_edited_signature(text, |sexp| one_digit_off(&sexp, tag)))
     };
     with("(hash sha256 ").is_refused(3, "its signature is for another text");
     with("(r ").is_refused(3, "its signature is invalid");
     with("(s ").is_refused(3, "its signature is invalid");
     with("(q ").is_refused(3, "not authorized");
     let shape = |sexp: String| replaced(&sexp, "sig-val", "sig-vat");
-    Case::edited(|text| resigned(text, shape)).is_refused(3, "its signature is corrupt");
+    Case::edited(|text| with_edited_signature(text, shape))
+        .is_refused(3, "its signature is corrupt");
     Case::edited(|text| replaced(text, "Signature: 1;", "Signature: 2;")).is_refused(3, "corrupt");
     Case::edited(|text| replaced(text, ";KHNp", ";!HNp")).is_refused(3, "corrupt");
 }
 
 #[test]
-fn another_item_is_no_answer() {
+fn a_narinfo_of_another_item_is_refused() {
     let case = Case::new();
     let copy = case.fixture.narinfo(&item("copy"));
     std::fs::copy(copy, case.fixture.narinfo(&case.tools)).unwrap();
@@ -198,7 +199,7 @@ fn another_item_is_no_answer() {
 }
 
 #[test]
-fn garbage_is_no_narinfo() {
+fn invalid_narinfos_are_rejected() {
     for text in ["", "\n", "garbage", "StorePath", "\u{0}\u{0}"] {
         let case = Case::new();
         std::fs::write(case.fixture.narinfo(&case.tools), text).unwrap();
@@ -210,7 +211,7 @@ fn garbage_is_no_narinfo() {
 }
 
 #[test]
-fn keys_that_are_not_authorized_count_for_nothing() {
+fn unauthorized_keys_are_refused() {
     let case = Case::new();
     let before = snapshot(&case.sandbox.root());
     let fetch = |acl: PathBuf, environment: &[(&str, &str)]| {
@@ -241,7 +242,7 @@ fn keys_that_are_not_authorized_count_for_nothing() {
     fetch(empty.clone(), &[]).exits(3).says("not authorized");
     std::fs::write(&empty, "").unwrap();
     fetch(empty.clone(), &[]).exits(3).says("cannot be used");
-    // Authorized for something else than archives.
+    // A key that is authorized for other things than archives.
     let key = std::fs::read_to_string(Kind::Guix.directory().join("signing-key.pub")).unwrap();
     std::fs::write(&empty, format!("(acl (entry {key} (tag (guix sign))))")).unwrap();
     fetch(empty, &[]).exits(3).says("not authorized");
@@ -249,7 +250,7 @@ fn keys_that_are_not_authorized_count_for_nothing() {
 }
 
 #[test]
-fn a_server_for_another_store_is_left_alone() {
+fn a_server_for_another_store_is_not_used() {
     let case = Case::new();
     std::fs::write(
         case.fixture.dir.join("nix-cache-info"),
@@ -261,7 +262,7 @@ fn a_server_for_another_store_is_left_alone() {
 }
 
 #[test]
-fn one_bad_server_does_not_hide_a_good_one() {
+fn a_bad_server_does_not_hide_a_good_one() {
     let case = Case::edited(|text| replaced(text, "NarSize: 3096", "NarSize: 3097"));
     let both = format!("{} {}", case.fixture.url(), Kind::Guix.url());
     case.sandbox

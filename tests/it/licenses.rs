@@ -58,7 +58,7 @@ fn one(words: &mut Words<'_>, allowed: &BTreeSet<String>) -> bool {
 }
 
 #[test]
-fn expressions_are_read_as_they_are_meant() {
+fn license_expressions_are_parsed() {
     let allowed = BTreeSet::from(["MIT".to_owned(), "ISC".to_owned(), "A WITH B".to_owned()]);
     for good in [
         "MIT",

@@ -1,7 +1,7 @@
-//! Tests of the whole program: the binary is run as a user runs it, on real signed items from
+//! Tests of the whole program: the binary runs as for a user, on real signed items from
 //! `fixtures/`. No network but loopback, no `guix`, no `nix`, no fixed ports.
 #![allow(clippy::unwrap_used, reason = "everything in here is a test")]
-#![allow(clippy::print_stderr, reason = "what is left out says so")]
+#![allow(clippy::print_stderr, reason = "tests that are skipped print it")]
 
 mod cli;
 mod daemon;

@@ -64,9 +64,9 @@ fn only_by(method: &str) {
     } else {
         &*format!("/nar/{method}/")
     };
-    assert_eq!(server.asked_for(directory), 7, "{:?}", server.asked());
+    assert_eq!(server.requests_for(directory), 7, "{:?}", server.asked());
     assert_eq!(
-        server.asked_for("/nar/"),
+        server.requests_for("/nar/"),
         7,
         "each nar once, no other method"
     );
@@ -191,7 +191,7 @@ fn equal_files_are_one_file() {
 
 /// Item by item, references first: each must find what the one before has left.
 #[test]
-fn one_by_one_gives_the_same() {
+fn fetching_items_one_by_one_gives_the_same_store() {
     let sandbox = Sandbox::new();
     for name in [
         "notes", "tools", "tree", "copy", "link", "program", "sample",
@@ -203,7 +203,7 @@ fn one_by_one_gives_the_same() {
 }
 
 #[test]
-fn an_unregistered_tree_in_the_way_is_replaced() {
+fn an_unregistered_tree_is_replaced() {
     let sandbox = Sandbox::new();
     let notes = item("notes");
     sandbox
@@ -223,12 +223,12 @@ fn an_unregistered_tree_in_the_way_is_replaced() {
 }
 
 #[test]
-fn a_second_fetch_asks_nobody() {
+fn a_second_fetch_sends_no_requests() {
     let sandbox = Sandbox::new();
     let server = Server::of(Kind::Guix.directory());
     fetch_all(&sandbox, Kind::Guix, &server.url());
     let asked = server.asked();
-    assert_eq!(server.asked_for(".narinfo"), 7, "{asked:?}");
+    assert_eq!(server.requests_for(".narinfo"), 7, "{asked:?}");
     fetch_all(&sandbox, Kind::Guix, &server.url());
     assert_eq!(server.asked(), asked);
 }

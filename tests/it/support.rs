@@ -1,10 +1,10 @@
-//! What the tests share: a place to work in, damaged copies of the fixtures, a server that
-//! misbehaves, listings to compare.
+//! What the tests share: a sandbox, copies of the fixtures to damage, a server with programmable
+//! faults, listings to compare.
 
-pub(crate) mod chance;
 pub(crate) mod fixture;
 pub(crate) mod listing;
 pub(crate) mod publisher;
+pub(crate) mod random_faults;
 pub(crate) mod sandbox;
 pub(crate) mod server;
 
@@ -20,9 +20,9 @@ pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Waits until `done` says so; false when it takes too long.
+/// Waits until `done` returns true; false after [`WAIT_MAX`].
 pub(crate) fn wait_until(mut done: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     while !done() {
         if Instant::now() > deadline {
             return false;
@@ -50,5 +50,5 @@ pub(crate) fn files_below(dir: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What should take a moment has failed when it takes this long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest wait for something that takes a moment.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);

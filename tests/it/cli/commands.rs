@@ -1,20 +1,20 @@
 //! `subst cache`, `servers`, `authorize` and `completions`.
 
-use super::{NOBODY, NOTHING};
+use super::{NOTHING, UNREACHABLE};
 use crate::support::sandbox::{run, run_with_input};
 use crate::support::{Kind, Reply, Run, Sandbox, Server, item};
 
 /// What the lookup cache counts as entries of this kind.
 fn count(sandbox: &Sandbox, kind: &str) -> u64 {
     let info = sandbox
-        .subst(NOBODY, &["cache", "info", "--json"])
+        .subst(UNREACHABLE, &["cache", "info", "--json"])
         .exits(0)
         .json();
     info[kind].as_u64().unwrap_or_else(|| panic!("{info:#}"))
 }
 
 #[test]
-fn the_lookup_cache_can_be_looked_at_and_made_to_forget() {
+fn the_lookup_cache_can_be_inspected_and_cleared() {
     let sandbox = Sandbox::new();
     let (url, tools, notes) = (Kind::Guix.url(), item("tools"), item("notes"));
     assert_eq!(count(&sandbox, "positive"), 0);
@@ -25,10 +25,13 @@ fn the_lookup_cache_can_be_looked_at_and_made_to_forget() {
         (count(&sandbox, "positive"), count(&sandbox, "negative")),
         (2, 1)
     );
-    let info = sandbox.subst(NOBODY, &["cache", "info"]).exits(0);
+    let info = sandbox.subst(UNREACHABLE, &["cache", "info"]).exits(0);
     assert!(info.stdout.contains("positive   2") && info.stdout.contains("integrity  ok"));
 
-    let list = sandbox.subst(NOBODY, &["cache", "list"]).exits(0).stdout;
+    let list = sandbox
+        .subst(UNREACHABLE, &["cache", "list"])
+        .exits(0)
+        .stdout;
     assert_eq!(list.lines().count(), 3, "{list}");
     assert!(list.contains(&tools) && list.contains(&url), "{list}");
     // 36 hours, or less from the second second on.
@@ -37,7 +40,7 @@ fn the_lookup_cache_can_be_looked_at_and_made_to_forget() {
         "{list}"
     );
     let json = sandbox
-        .subst(NOBODY, &["cache", "list", "--json"])
+        .subst(UNREACHABLE, &["cache", "list", "--json"])
         .exits(0)
         .json();
     let negative = json
@@ -57,21 +60,21 @@ fn the_lookup_cache_can_be_looked_at_and_made_to_forget() {
     );
 
     sandbox
-        .subst(NOBODY, &["cache", "prune"])
+        .subst(UNREACHABLE, &["cache", "prune"])
         .exits(0)
         .says("pruned 0 entries");
     sandbox
-        .subst(NOBODY, &["cache", "flush", &tools])
+        .subst(UNREACHABLE, &["cache", "flush", &tools])
         .exits(0)
         .says("forgotten 1 ");
     assert_eq!(count(&sandbox, "positive"), 1);
     sandbox
-        .subst(NOBODY, &["cache", "flush", "--server", NOBODY])
+        .subst(UNREACHABLE, &["cache", "flush", "--server", UNREACHABLE])
         .exits(0)
         .says("forgotten 0 ");
     assert_eq!(count(&sandbox, "positive"), 1);
     sandbox
-        .subst(NOBODY, &["cache", "flush"])
+        .subst(UNREACHABLE, &["cache", "flush"])
         .exits(0)
         .says("forgotten 2 ");
     assert_eq!(
@@ -81,23 +84,25 @@ fn the_lookup_cache_can_be_looked_at_and_made_to_forget() {
 }
 
 #[test]
-fn wrong_arguments_leave_no_lookup_cache_behind() {
+fn wrong_arguments_create_no_lookup_cache() {
     let sandbox = Sandbox::new();
     sandbox
-        .subst(NOBODY, &["cache", "flush", "--server", "foo"])
+        .subst(UNREACHABLE, &["cache", "flush", "--server", "foo"])
         .exits(2)
         .says("--server");
-    sandbox.subst(NOBODY, &["cache", "flush", "foo"]).exits(2);
+    sandbox
+        .subst(UNREACHABLE, &["cache", "flush", "foo"])
+        .exits(2);
     assert!(!sandbox.root().exists());
 }
 
 #[test]
-fn a_lookup_cache_that_is_broken_is_made_anew() {
+fn a_broken_lookup_cache_is_created_again() {
     let sandbox = Sandbox::new();
     let url = Kind::Guix.url();
     sandbox.subst(&url, &["query", &item("tools")]).exits(0);
     let info = sandbox
-        .subst(NOBODY, &["cache", "info", "--json"])
+        .subst(UNREACHABLE, &["cache", "info", "--json"])
         .exits(0)
         .json();
     std::fs::write(info["file"].as_str().unwrap(), "no database at all").unwrap();
@@ -129,7 +134,7 @@ fn a_server_that_answers_with_an_error_is_not_up() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_down() {
+fn a_missing_server_directory_is_down() {
     let sandbox = Sandbox::new();
     let nowhere = format!("file://{}", sandbox.path("nowhere").display());
     let text = sandbox.subst(&nowhere, &["servers"]).exits(4).stdout;
@@ -153,7 +158,7 @@ fn a_directory_that_is_not_there_is_down() {
 }
 
 #[test]
-fn without_a_server_nobody_can_say_no() {
+fn without_a_server_there_is_no_negative_answer() {
     let sandbox = Sandbox::new();
     for arguments in [&["query", NOTHING][..], &["servers"]] {
         let run = sandbox
@@ -170,10 +175,10 @@ fn without_a_server_nobody_can_say_no() {
 }
 
 #[test]
-fn servers_say_who_they_are() {
+fn servers_shows_the_properties_of_each_server() {
     let sandbox = Sandbox::new();
     let url = Kind::Guix.url();
-    let both = format!("{url} {NOBODY}");
+    let both = format!("{url} {UNREACHABLE}");
     let text = sandbox.subst(&both, &["servers"]).exits(4).stdout;
     assert!(
         text.contains("up, answered in") && text.contains("store /gnu/store"),
@@ -203,7 +208,7 @@ fn with_own_acl(sandbox: &Sandbox, arguments: &[&str], input: &str) -> Run {
 }
 
 #[test]
-fn authorize_makes_a_server_believed() {
+fn authorize_makes_a_server_trusted() {
     let key = Kind::Guix.directory().join("signing-key.pub");
     let text = std::fs::read_to_string(&key).unwrap();
     let notes = item("notes");
@@ -227,7 +232,7 @@ fn authorize_makes_a_server_believed() {
 }
 
 #[test]
-fn authorize_refuses_what_is_no_key_and_keeps_the_acl() {
+fn authorize_rejects_an_invalid_key_and_keeps_the_acl() {
     let sandbox = Sandbox::new();
     let key = std::fs::read_to_string(Kind::Guix.directory().join("signing-key.pub")).unwrap();
     with_own_acl(&sandbox, &["authorize"], &key).exits(0);
@@ -253,7 +258,7 @@ fn authorize_refuses_what_is_no_key_and_keeps_the_acl() {
 }
 
 #[test]
-fn completions_know_the_commands() {
+fn completions_contain_the_commands() {
     let sandbox = Sandbox::new();
     for shell in ["bash", "fish", "zsh"] {
         let script = run(sandbox.bare(&["completions", shell])).exits(0).stdout;

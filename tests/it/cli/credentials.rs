@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{NOBODY, NOTHING};
+use super::{NOTHING, UNREACHABLE};
 use crate::support::Sandbox;
 use crate::support::sandbox::run;
 
@@ -31,13 +31,13 @@ const WRONG: [&str; 7] = [
 ];
 
 #[test]
-fn a_url_that_cannot_be_used_is_shown_without_its_password() {
+fn an_invalid_url_is_shown_without_its_password() {
     let sandbox = Sandbox::new();
     for url in WRONG {
         assert_secret(sandbox.bare(&["query", "--substitute-urls", url, NOTHING]));
         assert_secret(sandbox.bare(&["cache", "flush", "--server", url]));
         for variable in ["http_proxy", "https_proxy", "all_proxy"] {
-            let mut command = sandbox.bare(&["query", "--substitute-urls", NOBODY, NOTHING]);
+            let mut command = sandbox.bare(&["query", "--substitute-urls", UNREACHABLE, NOTHING]);
             command.arg("--root").arg(sandbox.root()).env(variable, url);
             assert_secret(command);
         }
@@ -74,7 +74,14 @@ fn a_url_in_the_wrong_place_is_shown_without_its_password() {
         &["authorize", url],
         &["--config", url, "servers"],
         &["--store-dir", url, "servers"],
-        &["--acl", url, "query", "--substitute-urls", NOBODY, NOTHING],
+        &[
+            "--acl",
+            url,
+            "query",
+            "--substitute-urls",
+            UNREACHABLE,
+            NOTHING,
+        ],
     ] {
         assert_secret(sandbox.bare(arguments));
     }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use super::{NOBODY, NOTHING};
+use super::{NOTHING, UNREACHABLE};
 use crate::support::Sandbox;
 use crate::support::sandbox::{Run, run};
 
@@ -22,17 +22,22 @@ fn has_events(text: &str) -> bool {
 #[test]
 fn events_are_written_only_on_request() {
     let sandbox = Sandbox::new();
-    let silent = query(&sandbox, NOBODY, &["-v"], &[]);
+    let silent = query(&sandbox, UNREACHABLE, &["-v"], &[]);
     assert!(!has_events(&silent.stderr), "{}", silent.stderr);
 
-    let by_variable = query(&sandbox, NOBODY, &[], &[("SUBST_LOG", "debug")]);
+    let by_variable = query(&sandbox, UNREACHABLE, &[], &[("SUBST_LOG", "debug")]);
     assert!(has_events(&by_variable.stderr), "{}", by_variable.stderr);
     assert!(!has_events(&by_variable.stdout), "{}", by_variable.stdout);
 
-    let by_option = query(&sandbox, NOBODY, &["-vv"], &[]);
+    let by_option = query(&sandbox, UNREACHABLE, &["-vv"], &[]);
     assert!(has_events(&by_option.stderr), "{}", by_option.stderr);
 
-    let elsewhere = query(&sandbox, NOBODY, &[], &[("SUBST_LOG", "subst::none=trace")]);
+    let elsewhere = query(
+        &sandbox,
+        UNREACHABLE,
+        &[],
+        &[("SUBST_LOG", "subst::none=trace")],
+    );
     assert!(!has_events(&elsewhere.stderr), "{}", elsewhere.stderr);
 }
 
@@ -45,7 +50,7 @@ fn events_go_to_a_file_that_only_its_owner_reads() {
         ("SUBST_LOG_FILE", path.to_str().unwrap()),
     ];
     for _ in 0..2 {
-        let ended = query(&sandbox, NOBODY, &[], &variables);
+        let ended = query(&sandbox, UNREACHABLE, &[], &variables);
         assert!(!has_events(&ended.stderr), "{}", ended.stderr);
     }
 
@@ -58,11 +63,11 @@ fn events_go_to_a_file_that_only_its_owner_reads() {
 #[test]
 fn an_invalid_filter_and_a_file_that_cannot_be_opened_are_errors() {
     let sandbox = Sandbox::new();
-    let ended = query(&sandbox, NOBODY, &[], &[("SUBST_LOG", "subst=loud")]);
+    let ended = query(&sandbox, UNREACHABLE, &[], &[("SUBST_LOG", "subst=loud")]);
     ended.exits(2).says("SUBST_LOG: `subst=loud`");
 
     let variables = [("SUBST_LOG", "debug"), ("SUBST_LOG_FILE", "none/log")];
-    query(&sandbox, NOBODY, &[], &variables)
+    query(&sandbox, UNREACHABLE, &[], &variables)
         .exits(5)
         .says("none/log");
 }
@@ -71,7 +76,7 @@ fn an_invalid_filter_and_a_file_that_cannot_be_opened_are_errors() {
 fn scripts_that_read_events_get_diagnostics_as_events() {
     let sandbox = Sandbox::new();
     let options = ["--progress", "json"];
-    let ended = query(&sandbox, NOBODY, &options, &[("SUBST_LOG", "debug")]);
+    let ended = query(&sandbox, UNREACHABLE, &options, &[("SUBST_LOG", "debug")]);
     let events: Vec<serde_json::Value> = ended
         .stderr
         .lines()

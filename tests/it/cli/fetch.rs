@@ -7,7 +7,7 @@ use crate::support::sandbox::make_writable;
 use crate::support::{Kind, Sandbox, Server, item};
 
 #[test]
-fn dry_run_tells_what_would_be_fetched() {
+fn dry_run_lists_what_would_be_fetched() {
     let sandbox = Sandbox::new();
     let server = Server::of(Kind::Guix.directory());
     let (tools, notes) = (item("tools"), item("notes"));
@@ -47,11 +47,11 @@ fn dry_run_tells_what_would_be_fetched() {
         (&(13_008 + 3096).into(), &998.into())
     );
     assert_eq!(json["failed"][0]["path"], NOTHING);
-    assert_eq!(server.asked_for("/nar/"), 0);
+    assert_eq!(server.requests_for("/nar/"), 0);
 }
 
 #[test]
-fn dry_run_needs_no_right_to_write() {
+fn dry_run_needs_no_write_permission() {
     let sandbox = Sandbox::new();
     let (url, tools, notes) = (Kind::Guix.url(), item("tools"), item("notes"));
     let dry_run = || {
@@ -71,7 +71,7 @@ fn dry_run_needs_no_right_to_write() {
 }
 
 #[test]
-fn json_tells_what_became_of_each_item() {
+fn json_reports_the_result_of_each_item() {
     let sandbox = Sandbox::new();
     let (url, tools, notes) = (Kind::Guix.url(), item("tools"), item("notes"));
     sandbox.subst(&url, &["fetch", &notes]).exits(0);
@@ -99,7 +99,7 @@ fn json_tells_what_became_of_each_item() {
 }
 
 #[test]
-fn json_without_a_store() {
+fn output_with_json_reports_its_item() {
     let sandbox = Sandbox::new();
     let (url, tools) = (Kind::Guix.url(), item("tools"));
     let json = |path: &str, code| {

@@ -1,6 +1,6 @@
 //! Hints name commands that concern the store at hand, and nothing that the options in use forbid.
 
-use super::{NOBODY, NOTHING};
+use super::{NOTHING, UNREACHABLE};
 use crate::support::sandbox::run;
 use crate::support::{Kind, Reply, Sandbox, Server, item};
 
@@ -91,13 +91,13 @@ fn no_hint_contradicts_the_options_in_use() {
     let empty = Server::start(|_| Reply::not_found());
     let tools = item("tools");
     // A negative answer, and a server that is down, are in the lookup cache.
-    let urls = format!("{} {NOBODY}", empty.url());
+    let urls = format!("{} {UNREACHABLE}", empty.url());
     sandbox.subst(&urls, &["query", &tools]).exits(4);
     sandbox.subst(&empty.url(), &["query", NOTHING]).exits(1);
     for (urls, path) in [
         (&urls, &*tools),
         (&empty.url(), NOTHING),
-        (&NOBODY.to_owned(), &tools),
+        (&UNREACHABLE.to_owned(), &tools),
     ] {
         for arguments in [
             &["fetch", "--offline", path][..],

@@ -9,7 +9,7 @@ use crate::support::{Kind, Reply, Run, Sandbox, Server, item, wait_until};
 /// Runs the program until `server` has been asked for `part`, and interrupts it.
 fn interrupted(sandbox: &Sandbox, server: &Server, part: &str, arguments: &[&str]) -> Run {
     let running = Running::start(sandbox.command(Kind::Guix, &server.url(), arguments), "");
-    assert!(wait_until(|| server.asked_for(part) > 0));
+    assert!(wait_until(|| server.requests_for(part) > 0));
     running.interrupt();
     running.end().exits(130)
 }
@@ -26,7 +26,7 @@ fn stalling(part: &'static str) -> Server {
 }
 
 #[test]
-fn lookups_are_given_up() {
+fn an_interrupt_ends_lookups() {
     let (sandbox, tools) = (Sandbox::new(), item("tools"));
     for arguments in [
         &["query", &*tools] as &[&str],
@@ -38,13 +38,13 @@ fn lookups_are_given_up() {
 }
 
 #[test]
-fn servers_are_given_up() {
+fn an_interrupt_ends_the_servers_command() {
     let server = stalling("nix-cache-info");
     interrupted(&Sandbox::new(), &server, "nix-cache-info", &["servers"]).prints("");
 }
 
 #[test]
-fn a_fetch_that_retries_is_given_up() {
+fn an_interrupt_ends_a_fetch_that_retries() {
     let (sandbox, tools) = (Sandbox::new(), item("tools"));
     let is_done = Arc::new(AtomicBool::new(false));
     let done = Arc::clone(&is_done);
@@ -56,10 +56,10 @@ fn a_fetch_that_retries_is_given_up() {
     });
     for command in [&["fetch"][..], &["fetch", "--output", "tree"]] {
         let arguments = [command, &["--stall-timeout", "1", &tools]].concat();
-        let before = server.asked_for("-tools-1.0");
+        let before = server.requests_for("-tools-1.0");
         let running = Running::start(sandbox.command(Kind::Guix, &server.url(), &arguments), "");
         // The second request is the first retry.
-        assert!(wait_until(|| server.asked_for("-tools-1.0") > before + 1));
+        assert!(wait_until(|| server.requests_for("-tools-1.0") > before + 1));
         running.interrupt();
         running.end().exits(130).prints("");
     }
@@ -67,7 +67,7 @@ fn a_fetch_that_retries_is_given_up() {
 }
 
 #[test]
-fn a_fetch_says_so_in_one_line() {
+fn an_interrupted_fetch_prints_one_line() {
     let (sandbox, tools) = (Sandbox::new(), item("tools"));
     let server = stalling("/nar/");
     let ended = interrupted(&sandbox, &server, "/nar/", &["fetch", &tools]).prints("");

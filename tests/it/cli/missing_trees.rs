@@ -57,7 +57,7 @@ fn assert_whole(sandbox: &Sandbox) {
 }
 
 #[test]
-fn a_missing_tree_is_fetched_again_wherever_it_is_in_the_closure() {
+fn a_missing_tree_anywhere_in_the_closure_is_fetched_again() {
     let server = Server::of(Kind::Guix.directory());
     let (sample, url) = (item("sample"), server.url());
     // The item itself, a direct reference, and one that only references refer to.
@@ -68,13 +68,13 @@ fn a_missing_tree_is_fetched_again_wherever_it_is_in_the_closure() {
         &["sample", "notes", "tree"],
     ] {
         let sandbox = filled(&server);
-        let nars = server.asked_for("/nar/");
+        let nars = server.requests_for("/nar/");
         lost.iter().for_each(|name| lose(&sandbox, &item(name)));
         let done = sandbox.subst(&url, &["fetch", &sample]).exits(0);
         done.prints(&format!("{sample}\n"));
         assert_whole(&sandbox);
         assert_eq!(
-            server.asked_for("/nar/") - nars,
+            server.requests_for("/nar/") - nars,
             lost.len(),
             "{lost:?}: only what is missing"
         );
@@ -82,7 +82,7 @@ fn a_missing_tree_is_fetched_again_wherever_it_is_in_the_closure() {
 }
 
 #[test]
-fn a_new_item_is_valid_only_when_what_its_references_refer_to_is_in_place() {
+fn a_new_item_is_valid_only_after_its_whole_closure() {
     let server = Server::of(Kind::Guix.directory());
     let sandbox = Sandbox::new();
     let (url, tools, link) = (server.url(), item("tools"), item("link"));
@@ -108,7 +108,7 @@ fn a_new_item_is_valid_only_when_what_its_references_refer_to_is_in_place() {
 }
 
 #[test]
-fn a_missing_tree_that_cannot_be_had_is_an_error() {
+fn a_missing_tree_that_no_server_has_is_an_error() {
     let server = Server::of(Kind::Guix.directory());
     let sandbox = filled(&server);
     let (sample, notes) = (item("sample"), item("notes"));
@@ -156,7 +156,7 @@ fn references_that_must_be_valid_must_have_trees() {
 }
 
 #[test]
-fn dry_run_tells_which_trees_would_be_fetched_again() {
+fn dry_run_lists_the_trees_that_would_be_fetched_again() {
     let server = Server::of(Kind::Guix.directory());
     let sandbox = filled(&server);
     let (sample, notes) = (item("sample"), item("notes"));

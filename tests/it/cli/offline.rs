@@ -15,7 +15,7 @@ fn known(sandbox: &Sandbox) -> (Server, usize) {
 }
 
 #[test]
-fn fetch_tells_what_would_have_to_be_downloaded() {
+fn fetch_lists_what_would_have_to_be_downloaded() {
     let sandbox = Sandbox::new();
     let (server, asked) = known(&sandbox);
     let (tools, notes) = (item("tools"), item("notes"));
@@ -40,7 +40,7 @@ fn fetch_tells_what_would_have_to_be_downloaded() {
 }
 
 #[test]
-fn directories_are_no_network() {
+fn file_servers_work_offline() {
     let sandbox = Sandbox::new();
     let (url, notes) = (Kind::Guix.url(), item("notes"));
     sandbox.subst(&url, &["query", &notes]).exits(0);
@@ -61,7 +61,7 @@ fn directories_are_no_network() {
 }
 
 #[test]
-fn nars_are_not_asked_about() {
+fn nars_are_not_probed_offline() {
     let sandbox = Sandbox::new();
     let (server, asked) = known(&sandbox);
     let tools = item("tools");
@@ -81,7 +81,7 @@ fn nars_are_not_asked_about() {
 }
 
 #[test]
-fn servers_are_shown_as_the_lookup_cache_knows_them() {
+fn servers_are_shown_from_the_lookup_cache() {
     let sandbox = Sandbox::new();
     let new = Server::of(Kind::Guix.directory());
     sandbox

@@ -1,4 +1,4 @@
-//! What is told while servers take their time: a line a second, or events.
+//! Progress while servers are slow: a line a second, or events.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ fn names(events: &[Value]) -> Vec<&str> {
 }
 
 #[test]
-fn an_item_without_a_store_has_progress_too() {
+fn output_reports_progress() {
     let sandbox = Sandbox::new();
     let (server, tools) = (slow(&sandbox), item("tools"));
     let fetch = |how: &str, output: &str| {
@@ -81,7 +81,7 @@ fn an_item_without_a_store_has_progress_too() {
 }
 
 #[test]
-fn lookups_that_take_long_are_told_of() {
+fn slow_lookups_are_reported() {
     let sandbox = Sandbox::new();
     let (server, tools) = (silent(), item("tools"));
     let query = |how: &str| {
@@ -102,7 +102,7 @@ fn lookups_that_take_long_are_told_of() {
 }
 
 #[test]
-fn who_wants_events_gets_nothing_else() {
+fn json_progress_writes_only_events() {
     let sandbox = Sandbox::new();
     let (url, tools) = (Kind::Guix.url(), item("tools"));
     let run = |url: &str, arguments: &[&str], code| {
@@ -142,7 +142,7 @@ fn who_wants_events_gets_nothing_else() {
 }
 
 #[test]
-fn an_item_that_failed_says_why() {
+fn a_failed_item_is_reported_with_its_reason() {
     let sandbox = Sandbox::new();
     let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
     std::fs::remove_dir_all(fixture.dir.join("nar")).unwrap();

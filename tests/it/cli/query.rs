@@ -1,13 +1,13 @@
-//! `subst query`: the table, the JSON, and which answers are remembered.
+//! `subst query`: the table, the JSON, and which answers are cached.
 
 use serde_json::json;
 
-use super::{NOBODY, NOTHING};
+use super::{NOTHING, UNREACHABLE};
 use crate::support::sandbox::run;
 use crate::support::{Kind, Reply, Sandbox, Server, item};
 
 #[test]
-fn a_table_for_people_and_a_line_of_summary() {
+fn query_prints_a_table_and_a_summary() {
     let sandbox = Sandbox::new();
     let (url, tools) = (Kind::Guix.url(), item("tools"));
     let query = sandbox.subst(&url, &["query", &tools, NOTHING]).exits(1);
@@ -27,14 +27,14 @@ fn a_table_for_people_and_a_line_of_summary() {
 }
 
 #[test]
-fn requests_are_counted_as_often_as_they_were_sent() {
+fn every_sent_request_is_counted() {
     let (sandbox, tools) = (Sandbox::new(), item("tools"));
     let broken = Server::start(|_| Reply::new("500 Oh", ""));
     let query = sandbox
         .subst(&broken.url(), &["query", "--json", &tools])
         .exits(4)
         .json();
-    let sent = broken.asked_for(".narinfo");
+    let sent = broken.requests_for(".narinfo");
     assert!(sent > 1, "{sent}");
     assert_eq!(query["summary"]["requests"], sent);
     let url = Kind::Guix.url();
@@ -47,7 +47,9 @@ fn requests_are_counted_as_often_as_they_were_sent() {
 #[test]
 fn a_failed_row_names_the_server_once() {
     let sandbox = Sandbox::new();
-    let query = sandbox.subst(NOBODY, &["query", &item("tools")]).exits(4);
+    let query = sandbox
+        .subst(UNREACHABLE, &["query", &item("tools")])
+        .exits(4);
     assert_eq!(
         query.stdout.matches("127.0.0.1:1").count(),
         1,
@@ -65,11 +67,11 @@ fn the_status_decides_the_exit_code() {
     sandbox.subst(&url, &["query", &tools]).exits(0);
     sandbox.subst(&url, &["query", NOTHING]).exits(1);
     let unknown = sandbox
-        .subst(NOBODY, &["query", "--json", &tools])
+        .subst(UNREACHABLE, &["query", "--json", &tools])
         .exits(4)
         .json();
     assert_eq!(unknown["items"][0]["status"], "unknown");
-    // Without its key the server is not believed.
+    // Without its key the server is not trusted.
     let mut command = sandbox.bare(&["query", "--json", &tools, "--substitute-urls", &url]);
     command.arg("--root").arg(sandbox.path("other"));
     let refused = run(command).exits(3).json();
@@ -79,11 +81,13 @@ fn the_status_decides_the_exit_code() {
         "unauthorized-key"
     );
     // The first of 1, 3 and 4 that is the largest.
-    sandbox.subst(NOBODY, &["query", &tools, NOTHING]).exits(4);
+    sandbox
+        .subst(UNREACHABLE, &["query", &tools, NOTHING])
+        .exits(4);
 }
 
 #[test]
-fn json_has_the_shape_that_scripts_rely_on() {
+fn the_json_output_has_the_agreed_fields() {
     let sandbox = Sandbox::new();
     let (url, tools) = (Kind::Guix.url(), item("tools"));
     let mut answer = sandbox
@@ -129,7 +133,7 @@ fn json_has_the_shape_that_scripts_rely_on() {
 }
 
 #[test]
-fn answers_are_remembered_unless_it_is_to_refresh() {
+fn answers_are_cached_unless_refresh_is_given() {
     let sandbox = Sandbox::new();
     let server = Server::of(Kind::Guix.directory());
     let tools = item("tools");
@@ -139,16 +143,16 @@ fn answers_are_remembered_unless_it_is_to_refresh() {
     };
     let first = query(&[]);
     assert_eq!(first["summary"]["cache_misses"], 2, "{first:#}");
-    assert_eq!(server.asked_for(".narinfo"), 2);
+    assert_eq!(server.requests_for(".narinfo"), 2);
     let second = query(&[]);
     assert_eq!(second["summary"]["cache_hits"], 2, "{second:#}");
     assert_eq!(second["summary"]["requests"], 0);
     assert_eq!(second["items"][0]["from_cache"], true);
-    assert_eq!(server.asked_for(".narinfo"), 2);
+    assert_eq!(server.requests_for(".narinfo"), 2);
     query(&["--offline"]);
-    assert_eq!(server.asked_for(".narinfo"), 2);
+    assert_eq!(server.requests_for(".narinfo"), 2);
     query(&["--refresh"]);
-    assert_eq!(server.asked_for(".narinfo"), 4);
+    assert_eq!(server.requests_for(".narinfo"), 4);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `subst query --cache-miss-report`: what it says of each kind of miss, and what to do about it.
 
-use super::{NOBODY, NOTHING};
+use super::{NOTHING, UNREACHABLE};
 use crate::support::sandbox::run;
 use crate::support::{Kind, Reply, Sandbox, Server, item};
 
@@ -34,7 +34,7 @@ fn silent() -> Server {
 }
 
 #[test]
-fn it_names_every_miss() {
+fn the_report_names_every_miss() {
     let (sandbox, url) = (Sandbox::new(), Kind::Guix.url());
     let arguments = ["query", "--cache-miss-report", &item("tools"), NOTHING];
     let report = sandbox.subst(&url, &arguments).exits(1).stdout;
@@ -51,7 +51,7 @@ fn it_names_every_miss() {
 }
 
 #[test]
-fn a_nar_that_cannot_be_had_is_not_called_there() {
+fn a_missing_nar_is_not_reported_as_available() {
     let sandbox = Sandbox::new();
     let server = Server::start(|request| {
         if request.path.starts_with("/nar/") {
@@ -79,7 +79,7 @@ fn a_nar_that_cannot_be_had_is_not_called_there() {
 }
 
 #[test]
-fn a_server_that_was_asked_and_too_slow_was_not_down() {
+fn a_slow_server_is_not_reported_as_down() {
     let (sandbox, silent) = (Sandbox::new(), silent());
     let urls = format!("{} {}", silent.url(), Kind::Guix.url());
     let now = report(&sandbox, &urls, &item("tools"), 0);
@@ -98,7 +98,7 @@ fn a_server_that_was_asked_and_too_slow_was_not_down() {
     let json = sandbox.subst(&urls, &arguments).exits(0).json();
     assert_eq!(json["items"][0]["answers"][0]["answer"], "late");
     assert_eq!(json["report"]["servers"][0]["asked"], 1);
-    // Later runs remember it as down.
+    // Later runs find it in the lookup cache as down.
     let later = report(&sandbox, &urls, NOTHING, 4);
     let words = [
         "was down a moment ago: 1",
@@ -109,9 +109,9 @@ fn a_server_that_was_asked_and_too_slow_was_not_down() {
 }
 
 #[test]
-fn a_server_for_another_store_is_neither_down_nor_worth_waiting_for() {
+fn a_server_for_another_store_is_neither_down_nor_retried() {
     let (sandbox, nix) = (Sandbox::new(), Kind::NixZstd.url());
-    // Learned in the first run, remembered in the second.
+    // Stored by the first run, read by the second.
     for _ in 0..2 {
         let alone = report(&sandbox, &nix, &item("tools"), 4);
         let words = [
@@ -141,11 +141,11 @@ fn a_server_for_another_store_is_neither_down_nor_worth_waiting_for() {
 }
 
 #[test]
-fn what_the_first_server_said_decides_what_to_do_about_it() {
+fn the_hint_depends_on_the_answer_of_the_first_server() {
     let sandbox = Sandbox::new();
     let down = report(
         &sandbox,
-        &format!("{NOBODY} {}", Kind::Guix.url()),
+        &format!("{UNREACHABLE} {}", Kind::Guix.url()),
         &item("tools"),
         0,
     );
@@ -165,7 +165,7 @@ fn what_the_first_server_said_decides_what_to_do_about_it() {
 }
 
 #[test]
-fn the_hint_about_a_key_is_for_the_signatures_at_hand() {
+fn the_hint_about_a_key_depends_on_the_kind_of_signature() {
     let (sandbox, kind) = (Sandbox::new(), Kind::NixXz);
     let tools = kind.item("tools");
     let without_its_key = |arguments: &[&str]| {

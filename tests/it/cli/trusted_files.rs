@@ -65,7 +65,7 @@ fn with_home(sandbox: &Sandbox, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn a_settings_file_that_others_may_change_is_ignored_unless_it_is_named() {
+fn an_unsafe_settings_file_is_ignored_unless_an_option_names_it() {
     for (words, spoil) in faults() {
         let sandbox = place("");
         let acl = sandbox.path("acl").display().to_string();
@@ -94,7 +94,7 @@ fn a_settings_file_that_others_may_change_is_ignored_unless_it_is_named() {
 }
 
 #[test]
-fn an_acl_that_others_may_change_authorizes_nobody_unless_it_is_named() {
+fn an_unsafe_acl_authorizes_no_key_unless_an_option_names_it() {
     for (words, spoil) in faults() {
         let sandbox = place("");
         let text = std::fs::read_to_string(sandbox.path("acl")).unwrap();
@@ -124,7 +124,7 @@ fn an_acl_that_others_may_change_authorizes_nobody_unless_it_is_named() {
 }
 
 #[test]
-fn in_a_root_the_acl_of_its_owner_counts_and_nobody_else_s() {
+fn in_a_root_only_the_acl_of_its_owner_is_used() {
     let tools = item("tools");
     let key = Kind::Guix.directory().join("signing-key.pub");
     let fetch = |sandbox: &Sandbox| run(with_home(sandbox, &["fetch", &tools]));
@@ -170,7 +170,7 @@ fn in_a_root_the_acl_of_its_owner_counts_and_nobody_else_s() {
 }
 
 #[test]
-fn a_nix_conf_that_others_may_change_is_ignored() {
+fn an_unsafe_nix_conf_is_ignored() {
     let (sandbox, kind) = (Sandbox::new(), Kind::NixXz);
     let key = std::fs::read_to_string(kind.directory().parent().unwrap().join("public-key"));
     std::fs::create_dir_all(sandbox.root().join("etc/nix")).unwrap();
@@ -196,7 +196,7 @@ fn a_nix_conf_that_others_may_change_is_ignored() {
 }
 
 #[test]
-fn links_that_somebody_put_in_the_way_are_not_followed() {
+fn planted_symlinks_are_not_followed() {
     let tools = item("tools");
     let key = Kind::Guix.directory().join("signing-key.pub");
     for (name, target) in [

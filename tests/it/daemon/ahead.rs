@@ -44,7 +44,7 @@ fn substitute_all(sandbox: &Sandbox, server: &Server, count: usize) -> usize {
     }
     helpers.into_iter().for_each(Helper::end);
     query.end();
-    server.asked_for("/nar/")
+    server.requests_for("/nar/")
 }
 
 /// A helper that was asked about every item.
@@ -57,7 +57,7 @@ fn asked_about_everything(sandbox: &Sandbox, server: &Server) -> Helper {
 }
 
 #[test]
-fn every_nar_is_fetched_once_whoever_unpacks_it() {
+fn every_nar_is_downloaded_once_by_several_helpers() {
     for count in [1, 3] {
         let sandbox = Sandbox::new();
         let server = Server::of(Kind::Guix.directory());
@@ -72,16 +72,16 @@ fn every_nar_is_fetched_once_whoever_unpacks_it() {
 }
 
 #[test]
-fn nothing_is_fetched_ahead_for_questions_alone() {
+fn queries_alone_start_no_read_ahead() {
     let sandbox = Sandbox::new();
     let server = Server::of(Kind::Guix.directory());
     let query = asked_about_everything(&sandbox, &server);
     query.end();
-    assert_eq!(server.asked_for("/nar/"), 0);
+    assert_eq!(server.requests_for("/nar/"), 0);
 }
 
 #[test]
-fn when_the_one_that_reads_ahead_dies_the_others_fetch_for_themselves() {
+fn when_the_helper_that_reads_ahead_is_killed_the_others_download() {
     let sandbox = Sandbox::new();
     let server = Server::of(Kind::Guix.directory());
     let query = asked_about_everything(&sandbox, &server);
@@ -99,7 +99,7 @@ fn when_the_one_that_reads_ahead_dies_the_others_fetch_for_themselves() {
 }
 
 #[test]
-fn one_substitution_sets_off_those_that_wait_for_it_and_those_that_wait_for_them() {
+fn a_substitution_starts_the_read_ahead_of_its_referrers() {
     let sandbox = Sandbox::new();
     let server = Server::of(Kind::Guix.directory());
     let query = asked_about_everything(&sandbox, &server);
@@ -111,7 +111,7 @@ fn one_substitution_sets_off_those_that_wait_for_it_and_those_that_wait_for_them
     );
     let all = every_item().len();
     assert!(
-        wait_until(|| server.asked_for("/nar/") == all),
+        wait_until(|| server.requests_for("/nar/") == all),
         "{:?}",
         server.asked()
     );
@@ -120,7 +120,7 @@ fn one_substitution_sets_off_those_that_wait_for_it_and_those_that_wait_for_them
 }
 
 #[test]
-fn what_refers_to_an_item_that_nobody_asked_about_is_not_fetched_ahead() {
+fn referrers_of_an_item_that_was_not_requested_are_not_read_ahead() {
     let sandbox = Sandbox::new();
     let server = Server::of(Kind::Guix.directory());
     // A store in which only this item is valid.
@@ -130,7 +130,7 @@ fn what_refers_to_an_item_that_nobody_asked_about_is_not_fetched_ahead() {
             .code,
         Some(0)
     );
-    let asked_before = server.asked_for("/nar/");
+    let asked_before = server.requests_for("/nar/");
 
     let root = sandbox.root();
     let in_root = |mode| {
@@ -142,7 +142,7 @@ fn what_refers_to_an_item_that_nobody_asked_about_is_not_fetched_ahead() {
         query.info(&item(name)).unwrap();
     }
     let mut helper = in_root("--substitute");
-    let fetched = || server.asked_for("/nar/") - asked_before;
+    let fetched = || server.requests_for("/nar/") - asked_before;
     let mut substitute = |name| {
         let path = item(name);
         assert_eq!(
@@ -161,7 +161,7 @@ fn what_refers_to_an_item_that_nobody_asked_about_is_not_fetched_ahead() {
 }
 
 #[test]
-fn a_nar_that_breaks_off_is_taken_up_where_it_ended_by_whoever_unpacks_it() {
+fn a_broken_read_ahead_is_resumed_by_the_helper_that_unpacks() {
     let sandbox = Sandbox::new();
     let directory = Kind::Guix.directory();
     let server = Server::start(move |request| {

@@ -51,13 +51,13 @@ fn narinfo(name: &str) -> String {
 }
 
 #[test]
-fn the_first_question_brings_the_answers_to_the_others() {
+fn the_first_request_starts_the_lookups_of_the_others() {
     let sandbox = Sandbox::new();
     let server = Server::of(Kind::Guix.directory());
     let mut client = client();
     let mut helper = helper_for(&client, &sandbox, &server);
     assert!(helper.info(&item("notes")).is_some());
-    let is_asked_for = |name: &str| server.asked_for(&narinfo(name)) == 1;
+    let is_asked_for = |name: &str| server.requests_for(&narinfo(name)) == 1;
     assert!(
         wait_until(|| NAMED.iter().all(|name| is_asked_for(name))),
         "{:?}",
@@ -73,7 +73,7 @@ fn the_first_question_brings_the_answers_to_the_others() {
 }
 
 #[test]
-fn a_client_that_wants_something_else_changes_nothing() {
+fn items_of_another_client_are_not_looked_up() {
     let sandbox = Sandbox::new();
     let server = Server::of(Kind::Guix.directory());
     let mut client = client();
@@ -81,13 +81,13 @@ fn a_client_that_wants_something_else_changes_nothing() {
     assert!(helper.info(&item("link")).is_some());
     // What the item refers to, and what that refers to, is looked up early in any case.
     assert!(
-        wait_until(|| server.asked_for(&narinfo("notes")) == 1),
+        wait_until(|| server.requests_for(&narinfo("notes")) == 1),
         "{:?}",
         server.asked()
     );
     helper.end();
     assert_eq!(
-        server.asked_for(&narinfo("tree")),
+        server.requests_for(&narinfo("tree")),
         0,
         "{:?}",
         server.asked()

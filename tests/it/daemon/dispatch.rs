@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::support::Sandbox;
 
-/// A sandbox with the program under the name guix, and a `guix` that tells how it was started.
+/// A sandbox with the program under the name guix, and a `guix` that prints how it was started.
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     for name in ["ours", "real"] {
@@ -53,7 +53,7 @@ fn other_commands_reach_the_real_guix_unchanged() {
 }
 
 #[test]
-fn it_can_be_named() {
+fn the_real_guix_can_be_set_by_a_variable() {
     let sandbox = sandbox();
     let mut command = guix(&sandbox, "/nonexistent");
     command
@@ -63,7 +63,7 @@ fn it_can_be_named() {
 }
 
 #[test]
-fn it_never_becomes_itself() {
+fn it_never_executes_itself() {
     let sandbox = sandbox();
     let mut command = guix(&sandbox, "/nonexistent");
     let run = command
@@ -77,7 +77,7 @@ fn it_never_becomes_itself() {
 }
 
 #[test]
-fn substitute_is_served_here() {
+fn the_substitute_command_is_served_by_subst() {
     let sandbox = sandbox();
     let mut command = guix(&sandbox, "/nonexistent");
     command

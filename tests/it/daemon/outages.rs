@@ -1,4 +1,4 @@
-//! The helper and servers that go away: they are retried, and the daemon's client is told.
+//! The helper during outages of servers: requests are retried, and the daemon's client sees it.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ fn substitute(
     let mut helper = Helper::start_with(sandbox, &server.url(), arguments, "");
     let answer = std::thread::scope(|scope| {
         let answer = scope.spawn(|| helper.substitute(&tools, &sandbox.path("tools")));
-        assert!(wait_until(|| server.asked_for("/nar/") > 0));
+        assert!(wait_until(|| server.requests_for("/nar/") > 0));
         std::thread::sleep(Duration::from_millis(300));
         server.kill();
         if let Some(time) = restart_after {
@@ -47,7 +47,7 @@ fn substitute(
 }
 
 #[test]
-fn a_server_that_is_restarted_is_waited_for() {
+fn a_restarted_server_is_retried() {
     let (sandbox, mut server) = slow();
     let arguments = ["--substitute", "--retry-time", "60s"];
     let restart = Some(Duration::from_millis(1500));
@@ -66,7 +66,7 @@ fn a_server_that_is_restarted_is_waited_for() {
 }
 
 #[test]
-fn a_server_that_is_gone_is_given_up_after_the_retry_time() {
+fn a_server_that_stays_down_fails_after_the_retry_time() {
     let (sandbox, mut server) = slow();
     let arguments = ["--substitute", "--retry-time", "2s"];
     let began = Instant::now();

@@ -140,7 +140,7 @@ fn a_third_build_is_fetched() {
 
 /// The second build's references cannot be had; the third one has none.
 #[test]
-fn a_build_without_its_references_is_passed_over() {
+fn a_build_without_its_references_is_skipped() {
     let scene = Scene::new(&[&[], &[NEW], &[]]);
     std::fs::remove_file(scene.publishers[1].narinfo(NEW)).unwrap();
     scene.uses_the_last(Damage::Missing, &[]);
@@ -148,7 +148,7 @@ fn a_build_without_its_references_is_passed_over() {
 
 /// What refers to the item waits for its second build, and is not downloaded twice.
 #[test]
-fn what_refers_to_the_item_is_registered_after_its_second_build() {
+fn referrers_are_registered_after_the_second_build_of_their_reference() {
     let scene = Scene::new(&[&[], &[NEW]]);
     let top = scene.publishers[0].publish_file('4', "top", &name(ITEM));
     let (servers, urls) = scene.serve(Damage::Missing);
@@ -163,7 +163,7 @@ fn what_refers_to_the_item_is_registered_after_its_second_build() {
             .count(),
         3
     );
-    assert_eq!(servers[0].asked_for("/4.nar"), 1);
+    assert_eq!(servers[0].requests_for("/4.nar"), 1);
     assert_eq!(
         contents(&scene.sandbox, &format!("/gnu/store/{}", name(ITEM))),
         "build 2"
@@ -184,10 +184,10 @@ fn a_single_tree_comes_from_any_build() {
     }
 }
 
-/// guix-daemon registers the references that it was told before: the helper takes another
+/// guix-daemon registers the references of the earlier reply: the helper uses another
 /// build only when it has the same.
 #[test]
-fn the_helper_takes_another_build_with_the_same_references_only() {
+fn the_helper_uses_another_build_only_with_the_same_references() {
     for damage in ALL {
         let cases: [(&[&[char]], bool); 3] = [
             (&[&[SHARED], &[SHARED]], true),
@@ -227,9 +227,9 @@ fn the_helper_takes_another_build_with_the_same_references_only() {
     }
 }
 
-/// Every attempt is told, those of a server together.
+/// Every attempt is reported, those of a server together.
 #[test]
-fn when_every_build_fails_all_attempts_are_told() {
+fn when_every_build_fails_all_attempts_are_reported() {
     for references in [&[SHARED][..], &[NEW]] {
         let scene = Scene::new(&[&[SHARED], references]);
         for publisher in &scene.publishers {
@@ -322,7 +322,7 @@ fn a_narinfo_without_a_usable_download_does_not_hide_the_next_server() {
 
 /// The narinfo that counts names no usable download; an unsigned one of the same build does.
 #[test]
-fn a_narinfo_without_a_usable_download_still_vouches_for_another_mirror_s_nar() {
+fn a_narinfo_without_a_usable_download_authorizes_another_mirror_s_nar() {
     let scene = Scene::new(&[&[], &[]]);
     let mirror = &scene.publishers[1];
     std::fs::copy(scene.publishers[0].nar(ITEM), mirror.nar(ITEM)).unwrap();

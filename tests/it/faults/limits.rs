@@ -83,7 +83,7 @@ fn with_threads(sandbox: &Sandbox, limit: u32) -> Option<(std::path::PathBuf, Ve
         ];
         (copy, words.map(str::to_owned).to_vec())
     } else {
-        // In a user namespace of its own nobody else's threads count.
+        // In a user namespace of its own, threads of other processes do not count.
         let words = ["unshare", "-U", "prlimit", &limit].map(str::to_owned);
         (program.to_owned(), words.to_vec())
     };
@@ -99,7 +99,7 @@ fn with_threads(sandbox: &Sandbox, limit: u32) -> Option<(std::path::PathBuf, Ve
 }
 
 #[test]
-fn few_threads_are_enough_or_an_error_of_this_machine() {
+fn too_few_threads_are_enough_or_a_local_error() {
     let mut done = 0;
     for limit in 1..20 {
         let (sandbox, fixture) = only("zstd");
@@ -132,7 +132,7 @@ fn sandbox_with_server() -> (Sandbox, Fixture, Server) {
 }
 
 #[test]
-fn few_file_descriptors_are_an_error_of_this_machine() {
+fn too_few_file_descriptors_are_a_local_error() {
     for limit in 4..40 {
         let (sandbox, fixture, server) = sandbox_with_server();
         let file = format!("file://{}", fixture.dir.display());
@@ -146,7 +146,7 @@ fn few_file_descriptors_are_an_error_of_this_machine() {
 }
 
 #[test]
-fn a_limit_of_file_sizes_is_an_error_and_does_not_kill() {
+fn a_file_size_limit_is_an_error_and_does_not_kill() {
     for blocks in [0, 1, 8, 64, 200, 1000, 100_000] {
         let (sandbox, _fixture, server) = sandbox_with_server();
         let ended = with_limit(&sandbox, &format!("-f {blocks}"), &server.url());
@@ -166,7 +166,7 @@ fn a_limit_of_file_sizes_is_an_error_and_does_not_kill() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_not_remembered_of_the_server() {
+fn a_request_that_fails_locally_is_not_cached_as_a_server_failure() {
     let (sandbox, _fixture, server) = sandbox_with_server();
     let failed = with_limit(&sandbox, "-n 12", &server.url());
     assert_orderly(&sandbox, &failed);

@@ -1,5 +1,5 @@
 //! Servers that go away and come back, or fall silent: what is retried, for how long, what is
-//! kept, and what the user is told.
+//! kept, and what the user sees.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +33,7 @@ fn start(sandbox: &Sandbox, url: &str, arguments: &[&str]) -> Running {
 /// Waits until the server has sent a part of a nar.
 fn wait_for_nar(server: &Server) {
     assert!(
-        wait_until(|| server.asked_for("/nar/") > 0),
+        wait_until(|| server.requests_for("/nar/") > 0),
         "{:?}",
         server.asked()
     );
@@ -45,7 +45,7 @@ fn lines_about_retries(run: &Run) -> usize {
 }
 
 #[test]
-fn a_server_that_is_restarted_in_mid_closure_is_waited_for() {
+fn a_server_restarted_in_mid_closure_is_retried() {
     let (sandbox, fixture) = only("zstd");
     let mut server = slow(&fixture);
     let running = start(&sandbox, &server.url(), &["--retry-time", "60s"]);
@@ -66,7 +66,7 @@ fn a_server_that_is_restarted_in_mid_closure_is_waited_for() {
 }
 
 #[test]
-fn a_server_that_is_gone_for_good_is_given_up_after_the_retry_time() {
+fn a_fetch_from_a_server_that_stays_down_fails_after_the_retry_time() {
     for arguments in [
         &["--retry-time", "2s"][..],
         &["--retry-time", "2", "--keep-going"],
@@ -108,7 +108,7 @@ fn a_server_that_is_gone_for_good_is_given_up_after_the_retry_time() {
 }
 
 #[test]
-fn without_retry_time_a_server_that_goes_away_ends_the_fetch() {
+fn without_retry_time_an_outage_ends_the_fetch() {
     let (sandbox, fixture) = only("zstd");
     let mut server = slow(&fixture);
     let running = start(&sandbox, &server.url(), &["--retry-time", "0"]);
@@ -121,7 +121,7 @@ fn without_retry_time_a_server_that_goes_away_ends_the_fetch() {
 }
 
 #[test]
-fn a_server_that_never_answered_is_not_waited_for() {
+fn a_server_that_never_answered_is_not_retried() {
     let (sandbox, fixture) = only("zstd");
     let mut server = slow(&fixture);
     sandbox
@@ -139,7 +139,7 @@ fn a_server_that_never_answered_is_not_waited_for() {
 }
 
 #[test]
-fn a_redirect_to_a_host_that_never_answered_is_not_waited_for() {
+fn a_redirect_to_a_host_that_never_answered_is_not_retried() {
     let (sandbox, fixture) = only("zstd");
     let mut nobody = slow(&fixture);
     nobody.kill();
@@ -162,7 +162,7 @@ fn a_redirect_to_a_host_that_never_answered_is_not_waited_for() {
 }
 
 #[test]
-fn a_wait_is_interrupted_at_once() {
+fn an_interrupt_ends_a_retry_delay_at_once() {
     let (sandbox, fixture) = only("zstd");
     let mut server = slow(&fixture);
     let running = start(&sandbox, &server.url(), &["--retry-time", "60s"]);
@@ -176,7 +176,7 @@ fn a_wait_is_interrupted_at_once() {
 }
 
 #[test]
-fn scripts_are_told_of_retries_too() {
+fn json_progress_reports_retries() {
     let (sandbox, fixture) = only("zstd");
     let mut server = slow(&fixture);
     let running = start(
@@ -206,7 +206,7 @@ fn scripts_are_told_of_retries_too() {
 }
 
 #[test]
-fn of_two_servers_that_went_away_the_one_that_comes_back_serves() {
+fn of_two_servers_that_are_down_the_restarted_one_is_used() {
     let (sandbox, fixture) = only("zstd");
     let mut servers = [slow(&fixture), slow(&fixture)];
     let urls = format!("{} {}", servers[0].url(), servers[1].url());
@@ -219,11 +219,11 @@ fn of_two_servers_that_went_away_the_one_that_comes_back_serves() {
     servers[1].restart();
     running.end().exits(0).says(RETRYING);
     assert_complete(&sandbox);
-    assert!(servers[1].asked_for("/nar/") > 0);
+    assert!(servers[1].requests_for("/nar/") > 0);
 }
 
 #[test]
-fn a_server_that_goes_away_is_replaced_by_one_that_was_not_needed_before() {
+fn a_server_that_goes_down_is_replaced_by_an_unused_one() {
     let (sandbox, fixture) = only("zstd");
     let mut first = slow(&fixture);
     let (directory, is_open) = (fixture.dir.clone(), Arc::new(AtomicBool::new(false)));
@@ -243,7 +243,7 @@ fn a_server_that_goes_away_is_replaced_by_one_that_was_not_needed_before() {
     let run = running.end().exits(0);
     assert_complete(&sandbox);
     assert_eq!(lines_about_retries(&run), 0, "{}", run.stderr);
-    assert!(second.asked_for("/nar/") > 0, "{:?}", second.asked());
+    assert!(second.requests_for("/nar/") > 0, "{:?}", second.asked());
 }
 
 /// Where a server falls silent that had answered every lookup.
@@ -255,7 +255,7 @@ enum Silence {
 }
 
 #[test]
-fn a_silent_server_costs_one_stall_beside_a_good_one() {
+fn a_silent_server_costs_one_stall_timeout_beside_a_good_one() {
     for silence in [Silence::BeforeHead, Silence::AfterHead, Silence::InBody] {
         let (sandbox, fixture) = only("zstd");
         let directory = fixture.dir.clone();
@@ -284,7 +284,7 @@ fn a_silent_server_costs_one_stall_beside_a_good_one() {
 }
 
 #[test]
-fn a_server_that_stays_silent_is_given_up_after_the_retry_time() {
+fn a_fetch_from_a_server_that_stays_silent_fails_after_the_retry_time() {
     for silence in [Silence::BeforeHead, Silence::AfterHead] {
         let (sandbox, fixture) = only("zstd");
         let directory = fixture.dir.clone();

@@ -69,11 +69,11 @@ fn killed_in_the_middle_of_the_nar_it_leaves_only_a_temporary_name() {
     });
     let mut first = start(&sandbox, &server.url(), "tree");
     assert!(wait_until(
-        || server.asked_for("/nar/") == 1 && temporaries(&sandbox).len() == 2
+        || server.requests_for("/nar/") == 1 && temporaries(&sandbox).len() == 2
     ));
     assert!(!sandbox.path("tree").exists());
 
-    // A process at work is left alone by another one with the same destination.
+    // Another process with the same destination does not remove this one's temporary tree.
     stalls.store(false, Ordering::Relaxed);
     output(&sandbox, &server.url(), "tree").exits(0);
     assert_eq!(temporaries(&sandbox).len(), 2);
@@ -102,7 +102,7 @@ fn while_fetching(name: &str, interfere: impl Fn(&Path) + Send + Sync + 'static)
 }
 
 #[test]
-fn what_another_process_creates_meanwhile_stays_as_it_is() {
+fn a_destination_created_meanwhile_is_not_changed() {
     // A tree and a single file.
     for name in ["tree", "notes"] {
         let (sandbox, run) = while_fetching(name, |tree| {
@@ -140,7 +140,7 @@ fn what_another_process_creates_meanwhile_stays_as_it_is() {
 }
 
 #[test]
-fn of_two_processes_with_one_destination_one_wins() {
+fn two_processes_with_one_destination_produce_one_tree() {
     let (sandbox, fixture) = only("none");
     let requests = AtomicUsize::new(0);
     let second_is_done = Arc::new(AtomicBool::new(false));
@@ -152,7 +152,7 @@ fn of_two_processes_with_one_destination_one_wins() {
         Reply::file_or_range(&fixture.dir, request)
     });
     let first = start(&sandbox, &server.url(), "tree");
-    assert!(wait_until(|| server.asked_for("/nar/") == 1));
+    assert!(wait_until(|| server.requests_for("/nar/") == 1));
     output(&sandbox, &server.url(), "tree")
         .exits(0)
         .prints("tree\n");
@@ -167,7 +167,7 @@ fn of_two_processes_with_one_destination_one_wins() {
 }
 
 #[test]
-fn what_is_there_before_is_not_touched() {
+fn an_existing_destination_is_not_changed() {
     let sandbox = Sandbox::new();
     let precious = sandbox.path("precious");
     let make: [&dyn Fn(&Path); 4] = [

@@ -8,7 +8,7 @@ use crate::support::listing::unused_links;
 use crate::support::sandbox::{Running, make_writable};
 use crate::support::{Kind, Reply, Sandbox, Server, item, wait_until};
 
-/// A server that stops in the middle of the nar of `tree` until it is told to go on.
+/// A server that stops in the middle of the nar of `tree` until it is released.
 struct Gate {
     server: Server,
     is_open: Arc<AtomicBool>,
@@ -67,7 +67,7 @@ fn after_a_kill_the_next_run_succeeds() {
 }
 
 #[test]
-fn an_interrupt_ends_the_run_and_leaves_nothing_half_done() {
+fn an_interrupt_ends_the_run_and_leaves_only_complete_items() {
     let (sandbox, fixture) = only("none");
     let gate = Gate::before(fixture.dir.clone());
     let running = stuck_in_tree(&sandbox, &gate.server.url());
@@ -87,7 +87,7 @@ fn an_interrupt_ends_the_run_and_leaves_nothing_half_done() {
 }
 
 #[test]
-fn several_processes_share_the_work() {
+fn several_processes_fetch_each_item_once() {
     let (sandbox, fixture) = only("zstd");
     let server = Server::of(fixture.dir.clone());
     let top = item("sample");
@@ -101,7 +101,7 @@ fn several_processes_share_the_work() {
     }
     assert_complete(&sandbox);
     assert_eq!(
-        server.asked_for("/nar/"),
+        server.requests_for("/nar/"),
         7,
         "each nar once: {:?}",
         server.asked()
@@ -109,7 +109,7 @@ fn several_processes_share_the_work() {
 }
 
 #[test]
-fn a_process_that_waits_takes_over_from_one_that_is_killed() {
+fn a_waiting_process_continues_after_one_that_was_killed() {
     let (sandbox, fixture) = only("none");
     let gate = Gate::before(fixture.dir.clone());
     let mut first = stuck_in_tree(&sandbox, &gate.server.url());
@@ -124,7 +124,7 @@ fn a_process_that_waits_takes_over_from_one_that_is_killed() {
 }
 
 #[test]
-fn an_interrupt_before_anything_came_leaves_an_empty_store() {
+fn an_interrupt_before_the_first_byte_leaves_an_empty_store() {
     let (sandbox, fixture) = only("none");
     let directory = fixture.dir.clone();
     let server = Server::start(move |request| {
@@ -136,7 +136,7 @@ fn an_interrupt_before_anything_came_leaves_an_empty_store() {
     });
     let command = sandbox.command(Kind::Guix, &server.url(), &["fetch", &item("notes")]);
     let running = Running::start(command, "");
-    assert!(wait_until(|| server.asked_for("/nar/") > 0));
+    assert!(wait_until(|| server.requests_for("/nar/") > 0));
     running.interrupt();
     running.end().exits(130).prints("");
     assert_nothing(&sandbox);

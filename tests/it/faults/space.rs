@@ -55,7 +55,7 @@ fn leftovers(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn too_small_a_disk_is_known_before_anything_is_written() {
+fn too_little_free_space_is_reported_before_anything_is_written() {
     let sandbox = Sandbox::new();
     let Some(ended) = on_small_disk(&sandbox, "size=600k", &leftovers(&sandbox)) else {
         return;
@@ -68,7 +68,7 @@ fn too_small_a_disk_is_known_before_anything_is_written() {
 }
 
 #[test]
-fn a_disk_that_fills_up_on_the_way_leaves_only_whole_items() {
+fn a_disk_that_fills_up_has_only_complete_items() {
     for inodes in [40, 60, 90] {
         let sandbox = Sandbox::new();
         let options = format!("size=50m,nr_inodes={inodes}");

@@ -66,7 +66,7 @@ fn with_terminal_closed(mut command: Command, server: &Server) -> Option<Child> 
         while let Ok(count @ 1..) = master.read(&mut bytes) {
             shown.extend_from_slice(&bytes[..count]);
         }
-        server.asked_for("-tree-1.0") > 0 && String::from_utf8_lossy(&shown).contains("unpacked")
+        server.requests_for("-tree-1.0") > 0 && String::from_utf8_lossy(&shown).contains("unpacked")
     };
     assert!(
         wait_until(is_busy),
@@ -90,7 +90,7 @@ fn exit_code(mut child: Child) -> Option<i32> {
 }
 
 #[test]
-fn without_its_terminal_a_fetch_goes_on() {
+fn a_fetch_continues_without_its_terminal() {
     let (sandbox, server, is_open) = gated();
     let arguments = ["fetch", "-v", &item("sample")];
     let command = sandbox.command(Kind::Guix, &server.url(), &arguments);
@@ -104,7 +104,7 @@ fn without_its_terminal_a_fetch_goes_on() {
 }
 
 #[test]
-fn a_hangup_is_an_interrupt() {
+fn a_hangup_interrupts_the_fetch() {
     let (sandbox, server, _is_open) = gated();
     let arguments = ["fetch", "-v", &item("sample")];
     let inner = sandbox.command(Kind::Guix, &server.url(), &arguments);

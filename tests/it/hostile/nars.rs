@@ -81,7 +81,7 @@ fn flipped_bits_uncompressed() {
 }
 
 #[test]
-fn truncated_nars() {
+fn truncated_nars_are_refused() {
     for method in METHODS {
         for keep in [0, 1, 200, usize::MAX] {
             let case = only(method);
@@ -94,7 +94,7 @@ fn truncated_nars() {
 }
 
 #[test]
-fn bytes_after_the_end() {
+fn bytes_after_the_end_are_refused() {
     for method in METHODS {
         for more in [&b"more"[..], &[0; 8]] {
             let case = only(method);
@@ -112,7 +112,7 @@ fn bytes_after_the_end() {
 }
 
 #[test]
-fn the_nar_of_another_item() {
+fn the_nar_of_another_item_is_refused() {
     for method in METHODS {
         let case = only(method);
         std::fs::copy(case.fixture.nar(&item("copy"), method), case.nar(method)).unwrap();
@@ -121,7 +121,7 @@ fn the_nar_of_another_item() {
 }
 
 #[test]
-fn a_wrong_compression_method() {
+fn a_wrong_compression_method_is_refused() {
     for method in METHODS {
         let case = only(method);
         let other = if method == "zstd" { "gzip" } else { "zstd" };
@@ -146,7 +146,7 @@ fn a_wrong_compression_method() {
 
 /// A few kilobytes that decode to a gigabyte: no more is unpacked than was signed.
 #[test]
-fn a_bomb_is_cut_off() {
+fn a_decompression_bomb_is_cut_off() {
     let case = only("gzip");
     let zeros = std::io::Read::take(std::io::repeat(0), 256 << 20);
     let mut bomb = Vec::new();
@@ -162,6 +162,6 @@ fn a_bad_download_does_not_hide_a_good_one() {
         let case = Case::new();
         let nar = case.nar(method);
         flip(&nar, std::fs::read(&nar).unwrap().len() / 2);
-        case.is_believed();
+        case.is_accepted();
     }
 }

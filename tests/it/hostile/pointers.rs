@@ -1,4 +1,4 @@
-//! Downloads that point where they must not: nobody signs a narinfo's `URL`.
+//! Downloads with forbidden URLs: a narinfo's `URL` is not signed.
 
 use super::Case;
 use crate::support::{Kind, Reply, Server};
@@ -85,11 +85,11 @@ fn redirects_within_http_are_followed() {
     case.sandbox
         .subst(&server.url(), &["fetch", &case.tools])
         .exits(0);
-    assert_eq!(target.asked_for("/nar/"), 1);
+    assert_eq!(target.requests_for("/nar/"), 1);
 }
 
 #[test]
-fn redirects_in_circles_end() {
+fn redirect_loops_end() {
     let case = Case::new();
     let fixture = case.fixture.dir.clone();
     let server = Server::start(move |request| {
@@ -102,7 +102,7 @@ fn redirects_in_circles_end() {
 }
 
 #[test]
-fn sizes_that_nobody_signed_do_no_harm() {
+fn wrong_unsigned_sizes_are_harmless() {
     for size in ["18446744073709551615", "0", "1"] {
         let case = Case::new();
         for name in ["tools", "tree", "copy", "link"] {

@@ -1,4 +1,4 @@
-//! An authorized key that signs nonsense: believed as to who speaks, and still refused.
+//! Invalid content with the signature of an authorized key: it is refused.
 
 use subst::format::nar::{EntryName, NarWriter, SymlinkTarget};
 
@@ -6,7 +6,7 @@ use crate::support::publisher::{Publisher, command, file_nar};
 use crate::support::sandbox::run;
 use crate::support::{Run, Sandbox, files_below};
 
-/// A publisher that is trusted, and nobody else is.
+/// A publisher with the only trusted key.
 struct OwnServer {
     sandbox: Sandbox,
     publisher: Publisher,
@@ -39,7 +39,7 @@ impl OwnServer {
 }
 
 #[test]
-fn a_good_item_of_our_own_is_believed() {
+fn a_valid_item_of_the_test_publisher_is_accepted() {
     let own = OwnServer::new();
     let nar = file_nar(b"good");
     let path = own.publish('1', &nar, nar.len() as u64, "");
@@ -66,7 +66,7 @@ fn sizes_beyond_the_disk_are_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_size_that_is_not_the_nars_is_refused() {
+fn a_wrong_nar_size_is_refused() {
     let own = OwnServer::new();
     let nar = file_nar(b"of this size");
     let right = nar.len() as u64;
@@ -78,7 +78,7 @@ fn a_size_that_is_not_the_nars_is_refused() {
 }
 
 #[test]
-fn what_is_no_nar_is_refused() {
+fn invalid_nars_are_refused() {
     let own = OwnServer::new();
     let mut huge = file_nar(b"x");
     let length = huge.iter().rposition(|byte| *byte == b'x').unwrap() - 8;
@@ -98,7 +98,7 @@ fn what_is_no_nar_is_refused() {
 
 /// A name that would leave the tree; the writer refuses to make one, so it is patched in.
 #[test]
-fn names_that_leave_the_tree_are_refused() {
+fn entry_names_outside_the_tree_are_refused() {
     for name in ["../up", "a/b/c", "..", ".", "\u{0}\u{0}up"] {
         let own = OwnServer::new();
         let stand_in = "n".repeat(name.len());
@@ -152,7 +152,7 @@ fn symlinks_are_not_followed() {
 
 /// Two items that refer to each other: no build makes that, and it must not hang.
 #[test]
-fn a_circle_of_references_ends() {
+fn a_cycle_of_references_ends() {
     let own = OwnServer::new();
     let nar = file_nar(b"circle");
     let size = nar.len() as u64;

@@ -98,7 +98,7 @@ fn verified_items_without_their_references_leave_nothing() {
 }
 
 #[test]
-fn what_cannot_be_registered_leaves_nothing() {
+fn items_that_cannot_be_registered_leave_nothing() {
     let (sandbox, fixture) = prepare("zstd");
     let database = sandbox.root().join("var/guix/db/db.sqlite");
     let refusal = "create trigger refuse before insert on ValidPaths

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server on a port of the system's choice, which says what a test tells it to.
+//! An HTTP/1.1 server with programmable responses, on a free port.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -166,7 +166,7 @@ impl Server {
     }
 
     /// A server that can be killed and restarted. It has a loopback address of its own, so that
-    /// nobody takes its port meanwhile.
+    /// no other process takes its port meanwhile.
     pub(crate) fn restartable(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let [a, b, c] = std::array::from_fn(|_| fastrand::u8(1..255));
         Self::on(Ipv4Addr::new(127, a, b, c), handler)
@@ -261,7 +261,7 @@ impl Server {
     }
 
     /// How many of the paths asked for contain `part`.
-    pub(crate) fn asked_for(&self, part: &str) -> usize {
+    pub(crate) fn requests_for(&self, part: &str) -> usize {
         self.asked()
             .iter()
             .filter(|path| path.contains(part))

@@ -1,6 +1,6 @@
-//! Several processes and two servers that do whatever chance says. Whatever happens, what is
-//! registered is right and has all its references; and afterward one run with a good server makes
-//! everything complete, with nothing left over.
+//! Random fault tests: several processes and two servers with random faults. Registered items are
+//! correct and have all their references; afterward one run with a good server completes the store
+//! and leaves nothing over.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use fastrand::Rng;
 use super::assert_complete;
 use crate::support::fixture::base;
 use crate::support::sandbox::Running;
-use crate::support::{Kind, Sandbox, Server, chance, item, listing};
+use crate::support::{Kind, Sandbox, Server, item, listing, random_faults};
 
 /// Everything registered is there, as it should be, with all its references.
 #[track_caller]
@@ -48,10 +48,13 @@ fn by_item(rows: impl Iterator<Item = String>) -> BTreeMap<String, Vec<String>> 
     items
 }
 
-fn try_seed(seed: u64) {
+fn test_seed(seed: u64) {
     let sandbox = Sandbox::new();
     let mut rng = Rng::with_seed(seed);
-    let servers = [chance::server(seed * 2), chance::server(seed * 2 + 1)];
+    let servers = [
+        random_faults::server(seed * 2),
+        random_faults::server(seed * 2 + 1),
+    ];
     let urls = format!("{} {}", servers[0].url(), servers[1].url());
     let start = |rng: &mut Rng| {
         let top = item(rng.choice(["sample", "tree", "tools", "copy"]).unwrap());
@@ -90,6 +93,6 @@ fn try_seed(seed: u64) {
 }
 
 #[test]
-fn what_is_registered_is_right_whatever_happens() {
-    chance::try_seeds(12, try_seed);
+fn registered_items_are_correct_under_random_faults() {
+    random_faults::test_seeds(12, test_seed);
 }

@@ -1,5 +1,5 @@
-//! Servers that send as much as they can: what is kept of it has a limit, and the good server
-//! behind them is reached soon.
+//! Servers without an authorized key that send large answers: what is kept of them is bounded, and the
+//! good server after them is used soon.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,19 +8,18 @@ use crate::support::publisher::{Publisher, command, contents, file_nar, name};
 use crate::support::sandbox::{Running, run};
 use crate::support::{Reply, Run, Sandbox, Server, files_below, wait_until};
 
-/// A narinfo is taken up to this size.
+/// The largest narinfo that is read.
 const NARINFO_BYTES: usize = 1 << 20;
 const ITEMS: usize = 40;
 const PEAK_MAX_KIB: u64 = 100_000;
-/// Far more than it takes: other tests run as well.
+/// Far more than needed: other tests run in parallel.
 const SOON: Duration = Duration::from_secs(30);
 
 fn item_name(number: usize) -> String {
     format!("{}{number:02}-item", "0".repeat(30))
 }
 
-/// `line` with numbers in the place of `#`, so often that a narinfo with them is as large as can
-/// be.
+/// Lines like `line` with numbers in the place of `#`, as many as fit into a narinfo.
 fn repeated(line: &str) -> String {
     let lines = (0..).map(|number: usize| line.replace('#', &format!("{number:05}")));
     let mut text = String::new();
@@ -33,7 +32,7 @@ fn repeated(line: &str) -> String {
     unreachable!("the numbers do not end")
 }
 
-/// Runs `command`; how it ended, and the most memory that it had, in KiB.
+/// Runs `command`; its result, and its peak memory in KiB.
 fn run_measured(command: Command) -> (Run, u64) {
     let mut running = Running::start(command, "");
     let status = format!("/proc/{}/status", running.child.id());
@@ -48,42 +47,42 @@ fn run_measured(command: Command) -> (Run, u64) {
     (running.end(), peak)
 }
 
-/// A stranger in front of a good server; both have narinfos of all items.
-struct Crowd {
+/// A server without an authorized key, preferred to a good one; both have narinfos of all items.
+struct TwoServers {
     sandbox: Sandbox,
-    stranger: Publisher,
+    unauthorized: Publisher,
     good: Publisher,
     items: Vec<String>,
 }
 
-impl Crowd {
+impl TwoServers {
     fn new(references: &str, downloads: &str) -> Self {
         let sandbox = Sandbox::new();
-        let stranger = Publisher::new(&sandbox, "stranger", 1);
+        let unauthorized = Publisher::new(&sandbox, "unauthorized", 1);
         let good = Publisher::new(&sandbox, "good", 2);
         Publisher::trust(&sandbox, &[&good]);
         let mut items = Vec::new();
         for number in 0..ITEMS {
             let (name, nar) = (item_name(number), file_nar(b"good"));
             let size = nar.len() as u64;
-            stranger.describe_as(&name, &file_nar(b"bad"), size, references, downloads);
+            unauthorized.describe_as(&name, &file_nar(b"bad"), size, references, downloads);
             let url = format!("URL: {name}\nCompression: none\n");
             items.push(good.describe_as(&name, &nar, size, "", &url));
             std::fs::write(good.dir.join(&name), nar).unwrap();
         }
         Self {
             sandbox,
-            stranger,
+            unauthorized,
             good,
             items,
         }
     }
 
-    /// Every item is fetched from the good server, soon and with little memory, and nothing of
-    /// what the stranger said is kept on disk.
+    /// Every item is fetched from the good server, soon and with little memory, and the content of the
+    /// unauthorized narinfos is not kept on disk.
     #[track_caller]
-    fn costs_little(&self) {
-        let servers = [&self.stranger, &self.good].map(|one| Server::of(one.dir.clone()));
+    fn assert_cheap(&self) {
+        let servers = [&self.unauthorized, &self.good].map(|one| Server::of(one.dir.clone()));
         let urls = format!("{} {}", servers[0].url(), servers[1].url());
         for arguments in [&["fetch"][..], &["query", "--closure", "--json"]] {
             let mut command = command(&self.sandbox, &urls, arguments);
@@ -98,7 +97,7 @@ impl Crowd {
             );
         }
         assert_eq!(
-            servers[0].asked_for("narinfo"),
+            servers[0].requests_for("narinfo"),
             ITEMS,
             "refusals are in the lookup cache"
         );
@@ -112,46 +111,46 @@ impl Crowd {
 }
 
 #[test]
-fn downloads_of_a_stranger_are_not_all_kept() {
-    Crowd::new("", &repeated("URL: #\nCompression: zstd\n")).costs_little();
-    Crowd::new("", &repeated(&format!("URL: {}#\n", "x".repeat(3000)))).costs_little();
+fn downloads_in_an_unauthorized_narinfo_are_bounded() {
+    TwoServers::new("", &repeated("URL: #\nCompression: zstd\n")).assert_cheap();
+    TwoServers::new("", &repeated(&format!("URL: {}#\n", "x".repeat(3000)))).assert_cheap();
 }
 
 #[test]
-fn references_of_a_stranger_are_not_looked_up() {
+fn references_in_an_unauthorized_narinfo_are_not_looked_up() {
     let references = repeated(&format!("{}#-a ", "0".repeat(27)));
-    Crowd::new(references.trim_end(), "").costs_little();
+    TwoServers::new(references.trim_end(), "").assert_cheap();
 }
 
 #[test]
-fn fields_of_a_stranger_are_not_kept() {
-    Crowd::new("", &repeated("Sig: #\n")).costs_little();
-    Crowd::new("", &repeated("X-#: #\n")).costs_little();
-    Crowd::new(
+fn fields_of_an_unauthorized_narinfo_are_not_kept() {
+    TwoServers::new("", &repeated("Sig: #\n")).assert_cheap();
+    TwoServers::new("", &repeated("X-#: #\n")).assert_cheap();
+    TwoServers::new(
         "",
         &format!("System: {}\n", "x".repeat(NARINFO_BYTES - 2000)),
     )
-    .costs_little();
+    .assert_cheap();
 }
 
-/// The signature is good, and what a mirror wrote below it is not covered.
+/// The signature is valid, and does not cover what a mirror wrote below it.
 #[test]
-fn what_a_mirror_adds_to_a_signed_narinfo_is_not_kept() {
+fn lines_that_a_mirror_adds_below_the_signature_are_not_kept() {
     for line in ["URL: #\nCompression: br\n", "Sig: #\n", "X: #\n"] {
-        let crowd = Crowd::new("", "");
+        let crowd = TwoServers::new("", "");
         for file in files_below(&crowd.good.dir, ".narinfo") {
             let text = std::fs::read_to_string(&file).unwrap();
             let more = repeated(line);
             std::fs::write(file, text + &more).unwrap();
         }
-        crowd.costs_little();
+        crowd.assert_cheap();
     }
 }
 
-/// Narinfos beyond the limit, with a length and without an end.
+/// Narinfos beyond the limit: with a length, and endless.
 #[test]
-fn narinfos_that_are_too_long_are_not_read() {
-    let crowd = Crowd::new("", "");
+fn oversized_narinfos_are_not_read() {
+    let crowd = TwoServers::new("", "");
     let long: Vec<u8> = b"X: y\n".repeat(16 << 18);
     let good = Server::of(crowd.good.dir.clone());
     for is_endless in [false, true] {
@@ -190,7 +189,7 @@ fn item() -> String {
 }
 
 #[test]
-fn few_of_many_urls_are_tried() {
+fn the_number_of_tried_urls_is_limited() {
     let (sandbox, hostile, good) = two_builds();
     let nar = file_nar(b"other");
     let downloads = repeated("URL: nar-#\nCompression: zstd\n");
@@ -199,10 +198,10 @@ fn few_of_many_urls_are_tried() {
     let urls = format!("{} {}", servers[0].url(), servers[1].url());
     run(command(&sandbox, &urls, &["fetch", &item()])).exits(0);
     assert_eq!(contents(&sandbox, &item()), "good");
-    assert_eq!(servers[0].asked_for("/nar-"), 3);
+    assert_eq!(servers[0].requests_for("/nar-"), 3);
 }
 
-/// Pieces of compressed input that stand for no bytes.
+/// Compressed input that decompresses to no bytes.
 fn empty_pieces() -> Vec<(&'static str, Vec<u8>)> {
     let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let skippable = [&b"\x50\x2a\x4d\x18\x00\x01\0\0"[..], &[7; 256]].concat();
@@ -229,7 +228,7 @@ fn endless(piece: Vec<u8>, dir: std::path::PathBuf) -> Server {
 }
 
 #[test]
-fn input_that_stands_for_nothing_ends() {
+fn compressed_input_without_output_ends() {
     for (method, piece) in empty_pieces() {
         let (sandbox, hostile, good) = two_builds();
         let nar = file_nar(b"other");
@@ -259,7 +258,7 @@ fn input_that_stands_for_nothing_ends() {
 }
 
 #[test]
-fn an_interrupt_ends_input_that_stands_for_nothing() {
+fn an_interrupt_ends_compressed_input_without_output() {
     for (method, piece) in empty_pieces() {
         let (sandbox, hostile, _) = two_builds();
         let downloads = format!("URL: endless\nCompression: {method}\n");
@@ -267,11 +266,11 @@ fn an_interrupt_ends_input_that_stands_for_nothing() {
         let server = endless(piece, hostile.dir.clone());
         let arguments = ["fetch", "--output", "tree", &item()];
         let running = Running::start(command(&sandbox, &server.url(), &arguments), "");
-        assert!(wait_until(|| server.asked_for("/endless") > 0));
+        assert!(wait_until(|| server.requests_for("/endless") > 0));
         std::thread::sleep(Duration::from_millis(100));
         running.interrupt();
         let ended = running.end();
-        // What is no nar at all may have been noticed before.
+        // Invalid nars may have been noticed before.
         assert!(matches!(ended.code, Some(130 | 3)), "{method}: {ended:?}");
         assert!(
             ended.code == Some(130) || method == "none",

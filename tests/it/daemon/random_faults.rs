@@ -1,5 +1,5 @@
-//! Several helpers and two servers that do whatever chance says: every request gets its reply, a
-//! success is the right tree, and anything else leaves nothing behind.
+//! Random fault tests: several helpers and two servers with random faults. Every request gets its
+//! reply, a success is the right tree, and a failure leaves nothing behind.
 
 use std::process::Command;
 
@@ -8,9 +8,9 @@ use fastrand::Rng;
 use super::{Helper, every_item, success};
 use crate::support::fixture::base;
 use crate::support::listing::{sorted_lines, tree};
-use crate::support::{Kind, Sandbox, chance};
+use crate::support::{Kind, Sandbox, random_faults};
 
-/// A helper that is killed when it takes too long, so that its silence is noticed.
+/// A helper that is killed when it takes too long, so that a hang fails the test.
 fn start(sandbox: &Sandbox, urls: &str, mode: &str) -> Helper {
     let mut command = Command::new("timeout");
     command
@@ -30,7 +30,7 @@ fn substitute_all(sandbox: &Sandbox, urls: &str, number: usize, mut rng: Rng) {
     let mut helper = start(sandbox, urls, "--substitute");
     let mut items = every_item();
     rng.shuffle(&mut items);
-    // Some end before they have been told everything.
+    // Some end before all requests are written.
     for path in items.iter().take(rng.usize(1..12)) {
         let (name, destination) = (
             base(path),
@@ -57,11 +57,14 @@ fn substitute_all(sandbox: &Sandbox, urls: &str, number: usize, mut rng: Rng) {
     }
 }
 
-fn try_seed(seed: u64) {
+fn test_seed(seed: u64) {
     let sandbox = Sandbox::new();
     std::fs::write(sandbox.path("config.toml"), "stall-timeout = 0.2\n").unwrap();
     let mut rng = Rng::with_seed(seed);
-    let servers = [chance::server(seed * 2), chance::server(seed * 2 + 1)];
+    let servers = [
+        random_faults::server(seed * 2),
+        random_faults::server(seed * 2 + 1),
+    ];
     let urls = format!("{} {}", servers[0].url(), servers[1].url());
     let mut questions = start(&sandbox, &urls, "--query");
     let mut items = every_item();
@@ -83,5 +86,5 @@ fn try_seed(seed: u64) {
 
 #[test]
 fn every_request_gets_its_reply() {
-    chance::try_seeds(12, try_seed);
+    random_faults::test_seeds(12, test_seed);
 }

@@ -1,5 +1,4 @@
-//! Servers that do whatever chance says. The one of a seed has a few bad habits, and falls into them
-//! now and then.
+//! Servers with random faults. The seed decides which faults a server has, and how often.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -12,9 +11,9 @@ use fastrand::Rng;
 use super::{Kind, Reply, Server};
 
 #[derive(Debug, Clone, Copy)]
-enum Habit {
+enum Fault {
     Missing,
-    Oops,
+    InternalError,
     Busy,
     Cut,
     Stall,
@@ -23,29 +22,29 @@ enum Habit {
     Empty,
 }
 
-const HABITS: [Habit; 8] = [
-    Habit::Missing,
-    Habit::Oops,
-    Habit::Busy,
-    Habit::Cut,
-    Habit::Stall,
-    Habit::Drip,
-    Habit::Damage,
-    Habit::Empty,
+const FAULTS: [Fault; 8] = [
+    Fault::Missing,
+    Fault::InternalError,
+    Fault::Busy,
+    Fault::Cut,
+    Fault::Stall,
+    Fault::Drip,
+    Fault::Damage,
+    Fault::Empty,
 ];
 
-/// A server of the Guix fixtures that falls into some bad habits now and then.
+/// A server of the Guix fixtures with a few random faults.
 pub(crate) fn server(seed: u64) -> Server {
     let mut rng = Rng::with_seed(seed);
-    let habits: Vec<Habit> = (0..rng.usize(1..4))
-        .map(|_| *rng.choice(&HABITS).unwrap())
+    let faults: Vec<Fault> = (0..rng.usize(1..4))
+        .map(|_| *rng.choice(&FAULTS).unwrap())
         .collect();
-    let temper = rng.f64().powi(2) * 0.7;
+    let fault_rate = rng.f64().powi(2) * 0.7;
     let with_ranges = rng.bool();
-    eprintln!("  {habits:?}, {temper:.2}");
+    eprintln!("  {faults:?}, {fault_rate:.2}");
     let (directory, requests) = (Kind::Guix.directory(), Mutex::<HashMap<_, u64>>::default());
     Server::start(move |request| {
-        // The same for the same request, in whichever order they come.
+        // The fault depends on the request and its number, not on the order of all requests.
         let mut hasher = DefaultHasher::new();
         let number = {
             let mut requests = requests.lock().unwrap();
@@ -59,39 +58,40 @@ pub(crate) fn server(seed: u64) -> Server {
             true => Reply::file_or_range(&directory, request),
             false => Reply::file(&directory, request),
         };
-        if rng.f64() >= temper {
+        if rng.f64() >= fault_rate {
             return reply;
         }
         let somewhere = rng.usize(0..=reply.body.len());
-        match rng.choice(&habits).unwrap() {
-            Habit::Missing => return Reply::not_found(),
-            Habit::Oops => return Reply::new("500 Oops", ""),
-            Habit::Busy => return Reply::new("503 Busy", "").header("Retry-After: 0"),
-            Habit::Cut => reply.cut_at = Some(somewhere),
-            Habit::Stall => reply.stall_at = Some(somewhere),
-            Habit::Drip => {
+        match rng.choice(&faults).unwrap() {
+            Fault::Missing => return Reply::not_found(),
+            Fault::InternalError => return Reply::new("500 Oops", ""),
+            Fault::Busy => return Reply::new("503 Busy", "").header("Retry-After: 0"),
+            Fault::Cut => reply.cut_at = Some(somewhere),
+            Fault::Stall => reply.stall_at = Some(somewhere),
+            Fault::Drip => {
                 reply.drip = Some((
                     1 + somewhere / 8 + reply.body.len() / 64,
                     Duration::from_millis(20),
                 ));
             }
-            Habit::Damage => {
+            Fault::Damage => {
                 if let Some(byte) = reply.body.get_mut(somewhere) {
                     *byte ^= 1 << rng.u8(0..8);
                 }
             }
-            Habit::Empty => reply.body.clear(),
+            Fault::Empty => reply.body.clear(),
         }
         reply
     })
 }
 
-/// Tries `test` with so many seeds, some side by side. `SUBST_TEST_SEEDS=1000..2000` tries others.
+/// Runs `test` with the seeds below `count`, several in parallel. `SUBST_TEST_SEEDS=1000..2000`
+/// selects other seeds.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a developer's setting for such tests alone"
+    reason = "a developer's setting for these tests only"
 )]
-pub(crate) fn try_seeds(count: u64, test: impl Fn(u64) + Sync) {
+pub(crate) fn test_seeds(count: u64, test: impl Fn(u64) + Sync) {
     let seeds = match std::env::var("SUBST_TEST_SEEDS") {
         Ok(range) => {
             let (first, end) = range.split_once("..").unwrap();
