@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::format::store_path::Dialect;
 
-use super::error::shown_path;
+use super::output::shown_path;
 
 /// The options of this run that a later command has to repeat.
 #[derive(Debug, Clone, Default)]

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+
+use super::settings::CommonOptions;
 
 /// Fetches substitutes for GNU Guix and Nix.
 #[derive(Debug, Parser)]
@@ -15,88 +17,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(after_help = "Settings may also stand in /etc/subst/config.toml, \
     $XDG_CONFIG_HOME/subst/config.toml and SUBST_* variables; see docs/configuration.md.")]
 pub(crate) struct Cli {
-    /// Settings that every command understands.
+    /// The options that every command has.
     #[command(flatten)]
-    pub(crate) global: Global,
+    pub(crate) common: CommonOptions,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// Settings that every command understands.
-#[derive(Debug, Args, Default)]
-#[command(next_help_heading = "Common options")]
-pub(crate) struct Global {
-    /// Use an embedded store below DIR, made on first use; no privileges needed
-    #[arg(long, value_name = "DIR", global = true)]
-    pub(crate) root: Option<PathBuf>,
-    /// The store directory; /nix/store selects Nix's layout and signatures
-    #[arg(long, value_name = "DIR", global = true)]
-    pub(crate) store_dir: Option<String>,
-    /// Substitute servers in order of preference, separated by blanks (repeatable)
-    #[arg(long, value_name = "URLS", global = true)]
-    pub(crate) substitute_urls: Vec<String>,
-    /// The keys that may sign, as Guix keeps them
-    #[arg(long, value_name = "FILE", global = true)]
-    pub(crate) acl: Option<PathBuf>,
-    /// The keys that may sign for /nix/store: NAME:KEY, separated by blanks (repeatable)
-    #[arg(long, value_name = "KEYS", global = true)]
-    pub(crate) trusted_public_keys: Vec<String>,
-    /// Ask the servers even if the lookup cache knows the answer, and renew it
-    #[arg(long, global = true, conflicts_with = "offline")]
-    pub(crate) refresh: bool,
-    /// Believe the lookup cache alone and connect to nobody
-    #[arg(long, global = true)]
-    pub(crate) offline: bool,
-    /// Items fetched at the same time, up to 256
-    #[arg(short, long, value_name = "N", global = true)]
-    pub(crate) jobs: Option<usize>,
-    /// How progress is shown: bars on a terminal by default
-    #[arg(long, value_name = "HOW", global = true)]
-    pub(crate) progress: Option<ProgressMode>,
-    /// Print data as JSON
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    /// Say nothing but errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub(crate) quiet: bool,
-    /// Show more detail; -vv also writes diagnostics (repeatable) [env: SUBST_LOG, SUBST_LOG_FILE]
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
-    pub(crate) verbose: u8,
-    /// Read settings from FILE instead of the usual places
-    #[arg(long, value_name = "FILE", global = true)]
-    pub(crate) config: Option<PathBuf>,
-    /// Do not check TLS certificates; signatures are checked all the same
-    #[arg(long, global = true)]
-    pub(crate) insecure_tls: bool,
-    /// Also use the servers that guix-daemon discovered in the local network
-    #[arg(long, global = true)]
-    pub(crate) discover: bool,
-    /// Seconds to wait for a connection
-    #[arg(long, value_name = "SECONDS", global = true)]
-    pub(crate) connect_timeout: Option<f64>,
-    /// Seconds without a byte before a server counts as down
-    #[arg(long, value_name = "SECONDS", global = true)]
-    pub(crate) stall_timeout: Option<f64>,
-    /// How long to retry a server that stops answering: 5s, 2m, 1h; 0 fails at once [default: 60s]
-    #[arg(long, value_name = "DURATION", global = true)]
-    pub(crate) retry_time: Option<String>,
-    /// Connections for lookups to a server that wants many, and for the parts of one large nar
-    #[arg(long, value_name = "N", global = true)]
-    pub(crate) connections: Option<usize>,
-}
-
-/// How progress is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ProgressMode {
-    /// Bars on a terminal, nothing else where.
-    Auto,
-    /// One line a second.
-    Plain,
-    /// One JSON object a line, on standard error.
-    Json,
-    /// Nothing.
-    None,
 }
 
 /// What to do.

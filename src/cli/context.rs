@@ -23,10 +23,10 @@ use crate::substitute::progress::Progress;
 use crate::trust::acl::{Acl, AuthorizedKeys};
 use crate::trust::nix::TrustedKeys;
 
-use super::error::{CliError, shown_path};
+use super::error::CliError;
 use super::file_trust::{self, Choice, Unsafe};
 use super::nix_conf;
-use super::output::Output;
+use super::output::{Output, shown_path};
 use super::settings::{Settings, StoreKind};
 
 /// What decoded bytes on their way to disk may take, of all transfers together.

@@ -1,4 +1,5 @@
-//! The environment: every variable this program reads, and the only place that reads them.
+//! The environment: the only place that reads it, and the names of the variables that are not in the
+//! table of settings.
 #![expect(clippy::disallowed_methods, reason = "this is the place")]
 
 use std::ffi::OsString;
@@ -18,42 +19,20 @@ pub(crate) const GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES: &str =
 /// What guix-daemon tells its helper.
 pub(crate) const NIX_OPTIONS: &str = "_NIX_OPTIONS";
 
-/// As `--root`.
-pub(crate) const SUBST_ROOT: &str = "SUBST_ROOT";
-/// As `--store-dir`.
-pub(crate) const SUBST_STORE_DIR: &str = "SUBST_STORE_DIR";
-/// As `--substitute-urls`.
-pub(crate) const SUBST_SUBSTITUTE_URLS: &str = "SUBST_SUBSTITUTE_URLS";
-/// As `--acl`.
-pub(crate) const SUBST_ACL: &str = "SUBST_ACL";
-/// As `--trusted-public-keys`.
-pub(crate) const SUBST_TRUSTED_PUBLIC_KEYS: &str = "SUBST_TRUSTED_PUBLIC_KEYS";
-/// As `--jobs`.
-pub(crate) const SUBST_JOBS: &str = "SUBST_JOBS";
-/// As `--progress`.
-pub(crate) const SUBST_PROGRESS: &str = "SUBST_PROGRESS";
 /// As `--config`.
 pub(crate) const SUBST_CONFIG: &str = "SUBST_CONFIG";
-/// As `--insecure-tls`, when `yes`.
-pub(crate) const SUBST_INSECURE_TLS: &str = "SUBST_INSECURE_TLS";
-/// As `--discover`, when `yes`.
-pub(crate) const SUBST_DISCOVER: &str = "SUBST_DISCOVER";
-/// As `--connect-timeout`, in seconds.
-pub(crate) const SUBST_CONNECT_TIMEOUT: &str = "SUBST_CONNECT_TIMEOUT";
-/// As `--stall-timeout`, in seconds.
-pub(crate) const SUBST_STALL_TIMEOUT: &str = "SUBST_STALL_TIMEOUT";
-/// As `--retry-time`.
-pub(crate) const SUBST_RETRY_TIME: &str = "SUBST_RETRY_TIME";
-/// As `--connections`.
-pub(crate) const SUBST_CONNECTIONS: &str = "SUBST_CONNECTIONS";
-/// How many nars the daemon's helper fetches ahead; 0 switches it off.
-pub(crate) const SUBST_READ_AHEAD: &str = "SUBST_READ_AHEAD";
 /// Which diagnostics are written, as a filter of events.
 pub(crate) const SUBST_LOG: &str = "SUBST_LOG";
 /// The file that diagnostics are appended to.
 pub(crate) const SUBST_LOG_FILE: &str = "SUBST_LOG_FILE";
 /// The program behind the name `guix`, for everything but `substitute`.
 pub(crate) const SUBST_REAL_GUIX: &str = "SUBST_REAL_GUIX";
+
+/// The variables with our prefix that are not in the table of settings.
+pub(crate) const OTHER_VARIABLES: [&str; 4] =
+    [SUBST_CONFIG, SUBST_LOG, SUBST_LOG_FILE, SUBST_REAL_GUIX];
+/// What the names of our variables begin with.
+pub(crate) const PREFIX: &str = "SUBST_";
 
 /// One set of values of all variables that matter.
 #[derive(Debug, Clone, Default)]
@@ -113,10 +92,18 @@ impl Environment {
         self.os("TERM").is_some_and(|name| name != "dumb")
     }
 
-    /// The first of `names` that is set: programs disagree on the case of proxy variables.
+    /// The first of `names` that is set, and its value: programs disagree on the case of proxy
+    /// variables.
     #[must_use]
-    pub(crate) fn first_text(&self, names: &[&str]) -> Option<&str> {
-        names.iter().find_map(|name| self.text(name))
+    pub(crate) fn first_text<'a>(&self, names: &[&'a str]) -> Option<(&'a str, &str)> {
+        names
+            .iter()
+            .find_map(|name| Some((*name, self.text(name)?)))
+    }
+
+    /// The names of all variables.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.iter().filter_map(|(name, _)| name.to_str())
     }
 
     /// `$XDG_CACHE_HOME`, or `~/.cache`; `None` without a home.

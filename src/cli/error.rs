@@ -1,10 +1,9 @@
 //! Why a command could not be carried out, what that means, and what the user can do.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::daemon::serve::ServeError;
-use crate::format::credentials::without_credentials;
 use crate::format::store_path::StorePathError;
 use crate::lookup_cache::CacheError;
 use crate::store::{Remedy, StoreError};
@@ -14,6 +13,7 @@ use crate::trust::acl::AclError;
 use super::advice::Advice;
 use super::exit::Exit;
 use super::file_trust::Unsafe;
+use super::output::shown_path;
 use super::settings::SettingsError;
 
 /// A command that failed as a whole.
@@ -88,11 +88,6 @@ pub(crate) enum CliError {
     /// Standard output cannot be written to.
     #[error("writing to standard output")]
     Output(#[from] io::Error),
-}
-
-/// The name of a file; somebody may have given a URL instead, with a password in it.
-pub(super) fn shown_path(path: &Path) -> String {
-    without_credentials(&path.display().to_string()).into_owned()
 }
 
 impl CliError {

@@ -5,14 +5,26 @@
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::settings::Verbosity;
+use crate::format::credentials::without_credentials;
 
 pub(crate) use crate::format::escape::printable;
 pub(crate) use crate::substitute::without_url;
+
+/// How much is printed on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// Warnings and a summary too.
+    Normal,
+    /// Choices and retries too.
+    Verbose,
+}
 
 /// The form of what goes to standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,6 +200,11 @@ pub(crate) fn log_line(messages: Messages, line: &str) {
 /// One line (or more) on standard error. A terminal that is gone is no reason to fail.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// The name of a file for messages; it may be a URL with a password, given in the wrong place.
+pub(crate) fn shown_path(path: &Path) -> String {
+    without_credentials(&path.display().to_string()).into_owned()
 }
 
 /// A number of bytes in words, such as `12.3 MiB`.

@@ -11,9 +11,8 @@ use std::sync::Arc;
 use crate::substitute::download::choice::DownloadChoice;
 use crate::substitute::progress::{Progress, ProgressEvent};
 
-use super::args::ProgressMode;
-use super::output::{self, printable, say, without_url};
-use super::settings::Verbosity;
+use super::output::{self, Verbosity, printable, say, without_url};
+use super::settings::ProgressMode;
 
 /// What shows progress as `mode` says. Bars need a terminal.
 #[must_use]

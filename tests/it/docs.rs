@@ -52,17 +52,11 @@ fn every_variable_is_documented() {
 
 #[test]
 fn every_setting_is_documented() {
-    let code = text("src/cli/settings/file.rs");
-    let fields = code
-        .split_once("struct SettingsFile {")
-        .unwrap()
-        .1
-        .split_once('}')
-        .unwrap()
-        .0;
-    let names: Vec<String> = fields
+    let code = text("src/cli/settings/table.rs");
+    let names: Vec<String> = code
         .lines()
-        .filter_map(|line| Some(line.trim().split_once(": Option<")?.0.replace('_', "-")))
+        .filter_map(|line| line.trim().strip_prefix("key: \"")?.strip_suffix("\","))
+        .map(str::to_owned)
         .collect();
     assert_documented("docs/configuration.md", &names);
 }

@@ -6,8 +6,7 @@ use std::sync::Mutex;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cli::output::{self, say};
-use crate::cli::settings::Verbosity;
+use crate::cli::output::{self, Verbosity, say};
 use crate::format::store_path::StorePath;
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::sync::lock;

@@ -3,8 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::cli::output::say;
-use crate::cli::settings::Verbosity;
+use crate::cli::output::{Verbosity, say};
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::sync::lock;
 

@@ -3,32 +3,29 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::advice::Invocation;
-use crate::cli::args::Global;
 use crate::cli::env::{self, Environment};
 use crate::format::store_path::StoreDir;
 
-use super::layers::{Origin, Partial};
-use super::parse_servers;
+use super::origin::Origin;
+use super::servers::parse_servers;
+use super::table::SettingsLayer;
 
-/// The options that stand for what `chosen` says. What a settings file says needs no option, but for
-/// the store and the ACL: another user, such as root, may have other files.
+/// The options that stand for `chosen`, with the file that `--config` names. What a settings file says
+/// needs no option, except for the store and the ACL: another user, such as root, may have other files.
 pub(super) fn of(
-    chosen: &Partial,
-    flags: &Global,
+    chosen: &SettingsLayer,
+    config: Option<PathBuf>,
     environment: &Environment,
     store_dir: &StoreDir,
 ) -> Invocation {
     let urls = chosen.substitute_urls.as_ref();
     let urls = urls.filter(|urls| !matches!(urls.origin, Origin::File(..)));
-    let urls = urls.and_then(|urls| parse_servers(&urls.value).ok());
+    let urls = urls.and_then(|urls| parse_servers(&urls.value.0).ok());
     let without_credentials = urls.map(|urls| {
         let words: Vec<&str> = urls.iter().map(|url| url.as_str()).collect();
         words.join(" ")
     });
-    let config = flags
-        .config
-        .clone()
-        .or_else(|| environment.path(env::SUBST_CONFIG));
+    let config = config.or_else(|| environment.path(env::SUBST_CONFIG));
     Invocation {
         root: chosen.root.as_ref().map(|root| absolute(&root.value)),
         store_dir: (store_dir.as_str() != StoreDir::GUIX).then(|| store_dir.as_str().to_owned()),

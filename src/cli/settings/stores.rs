@@ -1,4 +1,4 @@
-//! Which store is meant, and where its state lies.
+//! Which store is used, and where its state is.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,8 @@ use crate::format::credentials::without_credentials;
 use crate::format::store_path::{Dialect, StoreDir};
 use crate::store::Layout;
 
-use super::SettingsError;
-use super::layers::Partial;
+use super::error::SettingsError;
+use super::table::SettingsLayer;
 
 /// Whose store it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,9 +19,9 @@ pub(crate) enum StoreKind {
     Embedded,
 }
 
-/// The store that the settings mean.
+/// The store that the settings select.
 pub(super) fn layout(
-    chosen: &Partial,
+    chosen: &SettingsLayer,
     environment: &Environment,
 ) -> Result<(StoreKind, Layout), SettingsError> {
     let store_dir = match &chosen.store_dir {

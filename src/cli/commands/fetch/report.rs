@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::context::Context;
 use crate::cli::error::item_hint;
-use crate::cli::output::{self, count};
-use crate::cli::settings::Verbosity;
+use crate::cli::output::{self, Verbosity, count};
 use crate::format::store_path::StorePath;
 use crate::substitute::chain;
 use crate::substitute::closure::{FetchOutcome, FetchPlan, PlannedItem};

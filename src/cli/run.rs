@@ -1,0 +1,227 @@
+//! A run of the program: from its arguments to its exit code.
+//!
+//! Every error of a command is printed here and nowhere else, with what the user can do about it.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::format::credentials::without_credentials;
+use crate::format::server_url::ServerUrl;
+use crate::substitute::cancel::Cancel;
+use crate::substitute::clock::Clock;
+
+use super::args::{Cli, Command};
+use super::commands::substitute::Inherited;
+use super::context::Context;
+use super::diagnostics::{self, Destination, StandardError};
+use super::dispatch;
+use super::env::Environment;
+use super::error::CliError;
+use super::exit::Exit;
+use super::output::{self, Messages, Output, Verbosity};
+use super::settings::{self, ProgressMode, Settings};
+use super::{commands, process, progress};
+
+/// Runs the program with these arguments (the first one is its name), and returns its exit code.
+#[must_use]
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    run_command(arguments).into()
+}
+
+fn run_command(arguments: Vec<OsString>) -> Exit {
+    let environment = Environment::of_process();
+    let arguments = match dispatch::by_name(arguments, &environment) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            Output::new(Verbosity::Normal, Messages::Words).error(&error, None);
+            return Exit::Local;
+        }
+    };
+
+    process::prepare();
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => execute(&cli, &environment),
+        Err(error) => {
+            print_usage_error(&error);
+            if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            }
+        }
+    }
+}
+
+/// Prints help, or what is wrong with the arguments: without the password of a URL among them.
+fn print_usage_error(error: &clap::Error) {
+    let text = error.to_string();
+    match without_credentials(&text) {
+        // Fails only when the terminal is gone.
+        Cow::Borrowed(_) => drop(error.print()),
+        Cow::Owned(text) => output::say(text.trim_end()),
+    }
+}
+
+/// Carries out the command; errors are printed.
+fn execute(cli: &Cli, environment: &Environment) -> Exit {
+    let messages = messages(settings::progress_option(&cli.common));
+    let early_output = Output::new(Verbosity::Normal, messages);
+    // First of all: whatever is opened now may get the number of the daemon's descriptor.
+    let inherited = match &cli.command {
+        Command::Substitute(_) => match Inherited::take(environment) {
+            Ok(inherited) => Some(inherited),
+            Err(error) => return fail(&early_output, &error, None),
+        },
+        _ => None,
+    };
+    let mut context = match prepare_context(cli, environment, inherited.as_ref(), early_output) {
+        Ok(context) => context,
+        Err((output, error)) => return fail(&output, &error, None),
+    };
+
+    match carry_out(&mut context, &cli.command, inherited) {
+        Ok(exit) => exit,
+        Err(error) if error.is_broken_pipe() => Exit::Done,
+        Err(error) => {
+            let hint = error.hint(&context.settings.advice());
+            fail(&context.output, &error, hint.as_deref())
+        }
+    }
+}
+
+fn fail(output: &Output, error: &CliError, hint: Option<&str>) -> Exit {
+    output.error(error, hint);
+    error.exit()
+}
+
+/// Loads the settings and starts diagnostics. An error comes with the output to print it on.
+fn prepare_context(
+    cli: &Cli,
+    environment: &Environment,
+    inherited: Option<&Inherited>,
+    early_output: Output,
+) -> Result<Context, (Output, CliError)> {
+    let daemon = inherited.map(|inherited| &inherited.options);
+    let mut warnings = Vec::new();
+    let loaded = Settings::load(&cli.common, environment, daemon, &mut warnings);
+    let output = match &loaded {
+        Ok(settings) => Output::new(settings.verbosity, messages(Some(settings.progress))),
+        Err(_) => early_output,
+    };
+    for warning in &warnings {
+        output.warn(warning);
+    }
+
+    let prepared = loaded.map_err(CliError::from).and_then(|settings| {
+        let destination = start_diagnostics(cli, environment, &output)?;
+        Ok((settings, destination))
+    });
+    let (settings, destination) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return Err((output, error)),
+    };
+    log_settings(&settings);
+
+    // Lines of diagnostics would tear bars apart.
+    let may_draw_bars = std::io::stderr().is_terminal()
+        && environment.has_movable_cursor()
+        && destination != Destination::StandardError;
+    Ok(Context {
+        clock: clock(),
+        progress: progress::choose(settings.progress, settings.verbosity, may_draw_bars),
+        output,
+        cancel: Cancel::default(),
+        settings,
+    })
+}
+
+/// Installs diagnostics if they are requested, with a warning where they have no place to go.
+fn start_diagnostics(
+    cli: &Cli,
+    environment: &Environment,
+    output: &Output,
+) -> Result<Destination, CliError> {
+    let standard_error = match cli.command {
+        Command::Substitute(_) => StandardError::Daemon,
+        _ => StandardError::Caller(output.messages()),
+    };
+    let destination = diagnostics::start(environment, cli.common.verbose, standard_error)?;
+    if destination == Destination::MissingFile {
+        output.warn(
+            "no diagnostics are written: as the helper of guix-daemon, subst writes them only to \
+             the file that SUBST_LOG_FILE names",
+        );
+    }
+    Ok(destination)
+}
+
+/// The first event of a run: what a bug report has to begin with.
+fn log_settings(settings: &Settings) {
+    tracing::debug!(
+        version = env!("CARGO_PKG_VERSION"),
+        store_dir = settings.store_dir().as_str(),
+        root = settings.root.as_ref().map(tracing::field::debug),
+        servers = ?settings.servers.iter().map(ServerUrl::as_str).collect::<Vec<_>>(),
+        jobs = settings.jobs,
+        refresh = settings.refresh,
+        offline = settings.offline,
+        "settings loaded"
+    );
+}
+
+/// With progress as events, standard error has nothing but events.
+fn messages(progress: Option<ProgressMode>) -> Messages {
+    match progress {
+        Some(ProgressMode::Json) => Messages::Events,
+        _ => Messages::Words,
+    }
+}
+
+fn carry_out(
+    context: &mut Context,
+    command: &Command,
+    inherited: Option<Inherited>,
+) -> Result<Exit, CliError> {
+    if matches!(
+        command,
+        Command::Fetch(_) | Command::Query(_) | Command::Servers
+    ) {
+        context.cancel.on_interrupt().map_err(CliError::Threads)?;
+    }
+    match command {
+        Command::Fetch(args) => commands::fetch::run(context, args),
+        Command::Query(args) => commands::query::run(context, args),
+        Command::Substitute(args) => {
+            let inherited = inherited.expect("execute takes it for this command");
+            commands::substitute::run(context, args, inherited)
+        }
+        Command::Cache(command) => commands::cache::run(context, command),
+        Command::Servers => {
+            context.cancel.end_at_once();
+            commands::servers::run(context)
+        }
+        Command::Authorize(args) => commands::authorize::run(context, args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "subst", &mut script);
+            context.output.raw(&script)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the clock is read"
+)]
+fn clock() -> Clock {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Clock::starting_at(since_epoch.as_secs())
+}

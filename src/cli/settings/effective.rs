@@ -1,0 +1,173 @@
+//! The settings of a run. Each comes from the first of these sources that has it: options,
+//! environment, guix-daemon's options, settings files, the table's defaults.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cli::advice::{Advice, Invocation};
+use crate::cli::env::{self, Environment};
+use crate::cli::file_trust::Choice;
+use crate::cli::output::Verbosity;
+use crate::daemon::options::DaemonOptions;
+use crate::format::server_url::ServerUrl;
+use crate::format::store_path::StoreDir;
+use crate::http;
+use crate::store::Layout;
+
+use super::error::SettingsError;
+use super::options::CommonOptions;
+use super::origin::{Origin, Setting};
+use super::stores::{self, StoreKind};
+use super::table::SettingsLayer;
+use super::value::ProgressMode;
+use super::{file, invocation, network, servers, sources};
+
+/// All settings of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Where the store and its state are.
+    pub(crate) layout: Layout,
+    /// Whether the store is the system's or an embedded one.
+    pub(crate) store_kind: StoreKind,
+    /// The servers, in order of preference.
+    pub(crate) servers: Vec<ServerUrl>,
+    /// The directory of an embedded store, as an absolute path.
+    pub(crate) root: Option<PathBuf>,
+    /// The file of authorized keys.
+    pub(crate) acl: PathBuf,
+    /// How the ACL was chosen.
+    pub(crate) acl_choice: Choice,
+    /// Keys for Nix signatures; `None`: those of nix.conf, or the official one.
+    pub(crate) trusted_public_keys: Option<String>,
+    /// Whether signatures are not checked at all.
+    pub(crate) allow_unauthenticated: bool,
+    /// Whether to send lookups that the lookup cache could answer.
+    pub(crate) refresh: bool,
+    /// Whether to use no network.
+    pub(crate) offline: bool,
+    /// Items fetched at the same time.
+    pub(crate) jobs: usize,
+    /// How progress is shown.
+    pub(crate) progress: ProgressMode,
+    /// Whether data is printed as JSON.
+    pub(crate) json: bool,
+    /// How much is printed.
+    pub(crate) verbosity: Verbosity,
+    /// How to reach servers.
+    pub(crate) http: http::Options,
+    /// Connections for lookups to a server that allows many, and for the segments of a large nar.
+    pub(crate) connections: usize,
+    /// Nars that the daemon's helper fetches ahead.
+    pub(crate) read_ahead: usize,
+    /// How long a server that has answered before is retried without progress.
+    pub(crate) retry_time: Duration,
+    /// Directories for the lookup cache, best first.
+    pub(crate) cache_dirs: Vec<PathBuf>,
+    /// What hints have to repeat.
+    pub(crate) invocation: Invocation,
+}
+
+impl Settings {
+    /// The settings that all sources add up to. `warnings` gets what was ignored or is not safe, also
+    /// when there is an error.
+    ///
+    /// # Errors
+    /// A value or a file that cannot be used.
+    pub(crate) fn load(
+        options: &CommonOptions,
+        environment: &Environment,
+        daemon: Option<&DaemonOptions>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, SettingsError> {
+        warnings.extend(sources::misspelled_variables(environment));
+        let from_options = sources::of_options(&options.settings)?;
+        let mut from_environment = sources::of_environment(environment)?;
+        let from_daemon = daemon.map(sources::of_daemon).unwrap_or_default();
+        let mut from_files = file::load(options.config.as_deref(), environment, warnings)?;
+        if daemon.is_some() {
+            sources::leave_store_to_daemon(&mut from_environment, warnings);
+            sources::leave_store_to_daemon(&mut from_files, warnings);
+            from_environment.store_dir = sources::store_dir_of_guix(environment)?;
+        }
+
+        let chosen = from_options
+            .or(from_environment)
+            .or(from_daemon)
+            .or(from_files)
+            .or(sources::of_defaults()?);
+        Self::resolve(chosen, options, environment)
+    }
+
+    fn resolve(
+        chosen: SettingsLayer,
+        options: &CommonOptions,
+        environment: &Environment,
+    ) -> Result<Self, SettingsError> {
+        let (store_kind, layout) = stores::layout(&chosen, environment)?;
+        let invocation = invocation::of(
+            &chosen,
+            options.config.clone(),
+            environment,
+            layout.store_dir(),
+        );
+        let http = network::options(&chosen, environment)?;
+        Ok(Self {
+            root: invocation.root.clone(),
+            invocation,
+            servers: servers::choose(&chosen, &layout)?,
+            acl_choice: match chosen.acl.as_ref().map(|setting| &setting.origin) {
+                Some(Origin::Option(_) | Origin::Environment(_)) => Choice::Explicit,
+                _ => Choice::Implicit,
+            },
+            acl: chosen
+                .acl
+                .map_or_else(|| layout.acl(), |setting| setting.value),
+            cache_dirs: stores::cache_dirs(&layout, store_kind, environment),
+            trusted_public_keys: chosen.trusted_public_keys.map(|setting| setting.value.0),
+            allow_unauthenticated: environment.is_yes(env::GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES),
+            refresh: options.refresh,
+            offline: options.offline,
+            jobs: with_default(chosen.jobs).0,
+            connections: http.mass_query_connections,
+            progress: with_default(chosen.progress),
+            json: options.json,
+            verbosity: options.verbosity(),
+            http,
+            read_ahead: with_default(chosen.read_ahead).0,
+            retry_time: with_default(chosen.retry_time),
+            store_kind,
+            layout,
+        })
+    }
+
+    /// The store directory.
+    #[must_use]
+    pub(crate) fn store_dir(&self) -> &StoreDir {
+        self.layout.store_dir()
+    }
+
+    /// Where the keys for Nix signatures are, unless settings name some.
+    #[must_use]
+    pub(crate) fn nix_conf(&self) -> PathBuf {
+        self.layout.config().join("nix.conf")
+    }
+
+    /// What hints depend on.
+    #[must_use]
+    pub(crate) fn advice(&self) -> Advice {
+        Advice {
+            invocation: self.invocation.clone(),
+            dialect: self.store_dir().dialect(),
+            nix_conf: self.nix_conf(),
+            offline: self.offline,
+            refresh: self.refresh,
+        }
+    }
+}
+
+/// The value of a setting that has a default in the table.
+fn with_default<T>(setting: Option<Setting<T>>) -> T {
+    setting
+        .expect("the table has a default for this setting")
+        .value
+}

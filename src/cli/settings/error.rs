@@ -1,0 +1,36 @@
+//! Why the settings of a run cannot be used.
+
+use std::path::PathBuf;
+
+use crate::cli::output::shown_path;
+
+use super::origin::Origin;
+
+/// A setting or a settings file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    /// A value is invalid.
+    #[error("{origin}: {message}")]
+    Value {
+        /// Where it was set.
+        origin: Origin,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A settings file cannot be read.
+    #[error("reading settings from {}", shown_path(path))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A settings file is not TOML, or has unknown settings.
+    #[error("{}: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+}

@@ -1,0 +1,123 @@
+//! How servers are reached: timeouts, certificates, proxies.
+
+use std::time::Duration;
+
+use url::Url;
+
+use crate::cli::env::Environment;
+use crate::format::credentials::url_without_credentials;
+use crate::format::server_url::{ServerUrl, percent_advice};
+use crate::http;
+
+use super::error::SettingsError;
+use super::origin::{Origin, Setting};
+use super::table::SettingsLayer;
+use super::value::Timeout;
+
+/// What `chosen` and the environment say about connections.
+pub(super) fn options(
+    chosen: &SettingsLayer,
+    environment: &Environment,
+) -> Result<http::Options, SettingsError> {
+    let mut options = http::Options {
+        proxies: proxies(environment)?,
+        ca_file: environment.path("SSL_CERT_FILE"),
+        ca_dir: environment.path("SSL_CERT_DIR"),
+        ..http::Options::default()
+    };
+    if let Some(setting) = &chosen.insecure_tls
+        && setting.value
+    {
+        options.verify_tls = http::TlsVerification::Insecure;
+    }
+    if let Some(setting) = &chosen.connect_timeout {
+        options.connect_timeout = setting.value.0;
+    }
+    if let Some(setting) = &chosen.stall_timeout {
+        options.stall_timeout = setting.value.0;
+    }
+    if let Some(setting) = &chosen.connections {
+        options.mass_query_connections = setting.value.0;
+    }
+    options.server_timeouts = server_timeouts(chosen, &options)?;
+    Ok(options)
+}
+
+/// The timeouts of single servers.
+fn server_timeouts(
+    chosen: &SettingsLayer,
+    options: &http::Options,
+) -> Result<Vec<(ServerUrl, http::Timeouts)>, SettingsError> {
+    let Some(Setting {
+        value: tables,
+        origin,
+    }) = &chosen.server
+    else {
+        return Ok(Vec::new());
+    };
+    let mut timeouts = Vec::new();
+    for table in tables {
+        let url = ServerUrl::parse(&table.url).map_err(|error| SettingsError::Value {
+            origin: origin.clone(),
+            message: error.to_string(),
+        })?;
+        let connect = table
+            .connect_timeout
+            .filter(|_| !is_option(&chosen.connect_timeout));
+        let stall = table
+            .stall_timeout
+            .filter(|_| !is_option(&chosen.stall_timeout));
+        timeouts.push((
+            url,
+            http::Timeouts {
+                connect: or_general(connect, options.connect_timeout),
+                stall: or_general(stall, options.stall_timeout),
+            },
+        ));
+    }
+    Ok(timeouts)
+}
+
+fn or_general(own: Option<Timeout>, general: Duration) -> Duration {
+    own.map_or(general, |timeout| timeout.0)
+}
+
+/// Whether the timeout was given as an option, which applies to all servers.
+fn is_option(setting: &Option<Setting<Timeout>>) -> bool {
+    let origin = setting.as_ref().map(|setting| &setting.origin);
+    matches!(origin, Some(Origin::Option(_)))
+}
+
+fn proxies(environment: &Environment) -> Result<http::Proxies, SettingsError> {
+    let http = proxy(environment, &["http_proxy"])?;
+    let https = proxy(environment, &["https_proxy", "HTTPS_PROXY"])?;
+    let fallback = proxy(environment, &["all_proxy", "ALL_PROXY"])?;
+    let no_proxy = environment
+        .first_text(&["no_proxy", "NO_PROXY"])
+        .map_or("", |(_, text)| text);
+    Ok(http::Proxies {
+        http: http.or_else(|| fallback.clone()),
+        https: https.or(fallback),
+        no_proxy: http::NoProxy::parse(no_proxy),
+    })
+}
+
+/// The proxy in the first of the variables `names` that is set.
+fn proxy(environment: &Environment, names: &[&'static str]) -> Result<Option<Url>, SettingsError> {
+    let Some((name, text)) = environment.first_text(names) else {
+        return Ok(None);
+    };
+    let with_scheme = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("http://{text}")
+    };
+    Url::parse(&with_scheme).map(Some).map_err(|_| {
+        let shown = url_without_credentials(text);
+        let advice = percent_advice(&shown);
+        SettingsError::Value {
+            origin: Origin::Environment(name),
+            message: format!("`{shown}` is not the URL of a proxy{advice}"),
+        }
+    })
+}

@@ -1,0 +1,37 @@
+//! Where a setting was set, so that an error can name the place.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a setting was set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A command-line option.
+    Option(&'static str),
+    /// An environment variable.
+    Environment(&'static str),
+    /// An option of guix-daemon or of its client.
+    Daemon(&'static str),
+    /// A settings file, and the name in it.
+    File(PathBuf, &'static str),
+    /// The table of settings, for the setting of this name.
+    Default(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Option(name) | Self::Environment(name) => f.write_str(name),
+            Self::Daemon(name) => write!(f, "guix-daemon: {name}"),
+            Self::File(path, name) => write!(f, "{}: {name}", path.display()),
+            Self::Default(name) => write!(f, "default of {name}"),
+        }
+    }
+}
+
+/// A value and where it was set.
+#[derive(Debug, Clone)]
+pub(super) struct Setting<T> {
+    pub(super) value: T,
+    pub(super) origin: Origin,
+}

@@ -1,0 +1,75 @@
+//! The substitute servers of a run.
+
+use crate::format::server_url::ServerUrl;
+use crate::format::store_path::{Dialect, StoreDir};
+use crate::store::Layout;
+
+use super::error::SettingsError;
+use super::table::SettingsLayer;
+
+/// Guix's official servers.
+const GUIX_SERVERS: [&str; 2] = ["https://bordeaux.guix.gnu.org", "https://ci.guix.gnu.org"];
+/// Nix's official server.
+const NIX_SERVERS: [&str; 1] = ["https://cache.nixos.org"];
+/// The most discovered servers that are used, as in the stock client.
+const DISCOVERED_MAX: usize = 50;
+
+/// The servers in order of preference.
+pub(super) fn choose(
+    chosen: &SettingsLayer,
+    layout: &Layout,
+) -> Result<Vec<ServerUrl>, SettingsError> {
+    let servers = match &chosen.substitute_urls {
+        None => official(layout.store_dir()),
+        Some(setting) => {
+            parse_servers(&setting.value.0).map_err(|message| SettingsError::Value {
+                origin: setting.origin.clone(),
+                message,
+            })?
+        }
+    };
+    match &chosen.discover {
+        Some(setting) if setting.value => Ok(with_discovered(layout, servers)),
+        _ => Ok(servers),
+    }
+}
+
+fn official(store_dir: &StoreDir) -> Vec<ServerUrl> {
+    let urls: &[&str] = match store_dir.dialect() {
+        Dialect::Guix => &GUIX_SERVERS,
+        Dialect::Nix => &NIX_SERVERS,
+    };
+    urls.iter()
+        .map(|url| ServerUrl::parse(url).expect("the official addresses are valid URLs"))
+        .collect()
+}
+
+/// The servers in a blank-separated list, each once.
+pub(crate) fn parse_servers(text: &str) -> Result<Vec<ServerUrl>, String> {
+    let mut servers: Vec<ServerUrl> = Vec::new();
+    for word in text.split_whitespace() {
+        let server = ServerUrl::parse(word).map_err(|error| error.to_string())?;
+        if !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+    Ok(servers)
+}
+
+/// The servers that guix-daemon discovered in the local network, in front of `servers`.
+fn with_discovered(layout: &Layout, servers: Vec<ServerUrl>) -> Vec<ServerUrl> {
+    // Discovery is a convenience: without the file, or with a broken one, nothing is discovered.
+    let text = std::fs::read_to_string(layout.discovered_servers()).unwrap_or_default();
+    let mut all: Vec<ServerUrl> = text
+        .lines()
+        .filter_map(|line| ServerUrl::parse(line.trim()).ok())
+        .filter(|server| !server.is_file())
+        .take(DISCOVERED_MAX)
+        .collect();
+    for server in servers {
+        if !all.contains(&server) {
+            all.push(server);
+        }
+    }
+    all
+}

@@ -1,0 +1,139 @@
+//! The settings that options, environment, guix-daemon and the table's defaults have.
+
+use std::ffi::OsStr;
+
+use crate::cli::env::{self, Environment};
+use crate::cli::suggestion;
+use crate::daemon::options::DaemonOptions;
+use crate::format::server_url::ServerUrl;
+
+use super::error::SettingsError;
+use super::options::{CommonOptions, SettingOptions};
+use super::origin::{Origin, Setting};
+use super::table::{SETTINGS, SettingsLayer};
+use super::value::{ProgressMode, SettingValue as _, WordList};
+
+/// What the options of the command line say.
+pub(super) fn of_options(options: &SettingOptions) -> Result<SettingsLayer, SettingsError> {
+    SettingsLayer::from_texts(&|row| Some((options.text(row)?, Origin::Option(row.option?))))
+}
+
+/// How the option says that progress is shown; `None` without a valid one.
+pub(crate) fn progress_option(options: &CommonOptions) -> Option<ProgressMode> {
+    let setting = of_options(&options.settings).ok()?.progress;
+    setting.map(|setting| setting.value)
+}
+
+/// What the environment says.
+pub(super) fn of_environment(environment: &Environment) -> Result<SettingsLayer, SettingsError> {
+    SettingsLayer::from_texts(&|row| {
+        [row.variable, row.other_variable]
+            .into_iter()
+            .flatten()
+            .find_map(|name| Some((environment.os(name)?.as_os_str(), Origin::Environment(name))))
+    })
+}
+
+/// What applies when nothing else is said.
+pub(super) fn of_defaults() -> Result<SettingsLayer, SettingsError> {
+    SettingsLayer::from_texts(&|row| Some((OsStr::new(row.default?), Origin::Default(row.key))))
+}
+
+/// What guix-daemon tells its helper. Servers with an invalid URL are left out, so that the others
+/// are used all the same.
+pub(super) fn of_daemon(options: &DaemonOptions) -> SettingsLayer {
+    let urls = options.substitute_urls.as_ref().map(|words| {
+        let valid = words.iter().filter(|word| ServerUrl::parse(word).is_ok());
+        WordList(valid.map(String::as_str).collect::<Vec<_>>().join(" "))
+    });
+    SettingsLayer {
+        substitute_urls: urls.map(|value| Setting {
+            value,
+            origin: Origin::Daemon("substitute-urls"),
+        }),
+        discover: options.discover.then_some(Setting {
+            value: true,
+            origin: Origin::Daemon("discover"),
+        }),
+        ..SettingsLayer::default()
+    }
+}
+
+/// Drops what would lead guix-daemon's helper to another store than the daemon's.
+pub(super) fn leave_store_to_daemon(layer: &mut SettingsLayer, warnings: &mut Vec<String>) {
+    let own_store_dir = layer
+        .store_dir
+        .take_if(|setting| setting.origin != Origin::Environment(env::NIX_STORE_DIR));
+    let root = layer.root.take();
+    let origins = [
+        root.map(|setting| setting.origin),
+        own_store_dir.map(|setting| setting.origin),
+    ];
+    for origin in origins.into_iter().flatten() {
+        warnings.push(format!(
+            "{origin} is ignored: as the helper of guix-daemon, subst serves the daemon's store"
+        ));
+    }
+}
+
+/// The store directory as Guix's own programs take it.
+pub(super) fn store_dir_of_guix(
+    environment: &Environment,
+) -> Result<Option<Setting<String>>, SettingsError> {
+    let Some(text) = environment.os(env::NIX_STORE_DIR) else {
+        return Ok(None);
+    };
+    let origin = Origin::Environment(env::NIX_STORE_DIR);
+    match String::from_os_text(text) {
+        Ok(value) => Ok(Some(Setting { value, origin })),
+        Err(message) => Err(SettingsError::Value { origin, message }),
+    }
+}
+
+/// Warnings about variables that are not ours but nearly have the name of one that is.
+pub(super) fn misspelled_variables(environment: &Environment) -> Vec<String> {
+    let known: Vec<&str> = SETTINGS
+        .iter()
+        .filter_map(|(row, _)| row.variable)
+        .chain(env::OTHER_VARIABLES)
+        .collect();
+    let unknown = environment
+        .names()
+        .filter(|name| name.starts_with(env::PREFIX) && !known.contains(name));
+    unknown
+        .filter_map(|name| {
+            let intended = suggestion::closest(name, env::PREFIX, known.iter().copied())?;
+            Some(format!(
+                "the variable {name} is unknown; did you mean {intended}?"
+            ))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_valid() {
+        let defaults = of_defaults().unwrap();
+        assert_eq!(defaults.jobs.unwrap().value.0, 6);
+        assert!(defaults.root.is_none());
+    }
+
+    #[test]
+    fn a_variable_that_nearly_has_a_known_name_is_reported() {
+        let environment = Environment::with([
+            ("SUBST_JOB", "2"),
+            ("SUBST_JOBS", "2"),
+            ("SUBST_SUBSTITUTE_URL", "http://me:Sesame@a"),
+            ("SUBST_UNRELATED_PROGRAM", "x"),
+            ("LESS", "x"),
+        ]);
+        let expected = [
+            "the variable SUBST_JOB is unknown; did you mean SUBST_JOBS?",
+            "the variable SUBST_SUBSTITUTE_URL is unknown; did you mean SUBST_SUBSTITUTE_URLS?",
+        ];
+        assert_eq!(misspelled_variables(&environment), expected);
+    }
+}

@@ -1,0 +1,282 @@
+//! The table of settings: the only place that has a setting's name, type, option, variable, name in
+//! settings files, default and help. The options of the command line, the reading of every source
+//! and the table in `docs/configuration.md` follow from it.
+//!
+//! A type of [`super::value`] checks the value. What depends on several settings is checked by
+//! [`super::effective`].
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::SettingsError;
+use super::origin::{Origin, Setting};
+use super::spec::SettingSpec;
+use super::value::{Count, OptionForm, ProgressMode, ServerTable, SettingValue, Timeout, WordList};
+
+/// Declares the settings: a layer of them, and the rows of the table.
+macro_rules! settings {
+    ($($name:ident: $type:ty { $($attribute:ident: $value:expr,)* })*) => {
+        /// What one source says; a setting that it does not have is `None`.
+        #[derive(Debug, Clone, Default)]
+        pub(super) struct SettingsLayer {
+            $(pub(super) $name: Option<Setting<$type>>,)*
+        }
+
+        impl SettingsLayer {
+            /// This layer's settings, and where it has none, those of `below`.
+            pub(super) fn or(self, below: Self) -> Self {
+                Self { $($name: self.$name.or(below.$name),)* }
+            }
+
+            /// The settings of a source that has a text for some rows of the table.
+            pub(super) fn from_texts<'a>(
+                text_of: &dyn Fn(&'static SettingSpec) -> Option<(&'a OsStr, Origin)>,
+            ) -> Result<Self, SettingsError> {
+                Ok(Self { $($name: from_text(text_of(&rows::$name))?,)* })
+            }
+
+            /// The settings that the file `path` has.
+            pub(super) fn from_file(
+                mut table: toml::Table,
+                path: &Path,
+            ) -> Result<Self, SettingsError> {
+                Ok(Self { $($name: from_toml(&mut table, path, rows::$name.key)?,)* })
+            }
+        }
+
+        #[expect(non_upper_case_globals, reason = "each row has the name of its setting")]
+        mod rows {
+            use super::SettingSpec;
+
+            $(pub(super) static $name: SettingSpec =
+                SettingSpec { $($attribute: $value,)* ..SettingSpec::EMPTY };)*
+        }
+
+        /// The rows, and how their options are written.
+        pub(super) static SETTINGS: &[(&SettingSpec, OptionForm)] =
+            &[$((&rows::$name, <$type as SettingValue>::OPTION_FORM),)*];
+    };
+}
+
+settings! {
+    root: PathBuf {
+        key: "root",
+        option: Some("--root"),
+        value_name: "DIR",
+        variable: Some("SUBST_ROOT"),
+        default_note: "the system's store",
+        help: "Use an embedded store below DIR, created on first use; needs no privileges",
+    }
+    store_dir: String {
+        key: "store-dir",
+        option: Some("--store-dir"),
+        value_name: "DIR",
+        variable: Some("SUBST_STORE_DIR"),
+        other_variable: Some("NIX_STORE_DIR"),
+        default: Some("/gnu/store"),
+        help: "Use the store directory DIR; /nix/store selects Nix's layout and signatures",
+    }
+    substitute_urls: WordList {
+        key: "substitute-urls",
+        option: Some("--substitute-urls"),
+        value_name: "URLS",
+        variable: Some("SUBST_SUBSTITUTE_URLS"),
+        default_note: "bordeaux.guix.gnu.org and ci.guix.gnu.org by https; for `/nix/store` cache.nixos.org",
+        help: "Use these substitute servers, in order of preference, separated by blanks (repeatable)",
+        details: "URLs are http, https, or file with the absolute path of a directory.",
+    }
+    acl: PathBuf {
+        key: "acl",
+        option: Some("--acl"),
+        value_name: "FILE",
+        variable: Some("SUBST_ACL"),
+        default_note: "`acl` in the configuration directory",
+        help: "Read the authorized keys from FILE, in the format of Guix's ACL",
+    }
+    trusted_public_keys: WordList {
+        key: "trusted-public-keys",
+        option: Some("--trusted-public-keys"),
+        value_name: "KEYS",
+        variable: Some("SUBST_TRUSTED_PUBLIC_KEYS"),
+        default_note: "the keys of nix.conf, else the official one",
+        help: "Trust these keys for /nix/store: NAME:KEY, separated by blanks (repeatable)",
+    }
+    jobs: Count<1, 256> {
+        key: "jobs",
+        option: Some("--jobs"),
+        short: Some('j'),
+        value_name: "N",
+        variable: Some("SUBST_JOBS"),
+        default: Some("6"),
+        help: "Fetch up to N items at the same time, at most 256",
+    }
+    progress: ProgressMode {
+        key: "progress",
+        option: Some("--progress"),
+        value_name: "HOW",
+        variable: Some("SUBST_PROGRESS"),
+        default: Some("auto"),
+        default_note: "`auto`: bars on a terminal",
+        help: "Show progress as bars, lines or JSON events",
+        details: "HOW is `auto`, `plain`, `json` or `none`.",
+    }
+    insecure_tls: bool {
+        key: "insecure-tls",
+        option: Some("--insecure-tls"),
+        variable: Some("SUBST_INSECURE_TLS"),
+        default: Some("no"),
+        help: "Do not verify TLS certificates; signatures are still verified",
+    }
+    discover: bool {
+        key: "discover",
+        option: Some("--discover"),
+        variable: Some("SUBST_DISCOVER"),
+        default: Some("no"),
+        help: "Also use the servers that guix-daemon discovered in the local network",
+        details: "They come before the others.",
+    }
+    connect_timeout: Timeout {
+        key: "connect-timeout",
+        option: Some("--connect-timeout"),
+        value_name: "DURATION",
+        variable: Some("SUBST_CONNECT_TIMEOUT"),
+        default: Some("5s"),
+        help: "Wait up to DURATION for a connection to one address",
+    }
+    stall_timeout: Timeout {
+        key: "stall-timeout",
+        option: Some("--stall-timeout"),
+        value_name: "DURATION",
+        variable: Some("SUBST_STALL_TIMEOUT"),
+        default: Some("15s"),
+        help: "Treat a server as down after DURATION without data",
+    }
+    retry_time: Duration {
+        key: "retry-time",
+        option: Some("--retry-time"),
+        value_name: "DURATION",
+        variable: Some("SUBST_RETRY_TIME"),
+        default: Some("60s"),
+        help: "Retry a server that stops answering for up to DURATION; 0 fails at once",
+        details: "Only a server that has answered before is retried; progress restarts the time. \
+            The helper of guix-daemon retries for at most 20 s.",
+    }
+    connections: Count<1, 1024> {
+        key: "connections",
+        option: Some("--connections"),
+        value_name: "N",
+        variable: Some("SUBST_CONNECTIONS"),
+        default: Some("4"),
+        help: "Use up to N connections to one server",
+        details: "They serve lookups, if the server has `WantMassQuery: 1`, and the segments of one \
+            large nar on a slow network (1: no segments).",
+    }
+    server: Vec<ServerTable> {
+        key: "server",
+        default_note: "none",
+        help: "Set the timeouts of one server, see below",
+    }
+    read_ahead: Count<0, 4096> {
+        key: "read-ahead",
+        variable: Some("SUBST_READ_AHEAD"),
+        default: Some("16"),
+        help: "Let the helper of guix-daemon fetch up to this many nars ahead; 0 disables it",
+    }
+}
+
+fn from_text<T: SettingValue>(
+    text: Option<(&OsStr, Origin)>,
+) -> Result<Option<Setting<T>>, SettingsError> {
+    let Some((text, origin)) = text else {
+        return Ok(None);
+    };
+    match T::from_os_text(text) {
+        Ok(value) => Ok(Some(Setting { value, origin })),
+        Err(message) => Err(SettingsError::Value { origin, message }),
+    }
+}
+
+fn from_toml<T: SettingValue>(
+    table: &mut toml::Table,
+    path: &Path,
+    key: &'static str,
+) -> Result<Option<Setting<T>>, SettingsError> {
+    let Some(value) = table.remove(key) else {
+        return Ok(None);
+    };
+    let origin = Origin::File(path.to_owned(), key);
+    match T::from_toml(value) {
+        Ok(value) => Ok(Some(Setting { value, origin })),
+        Err(message) => Err(SettingsError::Value { origin, message }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    /// The table as `docs/configuration.md` has it.
+    fn documentation() -> String {
+        let mut text =
+            String::from("| option | variable | in a file | default |\n|---|---|---|---|\n");
+        for (row, _) in SETTINGS {
+            let option = match (row.option, row.value_name) {
+                (None, _) => "(none)".to_owned(),
+                (Some(option), "") => format!("`{option}`"),
+                (Some(option), value_name) => format!("`{option}` {value_name}"),
+            };
+            let details = match row.details {
+                "" => String::new(),
+                details => format!(". {}", details.trim_end_matches('.')),
+            };
+            let variable = match (row.variable, row.other_variable) {
+                (None, _) => "(none)".to_owned(),
+                (Some(variable), None) => format!("`{variable}`"),
+                (Some(variable), Some(other)) => format!("`{variable}`, else `{other}`"),
+            };
+            let default = match (row.default, row.default_note) {
+                (Some(default), "") => format!("`{default}`"),
+                (_, note) => note.to_owned(),
+            };
+            let (help, key) = (row.help, row.key);
+            writeln!(
+                text,
+                "| {option}: {help}{details} | {variable} | `{key}` | {default} |"
+            )
+            .unwrap();
+        }
+        text
+    }
+
+    #[test]
+    fn the_documentation_has_this_table() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+        let document = std::fs::read_to_string(&path).unwrap();
+        let expected = documentation();
+        assert!(
+            document.contains(&expected),
+            "the table of settings in {} has to be:\n\n{expected}",
+            path.display()
+        );
+    }
+
+    #[test]
+    fn every_row_is_complete_and_no_name_occurs_twice() {
+        let mut names = std::collections::HashSet::new();
+        for (row, form) in SETTINGS {
+            assert!(!row.help.is_empty() && !row.key.is_empty(), "{row:?}");
+            assert!(
+                row.default.is_some() || !row.default_note.is_empty(),
+                "{row:?}"
+            );
+            let is_flag = *form == OptionForm::Flag || row.option.is_none();
+            assert_eq!(row.value_name.is_empty(), is_flag, "{row:?}");
+            for name in [Some(row.key), row.option, row.variable, row.other_variable] {
+                assert!(name.is_none_or(|name| names.insert(name)), "{row:?}");
+            }
+        }
+    }
+}

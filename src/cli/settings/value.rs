@@ -1,0 +1,306 @@
+//! The types of settings: how each is written as an option or a variable, and in a settings file.
+//!
+//! Every message about an invalid value is made here, without the credentials of a URL that was
+//! given in the wrong place.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::format::credentials::without_credentials;
+
+/// How the option of a setting is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OptionForm {
+    /// `--name`, which stands for `yes`.
+    Flag,
+    /// `--name VALUE`.
+    Value,
+    /// `--name VALUES`, repeatable.
+    List,
+    /// `--name VALUE` with one of these values, each with its meaning.
+    Choice(&'static [(&'static str, &'static str)]),
+}
+
+/// The type of a setting.
+pub(super) trait SettingValue: Sized {
+    /// How its option is written.
+    const OPTION_FORM: OptionForm = OptionForm::Value;
+
+    /// The value that an option or a variable has.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn from_text(text: &str) -> Result<Self, String>;
+
+    /// The same for a value that need not be UTF-8.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn from_os_text(text: &OsStr) -> Result<Self, String> {
+        Self::from_text(text.to_str().ok_or("it is not UTF-8")?)
+    }
+
+    /// The value that a settings file has.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn from_toml(value: toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::String(text) => Self::from_text(&text),
+            other => Err(invalid(&other.to_string(), "a string")),
+        }
+    }
+}
+
+fn invalid(text: &str, expected: &str) -> String {
+    format!("`{}` is not {expected}", without_credentials(text))
+}
+
+impl SettingValue for String {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+}
+
+impl SettingValue for PathBuf {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(text.into())
+    }
+
+    fn from_os_text(text: &OsStr) -> Result<Self, String> {
+        Ok(text.into())
+    }
+}
+
+impl SettingValue for bool {
+    const OPTION_FORM: OptionForm = OptionForm::Flag;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "yes" | "true" | "1" => Ok(true),
+            "no" | "false" | "0" => Ok(false),
+            _ => Err(invalid(text, "`yes` or `no`")),
+        }
+    }
+
+    fn from_toml(value: toml::Value) -> Result<Self, String> {
+        value
+            .as_bool()
+            .ok_or_else(|| invalid(&value.to_string(), "`true` or `false`"))
+    }
+}
+
+/// A list, separated by blanks; in a settings file also an array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct WordList(pub(super) String);
+
+impl SettingValue for WordList {
+    const OPTION_FORM: OptionForm = OptionForm::List;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(Self(text.to_owned()))
+    }
+
+    fn from_toml(value: toml::Value) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Text(String),
+            Array(Vec<String>),
+        }
+
+        let shown = value.to_string();
+        match value.try_into() {
+            Ok(Form::Text(text)) => Ok(Self(text)),
+            Ok(Form::Array(words)) => Ok(Self(words.join(" "))),
+            Err(_) => Err(invalid(&shown, "a string or an array of strings")),
+        }
+    }
+}
+
+/// A number from `MIN` to `MAX`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Count<const MIN: usize, const MAX: usize>(pub(super) usize);
+
+impl<const MIN: usize, const MAX: usize> SettingValue for Count<MIN, MAX> {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let number = text.parse().ok();
+        let in_range = number.filter(|number| (MIN..=MAX).contains(number));
+        in_range
+            .map(Self)
+            .ok_or_else(|| invalid(text, &format!("a number from {MIN} to {MAX}")))
+    }
+
+    fn from_toml(value: toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::Integer(number) => Self::from_text(&number.to_string()),
+            other => Err(invalid(&other.to_string(), "a number")),
+        }
+    }
+}
+
+/// A longer duration is a mistake.
+const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Written as `5s`, `2m`, `1h` or `300ms`; a bare number is seconds.
+impl SettingValue for Duration {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let unit_start = text
+            .find(|c: char| c.is_ascii_alphabetic())
+            .unwrap_or(text.len());
+        let (number, unit) = text.split_at(unit_start);
+        let unit_seconds = match unit {
+            "ms" => Some(0.001),
+            "" | "s" => Some(1.0),
+            "m" | "min" => Some(60.0),
+            "h" => Some(3600.0),
+            _ => None,
+        };
+
+        let number = number.trim_end().parse::<f64>().ok();
+        let duration = number
+            .zip(unit_seconds)
+            .and_then(|(number, unit)| Duration::try_from_secs_f64(number * unit).ok());
+        match duration {
+            Some(duration) if duration <= DURATION_MAX => Ok(duration),
+            Some(_) => Err(invalid(text, "at most 7 days")),
+            None => Err(invalid(text, "a duration, such as 5s, 2m or 1h")),
+        }
+    }
+
+    fn from_toml(value: toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::String(text) => Self::from_text(&text),
+            toml::Value::Integer(seconds) => Self::from_text(&seconds.to_string()),
+            toml::Value::Float(seconds) => Self::from_text(&seconds.to_string()),
+            other => Err(invalid(&other.to_string(), "a duration, such as \"5s\"")),
+        }
+    }
+}
+
+/// A duration that is not zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "toml::Value")]
+pub(super) struct Timeout(pub(super) Duration);
+
+impl Timeout {
+    fn new(duration: Duration) -> Result<Self, String> {
+        if duration.is_zero() {
+            return Err("a timeout of 0 would fail every request".to_owned());
+        }
+        Ok(Self(duration))
+    }
+}
+
+impl SettingValue for Timeout {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::new(Duration::from_text(text)?)
+    }
+
+    fn from_toml(value: toml::Value) -> Result<Self, String> {
+        Self::new(Duration::from_toml(value)?)
+    }
+}
+
+impl TryFrom<toml::Value> for Timeout {
+    type Error = String;
+
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        Self::from_toml(value)
+    }
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProgressMode {
+    /// Bars on a terminal, nothing elsewhere.
+    Auto,
+    /// One line a second.
+    Plain,
+    /// One JSON object a line, on standard error.
+    Json,
+    /// Nothing.
+    None,
+}
+
+impl SettingValue for ProgressMode {
+    const OPTION_FORM: OptionForm = OptionForm::Choice(&[
+        ("auto", "bars on a terminal, nothing elsewhere"),
+        ("plain", "one line a second"),
+        ("json", "one JSON object a line, on standard error"),
+        ("none", "nothing"),
+    ]);
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "plain" => Ok(Self::Plain),
+            "json" => Ok(Self::Json),
+            "none" => Ok(Self::None),
+            _ => Err(invalid(text, "`auto`, `plain`, `json` or `none`")),
+        }
+    }
+}
+
+/// Timeouts of one server: a `[[server]]` table.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct ServerTable {
+    pub(super) url: String,
+    pub(super) connect_timeout: Option<Timeout>,
+    pub(super) stall_timeout: Option<Timeout>,
+}
+
+impl SettingValue for Vec<ServerTable> {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Err(invalid(text, "a list of tables"))
+    }
+
+    fn from_toml(value: toml::Value) -> Result<Self, String> {
+        let tables = value.try_into();
+        tables.map_err(|error: toml::de::Error| without_credentials(error.message()).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units_and_a_bare_number_is_seconds() {
+        let ms = |text| Duration::from_text(text).unwrap().as_millis();
+        assert_eq!(
+            ["0", "5", "5s", "2m", "1h", "300ms", "1.5", "2 min"].map(ms),
+            [0, 5000, 5000, 120_000, 3_600_000, 300, 1500, 120_000]
+        );
+        for text in [
+            "", "s", "-1", "5 d", "5x", "1e400", "NaN", "inf", "8d", "169h",
+        ] {
+            assert!(Duration::from_text(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_an_error_that_names_the_range() {
+        assert_eq!(Count::<1, 8>::from_text("8"), Ok(Count(8)));
+        for text in ["0", "9", "-1", "x", "99999999999999999999"] {
+            let error = Count::<1, 8>::from_text(text).unwrap_err();
+            assert_eq!(error, format!("`{text}` is not a number from 1 to 8"));
+        }
+        assert!(Timeout::from_text("0").is_err());
+    }
+
+    #[test]
+    fn every_choice_of_an_option_is_a_value() {
+        let OptionForm::Choice(choices) = ProgressMode::OPTION_FORM else {
+            panic!("progress has choices");
+        };
+        for (name, _) in choices {
+            ProgressMode::from_text(name).unwrap();
+        }
+    }
+}
