@@ -7,7 +7,8 @@
 //!
 //! The bytes may come from three places: one connection, several of them when one has turned
 //! out to be slow ([`Segments`]), or somebody who began to fetch before us ([`PrefetchedNar`]). A slow
-//! stream goes on until segments arrive, so that nothing is lost with a server that refuses ranges.
+//! stream goes on until the first segment is complete, so that nothing is lost with a server that
+//! refuses ranges, or breaks off its responses to them.
 //!
 //! The decoder sees every failure as an I/O error; the cause is kept here, because it says
 //! more: [`TransferCounters::failure`].
@@ -32,6 +33,10 @@ use crate::substitute::download::trial::Trial;
 /// Less than this is not worth more connections.
 const SEGMENTED_BYTES_MIN: u64 = 4 << 20;
 
+/// How far the stream may come before the first segment, which begins ahead of it, is complete.
+const FIRST_SEGMENT_LAG_BYTES: u64 = 2 * SEGMENT_BYTES;
+/// After so many responses with a range without progress, the file is requested whole.
+pub(super) const BROKEN_RANGES_MAX: u32 = 3;
 /// Fewer bytes of a file than these, or its last ones, are no progress.
 const PROGRESS_BYTES: u64 = 64 << 10;
 
@@ -116,6 +121,8 @@ pub(super) struct ResumableBody {
     pub(super) validator: Option<String>,
     /// What had been received when progress was last noted, or the stream resumed.
     pub(super) noted_at: u64,
+    /// Responses with a range, one after the other, that broke off before there was progress.
+    pub(super) broken_ranges: u32,
     pub(super) cancel: Cancel,
     pub(super) shared: Arc<TransferCounters>,
 }
@@ -172,6 +179,7 @@ impl ResumableBody {
             size,
             validator,
             noted_at: 0,
+            broken_ranges: 0,
             cancel,
             shared,
         })
@@ -220,6 +228,7 @@ impl ResumableBody {
     fn note_progress(&mut self) {
         if self.received - self.noted_at >= PROGRESS_BYTES {
             self.noted_at = self.received;
+            self.broken_ranges = 0;
             self.retries.progressed(self.server);
         } else if self.received == self.chunk.len() as u64 {
             self.retries.health().answered(self.server);
@@ -260,8 +269,8 @@ impl ResumableBody {
         chunk
     }
 
-    /// Requests segments when the link is what everybody waits for, and goes on with them once they
-    /// arrive.
+    /// Requests segments when the link is what everybody waits for, and goes on with them once the
+    /// first one has arrived.
     fn consider_segments(&mut self) {
         let Some(segments) = self.requested_segments.take() else {
             if self.is_worth_segments() {
@@ -271,8 +280,9 @@ impl ResumableBody {
         };
         let start = segments.start_offset();
         match segments.first() {
-            FirstSegment::Arriving if self.received >= start => {
+            FirstSegment::Complete if self.received >= start => {
                 self.repeated = self.received - start;
+                self.retries.note_range_used();
                 self.stream = BodyStream::Segments(segments);
             }
             FirstSegment::Refused => {
@@ -280,11 +290,11 @@ impl ResumableBody {
                 self.retries.health().refuses_ranges(self.server);
             }
             FirstSegment::Broken => self.segment_use = SegmentUse::AfterResume,
-            // The stream is faster than an answer.
-            FirstSegment::Requested if self.received >= start + SEGMENT_BYTES => {
+            // The stream is faster.
+            FirstSegment::Requested if self.received >= start + FIRST_SEGMENT_LAG_BYTES => {
                 self.segment_use = SegmentUse::AfterResume;
             }
-            FirstSegment::Requested | FirstSegment::Arriving => {
+            FirstSegment::Requested | FirstSegment::Complete => {
                 self.requested_segments = Some(segments);
             }
         }

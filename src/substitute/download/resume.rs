@@ -2,13 +2,14 @@
 //!
 //! Every answer to a request for a range but the rest of the file leads to a request without one.
 //! Only a refusal of the server says that it gives no ranges; an outage does not, and segments are
-//! considered again after it.
+//! considered again after it. When several responses with a range broke off one after the other, the
+//! file is requested whole, too.
 
 use std::sync::atomic::Ordering;
 
 use crate::http::{BodyStatus, HttpError, NarBody, NarRequest};
 use crate::substitute::download::body::{
-    BodyStream, ResumableBody, SegmentUse, range_validator, request,
+    BROKEN_RANGES_MAX, BodyStream, ResumableBody, SegmentUse, range_validator, request,
 };
 use crate::substitute::download::segments::is_range_refusal;
 
@@ -70,12 +71,15 @@ impl ResumableBody {
 
         self.repeated = match body.status() {
             BodyStatus::Partial { .. } => {
+                self.broken_ranges += 1;
+                self.retries.note_range_used();
                 if self.segment_use == SegmentUse::AfterResume {
                     self.segment_use = SegmentUse::Allowed;
                 }
                 0
             }
             BodyStatus::Full => {
+                self.broken_ranges = 0;
                 // It may be another version, as long as it is.
                 self.content_length = body.content_length();
                 self.validator = range_validator(&body);
@@ -91,7 +95,8 @@ impl ResumableBody {
     /// Requests what has not been received; `None` when that cannot be done.
     fn request_rest(&self) -> Option<Result<NarBody, HttpError>> {
         let validator = self.validator.clone().filter(|_| self.received > 0)?;
-        if !self.retries.health().takes_ranges(self.server) {
+        let is_hopeless = self.broken_ranges >= BROKEN_RANGES_MAX;
+        if is_hopeless || !self.retries.health().takes_ranges(self.server) {
             return None;
         }
         Some(self.client.nar(NarRequest {

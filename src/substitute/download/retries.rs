@@ -53,6 +53,8 @@ struct RetryState {
     failing_since: Option<Instant>,
     /// Waits since then.
     waits: u32,
+    /// The current download has used a response to a request for a range.
+    is_range_used: bool,
 }
 
 /// Waits that need no reason and no message: connections break now and then.
@@ -61,8 +63,6 @@ const QUICK_RETRIES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// up to this.
 const WAIT_MAX: Duration = Duration::from_secs(4);
-/// The longest `Retry-After` that is waited for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 /// How often a wait looks whether it is still wanted.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -102,6 +102,17 @@ impl Retries {
             Some(outage) => self.context.health.failed(server, outage),
             None => drop(self.state().useless.insert(server)),
         }
+    }
+
+    /// The current download uses a response to a request for a range.
+    pub(crate) fn note_range_used(&self) {
+        self.state().is_range_used = true;
+    }
+
+    /// Whether the download that has ended used a response to a request for a range.
+    #[must_use]
+    pub(crate) fn take_range_used(&self) -> bool {
+        std::mem::take(&mut self.state().is_range_used)
     }
 
     /// Whether a server that does not fail, other than `server`, is known to have the item.
@@ -216,7 +227,7 @@ impl Retries {
         }
 
         let asked_for = error.retry_after().unwrap_or_default();
-        if asked_for > RETRY_AFTER_MAX.min(left) {
+        if asked_for > left {
             return None;
         }
         let wait = backoff(waits, fastrand::f64()).max(asked_for).min(left);

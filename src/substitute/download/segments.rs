@@ -7,8 +7,8 @@
 //! ahead of the reader they may be.
 //!
 //! The first segment is requested alone, while the single stream goes on: only when bytes of it
-//! arrive are the others requested. Later on, a connection that fails leaves its segment to the
-//! others; when none is left, so are the segments.
+//! arrive are the others requested, and only when it is complete are segments read at all. A
+//! connection that fails leaves its segment to the others; when none is left, the segments fail.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;
@@ -22,6 +22,9 @@ use crate::sync::{lock, wait};
 
 /// What one request fetches.
 pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
+
+/// A response with less than one part in so many of the requested range is a failure.
+const SHARE_MIN: u64 = 8;
 
 /// Connections that may be opened for segments, of all transfers together.
 #[derive(Debug, Clone)]
@@ -75,10 +78,10 @@ pub(super) struct Segments {
 /// How the first segment is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FirstSegment {
-    /// Nothing has come of it so far.
+    /// It is not complete.
     Requested,
-    /// Bytes of it have arrived: the server gives parts of the file.
-    Arriving,
+    /// It has arrived: the server gives parts of the file.
+    Complete,
     /// The server answered with something else: it does not give parts of files.
     Refused,
     /// No answer arrived: the server may be down, which says nothing about parts of files.
@@ -113,6 +116,8 @@ struct SegmentsState {
     arrived: BTreeMap<u64, ArrivedSegment>,
     /// Bytes of the first segment have arrived.
     is_working: bool,
+    /// All of the first segment has arrived.
+    is_first_complete: bool,
     /// Threads that fetch.
     workers: usize,
     failure: Option<HttpError>,
@@ -180,8 +185,8 @@ impl Segments {
     /// How the first segment is doing.
     pub(super) fn first(&self) -> FirstSegment {
         let state = self.shared.lock();
-        match (state.is_working, &state.failure) {
-            (true, _) => FirstSegment::Arriving,
+        match (state.is_first_complete, &state.failure) {
+            (true, _) => FirstSegment::Complete,
             (false, None) => FirstSegment::Requested,
             (false, Some(error)) if is_range_refusal(error) => FirstSegment::Refused,
             (false, Some(_)) => FirstSegment::Broken,
@@ -298,7 +303,13 @@ impl SegmentsShared {
         while left > 0 {
             // Some give less than was asked for, and some more.
             let Some(mut piece) = body.next_chunk()? else {
-                return Err(HttpError::wrong_range(&self.part.url));
+                let asked_for = end - start;
+                if asked_for - left < asked_for / SHARE_MIN {
+                    return Err(HttpError::wrong_range(&self.part.url));
+                }
+                self.lock().unfinished.insert(segment);
+                self.changed.notify_all();
+                return Ok(());
             };
             piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
             left -= piece.len() as u64;
@@ -312,6 +323,7 @@ impl SegmentsShared {
             arriving.bytes += piece.len() as u64;
             arriving.is_complete = left == 0;
             arriving.pieces.push_back(piece);
+            state.is_first_complete |= segment == 0 && left == 0;
             drop(state);
             self.changed.notify_all();
         }

@@ -154,7 +154,27 @@ impl Installer {
         Arc::new(Retries::new(context, find_servers))
     }
 
+    /// An attempt, and one more that requests the file whole when wrong bytes came of ranges: what
+    /// a server sends of a range may be wrong although the file is right.
     pub(super) fn attempt(
+        &self,
+        request: &UnpackRequest<'_>,
+        candidate: &DownloadCandidate,
+        start: DownloadStart,
+        retries: &Arc<Retries>,
+    ) -> Result<Checked, AttemptError> {
+        let attempted = self.attempt_once(request, candidate, start, retries);
+        let has_used_range = retries.take_range_used();
+        match attempted {
+            Err(error) if error.class() == FailureClass::Refused && has_used_range => {
+                retries.health().refuses_ranges(candidate.server);
+                self.attempt_once(request, candidate, DownloadStart::default(), retries)
+            }
+            attempted => attempted,
+        }
+    }
+
+    fn attempt_once(
         &self,
         request: &UnpackRequest<'_>,
         candidate: &DownloadCandidate,

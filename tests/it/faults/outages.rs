@@ -1,8 +1,9 @@
 //! Servers that go away and come back, or fall silent: what is retried, for how long, what is
 //! kept, and what the user sees.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::{assert_complete, assert_nothing, only};
@@ -313,4 +314,28 @@ fn a_fetch_from_a_server_that_stays_silent_fails_after_the_retry_time() {
         assert_eq!(lines_about_retries(&run), 1, "{}", run.stderr);
         assert_nothing(&sandbox);
     }
+}
+
+#[test]
+fn a_file_is_requested_whole_when_its_ranges_are_damaged() {
+    let (sandbox, fixture) = only("zstd");
+    let directory = fixture.dir.clone();
+    let asked = Mutex::new(HashSet::new());
+    let server = Server::start(move |request| {
+        let mut reply = Reply::file_or_range(&directory, request);
+        let is_nar = request.path.starts_with("/nar/");
+        match request.from {
+            Some(from) if is_nar && from > 0 => reply.body.fill(0),
+            _ if is_nar => {
+                let is_first = asked.lock().unwrap().insert(request.path.clone());
+                reply.cut_at = is_first.then_some(reply.body.len() / 2);
+            }
+            _ => {}
+        }
+        reply
+    });
+    start(&sandbox, &server.url(), &[]).end().exits(0);
+    assert_complete(&sandbox);
+    let ranges = server.ranges_of("/nar/");
+    assert!(ranges.iter().any(Option::is_some), "{ranges:?}");
 }

@@ -22,6 +22,8 @@ enum Refusal {
     Whole,
     Close,
     Silence,
+    /// The requested part, broken off after a few bytes.
+    BrokenOff,
 }
 
 const REFUSALS: [Refusal; 14] = [
@@ -109,6 +111,10 @@ impl Refusing {
                 }
                 Refusal::Whole => self.send(&mut stream, "200 OK", "", FILE_BYTES)?,
                 Refusal::Close => break,
+                Refusal::BrokenOff => {
+                    self.send_beginning(&mut stream, start)?;
+                    break;
+                }
                 Refusal::Silence => {
                     self.silent.lock().unwrap().push(stream);
                     return Ok(());
@@ -116,6 +122,17 @@ impl Refusing {
             }
         }
         stream.shutdown(std::net::Shutdown::Both)
+    }
+
+    /// Sends a thousand of the bytes from `start` on that it announces.
+    fn send_beginning(&self, stream: &mut TcpStream, start: usize) -> std::io::Result<()> {
+        let head = ONE.replace("200 OK", "206 Partial Content");
+        let (last, length) = (FILE_BYTES - 1, FILE_BYTES - start);
+        write!(
+            stream,
+            "{head}Content-Range: bytes {start}-{last}/{FILE_BYTES}\r\nContent-Length: {length}\r\n\r\n"
+        )?;
+        stream.write_all(&self.file[start..FILE_BYTES.min(start + 1000)])
     }
 
     fn send(
@@ -143,8 +160,17 @@ fn for_each_refusal(
     stall: Duration,
     check: impl Fn(Refusal, &Refusing) + Sync,
 ) {
+    for_each_of(&REFUSALS, cut_at, stall, check);
+}
+
+fn for_each_of(
+    refusals: &[Refusal],
+    cut_at: Option<usize>,
+    stall: Duration,
+    check: impl Fn(Refusal, &Refusing) + Sync,
+) {
     std::thread::scope(|scope| {
-        for refusal in REFUSALS {
+        for &refusal in refusals {
             let check = &check;
             scope.spawn(move || {
                 let (server, url) = Refusing::start(refusal, cut_at);
@@ -193,4 +219,29 @@ fn a_cut_stream_goes_on_when_the_rest_is_refused() {
         assert_eq!(server.whole.load(Ordering::Relaxed), whole, "{refusal:?}");
         assert_eq!(server.ranged.load(Ordering::Relaxed), 1, "{refusal:?}");
     });
+}
+
+#[test]
+fn a_slow_stream_goes_on_when_segments_break_off() {
+    for_each_of(
+        &[Refusal::BrokenOff],
+        None,
+        Duration::from_secs(20),
+        |_, server| {
+            assert_eq!(server.whole.load(Ordering::Relaxed), 1);
+            assert!(server.ranged.load(Ordering::Relaxed) > 0);
+        },
+    );
+}
+
+#[test]
+fn a_file_is_requested_whole_when_each_range_breaks_off() {
+    for_each_of(
+        &[Refusal::BrokenOff],
+        Some(100_000),
+        Duration::from_secs(2),
+        |_, server| {
+            assert_eq!(server.whole.load(Ordering::Relaxed), 2);
+        },
+    );
 }
