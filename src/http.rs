@@ -15,6 +15,7 @@ mod lookup;
 mod net;
 mod options;
 mod proxies;
+mod queue;
 mod retry;
 
 use std::sync::Arc;
@@ -22,26 +23,27 @@ use std::sync::Arc;
 use url::Url;
 
 use crate::format::server_url::ServerUrl;
-use download::{nar, probe};
-use net::runtime::Engine;
+use download::{body, probe};
+use net::runtime::HttpRuntime;
 
-pub(crate) use download::nar::{BodyStatus, NarBody, NarRequest};
-pub(crate) use download::probe::{Probe, ServerSaid};
-pub(crate) use error::{Class, HttpError, Outage, is_shortage};
+pub(crate) use download::body::NarBody;
+pub(crate) use download::nar::{BodyStatus, NarRequest};
+pub(crate) use download::probe::ProbeResponse;
+pub(crate) use error::{HttpError, HttpErrorClass, Outage, is_shortage};
+pub(crate) use lookup::cache_info::CacheInfoResponse;
 pub(crate) use lookup::client::Lookups;
 pub(crate) use lookup::events::{
-    CacheInfoText, Learned, LookupEvent, LookupEvents, NarInfoAnswer, QueuedEvent,
+    CacheInfoText, LookupEvent, LookupEvents, NarInfoAnswer, ServerProperty,
 };
-pub(crate) use options::{
-    CacheInfoKnowledge, Options, Pipelining, ServerSpec, Timeouts, TlsVerification,
-};
+pub(crate) use options::{Options, PipeliningSupport, ServerSpec, Timeouts, TlsVerification};
 pub(crate) use proxies::{NoProxy, Proxies};
+pub(crate) use queue::Queued;
 pub(crate) use retry::RetryPolicy;
 
 /// The way to all servers. Cheap to clone; threads may share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    engine: Arc<Engine>,
+    runtime: Arc<HttpRuntime>,
 }
 
 impl Client {
@@ -51,7 +53,7 @@ impl Client {
     /// The system gives no threads.
     pub(crate) fn new(options: Options) -> Result<Self, HttpError> {
         Ok(Self {
-            engine: Arc::new(Engine::new(options)?),
+            runtime: Arc::new(HttpRuntime::new(options)?),
         })
     }
 
@@ -63,7 +65,7 @@ impl Client {
         &self,
         servers: Vec<ServerSpec>,
     ) -> Result<(Lookups, LookupEvents), HttpError> {
-        lookup::client::open(&self.engine, servers)
+        lookup::client::open(&self.runtime, servers)
     }
 
     /// Opens a nar: waits until its first byte can be read.
@@ -71,23 +73,23 @@ impl Client {
     /// # Errors
     /// The server does not give it, after the retries of the [`RetryPolicy`].
     pub(crate) fn nar(&self, request: NarRequest) -> Result<NarBody, HttpError> {
-        nar::open(&self.engine, request)
+        body::open(&self.runtime, request)
     }
 
     /// What a server, or a proxy before it, says about a nar without sending it.
     ///
     /// # Errors
     /// The server gives no usable answer.
-    pub(crate) fn probe(&self, url: &Url) -> Result<Probe, HttpError> {
-        probe::probe(&self.engine, url)
+    pub(crate) fn probe(&self, url: &Url) -> Result<ProbeResponse, HttpError> {
+        probe::probe(&self.runtime, url)
     }
 
     /// What a server says of itself, asked now.
     ///
     /// # Errors
     /// The server gives no usable answer.
-    pub(crate) fn cache_info(&self, server: &ServerUrl) -> Result<ServerSaid, HttpError> {
-        probe::cache_info(&self.engine, server)
+    pub(crate) fn cache_info(&self, server: &ServerUrl) -> Result<CacheInfoResponse, HttpError> {
+        lookup::cache_info::fetch(&self.runtime, server)
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// An error without the address that was asked, for where server and item are named anyway.
 #[must_use]
 pub(crate) fn without_url(why: &str) -> Cow<'_, str> {
-    let cut = why.split_once("asking ").and_then(|(before, rest)| {
+    let cut = why.split_once("requesting ").and_then(|(before, rest)| {
         let (_, after) = rest.split_once(": ")?;
         Some(Cow::Owned(format!("{before}{after}")))
     });
@@ -43,11 +43,11 @@ mod tests {
     #[test]
     fn errors_without_addresses() {
         assert_eq!(
-            without_url("asking http://a:1/: connecting: refused"),
-            "connecting: refused"
+            without_url("requesting http://a:1/: cannot connect: refused"),
+            "cannot connect: refused"
         );
         assert_eq!(
-            without_url("after 4 attempts: asking http://a/x: no"),
+            without_url("after 4 attempts: requesting http://a/x: no"),
             "after 4 attempts: no"
         );
         assert_eq!(without_url("timed out"), "timed out");

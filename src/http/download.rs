@@ -1,5 +1,6 @@
-//! Nars: few and large, over an ordinary HTTP/1.1 client, or from a directory.
+//! Nars: few and large, over the HTTP library's client, or from a directory.
 
+pub(in crate::http) mod body;
 pub(in crate::http) mod client;
 pub(in crate::http) mod file;
 pub(in crate::http) mod nar;

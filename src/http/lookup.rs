@@ -4,6 +4,7 @@
 //! that `dispatch` opens (`http1` or `http2`). `response` says what came back, `events` reports it.
 //! `health` decides what follows from failures.
 
+pub(in crate::http) mod cache_info;
 pub(in crate::http) mod client;
 mod dispatch;
 pub(in crate::http) mod events;

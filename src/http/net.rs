@@ -1,7 +1,10 @@
 //! Connections: the runtime they live on, addresses, proxies, TLS, and work that blocks.
 
+pub(in crate::http) mod address;
 pub(in crate::http) mod blocking;
 pub(in crate::http) mod connect;
+pub(in crate::http) mod library_client;
+mod proxy;
 pub(in crate::http) mod runtime;
-mod socks;
-pub(in crate::http) mod tls;
+mod tls;
+mod tls_failure;

@@ -143,10 +143,10 @@ impl Timeouts {
 pub(crate) struct ServerSpec {
     /// Where it is.
     pub(crate) url: ServerUrl,
-    /// Its `nix-cache-info`, if known.
-    pub(crate) cache_info: CacheInfoKnowledge,
+    /// Its `nix-cache-info`; none: it is fetched together with the first lookup.
+    pub(crate) cache_info: Option<CacheInfo>,
     /// Whether it can be asked ahead.
-    pub(crate) pipelining: Pipelining,
+    pub(crate) pipelining: PipeliningSupport,
     /// After how many answers it closes a connection, if that was seen.
     pub(crate) requests_per_connection: Option<u32>,
     /// Other timeouts than those of [`Options`].
@@ -159,26 +159,17 @@ impl ServerSpec {
     pub(crate) fn new(url: ServerUrl) -> Self {
         Self {
             url,
-            cache_info: CacheInfoKnowledge::Ask,
-            pipelining: Pipelining::Untested,
+            cache_info: None,
+            pipelining: PipeliningSupport::Untested,
             requests_per_connection: None,
             timeouts: None,
         }
     }
 }
 
-/// Whether a server's `nix-cache-info` has to be fetched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum CacheInfoKnowledge {
-    /// No: this is what it says.
-    Known(CacheInfo),
-    /// Yes, together with the first lookup.
-    Ask,
-}
-
 /// Whether a server answers several HTTP/1.1 requests sent ahead, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pipelining {
+pub(crate) enum PipeliningSupport {
     /// Not known: it is tried.
     Untested,
     /// It did.

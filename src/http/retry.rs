@@ -29,7 +29,7 @@ pub(crate) struct RetryPolicy {
 
 /// What to do after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum RetryDecision {
     /// Give up.
     Stop,
     /// Try again after this time.
@@ -68,9 +68,9 @@ impl RetryPolicy {
         attempts: u32,
         elapsed: Duration,
         random: f64,
-    ) -> Next {
+    ) -> RetryDecision {
         if !failure.is_worth_repeating() || attempts >= self.attempts {
-            return Next::Stop;
+            return RetryDecision::Stop;
         }
         let (base, floor) = match failure {
             HttpErrorKind::Status {
@@ -84,9 +84,9 @@ impl RetryPolicy {
         };
         let wait = self.backoff(base, attempts, random).max(floor);
         if floor > self.retry_after_cap || elapsed.saturating_add(wait) > self.total {
-            return Next::Stop;
+            return RetryDecision::Stop;
         }
-        Next::After(wait)
+        RetryDecision::After(wait)
     }
 
     /// A wait of up to `base`, doubled for each try after the first.
@@ -120,7 +120,7 @@ mod tests {
         }
     }
 
-    fn next(failure: &HttpErrorKind, attempts: u32, random: f64) -> Next {
+    fn next(failure: &HttpErrorKind, attempts: u32, random: f64) -> RetryDecision {
         RetryPolicy::default().next(failure, attempts, Duration::ZERO, random)
     }
 
@@ -130,13 +130,13 @@ mod tests {
         let waits = [1, 2, 3].map(|attempts| next(&failure, attempts, 1.0));
         assert_eq!(
             waits,
-            [100, 200, 400].map(|ms| Next::After(Duration::from_millis(ms)))
+            [100, 200, 400].map(|ms| RetryDecision::After(Duration::from_millis(ms)))
         );
-        assert_eq!(next(&failure, 4, 1.0), Next::Stop);
-        assert_eq!(next(&failure, 1, 0.0), Next::After(Duration::ZERO));
+        assert_eq!(next(&failure, 4, 1.0), RetryDecision::Stop);
+        assert_eq!(next(&failure, 1, 0.0), RetryDecision::After(Duration::ZERO));
         assert_eq!(
             next(&failure, 1, 0.5),
-            Next::After(Duration::from_millis(50))
+            RetryDecision::After(Duration::from_millis(50))
         );
     }
 
@@ -144,13 +144,13 @@ mod tests {
     fn retry_after_is_a_floor_with_a_cap() {
         assert_eq!(
             next(&status(429, Some(7)), 1, 1.0),
-            Next::After(Duration::from_secs(7))
+            RetryDecision::After(Duration::from_secs(7))
         );
         assert_eq!(
             next(&status(503, Some(0)), 1, 1.0),
-            Next::After(Duration::from_secs(1))
+            RetryDecision::After(Duration::from_secs(1))
         );
-        assert_eq!(next(&status(503, Some(31)), 1, 0.0), Next::Stop);
+        assert_eq!(next(&status(503, Some(31)), 1, 0.0), RetryDecision::Stop);
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
             status(403, None),
             HttpErrorKind::Canceled,
         ] {
-            assert_eq!(next(&failure, 1, 0.5), Next::Stop, "{failure:?}");
+            assert_eq!(next(&failure, 1, 0.5), RetryDecision::Stop, "{failure:?}");
         }
     }
 
@@ -168,6 +168,9 @@ mod tests {
     fn the_total_time_is_bounded() {
         let policy = RetryPolicy::default();
         let late = policy.total;
-        assert_eq!(policy.next(&status(503, Some(1)), 1, late, 0.0), Next::Stop);
+        assert_eq!(
+            policy.next(&status(503, Some(1)), 1, late, 0.0),
+            RetryDecision::Stop
+        );
     }
 }

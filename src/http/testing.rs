@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use super::{
-    Client, HttpError, Learned, LookupEvent, LookupEvents, NarInfoAnswer, Options, RetryPolicy,
-    ServerSpec,
+    Client, HttpError, LookupEvent, LookupEvents, NarInfoAnswer, Options, RetryPolicy,
+    ServerProperty, ServerSpec,
 };
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
@@ -233,7 +233,7 @@ pub(super) fn impatient() -> Options {
 pub(super) struct Outcome {
     pub(super) answers: HashMap<HashPart, Result<NarInfoAnswer, HttpError>>,
     pub(super) cache_infos: Vec<Result<Option<super::CacheInfoText>, HttpError>>,
-    pub(super) learned: Vec<Learned>,
+    pub(super) learned: Vec<ServerProperty>,
     pub(super) down: Vec<HttpError>,
 }
 
@@ -247,7 +247,7 @@ impl Outcome {
                 );
             }
             LookupEvent::CacheInfo { info, .. } => self.cache_infos.push(info),
-            LookupEvent::Learned { what, .. } => self.learned.push(what),
+            LookupEvent::ServerProperty { property, .. } => self.learned.push(property),
             LookupEvent::ServerDown { error, .. } => self.down.push(error),
         }
     }
@@ -281,10 +281,10 @@ impl Outcome {
 /// Takes events until `count` items are answered.
 pub(super) fn collect(events: &mut LookupEvents, outcome: &mut Outcome, count: usize) {
     while outcome.answers.len() < count {
-        let event = events.recv_timeout(TEST_PATIENCE);
-        outcome.take(event.unwrap_or_else(|_| {
-            panic!("only {} of {count} items answered", outcome.answers.len())
-        }));
+        let event = events.queue().recv_timeout(TEST_PATIENCE);
+        let answered = outcome.answers.len();
+        let event = event.unwrap_or_else(|_| panic!("only {answered} of {count} items answered"));
+        outcome.take(event.into_inner());
     }
 }
 
@@ -292,7 +292,7 @@ pub(super) fn collect(events: &mut LookupEvents, outcome: &mut Outcome, count: u
 pub(super) fn look_up(options: Options, spec: ServerSpec, items: &[HashPart]) -> Outcome {
     let client = Client::new(options).unwrap();
     let (lookups, mut events) = client.lookups(vec![spec]).unwrap();
-    items.iter().for_each(|&item| lookups.ask(0, item));
+    items.iter().for_each(|&item| lookups.request(0, item));
     let mut outcome = Outcome::default();
     collect(&mut events, &mut outcome, items.len());
     drop(lookups);

@@ -117,7 +117,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             error,
-            "asking http://127.0.0.1:1/nar: offline: nobody is connected to"
+            "requesting http://127.0.0.1:1/nar: offline: network access is not allowed"
         );
         assert!(
             Network::new(Options::default(), NetworkReach::AllServers)

@@ -483,7 +483,7 @@ fn retry_after_is_respected() {
         .subst(&server.url(), &["fetch", &item("notes")])
         .exits(4);
     assert!(
-        run.stderr.contains("wants to be asked again in 3600 s"),
+        run.stderr.contains("(retry after 3600 s)"),
         "{}",
         run.stderr
     );

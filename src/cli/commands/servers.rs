@@ -11,7 +11,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{self, printable, without_url};
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
-use crate::http::{HttpError, ServerSaid};
+use crate::http::{CacheInfoResponse, HttpError};
 use crate::lookup_cache::{CacheInfoRecord, Downtime, LookupCache};
 use crate::substitute::chain;
 use crate::substitute::network::Network;
@@ -25,7 +25,7 @@ struct Row {
 /// What is known of what a server says of itself.
 enum Heard {
     /// It was asked, and answered.
-    Answer(ServerSaid),
+    Answer(CacheInfoResponse),
     /// It was asked, and did not answer.
     Failure(Arc<HttpError>),
     /// It was not asked, since nobody may be connected to; what the lookup cache has.
@@ -97,7 +97,7 @@ fn ask(context: &Context, network: &Network, cache: &mut LookupCache) -> Vec<Row
 }
 
 /// What a server says of itself; the defaults where it says nothing.
-fn info(said: &ServerSaid) -> CacheInfo {
+fn info(said: &CacheInfoResponse) -> CacheInfo {
     CacheInfo::parse(said.text.as_deref().unwrap_or_default())
 }
 
@@ -113,7 +113,7 @@ fn ask_one(network: &Network, server: &ServerUrl) -> Option<Heard> {
 }
 
 /// How a server is doing, in a word, and what more there is to say.
-fn state(context: &Context, said: &ServerSaid) -> (&'static str, Option<String>) {
+fn state(context: &Context, said: &CacheInfoResponse) -> (&'static str, Option<String>) {
     let store_dir = context.settings.store_dir().as_str();
     match &info(said).store_dir {
         Some(other) if other != store_dir => (

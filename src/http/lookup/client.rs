@@ -10,7 +10,7 @@ use super::queue::Over;
 use super::server::Server;
 use crate::format::store_path::HashPart;
 use crate::http::error::HttpError;
-use crate::http::net::runtime::Engine;
+use crate::http::net::runtime::HttpRuntime;
 use crate::http::options::ServerSpec;
 
 /// Asks servers about items; the answers come out of the [`LookupEvents`]. Cheap to clone. When
@@ -33,7 +33,7 @@ impl Lookups {
     ///
     /// # Panics
     /// There is no such server.
-    pub(crate) fn ask(&self, server: usize, item: HashPart) {
+    pub(crate) fn request(&self, server: usize, item: HashPart) {
         match &self.desks.0[server] {
             Desk::Network(server) => server.ask(Some(item)),
             Desk::File(server) => server.ask(Some(item)),
@@ -51,7 +51,7 @@ impl Lookups {
     }
 
     /// Asks what the server says of itself, if that is to be asked and was not asked yet.
-    pub(in crate::http) fn ask_cache_info(&self, server: usize) {
+    pub(super) fn request_cache_info(&self, server: usize) {
         match &self.desks.0[server] {
             Desk::Network(server) => server.ask(None),
             Desk::File(server) => server.ask(None),
@@ -60,18 +60,18 @@ impl Lookups {
 }
 
 pub(in crate::http) fn open(
-    engine: &Arc<Engine>,
+    runtime: &Arc<HttpRuntime>,
     servers: Vec<ServerSpec>,
 ) -> Result<(Lookups, LookupEvents), HttpError> {
-    let (sender, events) = events::queue(Arc::clone(engine));
-    let (options, shared) = (engine.options(), engine.shared());
+    let (sender, events) = events::event_queue(Arc::clone(runtime));
+    let (options, shared) = (runtime.options(), runtime.setup());
     let desks = servers.into_iter().enumerate().map(|(index, spec)| {
         if spec.url.is_file() {
-            return FileServer::open(engine, index, spec, sender.clone()).map(Desk::File);
+            return FileServer::open(runtime, index, spec, sender.clone()).map(Desk::File);
         }
         let server = Server::new(index, spec, options, shared, sender.clone());
         let server = Arc::new(server);
-        engine.handle().spawn(dispatch::run(Arc::clone(&server)));
+        runtime.handle().spawn(dispatch::run(Arc::clone(&server)));
         Ok(Desk::Network(server))
     });
     let desks = desks.collect::<Result<_, _>>()?;

@@ -159,7 +159,7 @@ async fn connect_and_ask(server: Arc<Server>) {
     let dialer = Dialer {
         url: server.url.base(),
         options: &server.options,
-        shared: &server.shared,
+        setup: &server.setup,
         timeout: server.timeouts.connect,
         offers_http2: server.lock().health.offers_http2(),
     };

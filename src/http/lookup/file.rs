@@ -1,19 +1,22 @@
 //! Lookups at a `file:` server: a thread that reads one small file after the other.
 
+use std::io::{self, Read};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 use tokio::runtime::Handle;
+use url::Url;
 
 use super::events::{CacheInfoText, EventSender, LookupEvent, NarInfoAnswer};
 use super::request::Question;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
-use crate::http::download::file;
-use crate::http::error::HttpError;
+use crate::http::download::file::{file_failure, local_path, open};
+use crate::http::error::{HttpError, HttpErrorClass, HttpErrorKind};
 use crate::http::net::blocking;
-use crate::http::net::runtime::Engine;
-use crate::http::options::{CacheInfoKnowledge, ServerSpec};
+use crate::http::net::runtime::HttpRuntime;
+use crate::http::options::ServerSpec;
 
 /// A directory that is asked like a server.
 pub(in crate::http) struct FileServer {
@@ -30,7 +33,7 @@ impl FileServer {
     /// # Errors
     /// The system has no more threads.
     pub(in crate::http) fn open(
-        engine: &Engine,
+        runtime: &HttpRuntime,
         index: usize,
         spec: ServerSpec,
         events: EventSender,
@@ -39,17 +42,17 @@ impl FileServer {
         let reader = Reader {
             index,
             url: spec.url.clone(),
-            limit_bytes: engine.options().narinfo_limit_bytes,
+            limit_bytes: runtime.options().narinfo_limit_bytes,
             questions,
             events,
-            runtime: engine.handle().clone(),
+            runtime: runtime.handle().clone(),
         };
         let failed = |cause| HttpError::setup(spec.url.as_str(), cause);
         blocking::start("file-server", move || reader.run()).map_err(failed)?;
         Ok(Self {
             url: spec.url,
             questions: sender,
-            needs_cache_info: AtomicBool::new(spec.cache_info == CacheInfoKnowledge::Ask),
+            needs_cache_info: AtomicBool::new(spec.cache_info.is_none()),
             sent: AtomicU64::new(0),
         })
     }
@@ -97,15 +100,16 @@ impl Reader {
                 .ok()
                 .and_then(Option::as_ref)
                 .map_or(0, Vec::len);
-            let room = self.runtime.block_on(self.events.room(size));
-            self.events.send_in(room, self.event(question, text));
+            let reserved = self.runtime.block_on(self.events.reserve(size));
+            self.events
+                .send_reserved(reserved, self.event(question, text));
         }
     }
 
     /// Looks for the directory; reports why it is down, if it is.
     fn find_directory(&self) -> Option<HttpError> {
         let base = self.url.base();
-        let error = file::find_directory(base)
+        let error = find_directory(base)
             .err()
             .map(|kind| HttpError::new(base, kind))?;
         self.events.send(LookupEvent::ServerDown {
@@ -117,7 +121,7 @@ impl Reader {
 
     fn read(&self, question: Question) -> Result<Option<Vec<u8>>, HttpError> {
         let url = question.url(&self.url);
-        file::read_small(&url, self.limit_bytes).map_err(|kind| HttpError::new(&url, kind))
+        read_small(&url, self.limit_bytes).map_err(|kind| HttpError::new(&url, kind))
     }
 
     fn event(&self, question: Question, text: Result<Option<Vec<u8>>, HttpError>) -> LookupEvent {
@@ -146,4 +150,32 @@ impl Reader {
             }
         }
     }
+}
+
+/// Whether there is a directory at `url`: only then does a missing file say that an item is
+/// missing.
+fn find_directory(url: &Url) -> Result<(), HttpErrorKind> {
+    let error = match local_path(url)?.metadata() {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => io::ErrorKind::NotADirectory.into(),
+        Err(error) => error,
+    };
+    Err(HttpErrorKind::Directory(Arc::new(error)))
+}
+
+/// A small file as a whole; none: there is no such file.
+fn read_small(url: &Url, limit_bytes: u64) -> Result<Option<Vec<u8>>, HttpErrorKind> {
+    let (file, length) = match open(url) {
+        Ok(opened) => opened,
+        Err(error) if error.class() == HttpErrorClass::Absent => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = Vec::with_capacity(usize::try_from(length.min(limit_bytes)).unwrap_or(0));
+    file.take(limit_bytes + 1)
+        .read_to_end(&mut text)
+        .map_err(file_failure)?;
+    if text.len() as u64 > limit_bytes {
+        return Err(HttpErrorKind::TooLarge { limit_bytes });
+    }
+    Ok(Some(text))
 }

@@ -12,10 +12,10 @@
 
 use std::time::Duration;
 
-use super::events::Learned;
-use crate::http::error::{Class, HttpErrorKind};
-use crate::http::options::{Pipelining, Protocol};
-use crate::http::retry::{Next, RetryPolicy};
+use super::events::ServerProperty;
+use crate::http::error::{HttpErrorClass, HttpErrorKind};
+use crate::http::options::{PipeliningSupport, Protocol};
+use crate::http::retry::{RetryDecision, RetryPolicy};
 
 /// How a connection went.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub(in crate::http) struct Judgment {
 #[derive(Debug)]
 pub(in crate::http) struct Health {
     policy: RetryPolicy,
-    pipelining: Pipelining,
+    pipelining: PipeliningSupport,
     /// Connections in a row that asking ahead has broken.
     strikes: u32,
     /// A connection broke while asking ahead; the verdict waits for the request asked alone.
@@ -84,7 +84,7 @@ pub(in crate::http) struct Health {
     troubles: u32,
     /// Pauses in a row that such answers led to.
     overloads: u32,
-    lessons: Vec<Learned>,
+    lessons: Vec<ServerProperty>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +102,7 @@ struct Limit {
 impl Health {
     pub(in crate::http) fn new(
         policy: RetryPolicy,
-        pipelining: Pipelining,
+        pipelining: PipeliningSupport,
         limit: Option<u32>,
     ) -> Self {
         let limit = limit.filter(|&limit| limit > 0);
@@ -132,7 +132,7 @@ impl Health {
 
     /// Whether to send requests ahead.
     pub(in crate::http) fn asks_ahead(&self) -> bool {
-        self.pipelining != Pipelining::Broken
+        self.pipelining != PipeliningSupport::Broken
     }
 
     /// Whether HTTP/2 is worth another try.
@@ -146,7 +146,7 @@ impl Health {
     }
 
     /// Takes out what was learned since the last call.
-    pub(in crate::http) fn take_lessons(&mut self) -> Vec<Learned> {
+    pub(in crate::http) fn take_lessons(&mut self) -> Vec<ServerProperty> {
         std::mem::take(&mut self.lessons)
     }
 
@@ -162,8 +162,8 @@ impl Health {
 
     /// Many requests sent ahead on one connection were answered in step.
     pub(in crate::http) fn kept_step(&mut self) {
-        if self.pipelining == Pipelining::Untested {
-            self.set_pipelining(Pipelining::Works);
+        if self.pipelining == PipeliningSupport::Untested {
+            self.set_pipelining(PipeliningSupport::Works);
         }
     }
 
@@ -180,7 +180,7 @@ impl Health {
         };
         self.strikes += 1;
         if self.strikes >= STRIKES_OUT || suspicion.is_certain {
-            self.set_pipelining(Pipelining::Broken);
+            self.set_pipelining(PipeliningSupport::Broken);
         }
     }
 
@@ -193,7 +193,7 @@ impl Health {
     pub(in crate::http) fn not_connected(&mut self, kind: &HttpErrorKind, random: f64) -> Course {
         self.failures += 1;
         let attempts = match kind.class() {
-            Class::Local => 1,
+            HttpErrorClass::Local => 1,
             _ if self.has_answered => self.policy.attempts,
             _ if kind.is_worth_repeating() => FIRST_CONNECTIONS,
             _ => 1,
@@ -246,8 +246,8 @@ impl Health {
             .policy
             .next(kind, self.overloads, Duration::ZERO, random)
         {
-            Next::After(wait) => Course::Wait(wait),
-            Next::Stop => Course::GiveUp,
+            RetryDecision::After(wait) => Course::Wait(wait),
+            RetryDecision::Stop => Course::GiveUp,
         }
     }
 
@@ -275,7 +275,7 @@ impl Health {
         };
         if self.limit() != Some(report.answered) {
             self.lessons
-                .push(Learned::RequestsPerConnection(report.answered));
+                .push(ServerProperty::RequestsPerConnection(report.answered));
         }
         self.limit = Some(limit);
     }
@@ -303,14 +303,14 @@ impl Health {
             return false;
         }
         let is_silent = matches!(report.end, End::Failed(HttpErrorKind::Stalled(_)));
-        let is_certain = is_silent && self.pipelining == Pipelining::Untested;
+        let is_certain = is_silent && self.pipelining == PipeliningSupport::Untested;
         self.suspicion = Some(Suspicion { is_certain });
         true
     }
 
-    fn set_pipelining(&mut self, pipelining: Pipelining) {
+    fn set_pipelining(&mut self, pipelining: PipeliningSupport) {
         self.pipelining = pipelining;
-        self.lessons.push(Learned::Pipelining(pipelining));
+        self.lessons.push(ServerProperty::Pipelining(pipelining));
     }
 }
 

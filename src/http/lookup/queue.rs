@@ -14,7 +14,7 @@ use super::request::Question;
 use crate::format::cache_info::CacheInfo;
 use crate::format::store_path::HashPart;
 use crate::http::error::{HttpError, HttpErrorKind};
-use crate::http::options::{CacheInfoKnowledge, Options, Protocol, ServerSpec};
+use crate::http::options::{Options, Protocol, ServerSpec};
 
 pub(in crate::http) struct State {
     pub(in crate::http) health: Health,
@@ -59,10 +59,7 @@ pub(in crate::http) enum Over {
 
 impl State {
     pub(in crate::http) fn new(spec: &ServerSpec, options: &Options) -> Self {
-        let known = match &spec.cache_info {
-            CacheInfoKnowledge::Known(info) => Some(info),
-            CacheInfoKnowledge::Ask => None,
-        };
+        let known = spec.cache_info.as_ref();
         let retries = options.retries.clone();
         Self {
             health: Health::new(retries, spec.pipelining, spec.requests_per_connection),

@@ -13,8 +13,9 @@ use url::Url;
 use super::pending::Held;
 use super::response::{Head, Response};
 use crate::format::server_url::ServerUrl;
-use crate::http::download::client::{self, REDIRECTS_MAX};
+use crate::http::download::client::{LibraryRequest, REDIRECTS_MAX};
 use crate::http::error::HttpErrorKind;
+use crate::http::net::library_client::body_failure;
 
 /// The server that a redirect of `question` to `location` leads to, if that has the answer at the
 /// same place as any other server.
@@ -44,9 +45,9 @@ async fn fetch(held: &Held, location: String) -> Result<Response, HttpErrorKind>
     let server = held.server();
     let from = held.question().url(&server.url);
     let target = target(&from, location)?;
-    let request = client::Request::new(Method::GET, target, server.timeouts);
+    let request = LibraryRequest::new(Method::GET, target, server.timeouts);
     server.count_sent(held.question());
-    let response = request.send(&server.shared, &server.options).await;
+    let response = request.send(&server.setup, &server.options).await;
     let mut response = response.map_err(|error| error.kind().clone())?;
     let fields = response.headers().iter();
     let fields = fields.map(|(name, value)| (name.as_str(), value.as_bytes()));
@@ -82,7 +83,7 @@ async fn read_all(
         loop {
             let chunk = tokio::time::timeout(stall, response.chunk()).await;
             let chunk = chunk.map_err(|_| HttpErrorKind::Stalled(stall))?;
-            match chunk.map_err(|error| client::body_error(error, server.timeouts))? {
+            match chunk.map_err(|error| body_failure(error, server.timeouts))? {
                 None => return Ok(body),
                 Some(bytes) if (body.len() + bytes.len()) as u64 > limit_bytes => {
                     return Err(HttpErrorKind::TooLarge { limit_bytes });

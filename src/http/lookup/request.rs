@@ -1,11 +1,11 @@
 //! Requests of lookups: the same bytes over and over with another name in the middle.
 
 use bytes::{BufMut, BytesMut};
-use data_encoding::BASE64;
 use url::Url;
 
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
+use crate::http::net::address::basic_credentials;
 use crate::http::options::Options;
 
 /// What is asked of a server.
@@ -106,32 +106,6 @@ fn host(url: &Url) -> String {
         .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// The value of an `Authorization` field from the user name and password in `url`.
-pub(in crate::http) fn basic_credentials(url: &Url) -> Option<String> {
-    if url.username().is_empty() && url.password().is_none() {
-        return None;
-    }
-    let mut words = percent_decoded(url.username());
-    words.push(b':');
-    words.extend(percent_decoded(url.password().unwrap_or_default()));
-    Some(format!("Basic {}", BASE64.encode(&words)))
-}
-
-/// `text` with its `%XX` turned into bytes.
-pub(in crate::http) fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    while let [first, rest @ ..] = bytes {
-        let digits = rest.get(..2).filter(|_| *first == b'%');
-        let escaped = digits
-            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        decoded.push(escaped.unwrap_or(*first));
-        bytes = if escaped.is_some() { &rest[2..] } else { rest };
-    }
-    decoded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,18 +168,5 @@ mod tests {
             "{https}"
         );
         assert!(!https.contains("Proxy-Authorization"), "{https}");
-    }
-
-    #[test]
-    fn percent_decoding() {
-        for (text, expected) in [
-            ("a%20b", "a b"),
-            ("%", "%"),
-            ("%4", "%4"),
-            ("%zz%41", "%zzA"),
-            ("%+1", "%+1"),
-        ] {
-            assert_eq!(percent_decoded(text), expected.as_bytes(), "{text}");
-        }
     }
 }

@@ -52,8 +52,8 @@ pub(in crate::http) fn judge(response: Response) -> Verdict {
                 max_age,
             }),
         },
-        (202, _) => Verdict::Answer(NarInfoAnswer::Baking { status, max_age }),
-        (404, _) if head.baking => Verdict::Answer(NarInfoAnswer::Baking { status, max_age }),
+        (202, _) => Verdict::Answer(NarInfoAnswer::Preparing { status, max_age }),
+        (404, _) if head.baking => Verdict::Answer(NarInfoAnswer::Preparing { status, max_age }),
         (404 | 410, _) => Verdict::Answer(NarInfoAnswer::Missing { status, max_age }),
         (301 | 302 | 303 | 307 | 308, Some(location)) => Verdict::Redirect(location),
         _ => Verdict::Failed(HttpErrorKind::Status {
@@ -164,7 +164,7 @@ mod tests {
             }) => {
                 format!("missing {status}")
             }
-            Verdict::Answer(NarInfoAnswer::Baking {
+            Verdict::Answer(NarInfoAnswer::Preparing {
                 status,
                 max_age: Some(9),
             }) => {
@@ -192,7 +192,10 @@ mod tests {
             assert_eq!(verdict(status, |_| {}), expected);
         }
         let encoded = verdict(200, |head| head.encoding = Some("br".into()));
-        assert_eq!(encoded, "the server used the content encoding `br` unasked");
+        assert_eq!(
+            encoded,
+            "the server used the content encoding `br`, which was not requested"
+        );
     }
 
     #[test]

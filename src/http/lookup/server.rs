@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::events::{CacheInfoText, EventSender, Learned, LookupEvent, NarInfoAnswer};
+use super::events::{CacheInfoText, EventSender, LookupEvent, NarInfoAnswer, ServerProperty};
 use super::health::Course;
 use super::pending::{Ask, Held};
 use super::queue::{Over, State};
@@ -21,18 +21,16 @@ use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
 use crate::http::error::{HttpError, HttpErrorKind};
-use crate::http::net::runtime::Shared;
-use crate::http::options::{
-    CacheInfoKnowledge, Options, Pipelining, Protocol, ServerSpec, Timeouts,
-};
-use crate::http::retry::Next;
+use crate::http::net::runtime::ConnectionSetup;
+use crate::http::options::{Options, PipeliningSupport, Protocol, ServerSpec, Timeouts};
+use crate::http::retry::RetryDecision;
 use crate::sync::lock;
 
 /// A server on the network, shared by those who ask and the connections that answer.
 pub(in crate::http) struct Server {
     pub(in crate::http) url: ServerUrl,
     pub(in crate::http) options: Arc<Options>,
-    pub(in crate::http) shared: Arc<Shared>,
+    pub(in crate::http) setup: Arc<ConnectionSetup>,
     pub(in crate::http) timeouts: Timeouts,
     pub(in crate::http) requests: Requests,
     /// Told whenever there may be something to do.
@@ -52,7 +50,7 @@ impl Server {
         index: usize,
         spec: ServerSpec,
         options: &Arc<Options>,
-        shared: &Arc<Shared>,
+        setup: &Arc<ConnectionSetup>,
         events: EventSender,
     ) -> Self {
         let state = State::new(&spec, options);
@@ -64,7 +62,7 @@ impl Server {
                 .bounded(),
             url: spec.url,
             options: Arc::clone(options),
-            shared: Arc::clone(shared),
+            setup: Arc::clone(setup),
             changed: watch::Sender::new(()),
             turns: Semaphore::new(state.connections_max),
             hops: 0,
@@ -80,11 +78,11 @@ impl Server {
     pub(in crate::http) fn annex(&self, url: ServerUrl) -> Self {
         let spec = ServerSpec {
             url,
-            cache_info: CacheInfoKnowledge::Known(CacheInfo {
+            cache_info: Some(CacheInfo {
                 want_mass_query: self.lock().connections_max > 1,
                 ..CacheInfo::default()
             }),
-            pipelining: Pipelining::Untested,
+            pipelining: PipeliningSupport::Untested,
             requests_per_connection: None,
             timeouts: Some(self.timeouts),
         };
@@ -93,7 +91,7 @@ impl Server {
         Self {
             hops,
             sent,
-            ..Self::new(self.index, spec, &self.options, &self.shared, events)
+            ..Self::new(self.index, spec, &self.options, &self.setup, events)
         }
     }
 
@@ -221,10 +219,10 @@ impl Server {
             Verdict::Answer(answer) => {
                 let (event, size) = self.event(held.question(), answer);
                 // Only what has its place in the queue is no longer given back.
-                let room = self.events.room(size).await;
+                let reserved = self.events.reserve(size).await;
                 held.release();
                 self.lock().answered();
-                self.events.send_in(room, event);
+                self.events.send_reserved(reserved, event);
             }
             Verdict::Redirect(location) => {
                 let ask = held.release();
@@ -244,7 +242,7 @@ impl Server {
             (Question::NarInfo(item), answer) => {
                 let size = match &answer {
                     NarInfoAnswer::Found { text, .. } => text.len(),
-                    NarInfoAnswer::Missing { .. } | NarInfoAnswer::Baking { .. } => 0,
+                    NarInfoAnswer::Missing { .. } | NarInfoAnswer::Preparing { .. } => 0,
                 };
                 (
                     LookupEvent::Answer {
@@ -292,11 +290,11 @@ impl Server {
             }
         };
         match next {
-            Next::Stop => {
+            RetryDecision::Stop => {
                 drop(state);
                 self.fail(&ask, kind.clone());
             }
-            Next::After(wait) => {
+            RetryDecision::After(wait) => {
                 state.delay(now + wait, ask);
                 drop(state);
             }
@@ -320,7 +318,7 @@ impl Server {
     /// Notes what a new connection speaks.
     pub(in crate::http) fn speaks(&self, protocol: Protocol) {
         if self.lock().speaks(protocol) {
-            self.report_lesson(Learned::Protocol(protocol));
+            self.report_lesson(ServerProperty::Protocol(protocol));
         }
     }
 
@@ -332,11 +330,11 @@ impl Server {
             .for_each(|what| self.report_lesson(what));
     }
 
-    fn report_lesson(&self, what: Learned) {
+    fn report_lesson(&self, property: ServerProperty) {
         if self.hops == 0 {
-            self.events.send(LookupEvent::Learned {
+            self.events.send(LookupEvent::ServerProperty {
                 server: self.index,
-                what,
+                property,
             });
         }
     }

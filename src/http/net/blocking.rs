@@ -1,5 +1,7 @@
-//! Work that blocks, such as resolving a host name, on a thread of its own. The runtime's own pool for
-//! that panics when the system has no more threads; here it is an error.
+//! Work that blocks, such as resolving a host name, on a thread of its own.
+//!
+//! The runtime's own pool for that panics when the system has no more threads; here it is an
+//! error.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -19,7 +21,7 @@ pub(in crate::http) fn start<T: Send + 'static>(
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            // A caller that no longer waits has no use for it.
+            // A caller that no longer waits does not need the result.
             let _ = sender.send(work());
         })?;
     Ok(receiver)
@@ -28,14 +30,13 @@ pub(in crate::http) fn start<T: Send + 'static>(
 /// The addresses of `host`, in the order that the system prefers.
 ///
 /// # Errors
-/// There are none, or the system has no thread for looking.
-pub(in crate::http) async fn resolve(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let look = move || {
+/// The host has none, or the system has no more threads.
+pub(super) async fn resolve(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let found = start("resolve", move || {
         (host.as_str(), port)
             .to_socket_addrs()
             .map(Iterator::collect)
-    };
-    let found = start("resolve", look)?;
+    })?;
     found
         .await
         .map_err(|_| io::Error::other("a thread has panicked"))?

@@ -1,12 +1,14 @@
-//! The runtime that everything asynchronous runs on, and what all requests share.
+//! The runtime of everything asynchronous, and what all requests share.
 
 use std::future::Future;
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use super::library_client;
 use super::tls::Tls;
 use crate::http::error::HttpError;
 use crate::http::options::Options;
@@ -14,47 +16,50 @@ use crate::http::options::Options;
 /// The runtime, the options, and what is made from them when first needed.
 ///
 /// One thread moves all bytes. With a second one lookups were no faster, and nars slower (2.5
-/// instead of 3.6 GB/s, 0.65 instead of 0.85 with TLS, on two cores): it competes with those who
-/// unpack.
+/// instead of 3.6 GB/s, 0.65 instead of 0.85 with TLS, on two cores): it competes with the
+/// threads that unpack.
 #[derive(Debug)]
-pub(in crate::http) struct Engine {
+pub(in crate::http) struct HttpRuntime {
     options: Arc<Options>,
-    shared: Arc<Shared>,
-    runtime: Handle,
+    setup: Arc<ConnectionSetup>,
+    handle: Handle,
     /// The thread of the runtime ends when this is dropped.
     _alive: oneshot::Sender<()>,
 }
 
 /// What connections need, apart from the runtime: a task must not own the runtime it runs on.
 #[derive(Debug, Default)]
-pub(in crate::http) struct Shared {
+pub(in crate::http) struct ConnectionSetup {
     tls: OnceLock<Result<Tls, HttpError>>,
-    web: OnceLock<Result<reqwest::Client, HttpError>>,
+    library_client: OnceLock<Result<reqwest::Client, HttpError>>,
 }
 
-impl Engine {
+impl HttpRuntime {
+    /// Starts the runtime's thread.
+    ///
+    /// # Errors
+    /// The system has no more threads.
     pub(in crate::http) fn new(options: Options) -> Result<Self, HttpError> {
-        let failed = |cause| HttpError::setup("the HTTP client", cause);
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(failed)?;
+            .map_err(setup_failure)?;
         let handle = runtime.handle().clone();
         let (alive, ended) = oneshot::channel();
 
         // The library's own threads panic when the system has none to give.
-        let thread = thread::Builder::new().name("subst-http".to_owned());
-        let run = move || {
-            // Nothing is ever sent.
-            let _ = runtime.block_on(ended);
-        };
-        thread.spawn(run).map_err(failed)?;
+        thread::Builder::new()
+            .name("subst-http".to_owned())
+            .spawn(move || {
+                // Nothing is ever sent.
+                let _ = runtime.block_on(ended);
+            })
+            .map_err(setup_failure)?;
 
-        let (options, shared) = (Arc::new(options.bounded()), Arc::default());
         Ok(Self {
-            options,
-            shared,
-            runtime: handle,
+            options: Arc::new(options.bounded()),
+            setup: Arc::default(),
+            handle,
             _alive: alive,
         })
     }
@@ -63,21 +68,25 @@ impl Engine {
         &self.options
     }
 
-    pub(in crate::http) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    pub(in crate::http) fn setup(&self) -> &Arc<ConnectionSetup> {
+        &self.setup
     }
 
     pub(in crate::http) fn handle(&self) -> &Handle {
-        &self.runtime
+        &self.handle
     }
 
     /// Runs `future` to its end on the calling thread.
     pub(in crate::http) fn block_on<F: Future>(&self, future: F) -> F::Output {
-        self.handle().block_on(future)
+        self.handle.block_on(future)
     }
 }
 
-impl Shared {
+fn setup_failure(cause: io::Error) -> HttpError {
+    HttpError::setup("the HTTP client", cause)
+}
+
+impl ConnectionSetup {
     /// The TLS settings, made once.
     pub(in crate::http) fn tls(&self, options: &Options) -> Result<&Tls, HttpError> {
         self.tls
@@ -86,10 +95,13 @@ impl Shared {
             .map_err(Clone::clone)
     }
 
-    /// The ordinary HTTP client: for nars, and for what lookups are redirected to.
-    pub(in crate::http) fn web(&self, options: &Options) -> Result<&reqwest::Client, HttpError> {
-        self.web
-            .get_or_init(|| crate::http::download::client::client(options, self.tls(options)?))
+    /// The HTTP library's client, made once.
+    pub(in crate::http) fn library_client(
+        &self,
+        options: &Options,
+    ) -> Result<&reqwest::Client, HttpError> {
+        self.library_client
+            .get_or_init(|| library_client::build(options, self.tls(options)?))
             .as_ref()
             .map_err(Clone::clone)
     }

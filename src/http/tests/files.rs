@@ -38,7 +38,7 @@ fn lookups_in_a_directory() {
         };
         assert_eq!(outcome.answers[&item(n)].as_ref().unwrap(), &missing);
     }
-    assert_eq!(outcome.error(item(200)).class(), Class::Refused);
+    assert_eq!(outcome.error(item(200)).class(), HttpErrorClass::Refused);
     let info = outcome.cache_infos[0].as_ref().unwrap().as_ref().unwrap();
     assert_eq!(info.text, "StoreDir: /gnu/store\n");
 }
@@ -82,7 +82,7 @@ fn nars_in_a_directory() {
     let absent = client
         .nar(NarRequest::new(spec.url.nar_url("absent").unwrap()))
         .unwrap_err();
-    assert_eq!(absent.class(), Class::Absent);
+    assert_eq!(absent.class(), HttpErrorClass::Absent);
     assert_eq!(client.probe(&url).unwrap().length, Some(1_000_000));
 }
 

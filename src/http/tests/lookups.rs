@@ -9,7 +9,6 @@ use std::time::Duration;
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::http::error::HttpErrorKind;
-use crate::http::lookup::events::NoEvent;
 use crate::http::options::Protocol;
 use crate::http::testing::*;
 use crate::http::*;
@@ -40,12 +39,12 @@ fn one_connection_answers_everything() {
     assert!(
         outcome
             .learned
-            .contains(&Learned::Protocol(Protocol::Http1))
+            .contains(&ServerProperty::Protocol(Protocol::Http1))
     );
     assert!(
         outcome
             .learned
-            .contains(&Learned::Pipelining(Pipelining::Works))
+            .contains(&ServerProperty::Pipelining(PipeliningSupport::Works))
     );
     assert!(outcome.down.is_empty());
 }
@@ -89,7 +88,7 @@ fn no_more_than_the_window_is_in_flight() {
 fn known_cache_info_is_not_asked() {
     let server = TestServer::answering(right);
     let mut spec = server.spec();
-    spec.cache_info = CacheInfoKnowledge::Known(CacheInfo::default());
+    spec.cache_info = Some(CacheInfo::default());
     let outcome = look_up(quick(), spec, &items(5));
     outcome.assert_all_found(&items(5));
     assert!(outcome.cache_infos.is_empty());
@@ -135,12 +134,12 @@ fn limits_of_requests_per_connection_are_learned() {
         outcome.assert_all_found(&items);
         let learned = outcome
             .learned
-            .contains(&Learned::RequestsPerConnection(1000));
+            .contains(&ServerProperty::RequestsPerConnection(1000));
         assert!(learned, "{:?}", outcome.learned);
         assert!(
             !outcome
                 .learned
-                .contains(&Learned::Pipelining(Pipelining::Broken))
+                .contains(&ServerProperty::Pipelining(PipeliningSupport::Broken))
         );
         assert!(outcome.down.is_empty());
         assert!(server.connections() <= 7, "{}", server.connections());
@@ -246,14 +245,14 @@ fn statuses_become_answers() {
     );
     assert_eq!(
         answer(2),
-        NarInfoAnswer::Baking {
+        NarInfoAnswer::Preparing {
             status: 202,
             max_age: None
         }
     );
     assert_eq!(
         answer(3),
-        NarInfoAnswer::Baking {
+        NarInfoAnswer::Preparing {
             status: 404,
             max_age: Some(300)
         }
@@ -301,7 +300,7 @@ fn oversized_answers_fail_alone() {
         outcome.assert_found(item(n));
     }
     for n in [3, 7] {
-        assert_eq!(outcome.error(item(n)).class(), Class::Refused);
+        assert_eq!(outcome.error(item(n)).class(), HttpErrorClass::Refused);
     }
     let header = outcome.error(item(5));
     assert!(
@@ -312,7 +311,7 @@ fn oversized_answers_fail_alone() {
     assert!(
         !outcome
             .learned
-            .contains(&Learned::Pipelining(Pipelining::Broken))
+            .contains(&ServerProperty::Pipelining(PipeliningSupport::Broken))
     );
 }
 
@@ -334,16 +333,18 @@ fn a_black_hole_costs_one_timeout() {
     let server = TestServer::start(Peer::be_silent);
     let client = Client::new(impatient()).unwrap();
     let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
-    items(20).into_iter().for_each(|item| lookups.ask(0, item));
+    items(20)
+        .into_iter()
+        .for_each(|item| lookups.request(0, item));
     let mut outcome = Outcome::default();
     collect(&mut events, &mut outcome, 20);
     assert_eq!(outcome.down.len(), 1);
     assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Stalled(_)));
     assert_eq!(outcome.cache_infos.len(), 1);
     assert_eq!(server.connections(), 1);
-    lookups.ask(0, item(99));
+    lookups.request(0, item(99));
     collect(&mut events, &mut outcome, 21);
-    assert_eq!(outcome.error(item(99)).class(), Class::Transient);
+    assert_eq!(outcome.error(item(99)).class(), HttpErrorClass::Transient);
     assert_eq!((outcome.down.len(), server.connections()), (1, 1));
 }
 
@@ -367,9 +368,16 @@ fn a_refusing_server_is_down() {
 #[test]
 fn an_unknown_host_is_down() {
     let spec = ServerSpec::new(ServerUrl::parse("http://no-such-host.invalid").unwrap());
+    let nar = NarRequest::new(spec.url.nar_url("nar").unwrap());
     let outcome = look_up(quick(), spec, &items(1));
+    let nar_error = Client::new(quick()).unwrap().nar(nar).unwrap_err();
+    for error in [&outcome.down[0], &nar_error] {
+        let text = error.without_url().to_string();
+        let expected = "cannot resolve no-such-host.invalid (no such host, or no network): ";
+        assert!(text.contains(expected), "{text}");
+    }
     assert!(
-        matches!(outcome.down[0].kind(), HttpErrorKind::Resolve(_)),
+        matches!(outcome.down[0].kind(), HttpErrorKind::Resolve { .. }),
         "{:?}",
         outcome.down
     );
@@ -424,7 +432,7 @@ fn an_item_that_breaks_every_connection_fails_alone() {
     let outcome = look_up(quick(), server.spec(), &items(100));
     let error = outcome.error(item(50));
     assert!(matches!(error.kind(), HttpErrorKind::Closed), "{error:?}");
-    assert_eq!(error.attempts(), 4);
+    assert_eq!(error.attempts, 4);
     (0..100)
         .filter(|&n| n != 50)
         .for_each(|n| outcome.assert_found(item(n)));
@@ -432,7 +440,7 @@ fn an_item_that_breaks_every_connection_fails_alone() {
     assert!(
         !outcome
             .learned
-            .contains(&Learned::Pipelining(Pipelining::Broken))
+            .contains(&ServerProperty::Pipelining(PipeliningSupport::Broken))
     );
 }
 
@@ -465,7 +473,7 @@ fn out_of_step_answers_are_noticed() {
     assert!(
         outcome
             .learned
-            .contains(&Learned::Pipelining(Pipelining::Broken))
+            .contains(&ServerProperty::Pipelining(PipeliningSupport::Broken))
     );
     assert!(outcome.down.is_empty());
 }
@@ -485,7 +493,7 @@ fn servers_that_drop_what_is_sent_ahead() {
     assert!(
         outcome
             .learned
-            .contains(&Learned::Pipelining(Pipelining::Broken))
+            .contains(&ServerProperty::Pipelining(PipeliningSupport::Broken))
     );
     assert!(outcome.down.is_empty());
 }
@@ -505,7 +513,7 @@ fn servers_that_close_when_asked_ahead() {
     assert!(
         outcome
             .learned
-            .contains(&Learned::Pipelining(Pipelining::Broken))
+            .contains(&ServerProperty::Pipelining(PipeliningSupport::Broken))
     );
     assert!(outcome.down.is_empty());
 }
@@ -519,7 +527,7 @@ fn known_broken_servers_are_asked_one_at_a_time() {
         }
     });
     let spec = ServerSpec {
-        pipelining: Pipelining::Broken,
+        pipelining: PipeliningSupport::Broken,
         ..server.spec()
     };
     look_up(quick(), spec, &items(50)).assert_all_found(&items(50));
@@ -545,7 +553,7 @@ fn a_liar_is_passed_up_as_it_is() {
     assert!(
         !outcome
             .learned
-            .contains(&Learned::Pipelining(Pipelining::Broken))
+            .contains(&ServerProperty::Pipelining(PipeliningSupport::Broken))
     );
 }
 
@@ -596,7 +604,7 @@ fn one_bad_item_is_tried_again_then_reported() {
     });
     let outcome = look_up(quick(), server.spec(), &items(10));
     assert_eq!(status(&outcome, 3), Some(500));
-    assert_eq!(outcome.error(item(3)).attempts(), 4);
+    assert_eq!(outcome.error(item(3)).attempts, 4);
     assert!(outcome.down.is_empty());
 }
 
@@ -619,7 +627,7 @@ fn a_question_is_repeated_after_the_shortest_of_waits() {
         .unwrap();
     let mut outcome = Outcome::default();
     for (count, item) in (1..).zip(items(300)) {
-        lookups.ask(0, item);
+        lookups.request(0, item);
         collect(&mut events, &mut outcome, count);
     }
     outcome.assert_all_found(&items(300));
@@ -718,7 +726,7 @@ fn a_server_that_redirects_everything_costs_one_more_connection() {
     assert_eq!(server.connections(), 1);
     // The items on one, and `nix-cache-info`, which is followed by itself, on another.
     assert_eq!(target.connections(), 2);
-    let is_protocol = |what: &&Learned| matches!(what, Learned::Protocol(_));
+    let is_protocol = |what: &&ServerProperty| matches!(what, ServerProperty::Protocol(_));
     assert_eq!(outcome.learned.iter().filter(is_protocol).count(), 1);
 }
 
@@ -790,7 +798,7 @@ fn an_idle_connection_may_be_closed() {
     let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
     let mut outcome = Outcome::default();
     for round in 0..5 {
-        (0..10).for_each(|n| lookups.ask(0, item(10 * round + n)));
+        (0..10).for_each(|n| lookups.request(0, item(10 * round + n)));
         collect(&mut events, &mut outcome, 10 * round + 10);
     }
     outcome.assert_all_found(&items(50));
@@ -803,11 +811,11 @@ fn dropping_the_handles_ends_the_events() {
     let server = TestServer::start(Peer::be_silent);
     let client = Client::new(quick()).unwrap();
     let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
-    lookups.clone().ask(0, item(0));
+    lookups.clone().request(0, item(0));
     drop(lookups);
     drop(client);
     while events.recv().is_some() {}
-    assert_eq!(events.try_recv().unwrap_err(), NoEvent::Ended);
+    assert!(events.queue().try_recv().unwrap_err().is_disconnected());
 }
 
 /// A server with answers of a megabyte.
@@ -832,7 +840,9 @@ fn answers_nobody_takes_are_not_read_on() {
     let server = verbose_server();
     let client = Client::new(quick()).unwrap();
     let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
-    items(200).into_iter().for_each(|item| lookups.ask(0, item));
+    items(200)
+        .into_iter()
+        .for_each(|item| lookups.request(0, item));
     let mut outcome = Outcome::default();
     collect(&mut events, &mut outcome, 1);
     let kept = wait_for_standstill(&server);
@@ -872,7 +882,7 @@ fn silence_weighs_more_than_one_attempt_and_is_not_told_as_more() {
         .iter()
         .filter(|path| path.ends_with("3.narinfo"))
         .count();
-    assert_eq!(outcome.error(item(3)).attempts() as usize, sent);
+    assert_eq!(outcome.error(item(3)).attempts as usize, sent);
 }
 
 #[test]

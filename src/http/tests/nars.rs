@@ -91,7 +91,7 @@ fn every_cut_is_an_error() {
             }
             ref other => panic!("{other:?}"),
         }
-        assert_eq!(error.class(), Class::Transient);
+        assert_eq!(error.class(), HttpErrorClass::Transient);
         assert!(body.next_chunk().is_err(), "the error stays");
     }
 }
@@ -192,11 +192,11 @@ fn lies_about_ranges_are_refused() {
             ..request(&server)
         };
         let error = open(quick(), ranged).unwrap_err();
-        assert_eq!(error.class(), Class::Refused, "{fields}");
+        assert_eq!(error.class(), HttpErrorClass::Refused, "{fields}");
         // A part that nobody asked for.
         assert_eq!(
             open(quick(), request(&server)).unwrap_err().class(),
-            Class::Refused
+            HttpErrorClass::Refused
         );
     }
 }
@@ -223,11 +223,11 @@ fn opening_is_retried() {
 #[test]
 fn failures_to_open() {
     for (status, asked, class) in [
-        ("404 No", 1, Class::Absent),
-        ("410 Gone", 1, Class::Absent),
-        ("403 No", 1, Class::Transient),
-        ("416 Range", 1, Class::Transient),
-        ("502 Bad", 4, Class::Transient),
+        ("404 No", 1, HttpErrorClass::Absent),
+        ("410 Gone", 1, HttpErrorClass::Absent),
+        ("403 No", 1, HttpErrorClass::Transient),
+        ("416 Range", 1, HttpErrorClass::Transient),
+        ("502 Bad", 4, HttpErrorClass::Transient),
     ] {
         let server = TestServer::answering(move |_| response(status, "", ""));
         let error = open(quick(), request(&server)).unwrap_err();
@@ -255,7 +255,7 @@ fn failures_to_open() {
     let server = TestServer::answering(|_| b"SSH-2.0-hello\r\n\r\n".to_vec());
     assert_eq!(
         open(quick(), request(&server)).unwrap_err().class(),
-        Class::Transient
+        HttpErrorClass::Transient
     );
 }
 
@@ -356,7 +356,7 @@ fn probes() {
             .probe(&Url::parse(&format!("{}{path}", server.url())).unwrap())
             .unwrap()
     };
-    let plain = Probe {
+    let plain = ProbeResponse {
         status: 200,
         proxy_cache: Some("HIT".into()),
         age: Some(5),
@@ -364,7 +364,7 @@ fn probes() {
         accepts_ranges: true,
     };
     assert_eq!(probe("/plain"), plain);
-    let no_head = Probe {
+    let no_head = ProbeResponse {
         status: 200,
         proxy_cache: Some("MISS".into()),
         age: None,

@@ -66,7 +66,10 @@ fn plain_http_goes_through_as_absolute_addresses() {
     assert_eq!(error.status(), Some(407));
     // Without the proxy the name leads nowhere.
     let outcome = look_up(proxied(&proxy.url(), "server.invalid"), spec, &items(1));
-    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Resolve(_)));
+    assert!(matches!(
+        outcome.down[0].kind(),
+        HttpErrorKind::Resolve { .. }
+    ));
 }
 
 #[test]
@@ -97,9 +100,13 @@ fn https_goes_through_a_tunnel() {
     assert_eq!(proxy.connections(), 2);
 
     let outcome = look_up(proxied(&proxy.url(), ""), server.spec(), &items(1));
-    let kind = outcome.down[0].kind();
-    let cause = std::error::Error::source(kind).unwrap().to_string();
-    assert_eq!(cause, "the proxy answered with status 407");
+    let error = &outcome.down[0];
+    assert!(matches!(error.kind().innermost(), HttpErrorKind::Proxy(_)));
+    let expected = format!(
+        "proxy {}/: it did not connect to the server: the proxy answered with status 407",
+        proxy.url()
+    );
+    assert_eq!(error.without_url().to_string(), expected);
 }
 
 #[test]
@@ -135,6 +142,16 @@ fn a_proxy_that_is_not_there() {
         .local_addr()
         .unwrap();
     let spec = ServerSpec::new(ServerUrl::parse("http://server.invalid").unwrap());
-    let outcome = look_up(proxied(&format!("http://{address}"), ""), spec, &items(1));
-    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Connect(_)));
+    let options = proxied(&format!("http://user:secret@{address}"), "");
+    let outcome = look_up(options.clone(), spec, &items(1));
+    let nar_error = fetch(options, "http://server.invalid/nar").unwrap_err();
+    for error in [&outcome.down[0], &nar_error] {
+        assert!(matches!(
+            error.kind().innermost(),
+            HttpErrorKind::Connect(_)
+        ));
+        let text = error.without_url().to_string();
+        let expected = format!("proxy http://{address}/: cannot connect: Connection refused");
+        assert!(text.contains(&expected), "{text}");
+    }
 }

@@ -256,7 +256,7 @@ fn certificates_are_believed_when_told_so() {
         assert!(
             outcome
                 .learned
-                .contains(&Learned::Protocol(Protocol::Http1))
+                .contains(&ServerProperty::Protocol(Protocol::Http1))
         );
         let nar = Url::parse(&format!("{}/nar", server.url())).unwrap();
         let mut body = Client::new(options)
@@ -290,7 +290,7 @@ fn http2_is_multiplexed() {
     assert!(
         outcome
             .learned
-            .contains(&Learned::Protocol(Protocol::Http2))
+            .contains(&ServerProperty::Protocol(Protocol::Http2))
     );
     assert_eq!(outcome.cache_infos.len(), 1);
     let said = Client::new(insecure(quick()))
@@ -329,7 +329,7 @@ fn http2_streams_that_are_reset_fail_alone() {
         false => Reaction::Answer,
     });
     let outcome = look_up(insecure(quick()), server.tls.spec(), &items(10));
-    assert_eq!(outcome.error(item(7)).attempts(), 4);
+    assert_eq!(outcome.error(item(7)).attempts, 4);
     (0..10)
         .filter(|&n| n != 7)
         .for_each(|n| outcome.assert_found(item(n)));
@@ -377,7 +377,7 @@ fn http2_trouble_leads_back_to_http1() {
     assert!(
         outcome
             .learned
-            .contains(&Learned::Protocol(Protocol::Http1))
+            .contains(&ServerProperty::Protocol(Protocol::Http1))
     );
     assert!(outcome.down.is_empty());
 }

@@ -99,10 +99,10 @@ impl AttemptError {
 
 fn network_class(error: &HttpError) -> FailureClass {
     match error.class() {
-        http::Class::Absent => FailureClass::Absent,
-        http::Class::Transient => FailureClass::Transient,
-        http::Class::Refused => FailureClass::Refused,
-        http::Class::Local => FailureClass::Local,
+        http::HttpErrorClass::Absent => FailureClass::Absent,
+        http::HttpErrorClass::Transient => FailureClass::Transient,
+        http::HttpErrorClass::Refused => FailureClass::Refused,
+        http::HttpErrorClass::Local => FailureClass::Local,
     }
 }
 
@@ -142,7 +142,11 @@ impl Attempt {
 
     /// Whether it is the same failure once more.
     pub(super) fn is_repetition_of(&self, other: &Self) -> bool {
-        self.url == other.url && self.reason() == other.reason()
+        let is_same_failure = match (self.error.network(), other.error.network()) {
+            (Some(error), Some(other)) => error.is_same_kind(other),
+            _ => self.reason() == other.reason(),
+        };
+        self.url == other.url && is_same_failure
     }
 }
 

@@ -41,7 +41,7 @@ impl LookupEngine {
         for &server in servers {
             self.servers[server].asked();
             if let Some(lookups) = &self.lookups {
-                lookups.ask(server, path.hash_part());
+                lookups.request(server, path.hash_part());
             }
         }
     }
@@ -90,7 +90,7 @@ impl LookupEngine {
                 max_age,
                 now,
             ),
-            Ok(NarInfoAnswer::Baking { status, max_age }) => ttl.entry(
+            Ok(NarInfoAnswer::Preparing { status, max_age }) => ttl.entry(
                 CachedAnswer::Preparing { status },
                 AnswerKind::Preparing,
                 max_age,

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{HashPart, StorePath, StorePathRef};
-use crate::http::{LookupEvent, LookupEvents, Lookups, QueuedEvent};
+use crate::http::{LookupEvent, LookupEvents, Lookups, Queued};
 use crate::lookup_cache::{CacheEntry, ServerId};
 use crate::substitute::chain;
 use crate::substitute::lookup::items::{LookupItem, NextStep};
@@ -81,7 +81,7 @@ pub(super) struct LookupEngine {
     /// Kept as long as `events` is read.
     pub(super) listening: Option<LookupEvents>,
     /// Bounded in bytes by whoever fills it.
-    pub(super) events: Receiver<QueuedEvent>,
+    pub(super) events: Receiver<Queued<LookupEvent>>,
     pub(super) texts: Option<Sender<Vec<UnverifiedText>>>,
     pub(super) text_batch: Vec<UnverifiedText>,
     verifiers: Vec<JoinHandle<()>>,
@@ -214,12 +214,12 @@ impl LookupEngine {
     }
 
     /// Notes what a server did.
-    fn event(&mut self, event: Result<QueuedEvent, crossbeam_channel::RecvError>) -> bool {
+    fn event(&mut self, event: Result<Queued<LookupEvent>, crossbeam_channel::RecvError>) -> bool {
         let Ok(event) = event else {
             self.events = never();
             return true;
         };
-        let event = event.into_event();
+        let event = event.into_inner();
         if let LookupEvent::Answer {
             server,
             answer: Ok(_),
@@ -239,8 +239,8 @@ impl LookupEngine {
                 answer,
             } => self.answered(server, &item, answer),
             LookupEvent::CacheInfo { server, info } => self.cache_info(server, info),
-            LookupEvent::Learned { server, what } => {
-                self.record_server_fact(server, servers::fact(what));
+            LookupEvent::ServerProperty { server, property } => {
+                self.record_server_fact(server, servers::fact(property));
             }
             LookupEvent::ServerDown { server, error } => self.server_down(server, &error),
         }

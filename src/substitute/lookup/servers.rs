@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::StoreDir;
-use crate::http::{self, CacheInfoKnowledge, Learned, ServerSpec};
+use crate::http::{self, ServerProperty, ServerSpec};
 use crate::lookup_cache::{
     CacheError, LookupCache, Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerId,
 };
@@ -141,14 +141,11 @@ impl LookupServer {
     pub(super) fn spec(&self) -> ServerSpec {
         ServerSpec {
             url: self.url.clone(),
-            cache_info: self
-                .info
-                .clone()
-                .map_or(CacheInfoKnowledge::Ask, CacheInfoKnowledge::Known),
+            cache_info: self.info.clone(),
             pipelining: match self.facts.behavior.pipelining {
-                None => http::Pipelining::Untested,
-                Some(Pipelining::Works) => http::Pipelining::Works,
-                Some(Pipelining::Broken) => http::Pipelining::Broken,
+                None => http::PipeliningSupport::Untested,
+                Some(Pipelining::Works) => http::PipeliningSupport::Works,
+                Some(Pipelining::Broken) => http::PipeliningSupport::Broken,
             },
             requests_per_connection: self.facts.behavior.requests_per_connection,
             timeouts: None,
@@ -240,18 +237,20 @@ impl LookupServer {
 }
 
 /// What was learned of how a server takes requests, as the lookup cache keeps it.
-pub(super) fn fact(learned: Learned) -> ServerFact {
+pub(super) fn fact(property: ServerProperty) -> ServerFact {
     let mut behavior = ServerBehavior::default();
-    match learned {
-        Learned::Pipelining(http::Pipelining::Works) => {
+    match property {
+        ServerProperty::Pipelining(http::PipeliningSupport::Works) => {
             behavior.pipelining = Some(Pipelining::Works);
         }
-        Learned::Pipelining(http::Pipelining::Broken) => {
+        ServerProperty::Pipelining(http::PipeliningSupport::Broken) => {
             behavior.pipelining = Some(Pipelining::Broken);
         }
-        Learned::Pipelining(http::Pipelining::Untested) => {}
-        Learned::RequestsPerConnection(count) => behavior.requests_per_connection = Some(count),
-        Learned::Protocol(protocol) => behavior.protocol = Some(protocol.name().into()),
+        ServerProperty::Pipelining(http::PipeliningSupport::Untested) => {}
+        ServerProperty::RequestsPerConnection(count) => {
+            behavior.requests_per_connection = Some(count)
+        }
+        ServerProperty::Protocol(protocol) => behavior.protocol = Some(protocol.name().into()),
     }
     ServerFact::Behavior(behavior)
 }

@@ -139,7 +139,7 @@ fn a_missing_server_directory_is_down() {
     let nowhere = format!("file://{}", sandbox.path("nowhere").display());
     let text = sandbox.subst(&nowhere, &["servers"]).exits(4).stdout;
     assert!(
-        text.contains("  down: opening the directory: No such file"),
+        text.contains("  down: cannot open the directory: No such file"),
         "{text}"
     );
     let query = sandbox

@@ -156,7 +156,7 @@ fn a_redirect_to_a_host_that_never_answered_is_not_retried() {
         .exits(4);
     assert!(began.elapsed() < Duration::from_secs(30));
     let run = run.says(&format!(
-        "redirected to {}/bucket/x: connecting",
+        "redirected to {}/bucket/x: cannot connect",
         nobody.url()
     ));
     assert!(!run.stderr.contains("Sesame"), "{}", run.stderr);

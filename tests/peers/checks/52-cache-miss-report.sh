@@ -50,9 +50,9 @@ remembered() {
 
 server_down() {
     expect 4 report down "$refuses $ODD/mixed" > "$WORK/down.txt"
-    named "$WORK/down.txt" 'who might have it could not be reached: 1' 'no answer: connecting: Connection refused' 'not from the first server: 1' 'down: '
+    named "$WORK/down.txt" 'who might have it could not be reached: 1' 'no answer: cannot connect: Connection refused' 'not from the first server: 1' 'down: '
     expect 4 report down "$refuses $ODD/mixed" > "$WORK/down.txt"
-    named "$WORK/down.txt" 'not asked, it was down: connecting'
+    named "$WORK/down.txt" 'not asked, it was down: cannot connect'
 }
 
 second_server_has_it() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 
 fn health() -> Health {
-    Health::new(RetryPolicy::default(), Pipelining::Untested, None)
+    Health::new(RetryPolicy::default(), PipeliningSupport::Untested, None)
 }
 
 fn report(end: End, answered: u32, unanswered: usize) -> Report {
@@ -45,7 +45,7 @@ fn an_announced_limit_is_believed_at_once() {
     assert_eq!(health.limit(), Some(1000));
     assert_eq!(
         health.take_lessons(),
-        [Learned::RequestsPerConnection(1000)]
+        [ServerProperty::RequestsPerConnection(1000)]
     );
     end(&mut health, &report(ANNOUNCED(), 1000, 0));
     assert!(health.take_lessons().is_empty(), "it is no news");
@@ -68,12 +68,12 @@ fn a_silent_limit_is_believed_the_second_time_in_a_row() {
 
 #[test]
 fn a_remembered_limit_may_be_wrong() {
-    let mut health = Health::new(RetryPolicy::default(), Pipelining::Works, Some(10));
+    let mut health = Health::new(RetryPolicy::default(), PipeliningSupport::Works, Some(10));
     assert_eq!(health.limit(), Some(10));
     assert!(health.outlives_limit());
     assert_eq!(health.limit(), None);
     assert_eq!(
-        Health::new(RetryPolicy::default(), Pipelining::Works, Some(0)).limit(),
+        Health::new(RetryPolicy::default(), PipeliningSupport::Works, Some(0)).limit(),
         None
     );
 }
@@ -90,7 +90,7 @@ fn asking_ahead_is_given_up_after_two_proofs_in_a_row() {
     }
     assert_eq!(
         health.take_lessons(),
-        [Learned::Pipelining(Pipelining::Broken)]
+        [ServerProperty::Pipelining(PipeliningSupport::Broken)]
     );
 }
 
@@ -129,7 +129,10 @@ fn failing_alone_acquits_asking_ahead() {
 
 #[test]
 fn silence_when_asked_ahead_is_proof_enough_unless_it_worked_before() {
-    for (known, asks_ahead) in [(Pipelining::Untested, false), (Pipelining::Works, true)] {
+    for (known, asks_ahead) in [
+        (PipeliningSupport::Untested, false),
+        (PipeliningSupport::Works, true),
+    ] {
         let mut health = Health::new(RetryPolicy::default(), known, None);
         assert!(end(&mut health, &report(STALLED(), 1, 10)).asks_alone);
         health.answered_alone();

@@ -1,0 +1,303 @@
+//! Nars as streams of chunks: opened with retries, then read by the caller at its own speed.
+//!
+//! A task on the runtime moves a body from the network into a queue that is bounded in bytes, and
+//! dropping the body cancels the transfer. Only *opening* is retried here: the caller, who knows
+//! how much was used, requests the rest with [`NarRequest::range`] and [`NarRequest::if_range`].
+//!
+//! A body that ends before its announced length is an error, never a short body. Without a length
+//! (chunked, or up to the end of the connection) that cannot always be detected: then only the nar's
+//! grammar and hash can. After an error every further call gives the same error.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use reqwest::header::{HeaderValue, IF_RANGE, RANGE};
+use reqwest::{Method, Response};
+use tokio::task::AbortHandle;
+use tracing::debug;
+use url::{Origin, Url};
+
+use super::client::LibraryRequest;
+use super::file::{self, FileBody};
+use super::nar::{BodyHead, BodyStatus, NarRequest, range_header};
+use crate::format::server_url::redacted;
+use crate::http::error::{HttpError, HttpErrorKind};
+use crate::http::net::library_client::body_failure;
+use crate::http::net::runtime::HttpRuntime;
+use crate::http::options::Timeouts;
+use crate::http::queue::{QueueSender, Queued, byte_queue};
+
+/// A nar that is being downloaded.
+#[derive(Debug)]
+pub(crate) struct NarBody {
+    url: Url,
+    head: BodyHead,
+    source: BodySource,
+    stop: Option<Arc<AtomicBool>>,
+    failed: Option<HttpError>,
+}
+
+#[derive(Debug)]
+enum BodySource {
+    File(FileBody),
+    Network {
+        chunks: Receiver<Queued<Chunk>>,
+        transfer: AbortHandle,
+        /// The transfer runs as long as the body is read.
+        _runtime: Arc<HttpRuntime>,
+    },
+    /// Everything was read.
+    Ended,
+}
+
+/// The next bytes; none: the body is complete.
+type Chunk = Result<Option<Bytes>, HttpError>;
+
+impl NarBody {
+    /// Whether this is all of the file.
+    #[must_use]
+    pub(crate) fn status(&self) -> BodyStatus {
+        self.head.status
+    }
+
+    /// Bytes of this body, if the server says so.
+    #[must_use]
+    pub(crate) fn content_length(&self) -> Option<u64> {
+        self.head.content_length
+    }
+
+    /// Names this version of the file: a strong `ETag`, else `Last-Modified`.
+    #[must_use]
+    pub(crate) fn validator(&self) -> Option<&str> {
+        self.head.validator.as_deref()
+    }
+
+    /// Whether the server says that ranges can be requested.
+    #[must_use]
+    pub(crate) fn accepts_ranges(&self) -> bool {
+        self.head.accepts_ranges
+    }
+
+    /// Where the server redirected to, if another server sends the body.
+    #[must_use]
+    pub(crate) fn redirected_to(&self) -> Option<Origin> {
+        let origin = self.head.url.as_ref()?.origin();
+        (origin != self.url.origin()).then_some(origin)
+    }
+
+    /// Waits for the next bytes; none: the body is complete.
+    ///
+    /// # Errors
+    /// The transfer broke, stalled, or ended too early.
+    pub(crate) fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let stop = self.stop.as_deref();
+        let chunk = match &mut self.source {
+            BodySource::Ended => Ok(None),
+            BodySource::File(_) if is_set(stop) => Err(canceled(&self.url)),
+            BodySource::File(file) => file
+                .next_chunk()
+                .map_err(|kind| HttpError::new(&self.url, kind)),
+            BodySource::Network { chunks, .. } => {
+                receive(chunks, stop).unwrap_or_else(|| Err(canceled(&self.url)))
+            }
+        };
+        match &chunk {
+            Ok(Some(_)) => {}
+            Ok(None) => self.source = BodySource::Ended,
+            Err(error) => self.failed = Some(error.clone()),
+        }
+        chunk
+    }
+}
+
+impl Drop for BodySource {
+    fn drop(&mut self) {
+        if let Self::Network { transfer, .. } = self {
+            transfer.abort();
+        }
+    }
+}
+
+/// Opens a nar: waits until its first byte can be read.
+pub(in crate::http) fn open(
+    runtime: &Arc<HttpRuntime>,
+    request: NarRequest,
+) -> Result<NarBody, HttpError> {
+    let (head, source) = if request.url.scheme() == "file" {
+        let (head, file) = file::open_nar(&request.url, request.range)
+            .map_err(|kind| HttpError::new(&request.url, kind))?;
+        (head, BodySource::File(file))
+    } else {
+        open_network(runtime, &request)?
+    };
+    Ok(NarBody {
+        url: request.url,
+        head,
+        source,
+        stop: request.stop,
+        failed: None,
+    })
+}
+
+fn open_network(
+    runtime: &Arc<HttpRuntime>,
+    request: &NarRequest,
+) -> Result<(BodyHead, BodySource), HttpError> {
+    let timeouts = request
+        .timeouts
+        .unwrap_or_else(|| runtime.options().timeouts_of(&request.url))
+        .bounded();
+    let (head, response) = runtime.block_on(async {
+        tokio::select! {
+            opened = open_response(runtime, request, timeouts) => opened,
+            () = until_set(request.stop.as_deref()) => Err(canceled(&request.url)),
+        }
+    })?;
+
+    let (sender, chunks) = byte_queue(QUEUED_BYTES_MAX);
+    let transfer = Transfer {
+        url: request.url.clone(),
+        expected: head.content_length,
+        timeouts,
+        chunks: sender,
+    };
+    let source = BodySource::Network {
+        chunks,
+        transfer: runtime
+            .handle()
+            .spawn(transfer.run(response))
+            .abort_handle(),
+        _runtime: Arc::clone(runtime),
+    };
+    Ok((head, source))
+}
+
+async fn open_response(
+    runtime: &HttpRuntime,
+    request: &NarRequest,
+    timeouts: Timeouts,
+) -> Result<(BodyHead, Response), HttpError> {
+    let mut library = LibraryRequest::new(Method::GET, request.url.clone(), timeouts);
+    library.retries.clone_from(&request.retries);
+    if let Some(range) = request.range {
+        library.headers.insert(RANGE, range_header(range));
+        let version = request
+            .if_range
+            .as_deref()
+            .and_then(|text| HeaderValue::from_str(text).ok());
+        if let Some(version) = version {
+            library.headers.insert(IF_RANGE, version);
+        }
+    }
+
+    let response = library.send(runtime.setup(), runtime.options()).await?;
+    let head = BodyHead::of(&response, request.range.map(|(start, _)| start))
+        .map_err(|kind| HttpError::new(&request.url, kind))?;
+    Ok((head, response))
+}
+
+/// Ends when the flag is set; without a flag, never.
+async fn until_set(stop: Option<&AtomicBool>) {
+    while !is_set(stop) {
+        tokio::time::sleep(STOP_INTERVAL).await;
+    }
+}
+
+/// The next chunk; none when the transfer was aborted or the flag is set.
+fn receive(chunks: &Receiver<Queued<Chunk>>, stop: Option<&AtomicBool>) -> Option<Chunk> {
+    while !is_set(stop) {
+        match chunks.recv_timeout(STOP_INTERVAL) {
+            Ok(chunk) => return Some(chunk.into_inner()),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    None
+}
+
+fn is_set(stop: Option<&AtomicBool>) -> bool {
+    stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+}
+
+fn canceled(url: &Url) -> HttpError {
+    HttpError::new(url, HttpErrorKind::Canceled)
+}
+
+/// Moves a body from the network into the queue.
+struct Transfer {
+    url: Url,
+    expected: Option<u64>,
+    timeouts: Timeouts,
+    chunks: QueueSender<Chunk>,
+}
+
+impl Transfer {
+    async fn run(self, mut response: Response) {
+        let end = self.move_chunks(&mut response).await;
+        let end = end.map_err(|kind| HttpError::new(&self.url, kind));
+        if let Err(error) = &end {
+            debug!(url = %redacted(&self.url), error = %error.without_url(), "transfer failed");
+        }
+        self.chunks.send(end.map(|()| None));
+    }
+
+    async fn move_chunks(&self, response: &mut Response) -> Result<(), HttpErrorKind> {
+        let mut received = 0;
+        // Only the network's silence counts as a stall, not the time the queue is full.
+        while let Some(bytes) = self.read(response, received).await? {
+            received += bytes.len() as u64;
+            let reserved = self.chunks.reserve(bytes.len()).await;
+            if !self.chunks.send_reserved(reserved, Ok(Some(bytes))) {
+                return Err(HttpErrorKind::Canceled);
+            }
+        }
+        match self.expected {
+            Some(expected) if received < expected => {
+                Err(HttpErrorKind::Truncated { received, expected })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn read(
+        &self,
+        response: &mut Response,
+        received: u64,
+    ) -> Result<Option<Bytes>, HttpErrorKind> {
+        let stall = self.timeouts.stall;
+        let Ok(chunk) = tokio::time::timeout(stall, next_bytes(response)).await else {
+            return Err(HttpErrorKind::Stalled(stall));
+        };
+        chunk.map_err(
+            |error| match (body_failure(error, self.timeouts), self.expected) {
+                (HttpErrorKind::Closed, Some(expected)) if received < expected => {
+                    HttpErrorKind::Truncated { received, expected }
+                }
+                (kind, _) => kind,
+            },
+        )
+    }
+}
+
+/// The next bytes. Empty frames, of which an HTTP/2 server may send any number, do not count: the
+/// wait goes on, and so does the stall timeout.
+async fn next_bytes(response: &mut Response) -> Result<Option<Bytes>, reqwest::Error> {
+    loop {
+        match response.chunk().await {
+            Ok(Some(bytes)) if bytes.is_empty() => tokio::task::yield_now().await,
+            chunk => return chunk,
+        }
+    }
+}
+
+/// How often the stop flag is looked at while nothing arrives.
+const STOP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What one transfer may have waiting to be read, in bytes.
+const QUEUED_BYTES_MAX: u32 = 1 << 20;

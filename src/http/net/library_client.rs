@@ -1,0 +1,119 @@
+//! The HTTP library's client, for nars and for redirects of lookups: HTTP/1.1, no redirects.
+//!
+//! HTTP/1.1 although HTTP/2 is there: the default window of HTTP/2 holds a distant server to a
+//! tenth of what the line gives. The library is told everything, so that it looks at neither the
+//! environment nor a certificate store of its own (it would refuse to start without one).
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::redirect::Policy;
+
+use super::address::resolve_failure;
+use super::blocking;
+use super::tls::Tls;
+use super::tls_failure::TlsFailure;
+use crate::http::error::{Cause, HttpError, HttpErrorKind};
+use crate::http::options::{Options, Timeouts};
+
+/// A client of the HTTP library.
+pub(super) fn build(options: &Options, tls: &Tls) -> Result<reqwest::Client, HttpError> {
+    let proxies = options.proxies.clone();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured((*tls.http1).clone())
+        .http1_only()
+        .no_proxy()
+        .proxy(reqwest::Proxy::custom(move |url| {
+            proxies.for_url(url).cloned()
+        }))
+        .redirect(Policy::none())
+        .referer(false)
+        .user_agent(&options.user_agent)
+        .connect_timeout(options.connect_timeout)
+        .dns_resolver(Arc::new(Resolver))
+        .build()
+        .map_err(|cause| HttpError::setup("the HTTP client", cause))
+}
+
+/// Resolves host names for the library, which would panic without a thread to do it.
+struct Resolver;
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            // The library puts the port in.
+            let found = blocking::resolve(name.as_str().to_owned(), 0).await;
+            let addresses = found.map_err(|error| resolve_failure(name.as_str(), error))?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Why a request failed. The library's own layers are left out of the chain of causes where a cause from
+/// the system or from TLS lies below them.
+pub(in crate::http) fn failure(error: reqwest::Error, timeouts: Timeouts) -> HttpErrorKind {
+    let error = error.without_url();
+    let is_connect = error.is_connect();
+    if error.is_timeout() {
+        return if is_connect {
+            HttpErrorKind::ConnectTimeout(timeouts.connect)
+        } else {
+            HttpErrorKind::Stalled(timeouts.stall)
+        };
+    }
+
+    let cause: Cause = match root_cause(&error) {
+        Some(RootCause::Tls(tls)) if is_connect => {
+            return HttpErrorKind::Tls(Arc::new(TlsFailure(tls)));
+        }
+        Some(RootCause::Tls(tls)) => Arc::new(tls),
+        Some(RootCause::System(code)) => Arc::new(io::Error::from_raw_os_error(code)),
+        Some(RootCause::Resolve(kind)) => Arc::new(kind),
+        None => Arc::new(error),
+    };
+    if is_connect {
+        HttpErrorKind::Connect(cause)
+    } else {
+        HttpErrorKind::Lost(cause)
+    }
+}
+
+/// Why a body broke. An end without an error of the system means that the server closed the
+/// connection too early.
+pub(in crate::http) fn body_failure(error: reqwest::Error, timeouts: Timeouts) -> HttpErrorKind {
+    match root_cause(&error) {
+        None if !error.is_timeout() => HttpErrorKind::Closed,
+        _ => failure(error, timeouts),
+    }
+}
+
+enum RootCause {
+    Tls(rustls::Error),
+    Resolve(HttpErrorKind),
+    /// The system's error number.
+    System(i32),
+}
+
+fn root_cause(error: &(dyn Error + 'static)) -> Option<RootCause> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(RootCause::Tls(tls.clone()));
+    }
+    if let Some(HttpErrorKind::Resolve { host, cause }) = error.downcast_ref() {
+        return root_cause(&**cause).or_else(|| {
+            Some(RootCause::Resolve(HttpErrorKind::Resolve {
+                host: Arc::clone(host),
+                cause: Arc::clone(cause),
+            }))
+        });
+    }
+    let Some(io) = error.downcast_ref::<io::Error>() else {
+        return error.source().and_then(root_cause);
+    };
+    match (io.raw_os_error(), io.get_ref()) {
+        (Some(code), _) => Some(RootCause::System(code)),
+        (None, Some(inner)) => root_cause(inner),
+        (None, None) => None,
+    }
+}
