@@ -21,5 +21,13 @@ mod daemon;
 // 6: people and scripts.
 pub mod cli;
 
+/// What the documentation tests of `Published` name: the types that say how far an item has come.
+#[doc(hidden)]
+pub mod item_stages {
+    pub use crate::store::{
+        Checked, ItemLock, NarMismatch, Published, Store, StoreError, Unpacked,
+    };
+}
+
 #[cfg(test)]
 mod testing;

@@ -14,37 +14,8 @@ use super::closure::Closure;
 use super::connection::{self, Access};
 use super::error::StoreError;
 use super::layout::Layout;
-use crate::format::hash::NarHash;
+use super::registration::Registration;
 use crate::format::store_path::{Dialect, StoreDir, StorePath};
-
-/// An item to be made valid: everything the database keeps of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Registration {
-    /// The item.
-    pub(crate) path: StorePath,
-    /// The hash of its nar.
-    pub(crate) nar_hash: NarHash,
-    /// The size of its nar in bytes.
-    pub(crate) nar_size: u64,
-    /// The derivation it was built from, which need not be valid.
-    pub(crate) deriver: Option<StorePath>,
-    /// What it refers to, itself included where it does.
-    pub(crate) references: Vec<StorePath>,
-    /// Signatures of the form `NAME:BASE64`; only a Nix store keeps them.
-    pub(crate) signatures: Vec<String>,
-    /// How its name follows from its content, where it does; only a Nix store keeps it.
-    pub(crate) ca: Option<String>,
-}
-
-/// What the database says of a valid item.
-#[cfg(test)]
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PathInfo {
-    /// The item, as it would be registered.
-    pub(crate) registration: Registration,
-    /// When it was registered, in Unix seconds.
-    pub(crate) registered_at: u64,
-}
 
 /// The outputs of a derivation: output name and path.
 pub(super) type Outputs = Vec<(String, StorePath)>;
@@ -93,73 +64,6 @@ impl Database {
         }
         transaction.commit().map_err(&failed)?;
         Ok(valid)
-    }
-
-    /// What the valid item `path` refers to; `None` when it is not valid.
-    #[cfg(test)]
-    pub(super) fn references(
-        &mut self,
-        path: &StorePath,
-    ) -> Result<Option<Vec<StorePath>>, StoreError> {
-        let name = self.store_dir.full_name(path);
-        let failed = failure(&self.path, "looking up references");
-        let transaction = self.connection.transaction().map_err(&failed)?;
-        let names = transaction
-            .prepare_cached(SELECT_ID)
-            .and_then(|mut statement| {
-                statement
-                    .query_row([&name], |row| row.get::<_, i64>(0))
-                    .optional()
-            })
-            .and_then(|id| id.map(|id| reference_names(&transaction, id)).transpose())
-            .map_err(&failed)?;
-        transaction.commit().map_err(&failed)?;
-        names
-            .map(|names| self.parse_all(names, "reference", &name))
-            .transpose()
-    }
-
-    /// All that is known of the valid item `path`; `None` when it is not valid.
-    #[cfg(test)]
-    pub(super) fn path_info(&mut self, path: &StorePath) -> Result<Option<PathInfo>, StoreError> {
-        let name = self.store_dir.full_name(path);
-        let failed = failure(&self.path, "looking up an item");
-        let sql = match self.store_dir.dialect() {
-            Dialect::Guix => GUIX_SELECT_INFO,
-            Dialect::Nix => NIX_SELECT_INFO,
-        };
-        let transaction = self.connection.transaction().map_err(&failed)?;
-        let row = transaction
-            .prepare_cached(sql)
-            .and_then(|mut statement| statement.query_row([&name], InfoRow::read).optional())
-            .map_err(&failed)?;
-        let Some(row) = row else { return Ok(None) };
-        let references = reference_names(&transaction, row.id).map_err(&failed)?;
-        transaction.commit().map_err(&failed)?;
-
-        let (nar_hash, _) = NarHash::parse(&row.hash)
-            .map_err(|_| self.malformed("hash", row.hash.clone(), &name))?;
-        let deriver = row.deriver.filter(|deriver| !deriver.is_empty());
-        let deriver = deriver
-            .map(|deriver| self.parse(deriver, "deriver", &name))
-            .transpose()?;
-        let registration = Registration {
-            path: path.clone(),
-            nar_hash,
-            nar_size: row.nar_size.unwrap_or(0),
-            deriver,
-            references: self.parse_all(references, "reference", &name)?,
-            signatures: row
-                .signatures
-                .split_whitespace()
-                .map(str::to_owned)
-                .collect(),
-            ca: row.ca.filter(|ca| !ca.is_empty()),
-        };
-        Ok(Some(PathInfo {
-            registration,
-            registered_at: row.registered_at,
-        }))
     }
 
     /// The valid items among `roots` and everything they refer to, at one moment.
@@ -213,19 +117,6 @@ impl Database {
         transaction.commit().map_err(&failed)
     }
 
-    #[cfg(test)]
-    fn parse_all(
-        &self,
-        names: Vec<String>,
-        column: &'static str,
-        item: &str,
-    ) -> Result<Vec<StorePath>, StoreError> {
-        names
-            .into_iter()
-            .map(|name| self.parse(name, column, item))
-            .collect()
-    }
-
     fn parse(
         &self,
         name: String,
@@ -246,43 +137,6 @@ impl Database {
             item: item.to_owned(),
         }
     }
-}
-
-#[cfg(test)]
-struct InfoRow {
-    id: i64,
-    hash: String,
-    registered_at: u64,
-    deriver: Option<String>,
-    nar_size: Option<u64>,
-    signatures: String,
-    ca: Option<String>,
-}
-
-#[cfg(test)]
-impl InfoRow {
-    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            id: row.get(0)?,
-            hash: row.get(1)?,
-            registered_at: unsigned(2, row.get(2)?)?,
-            deriver: row.get(3)?,
-            nar_size: row
-                .get::<_, Option<i64>>(4)?
-                .map(|size| unsigned(4, size))
-                .transpose()?,
-            signatures: row.get::<_, Option<String>>(5)?.unwrap_or_default(),
-            ca: row.get(6)?,
-        })
-    }
-}
-
-#[cfg(test)]
-fn reference_names(connection: &Connection, id: i64) -> rusqlite::Result<Vec<String>> {
-    connection
-        .prepare_cached(SELECT_REFERENCES)?
-        .query_map([id], |row| row.get(0))?
-        .collect()
 }
 
 /// The names of the valid items among `roots` and of everything they refer to; each with the
@@ -418,11 +272,6 @@ fn signed(number: u64) -> rusqlite::Result<i64> {
     i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
-#[cfg(test)]
-fn unsigned(column: usize, number: i64) -> rusqlite::Result<u64> {
-    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
-}
-
 fn failure(
     path: &std::path::Path,
     action: &'static str,
@@ -436,15 +285,6 @@ fn failure(
 }
 
 const SELECT_ID: &str = "SELECT id FROM ValidPaths WHERE path = ?1";
-#[cfg(test)]
-const SELECT_REFERENCES: &str = "SELECT path FROM Refs JOIN ValidPaths ON reference = id
-    WHERE referrer = ?1 ORDER BY path";
-#[cfg(test)]
-const GUIX_SELECT_INFO: &str = "SELECT id, hash, registrationTime, deriver, narSize, NULL, NULL
-    FROM ValidPaths WHERE path = ?1";
-#[cfg(test)]
-const NIX_SELECT_INFO: &str = "SELECT id, hash, registrationTime, deriver, narSize, sigs, ca
-    FROM ValidPaths WHERE path = ?1";
 const GUIX_INSERT: &str = "INSERT INTO ValidPaths (path, hash, registrationTime, deriver, narSize)
     VALUES (?1, ?2, ?3, ?4, ?5)";
 const GUIX_UPDATE: &str = "UPDATE ValidPaths

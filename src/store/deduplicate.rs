@@ -92,7 +92,7 @@ enum Loser {
 }
 
 impl Links {
-    pub(super) fn new(store: OwnedFd) -> Self {
+    pub(super) fn new(store: Arc<OwnedFd>) -> Self {
         Self {
             directory: Arc::new(LinksDirectory::new(store)),
             entries: Entries::Believed,
@@ -106,7 +106,7 @@ impl Links {
     pub(crate) fn open(store: &Path) -> Result<Self, StoreError> {
         let directory = std::fs::File::open(store)
             .map_err(on(store, |path, source| StoreError::Open { path, source }))?;
-        Ok(Self::new(directory.into()))
+        Ok(Self::new(Arc::new(directory.into())))
     }
 
     /// The same for a repair, where an entry may be the very file that is damaged: none is
@@ -284,7 +284,7 @@ impl Links {
 
     /// The store directory, for those who create items in it.
     #[must_use]
-    pub(crate) fn store(&self) -> BorrowedFd<'_> {
+    pub(super) fn store(&self) -> &Arc<OwnedFd> {
         self.directory.store()
     }
 }

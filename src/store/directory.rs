@@ -1,8 +1,8 @@
-//! Making the directories of a store that are not part of an item.
+//! Directories of a store that are not part of an item, and the space where they are.
 
 use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, Mode, chmodat, mkdirat, statat};
+use rustix::fs::{AtFlags, Mode, chmodat, fstatvfs, mkdirat, statat};
 use rustix::{io, path};
 
 /// Makes the directory `name` in `parent`, whose own parent exists. What others may do is up to
@@ -14,4 +14,10 @@ pub(super) fn make_directory<P: path::Arg + Copy>(parent: impl AsFd, name: P) ->
         return Ok(());
     }
     chmodat(parent, name, found | Mode::RWXU, AtFlags::empty())
+}
+
+/// How many bytes can still be written to the file system of `directory`.
+pub(super) fn free_bytes(directory: impl AsFd) -> io::Result<u64> {
+    let stat = fstatvfs(directory)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Why something could not be done to the store.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
+pub enum StoreError {
     /// The store does not exist, and it was not asked for one to be made.
     #[error("there is no store database in {}", .0.display())]
     NoStore(PathBuf),
@@ -69,6 +69,9 @@ pub(crate) enum StoreError {
     /// What was made cannot get its name, because something else got it first.
     #[error("{} was created by another process meanwhile; it is left as it is", .0.display())]
     Exists(PathBuf),
+    /// An item was to be published without holding its lock.
+    #[error("{} is not locked by this process", .0.display())]
+    NotLocked(PathBuf),
     /// Somebody else holds a lock, and the caller would not wait any longer.
     #[error("{} is locked by another process", .0.display())]
     Locked(PathBuf),

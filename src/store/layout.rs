@@ -72,13 +72,8 @@ impl Layout {
         self.store.join(path.base())
     }
 
-    /// Where `path` is unpacked before it has its final name. Temp roots cover it as well.
-    #[must_use]
-    pub(crate) fn temporary(&self, path: &StorePath) -> PathBuf {
-        self.store.join(Self::temporary_name(path))
-    }
-
-    /// The last component of [`Layout::temporary`].
+    /// The name in the store directory at which `path` is unpacked before it has its final one. Temp
+    /// roots cover it as well.
     #[must_use]
     pub(crate) fn temporary_name(path: &StorePath) -> String {
         format!("{path}.tmp")
@@ -94,13 +89,6 @@ impl Layout {
     #[must_use]
     pub(crate) fn links(&self) -> PathBuf {
         self.store.join(LINKS)
-    }
-
-    /// The state directory.
-    #[cfg(test)]
-    #[must_use]
-    pub(crate) fn state(&self) -> &Path {
-        &self.state
     }
 
     /// The configuration directory.
@@ -209,7 +197,7 @@ mod tests {
         let base = "/gnu/store/0f9qzp1g3jy45al4zspzqah9f8d5bisp-debconf-1.0";
         assert_eq!(layout.item(&item()), Path::new(base));
         assert_eq!(
-            layout.temporary(&item()),
+            layout.store().join(Layout::temporary_name(&item())),
             PathBuf::from(format!("{base}.tmp"))
         );
         assert_eq!(

@@ -3,7 +3,7 @@
 //! It is opened once, as a directory and not through a symlink: whoever could put one there
 //! would choose where files of the store are linked to. Entries are reached through it.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
 use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, unlinkat};
@@ -18,12 +18,12 @@ use super::layout::LINKS;
 /// `.links` of a store.
 #[derive(Debug)]
 pub(super) struct LinksDirectory {
-    store: OwnedFd,
+    store: Arc<OwnedFd>,
     opened: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 impl LinksDirectory {
-    pub(super) fn new(store: OwnedFd) -> Self {
+    pub(super) fn new(store: Arc<OwnedFd>) -> Self {
         Self {
             store,
             opened: Mutex::default(),
@@ -31,8 +31,8 @@ impl LinksDirectory {
     }
 
     /// The store directory.
-    pub(super) fn store(&self) -> BorrowedFd<'_> {
-        self.store.as_fd()
+    pub(super) fn store(&self) -> &Arc<OwnedFd> {
+        &self.store
     }
 
     /// The open directory.

@@ -18,8 +18,12 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::fs::{FlockOperation, OFlags, flock};
 
+use tracing::debug;
+
+use crate::format::store_path::{Dialect, StorePath};
+
 use super::error::{StoreError, on};
-use crate::format::store_path::Dialect;
+use super::layout::Layout;
 
 /// Which system call a store's locks are made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,58 +117,58 @@ impl LockKind {
     }
 }
 
-/// The exclusive right to make one item; dropping it releases.
+/// The lock of one item: no other process or thread adds or deletes it. Released when dropped.
 #[derive(Debug)]
-pub(crate) struct ItemLock {
+pub struct ItemLock {
     file: File,
     path: PathBuf,
+    item: StorePath,
 }
 
 impl ItemLock {
-    /// The lock on `path`, or `None` when somebody else holds it.
-    pub(super) fn try_acquire(kind: LockKind, path: &Path) -> Result<Option<Self>, StoreError> {
-        let lock_failed = || on(path, |path, source| StoreError::Lock { path, source });
+    /// The lock of `item`, or `None` when it is held elsewhere.
+    pub(super) fn try_acquire(
+        kind: LockKind,
+        layout: &Layout,
+        item: &StorePath,
+    ) -> Result<Option<Self>, StoreError> {
+        let path = layout.lock_file(item);
         loop {
-            let file = open_lock_file(path)?;
-            match kind
-                .try_lock(&file, LockMode::Exclusive)
-                .map_err(lock_failed())?
-            {
-                Tried::Busy => return Ok(None),
-                Tried::Acquired if is_stale(&file).map_err(lock_failed())? => {}
-                Tried::Acquired => {
-                    return Ok(Some(Self {
-                        file,
-                        path: path.to_owned(),
-                    }));
+            let file = open_lock_file(&path)?;
+            match try_lock_unless_stale(kind, &file) {
+                Ok(None) => {}
+                Ok(Some(Tried::Busy)) => {
+                    debug!(item = item.base(), "another process holds the lock");
+                    return Ok(None);
                 }
+                Ok(Some(Tried::Acquired)) => {
+                    let item = item.clone();
+                    return Ok(Some(Self { file, path, item }));
+                }
+                Err(source) => return Err(StoreError::Lock { path, source }),
             }
         }
     }
 
-    /// The lock on `path`. While somebody else holds it, `waiting` is told how long it took so
-    /// far and decides whether to go on; it is first asked before any waiting.
-    #[cfg(test)]
-    pub(super) fn acquire(
-        kind: LockKind,
-        path: &Path,
-        waiting: &mut dyn FnMut(std::time::Duration) -> std::ops::ControlFlow<()>,
-    ) -> Result<Self, StoreError> {
-        let mut waited = std::time::Duration::ZERO;
-        let mut pause = SHORTEST_PAUSE;
-        loop {
-            if let Some(lock) = Self::try_acquire(kind, path)? {
-                return Ok(lock);
-            }
-            if waiting(waited).is_break() {
-                return Err(StoreError::Locked(path.to_owned()));
-            }
-            // Asking again and again, because a blocking call could not be broken off.
-            std::thread::sleep(pause);
-            waited += pause;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
+    /// The item that is locked.
+    pub(super) fn item(&self) -> &StorePath {
+        &self.item
     }
+
+    /// The lock file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Tries to take the exclusive lock; `None` when `file` was given up by its owner meanwhile.
+fn try_lock_unless_stale(kind: LockKind, file: &File) -> io::Result<Option<Tried>> {
+    let tried = kind.try_lock(file, LockMode::Exclusive)?;
+    if tried == Tried::Acquired && is_stale(file)? {
+        return Ok(None);
+    }
+
+    Ok(Some(tried))
 }
 
 impl Drop for ItemLock {
@@ -225,8 +229,3 @@ fn retry_interrupted(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()>
         }
     }
 }
-
-#[cfg(test)]
-const SHORTEST_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
-#[cfg(test)]
-const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);

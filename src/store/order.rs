@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::db::Registration;
 use super::error::StoreError;
+use super::registration::Registration;
 use crate::format::store_path::{StoreDir, StorePath};
 
 /// `batch` with references before referrers, and each path once. References to items outside

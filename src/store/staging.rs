@@ -74,7 +74,7 @@ impl Staging {
     /// [`StoreError::Exists`]: something else has that name by now, and keeps it; or
     /// [`StoreError::Rename`]. The tree is removed.
     pub(crate) fn publish(self, checked: Checked) -> Result<Arc<AuthorizedNarInfo>, StoreError> {
-        checked.publish(self.destination.name())
+        checked.rename_noreplace(self.destination.name())
     }
 }
 

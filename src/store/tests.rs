@@ -1,19 +1,23 @@
 //! Tests of the store as its callers see it: making it, registering, placing items.
 
+use std::collections::HashSet;
+use std::fs::File;
 use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::db::PathInfo;
+use super::lock::{LockKind, LockMode, Tried, is_stale, open_lock_file};
+use super::registration::Registration;
 use super::*;
 use crate::format::hash::NarHash;
-use crate::format::store_path::StoreDir;
+use crate::format::store_path::{StoreDir, StorePath};
 use crate::testing::eventually;
 
 mod contention;
 mod links;
 mod mounts;
 mod peer;
+mod publishing;
 
 const HASH_PART: &str = "0f9qzp1g3jy45al4zspzqah9f8d5bisp";
 const NOW: u64 = 1_800_000_000;
@@ -46,6 +50,63 @@ fn nix_store(root: &Path) -> Store {
     Store::open(layout(root, StoreDir::NIX), OpenMode::Create).unwrap()
 }
 
+/// What is recorded of the valid item `name`, and when it was registered.
+fn recorded(store: &Store, name: &str) -> (Registration, u64) {
+    let is_nix = store.layout().store_dir().as_str() == StoreDir::NIX;
+    let extra = if is_nix { "sigs, ca" } else { "NULL, NULL" };
+    let connection = Connection::open(store.layout().database_file()).unwrap();
+    let full_name = store.layout().store_dir().full_name(&item(name));
+    let parse = |name: String| {
+        store
+            .layout()
+            .store_dir()
+            .parse_path(&name)
+            .unwrap()
+            .to_path()
+    };
+    let sql = format!(
+        "SELECT hash, narSize, deriver, {extra}, registrationTime FROM ValidPaths WHERE path = ?1"
+    );
+    connection
+        .query_row(&sql, [&full_name], |row| {
+            let registration = Registration {
+                path: item(name),
+                nar_hash: NarHash::parse(&row.get::<_, String>(0)?).unwrap().0,
+                nar_size: row.get::<_, i64>(1)?.unsigned_abs(),
+                deriver: row.get::<_, Option<String>>(2)?.map(parse),
+                references: references(store, name),
+                signatures: row
+                    .get::<_, Option<String>>(3)?
+                    .unwrap_or_default()
+                    .split_whitespace()
+                    .map(str::to_owned)
+                    .collect(),
+                ca: row.get(4)?,
+            };
+            Ok((registration, row.get::<_, i64>(5)?.unsigned_abs()))
+        })
+        .unwrap()
+}
+
+/// What the valid item `name` refers to, in the order of names.
+fn references(store: &Store, name: &str) -> Vec<StorePath> {
+    let full_name = store.layout().store_dir().full_name(&item(name));
+    let sql = format!(
+        "SELECT other.path FROM Refs JOIN ValidPaths AS other ON reference = other.id
+         JOIN ValidPaths AS own ON referrer = own.id
+         WHERE own.path = '{full_name}' ORDER BY other.path"
+    );
+    let parse = |name: String| {
+        store
+            .layout()
+            .store_dir()
+            .parse_path(&name)
+            .unwrap()
+            .to_path()
+    };
+    rows(store, &sql).into_iter().map(parse).collect()
+}
+
 fn rows(store: &Store, sql: &str) -> Vec<String> {
     let connection = Connection::open(store.layout().database_file()).unwrap();
     let mut statement = connection.prepare(sql).unwrap();
@@ -64,7 +125,7 @@ fn makes_an_embedded_store_and_finds_it_again() {
         b"7"
     );
     assert!(store.free_bytes().unwrap() > 0);
-    store.register(&[registration("a", &[])], NOW).unwrap();
+    store.record(&[registration("a", &[])], NOW).unwrap();
     drop(store);
 
     for mode in [OpenMode::Create, OpenMode::Existing, OpenMode::ReadOnly] {
@@ -116,16 +177,15 @@ fn reading_only_takes_no_locks_and_writes_nothing() {
         .unwrap();
     eventually(|| {
         let tried = LockKind::Record
-            .try_lock(&big_lock, lock::LockMode::Exclusive)
+            .try_lock(&big_lock, LockMode::Exclusive)
             .unwrap();
-        (tried == lock::Tried::Acquired).then_some(())
+        (tried == Tried::Acquired).then_some(())
     });
 
     let refused = [
         store.add_temp_roots(&[item("a")]).unwrap_err(),
         store.try_lock(&item("a")).unwrap_err(),
-        store.publish_item(&item("a")).unwrap_err(),
-        store.register(&[registration("a", &[])], NOW).unwrap_err(),
+        store.record(&[registration("a", &[])], NOW).unwrap_err(),
     ];
     assert!(
         refused
@@ -143,7 +203,7 @@ fn several_may_make_one_store_at_once() {
             scope.spawn(move || {
                 let store = guix_store(root);
                 store
-                    .register(&[registration(&index.to_string(), &[])], NOW)
+                    .record(&[registration(&index.to_string(), &[])], NOW)
                     .unwrap();
             });
         }
@@ -156,7 +216,7 @@ fn several_may_make_one_store_at_once() {
 fn registers_a_batch_in_any_order() {
     let root = tempfile::tempdir().unwrap();
     let store = guix_store(root.path());
-    store.register(&[registration("base", &[])], NOW).unwrap();
+    store.record(&[registration("base", &[])], NOW).unwrap();
     let top = Registration {
         deriver: Some(item("top.drv")),
         nar_size: 5_000_000_000,
@@ -167,23 +227,12 @@ fn registers_a_batch_in_any_order() {
         registration("middle", &["low"]),
         registration("low", &["base"]),
     ];
-    store.register(&batch, NOW + 1).unwrap();
+    store.record(&batch, NOW + 1).unwrap();
 
-    let info = store.path_info(&item("top")).unwrap().unwrap();
     let mut expected = top;
     expected.references.sort();
-    assert_eq!(
-        info,
-        PathInfo {
-            registration: expected,
-            registered_at: NOW + 1
-        }
-    );
-    assert_eq!(
-        store.references(&item("low")).unwrap(),
-        Some(vec![item("base")])
-    );
-    assert_eq!(store.references(&item("other")).unwrap(), None);
+    assert_eq!(recorded(&store, "top"), (expected, NOW + 1));
+    assert_eq!(references(&store, "low"), [item("base")]);
     // Rows are in an order in which each could have been registered alone.
     let names = rows(
         &store,
@@ -205,7 +254,7 @@ fn registers_all_or_nothing() {
         registration("a", &[]),
         registration("b", &["a", "gone", "lost"]),
     ];
-    match store.register(&batch, NOW).unwrap_err() {
+    match store.record(&batch, NOW).unwrap_err() {
         StoreError::MissingReferences {
             item: referrer,
             missing,
@@ -227,7 +276,7 @@ fn registers_all_or_nothing() {
         registration("b", &["c"]),
         registration("c", &["b"]),
     ];
-    match store.register(&circle, NOW).unwrap_err() {
+    match store.record(&circle, NOW).unwrap_err() {
         StoreError::ReferenceCycle(items) => assert_eq!(items.len(), 2),
         other => panic!("{other}"),
     }
@@ -238,8 +287,8 @@ fn registering_again_replaces_the_row_and_keeps_its_referrers() {
     let root = tempfile::tempdir().unwrap();
     for store in [guix_store(root.path()), nix_store(root.path())] {
         let first = [registration("a", &["a", "x"]), registration("x", &[])];
-        store.register(&first, NOW).unwrap();
-        store.register(&[registration("b", &["a"])], NOW).unwrap();
+        store.record(&first, NOW).unwrap();
+        store.record(&[registration("b", &["a"])], NOW).unwrap();
 
         let again = Registration {
             nar_size: 1,
@@ -248,18 +297,11 @@ fn registering_again_replaces_the_row_and_keeps_its_referrers() {
             ..registration("a", &["y"])
         };
         store
-            .register(&[again.clone(), registration("y", &[])], NOW + 9)
+            .record(&[again.clone(), registration("y", &[])], NOW + 9)
             .unwrap();
 
-        let info = store.path_info(&item("a")).unwrap().unwrap();
-        assert_eq!(
-            info,
-            PathInfo {
-                registration: again,
-                registered_at: NOW + 9
-            }
-        );
-        assert_eq!(store.references(&item("b")).unwrap(), Some(vec![item("a")]));
+        assert_eq!(recorded(&store, "a"), (again, NOW + 9));
+        assert_eq!(references(&store, "b"), [item("a")]);
         let faults = rows(&store, "SELECT 'fault' FROM pragma_foreign_key_check");
         assert_eq!(faults, Vec::<String>::new());
     }
@@ -270,20 +312,16 @@ fn a_row_is_replaced_with_valid_references_or_not_at_all() {
     let root = tempfile::tempdir().unwrap();
     let store = guix_store(root.path());
     store
-        .register(&[registration("a", &["x"]), registration("x", &[])], NOW)
+        .record(&[registration("a", &["x"]), registration("x", &[])], NOW)
         .unwrap();
     let error = store
-        .register(&[registration("a", &["gone"])], NOW + 9)
+        .record(&[registration("a", &["gone"])], NOW + 9)
         .unwrap_err();
     assert!(
         matches!(error, StoreError::MissingReferences { .. }),
         "{error}"
     );
-    let info = store.path_info(&item("a")).unwrap().unwrap();
-    assert_eq!(
-        (info.registration, info.registered_at),
-        (registration("a", &["x"]), NOW)
-    );
+    assert_eq!(recorded(&store, "a"), (registration("a", &["x"]), NOW));
 }
 
 #[test]
@@ -297,7 +335,7 @@ fn a_closure_tells_what_is_referred_to_and_which_trees_are_missing() {
         ("other", &[]),
     ]
     .map(|(name, to)| registration(name, to));
-    store.register(&batch, NOW).unwrap();
+    store.record(&batch, NOW).unwrap();
     let closure = store.closure(&[item("a"), item("invalid")]).unwrap();
     assert_eq!(closure.items(), ["a", "b", "c"].map(item));
     assert!(!closure.contains(&item("invalid")) && !closure.contains(&item("other")));
@@ -320,7 +358,7 @@ fn a_long_chain_does_not_exhaust_the_stack() {
     let batch: Vec<_> = (0..20_000)
         .map(|index| registration(&name(index), &[&name((index + 1).min(19_999))]))
         .collect();
-    store.register(&batch, NOW).unwrap();
+    store.record(&batch, NOW).unwrap();
     let paths: Vec<_> = batch.into_iter().map(|item| item.path).collect();
     assert_eq!(store.valid_among(&paths).unwrap().len(), 20_000);
 }
@@ -331,13 +369,13 @@ fn records_the_outputs_of_derivations() {
     let store = guix_store(root.path());
     let text = format!(r#"Derive([("out","/gnu/store/{HASH_PART}-a","","")],[],[],"","",[],[])"#);
     std::fs::write(store.layout().item(&item("a.drv")), text).unwrap();
-    store.register(&[registration("a.drv", &[])], NOW).unwrap();
+    store.record(&[registration("a.drv", &[])], NOW).unwrap();
     let outputs = rows(&store, "SELECT id || ' ' || path FROM DerivationOutputs");
     assert_eq!(outputs, [format!("out /gnu/store/{HASH_PART}-a")]);
 
     std::fs::write(store.layout().item(&item("b.drv")), "Derive(").unwrap();
     let error = store
-        .register(&[registration("b.drv", &[])], NOW)
+        .record(&[registration("b.drv", &[])], NOW)
         .unwrap_err();
     assert!(matches!(error, StoreError::Derivation(_)), "{error}");
 }
@@ -356,13 +394,10 @@ fn a_nix_store_keeps_signatures() {
         ..registration("a", &[])
     };
     store
-        .register(&[signed.clone(), registration("b", &[])], NOW)
+        .record(&[signed.clone(), registration("b", &[])], NOW)
         .unwrap();
-    assert_eq!(
-        store.path_info(&item("a")).unwrap().unwrap().registration,
-        signed
-    );
-    let plain = store.path_info(&item("b")).unwrap().unwrap().registration;
+    assert_eq!(recorded(&store, "a").0, signed);
+    let plain = recorded(&store, "b").0;
     assert_eq!((plain.signatures, plain.ca), (Vec::new(), None));
     let unset = rows(
         &store,
@@ -376,57 +411,15 @@ fn values_that_cannot_be_are_reported_not_skipped() {
     let root = tempfile::tempdir().unwrap();
     let store = guix_store(root.path());
     store
-        .register(&[registration("a", &[]), registration("b", &["a"])], NOW)
+        .record(&[registration("a", &[]), registration("b", &["a"])], NOW)
         .unwrap();
     let connection = Connection::open(store.layout().database_file()).unwrap();
-    let malformed = |sql: &str| {
-        connection.execute(sql, []).unwrap();
-        match store.path_info(&item("b")).unwrap_err() {
-            StoreError::Malformed { column, .. } => column,
-            other => panic!("{other}"),
+    let sql = "UPDATE ValidPaths SET path = 'odd' WHERE path LIKE '%-a'";
+    connection.execute(sql, []).unwrap();
+    match store.closure(&[item("b")]).unwrap_err() {
+        StoreError::Malformed { column, value, .. } => {
+            assert_eq!((column, value.as_str()), ("path", "odd"));
         }
-    };
-    assert_eq!(
-        malformed("UPDATE ValidPaths SET path = 'odd' WHERE path LIKE '%-a'"),
-        "reference"
-    );
-    assert_eq!(
-        malformed("UPDATE ValidPaths SET deriver = 'odd' WHERE path LIKE '%-b'"),
-        "deriver"
-    );
-    assert_eq!(
-        malformed("UPDATE ValidPaths SET hash = 'md5:0' WHERE path LIKE '%-b'"),
-        "hash"
-    );
-}
-
-#[test]
-fn an_item_takes_the_place_of_what_was_left_there() {
-    let root = tempfile::tempdir().unwrap();
-    let store = guix_store(root.path());
-    let layout = store.layout();
-    let (temporary, place) = (layout.temporary(&item("a")), layout.item(&item("a")));
-    std::fs::create_dir_all(place.join("old/deep")).unwrap();
-    std::fs::write(place.join("old/deep/file"), "").unwrap();
-    let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o555);
-    std::fs::set_permissions(place.join("old/deep"), read_only).unwrap();
-    std::fs::create_dir(&temporary).unwrap();
-    std::fs::write(temporary.join("new"), "").unwrap();
-
-    let lock = store.try_lock(&item("a")).unwrap().unwrap();
-    store.publish_item(&item("a")).unwrap();
-    assert!(place.join("new").exists() && !place.join("old").exists() && !temporary.exists());
-
-    std::fs::write(&temporary, "a file this time").unwrap();
-    store.publish_item(&item("a")).unwrap();
-    assert!(place.is_file());
-    std::fs::write(&temporary, "").unwrap();
-    store.remove_temporary(&item("a")).unwrap();
-    store.remove_temporary(&item("a")).unwrap();
-    drop(lock);
-    let left: Vec<_> = layout.store().read_dir().unwrap().collect();
-    assert_eq!(left.len(), 2, "the item and .links: {left:?}");
-
-    let error = store.publish_item(&item("b")).unwrap_err();
-    assert!(matches!(error, StoreError::Rename { .. }), "{error}");
+        other => panic!("{other}"),
+    }
 }

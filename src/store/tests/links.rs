@@ -1,9 +1,11 @@
 //! Deduplication: races, corrupt entries, limits of the file system.
 
 use std::ffi::CString;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use super::*;
+use crate::store::deduplicate::{EntryOutcome, Fingerprint, LinkOutcome};
 
 const SIZE: u64 = 10_000;
 const HASH: [u8; 32] = [9; 32];

@@ -56,7 +56,7 @@ fn a_full_disk_is_told_with_a_hint() {
         let batch: Vec<_> = (0..2000)
             .map(|index| registration(&format!("n{index}"), &[]))
             .collect();
-        let error = store.register(&batch, NOW).unwrap_err();
+        let error = store.record(&batch, NOW).unwrap_err();
         assert_eq!(error.remedy(), Some(Remedy::Space), "{error:?}");
         std::fs::remove_file(root.path().join("filler")).unwrap();
         assert!(
@@ -90,14 +90,11 @@ fn trees_without_permissions_are_removed_by_their_owner() {
 fn an_embedded_store_needs_no_privileges() {
     unprivileged(|dir| {
         let store = guix_store(dir);
-        let temporary = store.layout().temporary(&item("a"));
-        std::fs::create_dir(&temporary).unwrap();
-        set_mode(&temporary, 0o555);
         store.add_temp_roots(&[item("a")]).unwrap();
-        let _lock = store.try_lock(&item("a")).unwrap().unwrap();
-        store.publish_item(&item("a")).unwrap();
-        store.register(&[registration("a", &[])], NOW).unwrap();
-        remove_tree_at(store.links().store(), item("a").base()).unwrap();
+        let (checked, lock) = publishing::checked_directory(&store, "a");
+        let published = store.publish(checked, lock).unwrap();
+        store.register(vec![published], NOW).unwrap();
+        remove_tree(store.layout().store(), item("a").base()).unwrap();
     });
 }
 
@@ -107,7 +104,7 @@ fn a_store_of_others_is_refused_with_a_hint_but_can_be_read() {
     set_mode(root.path(), 0o755);
     // First kept open, as by a daemon: the files of the log stay in place.
     let owner = guix_store(root.path());
-    owner.register(&[registration("a", &[])], NOW).unwrap();
+    owner.record(&[registration("a", &[])], NOW).unwrap();
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can make a store that is not ours");
         return;

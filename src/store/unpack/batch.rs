@@ -13,13 +13,15 @@ use bytes::Bytes;
 use rustix::fs::OFlags;
 
 use crate::format::nar::{EntryName, NarError};
-use crate::store::{Fingerprint, LinkOutcome, canonical};
+use crate::store::canonical;
+use crate::store::deduplicate::{Fingerprint, LinkOutcome};
 
 use super::created_modes::UNFINISHED_FILE;
 use super::directory::{self, Directory};
-use super::hashed::FileContents;
+use super::error::UnpackError;
+use super::hashed::{Chunks, FileContents};
+use super::pool::WriterPool;
 use super::tree::{Pending, Tree};
-use super::{Chunks, UnpackError, WriterPool};
 
 /// A batch is handed over when it holds this many bytes,
 const BATCH_BYTES: usize = 256 << 10;

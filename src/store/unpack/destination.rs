@@ -1,12 +1,15 @@
 //! Where a tree is put: named relative to a directory that is held open.
 
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::format::nar::EntryName;
-use crate::store::error::on;
-use crate::store::{StoreError, free_bytes};
+use crate::store::directory::free_bytes;
+use crate::store::error::{StoreError, on};
 
 /// Where a tree goes: a directory, held open, and a name in it that does not exist yet.
 #[derive(Debug, Clone)]
@@ -66,4 +69,13 @@ impl Destination {
     pub(crate) fn path(&self) -> PathBuf {
         self.parent_path.join(self.name.as_os_str())
     }
+}
+
+/// Opens the directory at `path`, to put trees into it.
+///
+/// # Errors
+/// It does not exist, is not a directory, or may not be opened.
+pub(crate) fn open_directory(path: &Path) -> io::Result<Arc<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(Arc::new(rustix::fs::open(path, flags, Mode::empty())?))
 }

@@ -20,8 +20,8 @@ use crate::store::remove::open_writable;
 
 use super::created_modes::UNFINISHED_DIRECTORY;
 use super::crowding::{self, Crowding};
+use super::error::UnpackError;
 use super::tree::Tree;
-use super::{UnpackError, c_name};
 
 /// The longest name that Linux takes, with a NUL at its end.
 const PATH_MAX: usize = 4096;
@@ -144,4 +144,9 @@ pub(super) fn release(tree: &Tree, directory: Arc<Directory>) -> Result<(), Unpa
         next = Some(parent);
     }
     Ok(())
+}
+
+/// `name` for system calls that do not take bytes.
+pub(super) fn c_name(name: &EntryName) -> CString {
+    CString::new(name.as_bytes()).expect("an entry name has no NUL")
 }

@@ -11,7 +11,30 @@ use crate::format::hash::NarHash;
 use crate::format::nar;
 use crate::format::sha256::Sha256;
 
-use super::{Chunks, NarContent};
+/// A nar that arrives in buffers.
+pub(crate) trait Chunks {
+    /// The next bytes; none at the end. They may be held on to, but of those given out before
+    /// only one chunk is when the next one is asked for, apart from what is being written.
+    ///
+    /// # Errors
+    /// The nar breaks off.
+    fn next_chunk(&mut self) -> io::Result<Bytes>;
+}
+
+impl<C: Chunks + ?Sized> Chunks for &mut C {
+    fn next_chunk(&mut self) -> io::Result<Bytes> {
+        (**self).next_chunk()
+    }
+}
+
+/// The digest of the nar bytes that went by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NarContent {
+    /// SHA-256 over all of them.
+    pub(super) hash: NarHash,
+    /// Their number.
+    pub(super) size: u64,
+}
 
 /// A reader that hashes what is taken from it.
 pub(super) struct Hashed<R> {

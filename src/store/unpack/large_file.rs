@@ -7,13 +7,13 @@
 use rustix::fd::OwnedFd;
 
 use crate::format::nar::{EntryName, NarError};
-use crate::store::Fingerprint;
+use crate::store::deduplicate::Fingerprint;
 
 use super::batch::create_file;
 use super::directory::Directory;
-use super::hashed::FileContents;
+use super::error::UnpackError;
+use super::hashed::{Chunks, FileContents};
 use super::tree::Tree;
-use super::{Chunks, UnpackError};
 
 /// Zeros are left out in blocks of this size, aligned within the file.
 const HOLE_BLOCK_BYTES: usize = 4096;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Destination;
-use crate::store::remove_tree_at;
+use crate::store::remove::remove_tree_at;
 use crate::sync::lock;
+
+use super::destination::Destination;
 
 /// As many as [`remove_tree_at`] opens at the same time.
 #[derive(Debug)]

@@ -17,12 +17,11 @@ use rustix::fs::{AtFlags, linkat, renameat, unlinkat};
 use rustix::io::{self, Errno};
 
 use crate::format::nar::EntryName;
-use crate::store::deduplicate::is_limit;
-use crate::store::{EntryOutcome, Fingerprint, LinkOutcome, Links, StoreError};
+use crate::store::deduplicate::{EntryOutcome, Fingerprint, LinkOutcome, Links, is_limit};
+use crate::store::error::StoreError;
 use crate::sync::lock;
 
-use super::c_name;
-use super::directory::Directory;
+use super::directory::{Directory, c_name};
 
 /// What new files of one tree may take in memory: enough for half a million of them.
 const MAX_BYTES: usize = 64 << 20;

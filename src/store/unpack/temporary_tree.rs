@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Destination;
+use super::destination::Destination;
 use super::reserve::Reserve;
 use super::sharing::NewEntries;
 

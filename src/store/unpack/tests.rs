@@ -1,13 +1,21 @@
 //! Trees are what their nars say wherever chunks end, and few chunks are enough for it.
 
+use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::hashed::Chunks;
+use super::temporary_tree::TemporaryTree;
 use super::*;
-use crate::format::nar::NarWriter;
+use crate::format::nar::{EntryName, NarWriter, SymlinkTarget};
+use crate::store::Links;
 use crate::store::canonical::tests::{faults, set_default_acl};
 
 /// A nar in chunks that are counted until they are given back.

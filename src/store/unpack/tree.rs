@@ -7,9 +7,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use crate::format::nar::EntryName;
 use crate::sync::{lock, wait};
 
-use super::UnpackError;
 use super::created_modes::CreatedModes;
 use super::directory::Directory;
+use super::error::UnpackError;
 use super::sharing::Sharing;
 
 pub(super) struct Tree {

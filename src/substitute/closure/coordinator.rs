@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::format::store_path::StorePath;
-use crate::store::ItemLock;
-use crate::store::unpack::{Checked, open_directory};
+use crate::store::{Checked, ItemLock};
 use crate::substitute::chain;
 use crate::substitute::closure::fetch::{ClosureFetch, FetchOutcome, OnFailure, TICK};
 use crate::substitute::closure::plan::{
@@ -96,13 +95,6 @@ fn carry_out(
         return outcome;
     }
     let items: Vec<Arc<PlannedItem>> = items.into_iter().map(Arc::new).collect();
-    let directory = match open_directory(fetch.store.layout().store()) {
-        Ok(directory) => directory,
-        Err(source) => {
-            let path = fetch.store.layout().store().to_owned();
-            return refuse_all(outcome, &items, ItemError::Open { path, source });
-        }
-    };
     if let Some(error) = lack_of_space(fetch, &items) {
         return refuse_all(outcome, &items, error);
     }
@@ -116,17 +108,13 @@ fn carry_out(
     };
     let workers = AtomicUsize::new(0);
     let coordinator = Coordinator::new(fetch, replanning, items, &workers, outcome, valid);
-    let outcome = work_off(fetch, coordinator, &directory);
+    let outcome = work_off(fetch, coordinator);
     fetch.progress.event(ProgressEvent::Finished);
     outcome
 }
 
 /// Starts the workers and coordinates them until everything is done or given up.
-fn work_off(
-    fetch: &ClosureFetch,
-    coordinator: Coordinator<'_>,
-    directory: &Arc<std::os::fd::OwnedFd>,
-) -> FetchOutcome {
+fn work_off(fetch: &ClosureFetch, coordinator: Coordinator<'_>) -> FetchOutcome {
     let jobs = fetch.jobs.clamp(1, coordinator.items.len());
     let (work, to_do) = bounded::<UnpackTask>(jobs);
     let (finished, results) = unbounded();
@@ -134,7 +122,6 @@ fn work_off(
         for number in 0..jobs {
             let worker = Worker {
                 fetch,
-                directory,
                 workers: coordinator.workers,
             };
             match worker.start(scope, number, to_do.clone(), finished.clone()) {

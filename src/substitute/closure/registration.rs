@@ -2,10 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::format::narinfo::NarInfo;
-use crate::format::store_path::{StorePath, StorePathRef};
-use crate::store::unpack::Checked;
-use crate::store::{ItemLock, Registration};
+use crate::store::Published;
 use crate::substitute::closure::coordinator::{Coordinator, PlannedItemState};
 use crate::substitute::install::ItemError;
 
@@ -22,16 +19,11 @@ impl Coordinator<'_> {
             else {
                 continue;
             };
-            if let Err(error) = self.fetch.store.publish_item(&self.items[index].path) {
-                self.fail(index, error.into());
-                continue;
-            }
             let (checked, lock) = *tree;
-            published.push(Published {
-                index,
-                checked,
-                lock,
-            });
+            match self.fetch.store.publish(checked, lock) {
+                Ok(item) => published.push((index, item)),
+                Err(error) => self.fail(index, error.into()),
+            }
         }
         self.register(published);
     }
@@ -53,77 +45,30 @@ impl Coordinator<'_> {
         batch.len() > before
     }
 
-    fn register(&mut self, published: Vec<Published>) {
-        if published.is_empty() {
+    fn register(&mut self, published: Vec<(usize, Published)>) {
+        // A batch with an item that could not be published must not have its referrers: they are
+        // removed here.
+        let (indices, published): (Vec<usize>, Vec<Published>) = published
+            .into_iter()
+            .filter(|(index, _)| !matches!(self.states[*index], PlannedItemState::Failed))
+            .unzip();
+        if indices.is_empty() {
             return;
         }
-        // A batch with an item that could not be given its name must not have its referrers.
-        let (published, orphaned): (Vec<_>, Vec<_>) = published
-            .into_iter()
-            .partition(|item| !matches!(self.states[item.index], PlannedItemState::Failed));
-        for item in orphaned {
-            // Garbage, so the next attempt removes what cannot be removed now.
-            let _ = self
-                .fetch
-                .store
-                .remove_invalid(&self.items[item.index].path);
-        }
-        let registration = |item: &Published| {
-            registration(
-                &self.items[item.index].path,
-                item.checked.authorized().narinfo(),
-            )
-        };
-        let batch: Vec<Registration> = published.iter().map(registration).collect();
+
         let now = self.fetch.clock.unix_seconds();
-        match self.fetch.store.register(&batch, now) {
+        match self.fetch.store.register(published, now) {
             Ok(()) => {
-                for Published {
-                    index,
-                    checked,
-                    lock,
-                } in published
-                {
-                    checked.keep();
-                    drop(lock);
+                for index in indices {
                     self.becomes_valid(index);
                 }
             }
             Err(error) => {
-                let mut error = Some(error);
-                for item in published {
-                    // Not registered, so garbage: remove it while the lock is still ours.
-                    let removed = self
-                        .fetch
-                        .store
-                        .remove_invalid(&self.items[item.index].path);
-                    let error = error.take().or(removed.err());
-                    self.fail(
-                        item.index,
-                        error.map_or(ItemError::NotTried, ItemError::from),
-                    );
+                let mut error = Some(ItemError::from(error));
+                for index in indices {
+                    self.fail(index, error.take().unwrap_or(ItemError::NotTried));
                 }
             }
         }
-    }
-}
-
-/// An item that has its name in the store and is not registered yet.
-struct Published {
-    index: usize,
-    /// Dropped before the lock: it removes what it added to `.links` unless it was registered.
-    checked: Checked,
-    lock: ItemLock,
-}
-
-fn registration(path: &StorePath, narinfo: &NarInfo) -> Registration {
-    Registration {
-        path: path.clone(),
-        nar_hash: narinfo.nar_hash(),
-        nar_size: narinfo.nar_size(),
-        deriver: narinfo.deriver().map(StorePathRef::to_path),
-        references: narinfo.references().map(StorePathRef::to_path).collect(),
-        signatures: narinfo.nix_signatures().map(str::to_owned).collect(),
-        ca: narinfo.ca().map(str::to_owned),
     }
 }

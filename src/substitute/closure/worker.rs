@@ -3,16 +3,13 @@
 //! When this machine has too few threads or file descriptors for what a worker needs besides
 //! itself, the worker ends, so that those that are left have more. The last one stays.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, Scope};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::format::nar::EntryName;
-use crate::store::unpack::{Checked, Destination};
-use crate::store::{ItemLock, Layout};
+use crate::store::{Checked, ItemLock};
 use crate::substitute::closure::fetch::ClosureFetch;
 use crate::substitute::closure::plan::PlannedItem;
 use crate::substitute::install::item::{self, AllowedBuilds, UnpackFailure};
@@ -39,8 +36,6 @@ pub(super) enum WorkerResult {
 /// A thread that unpacks items.
 pub(super) struct Worker<'a> {
     pub(super) fetch: &'a ClosureFetch,
-    /// The store.
-    pub(super) directory: &'a Arc<OwnedFd>,
     /// How many workers there are.
     pub(super) workers: &'a AtomicUsize,
 }
@@ -98,13 +93,7 @@ impl<'a> Worker<'a> {
         if store.is_complete(&item.path).map_err(ItemError::from)? {
             return Ok(WorkerResult::Valid);
         }
-        store
-            .remove_temporary(&item.path)
-            .map_err(ItemError::from)?;
-        let name = Layout::temporary_name(&item.path);
-        let parent = store.layout().store().to_owned();
-        let name = EntryName::new(name.as_bytes()).expect("a store path's name is an entry name");
-        let destination = Destination::new(Arc::clone(self.directory), parent, name);
+        let destination = store.temporary(&lock).map_err(ItemError::from)?;
         let request = UnpackRequest {
             item: &item.path,
             authorized: &item.authorized,

@@ -1,0 +1,290 @@
+//! An open store: questions to its database, locks and temp roots, and the steps by which an item
+//! becomes valid.
+//!
+//! Usable from several threads. A store that was opened for reading only refuses everything else.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustix::fs::{AtFlags, statat};
+use rustix::io::Errno;
+use tracing::debug;
+
+use crate::format::nar::EntryName;
+use crate::format::store_path::StorePath;
+use crate::sync::lock;
+
+use super::closure::Closure;
+use super::db::Database;
+use super::deduplicate::Links;
+use super::derivation;
+use super::directory::free_bytes;
+use super::error::{StoreError, on};
+use super::layout::Layout;
+use super::lock::{ItemLock, LockKind};
+use super::open;
+use super::order;
+use super::published::Published;
+use super::registration::Registration;
+use super::remove::remove_tree_at;
+use super::temp_root::TempRoots;
+use super::unpack::{Checked, Destination};
+
+/// What a store is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OpenMode {
+    /// To read and write, making whatever is missing: an embedded store on first use.
+    Create,
+    /// To read and write a store that exists: the system's.
+    Existing,
+    /// To ask what is valid, without the right to write anything, locks included.
+    ReadOnly,
+}
+
+/// An open store, usable from several threads.
+#[derive(Debug)]
+pub struct Store {
+    layout: Layout,
+    lock_kind: LockKind,
+    mode: OpenMode,
+    database: Mutex<Database>,
+    temp_roots: Mutex<Option<TempRoots>>,
+    links: Arc<Links>,
+    /// Held shared: no other program changes the database's schema while we are here.
+    _big_lock: Option<File>,
+}
+
+impl Store {
+    /// Opens the store at `layout`.
+    ///
+    /// # Errors
+    /// It is missing, of an unknown schema, or not ours to open.
+    pub(crate) fn open(layout: Layout, mode: OpenMode) -> Result<Self, StoreError> {
+        let lock_kind = LockKind::of(layout.store_dir().dialect());
+        let (big_lock, database) = match mode {
+            OpenMode::ReadOnly => (None, open::read_only(&layout)?),
+            OpenMode::Existing => open::existing(&layout, lock_kind)?,
+            OpenMode::Create => open::or_create(&layout, lock_kind)?,
+        };
+        let store = File::open(layout.store()).map_err(on(layout.store(), |path, source| {
+            StoreError::Open { path, source }
+        }))?;
+        Ok(Self {
+            lock_kind,
+            mode,
+            database: Mutex::new(database),
+            temp_roots: Mutex::new(None),
+            links: Arc::new(Links::new(Arc::new(store.into()))),
+            _big_lock: big_lock,
+            layout,
+        })
+    }
+
+    /// Where everything lies.
+    #[must_use]
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Those of `paths` that are valid, at one moment.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub(crate) fn valid_among(
+        &self,
+        paths: &[StorePath],
+    ) -> Result<HashSet<StorePath>, StoreError> {
+        self.database().valid_among(paths)
+    }
+
+    /// Whether `path` is valid.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub(crate) fn is_valid(&self, path: &StorePath) -> Result<bool, StoreError> {
+        Ok(!self.valid_among(std::slice::from_ref(path))?.is_empty())
+    }
+
+    /// Whether `path` is valid and its tree is in place.
+    ///
+    /// # Errors
+    /// The database or the store directory cannot be read.
+    pub(crate) fn is_complete(&self, path: &StorePath) -> Result<bool, StoreError> {
+        Ok(self.is_valid(path)? && self.has_tree(path)?)
+    }
+
+    /// The valid items among `roots` and everything they refer to, at one moment.
+    ///
+    /// # Errors
+    /// The database cannot be read, or holds what is no store path.
+    pub(crate) fn closure(&self, roots: &[StorePath]) -> Result<Closure, StoreError> {
+        self.database().closure(roots)
+    }
+
+    /// Those of `items` of which nothing is in the store directory: a valid one was deleted
+    /// behind the database's back, or a backup was restored in part. What the trees contain is
+    /// not looked at.
+    ///
+    /// # Errors
+    /// The store directory cannot be read.
+    pub(crate) fn missing_trees(
+        &self,
+        items: &[StorePath],
+    ) -> Result<HashSet<StorePath>, StoreError> {
+        let mut missing = HashSet::new();
+        for item in items {
+            if !self.has_tree(item)? {
+                missing.insert(item.clone());
+            }
+        }
+        Ok(missing)
+    }
+
+    fn has_tree(&self, path: &StorePath) -> Result<bool, StoreError> {
+        match statat(self.links.store(), path.base(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => {
+                let path = self.layout.item(path);
+                Err(StoreError::Read {
+                    path,
+                    source: error.into(),
+                })
+            }
+        }
+    }
+
+    /// Keeps the collector off `paths`, and off unfinished work under their temporary names,
+    /// until the store is dropped. Waits for the end of a collection that is under way.
+    ///
+    /// # Errors
+    /// The roots cannot be announced: nothing may be relied on then.
+    pub(crate) fn add_temp_roots(&self, paths: &[StorePath]) -> Result<(), StoreError> {
+        self.refuse_if_read_only()?;
+        let mut roots = lock(&self.temp_roots);
+        let roots = match &mut *roots {
+            Some(roots) => roots,
+            none => none.insert(TempRoots::create(&self.layout, self.lock_kind)?),
+        };
+        roots.add(&self.layout, paths)
+    }
+
+    /// The lock of `path`, or `None` when another process or thread holds it.
+    ///
+    /// # Errors
+    /// The lock file cannot be used.
+    pub(crate) fn try_lock(&self, path: &StorePath) -> Result<Option<ItemLock>, StoreError> {
+        self.refuse_if_read_only()?;
+        ItemLock::try_acquire(self.lock_kind, &self.layout, path)
+    }
+
+    /// Where the item of `lock` is unpacked: beside its place, at a name that temp roots cover too.
+    /// What an earlier attempt left there is removed.
+    ///
+    /// # Errors
+    /// [`StoreError::Remove`].
+    pub(crate) fn temporary(&self, lock: &ItemLock) -> Result<Destination, StoreError> {
+        let name = Layout::temporary_name(lock.item());
+        self.remove_entry(&name)?;
+        Ok(self.destination(&name))
+    }
+
+    /// Renames a verified tree to its place in the store, where it replaces what an earlier attempt
+    /// left. Under `lock`, the item was found not to be [complete](Store::is_complete).
+    ///
+    /// # Errors
+    /// [`StoreError::NotLocked`]: `lock` is that of another item. [`StoreError::Remove`] or
+    /// [`StoreError::Rename`]. The tree is removed, then the lock released.
+    pub fn publish(&self, checked: Checked, lock: ItemLock) -> Result<Published, StoreError> {
+        let mut published = Published::new(checked, lock);
+        let item = published.item().to_path();
+        if !published.is_locked_by(&self.layout.lock_file(&item)) {
+            return Err(StoreError::NotLocked(self.layout.item(&item)));
+        }
+
+        self.remove_entry(item.base())?;
+        published.rename_to(self.destination(item.base()))?;
+
+        debug!(item = item.base(), "published");
+        Ok(published)
+    }
+
+    /// Makes every item of `batch` valid, in one transaction, and releases their locks. Their
+    /// order does not matter. `now` is in Unix seconds. What was recorded of them before, when
+    /// their trees had been lost, is replaced.
+    ///
+    /// # Errors
+    /// A reference is neither valid nor in the batch, references run in a circle, a derivation
+    /// cannot be read, or the database fails. Then no item of the batch is valid, and all their
+    /// trees are removed before their locks are released.
+    pub fn register(&self, batch: Vec<Published>, now: u64) -> Result<(), StoreError> {
+        let registrations: Vec<Registration> = batch
+            .iter()
+            .map(|item| Registration::of(item.narinfo()))
+            .collect();
+        self.record(&registrations, now)?;
+
+        debug!(items = batch.len(), "registered");
+        batch.into_iter().for_each(Published::keep);
+        Ok(())
+    }
+
+    /// Writes `batch` to the database, in one transaction.
+    pub(super) fn record(&self, batch: &[Registration], now: u64) -> Result<(), StoreError> {
+        self.refuse_if_read_only()?;
+        let ordered = order::references_first(batch, self.layout.store_dir())?;
+
+        let mut outputs = HashMap::new();
+        for item in &ordered {
+            if item.path.name().ends_with(derivation::SUFFIX) {
+                outputs.insert(&item.path, derivation::outputs(&self.layout, &item.path)?);
+            }
+        }
+
+        self.database().register(&ordered, &outputs, now)
+    }
+
+    /// The entry `name` of the store directory.
+    fn destination(&self, name: &str) -> Destination {
+        let name = EntryName::new(name.as_bytes()).expect("a store path's name is an entry name");
+        let store = Arc::clone(self.links.store());
+        Destination::new(store, self.layout.store().to_owned(), name)
+    }
+
+    fn remove_entry(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.layout.store().join(name);
+        remove_tree_at(self.links.store().as_fd(), name).map_err(on(&path, |path, source| {
+            StoreError::Remove { path, source }
+        }))
+    }
+
+    /// The deduplicated files.
+    #[must_use]
+    pub(crate) fn links(&self) -> &Arc<Links> {
+        &self.links
+    }
+
+    /// How many bytes can still be written to the file system of the store.
+    ///
+    /// # Errors
+    /// The file system does not say.
+    pub(crate) fn free_bytes(&self) -> Result<u64, StoreError> {
+        free_bytes(self.links.store()).map_err(on(self.layout.store(), |path, source| {
+            StoreError::Read { path, source }
+        }))
+    }
+
+    fn database(&self) -> MutexGuard<'_, Database> {
+        // A panic under the lock has rolled its transaction back.
+        lock(&self.database)
+    }
+
+    fn refuse_if_read_only(&self) -> Result<(), StoreError> {
+        match self.mode {
+            OpenMode::ReadOnly => Err(StoreError::ReadOnly(self.layout.store().to_owned())),
+            OpenMode::Create | OpenMode::Existing => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Reads a nar and makes the tree that it describes.
+
+use std::sync::Arc;
+
+use crate::format::nar::{EntryName, NarEvent, NarReader, SymlinkTarget};
+use crate::store::canonical;
+use crate::store::deduplicate::{DEDUPLICATE_MIN_BYTES, Links};
+
+use super::batch::BatchWriter;
+use super::crowding::Crowding;
+use super::destination::Destination;
+use super::directory::{self, Directory, c_name};
+use super::error::UnpackError;
+use super::hashed::{Chunks, FileContents, Hashed};
+use super::large_file::LargeFile;
+use super::pool::WriterPool;
+use super::sharing::Sharing;
+use super::stages::Unpacked;
+use super::temporary_tree::TemporaryTree;
+use super::tree::Tree;
+
+/// Larger files are written while they stream by instead of from memory.
+pub(crate) const SMALL_FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// Reads the nar `nar` to its end and makes the tree it describes at `destination`. Files of
+/// at least the deduplication size go through `links`, when given.
+///
+/// # Errors
+/// The nar is malformed or unreadable, or the tree cannot be written; nothing is left behind.
+pub(crate) fn unpack<R: Chunks>(
+    nar: R,
+    destination: Destination,
+    pool: &WriterPool,
+    links: Option<Arc<Links>>,
+) -> Result<Unpacked, UnpackError> {
+    let sharing = links.map(|links| Sharing::new(links, Arc::clone(&destination.parent)));
+    let tree = Arc::new(Tree::new(sharing, &destination.parent_path));
+    let (is_ours, reserve) = (Arc::clone(&tree.top_is_ours), Arc::clone(pool.reserve()));
+    let mut guard = TemporaryTree {
+        destination,
+        is_ours,
+        new_entries: None,
+        reserve,
+    };
+    let mut unpacker = Unpacker {
+        nar: NarReader::new(Hashed::new(nar)),
+        open: Vec::new(),
+        batch: BatchWriter::new(pool, Arc::clone(&tree)),
+        tree: Arc::clone(&tree),
+        crowding: Crowding::default(),
+    };
+    let read = unpacker.run(&guard.destination);
+    // Writers may still be at work below the destination: let them finish before anything
+    // is removed, whether this succeeded or not.
+    let Unpacker {
+        nar, open, batch, ..
+    } = unpacker;
+    drop(open);
+    batch.flush();
+    let written = tree.wait();
+    read.and(written)?;
+    guard.new_entries = tree.sharing.as_ref().map(Sharing::finish);
+    Ok(Unpacked {
+        guard,
+        content: nar.into_inner().finish(),
+    })
+}
+
+struct Unpacker<'a, R> {
+    nar: NarReader<Hashed<R>>,
+    /// The directories that are being read, outermost first.
+    open: Vec<Arc<Directory>>,
+    batch: BatchWriter<'a>,
+    tree: Arc<Tree>,
+    crowding: Crowding,
+}
+
+impl<R: Chunks> Unpacker<'_, R> {
+    fn run(&mut self, destination: &Destination) -> Result<(), UnpackError> {
+        let root = Arc::new(Directory::outside(Arc::clone(&destination.parent)));
+        while let Some(event) = self.nar.next()? {
+            let parent = Arc::clone(self.open.last().unwrap_or(&root));
+            match event {
+                NarEvent::Directory { name } => {
+                    let name = name.unwrap_or_else(|| destination.name.clone());
+                    let crowding = &mut self.crowding;
+                    self.open
+                        .push(Directory::create(&self.tree, crowding, parent, name)?);
+                }
+                NarEvent::DirectoryEnd => {
+                    drop(parent);
+                    if let Some(directory) = self.open.pop() {
+                        directory::release(&self.tree, directory)?;
+                    }
+                }
+                NarEvent::Symlink { name, target } => {
+                    let name = name.unwrap_or_else(|| destination.name.clone());
+                    self.symlink(&parent, &name, &target)?;
+                }
+                NarEvent::File {
+                    name,
+                    executable,
+                    size,
+                } => {
+                    let name = name.unwrap_or_else(|| destination.name.clone());
+                    self.file(parent, name, executable, size)?;
+                }
+            }
+            self.tree.check()?;
+        }
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        parent: Arc<Directory>,
+        name: EntryName,
+        executable: bool,
+        size: u64,
+    ) -> Result<(), UnpackError> {
+        let mut contents = FileContents::new(self.nar.contents(), size);
+        if self.tree.sharing.is_some() && size >= DEDUPLICATE_MIN_BYTES {
+            contents = contents.hashed(executable);
+        }
+        if size <= SMALL_FILE_MAX_BYTES {
+            return self.batch.push(parent, name, executable, size, contents);
+        }
+        let file = LargeFile {
+            parent: &parent,
+            name: &name,
+            executable,
+            size,
+        };
+        file.write(&self.tree, contents)?;
+        directory::release(&self.tree, parent)
+    }
+
+    fn symlink(
+        &self,
+        parent: &Directory,
+        name: &EntryName,
+        target: &SymlinkTarget,
+    ) -> Result<(), UnpackError> {
+        let failed =
+            |source: rustix::io::Errno| self.tree.error("making symlink", parent, name, source);
+        rustix::fs::symlinkat(target.as_bytes(), parent.fd(), name.as_bytes()).map_err(failed)?;
+        self.tree.note_created_in(parent);
+        canonical::settle_symlink(parent.fd(), &c_name(name)).map_err(failed)
+    }
+}
