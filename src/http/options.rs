@@ -22,7 +22,7 @@ pub(crate) enum TlsVerification {
     Insecure,
 }
 
-/// Settings of a [`Client`](super::Client).
+/// Settings of a [`Client`](super::client::Client).
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// How long a connection may take to come about, per address.

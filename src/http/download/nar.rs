@@ -23,11 +23,11 @@ pub(crate) struct NarRequest {
     /// Only a range: from the first position up to but not including the second, or to the end.
     pub(crate) range: Option<(u64, Option<u64>)>,
     /// The range is wanted only if the file still has this
-    /// [`NarBody::validator`](crate::http::NarBody::validator); else all of it.
+    /// [`NarBody::validator`](super::body::NarBody::validator); else all of it.
     pub(crate) if_range: Option<String>,
-    /// Other timeouts than those of [`Options`](crate::http::Options).
+    /// Other timeouts than those of [`Options`](crate::http::options::Options).
     pub(crate) timeouts: Option<Timeouts>,
-    /// Another retry policy than that of [`Options`](crate::http::Options).
+    /// Another retry policy than that of [`Options`](crate::http::options::Options).
     pub(crate) retries: Option<RetryPolicy>,
     /// Ends the transfer with [`HttpErrorKind::Canceled`] soon after it was set.
     pub(crate) stop: Option<Arc<AtomicBool>>,

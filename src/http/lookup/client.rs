@@ -1,103 +1,102 @@
-//! The caller's side of the lookups: questions in.
+//! The caller's side of the lookups: requests go in here.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::dispatch;
-use super::events::{self, LookupEvents};
+use super::events::{LookupEvents, event_queue};
 use super::file::FileServer;
-use super::queue::Over;
-use super::server::Server;
+use super::queue::StopReason;
+use super::server::HttpServer;
 use crate::format::store_path::HashPart;
 use crate::http::error::HttpError;
 use crate::http::net::runtime::HttpRuntime;
 use crate::http::options::ServerSpec;
 
-/// Asks servers about items; the answers come out of the [`LookupEvents`]. Cheap to clone. When
-/// the last handle is gone, the connections end, and with them what is not answered yet.
+/// Looks up items on servers; the answers come out of the [`LookupEvents`]. Cheap to clone. When
+/// the last handle is gone, the connections end, and with them the unanswered requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Lookups {
-    desks: Arc<Desks>,
+    servers: Arc<ServerHandles>,
 }
 
-/// Where questions are handed in, by server.
-struct Desks(Vec<Desk>);
+struct ServerHandles(Vec<ServerHandle>);
 
-enum Desk {
-    Network(Arc<Server>),
+enum ServerHandle {
+    Network(Arc<HttpServer>),
     File(FileServer),
 }
 
 impl Lookups {
-    /// Asks the server with this place in the list about `item`. Never blocks.
+    /// Looks up `item` on the server with this place in the list. Never blocks.
     ///
     /// # Panics
     /// There is no such server.
     pub(crate) fn request(&self, server: usize, item: HashPart) {
-        match &self.desks.0[server] {
-            Desk::Network(server) => server.ask(Some(item)),
-            Desk::File(server) => server.ask(Some(item)),
-        }
+        self.send(server, Some(item));
     }
 
-    /// Requests about items that were sent so far, to all servers, each as often as it was.
+    /// Requests for items that were sent so far, to all servers, each as often as it was.
     #[must_use]
     pub(crate) fn sent(&self) -> u64 {
-        let sent = self.desks.0.iter().map(|desk| match desk {
-            Desk::Network(server) => server.sent(),
-            Desk::File(server) => server.sent(),
+        let counts = self.servers.0.iter().map(|server| match server {
+            ServerHandle::Network(server) => server.sent(),
+            ServerHandle::File(server) => server.sent(),
         });
-        sent.sum()
+        counts.sum()
     }
 
-    /// Asks what the server says of itself, if that is to be asked and was not asked yet.
+    /// Requests the server's `nix-cache-info`, if it is needed and was not requested yet.
     pub(super) fn request_cache_info(&self, server: usize) {
-        match &self.desks.0[server] {
-            Desk::Network(server) => server.ask(None),
-            Desk::File(server) => server.ask(None),
+        self.send(server, None);
+    }
+
+    fn send(&self, server: usize, item: Option<HashPart>) {
+        match &self.servers.0[server] {
+            ServerHandle::Network(server) => server.request(item),
+            ServerHandle::File(server) => server.request(item),
         }
     }
 }
 
+/// Opens lookups on `servers`.
 pub(in crate::http) fn open(
     runtime: &Arc<HttpRuntime>,
     servers: Vec<ServerSpec>,
 ) -> Result<(Lookups, LookupEvents), HttpError> {
-    let (sender, events) = events::event_queue(Arc::clone(runtime));
-    let (options, shared) = (runtime.options(), runtime.setup());
-    let desks = servers.into_iter().enumerate().map(|(index, spec)| {
+    let (sender, events) = event_queue(Arc::clone(runtime));
+    let handles = servers.into_iter().enumerate().map(|(index, spec)| {
         if spec.url.is_file() {
-            return FileServer::open(runtime, index, spec, sender.clone()).map(Desk::File);
+            return FileServer::open(runtime, index, spec, sender.clone()).map(ServerHandle::File);
         }
-        let server = Server::new(index, spec, options, shared, sender.clone());
-        let server = Arc::new(server);
+        let (options, setup) = (runtime.options(), runtime.setup());
+        let server = Arc::new(HttpServer::new(index, spec, options, setup, sender.clone()));
         runtime.handle().spawn(dispatch::run(Arc::clone(&server)));
-        Ok(Desk::Network(server))
+        Ok(ServerHandle::Network(server))
     });
-    let desks = desks.collect::<Result<_, _>>()?;
-    Ok((
-        Lookups {
-            desks: Arc::new(Desks(desks)),
-        },
-        events,
-    ))
+    let handles = handles.collect::<Result<_, _>>()?;
+
+    let lookups = Lookups {
+        servers: Arc::new(ServerHandles(handles)),
+    };
+    Ok((lookups, events))
 }
 
-impl Drop for Desks {
+impl Drop for ServerHandles {
     fn drop(&mut self) {
-        for desk in &self.0 {
-            if let Desk::Network(server) = desk {
-                server.stop(Over::Forgotten);
+        for server in &self.0 {
+            if let ServerHandle::Network(server) = server {
+                server.stop(StopReason::CallerGone);
             }
         }
     }
 }
 
-impl fmt::Debug for Desks {
+impl fmt::Debug for ServerHandles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let urls = self.0.iter().map(|desk| match desk {
-            Desk::Network(server) => server.url.as_str(),
-            Desk::File(server) => server.url().as_str(),
+        let urls = self.0.iter().map(|server| match server {
+            ServerHandle::Network(server) => server.url.as_str(),
+            ServerHandle::File(server) => server.url().as_str(),
         });
         f.debug_list().entries(urls).finish()
     }

@@ -1,8 +1,8 @@
-//! The task of one server: opens connections as the queue asks for them.
+//! The task of one server: opens connections as its queue needs them, and follows redirects.
 //!
-//! Exactly one asks at a time, or several when the server welcomes that. A connection that has
-//! all the requests it may carry is *draining*; its successor may connect meanwhile, but waits for
-//! its turn, so that the change costs no round trip and there is still only one that asks.
+//! Exactly one connection sends at a time, or several when the server welcomes that. A connection
+//! that has all the requests it may carry is *draining*; its successor may connect meanwhile, but
+//! waits for its permit, so that the change costs no round trip and still only one sends.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,51 +11,61 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
+use tracing::{Instrument as _, debug, debug_span};
 
 use super::http1::connection;
-use super::pending::{Ask, Held};
-use super::queue::Over;
-use super::request::Question;
-use super::server::Server;
+use super::queue::StopReason;
+use super::request::{PendingRequest, RequestTarget};
+use super::server::{HttpServer, InFlightRequest};
 use super::{http2, redirect};
 use crate::format::server_url::ServerUrl;
 use crate::http::download::client::REDIRECTS_MAX;
 use crate::http::net::connect::Dialer;
 use crate::http::options::Protocol;
 
-/// Runs until the server is given up or nobody asks any more.
-pub(in crate::http) async fn run(server: Arc<Server>) {
+/// Runs until the server is down or the caller is gone.
+pub(super) async fn run(server: Arc<HttpServer>) {
+    let span = debug_span!("server", url = server.url.as_str());
+    dispatch(server).instrument(span).await;
+}
+
+async fn dispatch(server: Arc<HttpServer>) {
     let mut changed = server.changed.subscribe();
     let mut connections = FuturesUnordered::new();
-    let mut detours = Detours::new(&server);
-    let over = loop {
+    let mut redirects = RedirectedRequests::new(&server);
+    let mut opened = 0;
+    let reason = loop {
         changed.mark_unchanged();
-        if let Some(over) = server.lock().over().cloned() {
-            break over;
+        if let Some(reason) = server.queue().stopped().cloned() {
+            break reason;
         }
-        detours.open();
+        redirects.start();
+
         let due = {
-            let mut state = server.lock();
-            if state.end_waits(Instant::now()) {
-                server.changed.send_replace(());
+            let mut queue = server.queue();
+            if queue.end_waits(Instant::now()) {
+                server.notify();
             }
-            while state.wants_connection(connections.len()) {
-                state.connecting += 1;
-                connections.push(connect_and_ask(Arc::clone(&server)));
+            while queue.wants_connection(connections.len()) {
+                queue.connecting += 1;
+                opened += 1;
+                let span = debug_span!("connection", number = opened);
+                connections.push(connect_and_send(Arc::clone(&server)).instrument(span));
             }
-            state.next_due()
+            queue.next_due()
         };
         tokio::select! {
             _ = changed.changed() => {}
             Some(()) = connections.next() => {}
-            () = detours.progress() => {}
+            () = redirects.progress() => {}
             () = wait_until(due) => {}
         }
     };
-    // They give back what they hold; only then is everything there that has to be refused.
+
+    // They put back their requests; only then is everything there that has to fail.
     drop(connections);
-    detours.end(&over).await;
-    server.refuse_all();
+    redirects.stop(&reason).await;
+    server.fail_remaining();
 }
 
 async fn wait_until(due: Option<Instant>) {
@@ -65,158 +75,170 @@ async fn wait_until(due: Option<Instant>) {
     }
 }
 
-/// Questions whose answers are elsewhere.
-struct Detours<'a> {
-    server: &'a Arc<Server>,
+/// Requests whose answers are at another URL.
+///
+/// Where that is the same name on another server, the target gets a task of its own.
+struct RedirectedRequests<'a> {
+    server: &'a Arc<HttpServer>,
     /// To be followed one by one.
-    waiting: VecDeque<(Held, String)>,
-    singles: FuturesUnordered<BoxFuture<'static, ()>>,
-    /// Other servers that are asked in this one's name, and their tasks.
-    annexes: HashMap<ServerUrl, Arc<Server>>,
+    waiting: VecDeque<(InFlightRequest, String)>,
+    followed: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// Other servers that answer in this one's name, and their tasks.
+    targets: HashMap<ServerUrl, Arc<HttpServer>>,
     tasks: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
-impl<'a> Detours<'a> {
-    fn new(server: &'a Arc<Server>) -> Self {
+impl<'a> RedirectedRequests<'a> {
+    fn new(server: &'a Arc<HttpServer>) -> Self {
         Self {
             server,
             waiting: VecDeque::new(),
-            singles: FuturesUnordered::new(),
-            annexes: HashMap::new(),
+            followed: FuturesUnordered::new(),
+            targets: HashMap::new(),
             tasks: FuturesUnordered::new(),
         }
     }
 
-    /// Sets off for every answer that may be fetched now.
-    fn open(&mut self) {
+    /// Hands over or follows every redirect that may be followed now.
+    fn start(&mut self) {
         loop {
-            let taken = self.server.lock().take_redirected();
-            let Some((ask, location)) = taken else { break };
-            let annex = self.annex_for(&ask, &location);
-            let held = Held::new(self.server, ask);
-            match annex {
-                Some(url) => self.annex(url).adopt(held),
-                None => self.waiting.push_back((held, location)),
+            let redirected = self.server.queue().take_redirected();
+            let Some((request, location)) = redirected else {
+                break;
+            };
+            let target = self.target_for(&request, &location);
+            let request = InFlightRequest::new(self.server, request);
+            match target {
+                Some(url) => self.target(url).take_over(request),
+                None => self.waiting.push_back((request, location)),
             }
         }
-        let connections_max = self.server.lock().connections_max;
-        while self.singles.len() < connections_max
-            && let Some((held, location)) = self.waiting.pop_front()
+
+        let connections_max = self.server.queue().connections_max;
+        while self.followed.len() < connections_max
+            && let Some((request, location)) = self.waiting.pop_front()
         {
-            self.singles.push(redirect::follow(held, location).boxed());
+            self.followed
+                .push(redirect::follow(request, location).boxed());
         }
     }
 
-    /// The server to ask instead, unless the redirects lead to ever more of them.
-    fn annex_for(&self, ask: &Ask, location: &str) -> Option<ServerUrl> {
-        // What this server says of itself is not for another one to learn from.
-        if ask.question == Question::CacheInfo {
+    /// The server that `location` leads to, unless the redirects lead to ever more of them.
+    fn target_for(&self, request: &PendingRequest, location: &str) -> Option<ServerUrl> {
+        // The `nix-cache-info` of this server says nothing about another one.
+        if request.target == RequestTarget::CacheInfo {
             return None;
         }
-        let from = ask.question.url(&self.server.url);
+        let from = request.target.url(&self.server.url);
         let url = redirect::other_server(&from, location)?;
-        let is_known = self.annexes.contains_key(&url);
-        let may_open = self.annexes.len() < ANNEXES_MAX && self.server.hops < REDIRECTS_MAX;
+        let is_known = self.targets.contains_key(&url);
+        let may_open = self.targets.len() < TARGETS_MAX && self.server.redirects < REDIRECTS_MAX;
         (is_known || may_open).then_some(url)
     }
 
-    fn annex(&mut self, url: ServerUrl) -> &Arc<Server> {
+    fn target(&mut self, url: ServerUrl) -> &Arc<HttpServer> {
         let (server, tasks) = (self.server, &self.tasks);
-        self.annexes.entry(url).or_insert_with_key(|url| {
-            let annex = Arc::new(server.annex(url.clone()));
-            tasks.push(run(Arc::clone(&annex)).boxed());
-            annex
+        self.targets.entry(url).or_insert_with_key(|url| {
+            debug!(to = url.as_str(), "redirect to another server");
+            let target = Arc::new(server.redirect_target(url.clone()));
+            tasks.push(run(Arc::clone(&target)).boxed());
+            target
         })
     }
 
-    /// Completes when a single one does. An annex ends only when it is given up, and goes on
-    /// refusing what it is asked.
+    /// Completes when a followed redirect does. A target's task ends only when the target is down,
+    /// and the target goes on failing its requests.
     async fn progress(&mut self) {
         loop {
             tokio::select! {
-                Some(()) = self.singles.next() => return,
+                Some(()) = self.followed.next() => return,
                 Some(()) = self.tasks.next() => {}
                 else => std::future::pending().await,
             }
         }
     }
 
-    /// Gives back what was to be followed, and has every annex refuse what it holds: it may have
-    /// annexes itself.
-    async fn end(mut self, over: &Over) {
+    /// Puts back what was to be followed, and makes every target fail its requests: it may have
+    /// targets itself.
+    async fn stop(mut self, reason: &StopReason) {
         drop(self.waiting);
-        drop(self.singles);
-        self.annexes
-            .values()
-            .for_each(|annex| annex.stop(over.clone()));
+        drop(self.followed);
+        for target in self.targets.values() {
+            target.stop(reason.clone());
+        }
         while self.tasks.next().await.is_some() {}
-        self.annexes.values().for_each(|annex| annex.refuse_all());
+        for target in self.targets.values() {
+            target.fail_remaining();
+        }
     }
 }
 
-async fn connect_and_ask(server: Arc<Server>) {
-    let mut stage = Stage::connecting(&server);
+async fn connect_and_send(server: Arc<HttpServer>) {
+    let mut count = ConnectionCount::connecting(&server);
     let dialer = Dialer {
         url: server.url.base(),
         options: &server.options,
         setup: &server.setup,
         timeout: server.timeouts.connect,
-        offers_http2: server.lock().health.offers_http2(),
+        offers_http2: server.queue().health.offers_http2(),
     };
     let connection = match dialer.connect().await {
         Ok(connection) => connection,
         Err(kind) => {
-            drop(stage);
-            let course = server.lock().not_connected(&kind);
-            server.follow(course, kind);
+            drop(count);
+            debug!(reason = %kind, "connecting failed");
+            let action = server.queue().connecting_failed(&kind);
+            server.apply(action, kind);
             return;
         }
     };
-    let Ok(_turn) = server.turns.acquire().await else {
+
+    let Ok(_permit) = server.send_permits.acquire().await else {
         return;
     };
-    stage.begin_asking();
+    count.activate();
     let protocol = connection.protocol;
-    server.speaks(protocol);
+    debug!(protocol = protocol.name(), "connection opened");
+    server.set_protocol(protocol);
     match protocol {
         Protocol::Http2 => http2::run(&server, connection.transport).await,
         Protocol::Http1 | Protocol::File => connection::run(&server, connection.transport).await,
     }
 }
 
-/// Counts a connection as connecting, then as asking, until it is dropped.
-struct Stage<'a> {
-    server: &'a Server,
-    is_asking: bool,
+/// Counts a connection as connecting, then as active, until it is dropped.
+struct ConnectionCount<'a> {
+    server: &'a HttpServer,
+    is_active: bool,
 }
 
-impl<'a> Stage<'a> {
-    /// It was counted when it was decided upon.
-    fn connecting(server: &'a Server) -> Self {
+impl<'a> ConnectionCount<'a> {
+    /// The connection was counted when it was decided upon.
+    fn connecting(server: &'a HttpServer) -> Self {
         Self {
             server,
-            is_asking: false,
+            is_active: false,
         }
     }
 
-    fn begin_asking(&mut self) {
-        self.is_asking = true;
-        let mut state = self.server.lock();
-        state.connecting -= 1;
-        state.asking += 1;
+    fn activate(&mut self) {
+        self.is_active = true;
+        let mut queue = self.server.queue();
+        queue.connecting -= 1;
+        queue.active += 1;
     }
 }
 
-impl Drop for Stage<'_> {
+impl Drop for ConnectionCount<'_> {
     fn drop(&mut self) {
-        let mut state = self.server.lock();
-        if self.is_asking {
-            state.asking -= 1;
+        let mut queue = self.server.queue();
+        if self.is_active {
+            queue.active -= 1;
         } else {
-            state.connecting -= 1;
+            queue.connecting -= 1;
         }
     }
 }
 
-/// Other servers that one server may lead to.
-const ANNEXES_MAX: usize = 8;
+/// Other servers that one server may redirect to.
+const TARGETS_MAX: usize = 8;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
+use super::request::RequestTarget;
 use crate::format::store_path::HashPart;
 use crate::http::error::HttpError;
 use crate::http::net::runtime::HttpRuntime;
@@ -20,7 +21,7 @@ pub(crate) enum LookupEvent {
         /// The file; none: the server has no such file, the defaults hold.
         info: Result<Option<CacheInfoText>, HttpError>,
     },
-    /// The answer to one [`request`](crate::http::Lookups::request); exactly one for each.
+    /// The answer to one [`request`](super::client::Lookups::request); exactly one for each.
     Answer {
         /// The server's place in the list.
         server: usize,
@@ -44,6 +45,23 @@ pub(crate) enum LookupEvent {
         /// Why.
         error: HttpError,
     },
+}
+
+impl LookupEvent {
+    /// The request for `target` failed.
+    pub(super) fn failed(server: usize, target: RequestTarget, error: HttpError) -> Self {
+        match target {
+            RequestTarget::CacheInfo => Self::CacheInfo {
+                server,
+                info: Err(error),
+            },
+            RequestTarget::NarInfo(item) => Self::Answer {
+                server,
+                item,
+                answer: Err(error),
+            },
+        }
+    }
 }
 
 /// A server's `nix-cache-info`.
@@ -108,7 +126,7 @@ impl LookupEvents {
         self.events.clone()
     }
 
-    /// Waits for the next event; none: every [`Lookups`](crate::http::Lookups) handle is gone.
+    /// Waits for the next event; none: every [`Lookups`](super::client::Lookups) handle is gone.
     pub(crate) fn recv(&mut self) -> Option<LookupEvent> {
         self.events.recv().ok().map(Queued::into_inner)
     }

@@ -1,15 +1,16 @@
-//! Lookups at a `file:` server: a thread that reads one small file after the other.
+//! Lookups on a `file:` server: a thread that reads one small file after the other.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 use tokio::runtime::Handle;
+use tracing::trace;
 use url::Url;
 
 use super::events::{CacheInfoText, EventSender, LookupEvent, NarInfoAnswer};
-use super::request::Question;
+use super::request::RequestTarget;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
 use crate::http::download::file::{file_failure, local_path, open};
@@ -18,12 +19,12 @@ use crate::http::net::blocking;
 use crate::http::net::runtime::HttpRuntime;
 use crate::http::options::ServerSpec;
 
-/// A directory that is asked like a server.
-pub(in crate::http) struct FileServer {
+/// A directory with the files of a server.
+pub(super) struct FileServer {
     url: ServerUrl,
-    questions: Sender<Question>,
+    requests: Sender<RequestTarget>,
     needs_cache_info: AtomicBool,
-    /// Questions about items.
+    /// Requests for items.
     sent: AtomicU64,
 }
 
@@ -32,86 +33,96 @@ impl FileServer {
     ///
     /// # Errors
     /// The system has no more threads.
-    pub(in crate::http) fn open(
+    pub(super) fn open(
         runtime: &HttpRuntime,
         index: usize,
         spec: ServerSpec,
         events: EventSender,
     ) -> Result<Self, HttpError> {
-        let (sender, questions) = crossbeam_channel::unbounded();
-        let reader = Reader {
+        let (sender, requests) = crossbeam_channel::unbounded();
+        let reader = DirectoryReader {
             index,
             url: spec.url.clone(),
             limit_bytes: runtime.options().narinfo_limit_bytes,
-            questions,
+            requests,
             events,
             runtime: runtime.handle().clone(),
         };
-        let failed = |cause| HttpError::setup(spec.url.as_str(), cause);
-        blocking::start("file-server", move || reader.run()).map_err(failed)?;
+        blocking::start("file-server", move || reader.run())
+            .map_err(|cause| HttpError::setup(spec.url.as_str(), cause))?;
         Ok(Self {
             url: spec.url,
-            questions: sender,
+            requests: sender,
             needs_cache_info: AtomicBool::new(spec.cache_info.is_none()),
             sent: AtomicU64::new(0),
         })
     }
 
-    pub(in crate::http) fn sent(&self) -> u64 {
+    pub(super) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    pub(in crate::http) fn url(&self) -> &ServerUrl {
+    pub(super) fn url(&self) -> &ServerUrl {
         &self.url
     }
 
-    pub(in crate::http) fn ask(&self, item: Option<HashPart>) {
+    /// Queues the request for `item`; before the first one, that for `nix-cache-info`.
+    pub(super) fn request(&self, item: Option<HashPart>) {
         self.sent
             .fetch_add(u64::from(item.is_some()), Ordering::Relaxed);
         let needs_cache_info = self.needs_cache_info.swap(false, Ordering::Relaxed);
-        let cache_info = needs_cache_info.then_some(Question::CacheInfo);
-        for question in cache_info.into_iter().chain(item.map(Question::NarInfo)) {
-            // The reader goes only after this sender.
-            let _ = self.questions.send(question);
+        let cache_info = needs_cache_info.then_some(RequestTarget::CacheInfo);
+        let item = item.map(RequestTarget::NarInfo);
+        for target in cache_info.into_iter().chain(item) {
+            // The reader ends only after this sender.
+            let _ = self.requests.send(target);
         }
     }
 }
 
-struct Reader {
+struct DirectoryReader {
     index: usize,
     url: ServerUrl,
     limit_bytes: u64,
-    questions: Receiver<Question>,
+    requests: Receiver<RequestTarget>,
     events: EventSender,
     runtime: Handle,
 }
 
-impl Reader {
+/// The content of a file; none: there is no such file.
+type FileText = Result<Option<Vec<u8>>, HttpError>;
+
+impl DirectoryReader {
     fn run(self) {
         let mut down = None;
-        for question in &self.questions {
-            let down = down.get_or_insert_with(|| self.find_directory());
+        for target in &self.requests {
+            let down = down.get_or_insert_with(|| self.check_directory());
             let text = match down {
-                None => self.read(question),
+                None => self.read(target),
                 Some(error) => Err(error.clone()),
             };
-            let size = text
-                .as_ref()
-                .ok()
-                .and_then(Option::as_ref)
-                .map_or(0, Vec::len);
+            let size = match &text {
+                Ok(Some(text)) => text.len(),
+                Ok(None) | Err(_) => 0,
+            };
+            trace!(
+                server = self.url.as_str(),
+                ?target,
+                bytes = size,
+                "file read"
+            );
+
             let reserved = self.runtime.block_on(self.events.reserve(size));
             self.events
-                .send_reserved(reserved, self.event(question, text));
+                .send_reserved(reserved, self.event(target, text));
         }
     }
 
-    /// Looks for the directory; reports why it is down, if it is.
-    fn find_directory(&self) -> Option<HttpError> {
+    /// Reports the server as down, and why, if its directory cannot be opened.
+    fn check_directory(&self) -> Option<HttpError> {
         let base = self.url.base();
-        let error = find_directory(base)
-            .err()
-            .map(|kind| HttpError::new(base, kind))?;
+        let kind = find_directory(base).err()?;
+        let error = HttpError::new(base, kind);
         self.events.send(LookupEvent::ServerDown {
             server: self.index,
             error: error.clone(),
@@ -119,23 +130,25 @@ impl Reader {
         Some(error)
     }
 
-    fn read(&self, question: Question) -> Result<Option<Vec<u8>>, HttpError> {
-        let url = question.url(&self.url);
+    fn read(&self, target: RequestTarget) -> FileText {
+        let url = target.url(&self.url);
         read_small(&url, self.limit_bytes).map_err(|kind| HttpError::new(&url, kind))
     }
 
-    fn event(&self, question: Question, text: Result<Option<Vec<u8>>, HttpError>) -> LookupEvent {
+    fn event(&self, target: RequestTarget, text: FileText) -> LookupEvent {
         let (server, max_age) = (self.index, None);
-        match question {
-            Question::CacheInfo => {
-                let info = text.map(|text| {
-                    let text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
-                    text.map(|text| CacheInfoText { text, max_age })
-                });
+        let text = match text {
+            Ok(text) => text,
+            Err(error) => return LookupEvent::failed(server, target, error),
+        };
+        match target {
+            RequestTarget::CacheInfo => {
+                let text = text.map(|text| String::from_utf8_lossy(&text).into_owned());
+                let info = Ok(text.map(|text| CacheInfoText { text, max_age }));
                 LookupEvent::CacheInfo { server, info }
             }
-            Question::NarInfo(item) => {
-                let answer = text.map(|text| match text {
+            RequestTarget::NarInfo(item) => {
+                let answer = Ok(match text {
                     Some(text) => NarInfoAnswer::Found { text, max_age },
                     None => NarInfoAnswer::Missing {
                         status: 404,
@@ -152,12 +165,12 @@ impl Reader {
     }
 }
 
-/// Whether there is a directory at `url`: only then does a missing file say that an item is
-/// missing.
+/// An error unless there is a directory at `url`: only then does a missing file say that an item
+/// is missing.
 fn find_directory(url: &Url) -> Result<(), HttpErrorKind> {
     let error = match local_path(url)?.metadata() {
         Ok(metadata) if metadata.is_dir() => return Ok(()),
-        Ok(_) => io::ErrorKind::NotADirectory.into(),
+        Ok(_) => std::io::ErrorKind::NotADirectory.into(),
         Err(error) => error,
     };
     Err(HttpErrorKind::Directory(Arc::new(error)))
@@ -167,8 +180,8 @@ fn find_directory(url: &Url) -> Result<(), HttpErrorKind> {
 fn read_small(url: &Url, limit_bytes: u64) -> Result<Option<Vec<u8>>, HttpErrorKind> {
     let (file, length) = match open(url) {
         Ok(opened) => opened,
-        Err(error) if error.class() == HttpErrorClass::Absent => return Ok(None),
-        Err(error) => return Err(error),
+        Err(kind) if kind.class() == HttpErrorClass::Absent => return Ok(None),
+        Err(kind) => return Err(kind),
     };
     let mut text = Vec::with_capacity(usize::try_from(length.min(limit_bytes)).unwrap_or(0));
     file.take(limit_bytes + 1)

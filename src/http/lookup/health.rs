@@ -1,13 +1,13 @@
-//! What a server's connections teach about it, and what to do next. Pure.
+//! What the ends of a server's connections say about it, and what to do next. Pure.
 //!
-//! Whether a server can be asked ahead is found out by doing it. When a connection on which it
-//! was done goes wrong, the request whose turn it was is asked *alone* on the next connection.
-//! If that works, asking ahead is to blame, and the second time in a row (the first, when the
-//! server fell silent and never did it right) it is given up. If that fails as well, the server or
-//! the item is to blame, not the asking ahead.
+//! Whether a server supports pipelining is found out by trying. When a pipelined connection
+//! breaks, the request that was due is sent alone, *unpipelined*, on the next connection. If that
+//! works, pipelining is to blame, and the second time in a row (the first, when the server
+//! stalled and was never seen to pipeline) it is turned off. If that fails as well, the server or
+//! the item is to blame, not pipelining.
 //!
-//! A server that closes connections after N answers is no failure: N is learned, and from then on
-//! each connection is given N requests. It is believed at once when announced with
+//! A server that closes connections after N responses is no failure: N becomes the limit of
+//! requests for each further connection. It is taken over at once when announced with
 //! `Connection: close`, and otherwise when it happens twice in a row.
 
 use std::time::Duration;
@@ -19,88 +19,102 @@ use crate::http::retry::{RetryDecision, RetryPolicy};
 
 /// How a connection went.
 #[derive(Debug)]
-pub(in crate::http) struct Report {
-    pub(in crate::http) end: End,
-    /// Answers on it, useful or not.
-    pub(in crate::http) answered: u32,
-    /// How many of them came while further requests were on their way.
-    pub(in crate::http) answered_ahead: u32,
-    /// Requests without an answer.
-    pub(in crate::http) unanswered: usize,
-    /// Whether several requests were on their way at once, over HTTP/1.1.
-    pub(in crate::http) was_pipelined: bool,
-    /// Whether the request whose turn it was had been sent alone on purpose.
-    pub(in crate::http) was_alone: bool,
+pub(super) struct ConnectionReport {
+    pub(super) end: ConnectionEnd,
+    /// Responses on it, useful or not.
+    pub(super) answered: u32,
+    /// How many of them came while further requests were in flight.
+    pub(super) answered_pipelined: u32,
+    /// Requests without a response.
+    pub(super) unanswered: usize,
+    /// Whether several requests were in flight at once, over HTTP/1.1.
+    pub(super) was_pipelined: bool,
+    /// Whether the request that was due had been sent alone on purpose.
+    pub(super) was_unpipelined: bool,
 }
 
-/// Why a connection is over.
-#[derive(Debug)]
-pub(in crate::http) enum End {
-    /// We have no more use for it.
-    Done,
-    /// The server closed it between two answers.
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectionEnd {
+    /// It is not needed any more.
+    #[error("no longer needed")]
+    Unneeded,
+    /// The server closed it between two responses.
+    #[error("closed by the server")]
     Closed { announced: bool },
-    /// It broke, or what came cannot be read.
+    /// It broke, or what was received is not valid.
+    #[error("{0}")]
     Failed(HttpErrorKind),
-    /// An answer that belongs to no request, or to another one.
-    OutOfStep,
+    /// A response that belongs to no request, or to another one.
+    #[error("a response does not match its request")]
+    Mismatched,
+}
+
+impl ConnectionEnd {
+    /// The failure of the requests that this leaves unanswered.
+    pub(super) fn into_kind(self) -> HttpErrorKind {
+        match self {
+            Self::Failed(kind) => kind,
+            Self::Unneeded | Self::Closed { .. } | Self::Mismatched => HttpErrorKind::Closed,
+        }
+    }
 }
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::http) enum Course {
-    GoOn,
-    /// Leave the server alone for this long.
-    Wait(Duration),
+pub(super) enum HealthAction {
+    Continue,
+    /// Send nothing to the server for this long.
+    Pause(Duration),
     GiveUp,
 }
 
-/// What follows from a connection's end.
+/// What follows from the end of a connection.
 #[derive(Debug)]
-pub(in crate::http) struct Judgment {
-    pub(in crate::http) course: Course,
-    /// Whether the request whose turn it was is to be asked alone.
-    pub(in crate::http) asks_alone: bool,
+pub(super) struct EndConsequence {
+    pub(super) action: HealthAction,
+    /// Whether the request that was due is to be sent alone.
+    pub(super) retry_unpipelined: bool,
 }
 
 /// What is known of a server.
 #[derive(Debug)]
-pub(in crate::http) struct Health {
+pub(super) struct ServerHealth {
     policy: RetryPolicy,
     pipelining: PipeliningSupport,
-    /// Connections in a row that asking ahead has broken.
-    strikes: u32,
-    /// A connection broke while asking ahead; the verdict waits for the request asked alone.
-    suspicion: Option<Suspicion>,
-    limit: Option<Limit>,
-    /// After how many answers the last connection was closed without announcement.
+    /// Connections in a row that pipelining has broken.
+    pipelining_failures: u32,
+    /// A pipelined connection broke; the unpipelined request will tell why.
+    suspicion: Option<PipeliningSuspicion>,
+    limit: Option<RequestLimit>,
+    /// After how many responses the last connection was closed without announcement.
     last_close: Option<u32>,
     has_answered: bool,
-    /// Connections in a row without an answer.
+    /// Connections in a row without a response.
     failures: u32,
-    /// Connections in a row without an answer that began as HTTP/2.
+    /// Connections in a row without a response that began as HTTP/2.
     http2_failures: u32,
-    /// Answers in a row that say that the server is in trouble.
-    troubles: u32,
-    /// Pauses in a row that such answers led to.
-    overloads: u32,
-    lessons: Vec<ServerProperty>,
+    /// Responses in a row with the status of a server in trouble.
+    error_statuses: u32,
+    /// Pauses in a row that such responses led to.
+    overload_pauses: u32,
+    new_properties: Vec<ServerProperty>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Suspicion {
+struct PipeliningSuspicion {
     is_certain: bool,
 }
 
-/// After how many answers the server closes a connection.
+/// After how many responses the server closes a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Limit {
+struct RequestLimit {
     requests: u32,
     announced: bool,
 }
 
-impl Health {
-    pub(in crate::http) fn new(
+impl ServerHealth {
+    pub(super) fn new(
         policy: RetryPolicy,
         pipelining: PipeliningSupport,
         limit: Option<u32>,
@@ -109,9 +123,9 @@ impl Health {
         Self {
             policy,
             pipelining,
-            strikes: 0,
+            pipelining_failures: 0,
             suspicion: None,
-            limit: limit.map(|requests| Limit {
+            limit: limit.map(|requests| RequestLimit {
                 requests,
                 announced: true,
             }),
@@ -119,40 +133,39 @@ impl Health {
             has_answered: false,
             failures: 0,
             http2_failures: 0,
-            troubles: 0,
-            overloads: 0,
-            lessons: Vec::new(),
+            error_statuses: 0,
+            overload_pauses: 0,
+            new_properties: Vec::new(),
         }
     }
 
-    /// How patient to be.
-    pub(in crate::http) fn policy(&self) -> &RetryPolicy {
+    pub(super) fn policy(&self) -> &RetryPolicy {
         &self.policy
     }
 
-    /// Whether to send requests ahead.
-    pub(in crate::http) fn asks_ahead(&self) -> bool {
+    /// Whether to send requests before earlier ones are answered.
+    pub(super) fn may_pipeline(&self) -> bool {
         self.pipelining != PipeliningSupport::Broken
     }
 
-    /// Whether HTTP/2 is worth another try.
-    pub(in crate::http) fn offers_http2(&self) -> bool {
-        self.http2_failures < STRIKES_OUT
+    /// Whether HTTP/2 is worth another attempt.
+    pub(super) fn offers_http2(&self) -> bool {
+        self.http2_failures < FAILURES_MAX
     }
 
     /// Requests that a new connection takes.
-    pub(in crate::http) fn limit(&self) -> Option<u32> {
+    pub(super) fn request_limit(&self) -> Option<u32> {
         self.limit.map(|limit| limit.requests)
     }
 
-    /// Takes out what was learned since the last call.
-    pub(in crate::http) fn take_lessons(&mut self) -> Vec<ServerProperty> {
-        std::mem::take(&mut self.lessons)
+    /// Takes out the properties that were found since the last call.
+    pub(super) fn take_new_properties(&mut self) -> Vec<ServerProperty> {
+        std::mem::take(&mut self.new_properties)
     }
 
-    /// A connection had all the requests it takes, answered them, and is still open: whether to
-    /// go on with it. An announced limit is thereby refuted; a silent one is just about to show.
-    pub(in crate::http) fn outlives_limit(&mut self) -> bool {
+    /// A connection reached the limit, every request is answered, and it is still open: whether to
+    /// send more on it. An announced limit is thereby refuted; a silent one is about to apply.
+    pub(super) fn may_exceed_limit(&mut self) -> bool {
         if self.limit.is_some_and(|limit| !limit.announced) {
             return false;
         }
@@ -160,37 +173,37 @@ impl Health {
         true
     }
 
-    /// Many requests sent ahead on one connection were answered in step.
-    pub(in crate::http) fn kept_step(&mut self) {
+    /// Many pipelined requests on one connection were answered in order.
+    pub(super) fn pipelining_confirmed(&mut self) {
         if self.pipelining == PipeliningSupport::Untested {
             self.set_pipelining(PipeliningSupport::Works);
         }
     }
 
-    /// A useful answer came.
-    pub(in crate::http) fn answered(&mut self) {
+    /// A request got a useful response.
+    pub(super) fn answered(&mut self) {
         (self.has_answered, self.failures) = (true, 0);
-        (self.troubles, self.overloads) = (0, 0);
+        (self.error_statuses, self.overload_pauses) = (0, 0);
     }
 
-    /// The request that was asked alone got an answer that fits.
-    pub(in crate::http) fn answered_alone(&mut self) {
+    /// The request that was sent alone got a response that matches.
+    pub(super) fn answered_unpipelined(&mut self) {
         let Some(suspicion) = self.suspicion.take() else {
             return;
         };
-        self.strikes += 1;
-        if self.strikes >= STRIKES_OUT || suspicion.is_certain {
+        self.pipelining_failures += 1;
+        if self.pipelining_failures >= FAILURES_MAX || suspicion.is_certain {
             self.set_pipelining(PipeliningSupport::Broken);
         }
     }
 
-    /// The request that was asked alone got an answer that does not fit either.
-    pub(in crate::http) fn lied_alone(&mut self) {
+    /// The request that was sent alone got a response that does not match either.
+    pub(super) fn mismatched_unpipelined(&mut self) {
         self.suspicion = None;
     }
 
     /// A connection could not be made.
-    pub(in crate::http) fn not_connected(&mut self, kind: &HttpErrorKind, random: f64) -> Course {
+    pub(super) fn connecting_failed(&mut self, kind: &HttpErrorKind, random: f64) -> HealthAction {
         self.failures += 1;
         let attempts = match kind.class() {
             HttpErrorClass::Local => 1,
@@ -201,13 +214,13 @@ impl Health {
         self.after_failure(attempts, random)
     }
 
-    /// A connection is over.
-    pub(in crate::http) fn connection_ended(
+    /// A connection ended.
+    pub(super) fn connection_ended(
         &mut self,
-        report: &Report,
+        report: &ConnectionReport,
         protocol: Protocol,
         random: f64,
-    ) -> Judgment {
+    ) -> EndConsequence {
         if report.answered > 0 {
             self.has_answered = true;
             (self.failures, self.http2_failures) = (0, 0);
@@ -216,50 +229,52 @@ impl Health {
             self.http2_failures += u32::from(protocol == Protocol::Http2);
         }
         if protocol == Protocol::Http1 {
-            self.learn_limit(report);
+            self.update_limit(report);
         }
-        let asks_alone = self.suspect(report);
-        let course = match &report.end {
-            _ if self.failures == 0 || report.unanswered == 0 => Course::GoOn,
-            End::Failed(HttpErrorKind::Stalled(_)) => {
-                let stalls = if self.has_answered { STALLS } else { 1 };
+
+        let retry_unpipelined = self.suspect_pipelining(report);
+        let action = match &report.end {
+            _ if self.failures == 0 || report.unanswered == 0 => HealthAction::Continue,
+            ConnectionEnd::Failed(HttpErrorKind::Stalled(_)) => {
+                let stalls = if self.has_answered { STALLS_MAX } else { 1 };
                 self.after_failure(stalls, random)
             }
-            // One more than a single question has tries, in case that one is to blame.
+            // One more than a single request has attempts, in case that one is to blame.
             _ if self.has_answered => self.after_failure(self.policy.attempts + 1, random),
             _ => self.after_failure(self.policy.attempts, random),
         };
-        Judgment { course, asks_alone }
-    }
-
-    /// An answer says that the server is in trouble; whether it is the server that is, and not
-    /// just its answer to one question.
-    pub(in crate::http) fn is_overloaded(&mut self, status: u16) -> bool {
-        self.troubles += 1;
-        matches!(status, 429 | 503) || self.troubles >= TROUBLES_MAX
-    }
-
-    /// The server has too much to do.
-    pub(in crate::http) fn overloaded(&mut self, kind: &HttpErrorKind, random: f64) -> Course {
-        self.overloads += 1;
-        match self
-            .policy
-            .next(kind, self.overloads, Duration::ZERO, random)
-        {
-            RetryDecision::After(wait) => Course::Wait(wait),
-            RetryDecision::Stop => Course::GiveUp,
+        EndConsequence {
+            action,
+            retry_unpipelined,
         }
     }
 
-    fn after_failure(&self, attempts: u32, random: f64) -> Course {
+    /// A response has the status of a server in trouble. Whether the whole server is, and not
+    /// just this response.
+    pub(super) fn is_overloaded(&mut self, status: u16) -> bool {
+        self.error_statuses += 1;
+        matches!(status, 429 | 503) || self.error_statuses >= ERROR_STATUSES_MAX
+    }
+
+    /// The server is overloaded.
+    pub(super) fn overloaded(&mut self, kind: &HttpErrorKind, random: f64) -> HealthAction {
+        self.overload_pauses += 1;
+        let attempts = self.overload_pauses;
+        match self.policy.next(kind, attempts, Duration::ZERO, random) {
+            RetryDecision::After(wait) => HealthAction::Pause(wait),
+            RetryDecision::Stop => HealthAction::GiveUp,
+        }
+    }
+
+    fn after_failure(&self, attempts: u32, random: f64) -> HealthAction {
         if self.failures >= attempts {
-            return Course::GiveUp;
+            return HealthAction::GiveUp;
         }
-        Course::Wait(self.policy.backoff(self.policy.base, self.failures, random))
+        HealthAction::Pause(self.policy.backoff(self.policy.base, self.failures, random))
     }
 
-    fn learn_limit(&mut self, report: &Report) {
-        let End::Closed { announced } = report.end else {
+    fn update_limit(&mut self, report: &ConnectionReport) {
+        let ConnectionEnd::Closed { announced } = report.end else {
             self.last_close = None;
             return;
         };
@@ -269,66 +284,72 @@ impl Health {
         if !announced && self.last_close.replace(report.answered) != Some(report.answered) {
             return;
         }
-        let limit = Limit {
-            requests: report.answered,
-            announced,
-        };
-        if self.limit() != Some(report.answered) {
-            self.lessons
+
+        if self.request_limit() != Some(report.answered) {
+            self.new_properties
                 .push(ServerProperty::RequestsPerConnection(report.answered));
         }
-        self.limit = Some(limit);
+        self.limit = Some(RequestLimit {
+            requests: report.answered,
+            announced,
+        });
     }
 
-    /// Whether asking ahead may have broken the connection.
-    fn suspect(&mut self, report: &Report) -> bool {
-        if report.was_alone {
+    /// Whether pipelining may have broken the connection.
+    fn suspect_pipelining(&mut self, report: &ConnectionReport) -> bool {
+        if report.was_unpipelined {
             self.suspicion = None;
             return false;
         }
+        let is_confirmed = report.answered_pipelined >= CONFIRMING_RESPONSES;
         let is_suspect = report.was_pipelined
             && report.unanswered > 0
             && match &report.end {
-                End::Done | End::Closed { announced: true } => false,
+                ConnectionEnd::Unneeded | ConnectionEnd::Closed { announced: true } => false,
                 // A limit explains it.
-                End::Closed { .. } if self.limit() == Some(report.answered) => false,
-                End::Closed { .. } => report.answered_ahead < KEPT_STEP,
-                End::OutOfStep | End::Failed(HttpErrorKind::Malformed(_)) => true,
-                End::Failed(_) => report.answered_ahead < KEPT_STEP,
+                ConnectionEnd::Closed { .. } if self.request_limit() == Some(report.answered) => {
+                    false
+                }
+                ConnectionEnd::Mismatched | ConnectionEnd::Failed(HttpErrorKind::Malformed(_)) => {
+                    true
+                }
+                ConnectionEnd::Closed { .. } | ConnectionEnd::Failed(_) => !is_confirmed,
             };
         if !is_suspect {
-            if report.answered_ahead >= KEPT_STEP {
-                self.strikes = 0;
+            if is_confirmed {
+                self.pipelining_failures = 0;
             }
             return false;
         }
-        let is_silent = matches!(report.end, End::Failed(HttpErrorKind::Stalled(_)));
-        let is_certain = is_silent && self.pipelining == PipeliningSupport::Untested;
-        self.suspicion = Some(Suspicion { is_certain });
+
+        let is_stall = matches!(report.end, ConnectionEnd::Failed(HttpErrorKind::Stalled(_)));
+        let is_certain = is_stall && self.pipelining == PipeliningSupport::Untested;
+        self.suspicion = Some(PipeliningSuspicion { is_certain });
         true
     }
 
     fn set_pipelining(&mut self, pipelining: PipeliningSupport) {
         self.pipelining = pipelining;
-        self.lessons.push(ServerProperty::Pipelining(pipelining));
+        self.new_properties
+            .push(ServerProperty::Pipelining(pipelining));
     }
 }
 
-/// Connections in a row that a way of asking must break to be given up.
-const STRIKES_OUT: u32 = 2;
+/// Failures in a row after which pipelining, or HTTP/2, is turned off.
+const FAILURES_MAX: u32 = 2;
 
-/// Answers in step, while further requests were under way, that a server which cannot be asked
-/// ahead does not give.
-const KEPT_STEP: u32 = 2;
+/// Responses in order, while further requests were in flight, that a server without pipelining
+/// does not send.
+const CONFIRMING_RESPONSES: u32 = 2;
 
-/// Tries to connect to a server that has not answered anything in this run.
+/// Attempts to connect to a server that has not answered anything in this run.
 const FIRST_CONNECTIONS: u32 = 2;
 
-/// Silent connections in a row after which a server is given up that did answer before.
-const STALLS: u32 = 2;
+/// Stalled connections in a row after which a server is given up that did answer before.
+const STALLS_MAX: u32 = 2;
 
-/// Answers in a row with a status of trouble that make it the server's.
-const TROUBLES_MAX: u32 = 32;
+/// Responses in a row with an error status that make it the server's.
+const ERROR_STATUSES_MAX: u32 = 32;
 
 #[cfg(test)]
 mod tests;

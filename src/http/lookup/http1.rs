@@ -1,6 +1,7 @@
-//! Lookups over HTTP/1.1, pipelined where the server can.
+//! Lookups over HTTP/1.1, pipelined where the server supports it.
 
-pub(in crate::http) mod connection;
+pub(super) mod connection;
 mod head;
 mod in_flight;
-pub(in crate::http) mod response;
+mod parse_error;
+mod response;

@@ -1,8 +1,8 @@
-//! One HTTP/2 connection: a stream for each question, as many as the server takes at once.
+//! One HTTP/2 connection: a stream for each request, as many as the server accepts at once.
 //!
-//! Answers come in any order and cannot be mixed up. A stream that the server resets counts
-//! against its question; what breaks the connection counts against the connection, and its
-//! questions go back to the queue.
+//! Responses come in any order and cannot be mixed up. A stream that the server resets counts
+//! against its request; what breaks the connection counts against the connection, and its
+//! requests go back to the queue.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,254 +10,267 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use h2::RecvStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+use tracing::debug;
 
-use super::health::{End, Report};
-use super::pending::Held;
+use super::health::{ConnectionEnd, ConnectionReport};
 use super::queue::HTTP2_STREAMS;
-use super::response::{HEAD_MAX_BYTES, Head, Response};
-use super::server::Server;
+use super::response::{HEAD_MAX_BYTES, LookupResponse, ResponseHead};
+use super::server::{HttpServer, InFlightRequest};
 use crate::http::error::HttpErrorKind;
 use crate::http::net::connect::Transport;
 use crate::http::options::Protocol;
 use crate::sync::lock;
 
-/// Asks over `transport` until it is used up, then draws the conclusions.
-pub(in crate::http) async fn run(server: &Arc<Server>, transport: Box<dyn Transport>) {
-    let mut multiplex = Multiplex {
+/// Sends over `transport` until it ends, then reports how it went.
+pub(super) async fn run(server: &Arc<HttpServer>, transport: Box<dyn Transport>) {
+    let mut connection = Http2Connection {
         server,
         answered: 0,
         unanswered: 0,
     };
-    let end = multiplex.ask(transport).await;
-    let report = Report {
+    let end = connection.send_requests(transport).await;
+    debug!(reason = %end, answered = connection.answered, "connection closed");
+
+    let report = ConnectionReport {
         end,
-        answered: multiplex.answered,
-        answered_ahead: 0,
-        unanswered: multiplex.unanswered,
+        answered: connection.answered,
+        answered_pipelined: 0,
+        unanswered: connection.unanswered,
         was_pipelined: false,
-        was_alone: false,
+        was_unpipelined: false,
     };
     let random = fastrand::f64();
-    let course = server
-        .lock()
-        .health
-        .connection_ended(&report, Protocol::Http2, random)
-        .course;
-    let kind = match report.end {
-        End::Failed(kind) => kind,
-        End::Done | End::Closed { .. } | End::OutOfStep => HttpErrorKind::Closed,
+    let (consequence, offers_http2) = {
+        let health = &mut server.queue().health;
+        let consequence = health.connection_ended(&report, Protocol::Http2, random);
+        (consequence, health.offers_http2())
     };
-    server.follow(course, kind);
-    server.report_lessons();
+    if !offers_http2 {
+        debug!("falling back from HTTP/2 to HTTP/1.1");
+    }
+    server.apply(consequence.action, report.end.into_kind());
+    server.report_new_properties();
 }
 
-struct Multiplex<'a> {
-    server: &'a Arc<Server>,
+struct Http2Connection<'a> {
+    server: &'a Arc<HttpServer>,
     answered: u32,
     unanswered: usize,
 }
 
-impl Multiplex<'_> {
-    async fn ask(&mut self, transport: Box<dyn Transport>) -> End {
-        // The server may be silent: its greeting is an answer that is due.
+impl Http2Connection<'_> {
+    async fn send_requests(&mut self, transport: Box<dyn Transport>) -> ConnectionEnd {
+        // The server may stall: its settings are a response that is due.
         let stall = self.server.timeouts.stall;
-        let (mut client, mut driver) = match timeout(stall, greet(transport)).await {
-            Ok(Ok(greeted)) => greeted,
+        let (mut client, mut driver) = match timeout(stall, handshake(transport)).await {
+            Ok(Ok(ready)) => ready,
             outcome => {
                 self.unanswered += 1;
-                return End::Failed(match outcome {
+                return ConnectionEnd::Failed(match outcome {
                     Ok(Err(error)) => HttpErrorKind::Lost(Arc::new(error)),
                     _ => HttpErrorKind::Stalled(stall),
                 });
             }
         };
+
         let mut changed = self.server.changed.subscribe();
-        let signs = Arc::new(Signs::new());
+        let activity = Arc::new(StreamActivity::new());
         let mut streams = FuturesUnordered::new();
         let mut is_open = true;
-        // The server takes no question, although none is on its way.
-        let mut is_full = false;
+        // The server accepts no request, although none is in flight.
+        let mut is_blocked = false;
         let mut closed = None;
         loop {
             changed.mark_unchanged();
             if is_open && closed.is_none() {
-                if streams.is_empty() && !is_full {
-                    signs.hear();
+                if streams.is_empty() && !is_blocked {
+                    activity.touch();
                 }
-                let room = self.open_streams(&mut client, &signs, |stream| streams.push(stream));
-                is_open = room != Room::Closed;
-                is_full = room == Room::Full && streams.is_empty() && self.server.lock().may_ask();
+                let capacity =
+                    self.open_streams(&mut client, &activity, |stream| streams.push(stream));
+                is_open = capacity != SendCapacity::Closed;
+                is_blocked = capacity == SendCapacity::Full
+                    && streams.is_empty()
+                    && self.server.queue().may_send();
             }
             if streams.is_empty() && !(is_open && closed.is_none()) {
-                return closed.unwrap_or(End::Closed { announced: true });
+                return closed.unwrap_or(ConnectionEnd::Closed { announced: true });
             }
-            let silent_at = signs.heard_at() + stall;
-            // Nobody tells when there is room again.
-            let look_at = if is_full {
-                silent_at.min(Instant::now() + FULL_TICK)
+
+            let stalled_at = activity.last_at() + stall;
+            // There is no notification when the server accepts requests again.
+            let wake_at = if is_blocked {
+                stalled_at.min(Instant::now() + BLOCKED_INTERVAL)
             } else {
-                silent_at
+                stalled_at
             };
             tokio::select! {
-                Some((held, outcome)) = streams.next() => {
-                    self.settle(held, outcome).await;
+                Some((request, outcome)) = streams.next() => {
+                    self.handle(request, outcome).await;
                     // If that took long it was the caller.
-                    signs.hear();
+                    activity.touch();
                 }
                 ended = &mut driver.0, if closed.is_none() => closed = Some(match ended {
-                    Ok(Err(error)) => End::Failed(HttpErrorKind::Lost(Arc::new(error))),
-                    _ => End::Closed { announced: false },
+                    Ok(Err(error)) => ConnectionEnd::Failed(HttpErrorKind::Lost(Arc::new(error))),
+                    _ => ConnectionEnd::Closed { announced: false },
                 }),
                 _ = changed.changed() => {}
-                () = tokio::time::sleep_until(look_at), if is_full || !streams.is_empty() => {
-                    // We may have been stopped meanwhile: what has come since then counts.
+                () = tokio::time::sleep_until(wake_at), if is_blocked || !streams.is_empty() => {
+                    // This process may have been stopped meanwhile: what came since then counts.
                     tokio::task::yield_now().await;
-                    if let Some(Some((held, outcome))) = streams.next().now_or_never() {
-                        self.settle(held, outcome).await;
-                        signs.hear();
+                    if let Some(Some((request, outcome))) = streams.next().now_or_never() {
+                        self.handle(request, outcome).await;
+                        activity.touch();
                     }
-                    if signs.heard_at().elapsed() >= stall {
-                        self.unanswered += streams.len() + usize::from(is_full);
-                        return End::Failed(HttpErrorKind::Stalled(stall));
+                    if activity.last_at().elapsed() >= stall {
+                        self.unanswered += streams.len() + usize::from(is_blocked);
+                        return ConnectionEnd::Failed(HttpErrorKind::Stalled(stall));
                     }
                 }
             }
         }
     }
 
-    /// Opens streams for the questions that may be sent now.
+    /// Opens streams for the requests that may be sent now.
     fn open_streams(
         &mut self,
         client: &mut SendRequest<Bytes>,
-        signs: &Arc<Signs>,
-        mut push: impl FnMut(ExchangeFuture),
-    ) -> Room {
+        activity: &Arc<StreamActivity>,
+        mut push: impl FnMut(StreamFuture),
+    ) -> SendCapacity {
         loop {
-            let most = client
+            let streams_max = client
                 .current_max_send_streams()
                 .min(self.server.options.max_in_flight);
-            if signs.streams() >= most as u64 {
-                return Room::Full;
+            if activity.streams() >= streams_max as u64 {
+                return SendCapacity::Full;
             }
             match client.clone().ready().now_or_never() {
-                None => return Room::Full,
-                Some(Err(_)) => return Room::Closed,
+                None => return SendCapacity::Full,
+                Some(Err(_)) => return SendCapacity::Closed,
                 Some(Ok(ready)) => *client = ready,
             }
-            let mut asks = VecDeque::new();
-            self.server.take(&mut asks, 1, Protocol::Http2);
-            let Some(ask) = asks.pop_front() else {
-                return Room::Left;
+
+            let mut taken = VecDeque::new();
+            self.server.take(&mut taken, 1, Protocol::Http2);
+            let Some(request) = taken.pop_front() else {
+                return SendCapacity::Unused;
             };
-            let url = ask.question.url(&self.server.url);
-            let held = Held::new(self.server, ask);
-            let request = match self.server.requests.http2(&url) {
-                Ok(request) => request,
+            let url = request.target.url(&self.server.url);
+            let request = InFlightRequest::new(self.server, request);
+            let head = match self.server.encoder.http2(&url) {
+                Ok(head) => head,
                 Err(error) => {
-                    let ask = held.release();
                     self.server
-                        .fail(&ask, HttpErrorKind::Setup(Arc::new(error)));
+                        .fail(&request.finish(), HttpErrorKind::Setup(Arc::new(error)));
                     continue;
                 }
             };
-            let Ok((answer, _)) = client.send_request(request, true) else {
+            let Ok((response, _)) = client.send_request(head, true) else {
                 self.unanswered += 1;
-                return Room::Closed;
+                return SendCapacity::Closed;
             };
-            let exchange = Exchange {
-                signs: Arc::clone(signs).opened(),
-                answer,
+
+            let stream = ResponseStream {
+                open: Arc::clone(activity).opened(),
+                response,
             };
-            push(
-                exchange
-                    .run(held, self.server.options.narinfo_limit_bytes)
-                    .boxed(),
-            );
+            let limit_bytes = self.server.options.narinfo_limit_bytes;
+            push(stream.run(request, limit_bytes).boxed());
         }
     }
 
-    async fn settle(&mut self, held: Held, outcome: Result<Response, Failure>) {
+    async fn handle(
+        &mut self,
+        request: InFlightRequest,
+        outcome: Result<LookupResponse, StreamFailure>,
+    ) {
         match outcome {
             Ok(response) => {
                 self.answered += 1;
-                self.server.settle(held, response).await;
+                self.server.handle_response(request, response).await;
             }
-            Err(Failure::Answer(kind)) => self.server.repeat_or_fail(held, kind),
-            // Dropping the question gives it back.
-            Err(Failure::Connection) => self.unanswered += 1,
+            Err(StreamFailure::Response(kind)) => self.server.retry_or_fail(request, kind),
+            // Dropping the request puts it back into the queue.
+            Err(StreamFailure::Connection) => self.unanswered += 1,
         }
     }
 }
 
-/// Whether more questions may be sent.
+/// Whether more requests may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Room {
-    /// There is none left to send.
-    Left,
+enum SendCapacity {
+    /// There is no request left to send.
+    Unused,
     /// Not until others are answered.
     Full,
     /// Never again on this connection.
     Closed,
 }
 
-type ExchangeFuture = futures_util::future::BoxFuture<'static, (Held, Result<Response, Failure>)>;
+type StreamFuture = BoxFuture<'static, (InFlightRequest, Result<LookupResponse, StreamFailure>)>;
 
-enum Failure {
-    /// This answer is no good.
-    Answer(HttpErrorKind),
-    /// The connection is no good.
+enum StreamFailure {
+    /// This response is not usable.
+    Response(HttpErrorKind),
+    /// The connection is not usable.
     Connection,
 }
 
-impl From<h2::Error> for Failure {
+impl From<h2::Error> for StreamFailure {
     fn from(error: h2::Error) -> Self {
         if error.is_reset() && error.is_remote() {
-            Self::Answer(HttpErrorKind::Lost(Arc::new(error)))
+            Self::Response(HttpErrorKind::Lost(Arc::new(error)))
         } else {
             Self::Connection
         }
     }
 }
 
-struct Exchange {
-    signs: OpenStream,
-    answer: ResponseFuture,
+/// One request's response.
+struct ResponseStream {
+    open: OpenStream,
+    response: ResponseFuture,
 }
 
-impl Exchange {
-    async fn run(self, held: Held, limit_bytes: u64) -> (Held, Result<Response, Failure>) {
+impl ResponseStream {
+    async fn run(
+        self,
+        request: InFlightRequest,
+        limit_bytes: u64,
+    ) -> (InFlightRequest, Result<LookupResponse, StreamFailure>) {
         let outcome = self.receive(limit_bytes).await;
-        (held, outcome)
+        (request, outcome)
     }
 
-    async fn receive(mut self, limit_bytes: u64) -> Result<Response, Failure> {
-        let (parts, mut stream) = self.answer.await?.into_parts();
-        self.signs.all.hear();
-        let fields = parts
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let head = Head::from_fields(parts.status.as_u16(), fields);
+    async fn receive(mut self, limit_bytes: u64) -> Result<LookupResponse, StreamFailure> {
+        let (parts, mut stream) = self.response.await?.into_parts();
+        self.open.activity.touch();
+        let head = ResponseHead::from_headers(parts.status.as_u16(), &parts.headers);
+
         let mut body = Vec::new();
         let mut received = 0;
         while let Some(data) = next_data(&mut stream).await? {
-            self.signs.all.hear();
+            self.open.activity.touch();
             received += data.len() as u64;
-            let kept_by_all = self.signs.keep(data.len() as u64);
-            if received > limit_bytes || kept_by_all > KEPT_MAX_BYTES.max(limit_bytes) {
-                return Err(Failure::Answer(HttpErrorKind::TooLarge { limit_bytes }));
+            let unfinished = self.open.count_received(data.len() as u64);
+            if received > limit_bytes || unfinished > UNFINISHED_MAX_BYTES.max(limit_bytes) {
+                return Err(StreamFailure::Response(HttpErrorKind::TooLarge {
+                    limit_bytes,
+                }));
             }
             if head.status == 200 {
                 body.extend_from_slice(&data);
             }
         }
-        Ok(Response { head, body })
+        Ok(LookupResponse { head, body })
     }
 }
 
@@ -265,34 +278,35 @@ async fn next_data(stream: &mut RecvStream) -> Result<Option<Bytes>, h2::Error> 
     let Some(data) = stream.data().await.transpose()? else {
         return Ok(None);
     };
-    // The library hands windows back only when told to.
+    // The library enlarges the flow-control window only when told to.
     stream.flow_control().release_capacity(data.len())?;
     Ok(Some(data))
 }
 
 /// What the streams of a connection have in common.
-struct Signs {
-    heard_at: Mutex<Instant>,
+struct StreamActivity {
+    last_at: Mutex<Instant>,
     streams: AtomicU64,
-    /// Bytes of unfinished answers.
-    kept: AtomicU64,
+    /// Bytes of unfinished responses.
+    unfinished: AtomicU64,
 }
 
-impl Signs {
+impl StreamActivity {
     fn new() -> Self {
         Self {
-            heard_at: Mutex::new(Instant::now()),
+            last_at: Mutex::new(Instant::now()),
             streams: AtomicU64::new(0),
-            kept: AtomicU64::new(0),
+            unfinished: AtomicU64::new(0),
         }
     }
 
-    fn hear(&self) {
-        *lock(&self.heard_at) = Instant::now();
+    /// Something was received now, or nothing was due until now.
+    fn touch(&self) {
+        *lock(&self.last_at) = Instant::now();
     }
 
-    fn heard_at(&self) -> Instant {
-        *lock(&self.heard_at)
+    fn last_at(&self) -> Instant {
+        *lock(&self.last_at)
     }
 
     fn streams(&self) -> u64 {
@@ -301,60 +315,67 @@ impl Signs {
 
     fn opened(self: Arc<Self>) -> OpenStream {
         self.streams.fetch_add(1, Ordering::Relaxed);
-        OpenStream { all: self, kept: 0 }
+        OpenStream {
+            activity: self,
+            received: 0,
+        }
     }
 }
 
-/// One stream's share in the signs.
+/// One stream's share in the activity.
 struct OpenStream {
-    all: Arc<Signs>,
-    kept: u64,
+    activity: Arc<StreamActivity>,
+    received: u64,
 }
 
 impl OpenStream {
-    /// Counts bytes of an unfinished answer; those of all streams.
-    fn keep(&mut self, bytes: u64) -> u64 {
-        self.kept += bytes;
-        self.all.kept.fetch_add(bytes, Ordering::Relaxed) + bytes
+    /// Counts bytes of an unfinished response; returns those of all streams.
+    fn count_received(&mut self, bytes: u64) -> u64 {
+        self.received += bytes;
+        self.activity.unfinished.fetch_add(bytes, Ordering::Relaxed) + bytes
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.all.streams.fetch_sub(1, Ordering::Relaxed);
-        self.all.kept.fetch_sub(self.kept, Ordering::Relaxed);
+        self.activity.streams.fetch_sub(1, Ordering::Relaxed);
+        self.activity
+            .unfinished
+            .fetch_sub(self.received, Ordering::Relaxed);
     }
 }
 
-/// The task that moves a connection's bytes; stopped when nobody uses it.
-struct Driver(JoinHandle<Result<(), h2::Error>>);
+/// The task that moves a connection's bytes; stopped when it is dropped.
+struct ConnectionTask(JoinHandle<Result<(), h2::Error>>);
 
-impl Drop for Driver {
+impl Drop for ConnectionTask {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-async fn greet(transport: Box<dyn Transport>) -> Result<(SendRequest<Bytes>, Driver), h2::Error> {
+async fn handshake(
+    transport: Box<dyn Transport>,
+) -> Result<(SendRequest<Bytes>, ConnectionTask), h2::Error> {
     let (client, connection) = Builder::new()
         .enable_push(false)
-        // Until the server has said how many; what is too many is refused.
+        // Until the server has sent its limit; streams beyond that are refused.
         .initial_max_send_streams(HTTP2_STREAMS)
         .initial_window_size(WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(u32::try_from(HEAD_MAX_BYTES).unwrap_or(u32::MAX))
         .handshake::<_, Bytes>(transport)
         .await?;
-    Ok((client, Driver(tokio::spawn(connection))))
+    Ok((client, ConnectionTask(tokio::spawn(connection))))
 }
 
-/// What one answer, and all of them, may have on the way. The protocol's default of 64 KiB for
-/// all holds a distant server up.
+/// Flow-control windows of one response, and of all. The protocol's default of 64 KiB for all
+/// holds a distant server up.
 const WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
-/// Bytes of unfinished answers on one connection.
-const KEPT_MAX_BYTES: u64 = 16 << 20;
+/// Bytes of unfinished responses on one connection.
+const UNFINISHED_MAX_BYTES: u64 = 16 << 20;
 
-/// How often it is tried whether a server that took no questions takes them now.
-const FULL_TICK: Duration = Duration::from_millis(20);
+/// How often a server that accepted no requests is tried again.
+const BLOCKED_INTERVAL: Duration = Duration::from_millis(20);

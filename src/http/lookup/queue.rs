@@ -1,188 +1,188 @@
-//! What a server's connections share: the questions that wait, and how many may be asked now.
+//! The lookups of one server that are not in flight, and how many may be sent now.
 //!
-//! Every method is one step of a few instructions under the server's lock. Questions are in one
-//! of four places: waiting, delayed until a time, redirected elsewhere, or taken (then they are
-//! only counted here, and whoever took them gives them back or settles them).
+//! Every method is one step of a few instructions under the server's lock. A request is in one
+//! of four places: queued, delayed until a time, redirected to another URL, or in flight. Requests
+//! in flight are only counted here; whoever holds them returns them or finishes them.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use tokio::time::Instant;
 
-use super::health::{Course, Health};
-use super::pending::Ask;
-use super::request::Question;
+use super::health::{HealthAction, ServerHealth};
+use super::request::{PendingRequest, RequestTarget};
 use crate::format::cache_info::CacheInfo;
 use crate::format::store_path::HashPart;
 use crate::http::error::{HttpError, HttpErrorKind};
 use crate::http::options::{Options, Protocol, ServerSpec};
 
-pub(in crate::http) struct State {
-    pub(in crate::http) health: Health,
-    /// Connections that may ask at the same time.
-    pub(in crate::http) connections_max: usize,
-    /// Connections that have not had their turn yet.
-    pub(in crate::http) connecting: usize,
-    /// Connections whose turn it is.
-    pub(in crate::http) asking: usize,
-    /// Those of them that take no more requests.
-    pub(in crate::http) draining: usize,
-    queue: VecDeque<Ask>,
-    /// Questions to be asked again, by when; the number keeps equal times apart.
-    delayed: BTreeMap<(Instant, u64), Ask>,
+/// The queue of one server, and the counts of its connections.
+pub(super) struct RequestQueue {
+    pub(super) health: ServerHealth,
+    /// Connections that may send at the same time.
+    pub(super) connections_max: usize,
+    /// Connections that may not send yet.
+    pub(super) connecting: usize,
+    /// Connections that may send.
+    pub(super) active: usize,
+    /// Active connections that take no more requests.
+    pub(super) draining: usize,
+    queued: VecDeque<PendingRequest>,
+    /// Requests to send again, by when; the number keeps equal times apart.
+    delayed: BTreeMap<(Instant, u64), PendingRequest>,
     delayed_count: u64,
-    /// Questions whose answer is elsewhere, and where.
-    redirected: Vec<(Ask, String)>,
-    /// Questions that were taken.
+    /// Redirected requests, and the redirect's `Location`.
+    redirected: Vec<(PendingRequest, String)>,
     in_flight: usize,
-    /// What a connection takes at once.
-    window: usize,
+    /// Requests in flight on one connection.
+    in_flight_max: usize,
     protocol: Option<Protocol>,
-    /// Until when nothing is asked; the time may have come and not been noticed yet.
+    /// Until when nothing is sent; the time may have passed without being noticed yet.
     paused_until: Option<Instant>,
-    /// How often the server had too much to do and was left alone.
+    /// How often an overloaded server was paused.
     pauses: u64,
-    /// After a pause one question at a time is asked until one is answered.
+    /// After a pause one request at a time is sent until one is answered.
     is_probing: bool,
     needs_cache_info: bool,
-    /// Why nothing is asked any more.
-    over: Option<Over>,
+    stopped: Option<StopReason>,
 }
 
-/// Why nothing is asked any more.
+/// Why nothing is sent any more.
 #[derive(Debug, Clone)]
-pub(in crate::http) enum Over {
-    /// Given up; every question gets this answer.
+pub(super) enum StopReason {
+    /// The server is down; every request fails with this error.
     Down(HttpError),
-    /// Nobody waits for answers.
-    Forgotten,
+    /// The caller is gone; no request needs an answer.
+    CallerGone,
 }
 
-impl State {
-    pub(in crate::http) fn new(spec: &ServerSpec, options: &Options) -> Self {
+impl RequestQueue {
+    pub(super) fn new(spec: &ServerSpec, options: &Options) -> Self {
         let known = spec.cache_info.as_ref();
         let retries = options.retries.clone();
         Self {
-            health: Health::new(retries, spec.pipelining, spec.requests_per_connection),
+            health: ServerHealth::new(retries, spec.pipelining, spec.requests_per_connection),
             connections_max: known.map_or(1, |info| welcome_connections(info, options)),
             connecting: 0,
-            asking: 0,
+            active: 0,
             draining: 0,
-            queue: VecDeque::new(),
+            queued: VecDeque::new(),
             delayed: BTreeMap::new(),
             delayed_count: 0,
             redirected: Vec::new(),
             in_flight: 0,
-            window: options.max_in_flight,
+            in_flight_max: options.max_in_flight,
             protocol: None,
             paused_until: None,
             pauses: 0,
             is_probing: false,
             needs_cache_info: known.is_none(),
-            over: None,
+            stopped: None,
         }
     }
 
-    /// What to ask when `item` is asked for: before the first item, the server about itself.
-    pub(in crate::http) fn questions(
+    /// What to request for a lookup of `item`: before the first item, the server's
+    /// `nix-cache-info` too.
+    pub(super) fn targets(
         &mut self,
         item: Option<HashPart>,
-    ) -> impl Iterator<Item = Question> + use<> {
+    ) -> impl Iterator<Item = RequestTarget> + use<> {
         let needs_cache_info = std::mem::take(&mut self.needs_cache_info);
-        let cache_info = needs_cache_info.then_some(Question::CacheInfo);
-        cache_info.into_iter().chain(item.map(Question::NarInfo))
+        let cache_info = needs_cache_info.then_some(RequestTarget::CacheInfo);
+        cache_info
+            .into_iter()
+            .chain(item.map(RequestTarget::NarInfo))
     }
 
-    pub(in crate::http) fn push(&mut self, ask: Ask) {
-        self.queue.push_back(ask);
+    pub(super) fn push(&mut self, request: PendingRequest) {
+        self.queued.push_back(request);
     }
 
-    /// Moves up to `room` questions that may be sent now on one connection to `taken`, which
+    /// Moves up to `count` requests that may be sent now on one connection to `in_flight`, which
     /// holds the unanswered ones of that connection.
-    pub(in crate::http) fn take(
+    pub(super) fn take(
         &mut self,
-        taken: &mut VecDeque<Ask>,
-        room: usize,
+        in_flight: &mut VecDeque<PendingRequest>,
+        count: usize,
         protocol: Protocol,
     ) {
-        if !self.may_ask() {
+        if !self.may_send() {
             return;
         }
         let now = Instant::now();
-        // On HTTP/2 answers cannot get mixed up.
+        // HTTP/2 responses belong to a stream and cannot be mixed up.
         let is_http1 = protocol == Protocol::Http1;
-        let one_at_a_time = is_http1 && !self.health.asks_ahead();
-        for _ in 0..room {
-            let Some(next) = self.queue.front() else {
+        let one_at_a_time = is_http1 && !self.health.may_pipeline();
+        for _ in 0..count {
+            let Some(next) = self.queued.front() else {
                 break;
             };
-            let must_wait = match taken.front() {
-                Some(first) => one_at_a_time || (is_http1 && (first.alone || next.alone)),
-                None => false,
-            };
+            let must_wait = in_flight.front().is_some_and(|first| {
+                one_at_a_time || (is_http1 && (first.unpipelined || next.unpipelined))
+            });
             if must_wait || (self.is_probing && self.in_flight > 0) {
                 break;
             }
-            let Some(mut ask) = self.queue.pop_front() else {
+            let Some(mut request) = self.queued.pop_front() else {
                 break;
             };
-            ask.first_asked.get_or_insert(now);
-            ask.pauses_before = self.pauses;
+            request.first_sent.get_or_insert(now);
+            request.pauses_before = self.pauses;
             self.in_flight += 1;
-            taken.push_back(ask);
+            in_flight.push_back(request);
         }
     }
 
-    /// Takes back what was not answered, to the front of the queue.
-    pub(in crate::http) fn take_back(&mut self, asks: &mut VecDeque<Ask>) {
-        self.in_flight -= asks.len();
-        while let Some(ask) = asks.pop_back() {
-            self.queue.push_front(ask);
+    /// Puts unanswered requests back to the front of the queue.
+    pub(super) fn put_back(&mut self, requests: &mut VecDeque<PendingRequest>) {
+        self.in_flight -= requests.len();
+        while let Some(request) = requests.pop_back() {
+            self.queued.push_front(request);
         }
     }
 
-    /// Notes that one question that was taken is dealt with.
-    pub(in crate::http) fn forget_one(&mut self) {
+    /// Notes that one request is no longer in flight.
+    pub(super) fn finish_one(&mut self) {
         self.in_flight -= 1;
     }
 
-    pub(in crate::http) fn push_redirected(&mut self, ask: Ask, location: String) {
-        self.redirected.push((ask, location));
+    pub(super) fn push_redirected(&mut self, request: PendingRequest, location: String) {
+        self.redirected.push((request, location));
     }
 
-    /// Takes a question whose answer is elsewhere, and where.
-    pub(in crate::http) fn take_redirected(&mut self) -> Option<(Ask, String)> {
+    /// Takes a redirected request, and its `Location`.
+    pub(super) fn take_redirected(&mut self) -> Option<(PendingRequest, String)> {
         let redirected = self.redirected.pop()?;
         self.in_flight += 1;
         Some(redirected)
     }
 
-    /// Takes out every question that nobody has taken.
-    pub(in crate::http) fn drain(&mut self) -> Vec<Ask> {
-        let mut asks: Vec<Ask> = self.queue.drain(..).collect();
-        asks.extend(std::mem::take(&mut self.delayed).into_values());
-        asks.extend(self.redirected.drain(..).map(|(ask, _)| ask));
-        asks
+    /// Takes out every request that is not in flight.
+    pub(super) fn drain(&mut self) -> Vec<PendingRequest> {
+        let mut requests: Vec<PendingRequest> = self.queued.drain(..).collect();
+        requests.extend(std::mem::take(&mut self.delayed).into_values());
+        requests.extend(self.redirected.drain(..).map(|(request, _)| request));
+        requests
     }
 
-    pub(in crate::http) fn over(&self) -> Option<&Over> {
-        self.over.as_ref()
+    pub(super) fn stopped(&self) -> Option<&StopReason> {
+        self.stopped.as_ref()
     }
 
-    /// Ends everything, for a reason; the first one counts. Whether this is the first.
-    pub(in crate::http) fn stop(&mut self, over: Over) -> bool {
-        let is_first = self.over.is_none();
-        self.over.get_or_insert(over);
+    /// Stops everything; the first reason counts. Whether this is the first.
+    pub(super) fn stop(&mut self, reason: StopReason) -> bool {
+        let is_first = self.stopped.is_none();
+        self.stopped.get_or_insert(reason);
         is_first
     }
 
-    /// Whether there are questions that may be asked now.
-    pub(in crate::http) fn may_ask(&self) -> bool {
-        self.over.is_none() && self.paused_until.is_none() && !self.queue.is_empty()
+    /// Whether there are requests that may be sent now.
+    pub(super) fn may_send(&self) -> bool {
+        self.stopped.is_none() && self.paused_until.is_none() && !self.queued.is_empty()
     }
 
-    /// Whether another connection is worth opening, `open` being there.
-    pub(in crate::http) fn wants_connection(&self, open: usize) -> bool {
-        if !self.may_ask() {
+    /// Whether another connection is worth opening when `open` are there.
+    pub(super) fn wants_connection(&self, open: usize) -> bool {
+        if !self.may_send() {
             return false;
         }
         let connections_max = if self.is_probing {
@@ -193,102 +193,100 @@ impl State {
         if open >= connections_max + self.draining.min(1) {
             return false;
         }
-        let window = if self.health.asks_ahead() {
-            self.window
+
+        let in_flight_max = if self.health.may_pipeline() {
+            self.in_flight_max
         } else {
             1
         };
         let limit = self
             .health
-            .limit()
+            .request_limit()
             .map_or(usize::MAX, |limit| limit as usize);
-        let share = WORTH_A_CONNECTION.min(window).min(limit);
-        let taking = self.asking.saturating_sub(self.draining);
-        let room = (taking * window).saturating_sub(self.in_flight);
-        self.queue.len() > room + self.connecting * share
+        let share = WORTH_A_CONNECTION.min(in_flight_max).min(limit);
+
+        let taking = self.active.saturating_sub(self.draining);
+        let free = (taking * in_flight_max).saturating_sub(self.in_flight);
+        self.queued.len() > free + self.connecting * share
     }
 
-    /// Allows as many connections as the server says it welcomes; how many more than so far.
-    pub(in crate::http) fn allow_connections(
-        &mut self,
-        info: &CacheInfo,
-        options: &Options,
-    ) -> usize {
+    /// Allows as many connections as the server welcomes; how many more than so far.
+    pub(super) fn allow_connections(&mut self, info: &CacheInfo, options: &Options) -> usize {
         let more = welcome_connections(info, options).saturating_sub(self.connections_max);
         self.connections_max += more;
         more
     }
 
-    /// Ends what lasts until `now`: the pause, and the delays of questions. Whether there was
-    /// any: then the connections have to be told, since they may have looked just before.
-    pub(in crate::http) fn end_waits(&mut self, now: Instant) -> bool {
+    /// Ends what lasts until `now`: the pause, and the delays of requests. Whether there was
+    /// any: then the connections have to be notified, since they may have looked just before.
+    pub(super) fn end_waits(&mut self, now: Instant) -> bool {
         let mut ended = self.paused_until.take_if(|until| *until <= now).is_some();
         while let Some(entry) = self.delayed.first_entry()
             && entry.key().0 <= now
         {
-            self.queue.push_back(entry.remove());
+            self.queued.push_back(entry.remove());
             ended = true;
         }
         ended
     }
 
     /// When the next wait ends.
-    pub(in crate::http) fn next_due(&self) -> Option<Instant> {
+    pub(super) fn next_due(&self) -> Option<Instant> {
         let delayed = self.delayed.keys().next().map(|&(due, _)| due);
         [self.paused_until, delayed].into_iter().flatten().min()
     }
 
-    /// What to do after a connection could not be made. While others work, the server just takes
-    /// no more of them.
-    pub(in crate::http) fn not_connected(&mut self, kind: &HttpErrorKind) -> Course {
-        let course = self.health.not_connected(kind, fastrand::f64());
-        if self.asking == 0 {
-            return course;
+    /// What to do after a connection could not be made. While others are active, the server is
+    /// just given no more of them.
+    pub(super) fn connecting_failed(&mut self, kind: &HttpErrorKind) -> HealthAction {
+        let action = self.health.connecting_failed(kind, fastrand::f64());
+        if self.active == 0 {
+            return action;
         }
-        self.connections_max = self.connections_max.min(self.asking);
-        match course {
-            Course::GiveUp => Course::Wait(self.health.policy().base),
+        self.connections_max = self.connections_max.min(self.active);
+        match action {
+            HealthAction::GiveUp => HealthAction::Pause(self.health.policy().base),
             other => other,
         }
     }
 
-    /// Notes what a new connection speaks; whether that is news.
-    pub(in crate::http) fn speaks(&mut self, protocol: Protocol) -> bool {
+    /// Notes the protocol of a new connection. Whether it is another one than before.
+    pub(super) fn set_protocol(&mut self, protocol: Protocol) -> bool {
         if protocol == Protocol::Http2 {
-            self.window = self.window.min(HTTP2_STREAMS);
+            self.in_flight_max = self.in_flight_max.min(HTTP2_STREAMS);
         }
         self.protocol.replace(protocol) != Some(protocol)
     }
 
-    /// The server dealt with a question.
-    pub(in crate::http) fn answered(&mut self) {
+    /// Notes that the server answered a request.
+    pub(super) fn answered(&mut self) {
         self.health.answered();
         self.is_probing = false;
     }
 
-    pub(in crate::http) fn pause_until(&mut self, until: Instant) {
+    pub(super) fn pause_until(&mut self, until: Instant) {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
-    /// An answer says that the server is in trouble. When it is the server, not just this answer,
-    /// everything pauses; all the answers to what was sent ahead make one pause.
-    pub(in crate::http) fn in_trouble(
+    /// What follows from an error status. When the server is overloaded, and it is not just this
+    /// response, everything pauses; all the responses to pipelined requests cause a single pause.
+    pub(super) fn error_status(
         &mut self,
-        ask: &Ask,
+        request: &PendingRequest,
         kind: &HttpErrorKind,
         status: u16,
-    ) -> Course {
-        if !self.health.is_overloaded(status) || ask.pauses_before < self.pauses {
-            return Course::GoOn;
+    ) -> HealthAction {
+        if !self.health.is_overloaded(status) || request.pauses_before < self.pauses {
+            return HealthAction::Continue;
         }
         self.pauses += 1;
         self.is_probing = true;
         self.health.overloaded(kind, fastrand::f64())
     }
 
-    pub(in crate::http) fn delay(&mut self, until: Instant, ask: Ask) {
+    pub(super) fn delay(&mut self, until: Instant, request: PendingRequest) {
         self.delayed_count += 1;
-        self.delayed.insert((until, self.delayed_count), ask);
+        self.delayed.insert((until, self.delayed_count), request);
     }
 }
 
@@ -300,8 +298,8 @@ fn welcome_connections(info: &CacheInfo, options: &Options) -> usize {
     }
 }
 
-/// Waiting questions that make another connection worth its handshake.
+/// Queued requests that make another connection worth its handshake.
 const WORTH_A_CONNECTION: usize = 250;
 
-/// Requests that servers commonly take at once on an HTTP/2 connection.
-pub(in crate::http) const HTTP2_STREAMS: usize = 100;
+/// Streams that servers commonly accept at once on an HTTP/2 connection.
+pub(super) const HTTP2_STREAMS: usize = 100;

@@ -1,25 +1,27 @@
-//! Answers that are elsewhere.
+//! Redirected lookups.
 //!
 //! Most redirects lead to the same name on another server (http to https, a mirror): that server
-//! is then asked ahead like any, in the name of the first. Each item is still asked at the first
-//! one, since nothing says that it would redirect all of them. Other redirects are followed one by
-//! one with the ordinary client, which takes the further hops and knows when to stop.
+//! then gets pipelined lookups like any, in the name of the first. Each item is still requested from the
+//! first one, since nothing says that it would redirect all of them. Other redirects are followed
+//! one by one with the HTTP library's client, which limits the number of further redirects.
 
 use std::sync::Arc;
 
-use reqwest::{Method, Response as WebResponse};
+use reqwest::{Method, Response};
+use tokio::time::timeout;
+use tracing::debug;
 use url::Url;
 
-use super::pending::Held;
-use super::response::{Head, Response};
-use crate::format::server_url::ServerUrl;
+use super::response::{LookupResponse, ResponseHead};
+use super::server::InFlightRequest;
+use crate::format::server_url::{ServerUrl, redacted};
 use crate::http::download::client::{LibraryRequest, REDIRECTS_MAX};
 use crate::http::error::HttpErrorKind;
 use crate::http::net::library_client::body_failure;
 
-/// The server that a redirect of `question` to `location` leads to, if that has the answer at the
-/// same place as any other server.
-pub(in crate::http) fn other_server(from: &Url, location: &str) -> Option<ServerUrl> {
+/// The server that a redirect from `from` to `location` leads to, if the answer is at the same
+/// place there as on any other server.
+pub(super) fn other_server(from: &Url, location: &str) -> Option<ServerUrl> {
     let target = from.join(location).ok()?;
     let (base, name) = target.as_str().rsplit_once('/')?;
     let is_same_name = from.path().rsplit('/').next() == Some(name);
@@ -28,39 +30,39 @@ pub(in crate::http) fn other_server(from: &Url, location: &str) -> Option<Server
     (is_same_name && is_elsewhere).then_some(base)
 }
 
-/// Fetches from `location` the answer to the question `held`, and reports it.
-pub(in crate::http) async fn follow(held: Held, location: String) {
-    let outcome = fetch(&held, location).await;
-    let server = Arc::clone(held.server());
+/// Fetches the answer to `request` from `location`, and reports it.
+pub(super) async fn follow(request: InFlightRequest, location: String) {
+    let outcome = fetch(&request, location).await;
+    let server = Arc::clone(request.server());
     match outcome {
-        Ok(response) => server.settle(held, response).await,
-        Err(kind) => {
-            let ask = held.release();
-            server.fail(&ask, kind);
-        }
+        Ok(response) => server.handle_response(request, response).await,
+        Err(kind) => server.fail(&request.finish(), kind),
     }
 }
 
-async fn fetch(held: &Held, location: String) -> Result<Response, HttpErrorKind> {
-    let server = held.server();
-    let from = held.question().url(&server.url);
+async fn fetch(
+    request: &InFlightRequest,
+    location: String,
+) -> Result<LookupResponse, HttpErrorKind> {
+    let server = request.server();
+    let from = request.target().url(&server.url);
     let target = target(&from, location)?;
-    let request = LibraryRequest::new(Method::GET, target, server.timeouts);
-    server.count_sent(held.question());
-    let response = request.send(&server.setup, &server.options).await;
+    debug!(from = %redacted(&from), to = %target.origin().ascii_serialization(), "redirect");
+
+    let library = LibraryRequest::new(Method::GET, target, server.timeouts);
+    server.count_sent(request.target());
+    let response = library.send(&server.setup, &server.options).await;
     let mut response = response.map_err(|error| error.kind().clone())?;
-    let fields = response.headers().iter();
-    let fields = fields.map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let mut head = Head::from_fields(response.status().as_u16(), fields);
-    // What the client did not follow leads nowhere.
+    let mut head = ResponseHead::from_headers(response.status().as_u16(), response.headers());
+    // A redirect that the client did not follow leads nowhere.
     head.location = None;
-    let limit_bytes = server.options.narinfo_limit_bytes;
+
     let body = if head.status == 200 {
-        read_all(&mut response, held, limit_bytes).await?
+        read_body(&mut response, request).await?
     } else {
         Vec::new()
     };
-    Ok(Response { head, body })
+    Ok(LookupResponse { head, body })
 }
 
 fn target(from: &Url, location: String) -> Result<Url, HttpErrorKind> {
@@ -71,19 +73,18 @@ fn target(from: &Url, location: String) -> Result<Url, HttpErrorKind> {
     }
 }
 
-async fn read_all(
-    response: &mut WebResponse,
-    held: &Held,
-    limit_bytes: u64,
+async fn read_body(
+    response: &mut Response,
+    request: &InFlightRequest,
 ) -> Result<Vec<u8>, HttpErrorKind> {
-    let server = held.server();
-    let stall = server.timeouts.stall;
+    let server = request.server();
+    let (timeouts, limit_bytes) = (server.timeouts, server.options.narinfo_limit_bytes);
     let receive = async {
         let mut body = Vec::new();
         loop {
-            let chunk = tokio::time::timeout(stall, response.chunk()).await;
-            let chunk = chunk.map_err(|_| HttpErrorKind::Stalled(stall))?;
-            match chunk.map_err(|error| body_failure(error, server.timeouts))? {
+            let chunk = timeout(timeouts.stall, response.chunk()).await;
+            let chunk = chunk.map_err(|_| HttpErrorKind::Stalled(timeouts.stall))?;
+            match chunk.map_err(|error| body_failure(error, timeouts))? {
                 None => return Ok(body),
                 Some(bytes) if (body.len() + bytes.len()) as u64 > limit_bytes => {
                     return Err(HttpErrorKind::TooLarge { limit_bytes });
@@ -92,31 +93,30 @@ async fn read_all(
             }
         }
     };
-    let most = server.options.answer_timeout;
-    tokio::time::timeout(most, receive)
+    let answer_timeout = server.options.answer_timeout;
+    timeout(answer_timeout, receive)
         .await
-        .unwrap_or(Err(HttpErrorKind::Stalled(most)))
+        .unwrap_or(Err(HttpErrorKind::Stalled(answer_timeout)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn other(location: &str) -> Option<String> {
+        let from = Url::parse("http://h/a/x.narinfo").unwrap();
+        other_server(&from, location).map(|url| url.as_str().to_owned())
+    }
+
     #[test]
     fn redirects_to_other_servers() {
-        let other = |location: &str| {
-            let from = Url::parse("http://h/a/x.narinfo").unwrap();
-            other_server(&from, location).map(|url| url.as_str().to_owned())
-        };
-        assert_eq!(
-            other("https://h/a/x.narinfo").as_deref(),
-            Some("https://h/a")
-        );
-        assert_eq!(
-            other("//mirror:81/b/c/x.narinfo").as_deref(),
-            Some("http://mirror:81/b/c")
-        );
-        assert_eq!(other("/x.narinfo").as_deref(), Some("http://h"));
+        for (location, expected) in [
+            ("https://h/a/x.narinfo", "https://h/a"),
+            ("//mirror:81/b/c/x.narinfo", "http://mirror:81/b/c"),
+            ("/x.narinfo", "http://h"),
+        ] {
+            assert_eq!(other(location).as_deref(), Some(expected), "{location}");
+        }
         for location in [
             "x.narinfo",
             "y.narinfo",

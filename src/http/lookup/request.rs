@@ -1,25 +1,27 @@
-//! Requests of lookups: the same bytes over and over with another name in the middle.
+//! One lookup on its way to a server, with what its attempts have cost so far.
 
-use bytes::{BufMut, BytesMut};
+use std::time::Duration;
+
+use tokio::time::Instant;
 use url::Url;
 
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
-use crate::http::net::address::basic_credentials;
-use crate::http::options::Options;
+use crate::http::error::HttpErrorKind;
+use crate::http::retry::RetryPolicy;
 
-/// What is asked of a server.
+/// What is requested of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::http) enum Question {
-    /// What it says of itself.
+pub(super) enum RequestTarget {
+    /// Its `nix-cache-info`.
     CacheInfo,
-    /// What it says of an item.
+    /// The narinfo of an item.
     NarInfo(HashPart),
 }
 
-impl Question {
-    /// The address that answers it.
-    pub(in crate::http) fn url(self, server: &ServerUrl) -> Url {
+impl RequestTarget {
+    /// The URL to request.
+    pub(super) fn url(self, server: &ServerUrl) -> Url {
         match self {
             Self::CacheInfo => server.cache_info_url(),
             Self::NarInfo(item) => server.narinfo_url(&item),
@@ -27,146 +29,58 @@ impl Question {
     }
 }
 
-/// Writes the requests for one server.
-#[derive(Debug)]
-pub(in crate::http) struct Requests {
-    before_name: Vec<u8>,
-    after_name: Vec<u8>,
-    authorization: Option<String>,
-    user_agent: String,
+/// A lookup that has no answer yet.
+#[derive(Debug, Clone)]
+pub(super) struct PendingRequest {
+    pub(super) target: RequestTarget,
+    /// To be sent while no other request is in flight on the connection.
+    pub(super) unpipelined: bool,
+    /// Failed attempts by weight: decides whether there is another.
+    pub(super) failure_weight: u32,
+    /// Failed attempts.
+    pub(super) attempts: u32,
+    pub(super) first_sent: Option<Instant>,
+    /// How often the server had been paused when this was last sent.
+    pub(super) pauses_before: u64,
 }
 
-impl Requests {
-    pub(in crate::http) fn new(server: &ServerUrl, options: &Options) -> Self {
-        let base = server.base();
-        // A proxy that forwards http needs the whole address, and logs in on every request.
-        let proxy = options
-            .proxies
-            .for_url(base)
-            .filter(|proxy| base.scheme() == "http" && matches!(proxy.scheme(), "http" | "https"));
-        let host = host(base);
-        let target = match proxy {
-            Some(_) => format!("http://{host}{}", base.path()),
-            None => base.path().to_owned(),
-        };
-        let authorization = basic_credentials(base);
-        let user_agent: String = options
-            .user_agent
-            .chars()
-            .filter(|c| matches!(c, ' '..='~'))
-            .collect();
-        let mut fields = format!(
-            " HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {user_agent}\r\nAccept-Encoding: identity\r\n"
-        );
-        if let Some(credentials) = &authorization {
-            fields.push_str(&format!("Authorization: {credentials}\r\n"));
-        }
-        if let Some(credentials) = proxy.and_then(basic_credentials) {
-            fields.push_str(&format!("Proxy-Authorization: {credentials}\r\n"));
-        }
-        fields.push_str("\r\n");
+impl PendingRequest {
+    pub(super) fn new(target: RequestTarget) -> Self {
         Self {
-            before_name: format!("GET {target}").into_bytes(),
-            after_name: fields.into_bytes(),
-            authorization,
-            user_agent,
+            target,
+            unpipelined: false,
+            failure_weight: 0,
+            attempts: 0,
+            first_sent: None,
+            pauses_before: 0,
         }
     }
 
-    /// Appends the HTTP/1.1 request for `question` to `out`.
-    pub(in crate::http) fn write(&self, question: Question, out: &mut BytesMut) {
-        out.put_slice(&self.before_name);
-        match question {
-            Question::CacheInfo => out.put_slice(b"nix-cache-info"),
-            Question::NarInfo(item) => {
-                out.put_slice(item.as_str().as_bytes());
-                out.put_slice(b".narinfo");
-            }
-        }
-        out.put_slice(&self.after_name);
+    /// The time since it was first sent.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        self.first_sent.map_or(Duration::ZERO, |first| now - first)
     }
 
-    /// The HTTP/2 request for the resource at `url`.
-    pub(in crate::http) fn http2(&self, url: &Url) -> Result<http::Request<()>, http::Error> {
-        let uri = format!("{}://{}{}", url.scheme(), host(url), url.path());
-        let mut request = http::Request::get(uri)
-            .header(http::header::USER_AGENT, self.user_agent.as_str())
-            .header(http::header::ACCEPT_ENCODING, "identity");
-        if let Some(credentials) = &self.authorization {
-            request = request.header(http::header::AUTHORIZATION, credentials.as_str());
-        }
-        request.body(())
-    }
-}
-
-/// `host`, or `host:port` for a port that is not the scheme's own.
-fn host(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port()
-        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::Proxies;
-
-    fn written(server: &str, options: &Options) -> String {
-        let server = ServerUrl::parse(server).unwrap();
-        let item = HashPart::parse(&"0".repeat(32)).unwrap();
-        let mut out = BytesMut::new();
-        let requests = Requests::new(&server, options);
-        requests.write(Question::CacheInfo, &mut out);
-        requests.write(Question::NarInfo(item), &mut out);
-        String::from_utf8(out.to_vec()).unwrap()
+    /// It was due when a pipelined connection broke: the next attempt is made without pipelining.
+    pub(super) fn retry_unpipelined(&mut self) {
+        self.unpipelined = true;
+        self.count_failure(1);
     }
 
-    #[test]
-    fn direct_requests() {
-        let options = Options {
-            user_agent: "a\r\nb".into(),
-            ..Options::default()
+    /// Counts an attempt that broke the connection. Whether there may be another. A stall costs
+    /// its whole timeout, and so counts double.
+    pub(super) fn may_retry_after(&mut self, kind: &HttpErrorKind, policy: &RetryPolicy) -> bool {
+        let weight = match kind {
+            HttpErrorKind::Stalled(_) => 2,
+            _ => 1,
         };
-        let fields = "Host: h:81\r\nUser-Agent: ab\r\nAccept-Encoding: identity\r\n\r\n";
-        let zeros = "0".repeat(32);
-        assert_eq!(
-            written("http://h:81/x", &options),
-            format!(
-                "GET /x/nix-cache-info HTTP/1.1\r\n{fields}GET /x/{zeros}.narinfo HTTP/1.1\r\n{fields}"
-            )
-        );
+        self.count_failure(weight);
+        kind.is_worth_repeating() && self.failure_weight < policy.attempts
     }
 
-    #[test]
-    fn credentials_go_to_whom_they_belong() {
-        let proxy = Url::parse("http://me:p%40ss@proxy:3128").ok();
-        let proxies = Proxies {
-            http: proxy.clone(),
-            https: proxy,
-            ..Proxies::default()
-        };
-        let options = Options {
-            proxies,
-            ..Options::default()
-        };
-        let http = written("http://user@h", &options);
-        assert!(
-            http.starts_with("GET http://h/nix-cache-info HTTP/1.1\r\nHost: h\r\n"),
-            "{http}"
-        );
-        assert!(
-            http.contains("\r\nAuthorization: Basic dXNlcjo=\r\n"),
-            "{http}"
-        );
-        assert!(
-            http.contains("\r\nProxy-Authorization: Basic bWU6cEBzcw==\r\n"),
-            "{http}"
-        );
-        let https = written("https://user@h", &options);
-        assert!(
-            https.starts_with("GET /nix-cache-info HTTP/1.1\r\n"),
-            "{https}"
-        );
-        assert!(!https.contains("Proxy-Authorization"), "{https}");
+    /// Counts a failed attempt with this weight.
+    pub(super) fn count_failure(&mut self, weight: u32) {
+        self.failure_weight += weight;
+        self.attempts += 1;
     }
 }

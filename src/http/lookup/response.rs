@@ -1,71 +1,85 @@
-//! What an HTTP answer says about the question. Pure.
+//! Responses to lookups, whatever the HTTP version, and what they say. Pure.
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use memchr::memmem;
 
 use super::events::NarInfoAnswer;
 use crate::format::store_path::{HASH_PART_LEN, HashPart};
 use crate::http::error::HttpErrorKind;
+use crate::http::retry::parse_retry_after;
 
-/// One whole answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::http) struct Response {
-    pub(in crate::http) head: Head,
-    /// The body of a 200; empty for other statuses.
-    pub(in crate::http) body: Vec<u8>,
-}
-
-/// What matters of a head.
+/// One whole response.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(in crate::http) struct Head {
-    pub(in crate::http) status: u16,
-    /// Whether further answers may follow on the connection.
-    pub(in crate::http) keep_alive: bool,
-    /// `Cache-Control: max-age`; 0 when the answer must not be kept.
-    pub(in crate::http) max_age: Option<u64>,
-    /// `X-Baking: 1`: the item exists and is being prepared.
-    pub(in crate::http) baking: bool,
-    pub(in crate::http) retry_after: Option<Duration>,
-    pub(in crate::http) location: Option<String>,
-    /// A content encoding other than `identity`.
-    pub(in crate::http) encoding: Option<String>,
+pub(super) struct LookupResponse {
+    pub(super) head: ResponseHead,
+    /// The body of a 200; empty for other statuses.
+    pub(super) body: Vec<u8>,
 }
 
-/// What to make of an answer.
+/// The fields of a head that matter here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct ResponseHead {
+    pub(super) status: u16,
+    /// Whether further responses may follow on the connection.
+    pub(super) keep_alive: bool,
+    /// `Cache-Control: max-age`; 0 when the response must not be cached.
+    pub(super) max_age: Option<u64>,
+    /// `X-Baking: 1`: the item exists and is being prepared.
+    pub(super) preparing: bool,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) location: Option<String>,
+    /// A content encoding other than `identity`.
+    pub(super) encoding: Option<String>,
+}
+
+/// What a response says about its request.
 #[derive(Debug)]
-pub(in crate::http) enum Verdict {
+pub(super) enum ResponseMeaning {
     Answer(NarInfoAnswer),
-    /// The answer is at this address, which may be relative.
+    /// The answer is at this URL, which may be relative.
     Redirect(String),
     Failed(HttpErrorKind),
 }
 
-pub(in crate::http) fn judge(response: Response) -> Verdict {
-    let Response { head, body } = response;
+/// What `response` says.
+pub(super) fn interpret(response: LookupResponse) -> ResponseMeaning {
+    let LookupResponse { head, body } = response;
     let (status, max_age) = (head.status, head.max_age);
     match (status, head.location) {
         (200, _) => match head.encoding {
-            Some(encoding) => Verdict::Failed(HttpErrorKind::ContentEncoding(encoding)),
-            None => Verdict::Answer(NarInfoAnswer::Found {
+            Some(encoding) => ResponseMeaning::Failed(HttpErrorKind::ContentEncoding(encoding)),
+            None => ResponseMeaning::Answer(NarInfoAnswer::Found {
                 text: body,
                 max_age,
             }),
         },
-        (202, _) => Verdict::Answer(NarInfoAnswer::Preparing { status, max_age }),
-        (404, _) if head.baking => Verdict::Answer(NarInfoAnswer::Preparing { status, max_age }),
-        (404 | 410, _) => Verdict::Answer(NarInfoAnswer::Missing { status, max_age }),
-        (301 | 302 | 303 | 307 | 308, Some(location)) => Verdict::Redirect(location),
-        _ => Verdict::Failed(HttpErrorKind::Status {
+        (202, _) => ResponseMeaning::Answer(NarInfoAnswer::Preparing { status, max_age }),
+        (404, _) if head.preparing => {
+            ResponseMeaning::Answer(NarInfoAnswer::Preparing { status, max_age })
+        }
+        (404 | 410, _) => ResponseMeaning::Answer(NarInfoAnswer::Missing { status, max_age }),
+        (301 | 302 | 303 | 307 | 308, Some(location)) => ResponseMeaning::Redirect(location),
+        _ => ResponseMeaning::Failed(HttpErrorKind::Status {
             status,
             retry_after: head.retry_after,
         }),
     }
 }
 
-impl Head {
-    /// What `fields` say, of whichever HTTP version they are.
-    pub(in crate::http) fn from_fields<'a>(
+impl ResponseHead {
+    /// What the headers of an HTTP library say.
+    pub(super) fn from_headers(status: u16, headers: &HeaderMap) -> Self {
+        let fields = headers.iter();
+        Self::from_fields(
+            status,
+            fields.map(|(name, value)| (name.as_str(), value.as_bytes())),
+        )
+    }
+
+    /// What `fields` say.
+    pub(super) fn from_fields<'a>(
         status: u16,
         fields: impl Iterator<Item = (&'a str, &'a [u8])>,
     ) -> Self {
@@ -74,6 +88,7 @@ impl Head {
             keep_alive: true,
             ..Self::default()
         };
+        // `Retry-After` may be a date, which is compared with `Date`.
         let (mut retry_after, mut date) = (None, None);
         for (name, value) in fields {
             let Ok(value) = std::str::from_utf8(value.trim_ascii()) else {
@@ -82,7 +97,7 @@ impl Head {
             if name.eq_ignore_ascii_case("cache-control") {
                 head.max_age = max_age(value).or(head.max_age);
             } else if name.eq_ignore_ascii_case("x-baking") {
-                head.baking = value == "1";
+                head.preparing = value == "1";
             } else if name.eq_ignore_ascii_case("retry-after") {
                 retry_after = Some(value);
             } else if name.eq_ignore_ascii_case("date") {
@@ -95,13 +110,14 @@ impl Head {
                 head.encoding = Some(value.to_owned());
             }
         }
-        head.retry_after =
-            retry_after.and_then(|value| crate::http::retry::parse_retry_after(value, date));
+
+        head.retry_after = retry_after.and_then(|value| parse_retry_after(value, date));
         head
     }
 }
 
-pub(in crate::http) fn max_age(value: &str) -> Option<u64> {
+/// The seconds for which a response may be cached, from its `Cache-Control`.
+pub(super) fn max_age(value: &str) -> Option<u64> {
     let mut age = None;
     for directive in value.split(',').map(str::trim) {
         if directive.eq_ignore_ascii_case("no-store") || directive.eq_ignore_ascii_case("no-cache")
@@ -117,14 +133,15 @@ pub(in crate::http) fn max_age(value: &str) -> Option<u64> {
     age
 }
 
-/// Whether `narinfo` is plainly about another item than `item`: a sign that answers are out of
-/// step with questions. What has no readable `StorePath` is not judged.
-pub(in crate::http) fn is_about_another(narinfo: &[u8], item: &HashPart) -> bool {
+/// Whether `narinfo` is plainly about another item than `item`: a sign that responses do not
+/// match their requests. False where `StorePath` cannot be read.
+pub(super) fn is_about_another(narinfo: &[u8], item: &HashPart) -> bool {
     let finder = memmem::find_iter(narinfo, b"StorePath:");
     let mut starts = finder.filter(|&at| at == 0 || narinfo[at - 1] == b'\n');
     let Some(start) = starts.next() else {
         return false;
     };
+
     let line = &narinfo[start..];
     let line = &line[..memchr::memchr(b'\n', line).unwrap_or(line.len())];
     let base = memchr::memrchr(b'/', line).map_or(&[][..], |slash| &line[slash + 1..]);
@@ -135,63 +152,63 @@ pub(in crate::http) fn is_about_another(narinfo: &[u8], item: &HashPart) -> bool
 }
 
 /// The largest head.
-pub(in crate::http) const HEAD_MAX_BYTES: usize = 64 << 10;
+pub(super) const HEAD_MAX_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn verdict(status: u16, change: impl FnOnce(&mut Head)) -> String {
-        let mut head = Head {
+    fn meaning(status: u16, change: impl FnOnce(&mut ResponseHead)) -> String {
+        let mut head = ResponseHead {
             status,
             max_age: Some(9),
-            ..Head::default()
+            ..ResponseHead::default()
         };
         change(&mut head);
-        match judge(Response {
+        match interpret(LookupResponse {
             head,
             body: b"x".to_vec(),
         }) {
-            Verdict::Answer(NarInfoAnswer::Found {
+            ResponseMeaning::Answer(NarInfoAnswer::Found {
                 text,
                 max_age: Some(9),
             }) => {
                 format!("found {}", text.len())
             }
-            Verdict::Answer(NarInfoAnswer::Missing {
+            ResponseMeaning::Answer(NarInfoAnswer::Missing {
                 status,
                 max_age: Some(9),
             }) => {
                 format!("missing {status}")
             }
-            Verdict::Answer(NarInfoAnswer::Preparing {
+            ResponseMeaning::Answer(NarInfoAnswer::Preparing {
                 status,
                 max_age: Some(9),
             }) => {
-                format!("baking {status}")
+                format!("preparing {status}")
             }
-            Verdict::Redirect(location) => format!("redirect {location}"),
-            Verdict::Failed(kind) => kind.to_string(),
-            Verdict::Answer(other) => format!("{other:?}"),
+            ResponseMeaning::Redirect(location) => format!("redirect {location}"),
+            ResponseMeaning::Failed(kind) => kind.to_string(),
+            ResponseMeaning::Answer(other) => format!("{other:?}"),
         }
     }
 
     #[test]
-    fn verdicts() {
-        assert_eq!(verdict(200, |_| {}), "found 1");
-        assert_eq!(verdict(202, |_| {}), "baking 202");
-        assert_eq!(verdict(404, |_| {}), "missing 404");
-        assert_eq!(verdict(410, |_| {}), "missing 410");
-        assert_eq!(verdict(404, |head| head.baking = true), "baking 404");
+    fn statuses_and_what_they_say() {
+        assert_eq!(meaning(200, |_| {}), "found 1");
+        assert_eq!(meaning(202, |_| {}), "preparing 202");
+        assert_eq!(meaning(404, |_| {}), "missing 404");
+        assert_eq!(meaning(410, |_| {}), "missing 410");
+        assert_eq!(meaning(404, |head| head.preparing = true), "preparing 404");
         assert_eq!(
-            verdict(302, |head| head.location = Some("/x".into())),
+            meaning(302, |head| head.location = Some("/x".into())),
             "redirect /x"
         );
         for status in [204, 206, 302, 304, 403, 500] {
             let expected = format!("the server answered with status {status}");
-            assert_eq!(verdict(status, |_| {}), expected);
+            assert_eq!(meaning(status, |_| {}), expected);
         }
-        let encoded = verdict(200, |head| head.encoding = Some("br".into()));
+        let encoded = meaning(200, |head| head.encoding = Some("br".into()));
         assert_eq!(
             encoded,
             "the server used the content encoding `br`, which was not requested"
@@ -199,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn another_item() {
+    fn narinfos_of_another_item_are_detected() {
         let (a, b) = ("a".repeat(32), "b".repeat(32));
         let item = HashPart::parse(&a).unwrap();
         for (narinfo, expected) in [

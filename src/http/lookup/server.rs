@@ -1,8 +1,8 @@
-//! The questions for one server, and what becomes of the answers.
+//! The lookups of one server on the network, and what becomes of the responses.
 //!
-//! Questions wait in a queue; each connection takes as many as it may and gives back, in order,
-//! what it did not get answered, however it ends. So no question is lost, and none that was
-//! answered is asked again.
+//! Requests wait in a queue; each connection takes as many as it may and puts back, in order,
+//! those that it did not get answered, however it ends. So no request is lost, and none that was
+//! answered is sent again.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,328 +10,348 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
+use tracing::{debug, trace};
 
+use super::encoder::RequestEncoder;
 use super::events::{CacheInfoText, EventSender, LookupEvent, NarInfoAnswer, ServerProperty};
-use super::health::Course;
-use super::pending::{Ask, Held};
-use super::queue::{Over, State};
-use super::request::{Question, Requests};
-use super::response::{self, Response, Verdict};
+use super::health::HealthAction;
+use super::queue::{RequestQueue, StopReason};
+use super::request::{PendingRequest, RequestTarget};
+use super::response::{self, LookupResponse, ResponseMeaning};
 use crate::format::cache_info::CacheInfo;
-use crate::format::server_url::ServerUrl;
+use crate::format::server_url::{ServerUrl, redacted};
 use crate::format::store_path::HashPart;
 use crate::http::error::{HttpError, HttpErrorKind};
 use crate::http::net::runtime::ConnectionSetup;
-use crate::http::options::{Options, PipeliningSupport, Protocol, ServerSpec, Timeouts};
+use crate::http::options::{Options, Protocol, ServerSpec, Timeouts};
 use crate::http::retry::RetryDecision;
 use crate::sync::lock;
 
-/// A server on the network, shared by those who ask and the connections that answer.
-pub(in crate::http) struct Server {
-    pub(in crate::http) url: ServerUrl,
-    pub(in crate::http) options: Arc<Options>,
-    pub(in crate::http) setup: Arc<ConnectionSetup>,
-    pub(in crate::http) timeouts: Timeouts,
-    pub(in crate::http) requests: Requests,
-    /// Told whenever there may be something to do.
-    pub(in crate::http) changed: watch::Sender<()>,
-    /// Permits to send requests: one per connection that may ask at the same time.
-    pub(in crate::http) turns: Semaphore,
+/// A server on the network, shared by the callers and the connections.
+pub(super) struct HttpServer {
+    pub(super) url: ServerUrl,
+    pub(super) options: Arc<Options>,
+    pub(super) setup: Arc<ConnectionSetup>,
+    pub(super) timeouts: Timeouts,
+    pub(super) encoder: RequestEncoder,
+    /// Notified whenever there may be something to do.
+    pub(super) changed: watch::Sender<()>,
+    /// Permits to send requests: one per connection that may send at the same time.
+    pub(super) send_permits: Semaphore,
     /// Redirects that lead here from the server that the caller named.
-    pub(in crate::http) hops: usize,
+    pub(super) redirects: usize,
     index: usize,
     events: EventSender,
     sent: Arc<AtomicU64>,
-    state: Mutex<State>,
+    queue: Mutex<RequestQueue>,
 }
 
-impl Server {
-    pub(in crate::http) fn new(
+impl HttpServer {
+    pub(super) fn new(
         index: usize,
         spec: ServerSpec,
         options: &Arc<Options>,
         setup: &Arc<ConnectionSetup>,
         events: EventSender,
     ) -> Self {
-        let state = State::new(&spec, options);
+        let queue = RequestQueue::new(&spec, options);
+        let timeouts = spec
+            .timeouts
+            .unwrap_or_else(|| options.timeouts_of(spec.url.base()));
         Self {
-            requests: Requests::new(&spec.url, options),
-            timeouts: spec
-                .timeouts
-                .unwrap_or_else(|| options.timeouts_of(spec.url.base()))
-                .bounded(),
+            encoder: RequestEncoder::new(&spec.url, options),
+            timeouts: timeouts.bounded(),
             url: spec.url,
             options: Arc::clone(options),
             setup: Arc::clone(setup),
             changed: watch::Sender::new(()),
-            turns: Semaphore::new(state.connections_max),
-            hops: 0,
+            send_permits: Semaphore::new(queue.connections_max),
+            redirects: 0,
             index,
             events,
             sent: Arc::default(),
-            state: Mutex::new(state),
+            queue: Mutex::new(queue),
         }
     }
 
-    /// The server at `url` that this one redirects to. It answers in this one's name; what is
-    /// learned of it is nobody's business.
-    pub(in crate::http) fn annex(&self, url: ServerUrl) -> Self {
+    /// The server at `url` that this one redirects to. It answers in this one's name; its
+    /// properties are not reported.
+    pub(super) fn redirect_target(&self, url: ServerUrl) -> Self {
+        let cache_info = CacheInfo {
+            want_mass_query: self.queue().connections_max > 1,
+            ..CacheInfo::default()
+        };
         let spec = ServerSpec {
-            url,
-            cache_info: Some(CacheInfo {
-                want_mass_query: self.lock().connections_max > 1,
-                ..CacheInfo::default()
-            }),
-            pipelining: PipeliningSupport::Untested,
-            requests_per_connection: None,
+            cache_info: Some(cache_info),
             timeouts: Some(self.timeouts),
+            ..ServerSpec::new(url)
         };
         let events = self.events.clone();
-        let (hops, sent) = (self.hops + 1, Arc::clone(&self.sent));
         Self {
-            hops,
-            sent,
+            redirects: self.redirects + 1,
+            sent: Arc::clone(&self.sent),
             ..Self::new(self.index, spec, &self.options, &self.setup, events)
         }
     }
 
-    pub(in crate::http) fn lock(&self) -> MutexGuard<'_, State> {
-        // What is behind it is consistent between any two statements; a panic elsewhere does not
-        // change that.
-        lock(&self.state)
+    pub(super) fn queue(&self) -> MutexGuard<'_, RequestQueue> {
+        lock(&self.queue)
     }
 
-    /// Queues the question about `item`, before the first one that about the server itself.
-    pub(in crate::http) fn ask(&self, item: Option<HashPart>) {
-        let mut state = self.lock();
-        let questions = state.questions(item);
-        match state.over().cloned() {
-            None => questions.for_each(|question| state.push(Ask::new(question))),
-            Some(over) => {
-                drop(state);
-                questions.for_each(|question| self.refuse(question, &over));
-            }
-        }
+    /// Notifies the connections that there may be something to do.
+    pub(super) fn notify(&self) {
         self.changed.send_replace(());
     }
 
-    /// Takes over a question that another server holds.
-    pub(in crate::http) fn adopt(&self, held: Held) {
-        let ask = held.release();
-        let mut state = self.lock();
-        match state.over().cloned() {
-            None => state.push(Ask::new(ask.question)),
-            Some(over) => {
-                drop(state);
-                self.refuse(ask.question, &over);
-            }
-        }
-        self.changed.send_replace(());
+    /// Queues the request for `item`; before the first one, that for `nix-cache-info`.
+    pub(super) fn request(&self, item: Option<HashPart>) {
+        let mut queue = self.queue();
+        let targets = queue.targets(item);
+        self.push(queue, targets);
     }
 
-    /// Ends everything; the first reason counts.
-    pub(in crate::http) fn stop(&self, over: Over) {
-        let mut state = self.lock();
-        if state.stop(over.clone())
-            && self.hops == 0
-            && let Over::Down(error) = over
+    /// Takes over a request from another server.
+    pub(super) fn take_over(&self, request: InFlightRequest) {
+        let target = request.finish().target;
+        self.push(self.queue(), [target]);
+    }
+
+    fn push(
+        &self,
+        mut queue: MutexGuard<'_, RequestQueue>,
+        targets: impl IntoIterator<Item = RequestTarget>,
+    ) {
+        match queue.stopped().cloned() {
+            None => targets
+                .into_iter()
+                .for_each(|target| queue.push(PendingRequest::new(target))),
+            Some(reason) => {
+                drop(queue);
+                targets
+                    .into_iter()
+                    .for_each(|target| self.fail_stopped(target, &reason));
+            }
+        }
+        self.notify();
+    }
+
+    /// Stops everything; the first reason counts.
+    pub(super) fn stop(&self, reason: StopReason) {
+        let mut queue = self.queue();
+        if queue.stop(reason.clone())
+            && let StopReason::Down(error) = reason
         {
-            self.events.send(LookupEvent::ServerDown {
-                server: self.index,
-                error,
-            });
+            debug!(server = self.url.as_str(), reason = %error.without_url(), "server is down");
+            if self.redirects == 0 {
+                self.events.send(LookupEvent::ServerDown {
+                    server: self.index,
+                    error,
+                });
+            }
         }
-        drop(state);
-        self.changed.send_replace(());
+        drop(queue);
+        self.notify();
     }
 
-    /// Answers every question that is left. For when the connections are gone.
-    pub(in crate::http) fn refuse_all(&self) {
-        let mut state = self.lock();
-        let Some(over) = state.over().cloned() else {
+    /// Fails every request that is left. For when the connections are gone.
+    pub(super) fn fail_remaining(&self) {
+        let mut queue = self.queue();
+        let Some(reason) = queue.stopped().cloned() else {
             return;
         };
-        let asks = state.drain();
-        drop(state);
-        asks.iter().for_each(|ask| self.refuse(ask.question, &over));
+        let requests = queue.drain();
+        drop(queue);
+        requests
+            .iter()
+            .for_each(|request| self.fail_stopped(request.target, &reason));
     }
 
-    fn refuse(&self, question: Question, over: &Over) {
-        if let Over::Down(error) = over {
-            self.events.send(self.failure(question, error.clone()));
+    fn fail_stopped(&self, target: RequestTarget, reason: &StopReason) {
+        if let StopReason::Down(error) = reason {
+            self.events
+                .send(LookupEvent::failed(self.index, target, error.clone()));
         }
     }
 
-    fn failure(&self, question: Question, error: HttpError) -> LookupEvent {
-        match question {
-            Question::CacheInfo => LookupEvent::CacheInfo {
-                server: self.index,
-                info: Err(error),
-            },
-            Question::NarInfo(item) => LookupEvent::Answer {
-                server: self.index,
-                item,
-                answer: Err(error),
-            },
+    /// Reports that `request` has failed for good.
+    pub(super) fn fail(&self, request: &PendingRequest, kind: HttpErrorKind) {
+        let error = HttpError::new(&request.target.url(&self.url), kind);
+        let error = error.after_attempts(request.attempts);
+        self.events
+            .send(LookupEvent::failed(self.index, request.target, error));
+        // Others may have waited until it was no longer in flight.
+        self.notify();
+    }
+
+    /// Moves up to `count` requests that are sent now on one connection to `in_flight`, which
+    /// holds the unanswered ones of that connection.
+    pub(super) fn take(
+        &self,
+        in_flight: &mut VecDeque<PendingRequest>,
+        count: usize,
+        protocol: Protocol,
+    ) {
+        let before = in_flight.len();
+        self.queue().take(in_flight, count, protocol);
+        for request in in_flight.range(before..) {
+            trace!(server = self.url.as_str(), target = ?request.target, "request");
+            self.count_sent(request.target);
         }
     }
 
-    /// Reports that `ask` has failed for good.
-    pub(in crate::http) fn fail(&self, ask: &Ask, kind: HttpErrorKind) {
-        let error = HttpError::new(&ask.question.url(&self.url), kind);
-        let error = error.after_attempts(ask.attempts);
-        self.events.send(self.failure(ask.question, error));
-        // Others may have waited for it to be off the way.
-        self.changed.send_replace(());
-    }
-
-    /// Moves up to `room` questions that are sent now on one connection to `taken`, which holds
-    /// the unanswered ones of that connection.
-    pub(in crate::http) fn take(&self, taken: &mut VecDeque<Ask>, room: usize, protocol: Protocol) {
-        let before = taken.len();
-        self.lock().take(taken, room, protocol);
-        taken
-            .range(before..)
-            .for_each(|ask| self.count_sent(ask.question));
-    }
-
-    /// Counts a request, if it is about an item.
-    pub(in crate::http) fn count_sent(&self, question: Question) {
-        if matches!(question, Question::NarInfo(_)) {
+    /// Counts a request, if it is for an item.
+    pub(super) fn count_sent(&self, target: RequestTarget) {
+        if matches!(target, RequestTarget::NarInfo(_)) {
             self.sent.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Requests about items that were sent, to here or to where this server redirects.
-    pub(in crate::http) fn sent(&self) -> u64 {
+    /// Requests for items that were sent, to here or to where this server redirects.
+    pub(super) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Takes back what was not answered.
-    pub(in crate::http) fn take_back(&self, asks: &mut VecDeque<Ask>) {
-        self.lock().take_back(asks);
-        self.changed.send_replace(());
+    /// Puts unanswered requests back into the queue.
+    pub(super) fn put_back(&self, requests: &mut VecDeque<PendingRequest>) {
+        self.queue().put_back(requests);
+        self.notify();
     }
 
-    /// Deals with the answer to `held`; waits while the caller has too much to read already.
-    pub(in crate::http) async fn settle(&self, held: Held, response: Response) {
-        match response::judge(response) {
-            Verdict::Answer(answer) => {
-                let (event, size) = self.event(held.question(), answer);
-                // Only what has its place in the queue is no longer given back.
+    /// Handles the response to `request`; waits while the caller has too much to read already.
+    pub(super) async fn handle_response(&self, request: InFlightRequest, response: LookupResponse) {
+        trace!(
+            server = self.url.as_str(),
+            target = ?request.target(),
+            status = response.head.status,
+            bytes = response.body.len(),
+            "response"
+        );
+        match response::interpret(response) {
+            ResponseMeaning::Answer(answer) => {
+                let (event, size) = self.event(request.target(), answer);
+                // Only what has its place in the event queue is no longer put back.
                 let reserved = self.events.reserve(size).await;
-                held.release();
-                self.lock().answered();
+                request.finish();
+                self.queue().answered();
                 self.events.send_reserved(reserved, event);
             }
-            Verdict::Redirect(location) => {
-                let ask = held.release();
-                let mut state = self.lock();
-                state.answered();
-                state.push_redirected(ask, location);
+            ResponseMeaning::Redirect(location) => {
+                let request = request.finish();
+                let mut queue = self.queue();
+                queue.answered();
+                queue.push_redirected(request, location);
             }
-            Verdict::Failed(kind) => self.repeat_or_fail(held, kind),
+            ResponseMeaning::Failed(kind) => self.retry_or_fail(request, kind),
         }
-        self.changed.send_replace(());
+        self.notify();
     }
 
     /// What to report, and how many bytes from the server it holds.
-    fn event(&self, question: Question, answer: NarInfoAnswer) -> (LookupEvent, usize) {
+    fn event(&self, target: RequestTarget, answer: NarInfoAnswer) -> (LookupEvent, usize) {
         let server = self.index;
-        match (question, answer) {
-            (Question::NarInfo(item), answer) => {
+        match (target, answer) {
+            (RequestTarget::NarInfo(item), answer) => {
                 let size = match &answer {
                     NarInfoAnswer::Found { text, .. } => text.len(),
                     NarInfoAnswer::Missing { .. } | NarInfoAnswer::Preparing { .. } => 0,
                 };
-                (
-                    LookupEvent::Answer {
-                        server,
-                        item,
-                        answer: Ok(answer),
-                    },
-                    size,
-                )
+                let answer = Ok(answer);
+                let event = LookupEvent::Answer {
+                    server,
+                    item,
+                    answer,
+                };
+                (event, size)
             }
-            (Question::CacheInfo, NarInfoAnswer::Found { text, max_age }) => {
+            (RequestTarget::CacheInfo, NarInfoAnswer::Found { text, max_age }) => {
                 let text = String::from_utf8_lossy(&text).into_owned();
                 let info = CacheInfo::parse(&text);
-                let more = self.lock().allow_connections(&info, &self.options);
-                self.turns.add_permits(more);
+                let more = self.queue().allow_connections(&info, &self.options);
+                self.send_permits.add_permits(more);
                 let size = text.len();
                 let info = Ok(Some(CacheInfoText { text, max_age }));
                 (LookupEvent::CacheInfo { server, info }, size)
             }
-            (Question::CacheInfo, _) => (
-                LookupEvent::CacheInfo {
-                    server,
-                    info: Ok(None),
-                },
-                0,
-            ),
+            (RequestTarget::CacheInfo, _) => {
+                let info = Ok(None);
+                (LookupEvent::CacheInfo { server, info }, 0)
+            }
         }
     }
 
     /// After a failure that the server itself reported.
-    pub(in crate::http) fn repeat_or_fail(&self, held: Held, kind: HttpErrorKind) {
-        let mut ask = held.release();
-        ask.count_failure(1);
+    pub(super) fn retry_or_fail(&self, request: InFlightRequest, kind: HttpErrorKind) {
+        let mut request = request.finish();
+        request.count_failure(1);
         let now = Instant::now();
-        let mut state = self.lock();
-        let policy = state.health.policy();
-        let next = policy.next(&kind, ask.failed, ask.age(now), fastrand::f64());
-        let course = match kind {
+        let mut queue = self.queue();
+        let policy = queue.health.policy();
+        let (weight, age) = (request.failure_weight, request.age(now));
+        let decision = policy.next(&kind, weight, age, fastrand::f64());
+
+        let action = match kind {
             HttpErrorKind::Status { status, .. } if kind.is_worth_repeating() => {
-                state.in_trouble(&ask, &kind, status)
+                queue.error_status(&request, &kind, status)
             }
             _ => {
-                state.answered();
-                Course::GoOn
+                queue.answered();
+                HealthAction::Continue
             }
         };
-        match next {
+        match decision {
             RetryDecision::Stop => {
-                drop(state);
-                self.fail(&ask, kind.clone());
+                drop(queue);
+                self.fail(&request, kind.clone());
             }
-            RetryDecision::After(wait) => {
-                state.delay(now + wait, ask);
-                drop(state);
+            RetryDecision::After(delay) => {
+                debug!(
+                    url = %redacted(&request.target.url(&self.url)),
+                    attempts = request.attempts,
+                    ?delay,
+                    reason = %kind,
+                    "retry"
+                );
+                queue.delay(now + delay, request);
+                drop(queue);
             }
         }
-        self.follow(course, kind);
+        self.apply(action, kind);
     }
 
-    /// Does what the health says.
-    pub(in crate::http) fn follow(&self, course: Course, kind: HttpErrorKind) {
-        match course {
-            Course::GoOn => {}
-            Course::Wait(wait) => self.lock().pause_until(Instant::now() + wait),
-            Course::GiveUp => {
+    /// Does what the server's health requires.
+    pub(super) fn apply(&self, action: HealthAction, kind: HttpErrorKind) {
+        match action {
+            HealthAction::Continue => {}
+            HealthAction::Pause(pause) => {
+                debug!(server = self.url.as_str(), ?pause, reason = %kind, "server is paused");
+                self.queue().pause_until(Instant::now() + pause);
+            }
+            HealthAction::GiveUp => {
                 let error = HttpError::new(self.url.base(), kind);
-                self.stop(Over::Down(error));
+                self.stop(StopReason::Down(error));
             }
         }
-        self.changed.send_replace(());
+        self.notify();
     }
 
-    /// Notes what a new connection speaks.
-    pub(in crate::http) fn speaks(&self, protocol: Protocol) {
-        if self.lock().speaks(protocol) {
-            self.report_lesson(ServerProperty::Protocol(protocol));
+    /// Notes the protocol of a new connection.
+    pub(super) fn set_protocol(&self, protocol: Protocol) {
+        if self.queue().set_protocol(protocol) {
+            self.report_property(ServerProperty::Protocol(protocol));
         }
     }
 
-    /// Reports what was learned since the last time.
-    pub(in crate::http) fn report_lessons(&self) {
-        let lessons = self.lock().health.take_lessons();
-        lessons
+    /// Reports the properties that were found since the last time.
+    pub(super) fn report_new_properties(&self) {
+        let properties = self.queue().health.take_new_properties();
+        properties
             .into_iter()
-            .for_each(|what| self.report_lesson(what));
+            .for_each(|property| self.report_property(property));
     }
 
-    fn report_lesson(&self, property: ServerProperty) {
-        if self.hops == 0 {
+    fn report_property(&self, property: ServerProperty) {
+        debug!(server = self.url.as_str(), ?property, "server property");
+        if self.redirects == 0 {
             self.events.send(LookupEvent::ServerProperty {
                 server: self.index,
                 property,
@@ -339,3 +359,42 @@ impl Server {
         }
     }
 }
+
+/// A request in flight by itself; put back into the queue when it is dropped.
+pub(super) struct InFlightRequest {
+    server: Arc<HttpServer>,
+    request: Option<PendingRequest>,
+}
+
+impl InFlightRequest {
+    pub(super) fn new(server: &Arc<HttpServer>, request: PendingRequest) -> Self {
+        Self {
+            server: Arc::clone(server),
+            request: Some(request),
+        }
+    }
+
+    pub(super) fn server(&self) -> &Arc<HttpServer> {
+        &self.server
+    }
+
+    pub(super) fn target(&self) -> RequestTarget {
+        self.request.as_ref().expect(ONLY_FINISH_TAKES).target
+    }
+
+    /// The request, no longer in flight.
+    pub(super) fn finish(mut self) -> PendingRequest {
+        self.server.queue().finish_one();
+        self.request.take().expect(ONLY_FINISH_TAKES)
+    }
+}
+
+impl Drop for InFlightRequest {
+    fn drop(&mut self) {
+        if let Some(request) = self.request.take() {
+            self.server.put_back(&mut VecDeque::from([request]));
+        }
+    }
+}
+
+const ONLY_FINISH_TAKES: &str = "only `finish` takes the request out, and it consumes the guard";

@@ -7,6 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::format::server_url::ServerUrl;
+use crate::http::download::probe::ProbeResponse;
 use crate::http::error::HttpErrorKind;
 use crate::http::options::Protocol;
 use crate::http::testing::*;

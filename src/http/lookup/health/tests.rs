@@ -1,32 +1,33 @@
-//! Runs of connections that go wrong, and what is concluded from them.
+//! Sequences of connections that fail, and what follows from them.
 
 use std::sync::Arc;
 
 use super::*;
 
-fn health() -> Health {
-    Health::new(RetryPolicy::default(), PipeliningSupport::Untested, None)
+fn health() -> ServerHealth {
+    ServerHealth::new(RetryPolicy::default(), PipeliningSupport::Untested, None)
 }
 
-fn report(end: End, answered: u32, unanswered: usize) -> Report {
+fn report(end: ConnectionEnd, answered: u32, unanswered: usize) -> ConnectionReport {
     let was_pipelined = answered as usize + unanswered > 1;
-    Report {
+    ConnectionReport {
         end,
         answered,
-        answered_ahead: answered.min(u32::try_from(unanswered).unwrap()),
+        answered_pipelined: answered.min(u32::try_from(unanswered).unwrap()),
         unanswered,
         was_pipelined,
-        was_alone: false,
+        was_unpipelined: false,
     }
 }
 
-fn end(health: &mut Health, report: &Report) -> Judgment {
+fn report_end(health: &mut ServerHealth, report: &ConnectionReport) -> EndConsequence {
     health.connection_ended(report, Protocol::Http1, 1.0)
 }
 
-const CLOSED: fn() -> End = || End::Closed { announced: false };
-const ANNOUNCED: fn() -> End = || End::Closed { announced: true };
-const STALLED: fn() -> End = || End::Failed(HttpErrorKind::Stalled(Duration::ZERO));
+const CLOSED: fn() -> ConnectionEnd = || ConnectionEnd::Closed { announced: false };
+const ANNOUNCED: fn() -> ConnectionEnd = || ConnectionEnd::Closed { announced: true };
+const STALLED: fn() -> ConnectionEnd =
+    || ConnectionEnd::Failed(HttpErrorKind::Stalled(Duration::ZERO));
 
 fn refused() -> HttpErrorKind {
     HttpErrorKind::Connect(Arc::new(std::io::Error::from(
@@ -35,210 +36,226 @@ fn refused() -> HttpErrorKind {
 }
 
 #[test]
-fn an_announced_limit_is_believed_at_once() {
+fn an_announced_limit_applies_at_once() {
     let mut health = health();
-    let judgment = end(&mut health, &report(ANNOUNCED(), 1000, 500));
+    let consequence = report_end(&mut health, &report(ANNOUNCED(), 1000, 500));
     assert_eq!(
-        (judgment.course, judgment.asks_alone),
-        (Course::GoOn, false)
+        (consequence.action, consequence.retry_unpipelined),
+        (HealthAction::Continue, false)
     );
-    assert_eq!(health.limit(), Some(1000));
+    assert_eq!(health.request_limit(), Some(1000));
     assert_eq!(
-        health.take_lessons(),
+        health.take_new_properties(),
         [ServerProperty::RequestsPerConnection(1000)]
     );
-    end(&mut health, &report(ANNOUNCED(), 1000, 0));
-    assert!(health.take_lessons().is_empty(), "it is no news");
+    report_end(&mut health, &report(ANNOUNCED(), 1000, 0));
+    assert!(
+        health.take_new_properties().is_empty(),
+        "it is already known"
+    );
 }
 
 #[test]
-fn a_silent_limit_is_believed_the_second_time_in_a_row() {
+fn an_unannounced_limit_applies_the_second_time_in_a_row() {
     let mut health = health();
     for (answered, limit) in [(100, None), (90, None), (100, None), (100, Some(100))] {
-        end(&mut health, &report(CLOSED(), answered, 500));
-        assert_eq!(health.limit(), limit);
+        report_end(&mut health, &report(CLOSED(), answered, 500));
+        assert_eq!(health.request_limit(), limit);
     }
     assert!(
-        !health.outlives_limit(),
+        !health.may_exceed_limit(),
         "the next connection will be closed as well"
     );
-    end(&mut health, &report(CLOSED(), 100, 0));
-    assert_eq!(health.limit(), Some(100), "an idle end says nothing");
+    report_end(&mut health, &report(CLOSED(), 100, 0));
+    assert_eq!(
+        health.request_limit(),
+        Some(100),
+        "closing an idle connection says nothing"
+    );
 }
 
 #[test]
-fn a_remembered_limit_may_be_wrong() {
-    let mut health = Health::new(RetryPolicy::default(), PipeliningSupport::Works, Some(10));
-    assert_eq!(health.limit(), Some(10));
-    assert!(health.outlives_limit());
-    assert_eq!(health.limit(), None);
+fn a_known_limit_may_be_wrong() {
+    let mut health = ServerHealth::new(RetryPolicy::default(), PipeliningSupport::Works, Some(10));
+    assert_eq!(health.request_limit(), Some(10));
+    assert!(health.may_exceed_limit());
+    assert_eq!(health.request_limit(), None);
     assert_eq!(
-        Health::new(RetryPolicy::default(), PipeliningSupport::Works, Some(0)).limit(),
+        ServerHealth::new(RetryPolicy::default(), PipeliningSupport::Works, Some(0))
+            .request_limit(),
         None
     );
 }
 
 #[test]
-fn asking_ahead_is_given_up_after_two_proofs_in_a_row() {
+fn pipelining_is_turned_off_after_two_failures_in_a_row() {
     let mut health = health();
     for proofs in 1..=2 {
-        assert!(end(&mut health, &report(CLOSED(), 0, 10)).asks_alone);
-        assert!(health.asks_ahead());
-        health.answered_alone();
+        assert!(report_end(&mut health, &report(CLOSED(), 0, 10)).retry_unpipelined);
+        assert!(health.may_pipeline());
+        health.answered_unpipelined();
         health.answered();
-        assert_eq!(health.asks_ahead(), proofs < 2);
+        assert_eq!(health.may_pipeline(), proofs < 2);
     }
     assert_eq!(
-        health.take_lessons(),
+        health.take_new_properties(),
         [ServerProperty::Pipelining(PipeliningSupport::Broken)]
     );
 }
 
 #[test]
-fn a_good_connection_between_two_bad_ones_is_an_acquittal() {
+fn a_good_connection_between_two_bad_ones_keeps_pipelining() {
     let mut health = health();
     for _ in 0..5 {
-        end(&mut health, &report(CLOSED(), 0, 10));
-        health.answered_alone();
-        end(&mut health, &report(CLOSED(), 50, 10));
+        report_end(&mut health, &report(CLOSED(), 0, 10));
+        health.answered_unpipelined();
+        report_end(&mut health, &report(CLOSED(), 50, 10));
     }
-    assert!(health.asks_ahead());
+    assert!(health.may_pipeline());
 }
 
 #[test]
-fn failing_alone_acquits_asking_ahead() {
+fn failing_unpipelined_keeps_pipelining() {
     let mut health = health();
     for _ in 0..2 {
-        end(&mut health, &report(End::OutOfStep, 20, 10));
-        health.lied_alone();
-        health.answered_alone();
+        report_end(&mut health, &report(ConnectionEnd::Mismatched, 20, 10));
+        health.mismatched_unpipelined();
+        health.answered_unpipelined();
     }
     for _ in 0..2 {
-        end(&mut health, &report(CLOSED(), 0, 10));
-        end(
+        report_end(&mut health, &report(CLOSED(), 0, 10));
+        report_end(
             &mut health,
-            &Report {
-                was_alone: true,
+            &ConnectionReport {
+                was_unpipelined: true,
                 ..report(CLOSED(), 0, 10)
             },
         );
-        health.answered_alone();
+        health.answered_unpipelined();
     }
-    assert!(health.asks_ahead());
+    assert!(health.may_pipeline());
 }
 
 #[test]
-fn silence_when_asked_ahead_is_proof_enough_unless_it_worked_before() {
-    for (known, asks_ahead) in [
+fn one_pipelined_stall_turns_pipelining_off_unless_it_worked_before() {
+    for (known, may_pipeline) in [
         (PipeliningSupport::Untested, false),
         (PipeliningSupport::Works, true),
     ] {
-        let mut health = Health::new(RetryPolicy::default(), known, None);
-        assert!(end(&mut health, &report(STALLED(), 1, 10)).asks_alone);
-        health.answered_alone();
-        assert_eq!(health.asks_ahead(), asks_ahead);
+        let mut health = ServerHealth::new(RetryPolicy::default(), known, None);
+        assert!(report_end(&mut health, &report(STALLED(), 1, 10)).retry_unpipelined);
+        health.answered_unpipelined();
+        assert_eq!(health.may_pipeline(), may_pipeline);
     }
 }
 
 #[test]
-fn a_single_request_proves_nothing_about_asking_ahead() {
+fn a_single_request_proves_nothing_about_pipelining() {
     let mut health = health();
-    assert!(!end(&mut health, &report(CLOSED(), 0, 1)).asks_alone);
+    assert!(!report_end(&mut health, &report(CLOSED(), 0, 1)).retry_unpipelined);
 }
 
 #[test]
-fn unanswered_connections_in_a_row_end_it() {
+fn a_server_is_given_up_after_unanswered_connections_in_a_row() {
     let mut health = health();
     for _ in 0..3 {
-        let judgment = end(&mut health, &report(CLOSED(), 0, 10));
-        assert!(matches!(judgment.course, Course::Wait(_)));
+        let consequence = report_end(&mut health, &report(CLOSED(), 0, 10));
+        assert!(matches!(consequence.action, HealthAction::Pause(_)));
     }
     assert_eq!(
-        end(&mut health, &report(CLOSED(), 0, 10)).course,
-        Course::GiveUp
+        report_end(&mut health, &report(CLOSED(), 0, 10)).action,
+        HealthAction::GiveUp
     );
 }
 
 #[test]
-fn a_server_that_answered_before_gets_one_more_chance_than_a_question() {
+fn a_server_that_answered_before_gets_one_more_attempt_than_a_request() {
     let mut health = health();
     health.answered();
     for _ in 0..4 {
         assert_ne!(
-            end(&mut health, &report(CLOSED(), 0, 10)).course,
-            Course::GiveUp
+            report_end(&mut health, &report(CLOSED(), 0, 10)).action,
+            HealthAction::GiveUp
         );
     }
     assert_eq!(
-        end(&mut health, &report(CLOSED(), 0, 10)).course,
-        Course::GiveUp
+        report_end(&mut health, &report(CLOSED(), 0, 10)).action,
+        HealthAction::GiveUp
     );
 }
 
 #[test]
-fn silence_ends_it_sooner() {
+fn a_server_that_stalls_is_given_up_sooner() {
     assert_eq!(
-        end(&mut health(), &report(STALLED(), 0, 10)).course,
-        Course::GiveUp
+        report_end(&mut health(), &report(STALLED(), 0, 10)).action,
+        HealthAction::GiveUp
     );
     let mut health = health();
     assert_eq!(
-        end(&mut health, &report(STALLED(), 5, 10)).course,
-        Course::GoOn
+        report_end(&mut health, &report(STALLED(), 5, 10)).action,
+        HealthAction::Continue
     );
     assert_ne!(
-        end(&mut health, &report(STALLED(), 0, 10)).course,
-        Course::GiveUp
+        report_end(&mut health, &report(STALLED(), 0, 10)).action,
+        HealthAction::GiveUp
     );
     assert_eq!(
-        end(&mut health, &report(STALLED(), 0, 10)).course,
-        Course::GiveUp
+        report_end(&mut health, &report(STALLED(), 0, 10)).action,
+        HealthAction::GiveUp
     );
 }
 
 #[test]
-fn idle_ends_are_no_failures() {
+fn closed_idle_connections_are_not_failures() {
     let mut health = health();
     for _ in 0..10 {
         assert_eq!(
-            end(&mut health, &report(CLOSED(), 0, 0)).course,
-            Course::GoOn
+            report_end(&mut health, &report(CLOSED(), 0, 0)).action,
+            HealthAction::Continue
         );
         assert_eq!(
-            end(&mut health, &report(End::Done, 5, 0)).course,
-            Course::GoOn
+            report_end(&mut health, &report(ConnectionEnd::Unneeded, 5, 0)).action,
+            HealthAction::Continue
         );
     }
 }
 
 #[test]
-fn connections_that_cannot_be_made() {
+fn a_new_server_gets_fewer_attempts_to_connect_than_a_known_one() {
     let timeout = HttpErrorKind::ConnectTimeout(Duration::ZERO);
-    assert_eq!(health().not_connected(&timeout, 1.0), Course::GiveUp);
+    assert_eq!(
+        health().connecting_failed(&timeout, 1.0),
+        HealthAction::GiveUp
+    );
     let mut fresh = health();
     assert!(matches!(
-        fresh.not_connected(&refused(), 1.0),
-        Course::Wait(_)
+        fresh.connecting_failed(&refused(), 1.0),
+        HealthAction::Pause(_)
     ));
-    assert_eq!(fresh.not_connected(&refused(), 1.0), Course::GiveUp);
+    assert_eq!(
+        fresh.connecting_failed(&refused(), 1.0),
+        HealthAction::GiveUp
+    );
     let mut known = health();
     known.answered();
-    let courses: Vec<_> = (0..4).map(|_| known.not_connected(&timeout, 1.0)).collect();
+    let actions: Vec<_> = (0..4)
+        .map(|_| known.connecting_failed(&timeout, 1.0))
+        .collect();
     assert_eq!(
-        courses
+        actions
             .iter()
-            .filter(|course| **course == Course::GiveUp)
+            .filter(|action| **action == HealthAction::GiveUp)
             .count(),
         1
     );
-    assert_eq!(courses[3], Course::GiveUp);
+    assert_eq!(actions[3], HealthAction::GiveUp);
 }
 
 #[test]
-fn http2_is_given_up_after_two_failures() {
+fn http2_is_turned_off_after_two_failures() {
     let mut health = health();
     for is_offered in [true, false] {
-        let failed = Report {
+        let failed = ConnectionReport {
             was_pipelined: false,
             ..report(CLOSED(), 0, 10)
         };
@@ -248,28 +265,30 @@ fn http2_is_given_up_after_two_failures() {
 }
 
 #[test]
-fn trouble_is_the_servers_when_it_says_so_or_says_it_often() {
+fn a_server_is_overloaded_when_it_says_so_or_has_many_error_statuses() {
     let mut health = health();
     assert!(health.is_overloaded(503));
     assert!(!health.is_overloaded(500));
-    let all_the_same = (0..TROUBLES_MAX).map(|_| health.is_overloaded(500)).last();
+    let all_the_same = (0..ERROR_STATUSES_MAX)
+        .map(|_| health.is_overloaded(500))
+        .last();
     assert_eq!(all_the_same, Some(true));
     health.answered();
     assert!(!health.is_overloaded(500));
 }
 
 #[test]
-fn overload_is_waited_out_a_few_times() {
+fn an_overloaded_server_is_paused_a_few_times() {
     let mut health = health();
     let busy = HttpErrorKind::Status {
         status: 503,
         retry_after: None,
     };
-    let courses: Vec<_> = (0..4).map(|_| health.overloaded(&busy, 1.0)).collect();
+    let actions: Vec<_> = (0..4).map(|_| health.overloaded(&busy, 1.0)).collect();
     assert!(
-        courses[..3]
+        actions[..3]
             .iter()
-            .all(|course| matches!(course, Course::Wait(_)))
+            .all(|action| matches!(action, HealthAction::Pause(_)))
     );
-    assert_eq!(courses[3], Course::GiveUp);
+    assert_eq!(actions[3], HealthAction::GiveUp);
 }

@@ -1,9 +1,10 @@
-//! One HTTP/1.1 connection that is asked ahead.
+//! One pipelined HTTP/1.1 connection.
 //!
-//! Requests are written while answers are read, each at its own pace: a server that reads nothing
-//! more until its answers are taken cannot block us, and a slow reader is not waited for. Silence
-//! counts only while an answer is due, and only the server's: the time in which our own caller is
-//! too slow to take answers does not. One answer may take only so long even if it trickles.
+//! Requests are written while responses are read, each at its own pace: a server that reads
+//! nothing more until its responses are read cannot block us, and a slow reader does not delay
+//! the reading. The stall timeout counts only while a response is due, and only the server's
+//! time: the time in which the caller is too slow to take answers does not count. One response
+//! may take only so long even if its bytes keep coming.
 
 use std::io;
 use std::sync::Arc;
@@ -14,40 +15,40 @@ use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::in_flight::Lane;
-use super::response::Parser;
+use super::in_flight::InFlightRequests;
+use super::response::ResponseParser;
 use crate::http::error::HttpErrorKind;
-use crate::http::lookup::health::End;
-use crate::http::lookup::server::Server;
+use crate::http::lookup::health::ConnectionEnd;
+use crate::http::lookup::server::HttpServer;
 use crate::http::net::connect::Transport;
 
-/// Asks over `transport` until it is used up, then draws the conclusions.
-pub(in crate::http) async fn run(server: &Arc<Server>, transport: Box<dyn Transport>) {
-    let mut pipeline = Pipeline {
+/// Sends over `transport` until it ends, then reports how it went.
+pub(in crate::http::lookup) async fn run(server: &Arc<HttpServer>, transport: Box<dyn Transport>) {
+    let mut connection = Http1Connection {
         server,
-        lane: Lane::new(server),
-        parser: Parser::new(server.options.narinfo_limit_bytes),
+        in_flight: InFlightRequests::new(server),
+        parser: ResponseParser::new(server.options.narinfo_limit_bytes),
         input: BytesMut::with_capacity(READ_BYTES),
-        waits_since: Instant::now(),
-        heard_at: Instant::now(),
+        due_since: Instant::now(),
+        last_byte_at: Instant::now(),
     };
-    let end = pipeline.ask_ahead(transport).await;
-    pipeline.lane.conclude(end);
+    let end = connection.send_requests(transport).await;
+    connection.in_flight.finish(end);
 }
 
-struct Pipeline<'a> {
-    server: &'a Arc<Server>,
-    lane: Lane,
-    parser: Parser,
+struct Http1Connection<'a> {
+    server: &'a Arc<HttpServer>,
+    in_flight: InFlightRequests,
+    parser: ResponseParser,
     input: BytesMut,
-    /// Since when the oldest question is the oldest.
-    waits_since: Instant,
-    /// When the last byte came, or the first question went.
-    heard_at: Instant,
+    /// Since when the oldest request is the oldest.
+    due_since: Instant,
+    /// When the last byte came, or the first request was written.
+    last_byte_at: Instant,
 }
 
-impl Pipeline<'_> {
-    async fn ask_ahead(&mut self, transport: Box<dyn Transport>) -> End {
+impl Http1Connection<'_> {
+    async fn send_requests(&mut self, transport: Box<dyn Transport>) -> ConnectionEnd {
         let (mut reader, mut writer) = tokio::io::split(transport);
         let mut changed = self.server.changed.subscribe();
         let mut output = BytesMut::new();
@@ -57,17 +58,18 @@ impl Pipeline<'_> {
             changed.mark_unchanged();
             self.fill(&mut output);
             must_flush |= !output.is_empty();
-            if self.lane.is_used_up() {
-                if !self.server.lock().health.outlives_limit() {
-                    return End::Done;
+            if self.in_flight.is_exhausted() {
+                if !self.server.queue().health.may_exceed_limit() {
+                    return ConnectionEnd::Unneeded;
                 }
-                self.lane.reopen();
+                self.in_flight.lift_limit();
                 continue;
             }
+
             let deadline = self.deadline();
             tokio::select! {
                 count = read(&mut reader, &mut self.input) => {
-                    if let Some(end) = self.read(count).await {
+                    if let Some(end) = self.handle_input(count).await {
                         return end;
                     }
                 }
@@ -75,12 +77,12 @@ impl Pipeline<'_> {
                     (can_write, must_flush) = (written.is_ok(), false);
                 }
                 _ = changed.changed() => {}
-                () = tokio::time::sleep_until(deadline), if !self.lane.is_empty() => {
-                    // We may have been stopped meanwhile: what has come since then counts.
+                () = tokio::time::sleep_until(deadline), if !self.in_flight.is_empty() => {
+                    // This process may have been stopped meanwhile: what came since then counts.
                     let Some(count) = read(&mut reader, &mut self.input).now_or_never() else {
-                        return End::Failed(HttpErrorKind::Stalled(self.patience()));
+                        return ConnectionEnd::Failed(HttpErrorKind::Stalled(self.timeout()));
                     };
-                    if let Some(end) = self.read(count).await {
+                    if let Some(end) = self.handle_input(count).await {
                         return end;
                     }
                 }
@@ -89,66 +91,72 @@ impl Pipeline<'_> {
     }
 
     fn fill(&mut self, output: &mut BytesMut) {
-        let was_empty = self.lane.is_empty();
-        let requests = &self.server.requests;
-        let most = self.server.options.max_in_flight;
-        self.lane
-            .fill(most, |question| requests.write(question, output));
+        let was_empty = self.in_flight.is_empty();
+        let encoder = &self.server.encoder;
+        let in_flight_max = self.server.options.max_in_flight;
+        self.in_flight
+            .fill(in_flight_max, |target| encoder.write(target, output));
         if was_empty {
-            (self.waits_since, self.heard_at) = (Instant::now(), Instant::now());
+            (self.due_since, self.last_byte_at) = (Instant::now(), Instant::now());
         }
     }
 
-    fn deadline(&self) -> Instant {
-        let silence = self.heard_at + self.server.timeouts.stall;
-        silence.min(self.waits_since + self.server.options.answer_timeout)
+    fn stalled_at(&self) -> Instant {
+        self.last_byte_at + self.server.timeouts.stall
     }
 
-    /// The timeout that was the shorter one.
-    fn patience(&self) -> Duration {
-        let silence = self.heard_at + self.server.timeouts.stall;
-        if self.deadline() == silence {
+    fn deadline(&self) -> Instant {
+        let response_due_at = self.due_since + self.server.options.answer_timeout;
+        self.stalled_at().min(response_due_at)
+    }
+
+    /// The timeout that ends first.
+    fn timeout(&self) -> Duration {
+        if self.deadline() == self.stalled_at() {
             self.server.timeouts.stall
         } else {
             self.server.options.answer_timeout
         }
     }
 
-    /// Deals with the answers in what was just read; some: the connection is over.
-    async fn read(&mut self, count: io::Result<usize>) -> Option<End> {
+    /// Handles the responses in what was just read; some: the connection has ended.
+    async fn handle_input(&mut self, count: io::Result<usize>) -> Option<ConnectionEnd> {
         let is_end = matches!(count, Ok(0));
         if let Err(error) = count {
             let is_between = !self.parser.is_inside() && self.input.is_empty();
             return Some(match error.kind() {
                 // Closing with our requests unread turns the end into a reset.
-                io::ErrorKind::ConnectionReset if is_between => End::Closed { announced: false },
-                _ => End::Failed(HttpErrorKind::Lost(Arc::new(error))),
+                io::ErrorKind::ConnectionReset if is_between => {
+                    ConnectionEnd::Closed { announced: false }
+                }
+                _ => ConnectionEnd::Failed(HttpErrorKind::Lost(Arc::new(error))),
             });
         }
+
         loop {
             let response = match self.parser.next(&mut self.input, is_end) {
                 Ok(Some(response)) => response,
-                Ok(None) if is_end => return Some(End::Closed { announced: false }),
+                Ok(None) if is_end => return Some(ConnectionEnd::Closed { announced: false }),
                 Ok(None) => break,
-                Err(error) => return Some(End::Failed(error.into())),
+                Err(error) => return Some(ConnectionEnd::Failed(error.into())),
             };
-            if self.lane.is_out_of_step(&response) {
-                return Some(End::OutOfStep);
+            if self.in_flight.is_mismatched(&response) {
+                return Some(ConnectionEnd::Mismatched);
             }
-            let stays = response.head.keep_alive;
-            self.lane.answer(response).await;
-            self.waits_since = Instant::now();
-            if !stays {
-                return Some(End::Closed { announced: true });
+            let keep_alive = response.head.keep_alive;
+            self.in_flight.handle_response(response).await;
+            self.due_since = Instant::now();
+            if !keep_alive {
+                return Some(ConnectionEnd::Closed { announced: true });
             }
         }
-        self.server.report_lessons();
-        self.heard_at = Instant::now();
+        self.server.report_new_properties();
+        self.last_byte_at = Instant::now();
         None
     }
 }
 
-/// Reads what is there. TLS calls it an error when the end is not announced; between answers it
+/// Reads what is there. TLS calls it an error when the end is not announced; between responses it
 /// does not matter, and inside one it is noticed anyway.
 async fn read(reader: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) -> io::Result<usize> {
     input.reserve(READ_BYTES);
@@ -158,11 +166,11 @@ async fn read(reader: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) -> io
     }
 }
 
-/// Writes all of `output`. May be dropped at any time: what was written is taken off.
+/// Writes all of `output`. May be dropped at any time: what was written is removed.
 async fn write(writer: &mut (impl AsyncWrite + Unpin), output: &mut BytesMut) -> io::Result<()> {
     writer.write_all_buf(output).await?;
     writer.flush().await
 }
 
-/// Room for the next read.
+/// Space for the next read.
 const READ_BYTES: usize = 64 << 10;

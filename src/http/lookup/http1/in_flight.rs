@@ -1,183 +1,195 @@
-//! The questions that one HTTP/1.1 connection has taken, and what is counted about it.
+//! The requests in flight on one HTTP/1.1 connection, and what is counted about it.
 //!
-//! A lane gives back what was not answered when it is dropped, so that a connection may end
-//! anywhere, also by being canceled, without losing a question.
+//! What was not answered is put back into the queue when this is dropped, so that a connection
+//! may end anywhere, also by being canceled, without losing a request.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tracing::debug;
+
 use crate::http::error::HttpErrorKind;
-use crate::http::lookup::health::{End, Report};
-use crate::http::lookup::pending::{Ask, Held};
-use crate::http::lookup::request::Question;
-use crate::http::lookup::response::Response;
-use crate::http::lookup::server::Server;
+use crate::http::lookup::health::{ConnectionEnd, ConnectionReport};
+use crate::http::lookup::request::{PendingRequest, RequestTarget};
+use crate::http::lookup::response::{LookupResponse, is_about_another};
+use crate::http::lookup::server::{HttpServer, InFlightRequest};
 use crate::http::options::Protocol;
 
-/// The questions on one connection, oldest first.
-pub(in crate::http) struct Lane {
-    server: Arc<Server>,
-    asks: VecDeque<Ask>,
-    /// Questions taken so far.
+/// The requests in flight on one connection, oldest first.
+pub(super) struct InFlightRequests {
+    server: Arc<HttpServer>,
+    requests: VecDeque<PendingRequest>,
+    /// Requests sent so far.
     sent: u32,
     answered: u32,
-    answered_ahead: u32,
+    answered_pipelined: u32,
     was_pipelined: bool,
     is_draining: bool,
 }
 
-impl Lane {
-    pub(in crate::http) fn new(server: &Arc<Server>) -> Self {
+impl InFlightRequests {
+    pub(super) fn new(server: &Arc<HttpServer>) -> Self {
         Self {
             server: Arc::clone(server),
-            asks: VecDeque::new(),
+            requests: VecDeque::new(),
             sent: 0,
             answered: 0,
-            answered_ahead: 0,
+            answered_pipelined: 0,
             was_pipelined: false,
             is_draining: false,
         }
     }
 
-    pub(in crate::http) fn is_empty(&self) -> bool {
-        self.asks.is_empty()
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
     }
 
-    /// Takes the questions that may be sent now, `most` on their way at once, and calls `send`
-    /// for each.
-    pub(in crate::http) fn fill(&mut self, most: usize, mut send: impl FnMut(Question)) {
-        let before = self.asks.len();
-        let limit = self.server.lock().health.limit();
+    /// Takes the requests that may be sent now, with `in_flight_max` in flight at once, and calls
+    /// `send` for each.
+    pub(super) fn fill(&mut self, in_flight_max: usize, mut send: impl FnMut(RequestTarget)) {
+        let before = self.requests.len();
+        let limit = self.server.queue().health.request_limit();
         let left = limit.map_or(u32::MAX, |limit| limit.saturating_sub(self.sent));
-        let room = most.saturating_sub(before).min(left as usize);
-        if room > 0 {
-            self.server.take(&mut self.asks, room, Protocol::Http1);
+        let count = in_flight_max.saturating_sub(before).min(left as usize);
+        if count > 0 {
+            self.server.take(&mut self.requests, count, Protocol::Http1);
         }
-        let taken = self.asks.range(before..);
-        taken.for_each(|ask| send(ask.question));
-        let count = u32::try_from(self.asks.len() - before).unwrap_or(u32::MAX);
-        self.sent = self.sent.saturating_add(count);
-        self.was_pipelined |= self.asks.len() > 1;
-        if count == left {
+
+        for request in self.requests.range(before..) {
+            send(request.target);
+        }
+        let sent = u32::try_from(self.requests.len() - before).unwrap_or(u32::MAX);
+        self.sent = self.sent.saturating_add(sent);
+        self.was_pipelined |= self.requests.len() > 1;
+        if sent == left {
             self.set_draining(true);
         }
     }
 
     /// Whether all the requests that the server takes on a connection are answered.
-    pub(in crate::http) fn is_used_up(&self) -> bool {
+    pub(super) fn is_exhausted(&self) -> bool {
         self.is_draining && self.is_empty()
     }
 
-    /// The limit was wrong: there is room for more.
-    pub(in crate::http) fn reopen(&mut self) {
+    /// The limit was wrong: more requests may be sent.
+    pub(super) fn lift_limit(&mut self) {
         self.set_draining(false);
     }
 
     fn set_draining(&mut self, is_draining: bool) {
-        if self.is_draining != is_draining {
-            self.is_draining = is_draining;
-            let mut state = self.server.lock();
-            if is_draining {
-                state.draining += 1;
-            } else {
-                state.draining -= 1;
-            }
-            drop(state);
-            self.server.changed.send_replace(());
+        if self.is_draining == is_draining {
+            return;
         }
+        self.is_draining = is_draining;
+        let mut queue = self.server.queue();
+        if is_draining {
+            queue.draining += 1;
+        } else {
+            queue.draining -= 1;
+        }
+        drop(queue);
+        self.server.notify();
     }
 
-    /// Whether `response` cannot be the answer to the oldest question. Only judged where answers
-    /// can get out of step; elsewhere a wrong item is the server's doing and is passed up.
-    pub(in crate::http) fn is_out_of_step(&self, response: &Response) -> bool {
-        let Some(ask) = self.asks.front() else {
+    /// Whether `response` cannot be the one to the oldest request. Only where responses can get
+    /// mixed up; elsewhere a wrong item is the server's doing and is passed on.
+    pub(super) fn is_mismatched(&self, response: &LookupResponse) -> bool {
+        let Some(request) = self.requests.front() else {
             return true;
         };
-        self.was_pipelined && !ask.alone && is_mismatch(ask, response)
+        self.was_pipelined && !request.unpipelined && is_mismatch(request, response)
     }
 
-    /// Hands `response` on as the answer to the oldest question.
-    pub(in crate::http) async fn answer(&mut self, response: Response) {
-        let Some(ask) = self.asks.pop_front() else {
+    /// Passes `response` on as the one to the oldest request.
+    pub(super) async fn handle_response(&mut self, response: LookupResponse) {
+        let Some(request) = self.requests.pop_front() else {
             return;
         };
-        self.count_answer(&ask, &response);
-        let held = Held::new(&self.server, ask);
-        self.server.settle(held, response).await;
+        self.count_response(&request, &response);
+        let request = InFlightRequest::new(&self.server, request);
+        self.server.handle_response(request, response).await;
     }
 
-    fn count_answer(&mut self, ask: &Ask, response: &Response) {
+    fn count_response(&mut self, request: &PendingRequest, response: &LookupResponse) {
         self.answered += 1;
-        self.answered_ahead += u32::from(!self.asks.is_empty());
-        let health = &mut self.server.lock().health;
-        if ask.alone && is_mismatch(ask, response) {
-            health.lied_alone();
-        } else if ask.alone {
-            health.answered_alone();
+        self.answered_pipelined += u32::from(!self.requests.is_empty());
+
+        let health = &mut self.server.queue().health;
+        if request.unpipelined && is_mismatch(request, response) {
+            health.mismatched_unpipelined();
+        } else if request.unpipelined {
+            health.answered_unpipelined();
         }
-        if self.answered_ahead == PROVEN_AHEAD {
-            health.kept_step();
+        if self.answered_pipelined == PROVING_RESPONSES {
+            health.pipelining_confirmed();
         }
     }
 
-    /// Draws the conclusions from the connection's end.
-    pub(in crate::http) fn conclude(mut self, end: End) {
-        let report = Report {
+    /// Reports how the connection went, and does what follows.
+    pub(super) fn finish(mut self, end: ConnectionEnd) {
+        debug!(
+            reason = %end,
+            answered = self.answered,
+            unanswered = self.requests.len(),
+            "connection closed"
+        );
+        let report = ConnectionReport {
             end,
             answered: self.answered,
-            answered_ahead: self.answered_ahead,
-            unanswered: self.asks.len(),
+            answered_pipelined: self.answered_pipelined,
+            unanswered: self.requests.len(),
             was_pipelined: self.was_pipelined,
-            was_alone: self.asks.front().is_some_and(|ask| ask.alone),
+            was_unpipelined: self.requests.front().is_some_and(|first| first.unpipelined),
         };
         let random = fastrand::f64();
-        let judgment = self
-            .server
-            .lock()
-            .health
-            .connection_ended(&report, Protocol::Http1, random);
-        let kind = match report.end {
-            End::Failed(kind) => kind,
-            End::Done | End::Closed { .. } | End::OutOfStep => HttpErrorKind::Closed,
-        };
+        let consequence =
+            self.server
+                .queue()
+                .health
+                .connection_ended(&report, Protocol::Http1, random);
+
+        let kind = report.end.into_kind();
         let is_blameless = self.answered > 0 && matches!(kind, HttpErrorKind::Closed);
-        if judgment.asks_alone {
-            self.asks.iter_mut().take(1).for_each(Ask::suspect);
+        if consequence.retry_unpipelined {
+            debug!("the request that was due is sent again without pipelining");
+            if let Some(first) = self.requests.front_mut() {
+                first.retry_unpipelined();
+            }
         } else if !is_blameless {
-            self.blame_first(&kind);
+            self.count_failed_attempt(&kind);
         }
-        self.server.follow(judgment.course, kind);
+        self.server.apply(consequence.action, kind);
     }
 
-    /// The answer that was due broke the connection: it has a limited number of tries.
-    fn blame_first(&mut self, kind: &HttpErrorKind) {
-        let Some(first) = self.asks.front_mut() else {
+    /// The request that was due broke the connection: it has a limited number of attempts.
+    fn count_failed_attempt(&mut self, kind: &HttpErrorKind) {
+        let Some(first) = self.requests.front_mut() else {
             return;
         };
-        let tries_left = first.blame(kind, &self.server.options.retries);
-        if !tries_left && let Some(ask) = self.asks.pop_front() {
-            let ask = Held::new(&self.server, ask).release();
-            self.server.fail(&ask, kind.clone());
+        if !first.may_retry_after(kind, &self.server.options.retries)
+            && let Some(request) = self.requests.pop_front()
+        {
+            let request = InFlightRequest::new(&self.server, request).finish();
+            self.server.fail(&request, kind.clone());
         }
     }
 }
 
-impl Drop for Lane {
+impl Drop for InFlightRequests {
     fn drop(&mut self) {
         self.set_draining(false);
-        self.server.take_back(&mut self.asks);
-        self.server.report_lessons();
+        self.server.put_back(&mut self.requests);
+        self.server.report_new_properties();
     }
 }
 
-fn is_mismatch(ask: &Ask, response: &Response) -> bool {
-    match ask.question {
-        Question::NarInfo(item) => {
-            crate::http::lookup::response::is_about_another(&response.body, &item)
-        }
-        Question::CacheInfo => false,
+fn is_mismatch(request: &PendingRequest, response: &LookupResponse) -> bool {
+    match request.target {
+        RequestTarget::NarInfo(item) => is_about_another(&response.body, &item),
+        RequestTarget::CacheInfo => false,
     }
 }
 
-/// Answers in step, while others were under way, that prove that a server can be asked ahead.
-const PROVEN_AHEAD: u32 = 16;
+/// Responses in order, while other requests were in flight, that prove that a server supports
+/// pipelining.
+const PROVING_RESPONSES: u32 = 16;

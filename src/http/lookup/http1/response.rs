@@ -1,60 +1,33 @@
-//! HTTP/1.1 answers, from bytes. Pure and incremental: however the bytes are cut into pieces,
-//! the same answers come out.
+//! HTTP/1.1 responses, from bytes. Pure and incremental: however the bytes are split, the same
+//! responses come out.
 //!
-//! An answer is a head (status line and fields, up to an empty line) and a body, whose end is
-//! told by chunks, by `Content-Length`, or by the end of the connection, in this order; 204 and
-//! 304 have none. Interim answers (1xx) are skipped. Limits: [`HEAD_MAX_BYTES`] for a head, the
-//! parser's limit for a body; both are errors *before* that much is kept. Bodies that nobody
-//! reads (all but 200's) are passed over.
+//! A response is a head (status line and fields, up to an empty line) and a body, whose end is
+//! given by chunks, by `Content-Length`, or by the end of the connection, in this order; 204 and
+//! 304 have none. Interim responses (1xx) are skipped. Limits: [`HEAD_MAX_BYTES`] for a head, the
+//! parser's limit for a body; both are errors *before* that much is kept. Bodies that are not
+//! needed (all but 200's) are skipped.
 //!
-//! Not checked here: whether the answer belongs to the request; HTTP/1.1 cannot tell.
-
-use std::sync::Arc;
+//! Not checked here: whether the response belongs to the request; HTTP/1.1 cannot tell.
 
 use bytes::{Buf, BytesMut};
 
 use super::head::{Framing, parse_head};
-use crate::http::error::HttpErrorKind;
-use crate::http::lookup::response::{HEAD_MAX_BYTES, Head, Response};
+use super::parse_error::ResponseParseError;
+use crate::http::lookup::response::{HEAD_MAX_BYTES, LookupResponse};
 
-/// Why bytes are no HTTP/1.1 answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(in crate::http) enum WireError {
-    #[error("bad status line or header: {0}")]
-    Head(httparse::Error),
-    #[error("the header is larger than {HEAD_MAX_BYTES} bytes")]
-    HeadTooLarge,
-    #[error("the end of the body cannot be told: {0}")]
-    Framing(&'static str),
-    #[error("the answer is larger than {limit_bytes} bytes")]
-    TooLarge { limit_bytes: u64 },
-    #[error("the connection ended inside an answer")]
-    UnexpectedEnd,
-}
-
-impl From<WireError> for HttpErrorKind {
-    fn from(error: WireError) -> Self {
-        match error {
-            WireError::TooLarge { limit_bytes } => Self::TooLarge { limit_bytes },
-            WireError::UnexpectedEnd => Self::Closed,
-            other => Self::Malformed(Arc::new(other)),
-        }
-    }
-}
-
-/// Reads one answer after the other out of a buffer.
+/// Reads one response after the other out of a buffer.
 #[derive(Debug)]
-pub(in crate::http) struct Parser {
+pub(super) struct ResponseParser {
     limit_bytes: u64,
-    /// Bytes of the buffer that hold no end of a head; not looked at again.
+    /// Bytes of the buffer that do not contain the end of a head; not searched again.
     scanned: usize,
-    state: State,
-    response: Response,
+    state: ParserState,
+    response: LookupResponse,
     body_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ParserState {
     Head,
     Sized { left: u64 },
     ToEnd,
@@ -64,118 +37,113 @@ enum State {
     Trailer { seen: usize },
 }
 
-impl Parser {
-    /// A parser that takes bodies of up to `limit_bytes`.
-    pub(in crate::http) fn new(limit_bytes: u64) -> Self {
-        let response = Response {
-            head: Head::default(),
-            body: Vec::new(),
-        };
+impl ResponseParser {
+    /// A parser that accepts bodies of up to `limit_bytes`.
+    pub(super) fn new(limit_bytes: u64) -> Self {
         Self {
             limit_bytes,
             scanned: 0,
-            state: State::Head,
-            response,
+            state: ParserState::Head,
+            response: LookupResponse::default(),
             body_bytes: 0,
         }
     }
 
-    /// Whether an answer has begun that is not complete.
-    pub(in crate::http) fn is_inside(&self) -> bool {
-        self.state != State::Head
+    /// Whether a response has begun that is not complete.
+    pub(super) fn is_inside(&self) -> bool {
+        self.state != ParserState::Head
     }
 
-    /// Takes the next whole answer out of `input`; none: more bytes are needed. `is_end` says
+    /// Takes the next whole response out of `input`; none: more bytes are needed. `is_end` says
     /// that none will come.
-    pub(in crate::http) fn next(
+    pub(super) fn next(
         &mut self,
         input: &mut BytesMut,
         is_end: bool,
-    ) -> Result<Option<Response>, WireError> {
+    ) -> Result<Option<LookupResponse>, ResponseParseError> {
         loop {
             let progress = match self.state {
-                State::Head => self.head(input)?,
-                State::Sized { left } => {
-                    self.body(input, left, |left| State::Sized { left }, None)?
+                ParserState::Head => self.head(input)?,
+                ParserState::Sized { left } => {
+                    self.body(input, left, |left| ParserState::Sized { left }, None)?
                 }
-                State::Chunk { left } => {
-                    let chunk_end = Some(State::ChunkEnd);
-                    self.body(input, left, |left| State::Chunk { left }, chunk_end)?
+                ParserState::Chunk { left } => {
+                    let chunk_end = Some(ParserState::ChunkEnd);
+                    self.body(input, left, |left| ParserState::Chunk { left }, chunk_end)?
                 }
-                State::ChunkSize => self.chunk_size(input)?,
-                State::ChunkEnd => self.chunk_end(input)?,
-                State::Trailer { seen } => self.trailer(input, seen)?,
-                State::ToEnd => {
+                ParserState::ChunkSize => self.chunk_size(input)?,
+                ParserState::ChunkEnd => self.chunk_end(input)?,
+                ParserState::Trailer { seen } => self.trailer(input, seen)?,
+                ParserState::ToEnd => {
                     self.keep(input, u64::MAX)?;
                     if is_end {
-                        Progress::Complete
+                        ParserStep::Complete
                     } else {
-                        Progress::NeedsMore
+                        ParserStep::NeedsMore
                     }
                 }
             };
             match progress {
-                Progress::Step => {}
-                Progress::Complete => return Ok(Some(self.finish())),
-                Progress::NeedsMore if is_end && (self.is_inside() || !input.is_empty()) => {
-                    return Err(WireError::UnexpectedEnd);
+                ParserStep::Continue => {}
+                ParserStep::Complete => return Ok(Some(self.finish())),
+                ParserStep::NeedsMore if is_end && (self.is_inside() || !input.is_empty()) => {
+                    return Err(ResponseParseError::UnexpectedEnd);
                 }
-                Progress::NeedsMore => return Ok(None),
+                ParserStep::NeedsMore => return Ok(None),
             }
         }
     }
 
-    fn finish(&mut self) -> Response {
-        self.state = State::Head;
+    fn finish(&mut self) -> LookupResponse {
+        self.state = ParserState::Head;
         self.body_bytes = 0;
-        let empty = Response {
-            head: Head::default(),
-            body: Vec::new(),
-        };
-        std::mem::replace(&mut self.response, empty)
+        std::mem::take(&mut self.response)
     }
 
-    fn head(&mut self, input: &mut BytesMut) -> Result<Progress, WireError> {
+    fn head(&mut self, input: &mut BytesMut) -> Result<ParserStep, ResponseParseError> {
         // Some servers send a line end too many after a body.
         while self.scanned == 0 && (input.starts_with(b"\r\n") || input.starts_with(b"\n")) {
             input.advance(if input[0] == b'\n' { 1 } else { 2 });
         }
         if **input == *b"\r" {
-            return Ok(Progress::NeedsMore);
+            return Ok(ParserStep::NeedsMore);
         }
-        // What begins otherwise may never have an end that could be waited for.
+        // Anything else may never contain the end of a head.
         if !input
             .iter()
             .zip(b"HTTP/")
             .all(|(byte, expected)| byte == expected)
         {
-            return Err(WireError::Head(httparse::Error::Version));
+            return Err(ResponseParseError::Head(httparse::Error::Version));
         }
+
         let end = self.head_end(input);
         if end.unwrap_or(input.len()) > HEAD_MAX_BYTES {
-            return Err(WireError::HeadTooLarge);
+            return Err(ResponseParseError::HeadTooLarge);
         }
         let Some(end) = end else {
-            return Ok(Progress::NeedsMore);
+            return Ok(ParserStep::NeedsMore);
         };
+
         let (head, framing) = parse_head(&input[..end])?;
         input.advance(end);
         self.scanned = 0;
         if head.status < 200 {
-            return Ok(Progress::Step);
+            return Ok(ParserStep::Continue);
         }
+
         self.response.head = head;
         self.state = match framing {
             Framing::Sized(bytes) if bytes > self.limit_bytes => return Err(self.too_large()),
-            Framing::Sized(bytes) => State::Sized { left: bytes },
-            Framing::Chunked => State::ChunkSize,
-            Framing::ToEnd => State::ToEnd,
+            Framing::Sized(bytes) => ParserState::Sized { left: bytes },
+            Framing::Chunked => ParserState::ChunkSize,
+            Framing::ToEnd => ParserState::ToEnd,
         };
-        Ok(Progress::Step)
+        Ok(ParserStep::Continue)
     }
 
-    /// Where the head ends: after the first empty line. Every byte is looked at once, also when
-    /// they come one by one.
+    /// Where the head ends: after the first empty line. Every byte is searched once, also when they
+    /// come one by one.
     fn head_end(&mut self, input: &[u8]) -> Option<usize> {
         while let Some(at) = memchr::memchr(b'\n', &input[self.scanned..]) {
             let line_end = self.scanned + at;
@@ -193,29 +161,32 @@ impl Parser {
         None
     }
 
-    /// A piece of known length; `after` follows it, or the answer is complete.
+    /// Body bytes of known length; `after` follows them, or the response is complete.
     fn body(
         &mut self,
         input: &mut BytesMut,
         left: u64,
-        again: fn(u64) -> State,
-        after: Option<State>,
-    ) -> Result<Progress, WireError> {
+        again: fn(u64) -> ParserState,
+        after: Option<ParserState>,
+    ) -> Result<ParserStep, ResponseParseError> {
         let left = left - self.keep(input, left)?;
         if left > 0 {
             self.state = again(left);
-            return Ok(Progress::NeedsMore);
+            return Ok(ParserStep::NeedsMore);
         }
         let Some(after) = after else {
-            return Ok(Progress::Complete);
+            return Ok(ParserStep::Complete);
         };
         self.state = after;
-        Ok(Progress::Step)
+        Ok(ParserStep::Continue)
     }
 
-    /// Moves up to `most` bytes of `input` into the body.
-    fn keep(&mut self, input: &mut BytesMut, most: u64) -> Result<u64, WireError> {
-        let count = usize::try_from(most).unwrap_or(usize::MAX).min(input.len());
+    /// Moves up to `count_max` bytes of `input` into the body.
+    fn keep(&mut self, input: &mut BytesMut, count_max: u64) -> Result<u64, ResponseParseError> {
+        let count = usize::try_from(count_max)
+            .unwrap_or(usize::MAX)
+            .min(input.len());
+
         self.body_bytes += count as u64;
         if self.body_bytes > self.limit_bytes {
             return Err(self.too_large());
@@ -227,9 +198,9 @@ impl Parser {
         Ok(count as u64)
     }
 
-    fn chunk_size(&mut self, input: &mut BytesMut) -> Result<Progress, WireError> {
+    fn chunk_size(&mut self, input: &mut BytesMut) -> Result<ParserStep, ResponseParseError> {
         let Some(line) = take_line(input, "chunk size")? else {
-            return Ok(Progress::NeedsMore);
+            return Ok(ParserStep::NeedsMore);
         };
         let digits = line
             .iter()
@@ -239,62 +210,71 @@ impl Parser {
         let is_valid = (1..=16).contains(&digits) && matches!(rest.first(), None | Some(b';'));
         let text = std::str::from_utf8(&line[..digits]).unwrap_or_default();
         let size = u64::from_str_radix(text, 16).ok().filter(|_| is_valid);
-        let size = size.ok_or(WireError::Framing("bad chunk size"))?;
+        let size = size.ok_or(ResponseParseError::Framing("bad chunk size"))?;
         if size > self.limit_bytes {
             return Err(self.too_large());
         }
+
         self.state = if size == 0 {
-            State::Trailer { seen: 0 }
+            ParserState::Trailer { seen: 0 }
         } else {
-            State::Chunk { left: size }
+            ParserState::Chunk { left: size }
         };
-        Ok(Progress::Step)
+        Ok(ParserStep::Continue)
     }
 
-    fn chunk_end(&mut self, input: &mut BytesMut) -> Result<Progress, WireError> {
+    fn chunk_end(&mut self, input: &mut BytesMut) -> Result<ParserStep, ResponseParseError> {
         let Some(line) = take_line(input, "chunk end")? else {
-            return Ok(Progress::NeedsMore);
+            return Ok(ParserStep::NeedsMore);
         };
         if !line.is_empty() {
-            return Err(WireError::Framing("bad chunk end"));
+            return Err(ResponseParseError::Framing("bad chunk end"));
         }
-        self.state = State::ChunkSize;
-        Ok(Progress::Step)
+        self.state = ParserState::ChunkSize;
+        Ok(ParserStep::Continue)
     }
 
-    fn trailer(&mut self, input: &mut BytesMut, seen: usize) -> Result<Progress, WireError> {
+    fn trailer(
+        &mut self,
+        input: &mut BytesMut,
+        seen: usize,
+    ) -> Result<ParserStep, ResponseParseError> {
         let Some(line) = take_line(input, "trailer")? else {
-            return Ok(Progress::NeedsMore);
+            return Ok(ParserStep::NeedsMore);
         };
         if line.is_empty() {
-            return Ok(Progress::Complete);
+            return Ok(ParserStep::Complete);
         }
         let seen = seen + line.len();
         if seen > HEAD_MAX_BYTES {
-            return Err(WireError::HeadTooLarge);
+            return Err(ResponseParseError::HeadTooLarge);
         }
-        self.state = State::Trailer { seen };
-        Ok(Progress::Step)
+        self.state = ParserState::Trailer { seen };
+        Ok(ParserStep::Continue)
     }
 
-    fn too_large(&self) -> WireError {
-        WireError::TooLarge {
+    fn too_large(&self) -> ResponseParseError {
+        ResponseParseError::TooLarge {
             limit_bytes: self.limit_bytes,
         }
     }
 }
 
-enum Progress {
-    Step,
+/// What the parser did with its input.
+enum ParserStep {
+    Continue,
     Complete,
     NeedsMore,
 }
 
 /// The next line of `input` without its end; none: it is not complete yet.
-fn take_line(input: &mut BytesMut, what: &'static str) -> Result<Option<BytesMut>, WireError> {
+fn take_line(
+    input: &mut BytesMut,
+    what: &'static str,
+) -> Result<Option<BytesMut>, ResponseParseError> {
     let end = memchr::memchr(b'\n', input);
     if end.unwrap_or(input.len()) > LINE_MAX_BYTES {
-        return Err(WireError::Framing(what));
+        return Err(ResponseParseError::Framing(what));
     }
     let Some(end) = end else { return Ok(None) };
     let mut line = input.split_to(end + 1);

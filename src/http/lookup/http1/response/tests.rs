@@ -5,12 +5,16 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::http::lookup::response::max_age;
+use crate::http::lookup::response::{ResponseHead, max_age};
 use crate::http::retry::parse_retry_after;
 
 /// Feeds `bytes` cut at `cuts`, then the end; what came out, and the error that stopped it.
-fn feed(bytes: &[u8], cuts: &[usize], limit: u64) -> (Vec<Response>, Option<WireError>) {
-    let mut parser = Parser::new(limit);
+fn feed(
+    bytes: &[u8],
+    cuts: &[usize],
+    limit: u64,
+) -> (Vec<LookupResponse>, Option<ResponseParseError>) {
+    let mut parser = ResponseParser::new(limit);
     let mut input = BytesMut::new();
     let mut out = Vec::new();
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
@@ -27,11 +31,11 @@ fn feed(bytes: &[u8], cuts: &[usize], limit: u64) -> (Vec<Response>, Option<Wire
 }
 
 fn drain(
-    parser: &mut Parser,
+    parser: &mut ResponseParser,
     input: &mut BytesMut,
     is_end: bool,
-    out: &mut Vec<Response>,
-) -> Result<(), WireError> {
+    out: &mut Vec<LookupResponse>,
+) -> Result<(), ResponseParseError> {
     while let Some(response) = parser.next(input, is_end)? {
         let stays = response.head.keep_alive;
         out.push(response);
@@ -43,14 +47,14 @@ fn drain(
     Ok(())
 }
 
-fn one(text: &str) -> Response {
+fn one(text: &str) -> LookupResponse {
     let (responses, error) = feed(text.as_bytes(), &[], 1000);
     assert_eq!(error, None, "{text}");
     assert_eq!(responses.len(), 1, "{text}");
     responses.into_iter().next().unwrap()
 }
 
-fn error(text: &str) -> WireError {
+fn error(text: &str) -> ResponseParseError {
     let (responses, error) = feed(text.as_bytes(), &[], 1000);
     error.unwrap_or_else(|| panic!("{text}: {responses:?}"))
 }
@@ -98,11 +102,11 @@ fn fields() {
          Location: /x\r\nContent-Encoding: gzip\r\nRetry-After: 7\r\n\r\n",
     )
     .head;
-    let expected = Head {
+    let expected = ResponseHead {
         status: 404,
         keep_alive: true,
         max_age: Some(300),
-        baking: true,
+        preparing: true,
         retry_after: Some(Duration::from_secs(7)),
         location: Some("/x".into()),
         encoding: Some("gzip".into()),
@@ -166,7 +170,12 @@ fn connections_that_do_not_stay() {
 
 #[test]
 fn hostile_answers() {
-    let framing = |text| assert!(matches!(error(text), WireError::Framing(_)), "{text}");
+    let framing = |text| {
+        assert!(
+            matches!(error(text), ResponseParseError::Framing(_)),
+            "{text}"
+        )
+    };
     framing("HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello");
     framing("HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\nhello");
     framing("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello");
@@ -176,7 +185,7 @@ fn hostile_answers() {
     framing("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n");
     framing("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxy\r\n");
     framing("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n00000000000000001\r\nx");
-    let too_large = WireError::TooLarge { limit_bytes: 1000 };
+    let too_large = ResponseParseError::TooLarge { limit_bytes: 1000 };
     assert_eq!(
         error("HTTP/1.1 404 No\r\nContent-Length: 10000000000\r\n\r\n"),
         too_large
@@ -192,10 +201,10 @@ fn hostile_answers() {
     let lines = "X: y\r\n".repeat(HEAD_MAX_BYTES / 6);
     assert_eq!(
         error(&format!("HTTP/1.1 200 OK\r\n{lines}\r\n")),
-        WireError::HeadTooLarge
+        ResponseParseError::HeadTooLarge
     );
     let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(HEAD_MAX_BYTES));
-    assert_eq!(error(&endless), WireError::HeadTooLarge);
+    assert_eq!(error(&endless), ResponseParseError::HeadTooLarge);
     for text in [
         "<html>\r\n\r\n",
         "HTTP/2 200 OK\r\n\r\n",
@@ -205,7 +214,7 @@ fn hostile_answers() {
         "SSH-2.0-x\r\n\r\n",
         "a beginning without an end",
     ] {
-        assert!(matches!(error(text), WireError::Head(_)), "{text}");
+        assert!(matches!(error(text), ResponseParseError::Head(_)), "{text}");
     }
 }
 
@@ -218,7 +227,7 @@ fn every_truncation_is_seen() {
         for end in 1..text.len() {
             assert_eq!(
                 error(&text[..end]),
-                WireError::UnexpectedEnd,
+                ResponseParseError::UnexpectedEnd,
                 "{end} of {text}"
             );
         }

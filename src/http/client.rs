@@ -1,0 +1,69 @@
+//! The client: the entrance to lookups and downloads.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use super::download::body::{self, NarBody};
+use super::download::nar::NarRequest;
+use super::download::probe::{self, ProbeResponse};
+use super::error::HttpError;
+use super::lookup::cache_info::{self, CacheInfoResponse};
+use super::lookup::client::{self, Lookups};
+use super::lookup::events::LookupEvents;
+use super::net::runtime::HttpRuntime;
+use super::options::{Options, ServerSpec};
+use crate::format::server_url::ServerUrl;
+
+/// Sends requests to servers. Cheap to clone; threads may share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    runtime: Arc<HttpRuntime>,
+}
+
+impl Client {
+    /// A client with these options. Certificates are loaded when they are first needed.
+    ///
+    /// # Errors
+    /// The system has no more threads.
+    pub(crate) fn new(options: Options) -> Result<Self, HttpError> {
+        Ok(Self {
+            runtime: Arc::new(HttpRuntime::new(options)?),
+        })
+    }
+
+    /// Opens lookups on `servers`. No connection is made before the first request.
+    ///
+    /// # Errors
+    /// The system has no thread for a `file:` server.
+    pub(crate) fn lookups(
+        &self,
+        servers: Vec<ServerSpec>,
+    ) -> Result<(Lookups, LookupEvents), HttpError> {
+        client::open(&self.runtime, servers)
+    }
+
+    /// Opens a nar: waits until its first byte can be read.
+    ///
+    /// # Errors
+    /// The server does not send it, after the attempts of the retry policy.
+    pub(crate) fn nar(&self, request: NarRequest) -> Result<NarBody, HttpError> {
+        body::open(&self.runtime, request)
+    }
+
+    /// What a server, or a proxy cache in front of it, says about a nar without sending it.
+    ///
+    /// # Errors
+    /// There is no usable response.
+    pub(crate) fn probe(&self, url: &Url) -> Result<ProbeResponse, HttpError> {
+        probe::probe(&self.runtime, url)
+    }
+
+    /// Fetches the server's `nix-cache-info` now.
+    ///
+    /// # Errors
+    /// There is no usable response.
+    pub(crate) fn cache_info(&self, server: &ServerUrl) -> Result<CacheInfoResponse, HttpError> {
+        cache_info::fetch(&self.runtime, server)
+    }
+}

@@ -1,0 +1,158 @@
+//! Requests of lookups as bytes: the same ones over and over with another name in the middle.
+
+use bytes::{BufMut, BytesMut};
+use url::Url;
+
+use super::request::RequestTarget;
+use crate::format::server_url::ServerUrl;
+use crate::http::net::address::basic_credentials;
+use crate::http::options::Options;
+
+/// Encodes the requests for one server.
+#[derive(Debug)]
+pub(super) struct RequestEncoder {
+    before_name: Vec<u8>,
+    after_name: Vec<u8>,
+    authorization: Option<String>,
+    user_agent: String,
+}
+
+impl RequestEncoder {
+    /// The encoder for `server`, whose requests may go through a proxy.
+    pub(super) fn new(server: &ServerUrl, options: &Options) -> Self {
+        let base = server.base();
+        // A proxy that forwards http needs the whole URL, and credentials in every request.
+        let proxy = options
+            .proxies
+            .for_url(base)
+            .filter(|proxy| base.scheme() == "http" && matches!(proxy.scheme(), "http" | "https"));
+        let host = host(base);
+        let path = match proxy {
+            Some(_) => format!("http://{host}{}", base.path()),
+            None => base.path().to_owned(),
+        };
+
+        let authorization = basic_credentials(base);
+        let user_agent: String = options
+            .user_agent
+            .chars()
+            .filter(|c| matches!(c, ' '..='~'))
+            .collect();
+
+        let mut fields = format!(
+            " HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {user_agent}\r\nAccept-Encoding: identity\r\n"
+        );
+        if let Some(credentials) = &authorization {
+            fields.push_str(&format!("Authorization: {credentials}\r\n"));
+        }
+        if let Some(credentials) = proxy.and_then(basic_credentials) {
+            fields.push_str(&format!("Proxy-Authorization: {credentials}\r\n"));
+        }
+        fields.push_str("\r\n");
+
+        Self {
+            before_name: format!("GET {path}").into_bytes(),
+            after_name: fields.into_bytes(),
+            authorization,
+            user_agent,
+        }
+    }
+
+    /// Appends the HTTP/1.1 request for `target` to `out`.
+    pub(super) fn write(&self, target: RequestTarget, out: &mut BytesMut) {
+        out.put_slice(&self.before_name);
+        match target {
+            RequestTarget::CacheInfo => out.put_slice(b"nix-cache-info"),
+            RequestTarget::NarInfo(item) => {
+                out.put_slice(item.as_str().as_bytes());
+                out.put_slice(b".narinfo");
+            }
+        }
+        out.put_slice(&self.after_name);
+    }
+
+    /// The HTTP/2 request for the resource at `url`.
+    pub(super) fn http2(&self, url: &Url) -> Result<http::Request<()>, http::Error> {
+        let uri = format!("{}://{}{}", url.scheme(), host(url), url.path());
+        let mut request = http::Request::get(uri)
+            .header(http::header::USER_AGENT, self.user_agent.as_str())
+            .header(http::header::ACCEPT_ENCODING, "identity");
+        if let Some(credentials) = &self.authorization {
+            request = request.header(http::header::AUTHORIZATION, credentials.as_str());
+        }
+        request.body(())
+    }
+}
+
+/// `host`, or `host:port` for a port that is not the scheme's own.
+fn host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::store_path::HashPart;
+    use crate::http::Proxies;
+
+    fn written(server: &str, options: &Options) -> String {
+        let server = ServerUrl::parse(server).unwrap();
+        let item = HashPart::parse(&"0".repeat(32)).unwrap();
+        let mut out = BytesMut::new();
+        let encoder = RequestEncoder::new(&server, options);
+        encoder.write(RequestTarget::CacheInfo, &mut out);
+        encoder.write(RequestTarget::NarInfo(item), &mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn requests_without_a_proxy() {
+        let options = Options {
+            user_agent: "a\r\nb".into(),
+            ..Options::default()
+        };
+        let fields = "Host: h:81\r\nUser-Agent: ab\r\nAccept-Encoding: identity\r\n\r\n";
+        let zeros = "0".repeat(32);
+        assert_eq!(
+            written("http://h:81/x", &options),
+            format!(
+                "GET /x/nix-cache-info HTTP/1.1\r\n{fields}GET /x/{zeros}.narinfo HTTP/1.1\r\n{fields}"
+            )
+        );
+    }
+
+    #[test]
+    fn credentials_go_only_to_their_server_or_proxy() {
+        let proxy = Url::parse("http://me:p%40ss@proxy:3128").ok();
+        let proxies = Proxies {
+            http: proxy.clone(),
+            https: proxy,
+            ..Proxies::default()
+        };
+        let options = Options {
+            proxies,
+            ..Options::default()
+        };
+        let http = written("http://user@h", &options);
+        assert!(
+            http.starts_with("GET http://h/nix-cache-info HTTP/1.1\r\nHost: h\r\n"),
+            "{http}"
+        );
+        assert!(
+            http.contains("\r\nAuthorization: Basic dXNlcjo=\r\n"),
+            "{http}"
+        );
+        assert!(
+            http.contains("\r\nProxy-Authorization: Basic bWU6cEBzcw==\r\n"),
+            "{http}"
+        );
+        let https = written("https://user@h", &options);
+        assert!(
+            https.starts_with("GET /nix-cache-info HTTP/1.1\r\n"),
+            "{https}"
+        );
+        assert!(!https.contains("Proxy-Authorization"), "{https}");
+    }
+}
