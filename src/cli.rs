@@ -17,5 +17,6 @@ mod progress;
 mod run;
 mod settings;
 mod suggestion;
+mod text;
 
 pub use run::run;

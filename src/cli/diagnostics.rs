@@ -43,7 +43,7 @@ pub(super) enum StandardError {
 
 /// Where diagnostics go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Destination {
+pub(super) enum LogDestination {
     /// There are none.
     Nowhere,
     /// The standard error stream.
@@ -63,15 +63,15 @@ pub(super) fn start(
     environment: &Environment,
     verbose: u8,
     standard_error: StandardError,
-) -> Result<Destination, CliError> {
+) -> Result<LogDestination, CliError> {
     let Some(filter) = filter(environment, verbose)? else {
-        return Ok(Destination::Nowhere);
+        return Ok(LogDestination::Nowhere);
     };
     let (destination, writer) = match (environment.path(env::SUBST_LOG_FILE), standard_error) {
-        (Some(path), _) => (Destination::File, LogWriter::File(open_private(&path)?)),
-        (None, StandardError::Daemon) => return Ok(Destination::MissingFile),
+        (Some(path), _) => (LogDestination::File, LogWriter::File(open_private(&path)?)),
+        (None, StandardError::Daemon) => return Ok(LogDestination::MissingFile),
         (None, StandardError::Caller(messages)) => (
-            Destination::StandardError,
+            LogDestination::StandardError,
             LogWriter::StandardError(messages),
         ),
     };

@@ -4,6 +4,7 @@
 //! say is escaped before it can reach a terminal.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::Path;
 
@@ -249,8 +250,11 @@ pub(crate) fn estimate(seconds: f64) -> String {
 
 /// `count` things, with the right ending.
 #[must_use]
-pub(crate) fn count(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
+pub(crate) fn count<N>(count: N, one: &str, many: &str) -> String
+where
+    N: Display + PartialEq + From<u8>,
+{
+    format!("{count} {}", if count == N::from(1) { one } else { many })
 }
 
 #[cfg(test)]

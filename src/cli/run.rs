@@ -18,7 +18,7 @@ use crate::substitute::clock::Clock;
 use super::args::{Cli, Command};
 use super::commands::substitute::Inherited;
 use super::context::Context;
-use super::diagnostics::{self, Destination, StandardError};
+use super::diagnostics::{self, LogDestination, StandardError};
 use super::dispatch;
 use super::env::Environment;
 use super::error::CliError;
@@ -130,7 +130,7 @@ fn prepare_context(
     // Lines of diagnostics would tear bars apart.
     let may_draw_bars = std::io::stderr().is_terminal()
         && environment.has_movable_cursor()
-        && destination != Destination::StandardError;
+        && destination != LogDestination::StandardError;
     Ok(Context {
         clock: clock(),
         progress: progress::choose(settings.progress, settings.verbosity, may_draw_bars),
@@ -145,13 +145,13 @@ fn start_diagnostics(
     cli: &Cli,
     environment: &Environment,
     output: &Output,
-) -> Result<Destination, CliError> {
+) -> Result<LogDestination, CliError> {
     let standard_error = match cli.command {
         Command::Substitute(_) => StandardError::Daemon,
         _ => StandardError::Caller(output.messages()),
     };
     let destination = diagnostics::start(environment, cli.common.verbose, standard_error)?;
-    if destination == Destination::MissingFile {
+    if destination == LogDestination::MissingFile {
         output.warn(
             "no diagnostics are written: as the helper of guix-daemon, subst writes them only to \
              the file that SUBST_LOG_FILE names",

@@ -17,7 +17,7 @@ use crate::substitute::closure::{
     ClosureFetch, MissingTrees, OnFailure, Planner, References, StoreView,
 };
 
-use report::Report;
+use report::FetchReport;
 
 /// Fetches what `args` name.
 ///
@@ -41,7 +41,7 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     if context.cancel.is_canceled() {
         return Ok(Exit::Interrupted);
     }
-    let mut report = Report::new(&plan);
+    let mut report = FetchReport::new(&plan);
     let wanted: HashSet<&StorePath> = paths.iter().collect();
     let mut printed = Ok(());
     let outcome = fetch.run(&planner, plan, &mut |path| {

@@ -62,7 +62,7 @@ fn a_missing_nar_is_not_reported_as_available() {
             Reply::file(&Kind::Guix.directory(), request)
         }
     });
-    for times in ["asked just now", "ago, counts for"] {
+    for times in ["asked just now", "ago, expires in"] {
         let arguments = [
             "query",
             "--cache-miss-report",
@@ -72,7 +72,7 @@ fn a_missing_nar_is_not_reported_as_available() {
         let report = sandbox.subst(&server.url(), &arguments).exits(0).stdout;
         assert_says(
             &report,
-            &["nar: cannot be had: HTTP 500", times],
+            &["nar: not available: HTTP 500", times],
             &["proxy"],
         );
     }

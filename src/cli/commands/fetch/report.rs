@@ -54,11 +54,11 @@ impl Row {
 }
 
 /// What is to be told when it is over.
-pub(super) struct Report {
+pub(super) struct FetchReport {
     planned: Vec<Row>,
 }
 
-impl Report {
+impl FetchReport {
     pub(super) fn new(plan: &FetchPlan) -> Self {
         Self {
             planned: plan.items.iter().map(Row::planned).collect(),

@@ -7,7 +7,7 @@ use crate::trust::verdict::Refusal;
 
 /// Kinds of misses, gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Group {
+pub(super) enum MissGroup {
     /// A narinfo whose signature does not hold, or is about something else.
     BadSignature,
     /// The narinfo of another item.
@@ -42,7 +42,7 @@ pub(super) enum Group {
     Cached,
 }
 
-impl Group {
+impl MissGroup {
     /// In the order in which they are told.
     pub(super) const ALL: [Self; 16] = [
         Self::BadSignature,
@@ -207,11 +207,11 @@ mod tests {
     use crate::substitute::outcome::Unusable;
     use crate::substitute::outcome::status_without_authority;
 
-    fn group(answers: Vec<ServerAnswer>) -> Group {
+    fn group(answers: Vec<ServerAnswer>) -> MissGroup {
         let path = StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap();
         let status = status_without_authority(&answers);
         let (authority, sources, alternatives) = (None, Vec::new(), Vec::new());
-        Group::of(&ItemLookup {
+        MissGroup::of(&ItemLookup {
             path,
             status,
             authority,
@@ -240,50 +240,50 @@ mod tests {
         let cases = [
             (
                 vec![LookupOutcome::Refused(Refusal::InvalidSignature)],
-                Group::BadSignature,
+                MissGroup::BadSignature,
             ),
             (
                 vec![LookupOutcome::Refused(Refusal::Unsigned)],
-                Group::Unsigned,
+                MissGroup::Unsigned,
             ),
             (
                 vec![LookupOutcome::Refused(Refusal::UnauthorizedKey { key })],
-                Group::UnauthorizedKey,
+                MissGroup::UnauthorizedKey,
             ),
             (
                 vec![LookupOutcome::Unreadable("no".into())],
-                Group::Unusable,
+                MissGroup::Unusable,
             ),
             (
                 vec![
                     LookupOutcome::Missing(404),
                     LookupOutcome::Unusable(Unusable::Url),
                 ],
-                Group::Unusable,
+                MissGroup::Unusable,
             ),
             (
                 vec![LookupOutcome::Missing(404), LookupOutcome::Preparing(404)],
-                Group::Preparing,
+                MissGroup::Preparing,
             ),
             (
                 vec![
                     LookupOutcome::Missing(404),
                     LookupOutcome::Skipped("down".into()),
                 ],
-                Group::ServerSkipped,
+                MissGroup::ServerSkipped,
             ),
             (
                 vec![LookupOutcome::OtherStore("nix".into())],
-                Group::OtherStore,
+                MissGroup::OtherStore,
             ),
             (
                 vec![
                     LookupOutcome::OtherStore("nix".into()),
                     LookupOutcome::Missing(404),
                 ],
-                Group::Missing,
+                MissGroup::Missing,
             ),
-            (vec![LookupOutcome::Offline], Group::Offline),
+            (vec![LookupOutcome::Offline], MissGroup::Offline),
         ];
         for (outcome, expected) in cases {
             assert_eq!(
@@ -292,10 +292,10 @@ mod tests {
                 "{outcome:?}"
             );
         }
-        assert_eq!(group(vec![down()]), Group::ServerDown);
+        assert_eq!(group(vec![down()]), MissGroup::ServerDown);
         assert_eq!(
             group(vec![remembered(LookupOutcome::Failed("500".into()))]),
-            Group::ServerError
+            MissGroup::ServerError
         );
         let (old, new) = (
             remembered(LookupOutcome::Missing(404)),
@@ -303,13 +303,13 @@ mod tests {
         );
         assert_eq!(
             group(vec![old.clone(), old.clone()]),
-            Group::MissingRemembered
+            MissGroup::MissingRemembered
         );
-        assert_eq!(group(vec![old, new]), Group::Missing);
+        assert_eq!(group(vec![old, new]), MissGroup::Missing);
     }
 
     #[test]
     fn all_groups_are_told_gravest_first() {
-        assert!(Group::ALL.is_sorted());
+        assert!(MissGroup::ALL.is_sorted());
     }
 }

@@ -4,55 +4,55 @@
 use crate::cli::advice::Advice;
 use crate::substitute::outcome::{ItemLookup, LookupOutcome, ServerAnswer};
 
-use super::group::Group;
+use super::group::MissGroup;
 
 /// What to do about `found`, which is one of `kind`.
-pub(super) fn of(found: &ItemLookup, kind: Group, advice: &Advice) -> String {
+pub(super) fn of(found: &ItemLookup, kind: MissGroup, advice: &Advice) -> String {
     match (kind, found.answers.first()) {
-        (Group::Elsewhere, Some(first)) => of_first(first, advice),
+        (MissGroup::Elsewhere, Some(first)) => of_first(first, advice),
         _ => of_group(kind, advice),
     }
 }
 
-fn of_group(kind: Group, advice: &Advice) -> String {
+fn of_group(kind: MissGroup, advice: &Advice) -> String {
     let hint = match kind {
-        Group::BadSignature => {
+        MissGroup::BadSignature => {
             "the server, or somebody on the way, has changed or damaged what was signed; \
              nothing of it is used; tell the server's administrator"
         }
-        Group::WrongItem => {
+        MissGroup::WrongItem => {
             "the server mixes up its items, or a proxy its answers; nothing of it is used; \
              tell the server's administrator"
         }
-        Group::Unusable => "this is no narinfo with a usable URL; tell its administrator",
-        Group::Unsigned => "the server does not sign; its administrator has to set up a key",
-        Group::UnauthorizedKey => {
+        MissGroup::Unusable => "this is no narinfo with a usable URL; tell its administrator",
+        MissGroup::Unsigned => "the server does not sign; its administrator has to set up a key",
+        MissGroup::UnauthorizedKey => {
             return format!(
                 "if you trust this server, get its public key from its administrator and {}",
                 advice.trust_key()
             );
         }
-        Group::Missing if advice.offline => advice.newer_answer(),
-        Group::Missing => "build it, or name a server that has it with --substitute-urls",
-        Group::MissingRemembered => {
+        MissGroup::Missing if advice.offline => advice.newer_answer(),
+        MissGroup::Missing => "build it, or name a server that has it with --substitute-urls",
+        MissGroup::MissingRemembered => {
             return format!(
                 "{}; else the answer holds for the time shown",
                 advice.newer_answer()
             );
         }
-        Group::Preparing if advice.offline => advice.newer_answer(),
-        Group::Preparing => "ask again in a few minutes; built here it may be sooner or later",
-        Group::ServerDown | Group::ServerSkipped => {
+        MissGroup::Preparing if advice.offline => advice.newer_answer(),
+        MissGroup::Preparing => "ask again in a few minutes; built here it may be sooner or later",
+        MissGroup::ServerDown | MissGroup::ServerSkipped => {
             let (servers, newer) = (advice.servers(), advice.newer_answer());
             return format!("`{servers}` shows which servers respond; {newer}");
         }
-        Group::ServerError => "ask again later, or tell the server's administrator",
-        Group::OtherStore => {
+        MissGroup::ServerError => "ask again later, or tell the server's administrator",
+        MissGroup::OtherStore => {
             "name a server for this store with --substitute-urls, or the store that these are \
              for with --store-dir"
         }
-        Group::Offline => "leave out --offline to ask the servers",
-        Group::Elsewhere | Group::AskedFirst | Group::Cached => NOTHING,
+        MissGroup::Offline => "leave out --offline to ask the servers",
+        MissGroup::Elsewhere | MissGroup::AskedFirst | MissGroup::Cached => NOTHING,
     };
     hint.to_owned()
 }
@@ -61,7 +61,10 @@ fn of_group(kind: Group, advice: &Advice) -> String {
 fn of_first(first: &ServerAnswer, advice: &Advice) -> String {
     let hint = match &first.outcome {
         LookupOutcome::Refused(_) | LookupOutcome::Unusable(_) | LookupOutcome::Unreadable(_) => {
-            return of_group(Group::of_refused(first).unwrap_or(Group::Unusable), advice);
+            return of_group(
+                MissGroup::of_refused(first).unwrap_or(MissGroup::Unusable),
+                advice,
+            );
         }
         LookupOutcome::Failed(_) if first.is_about_item() => {
             "the first server answers with an error: tell its administrator"

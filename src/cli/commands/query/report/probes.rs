@@ -25,7 +25,7 @@ pub(super) struct NarProbe {
 }
 
 impl NarProbe {
-    fn ask(client: &Client, url: &Url) -> Self {
+    fn request(client: &Client, url: &Url) -> Self {
         let shown = redacted(url);
         match client.probe(url) {
             Ok(probe) => Self {
@@ -70,16 +70,16 @@ impl NarProbe {
 }
 
 /// The answers, by item and server.
-pub(super) struct Probes(HashMap<(StorePath, usize), NarProbe>);
+pub(super) struct NarProbes(HashMap<(StorePath, usize), NarProbe>);
 
-impl Probes {
+impl NarProbes {
     /// Nobody was asked.
     pub(super) fn none() -> Self {
         Self(HashMap::new())
     }
 
     /// Asks every server that has an item about its nar.
-    pub(super) fn ask(servers: &[ServerUrl], resolution: &Resolution, client: &Client) -> Self {
+    pub(super) fn request(servers: &[ServerUrl], resolution: &Resolution, client: &Client) -> Self {
         let sources = resolution.items.iter().flat_map(|found| {
             found.sources.iter().filter_map(|source| {
                 let download = choice::smallest(&source.offer)?;
@@ -92,7 +92,7 @@ impl Probes {
         let (next, answers) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
         let work = || {
             while let Some((key, url)) = questions.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let probe = NarProbe::ask(client, url);
+                let probe = NarProbe::request(client, url);
                 let mut answers = answers.lock().expect("no thread panics holding it");
                 answers.insert(key.clone(), probe);
             }

@@ -1,70 +1,96 @@
 //! The report for people, within 80 columns where names allow it.
 //!
-//! Items of which every server said the same are listed together, with the answers once below.
+//! Items with the same answers from every server are listed together, with the answers once below.
 
+use std::collections::HashMap;
+
+use crate::cli::commands::query::view::{QuerySummary, short_name};
 use crate::cli::output::{self, bytes, duration, printable, without_url};
+use crate::cli::text::{REPORT_WIDTH, padded, widest, width, wrapped};
 
-use super::super::wrap::{WIDTH, short_name, wrapped};
-use super::group::Group;
-use super::{NarProbe, ReportAnswer, ReportItem, ServerTotals};
+use super::data::{CacheMissReport, ReportAnswer, ReportItem};
+use super::group::MissGroup;
+use super::probes::NarProbe;
+use super::totals::ServerTotals;
 
-/// The items, grouped by what it means.
-pub(super) fn groups(items: &[ReportItem], servers: &[ServerTotals]) -> Vec<String> {
-    let names: Vec<String> = servers
-        .iter()
-        .map(|server| short_name(&server.url))
-        .collect();
-    let width = column_width(&names);
+/// The widest column of server names; longer names take more room.
+const NAME_WIDTH_MAX: usize = 28;
+
+/// The whole report.
+pub(in crate::cli::commands::query) fn lines(
+    report: &CacheMissReport,
+    summary: &QuerySummary,
+) -> Vec<String> {
+    let mut lines = groups(&report.items, &report.servers);
+    lines.extend(totals(&report.servers));
+    lines.push(String::new());
+    lines.extend(conclusion(&report.items));
+    lines.extend(wrapped(&summary.sentence(), "", "  "));
+    lines
+}
+
+/// The items, grouped by what their answers mean.
+fn groups(items: &[ReportItem], servers: &[ServerTotals]) -> Vec<String> {
+    let names = server_names(servers);
+    let columns = column_width(&names);
     let mut lines = Vec::new();
-    for group in Group::ALL {
-        let members: Vec<&ReportItem> = items.iter().filter(|item| item.kind == group).collect();
+    for group in MissGroup::ALL {
+        let members: Vec<&ReportItem> = items.iter().filter(|item| item.group == group).collect();
         if members.is_empty() {
             continue;
         }
         lines.push(format!("{}: {}", group.heading(), members.len()));
+
         let mut hints: Vec<&str> = members.iter().map(|item| &*item.hint).collect();
         hints.sort_unstable();
         hints.dedup();
-        let told: Vec<&ReportItem> = members
+        let listed: Vec<&ReportItem> = members
             .into_iter()
-            .filter(|item| group != Group::Cached || lacks_a_nar(item))
+            .filter(|item| group != MissGroup::Cached || lacks_nar(item))
             .collect();
-        lines.extend(clusters(&told, &names, width));
+        lines.extend(clusters(&listed, &names, columns));
         if group.is_worth_a_hint() {
-            lines.extend(
-                hints
-                    .iter()
-                    .flat_map(|hint| wrapped(hint, "  hint: ", "        ")),
-            );
+            let hints = hints.iter();
+            lines.extend(hints.flat_map(|hint| wrapped(hint, "  hint: ", "        ")));
         }
         lines.push(String::new());
     }
     lines
 }
 
-/// Whether a server has the narinfo, and its nar cannot be had.
-fn lacks_a_nar(item: &ReportItem) -> bool {
-    item.answers
+fn server_names(servers: &[ServerTotals]) -> Vec<String> {
+    servers
         .iter()
-        .filter_map(|answer| answer.nar.as_ref())
-        .any(|nar| !nar.is_there())
+        .map(|server| short_name(&server.url))
+        .collect()
 }
 
-/// The members with the answers below; those with the same answers together.
-fn clusters(members: &[&ReportItem], names: &[String], width: usize) -> Vec<String> {
+/// As wide as the longest name, up to a limit that leaves room for the rest.
+fn column_width(names: &[String]) -> usize {
+    widest(names.iter().map(String::as_str)).min(NAME_WIDTH_MAX)
+}
+
+/// Whether a server has the narinfo but does not send the nar.
+fn lacks_nar(item: &ReportItem) -> bool {
+    let nars = item.answers.iter().filter_map(|answer| answer.nar.as_ref());
+    nars.into_iter().any(|nar| !nar.is_there())
+}
+
+/// The items with their answers below; those with the same answers together.
+fn clusters(items: &[&ReportItem], names: &[String], columns: usize) -> Vec<String> {
     let mut clusters: Vec<(Vec<String>, Vec<String>)> = Vec::new();
-    let mut places = std::collections::HashMap::new();
-    for item in members {
+    let mut positions = HashMap::new();
+    for item in items {
         let answers: Vec<String> = item
             .answers
             .iter()
-            .flat_map(|row| answer(row, &names[row.position], width))
+            .flat_map(|answer| answer_lines(answer, &names[answer.position], columns))
             .collect();
-        let place = *places.entry(answers.clone()).or_insert_with(|| {
+        let position = *positions.entry(answers.clone()).or_insert_with(|| {
             clusters.push((Vec::new(), answers));
             clusters.len() - 1
         });
-        clusters[place].0.extend(item_lines(item));
+        clusters[position].0.extend(item_lines(item));
     }
     clusters
         .into_iter()
@@ -80,98 +106,88 @@ fn item_lines(item: &ReportItem) -> Vec<String> {
         (None, None) => String::new(),
     };
     let path = format!("  {}", item.path);
-    if path.len() + size.len() <= WIDTH {
+    if width(&path) + width(&size) <= REPORT_WIDTH {
         vec![path + &size]
     } else {
         vec![path, format!("  {size}")]
     }
 }
 
-/// One server's answer: who, what, how old, how long it counts.
-fn answer(answer: &ReportAnswer, name: &str, width: usize) -> Vec<String> {
-    if answer.answer == "not-asked" {
+/// One server's answer: its name, the answer, the answer's age and how long it is used.
+fn answer_lines(answer: &ReportAnswer, name: &str, columns: usize) -> Vec<String> {
+    if answer.is_needless {
         return Vec::new();
     }
-    let (first, others) = (format!("    {name:<width$}  "), " ".repeat(width + 6));
+    let first = format!("    {}  ", padded(name, columns));
+    let others = " ".repeat(columns + 6);
     let mut lines = wrapped(&printable(&answer.detail), &first, &others);
+
     let times = times(answer);
     match lines.last_mut() {
-        Some(last) if last.chars().count() + times.chars().count() < WIDTH => last.push_str(&times),
+        Some(last) if width(last) + width(&times) < REPORT_WIDTH => last.push_str(&times),
         _ => lines.push(format!("{others}{}", times.trim_start_matches([',', ' ']))),
     }
-    lines.extend(
-        answer
-            .nar
-            .iter()
-            .flat_map(|probe| wrapped(&nar(probe), &others, &others)),
-    );
+    if let Some(nar) = &answer.nar {
+        lines.extend(wrapped(&nar_line(nar), &others, &others));
+    }
     lines
 }
 
-/// How old an answer is and for how long it counts.
+/// How old an answer is and for how long it is used.
 fn times(answer: &ReportAnswer) -> String {
-    let asked = match (answer.from_cache, answer.age.map(duration)) {
+    let asked = match (answer.view.from_cache, answer.age.map(duration)) {
         (true, Some(age)) => format!(", asked {age} ago"),
         (false, Some(_)) => ", asked just now".to_owned(),
         (_, None) => String::new(),
     };
-    match (answer.expires_in, answer.age) {
-        (Some(left), _) => format!("{asked}, counts for {}", duration(left)),
-        (None, Some(_)) => format!("{asked}, not kept"),
+    match (answer.view.expires_in, answer.age) {
+        (Some(left), _) => format!("{asked}, expires in {}", duration(left)),
+        (None, Some(_)) => format!("{asked}, not cached"),
         (None, None) => asked,
     }
 }
 
-fn nar(nar: &NarProbe) -> String {
-    // Proxies keep errors as well: what they say of their cache matters only of a nar that is there.
+fn nar_line(nar: &NarProbe) -> String {
+    // Proxies cache errors as well: what they say of their cache matters only for an available nar.
     let state = match (&nar.error, nar.status) {
-        (Some(error), _) => format!("cannot be had: {}", without_url(error)),
+        (Some(error), _) => format!("not available: {}", without_url(error)),
         (None, Some(status @ (404 | 410))) => {
             format!("gone, HTTP {status}: the narinfo is stale")
         }
-        (None, Some(status)) if !nar.is_there() => format!("cannot be had: HTTP {status}"),
+        (None, Some(status)) if !nar.is_there() => format!("not available: HTTP {status}"),
         (None, _) => match (&nar.proxy_cache, nar.age.map(duration)) {
             (Some(word), Some(age)) => format!("proxy cache {word}, {age} old"),
             (Some(word), None) => format!("proxy cache {word}"),
             (None, Some(age)) => format!("from a proxy's cache, {age} old"),
-            (None, None) => "there; no word of a proxy cache".to_owned(),
+            (None, None) => "available; no proxy-cache header".to_owned(),
         },
     };
     format!("nar: {}", printable(&state))
 }
 
-/// Totals per server; above its numbers, the name that would push them out of their columns.
-pub(super) fn totals(servers: &[ServerTotals]) -> Vec<String> {
-    let names: Vec<String> = servers
-        .iter()
-        .map(|server| short_name(&server.url))
-        .collect();
-    let width = column_width(&names).max("SERVER".len());
+/// Totals per server. A name that would push the numbers out of their columns is above them.
+fn totals(servers: &[ServerTotals]) -> Vec<String> {
+    let names = server_names(servers);
+    let columns = column_width(&names).max("SERVER".len());
     let mut lines = vec![format!(
-        "{:<width$} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7} {:>6}",
-        "SERVER", "asked", "cached", "has", "has no", "baking", "refused", "failed"
+        "{:<columns$} {:>5} {:>6} {:>5} {:>6} {:>9} {:>7} {:>6}",
+        "SERVER", "asked", "cached", "has", "has no", "preparing", "refused", "failed"
     )];
     for (totals, name) in servers.iter().zip(&names) {
-        let ServerTotals {
-            asked,
-            from_cache,
-            available,
-            missing,
-            ..
-        } = totals;
-        let ServerTotals {
-            preparing,
-            refused,
-            failed,
-            ..
-        } = totals;
-        let is_long = name.chars().count() > width;
+        let is_long = width(name) > columns;
         lines.extend(is_long.then(|| name.clone()));
-        let name = if is_long { "" } else { name };
         lines.push(format!(
-            "{name:<width$} {asked:>6} {from_cache:>6} {available:>6} {missing:>6} {preparing:>6} \
-             {refused:>7} {failed:>6}"
+            "{} {:>5} {:>6} {:>5} {:>6} {:>9} {:>7} {:>6}",
+            padded(if is_long { "" } else { name }, columns),
+            totals.asked,
+            totals.from_cache,
+            totals.available,
+            totals.missing,
+            totals.preparing,
+            totals.refused,
+            totals.failed,
         ));
+
         if let Some(reason) = &totals.reason {
             let text = format!("{}: {}", totals.state, without_url(reason));
             lines.extend(wrapped(&printable(&text), "    ", "      "));
@@ -186,41 +202,30 @@ pub(super) fn totals(servers: &[ServerTotals]) -> Vec<String> {
     lines
 }
 
-/// What it comes to.
-pub(super) fn conclusion(items: &[ReportItem]) -> Vec<String> {
-    let count = |wanted: fn(&&ReportItem) -> bool| items.iter().filter(wanted).count();
-    let to_build = count(|item| item.must_be_built);
+/// What has to be built.
+fn conclusion(items: &[ReportItem]) -> Vec<String> {
+    let to_build = items.iter().filter(|item| item.must_be_built).count();
     if to_build == 0 {
         return Vec::new();
     }
-    let (soon, open) = (
-        count(|item| item.kind == Group::Preparing),
-        count(|item| item.kind.is_open()),
-    );
-    let mut text = format!(
-        "to be built now: {}",
-        output::count(to_build, "item", "items")
-    );
-    if soon > 0 {
-        text.push_str(&format!("; {soon} of them may be available soon"));
+    let preparing = items
+        .iter()
+        .filter(|item| item.group == MissGroup::Preparing)
+        .count();
+    let open = items.iter().filter(|item| item.group.is_open()).count();
+
+    let to_build = output::count(to_build, "item", "items");
+    let mut text = format!("to be built now: {to_build}");
+    if preparing > 0 {
+        text.push_str(&format!("; {preparing} of them may be available soon"));
     }
     if open > 0 {
-        text.push_str(&format!("; {open} may be available where nobody answered"));
+        text.push_str(&format!(
+            "; {open} may be available from servers that did not answer"
+        ));
     }
     wrapped(&text, "", "  ")
 }
-
-/// As wide as the longest name, up to a limit that leaves room for the rest.
-fn column_width(names: &[String]) -> usize {
-    names
-        .iter()
-        .map(|name| name.chars().count())
-        .max()
-        .unwrap_or(0)
-        .min(NAME_WIDTH_MAX)
-}
-
-const NAME_WIDTH_MAX: usize = 28;
 
 #[cfg(test)]
 mod tests {
@@ -230,7 +235,7 @@ mod tests {
     fn only_a_good_status_means_that_a_nar_is_there() {
         let words = |status, word: Option<&str>, age| {
             let (url, proxy_cache, error) = (String::new(), word.map(str::to_owned), None);
-            nar(&NarProbe {
+            nar_line(&NarProbe {
                 url,
                 status: Some(status),
                 proxy_cache,
@@ -240,7 +245,7 @@ mod tests {
         };
         assert_eq!(
             words(200, None, None),
-            "nar: there; no word of a proxy cache"
+            "nar: available; no proxy-cache header"
         );
         assert_eq!(
             words(200, Some("HIT"), Some(9)),
@@ -256,9 +261,9 @@ mod tests {
         );
         assert_eq!(
             words(403, Some("MISS"), None),
-            "nar: cannot be had: HTTP 403"
+            "nar: not available: HTTP 403"
         );
-        assert_eq!(words(500, None, None), "nar: cannot be had: HTTP 500");
+        assert_eq!(words(500, None, None), "nar: not available: HTTP 500");
     }
 
     #[test]
@@ -275,6 +280,6 @@ mod tests {
             .iter()
             .filter_map(|line| line.find(" 0"))
             .collect::<Vec<_>>();
-        assert_eq!((lines.len(), zeros), (5, vec![33; 3]), "{lines:#?}");
+        assert_eq!((lines.len(), zeros), (5, vec![32; 3]), "{lines:#?}");
     }
 }

@@ -1,0 +1,153 @@
+//! The report as data: items with the answers of all servers, and totals per server.
+//!
+//! Items are grouped by what the answers mean for the user, gravest first. Every answer has the server
+//! that gave it, its age, and how long it is used.
+
+use serde::Serialize;
+
+use crate::cli::commands::query::view::{AnswerView, ItemView};
+use crate::cli::commands::query::words;
+use crate::cli::context::Context;
+use crate::http::Client;
+use crate::substitute::lookup::Resolution;
+use crate::substitute::outcome::{AnswerOrigin, ItemLookup, LookupOutcome, ServerAnswer};
+
+use super::group::MissGroup;
+use super::hint;
+use super::probes::{NarProbe, NarProbes};
+use super::totals::ServerTotals;
+
+/// Everything that the report shows.
+#[derive(Debug, Serialize)]
+pub(in crate::cli::commands::query) struct CacheMissReport {
+    pub(super) items: Vec<ReportItem>,
+    pub(super) servers: Vec<ServerTotals>,
+    to_build: usize,
+}
+
+/// One item.
+#[derive(Debug, Serialize)]
+pub(super) struct ReportItem {
+    pub(super) path: String,
+    status: &'static str,
+    #[serde(rename = "group")]
+    group_name: &'static str,
+    pub(super) must_be_built: bool,
+    pub(super) hint: String,
+    pub(super) download_size: Option<u64>,
+    pub(super) nar_size: Option<u64>,
+    pub(super) answers: Vec<ReportAnswer>,
+    #[serde(skip)]
+    pub(super) group: MissGroup,
+}
+
+/// What one server answered about one item.
+#[derive(Debug, Serialize)]
+pub(super) struct ReportAnswer {
+    server: String,
+    #[serde(flatten)]
+    pub(super) view: AnswerView,
+    /// Seconds since the server answered.
+    pub(super) age: Option<u64>,
+    /// What is known of the nar that the server offers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) nar: Option<NarProbe>,
+    /// Index into the list of servers.
+    #[serde(skip)]
+    pub(super) position: usize,
+    /// Whether the server's answer was not needed.
+    #[serde(skip)]
+    pub(super) is_needless: bool,
+    /// The answer for people.
+    pub(super) detail: String,
+}
+
+impl CacheMissReport {
+    /// Makes the report; requests the headers of the nars when there is a `client` for that.
+    pub(in crate::cli::commands::query) fn make(
+        context: &Context,
+        resolution: &Resolution,
+        client: Option<&Client>,
+    ) -> Self {
+        let mut probes = client.map_or_else(NarProbes::none, |client| {
+            NarProbes::request(&context.settings.servers, resolution, client)
+        });
+        let mut servers: Vec<ServerTotals> =
+            resolution.servers.iter().map(ServerTotals::new).collect();
+        let mut items = Vec::new();
+        for found in &resolution.items {
+            let item = report_item(context, resolution, found, &mut probes);
+            let answers = found.answers.iter().zip(&item.answers);
+            for (totals, (answer, shown)) in servers.iter_mut().zip(answers) {
+                totals.count(answer);
+                totals.count_nar(shown.nar.as_ref());
+            }
+            items.push(item);
+        }
+
+        let to_build = items.iter().filter(|item| item.must_be_built).count();
+        Self {
+            items,
+            servers,
+            to_build,
+        }
+    }
+}
+
+fn report_item(
+    context: &Context,
+    resolution: &Resolution,
+    found: &ItemLookup,
+    probes: &mut NarProbes,
+) -> ReportItem {
+    let now = context.clock.unix_seconds();
+    let group = MissGroup::of(found);
+    let answers = found
+        .answers
+        .iter()
+        .enumerate()
+        .map(|(position, answer)| ReportAnswer {
+            server: resolution.servers[position].url.clone(),
+            view: AnswerView::of(answer, now),
+            age: age(answer, now),
+            nar: probes.take(&found.path, position),
+            position,
+            is_needless: answer.outcome == LookupOutcome::NotNeeded,
+            detail: words::sentence(answer),
+        });
+    let answers = answers.collect();
+    let view = ItemView::of(context, found);
+    ReportItem {
+        status: view.status,
+        group_name: group.name(),
+        must_be_built: group.must_be_built(),
+        hint: hint::of(found, group, &context.settings.advice()),
+        download_size: view.download_size(),
+        nar_size: view.nar_size,
+        answers,
+        group,
+        path: view.path,
+    }
+}
+
+/// How many seconds ago the server answered; `None` when it did not.
+fn age(answer: &ServerAnswer, now: u64) -> Option<u64> {
+    match answer.origin {
+        AnswerOrigin::Cache { asked_at, .. } => Some(now.saturating_sub(asked_at)),
+        AnswerOrigin::Network => is_answer(&answer.outcome).then_some(0),
+    }
+}
+
+/// Whether a server answered this, as opposed to having given no answer.
+fn is_answer(outcome: &LookupOutcome) -> bool {
+    !matches!(
+        outcome,
+        LookupOutcome::NotNeeded
+            | LookupOutcome::Failed(_)
+            | LookupOutcome::LocalFailure(_)
+            | LookupOutcome::NotAwaited
+            | LookupOutcome::Skipped(_)
+            | LookupOutcome::OtherStore(_)
+            | LookupOutcome::Offline
+    )
+}

@@ -1,0 +1,144 @@
+//! What is shown of a query, as data: items, answers, totals.
+
+use serde::Serialize;
+
+use crate::cli::context::Context;
+use crate::cli::output::{bytes, count, printable};
+use crate::format::narinfo::Download;
+use crate::substitute::download::choice;
+use crate::substitute::lookup::Resolution;
+use crate::substitute::outcome::{AnswerOrigin, ItemLookup, ItemStatus, NarSource, ServerAnswer};
+
+use super::words;
+
+/// What every form shows of an item.
+pub(super) struct ItemView<'a> {
+    /// Its full name.
+    pub(super) path: String,
+    pub(super) status: &'static str,
+    /// The first server that has it, and the download that the stock client would take.
+    pub(super) source: Option<&'a NarSource>,
+    pub(super) download: Option<&'a Download>,
+    pub(super) nar_size: Option<u64>,
+}
+
+impl<'a> ItemView<'a> {
+    pub(super) fn of(context: &Context, found: &'a ItemLookup) -> Self {
+        let download = choice::announced(&found.sources).map(|(_, download)| download);
+        let authority = found.authority.as_ref();
+        Self {
+            path: context.settings.store_dir().full_name(&found.path),
+            status: found.status.name(),
+            source: found.sources.first(),
+            download,
+            nar_size: authority.map(|authority| authority.narinfo().nar_size()),
+        }
+    }
+
+    /// The bytes to download, if the server says how many.
+    pub(super) fn download_size(&self) -> Option<u64> {
+        self.download?.file_size
+    }
+}
+
+/// What every form shows of an answer.
+#[derive(Debug, Serialize)]
+pub(super) struct AnswerView {
+    answer: &'static str,
+    reason: Option<String>,
+    pub(super) from_cache: bool,
+    /// Seconds for which the answer is used.
+    pub(super) expires_in: Option<u64>,
+}
+
+impl AnswerView {
+    pub(super) fn of(answer: &ServerAnswer, now: u64) -> Self {
+        let (word, reason) = words::word_and_reason(&answer.outcome);
+        Self {
+            answer: word,
+            reason,
+            from_cache: matches!(answer.origin, AnswerOrigin::Cache { .. }),
+            expires_in: answer.expires_at.map(|at| at.saturating_sub(now)),
+        }
+    }
+}
+
+/// Totals.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct QuerySummary {
+    available: usize,
+    missing: usize,
+    preparing: usize,
+    refused: usize,
+    unknown: usize,
+    download_size: u64,
+    nar_size: u64,
+    cache_hits: u64,
+    cache_misses: u64,
+    requests: u64,
+    seconds: f64,
+}
+
+impl QuerySummary {
+    pub(super) fn of(context: &Context, resolution: &Resolution) -> Self {
+        let mut summary = Self {
+            cache_hits: resolution.cache_hits,
+            cache_misses: resolution.cache_misses,
+            requests: resolution.requests,
+            seconds: context.clock.elapsed().as_secs_f64(),
+            ..Self::default()
+        };
+        for found in &resolution.items {
+            *summary.count_of(found.status) += 1;
+            let download = choice::announced(&found.sources).map(|(_, download)| download);
+            let file_size = download.and_then(|download| download.file_size);
+            summary.download_size = summary.download_size.saturating_add(file_size.unwrap_or(0));
+            if let Some(authority) = &found.authority {
+                let nar_size = authority.narinfo().nar_size();
+                summary.nar_size = summary.nar_size.saturating_add(nar_size);
+            }
+        }
+        summary
+    }
+
+    fn count_of(&mut self, status: ItemStatus) -> &mut usize {
+        match status {
+            ItemStatus::Available => &mut self.available,
+            ItemStatus::Preparing => &mut self.preparing,
+            ItemStatus::Missing => &mut self.missing,
+            ItemStatus::Refused => &mut self.refused,
+            ItemStatus::Unknown => &mut self.unknown,
+        }
+    }
+
+    /// All of it in a sentence.
+    pub(super) fn sentence(&self) -> String {
+        let others = [
+            (self.preparing, "being prepared"),
+            (self.missing, "missing"),
+            (self.refused, "refused"),
+            (self.unknown, "unknown"),
+        ];
+        let items = self.available + others.iter().map(|(count, _)| count).sum::<usize>();
+        let mut text = format!(
+            "{} of {items} available, {} to download, {} unpacked",
+            self.available,
+            bytes(self.download_size),
+            bytes(self.nar_size),
+        );
+        for (count, word) in others.into_iter().filter(|(count, _)| *count > 0) {
+            text.push_str(&format!(", {count} {word}"));
+        }
+        let requests = count(self.requests, "request", "requests");
+        text.push_str(&format!(" ({requests}, {:.2} s)", self.seconds));
+        text
+    }
+}
+
+/// A server's address without what all addresses have in common.
+pub(super) fn short_name(url: &str) -> String {
+    let name = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    printable(name.unwrap_or(url)).into_owned()
+}

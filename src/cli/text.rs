@@ -1,0 +1,103 @@
+//! Text in columns: widths as a terminal shows them, padding, and lines within a width.
+
+use textwrap::core::Word;
+use textwrap::{Options, WordSeparator, WordSplitter};
+use unicode_width::UnicodeWidthStr as _;
+
+/// The width that reports keep to, wherever they go.
+pub(crate) const REPORT_WIDTH: usize = 79;
+/// The indentation of a word that is too long for a line of its own.
+const LONG_WORD_INDENT: usize = 8;
+
+/// The columns that `text` takes.
+#[must_use]
+pub(crate) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// The width of the widest of `texts`; 0 without any.
+pub(crate) fn widest<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
+    texts.into_iter().map(width).max().unwrap_or(0)
+}
+
+/// `text` with blanks behind it up to `columns`.
+#[must_use]
+pub(crate) fn padded(text: &str, columns: usize) -> String {
+    let blanks = columns.saturating_sub(width(text));
+    format!("{text}{}", " ".repeat(blanks))
+}
+
+/// `text` in lines of at most [`REPORT_WIDTH`], broken at blanks. The first line begins with
+/// `first`, the others with `others`. A command between backquotes stays in one piece, to be copied;
+/// a piece that fits nowhere gets as much room as there is.
+#[must_use]
+pub(crate) fn wrapped(text: &str, first: &str, others: &str) -> Vec<String> {
+    let options = Options::new(REPORT_WIDTH)
+        .initial_indent(first)
+        .subsequent_indent(others)
+        .word_separator(WordSeparator::Custom(words_and_commands))
+        .word_splitter(WordSplitter::NoHyphenation)
+        .break_words(false);
+    textwrap::wrap(text, options)
+        .into_iter()
+        .map(|line| match line.strip_prefix(others) {
+            Some(piece) if width(&line) > REPORT_WIDTH && others.len() > LONG_WORD_INDENT => {
+                format!("{}{piece}", " ".repeat(LONG_WORD_INDENT))
+            }
+            _ => line.into_owned(),
+        })
+        .collect()
+}
+
+/// The words of `line`; what is between two backquotes belongs to one word.
+fn words_and_commands(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
+    let mut is_command = false;
+    let pieces = line.split(move |c: char| {
+        is_command ^= c == '`';
+        c.is_whitespace() && !is_command
+    });
+    let words = pieces.filter(|piece| !piece.is_empty()).map(|piece| Word {
+        whitespace: " ",
+        ..Word::from(piece)
+    });
+    Box::new(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wraps_at_blanks() {
+        let text = "word ".repeat(40);
+        let lines = wrapped(&text, "  hint: ", "        ");
+        assert!(lines.len() > 2);
+        assert!(
+            lines.iter().all(|line| line.len() <= REPORT_WIDTH),
+            "{lines:?}"
+        );
+        assert_eq!(lines.join(" ").matches("word").count(), 40);
+    }
+
+    #[test]
+    fn a_command_is_not_broken() {
+        let command = format!("`subst authorize --root '/a  b' {}`", "x".repeat(60));
+        let text = format!("{} {command} then", "word ".repeat(9));
+        let lines = wrapped(&text, "", "        ");
+        assert_eq!(lines[1], format!("        {command}"));
+        assert_eq!(lines[2], "        then");
+        let lines = wrapped(&text, "", &" ".repeat(30));
+        assert_eq!(lines[1], format!("        {command}"));
+    }
+
+    #[test]
+    fn wide_characters_count_as_terminals_show_them() {
+        assert_eq!((width("日本"), width("e\u{301}")), (4, 1));
+        assert_eq!(padded("日本", 5), "日本 ");
+        let lines = wrapped(&"日本語 ".repeat(20), "", "");
+        assert!(
+            lines.iter().all(|line| width(line) <= REPORT_WIDTH),
+            "{lines:?}"
+        );
+    }
+}
