@@ -19,7 +19,7 @@ fresh_work() {
     mkdir -p "$WORK/home" "$WORK/output"
 }
 
-# check NAME FUNCTION [ARGUMENT]...: run it with `set -e` in a subshell; report `ok NAME` or `FAIL NAME: last words`.
+# check NAME FUNCTION [ARGUMENT]...: run it with `set -e` in a subshell; report `ok NAME`, or `FAIL NAME` with the end of its output.
 check() {
     local name=$1 status began; shift
     began=$(now)
@@ -51,7 +51,7 @@ expect() {
 # expect_equal WHAT A B
 expect_equal() { [ "$2" = "$3" ] || { printf '%s: %s, expected %s\n' "$1" "$2" "$3"; return 1; }; }
 
-# compare ARGUMENT...: compare-stores.py, but only the end of its words.
+# compare ARGUMENT...: compare-stores.py, with the end of its output only.
 compare() { python3 "$PEERS_HERE/compare-stores.py" "$@" | tail -n 40; }
 
 # stock_store: a store that stock guix-daemon filled from the cached publisher with the whole closure; prints its directory.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# Compare two stores entry by entry: trees, bytes, metadata, deduplication, and what their databases say.
+# Compare two stores entry by entry: trees, bytes, metadata, deduplication, and the contents of their databases.
 #
 #   compare-stores.py [--list FILE] [--no-links] [--no-owner] A B
 #

@@ -3,7 +3,7 @@
 #
 #   delay-proxy.py PORT TARGET_HOST:PORT DELAY_MS [LOG]
 #
-# Every byte arrives DELAY_MS/2 later than it was sent, in each direction, whatever the amount: bandwidth is not limited.
+# Every byte closure_is_fetched DELAY_MS/2 later than it was sent, in each direction, whatever the amount: bandwidth is not limited.
 # A new connection costs the client what a handshake over such a line costs: its first bytes reach the server 1.5 DELAY_MS
 # after connect() at the earliest (one round trip for the handshake, half for the bytes), and its own connect() returns at once.
 # On SIGTERM writes one JSON line with totals to LOG (default: standard output) and exits 0.

@@ -3,7 +3,7 @@
 #
 #   fill-narinfos.py N OUT [SEED]
 #
-# Writes OUT/www (nix-cache-info, HASH.narinfo), OUT/list (every path), OUT/tops (those nobody refers to), OUT/signing-key.pub
+# Writes OUT/www (nix-cache-info, HASH.narinfo), OUT/list (every path), OUT/tops (items without referrers), OUT/signing-key.pub
 # and OUT/acl. The same N and SEED give the same files. The signatures are Guix's: ECDSA on the curve Ed25519 with the
 # nonce of RFC 6979, in plain Python integers (about 3,000 a second).
 import base64

@@ -66,17 +66,9 @@ services_stop_all() {
     done
 }
 
-# free_ports N: N loopback ports that nobody listens on now, one per line.
+# free_ports N: N unused loopback ports, one per line.
 free_ports() {
-    python3 - "$1" <<'PY'
-import socket, sys
-held = []
-for _ in range(int(sys.argv[1])):
-    s = socket.socket()
-    s.bind(("127.0.0.1", 0))
-    held.append(s)
-print("\n".join(str(s.getsockname()[1]) for s in held))
-PY
+    python3 "$PEERS_HERE/free-ports.py" "$1"
 }
 
 # wait_for SECONDS COMMAND...: until COMMAND succeeds.
@@ -150,9 +142,9 @@ static_serve() {
     printf 'http://127.0.0.1:%s\n' "$port"
 }
 
-# requests NAME: how many requests the static server NAME has had since its log was emptied; forget_requests NAME empties it.
+# requests NAME: how many requests the static server NAME has had since its log was emptied; clear_requests NAME empties it.
 requests() { wc -l < "$PEERS_LOG/nginx-$1.access.log"; }
-forget_requests() { : > "$PEERS_LOG/nginx-$1.access.log"; }
+clear_requests() { : > "$PEERS_LOG/nginx-$1.access.log"; }
 
 # delay_proxy NAME TARGET_PORT MILLISECONDS: a delaying proxy in front of a local port, as the service NAME; prints its URL.
 # Its totals are in log/NAME.totals once it is stopped.
@@ -171,7 +163,7 @@ own_mounts() {
     PEERS_OWN_MOUNTS=1 exec unshare --mount --propagation private -- "$@"
 }
 
-# fresh_disk DIRECTORY: mount an empty ext4 file system there, in place of the last one. For measurements: a file system remembers
+# fresh_disk DIRECTORY: mount an empty ext4 file system there, in place of the last one. For measurements: a file system records
 # what was deleted from it (ext4 without a journal passes over inodes deleted within five minutes, one by one, for every
 # file that it creates), so that the second run would measure the cleaning after the first.
 # OWN_DISK=1: an empty directory on the disk as it is instead, to measure just that. DISK_SIZE, MKFS_OPTIONS: for
@@ -211,7 +203,7 @@ client_enter() {
 
 # client_realize DIR URLS LISTFILE [--bind SOURCE PLACE]... [--env GUIX=/wrapper]...: a stock guix-daemon on DIR,
 # with these substitute URLs, realizes every path of LISTFILE with build-things; then the daemon ends.
-# CLIENT_DAEMON_FLAGS adds flags of guix-daemon. Prints nothing; DIR/log has the client's words.
+# CLIENT_DAEMON_FLAGS adds flags of guix-daemon. Prints nothing; DIR/log has the client's output.
 client_realize() {
     local dir=$1 urls=$2 list=$3; shift 3
     cp "$list" "$dir/list"
@@ -220,7 +212,7 @@ client_realize() {
         guix repl /subst-peers/scheme/realize.scm /subst-client/list > "$dir/log" 2>&1
 }
 
-# stock_query URL ACL CACHE QUESTION LISTFILE: ask the stock helper (`guix substitute --query`) one QUESTION (have or info) about
+# stock_query URL ACL CACHE REQUEST LISTFILE: send the stock helper (`guix substitute --query`) one REQUEST (have or info) about
 # all paths of LISTFILE, with the authorized keys of ACL and its lookup cache in the directory CACHE; prints its answer.
 stock_query() {
     mkdir -p "$3"
@@ -232,7 +224,7 @@ stock_query() {
 # --- roots made by subst -----------------------------------------------------------------------------------------
 
 # root_guix ROOT COMMAND...: mount ROOT/gnu/store and ROOT/var/guix in place, start the real guix-daemon on them, run COMMAND.
-# The daemon has no substitute server, so that whatever it says of the store comes from the store.
+# The daemon has no substitute server, so that everything that it reports comes from the store.
 root_guix() {
     local root=$1; shift
     enter --bind "$root/gnu/store" /gnu/store --bind "$root/var/guix" /var/guix --bind "$PEERS_HERE" /subst-peers \

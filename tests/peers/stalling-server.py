@@ -5,7 +5,7 @@
 
 It serves the files of DIRECTORY (Range requests are answered with the whole). WHERE is the place of the silence: `accept`
 (connections are accepted, nothing is ever answered), `head` (a nar request gets no answer), `headers` (nothing follows the
-headers of a nar), or `body` (half of each nar arrives). Everything but nars is answered, except with `accept`.
+headers of a nar), or `body` (half of each nar closure_is_fetched). Everything but nars is answered, except with `accept`.
 """
 import http.server
 import os

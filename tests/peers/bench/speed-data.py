@@ -4,7 +4,7 @@
 #   speed-data.py SCALE LIST STORE TREES
 #
 # LIST and STORE are the test closure's: its larger files, with pseudo-random bytes between them so that all of it compresses to
-# about 25 %, are the content of everything here. SCALE 1 is what the issue asks for; less makes it smaller. Prints facts as NAME=VALUE.
+# about 25 %, are the content of everything here. SCALE 1 is the full size; less makes it smaller. Prints facts as NAME=VALUE.
 #
 #   big         6 files, 500 MB
 #   small       50,000 files of 1 to 8 KiB in 500 directories; no two alike

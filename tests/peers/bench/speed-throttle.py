@@ -4,7 +4,7 @@
 #   speed-throttle.py PORT TARGET_PORT BYTES_PER_SECOND
 #
 # nginx's limit_rate counts anew for every request and lets each begin with a second's worth of bytes, so that requests for
-# less than that are not limited at all. Here the connection is limited, whatever is asked on it.
+# less than that are not limited at all. Here the connection is limited, whatever is requested on it.
 import asyncio
 import sys
 

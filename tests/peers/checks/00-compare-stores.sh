@@ -19,7 +19,7 @@ small() {
 
 equal_is_equal() { small "$WORK/a"; small "$WORK/b"; compare --list "$WORK/list" "$WORK/a" "$WORK/b"; }
 
-# finds DAMAGE: do that to a copy; the comparison must say so.
+# finds DAMAGE: damage a copy; the comparison must find it.
 finds() {
     local store twins
     rm -rf "$WORK/b"

@@ -9,22 +9,13 @@ fresh_work
 lzip_only() {
     mkdir -p "$WORK/lzip"
     ln -s "$PEERS_STATIC_DIR/nar" "$WORK/lzip/nar"
-    python3 - "$PEERS_STATIC_DIR" "$WORK/lzip" <<'PY'
-import os, re, sys
-source, target = sys.argv[1:]
-for name in os.listdir(source):
-    if name.endswith(".narinfo"):
-        with open(f"{source}/{name}") as file:
-            text = file.read()
-        with open(f"{target}/{name}", "w") as file:
-            file.write(re.sub(r"URL: nar/zstd/.*\nCompression: zstd\n(FileSize: .*\n)?", "", text))
-PY
+    python3 "$PEERS_HERE/lzip-narinfos.py" "$PEERS_STATIC_DIR" "$WORK/lzip"
 }
 
 fetch_from() { subst fetch --root "$1" --acl "$PEERS_GUIX_ACL" --substitute-urls "$2" - < "$PEERS_TOPS"; }
 
-# arrives SERVER URL: the tops are asked for, and printed; every item of the closure is there.
-arrives() {
+# closure_is_fetched SERVER URL: the top items are requested and printed; every item of the closure is in the store.
+closure_is_fetched() {
     fetch_from "$WORK/$1" "$2" > "$WORK/$1.out"
     diff <(sort "$WORK/$1.out") <(sort "$PEERS_TOPS")
     expect_equal items "$(find "$WORK/$1/gnu/store" -mindepth 1 -maxdepth 1 ! -name .links | wc -l)" "$PEERS_COUNT"
@@ -33,13 +24,13 @@ arrives() {
 same_as_stock() { compare "$(stock_store)" "$WORK/$1"; }
 
 # The real daemon on the result. Last, since it may write to var/guix.
-daemon_is_content() {
+daemon_verifies() {
     root_guix "$WORK/$1" guix gc --verify=contents
     root_guix "$WORK/$1" guix gc --references "$(sqlite3 "$WORK/$1/var/guix/db/db.sqlite" 'select max(path) from ValidPaths')"
 }
 
-second_fetch_is_silent() {
-    forget_requests static
+second_fetch_sends_no_requests() {
+    clear_requests static
     fetch_from "$WORK/static" "$PEERS_STATIC_URL" > "$WORK/second.out"
     diff <(sort "$WORK/second.out") <(sort "$PEERS_TOPS")
     expect_equal requests "$(requests static)" 0
@@ -50,36 +41,29 @@ query() {
     # shellcheck disable=SC2046
     subst query --root "$WORK/static" --acl "$PEERS_GUIX_ACL" --substitute-urls "$PEERS_STATIC_URL" --json "$@" \
         $(cat "$PEERS_LIST") > "$WORK/query.json"
-    python3 - "$WORK/query.json" "$PEERS_LIST" <<'PY'
-import json, sys
-answer = json.load(open(sys.argv[1]))
-wanted = set(open(sys.argv[2]).read().split())
-got = {item["path"] for item in answer["items"] if item["status"] == "available"}
-if got != wanted:
-    sys.exit(f"{len(got)} available, expected {len(wanted)}: {sorted(wanted - got)[:3]}")
-PY
+    python3 "$PEERS_HERE/check-available.py" "$WORK/query.json" "$PEERS_LIST"
 }
 
 query_from_cache() {
-    forget_requests static
+    clear_requests static
     query
     expect_equal requests "$(requests static)" 0
-    expect_equal 'cache hits' "$(jq_get summary.cache_hits)" "$PEERS_COUNT"
+    expect_equal 'cache hits' "$(json_value summary.cache_hits)" "$PEERS_COUNT"
 }
 
 query_refreshed() {
-    forget_requests static
+    clear_requests static
     query --refresh
     local asked
     asked=$(grep -c '\.narinfo 200 ' "$PEERS_STATIC_LOG")
     expect_equal 'narinfo requests' "$asked" "$PEERS_COUNT"
-    expect_equal 'asked twice' "$(awk '{ print $2 }' "$PEERS_STATIC_LOG" | sort | uniq -d | wc -l)" 0
+    expect_equal 'requested twice' "$(awk '{ print $2 }' "$PEERS_STATIC_LOG" | sort | uniq -d | wc -l)" 0
 }
 
 query_offline() { query --offline; }
 
-# jq_get A.B: a value of the last query.
-jq_get() { python3 -c 'import functools, json, sys; print(functools.reduce(lambda d, k: d[k], sys.argv[2].split("."), json.load(open(sys.argv[1]))))' "$WORK/query.json" "$1"; }
+# json_value A.B: a value of the last query.
+json_value() { python3 -c 'import functools, json, sys; print(functools.reduce(lambda d, k: d[k], sys.argv[2].split("."), json.load(open(sys.argv[1]))))' "$WORK/query.json" "$1"; }
 
 # The same items, one after another and as a closure of one top item only.
 one_top() {
@@ -100,7 +84,7 @@ authorize() {
     subst fetch --root "$WORK/authorize" --substitute-urls "$PEERS_STATIC_URL" "$top"
 }
 
-# After our fetch the real daemon goes on where we stopped: it deletes what we brought, and brings it again.
+# After a fetch the real daemon continues on the same store: it deletes the items, and fetches them again.
 daemon_goes_on() {
     local top
     top=$(tail -n 1 "$PEERS_TOPS")
@@ -114,7 +98,7 @@ check stock-store stock_store
 lzip_only
 lzip_url=$(static_serve lzip-only "$WORK/lzip" 1)
 while read -r name url; do
-    check "fetch-$name-arrives" arrives "$name" "$url"
+    check "fetch-$name-closure_is_fetched" closure_is_fetched "$name" "$url"
     check "fetch-$name-same-as-stock" same_as_stock "$name"
 done <<SERVERS
 cached $PEERS_GUIX_CACHED_URL
@@ -125,13 +109,13 @@ polite $PEERS_POLITE_URL
 lzip $lzip_url
 SERVERS
 service_stop nginx-lzip-only
-check fetch-second-is-silent second_fetch_is_silent
+check fetch-second-sends-no-requests second_fetch_sends_no_requests
 check query-from-cache query_from_cache
 check query-offline query_offline
 check query-refreshed query_refreshed
 check fetch-one-top one_top
 check fetch-after-authorize authorize
 for name in cached gzip none static polite lzip one; do
-    check "fetch-$name-guix-daemon" daemon_is_content "$name"
+    check "fetch-$name-guix-daemon" daemon_verifies "$name"
 done
 check fetch-and-guix-gc daemon_goes_on

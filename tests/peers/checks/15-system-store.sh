@@ -13,7 +13,7 @@ inside() {
         sh /subst-peers/inside/with-daemon "$flags" "$@"
 }
 
-# Everything arrives though the collector runs all the time, and what stays behind is sound.
+# Everything closure_is_fetched though the collector runs all the time, and what stays behind is sound.
 under_gc() {
     client_new "$WORK/client"
     cp "$PEERS_TOPS" "$WORK/tops"
@@ -32,7 +32,7 @@ nothing_left() {
     expect_equal 'left in temproots' "$(find "$WORK/client/var/temproots" -type f 2> /dev/null)" ''
 }
 
-# The daemon and we bring the same closure at the same time, into the same store.
+# The daemon and subst fetch the same closure at the same time, into the same store.
 beside_daemon() {
     cp "$PEERS_LIST" "$WORK/list"
     # shellcheck disable=SC2016

@@ -9,7 +9,7 @@ fetch_from() {
     subst fetch --store-dir /nix/store --root "$1" --trusted-public-keys "$PEERS_NIX_KEY" --substitute-urls "$2" - < "$PEERS_NIX_TOPS"
 }
 
-arrives() {
+closure_is_fetched() {
     fetch_from "$WORK/$1" "$2" > "$WORK/$1.out"
     diff <(sort "$WORK/$1.out") <(sort "$PEERS_NIX_TOPS")
 }
@@ -18,15 +18,9 @@ same_as_stock() { compare --no-links --list "$PEERS_NIX_LIST" "$(nix_store)" "$W
 
 nix_verifies() { root_nix "$WORK/$1" nix-store --store "local?root=$WORK/$1" --verify --check-contents; }
 
-# path_info ROOT: what nix path-info says of the closure, without the time of registration.
+# path_info ROOT: the output of nix path-info for the closure, without the time of registration.
 path_info() {
-    root_nix "$1" sh -c "xargs nix path-info --store 'local?root=$1' --json --json-format 1" < "$PEERS_NIX_LIST" | python3 -c '
-import json, sys
-items = json.load(sys.stdin)
-for path in sorted(items):
-    item = items[path]
-    print(path, *(f"{key}={sorted(item[key]) if isinstance(item[key], list) else item[key]}"
-                  for key in ("narHash", "narSize", "references", "signatures", "deriver", "ca")))'
+    root_nix "$1" sh -c "xargs nix path-info --store 'local?root=$1' --json --json-format 1" < "$PEERS_NIX_LIST" | python3 "$PEERS_HERE/print-path-info.py"
 }
 
 path_info_agrees() {
@@ -37,21 +31,21 @@ path_info_agrees() {
     cmp "$WORK/stock.info" "$WORK/$1.info"
 }
 
-second_fetch_is_silent() {
-    forget_requests nix-zstd
+second_fetch_sends_no_requests() {
+    clear_requests nix-zstd
     fetch_from "$WORK/zstd" "$PEERS_NIX_ZSTD_URL" > "$WORK/second.out"
     expect_equal requests "$(requests nix-zstd)" 0
 }
 
 check nix-stock-store nix_store
 while read -r name url; do
-    check "nix-$name-arrives" arrives "$name" "$url"
+    check "nix-$name-closure_is_fetched" closure_is_fetched "$name" "$url"
     check "nix-$name-same-as-stock" same_as_stock "$name"
 done <<SERVERS
 xz $PEERS_NIX_XZ_URL
 zstd $PEERS_NIX_ZSTD_URL
 SERVERS
-check nix-second-is-silent second_fetch_is_silent
+check nix-second-sends-no-requests second_fetch_sends_no_requests
 for name in xz zstd; do
     check "nix-$name-verify" nix_verifies "$name"
     check "nix-$name-path-info" path_info_agrees "$name"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# A server that lies is refused, with the right exit status, and the store stays as it was.
-# The servers are damaged copies of the fixtures; the item asked for is subst-tools, whose one reference is already valid.
+# Damaged narinfos and nars are refused, with the right exit status, and the store does not change.
+# The servers are damaged copies of the fixtures; the requested item is subst-tools, whose only reference is valid already.
 set -euo pipefail
 # shellcheck source=../checks.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
@@ -27,14 +27,7 @@ server() {
 
 # only METHOD: leave only that compression's URL group in the narinfo of subst-tools.
 only() {
-    python3 - "$WORK/server/$TOOLS_INFO" "$1" <<'PY'
-import re, sys
-name, method = sys.argv[1:]
-text = open(name).read()
-start = text.index("URL: ")
-groups = re.findall(r"URL: .*\nCompression: .*\n(?:FileSize: .*\n)?", text[start:])
-open(name, "w").write(text[:start] + "".join(g for g in groups if f"Compression: {method}\n" in g))
-PY
+    python3 "$PEERS_HERE/keep-download.py" "$WORK/server/$TOOLS_INFO" "$1"
 }
 
 # nar METHOD: the file of subst-tools' nar.
@@ -42,12 +35,7 @@ nar() { if [ "$1" = none ]; then echo "$WORK/server/nar/$(basename "$TOOLS")"; e
 
 # flip FILE POSITION: turn one bit of the byte at POSITION (a fraction of the size).
 flip() {
-    python3 - "$1" "$2" <<'PY'
-import sys
-data = bytearray(open(sys.argv[1], "rb").read())
-data[int(float(sys.argv[2]) * (len(data) - 1))] ^= 1
-open(sys.argv[1], "wb").write(data)
-PY
+    python3 "$PEERS_HERE/flip-bit.py" "$1" "$2"
 }
 
 fetch_guix() { subst fetch --root "$WORK/root" --acl "${ACL:-$FIXTURES/guix/acl}" --substitute-urls "$SERVER_URL" --refresh "$TOOLS"; }
@@ -82,23 +70,7 @@ other_store() { sed -i 's|/gnu/store|/other/store|' "$WORK/server/nix-cache-info
 
 # signature_edit WHAT: change the decoded signature and encode it again.
 signature_edit() {
-    python3 - "$WORK/server/$TOOLS_INFO" "$1" <<'PY'
-import base64, re, sys
-name, what = sys.argv[1:]
-text = open(name).read()
-line = re.search(r"Signature: (.*);(.*);(.*)\n", text)
-sexp = base64.b64decode(line[3]).decode()
-if what in ("r", "s", "q", "hash"):
-    pattern = r"\(hash sha256 #([0-9A-F]+)#" if what == "hash" else rf"\({what} #([0-9A-F]+)#"
-    digits = re.search(pattern, sexp)
-    middle = digits.start(1) + len(digits[1]) // 2
-    sexp = sexp[:middle] + "%X" % (int(sexp[middle], 16) ^ 1) + sexp[middle + 1:]
-elif what == "shape":
-    sexp = sexp.replace("sig-val", "sig-vat")
-version = "2" if what == "version" else line[1]
-encoded = line[3][:40] + "!" + line[3][41:] if what == "base64" else base64.b64encode(sexp.encode()).decode()
-open(name, "w").write(text.replace(line[0], f"Signature: {version};{line[2]};{encoded}\n"))
-PY
+    python3 "$PEERS_HERE/edit-signature.py" "$WORK/server/$TOOLS_INFO" "$1"
 }
 
 nothing() { :; }
@@ -110,7 +82,7 @@ guix_prepared() {
     subst fetch --root "$WORK/root" --acl "$FIXTURES/guix/acl" --substitute-urls "$SERVER_URL" "$NOTES"
 }
 
-# After all that the real server is believed, and the result is what stock guix-daemon makes of it.
+# Afterward the undamaged server is used, and the result equals that of stock guix-daemon.
 guix_good_again() {
     server guix
     subst fetch --root "$WORK/root" --acl "$FIXTURES/guix/acl" --substitute-urls "$SERVER_URL" --refresh - < "$FIXTURES/guix/roots"

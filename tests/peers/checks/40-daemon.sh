@@ -40,8 +40,8 @@ nothing_stale() {
     diff "$WORK/registered" "$WORK/present"
 }
 
-# arrives NAME URL: by build-things, from that server; the same store, links and rows as with the stock helper.
-arrives() {
+# closure_is_fetched NAME URL: by build-things, from that server; the same store, links and rows as with the stock helper.
+closure_is_fetched() {
     fresh_client "$WORK/$1"
     realize "$WORK/$1" "$2" "$PEERS_LIST"
     compare "$(stock_store)" "$WORK/$1"
@@ -99,7 +99,7 @@ no_substitutes() {
     [ ! -e "$WORK/none/pids--query" ]
 }
 
-# The daemon has no server that works; the client brings its own.
+# The daemon has no server that works; the client names one.
 clients_own_servers() {
     fresh_client "$WORK/own"
     client_enter "$WORK/own" --bind "$WORK/own" /subst-client "${HELPER[@]}" sh /subst-peers/inside/with-daemon \
@@ -154,9 +154,9 @@ unprivileged() {
 }
 
 check stock-store stock_store
-check daemon-build-things-static arrives static "$PEERS_STATIC_URL"
-check daemon-build-things-publish arrives cached "$PEERS_GUIX_CACHED_URL"
-check daemon-build-things-gzip arrives gzip "$PEERS_GUIX_GZIP_URL"
+check daemon-build-things-static closure_is_fetched static "$PEERS_STATIC_URL"
+check daemon-build-things-publish closure_is_fetched cached "$PEERS_GUIX_CACHED_URL"
+check daemon-build-things-gzip closure_is_fetched gzip "$PEERS_GUIX_GZIP_URL"
 check daemon-guix-build by_guix_build
 check daemon-gc-verify verified "$WORK/static"
 check daemon-max-jobs four_at_a_time

@@ -43,20 +43,7 @@ trap 'service_stop nginx-answers' EXIT
 
 # sorted: the reply to have or info, with the items in the order of their names.
 sorted() {
-    python3 - <(cat) "$1" <<'PY'
-import sys
-lines = open(sys.argv[1]).read().split("\n")
-blocks = []
-if sys.argv[2] == "have":
-    blocks = [[line] for line in lines if line]
-else:
-    while lines and lines[0]:
-        size = 3 + int(lines[2]) + 2
-        blocks.append(lines[:3] + sorted(lines[3:size - 2]) + lines[size - 2:size])
-        lines = lines[size:]
-for block in sorted(blocks):
-    print("\n".join(block))
-PY
+    python3 "$PEERS_HERE/sort-replies.py" "$1"
 }
 
 our_query() {
@@ -84,7 +71,7 @@ answers() {
     expect_equal items "$(grep -c . "$WORK/ours.have")" "$1"
 }
 
-# same_bytes: both helpers write the same trees and say the same of them.
+# same_bytes: both helpers write the same trees and send the same replies.
 same_bytes() {
     local side
     for side in stock ours; do mkdir -p "$WORK/trees/$side"; done
@@ -93,7 +80,7 @@ same_bytes() {
         local program=guix
         [ $side = stock ] || program=/opt/subst/guix
         mkdir -p "$WORK/cache/$side"
-        python3 "$PEERS_HERE/ask-helper.py" lines "$WORK/requests" "$WORK/replies-$side" "$PEERS_HERE/enter" \
+        python3 "$PEERS_HERE/helper-client.py" lines "$WORK/requests" "$WORK/replies-$side" "$PEERS_HERE/enter" \
             --bind "$WORK/trees/$side" /trees --bind "$ACL" /etc/guix/acl --bind "$WORK/cache/$side" /subst-cache \
             --bind "$SUBST" /opt/subst/guix --env XDG_CACHE_HOME=/subst-cache \
             --env "_NIX_OPTIONS=substitute-urls=$good" "$program" substitute --substitute

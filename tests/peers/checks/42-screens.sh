@@ -1,6 +1,6 @@
 #!/bin/bash
 # What somebody at a terminal sees of guix-daemon's downloads: with our helper the same as with the stock one.
-# Screens of a tmux of 80 columns, of a client that draws bars itself from what the helper tells (guix build), and of one for
+# Screens of a tmux of 80 columns, of a client that draws bars itself from the helper's trace lines (guix build), and of one for
 # which the helper draws them (no build trace). They stay in WORK/output; PEERS_SHOW=1 prints the last ones.
 set -euo pipefail
 # shellcheck source=../checks.sh
@@ -86,9 +86,9 @@ same_bars() {
 
 # plain NAME: the last screen without what may differ, which is
 # - sizes, rates, times, and the choice among an item's compressions: the stock helper goes by size, ours by time;
-# - how often a look-up is told of: the stock helper is asked again and again, and ours knows the closure after the first
-#   question. Whether the daemon's `substitute:` stays in front depends on how the bytes reach it;
-# - the traces of a bar that was too long for the line: whoever draws the next one cannot erase them (80 characters, no end).
+# - how often a lookup is reported: the stock helper gets many requests, ours looks up the closure at the first
+#   request. Whether the daemon's `substitute:` stays in front depends on how the bytes reach it;
+# - the traces of a bar that was too long for the line: the next one does not erase them (80 characters, no end).
 plain() {
     sed -E -e 's/^substitute: looking/looking/' -e 's|/nar/[a-z]+/|/nar/|' -e '/^ [^ ]+  .*▕/{/^.{80}$/{/%$/!d}}' \
         -e 's/^( [^ ]+)  .*(▕.*)$/\1 \2/' "$OUTPUT/$1.joined" | awk '!(/^looking for/ && told++)'

@@ -69,13 +69,13 @@ killed() {
     sound "$WORK/killed"
 }
 
-# warned_and_works ROOT PATTERN: a query there says one warning that matches, and finds everything.
+# warned_and_works ROOT PATTERN: a query there prints one warning that matches, and finds all items.
 warned_and_works() {
-    query "$1" "$WORK/few.list" > "$WORK/out" 2> "$WORK/words"
-    cat "$WORK/words"
+    query "$1" "$WORK/few.list" > "$WORK/out" 2> "$WORK/stderr"
+    cat "$WORK/stderr"
     all_available "$WORK/out" 300
-    expect_equal warnings "$(grep -c warning "$WORK/words")" 1
-    grep -q "$2" "$WORK/words"
+    expect_equal warnings "$(grep -c warning "$WORK/stderr")" 1
+    grep -q "$2" "$WORK/stderr"
 }
 
 # damaged DAMAGE...: make a cache, do the damage to the file (its name is the last argument), query; then all is well again.
@@ -87,9 +87,9 @@ damaged() {
     sqlite3 "$file" 'pragma wal_checkpoint(truncate)' > /dev/null
     "$@" "$file"
     warned_and_works "$root" "$file"
-    query "$root" "$WORK/few.list" > "$WORK/out" 2> "$WORK/words"
+    query "$root" "$WORK/few.list" > "$WORK/out" 2> "$WORK/stderr"
     all_available "$WORK/out" 300
-    expect_equal 'words of the next process' "$(grep -c warning "$WORK/words" || true)" 0
+    expect_equal 'words of the next process' "$(grep -c warning "$WORK/stderr" || true)" 0
     sound "$root"
 }
 
@@ -99,19 +99,19 @@ one_page_lost() { dd if=/dev/zero of="$1" bs=4096 seek=3 count=20 conv=notrunc s
 other_program() { rm -f "$1"; sqlite3 "$1" 'create table t (x); pragma application_id = 12345'; }
 other_tables() { sqlite3 "$1" 'alter table lookups rename column text to words'; }
 
-# A file of a future version has another name: both stay, nothing is said.
+# A file of a future version has another name: both stay, without a warning.
 future_version() {
     local root=$WORK/future file
     query "$root" "$WORK/few.list" > /dev/null
     file=$(cache_file "$root")
     head -c 1000 /dev/urandom > "$(dirname "$file")/lookups-v999.sqlite"
-    query "$root" "$WORK/few.list" > "$WORK/out" 2> "$WORK/words"
+    query "$root" "$WORK/few.list" > "$WORK/out" 2> "$WORK/stderr"
     all_available "$WORK/out" 300
-    expect_equal warnings "$(grep -c warning "$WORK/words" || true)" 0
+    expect_equal warnings "$(grep -c warning "$WORK/stderr" || true)" 0
     expect_equal 'size of the other one' "$(stat -c %s "$(dirname "$file")/lookups-v999.sqlite")" 1000
 }
 
-# with_tmpfs OPTIONS COMMAND...: on a file system of its own at WORK/tmpfs, seen by nobody else.
+# with_tmpfs OPTIONS COMMAND...: on a file system of its own at WORK/tmpfs, not visible to other processes.
 with_tmpfs() {
     local options=$1; shift
     mkdir -p "$WORK/tmpfs"
@@ -133,10 +133,10 @@ full() {
 nearly_full() {
     mkdir "$1/root"
     head -c 900K /dev/zero > "$1/filler"
-    query "$1/root" "$WORK/fill/list" > "$WORK/out" 2> "$WORK/words"
-    cat "$WORK/words"
+    query "$1/root" "$WORK/fill/list" > "$WORK/out" 2> "$WORK/stderr"
+    cat "$WORK/stderr"
     all_available "$WORK/out" 5000
-    expect_equal warnings "$(grep -c warning "$WORK/words")" 1
+    expect_equal warnings "$(grep -c warning "$WORK/stderr")" 1
 }
 
 read_only() {
@@ -162,13 +162,7 @@ commands() {
     python3 -c 'import json, sys; info = json.load(open(sys.argv[1])); assert info["positive"] == 300 and info["sound"] and info["servers"] == 1, info' "$WORK/info"
     subst cache info --root "$root"
     subst cache list --root "$root" --json > "$WORK/list"
-    python3 - "$WORK/list" "$url" "$item" <<'PY'
-import json, sys
-rows = json.load(open(sys.argv[1]))
-assert len(rows) == 300 and all(row["server"] == sys.argv[2] for row in rows)
-row = next(row for row in rows if row["item"] == sys.argv[3])
-assert row["answer"] == "positive" and row["age"] < 60 and 86000 < row["expires_in"] <= 86400, row
-PY
+    python3 "$PEERS_HERE/check-cache-list.py" "$WORK/list" "$url" "$item"
     expect_equal lines "$(subst cache list --root "$root" | grep -c "$url")" 300
     subst cache flush --root "$root" "$item"
     expect_equal 'after flushing one item' "$(entries "$root")" 299

@@ -79,5 +79,5 @@ silent() {
 trap 'service_stop nginx-outage; service_stop stalling-server' EXIT
 check stock-store stock_store
 for seconds in 3 20 50; do check "outage-killed-for-$seconds-s" killed_for "$seconds"; done
-check outage-gone-for-good gone_for_good
+check outage-server-stays-down gone_for_good
 for where in accept head headers body; do check "outage-silent-$where" silent "$where"; done

@@ -83,7 +83,7 @@ substituted() {
     is_of_second "$dir/store" "$dir/var" "$(item same)"
 }
 
-# The references differ from those that the daemon was told: it must not get that build.
+# The references differ from those of the reply to the daemon: it must not get that build.
 not_substituted() {
     local dir=$WORK/daemon-other-$1
     damaged "$1"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-# Wait until `guix publish --cache` has baked every item of a list; optionally keep its answers as a static server directory.
+# Wait until `guix publish --cache` has prepared every item of a list; optionally keep its answers as a static server directory.
 #
-#   bake.py URL LIST [DIRECTORY]
+#   prepare-nars.py URL LIST [DIRECTORY]
 import http.client
 import os
 import sys
@@ -49,7 +49,7 @@ while len(narinfos) < len(hashes):
         elif status != 404:
             sys.exit(f"{name}.narinfo: {status}")
     if time.monotonic() > deadline:
-        sys.exit(f"only {len(narinfos)} of {len(hashes)} items were baked in time")
+        sys.exit(f"only {len(narinfos)} of {len(hashes)} items were prepared in time")
     if len(narinfos) < len(hashes):
         time.sleep(0.5)
 

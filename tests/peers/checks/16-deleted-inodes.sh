@@ -1,5 +1,5 @@
 #!/bin/bash
-# `subst fetch` on ext4 without a journal, where much has just been deleted: directories are made elsewhere, and nobody can tell.
+# `subst fetch` on ext4 without a journal, where much has just been deleted: directories are created away from the deleted inodes, without visible effects.
 set -euo pipefail
 # shellcheck source=../checks.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
@@ -43,7 +43,7 @@ no_flags() {
     ! grep -E '^[^ ]*T' "$WORK/flags"
 }
 
-check crowded-disk-made-elsewhere made_elsewhere
-check crowded-disk-same-as-stock same_as_stock
-check crowded-disk-no-flags no_flags
+check deleted-inodes-made-elsewhere made_elsewhere
+check deleted-inodes-same-as-stock same_as_stock
+check deleted-inodes-no-flags no_flags
 drop_disk "$DISK"

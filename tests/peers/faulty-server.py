@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-# A substitute server with oddities, one for each first part of a request's path: URL/KIND is a server of that kind.
+# A substitute server with faults, one for each first part of a request's path: URL/KIND is a server of that kind.
 #
-#   odd-server.py PORT DIRECTORY [LOG]
+#   faulty-server.py PORT DIRECTORY [LOG]
 #
 # It serves the narinfos of DIRECTORY (nothing else, and a nix-cache-info). LOG gets one line per request: KIND NAME CONNECTION.
 #
@@ -10,7 +10,7 @@
 # answer MS later); hugehead, hugebody (10 GB), endless (a chunk without end), garbage, loop (redirects to itself), away-URL
 # (redirects to URL, with %2F for slashes), status-N, busy-N (429 with Retry-After: 1 until N requests were refused), baking-N (404
 # with X-Baking and max-age N), accepted-N (202), kept-N (good, max-age N), other (the narinfo of another item), corrupt (its
-# signature covers another text), unsigned, stranger (another key), half (the connection ends within the body), missing; mixed (the
+# signature covers another text), unsigned, unauthorized (another key), half (the connection ends within the body), missing; mixed (the
 # n-th narinfo, in the order of names, by the n-th kind of MIXED, again and again).
 import base64
 import os
@@ -25,7 +25,7 @@ import urllib.parse
 port, directory = int(sys.argv[1]), sys.argv[2]
 log = open(sys.argv[3], "a", buffering=1) if len(sys.argv) > 3 else None
 names = sorted(name for name in os.listdir(directory) if name.endswith(".narinfo"))
-MIXED = ["kept-7200", "missing", "baking-300", "stranger", "corrupt", "other", "status-500", "unsigned"]
+MIXED = ["kept-7200", "missing", "baking-300", "unauthorized", "corrupt", "other", "status-500", "unsigned"]
 refused = {}
 lock = threading.Lock()
 
@@ -121,7 +121,7 @@ def answer(kind, argument, name, connection):
         return whole(text_of(names[(names.index(name) + 1) % len(names)]))
     if kind == "corrupt":
         return whole(re.sub(rb"NarSize: (\d+)", rb"NarSize: 1\1", body))
-    if kind == "stranger":
+    if kind == "unauthorized":
         value = re.search(rb"Signature: 1;[^;]*;(.*)\n", body).group(1)
         signature = re.sub(rb"\(q #[0-9A-F]{4}", b"(q #ABCD", base64.b64decode(value))
         return whole(body.replace(value, base64.b64encode(signature)))

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Speaks with a substituter helper as guix-daemon does: requests on descriptor 0, replies on descriptor 4.
 
-    ask-helper.py walk LIST REPLIES COMMAND...     info about each path of LIST, then about each reference, one by one
-    ask-helper.py lines REQUESTS REPLIES COMMAND...  each line of REQUESTS, waiting for the reply before the next one
+    helper-client.py walk LIST REPLIES COMMAND...     info about each path of LIST, then about each reference, one by one
+    helper-client.py lines REQUESTS REPLIES COMMAND...  each line of REQUESTS, waiting for the reply before the next one
 
 COMMAND is a helper with `--query` or `--substitute` as its last argument. The replies go to the file REPLIES; printed are
 the number of requests and the seconds from the start of the helper to the last reply. A helper that ends early is an error.
