@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::OFlags;
 
 use super::error::CacheError;
 use super::{db, schema};
@@ -178,9 +179,10 @@ fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Opens `path` for writing, making it if need be, for nobody else: URLs of servers may hold
-/// passwords.
+/// passwords. A symlink is not followed: where it leads is up to whoever made it.
 fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .read(true)
         .write(true)
         .create(true)
@@ -228,6 +230,18 @@ mod tests {
 
     /// `NORMAL`, as SQLite numbers it.
     const NORMAL: u32 = 1;
+
+    #[test]
+    fn no_link_is_followed_to_where_a_file_would_be_made() {
+        for name in [schema::FILE_NAME, schema::LOCK_NAME] {
+            let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let target = elsewhere.path().join("file");
+            std::os::unix::fs::symlink(&target, dir.path().join(name)).unwrap();
+            let opened = open_file(dir.path());
+            assert!(matches!(opened, Err(CacheError::Unusable { .. })), "{name}");
+            assert!(!target.exists(), "{name}");
+        }
+    }
 
     #[test]
     fn a_new_file_is_as_durable_as_one_that_is_there() {
