@@ -2,7 +2,8 @@
 //! the real guix for everything else.
 //!
 //! guix-daemon starts all its helpers by one name, `$GUIX`. The real guix gets the arguments,
-//! the environment and the descriptors as they are, so this happens before anything else.
+//! the environment and the descriptors as they are, so this happens before anything else. One variable
+//! is added, which tells two programs that execute each other from a guix that starts another.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -41,6 +42,13 @@ pub(crate) enum DispatchError {
     /// The setting leads back to this program.
     #[error("{SUBST_REAL_GUIX}: {} is this program itself", .0.display(), SUBST_REAL_GUIX = env::SUBST_REAL_GUIX)]
     Itself(PathBuf),
+    /// The program that was executed as the real guix executes this program.
+    #[error(
+        "the `guix` on PATH executes this program instead of the real guix; \
+         {SUBST_REAL_GUIX} can name the real one",
+        SUBST_REAL_GUIX = env::SUBST_REAL_GUIX
+    )]
+    Circle,
     /// It cannot be executed.
     #[error("executing {}", path.display())]
     Execute {
@@ -71,8 +79,16 @@ pub(crate) fn by_name(
         arguments[0] = "subst".into();
         return Ok(arguments);
     }
+    // The process stays the same when a program executes another one in its place.
+    let process = std::process::id().to_string();
+    if environment.text(env::SUBST_DISPATCHED_PROCESS) == Some(process.as_str()) {
+        return Err(DispatchError::Circle);
+    }
     let path = real_guix(environment)?;
-    let source = Command::new(&path).args(&arguments[1..]).exec();
+    let source = Command::new(&path)
+        .args(&arguments[1..])
+        .env(env::SUBST_DISPATCHED_PROCESS, process)
+        .exec();
     Err(DispatchError::Execute { path, source })
 }
 

@@ -28,9 +28,18 @@ pub(crate) const SUBST_LOG_FILE: &str = "SUBST_LOG_FILE";
 /// The program behind the name `guix`, for everything but `substitute`.
 pub(crate) const SUBST_REAL_GUIX: &str = "SUBST_REAL_GUIX";
 
+/// The process that executed the real guix last. Not a setting: this program sets it, to notice when
+/// it is executed as the real guix itself.
+pub(crate) const SUBST_DISPATCHED_PROCESS: &str = "SUBST_DISPATCHED_PROCESS";
+
 /// The variables with our prefix that are not in the table of settings.
-pub(crate) const OTHER_VARIABLES: [&str; 4] =
-    [SUBST_CONFIG, SUBST_LOG, SUBST_LOG_FILE, SUBST_REAL_GUIX];
+pub(crate) const OTHER_VARIABLES: [&str; 5] = [
+    SUBST_CONFIG,
+    SUBST_DISPATCHED_PROCESS,
+    SUBST_LOG,
+    SUBST_LOG_FILE,
+    SUBST_REAL_GUIX,
+];
 /// What the names of our variables begin with.
 pub(crate) const PREFIX: &str = "SUBST_";
 

@@ -77,6 +77,25 @@ fn it_never_executes_itself() {
 }
 
 #[test]
+fn a_guix_that_executes_this_program_again_is_an_error() {
+    let sandbox = sandbox();
+    let write = "printf '#!/bin/sh\\nexec %s \"$@\"\\n' \"$PWD/ours/guix\" > real/guix";
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", write]).current_dir(sandbox.path(""));
+    assert!(command.status().unwrap().success());
+
+    let mut command = guix(&sandbox, "/nonexistent");
+    let run = command
+        .env("SUBST_REAL_GUIX", sandbox.path("real/guix"))
+        .arg("gc")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(run.status.code(), Some(5), "{said}");
+    assert!(said.contains("instead of the real guix"), "{said}");
+}
+
+#[test]
 fn the_substitute_command_is_served_by_subst() {
     let sandbox = sandbox();
     let mut command = guix(&sandbox, "/nonexistent");
