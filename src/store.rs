@@ -30,6 +30,7 @@ mod open;
 mod order;
 mod published;
 mod registration;
+mod remains;
 mod remove;
 mod rename;
 mod schema;

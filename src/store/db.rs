@@ -66,6 +66,19 @@ impl Database {
         Ok(valid)
     }
 
+    /// The recorded size of the nar of `path`; 0 when none is, or when it is not valid.
+    pub(super) fn nar_size(&mut self, path: &StorePath) -> Result<u64, StoreError> {
+        let name = self.store_dir.full_name(path);
+        let failed = failure(&self.path, "looking up an item");
+        let size: Option<Option<i64>> = self
+            .connection
+            .prepare_cached(SELECT_NAR_SIZE)
+            .and_then(|mut statement| statement.query_row([name], |row| row.get(0)).optional())
+            .map_err(failed)?;
+        let size = size.flatten().unwrap_or(0);
+        Ok(u64::try_from(size).unwrap_or(0))
+    }
+
     /// The valid items among `roots` and everything they refer to, at one moment.
     pub(super) fn closure(&mut self, roots: &[StorePath]) -> Result<Closure, StoreError> {
         let failed = failure(&self.path, "looking up a closure");
@@ -284,6 +297,7 @@ fn failure(
     }
 }
 
+const SELECT_NAR_SIZE: &str = "SELECT narSize FROM ValidPaths WHERE path = ?1";
 const SELECT_ID: &str = "SELECT id FROM ValidPaths WHERE path = ?1";
 const GUIX_INSERT: &str = "INSERT INTO ValidPaths (path, hash, registrationTime, deriver, narSize)
     VALUES (?1, ?2, ?3, ?4, ?5)";

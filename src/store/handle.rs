@@ -8,8 +8,6 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use rustix::fs::{AtFlags, statat};
-use rustix::io::Errno;
 use tracing::debug;
 
 use crate::format::nar::EntryName;
@@ -28,6 +26,7 @@ use super::open;
 use super::order;
 use super::published::Published;
 use super::registration::Registration;
+use super::remains::{EMPTY_NAR_BYTES_MAX, Remains, remains_of};
 use super::remove::remove_tree_at;
 use super::temp_root::TempRoots;
 use super::unpack::{Checked, Destination};
@@ -123,9 +122,9 @@ impl Store {
         self.database().closure(roots)
     }
 
-    /// Those of `items` of which nothing is in the store directory: a valid one was deleted
-    /// behind the database's back, or a backup was restored in part. What the trees contain is
-    /// not looked at.
+    /// Those of `items` of which nothing is in the store directory, or only an empty directory or
+    /// file: a valid one was deleted behind the database's back, or a backup was restored in part.
+    /// What the trees contain is not looked at.
     ///
     /// # Errors
     /// The store directory cannot be read.
@@ -143,17 +142,14 @@ impl Store {
     }
 
     fn has_tree(&self, path: &StorePath) -> Result<bool, StoreError> {
-        match statat(self.links.store(), path.base(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
-            Err(error) => {
-                let path = self.layout.item(path);
-                Err(StoreError::Read {
-                    path,
-                    source: error.into(),
-                })
-            }
-        }
+        let item = self.layout.item(path);
+        let remains = remains_of(self.links.store().as_fd(), path.base())
+            .map_err(on(&item, |path, source| StoreError::Read { path, source }))?;
+        Ok(match remains {
+            Remains::Nothing => false,
+            Remains::Content => true,
+            Remains::Empty => self.database().nar_size(path)? <= EMPTY_NAR_BYTES_MAX,
+        })
     }
 
     /// Keeps the collector off `paths`, and off unfinished work under their temporary names,

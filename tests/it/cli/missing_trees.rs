@@ -57,6 +57,26 @@ fn assert_whole(sandbox: &Sandbox) {
 }
 
 #[test]
+fn a_tree_of_which_an_empty_directory_or_file_is_left_is_fetched_again() {
+    let server = Server::of(Kind::Guix.directory());
+    let sandbox = filled(&server);
+    let tree = sandbox.store().join(base(&item("sample")));
+    let leftovers: [fn(&Path) -> std::io::Result<()>; 2] = [
+        |tree| std::fs::create_dir(tree),
+        |tree| std::fs::write(tree, ""),
+    ];
+    for leave in leftovers {
+        remove(&tree);
+        leave(&tree).unwrap();
+        sandbox
+            .subst(&server.url(), &["fetch", &item("sample")])
+            .exits(0)
+            .says("1 item fetched");
+        assert_whole(&sandbox);
+    }
+}
+
+#[test]
 fn a_missing_tree_anywhere_in_the_closure_is_fetched_again() {
     let server = Server::of(Kind::Guix.directory());
     let (sample, url) = (item("sample"), server.url());
