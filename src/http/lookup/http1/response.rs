@@ -3,8 +3,8 @@
 //!
 //! A response is a head (status line and fields, up to an empty line) and a body, whose end is
 //! given by chunks, by `Content-Length`, or by the end of the connection, in this order; 204 and
-//! 304 have none. Interim responses (1xx) are skipped. Limits: [`HEAD_MAX_BYTES`] for a head, the
-//! parser's limit for a body; both are errors *before* that much is kept. Bodies that are not
+//! 304 have none. Interim responses (1xx) are skipped. Limits: [`HEAD_MAX_BYTES`] for a head and
+//! what is skipped before it, the parser's limit for a body; both are errors *before* that much is kept. Bodies that are not
 //! needed (all but 200's) are skipped.
 //!
 //! Not checked here: whether the response belongs to the request; HTTP/1.1 cannot tell.
@@ -21,6 +21,8 @@ pub(super) struct ResponseParser {
     limit_bytes: u64,
     /// Bytes of the buffer that do not contain the end of a head; not searched again.
     scanned: usize,
+    /// Bytes that were skipped before the head: line ends and interim responses.
+    skipped: usize,
     state: ParserState,
     response: LookupResponse,
     body_bytes: u64,
@@ -43,6 +45,7 @@ impl ResponseParser {
         Self {
             limit_bytes,
             scanned: 0,
+            skipped: 0,
             state: ParserState::Head,
             response: LookupResponse::default(),
             body_bytes: 0,
@@ -97,13 +100,16 @@ impl ResponseParser {
     fn finish(&mut self) -> LookupResponse {
         self.state = ParserState::Head;
         self.body_bytes = 0;
+        self.skipped = 0;
         std::mem::take(&mut self.response)
     }
 
     fn head(&mut self, input: &mut BytesMut) -> Result<ParserStep, ResponseParseError> {
         // Some servers send a line end too many after a body.
         while self.scanned == 0 && (input.starts_with(b"\r\n") || input.starts_with(b"\n")) {
-            input.advance(if input[0] == b'\n' { 1 } else { 2 });
+            let length = if input[0] == b'\n' { 1 } else { 2 };
+            input.advance(length);
+            self.skipped += length;
         }
         if **input == *b"\r" {
             return Ok(ParserStep::NeedsMore);
@@ -118,7 +124,7 @@ impl ResponseParser {
         }
 
         let end = self.head_end(input);
-        if end.unwrap_or(input.len()) > HEAD_MAX_BYTES {
+        if self.skipped + end.unwrap_or(input.len()) > HEAD_MAX_BYTES {
             return Err(ResponseParseError::HeadTooLarge);
         }
         let Some(end) = end else {
@@ -129,6 +135,7 @@ impl ResponseParser {
         input.advance(end);
         self.scanned = 0;
         if head.status < 200 {
+            self.skipped += end;
             return Ok(ParserStep::Continue);
         }
 

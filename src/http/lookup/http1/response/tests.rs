@@ -205,6 +205,11 @@ fn hostile_answers() {
     );
     let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(HEAD_MAX_BYTES));
     assert_eq!(error(&endless), ResponseParseError::HeadTooLarge);
+    for skipped in ["HTTP/1.1 103 Early Hints\r\n\r\n", "\r\n"] {
+        let endless = skipped.repeat(HEAD_MAX_BYTES / skipped.len() + 1);
+        let expected = ResponseParseError::HeadTooLarge;
+        assert_eq!(error(&endless), expected, "{skipped}");
+    }
     for text in [
         "<html>\r\n\r\n",
         "HTTP/2 200 OK\r\n\r\n",
