@@ -37,7 +37,7 @@ impl WriterPool {
     /// Starts `writers` threads, or as many as there are to have.
     ///
     /// # Errors
-    /// The system has not even one.
+    /// The system has not even one, or too few file descriptors.
     pub(crate) fn new(writers: usize) -> std::io::Result<Self> {
         let (queue, jobs) = bounded::<Job>(writers.max(1) * QUEUE_PER_WRITER);
         let buffers = Arc::<Buffers>::default();
@@ -50,7 +50,7 @@ impl WriterPool {
         Ok(Self {
             queue,
             buffers,
-            reserve: Arc::new(Reserve::new()),
+            reserve: Arc::new(Reserve::new()?),
             _threads: threads,
         })
     }

@@ -18,9 +18,13 @@ use super::destination::Destination;
 pub(super) struct Reserve(Mutex<Vec<OwnedFd>>);
 
 impl Reserve {
-    /// Opens as many as there are to have.
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(open()))
+    /// Opens them.
+    ///
+    /// # Errors
+    /// There are too few.
+    pub(super) fn new() -> std::io::Result<Self> {
+        let files = (0..FILES).map(|_| open()).collect::<Result<_, _>>()?;
+        Ok(Self(Mutex::new(files)))
     }
 
     /// Removes the tree at `destination`.
@@ -33,22 +37,22 @@ impl Reserve {
         }
         let mut reserve = lock(&self.0);
         let mut pause = Duration::from_millis(1);
-        // Another thread may be faster in opening something.
-        while pause < PAUSE_MAX {
+        // Another thread may be faster in opening something, also when the reserve was filled. All of
+        // them give back what they have when they fail or end.
+        for _ in 0..ATTEMPTS {
             reserve.clear();
             if !is_shortage(remove()) {
                 break;
             }
             std::thread::sleep(pause);
-            pause *= 2;
+            pause = PAUSE_MAX.min(pause * 2);
         }
-        *reserve = open();
+        reserve.extend((0..FILES).map_while(|_| open().ok()));
     }
 }
 
-fn open() -> Vec<OwnedFd> {
-    let file = || rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
-    (0..FILES).map_while(|_| file()).collect()
+fn open() -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn is_shortage(removed: rustix::io::Result<()>) -> bool {
@@ -57,5 +61,7 @@ fn is_shortage(removed: rustix::io::Result<()>) -> bool {
 
 /// The top directory, one below it, and the reading of that one.
 const FILES: usize = 3;
-/// The pauses double up to this, which makes a second in all.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The pauses between the attempts double up to this; they make about twenty seconds in all.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+/// How often a removal is attempted.
+const ATTEMPTS: u32 = 100;
