@@ -25,12 +25,13 @@ report() {
 
 show() { [ -z "${PEERS_SHOW:-}" ] || cat "$1" >&3; }
 
-# named FILE WORD...: every text is in the file; no line is wider than a terminal, but for names that cannot be broken.
+# named FILE TEXT...: every text is in the file; no line is wider than a terminal, except for names and commands, which cannot be
+# broken.
 named() {
     local file=$1 word; shift
     show "$file"
     for word in "$@"; do grep -qF -- "$word" "$file" || { echo "$word is not in $file"; cat "$file"; return 1; }; done
-    awk 'length > 80' "$file" | grep -vE '^ *(/gnu/store/)?[0-9a-z]{32}-[^ ]*$' > "$file.wide" || true
+    awk 'length > 80' "$file" | grep -vE '^ *(/gnu/store/)?[0-9a-z]{32}-[^ ]*$|^ *(hint: )?`[^`]*`$' > "$file.wide" || true
     [ ! -s "$file.wide" ] || { echo 'too wide:'; cat "$file.wide"; return 1; }
 }
 
@@ -64,7 +65,8 @@ in_a_terminal() {
     local run="env -i TERM=xterm PATH=$PATH HOME=$WORK/home $SUBST query --cache-miss-report --root $WORK/roots/terminal --acl $WORK/fill/acl --substitute-urls '$FAULTY/mixed' - < $WORK/mixed.list"
     tmux -L "subst-peers-$$" -f /dev/null new-session -d -x 80 -y 100 "sh -c \"$run; echo done\"; sleep 30"
     wait_for 10 sh -c "tmux -L subst-peers-$$ capture-pane -p | grep -q '^done'"
-    tmux -L "subst-peers-$$" capture-pane -p > "$WORK/terminal.txt"
+    # -J joins the lines that the terminal broke.
+    tmux -L "subst-peers-$$" capture-pane -p -J > "$WORK/terminal.txt"
     tmux -L "subst-peers-$$" kill-server
     named "$WORK/terminal.txt" 'signature is not good: 1' 'to be built now: 7 items' 'SERVER '
     expect 4 report terminal2 "$FAULTY/mixed" > "$WORK/terminal-pipe.txt"
