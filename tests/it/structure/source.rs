@@ -173,11 +173,11 @@ fn without_test_items(text: &str, code: &str) -> (String, String) {
 }
 
 fn item_length(code: &str) -> usize {
-    let is_use = code.trim_start().starts_with("use ")
-        || code.trim_start().starts_with("pub")
-            && code.split(';').next().unwrap().contains(" use ");
     let brace = code.find('{').unwrap_or(code.len());
     let semicolon = code.find(';').unwrap_or(code.len());
+    let is_use = code[..brace.min(semicolon)]
+        .split_whitespace()
+        .any(|word| word == "use");
     if is_use || semicolon < brace {
         return (semicolon + 1).min(code.len());
     }
@@ -201,7 +201,7 @@ pub(crate) fn block_length(code: &str) -> usize {
 #[test]
 fn comments_strings_and_tests_are_not_code() {
     let text = "fn a() { f(\"}\", '{', r#\"\"}\"#, 'a: b); } // }\n/* } */ fn b<'a>() {}\n\
-        #[cfg(test)]\nuse x::{y};\n#[cfg(test)]\nmod tests { fn c() {} }\nfn d() {}\n";
+        #[cfg(test)]\nuse x::{y};\n#[cfg(test)]\npub(crate) mod tests { use x; fn c() {} }\nfn d() {}\n";
     let file = SourceFile::new("store/lock.rs", text);
     assert_eq!(file.code.matches('}').count(), 3, "{}", file.code);
     assert!(!file.code.contains("fn c") && !file.code.contains("use x"));
