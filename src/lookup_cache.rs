@@ -17,6 +17,7 @@ use rusqlite::Connection;
 mod db;
 mod entry;
 mod error;
+mod expiry;
 mod open;
 mod report;
 mod schema;
@@ -226,29 +227,25 @@ impl LookupCache {
         })
     }
 
-    /// Removes the entries that do not count any more at `now`, and gives their number.
+    /// Removes all entries that are expired at `now`, and gives their number.
     ///
     /// # Errors
     /// The file failed and has been given up.
     pub(crate) fn remove_expired(&mut self, now: u64) -> Result<u64, CacheError> {
-        self.run("removing expired answers", |connection| {
-            report::remove_expired(connection, now)
+        self.run("removing expired entries", |connection| {
+            expiry::remove_all(connection, now)
         })
     }
 
-    /// Prunes when that was not done for five days. Cheap otherwise: call it once per run.
+    /// Removes some of the entries that are expired at `now`, in a few milliseconds, if that was
+    /// not done for all of them in the last day. Gives whether there is more to do.
     ///
     /// # Errors
     /// The file failed and has been given up.
-    #[cfg(test)]
-    pub(crate) fn sweep(&mut self, now: u64) -> Result<u64, CacheError> {
-        let swept_at = self.run("looking for the last sweep", |connection| {
-            report::swept_at(connection)
-        })?;
-        match swept_at {
-            Some(at) if now < at.saturating_add(SWEEP_INTERVAL_SECS) => Ok(0),
-            _ => self.remove_expired(now),
-        }
+    pub(crate) fn remove_some_expired(&mut self, now: u64) -> Result<bool, CacheError> {
+        self.run("removing expired entries", |connection| {
+            expiry::remove_step(connection, now)
+        })
     }
 
     /// Does `work`, on a new database in memory when it fails on the file.
@@ -300,10 +297,6 @@ impl LookupCache {
         }
     }
 }
-
-/// As often as the stock client sweeps its cache.
-#[cfg(test)]
-const SWEEP_INTERVAL_SECS: u64 = 5 * 24 * 3600;
 
 #[cfg(test)]
 mod tests;

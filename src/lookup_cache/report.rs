@@ -1,9 +1,10 @@
 //! Looking into the cache as a whole, and clearing it: what `subst cache` shows and does.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use super::db::{self, BAKING, CachedVerdicts, NEGATIVE, POSITIVE, REFUSED, TRANSIENT};
 use super::entry::CacheEntry;
+use super::expiry;
 use crate::format::store_path::HashPart;
 
 /// An entry together with what it is about.
@@ -94,7 +95,7 @@ pub(super) fn stats(connection: &Connection, now: u64) -> rusqlite::Result<Cache
             row.get::<_, Option<i64>>(0)
         })?
         .map(i64::unsigned_abs);
-    stats.swept_at = swept_at(connection)?;
+    stats.swept_at = expiry::swept_at(connection)?;
     Ok(stats)
 }
 
@@ -137,41 +138,9 @@ pub(super) fn remove(
     }
     transaction.commit()?;
     if items.is_empty() {
-        shrink(connection)?;
+        expiry::return_free_pages(connection)?;
     }
     Ok(forgotten as u64)
-}
-
-/// Removes what does not count any more at `now`.
-pub(super) fn remove_expired(connection: &mut Connection, now: u64) -> rusqlite::Result<u64> {
-    let now = db::stored_time(now);
-    let transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let pruned = transaction.execute("DELETE FROM lookups WHERE expires_at <= ?1", [now])?;
-    transaction.execute(
-        "INSERT OR REPLACE INTO sweeps (id, swept_at) VALUES (1, ?1)",
-        [now],
-    )?;
-    transaction.commit()?;
-    shrink(connection)?;
-    Ok(pruned as u64)
-}
-
-pub(super) fn swept_at(connection: &Connection) -> rusqlite::Result<Option<u64>> {
-    let swept: Option<i64> = connection
-        .query_row("SELECT swept_at FROM sweeps WHERE id = 1", [], |row| {
-            row.get(0)
-        })
-        .optional()?;
-    Ok(swept.map(i64::unsigned_abs))
-}
-
-/// Gives freed pages back to the file system.
-fn shrink(connection: &Connection) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare("PRAGMA incremental_vacuum")?;
-    let mut rows = statement.query([])?;
-    while rows.next()?.is_some() {}
-    Ok(())
 }
 
 fn unsigned(row: &rusqlite::Row<'_>) -> rusqlite::Result<u64> {

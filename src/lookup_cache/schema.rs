@@ -34,8 +34,16 @@ pub(super) fn is_there(connection: &Connection) -> rusqlite::Result<bool> {
 /// Those of SQLite.
 pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
+        "BEGIN IMMEDIATE; {TABLES} {SWEEP_PROGRESS} PRAGMA application_id = {APPLICATION_ID}; COMMIT;"
     ))
+}
+
+/// Makes the table that files of earlier versions of this program do not have.
+///
+/// # Errors
+/// Those of SQLite.
+pub(super) fn add_sweep_progress(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(SWEEP_PROGRESS)
 }
 
 /// `subS`.
@@ -76,4 +84,11 @@ CREATE TABLE IF NOT EXISTS lookups (
 CREATE TABLE IF NOT EXISTS sweeps (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     swept_at INTEGER NOT NULL
+);";
+
+/// The row at which a sweep that is under way continues.
+const SWEEP_PROGRESS: &str = "
+CREATE TABLE IF NOT EXISTS sweep_progress (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    next_row INTEGER NOT NULL
 );";

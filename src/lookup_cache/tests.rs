@@ -129,7 +129,7 @@ fn only_what_counts_is_found() {
 }
 
 #[test]
-fn forgets_prunes_and_counts() {
+fn removes_and_counts_entries() {
     let dir = tempfile::tempdir().unwrap();
     let mut cache = open_sound(dir.path());
     let (server, other) = (cache.server_id(URL), cache.server_id("http://other/"));
@@ -170,14 +170,69 @@ fn forgets_prunes_and_counts() {
 }
 
 #[test]
-fn sweeps_once_in_five_days() {
-    let mut cache = LookupCache::in_memory();
+fn expired_entries_are_removed_in_steps_once_a_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = 3 * usize::try_from(expiry::STEP_ROWS).unwrap();
+    let mut cache = open_sound(dir.path());
+    let server = cache.server_id(URL);
+    let batch: Vec<_> = (0..rows)
+        .map(|number| {
+            // Every other one is expired.
+            let entry = if number % 2 == 0 {
+                negative()
+            } else {
+                positive("a")
+            };
+            (server, item(number), entry)
+        })
+        .collect();
+    cache.insert(&batch).unwrap();
+    let now = NOW + 200;
+    assert!(cache.remove_some_expired(now).unwrap());
+    assert!(cache.stats(now).unwrap().expired > 0);
+    drop(cache);
+
+    // Another process continues.
+    let mut cache = open_sound(dir.path());
+    assert!(cache.remove_some_expired(now).unwrap());
+    assert!(!cache.remove_some_expired(now).unwrap());
+    let stats = cache.stats(now).unwrap();
+    assert_eq!((stats.expired, stats.positive), (0, rows as u64 / 2));
+    assert_eq!(stats.swept_at, Some(now));
+
     let server = cache.server_id(URL);
     cache.insert(&[(server, item(0), negative())]).unwrap();
-    assert_eq!(cache.sweep(NOW).unwrap(), 0);
-    let later = NOW + SWEEP_INTERVAL_SECS;
-    assert_eq!(cache.sweep(later - 1).unwrap(), 0);
-    assert_eq!(cache.sweep(later).unwrap(), 1);
+    let next_day = now + expiry::INTERVAL_SECS;
+    assert!(!cache.remove_some_expired(next_day - 1).unwrap());
+    assert_eq!(cache.stats(next_day - 1).unwrap().expired, 1);
+    while cache.remove_some_expired(next_day).unwrap() {}
+    assert_eq!(cache.stats(next_day).unwrap().expired, 0);
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_stop_the_removal() {
+    let mut cache = LookupCache::in_memory();
+    let server = cache.server_id(URL);
+    cache.remove_expired(NOW + 1_000_000).unwrap();
+    cache.insert(&[(server, item(0), negative())]).unwrap();
+    assert!(!cache.remove_some_expired(NOW + 200).unwrap());
+    assert_eq!(cache.stats(NOW + 200).unwrap().expired, 0);
+}
+
+#[test]
+fn expired_entries_of_a_file_of_an_earlier_version_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cache = open_sound(dir.path());
+    cache
+        .connection
+        .execute_batch("DROP TABLE sweep_progress")
+        .unwrap();
+    let server = cache.server_id(URL);
+    cache.insert(&[(server, item(0), negative())]).unwrap();
+    drop(cache);
+    let mut cache = open_sound(dir.path());
+    assert!(!cache.remove_some_expired(NOW + 200).unwrap());
+    assert_eq!(cache.stats(NOW + 200).unwrap().expired, 0);
 }
 
 #[test]

@@ -202,7 +202,7 @@ pub(crate) mod tests {
         settle_all(&tree.join("file"), FILE_MODE);
         settle_all(&tree, DIRECTORY_MODE);
         assert_eq!(faults(&tree), Vec::<String>::new());
-        super::super::remove::remove_tree(dir.path(), "tree").unwrap();
+        crate::store::remove::remove_tree(dir.path(), "tree").unwrap();
     }
 
     #[test]
@@ -223,6 +223,6 @@ pub(crate) mod tests {
         settle_symlink(handle.as_fd(), c"link").unwrap();
         settle(&handle, DIRECTORY_MODE).unwrap();
         assert_eq!(faults(&tree), Vec::<String>::new());
-        super::super::remove::remove_tree(dir.path(), "tree").unwrap();
+        crate::store::remove::remove_tree(dir.path(), "tree").unwrap();
     }
 }

@@ -86,6 +86,8 @@ pub(super) struct LookupEngine {
     pub(super) text_batch: Vec<UnverifiedText>,
     verifiers: Vec<JoinHandle<()>>,
     pub(super) pending_cache_entries: Vec<(ServerId, HashPart, CacheEntry)>,
+    /// Whether the lookup cache may have expired entries to be removed when there is nothing to do.
+    pub(super) has_expired_entries: bool,
     pub(super) cache_hits: u64,
     pub(super) cache_misses: u64,
     /// When a server was first asked after nothing was to be asked.
@@ -140,6 +142,7 @@ impl LookupEngine {
             text_batch: Vec::new(),
             verifiers,
             pending_cache_entries: Vec::new(),
+            has_expired_entries: true,
             cache_hits: 0,
             cache_misses: 0,
             asked_at: Instant::now(),
@@ -152,7 +155,9 @@ impl LookupEngine {
     pub(super) fn run(mut self, inbox: &Receiver<LookupMessage>) {
         let ticks = tick(TICK);
         loop {
-            let is_idle = self.undecided == 0 && self.pending_cache_entries.is_empty();
+            let is_idle = self.undecided == 0
+                && self.pending_cache_entries.is_empty()
+                && !self.has_expired_entries;
             let ticks = if is_idle { &never() } else { &ticks };
             let more = if self.fresh.is_empty() {
                 select! {
@@ -170,6 +175,7 @@ impl LookupEngine {
             self.settle();
         }
         self.write_cache();
+        self.remove_some_expired();
         self.lookups = None;
         self.texts = None;
         for verifier in self.verifiers.drain(..) {

@@ -23,6 +23,21 @@ impl LookupEngine {
         }
         self.repeat_progress();
         self.write_cache();
+        if self.undecided == 0 {
+            self.remove_some_expired();
+        }
+    }
+
+    /// Removes expired entries of the lookup cache, a few at a time.
+    pub(super) fn remove_some_expired(&mut self) {
+        if !self.has_expired_entries {
+            return;
+        }
+
+        let now = self.setup.clock.unix_seconds();
+        let removed = self.setup.cache.remove_some_expired(now);
+        self.has_expired_entries = matches!(removed, Ok(true));
+        self.warn(removed.err());
     }
 
     fn undecided_items(&self) -> Vec<u32> {

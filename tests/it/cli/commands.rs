@@ -14,6 +14,33 @@ fn count(sandbox: &Sandbox, kind: &str) -> u64 {
 }
 
 #[test]
+fn expired_entries_of_the_lookup_cache_are_removed_by_later_runs() {
+    let sandbox = Sandbox::new();
+    let (url, tools, notes) = (Kind::Guix.url(), item("tools"), item("notes"));
+    sandbox.subst(&url, &["query", &tools, NOTHING]).exits(1);
+    assert_eq!(count(&sandbox, "negative"), 1);
+
+    let cache = sandbox.root().join("var/guix/subst/lookups-v1.sqlite");
+    let connection = rusqlite::Connection::open(cache).unwrap();
+    let expire = "UPDATE lookups SET expires_at = 1 WHERE status IS NOT NULL";
+    assert_eq!(connection.execute(expire, []).unwrap(), 1);
+    assert_eq!(count(&sandbox, "expired"), 1);
+
+    // Once a day is enough,
+    sandbox.subst(&url, &["query", &notes]).exits(0);
+    assert_eq!(count(&sandbox, "expired"), 1);
+
+    // and the last time was long ago.
+    connection
+        .execute("UPDATE sweeps SET swept_at = 1", [])
+        .unwrap();
+    sandbox.subst(&url, &["query", &notes]).exits(0);
+    assert_eq!(count(&sandbox, "expired"), 0);
+    assert_eq!(count(&sandbox, "negative"), 0);
+    assert_eq!(count(&sandbox, "positive"), 2);
+}
+
+#[test]
 fn the_lookup_cache_can_be_inspected_and_cleared() {
     let sandbox = Sandbox::new();
     let (url, tools, notes) = (Kind::Guix.url(), item("tools"), item("notes"));

@@ -49,6 +49,7 @@ fn style_numbers(files: &[SourceFile]) -> Vec<StyleNumber> {
         (
             "pub items outside format, trust, codec, lib",
             public_items(files),
+            // The stages of an item, which documentation tests name, and `cli::run`.
             18,
         ),
         (
