@@ -1,14 +1,17 @@
-//! Layer 1: bytes <-> types. Pure: no files, sockets, clock, environment or threads.
+//! Layer 1: the formats of Guix and Nix, as types that are parsed and printed.
+//!
+//! Everything here is pure: no files, sockets, clock, environment or threads. Parsers bound what
+//! they accept, since their input usually comes from a server.
 
 pub mod base32;
-pub mod cache_info;
+pub(crate) mod cache_info;
 pub mod compression;
-pub mod credentials;
-pub mod escape;
+pub(crate) mod credentials;
+pub(crate) mod escape;
 pub mod hash;
 pub mod nar;
 pub mod narinfo;
-pub mod server_url;
+pub(crate) mod server_url;
 pub mod sexp;
 pub mod sha256;
 pub mod store_path;

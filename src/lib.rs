@@ -1,13 +1,63 @@
-//! `subst`: fetches substitutes for GNU Guix and Nix.
+//! `subst` fetches substitutes for GNU Guix and Nix. The program is [`cli::run`]; this library also
+//! offers its formats to other programs:
 //!
-//! Six layers; a module may use its own layer's directory and the layers above it in this
-//! list. `tests/it/layers.rs` keeps it so, and `docs/architecture.md` says why.
+//! - [`format`]: parsers and printers of narinfos, nars, store paths, hashes and s-expressions.
+//! - [`trust`]: ACLs and keys of Guix and Nix, and the verification of signatures.
+//! - [`codec`]: decoders of all compression methods of nars, with bounded memory.
+//!
+//! Parse a narinfo and verify its signature:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use subst::format::narinfo::NarInfo;
+//! use subst::format::store_path::{StoreDir, StorePath};
+//! use subst::trust::acl::{Acl, AuthorizedKeys};
+//! use subst::trust::guix::PublicKey;
+//! use subst::trust::verdict::authorize;
+//!
+//! # const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/signatures");
+//! # let text = std::fs::read_to_string(format!("{FIXTURES}/vector-a.narinfo"))?;
+//! # let key = std::fs::read(format!("{FIXTURES}/vector-a.pub"))?;
+//! let store_dir = StoreDir::parse(StoreDir::GUIX)?;
+//! let narinfo = Arc::new(NarInfo::parse(text, &store_dir)?);
+//! let mut acl = Acl::default();
+//! acl.authorize(PublicKey::parse(&key)?);
+//!
+//! let item = StorePath::parse("0f9qzp1g3jy45al4zspzqah9f8d5bisp-debconf-1.0")?;
+//! let authorized = authorize(narinfo, item.as_ref(), &AuthorizedKeys::Guix(acl), &store_dir)?;
+//! assert_eq!(authorized.narinfo().nar_size(), 288_640);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Read a nar:
+//!
+//! ```
+//! use std::io::Read as _;
+//!
+//! use subst::format::nar::{NarEvent, NarReader};
+//!
+//! # let nar = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/nar/tree.nar"))?;
+//! let mut reader = NarReader::new(&nar[..]);
+//! while let Some(event) = reader.next()? {
+//!     if let NarEvent::File { name, size, .. } = event {
+//!         let mut contents = Vec::new();
+//!         reader.contents().read_to_end(&mut contents)?;
+//!         assert_eq!(contents.len() as u64, size);
+//!         println!("{name:?}: {size} bytes");
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The crate has six layers. A module may use its own layer's directory and the layers above it in
+//! the list below; `tests/it/layers.rs` checks this, and `docs/architecture.md` describes it.
 
 // 0: mutexes and threads, used by every layer.
 mod sync;
 // 1: bytes <-> types, pure.
 pub mod format;
-// 2: is this narinfo vouched for? Pure.
+// 2: has an authorized key signed this narinfo? Pure.
 pub mod trust;
 // 3: edges, one kind of effect each; they never import each other.
 pub mod codec;

@@ -1,7 +1,7 @@
-//! Layer 2: is this narinfo vouched for? Pure; uses `format` only.
+//! Layer 2: has an authorized key signed this narinfo? Pure; uses `format` only.
 //!
-//! A narinfo is a claim. [`verdict::authorize`] is the one way from a claim to an
-//! [`verdict::AuthorizedNarInfo`]; without keys it refuses everything.
+//! A narinfo is a claim. [`verdict::authorize`] is the only way from a claim to an
+//! [`verdict::AuthorizedNarInfo`]; without authorized keys it refuses everything.
 
 pub mod acl;
 pub mod guix;

@@ -5,12 +5,12 @@
 //! bits must be zero, so that a value has exactly one spelling.
 
 /// The 32 digits: `e`, `o`, `u` and `t` are left out.
-pub const ALPHABET: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
+const ALPHABET: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
 
-/// Why a text is not the nix-base32 form of the bytes wanted.
+/// Why a text is not the nix-base32 form of the given number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Base32Error {
-    /// The text does not have the length that the number of bytes calls for.
+    /// The text does not have the length of that number of bytes.
     #[error("{found} characters where {expected} are needed")]
     Length {
         /// Characters needed.
@@ -26,15 +26,15 @@ pub enum Base32Error {
     Overflow,
 }
 
-/// How many characters `bytes` bytes take.
+/// The number of characters that `bytes` bytes are encoded in.
 #[must_use]
-pub const fn encoded_len(bytes: usize) -> usize {
+pub(crate) const fn encoded_len(bytes: usize) -> usize {
     (bytes * 8).div_ceil(5)
 }
 
 /// Whether `byte` is a nix-base32 digit.
 #[must_use]
-pub const fn is_digit(byte: u8) -> bool {
+pub(crate) const fn is_digit(byte: u8) -> bool {
     VALUES[byte as usize] != INVALID
 }
 
@@ -48,33 +48,39 @@ pub fn encode(bytes: &[u8]) -> String {
         let pair = u16::from_le_bytes([bytes[byte], next]);
         text.push(char::from(ALPHABET[usize::from(pair >> shift) & 31]));
     }
+
     text
 }
 
-/// The `N` bytes that `text` stands for.
+/// Decodes `text` to `N` bytes.
 ///
 /// # Errors
-/// Another length than `N` bytes take, a character outside the alphabet, or unused bits set.
+/// `text` has another length than `N` bytes have, a character outside the alphabet, or unused
+/// bits that are set.
 pub fn decode<const N: usize>(text: &str) -> Result<[u8; N], Base32Error> {
     let (expected, found) = (encoded_len(N), text.len());
     if expected != found {
         return Err(Base32Error::Length { expected, found });
     }
+
     let mut bytes = [0u8; N];
     for (position, digit) in text.bytes().rev().enumerate() {
         let value = VALUES[usize::from(digit)];
         if value == INVALID {
             return Err(Base32Error::Digit(digit));
         }
+
         let (byte, shift) = (position * 5 / 8, position * 5 % 8);
         let [low, high] = (u16::from(value) << shift).to_le_bytes();
         bytes[byte] |= low;
+
         match bytes.get_mut(byte + 1) {
             Some(next) => *next |= high,
             None if high != 0 => return Err(Base32Error::Overflow),
             None => {}
         }
     }
+
     Ok(bytes)
 }
 

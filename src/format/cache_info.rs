@@ -1,23 +1,23 @@
-//! `nix-cache-info`: what a substitute server says of itself.
+//! The `nix-cache-info` file, in which a substitute server describes itself.
 //!
 //! `Key: value` lines. Unknown keys and lines without a colon are ignored, and the last of a
 //! repeated key counts, as in Nix. A server without the file is usable with the defaults.
 
-/// What a server says of itself.
+/// A server's description of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CacheInfo {
+pub(crate) struct CacheInfo {
     /// The store directory its items are made for; a server for another one is unusable.
-    pub store_dir: Option<String>,
-    /// Whether many parallel lookups are welcome.
-    pub want_mass_query: bool,
-    /// Lower is tried first by Nix; `None` when not said.
-    pub priority: Option<u32>,
+    pub(crate) store_dir: Option<String>,
+    /// Whether the server accepts many parallel lookups.
+    pub(crate) want_mass_query: bool,
+    /// Nix tries servers with lower numbers first; `None` if there is no such line.
+    pub(crate) priority: Option<u32>,
 }
 
 impl CacheInfo {
-    /// What `text` says. Never fails: what cannot be read is as good as not said.
+    /// Parses `text`. Never fails: a line that cannot be read is ignored.
     #[must_use]
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut info = Self::default();
         for (key, value) in text.lines().filter_map(|line| line.split_once(':')) {
             let value = value.trim();
@@ -28,6 +28,7 @@ impl CacheInfo {
                 _ => {}
             }
         }
+
         info
     }
 }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// How a nar is compressed on the wire.
+/// How a nar is compressed for the download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Compression {
-    /// Not at all.
+    /// Uncompressed.
     None,
     /// Zstandard.
     Zstd,
@@ -38,13 +38,15 @@ impl Compression {
     /// The method called `name`.
     ///
     /// # Errors
-    /// No such method is known here.
+    /// The method is not supported.
     pub fn parse(name: &str) -> Result<Self, UnknownCompression> {
-        let known = Self::ALL.into_iter().find(|method| method.name() == name);
-        known.ok_or_else(|| UnknownCompression(name.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|method| method.name() == name)
+            .ok_or_else(|| UnknownCompression(name.to_owned()))
     }
 
-    /// The name that narinfos use.
+    /// The method's name in narinfos.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,17 +1,17 @@
-//! Text without the user names and passwords of the URLs in it.
+//! Removal of user names and passwords from URLs and from text that quotes URLs.
 //!
-//! A URL that cannot be parsed may still hold a password: often it is the password that keeps it
-//! from being parsed. So this works on text, and removes rather too much than too little.
+//! A URL that cannot be parsed may still contain a password: often it is the password that makes
+//! it invalid. So this works on text, and in doubt removes too much rather than too little.
 
 use std::borrow::Cow;
 
-/// What stands in the place of a user name and password.
-pub const REMOVED: &str = "***";
+/// Replaces a user name and password.
+pub(crate) const REMOVED: &str = "***";
 
-/// `text`, which is meant to be one URL, without user name and password. Anything before an `@`
-/// counts as such, and so does a port that is no number.
+/// `text`, which should be one URL, without user name and password. Everything before an `@`
+/// counts as such, and so does a port that is not a number.
 #[must_use]
-pub fn url_without_credentials(text: &str) -> Cow<'_, str> {
+pub(crate) fn url_without_credentials(text: &str) -> Cow<'_, str> {
     let rest = match text.split_once(':') {
         Some((_, rest)) if rest.starts_with(SLASHES) => rest.trim_start_matches(SLASHES),
         _ => text,
@@ -20,22 +20,25 @@ pub fn url_without_credentials(text: &str) -> Cow<'_, str> {
     if scheme.is_empty() && !rest.contains('@') {
         return Cow::Borrowed(text);
     }
+
     redacted(scheme, rest).map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
-/// `text`, such as an error of a parser that quotes its input, without the user names and
-/// passwords of the URLs in it. What is between a scheme's `:/` and the last `@` in front of the
+/// `text`, such as the error of a parser that quotes its input, without the user names and
+/// passwords of the URLs in it: everything between a scheme's `:/` and the last `@` before the
 /// next double quote, backquote or line break is removed.
 #[must_use]
-pub fn without_credentials(text: &str) -> Cow<'_, str> {
+pub(crate) fn without_credentials(text: &str) -> Cow<'_, str> {
     let mut shown = String::new();
     let mut rest = text;
     let mut is_changed = false;
+
     while let Some((_, after)) = rest.split_once(SEPARATOR) {
         let after = after.trim_start_matches('/');
         shown.push_str(&rest[..rest.len() - after.len()]);
         let end = after.find(['"', '`', '\n']).unwrap_or(after.len());
         let (url, behind) = after.split_at(end);
+
         match redacted("", url) {
             Some(url) => {
                 is_changed = true;
@@ -45,26 +48,28 @@ pub fn without_credentials(text: &str) -> Cow<'_, str> {
             None => rest = after,
         }
     }
+
     if !is_changed {
         return Cow::Borrowed(text);
     }
+
     shown.push_str(rest);
     Cow::Owned(shown)
 }
 
-/// What is between a scheme and the rest; some leave a slash out.
+/// Separates a scheme from the rest; a URL with a typing error may have a single slash.
 const SEPARATOR: &str = ":/";
-/// What parsers of URLs take for the slashes behind a scheme.
+/// The characters that URL parsers accept as slashes behind a scheme.
 const SLASHES: [char; 2] = ['/', '\\'];
 
-/// `scheme` and the `rest` of a URL behind it without credentials; `None` when it has none.
+/// A URL of `scheme` and `rest` without credentials; `None` if it has none.
 fn redacted(scheme: &str, rest: &str) -> Option<String> {
     if let Some((_, host)) = rest.rsplit_once('@') {
         return Some(format!("{scheme}{REMOVED}@{host}"));
     }
-    // Half of a URL that had a blank in its password.
-    let is_end = |c: char| c.is_whitespace() || matches!(c, '/' | '\\' | '?' | '#' | '\'');
-    let authority = rest.split(is_end).next().unwrap_or_default();
+
+    // The first half of a URL with a blank in its password looks like one with an invalid port.
+    let authority = rest.split(ends_authority).next().unwrap_or_default();
     let (_, port) = authority
         .split_once(':')
         .filter(|_| !authority.starts_with('['))?;
@@ -72,7 +77,12 @@ fn redacted(scheme: &str, rest: &str) -> Option<String> {
         .trim_end_matches([',', ';', '.', ')', ']', ':'])
         .bytes()
         .all(|byte| byte.is_ascii_digit());
+
     (!is_port).then(|| format!("{scheme}{REMOVED}"))
+}
+
+fn ends_authority(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '/' | '\\' | '?' | '#' | '\'')
 }
 
 #[cfg(test)]

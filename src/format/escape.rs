@@ -1,27 +1,29 @@
-//! Text from strangers, made harmless for a terminal and for an error.
+//! Untrusted text, made safe to print on a terminal and to quote in an error.
 
 use std::borrow::Cow;
 
-/// `text` with everything escaped that a terminal would act upon. Line breaks stay.
+/// `text` with every character escaped that a terminal would interpret or not show. Line breaks
+/// stay.
 #[must_use]
-pub fn printable(text: &str) -> Cow<'_, str> {
-    let is_harmless = |c: char| !c.is_control() && !is_invisible(c) || c == '\n';
-    if text.chars().all(is_harmless) {
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_printable) {
         return Cow::Borrowed(text);
     }
+
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_harmless(c) {
+        if is_printable(c) {
             safe.push(c);
         } else {
             safe.extend(c.escape_unicode());
         }
     }
+
     Cow::Owned(safe)
 }
 
-/// The beginning of `text`, so that an error cannot quote a megabyte.
-pub fn clip(text: &str, max: usize) -> &str {
+/// The beginning of `text`, at most `max` bytes, so that an error cannot quote a megabyte.
+pub(crate) fn clip(text: &str, max: usize) -> &str {
     if text.len() <= max {
         return text;
     }
@@ -29,7 +31,11 @@ pub fn clip(text: &str, max: usize) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
-/// Characters that reorder or hide what stands beside them.
+fn is_printable(c: char) -> bool {
+    c == '\n' || !c.is_control() && !is_invisible(c)
+}
+
+/// Whether `c` reorders or hides the characters next to it.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

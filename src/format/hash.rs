@@ -1,6 +1,6 @@
-//! SHA-256 hashes of nars and of compressed files, as two types that cannot be mixed up.
+//! SHA-256 hashes of nars and of compressed files, as two types that cannot be confused.
 //!
-//! Narinfos write them as `sha256:` and 52 nix-base32 characters; Nix also writes 64 base16
+//! Narinfos spell them as `sha256:` and 52 nix-base32 characters; Nix also writes 64 base16
 //! digits or the SRI form `sha256-BASE64`. The store database wants base16.
 
 use std::fmt;
@@ -9,7 +9,7 @@ use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
 
 use super::base32;
 
-/// Why a text is no SHA-256 hash.
+/// Why a text is not a SHA-256 hash.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
     /// Another algorithm, or none named.
@@ -20,10 +20,10 @@ pub enum HashError {
     Digits(String),
 }
 
-/// How a hash was spelled.
+/// The notation of a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashForm {
-    /// `sha256:` and 52 nix-base32 characters: what everybody reads.
+    /// `sha256:` and 52 nix-base32 characters, the usual form.
     Base32,
     /// `sha256:` and 64 base16 digits.
     Base16,
@@ -42,16 +42,16 @@ pub struct FileHash([u8; 32]);
 macro_rules! sha256_type {
     ($name:ident) => {
         impl $name {
-            /// The hash made of these 32 bytes.
+            /// The hash with these 32 bytes.
             #[must_use]
             pub const fn from_bytes(bytes: [u8; 32]) -> Self {
                 Self(bytes)
             }
 
-            /// The hash spelled `text`, and the form it was spelled in.
+            /// Parses a hash in any of the forms, and returns the form as well.
             ///
             /// # Errors
-            /// Another algorithm than sha256, or digits that do not make 32 bytes.
+            /// The algorithm is not sha256, or the digits are not those of 32 bytes.
             pub fn parse(text: &str) -> Result<(Self, HashForm), HashError> {
                 parse_sha256(text).map(|(bytes, form)| (Self(bytes), form))
             }
@@ -74,7 +74,7 @@ macro_rules! sha256_type {
                 format!("sha256:{}", HEXLOWER.encode(&self.0))
             }
 
-            /// The hash spelled in `form`.
+            /// The hash in the notation `form`.
             #[must_use]
             pub fn in_form(&self, form: HashForm) -> String {
                 match form {
@@ -103,12 +103,16 @@ sha256_type!(NarHash);
 sha256_type!(FileHash);
 
 fn parse_sha256(text: &str) -> Result<([u8; 32], HashForm), HashError> {
-    let bad_digits = || HashError::Digits(text.to_owned());
     if let Some(digits) = text.strip_prefix("sha256-") {
-        let bytes = BASE64.decode(digits.as_bytes()).map_err(|_| bad_digits())?;
-        let bytes = bytes.try_into().map_err(|_| bad_digits())?;
+        let bytes = BASE64
+            .decode(digits.as_bytes())
+            .map_err(|_| HashError::Digits(text.to_owned()))?;
+        let bytes = bytes
+            .try_into()
+            .map_err(|_| HashError::Digits(text.to_owned()))?;
         return Ok((bytes, HashForm::Sri));
     }
+
     let digits = text
         .strip_prefix("sha256:")
         .ok_or_else(|| HashError::Algorithm(text.to_owned()))?;
@@ -116,10 +120,11 @@ fn parse_sha256(text: &str) -> Result<([u8; 32], HashForm), HashError> {
         let mut bytes = [0; 32];
         return match HEXLOWER_PERMISSIVE.decode_mut(digits.as_bytes(), &mut bytes) {
             Ok(_) => Ok((bytes, HashForm::Base16)),
-            Err(_) => Err(bad_digits()),
+            Err(_) => Err(HashError::Digits(text.to_owned())),
         };
     }
-    let bytes = base32::decode::<32>(digits).map_err(|_| bad_digits())?;
+
+    let bytes = base32::decode::<32>(digits).map_err(|_| HashError::Digits(text.to_owned()))?;
     Ok((bytes, HashForm::Base32))
 }
 

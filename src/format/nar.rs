@@ -21,10 +21,10 @@
 //!           | "directory" { "entry" "( name" BYTES "node ( type" body ")" } ")"
 //! ```
 //!
-//! Kept here: exact strings, zero padding, names that are one plain path component and strictly
-//! increase in byte order, sizes of names and targets before memory is taken, [`MAX_DEPTH`],
-//! nothing behind the top node. Names are bytes, not text. **Not** kept here: the size of
-//! files and of the whole (the caller knows NarSize), and where symlinks point.
+//! Checked here: exact strings, zero padding, names that are one plain path component and strictly
+//! increase in byte order, sizes of names and targets before memory is allocated, [`MAX_DEPTH`],
+//! no bytes behind the top node. Names are bytes, not text. **Not** checked: the sizes of files and
+//! of the nar (the caller knows NarSize), and where symlinks point.
 
 mod error;
 mod read;
@@ -38,16 +38,17 @@ use std::os::unix::ffi::OsStrExt;
 
 pub use error::NarError;
 pub use read::{NarContents, NarReader};
-pub use write::{NarWriter, file_header, file_trailer};
+pub use write::NarWriter;
+pub(crate) use write::{file_header, file_trailer};
 
-/// The longest name of a directory entry: what Linux file systems take.
+/// The longest name of a directory entry in bytes, the limit of Linux file systems.
 pub const MAX_NAME_BYTES: usize = 255;
 
-/// The longest target of a symlink: what Linux takes.
+/// The longest target of a symlink in bytes, the limit of Linux.
 pub const MAX_TARGET_BYTES: usize = 4095;
 
-/// How many directories may be inside each other. Nix refuses to go below 64, Guix sets no
-/// limit; a path this deep cannot be named in one system call any more.
+/// How deep directories may be nested. Nix's limit is 64, Guix has none; a path of this depth is
+/// too long for a single system call.
 pub const MAX_DEPTH: usize = 4096;
 
 /// The name of a directory entry: not empty, not `.` or `..`, without `/` and NUL.
@@ -55,7 +56,7 @@ pub const MAX_DEPTH: usize = 4096;
 pub struct EntryName(Box<[u8]>);
 
 impl EntryName {
-    /// The entry name `bytes`, unless they cannot be one.
+    /// An entry name; `None` if `bytes` are not a valid one.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let is_plain = !matches!(bytes, b"" | b"." | b"..")
@@ -70,7 +71,7 @@ impl EntryName {
 pub struct SymlinkTarget(Box<[u8]>);
 
 impl SymlinkTarget {
-    /// The target `bytes`, unless they cannot be one.
+    /// A symlink target; `None` if `bytes` are not a valid one.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let is_possible = !bytes.is_empty()
@@ -89,14 +90,14 @@ macro_rules! checked_bytes {
                 &self.0
             }
 
-            /// The same for system calls.
+            /// The bytes as an argument for system calls.
             #[must_use]
             pub fn as_os_str(&self) -> &OsStr {
                 OsStr::from_bytes(&self.0)
             }
         }
 
-        /// Escaped, since it comes from a stranger.
+        /// Escaped, since it is untrusted.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "{}", self.0.escape_ascii())
@@ -113,36 +114,36 @@ macro_rules! checked_bytes {
 checked_bytes!(EntryName);
 checked_bytes!(SymlinkTarget);
 
-/// The next thing in a nar. Only the top node has no name.
+/// One step of reading a nar. Only the top node has no name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NarEvent {
     /// A directory begins; its entries follow, then its end.
     Directory {
-        /// Its name in the directory around it.
+        /// Its name in the enclosing directory.
         name: Option<EntryName>,
     },
     /// The innermost directory ends.
     DirectoryEnd,
-    /// A regular file; its bytes are to be had from [`NarReader::contents`].
+    /// A regular file; [`NarReader::contents`] reads its bytes.
     File {
-        /// Its name in the directory around it.
+        /// Its name in the enclosing directory.
         name: Option<EntryName>,
         /// Whether it may be executed.
         executable: bool,
-        /// Bytes of the contents, as claimed: not a number to allocate by.
+        /// The size of the contents in bytes, as declared: do not allocate memory by it.
         size: u64,
     },
     /// A symbolic link.
     Symlink {
-        /// Its name in the directory around it.
+        /// Its name in the enclosing directory.
         name: Option<EntryName>,
         /// Where it points.
         target: SymlinkTarget,
     },
 }
 
-/// The directories that are open, and the last name seen in each: one flat buffer, so that an
-/// entry costs no allocation.
+/// The open directories and the last name in each, in one flat buffer, so that an entry costs no
+/// allocation.
 #[derive(Default)]
 struct OpenDirectories {
     names: Vec<u8>,
@@ -165,11 +166,11 @@ impl OpenDirectories {
         }
     }
 
-    /// Notes `name` as the last of the innermost directory. `false`: it is not behind the one before.
+    /// Makes `name` the last one of the innermost directory; whether it sorts behind the previous one.
     #[must_use]
     fn advance(&mut self, name: &[u8]) -> bool {
         let start = self.starts.last().copied().unwrap_or(0);
-        // No name is empty, so the first one is always behind "nothing yet".
+        // No name is empty, so the first one always sorts behind the empty slice.
         let is_behind = self.names[start..] < *name;
         self.names.truncate(start);
         self.names.extend_from_slice(name);
@@ -177,12 +178,12 @@ impl OpenDirectories {
     }
 }
 
-/// The padding that brings `len` bytes to a multiple of eight.
+/// The number of padding bytes behind a string of `len` bytes.
 const fn padding(len: u64) -> usize {
     (len.wrapping_neg() % 8) as usize
 }
 
-/// The bytes of `strings` behind each other, lengths and padding included.
+/// The encoding of `strings`, one after another, with lengths and padding.
 const fn fuse<const N: usize>(strings: &[&[u8]]) -> [u8; N] {
     let mut fused = [0; N];
     let (mut at, mut next) = (0, 0);
@@ -216,7 +217,7 @@ const fn fused_len(strings: &[&[u8]]) -> usize {
     len
 }
 
-/// The strings given, as the constant bytes that they are in a nar.
+/// The encoding of the given strings in a nar, as constant bytes.
 macro_rules! fused {
     ($($string:literal),+) => {
         const {

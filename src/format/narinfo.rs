@@ -1,4 +1,4 @@
-//! Narinfos: what a substitute server *claims* of a store item.
+//! Narinfos: a substitute server's description of a store item, not yet verified.
 //!
 //! `Key: value` lines, in Guix's or Nix's dialect (the store directory says which). The text is
 //! kept to the byte, because Guix signs the text itself; fields are spans of it. Lines end in
@@ -9,11 +9,11 @@
 //! Guix's the first of a repeated field counts, so that what stands below the signature can
 //! never replace what stands above. A `URL` opens a download, the `Compression`, `FileSize`
 //! and `FileHash` behind it describe that download; Guix writes one such group for each
-//! compression. What else is tolerated is told by [`Quirks`].
+//! compression. [`Quirks`] lists what else is tolerated.
 //!
-//! Checked here: `StorePath` is inside the store directory, `NarHash` and `NarSize` are there,
+//! Checked here: `StorePath` is inside the store directory, `NarHash` and `NarSize` are present,
 //! all names are well formed, the size of the text. **Not** checked: signatures, and whether
-//! this is the item that was asked for; [`crate::trust`] does both. `URL`s are not looked at.
+//! this is the requested item; [`crate::trust`] checks both. `URL`s are not checked either.
 
 mod abridge;
 mod fields;
@@ -26,25 +26,26 @@ mod tests;
 
 use super::compression::{Compression, UnknownCompression};
 use super::hash::{FileHash, HashError, HashForm, NarHash};
-use super::store_path::{Dialect, StoreDir, StorePathError, StorePathRef, words};
+use super::store_path::{Dialect, StoreDir, StorePathError, StorePathRef, split_blanks};
 use fields::Field;
-pub use offer::NarOffer;
+pub(crate) use offer::NarOffer;
 pub use quirks::Quirks;
 
-/// The longest narinfo accepted; the largest real ones, of whole systems, have some 100 KiB.
+/// The longest accepted narinfo, in bytes; the largest real ones, of whole systems, have about
+/// 100 KiB.
 pub const MAX_BYTES: usize = 1 << 20;
 
-/// The word in front of a Guix signature. The signed text ends before its first occurrence,
-/// wherever that is.
+/// The key of a Guix signature. The signed text ends before its first occurrence, wherever that
+/// is.
 const SIGNATURE_MARK: &str = "Signature:";
 
-/// Why a text is no narinfo. Everything quoted is escaped and cut: it comes from a stranger.
+/// Why a text is not a narinfo. Quoted text is escaped and cut: it is untrusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NarInfoError {
     /// The text is longer than [`MAX_BYTES`].
     #[error("a narinfo of {0} bytes is too long")]
     TooLong(usize),
-    /// A line is not `Key: value`: most likely this is no narinfo at all.
+    /// A line is not `Key: value`: most likely this is not a narinfo at all.
     #[error("line {number} is not a field: `{}`", .text.escape_debug())]
     Line {
         /// Counted from 1.
@@ -55,40 +56,42 @@ pub enum NarInfoError {
     /// A required field is missing.
     #[error("there is no {0} field")]
     Missing(&'static str),
-    /// A field that must be unique is there twice.
+    /// A field that must be unique occurs twice.
     #[error("there is more than one {0} field")]
     Duplicate(&'static str),
     /// `StorePath` is not an item of the store directory in use.
-    #[error("the StorePath field cannot be used")]
+    #[error("the StorePath field is invalid")]
     StorePath(#[source] StorePathError),
     /// A reference is not the base name of a store item.
-    #[error("the References field cannot be used")]
+    #[error("the References field is invalid")]
     Reference(#[source] StorePathError),
     /// `Deriver` is not the base name of a store item.
-    #[error("the Deriver field cannot be used")]
+    #[error("the Deriver field is invalid")]
     Deriver(#[source] StorePathError),
     /// `NarHash` is not a SHA-256 hash.
-    #[error("the NarHash field cannot be used")]
+    #[error("the NarHash field is invalid")]
     NarHash(#[source] HashError),
     /// `NarSize` is not a plain decimal number.
     #[error("NarSize is not a number of bytes: `{}`", .0.escape_debug())]
     NarSize(String),
 }
 
-/// One way to download the nar. Nobody vouches for any of it.
+/// One way to download the nar. No signature covers any of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Download {
-    /// How the nar is compressed; the unknown method has no name when Guix's dialect names none.
+    /// How the nar is compressed; an unknown method with an empty name if Guix's dialect names
+    /// none.
     pub compression: Result<Compression, UnknownCompression>,
-    /// Bytes to download.
+    /// The size of the compressed file in bytes, if given.
     pub file_size: Option<u64>,
-    /// Hash of the bytes to download.
+    /// The hash of the compressed file, if given.
     pub file_hash: Option<FileHash>,
     file_hash_form: HashForm,
     url: Span,
 }
 
-/// What a server claims of a store item.
+/// A server's description of a store item: claims, until [`crate::trust::verdict::authorize`] has
+/// verified a signature.
 #[derive(Debug, Clone)]
 pub struct NarInfo {
     text: Box<str>,
@@ -107,7 +110,7 @@ pub struct NarInfo {
 }
 
 impl NarInfo {
-    /// The narinfo that `text` is, for the store in `store_dir`.
+    /// Parses the narinfo `text` for the store in `store_dir`, which determines the dialect.
     ///
     /// # Errors
     /// See [`NarInfoError`].
@@ -115,25 +118,25 @@ impl NarInfo {
         parse::parse(text.into(), store_dir)
     }
 
-    /// The exact text.
+    /// The text, byte for byte.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The item described.
+    /// The described item.
     #[must_use]
     pub fn store_path(&self) -> StorePathRef<'_> {
         StorePathRef::from_checked(self.store_path.of(&self.text))
     }
 
-    /// Hash of the nar, uncompressed.
+    /// The hash of the uncompressed nar.
     #[must_use]
     pub fn nar_hash(&self) -> NarHash {
         self.nar_hash
     }
 
-    /// Bytes of the nar, uncompressed.
+    /// The size of the uncompressed nar, in bytes.
     #[must_use]
     pub fn nar_size(&self) -> u64 {
         self.nar_size
@@ -141,42 +144,42 @@ impl NarInfo {
 
     /// The items it refers to, in the order of the text; the item itself may be among them.
     pub fn references(&self) -> impl Iterator<Item = StorePathRef<'_>> + Clone {
-        words(self.scalar(Field::References).unwrap_or("")).map(StorePathRef::from_checked)
+        split_blanks(self.scalar(Field::References).unwrap_or("")).map(StorePathRef::from_checked)
     }
 
-    /// How many references there are.
+    /// The number of references.
     #[must_use]
     pub fn references_len(&self) -> usize {
         self.references_len as usize
     }
 
-    /// The derivation that built the item, if the server knows one.
+    /// The derivation that built the item, if it is given.
     #[must_use]
     pub fn deriver(&self) -> Option<StorePathRef<'_>> {
         self.deriver
             .map(|span| StorePathRef::from_checked(span.of(&self.text)))
     }
 
-    /// The kind of machine it was built for.
+    /// The system it was built for, such as `x86_64-linux`.
     #[must_use]
     pub fn system(&self) -> Option<&str> {
         self.scalar(Field::System)
     }
 
-    /// How the item's name follows from its content (Nix).
+    /// The content address (`CA`) of an item whose name depends on its content (Nix).
     #[must_use]
     pub fn ca(&self) -> Option<&str> {
         self.scalar(Field::Ca)
     }
 
-    /// Where the nar can be had, in the order of the text.
+    /// The downloads of the nar, in the order of the text.
     #[must_use]
     pub fn downloads(&self) -> &[Download] {
         &self.downloads
     }
 
     /// The `URL` of one of this narinfo's own [`downloads`](Self::downloads): relative to the
-    /// server's address or absolute, and chosen by whoever sent the text.
+    /// server's URL or absolute, and chosen by the server.
     #[must_use]
     pub fn download_url(&self, download: &Download) -> &str {
         download.url.of(&self.text)
@@ -193,17 +196,18 @@ impl NarInfo {
         self.nix_signatures.iter().map(|span| span.of(&self.text))
     }
 
-    /// What a Guix signature covers: all before the first `Signature:`, wherever that stands.
+    /// The text that a Guix signature covers: everything before the first `Signature:`, wherever
+    /// that is.
     #[must_use]
     pub fn signed_text(&self) -> Option<&str> {
         let end = memchr::memmem::find(self.text.as_bytes(), SIGNATURE_MARK.as_bytes())?;
         Some(&self.text[..end])
     }
 
-    /// Whether every field that may be believed once the first `len` bytes are vouched for is
-    /// inside them: `StorePath`, `NarHash`, `NarSize` and `References`.
+    /// Whether the first `len` bytes, which a signature covers, contain all of `StorePath`,
+    /// `NarHash`, `NarSize` and `References`.
     #[must_use]
-    pub fn describes_item_within(&self, len: usize) -> bool {
+    pub(crate) fn describes_item_within(&self, len: usize) -> bool {
         let description = [
             Field::StorePath,
             Field::NarHash,
@@ -215,14 +219,14 @@ impl NarInfo {
             .all(|field| self.scalars[field as usize].is_some_and(|span| span.end() <= len))
     }
 
-    /// The oddities that were tolerated.
+    /// The oddities that the parser tolerated.
     #[must_use]
     pub fn quirks(&self) -> Quirks {
         self.quirks
     }
 
-    /// Whether both describe the same item with the same content: then a download that one of
-    /// them offers can be used for the other.
+    /// Whether both describe the same item with the same content and references, so that the
+    /// downloads of each can be used for the other.
     #[must_use]
     pub fn is_equivalent(&self, other: &Self) -> bool {
         self.store_path() == other.store_path()
@@ -248,11 +252,14 @@ struct Span {
 
 impl Span {
     fn new(start: usize, end: usize) -> Self {
-        let small = |offset| u32::try_from(offset).expect("a narinfo is at most MAX_BYTES long");
         Self {
-            start: small(start),
-            end: small(end),
+            start: Self::offset(start),
+            end: Self::offset(end),
         }
+    }
+
+    fn offset(offset: usize) -> u32 {
+        u32::try_from(offset).expect("a narinfo is at most MAX_BYTES long")
     }
 
     fn of(self, text: &str) -> &str {

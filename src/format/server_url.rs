@@ -1,9 +1,9 @@
-//! The address of a substitute server, and the addresses it leads to.
+//! The base URL of a substitute server, and the URLs of its files.
 //!
-//! A base URL may or may not end in `/`; what stands behind it is part of the path either
-//! way. A narinfo's `URL` is relative to the base or absolute, and is *not* signed: a hostile
-//! server chooses it. Hence the rule kept here: only http and https, and `file:` for a server
-//! that is itself a `file:` one and only below its own directory.
+//! A base URL may or may not end in `/`; file names are appended to its path either way. A
+//! narinfo's `URL` field is relative to the base or absolute, and is *not* signed: the server
+//! chooses it. So it may only lead to http and https, and from a `file:` server to files below
+//! that server's own directory.
 
 use std::fmt;
 
@@ -12,30 +12,30 @@ use url::Url;
 use super::credentials::{REMOVED, url_without_credentials};
 use super::store_path::HashPart;
 
-/// Why a text is no address of a server, or of a nar on it. What is quoted has no credentials.
+/// Why a text is not the URL of a server, or of a nar on it. Quoted text has no credentials.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ServerUrlError {
+pub(crate) enum ServerUrlError {
     /// Not a URL at all.
     #[error("`{}` is not a URL{}", .0.escape_debug(), percent_advice(.0))]
     Syntax(String),
     /// Not http, https or file.
     #[error("`{}`: only http, https and file URLs can be used", .0.escape_debug())]
     Scheme(String),
-    /// A directory that depends on where one stands, or lies on another machine.
+    /// A directory relative to the working directory, or on another machine.
     #[error(
         "`{}`: a file URL needs the whole path of a directory here, as in file:///srv/substitutes",
         .0.escape_debug()
     )]
     Relative(String),
-    /// A server points outside what it may point to.
+    /// A server refers to something that it must not refer to.
     #[error("the server may not point to `{}`", .0.escape_debug())]
     Forbidden(String),
 }
 
 /// The base URL of a substitute server.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct ServerUrl {
-    /// Ends in `/`, so that joining keeps the last segment.
+pub(crate) struct ServerUrl {
+    /// Ends in `/`, so that joining keeps the last path segment.
     base: Url,
     /// Without credentials and without the final slash.
     shown: String,
@@ -46,7 +46,7 @@ impl ServerUrl {
     ///
     /// # Errors
     /// `text` is not an absolute http, https or file URL, or the latter names no absolute path.
-    pub fn parse(text: &str) -> Result<Self, ServerUrlError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, ServerUrlError> {
         let mut base = Url::parse(text).map_err(|_| ServerUrlError::Syntax(quoted(text)))?;
         if !matches!(base.scheme(), "http" | "https" | "file") {
             return Err(ServerUrlError::Scheme(quoted(text)));
@@ -54,13 +54,15 @@ impl ServerUrl {
         if base.scheme() != "file" && base.host_str().is_none_or(str::is_empty) {
             return Err(ServerUrlError::Syntax(quoted(text)));
         }
-        // The URL's grammar would make an absolute path of a relative one.
+
+        // The URL parser would turn a relative path into an absolute one.
         let is_relative = !text
             .split_once(':')
             .is_some_and(|(_, path)| path.starts_with('/'));
         if base.scheme() == "file" && (is_relative || base.host().is_some()) {
             return Err(ServerUrlError::Relative(quoted(text)));
         }
+
         base.set_query(None);
         base.set_fragment(None);
         if !base.path().ends_with('/') {
@@ -68,24 +70,25 @@ impl ServerUrl {
             base.set_path(&path);
         }
         let shown = redacted(&base).trim_end_matches('/').to_owned();
+
         Ok(Self { base, shown })
     }
 
-    /// The base URL, ending in `/`; with credentials when the user gave some.
+    /// The base URL, ending in `/`, with the user's credentials if there are any.
     #[must_use]
-    pub fn base(&self) -> &Url {
+    pub(crate) fn base(&self) -> &Url {
         &self.base
     }
 
-    /// The base URL for people and for the lookup cache: no credentials, no final slash.
+    /// The base URL for messages and for the lookup cache: without credentials and final slash.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.shown
     }
 
-    /// The host, and the port unless it is the usual one; of a directory, its whole URL.
+    /// The host, and the port unless it is the default one; for a directory, its whole URL.
     #[must_use]
-    pub fn host_and_port(&self) -> String {
+    pub(crate) fn host_and_port(&self) -> String {
         match (self.base.host_str(), self.base.port()) {
             (None, _) => self.shown.clone(),
             (Some(host), None) => host.to_owned(),
@@ -95,29 +98,28 @@ impl ServerUrl {
 
     /// Whether this is a directory rather than a server on the network.
     #[must_use]
-    pub fn is_file(&self) -> bool {
+    pub(crate) fn is_file(&self) -> bool {
         self.base.scheme() == "file"
     }
 
-    /// Where the server describes itself.
+    /// The URL of the server's `nix-cache-info` file.
     #[must_use]
-    pub fn cache_info_url(&self) -> Url {
+    pub(crate) fn cache_info_url(&self) -> Url {
         self.join_literal("nix-cache-info")
     }
 
-    /// Where the server describes the item with this hash part.
+    /// The URL of the narinfo of the item with this hash part.
     #[must_use]
-    pub fn narinfo_url(&self, item: &HashPart) -> Url {
+    pub(crate) fn narinfo_url(&self, item: &HashPart) -> Url {
         self.join_literal(&format!("{item}.narinfo"))
     }
 
-    /// The address that a narinfo's `URL` field stands for.
+    /// The URL that a narinfo's `URL` field refers to.
     ///
     /// # Errors
-    /// The field is no URL, has another scheme than http or https, or leaves the directory
+    /// The field is not a URL, has another scheme than http or https, or leaves the directory
     /// of a `file:` server.
-    pub fn nar_url(&self, field: &str) -> Result<Url, ServerUrlError> {
-        let forbidden = || ServerUrlError::Forbidden(quoted(field));
+    pub(crate) fn nar_url(&self, field: &str) -> Result<Url, ServerUrlError> {
         let url = match Url::parse(field) {
             Ok(absolute) => absolute,
             Err(url::ParseError::RelativeUrlWithoutBase) => self.join_relative(field)?,
@@ -126,17 +128,18 @@ impl ServerUrl {
         match (url.scheme(), self.is_file()) {
             ("http" | "https", _) => Ok(url),
             ("file", true) if self.holds_file(&url) => Ok(url),
-            _ => Err(forbidden()),
+            _ => Err(ServerUrlError::Forbidden(quoted(field))),
         }
     }
 
-    /// A relative field is pasted behind the base as it is written, as the stock client does:
-    /// resolving it would drop or reinterpret characters such as a leading `/`.
+    /// Appends a relative field to the base unchanged, as Guix and Nix do: resolving it would drop
+    /// or reinterpret characters such as a leading `/`.
     fn join_relative(&self, field: &str) -> Result<Url, ServerUrlError> {
         let text = format!("{}{}", self.base, field.trim_start_matches('/'));
         let url = Url::parse(&text).map_err(|_| ServerUrlError::Syntax(quoted(field)))?;
         let same_server = url.host() == self.base.host()
             && url.port_or_known_default() == self.base.port_or_known_default();
+
         if same_server {
             Ok(url)
         } else {
@@ -146,8 +149,7 @@ impl ServerUrl {
 
     fn holds_file(&self, url: &Url) -> bool {
         let inside = url.path().strip_prefix(self.base.path());
-        let escapes = |path: &str| path.to_ascii_lowercase().contains("%2f") || path.contains("..");
-        url.host().is_none() && inside.is_some_and(|path| !path.is_empty() && !escapes(path))
+        url.host().is_none() && inside.is_some_and(|path| !path.is_empty() && !may_escape(path))
     }
 
     fn join_literal(&self, name: &str) -> Url {
@@ -157,14 +159,19 @@ impl ServerUrl {
     }
 }
 
-/// A text for an error that says it is not the URL of a server.
+/// Whether a relative URL path could lead out of its directory.
+fn may_escape(path: &str) -> bool {
+    path.contains("..") || path.to_ascii_lowercase().contains("%2f")
+}
+
+/// `text` as an error quotes it.
 fn quoted(text: &str) -> String {
     url_without_credentials(text).into_owned()
 }
 
-/// What usually keeps a URL with a password from being one; `shown` has none any more.
+/// How to write a URL with a password, if `shown` had one that was removed.
 #[must_use]
-pub fn percent_advice(shown: &str) -> &'static str {
+pub(crate) fn percent_advice(shown: &str) -> &'static str {
     if shown.contains(REMOVED) {
         "; in a user name or password, `/` is written %2F, `#` %23, `?` %3F, and a blank %20"
     } else {
@@ -172,16 +179,18 @@ pub fn percent_advice(shown: &str) -> &'static str {
     }
 }
 
-/// `url` without user name and password, for messages.
+/// `url` as text, without user name and password.
 #[must_use]
-pub fn redacted(url: &Url) -> String {
+pub(crate) fn redacted(url: &Url) -> String {
     if url.username().is_empty() && url.password().is_none() {
         return url.to_string();
     }
+
     let mut url = url.clone();
     // Both fail only for URLs that cannot have credentials, and those have none.
     let _ = url.set_username("");
     let _ = url.set_password(None);
+
     url.to_string()
 }
 

@@ -43,8 +43,8 @@ pub enum SexpError {
     /// The text ends inside a list or an atom, or there is none.
     #[error("the s-expression ends early")]
     Truncated,
-    /// A byte that nothing can begin with, or a `)` too many.
-    #[error("`{}` has no meaning at byte {offset}", .byte.escape_ascii())]
+    /// A byte that no value can begin with, or a `)` too many.
+    #[error("unexpected `{}` at byte {offset}", .byte.escape_ascii())]
     Unexpected {
         /// The byte.
         byte: u8,
@@ -56,12 +56,12 @@ pub enum SexpError {
     #[error("the atom at byte {0} is malformed")]
     Atom(usize),
     /// Something follows the value.
-    #[error("text behind the s-expression at byte {0}")]
+    #[error("text follows the s-expression at byte {0}")]
     Trailing(usize),
 }
 
 impl Sexp {
-    /// The value that `text` spells.
+    /// Parses `text`, in any mixture of the notations.
     ///
     /// # Errors
     /// See [`SexpError`].
@@ -69,9 +69,11 @@ impl Sexp {
         if text.len() > MAX_BYTES {
             return Err(SexpError::TooLong(text.len()));
         }
-        let mut scanner = Scanner { text, at: 0 };
+
+        let mut scanner = SexpScanner { text, at: 0 };
         let value = scanner.value()?;
         scanner.skip_blanks();
+
         if scanner.at < text.len() {
             Err(SexpError::Trailing(scanner.at))
         } else {
@@ -79,12 +81,12 @@ impl Sexp {
         }
     }
 
-    /// The atom made of `bytes`.
+    /// An atom.
     pub fn atom(bytes: impl Into<Vec<u8>>) -> Self {
         Self::Atom(bytes.into())
     }
 
-    /// The list that begins with the atom `tag` and goes on with `values`.
+    /// A list of the atom `tag` and `values`.
     pub fn tagged(tag: &str, values: impl IntoIterator<Item = Self>) -> Self {
         Self::List(std::iter::once(Self::atom(tag)).chain(values).collect())
     }
@@ -123,7 +125,7 @@ impl Sexp {
         value.as_atom()
     }
 
-    /// The form that has no choice of spelling, each atom as length and bytes: what to hash.
+    /// The canonical form, each atom as length and bytes: the only spelling, to be hashed.
     #[must_use]
     pub fn to_canonical(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -169,20 +171,20 @@ impl Sexp {
     }
 }
 
-/// Lists inside lists on lines of their own; libgcrypt reads it, and so does a person.
+/// The advanced form that libgcrypt reads, each nested list on a line of its own.
 impl fmt::Display for Sexp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write(f, 0)
     }
 }
 
-struct Scanner<'t> {
+struct SexpScanner<'t> {
     text: &'t [u8],
     at: usize,
 }
 
-impl Scanner<'_> {
-    /// One value. Lists under way are kept aside, so that depth takes no stack.
+impl SexpScanner<'_> {
+    /// Reads one value. Open lists are kept in a vector, so that nesting uses no stack.
     fn value(&mut self) -> Result<Sexp, SexpError> {
         let mut open: Vec<Vec<Sexp>> = Vec::new();
         loop {
@@ -200,6 +202,7 @@ impl Scanner<'_> {
                 },
                 first => Sexp::Atom(self.atom(first, offset)?),
             };
+
             match open.last_mut() {
                 Some(list) => list.push(complete),
                 None => return Ok(complete),
@@ -207,7 +210,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// The atom whose `first` byte, at `offset`, has been taken.
+    /// Reads the rest of the atom whose `first` byte, at `offset`, has been read.
     fn atom(&mut self, first: u8, offset: usize) -> Result<Vec<u8>, SexpError> {
         let malformed = SexpError::Atom(offset);
         match first {
@@ -231,11 +234,12 @@ impl Scanner<'_> {
         }
     }
 
-    /// What comes before the next `end`, without white space.
+    /// Reads up to the next `end`, and returns what is before it without white space.
     fn until(&mut self, end: u8) -> Result<Vec<u8>, SexpError> {
         let rest = &self.text[self.at..];
         let length = memchr::memchr(end, rest).ok_or(SexpError::Truncated)?;
         self.at += length + 1;
+
         Ok(rest[..length]
             .iter()
             .copied()
@@ -253,6 +257,7 @@ impl Scanner<'_> {
         let length: usize = length
             .filter(|_| !has_zero_in_front)
             .ok_or(SexpError::Atom(offset))?;
+
         match rest.get(digits) {
             Some(b':') => {}
             Some(_) => return Err(SexpError::Atom(offset)),
@@ -262,6 +267,7 @@ impl Scanner<'_> {
             .get(..length)
             .ok_or(SexpError::Truncated)?;
         self.at = offset + digits + 1 + length;
+
         Ok(bytes.to_owned())
     }
 
@@ -281,7 +287,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// The byte that an escape means, which is none for the end of a line.
+    /// Reads an escape, and returns its byte; `Some(None)` for the end of a line.
     fn escape(&mut self) -> Option<Option<u8>> {
         let byte = match self.next().ok()? {
             b'b' => 0x08,

@@ -1,9 +1,9 @@
-//! The keys that are believed: Guix's ACL, or Nix's list.
+//! The authorized keys: Guix's ACL, or Nix's list.
 //!
 //! An ACL is `(acl ENTRY ...)`, and only `(entry (public-key ...) (tag (guix import)))`
 //! authorizes. Guix gives up on the whole file when one entry has another tag; here such an
 //! entry authorizes nothing and is kept when the file is written again, and so is a key of a
-//! kind that cannot be used. No file is the same as no entry: nobody is authorized.
+//! kind that is not supported. A missing file is the same as an empty one: no key is authorized.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use super::guix::PublicKey;
 use super::nix::{TrustedKey, TrustedKeys};
 use crate::format::sexp::{Sexp, SexpError};
 
-/// Whose signatures count.
+/// The keys whose signatures are accepted.
 #[derive(Debug, Clone)]
 pub enum AuthorizedKeys {
-    /// Guix signatures, by the keys of an ACL.
+    /// Guix signatures by the keys of an ACL.
     Guix(Acl),
-    /// Nix signatures, by named keys.
+    /// Nix signatures by named keys.
     Nix(TrustedKeys),
-    /// Anyone's claims, signed or not: somebody has switched authentication off.
+    /// No signature is required: the user has switched authentication off.
     AllowUnauthenticated,
 }
 
 impl AuthorizedKeys {
-    /// A digest of which keys count: what follows from a refusal holds as long as it is the same.
+    /// A digest of the authorized keys. A cached refusal is valid as long as it stays the same.
     #[must_use]
-    pub fn fingerprint(&self) -> String {
+    pub(crate) fn fingerprint(&self) -> String {
         let (kind, mut ids): (&str, Vec<&str>) = match self {
             Self::Guix(acl) => ("guix", acl.keys().map(|key| &**key.id()).collect()),
             Self::Nix(keys) => ("nix", keys.iter().map(|key| &**key.id()).collect()),
@@ -37,14 +37,16 @@ impl AuthorizedKeys {
         };
         ids.sort_unstable();
         let mut digest = Sha256::new_with_prefix(kind);
+
         for id in ids {
             digest.update([0]);
             digest.update(id);
         }
+
         HEXLOWER.encode(&digest.finalize())
     }
 
-    /// Who vouches for what the key called `id` has signed.
+    /// The authorized key with this id.
     pub(super) fn signer(&self, id: &str) -> Option<Signer> {
         match self {
             Self::Guix(acl) => acl.keys().find(|key| **key.id() == *id).map(Signer::guix),
@@ -54,14 +56,14 @@ impl AuthorizedKeys {
     }
 }
 
-/// Who vouches for a narinfo.
+/// The authorized key that signed a narinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Signer {
     /// The Guix key with this id.
     GuixKey(Arc<str>),
     /// The Nix key with this id.
     NixKey(Arc<str>),
-    /// Nobody: authentication is switched off.
+    /// None: authentication is switched off.
     Unauthenticated,
 }
 
@@ -75,48 +77,49 @@ impl Signer {
     }
 }
 
-/// Why a text is no ACL.
+/// Why a text is not an ACL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AclError {
     /// Not an s-expression.
     #[error("the ACL cannot be read")]
     Sexp(#[from] SexpError),
-    /// Another s-expression.
-    #[error("this is not an ACL, which is a list that begins with `acl`")]
+    /// An s-expression that is not an ACL.
+    #[error("not an ACL, which is a list that begins with `acl`")]
     Shape,
 }
 
-/// Guix's list of authorized keys.
+/// Guix's list of authorized keys; the default is empty.
 #[derive(Debug, Clone, Default)]
 pub struct Acl {
-    entries: Vec<Entry>,
+    entries: Vec<AclEntry>,
 }
 
 #[derive(Debug, Clone)]
-struct Entry {
+struct AclEntry {
     sexp: Sexp,
     /// The key, if the entry authorizes one.
     key: Option<PublicKey>,
 }
 
 impl Acl {
-    /// The ACL that `text` spells.
+    /// Parses an ACL file.
     ///
     /// # Errors
     /// `text` is not a list that begins with `acl`.
     pub fn parse(text: &[u8]) -> Result<Self, AclError> {
         let sexp = Sexp::parse(text)?;
         let entries = sexp.behind_tag("acl").ok_or(AclError::Shape)?;
-        let entry = |sexp: &Sexp| Entry {
+        let entries = entries.iter().map(|sexp| AclEntry {
             key: authorized_key(sexp),
             sexp: sexp.clone(),
-        };
+        });
+
         Ok(Self {
-            entries: entries.iter().map(entry).collect(),
+            entries: entries.collect(),
         })
     }
 
-    /// The keys of ci.guix.gnu.org and bordeaux.guix.gnu.org, which Guix itself comes with.
+    /// The keys of ci.guix.gnu.org and bordeaux.guix.gnu.org, which are part of Guix.
     #[must_use]
     pub fn official_guix_servers() -> Self {
         let mut acl = Self::default();
@@ -125,32 +128,35 @@ impl Acl {
             let key = PublicKey::parse(text.as_bytes());
             acl.authorize(key.expect("the official keys are points of the curve"));
         }
+
         acl
     }
 
-    /// Whether nobody is authorized.
+    /// Whether no key is authorized.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys().next().is_none()
     }
 
-    /// Whether `key`, a `(public-key ...)`, is authorized; spelling does not matter.
+    /// Whether `key`, a `(public-key ...)`, is authorized, in whatever notation it was written.
     #[must_use]
     pub fn contains(&self, key: &Sexp) -> bool {
         self.key(key).is_some()
     }
 
-    /// Authorizes `key`. `false`: it was already.
+    /// Authorizes `key`; `false` if it was authorized already.
     pub fn authorize(&mut self, key: PublicKey) -> bool {
         if self.contains(key.as_sexp()) {
             return false;
         }
+
         let tag = Sexp::tagged("tag", [Sexp::tagged("guix", [Sexp::atom("import")])]);
         let sexp = Sexp::tagged("entry", [key.as_sexp().clone(), tag]);
-        self.entries.push(Entry {
+        self.entries.push(AclEntry {
             sexp,
             key: Some(key),
         });
+
         true
     }
 
@@ -159,7 +165,7 @@ impl Acl {
         self.entries.iter().filter_map(|entry| entry.key.as_ref())
     }
 
-    /// The authorized key that `sexp` is.
+    /// The authorized key equal to `sexp`.
     pub(super) fn key(&self, sexp: &Sexp) -> Option<&PublicKey> {
         self.keys().find(|key| key.as_sexp() == sexp)
     }
@@ -185,7 +191,8 @@ fn authorized_key(entry: &Sexp) -> Option<PublicKey> {
     if import.atom_behind_tag("guix")? != b"import" {
         return None;
     }
-    // A key that cannot be used authorizes nothing, and its entry is kept.
+
+    // A key that is not supported authorizes nothing; its entry is kept.
     PublicKey::from_sexp(key.clone()).ok()
 }
 

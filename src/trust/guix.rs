@@ -3,11 +3,11 @@
 //! BASE64 is an s-expression in libgcrypt's advanced form, `(signature (data (flags rfc6979) (hash
 //! sha256 HASH)) (sig-val (ecdsa (r R) (s S))) (public-key ...))`; for RSA the flags are `pkcs1`
 //! and the value is `(rsa (s S))`. HOST is not signed and means nothing. Guix carries the
-//! s-expression as a string of characters: a byte above 0x7f, which stands in about one of
-//! 5,000 signatures, is a Latin-1 character written as UTF-8.
+//! s-expression as a string of characters: a byte above 0x7f, which about one of 5,000 signatures
+//! contains, is a Latin-1 character written as UTF-8.
 //!
-//! The signed text ends before the first `Signature:`, wherever it stands. `StorePath`, `NarHash`
-//! and `References` must lie inside, otherwise the narinfo counts as unsigned; so must `NarSize`
+//! The signed text ends before the first `Signature:`, wherever that is. `StorePath`, `NarHash`
+//! and `References` must be inside, otherwise the narinfo counts as unsigned; so must `NarSize`
 //! here, which Guix's own programs always sign, since it bounds what is written to disk.
 
 mod ecdsa;
@@ -28,7 +28,7 @@ use super::verdict::Refusal;
 use crate::format::narinfo::NarInfo;
 use crate::format::sexp::Sexp;
 
-/// For each of `narinfos` the authorized key that vouches for it.
+/// For each of `narinfos` the authorized key that has signed it.
 pub(super) fn check_all<'a, 'n>(
     narinfos: impl Iterator<Item = &'n NarInfo>,
     acl: &'a Acl,
@@ -47,21 +47,20 @@ pub(super) fn check_all<'a, 'n>(
             Ok((key, decided))
         })
         .collect();
-    let mut held = ecdsa::which_hold(&equations).into_iter();
-    let verdict = |examined: Result<(&'a PublicKey, Option<bool>), Refusal>| {
+
+    // One result for each equation, in their order.
+    let mut results = ecdsa::which_hold(&equations).into_iter();
+    let verdicts = examined.into_iter().map(|examined| {
         let (key, decided) = examined?;
-        // There is one answer for each equation, in their order. Were there none, it would be no.
-        let is_valid = decided.or_else(|| held.next()).unwrap_or(false);
-        if is_valid {
-            Ok(key)
-        } else {
-            Err(Refusal::InvalidSignature)
+        match decided.or_else(|| results.next()) {
+            Some(true) => Ok(key),
+            _ => Err(Refusal::InvalidSignature),
         }
-    };
-    examined.into_iter().map(verdict).collect()
+    });
+    verdicts.collect()
 }
 
-/// The authorized key that `narinfo` claims to be signed by, and what is left to be shown.
+/// The authorized key that `narinfo` claims to be signed by, and what remains to be verified.
 fn examine<'a>(narinfo: &NarInfo, acl: &'a Acl) -> Result<(&'a PublicKey, Examined<'a>), Refusal> {
     let (Some(text), Some(line)) = (narinfo.signed_text(), narinfo.guix_signature()) else {
         return Err(Refusal::Unsigned);
@@ -70,12 +69,13 @@ fn examine<'a>(narinfo: &NarInfo, acl: &'a Acl) -> Result<(&'a PublicKey, Examin
         return Err(Refusal::Unsigned);
     }
     let signature = parse_line(line).map_err(|why| Refusal::CorruptSignature { why })?;
-    let claim = Claim::of(&signature).ok_or(Refusal::CorruptSignature { why: NO_SIGNATURE })?;
+    let claim =
+        ParsedSignature::of(&signature).ok_or(Refusal::CorruptSignature { why: NO_SIGNATURE })?;
     let key = acl.key(claim.key).ok_or_else(|| Refusal::UnauthorizedKey {
         key: key::key_id(claim.key),
     })?;
     let hash: [u8; 32] = Sha256::digest(text).into();
-    // The equation of ECDSA leaves three bits of the hash out; this comparison does not.
+    // ECDSA on this curve ignores three bits of the hash; this comparison does not.
     if claim.hash != hash {
         return Err(Refusal::SignedHashMismatch);
     }
@@ -86,15 +86,15 @@ fn examine<'a>(narinfo: &NarInfo, acl: &'a Acl) -> Result<(&'a PublicKey, Examin
 
 const NO_SIGNATURE: &str = "it has no hash, value and key";
 
-/// The parts of a signature.
-struct Claim<'s> {
+/// The parts of a Guix signature.
+struct ParsedSignature<'s> {
     flags: &'s [u8],
     hash: &'s [u8],
     value: &'s Sexp,
     key: &'s Sexp,
 }
 
-impl<'s> Claim<'s> {
+impl<'s> ParsedSignature<'s> {
     fn of(signature: &'s Sexp) -> Option<Self> {
         let [data, value, key] = signature.exactly("signature")?;
         let [flags, hash] = data.exactly("data")?;
@@ -112,7 +112,7 @@ impl<'s> Claim<'s> {
     }
 }
 
-/// The s-expression in the value of a `Signature` field, or what is wrong with it.
+/// The s-expression in the value of a `Signature` field, or why there is none.
 fn parse_line(line: &str) -> Result<Sexp, &'static str> {
     let mut parts = line.trim_ascii().split(';');
     let (Some(version), Some(_host), Some(base64), None) =

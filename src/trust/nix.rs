@@ -16,10 +16,10 @@ use crate::format::escape::clip;
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{StoreDir, StorePathRef};
 
-/// The key of cache.nixos.org, which Nix itself comes with.
+/// The key of cache.nixos.org, which is part of Nix.
 pub const OFFICIAL_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
 
-/// Why a text is no list of keys.
+/// A text in a list of keys that is not a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{}` is not a public key of the form NAME:BASE64", .0.escape_debug())]
 pub struct TrustedKeyError(pub String);
@@ -39,7 +39,7 @@ impl TrustedKey {
         &self.name
     }
 
-    /// `NAME:BASE64`, which names this key and no other.
+    /// `NAME:BASE64`, which identifies the key.
     #[must_use]
     pub fn id(&self) -> &Arc<str> {
         &self.id
@@ -49,6 +49,7 @@ impl TrustedKey {
         let (name, base64) = text.split_once(':').filter(|(name, _)| !name.is_empty())?;
         let bytes = BASE64.decode(base64.as_bytes()).ok()?.try_into().ok()?;
         let key = VerifyingKey::from_bytes(&bytes).ok()?;
+
         Some(Self {
             name: name.into(),
             id: text.into(),
@@ -57,22 +58,20 @@ impl TrustedKey {
     }
 }
 
-/// The keys that are believed.
+/// The authorized keys.
 #[derive(Debug, Clone)]
 pub struct TrustedKeys(Vec<TrustedKey>);
 
 impl TrustedKeys {
-    /// The keys of a blank-separated list, as in `nix.conf`. An empty list believes nobody.
+    /// Parses a blank-separated list, as in `nix.conf`. An empty list authorizes no key.
     ///
     /// # Errors
-    /// One of the words is not a key.
+    /// A part of the list is not a key.
     pub fn parse(list: &str) -> Result<Self, TrustedKeyError> {
-        let key =
-            |word: &str| TrustedKey::parse(word).ok_or_else(|| TrustedKeyError(word.to_owned()));
-        list.split_ascii_whitespace()
-            .map(key)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let keys = list
+            .split_ascii_whitespace()
+            .map(|text| TrustedKey::parse(text).ok_or_else(|| TrustedKeyError(text.to_owned())));
+        keys.collect::<Result<_, _>>().map(Self)
     }
 
     /// The key of cache.nixos.org.
@@ -81,7 +80,7 @@ impl TrustedKeys {
         Self::parse(OFFICIAL_KEY).expect("the official key is well formed")
     }
 
-    /// Whether nobody is believed.
+    /// Whether no key is authorized.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -93,12 +92,12 @@ impl TrustedKeys {
     }
 }
 
-/// The name in the id of a key.
+/// The name part of a key's id.
 pub(super) fn name_of(id: &str) -> &str {
     id.split_once(':').map_or(id, |(name, _)| name)
 }
 
-/// What a signature of `narinfo` covers.
+/// The text that a signature of `narinfo` covers: its description in canonical form.
 #[must_use]
 pub fn fingerprint(narinfo: &NarInfo, store_dir: &StoreDir) -> String {
     let mut references: Vec<_> = narinfo.references().map(StorePathRef::base).collect();
@@ -119,17 +118,19 @@ pub fn fingerprint(narinfo: &NarInfo, store_dir: &StoreDir) -> String {
         narinfo.nar_size()
     )
     .expect("a String takes everything");
+
     for (position, name) in references.into_iter().enumerate() {
         text.push_str(if position > 0 { "," } else { "" });
         text.push_str(dir);
         text.push('/');
         text.push_str(name);
     }
+
     text
 }
 
-/// The trusted key that vouches for `narinfo`; else the refusal that tells most, which is the one
-/// about the key that came closest to being believed.
+/// The authorized key that has signed `narinfo`; otherwise the refusal of the signature that comes
+/// closest to being valid.
 pub(super) fn check<'a>(
     narinfo: &NarInfo,
     keys: &'a TrustedKeys,
@@ -144,6 +145,7 @@ pub(super) fn check<'a>(
             Err(_) => {}
         }
     }
+
     Err(refusal)
 }
 
@@ -161,6 +163,7 @@ fn check_one<'a>(
             key: clip(name, NAME_BYTES_MAX).to_owned(),
         });
     }
+
     let bytes = BASE64.decode(base64.trim_ascii_end().as_bytes()).ok();
     let bytes = bytes
         .and_then(|bytes| bytes.try_into().ok())
@@ -168,15 +171,17 @@ fn check_one<'a>(
             why: "it is not 64 bytes in base64",
         })?;
     let signature = Signature::from_bytes(&bytes);
-    let vouches = |key: &&TrustedKey| {
+
+    let signer = named.find(|key| {
         key.key
             .verify_strict(fingerprint.as_bytes(), &signature)
             .is_ok()
-    };
-    named.find(vouches).ok_or(Refusal::InvalidSignature)
+    });
+
+    signer.ok_or(Refusal::InvalidSignature)
 }
 
-/// So much is told of a key's name.
+/// A refusal quotes at most this many bytes of a key's name.
 const NAME_BYTES_MAX: usize = 128;
 
 fn weight(refusal: &Refusal) -> u8 {

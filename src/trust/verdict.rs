@@ -1,9 +1,9 @@
 //! The verdict: a claimed [`NarInfo`] becomes an [`AuthorizedNarInfo`], or is refused by reason.
 //!
-//! This is the only maker of [`AuthorizedNarInfo`], so what takes one cannot be handed a claim.
-//! Believed are its store path, NarHash, NarSize and references. Nobody vouches for downloads, nor
-//! in Nix's dialect for deriver, system and CA; in Guix's a server can add those three where
-//! the signer left them out, but not change them.
+//! Only this module makes an [`AuthorizedNarInfo`], so a function that takes one cannot be passed a
+//! claim. Its store path, NarHash, NarSize and references are verified. Downloads are not, nor are
+//! in Nix's dialect deriver, system and CA; in Guix's a server can add those three where the
+//! signer left them out, but not change them.
 
 use std::sync::Arc;
 
@@ -13,28 +13,28 @@ use super::nix;
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{StoreDir, StorePath, StorePathRef};
 
-/// Why a narinfo is not believed.
+/// Why a narinfo is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The server answered with another item than the one asked for.
+    /// The narinfo describes another item than the requested one.
     #[error("the server answered for {answered} when asked for {asked}")]
     WrongItem {
-        /// The item asked for.
+        /// The requested item.
         asked: StorePath,
-        /// The item answered.
+        /// The described item.
         answered: StorePath,
     },
     /// There is no signature, or it does not cover all that it must.
     #[error("it is not signed")]
     Unsigned,
-    /// The key that signed is not among those believed.
+    /// The key that signed it is not authorized.
     #[error("the key `{}` that signed it is not authorized", .key.escape_debug())]
     UnauthorizedKey {
         /// The digits that identify a Guix key, or the name of a Nix key.
         key: String,
     },
-    /// The signature is about another text than the one it stands in.
-    #[error("its signature is for another text")]
+    /// The signature covers other content.
+    #[error("its content does not match its signature: the narinfo was changed after signing")]
     SignedHashMismatch,
     /// The signature was not made by the key that it names.
     #[error("its signature is invalid")]
@@ -48,7 +48,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The reason in one word, for programs.
+    /// The reason as one word for JSON output.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -62,7 +62,7 @@ impl Refusal {
     }
 }
 
-/// A narinfo of the item asked for, vouched for by an authorized key.
+/// A narinfo of the requested item that an authorized key has signed.
 #[derive(Debug, Clone)]
 pub struct AuthorizedNarInfo {
     narinfo: Arc<NarInfo>,
@@ -70,13 +70,13 @@ pub struct AuthorizedNarInfo {
 }
 
 impl AuthorizedNarInfo {
-    /// What was vouched for.
+    /// The narinfo.
     #[must_use]
     pub fn narinfo(&self) -> &Arc<NarInfo> {
         &self.narinfo
     }
 
-    /// Who vouched, for people: the first digits of a Guix key, or the name of a Nix key.
+    /// The key for messages: the first digits of a Guix key, or the name of a Nix key.
     #[must_use]
     pub fn signed_by(&self) -> &str {
         match &self.signer {
@@ -86,20 +86,18 @@ impl AuthorizedNarInfo {
         }
     }
 
-    /// The same with nothing of the narinfo but the item's description: see
-    /// [`NarInfo::abridged`].
+    /// The same with an [abridged](NarInfo::abridged) narinfo.
     #[must_use]
-    pub fn abridged(self) -> Self {
+    pub(crate) fn abridged(self) -> Self {
         Self {
             narinfo: Arc::new(self.narinfo.abridged()),
             signer: self.signer,
         }
     }
 
-    /// The key that vouched, for [`authorize_cached`]; empty when
-    /// authentication was switched off.
+    /// The id of the key, for [`authorize_cached`]; empty if authentication was switched off.
     #[must_use]
-    pub fn key_id(&self) -> &str {
+    pub(crate) fn key_id(&self) -> &str {
         match &self.signer {
             Signer::GuixKey(id) | Signer::NixKey(id) => id,
             Signer::Unauthenticated => "",
@@ -107,7 +105,8 @@ impl AuthorizedNarInfo {
     }
 }
 
-/// Believes `narinfo` if it is about `asked` and one of `keys` vouches for it.
+/// Accepts `narinfo` if it describes the item `asked` and one of `keys` has signed it. `store_dir`
+/// is the one it was parsed for.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -121,8 +120,9 @@ pub fn authorize(
     verdicts.pop().expect("one claim has one verdict")
 }
 
-/// The verdicts of [`authorize`] for many claims, in their order: of narinfos and the items asked
-/// for. Together, Guix's signatures take less than half of the time.
+/// The verdicts of [`authorize`] for many claims, each a narinfo and the requested item, in their
+/// order. Guix's signatures take less than half the time when they are verified together
+/// (benchmark `guix_narinfos_parse_and_authorize_together`).
 #[must_use]
 pub fn authorize_all(
     claims: Vec<(Arc<NarInfo>, StorePathRef<'_>)>,
@@ -142,24 +142,25 @@ pub fn authorize_all(
             narinfos.map(|_| Ok(Signer::Unauthenticated)).collect()
         }
     };
-    let verdict = |((narinfo, asked), signer): ((Arc<NarInfo>, StorePathRef<'_>), _)| {
-        check_item(&narinfo, asked)?;
-        let signer: Result<Signer, Refusal> = signer;
-        Ok(AuthorizedNarInfo {
-            signer: signer?,
-            narinfo,
-        })
-    };
-    claims.into_iter().zip(signers).map(verdict).collect()
+
+    let verdicts = claims
+        .into_iter()
+        .zip(signers)
+        .map(|((narinfo, asked), signer)| {
+            check_item(&narinfo, asked)?;
+            signer.map(|signer| AuthorizedNarInfo { narinfo, signer })
+        });
+
+    verdicts.collect()
 }
 
-/// Believes again a narinfo that [`authorize`] has accepted before, if the key that vouched then
-/// counts today. The signature is not computed again: the caller answers for having
-/// kept both `narinfo` and `key_id` where nobody else could write.
+/// Accepts a narinfo that [`authorize`] has accepted before, if the key that signed it is still
+/// authorized. The signature is not verified again: the caller guarantees that `narinfo` and
+/// `key_id` were kept where no other user can write.
 ///
 /// # Errors
-/// The narinfo is about another item, or the key does not count any more.
-pub fn authorize_cached(
+/// The narinfo describes another item, or the key is not authorized any more.
+pub(crate) fn authorize_cached(
     narinfo: Arc<NarInfo>,
     asked: StorePathRef<'_>,
     key_id: &str,
@@ -174,13 +175,14 @@ pub fn authorize_cached(
     }
 }
 
-/// A valid signature for another item is no answer: whoever can serve any signed narinfo could
-/// else replace one item by another, or by an older one of the same name.
+/// Refuses a narinfo of another item. With a valid signature for one, a server could replace an item
+/// by another one, or by an older one of the same name.
 fn check_item(narinfo: &NarInfo, asked: StorePathRef<'_>) -> Result<(), Refusal> {
     let answered = narinfo.store_path();
     if answered == asked {
         return Ok(());
     }
+
     Err(Refusal::WrongItem {
         asked: asked.to_path(),
         answered: answered.to_path(),
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn says_who_vouched() {
+    fn names_the_key_that_signed() {
         let authorized = verdict(ITEM, &keys()).unwrap();
         assert_eq!(authorized.signed_by(), "E8E85766778A8A68");
         assert!(keys().signer(authorized.key_id()).is_some());
@@ -232,8 +234,8 @@ mod tests {
             for keys in [keys(), AuthorizedKeys::AllowUnauthenticated] {
                 let refusal = verdict(item, &keys).unwrap_err();
                 assert_eq!(refusal.reason(), "wrong-item");
-                let words = format!("the server answered for {ITEM} when asked for {item}");
-                assert_eq!(refusal.to_string(), words);
+                let message = format!("the server answered for {ITEM} when asked for {item}");
+                assert_eq!(refusal.to_string(), message);
                 let asked = StorePathRef::parse(item).unwrap();
                 let id = verdict(ITEM, &keys).unwrap().key_id().to_owned();
                 assert_eq!(
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_believed_without_keys() {
+    fn everything_is_refused_without_keys() {
         let refusal = verdict(ITEM, &AuthorizedKeys::Guix(Acl::default())).unwrap_err();
         assert_eq!(refusal.reason(), "unauthorized-key");
         let nix = AuthorizedKeys::Nix(TrustedKeys::official_nix_server());
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn anyone_is_believed_when_authentication_is_off() {
+    fn any_narinfo_is_accepted_when_authentication_is_off() {
         let authorized = verdict(ITEM, &AuthorizedKeys::AllowUnauthenticated).unwrap();
         assert_eq!(
             (authorized.signed_by(), authorized.key_id()),
@@ -262,21 +264,21 @@ mod tests {
     }
 
     #[test]
-    fn a_remembered_verdict_lasts_as_long_as_its_key() {
+    fn a_cached_verdict_is_valid_as_long_as_its_key_is_authorized() {
         let authorized = verdict(ITEM, &keys()).unwrap();
         let asked = StorePathRef::parse(ITEM).unwrap();
         let again = |id: &str, keys: &AuthorizedKeys| authorize_cached(narinfo(), asked, id, keys);
         let recalled = again(authorized.key_id(), &keys()).unwrap();
         assert_eq!(recalled.signed_by(), authorized.signed_by());
-        let nobody = AuthorizedKeys::Guix(Acl::default());
+        let empty = AuthorizedKeys::Guix(Acl::default());
         assert_eq!(
-            again(authorized.key_id(), &nobody).unwrap_err().reason(),
+            again(authorized.key_id(), &empty).unwrap_err().reason(),
             "unauthorized-key"
         );
-        let id_of_anyone = "";
+        let id_without_authentication = "";
         assert!(
-            again(id_of_anyone, &keys()).is_err(),
-            "what was never checked is not believed"
+            again(id_without_authentication, &keys()).is_err(),
+            "a narinfo that was never verified is refused"
         );
     }
 }

@@ -118,7 +118,8 @@ fn an_undamaged_copy_is_accepted() {
 
 #[test]
 fn changed_signed_fields_are_refused() {
-    const OTHER_TEXT: &str = "its signature is for another text";
+    const OTHER_TEXT: &str =
+        "its content does not match its signature: the narinfo was changed after signing";
     let base32 = |text: &str| replaced(text, "NarHash: sha256:0", "NarHash: sha256:1");
     Case::edited(base32).is_refused(3, OTHER_TEXT);
     Case::edited(|text| replaced(text, "NarSize: 3096", "NarSize: 3097")).is_refused(3, OTHER_TEXT);
@@ -179,7 +180,10 @@ fn a_signature_with_one_wrong_digit_is_refused() {
     let with = |tag: &'static str| {
         Case::edited(move |text| with_edited_signature(text, |sexp| one_digit_off(&sexp, tag)))
     };
-    with("(hash sha256 ").is_refused(3, "its signature is for another text");
+    with("(hash sha256 ").is_refused(
+        3,
+        "its content does not match its signature: the narinfo was changed after signing",
+    );
     with("(r ").is_refused(3, "its signature is invalid");
     with("(s ").is_refused(3, "its signature is invalid");
     with("(q ").is_refused(3, "not authorized");

@@ -1,10 +1,10 @@
-//! Why a stream is no nar: one variant for each rule that a hostile server may break.
+//! Why a stream is not a nar: one variant for each rule of the format.
 
 use std::io;
 
 use super::EntryName;
 
-/// Why a stream is no nar. Offsets count from the first byte of the nar.
+/// Why a stream is not a nar. Offsets are in bytes from the beginning of the nar.
 #[derive(Debug, thiserror::Error)]
 pub enum NarError {
     /// The stream itself failed.
@@ -13,15 +13,15 @@ pub enum NarError {
     /// The stream ends inside the nar.
     #[error("the nar ends early, at byte {offset}")]
     Truncated {
-        /// How much there was.
+        /// The length of the stream.
         offset: u64,
     },
-    /// Something else stands where the grammar wants one of certain strings.
+    /// The stream has other bytes than the grammar requires.
     #[error("not a nar at byte {offset}: expected {expected}")]
     Unexpected {
         /// Where the wrong string, or the run of fixed strings that has it, begins.
         offset: u64,
-        /// What the grammar wants there.
+        /// What the grammar requires there.
         expected: &'static str,
     },
     /// Padding is not zero: the same tree would have two hashes.
@@ -30,66 +30,66 @@ pub enum NarError {
         /// Where the padding begins.
         offset: u64,
     },
-    /// A name or symlink target is longer than any file system takes.
+    /// A name or symlink target is longer than file systems allow.
     #[error("{what} of {len} bytes is too long, at byte {offset}")]
     TooLong {
-        /// What it is.
+        /// Whether it is a name or a target.
         what: &'static str,
-        /// Its length as claimed.
+        /// Its declared length in bytes.
         len: u64,
-        /// Where its length stands.
+        /// The offset of its length.
         offset: u64,
     },
-    /// The name of an entry could lead out of its directory, or name nothing.
+    /// The name of an entry is empty or could lead out of its directory.
     #[error("`{}` cannot name an entry, at byte {offset}", .name.escape_ascii())]
     Name {
         /// The name.
         name: Vec<u8>,
-        /// Where its length stands.
+        /// The offset of its length.
         offset: u64,
     },
-    /// An entry does not come behind the one before it: they are out of order, or it is there twice.
-    #[error("entry `{name}` is out of order or there twice, at byte {offset}")]
+    /// An entry does not sort behind the previous one: it is out of order or repeated.
+    #[error("entry `{name}` is out of order or repeated, at byte {offset}")]
     Order {
         /// The name.
         name: EntryName,
-        /// Where its length stands.
+        /// The offset of its length.
         offset: u64,
     },
-    /// A symlink target is empty or has a NUL in it.
+    /// A symlink target is empty or contains a NUL.
     #[error("`{}` cannot be a symlink target, at byte {offset}", .target.escape_ascii())]
     Target {
         /// The target.
         target: Vec<u8>,
-        /// Where its length stands.
+        /// The offset of its length.
         offset: u64,
     },
-    /// Directories inside each other beyond [`super::MAX_DEPTH`].
-    #[error("directories inside each other too deeply, at byte {offset}")]
+    /// Directories are nested deeper than [`super::MAX_DEPTH`].
+    #[error("directories nested too deeply, at byte {offset}")]
     TooDeep {
         /// Where the innermost begins.
         offset: u64,
     },
-    /// Bytes stand behind the top node.
-    #[error("bytes behind the end of the nar, which is at byte {offset}")]
+    /// Bytes follow the top node.
+    #[error("bytes follow the end of the nar at byte {offset}")]
     TrailingBytes {
         /// Where the nar ends.
         offset: u64,
     },
-    /// The reader was used after it had reported an error.
-    #[error("the nar was given up before")]
-    GivenUp,
+    /// The reader was used after it had returned an error.
+    #[error("the nar reader has failed before")]
+    ReaderFailed,
 }
 
 impl From<io::Error> for NarError {
-    /// Takes back a [`NarError`] that went through [`io::Error`], as those of [`super::NarContents`] do.
+    /// Unwraps a [`NarError`] inside an [`io::Error`], as [`super::NarContents`] returns it.
     fn from(error: io::Error) -> Self {
         error.downcast().unwrap_or_else(Self::Io)
     }
 }
 
 impl From<NarError> for io::Error {
-    /// Keeps the kind: an early end is one, anything malformed is invalid data.
+    /// Keeps the kind: a truncated nar is `UnexpectedEof`, a malformed one `InvalidData`.
     fn from(error: NarError) -> Self {
         match error {
             NarError::Io(error) => error,

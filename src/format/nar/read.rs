@@ -1,8 +1,8 @@
-//! Reading nars: a pull reader over any [`BufRead`].
+//! The nar reader: a pull reader over any [`BufRead`].
 //!
-//! Iterative, with the open directories on a list of its own, so that depth costs memory in
-//! proportion to the input and never stack. Memory taken is bounded by [`super::MAX_DEPTH`]
-//! names; contents are handed through and never held.
+//! It is iterative, with a list of the open directories, so that nesting uses memory in proportion
+//! to the input and no stack. Memory is bounded by [`super::MAX_DEPTH`] names; file contents are
+//! passed through and never buffered.
 
 mod contents;
 
@@ -17,18 +17,18 @@ pub use contents::NarContents;
 
 /// Reads one nar.
 ///
-/// Deliberately no [`Iterator`]: call [`next`](Self::next) until it gives `None`, which alone
-/// says that the nar was complete and nothing came after it; take contents in between; stop at the first
-/// error. The reader never reads beyond the nar's last byte but to see that nothing is there.
+/// It is deliberately not an [`Iterator`]. Call [`next`](Self::next) until it returns `None`: only
+/// then the nar was complete and no bytes follow it. Read the contents of files in between, and
+/// stop at the first error. Behind the nar's last byte, the reader only checks that the input ends.
 pub struct NarReader<R> {
     inner: R,
     offset: u64,
     directories: OpenDirectories,
-    state: State,
+    state: NarReaderState,
 }
 
 #[derive(Clone, Copy)]
-enum State {
+enum NarReaderState {
     /// Before the first byte.
     Start,
     /// An entry or the end of the innermost directory comes next.
@@ -37,8 +37,8 @@ enum State {
     InContents { remaining: u64, padding: usize },
     /// Behind the top node.
     Complete,
-    /// After an error; also while a step is under way, so that every early return ends here.
-    GivenUp,
+    /// After an error, and while `next` runs, so that every early return leads here.
+    Failed,
 }
 
 impl<R: BufRead> NarReader<R> {
@@ -49,54 +49,56 @@ impl<R: BufRead> NarReader<R> {
             inner,
             offset: 0,
             directories,
-            state: State::Start,
+            state: NarReaderState::Start,
         }
     }
 
-    /// The next event, or `None` behind the end. What is left of a file's contents is skipped.
+    /// The next event, or `None` at the end. Contents that have not been read are skipped.
     ///
     /// # Errors
-    /// See [`NarError`]. The reader is of no use after the first one.
+    /// See [`NarError`]. After the first error, every call fails.
     #[expect(
         clippy::should_implement_trait,
         reason = "an Iterator would invite stopping early"
     )]
     pub fn next(&mut self) -> Result<Option<NarEvent>, NarError> {
-        if let State::InContents { remaining, padding } = self.state {
-            self.state = State::GivenUp;
+        if let NarReaderState::InContents { remaining, padding } = self.state {
+            self.state = NarReaderState::Failed;
             self.skip_contents(remaining, padding)?;
         }
-        match std::mem::replace(&mut self.state, State::GivenUp) {
-            State::Start => {
+        match std::mem::replace(&mut self.state, NarReaderState::Failed) {
+            NarReaderState::Start => {
                 self.fixed(fused!(b"nix-archive-1", b"(", b"type"), "the head of a nar")?;
                 self.body(None).map(Some)
             }
-            State::InDirectory => self.entry_or_end().map(Some),
-            State::Complete => self.end().map(|()| None),
-            State::InContents { .. } | State::GivenUp => Err(NarError::GivenUp),
+            NarReaderState::InDirectory => self.entry_or_end().map(Some),
+            NarReaderState::Complete => self.end().map(|()| None),
+            NarReaderState::InContents { .. } | NarReaderState::Failed => {
+                Err(NarError::ReaderFailed)
+            }
         }
     }
 
-    /// The contents of the file that [`next`](Self::next) has just given; empty at any other time.
+    /// The contents of the file that [`next`](Self::next) has just returned; empty at other times.
     pub fn contents(&mut self) -> NarContents<'_, R> {
         NarContents { reader: self }
     }
 
-    /// The stream, at the first byte not yet read.
+    /// The stream, at the first byte that has not been read.
     pub fn into_inner(self) -> R {
         self.inner
     }
 
     fn entry_or_end(&mut self) -> Result<NarEvent, NarError> {
         let offset = self.offset;
-        match self.word()? {
-            Some(Word::Entry) => {
+        match self.keyword()? {
+            Some(Keyword::Entry) => {
                 self.fixed(fused!(b"(", b"name"), "the name of an entry")?;
                 let name = self.name()?;
                 self.fixed(fused!(b"node", b"(", b"type"), "the node of an entry")?;
                 self.body(Some(name))
             }
-            Some(Word::Close) => {
+            Some(Keyword::Close) => {
                 self.directories.close();
                 if self.directories.depth() > 0 {
                     self.fixed(fused!(b")"), "the end of an entry")?;
@@ -113,11 +115,11 @@ impl<R: BufRead> NarReader<R> {
 
     fn body(&mut self, name: Option<EntryName>) -> Result<NarEvent, NarError> {
         let offset = self.offset;
-        match self.word()? {
-            Some(Word::Regular) => {
+        match self.keyword()? {
+            Some(Keyword::Regular) => {
                 let executable = self.executable()?;
                 let size = self.length()?;
-                self.state = State::InContents {
+                self.state = NarReaderState::InContents {
                     remaining: size,
                     padding: padding(size),
                 };
@@ -127,18 +129,18 @@ impl<R: BufRead> NarReader<R> {
                     size,
                 })
             }
-            Some(Word::Symlink) => {
+            Some(Keyword::Symlink) => {
                 self.fixed(fused!(b"target"), "the target of a symlink")?;
                 let target = self.target()?;
                 self.close_node()?;
                 Ok(NarEvent::Symlink { name, target })
             }
-            Some(Word::Directory) => {
+            Some(Keyword::Directory) => {
                 if self.directories.depth() == MAX_DEPTH {
                     return Err(NarError::TooDeep { offset });
                 }
                 self.directories.open();
-                self.state = State::InDirectory;
+                self.state = NarReaderState::InDirectory;
                 Ok(NarEvent::Directory { name })
             }
             _ => Err(NarError::Unexpected {
@@ -148,12 +150,12 @@ impl<R: BufRead> NarReader<R> {
         }
     }
 
-    /// What stands between `regular` and the bytes of the contents.
+    /// Reads what is between `regular` and the length of the contents.
     fn executable(&mut self) -> Result<bool, NarError> {
         let offset = self.offset;
-        match self.word()? {
-            Some(Word::Contents) => Ok(false),
-            Some(Word::Executable) => {
+        match self.keyword()? {
+            Some(Keyword::Contents) => Ok(false),
+            Some(Keyword::Executable) => {
                 self.fixed(
                     fused!(b"", b"contents"),
                     "the contents of an executable file",
@@ -171,19 +173,21 @@ impl<R: BufRead> NarReader<R> {
         while remaining > 0 {
             let available = self.fill()?.len();
             let step = at_most(available, remaining);
-            self.took(step);
+            self.consume(step);
             remaining -= step as u64;
         }
+
         let offset = self.offset;
         let mut zeros = [0; 8];
         self.exact(&mut zeros[..padding])?;
         if zeros != [0; 8] {
             return Err(NarError::Padding { offset });
         }
+
         self.close_node()
     }
 
-    /// The end of a file or symlink, and of the entry around it if there is one.
+    /// Reads the end of a file or symlink, and of the entry around it if there is one.
     fn close_node(&mut self) -> Result<(), NarError> {
         if self.directories.depth() > 0 {
             self.fixed(fused!(b")", b")"), "the end of an entry")?;
@@ -194,11 +198,11 @@ impl<R: BufRead> NarReader<R> {
         Ok(())
     }
 
-    fn state_behind_node(&self) -> State {
+    fn state_behind_node(&self) -> NarReaderState {
         if self.directories.depth() > 0 {
-            State::InDirectory
+            NarReaderState::InDirectory
         } else {
-            State::Complete
+            NarReaderState::Complete
         }
     }
 
@@ -208,7 +212,7 @@ impl<R: BufRead> NarReader<R> {
                 offset: self.offset,
             }),
             Err(NarError::Truncated { .. }) => {
-                self.state = State::Complete;
+                self.state = NarReaderState::Complete;
                 Ok(())
             }
             Err(error) => Err(error),
@@ -226,6 +230,7 @@ impl<R: BufRead> NarReader<R> {
         if !self.directories.advance(bytes) {
             return Err(NarError::Order { name, offset });
         }
+
         Ok(name)
     }
 
@@ -239,7 +244,7 @@ impl<R: BufRead> NarReader<R> {
         })
     }
 
-    /// One string shorter than `buffer`, whose size is a multiple of eight.
+    /// Reads a string that is shorter than `buffer`, whose size is a multiple of eight.
     fn string<'b>(
         &mut self,
         buffer: &'b mut [u8],
@@ -251,6 +256,7 @@ impl<R: BufRead> NarReader<R> {
         let Some(size) = fits else {
             return Err(NarError::TooLong { what, len, offset });
         };
+
         let padded = &mut buffer[..size + padding(len)];
         self.exact(padded)?;
         let (string, zeros) = padded.split_at(size);
@@ -259,11 +265,12 @@ impl<R: BufRead> NarReader<R> {
                 offset: self.offset - zeros.len() as u64,
             });
         }
+
         Ok(string)
     }
 
-    /// One of the words between which the grammar leaves a choice.
-    fn word(&mut self) -> Result<Option<Word>, NarError> {
+    /// Reads one of the strings between which the grammar leaves a choice.
+    fn keyword(&mut self) -> Result<Option<Keyword>, NarError> {
         let mut bytes = [0; 16];
         let len = self.length()?;
         let padded = match len {
@@ -272,7 +279,8 @@ impl<R: BufRead> NarReader<R> {
             _ => return Ok(None),
         };
         self.exact(&mut bytes[..padded])?;
-        Ok(Word::parse(len, bytes))
+
+        Ok(Keyword::parse(len, bytes))
     }
 
     fn length(&mut self) -> Result<u64, NarError> {
@@ -281,7 +289,7 @@ impl<R: BufRead> NarReader<R> {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// Takes the bytes `expected`, or reports where the run of them began.
+    /// Reads the bytes `expected`; an error names the offset at which they should begin.
     fn fixed(&mut self, mut expected: &[u8], what: &'static str) -> Result<(), NarError> {
         let offset = self.offset;
         while !expected.is_empty() {
@@ -294,9 +302,11 @@ impl<R: BufRead> NarReader<R> {
                     expected: what,
                 });
             }
-            self.took(step);
+
+            self.consume(step);
             expected = later;
         }
+
         Ok(())
     }
 
@@ -306,14 +316,14 @@ impl<R: BufRead> NarReader<R> {
             let step = available.len().min(wanted.len());
             let (now, later) = wanted.split_at_mut(step);
             now.copy_from_slice(&available[..step]);
-            self.took(step);
+            self.consume(step);
             wanted = later;
         }
         Ok(())
     }
 
-    /// The bytes at hand, at least one. Asks twice because a borrow cannot leave a loop that
-    /// goes on after an interrupt; the second answer is what the first one left in the buffer.
+    /// The buffered bytes, at least one. Calls `fill_buf` twice because a borrow cannot leave a loop
+    /// that continues after an interrupt; the second call returns what the first one buffered.
     fn fill(&mut self) -> Result<&[u8], NarError> {
         loop {
             match self.inner.fill_buf() {
@@ -330,14 +340,14 @@ impl<R: BufRead> NarReader<R> {
         Ok(self.inner.fill_buf()?)
     }
 
-    fn took(&mut self, bytes: usize) {
+    fn consume(&mut self, bytes: usize) {
         self.inner.consume(bytes);
         self.offset += bytes as u64;
     }
 }
 
 #[derive(Clone, Copy)]
-enum Word {
+enum Keyword {
     Entry,
     Close,
     Regular,
@@ -347,10 +357,10 @@ enum Word {
     Contents,
 }
 
-impl Word {
-    /// The word whose string, with its padding, is `padded`.
+impl Keyword {
+    /// The keyword whose string, with its padding, is `padded`.
     fn parse(len: u64, padded: [u8; 16]) -> Option<Self> {
-        let (word, string): (_, &[u8]) = match len {
+        let (keyword, string): (_, &[u8]) = match len {
             1 => (Self::Close, b")"),
             5 => (Self::Entry, b"entry"),
             7 if padded[0] == b'r' => (Self::Regular, b"regular"),
@@ -361,7 +371,7 @@ impl Word {
             _ => return None,
         };
         let (found, zeros) = padded.split_at(string.len());
-        (found == string && zeros.iter().all(|&byte| byte == 0)).then_some(word)
+        (found == string && zeros.iter().all(|&byte| byte == 0)).then_some(keyword)
     }
 }
 

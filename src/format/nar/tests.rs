@@ -383,7 +383,7 @@ fn hostile_names_are_refused_in_words() {
         ),
         (
             names(&[b"a", b"a"]),
-            "entry `a` is out of order or there twice, at byte",
+            "entry `a` is out of order or repeated, at byte",
         ),
         (names(&[b"b", b"a"]), "entry `a` is out of order"),
         (names(&[b"ab", b"a"]), "entry `a` is out of order"),
@@ -449,7 +449,7 @@ fn a_reader_that_failed_stays_failed() {
     let mut reader = NarReader::new(&nar[..]);
     reader.next().unwrap();
     reader.next().unwrap_err();
-    assert!(matches!(reader.next(), Err(NarError::GivenUp)));
+    assert!(matches!(reader.next(), Err(NarError::ReaderFailed)));
 }
 
 #[test]

@@ -1,18 +1,18 @@
-//! Writing nars: a push writer for fixtures and round trips, and the frame of a single file.
+//! The nar writer, for fixtures and round trips, and the nar of a single file.
 
 use std::io::{self, Read, Write};
 
 use super::{EntryName, MAX_DEPTH, OpenDirectories, SymlinkTarget, fused, padding};
 
-/// Writes one nar, node by node, in the order in which [`super::NarReader`] gives them.
+/// Writes one nar, node by node, in the order in which [`super::NarReader`] returns them.
 ///
-/// Only the top node is written without a name. What would make another stream than a nar, such
-/// as names out of order or a second top node, is refused as [`io::ErrorKind::InvalidInput`].
+/// Only the top node has no name. Calls that would not produce a nar, such as names out of order or
+/// a second top node, fail with [`io::ErrorKind::InvalidInput`].
 pub struct NarWriter<W> {
     inner: W,
     directories: OpenDirectories,
-    /// Whether the top node has been begun.
-    is_begun: bool,
+    /// Whether the top node has begun.
+    has_begun: bool,
 }
 
 impl<W: Write> NarWriter<W> {
@@ -21,17 +21,17 @@ impl<W: Write> NarWriter<W> {
         Self {
             inner,
             directories: OpenDirectories::default(),
-            is_begun: false,
+            has_begun: false,
         }
     }
 
     /// Begins a directory; its entries follow, then [`end_directory`](Self::end_directory).
     ///
     /// # Errors
-    /// The stream fails, or a directory cannot stand here.
+    /// The stream fails, or no directory is possible here.
     pub fn directory(&mut self, name: Option<&EntryName>) -> io::Result<()> {
         if self.directories.depth() == MAX_DEPTH {
-            return Err(misplaced("directories are inside each other too deeply"));
+            return Err(misplaced("directories are nested too deeply"));
         }
         self.begin(name)?;
         self.directories.open();
@@ -50,10 +50,10 @@ impl<W: Write> NarWriter<W> {
         self.end()
     }
 
-    /// Writes a regular file of `size` bytes, which are all that `contents` may give.
+    /// Writes a regular file of `size` bytes, which `contents` has to provide exactly.
     ///
     /// # Errors
-    /// Either stream fails, a file cannot stand here, or `contents` has another size.
+    /// Either stream fails, no file is possible here, or `contents` has another size.
     pub fn file(
         &mut self,
         name: Option<&EntryName>,
@@ -68,6 +68,7 @@ impl<W: Write> NarWriter<W> {
         if written != size || contents.read(&mut [0])? != 0 {
             return Err(misplaced("the contents are not of the size given"));
         }
+
         self.inner.write_all(&[0; 8][..padding(size)])?;
         self.end()
     }
@@ -75,7 +76,7 @@ impl<W: Write> NarWriter<W> {
     /// Writes a symbolic link.
     ///
     /// # Errors
-    /// The stream fails, or a symlink cannot stand here.
+    /// The stream fails, or no symlink is possible here.
     pub fn symlink(&mut self, name: Option<&EntryName>, target: &SymlinkTarget) -> io::Result<()> {
         self.begin(name)?;
         self.inner.write_all(fused!(b"symlink", b"target"))?;
@@ -83,12 +84,12 @@ impl<W: Write> NarWriter<W> {
         self.end()
     }
 
-    /// Ends the nar and gives the stream back, not flushed.
+    /// Ends the nar and returns the stream, not flushed.
     ///
     /// # Errors
     /// The top node is missing or not ended.
     pub fn finish(self) -> io::Result<W> {
-        if !self.is_begun || self.directories.depth() > 0 {
+        if !self.has_begun || self.directories.depth() > 0 {
             return Err(misplaced("the top node is not complete"));
         }
         Ok(self.inner)
@@ -96,14 +97,14 @@ impl<W: Write> NarWriter<W> {
 
     fn begin(&mut self, name: Option<&EntryName>) -> io::Result<()> {
         match (name, self.directories.depth()) {
-            (None, 0) if !self.is_begun => {
-                self.is_begun = true;
+            (None, 0) if !self.has_begun => {
+                self.has_begun = true;
                 self.inner
                     .write_all(fused!(b"nix-archive-1", b"(", b"type"))
             }
             (Some(name), 1..) => {
                 if !self.directories.advance(name.as_bytes()) {
-                    return Err(misplaced("an entry is out of order or there twice"));
+                    return Err(misplaced("an entry is out of order or repeated"));
                 }
                 self.inner.write_all(fused!(b"entry", b"(", b"name"))?;
                 self.string(name.as_bytes())?;
@@ -131,17 +132,17 @@ impl<W: Write> NarWriter<W> {
     }
 }
 
-/// What stands in front of the contents in the nar of a single regular file; with the contents and
-/// [`file_trailer`] it is the nar whose hash names the file when deduplicating.
+/// The bytes before the contents in the nar of a single regular file. With the contents and
+/// [`file_trailer`], they are the nar whose hash is the file's name in `.links`.
 #[must_use]
-pub fn file_header(executable: bool, size: u64) -> Vec<u8> {
+pub(crate) fn file_header(executable: bool, size: u64) -> Vec<u8> {
     let head = fused!(b"nix-archive-1", b"(", b"type");
     [head, regular(executable), &size.to_le_bytes()].concat()
 }
 
-/// What stands behind the contents in the nar of a single regular file of `size` bytes.
+/// The bytes behind the contents in the nar of a single regular file of `size` bytes.
 #[must_use]
-pub fn file_trailer(size: u64) -> &'static [u8] {
+pub(crate) fn file_trailer(size: u64) -> &'static [u8] {
     const LONGEST: &[u8; 23] = b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0)\0\0\0\0\0\0\0";
     &LONGEST[7 - padding(size)..]
 }

@@ -1,7 +1,7 @@
-//! What is kept of a narinfo once its signature has been verified.
+//! The part of a narinfo that is kept once its signature has been verified.
 //!
-//! Most of the text serves no purpose then, and a mirror may have added anything to it that is not
-//! signed; but narinfos are kept for as long as a run takes, for tens of thousands of items.
+//! A run keeps the narinfos of tens of thousands of items to its end. Most of the text has no use
+//! after the verification, and a server may have added any amount of unsigned text.
 
 use std::fmt::Write as _;
 
@@ -10,19 +10,19 @@ use super::offer::NarOffer;
 use super::{NarInfo, Scalars, Span};
 use crate::format::store_path::Dialect;
 
-/// Longer values of `System`, `CA` and `Sig` are left out: nothing valid is as long.
+/// Longer values of `System`, `CA` and `Sig` are left out: no valid value is that long.
 const VALUE_BYTES_MAX: usize = 256;
-/// So many `Sig` fields are kept.
+/// At most this many `Sig` fields are kept.
 const SIGNATURES_MAX: usize = 16;
-/// A text that is not longer is kept in the lookup cache as it is.
+/// A text of at most this length is kept in the lookup cache unchanged.
 const WHOLE_BYTES_MAX: usize = 8 << 10;
 
 impl NarInfo {
-    /// The item's description: without the value of its `Signature` field, without downloads,
-    /// unknown fields and blanks. [`text`](Self::text) is not the server's any more: what is to be
-    /// verified again must be kept elsewhere.
+    /// The narinfo without its `Signature`, downloads, unknown fields and blanks.
+    /// [`text`](Self::text) is not the server's any more, so a narinfo that is to be verified again
+    /// has to be kept elsewhere.
     #[must_use]
-    pub fn abridged(&self) -> Self {
+    pub(crate) fn abridged(&self) -> Self {
         let mut text = String::new();
         let mut scalars = Scalars::default();
         scalars[Field::StorePath as usize] = self
@@ -31,10 +31,12 @@ impl NarInfo {
         let store_path = Span::new(text.len() - self.store_path.len(), text.len());
 
         let start = text.len();
+
         for reference in self.references() {
             text.push_str(if text.len() > start { " " } else { "" });
             text.push_str(reference.base());
         }
+
         let references = Span::new(start, text.len());
         scalars[Field::References as usize] = self.scalar(Field::References).map(|_| references);
 
@@ -44,6 +46,7 @@ impl NarInfo {
                 .filter(|value| value.len() <= VALUE_BYTES_MAX);
             scalars[field as usize] = value.map(|value| add(&mut text, value));
         }
+
         let deriver = self.deriver().map(|deriver| add(&mut text, deriver.base()));
         scalars[Field::Deriver as usize] = deriver;
         let signatures = self
@@ -53,6 +56,7 @@ impl NarInfo {
             .take(SIGNATURES_MAX)
             .map(|value| add(&mut text, value))
             .collect();
+
         Self {
             text: text.into(),
             scalars,
@@ -64,13 +68,14 @@ impl NarInfo {
         }
     }
 
-    /// The text as far as it is needed to verify it again and to download the nar: what is signed,
-    /// the signature, and the downloads that are considered.
+    /// The part of the text that is needed to verify it again and to download the nar: the signed
+    /// text, the signature, and the downloads that are considered.
     #[must_use]
-    pub fn kept_text(&self) -> Box<str> {
+    pub(crate) fn kept_text(&self) -> Box<str> {
         if self.text.len() <= WHOLE_BYTES_MAX {
             return self.text.clone();
         }
+
         let mut text = match (self.dialect, self.scalars[Field::Signature as usize]) {
             (Dialect::Guix, Some(signature)) => format!("{}\n", &self.text[..signature.end()]),
             _ => self.abridged().to_string(),
@@ -86,11 +91,12 @@ impl NarInfo {
                 let _ = writeln!(text, "FileSize: {size}");
             }
         }
+
         text.into()
     }
 }
 
-/// Adds `value` to `text`, and says where it is.
+/// Appends `value` to `text`, and returns its span.
 fn add(text: &mut String, value: &str) -> Span {
     let start = text.len();
     text.push_str(value);

@@ -1,8 +1,8 @@
-//! The fields of a narinfo: the only place that knows their names and how often each may occur.
+//! The fields of a narinfo: the only place with their names and how often each may occur.
 //!
-//! Grouped by who vouches for them. *Description*: `StorePath`, `NarHash`, `NarSize`,
+//! Grouped by what a signature covers. *Description*: `StorePath`, `NarHash`, `NarSize`,
 //! `References`; a signature covers these. *Origin*: `Deriver`, `System`, `CA`; Guix signs them
-//! along with the rest, Nix does not. *Download*: `URL` and what follows it; never vouched for.
+//! along with the rest, Nix does not. *Download*: `URL` and what follows it; never signed.
 //! *Proof*: `Signature` (Guix), `Sig` (Nix).
 
 /// A known field.
@@ -25,8 +25,8 @@ pub(super) enum Field {
 
 /// How often a field may occur, and what the further occurrences mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Occurs {
-    /// Once; a second one is an error in Nix's dialect and without effect in Guix's.
+pub(super) enum Occurrence {
+    /// Once; a second one is an error in Nix's dialect and has no effect in Guix's.
     Once,
     /// The first one counts in both dialects.
     FirstCounts,
@@ -36,29 +36,29 @@ pub(super) enum Occurs {
     Many,
 }
 
-const TABLE: [(&str, Field, Occurs); Field::COUNT] = [
-    ("StorePath", Field::StorePath, Occurs::Once),
-    ("NarHash", Field::NarHash, Occurs::Once),
-    ("NarSize", Field::NarSize, Occurs::Once),
-    ("References", Field::References, Occurs::Once),
-    ("Deriver", Field::Deriver, Occurs::FirstCounts),
-    ("System", Field::System, Occurs::FirstCounts),
-    ("CA", Field::Ca, Occurs::FirstCounts),
-    ("Signature", Field::Signature, Occurs::FirstCounts),
-    ("URL", Field::Url, Occurs::PerDownload),
-    ("Compression", Field::Compression, Occurs::PerDownload),
-    ("FileHash", Field::FileHash, Occurs::PerDownload),
-    ("FileSize", Field::FileSize, Occurs::PerDownload),
-    ("Sig", Field::Sig, Occurs::Many),
+const TABLE: [(&str, Field, Occurrence); Field::COUNT] = [
+    ("StorePath", Field::StorePath, Occurrence::Once),
+    ("NarHash", Field::NarHash, Occurrence::Once),
+    ("NarSize", Field::NarSize, Occurrence::Once),
+    ("References", Field::References, Occurrence::Once),
+    ("Deriver", Field::Deriver, Occurrence::FirstCounts),
+    ("System", Field::System, Occurrence::FirstCounts),
+    ("CA", Field::Ca, Occurrence::FirstCounts),
+    ("Signature", Field::Signature, Occurrence::FirstCounts),
+    ("URL", Field::Url, Occurrence::PerDownload),
+    ("Compression", Field::Compression, Occurrence::PerDownload),
+    ("FileHash", Field::FileHash, Occurrence::PerDownload),
+    ("FileSize", Field::FileSize, Occurrence::PerDownload),
+    ("Sig", Field::Sig, Occurrence::Many),
 ];
 
 impl Field {
-    /// How many fields there are.
+    /// The number of fields.
     pub(super) const COUNT: usize = 13;
-    /// How many stand in front of the table because they occur at most once in effect.
+    /// How many fields at the front of the table have at most one value.
     pub(super) const SCALARS: usize = 8;
 
-    /// The field called `name`, exactly so spelled.
+    /// The field with exactly this name.
     pub(super) fn named(name: &str) -> Option<Self> {
         TABLE
             .iter()
@@ -66,13 +66,13 @@ impl Field {
             .map(|&(_, field, _)| field)
     }
 
-    /// The name that narinfos use.
+    /// The field's name in narinfos.
     pub(super) const fn name(self) -> &'static str {
         TABLE[self as usize].0
     }
 
     /// How often the field may occur.
-    pub(super) const fn occurs(self) -> Occurs {
+    pub(super) const fn occurrence(self) -> Occurrence {
         TABLE[self as usize].2
     }
 }
@@ -86,7 +86,7 @@ mod tests {
         for (position, (name, field, occurs)) in TABLE.into_iter().enumerate() {
             assert_eq!(field as usize, position, "{name}");
             assert_eq!(Field::named(name), Some(field));
-            let is_scalar = matches!(occurs, Occurs::Once | Occurs::FirstCounts);
+            let is_scalar = matches!(occurs, Occurrence::Once | Occurrence::FirstCounts);
             assert_eq!(is_scalar, position < Field::SCALARS, "{name}");
         }
         assert_eq!(Field::named("storepath"), None);

@@ -1,8 +1,8 @@
-//! What is kept of a narinfo to download its nar: which nar it is, and where it can be had.
+//! The part of a narinfo that is kept to download its nar: which nar it describes, and its URLs.
 //!
 //! A server may send any number of narinfos that no authorized key has signed. Of those only this
-//! is kept, and its size is bounded whatever the narinfo's is: at most 32 downloads, with 4 KiB of URLs
-//! together, and a digest in the place of references.
+//! part is kept. Its size is bounded whatever the size of the narinfo: at most 32 downloads, 4 KiB
+//! of URLs in all, and a digest in place of the references.
 
 use std::fmt::Write as _;
 
@@ -13,14 +13,14 @@ use super::{Download, NarInfo, Span};
 use crate::format::compression::{Compression, UnknownCompression};
 use crate::format::hash::HashForm;
 
-/// So many downloads of a narinfo are considered.
+/// At most this many downloads of a narinfo are considered.
 pub(super) const DOWNLOADS_MAX: usize = 32;
-/// So many bytes of URLs are kept of a narinfo; a URL that does not fit is left out.
+/// At most this many bytes of URLs are kept of a narinfo; a URL that does not fit is left out.
 pub(super) const URLS_BYTES_MAX: usize = 4 << 10;
 
 /// Which nar a narinfo describes, and its downloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NarOffer {
+pub(crate) struct NarOffer {
     identity: [u8; 32],
     nar_size: u64,
     urls: Box<str>,
@@ -28,9 +28,9 @@ pub struct NarOffer {
 }
 
 impl NarOffer {
-    /// What `narinfo` offers.
+    /// The offer that `narinfo` makes.
     #[must_use]
-    pub fn of(narinfo: &NarInfo) -> Self {
+    pub(crate) fn of(narinfo: &NarInfo) -> Self {
         let mut urls = String::new();
         let mut downloads = Vec::with_capacity(narinfo.downloads().len());
         for download in narinfo.downloads() {
@@ -41,6 +41,7 @@ impl NarOffer {
                 download,
             );
         }
+
         let (identity, nar_size) = (identity(narinfo), narinfo.nar_size());
         Self {
             identity,
@@ -50,34 +51,34 @@ impl NarOffer {
         }
     }
 
-    /// Bytes of the nar, uncompressed.
+    /// The size of the uncompressed nar, in bytes.
     #[must_use]
-    pub fn nar_size(&self) -> u64 {
+    pub(crate) fn nar_size(&self) -> u64 {
         self.nar_size
     }
 
-    /// Where the nar can be had, in the order of the narinfo.
+    /// The downloads of the nar, in the order of the narinfo.
     #[must_use]
-    pub fn downloads(&self) -> &[Download] {
+    pub(crate) fn downloads(&self) -> &[Download] {
         &self.downloads
     }
 
-    /// The `URL` of one of this offer's own [`downloads`](Self::downloads), as a server wrote it.
+    /// The `URL` of one of this offer's own [`downloads`](Self::downloads), unchanged.
     #[must_use]
-    pub fn download_url(&self, download: &Download) -> &str {
+    pub(crate) fn download_url(&self, download: &Download) -> &str {
         download.url.of(&self.urls)
     }
 
-    /// Whether both are about the same item with the same content and references: then a
-    /// download that one of them names can be used for the other.
+    /// Whether both describe the same item with the same content and references, so that the
+    /// downloads of each can be used for the other.
     #[must_use]
-    pub fn is_same_nar(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_nar(&self, other: &Self) -> bool {
         self.identity == other.identity
     }
 
     /// The offer as text, for [`NarOffer::parse`].
     #[must_use]
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let mut text = format!("{} {}\n", HEXLOWER.encode(&self.identity), self.nar_size);
         for download in &self.downloads {
             let method = match &download.compression {
@@ -91,17 +92,19 @@ impl NarOffer {
             // Writing to a string cannot fail; no value has a line break, since fields end there.
             let _ = writeln!(text, "{url}\n{method}\n{size}");
         }
+
         text
     }
 
     /// The offer that [`NarOffer::to_text`] has written; file hashes are not part of it.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let (identity, nar_size) = lines.next()?.split_once(' ')?;
         let identity = HEXLOWER.decode(identity.as_bytes()).ok()?.try_into().ok()?;
         let nar_size = nar_size.parse().ok()?;
         let (mut urls, mut downloads) = (String::new(), Vec::new());
+
         while let Some(url) = lines.next() {
             let compression = Compression::parse(lines.next()?);
             let file_size = match lines.next()? {
@@ -119,6 +122,7 @@ impl NarOffer {
             };
             add(&mut urls, &mut downloads, url, &download);
         }
+
         Some(Self {
             identity,
             nar_size,
@@ -149,10 +153,12 @@ fn identity(narinfo: &NarInfo) -> [u8; 32] {
     digest.update([0]);
     digest.update(narinfo.nar_hash().to_string());
     digest.update(narinfo.nar_size().to_le_bytes());
+
     for reference in narinfo.references() {
         digest.update(reference.base());
         digest.update([0]);
     }
+
     digest.finalize().into()
 }
 

@@ -1,56 +1,57 @@
-//! Parsing, in two passes: lines are sorted into the slots of the field table, then the slots
-//! are read. So the rules for repeated fields stand in one place, whatever the field.
+//! The parser, in two passes: lines are sorted into the slots of the field table, then the slots
+//! are read. So the rules for repeated fields are in one place for all fields.
 
 use memchr::memchr;
 
-use super::fields::{Field, Occurs};
+use super::fields::{Field, Occurrence};
 use super::offer::DOWNLOADS_MAX;
 use super::{Download, MAX_BYTES, NarInfo, NarInfoError, Quirks, Scalars, Span};
 use crate::format::compression::{Compression, UnknownCompression};
 use crate::format::escape::clip;
 use crate::format::hash::{FileHash, HashForm, NarHash};
-use crate::format::store_path::{Dialect, StoreDir, StorePathRef, listed};
+use crate::format::store_path::{Dialect, StoreDir, StorePathRef, parse_list};
 
-/// How much of a line an error quotes.
+/// How many bytes of a line an error quotes.
 const QUOTED_BYTES: usize = 80;
 
-/// No valid value of one word is this long: what comes after is cut off before parsing.
+/// No valid value without blanks is longer: the rest is cut off before parsing.
 const MAX_WORD_BYTES: usize = 256;
 
-/// No compression method has a longer name.
+/// No compression method has a name of more bytes.
 const MAX_METHOD_BYTES: usize = 64;
 
-/// So many `Sig` fields are read: each may take a verification.
+/// At most this many `Sig` fields are read, since each may take a verification.
 const SIGNATURES_MAX: usize = 64;
 
-/// What Nix writes for a derivation that it does not know.
+/// Nix writes this in place of an unknown derivation.
 const UNKNOWN_DERIVER: &str = "unknown-deriver";
 
-/// The narinfo that `text` is.
+/// See [`NarInfo::parse`].
 pub(super) fn parse(text: Box<str>, store_dir: &StoreDir) -> Result<NarInfo, NarInfoError> {
     if text.len() > MAX_BYTES {
         return Err(NarInfoError::TooLong(text.len()));
     }
-    let mut lines = Lines {
+
+    let mut parser = NarInfoParser {
         text: &text,
         dialect: store_dir.dialect(),
         scalars: Scalars::default(),
-        groups: Vec::with_capacity(1),
+        downloads: Vec::with_capacity(1),
         has_more_downloads: false,
         nix_signatures: Vec::with_capacity(1),
         quirks: Quirks::default(),
     };
-    lines.sort()?;
-    let description = lines.description(store_dir)?;
-    let deriver = lines.deriver()?;
-    let downloads = lines.downloads();
-    let Lines {
+    parser.sort_lines()?;
+    let description = parser.description(store_dir)?;
+    let deriver = parser.deriver()?;
+    let downloads = parser.read_downloads();
+    let NarInfoParser {
         dialect,
         scalars,
         nix_signatures,
         quirks,
         ..
-    } = lines;
+    } = parser;
     let Description {
         store_path,
         nar_hash,
@@ -58,6 +59,7 @@ pub(super) fn parse(text: Box<str>, store_dir: &StoreDir) -> Result<NarInfo, Nar
         nar_size,
         references_len,
     } = description;
+
     Ok(NarInfo {
         text,
         dialect,
@@ -74,22 +76,22 @@ pub(super) fn parse(text: Box<str>, store_dir: &StoreDir) -> Result<NarInfo, Nar
     })
 }
 
-/// The first pass: which piece of the text belongs to which field.
-struct Lines<'t> {
+/// The spans of the fields, from the first pass.
+struct NarInfoParser<'t> {
     text: &'t str,
     dialect: Dialect,
     scalars: Scalars,
-    groups: Vec<Group>,
-    /// Whether there are more downloads than are considered.
+    downloads: Vec<DownloadSpans>,
+    /// Whether the text has more downloads than are considered.
     has_more_downloads: bool,
     nix_signatures: Vec<Span>,
     quirks: Quirks,
 }
 
-/// The pieces of one download: `URL`, `Compression`, `FileHash`, `FileSize`.
-type Group = [Option<Span>; Field::COUNT - Field::SCALARS - 1];
+/// The spans of one download: `URL`, `Compression`, `FileHash`, `FileSize`.
+type DownloadSpans = [Option<Span>; Field::COUNT - Field::SCALARS - 1];
 
-const fn in_group(field: Field) -> usize {
+const fn download_slot(field: Field) -> usize {
     field as usize - Field::SCALARS
 }
 
@@ -101,8 +103,8 @@ struct Description {
     references_len: u32,
 }
 
-impl Lines<'_> {
-    fn sort(&mut self) -> Result<(), NarInfoError> {
+impl NarInfoParser<'_> {
+    fn sort_lines(&mut self) -> Result<(), NarInfoError> {
         let bytes = self.text.as_bytes();
         let (mut start, mut number) = (0, 0);
         while start < bytes.len() {
@@ -115,6 +117,7 @@ impl Lines<'_> {
                 }
             };
             let mut end = next - 1;
+
             if end > start && bytes[end - 1] == b'\r' {
                 self.quirks.insert(Quirks::CRLF);
                 end -= 1;
@@ -122,6 +125,7 @@ impl Lines<'_> {
             self.sort_line(start, end, number)?;
             start = next;
         }
+
         Ok(())
     }
 
@@ -131,6 +135,7 @@ impl Lines<'_> {
             self.quirks.insert(Quirks::EMPTY_LINE);
             return Ok(());
         }
+
         let colon = memchr(b':', line.as_bytes()).filter(|&colon| is_key(&line[..colon]));
         let Some(colon) = colon else {
             let text = clip(line, QUOTED_BYTES).to_owned();
@@ -140,56 +145,59 @@ impl Lines<'_> {
             self.quirks.insert(Quirks::UNKNOWN_FIELD);
             return Ok(());
         };
+
         let value = line[colon + 1..].trim_start_matches([' ', '\t']);
         self.sort_field(field, Span::new(end - value.len(), end))
     }
 
     fn sort_field(&mut self, field: Field, value: Span) -> Result<(), NarInfoError> {
-        let occurs = field.occurs();
-        let slot = match occurs {
-            Occurs::Many => {
+        let occurrence = field.occurrence();
+        let slot = match occurrence {
+            Occurrence::Many => {
                 if self.nix_signatures.len() < SIGNATURES_MAX {
                     self.nix_signatures.push(value);
                 }
                 return Ok(());
             }
-            Occurs::Once | Occurs::FirstCounts => &mut self.scalars[field as usize],
-            Occurs::PerDownload => match self.slot_of_download(field) {
+            Occurrence::Once | Occurrence::FirstCounts => &mut self.scalars[field as usize],
+            Occurrence::PerDownload => match self.slot_of_download(field) {
                 Some(slot) => slot,
                 None => return Ok(()),
             },
         };
         if slot.is_none() {
             *slot = Some(value);
-        } else if occurs == Occurs::Once && self.dialect == Dialect::Nix {
+        } else if occurrence == Occurrence::Once && self.dialect == Dialect::Nix {
             return Err(NarInfoError::Duplicate(field.name()));
         } else {
             self.quirks.insert(Quirks::DUPLICATE_FIELD);
         }
+
         Ok(())
     }
 
-    /// A `URL` opens a new download unless the last one still lacks it; other fields belong
-    /// to the last download. `None` behind the last download that is considered.
+    /// The slot of `field` in the last download. A `URL` begins a new download unless the last one
+    /// has none yet. `None` behind the last download that is considered.
     fn slot_of_download(&mut self, field: Field) -> Option<&mut Option<Span>> {
         let is_taken = self
-            .groups
+            .downloads
             .last()
-            .is_none_or(|last| last[in_group(Field::Url)].is_some());
-        if self.groups.is_empty() || (field == Field::Url && is_taken) {
-            self.has_more_downloads = self.groups.len() == DOWNLOADS_MAX;
+            .is_none_or(|last| last[download_slot(Field::Url)].is_some());
+        if self.downloads.is_empty() || (field == Field::Url && is_taken) {
+            self.has_more_downloads = self.downloads.len() == DOWNLOADS_MAX;
             if !self.has_more_downloads {
-                self.groups.push(Group::default());
+                self.downloads.push(DownloadSpans::default());
             }
         }
         let last = self
-            .groups
+            .downloads
             .last_mut()
             .filter(|_| !self.has_more_downloads)?;
-        Some(&mut last[in_group(field)])
+
+        Some(&mut last[download_slot(field)])
     }
 
-    /// The second pass, over what a signature may vouch for.
+    /// Reads the fields that a signature covers.
     fn description(&mut self, store_dir: &StoreDir) -> Result<Description, NarInfoError> {
         let span = self.required(Field::StorePath)?;
         let full = clip(
@@ -207,6 +215,7 @@ impl Lines<'_> {
         let nar_size = parse_size(size)
             .ok_or_else(|| NarInfoError::NarSize(clip(size, MAX_WORD_BYTES).to_owned()))?;
         let references_len = self.check_references()?;
+
         Ok(Description {
             store_path,
             nar_hash,
@@ -225,8 +234,9 @@ impl Lines<'_> {
             self.quirks.insert(Quirks::NO_REFERENCES_LINE);
             return Ok(0);
         };
+
         let (mut previous, mut count) = ("", 0);
-        for path in listed(span.of(self.text)) {
+        for path in parse_list(span.of(self.text)) {
             let base = path.map_err(NarInfoError::Reference)?.base();
             if base <= previous {
                 self.quirks.insert(Quirks::UNSORTED_REFERENCES);
@@ -234,6 +244,7 @@ impl Lines<'_> {
             previous = base;
             count += 1;
         }
+
         Ok(count)
     }
 
@@ -255,17 +266,19 @@ impl Lines<'_> {
         }
     }
 
-    /// Groups without a `URL` are left out: nothing can be fetched from them.
-    fn downloads(&mut self) -> Vec<Download> {
-        let mut downloads = Vec::with_capacity(self.groups.len());
-        for group in std::mem::take(&mut self.groups) {
-            let Some(url) = group[in_group(Field::Url)] else {
+    /// Reads the downloads that have a `URL`.
+    fn read_downloads(&mut self) -> Vec<Download> {
+        let mut downloads = Vec::with_capacity(self.downloads.len());
+        for spans in std::mem::take(&mut self.downloads) {
+            let Some(url) = spans[download_slot(Field::Url)] else {
                 continue;
             };
-            let value = |field| group[in_group(field)].map(|span| span.of(self.text));
+
+            let value = |field| spans[download_slot(field)].map(|span| span.of(self.text));
             let compression = self.compression(value(Field::Compression));
             let file_size = value(Field::FileSize).map(parse_size);
             let file_hash = value(Field::FileHash).map(|text| FileHash::parse(text).ok());
+
             if file_size == Some(None) || file_hash == Some(None) {
                 self.quirks.insert(Quirks::UNREADABLE_FILE_FIELD);
             }
@@ -283,11 +296,12 @@ impl Lines<'_> {
                 url,
             });
         }
+
         downloads
     }
 
-    /// Nix takes a method that is not named for bzip2. Guix pairs methods with URLs, so that
-    /// a URL without one is never used.
+    /// Nix uses bzip2 if no method is named. Guix pairs methods with URLs, so that it never uses a
+    /// URL without one.
     fn compression(&mut self, name: Option<&str>) -> Result<Compression, UnknownCompression> {
         let name = name.unwrap_or("");
         if name.is_empty() && self.dialect == Dialect::Nix {
@@ -304,8 +318,8 @@ impl Lines<'_> {
     }
 }
 
-/// A key begins with a letter or `%` and goes on with visible ASCII characters: a page in HTML
-/// and the comments and continuation lines of recutils have none, and are refused.
+/// Whether `key` is a letter or `%` followed by visible ASCII characters. HTML pages, and the
+/// comments and continuation lines of recutils, have no such keys and are refused.
 fn is_key(key: &str) -> bool {
     let begins_well = key.starts_with(|first: char| first.is_ascii_alphabetic() || first == '%');
     begins_well && key.bytes().all(|byte| byte.is_ascii_graphic())

@@ -1,6 +1,6 @@
-//! Printing a narinfo anew from its parsed fields, in the order that the dialect's own
-//! programs write them. Unknown and repeated fields are gone, and so is every oddity of
-//! spelling; a Guix signature survives only if the text was in this order already.
+//! Prints a narinfo from its parsed fields, in the order of the dialect's own programs. Unknown and
+//! repeated fields and all oddities of spelling are lost; a Guix signature stays valid only if the
+//! text was in this order already.
 
 use std::fmt;
 
@@ -25,6 +25,7 @@ impl NarInfo {
         for field in [Field::System, Field::Deriver, Field::Ca, Field::Signature] {
             self.write_scalar(f, field)?;
         }
+
         self.write_nix_signatures(f)?;
         self.downloads
             .iter()
@@ -37,9 +38,11 @@ impl NarInfo {
             .iter()
             .try_for_each(|download| self.write_download(f, download))?;
         self.write_content(f)?;
+
         for field in [Field::Deriver, Field::System, Field::Signature] {
             self.write_scalar(f, field)?;
         }
+
         self.write_nix_signatures(f)?;
         self.write_scalar(f, Field::Ca)
     }
@@ -50,12 +53,14 @@ impl NarInfo {
         if self.quirks.contains(Quirks::NO_REFERENCES_LINE) {
             return Ok(());
         }
+
         write!(f, "{}:", Field::References.name())?;
         if self.references_len == 0 {
             f.write_str(" ")?;
         }
         self.references()
             .try_for_each(|reference| write!(f, " {reference}"))?;
+
         f.write_str("\n")
     }
 
@@ -70,6 +75,7 @@ impl NarInfo {
         if let Some(hash) = &download.file_hash {
             write_field(f, Field::FileHash, hash.in_form(download.file_hash_form))?;
         }
+
         download
             .file_size
             .map_or(Ok(()), |size| write_field(f, Field::FileSize, size))

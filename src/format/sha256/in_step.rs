@@ -1,8 +1,8 @@
 //! The compression of two SHA-256 streams at once, with the SHA extensions of x86-64.
 //!
 //! As Intel describes it for one stream (Gulley et al., "Intel SHA Extensions", 2013): the state
-//! lies in two registers, ABEF and CDGH, and each instruction does two rounds. Here every step is
-//! taken for both streams before the next one, so that neither waits for its own last instruction.
+//! is in two registers, ABEF and CDGH, and each instruction does two rounds. Here every step is done
+//! for both streams before the next one, so that neither waits for its own previous instruction.
 //! Three streams would need more registers than there are.
 
 use std::arch::x86_64::{
@@ -26,7 +26,7 @@ const ROUND_CONSTANTS: [[u32; 4]; 16] = [
     [0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208], [0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2],
 ];
 
-/// Whether this processor can do it.
+/// Whether the processor has the instructions.
 pub(super) fn is_available() -> bool {
     is_x86_feature_detected!("sha")
         && is_x86_feature_detected!("ssse3")
@@ -39,8 +39,8 @@ pub(super) fn is_available() -> bool {
 /// Where this is not [available](is_available).
 #[expect(unsafe_code, reason = "instructions that not every processor has")]
 pub(super) fn compress_both(states: [&mut [u32; 8]; 2], blocks: [&[[u8; BLOCK_BYTES]]; 2]) {
-    assert!(is_available(), "asked for before");
-    // SAFETY: the processor has what the function is compiled for; callers owe nothing else.
+    assert!(is_available(), "the caller has checked `is_available`");
+    // SAFETY: the processor has the features the function is compiled for, its only requirement.
     unsafe { compress(states, blocks) }
 }
 
@@ -52,6 +52,7 @@ fn compress(states: [&mut [u32; 8]; 2], blocks: [&[[u8; BLOCK_BYTES]]; 2]) {
     let [one, other] = states;
     let ([one_abef, one_cdgh], [other_abef, other_cdgh]) = (to_registers(one), to_registers(other));
     let (mut abef, mut cdgh): (Pair, Pair) = ([one_abef, other_abef], [one_cdgh, other_cdgh]);
+
     for (one_block, other_block) in blocks[0].iter().zip(blocks[1]) {
         let before = (abef, cdgh);
         // No closures handed to the library in here: what calls them is compiled for any
@@ -63,9 +64,11 @@ fn compress(states: [&mut [u32; 8]; 2], blocks: [&[[u8; BLOCK_BYTES]]; 2]) {
             [load(one_block, 3), load(other_block, 3)],
         ];
         let (first, later) = ROUND_CONSTANTS.split_at(4);
+
         for (words, constants) in words.iter().zip(first) {
             four_rounds(&mut abef, &mut cdgh, *words, *constants);
         }
+
         for constants in later.as_chunks::<4>().0 {
             // Written out, since the compiler does not unroll it, and the registers need names.
             next_words(&mut words, [0, 1, 2, 3]);
@@ -77,11 +80,13 @@ fn compress(states: [&mut [u32; 8]; 2], blocks: [&[[u8; BLOCK_BYTES]]; 2]) {
             next_words(&mut words, [3, 0, 1, 2]);
             four_rounds(&mut abef, &mut cdgh, words[3], constants[3]);
         }
+
         for stream in 0..2 {
             abef[stream] = _mm_add_epi32(abef[stream], before.0[stream]);
             cdgh[stream] = _mm_add_epi32(cdgh[stream], before.1[stream]);
         }
     }
+
     *one = from_registers(abef[0], cdgh[0]);
     *other = from_registers(abef[1], cdgh[1]);
 }
@@ -97,6 +102,7 @@ fn four_rounds(abef: &mut Pair, cdgh: &mut Pair, words: Pair, constants: [u32; 4
     for stream in 0..2 {
         cdgh[stream] = _mm_sha256rnds2_epu32(cdgh[stream], abef[stream], sums[stream]);
     }
+
     for stream in 0..2 {
         let upper = _mm_shuffle_epi32::<0x0e>(sums[stream]);
         abef[stream] = _mm_sha256rnds2_epu32(abef[stream], cdgh[stream], upper);

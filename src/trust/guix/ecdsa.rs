@@ -5,13 +5,14 @@
 //! three lowest bits (n has 253), and x the affine coordinate on the *Edwards* curve, so up to 16
 //! times n. The three bits that z lacks are why callers must compare the whole hash first.
 //!
-//! The curve library keeps x to itself and gives y. Adding the point T = (t, 0) of order four,
+//! The curve library does not expose x, only y. Adding the point T = (t, 0) of order four,
 //! where t² = -1, maps (x, y) to (ty, tx): so x is y(P + T) / t. The one product of field
 //! elements that this takes is computed here.
-
 //!
-//! Signatures come by the thousand and keys do not. So inversions, a third of the work, are made
-//! for many signatures at once, and a key that is used often gets a table of its multiples.
+//! A run verifies thousands of signatures by few keys. So inversions, a third of the work, are done
+//! for many signatures at once, and a key that is used often gets a table of its multiples. The
+//! benchmark `guix_narinfos_parse_and_authorize_together` shows both,
+//! `guix_narinfo_parse_and_authorize` neither.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,12 +26,12 @@ use curve25519_dalek::{EdwardsPoint, Scalar};
 #[derive(Debug)]
 pub(super) struct KeyPoint {
     point: EdwardsPoint,
-    /// How often it has been multiplied without a table.
+    /// How many multiplications were done without a table.
     multiplied: AtomicUsize,
     multiples: OnceLock<EdwardsBasepointTable>,
 }
 
-/// A table costs as much as it saves in so many multiplications.
+/// The number of multiplications after which a table has saved the time that making it takes.
 const TABLE_PAYS_AFTER: usize = 100;
 
 impl KeyPoint {
@@ -47,7 +48,8 @@ impl KeyPoint {
         if let Some(multiples) = self.multiples.get() {
             return EdwardsPoint::mul_base(a) + multiples * b;
         }
-        // Only one thread makes the table; the others go on without it meanwhile.
+
+        // Only one thread makes the table; meanwhile the others continue without it.
         if self.multiplied.fetch_add(1, Ordering::Relaxed) == TABLE_PAYS_AFTER {
             self.multiples
                 .get_or_init(|| EdwardsBasepointTable::create(&self.point));
@@ -56,7 +58,7 @@ impl KeyPoint {
     }
 }
 
-/// What must hold for a signature to be valid.
+/// The equation that holds for a valid signature.
 #[derive(Debug)]
 pub(super) struct Equation<'k> {
     q: &'k KeyPoint,
@@ -67,8 +69,8 @@ pub(super) struct Equation<'k> {
 }
 
 impl<'k> Equation<'k> {
-    /// The one of the signature (r, s), big-endian numbers of any length, of `hash` by the key
-    /// `q`; `None` when a number is out of range, so that the signature is invalid.
+    /// The equation of the signature (r, s), big-endian numbers of any length, of `hash` by the key
+    /// `q`; `None` if a number is out of range, so that the signature is invalid.
     pub(super) fn new(q: &'k KeyPoint, hash: &[u8; 32], r: &[u8], s: &[u8]) -> Option<Self> {
         let (r, s) = (nonzero_scalar(r)?, nonzero_scalar(s)?);
         Some(Self {
@@ -82,7 +84,7 @@ impl<'k> Equation<'k> {
 
 /// Which of `equations` hold, in their order.
 pub(super) fn which_hold(equations: &[Equation<'_>]) -> Vec<bool> {
-    // One zero among them would spoil the inverses of all.
+    // No `s` is zero: one zero would make all inverses wrong.
     let mut inverses: Vec<Scalar> = equations.iter().map(|equation| equation.s).collect();
     Scalar::invert_batch_alloc(&mut inverses);
     let points: Vec<EdwardsPoint> = equations
@@ -91,6 +93,7 @@ pub(super) fn which_hold(equations: &[Equation<'_>]) -> Vec<bool> {
         .map(|(Equation { q, z, r, .. }, w)| q.combine(&(z * w), &(r * w)))
         .collect();
     let xs = xs_mod_n(&points);
+
     equations
         .iter()
         .zip(xs)
@@ -98,7 +101,7 @@ pub(super) fn which_hold(equations: &[Equation<'_>]) -> Vec<bool> {
         .collect()
 }
 
-/// The number that stands for `hash` in the equation.
+/// The number z of `hash` in the equation.
 pub(super) fn hash_to_scalar(hash: &[u8; 32]) -> Scalar {
     Scalar::from_bytes_mod_order(shift_right_3(hash))
 }
@@ -111,6 +114,7 @@ pub(super) fn shift_right_3(bytes: &[u8; 32]) -> [u8; 32] {
         *to = above << 5 | byte >> 3;
         above = byte;
     }
+
     shifted
 }
 
@@ -145,6 +149,7 @@ fn nonzero_scalar(bytes: &[u8]) -> Option<Scalar> {
         .filter(|used| !used.is_empty())?;
     used.copy_from_slice(digits);
     used.reverse();
+
     Scalar::from_canonical_bytes(little_endian).into()
 }
 
@@ -160,11 +165,13 @@ fn multiply_mod_p(a: &[u8; 32], b: &[u8; 32]) -> [u8; 32] {
     // 2^256 is 38 modulo p: the upper half counts 38 times.
     let mut sum = [0; 4];
     let mut carry = 0;
+
     for (limb, total) in sum.iter_mut().enumerate() {
         (*total, carry) = split(
             u128::from(product[limb]) + 38 * u128::from(product[limb + 4]) + u128::from(carry),
         );
     }
+
     // 2^255 is 19: what is left above, less than 80, counts 19 times. Now it is below 2p.
     let above = carry << 1 | sum[3] >> 63;
     sum[3] &= u64::MAX >> 1;
@@ -172,6 +179,7 @@ fn multiply_mod_p(a: &[u8; 32], b: &[u8; 32]) -> [u8; 32] {
     // Adding 19 overflows 255 bits exactly if p must be taken away, and takes it away then.
     let mut less_p = sum;
     add_small(&mut less_p, 19);
+
     if less_p[3] >> 63 == 1 {
         less_p[3] &= u64::MAX >> 1;
         sum = less_p;
@@ -180,6 +188,7 @@ fn multiply_mod_p(a: &[u8; 32], b: &[u8; 32]) -> [u8; 32] {
     for (chunk, limb) in bytes.chunks_exact_mut(8).zip(sum) {
         chunk.copy_from_slice(&limb.to_le_bytes());
     }
+
     bytes
 }
 
@@ -193,8 +202,10 @@ fn multiply(a: [u64; 4], b: [u64; 4]) -> [u64; 8] {
                 + u128::from(carry);
             (product[row + column], carry) = split(sum);
         }
+
         product[row + 4] = carry;
     }
+
     product
 }
 

@@ -1,4 +1,4 @@
-//! Guix's public keys: `(public-key (ecc (curve Ed25519) (q ...)))`, and RSA of older times.
+//! Guix's public keys: `(public-key (ecc (curve Ed25519) (q ...)))`, and older RSA keys.
 
 use std::sync::Arc;
 
@@ -10,26 +10,26 @@ use sha2::{Digest, Sha256};
 use super::ecdsa::{Equation, KeyPoint};
 use crate::format::sexp::{Sexp, SexpError};
 
-/// The shortest RSA modulus believed.
+/// The shortest accepted RSA modulus.
 const MIN_RSA_BITS: usize = 2048;
 
-/// Hex digits of a key that people are shown.
+/// The number of hex digits of a key in messages.
 const SHORT_DIGITS: usize = 16;
 
-/// Why a text is no public key that can be used.
+/// Why a text is not a supported public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Not an s-expression.
     #[error("the key cannot be read")]
     Sexp(#[from] SexpError),
     /// Another s-expression, such as a private key or a signature, or another kind of key.
-    #[error("this is not a public key on the curve Ed25519 or for RSA")]
+    #[error("not a public key on the curve Ed25519 or for RSA")]
     Shape,
-    /// The bytes of q are no point of the curve.
+    /// The bytes of q are not a point of the curve.
     #[error("q is not a point of the curve Ed25519")]
     Point,
-    /// Short enough to be forged.
-    #[error("an RSA key of less than 2048 bits is not believed")]
+    /// An RSA key that is short enough to be forged.
+    #[error("an RSA key of less than 2048 bits is not accepted")]
     TooShort,
 }
 
@@ -37,19 +37,19 @@ pub enum KeyError {
 #[derive(Debug, Clone)]
 pub struct PublicKey {
     sexp: Sexp,
-    numbers: Numbers,
+    numbers: KeyNumbers,
     id: Arc<str>,
 }
 
 #[derive(Debug, Clone)]
-enum Numbers {
+enum KeyNumbers {
     Ecc(Arc<KeyPoint>),
     /// Big-endian, without leading zeros.
     Rsa(RsaPublicKeyComponents<Vec<u8>>),
 }
 
 impl PublicKey {
-    /// The key in `text`, such as a file ending in `.pub`.
+    /// Parses the text of a key, such as that of a file ending in `.pub`.
     ///
     /// # Errors
     /// See [`KeyError`].
@@ -57,7 +57,7 @@ impl PublicKey {
         Self::from_sexp(Sexp::parse(text)?)
     }
 
-    /// The key that `sexp` is.
+    /// The key of a `(public-key ...)`.
     ///
     /// # Errors
     /// See [`KeyError`].
@@ -70,7 +70,8 @@ impl PublicKey {
                 .filter(|_| is_ed25519)
                 .ok_or(KeyError::Shape)?;
             let q = CompressedEdwardsY::from_slice(q).map_err(|_| KeyError::Shape)?;
-            Numbers::Ecc(Arc::new(KeyPoint::new(
+
+            KeyNumbers::Ecc(Arc::new(KeyPoint::new(
                 q.decompress().ok_or(KeyError::Point)?,
             )))
         } else {
@@ -81,36 +82,38 @@ impl PublicKey {
             if n.len() * 8 - unused_bits < MIN_RSA_BITS {
                 return Err(KeyError::TooShort);
             }
-            Numbers::Rsa(RsaPublicKeyComponents {
+
+            KeyNumbers::Rsa(RsaPublicKeyComponents {
                 n: n.to_owned(),
                 e: e.to_owned(),
             })
         };
+
         let id = key_id(&sexp).into();
         Ok(Self { sexp, numbers, id })
     }
 
-    /// The key as Guix writes it.
+    /// The key as an s-expression, as it was parsed.
     #[must_use]
     pub fn as_sexp(&self) -> &Sexp {
         &self.sexp
     }
 
-    /// A text that names this key and no other: `ecc:` and the digits of q, or
-    /// `sha256:` and the hash of the whole.
+    /// A text that identifies the key: `ecc:` and the hex digits of q, or `sha256:` and the hash of
+    /// the whole key.
     #[must_use]
     pub fn id(&self) -> &Arc<str> {
         &self.id
     }
 
-    /// The first digits of q, by which people know a key.
+    /// The first digits of q, for messages.
     #[must_use]
     pub fn short_name(&self) -> &str {
         short_name(&self.id)
     }
 
-    /// Looks at `value`, a `(sig-val ...)` made with `flags`, as a signature of `text`, which
-    /// has the SHA-256 hash `hash`. `None`: it is no signature for this kind of key.
+    /// Examines `value`, a `(sig-val ...)` made with `flags`, as a signature of `text`, whose SHA-256
+    /// is `hash`. `None` if it is not a signature by this kind of key.
     pub(super) fn examine(
         &self,
         flags: &[u8],
@@ -120,13 +123,13 @@ impl PublicKey {
     ) -> Option<Examined<'_>> {
         let [value] = value.exactly("sig-val")?;
         match &self.numbers {
-            Numbers::Ecc(q) if flags == b"rfc6979" => {
+            KeyNumbers::Ecc(q) if flags == b"rfc6979" => {
                 let [r, s] = value.exactly("ecdsa")?;
                 let (r, s) = (r.atom_behind_tag("r")?, s.atom_behind_tag("s")?);
                 let equation = Equation::new(q, hash, r, s);
                 Some(equation.map_or(Examined::Decided(false), Examined::Open))
             }
-            Numbers::Rsa(key) if flags == b"pkcs1" => {
+            KeyNumbers::Rsa(key) if flags == b"pkcs1" => {
                 let [s] = value.exactly("rsa")?;
                 let s = without_zeros(s.atom_behind_tag("s")?);
                 let Some(zeros) = key.n.len().checked_sub(s.len()) else {
@@ -136,17 +139,17 @@ impl PublicKey {
                 let verified = key.verify(&RSA_PKCS1_2048_8192_SHA256, text, &padded);
                 Some(Examined::Decided(verified.is_ok()))
             }
-            Numbers::Ecc(_) | Numbers::Rsa(_) => None,
+            KeyNumbers::Ecc(_) | KeyNumbers::Rsa(_) => None,
         }
     }
 }
 
-/// A signature that was looked at.
+/// The result of examining a signature.
 #[derive(Debug)]
 pub(super) enum Examined<'k> {
     /// Whether it is valid.
     Decided(bool),
-    /// It is if this holds, which is found out for many at once.
+    /// It is valid if the equation holds; many equations are evaluated at once.
     Open(Equation<'k>),
 }
 
@@ -156,7 +159,7 @@ pub(in crate::trust) fn short_name(id: &str) -> &str {
     digits.get(..SHORT_DIGITS).unwrap_or(digits)
 }
 
-/// The [`PublicKey::id`] of the key `sexp`, also of one that cannot be used.
+/// The [`PublicKey::id`] of the key `sexp`, also of one that is not supported.
 pub(super) fn key_id(sexp: &Sexp) -> String {
     let q = sexp
         .exactly("public-key")

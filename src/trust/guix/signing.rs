@@ -1,8 +1,7 @@
-//! Signing narinfos as `guix publish` does: the other half of the algorithm, and its proof.
+//! Signing narinfos as `guix publish` does, for tests and fixtures.
 //!
-//! Tests and fixtures make their narinfos with it. The nonce follows RFC 6979 with HMAC-SHA256,
-//! so signatures are the very ones that libgcrypt makes. Nothing here guards a key that
-//! matters against those who can watch the machine; use throw-away ones.
+//! The nonce follows RFC 6979 with HMAC-SHA256, so signatures are the same as libgcrypt's. Nothing
+//! here protects a key against side channels on the same machine: only sign with throw-away keys.
 
 use curve25519_dalek::{EdwardsPoint, Scalar};
 use data_encoding::BASE64;
@@ -21,7 +20,7 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// The key whose `d` has these big-endian bytes.
+    /// The key with these big-endian bytes as its `d`.
     #[must_use]
     pub fn from_bytes(stored: [u8; 32]) -> Self {
         let mut little_endian = stored;
@@ -30,6 +29,7 @@ impl SigningKey {
         let q = EdwardsPoint::mul_base(&d).compress().to_bytes();
         let curve = Sexp::tagged("curve", [Sexp::atom("Ed25519")]);
         let ecc = Sexp::tagged("ecc", [curve, Sexp::tagged("q", [Sexp::atom(q)])]);
+
         Self {
             stored,
             d,
@@ -43,7 +43,7 @@ impl SigningKey {
         &self.public
     }
 
-    /// The line `Signature: 1;HOST;...` that belongs behind `text`.
+    /// The line `Signature: 1;HOST;...` for a narinfo that consists of `text` before it.
     #[must_use]
     pub fn signature_line(&self, text: &str, host: &str) -> String {
         let hash = Sha256::digest(text).into();
@@ -61,6 +61,7 @@ impl SigningKey {
         ];
         let value = Sexp::tagged("sig-val", [Sexp::tagged("ecdsa", numbers)]);
         let signature = Sexp::tagged("signature", [data, value, self.public.clone()]);
+
         // Printed atoms are tokens and hex, so the text is ASCII and needs no Latin-1 step.
         format!(
             "Signature: 1;{host};{}\n",
@@ -68,7 +69,7 @@ impl SigningKey {
         )
     }
 
-    /// (r, s) for `hash`, big-endian. Neither can be zero but by a chance of one in 2^251.
+    /// (r, s) for `hash`, big-endian. The chance that one of them is zero is one in 2^251.
     #[must_use]
     pub fn sign(&self, hash: &[u8; 32]) -> ([u8; 32], [u8; 32]) {
         let z = hash_to_scalar(hash);
@@ -84,20 +85,22 @@ impl SigningKey {
 /// The nonce of RFC 6979, section 3.2; `key` and `value` are its K and V.
 fn nonce(private: &[u8; 32], hash: &[u8; 32]) -> Scalar {
     let (mut key, mut value) = ([0; 32], [1; 32]);
-    let stir = |key: &mut [u8; 32], value: &mut [u8; 32], with: &[u8]| {
-        *key = hmac(key, &[&value[..], with].concat());
-        *value = hmac(key, value);
-    };
-    stir(&mut key, &mut value, &[&[0], &private[..], hash].concat());
-    stir(&mut key, &mut value, &[&[1], &private[..], hash].concat());
+    update_nonce_state(&mut key, &mut value, &[&[0], &private[..], hash].concat());
+    update_nonce_state(&mut key, &mut value, &[&[1], &private[..], hash].concat());
+
     loop {
         value = hmac(&key, &value);
         let k = Scalar::from_canonical_bytes(shift_right_3(&value));
         match Option::<Scalar>::from(k) {
             Some(k) if k != Scalar::ZERO => return k,
-            _ => stir(&mut key, &mut value, &[0]),
+            _ => update_nonce_state(&mut key, &mut value, &[0]),
         }
     }
+}
+
+fn update_nonce_state(key: &mut [u8; 32], value: &mut [u8; 32], with: &[u8]) {
+    *key = hmac(key, &[&value[..], with].concat());
+    *value = hmac(key, value);
 }
 
 fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {

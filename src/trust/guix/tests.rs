@@ -90,7 +90,7 @@ impl Record {
             panic!("{sexp}")
         };
         let signature = Sexp::tagged("signature", [data.clone(), value.clone(), key.clone()]);
-        let claim = Claim::of(&signature).unwrap();
+        let claim = ParsedSignature::of(&signature).unwrap();
         Self {
             flags: claim.flags.to_owned(),
             hash: claim.hash.try_into().unwrap(),

@@ -4,11 +4,11 @@ use std::io::{self, BufRead, Read};
 
 use bytes::Bytes;
 
-use super::{NarReader, State, at_most};
+use super::{NarReader, NarReaderState, at_most};
 use crate::format::nar::NarError;
 
-/// The contents of one file, and not a byte more. The end of the stream before the end of the
-/// contents is an error, which goes back into a [`NarError`] by `?`.
+/// Reads the contents of one file, and not a byte more. If the stream ends before the contents do,
+/// reading fails with an error that `?` converts back to a [`NarError`].
 pub struct NarContents<'r, R> {
     pub(super) reader: &'r mut NarReader<R>,
 }
@@ -16,30 +16,30 @@ pub struct NarContents<'r, R> {
 impl<R> NarContents<'_, R> {
     fn remaining(&self) -> u64 {
         match self.reader.state {
-            State::InContents { remaining, .. } => remaining,
+            NarReaderState::InContents { remaining, .. } => remaining,
             _ => 0,
         }
     }
 
     fn advance(&mut self, bytes: usize) {
-        if let State::InContents { remaining, .. } = &mut self.reader.state {
+        if let NarReaderState::InContents { remaining, .. } = &mut self.reader.state {
             *remaining -= bytes as u64;
             self.reader.offset += bytes as u64;
         }
     }
 
-    /// The stream they are read from.
+    /// The underlying stream.
     #[must_use]
-    pub fn inner(&self) -> &R {
+    pub(crate) fn inner(&self) -> &R {
         &self.reader.inner
     }
 
-    /// The next bytes, taken from the stream by `take`, which gives as many as it is told at the
-    /// most; none at the end of the contents.
+    /// The next bytes, which `take` reads from the stream, at most as many as its second argument;
+    /// empty at the end of the contents.
     ///
     /// # Errors
-    /// As for reading.
-    pub fn next_bytes_by(
+    /// The stream fails or ends early.
+    pub(crate) fn next_bytes_by(
         &mut self,
         take: impl FnOnce(&mut R, usize) -> io::Result<Bytes>,
     ) -> io::Result<Bytes> {
@@ -47,6 +47,7 @@ impl<R> NarContents<'_, R> {
         if wanted == 0 {
             return Ok(Bytes::new());
         }
+
         let bytes = take(&mut self.reader.inner, wanted)?;
         if bytes.is_empty() {
             return Err(NarError::Truncated {
@@ -54,6 +55,7 @@ impl<R> NarContents<'_, R> {
             }
             .into());
         }
+
         self.advance(bytes.len());
         Ok(bytes)
     }
@@ -65,6 +67,7 @@ impl<R: BufRead> Read for NarContents<'_, R> {
         if wanted == 0 {
             return Ok(0);
         }
+
         let read = self.reader.inner.read(&mut buffer[..wanted])?;
         if read == 0 {
             return Err(NarError::Truncated {
@@ -72,6 +75,7 @@ impl<R: BufRead> Read for NarContents<'_, R> {
             }
             .into());
         }
+
         self.advance(read);
         Ok(read)
     }
