@@ -2,11 +2,11 @@
 //!
 //! The daemon starts `guix substitute --query` and `guix substitute --substitute`, writes
 //! requests to descriptor 0, one line each, and reads replies from descriptor 4; what is
-//! written to descriptor 2 is shown to the client. One process serves any number of requests.
-//! Whatever goes wrong with one of them is its reply, never the end of the process.
+//! written to descriptor 2 is shown to the client. One process serves any number of requests. A
+//! request that fails gets a reply that says so; it never ends the process.
 //!
-//! The daemon holds the item's lock and its temp root, and registers it: nothing of that is
-//! done here. [`query`] and [`substitute`] answer, [`serve`] is the loop around them.
+//! The daemon holds the item's lock and its temp root, and registers it, so nothing here does.
+//! [`query`] and [`substitute`] handle requests, [`serve`] is the loop around them.
 
 pub(crate) mod client_items;
 pub(crate) mod log;

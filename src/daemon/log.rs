@@ -1,9 +1,9 @@
-//! Descriptor 2: what the client gets to see.
+//! Descriptor 2: messages that the daemon forwards to its client.
 //!
 //! With `--query` the daemon forwards it line by line (a carriage return ends a line too), with
-//! `--substitute` as it comes. It reads only while it waits for a reply, so what is said must
-//! be short and must not be said in between. Each message is one write: several processes
-//! share the pipe.
+//! `--substitute` unchanged. It only reads while it waits for a reply, so messages must be short
+//! and must not be written in between. Each message is one write: several processes share the
+//! pipe.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -12,14 +12,14 @@ use std::sync::{Mutex, MutexGuard};
 use crate::format::escape::printable;
 use crate::sync::lock;
 
-/// Where words for the client go; threads may share it.
+/// Writes messages for the client; threads may share it.
 pub(crate) struct ClientLog {
-    state: Mutex<State>,
+    state: Mutex<ClientLogState>,
 }
 
-struct State {
+struct ClientLogState {
     sink: Box<dyn Write + Send>,
-    /// The last thing written was a line that is to be written over.
+    /// The last line written is one that the next line replaces.
     is_line_open: bool,
 }
 
@@ -34,31 +34,33 @@ impl ClientLog {
     #[must_use]
     pub(crate) fn to(sink: Box<dyn Write + Send>) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(ClientLogState {
                 sink,
                 is_line_open: false,
             }),
         }
     }
 
-    /// Something that may be wrong. What strangers said in it is escaped.
+    /// Writes a warning; control characters are escaped.
     pub(crate) fn warn(&self, text: &str) {
-        self.state()
-            .line(&format!("subst: warning: {}\n", printable(&short(text))));
+        self.state().line(&format!(
+            "subst: warning: {}\n",
+            printable(&shortened(text))
+        ));
     }
 
-    /// Something that could not be done.
+    /// Writes an error; control characters are escaped.
     pub(crate) fn error(&self, text: &str) {
         self.state()
-            .line(&format!("subst: error: {}\n", printable(&short(text))));
+            .line(&format!("subst: error: {}\n", printable(&shortened(text))));
     }
 
-    /// Finished lines, as they are.
+    /// Writes complete lines unchanged.
     pub(crate) fn lines(&self, text: &str) {
         self.state().line(text);
     }
 
-    /// A line that the next one is written over, until it is [ended](ClientLog::end_line).
+    /// Writes a line that the next one replaces, unless it is [ended](ClientLog::end_line).
     pub(crate) fn open_line(&self, text: &str) {
         let mut state = self.state();
         state.write(&format!("{ERASE_LINE}{text}"));
@@ -70,12 +72,12 @@ impl ClientLog {
         self.state().line("");
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ClientLogState> {
         lock(&self.state)
     }
 }
 
-impl State {
+impl ClientLogState {
     fn line(&mut self, text: &str) {
         if std::mem::take(&mut self.is_line_open) {
             self.write(&format!("\n{text}"));
@@ -85,20 +87,21 @@ impl State {
     }
 
     fn write(&mut self, text: &str) {
-        // A client that does not listen any more is no reason to fail.
+        // A client that has closed its end is not a failure of the request.
         let _ = self.sink.write_all(text.as_bytes());
     }
 }
 
-/// `text`, without its middle when it is longer than anybody would read: a request may be of
-/// megabytes, and is quoted when it is wrong.
-fn short(text: &str) -> Cow<'_, str> {
-    if text.len() <= WORDS_MAX_BYTES {
+/// `text` without its middle if it is long: an invalid request of many megabytes is quoted too.
+fn shortened(text: &str) -> Cow<'_, str> {
+    if text.len() <= MESSAGE_MAX_BYTES {
         return Cow::Borrowed(text);
     }
+
     let boundary_at = |start: usize| (start..).find(|&at| text.is_char_boundary(at));
-    let head = boundary_at(WORDS_MAX_BYTES / 2).and_then(|end| text.get(..end));
-    let tail = boundary_at(text.len() - WORDS_MAX_BYTES / 2).and_then(|start| text.get(start..));
+    let head = boundary_at(MESSAGE_MAX_BYTES / 2).and_then(|end| text.get(..end));
+    let tail = boundary_at(text.len() - MESSAGE_MAX_BYTES / 2).and_then(|start| text.get(start..));
+
     Cow::Owned(format!(
         "{} ... {}",
         head.unwrap_or_default(),
@@ -106,7 +109,7 @@ fn short(text: &str) -> Cow<'_, str> {
     ))
 }
 
-const WORDS_MAX_BYTES: usize = 2000;
+const MESSAGE_MAX_BYTES: usize = 2000;
 const ERASE_LINE: &str = "\r\u{1b}[K";
 
 #[cfg(test)]
@@ -116,9 +119,9 @@ mod tests {
     #[test]
     fn what_nobody_would_read_is_left_out() {
         let text = format!("begin{}end", "é".repeat(1 << 20));
-        let short = short(&text);
-        assert!(short.len() < WORDS_MAX_BYTES + 10, "{}", short.len());
+        let short = shortened(&text);
+        assert!(short.len() < MESSAGE_MAX_BYTES + 10, "{}", short.len());
         assert!(short.starts_with("begin") && short.ends_with("end") && short.contains(" ... "));
-        assert!(matches!(super::short("brief"), Cow::Borrowed("brief")));
+        assert!(matches!(super::shortened("brief"), Cow::Borrowed("brief")));
     }
 }

@@ -1,43 +1,44 @@
-//! What guix-daemon tells its helper: `KEY=VALUE` lines in `_NIX_OPTIONS`.
+//! Options that guix-daemon passes to its helper: `KEY=VALUE` lines in `_NIX_OPTIONS`.
 //!
 //! Keys with `untrusted-` in front come from the client and win over the administrator's,
-//! as far as a client may decide: whose substitutes are *believed* is not among them. Of two
-//! lines with the same key the first counts. Unknown keys, and lines without `=`, are ignored;
+//! as far as a client may decide: which keys are authorized is not among them. Of two lines with
+//! the same key the first counts. Unknown keys, and lines without `=`, are ignored;
 //! `locale` is, because messages are not translated.
 
-/// What the daemon and its client want.
+/// The options of the daemon and its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DaemonOptions {
-    /// The servers to ask, as words; `None` when nothing is said of them.
+    /// The substitute servers, not parsed; `None` if the option is not set.
     pub(crate) substitute_urls: Option<Vec<String>>,
-    /// Whether the servers discovered in the local network are asked as well.
+    /// Whether servers discovered in the local network are used as well.
     pub(crate) discover: bool,
-    /// How progress is to be told.
+    /// How progress is reported.
     pub(crate) progress_style: ProgressStyle,
     /// Whether files of items in the store are to be deduplicated.
     pub(crate) deduplicate: bool,
 }
 
-/// How progress is told.
+/// How progress is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProgressStyle {
-    /// In lines that the client's program reads.
+    /// In build trace lines, for the client program.
     BuildTrace,
-    /// In words for a terminal of so many columns.
+    /// In text for a terminal.
     Text {
-        /// The columns to use.
+        /// The width to use.
         columns: usize,
     },
 }
 
 impl DaemonOptions {
-    /// What `text`, the value of `_NIX_OPTIONS`, says.
+    /// Parses the value of `_NIX_OPTIONS`.
     #[must_use]
     pub(crate) fn parse(text: &str) -> Self {
         let option = |name: &str| value(text, &format!("untrusted-{name}")).or(value(text, name));
         let urls = option("substitute-urls");
         let trace = option("print-extended-build-trace").and_then(number);
         let columns = option("terminal-columns").and_then(number);
+
         Self {
             substitute_urls: urls.map(|list| list.split_whitespace().map(str::to_owned).collect()),
             discover: value(text, "discover") == Some("true"),
@@ -64,7 +65,7 @@ fn number(text: &str) -> Option<i64> {
     text.trim().parse().ok()
 }
 
-/// The last column stays free, and nothing readable fits into very few.
+/// The terminal width without its last column, within sensible limits.
 fn usable_columns(columns: i64) -> usize {
     usize::try_from(columns.saturating_sub(1))
         .unwrap_or(0)

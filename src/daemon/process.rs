@@ -1,19 +1,19 @@
-//! What /proc tells of other processes. `None` where it tells nothing: all of it is for hints.
+//! Facts about other processes from /proc. `None` where it has none: they only serve as hints.
 
 use std::fs::File;
 use std::io::Read as _;
 
-/// When process `pid` started, in the kernel's ticks.
+/// The start time of process `pid`, in the kernel's clock ticks.
 pub(super) fn start_time(pid: i32) -> Option<String> {
     stat_field(pid, 19)
 }
 
-/// The process that started process `pid`, or inherited it.
+/// The parent process of process `pid`.
 pub(super) fn parent(pid: i32) -> Option<i32> {
     stat_field(pid, 1)?.parse().ok()
 }
 
-/// The program's name and arguments, each ended by a NUL; only the beginning of very many.
+/// The program's name and arguments, each ended by a NUL, up to a limit.
 pub(super) fn arguments(pid: i32) -> Option<Vec<u8>> {
     let file = File::open(format!("/proc/{pid}/cmdline")).ok()?;
     let mut text = Vec::new();
@@ -21,13 +21,13 @@ pub(super) fn arguments(pid: i32) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// As much as the kernel lets programs be started with by default.
+/// The kernel's default limit of a command line.
 const ARGUMENTS_BYTES_MAX: u64 = 2 << 20;
 
 /// A field of /proc/PID/stat, counted from the one behind the program's name.
 fn stat_field(pid: i32, number: usize) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses, and may hold anything.
+    // The name is in parentheses, and may contain any characters.
     let (_, fields) = stat.rsplit_once(") ")?;
     fields.split(' ').nth(number).map(str::to_owned)
 }

@@ -1,8 +1,8 @@
-//! Progress, told to the client: build trace lines, or words.
+//! Progress for the client: build trace lines, or text.
 //!
 //! A trace line is `@ EVENT DESTINATION URL SIZE [TRANSFERRED]`, one blank between fields, `-`
-//! for an unknown size. Clients match lines by destination alone and choke on an end without a
-//! beginning, so a download is started once, whatever becomes of its first source.
+//! for an unknown size. Clients match lines by destination alone and fail on an end without a
+//! beginning, so a download is reported as started once, even if its first source fails.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -16,39 +16,39 @@ use super::log::ClientLog;
 use super::options::ProgressStyle;
 use super::wording;
 
-/// How often the same thing is told anew, at most.
+/// The shortest time between two reports of the same progress.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Tells the client what happens.
+/// Reports progress to the client.
 pub(crate) struct ClientProgress {
     log: Arc<ClientLog>,
     progress_style: ProgressStyle,
     servers: Vec<String>,
-    state: Mutex<State>,
+    state: Mutex<ClientProgressState>,
 }
 
 #[derive(Default)]
-struct State {
-    /// The daemon waits for the answer to a question.
-    is_asked: bool,
-    /// And has been told that this takes a moment.
-    is_told: bool,
-    looked_at: Option<Instant>,
-    download: Option<Download>,
+struct ClientProgressState {
+    /// The daemon waits for the reply to a query.
+    is_looking_up: bool,
+    /// The client has been shown that a lookup is in progress.
+    is_lookup_shown: bool,
+    lookup_reported: Option<Instant>,
+    download: Option<ReportedDownload>,
 }
 
 /// The item that is being substituted.
-struct Download {
+struct ReportedDownload {
     destination: String,
-    /// Where it is told to come from; empty until it comes.
+    /// The URL as reported to the client; empty until the download starts.
     url: String,
     size: Option<u64>,
     started: Instant,
-    told: Instant,
+    reported: Instant,
 }
 
 impl ClientProgress {
-    /// Tells `log`, in the way that `progress_style` says, about downloads from `servers`.
+    /// Reports to `log` in the given style; `servers` are named while lookups run.
     #[must_use]
     pub(crate) fn new(
         log: Arc<ClientLog>,
@@ -63,13 +63,14 @@ impl ClientProgress {
         }
     }
 
-    /// Lookups are told of while `work` runs.
-    pub(crate) fn while_asked<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.state().is_asked = true;
+    /// Reports lookups while `work` runs.
+    pub(crate) fn during_lookup<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.state().is_looking_up = true;
         let result = work();
         let mut state = self.state();
-        state.is_asked = false;
-        if std::mem::take(&mut state.is_told) {
+        state.is_looking_up = false;
+
+        if std::mem::take(&mut state.is_lookup_shown) {
             self.log.open_line(&wording::looking(&self.servers, 1, 1));
             self.log.end_line();
         }
@@ -77,34 +78,35 @@ impl ClientProgress {
         result
     }
 
-    /// Downloads are told of while `work` runs, as of one to `destination`.
-    pub(crate) fn while_substituting<T>(&self, destination: &str, work: impl FnOnce() -> T) -> T {
+    /// Reports downloads while `work` runs, as one to `destination`.
+    pub(crate) fn during_substitution<T>(&self, destination: &str, work: impl FnOnce() -> T) -> T {
         let now = Instant::now();
-        self.state().download = Some(Download {
+        self.state().download = Some(ReportedDownload {
             destination: destination.to_owned(),
             url: String::new(),
             size: None,
             started: now,
-            told: now,
+            reported: now,
         });
         let result = work();
         self.state().download = None;
         self.log.end_line();
+
         result
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ClientProgressState> {
         lock(&self.state)
     }
 
     fn looking(&self, done: usize, total: usize) {
         let mut state = self.state();
         let is_due = state
-            .looked_at
+            .lookup_reported
             .is_none_or(|time| time.elapsed() >= INTERVAL);
-        if state.is_asked && is_due {
-            state.looked_at = Some(Instant::now());
-            state.is_told = true;
+        if state.is_looking_up && is_due {
+            state.lookup_reported = Some(Instant::now());
+            state.is_lookup_shown = true;
             self.log
                 .open_line(&wording::looking(&self.servers, done, total));
         }
@@ -115,6 +117,7 @@ impl ClientProgress {
         let Some(download) = &mut state.download else {
             return;
         };
+
         let is_first = download.url.is_empty();
         match self.progress_style {
             ProgressStyle::BuildTrace if !is_first => return,
@@ -129,7 +132,7 @@ impl ClientProgress {
         }
         let now = Instant::now();
         url.clone_into(&mut download.url);
-        (download.size, download.started, download.told) = (size, now, now);
+        (download.size, download.started, download.reported) = (size, now, now);
     }
 
     fn progressed(&self, received: u64) {
@@ -137,12 +140,13 @@ impl ClientProgress {
         let Some(download) = &mut state.download else {
             return;
         };
-        // Half an interval of tolerance: the caller comes by once in every interval.
-        if received > 0 && !download.url.is_empty() && download.told.elapsed() >= INTERVAL / 2 {
-            download.told = Instant::now();
+
+        // Half an interval of tolerance: this is called once per interval.
+        if received > 0 && !download.url.is_empty() && download.reported.elapsed() >= INTERVAL / 2 {
+            download.reported = Instant::now();
             match self.progress_style {
                 ProgressStyle::BuildTrace => self.log.lines(&download.trace_line(received)),
-                ProgressStyle::Text { columns } => self.words(download, received, columns),
+                ProgressStyle::Text { columns } => self.show_text(download, received, columns),
             }
         }
     }
@@ -156,6 +160,7 @@ impl ClientProgress {
         else {
             return;
         };
+
         match self.progress_style {
             ProgressStyle::BuildTrace => {
                 let total = download.size.unwrap_or(received);
@@ -167,13 +172,13 @@ impl ClientProgress {
                 self.log.lines(&lines);
             }
             ProgressStyle::Text { columns } => {
-                self.words(&download, received, columns);
+                self.show_text(&download, received, columns);
                 self.log.lines("\n");
             }
         }
     }
 
-    fn words(&self, download: &Download, received: u64, columns: usize) {
+    fn show_text(&self, download: &ReportedDownload, received: u64, columns: usize) {
         let name = printable(wording::short_name(&download.url)).into_owned();
         let elapsed = download.started.elapsed();
         let line = wording::download(&name, download.size, received, elapsed, columns);
@@ -183,7 +188,7 @@ impl ClientProgress {
     }
 }
 
-impl Download {
+impl ReportedDownload {
     fn trace_line(&self, received: u64) -> String {
         let Self {
             destination,
@@ -300,7 +305,7 @@ mod tests {
     #[test]
     fn a_trace_starts_once_and_ends_once() {
         let (progress, sink) = progress(ProgressStyle::BuildTrace);
-        progress.while_substituting("/s/x", || {
+        progress.during_substitution("/s/x", || {
             started(&progress, "http://a/x", Some(7));
             started(&progress, "http://b/x", None);
             unpacked(&progress, 7);
@@ -315,7 +320,7 @@ mod tests {
     #[test]
     fn an_unknown_size_is_a_dash_until_the_end() {
         let (progress, sink) = progress(ProgressStyle::BuildTrace);
-        progress.while_substituting("/s/x", || {
+        progress.during_substitution("/s/x", || {
             started(&progress, "http://a/x", None);
             unpacked(&progress, 5);
         });
@@ -329,7 +334,7 @@ mod tests {
     fn nothing_is_traced_without_a_beginning() {
         let (progress, sink) = progress(ProgressStyle::BuildTrace);
         unpacked(&progress, 5);
-        progress.while_substituting("/s/x", || {
+        progress.during_substitution("/s/x", || {
             progress.event(ProgressEvent::Progressed {
                 item: &item(),
                 downloaded: 5,
@@ -342,7 +347,7 @@ mod tests {
     #[test]
     fn words_end_their_line_before_others_follow() {
         let (progress, sink) = progress(ProgressStyle::Text { columns: 60 });
-        progress.while_substituting("/s/x", || {
+        progress.during_substitution("/s/x", || {
             started(&progress, "http://a/x", Some(7));
             unpacked(&progress, 7);
         });
@@ -355,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn lookups_are_told_of_only_while_somebody_waits_and_a_server_is_asked() {
+    fn lookups_are_told_of_only_while_somebody_waits_and_a_server_is_looking_up() {
         let (progress, sink) = progress(ProgressStyle::BuildTrace);
         let looking = |asked| ProgressEvent::Looking {
             done: 1,
@@ -365,9 +370,9 @@ mod tests {
             servers: &[],
         };
         progress.event(looking(1));
-        progress.while_asked(|| progress.event(looking(0)));
+        progress.during_lookup(|| progress.event(looking(0)));
         assert_eq!(sink.text(), "");
-        progress.while_asked(|| {
+        progress.during_lookup(|| {
             progress.event(looking(1));
             progress.event(looking(1));
         });

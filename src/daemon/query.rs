@@ -1,10 +1,12 @@
 //! `--query`: which items can be substituted.
 //!
-//! The daemon walks a closure by asking about one item, reading its references, and asking
-//! about those, one after another. The first question sets off the lookup of everything below
-//! it, so that the others are answered from memory; and of everything that the client names.
+//! The daemon explores a closure by querying one item, reading its references, and querying those,
+//! one after another. The first query starts the lookup of the item's whole closure, so that the
+//! others are answered from memory, and of all items on the client's command line.
 
 use std::sync::Arc;
+
+use tracing::debug;
 
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::substitute::lookup::{LookupScope, Resolver, SkipFilter};
@@ -17,26 +19,27 @@ use super::reply;
 use super::request::{QueryKind, QueryRequest, RequestError};
 use super::serve::RequestHandler;
 
-/// Answers `have` and `info`.
+/// Handles `have` and `info`.
 pub(crate) struct QueryHelper {
     /// The store that items are for.
     pub(crate) store_dir: StoreDir,
-    /// Who knows.
+    /// Looks up items.
     pub(crate) resolver: Arc<Resolver>,
-    /// Tells what is there already, when that can be told.
+    /// Filters out what is valid already, if the database can be read.
     pub(crate) skip: Option<SkipFilter>,
-    /// What the client names, while none of it has been asked about: see [`super::client_items`].
-    pub(crate) named: Vec<StorePath>,
-    /// Who fetches ahead, if anybody does, and where it is asked.
-    pub(crate) ahead: Option<(Arc<Prefetcher>, PrefetchServer)>,
-    /// Tells how far lookups are.
+    /// The items on the client's command line, until one of them is queried: see
+    /// [`super::client_items`].
+    pub(crate) client_items: Vec<StorePath>,
+    /// The prefetcher and its socket, if nars are prefetched.
+    pub(crate) prefetch: Option<(Arc<Prefetcher>, PrefetchServer)>,
+    /// Reports the progress of lookups to the client.
     pub(crate) progress: Arc<ClientProgress>,
-    /// For words.
+    /// Messages for the client.
     pub(crate) log: Arc<ClientLog>,
 }
 
 impl RequestHandler for QueryHelper {
-    fn answer(&mut self, line: Result<&[u8], RequestError>) -> String {
+    fn handle(&mut self, line: Result<&[u8], RequestError>) -> String {
         let query = match line.and_then(|line| QueryRequest::parse(line, &self.store_dir)) {
             Ok(query) => query,
             Err(error) => {
@@ -47,20 +50,28 @@ impl RequestHandler for QueryHelper {
         for error in &query.refused {
             self.log.error(&error.to_string());
         }
-        let ahead = LookupScope::Closure(self.skip.clone());
-        self.resolver.prefetch(query.items.clone(), ahead.clone());
-        if query.items.iter().any(|item| self.named.contains(item)) {
-            let named = self.take_named();
-            self.resolver.prefetch(named, ahead);
+
+        let closure = LookupScope::Closure(self.skip.clone());
+        self.resolver.prefetch(query.items.clone(), closure.clone());
+        let mut items = query.items.iter();
+
+        if items.any(|item| self.client_items.contains(item)) {
+            let items = self.take_client_items();
+            debug!(
+                items = items.len(),
+                "looking up the items of the client's command line"
+            );
+            self.resolver.prefetch(items, closure);
         }
+
         let resolution = self
             .progress
-            .while_asked(|| self.resolver.resolve(query.items, LookupScope::ItemsOnly));
-        match query.question {
+            .during_lookup(|| self.resolver.resolve(query.items, LookupScope::ItemsOnly));
+        match query.kind {
             QueryKind::Have => reply::have(&resolution.items, &self.store_dir),
             QueryKind::Info => {
-                if let Some((reader, _)) = &self.ahead {
-                    reader.note(&resolution.items);
+                if let Some((prefetcher, _)) = &self.prefetch {
+                    prefetcher.add_queried(&resolution.items);
                 }
                 reply::info(&resolution.items, &self.store_dir)
             }
@@ -69,13 +80,13 @@ impl RequestHandler for QueryHelper {
 }
 
 impl QueryHelper {
-    /// The items named by the client that are not there yet.
-    fn take_named(&mut self) -> Vec<StorePath> {
-        let mut named = std::mem::take(&mut self.named);
+    /// The items on the client's command line that are not valid yet.
+    fn take_client_items(&mut self) -> Vec<StorePath> {
+        let mut items = std::mem::take(&mut self.client_items);
         if let Some(skip) = &self.skip {
-            let present = skip(&named);
-            named.retain(|item| !present.contains(item));
+            let present = skip(&items);
+            items.retain(|item| !present.contains(item));
         }
-        named
+        items
     }
 }

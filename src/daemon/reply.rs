@@ -1,7 +1,7 @@
 //! Replies to the daemon: their text, and the descriptor they go to.
 //!
-//! The daemon takes what one `read` gives it for the whole status of a substitution, so each
-//! reply goes out in one write.
+//! The daemon expects the whole status of a substitution in one `read`, so each reply is a single
+//! write.
 
 use std::fmt;
 use std::fs::File;
@@ -16,24 +16,24 @@ use crate::format::store_path::StoreDir;
 use crate::substitute::download::choice;
 use crate::substitute::outcome::ItemLookup;
 
-/// What came of a substitution.
+/// The result of a substitution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SubstituteReply {
-    /// The tree is there, and is what was signed.
+    /// The tree has been unpacked and matches the signed hash.
     Success {
-        /// Its nar's hash.
+        /// The hash of its nar.
         nar_hash: NarHash,
-        /// Its nar's size.
+        /// The size of its nar in bytes.
         nar_size: u64,
     },
-    /// Whoever has the item sends something else.
+    /// Every server sends other content.
     HashMismatch {
-        /// Signed.
+        /// The signed hash.
         expected: NarHash,
-        /// Received.
+        /// The hash of the received nar.
         found: NarHash,
     },
-    /// It could not be had.
+    /// The item could not be downloaded.
     NotFound,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Display for SubstituteReply {
     }
 }
 
-/// The answer to `have`: those of `items` that an authorized narinfo describes.
+/// The reply to `have`: those of `items` that have an authorized narinfo.
 #[must_use]
 pub(crate) fn have(items: &[ItemLookup], store_dir: &StoreDir) -> String {
     let mut text = String::new();
@@ -65,8 +65,8 @@ pub(crate) fn have(items: &[ItemLookup], store_dir: &StoreDir) -> String {
     text
 }
 
-/// The answer to `info`: the same, each with what the signature covers, and the bytes that
-/// would be downloaded.
+/// The reply to `info`: the same, each with deriver, references, and the sizes of its download and
+/// its nar.
 #[must_use]
 pub(crate) fn info(items: &[ItemLookup], store_dir: &StoreDir) -> String {
     let mut text = String::new();
@@ -74,6 +74,7 @@ pub(crate) fn info(items: &[ItemLookup], store_dir: &StoreDir) -> String {
         let Some(authority) = &found.authority else {
             continue;
         };
+
         let narinfo = authority.narinfo();
         line(&mut text, store_dir.display(&found.path));
         match narinfo.deriver() {
@@ -81,14 +82,17 @@ pub(crate) fn info(items: &[ItemLookup], store_dir: &StoreDir) -> String {
             None => text.push('\n'),
         }
         line(&mut text, narinfo.references_len());
+
         for reference in narinfo.references() {
             line(&mut text, store_dir.display(reference));
         }
+
         let offer = found.sources.first().map(|source| &source.offer);
         let download = offer.and_then(|offer| choice::smallest(offer)?.file_size);
         line(&mut text, download.unwrap_or(0));
         line(&mut text, narinfo.nar_size());
     }
+
     text.push('\n');
     text
 }
@@ -99,17 +103,16 @@ fn line(text: &mut String, value: impl fmt::Display) {
     let _ = writeln!(text, "{value}");
 }
 
-/// Where replies go.
+/// The descriptor that replies are written to.
 #[derive(Debug)]
 pub(crate) struct ReplyPort(File);
 
 impl ReplyPort {
-    /// The daemon's descriptor 4; standard output when there is none, so that requests can be
-    /// tried by hand. To be called before the process opens anything that could become
-    /// descriptor 4 itself.
+    /// The daemon's descriptor 4, or standard output if there is none, so that requests can be
+    /// tried by hand. Must be called before the process opens a file that could get descriptor 4.
     ///
     /// # Errors
-    /// Neither can be written to.
+    /// Neither is writable.
     pub(crate) fn take() -> io::Result<Self> {
         if let Some(port) = inherited() {
             return Ok(Self(port.into()));
@@ -118,7 +121,7 @@ impl ReplyPort {
         Ok(Self(stdout.into()))
     }
 
-    /// Replies go to `file`.
+    /// Writes replies to `file`.
     #[cfg(test)]
     #[must_use]
     pub(crate) fn to(file: File) -> Self {
@@ -140,8 +143,8 @@ impl ReplyPort {
     reason = "the daemon hands over a descriptor by its number alone"
 )]
 fn inherited() -> Option<OwnedFd> {
-    // SAFETY: nothing in this process owns or closes that descriptor: it was opened, if at all,
-    // by whoever started the process. If it is not open, the system says so.
+    // SAFETY: nothing in this process owns or closes that descriptor: if it is open, the parent
+    // process opened it. If it is not, the system call fails.
     let inherited = unsafe { BorrowedFd::borrow_raw(REPLY_DESCRIPTOR) };
     let access = fcntl_getfl(inherited).ok()? & OFlags::RWMODE;
     let can_be_written = access == OFlags::WRONLY || access == OFlags::RDWR;

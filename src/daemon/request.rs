@@ -1,4 +1,4 @@
-//! The daemon's requests, one line each, words separated by blanks. Pure.
+//! The daemon's requests, one line each, with parts separated by blanks. Pure.
 //!
 //! ```text
 //! have PATH...                    with --query
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use crate::format::store_path::{StoreDir, StorePath, StorePathError};
 
-/// A line that is no request.
+/// Why a line is not a valid request.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RequestError {
     /// The line is not UTF-8, which store paths always are.
@@ -19,54 +19,55 @@ pub(crate) enum RequestError {
     /// The line is longer than [`LINE_MAX_BYTES`].
     #[error("the request is longer than {LINE_MAX_BYTES} bytes")]
     TooLong,
-    /// A request that does not exist here.
+    /// The request is not known.
     #[error("unknown request `{}`", .0.escape_debug())]
     Unknown(String),
-    /// Too few words, or too many.
+    /// Too few arguments, or too many.
     #[error("`{0}` takes {1}")]
     Arguments(&'static str, &'static str),
-    /// A word that should be a store path.
+    /// An argument is not a store path.
     #[error(transparent)]
     Path(#[from] StorePathError),
 }
 
-/// A longer line is no request of a daemon: it would name some hundred thousand items.
+/// The longest request: a line of this length names several hundred thousand items.
 pub(crate) const LINE_MAX_BYTES: usize = 64 << 20;
 
-/// What the daemon wants to know.
+/// The kinds of queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum QueryKind {
     /// Which of the items can be substituted.
     Have,
-    /// The same, and what they refer to and how large they are.
+    /// The same, with references and sizes.
     Info,
 }
 
-/// A question about items.
+/// A query about items.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct QueryRequest {
-    /// What to tell.
-    pub(crate) question: QueryKind,
-    /// Of which items, each once.
+    /// What is queried.
+    pub(crate) kind: QueryKind,
+    /// The items, each once.
     pub(crate) items: Vec<StorePath>,
-    /// Words that are no store paths; nothing is told of them.
+    /// Why arguments are not store paths; the reply leaves these out.
     pub(crate) refused: Vec<StorePathError>,
 }
 
 impl QueryRequest {
-    /// The question that `line` asks.
+    /// Parses a query.
     ///
     /// # Errors
-    /// It asks nothing.
+    /// `line` is not a query, or it has no arguments.
     pub(crate) fn parse(line: &[u8], store_dir: &StoreDir) -> Result<Self, RequestError> {
         let mut words = words(line)?;
-        let (question, name) = match words.next() {
+        let (kind, name) = match words.next() {
             Some("have") => (QueryKind::Have, "have"),
             Some("info") => (QueryKind::Info, "info"),
             other => return Err(RequestError::Unknown(other.unwrap_or_default().to_owned())),
         };
         let (mut items, mut refused) = (Vec::new(), Vec::new());
         let mut seen = std::collections::HashSet::new();
+
         for word in words {
             match store_dir.parse_path(word) {
                 Ok(path) if !seen.insert(path) => {}
@@ -74,31 +75,33 @@ impl QueryRequest {
                 Err(error) => refused.push(error),
             }
         }
+
         if items.is_empty() && refused.is_empty() {
             return Err(RequestError::Arguments(name, "at least one store path"));
         }
+
         Ok(Self {
-            question,
+            kind,
             items,
             refused,
         })
     }
 }
 
-/// An item to bring.
+/// A request to substitute an item.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SubstituteRequest {
-    /// Which.
+    /// The item.
     pub(crate) item: StorePath,
-    /// Where to, usually the item's own name in the store.
+    /// Where to unpack it, usually the item's own name in the store.
     pub(crate) destination: PathBuf,
 }
 
 impl SubstituteRequest {
-    /// The item that `line` wants.
+    /// Parses a substitution request.
     ///
     /// # Errors
-    /// It wants none.
+    /// `line` is not a substitution of one item to one destination.
     pub(crate) fn parse(line: &[u8], store_dir: &StoreDir) -> Result<Self, RequestError> {
         let mut words = words(line)?;
         match words.next() {
@@ -113,6 +116,7 @@ impl SubstituteRequest {
             ));
         };
         let item = store_dir.parse_path(item)?.to_path();
+
         Ok(Self {
             item,
             destination: destination.into(),
@@ -143,10 +147,10 @@ mod tests {
     #[test]
     fn questions_as_a_daemon_asks_them() {
         let asked = query(&format!("info {A} ")).unwrap();
-        assert_eq!(asked.question, QueryKind::Info);
+        assert_eq!(asked.kind, QueryKind::Info);
         assert_eq!(asked.items.len(), 1);
         let asked = query(&format!("have {A} {B} {A} ")).unwrap();
-        assert_eq!(asked.question, QueryKind::Have);
+        assert_eq!(asked.kind, QueryKind::Have);
         let names: Vec<_> = asked
             .items
             .iter()

@@ -1,6 +1,8 @@
-//! The loop around requests: read a line, have it answered, send the reply.
+//! The request loop: read a line, handle it, send the reply.
 
 use std::io::{self, BufRead, Read as _};
+
+use tracing::debug;
 
 use super::reply::ReplyPort;
 use super::request::{LINE_MAX_BYTES, RequestError};
@@ -11,24 +13,24 @@ pub(crate) enum ServeError {
     /// The requests cannot be read.
     #[error("reading requests")]
     Read(#[source] io::Error),
-    /// The daemon does not take replies any more.
+    /// The daemon does not accept replies any more.
     #[error("sending a reply")]
     Reply(#[source] io::Error),
 }
 
-/// Answers requests.
+/// Handles requests.
 pub(crate) trait RequestHandler {
-    /// The reply to `line`, which was read without its end; every line has one.
-    fn answer(&mut self, line: Result<&[u8], RequestError>) -> String;
+    /// The reply to `line`, which is without its line break; every line gets one.
+    fn handle(&mut self, line: Result<&[u8], RequestError>) -> String;
 }
 
-/// Has every line of `requests` answered, until there are no more.
+/// Handles every line of `requests` until their end.
 ///
 /// # Errors
-/// Requests cannot be read, or replies not be sent.
+/// A request cannot be read, or a reply cannot be sent.
 pub(crate) fn serve(
     mut requests: impl BufRead,
-    answerer: &mut dyn RequestHandler,
+    handler: &mut dyn RequestHandler,
     port: &mut ReplyPort,
 ) -> Result<(), ServeError> {
     let mut line = Vec::new();
@@ -39,17 +41,31 @@ pub(crate) fn serve(
         if read.map_err(ServeError::Read)? == 0 {
             return Ok(());
         }
+
+        debug!(request = quoted(&line), "request from guix-daemon");
         let reply = if line.len() > LINE_MAX_BYTES {
             skip_line(&mut requests, &line).map_err(ServeError::Read)?;
-            answerer.answer(Err(RequestError::TooLong))
+            handler.handle(Err(RequestError::TooLong))
         } else {
-            answerer.answer(Ok(line.strip_suffix(b"\n").unwrap_or(&line)))
+            handler.handle(Ok(line.strip_suffix(b"\n").unwrap_or(&line)))
         };
+
+        debug!(
+            reply = quoted(reply.as_bytes()),
+            bytes = reply.len(),
+            "reply to guix-daemon"
+        );
         port.send(&reply).map_err(ServeError::Reply)?;
     }
 }
 
-/// Throws the rest of a line away of which `start` has been read.
+/// The first line of a request or reply for a diagnostic, at most 200 bytes.
+fn quoted(text: &[u8]) -> String {
+    let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned()
+}
+
+/// Skips the rest of a line whose beginning `start` has been read.
 fn skip_line(requests: &mut impl BufRead, start: &[u8]) -> io::Result<()> {
     if start.ends_with(b"\n") {
         Ok(())
@@ -65,7 +81,7 @@ mod tests {
     struct Lengths;
 
     impl RequestHandler for Lengths {
-        fn answer(&mut self, line: Result<&[u8], RequestError>) -> String {
+        fn handle(&mut self, line: Result<&[u8], RequestError>) -> String {
             line.map_or_else(
                 |error| format!("{error}\n"),
                 |line| format!("{}\n", line.len()),

@@ -1,7 +1,7 @@
-//! `--substitute`: brings one item after another to where the daemon wants it.
+//! `--substitute`: unpacks one item after another at the destination that the daemon names.
 //!
-//! The daemon holds the item's lock and has rooted it, and will register what it is told of;
-//! so the tree goes straight to its destination, which nobody else may touch meanwhile.
+//! The daemon holds the item's lock and a temp root, and registers the item after the reply; so the
+//! tree is unpacked directly at its destination, which no other process touches meanwhile.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ use super::serve::RequestHandler;
 /// Why a substitution failed.
 #[derive(Debug, thiserror::Error)]
 enum SubstituteError {
-    /// Not understood.
+    /// The request is not valid.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// The item cannot be had.
+    /// The item cannot be downloaded.
     #[error(transparent)]
     Item(#[from] ItemError),
     /// What an earlier failure left at the destination cannot be removed.
@@ -41,34 +41,37 @@ enum SubstituteError {
     Destination,
 }
 
-/// Answers `substitute`.
+/// Handles `substitute`.
 pub(crate) struct SubstituteHelper {
     /// The store that items are for.
     pub(crate) store_dir: StoreDir,
-    /// Who knows.
+    /// Looks up items.
     pub(crate) resolver: Arc<Resolver>,
-    /// Who unpacks.
+    /// Downloads and unpacks items.
     pub(crate) installer: Installer,
     /// Where files of items in the store are deduplicated, if they are to be.
     pub(crate) links: Option<Arc<Links>>,
-    /// Tells how far downloads are.
+    /// Reports the progress of downloads to the client.
     pub(crate) progress: Arc<ClientProgress>,
-    /// For words.
+    /// Messages for the client.
     pub(crate) log: Arc<ClientLog>,
 }
 
 impl RequestHandler for SubstituteHelper {
-    fn answer(&mut self, line: Result<&[u8], RequestError>) -> String {
+    fn handle(&mut self, line: Result<&[u8], RequestError>) -> String {
         let wanted = line.and_then(|line| SubstituteRequest::parse(line, &self.store_dir));
         let reply = wanted.map_err(SubstituteError::from).and_then(|wanted| {
             let name = self.store_dir.full_name(&wanted.item);
             let destination = wanted.destination.to_string_lossy();
             let tick = || self.installer.report_progress();
             let work = || with_ticks(INTERVAL, tick, || self.substitute(&wanted));
-            let result = self.progress.while_substituting(&destination, work);
+            let result = self.progress.during_substitution(&destination, work);
+
             result.inspect_err(|error| {
-                self.log
-                    .error(&format!("cannot substitute {name}: {}", words(error)));
+                self.log.error(&format!(
+                    "cannot substitute {name}: {}",
+                    failure_text(error)
+                ));
             })
         });
         reply
@@ -94,11 +97,13 @@ impl SubstituteHelper {
             destination: &empty_destination(&wanted.destination)?,
             links: links.as_ref(),
         };
+
         // guix-daemon registers the references that `info` told it.
         let builds = AllowedBuilds::WithSameReferences;
         let unpacked = item::unpack(&self.installer, &self.resolver, &order, builds);
         let authorized = unpacked.map_err(ItemError::from)?.keep();
         let narinfo = authorized.narinfo();
+
         Ok(SubstituteReply::Success {
             nar_hash: narinfo.nar_hash(),
             nar_size: narinfo.nar_size(),
@@ -114,6 +119,7 @@ impl SubstituteHelper {
         if destination.as_os_str() == self.store_dir.full_name(&wanted.item).as_str() {
             return Some(Arc::clone(links));
         }
+
         let is_in_store = destination.parent() == Some(Path::new(self.store_dir.as_str()));
         is_in_store.then(|| Arc::new(links.for_repair()))
     }
@@ -139,8 +145,8 @@ impl SubstituteHelper {
     }
 }
 
-/// Why, in few words: each download that failed was told of when it did.
-fn words(error: &SubstituteError) -> String {
+/// The reason for the client; each failed download was reported when it failed.
+fn failure_text(error: &SubstituteError) -> String {
     match error {
         SubstituteError::Item(ItemError::AllFailed(_)) => "every download failed".to_owned(),
         other => chain(other),
@@ -155,6 +161,7 @@ fn empty_destination(path: &Path) -> Result<Destination, SubstituteError> {
     let (Some(name), Some(text)) = (name, path.file_name().and_then(|name| name.to_str())) else {
         return Err(SubstituteError::Destination);
     };
+
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -164,5 +171,6 @@ fn empty_destination(path: &Path) -> Result<Destination, SubstituteError> {
         source,
     })?;
     remove_tree(parent, text)?;
+
     Ok(Destination::new(directory, parent.to_owned(), name))
 }

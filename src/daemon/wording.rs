@@ -1,4 +1,4 @@
-//! Progress in words, as users of Guix know it. Pure.
+//! Progress as text, in the form that Guix uses. Pure.
 
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ pub(super) fn download(
     };
     let used = left.chars().count() + right.chars().count();
     let padding = columns.saturating_sub(used).max(1);
+
     Some(format!("{left}{}{right}", " ".repeat(padding)))
 }
 
@@ -42,6 +43,7 @@ pub(super) fn looking(servers: &[String], done: usize, total: usize) -> String {
     } else {
         100.0 * done as f64 / total as f64
     };
+
     let others = match servers.len().saturating_sub(1) {
         0 => String::new(),
         count => format!(" (and {count} more)"),
@@ -55,6 +57,7 @@ pub(super) fn short_name(url: &str) -> &str {
     const HASH_AND_DASH: usize = 33;
     let path = url.split(['?', '#']).next().unwrap_or(url);
     let file = path.rsplit('/').next().unwrap_or(path);
+
     match file.as_bytes().get(HASH_AND_DASH - 1) {
         Some(b'-') if file.len() > HASH_AND_DASH && file.is_char_boundary(HASH_AND_DASH) => {
             &file[HASH_AND_DASH..]
@@ -69,6 +72,7 @@ fn byte_count(bytes: f64) -> String {
     const MIB: f64 = KIB * 1024.0;
     const GIB: f64 = MIB * 1024.0;
     const TIB: f64 = GIB * 1024.0;
+
     match bytes {
         _ if bytes < KIB => format!("{bytes:.0}B"),
         _ if bytes < MIB => format!("{:.0}KiB", bytes / KIB),
@@ -86,6 +90,7 @@ fn clock_time(elapsed: Duration) -> String {
     } else {
         String::new()
     };
+
     format!("{hours}{minutes:02}:{:02}", seconds % 60)
 }
 
@@ -98,6 +103,7 @@ fn bar(percent: f64) -> String {
     let filled = eighths.count();
     let (full, part) = (filled / 8, PARTS[filled % 8]);
     let empty = CELLS - full - usize::from(!part.is_empty());
+
     format!("▕{}{part}{}▏", "█".repeat(full), " ".repeat(empty))
 }
 

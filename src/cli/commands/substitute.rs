@@ -102,8 +102,8 @@ fn query_helper(
     Ok(QueryHelper {
         store_dir: context.settings.store_dir().clone(),
         resolver: context.resolver(Purpose::Helper, &network)?,
-        named: named_items(context.settings.store_dir()),
-        ahead: ahead(context, network, skip.clone()),
+        client_items: named_items(context.settings.store_dir()),
+        prefetch: prefetch(context, network, skip.clone()),
         skip,
         progress,
         log,
@@ -112,12 +112,12 @@ fn query_helper(
 
 /// Fetches ahead for our siblings. It is a matter of speed alone, so when they cannot meet,
 /// nothing is said about it.
-fn ahead(
+fn prefetch(
     context: &Context,
     network: Arc<Network>,
     skip: Option<SkipFilter>,
 ) -> Option<(Arc<Prefetcher>, PrefetchServer)> {
-    let point = meeting_point(context)?;
+    let point = prefetch_socket(context)?;
     let servers = context.settings.servers.clone();
     let reader = Arc::new(Prefetcher::new(
         network,
@@ -130,7 +130,7 @@ fn ahead(
 }
 
 /// Where helpers of the same client meet; `None` when nothing is to be fetched ahead.
-fn meeting_point(context: &Context) -> Option<PrefetchSocket> {
+fn prefetch_socket(context: &Context) -> Option<PrefetchSocket> {
     let dir = (context.settings.read_ahead > 0).then(|| context.meeting_dir())??;
     PrefetchSocket::of_siblings(&dir)
 }
@@ -173,7 +173,7 @@ fn substitute_helper(
     };
     let mut installer = context.installer(&network)?;
     installer.retry_time = installer.retry_time.min(RETRY_TIME_MAX);
-    if let Some(point) = meeting_point(context) {
+    if let Some(point) = prefetch_socket(context) {
         installer.prefetcher = Some(Arc::new(PrefetchClient::new(point)));
     }
     Ok(SubstituteHelper {

@@ -1,4 +1,4 @@
-//! Taking over nars that are on their way.
+//! The client side of the prefetch socket: takes over a nar that is being downloaded.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -12,25 +12,25 @@ use crate::substitute::download::prefetch::{NarPrefetcher, PrefetchedNar};
 
 use super::socket::{FRAME_MAX_BYTES, PrefetchSocket};
 
-/// Asks at the meeting point of our siblings.
+/// Requests nars from the query helper of the same client.
 #[derive(Debug)]
 pub(crate) struct PrefetchClient {
-    point: PrefetchSocket,
+    socket: PrefetchSocket,
 }
 
 impl PrefetchClient {
-    /// Will ask at `point`, where there may be nobody.
+    /// Connects to `socket` for each nar; no process may be listening there.
     #[must_use]
-    pub(crate) fn new(point: PrefetchSocket) -> Self {
-        Self { point }
+    pub(crate) fn new(socket: PrefetchSocket) -> Self {
+        Self { socket }
     }
 
-    fn ask(
+    fn request(
         &self,
         item: &StorePath,
         candidates: &[DownloadCandidate],
-    ) -> io::Result<Option<(usize, Handed)>> {
-        let mut connection = UnixStream::connect(self.point.path())?;
+    ) -> io::Result<Option<(usize, SocketNar)>> {
+        let mut connection = UnixStream::connect(self.socket.path())?;
         connection.set_read_timeout(Some(SILENCE_MAX))?;
         let method = candidates
             .first()
@@ -40,24 +40,27 @@ impl PrefetchClient {
         let mut line = String::new();
         connection
             .by_ref()
-            .take(ANSWER_MAX_BYTES)
+            .take(RESPONSE_MAX_BYTES)
             .read_line(&mut line)?;
+
         // A validator may be a date, with blanks in it.
-        let mut words = line.trim_end().splitn(3, ' ');
-        let (Some(url), Some(size), Some(validator)) = (words.next(), words.next(), words.next())
+        let mut fields = line.trim_end().splitn(3, ' ');
+        let (Some(url), Some(size), Some(validator)) =
+            (fields.next(), fields.next(), fields.next())
         else {
             return Ok(None);
         };
         let index = candidates
             .iter()
             .position(|candidate| candidate.url.as_str() == url);
-        let handed = Handed {
+        let nar = SocketNar {
             connection,
             content_length: size.parse().ok(),
             validator: (validator != "-").then(|| validator.to_owned()),
             is_ended: false,
         };
-        Ok(index.map(|index| (index, handed)))
+
+        Ok(index.map(|index| (index, nar)))
     }
 }
 
@@ -67,22 +70,22 @@ impl NarPrefetcher for PrefetchClient {
         item: &StorePath,
         candidates: &[DownloadCandidate],
     ) -> Option<(usize, Box<dyn PrefetchedNar>)> {
-        // Nobody there, or nothing to be had: both mean that it has to be fetched now.
-        let (index, handed) = self.ask(item, candidates).ok()??;
-        Some((index, Box::new(handed)))
+        // No server, or no download of this nar: both mean that it has to be downloaded now.
+        let (index, nar) = self.request(item, candidates).ok()??;
+        Some((index, Box::new(nar)))
     }
 }
 
-/// A nar that comes through the socket.
-struct Handed {
+/// A nar that arrives through the socket.
+struct SocketNar {
     connection: BufReader<UnixStream>,
     content_length: Option<u64>,
     validator: Option<String>,
-    /// The last frame has been read; decoders may look for more.
+    /// The last frame has been read; decoders may read again.
     is_ended: bool,
 }
 
-impl PrefetchedNar for Handed {
+impl PrefetchedNar for SocketNar {
     fn content_length(&self) -> Option<u64> {
         self.content_length
     }
@@ -95,23 +98,26 @@ impl PrefetchedNar for Handed {
         if self.is_ended {
             return Ok(None);
         }
+
         let mut length = [0; 4];
         self.connection.read_exact(&mut length)?;
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
         if length > FRAME_MAX_BYTES {
             return Err(io::ErrorKind::InvalidData.into());
         }
+
         self.is_ended = length == 0;
         if self.is_ended {
             return Ok(None);
         }
+
         let mut bytes = vec![0; length];
         self.connection.read_exact(&mut bytes)?;
         Ok(Some(bytes.into()))
     }
 }
 
-/// Whoever hands over gives up on a silent server sooner.
+/// The other side gives up on a silent server sooner.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-const ANSWER_MAX_BYTES: u64 = 64 << 10;
+const RESPONSE_MAX_BYTES: u64 = 64 << 10;
 const BUFFER_BYTES: usize = 128 << 10;

@@ -1,14 +1,16 @@
-//! Which nars to fetch ahead, and their first bytes.
+//! Which nars to prefetch, and their first bytes.
 //!
-//! guix-daemon substitutes an item when everything it refers to is there, and of several such
-//! items takes the first by name. So the next ones are known, as soon as one of them has
-//! really been asked for: questions alone do not mean that anything will be substituted. Nor
-//! does it take waiting for what an item refers to: that its nar is on its way is enough to begin
-//! with the item's own, since by the daemon's turn both will have arrived.
+//! guix-daemon substitutes an item when all its references are valid, and of several such items the
+//! first by name. So the next ones are known as soon as the substitution of one has been requested;
+//! queries alone do not mean that anything will be substituted. A reference does not have to be
+//! valid before the item's own download begins: it is enough that the reference's nar is being
+//! downloaded, since both will have arrived when the daemon needs them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+
+use tracing::debug;
 
 use crate::format::compression::Compression;
 use crate::format::server_url::ServerUrl;
@@ -20,57 +22,57 @@ use crate::substitute::network::Network;
 use crate::substitute::outcome::{Authority, ItemLookup};
 use crate::sync::lock;
 
-/// A nar that is on its way, and what it is.
-pub(crate) type Opened = (DownloadCandidate, Box<dyn PrefetchedNar>);
+/// A nar that is being downloaded, and its URL.
+pub(crate) type StartedNar = (DownloadCandidate, Box<dyn PrefetchedNar>);
 
-/// Fetches ahead.
+/// Downloads nars before they are requested.
 pub(crate) struct Prefetcher {
     network: Arc<Network>,
     servers: Vec<ServerUrl>,
     skip: Option<SkipFilter>,
     limit: usize,
-    state: Mutex<State>,
+    state: Mutex<PrefetchQueue>,
 }
 
 #[derive(Default)]
-struct State {
+struct PrefetchQueue {
     numbers: HashMap<StorePath, usize>,
-    /// By number, how far the item is.
-    known: Vec<Progress>,
-    /// What may be fetched ahead, in the daemon's order.
-    waiting: BTreeMap<Key, Waiting>,
-    opened: HashMap<StorePath, Opening>,
+    /// The state of each item, by its number.
+    states: Vec<PrefetchState>,
+    /// Nars that may be prefetched, in the daemon's order.
+    waiting: BTreeMap<DaemonOrder, WaitingNar>,
+    started: HashMap<StorePath, StartedDownload>,
 }
 
-/// Name first, then the whole.
-type Key = (String, String);
+/// The daemon's order: by name, then by base name.
+type DaemonOrder = (String, String);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    /// Only referred to, so far: the daemon will ask about it, or have it built.
-    Mentioned,
-    /// There already, or nobody can tell.
+enum PrefetchState {
+    /// Only known as a reference: the daemon will query it, or have it built.
+    Referenced,
+    /// Valid already, or not known to be missing.
     Valid,
-    /// Asked about: it will have to be substituted.
-    Asked,
-    /// Its nar is on its way, or it is being substituted: what refers to it comes next.
-    PrefetchedNar,
+    /// Queried: it has to be substituted.
+    Queried,
+    /// Its nar is being downloaded, or it is being substituted: its referrers come next.
+    Started,
 }
 
-struct Waiting {
+struct WaitingNar {
     path: StorePath,
-    needs: Vec<usize>,
+    references: Vec<usize>,
     candidates: Vec<DownloadCandidate>,
 }
 
-struct Opening {
+struct StartedDownload {
     candidate: DownloadCandidate,
     body: JoinHandle<Option<Box<dyn PrefetchedNar>>>,
 }
 
 impl Prefetcher {
-    /// Will fetch up to `limit` nars at a time from `servers`. `skip` tells what is in the
-    /// store already.
+    /// Prefetches up to `limit` nars at a time from `servers`. `skip` finds the items that are valid
+    /// already.
     #[must_use]
     pub(crate) fn new(
         network: Arc<Network>,
@@ -87,66 +89,71 @@ impl Prefetcher {
         }
     }
 
-    /// The daemon has been told about `items`.
-    pub(crate) fn note(&self, items: &[ItemLookup]) {
+    /// Records that the daemon has queried `items`.
+    pub(crate) fn add_queried(&self, items: &[ItemLookup]) {
         let mut state = self.state();
         for found in items {
             let Some(authority) = found.authority.as_ref().and_then(Authority::checked) else {
                 continue;
             };
+
             let number = state.number(found.path.as_ref());
             if matches!(
-                state.known[number],
-                Progress::Asked | Progress::PrefetchedNar
+                state.states[number],
+                PrefetchState::Queried | PrefetchState::Started
             ) {
                 continue;
             }
-            state.known[number] = Progress::Asked;
+
+            state.states[number] = PrefetchState::Queried;
             let own = found.path.as_ref();
             let references = authority.narinfo().references().filter(|path| *path != own);
-            let needs = self.numbers(&mut state, references);
+            let numbers = self.numbers(&mut state, references);
             let path = found.path.clone();
             let key = (path.name().to_owned(), path.base().to_owned());
             let candidates =
                 choice::candidates(&found.sources, &self.servers, &MeasuredRates::default());
             state.waiting.insert(
                 key,
-                Waiting {
+                WaitingNar {
                     path,
-                    needs,
+                    references: numbers,
                     candidates,
                 },
             );
         }
     }
 
-    /// The substitution of `item` starts, and would prefer its nar to be compressed with
-    /// `method`: gives its nar if that is on its way, and begins with others.
+    /// Records that the substitution of `item` starts, and begins to download other nars,
+    /// preferably those compressed with `method`. Returns the item's nar if it is being downloaded.
     #[must_use]
-    pub(crate) fn take(&self, item: &StorePath, method: Option<Compression>) -> Option<Opened> {
-        let opening = {
+    pub(crate) fn take(&self, item: &StorePath, method: Option<Compression>) -> Option<StartedNar> {
+        let started = {
             let mut state = self.state();
             let number = state.number(item.as_ref());
-            state.known[number] = Progress::PrefetchedNar;
+            state.states[number] = PrefetchState::Started;
             state
                 .waiting
                 .remove(&(item.name().to_owned(), item.base().to_owned()));
-            let opening = state.opened.remove(item);
-            self.open_more(&mut state, method);
-            opening
+            let started = state.started.remove(item);
+            self.start_more(&mut state, method);
+
+            started
         };
-        // It may still be waiting for the server, as whoever asks would have to.
-        let Opening { candidate, body } = opening?;
+        // It may still be waiting for the server, as a new request would have to.
+        debug!(item = %item, is_prefetched = started.is_some(), "substitution begins");
+        let StartedDownload { candidate, body } = started?;
+
         Some((candidate, body.join().ok()??))
     }
 
     /// The numbers of `references`; those that are new are looked up in the store.
     fn numbers<'r>(
         &self,
-        state: &mut State,
+        state: &mut PrefetchQueue,
         references: impl Iterator<Item = StorePathRef<'r>>,
     ) -> Vec<usize> {
-        let first_new = state.known.len();
+        let first_new = state.states.len();
         let (mut new, mut numbers) = (Vec::new(), Vec::new());
         for path in references {
             let number = state.number(path);
@@ -155,30 +162,25 @@ impl Prefetcher {
             }
             numbers.push(number);
         }
+
         let valid = self.skip.as_ref().map(|skip| skip(&new));
         for path in &new {
             if valid.as_ref().is_none_or(|valid| valid.contains(path)) {
                 let number = state.number(path.as_ref());
-                state.known[number] = Progress::Valid;
+                state.states[number] = PrefetchState::Valid;
             }
         }
+
         numbers
     }
 
-    fn open_more(&self, state: &mut State, method: Option<Compression>) {
-        while state.opened.len() < self.limit && state.buffered() < BUFFERED_BYTES_MAX {
-            let known = &state.known;
-            let is_ready = |waiting: &Waiting| {
-                let is_met = |&need: &usize| {
-                    matches!(known[need], Progress::Valid | Progress::PrefetchedNar)
-                };
-                waiting.needs.iter().all(is_met)
-            };
-            let next = state.waiting.iter().find(|(_, waiting)| is_ready(waiting));
+    fn start_more(&self, state: &mut PrefetchQueue, method: Option<Compression>) {
+        while state.started.len() < self.limit && state.buffered() < BUFFERED_BYTES_MAX {
+            let next = state.waiting.iter().find(|(_, nar)| state.is_ready(nar));
             let Some(key) = next.map(|(key, _)| key.clone()) else {
                 break;
             };
-            let Some(Waiting {
+            let Some(WaitingNar {
                 path,
                 mut candidates,
                 ..
@@ -186,6 +188,7 @@ impl Prefetcher {
             else {
                 break;
             };
+
             let health = self.network.health();
             candidates.sort_by_key(|candidate| health.is_unreliable(candidate.server));
             let preferred = candidates
@@ -194,17 +197,20 @@ impl Prefetcher {
             let Some(candidate) = preferred.or(candidates.first()).cloned() else {
                 continue;
             };
-            if let Some(body) = self.open(&candidate) {
+            if let Some(body) = self.start(&candidate) {
                 let number = state.number(path.as_ref());
-                state.known[number] = Progress::PrefetchedNar;
-                state.opened.insert(path, Opening { candidate, body });
+                state.states[number] = PrefetchState::Started;
+                debug!(item = %path, url = %candidate.url, "prefetching");
+                state
+                    .started
+                    .insert(path, StartedDownload { candidate, body });
             }
         }
     }
 
-    /// Asks for a nar, on a thread that waits for the answer. Why it does not come will be
-    /// found out, and told, by whoever needs it.
-    fn open(
+    /// Requests a nar on a thread that waits for the response. A failure is not reported here: the
+    /// substitution requests the nar again and reports it.
+    fn start(
         &self,
         candidate: &DownloadCandidate,
     ) -> Option<JoinHandle<Option<Box<dyn PrefetchedNar>>>> {
@@ -215,32 +221,42 @@ impl Prefetcher {
             .ok()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PrefetchQueue> {
         lock(&self.state)
     }
 }
 
-impl State {
-    /// Bytes that wait in memory, or soon will.
+impl PrefetchQueue {
+    /// Whether all references of `nar` are valid or being downloaded.
+    fn is_ready(&self, nar: &WaitingNar) -> bool {
+        nar.references.iter().all(|&number| {
+            matches!(
+                self.states[number],
+                PrefetchState::Valid | PrefetchState::Started
+            )
+        })
+    }
+
+    /// Bytes that are in memory or soon will be.
     fn buffered(&self) -> u64 {
-        let size = |opening: &Opening| opening.candidate.file_size.unwrap_or(u64::MAX);
-        self.opened
+        let size = |download: &StartedDownload| download.candidate.file_size.unwrap_or(u64::MAX);
+        self.started
             .values()
-            .map(|opening| size(opening).min(BUFFER_BYTES))
+            .map(|download| size(download).min(BUFFER_BYTES))
             .sum()
     }
 
     fn number(&mut self, path: StorePathRef<'_>) -> usize {
-        let next = self.known.len();
+        let next = self.states.len();
         let number = *self.numbers.entry(path.to_path()).or_insert(next);
         if number == next {
-            self.known.push(Progress::Mentioned);
+            self.states.push(PrefetchState::Referenced);
         }
         number
     }
 }
 
-/// What one nar can have waiting in memory.
+/// At most this much of one nar is in memory.
 const BUFFER_BYTES: u64 = 4 << 20;
-/// When so much is on its way, nothing more is begun with.
+/// No download is started while this much is in memory or expected.
 const BUFFERED_BYTES_MAX: u64 = 12 << 20;
