@@ -258,7 +258,11 @@ impl Context {
         } else {
             NetworkReach::AllServers
         };
-        Arc::new(Network::new(self.settings.http.clone(), reach))
+        Arc::new(Network::new(
+            self.settings.http.clone(),
+            reach,
+            self.settings.servers.clone(),
+        ))
     }
 
     /// Answers questions about items.
@@ -288,7 +292,6 @@ impl Context {
         let setup = ResolverSetup {
             store_dir: self.settings.store_dir().clone(),
             keys: Arc::new(keys),
-            servers: self.settings.servers.clone(),
             cache: self.lookup_cache(),
             network: Arc::clone(network),
             progress: Arc::clone(&self.progress),
@@ -321,7 +324,6 @@ impl Context {
     pub(crate) fn installer(&self, network: &Arc<Network>) -> Result<Installer, CliError> {
         Ok(Installer {
             network: Arc::clone(network),
-            servers: self.settings.servers.clone(),
             writers: WriterPool::new(cores()).map_err(CliError::Threads)?,
             budget: TransferBudget::new(
                 BUFFER_BYTES,

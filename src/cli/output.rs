@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use crate::format::credentials::without_credentials;
 
 pub(crate) use crate::format::escape::printable;
-pub(crate) use crate::substitute::without_url;
 
 /// How much is printed on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::substitute::download::choice::DownloadChoice;
 use crate::substitute::progress::{Progress, ProgressEvent};
 
-use super::output::{self, Verbosity, printable, say, without_url};
+use super::output::{self, Verbosity, printable, say};
 use super::settings::ProgressMode;
 
 /// What shows progress as `mode` says. Bars need a terminal.
@@ -38,7 +38,7 @@ fn words(event: &ProgressEvent<'_>, verbosity: Verbosity) -> Option<String> {
             format!(
                 "subst: warning: {} is not used: {}",
                 printable(server),
-                printable(&without_url(reason))
+                printable(&reason.to_string())
             )
         }
         ProgressEvent::Retrying {
@@ -57,7 +57,7 @@ fn words(event: &ProgressEvent<'_>, verbosity: Verbosity) -> Option<String> {
             format!(
                 "subst: warning: {item} from {}: {}",
                 printable(url),
-                printable(reason)
+                printable(&reason.to_string())
             )
         }
         ProgressEvent::Started {

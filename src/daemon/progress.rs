@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use crate::format::escape::printable;
 use crate::substitute::progress::{Progress, ProgressEvent};
-use crate::substitute::without_url;
 use crate::sync::lock;
 
 use super::log::ClientLog;
@@ -212,8 +211,7 @@ impl Progress for ClientProgress {
                 done, total, asked, ..
             } if asked > 0 => self.looking(done, total),
             ProgressEvent::ServerDown { server, reason } => {
-                self.log
-                    .warn(&format!("{server} is not used: {}", without_url(reason)));
+                self.log.warn(&format!("{server} is not used: {}", reason));
             }
             ProgressEvent::Retrying {
                 server,

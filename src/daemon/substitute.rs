@@ -11,11 +11,9 @@ use crate::format::store_path::StoreDir;
 use crate::store::unpack::{Destination, NarMismatch, open_directory};
 use crate::store::{Links, StoreError, remove_tree};
 use crate::substitute::chain;
-use crate::substitute::closure::refusal;
-use crate::substitute::install::item::{self, AllowedBuilds};
-use crate::substitute::install::{AttemptError, Installer, ItemError, UnpackRequest};
-use crate::substitute::lookup::{LookupScope, Resolver};
-use crate::substitute::outcome::Authority;
+use crate::substitute::install::item::AllowedBuilds;
+use crate::substitute::install::{AttemptError, AvailableItem, Installer, ItemError};
+use crate::substitute::lookup::Resolver;
 use crate::substitute::progress::with_ticks;
 
 use super::log::ClientLog;
@@ -82,26 +80,15 @@ impl RequestHandler for SubstituteHelper {
 
 impl SubstituteHelper {
     fn substitute(&self, wanted: &SubstituteRequest) -> Result<SubstituteReply, SubstituteError> {
-        let item = &wanted.item;
-        let resolution = self
-            .resolver
-            .resolve(vec![item.clone()], LookupScope::ItemsOnly);
-        let found = resolution.items.first().ok_or(ItemError::NotTried)?;
-        let authority = found.authority.as_ref().and_then(Authority::checked);
-        let authorized = authority.ok_or_else(|| refusal(found, &resolution.servers))?;
+        let (installer, resolver) = (&self.installer, &self.resolver);
+        let item = AvailableItem::find(installer, resolver, &wanted.item)?;
+        let destination = empty_destination(&wanted.destination)?;
         let links = self.links_for(wanted);
-        let order = UnpackRequest {
-            item,
-            authorized,
-            sources: &found.sources,
-            destination: &empty_destination(&wanted.destination)?,
-            links: links.as_ref(),
-        };
 
         // guix-daemon registers the references that `info` told it.
         let builds = AllowedBuilds::WithSameReferences;
-        let unpacked = item::unpack(&self.installer, &self.resolver, &order, builds);
-        let authorized = unpacked.map_err(ItemError::from)?.keep();
+        let checked = item.unpack(installer, resolver, &destination, links.as_ref(), builds)?;
+        let authorized = checked.keep();
         let narinfo = authorized.narinfo();
 
         Ok(SubstituteReply::Success {
@@ -166,6 +153,7 @@ fn empty_destination(path: &Path) -> Result<Destination, SubstituteError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+
     let directory = open_directory(parent).map_err(|source| ItemError::Open {
         path: parent.to_owned(),
         source,

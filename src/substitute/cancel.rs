@@ -1,4 +1,4 @@
-//! A flag that everybody at work looks at: the user wants to stop, or all is in vain.
+//! A flag that all work checks: the user interrupted, or the result is not needed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,7 @@ impl Cancel {
         self.cancel();
     }
 
-    /// The flag itself, for those who wait for something else meanwhile.
+    /// The flag itself, for code that waits for something else meanwhile.
     #[must_use]
     pub(crate) fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.0)

@@ -3,11 +3,14 @@
 mod coordinator;
 mod fetch;
 mod plan;
+mod planner;
 mod registration;
 mod replan;
+mod sorting;
 mod store_view;
 mod worker;
 
 pub(crate) use fetch::{ClosureFetch, FetchOutcome, OnFailure, TICK};
-pub(crate) use plan::{FetchPlan, PlannedItem, Planner, References, refusal};
+pub(crate) use plan::{FetchPlan, PlannedItem, References};
+pub(crate) use planner::Planner;
 pub(crate) use store_view::{MissingTrees, StoreView};

@@ -1,8 +1,10 @@
-//! One nar from a server to whoever unpacks it: which download, its bytes, what happens when they stop.
+//! One nar from a server to its reader: the choice of download, the transfer, retries.
 
 mod body;
 mod buffers;
 pub(crate) mod choice;
+mod counters;
+pub(crate) mod errors;
 mod input;
 pub(crate) mod prefetch;
 mod resume;

@@ -7,23 +7,22 @@ use std::sync::{Arc, OnceLock};
 
 use url::Url;
 
-use crate::format::server_url::redacted;
+use crate::format::server_url::ServerUrl;
 use crate::http::{Client, HttpError, Options};
-use crate::substitute::download::choice::DownloadCandidate;
-use crate::substitute::install::ItemError;
 use crate::substitute::servers::ServerHealth;
 
-/// Whom a run may ask.
+/// Which servers a run may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NetworkReach {
     /// Every server.
     AllServers,
-    /// Directories only: nobody is connected to.
+    /// Directories only: no network access.
     FilesOnly,
 }
 
 /// A client that is made on first use.
 pub(crate) struct Network {
+    servers: Vec<ServerUrl>,
     options: Options,
     reach: NetworkReach,
     client: OnceLock<Result<Arc<Client>, Arc<HttpError>>>,
@@ -33,13 +32,20 @@ pub(crate) struct Network {
 impl Network {
     /// Will make a client with `options`, for those within `reach`.
     #[must_use]
-    pub(crate) fn new(options: Options, reach: NetworkReach) -> Self {
+    pub(crate) fn new(options: Options, reach: NetworkReach, servers: Vec<ServerUrl>) -> Self {
         Self {
+            servers,
             options,
             reach,
             client: OnceLock::new(),
             health: Arc::default(),
         }
+    }
+
+    /// The servers, in the user's order.
+    #[must_use]
+    pub(crate) fn servers(&self) -> &[ServerUrl] {
+        &self.servers
     }
 
     /// Whether what is at `url` may be asked for.
@@ -52,22 +58,6 @@ impl Network {
     #[must_use]
     pub(crate) fn health(&self) -> &Arc<ServerHealth> {
         &self.health
-    }
-
-    /// Those of `candidates` that may be asked for.
-    ///
-    /// # Errors
-    /// There are some, but none that may be.
-    pub(crate) fn within_reach(
-        &self,
-        mut candidates: Vec<DownloadCandidate>,
-    ) -> Result<Vec<DownloadCandidate>, ItemError> {
-        let first = candidates.first().map(|candidate| redacted(&candidate.url));
-        candidates.retain(|candidate| self.reaches(&candidate.url));
-        match first {
-            Some(url) if candidates.is_empty() => Err(ItemError::Offline(url)),
-            _ => Ok(candidates),
-        }
     }
 
     /// The client, to ask for what is at `url`.
@@ -102,13 +92,13 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::substitute::chain;
+    use crate::substitute::error_text::chain;
 
     #[test]
     fn without_a_network_only_files_are_reached() {
         let (file, http) = ("file:///srv/nar", "http://127.0.0.1:1/nar");
         let [file, http] = [file, http].map(|url| Url::parse(url).unwrap());
-        let network = Network::new(Options::default(), NetworkReach::FilesOnly);
+        let network = Network::new(Options::default(), NetworkReach::FilesOnly, Vec::new());
         assert!(network.client_for(&file).is_ok());
         let error = network
             .client_for(&http)
@@ -120,7 +110,7 @@ mod tests {
             "requesting http://127.0.0.1:1/nar: offline: network access is not allowed"
         );
         assert!(
-            Network::new(Options::default(), NetworkReach::AllServers)
+            Network::new(Options::default(), NetworkReach::AllServers, Vec::new())
                 .client_for(&http)
                 .is_ok()
         );

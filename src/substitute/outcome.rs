@@ -1,43 +1,221 @@
-//! What is known of an item: every server's answer, and what follows from them.
+//! What is known of an item: the outcome of its lookup on every server, and what follows from them.
+//!
+//! Each outcome has one sentence for people and one name for scripts, both beside its type.
 
+use std::fmt;
 use std::sync::Arc;
 
-use crate::format::narinfo::{NarInfo, NarOffer};
+use crate::format::escape::clip;
+use crate::format::narinfo::{NarInfo, NarInfoError, NarOffer};
 use crate::format::store_path::StorePath;
+use crate::http::HttpError;
+use crate::substitute::error_text::chain;
 use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
 
-/// What one server said of one item.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the lookup of one item on one server gave. Its `Display` is the sentence for people, in
+/// places that name the server and the item anyway.
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum LookupOutcome {
-    /// Nobody needed to ask: a server before it answered with authority.
+    /// No request was needed: a server before it has an authorized narinfo.
+    #[error("not asked")]
     NotNeeded,
-    /// A narinfo that an authorized key vouches for.
+    /// A narinfo that is signed by an authorized key.
+    #[error("has it")]
     Authorized,
-    /// A narinfo that nobody vouches for, equivalent to an authorized one of another server:
-    /// the bytes may come from here.
+    /// A narinfo without an authorized signature, equivalent to an authorized one of another
+    /// server: the bytes may come from here.
+    #[error("has the same content as an authorized server; its own narinfo: {}", refusal_reason(.0))]
     Equivalent(Refusal),
     /// A narinfo that may not be used, and why.
+    #[error("refused: {}", refusal_reason(.0))]
     Refused(Refusal),
-    /// A good narinfo that names no download which could be used, and why.
+    /// An authorized narinfo that names no download which can be used, and why.
+    #[error("refused: no usable download: {0}")]
     Unusable(Unusable),
     /// A text that is no narinfo.
-    Unreadable(String),
-    /// A definite no, with the HTTP status.
+    #[error("refused: not a narinfo: {0}")]
+    Unreadable(UnreadableNarInfo),
+    /// The server does not have it, with the HTTP status.
+    #[error("does not have it (HTTP {0})")]
     Missing(u16),
     /// The server knows the item and is preparing its nar.
+    #[error("is preparing it (HTTP {0})")]
     Preparing(u16),
-    /// No definite answer, and why.
-    Failed(String),
-    /// This machine could not ask: it has too few threads or file descriptors, or too little memory.
-    LocalFailure(String),
-    /// Asked, and not waited for: others had answered everything.
+    /// The server did not respond.
+    #[error("no answer: {0}")]
+    NoResponse(LookupFailure),
+    /// The server responded with an error about this item.
+    #[error("failed: {0}")]
+    Failed(LookupFailure),
+    /// This machine could not send the request: it has too few threads or file descriptors, or too
+    /// little memory.
+    #[error("this machine could not ask: {0}")]
+    LocalFailure(LookupFailure),
+    /// Requested, and not waited for: others had answered everything.
+    #[error("asked, but not waited for: {NOT_AWAITED}")]
     NotAwaited,
-    /// Not asked: the server was down a moment ago, and why we think so.
-    Skipped(String),
-    /// Not asked: the server's items are for another store, in words.
-    OtherStore(String),
-    /// Not asked because the lookup cache alone was to be believed.
+    /// Not requested: the server was down a short time ago.
+    #[error("not asked, it was down: {0}")]
+    Skipped(LookupFailure),
+    /// Not requested: the server's items are for another store.
+    #[error("not asked: {0}")]
+    OtherStore(OtherStore),
+    /// Not requested, because only cached answers were to be used.
+    #[error("not in the lookup cache")]
     Offline,
+}
+
+impl LookupOutcome {
+    /// The name for scripts.
+    #[must_use]
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::NotNeeded => "not-asked",
+            Self::Authorized => "available",
+            Self::Equivalent(_) => "equivalent",
+            Self::Refused(_) | Self::Unusable(_) | Self::Unreadable(_) => "refused",
+            Self::Missing(_) => "missing",
+            Self::Preparing(_) => "preparing",
+            Self::NoResponse(_) | Self::Failed(_) | Self::LocalFailure(_) => "failed",
+            Self::NotAwaited => "late",
+            Self::Skipped(_) => "skipped",
+            Self::OtherStore(_) => "other-store",
+            Self::Offline => "offline",
+        }
+    }
+
+    /// The reason for scripts, when there is more to say than the name.
+    #[must_use]
+    pub(crate) fn reason(&self) -> Option<String> {
+        match self {
+            Self::Equivalent(refusal) | Self::Refused(refusal) => Some(refusal.reason().to_owned()),
+            Self::Unusable(why) => Some(format!("no-usable-url: {why}")),
+            Self::Unreadable(why) => Some(format!("unreadable: {why}")),
+            Self::Missing(status) => Some(format!("HTTP {status}")),
+            Self::NoResponse(why)
+            | Self::Failed(why)
+            | Self::LocalFailure(why)
+            | Self::Skipped(why) => Some(why.to_string()),
+            Self::NotAwaited => Some(NOT_AWAITED.to_owned()),
+            Self::OtherStore(why) => Some(why.to_string()),
+            Self::NotNeeded | Self::Authorized | Self::Preparing(_) | Self::Offline => None,
+        }
+    }
+
+    /// Whether the server itself gave this answer about the item, now or when it was cached.
+    #[must_use]
+    pub(crate) const fn is_from_server(&self) -> bool {
+        matches!(
+            self,
+            Self::Authorized
+                | Self::Equivalent(_)
+                | Self::Refused(_)
+                | Self::Unusable(_)
+                | Self::Unreadable(_)
+                | Self::Missing(_)
+                | Self::Preparing(_)
+        )
+    }
+
+    /// Whether the server may have the item for all that is known.
+    #[must_use]
+    pub(crate) const fn is_undecided(&self) -> bool {
+        matches!(
+            self,
+            Self::NoResponse(_)
+                | Self::Failed(_)
+                | Self::LocalFailure(_)
+                | Self::NotAwaited
+                | Self::Skipped(_)
+                | Self::Offline
+        )
+    }
+
+    /// Whether this is more to report of an unavailable item than that the server does not have it.
+    #[must_use]
+    pub(crate) const fn explains_absence(&self) -> bool {
+        self.is_refusal() || self.is_undecided() || matches!(self, Self::OtherStore(_))
+    }
+
+    /// Whether the server has a narinfo that was not accepted.
+    #[must_use]
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(_) | Self::Unusable(_) | Self::Unreadable(_)
+        )
+    }
+}
+
+/// Why a narinfo is refused, in a place that names the item anyway.
+fn refusal_reason(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::WrongItem { answered, .. } => format!("it answered for {}", answered.base()),
+        Refusal::UnauthorizedKey { key } => {
+            // Guix's keys have digits, of which the first suffice; Nix's have names.
+            let name = match key.split_once(':') {
+                Some((_, digits)) => digits.get(..KEY_DIGITS).unwrap_or(digits),
+                None => key,
+            };
+            format!("signed by the key {name}, which is not authorized")
+        }
+        other => chain(other),
+    }
+}
+
+/// As many as other places show of a key.
+const KEY_DIGITS: usize = 16;
+
+/// Why a text is no narinfo.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UnreadableNarInfo {
+    /// The text is not UTF-8.
+    #[error("the text is not UTF-8")]
+    NotUtf8,
+    /// The parser refuses it.
+    #[error("{}", chain(.0))]
+    Invalid(NarInfoError),
+}
+
+/// Why there is no answer from a server.
+#[derive(Debug, Clone)]
+pub(crate) enum LookupFailure {
+    /// A request of this run failed.
+    Request(Arc<HttpError>),
+    /// The lookup cache has it, as text.
+    Cached(Box<str>),
+    /// It was silent while other servers had answered everything.
+    NotAwaited,
+}
+
+impl fmt::Display for LookupFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(error) => f.write_str(&bounded(error.without_url().to_string())),
+            Self::Cached(text) => f.write_str(text),
+            Self::NotAwaited => f.write_str(NOT_AWAITED),
+        }
+    }
+}
+
+/// A reason that a server may have made as long as it likes, cut to a sensible length.
+fn bounded(reason: String) -> String {
+    match clip(&reason, REASON_BYTES_MAX) {
+        head if head.len() < reason.len() => format!("{head}..."),
+        _ => reason,
+    }
+}
+
+const REASON_BYTES_MAX: usize = 1000;
+
+/// A server's items are for another store directory than the one in use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("its items are for {theirs}, not for {ours}")]
+pub(crate) struct OtherStore {
+    /// The directory that the server names.
+    pub(crate) theirs: Box<str>,
+    /// The directory in use.
+    pub(crate) ours: Box<str>,
 }
 
 /// Why none of a narinfo's downloads can be used.
@@ -66,7 +244,7 @@ fn quoted(names: &[String]) -> String {
 }
 
 /// Why an answer is [`LookupOutcome::NotAwaited`].
-pub(crate) const NOT_AWAITED: &str = "no answer while another server had answered everything";
+const NOT_AWAITED: &str = "no answer while another server had answered everything";
 
 /// Where an answer came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,18 +261,18 @@ pub(crate) enum AnswerOrigin {
 }
 
 /// One server's answer and where it came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct ServerAnswer {
-    /// What was said.
+    /// What the lookup gave.
     pub(crate) outcome: LookupOutcome,
-    /// By whom: the server or the lookup cache.
+    /// The server or the lookup cache.
     pub(crate) origin: AnswerOrigin,
-    /// When the answer stops to count, in Unix seconds; `None` when it is not remembered.
+    /// When the cached answer expires, in Unix seconds; `None` when it is not cached.
     pub(crate) expires_at: Option<u64>,
 }
 
 impl ServerAnswer {
-    /// An answer that is not remembered.
+    /// An answer that is not cached.
     #[must_use]
     pub(crate) fn of(outcome: LookupOutcome) -> Self {
         Self {
@@ -103,16 +281,9 @@ impl ServerAnswer {
             expires_at: None,
         }
     }
-
-    /// Whether the server said it of this item. What it says is remembered for the item; that
-    /// it is down is not.
-    #[must_use]
-    pub(crate) fn is_about_item(&self) -> bool {
-        self.expires_at.is_some()
-    }
 }
 
-/// Who vouches for a narinfo, and how we know.
+/// A narinfo that is signed by an authorized key, and how that is known.
 #[derive(Debug, Clone)]
 pub(crate) enum Authority {
     /// Its signature was checked in this run.
@@ -123,13 +294,13 @@ pub(crate) enum Authority {
 }
 
 impl Authority {
-    /// The narinfo vouched for.
+    /// The narinfo.
     #[must_use]
     pub(crate) fn narinfo(&self) -> &Arc<NarInfo> {
         self.authorized().narinfo()
     }
 
-    /// The narinfo and the key that vouches for it, checked now or earlier.
+    /// The narinfo and the key that signed it, checked now or earlier.
     #[must_use]
     pub(crate) fn authorized(&self) -> &Arc<AuthorizedNarInfo> {
         match self {
@@ -137,7 +308,7 @@ impl Authority {
         }
     }
 
-    /// The proof that a store may be changed by; `None` when it is only remembered.
+    /// The proof that a store change needs; `None` when the check was an earlier one.
     #[must_use]
     pub(crate) fn checked(&self) -> Option<&Arc<AuthorizedNarInfo>> {
         match self {
@@ -172,7 +343,7 @@ pub(crate) enum ItemStatus {
 }
 
 impl ItemStatus {
-    /// The word for scripts and people.
+    /// The name for scripts and people.
     #[must_use]
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -229,7 +400,7 @@ impl ItemLookup {
     }
 }
 
-/// One build of an item: an authorized narinfo, and who has the nar that it describes.
+/// One build of an item: an authorized narinfo, and the servers that have its nar.
 #[derive(Debug, Clone)]
 pub(crate) struct ItemBuild {
     /// The narinfo.
@@ -241,44 +412,38 @@ pub(crate) struct ItemBuild {
 /// What follows from `answers` for an item without an authorized narinfo.
 #[must_use]
 pub(crate) fn status_without_authority(answers: &[ServerAnswer]) -> ItemStatus {
-    let any =
+    let has =
         |wanted: fn(&LookupOutcome) -> bool| answers.iter().any(|answer| wanted(&answer.outcome));
-    if any(|outcome| matches!(outcome, LookupOutcome::Preparing(_))) {
+    if has(|outcome| matches!(outcome, LookupOutcome::Preparing(_))) {
         ItemStatus::Preparing
-    } else if any(|outcome| {
-        matches!(
-            outcome,
-            LookupOutcome::Refused(_) | LookupOutcome::Unusable(_) | LookupOutcome::Unreadable(_)
-        )
-    }) {
+    } else if has(LookupOutcome::is_refusal) {
         ItemStatus::Refused
-    } else if any(is_open) {
+    } else if has(LookupOutcome::is_undecided) {
         ItemStatus::Unknown
-    } else if any(|outcome| matches!(outcome, LookupOutcome::OtherStore(_)))
-        && !any(|outcome| matches!(outcome, LookupOutcome::Missing(_)))
+    } else if has(|outcome| matches!(outcome, LookupOutcome::OtherStore(_)))
+        && !has(|outcome| matches!(outcome, LookupOutcome::Missing(_)))
     {
-        // Not one of the servers could have known the item.
+        // None of the servers could have the item.
         ItemStatus::Unknown
     } else {
         ItemStatus::Missing
     }
 }
 
-/// Whether the server may have the item for all we know.
-fn is_open(outcome: &LookupOutcome) -> bool {
-    matches!(
-        outcome,
-        LookupOutcome::Failed(_)
-            | LookupOutcome::LocalFailure(_)
-            | LookupOutcome::NotAwaited
-            | LookupOutcome::Skipped(_)
-            | LookupOutcome::Offline
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn down() -> LookupFailure {
+        LookupFailure::Cached("down".into())
+    }
+
+    fn other_store() -> OtherStore {
+        OtherStore {
+            theirs: "/nix/store".into(),
+            ours: "/gnu/store".into(),
+        }
+    }
 
     #[test]
     fn the_most_telling_answer_decides() {
@@ -289,6 +454,7 @@ mod tests {
                 .map(ServerAnswer::of)
                 .collect::<Vec<_>>()
         };
+
         let cases = [
             (
                 vec![LookupOutcome::Missing(404), LookupOutcome::Preparing(404)],
@@ -296,16 +462,13 @@ mod tests {
             ),
             (
                 vec![
-                    LookupOutcome::Failed("down".into()),
+                    LookupOutcome::Failed(down()),
                     LookupOutcome::Refused(Refusal::Unsigned),
                 ],
                 ItemStatus::Refused,
             ),
             (
-                vec![
-                    LookupOutcome::Missing(404),
-                    LookupOutcome::Failed("down".into()),
-                ],
+                vec![LookupOutcome::Missing(404), LookupOutcome::Failed(down())],
                 ItemStatus::Unknown,
             ),
             (
@@ -313,10 +476,7 @@ mod tests {
                 ItemStatus::Unknown,
             ),
             (
-                vec![
-                    LookupOutcome::Missing(404),
-                    LookupOutcome::Skipped("down".into()),
-                ],
+                vec![LookupOutcome::Missing(404), LookupOutcome::Skipped(down())],
                 ItemStatus::Unknown,
             ),
             (
@@ -325,13 +485,13 @@ mod tests {
             ),
             (
                 vec![
-                    LookupOutcome::OtherStore("nix".into()),
+                    LookupOutcome::OtherStore(other_store()),
                     LookupOutcome::Missing(404),
                 ],
                 ItemStatus::Missing,
             ),
             (
-                vec![LookupOutcome::OtherStore("nix".into())],
+                vec![LookupOutcome::OtherStore(other_store())],
                 ItemStatus::Unknown,
             ),
             (

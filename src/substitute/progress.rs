@@ -1,5 +1,6 @@
-//! What happens, told to whoever wants to show it. Events only: no text, no terminal.
+//! Progress events, for those that show them. Events only: no terminal.
 
+use std::fmt;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
@@ -35,14 +36,14 @@ pub(crate) enum ProgressEvent<'a> {
         /// Its address, without credentials.
         server: &'a str,
         /// Why.
-        reason: &'a str,
+        reason: fmt::Arguments<'a>,
     },
     /// Downloads from a server fail, and are retried.
     Retrying {
         /// The server's host, and its port unless it is the usual one.
         server: &'a str,
         /// Why the last one failed.
-        reason: &'a str,
+        reason: fmt::Arguments<'a>,
         /// For how long nothing has arrived.
         failing_for: Duration,
     },
@@ -75,7 +76,7 @@ pub(crate) enum ProgressEvent<'a> {
         /// The source.
         url: &'a str,
         /// Why.
-        reason: &'a str,
+        reason: fmt::Arguments<'a>,
     },
     /// An item is unpacked and its content checked.
     Unpacked {
@@ -96,7 +97,7 @@ pub(crate) enum ProgressEvent<'a> {
         /// The item.
         item: &'a StorePath,
         /// Why.
-        reason: &'a str,
+        reason: fmt::Arguments<'a>,
     },
     /// Nothing more will be fetched.
     Finished,
@@ -107,7 +108,7 @@ pub(crate) enum ProgressEvent<'a> {
 pub(crate) struct ServerProgress<'a> {
     /// Its address, without credentials.
     pub(crate) url: &'a str,
-    /// The word for its state, such as `up`.
+    /// The name of its state, such as `up`.
     pub(crate) state: &'static str,
     /// Answers it gave.
     pub(crate) answered: u64,
@@ -147,6 +148,7 @@ pub(crate) fn with_ticks<T>(
                 tick();
             }
         });
+
         // Without a thread to spare there is no progress to be seen, nothing worse.
         drop(ticker);
         let result = work();

@@ -1,7 +1,7 @@
 //! What a run has seen of each server, shared by all its lookups and downloads.
 //!
-//! Servers are named by their index in the user's list. Nothing in here waits or sends: whoever
-//! downloads reports what happened, and asks before it decides.
+//! Servers are named by their index in the user's list. Nothing in here waits or sends: the code that
+//! downloads reports what happened, and reads the record before it decides.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
@@ -44,7 +44,7 @@ struct Failing {
     last: Instant,
 }
 
-/// After so much time without a request nobody can tell whether a server still fails.
+/// After so much time without a request it is unknown whether a server still fails.
 const FAILURE_LASTS: Duration = Duration::from_secs(30);
 
 /// Between two messages of a kind about one server.
@@ -103,6 +103,7 @@ impl ServerHealth {
 
     /// `server` was retried for as long as is allowed, and failed with `error` in the end.
     pub(crate) fn give_up(&self, server: usize, error: &HttpError) {
+        tracing::debug!(server, reason = %error.without_url(), "no more retries of the server");
         self.lock().entry(server).or_default().given_up = Some(error.clone());
     }
 
@@ -174,6 +175,7 @@ impl ServerRecord {
             Outage::Silent(silence) => silence,
             Outage::Unreachable | Outage::Overloaded => Duration::ZERO,
         };
+
         self.is_unreliable |= outage != Outage::Overloaded;
         let asked_at = now.checked_sub(silence).unwrap_or(now);
         let since = self

@@ -216,12 +216,15 @@ fn fetch_and_query_agree_on_answers() {
         .exits(1)
         .says("a server is preparing it");
     fetch
-        .says(&format!("{}: it is being prepared", preparing.url()))
+        .says(&format!("{}: is preparing it (HTTP ", preparing.url()))
         .says("try again soon");
     let fetch = subst("fetch", &missing)
         .exits(3)
         .says("no server's narinfo can be trusted\n");
-    let fetch = fetch.says(&format!("\n    {}: HTTP status 404\n", missing.url()));
+    let fetch = fetch.says(&format!(
+        "\n    {}: does not have it (HTTP 404)\n",
+        missing.url()
+    ));
     fetch
         .says(&format!("\n    {refused}: "))
         .says("not authorized")

@@ -199,7 +199,7 @@ fn a_narinfo_of_another_item_is_refused() {
     let case = Case::new();
     let copy = case.fixture.narinfo(&item("copy"));
     std::fs::copy(copy, case.fixture.narinfo(&case.tools)).unwrap();
-    case.is_refused(3, "the server answered for");
+    case.is_refused(3, "refused: it answered for");
 }
 
 #[test]

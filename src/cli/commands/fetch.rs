@@ -75,7 +75,6 @@ fn setup(context: &Context, args: &FetchArgs) -> Result<(Planner, ClosureFetch),
         missing_trees: missing_trees(context),
         resolver: Arc::clone(&resolver),
         network,
-        servers: context.settings.servers.clone(),
     };
     let fetch = ClosureFetch {
         store,

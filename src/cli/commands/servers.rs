@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::output::{self, printable, without_url};
+use crate::cli::output::{self, printable};
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::http::{CacheInfoResponse, HttpError};
@@ -172,7 +172,7 @@ fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
         Heard::Failure(error) => {
             lines.push(format!(
                 "  down: {}",
-                printable(&without_url(&chain(error)))
+                printable(&error.without_url().to_string())
             ));
         }
         Heard::Remembered(None) => lines.push("  not asked: offline".to_owned()),
@@ -197,7 +197,7 @@ fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
         let ago = output::duration(now.saturating_sub(down.since));
         lines.push(format!(
             "  last down {ago} ago: {}",
-            printable(&without_url(&down.reason))
+            printable(&down.reason)
         ));
     }
     lines

@@ -118,13 +118,7 @@ fn prefetch(
     skip: Option<SkipFilter>,
 ) -> Option<(Arc<Prefetcher>, PrefetchServer)> {
     let point = prefetch_socket(context)?;
-    let servers = context.settings.servers.clone();
-    let reader = Arc::new(Prefetcher::new(
-        network,
-        servers,
-        skip,
-        context.settings.read_ahead,
-    ));
+    let reader = Arc::new(Prefetcher::new(network, skip, context.settings.read_ahead));
     let listening = PrefetchServer::start(point, Arc::clone(&reader)).ok()?;
     Some((reader, listening))
 }

@@ -33,14 +33,14 @@ impl Progress for Json {
                 })
             }
             ProgressEvent::ServerDown { server, reason } => {
-                json!({"event": "server-down", "server": server, "reason": reason})
+                json!({"event": "server-down", "server": server, "reason": reason.to_string()})
             }
             ProgressEvent::Retrying {
                 server,
                 reason,
                 failing_for,
             } => json!({
-                "event": "retrying", "server": server, "reason": reason,
+                "event": "retrying", "server": server, "reason": reason.to_string(),
                 "seconds": failing_for.as_secs(),
             }),
             ProgressEvent::Warning(text) => json!({"event": "warning", "text": text}),
@@ -61,7 +61,7 @@ impl Progress for Json {
                 json!({"event": "progressed", "item": item.base(), "downloaded": downloaded})
             }
             ProgressEvent::SourceFailed { item, url, reason } => json!({
-                "event": "source-failed", "item": item.base(), "url": url, "reason": reason,
+                "event": "source-failed", "item": item.base(), "url": url, "reason": reason.to_string(),
             }),
             ProgressEvent::Unpacked {
                 item,
@@ -75,7 +75,7 @@ impl Progress for Json {
                 json!({"event": "registered", "item": item.base()})
             }
             ProgressEvent::Failed { item, reason } => {
-                json!({"event": "failed", "item": item.base(), "reason": reason})
+                json!({"event": "failed", "item": item.base(), "reason": reason.to_string()})
             }
             ProgressEvent::Planned {
                 items,

@@ -13,7 +13,6 @@ use std::thread::JoinHandle;
 use tracing::debug;
 
 use crate::format::compression::Compression;
-use crate::format::server_url::ServerUrl;
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::substitute::download::choice::{self, DownloadCandidate, MeasuredRates};
 use crate::substitute::download::prefetch::{self, PrefetchedNar};
@@ -28,7 +27,6 @@ pub(crate) type StartedNar = (DownloadCandidate, Box<dyn PrefetchedNar>);
 /// Downloads nars before they are requested.
 pub(crate) struct Prefetcher {
     network: Arc<Network>,
-    servers: Vec<ServerUrl>,
     skip: Option<SkipFilter>,
     limit: usize,
     state: Mutex<PrefetchQueue>,
@@ -74,15 +72,9 @@ impl Prefetcher {
     /// Prefetches up to `limit` nars at a time from `servers`. `skip` finds the items that are valid
     /// already.
     #[must_use]
-    pub(crate) fn new(
-        network: Arc<Network>,
-        servers: Vec<ServerUrl>,
-        skip: Option<SkipFilter>,
-        limit: usize,
-    ) -> Self {
+    pub(crate) fn new(network: Arc<Network>, skip: Option<SkipFilter>, limit: usize) -> Self {
         Self {
             network,
-            servers,
             skip,
             limit,
             state: Mutex::default(),
@@ -111,8 +103,11 @@ impl Prefetcher {
             let numbers = self.numbers(&mut state, references);
             let path = found.path.clone();
             let key = (path.name().to_owned(), path.base().to_owned());
-            let candidates =
-                choice::candidates(&found.sources, &self.servers, &MeasuredRates::default());
+            let candidates = choice::candidates(
+                &found.sources,
+                self.network.servers(),
+                &MeasuredRates::default(),
+            );
             state.waiting.insert(
                 key,
                 WaitingNar {

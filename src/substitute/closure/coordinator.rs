@@ -11,14 +11,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::format::store_path::StorePath;
 use crate::store::{Checked, ItemLock};
-use crate::substitute::chain;
 use crate::substitute::closure::fetch::{ClosureFetch, FetchOutcome, OnFailure, TICK};
 use crate::substitute::closure::plan::{
-    FetchPlan, IncompleteItem, PlannedItem, Planner, References, saturating_sum,
+    FetchPlan, IncompleteItem, PlannedItem, References, saturating_sum,
 };
+use crate::substitute::closure::planner::Planner;
 use crate::substitute::closure::worker::{UnpackTask, Worker, WorkerResult};
-use crate::substitute::install::ItemError;
+use crate::substitute::error_text::ErrorChain;
 use crate::substitute::install::item::UnpackFailure;
+use crate::substitute::install::{ItemError, check_free_space};
 use crate::substitute::progress::ProgressEvent;
 
 /// How far an item is.
@@ -91,11 +92,12 @@ fn carry_out(
         valid: complete,
         ..FetchOutcome::default()
     };
+
     if items.is_empty() || (!outcome.failed.is_empty() && fetch.on_failure == OnFailure::Stop) {
         return outcome;
     }
     let items: Vec<Arc<PlannedItem>> = items.into_iter().map(Arc::new).collect();
-    if let Some(error) = lack_of_space(fetch, &items) {
+    if let Err(error) = check_space(fetch, &items) {
         return refuse_all(outcome, &items, error);
     }
     fetch.progress.event(ProgressEvent::Planned {
@@ -106,6 +108,7 @@ fn carry_out(
         planner,
         references,
     };
+
     let workers = AtomicUsize::new(0);
     let coordinator = Coordinator::new(fetch, replanning, items, &workers, outcome, valid);
     let outcome = work_off(fetch, coordinator);
@@ -151,20 +154,13 @@ fn refuse_all(
     outcome
 }
 
-fn lack_of_space(fetch: &ClosureFetch, items: &[Arc<PlannedItem>]) -> Option<ItemError> {
-    let needed = saturating_sum(
-        items
-            .iter()
-            .map(|item| item.authorized.narinfo().nar_size()),
-    );
-    match fetch.store.free_bytes() {
-        Ok(free) if free < needed => {
-            let path = fetch.store.layout().store().to_owned();
-            Some(ItemError::NoSpace { path, needed, free })
-        }
-        Ok(_) => None,
-        Err(error) => Some(error.into()),
-    }
+/// Everything has to fit before anything is downloaded.
+fn check_space(fetch: &ClosureFetch, items: &[Arc<PlannedItem>]) -> Result<(), ItemError> {
+    let sizes = items
+        .iter()
+        .map(|item| item.authorized.narinfo().nar_size());
+    let free = fetch.store.free_bytes()?;
+    check_free_space(fetch.store.layout().store(), free, saturating_sum(sizes))
 }
 
 /// With what items are planned again.
@@ -181,7 +177,7 @@ pub(super) struct Coordinator<'a> {
     pub(super) states: Vec<PlannedItemState>,
     /// Items that no worker has yet, in the order of the plan.
     pub(super) waiting: VecDeque<usize>,
-    /// Items that somebody else is making; looked at again after a while.
+    /// Items that another process is installing; tried again after a while.
     pub(super) busy: Vec<usize>,
     pub(super) working: usize,
     /// How many workers there are, busy or not.
@@ -243,6 +239,7 @@ impl<'a> Coordinator<'a> {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+
         drop(work);
         self.give_up_rest();
         self.outcome
@@ -254,6 +251,7 @@ impl<'a> Coordinator<'a> {
             self.busy.clear();
             return;
         }
+
         while let Some(&index) = self.waiting.front() {
             if matches!(self.states[index], PlannedItemState::Failed) {
                 self.waiting.pop_front();
@@ -328,7 +326,7 @@ impl<'a> Coordinator<'a> {
             };
             self.fetch.progress.event(ProgressEvent::Failed {
                 item,
-                reason: &chain(&error),
+                reason: format_args!("{}", ErrorChain(&error)),
             });
             self.outcome.failed.push((item.clone(), error));
             self.has_stopped |= self.fetch.on_failure == OnFailure::Stop;
@@ -340,7 +338,7 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    /// What nobody came to, and what waits for references that never became valid.
+    /// Fails what was not started, and what waits for references that never became valid.
     fn give_up_rest(&mut self) {
         let is_canceled = self.fetch.installer.cancel.is_canceled();
         for index in 0..self.items.len() {

@@ -28,11 +28,11 @@ pub(crate) enum OnFailure {
 pub(crate) struct ClosureFetch {
     /// Where items go.
     pub(crate) store: Arc<Store>,
-    /// Who has them.
+    /// Looks items up.
     pub(crate) resolver: Arc<Resolver>,
     /// Unpacks them.
     pub(crate) installer: Arc<Installer>,
-    /// Whom to tell.
+    /// Receives progress events.
     pub(crate) progress: Arc<dyn Progress>,
     /// The time.
     pub(crate) clock: Clock,

@@ -72,6 +72,7 @@ impl Coordinator<'_> {
             Some(earlier) => earlier.and_then(error),
             None => error,
         };
+
         self.earlier.insert(index, earlier);
 
         let known: HashMap<StorePath, usize> = self
@@ -108,6 +109,7 @@ impl Coordinator<'_> {
             self.waiting.push_back(place);
             changed.push(place);
         }
+
         self.fail_without_references(&changed);
         self.tell_of_plan();
     }

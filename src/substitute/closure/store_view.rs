@@ -1,7 +1,7 @@
 //! What is valid already: kept so from the moment it is seen, or merely looked at.
 //!
-//! A row in the database does not prove that the tree is in place: somebody may have deleted it,
-//! or restored a backup in part. So what is reported as valid is looked at, with everything it
+//! A row in the database does not prove that the tree is in place: it may have been deleted,
+//! or a backup may have been restored in part. So what is reported as valid is looked at, with everything it
 //! refers to. Only the existence of each tree is checked, not its content.
 
 use std::collections::HashSet;
@@ -35,6 +35,7 @@ impl StoreView {
         let Some(store) = self.store() else {
             return Ok(HashSet::new());
         };
+
         let mut known = store.valid_among(paths)?;
         if missing_trees == MissingTrees::FetchAgain {
             let valid: Vec<StorePath> = known.iter().cloned().collect();
@@ -82,7 +83,7 @@ impl StoreView {
 /// What to do about an item that is valid and whose tree is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MissingTrees {
-    /// Fetch it again: nobody else looks after the store.
+    /// Fetch it again: there is no daemon that repairs the store.
     FetchAgain,
     /// Report it: repairing the store is for its daemon.
     Report,

@@ -25,9 +25,9 @@ pub(super) struct UnpackTask {
 pub(super) enum WorkerResult {
     /// The tree, and the right to register it.
     Unpacked(Box<(Checked, ItemLock)>),
-    /// It is valid: somebody else was faster.
+    /// It is valid: another process was faster.
     Valid,
-    /// Somebody else is making it; try again later.
+    /// Another process is installing it; try again later.
     Busy,
     /// It cannot be had as planned.
     Failed(UnpackFailure),
@@ -90,6 +90,7 @@ impl<'a> Worker<'a> {
         let Some(lock) = store.try_lock(&item.path).map_err(ItemError::from)? else {
             return Ok(WorkerResult::Busy);
         };
+
         if store.is_complete(&item.path).map_err(ItemError::from)? {
             return Ok(WorkerResult::Valid);
         }
@@ -101,6 +102,7 @@ impl<'a> Worker<'a> {
             destination: &destination,
             links: Some(store.links()),
         };
+
         let ClosureFetch {
             installer,
             resolver,

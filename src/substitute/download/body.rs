@@ -6,7 +6,7 @@
 //! hash in the end, so a changed file cannot do harm.
 //!
 //! The bytes may come from three places: one connection, several of them when one has turned
-//! out to be slow ([`Segments`]), or somebody who began to fetch before us ([`PrefetchedNar`]). A slow
+//! out to be slow ([`Segments`]), or a download that was started ahead of time ([`PrefetchedNar`]). A slow
 //! stream goes on until the first segment is complete, so that nothing is lost with a server that
 //! refuses ranges, or breaks off its responses to them.
 //!
@@ -14,8 +14,8 @@
 //! more: [`TransferCounters::failure`].
 
 use std::io::{self, BufRead, Read};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::{Buf as _, Bytes};
@@ -23,6 +23,7 @@ use url::Url;
 
 use crate::http::{Client, HttpError, NarBody, NarRequest, RetryPolicy};
 use crate::substitute::cancel::Cancel;
+use crate::substitute::download::counters::TransferCounters;
 use crate::substitute::download::prefetch::PrefetchedNar;
 use crate::substitute::download::retries::Retries;
 use crate::substitute::download::segments::{
@@ -40,24 +41,6 @@ pub(super) const BROKEN_RANGES_MAX: u32 = 3;
 /// Fewer bytes of a file than these, or its last ones, are no progress.
 const PROGRESS_BYTES: u64 = 64 << 10;
 
-/// What the reader and its owner share.
-#[derive(Default)]
-pub(super) struct TransferCounters {
-    /// The first failure of the network.
-    pub(super) failure: OnceLock<Arc<HttpError>>,
-    /// Compressed bytes received.
-    pub(super) received: AtomicU64,
-    /// Microseconds spent waiting for the network.
-    pub(super) waited_micros: AtomicU64,
-    /// Bytes that came after the first ones, and the microseconds spent waiting for them: what
-    /// the link gives, without the time that a request takes to be answered.
-    pub(super) streamed: AtomicU64,
-    /// See `streamed`.
-    pub(super) streamed_micros: AtomicU64,
-    /// Nobody reads any more.
-    pub(super) is_abandoned: AtomicBool,
-}
-
 /// What to fetch, and by what means.
 pub(super) struct BodyRequest {
     pub(super) url: Url,
@@ -67,7 +50,7 @@ pub(super) struct BodyRequest {
     pub(super) retries: Arc<Retries>,
     /// The size of the file, if that is known beforehand.
     pub(super) size: Option<u64>,
-    /// What somebody has begun to fetch already.
+    /// A download that was started ahead of time.
     pub(super) prefetched: Option<Box<dyn PrefetchedNar>>,
     /// Connections that may be used besides the first.
     pub(super) connections: SegmentConnections,
@@ -80,7 +63,7 @@ pub(super) enum BodyStream {
     Network(Box<NarBody>),
     /// The rest of the file, over several connections.
     Segments(Segments),
-    /// Somebody else, who began before us.
+    /// A download that was started ahead of time.
     PrefetchedNar(Box<dyn PrefetchedNar>),
 }
 
@@ -162,6 +145,7 @@ impl ResumableBody {
                 (BodyStream::Network(Box::new(body)), length, validator)
             }
         };
+
         Ok(Self {
             client,
             url,
@@ -248,10 +232,11 @@ impl ResumableBody {
             BodyStream::Segments(segments) => segments.next_chunk(),
             BodyStream::PrefetchedNar(prefetched) => match prefetched.next_chunk() {
                 Ok(chunk) => Ok(chunk),
-                // Why it ended is for who began it to know; we simply ask ourselves.
+                // Its cause is logged where it was started; the rest is requested here.
                 Err(_) => self.reopen().map(|()| Some(Bytes::new())),
             },
         };
+
         let waited = u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.shared
             .waited_micros
@@ -269,7 +254,7 @@ impl ResumableBody {
         chunk
     }
 
-    /// Requests segments when the link is what everybody waits for, and goes on with them once the
+    /// Requests segments when the network is what the decoder waits for, and goes on with them once the
     /// first one has arrived.
     fn consider_segments(&mut self) {
         let Some(segments) = self.requested_segments.take() else {
@@ -278,14 +263,20 @@ impl ResumableBody {
             }
             return;
         };
+
         let start = segments.start_offset();
         match segments.first() {
             FirstSegment::Complete if self.received >= start => {
+                tracing::debug!(start, "going on with segments");
                 self.repeated = self.received - start;
                 self.retries.note_range_used();
                 self.stream = BodyStream::Segments(segments);
             }
             FirstSegment::Refused => {
+                tracing::debug!(
+                    server = self.server,
+                    "the server does not give parts of files"
+                );
                 self.segment_use = SegmentUse::Refused;
                 self.retries.health().refuses_ranges(self.server);
             }
@@ -323,6 +314,8 @@ impl ResumableBody {
             start,
             end,
         };
+
+        tracing::debug!(start, end, "requesting segments");
         Segments::start(&self.client, part, self.cancel.flag(), &self.connections)
     }
 }

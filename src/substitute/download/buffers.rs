@@ -2,7 +2,7 @@
 //!
 //! That number is the memory budget of everything that is decoded and not yet consumed, of all
 //! transfers together. A decoder that needs a buffer waits for one. That wait ends, because there
-//! are more than two for each transfer: while everybody waits for somebody else, a decoder holds on
+//! are more than two for each transfer: while all threads wait for each other, a decoder holds on
 //! to the one that it fills, and a reader whose queue is empty to one that its last files lie in.
 //! What lies in the queue of a reader that is gone comes free when its decoder, which no longer
 //! waits then, ends.
@@ -50,6 +50,7 @@ impl BufferPool {
             recv(self.free) -> bytes => bytes.unwrap_or_default(),
             recv(reader) -> _ => return None,
         };
+
         bytes.resize(BUFFER_BYTES, 0);
         Some(Buffer {
             bytes,

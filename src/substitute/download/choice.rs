@@ -13,6 +13,7 @@ use url::Url;
 use crate::format::compression::Compression;
 use crate::format::narinfo::{Download, NarOffer};
 use crate::format::server_url::ServerUrl;
+use crate::substitute::network::Network;
 use crate::substitute::outcome::{NarSource, Unusable};
 
 /// One way to get a nar.
@@ -148,6 +149,22 @@ pub(crate) fn candidates(
         all.extend(own);
     }
     all
+}
+
+/// Keeps those of `candidates` that `network` allows to be downloaded.
+///
+/// # Errors
+/// There are some, but none is allowed: the first one.
+pub(crate) fn retain_reachable(
+    candidates: &mut Vec<DownloadCandidate>,
+    network: &Network,
+) -> Result<(), Url> {
+    let first = candidates.first().map(|candidate| candidate.url.clone());
+    candidates.retain(|candidate| network.reaches(&candidate.url));
+    match first {
+        Some(url) if candidates.is_empty() => Err(url),
+        _ => Ok(()),
+    }
 }
 
 /// Why a server's download was preferred to its others: what was expected of each.
@@ -342,6 +359,7 @@ mod tests {
             server: 1,
             ..zstd.clone()
         };
+
         let mut rates = MeasuredRates::default();
         let alone = [zstd.clone(), elsewhere.clone()];
         assert_eq!(

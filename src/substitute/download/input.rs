@@ -8,7 +8,7 @@ use std::io::{self, BufRead, Read};
 use std::sync::{Arc, OnceLock};
 
 use crate::substitute::cancel::Cancel;
-use crate::substitute::download::transfer::TransferError;
+use crate::substitute::download::errors::TransferError;
 
 /// What a compression method may add to bytes that cannot be compressed: an eighth of them,
 const OVERHEAD_PART: u64 = 8;
@@ -66,6 +66,7 @@ impl<R: BufRead> BufRead for DecoderInput<R> {
         if left == 0 && !self.inner.fill_buf()?.is_empty() {
             return Err(self.stop(TransferError::TooMuchInput(self.limit)));
         }
+
         let available = self.inner.fill_buf()?;
         Ok(&available[..available.len().min(left)])
     }

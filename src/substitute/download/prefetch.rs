@@ -1,8 +1,8 @@
 //! Nars that are on their way before their turn comes.
 //!
-//! Who fetches ahead, and how it knows what for, is its own business; a transfer only asks
-//! whether somebody has begun with a nar. Nothing is believed of what comes this way that
-//! would not be believed of the server.
+//! A transfer only needs to know
+//! whether a download was started ahead of time. Its bytes are verified like
+//! those of any other.
 
 use std::io;
 use std::sync::Arc;
@@ -14,26 +14,26 @@ use crate::http::{HttpError, NarBody, NarRequest, RetryPolicy};
 use crate::substitute::download::choice::DownloadCandidate;
 use crate::substitute::network::Network;
 
-/// The compressed bytes of a nar that somebody has begun to fetch.
+/// The compressed bytes of a nar whose download was started ahead of time.
 pub(crate) trait PrefetchedNar: Send {
     /// Bytes of the file, when the server says so.
     fn content_length(&self) -> Option<u64>;
 
-    /// Names the version of the file, when parts of it can be asked for: so that whoever takes
+    /// Names the version of the file, when parts of it can be requested: so that the one that takes
     /// over can go on by itself.
     fn validator(&self) -> Option<&str>;
 
     /// Waits for more; `None` at the end.
     ///
     /// # Errors
-    /// Whoever began cannot go on. The nar has to be fetched again.
+    /// The download cannot go on. The nar has to be requested again.
     fn next_chunk(&mut self) -> io::Result<Option<Bytes>>;
 }
 
 /// Fetches nars ahead.
 pub(crate) trait NarPrefetcher: Send + Sync {
     /// The nar of `item`, if it is on its way, and which of `candidates` it is. Whether or
-    /// not it is, nobody fetches it ahead any more.
+    /// not it is, it is not fetched ahead any more.
     fn take(
         &self,
         item: &StorePath,
@@ -53,6 +53,7 @@ pub(crate) fn begin(
         retries: Some(RetryPolicy::once()),
         ..NarRequest::new(candidate.url.clone())
     };
+
     let body = network
         .client_for(&candidate.url)?
         .nar(request)

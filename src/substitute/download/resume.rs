@@ -23,6 +23,7 @@ impl ResumableBody {
             } else {
                 SegmentUse::AfterResume
             };
+            tracing::debug!(reason = %error.without_url(), after = ?self.segment_use, "segments broke");
             self.trial.demand_more();
             match self.reopen() {
                 Ok(()) => return Ok(()),
@@ -38,6 +39,7 @@ impl ResumableBody {
             {
                 return Err(error);
             }
+            tracing::debug!(server = self.server, received = self.received, "resuming");
             match self.reopen() {
                 Ok(()) => return Ok(()),
                 Err(next) => error = next,
@@ -86,6 +88,7 @@ impl ResumableBody {
                 self.received
             }
         };
+
         self.noted_at = self.received;
         self.trial.restart(&self.shared);
         self.stream = BodyStream::Network(Box::new(body));
@@ -99,6 +102,7 @@ impl ResumableBody {
         if is_hopeless || !self.retries.health().takes_ranges(self.server) {
             return None;
         }
+
         Some(self.client.nar(NarRequest {
             range: Some((self.received, None)),
             if_range: Some(validator),

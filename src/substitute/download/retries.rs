@@ -11,18 +11,16 @@ use std::time::{Duration, Instant};
 use crate::format::server_url::ServerUrl;
 use crate::http::{HttpError, Outage};
 use crate::substitute::cancel::Cancel;
+use crate::substitute::network::Network;
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::substitute::servers::ServerHealth;
-use crate::substitute::{chain, without_url};
 use crate::sync::lock;
 
 /// What the retries of all items share.
 #[derive(Clone)]
 pub(crate) struct RetryContext {
-    /// What the run has seen of servers.
-    pub(crate) health: Arc<ServerHealth>,
-    /// The servers, in the user's order.
-    pub(crate) servers: Vec<ServerUrl>,
+    /// The servers, and what the run has seen of each.
+    pub(crate) network: Arc<Network>,
     /// How long a server is retried without progress. None at all: failures are final.
     pub(crate) time: Duration,
     /// Receives the waits.
@@ -80,7 +78,7 @@ impl Retries {
     /// What the run has seen of servers.
     #[must_use]
     pub(crate) fn health(&self) -> &Arc<ServerHealth> {
-        &self.context.health
+        self.context.network.health()
     }
 
     /// These servers have the item.
@@ -90,7 +88,7 @@ impl Retries {
 
     /// More of a download from `server` has arrived.
     pub(crate) fn progressed(&self, server: usize) {
-        self.context.health.delivered(server);
+        self.context.network.health().delivered(server);
         let mut state = self.state();
         (state.failing_since, state.waits) = (None, 0);
     }
@@ -98,8 +96,13 @@ impl Retries {
     /// A download from `server` has failed, for a reason that waiting does not help with unless
     /// there is an `outage`.
     pub(crate) fn failed(&self, server: usize, outage: Option<Outage>) {
+        tracing::debug!(
+            server = self.server_url(server),
+            ?outage,
+            "a download failed"
+        );
         match outage {
-            Some(outage) => self.context.health.failed(server, outage),
+            Some(outage) => self.context.network.health().failed(server, outage),
             None => drop(self.state().useless.insert(server)),
         }
     }
@@ -122,7 +125,7 @@ impl Retries {
         let is_good = |other: &usize| {
             *other != server
                 && !state.useless.contains(other)
-                && !self.context.health.is_failing(*other)
+                && !self.context.network.health().is_failing(*other)
         };
         state.servers.iter().any(is_good)
     }
@@ -180,11 +183,12 @@ impl Retries {
         if self.has_alternative(server) {
             return true;
         }
-        if self.context.servers.len() < 2
+        if self.context.network.servers().len() < 2
             || std::mem::replace(&mut self.state().is_search_done, true)
         {
             return false;
         }
+
         let found = (self.find_servers)();
         self.add_servers(found);
         self.has_alternative(server)
@@ -192,7 +196,7 @@ impl Retries {
 
     /// How long to wait before `server` is asked again; `None`: not at all.
     fn next_wait(&self, server: usize, error: &HttpError) -> Option<Duration> {
-        let (health, time) = (&self.context.health, self.context.time);
+        let (health, time) = (self.context.network.health(), self.context.time);
         let outage = error.outage()?;
         let (failing_for, waits) = {
             let mut state = self.state();
@@ -205,6 +209,7 @@ impl Retries {
                 state.waits,
             )
         };
+
         let is_known = health.has_answered(server)
             && error
                 .redirected_to()
@@ -230,24 +235,35 @@ impl Retries {
         if asked_for > left {
             return None;
         }
+
         let wait = backoff(waits, fastrand::f64()).max(asked_for).min(left);
         let is_worth_telling = waits > QUICK_RETRIES || matches!(outage, Outage::Silent(_));
         if is_known && is_worth_telling && health.is_retry_report_due(server) {
             self.tell(server, error, failing_for);
         }
+
+        tracing::debug!(server = self.server_url(server), ?wait, reason = %error.without_url(), "waiting before a retry");
         Some(wait)
     }
 
     fn tell(&self, server: usize, error: &HttpError, failing_for: Duration) {
-        let Some(url) = self.context.servers.get(server) else {
+        let Some(url) = self.context.network.servers().get(server) else {
             return;
         };
-        let reason = chain(error);
         self.context.progress.event(ProgressEvent::Retrying {
             server: &url.host_and_port(),
-            reason: &without_url(&reason),
+            reason: format_args!("{}", error.without_url()),
             failing_for,
         });
+    }
+
+    /// The server's URL, without credentials.
+    fn server_url(&self, server: usize) -> Option<&str> {
+        self.context
+            .network
+            .servers()
+            .get(server)
+            .map(ServerUrl::as_str)
     }
 
     fn state(&self) -> MutexGuard<'_, RetryState> {
@@ -270,25 +286,32 @@ mod tests {
     use url::Url;
 
     use super::*;
+    use crate::http::Options;
+    use crate::substitute::network::NetworkReach;
     use crate::substitute::progress::SilentProgress;
 
     /// Retries of an item that server 0 has, with another server; `found` have it too.
     fn retries(time: Duration, found: &'static [usize]) -> (Retries, Arc<AtomicUsize>) {
         let searches = Arc::new(AtomicUsize::new(0));
         let context = RetryContext {
-            health: Arc::default(),
-            servers: ["http://a", "http://b"]
-                .map(|url| ServerUrl::parse(url).unwrap())
-                .into(),
+            network: Arc::new(Network::new(
+                Options::default(),
+                NetworkReach::AllServers,
+                ["http://a", "http://b"]
+                    .map(|url| ServerUrl::parse(url).unwrap())
+                    .into(),
+            )),
             time,
             progress: Arc::new(SilentProgress),
             cancel: Cancel::default(),
         };
+
         let counter = Arc::clone(&searches);
         let find_servers = move || {
             counter.fetch_add(1, Ordering::Relaxed);
             found.to_vec()
         };
+
         let retries = Retries::new(context, Box::new(find_servers));
         retries.add_servers([0]);
         (retries, searches)

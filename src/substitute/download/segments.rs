@@ -121,7 +121,7 @@ struct SegmentsState {
     /// Threads that fetch.
     workers: usize,
     failure: Option<HttpError>,
-    /// Nobody reads any more.
+    /// The reader is gone.
     abandoned: bool,
 }
 
@@ -168,6 +168,7 @@ impl Segments {
             connections: connections.clone(),
             taken: useful,
         };
+
         for number in 0..useful {
             let shared = Arc::clone(&segments.shared);
             let thread = std::thread::Builder::new().name(format!("segment-{number}"));
@@ -295,7 +296,7 @@ impl SegmentsShared {
         let is_right =
             matches!(body.status(), BodyStatus::Partial { start: found, .. } if found == start);
         if !is_right {
-            // Another version of the file, or a server that does not keep its word.
+            // Another version of the file, or a server that does not give ranges after all.
             return Err(HttpError::wrong_range(&self.part.url));
         }
 

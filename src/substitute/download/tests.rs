@@ -14,11 +14,13 @@ use std::time::Duration;
 use fastrand::Rng;
 use url::Url;
 
-use super::body::{BodyRequest, ResumableBody, TransferCounters};
+use super::body::{BodyRequest, ResumableBody};
+use super::counters::TransferCounters;
 use super::segments::SegmentConnections;
 use crate::http::{Client, Options};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::retries::{Retries, RetryContext};
+use crate::substitute::network::{Network, NetworkReach};
 use crate::substitute::progress::SilentProgress;
 use crate::testing::seeds;
 
@@ -60,7 +62,7 @@ const HABITS: [Habit; 9] = [
 /// Enough to be worth several connections, after what a single one brings first.
 const FILE_BYTES: usize = 7 << 20;
 
-/// What a connection brings at once, and how long it waits then: slower than anybody reads.
+/// What a connection brings at once, and how long it waits then: slower than the client reads.
 const PIECE_BYTES: usize = 64 << 10;
 const PIECE_WAIT: Duration = Duration::from_millis(20);
 
@@ -256,11 +258,14 @@ fn read_all(
 /// How long a server is retried without progress.
 const RETRY_TIME: Duration = Duration::from_secs(1);
 
-/// Retries for `time` without progress, of a server that nobody can replace.
+/// Retries for `time` without progress, of the only server.
 fn retries(time: Duration) -> Arc<Retries> {
     let context = RetryContext {
-        health: Arc::default(),
-        servers: Vec::new(),
+        network: Arc::new(Network::new(
+            Options::default(),
+            NetworkReach::AllServers,
+            Vec::new(),
+        )),
         time,
         progress: Arc::new(SilentProgress),
         cancel: Cancel::default(),
@@ -372,14 +377,14 @@ fn parts_of_other_sizes_do_no_harm() {
                     assert!(outcome.unwrap() == **file, "{habit:?}");
                     server
                 };
-                // Unless everything came before anybody thought of segments.
+                // Unless everything arrived before segments were considered.
                 let is_in_parts = |server: &Arc<Slow>| server.requests.load(Ordering::Relaxed) > 1;
                 let server = std::iter::repeat_with(attempt)
                     .take(10)
                     .find(is_in_parts)
                     .unwrap();
                 // What one connection brought may come again, once, and a server sends more before
-                // it notices that nobody reads: not everything again for every piece.
+                // it notices that the client is gone: not everything again for every piece.
                 let sent = server.sent.load(Ordering::Relaxed);
                 assert!(sent <= 4 * FILE_BYTES as u64, "{habit:?}: {sent} bytes");
             });

@@ -1,4 +1,4 @@
-//! A nar's way from the server to whoever unpacks it: body -> decode -> nar bytes.
+//! The transfer of a nar from the server to its reader: body -> decode -> nar bytes.
 //!
 //! Two threads take part: one waits for the network and decodes, and the caller reads the nar.
 //! Between them are buffers of a bounded pool, so that the slower one sets the pace and memory
@@ -17,12 +17,14 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 pub(crate) use crate::codec::decoders::DecoderMemory;
 use crate::codec::decoders::Decoders;
 use crate::format::compression::Compression;
-use crate::http::{Client, HttpError};
+use crate::http::Client;
 use crate::store::unpack::Chunks;
 use crate::substitute::cancel::Cancel;
-use crate::substitute::download::body::{BodyRequest, ResumableBody, TransferCounters};
+use crate::substitute::download::body::{BodyRequest, ResumableBody};
 use crate::substitute::download::buffers::{Buffer, BufferPool};
 use crate::substitute::download::choice::DownloadCandidate;
+use crate::substitute::download::counters::TransferCounters;
+use crate::substitute::download::errors::TransferError;
 use crate::substitute::download::input::{DecoderInput, StopReason};
 use crate::substitute::download::prefetch::PrefetchedNar;
 use crate::substitute::download::retries::Retries;
@@ -73,34 +75,6 @@ pub(crate) struct TransferRequest<'a> {
 /// Buffers between the two threads.
 const QUEUE: usize = 4;
 
-/// Why a nar did not arrive whole.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum TransferError {
-    /// The network or the server failed.
-    #[error("downloading")]
-    Network(#[source] Arc<HttpError>),
-    /// What arrived is not what the compression method makes.
-    #[error("decompressing {compression}")]
-    Corrupt {
-        /// The method.
-        compression: Compression,
-        /// What the decoder said.
-        source: Arc<io::Error>,
-    },
-    /// More bytes came than the narinfo promises.
-    #[error("the nar is longer than the {0} bytes its narinfo says")]
-    TooLong(u64),
-    /// More compressed bytes came than any nar of its size takes.
-    #[error("the download is longer than {0} bytes, which is more than its nar can take")]
-    TooMuchInput(u64),
-    /// The user wants to stop.
-    #[error("interrupted")]
-    Canceled,
-    /// A thread could not be started, or a decoder not be set up.
-    #[error("starting the transfer")]
-    Start(#[source] Arc<io::Error>),
-}
-
 /// A transfer in flight: the bytes of a nar, to be read to the end.
 pub(crate) struct NarStream {
     incoming: Option<Incoming>,
@@ -112,7 +86,7 @@ pub(crate) struct NarStream {
 /// The reader's end.
 struct Incoming {
     chunks: Receiver<Bytes>,
-    /// Nothing is ever sent: that it is there tells the decoder that somebody reads.
+    /// Nothing is ever sent: that it is there tells the decoder that there is a reader.
     _presence: Sender<Infallible>,
 }
 
@@ -161,6 +135,7 @@ impl NarStream {
             connections: budget.connections.clone(),
             cancel: cancel.clone(),
         };
+
         let body = ResumableBody::open(client, wanted, Arc::clone(&shared))
             .map_err(|error| TransferError::Network(Arc::new(error)))?;
         let download_size = body.content_length().or(candidate.file_size).or(size);
@@ -177,6 +152,7 @@ impl NarStream {
             shared: Arc::clone(&shared),
             stopped: StopReason::default(),
         };
+
         let start = |error| TransferError::Start(Arc::new(error));
         let thread = std::thread::Builder::new().name("decode".to_owned());
         let decoder = thread.spawn(move || decode.run(body)).map_err(start)?;
@@ -203,8 +179,8 @@ impl NarStream {
         ReceivedCounter(Arc::clone(&self.shared))
     }
 
-    /// Ends the transfer: what was measured, or what went wrong first. Whoever read the nar
-    /// should ask here before believing its own error: a broken connection looks like a malformed
+    /// Ends the transfer: what was measured, or what went wrong first. The reader of the nar
+    /// should prefer this error to its own: a broken connection looks like a malformed
     /// nar from there.
     ///
     /// # Errors
@@ -261,7 +237,7 @@ struct Decode {
     decoders: Arc<Decoders>,
     cancel: Cancel,
     to_reader: Sender<Bytes>,
-    /// Disconnected when nobody reads any more.
+    /// Disconnected when the reader is gone.
     reader: Receiver<Infallible>,
     shared: Arc<TransferCounters>,
     stopped: StopReason,
@@ -301,6 +277,7 @@ impl Decode {
                 break;
             }
         }
+
         Ok(Decoded {
             worked: self.worked(started, blocked),
         })

@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::substitute::download::body::TransferCounters;
+use crate::substitute::download::counters::TransferCounters;
 
 /// The least that a stream has to bring before more connections are considered,
 const BYTES_MIN: u64 = 512 << 10;

@@ -2,7 +2,7 @@
 
 use crate::format::server_url::redacted;
 use crate::substitute::download::choice::DownloadCandidate;
-use crate::substitute::install::errors::{Attempt, FailureClass};
+use crate::substitute::install::attempt_errors::{Attempt, FailureClass};
 
 /// A server is asked for an item's nar so often, however many URLs its narinfos have.
 const ATTEMPTS_PER_SERVER: usize = 3;
@@ -54,17 +54,20 @@ impl Attempts {
             && self.all.iter().filter(is_its).count() < ATTEMPTS_PER_SERVER
     }
 
-    /// Records that `attempt` failed; whether no earlier one failed in the same way.
-    pub(super) fn record(&mut self, attempt: Attempt) -> bool {
+    /// Whether no earlier attempt failed like `attempt`.
+    pub(super) fn is_new(&self, attempt: &Attempt) -> bool {
+        !self
+            .all
+            .iter()
+            .any(|earlier| earlier.is_repetition_of(attempt))
+    }
+
+    /// Records that `attempt` failed.
+    pub(super) fn record(&mut self, attempt: Attempt) {
         if attempt.error.concerns_server() {
             self.failing.push(attempt.candidate.server);
         }
-        let is_new = !self
-            .all
-            .iter()
-            .any(|earlier| earlier.is_repetition_of(&attempt));
         self.all.push(attempt);
-        is_new
     }
 
     pub(super) fn into_vec(self) -> Vec<Attempt> {

@@ -1,187 +1,50 @@
 //! Why an item could not be had, and what that means.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+
+use url::Url;
 
 use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
-use crate::http::{self, HttpError, Outage};
+use crate::http::Outage;
 use crate::store::StoreError;
-use crate::store::unpack::{NarMismatch, UnpackError};
-use crate::substitute::download::choice::DownloadCandidate;
-use crate::substitute::download::transfer::TransferError;
-use crate::substitute::outcome::ItemStatus;
-use crate::substitute::{chain, without_url};
-use crate::trust::verdict::{AuthorizedNarInfo, Refusal};
-
-/// What a failure means for the exit code and for whoever asks again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum FailureClass {
-    /// A definite no.
-    Absent,
-    /// Refused: trust or integrity.
-    Refused,
-    /// The network: trying again may help.
-    Transient,
-    /// This machine: disk, permissions, database, locks.
-    Local,
-    /// The user wants to stop.
-    Interrupted,
-}
-
-/// Why one candidate did not give the item.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AttemptError {
-    /// It did not arrive whole.
-    #[error(transparent)]
-    Transfer(#[from] TransferError),
-    /// It is no nar, or the tree could not be written.
-    #[error(transparent)]
-    Unpack(#[from] UnpackError),
-    /// It is another nar than the one that was signed.
-    #[error(transparent)]
-    Mismatch(#[from] NarMismatch),
-}
-
-impl AttemptError {
-    /// What it means.
-    #[must_use]
-    pub(crate) fn class(&self) -> FailureClass {
-        match self {
-            Self::Transfer(TransferError::Network(error)) => network_class(error),
-            Self::Transfer(
-                TransferError::Corrupt { .. }
-                | TransferError::TooLong(_)
-                | TransferError::TooMuchInput(_),
-            )
-            | Self::Unpack(UnpackError::Nar(_))
-            | Self::Mismatch(_) => FailureClass::Refused,
-            Self::Transfer(TransferError::Start(_))
-            | Self::Unpack(
-                UnpackError::Write { .. } | UnpackError::Deduplicate(_) | UnpackError::Panicked,
-            ) => FailureClass::Local,
-            Self::Transfer(TransferError::Canceled) => FailureClass::Interrupted,
-        }
-    }
-}
-
-impl AttemptError {
-    /// Whether this machine has too few threads or file descriptors, or too little memory.
-    pub(super) fn is_shortage(&self) -> bool {
-        match self {
-            Self::Transfer(TransferError::Network(error)) => error.is_shortage(),
-            Self::Transfer(TransferError::Start(error)) => http::is_shortage(error),
-            Self::Unpack(UnpackError::Write { source, .. }) => http::is_shortage(source),
-            _ => false,
-        }
-    }
-
-    /// The failure of the network or of the server, if it was one.
-    pub(super) fn network(&self) -> Option<&HttpError> {
-        match self {
-            Self::Transfer(TransferError::Network(error)) => Some(error),
-            _ => None,
-        }
-    }
-
-    /// The outage that this may be.
-    pub(super) fn outage(&self) -> Option<Outage> {
-        self.network()?.outage()
-    }
-
-    /// Whether the server's other downloads would fail in the same way: it does not answer, or
-    /// wants to be left alone.
-    pub(super) fn concerns_server(&self) -> bool {
-        let is_down = matches!(self.outage(), Some(Outage::Unreachable | Outage::Silent(_)));
-        is_down || self.network().is_some_and(HttpError::is_overload)
-    }
-}
-
-fn network_class(error: &HttpError) -> FailureClass {
-    match error.class() {
-        http::HttpErrorClass::Absent => FailureClass::Absent,
-        http::HttpErrorClass::Transient => FailureClass::Transient,
-        http::HttpErrorClass::Refused => FailureClass::Refused,
-        http::HttpErrorClass::Local => FailureClass::Local,
-    }
-}
-
-/// A candidate that failed.
-#[derive(Debug)]
-pub(crate) struct Attempt {
-    /// What was tried.
-    pub(crate) candidate: DownloadCandidate,
-    /// The narinfo that its nar has to agree with.
-    pub(crate) authorized: Arc<AuthorizedNarInfo>,
-    /// Where from, without credentials.
-    pub(crate) url: String,
-    /// Why.
-    pub(crate) error: AttemptError,
-}
-
-impl Attempt {
-    /// A download for `authorized` that failed with `error`.
-    pub(super) fn new(
-        candidate: &DownloadCandidate,
-        authorized: &Arc<AuthorizedNarInfo>,
-        error: AttemptError,
-    ) -> Self {
-        let url = redacted(&candidate.url);
-        Self {
-            candidate: candidate.clone(),
-            authorized: Arc::clone(authorized),
-            url,
-            error,
-        }
-    }
-
-    /// Why, where its address is named anyway.
-    pub(super) fn reason(&self) -> String {
-        without_url(&chain(&self.error)).into_owned()
-    }
-
-    /// Whether it is the same failure once more.
-    pub(super) fn is_repetition_of(&self, other: &Self) -> bool {
-        let is_same_failure = match (self.error.network(), other.error.network()) {
-            (Some(error), Some(other)) => error.is_same_kind(other),
-            _ => self.reason() == other.reason(),
-        };
-        self.url == other.url && is_same_failure
-    }
-}
+use crate::substitute::install::attempt_errors::{Attempt, FailureClass};
+use crate::substitute::lookup::ServerReport;
+use crate::substitute::outcome::{ItemLookup, ItemStatus, LookupOutcome};
+use crate::trust::verdict::Refusal;
 
 /// Why an item could not be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ItemError {
     /// No server has it, and says so, or none gave an answer that can be used.
-    #[error("{}{}", not_available_text(*.status), lines(.why))]
+    #[error("{}{}", not_available_text(*.status), answer_lines(.answers))]
     NotAvailable {
         /// What follows from all answers.
         status: ItemStatus,
-        /// Server by server, in words.
-        why: Vec<String>,
+        /// What each server's lookup gave.
+        answers: Vec<UnavailableAt>,
     },
     /// This machine could not ask the servers.
-    #[error("this machine could not look it up{}", lines(.why))]
+    #[error("this machine could not look it up{}", answer_lines(.answers))]
     LookupFailed {
-        /// Server by server, in words.
-        why: Vec<String>,
+        /// What each server's lookup gave.
+        answers: Vec<UnavailableAt>,
     },
     /// Threads for the work could not be started.
     #[error("starting threads")]
     Threads(#[source] std::io::Error),
-    /// Narinfos were refused, and nobody has one that is not.
-    #[error("no server's narinfo can be trusted{}", lines(.why))]
+    /// Narinfos were refused, and no server has one that is not.
+    #[error("no server's narinfo can be trusted{}", answer_lines(.answers))]
     Refused {
         /// The first refusal.
         first: Refusal,
-        /// Server by server, in words.
-        why: Vec<String>,
+        /// What each server's lookup gave.
+        answers: Vec<UnavailableAt>,
     },
     /// The narinfo names no download that can be used.
     #[error("its narinfo names no download that this program can decode")]
     NoDownload,
-    /// Its nar is not here, and nobody may be connected to.
+    /// Its nar is not in a local directory, and there is no network access.
     #[error("offline: it would have to be downloaded from {0}")]
     Offline(String),
     /// All candidates failed; the last one is the cause.
@@ -228,7 +91,7 @@ pub(crate) enum ItemError {
     /// Not tried, because something else had failed before.
     #[error("not tried, because another item failed")]
     NotTried,
-    /// The user wants to stop.
+    /// The user interrupted.
     #[error("interrupted")]
     Interrupted,
 }
@@ -240,6 +103,31 @@ fn not_available_text(status: ItemStatus) -> &'static str {
         ItemStatus::Refused => "no server has a narinfo that can be used",
         ItemStatus::Available | ItemStatus::Unknown => "no server gave a definite answer",
     }
+}
+
+/// The outcome of a lookup on a server that does not give the item.
+#[derive(Debug, Clone)]
+pub(crate) struct UnavailableAt {
+    /// The server's URL, without credentials.
+    pub(crate) server: String,
+    /// What the lookup gave.
+    pub(crate) outcome: LookupOutcome,
+}
+
+fn answer_lines(answers: &[UnavailableAt]) -> String {
+    if answers.is_empty() {
+        return lines(&["no server is configured".to_owned()]);
+    }
+    let reasons = answers.iter().filter(|answer| {
+        !matches!(
+            answer.outcome,
+            LookupOutcome::NotNeeded | LookupOutcome::Authorized | LookupOutcome::Equivalent(_)
+        )
+    });
+    let reasons: Vec<String> = reasons
+        .map(|answer| format!("{}: {}", answer.server, answer.outcome))
+        .collect();
+    lines(&reasons)
 }
 
 fn lines(why: &[String]) -> String {
@@ -258,17 +146,52 @@ fn attempts_text(attempts: &[Attempt]) -> String {
         if place == servers.len() {
             servers.push(attempt.candidate.server);
         }
-        let line = (place, format!("{}: {}", attempt.url, attempt.reason()));
+        let line = (
+            place,
+            format!("{}: {}", attempt.url, attempt.error.reason()),
+        );
         if !why.contains(&line) {
             why.push(line);
         }
     }
+
     why.sort_by_key(|(place, _)| *place);
     let why: Vec<String> = why.into_iter().map(|(_, line)| line).collect();
     format!("every download failed{}", lines(&why))
 }
 
 impl ItemError {
+    /// Why an item without an authorized narinfo cannot be had; `servers` are those of `lookup`.
+    #[must_use]
+    pub(crate) fn unavailable(lookup: &ItemLookup, servers: &[ServerReport]) -> Self {
+        let first = lookup
+            .answers
+            .iter()
+            .find_map(|answer| match &answer.outcome {
+                LookupOutcome::Refused(refusal) => Some(refusal.clone()),
+                _ => None,
+            });
+        let answers = lookup.answers.iter().zip(servers);
+        let answers = answers
+            .map(|(answer, server)| UnavailableAt {
+                server: server.url.clone(),
+                outcome: answer.outcome.clone(),
+            })
+            .collect();
+
+        match (lookup.status, first) {
+            (ItemStatus::Refused, Some(first)) => Self::Refused { first, answers },
+            _ if lookup.is_local_failure() => Self::LookupFailed { answers },
+            (status, _) => Self::NotAvailable { status, answers },
+        }
+    }
+
+    /// The item would have to be downloaded from `url`.
+    #[must_use]
+    pub(in crate::substitute) fn offline(url: &Url) -> Self {
+        Self::Offline(redacted(url))
+    }
+
     /// What it means.
     #[must_use]
     pub(crate) fn class(&self) -> FailureClass {
@@ -365,6 +288,7 @@ impl ItemError {
         if !attempts.iter().all(is_down) {
             return BTreeSet::new();
         }
+
         attempts
             .iter()
             .map(|attempt| attempt.candidate.server)

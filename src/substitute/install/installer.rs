@@ -7,19 +7,21 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::format::server_url::{self, ServerUrl};
+use crate::format::server_url;
 use crate::format::store_path::StorePath;
 use crate::store::Links;
 use crate::store::unpack::{Checked, Destination, UnpackError, WriterPool, unpack};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::choice::{self, DownloadCandidate, DownloadChoice, MeasuredRates};
+use crate::substitute::download::errors::TransferError;
 use crate::substitute::download::prefetch::{NarPrefetcher, PrefetchedNar};
 use crate::substitute::download::retries::{FindServers, Retries, RetryContext};
 use crate::substitute::download::transfer::{
-    NarStream, ReceivedCounter, TransferBudget, TransferError, TransferRequest,
+    NarStream, ReceivedCounter, TransferBudget, TransferMeasurements, TransferRequest,
 };
+use crate::substitute::install::attempt_errors::{Attempt, AttemptError, FailureClass};
 use crate::substitute::install::attempts::Attempts;
-use crate::substitute::install::errors::{Attempt, AttemptError, FailureClass, ItemError};
+use crate::substitute::install::errors::ItemError;
 use crate::substitute::network::Network;
 use crate::substitute::outcome::NarSource;
 use crate::substitute::progress::{Progress, ProgressEvent};
@@ -31,9 +33,9 @@ use crate::trust::verdict::AuthorizedNarInfo;
 pub(crate) struct UnpackRequest<'a> {
     /// The item.
     pub(crate) item: &'a StorePath,
-    /// Who vouches for its bytes.
+    /// Its narinfo, signed by an authorized key.
     pub(crate) authorized: &'a Arc<AuthorizedNarInfo>,
-    /// Who has them, in the user's order.
+    /// The servers that have its nar, in the user's order.
     pub(crate) sources: &'a [NarSource],
     /// Where its tree goes.
     pub(crate) destination: &'a Destination,
@@ -45,17 +47,15 @@ pub(crate) struct UnpackRequest<'a> {
 pub(crate) struct Installer {
     /// How to reach servers.
     pub(crate) network: Arc<Network>,
-    /// The servers, in the user's order.
-    pub(crate) servers: Vec<ServerUrl>,
     /// Writes small files.
     pub(crate) writers: WriterPool,
     /// What transfers may take.
     pub(crate) budget: TransferBudget,
-    /// Who has begun with nars ahead of time, if anybody has.
+    /// Starts downloads ahead of time, if there is one.
     pub(crate) prefetcher: Option<Arc<dyn NarPrefetcher>>,
     /// What was measured so far.
     pub(crate) rates: Mutex<MeasuredRates>,
-    /// Whom to tell.
+    /// Receives progress events.
     pub(crate) progress: Arc<dyn Progress>,
     /// Tells when to stop.
     pub(crate) cancel: Cancel,
@@ -67,8 +67,8 @@ pub(crate) struct Installer {
 
 impl Installer {
     /// Makes the item's tree at its destination, from the first of its sources that gives the
-    /// bytes that are vouched for; servers that were unreachable or silent come last. What failed
-    /// like one of the `earlier` attempts is not told again.
+    /// nar that its narinfo describes; servers that were unreachable or silent come last. What failed
+    /// like one of the `earlier` attempts is not reported again.
     ///
     /// # Errors
     /// No source does, or the tree cannot be written; nothing is left behind.
@@ -80,51 +80,44 @@ impl Installer {
     ) -> Result<Checked, ItemError> {
         let item = request.item;
         let mut attempts = Attempts::after(earlier);
-        let (rates, nar_size) = (self.rates(), request.authorized.narinfo().nar_size());
-        let all = choice::candidates(request.sources, &self.servers, &rates);
-        let mut ranked = self.network.within_reach(all)?;
-        attempts.put_failed_last(&mut ranked);
-        ranked.sort_by_key(|candidate| retries.health().is_unreliable(candidate.server));
-        retries.add_servers(ranked.iter().map(|candidate| candidate.server));
-        let mut choice = choice::explain(&ranked, nar_size, &rates);
-        let mut prefetched = self.prefetcher.as_ref().and_then(|prefetcher| {
-            let (index, prefetched) = prefetcher.take(item, &ranked)?;
-            ranked.get_mut(..=index)?.rotate_right(1);
-            choice = None;
-            Some(prefetched)
-        });
+        let (ranked, mut start) = self.ranked_downloads(request, &attempts, retries)?;
+
         for candidate in &ranked {
             if !attempts.allow(candidate) {
                 continue;
             }
-            let start = DownloadStart {
-                prefetched: prefetched.take(),
-                choice: choice.take(),
-            };
-            let error = match self.attempt(request, candidate, start, retries) {
+            let first_start = std::mem::take(&mut start);
+            let error = match self.attempt(request, candidate, first_start, retries) {
                 Ok(checked) => return Ok(checked),
                 Err(error) => error,
             };
             if error.class() == FailureClass::Interrupted || self.cancel.is_canceled() {
                 return Err(ItemError::Interrupted);
             }
+
             let stop = error.class() == FailureClass::Local;
             retries.failed(candidate.server, error.outage());
 
             let attempt = Attempt::new(candidate, request.authorized, error);
+            tracing::debug!(
+                url = attempt.url,
+                reason = attempt.error.reason(),
+                "download failed"
+            );
             let is_worth_telling = is_worth_telling(&attempt, retries);
-            let (url, reason) = (attempt.url.clone(), attempt.reason());
-            if attempts.record(attempt) && is_worth_telling {
+            if attempts.is_new(&attempt) && is_worth_telling {
                 self.progress.event(ProgressEvent::SourceFailed {
                     item,
-                    url: &url,
-                    reason: &reason,
+                    url: &attempt.url,
+                    reason: format_args!("{}", attempt.error.reason()),
                 });
             }
+            attempts.record(attempt);
             if stop {
                 break;
             }
         }
+
         let attempts = attempts.into_vec();
         Err(if attempts.is_empty() {
             ItemError::NoDownload
@@ -133,10 +126,47 @@ impl Installer {
         })
     }
 
+    /// The downloads of the request, best first, and how the first one starts: those that failed with
+    /// an earlier narinfo last, and after those the ones of servers that were unreachable or silent.
+    fn ranked_downloads(
+        &self,
+        request: &UnpackRequest<'_>,
+        attempts: &Attempts,
+        retries: &Retries,
+    ) -> Result<(Vec<DownloadCandidate>, DownloadStart), ItemError> {
+        let (rates, nar_size) = (self.rates(), request.authorized.narinfo().nar_size());
+        let mut ranked = choice::candidates(request.sources, self.network.servers(), &rates);
+        choice::retain_reachable(&mut ranked, &self.network)
+            .map_err(|url| ItemError::offline(&url))?;
+        attempts.put_failed_last(&mut ranked);
+        ranked.sort_by_key(|candidate| retries.health().is_unreliable(candidate.server));
+        retries.add_servers(ranked.iter().map(|candidate| candidate.server));
+
+        let mut start = DownloadStart {
+            prefetched: None,
+            choice: choice::explain(&ranked, nar_size, &rates),
+        };
+
+        let prefetched = self
+            .prefetcher
+            .as_ref()
+            .and_then(|prefetcher| prefetcher.take(request.item, &ranked));
+        if let Some((index, prefetched)) = prefetched
+            && let Some(before) = ranked.get_mut(..=index)
+        {
+            before.rotate_right(1);
+            start = DownloadStart {
+                prefetched: Some(prefetched),
+                choice: None,
+            };
+        }
+        Ok((ranked, start))
+    }
+
     /// Whether there are other servers, but all of `sources` were found unreachable or silent.
     pub(super) fn is_unreliable(&self, sources: &[NarSource]) -> bool {
         let health = self.network.health();
-        sources.len() < self.servers.len()
+        sources.len() < self.network.servers().len()
             && sources
                 .iter()
                 .all(|source| health.is_unreliable(source.server))
@@ -145,8 +175,7 @@ impl Installer {
     /// The retries of an item, which servers that `find_servers` finds may have as well.
     pub(super) fn retries(&self, find_servers: FindServers) -> Arc<Retries> {
         let context = RetryContext {
-            health: Arc::clone(self.network.health()),
-            servers: self.servers.clone(),
+            network: Arc::clone(&self.network),
             time: self.retry_time,
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
@@ -181,65 +210,94 @@ impl Installer {
         start: DownloadStart,
         retries: &Arc<Retries>,
     ) -> Result<Checked, AttemptError> {
-        let DownloadStart { prefetched, choice } = start;
         let UnpackRequest {
             item, authorized, ..
         } = *request;
         let nar_size = authorized.narinfo().nar_size();
-        if let Some(error) = retries.health().given_up(candidate.server) {
-            return Err(TransferError::Network(Arc::new(error)).into());
-        }
-        let client = self
-            .network
-            .client_for(&candidate.url)
-            .map_err(TransferError::Network)?;
-        let download = TransferRequest {
-            candidate,
-            nar_size,
-            prefetched,
-            retries: Arc::clone(retries),
-            cancel: self.cancel.clone(),
-        };
-        let stream = NarStream::open(client, download, &self.budget)?;
-        self.progress.event(ProgressEvent::Started {
-            item,
-            url: &server_url::redacted(&candidate.url),
-            download_size: stream.download_size(),
-            announced: choice::announced(request.sources).and_then(|(_, it)| it.file_size),
-            choice: choice.as_ref(),
-        });
+        let mut stream = self.start_download(request, candidate, start, retries)?;
+
         let in_flight_guard = InFlightGuard::new(self, item, &stream);
-        let (unpacked, stream) = {
-            let mut stream = stream;
-            let (destination, links) = (request.destination.clone(), request.links.cloned());
-            (
-                unpack(&mut stream, destination, &self.writers, links),
-                stream,
-            )
-        };
+        let (destination, links) = (request.destination.clone(), request.links.cloned());
+        let unpacked = unpack(&mut stream, destination, &self.writers, links);
+
         // A local failure is the cause of the broken transfer, everything else its effect.
         let unpacked = match unpacked {
             Err(error) if !matches!(error, UnpackError::Nar(_)) => return Err(error.into()),
             other => other,
         };
+
         let measured = stream.finish()?;
         let checked = unpacked?.check(Arc::clone(authorized))?;
         let checked = checked.deduplicate().map_err(UnpackError::from)?;
+
+        self.note_measurements(candidate, nar_size, &measured);
+
+        // No progress event may follow the one that the item is unpacked.
+        drop(in_flight_guard);
+        self.progress.event(ProgressEvent::Unpacked {
+            item,
+            downloaded: measured.downloaded,
+            nar_size,
+        });
+        Ok(checked)
+    }
+
+    /// Starts to download `candidate`, unless retries of its server were given up.
+    fn start_download(
+        &self,
+        request: &UnpackRequest<'_>,
+        candidate: &DownloadCandidate,
+        start: DownloadStart,
+        retries: &Arc<Retries>,
+    ) -> Result<NarStream, TransferError> {
+        let DownloadStart { prefetched, choice } = start;
+        if let Some(error) = retries.health().given_up(candidate.server) {
+            return Err(TransferError::Network(Arc::new(error)));
+        }
+
+        let client = self
+            .network
+            .client_for(&candidate.url)
+            .map_err(TransferError::Network)?;
+
+        let url = server_url::redacted(&candidate.url);
+        tracing::debug!(
+            url,
+            compression = candidate.compression.name(),
+            file_size = candidate.file_size,
+            is_prefetched = prefetched.is_some(),
+            "downloading"
+        );
+        let download = TransferRequest {
+            candidate,
+            nar_size: request.authorized.narinfo().nar_size(),
+            prefetched,
+            retries: Arc::clone(retries),
+            cancel: self.cancel.clone(),
+        };
+
+        let stream = NarStream::open(client, download, &self.budget)?;
+        self.progress.event(ProgressEvent::Started {
+            item: request.item,
+            url: &url,
+            download_size: stream.download_size(),
+            announced: choice::announced(request.sources).and_then(|(_, it)| it.file_size),
+            choice: choice.as_ref(),
+        });
+        Ok(stream)
+    }
+
+    fn note_measurements(
+        &self,
+        candidate: &DownloadCandidate,
+        nar_size: u64,
+        measured: &TransferMeasurements,
+    ) {
         let mut rates = lock(&self.rates);
         let streamed_in = measured.streamed_in.as_secs_f64();
         rates.link_measured(candidate.server, measured.streamed, streamed_in);
         let worked = measured.decoded_in.as_secs_f64();
         rates.decoder_measured(candidate.compression, nar_size, worked);
-        drop(rates);
-        let downloaded = measured.downloaded;
-        // Once it is unpacked nothing may be told of its way there.
-        drop(in_flight_guard);
-        self.progress.event(ProgressEvent::Unpacked {
-            item,
-            downloaded,
-            nar_size,
-        });
-        Ok(checked)
     }
 
     fn rates(&self) -> MeasuredRates {
@@ -257,7 +315,7 @@ impl Installer {
     }
 }
 
-/// Whether the user is to be told of a failure as such. An outage is told by the wait that follows
+/// Whether a failure is reported as such. An outage is reported by the wait that follows
 /// it, and when another server steps in, once for all items.
 fn is_worth_telling(attempt: &Attempt, retries: &Retries) -> bool {
     // It is not the source that failed, and the item may be tried again.

@@ -1,7 +1,7 @@
 //! An item whose nar cannot be downloaded as its narinfo says: look it up again, use other servers.
 //!
 //! A narinfo may outlive the nar it leads to, in a lookup cache or on a mirror; servers that were
-//! not needed for the lookup may have the same nar; and when nobody has it, another server may
+//! not needed for the lookup may have the same nar; and when no server has it, another server may
 //! have an authorized narinfo for another build of the item. Where the references of the item
 //! are settled already, another build must have the same ones.
 
@@ -67,7 +67,10 @@ pub(crate) fn unpack(
     request: &UnpackRequest<'_>,
     builds: AllowedBuilds,
 ) -> Result<Checked, UnpackFailure> {
+    let _span = tracing::debug_span!("item", path = request.item.base()).entered();
     let retries = &installer.retries(find_servers(resolver, request, builds));
+
+    // Servers that failed before are not all that may have the nar.
     let all_sources;
     let mut request = *request;
     if installer.is_unreliable(request.sources) {
@@ -76,6 +79,7 @@ pub(crate) fn unpack(
             request.sources = &all_sources;
         }
     }
+
     let request = &request;
 
     let mut unpacked = installer.unpack(request, Vec::new(), retries);
@@ -85,6 +89,7 @@ pub(crate) fn unpack(
             false => Err(error),
         };
     }
+
     let error = match unpacked {
         Ok(checked) => return Ok(checked),
         Err(error) => error,
@@ -95,6 +100,8 @@ pub(crate) fn unpack(
         true => from_other_servers(installer, resolver, request, builds, error, retries),
         false => Err(error.into()),
     };
+
+    // Nothing else is left than to wait for a server.
     let unpacked = match unpacked {
         Err(UnpackFailure {
             error,
@@ -104,6 +111,7 @@ pub(crate) fn unpack(
             .map_err(UnpackFailure::from),
         other => other,
     };
+
     if is_stale
         || unpacked
             .as_ref()
@@ -122,11 +130,13 @@ fn look_up_again(
     error: ItemError,
     retries: &Arc<Retries>,
 ) -> Result<Checked, ItemError> {
+    tracing::debug!("a nar is missing though a narinfo names it: looking the item up again");
     resolver.discard(request.item.clone());
     let found = resolver.resolve(vec![request.item.clone()], LookupScope::ItemsOnly);
     let Some(found) = found.items.into_iter().next() else {
         return Err(error);
     };
+
     let authority = found.authority.as_ref().and_then(Authority::checked);
     match authority.filter(|new| is_same_build(new, request.authorized)) {
         Some(authorized) => {
@@ -141,12 +151,13 @@ fn look_up_again(
     }
 }
 
+/// Tries servers that were not needed for the lookup, then other builds.
 fn from_other_servers(
     installer: &Installer,
     resolver: &Resolver,
     request: &UnpackRequest<'_>,
     allowed: AllowedBuilds,
-    mut error: ItemError,
+    error: ItemError,
     retries: &Arc<Retries>,
 ) -> Result<Checked, UnpackFailure> {
     let found = resolver.resolve_on_all_servers(request.item.clone());
@@ -154,42 +165,62 @@ fn from_other_servers(
     let (same, others): (Vec<ItemBuild>, Vec<ItemBuild>) =
         builds.partition(|build| is_same_build(build.authority.authorized(), request.authorized));
 
-    let is_new = |source: &NarSource| {
+    let mut sources: Vec<NarSource> = same.into_iter().flat_map(|build| build.sources).collect();
+    sources.retain(|source| {
         request
             .sources
             .iter()
             .all(|old| old.server != source.server)
-    };
-    let sources: Vec<NarSource> = same
-        .into_iter()
-        .flat_map(|build| build.sources)
-        .filter(is_new)
-        .collect();
-    if !sources.is_empty() {
-        let request = UnpackRequest {
-            sources: &sources,
-            ..*request
-        };
-        error = match installer.unpack(&request, error.into_attempts(), retries) {
-            Ok(checked) => return Ok(checked),
-            Err(error) => error,
-        };
+    });
+    if sources.is_empty() {
+        return from_other_builds(
+            installer, resolver, request, allowed, &others, error, retries,
+        );
     }
 
+    tracing::debug!(
+        servers = sources.len(),
+        "trying servers that were not needed before"
+    );
+    let same_build = UnpackRequest {
+        sources: &sources,
+        ..*request
+    };
+
+    match installer.unpack(&same_build, error.into_attempts(), retries) {
+        Ok(checked) => Ok(checked),
+        Err(error) => from_other_builds(
+            installer, resolver, request, allowed, &others, error, retries,
+        ),
+    }
+}
+
+/// Tries the other `builds` in the user's order, as far as `allowed`.
+fn from_other_builds(
+    installer: &Installer,
+    resolver: &Resolver,
+    request: &UnpackRequest<'_>,
+    allowed: AllowedBuilds,
+    builds: &[ItemBuild],
+    mut error: ItemError,
+    retries: &Arc<Retries>,
+) -> Result<Checked, UnpackFailure> {
     let mut failed = vec![Arc::clone(request.authorized.narinfo())];
-    for ItemBuild { authority, sources } in &others {
+    for ItemBuild { authority, sources } in builds {
         if !error.is_of_servers() {
             return Err(error.into());
         }
         let Some(authorized) = authority.checked() else {
             continue;
         };
+
         let has_same_references = have_same_references(authorized, request.authorized);
         let is_failing = |source: &NarSource| retries.health().is_failing(source.server);
         match allowed {
             // To wait for the first build is better than to wait for another one.
             _ if !has_same_references && sources.iter().all(is_failing) => continue,
             AllowedBuilds::UntilOtherReferences if !has_same_references => {
+                tracing::debug!("the next build has other references: it has to be planned");
                 resolver.reject(request.item.clone(), failed);
                 return Err(UnpackFailure {
                     error,
@@ -199,13 +230,15 @@ fn from_other_servers(
             AllowedBuilds::WithSameReferences if !has_same_references => continue,
             _ => {}
         }
+
+        tracing::debug!(nar_hash = %authorized.narinfo().nar_hash(), "trying another build");
         failed.push(Arc::clone(authorized.narinfo()));
-        let request = UnpackRequest {
+        let other_build = UnpackRequest {
             authorized,
             sources,
             ..*request
         };
-        error = match installer.unpack(&request, error.into_attempts(), retries) {
+        error = match installer.unpack(&other_build, error.into_attempts(), retries) {
             Ok(checked) => return Ok(checked),
             Err(error) => error,
         };
@@ -213,7 +246,7 @@ fn from_other_servers(
     Err(error.into())
 }
 
-/// Finds the servers that have `order`'s item in a build that `allowed` allows, for as long as
+/// Finds the servers that have the requested item in a build that `allowed` allows, for as long as
 /// there is a resolver.
 fn find_servers(
     resolver: &Arc<Resolver>,
@@ -242,7 +275,7 @@ fn find_servers(
     })
 }
 
-/// Who has the very nar that is ordered, of all servers.
+/// The sources of the same build, of all servers.
 fn same_build_sources(resolver: &Resolver, request: &UnpackRequest<'_>) -> Vec<NarSource> {
     let found = resolver.resolve_on_all_servers(request.item.clone()).items;
     let is_same =

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::store::unpack::Checked;
 use crate::substitute::download::retries::Retries;
-use crate::substitute::install::errors::{Attempt, FailureClass, ItemError};
+use crate::substitute::install::attempt_errors::{Attempt, FailureClass};
+use crate::substitute::install::errors::ItemError;
 use crate::substitute::install::installer::{DownloadStart, Installer, UnpackRequest};
 
 impl Installer {

@@ -8,12 +8,12 @@ use crate::substitute::lookup::options::{Freshness, ResolverSetup, SignatureChec
 use crate::substitute::lookup::refused::RefusedNarInfo;
 use crate::substitute::lookup::servers::ServerState;
 use crate::substitute::lookup::verification::{BATCH, BATCH_BYTES, TextOrigin, UnverifiedText};
-use crate::substitute::outcome::{AnswerOrigin, LookupOutcome, ServerAnswer};
+use crate::substitute::outcome::{AnswerOrigin, LookupFailure, LookupOutcome, ServerAnswer};
 use crate::trust::verdict::Refusal;
 
 impl LookupEngine {
-    /// An item that nobody was asked about. Offline everybody's answers matter that are
-    /// remembered: the server to go by may be out of reach, and another one not.
+    /// An item that was not looked up. Offline the answers of all servers matter that are
+    /// cached: the first server may be out of reach, and another one a local directory.
     pub(super) fn new_item(&self, path: StorePath) -> LookupItem {
         let mut item = LookupItem::new(path, self.servers.len());
         if self.is_offline() {
@@ -26,13 +26,14 @@ impl LookupEngine {
         self.setup.options.freshness == Freshness::Offline
     }
 
-    /// Takes what the lookup cache has about `items` into the books.
+    /// Uses what the lookup cache has about `items`.
     pub(super) fn load_cached(&mut self, items: &[u32]) {
         if self.setup.options.freshness != Freshness::Refresh {
             for server in 0..self.servers.len() {
                 self.load_cached_answers(server, items);
             }
         }
+
         for server in 0..self.servers.len() {
             let skip_outcome = match self.setup.options.freshness {
                 Freshness::Offline => Some(LookupOutcome::Offline),
@@ -57,7 +58,8 @@ impl LookupEngine {
         let now = self.setup.clock.unix_seconds();
         let hash_part = |&item: &u32| self.items[item as usize].item.path.hash_part();
         let mut hash_parts: Vec<HashPart> = items.iter().map(hash_part).collect();
-        // Twins ask for one entry.
+
+        // Items with the same hash part share an entry.
         hash_parts.sort_unstable();
         hash_parts.dedup();
         let found = self
@@ -68,8 +70,17 @@ impl LookupEngine {
             self.warn(Some(error));
             Vec::new()
         });
+        tracing::debug!(
+            server = self.servers[server].url.as_str(),
+            items = hash_parts.len(),
+            hits = entries.len(),
+            "read the lookup cache; other entries are missing or expired"
+        );
+
         for (hash_part, entry) in entries {
-            if !self.is_stale_negative(&entry, now) {
+            if self.is_stale_negative(&entry, now) {
+                tracing::debug!(%hash_part, "the cached negative answer is too old");
+            } else {
                 self.cache_hits += 1;
                 self.note_cached_answer(server, &hash_part, entry);
             }
@@ -103,7 +114,7 @@ impl LookupEngine {
                     signed_by,
                 };
                 let mut items = self.with_hash_part(hash_part);
-                // A twin may have been here before, and be decided.
+                // An item with the same hash part may be decided already.
                 items.retain(|&item| self.items[item as usize].item.is_open(server));
                 for &item in &items {
                     self.items[item as usize].item.mark_cached(server);
@@ -119,17 +130,22 @@ impl LookupEngine {
             }
             CachedAnswer::Negative { status } => LookupOutcome::Missing(status),
             CachedAnswer::Preparing { status } => LookupOutcome::Preparing(status),
-            CachedAnswer::Transient { reason } => LookupOutcome::Failed(reason.into()),
+            CachedAnswer::Transient { reason } => {
+                LookupOutcome::Failed(LookupFailure::Cached(reason))
+            }
         };
+
         let origin = AnswerOrigin::Cache {
             asked_at,
             expires_at,
         };
+
         let answer = ServerAnswer {
             outcome,
             origin,
             expires_at: Some(expires_at),
         };
+
         for item in self.with_hash_part(hash_part) {
             let entry = &mut self.items[item as usize].item;
             if entry.is_open(server) {
@@ -151,8 +167,10 @@ impl LookupEngine {
             store_dir, keys, ..
         } = &self.setup;
         let Some(refused) = RefusedNarInfo::from_facts(facts, store_dir, keys) else {
+            tracing::debug!(%hash_part, "the cached refusal was made with other authorized keys");
             return;
         };
+
         for item in self.with_hash_part(hash_part) {
             let entry = &self.items[item as usize].item;
             if !entry.is_open(server) {

@@ -1,11 +1,10 @@
-//! The thread that keeps the books of all lookups.
+//! The thread that keeps the state of all lookups.
 //!
 //! It never blocks on the network: events come in, are noted, and whatever follows from all
 //! events at hand is done together, so that the lookup cache is read and written in batches.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
@@ -14,7 +13,7 @@ use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{HashPart, StorePath, StorePathRef};
 use crate::http::{LookupEvent, LookupEvents, Lookups, Queued};
 use crate::lookup_cache::{CacheEntry, ServerId};
-use crate::substitute::chain;
+use crate::substitute::error_text::chain;
 use crate::substitute::lookup::items::{LookupItem, NextStep};
 use crate::substitute::lookup::options::{Freshness, LookupScope, ResolverSetup};
 use crate::substitute::lookup::requests::LookupRequests;
@@ -23,12 +22,13 @@ use crate::substitute::lookup::servers::{self, LookupServer, ServerState};
 use crate::substitute::lookup::verification::{UnverifiedText, VerifiedText, Verifier};
 use crate::substitute::outcome::ItemLookup;
 use crate::substitute::progress::ProgressEvent;
+use crate::sync::Threads;
 
-/// How often silent servers are noticed and remembered answers are written at the latest.
+/// How often silent servers are noticed, and the longest time before cache entries are written.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 /// Items looked up in the lookup cache at once: each holds its text until it is checked.
 const FRESH_BATCH: usize = 512;
-/// Answers remembered in one transaction at most.
+/// Cache entries in one transaction, at most.
 const CACHE_WRITE_BATCH: usize = 2000;
 /// Events and messages taken before what follows from them is done.
 const DRAINED_EVENTS: usize = 512;
@@ -74,17 +74,17 @@ pub(super) struct LookupEngine {
     pub(super) items: Vec<ItemRecord>,
     by_hash_part: HashMap<HashPart, u32>,
     /// Items about which nothing has been done yet.
-    fresh: VecDeque<u32>,
+    pub(super) fresh: VecDeque<u32>,
     pub(super) undecided: usize,
     pub(super) requests: LookupRequests,
     pub(super) lookups: Option<Lookups>,
     /// Kept as long as `events` is read.
     pub(super) listening: Option<LookupEvents>,
-    /// Bounded in bytes by whoever fills it.
+    /// Bounded in bytes by the HTTP client that fills it.
     pub(super) events: Receiver<Queued<LookupEvent>>,
     pub(super) texts: Option<Sender<Vec<UnverifiedText>>>,
     pub(super) text_batch: Vec<UnverifiedText>,
-    verifiers: Vec<JoinHandle<()>>,
+    verifiers: Threads,
     pub(super) pending_cache_entries: Vec<(ServerId, HashPart, CacheEntry)>,
     /// Whether the lookup cache may have expired entries to be removed when there is nothing to do.
     pub(super) has_expired_entries: bool,
@@ -106,7 +106,7 @@ impl LookupEngine {
         results: Sender<LookupMessage>,
     ) -> std::io::Result<Self> {
         let now = setup.clock.unix_seconds();
-        let (urls, freshness) = (setup.servers.clone(), setup.options.freshness);
+        let (urls, freshness) = (setup.network.servers().to_vec(), setup.options.freshness);
         let progress = Arc::clone(&setup.progress);
         let warn = |error| progress.event(ProgressEvent::Warning(&chain(&error)));
         let load = |url| {
@@ -119,14 +119,17 @@ impl LookupEngine {
                 &warn,
             )
         };
+
         let mut servers: Vec<LookupServer> = urls.into_iter().map(load).collect();
         retry_skipped(&mut servers, freshness);
         let verifier = Verifier {
             store_dir: setup.store_dir.clone(),
             keys: setup.keys.clone(),
         };
+
         let (texts, inbox) = bounded(TEXT_QUEUE);
-        let verifiers = verifier.start(setup.options.verifiers, &inbox, &results)?;
+        let deliver = move |verified| results.send(LookupMessage::VerifiedText(verified)).is_ok();
+        let verifiers = verifier.start(setup.options.verifiers, inbox, deliver)?;
         Ok(Self {
             setup,
             servers,
@@ -174,14 +177,12 @@ impl LookupEngine {
             }
             self.settle();
         }
+
         self.write_cache();
         self.remove_some_expired();
         self.lookups = None;
         self.texts = None;
-        for verifier in self.verifiers.drain(..) {
-            // A panic was already reported by the thread itself.
-            let _ = verifier.join();
-        }
+        drop(self.verifiers);
     }
 
     /// Takes what is there, up to a limit: what follows from it must not wait for ever.
@@ -225,6 +226,7 @@ impl LookupEngine {
             self.events = never();
             return true;
         };
+
         let event = event.into_inner();
         if let LookupEvent::Answer {
             server,
@@ -238,6 +240,7 @@ impl LookupEngine {
         {
             self.setup.network.health().answered(*server);
         }
+
         match event {
             LookupEvent::Answer {
                 server,
@@ -248,17 +251,18 @@ impl LookupEngine {
             LookupEvent::ServerProperty { server, property } => {
                 self.record_server_fact(server, servers::fact(property));
             }
-            LookupEvent::ServerDown { server, error } => self.server_down(server, &error),
+            LookupEvent::ServerDown { server, error } => self.server_down(server, error),
         }
         true
     }
 
-    /// Takes `path` into the request, and into the books if it is new.
+    /// Adds `path` to the request, and to the items if it is new.
     pub(super) fn want(&mut self, request: usize, path: StorePath) {
         let item = self.enter(path);
         if !self.requests.add(request, item) {
             return;
         }
+
         if self.items[item as usize].is_decided {
             self.follow(request, item);
             self.requests.decided(request);
@@ -278,6 +282,7 @@ impl LookupEngine {
             }
             next = entered.same_hash_part_item;
         }
+
         let item = u32::try_from(self.items.len()).expect("a run has fewer than 2^32 items");
         self.by_hash_part.insert(hash_part, item);
         let entry = self.new_item(path);
@@ -300,6 +305,7 @@ impl LookupEngine {
         let Some(narinfo) = self.items[item as usize].item.narinfo() else {
             return;
         };
+
         let own = narinfo.store_path();
         let mut references: Vec<StorePath> = narinfo
             .references()
@@ -310,6 +316,7 @@ impl LookupEngine {
             let valid = skip(&references);
             references.retain(|path| !valid.contains(path));
         }
+
         for path in references {
             self.want(request, path);
         }
@@ -330,9 +337,10 @@ impl LookupEngine {
             cache_misses: self.cache_misses,
             requests: self.lookups.as_ref().map_or(0, Lookups::sent),
         };
+
         let count = resolution.items.len();
         self.send_progress(count, count);
-        // Fails only when the caller has gone away; then nobody wants to know.
+        // Fails only when the caller has gone away.
         let _ = reply.send(resolution);
     }
 
@@ -345,6 +353,7 @@ impl LookupEngine {
         for item in fresh {
             self.advance(item);
         }
+
         self.send_texts();
         if self.pending_cache_entries.len() >= CACHE_WRITE_BATCH {
             self.write_cache();
@@ -352,13 +361,14 @@ impl LookupEngine {
         self.report_progress();
     }
 
-    /// Asks who has to be asked about `item`, or notes that it is decided.
+    /// Sends the requests that `item` needs, or notes that it is decided.
     pub(super) fn advance(&mut self, item: u32) {
         let (limit, is_impatient) = (self.lag(), self.is_impatient);
         let entered = &mut self.items[item as usize];
         if entered.is_decided {
             return;
         }
+
         let servers = &self.servers;
         let is_slow = |server: usize| is_impatient || servers[server].is_slow(limit);
         match entered.item.next(is_slow) {
@@ -379,64 +389,12 @@ impl LookupEngine {
         for server in entered.item.not_awaited() {
             self.not_awaited(server);
         }
+
         for request in waiting {
             self.follow(request, item);
             self.requests.decided(request);
             self.complete(request);
         }
-    }
-
-    /// Gives servers that were left alone because they were down lately a chance after all,
-    /// when nobody else has the item.
-    fn reopen(&mut self, item: u32) -> bool {
-        let skipped: Vec<usize> = (0..self.servers.len())
-            .filter(|&server| matches!(self.servers[server].state, ServerState::Skipped(_)))
-            .collect();
-        let reopened = self.items[item as usize].item.reopen(&skipped);
-        for server in &skipped {
-            if reopened {
-                self.servers[*server].state = ServerState::NotNeeded;
-            }
-        }
-        reopened
-    }
-
-    /// Has the servers asked that were not needed when `path` was decided.
-    fn require_all_servers(&mut self, path: &StorePath) {
-        for index in self.with_hash_part(&path.hash_part()) {
-            let entered = &mut self.items[index as usize];
-            if entered.item.path == *path && entered.is_decided {
-                entered.item.require_all_servers();
-                entered.is_decided = false;
-                self.undecided += 1;
-                self.advance(index);
-            }
-        }
-    }
-
-    /// Goes by other narinfos of `path` from now on than these, whose nars cannot be had.
-    fn reject(&mut self, path: &StorePath, narinfos: Vec<Arc<NarInfo>>) {
-        let same_hash_part = self.with_hash_part(&path.hash_part());
-        let is_this = |item: &u32| self.items[*item as usize].item.path == *path;
-        let Some(item) = same_hash_part.into_iter().find(is_this) else {
-            return;
-        };
-        for narinfo in narinfos {
-            self.items[item as usize].item.reject(&narinfo);
-        }
-    }
-
-    /// Makes `item` as if nobody had ever asked about it.
-    pub(super) fn reset(&mut self, item: u32) {
-        let is_offline = self.is_offline();
-        let entered = &mut self.items[item as usize];
-        entered.item = entered.item.renewed();
-        if is_offline {
-            entered.item.require_all_servers();
-        }
-        entered.is_decided = false;
-        self.undecided += 1;
-        self.fresh.push_back(item);
     }
 
     /// Every item with this hash part.
@@ -447,12 +405,16 @@ impl LookupEngine {
     }
 }
 
-/// When every server was down a short time ago there is nobody to prefer, and who asks for
-/// fresh answers wants everybody asked: all get another chance.
+/// When every server was down a short time ago there is none to prefer, and a refresh
+/// is meant for all servers: none is skipped.
 fn retry_skipped(servers: &mut [LookupServer], freshness: Freshness) {
     let is_skipped = |server: &LookupServer| matches!(server.state, ServerState::Skipped(_));
     if freshness == Freshness::Refresh || servers.iter().all(is_skipped) {
         for server in servers.iter_mut().filter(|server| is_skipped(server)) {
+            tracing::debug!(
+                server = server.url.as_str(),
+                "using the skipped server after all"
+            );
             server.state = ServerState::NotNeeded;
         }
     }

@@ -3,7 +3,7 @@
 //! Servers are asked side by side, but the user's order decides: the first server in it with
 //! an authorized narinfo wins, if that names a download that can be used. So an item is decided
 //! when some server answered with authority and no server before it can still do so, or when
-//! nobody is left to answer. An authorized narinfo without a usable download counts only when
+//! no answer is outstanding. An authorized narinfo without a usable download counts only when
 //! there is no other: then an equivalent narinfo may say where its nar can be downloaded.
 
 use std::sync::Arc;
@@ -121,7 +121,7 @@ impl LookupItem {
             .any(|offer| offer.is_usable() && offer.is_same_nar(nar))
     }
 
-    /// Who has the nar.
+    /// The servers that have the nar.
     fn sources(&self, nar: &NarOffer) -> Vec<NarSource> {
         let usable = self.offers.iter().filter(|offer| offer.is_usable());
         usable
@@ -136,7 +136,7 @@ impl LookupItem {
         offer.is_usable().then_some(offer.source.server)
     }
 
-    /// Whether nothing is known of the server's answer and nobody has asked.
+    /// Whether there is no answer of the server and no request to it.
     pub(super) fn is_open(&self, server: usize) -> bool {
         matches!(self.slots[server], AnswerSlot::Open)
     }
@@ -162,7 +162,7 @@ impl LookupItem {
         self.authority().map(|(_, authority)| authority.narinfo())
     }
 
-    /// Makes it possible to ask those of `servers` that were skipped, when nobody else has the
+    /// Makes it possible to use those of `servers` that were skipped, when no other server has the
     /// item or its bytes; whether there are any.
     pub(super) fn reopen(&mut self, servers: &[usize]) -> bool {
         let mut reopened = false;
@@ -205,6 +205,7 @@ impl LookupItem {
         if matches!(self.slots[server], AnswerSlot::Answered(_)) {
             return;
         }
+
         self.slots[server] = AnswerSlot::Answered(answer);
         // Nearly always the only one.
         self.offers.reserve_exact(1);
@@ -214,7 +215,7 @@ impl LookupItem {
         self.offers.insert(place, offer);
     }
 
-    /// What to do next, when servers for which `lags` holds need not be waited for: those who
+    /// What to do next, when servers for which `is_slow` holds need not be waited for: those that
     /// have answered are enough, unless their bytes could not be had.
     pub(super) fn next(&mut self, is_slow: impl Fn(usize) -> bool) -> NextStep {
         let first = self
@@ -228,6 +229,7 @@ impl LookupItem {
         {
             return NextStep::Wait;
         }
+
         let open: Vec<usize> = (0..before)
             .filter(|&server| matches!(self.slots[server], AnswerSlot::Open))
             .collect();
@@ -237,10 +239,12 @@ impl LookupItem {
             }
             return NextStep::Ask(open);
         }
+
         let is_enough = self.authority().is_some() && !self.requires_all_servers;
         let is_waited_for = |server: &usize| {
             matches!(self.slots[*server], AnswerSlot::Asked) && !(is_enough && is_slow(*server))
         };
+
         if (0..before).any(|server| is_waited_for(&server)) {
             NextStep::Wait
         } else {
@@ -255,11 +259,13 @@ impl LookupItem {
             Some(ItemBuild { authority, sources }) => (Some(authority), sources),
             None => (None, Vec::new()),
         };
+
         let answers = self.answers(self.authority().map(|(offer, _)| &*offer.source.offer));
         let status = match authority {
             Some(_) => ItemStatus::Available,
             None => status_without_authority(&answers),
         };
+
         let (path, alternatives) = (self.path.clone(), builds.collect());
         ItemLookup {
             path,
@@ -307,6 +313,7 @@ impl LookupItem {
                 ServerAnswer::of(LookupOutcome::NotNeeded)
             }
         };
+
         let mut answers: Vec<ServerAnswer> = self.slots.iter().enumerate().map(answer).collect();
 
         for ServerOffer {
@@ -337,6 +344,7 @@ mod tests {
 
     use super::*;
     use crate::format::store_path::StoreDir;
+    use crate::substitute::outcome::LookupFailure;
     use crate::trust::acl::{Acl, AuthorizedKeys};
     use crate::trust::verdict::authorize;
 
@@ -358,6 +366,7 @@ mod tests {
             assert_eq!(item.next(NOBODY), NextStep::Wait);
             item.answer(server, ServerAnswer::of(LookupOutcome::Missing(404)));
         }
+
         assert_eq!(item.next(NOBODY), NextStep::Decided);
         assert_eq!(item.found().status, ItemStatus::Missing);
     }
@@ -412,16 +421,21 @@ mod tests {
 
         let mut item = item();
         assert_eq!(item.next(NOBODY), NextStep::Ask(vec![0, 1, 2]));
-        item.answer(0, ServerAnswer::of(LookupOutcome::Skipped("down".into())));
+        item.answer(
+            0,
+            ServerAnswer::of(LookupOutcome::Skipped(LookupFailure::Cached("down".into()))),
+        );
         let source = NarSource {
             server: 2,
             offer: Arc::new(NarOffer::of(&narinfo)),
         };
+
         let offer = ServerOffer {
             source,
             authority: Some(authority),
             usable: Ok(()),
         };
+
         item.note_narinfo(ServerAnswer::of(LookupOutcome::Authorized), offer);
         assert_eq!(item.next(|_| true), NextStep::Decided);
         assert!(!item.reopen(&[0]));
@@ -437,9 +451,13 @@ mod tests {
     fn only_the_first_answer_of_a_server_counts() {
         let mut item = item();
         item.answer(0, ServerAnswer::of(LookupOutcome::Missing(404)));
-        item.answer(0, ServerAnswer::of(LookupOutcome::Failed("late".into())));
+        item.answer(
+            0,
+            ServerAnswer::of(LookupOutcome::Failed(LookupFailure::Cached("late".into()))),
+        );
         let found = item.found();
-        assert_eq!(found.answers[0].outcome, LookupOutcome::Missing(404));
-        assert_eq!(found.answers[1].outcome, LookupOutcome::NotNeeded);
+        let [first, second] = [0, 1].map(|server| &found.answers[server].outcome);
+        assert!(matches!(first, LookupOutcome::Missing(404)));
+        assert!(matches!(second, LookupOutcome::NotNeeded));
     }
 }

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::format::server_url::ServerUrl;
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::lookup_cache::{LookupCache, TtlPolicy};
 use crate::substitute::cancel::Cancel;
@@ -27,7 +26,7 @@ pub(crate) enum Freshness {
 /// Whether a signature that was good before has to be checked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignatureChecks {
-    /// A remembered verdict on exactly this text counts while its key is authorized: enough
+    /// A cached check of exactly this text counts while its key is authorized: enough
     /// for reports.
     ReuseRecorded,
     /// Every signature is checked: for everything that changes a store.
@@ -43,9 +42,9 @@ pub(crate) struct LookupOptions {
     pub(crate) signature_checks: SignatureChecks,
     /// How long answers count.
     pub(crate) ttl: TtlPolicy,
-    /// A remembered "no" older than this is asked again; `None` believes it until it expires.
+    /// A cached negative answer older than this many seconds is not used; `None`: until it expires.
     pub(crate) negative_max_age: Option<u64>,
-    /// Whether servers remembered as down are asked when nobody else has an item.
+    /// Whether servers recorded as down are used when no other server has an item.
     pub(crate) retry_down: bool,
     /// How long a server may be silent while another one has answered with authority.
     pub(crate) lag: Duration,
@@ -72,15 +71,13 @@ pub(crate) type SkipFilter = Arc<dyn Fn(&[StorePath]) -> HashSet<StorePath> + Se
 pub(crate) struct ResolverSetup {
     /// The store that items are for.
     pub(crate) store_dir: StoreDir,
-    /// Whom to believe.
+    /// The authorized keys.
     pub(crate) keys: Arc<AuthorizedKeys>,
-    /// Whom to ask, in the user's order.
-    pub(crate) servers: Vec<ServerUrl>,
-    /// What is remembered.
+    /// The lookup cache.
     pub(crate) cache: LookupCache,
-    /// How to reach servers; connected to only when somebody has to be asked.
+    /// The servers, in the user's order; connected to only when a request is needed.
     pub(crate) network: Arc<Network>,
-    /// Whom to tell.
+    /// Receives progress events.
     pub(crate) progress: Arc<dyn Progress>,
     /// The time.
     pub(crate) clock: Clock,

@@ -25,11 +25,13 @@ impl RefusedNarInfo {
             Refusal::Unsigned | Refusal::SignedHashMismatch | Refusal::InvalidSignature => "",
             Refusal::WrongItem { .. } | Refusal::CorruptSignature { .. } => return None,
         };
+
         let mut text = format!(
             "StorePath: {}\n{}\n",
             store_dir.display(&self.path),
             keys.fingerprint()
         );
+
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{} {detail}", self.refusal.reason());
         text.push_str(&self.offer.to_text());
@@ -48,10 +50,12 @@ impl RefusedNarInfo {
         if lines.next()? != keys.fingerprint() {
             return None;
         }
+
         let (reason, detail) = lines.next()?.split_once(' ')?;
         let unauthorized = Refusal::UnauthorizedKey {
             key: detail.to_owned(),
         };
+
         let known = [
             Refusal::Unsigned,
             Refusal::SignedHashMismatch,
@@ -101,6 +105,7 @@ mod tests {
                 assert_eq!(RefusedNarInfo::from_facts(&facts, &dir, other), None);
             }
         }
+
         for text in ["", "x", "StorePath: /gnu/store/x\n"] {
             assert_eq!(RefusedNarInfo::from_facts(text, &dir, &nobody), None);
         }

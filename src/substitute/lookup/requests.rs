@@ -1,4 +1,4 @@
-//! Who waits for which items, and which items follow from others.
+//! Which callers wait for which items, and which items follow from others.
 
 use std::collections::HashSet;
 
@@ -38,6 +38,7 @@ impl LookupRequests {
             walk,
             reply,
         };
+
         let free = self
             .slots
             .iter()
@@ -85,7 +86,7 @@ impl LookupRequests {
         Some(CompletedLookupRequest { items, reply })
     }
 
-    /// How many items somebody waits for are decided, and how many there are.
+    /// How many items that callers wait for are decided, and how many there are.
     pub(super) fn progress(&self) -> (usize, usize) {
         let waiting = self
             .slots

@@ -1,8 +1,8 @@
 //! Lookups: items x servers -> lookup cache -> servers -> trust.
 //!
-//! One thread (the `engine`) keeps the books; answers arrive from `http`, are checked on as
+//! One thread (the `engine`) keeps the state; answers arrive from `http`, are checked on as
 //! many threads as there are cores, and go to the lookup cache in batches. Callers hold a
-//! [`Resolver`] and may ask from several threads; an item is asked for once, whoever wants it.
+//! [`Resolver`] and may use it from several threads; an item is requested once for all of them.
 //! Closures are walked as answers arrive: the references of an item are asked for the moment
 //! they are known, so a closure takes as many round trips as it is deep and no more.
 
@@ -19,7 +19,7 @@ use crate::substitute::lookup::engine::{LookupEngine, LookupMessage};
 use crate::substitute::lookup::options::{LookupScope, ResolverSetup};
 use crate::substitute::lookup::resolution::Resolution;
 
-/// Answers questions about items. Dropping it writes what is still to be remembered.
+/// Looks items up. Dropping it writes the pending entries to the lookup cache.
 pub(crate) struct Resolver {
     messages: Option<Sender<LookupMessage>>,
     engine: Option<JoinHandle<()>>,
@@ -81,12 +81,12 @@ impl Resolver {
         });
     }
 
-    /// Forgets everything about `item`, here and in the lookup cache: its narinfo is stale.
+    /// Discards everything about `item`, here and in the lookup cache: its narinfo is stale.
     pub(crate) fn discard(&self, item: StorePath) {
         self.send(LookupMessage::Discard { item });
     }
 
-    /// Forgets what the lookup cache has about `item`, so that later runs ask; what is known
+    /// Removes `item` from the lookup cache, so that later runs request it; what is known
     /// here stays.
     pub(crate) fn remove_cached(&self, item: StorePath) {
         self.send(LookupMessage::RemoveCached { item });
@@ -98,8 +98,8 @@ impl Resolver {
         self.send(LookupMessage::Reject { item, narinfos });
     }
 
-    /// Begins to write what is still to be remembered, while the caller puts other things away.
-    /// Who asks after this gets no answer; dropping waits for the end.
+    /// Begins to write the pending cache entries, while the caller finishes other work.
+    /// Lookups after this get no answer; dropping waits for the end.
     pub(crate) fn finish(&self) {
         self.send(LookupMessage::Finish);
     }
@@ -112,7 +112,7 @@ impl Resolver {
     }
 }
 
-/// How often somebody who waits for answers looks whether the user wants to stop.
+/// How often a caller that waits for answers checks whether the user interrupted.
 const CANCEL_TICK: Duration = Duration::from_millis(100);
 
 impl Drop for Resolver {

@@ -10,28 +10,28 @@ use crate::lookup_cache::{
     CacheError, LookupCache, Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerId,
 };
 use crate::substitute::lookup::options::Freshness;
-use crate::substitute::outcome::{LookupOutcome, NOT_AWAITED};
+use crate::substitute::outcome::{LookupFailure, LookupOutcome, OtherStore};
 use crate::substitute::progress::ServerProgress;
 
 /// How a server is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum ServerState {
     /// It was not needed.
     NotNeeded,
     /// It answers.
     Up,
     /// It does not, and why.
-    Down(String),
+    Down(LookupFailure),
     /// It was down a short time ago and was left alone, and why.
-    Skipped(String),
+    Skipped(LookupFailure),
     /// It was silent for so long that others were preferred.
     Slow,
     /// Its items are for another store directory.
-    OtherStore(String),
+    OtherStore(OtherStore),
 }
 
 impl ServerState {
-    /// The word for scripts and people.
+    /// The name for scripts and people.
     #[must_use]
     pub(crate) const fn name(&self) -> &'static str {
         match self {
@@ -46,10 +46,11 @@ impl ServerState {
 
     /// Why, when there is a why.
     #[must_use]
-    pub(crate) fn reason(&self) -> Option<&str> {
+    pub(crate) fn reason(&self) -> Option<String> {
         match self {
-            Self::Down(why) | Self::Skipped(why) | Self::OtherStore(why) => Some(why),
-            Self::Slow => Some(NOT_AWAITED),
+            Self::Down(why) | Self::Skipped(why) => Some(why.to_string()),
+            Self::OtherStore(why) => Some(why.to_string()),
+            Self::Slow => Some(LookupFailure::NotAwaited.to_string()),
             Self::NotNeeded | Self::Up => None,
         }
     }
@@ -74,7 +75,7 @@ pub(super) struct LookupServer {
     pub(super) state: ServerState,
     /// Answers it gave in this run.
     pub(super) answers: u64,
-    /// Whether later runs believe that it is down.
+    /// Whether the lookup cache says that it is down.
     is_recorded_down: bool,
     outstanding: u64,
     quiet_since: Instant,
@@ -108,6 +109,7 @@ impl LookupServer {
             first_answer: None,
             facts,
         };
+
         let known = server
             .facts
             .cache_info
@@ -116,8 +118,14 @@ impl LookupServer {
         if let Some(known) = known.filter(|_| freshness != Freshness::Refresh) {
             server.learn_info(known.text.as_deref().unwrap_or_default(), store_dir);
         }
+
         if let Some(down) = server.facts.down.take().filter(|down| down.is_down(now)) {
-            server.state = ServerState::Skipped(down.reason.into());
+            tracing::debug!(
+                server = server.url.as_str(),
+                reason = &*down.reason,
+                "skipping the server, which was down a short time ago"
+            );
+            server.state = ServerState::Skipped(LookupFailure::Cached(down.reason));
             server.is_recorded_down = true;
         }
         server
@@ -131,8 +139,10 @@ impl LookupServer {
             .as_ref()
             .filter(|dir| *dir != store_dir.as_str())
         {
-            let why = format!("its items are for {other}, not for {}", store_dir.as_str());
-            self.state = ServerState::OtherStore(why);
+            self.state = ServerState::OtherStore(OtherStore {
+                theirs: other.as_str().into(),
+                ours: store_dir.as_str().into(),
+            });
         }
         self.info = Some(info);
     }
@@ -192,15 +202,21 @@ impl LookupServer {
         self.first_answer
     }
 
-    /// Later runs will believe that it is down.
+    /// Later runs skip it for a while.
     pub(super) fn mark_down(&mut self, state: ServerState) {
+        tracing::debug!(
+            server = self.url.as_str(),
+            state = state.name(),
+            reason = state.reason(),
+            "later runs skip the server for a while"
+        );
         self.state = state;
         self.is_recorded_down = true;
     }
 
-    /// Whether the server answers and later runs are to be told so, who believe otherwise.
+    /// Whether the server answers although the lookup cache says that it is down; true once.
     pub(super) fn clears_down_record(&mut self) -> bool {
-        self.state == ServerState::Up && std::mem::take(&mut self.is_recorded_down)
+        matches!(self.state, ServerState::Up) && std::mem::take(&mut self.is_recorded_down)
     }
 
     /// How many answers it owes.

@@ -96,16 +96,16 @@ impl Machine {
             ..Options::default()
         };
         let acl = Acl::parse(&std::fs::read(fixtures().join("acl")).unwrap()).unwrap();
+        let servers = self
+            .servers
+            .iter()
+            .map(|url| ServerUrl::parse(url).unwrap())
+            .collect();
         let setup = ResolverSetup {
             store_dir: StoreDir::parse(StoreDir::GUIX).unwrap(),
             keys: Arc::new(AuthorizedKeys::Guix(acl)),
-            servers: self
-                .servers
-                .iter()
-                .map(|url| ServerUrl::parse(url).unwrap())
-                .collect(),
             cache: LookupCache::open(&self.dir.path().join("cache")).cache,
-            network: Arc::new(Network::new(http, NetworkReach::AllServers)),
+            network: Arc::new(Network::new(http, NetworkReach::AllServers, servers)),
             progress: Arc::clone(&self.heard) as Arc<dyn Progress>,
             clock: Clock::starting_at(self.now),
             cancel: Cancel::default(),
@@ -207,7 +207,7 @@ fn a_silent_preferred_server_costs_the_grace_once() {
             .all(|found| found.status == ItemStatus::Available)
     );
     assert_eq!(outcome(&resolution.items[0]), ["late", "authorized"]);
-    assert_eq!(resolution.servers[0].state, ServerState::Slow);
+    assert!(matches!(resolution.servers[0].state, ServerState::Slow));
     assert!(
         began.elapsed() >= Duration::from_millis(200),
         "it had its chance"
@@ -255,10 +255,16 @@ fn a_server_behind_the_one_with_authority_is_not_called_down() {
         .resolver()
         .resolve(vec![path(TOOLS)], LookupScope::ItemsOnly);
     assert_eq!(outcome(&resolution.items[0]), ["authorized", "not asked"]);
-    assert_eq!(resolution.servers[1].state, ServerState::NotNeeded);
+    assert!(matches!(
+        resolution.servers[1].state,
+        ServerState::NotNeeded
+    ));
     let next = machine.resolver_with(|options| options.freshness = Freshness::Refresh);
     let resolution = next.resolve(vec![path(TOOLS)], LookupScope::ItemsOnly);
-    assert_eq!(resolution.servers[1].state, ServerState::NotNeeded);
+    assert!(matches!(
+        resolution.servers[1].state,
+        ServerState::NotNeeded
+    ));
 }
 
 #[test]

@@ -6,15 +6,14 @@
 //! lookup cache: its description if an authorized key has signed it, and a bounded offer.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
 use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::lookup_cache::AnswerKind;
-use crate::substitute::lookup::engine::LookupMessage;
-use crate::substitute::outcome::Authority;
+use crate::substitute::outcome::{Authority, UnreadableNarInfo};
+use crate::sync::Threads;
 use crate::trust::acl::AuthorizedKeys;
 use crate::trust::verdict::{self, AuthorizedNarInfo, Refusal};
 
@@ -37,7 +36,7 @@ pub(super) struct UnverifiedText {
 pub(super) enum TextOrigin {
     /// The server, which lets it be kept so long.
     Server { max_age: Option<u64> },
-    /// The lookup cache, with a verdict when one may be believed.
+    /// The lookup cache, with the key of an earlier check when that may be reused.
     Cache {
         asked_at: u64,
         expires_at: u64,
@@ -58,7 +57,7 @@ pub(super) struct VerifiedText {
 pub(super) enum VerificationOutcome {
     Authorized(Authority, NarOffer),
     Refused(NarOffer, Refusal),
-    Unreadable(String),
+    Unreadable(UnreadableNarInfo),
 }
 
 /// What texts are checked against.
@@ -69,41 +68,24 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// Starts `threads` threads that check what comes in through `texts`, or as many as there are
-    /// to have.
+    /// Starts up to `threads` threads that check what comes in through `texts` and `deliver` it; they
+    /// end when it returns false.
     ///
     /// # Errors
-    /// The system has not even one.
+    /// The system refuses the first thread.
     pub(super) fn start(
-        &self,
+        self,
         threads: usize,
-        texts: &Receiver<Vec<UnverifiedText>>,
-        results: &Sender<LookupMessage>,
-    ) -> std::io::Result<Vec<JoinHandle<()>>> {
-        let start = |number| {
-            let (verifier, texts, results) = (self.clone(), texts.clone(), results.clone());
-            std::thread::Builder::new()
-                .name(format!("check-{number}"))
-                .spawn(move || {
-                    for batch in &texts {
-                        if results
-                            .send(LookupMessage::VerifiedText(verifier.check(batch)))
-                            .is_err()
-                        {
-                            break;
-                        }
-                    }
-                })
-        };
-        let mut verifiers = Vec::new();
-        for number in 0..threads.max(1) {
-            match start(number) {
-                Ok(verifier) => verifiers.push(verifier),
-                Err(error) if verifiers.is_empty() => return Err(error),
-                Err(_) => break,
+        texts: Receiver<Vec<UnverifiedText>>,
+        deliver: impl Fn(Vec<VerifiedText>) -> bool + Clone + Send + 'static,
+    ) -> std::io::Result<Threads> {
+        Threads::start("check", threads, move || {
+            for batch in &texts {
+                if !deliver(self.check(batch)) {
+                    break;
+                }
             }
-        }
-        Ok(verifiers)
+        })
     }
 
     fn check(&self, batch: Vec<UnverifiedText>) -> Vec<VerifiedText> {
@@ -148,15 +130,15 @@ impl Verifier {
             origin,
         } = text;
         let narinfo = String::from_utf8(bytes)
-            .map_err(|_| "the text is not UTF-8".to_owned())
+            .map_err(|_| UnreadableNarInfo::NotUtf8)
             .and_then(|text| {
-                let parsed = NarInfo::parse(text, &self.store_dir);
-                parsed.map_err(|error| crate::substitute::chain(&error))
+                NarInfo::parse(text, &self.store_dir).map_err(UnreadableNarInfo::Invalid)
             });
         let step = match narinfo {
             Err(why) => Step::Decided(VerificationOutcome::Unreadable(why)),
             Ok(narinfo) => self.reuse_verdict(&path, Arc::new(narinfo), &origin),
         };
+
         (
             Parsed {
                 item,
@@ -168,7 +150,7 @@ impl Verifier {
         )
     }
 
-    /// Believes a narinfo again that the lookup cache says was believed before.
+    /// Reuses an earlier check of the signature, if its key is still authorized.
     fn reuse_verdict(&self, path: &StorePath, narinfo: Arc<NarInfo>, origin: &TextOrigin) -> Step {
         let TextOrigin::Cache {
             signed_by: Some(key),
@@ -177,6 +159,7 @@ impl Verifier {
         else {
             return Step::Claimed(narinfo);
         };
+
         match verdict::authorize_cached(Arc::clone(&narinfo), path.as_ref(), key, &self.keys) {
             Ok(authorized) => {
                 let offer = NarOffer::of(&narinfo);

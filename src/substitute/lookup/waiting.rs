@@ -1,7 +1,7 @@
-//! Time passes: who is not waited for any longer, and what is told meanwhile.
+//! Time passes: which servers are not waited for any longer, and progress meanwhile.
 //!
-//! A server that the user prefers is waited for as long as nobody else has an item. Once
-//! somebody has it with authority, the preferred one may be silent only so long; and one that
+//! A server that the user prefers is waited for as long as no other server has an item. Once
+//! another server has an authorized narinfo, the preferred one may be silent only so long; one that
 //! answers may take only so many times as long as the others.
 
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ impl LookupEngine {
             }
             self.settle();
         }
+
         self.repeat_progress();
         self.write_cache();
         if self.undecided == 0 {
@@ -57,6 +58,7 @@ impl LookupEngine {
             (self.all_known_at, self.is_impatient) = (None, false);
             return;
         }
+
         let all_known_at = *self.all_known_at.get_or_insert_with(Instant::now);
         let took = all_known_at.saturating_duration_since(self.asked_at);
         self.is_impatient =
@@ -113,5 +115,5 @@ impl LookupEngine {
 
 /// For how long nothing is told of lookups that go on.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
-/// How many times as long as everybody else a server may take.
+/// How many times as long as all others a server may take.
 const SLOWNESS_FACTOR: u32 = 4;

@@ -23,14 +23,12 @@ pub(super) fn run(
     let store_view = StoreView::Seen(context.store_to_read()?.map(Arc::new));
     let network = context.network();
     let resolver = context.resolver(Purpose::Fetch, &network)?;
-    let servers = context.settings.servers.clone();
     let missing_trees = super::missing_trees(context);
     let planner = Planner {
         store_view,
         missing_trees,
         resolver,
         network,
-        servers,
     };
     let plan = planner.plan(paths, references)?;
     if context.cancel.is_canceled() {

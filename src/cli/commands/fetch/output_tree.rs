@@ -16,14 +16,11 @@ use crate::format::store_path::StorePath;
 use crate::store::staging::{self, Staging};
 use crate::store::unpack::{Destination, open_directory};
 use crate::substitute::chain;
-use crate::substitute::closure::{TICK, refusal};
-use crate::substitute::download::choice;
-use crate::substitute::install::item::{self, AllowedBuilds};
-use crate::substitute::install::{Installer, ItemError, UnpackRequest};
-use crate::substitute::lookup::{LookupScope, Resolver};
-use crate::substitute::outcome::{Authority, ItemLookup};
+use crate::substitute::closure::TICK;
+use crate::substitute::install::item::AllowedBuilds;
+use crate::substitute::install::{AvailableItem, Installer, ItemError, check_free_space};
+use crate::substitute::lookup::Resolver;
 use crate::substitute::progress::{ProgressEvent, with_ticks};
-use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::report::Row;
 
@@ -37,6 +34,7 @@ pub(super) fn run(
             "--output takes exactly one item".to_owned(),
         ));
     };
+
     let shown = destination.display().to_string();
     let destination = open_destination(destination)?;
     if let Err(error) = staging::remove_leftovers(&destination) {
@@ -52,6 +50,7 @@ pub(super) fn run(
     } else if fetched.is_ok() {
         context.output.line(&shown)?;
     }
+
     match fetched {
         Ok(()) => Ok(Exit::Done),
         Err(ItemError::Interrupted) => {
@@ -87,50 +86,23 @@ fn unpack(
     destination: &Destination,
     row: &mut Row,
 ) -> Result<(), ItemError> {
-    let item = row.path.clone();
-    let resolution = resolver.resolve(vec![item.clone()], LookupScope::ItemsOnly);
-    if context.cancel.is_canceled() {
-        return Err(ItemError::Interrupted);
-    }
-    let found = resolution.items.first().ok_or(ItemError::NotTried)?;
-    let ItemLookup {
-        authority, sources, ..
-    } = found;
-    let authority = authority.as_ref().and_then(Authority::checked);
-    let authorized = authority.ok_or_else(|| refusal(found, &resolution.servers))?;
-    row.download_size = choice::announced(sources).and_then(|(_, download)| download.file_size);
-    row.nar_size = Some(authorized.narinfo().nar_size());
-    check_space(destination, authorized)?;
+    let item = AvailableItem::find(installer, resolver, &row.path)?;
+    row.download_size = item.download_size();
+    row.nar_size = Some(item.nar_size());
+    check_free_space(
+        destination.parent_path(),
+        destination.free_bytes()?,
+        item.nar_size(),
+    )?;
 
     let staging = Staging::begin(destination)?;
     let temporary = staging.temporary().clone();
-    let order = UnpackRequest {
-        item: &item,
-        authorized,
-        sources,
-        destination: &temporary,
-        links: None,
-    };
-    let work = || {
-        let checked = item::unpack(installer, resolver, &order, AllowedBuilds::Any)?;
+    with_progress(context, installer, row, || {
+        let builds = AllowedBuilds::Any;
+        let checked = item.unpack(installer, resolver, &temporary, None, builds)?;
         staging.publish(checked)?;
         Ok(())
-    };
-    with_progress(context, installer, row, work)
-}
-
-/// An item that does not fit is not even begun.
-fn check_space(
-    destination: &Destination,
-    authorized: &Arc<AuthorizedNarInfo>,
-) -> Result<(), ItemError> {
-    let needed = authorized.narinfo().nar_size();
-    let free = destination.free_bytes()?;
-    if free < needed {
-        let path = destination.parent_path().to_owned();
-        return Err(ItemError::NoSpace { path, needed, free });
-    }
-    Ok(())
+    })
 }
 
 /// Tells how far `work` is, which unpacks the item of `row`.
@@ -150,9 +122,10 @@ fn with_progress(
     if let Err(error) = &unpacked {
         progress.event(ProgressEvent::Failed {
             item: &row.path,
-            reason: &chain(error),
+            reason: format_args!("{}", chain(error)),
         });
     }
+
     progress.event(ProgressEvent::Finished);
     unpacked
 }
@@ -166,14 +139,17 @@ fn open_destination(destination: &Path) -> Result<Destination, CliError> {
         let text = format!("--output: {} does not name a file", destination.display());
         return Err(CliError::Usage(text));
     };
+
     if destination.symlink_metadata().is_ok() {
         let text = format!("--output: {} exists already", destination.display());
         return Err(CliError::Usage(text));
     }
+
     let parent = match destination.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+
     let directory = open_directory(parent).map_err(|source| CliError::File {
         action: "opening",
         path: parent.to_owned(),

@@ -28,7 +28,7 @@ struct ServerJson<'a> {
     priority: Option<u32>,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
+    reason: Option<String>,
 }
 
 #[derive(Serialize)]

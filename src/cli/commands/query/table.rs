@@ -1,13 +1,12 @@
 //! What a query found, as a table for people, and its one line of summary.
 
 use crate::cli::context::Context;
-use crate::cli::output::{bytes, printable, without_url};
+use crate::cli::output::{bytes, printable};
 use crate::cli::text::{padded, widest, width, wrapped};
 use crate::substitute::lookup::Resolution;
 use crate::substitute::outcome::ItemLookup;
 
 use super::view::{ItemView, QuerySummary, short_name};
-use super::words;
 
 /// Longer addresses push the item to the right.
 const SERVER_WIDTH_MAX: usize = 34;
@@ -62,11 +61,9 @@ fn why(resolution: &Resolution, found: &ItemLookup) -> Option<String> {
     if found.authority.is_some() {
         return None;
     }
-    let mut reasons = found.answers.iter().zip(&resolution.servers);
-    let (reason, server) = reasons
-        .find_map(|(answer, server)| Some((words::reason_of_miss(&answer.outcome)?, server)))?;
-    let reason = without_url(&reason);
-    Some(printable(&format!("{}: {reason}", server.url)).into_owned())
+    let mut answers = found.answers.iter().zip(&resolution.servers);
+    let (answer, server) = answers.find(|(answer, _)| answer.outcome.explains_absence())?;
+    Some(printable(&format!("{}: {}", server.url, answer.outcome)).into_owned())
 }
 
 /// The width of the servers' column: that of the longest address in it, within reason.

@@ -9,8 +9,6 @@ use crate::substitute::download::choice;
 use crate::substitute::lookup::Resolution;
 use crate::substitute::outcome::{AnswerOrigin, ItemLookup, ItemStatus, NarSource, ServerAnswer};
 
-use super::words;
-
 /// What every form shows of an item.
 pub(super) struct ItemView<'a> {
     /// Its full name.
@@ -53,10 +51,9 @@ pub(super) struct AnswerView {
 
 impl AnswerView {
     pub(super) fn of(answer: &ServerAnswer, now: u64) -> Self {
-        let (word, reason) = words::word_and_reason(&answer.outcome);
         Self {
-            answer: word,
-            reason,
+            answer: answer.outcome.name(),
+            reason: answer.outcome.reason(),
             from_cache: matches!(answer.origin, AnswerOrigin::Cache { .. }),
             expires_in: answer.expires_at.map(|at| at.saturating_sub(now)),
         }

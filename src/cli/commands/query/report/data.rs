@@ -6,7 +6,6 @@
 use serde::Serialize;
 
 use crate::cli::commands::query::view::{AnswerView, ItemView};
-use crate::cli::commands::query::words;
 use crate::cli::context::Context;
 use crate::http::Client;
 use crate::substitute::lookup::Resolution;
@@ -112,8 +111,8 @@ fn report_item(
             age: age(answer, now),
             nar: probes.take(&found.path, position),
             position,
-            is_needless: answer.outcome == LookupOutcome::NotNeeded,
-            detail: words::sentence(answer),
+            is_needless: matches!(answer.outcome, LookupOutcome::NotNeeded),
+            detail: answer.outcome.to_string(),
         });
     let answers = answers.collect();
     let view = ItemView::of(context, found);
@@ -134,20 +133,6 @@ fn report_item(
 fn age(answer: &ServerAnswer, now: u64) -> Option<u64> {
     match answer.origin {
         AnswerOrigin::Cache { asked_at, .. } => Some(now.saturating_sub(asked_at)),
-        AnswerOrigin::Network => is_answer(&answer.outcome).then_some(0),
+        AnswerOrigin::Network => answer.outcome.is_from_server().then_some(0),
     }
-}
-
-/// Whether a server answered this, as opposed to having given no answer.
-fn is_answer(outcome: &LookupOutcome) -> bool {
-    !matches!(
-        outcome,
-        LookupOutcome::NotNeeded
-            | LookupOutcome::Failed(_)
-            | LookupOutcome::LocalFailure(_)
-            | LookupOutcome::NotAwaited
-            | LookupOutcome::Skipped(_)
-            | LookupOutcome::OtherStore(_)
-            | LookupOutcome::Offline
-    )
 }

@@ -80,14 +80,14 @@ impl MissGroup {
 
     fn of_unknown(all: &[ServerAnswer]) -> Self {
         let any = |wanted: fn(&ServerAnswer) -> bool| all.iter().any(wanted);
-        if any(|answer| answer.outcome == LookupOutcome::Offline) {
+        if any(|answer| matches!(answer.outcome, LookupOutcome::Offline)) {
             Self::Offline
         } else if any(is_error_of_server) {
             Self::ServerError
         } else if any(|answer| {
             matches!(
                 answer.outcome,
-                LookupOutcome::Failed(_)
+                LookupOutcome::NoResponse(_)
                     | LookupOutcome::LocalFailure(_)
                     | LookupOutcome::NotAwaited
             )
@@ -102,7 +102,8 @@ impl MissGroup {
 
     fn of_available(found: &ItemLookup) -> Self {
         match found.answers.first() {
-            Some(first) if first.outcome == LookupOutcome::Authorized => match first.origin {
+            Some(first) if matches!(first.outcome, LookupOutcome::Authorized) => match first.origin
+            {
                 AnswerOrigin::Cache { .. } => Self::Cached,
                 AnswerOrigin::Network => Self::AskedFirst,
             },
@@ -197,15 +198,16 @@ fn is_remembered(answer: &ServerAnswer) -> bool {
 }
 
 fn is_error_of_server(answer: &ServerAnswer) -> bool {
-    matches!(answer.outcome, LookupOutcome::Failed(_)) && answer.is_about_item()
+    matches!(answer.outcome, LookupOutcome::Failed(_))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::format::store_path::StorePath;
-    use crate::substitute::outcome::Unusable;
-    use crate::substitute::outcome::status_without_authority;
+    use crate::substitute::outcome::{
+        LookupFailure, OtherStore, UnreadableNarInfo, Unusable, status_without_authority,
+    };
 
     fn group(answers: Vec<ServerAnswer>) -> MissGroup {
         let path = StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap();
@@ -219,6 +221,17 @@ mod tests {
             alternatives,
             answers,
         })
+    }
+
+    fn cached(text: &str) -> LookupFailure {
+        LookupFailure::Cached(text.into())
+    }
+
+    fn other_store() -> OtherStore {
+        OtherStore {
+            theirs: "/nix/store".into(),
+            ours: "/gnu/store".into(),
+        }
     }
 
     fn remembered(outcome: LookupOutcome) -> ServerAnswer {
@@ -236,7 +249,7 @@ mod tests {
     #[test]
     fn every_kind_of_miss_is_told_apart() {
         let key = "E8".to_owned();
-        let down = || ServerAnswer::of(LookupOutcome::Failed("connection refused".into()));
+        let down = || ServerAnswer::of(LookupOutcome::NoResponse(cached("connection refused")));
         let cases = [
             (
                 vec![LookupOutcome::Refused(Refusal::InvalidSignature)],
@@ -251,7 +264,7 @@ mod tests {
                 MissGroup::UnauthorizedKey,
             ),
             (
-                vec![LookupOutcome::Unreadable("no".into())],
+                vec![LookupOutcome::Unreadable(UnreadableNarInfo::NotUtf8)],
                 MissGroup::Unusable,
             ),
             (
@@ -268,17 +281,17 @@ mod tests {
             (
                 vec![
                     LookupOutcome::Missing(404),
-                    LookupOutcome::Skipped("down".into()),
+                    LookupOutcome::Skipped(cached("down")),
                 ],
                 MissGroup::ServerSkipped,
             ),
             (
-                vec![LookupOutcome::OtherStore("nix".into())],
+                vec![LookupOutcome::OtherStore(other_store())],
                 MissGroup::OtherStore,
             ),
             (
                 vec![
-                    LookupOutcome::OtherStore("nix".into()),
+                    LookupOutcome::OtherStore(other_store()),
                     LookupOutcome::Missing(404),
                 ],
                 MissGroup::Missing,
@@ -294,7 +307,7 @@ mod tests {
         }
         assert_eq!(group(vec![down()]), MissGroup::ServerDown);
         assert_eq!(
-            group(vec![remembered(LookupOutcome::Failed("500".into()))]),
+            group(vec![remembered(LookupOutcome::Failed(cached("500")))]),
             MissGroup::ServerError
         );
         let (old, new) = (

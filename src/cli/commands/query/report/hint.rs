@@ -66,10 +66,10 @@ fn of_first(first: &ServerAnswer, advice: &Advice) -> String {
                 advice,
             );
         }
-        LookupOutcome::Failed(_) if first.is_about_item() => {
+        LookupOutcome::Failed(_) => {
             "the first server answers with an error: tell its administrator"
         }
-        LookupOutcome::Failed(_) => {
+        LookupOutcome::NoResponse(_) => {
             let servers = advice.servers();
             return format!("the first server is down: `{servers}` shows when it is up again");
         }

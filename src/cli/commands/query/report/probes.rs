@@ -40,7 +40,7 @@ impl NarProbe {
                 status: error.status(),
                 proxy_cache: None,
                 age: None,
-                error: Some(crate::substitute::chain(&error)),
+                error: Some(error.without_url().to_string()),
             },
         }
     }

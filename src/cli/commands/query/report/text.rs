@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::cli::commands::query::view::{QuerySummary, short_name};
-use crate::cli::output::{self, bytes, duration, printable, without_url};
+use crate::cli::output::{self, bytes, duration, printable};
 use crate::cli::text::{REPORT_WIDTH, padded, widest, width, wrapped};
 
 use super::data::{CacheMissReport, ReportAnswer, ReportItem};
@@ -150,7 +150,7 @@ fn times(answer: &ReportAnswer) -> String {
 fn nar_line(nar: &NarProbe) -> String {
     // Proxies cache errors as well: what they say of their cache matters only for an available nar.
     let state = match (&nar.error, nar.status) {
-        (Some(error), _) => format!("not available: {}", without_url(error)),
+        (Some(error), _) => format!("not available: {error}"),
         (None, Some(status @ (404 | 410))) => {
             format!("gone, HTTP {status}: the narinfo is stale")
         }
@@ -189,7 +189,7 @@ fn totals(servers: &[ServerTotals]) -> Vec<String> {
         ));
 
         if let Some(reason) = &totals.reason {
-            let text = format!("{}: {}", totals.state, without_url(reason));
+            let text = format!("{}: {reason}", totals.state);
             lines.extend(wrapped(&printable(&text), "    ", "      "));
         }
         let (hits, misses) = (totals.nar_cache_hits, totals.nar_cache_misses);

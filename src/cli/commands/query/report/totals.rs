@@ -30,7 +30,7 @@ impl ServerTotals {
         Self {
             url: server.url.clone(),
             state: server.state.name(),
-            reason: server.state.reason().map(str::to_owned),
+            reason: server.state.reason(),
             ..Self::default()
         }
     }
@@ -47,7 +47,8 @@ impl ServerTotals {
             LookupOutcome::Refused(_)
             | LookupOutcome::Unusable(_)
             | LookupOutcome::Unreadable(_) => self.refused += 1,
-            LookupOutcome::Failed(_)
+            LookupOutcome::NoResponse(_)
+            | LookupOutcome::Failed(_)
             | LookupOutcome::LocalFailure(_)
             | LookupOutcome::NotAwaited => self.failed += 1,
         }

@@ -1,0 +1,154 @@
+//! Finds out what has to be fetched: what the store has, what servers have, in which order.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::format::store_path::{StorePath, StorePathRef};
+use crate::store::StoreError;
+use crate::substitute::closure::plan::{FetchPlan, IncompleteItem, References};
+use crate::substitute::closure::sorting::{sort_out, unusable};
+use crate::substitute::closure::store_view::{
+    Inspection, MissingTrees, StoreSkipFilter, StoreView,
+};
+use crate::substitute::install::ItemError;
+use crate::substitute::lookup::{LookupScope, Resolution, Resolver};
+use crate::substitute::network::Network;
+
+/// Everything that a plan needs.
+pub(crate) struct Planner {
+    /// What is there.
+    pub(crate) store_view: StoreView,
+    /// What to do about valid items whose trees are missing.
+    pub(crate) missing_trees: MissingTrees,
+    /// Looks up what the store does not have.
+    pub(crate) resolver: Arc<Resolver>,
+    /// The servers, and which of them may be used.
+    pub(crate) network: Arc<Network>,
+}
+
+impl Planner {
+    /// Finds out what is missing for `paths` to be valid, and which servers have it.
+    ///
+    /// # Errors
+    /// The store cannot be read, or refuses temp roots.
+    pub(crate) fn plan(
+        &self,
+        paths: &[StorePath],
+        references: References,
+    ) -> Result<FetchPlan, StoreError> {
+        let repairs = repairs(self, references);
+        let known = self.store_view.inspect(paths)?;
+        let mut plan = FetchPlan {
+            references,
+            ..FetchPlan::default()
+        };
+
+        let mut wanted = Vec::new();
+        for path in paths {
+            let is_missing = known.missing().contains(path);
+            let gaps = known.gaps(path);
+            match self.missing_trees {
+                MissingTrees::Report if is_missing => {}
+                _ if is_missing || !known.is_recorded(path) => wanted.push(path.clone()),
+                _ if repairs && !gaps.is_empty() => {
+                    plan.incomplete.push(IncompleteItem {
+                        path: path.clone(),
+                        gaps,
+                    });
+                }
+                _ => match gaps.into_iter().next() {
+                    None => plan.valid.push(path.clone()),
+                    Some(gap) => plan.failed.push((path.clone(), unusable(gap, references))),
+                },
+            }
+        }
+
+        let mut missing = known.missing().clone();
+        if repairs {
+            let is_new = |path: &&StorePath| !paths.contains(path);
+            wanted.extend(known.missing().iter().filter(is_new).cloned());
+        }
+
+        if !wanted.is_empty() {
+            let (resolution, outside) = resolve(self, wanted, references)?;
+            missing.extend(outside.missing().iter().cloned());
+            plan.resolution = resolution;
+            sort_out(&self.network, &mut plan, &outside, repairs);
+        }
+
+        if self.missing_trees == MissingTrees::Report {
+            let missing = missing.into_iter().map(|path| {
+                let place = self.store_view.place_of(&path);
+                (path, ItemError::MissingTree(place))
+            });
+            plan.failed.extend(missing);
+        }
+        Ok(plan)
+    }
+}
+
+/// Whether items that are referred to and whose trees are missing are fetched again.
+fn repairs(planner: &Planner, references: References) -> bool {
+    planner.missing_trees == MissingTrees::FetchAgain && references == References::ClosureFetch
+}
+
+/// Looks `wanted` up with what else has to be fetched; and inspects what they refer to beyond that.
+fn resolve(
+    planner: &Planner,
+    mut wanted: Vec<StorePath>,
+    references: References,
+) -> Result<(Resolution, Inspection), StoreError> {
+    loop {
+        let skip_filter = Arc::new(StoreSkipFilter::new(
+            planner.store_view.clone(),
+            planner.missing_trees,
+        ));
+        let walk = match references {
+            References::ClosureFetch => LookupScope::Closure(Some(skip_filter.skip())),
+            References::MustBeValid => LookupScope::ItemsOnly,
+        };
+        let resolution = planner.resolver.resolve(wanted.clone(), walk);
+        skip_filter.into_result()?;
+        let paths: Vec<StorePath> = resolution
+            .items
+            .iter()
+            .map(|found| found.path.clone())
+            .collect();
+        planner.store_view.keep(&paths)?;
+
+        // Valid items are not looked up, so what they refer to has not come up yet.
+        let outside = planner
+            .store_view
+            .inspect(&references_outside(&resolution))?;
+        let known: HashSet<&StorePath> = paths.iter().chain(&wanted).collect();
+        let gaps: Vec<StorePath> = outside
+            .missing()
+            .iter()
+            .filter(|path| !known.contains(path))
+            .cloned()
+            .collect();
+        if gaps.is_empty() || !repairs(planner, references) {
+            return Ok((resolution, outside));
+        }
+        wanted.extend(gaps);
+    }
+}
+
+/// What the items found refer to without being found themselves.
+fn references_outside(resolution: &Resolution) -> Vec<StorePath> {
+    let found: HashSet<StorePathRef<'_>> = resolution
+        .items
+        .iter()
+        .map(|item| item.path.as_ref())
+        .collect();
+    let narinfos = resolution
+        .items
+        .iter()
+        .filter_map(|item| item.authority.as_ref());
+    let references: HashSet<StorePath> = narinfos
+        .flat_map(|authority| authority.narinfo().references())
+        .filter(|path| !found.contains(path))
+        .map(StorePathRef::to_path)
+        .collect();
+    references.into_iter().collect()
+}

@@ -1,0 +1,24 @@
+//! What a transfer counts: shared by the thread that downloads and the owner of the stream.
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
+
+use crate::http::HttpError;
+
+/// What the reader and its owner share.
+#[derive(Default)]
+pub(super) struct TransferCounters {
+    /// The first failure of the network.
+    pub(super) failure: OnceLock<Arc<HttpError>>,
+    /// Compressed bytes received.
+    pub(super) received: AtomicU64,
+    /// Microseconds spent waiting for the network.
+    pub(super) waited_micros: AtomicU64,
+    /// Bytes that came after the first ones, and the microseconds spent waiting for them: what
+    /// the link gives, without the time that a request takes to be answered.
+    pub(super) streamed: AtomicU64,
+    /// See `streamed`.
+    pub(super) streamed_micros: AtomicU64,
+    /// The reader is gone.
+    pub(super) is_abandoned: AtomicBool,
+}

@@ -1,0 +1,35 @@
+//! Why a nar did not arrive whole.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::format::compression::Compression;
+use crate::http::HttpError;
+
+/// Why a nar did not arrive whole.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum TransferError {
+    /// The network or the server failed.
+    #[error("downloading")]
+    Network(#[source] Arc<HttpError>),
+    /// What arrived is not what the compression method makes.
+    #[error("decompressing {compression}")]
+    Corrupt {
+        /// The method.
+        compression: Compression,
+        /// What the decoder said.
+        source: Arc<io::Error>,
+    },
+    /// More bytes came than the narinfo promises.
+    #[error("the nar is longer than the {0} bytes its narinfo says")]
+    TooLong(u64),
+    /// More compressed bytes came than any nar of its size takes.
+    #[error("the download is longer than {0} bytes, which is more than its nar can take")]
+    TooMuchInput(u64),
+    /// The user interrupted.
+    #[error("interrupted")]
+    Canceled,
+    /// A thread could not be started, or a decoder not be set up.
+    #[error("starting the transfer")]
+    Start(#[source] Arc<io::Error>),
+}

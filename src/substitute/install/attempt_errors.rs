@@ -1,0 +1,167 @@
+//! Why one download did not give an item, and what that means.
+
+use std::mem::discriminant;
+use std::sync::Arc;
+
+use crate::format::server_url::redacted;
+use crate::http::{self, HttpError, Outage};
+use crate::store::unpack::{NarMismatch, UnpackError};
+use crate::substitute::download::choice::DownloadCandidate;
+use crate::substitute::download::errors::TransferError;
+use crate::substitute::error_text::chain;
+use crate::trust::verdict::AuthorizedNarInfo;
+
+/// What a failure means for the exit code and for another try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FailureClass {
+    /// A definite no.
+    Absent,
+    /// Refused: trust or integrity.
+    Refused,
+    /// The network: trying again may help.
+    Transient,
+    /// This machine: disk, permissions, database, locks.
+    Local,
+    /// The user interrupted.
+    Interrupted,
+}
+
+/// Why one candidate did not give the item.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AttemptError {
+    /// It did not arrive whole.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// It is no nar, or the tree could not be written.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// It is another nar than the one that was signed.
+    #[error(transparent)]
+    Mismatch(#[from] NarMismatch),
+}
+
+impl AttemptError {
+    /// What it means.
+    #[must_use]
+    pub(crate) fn class(&self) -> FailureClass {
+        match self {
+            Self::Transfer(TransferError::Network(error)) => network_class(error),
+            Self::Transfer(
+                TransferError::Corrupt { .. }
+                | TransferError::TooLong(_)
+                | TransferError::TooMuchInput(_),
+            )
+            | Self::Unpack(UnpackError::Nar(_))
+            | Self::Mismatch(_) => FailureClass::Refused,
+            Self::Transfer(TransferError::Start(_))
+            | Self::Unpack(
+                UnpackError::Write { .. } | UnpackError::Deduplicate(_) | UnpackError::Panicked,
+            ) => FailureClass::Local,
+            Self::Transfer(TransferError::Canceled) => FailureClass::Interrupted,
+        }
+    }
+}
+
+impl AttemptError {
+    /// Whether this machine has too few threads or file descriptors, or too little memory.
+    pub(super) fn is_shortage(&self) -> bool {
+        match self {
+            Self::Transfer(TransferError::Network(error)) => error.is_shortage(),
+            Self::Transfer(TransferError::Start(error)) => http::is_shortage(error),
+            Self::Unpack(UnpackError::Write { source, .. }) => http::is_shortage(source),
+            _ => false,
+        }
+    }
+
+    /// The error and its causes on one line, without the URL of the download.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Transfer(error @ TransferError::Network(source)) => {
+                format!("{error}: {}", source.without_url())
+            }
+            other => chain(other),
+        }
+    }
+
+    /// Whether `other` is the same kind of failure, whatever the sizes and hashes in it are.
+    fn is_same_kind(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Transfer(TransferError::Network(one)),
+                Self::Transfer(TransferError::Network(other)),
+            ) => one.is_same_kind(other),
+            (Self::Transfer(one), Self::Transfer(other)) => {
+                discriminant(one) == discriminant(other)
+            }
+            (Self::Unpack(one), Self::Unpack(other)) => discriminant(one) == discriminant(other),
+            (Self::Mismatch(one), Self::Mismatch(other)) => {
+                discriminant(one) == discriminant(other)
+            }
+            _ => false,
+        }
+    }
+
+    /// The failure of the network or of the server, if it was one.
+    pub(super) fn network(&self) -> Option<&HttpError> {
+        match self {
+            Self::Transfer(TransferError::Network(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The outage that this may be.
+    pub(super) fn outage(&self) -> Option<Outage> {
+        self.network()?.outage()
+    }
+
+    /// Whether the server's other downloads would fail in the same way: it does not answer, or
+    /// wants to be left alone.
+    pub(super) fn concerns_server(&self) -> bool {
+        let is_down = matches!(self.outage(), Some(Outage::Unreachable | Outage::Silent(_)));
+        is_down || self.network().is_some_and(HttpError::is_overload)
+    }
+}
+
+fn network_class(error: &HttpError) -> FailureClass {
+    match error.class() {
+        http::HttpErrorClass::Absent => FailureClass::Absent,
+        http::HttpErrorClass::Transient => FailureClass::Transient,
+        http::HttpErrorClass::Refused => FailureClass::Refused,
+        http::HttpErrorClass::Local => FailureClass::Local,
+    }
+}
+
+/// A candidate that failed.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// What was tried.
+    pub(crate) candidate: DownloadCandidate,
+    /// The narinfo that its nar has to agree with.
+    pub(crate) authorized: Arc<AuthorizedNarInfo>,
+    /// Where from, without credentials.
+    pub(crate) url: String,
+    /// Why.
+    pub(crate) error: AttemptError,
+}
+
+impl Attempt {
+    /// A download for `authorized` that failed with `error`.
+    pub(super) fn new(
+        candidate: &DownloadCandidate,
+        authorized: &Arc<AuthorizedNarInfo>,
+        error: AttemptError,
+    ) -> Self {
+        let url = redacted(&candidate.url);
+        Self {
+            candidate: candidate.clone(),
+            authorized: Arc::clone(authorized),
+            url,
+            error,
+        }
+    }
+
+    /// Whether it is the same failure once more.
+    pub(super) fn is_repetition_of(&self, other: &Self) -> bool {
+        self.url == other.url && self.error.is_same_kind(&other.error)
+    }
+}

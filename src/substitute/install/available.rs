@@ -1,0 +1,97 @@
+//! One item for a place of its own: looked up, then unpacked and verified there. For callers that
+//! register nothing: `fetch --output`, and the daemon's helper.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::format::store_path::StorePath;
+use crate::store::Links;
+use crate::store::unpack::{Checked, Destination};
+use crate::substitute::download::choice;
+use crate::substitute::install::errors::ItemError;
+use crate::substitute::install::installer::{Installer, UnpackRequest};
+use crate::substitute::install::item::{self, AllowedBuilds};
+use crate::substitute::lookup::{LookupScope, Resolver};
+use crate::substitute::outcome::{Authority, NarSource};
+use crate::trust::verdict::AuthorizedNarInfo;
+
+/// An item that a server has, with an authorized narinfo.
+pub(crate) struct AvailableItem {
+    path: StorePath,
+    authorized: Arc<AuthorizedNarInfo>,
+    sources: Vec<NarSource>,
+}
+
+impl AvailableItem {
+    /// Looks `path` up.
+    ///
+    /// # Errors
+    /// No server has it with an authorized narinfo, or the user interrupted.
+    pub(crate) fn find(
+        installer: &Installer,
+        resolver: &Resolver,
+        path: &StorePath,
+    ) -> Result<Self, ItemError> {
+        let resolution = resolver.resolve(vec![path.clone()], LookupScope::ItemsOnly);
+        if installer.cancel.is_canceled() {
+            return Err(ItemError::Interrupted);
+        }
+
+        let lookup = resolution.items.first().ok_or(ItemError::NotTried)?;
+        let authority = lookup.authority.as_ref().and_then(Authority::checked);
+        let authorized =
+            authority.ok_or_else(|| ItemError::unavailable(lookup, &resolution.servers))?;
+        Ok(Self {
+            path: path.clone(),
+            authorized: Arc::clone(authorized),
+            sources: lookup.sources.clone(),
+        })
+    }
+
+    /// Bytes to download, when the server says so.
+    #[must_use]
+    pub(crate) fn download_size(&self) -> Option<u64> {
+        choice::announced(&self.sources).and_then(|(_, download)| download.file_size)
+    }
+
+    /// Bytes of its nar.
+    #[must_use]
+    pub(crate) fn nar_size(&self) -> u64 {
+        self.authorized.narinfo().nar_size()
+    }
+
+    /// Unpacks and verifies it at `destination`, from another build if `builds` allows that. Its
+    /// files are deduplicated in `links`, if given.
+    ///
+    /// # Errors
+    /// No server gives the nar, or the tree cannot be written; nothing is left behind.
+    pub(crate) fn unpack(
+        &self,
+        installer: &Installer,
+        resolver: &Arc<Resolver>,
+        destination: &Destination,
+        links: Option<&Arc<Links>>,
+        builds: AllowedBuilds,
+    ) -> Result<Checked, ItemError> {
+        let request = UnpackRequest {
+            item: &self.path,
+            authorized: &self.authorized,
+            sources: &self.sources,
+            destination,
+            links,
+        };
+        Ok(item::unpack(installer, resolver, &request, builds)?)
+    }
+}
+
+/// Refuses what does not fit before any of it is downloaded.
+///
+/// # Errors
+/// The `needed` bytes are more than those that are `free` in `directory`.
+pub(crate) fn check_free_space(directory: &Path, free: u64, needed: u64) -> Result<(), ItemError> {
+    if free < needed {
+        let path = directory.to_owned();
+        return Err(ItemError::NoSpace { path, needed, free });
+    }
+    Ok(())
+}

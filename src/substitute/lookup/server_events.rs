@@ -1,0 +1,130 @@
+//! What the engine does with what it learns of a server as such, and not of one item.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::format::escape::clip;
+use crate::http::{CacheInfoText, HttpError};
+use crate::lookup_cache::{AnswerKind, CacheInfoRecord, Downtime, ServerFact};
+use crate::substitute::lookup::engine::LookupEngine;
+use crate::substitute::lookup::servers::ServerState;
+use crate::substitute::outcome::{LookupFailure, LookupOutcome, ServerAnswer};
+use crate::substitute::progress::ProgressEvent;
+
+impl LookupEngine {
+    /// A server has told what it says of itself, or could not.
+    pub(super) fn cache_info(
+        &mut self,
+        server: usize,
+        info: Result<Option<CacheInfoText>, HttpError>,
+    ) {
+        // A server that could not be asked is reported as down; one without the file is
+        // used with the defaults.
+        let Ok(info) = info else { return };
+        let max_age = info.as_ref().and_then(|info| info.max_age);
+        let text = info.map(|info| clip(&info.text, INFO_BYTES_MAX).to_owned());
+        let entry = &mut self.servers[server];
+        entry.note_response();
+        entry.learn_info(text.as_deref().unwrap_or_default(), &self.setup.store_dir);
+        let now = self.setup.clock.unix_seconds();
+        let (ttl, _) = self
+            .setup
+            .options
+            .ttl
+            .ttl_secs(AnswerKind::CacheInfo, max_age);
+        let (text, expires_at) = (text.map(Into::into), now.saturating_add(ttl));
+        let fact = CacheInfoRecord {
+            text,
+            answered_at: now,
+            expires_at,
+        };
+
+        self.record_server_fact(server, ServerFact::CacheInfo(fact));
+        self.clear_down_record(server);
+        let entry = &self.servers[server];
+        if let ServerState::OtherStore(why) = entry.state.clone() {
+            self.report_down(server, &why);
+            self.give_up(server, &LookupOutcome::OtherStore(why));
+        }
+    }
+
+    /// A server is down: no request to it will be answered.
+    pub(super) fn server_down(&mut self, server: usize, error: HttpError) {
+        let (is_shortage, retry_after) = (error.is_shortage(), error.retry_after());
+        let failure = LookupFailure::Request(Arc::new(error));
+        self.report_down(server, &failure);
+        // A shortage of this machine is not the server's fault, so later runs use it.
+        if !is_shortage {
+            self.record_down(server, &failure, retry_after);
+            self.servers[server].mark_down(ServerState::Down(failure));
+        }
+    }
+
+    /// An item was decided without waiting for `server` any longer.
+    pub(super) fn not_awaited(&mut self, server: usize) {
+        if !matches!(
+            self.servers[server].state,
+            ServerState::NotNeeded | ServerState::Up
+        ) {
+            return;
+        }
+
+        self.servers[server].mark_down(ServerState::Slow);
+        self.record_down(server, &LookupFailure::NotAwaited, None);
+        self.report_down(server, &LookupFailure::NotAwaited);
+    }
+
+    fn report_down(&self, server: usize, reason: &dyn fmt::Display) {
+        self.setup.progress.event(ProgressEvent::ServerDown {
+            server: self.servers[server].url.as_str(),
+            reason: format_args!("{reason}"),
+        });
+    }
+
+    /// A server that says how long it wants to be left alone is, within reason.
+    fn record_down(
+        &mut self,
+        server: usize,
+        failure: &LookupFailure,
+        retry_after: Option<Duration>,
+    ) {
+        let now = self.setup.clock.unix_seconds();
+        let options = &self.setup.options;
+        let wanted = retry_after.map_or(0, |wait| {
+            options
+                .ttl
+                .ttl_secs(AnswerKind::Transient, Some(wait.as_secs()))
+                .0
+        });
+        let until = now.saturating_add(options.down_seconds.max(wanted));
+        let down = Downtime {
+            since: now,
+            until,
+            reason: failure.to_string().into(),
+        };
+        self.record_server_fact(server, ServerFact::Down(down));
+    }
+
+    /// Writes a fact about a server to the lookup cache.
+    pub(super) fn record_server_fact(&mut self, server: usize, fact: ServerFact) {
+        let id = self.servers[server].id;
+        let remembered = self.setup.cache.update_server(id, &[fact]);
+        self.warn(remembered.err());
+    }
+
+    /// Uses `outcome` for every answer that `server` still owes.
+    fn give_up(&mut self, server: usize, outcome: &LookupOutcome) {
+        let count = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
+        for item in 0..count {
+            let entry = &mut self.items[item as usize].item;
+            if entry.unanswered().contains(&server) {
+                entry.answer(server, ServerAnswer::of(outcome.clone()));
+                self.advance(item);
+            }
+        }
+    }
+}
+
+/// So much is kept of a server's `nix-cache-info`, which has a hundred bytes.
+const INFO_BYTES_MAX: usize = 4 << 10;
