@@ -40,7 +40,7 @@ fn style_numbers(files: &[SourceFile]) -> Vec<StyleNumber> {
             5,
         ),
         ("files of more than 400 lines", long_files(files).len(), 5),
-        ("closures bound to a name", named_closures(files), 97),
+        ("closures bound to a name", named_closures(files), 80),
         (
             "non-private type names in use more than once",
             shared_type_names(files).len(),
@@ -61,11 +61,6 @@ fn style_numbers(files: &[SourceFile]) -> Vec<StyleNumber> {
             "imports from a root module above",
             upward(&arrows).len(),
             50,
-        ),
-        (
-            "lines without tests",
-            files.iter().map(line_count).sum(),
-            37500,
         ),
     ];
     numbers
@@ -217,6 +212,8 @@ fn style_numbers_are_within_their_limits() {
         blank / 10,
         blank % 10
     );
+    let lines: usize = files.iter().map(line_count).sum();
+    eprintln!("| lines without tests | {lines} | |");
     for number in &numbers {
         eprintln!("| {} | {} | {} |", number.name, number.value, number.limit);
     }
