@@ -2,17 +2,18 @@
 //!
 //! One SQLite file, `lookups-v1.sqlite`, used by any number of processes at once, any of which
 //! may be killed at any moment. It is only a cache, and never a reason to fail: where the
-//! file cannot be used, or stops being usable, the same is remembered in memory for the rest
+//! file cannot be used, or stops being usable, answers are cached in memory for the rest
 //! of the run, and the trouble is reported once for the user to see.
 //!
 //! A narinfo is kept byte for byte, since its signature covers the bytes. Beside it can stand
-//! the key that a signature of exactly this text was found to be of (a *memo*), which saves
-//! checking it again. A memo is believed only where nobody but us and root can write the file
-//! and its directory, and only while text and memo are as they were written.
+//! the key that a signature of exactly this text was found to be of which saves
+//! checking it again. The key is used only where no other user but root can write the file
+//! and its directory, and only while text and key are as they were written.
 
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
+use tracing::debug;
 
 mod db;
 mod entry;
@@ -34,7 +35,7 @@ use crate::format::store_path::HashPart;
 use db::CachedVerdicts;
 use open::CacheFile;
 
-/// The remembered lookups.
+/// The cached lookups.
 ///
 /// Every error of a method has been dealt with when it is returned: show it, and go on with
 /// the same cache as if nothing had been found.
@@ -63,6 +64,8 @@ impl LookupCache {
     pub(crate) fn open(dir: &Path) -> OpenedCache {
         match open::open_file(dir) {
             Ok((connection, file, warning)) => {
+                let is_rebuilt = warning.is_some();
+                debug!(path = %file.path.display(), is_rebuilt, "lookup cache opened");
                 let cache = Self {
                     connection,
                     file: Some(file),
@@ -124,15 +127,15 @@ impl LookupCache {
         items: &[HashPart],
         now: u64,
     ) -> Result<Vec<(HashPart, CacheEntry)>, CacheError> {
-        let memos = self.memos();
+        let verdicts = self.cached_verdicts();
         self.run("looking up answers", |connection| {
-            db::find(connection, server, items, memos, &|entry| {
+            db::find(connection, server, items, verdicts, &|entry| {
                 entry.is_fresh(now)
             })
         })
     }
 
-    /// Remembers `batch`, all at once. It is remembered even when this fails: in memory.
+    /// Inserts `batch`, all at once. It is cached even when this fails: in memory.
     ///
     /// # Errors
     /// The file failed and has been given up.
@@ -140,14 +143,15 @@ impl LookupCache {
         &mut self,
         batch: &[(ServerId, HashPart, CacheEntry)],
     ) -> Result<(), CacheError> {
-        self.run("remembering answers", |connection| {
+        debug!(entries = batch.len(), "writing answers");
+        self.run("writing answers", |connection| {
             db::insert(connection, batch)
         })
     }
 
-    /// Forgets what `server`, or every one, answered about `items`, or about all when none are
-    /// named. Without items, what is known of the server itself is forgotten too. Gives the
-    /// number of entries forgotten.
+    /// Removes what `server`, or every one, answered about `items`, or about all when none are
+    /// named. Without items, what is known of the server itself is removed too. Gives the
+    /// number of entries removed.
     ///
     /// # Errors
     /// The file failed and has been given up.
@@ -156,7 +160,7 @@ impl LookupCache {
         server: Option<&str>,
         items: &[HashPart],
     ) -> Result<u64, CacheError> {
-        self.run("forgetting answers", |connection| {
+        self.run("removing answers", |connection| {
             report::remove(connection, server, items)
         })
     }
@@ -171,7 +175,7 @@ impl LookupCache {
         })
     }
 
-    /// Remembers what was learned of `server`. It is remembered even when this fails: in memory.
+    /// Updates what is known of `server`. It is cached even when this fails: in memory.
     ///
     /// # Errors
     /// The file failed and has been given up.
@@ -180,7 +184,7 @@ impl LookupCache {
         server: ServerId,
         facts: &[ServerFact],
     ) -> Result<(), CacheError> {
-        self.run("remembering a server", |connection| {
+        self.run("updating a server", |connection| {
             db::update_server(connection, server, facts)
         })
     }
@@ -195,9 +199,9 @@ impl LookupCache {
         server: Option<&str>,
         visit: &mut dyn FnMut(ListedEntry),
     ) -> Result<(), CacheError> {
-        let memos = self.memos();
+        let verdicts = self.cached_verdicts();
         // Not tried again in memory: what was listed before a failure has been shown.
-        let listed = report::list(&self.connection, server, memos, visit);
+        let listed = report::list(&self.connection, server, verdicts, visit);
         listed.map_err(|source| self.give_up_file("listing answers", source))
     }
 
@@ -290,7 +294,7 @@ impl LookupCache {
         }
     }
 
-    fn memos(&self) -> CachedVerdicts {
+    fn cached_verdicts(&self) -> CachedVerdicts {
         match &self.file {
             Some(file) if !file.is_ours => CachedVerdicts::Ignored,
             _ => CachedVerdicts::Used,

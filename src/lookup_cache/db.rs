@@ -9,7 +9,7 @@ use super::server::{
 };
 use crate::format::store_path::HashPart;
 
-/// Whether verdicts found beside a text are believed.
+/// Whether the key stored beside a text spares checking its signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CachedVerdicts {
     Used,
@@ -52,7 +52,7 @@ pub(super) fn find(
     connection: &mut Connection,
     server: ServerId,
     items: &[HashPart],
-    memos: CachedVerdicts,
+    verdicts: CachedVerdicts,
     is_wanted: &dyn Fn(&CacheEntry) -> bool,
 ) -> rusqlite::Result<Vec<(HashPart, CacheEntry)>> {
     // In the order of the index, neighbors meet in one page.
@@ -65,7 +65,7 @@ pub(super) fn find(
         for item in ordered {
             let mut rows = statement.query(params![server.0, item.as_str()])?;
             if let Some(row) = rows.next()? {
-                let entry = read_entry(row, memos)?;
+                let entry = read_entry(row, verdicts)?;
                 if is_wanted(&entry) {
                     found.push((item, entry));
                 }
@@ -76,7 +76,7 @@ pub(super) fn find(
     Ok(found)
 }
 
-/// Remembers `batch` in one transaction.
+/// Inserts `batch` in one transaction.
 pub(super) fn insert(
     connection: &mut Connection,
     batch: &[(ServerId, HashPart, CacheEntry)],
@@ -192,7 +192,7 @@ impl<'a> StoredAnswer<'a> {
                 kind: POSITIVE,
                 text: Some(text),
                 key_id: key_id.as_deref(),
-                digest: key_id.as_deref().map(|key| memo_digest(text, key)),
+                digest: key_id.as_deref().map(|key| key_digest(text, key)),
                 ..nothing
             },
             CachedAnswer::Refused { facts } => Self {
@@ -220,13 +220,13 @@ impl<'a> StoredAnswer<'a> {
 }
 
 /// Reads the columns `kind` to `digest`, in the order of [`ENTRY_COLUMNS`].
-pub(super) fn read_entry(row: &Row<'_>, memos: CachedVerdicts) -> rusqlite::Result<CacheEntry> {
+pub(super) fn read_entry(row: &Row<'_>, verdicts: CachedVerdicts) -> rusqlite::Result<CacheEntry> {
     let text = || row.get::<_, Box<str>>(5);
     let answer = match row.get::<_, i64>(0)? {
         POSITIVE => {
             let text = text()?;
-            let key_id = match memos {
-                CachedVerdicts::Used => read_memo(row, &text)?,
+            let key_id = match verdicts {
+                CachedVerdicts::Used => read_key_id(row, &text)?,
                 CachedVerdicts::Ignored => None,
             };
             CachedAnswer::Positive { text, key_id }
@@ -255,13 +255,13 @@ pub(super) fn read_entry(row: &Row<'_>, memos: CachedVerdicts) -> rusqlite::Resu
 
 /// The verdict beside `text`, unless either of them is not as it was written: SQLite does not
 /// notice a flipped bit inside a text, and no signature is going to be checked again.
-fn read_memo(row: &Row<'_>, text: &str) -> rusqlite::Result<Option<Box<str>>> {
+fn read_key_id(row: &Row<'_>, text: &str) -> rusqlite::Result<Option<Box<str>>> {
     let key_id: Option<Box<str>> = row.get(6)?;
     let digest: Option<[u8; 32]> = row.get(7)?;
-    Ok(key_id.filter(|key| digest == Some(memo_digest(text, key))))
+    Ok(key_id.filter(|key| digest == Some(key_digest(text, key))))
 }
 
-fn memo_digest(text: &str, key: &str) -> [u8; 32] {
+fn key_digest(text: &str, key: &str) -> [u8; 32] {
     let mut digest = Sha256::new();
     digest.update(key.as_bytes());
     digest.update([0]);

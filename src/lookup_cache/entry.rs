@@ -1,4 +1,4 @@
-//! What is remembered of one lookup, and for how long it counts.
+//! The cached answer of one lookup, and when it expires.
 //!
 //! Time is always an argument, in Unix seconds. An entry counts from when it was asked until it
 //! expires; one that was asked in the future (the clock was set back) does not count, because
@@ -19,7 +19,7 @@ pub(crate) struct TtlPolicy {
     pub(crate) transient_secs: u64,
     /// What it says of itself.
     pub(crate) cache_info_secs: u64,
-    /// No word of a server makes an answer count longer than this.
+    /// An answer expires after this at the latest, whatever the server says.
     pub(crate) longest_secs: u64,
     /// Nor a baking one longer than this,
     pub(crate) longest_preparing_secs: u64,
@@ -66,7 +66,7 @@ pub(crate) enum AnswerKind {
 pub(crate) enum TtlSource {
     /// The server, with `max-age` or `Retry-After`.
     Server,
-    /// Nobody did, so it is the default.
+    /// The policy's default, since the server did not say.
     Default,
 }
 
@@ -107,15 +107,15 @@ impl TtlPolicy {
     }
 }
 
-/// An answer as it is remembered.
+/// An answer as it is cached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CachedAnswer {
     /// The server has the item.
     Positive {
         /// The narinfo, byte for byte.
         text: Box<str>,
-        /// The authorized key that was found to have signed exactly this text. Only believed
-        /// where nobody else could have written it; see [`LookupCache`](super::LookupCache).
+        /// The authorized key that was found to have signed exactly this text. Only used
+        /// where no other user could have written it; see [`LookupCache`](super::LookupCache).
         key_id: Option<Box<str>>,
     },
     /// The server has a narinfo that no authorized key has signed.

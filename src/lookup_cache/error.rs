@@ -7,16 +7,16 @@ use std::path::PathBuf;
 /// Why the cache does not keep what it learns, or not what it had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CacheError {
-    /// The directory or the file cannot be used; this run remembers in memory only.
-    #[error("the lookup cache in {} cannot be used; nothing is remembered after this run", path.display())]
+    /// The directory or the file cannot be used; this run caches in memory only.
+    #[error("the lookup cache in {} cannot be used; answers are cached for this run only", path.display())]
     Unusable {
         /// The directory or file.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// A statement failed on the file; from here on this run remembers in memory only.
-    #[error("{action} in the lookup cache {} failed; nothing more is remembered after this run", path.display())]
+    /// A statement failed on the file; from here on this run caches in memory only.
+    #[error("{action} in the lookup cache {} failed; from now on answers are cached for this run only", path.display())]
     Failed {
         /// What was being done.
         action: &'static str,
@@ -26,7 +26,7 @@ pub(crate) enum CacheError {
         source: rusqlite::Error,
     },
     /// The file was no sound database, and has been replaced by a new one.
-    #[error("the lookup cache {} was damaged; it was set aside and started anew", path.display())]
+    #[error("the lookup cache {} was damaged; it was set aside and a new one created", path.display())]
     Rebuilt {
         /// The file.
         path: PathBuf,

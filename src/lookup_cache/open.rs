@@ -20,13 +20,13 @@ use super::{db, schema};
 #[derive(Debug)]
 pub(super) struct CacheFile {
     pub(super) path: PathBuf,
-    /// Whether nobody but us and root can have written what stands in it.
+    /// Whether only this user and root can have written what stands in it.
     pub(super) is_ours: bool,
     /// Held shared for as long as the file is open.
     lock: File,
 }
 
-/// The database in `dir`, and a warning when it had to be started anew.
+/// The database in `dir`, and a warning when it had to be created again.
 pub(super) fn open_file(
     dir: &Path,
 ) -> Result<(Connection, CacheFile, Option<CacheError>), CacheError> {
@@ -68,7 +68,7 @@ pub(super) fn open_file(
 }
 
 impl CacheFile {
-    /// Moves the damaged database out of the way, if nobody else uses it. The caller has closed
+    /// Moves the damaged database out of the way, if no other process uses it. The caller has closed
     /// it. Holds the shared lock again afterward.
     pub(super) fn set_aside(&self) -> Result<(), CacheError> {
         match self.lock.try_lock() {
@@ -178,7 +178,7 @@ fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// Opens `path` for writing, making it if need be, for nobody else: URLs of servers may hold
+/// Opens `path` for writing, creating it if it is missing, private to its owner: URLs of servers may hold
 /// passwords. A symlink is not followed: where it leads is up to whoever made it.
 fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()

@@ -44,7 +44,7 @@ pub(crate) struct CacheStats {
 pub(super) fn list(
     connection: &Connection,
     server: Option<&str>,
-    memos: CachedVerdicts,
+    verdicts: CachedVerdicts,
     visit: &mut dyn FnMut(ListedEntry),
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(
@@ -62,7 +62,7 @@ pub(super) fn list(
         visit(ListedEntry {
             server: row.get(8)?,
             item,
-            entry: db::read_entry(row, memos)?,
+            entry: db::read_entry(row, verdicts)?,
         });
     }
     Ok(())
@@ -108,8 +108,8 @@ pub(super) fn integrity_faults(connection: &Connection) -> rusqlite::Result<Vec<
     Ok(if lines == ["ok"] { Vec::new() } else { lines })
 }
 
-/// Forgets entries about `items`, or about all when there are none named, of one server or of
-/// all. Without items, what is remembered of the servers themselves goes too.
+/// Removes entries about `items`, or about all when there are none named, of one server or of
+/// all. Without items, what is known of the servers themselves goes too.
 pub(super) fn remove(
     connection: &mut Connection,
     server: Option<&str>,
@@ -118,10 +118,10 @@ pub(super) fn remove(
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let of_server = "(?1 IS NULL OR server IN (SELECT id FROM servers WHERE url = ?1))";
-    let mut forgotten = 0;
+    let mut removed = 0;
     if items.is_empty() {
         let sql = format!("DELETE FROM lookups WHERE {of_server}");
-        forgotten = transaction.execute(&sql, [server])?;
+        removed = transaction.execute(&sql, [server])?;
         transaction.execute(
             "UPDATE servers SET info_text = NULL, info_asked_at = NULL, info_expires_at = NULL,
              down_since = NULL, down_until = NULL, down_reason = NULL, pipelining = NULL,
@@ -133,14 +133,14 @@ pub(super) fn remove(
         let sql = format!("DELETE FROM lookups WHERE server IN ({all}) AND item = ?2");
         let mut statement = transaction.prepare(&sql)?;
         for item in items {
-            forgotten += statement.execute(params![server, item.as_str()])?;
+            removed += statement.execute(params![server, item.as_str()])?;
         }
     }
     transaction.commit()?;
     if items.is_empty() {
         expiry::return_free_pages(connection)?;
     }
-    Ok(forgotten as u64)
+    Ok(removed as u64)
 }
 
 fn unsigned(row: &rusqlite::Row<'_>) -> rusqlite::Result<u64> {

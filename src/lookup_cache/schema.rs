@@ -16,7 +16,7 @@ pub(super) const LOCK_NAME: &str = "lookups-v1.lock";
 /// Whether the database is ours already; if not, it is new.
 ///
 /// # Errors
-/// Those of SQLite; `NotADatabase` when it is somebody else's.
+/// Those of SQLite; `NotADatabase` when another program made it.
 pub(super) fn is_there(connection: &Connection) -> rusqlite::Result<bool> {
     match connection.pragma_query_value(None, "application_id", |row| row.get(0))? {
         APPLICATION_ID => Ok(true),

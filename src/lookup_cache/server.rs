@@ -1,4 +1,4 @@
-//! What is remembered of a server itself.
+//! What is cached of a server itself.
 
 use super::entry::counts;
 
@@ -7,7 +7,7 @@ use super::entry::counts;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ServerId(pub(super) i64);
 
-/// All that is remembered of a server.
+/// All that is cached of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ServerFacts {
     /// Its `nix-cache-info`.

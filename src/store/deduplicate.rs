@@ -10,8 +10,8 @@
 //! [`Links::link_written`] only use what is there, and [`Links::publish`] is for files of trees
 //! that are verified.
 //!
-//! That an entry has the content that its name stands for is believed, as stock programs do,
-//! but for its size and mode. Where damage is what brings us here, it is not: see [`Entries`].
+//! Of an entry only size and mode are checked, as stock programs do. A repair, where the entry may be
+//! damaged, compares its contents: see [`EntryCheck`].
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -37,16 +37,16 @@ pub(crate) const DEDUPLICATE_MIN_BYTES: u64 = 8192;
 #[derive(Debug, Clone)]
 pub(crate) struct Links {
     directory: Arc<LinksDirectory>,
-    entries: Entries,
+    entry_check: EntryCheck,
 }
 
-/// What is believed of an entry.
+/// What is checked of an entry before a file is linked to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Entries {
-    /// That it is what its name says.
-    Believed,
-    /// Nothing: it has to equal a file that was just written, and is replaced where it does not.
-    Compared,
+enum EntryCheck {
+    /// Its size and mode.
+    SizeAndMode,
+    /// All: it has to equal a file that was just written, and is replaced where it does not.
+    Contents,
 }
 
 /// What all files have in common that are links to one entry.
@@ -70,7 +70,7 @@ pub(crate) enum LinkOutcome {
     /// There is one, but it takes no more links, or there can be none at all.
     Unusable,
     /// In a repair: the file has to be written first, for [`Links::link_written`].
-    Uncompared,
+    NotCompared,
 }
 
 /// What came of offering a file.
@@ -78,15 +78,15 @@ pub(crate) enum LinkOutcome {
 pub(crate) enum EntryOutcome {
     /// It is an entry now.
     Added,
-    /// Somebody was first; the name is a hard link to their entry now.
+    /// There was an entry already; the name is a hard link to it now.
     ReplacedByExisting,
     /// It stays alone: a limit of the file system was reached.
     Skipped,
 }
 
-/// What has to give way to the other.
+/// Which of two names becomes a link to the file of the other.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Loser {
+enum ReplacedName {
     File,
     Entry,
 }
@@ -95,7 +95,7 @@ impl Links {
     pub(super) fn new(store: Arc<OwnedFd>) -> Self {
         Self {
             directory: Arc::new(LinksDirectory::new(store)),
-            entries: Entries::Believed,
+            entry_check: EntryCheck::SizeAndMode,
         }
     }
 
@@ -115,7 +115,7 @@ impl Links {
     pub(crate) fn for_repair(&self) -> Self {
         Self {
             directory: Arc::clone(&self.directory),
-            entries: Entries::Compared,
+            entry_check: EntryCheck::Contents,
         }
     }
 
@@ -131,8 +131,8 @@ impl Links {
         dir: BorrowedFd<'_>,
         name: &CStr,
     ) -> Result<LinkOutcome, StoreError> {
-        if self.entries == Entries::Compared {
-            return Ok(LinkOutcome::Uncompared);
+        if self.entry_check == EntryCheck::Contents {
+            return Ok(LinkOutcome::NotCompared);
         }
         let failed = |errno| failure(file_name(name), errno);
         let links = match self.directory.open() {
@@ -169,8 +169,8 @@ impl Links {
             .open()
             .and_then(|links| self.replace_file(&links, file, dir, name));
         match replaced {
-            Ok(Loser::File) => Ok(LinkOutcome::Done),
-            Ok(Loser::Entry) => Ok(LinkOutcome::Absent),
+            Ok(ReplacedName::File) => Ok(LinkOutcome::Done),
+            Ok(ReplacedName::Entry) => Ok(LinkOutcome::Absent),
             Err(error) => without_entry(error).map_err(|errno| failure(file_name(name), errno)),
         }
     }
@@ -207,8 +207,8 @@ impl Links {
                 Err(error) => Err(error),
             };
             match offered {
-                Ok(Loser::File) => return Ok(EntryOutcome::ReplacedByExisting),
-                Ok(Loser::Entry) => return Ok(EntryOutcome::Added),
+                Ok(ReplacedName::File) => return Ok(EntryOutcome::ReplacedByExisting),
+                Ok(ReplacedName::Entry) => return Ok(EntryOutcome::Added),
                 // The entry has been deleted meanwhile.
                 Err(Errno::NOENT) => {}
                 Err(error) if is_limit(error) => return Ok(EntryOutcome::Skipped),
@@ -223,7 +223,7 @@ impl Links {
         let links = self.directory.open()?;
         let entry = base32::encode(hash);
         let stat = statat(&links, &entry, AtFlags::SYMLINK_NOFOLLOW)?;
-        // A link that somebody makes to it before it is deleted has the same content as ever.
+        // A link that another process makes to it before it is deleted has the same content.
         if stat.st_nlink == 1 {
             discard(&links, &entry)
         } else {
@@ -234,23 +234,28 @@ impl Links {
     /// Puts one of the two in the place of the other: the file `path` below `dir` and the entry of
     /// `file`. The directory of the file is writable meanwhile, and has its canonical form again
     /// afterward. Both names exist at every moment.
-    fn replace(&self, file: &Fingerprint, dir: BorrowedFd<'_>, path: &CStr) -> io::Result<Loser> {
+    fn replace(
+        &self,
+        file: &Fingerprint,
+        dir: BorrowedFd<'_>,
+        path: &CStr,
+    ) -> io::Result<ReplacedName> {
         let links = self.directory.open()?;
-        let loser = match split(path) {
+        let replaced_name = match split(path) {
             None => self.replace_file(&links, file, dir, path),
             Some((parent, name)) => {
                 let parent = open_writable(dir, &parent)?;
                 let replaced = self.replace_file(&links, file, parent.as_fd(), &name);
                 let settled = canonical::settle(&parent, canonical::DIRECTORY_MODE);
-                replaced.and_then(|loser| settled.map(|()| loser))
+                replaced.and_then(|replaced_name| settled.map(|()| replaced_name))
             }
         }?;
-        if loser == Loser::Entry {
+        if replaced_name == ReplacedName::Entry {
             let temporary = temporary_link(&links, dir, path)?;
             let renamed = renameat(&links, &temporary, &links, file.entry_name());
             without(&links, &temporary, renamed)?;
         }
-        Ok(loser)
+        Ok(replaced_name)
     }
 
     /// Puts a hard link to the entry of `file` in the place of `name`, unless the entry is corrupt,
@@ -261,21 +266,21 @@ impl Links {
         file: &Fingerprint,
         dir: BorrowedFd<'_>,
         name: &CStr,
-    ) -> io::Result<Loser> {
+    ) -> io::Result<ReplacedName> {
         // The name under which the entry is looked at is the one that is moved: what stands in
         // its place by then is another matter.
         let temporary = temporary_link(links, links.as_fd(), &*file.entry_name())?;
-        let loser =
+        let replaced_name =
             statat(links, &temporary, AtFlags::SYMLINK_NOFOLLOW).and_then(|entry| {
-                match self.entries {
-                    _ if !file.is_of(&entry) => Ok(Loser::Entry),
-                    Entries::Believed => Ok(Loser::File),
-                    Entries::Compared => compared(links, &temporary, dir, name),
+                match self.entry_check {
+                    _ if !file.is_of(&entry) => Ok(ReplacedName::Entry),
+                    EntryCheck::SizeAndMode => Ok(ReplacedName::File),
+                    EntryCheck::Contents => compared(links, &temporary, dir, name),
                 }
             });
-        let replaced = loser.and_then(|loser| match loser {
-            Loser::File => renameat(links, &temporary, dir, name).map(|()| loser),
-            Loser::Entry => Ok(loser),
+        let replaced = replaced_name.and_then(|replaced_name| match replaced_name {
+            ReplacedName::File => renameat(links, &temporary, dir, name).map(|()| replaced_name),
+            ReplacedName::Entry => Ok(replaced_name),
         });
         // When both names are links to one inode already, renaming does nothing at all and
         // succeeds, so the temporary one may be there in either case.
@@ -325,16 +330,20 @@ fn compared(
     temporary: &str,
     dir: BorrowedFd<'_>,
     name: &CStr,
-) -> io::Result<Loser> {
+) -> io::Result<ReplacedName> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(dir, name, flags, Mode::empty())?;
     // An entry that cannot be read is not one to link to either.
     let Ok(entry) = openat(links, temporary, flags, Mode::empty()) else {
-        return Ok(Loser::Entry);
+        return Ok(ReplacedName::Entry);
     };
     let is_same_kind = fstat(&file)?.st_mode == fstat(&entry)?.st_mode;
     let is_equal = is_same_kind && have_equal_bytes(&file, &entry)?;
-    Ok(if is_equal { Loser::File } else { Loser::Entry })
+    Ok(if is_equal {
+        ReplacedName::File
+    } else {
+        ReplacedName::Entry
+    })
 }
 
 /// The directory and the last name of `path`, if there is more than a name.

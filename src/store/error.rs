@@ -58,7 +58,7 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
-    /// A lock could not be taken, for another reason than that somebody has it.
+    /// A lock could not be taken, for another reason than that it is held.
     #[error("locking {}", path.display())]
     Lock {
         /// The lock file.
@@ -72,7 +72,7 @@ pub enum StoreError {
     /// An item was to be published without holding its lock.
     #[error("{} is not locked by this process", .0.display())]
     NotLocked(PathBuf),
-    /// Somebody else holds a lock, and the caller would not wait any longer.
+    /// Another process holds a lock.
     #[error("{} is locked by another process", .0.display())]
     Locked(PathBuf),
     /// Temp roots could not be announced. Going on without them would let the collector

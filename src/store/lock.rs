@@ -39,7 +39,7 @@ pub(super) enum LockKind {
 pub(super) enum LockMode {
     /// Others that want it shared.
     Shared,
-    /// Nobody.
+    /// None.
     Exclusive,
 }
 
@@ -48,7 +48,7 @@ pub(super) enum LockMode {
 pub(super) enum Tried {
     /// It is.
     Acquired,
-    /// Somebody else holds it.
+    /// It is held elsewhere.
     Busy,
 }
 

@@ -2,7 +2,7 @@
 //! making of a new one.
 //!
 //! The file that holds the schema's number is written last and at once, so a store without it
-//! is one that nobody has finished making.
+//! is one whose creation was interrupted.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -80,7 +80,7 @@ fn create_database(layout: &Layout) -> Result<(), StoreError> {
     }
     let new = path.with_extension("new");
     for suffix in ["", "-journal", "-wal", "-shm"] {
-        // What somebody left who was interrupted.
+        // What an interrupted process left.
         let mut name = new.clone().into_os_string();
         name.push(suffix);
         match std::fs::remove_file(&name) {
@@ -138,7 +138,7 @@ fn write_schema_number(layout: &Layout) -> Result<(), StoreError> {
     let path = layout.schema_file();
     let temporary = path.with_extension("tmp");
     let number = schema::version(layout.store_dir().dialect()).to_string();
-    // What somebody left who was interrupted, or a link that leads elsewhere.
+    // What an interrupted process left, or a link that leads elsewhere.
     match std::fs::remove_file(&temporary) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             return Err(StoreError::Write {
@@ -207,7 +207,7 @@ mod tests {
     use crate::format::store_path::StoreDir;
 
     #[test]
-    fn what_an_interrupted_maker_left_is_in_nobodys_way() {
+    fn what_an_interrupted_process_left_is_replaced() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::embedded(root.path(), StoreDir::parse(StoreDir::GUIX).unwrap());
         create_directories(&layout).unwrap();

@@ -165,7 +165,7 @@ fn create_lock(parent: BorrowedFd<'_>, name: &EntryName) -> io::Result<Option<Fi
     match try_lock(&file) {
         Ok(Tried::Acquired) if !is_stale(&file).unwrap_or(true) => Ok(Some(file)),
         Ok(_) => Ok(None),
-        // No locks here: nobody else can take this one either, so the tree is left alone.
+        // A file system without locks: no process can take this one, so the tree is left alone.
         Err(_) => Ok(Some(file)),
     }
 }
@@ -203,7 +203,7 @@ impl Names {
     }
 
     fn entry(name: Vec<u8>) -> EntryName {
-        EntryName::new(&name).expect("a part of an entry name with such words around it is one too")
+        EntryName::new(&name).expect("a part of an entry name with these affixes is one too")
     }
 
     /// The ids of all temporary names in `parent`, of trees and of locks.

@@ -15,6 +15,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tracing::debug;
+
 use super::error::{StoreError, on};
 use super::layout::Layout;
 use super::lock::{LockKind, LockMode, Tried, is_stale, open_lock_file};
@@ -45,6 +47,7 @@ impl TempRoots {
             // While this is held no collector starts, so none deletes the file before it is locked.
             // Nix's tells a running one from none by this lock, and need not be waited for.
             if kind == LockKind::Record {
+                debug!(path = %gc_lock_path.display(), "waiting for the lock");
                 kind.lock(&gc_lock, LockMode::Shared).map_err(locking())?;
             }
             let (file, path) = create_unused(layout, kind)?;
@@ -74,6 +77,8 @@ impl TempRoots {
         if new.is_empty() {
             return Ok(());
         }
+        debug!(items = new.len(), "adding temp roots");
+
         let mut names = Vec::new();
         for path in &new {
             let store_dir = layout.store_dir().as_str();

@@ -71,7 +71,7 @@ impl Scene {
             links
                 .link_existing(&FILE, self.dir.as_fd(), c"unseen")
                 .unwrap(),
-            LinkOutcome::Uncompared
+            LinkOutcome::NotCompared
         );
         links.publish(&FILE, self.dir.as_fd(), &c_name).unwrap()
     }

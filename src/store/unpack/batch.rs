@@ -217,7 +217,7 @@ impl SmallFile {
                 self.create(tree, contents)?;
                 sharing.add(&file, &self.parent, &self.name)?;
             }
-            LinkOutcome::Uncompared => {
+            LinkOutcome::NotCompared => {
                 self.create(tree, contents)?;
                 sharing.link_or_add(&file, &self.parent, &self.name)?;
             }

@@ -16,7 +16,7 @@ use rustix::fs::Mode;
 use crate::store::canonical;
 
 /// The mode of a directory, or of a file in no directory of the tree, before it is complete:
-/// nobody else may see bytes that are not verified yet.
+/// no other user may see bytes that are not verified yet.
 pub(super) const UNFINISHED_DIRECTORY: Mode = Mode::RWXU;
 /// See [`UNFINISHED_DIRECTORY`].
 pub(super) const UNFINISHED_FILE: Mode = Mode::RUSR.union(Mode::WUSR);

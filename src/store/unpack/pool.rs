@@ -29,7 +29,7 @@ pub(crate) struct WriterPool {
     _threads: Threads,
 }
 
-/// Buffers that nobody uses at the moment.
+/// Buffers that are not in use.
 #[derive(Default)]
 struct Buffers(Mutex<Vec<Vec<u8>>>);
 
@@ -88,7 +88,7 @@ impl Buffers {
 }
 
 /// Does all `jobs`. One that panics fails for its tree alone: what others have put into the queue
-/// behind it is waited for too, and nobody but a writer takes it out again.
+/// behind it is waited for too, and only writers take it out.
 fn write_all(jobs: &Receiver<Job>, buffers: &Buffers) {
     for job in jobs {
         // What a job shares with others, its tree, has been told of the failure.

@@ -1,11 +1,11 @@
 //! Which files of a tree are links to others, and which are to become entries of `.links`.
 //!
-//! Nobody knows yet whether the bytes of a tree are the right ones while it is unpacked. So its
+//! While a tree is unpacked its bytes are not verified yet. So its
 //! files may be links to entries of `.links`, which were verified, and to each other, but new
 //! entries are added only after the nar has been verified: see [`NewEntries::publish`]. A run that
 //! fails or is killed before leaves nothing in `.links`.
 //!
-//! Until then the new files are remembered, in at most [`MAX_BYTES`] for each tree. What does not
+//! Until then the new files are noted, in at most [`MAX_BYTES`] for each tree. What does not
 //! fit is not deduplicated, which is allowed for every file.
 
 use std::collections::HashMap;
@@ -70,7 +70,7 @@ impl Sharing {
     ) -> Result<LinkOutcome, StoreError> {
         let c_name = c_name(name);
         let linked = self.links.link_existing(file, parent.fd(), &c_name)?;
-        if !matches!(linked, LinkOutcome::Absent | LinkOutcome::Uncompared) {
+        if !matches!(linked, LinkOutcome::Absent | LinkOutcome::NotCompared) {
             return Ok(linked);
         }
         let Some(equal) = self.new_files().find(file).map(CStr::to_owned) else {
@@ -90,7 +90,7 @@ impl Sharing {
     }
 
     /// Replaces a file of the tree that was just written by a link to its entry in `.links`, if
-    /// there is one, and else remembers it. For files that could not be [linked](Sharing::link).
+    /// there is one, and else notes it. For files that could not be [linked](Sharing::link).
     pub(super) fn link_or_add(
         &self,
         file: &Fingerprint,
@@ -98,12 +98,12 @@ impl Sharing {
         name: &EntryName,
     ) -> Result<(), StoreError> {
         match self.links.link_written(file, parent.fd(), &c_name(name))? {
-            LinkOutcome::Absent | LinkOutcome::Uncompared => self.add(file, parent, name),
+            LinkOutcome::Absent | LinkOutcome::NotCompared => self.add(file, parent, name),
             LinkOutcome::Done | LinkOutcome::Unusable => Ok(()),
         }
     }
 
-    /// Remembers a file of the tree that was just written, or replaces it by a link to an equal one
+    /// Notes a file of the tree that was just written, or replaces it by a link to an equal one
     /// that another thread has written in the meantime.
     pub(super) fn add(
         &self,
@@ -123,7 +123,7 @@ impl Sharing {
         }
     }
 
-    /// The new files, when nobody adds more.
+    /// The new files, when all are added.
     pub(super) fn finish(&self) -> NewEntries {
         let files = std::mem::take(&mut *self.new_files());
         NewEntries {
@@ -168,8 +168,7 @@ impl NewFiles {
     fn find(&self, file: &Fingerprint) -> Option<&CStr> {
         let index = *self.by_hash.get(&short(file))?;
         let found = self.files.get(usize::try_from(index).ok()?)?;
-        // Others may have the same first bytes. They are not deduplicated, and nobody has ever
-        // seen any.
+        // Others may have the same first bytes. They are not deduplicated, and none is known.
         (found.fingerprint == *file).then(|| self.path(found))
     }
 
@@ -237,7 +236,7 @@ impl NewEntries {
         Ok(())
     }
 
-    /// Takes back what was published, after the tree has been removed, where nobody else uses it.
+    /// Takes back what was published, after the tree has been removed, where no other file uses it.
     pub(super) fn withdraw(&self) {
         for hash in &self.published {
             // The collector removes what stays.
@@ -265,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_million_files_are_remembered_and_the_rest_is_bounded() {
+    fn half_a_million_files_are_noted_and_the_rest_is_bounded() {
         let mut files = NewFiles::default();
         for number in 0..800_000 {
             let (file, path) = numbered(number);

@@ -96,7 +96,7 @@ impl Tree {
         }
     }
 
-    /// Whether somebody has failed already, so that more work is in vain.
+    /// Whether a part of the tree has failed already, so that more work is useless.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
