@@ -1,4 +1,4 @@
-//! What the client is told from outside: limits, patience, proxies, certificates, servers.
+//! What the caller sets: limits, timeouts, proxies, certificates, servers.
 //!
 //! Nothing in this layer reads the environment; the command line fills these in.
 
@@ -12,44 +12,44 @@ use super::retry::RetryPolicy;
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 
-/// Whether a server must prove with a certificate who it is.
+/// Whether the certificates of servers are verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum TlsVerification {
-    /// Certificates are checked.
+    /// They are.
     #[default]
     Verify,
-    /// Any certificate will do: what is fetched is vouched for by signatures, not by the server.
+    /// Any certificate is accepted: what is fetched is verified by its signatures.
     Insecure,
 }
 
 /// Settings of a [`Client`](super::client::Client).
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// How long a connection may take to come about, per address.
+    /// How long connecting may take, per address.
     pub(crate) connect_timeout: Duration,
-    /// How long a server may be silent while an answer is due.
+    /// How long a server may send nothing while a response is due.
     pub(crate) stall_timeout: Duration,
-    /// Other timeouts than these two, for what is at these servers' addresses.
+    /// Other timeouts than these two, for what is below the URLs of these servers.
     pub(crate) server_timeouts: Vec<(ServerUrl, Timeouts)>,
-    /// How long one answer to a lookup may take in all, however steadily it trickles.
+    /// How long one response to a lookup may take in all, even if its bytes keep coming.
     pub(crate) answer_timeout: Duration,
-    /// The most unanswered lookups on one connection.
+    /// The most lookups in flight on one connection.
     pub(crate) max_in_flight: usize,
     /// The most connections to a server that welcomes many lookups.
     pub(crate) mass_query_connections: usize,
-    /// Whether servers must have valid certificates.
+    /// Whether the certificates of servers are verified.
     pub(crate) verify_tls: TlsVerification,
-    /// The proxies to go through.
+    /// The proxies to use.
     pub(crate) proxies: Proxies,
-    /// What the client calls itself.
+    /// The value of `User-Agent`.
     pub(crate) user_agent: String,
-    /// The largest narinfo, or `nix-cache-info`, that is taken.
+    /// The largest narinfo, or `nix-cache-info`, that is accepted.
     pub(crate) narinfo_limit_bytes: u64,
-    /// How often to repeat what failed.
+    /// When failed requests are repeated.
     pub(crate) retries: RetryPolicy,
-    /// A file of certificates to believe instead of the system's.
+    /// A file of trusted certificates instead of the system's.
     pub(crate) ca_file: Option<PathBuf>,
-    /// A directory of certificates to believe instead of the system's.
+    /// A directory of trusted certificates instead of the system's.
     pub(crate) ca_dir: Option<PathBuf>,
 }
 
@@ -85,19 +85,14 @@ impl Options {
     /// The timeouts for what is at `url`: those of the server that it lies below, the nearest
     /// when several share a host.
     pub(super) fn timeouts_of(&self, url: &Url) -> Timeouts {
-        let holds = |base: &Url| {
-            // A base's path ends with a slash, so no server holds what belongs to `/a` and `/ab`.
-            base.origin() == url.origin() && url.path().starts_with(base.path())
-        };
-        let own = self
-            .server_timeouts
+        self.server_timeouts
             .iter()
-            .filter(|(server, _)| holds(server.base()));
-        let nearest = own.max_by_key(|(server, _)| server.base().path().len());
-        nearest.map_or_else(|| self.timeouts(), |(_, timeouts)| *timeouts)
+            .filter(|(server, _)| is_below(url, server.base()))
+            .max_by_key(|(server, _)| server.base().path().len())
+            .map_or_else(|| self.timeouts(), |(_, timeouts)| *timeouts)
     }
 
-    /// The same without waits that no clock can count to, and with something in flight.
+    /// The same without waits that overflow the clock, and with at least one request in flight.
     pub(super) fn bounded(mut self) -> Self {
         for (_, timeouts) in &mut self.server_timeouts {
             *timeouts = timeouts.bounded();
@@ -119,17 +114,23 @@ impl Options {
     }
 }
 
+/// Whether `url` is below the URL of a server. Its path ends with a slash, so `/a` does not
+/// contain `/ab`.
+fn is_below(url: &Url, base: &Url) -> bool {
+    base.origin() == url.origin() && url.path().starts_with(base.path())
+}
+
 /// How long to wait for one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Timeouts {
-    /// For a connection, per address.
+    /// For connecting, per address.
     pub(crate) connect: Duration,
-    /// For the next byte while an answer is due.
+    /// For the next byte while a response is due.
     pub(crate) stall: Duration,
 }
 
 impl Timeouts {
-    /// The same without waits that no clock can count to.
+    /// The same without waits that overflow the clock.
     pub(super) fn bounded(self) -> Self {
         Self {
             connect: self.connect.min(FOREVER),
@@ -138,23 +139,23 @@ impl Timeouts {
     }
 }
 
-/// A server to ask, and what is known of it from earlier runs.
+/// A server, and what is known of it from earlier runs.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerSpec {
     /// Where it is.
     pub(crate) url: ServerUrl,
     /// Its `nix-cache-info`; none: it is fetched together with the first lookup.
     pub(crate) cache_info: Option<CacheInfo>,
-    /// Whether it can be asked ahead.
+    /// Whether it supports pipelining.
     pub(crate) pipelining: PipeliningSupport,
-    /// After how many answers it closes a connection, if that was seen.
+    /// After how many responses it closes a connection, if that was seen.
     pub(crate) requests_per_connection: Option<u32>,
     /// Other timeouts than those of [`Options`].
     pub(crate) timeouts: Option<Timeouts>,
 }
 
 impl ServerSpec {
-    /// A server of which nothing is known.
+    /// A server without earlier knowledge.
     #[must_use]
     pub(crate) fn new(url: ServerUrl) -> Self {
         Self {
@@ -167,30 +168,30 @@ impl ServerSpec {
     }
 }
 
-/// Whether a server answers several HTTP/1.1 requests sent ahead, in order.
+/// Whether a server answers pipelined HTTP/1.1 requests in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PipeliningSupport {
-    /// Not known: it is tried.
+    /// Unknown: it is tried.
     Untested,
-    /// It did.
+    /// It does.
     Works,
     /// It does not: one request at a time.
     Broken,
 }
 
-/// What is spoken on a connection.
+/// The protocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// HTTP/1.1, pipelined where the server can.
+    /// HTTP/1.1, pipelined where the server supports it.
     Http1,
     /// HTTP/2, multiplexed.
     Http2,
-    /// None: a directory.
+    /// None: a directory is read.
     File,
 }
 
 impl Protocol {
-    /// The name that is used on the wire, `file` for a directory.
+    /// Its name in TLS, `file` for a directory.
     #[must_use]
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -201,7 +202,7 @@ impl Protocol {
     }
 }
 
-/// A wait that never ends for any purpose, and can still be added to a time.
+/// A practically endless wait that can still be added to a time.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[cfg(test)]

@@ -1,22 +1,25 @@
-//! Which proxy leads to an address. Pure.
+//! Which proxy is used for a URL. Pure.
+//!
+//! `hyper-util` has a matcher for these rules too, but its rules know no ports (`host:8080`), and no
+//! `*.example.org`.
 
 use std::net::IpAddr;
 
 use url::{Host, Url};
 
-/// The proxies to go through.
+/// The proxies to use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Proxies {
-    /// For http addresses.
+    /// For http URLs.
     pub(crate) http: Option<Url>,
-    /// For https addresses.
+    /// For https URLs.
     pub(crate) https: Option<Url>,
-    /// Hosts that are reached directly.
+    /// Hosts that need no proxy.
     pub(crate) no_proxy: NoProxy,
 }
 
 impl Proxies {
-    /// The proxy for `url`; none means: go there directly.
+    /// The proxy for `url`; none: connect directly.
     #[must_use]
     pub(crate) fn for_url(&self, url: &Url) -> Option<&Url> {
         let proxy = match url.scheme() {
@@ -24,20 +27,16 @@ impl Proxies {
             "https" => self.https.as_ref(),
             _ => None,
         }?;
-        if self.no_proxy.covers(url) {
-            None
-        } else {
-            Some(proxy)
-        }
+        (!self.no_proxy.covers(url)).then_some(proxy)
     }
 }
 
-/// Hosts that are reached without a proxy, as in the variable `no_proxy`.
+/// Hosts that need no proxy, as in the variable `no_proxy`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct NoProxy(Vec<Rule>);
+pub(crate) struct NoProxy(Vec<NoProxyRule>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Rule {
+enum NoProxyRule {
     Everything,
     /// The host itself and every host below it, on this port or on all.
     Domain(String, Option<u16>),
@@ -48,7 +47,7 @@ enum Rule {
 }
 
 impl NoProxy {
-    /// The hosts listed in `text`, with commas or blanks between them: a domain (with what is
+    /// The hosts listed in `text`, separated by commas or spaces: a domain (with what is
     /// below it; a leading dot makes no difference), `host:port`, an address, a network such as
     /// `10.0.0.0/8`, or `*`.
     #[must_use]
@@ -56,10 +55,10 @@ impl NoProxy {
         let entries = text
             .split([',', ' ', '\t'])
             .filter(|entry| !entry.is_empty());
-        Self(entries.map(Rule::parse).collect())
+        Self(entries.map(NoProxyRule::parse).collect())
     }
 
-    /// Whether `url` is reached directly.
+    /// Whether `url` needs no proxy.
     #[must_use]
     pub(crate) fn covers(&self, url: &Url) -> bool {
         let Some(host) = url.host() else { return false };
@@ -69,7 +68,7 @@ impl NoProxy {
     }
 }
 
-impl Rule {
+impl NoProxyRule {
     fn parse(entry: &str) -> Self {
         if entry == "*" {
             return Self::Everything;
@@ -81,6 +80,7 @@ impl Rule {
             Some((host, port)) if port.parse::<u16>().is_ok() => (host, port.parse().ok()),
             _ => (entry, None),
         };
+
         let host = host.trim_start_matches("*.").trim_matches(['.', '[', ']']);
         Self::Domain(host.to_ascii_lowercase(), port)
     }
@@ -92,6 +92,7 @@ impl Rule {
         };
         let address: IpAddr = address.trim_matches(['[', ']']).parse().ok()?;
         let all = if address.is_ipv4() { 32 } else { 128 };
+
         Some(Self::Network {
             address,
             prefix_bits: bits.unwrap_or(all).min(all),
@@ -116,9 +117,8 @@ impl Rule {
                 },
                 Host::Ipv4(host),
             ) => {
-                let host_bits = 32 - prefix_bits;
-                let prefix = |bits: u32| bits.checked_shr(host_bits).unwrap_or(0);
-                prefix(network.to_bits()) == prefix(host.to_bits())
+                let difference = network.to_bits() ^ host.to_bits();
+                difference.checked_shr(32 - prefix_bits).unwrap_or(0) == 0
             }
             (
                 Self::Network {
@@ -127,9 +127,8 @@ impl Rule {
                 },
                 Host::Ipv6(host),
             ) => {
-                let host_bits = 128 - prefix_bits;
-                let prefix = |bits: u128| bits.checked_shr(host_bits).unwrap_or(0);
-                prefix(network.to_bits()) == prefix(host.to_bits())
+                let difference = network.to_bits() ^ host.to_bits();
+                difference.checked_shr(128 - prefix_bits).unwrap_or(0) == 0
             }
             _ => false,
         }

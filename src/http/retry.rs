@@ -1,29 +1,29 @@
 //! Whether to try again, and when.
 //!
 //! Pure: the failure, the number of attempts, the time they took and a random number come in,
-//! an answer goes out; sleeping happens elsewhere. The wait is drawn from zero to a limit that
+//! a decision goes out; sleeping happens elsewhere. The wait is drawn from zero to a limit that
 //! doubles ("full jitter"), so that many clients of a server that comes back do not arrive
-//! together. A server's `Retry-After` is a floor; when it is longer than we are ready to wait we
-//! stop rather than ask sooner than it wants.
+//! together. A server's `Retry-After` is the shortest wait; when it is longer than allowed, there
+//! is no retry rather than an early one.
 
 use std::time::Duration;
 
 use super::error::HttpErrorKind;
 
-/// How patient to be.
+/// How often, and after which waits, a failed request is repeated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RetryPolicy {
-    /// Tries in all, the first included.
+    /// Attempts in all, the first included.
     pub(crate) attempts: u32,
     /// The longest first wait; it doubles with each further one.
     pub(crate) base: Duration,
-    /// The same after 429 and 503, where the server says that it has too much to do.
+    /// The same after 429 and 503, where the server says that it is overloaded.
     pub(crate) overload_base: Duration,
-    /// No wait is longer, unless the server asks for it.
+    /// No wait is longer, unless the server requires it.
     pub(crate) cap: Duration,
-    /// The longest `Retry-After` that is waited for.
+    /// The longest `Retry-After` that is accepted.
     pub(crate) retry_after_cap: Duration,
-    /// No new try once this much time has passed since the first.
+    /// No new attempt once this much time has passed since the first.
     pub(crate) total: Duration,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct RetryPolicy {
 pub(crate) enum RetryDecision {
     /// Give up.
     Stop,
-    /// Try again after this time.
+    /// Make another attempt after this time.
     After(Duration),
 }
 
@@ -50,7 +50,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// A single try.
+    /// A single attempt.
     #[must_use]
     pub(crate) fn once() -> Self {
         Self {
@@ -59,7 +59,7 @@ impl RetryPolicy {
         }
     }
 
-    /// What to do after the `attempts`-th try failed, `elapsed` after the first one began.
+    /// What to do after the `attempts`-th attempt failed, `elapsed` after the first one began.
     /// `random` is a number from 0 to 1.
     #[must_use]
     pub(crate) fn next(
@@ -82,6 +82,7 @@ impl RetryPolicy {
             }
             _ => (self.base, Duration::ZERO),
         };
+
         let wait = self.backoff(base, attempts, random).max(floor);
         if floor > self.retry_after_cap || elapsed.saturating_add(wait) > self.total {
             return RetryDecision::Stop;
@@ -89,7 +90,7 @@ impl RetryPolicy {
         RetryDecision::After(wait)
     }
 
-    /// A wait of up to `base`, doubled for each try after the first.
+    /// A wait of up to `base`, doubled for each attempt after the first.
     pub(super) fn backoff(&self, base: Duration, attempts: u32, random: f64) -> Duration {
         let doublings = attempts.saturating_sub(1).min(16);
         base.saturating_mul(1 << doublings)
@@ -98,8 +99,8 @@ impl RetryPolicy {
     }
 }
 
-/// `Retry-After` is a number of seconds or a date. A date is measured against the server's own
-/// `Date`, so that a wrong clock on either side does not matter.
+/// The wait of a `Retry-After` field: a number of seconds or a date. A date is compared with the
+/// server's own `Date`, so that a wrong clock on either side does not matter.
 pub(in crate::http) fn parse_retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_and_stop() {
+    fn waits_double_until_the_last_attempt() {
         let failure = status(500, None);
         let waits = [1, 2, 3].map(|attempts| next(&failure, attempts, 1.0));
         assert_eq!(
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_a_floor_with_a_cap() {
+    fn retry_after_is_the_shortest_wait_up_to_a_limit() {
         assert_eq!(
             next(&status(429, Some(7)), 1, 1.0),
             RetryDecision::After(Duration::from_secs(7))

@@ -1,5 +1,5 @@
 //! Servers that misbehave in one chosen way each, for tests. Plain threads and sockets on port 0;
-//! what was asked is kept in a log.
+//! requests are kept in a log.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -69,7 +69,7 @@ impl TestServer {
         ServerSpec::new(ServerUrl::parse(&self.url()).unwrap())
     }
 
-    /// The paths asked for, in the order of arrival.
+    /// The requested paths, in the order of arrival.
     pub(super) fn requests(&self) -> Vec<String> {
         self.log.requests.lock().unwrap().clone()
     }
@@ -129,7 +129,7 @@ impl Peer {
         let waited = self
             .log
             .connected
-            .wait_timeout_while(connections, TEST_PATIENCE, are_few);
+            .wait_timeout_while(connections, TEST_TIMEOUT, are_few);
         assert!(
             !waited.unwrap().1.timed_out(),
             "fewer than {count} connections"
@@ -159,7 +159,7 @@ impl Peer {
     }
 
     /// Waits for the client to hang up, reading nothing.
-    pub(super) fn be_silent(mut self) {
+    pub(super) fn stall(mut self) {
         let mut rest = Vec::new();
         let _ = self.reader.read_to_end(&mut rest);
     }
@@ -190,7 +190,7 @@ pub(super) fn narinfo_text(path: &str) -> String {
 }
 
 /// The right answer to a request for `path`.
-pub(super) fn right(path: &str) -> Vec<u8> {
+pub(super) fn correct(path: &str) -> Vec<u8> {
     match path {
         "/nix-cache-info" => response("200 OK", "", "StoreDir: /gnu/store\nWantMassQuery: 0\n"),
         _ => response("200 OK", "", &narinfo_text(path)),
@@ -198,10 +198,10 @@ pub(super) fn right(path: &str) -> Vec<u8> {
 }
 
 /// The right answer of a server that welcomes many lookups.
-pub(super) fn right_for_masses(path: &str) -> Vec<u8> {
+pub(super) fn correct_with_mass_query(path: &str) -> Vec<u8> {
     match path {
         "/nix-cache-info" => response("200 OK", "", "StoreDir: /gnu/store\nWantMassQuery: 1\n"),
-        _ => right(path),
+        _ => correct(path),
     }
 }
 
@@ -220,8 +220,8 @@ pub(super) fn quick() -> Options {
     }
 }
 
-/// Options for servers that fall silent; the others have time enough on a busy machine too.
-pub(super) fn impatient() -> Options {
+/// Options for servers that stall; the others have time enough on a busy machine too.
+pub(super) fn short_stall() -> Options {
     Options {
         stall_timeout: Duration::from_secs(1),
         ..quick()
@@ -230,14 +230,14 @@ pub(super) fn impatient() -> Options {
 
 /// Everything that one run of lookups reported.
 #[derive(Default)]
-pub(super) struct Outcome {
+pub(super) struct LookupResults {
     pub(super) answers: HashMap<HashPart, Result<NarInfoAnswer, HttpError>>,
     pub(super) cache_infos: Vec<Result<Option<super::CacheInfoText>, HttpError>>,
-    pub(super) learned: Vec<ServerProperty>,
+    pub(super) properties: Vec<ServerProperty>,
     pub(super) down: Vec<HttpError>,
 }
 
-impl Outcome {
+impl LookupResults {
     pub(super) fn take(&mut self, event: LookupEvent) {
         match event {
             LookupEvent::Answer { item, answer, .. } => {
@@ -247,7 +247,7 @@ impl Outcome {
                 );
             }
             LookupEvent::CacheInfo { info, .. } => self.cache_infos.push(info),
-            LookupEvent::ServerProperty { property, .. } => self.learned.push(property),
+            LookupEvent::ServerProperty { property, .. } => self.properties.push(property),
             LookupEvent::ServerDown { error, .. } => self.down.push(error),
         }
     }
@@ -279,28 +279,28 @@ impl Outcome {
 }
 
 /// Takes events until `count` items are answered.
-pub(super) fn collect(events: &mut LookupEvents, outcome: &mut Outcome, count: usize) {
-    while outcome.answers.len() < count {
-        let event = events.queue().recv_timeout(TEST_PATIENCE);
-        let answered = outcome.answers.len();
+pub(super) fn collect(events: &mut LookupEvents, results: &mut LookupResults, count: usize) {
+    while results.answers.len() < count {
+        let event = events.queue().recv_timeout(TEST_TIMEOUT);
+        let answered = results.answers.len();
         let event = event.unwrap_or_else(|_| panic!("only {answered} of {count} items answered"));
-        outcome.take(event.into_inner());
+        results.take(event.into_inner());
     }
 }
 
-/// Asks one server about `items`, all at once, and collects until the lookups end.
-pub(super) fn look_up(options: Options, spec: ServerSpec, items: &[HashPart]) -> Outcome {
+/// Looks up `items` on one server, all at once, and collects until the lookups end.
+pub(super) fn look_up(options: Options, spec: ServerSpec, items: &[HashPart]) -> LookupResults {
     let client = Client::new(options).unwrap();
     let (lookups, mut events) = client.lookups(vec![spec]).unwrap();
     items.iter().for_each(|&item| lookups.request(0, item));
-    let mut outcome = Outcome::default();
-    collect(&mut events, &mut outcome, items.len());
+    let mut results = LookupResults::default();
+    collect(&mut events, &mut results, items.len());
     drop(lookups);
     while let Some(event) = events.recv() {
-        outcome.take(event);
+        results.take(event);
     }
-    outcome
+    results
 }
 
 /// Longer than any test takes, so that a bug fails instead of hanging.
-const TEST_PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);

@@ -1,8 +1,8 @@
-//! The client against servers on loopback that misbehave, in one way each or as chance has it.
+//! The client against servers on loopback with faults: one fault each, or random ones.
 
-mod chance;
 mod files;
 mod lookups;
 mod nars;
 mod proxies;
+mod random_faults;
 mod tls;

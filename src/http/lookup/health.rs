@@ -164,7 +164,8 @@ impl ServerHealth {
     }
 
     /// A connection reached the limit, every request is answered, and it is still open: whether to
-    /// send more on it. An announced limit is thereby refuted; a silent one is about to apply.
+    /// send more on it. An announced limit is thereby refuted; one that was not is about to
+    /// apply.
     pub(super) fn may_exceed_limit(&mut self) -> bool {
         if self.limit.is_some_and(|limit| !limit.announced) {
             return false;

@@ -67,16 +67,12 @@ struct Http2Connection<'a> {
 
 impl Http2Connection<'_> {
     async fn send_requests(&mut self, transport: Box<dyn Transport>) -> ConnectionEnd {
-        // The server may stall: its settings are a response that is due.
         let stall = self.server.timeouts.stall;
-        let (mut client, mut driver) = match timeout(stall, handshake(transport)).await {
-            Ok(Ok(ready)) => ready,
-            outcome => {
+        let (mut client, mut task) = match self.start(transport).await {
+            Ok(started) => started,
+            Err(kind) => {
                 self.unanswered += 1;
-                return ConnectionEnd::Failed(match outcome {
-                    Ok(Err(error)) => HttpErrorKind::Lost(Arc::new(error)),
-                    _ => HttpErrorKind::Stalled(stall),
-                });
+                return ConnectionEnd::Failed(kind);
             }
         };
 
@@ -117,10 +113,7 @@ impl Http2Connection<'_> {
                     // If that took long it was the caller.
                     activity.touch();
                 }
-                ended = &mut driver.0, if closed.is_none() => closed = Some(match ended {
-                    Ok(Err(error)) => ConnectionEnd::Failed(HttpErrorKind::Lost(Arc::new(error))),
-                    _ => ConnectionEnd::Closed { announced: false },
-                }),
+                ended = task.ended(), if closed.is_none() => closed = Some(ended),
                 _ = changed.changed() => {}
                 () = tokio::time::sleep_until(wake_at), if is_blocked || !streams.is_empty() => {
                     // This process may have been stopped meanwhile: what came since then counts.
@@ -136,6 +129,18 @@ impl Http2Connection<'_> {
                 }
             }
         }
+    }
+
+    async fn start(
+        &self,
+        transport: Box<dyn Transport>,
+    ) -> Result<(SendRequest<Bytes>, ConnectionTask), HttpErrorKind> {
+        // The server may stall: its settings are a response that is due.
+        let stall = self.server.timeouts.stall;
+        timeout(stall, handshake(transport))
+            .await
+            .map_err(|_| HttpErrorKind::Stalled(stall))?
+            .map_err(|error| HttpErrorKind::Lost(Arc::new(error)))
     }
 
     /// Opens streams for the requests that may be sent now.
@@ -347,6 +352,16 @@ impl Drop for OpenStream {
 
 /// The task that moves a connection's bytes; stopped when it is dropped.
 struct ConnectionTask(JoinHandle<Result<(), h2::Error>>);
+
+impl ConnectionTask {
+    /// Waits for the end of the connection. Must not be called again afterwards.
+    async fn ended(&mut self) -> ConnectionEnd {
+        match (&mut self.0).await {
+            Ok(Err(error)) => ConnectionEnd::Failed(HttpErrorKind::Lost(Arc::new(error))),
+            _ => ConnectionEnd::Closed { announced: false },
+        }
+    }
+}
 
 impl Drop for ConnectionTask {
     fn drop(&mut self) {

@@ -27,19 +27,19 @@ fn lookups_in_a_directory() {
     }
     write(&format!("{}.narinfo", item(200)), &"x".repeat(2 << 20));
     std::fs::create_dir(directory.path().join(format!("{}.narinfo", item(201)))).unwrap();
-    let mut asked = items(100);
-    asked.extend([item(150), item(200), item(201)]);
-    let outcome = look_up(quick(), spec, &asked);
-    (0..100).for_each(|n| outcome.assert_found(item(n)));
+    let mut requested = items(100);
+    requested.extend([item(150), item(200), item(201)]);
+    let results = look_up(quick(), spec, &requested);
+    (0..100).for_each(|n| results.assert_found(item(n)));
     for n in [150, 201] {
         let missing = NarInfoAnswer::Missing {
             status: 404,
             max_age: None,
         };
-        assert_eq!(outcome.answers[&item(n)].as_ref().unwrap(), &missing);
+        assert_eq!(results.answers[&item(n)].as_ref().unwrap(), &missing);
     }
-    assert_eq!(outcome.error(item(200)).class(), HttpErrorClass::Refused);
-    let info = outcome.cache_infos[0].as_ref().unwrap().as_ref().unwrap();
+    assert_eq!(results.error(item(200)).class(), HttpErrorClass::Refused);
+    let info = results.cache_infos[0].as_ref().unwrap().as_ref().unwrap();
     assert_eq!(info.text, "StoreDir: /gnu/store\n");
 }
 
@@ -87,7 +87,7 @@ fn nars_in_a_directory() {
 }
 
 #[test]
-fn a_file_that_shrinks_is_cut() {
+fn a_file_that_shrinks_is_truncated() {
     let (directory, spec) = directory();
     let path = directory.path().join("nar");
     std::fs::write(&path, vec![0; 1 << 20]).unwrap();

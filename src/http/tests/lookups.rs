@@ -13,57 +13,57 @@ use crate::http::options::Protocol;
 use crate::http::testing::*;
 use crate::http::*;
 
-/// Asserts that nothing was asked twice.
-fn assert_asked_once(server: &TestServer) {
+/// Asserts that nothing was requested twice.
+fn assert_requested_once(server: &TestServer) {
     let requests = server.requests();
     let different: HashSet<_> = requests.iter().collect();
     assert_eq!(requests.len(), different.len(), "{requests:?}");
 }
 
-fn status(outcome: &Outcome, n: usize) -> Option<u16> {
-    outcome.error(item(n)).status()
+fn status(results: &LookupResults, n: usize) -> Option<u16> {
+    results.error(item(n)).status()
 }
 
 #[test]
 fn one_connection_answers_everything() {
-    let server = TestServer::answering(right);
+    let server = TestServer::answering(correct);
     let items = items(3000);
-    let outcome = look_up(quick(), server.spec(), &items);
-    outcome.assert_all_found(&items);
-    assert_asked_once(&server);
+    let results = look_up(quick(), server.spec(), &items);
+    results.assert_all_found(&items);
+    assert_requested_once(&server);
     assert_eq!(server.connections(), 1);
     assert_eq!(server.requests()[0], "/nix-cache-info");
     assert_eq!(server.requests().len(), 3001);
-    let info = outcome.cache_infos[0].as_ref().unwrap().as_ref().unwrap();
+    let info = results.cache_infos[0].as_ref().unwrap().as_ref().unwrap();
     assert_eq!(info.text, "StoreDir: /gnu/store\nWantMassQuery: 0\n");
     assert!(
-        outcome
-            .learned
+        results
+            .properties
             .contains(&ServerProperty::Protocol(Protocol::Http1))
     );
     assert!(
-        outcome
-            .learned
+        results
+            .properties
             .contains(&ServerProperty::Pipelining(PipeliningSupport::Works))
     );
-    assert!(outcome.down.is_empty());
+    assert!(results.down.is_empty());
 }
 
 #[test]
-fn questions_do_not_wait_for_the_cache_info() {
+fn requests_do_not_wait_for_the_cache_info() {
     let server = TestServer::start(|mut peer| {
         let paths: Vec<_> = (0..101).map(|_| peer.request().unwrap()).collect();
         paths
             .iter()
-            .for_each(|path| assert!(peer.send(&right(path))));
-        peer.be_silent();
+            .for_each(|path| assert!(peer.send(&correct(path))));
+        peer.stall();
     });
     look_up(quick(), server.spec(), &items(100)).assert_all_found(&items(100));
-    assert_asked_once(&server);
+    assert_requested_once(&server);
 }
 
 #[test]
-fn no_more_than_the_window_is_in_flight() {
+fn requests_in_flight_are_limited() {
     let server = TestServer::start(|mut peer| {
         // The eleventh request comes only after an answer.
         let mut unanswered = Vec::new();
@@ -73,7 +73,7 @@ fn no_more_than_the_window_is_in_flight() {
             if !peer.has_more() {
                 unanswered
                     .drain(..)
-                    .for_each(|path| assert!(peer.send(&right(&path))));
+                    .for_each(|path| assert!(peer.send(&correct(&path))));
             }
         }
     });
@@ -85,29 +85,29 @@ fn no_more_than_the_window_is_in_flight() {
 }
 
 #[test]
-fn known_cache_info_is_not_asked() {
-    let server = TestServer::answering(right);
+fn known_cache_info_is_not_requested() {
+    let server = TestServer::answering(correct);
     let mut spec = server.spec();
     spec.cache_info = Some(CacheInfo::default());
-    let outcome = look_up(quick(), spec, &items(5));
-    outcome.assert_all_found(&items(5));
-    assert!(outcome.cache_infos.is_empty());
+    let results = look_up(quick(), spec, &items(5));
+    results.assert_all_found(&items(5));
+    assert!(results.cache_infos.is_empty());
     assert_eq!(server.requests().len(), 5);
 }
 
 #[test]
-fn servers_that_welcome_it_are_asked_over_several_connections() {
+fn servers_that_want_mass_queries_get_several_connections() {
     let server = TestServer::start(|mut peer| {
         while let Some(path) = peer.request() {
             if path.ends_with("900.narinfo") {
                 peer.wait_for_connections(2);
             }
-            assert!(peer.send(&right_for_masses(&path)));
+            assert!(peer.send(&correct_with_mass_query(&path)));
         }
     });
-    let outcome = look_up(quick(), server.spec(), &items(4000));
-    outcome.assert_all_found(&items(4000));
-    assert_asked_once(&server);
+    let results = look_up(quick(), server.spec(), &items(4000));
+    results.assert_all_found(&items(4000));
+    assert_requested_once(&server);
     assert!(
         (2..=4).contains(&server.connections()),
         "{}",
@@ -116,12 +116,12 @@ fn servers_that_welcome_it_are_asked_over_several_connections() {
 }
 
 #[test]
-fn limits_of_requests_per_connection_are_learned() {
+fn limits_of_requests_per_connection_are_detected() {
     for announced in [true, false] {
         let server = TestServer::start(move |mut peer| {
             for number in 1..=1000 {
                 let Some(path) = peer.request() else { return };
-                let mut answer = right(&path);
+                let mut answer = correct(&path);
                 if announced && number == 1000 {
                     answer.splice(15..15, *b"\r\nConnection: close");
                 }
@@ -130,34 +130,34 @@ fn limits_of_requests_per_connection_are_learned() {
             peer.close();
         });
         let items = items(5001);
-        let outcome = look_up(quick(), server.spec(), &items);
-        outcome.assert_all_found(&items);
-        let learned = outcome
-            .learned
+        let results = look_up(quick(), server.spec(), &items);
+        results.assert_all_found(&items);
+        let properties = results
+            .properties
             .contains(&ServerProperty::RequestsPerConnection(1000));
-        assert!(learned, "{:?}", outcome.learned);
+        assert!(properties, "{:?}", results.properties);
         assert!(
-            !outcome
-                .learned
+            !results
+                .properties
                 .contains(&ServerProperty::Pipelining(PipeliningSupport::Broken))
         );
-        assert!(outcome.down.is_empty());
+        assert!(results.down.is_empty());
         assert!(server.connections() <= 7, "{}", server.connections());
         // Whatever a limited connection gets is answered; requests beyond the limit of the first
         // ones are not read by this server, so those it read were answered: none twice.
-        assert_asked_once(&server);
+        assert_requested_once(&server);
     }
 }
 
 #[test]
-fn a_remembered_limit_is_kept_and_can_be_wrong() {
-    let server = TestServer::answering(right);
+fn a_known_limit_is_respected_and_can_be_wrong() {
+    let server = TestServer::answering(correct);
     let spec = ServerSpec {
         requests_per_connection: Some(10),
         ..server.spec()
     };
     look_up(quick(), spec, &items(100)).assert_all_found(&items(100));
-    assert_asked_once(&server);
+    assert_requested_once(&server);
     assert!(server.connections() <= 2, "{}", server.connections());
 }
 
@@ -166,35 +166,35 @@ fn one_request_per_connection() {
     for announced in [true, false] {
         let server = TestServer::start(move |mut peer| {
             let Some(path) = peer.request() else { return };
-            let mut answer = right(&path);
+            let mut answer = correct(&path);
             if announced {
                 answer.splice(15..15, *b"\r\nConnection: close");
             }
             assert!(peer.send(&answer));
             peer.close();
         });
-        let outcome = look_up(quick(), server.spec(), &items(30));
-        outcome.assert_all_found(&items(30));
-        assert_asked_once(&server);
-        assert!(outcome.down.is_empty());
+        let results = look_up(quick(), server.spec(), &items(30));
+        results.assert_all_found(&items(30));
+        assert_requested_once(&server);
+        assert!(results.down.is_empty());
     }
 }
 
 #[test]
-fn answers_may_come_in_single_bytes() {
+fn responses_may_come_in_single_bytes() {
     let server = TestServer::start(|mut peer| {
         while let Some(path) = peer.request() {
-            for byte in right(&path) {
+            for byte in correct(&path) {
                 assert!(peer.send(&[byte]));
             }
         }
     });
     look_up(quick(), server.spec(), &items(50)).assert_all_found(&items(50));
-    assert_asked_once(&server);
+    assert_requested_once(&server);
 }
 
 #[test]
-fn interim_answers_and_missing_lengths() {
+fn interim_responses_and_missing_lengths() {
     let server = TestServer::start(|mut peer| {
         while let Some(path) = peer.request() {
             let text = narinfo_text(&path);
@@ -203,11 +203,11 @@ fn interim_answers_and_missing_lengths() {
                 return peer.close();
             }
             assert!(peer.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nA: b\r\n\r\n"));
-            assert!(peer.send(&right(&path)));
+            assert!(peer.send(&correct(&path)));
         }
     });
     look_up(quick(), server.spec(), &items(40)).assert_all_found(&items(40));
-    assert_asked_once(&server);
+    assert_requested_once(&server);
 }
 
 #[test]
@@ -225,10 +225,10 @@ fn statuses_become_answers() {
         b'5' => response("200 OK", "Content-Encoding: gzip\r\n", "x"),
         b'6' => response("200 OK", "Cache-Control: max-age=0\r\n", "x"),
         b'8' => response("501 What", "", ""),
-        _ => right(path),
+        _ => correct(path),
     });
-    let outcome = look_up(quick(), server.spec(), &items(10));
-    let answer = |n| outcome.answers[&item(n)].clone().unwrap();
+    let results = look_up(quick(), server.spec(), &items(10));
+    let answer = |n| results.answers[&item(n)].clone().unwrap();
     assert_eq!(
         answer(0),
         NarInfoAnswer::Missing {
@@ -257,9 +257,9 @@ fn statuses_become_answers() {
             max_age: Some(300)
         }
     );
-    assert_eq!(status(&outcome, 4), Some(403));
+    assert_eq!(status(&results, 4), Some(403));
     assert!(matches!(
-        outcome.error(item(5)).kind(),
+        results.error(item(5)).kind(),
         HttpErrorKind::ContentEncoding(_)
     ));
     assert_eq!(
@@ -269,13 +269,13 @@ fn statuses_become_answers() {
             max_age: Some(0)
         }
     );
-    outcome.assert_found(item(7));
-    assert_eq!(status(&outcome, 8), Some(501));
-    assert_asked_once(&server);
+    results.assert_found(item(7));
+    assert_eq!(status(&results, 8), Some(501));
+    assert_requested_once(&server);
 }
 
 #[test]
-fn oversized_answers_fail_alone() {
+fn oversized_responses_fail_only_their_request() {
     let server = TestServer::start(|mut peer| {
         while let Some(path) = peer.request() {
             let block = vec![b'x'; 64 << 10];
@@ -292,60 +292,60 @@ fn oversized_answers_fail_alone() {
                 while peer.send(b"10000\r\n") && peer.send(&block) && peer.send(b"\r\n") {}
                 return;
             }
-            assert!(peer.send(&right(&path)));
+            assert!(peer.send(&correct(&path)));
         }
     });
-    let outcome = look_up(quick(), server.spec(), &items(10));
+    let results = look_up(quick(), server.spec(), &items(10));
     for n in [0, 1, 2, 4, 6, 8, 9] {
-        outcome.assert_found(item(n));
+        results.assert_found(item(n));
     }
     for n in [3, 7] {
-        assert_eq!(outcome.error(item(n)).class(), HttpErrorClass::Refused);
+        assert_eq!(results.error(item(n)).class(), HttpErrorClass::Refused);
     }
-    let header = outcome.error(item(5));
+    let header = results.error(item(5));
     assert!(
         matches!(header.kind(), HttpErrorKind::Malformed(_)),
         "{header:?}"
     );
-    assert!(outcome.down.is_empty());
+    assert!(results.down.is_empty());
     assert!(
-        !outcome
-            .learned
+        !results
+            .properties
             .contains(&ServerProperty::Pipelining(PipeliningSupport::Broken))
     );
 }
 
 #[test]
-fn garbage_is_given_up() {
+fn a_server_that_does_not_speak_http_is_down() {
     let server = TestServer::start(|mut peer| {
         while peer.request().is_some() {
             peer.send(b"<html>hello</html>\r\n\r\n");
         }
     });
-    let outcome = look_up(quick(), server.spec(), &items(50));
-    assert!(outcome.answers.values().all(Result::is_err));
-    assert_eq!(outcome.down.len(), 1);
+    let results = look_up(quick(), server.spec(), &items(50));
+    assert!(results.answers.values().all(Result::is_err));
+    assert_eq!(results.down.len(), 1);
     assert!(server.connections() <= 10, "{}", server.connections());
 }
 
 #[test]
-fn a_black_hole_costs_one_timeout() {
-    let server = TestServer::start(Peer::be_silent);
-    let client = Client::new(impatient()).unwrap();
+fn a_server_that_never_answers_costs_one_timeout() {
+    let server = TestServer::start(Peer::stall);
+    let client = Client::new(short_stall()).unwrap();
     let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
     items(20)
         .into_iter()
         .for_each(|item| lookups.request(0, item));
-    let mut outcome = Outcome::default();
-    collect(&mut events, &mut outcome, 20);
-    assert_eq!(outcome.down.len(), 1);
-    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Stalled(_)));
-    assert_eq!(outcome.cache_infos.len(), 1);
+    let mut results = LookupResults::default();
+    collect(&mut events, &mut results, 20);
+    assert_eq!(results.down.len(), 1);
+    assert!(matches!(results.down[0].kind(), HttpErrorKind::Stalled(_)));
+    assert_eq!(results.cache_infos.len(), 1);
     assert_eq!(server.connections(), 1);
     lookups.request(0, item(99));
-    collect(&mut events, &mut outcome, 21);
-    assert_eq!(outcome.error(item(99)).class(), HttpErrorClass::Transient);
-    assert_eq!((outcome.down.len(), server.connections()), (1, 1));
+    collect(&mut events, &mut results, 21);
+    assert_eq!(results.error(item(99)).class(), HttpErrorClass::Transient);
+    assert_eq!((results.down.len(), server.connections()), (1, 1));
 }
 
 #[test]
@@ -355,31 +355,31 @@ fn a_refusing_server_is_down() {
         .local_addr()
         .unwrap();
     let spec = ServerSpec::new(ServerUrl::parse(&format!("http://{address}")).unwrap());
-    let outcome = look_up(quick(), spec, &items(20));
-    assert_eq!(outcome.down.len(), 1);
+    let results = look_up(quick(), spec, &items(20));
+    assert_eq!(results.down.len(), 1);
     assert!(
-        matches!(outcome.down[0].kind(), HttpErrorKind::Connect(_)),
+        matches!(results.down[0].kind(), HttpErrorKind::Connect(_)),
         "{:?}",
-        outcome.down
+        results.down
     );
-    assert!(outcome.answers.values().all(|answer| answer.is_err()));
+    assert!(results.answers.values().all(|answer| answer.is_err()));
 }
 
 #[test]
 fn an_unknown_host_is_down() {
     let spec = ServerSpec::new(ServerUrl::parse("http://no-such-host.invalid").unwrap());
     let nar = NarRequest::new(spec.url.nar_url("nar").unwrap());
-    let outcome = look_up(quick(), spec, &items(1));
+    let results = look_up(quick(), spec, &items(1));
     let nar_error = Client::new(quick()).unwrap().nar(nar).unwrap_err();
-    for error in [&outcome.down[0], &nar_error] {
+    for error in [&results.down[0], &nar_error] {
         let text = error.without_url().to_string();
         let expected = "cannot resolve no-such-host.invalid (no such host, or no network): ";
         assert!(text.contains(expected), "{text}");
     }
     assert!(
-        matches!(outcome.down[0].kind(), HttpErrorKind::Resolve { .. }),
+        matches!(results.down[0].kind(), HttpErrorKind::Resolve { .. }),
         "{:?}",
-        outcome.down
+        results.down
     );
 }
 
@@ -398,7 +398,7 @@ fn a_server_that_stops_reading_does_not_block() {
         ..quick()
     };
     look_up(options, server.spec(), &items(1000)).assert_all_found(&items(1000));
-    assert_asked_once(&server);
+    assert_requested_once(&server);
 }
 
 #[test]
@@ -406,7 +406,7 @@ fn resets_inside_an_answer() {
     let server = TestServer::start(|mut peer| {
         for number in 0.. {
             let Some(path) = peer.request() else { return };
-            let answer = right(&path);
+            let answer = correct(&path);
             if number == 20 && peer.number < 5 {
                 peer.send(&answer[..answer.len() / 2]);
                 return peer.reset();
@@ -414,49 +414,49 @@ fn resets_inside_an_answer() {
             assert!(peer.send(&answer));
         }
     });
-    let outcome = look_up(quick(), server.spec(), &items(200));
-    outcome.assert_all_found(&items(200));
-    assert!(outcome.down.is_empty());
+    let results = look_up(quick(), server.spec(), &items(200));
+    results.assert_all_found(&items(200));
+    assert!(results.down.is_empty());
 }
 
 #[test]
-fn an_item_that_breaks_every_connection_fails_alone() {
+fn a_request_that_breaks_every_connection_fails_alone() {
     let server = TestServer::start(|mut peer| {
         while let Some(path) = peer.request() {
             if path.ends_with("50.narinfo") {
                 return peer.close();
             }
-            assert!(peer.send(&right(&path)));
+            assert!(peer.send(&correct(&path)));
         }
     });
-    let outcome = look_up(quick(), server.spec(), &items(100));
-    let error = outcome.error(item(50));
+    let results = look_up(quick(), server.spec(), &items(100));
+    let error = results.error(item(50));
     assert!(matches!(error.kind(), HttpErrorKind::Closed), "{error:?}");
     assert_eq!(error.attempts, 4);
     (0..100)
         .filter(|&n| n != 50)
-        .for_each(|n| outcome.assert_found(item(n)));
-    assert!(outcome.down.is_empty());
+        .for_each(|n| results.assert_found(item(n)));
+    assert!(results.down.is_empty());
     assert!(
-        !outcome
-            .learned
+        !results
+            .properties
             .contains(&ServerProperty::Pipelining(PipeliningSupport::Broken))
     );
 }
 
 #[test]
-fn a_server_that_never_answers_is_down_after_some_tries() {
+fn a_server_that_closes_every_connection_is_down_after_some_attempts() {
     let server = TestServer::start(|mut peer| {
         peer.request();
         peer.close();
     });
-    let outcome = look_up(quick(), server.spec(), &items(100));
-    assert_eq!(outcome.down.len(), 1);
+    let results = look_up(quick(), server.spec(), &items(100));
+    assert_eq!(results.down.len(), 1);
     assert_eq!(server.connections(), 4);
 }
 
 #[test]
-fn out_of_step_answers_are_noticed() {
+fn mismatched_responses_turn_pipelining_off() {
     let server = TestServer::start(|mut peer| {
         let mut answered = 0;
         while let Some(path) = peer.request() {
@@ -465,65 +465,65 @@ fn out_of_step_answers_are_noticed() {
             if answered % 3 == 0 && peer.has_more() {
                 continue;
             }
-            assert!(peer.send(&right(&path)));
+            assert!(peer.send(&correct(&path)));
         }
     });
-    let outcome = look_up(impatient(), server.spec(), &items(60));
-    outcome.assert_all_found(&items(60));
+    let results = look_up(short_stall(), server.spec(), &items(60));
+    results.assert_all_found(&items(60));
     assert!(
-        outcome
-            .learned
+        results
+            .properties
             .contains(&ServerProperty::Pipelining(PipeliningSupport::Broken))
     );
-    assert!(outcome.down.is_empty());
+    assert!(results.down.is_empty());
 }
 
 #[test]
-fn servers_that_drop_what_is_sent_ahead() {
+fn dropped_pipelined_requests_turn_pipelining_off() {
     let server = TestServer::start(|mut peer| {
         while let Some(path) = peer.request() {
             while peer.has_more() {
                 peer.request();
             }
-            assert!(peer.send(&right(&path)));
+            assert!(peer.send(&correct(&path)));
         }
     });
-    let outcome = look_up(impatient(), server.spec(), &items(20));
-    outcome.assert_all_found(&items(20));
+    let results = look_up(short_stall(), server.spec(), &items(20));
+    results.assert_all_found(&items(20));
     assert!(
-        outcome
-            .learned
+        results
+            .properties
             .contains(&ServerProperty::Pipelining(PipeliningSupport::Broken))
     );
-    assert!(outcome.down.is_empty());
+    assert!(results.down.is_empty());
 }
 
 #[test]
-fn servers_that_close_when_asked_ahead() {
+fn closing_pipelined_connections_turns_pipelining_off() {
     let server = TestServer::start(|mut peer| {
         while let Some(path) = peer.request() {
             if peer.has_more() {
                 return peer.close();
             }
-            assert!(peer.send(&right(&path)));
+            assert!(peer.send(&correct(&path)));
         }
     });
-    let outcome = look_up(quick(), server.spec(), &items(20));
-    outcome.assert_all_found(&items(20));
+    let results = look_up(quick(), server.spec(), &items(20));
+    results.assert_all_found(&items(20));
     assert!(
-        outcome
-            .learned
+        results
+            .properties
             .contains(&ServerProperty::Pipelining(PipeliningSupport::Broken))
     );
-    assert!(outcome.down.is_empty());
+    assert!(results.down.is_empty());
 }
 
 #[test]
-fn known_broken_servers_are_asked_one_at_a_time() {
+fn known_servers_without_pipelining_get_one_request_at_a_time() {
     let server = TestServer::start(|mut peer| {
         while let Some(path) = peer.request() {
             assert!(!peer.has_more());
-            assert!(peer.send(&right(&path)));
+            assert!(peer.send(&correct(&path)));
         }
     });
     let spec = ServerSpec {
@@ -532,33 +532,33 @@ fn known_broken_servers_are_asked_one_at_a_time() {
     };
     look_up(quick(), spec, &items(50)).assert_all_found(&items(50));
     assert_eq!(server.connections(), 1);
-    assert_asked_once(&server);
+    assert_requested_once(&server);
 }
 
 #[test]
-fn a_liar_is_passed_up_as_it_is() {
+fn a_narinfo_of_another_item_is_passed_on() {
     let server = TestServer::answering(|path| match path {
-        "/nix-cache-info" => right(path),
-        _ if path.ends_with("5.narinfo") => right("/99999999999999999999999999999999.narinfo"),
-        _ => right(path),
+        "/nix-cache-info" => correct(path),
+        _ if path.ends_with("5.narinfo") => correct("/99999999999999999999999999999999.narinfo"),
+        _ => correct(path),
     });
-    let outcome = look_up(quick(), server.spec(), &items(10));
+    let results = look_up(quick(), server.spec(), &items(10));
     (0..10)
         .filter(|&n| n != 5)
-        .for_each(|n| outcome.assert_found(item(n)));
-    let Ok(NarInfoAnswer::Found { text, .. }) = &outcome.answers[&item(5)] else {
+        .for_each(|n| results.assert_found(item(n)));
+    let Ok(NarInfoAnswer::Found { text, .. }) = &results.answers[&item(5)] else {
         panic!()
     };
     assert!(text.starts_with(b"StorePath: /gnu/store/9999"));
     assert!(
-        !outcome
-            .learned
+        !results
+            .properties
             .contains(&ServerProperty::Pipelining(PipeliningSupport::Broken))
     );
 }
 
 #[test]
-fn overload_is_waited_out() {
+fn an_overloaded_server_is_paused() {
     // All that is sent ahead, and two more: three pauses, with a fourth it would be down.
     let refused = [11, 1, 1].into_iter().enumerate();
     let server = TestServer::start(move |mut peer| {
@@ -576,90 +576,89 @@ fn overload_is_waited_out() {
             }
         }
         while let Some(path) = peer.request() {
-            assert!(peer.send(&right(&path)));
+            assert!(peer.send(&correct(&path)));
         }
     });
-    let outcome = look_up(quick(), server.spec(), &items(10));
-    outcome.assert_all_found(&items(10));
-    assert!(outcome.down.is_empty());
+    let results = look_up(quick(), server.spec(), &items(10));
+    results.assert_all_found(&items(10));
+    assert!(results.down.is_empty());
 }
 
 #[test]
 fn a_long_retry_after_is_not_waited_for() {
     let server = TestServer::answering(|_| response("503 Busy", "Retry-After: 3600\r\n", ""));
-    let outcome = look_up(quick(), server.spec(), &items(10));
-    assert_eq!(outcome.down.len(), 1);
+    let results = look_up(quick(), server.spec(), &items(10));
+    assert_eq!(results.down.len(), 1);
     assert_eq!(
-        outcome.down[0].retry_after(),
+        results.down[0].retry_after(),
         Some(Duration::from_secs(3600))
     );
-    assert!(outcome.answers.values().all(|answer| answer.is_err()));
+    assert!(results.answers.values().all(|answer| answer.is_err()));
 }
 
 #[test]
-fn one_bad_item_is_tried_again_then_reported() {
+fn a_request_with_an_error_status_is_repeated_then_fails() {
     let server = TestServer::answering(|path| match path.ends_with("3.narinfo") {
         true => response("500 Oops", "", ""),
-        false => right(path),
+        false => correct(path),
     });
-    let outcome = look_up(quick(), server.spec(), &items(10));
-    assert_eq!(status(&outcome, 3), Some(500));
-    assert_eq!(outcome.error(item(3)).attempts, 4);
-    assert!(outcome.down.is_empty());
+    let results = look_up(quick(), server.spec(), &items(10));
+    assert_eq!(status(&results, 3), Some(500));
+    assert_eq!(results.error(item(3)).attempts, 4);
+    assert!(results.down.is_empty());
 }
 
 /// The wait may be over before anybody has begun to wait for its end.
 #[test]
-fn a_question_is_repeated_after_the_shortest_of_waits() {
-    let asked = Mutex::new(HashSet::new());
-    let server =
-        TestServer::answering(
-            move |path| match asked.lock().unwrap().insert(path.to_owned()) {
-                true => response("500 Oops", "", ""),
-                false => right(path),
-            },
-        );
+fn a_request_is_repeated_after_the_shortest_of_waits() {
+    let requested = Mutex::new(HashSet::new());
+    let server = TestServer::answering(move |path| {
+        match requested.lock().unwrap().insert(path.to_owned()) {
+            true => response("500 Oops", "", ""),
+            false => correct(path),
+        }
+    });
     let mut options = quick();
     options.retries.base = Duration::from_micros(100);
     let (lookups, mut events) = Client::new(options)
         .unwrap()
         .lookups(vec![server.spec()])
         .unwrap();
-    let mut outcome = Outcome::default();
+    let mut results = LookupResults::default();
     for (count, item) in (1..).zip(items(300)) {
         lookups.request(0, item);
-        collect(&mut events, &mut outcome, count);
+        collect(&mut events, &mut results, count);
     }
-    outcome.assert_all_found(&items(300));
+    results.assert_all_found(&items(300));
 }
 
-/// After a pause one question is asked at a time, and that which is asked elsewhere counts.
+/// After a pause one request at a time is sent, and a redirected one counts.
 #[test]
-fn a_redirect_that_leads_nowhere_holds_nobody_up_for_long() {
+fn a_redirect_that_leads_nowhere_does_not_block_other_requests() {
     let nowhere = TestServer::start(|peer| {
         std::thread::sleep(Duration::from_millis(100));
         drop(peer);
     });
-    let (elsewhere, asked) = (nowhere.url(), Mutex::new(HashSet::new()));
+    let (elsewhere, requested) = (nowhere.url(), Mutex::new(HashSet::new()));
     let server = TestServer::answering(move |path| match path {
         "/nix-cache-info" => response("302 Found", &format!("Location: {elsewhere}/x\r\n"), ""),
-        _ if asked.lock().unwrap().insert(path.to_owned()) => {
+        _ if requested.lock().unwrap().insert(path.to_owned()) => {
             response("503 Busy", "Retry-After: 0\r\n", "")
         }
-        _ => right(path),
+        _ => correct(path),
     });
     look_up(quick(), server.spec(), &items(1)).assert_all_found(&items(1));
 }
 
 #[test]
-fn questions_two_redirects_away_are_answered_when_the_first_server_goes_down() {
+fn requests_two_redirects_away_fail_when_the_first_server_goes_down() {
     let reached = Arc::new(AtomicBool::new(false));
     let last = TestServer::start({
         let reached = Arc::clone(&reached);
         move |mut peer| {
             peer.request();
             reached.store(true, Ordering::Relaxed);
-            peer.be_silent();
+            peer.stall();
         }
     });
     let there = last.url();
@@ -668,7 +667,7 @@ fn questions_two_redirects_away_are_answered_when_the_first_server_goes_down() {
     });
     let there = middle.url();
     let first = TestServer::answering(move |path| match path {
-        "/nix-cache-info" => right(path),
+        "/nix-cache-info" => correct(path),
         _ if path.ends_with("9.narinfo") => {
             while !reached.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(5));
@@ -677,18 +676,18 @@ fn questions_two_redirects_away_are_answered_when_the_first_server_goes_down() {
         }
         _ => response("307 There", &format!("Location: {there}{path}\r\n"), ""),
     });
-    let outcome = look_up(quick(), first.spec(), &items(10));
-    assert_eq!(outcome.down.len(), 1);
-    assert!(outcome.answers.values().all(|answer| answer.is_err()));
+    let results = look_up(quick(), first.spec(), &items(10));
+    assert_eq!(results.down.len(), 1);
+    assert!(results.answers.values().all(|answer| answer.is_err()));
     assert!(last.connections() > 0);
 }
 
 #[test]
 fn redirects_are_followed_and_loops_end() {
-    let target = TestServer::answering(right);
+    let target = TestServer::answering(correct);
     let elsewhere = target.url();
     let server = TestServer::answering(move |path| match path {
-        "/nix-cache-info" => right(path),
+        "/nix-cache-info" => correct(path),
         _ if path.ends_with("1.narinfo") => response("302 Loop", "Location: /loop\r\n", ""),
         "/loop" => response("302 Loop", "Location: /loop\r\n", ""),
         _ if path.ends_with("2.narinfo") => {
@@ -696,16 +695,16 @@ fn redirects_are_followed_and_loops_end() {
         }
         _ => response("307 There", &format!("Location: {elsewhere}{path}\r\n"), ""),
     });
-    let outcome = look_up(quick(), server.spec(), &items(6));
+    let results = look_up(quick(), server.spec(), &items(6));
     [0, 3, 4, 5]
         .iter()
-        .for_each(|&n| outcome.assert_found(item(n)));
+        .for_each(|&n| results.assert_found(item(n)));
     assert!(matches!(
-        outcome.error(item(1)).kind(),
+        results.error(item(1)).kind(),
         HttpErrorKind::TooManyRedirects(_)
     ));
     assert!(matches!(
-        outcome.error(item(2)).kind(),
+        results.error(item(2)).kind(),
         HttpErrorKind::BadRedirect(_)
     ));
     assert_eq!(target.requests().len(), 4);
@@ -713,21 +712,21 @@ fn redirects_are_followed_and_loops_end() {
 
 #[test]
 fn a_server_that_redirects_everything_costs_one_more_connection() {
-    let target = TestServer::answering(right);
+    let target = TestServer::answering(correct);
     let elsewhere = target.url();
     let there =
         move |path: &str| response("301 There", &format!("Location: {elsewhere}{path}\r\n"), "");
     let server = TestServer::answering(there);
-    let outcome = look_up(quick(), server.spec(), &items(3000));
-    outcome.assert_all_found(&items(3000));
-    assert!(outcome.cache_infos[0].is_ok());
-    assert_asked_once(&server);
-    assert_asked_once(&target);
+    let results = look_up(quick(), server.spec(), &items(3000));
+    results.assert_all_found(&items(3000));
+    assert!(results.cache_infos[0].is_ok());
+    assert_requested_once(&server);
+    assert_requested_once(&target);
     assert_eq!(server.connections(), 1);
     // The items on one, and `nix-cache-info`, which is followed by itself, on another.
     assert_eq!(target.connections(), 2);
     let is_protocol = |what: &&ServerProperty| matches!(what, ServerProperty::Protocol(_));
-    assert_eq!(outcome.learned.iter().filter(is_protocol).count(), 1);
+    assert_eq!(results.properties.iter().filter(is_protocol).count(), 1);
 }
 
 #[test]
@@ -745,15 +744,15 @@ fn servers_that_redirect_to_each_other_end() {
             assert!(peer.send(&response("302 Back", &location, "")));
         }
     });
-    let outcome = look_up(quick(), first.spec(), &items(5));
+    let results = look_up(quick(), first.spec(), &items(5));
     for n in 0..5 {
-        let error = outcome.error(item(n));
+        let error = results.error(item(n));
         assert!(
             matches!(error.kind(), HttpErrorKind::TooManyRedirects(_)),
             "{error:?}"
         );
     }
-    assert!(outcome.down.is_empty());
+    assert!(results.down.is_empty());
     assert!(second.connections() < 50);
 }
 
@@ -769,20 +768,20 @@ fn a_redirect_to_a_dead_server_fails_the_items_only() {
             &format!("Location: http://{dead}{path}\r\n"),
             "",
         ),
-        false => right(path),
+        false => correct(path),
     });
-    let outcome = look_up(quick(), server.spec(), &items(20));
+    let results = look_up(quick(), server.spec(), &items(20));
     for n in 0..20 {
         if n % 10 == 3 {
             assert!(matches!(
-                outcome.error(item(n)).kind(),
+                results.error(item(n)).kind(),
                 HttpErrorKind::Connect(_)
             ));
         } else {
-            outcome.assert_found(item(n));
+            results.assert_found(item(n));
         }
     }
-    assert!(outcome.down.is_empty());
+    assert!(results.down.is_empty());
 }
 
 #[test]
@@ -790,25 +789,25 @@ fn an_idle_connection_may_be_closed() {
     let server = TestServer::start(|mut peer| {
         for _ in 0..11 {
             let Some(path) = peer.request() else { return };
-            assert!(peer.send(&right(&path)));
+            assert!(peer.send(&correct(&path)));
         }
         peer.close();
     });
     let client = Client::new(quick()).unwrap();
     let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
-    let mut outcome = Outcome::default();
+    let mut results = LookupResults::default();
     for round in 0..5 {
         (0..10).for_each(|n| lookups.request(0, item(10 * round + n)));
-        collect(&mut events, &mut outcome, 10 * round + 10);
+        collect(&mut events, &mut results, 10 * round + 10);
     }
-    outcome.assert_all_found(&items(50));
-    assert_asked_once(&server);
-    assert!(outcome.down.is_empty());
+    results.assert_all_found(&items(50));
+    assert_requested_once(&server);
+    assert!(results.down.is_empty());
 }
 
 #[test]
 fn dropping_the_handles_ends_the_events() {
-    let server = TestServer::start(Peer::be_silent);
+    let server = TestServer::start(Peer::stall);
     let client = Client::new(quick()).unwrap();
     let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
     lookups.clone().request(0, item(0));
@@ -836,24 +835,24 @@ fn wait_for_standstill(server: &TestServer) -> usize {
 }
 
 #[test]
-fn answers_nobody_takes_are_not_read_on() {
+fn a_server_is_not_read_while_the_caller_takes_no_answers() {
     let server = verbose_server();
     let client = Client::new(quick()).unwrap();
     let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
     items(200)
         .into_iter()
         .for_each(|item| lookups.request(0, item));
-    let mut outcome = Outcome::default();
-    collect(&mut events, &mut outcome, 1);
+    let mut results = LookupResults::default();
+    collect(&mut events, &mut results, 1);
     let kept = wait_for_standstill(&server);
     assert!(kept < 100, "{kept} answers are kept");
-    collect(&mut events, &mut outcome, 200);
-    outcome.assert_all_found(&items(200));
+    collect(&mut events, &mut results, 200);
+    results.assert_all_found(&items(200));
 }
 
 #[test]
-fn a_single_server_can_have_its_own_patience() {
-    let server = TestServer::start(Peer::be_silent);
+fn a_single_server_can_have_its_own_timeouts() {
+    let server = TestServer::start(Peer::stall);
     let timeouts = Timeouts {
         connect: Duration::from_secs(1),
         stall: Duration::from_millis(50),
@@ -862,31 +861,31 @@ fn a_single_server_can_have_its_own_patience() {
         timeouts: Some(timeouts),
         ..server.spec()
     };
-    let outcome = look_up(quick(), spec, &items(1));
-    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Stalled(_)));
+    let results = look_up(quick(), spec, &items(1));
+    assert!(matches!(results.down[0].kind(), HttpErrorKind::Stalled(_)));
 }
 
 #[test]
-fn silence_weighs_more_than_one_attempt_and_is_not_told_as_more() {
+fn a_stall_weighs_more_than_one_attempt_and_is_reported_as_one() {
     let server = TestServer::start(|mut peer| {
         while let Some(path) = peer.request() {
             if path.ends_with("3.narinfo") {
-                return peer.be_silent();
+                return peer.stall();
             }
-            assert!(peer.send(&right(&path)));
+            assert!(peer.send(&correct(&path)));
         }
     });
-    let outcome = look_up(impatient(), server.spec(), &items(10));
+    let results = look_up(short_stall(), server.spec(), &items(10));
     let sent = server
         .requests()
         .iter()
         .filter(|path| path.ends_with("3.narinfo"))
         .count();
-    assert_eq!(outcome.error(item(3)).attempts as usize, sent);
+    assert_eq!(results.error(item(3)).attempts as usize, sent);
 }
 
 #[test]
-fn a_trickling_answer_ends() {
+fn a_response_whose_bytes_come_too_slowly_ends() {
     let server = TestServer::start(|mut peer| {
         peer.request();
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
@@ -899,6 +898,6 @@ fn a_trickling_answer_ends() {
         stall_timeout: Duration::MAX,
         ..quick()
     };
-    let outcome = look_up(options, server.spec(), &items(3));
-    assert!(matches!(outcome.down[0].kind(), HttpErrorKind::Stalled(_)));
+    let results = look_up(options, server.spec(), &items(3));
+    assert!(matches!(results.down[0].kind(), HttpErrorKind::Stalled(_)));
 }

@@ -1,4 +1,4 @@
-//! Nars, probes and single questions.
+//! Nars, probes, and fetching one `nix-cache-info`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -115,9 +115,9 @@ fn a_stalled_nar_is_an_error() {
         peer.request();
         let answer = response("200 OK", "", CONTENT);
         peer.send(&answer[..answer.len() - 3]);
-        peer.be_silent();
+        peer.stall();
     });
-    let (bytes, error) = read(&mut open(impatient(), request(&server)).unwrap());
+    let (bytes, error) = read(&mut open(short_stall(), request(&server)).unwrap());
     assert_eq!(bytes.len(), CONTENT.len() - 3);
     assert!(matches!(error.unwrap().kind(), HttpErrorKind::Stalled(_)));
 }
@@ -145,7 +145,7 @@ fn ranges() {
             peer.send(&answer);
         }
     });
-    let ask = |range, version: &str| {
+    let fetch_range = |range, version: &str| {
         let if_range = Some(version.to_owned()).filter(|version| !version.is_empty());
         let mut body = open(
             quick(),
@@ -163,23 +163,26 @@ fn ranges() {
         total: Some(36),
     };
     assert_eq!(
-        ask(Some((10, Some(20))), "\"v1\""),
+        fetch_range(Some((10, Some(20))), "\"v1\""),
         (part, CONTENT[10..20].to_owned())
     );
     let rest = BodyStatus::Partial {
         start: 30,
         total: None,
     };
-    assert_eq!(ask(Some((30, None)), ""), (rest, CONTENT[30..].to_owned()));
+    assert_eq!(
+        fetch_range(Some((30, None)), ""),
+        (rest, CONTENT[30..].to_owned())
+    );
     // Another version, or a server without ranges: everything, and the body says so.
     assert_eq!(
-        ask(Some((10, Some(20))), "\"v2\""),
+        fetch_range(Some((10, Some(20))), "\"v2\""),
         (BodyStatus::Full, CONTENT.to_owned())
     );
 }
 
 #[test]
-fn lies_about_ranges_are_refused() {
+fn wrong_ranges_are_refused() {
     for fields in [
         "Content-Range: bytes 9-19/36\r\n",
         "Content-Range: bytes 10-36/36\r\n",
@@ -194,7 +197,7 @@ fn lies_about_ranges_are_refused() {
         };
         let error = open(quick(), ranged).unwrap_err();
         assert_eq!(error.class(), HttpErrorClass::Refused, "{fields}");
-        // A part that nobody asked for.
+        // A range that was not requested.
         assert_eq!(
             open(quick(), request(&server)).unwrap_err().class(),
             HttpErrorClass::Refused
@@ -222,8 +225,8 @@ fn opening_is_retried() {
 }
 
 #[test]
-fn failures_to_open() {
-    for (status, asked, class) in [
+fn statuses_that_are_not_a_nar() {
+    for (status, requested, class) in [
         ("404 No", 1, HttpErrorClass::Absent),
         ("410 Gone", 1, HttpErrorClass::Absent),
         ("403 No", 1, HttpErrorClass::Transient),
@@ -235,14 +238,14 @@ fn failures_to_open() {
         assert_eq!(error.status().unwrap().to_string(), status[..3]);
         assert_eq!(
             (server.requests().len(), error.class()),
-            (asked, class),
+            (requested, class),
             "{status}"
         );
     }
     let server = TestServer::answering(|_| response("200 OK", "Content-Encoding: gzip\r\n", "x"));
     let error = open(quick(), request(&server)).unwrap_err();
     assert!(matches!(error.kind(), HttpErrorKind::ContentEncoding(_)));
-    let server = TestServer::start(Peer::be_silent);
+    let server = TestServer::start(Peer::stall);
     let options = Options {
         connect_timeout: Duration::from_millis(50),
         stall_timeout: Duration::from_millis(50),
@@ -380,25 +383,28 @@ fn probes() {
 }
 
 #[test]
-fn what_a_server_says_of_itself() {
+fn fetching_one_cache_info() {
     let server = TestServer::answering(|path| match path {
         "/a/nix-cache-info" => response("200 OK", "Cache-Control: max-age=9\r\n", "StoreDir: /s\n"),
         "/b/nix-cache-info" => response("404 No", "", ""),
         _ => response("401 Who", "", ""),
     });
     let client = Client::new(quick()).unwrap();
-    let ask = |path: &str| {
+    let fetch_info = |path: &str| {
         let url = ServerUrl::parse(&format!("{}{path}", server.url())).unwrap();
         client.cache_info(&url).unwrap()
     };
-    let a = ask("/a");
+    let a = fetch_info("/a");
     assert_eq!(
         (a.status, a.text.as_deref(), a.max_age),
         (200, Some("StoreDir: /s\n"), Some(9))
     );
     assert_eq!(a.protocol, Protocol::Http1);
-    assert_eq!((ask("/b").status, ask("/b").text), (404, None));
-    assert_eq!(ask("/c").status, 401);
+    assert_eq!(
+        (fetch_info("/b").status, fetch_info("/b").text),
+        (404, None)
+    );
+    assert_eq!(fetch_info("/c").status, 401);
     let down = ServerUrl::parse("http://no-such-host.invalid").unwrap();
     assert!(client.cache_info(&down).is_err());
 }

@@ -52,7 +52,7 @@ fn plain_http_goes_through_as_absolute_addresses() {
             let is_known = head.contains("proxy-authorization: basic bwu6c2vjcmv0");
             let path = path.strip_prefix("http://server.invalid:8080").unwrap();
             assert!(peer.send(&if is_known {
-                right(path)
+                correct(path)
             } else {
                 response("407 No", "", "")
             }));
@@ -65,9 +65,9 @@ fn plain_http_goes_through_as_absolute_addresses() {
     let error = fetch(proxied(&proxy.url(), ""), "http://server.invalid:8080/nar").unwrap_err();
     assert_eq!(error.status(), Some(407));
     // Without the proxy the name leads nowhere.
-    let outcome = look_up(proxied(&proxy.url(), "server.invalid"), spec, &items(1));
+    let results = look_up(proxied(&proxy.url(), "server.invalid"), spec, &items(1));
     assert!(matches!(
-        outcome.down[0].kind(),
+        results.down[0].kind(),
         HttpErrorKind::Resolve { .. }
     ));
 }
@@ -89,7 +89,7 @@ fn https_goes_through_a_tunnel() {
         peer.send(b"HTTP/1.1 200 Connected\r\nVia: x\r\n\r\n");
         splice(peer.into_stream(), server);
     });
-    let backend = TestServer::answering(right);
+    let backend = TestServer::answering(correct);
     let server = super::tls::TlsServer::before(&backend);
     let options = Options {
         verify_tls: TlsVerification::Insecure,
@@ -99,8 +99,8 @@ fn https_goes_through_a_tunnel() {
     assert!(fetch(options, &format!("{}/nar", server.url())).is_ok());
     assert_eq!(proxy.connections(), 2);
 
-    let outcome = look_up(proxied(&proxy.url(), ""), server.spec(), &items(1));
-    let error = &outcome.down[0];
+    let results = look_up(proxied(&proxy.url(), ""), server.spec(), &items(1));
+    let error = &results.down[0];
     assert!(matches!(error.kind().innermost(), HttpErrorKind::Proxy(_)));
     let expected = format!(
         "proxy {}/: it did not connect to the server: the proxy answered with status 407",
@@ -111,7 +111,7 @@ fn https_goes_through_a_tunnel() {
 
 #[test]
 fn socks() {
-    let backend = TestServer::answering(right);
+    let backend = TestServer::answering(correct);
     let target = backend.address;
     let proxy = TestServer::start(move |peer| {
         let mut stream = peer.into_stream();
@@ -143,9 +143,9 @@ fn a_proxy_that_is_not_there() {
         .unwrap();
     let spec = ServerSpec::new(ServerUrl::parse("http://server.invalid").unwrap());
     let options = proxied(&format!("http://user:secret@{address}"), "");
-    let outcome = look_up(options.clone(), spec, &items(1));
+    let results = look_up(options.clone(), spec, &items(1));
     let nar_error = fetch(options, "http://server.invalid/nar").unwrap_err();
-    for error in [&outcome.down[0], &nar_error] {
+    for error in [&results.down[0], &nar_error] {
         assert!(matches!(
             error.kind().innermost(),
             HttpErrorKind::Connect(_)

@@ -136,7 +136,7 @@ impl Http2Server {
             let (log, react) = (Arc::clone(&log), Arc::clone(&react));
             let settings = settings.clone();
             Box::pin(async move {
-                // Questions may come before the client knows that it may ask none.
+                // Requests may come before the client knows that it may send none.
                 let Ok(mut connection) = settings.handshake(stream).await else {
                     return;
                 };
@@ -162,7 +162,7 @@ impl Http2Server {
         Self { tls, paths }
     }
 
-    fn assert_asked_once(&self) {
+    fn assert_requested_once(&self) {
         let paths = self.paths.lock().unwrap();
         let different: HashSet<_> = paths.iter().collect();
         assert_eq!(paths.len(), different.len());
@@ -187,8 +187,8 @@ fn reset_http2(mut respond: SendResponse<Bytes>) {
 }
 
 #[test]
-fn a_certificate_that_nobody_vouches_for_is_refused() {
-    let backend = TestServer::answering(right);
+fn a_certificate_from_an_unknown_authority_is_refused() {
+    let backend = TestServer::answering(correct);
     let server = TlsServer::before(&backend);
     let no_roots = tempfile::NamedTempFile::new().unwrap();
     let without = Options {
@@ -196,13 +196,13 @@ fn a_certificate_that_nobody_vouches_for_is_refused() {
         ..quick()
     };
     for options in [quick(), without] {
-        let outcome = look_up(options.clone(), server.spec(), &items(3));
+        let results = look_up(options.clone(), server.spec(), &items(3));
         assert!(
-            matches!(outcome.down[0].kind(), HttpErrorKind::Tls(_)),
+            matches!(results.down[0].kind(), HttpErrorKind::Tls(_)),
             "{:?}",
-            outcome.down
+            results.down
         );
-        assert_eq!(outcome.answers.len(), 3);
+        assert_eq!(results.answers.len(), 3);
         let nar = NarRequest::new(Url::parse(&server.url()).unwrap());
         let error = Client::new(options).unwrap().nar(nar).unwrap_err();
         assert!(matches!(error.kind(), HttpErrorKind::Tls(_)), "{error:?}");
@@ -213,7 +213,7 @@ fn a_certificate_that_nobody_vouches_for_is_refused() {
 
 #[test]
 fn certificates_are_not_read_for_http() {
-    let server = TestServer::answering(right);
+    let server = TestServer::answering(correct);
     let dir = tempfile::tempdir().unwrap();
     let roots = dir.path().join("roots.pem");
     nix::unistd::mkfifo(&roots, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -241,8 +241,8 @@ fn certificates_are_not_read_for_http() {
 }
 
 #[test]
-fn certificates_are_believed_when_told_so() {
-    let backend = TestServer::answering(right);
+fn certificates_are_accepted_when_configured() {
+    let backend = TestServer::answering(correct);
     let server = TlsServer::before(&backend);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &server.certificate_pem).unwrap();
@@ -251,11 +251,11 @@ fn certificates_are_believed_when_told_so() {
         ..quick()
     };
     for options in [insecure(quick()), with_file] {
-        let outcome = look_up(options.clone(), server.spec(), &items(2000));
-        outcome.assert_all_found(&items(2000));
+        let results = look_up(options.clone(), server.spec(), &items(2000));
+        results.assert_all_found(&items(2000));
         assert!(
-            outcome
-                .learned
+            results
+                .properties
                 .contains(&ServerProperty::Protocol(Protocol::Http1))
         );
         let nar = Url::parse(&format!("{}/nar", server.url())).unwrap();
@@ -269,30 +269,30 @@ fn certificates_are_believed_when_told_so() {
 
 #[test]
 fn plain_http_on_a_tls_port_is_down() {
-    let backend = TestServer::answering(right);
+    let backend = TestServer::answering(correct);
     let url = backend.url().replace("http:", "https:");
     let spec = ServerSpec::new(ServerUrl::parse(&url).unwrap());
     let options = Options {
         connect_timeout: Duration::from_millis(200),
         ..insecure(quick())
     };
-    let outcome = look_up(options, spec, &items(1));
-    assert_eq!(outcome.down.len(), 1);
+    let results = look_up(options, spec, &items(1));
+    assert_eq!(results.down.len(), 1);
 }
 
 #[test]
 fn http2_is_multiplexed() {
     let server = Http2Server::start(|_, _, _| Reaction::Answer);
-    let outcome = look_up(insecure(quick()), server.tls.spec(), &items(3000));
-    outcome.assert_all_found(&items(3000));
-    server.assert_asked_once();
+    let results = look_up(insecure(quick()), server.tls.spec(), &items(3000));
+    results.assert_all_found(&items(3000));
+    server.assert_requested_once();
     assert_eq!(server.tls.connections(), 1);
     assert!(
-        outcome
-            .learned
+        results
+            .properties
             .contains(&ServerProperty::Protocol(Protocol::Http2))
     );
-    assert_eq!(outcome.cache_infos.len(), 1);
+    assert_eq!(results.cache_infos.len(), 1);
     let said = Client::new(insecure(quick()))
         .unwrap()
         .cache_info(&server.tls.spec().url)
@@ -306,9 +306,9 @@ fn http2_servers_may_end_a_connection() {
         100 => Reaction::GoAway,
         _ => Reaction::Answer,
     });
-    let outcome = look_up(insecure(quick()), server.tls.spec(), &items(1000));
-    outcome.assert_all_found(&items(1000));
-    assert!(outcome.down.is_empty());
+    let results = look_up(insecure(quick()), server.tls.spec(), &items(1000));
+    results.assert_all_found(&items(1000));
+    assert!(results.down.is_empty());
 }
 
 #[test]
@@ -317,9 +317,9 @@ fn http2_connections_that_break() {
         (1, 50) => Reaction::Abort,
         _ => Reaction::Answer,
     });
-    let outcome = look_up(insecure(quick()), server.tls.spec(), &items(300));
-    outcome.assert_all_found(&items(300));
-    assert!(outcome.down.is_empty());
+    let results = look_up(insecure(quick()), server.tls.spec(), &items(300));
+    results.assert_all_found(&items(300));
+    assert!(results.down.is_empty());
 }
 
 #[test]
@@ -328,39 +328,39 @@ fn http2_streams_that_are_reset_fail_alone() {
         true => Reaction::Reset,
         false => Reaction::Answer,
     });
-    let outcome = look_up(insecure(quick()), server.tls.spec(), &items(10));
-    assert_eq!(outcome.error(item(7)).attempts, 4);
+    let results = look_up(insecure(quick()), server.tls.spec(), &items(10));
+    assert_eq!(results.error(item(7)).attempts, 4);
     (0..10)
         .filter(|&n| n != 7)
-        .for_each(|n| outcome.assert_found(item(n)));
-    assert!(outcome.down.is_empty());
+        .for_each(|n| results.assert_found(item(n)));
+    assert!(results.down.is_empty());
 }
 
 #[test]
-fn http2_servers_that_fall_silent() {
+fn http2_servers_that_stall() {
     let server = Http2Server::start(|_, _, _| Reaction::Ignore);
-    let outcome = look_up(insecure(impatient()), server.tls.spec(), &items(10));
+    let results = look_up(insecure(short_stall()), server.tls.spec(), &items(10));
     assert!(
-        matches!(outcome.down[0].kind(), HttpErrorKind::Stalled(_)),
+        matches!(results.down[0].kind(), HttpErrorKind::Stalled(_)),
         "{:?}",
-        outcome.down
+        results.down
     );
     assert_eq!(server.tls.connections(), 1);
 }
 
 #[test]
-fn http2_servers_that_take_no_questions() {
+fn http2_servers_that_accept_no_streams() {
     let mut settings = h2::server::Builder::new();
     settings.max_concurrent_streams(0);
     let server = Http2Server::with(settings, |_, _, _| Reaction::Answer);
-    let outcome = look_up(insecure(impatient()), server.tls.spec(), &items(10));
-    assert_eq!(outcome.down.len(), 1);
-    assert!(outcome.answers.values().all(|answer| answer.is_err()));
+    let results = look_up(insecure(short_stall()), server.tls.spec(), &items(10));
+    assert_eq!(results.down.len(), 1);
+    assert!(results.answers.values().all(|answer| answer.is_err()));
 }
 
 #[test]
-fn http2_trouble_leads_back_to_http1() {
-    let backend = TestServer::answering(right);
+fn http2_failures_lead_back_to_http1() {
+    let backend = TestServer::answering(correct);
     let address = backend.address;
     let server = TlsServer::start(&["h2", "http/1.1"], move |_, mut stream| {
         Box::pin(async move {
@@ -372,12 +372,12 @@ fn http2_trouble_leads_back_to_http1() {
             let _ = tokio::io::copy_bidirectional(&mut stream, &mut plain).await;
         })
     });
-    let outcome = look_up(insecure(quick()), server.spec(), &items(50));
-    outcome.assert_all_found(&items(50));
+    let results = look_up(insecure(quick()), server.spec(), &items(50));
+    results.assert_all_found(&items(50));
     assert!(
-        outcome
-            .learned
+        results
+            .properties
             .contains(&ServerProperty::Protocol(Protocol::Http1))
     );
-    assert!(outcome.down.is_empty());
+    assert!(results.down.is_empty());
 }

@@ -1,7 +1,7 @@
-//! Servers that do whatever chance says: every question gets exactly one answer, and soon.
+//! Random faults: every request gets exactly one answer, and soon.
 //!
-//! The server of a seed has a few bad habits, and falls into them now and then. Which answers
-//! come is not looked at.
+//! The server of a seed has a few faults, which it shows now and then. Which answers come is not
+//! checked.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ const SEEDS: u64 = 25;
 
 /// What a server may do with a request over HTTP/1.1.
 #[derive(Debug, Clone, Copy)]
-enum Habit {
+enum Fault {
     Missing,
-    Oops,
-    Busy,
+    ServerError,
+    Overloaded,
     CloseBefore,
     CloseAfter,
     AnnounceClose,
@@ -28,33 +28,33 @@ enum Habit {
     Garbage,
     CutBody,
     CutHead,
-    ForgetBody,
-    Silence,
+    OmitBody,
+    Stall,
     Twice,
     Pause,
-    Elsewhere,
+    RedirectToItself,
 }
 
-const HABITS: [Habit; 15] = [
-    Habit::Missing,
-    Habit::Oops,
-    Habit::Busy,
-    Habit::CloseBefore,
-    Habit::CloseAfter,
-    Habit::AnnounceClose,
-    Habit::Reset,
-    Habit::Garbage,
-    Habit::CutBody,
-    Habit::CutHead,
-    Habit::ForgetBody,
-    Habit::Silence,
-    Habit::Twice,
-    Habit::Pause,
-    Habit::Elsewhere,
+const FAULTS: [Fault; 15] = [
+    Fault::Missing,
+    Fault::ServerError,
+    Fault::Overloaded,
+    Fault::CloseBefore,
+    Fault::CloseAfter,
+    Fault::AnnounceClose,
+    Fault::Reset,
+    Fault::Garbage,
+    Fault::CutBody,
+    Fault::CutHead,
+    Fault::OmitBody,
+    Fault::Stall,
+    Fault::Twice,
+    Fault::Pause,
+    Fault::RedirectToItself,
 ];
 
 fn options(rng: &mut Rng) -> Options {
-    let mut options = impatient();
+    let mut options = short_stall();
     // Random waits from nearly nothing on.
     options.retries.base = Duration::from_micros(1 << rng.u32(0..12));
     options.retries.overload_base = Duration::from_micros(1 << rng.u32(0..12));
@@ -63,42 +63,42 @@ fn options(rng: &mut Rng) -> Options {
     options
 }
 
-fn serve(mut peer: Peer, mut rng: Rng, habits: &[Habit], temper: f64) {
+fn serve(mut peer: Peer, mut rng: Rng, faults: &[Fault], probability: f64) {
     while let Some(path) = peer.request() {
         let mut answer = match rng.bool() {
-            true => right_for_masses(&path),
-            false => right(&path),
+            true => correct_with_mass_query(&path),
+            false => correct(&path),
         };
-        if rng.f64() < temper {
-            match rng.choice(habits).unwrap() {
-                Habit::Missing => answer = response("404 Not Found", "", ""),
-                Habit::Oops => answer = response("500 Oops", "", ""),
-                Habit::Busy => answer = response("503 Busy", "Retry-After: 0\r\n", ""),
-                Habit::CloseBefore => return peer.close(),
-                Habit::CloseAfter => {
+        if rng.f64() < probability {
+            match rng.choice(faults).unwrap() {
+                Fault::Missing => answer = response("404 Not Found", "", ""),
+                Fault::ServerError => answer = response("500 ServerError", "", ""),
+                Fault::Overloaded => answer = response("503 Busy", "Retry-After: 0\r\n", ""),
+                Fault::CloseBefore => return peer.close(),
+                Fault::CloseAfter => {
                     peer.send(&answer);
                     return peer.close();
                 }
-                Habit::AnnounceClose => {
+                Fault::AnnounceClose => {
                     answer.splice(15..15, *b"\r\nConnection: close");
                     peer.send(&answer);
                     return peer.close();
                 }
-                Habit::Reset => return peer.reset(),
-                Habit::Garbage => answer = b"\x00\xff no answer\r\n\r\n".to_vec(),
-                Habit::CutBody => {
+                Fault::Reset => return peer.reset(),
+                Fault::Garbage => answer = b"\x00\xff no answer\r\n\r\n".to_vec(),
+                Fault::CutBody => {
                     peer.send(&answer[..answer.len() - 3]);
                     return peer.close();
                 }
-                Habit::CutHead => {
+                Fault::CutHead => {
                     peer.send(&answer[..20]);
                     return peer.reset();
                 }
-                Habit::ForgetBody => answer.truncate(answer.len() - 3),
-                Habit::Silence => return peer.be_silent(),
-                Habit::Twice => answer = answer.repeat(2),
-                Habit::Pause => std::thread::sleep(Duration::from_millis(rng.u64(0..40))),
-                Habit::Elsewhere => {
+                Fault::OmitBody => answer.truncate(answer.len() - 3),
+                Fault::Stall => return peer.stall(),
+                Fault::Twice => answer = answer.repeat(2),
+                Fault::Pause => std::thread::sleep(Duration::from_millis(rng.u64(0..40))),
+                Fault::RedirectToItself => {
                     let fields = format!("Location: {path}\r\n");
                     answer = response("302 Found", &fields, "");
                 }
@@ -111,29 +111,29 @@ fn serve(mut peer: Peer, mut rng: Rng, habits: &[Habit], temper: f64) {
 }
 
 #[test]
-fn http1_servers() {
+fn http1_servers_with_random_faults() {
     for seed in seeds(SEEDS) {
         println!("seed {seed}");
         let mut rng = Rng::with_seed(seed);
-        let habits: Vec<Habit> = (0..rng.usize(1..4))
-            .map(|_| *rng.choice(&HABITS).unwrap())
+        let faults: Vec<Fault> = (0..rng.usize(1..4))
+            .map(|_| *rng.choice(&FAULTS).unwrap())
             .collect();
-        let temper = rng.f64().powi(3);
+        let probability = rng.f64().powi(3);
         let options = options(&mut rng);
         let server = TestServer::start(move |peer| {
             let rng = Rng::with_seed(seed << 32 | peer.number as u64);
-            serve(peer, rng, &habits, temper);
+            serve(peer, rng, &faults, probability);
         });
         look_up(options, server.spec(), &items(rng.usize(1..80)));
     }
 }
 
 #[test]
-fn http2_servers() {
+fn http2_servers_with_random_faults() {
     for seed in seeds(SEEDS) {
         println!("seed {seed}");
         let mut rng = Rng::with_seed(seed);
-        let temper = rng.f64().powi(2);
+        let probability = rng.f64().powi(2);
         let options = Options {
             verify_tls: TlsVerification::Insecure,
             ..options(&mut rng)
@@ -142,7 +142,7 @@ fn http2_servers() {
         settings.max_concurrent_streams(1 << rng.u32(0..6));
         let server = Http2Server::with(settings, move |_, number, count| {
             let mut rng = Rng::with_seed(seed << 48 | (number as u64) << 32 | count as u64);
-            if rng.f64() >= temper {
+            if rng.f64() >= probability {
                 return Reaction::Answer;
             }
             match rng.u32(0..6) {

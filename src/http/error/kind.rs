@@ -1,0 +1,321 @@
+//! What can fail in a request, and what follows: the class, the outage, whether to repeat it.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::format::credentials::url_without_credentials;
+use crate::format::server_url::redacted;
+
+/// A cause that several errors share: one lost connection fails many lookups.
+pub(crate) type Cause = Arc<dyn Error + Send + Sync>;
+
+/// What to do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HttpErrorClass {
+    /// The server does not have it.
+    Absent,
+    /// No definite answer: try later, or another server.
+    Transient,
+    /// The response is not acceptable; the same server will send the same again.
+    Refused,
+    /// The cause is on this machine.
+    Local,
+}
+
+/// A failure that may pass, and what it says about the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outage {
+    /// No connection could be made.
+    Unreachable,
+    /// The server sent nothing for this long.
+    Silent(Duration),
+    /// The server says that it cannot serve requests now.
+    Overloaded,
+    /// This one response failed; others may arrive.
+    Broken,
+}
+
+/// What failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum HttpErrorKind {
+    /// The host name has no address.
+    #[error("cannot resolve {host}{}", resolve_hint(.cause))]
+    Resolve {
+        /// The host name.
+        host: Arc<str>,
+        /// What the system says.
+        #[source]
+        cause: Cause,
+    },
+    /// No address of the host accepts connections.
+    #[error("cannot connect")]
+    Connect(#[source] Cause),
+    /// No connection in time.
+    #[error("no connection within {}", Seconds(*.0))]
+    ConnectTimeout(Duration),
+    /// The server's certificate is not acceptable, or it does not speak TLS.
+    #[error("TLS failed")]
+    Tls(#[source] Cause),
+    /// The proxy refused to connect to the server.
+    #[error("it did not connect to the server")]
+    Proxy(#[source] Cause),
+    /// No connection to the server was made because of its proxy.
+    #[error("proxy {proxy}")]
+    ViaProxy {
+        /// The proxy's URL, without credentials.
+        proxy: Arc<str>,
+        /// What failed there.
+        source: Box<HttpErrorKind>,
+    },
+    /// The connection broke before the response was complete.
+    #[error("the connection broke before the response was complete")]
+    Lost(#[source] Cause),
+    /// The server closed the connection before the response was complete.
+    #[error("the server closed the connection before its response was complete")]
+    Closed,
+    /// The server sent nothing although a response was due.
+    #[error("the server sent nothing for {}", Seconds(*.0))]
+    Stalled(Duration),
+    /// A status that does not answer the request.
+    #[error("{}", status_text(*.status, *.retry_after))]
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// When the server allows the next attempt.
+        retry_after: Option<Duration>,
+    },
+    /// The response is not HTTP.
+    #[error("the response is not valid HTTP")]
+    Malformed(#[source] Cause),
+    /// The response is larger than allowed.
+    #[error("the response is larger than {}", binary_size(*.limit_bytes))]
+    TooLarge {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The response is compressed although that was not requested.
+    #[error("the server used the content encoding `{}`, which was not requested", .0.escape_debug())]
+    ContentEncoding(String),
+    /// Redirected in a loop, or too often.
+    #[error("more than {0} redirects")]
+    TooManyRedirects(usize),
+    /// The redirect target is not an http or https URL.
+    #[error("redirected to `{}`, which is not an http or https URL", url_without_credentials(.0).escape_debug())]
+    BadRedirect(String),
+    /// The server redirected to another URL, where the request failed.
+    #[error("redirected to {to}")]
+    Redirected {
+        /// The redirect target, without credentials and query.
+        to: String,
+        /// What failed there.
+        source: Box<HttpErrorKind>,
+    },
+    /// The body ended before its announced length.
+    #[error("the transfer ended after {received} of {expected} bytes")]
+    Truncated {
+        /// Bytes received.
+        received: u64,
+        /// Bytes announced.
+        expected: u64,
+    },
+    /// The response contains another range than the requested one.
+    #[error("the server sent another range than the requested one")]
+    WrongRange,
+    /// A `file:` URL that cannot be read.
+    #[error("cannot read the file")]
+    File(#[source] Cause),
+    /// The directory of a `file:` server cannot be opened.
+    #[error("cannot open the directory")]
+    Directory(#[source] Cause),
+    /// This machine lacks what the client needs.
+    #[error("not possible on this machine")]
+    Setup(#[source] Cause),
+    /// The caller did not wait for the response.
+    #[error("canceled")]
+    Canceled,
+    /// Network access is not allowed.
+    #[error("offline: network access is not allowed")]
+    Offline,
+}
+
+impl HttpErrorKind {
+    /// This failure, at the URL `to` that the server redirected to.
+    pub(in crate::http) fn after_redirect(self, to: &Url) -> Self {
+        let mut to = to.clone();
+        to.set_query(None);
+        to.set_fragment(None);
+        Self::Redirected {
+            to: redacted(&to),
+            source: Box::new(self),
+        }
+    }
+
+    /// This failure, on the way to the server through `proxy`.
+    pub(in crate::http) fn via_proxy(self, proxy: &Url) -> Self {
+        Self::ViaProxy {
+            proxy: redacted(proxy).into(),
+            source: Box::new(self),
+        }
+    }
+
+    /// What failed, whatever redirects and proxies led there.
+    pub(in crate::http) fn innermost(&self) -> &Self {
+        match self {
+            Self::Redirected { source, .. } | Self::ViaProxy { source, .. } => source.innermost(),
+            kind => kind,
+        }
+    }
+
+    /// Whether `other` is the same failure, whatever redirects and proxies led there.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let (kind, other) = (self.innermost(), other.innermost());
+        let [code, other_code] =
+            [kind, other].map(|kind| kind.os_error().and_then(io::Error::raw_os_error));
+        mem::discriminant(kind) == mem::discriminant(other)
+            && kind.status() == other.status()
+            && code == other_code
+    }
+
+    pub(super) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// The system's error, where that is the cause.
+    fn os_error(&self) -> Option<&io::Error> {
+        match self {
+            Self::Setup(cause)
+            | Self::Resolve { cause, .. }
+            | Self::Connect(cause)
+            | Self::Lost(cause)
+            | Self::File(cause)
+            | Self::Directory(cause) => cause.downcast_ref(),
+            _ => None,
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub(crate) fn class(&self) -> HttpErrorClass {
+        match self.innermost() {
+            Self::Status {
+                status: 404 | 410, ..
+            } => HttpErrorClass::Absent,
+            Self::TooLarge { .. } | Self::WrongRange => HttpErrorClass::Refused,
+            Self::File(cause) if is_not_found(cause) => HttpErrorClass::Absent,
+            Self::File(_) | Self::Setup(_) | Self::Canceled => HttpErrorClass::Local,
+            kind if kind.is_shortage() => HttpErrorClass::Local,
+            _ => HttpErrorClass::Transient,
+        }
+    }
+
+    pub(super) fn outage(&self) -> Option<Outage> {
+        match self.innermost() {
+            _ if self.class() != HttpErrorClass::Transient => None,
+            Self::Resolve { .. } | Self::Connect(_) => Some(Outage::Unreachable),
+            Self::ConnectTimeout(silence) | Self::Stalled(silence) => {
+                Some(Outage::Silent(*silence))
+            }
+            Self::Status {
+                status: 429 | 502..=504 | 520..=530,
+                ..
+            } => Some(Outage::Overloaded),
+            Self::Status { status, .. } if is_passing(*status) => Some(Outage::Broken),
+            Self::Lost(_) | Self::Closed | Self::Truncated { .. } => Some(Outage::Broken),
+            _ => None,
+        }
+    }
+
+    /// Whether this machine has too few threads or file descriptors, or too little memory.
+    pub(super) fn is_shortage(&self) -> bool {
+        self.innermost().os_error().is_some_and(is_shortage)
+    }
+
+    /// Whether the same request may succeed a moment later.
+    pub(in crate::http) fn is_worth_repeating(&self) -> bool {
+        match self.innermost() {
+            Self::Status { status, .. } => is_passing(*status),
+            Self::Connect(_) | Self::Lost(_) => self.class() == HttpErrorClass::Transient,
+            Self::Closed | Self::Stalled(_) => true,
+            _ => false,
+        }
+    }
+}
+
+fn resolve_hint(cause: &Cause) -> &'static str {
+    match cause.downcast_ref::<io::Error>() {
+        // The cause explains itself: a timeout, or a limit of this machine.
+        Some(error) if error.kind() == io::ErrorKind::TimedOut || is_shortage(error) => "",
+        _ => " (no such host, or no network)",
+    }
+}
+
+fn status_text(status: u16, retry_after: Option<Duration>) -> String {
+    match (status, retry_after) {
+        (407, _) => "the proxy requires a user name and password (status 407)".to_owned(),
+        (_, None) => format!("the server answered with status {status}"),
+        (_, Some(wait)) => {
+            let wait = Seconds(wait);
+            format!("the server answered with status {status} (retry after {wait})")
+        }
+    }
+}
+
+fn binary_size(bytes: u64) -> String {
+    match bytes {
+        _ if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
+        _ => format!("{bytes} bytes"),
+    }
+}
+
+/// Statuses that a server in passing trouble gives. 501, 505 and 511 will not pass.
+fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504 | 520..=530)
+}
+
+fn is_not_found(cause: &Cause) -> bool {
+    let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(
+        kind,
+        Some(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    )
+}
+
+/// Whether `error` says that this machine has too few threads or file descriptors, or too little
+/// memory: another server would fail as well, and doing less at a time may help.
+#[must_use]
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = error.raw_os_error();
+    [
+        Errno::AGAIN,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+    ]
+    .into_iter()
+    .any(|errno| code == Some(errno.raw_os_error()))
+}
+
+/// A duration in a message: `5 s`, `0.3 s`.
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.subsec_millis() == 0 {
+            write!(f, "{} s", self.0.as_secs())
+        } else {
+            write!(f, "{:.1} s", self.0.as_secs_f64())
+        }
+    }
+}
