@@ -2,10 +2,12 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{NOTHING, UNREACHABLE};
 use crate::support::Sandbox;
 use crate::support::sandbox::{Run, run};
+use crate::support::server::{Reply, Server};
 
 /// Looks an item up at the server `url`, which refuses connections.
 fn query(sandbox: &Sandbox, url: &str, options: &[&str], variables: &[(&str, &str)]) -> Run {
@@ -127,4 +129,32 @@ fn no_event_has_the_password_of_a_url() {
             assert!(!ended.stderr.contains(secret), "{}", ended.stderr);
         }
     }
+}
+
+#[test]
+fn requests_and_what_becomes_of_them_are_traced() {
+    let sandbox = Sandbox::new();
+    let has_failed = AtomicBool::new(false);
+    let server = Server::start(move |request| match request.path.as_str() {
+        "/nix-cache-info" => Reply::new("200 OK", "StoreDir: /gnu/store\n"),
+        _ if !has_failed.swap(true, Ordering::Relaxed) => Reply::new("500 Oops", ""),
+        _ => Reply::not_found(),
+    });
+    let url = server.url().replace("://", "://me:Sesame@");
+    let ended = query(&sandbox, &url, &[], &[("SUBST_LOG", "subst=trace")]);
+    let text = &ended.stderr;
+
+    let span = format!("server{{url=\"{}\"}}:connection{{number=1}}", server.url());
+    for expected in [
+        span.as_str(),
+        "connection opened protocol=\"http/1.1\"",
+        "request server=",
+        "response server=",
+        "status=500",
+        "retry url=",
+        "status=404",
+    ] {
+        assert!(text.contains(expected), "`{expected}` is missing: {text}");
+    }
+    assert!(!text.contains("Sesame"), "{text}");
 }
