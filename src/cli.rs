@@ -10,6 +10,7 @@ mod env;
 mod error;
 mod exit;
 mod file_trust;
+mod keys;
 mod nix_conf;
 mod output;
 mod process;
@@ -19,4 +20,11 @@ mod settings;
 mod suggestion;
 mod text;
 
-pub use run::run;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the program with these arguments (the first one is its name), and returns its exit code.
+#[must_use]
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    run::run_command(arguments).into()
+}

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::settings::CommonOptions;
 
-/// Fetches substitutes for GNU Guix and Nix.
+/// Fetch substitutes for GNU Guix and Nix
 #[derive(Debug, Parser)]
 #[command(
     name = "subst",
@@ -14,8 +14,17 @@ use super::settings::CommonOptions;
     max_term_width = 100,
     disable_help_subcommand = true
 )]
-#[command(after_help = "Settings may also stand in /etc/subst/config.toml, \
-    $XDG_CONFIG_HOME/subst/config.toml and SUBST_* variables; see docs/configuration.md.")]
+#[command(after_help = "\
+Examples:
+  subst query --closure /gnu/store/...-hello-2.12.2
+  subst fetch --root DIR /gnu/store/...-hello-2.12.2
+
+Exit status: 0 done, 1 not available, 2 wrong usage, 3 refused (trust or integrity),
+4 network, 5 local (disk, permissions, database), 130 interrupted.
+
+Settings are also read from /etc/subst/config.toml, $XDG_CONFIG_HOME/subst/config.toml
+and SUBST_* variables; SUBST_LOG and SUBST_LOG_FILE control diagnostics.
+See docs/configuration.md.")]
 pub(crate) struct Cli {
     /// The options that every command has.
     #[command(flatten)]
@@ -28,20 +37,20 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Bring items and everything they refer to into the store
+    /// Fetch items and everything they refer to into the store
     Fetch(FetchArgs),
-    /// Tell which items are available, and where
+    /// Show which items are available, and where
     Query(QueryArgs),
     /// Serve guix-daemon as its substituter helper
     Substitute(SubstituteArgs),
-    /// Look at the lookup cache, or make it forget
+    /// Inspect or clear the lookup cache
     #[command(subcommand)]
     Cache(CacheCommand),
-    /// Tell what each server says of itself
+    /// Show each server's status
     Servers,
-    /// Let a key sign substitutes, as `guix archive --authorize` does
+    /// Trust a server's signing key, as `guix archive --authorize` does
     Authorize(AuthorizeArgs),
-    /// Print completions for a shell
+    /// Print shell completions
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
@@ -51,19 +60,19 @@ pub(crate) enum Command {
 /// Arguments of `subst fetch`.
 #[derive(Debug, Args)]
 pub(crate) struct FetchArgs {
-    /// Store items by their full names; `-` reads more from standard input
+    /// Full names of store items; `-` reads names from standard input
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<String>,
-    /// Only these items; what they refer to must be valid already
+    /// Fetch only these items; what they refer to must be valid already
     #[arg(long)]
     pub(crate) no_references: bool,
-    /// Unpack one item to DEST and register nothing; no store is needed
+    /// Unpack one item to DEST without registering it; needs no store
     #[arg(long, value_name = "DEST", conflicts_with_all = ["dry_run", "no_references"])]
     pub(crate) output: Option<PathBuf>,
-    /// Tell what would be fetched, and fetch nothing
+    /// Show what would be fetched, without fetching it
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
-    /// Do not stop at the first failure
+    /// Continue after a failure
     #[arg(short, long)]
     pub(crate) keep_going: bool,
 }
@@ -71,16 +80,16 @@ pub(crate) struct FetchArgs {
 /// Arguments of `subst query`.
 #[derive(Debug, Args)]
 pub(crate) struct QueryArgs {
-    /// Store items by their full names; `-` reads more from standard input
+    /// Full names of store items; `-` reads names from standard input
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<String>,
-    /// Also everything they refer to
+    /// Include everything they refer to
     #[arg(long)]
     pub(crate) closure: bool,
-    /// Tell what was missed, where and why, and what to do about it
+    /// Report what was missed, where and why, and what to do about it
     #[arg(long)]
     pub(crate) cache_miss_report: bool,
-    /// Ask whether the nars themselves are in a proxy's cache (for the report)
+    /// Include in the report whether a proxy's cache has the nars
     #[arg(long, requires = "cache_miss_report")]
     pub(crate) probe_nars: bool,
 }
@@ -89,10 +98,10 @@ pub(crate) struct QueryArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct SubstituteArgs {
-    /// Answer `have` and `info`
+    /// Answer the requests `have` and `info`
     #[arg(long)]
     pub(crate) query: bool,
-    /// Answer `substitute`
+    /// Answer the request `substitute`
     #[arg(long)]
     pub(crate) substitute: bool,
 }
@@ -100,23 +109,23 @@ pub(crate) struct SubstituteArgs {
 /// What to do with the lookup cache.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheCommand {
-    /// Where it is and what it holds
+    /// Show its file, size and numbers of entries
     Info,
-    /// Every entry: server, item, answer, age, time left
+    /// List every entry: server, item, answer, age, time left
     List,
-    /// Forget entries: all, a server's, or those of some items
+    /// Remove entries: all, those of a server, or those of items
     Flush(FlushArgs),
-    /// Remove entries that do not count any more
+    /// Remove expired entries
     Prune,
 }
 
 /// Arguments of `subst cache flush`.
 #[derive(Debug, Args)]
 pub(crate) struct FlushArgs {
-    /// Only what this server said
+    /// Remove only entries of this server
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
-    /// Only what was said of these items
+    /// Remove only entries of these items
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<String>,
 }
@@ -124,6 +133,6 @@ pub(crate) struct FlushArgs {
 /// Arguments of `subst authorize`.
 #[derive(Debug, Args)]
 pub(crate) struct AuthorizeArgs {
-    /// A public key as `guix archive --generate-key` makes it; standard input when `-` or left out
+    /// A public key, as `guix archive --generate-key` writes it [default: standard input]
     pub(crate) file: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! Puts the pieces together that a command works with, as the settings say.
+//! What every command works with: settings, output, store, lookup cache, network.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -21,15 +21,12 @@ use crate::substitute::lookup::{
 use crate::substitute::network::{Network, NetworkReach};
 use crate::substitute::progress::Progress;
 use crate::trust::acl::{Acl, AuthorizedKeys};
-use crate::trust::nix::TrustedKeys;
 
 use super::error::CliError;
-use super::file_trust::{self, Choice, Unsafe};
-use super::nix_conf;
-use super::output::{Output, shown_path};
+use super::output::Output;
 use super::settings::{Settings, StoreKind};
 
-/// What decoded bytes on their way to disk may take, of all transfers together.
+/// The memory for decoded bytes that are not written yet, of all transfers together.
 const BUFFER_BYTES: usize = 8 << 20;
 /// What decoders may take: six of those for the windows that `guix publish` makes; and while a
 /// single nar is decoded, enough to have another frame of 16 MiB, or another block of `xz -6`,
@@ -40,9 +37,9 @@ const DECODER_MEMORY: DecoderMemory = DecoderMemory {
 };
 /// How long a server may be silent while another one has answered everything.
 const LAG: Duration = Duration::from_millis(600);
-/// For how long a server that is down is left alone by later runs.
+/// For how long later runs skip a server that is down.
 const DOWN_SECONDS: u64 = 60;
-/// How old a "no" may be that keeps an explicit fetch from asking.
+/// How old a negative answer may be that an explicit fetch uses without a request.
 const FETCH_NEGATIVE_MAX_AGE: u64 = 60;
 
 /// What every command has.
@@ -51,11 +48,11 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     /// The time.
     pub(crate) clock: Clock,
-    /// Where words go.
+    /// Where messages and data go.
     pub(crate) output: Output,
-    /// Whom to tell what happens.
+    /// Receives the events of the run.
     pub(crate) progress: Arc<dyn Progress>,
-    /// Tells when the user wants to stop.
+    /// Whether the user interrupts the run.
     pub(crate) cancel: Cancel,
 }
 
@@ -71,7 +68,7 @@ pub(crate) enum Purpose {
 }
 
 impl Context {
-    /// Makes sure that there is somebody to ask.
+    /// Checks that there is a server.
     ///
     /// # Errors
     /// The list of servers is empty.
@@ -81,92 +78,6 @@ impl Context {
         } else {
             Ok(())
         }
-    }
-
-    /// Whom to believe.
-    ///
-    /// # Errors
-    /// The ACL or a key cannot be used.
-    pub(crate) fn keys(&self) -> Result<AuthorizedKeys, CliError> {
-        if self.settings.allow_unauthenticated {
-            self.output
-                .warn("signatures are not checked: authentication is switched off");
-            return Ok(AuthorizedKeys::AllowUnauthenticated);
-        }
-        match self.settings.store_dir().dialect() {
-            Dialect::Guix => self.guix_keys().map(AuthorizedKeys::Guix),
-            Dialect::Nix => self.nix_keys().map(AuthorizedKeys::Nix),
-        }
-    }
-
-    fn guix_keys(&self) -> Result<Acl, CliError> {
-        let path = &self.settings.acl;
-        if let Some(fault) = self.acl_fault() {
-            let choice = self.settings.acl_choice;
-            self.output
-                .warn(&file_trust::warning("ACL", path, &fault, choice));
-            if choice == Choice::Implicit {
-                return Ok(Acl::default());
-            }
-        }
-        let text = match std::fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if self.settings.store_kind == StoreKind::Embedded
-                    && *path == self.settings.layout.acl()
-                {
-                    return Ok(Acl::official_guix_servers());
-                }
-                let (path, command) = (
-                    shown_path(path),
-                    self.settings.advice().authorize("KEYFILE"),
-                );
-                self.output.warn(&format!(
-                    "there is no ACL at {path}, so no key is authorized; `{command}` makes one"
-                ));
-                return Ok(Acl::default());
-            }
-            Err(source) => {
-                return Err(CliError::File {
-                    action: "reading",
-                    path: path.clone(),
-                    source,
-                });
-            }
-        };
-        Acl::parse(&text).map_err(|source| CliError::Acl {
-            path: path.clone(),
-            source,
-        })
-    }
-
-    /// Why others may decide what the ACL says.
-    pub(crate) fn acl_fault(&self) -> Option<Unsafe> {
-        // What cannot be looked at cannot be read either, and reading it says why.
-        file_trust::check(&self.settings.acl, self.settings.root.as_deref())
-            .ok()?
-            .err()
-    }
-
-    fn nix_keys(&self) -> Result<TrustedKeys, CliError> {
-        let conf = self.settings.nix_conf();
-        let (what, list) = match &self.settings.trusted_public_keys {
-            Some(list) => ("trusted-public-keys".to_owned(), list.clone()),
-            None => {
-                let found = nix_conf::read(&conf, self.settings.root.as_deref())?;
-                for warning in &found.warnings {
-                    self.output.warn(warning);
-                }
-                match found.keys {
-                    Some(list) => (format!("trusted-public-keys in {}", conf.display()), list),
-                    None => return Ok(TrustedKeys::official_nix_server()),
-                }
-            }
-        };
-        TrustedKeys::parse(&list).map_err(|source| CliError::Key {
-            what,
-            source: Box::new(source),
-        })
     }
 
     /// The store, to change it.
@@ -183,13 +94,14 @@ impl Context {
             }
         };
         let store = Store::open(layout.clone(), mode)?;
+
         if self.settings.store_kind == StoreKind::Embedded {
             write_first_acl(layout)?;
         }
         Ok(Arc::new(store))
     }
 
-    /// The store, to look at it; `None` when there is none.
+    /// The store for reading; `None` when it does not exist.
     ///
     /// # Errors
     /// It is there and cannot be read.
@@ -208,7 +120,7 @@ impl Context {
         }
     }
 
-    /// The lookup cache, in the first place where it can be; in memory when there is none.
+    /// The lookup cache, in the first directory that can have it; in memory when none can.
     #[must_use]
     pub(crate) fn lookup_cache(&self) -> LookupCache {
         let mut warning = None;
@@ -265,10 +177,10 @@ impl Context {
         ))
     }
 
-    /// Answers questions about items.
+    /// Looks items up at the servers.
     ///
     /// # Errors
-    /// Keys that cannot be used, or no threads.
+    /// A key is invalid, or no thread can be started.
     pub(crate) fn resolver(
         &self,
         purpose: Purpose,
@@ -279,16 +191,19 @@ impl Context {
             (_, true) => Freshness::Offline,
             _ => Freshness::Cached,
         };
+
         let is_fetch = purpose == Purpose::Fetch;
+
         let keys = match self.keys() {
             Err(error) if purpose == Purpose::Helper => {
                 // A helper that does not start takes the whole build down with it.
                 self.output
-                    .warn(&format!("no server is believed: {}", chain(&error)));
+                    .warn(&format!("no key is trusted: {}", chain(&error)));
                 AuthorizedKeys::Guix(Acl::default())
             }
             keys => keys?,
         };
+
         let setup = ResolverSetup {
             store_dir: self.settings.store_dir().clone(),
             keys: Arc::new(keys),
@@ -312,6 +227,7 @@ impl Context {
                 verifiers: cores(),
             },
         };
+
         Resolver::new(setup)
             .map(Arc::new)
             .map_err(CliError::Threads)
@@ -344,7 +260,7 @@ impl Context {
     /// The store paths that `words` name; `-` stands for the lines of standard input.
     ///
     /// # Errors
-    /// A word that is no store path, or no readable input.
+    /// A word is not a store path, or standard input cannot be read.
     pub(crate) fn paths(&self, words: &[String]) -> Result<Vec<StorePath>, CliError> {
         let store_dir = self.settings.store_dir();
         let mut paths = Vec::new();
@@ -375,6 +291,7 @@ impl Context {
                 add(line)?;
             }
         }
+
         let mut seen = std::collections::HashSet::new();
         paths.retain(|path| seen.insert(path.clone()));
         Ok(paths)
@@ -393,14 +310,15 @@ fn may_be_written(dir: &Path) -> bool {
     existing.is_some_and(|dir| access(dir, Access::WRITE_OK).is_ok())
 }
 
-/// A new embedded store believes the official servers, as a new Guix does.
+/// Writes the ACL of a new embedded store: it trusts the official servers, as a new Guix does.
 fn write_first_acl(layout: &Layout) -> Result<(), CliError> {
     let path = layout.acl();
     if layout.store_dir().dialect() == Dialect::Nix || path.exists() {
         return Ok(());
     }
     let text = Acl::official_guix_servers().to_string();
-    // Never through a link that somebody else put there, nor over an ACL that was just made.
+    // Never through a symlink of another user, nor over an ACL that was just made.
+
     let written =
         std::fs::File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes()));
     match written {

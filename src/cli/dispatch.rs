@@ -72,6 +72,7 @@ pub(crate) fn by_name(
     if name != Some(OsStr::new(GUIX)) {
         return Ok(arguments);
     }
+
     if arguments
         .get(1)
         .is_some_and(|command| command == SUBSTITUTE)
@@ -79,11 +80,13 @@ pub(crate) fn by_name(
         arguments[0] = "subst".into();
         return Ok(arguments);
     }
+
     // The process stays the same when a program executes another one in its place.
     let process = std::process::id().to_string();
     if environment.text(env::SUBST_DISPATCHED_PROCESS) == Some(process.as_str()) {
         return Err(DispatchError::Circle);
     }
+
     let path = real_guix(environment)?;
     let source = Command::new(&path)
         .args(&arguments[1..])
@@ -100,13 +103,14 @@ fn real_guix(environment: &Environment) -> Result<PathBuf, DispatchError> {
             Ok(path)
         };
     }
+
     let from_path = environment
         .os("PATH")
         .map(std::env::split_paths)
         .into_iter()
         .flatten();
     from_path
-        // The working directory is nobody's idea of where guix is.
+        // A relative directory would run whatever `guix` the working directory has.
         .filter(|directory| directory.is_absolute())
         .chain(USUAL_DIRECTORIES.map(PathBuf::from))
         .map(|directory| directory.join(GUIX))

@@ -25,8 +25,8 @@ pub(crate) enum CliError {
     /// An argument is no store path.
     #[error(transparent)]
     Path(#[from] StorePathError),
-    /// The list of servers is empty, and nobody can be asked.
-    #[error("no server is configured, so nobody can be asked")]
+    /// The list of servers is empty.
+    #[error("no substitute server is configured")]
     NoServers,
     /// The arguments do not go together.
     #[error("{0}")]
@@ -34,15 +34,15 @@ pub(crate) enum CliError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The ACL cannot be used. Going on without it would refuse everything.
-    #[error("the ACL {} cannot be used", shown_path(path))]
+    /// The ACL is invalid. Going on without it would refuse everything.
+    #[error("the ACL {} is invalid", shown_path(path))]
     Acl {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         source: AclError,
     },
-    /// Others may decide what the ACL says, and nobody named it on purpose.
+    /// Other users may change the ACL, and it was not named explicitly.
     #[error("the ACL {} is not safe: {fault}", shown_path(path))]
     UnsafeAcl {
         /// The file.
@@ -50,7 +50,7 @@ pub(crate) enum CliError {
         /// Why.
         fault: Unsafe,
     },
-    /// A key cannot be used.
+    /// A key is invalid.
     #[error("{what}")]
     Key {
         /// Which.
@@ -122,15 +122,19 @@ impl CliError {
                 let command = advice.authorize("KEYFILE");
                 Some(format!("correct it, or remove {file} and make a new one with `{command}`"))
             }
-            Self::UnsafeAcl { fault, .. } => Some(format!("`{}` changes that", fault.remedy())),
+            Self::UnsafeAcl { fault, .. } => Some(format!("`{}` makes it safe", fault.remedy())),
             Self::NoServers => Some(
                 "name servers with --substitute-urls, SUBST_SUBSTITUTE_URLS or in a settings file; \
-                 without any of these, the official ones are asked"
+                 without any of these, the official servers are used"
                     .into(),
             ),
             Self::Item { source, .. } => item_hint(source, advice),
             Self::Path(StorePathError::NotInStore { .. }) => {
-                Some("--store-dir selects another store".into())
+                Some(
+                    "give the full name of a store item, such as /gnu/store/...-hello-2.12.2; \
+                     --store-dir selects another store"
+                        .into(),
+                )
             }
             Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(advice.privileges())
@@ -139,7 +143,7 @@ impl CliError {
         }
     }
 
-    /// Whether it only means that nobody reads our output any more, as in `subst ... | head`.
+    /// Whether it only means that the reader of the output has ended, as in `subst ... | head`.
     #[must_use]
     pub(crate) fn is_broken_pipe(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! Exit codes: what a script learns without reading a word.
+//! Exit codes: how a run ended, for scripts.
 
 use std::process::ExitCode;
 

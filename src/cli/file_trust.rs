@@ -1,8 +1,8 @@
-//! Whether other users may decide what a file says.
+//! Whether a file is safe: other users may not change it.
 //!
 //! Settings files, ACLs and nix.conf decide whose signatures are accepted. A file is safe when only
 //! root and the user who runs this program can change it: they own it and every directory and
-//! symlink on the way to it, and nobody else may write there. For root, nobody else includes the
+//! symlink on its path, and no other user may write there. For root, other users include the
 //! file's group. A directory with the sticky bit may be open to all, because only the owner of an
 //! entry can replace it. In `/gnu/store` and `/nix/store`, whose owner provides every program
 //! anyway, that owner is accepted as well.
@@ -73,12 +73,12 @@ pub(crate) fn warning(what: &str, path: &Path, fault: &Unsafe, choice: Choice) -
     let (path, remedy) = (path.display(), fault.remedy());
     match choice {
         Choice::Explicit => format!(
-            "the {what} {path} is not safe: {fault}, so others may decide whom this program \
-             trusts; `{remedy}` changes that"
+            "the {what} {path} is not safe: {fault}, so other users may decide which keys are \
+             trusted; `{remedy}` makes it safe"
         ),
         Choice::Implicit => format!(
-            "the {what} {path} is ignored: {fault}, so others could decide whom this program \
-             trusts; `{remedy}` changes that"
+            "the {what} {path} is ignored: {fault}, so other users could decide which keys are \
+             trusted; `{remedy}` makes it safe"
         ),
     }
 }
@@ -90,7 +90,7 @@ struct Accepted {
     /// The owner that is shown for users who do not exist in this user namespace. Directories of
     /// the system belong to it in a container of an ordinary user.
     unmapped: Option<u32>,
-    /// Permission bits that nobody else may have.
+    /// Permission bits that other users may not have.
     forbidden: u32,
 }
 
@@ -146,17 +146,20 @@ pub(crate) fn check(path: &Path, root: Option<&Path>) -> io::Result<Result<(), U
         }
         None => names(&path),
     };
+
     let mut links_left = LINKS_MAX;
     while let Some(name) = rest.pop_front() {
         if name == ".." {
             at.pop();
             continue;
         }
+
         let next = at.join(&name);
         let found = next.symlink_metadata()?;
         if is_store(&next) && found.is_dir() {
             accepted.owners.push(found.uid());
         }
+
         if let Err(fault) = accepted.check_owner(&next, &found) {
             return Ok(Err(fault));
         }
@@ -175,9 +178,11 @@ pub(crate) fn check(path: &Path, root: Option<&Path>) -> io::Result<Result<(), U
                 .for_each(|name| rest.push_front(name));
             continue;
         }
+
         if let Err(fault) = accepted.check_mode(&next, &found) {
             return Ok(Err(fault));
         }
+
         at = next;
     }
     Ok(Ok(()))
@@ -205,6 +210,7 @@ fn is_store(path: &Path) -> bool {
 /// where all exist.
 fn unmapped_owner() -> Option<u32> {
     let map = std::fs::read_to_string("/proc/self/uid_map").ok()?;
+
     let numbers: Vec<&str> = map.split_whitespace().collect();
     if numbers == ["0", "0", "4294967295"] {
         return None;

@@ -40,6 +40,7 @@ pub(crate) fn read(path: &Path, root: Option<&Path>) -> Result<NixConf, CliError
         conf: NixConf::default(),
     };
     reader.read(path, IfMissing::Ignore, DEPTH_MAX)?;
+
     let mut conf = reader.conf;
     if !conf.warnings.is_empty() {
         // What was ignored may have taken keys away.
@@ -76,15 +77,18 @@ impl Reader<'_> {
                 "files include each other too deeply",
             )));
         };
+
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if is_absent(&error) && if_missing == IfMissing::Ignore => return Ok(()),
             Err(source) => return Err(failed(source)),
         };
+
         if let Err(fault) = file_trust::check(path, self.root).map_err(failed)? {
             self.ignore(path, &fault);
             return Ok(());
         }
+
         for line in text.lines() {
             let line = line.split('#').next().unwrap_or_default();
             if let Some((name, value)) = line.split_once('=') {

@@ -164,6 +164,7 @@ impl Output {
                 json!({ "text": what, "causes": causes, "hint": hint }),
             );
         }
+
         let mut text = format!("subst: error: {}", printable(what));
         for cause in causes {
             text.push_str("\n  caused by: ");
@@ -173,6 +174,7 @@ impl Output {
             text.push_str("\n  hint: ");
             text.push_str(&printable(hint));
         }
+
         say(&text);
     }
 }

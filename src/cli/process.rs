@@ -12,7 +12,9 @@ pub(super) fn prepare() {
     // A handler, because a signal that is ignored is ignored by programs executed later too.
     // Without it the limit kills as it did.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+
     umask(rustix::fs::Mode::from_bits_truncate(0o022));
+
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
     if limit.current.is_some_and(|current| current < wanted) {
@@ -23,6 +25,7 @@ pub(super) fn prepare() {
         };
         let _ = setrlimit(Resource::Nofile, raised);
     }
+
     give_large_blocks_back();
 }
 

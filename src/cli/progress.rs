@@ -27,7 +27,7 @@ pub(crate) fn choose(
         }
         ProgressMode::Auto | ProgressMode::None => Arc::new(Warnings { verbosity }),
         ProgressMode::Plain => Arc::new(plain::Plain::new(verbosity)),
-        ProgressMode::Json => Arc::new(json::Json),
+        ProgressMode::Json => Arc::new(json::JsonProgress),
     }
 }
 

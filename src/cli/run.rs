@@ -5,7 +5,6 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{CommandFactory as _, Parser as _};
@@ -27,13 +26,8 @@ use super::output::{self, Messages, Output, Verbosity};
 use super::settings::{self, ProgressMode, Settings};
 use super::{commands, process, progress};
 
-/// Runs the program with these arguments (the first one is its name), and returns its exit code.
-#[must_use]
-pub fn run(arguments: Vec<OsString>) -> ExitCode {
-    run_command(arguments).into()
-}
-
-fn run_command(arguments: Vec<OsString>) -> Exit {
+/// Runs the program with these arguments, of which the first one is its name.
+pub(super) fn run_command(arguments: Vec<OsString>) -> Exit {
     let environment = Environment::of_process();
     let arguments = match dispatch::by_name(arguments, &environment) {
         Ok(arguments) => arguments,

@@ -294,7 +294,7 @@ fn output_unpacks_without_a_store() {
     assert!(!sandbox.store().exists());
     output("file", &notes).exits(0).prints("file\n");
     assert_eq!(std::fs::read(sandbox.path("file")).unwrap().len(), 12_892);
-    output("tree", &notes).exits(2).says("exists already");
+    output("tree", &notes).exits(2).says("already exists");
     output("no/such/directory", &notes).exits(5);
     output("missing", NOTHING).exits(1);
     assert!(!sandbox.path("missing").exists());

@@ -66,6 +66,7 @@ fn every_common_option_is_documented() {
     let sandbox = Sandbox::new();
     let help = run(sandbox.bare(&["-h"])).exits(0).stdout;
     let options = help.split_once("Common options:").unwrap().1;
+    let options = options.split_once("\nExamples:").unwrap().0;
     let names: Vec<String> = options
         .lines()
         .filter_map(|line| Some(line.trim().split_once("--")?.1))

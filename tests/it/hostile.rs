@@ -245,7 +245,7 @@ fn unauthorized_keys_are_refused() {
     std::fs::write(&empty, "(acl)").unwrap();
     fetch(empty.clone(), &[]).exits(3).says("not authorized");
     std::fs::write(&empty, "").unwrap();
-    fetch(empty.clone(), &[]).exits(3).says("cannot be used");
+    fetch(empty.clone(), &[]).exits(3).says("is invalid");
     // A key that is authorized for other things than archives.
     let key = std::fs::read_to_string(Kind::Guix.directory().join("signing-key.pub")).unwrap();
     std::fs::write(&empty, format!("(acl (entry {key} (tag (guix sign))))")).unwrap();

@@ -1,4 +1,4 @@
-//! `subst authorize`: lets a key sign substitutes.
+//! `subst authorize`: trusts a server's signing key.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -13,13 +13,13 @@ use crate::format::store_path::Dialect;
 use crate::trust::acl::Acl;
 use crate::trust::guix::PublicKey;
 
-/// Adds the key to the ACL, which is made when there is none.
+/// Adds the key to the ACL, which is created if necessary.
 ///
 /// # Errors
 /// The key or the ACL cannot be read, or the ACL not be written; it is as before then.
 pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliError> {
     if context.settings.store_dir().dialect() == Dialect::Nix {
-        let text = "keys for /nix/store are given with --trusted-public-keys, or in nix.conf";
+        let text = "keys for /nix/store are set with --trusted-public-keys or in nix.conf";
         return Err(CliError::Usage(text.to_owned()));
     }
     let key = read_key(context, args.file.as_deref())?;
@@ -36,6 +36,7 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
             .output
             .warn(&file_trust::warning("ACL", path, &fault, Choice::Explicit));
     }
+
     let mut acl = match std::fs::read(path) {
         Ok(text) => Acl::parse(&text).map_err(|source| CliError::Acl {
             path: path.clone(),
@@ -55,10 +56,12 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
             });
         }
     };
+
     if !acl.authorize(key) {
-        context.output.note("the key was authorized already");
+        context.output.note("the key is already authorized");
         return Ok(Exit::Done);
     }
+
     replace(path, &acl.to_string()).map_err(|source| CliError::File {
         action: "writing",
         path: path.clone(),
@@ -85,28 +88,30 @@ fn read_key(context: &Context, file: Option<&Path>) -> Result<PublicKey, CliErro
             ("standard input".to_owned(), read.map(|_| text))
         }
     };
+
     let text = text.map_err(|source| CliError::File {
         action: "reading",
         path: what.clone().into(),
         source,
     })?;
     PublicKey::parse(&text).map_err(|source| CliError::Key {
-        what: format!("{what} holds no public key"),
+        what: format!("{what} is not a public key"),
         source: Box::new(source),
     })
 }
 
-/// Replaces the file at once, so that nobody ever reads half an ACL.
+/// Replaces the file in one step, so that no process reads half an ACL.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir)?;
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".new.{}", std::process::id()));
-    // What a process left that was killed, or a link that somebody put there: it is not followed.
+    // A killed process may have left it, or another user a symlink, which is not followed.
     match std::fs::remove_file(&name) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+
     let mut file = std::fs::File::create_new(&name)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;

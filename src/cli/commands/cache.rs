@@ -1,4 +1,4 @@
-//! `subst cache`: looks at the lookup cache, or makes it forget.
+//! `subst cache`: inspects or clears the lookup cache.
 
 use std::borrow::Cow;
 
@@ -33,11 +33,13 @@ fn failed(source: CacheError) -> CliError {
     CliError::LookupCache(source)
 }
 
-fn report(context: &Context, what: &str, count: u64) -> Result<Exit, CliError> {
+/// Reports how many entries were removed; `key` names the number in JSON.
+fn report(context: &Context, key: &str, count: u64) -> Result<Exit, CliError> {
     if context.settings.json {
-        context.output.json(&json!({ what: count }))?;
+        context.output.json(&json!({ key: count }))?;
     } else {
-        context.output.note(&format!("{what} {count} entries"));
+        let entries = output::count(count, "entry", "entries");
+        context.output.note(&format!("{entries} removed"));
     }
     Ok(Exit::Done)
 }
@@ -59,6 +61,7 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
         oldest_answered_at: oldest,
         ..
     } = stats;
+
     if context.settings.json {
         context.output.json(&json!({
             "file": path, "bytes": bytes, "servers": servers, "positive": positive,
@@ -70,11 +73,14 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
         let age = oldest.map_or("none".to_owned(), |at| {
             output::duration(now.saturating_sub(at))
         });
+        let integrity = if faults.is_empty() {
+            "ok".to_owned()
+        } else {
+            faults.join("; ")
+        };
+        let file = path.as_deref().unwrap_or("none, in memory only");
         let lines = [
-            format!(
-                "file       {}",
-                path.as_deref().unwrap_or("none, in memory only")
-            ),
+            format!("file       {file}"),
             format!("size       {}", output::bytes(bytes)),
             format!("servers    {servers}"),
             format!("positive   {positive}"),
@@ -84,17 +90,11 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
             format!("transient  {transient}"),
             format!("expired    {expired}"),
             format!("oldest     {age}"),
-            format!(
-                "integrity  {}",
-                if faults.is_empty() {
-                    "ok".into()
-                } else {
-                    faults.join("; ")
-                }
-            ),
+            format!("integrity  {integrity}"),
         ];
         context.output.lines(lines.into_iter().map(Cow::Owned))?;
     }
+
     Ok(if faults.is_empty() {
         Exit::Done
     } else {
@@ -108,6 +108,7 @@ fn list(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
     cache
         .list(None, &mut |entry| entries.push(entry))
         .map_err(failed)?;
+
     if context.settings.json {
         let rows: Vec<_> = entries.iter().map(|entry| row(entry, now)).collect();
         context.output.json(&rows)?;
@@ -181,6 +182,7 @@ fn flush(context: &Context, args: &FlushArgs) -> Result<Exit, CliError> {
             Some(server.as_str().to_owned())
         }
     };
+
     // Opened only now: wrong arguments must not leave a new cache behind.
     let count = context
         .lookup_cache()

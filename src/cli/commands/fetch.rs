@@ -28,6 +28,7 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     if let Some(destination) = &args.output {
         return output_tree::run(context, &paths, destination);
     }
+
     let references = if args.no_references {
         References::MustBeValid
     } else {
@@ -36,12 +37,14 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     if args.dry_run {
         return dry_run::run(context, &paths, references);
     }
+
     let (planner, fetch) = setup(context, args)?;
     let plan = planner.plan(&paths, references)?;
     if context.cancel.is_canceled() {
         return Ok(Exit::Interrupted);
     }
     let mut report = FetchReport::new(&plan);
+
     let wanted: HashSet<&StorePath> = paths.iter().collect();
     let mut printed = Ok(());
     let outcome = fetch.run(&planner, plan, &mut |path| {
@@ -52,14 +55,17 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
                 .aside(&mut || printed = context.output.line(&name));
         }
     });
+
     report.replanned(&outcome);
     // Both databases wait for the disk when they are closed: not one after the other. The resolver
     // begins here and is waited for when `fetch` has let go of the store.
     fetch.resolver.finish();
     drop((planner, fetch));
+
     if context.settings.json {
         printed = context.output.json(&report.as_json(context, &outcome));
     }
+
     report.tell(context, &outcome);
     printed?;
     Ok(outcome.class().map_or(Exit::Done, Exit::from))
@@ -70,6 +76,7 @@ fn setup(context: &Context, args: &FetchArgs) -> Result<(Planner, ClosureFetch),
     let network = context.network();
     let resolver = context.resolver(Purpose::Fetch, &network)?;
     let installer = Arc::new(context.installer(&network)?);
+
     let planner = Planner {
         store_view: StoreView::Kept(Arc::clone(&store)),
         missing_trees: missing_trees(context),

@@ -1,4 +1,4 @@
-//! `subst servers`: what each server says of itself.
+//! `subst servers`: the status of each server.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -28,14 +28,14 @@ enum Heard {
     Answer(CacheInfoResponse),
     /// It was asked, and did not answer.
     Failure(Arc<HttpError>),
-    /// It was not asked, since nobody may be connected to; what the lookup cache has.
+    /// No request was allowed; what the lookup cache has.
     Remembered(Option<CacheInfoRecord>),
 }
 
 /// Asks every server, side by side, and prints a row for each.
 ///
 /// # Errors
-/// There is no server, or nobody reads the output.
+/// No server is configured, or the output cannot be written.
 pub(crate) fn run(context: &Context) -> Result<Exit, CliError> {
     context.need_servers()?;
     let mut cache = context.lookup_cache();
@@ -51,6 +51,7 @@ pub(crate) fn run(context: &Context) -> Result<Exit, CliError> {
             .collect();
         context.output.lines(lines.into_iter().map(Cow::Owned))?;
     }
+
     let works = |row: &Row| match &row.heard {
         Heard::Failure(_) => false,
         Heard::Remembered(_) => true,
@@ -58,6 +59,7 @@ pub(crate) fn run(context: &Context) -> Result<Exit, CliError> {
     };
     let is_shortage =
         |row: &Row| matches!(&row.heard, Heard::Failure(error) if error.is_shortage());
+
     Ok(match () {
         () if rows.iter().any(is_shortage) => Exit::Local,
         () if rows.iter().all(works) => Exit::Done,
@@ -82,6 +84,7 @@ fn ask(context: &Context, network: &Network, cache: &mut LookupCache) -> Vec<Row
         };
         asked.into_iter().map(join).collect()
     });
+
     let rows = servers.iter().zip(answers).filter_map(|(server, said)| {
         let id = cache.server_id(server.as_str());
         let facts = cache.server_facts(id).unwrap_or_default();
@@ -106,13 +109,14 @@ fn ask_one(network: &Network, server: &ServerUrl) -> Option<Heard> {
     if !network.reaches(server.base()) {
         return None;
     }
+
     let said = network
         .client_for(server.base())
         .and_then(|client| client.cache_info(server).map_err(Arc::new));
     Some(said.map_or_else(Heard::Failure, Heard::Answer))
 }
 
-/// How a server is doing, in a word, and what more there is to say.
+/// The state of a server for scripts, and the reason.
 fn state(context: &Context, said: &CacheInfoResponse) -> (&'static str, Option<String>) {
     let store_dir = context.settings.store_dir().as_str();
     match &info(said).store_dir {

@@ -61,8 +61,8 @@ pub(crate) fn run(
     args: &SubstituteArgs,
     inherited: Inherited,
 ) -> Result<Exit, CliError> {
-    // A daemon that is gone releases the item's lock, so the item is somebody else's then.
-    // Without the signal we would go on until we notice that nobody takes the reply.
+    // A daemon that has ended releases the item's lock, so another process may own the item.
+    // Without the signal the helper would go on until it fails to write a reply.
     let _ = set_parent_process_death_signal(Some(Signal::TERM));
     let Inherited { options, mut port } = inherited;
     let log = Arc::new(ClientLog::stderr());
@@ -71,6 +71,7 @@ pub(crate) fn run(
             log.warn(&format!("{why}; it is not used"));
         }
     }
+
     let servers = context
         .settings
         .servers
@@ -83,11 +84,13 @@ pub(crate) fn run(
         servers,
     ));
     context.progress = Arc::clone(&progress) as _;
+
     let mut helper: Box<dyn RequestHandler> = if args.query {
         Box::new(query_helper(context, progress, log)?)
     } else {
         Box::new(substitute_helper(context, &options, progress, log)?)
     };
+
     serve(std::io::stdin().lock(), &mut *helper, &mut port)?;
     Ok(Exit::Done)
 }
@@ -165,11 +168,13 @@ fn substitute_helper(
             None
         }
     };
+
     let mut installer = context.installer(&network)?;
     installer.retry_time = installer.retry_time.min(RETRY_TIME_MAX);
     if let Some(point) = prefetch_socket(context) {
         installer.prefetcher = Some(Arc::new(PrefetchClient::new(point)));
     }
+
     Ok(SubstituteHelper {
         store_dir: context.settings.store_dir().clone(),
         resolver: context.resolver(Purpose::Helper, &network)?,

@@ -53,11 +53,13 @@ impl Bars {
             }
             return;
         }
+
         let bar = state.lookups.get_or_insert_with(|| {
             let template = "looking up  [{bar:20}] {pos}/{len}  {wide_msg}";
             self.screen
                 .add(ProgressBar::new(0).with_style(style(template)))
         });
+
         bar.set_length(total as u64);
         bar.set_position(done as u64);
         let rate = done as f64 / bar.elapsed().as_secs_f64().max(0.1);
@@ -120,6 +122,7 @@ impl Progress for Bars {
         if let Some(line) = words(&event, self.verbosity) {
             self.screen.suspend(|| say(&line));
         }
+
         let mut state = lock(&self.state);
         state.tally.note(&event);
         match event {

@@ -48,22 +48,7 @@ impl Tally {
                 download_size,
                 announced,
                 ..
-            } => {
-                let announced = announced.unwrap_or_default();
-                let earlier = self
-                    .downloads
-                    .remove(*item)
-                    .map_or(announced, |it| it.counted);
-                let counted = download_size.unwrap_or(announced);
-                self.count(earlier, counted);
-                self.downloads.insert(
-                    (*item).clone(),
-                    Download {
-                        received: 0,
-                        counted,
-                    },
-                );
-            }
+            } => self.start(item, *download_size, announced.unwrap_or_default()),
             ProgressEvent::Progressed { item, downloaded } => {
                 if let Some(download) = self.downloads.get_mut(item) {
                     download.received = *downloaded;
@@ -71,12 +56,7 @@ impl Tally {
             }
             ProgressEvent::Unpacked {
                 item, downloaded, ..
-            } => {
-                let counted = self.downloads.remove(*item).unwrap_or_default().counted;
-                self.count(counted, *downloaded);
-                self.downloaded += downloaded;
-                self.unpacked += 1;
-            }
+            } => self.finish(item, *downloaded),
             // It may be an item whose references failed, and still be on its way.
             ProgressEvent::Failed { item, .. } => {
                 if let Some(download) = self.downloads.get_mut(*item) {
@@ -96,6 +76,29 @@ impl Tally {
             | ProgressEvent::SourceFailed { .. }
             | ProgressEvent::Finished => {}
         }
+    }
+
+    /// A download of the item begins, perhaps another one than was announced.
+    fn start(&mut self, item: &StorePath, download_size: Option<u64>, announced: u64) {
+        let earlier = self.downloads.remove(item);
+        let counted = download_size.unwrap_or(announced);
+        self.count(
+            earlier.map_or(announced, |download| download.counted),
+            counted,
+        );
+        let download = Download {
+            received: 0,
+            counted,
+        };
+        self.downloads.insert(item.clone(), download);
+    }
+
+    /// The item is unpacked, after a download of this size.
+    fn finish(&mut self, item: &StorePath, downloaded: u64) {
+        let counted = self.downloads.remove(item).unwrap_or_default().counted;
+        self.count(counted, downloaded);
+        self.downloaded += downloaded;
+        self.unpacked += 1;
     }
 
     /// What counted for `before` bytes turns out to be `now` bytes.
@@ -124,6 +127,7 @@ impl Tally {
                 self.unpacked
             ));
         }
+
         let Self {
             looked_up,
             to_look_up,

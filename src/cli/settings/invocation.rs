@@ -25,7 +25,9 @@ pub(super) fn of(
         let words: Vec<&str> = urls.iter().map(|url| url.as_str()).collect();
         words.join(" ")
     });
+
     let config = config.or_else(|| environment.path(env::SUBST_CONFIG));
+
     Invocation {
         root: chosen.root.as_ref().map(|root| absolute(&root.value)),
         store_dir: (store_dir.as_str() != StoreDir::GUIX).then(|| store_dir.as_str().to_owned()),

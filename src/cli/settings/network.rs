@@ -25,6 +25,7 @@ pub(super) fn options(
         ca_dir: environment.path("SSL_CERT_DIR"),
         ..http::Options::default()
     };
+
     if let Some(setting) = &chosen.insecure_tls
         && setting.value
     {
@@ -39,6 +40,7 @@ pub(super) fn options(
     if let Some(setting) = &chosen.connections {
         options.mass_query_connections = setting.value.0;
     }
+
     options.server_timeouts = server_timeouts(chosen, &options)?;
     Ok(options)
 }

@@ -31,6 +31,7 @@ pub(super) fn layout(
             message: without_credentials(&error.to_string()).into_owned(),
         })?,
     };
+
     if let Some(root) = &chosen.root {
         let root = std::path::absolute(&root.value).map_err(|source| SettingsError::Read {
             path: root.value.clone(),
@@ -38,6 +39,7 @@ pub(super) fn layout(
         })?;
         return Ok((StoreKind::Embedded, Layout::embedded(&root, store_dir)));
     }
+
     let (state, config) = match store_dir.dialect() {
         Dialect::Guix => ("/var/guix", "/etc/guix"),
         Dialect::Nix => ("/nix/var/nix", "/etc/nix"),
@@ -51,6 +53,7 @@ pub(super) fn layout(
     let config = environment
         .path(env::GUIX_CONFIGURATION_DIRECTORY)
         .unwrap_or_else(|| config.into());
+
     Ok((
         StoreKind::System,
         Layout::system(store_dir, state, database, config),

@@ -2,8 +2,7 @@
 //! settings files, default and help. The options of the command line, the reading of every source
 //! and the table in `docs/configuration.md` follow from it.
 //!
-//! A type of [`super::value`] checks the value. What depends on several settings is checked by
-//! [`super::effective`].
+//! The type checks the value. What depends on several settings is checked where they are put together.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

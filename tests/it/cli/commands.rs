@@ -89,21 +89,21 @@ fn the_lookup_cache_can_be_inspected_and_cleared() {
     sandbox
         .subst(UNREACHABLE, &["cache", "prune"])
         .exits(0)
-        .says("pruned 0 entries");
+        .says("0 entries removed");
     sandbox
         .subst(UNREACHABLE, &["cache", "flush", &tools])
         .exits(0)
-        .says("forgotten 1 ");
+        .says("1 entry removed");
     assert_eq!(count(&sandbox, "positive"), 1);
     sandbox
         .subst(UNREACHABLE, &["cache", "flush", "--server", UNREACHABLE])
         .exits(0)
-        .says("forgotten 0 ");
+        .says("0 entries removed");
     assert_eq!(count(&sandbox, "positive"), 1);
     sandbox
         .subst(UNREACHABLE, &["cache", "flush"])
         .exits(0)
-        .says("forgotten 2 ");
+        .says("2 entries removed");
     assert_eq!(
         (count(&sandbox, "positive"), count(&sandbox, "negative")),
         (0, 0)
@@ -191,14 +191,14 @@ fn without_a_server_there_is_no_negative_answer() {
         let run = sandbox
             .subst("", arguments)
             .exits(2)
-            .says("no server is configured");
+            .says("no substitute server is configured");
         run.says("hint: ").prints("");
     }
     // What is valid already needs no server; what is not can only be built.
     sandbox
         .subst("", &["fetch", NOTHING])
         .exits(1)
-        .says("no server is configured");
+        .says("no substitute server is configured");
 }
 
 #[test]
@@ -273,13 +273,13 @@ fn authorize_rejects_an_invalid_key_and_keeps_the_acl() {
     ] {
         with_own_acl(&sandbox, &["authorize"], wrong)
             .exits(2)
-            .says("holds no public key");
+            .says("is not a public key");
     }
     assert_eq!(std::fs::read(&acl).unwrap(), before);
     std::fs::write(&acl, "(acl").unwrap();
     with_own_acl(&sandbox, &["authorize"], &key)
         .exits(3)
-        .says("cannot be used");
+        .says("is invalid");
     assert_eq!(std::fs::read(&acl).unwrap(), b"(acl");
     with_own_acl(&sandbox, &["fetch", &item("notes")], "").exits(3);
 }

@@ -119,11 +119,7 @@ fn a_server_for_another_store_is_neither_down_nor_retried() {
             "its items are for /nix/store",
             "--store-dir",
         ];
-        assert_says(
-            &alone,
-            &words,
-            &["was down", "could not be reached", "--refresh"],
-        );
+        assert_says(&alone, &words, &["was down", "is unreachable", "--refresh"]);
     }
     let urls = format!("{nix} {}", Kind::Guix.url());
     let missing = report(&sandbox, &urls, NOTHING, 1);

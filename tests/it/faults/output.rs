@@ -185,7 +185,7 @@ fn an_existing_destination_is_not_changed() {
         let before = tree.symlink_metadata().unwrap();
         output(&sandbox, &Kind::Guix.url(), "notes")
             .exits(2)
-            .says("exists already");
+            .says("already exists");
         let after = tree.symlink_metadata().unwrap();
         assert_eq!(after.modified().unwrap(), before.modified().unwrap());
         assert_eq!(after.file_type(), before.file_type());

@@ -65,6 +65,7 @@ pub(super) fn run(
 /// One line for each item: name, bytes to download, bytes unpacked, server.
 fn lines(context: &Context, plan: &FetchPlan) -> Vec<String> {
     let name = |item: &PlannedItem| context.settings.store_dir().full_name(&item.path);
+
     let width = plan
         .items
         .iter()

@@ -118,6 +118,7 @@ fn with_progress(
         items: 1,
         download_size,
     });
+
     let unpacked = with_ticks(TICK, || installer.report_progress(), work);
     if let Err(error) = &unpacked {
         progress.event(ProgressEvent::Failed {
@@ -141,7 +142,7 @@ fn open_destination(destination: &Path) -> Result<Destination, CliError> {
     };
 
     if destination.symlink_metadata().is_ok() {
-        let text = format!("--output: {} exists already", destination.display());
+        let text = format!("--output: {} already exists", destination.display());
         return Err(CliError::Usage(text));
     }
 

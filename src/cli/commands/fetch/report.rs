@@ -92,6 +92,7 @@ impl FetchReport {
                 .get(path)
                 .map_or_else(|| Row::of(path), |row| (*row).clone())
         };
+
         let valid = outcome
             .valid
             .iter()
@@ -110,6 +111,7 @@ impl FetchReport {
     /// In words, for people.
     pub(super) fn tell(&self, context: &Context, outcome: &FetchOutcome) {
         tell_failures(context, outcome);
+
         let (registered, items) = (outcome.registered.len(), self.planned.len());
         if outcome.class() == Some(FailureClass::Interrupted) {
             context.output.note(&format!(
@@ -141,6 +143,7 @@ fn tell_failures(context: &Context, outcome: &FetchOutcome) {
     let advice = context.settings.advice();
     let mut consequences = 0;
     let mut told_down = HashSet::new();
+
     for (path, error) in &outcome.failed {
         match error {
             ItemError::Interrupted => {}
@@ -156,6 +159,7 @@ fn tell_failures(context: &Context, outcome: &FetchOutcome) {
             }
         }
     }
+
     if consequences > 0 {
         let items = count(consequences, "item was", "items were");
         context

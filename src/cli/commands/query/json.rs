@@ -110,6 +110,7 @@ fn item<'a>(
     let answer = view
         .source
         .map(|source| AnswerView::of(&found.answers[source.server], now));
+
     ItemJson {
         status: view.status,
         server: view

@@ -28,6 +28,7 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
     }
     let paths = context.paths(&args.paths)?;
     context.need_servers()?;
+
     let network = context.network();
     let resolver = context.resolver(Purpose::Report, &network)?;
     let scope = if args.closure {

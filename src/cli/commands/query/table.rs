@@ -109,6 +109,7 @@ fn in_terminal(rows: &[TableRow], terminal_width: usize) -> Vec<String> {
     } else {
         vec!["ITEM".to_owned(), format!("  {header}SERVER")]
     };
+
     for (row, name) in rows.iter().zip(&names) {
         let (sizes, path) = (sizes(row), &row.path);
         if is_wide {

@@ -126,6 +126,7 @@ impl QuerySummary {
         for (count, word) in others.into_iter().filter(|(count, _)| *count > 0) {
             text.push_str(&format!(", {count} {word}"));
         }
+
         let requests = count(self.requests, "request", "requests");
         text.push_str(&format!(" ({requests}, {:.2} s)", self.seconds));
         text

@@ -115,6 +115,7 @@ fn report_item(
             detail: answer.outcome.to_string(),
         });
     let answers = answers.collect();
+
     let view = ItemView::of(context, found);
     ReportItem {
         status: view.status,

@@ -18,15 +18,15 @@ pub(super) enum MissGroup {
     Unsigned,
     /// A narinfo signed by a key that is not authorized.
     UnauthorizedKey,
-    /// A definite no everywhere, said just now by somebody.
+    /// A negative answer from every server, at least one of them new.
     Missing,
-    /// A definite no everywhere, all of it remembered.
+    /// A negative answer from every server, all of them cached.
     MissingRemembered,
     /// A server is preparing it.
     Preparing,
     /// No definite answer: servers are down.
     ServerDown,
-    /// No definite answer: servers were down a moment ago, and were left alone.
+    /// No definite answer: servers were down a moment ago, and were skipped.
     ServerSkipped,
     /// No definite answer: a server answers with an error about this item.
     ServerError,
@@ -111,7 +111,7 @@ impl MissGroup {
         }
     }
 
-    /// What it means that this answer was not believed.
+    /// The kind of miss that a refused answer is.
     pub(super) fn of_refused(answer: &ServerAnswer) -> Option<Self> {
         match &answer.outcome {
             LookupOutcome::Refused(Refusal::WrongItem { .. }) => Some(Self::WrongItem),
@@ -152,16 +152,16 @@ impl MissGroup {
     /// The heading for people.
     pub(super) const fn heading(self) -> &'static str {
         match self {
-            Self::BadSignature => "REFUSED, the signature is not good",
+            Self::BadSignature => "REFUSED, the signature is invalid",
             Self::WrongItem => "REFUSED, the server answered for another item",
-            Self::Unusable => "REFUSED, the server's answer cannot be used",
+            Self::Unusable => "REFUSED, the server's answer is not usable",
             Self::Unsigned => "REFUSED, not signed",
             Self::UnauthorizedKey => "REFUSED, signed by a key that is not authorized here",
             Self::Missing => "MISSING, no server has it",
             Self::MissingRemembered => "MISSING, no server had it when asked last",
             Self::Preparing => "PREPARING, a server is making it available",
-            Self::ServerDown => "UNKNOWN, who might have it could not be reached",
-            Self::ServerSkipped => "UNKNOWN, who might have it was down a moment ago",
+            Self::ServerDown => "UNKNOWN, a server that might have it is unreachable",
+            Self::ServerSkipped => "UNKNOWN, a server that might have it was down a moment ago",
             Self::ServerError => "UNKNOWN, a server answered with an error",
             Self::OtherStore => "UNKNOWN, no server is for this store",
             Self::Offline => "UNKNOWN, not in the lookup cache",
@@ -176,7 +176,7 @@ impl MissGroup {
         !matches!(self, Self::AskedFirst | Self::Cached)
     }
 
-    /// Whether somebody may have it who did not say so.
+    /// Whether a server that did not answer may have it.
     pub(super) const fn is_open(self) -> bool {
         matches!(
             self,

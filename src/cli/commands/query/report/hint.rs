@@ -17,14 +17,14 @@ pub(super) fn of(found: &ItemLookup, kind: MissGroup, advice: &Advice) -> String
 fn of_group(kind: MissGroup, advice: &Advice) -> String {
     let hint = match kind {
         MissGroup::BadSignature => {
-            "the server, or somebody on the way, has changed or damaged what was signed; \
-             nothing of it is used; tell the server's administrator"
+            "the narinfo was changed or damaged after signing, at the server or on the way; \
+             it is not used; tell the server's administrator"
         }
         MissGroup::WrongItem => {
-            "the server mixes up its items, or a proxy its answers; nothing of it is used; \
+            "the server mixes up its items, or a proxy its answers; its answer is not used; \
              tell the server's administrator"
         }
-        MissGroup::Unusable => "this is no narinfo with a usable URL; tell its administrator",
+        MissGroup::Unusable => "this is not a narinfo with a usable URL; tell its administrator",
         MissGroup::Unsigned => "the server does not sign; its administrator has to set up a key",
         MissGroup::UnauthorizedKey => {
             return format!(
@@ -98,4 +98,5 @@ fn of_first(first: &ServerAnswer, advice: &Advice) -> String {
     hint.to_owned()
 }
 
-const NOTHING: &str = "nothing to do; the order of --substitute-urls decides who is preferred";
+const NOTHING: &str =
+    "nothing to do; the order of --substitute-urls decides which server is preferred";

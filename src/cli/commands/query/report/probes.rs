@@ -89,6 +89,7 @@ impl NarProbes {
             })
         });
         let questions: Vec<_> = sources.collect();
+
         let (next, answers) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
         let work = || {
             while let Some((key, url)) = questions.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -97,6 +98,7 @@ impl NarProbes {
                 answers.insert(key.clone(), probe);
             }
         };
+
         std::thread::scope(|scope| {
             // This thread works too, so it may do with fewer than are wanted.
             for _ in 1..THREADS.min(questions.len()) {
