@@ -37,9 +37,9 @@ fn style_numbers(files: &[SourceFile]) -> Vec<StyleNumber> {
         (
             "functions of more than 60 lines",
             long_functions(&functions).len(),
-            5,
+            4,
         ),
-        ("files of more than 400 lines", long_files(files).len(), 5),
+        ("files of more than 400 lines", long_files(files).len(), 4),
         ("closures bound to a name", named_closures(files), 80),
         (
             "non-private type names in use more than once",
@@ -55,12 +55,12 @@ fn style_numbers(files: &[SourceFile]) -> Vec<StyleNumber> {
         (
             "files in import circles",
             circles(&arrows).iter().flatten().count(),
-            43,
+            34,
         ),
         (
             "imports from a root module above",
             upward(&arrows).len(),
-            50,
+            40,
         ),
     ];
     numbers
