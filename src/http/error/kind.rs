@@ -68,7 +68,7 @@ pub(crate) enum HttpErrorKind {
     /// No connection to the server was made because of its proxy.
     #[error("proxy {proxy}")]
     ViaProxy {
-        /// The proxy's URL, without credentials.
+        /// The proxy's address, without credentials and path.
         proxy: Arc<str>,
         /// What failed there.
         source: Box<HttpErrorKind>,
@@ -158,8 +158,12 @@ impl HttpErrorKind {
 
     /// This failure, on the way to the server through `proxy`.
     pub(in crate::http) fn via_proxy(self, proxy: &Url) -> Self {
+        // Nothing but the address: a mistyped URL may have its password in the path.
+        let (scheme, host) = (proxy.scheme(), proxy.host_str().unwrap_or_default());
+        let port = proxy.port().map(|port| format!(":{port}"));
+        let port = port.unwrap_or_default();
         Self::ViaProxy {
-            proxy: redacted(proxy).into(),
+            proxy: format!("{scheme}://{host}{port}").into(),
             source: Box::new(self),
         }
     }

@@ -103,7 +103,7 @@ fn https_goes_through_a_tunnel() {
     let error = &results.down[0];
     assert!(matches!(error.kind().innermost(), HttpErrorKind::Proxy(_)));
     let expected = format!(
-        "proxy {}/: it did not connect to the server: the proxy answered with status 407",
+        "proxy {}: it did not connect to the server: the proxy answered with status 407",
         proxy.url()
     );
     assert_eq!(error.without_url().to_string(), expected);
@@ -151,7 +151,7 @@ fn a_proxy_that_is_not_there() {
             HttpErrorKind::Connect(_)
         ));
         let text = error.without_url().to_string();
-        let expected = format!("proxy http://{address}/: cannot connect: Connection refused");
+        let expected = format!("proxy http://{address}: cannot connect: Connection refused");
         assert!(text.contains(&expected), "{text}");
     }
 }
