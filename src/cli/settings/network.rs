@@ -114,7 +114,10 @@ fn proxy(environment: &Environment, names: &[&'static str]) -> Result<Option<Url
     } else {
         format!("http://{text}")
     };
-    Url::parse(&with_scheme).map(Some).map_err(|_| {
+    // One slash behind a scheme would make the scheme a host, and the rest a path.
+    let is_cut_scheme = text.contains(":/") && !text.contains("://");
+    let parsed = Url::parse(&with_scheme).ok().filter(|_| !is_cut_scheme);
+    parsed.map(Some).ok_or_else(|| {
         let shown = url_without_credentials(text);
         let advice = percent_advice(&shown);
         SettingsError::Value {
