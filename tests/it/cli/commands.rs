@@ -198,7 +198,7 @@ fn without_a_server_there_is_no_negative_answer() {
     sandbox
         .subst("", &["fetch", NOTHING])
         .exits(1)
-        .says("no substitute server is configured");
+        .says("no server is configured");
 }
 
 #[test]
