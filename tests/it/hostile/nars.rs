@@ -140,7 +140,7 @@ fn a_wrong_compression_method_is_refused() {
     case.is_refused_from(
         &case.fixture.url(),
         3,
-        "no download that can be used: compression `middle-out` is not supported",
+        "no usable download: compression `middle-out` is not supported",
     );
 }
 
