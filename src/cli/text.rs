@@ -38,7 +38,7 @@ pub(crate) fn wrapped(text: &str, first: &str, others: &str) -> Vec<String> {
         .word_separator(WordSeparator::Custom(words_and_commands))
         .word_splitter(WordSplitter::NoHyphenation)
         .break_words(false);
-    textwrap::wrap(text, options)
+    textwrap::wrap(text.trim(), options)
         .into_iter()
         .map(|line| match line.strip_prefix(others) {
             Some(piece) if width(&line) > REPORT_WIDTH && others.len() > LONG_WORD_INDENT => {
@@ -49,18 +49,28 @@ pub(crate) fn wrapped(text: &str, first: &str, others: &str) -> Vec<String> {
         .collect()
 }
 
-/// The words of `line`; what is between two backquotes belongs to one word.
+/// The words of `line`, each with the blanks behind it, so that together they are the line again: the
+/// lines are cut out of it by their lengths. What is between two backquotes belongs to one word.
 fn words_and_commands(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
-    let mut is_command = false;
-    let pieces = line.split(move |c: char| {
-        is_command ^= c == '`';
-        c.is_whitespace() && !is_command
+    let mut rest = line;
+    Box::new(std::iter::from_fn(move || {
+        let (word, others) = rest.split_at(first_word_len(rest));
+        rest = others;
+        (!word.is_empty()).then(|| Word::from(word))
+    }))
+}
+
+/// The bytes of the first word of `text` and of the blanks behind it.
+fn first_word_len(text: &str) -> usize {
+    let (mut is_command, mut is_behind) = (false, false);
+    let next_word = text.char_indices().find(|(_, c)| {
+        is_command ^= *c == '`';
+        let is_blank = *c == ' ' && !is_command;
+        let begins_next = is_behind && !is_blank;
+        is_behind |= is_blank;
+        begins_next
     });
-    let words = pieces.filter(|piece| !piece.is_empty()).map(|piece| Word {
-        whitespace: " ",
-        ..Word::from(piece)
-    });
-    Box::new(words)
+    next_word.map_or(text.len(), |(at, _)| at)
 }
 
 #[cfg(test)]
