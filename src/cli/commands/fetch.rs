@@ -32,7 +32,7 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     let references = if args.no_references {
         References::MustBeValid
     } else {
-        References::ClosureFetch
+        References::Fetch
     };
     if args.dry_run {
         return dry_run::run(context, &paths, references);

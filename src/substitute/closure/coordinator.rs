@@ -366,9 +366,9 @@ impl<'a> Coordinator<'a> {
 fn order(items: &[Arc<PlannedItem>]) -> VecDeque<usize> {
     const GOOD_PART: u64 = 16;
     let size = |index: &usize| items[*index].authorized.narinfo().nar_size();
-    let saturating_sum: u64 = (0..items.len()).map(|index| size(&index)).sum();
+    let total: u64 = (0..items.len()).map(|index| size(&index)).sum();
     let (mut large, rest): (Vec<usize>, Vec<usize>) =
-        (0..items.len()).partition(|index| size(index) > saturating_sum / GOOD_PART);
+        (0..items.len()).partition(|index| size(index) > total / GOOD_PART);
     large.sort_by_key(|index| std::cmp::Reverse(size(index)));
     large.into_iter().chain(rest).collect()
 }

@@ -15,7 +15,7 @@ use crate::trust::verdict::AuthorizedNarInfo;
 pub(crate) enum References {
     /// Yes, transitively.
     #[default]
-    ClosureFetch,
+    Fetch,
     /// No: they must be valid already.
     MustBeValid,
 }

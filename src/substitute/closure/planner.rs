@@ -89,7 +89,7 @@ impl Planner {
 
 /// Whether items that are referred to and whose trees are missing are fetched again.
 fn repairs(planner: &Planner, references: References) -> bool {
-    planner.missing_trees == MissingTrees::FetchAgain && references == References::ClosureFetch
+    planner.missing_trees == MissingTrees::FetchAgain && references == References::Fetch
 }
 
 /// Looks `wanted` up with what else has to be fetched; and inspects what they refer to beyond that.
@@ -104,7 +104,7 @@ fn resolve(
             planner.missing_trees,
         ));
         let walk = match references {
-            References::ClosureFetch => LookupScope::Closure(Some(skip_filter.skip())),
+            References::Fetch => LookupScope::Closure(Some(skip_filter.skip())),
             References::MustBeValid => LookupScope::ItemsOnly,
         };
         let resolution = planner.resolver.resolve(wanted.clone(), walk);

@@ -106,7 +106,7 @@ impl Dependencies<'_> {
 /// Something refers to `gap`, which is not fetched.
 pub(super) fn unusable(gap: StorePath, references: References) -> ItemError {
     match references {
-        References::ClosureFetch => ItemError::Reference(gap),
+        References::Fetch => ItemError::Reference(gap),
         References::MustBeValid => ItemError::InvalidReference(gap),
     }
 }

@@ -52,9 +52,11 @@ impl LookupEngine {
     }
 
     fn load_cached_answers(&mut self, server: usize, items: &[u32]) {
-        if matches!(self.servers[server].state, ServerState::OtherStore(_)) {
+        let is_of_other_store = matches!(self.servers[server].state, ServerState::OtherStore(_));
+        if items.is_empty() || is_of_other_store {
             return;
         }
+
         let now = self.setup.clock.unix_seconds();
         let hash_part = |&item: &u32| self.items[item as usize].item.path.hash_part();
         let mut hash_parts: Vec<HashPart> = items.iter().map(hash_part).collect();
@@ -74,7 +76,7 @@ impl LookupEngine {
             server = self.servers[server].url.as_str(),
             items = hash_parts.len(),
             hits = entries.len(),
-            "read the lookup cache; other entries are missing or expired"
+            "read the lookup cache"
         );
 
         for (hash_part, entry) in entries {
