@@ -116,7 +116,7 @@ unauthenticated() {
     MORE+=(--env GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES=yes)
     in_client "$WORK/open" '' guix build "$(item subst-file)" 2> "$WORK/open.err"
     has "$WORK/open" "$(item subst-file)"
-    grep 'signatures are not checked' "$WORK/open.err"
+    grep 'signatures are not verified' "$WORK/open.err"
 }
 
 # kill -9 of the helper while an item is on its way: a failure, nothing stale, and the next run succeeds.

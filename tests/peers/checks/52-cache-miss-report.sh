@@ -14,7 +14,7 @@ FAULTY=http://127.0.0.1:$faulty_port
 refuses=http://127.0.0.1:$(free_ports 1)
 
 # The first eight narinfos in the order of names: one of each kind that the server `mixed` knows.
-find "$WORK/fill/www" -name '*.narinfo' -printf '%f\n' | LC_ALL=C sort | head -n 8 | sed 's/\.narinfo//' > "$WORK/hashes"
+find "$WORK/fill/www" -name '*.narinfo' -printf '%f\n' | LC_ALL=C sort | sed -n '1,8s/\.narinfo//p' > "$WORK/hashes"
 while read -r hash; do grep "/$hash-" "$WORK/fill/list"; done < "$WORK/hashes" > "$WORK/mixed.list"
 
 # report ROOT URLS [ARGUMENT]...
@@ -37,28 +37,28 @@ named() {
 
 in_a_pipe() {
     expect 4 report pipe "$FAULTY/mixed" > "$WORK/pipe.txt"
-    named "$WORK/pipe.txt" 'signature is not good: 1' 'answered for another item: 1' 'not signed: 1' 'not authorized here: 1' \
+    named "$WORK/pipe.txt" 'the signature is invalid: 1' 'answered for another item: 1' 'not signed: 1' 'not authorized here: 1' \
         'MISSING, no server has it: 1' 'PREPARING' 'a server answered with an error: 1' 'had to be asked: 1' \
-        'counts for 2 h' 'counts for 5 min' 'HTTP 404' 'status 500' 'MiB' 'to be built now: 7 items' 'asked just now' 'hint: '
+        'expires in 2 h' 'expires in 5 min' 'HTTP 404' 'status 500' 'MiB' 'to be built now: 7 items' 'asked just now' 'hint: '
 }
 
 # Cached answers: their age, and when they expire.
 cached_answers() {
     sleep 1.1
     expect 4 report pipe "$FAULTY/mixed" > "$WORK/again.txt"
-    named "$WORK/again.txt" 'MISSING, no server had it when asked last: 1' 'known from the lookup cache: 1' 's ago, counts for' 'asked just now, not kept'
+    named "$WORK/again.txt" 'MISSING, no server had it when asked last: 1' 'known from the lookup cache: 1' 's ago, expires in' 'asked just now, not cached'
 }
 
 server_down() {
     expect 4 report down "$refuses $FAULTY/mixed" > "$WORK/down.txt"
-    named "$WORK/down.txt" 'who might have it could not be reached: 1' 'no answer: cannot connect: Connection refused' 'not from the first server: 1' 'down: '
+    named "$WORK/down.txt" 'a server that might have it is unreachable: 1' 'no answer: cannot connect: Connection refused' 'not from the first server: 1' 'down: '
     expect 4 report down "$refuses $FAULTY/mixed" > "$WORK/down.txt"
     named "$WORK/down.txt" 'not asked, it was down: cannot connect'
 }
 
 second_server_has_it() {
     report second "$FAULTY/mixed $FAULTY/good" > "$WORK/second.txt"
-    named "$WORK/second.txt" 'AVAILABLE, but not from the first server: 7' 'has the same, vouched for by another server' 'is preparing it'
+    named "$WORK/second.txt" 'AVAILABLE, but not from the first server: 7' 'has the same content as an authorized server' 'is preparing it'
 }
 
 in_a_terminal() {
@@ -68,7 +68,7 @@ in_a_terminal() {
     # -J joins the lines that the terminal broke.
     tmux -L "subst-peers-$$" capture-pane -p -J > "$WORK/terminal.txt"
     tmux -L "subst-peers-$$" kill-server
-    named "$WORK/terminal.txt" 'signature is not good: 1' 'to be built now: 7 items' 'SERVER '
+    named "$WORK/terminal.txt" 'the signature is invalid: 1' 'to be built now: 7 items' 'SERVER '
     expect 4 report terminal2 "$FAULTY/mixed" > "$WORK/terminal-pipe.txt"
     expect_equal 'lines that the terminal broke' "$(grep -cv '^done\|^$\|requests' "$WORK/terminal.txt")" "$(grep -cv '^$\|requests' "$WORK/terminal-pipe.txt")"
 }
@@ -120,7 +120,7 @@ proxy_hits() {
 probe_publish() {
     subst query --cache-miss-report --probe-nars --root "$WORK/roots/publish" --acl "$PEERS_GUIX_ACL" --substitute-urls "$PEERS_GUIX_CACHED_URL" \
         "$(head -n 1 "$PEERS_LIST")" > "$WORK/publish.txt"
-    named "$WORK/publish.txt" 'nar: there; no word of a proxy cache'
+    named "$WORK/publish.txt" 'nar: available; no proxy-cache header'
 }
 
 # --- servers --------------------------------------------------------------------------------------------------------------
