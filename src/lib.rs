@@ -1,7 +1,7 @@
 //! `subst` fetches substitutes for GNU Guix and Nix. The program is [`cli::run`]; this library also
 //! offers its formats to other programs:
 //!
-//! - [`format`]: parsers and printers of narinfos, nars, store paths, hashes and s-expressions.
+//! - [`mod@format`]: parsers and printers of narinfos, nars, store paths, hashes and s-expressions.
 //! - [`trust`]: ACLs and keys of Guix and Nix, and the verification of signatures.
 //! - [`codec`]: decoders of all compression methods of nars, with bounded memory.
 //!

@@ -3,7 +3,7 @@
 //! Streams may have several members (gzip, lzip, xz, bzip2) or frames (zstd, skippable ones
 //! too); all are read to the end. Bytes after the last member are an error. The input is
 //! untrusted until the nar's hash has been checked, so each decoder's memory is bounded:
-//! dictionaries of [`MEMORY_LIMIT_BYTES`] for lzip and xz, windows of 128 MiB for zstd.
+//! dictionaries of 256 MiB for lzip and xz, windows of 128 MiB for zstd.
 //! The size of the *output* is not bounded here: the caller stops reading at `NarSize`.
 //!
 //! Everything runs on the calling thread. For zstd and xz, [`super::decoders`] decodes pieces on

@@ -48,7 +48,7 @@ impl Unpacked {
 }
 
 /// A tree whose content a signature covers. Still at its temporary name; removed, along with what
-/// it added to `.links`, when dropped without having been [kept](Checked::keep).
+/// it added to `.links`, when dropped without having been kept.
 #[derive(Debug)]
 pub struct Checked {
     guard: TemporaryTree,
