@@ -28,7 +28,7 @@ pub(crate) use entry::{AnswerKind, CacheEntry, CachedAnswer, TtlPolicy};
 pub(crate) use error::CacheError;
 pub(crate) use report::{CacheStats, ListedEntry};
 pub(crate) use server::{
-    CacheInfoRecord, Downtime, Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerId,
+    CacheInfoRecord, Downtime, Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerRow,
 };
 
 use crate::format::store_path::HashPart;
@@ -45,7 +45,7 @@ pub(crate) struct LookupCache {
     /// `None` when in memory.
     file: Option<CacheFile>,
     /// The numbers handed out, which stay good when the file is given up.
-    servers: Vec<(ServerId, Box<str>)>,
+    servers: Vec<(ServerRow, Box<str>)>,
     unreported: Option<CacheError>,
 }
 
@@ -100,15 +100,15 @@ impl LookupCache {
 
     /// The number of the server at `url`, by which the other methods know it. Should the file
     /// fail here, the next method that can tell does so.
-    pub(crate) fn server_id(&mut self, url: &str) -> ServerId {
+    pub(crate) fn server_row(&mut self, url: &str) -> ServerRow {
         if let Some((server, _)) = self.servers.iter().find(|(_, known)| **known == *url) {
             return *server;
         }
-        let server = match db::server_id(&self.connection, url) {
+        let server = match db::server_row(&self.connection, url) {
             Ok(server) => server,
             Err(source) => {
                 self.unreported = Some(self.give_up_file("looking up a server", source));
-                db::server_id(&self.connection, url)
+                db::server_row(&self.connection, url)
                     .expect("a row in memory depends on nothing but memory")
             }
         };
@@ -123,7 +123,7 @@ impl LookupCache {
     /// The file failed and has been given up.
     pub(crate) fn find(
         &mut self,
-        server: ServerId,
+        server: ServerRow,
         items: &[HashPart],
         now: u64,
     ) -> Result<Vec<(HashPart, CacheEntry)>, CacheError> {
@@ -141,7 +141,7 @@ impl LookupCache {
     /// The file failed and has been given up.
     pub(crate) fn insert(
         &mut self,
-        batch: &[(ServerId, HashPart, CacheEntry)],
+        batch: &[(ServerRow, HashPart, CacheEntry)],
     ) -> Result<(), CacheError> {
         debug!(entries = batch.len(), "writing answers");
         self.run("writing answers", |connection| {
@@ -169,7 +169,7 @@ impl LookupCache {
     ///
     /// # Errors
     /// The file failed and has been given up.
-    pub(crate) fn server_facts(&mut self, server: ServerId) -> Result<ServerFacts, CacheError> {
+    pub(crate) fn server_facts(&mut self, server: ServerRow) -> Result<ServerFacts, CacheError> {
         self.run("looking up a server", |connection| {
             db::server_facts(connection, server)
         })
@@ -181,7 +181,7 @@ impl LookupCache {
     /// The file failed and has been given up.
     pub(crate) fn update_server(
         &mut self,
-        server: ServerId,
+        server: ServerRow,
         facts: &[ServerFact],
     ) -> Result<(), CacheError> {
         self.run("updating a server", |connection| {

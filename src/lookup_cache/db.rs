@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::entry::{CacheEntry, CachedAnswer, TtlSource};
 use super::server::{
-    CacheInfoRecord, Downtime, Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerId,
+    CacheInfoRecord, Downtime, Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerRow,
 };
 use crate::format::store_path::HashPart;
 
@@ -24,24 +24,24 @@ pub(super) fn check_tables(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-pub(super) fn server_id(connection: &Connection, url: &str) -> rusqlite::Result<ServerId> {
+pub(super) fn server_row(connection: &Connection, url: &str) -> rusqlite::Result<ServerRow> {
     let select = "SELECT id FROM servers WHERE url = ?1";
     let id = connection
         .query_row(select, [url], |row| row.get(0))
         .optional()?;
     if let Some(id) = id {
-        return Ok(ServerId(id));
+        return Ok(ServerRow(id));
     }
     connection.execute("INSERT OR IGNORE INTO servers (url) VALUES (?1)", [url])?;
     connection
         .query_row(select, [url], |row| row.get(0))
-        .map(ServerId)
+        .map(ServerRow)
 }
 
 /// Gives a server a number that was handed out earlier.
 pub(super) fn insert_server(
     connection: &Connection,
-    server: ServerId,
+    server: ServerRow,
     url: &str,
 ) -> rusqlite::Result<()> {
     let sql = "INSERT OR IGNORE INTO servers (id, url) VALUES (?1, ?2)";
@@ -50,7 +50,7 @@ pub(super) fn insert_server(
 
 pub(super) fn find(
     connection: &mut Connection,
-    server: ServerId,
+    server: ServerRow,
     items: &[HashPart],
     verdicts: CachedVerdicts,
     is_wanted: &dyn Fn(&CacheEntry) -> bool,
@@ -79,7 +79,7 @@ pub(super) fn find(
 /// Inserts `batch` in one transaction.
 pub(super) fn insert(
     connection: &mut Connection,
-    batch: &[(ServerId, HashPart, CacheEntry)],
+    batch: &[(ServerRow, HashPart, CacheEntry)],
 ) -> rusqlite::Result<()> {
     // The order in which they will be looked up.
     let mut ordered: Vec<_> = batch.iter().collect();
@@ -109,7 +109,7 @@ pub(super) fn insert(
 
 pub(super) fn server_facts(
     connection: &Connection,
-    server: ServerId,
+    server: ServerRow,
 ) -> rusqlite::Result<ServerFacts> {
     let facts = connection
         .prepare_cached(SELECT_FACTS)?
@@ -120,7 +120,7 @@ pub(super) fn server_facts(
 
 pub(super) fn update_server(
     connection: &mut Connection,
-    server: ServerId,
+    server: ServerRow,
     facts: &[ServerFact],
 ) -> rusqlite::Result<()> {
     let transaction =

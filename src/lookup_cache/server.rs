@@ -2,10 +2,10 @@
 
 use super::entry::counts;
 
-/// A server's number in this cache; of use only with the [`LookupCache`](super::LookupCache)
+/// The row of a server in this cache; of use only with the [`LookupCache`](super::LookupCache)
 /// that gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ServerId(pub(super) i64);
+pub(crate) struct ServerRow(pub(super) i64);
 
 /// All that is cached of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -45,7 +45,7 @@ fn open_sound(dir: &Path) -> LookupCache {
 }
 
 fn find_one(cache: &mut LookupCache, number: usize) -> Option<CacheEntry> {
-    let server = cache.server_id(URL);
+    let server = cache.server_row(URL);
     cache
         .find(server, &[item(number)], NOW)
         .unwrap()
@@ -57,8 +57,8 @@ fn find_one(cache: &mut LookupCache, number: usize) -> Option<CacheEntry> {
 fn gives_back_what_was_remembered() {
     let dir = tempfile::tempdir().unwrap();
     let mut cache = open_sound(dir.path());
-    let server = cache.server_id(URL);
-    let other = cache.server_id("http://other/");
+    let server = cache.server_row(URL);
+    let other = cache.server_row("http://other/");
     assert_ne!(server, other);
     let baking = entry(
         CachedAnswer::Preparing { status: 202 },
@@ -92,7 +92,7 @@ fn gives_back_what_was_remembered() {
     drop(cache);
 
     let mut cache = open_sound(dir.path());
-    assert_eq!(cache.server_id(URL), server);
+    assert_eq!(cache.server_row(URL), server);
     let asked: Vec<_> = (0..9).map(item).collect();
     let found = cache.find(server, &asked, NOW).unwrap();
     let mut expected: Vec<_> = batch
@@ -107,7 +107,7 @@ fn gives_back_what_was_remembered() {
 #[test]
 fn only_what_counts_is_found() {
     let mut cache = LookupCache::in_memory();
-    let server = cache.server_id(URL);
+    let server = cache.server_row(URL);
     cache
         .insert(&[
             (server, item(0), positive("a")),
@@ -132,7 +132,7 @@ fn only_what_counts_is_found() {
 fn removes_and_counts_entries() {
     let dir = tempfile::tempdir().unwrap();
     let mut cache = open_sound(dir.path());
-    let (server, other) = (cache.server_id(URL), cache.server_id("http://other/"));
+    let (server, other) = (cache.server_row(URL), cache.server_row("http://other/"));
     let text = "x".repeat(1200);
     let fill: Vec<_> = (0..2000)
         .flat_map(|number| {
@@ -174,7 +174,7 @@ fn expired_entries_are_removed_in_steps_once_a_day() {
     let dir = tempfile::tempdir().unwrap();
     let rows = 3 * usize::try_from(expiry::STEP_ROWS).unwrap();
     let mut cache = open_sound(dir.path());
-    let server = cache.server_id(URL);
+    let server = cache.server_row(URL);
     let batch: Vec<_> = (0..rows)
         .map(|number| {
             // Every other one is expired.
@@ -200,7 +200,7 @@ fn expired_entries_are_removed_in_steps_once_a_day() {
     assert_eq!((stats.expired, stats.positive), (0, rows as u64 / 2));
     assert_eq!(stats.swept_at, Some(now));
 
-    let server = cache.server_id(URL);
+    let server = cache.server_row(URL);
     cache.insert(&[(server, item(0), negative())]).unwrap();
     let next_day = now + expiry::INTERVAL_SECS;
     assert!(!cache.remove_some_expired(next_day - 1).unwrap());
@@ -212,7 +212,7 @@ fn expired_entries_are_removed_in_steps_once_a_day() {
 #[test]
 fn a_clock_that_was_set_back_does_not_stop_the_removal() {
     let mut cache = LookupCache::in_memory();
-    let server = cache.server_id(URL);
+    let server = cache.server_row(URL);
     cache.remove_expired(NOW + 1_000_000).unwrap();
     cache.insert(&[(server, item(0), negative())]).unwrap();
     assert!(!cache.remove_some_expired(NOW + 200).unwrap());
@@ -227,7 +227,7 @@ fn expired_entries_of_a_file_of_an_earlier_version_are_removed() {
         .connection
         .execute_batch("DROP TABLE sweep_progress")
         .unwrap();
-    let server = cache.server_id(URL);
+    let server = cache.server_row(URL);
     cache.insert(&[(server, item(0), negative())]).unwrap();
     drop(cache);
     let mut cache = open_sound(dir.path());
@@ -238,7 +238,7 @@ fn expired_entries_of_a_file_of_an_earlier_version_are_removed() {
 #[test]
 fn lists_in_order_and_by_server() {
     let mut cache = LookupCache::in_memory();
-    let (server, other) = (cache.server_id(URL), cache.server_id("http://other/"));
+    let (server, other) = (cache.server_row(URL), cache.server_row("http://other/"));
     let mut items = [item(1), item(2), item(3)];
     let batch: Vec<_> = items
         .iter()
@@ -268,7 +268,7 @@ fn lists_in_order_and_by_server() {
 #[test]
 fn facts_of_a_server_are_kept_apart() {
     let mut cache = LookupCache::in_memory();
-    let server = cache.server_id(URL);
+    let server = cache.server_row(URL);
     assert_eq!(cache.server_facts(server).unwrap(), ServerFacts::default());
     let info = CacheInfoRecord {
         text: Some("Priority: 40\n".into()),
@@ -349,7 +349,7 @@ fn speed_of_five_thousand() {
     let dir = tempfile::tempdir().unwrap();
     for count in [5_000, 50_000] {
         let mut cache = open_sound(&dir.path().join(count.to_string()));
-        let server = cache.server_id(URL);
+        let server = cache.server_row(URL);
         let text = "x".repeat(1200);
         let items: Vec<_> = (0..count).map(item).collect();
         let batch: Vec<_> = items

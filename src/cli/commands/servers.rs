@@ -86,8 +86,8 @@ fn ask(context: &Context, network: &Network, cache: &mut LookupCache) -> Vec<Row
     });
 
     let rows = servers.iter().zip(answers).filter_map(|(server, said)| {
-        let id = cache.server_id(server.as_str());
-        let facts = cache.server_facts(id).unwrap_or_default();
+        let row = cache.server_row(server.as_str());
+        let facts = cache.server_facts(row).unwrap_or_default();
         // A panic was already reported by the thread itself.
         let heard = said.ok()?.unwrap_or(Heard::Remembered(facts.cache_info));
         Some(Row {

@@ -12,14 +12,14 @@ use crate::testing::{eventually, on_tmpfs};
 /// A cache with one entry, closed again; the path of its file.
 fn filled(dir: &Path) -> PathBuf {
     let mut cache = open_sound(dir);
-    let server = cache.server_id(URL);
+    let server = cache.server_row(URL);
     cache.insert(&[(server, item(0), positive("a"))]).unwrap();
     cache.path().unwrap().to_owned()
 }
 
 /// `cache` remembers and finds, wherever it does so.
 fn assert_works(cache: &mut LookupCache) {
-    let server = cache.server_id(URL);
+    let server = cache.server_row(URL);
     cache.insert(&[(server, item(7), negative())]).unwrap();
     assert_eq!(find_one(cache, 7), Some(negative()));
 }
@@ -75,14 +75,14 @@ fn damage_inside_is_noticed_and_the_next_run_starts_anew() {
     bytes[4096..].fill(0xa5);
     std::fs::write(&path, bytes).unwrap();
     let mut cache = open_sound(dir.path());
-    let server = cache.server_id(URL);
+    let server = cache.server_row(URL);
     let error = cache.find(server, &[item(0)], NOW).unwrap_err();
     assert!(matches!(error, CacheError::Failed { .. }), "{error}");
     assert_eq!(cache.path(), None);
     assert_works(&mut cache);
     let mut next = eventually(|| {
         let mut cache = open_sound(dir.path());
-        let server = cache.server_id(URL);
+        let server = cache.server_row(URL);
         cache.find(server, &[item(0)], NOW).is_ok().then_some(cache)
     });
     assert_works(&mut next);
@@ -132,7 +132,7 @@ fn every_cut_and_flip_ends_in_answers_or_a_warning() {
         }
         std::fs::write(&path, bytes).unwrap();
         let OpenedCache { mut cache, .. } = LookupCache::open(dir.path());
-        let server = cache.server_id(URL);
+        let server = cache.server_row(URL);
         if let Ok(found) = cache.find(server, &[item(0)], NOW)
             && let Some((
                 _,
@@ -201,7 +201,7 @@ fn a_full_disk_is_reported_once() {
     let dir = tempfile::tempdir().unwrap();
     on_tmpfs(dir.path(), "size=1m", || {
         let mut cache = open_sound(dir.path());
-        let server = cache.server_id(URL);
+        let server = cache.server_row(URL);
         let filler = std::fs::write(dir.path().join("filler"), vec![1; 1 << 20]);
         assert!(filler.is_err());
         let text = "x".repeat(1200);
@@ -219,7 +219,7 @@ fn a_full_disk_is_reported_once() {
         drop(cache);
 
         let OpenedCache { mut cache, .. } = LookupCache::open(dir.path());
-        let server = cache.server_id(URL);
+        let server = cache.server_row(URL);
         let _ = cache.insert(&batch);
         assert_eq!(cache.find(server, &[item(999)], NOW).unwrap().len(), 1);
         std::fs::remove_file(dir.path().join("filler")).unwrap();

@@ -30,7 +30,7 @@ fn write() {
     let mut dir = String::new();
     std::io::stdin().read_line(&mut dir).unwrap();
     let mut cache = open_sound(Path::new(dir.trim_end()));
-    let server = cache.server_id(URL);
+    let server = cache.server_row(URL);
     let text = "x".repeat(1200);
     for round in 0.. {
         let first = round % 10 * 100;
@@ -78,7 +78,7 @@ fn many_open_a_new_file_at_once() {
                 let dir = dir.path();
                 scope.spawn(move || {
                     let mut cache = open_sound(dir);
-                    let server = cache.server_id(URL);
+                    let server = cache.server_row(URL);
                     cache.insert(&[(server, item(thread), negative())]).unwrap();
                 });
             }
@@ -97,7 +97,7 @@ fn two_remember_the_same_at_once() {
         for _ in 0..2 {
             scope.spawn(|| {
                 let mut cache = open_sound(dir.path());
-                let server = cache.server_id(URL);
+                let server = cache.server_row(URL);
                 let batch: Vec<_> = (0..5000)
                     .map(|number| (server, item(number), positive(&text)))
                     .collect();

@@ -295,7 +295,7 @@ impl LookupEngine {
 
     fn queue_cache_entry(&mut self, server: usize, hash_part: HashPart, entry: CacheEntry) {
         self.pending_cache_entries
-            .push((self.servers[server].id, hash_part, entry));
+            .push((self.servers[server].row, hash_part, entry));
     }
 
     /// Writes the pending entries to the lookup cache.

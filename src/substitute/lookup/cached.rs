@@ -67,7 +67,7 @@ impl LookupEngine {
         let found = self
             .setup
             .cache
-            .find(self.servers[server].id, &hash_parts, now);
+            .find(self.servers[server].row, &hash_parts, now);
         let entries = found.unwrap_or_else(|error| {
             self.warn(Some(error));
             Vec::new()

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{HashPart, StorePath, StorePathRef};
 use crate::http::{LookupEvent, LookupEvents, Lookups, Queued};
-use crate::lookup_cache::{CacheEntry, ServerId};
+use crate::lookup_cache::{CacheEntry, ServerRow};
 use crate::substitute::error_text::chain;
 use crate::substitute::lookup::items::{LookupItem, NextStep};
 use crate::substitute::lookup::options::{Freshness, LookupScope, ResolverSetup};
@@ -85,7 +85,7 @@ pub(super) struct LookupEngine {
     pub(super) texts: Option<Sender<Vec<UnverifiedText>>>,
     pub(super) text_batch: Vec<UnverifiedText>,
     verifiers: Threads,
-    pub(super) pending_cache_entries: Vec<(ServerId, HashPart, CacheEntry)>,
+    pub(super) pending_cache_entries: Vec<(ServerRow, HashPart, CacheEntry)>,
     /// Whether the lookup cache may have expired entries to be removed when there is nothing to do.
     pub(super) has_expired_entries: bool,
     pub(super) cache_hits: u64,

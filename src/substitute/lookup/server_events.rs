@@ -108,8 +108,8 @@ impl LookupEngine {
 
     /// Writes a fact about a server to the lookup cache.
     pub(super) fn record_server_fact(&mut self, server: usize, fact: ServerFact) {
-        let id = self.servers[server].id;
-        let remembered = self.setup.cache.update_server(id, &[fact]);
+        let row = self.servers[server].row;
+        let remembered = self.setup.cache.update_server(row, &[fact]);
         self.warn(remembered.err());
     }
 

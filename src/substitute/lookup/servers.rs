@@ -7,7 +7,7 @@ use crate::format::server_url::ServerUrl;
 use crate::format::store_path::StoreDir;
 use crate::http::{self, ServerProperty, ServerSpec};
 use crate::lookup_cache::{
-    CacheError, LookupCache, Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerId,
+    CacheError, LookupCache, Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerRow,
 };
 use crate::substitute::lookup::options::Freshness;
 use crate::substitute::outcome::{LookupFailure, LookupOutcome, OtherStore};
@@ -69,7 +69,7 @@ pub(crate) struct ServerReport {
 
 pub(super) struct LookupServer {
     pub(super) url: ServerUrl,
-    pub(super) id: ServerId,
+    pub(super) row: ServerRow,
     pub(super) facts: ServerFacts,
     pub(super) info: Option<CacheInfo>,
     pub(super) state: ServerState,
@@ -92,14 +92,14 @@ impl LookupServer {
         now: u64,
         warn: &dyn Fn(CacheError),
     ) -> Self {
-        let id = cache.server_id(url.as_str());
-        let facts = cache.server_facts(id).unwrap_or_else(|error| {
+        let row = cache.server_row(url.as_str());
+        let facts = cache.server_facts(row).unwrap_or_else(|error| {
             warn(error);
             ServerFacts::default()
         });
         let mut server = Self {
             url,
-            id,
+            row,
             info: None,
             state: ServerState::NotNeeded,
             answers: 0,

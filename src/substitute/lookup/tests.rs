@@ -278,14 +278,14 @@ fn a_server_that_comes_back_is_asked_by_later_runs() {
     };
     {
         let mut cache = LookupCache::open(&machine.dir.path().join("cache")).cache;
-        let id = cache.server_id(ServerUrl::parse(&url).unwrap().as_str());
+        let row = cache.server_row(ServerUrl::parse(&url).unwrap().as_str());
         let down = crate::lookup_cache::Downtime {
             since: NOW,
             until: NOW + 60,
             reason: "x".into(),
         };
         cache
-            .update_server(id, &[crate::lookup_cache::ServerFact::Down(down)])
+            .update_server(row, &[crate::lookup_cache::ServerFact::Down(down)])
             .unwrap();
     }
     assert_eq!(
