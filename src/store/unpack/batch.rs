@@ -1,12 +1,13 @@
 //! Small files, gathered in memory and written together.
 //!
-//! One batch is one hand-over between threads: waking a writer for each of 50,000 files would
-//! cost more than writing them. A file that lies in one chunk of the nar is written from there; one
-//! that goes beyond a chunk's end is copied to a buffer of its batch.
+//! A batch is handed to a writer thread as a whole: waking a writer for each of 50,000 files would
+//! cost more than writing them. A file that is in one chunk of the nar is written from there; one
+//! that continues in the next chunk is copied to a buffer of its batch.
 //!
-//! Chunks come from a pool that everybody's decoders wait for. A batch never holds on to more than
-//! one of them while its reader waits for the next: see [`BatchWriter::push`].
+//! Chunks come from a pool that all decoders wait for. A batch never keeps more than one of them
+//! while its reader waits for the next: see [`BatchWriter::push`].
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use super::directory::{self, Directory};
 use super::error::UnpackError;
 use super::hashed::{Chunks, FileContents};
 use super::pool::WriterPool;
-use super::tree::{Pending, Tree};
+use super::tree::Tree;
 
 /// A batch is handed over when it holds this many bytes,
 const BATCH_BYTES: usize = 256 << 10;
@@ -139,25 +140,11 @@ impl<'a> BatchWriter<'a> {
         let empty = Batch::new(Arc::clone(&self.batch.tree));
         let full = std::mem::replace(&mut self.batch, empty);
         let pending = full.tree.begin_batch();
-        self.pool.write(Job {
-            batch: full,
-            pending,
+        self.pool.run(move || {
+            let (result, buffer) = full.write();
+            pending.end(result);
+            buffer
         });
-    }
-}
-
-/// A batch on its way, which its tree waits for.
-pub(super) struct Job {
-    batch: Batch,
-    pending: Pending,
-}
-
-impl Job {
-    /// Writes every file and tells the tree; the buffer, if there was one, is for another batch.
-    pub(super) fn run(self) -> Option<Vec<u8>> {
-        let (result, buffer) = self.batch.write();
-        self.pending.end(result);
-        buffer
     }
 }
 
@@ -192,8 +179,7 @@ impl Batch {
                 };
                 result = file.write(&self.tree, contents);
             }
-            let released = directory::release(&self.tree, file.parent);
-            result = result.and(released);
+            result = result.and(directory::release(file.parent));
         }
         (result, self.copied)
     }
@@ -204,14 +190,14 @@ impl SmallFile {
         let (Some(sharing), Some(hash)) = (&tree.sharing, self.digest) else {
             return self.create(tree, contents);
         };
-        let (size, executable) = (contents.len() as u64, self.executable);
         let file = Fingerprint {
             hash,
-            size,
-            executable,
+            size: contents.len() as u64,
+            executable: self.executable,
         };
+
         match sharing.link(&file, &self.parent, &self.name)? {
-            LinkOutcome::Done => tree.note_created_in(&self.parent),
+            LinkOutcome::Done => self.parent.note_created(),
             LinkOutcome::Unusable => self.create(tree, contents)?,
             LinkOutcome::Absent => {
                 self.create(tree, contents)?;
@@ -226,36 +212,37 @@ impl SmallFile {
     }
 
     fn create(&self, tree: &Tree, contents: &[u8]) -> Result<(), UnpackError> {
-        let failed = |action| move |source| tree.error(action, &self.parent, &self.name, source);
-        let file = create_file(tree, &self.parent, &self.name, self.executable)
-            .map_err(failed("creating"))?;
+        let file = create_file(&self.parent, &self.name, self.executable)?;
+
         let mut rest = contents;
         while !rest.is_empty() {
-            let written = rustix::io::write(&file, rest).map_err(failed("writing"))?;
+            let written = rustix::io::write(&file, rest)
+                .map_err(|source| self.parent.error("writing", &self.name, source))?;
             rest = &rest[written..];
         }
+
         tree.created_modes
             .settle_file(&file, self.executable)
-            .map_err(|source| tree.error("closing", &self.parent, &self.name, source))
+            .map_err(|source| self.parent.error("closing", &self.name, source))
     }
 }
 
 /// Makes a new file: never through a symlink, never an existing one. It has its final mode at
 /// once, because directories of the tree are private until the end.
 pub(super) fn create_file(
-    tree: &Tree,
     parent: &Directory,
     name: &EntryName,
     executable: bool,
-) -> rustix::io::Result<std::os::fd::OwnedFd> {
+) -> Result<OwnedFd, UnpackError> {
     let mode = if parent.is_outside() {
         UNFINISHED_FILE
     } else {
         canonical::file_mode(executable)
     };
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(parent.fd(), name.as_bytes(), flags, mode)?;
-    tree.note_created_in(parent);
+    let file = rustix::fs::openat(parent.fd(), name.as_bytes(), flags, mode)
+        .map_err(|source| parent.error("creating", name, source))?;
+    parent.note_created();
     Ok(file)
 }
 
@@ -268,7 +255,7 @@ mod tests {
     /// A tree in `directory`, and the file `name` of it, of `size` bytes.
     fn one_file(directory: &std::path::Path, name: &str, size: usize) -> (Arc<Tree>, SmallFile) {
         let fd = super::super::open_directory(directory).unwrap();
-        let parent = Arc::new(Directory::outside(fd));
+        let parent = Arc::new(Directory::outside(fd, directory, Arc::default()));
         let name = EntryName::new(name.as_bytes()).unwrap();
         let file = SmallFile {
             parent,
@@ -277,16 +264,16 @@ mod tests {
             contents: Contents::Copied(size),
             digest: None,
         };
-        (Arc::new(Tree::new(None, directory)), file)
+        (Arc::new(Tree::new(None)), file)
     }
 
-    /// What the tree says in the end; a test that hangs says nothing.
+    /// The result of the tree; fails when there is none in time.
     fn outcome(tree: Arc<Tree>) -> Result<(), UnpackError> {
         let (sender, receiver) = crossbeam_channel::bounded(1);
         std::thread::spawn(move || sender.send(tree.wait()));
         receiver
             .recv_timeout(Duration::from_secs(20))
-            .expect("the wait ends")
+            .expect("the tree has a result")
     }
 
     fn hand_over(pool: &WriterPool, tree: &Arc<Tree>, file: SmallFile, bytes: &[u8]) {

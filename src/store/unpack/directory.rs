@@ -1,12 +1,12 @@
 //! A directory of the tree while entries are being put into it.
 //!
-//! It is shared by the reader of the nar and by every file still on its way to disk. The
-//! owner who lets go of it last gives it its final mode and time: earlier, entries could not
-//! be added by an unprivileged user and would change the time again.
+//! It is shared by the reader of the nar and by every file still on its way to disk. The last owner
+//! that releases it gives it its final mode and time: earlier, an unprivileged user could not add
+//! entries, and each entry would change the time again.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,65 +18,105 @@ use crate::format::nar::EntryName;
 use crate::store::canonical;
 use crate::store::remove::open_writable;
 
-use super::created_modes::UNFINISHED_DIRECTORY;
+use super::created_modes::{CreatedModes, UNFINISHED_DIRECTORY};
 use super::crowding::{self, Crowding};
 use super::error::UnpackError;
-use super::tree::Tree;
 
 /// The longest name that Linux takes, with a NUL at its end.
 const PATH_MAX: usize = 4096;
 
 pub(super) struct Directory {
     fd: Arc<OwnedFd>,
-    /// The name in the parent; `None` for the directory that the tree is put into.
-    place: Option<(Arc<Directory>, EntryName)>,
+    place: Place,
     /// Whether it has a flag by which directories in it are made elsewhere.
     is_scattering: AtomicBool,
 }
 
+/// Where a directory is.
+enum Place {
+    /// It is the directory that the tree is put into, which is not part of the tree.
+    Outside {
+        path: PathBuf,
+        /// Set when this process has created the top of the tree.
+        top_is_ours: Arc<AtomicBool>,
+    },
+    /// It is part of the tree, and has this name in its parent.
+    In(Arc<Directory>, EntryName),
+}
+
 impl Directory {
-    /// The directory that the tree is put into: not part of it, so never made canonical.
-    pub(super) fn outside(fd: Arc<OwnedFd>) -> Self {
+    /// The directory that the tree is put into, opened as `path`: not part of the tree, so never made
+    /// canonical. `top_is_ours` is set as soon as an entry is created in it, which a failure has to
+    /// remove.
+    pub(super) fn outside(fd: Arc<OwnedFd>, path: &Path, top_is_ours: Arc<AtomicBool>) -> Self {
         Self {
             fd,
-            place: None,
+            place: Place::Outside {
+                path: path.to_owned(),
+                top_is_ours,
+            },
             is_scattering: AtomicBool::new(false),
         }
     }
 
     /// Makes the directory `name` in `parent`, writable for now.
     pub(super) fn create(
-        tree: &Tree,
+        created_modes: &CreatedModes,
         crowding: &mut Crowding,
         parent: Arc<Self>,
         name: EntryName,
     ) -> Result<Arc<Self>, UnpackError> {
-        let failed = |source| tree.error("making directory", &parent, &name, source);
-        parent.make(crowding, name.as_bytes()).map_err(failed)?;
-        tree.note_created_in(&parent);
-
-        let fd = open_made(parent.fd(), &name).map_err(failed)?;
-        tree.created_modes
-            .adopt_directory(&fd)
-            .map_err(|source| tree.error("making directory", &parent, &name, source))?;
-        let is_scattering = AtomicBool::new(false);
+        let fd = parent
+            .make(created_modes, crowding, &name)
+            .map_err(|source| parent.error("making directory", &name, source))?;
         Ok(Arc::new(Self {
             fd: Arc::new(fd),
-            place: Some((parent, name)),
-            is_scattering,
+            place: Place::In(parent, name),
+            is_scattering: AtomicBool::new(false),
         }))
     }
 
-    /// Makes the directory `name` in this one.
-    fn make(&self, crowding: &mut Crowding, name: &[u8]) -> io::Result<()> {
+    /// Makes the directory `name` in this one, and opens it.
+    fn make(
+        &self,
+        created_modes: &CreatedModes,
+        crowding: &mut Crowding,
+        name: &EntryName,
+    ) -> std::io::Result<OwnedFd> {
         if self.is_outside() {
-            // Not part of the tree: its flags are not ours to change.
-            return rustix::fs::mkdirat(self.fd(), name, UNFINISHED_DIRECTORY);
-        }
-        if crowding.make_directory(self.fd(), name)? == crowding::Parent::Scattering {
+            // Its flags are not changed, because it is not part of the tree.
+            rustix::fs::mkdirat(self.fd(), name.as_bytes(), UNFINISHED_DIRECTORY)?;
+        } else if crowding.make_directory(self.fd(), name.as_bytes())?
+            == crowding::Parent::Scattering
+        {
             self.is_scattering.store(true, Ordering::Relaxed);
         }
-        Ok(())
+        self.note_created();
+
+        let made = open_made(self.fd(), name)?;
+        created_modes.adopt_directory(&made)?;
+        Ok(made)
+    }
+
+    /// An entry was created in this directory. Outside the tree, that is the top of it.
+    pub(super) fn note_created(&self) {
+        if let Place::Outside { top_is_ours, .. } = &self.place {
+            top_is_ours.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The error that `action` on the entry `name` failed with `source`.
+    pub(super) fn error(
+        &self,
+        action: &'static str,
+        name: &EntryName,
+        source: impl Into<std::io::Error>,
+    ) -> UnpackError {
+        UnpackError::Write {
+            action,
+            path: self.path().join(name.as_os_str()),
+            source: source.into(),
+        }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -85,7 +125,7 @@ impl Directory {
 
     /// Whether this is the directory that the tree is put into, which is not part of it.
     pub(super) fn is_outside(&self) -> bool {
-        self.place.is_none()
+        matches!(self.place, Place::Outside { .. })
     }
 
     /// The name of the entry `name` in this directory below the place that the tree is put into;
@@ -93,7 +133,7 @@ impl Directory {
     pub(super) fn path_below(&self, name: &EntryName) -> Option<CString> {
         let (mut names, mut next) = (vec![name.as_bytes()], self);
         let mut length = name.as_bytes().len();
-        while let Some((parent, name)) = &next.place {
+        while let Place::In(parent, name) = &next.place {
             names.push(name.as_bytes());
             length += name.as_bytes().len() + 1;
             if length >= PATH_MAX {
@@ -105,11 +145,11 @@ impl Directory {
         CString::new(names.join(&b'/')).ok()
     }
 
-    /// The directory's name below the place that the tree is put into.
+    /// The directory's full name, for messages.
     pub(super) fn path(&self) -> PathBuf {
         match &self.place {
-            Some((parent, name)) => parent.path().join(name.as_os_str()),
-            None => PathBuf::new(),
+            Place::Outside { path, .. } => path.clone(),
+            Place::In(parent, name) => parent.path().join(name.as_os_str()),
         }
     }
 }
@@ -124,15 +164,16 @@ fn open_made(parent: BorrowedFd<'_>, name: &EntryName) -> io::Result<OwnedFd> {
     }
 }
 
-/// Lets go of `directory`. The last owner closes it in its canonical form, and with it every
-/// parent that nobody else holds any more.
-pub(super) fn release(tree: &Tree, directory: Arc<Directory>) -> Result<(), UnpackError> {
+/// Gives up a share in `directory`. The last owner closes it in its canonical form, and with it
+/// every parent that has no other owner.
+pub(super) fn release(directory: Arc<Directory>) -> Result<(), UnpackError> {
     let mut next = Some(directory);
     while let Some(directory) = next.take().and_then(Arc::into_inner) {
-        let Some((parent, name)) = directory.place else {
+        let is_scattering = directory.is_scattering.load(Ordering::Relaxed);
+        let Place::In(parent, name) = directory.place else {
             break;
         };
-        let is_scattering = directory.is_scattering.load(Ordering::Relaxed);
+
         let gathered = if is_scattering {
             crowding::gather(directory.fd.as_fd())
         } else {
@@ -140,7 +181,7 @@ pub(super) fn release(tree: &Tree, directory: Arc<Directory>) -> Result<(), Unpa
         };
         gathered
             .and_then(|()| canonical::settle(&directory.fd, canonical::DIRECTORY_MODE))
-            .map_err(|source| tree.error("closing directory", &parent, &name, source))?;
+            .map_err(|source| parent.error("closing directory", &name, source))?;
         next = Some(parent);
     }
     Ok(())

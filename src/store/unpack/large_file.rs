@@ -32,24 +32,26 @@ impl LargeFile<'_> {
         tree: &Tree,
         mut contents: FileContents<'_, R>,
     ) -> Result<(), UnpackError> {
-        let failed = |action| move |source| tree.error(action, self.parent, self.name, source);
-        let file = create_file(tree, self.parent, self.name, self.executable)
-            .map_err(failed("creating"))?;
+        let file = create_file(self.parent, self.name, self.executable)?;
+
         let mut offset = 0u64;
         loop {
             let bytes = contents.next_bytes().map_err(NarError::from)?;
             if bytes.is_empty() {
                 break;
             }
-            write_sparse(&file, offset, &bytes).map_err(failed("writing"))?;
+            write_sparse(&file, offset, &bytes)
+                .map_err(|source| self.parent.error("writing", self.name, source))?;
             offset += bytes.len() as u64;
         }
         // A hole at the end has no byte that would give the file its length.
-        rustix::fs::ftruncate(&file, self.size).map_err(failed("writing"))?;
+        rustix::fs::ftruncate(&file, self.size)
+            .map_err(|source| self.parent.error("writing", self.name, source))?;
         tree.created_modes
             .settle_file(&file, self.executable)
-            .map_err(|source| tree.error("closing", self.parent, self.name, source))?;
+            .map_err(|source| self.parent.error("closing", self.name, source))?;
         drop(file);
+
         if let (Some(sharing), Some(hash)) = (&tree.sharing, contents.digest()) {
             let file = Fingerprint {
                 hash,

@@ -12,8 +12,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::sync::{Threads, lock};
 
-use super::batch::Job;
 use super::reserve::Reserve;
+
+/// Work for one writer. It returns the buffer that it has emptied, if it had one, for other work.
+type WriterJob = Box<dyn FnOnce() -> Option<Vec<u8>> + Send>;
 
 /// Batches waiting per writer.
 const QUEUE_PER_WRITER: usize = 4;
@@ -22,7 +24,7 @@ const SPARE_BUFFERS: usize = 16;
 
 /// Writer threads and the queue in front of them.
 pub(crate) struct WriterPool {
-    queue: Sender<Job>,
+    queue: Sender<WriterJob>,
     buffers: Arc<Buffers>,
     reserve: Arc<Reserve>,
     /// Behind the queue: fields are dropped in this order, and the threads end with the queue.
@@ -39,7 +41,7 @@ impl WriterPool {
     /// # Errors
     /// The system has not even one, or too few file descriptors.
     pub(crate) fn new(writers: usize) -> std::io::Result<Self> {
-        let (queue, jobs) = bounded::<Job>(writers.max(1) * QUEUE_PER_WRITER);
+        let (queue, jobs) = bounded::<WriterJob>(writers.max(1) * QUEUE_PER_WRITER);
         let buffers = Arc::<Buffers>::default();
 
         let threads = Threads::start("writer", writers, {
@@ -55,10 +57,10 @@ impl WriterPool {
         })
     }
 
-    /// Queues a batch; waits while the queue is full.
-    pub(super) fn write(&self, job: Job) {
+    /// Queues `job`; waits while the queue is full.
+    pub(super) fn run(&self, job: impl FnOnce() -> Option<Vec<u8>> + Send + 'static) {
         self.queue
-            .send(job)
+            .send(Box::new(job))
             .expect("writers live as long as the queue");
     }
 
@@ -87,12 +89,12 @@ impl Buffers {
     }
 }
 
-/// Does all `jobs`. One that panics fails for its tree alone: what others have put into the queue
-/// behind it is waited for too, and only writers take it out.
-fn write_all(jobs: &Receiver<Job>, buffers: &Buffers) {
+/// Does all `jobs`. One that panics fails only its own tree: the jobs behind it belong to trees that
+/// wait for them, and only writers take them out of the queue.
+fn write_all(jobs: &Receiver<WriterJob>, buffers: &Buffers) {
     for job in jobs {
-        // What a job shares with others, its tree, has been told of the failure.
-        if let Ok(Some(buffer)) = catch_unwind(AssertUnwindSafe(|| job.run())) {
+        // Its tree, which a job shares with others, has recorded the failure while unwinding.
+        if let Ok(Some(buffer)) = catch_unwind(AssertUnwindSafe(job)) {
             buffers.give_back(buffer);
         }
     }

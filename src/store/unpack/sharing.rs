@@ -1,9 +1,9 @@
 //! Which files of a tree are links to others, and which are to become entries of `.links`.
 //!
-//! While a tree is unpacked its bytes are not verified yet. So its
-//! files may be links to entries of `.links`, which were verified, and to each other, but new
-//! entries are added only after the nar has been verified: see [`NewEntries::publish`]. A run that
-//! fails or is killed before leaves nothing in `.links`.
+//! While a tree is unpacked its bytes are not verified yet. So its files may be links to entries of
+//! `.links`, which were verified, and to each other, but new entries are added only after the nar has
+//! been verified: see [`NewEntries::publish`]. A run that fails or is killed before leaves nothing in
+//! `.links`.
 //!
 //! Until then the new files are noted, in at most [`MAX_BYTES`] for each tree. What does not
 //! fit is not deduplicated, which is allowed for every file.
@@ -85,7 +85,7 @@ impl Sharing {
         ) {
             Ok(()) => Ok(LinkOutcome::Done),
             Err(error) if is_limit(error) => Ok(LinkOutcome::Unusable),
-            Err(error) => Err(self.failure(parent, name, error)),
+            Err(error) => Err(failure(parent, name, error)),
         }
     }
 
@@ -118,7 +118,7 @@ impl Sharing {
             return Ok(());
         };
         match replace(&self.outside, &equal, parent.fd(), name) {
-            Err(error) if !is_limit(error) => Err(self.failure(parent, name, error)),
+            Err(error) if !is_limit(error) => Err(failure(parent, name, error)),
             _ => Ok(()),
         }
     }
@@ -136,13 +136,12 @@ impl Sharing {
     fn new_files(&self) -> MutexGuard<'_, NewFiles> {
         lock(&self.new_files)
     }
+}
 
-    fn failure(&self, parent: &Directory, name: &EntryName, source: Errno) -> StoreError {
-        let path = parent.path().join(name.as_os_str());
-        StoreError::Deduplicate {
-            path,
-            source: source.into(),
-        }
+fn failure(parent: &Directory, name: &EntryName, source: Errno) -> StoreError {
+    StoreError::Deduplicate {
+        path: parent.path().join(name.as_os_str()),
+        source: source.into(),
     }
 }
 

@@ -34,14 +34,14 @@ pub(crate) fn unpack<R: Chunks>(
     links: Option<Arc<Links>>,
 ) -> Result<Unpacked, UnpackError> {
     let sharing = links.map(|links| Sharing::new(links, Arc::clone(&destination.parent)));
-    let tree = Arc::new(Tree::new(sharing, &destination.parent_path));
-    let (is_ours, reserve) = (Arc::clone(&tree.top_is_ours), Arc::clone(pool.reserve()));
+    let tree = Arc::new(Tree::new(sharing));
     let mut guard = TemporaryTree {
         destination,
-        is_ours,
+        is_ours: Arc::default(),
         new_entries: None,
-        reserve,
+        reserve: Arc::clone(pool.reserve()),
     };
+
     let mut unpacker = Unpacker {
         nar: NarReader::new(Hashed::new(nar)),
         open: Vec::new(),
@@ -49,7 +49,8 @@ pub(crate) fn unpack<R: Chunks>(
         tree: Arc::clone(&tree),
         crowding: Crowding::default(),
     };
-    let read = unpacker.run(&guard.destination);
+    let read = unpacker.run(&guard);
+
     // Writers may still be at work below the destination: let them finish before anything
     // is removed, whether this succeeded or not.
     let Unpacker {
@@ -59,6 +60,7 @@ pub(crate) fn unpack<R: Chunks>(
     batch.flush();
     let written = tree.wait();
     read.and(written)?;
+
     guard.new_entries = tree.sharing.as_ref().map(Sharing::finish);
     Ok(Unpacked {
         guard,
@@ -76,26 +78,36 @@ struct Unpacker<'a, R> {
 }
 
 impl<R: Chunks> Unpacker<'_, R> {
-    fn run(&mut self, destination: &Destination) -> Result<(), UnpackError> {
-        let root = Arc::new(Directory::outside(Arc::clone(&destination.parent)));
+    /// Reads the nar to its end, for the tree of `guard`.
+    fn run(&mut self, guard: &TemporaryTree) -> Result<(), UnpackError> {
+        let destination = &guard.destination;
+        let outside = Arc::new(Directory::outside(
+            Arc::clone(&destination.parent),
+            &destination.parent_path,
+            Arc::clone(&guard.is_ours),
+        ));
+
         while let Some(event) = self.nar.next()? {
-            let parent = Arc::clone(self.open.last().unwrap_or(&root));
+            let parent = Arc::clone(self.open.last().unwrap_or(&outside));
             match event {
                 NarEvent::Directory { name } => {
                     let name = name.unwrap_or_else(|| destination.name.clone());
-                    let crowding = &mut self.crowding;
-                    self.open
-                        .push(Directory::create(&self.tree, crowding, parent, name)?);
+                    self.open.push(Directory::create(
+                        &self.tree.created_modes,
+                        &mut self.crowding,
+                        parent,
+                        name,
+                    )?);
                 }
                 NarEvent::DirectoryEnd => {
                     drop(parent);
                     if let Some(directory) = self.open.pop() {
-                        directory::release(&self.tree, directory)?;
+                        directory::release(directory)?;
                     }
                 }
                 NarEvent::Symlink { name, target } => {
                     let name = name.unwrap_or_else(|| destination.name.clone());
-                    self.symlink(&parent, &name, &target)?;
+                    symlink(&parent, &name, &target)?;
                 }
                 NarEvent::File {
                     name,
@@ -122,6 +134,7 @@ impl<R: Chunks> Unpacker<'_, R> {
         if self.tree.sharing.is_some() && size >= DEDUPLICATE_MIN_BYTES {
             contents = contents.hashed(executable);
         }
+
         if size <= SMALL_FILE_MAX_BYTES {
             return self.batch.push(parent, name, executable, size, contents);
         }
@@ -132,19 +145,17 @@ impl<R: Chunks> Unpacker<'_, R> {
             size,
         };
         file.write(&self.tree, contents)?;
-        directory::release(&self.tree, parent)
+        directory::release(parent)
     }
+}
 
-    fn symlink(
-        &self,
-        parent: &Directory,
-        name: &EntryName,
-        target: &SymlinkTarget,
-    ) -> Result<(), UnpackError> {
-        let failed =
-            |source: rustix::io::Errno| self.tree.error("making symlink", parent, name, source);
-        rustix::fs::symlinkat(target.as_bytes(), parent.fd(), name.as_bytes()).map_err(failed)?;
-        self.tree.note_created_in(parent);
-        canonical::settle_symlink(parent.fd(), &c_name(name)).map_err(failed)
-    }
+fn symlink(
+    parent: &Directory,
+    name: &EntryName,
+    target: &SymlinkTarget,
+) -> Result<(), UnpackError> {
+    rustix::fs::symlinkat(target.as_bytes(), parent.fd(), name.as_bytes())
+        .inspect(|()| parent.note_created())
+        .and_then(|()| canonical::settle_symlink(parent.fd(), &c_name(name)))
+        .map_err(|source| parent.error("making symlink", name, source))
 }

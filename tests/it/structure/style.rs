@@ -37,10 +37,10 @@ fn style_numbers(files: &[SourceFile]) -> Vec<StyleNumber> {
         (
             "functions of more than 60 lines",
             long_functions(&functions).len(),
-            4,
+            2,
         ),
-        ("files of more than 400 lines", long_files(files).len(), 4),
-        ("closures bound to a name", named_closures(files), 80),
+        ("files of more than 400 lines", long_files(files).len(), 3),
+        ("closures bound to a name", named_closures(files), 70),
         (
             "non-private type names in use more than once",
             shared_type_names(files).len(),
@@ -55,7 +55,7 @@ fn style_numbers(files: &[SourceFile]) -> Vec<StyleNumber> {
         (
             "files in import circles",
             circles(&arrows).iter().flatten().count(),
-            34,
+            29,
         ),
         (
             "imports from a root module above",
