@@ -6,6 +6,8 @@
 pub mod acl;
 pub mod guix;
 pub mod nix;
+mod refusal;
+mod signer;
 #[cfg(test)]
 mod tests;
 pub mod verdict;

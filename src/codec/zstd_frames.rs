@@ -80,6 +80,7 @@ impl PieceFormat for ZstdFrames<'_> {
                         "incomplete frame",
                     ));
                 }
+
                 return Ok(0);
             }
 
@@ -89,6 +90,7 @@ impl PieceFormat for ZstdFrames<'_> {
                 .decompress_stream(&mut to, &mut from)
                 .map_err(failure)?;
             let (taken, given) = (from.pos(), to.pos());
+
             input.consume(taken);
             self.is_unfinished = left > 0;
             self.holds_back = self.is_unfinished && given == buffer.len();
@@ -124,7 +126,7 @@ impl PieceFormat for ZstdFrames<'_> {
         context.decompress(content, piece) == Ok(scanner.content)
     }
 
-    fn passed(&mut self, _walk: &ZstdFrameScanner) {}
+    fn passed(&mut self, _scanner: &ZstdFrameScanner) {}
 }
 
 /// Scans whole frames until their content is worth a task.
@@ -215,6 +217,7 @@ impl ZstdFrameScanner {
                 if self.content + content > self.content_max {
                     return Err(ScanStep::NotSeparable);
                 }
+
                 self.at += header.length;
                 self.stage = FrameStage::Block(ScannedFrame {
                     content,

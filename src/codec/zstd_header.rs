@@ -12,7 +12,7 @@ pub(super) enum ZstdHeader {
     Frame(FrameHeader),
     /// A skippable frame of this many bytes, its header included.
     Skippable(u64),
-    /// Cannot be told before this many bytes are available.
+    /// Undecided before this many bytes are available.
     Need(usize),
     /// Neither kind of frame.
     Other,

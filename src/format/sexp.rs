@@ -311,6 +311,7 @@ impl SexpScanner<'_> {
             }
             _ => return None,
         };
+
         Some(Some(byte))
     }
 
@@ -321,6 +322,7 @@ impl SexpScanner<'_> {
             .iter()
             .all(|&digit| char::from(digit).is_digit(radix));
         let text = std::str::from_utf8(digits).ok().filter(|_| is_plain)?;
+
         u8::from_str_radix(text, radix).ok()
     }
 

@@ -6,13 +6,13 @@
 //! kind that is not supported. A missing file is the same as an empty one: no key is authorized.
 
 use std::fmt;
-use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use super::guix::PublicKey;
-use super::nix::{TrustedKey, TrustedKeys};
+use super::nix::TrustedKeys;
+use super::signer::Signer;
 use crate::format::sexp::{Sexp, SexpError};
 
 /// The keys whose signatures are accepted.
@@ -53,27 +53,6 @@ impl AuthorizedKeys {
             Self::Nix(keys) => keys.iter().find(|key| **key.id() == *id).map(Signer::nix),
             Self::AllowUnauthenticated => Some(Signer::Unauthenticated),
         }
-    }
-}
-
-/// The authorized key that signed a narinfo.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Signer {
-    /// The Guix key with this id.
-    GuixKey(Arc<str>),
-    /// The Nix key with this id.
-    NixKey(Arc<str>),
-    /// None: authentication is switched off.
-    Unauthenticated,
-}
-
-impl Signer {
-    pub(super) fn guix(key: &PublicKey) -> Self {
-        Self::GuixKey(Arc::clone(key.id()))
-    }
-
-    pub(super) fn nix(key: &TrustedKey) -> Self {
-        Self::NixKey(Arc::clone(key.id()))
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use data_encoding::BASE64;
 use ed25519_dalek::{Signature, VerifyingKey};
 
-use super::verdict::Refusal;
+use super::refusal::Refusal;
 use crate::format::escape::clip;
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{StoreDir, StorePathRef};

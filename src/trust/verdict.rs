@@ -7,60 +7,13 @@
 
 use std::sync::Arc;
 
-use super::acl::{AuthorizedKeys, Signer};
+use super::acl::AuthorizedKeys;
 use super::guix;
 use super::nix;
+pub use super::refusal::Refusal;
+use super::signer::Signer;
 use crate::format::narinfo::NarInfo;
-use crate::format::store_path::{StoreDir, StorePath, StorePathRef};
-
-/// Why a narinfo is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The narinfo describes another item than the requested one.
-    #[error("the server answered for {answered} when asked for {asked}")]
-    WrongItem {
-        /// The requested item.
-        asked: StorePath,
-        /// The described item.
-        answered: StorePath,
-    },
-    /// There is no signature, or it does not cover all that it must.
-    #[error("it is not signed")]
-    Unsigned,
-    /// The key that signed it is not authorized.
-    #[error("the key `{}` that signed it is not authorized", .key.escape_debug())]
-    UnauthorizedKey {
-        /// The digits that identify a Guix key, or the name of a Nix key.
-        key: String,
-    },
-    /// The signature covers other content.
-    #[error("its content does not match its signature: the narinfo was changed after signing")]
-    SignedHashMismatch,
-    /// The signature was not made by the key that it names.
-    #[error("its signature is invalid")]
-    InvalidSignature,
-    /// The signature cannot be read.
-    #[error("its signature is corrupt: {why}")]
-    CorruptSignature {
-        /// What is wrong with it.
-        why: &'static str,
-    },
-}
-
-impl Refusal {
-    /// The reason as one word for JSON output.
-    #[must_use]
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::WrongItem { .. } => "wrong-item",
-            Self::Unsigned => "unsigned",
-            Self::UnauthorizedKey { .. } => "unauthorized-key",
-            Self::SignedHashMismatch => "signed-hash-mismatch",
-            Self::InvalidSignature => "invalid-signature",
-            Self::CorruptSignature { .. } => "corrupt-signature",
-        }
-    }
-}
+use crate::format::store_path::{StoreDir, StorePathRef};
 
 /// A narinfo of the requested item that an authorized key has signed.
 #[derive(Debug, Clone)]
@@ -80,7 +33,7 @@ impl AuthorizedNarInfo {
     #[must_use]
     pub fn signed_by(&self) -> &str {
         match &self.signer {
-            Signer::GuixKey(id) => guix::key::short_name(id),
+            Signer::GuixKey(id) => guix::short_name(id),
             Signer::NixKey(id) => nix::name_of(id),
             Signer::Unauthenticated => "nobody",
         }

@@ -231,6 +231,35 @@ fn decode(
     });
 }
 
+/// Small nars one after another, as `guix publish` compresses them: with the context of the nar
+/// before, or with a new one for each.
+#[divan::bench(args = [true, false])]
+fn zstd_nars_with_kept_context(bencher: Bencher<'_, '_>, is_kept: bool) {
+    const NARS: usize = 16;
+    let nar = &pieces(1)[0][..256 << 10];
+    let packed = zstd::encode_all(nar, 9).unwrap();
+    let memory = DecoderMemory {
+        streams_bytes: 28 << 20,
+        all_bytes: 56 << 20,
+    };
+    let mut decoders = Decoders::new(memory, 1);
+
+    bencher
+        .counter(BytesCount::new(NARS * nar.len()))
+        .bench_local(|| {
+            for _ in 0..NARS {
+                if !is_kept {
+                    decoders = Decoders::new(memory, 1);
+                }
+                let read = |reader: &mut dyn Read| std::io::copy(reader, &mut std::io::sink());
+                decoders
+                    .decode(Compression::Zstd, &packed[..], read)
+                    .unwrap()
+                    .unwrap();
+            }
+        });
+}
+
 /// A nar of 16 zstd frames of 4 or 16 MiB, as newer Nix writes them. Two cores are for others.
 #[divan::bench(args = [(4, 1), (4, 4), (16, 1), (16, 4)], sample_count = 10)]
 fn zstd_frames_mib_cores(bencher: Bencher<'_, '_>, (mib, cores): (usize, usize)) {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::EntryName;
+use super::name::EntryName;
 
 /// Why a stream is not a nar. Offsets are in bytes from the beginning of the nar.
 #[derive(Debug, thiserror::Error)]

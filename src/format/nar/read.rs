@@ -4,16 +4,16 @@
 //! to the input and no stack. Memory is bounded by [`super::MAX_DEPTH`] names; file contents are
 //! passed through and never buffered.
 
-mod contents;
+use std::io::{self, BufRead, Read};
 
-use std::io::{self, BufRead};
+use bytes::Bytes;
 
-use super::{
-    EntryName, MAX_DEPTH, MAX_NAME_BYTES, MAX_TARGET_BYTES, NarError, NarEvent, OpenDirectories,
-    SymlinkTarget, fused, padding,
-};
-
-pub use contents::NarContents;
+use super::error::NarError;
+use super::event::NarEvent;
+use super::input::NarInput;
+use super::name::{EntryName, MAX_NAME_BYTES, MAX_TARGET_BYTES, SymlinkTarget};
+use super::nesting::{MAX_DEPTH, OpenDirectories};
+use super::wire::{Keyword, fused, padding};
 
 /// Reads one nar.
 ///
@@ -21,8 +21,7 @@ pub use contents::NarContents;
 /// then the nar was complete and no bytes follow it. Read the contents of files in between, and
 /// stop at the first error. Behind the nar's last byte, the reader only checks that the input ends.
 pub struct NarReader<R> {
-    inner: R,
-    offset: u64,
+    input: NarInput<R>,
     directories: OpenDirectories,
     state: NarReaderState,
 }
@@ -44,11 +43,12 @@ enum NarReaderState {
 impl<R: BufRead> NarReader<R> {
     /// A reader of the nar that begins at the next byte of `inner`.
     pub fn new(inner: R) -> Self {
-        let directories = OpenDirectories::default();
         Self {
-            inner,
-            offset: 0,
-            directories,
+            input: NarInput {
+                stream: inner,
+                offset: 0,
+            },
+            directories: OpenDirectories::default(),
             state: NarReaderState::Start,
         }
     }
@@ -68,7 +68,8 @@ impl<R: BufRead> NarReader<R> {
         }
         match std::mem::replace(&mut self.state, NarReaderState::Failed) {
             NarReaderState::Start => {
-                self.fixed(fused!(b"nix-archive-1", b"(", b"type"), "the head of a nar")?;
+                self.input
+                    .fixed(fused!(b"nix-archive-1", b"(", b"type"), "the head of a nar")?;
                 self.body(None).map(Some)
             }
             NarReaderState::InDirectory => self.entry_or_end().map(Some),
@@ -86,22 +87,24 @@ impl<R: BufRead> NarReader<R> {
 
     /// The stream, at the first byte that has not been read.
     pub fn into_inner(self) -> R {
-        self.inner
+        self.input.stream
     }
 
     fn entry_or_end(&mut self) -> Result<NarEvent, NarError> {
-        let offset = self.offset;
-        match self.keyword()? {
+        let offset = self.input.offset;
+        match self.input.keyword()? {
             Some(Keyword::Entry) => {
-                self.fixed(fused!(b"(", b"name"), "the name of an entry")?;
+                self.input
+                    .fixed(fused!(b"(", b"name"), "the name of an entry")?;
                 let name = self.name()?;
-                self.fixed(fused!(b"node", b"(", b"type"), "the node of an entry")?;
+                self.input
+                    .fixed(fused!(b"node", b"(", b"type"), "the node of an entry")?;
                 self.body(Some(name))
             }
             Some(Keyword::Close) => {
                 self.directories.close();
                 if self.directories.depth() > 0 {
-                    self.fixed(fused!(b")"), "the end of an entry")?;
+                    self.input.fixed(fused!(b")"), "the end of an entry")?;
                 }
                 self.state = self.state_behind_node();
                 Ok(NarEvent::DirectoryEnd)
@@ -114,11 +117,11 @@ impl<R: BufRead> NarReader<R> {
     }
 
     fn body(&mut self, name: Option<EntryName>) -> Result<NarEvent, NarError> {
-        let offset = self.offset;
-        match self.keyword()? {
+        let offset = self.input.offset;
+        match self.input.keyword()? {
             Some(Keyword::Regular) => {
                 let executable = self.executable()?;
-                let size = self.length()?;
+                let size = self.input.length()?;
                 self.state = NarReaderState::InContents {
                     remaining: size,
                     padding: padding(size),
@@ -130,7 +133,8 @@ impl<R: BufRead> NarReader<R> {
                 })
             }
             Some(Keyword::Symlink) => {
-                self.fixed(fused!(b"target"), "the target of a symlink")?;
+                self.input
+                    .fixed(fused!(b"target"), "the target of a symlink")?;
                 let target = self.target()?;
                 self.close_node()?;
                 Ok(NarEvent::Symlink { name, target })
@@ -152,11 +156,11 @@ impl<R: BufRead> NarReader<R> {
 
     /// Reads what is between `regular` and the length of the contents.
     fn executable(&mut self) -> Result<bool, NarError> {
-        let offset = self.offset;
-        match self.keyword()? {
+        let offset = self.input.offset;
+        match self.input.keyword()? {
             Some(Keyword::Contents) => Ok(false),
             Some(Keyword::Executable) => {
-                self.fixed(
+                self.input.fixed(
                     fused!(b"", b"contents"),
                     "the contents of an executable file",
                 )?;
@@ -171,15 +175,15 @@ impl<R: BufRead> NarReader<R> {
 
     fn skip_contents(&mut self, mut remaining: u64, padding: usize) -> Result<(), NarError> {
         while remaining > 0 {
-            let available = self.fill()?.len();
+            let available = self.input.fill()?.len();
             let step = at_most(available, remaining);
-            self.consume(step);
+            self.input.consume(step);
             remaining -= step as u64;
         }
 
-        let offset = self.offset;
+        let offset = self.input.offset;
         let mut zeros = [0; 8];
-        self.exact(&mut zeros[..padding])?;
+        self.input.exact(&mut zeros[..padding])?;
         if zeros != [0; 8] {
             return Err(NarError::Padding { offset });
         }
@@ -190,9 +194,10 @@ impl<R: BufRead> NarReader<R> {
     /// Reads the end of a file or symlink, and of the entry around it if there is one.
     fn close_node(&mut self) -> Result<(), NarError> {
         if self.directories.depth() > 0 {
-            self.fixed(fused!(b")", b")"), "the end of an entry")?;
+            self.input
+                .fixed(fused!(b")", b")"), "the end of an entry")?;
         } else {
-            self.fixed(fused!(b")"), "the end of the top node")?;
+            self.input.fixed(fused!(b")"), "the end of the top node")?;
         }
         self.state = self.state_behind_node();
         Ok(())
@@ -207,9 +212,9 @@ impl<R: BufRead> NarReader<R> {
     }
 
     fn end(&mut self) -> Result<(), NarError> {
-        match self.fill() {
+        match self.input.fill() {
             Ok(_) => Err(NarError::TrailingBytes {
-                offset: self.offset,
+                offset: self.input.offset,
             }),
             Err(NarError::Truncated { .. }) => {
                 self.state = NarReaderState::Complete;
@@ -220,9 +225,9 @@ impl<R: BufRead> NarReader<R> {
     }
 
     fn name(&mut self) -> Result<EntryName, NarError> {
-        let offset = self.offset;
+        let offset = self.input.offset;
         let mut buffer = [0; MAX_NAME_BYTES + 1];
-        let bytes = self.string(&mut buffer, "an entry name")?;
+        let bytes = self.input.string(&mut buffer, "an entry name")?;
         let name = EntryName::new(bytes).ok_or_else(|| NarError::Name {
             name: bytes.to_owned(),
             offset,
@@ -235,143 +240,87 @@ impl<R: BufRead> NarReader<R> {
     }
 
     fn target(&mut self) -> Result<SymlinkTarget, NarError> {
-        let offset = self.offset;
+        let offset = self.input.offset;
         let mut buffer = [0; MAX_TARGET_BYTES + 1];
-        let bytes = self.string(&mut buffer, "a symlink target")?;
+        let bytes = self.input.string(&mut buffer, "a symlink target")?;
         SymlinkTarget::new(bytes).ok_or_else(|| NarError::Target {
             target: bytes.to_owned(),
             offset,
         })
     }
+}
 
-    /// Reads a string that is shorter than `buffer`, whose size is a multiple of eight.
-    fn string<'b>(
+/// Reads the contents of one file, and not a byte more. If the stream ends before the contents do,
+/// reading fails with an error that `?` converts back to a [`NarError`].
+pub struct NarContents<'r, R> {
+    reader: &'r mut NarReader<R>,
+}
+
+impl<R> NarContents<'_, R> {
+    fn remaining(&self) -> u64 {
+        match self.reader.state {
+            NarReaderState::InContents { remaining, .. } => remaining,
+            _ => 0,
+        }
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        if let NarReaderState::InContents { remaining, .. } = &mut self.reader.state {
+            *remaining -= bytes as u64;
+            self.reader.input.offset += bytes as u64;
+        }
+    }
+
+    /// The underlying stream.
+    #[must_use]
+    pub(crate) fn inner(&self) -> &R {
+        &self.reader.input.stream
+    }
+
+    /// The next bytes, which `take` reads from the stream, at most as many as its second argument;
+    /// empty at the end of the contents.
+    ///
+    /// # Errors
+    /// The stream fails or ends early.
+    pub(crate) fn next_bytes_by(
         &mut self,
-        buffer: &'b mut [u8],
-        what: &'static str,
-    ) -> Result<&'b [u8], NarError> {
-        let offset = self.offset;
-        let len = self.length()?;
-        let fits = usize::try_from(len).ok().filter(|&len| len < buffer.len());
-        let Some(size) = fits else {
-            return Err(NarError::TooLong { what, len, offset });
-        };
-
-        let padded = &mut buffer[..size + padding(len)];
-        self.exact(padded)?;
-        let (string, zeros) = padded.split_at(size);
-        if zeros.iter().any(|&byte| byte != 0) {
-            return Err(NarError::Padding {
-                offset: self.offset - zeros.len() as u64,
-            });
+        take: impl FnOnce(&mut R, usize) -> io::Result<Bytes>,
+    ) -> io::Result<Bytes> {
+        let wanted = at_most(usize::MAX, self.remaining());
+        if wanted == 0 {
+            return Ok(Bytes::new());
         }
 
-        Ok(string)
-    }
-
-    /// Reads one of the strings between which the grammar leaves a choice.
-    fn keyword(&mut self) -> Result<Option<Keyword>, NarError> {
-        let mut bytes = [0; 16];
-        let len = self.length()?;
-        let padded = match len {
-            1..=8 => 8,
-            9..=16 => 16,
-            _ => return Ok(None),
-        };
-        self.exact(&mut bytes[..padded])?;
-
-        Ok(Keyword::parse(len, bytes))
-    }
-
-    fn length(&mut self) -> Result<u64, NarError> {
-        let mut bytes = [0; 8];
-        self.exact(&mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    /// Reads the bytes `expected`; an error names the offset at which they should begin.
-    fn fixed(&mut self, mut expected: &[u8], what: &'static str) -> Result<(), NarError> {
-        let offset = self.offset;
-        while !expected.is_empty() {
-            let available = self.fill()?;
-            let step = available.len().min(expected.len());
-            let (now, later) = expected.split_at(step);
-            if available[..step] != *now {
-                return Err(NarError::Unexpected {
-                    offset,
-                    expected: what,
-                });
+        let bytes = take(&mut self.reader.input.stream, wanted)?;
+        if bytes.is_empty() {
+            return Err(NarError::Truncated {
+                offset: self.reader.input.offset,
             }
-
-            self.consume(step);
-            expected = later;
+            .into());
         }
 
-        Ok(())
-    }
-
-    fn exact(&mut self, mut wanted: &mut [u8]) -> Result<(), NarError> {
-        while !wanted.is_empty() {
-            let available = self.fill()?;
-            let step = available.len().min(wanted.len());
-            let (now, later) = wanted.split_at_mut(step);
-            now.copy_from_slice(&available[..step]);
-            self.consume(step);
-            wanted = later;
-        }
-        Ok(())
-    }
-
-    /// The buffered bytes, at least one. Calls `fill_buf` twice because a borrow cannot leave a loop
-    /// that continues after an interrupt; the second call returns what the first one buffered.
-    fn fill(&mut self) -> Result<&[u8], NarError> {
-        loop {
-            match self.inner.fill_buf() {
-                Ok([]) => {
-                    return Err(NarError::Truncated {
-                        offset: self.offset,
-                    });
-                }
-                Ok(_) => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(self.inner.fill_buf()?)
-    }
-
-    fn consume(&mut self, bytes: usize) {
-        self.inner.consume(bytes);
-        self.offset += bytes as u64;
+        self.advance(bytes.len());
+        Ok(bytes)
     }
 }
 
-#[derive(Clone, Copy)]
-enum Keyword {
-    Entry,
-    Close,
-    Regular,
-    Symlink,
-    Directory,
-    Executable,
-    Contents,
-}
+impl<R: BufRead> Read for NarContents<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = at_most(buffer.len(), self.remaining());
+        if wanted == 0 {
+            return Ok(0);
+        }
 
-impl Keyword {
-    /// The keyword whose string, with its padding, is `padded`.
-    fn parse(len: u64, padded: [u8; 16]) -> Option<Self> {
-        let (keyword, string): (_, &[u8]) = match len {
-            1 => (Self::Close, b")"),
-            5 => (Self::Entry, b"entry"),
-            7 if padded[0] == b'r' => (Self::Regular, b"regular"),
-            7 => (Self::Symlink, b"symlink"),
-            8 => (Self::Contents, b"contents"),
-            9 => (Self::Directory, b"directory"),
-            10 => (Self::Executable, b"executable"),
-            _ => return None,
-        };
-        let (found, zeros) = padded.split_at(string.len());
-        (found == string && zeros.iter().all(|&byte| byte == 0)).then_some(keyword)
+        let read = self.reader.input.stream.read(&mut buffer[..wanted])?;
+        if read == 0 {
+            return Err(NarError::Truncated {
+                offset: self.reader.input.offset,
+            }
+            .into());
+        }
+
+        self.advance(read);
+        Ok(read)
     }
 }
 

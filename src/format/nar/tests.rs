@@ -294,11 +294,11 @@ fn patched(mut nar: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     nar
 }
 
-/// Each nar is refused, and what is said of it begins with these words.
+/// Each nar is refused, with an error that begins with these words.
 fn assert_refused(cases: &[(Vec<u8>, &str)]) {
     for (nar, words) in cases {
-        let said = read(&nar[..]).expect_err(words).to_string();
-        assert!(said.starts_with(words), "not `{words}`: {said}");
+        let error = read(&nar[..]).expect_err(words).to_string();
+        assert!(error.starts_with(words), "not `{words}`: {error}");
     }
 }
 

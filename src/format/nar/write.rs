@@ -2,7 +2,9 @@
 
 use std::io::{self, Read, Write};
 
-use super::{EntryName, MAX_DEPTH, OpenDirectories, SymlinkTarget, fused, padding};
+use super::name::{EntryName, SymlinkTarget};
+use super::nesting::{MAX_DEPTH, OpenDirectories};
+use super::wire::{fused, padding};
 
 /// Writes one nar, node by node, in the order in which [`super::NarReader`] returns them.
 ///
@@ -33,6 +35,7 @@ impl<W: Write> NarWriter<W> {
         if self.directories.depth() == MAX_DEPTH {
             return Err(misplaced("directories are nested too deeply"));
         }
+
         self.begin(name)?;
         self.directories.open();
         self.inner.write_all(fused!(b"directory"))
@@ -46,6 +49,7 @@ impl<W: Write> NarWriter<W> {
         if self.directories.depth() == 0 {
             return Err(misplaced("no directory is open"));
         }
+
         self.directories.close();
         self.end()
     }
@@ -92,6 +96,7 @@ impl<W: Write> NarWriter<W> {
         if !self.has_begun || self.directories.depth() > 0 {
             return Err(misplaced("the top node is not complete"));
         }
+
         Ok(self.inner)
     }
 

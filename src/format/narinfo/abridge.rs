@@ -5,9 +5,10 @@
 
 use std::fmt::Write as _;
 
-use super::fields::Field;
+use super::fields::{Field, Scalars};
+use super::info::NarInfo;
 use super::offer::NarOffer;
-use super::{NarInfo, Scalars, Span};
+use super::span::Span;
 use crate::format::store_path::Dialect;
 
 /// Longer values of `System`, `CA` and `Sig` are left out: no valid value is that long.
@@ -31,12 +32,10 @@ impl NarInfo {
         let store_path = Span::new(text.len() - self.store_path.len(), text.len());
 
         let start = text.len();
-
         for reference in self.references() {
             text.push_str(if text.len() > start { " " } else { "" });
             text.push_str(reference.base());
         }
-
         let references = Span::new(start, text.len());
         scalars[Field::References as usize] = self.scalar(Field::References).map(|_| references);
 
@@ -49,6 +48,7 @@ impl NarInfo {
 
         let deriver = self.deriver().map(|deriver| add(&mut text, deriver.base()));
         scalars[Field::Deriver as usize] = deriver;
+
         let signatures = self
             .nix_signatures()
             .filter(|value| value.len() <= VALUE_BYTES_MAX);

@@ -5,6 +5,8 @@
 //! along with the rest, Nix does not. *Download*: `URL` and what follows it; never signed.
 //! *Proof*: `Signature` (Guix), `Sig` (Nix).
 
+use super::span::Span;
+
 /// A known field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
@@ -22,6 +24,9 @@ pub(super) enum Field {
     FileSize,
     Sig,
 }
+
+/// The first occurrence of each field that has at most one value.
+pub(super) type Scalars = [Option<Span>; Field::SCALARS];
 
 /// How often a field may occur, and what the further occurrences mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,14 +9,14 @@ use std::fmt::Write as _;
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-use super::{Download, NarInfo, Span};
+use super::download::{DOWNLOADS_MAX, Download};
+use super::info::NarInfo;
+use super::span::Span;
 use crate::format::compression::{Compression, UnknownCompression};
 use crate::format::hash::HashForm;
 
-/// At most this many downloads of a narinfo are considered.
-pub(super) const DOWNLOADS_MAX: usize = 32;
 /// At most this many bytes of URLs are kept of a narinfo; a URL that does not fit is left out.
-pub(super) const URLS_BYTES_MAX: usize = 4 << 10;
+const URLS_BYTES_MAX: usize = 4 << 10;
 
 /// Which nar a narinfo describes, and its downloads.
 #[derive(Debug, Clone, PartialEq, Eq)]

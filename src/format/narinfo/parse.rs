@@ -3,9 +3,12 @@
 
 use memchr::memchr;
 
-use super::fields::{Field, Occurrence};
-use super::offer::DOWNLOADS_MAX;
-use super::{Download, MAX_BYTES, NarInfo, NarInfoError, Quirks, Scalars, Span};
+use super::download::{DOWNLOADS_MAX, Download};
+use super::error::NarInfoError;
+use super::fields::{Field, Occurrence, Scalars};
+use super::info::NarInfo;
+use super::quirks::Quirks;
+use super::span::{MAX_BYTES, Span};
 use crate::format::compression::{Compression, UnknownCompression};
 use crate::format::escape::clip;
 use crate::format::hash::{FileHash, HashForm, NarHash};
@@ -26,54 +29,59 @@ const SIGNATURES_MAX: usize = 64;
 /// Nix writes this in place of an unknown derivation.
 const UNKNOWN_DERIVER: &str = "unknown-deriver";
 
-/// See [`NarInfo::parse`].
-pub(super) fn parse(text: Box<str>, store_dir: &StoreDir) -> Result<NarInfo, NarInfoError> {
-    if text.len() > MAX_BYTES {
-        return Err(NarInfoError::TooLong(text.len()));
+impl NarInfo {
+    /// Parses the narinfo `text` for the store in `store_dir`, which determines the dialect.
+    ///
+    /// # Errors
+    /// See [`NarInfoError`].
+    pub fn parse(text: impl Into<Box<str>>, store_dir: &StoreDir) -> Result<Self, NarInfoError> {
+        let text = text.into();
+        if text.len() > MAX_BYTES {
+            return Err(NarInfoError::TooLong(text.len()));
+        }
+
+        let mut parser = NarInfoParser {
+            text: &text,
+            dialect: store_dir.dialect(),
+            scalars: Scalars::default(),
+            downloads: Vec::with_capacity(1),
+            has_more_downloads: false,
+            nix_signatures: Vec::with_capacity(1),
+            quirks: Quirks::default(),
+        };
+        parser.sort_lines()?;
+        let Description {
+            store_path,
+            nar_hash,
+            nar_hash_form,
+            nar_size,
+            references_len,
+        } = parser.description(store_dir)?;
+        let deriver = parser.deriver()?;
+        let downloads = parser.read_downloads();
+
+        let NarInfoParser {
+            dialect,
+            scalars,
+            nix_signatures,
+            quirks,
+            ..
+        } = parser;
+        Ok(Self {
+            text,
+            dialect,
+            scalars,
+            store_path,
+            nar_hash,
+            nar_hash_form,
+            nar_size,
+            references_len,
+            deriver,
+            downloads,
+            nix_signatures,
+            quirks,
+        })
     }
-
-    let mut parser = NarInfoParser {
-        text: &text,
-        dialect: store_dir.dialect(),
-        scalars: Scalars::default(),
-        downloads: Vec::with_capacity(1),
-        has_more_downloads: false,
-        nix_signatures: Vec::with_capacity(1),
-        quirks: Quirks::default(),
-    };
-    parser.sort_lines()?;
-    let description = parser.description(store_dir)?;
-    let deriver = parser.deriver()?;
-    let downloads = parser.read_downloads();
-    let NarInfoParser {
-        dialect,
-        scalars,
-        nix_signatures,
-        quirks,
-        ..
-    } = parser;
-    let Description {
-        store_path,
-        nar_hash,
-        nar_hash_form,
-        nar_size,
-        references_len,
-    } = description;
-
-    Ok(NarInfo {
-        text,
-        dialect,
-        scalars,
-        store_path,
-        nar_hash,
-        nar_hash_form,
-        nar_size,
-        references_len,
-        deriver,
-        downloads,
-        nix_signatures,
-        quirks,
-    })
 }
 
 /// The spans of the fields, from the first pass.
@@ -274,10 +282,11 @@ impl NarInfoParser<'_> {
                 continue;
             };
 
-            let value = |field| spans[download_slot(field)].map(|span| span.of(self.text));
-            let compression = self.compression(value(Field::Compression));
-            let file_size = value(Field::FileSize).map(parse_size);
-            let file_hash = value(Field::FileHash).map(|text| FileHash::parse(text).ok());
+            let [method, hash, size] = [Field::Compression, Field::FileHash, Field::FileSize]
+                .map(|field| spans[download_slot(field)].map(|span| span.of(self.text)));
+            let compression = self.compression(method);
+            let file_size = size.map(parse_size);
+            let file_hash = hash.map(|text| FileHash::parse(text).ok());
 
             if file_size == Some(None) || file_hash == Some(None) {
                 self.quirks.insert(Quirks::UNREADABLE_FILE_FIELD);

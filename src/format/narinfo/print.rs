@@ -4,8 +4,10 @@
 
 use std::fmt;
 
+use super::download::Download;
 use super::fields::Field;
-use super::{Download, NarInfo, Quirks};
+use super::info::NarInfo;
+use super::quirks::Quirks;
 use crate::format::compression::Compression;
 use crate::format::store_path::Dialect;
 

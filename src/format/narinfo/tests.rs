@@ -3,6 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::format::compression::{Compression, UnknownCompression};
+use crate::format::hash::{HashForm, NarHash};
+use crate::format::store_path::{StoreDir, StorePathRef};
 
 const HASH: &str = "sha256:01axkqflwrksipzgihrmiihc1xbk4bqvq4q0b3dcvf217ygqdgg8";
 const ITEM: &str = "0f9qzp1g3jy45al4zspzqah9f8d5bisp-debconf-1.0";
@@ -95,7 +98,7 @@ fn reads_a_nix_narinfo() {
 }
 
 #[test]
-fn oddities_are_tolerated_and_told() {
+fn oddities_are_tolerated_and_reported() {
     for dir in [guix(), nix()] {
         assert_eq!(
             quirks(&text(&dir, "URL: x\nCompression: none\n")),
@@ -279,9 +282,9 @@ fn texts_that_are_no_narinfo_are_refused() {
         ),
         (long, "a narinfo of 1048"),
     ] {
-        let said = NarInfo::parse(&*text, &nix()).unwrap_err().to_string();
-        assert!(said.starts_with(words), "{said}");
-        assert!(said.len() < 300, "{said}");
+        let error = NarInfo::parse(&*text, &nix()).unwrap_err().to_string();
+        assert!(error.starts_with(words), "{error}");
+        assert!(error.len() < 300, "{error}");
     }
     assert!(
         NarInfo::parse(text(&nix(), ""), &guix()).is_err(),

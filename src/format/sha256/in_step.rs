@@ -11,7 +11,7 @@ use std::arch::x86_64::{
     _mm_shuffle_epi32,
 };
 
-use super::BLOCK_BYTES;
+const BLOCK_BYTES: usize = 64;
 
 /// The fractional parts of the cube roots of the first 64 primes: FIPS 180-4, 4.2.2.
 #[rustfmt::skip]

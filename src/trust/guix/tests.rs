@@ -1,11 +1,18 @@
 //! Vectors of real signatures, and what becomes of them when a bit changes.
 
-use data_encoding::HEXUPPER;
+use data_encoding::{BASE64, HEXUPPER};
 use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
 
+use super::key::Examined;
+use super::signature::{ParsedSignature, parse_line};
 use super::signing::SigningKey;
 use super::*;
+use crate::format::narinfo::NarInfo;
+use crate::format::sexp::Sexp;
 use crate::format::store_path::StoreDir;
+use crate::trust::acl::Acl;
+use crate::trust::refusal::Refusal;
 
 const VECTOR_A: &str = include_str!("../../../fixtures/signatures/vector-a.narinfo");
 const KEY_A: &[u8] = include_bytes!("../../../fixtures/signatures/vector-a.pub");
@@ -24,7 +31,7 @@ fn acl(key: &[u8]) -> Acl {
     acl
 }
 
-/// The reason for refusing `text`, if it is a narinfo; `None`: it is believed.
+/// The reason for refusing `text`, if it is a narinfo; `None` if it is authorized.
 fn reason(text: &str, key: &[u8]) -> Option<&'static str> {
     let narinfo = NarInfo::parse(text, &dir()).unwrap();
     let acl = acl(key);
@@ -233,19 +240,19 @@ fn every_flipped_bit_is_refused_or_not_covered() {
         let Ok(narinfo) = NarInfo::parse(text, &dir()) else {
             continue;
         };
-        let is_believed = check_all([&narinfo].into_iter(), &acl)[0].is_ok();
+        let is_authorized = check_all([&narinfo].into_iter(), &acl)[0].is_ok();
         // In base64 the spelling of white space inside the s-expression is free.
-        if is_believed && !host.contains(&(bit / 8)) && bit / 8 < unsigned {
+        if is_authorized && !host.contains(&(bit / 8)) && bit / 8 < unsigned {
             let line = narinfo.guix_signature().unwrap();
             let (old, new) = (original.guix_signature().unwrap(), line);
             assert_eq!(parse_line(old), parse_line(new), "bit {bit} is covered");
         }
         assert!(
-            !is_believed || narinfo.is_equivalent(&original),
+            !is_authorized || narinfo.is_equivalent(&original),
             "bit {bit}"
         );
         assert!(
-            is_believed || bit / 8 < unsigned,
+            is_authorized || bit / 8 < unsigned,
             "bit {bit} is not covered"
         );
     }

@@ -1,0 +1,22 @@
+//! One of the downloads that a narinfo offers.
+
+use super::span::Span;
+use crate::format::compression::{Compression, UnknownCompression};
+use crate::format::hash::{FileHash, HashForm};
+
+/// At most this many downloads of a narinfo are considered.
+pub(super) const DOWNLOADS_MAX: usize = 32;
+
+/// One way to download the nar. No signature covers any of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Download {
+    /// How the nar is compressed; an unknown method with an empty name if Guix's dialect names
+    /// none.
+    pub compression: Result<Compression, UnknownCompression>,
+    /// The size of the compressed file in bytes, if given.
+    pub file_size: Option<u64>,
+    /// The hash of the compressed file, if given.
+    pub file_hash: Option<FileHash>,
+    pub(super) file_hash_form: HashForm,
+    pub(super) url: Span,
+}

@@ -1,0 +1,126 @@
+//! The parts of a signature, and which authorized key has made it.
+
+use data_encoding::BASE64;
+use sha2::{Digest, Sha256};
+
+use super::ecdsa;
+use super::key::{Examined, PublicKey, key_id};
+use crate::format::narinfo::NarInfo;
+use crate::format::sexp::Sexp;
+use crate::trust::acl::Acl;
+use crate::trust::refusal::Refusal;
+
+/// For each of `narinfos` the authorized key that has signed it.
+pub(in crate::trust) fn check_all<'a, 'n>(
+    narinfos: impl Iterator<Item = &'n NarInfo>,
+    acl: &'a Acl,
+) -> Vec<Result<&'a PublicKey, Refusal>> {
+    let mut equations = Vec::new();
+    let examined: Vec<_> = narinfos
+        .map(|narinfo| {
+            let (key, examined) = examine(narinfo, acl)?;
+            let decided = match examined {
+                Examined::Decided(is_valid) => Some(is_valid),
+                Examined::Open(equation) => {
+                    equations.push(equation);
+                    None
+                }
+            };
+            Ok((key, decided))
+        })
+        .collect();
+
+    // One result for each equation, in their order.
+    let mut results = ecdsa::which_hold(&equations).into_iter();
+    let verdicts = examined.into_iter().map(|examined| {
+        let (key, decided) = examined?;
+        match decided.or_else(|| results.next()) {
+            Some(true) => Ok(key),
+            _ => Err(Refusal::InvalidSignature),
+        }
+    });
+    verdicts.collect()
+}
+
+/// The authorized key that `narinfo` claims to be signed by, and what remains to be verified.
+fn examine<'a>(narinfo: &NarInfo, acl: &'a Acl) -> Result<(&'a PublicKey, Examined<'a>), Refusal> {
+    let (Some(text), Some(line)) = (narinfo.signed_text(), narinfo.guix_signature()) else {
+        return Err(Refusal::Unsigned);
+    };
+    if !narinfo.describes_item_within(text.len()) {
+        return Err(Refusal::Unsigned);
+    }
+
+    let signature = parse_line(line).map_err(|why| Refusal::CorruptSignature { why })?;
+    let claim =
+        ParsedSignature::of(&signature).ok_or(Refusal::CorruptSignature { why: NO_SIGNATURE })?;
+    let key = acl.key(claim.key).ok_or_else(|| Refusal::UnauthorizedKey {
+        key: key_id(claim.key),
+    })?;
+    let hash: [u8; 32] = Sha256::digest(text).into();
+    // ECDSA on this curve ignores three bits of the hash; this comparison does not.
+    if claim.hash != hash {
+        return Err(Refusal::SignedHashMismatch);
+    }
+
+    let examined = key.examine(claim.flags, claim.value, text.as_bytes(), &hash);
+    let why = "it is not of the kind of its key";
+    Ok((key, examined.ok_or(Refusal::CorruptSignature { why })?))
+}
+
+const NO_SIGNATURE: &str = "it has no hash, value and key";
+
+/// The parts of a Guix signature.
+pub(super) struct ParsedSignature<'s> {
+    pub(super) flags: &'s [u8],
+    pub(super) hash: &'s [u8],
+    pub(super) value: &'s Sexp,
+    pub(super) key: &'s Sexp,
+}
+
+impl<'s> ParsedSignature<'s> {
+    /// The parts of `signature`; `None` if it is not of the shape of a signature.
+    pub(super) fn of(signature: &'s Sexp) -> Option<Self> {
+        let [data, value, key] = signature.exactly("signature")?;
+        let [flags, hash] = data.exactly("data")?;
+        let [algorithm, hash] = hash.exactly("hash")?;
+        if algorithm.as_atom()? != b"sha256" {
+            return None;
+        }
+
+        key.behind_tag("public-key")?;
+        Some(Self {
+            flags: flags.atom_behind_tag("flags")?,
+            hash: hash.as_atom()?,
+            value,
+            key,
+        })
+    }
+}
+
+/// The s-expression in the value of a `Signature` field, or why there is none.
+pub(super) fn parse_line(line: &str) -> Result<Sexp, &'static str> {
+    let mut parts = line.trim_ascii().split(';');
+    let (Some(version), Some(_host), Some(base64), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err("it does not have three parts");
+    };
+    if version != "1" {
+        return Err("its version is not 1");
+    }
+
+    let utf8 = BASE64
+        .decode(base64.as_bytes())
+        .map_err(|_| "it is not in base64")?;
+    let latin1 = latin1(&utf8).ok_or("it is not Latin-1 text in UTF-8")?;
+    Sexp::parse(&latin1).map_err(|_| "it is not an s-expression")
+}
+
+/// One byte for each character of the text.
+fn latin1(utf8: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(utf8).ok()?;
+    text.chars()
+        .map(|character| u8::try_from(character).ok())
+        .collect()
+}

@@ -1,0 +1,52 @@
+//! Why a narinfo is refused.
+
+use crate::format::store_path::StorePath;
+
+/// Why a narinfo is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The narinfo describes another item than the requested one.
+    #[error("the server answered for {answered} when asked for {asked}")]
+    WrongItem {
+        /// The requested item.
+        asked: StorePath,
+        /// The described item.
+        answered: StorePath,
+    },
+    /// There is no signature, or it does not cover all that it must.
+    #[error("it is not signed")]
+    Unsigned,
+    /// The key that signed it is not authorized.
+    #[error("the key `{}` that signed it is not authorized", .key.escape_debug())]
+    UnauthorizedKey {
+        /// The digits that identify a Guix key, or the name of a Nix key.
+        key: String,
+    },
+    /// The signature covers other content.
+    #[error("its content does not match its signature: the narinfo was changed after signing")]
+    SignedHashMismatch,
+    /// The signature was not made by the key that it names.
+    #[error("its signature is invalid")]
+    InvalidSignature,
+    /// The signature cannot be read.
+    #[error("its signature is corrupt: {why}")]
+    CorruptSignature {
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl Refusal {
+    /// The reason as one word for JSON output.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::WrongItem { .. } => "wrong-item",
+            Self::Unsigned => "unsigned",
+            Self::UnauthorizedKey { .. } => "unauthorized-key",
+            Self::SignedHashMismatch => "signed-hash-mismatch",
+            Self::InvalidSignature => "invalid-signature",
+            Self::CorruptSignature { .. } => "corrupt-signature",
+        }
+    }
+}
