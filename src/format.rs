@@ -11,6 +11,7 @@ pub(crate) mod escape;
 pub mod hash;
 pub mod nar;
 pub mod narinfo;
+pub(crate) mod server_list;
 pub(crate) mod server_url;
 pub mod sexp;
 pub mod sha256;

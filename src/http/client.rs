@@ -13,6 +13,7 @@ use super::lookup::client::{self, Lookups};
 use super::lookup::events::LookupEvents;
 use super::net::runtime::HttpRuntime;
 use super::options::{Options, ServerSpec};
+use crate::format::server_list::PerServer;
 use crate::format::server_url::ServerUrl;
 
 /// Sends requests to servers. Cheap to clone; threads may share it.
@@ -38,7 +39,7 @@ impl Client {
     /// The system has no thread for a `file:` server.
     pub(crate) fn lookups(
         &self,
-        servers: Vec<ServerSpec>,
+        servers: PerServer<ServerSpec>,
     ) -> Result<(Lookups, LookupEvents), HttpError> {
         client::open(&self.runtime, servers)
     }

@@ -11,6 +11,7 @@ use super::{
     Client, HttpError, LookupEvent, LookupEvents, NarInfoAnswer, Options, RetryPolicy,
     ServerProperty, ServerSpec,
 };
+use crate::format::server_list::ServerIndex;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
 
@@ -291,8 +292,10 @@ pub(super) fn collect(events: &mut LookupEvents, results: &mut LookupResults, co
 /// Looks up `items` on one server, all at once, and collects until the lookups end.
 pub(super) fn look_up(options: Options, spec: ServerSpec, items: &[HashPart]) -> LookupResults {
     let client = Client::new(options).unwrap();
-    let (lookups, mut events) = client.lookups(vec![spec]).unwrap();
-    items.iter().for_each(|&item| lookups.request(0, item));
+    let (lookups, mut events) = client.lookups(vec![spec].into()).unwrap();
+    items
+        .iter()
+        .for_each(|&item| lookups.request(ServerIndex::FIRST, item));
     let mut results = LookupResults::default();
     collect(&mut events, &mut results, items.len());
     drop(lookups);

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use url::Url;
 
-use crate::format::server_url::ServerUrl;
+use crate::format::server_list::ServerList;
 use crate::http::{Client, HttpError, Options};
 use crate::substitute::servers::ServerHealth;
 
@@ -22,7 +22,7 @@ pub(crate) enum NetworkReach {
 
 /// A client that is made on first use.
 pub(crate) struct Network {
-    servers: Vec<ServerUrl>,
+    servers: ServerList,
     options: Options,
     reach: NetworkReach,
     client: OnceLock<Result<Arc<Client>, Arc<HttpError>>>,
@@ -32,7 +32,7 @@ pub(crate) struct Network {
 impl Network {
     /// Will make a client with `options`, for those within `reach`.
     #[must_use]
-    pub(crate) fn new(options: Options, reach: NetworkReach, servers: Vec<ServerUrl>) -> Self {
+    pub(crate) fn new(options: Options, reach: NetworkReach, servers: ServerList) -> Self {
         Self {
             servers,
             options,
@@ -44,7 +44,7 @@ impl Network {
 
     /// The servers, in the user's order.
     #[must_use]
-    pub(crate) fn servers(&self) -> &[ServerUrl] {
+    pub(crate) fn servers(&self) -> &ServerList {
         &self.servers
     }
 
@@ -98,7 +98,7 @@ mod tests {
     fn without_a_network_only_files_are_reached() {
         let (file, http) = ("file:///srv/nar", "http://127.0.0.1:1/nar");
         let [file, http] = [file, http].map(|url| Url::parse(url).unwrap());
-        let network = Network::new(Options::default(), NetworkReach::FilesOnly, Vec::new());
+        let network = Network::new(Options::default(), NetworkReach::FilesOnly, Arc::default());
         assert!(network.client_for(&file).is_ok());
         let error = network
             .client_for(&http)
@@ -110,7 +110,7 @@ mod tests {
             "requesting http://127.0.0.1:1/nar: offline: network access is not allowed"
         );
         assert!(
-            Network::new(Options::default(), NetworkReach::AllServers, Vec::new())
+            Network::new(Options::default(), NetworkReach::AllServers, Arc::default())
                 .client_for(&http)
                 .is_ok()
         );

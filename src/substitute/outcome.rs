@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::format::escape::clip;
 use crate::format::narinfo::{NarInfo, NarInfoError, NarOffer};
+use crate::format::server_list::{PerServer, ServerIndex};
 use crate::format::store_path::StorePath;
 use crate::http::HttpError;
 use crate::substitute::error_text::chain;
@@ -321,8 +322,8 @@ impl Authority {
 /// What a narinfo offers, and the server that gave it.
 #[derive(Debug, Clone)]
 pub(crate) struct NarSource {
-    /// Index into the list of servers.
-    pub(crate) server: usize,
+    /// The server.
+    pub(crate) server: ServerIndex,
     /// What its narinfo offers, which is authorized itself or equivalent to one that is.
     pub(crate) offer: Arc<NarOffer>,
 }
@@ -382,7 +383,7 @@ pub(crate) struct ItemLookup {
     /// the nar of the first one cannot be had.
     pub(crate) alternatives: Vec<ItemBuild>,
     /// One for each server.
-    pub(crate) answers: Vec<ServerAnswer>,
+    pub(crate) answers: PerServer<ServerAnswer>,
 }
 
 impl ItemLookup {

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use url::Origin;
 
+use crate::format::server_list::ServerIndex;
 use crate::http::{HttpError, Outage};
 use crate::sync::lock;
 
 /// The record of all servers of a run.
 #[derive(Debug, Default)]
 pub(crate) struct ServerHealth {
-    servers: Mutex<HashMap<usize, ServerRecord>>,
+    servers: Mutex<HashMap<ServerIndex, ServerRecord>>,
     /// Where servers redirected to and bytes came from.
     redirect_targets: Mutex<HashSet<Origin>>,
 }
@@ -52,13 +53,13 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 impl ServerHealth {
     /// `server` gave a useful answer: about itself, about an item, or bytes of a file.
-    pub(crate) fn answered(&self, server: usize) {
+    pub(crate) fn answered(&self, server: ServerIndex) {
         self.lock().entry(server).or_default().has_answered = true;
     }
 
     /// Whether `server` gave a useful answer in this run.
     #[must_use]
-    pub(crate) fn has_answered(&self, server: usize) -> bool {
+    pub(crate) fn has_answered(&self, server: ServerIndex) -> bool {
         self.lock()
             .get(&server)
             .is_some_and(|record| record.has_answered)
@@ -76,7 +77,7 @@ impl ServerHealth {
     }
 
     /// A download from `server` has advanced.
-    pub(crate) fn delivered(&self, server: usize) {
+    pub(crate) fn delivered(&self, server: ServerIndex) {
         let mut servers = self.lock();
         let record = servers.entry(server).or_default();
         record.has_answered = true;
@@ -84,7 +85,7 @@ impl ServerHealth {
     }
 
     /// A download from `server` has failed.
-    pub(crate) fn failed(&self, server: usize, outage: Outage) {
+    pub(crate) fn failed(&self, server: ServerIndex, outage: Outage) {
         self.lock()
             .entry(server)
             .or_default()
@@ -93,7 +94,7 @@ impl ServerHealth {
 
     /// For how long `server` has delivered nothing although it was asked.
     #[must_use]
-    pub(crate) fn failing_for(&self, server: usize) -> Duration {
+    pub(crate) fn failing_for(&self, server: ServerIndex) -> Duration {
         let failing = self
             .lock()
             .get(&server)
@@ -102,14 +103,13 @@ impl ServerHealth {
     }
 
     /// `server` was retried for as long as is allowed, and failed with `error` in the end.
-    pub(crate) fn give_up(&self, server: usize, error: &HttpError) {
-        tracing::debug!(server, reason = %error.without_url(), "no more retries of the server");
+    pub(crate) fn give_up(&self, server: ServerIndex, error: &HttpError) {
         self.lock().entry(server).or_default().given_up = Some(error.clone());
     }
 
     /// How the retries of `server` ended, if they did a short time ago: it need not be asked.
     #[must_use]
-    pub(crate) fn given_up(&self, server: usize) -> Option<HttpError> {
+    pub(crate) fn given_up(&self, server: ServerIndex) -> Option<HttpError> {
         let servers = self.lock();
         let record = servers.get(&server)?;
         record.failing(Instant::now())?;
@@ -118,7 +118,7 @@ impl ServerHealth {
 
     /// Whether other servers are to be asked before `server`.
     #[must_use]
-    pub(crate) fn is_unreliable(&self, server: usize) -> bool {
+    pub(crate) fn is_unreliable(&self, server: ServerIndex) -> bool {
         self.lock()
             .get(&server)
             .is_some_and(|record| record.is_unreliable)
@@ -126,7 +126,7 @@ impl ServerHealth {
 
     /// Whether `server` fails at the moment.
     #[must_use]
-    pub(crate) fn is_failing(&self, server: usize) -> bool {
+    pub(crate) fn is_failing(&self, server: ServerIndex) -> bool {
         self.lock()
             .get(&server)
             .is_some_and(|record| record.failing(Instant::now()).is_some())
@@ -135,25 +135,25 @@ impl ServerHealth {
     /// Whether the user may be told now that another server is used instead of `server`; true for
     /// one caller every few seconds.
     #[must_use]
-    pub(crate) fn is_failure_report_due(&self, server: usize) -> bool {
+    pub(crate) fn is_failure_report_due(&self, server: ServerIndex) -> bool {
         is_due(&mut self.lock().entry(server).or_default().failure_reported_at)
     }
 
     /// Whether the user may be told now that `server` is retried; true for one caller every few
     /// seconds.
     #[must_use]
-    pub(crate) fn is_retry_report_due(&self, server: usize) -> bool {
+    pub(crate) fn is_retry_report_due(&self, server: ServerIndex) -> bool {
         is_due(&mut self.lock().entry(server).or_default().retry_reported_at)
     }
 
     /// `server` gives a file whole, and did not give a part of it.
-    pub(crate) fn refuses_ranges(&self, server: usize) {
+    pub(crate) fn refuses_ranges(&self, server: ServerIndex) {
         self.lock().entry(server).or_default().refuses_ranges = true;
     }
 
     /// Whether parts of a file may be requested from `server`.
     #[must_use]
-    pub(crate) fn takes_ranges(&self, server: usize) -> bool {
+    pub(crate) fn takes_ranges(&self, server: ServerIndex) -> bool {
         self.lock()
             .get(&server)
             .is_none_or(|record| !record.refuses_ranges)
@@ -163,7 +163,7 @@ impl ServerHealth {
         lock(&self.redirect_targets)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, ServerRecord>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ServerIndex, ServerRecord>> {
         lock(&self.servers)
     }
 }
@@ -203,22 +203,33 @@ fn is_due(told_at: &mut Option<Instant>) -> bool {
 mod tests {
     use super::*;
 
+    const FIRST: ServerIndex = ServerIndex::FIRST;
+    const SECOND: ServerIndex = ServerIndex::at(1);
+
     #[test]
     fn a_failing_server_recovers_when_it_delivers_and_stays_behind_others() {
         let health = ServerHealth::default();
-        health.failed(1, Outage::Broken);
+        health.failed(SECOND, Outage::Broken);
         assert!(
-            !health.is_failing(1) && !health.is_unreliable(1),
+            !health.is_failing(SECOND) && !health.is_unreliable(SECOND),
             "one file is not the server"
         );
 
-        health.failed(1, Outage::Silent(Duration::from_secs(15)));
-        assert!(health.failing_for(1) >= Duration::from_secs(15));
-        assert!(health.is_failing(1) && health.is_unreliable(1) && !health.has_answered(1));
+        health.failed(SECOND, Outage::Silent(Duration::from_secs(15)));
+        assert!(health.failing_for(SECOND) >= Duration::from_secs(15));
+        assert!(
+            health.is_failing(SECOND)
+                && health.is_unreliable(SECOND)
+                && !health.has_answered(SECOND)
+        );
 
-        health.delivered(1);
-        assert_eq!(health.failing_for(1), Duration::ZERO);
-        assert!(health.is_unreliable(1) && health.has_answered(1) && !health.is_unreliable(0));
+        health.delivered(SECOND);
+        assert_eq!(health.failing_for(SECOND), Duration::ZERO);
+        assert!(
+            health.is_unreliable(SECOND)
+                && health.has_answered(SECOND)
+                && !health.is_unreliable(FIRST)
+        );
     }
 
     #[test]
@@ -240,8 +251,10 @@ mod tests {
     #[test]
     fn one_of_many_tells_of_a_server() {
         let health = ServerHealth::default();
-        let told = (0..100).filter(|_| health.is_retry_report_due(0)).count();
+        let told = (0..100)
+            .filter(|_| health.is_retry_report_due(FIRST))
+            .count();
         assert_eq!(told, 1);
-        assert!(health.is_retry_report_due(1) && health.is_failure_report_due(0));
+        assert!(health.is_retry_report_due(SECOND) && health.is_failure_report_due(FIRST));
     }
 }

@@ -2,6 +2,7 @@
 //! environment, guix-daemon's options, settings files, the table's defaults.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::advice::{Advice, Invocation};
@@ -9,7 +10,7 @@ use crate::cli::env::{self, Environment};
 use crate::cli::file_trust::Choice;
 use crate::cli::output::Verbosity;
 use crate::daemon::options::DaemonOptions;
-use crate::format::server_url::ServerUrl;
+use crate::format::server_list::ServerList;
 use crate::format::store_path::StoreDir;
 use crate::http;
 use crate::store::Layout;
@@ -30,7 +31,7 @@ pub(crate) struct Settings {
     /// Whether the store is the system's or an embedded one.
     pub(crate) store_kind: StoreKind,
     /// The servers, in order of preference.
-    pub(crate) servers: Vec<ServerUrl>,
+    pub(crate) servers: ServerList,
     /// The directory of an embedded store, as an absolute path.
     pub(crate) root: Option<PathBuf>,
     /// The file of authorized keys.
@@ -114,7 +115,7 @@ impl Settings {
         Ok(Self {
             root: invocation.root.clone(),
             invocation,
-            servers: servers::choose(&chosen, &layout)?,
+            servers: Arc::new(servers::choose(&chosen, &layout)?.into()),
             acl_choice: match chosen.acl.as_ref().map(|setting| &setting.origin) {
                 Some(Origin::Option(_) | Origin::Environment(_)) => Choice::Explicit,
                 _ => Choice::Implicit,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::client;
 use super::events::{LookupEvent, ServerProperty};
+use crate::format::server_list::ServerIndex;
 use crate::format::server_url::ServerUrl;
 use crate::http::error::{HttpError, HttpErrorKind};
 use crate::http::net::runtime::HttpRuntime;
@@ -32,8 +33,9 @@ pub(in crate::http) fn fetch(
     server: &ServerUrl,
 ) -> Result<CacheInfoResponse, HttpError> {
     let start = Instant::now();
-    let (lookups, mut events) = client::open(runtime, vec![ServerSpec::new(server.clone())])?;
-    lookups.request_cache_info(0);
+    let (lookups, mut events) =
+        client::open(runtime, vec![ServerSpec::new(server.clone())].into())?;
+    lookups.request_cache_info(ServerIndex::FIRST);
 
     let mut protocol = if server.is_file() {
         Protocol::File

@@ -8,6 +8,7 @@ use super::events::{LookupEvents, event_queue};
 use super::file::FileServer;
 use super::queue::StopReason;
 use super::server::HttpServer;
+use crate::format::server_list::{PerServer, ServerIndex};
 use crate::format::store_path::HashPart;
 use crate::http::error::HttpError;
 use crate::http::net::runtime::HttpRuntime;
@@ -20,7 +21,7 @@ pub(crate) struct Lookups {
     servers: Arc<ServerHandles>,
 }
 
-struct ServerHandles(Vec<ServerHandle>);
+struct ServerHandles(PerServer<ServerHandle>);
 
 enum ServerHandle {
     Network(Arc<HttpServer>),
@@ -28,11 +29,8 @@ enum ServerHandle {
 }
 
 impl Lookups {
-    /// Looks up `item` on the server with this place in the list. Never blocks.
-    ///
-    /// # Panics
-    /// There is no such server.
-    pub(crate) fn request(&self, server: usize, item: HashPart) {
+    /// Looks up `item` on `server`. Never blocks.
+    pub(crate) fn request(&self, server: ServerIndex, item: HashPart) {
         self.send(server, Some(item));
     }
 
@@ -47,11 +45,11 @@ impl Lookups {
     }
 
     /// Requests the server's `nix-cache-info`, if it is needed and was not requested yet.
-    pub(super) fn request_cache_info(&self, server: usize) {
+    pub(super) fn request_cache_info(&self, server: ServerIndex) {
         self.send(server, None);
     }
 
-    fn send(&self, server: usize, item: Option<HashPart>) {
+    fn send(&self, server: ServerIndex, item: Option<HashPart>) {
         match &self.servers.0[server] {
             ServerHandle::Network(server) => server.request(item),
             ServerHandle::File(server) => server.request(item),
@@ -62,10 +60,10 @@ impl Lookups {
 /// Opens lookups on `servers`.
 pub(in crate::http) fn open(
     runtime: &Arc<HttpRuntime>,
-    servers: Vec<ServerSpec>,
+    servers: PerServer<ServerSpec>,
 ) -> Result<(Lookups, LookupEvents), HttpError> {
     let (sender, events) = event_queue(Arc::clone(runtime));
-    let handles = servers.into_iter().enumerate().map(|(index, spec)| {
+    let handles = servers.indices().zip(servers).map(|(index, spec)| {
         if spec.url.is_file() {
             return FileServer::open(runtime, index, spec, sender.clone()).map(ServerHandle::File);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::Receiver;
 
 use super::request::RequestTarget;
+use crate::format::server_list::ServerIndex;
 use crate::format::store_path::HashPart;
 use crate::http::error::HttpError;
 use crate::http::net::runtime::HttpRuntime;
@@ -16,15 +17,15 @@ use crate::http::queue::{QueueSender, Queued, byte_queue};
 pub(crate) enum LookupEvent {
     /// The server's `nix-cache-info`; once for each server where it had to be fetched.
     CacheInfo {
-        /// The server's place in the list.
-        server: usize,
+        /// The server.
+        server: ServerIndex,
         /// The file; none: the server has no such file, the defaults hold.
         info: Result<Option<CacheInfoText>, HttpError>,
     },
     /// The answer to one [`request`](super::client::Lookups::request); exactly one for each.
     Answer {
-        /// The server's place in the list.
-        server: usize,
+        /// The server.
+        server: ServerIndex,
         /// The requested item.
         item: HashPart,
         /// The server's answer.
@@ -32,16 +33,16 @@ pub(crate) enum LookupEvent {
     },
     /// A property of the server, worth keeping for the next run.
     ServerProperty {
-        /// The server's place in the list.
-        server: usize,
+        /// The server.
+        server: ServerIndex,
         /// The property.
         property: ServerProperty,
     },
     /// The server is down; sent once. All its unanswered and further lookups fail with this
     /// error.
     ServerDown {
-        /// The server's place in the list.
-        server: usize,
+        /// The server.
+        server: ServerIndex,
         /// Why.
         error: HttpError,
     },
@@ -49,7 +50,7 @@ pub(crate) enum LookupEvent {
 
 impl LookupEvent {
     /// The request for `target` failed.
-    pub(super) fn failed(server: usize, target: RequestTarget, error: HttpError) -> Self {
+    pub(super) fn failed(server: ServerIndex, target: RequestTarget, error: HttpError) -> Self {
         match target {
             RequestTarget::CacheInfo => Self::CacheInfo {
                 server,

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::events::{CacheInfoText, EventSender, LookupEvent, NarInfoAnswer};
 use super::request::RequestTarget;
+use crate::format::server_list::ServerIndex;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
 use crate::http::download::file::{file_failure, local_path, open};
@@ -35,7 +36,7 @@ impl FileServer {
     /// The system has no more threads.
     pub(super) fn open(
         runtime: &HttpRuntime,
-        index: usize,
+        index: ServerIndex,
         spec: ServerSpec,
         events: EventSender,
     ) -> Result<Self, HttpError> {
@@ -81,7 +82,7 @@ impl FileServer {
 }
 
 struct DirectoryReader {
-    index: usize,
+    index: ServerIndex,
     url: ServerUrl,
     limit_bytes: u64,
     requests: Receiver<RequestTarget>,

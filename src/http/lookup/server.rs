@@ -19,6 +19,7 @@ use super::queue::{RequestQueue, StopReason};
 use super::request::{PendingRequest, RequestTarget};
 use super::response::{self, LookupResponse, ResponseMeaning};
 use crate::format::cache_info::CacheInfo;
+use crate::format::server_list::ServerIndex;
 use crate::format::server_url::{ServerUrl, redacted};
 use crate::format::store_path::HashPart;
 use crate::http::error::{HttpError, HttpErrorKind};
@@ -40,7 +41,7 @@ pub(super) struct HttpServer {
     pub(super) send_permits: Semaphore,
     /// Redirects that lead here from the server that the caller named.
     pub(super) redirects: usize,
-    index: usize,
+    index: ServerIndex,
     events: EventSender,
     sent: Arc<AtomicU64>,
     queue: Mutex<RequestQueue>,
@@ -48,7 +49,7 @@ pub(super) struct HttpServer {
 
 impl HttpServer {
     pub(super) fn new(
-        index: usize,
+        index: ServerIndex,
         spec: ServerSpec,
         options: &Arc<Options>,
         setup: &Arc<ConnectionSetup>,

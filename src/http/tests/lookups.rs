@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::format::cache_info::CacheInfo;
+use crate::format::server_list::ServerIndex;
 use crate::format::server_url::ServerUrl;
 use crate::http::error::HttpErrorKind;
 use crate::http::options::Protocol;
@@ -332,17 +333,17 @@ fn a_server_that_does_not_speak_http_is_down() {
 fn a_server_that_never_answers_costs_one_timeout() {
     let server = TestServer::start(Peer::stall);
     let client = Client::new(short_stall()).unwrap();
-    let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
+    let (lookups, mut events) = client.lookups(vec![server.spec()].into()).unwrap();
     items(20)
         .into_iter()
-        .for_each(|item| lookups.request(0, item));
+        .for_each(|item| lookups.request(ServerIndex::FIRST, item));
     let mut results = LookupResults::default();
     collect(&mut events, &mut results, 20);
     assert_eq!(results.down.len(), 1);
     assert!(matches!(results.down[0].kind(), HttpErrorKind::Stalled(_)));
     assert_eq!(results.cache_infos.len(), 1);
     assert_eq!(server.connections(), 1);
-    lookups.request(0, item(99));
+    lookups.request(ServerIndex::FIRST, item(99));
     collect(&mut events, &mut results, 21);
     assert_eq!(results.error(item(99)).class(), HttpErrorClass::Transient);
     assert_eq!((results.down.len(), server.connections()), (1, 1));
@@ -622,11 +623,11 @@ fn a_request_is_repeated_after_the_shortest_of_waits() {
     options.retries.base = Duration::from_micros(100);
     let (lookups, mut events) = Client::new(options)
         .unwrap()
-        .lookups(vec![server.spec()])
+        .lookups(vec![server.spec()].into())
         .unwrap();
     let mut results = LookupResults::default();
     for (count, item) in (1..).zip(items(300)) {
-        lookups.request(0, item);
+        lookups.request(ServerIndex::FIRST, item);
         collect(&mut events, &mut results, count);
     }
     results.assert_all_found(&items(300));
@@ -794,10 +795,10 @@ fn an_idle_connection_may_be_closed() {
         peer.close();
     });
     let client = Client::new(quick()).unwrap();
-    let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
+    let (lookups, mut events) = client.lookups(vec![server.spec()].into()).unwrap();
     let mut results = LookupResults::default();
     for round in 0..5 {
-        (0..10).for_each(|n| lookups.request(0, item(10 * round + n)));
+        (0..10).for_each(|n| lookups.request(ServerIndex::FIRST, item(10 * round + n)));
         collect(&mut events, &mut results, 10 * round + 10);
     }
     results.assert_all_found(&items(50));
@@ -809,8 +810,8 @@ fn an_idle_connection_may_be_closed() {
 fn dropping_the_handles_ends_the_events() {
     let server = TestServer::start(Peer::stall);
     let client = Client::new(quick()).unwrap();
-    let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
-    lookups.clone().request(0, item(0));
+    let (lookups, mut events) = client.lookups(vec![server.spec()].into()).unwrap();
+    lookups.clone().request(ServerIndex::FIRST, item(0));
     drop(lookups);
     drop(client);
     while events.recv().is_some() {}
@@ -838,10 +839,10 @@ fn wait_for_standstill(server: &TestServer) -> usize {
 fn a_server_is_not_read_while_the_caller_takes_no_answers() {
     let server = verbose_server();
     let client = Client::new(quick()).unwrap();
-    let (lookups, mut events) = client.lookups(vec![server.spec()]).unwrap();
+    let (lookups, mut events) = client.lookups(vec![server.spec()].into()).unwrap();
     items(200)
         .into_iter()
-        .for_each(|item| lookups.request(0, item));
+        .for_each(|item| lookups.request(ServerIndex::FIRST, item));
     let mut results = LookupResults::default();
     collect(&mut events, &mut results, 1);
     let kept = wait_for_standstill(&server);

@@ -21,6 +21,7 @@ use std::time::Instant;
 use bytes::{Buf as _, Bytes};
 use url::Url;
 
+use crate::format::server_list::ServerIndex;
 use crate::http::{Client, HttpError, NarBody, NarRequest, RetryPolicy};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::counters::TransferCounters;
@@ -45,7 +46,7 @@ const PROGRESS_BYTES: u64 = 64 << 10;
 pub(super) struct BodyRequest {
     pub(super) url: Url,
     /// The server that it is fetched from.
-    pub(super) server: usize,
+    pub(super) server: ServerIndex,
     /// What happens when it breaks.
     pub(super) retries: Arc<Retries>,
     /// The size of the file, if that is known beforehand.
@@ -81,7 +82,7 @@ pub(super) enum SegmentUse {
 pub(super) struct ResumableBody {
     pub(super) client: Arc<Client>,
     pub(super) url: Url,
-    pub(super) server: usize,
+    pub(super) server: ServerIndex,
     pub(super) retries: Arc<Retries>,
     pub(super) stream: BodyStream,
     pub(super) connections: SegmentConnections,
@@ -274,7 +275,7 @@ impl ResumableBody {
             }
             FirstSegment::Refused => {
                 tracing::debug!(
-                    server = self.server,
+                    server = self.retries.server_url(self.server),
                     "the server does not give parts of files"
                 );
                 self.segment_use = SegmentUse::Refused;

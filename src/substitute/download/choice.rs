@@ -12,15 +12,15 @@ use url::Url;
 
 use crate::format::compression::Compression;
 use crate::format::narinfo::{Download, NarOffer};
-use crate::format::server_url::ServerUrl;
+use crate::format::server_list::{ServerIndex, ServerList};
 use crate::substitute::network::Network;
 use crate::substitute::outcome::{NarSource, Unusable};
 
 /// One way to get a nar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DownloadCandidate {
-    /// Index into the list of servers.
-    pub(crate) server: usize,
+    /// The server.
+    pub(crate) server: ServerIndex,
     /// Where.
     pub(crate) url: Url,
     /// How it is compressed.
@@ -32,7 +32,7 @@ pub(crate) struct DownloadCandidate {
 /// What was measured in this run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MeasuredRates {
-    links: HashMap<usize, Rate>,
+    links: HashMap<ServerIndex, Rate>,
     decoders: HashMap<Compression, Rate>,
 }
 
@@ -73,7 +73,7 @@ const SHORTEST_SECONDS: f64 = 1e-6;
 
 impl MeasuredRates {
     /// Notes how fast a nar came in: `bytes` while the decoder waited `seconds` for them.
-    pub(crate) fn link_measured(&mut self, server: usize, bytes: u64, seconds: f64) {
+    pub(crate) fn link_measured(&mut self, server: ServerIndex, bytes: u64, seconds: f64) {
         let link = self
             .links
             .entry(server)
@@ -92,7 +92,7 @@ impl MeasuredRates {
 
     /// Bytes per second from `server`.
     #[must_use]
-    pub(crate) fn link(&self, server: usize) -> f64 {
+    pub(crate) fn link(&self, server: ServerIndex) -> f64 {
         self.links
             .get(&server)
             .map_or(ASSUMED_LINK, |rate| rate.bytes_per_second())
@@ -129,7 +129,7 @@ impl MeasuredRates {
 #[must_use]
 pub(crate) fn candidates(
     sources: &[NarSource],
-    servers: &[ServerUrl],
+    servers: &ServerList,
     rates: &MeasuredRates,
 ) -> Vec<DownloadCandidate> {
     let mut all = Vec::new();
@@ -206,7 +206,7 @@ pub(crate) fn explain(
 ///
 /// # Errors
 /// It names none, and why.
-pub(crate) fn check_usable(source: &NarSource, servers: &[ServerUrl]) -> Result<(), Unusable> {
+pub(crate) fn check_usable(source: &NarSource, servers: &ServerList) -> Result<(), Unusable> {
     let downloads = source.offer.downloads();
     if downloads
         .iter()
@@ -266,7 +266,7 @@ pub(crate) fn smallest(offer: &NarOffer) -> Option<&Download> {
 
 fn candidate(
     source: &NarSource,
-    servers: &[ServerUrl],
+    servers: &ServerList,
     download: &Download,
 ) -> Option<DownloadCandidate> {
     let compression = *download.compression.as_ref().ok()?;
@@ -324,7 +324,7 @@ mod tests {
     fn candidate(compression: Compression, file_size: Option<u64>) -> DownloadCandidate {
         let url = Url::parse("http://h/nar").unwrap();
         DownloadCandidate {
-            server: 0,
+            server: ServerIndex::FIRST,
             url,
             compression,
             file_size,
@@ -336,10 +336,10 @@ mod tests {
         let zstd = candidate(Compression::Zstd, Some(110));
         let lzip = candidate(Compression::Lzip, Some(100));
         let mut rates = MeasuredRates::default();
-        rates.link_measured(0, 10_000_000, 100.0);
+        rates.link_measured(ServerIndex::FIRST, 10_000_000, 100.0);
         assert!(rates.seconds(&lzip, 400) < rates.seconds(&zstd, 400));
         let mut rates = MeasuredRates::default();
-        rates.link_measured(0, 1_000_000_000, 1.0);
+        rates.link_measured(ServerIndex::FIRST, 1_000_000_000, 1.0);
         assert!(rates.seconds(&zstd, 400) < rates.seconds(&lzip, 400));
     }
 
@@ -356,7 +356,7 @@ mod tests {
         let zstd = candidate(Compression::Zstd, Some(110));
         let lzip = candidate(Compression::Lzip, Some(100));
         let elsewhere = DownloadCandidate {
-            server: 1,
+            server: ServerIndex::at(1),
             ..zstd.clone()
         };
 
@@ -369,7 +369,7 @@ mod tests {
         );
         let both = [lzip, zstd, elsewhere];
         assert!(!explain(&both, 400, &rates).unwrap().link_is_measured);
-        rates.link_measured(0, 10_000_000, 100.0);
+        rates.link_measured(ServerIndex::FIRST, 10_000_000, 100.0);
         let choice = explain(&both, 400, &rates).unwrap();
         assert!(choice.link_is_measured && choice.link < 200_000);
         let methods: Vec<_> = choice.expected.iter().map(|(method, _)| *method).collect();
@@ -382,7 +382,7 @@ mod tests {
         let zstd = candidate(Compression::Zstd, Some(30_000));
         let none = candidate(Compression::None, Some(100_000));
         let mut rates = MeasuredRates::default();
-        rates.link_measured(0, 100_000_000, 50.0);
+        rates.link_measured(ServerIndex::FIRST, 100_000_000, 50.0);
         assert!(rates.seconds(&zstd, 100_000) < rates.seconds(&none, 100_000));
         rates.decoder_measured(Compression::Zstd, 10_000_000, 100.0);
         assert!(rates.seconds(&none, 100_000) < rates.seconds(&zstd, 100_000));
@@ -402,8 +402,8 @@ mod tests {
     fn small_nars_tell_little_about_a_link() {
         let mut rates = MeasuredRates::default();
         for _ in 0..20 {
-            rates.link_measured(0, 100, 0.0001);
+            rates.link_measured(ServerIndex::FIRST, 100, 0.0001);
         }
-        assert!(rates.link(0) > ASSUMED_LINK / 2.0);
+        assert!(rates.link(ServerIndex::FIRST) > ASSUMED_LINK / 2.0);
     }
 }

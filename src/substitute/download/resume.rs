@@ -39,7 +39,11 @@ impl ResumableBody {
             {
                 return Err(error);
             }
-            tracing::debug!(server = self.server, received = self.received, "resuming");
+            tracing::debug!(
+                server = self.retries.server_url(self.server),
+                received = self.received,
+                "resuming"
+            );
             match self.reopen() {
                 Ok(()) => return Ok(()),
                 Err(next) => error = next,

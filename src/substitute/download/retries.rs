@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::format::server_url::ServerUrl;
+use crate::format::server_list::ServerIndex;
 use crate::http::{HttpError, Outage};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::network::Network;
@@ -30,7 +30,7 @@ pub(crate) struct RetryContext {
 }
 
 /// Finds servers that have the item and were not needed before.
-pub(crate) type FindServers = Box<dyn Fn() -> Vec<usize> + Send + Sync>;
+pub(crate) type FindServers = Box<dyn Fn() -> Vec<ServerIndex> + Send + Sync>;
 
 /// The retries of one item.
 pub(crate) struct Retries {
@@ -42,11 +42,11 @@ pub(crate) struct Retries {
 #[derive(Default)]
 struct RetryState {
     /// Servers that have the item.
-    servers: BTreeSet<usize>,
+    servers: BTreeSet<ServerIndex>,
     /// All servers have been asked whether they have it.
     is_search_done: bool,
     /// Servers whose downloads of it are of no use.
-    useless: BTreeSet<usize>,
+    useless: BTreeSet<ServerIndex>,
     /// Since when nothing has come of it.
     failing_since: Option<Instant>,
     /// Waits since then.
@@ -82,12 +82,12 @@ impl Retries {
     }
 
     /// These servers have the item.
-    pub(crate) fn add_servers(&self, servers: impl IntoIterator<Item = usize>) {
+    pub(crate) fn add_servers(&self, servers: impl IntoIterator<Item = ServerIndex>) {
         self.state().servers.extend(servers);
     }
 
     /// More of a download from `server` has arrived.
-    pub(crate) fn progressed(&self, server: usize) {
+    pub(crate) fn progressed(&self, server: ServerIndex) {
         self.context.network.health().delivered(server);
         let mut state = self.state();
         (state.failing_since, state.waits) = (None, 0);
@@ -95,7 +95,7 @@ impl Retries {
 
     /// A download from `server` has failed, for a reason that waiting does not help with unless
     /// there is an `outage`.
-    pub(crate) fn failed(&self, server: usize, outage: Option<Outage>) {
+    pub(crate) fn failed(&self, server: ServerIndex, outage: Option<Outage>) {
         tracing::debug!(
             server = self.server_url(server),
             ?outage,
@@ -120,9 +120,9 @@ impl Retries {
 
     /// Whether a server that does not fail, other than `server`, is known to have the item.
     #[must_use]
-    pub(crate) fn has_alternative(&self, server: usize) -> bool {
+    pub(crate) fn has_alternative(&self, server: ServerIndex) -> bool {
         let state = self.state();
-        let is_good = |other: &usize| {
+        let is_good = |other: &ServerIndex| {
             *other != server
                 && !state.useless.contains(other)
                 && !self.context.network.health().is_failing(*other)
@@ -136,7 +136,7 @@ impl Retries {
     #[must_use]
     pub(crate) fn wait_to_resume(
         &self,
-        server: usize,
+        server: ServerIndex,
         error: &HttpError,
         is_abandoned: &dyn Fn() -> bool,
     ) -> bool {
@@ -158,7 +158,7 @@ impl Retries {
     #[must_use]
     pub(crate) fn wait(
         &self,
-        server: usize,
+        server: ServerIndex,
         error: &HttpError,
         is_abandoned: &dyn Fn() -> bool,
     ) -> bool {
@@ -179,7 +179,7 @@ impl Retries {
     }
 
     /// Whether another server can serve. Those that were not needed before are asked, once.
-    fn find_alternative(&self, server: usize) -> bool {
+    fn find_alternative(&self, server: ServerIndex) -> bool {
         if self.has_alternative(server) {
             return true;
         }
@@ -195,7 +195,7 @@ impl Retries {
     }
 
     /// How long to wait before `server` is asked again; `None`: not at all.
-    fn next_wait(&self, server: usize, error: &HttpError) -> Option<Duration> {
+    fn next_wait(&self, server: ServerIndex, error: &HttpError) -> Option<Duration> {
         let (health, time) = (self.context.network.health(), self.context.time);
         let outage = error.outage()?;
         let (failing_for, waits) = {
@@ -226,6 +226,7 @@ impl Retries {
             left = left.max(FIRST_WAIT);
         } else if left.is_zero() {
             if server_failing_for >= time && outage != Outage::Broken {
+                tracing::debug!(server = self.server_url(server), reason = %error.without_url(), "no more retries of the server");
                 health.give_up(server, error);
             }
             return None;
@@ -246,10 +247,8 @@ impl Retries {
         Some(wait)
     }
 
-    fn tell(&self, server: usize, error: &HttpError, failing_for: Duration) {
-        let Some(url) = self.context.network.servers().get(server) else {
-            return;
-        };
+    fn tell(&self, server: ServerIndex, error: &HttpError, failing_for: Duration) {
+        let url = &self.context.network.servers()[server];
         self.context.progress.event(ProgressEvent::Retrying {
             server: &url.host_and_port(),
             reason: format_args!("{}", error.without_url()),
@@ -258,12 +257,8 @@ impl Retries {
     }
 
     /// The server's URL, without credentials.
-    fn server_url(&self, server: usize) -> Option<&str> {
-        self.context
-            .network
-            .servers()
-            .get(server)
-            .map(ServerUrl::as_str)
+    pub(super) fn server_url(&self, server: ServerIndex) -> &str {
+        self.context.network.servers()[server].as_str()
     }
 
     fn state(&self) -> MutexGuard<'_, RetryState> {
@@ -286,19 +281,25 @@ mod tests {
     use url::Url;
 
     use super::*;
+    use crate::format::server_list::PerServer;
+    use crate::format::server_url::ServerUrl;
     use crate::http::Options;
     use crate::substitute::network::NetworkReach;
     use crate::substitute::progress::SilentProgress;
 
-    /// Retries of an item that server 0 has, with another server; `found` have it too.
-    fn retries(time: Duration, found: &'static [usize]) -> (Retries, Arc<AtomicUsize>) {
+    const SERVER: ServerIndex = ServerIndex::at(0);
+
+    /// Retries of an item that [`SERVER`] has, with another server; `found` have it too.
+    fn retries(time: Duration, found: &'static [u32]) -> (Retries, Arc<AtomicUsize>) {
         let searches = Arc::new(AtomicUsize::new(0));
         let context = RetryContext {
             network: Arc::new(Network::new(
                 Options::default(),
                 NetworkReach::AllServers,
                 ["http://a", "http://b"]
+                    .into_iter()
                     .map(|url| ServerUrl::parse(url).unwrap())
+                    .collect::<PerServer<_>>()
                     .into(),
             )),
             time,
@@ -309,11 +310,11 @@ mod tests {
         let counter = Arc::clone(&searches);
         let find_servers = move || {
             counter.fetch_add(1, Ordering::Relaxed);
-            found.to_vec()
+            found.iter().copied().map(ServerIndex::at).collect()
         };
 
         let retries = Retries::new(context, Box::new(find_servers));
-        retries.add_servers([0]);
+        retries.add_servers([SERVER]);
         (retries, searches)
     }
 
@@ -323,7 +324,7 @@ mod tests {
 
     fn resumes(retries: &Retries) -> usize {
         (0..20)
-            .take_while(|_| retries.wait_to_resume(0, &broken(), &|| false))
+            .take_while(|_| retries.wait_to_resume(SERVER, &broken(), &|| false))
             .count()
     }
 
@@ -350,12 +351,12 @@ mod tests {
     #[test]
     fn another_server_is_searched_for_once_and_preferred_to_long_waits() {
         let (alone, searches) = retries(Duration::from_secs(2), &[]);
-        alone.health().answered(0);
+        alone.health().answered(SERVER);
         assert!(resumes(&alone) > QUICK_RETRIES as usize);
         assert_eq!(searches.load(Ordering::Relaxed), 1);
 
         let (replaced, searches) = retries(Duration::from_secs(60), &[1]);
-        replaced.health().answered(0);
+        replaced.health().answered(SERVER);
         assert_eq!(resumes(&replaced), QUICK_RETRIES as usize);
         assert_eq!(searches.load(Ordering::Relaxed), 1);
     }
@@ -363,14 +364,17 @@ mod tests {
     #[test]
     fn no_time_is_no_retry_and_progress_begins_the_time_anew() {
         let (none, _) = retries(Duration::ZERO, &[]);
-        none.health().answered(0);
+        none.health().answered(SERVER);
         assert_eq!(resumes(&none), 0);
 
         let (some, _) = retries(Duration::from_millis(500), &[]);
-        some.health().answered(0);
+        some.health().answered(SERVER);
         assert!(resumes(&some) < 20);
-        some.progressed(0);
-        assert!(some.wait(0, &broken(), &|| false));
-        assert!(!some.wait(0, &broken(), &|| true), "nobody waits for it");
+        some.progressed(SERVER);
+        assert!(some.wait(SERVER, &broken(), &|| false));
+        assert!(
+            !some.wait(SERVER, &broken(), &|| true),
+            "nobody waits for it"
+        );
     }
 }

@@ -17,6 +17,8 @@ use url::Url;
 use super::body::{BodyRequest, ResumableBody};
 use super::counters::TransferCounters;
 use super::segments::SegmentConnections;
+use crate::format::server_list::ServerIndex;
+use crate::format::server_url::ServerUrl;
 use crate::http::{Client, Options};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::retries::{Retries, RetryContext};
@@ -241,9 +243,9 @@ fn read_all(
     };
     let client = Arc::new(Client::new(options).unwrap());
     let wanted = BodyRequest {
+        server: ServerIndex::FIRST,
+        retries: retries(&url, retry_time),
         url,
-        server: 0,
-        retries: retries(retry_time),
         size,
         prefetched: None,
         connections: SegmentConnections::new(4),
@@ -258,13 +260,13 @@ fn read_all(
 /// How long a server is retried without progress.
 const RETRY_TIME: Duration = Duration::from_secs(1);
 
-/// Retries for `time` without progress, of the only server.
-fn retries(time: Duration) -> Arc<Retries> {
+/// Retries for `time` without progress, of the only server, which has the file at `url`.
+fn retries(url: &Url, time: Duration) -> Arc<Retries> {
     let context = RetryContext {
         network: Arc::new(Network::new(
             Options::default(),
             NetworkReach::AllServers,
-            Vec::new(),
+            Arc::new(vec![ServerUrl::parse(url.as_str()).unwrap()].into()),
         )),
         time,
         progress: Arc::new(SilentProgress),

@@ -1,5 +1,6 @@
 //! Downloads of an item that failed, and which ones are not worth another attempt.
 
+use crate::format::server_list::ServerIndex;
 use crate::format::server_url::redacted;
 use crate::substitute::download::choice::DownloadCandidate;
 use crate::substitute::install::attempt_errors::{Attempt, FailureClass};
@@ -16,7 +17,7 @@ pub(super) struct Attempts {
     /// How many were made with earlier narinfos.
     earlier: usize,
     /// Servers whose other downloads would fail as well.
-    failing: Vec<usize>,
+    failing: Vec<ServerIndex>,
 }
 
 impl Attempts {

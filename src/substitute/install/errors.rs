@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use url::Url;
 
+use crate::format::server_list::ServerIndex;
 use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
 use crate::http::Outage;
@@ -136,7 +137,7 @@ fn lines(why: &[String]) -> String {
 
 /// All attempts, each once, those of a server together.
 fn attempts_text(attempts: &[Attempt]) -> String {
-    let mut servers: Vec<usize> = Vec::new();
+    let mut servers: Vec<ServerIndex> = Vec::new();
     let mut why: Vec<(usize, String)> = Vec::new();
     for attempt in attempts {
         let known = servers
@@ -280,7 +281,7 @@ impl ItemError {
     /// The servers whose downloads all failed because the servers did not answer, as indexes; none
     /// when there was any other cause.
     #[must_use]
-    pub(crate) fn servers_down(&self) -> BTreeSet<usize> {
+    pub(crate) fn servers_down(&self) -> BTreeSet<ServerIndex> {
         let Self::AllFailed(attempts) = self else {
             return BTreeSet::new();
         };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::format::narinfo::NarOffer;
+use crate::format::server_list::ServerIndex;
 use crate::format::store_path::HashPart;
 use crate::http::{HttpError, NarInfoAnswer};
 use crate::lookup_cache::{AnswerKind, CacheEntry, CacheError, CachedAnswer, ServerFact};
@@ -23,7 +24,7 @@ use crate::trust::verdict::Refusal;
 
 impl LookupEngine {
     /// Sends requests for `item` to `servers`.
-    pub(super) fn ask(&mut self, item: u32, servers: &[usize]) {
+    pub(super) fn ask(&mut self, item: u32, servers: &[ServerIndex]) {
         self.cache_misses += servers.len() as u64;
         let path = self.items[item as usize].item.path.clone();
         if let Err(error) = self.connect() {
@@ -68,7 +69,7 @@ impl LookupEngine {
     /// A server has answered.
     pub(super) fn answered(
         &mut self,
-        server: usize,
+        server: ServerIndex,
         hash_part: &HashPart,
         answer: Result<NarInfoAnswer, HttpError>,
     ) {
@@ -115,14 +116,14 @@ impl LookupEngine {
         }
     }
 
-    fn note_answer(&mut self, server: usize) {
+    fn note_answer(&mut self, server: ServerIndex) {
         self.servers[server].answered();
         self.servers[server].answers += 1;
         self.clear_down_record(server);
     }
 
     /// A server that is recorded as down answers: later runs use it.
-    pub(super) fn clear_down_record(&mut self, server: usize) {
+    pub(super) fn clear_down_record(&mut self, server: ServerIndex) {
         if self.servers[server].clears_down_record() {
             self.record_server_fact(server, ServerFact::Up);
         }
@@ -130,7 +131,7 @@ impl LookupEngine {
 
     /// A server gave no usable answer. That it is down is recorded of the server; an error
     /// response about this item is cached for the item.
-    fn failed(&mut self, server: usize, hash_part: &HashPart, error: HttpError) {
+    fn failed(&mut self, server: ServerIndex, hash_part: &HashPart, error: HttpError) {
         let (has_response, is_shortage) = (error.status().is_some(), error.is_shortage());
         let retry_after = error.retry_after().map(|wait| wait.as_secs());
         let failure = LookupFailure::Request(Arc::new(error));
@@ -178,7 +179,6 @@ impl LookupEngine {
             text,
             outcome,
         } = checked;
-        let server = usize::from(server);
         let answer_origin = match &origin {
             TextOrigin::Server { .. } => AnswerOrigin::Network,
             TextOrigin::Cache {
@@ -226,7 +226,7 @@ impl LookupEngine {
     /// Records what a server's narinfo offers.
     pub(super) fn note_offer(
         &mut self,
-        server: usize,
+        server: ServerIndex,
         item: u32,
         answer: ServerAnswer,
         offer: NarOffer,
@@ -251,7 +251,7 @@ impl LookupEngine {
     /// Caches what a server's text gave; until when.
     fn cache_verified_text(
         &mut self,
-        server: usize,
+        server: ServerIndex,
         item: u32,
         text: Box<str>,
         outcome: &VerificationOutcome,
@@ -293,7 +293,7 @@ impl LookupEngine {
         expires_at
     }
 
-    fn queue_cache_entry(&mut self, server: usize, hash_part: HashPart, entry: CacheEntry) {
+    fn queue_cache_entry(&mut self, server: ServerIndex, hash_part: HashPart, entry: CacheEntry) {
         self.pending_cache_entries
             .push((self.servers[server].row, hash_part, entry));
     }

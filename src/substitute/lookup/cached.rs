@@ -1,5 +1,6 @@
 //! What the lookup cache has about items, and texts on their way to the checkers.
 
+use crate::format::server_list::ServerIndex;
 use crate::format::store_path::{HashPart, StorePath};
 use crate::lookup_cache::{CacheEntry, CachedAnswer};
 use crate::substitute::lookup::engine::LookupEngine;
@@ -29,12 +30,12 @@ impl LookupEngine {
     /// Uses what the lookup cache has about `items`.
     pub(super) fn load_cached(&mut self, items: &[u32]) {
         if self.setup.options.freshness != Freshness::Refresh {
-            for server in 0..self.servers.len() {
+            for server in self.servers.indices() {
                 self.load_cached_answers(server, items);
             }
         }
 
-        for server in 0..self.servers.len() {
+        for server in self.servers.indices() {
             let skip_outcome = match self.setup.options.freshness {
                 Freshness::Offline => Some(LookupOutcome::Offline),
                 _ => self.servers[server].skip_outcome(),
@@ -51,7 +52,7 @@ impl LookupEngine {
         }
     }
 
-    fn load_cached_answers(&mut self, server: usize, items: &[u32]) {
+    fn load_cached_answers(&mut self, server: ServerIndex, items: &[u32]) {
         let is_of_other_store = matches!(self.servers[server].state, ServerState::OtherStore(_));
         if items.is_empty() || is_of_other_store {
             return;
@@ -95,7 +96,7 @@ impl LookupEngine {
         limit.is_some_and(|limit| now.saturating_sub(entry.answered_at) > limit)
     }
 
-    fn note_cached_answer(&mut self, server: usize, hash_part: &HashPart, entry: CacheEntry) {
+    fn note_cached_answer(&mut self, server: ServerIndex, hash_part: &HashPart, entry: CacheEntry) {
         let CacheEntry {
             answer,
             answered_at: asked_at,
@@ -159,7 +160,7 @@ impl LookupEngine {
     /// A narinfo that was refused before; nothing is known if other keys are authorized now.
     fn note_cached_refusal(
         &mut self,
-        server: usize,
+        server: ServerIndex,
         hash_part: &HashPart,
         facts: &str,
         origin: AnswerOrigin,
@@ -203,7 +204,7 @@ impl LookupEngine {
     /// Has a text checked for each of `items`; the results come back as messages.
     pub(super) fn check(
         &mut self,
-        server: usize,
+        server: ServerIndex,
         mut items: Vec<u32>,
         bytes: Vec<u8>,
         origin: TextOrigin,
@@ -215,9 +216,8 @@ impl LookupEngine {
         self.check_one(server, last, bytes, origin);
     }
 
-    fn check_one(&mut self, server: usize, item: u32, bytes: Vec<u8>, origin: TextOrigin) {
+    fn check_one(&mut self, server: ServerIndex, item: u32, bytes: Vec<u8>, origin: TextOrigin) {
         let path = self.items[item as usize].item.path.clone();
-        let server = u16::try_from(server).expect("there are fewer than 2^16 servers");
         self.text_batch.push(UnverifiedText {
             item,
             server,

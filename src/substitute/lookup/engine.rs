@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 
 use crate::format::narinfo::NarInfo;
+use crate::format::server_list::{PerServer, ServerIndex};
 use crate::format::store_path::{HashPart, StorePath, StorePathRef};
 use crate::http::{LookupEvent, LookupEvents, Lookups, Queued};
 use crate::lookup_cache::{CacheEntry, ServerRow};
@@ -70,7 +71,7 @@ pub(super) struct ItemRecord {
 
 pub(super) struct LookupEngine {
     pub(super) setup: ResolverSetup,
-    pub(super) servers: Vec<LookupServer>,
+    pub(super) servers: PerServer<LookupServer>,
     pub(super) items: Vec<ItemRecord>,
     by_hash_part: HashMap<HashPart, u32>,
     /// Items about which nothing has been done yet.
@@ -106,7 +107,7 @@ impl LookupEngine {
         results: Sender<LookupMessage>,
     ) -> std::io::Result<Self> {
         let now = setup.clock.unix_seconds();
-        let (urls, freshness) = (setup.network.servers().to_vec(), setup.options.freshness);
+        let (urls, freshness) = (Arc::clone(setup.network.servers()), setup.options.freshness);
         let progress = Arc::clone(&setup.progress);
         let warn = |error| progress.event(ProgressEvent::Warning(&chain(&error)));
         let load = |url| {
@@ -120,7 +121,7 @@ impl LookupEngine {
             )
         };
 
-        let mut servers: Vec<LookupServer> = urls.into_iter().map(load).collect();
+        let mut servers: PerServer<LookupServer> = urls.iter().cloned().map(load).collect();
         retry_skipped(&mut servers, freshness);
         let verifier = Verifier {
             store_dir: setup.store_dir.clone(),
@@ -370,7 +371,7 @@ impl LookupEngine {
         }
 
         let servers = &self.servers;
-        let is_slow = |server: usize| is_impatient || servers[server].is_slow(limit);
+        let is_slow = |server: ServerIndex| is_impatient || servers[server].is_slow(limit);
         match entered.item.next(is_slow) {
             NextStep::Wait => {}
             NextStep::Ask(servers) => self.ask(item, &servers),

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use crate::format::narinfo::{NarInfo, NarOffer};
+use crate::format::server_list::{PerServer, ServerIndex};
 use crate::format::store_path::StorePath;
 use crate::substitute::outcome::{
     Authority, ItemBuild, ItemLookup, ItemStatus, LookupOutcome, NarSource, ServerAnswer, Unusable,
@@ -32,7 +33,7 @@ enum AnswerSlot {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NextStep {
     /// Ask these servers.
-    Ask(Vec<usize>),
+    Ask(Vec<ServerIndex>),
     /// Wait for answers.
     Wait,
     /// Nothing can change the result any more.
@@ -60,7 +61,7 @@ impl ServerOffer {
 
 pub(super) struct LookupItem {
     pub(super) path: StorePath,
-    slots: Vec<AnswerSlot>,
+    slots: PerServer<AnswerSlot>,
     /// In the user's order.
     offers: Vec<ServerOffer>,
     /// Nars of authorized narinfos that could not be had.
@@ -73,7 +74,7 @@ impl LookupItem {
     pub(super) fn new(path: StorePath, servers: usize) -> Self {
         Self {
             path,
-            slots: vec![AnswerSlot::Open; servers],
+            slots: std::iter::repeat_n(AnswerSlot::Open, servers).collect(),
             offers: Vec::new(),
             rejected: Vec::new(),
             requires_all_servers: false,
@@ -131,30 +132,32 @@ impl LookupItem {
     }
 
     /// The first server with an authorized narinfo that needs no other server.
-    fn server_with_authority(&self) -> Option<usize> {
+    fn server_with_authority(&self) -> Option<ServerIndex> {
         let (offer, _) = self.authority()?;
         offer.is_usable().then_some(offer.source.server)
     }
 
     /// Whether there is no answer of the server and no request to it.
-    pub(super) fn is_open(&self, server: usize) -> bool {
+    pub(super) fn is_open(&self, server: ServerIndex) -> bool {
         matches!(self.slots[server], AnswerSlot::Open)
     }
 
     /// The servers whose answer was not waited for, though the user prefers them to the one
     /// with authority.
-    pub(super) fn not_awaited(&self) -> Vec<usize> {
-        let first = self.authority().map_or(0, |(offer, _)| offer.source.server);
-        self.unanswered()
-            .into_iter()
-            .filter(|server| *server < first)
-            .collect()
+    pub(super) fn not_awaited(&self) -> Vec<ServerIndex> {
+        let Some((offer, _)) = self.authority() else {
+            return Vec::new();
+        };
+        let mut servers = self.unanswered();
+        servers.retain(|server| *server < offer.source.server);
+        servers
     }
 
     /// The servers that were asked and have not answered.
-    pub(super) fn unanswered(&self) -> Vec<usize> {
-        let is_asked = |server: &usize| matches!(self.slots[*server], AnswerSlot::Asked);
-        (0..self.slots.len()).filter(is_asked).collect()
+    pub(super) fn unanswered(&self) -> Vec<ServerIndex> {
+        let servers = self.slots.enumerated();
+        let asked = servers.filter(|(_, slot)| matches!(slot, AnswerSlot::Asked));
+        asked.map(|(server, _)| server).collect()
     }
 
     /// The narinfo to go by, if there is an authorized one.
@@ -164,7 +167,7 @@ impl LookupItem {
 
     /// Makes it possible to use those of `servers` that were skipped, when no other server has the
     /// item or its bytes; whether there are any.
-    pub(super) fn reopen(&mut self, servers: &[usize]) -> bool {
+    pub(super) fn reopen(&mut self, servers: &[ServerIndex]) -> bool {
         let mut reopened = false;
         let is_wanted = self.authority().is_none() || self.requires_all_servers;
         for &server in servers.iter().filter(|_| is_wanted) {
@@ -188,12 +191,12 @@ impl LookupItem {
         self.requires_all_servers = true;
     }
 
-    pub(super) fn mark_cached(&mut self, server: usize) {
+    pub(super) fn mark_cached(&mut self, server: ServerIndex) {
         self.slots[server] = AnswerSlot::Cached;
     }
 
     /// Records an answer without a usable narinfo. Only the first answer of a server counts.
-    pub(super) fn answer(&mut self, server: usize, answer: ServerAnswer) {
+    pub(super) fn answer(&mut self, server: ServerIndex, answer: ServerAnswer) {
         if !matches!(self.slots[server], AnswerSlot::Answered(_)) {
             self.slots[server] = AnswerSlot::Answered(answer);
         }
@@ -217,38 +220,32 @@ impl LookupItem {
 
     /// What to do next, when servers for which `is_slow` holds need not be waited for: those that
     /// have answered are enough, unless their bytes could not be had.
-    pub(super) fn next(&mut self, is_slow: impl Fn(usize) -> bool) -> NextStep {
+    pub(super) fn next(&mut self, is_slow: impl Fn(ServerIndex) -> bool) -> NextStep {
         let first = self
             .server_with_authority()
             .filter(|_| !self.requires_all_servers);
-        let before = first.unwrap_or(self.slots.len());
-        let relevant = &self.slots[..before];
-        if relevant
-            .iter()
-            .any(|slot| matches!(slot, AnswerSlot::Cached))
-        {
-            return NextStep::Wait;
-        }
-
-        let open: Vec<usize> = (0..before)
-            .filter(|&server| matches!(self.slots[server], AnswerSlot::Open))
-            .collect();
-        if !open.is_empty() {
-            for &server in &open {
-                self.slots[server] = AnswerSlot::Asked;
-            }
-            return NextStep::Ask(open);
-        }
-
         let is_enough = self.authority().is_some() && !self.requires_all_servers;
-        let is_waited_for = |server: &usize| {
-            matches!(self.slots[*server], AnswerSlot::Asked) && !(is_enough && is_slow(*server))
-        };
 
-        if (0..before).any(|server| is_waited_for(&server)) {
-            NextStep::Wait
-        } else {
-            NextStep::Decided
+        let (mut open, mut is_awaited) = (Vec::new(), false);
+        for (server, slot) in self.slots.enumerated() {
+            if first.is_some_and(|first| server >= first) {
+                break;
+            }
+            match slot {
+                AnswerSlot::Cached => return NextStep::Wait,
+                AnswerSlot::Open => open.push(server),
+                AnswerSlot::Asked => is_awaited |= !(is_enough && is_slow(server)),
+                AnswerSlot::Answered(_) => {}
+            }
+        }
+
+        for &server in &open {
+            self.slots[server] = AnswerSlot::Asked;
+        }
+        match (open.is_empty(), is_awaited) {
+            (false, _) => NextStep::Ask(open),
+            (true, true) => NextStep::Wait,
+            (true, false) => NextStep::Decided,
         }
     }
 
@@ -302,19 +299,23 @@ impl LookupItem {
         builds
     }
 
-    /// What every server said, when `nar` is the one to go by.
-    fn answers(&self, nar: Option<&NarOffer>) -> Vec<ServerAnswer> {
-        let needed = self.server_with_authority().unwrap_or(self.slots.len());
-        let answer = |(server, slot): (usize, &AnswerSlot)| match slot {
-            AnswerSlot::Answered(answer) => answer.clone(),
-            // Behind the server with authority no answer was needed.
-            AnswerSlot::Asked if server < needed => ServerAnswer::of(LookupOutcome::NotAwaited),
-            AnswerSlot::Asked | AnswerSlot::Open | AnswerSlot::Cached => {
-                ServerAnswer::of(LookupOutcome::NotNeeded)
-            }
-        };
-
-        let mut answers: Vec<ServerAnswer> = self.slots.iter().enumerate().map(answer).collect();
+    /// The answer of every server, when `nar` is the one to go by.
+    fn answers(&self, nar: Option<&NarOffer>) -> PerServer<ServerAnswer> {
+        let first = self.server_with_authority();
+        let mut answers: PerServer<ServerAnswer> = self
+            .slots
+            .enumerated()
+            .map(|(server, slot)| match slot {
+                AnswerSlot::Answered(answer) => answer.clone(),
+                // Behind the server with authority no answer was needed.
+                AnswerSlot::Asked if first.is_none_or(|first| server < first) => {
+                    ServerAnswer::of(LookupOutcome::NotAwaited)
+                }
+                AnswerSlot::Asked | AnswerSlot::Open | AnswerSlot::Cached => {
+                    ServerAnswer::of(LookupOutcome::NotNeeded)
+                }
+            })
+            .collect();
 
         for ServerOffer {
             source,
@@ -355,50 +356,75 @@ mod tests {
         )
     }
 
-    const NOBODY: fn(usize) -> bool = |_| false;
+    fn at<const N: usize>(places: [u32; N]) -> Vec<ServerIndex> {
+        places.map(ServerIndex::at).into()
+    }
+
+    const NO_SERVER: fn(ServerIndex) -> bool = |_| false;
 
     #[test]
     fn asks_every_server_at_once_and_waits_for_all() {
         let mut item = item();
-        assert_eq!(item.next(NOBODY), NextStep::Ask(vec![0, 1, 2]));
-        assert_eq!(item.next(NOBODY), NextStep::Wait);
+        assert_eq!(item.next(NO_SERVER), NextStep::Ask(at([0, 1, 2])));
+        assert_eq!(item.next(NO_SERVER), NextStep::Wait);
         for server in 0..3 {
-            assert_eq!(item.next(NOBODY), NextStep::Wait);
-            item.answer(server, ServerAnswer::of(LookupOutcome::Missing(404)));
+            assert_eq!(item.next(NO_SERVER), NextStep::Wait);
+            item.answer(
+                ServerIndex::at(server),
+                ServerAnswer::of(LookupOutcome::Missing(404)),
+            );
         }
 
-        assert_eq!(item.next(NOBODY), NextStep::Decided);
+        assert_eq!(item.next(NO_SERVER), NextStep::Decided);
         assert_eq!(item.found().status, ItemStatus::Missing);
     }
 
     #[test]
     fn a_remembered_narinfo_is_checked_before_anybody_is_asked() {
         let mut item = item();
-        item.mark_cached(1);
-        assert_eq!(item.next(NOBODY), NextStep::Wait);
-        item.answer(1, ServerAnswer::of(LookupOutcome::Missing(404)));
-        assert_eq!(item.next(NOBODY), NextStep::Ask(vec![0, 2]));
+        item.mark_cached(ServerIndex::at(1));
+        assert_eq!(item.next(NO_SERVER), NextStep::Wait);
+        item.answer(
+            ServerIndex::at(1),
+            ServerAnswer::of(LookupOutcome::Missing(404)),
+        );
+        assert_eq!(item.next(NO_SERVER), NextStep::Ask(at([0, 2])));
     }
 
     #[test]
     fn everybody_is_asked_when_the_first_answer_was_not_enough() {
         let mut item = item();
         item.require_all_servers();
-        item.mark_cached(0);
-        item.answer(0, ServerAnswer::of(LookupOutcome::Authorized));
-        assert_eq!(item.next(NOBODY), NextStep::Ask(vec![1, 2]));
-        item.answer(2, ServerAnswer::of(LookupOutcome::Missing(404)));
-        assert_eq!(item.next(NOBODY), NextStep::Wait);
-        item.answer(1, ServerAnswer::of(LookupOutcome::Missing(404)));
-        assert_eq!(item.next(NOBODY), NextStep::Decided);
+        item.mark_cached(ServerIndex::at(0));
+        item.answer(
+            ServerIndex::at(0),
+            ServerAnswer::of(LookupOutcome::Authorized),
+        );
+        assert_eq!(item.next(NO_SERVER), NextStep::Ask(at([1, 2])));
+        item.answer(
+            ServerIndex::at(2),
+            ServerAnswer::of(LookupOutcome::Missing(404)),
+        );
+        assert_eq!(item.next(NO_SERVER), NextStep::Wait);
+        item.answer(
+            ServerIndex::at(1),
+            ServerAnswer::of(LookupOutcome::Missing(404)),
+        );
+        assert_eq!(item.next(NO_SERVER), NextStep::Decided);
     }
 
     #[test]
     fn a_server_that_lags_is_waited_for_when_nobody_else_has_the_item() {
         let mut item = item();
-        assert_eq!(item.next(|_| true), NextStep::Ask(vec![0, 1, 2]));
-        item.answer(1, ServerAnswer::of(LookupOutcome::Missing(404)));
-        item.answer(2, ServerAnswer::of(LookupOutcome::Missing(404)));
+        assert_eq!(item.next(|_| true), NextStep::Ask(at([0, 1, 2])));
+        item.answer(
+            ServerIndex::at(1),
+            ServerAnswer::of(LookupOutcome::Missing(404)),
+        );
+        item.answer(
+            ServerIndex::at(2),
+            ServerAnswer::of(LookupOutcome::Missing(404)),
+        );
         assert_eq!(item.next(|_| true), NextStep::Wait);
     }
 
@@ -420,13 +446,13 @@ mod tests {
         let authority = Authority::Checked(Arc::new(authorized));
 
         let mut item = item();
-        assert_eq!(item.next(NOBODY), NextStep::Ask(vec![0, 1, 2]));
+        assert_eq!(item.next(NO_SERVER), NextStep::Ask(at([0, 1, 2])));
         item.answer(
-            0,
+            ServerIndex::at(0),
             ServerAnswer::of(LookupOutcome::Skipped(LookupFailure::Cached("down".into()))),
         );
         let source = NarSource {
-            server: 2,
+            server: ServerIndex::at(2),
             offer: Arc::new(NarOffer::of(&narinfo)),
         };
 
@@ -438,25 +464,31 @@ mod tests {
 
         item.note_narinfo(ServerAnswer::of(LookupOutcome::Authorized), offer);
         assert_eq!(item.next(|_| true), NextStep::Decided);
-        assert!(!item.reopen(&[0]));
+        assert!(!item.reopen(&at([0])));
         item.require_all_servers();
         assert_eq!(item.next(|_| true), NextStep::Wait);
-        item.answer(1, ServerAnswer::of(LookupOutcome::Missing(404)));
+        item.answer(
+            ServerIndex::at(1),
+            ServerAnswer::of(LookupOutcome::Missing(404)),
+        );
         assert_eq!(item.next(|_| true), NextStep::Decided);
-        assert!(item.reopen(&[0]));
-        assert_eq!(item.next(|_| true), NextStep::Ask(vec![0]));
+        assert!(item.reopen(&at([0])));
+        assert_eq!(item.next(|_| true), NextStep::Ask(at([0])));
     }
 
     #[test]
     fn only_the_first_answer_of_a_server_counts() {
         let mut item = item();
-        item.answer(0, ServerAnswer::of(LookupOutcome::Missing(404)));
         item.answer(
-            0,
+            ServerIndex::at(0),
+            ServerAnswer::of(LookupOutcome::Missing(404)),
+        );
+        item.answer(
+            ServerIndex::at(0),
             ServerAnswer::of(LookupOutcome::Failed(LookupFailure::Cached("late".into()))),
         );
         let found = item.found();
-        let [first, second] = [0, 1].map(|server| &found.answers[server].outcome);
+        let [first, second] = [0, 1].map(|server| &found.answers[ServerIndex::at(server)].outcome);
         assert!(matches!(first, LookupOutcome::Missing(404)));
         assert!(matches!(second, LookupOutcome::NotNeeded));
     }

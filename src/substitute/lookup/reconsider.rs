@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::format::narinfo::NarInfo;
+use crate::format::server_list::ServerIndex;
 use crate::format::store_path::StorePath;
 use crate::substitute::lookup::engine::LookupEngine;
 use crate::substitute::lookup::servers::ServerState;
@@ -12,9 +13,8 @@ impl LookupEngine {
     /// Uses servers after all that were skipped because they were down a short time ago,
     /// when no other server has the item.
     pub(super) fn reopen(&mut self, item: u32) -> bool {
-        let skipped: Vec<usize> = (0..self.servers.len())
-            .filter(|&server| matches!(self.servers[server].state, ServerState::Skipped(_)))
-            .collect();
+        let mut skipped: Vec<ServerIndex> = self.servers.indices().collect();
+        skipped.retain(|&server| matches!(self.servers[server].state, ServerState::Skipped(_)));
         let reopened = self.items[item as usize].item.reopen(&skipped);
         for &server in skipped.iter().filter(|_| reopened) {
             let server = &mut self.servers[server];

@@ -1,5 +1,6 @@
 //! What lookups give.
 
+use crate::format::server_list::PerServer;
 use crate::substitute::lookup::servers::ServerReport;
 use crate::substitute::outcome::ItemLookup;
 
@@ -9,7 +10,7 @@ pub(crate) struct Resolution {
     /// One for each item.
     pub(crate) items: Vec<ItemLookup>,
     /// One for each server, in the user's order.
-    pub(crate) servers: Vec<ServerReport>,
+    pub(crate) servers: PerServer<ServerReport>,
     /// Answers that came from the lookup cache.
     pub(crate) cache_hits: u64,
     /// Answers that did not.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::format::escape::clip;
+use crate::format::server_list::ServerIndex;
 use crate::http::{CacheInfoText, HttpError};
 use crate::lookup_cache::{AnswerKind, CacheInfoRecord, Downtime, ServerFact};
 use crate::substitute::lookup::engine::LookupEngine;
@@ -16,7 +17,7 @@ impl LookupEngine {
     /// A server has told what it says of itself, or could not.
     pub(super) fn cache_info(
         &mut self,
-        server: usize,
+        server: ServerIndex,
         info: Result<Option<CacheInfoText>, HttpError>,
     ) {
         // A server that could not be asked is reported as down; one without the file is
@@ -50,7 +51,7 @@ impl LookupEngine {
     }
 
     /// A server is down: no request to it will be answered.
-    pub(super) fn server_down(&mut self, server: usize, error: HttpError) {
+    pub(super) fn server_down(&mut self, server: ServerIndex, error: HttpError) {
         let (is_shortage, retry_after) = (error.is_shortage(), error.retry_after());
         let failure = LookupFailure::Request(Arc::new(error));
         self.report_down(server, &failure);
@@ -62,7 +63,7 @@ impl LookupEngine {
     }
 
     /// An item was decided without waiting for `server` any longer.
-    pub(super) fn not_awaited(&mut self, server: usize) {
+    pub(super) fn not_awaited(&mut self, server: ServerIndex) {
         if !matches!(
             self.servers[server].state,
             ServerState::NotNeeded | ServerState::Up
@@ -75,7 +76,7 @@ impl LookupEngine {
         self.report_down(server, &LookupFailure::NotAwaited);
     }
 
-    fn report_down(&self, server: usize, reason: &dyn fmt::Display) {
+    fn report_down(&self, server: ServerIndex, reason: &dyn fmt::Display) {
         self.setup.progress.event(ProgressEvent::ServerDown {
             server: self.servers[server].url.as_str(),
             reason: format_args!("{reason}"),
@@ -85,7 +86,7 @@ impl LookupEngine {
     /// A server that says how long it wants to be left alone is, within reason.
     fn record_down(
         &mut self,
-        server: usize,
+        server: ServerIndex,
         failure: &LookupFailure,
         retry_after: Option<Duration>,
     ) {
@@ -107,14 +108,14 @@ impl LookupEngine {
     }
 
     /// Writes a fact about a server to the lookup cache.
-    pub(super) fn record_server_fact(&mut self, server: usize, fact: ServerFact) {
+    pub(super) fn record_server_fact(&mut self, server: ServerIndex, fact: ServerFact) {
         let row = self.servers[server].row;
         let remembered = self.setup.cache.update_server(row, &[fact]);
         self.warn(remembered.err());
     }
 
     /// Uses `outcome` for every answer that `server` still owes.
-    fn give_up(&mut self, server: usize, outcome: &LookupOutcome) {
+    fn give_up(&mut self, server: ServerIndex, outcome: &LookupOutcome) {
         let count = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
         for item in 0..count {
             let entry = &mut self.items[item as usize].item;

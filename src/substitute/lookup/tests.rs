@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::servers::ServerState;
 use super::*;
+use crate::format::server_list::{PerServer, ServerIndex};
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::http::Options;
@@ -100,12 +101,12 @@ impl Machine {
             .servers
             .iter()
             .map(|url| ServerUrl::parse(url).unwrap())
-            .collect();
+            .collect::<PerServer<_>>();
         let setup = ResolverSetup {
             store_dir: StoreDir::parse(StoreDir::GUIX).unwrap(),
             keys: Arc::new(AuthorizedKeys::Guix(acl)),
             cache: LookupCache::open(&self.dir.path().join("cache")).cache,
-            network: Arc::new(Network::new(http, NetworkReach::AllServers, servers)),
+            network: Arc::new(Network::new(http, NetworkReach::AllServers, servers.into())),
             progress: Arc::clone(&self.heard) as Arc<dyn Progress>,
             clock: Clock::starting_at(self.now),
             cancel: Cancel::default(),
@@ -166,8 +167,8 @@ fn an_unauthorized_mirror_in_front_may_serve_the_bytes() {
     let found = one(&machine.resolver(), TOOLS);
     assert_eq!(found.status, ItemStatus::Available);
     assert_eq!(outcome(&found), ["equivalent", "refused", "authorized"]);
-    let sources: Vec<usize> = found.sources.iter().map(|source| source.server).collect();
-    assert_eq!(sources, [0, 2]);
+    let sources: Vec<ServerIndex> = found.sources.iter().map(|source| source.server).collect();
+    assert_eq!(sources, [0, 2].map(ServerIndex::at));
     let alone = Machine {
         servers: machine.servers[..2].to_vec(),
         ..Machine::new(&[])
@@ -207,7 +208,10 @@ fn a_silent_preferred_server_costs_the_grace_once() {
             .all(|found| found.status == ItemStatus::Available)
     );
     assert_eq!(outcome(&resolution.items[0]), ["late", "authorized"]);
-    assert!(matches!(resolution.servers[0].state, ServerState::Slow));
+    assert!(matches!(
+        resolution.servers[ServerIndex::at(0)].state,
+        ServerState::Slow
+    ));
     assert!(
         began.elapsed() >= Duration::from_millis(200),
         "it had its chance"
@@ -230,7 +234,10 @@ fn a_silent_preferred_server_costs_the_grace_once() {
         .resolver()
         .resolve(vec![path(NOTES)], LookupScope::ItemsOnly);
     assert!(
-        matches!(later.servers[0].state, ServerState::Skipped(_)),
+        matches!(
+            later.servers[ServerIndex::at(0)].state,
+            ServerState::Skipped(_)
+        ),
         "{:?}",
         later.servers
     );
@@ -256,13 +263,13 @@ fn a_server_behind_the_one_with_authority_is_not_called_down() {
         .resolve(vec![path(TOOLS)], LookupScope::ItemsOnly);
     assert_eq!(outcome(&resolution.items[0]), ["authorized", "not asked"]);
     assert!(matches!(
-        resolution.servers[1].state,
+        resolution.servers[ServerIndex::at(1)].state,
         ServerState::NotNeeded
     ));
     let next = machine.resolver_with(|options| options.freshness = Freshness::Refresh);
     let resolution = next.resolve(vec![path(TOOLS)], LookupScope::ItemsOnly);
     assert!(matches!(
-        resolution.servers[1].state,
+        resolution.servers[ServerIndex::at(1)].state,
         ServerState::NotNeeded
     ));
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crossbeam_channel::Receiver;
 
 use crate::format::narinfo::{NarInfo, NarOffer};
+use crate::format::server_list::ServerIndex;
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::lookup_cache::AnswerKind;
 use crate::substitute::outcome::{Authority, UnreadableNarInfo};
@@ -25,7 +26,7 @@ pub(super) const BATCH_BYTES: usize = 256 << 10;
 /// A text that a server gave for an item, now or earlier.
 pub(super) struct UnverifiedText {
     pub(super) item: u32,
-    pub(super) server: u16,
+    pub(super) server: ServerIndex,
     pub(super) path: StorePath,
     pub(super) bytes: Vec<u8>,
     pub(super) origin: TextOrigin,
@@ -47,7 +48,7 @@ pub(super) enum TextOrigin {
 /// What a text turned out to be.
 pub(super) struct VerifiedText {
     pub(super) item: u32,
-    pub(super) server: u16,
+    pub(super) server: ServerIndex,
     pub(super) origin: TextOrigin,
     /// What the lookup cache keeps of a server's text; empty when it is refused, or from there.
     pub(super) text: Box<str>,
@@ -174,7 +175,7 @@ impl Verifier {
 /// A text that was read.
 struct Parsed {
     item: u32,
-    server: u16,
+    server: ServerIndex,
     path: StorePath,
     origin: TextOrigin,
 }

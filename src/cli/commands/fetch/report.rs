@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::context::Context;
 use crate::cli::error::item_hint;
 use crate::cli::output::{self, Verbosity, count};
+use crate::format::server_list::ServerIndex;
 use crate::format::store_path::StorePath;
 use crate::substitute::chain;
 use crate::substitute::closure::{FetchOutcome, FetchPlan, PlannedItem};
@@ -170,6 +171,6 @@ fn tell_failures(context: &Context, outcome: &FetchOutcome) {
 
 /// Whether it was told of an earlier item that `servers` do not answer; with no servers there was
 /// another cause.
-fn is_told(servers: BTreeSet<usize>, told: &mut HashSet<BTreeSet<usize>>) -> bool {
+fn is_told(servers: BTreeSet<ServerIndex>, told: &mut HashSet<BTreeSet<ServerIndex>>) -> bool {
     !servers.is_empty() && !told.insert(servers)
 }

@@ -51,9 +51,6 @@ pub(super) struct ReportAnswer {
     /// What is known of the nar that the server offers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) nar: Option<NarProbe>,
-    /// Index into the list of servers.
-    #[serde(skip)]
-    pub(super) position: usize,
     /// Whether the server's answer was not needed.
     #[serde(skip)]
     pub(super) is_needless: bool,
@@ -103,14 +100,12 @@ fn report_item(
     let group = MissGroup::of(found);
     let answers = found
         .answers
-        .iter()
-        .enumerate()
-        .map(|(position, answer)| ReportAnswer {
-            server: resolution.servers[position].url.clone(),
+        .enumerated()
+        .map(|(server_index, answer)| ReportAnswer {
+            server: resolution.servers[server_index].url.clone(),
             view: AnswerView::of(answer, now),
             age: age(answer, now),
-            nar: probes.take(&found.path, position),
-            position,
+            nar: probes.take(&found.path, server_index),
             is_needless: matches!(answer.outcome, LookupOutcome::NotNeeded),
             detail: answer.outcome.to_string(),
         });

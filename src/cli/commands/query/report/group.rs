@@ -219,7 +219,7 @@ mod tests {
             authority,
             sources,
             alternatives,
-            answers,
+            answers: answers.into(),
         })
     }
 

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::Serialize;
 use url::Url;
 
-use crate::format::server_url::{ServerUrl, redacted};
+use crate::format::server_list::{ServerIndex, ServerList};
+use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
 use crate::http::Client;
 use crate::substitute::download::choice;
@@ -70,7 +71,7 @@ impl NarProbe {
 }
 
 /// The answers, by item and server.
-pub(super) struct NarProbes(HashMap<(StorePath, usize), NarProbe>);
+pub(super) struct NarProbes(HashMap<(StorePath, ServerIndex), NarProbe>);
 
 impl NarProbes {
     /// Nobody was asked.
@@ -79,7 +80,7 @@ impl NarProbes {
     }
 
     /// Asks every server that has an item about its nar.
-    pub(super) fn request(servers: &[ServerUrl], resolution: &Resolution, client: &Client) -> Self {
+    pub(super) fn request(servers: &ServerList, resolution: &Resolution, client: &Client) -> Self {
         let sources = resolution.items.iter().flat_map(|found| {
             found.sources.iter().filter_map(|source| {
                 let download = choice::smallest(&source.offer)?;
@@ -115,7 +116,7 @@ impl NarProbes {
     }
 
     /// What `server` said of the nar of `item`.
-    pub(super) fn take(&mut self, item: &StorePath, server: usize) -> Option<NarProbe> {
+    pub(super) fn take(&mut self, item: &StorePath, server: ServerIndex) -> Option<NarProbe> {
         self.0.remove(&(item.clone(), server))
     }
 }

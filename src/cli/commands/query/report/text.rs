@@ -84,7 +84,8 @@ fn clusters(items: &[&ReportItem], names: &[String], columns: usize) -> Vec<Stri
         let answers: Vec<String> = item
             .answers
             .iter()
-            .flat_map(|answer| answer_lines(answer, &names[answer.position], columns))
+            .zip(names)
+            .flat_map(|(answer, name)| answer_lines(answer, name, columns))
             .collect();
         let position = *positions.entry(answers.clone()).or_insert_with(|| {
             clusters.push((Vec::new(), answers));
