@@ -48,6 +48,7 @@ impl Advice {
             config,
             ..
         } = &self.invocation;
+
         let mut command = "subst authorize".to_owned();
         add_path(&mut command, "--root", root.as_deref());
         add(&mut command, "--store-dir", store_dir.as_deref());
@@ -78,6 +79,7 @@ impl Advice {
             substitute_urls,
             ..
         } = &self.invocation;
+
         let mut command = "subst servers".to_owned();
         add_path(&mut command, "--root", root.as_deref());
         add(&mut command, "--store-dir", store_dir.as_deref());
@@ -155,11 +157,14 @@ fn add(command: &mut String, option: &str, value: Option<&str>) {
 /// `word` as a shell reads it as one word.
 #[must_use]
 pub(crate) fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
+    if !word.is_empty() && word.chars().all(is_plain_in_shell) {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+fn is_plain_in_shell(c: char) -> bool {
+    c.is_alphanumeric() || "_@%+=:,./-".contains(c)
 }
 
 #[cfg(test)]

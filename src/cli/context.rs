@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::format::credentials::url_without_credentials;
-use crate::format::store_path::{Dialect, StorePath};
+use crate::format::store_path::{Dialect, StoreDir, StorePath};
 use crate::lookup_cache::{LookupCache, TtlPolicy};
 use crate::store::unpack::WriterPool;
 use crate::store::{Layout, OpenMode, Store, StoreError, make_store_writable};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::chain;
 use crate::substitute::clock::Clock;
+use crate::substitute::closure::MissingTrees;
 use crate::substitute::download::transfer::{DecoderMemory, TransferBudget};
 use crate::substitute::install::Installer;
 use crate::substitute::lookup::{
@@ -61,7 +62,7 @@ pub(crate) struct Context {
 pub(crate) enum Purpose {
     /// A report.
     Report,
-    /// Changing a store, because the user said so.
+    /// A change of a store that the user requested.
     Fetch,
     /// The daemon's helper.
     Helper,
@@ -140,10 +141,10 @@ impl Context {
         LookupCache::in_memory()
     }
 
-    /// Where processes that belong together find each other; `None` when nothing can be
-    /// written anywhere.
+    /// The directory for the socket of processes that belong together; `None` when no directory can
+    /// be written to.
     #[must_use]
-    pub(crate) fn meeting_dir(&self) -> Option<PathBuf> {
+    pub(crate) fn socket_dir(&self) -> Option<PathBuf> {
         self.cache_dirs()
             .into_iter()
             .find(|dir| std::fs::create_dir_all(dir).is_ok() && may_be_written(dir))
@@ -159,6 +160,16 @@ impl Context {
             self.settings.cache_dirs.clone()
         } else {
             dirs
+        }
+    }
+
+    /// What is done about valid items whose trees are missing: a system store is repaired by its
+    /// daemon, an embedded store by this program.
+    #[must_use]
+    pub(crate) fn missing_trees(&self) -> MissingTrees {
+        match self.settings.store_kind {
+            StoreKind::Embedded => MissingTrees::FetchAgain,
+            StoreKind::System => MissingTrees::Report,
         }
     }
 
@@ -192,8 +203,6 @@ impl Context {
             _ => Freshness::Cached,
         };
 
-        let is_fetch = purpose == Purpose::Fetch;
-
         let keys = match self.keys() {
             Err(error) if purpose == Purpose::Helper => {
                 // A helper that does not start takes the whole build down with it.
@@ -204,6 +213,7 @@ impl Context {
             keys => keys?,
         };
 
+        let is_fetch = purpose == Purpose::Fetch;
         let setup = ResolverSetup {
             store_dir: self.settings.store_dir().clone(),
             keys: Arc::new(keys),
@@ -264,31 +274,16 @@ impl Context {
     pub(crate) fn paths(&self, words: &[String]) -> Result<Vec<StorePath>, CliError> {
         let store_dir = self.settings.store_dir();
         let mut paths = Vec::new();
-        let mut add = |word: &str| -> Result<(), CliError> {
-            if word.contains("://") {
-                let shown = url_without_credentials(word);
-                let text = format!(
-                    "`{shown}` is a URL, not a store item; servers are named with --substitute-urls"
-                );
-                return Err(CliError::Usage(text));
-            }
-            let path = store_dir.parse_path(word.trim_end_matches('/'))?.to_path();
-            paths.push(path);
-            Ok(())
-        };
         for word in words {
             if word != "-" {
-                add(word)?;
+                paths.push(parse_item(word, store_dir)?);
                 continue;
             }
-            let text =
-                std::io::read_to_string(std::io::stdin()).map_err(|source| CliError::File {
-                    action: "reading",
-                    path: "standard input".into(),
-                    source,
-                })?;
+
+            let text = std::io::read_to_string(std::io::stdin())
+                .map_err(CliError::file("reading", "standard input"))?;
             for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                add(line)?;
+                paths.push(parse_item(line, store_dir)?);
             }
         }
 
@@ -296,6 +291,18 @@ impl Context {
         paths.retain(|path| seen.insert(path.clone()));
         Ok(paths)
     }
+}
+
+/// The store path that `word` names.
+fn parse_item(word: &str, store_dir: &StoreDir) -> Result<StorePath, CliError> {
+    if word.contains("://") {
+        let shown = url_without_credentials(word);
+        let text = format!(
+            "`{shown}` is a URL, not a store item; servers are named with --substitute-urls"
+        );
+        return Err(CliError::Usage(text));
+    }
+    Ok(store_dir.parse_path(word.trim_end_matches('/'))?.to_path())
 }
 
 /// Threads worth having for work that keeps a core busy.
@@ -317,16 +324,12 @@ fn write_first_acl(layout: &Layout) -> Result<(), CliError> {
         return Ok(());
     }
     let text = Acl::official_guix_servers().to_string();
-    // Never through a symlink of another user, nor over an ACL that was just made.
 
+    // Never through a symlink of another user, nor over an ACL that was just made.
     let written =
         std::fs::File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes()));
     match written {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.map_err(|source| CliError::File {
-            action: "writing",
-            path,
-            source,
-        }),
+        other => other.map_err(CliError::file("writing", &path)),
     }
 }

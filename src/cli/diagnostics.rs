@@ -67,6 +67,7 @@ pub(super) fn start(
     let Some(filter) = filter(environment, verbose)? else {
         return Ok(LogDestination::Nowhere);
     };
+
     let (destination, writer) = match (environment.path(env::SUBST_LOG_FILE), standard_error) {
         (Some(path), _) => (LogDestination::File, LogWriter::File(open_private(&path)?)),
         (None, StandardError::Daemon) => return Ok(LogDestination::MissingFile),
@@ -86,6 +87,7 @@ pub(super) fn start(
         .with_writer(writer)
         .log_internal_errors(false)
         .with_filter(own_events);
+
     let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     // Fails only when there is a subscriber already, and this process sets none but here.
     let _ = tracing::subscriber::set_global_default(subscriber);
@@ -116,11 +118,7 @@ fn open_private(path: &Path) -> Result<File, CliError> {
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)
-        .map_err(|source| CliError::File {
-            action: "opening the log file",
-            path: path.to_owned(),
-            source,
-        })
+        .map_err(CliError::file("opening the log file", path))
 }
 
 /// Writes each event as one line. A log that cannot be written to does not fail the command.

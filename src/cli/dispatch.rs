@@ -6,8 +6,8 @@
 //! is added, which tells two programs that execute each other from a guix that starts another.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -138,12 +138,7 @@ fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
 }
 
 fn has_same_content(path: &Path) -> bool {
-    let read = |path: &Path| -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(path)?.read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    match (read(Path::new(OWN_EXECUTABLE)), read(path)) {
+    match (std::fs::read(OWN_EXECUTABLE), std::fs::read(path)) {
         (Ok(own), Ok(other)) => own == other,
         // What cannot be read may still be executed, and is not a copy that we know of.
         _ => false,
@@ -161,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_name_guix_is_special() {
+    fn only_the_name_guix_is_dispatched() {
         let nothing = Environment::default();
         let arguments = words(&["/usr/bin/subst", "gc"]);
         assert_eq!(by_name(arguments.clone(), &nothing).unwrap(), arguments);
@@ -192,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn never_itself() {
+    fn the_real_guix_is_never_this_program() {
         let own = std::env::current_exe().unwrap();
         let own = own.to_str().unwrap();
         let environment = Environment::with([(env::SUBST_REAL_GUIX, own)]);

@@ -62,9 +62,11 @@ impl Environment {
     #[cfg(test)]
     #[must_use]
     pub(crate) fn with<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let own = |(name, value): (&str, &str)| (name.into(), value.into());
+        let variables = variables.into_iter();
         Self {
-            variables: variables.into_iter().map(own).collect(),
+            variables: variables
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::trust::acl::AclError;
 
 use super::advice::Advice;
 use super::exit::Exit;
-use super::file_trust::Unsafe;
+use super::file_trust::UnsafeFile;
 use super::output::shown_path;
 use super::settings::SettingsError;
 
@@ -48,7 +48,7 @@ pub(crate) enum CliError {
         /// The file.
         path: PathBuf,
         /// Why.
-        fault: Unsafe,
+        fault: UnsafeFile,
     },
     /// A key is invalid.
     #[error("{what}")]
@@ -91,6 +91,19 @@ pub(crate) enum CliError {
 }
 
 impl CliError {
+    /// Wraps the failure of `action` on the file `path`.
+    pub(crate) fn file(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File {
+            action,
+            path,
+            source,
+        }
+    }
+
     /// How the run ends.
     #[must_use]
     pub(crate) fn exit(&self) -> Exit {

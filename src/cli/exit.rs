@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::substitute::install::FailureClass;
 
-/// How a run ended. When several apply, the gravest (the largest) counts.
+/// How a run ended. When several apply, the largest one wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Exit {
     /// Everything asked for was done.
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gravest_counts() {
+    fn the_largest_exit_code_wins() {
         let all = [Exit::NotAvailable, Exit::Network, Exit::Refused];
         assert_eq!(all.into_iter().max(), Some(Exit::Network));
         assert_eq!(Exit::Interrupted as u8, 130);

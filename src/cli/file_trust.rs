@@ -19,9 +19,9 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::format::store_path::StoreDir;
 
-/// How a file came to be used.
+/// How a file was selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Choice {
+pub(crate) enum FileSelection {
     /// An option or a variable names it: it is used, with a warning if it is not safe.
     Explicit,
     /// It is at a default place, or a settings file names it: it is used only if it is safe.
@@ -30,62 +30,71 @@ pub(crate) enum Choice {
 
 /// Why a file is not safe.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Unsafe {
+pub(crate) struct UnsafeFile {
     /// The file itself, or a directory or symlink on the way to it.
     path: PathBuf,
-    fault: Fault,
+    fault: FileFault,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+enum FileFault {
     /// It belongs to this user.
     Owner(u32),
     /// Others may write to it; its mode.
     Mode(u32),
 }
 
-impl fmt::Display for Unsafe {
+impl fmt::Display for UnsafeFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match self.fault {
-            Fault::Owner(uid) => write!(f, "{path} is owned by user {uid}"),
-            Fault::Mode(mode) => write!(f, "{path} is writable by other users (mode {mode:04o})"),
+            FileFault::Owner(uid) => write!(f, "{path} is owned by user {uid}"),
+            FileFault::Mode(mode) => {
+                write!(f, "{path} is writable by other users (mode {mode:04o})")
+            }
         }
     }
 }
 
-impl Unsafe {
+impl UnsafeFile {
     /// The command that makes it safe.
     #[must_use]
     pub(crate) fn remedy(&self) -> String {
         let path = super::advice::quoted(&self.path.display().to_string());
         match self.fault {
-            Fault::Owner(_) if rustix::process::geteuid().is_root() => format!("chown root {path}"),
-            Fault::Owner(_) => format!("as root, chown root {path}"),
-            Fault::Mode(_) => format!("chmod go-w {path}"),
+            FileFault::Owner(_) if rustix::process::geteuid().is_root() => {
+                format!("chown root {path}")
+            }
+            FileFault::Owner(_) => format!("as root, chown root {path}"),
+            FileFault::Mode(_) => format!("chmod go-w {path}"),
         }
     }
 }
 
 /// What to tell the user about the file `path`, a `what`, which is not safe because of `fault`.
 #[must_use]
-pub(crate) fn warning(what: &str, path: &Path, fault: &Unsafe, choice: Choice) -> String {
+pub(crate) fn warning(
+    what: &str,
+    path: &Path,
+    fault: &UnsafeFile,
+    selection: FileSelection,
+) -> String {
     let (path, remedy) = (path.display(), fault.remedy());
-    match choice {
-        Choice::Explicit => format!(
+    match selection {
+        FileSelection::Explicit => format!(
             "the {what} {path} is not safe: {fault}, so other users may decide which keys are \
              trusted; `{remedy}` makes it safe"
         ),
-        Choice::Implicit => format!(
+        FileSelection::Implicit => format!(
             "the {what} {path} is ignored: {fault}, so other users could decide which keys are \
              trusted; `{remedy}` makes it safe"
         ),
     }
 }
 
-/// Whose changes are accepted.
+/// The users whose changes are accepted.
 #[derive(Debug, Clone)]
-struct Accepted {
+struct AcceptedWriters {
     owners: Vec<u32>,
     /// The owner that is shown for users who do not exist in this user namespace. Directories of
     /// the system belong to it in a container of an ordinary user.
@@ -94,7 +103,7 @@ struct Accepted {
     forbidden: u32,
 }
 
-impl Accepted {
+impl AcceptedWriters {
     fn by_this_process() -> Self {
         let uid = rustix::process::geteuid();
         Self {
@@ -104,27 +113,27 @@ impl Accepted {
         }
     }
 
-    fn check_owner(&self, path: &Path, found: &Metadata) -> Result<(), Unsafe> {
+    fn check_owner(&self, path: &Path, found: &Metadata) -> Result<(), UnsafeFile> {
         let is_mapped_away = found.is_dir() && self.unmapped == Some(found.uid());
         if self.owners.contains(&found.uid()) || is_mapped_away {
             return Ok(());
         }
-        Err(Unsafe {
+        Err(UnsafeFile {
             path: path.to_owned(),
-            fault: Fault::Owner(found.uid()),
+            fault: FileFault::Owner(found.uid()),
         })
     }
 
-    fn check_mode(&self, path: &Path, found: &Metadata) -> Result<(), Unsafe> {
+    fn check_mode(&self, path: &Path, found: &Metadata) -> Result<(), UnsafeFile> {
         const STICKY: u32 = 0o1000;
         let mode = found.permissions().mode() & 0o7777;
         let is_sticky = found.is_dir() && mode & STICKY != 0;
         if mode & self.forbidden == 0 || is_sticky {
             return Ok(());
         }
-        Err(Unsafe {
+        Err(UnsafeFile {
             path: path.to_owned(),
-            fault: Fault::Mode(mode),
+            fault: FileFault::Mode(mode),
         })
     }
 }
@@ -134,8 +143,8 @@ impl Accepted {
 ///
 /// # Errors
 /// The file is not there, or cannot be looked at.
-pub(crate) fn check(path: &Path, root: Option<&Path>) -> io::Result<Result<(), Unsafe>> {
-    let mut accepted = Accepted::by_this_process();
+pub(crate) fn check(path: &Path, root: Option<&Path>) -> io::Result<Result<(), UnsafeFile>> {
+    let mut accepted = AcceptedWriters::by_this_process();
     let path = std::path::absolute(path)?;
     let mut at = PathBuf::from("/");
     let mut rest: VecDeque<OsString> = match root.and_then(|root| path.strip_prefix(root).ok()) {
@@ -339,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn an_embedded_store_is_its_owner_s() {
+    fn files_of_the_owner_of_an_embedded_store_are_safe() {
         let (dir, file) = place();
         chmod(dir.path(), 0o777);
         let root = file.parent().unwrap();

@@ -8,7 +8,7 @@ use crate::trust::nix::TrustedKeys;
 
 use super::context::Context;
 use super::error::CliError;
-use super::file_trust::{self, Choice, Unsafe};
+use super::file_trust::{self, FileSelection, UnsafeFile};
 use super::nix_conf;
 use super::output::shown_path;
 use super::settings::StoreKind;
@@ -34,48 +34,47 @@ impl Context {
     fn guix_keys(&self) -> Result<Acl, CliError> {
         let path = &self.settings.acl;
         if let Some(fault) = self.acl_fault() {
-            let choice = self.settings.acl_choice;
+            let selection = self.settings.acl_selection;
             self.output
-                .warn(&file_trust::warning("ACL", path, &fault, choice));
-            if choice == Choice::Implicit {
+                .warn(&file_trust::warning("ACL", path, &fault, selection));
+            if selection == FileSelection::Implicit {
                 return Ok(Acl::default());
             }
         }
 
-        let text = match std::fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if self.settings.store_kind == StoreKind::Embedded
-                    && *path == self.settings.layout.acl()
-                {
-                    return Ok(Acl::official_guix_servers());
-                }
-                let (path, command) = (
-                    shown_path(path),
-                    self.settings.advice().authorize("KEYFILE"),
-                );
-                self.output.warn(&format!(
-                    "there is no ACL at {path}, so no key is authorized; `{command}` creates one"
-                ));
-                return Ok(Acl::default());
-            }
-            Err(source) => {
-                return Err(CliError::File {
-                    action: "reading",
-                    path: path.clone(),
-                    source,
-                });
-            }
-        };
+        if let Some(acl) = self.read_acl()? {
+            return Ok(acl);
+        }
+        if self.settings.store_kind == StoreKind::Embedded && *path == self.settings.layout.acl() {
+            return Ok(Acl::official_guix_servers());
+        }
 
-        Acl::parse(&text).map_err(|source| CliError::Acl {
-            path: path.clone(),
-            source,
-        })
+        let shown = shown_path(path);
+        let command = self.settings.advice().authorize("KEYFILE");
+        self.output.warn(&format!(
+            "there is no ACL at {shown}, so no key is authorized; `{command}` creates one"
+        ));
+        Ok(Acl::default())
+    }
+
+    /// The ACL file; `None` when there is none.
+    ///
+    /// # Errors
+    /// It is invalid, or cannot be read.
+    pub(crate) fn read_acl(&self) -> Result<Option<Acl>, CliError> {
+        let path = &self.settings.acl;
+        match std::fs::read(path) {
+            Ok(text) => Acl::parse(&text).map(Some).map_err(|source| CliError::Acl {
+                path: path.clone(),
+                source,
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(CliError::file("reading", path)(error)),
+        }
     }
 
     /// Why the ACL is not safe: other users may change it.
-    pub(crate) fn acl_fault(&self) -> Option<Unsafe> {
+    pub(crate) fn acl_fault(&self) -> Option<UnsafeFile> {
         // What cannot be looked at cannot be read either, and reading it says why.
         file_trust::check(&self.settings.acl, self.settings.root.as_deref())
             .ok()?

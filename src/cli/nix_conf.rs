@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::trust::nix::OFFICIAL_KEY;
 
 use super::error::CliError;
-use super::file_trust::{self, Choice, Unsafe};
+use super::file_trust::{self, FileSelection, UnsafeFile};
 
 /// The setting's name, and the one it had in old versions of Nix.
 const NAMES: [&str; 2] = ["trusted-public-keys", "binary-cache-public-keys"];
@@ -35,7 +35,7 @@ pub(crate) struct NixConf {
 /// # Errors
 /// A file is there, or has to be, and cannot be read.
 pub(crate) fn read(path: &Path, root: Option<&Path>) -> Result<NixConf, CliError> {
-    let mut reader = Reader {
+    let mut reader = NixConfReader {
         root,
         conf: NixConf::default(),
     };
@@ -55,36 +55,32 @@ enum IfMissing {
     Fail,
 }
 
-struct Reader<'a> {
+struct NixConfReader<'a> {
     root: Option<&'a Path>,
     conf: NixConf,
 }
 
-impl Reader<'_> {
+impl NixConfReader<'_> {
     fn read(
         &mut self,
         path: &Path,
         if_missing: IfMissing,
         depth_left: usize,
     ) -> Result<(), CliError> {
-        let failed = |source| CliError::File {
-            action: "reading",
-            path: path.to_owned(),
-            source,
-        };
         let Some(depth_left) = depth_left.checked_sub(1) else {
-            return Err(failed(io::Error::other(
-                "files include each other too deeply",
-            )));
+            let error = io::Error::other("files include each other too deeply");
+            return Err(CliError::file("reading", path)(error));
         };
 
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if is_absent(&error) && if_missing == IfMissing::Ignore => return Ok(()),
-            Err(source) => return Err(failed(source)),
+            Err(error) => return Err(CliError::file("reading", path)(error)),
         };
 
-        if let Err(fault) = file_trust::check(path, self.root).map_err(failed)? {
+        if let Err(fault) =
+            file_trust::check(path, self.root).map_err(CliError::file("reading", path))?
+        {
             self.ignore(path, &fault);
             return Ok(());
         }
@@ -106,8 +102,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn ignore(&mut self, path: &Path, fault: &Unsafe) {
-        let warning = file_trust::warning("file", path, fault, Choice::Implicit);
+    fn ignore(&mut self, path: &Path, fault: &UnsafeFile) {
+        let warning = file_trust::warning("file", path, fault, FileSelection::Implicit);
         self.conf
             .warnings
             .push(format!("{warning}; until then no key is trusted"));
@@ -190,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_has_to_be_there_is_missed() {
+    fn a_missing_or_circular_include_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let conf = dir.path().join("nix.conf");
         assert_eq!(read(&conf, None).unwrap(), NixConf::default());

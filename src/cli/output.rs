@@ -30,12 +30,12 @@ pub(crate) enum Verbosity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Messages {
     /// Lines for people.
-    Words,
+    Text,
     /// Events, one JSON object a line.
     Events,
 }
 
-/// Where a run's words go.
+/// Writes to the standard streams of a run.
 pub(crate) struct Output {
     verbosity: Verbosity,
     messages: Messages,
@@ -64,6 +64,7 @@ impl Output {
         let size = stdout
             .is_terminal()
             .then(|| rustix::termios::tcgetwinsize(&stdout))?;
+
         // A serial line is a terminal and knows no size.
         let columns = size.map_or(0, |size| usize::from(size.ws_col));
         Some(if columns == 0 { USUAL_WIDTH } else { columns })
@@ -72,7 +73,7 @@ impl Output {
     /// One line of data, visible at once.
     ///
     /// # Errors
-    /// Nobody reads any more, or the disk is full.
+    /// The reader has closed its end, or the disk is full.
     pub(crate) fn line(&self, text: &str) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{text}")?;
@@ -115,21 +116,21 @@ impl Output {
         stdout.flush()
     }
 
-    /// Something good to know, unless it is to be quiet.
+    /// Information, unless it is to be quiet.
     pub(crate) fn note(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
             match self.messages {
-                Messages::Words => say(&format!("subst: {text}")),
+                Messages::Text => say(&format!("subst: {text}")),
                 Messages::Events => event("note", json!({ "text": text })),
             }
         }
     }
 
-    /// What came of the whole run, unless it is to be quiet: in words, or as `data`.
+    /// The result of the whole run, unless it is to be quiet: as `text`, or as `data`.
     pub(crate) fn summary(&self, text: &str, data: &impl Serialize) {
         if self.verbosity > Verbosity::Quiet {
             match self.messages {
-                Messages::Words => say(&format!("subst: {text}")),
+                Messages::Text => say(&format!("subst: {text}")),
                 Messages::Events => event("summary", json!(data)),
             }
         }
@@ -139,7 +140,7 @@ impl Output {
     pub(crate) fn warn(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
             match self.messages {
-                Messages::Words => say(&format!("subst: warning: {text}")),
+                Messages::Text => say(&format!("subst: warning: {text}")),
                 Messages::Events => event("warning", json!({ "text": text })),
             }
         }
@@ -179,7 +180,7 @@ impl Output {
     }
 }
 
-/// Columns of a terminal that does not say.
+/// Columns of a terminal that does not report its width.
 const USUAL_WIDTH: usize = 80;
 
 /// An event on standard error, with the fields that `data` has.
@@ -194,7 +195,7 @@ fn event(name: &str, data: Value) {
 /// One line of diagnostics on standard error.
 pub(crate) fn log_line(messages: Messages, line: &str) {
     match messages {
-        Messages::Words => say(line),
+        Messages::Text => say(line),
         Messages::Events => event("log", json!({ "text": line })),
     }
 }
@@ -209,7 +210,7 @@ pub(crate) fn shown_path(path: &Path) -> String {
     without_credentials(&path.display().to_string()).into_owned()
 }
 
-/// A number of bytes in words, such as `12.3 MiB`.
+/// A number of bytes with a binary unit, such as `12.3 MiB`.
 #[must_use]
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -218,6 +219,7 @@ pub(crate) fn bytes(count: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
+
     if unit == 0 {
         format!("{count} B")
     } else {
@@ -225,7 +227,7 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
-/// A number of seconds in words, such as `2 h 5 min`.
+/// A number of seconds as a duration, such as `2 h 5 min`.
 #[must_use]
 pub(crate) fn duration(seconds: u64) -> String {
     match seconds {
@@ -263,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_times_in_words() {
+    fn sizes_and_times_have_units() {
         assert_eq!(bytes(0), "0 B");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(5 << 30), "5.0 GiB");

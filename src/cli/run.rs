@@ -32,7 +32,7 @@ pub(super) fn run_command(arguments: Vec<OsString>) -> Exit {
     let arguments = match dispatch::by_name(arguments, &environment) {
         Ok(arguments) => arguments,
         Err(error) => {
-            Output::new(Verbosity::Normal, Messages::Words).error(&error, None);
+            Output::new(Verbosity::Normal, Messages::Text).error(&error, None);
             return Exit::Local;
         }
     };
@@ -73,6 +73,7 @@ fn execute(cli: &Cli, environment: &Environment) -> Exit {
         },
         _ => None,
     };
+
     let mut context = match prepare_context(cli, environment, inherited.as_ref(), early_output) {
         Ok(context) => context,
         Err((output, error)) => return fail(&output, &error, None),
@@ -107,6 +108,7 @@ fn prepare_context(
         Ok(settings) => Output::new(settings.verbosity, messages(Some(settings.progress))),
         Err(_) => early_output,
     };
+
     for warning in &warnings {
         output.warn(warning);
     }
@@ -127,7 +129,7 @@ fn prepare_context(
         && destination != LogDestination::StandardError;
     Ok(Context {
         clock: clock(),
-        progress: progress::choose(settings.progress, settings.verbosity, may_draw_bars),
+        progress: progress::for_mode(settings.progress, settings.verbosity, may_draw_bars),
         output,
         cancel: Cancel::default(),
         settings,
@@ -172,7 +174,7 @@ fn log_settings(settings: &Settings) {
 fn messages(progress: Option<ProgressMode>) -> Messages {
     match progress {
         Some(ProgressMode::Json) => Messages::Events,
-        _ => Messages::Words,
+        _ => Messages::Text,
     }
 }
 
@@ -187,6 +189,7 @@ fn carry_out(
     ) {
         context.cancel.on_interrupt().map_err(CliError::Threads)?;
     }
+
     match command {
         Command::Fetch(args) => commands::fetch::run(context, args),
         Command::Query(args) => commands::query::run(context, args),

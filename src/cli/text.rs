@@ -38,6 +38,7 @@ pub(crate) fn wrapped(text: &str, first: &str, others: &str) -> Vec<String> {
         .word_separator(WordSeparator::Custom(words_and_commands))
         .word_splitter(WordSplitter::NoHyphenation)
         .break_words(false);
+
     textwrap::wrap(text.trim(), options)
         .into_iter()
         .map(|line| match line.strip_prefix(others) {

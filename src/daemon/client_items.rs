@@ -28,6 +28,7 @@ const ITEMS_MAX: usize = 2000;
 pub(crate) fn named_items(store_dir: &StoreDir) -> Vec<StorePath> {
     let client = getppid().and_then(|parent| client_of(parent.as_raw_nonzero().get()));
     let arguments = client.and_then(process::arguments).unwrap_or_default();
+
     let items = split_arguments(&arguments).filter_map(|argument| item(argument, store_dir));
     items.take(ITEMS_MAX).collect()
 }

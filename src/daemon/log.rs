@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard};
 
-use crate::format::escape::printable;
+use crate::format::escape::{clip, printable};
 use crate::sync::lock;
 
 /// Writes messages for the client; threads may share it.
@@ -98,15 +98,11 @@ fn shortened(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
 
-    let boundary_at = |start: usize| (start..).find(|&at| text.is_char_boundary(at));
-    let head = boundary_at(MESSAGE_MAX_BYTES / 2).and_then(|end| text.get(..end));
-    let tail = boundary_at(text.len() - MESSAGE_MAX_BYTES / 2).and_then(|start| text.get(start..));
+    let head = clip(text, MESSAGE_MAX_BYTES / 2);
+    let tail_start = (text.len() - MESSAGE_MAX_BYTES / 2..).find(|at| text.is_char_boundary(*at));
+    let tail = &text[tail_start.unwrap_or(text.len())..];
 
-    Cow::Owned(format!(
-        "{} ... {}",
-        head.unwrap_or_default(),
-        tail.unwrap_or_default()
-    ))
+    Cow::Owned(format!("{head} ... {tail}"))
 }
 
 const MESSAGE_MAX_BYTES: usize = 2000;
@@ -117,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_would_read_is_left_out() {
+    fn the_middle_of_a_long_message_is_left_out() {
         let text = format!("begin{}end", "é".repeat(1 << 20));
         let short = shortened(&text);
         assert!(short.len() < MESSAGE_MAX_BYTES + 10, "{}", short.len());

@@ -34,10 +34,9 @@ impl DaemonOptions {
     /// Parses the value of `_NIX_OPTIONS`.
     #[must_use]
     pub(crate) fn parse(text: &str) -> Self {
-        let option = |name: &str| value(text, &format!("untrusted-{name}")).or(value(text, name));
-        let urls = option("substitute-urls");
-        let trace = option("print-extended-build-trace").and_then(number);
-        let columns = option("terminal-columns").and_then(number);
+        let urls = client_value(text, "substitute-urls");
+        let trace = client_value(text, "print-extended-build-trace").and_then(number);
+        let columns = client_value(text, "terminal-columns").and_then(number);
 
         Self {
             substitute_urls: urls.map(|list| list.split_whitespace().map(str::to_owned).collect()),
@@ -52,6 +51,11 @@ impl DaemonOptions {
             deduplicate: value(text, "deduplicate") == Some("yes"),
         }
     }
+}
+
+/// The value that the client sets, else the administrator's.
+fn client_value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    value(text, &format!("untrusted-{key}")).or_else(|| value(text, key))
 }
 
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
@@ -81,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_daemon_sends() {
+    fn options_of_a_daemon_are_parsed() {
         let text = "build-fallback=false\ndeduplicate=yes\nlocale=C.UTF-8\nnoise\n\
             print-extended-build-trace=1\nsubstitute-urls=http://a  http://b\nterminal-columns=80\n";
         let options = DaemonOptions::parse(text);
@@ -93,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_wins_where_it_may() {
+    fn the_client_overrides_the_administrator_where_it_may() {
         let text = "substitute-urls=http://admin\nprint-extended-build-trace=1\ndiscover=true\n\
             untrusted-substitute-urls=\nuntrusted-print-extended-build-trace=0\n\
             untrusted-terminal-columns=120\nterminal-columns=60\n";
@@ -108,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_daemon() {
+    fn defaults_apply_without_a_daemon() {
         let options = DaemonOptions::parse("");
         assert_eq!(options.substitute_urls, None);
         assert_eq!(options.progress_style, ProgressStyle::Text { columns: 80 });
@@ -116,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_no_is_a_no_and_nonsense_is_nothing() {
+    fn invalid_values_select_the_defaults() {
         assert!(!DaemonOptions::parse("deduplicate=no").deduplicate);
         let columns = |text: &str| match DaemonOptions::parse(text).progress_style {
             ProgressStyle::Text { columns } => columns,

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_of_this_process() {
+    fn reads_facts_of_this_process() {
         let own = i32::try_from(std::process::id()).unwrap();
         assert_eq!(
             parent(own),

@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_traced_without_a_beginning() {
+    fn a_trace_without_a_start_is_not_written() {
         let (progress, sink) = progress(ProgressStyle::BuildTrace);
         unpacked(&progress, 5);
         progress.during_substitution("/s/x", || {
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn words_end_their_line_before_others_follow() {
+    fn a_text_line_ends_before_another_message() {
         let (progress, sink) = progress(ProgressStyle::Text { columns: 60 });
         progress.during_substitution("/s/x", || {
             started(&progress, "http://a/x", Some(7));
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn lookups_are_told_of_only_while_somebody_waits_and_a_server_is_looking_up() {
+    fn lookups_are_reported_only_during_a_query_with_requests_to_servers() {
         let (progress, sink) = progress(ProgressStyle::BuildTrace);
         let looking = |asked| ProgressEvent::Looking {
             done: 1,
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn what_servers_say_is_escaped() {
+    fn warnings_are_escaped() {
         let (progress, sink) = progress(ProgressStyle::BuildTrace);
         progress.event(ProgressEvent::Warning("\u{1b}[2J"));
         assert_eq!(sink.text(), "subst: warning: \\u{1b}[2J\n");

@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses() {
+    fn replies_have_the_format_of_the_protocol() {
         let hash = |text: &str| NarHash::parse(text).unwrap().0;
         let one = hash("sha256:0iv2pnsjilm1chkany7jzwa05dq6n82i1hc8bpkmvw9fk9zphvqi");
         let other = hash("sha256:1c5xlnl4nfx8w07zdwz4mr38sk3dm69smsmprisir8h7919bwym7");

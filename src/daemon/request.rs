@@ -145,13 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn questions_as_a_daemon_asks_them() {
-        let asked = query(&format!("info {A} ")).unwrap();
-        assert_eq!(asked.kind, QueryKind::Info);
-        assert_eq!(asked.items.len(), 1);
-        let asked = query(&format!("have {A} {B} {A} ")).unwrap();
-        assert_eq!(asked.kind, QueryKind::Have);
-        let names: Vec<_> = asked
+    fn queries_of_a_daemon_are_parsed() {
+        let parsed = query(&format!("info {A} ")).unwrap();
+        assert_eq!(parsed.kind, QueryKind::Info);
+        assert_eq!(parsed.items.len(), 1);
+        let parsed = query(&format!("have {A} {B} {A} ")).unwrap();
+        assert_eq!(parsed.kind, QueryKind::Have);
+        let names: Vec<_> = parsed
             .items
             .iter()
             .map(|item| dir().full_name(item))
@@ -160,13 +160,13 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_no_item_does_not_spoil_the_others() {
-        let asked = query(&format!("info /etc/passwd {A} ../x")).unwrap();
-        assert_eq!((asked.items.len(), asked.refused.len()), (1, 2));
+    fn an_invalid_path_does_not_affect_the_others() {
+        let parsed = query(&format!("info /etc/passwd {A} ../x")).unwrap();
+        assert_eq!((parsed.items.len(), parsed.refused.len()), (1, 2));
     }
 
     #[test]
-    fn lines_that_ask_nothing() {
+    fn invalid_queries_are_errors() {
         assert!(matches!(query(""), Err(RequestError::Unknown(_))));
         assert!(matches!(
             query("why \u{1b}[2J"),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn substitutions() {
+    fn substitution_requests_are_parsed() {
         let parse = |line: &str| SubstituteRequest::parse(line.as_bytes(), &dir());
         let wanted = parse(&format!("substitute {A} {A}.tmp")).unwrap();
         assert_eq!(wanted.destination, PathBuf::from(format!("{A}.tmp")));

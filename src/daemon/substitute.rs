@@ -59,17 +59,11 @@ impl RequestHandler for SubstituteHelper {
     fn handle(&mut self, line: Result<&[u8], RequestError>) -> String {
         let wanted = line.and_then(|line| SubstituteRequest::parse(line, &self.store_dir));
         let reply = wanted.map_err(SubstituteError::from).and_then(|wanted| {
-            let name = self.store_dir.full_name(&wanted.item);
-            let destination = wanted.destination.to_string_lossy();
-            let tick = || self.installer.report_progress();
-            let work = || with_ticks(INTERVAL, tick, || self.substitute(&wanted));
-            let result = self.progress.during_substitution(&destination, work);
-
-            result.inspect_err(|error| {
-                self.log.error(&format!(
-                    "cannot substitute {name}: {}",
-                    failure_text(error)
-                ));
+            self.substitute(&wanted).inspect_err(|error| {
+                let name = self.store_dir.full_name(&wanted.item);
+                let reason = failure_text(error);
+                self.log
+                    .error(&format!("cannot substitute {name}: {reason}"));
             })
         });
         reply
@@ -79,7 +73,19 @@ impl RequestHandler for SubstituteHelper {
 }
 
 impl SubstituteHelper {
+    /// Substitutes the item while its progress is reported to the client.
     fn substitute(&self, wanted: &SubstituteRequest) -> Result<SubstituteReply, SubstituteError> {
+        let destination = wanted.destination.to_string_lossy();
+        self.progress.during_substitution(&destination, || {
+            with_ticks(
+                INTERVAL,
+                || self.installer.report_progress(),
+                || self.unpack(wanted),
+            )
+        })
+    }
+
+    fn unpack(&self, wanted: &SubstituteRequest) -> Result<SubstituteReply, SubstituteError> {
         let (installer, resolver) = (&self.installer, &self.resolver);
         let item = AvailableItem::find(installer, resolver, &wanted.item)?;
         let destination = empty_destination(&wanted.destination)?;

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn lookups() {
+    fn lookup_progress_names_the_first_server() {
         let servers = ["http://a".to_owned(), "http://b".to_owned()];
         assert_eq!(
             looking(&servers[..1], 42, 100),

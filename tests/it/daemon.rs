@@ -192,7 +192,7 @@ fn have_lists_what_can_be_substituted() {
 fn invalid_requests_are_answered_and_the_next_one_is_served() {
     let sandbox = Sandbox::new();
     let mut helper = Helper::start(&sandbox, &Kind::Guix.url(), "--query", "");
-    for nonsense in [
+    for invalid in [
         "",
         "wtf",
         "info",
@@ -200,21 +200,21 @@ fn invalid_requests_are_answered_and_the_next_one_is_served() {
         "substitute a b",
         "info \u{1b}[2J",
     ] {
-        helper.send(nonsense);
-        assert_eq!(helper.line(), "", "{nonsense}");
+        helper.send(invalid);
+        assert_eq!(helper.line(), "", "{invalid}");
     }
     assert!(helper.info(&item("tools")).is_some());
     helper.end();
     let mut helper = Helper::start(&sandbox, &Kind::Guix.url(), "--substitute", "");
-    for nonsense in [
+    for invalid in [
         "",
         "wtf",
         "substitute",
         "substitute /tmp/x /tmp/y",
         "info x",
     ] {
-        helper.send(nonsense);
-        assert_eq!(helper.line(), "not-found", "{nonsense}");
+        helper.send(invalid);
+        assert_eq!(helper.line(), "not-found", "{invalid}");
     }
     let tools = item("tools");
     assert_eq!(

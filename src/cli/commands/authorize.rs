@@ -7,7 +7,7 @@ use crate::cli::args::AuthorizeArgs;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::file_trust::{self, Choice};
+use crate::cli::file_trust::{self, FileSelection};
 use crate::cli::settings::StoreKind;
 use crate::format::store_path::Dialect;
 use crate::trust::acl::Acl;
@@ -22,51 +22,36 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
         let text = "keys for /nix/store are set with --trusted-public-keys or in nix.conf";
         return Err(CliError::Usage(text.to_owned()));
     }
+
     let key = read_key(context, args.file.as_deref())?;
     let path = &context.settings.acl;
     if let Some(fault) = context.acl_fault() {
         // The keys that are in it now would be trusted from then on.
-        if context.settings.acl_choice == Choice::Implicit {
+        if context.settings.acl_selection == FileSelection::Implicit {
             return Err(CliError::UnsafeAcl {
                 path: path.clone(),
                 fault,
             });
         }
-        context
-            .output
-            .warn(&file_trust::warning("ACL", path, &fault, Choice::Explicit));
+        context.output.warn(&file_trust::warning(
+            "ACL",
+            path,
+            &fault,
+            FileSelection::Explicit,
+        ));
     }
 
-    let mut acl = match std::fs::read(path) {
-        Ok(text) => Acl::parse(&text).map_err(|source| CliError::Acl {
-            path: path.clone(),
-            source,
-        })?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            match context.settings.store_kind {
-                StoreKind::Embedded => Acl::official_guix_servers(),
-                StoreKind::System => Acl::default(),
-            }
-        }
-        Err(source) => {
-            return Err(CliError::File {
-                action: "reading",
-                path: path.clone(),
-                source,
-            });
-        }
+    let mut acl = match (context.read_acl()?, context.settings.store_kind) {
+        (Some(acl), _) => acl,
+        (None, StoreKind::Embedded) => Acl::official_guix_servers(),
+        (None, StoreKind::System) => Acl::default(),
     };
-
     if !acl.authorize(key) {
         context.output.note("the key is already authorized");
         return Ok(Exit::Done);
     }
 
-    replace(path, &acl.to_string()).map_err(|source| CliError::File {
-        action: "writing",
-        path: path.clone(),
-        source,
-    })?;
+    replace(path, &acl.to_string()).map_err(CliError::file("writing", path))?;
     context
         .output
         .note(&format!("the key is authorized now, in {}", path.display()));
@@ -77,7 +62,8 @@ fn read_key(context: &Context, file: Option<&Path>) -> Result<PublicKey, CliErro
     let (what, text) = match file.filter(|path| *path != Path::new("-")) {
         Some(path) => {
             if let Ok(Err(fault)) = file_trust::check(path, None) {
-                let warning = file_trust::warning("key file", path, &fault, Choice::Explicit);
+                let warning =
+                    file_trust::warning("key file", path, &fault, FileSelection::Explicit);
                 context.output.warn(&warning);
             }
             (path.display().to_string(), std::fs::read(path))
@@ -89,11 +75,7 @@ fn read_key(context: &Context, file: Option<&Path>) -> Result<PublicKey, CliErro
         }
     };
 
-    let text = text.map_err(|source| CliError::File {
-        action: "reading",
-        path: what.clone().into(),
-        source,
-    })?;
+    let text = text.map_err(CliError::file("reading", &what))?;
     PublicKey::parse(&text).map_err(|source| CliError::Key {
         what: format!("{what} is not a public key"),
         source: Box::new(source),

@@ -54,7 +54,7 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
         servers,
         positive,
         negative,
-        preparing: baking,
+        preparing,
         transient,
         refused,
         expired,
@@ -65,7 +65,7 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
     if context.settings.json {
         context.output.json(&json!({
             "file": path, "bytes": bytes, "servers": servers, "positive": positive,
-            "refused": refused, "negative": negative, "baking": baking, "transient": transient,
+            "refused": refused, "negative": negative, "baking": preparing, "transient": transient,
             "expired": expired, "oldest_age": oldest.map(|at| now.saturating_sub(at)),
             "sound": faults.is_empty(), "faults": faults,
         }))?;
@@ -86,7 +86,7 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
             format!("positive   {positive}"),
             format!("refused    {refused}"),
             format!("negative   {negative}"),
-            format!("preparing  {baking}"),
+            format!("preparing  {preparing}"),
             format!("transient  {transient}"),
             format!("expired    {expired}"),
             format!("oldest     {age}"),
@@ -110,8 +110,8 @@ fn list(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
         .map_err(failed)?;
 
     if context.settings.json {
-        let rows: Vec<_> = entries.iter().map(|entry| row(entry, now)).collect();
-        context.output.json(&rows)?;
+        let objects: Vec<_> = entries.iter().map(|entry| as_json(entry, now)).collect();
+        context.output.json(&objects)?;
     } else {
         let lines = entries.iter().map(|listed| {
             let age = output::duration(listed.entry.age_secs(now));
@@ -133,7 +133,7 @@ fn list(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn row(listed: &ListedEntry, now: u64) -> serde_json::Value {
+fn as_json(listed: &ListedEntry, now: u64) -> serde_json::Value {
     let reason = match &listed.entry.answer {
         CachedAnswer::Transient { reason } => Some(reason),
         _ => None,
@@ -155,7 +155,7 @@ fn kind(answer: &CachedAnswer) -> &'static str {
     }
 }
 
-/// The item's full name where the answer tells it, else its hash part.
+/// The item's full name where the answer has it, else its hash part.
 fn item(listed: &ListedEntry) -> String {
     if let CachedAnswer::Positive { text, .. } | CachedAnswer::Refused { facts: text } =
         &listed.entry.answer

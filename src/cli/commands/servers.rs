@@ -16,116 +16,125 @@ use crate::lookup_cache::{CacheInfoRecord, Downtime, LookupCache};
 use crate::substitute::chain;
 use crate::substitute::network::Network;
 
-struct Row {
+/// What is shown of one server.
+struct ServerStatus {
     url: String,
-    heard: Heard,
+    cache_info: CacheInfoResult,
     down: Option<Downtime>,
 }
 
-/// What is known of what a server says of itself.
-enum Heard {
-    /// It was asked, and answered.
-    Answer(CacheInfoResponse),
-    /// It was asked, and did not answer.
+/// The server's nix-cache-info, or why there is none.
+enum CacheInfoResult {
+    Response(CacheInfoResponse),
     Failure(Arc<HttpError>),
-    /// No request was allowed; what the lookup cache has.
-    Remembered(Option<CacheInfoRecord>),
+    /// No request was allowed; the record of the lookup cache, if it has one.
+    Cached(Option<CacheInfoRecord>),
 }
 
-/// Asks every server, side by side, and prints a row for each.
+impl ServerStatus {
+    fn is_working(&self, context: &Context) -> bool {
+        match &self.cache_info {
+            CacheInfoResult::Failure(_) => false,
+            CacheInfoResult::Cached(_) => true,
+            CacheInfoResult::Response(response) => state(context, response).0 != ERROR,
+        }
+    }
+
+    /// Whether the request failed because this machine lacks something.
+    fn is_shortage(&self) -> bool {
+        matches!(&self.cache_info, CacheInfoResult::Failure(error) if error.is_shortage())
+    }
+}
+
+/// Requests the nix-cache-info of all servers at the same time, and prints their status.
 ///
 /// # Errors
 /// No server is configured, or the output cannot be written.
 pub(crate) fn run(context: &Context) -> Result<Exit, CliError> {
     context.need_servers()?;
     let mut cache = context.lookup_cache();
-    let rows = ask(context, &context.network(), &mut cache);
+    let servers = request_all(context, &context.network(), &mut cache);
     let now = context.clock.unix_seconds();
+
+    let all = servers.iter();
     if context.settings.json {
-        let rows: Vec<_> = rows.iter().map(|row| as_json(context, row, now)).collect();
-        context.output.json(&rows)?;
+        let objects: Vec<_> = all.map(|server| as_json(context, server, now)).collect();
+        context.output.json(&objects)?;
     } else {
-        let lines: Vec<String> = rows
-            .iter()
-            .flat_map(|row| as_lines(context, row, now))
-            .collect();
-        context.output.lines(lines.into_iter().map(Cow::Owned))?;
+        let lines = all.flat_map(|server| as_lines(context, server, now));
+        context.output.lines(lines.map(Cow::Owned))?;
     }
 
-    let works = |row: &Row| match &row.heard {
-        Heard::Failure(_) => false,
-        Heard::Remembered(_) => true,
-        Heard::Answer(said) => state(context, said).0 != ERROR,
-    };
-    let is_shortage =
-        |row: &Row| matches!(&row.heard, Heard::Failure(error) if error.is_shortage());
-
     Ok(match () {
-        () if rows.iter().any(is_shortage) => Exit::Local,
-        () if rows.iter().all(works) => Exit::Done,
+        () if servers.iter().any(ServerStatus::is_shortage) => Exit::Local,
+        () if servers.iter().all(|server| server.is_working(context)) => Exit::Done,
         () => Exit::Network,
     })
 }
 
-fn ask(context: &Context, network: &Network, cache: &mut LookupCache) -> Vec<Row> {
+fn request_all(context: &Context, network: &Network, cache: &mut LookupCache) -> Vec<ServerStatus> {
     let servers = &context.settings.servers;
-    let answers: Vec<_> = std::thread::scope(|scope| {
-        let ask = |server| {
-            let thread = std::thread::Builder::new();
-            // Without a thread to spare, one is asked after the other.
-            thread
-                .spawn_scoped(scope, move || ask_one(network, server))
-                .map_err(|_| ask_one(network, server))
-        };
-        let asked: Vec<_> = servers.iter().map(ask).collect();
-        let join = |asked| match asked {
-            Ok(thread) => std::thread::ScopedJoinHandle::join(thread),
-            Err(heard) => Ok(heard),
-        };
-        asked.into_iter().map(join).collect()
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let started: Vec<_> = servers
+            .iter()
+            .map(|server| {
+                // Without a spare thread the requests are sent one after the other.
+                std::thread::Builder::new()
+                    .spawn_scoped(scope, move || request(network, server))
+                    .map_err(|_| request(network, server))
+            })
+            .collect();
+        let results = started.into_iter();
+        results
+            .map(|started| match started {
+                Ok(thread) => thread.join(),
+                Err(result) => Ok(result),
+            })
+            .collect()
     });
 
-    let rows = servers.iter().zip(answers).filter_map(|(server, said)| {
+    let all = servers.iter().zip(results).filter_map(|(server, result)| {
         let row = cache.server_row(server.as_str());
         let facts = cache.server_facts(row).unwrap_or_default();
-        // A panic was already reported by the thread itself.
-        let heard = said.ok()?.unwrap_or(Heard::Remembered(facts.cache_info));
-        Some(Row {
+        Some(ServerStatus {
             url: server.as_str().to_owned(),
-            heard,
+            // A panic was already reported by the thread itself.
+            cache_info: result
+                .ok()?
+                .unwrap_or(CacheInfoResult::Cached(facts.cache_info)),
             down: facts.down,
         })
     });
-    rows.collect()
+    all.collect()
 }
 
-/// What a server says of itself; the defaults where it says nothing.
-fn info(said: &CacheInfoResponse) -> CacheInfo {
-    CacheInfo::parse(said.text.as_deref().unwrap_or_default())
-}
-
-/// What the server says; `None` when it may not be asked.
-fn ask_one(network: &Network, server: &ServerUrl) -> Option<Heard> {
+/// Requests the nix-cache-info of `server`; `None` when no request is allowed.
+fn request(network: &Network, server: &ServerUrl) -> Option<CacheInfoResult> {
     if !network.reaches(server.base()) {
         return None;
     }
 
-    let said = network
+    let response = network
         .client_for(server.base())
         .and_then(|client| client.cache_info(server).map_err(Arc::new));
-    Some(said.map_or_else(Heard::Failure, Heard::Answer))
+    Some(response.map_or_else(CacheInfoResult::Failure, CacheInfoResult::Response))
+}
+
+/// The contents of the response; the defaults where it has none.
+fn info(response: &CacheInfoResponse) -> CacheInfo {
+    CacheInfo::parse(response.text.as_deref().unwrap_or_default())
 }
 
 /// The state of a server for scripts, and the reason.
-fn state(context: &Context, said: &CacheInfoResponse) -> (&'static str, Option<String>) {
+fn state(context: &Context, response: &CacheInfoResponse) -> (&'static str, Option<String>) {
     let store_dir = context.settings.store_dir().as_str();
-    match &info(said).store_dir {
+    match &info(response).store_dir {
         Some(other) if other != store_dir => (
             "other-store",
             Some(format!("its items are for {other}, not for {store_dir}")),
         ),
-        _ if said.text.is_some() => ("up", None),
-        _ if said.status == 404 => (
+        _ if response.text.is_some() => ("up", None),
+        _ if response.status == 404 => (
             "up",
             Some("it has no nix-cache-info; the defaults hold".into()),
         ),
@@ -133,71 +142,75 @@ fn state(context: &Context, said: &CacheInfoResponse) -> (&'static str, Option<S
             ERROR,
             Some(format!(
                 "it answers HTTP {} instead of its nix-cache-info",
-                said.status
+                response.status
             )),
         ),
     }
 }
 
-/// The state of a server that is there and does not work.
+/// The state of a server that responds and does not work.
 const ERROR: &str = "error";
 
-fn as_json(context: &Context, row: &Row, now: u64) -> serde_json::Value {
-    let down_ago = row.down.as_ref().map(|down| now.saturating_sub(down.since));
-    match &row.heard {
-        Heard::Failure(error) => json!({
-            "url": row.url, "state": "down", "reason": chain(error), "last_down_ago": down_ago,
+fn as_json(context: &Context, server: &ServerStatus, now: u64) -> serde_json::Value {
+    let down_ago = server
+        .down
+        .as_ref()
+        .map(|down| now.saturating_sub(down.since));
+    match &server.cache_info {
+        CacheInfoResult::Failure(error) => json!({
+            "url": server.url, "state": "down", "reason": chain(error), "last_down_ago": down_ago,
         }),
-        Heard::Remembered(fact) => {
-            let info = fact.as_ref().map(remembered).unwrap_or_default();
+        CacheInfoResult::Cached(record) => {
+            let info = record.as_ref().map(cached_info).unwrap_or_default();
             json!({
-                "url": row.url, "state": "not-asked", "reason": "offline",
+                "url": server.url, "state": "not-asked", "reason": "offline",
                 "store_dir": info.store_dir, "want_mass_query": info.want_mass_query,
                 "priority": info.priority, "last_down_ago": down_ago,
-                "heard_ago": fact.as_ref().map(|fact| now.saturating_sub(fact.answered_at)),
+                "heard_ago": record.as_ref().map(|record| now.saturating_sub(record.answered_at)),
             })
         }
-        Heard::Answer(said) => {
-            let info = info(said);
-            let (state, reason) = state(context, said);
+        CacheInfoResult::Response(response) => {
+            let info = info(response);
+            let (state, reason) = state(context, response);
             json!({
-                "url": row.url, "state": state, "reason": reason, "store_dir": info.store_dir,
+                "url": server.url, "state": state, "reason": reason, "store_dir": info.store_dir,
                 "want_mass_query": info.want_mass_query, "priority": info.priority,
-                "latency": said.latency.as_secs_f64(), "protocol": said.protocol.name(),
+                "latency": response.latency.as_secs_f64(), "protocol": response.protocol.name(),
                 "last_down_ago": down_ago,
             })
         }
     }
 }
 
-fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
-    let mut lines = vec![printable(&row.url).into_owned()];
-    match &row.heard {
-        Heard::Failure(error) => {
+fn as_lines(context: &Context, server: &ServerStatus, now: u64) -> Vec<String> {
+    let mut lines = vec![printable(&server.url).into_owned()];
+    match &server.cache_info {
+        CacheInfoResult::Failure(error) => {
             lines.push(format!(
                 "  down: {}",
                 printable(&error.without_url().to_string())
             ));
         }
-        Heard::Remembered(None) => lines.push("  not asked: offline".to_owned()),
-        Heard::Remembered(Some(fact)) => {
-            let ago = output::duration(now.saturating_sub(fact.answered_at));
-            lines.push(format!("  not asked: offline; what it said {ago} ago:"));
-            lines.push(info_line(&remembered(fact)));
+        CacheInfoResult::Cached(None) => lines.push("  not asked: offline".to_owned()),
+        CacheInfoResult::Cached(Some(record)) => {
+            let ago = output::duration(now.saturating_sub(record.answered_at));
+            lines.push(format!("  not asked: offline; its status {ago} ago:"));
+            lines.push(info_line(&cached_info(record)));
         }
-        Heard::Answer(said) => {
-            let info = info(said);
-            let (state, reason) = state(context, said);
-            let latency = said.latency.as_secs_f64() * 1000.0;
+        CacheInfoResult::Response(response) => {
+            let info = info(response);
+            let (state, reason) = state(context, response);
+            let latency = response.latency.as_secs_f64() * 1000.0;
             lines.push(format!(
                 "  {state}, answered in {latency:.0} ms, {}",
-                said.protocol.name()
+                response.protocol.name()
             ));
             lines.extend(reason.map(|reason| format!("  {}", printable(&reason))));
             lines.push(info_line(&info));
         }
     }
-    if let Some(down) = &row.down {
+
+    if let Some(down) = &server.down {
         let ago = output::duration(now.saturating_sub(down.since));
         lines.push(format!(
             "  last down {ago} ago: {}",
@@ -207,8 +220,8 @@ fn as_lines(context: &Context, row: &Row, now: u64) -> Vec<String> {
     lines
 }
 
-fn remembered(fact: &CacheInfoRecord) -> CacheInfo {
-    CacheInfo::parse(fact.text.as_deref().unwrap_or_default())
+fn cached_info(record: &CacheInfoRecord) -> CacheInfo {
+    CacheInfo::parse(record.text.as_deref().unwrap_or_default())
 }
 
 fn info_line(info: &CacheInfo) -> String {
@@ -220,6 +233,7 @@ fn info_line(info: &CacheInfo) -> String {
     let priority = info
         .priority
         .map_or("none".to_owned(), |priority| priority.to_string());
-    let dir = printable(info.store_dir.as_deref().unwrap_or("not said")).into_owned();
+
+    let dir = printable(info.store_dir.as_deref().unwrap_or("not stated")).into_owned();
     format!("  store {dir}, lookups {queries}, priority {priority}")
 }

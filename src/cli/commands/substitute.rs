@@ -67,8 +67,8 @@ pub(crate) fn run(
     let Inherited { options, mut port } = inherited;
     let log = Arc::new(ClientLog::stderr());
     for word in options.substitute_urls.iter().flatten() {
-        if let Err(why) = parse_servers(word) {
-            log.warn(&format!("{why}; it is not used"));
+        if let Err(error) = parse_servers(word) {
+            log.warn(&format!("{error}; it is not used"));
         }
     }
 
@@ -101,7 +101,7 @@ fn query_helper(
     log: Arc<ClientLog>,
 ) -> Result<QueryHelper, CliError> {
     let network = context.network();
-    let skip = skip(context, &log);
+    let skip = valid_items(context, &log);
     Ok(QueryHelper {
         store_dir: context.settings.store_dir().clone(),
         resolver: context.resolver(Purpose::Helper, &network)?,
@@ -113,28 +113,28 @@ fn query_helper(
     })
 }
 
-/// Fetches ahead for our siblings. It is a matter of speed alone, so when they cannot meet,
-/// nothing is said about it.
+/// Prefetches nars for the other helpers of the client. It only saves time, so a failure is not
+/// reported.
 fn prefetch(
     context: &Context,
     network: Arc<Network>,
     skip: Option<SkipFilter>,
 ) -> Option<(Arc<Prefetcher>, PrefetchServer)> {
-    let point = prefetch_socket(context)?;
-    let reader = Arc::new(Prefetcher::new(network, skip, context.settings.read_ahead));
-    let listening = PrefetchServer::start(point, Arc::clone(&reader)).ok()?;
-    Some((reader, listening))
+    let socket = prefetch_socket(context)?;
+    let prefetcher = Arc::new(Prefetcher::new(network, skip, context.settings.read_ahead));
+    let server = PrefetchServer::start(socket, Arc::clone(&prefetcher)).ok()?;
+    Some((prefetcher, server))
 }
 
-/// Where helpers of the same client meet; `None` when nothing is to be fetched ahead.
+/// The socket of the helpers of this client; `None` when nothing is prefetched.
 fn prefetch_socket(context: &Context) -> Option<PrefetchSocket> {
-    let dir = (context.settings.read_ahead > 0).then(|| context.meeting_dir())??;
+    let dir = (context.settings.read_ahead > 0).then(|| context.socket_dir())??;
     PrefetchSocket::of_siblings(&dir)
 }
 
-/// Leaves alone what is valid already, when the database can be read: without it more is
-/// looked up ahead than anybody will ask for, and nothing else changes.
-fn skip(context: &Context, log: &Arc<ClientLog>) -> Option<SkipFilter> {
+/// Finds the items that are valid already, if the database can be read. Without it, more items are
+/// looked up early than the daemon will query.
+fn valid_items(context: &Context, log: &Arc<ClientLog>) -> Option<SkipFilter> {
     let store = match context.store_to_read() {
         Ok(store) => store?,
         Err(error) => {
@@ -171,8 +171,8 @@ fn substitute_helper(
 
     let mut installer = context.installer(&network)?;
     installer.retry_time = installer.retry_time.min(RETRY_TIME_MAX);
-    if let Some(point) = prefetch_socket(context) {
-        installer.prefetcher = Some(Arc::new(PrefetchClient::new(point)));
+    if let Some(socket) = prefetch_socket(context) {
+        installer.prefetcher = Some(Arc::new(PrefetchClient::new(socket)));
     }
 
     Ok(SubstituteHelper {

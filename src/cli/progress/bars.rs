@@ -11,19 +11,19 @@ use crate::format::store_path::StorePath;
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::sync::lock;
 
+use super::messages::event_message;
 use super::screen::Screen;
 use super::tally::Tally;
-use super::words;
 
 /// Shows progress with bars.
 pub(super) struct Bars {
     verbosity: Verbosity,
     screen: MultiProgress,
-    state: Mutex<State>,
+    state: Mutex<BarsState>,
 }
 
 #[derive(Default)]
-struct State {
+struct BarsState {
     tally: Tally,
     lookups: Option<ProgressBar>,
     total: Option<ProgressBar>,
@@ -45,7 +45,7 @@ impl Bars {
         }
     }
 
-    fn looking(&self, state: &mut State) {
+    fn looking(&self, state: &mut BarsState) {
         let (done, total) = (state.tally.looked_up, state.tally.to_look_up);
         if done == total {
             if let Some(bar) = state.lookups.take() {
@@ -66,7 +66,7 @@ impl Bars {
         bar.set_message(format!("{rate:.0}/s  {}", state.tally.servers));
     }
 
-    fn planned(&self, state: &mut State, items: usize) {
+    fn planned(&self, state: &mut BarsState, items: usize) {
         if let Some(bar) = state.lookups.take() {
             bar.finish_and_clear();
         }
@@ -74,6 +74,7 @@ impl Bars {
             total.set_length(items as u64);
             return Self::show_total(state);
         }
+
         // Five-digit counts and sizes of five digits fit into 80 columns.
         let template = "unpacked    [{bar:12}] {pos}/{len} items, {wide_msg}";
         let bar = ProgressBar::new(items as u64).with_style(style(template));
@@ -81,11 +82,12 @@ impl Bars {
         Self::show_total(state);
     }
 
-    fn started(&self, state: &mut State, item: &StorePath, size: Option<u64>) {
+    fn started(&self, state: &mut BarsState, item: &StorePath, size: Option<u64>) {
         let template = match size {
             Some(_) => "  {wide_msg} {bytes}/{total_bytes} {binary_bytes_per_sec}",
             None => "  {wide_msg} {bytes} {binary_bytes_per_sec}",
         };
+
         let bar = ProgressBar::new(size.unwrap_or(0)).with_style(style(template));
         let bar = self.screen.add(bar.with_message(item.name().to_owned()));
         if let Some(earlier) = state.downloads.insert(item.clone(), bar) {
@@ -93,14 +95,14 @@ impl Bars {
         }
     }
 
-    fn ended(state: &mut State, item: &StorePath) {
+    fn ended(state: &mut BarsState, item: &StorePath) {
         if let Some(bar) = state.downloads.remove(item) {
             bar.finish_and_clear();
         }
         Self::show_total(state);
     }
 
-    fn show_total(state: &State) {
+    fn show_total(state: &BarsState) {
         if let Some(bar) = &state.total {
             let size = state.tally.planned.map_or(0, |(_, size)| size);
             let (bytes, size) = (output::bytes(state.tally.bytes()), output::bytes(size));
@@ -109,7 +111,7 @@ impl Bars {
         }
     }
 
-    fn finish(state: &mut State) {
+    fn finish(state: &mut BarsState) {
         let bars = state.lookups.take().into_iter().chain(state.total.take());
         for bar in bars.chain(state.downloads.drain().map(|(_, bar)| bar)) {
             bar.finish_and_clear();
@@ -119,7 +121,7 @@ impl Bars {
 
 impl Progress for Bars {
     fn event(&self, event: ProgressEvent<'_>) {
-        if let Some(line) = words(&event, self.verbosity) {
+        if let Some(line) = event_message(&event, self.verbosity) {
             self.screen.suspend(|| say(&line));
         }
 

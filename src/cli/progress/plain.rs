@@ -7,19 +7,19 @@ use crate::cli::output::{Verbosity, say};
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::sync::lock;
 
+use super::messages::event_message;
 use super::tally::Tally;
-use super::words;
 
 /// One line a second.
-pub(super) struct Plain {
+pub(super) struct PlainProgress {
     verbosity: Verbosity,
     state: Mutex<(Tally, Instant)>,
 }
 
-/// Between two lines: a second, less what its clock and that of whoever tells us may differ.
+/// The time between two lines: a second, less the tolerance for the clock of the events.
 const INTERVAL: Duration = Duration::from_millis(900);
 
-impl Plain {
+impl PlainProgress {
     pub(super) fn new(verbosity: Verbosity) -> Self {
         Self {
             verbosity,
@@ -28,11 +28,12 @@ impl Plain {
     }
 }
 
-impl Progress for Plain {
+impl Progress for PlainProgress {
     fn event(&self, event: ProgressEvent<'_>) {
-        if let Some(line) = words(&event, self.verbosity) {
+        if let Some(line) = event_message(&event, self.verbosity) {
             say(&line);
         }
+
         let mut state = lock(&self.state);
         let (tally, last) = &mut *state;
         tally.note(&event);

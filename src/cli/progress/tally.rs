@@ -81,6 +81,7 @@ impl Tally {
     /// A download of the item begins, perhaps another one than was announced.
     fn start(&mut self, item: &StorePath, download_size: Option<u64>, announced: u64) {
         let earlier = self.downloads.remove(item);
+
         let counted = download_size.unwrap_or(announced);
         self.count(
             earlier.map_or(announced, |download| download.counted),
@@ -154,6 +155,7 @@ fn servers_line(servers: &[ServerProgress<'_>]) -> String {
             (state, _) => format!("{} {state}", printable(name)),
         }
     });
+
     words.collect::<Vec<_>>().join(", ")
 }
 
@@ -162,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lookups_then_downloads_with_the_sizes_that_they_turn_out_to_have() {
+    fn downloads_count_with_their_final_sizes() {
         let mut tally = Tally::default();
         assert_eq!(tally.line(), None);
         let server = |answered| ServerProgress {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::cli::advice::{Advice, Invocation};
 use crate::cli::env::{self, Environment};
-use crate::cli::file_trust::Choice;
+use crate::cli::file_trust::FileSelection;
 use crate::cli::output::Verbosity;
 use crate::daemon::options::DaemonOptions;
 use crate::format::server_list::ServerList;
@@ -36,8 +36,8 @@ pub(crate) struct Settings {
     pub(crate) root: Option<PathBuf>,
     /// The file of authorized keys.
     pub(crate) acl: PathBuf,
-    /// How the ACL was chosen.
-    pub(crate) acl_choice: Choice,
+    /// How the ACL was selected.
+    pub(crate) acl_selection: FileSelection,
     /// Keys for Nix signatures; `None`: those of nix.conf, or the official one.
     pub(crate) trusted_public_keys: Option<String>,
     /// Whether signatures are not checked at all.
@@ -84,6 +84,7 @@ impl Settings {
         let from_options = sources::of_options(&options.settings)?;
         let mut from_environment = sources::of_environment(environment)?;
         let from_daemon = daemon.map(sources::of_daemon).unwrap_or_default();
+
         let mut from_files = file::load(options.config.as_deref(), environment, warnings)?;
         if daemon.is_some() {
             sources::leave_store_to_daemon(&mut from_environment, warnings);
@@ -111,14 +112,15 @@ impl Settings {
             environment,
             layout.store_dir(),
         );
+
         let http = network::options(&chosen, environment)?;
         Ok(Self {
             root: invocation.root.clone(),
             invocation,
             servers: Arc::new(servers::choose(&chosen, &layout)?.into()),
-            acl_choice: match chosen.acl.as_ref().map(|setting| &setting.origin) {
-                Some(Origin::Option(_) | Origin::Environment(_)) => Choice::Explicit,
-                _ => Choice::Implicit,
+            acl_selection: match chosen.acl.as_ref().map(|setting| &setting.origin) {
+                Some(Origin::Option(_) | Origin::Environment(_)) => FileSelection::Explicit,
+                _ => FileSelection::Implicit,
             },
             acl: chosen
                 .acl

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::env::{self, Environment};
-use crate::cli::file_trust::{self, Choice};
+use crate::cli::file_trust::{self, FileSelection};
 use crate::cli::suggestion;
 use crate::format::credentials::without_credentials;
 
@@ -13,7 +13,7 @@ use super::table::{SETTINGS, SettingsLayer};
 /// The system's settings.
 const SYSTEM_FILE: &str = "/etc/subst/config.toml";
 
-/// What the settings files say: the one that was named, or the user's over the system's.
+/// The settings of the settings files: the one that was named, or the user's over the system's.
 pub(super) fn load(
     named: Option<&Path>,
     environment: &Environment,
@@ -23,7 +23,7 @@ pub(super) fn load(
         .map(Path::to_owned)
         .or_else(|| environment.path(env::SUBST_CONFIG));
     if let Some(path) = named {
-        is_used(&path, Choice::Explicit, warnings);
+        is_used(&path, FileSelection::Explicit, warnings);
         return read(&path);
     }
 
@@ -32,7 +32,7 @@ pub(super) fn load(
         .map(|home| home.join("subst/config.toml"));
     let mut layer = SettingsLayer::default();
     for path in user.into_iter().chain([PathBuf::from(SYSTEM_FILE)]) {
-        if !is_used(&path, Choice::Implicit, warnings) {
+        if !is_used(&path, FileSelection::Implicit, warnings) {
             continue;
         }
         match read(&path) {
@@ -45,13 +45,18 @@ pub(super) fn load(
 }
 
 /// Whether the file is read: not if other users may change it, unless it was named explicitly.
-fn is_used(path: &Path, choice: Choice, warnings: &mut Vec<String>) -> bool {
+fn is_used(path: &Path, selection: FileSelection, warnings: &mut Vec<String>) -> bool {
     // What cannot be looked at cannot be read either, and reading it says why.
     let Ok(Err(fault)) = file_trust::check(path, None) else {
         return true;
     };
-    warnings.push(file_trust::warning("settings file", path, &fault, choice));
-    choice == Choice::Explicit
+    warnings.push(file_trust::warning(
+        "settings file",
+        path,
+        &fault,
+        selection,
+    ));
+    selection == FileSelection::Explicit
 }
 
 /// A user need not have a settings file, nor a home directory that can be read.
@@ -79,11 +84,14 @@ fn parse(text: &str) -> Result<toml::Table, String> {
     let table: toml::Table = text
         .parse()
         .map_err(|error: toml::de::Error| error.to_string())?;
-    let is_known = |key: &str| SETTINGS.iter().any(|(row, _)| row.key == key);
-    let Some(unknown) = table.keys().find(|key| !is_known(key)) else {
+    let keys = SETTINGS.iter().map(|(row, _)| row.key);
+    let Some(unknown) = table
+        .keys()
+        .find(|key| !keys.clone().any(|known| known == *key))
+    else {
         return Ok(table);
     };
-    let keys = SETTINGS.iter().map(|(row, _)| row.key);
+
     Err(match suggestion::closest(unknown, "", keys.clone()) {
         Some(intended) => format!("unknown setting `{unknown}`; did you mean `{intended}`?"),
         None => format!(
@@ -123,7 +131,7 @@ mod tests {
         );
         assert!(
             read(file("[[server]]\nstall-timeout = 1").path()).is_err(),
-            "whose?"
+            "a table without a URL"
         );
     }
 

@@ -10,7 +10,7 @@ use super::origin::Origin;
 use super::servers::parse_servers;
 use super::table::SettingsLayer;
 
-/// The options that stand for `chosen`, with the file that `--config` names. What a settings file says
+/// The options that stand for `chosen`, with the file that `--config` names. A setting of a settings file
 /// needs no option, except for the store and the ACL: another user, such as root, may have other files.
 pub(super) fn of(
     chosen: &SettingsLayer,

@@ -14,7 +14,7 @@ use super::origin::{Origin, Setting};
 use super::table::SettingsLayer;
 use super::value::Timeout;
 
-/// What `chosen` and the environment say about connections.
+/// The options for connections, from `chosen` and the environment.
 pub(super) fn options(
     chosen: &SettingsLayer,
     environment: &Environment,
@@ -57,6 +57,7 @@ fn server_timeouts(
     else {
         return Ok(Vec::new());
     };
+
     let mut timeouts = Vec::new();
     for table in tables {
         let url = ServerUrl::parse(&table.url).map_err(|error| SettingsError::Value {
@@ -109,11 +110,13 @@ fn proxy(environment: &Environment, names: &[&'static str]) -> Result<Option<Url
     let Some((name, text)) = environment.first_text(names) else {
         return Ok(None);
     };
+
     let with_scheme = if text.contains("://") {
         text.to_owned()
     } else {
         format!("http://{text}")
     };
+
     // One slash behind a scheme would make the scheme a host, and the rest a path.
     let is_cut_scheme = text.contains(":/") && !text.contains("://");
     let parsed = Url::parse(&with_scheme).ok().filter(|_| !is_cut_scheme);

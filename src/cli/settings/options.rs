@@ -101,6 +101,7 @@ fn argument((row, form): &(&'static SettingSpec, OptionForm)) -> Option<Arg> {
         .help(row.option_help())
         .long_help(row.long_option_help())
         .global(true);
+
     Some(match form {
         OptionForm::Flag => argument.action(ArgAction::SetTrue),
         OptionForm::Value => argument

@@ -28,6 +28,7 @@ pub(super) fn choose(
             })?
         }
     };
+
     match &chosen.discover {
         Some(setting) if setting.value => Ok(with_discovered(layout, servers)),
         _ => Ok(servers),
@@ -66,6 +67,7 @@ fn with_discovered(layout: &Layout, servers: Vec<ServerUrl>) -> Vec<ServerUrl> {
         .filter(|server| !server.is_file())
         .take(DISCOVERED_MAX)
         .collect();
+
     for server in servers {
         if !all.contains(&server) {
             all.push(server);

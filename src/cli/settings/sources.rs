@@ -13,18 +13,18 @@ use super::origin::{Origin, Setting};
 use super::table::{SETTINGS, SettingsLayer};
 use super::value::{ProgressMode, SettingValue as _, WordList};
 
-/// What the options of the command line say.
+/// The settings of the command line.
 pub(super) fn of_options(options: &SettingOptions) -> Result<SettingsLayer, SettingsError> {
     SettingsLayer::from_texts(&|row| Some((options.text(row)?, Origin::Option(row.option?))))
 }
 
-/// How the option says that progress is shown; `None` without a valid one.
+/// The value of the option for progress; `None` without a valid one.
 pub(crate) fn progress_option(options: &CommonOptions) -> Option<ProgressMode> {
     let setting = of_options(&options.settings).ok()?.progress;
     setting.map(|setting| setting.value)
 }
 
-/// What the environment says.
+/// The settings of the environment.
 pub(super) fn of_environment(environment: &Environment) -> Result<SettingsLayer, SettingsError> {
     SettingsLayer::from_texts(&|row| {
         [row.variable, row.other_variable]
@@ -34,18 +34,19 @@ pub(super) fn of_environment(environment: &Environment) -> Result<SettingsLayer,
     })
 }
 
-/// What applies when nothing else is said.
+/// The defaults of the table.
 pub(super) fn of_defaults() -> Result<SettingsLayer, SettingsError> {
     SettingsLayer::from_texts(&|row| Some((OsStr::new(row.default?), Origin::Default(row.key))))
 }
 
-/// What guix-daemon tells its helper. Servers with an invalid URL are left out, so that the others
+/// The settings that guix-daemon passes to its helper. Servers with an invalid URL are left out, so that the others
 /// are used all the same.
 pub(super) fn of_daemon(options: &DaemonOptions) -> SettingsLayer {
     let urls = options.substitute_urls.as_ref().map(|words| {
         let valid = words.iter().filter(|word| ServerUrl::parse(word).is_ok());
         WordList(valid.map(String::as_str).collect::<Vec<_>>().join(" "))
     });
+
     SettingsLayer {
         substitute_urls: urls.map(|value| Setting {
             value,
@@ -69,6 +70,7 @@ pub(super) fn leave_store_to_daemon(layer: &mut SettingsLayer, warnings: &mut Ve
         root.map(|setting| setting.origin),
         own_store_dir.map(|setting| setting.origin),
     ];
+
     for origin in origins.into_iter().flatten() {
         warnings.push(format!(
             "{origin} is ignored: as the helper of guix-daemon, subst serves the daemon's store"
@@ -97,6 +99,7 @@ pub(super) fn misspelled_variables(environment: &Environment) -> Vec<String> {
         .filter_map(|(row, _)| row.variable)
         .chain(env::OTHER_VARIABLES)
         .collect();
+
     let unknown = environment
         .names()
         .filter(|name| name.starts_with(env::PREFIX) && !known.contains(name));

@@ -10,7 +10,7 @@ use crate::store::Layout;
 use super::error::SettingsError;
 use super::table::SettingsLayer;
 
-/// Whose store it is.
+/// The kind of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StoreKind {
     /// The system's, shared with a daemon; it exists.

@@ -16,7 +16,7 @@ use super::value::{Count, OptionForm, ProgressMode, ServerTable, SettingValue, T
 /// Declares the settings: a layer of them, and the rows of the table.
 macro_rules! settings {
     ($($name:ident: $type:ty { $($attribute:ident: $value:expr,)* })*) => {
-        /// What one source says; a setting that it does not have is `None`.
+        /// The settings of one source; one that it does not have is `None`.
         #[derive(Debug, Clone, Default)]
         pub(super) struct SettingsLayer {
             $(pub(super) $name: Option<Setting<$type>>,)*
@@ -46,7 +46,7 @@ macro_rules! settings {
 
         #[expect(non_upper_case_globals, reason = "each row has the name of its setting")]
         mod rows {
-            use super::SettingSpec;
+            use crate::cli::settings::spec::SettingSpec;
 
             $(pub(super) static $name: SettingSpec =
                 SettingSpec { $($attribute: $value,)* ..SettingSpec::EMPTY };)*

@@ -128,6 +128,7 @@ pub(super) struct Count<const MIN: usize, const MAX: usize>(pub(super) usize);
 impl<const MIN: usize, const MAX: usize> SettingValue for Count<MIN, MAX> {
     fn from_text(text: &str) -> Result<Self, String> {
         let number = text.parse().ok();
+
         let in_range = number.filter(|number| (MIN..=MAX).contains(number));
         in_range
             .map(Self)
@@ -152,6 +153,7 @@ impl SettingValue for Duration {
         let unit_start = text
             .find(|c: char| c.is_ascii_alphabetic())
             .unwrap_or(text.len());
+
         let (number, unit) = text.split_at(unit_start);
         let unit_seconds = match unit {
             "ms" => Some(0.001),

@@ -234,10 +234,10 @@ impl PrefetchQueue {
 
     /// Bytes that are in memory or soon will be.
     fn buffered(&self) -> u64 {
-        let size = |download: &StartedDownload| download.candidate.file_size.unwrap_or(u64::MAX);
-        self.started
-            .values()
-            .map(|download| size(download).min(BUFFER_BYTES))
+        let downloads = self.started.values();
+        downloads
+            .map(|download| download.candidate.file_size.unwrap_or(u64::MAX))
+            .map(|size| size.min(BUFFER_BYTES))
             .sum()
     }
 

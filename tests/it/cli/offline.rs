@@ -95,7 +95,7 @@ fn servers_are_shown_from_the_lookup_cache() {
         .exits(0)
         .stdout;
     let (before, after) = text
-        .split_once("  not asked: offline; what it said ")
+        .split_once("  not asked: offline; its status ")
         .unwrap();
     assert_eq!(before.lines().count(), 1, "{text}");
     assert!(

@@ -17,12 +17,12 @@ fn chmod(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// What is said about a fault of a file, and what makes the file have it.
-type Spoiler = (&'static str, fn(&Path));
+/// The message about a fault of a file, and what causes the fault.
+type FileDamage = (&'static str, fn(&Path));
 
 /// What makes a file one that others decide on.
-fn faults() -> Vec<Spoiler> {
-    let mut faults: Vec<Spoiler> = vec![("writable by other users", |path| {
+fn faults() -> Vec<FileDamage> {
+    let mut faults: Vec<FileDamage> = vec![("writable by other users", |path| {
         chmod(path, 0o666);
     })];
     if is_root() {
@@ -66,7 +66,7 @@ fn with_home(sandbox: &Sandbox, arguments: &[&str]) -> Command {
 
 #[test]
 fn an_unsafe_settings_file_is_ignored_unless_an_option_names_it() {
-    for (words, spoil) in faults() {
+    for (words, damage) in faults() {
         let sandbox = place("");
         let acl = sandbox.path("acl").display().to_string();
         let file = sandbox.write_safely(
@@ -78,7 +78,7 @@ fn an_unsafe_settings_file_is_ignored_unless_an_option_names_it() {
         assert_eq!(run(fetch()).exits(0).stderr.matches("warning").count(), 0);
         std::fs::remove_dir_all(sandbox.root().join("var")).unwrap();
 
-        spoil(&file);
+        damage(&file);
         let said = run(fetch()).exits(3);
         let said = said
             .says("warning: the settings file")
@@ -95,7 +95,7 @@ fn an_unsafe_settings_file_is_ignored_unless_an_option_names_it() {
 
 #[test]
 fn an_unsafe_acl_authorizes_no_key_unless_an_option_names_it() {
-    for (words, spoil) in faults() {
+    for (words, damage) in faults() {
         let sandbox = place("");
         let text = std::fs::read_to_string(sandbox.path("acl")).unwrap();
         let acl = sandbox.write_safely("home/.config/acl", &text);
@@ -104,7 +104,7 @@ fn an_unsafe_acl_authorizes_no_key_unless_an_option_names_it() {
             sandbox.path("home/.config/subst/config.toml"),
         );
         std::fs::write(&config, format!("acl = {acl:?}\n")).unwrap();
-        spoil(&acl);
+        damage(&acl);
         // The settings file is named, the ACL in it is not.
         let mut fetch = with_home(&sandbox, &["fetch", &tools]);
         fetch.arg("--config").arg(&config);

@@ -10,7 +10,7 @@ use super::source::sources;
 
 /// How many files of each directory import from a root module above them. Lower a number when a
 /// file no longer does, and remove the line at 0.
-const FILES_IMPORTING_UPWARD: Allowed = &[("cli", 4), ("substitute", 7)];
+const FILES_IMPORTING_UPWARD: Allowed = &[];
 
 /// The arrows that lead to a root module above, or through its re-exports.
 pub(super) fn upward(arrows: &BTreeSet<Arrow>) -> Vec<&Arrow> {

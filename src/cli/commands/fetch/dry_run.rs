@@ -8,11 +8,11 @@ use crate::cli::context::{Context, Purpose};
 use crate::cli::error::{CliError, item_hint};
 use crate::cli::exit::Exit;
 use crate::cli::output::{self, count, printable};
+use crate::cli::text::widest;
 use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
 use crate::substitute::chain;
 use crate::substitute::closure::{FetchPlan, PlannedItem, Planner, References, StoreView};
-use crate::substitute::install::ItemError;
 
 /// Changes nothing, so the right to read the store is enough.
 pub(super) fn run(
@@ -23,10 +23,9 @@ pub(super) fn run(
     let store_view = StoreView::Seen(context.store_to_read()?.map(Arc::new));
     let network = context.network();
     let resolver = context.resolver(Purpose::Fetch, &network)?;
-    let missing_trees = super::missing_trees(context);
     let planner = Planner {
         store_view,
-        missing_trees,
+        missing_trees: context.missing_trees(),
         resolver,
         network,
     };
@@ -34,6 +33,7 @@ pub(super) fn run(
     if context.cancel.is_canceled() {
         return Ok(Exit::Interrupted);
     }
+
     if context.settings.json {
         context.output.json(&as_json(context, &plan))?;
     } else {
@@ -47,6 +47,7 @@ pub(super) fn run(
             output::bytes(plan.nar_size()),
         ));
     }
+
     let mut exit = Exit::Done;
     let advice = context.settings.advice();
     for (path, error) in &plan.failed {
@@ -64,15 +65,16 @@ pub(super) fn run(
 
 /// One line for each item: name, bytes to download, bytes unpacked, server.
 fn lines(context: &Context, plan: &FetchPlan) -> Vec<String> {
-    let name = |item: &PlannedItem| context.settings.store_dir().full_name(&item.path);
-
-    let width = plan
+    let store_dir = context.settings.store_dir();
+    let names: Vec<String> = plan
         .items
         .iter()
-        .map(|item| name(item).len())
-        .max()
-        .unwrap_or_default();
-    let line = |item: &PlannedItem| {
+        .map(|item| store_dir.full_name(&item.path))
+        .collect();
+    let columns = widest(names.iter().map(String::as_str));
+
+    let rows = plan.items.iter().zip(&names);
+    rows.map(|(item, name)| {
         let download = item.download();
         let size = download.and_then(|(_, download)| download.file_size);
         let size = size.map_or_else(|| "-".to_owned(), output::bytes);
@@ -80,21 +82,25 @@ fn lines(context: &Context, plan: &FetchPlan) -> Vec<String> {
         let servers = &context.settings.servers;
         let server = download.map_or("-", |(source, _)| servers[source.server].as_str());
         format!(
-            "{:<width$} {size:>10} {nar_size:>10}  {}",
-            name(item),
+            "{name:<columns$} {size:>10} {nar_size:>10}  {}",
             printable(server)
         )
-    };
-    plan.items.iter().map(line).collect()
+    })
+    .collect()
 }
 
 fn as_json(context: &Context, plan: &FetchPlan) -> Value {
-    let name = |path: &StorePath| context.settings.store_dir().full_name(path);
-    let failed = |(path, error): &(StorePath, ItemError)| json!({ "path": name(path), "reason": chain(error) });
+    let store_dir = context.settings.store_dir();
+    let valid = plan.valid.iter().map(|path| store_dir.full_name(path));
+    let fetch = plan.items.iter().map(|item| item_json(context, item));
+    let failed = plan
+        .failed
+        .iter()
+        .map(|(path, error)| json!({ "path": store_dir.full_name(path), "reason": chain(error) }));
     json!({
-        "valid": plan.valid.iter().map(name).collect::<Vec<_>>(),
-        "fetch": plan.items.iter().map(|item| item_json(context, item)).collect::<Vec<_>>(),
-        "failed": plan.failed.iter().map(failed).collect::<Vec<_>>(),
+        "valid": valid.collect::<Vec<_>>(),
+        "fetch": fetch.collect::<Vec<_>>(),
+        "failed": failed.collect::<Vec<_>>(),
         "download_size": plan.download_size(), "nar_size": plan.nar_size(),
     })
 }

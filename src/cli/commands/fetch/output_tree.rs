@@ -22,7 +22,7 @@ use crate::substitute::install::{AvailableItem, Installer, ItemError, check_free
 use crate::substitute::lookup::Resolver;
 use crate::substitute::progress::{ProgressEvent, with_ticks};
 
-use super::report::Row;
+use super::report::FetchReportItem;
 
 pub(super) fn run(
     context: &Context,
@@ -41,11 +41,11 @@ pub(super) fn run(
         context.output.warn(&chain(&error));
     }
 
-    let mut row = Row::of(path);
-    let fetched = fetch(context, &destination, &mut row)?;
+    let mut report_item = FetchReportItem::of(path);
+    let fetched = fetch(context, &destination, &mut report_item)?;
     if context.settings.json {
         let status = if fetched.is_ok() { "fetched" } else { "failed" };
-        let item = row.as_json(context, status, fetched.as_ref().err());
+        let item = report_item.as_json(context, status, fetched.as_ref().err());
         context.output.json(&json!({ "items": [item] }))?;
     } else if fetched.is_ok() {
         context.output.line(&shown)?;
@@ -67,16 +67,22 @@ pub(super) fn run(
     }
 }
 
-/// Unpacks the item that `row` is about, and notes its sizes there.
+/// Unpacks the item that `report_item` is about, and notes its sizes there.
 fn fetch(
     context: &Context,
     destination: &Destination,
-    row: &mut Row,
+    report_item: &mut FetchReportItem,
 ) -> Result<Result<(), ItemError>, CliError> {
     let network = context.network();
     let resolver = context.resolver(Purpose::Fetch, &network)?;
     let installer = context.installer(&network)?;
-    Ok(unpack(context, &resolver, &installer, destination, row))
+    Ok(unpack(
+        context,
+        &resolver,
+        &installer,
+        destination,
+        report_item,
+    ))
 }
 
 fn unpack(
@@ -84,11 +90,11 @@ fn unpack(
     resolver: &Arc<Resolver>,
     installer: &Installer,
     destination: &Destination,
-    row: &mut Row,
+    report_item: &mut FetchReportItem,
 ) -> Result<(), ItemError> {
-    let item = AvailableItem::find(installer, resolver, &row.path)?;
-    row.download_size = item.download_size();
-    row.nar_size = Some(item.nar_size());
+    let item = AvailableItem::find(installer, resolver, &report_item.path)?;
+    report_item.download_size = item.download_size();
+    report_item.nar_size = Some(item.nar_size());
     check_free_space(
         destination.parent_path(),
         destination.free_bytes()?,
@@ -97,7 +103,7 @@ fn unpack(
 
     let staging = Staging::begin(destination)?;
     let temporary = staging.temporary().clone();
-    with_progress(context, installer, row, || {
+    with_progress(context, installer, report_item, || {
         let builds = AllowedBuilds::Any;
         let checked = item.unpack(installer, resolver, &temporary, None, builds)?;
         staging.publish(checked)?;
@@ -105,15 +111,15 @@ fn unpack(
     })
 }
 
-/// Tells how far `work` is, which unpacks the item of `row`.
+/// Reports the progress of `work`, which unpacks the item of `report_item`.
 fn with_progress(
     context: &Context,
     installer: &Installer,
-    row: &Row,
+    report_item: &FetchReportItem,
     work: impl FnOnce() -> Result<(), ItemError>,
 ) -> Result<(), ItemError> {
     let progress = &context.progress;
-    let download_size = row.download_size.unwrap_or_default();
+    let download_size = report_item.download_size.unwrap_or_default();
     progress.event(ProgressEvent::Planned {
         items: 1,
         download_size,
@@ -122,7 +128,7 @@ fn with_progress(
     let unpacked = with_ticks(TICK, || installer.report_progress(), work);
     if let Err(error) = &unpacked {
         progress.event(ProgressEvent::Failed {
-            item: &row.path,
+            item: &report_item.path,
             reason: format_args!("{}", chain(error)),
         });
     }
@@ -151,10 +157,6 @@ fn open_destination(destination: &Path) -> Result<Destination, CliError> {
         _ => Path::new("."),
     };
 
-    let directory = open_directory(parent).map_err(|source| CliError::File {
-        action: "opening",
-        path: parent.to_owned(),
-        source,
-    })?;
+    let directory = open_directory(parent).map_err(CliError::file("opening", parent))?;
     Ok(Destination::new(directory, parent.to_owned(), name))
 }

@@ -14,14 +14,13 @@ use crate::substitute::closure::{FetchOutcome, FetchPlan, PlannedItem};
 use crate::substitute::install::{FailureClass, ItemError};
 
 /// An item and its sizes, when they are known.
-#[derive(Clone)]
-pub(super) struct Row {
+pub(super) struct FetchReportItem {
     pub(super) path: StorePath,
     pub(super) download_size: Option<u64>,
     pub(super) nar_size: Option<u64>,
 }
 
-impl Row {
+impl FetchReportItem {
     /// An item of which nothing more is known.
     pub(super) fn of(path: &StorePath) -> Self {
         Self {
@@ -54,22 +53,22 @@ impl Row {
     }
 }
 
-/// What is to be told when it is over.
+/// What is reported when a fetch has ended.
 pub(super) struct FetchReport {
-    planned: Vec<Row>,
+    planned: Vec<FetchReportItem>,
 }
 
 impl FetchReport {
     pub(super) fn new(plan: &FetchPlan) -> Self {
         Self {
-            planned: plan.items.iter().map(Row::planned).collect(),
+            planned: plan.items.iter().map(FetchReportItem::planned).collect(),
         }
     }
 
     /// Notes which items were planned again, or were added to the plan.
     pub(super) fn replanned(&mut self, outcome: &FetchOutcome) {
         for item in &outcome.replanned {
-            let row = Row::planned(item);
+            let row = FetchReportItem::planned(item);
             match self.planned.iter_mut().find(|known| known.path == row.path) {
                 Some(known) => *known = row,
                 None => self.planned.push(row),
@@ -86,32 +85,29 @@ impl FetchReport {
 
     /// Every item as data.
     pub(super) fn as_json(&self, context: &Context, outcome: &FetchOutcome) -> Value {
-        let planned: HashMap<&StorePath, &Row> =
+        let planned: HashMap<&StorePath, &FetchReportItem> =
             self.planned.iter().map(|row| (&row.path, row)).collect();
-        let row = |path: &StorePath| {
-            planned
-                .get(path)
-                .map_or_else(|| Row::of(path), |row| (*row).clone())
-        };
-
-        let valid = outcome
-            .valid
-            .iter()
-            .map(|p| Row::of(p).as_json(context, "valid", None));
+        let valid = outcome.valid.iter().map(|path| (path, "valid", None));
         let fetched = outcome
             .registered
             .iter()
-            .map(|p| row(p).as_json(context, "fetched", None));
+            .map(|path| (path, "fetched", None));
         let failed = outcome
             .failed
             .iter()
-            .map(|(path, error)| row(path).as_json(context, "failed", Some(error)));
-        json!({ "items": valid.chain(fetched).chain(failed).collect::<Vec<_>>() })
+            .map(|(path, error)| (path, "failed", Some(error)));
+
+        let items = valid.chain(fetched).chain(failed);
+        let items = items.map(|(path, status, why)| match planned.get(path) {
+            Some(item) if status != "valid" => item.as_json(context, status, why),
+            _ => FetchReportItem::of(path).as_json(context, status, why),
+        });
+        json!({ "items": items.collect::<Vec<_>>() })
     }
 
-    /// In words, for people.
-    pub(super) fn tell(&self, context: &Context, outcome: &FetchOutcome) {
-        tell_failures(context, outcome);
+    /// Prints failures and a summary for people.
+    pub(super) fn print(&self, context: &Context, outcome: &FetchOutcome) {
+        print_failures(context, outcome);
 
         let (registered, items) = (outcome.registered.len(), self.planned.len());
         if outcome.class() == Some(FailureClass::Interrupted) {
@@ -135,22 +131,23 @@ impl FetchReport {
     }
 }
 
-/// Each failure with its cause. What merely depends on another, or failed because of the same
-/// servers that do not answer, is counted, not listed; and what was stopped with everything else
-/// is not even that.
-fn tell_failures(context: &Context, outcome: &FetchOutcome) {
+/// Prints each failure with its cause. An item that only depends on another failed one, or failed
+/// because of the same unreachable servers, is counted instead; one that was interrupted is left out.
+fn print_failures(context: &Context, outcome: &FetchOutcome) {
     let is_interrupted = outcome.class() == Some(FailureClass::Interrupted);
     let is_terse = context.settings.verbosity < Verbosity::Verbose && outcome.failed.len() > 1;
     let advice = context.settings.advice();
     let mut consequences = 0;
-    let mut told_down = HashSet::new();
+    let mut reported_down = HashSet::new();
 
     for (path, error) in &outcome.failed {
         match error {
             ItemError::Interrupted => {}
             ItemError::Reference(_) | ItemError::NotTried if is_interrupted => {}
             ItemError::Reference(_) | ItemError::NotTried if is_terse => consequences += 1,
-            error if is_terse && is_told(error.servers_down(), &mut told_down) => consequences += 1,
+            error if is_terse && is_reported(error.servers_down(), &mut reported_down) => {
+                consequences += 1
+            }
             _ => {
                 let name = context.settings.store_dir().full_name(path);
                 let what = format!("cannot fetch {name}");
@@ -169,8 +166,11 @@ fn tell_failures(context: &Context, outcome: &FetchOutcome) {
     }
 }
 
-/// Whether it was told of an earlier item that `servers` do not answer; with no servers there was
+/// Whether an earlier failure has named the same unreachable `servers`; with no servers there was
 /// another cause.
-fn is_told(servers: BTreeSet<ServerIndex>, told: &mut HashSet<BTreeSet<ServerIndex>>) -> bool {
-    !servers.is_empty() && !told.insert(servers)
+fn is_reported(
+    servers: BTreeSet<ServerIndex>,
+    reported: &mut HashSet<BTreeSet<ServerIndex>>,
+) -> bool {
+    !servers.is_empty() && !reported.insert(servers)
 }

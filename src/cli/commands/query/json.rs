@@ -96,6 +96,7 @@ fn item<'a>(
     let view = ItemView::of(context, found);
     let authority = found.authority.as_ref();
     let narinfo = authority.map(|authority| authority.narinfo());
+
     let url = view
         .source
         .zip(view.download)
@@ -106,6 +107,7 @@ fn item<'a>(
     let method = view
         .download
         .and_then(|download| download.compression.as_ref().ok());
+
     let answers = found.answers.iter().zip(&resolution.servers);
     let answer = view
         .source

@@ -61,6 +61,7 @@ fn why(resolution: &Resolution, found: &ItemLookup) -> Option<String> {
     if found.authority.is_some() {
         return None;
     }
+
     let mut answers = found.answers.iter().zip(&resolution.servers);
     let (answer, server) = answers.find(|(answer, _)| answer.outcome.explains_absence())?;
     Some(printable(&format!("{}: {}", server.url, answer.outcome)).into_owned())
@@ -99,6 +100,7 @@ fn in_terminal(rows: &[TableRow], terminal_width: usize) -> Vec<String> {
         return Vec::new();
     }
     let names: Vec<String> = rows.iter().map(|row| short_name(&row.server)).collect();
+
     let header = format!("{:<9} {:>10} {:>10}  ", "STATUS", "DOWNLOAD", "UNPACKED");
     let server_column = widest(names.iter().map(String::as_str)).max("SERVER".len());
     let path_column = widest(rows.iter().map(|row| &*row.path));

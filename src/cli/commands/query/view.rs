@@ -85,6 +85,7 @@ impl QuerySummary {
             seconds: context.clock.elapsed().as_secs_f64(),
             ..Self::default()
         };
+
         for found in &resolution.items {
             *summary.count_of(found.status) += 1;
             let download = choice::announced(&found.sources).map(|(_, download)| download);
@@ -117,6 +118,7 @@ impl QuerySummary {
             (self.unknown, "unknown"),
         ];
         let items = self.available + others.iter().map(|(count, _)| count).sum::<usize>();
+
         let mut text = format!(
             "{} of {items} available, {} to download, {} unpacked",
             self.available,

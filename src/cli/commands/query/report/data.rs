@@ -68,6 +68,7 @@ impl CacheMissReport {
         let mut probes = client.map_or_else(NarProbes::none, |client| {
             NarProbes::request(&context.settings.servers, resolution, client)
         });
+
         let mut servers: Vec<ServerTotals> =
             resolution.servers.iter().map(ServerTotals::new).collect();
         let mut items = Vec::new();

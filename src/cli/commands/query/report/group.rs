@@ -21,7 +21,7 @@ pub(super) enum MissGroup {
     /// A negative answer from every server, at least one of them new.
     Missing,
     /// A negative answer from every server, all of them cached.
-    MissingRemembered,
+    MissingCached,
     /// A server is preparing it.
     Preparing,
     /// No definite answer: servers are down.
@@ -32,7 +32,7 @@ pub(super) enum MissGroup {
     ServerError,
     /// No definite answer: the servers are for other stores.
     OtherStore,
-    /// Not in the lookup cache, and nothing else was to be asked.
+    /// Not in the lookup cache, and no request was allowed.
     Offline,
     /// From another server than the first.
     Elsewhere,
@@ -43,7 +43,7 @@ pub(super) enum MissGroup {
 }
 
 impl MissGroup {
-    /// In the order in which they are told.
+    /// In the order in which reports list them.
     pub(super) const ALL: [Self; 16] = [
         Self::BadSignature,
         Self::WrongItem,
@@ -51,7 +51,7 @@ impl MissGroup {
         Self::Unsigned,
         Self::UnauthorizedKey,
         Self::Missing,
-        Self::MissingRemembered,
+        Self::MissingCached,
         Self::Preparing,
         Self::ServerDown,
         Self::ServerSkipped,
@@ -72,32 +72,25 @@ impl MissGroup {
                 .find_map(Self::of_refused)
                 .unwrap_or(Self::Unusable),
             ItemStatus::Preparing => Self::Preparing,
-            ItemStatus::Missing if all.iter().all(is_remembered) => Self::MissingRemembered,
+            ItemStatus::Missing if all.iter().all(is_cached) => Self::MissingCached,
             ItemStatus::Missing => Self::Missing,
             ItemStatus::Unknown => Self::of_unknown(all),
         }
     }
 
     fn of_unknown(all: &[ServerAnswer]) -> Self {
-        let any = |wanted: fn(&ServerAnswer) -> bool| all.iter().any(wanted);
-        if any(|answer| matches!(answer.outcome, LookupOutcome::Offline)) {
-            Self::Offline
-        } else if any(is_error_of_server) {
-            Self::ServerError
-        } else if any(|answer| {
-            matches!(
-                answer.outcome,
-                LookupOutcome::NoResponse(_)
-                    | LookupOutcome::LocalFailure(_)
-                    | LookupOutcome::NotAwaited
-            )
-        }) {
-            Self::ServerDown
-        } else if any(|answer| matches!(answer.outcome, LookupOutcome::Skipped(_))) {
-            Self::ServerSkipped
-        } else {
-            Self::OtherStore
-        }
+        // Of several reasons, the one that the user can do most about.
+        let kinds = all.iter().filter_map(|answer| match answer.outcome {
+            LookupOutcome::Offline => Some((0, Self::Offline)),
+            LookupOutcome::Failed(_) => Some((1, Self::ServerError)),
+            LookupOutcome::NoResponse(_)
+            | LookupOutcome::LocalFailure(_)
+            | LookupOutcome::NotAwaited => Some((2, Self::ServerDown)),
+            LookupOutcome::Skipped(_) => Some((3, Self::ServerSkipped)),
+            _ => None,
+        });
+
+        kinds.min().map_or(Self::OtherStore, |(_, kind)| kind)
     }
 
     fn of_available(found: &ItemLookup) -> Self {
@@ -136,7 +129,7 @@ impl MissGroup {
             Self::Unsigned => "unsigned",
             Self::UnauthorizedKey => "unauthorized-key",
             Self::Missing => "missing",
-            Self::MissingRemembered => "missing-remembered",
+            Self::MissingCached => "missing-remembered",
             Self::Preparing => "preparing",
             Self::ServerDown => "server-down",
             Self::ServerSkipped => "server-skipped",
@@ -158,7 +151,7 @@ impl MissGroup {
             Self::Unsigned => "REFUSED, not signed",
             Self::UnauthorizedKey => "REFUSED, signed by a key that is not authorized here",
             Self::Missing => "MISSING, no server has it",
-            Self::MissingRemembered => "MISSING, no server had it when asked last",
+            Self::MissingCached => "MISSING, no server had it when asked last",
             Self::Preparing => "PREPARING, a server is making it available",
             Self::ServerDown => "UNKNOWN, a server that might have it is unreachable",
             Self::ServerSkipped => "UNKNOWN, a server that might have it was down a moment ago",
@@ -192,13 +185,9 @@ impl MissGroup {
 
 /// Whether asking again now is all that could change the answer. A server for another store has
 /// none to change.
-fn is_remembered(answer: &ServerAnswer) -> bool {
+fn is_cached(answer: &ServerAnswer) -> bool {
     matches!(answer.origin, AnswerOrigin::Cache { .. })
         || matches!(answer.outcome, LookupOutcome::OtherStore(_))
-}
-
-fn is_error_of_server(answer: &ServerAnswer) -> bool {
-    matches!(answer.outcome, LookupOutcome::Failed(_))
 }
 
 #[cfg(test)]
@@ -234,7 +223,7 @@ mod tests {
         }
     }
 
-    fn remembered(outcome: LookupOutcome) -> ServerAnswer {
+    fn cached_answer(outcome: LookupOutcome) -> ServerAnswer {
         let origin = AnswerOrigin::Cache {
             asked_at: 1,
             expires_at: 9,
@@ -247,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_miss_is_told_apart() {
+    fn every_kind_of_miss_is_distinguished() {
         let key = "E8".to_owned();
         let down = || ServerAnswer::of(LookupOutcome::NoResponse(cached("connection refused")));
         let cases = [
@@ -307,22 +296,22 @@ mod tests {
         }
         assert_eq!(group(vec![down()]), MissGroup::ServerDown);
         assert_eq!(
-            group(vec![remembered(LookupOutcome::Failed(cached("500")))]),
+            group(vec![cached_answer(LookupOutcome::Failed(cached("500")))]),
             MissGroup::ServerError
         );
         let (old, new) = (
-            remembered(LookupOutcome::Missing(404)),
+            cached_answer(LookupOutcome::Missing(404)),
             ServerAnswer::of(LookupOutcome::Missing(404)),
         );
         assert_eq!(
             group(vec![old.clone(), old.clone()]),
-            MissGroup::MissingRemembered
+            MissGroup::MissingCached
         );
         assert_eq!(group(vec![old, new]), MissGroup::Missing);
     }
 
     #[test]
-    fn all_groups_are_told_gravest_first() {
+    fn all_groups_are_listed_gravest_first() {
         assert!(MissGroup::ALL.is_sorted());
     }
 }

@@ -34,7 +34,7 @@ fn of_group(kind: MissGroup, advice: &Advice) -> String {
         }
         MissGroup::Missing if advice.offline => advice.newer_answer(),
         MissGroup::Missing => "build it, or name a server that has it with --substitute-urls",
-        MissGroup::MissingRemembered => {
+        MissGroup::MissingCached => {
             return format!(
                 "{}; else the answer holds for the time shown",
                 advice.newer_answer()

@@ -1,9 +1,8 @@
-//! What is known of the nars themselves: whether they are there, and whether a proxy in front of
-//! the server has them. Asked side by side, since each answer costs a round trip.
+//! Requests for the headers of nars: whether the server has the nar, and whether a proxy in front of
+//! it has cached it. Several requests are in flight, since each takes a round trip.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 use url::Url;
@@ -14,6 +13,7 @@ use crate::format::store_path::StorePath;
 use crate::http::Client;
 use crate::substitute::download::choice;
 use crate::substitute::lookup::Resolution;
+use crate::sync::lock;
 
 /// Whether a proxy in front of the server has the nar itself.
 #[derive(Debug, Serialize)]
@@ -46,14 +46,14 @@ impl NarProbe {
         }
     }
 
-    /// Whether the server gives it out.
-    pub(super) fn is_there(&self) -> bool {
+    /// Whether the server sends it.
+    pub(super) fn is_available(&self) -> bool {
         self.status == Some(200)
     }
 
     /// Whether a proxy's cache had it, if a proxy says so.
     pub(super) fn is_hit(&self) -> Option<bool> {
-        if !self.is_there() {
+        if !self.is_available() {
             return None;
         }
         let word = self
@@ -61,6 +61,7 @@ impl NarProbe {
             .as_deref()
             .unwrap_or_default()
             .to_ascii_lowercase();
+
         // Some name every proxy on the way: who had it is enough.
         match () {
             () if word.contains("hit") || self.age.is_some_and(|age| age > 0) => Some(true),
@@ -70,16 +71,39 @@ impl NarProbe {
     }
 }
 
-/// The answers, by item and server.
-pub(super) struct NarProbes(HashMap<(StorePath, ServerIndex), NarProbe>);
+/// An item and one of its servers.
+type ProbeKey = (StorePath, ServerIndex);
+
+/// The results, by item and server.
+pub(super) struct NarProbes(HashMap<ProbeKey, NarProbe>);
+
+/// The requests that are not sent yet, and the results of the others.
+struct PendingProbes<'a> {
+    client: &'a Client,
+    requests: Mutex<Vec<(ProbeKey, Url)>>,
+    done: Mutex<HashMap<ProbeKey, NarProbe>>,
+}
+
+impl PendingProbes<'_> {
+    fn send_all(&self) {
+        while let Some((key, url)) = self.next() {
+            let probe = NarProbe::request(self.client, &url);
+            lock(&self.done).insert(key, probe);
+        }
+    }
+
+    fn next(&self) -> Option<(ProbeKey, Url)> {
+        lock(&self.requests).pop()
+    }
+}
 
 impl NarProbes {
-    /// Nobody was asked.
+    /// No results: no request was sent.
     pub(super) fn none() -> Self {
         Self(HashMap::new())
     }
 
-    /// Asks every server that has an item about its nar.
+    /// Requests the headers of each item's nar from every server that has the item.
     pub(super) fn request(servers: &ServerList, resolution: &Resolution, client: &Client) -> Self {
         let sources = resolution.items.iter().flat_map(|found| {
             found.sources.iter().filter_map(|source| {
@@ -89,39 +113,34 @@ impl NarProbes {
                 Some(((found.path.clone(), source.server), url))
             })
         });
-        let questions: Vec<_> = sources.collect();
-
-        let (next, answers) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
-        let work = || {
-            while let Some((key, url)) = questions.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let probe = NarProbe::request(client, url);
-                let mut answers = answers.lock().expect("no thread panics holding it");
-                answers.insert(key.clone(), probe);
-            }
+        let pending = PendingProbes {
+            client,
+            requests: Mutex::new(sources.collect()),
+            done: Mutex::default(),
         };
+        let count = lock(&pending.requests).len();
 
         std::thread::scope(|scope| {
-            // This thread works too, so it may do with fewer than are wanted.
-            for _ in 1..THREADS.min(questions.len()) {
-                if std::thread::Builder::new()
-                    .spawn_scoped(scope, work)
-                    .is_err()
-                {
+            // This thread sends requests too, so fewer others are enough.
+            for _ in 1..THREADS.min(count) {
+                let thread = std::thread::Builder::new();
+                if thread.spawn_scoped(scope, || pending.send_all()).is_err() {
                     break;
                 }
             }
-            work();
+            pending.send_all();
         });
-        Self(answers.into_inner().expect("no thread panics holding it"))
+        let done = std::mem::take(&mut *lock(&pending.done));
+        Self(done)
     }
 
-    /// What `server` said of the nar of `item`.
+    /// The result for the nar of `item` at `server`.
     pub(super) fn take(&mut self, item: &StorePath, server: ServerIndex) -> Option<NarProbe> {
         self.0.remove(&(item.clone(), server))
     }
 }
 
-/// Questions under way at once.
+/// Requests in flight at once.
 const THREADS: usize = 16;
 
 #[cfg(test)]
@@ -129,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proxies_say_hit_or_miss_in_many_words() {
+    fn hits_and_misses_of_proxies_are_recognized() {
         let probe = |word: Option<&str>, age| {
             let proxy_cache = word.map(str::to_owned);
             let url = String::new();
@@ -151,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_in_a_proxy_s_cache_is_no_hit() {
+    fn an_error_in_the_cache_of_a_proxy_is_not_a_hit() {
         let (url, proxy_cache, age) = (String::new(), Some("HIT".to_owned()), Some(9));
         let gone = NarProbe {
             url,

@@ -33,6 +33,7 @@ pub(in crate::cli::commands::query) fn lines(
 fn groups(items: &[ReportItem], servers: &[ServerTotals]) -> Vec<String> {
     let names = server_names(servers);
     let columns = column_width(&names);
+
     let mut lines = Vec::new();
     for group in MissGroup::ALL {
         let members: Vec<&ReportItem> = items.iter().filter(|item| item.group == group).collect();
@@ -73,7 +74,7 @@ fn column_width(names: &[String]) -> usize {
 /// Whether a server has the narinfo but does not send the nar.
 fn lacks_nar(item: &ReportItem) -> bool {
     let nars = item.answers.iter().filter_map(|answer| answer.nar.as_ref());
-    nars.into_iter().any(|nar| !nar.is_there())
+    nars.into_iter().any(|nar| !nar.is_available())
 }
 
 /// The items with their answers below; those with the same answers together.
@@ -155,7 +156,7 @@ fn nar_line(nar: &NarProbe) -> String {
         (None, Some(status @ (404 | 410))) => {
             format!("gone, HTTP {status}: the narinfo is stale")
         }
-        (None, Some(status)) if !nar.is_there() => format!("not available: HTTP {status}"),
+        (None, Some(status)) if !nar.is_available() => format!("not available: HTTP {status}"),
         (None, _) => match (&nar.proxy_cache, nar.age.map(duration)) {
             (Some(word), Some(age)) => format!("proxy cache {word}, {age} old"),
             (Some(word), None) => format!("proxy cache {word}"),
@@ -174,6 +175,7 @@ fn totals(servers: &[ServerTotals]) -> Vec<String> {
         "{:<columns$} {:>5} {:>6} {:>5} {:>6} {:>9} {:>7} {:>6}",
         "SERVER", "asked", "cached", "has", "has no", "preparing", "refused", "failed"
     )];
+
     for (totals, name) in servers.iter().zip(&names) {
         let is_long = width(name) > columns;
         lines.extend(is_long.then(|| name.clone()));
@@ -209,6 +211,7 @@ fn conclusion(items: &[ReportItem]) -> Vec<String> {
     if to_build == 0 {
         return Vec::new();
     }
+
     let preparing = items
         .iter()
         .filter(|item| item.group == MissGroup::Preparing)
@@ -233,38 +236,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_good_status_means_that_a_nar_is_there() {
-        let words = |status, word: Option<&str>, age| {
-            let (url, proxy_cache, error) = (String::new(), word.map(str::to_owned), None);
+    fn a_nar_is_available_only_with_status_200() {
+        fn line(status: u16, proxy_cache: Option<&str>, age: Option<u64>) -> String {
             nar_line(&NarProbe {
-                url,
+                url: String::new(),
                 status: Some(status),
-                proxy_cache,
+                proxy_cache: proxy_cache.map(str::to_owned),
                 age,
-                error,
+                error: None,
             })
-        };
+        }
         assert_eq!(
-            words(200, None, None),
+            line(200, None, None),
             "nar: available; no proxy-cache header"
         );
         assert_eq!(
-            words(200, Some("HIT"), Some(9)),
+            line(200, Some("HIT"), Some(9)),
             "nar: proxy cache HIT, 9 s old"
         );
         assert_eq!(
-            words(404, Some("HIT"), Some(9)),
+            line(404, Some("HIT"), Some(9)),
             "nar: gone, HTTP 404: the narinfo is stale"
         );
         assert_eq!(
-            words(410, None, Some(9)),
+            line(410, None, Some(9)),
             "nar: gone, HTTP 410: the narinfo is stale"
         );
         assert_eq!(
-            words(403, Some("MISS"), None),
+            line(403, Some("MISS"), None),
             "nar: not available: HTTP 403"
         );
-        assert_eq!(words(500, None, None), "nar: not available: HTTP 500");
+        assert_eq!(line(500, None, None), "nar: not available: HTTP 500");
     }
 
     #[test]

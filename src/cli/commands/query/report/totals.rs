@@ -52,6 +52,7 @@ impl ServerTotals {
             | LookupOutcome::LocalFailure(_)
             | LookupOutcome::NotAwaited => self.failed += 1,
         }
+
         match answer.origin {
             AnswerOrigin::Cache { .. } => self.from_cache += 1,
             AnswerOrigin::Network => self.asked += 1,

@@ -1,0 +1,94 @@
+//! Plans a fetch, carries it out and reports what came of it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::cli::args::FetchArgs;
+use crate::cli::context::{Context, Purpose};
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+use crate::format::store_path::StorePath;
+use crate::substitute::closure::{ClosureFetch, OnFailure, Planner, References, StoreView};
+
+use super::report::FetchReport;
+use super::{dry_run, output_tree};
+
+/// Fetches what `args` name.
+///
+/// # Errors
+/// What keeps it from even starting; items that fail are reported one by one.
+pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError> {
+    let paths = context.paths(&args.paths)?;
+    if let Some(destination) = &args.output {
+        return output_tree::run(context, &paths, destination);
+    }
+
+    let references = if args.no_references {
+        References::MustBeValid
+    } else {
+        References::Fetch
+    };
+    if args.dry_run {
+        return dry_run::run(context, &paths, references);
+    }
+
+    let (planner, fetch) = setup(context, args)?;
+    let plan = planner.plan(&paths, references)?;
+    if context.cancel.is_canceled() {
+        return Ok(Exit::Interrupted);
+    }
+    let mut report = FetchReport::new(&plan);
+
+    let wanted: HashSet<&StorePath> = paths.iter().collect();
+    let mut printed = Ok(());
+    let outcome = fetch.run(&planner, plan, &mut |path| {
+        if wanted.contains(path) && printed.is_ok() && !context.settings.json {
+            let name = context.settings.store_dir().full_name(path);
+            context
+                .progress
+                .aside(&mut || printed = context.output.line(&name));
+        }
+    });
+
+    report.replanned(&outcome);
+    // Both databases wait for the disk when they are closed: not one after the other. The resolver
+    // begins here and is waited for when `fetch` has let go of the store.
+    fetch.resolver.finish();
+    drop((planner, fetch));
+
+    if context.settings.json {
+        printed = context.output.json(&report.as_json(context, &outcome));
+    }
+
+    report.print(context, &outcome);
+    printed?;
+    Ok(outcome.class().map_or(Exit::Done, Exit::from))
+}
+
+fn setup(context: &Context, args: &FetchArgs) -> Result<(Planner, ClosureFetch), CliError> {
+    let store = context.store()?;
+    let network = context.network();
+    let resolver = context.resolver(Purpose::Fetch, &network)?;
+    let installer = Arc::new(context.installer(&network)?);
+
+    let planner = Planner {
+        store_view: StoreView::Kept(Arc::clone(&store)),
+        missing_trees: context.missing_trees(),
+        resolver: Arc::clone(&resolver),
+        network,
+    };
+    let fetch = ClosureFetch {
+        store,
+        resolver,
+        installer,
+        progress: Arc::clone(&context.progress),
+        clock: context.clock,
+        jobs: context.settings.jobs,
+        on_failure: if args.keep_going {
+            OnFailure::KeepGoing
+        } else {
+            OnFailure::Stop
+        },
+    };
+    Ok((planner, fetch))
+}

@@ -1,0 +1,69 @@
+//! Messages about events, for people.
+
+use crate::cli::output::{self, Verbosity, printable};
+use crate::substitute::download::choice::DownloadChoice;
+use crate::substitute::progress::ProgressEvent;
+
+/// The message for an event that has a line of its own; `None` for other events.
+pub(super) fn event_message(event: &ProgressEvent<'_>, verbosity: Verbosity) -> Option<String> {
+    let line = match event {
+        ProgressEvent::ServerDown { server, reason } => {
+            format!(
+                "subst: warning: {} is not used: {}",
+                printable(server),
+                printable(&reason.to_string())
+            )
+        }
+        ProgressEvent::Retrying {
+            server,
+            failing_for,
+            ..
+        } => {
+            let seconds = failing_for.as_secs();
+            format!(
+                "subst: {} does not answer, retrying ({seconds} s)",
+                printable(server)
+            )
+        }
+        ProgressEvent::Warning(text) => format!("subst: warning: {}", printable(text)),
+        ProgressEvent::SourceFailed { item, url, reason } => {
+            format!(
+                "subst: warning: {item} from {}: {}",
+                printable(url),
+                printable(&reason.to_string())
+            )
+        }
+        ProgressEvent::Started {
+            item, url, choice, ..
+        } if verbosity >= Verbosity::Verbose => {
+            let why = choice.map(|choice| format!(" ({})", expected_times(choice)));
+            format!(
+                "subst: {item} from {}{}",
+                printable(url),
+                why.unwrap_or_default()
+            )
+        }
+        _ => return None,
+    };
+    Some(line)
+}
+
+/// The expected time of each download, such as `lzip in 40 ms, zstd in 52 ms at 7.5 MiB/s`.
+fn expected_times(choice: &DownloadChoice) -> String {
+    let expected: Vec<String> = choice
+        .expected
+        .iter()
+        .map(|(method, seconds)| format!("{method} in {}", output::estimate(*seconds)))
+        .collect();
+
+    let assumed = if choice.link_is_measured {
+        ""
+    } else {
+        ", assumed"
+    };
+    format!(
+        "{} at {}/s{assumed}",
+        expected.join(", "),
+        output::bytes(choice.link)
+    )
+}
