@@ -6,6 +6,7 @@ pub(crate) mod closure;
 pub(crate) mod download;
 mod error_text;
 pub(crate) mod install;
+pub(crate) mod item_lookup;
 pub(crate) mod lookup;
 pub(crate) mod network;
 pub(crate) mod outcome;

@@ -184,7 +184,7 @@ fn store_hint(error: &StoreError, advice: &Advice) -> Option<String> {
 /// What the user can do about an item that could not be had.
 #[must_use]
 pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
-    use crate::substitute::outcome::ItemStatus;
+    use crate::substitute::item_lookup::ItemStatus;
     use crate::trust::verdict::Refusal;
     let hint = match error {
         ItemError::Refused {

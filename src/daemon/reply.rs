@@ -14,7 +14,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use crate::format::hash::NarHash;
 use crate::format::store_path::StoreDir;
 use crate::substitute::download::choice;
-use crate::substitute::outcome::ItemLookup;
+use crate::substitute::item_lookup::ItemLookup;
 
 /// The result of a substitution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

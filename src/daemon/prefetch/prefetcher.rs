@@ -16,9 +16,9 @@ use crate::format::compression::Compression;
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::substitute::download::choice::{self, DownloadCandidate, MeasuredRates};
 use crate::substitute::download::prefetch::{self, PrefetchedNar};
+use crate::substitute::item_lookup::{Authority, ItemLookup};
 use crate::substitute::lookup::SkipFilter;
 use crate::substitute::network::Network;
-use crate::substitute::outcome::{Authority, ItemLookup};
 use crate::sync::lock;
 
 /// A nar that is being downloaded, and its URL.

@@ -6,8 +6,8 @@ use crate::format::narinfo::Download;
 use crate::format::store_path::StorePath;
 use crate::substitute::download::choice;
 use crate::substitute::install::ItemError;
+use crate::substitute::item_lookup::NarSource;
 use crate::substitute::lookup::Resolution;
-use crate::substitute::outcome::NarSource;
 use crate::trust::verdict::AuthorizedNarInfo;
 
 /// Whether what an item refers to is fetched as well.

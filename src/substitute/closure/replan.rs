@@ -12,7 +12,7 @@ use crate::substitute::closure::coordinator::{Coordinator, PlannedItemState, Rep
 use crate::substitute::closure::fetch::TICK;
 use crate::substitute::closure::plan::{FetchPlan, PlannedItem, saturating_sum};
 use crate::substitute::install::ItemError;
-use crate::substitute::outcome::Authority;
+use crate::substitute::item_lookup::Authority;
 use crate::substitute::progress::{ProgressEvent, with_ticks};
 
 impl Coordinator<'_> {

@@ -8,9 +8,9 @@ use crate::substitute::closure::plan::{FetchPlan, PlannedItem, References};
 use crate::substitute::closure::store_view::Inspection;
 use crate::substitute::download::choice::{self, MeasuredRates};
 use crate::substitute::install::ItemError;
+use crate::substitute::item_lookup::{Authority, ItemLookup, NarSource};
 use crate::substitute::lookup::{Resolution, ServerReport};
 use crate::substitute::network::Network;
-use crate::substitute::outcome::{Authority, ItemLookup, NarSource};
 
 /// Sorts what was found into items to fetch and failures, references first. Items whose
 /// references cannot be had fail with them.

@@ -13,8 +13,9 @@ use url::Url;
 use crate::format::compression::Compression;
 use crate::format::narinfo::{Download, NarOffer};
 use crate::format::server_list::{ServerIndex, ServerList};
+use crate::substitute::item_lookup::NarSource;
 use crate::substitute::network::Network;
-use crate::substitute::outcome::{NarSource, Unusable};
+use crate::substitute::outcome::Unusable;
 
 /// One way to get a nar.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use crate::substitute::download::choice;
 use crate::substitute::install::errors::ItemError;
 use crate::substitute::install::installer::{Installer, UnpackRequest};
 use crate::substitute::install::item::{self, AllowedBuilds};
+use crate::substitute::item_lookup::{Authority, NarSource};
 use crate::substitute::lookup::{LookupScope, Resolver};
-use crate::substitute::outcome::{Authority, NarSource};
 use crate::trust::verdict::AuthorizedNarInfo;
 
 /// An item that a server has, with an authorized narinfo.

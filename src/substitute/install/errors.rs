@@ -10,8 +10,9 @@ use crate::format::store_path::StorePath;
 use crate::http::Outage;
 use crate::store::StoreError;
 use crate::substitute::install::attempt_errors::{Attempt, FailureClass};
+use crate::substitute::item_lookup::{ItemLookup, ItemStatus};
 use crate::substitute::lookup::ServerReport;
-use crate::substitute::outcome::{ItemLookup, ItemStatus, LookupOutcome};
+use crate::substitute::outcome::LookupOutcome;
 use crate::trust::verdict::Refusal;
 
 /// Why an item could not be had.

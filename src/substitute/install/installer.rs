@@ -22,8 +22,8 @@ use crate::substitute::download::transfer::{
 use crate::substitute::install::attempt_errors::{Attempt, AttemptError, FailureClass};
 use crate::substitute::install::attempts::Attempts;
 use crate::substitute::install::errors::ItemError;
+use crate::substitute::item_lookup::NarSource;
 use crate::substitute::network::Network;
-use crate::substitute::outcome::NarSource;
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::sync::lock;
 use crate::trust::verdict::AuthorizedNarInfo;

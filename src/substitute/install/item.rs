@@ -11,8 +11,8 @@ use crate::store::unpack::Checked;
 use crate::substitute::download::retries::{FindServers, Retries};
 use crate::substitute::install::errors::ItemError;
 use crate::substitute::install::installer::{Installer, UnpackRequest};
+use crate::substitute::item_lookup::{Authority, ItemBuild, ItemLookup, NarSource};
 use crate::substitute::lookup::{LookupScope, Resolver};
-use crate::substitute::outcome::{Authority, ItemBuild, ItemLookup, NarSource};
 use crate::trust::verdict::AuthorizedNarInfo;
 
 /// Which other builds of an item may take its place.

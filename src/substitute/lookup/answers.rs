@@ -10,15 +10,14 @@ use crate::http::{HttpError, NarInfoAnswer};
 use crate::lookup_cache::{AnswerKind, CacheEntry, CacheError, CachedAnswer, ServerFact};
 use crate::substitute::download::choice;
 use crate::substitute::error_text::chain;
+use crate::substitute::item_lookup::{Authority, NarSource};
 use crate::substitute::lookup::engine::LookupEngine;
 use crate::substitute::lookup::items::ServerOffer;
 use crate::substitute::lookup::refused::RefusedNarInfo;
 use crate::substitute::lookup::verification::{
     TextOrigin, VerificationOutcome, VerifiedText, answer_kind,
 };
-use crate::substitute::outcome::{
-    AnswerOrigin, Authority, LookupFailure, LookupOutcome, NarSource, ServerAnswer,
-};
+use crate::substitute::outcome::{AnswerOrigin, LookupFailure, LookupOutcome, ServerAnswer};
 use crate::substitute::progress::ProgressEvent;
 use crate::trust::verdict::Refusal;
 

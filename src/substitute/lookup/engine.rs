@@ -15,13 +15,13 @@ use crate::format::store_path::{HashPart, StorePath, StorePathRef};
 use crate::http::{LookupEvent, LookupEvents, Lookups, Queued};
 use crate::lookup_cache::{CacheEntry, ServerRow};
 use crate::substitute::error_text::chain;
+use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::lookup::items::{LookupItem, NextStep};
 use crate::substitute::lookup::options::{Freshness, LookupScope, ResolverSetup};
 use crate::substitute::lookup::requests::LookupRequests;
 use crate::substitute::lookup::resolution::Resolution;
 use crate::substitute::lookup::servers::{self, LookupServer, ServerState};
 use crate::substitute::lookup::verification::{UnverifiedText, VerifiedText, Verifier};
-use crate::substitute::outcome::ItemLookup;
 use crate::substitute::progress::ProgressEvent;
 use crate::sync::Threads;
 

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::server_list::{PerServer, ServerIndex};
 use crate::format::store_path::StorePath;
-use crate::substitute::outcome::{
-    Authority, ItemBuild, ItemLookup, ItemStatus, LookupOutcome, NarSource, ServerAnswer, Unusable,
-    status_without_authority,
+use crate::substitute::item_lookup::{
+    Authority, ItemBuild, ItemLookup, ItemStatus, NarSource, status_without_authority,
 };
+use crate::substitute::outcome::{LookupOutcome, ServerAnswer, Unusable};
 
 /// What is known of one server's answer.
 #[derive(Debug, Clone)]

@@ -1,8 +1,8 @@
 //! What lookups give.
 
 use crate::format::server_list::PerServer;
+use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::lookup::servers::ServerReport;
-use crate::substitute::outcome::ItemLookup;
 
 /// What was found, in the order in which items came up.
 #[derive(Debug, Clone, Default)]

@@ -14,8 +14,9 @@ use crate::http::Options;
 use crate::lookup_cache::{LookupCache, TtlPolicy};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
+use crate::substitute::item_lookup::{Authority, ItemLookup, ItemStatus};
 use crate::substitute::network::{Network, NetworkReach};
-use crate::substitute::outcome::{Authority, ItemLookup, ItemStatus, LookupOutcome};
+use crate::substitute::outcome::LookupOutcome;
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::trust::acl::{Acl, AuthorizedKeys};
 

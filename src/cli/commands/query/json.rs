@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::cli::context::Context;
 use crate::format::server_url::redacted;
+use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::lookup::{Resolution, ServerReport};
-use crate::substitute::outcome::ItemLookup;
 
 use super::report::CacheMissReport;
 use super::view::{AnswerView, ItemView, QuerySummary};

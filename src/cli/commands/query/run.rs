@@ -7,9 +7,9 @@ use crate::cli::context::{Context, Purpose};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::format::server_url::ServerUrl;
+use crate::substitute::item_lookup::ItemStatus;
 use crate::substitute::lookup::{LookupScope, Resolution};
 use crate::substitute::network::Network;
-use crate::substitute::outcome::ItemStatus;
 use crate::substitute::progress::SilentProgress;
 
 use super::json::QueryJson;

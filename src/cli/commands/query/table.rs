@@ -3,8 +3,8 @@
 use crate::cli::context::Context;
 use crate::cli::output::{bytes, printable};
 use crate::cli::text::{padded, widest, width, wrapped};
+use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::lookup::Resolution;
-use crate::substitute::outcome::ItemLookup;
 
 use super::view::{ItemView, QuerySummary, short_name};
 

@@ -6,8 +6,9 @@ use crate::cli::context::Context;
 use crate::cli::output::{bytes, count, printable};
 use crate::format::narinfo::Download;
 use crate::substitute::download::choice;
+use crate::substitute::item_lookup::{ItemLookup, ItemStatus, NarSource};
 use crate::substitute::lookup::Resolution;
-use crate::substitute::outcome::{AnswerOrigin, ItemLookup, ItemStatus, NarSource, ServerAnswer};
+use crate::substitute::outcome::{AnswerOrigin, ServerAnswer};
 
 /// What every form shows of an item.
 pub(super) struct ItemView<'a> {

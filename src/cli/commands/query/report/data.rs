@@ -8,8 +8,9 @@ use serde::Serialize;
 use crate::cli::commands::query::view::{AnswerView, ItemView};
 use crate::cli::context::Context;
 use crate::http::Client;
+use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::lookup::Resolution;
-use crate::substitute::outcome::{AnswerOrigin, ItemLookup, LookupOutcome, ServerAnswer};
+use crate::substitute::outcome::{AnswerOrigin, LookupOutcome, ServerAnswer};
 
 use super::group::MissGroup;
 use super::hint;

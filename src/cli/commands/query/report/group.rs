@@ -1,8 +1,7 @@
 //! What an item's answers mean for the user: one kind of miss.
 
-use crate::substitute::outcome::{
-    AnswerOrigin, ItemLookup, ItemStatus, LookupOutcome, ServerAnswer,
-};
+use crate::substitute::item_lookup::{ItemLookup, ItemStatus};
+use crate::substitute::outcome::{AnswerOrigin, LookupOutcome, ServerAnswer};
 use crate::trust::verdict::Refusal;
 
 /// Kinds of misses, gravest first.
@@ -194,9 +193,8 @@ fn is_cached(answer: &ServerAnswer) -> bool {
 mod tests {
     use super::*;
     use crate::format::store_path::StorePath;
-    use crate::substitute::outcome::{
-        LookupFailure, OtherStore, UnreadableNarInfo, Unusable, status_without_authority,
-    };
+    use crate::substitute::item_lookup::status_without_authority;
+    use crate::substitute::outcome::{LookupFailure, OtherStore, UnreadableNarInfo, Unusable};
 
     fn group(answers: Vec<ServerAnswer>) -> MissGroup {
         let path = StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap();

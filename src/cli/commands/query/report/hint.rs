@@ -2,7 +2,8 @@
 //! server than the first made good, on what the first said.
 
 use crate::cli::advice::Advice;
-use crate::substitute::outcome::{ItemLookup, LookupOutcome, ServerAnswer};
+use crate::substitute::item_lookup::ItemLookup;
+use crate::substitute::outcome::{LookupOutcome, ServerAnswer};
 
 use super::group::MissGroup;
 
