@@ -1,13 +1,12 @@
-//! The lookup cache: what servers answered, so that they are not asked again too soon.
+//! The lookup cache: the answers of servers, so that no request is repeated too soon.
 //!
 //! One SQLite file, `lookups-v1.sqlite`, used by any number of processes at once, any of which
 //! may be killed at any moment. It is only a cache, and never a reason to fail: where the
 //! file cannot be used, or stops being usable, answers are cached in memory for the rest
-//! of the run, and the trouble is reported once for the user to see.
+//! of the run, and the failure is reported once.
 //!
-//! A narinfo is kept byte for byte, since its signature covers the bytes. Beside it can stand
-//! the key that a signature of exactly this text was found to be of which saves
-//! checking it again. The key is used only where no other user but root can write the file
+//! A narinfo is kept byte for byte, since its signature covers the bytes. Beside it may stand
+//! the authorized key that has signed exactly this text, which saves verifying it again. The key is used only where no other user but root can write the file
 //! and its directory, and only while text and key are as they were written.
 
 use std::path::{Path, PathBuf};
@@ -44,7 +43,7 @@ pub(crate) struct LookupCache {
     connection: Connection,
     /// `None` when in memory.
     file: Option<CacheFile>,
-    /// The numbers handed out, which stay good when the file is given up.
+    /// The numbers handed out, which stay valid when the file is given up.
     servers: Vec<(ServerRow, Box<str>)>,
     unreported: Option<CacheError>,
 }
@@ -98,12 +97,13 @@ impl LookupCache {
         self.file.as_ref().map(|file| file.path.as_path())
     }
 
-    /// The number of the server at `url`, by which the other methods know it. Should the file
-    /// fail here, the next method that can tell does so.
+    /// The number of the server at `url`, for the other methods. If the file fails here, the next
+    /// method that returns an error reports it.
     pub(crate) fn server_row(&mut self, url: &str) -> ServerRow {
         if let Some((server, _)) = self.servers.iter().find(|(_, known)| **known == *url) {
             return *server;
         }
+
         let server = match db::server_row(&self.connection, url) {
             Ok(server) => server,
             Err(source) => {
@@ -112,6 +112,7 @@ impl LookupCache {
                     .expect("a row in memory depends on nothing but memory")
             }
         };
+
         self.servers.push((server, url.into()));
         server
     }
@@ -128,11 +129,16 @@ impl LookupCache {
         now: u64,
     ) -> Result<Vec<(HashPart, CacheEntry)>, CacheError> {
         let verdicts = self.cached_verdicts();
-        self.run("looking up answers", |connection| {
-            db::find(connection, server, items, verdicts, &|entry| {
-                entry.is_fresh(now)
-            })
-        })
+        let found = self.run("looking up answers", |connection| {
+            db::find(connection, server, items, verdicts, now)
+        })?;
+
+        debug!(
+            items = items.len(),
+            fresh = found.len(),
+            "lookup cache read"
+        );
+        Ok(found)
     }
 
     /// Inserts `batch`, all at once. It is cached even when this fails: in memory.

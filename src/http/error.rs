@@ -197,10 +197,23 @@ impl Error for HttpError {
 mod tests {
     use std::io;
 
+    use rustix::io::Errno;
+
     use super::*;
 
     fn error(kind: HttpErrorKind) -> HttpError {
         HttpError::new(&Url::parse("http://user:secret@h/x").unwrap(), kind)
+    }
+
+    fn system_error(errno: rustix::io::Errno) -> Cause {
+        Arc::new(io::Error::from(errno))
+    }
+
+    fn status(status: u16) -> HttpErrorKind {
+        HttpErrorKind::Status {
+            status,
+            retry_after: None,
+        }
     }
 
     #[test]
@@ -217,27 +230,19 @@ mod tests {
 
     #[test]
     fn the_same_failure_at_another_url_is_of_the_same_kind() {
-        let refused = |errno: rustix::io::Errno| {
-            error(HttpErrorKind::Connect(Arc::new(io::Error::from(errno))))
-        };
-        let status = |status| {
-            let retry_after = None;
-            error(HttpErrorKind::Status {
-                status,
-                retry_after,
-            })
-        };
-        let connection_refused = refused(rustix::io::Errno::CONNREFUSED);
+        let connecting = [Errno::CONNREFUSED, Errno::HOSTUNREACH];
+        let [connection_refused, unreachable] =
+            connecting.map(|errno| error(HttpErrorKind::Connect(system_error(errno))));
         let redirected = HttpErrorKind::after_redirect(
             connection_refused.kind().clone(),
             &Url::parse("http://mirror/").unwrap(),
         );
         let redirected = error(redirected).after_attempts(3);
         assert!(connection_refused.is_same_kind(&redirected));
-        assert!(!connection_refused.is_same_kind(&refused(rustix::io::Errno::HOSTUNREACH)));
-        assert!(!connection_refused.is_same_kind(&status(500)));
-        assert!(status(500).is_same_kind(&status(500)));
-        assert!(!status(500).is_same_kind(&status(404)));
+        assert!(!connection_refused.is_same_kind(&unreachable));
+        assert!(!connection_refused.is_same_kind(&error(status(500))));
+        assert!(error(status(500)).is_same_kind(&error(status(500))));
+        assert!(!error(status(500)).is_same_kind(&error(status(404))));
         let text = redirected.without_url().to_string();
         assert!(
             text.starts_with("after 3 attempts: redirected to http://mirror/: cannot connect: "),
@@ -247,11 +252,6 @@ mod tests {
 
     #[test]
     fn classes() {
-        let status = |status| HttpErrorKind::Status {
-            status,
-            retry_after: None,
-        };
-        let io = |error: rustix::io::Errno| -> Cause { Arc::new(io::Error::from(error)) };
         let table = [
             (status(404), HttpErrorClass::Absent, false),
             (status(410), HttpErrorClass::Absent, false),
@@ -270,30 +270,30 @@ mod tests {
                 false,
             ),
             (
-                HttpErrorKind::Connect(io(rustix::io::Errno::CONNREFUSED)),
+                HttpErrorKind::Connect(system_error(Errno::CONNREFUSED)),
                 HttpErrorClass::Transient,
                 true,
             ),
             (
-                HttpErrorKind::Connect(io(rustix::io::Errno::MFILE)),
+                HttpErrorKind::Connect(system_error(Errno::MFILE)),
                 HttpErrorClass::Local,
                 false,
             ),
             (
                 HttpErrorKind::Resolve {
                     host: "h".into(),
-                    cause: io(rustix::io::Errno::AGAIN),
+                    cause: system_error(Errno::AGAIN),
                 },
                 HttpErrorClass::Local,
                 false,
             ),
             (
-                HttpErrorKind::File(io(rustix::io::Errno::NOENT)),
+                HttpErrorKind::File(system_error(Errno::NOENT)),
                 HttpErrorClass::Absent,
                 false,
             ),
             (
-                HttpErrorKind::File(io(rustix::io::Errno::ACCESS)),
+                HttpErrorKind::File(system_error(Errno::ACCESS)),
                 HttpErrorClass::Local,
                 false,
             ),

@@ -211,23 +211,14 @@ mod tests {
 
     #[test]
     fn servers_of_one_host_have_timeouts_of_their_own() {
-        let own = |url: &str, seconds| {
-            let stall = Duration::from_secs(seconds);
-            (
-                ServerUrl::parse(url).unwrap(),
-                Timeouts {
-                    connect: stall,
-                    stall,
-                },
-            )
-        };
+        let servers = [("http://h/a", 1), ("http://h/a/b", 2), ("http://i", 3)];
+        let own_timeouts = servers.map(|(url, seconds)| {
+            let (connect, stall) = (Duration::from_secs(seconds), Duration::from_secs(seconds));
+            (ServerUrl::parse(url).unwrap(), Timeouts { connect, stall })
+        });
         let options = Options {
             stall_timeout: Duration::from_secs(9),
-            server_timeouts: vec![
-                own("http://h/a", 1),
-                own("http://h/a/b", 2),
-                own("http://i", 3),
-            ],
+            server_timeouts: own_timeouts.to_vec(),
             ..Options::default()
         };
         for (url, seconds) in [

@@ -126,11 +126,12 @@ impl Peer {
     /// Waits until the server has had `count` connections.
     pub(super) fn wait_for_connections(&self, count: usize) {
         let connections = self.log.connections.lock().unwrap();
-        let are_few = |connections: &mut usize| *connections < count;
-        let waited = self
-            .log
-            .connected
-            .wait_timeout_while(connections, TEST_TIMEOUT, are_few);
+        let waited =
+            self.log
+                .connected
+                .wait_timeout_while(connections, TEST_TIMEOUT, |connections| {
+                    *connections < count
+                });
         assert!(
             !waited.unwrap().1.timed_out(),
             "fewer than {count} connections"

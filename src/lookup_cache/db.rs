@@ -48,16 +48,18 @@ pub(super) fn insert_server(
     connection.execute(sql, params![server.0, url]).map(|_| ())
 }
 
+/// The entries about `items` that count at `now`.
 pub(super) fn find(
     connection: &mut Connection,
     server: ServerRow,
     items: &[HashPart],
     verdicts: CachedVerdicts,
-    is_wanted: &dyn Fn(&CacheEntry) -> bool,
+    now: u64,
 ) -> rusqlite::Result<Vec<(HashPart, CacheEntry)>> {
     // In the order of the index, neighbors meet in one page.
     let mut ordered = items.to_vec();
     ordered.sort_unstable();
+
     let transaction = connection.transaction()?;
     let mut found = Vec::new();
     {
@@ -66,7 +68,7 @@ pub(super) fn find(
             let mut rows = statement.query(params![server.0, item.as_str()])?;
             if let Some(row) = rows.next()? {
                 let entry = read_entry(row, verdicts)?;
-                if is_wanted(&entry) {
+                if entry.is_fresh(now) {
                     found.push((item, entry));
                 }
             }
@@ -84,6 +86,7 @@ pub(super) fn insert(
     // The order in which they will be looked up.
     let mut ordered: Vec<_> = batch.iter().collect();
     ordered.sort_by_key(|(server, item, _)| (*server, *item));
+
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     {
@@ -206,7 +209,7 @@ impl<'a> StoredAnswer<'a> {
                 ..nothing
             },
             CachedAnswer::Preparing { status } => Self {
-                kind: BAKING,
+                kind: PREPARING,
                 status: Some(*status),
                 ..nothing
             },
@@ -221,10 +224,9 @@ impl<'a> StoredAnswer<'a> {
 
 /// Reads the columns `kind` to `digest`, in the order of [`ENTRY_COLUMNS`].
 pub(super) fn read_entry(row: &Row<'_>, verdicts: CachedVerdicts) -> rusqlite::Result<CacheEntry> {
-    let text = || row.get::<_, Box<str>>(5);
     let answer = match row.get::<_, i64>(0)? {
         POSITIVE => {
-            let text = text()?;
+            let text: Box<str> = row.get(5)?;
             let key_id = match verdicts {
                 CachedVerdicts::Used => read_key_id(row, &text)?,
                 CachedVerdicts::Ignored => None,
@@ -234,17 +236,19 @@ pub(super) fn read_entry(row: &Row<'_>, verdicts: CachedVerdicts) -> rusqlite::R
         NEGATIVE => CachedAnswer::Negative {
             status: row.get(4)?,
         },
-        BAKING => CachedAnswer::Preparing {
+        PREPARING => CachedAnswer::Preparing {
             status: row.get(4)?,
         },
-        TRANSIENT => CachedAnswer::Transient { reason: text()? },
-        REFUSED => CachedAnswer::Refused { facts: text()? },
+        TRANSIENT => CachedAnswer::Transient {
+            reason: row.get(5)?,
+        },
+        REFUSED => CachedAnswer::Refused { facts: row.get(5)? },
         other => return Err(rusqlite::Error::IntegralValueOutOfRange(0, other)),
     };
     Ok(CacheEntry {
         answer,
-        answered_at: time(1, row.get(1)?)?,
-        expires_at: time(2, row.get(2)?)?,
+        answered_at: optional_time(row, 1)?.unwrap_or_default(),
+        expires_at: optional_time(row, 2)?.unwrap_or_default(),
         ttl_source: if row.get(3)? {
             TtlSource::Server
         } else {
@@ -270,12 +274,7 @@ fn key_digest(text: &str, key: &str) -> [u8; 32] {
 }
 
 fn read_facts(row: &Row<'_>) -> rusqlite::Result<ServerFacts> {
-    let at = |column| -> rusqlite::Result<Option<u64>> {
-        row.get::<_, Option<i64>>(column)?
-            .map(|secs| time(column, secs))
-            .transpose()
-    };
-    let cache_info = match (at(1)?, at(2)?) {
+    let cache_info = match (optional_time(row, 1)?, optional_time(row, 2)?) {
         (Some(answered_at), Some(expires_at)) => Some(CacheInfoRecord {
             text: row.get(0)?,
             answered_at,
@@ -283,7 +282,7 @@ fn read_facts(row: &Row<'_>) -> rusqlite::Result<ServerFacts> {
         }),
         _ => None,
     };
-    let down = match (at(3)?, at(4)?) {
+    let down = match (optional_time(row, 3)?, optional_time(row, 4)?) {
         (Some(since), Some(until)) => {
             let reason = row.get::<_, Option<Box<str>>>(5)?.unwrap_or_default();
             Some(Downtime {
@@ -294,6 +293,7 @@ fn read_facts(row: &Row<'_>) -> rusqlite::Result<ServerFacts> {
         }
         _ => None,
     };
+
     let pipelining = row.get::<_, Option<bool>>(6)?;
     let behavior = ServerBehavior {
         pipelining: pipelining.map(|works| {
@@ -318,13 +318,17 @@ pub(super) fn stored_time(secs: u64) -> i64 {
     i64::try_from(secs).unwrap_or(i64::MAX)
 }
 
-fn time(column: usize, secs: i64) -> rusqlite::Result<u64> {
-    u64::try_from(secs).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, secs))
+fn optional_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
+    let secs: Option<i64> = row.get(column)?;
+    secs.map(|secs| {
+        u64::try_from(secs).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, secs))
+    })
+    .transpose()
 }
 
 pub(super) const POSITIVE: i64 = 1;
 pub(super) const NEGATIVE: i64 = 2;
-pub(super) const BAKING: i64 = 3;
+pub(super) const PREPARING: i64 = 3;
 pub(super) const TRANSIENT: i64 = 4;
 pub(super) const REFUSED: i64 = 5;
 

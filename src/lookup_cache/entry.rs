@@ -1,10 +1,10 @@
 //! The cached answer of one lookup, and when it expires.
 //!
-//! Time is always an argument, in Unix seconds. An entry counts from when it was asked until it
-//! expires; one that was asked in the future (the clock was set back) does not count, because
+//! Time is always an argument, in Unix seconds. An entry counts from when it was answered until it
+//! expires; one that was answered in the future (the clock was set back) does not count, because
 //! its expiry means nothing then.
 
-/// How long answers count, in seconds, where the server does not say.
+/// How long answers count, in seconds: where the server does not say, and at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TtlPolicy {
     /// The server has the item.
@@ -15,7 +15,7 @@ pub(crate) struct TtlPolicy {
     pub(crate) negative_secs: u64,
     /// It is preparing the item.
     pub(crate) preparing_secs: u64,
-    /// It gave no answer worth the name.
+    /// Its response was an error, or there was none.
     pub(crate) transient_secs: u64,
     /// What it says of itself.
     pub(crate) cache_info_secs: u64,
@@ -49,11 +49,11 @@ impl Default for TtlPolicy {
 pub(crate) enum AnswerKind {
     /// A narinfo.
     Positive,
-    /// A narinfo that does not tell the size of the download.
+    /// A narinfo without the size of the download.
     PositiveWithoutFileSize,
-    /// A definite no.
+    /// The server does not have it.
     Negative,
-    /// Not yet.
+    /// The server is preparing it.
     Preparing,
     /// No answer: an error of the server or of the network.
     Transient,
@@ -88,7 +88,7 @@ impl TtlPolicy {
         }
     }
 
-    /// The entry for `answer`, asked at `now`, when the server said `max_age`.
+    /// The entry for `answer`, received at `now`, when the server said `max_age`.
     #[must_use]
     pub(crate) fn entry(
         &self,
@@ -136,7 +136,7 @@ pub(crate) enum CachedAnswer {
     },
     /// No definite answer.
     Transient {
-        /// What went wrong, in words.
+        /// What failed.
         reason: Box<str>,
     },
 }
@@ -161,7 +161,7 @@ impl CacheEntry {
         counts(self.answered_at, self.expires_at, now)
     }
 
-    /// How long ago it was asked, in seconds.
+    /// How long ago it was answered, in seconds.
     #[must_use]
     pub(crate) fn age_secs(&self, now: u64) -> u64 {
         now.saturating_sub(self.answered_at)
@@ -200,23 +200,28 @@ mod tests {
     #[test]
     fn the_server_decides_within_limits() {
         let policy = TtlPolicy::default();
-        let ttl = |kind, max_age| policy.ttl_secs(kind, max_age);
         assert_eq!(
-            ttl(AnswerKind::Positive, None),
+            policy.ttl_secs(AnswerKind::Positive, None),
             (129_600, TtlSource::Default)
         );
-        assert_eq!(ttl(AnswerKind::Positive, Some(7)), (7, TtlSource::Server));
         assert_eq!(
-            ttl(AnswerKind::Positive, Some(u64::MAX)).0,
+            policy.ttl_secs(AnswerKind::Positive, Some(7)),
+            (7, TtlSource::Server)
+        );
+        assert_eq!(
+            policy.ttl_secs(AnswerKind::Positive, Some(u64::MAX)).0,
             policy.longest_secs
         );
-        assert_eq!(ttl(AnswerKind::PositiveWithoutFileSize, None).0, 300);
-        assert_eq!(ttl(AnswerKind::Negative, None).0, 120);
         assert_eq!(
-            ttl(AnswerKind::Preparing, Some(86_400)),
+            policy.ttl_secs(AnswerKind::PositiveWithoutFileSize, None).0,
+            300
+        );
+        assert_eq!(policy.ttl_secs(AnswerKind::Negative, None).0, 120);
+        assert_eq!(
+            policy.ttl_secs(AnswerKind::Preparing, Some(86_400)),
             (300, TtlSource::Server)
         );
-        assert_eq!(ttl(AnswerKind::Transient, None).0, 60);
+        assert_eq!(policy.ttl_secs(AnswerKind::Transient, None).0, 60);
     }
 
     #[test]

@@ -31,43 +31,40 @@ pub(super) fn open_file(
     dir: &Path,
 ) -> Result<(Connection, CacheFile, Option<CacheError>), CacheError> {
     let path = dir.join(schema::FILE_NAME);
-    let unusable = |source| CacheError::Unusable {
+    let mut file = CacheFile::create(dir, &path).map_err(|source| CacheError::Unusable {
         path: path.clone(),
         source,
+    })?;
+
+    let damage = match connect(&path) {
+        Ok(connection) => return Ok((connection, file, None)),
+        Err(source) if is_damage(&source) => source,
+        Err(source) => return Err(file.failed(source)),
     };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(dir)
-        .map_err(unusable)?;
-    let lock = private_file(&dir.join(schema::LOCK_NAME)).map_err(unusable)?;
-    lock.lock_shared().map_err(unusable)?;
-    let file = private_file(&path).map_err(unusable)?;
-    let is_ours = only_we_write(&file).map_err(unusable)?
-        && File::open(dir)
-            .and_then(|dir| only_we_write(&dir))
-            .map_err(unusable)?;
-    drop(file);
-    let mut file = CacheFile {
-        path,
-        is_ours,
-        lock,
-    };
-    match connect(&file.path) {
-        Ok(connection) => Ok((connection, file, None)),
-        Err(source) if is_damage(&source) => {
-            file.set_aside()?;
-            drop(private_file(&file.path).map_err(|source| file.unusable(source))?);
-            file.is_ours = true;
-            let connection = connect(&file.path).map_err(|source| file.failed(source))?;
-            let path = file.path.clone();
-            Ok((connection, file, Some(CacheError::Rebuilt { path, source })))
-        }
-        Err(source) => Err(file.failed(source)),
-    }
+    file.set_aside()?;
+    private_file(&path).map_err(|source| file.unusable(source))?;
+    file.is_ours = true;
+
+    let connection = connect(&path).map_err(|source| file.failed(source))?;
+    let source = damage;
+    Ok((connection, file, Some(CacheError::Rebuilt { path, source })))
 }
 
 impl CacheFile {
+    /// Creates the directory and the files that are missing, and takes the shared lock.
+    fn create(dir: &Path, path: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+        let lock = private_file(&dir.join(schema::LOCK_NAME))?;
+        lock.lock_shared()?;
+
+        let is_ours = only_we_write(&private_file(path)?)? && only_we_write(&File::open(dir)?)?;
+        Ok(Self {
+            path: path.to_owned(),
+            is_ours,
+            lock,
+        })
+    }
+
     /// Moves the damaged database out of the way, if no other process uses it. The caller has closed
     /// it. Holds the shared lock again afterward.
     pub(super) fn set_aside(&self) -> Result<(), CacheError> {
@@ -79,6 +76,7 @@ impl CacheFile {
             }
             Err(TryLockError::Error(source)) => return Err(self.unusable(source)),
         }
+
         // The log goes first: beside a new database an old log would be replayed into it.
         let moved = remove_if_there(&sibling(&self.path, "-wal"))
             .and_then(|()| remove_if_there(&sibling(&self.path, "-shm")))
@@ -89,8 +87,9 @@ impl CacheFile {
 
     /// The size of the database and its log.
     pub(super) fn bytes(&self) -> u64 {
-        let size = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-        size(&self.path) + size(&sibling(&self.path, "-wal"))
+        let files = [self.path.clone(), sibling(&self.path, "-wal")];
+        let sizes = files.map(|path| std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
+        sizes.iter().sum()
     }
 
     fn unusable(&self, source: io::Error) -> CacheError {
@@ -142,6 +141,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+
     let is_new = !schema::is_there(&connection)?;
     if is_new {
         // Otherwise it would wait for the disk ten times before the first question.
@@ -149,6 +149,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         // Freed pages go back to the file system after a sweep; comes before the first table.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
+
     switch_to_wal(&connection)?;
     connection.pragma_update(None, "cache_size", CACHE_KIB)?;
     connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;

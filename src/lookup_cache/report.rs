@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::db::{self, BAKING, CachedVerdicts, NEGATIVE, POSITIVE, REFUSED, TRANSIENT};
+use super::db::{self, CachedVerdicts, NEGATIVE, POSITIVE, PREPARING, REFUSED, TRANSIENT};
 use super::entry::CacheEntry;
 use super::expiry;
 use crate::format::store_path::HashPart;
@@ -12,7 +12,7 @@ use crate::format::store_path::HashPart;
 pub(crate) struct ListedEntry {
     /// The server's URL.
     pub(crate) server: String,
-    /// The item asked for.
+    /// The item.
     pub(crate) item: HashPart,
     /// The answer.
     pub(crate) entry: CacheEntry,
@@ -25,7 +25,7 @@ pub(crate) struct CacheStats {
     pub(crate) positive: u64,
     /// Narinfos that were refused.
     pub(crate) refused: u64,
-    /// Definite noes.
+    /// Items that a server does not have.
     pub(crate) negative: u64,
     /// Items being prepared.
     pub(crate) preparing: u64,
@@ -35,7 +35,7 @@ pub(crate) struct CacheStats {
     pub(crate) expired: u64,
     /// How many servers are known.
     pub(crate) servers: u64,
-    /// When the oldest entry was asked, in Unix seconds.
+    /// When the oldest entry was answered, in Unix seconds.
     pub(crate) oldest_answered_at: Option<u64>,
     /// When expired entries were last removed, in Unix seconds.
     pub(crate) swept_at: Option<u64>,
@@ -78,11 +78,12 @@ pub(super) fn stats(connection: &Connection, now: u64) -> rusqlite::Result<Cache
             POSITIVE => stats.positive = count,
             REFUSED => stats.refused = count,
             NEGATIVE => stats.negative = count,
-            BAKING => stats.preparing = count,
+            PREPARING => stats.preparing = count,
             TRANSIENT => stats.transient = count,
             other => return Err(rusqlite::Error::IntegralValueOutOfRange(0, other)),
         }
     }
+
     let now = db::stored_time(now);
     stats.expired = connection.query_row(
         "SELECT count(*) FROM lookups WHERE expires_at <= ?1",
@@ -119,6 +120,7 @@ pub(super) fn remove(
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let of_server = "(?1 IS NULL OR server IN (SELECT id FROM servers WHERE url = ?1))";
     let mut removed = 0;
+
     if items.is_empty() {
         let sql = format!("DELETE FROM lookups WHERE {of_server}");
         removed = transaction.execute(&sql, [server])?;
@@ -137,6 +139,7 @@ pub(super) fn remove(
         }
     }
     transaction.commit()?;
+
     if items.is_empty() {
         expiry::return_free_pages(connection)?;
     }

@@ -1,8 +1,8 @@
 //! The tables of the lookup cache, and which file holds them.
 //!
 //! The version is in the file's *name*: a program of another version uses another file and
-//! neither has to understand the other's. The application id inside tells our file from some
-//! other database that was put in its place.
+//! neither has to understand the other's. The application id inside distinguishes our file from
+//! another database that was put in its place.
 
 use rusqlite::Connection;
 

@@ -14,7 +14,7 @@ pub(crate) struct ServerFacts {
     pub(crate) cache_info: Option<CacheInfoRecord>,
     /// When it last could not be reached.
     pub(crate) down: Option<Downtime>,
-    /// How it takes requests.
+    /// How it handles requests.
     pub(crate) behavior: ServerBehavior,
 }
 
@@ -22,13 +22,13 @@ pub(crate) struct ServerFacts {
 /// different things do not undo each other's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ServerFact {
-    /// It answered the question for its `nix-cache-info`.
+    /// Its `nix-cache-info` was requested.
     CacheInfo(CacheInfoRecord),
-    /// It cannot be reached, and is not to be tried for a while.
+    /// It cannot be reached, and is skipped for a while.
     Down(Downtime),
-    /// It answers again. When it was last down stays known.
+    /// It answers again. When it was last down is kept.
     Up,
-    /// How it takes requests. What is `None` here stays as it was known.
+    /// How it handles requests. What is `None` here stays as it was known.
     Behavior(ServerBehavior),
 }
 
@@ -37,7 +37,7 @@ pub(crate) enum ServerFact {
 pub(crate) struct CacheInfoRecord {
     /// Its text; `None` when the server has no such file.
     pub(crate) text: Option<Box<str>>,
-    /// When it was asked for, in Unix seconds.
+    /// When it was answered, in Unix seconds.
     pub(crate) answered_at: u64,
     /// From when on it does not count any more.
     pub(crate) expires_at: u64,
@@ -56,21 +56,21 @@ impl CacheInfoRecord {
 pub(crate) struct Downtime {
     /// When that was found, in Unix seconds.
     pub(crate) since: u64,
-    /// When it may be tried again.
+    /// Until when it is skipped.
     pub(crate) until: u64,
-    /// What went wrong, in words.
+    /// What failed.
     pub(crate) reason: Box<str>,
 }
 
 impl Downtime {
-    /// Whether the server is still not to be tried at `now`.
+    /// Whether the server is still skipped at `now`.
     #[must_use]
     pub(crate) fn is_down(&self, now: u64) -> bool {
         counts(self.since, self.until, now)
     }
 }
 
-/// How a server takes requests.
+/// How a server handles requests.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ServerBehavior {
     /// Whether it answers requests that come before the answers to earlier ones.
@@ -86,6 +86,6 @@ pub(crate) struct ServerBehavior {
 pub(crate) enum Pipelining {
     /// They can.
     Works,
-    /// It answers out of step, drops requests or closes the connection.
+    /// It answers out of order, drops requests or closes the connection.
     Broken,
 }

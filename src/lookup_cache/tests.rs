@@ -54,13 +54,13 @@ fn find_one(cache: &mut LookupCache, number: usize) -> Option<CacheEntry> {
 }
 
 #[test]
-fn gives_back_what_was_remembered() {
+fn entries_survive_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let mut cache = open_sound(dir.path());
     let server = cache.server_row(URL);
     let other = cache.server_row("http://other/");
     assert_ne!(server, other);
-    let baking = entry(
+    let preparing = entry(
         CachedAnswer::Preparing { status: 202 },
         AnswerKind::Preparing,
     );
@@ -79,7 +79,7 @@ fn gives_back_what_was_remembered() {
     let entries = [
         positive("StorePath: a\r\n"),
         negative(),
-        baking,
+        preparing,
         transient,
         server_said,
     ];
@@ -93,19 +93,19 @@ fn gives_back_what_was_remembered() {
 
     let mut cache = open_sound(dir.path());
     assert_eq!(cache.server_row(URL), server);
-    let asked: Vec<_> = (0..9).map(item).collect();
-    let found = cache.find(server, &asked, NOW).unwrap();
+    let requested: Vec<_> = (0..9).map(item).collect();
+    let found = cache.find(server, &requested, NOW).unwrap();
     let mut expected: Vec<_> = batch
         .into_iter()
         .map(|(_, item, entry)| (item, entry))
         .collect();
     expected.sort_by_key(|(item, _)| *item);
     assert_eq!(found, expected);
-    assert!(cache.find(other, &asked, NOW).unwrap().is_empty());
+    assert!(cache.find(other, &requested, NOW).unwrap().is_empty());
 }
 
 #[test]
-fn only_what_counts_is_found() {
+fn only_unexpired_entries_are_found() {
     let mut cache = LookupCache::in_memory();
     let server = cache.server_row(URL);
     cache
@@ -114,12 +114,12 @@ fn only_what_counts_is_found() {
             (server, item(1), negative()),
         ])
         .unwrap();
-    let asked = [item(0), item(1)];
-    assert_eq!(cache.find(server, &asked, NOW + 119).unwrap().len(), 2);
-    assert_eq!(cache.find(server, &asked, NOW + 120).unwrap().len(), 1);
-    assert_eq!(cache.find(server, &asked, NOW + 129_600).unwrap(), []);
+    let requested = [item(0), item(1)];
+    assert_eq!(cache.find(server, &requested, NOW + 119).unwrap().len(), 2);
+    assert_eq!(cache.find(server, &requested, NOW + 120).unwrap().len(), 1);
+    assert_eq!(cache.find(server, &requested, NOW + 129_600).unwrap(), []);
     assert_eq!(
-        cache.find(server, &asked, NOW - 3600).unwrap(),
+        cache.find(server, &requested, NOW - 3600).unwrap(),
         [],
         "the clock was set back"
     );
@@ -361,8 +361,8 @@ fn speed_of_five_thousand() {
             work();
             println!("{count} {what}: {:?}", start.elapsed());
         };
-        timed("remember", &mut || cache.insert(&batch).unwrap());
-        timed("remember again", &mut || cache.insert(&batch).unwrap());
+        timed("insert", &mut || cache.insert(&batch).unwrap());
+        timed("insert again", &mut || cache.insert(&batch).unwrap());
         timed("find", &mut || {
             assert_eq!(cache.find(server, &items, NOW).unwrap().len(), count);
         });

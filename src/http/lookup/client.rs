@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::dispatch;
 use super::events::{LookupEvents, event_queue};
 use super::file::FileServer;
-use super::queue::StopReason;
+use super::queue::QueueStopReason;
 use super::server::HttpServer;
 use crate::format::server_list::{PerServer, ServerIndex};
 use crate::format::store_path::HashPart;
@@ -84,7 +84,7 @@ impl Drop for ServerHandles {
     fn drop(&mut self) {
         for server in &self.0 {
             if let ServerHandle::Network(server) = server {
-                server.stop(StopReason::CallerGone);
+                server.stop(QueueStopReason::CallerGone);
             }
         }
     }

@@ -13,11 +13,12 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug, debug_span};
 
-use super::http1::connection;
-use super::queue::StopReason;
+use super::http1;
+use super::http2;
+use super::queue::QueueStopReason;
+use super::redirect;
 use super::request::{PendingRequest, RequestTarget};
 use super::server::{HttpServer, InFlightRequest};
-use super::{http2, redirect};
 use crate::format::server_url::ServerUrl;
 use crate::http::download::client::REDIRECTS_MAX;
 use crate::http::net::connect::Dialer;
@@ -160,7 +161,7 @@ impl<'a> RedirectedRequests<'a> {
 
     /// Puts back what was to be followed, and makes every target fail its requests: it may have
     /// targets itself.
-    async fn stop(mut self, reason: &StopReason) {
+    async fn stop(mut self, reason: &QueueStopReason) {
         drop(self.waiting);
         drop(self.followed);
         for target in self.targets.values() {
@@ -201,8 +202,10 @@ async fn connect_and_send(server: Arc<HttpServer>) {
     debug!(protocol = protocol.name(), "connection opened");
     server.set_protocol(protocol);
     match protocol {
-        Protocol::Http2 => http2::run(&server, connection.transport).await,
-        Protocol::Http1 | Protocol::File => connection::run(&server, connection.transport).await,
+        Protocol::Http2 => http2::connection::run(&server, connection.transport).await,
+        Protocol::Http1 | Protocol::File => {
+            http1::connection::run(&server, connection.transport).await
+        }
     }
 }
 

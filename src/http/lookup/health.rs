@@ -79,7 +79,7 @@ pub(super) struct EndConsequence {
 
 /// What is known of a server.
 #[derive(Debug)]
-pub(super) struct ServerHealth {
+pub(super) struct ConnectionHealth {
     policy: RetryPolicy,
     pipelining: PipeliningSupport,
     /// Connections in a row that pipelining has broken.
@@ -113,7 +113,7 @@ struct RequestLimit {
     announced: bool,
 }
 
-impl ServerHealth {
+impl ConnectionHealth {
     pub(super) fn new(
         policy: RetryPolicy,
         pipelining: PipeliningSupport,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tokio::time::Instant;
 
-use super::health::{HealthAction, ServerHealth};
+use super::health::{ConnectionHealth, HealthAction};
 use super::request::{PendingRequest, RequestTarget};
 use crate::format::cache_info::CacheInfo;
 use crate::format::store_path::HashPart;
@@ -17,7 +17,7 @@ use crate::http::options::{Options, Protocol, ServerSpec};
 
 /// The queue of one server, and the counts of its connections.
 pub(super) struct RequestQueue {
-    pub(super) health: ServerHealth,
+    pub(super) health: ConnectionHealth,
     /// Connections that may send at the same time.
     pub(super) connections_max: usize,
     /// Connections that may not send yet.
@@ -43,12 +43,12 @@ pub(super) struct RequestQueue {
     /// After a pause one request at a time is sent until one is answered.
     is_probing: bool,
     needs_cache_info: bool,
-    stopped: Option<StopReason>,
+    stopped: Option<QueueStopReason>,
 }
 
 /// Why nothing is sent any more.
 #[derive(Debug, Clone)]
-pub(super) enum StopReason {
+pub(super) enum QueueStopReason {
     /// The server is down; every request fails with this error.
     Down(HttpError),
     /// The caller is gone; no request needs an answer.
@@ -60,7 +60,7 @@ impl RequestQueue {
         let known = spec.cache_info.as_ref();
         let retries = options.retries.clone();
         Self {
-            health: ServerHealth::new(retries, spec.pipelining, spec.requests_per_connection),
+            health: ConnectionHealth::new(retries, spec.pipelining, spec.requests_per_connection),
             connections_max: known.map_or(1, |info| welcome_connections(info, options)),
             connecting: 0,
             active: 0,
@@ -164,12 +164,12 @@ impl RequestQueue {
         requests
     }
 
-    pub(super) fn stopped(&self) -> Option<&StopReason> {
+    pub(super) fn stopped(&self) -> Option<&QueueStopReason> {
         self.stopped.as_ref()
     }
 
     /// Stops everything; the first reason counts. Whether this is the first.
-    pub(super) fn stop(&mut self, reason: StopReason) -> bool {
+    pub(super) fn stop(&mut self, reason: QueueStopReason) -> bool {
         let is_first = self.stopped.is_none();
         self.stopped.get_or_insert(reason);
         is_first

@@ -15,7 +15,7 @@ use tracing::{debug, trace};
 use super::encoder::RequestEncoder;
 use super::events::{CacheInfoText, EventSender, LookupEvent, NarInfoAnswer, ServerProperty};
 use super::health::HealthAction;
-use super::queue::{RequestQueue, StopReason};
+use super::queue::{QueueStopReason, RequestQueue};
 use super::request::{PendingRequest, RequestTarget};
 use super::response::{self, LookupResponse, ResponseMeaning};
 use crate::format::cache_info::CacheInfo;
@@ -137,10 +137,10 @@ impl HttpServer {
     }
 
     /// Stops everything; the first reason counts.
-    pub(super) fn stop(&self, reason: StopReason) {
+    pub(super) fn stop(&self, reason: QueueStopReason) {
         let mut queue = self.queue();
         if queue.stop(reason.clone())
-            && let StopReason::Down(error) = reason
+            && let QueueStopReason::Down(error) = reason
         {
             debug!(server = self.url.as_str(), reason = %error.without_url(), "server is down");
             if self.redirects == 0 {
@@ -167,8 +167,8 @@ impl HttpServer {
             .for_each(|request| self.fail_stopped(request.target, &reason));
     }
 
-    fn fail_stopped(&self, target: RequestTarget, reason: &StopReason) {
-        if let StopReason::Down(error) = reason {
+    fn fail_stopped(&self, target: RequestTarget, reason: &QueueStopReason) {
+        if let QueueStopReason::Down(error) = reason {
             self.events
                 .send(LookupEvent::failed(self.index, target, error.clone()));
         }
@@ -329,7 +329,7 @@ impl HttpServer {
             }
             HealthAction::GiveUp => {
                 let error = HttpError::new(self.url.base(), kind);
-                self.stop(StopReason::Down(error));
+                self.stop(QueueStopReason::Down(error));
             }
         }
         self.notify();

@@ -1,4 +1,4 @@
-//! Failures of TLS, in words for users: what is wrong with the certificate, and the way out.
+//! The messages of failed TLS handshakes: what is wrong with the certificate, and what to do.
 
 use std::error::Error;
 use std::fmt;

@@ -726,8 +726,11 @@ fn a_server_that_redirects_everything_costs_one_more_connection() {
     assert_eq!(server.connections(), 1);
     // The items on one, and `nix-cache-info`, which is followed by itself, on another.
     assert_eq!(target.connections(), 2);
-    let is_protocol = |what: &&ServerProperty| matches!(what, ServerProperty::Protocol(_));
-    assert_eq!(results.properties.iter().filter(is_protocol).count(), 1);
+    let protocols = results
+        .properties
+        .iter()
+        .filter(|property| matches!(property, ServerProperty::Protocol(_)));
+    assert_eq!(protocols.count(), 1);
 }
 
 #[test]

@@ -25,14 +25,15 @@ fn proxied(proxy: &str, no_proxy: &str) -> Options {
 
 /// Copies both ways until one side ends.
 fn splice(client: TcpStream, server: TcpStream) {
-    let copy = |mut from: TcpStream, mut to: TcpStream| {
-        let _ = std::io::copy(&mut from, &mut to);
-        let _ = to.shutdown(std::net::Shutdown::Write);
-    };
     let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-    let there = std::thread::spawn(move || copy(from, to));
-    copy(server, client);
+    let there = std::thread::spawn(move || copy_to_end(from, to));
+    copy_to_end(server, client);
     let _ = there.join();
+}
+
+fn copy_to_end(mut from: TcpStream, mut to: TcpStream) {
+    let _ = std::io::copy(&mut from, &mut to);
+    let _ = to.shutdown(std::net::Shutdown::Write);
 }
 
 fn fetch(options: Options, url: &str) -> Result<Vec<u8>, HttpError> {

@@ -17,7 +17,7 @@ fn filled(dir: &Path) -> PathBuf {
     cache.path().unwrap().to_owned()
 }
 
-/// `cache` remembers and finds, wherever it does so.
+/// `cache` stores and finds entries, in the file or in memory.
 fn assert_works(cache: &mut LookupCache) {
     let server = cache.server_row(URL);
     cache.insert(&[(server, item(7), negative())]).unwrap();
@@ -145,7 +145,7 @@ fn every_cut_and_flip_ends_in_answers_or_a_warning() {
             let is_believed = key_id.as_deref() == Some("key");
             assert!(
                 !is_believed || &**text == "a",
-                "a verdict on another text is believed"
+                "a verdict on another text is used"
             );
         }
         let _ = cache.insert(&[(server, item(7), negative())]);
@@ -182,11 +182,11 @@ fn a_read_only_directory_is_no_obstacle() {
     on_tmpfs(dir.path(), "mode=755", || {
         filled(dir.path());
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        let remount = || {
+        let remounted = eventually(|| {
             let mounted = mount(none, dir.path(), none, flags, none);
             (mounted != Err(Errno::EBUSY)).then_some(mounted)
-        };
-        eventually(remount).unwrap();
+        });
+        remounted.unwrap();
         let OpenedCache { mut cache, warning } = LookupCache::open(dir.path());
         assert!(
             matches!(warning, Some(CacheError::Unusable { .. })),
@@ -213,7 +213,7 @@ fn a_full_disk_is_reported_once() {
         assert_eq!(
             find_one(&mut cache, 999),
             Some(positive(&text)),
-            "it was remembered all the same"
+            "it is cached all the same"
         );
         cache.insert(&batch).unwrap();
         drop(cache);
@@ -230,31 +230,39 @@ fn a_full_disk_is_reported_once() {
     });
 }
 
-#[test]
-fn memos_are_believed_only_where_nobody_else_writes() {
-    let memo = |dir: &Path| match find_one(&mut open_sound(dir), 0).unwrap().answer {
+/// Whether the verdict that is cached beside the first entry's text is used.
+fn uses_verdict(dir: &Path) -> bool {
+    match find_one(&mut open_sound(dir), 0).unwrap().answer {
         CachedAnswer::Positive { key_id, text } => {
             assert_eq!(&*text, "a");
             key_id.is_some()
         }
         other => panic!("{other:?}"),
-    };
-    let set_mode = |path: &Path, mode| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    };
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn verdicts_are_used_only_where_no_other_user_can_write() {
     let dir = tempfile::tempdir().unwrap();
     let path = filled(dir.path());
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(memo(dir.path()));
+    assert!(uses_verdict(dir.path()));
     set_mode(&path, 0o644);
-    assert!(memo(dir.path()));
+    assert!(uses_verdict(dir.path()));
     set_mode(&path, 0o664);
-    assert!(!memo(dir.path()));
+    assert!(!uses_verdict(dir.path()));
     set_mode(&path, 0o600);
     set_mode(dir.path(), 0o777);
-    assert!(!memo(dir.path()), "others could put a log beside it");
+    assert!(
+        !uses_verdict(dir.path()),
+        "others could put a log beside it"
+    );
     set_mode(dir.path(), 0o755);
-    assert!(memo(dir.path()));
+    assert!(uses_verdict(dir.path()));
 
     let file = Connection::open(&path).unwrap();
     file.execute(
@@ -270,12 +278,12 @@ fn memos_are_believed_only_where_nobody_else_writes() {
     };
     assert_eq!(
         entry.answer, changed,
-        "the text is not the one that was vouched for"
+        "the text is not the one that the verdict is about"
     );
 }
 
 #[test]
-fn memos_of_other_users_are_not_believed() {
+fn verdicts_of_other_users_are_not_used() {
     let dir = tempfile::tempdir().unwrap();
     let path = filled(dir.path());
     if std::os::unix::fs::chown(&path, Some(12_345), None).is_err() {

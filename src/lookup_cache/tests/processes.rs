@@ -90,7 +90,7 @@ fn many_open_a_new_file_at_once() {
 }
 
 #[test]
-fn two_remember_the_same_at_once() {
+fn two_processes_write_the_same_entries_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let text = "x".repeat(1200);
     std::thread::scope(|scope| {

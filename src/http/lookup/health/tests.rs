@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 
-fn health() -> ServerHealth {
-    ServerHealth::new(RetryPolicy::default(), PipeliningSupport::Untested, None)
+fn health() -> ConnectionHealth {
+    ConnectionHealth::new(RetryPolicy::default(), PipeliningSupport::Untested, None)
 }
 
 fn report(end: ConnectionEnd, answered: u32, unanswered: usize) -> ConnectionReport {
@@ -20,7 +20,7 @@ fn report(end: ConnectionEnd, answered: u32, unanswered: usize) -> ConnectionRep
     }
 }
 
-fn report_end(health: &mut ServerHealth, report: &ConnectionReport) -> EndConsequence {
+fn report_end(health: &mut ConnectionHealth, report: &ConnectionReport) -> EndConsequence {
     health.connection_ended(report, Protocol::Http1, 1.0)
 }
 
@@ -76,12 +76,13 @@ fn an_unannounced_limit_applies_the_second_time_in_a_row() {
 
 #[test]
 fn a_known_limit_may_be_wrong() {
-    let mut health = ServerHealth::new(RetryPolicy::default(), PipeliningSupport::Works, Some(10));
+    let mut health =
+        ConnectionHealth::new(RetryPolicy::default(), PipeliningSupport::Works, Some(10));
     assert_eq!(health.request_limit(), Some(10));
     assert!(health.may_exceed_limit());
     assert_eq!(health.request_limit(), None);
     assert_eq!(
-        ServerHealth::new(RetryPolicy::default(), PipeliningSupport::Works, Some(0))
+        ConnectionHealth::new(RetryPolicy::default(), PipeliningSupport::Works, Some(0))
             .request_limit(),
         None
     );
@@ -142,7 +143,7 @@ fn one_pipelined_stall_turns_pipelining_off_unless_it_worked_before() {
         (PipeliningSupport::Untested, false),
         (PipeliningSupport::Works, true),
     ] {
-        let mut health = ServerHealth::new(RetryPolicy::default(), known, None);
+        let mut health = ConnectionHealth::new(RetryPolicy::default(), known, None);
         assert!(report_end(&mut health, &report(STALLED(), 1, 10)).retry_unpipelined);
         health.answered_unpipelined();
         assert_eq!(health.may_pipeline(), may_pipeline);

@@ -1,0 +1,271 @@
+//! One HTTP/2 connection: a stream for each request, as many as the server accepts at once.
+//!
+//! Responses come in any order and cannot be mixed up. A stream that the server resets counts
+//! against its request; what breaks the connection counts against the connection, and its
+//! requests go back to the queue.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use h2::client::{Builder, SendRequest};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+
+use super::stream::{ResponseStream, StreamActivity, StreamFailure, StreamFuture};
+use crate::http::error::HttpErrorKind;
+use crate::http::lookup::health::{ConnectionEnd, ConnectionReport};
+use crate::http::lookup::queue::HTTP2_STREAMS;
+use crate::http::lookup::response::{HEAD_MAX_BYTES, LookupResponse};
+use crate::http::lookup::server::{HttpServer, InFlightRequest};
+use crate::http::net::connect::Transport;
+use crate::http::options::Protocol;
+
+/// Sends over `transport` until it ends, then reports how it went.
+pub(in crate::http::lookup) async fn run(server: &Arc<HttpServer>, transport: Box<dyn Transport>) {
+    let mut connection = Http2Connection {
+        server,
+        streams: FuturesUnordered::new(),
+        activity: Arc::default(),
+        is_blocked: false,
+        answered: 0,
+        unanswered: 0,
+    };
+    let end = connection.send_requests(transport).await;
+    debug!(reason = %end, answered = connection.answered, "connection closed");
+
+    let report = ConnectionReport {
+        end,
+        answered: connection.answered,
+        answered_pipelined: 0,
+        unanswered: connection.unanswered,
+        was_pipelined: false,
+        was_unpipelined: false,
+    };
+    let random = fastrand::f64();
+    let (consequence, offers_http2) = {
+        let health = &mut server.queue().health;
+        let consequence = health.connection_ended(&report, Protocol::Http2, random);
+        (consequence, health.offers_http2())
+    };
+    if !offers_http2 {
+        debug!("falling back from HTTP/2 to HTTP/1.1");
+    }
+    server.apply(consequence.action, report.end.into_kind());
+    server.report_new_properties();
+}
+
+struct Http2Connection<'a> {
+    server: &'a Arc<HttpServer>,
+    streams: FuturesUnordered<StreamFuture>,
+    activity: Arc<StreamActivity>,
+    /// The server accepts no request, although none is in flight.
+    is_blocked: bool,
+    answered: u32,
+    unanswered: usize,
+}
+
+impl Http2Connection<'_> {
+    async fn send_requests(&mut self, transport: Box<dyn Transport>) -> ConnectionEnd {
+        let (mut client, mut task) = match start(transport, self.server.timeouts.stall).await {
+            Ok(started) => started,
+            Err(kind) => {
+                self.unanswered += 1;
+                return ConnectionEnd::Failed(kind);
+            }
+        };
+
+        let mut changed = self.server.changed.subscribe();
+        let mut is_open = true;
+        let mut closed = None;
+        loop {
+            changed.mark_unchanged();
+            if is_open && closed.is_none() {
+                is_open = self.fill(&mut client);
+            }
+            if self.streams.is_empty() && (!is_open || closed.is_some()) {
+                return closed.unwrap_or(ConnectionEnd::Closed { announced: true });
+            }
+
+            let wake_at = self.wake_at();
+            let is_due = self.is_blocked || !self.streams.is_empty();
+            tokio::select! {
+                Some((request, outcome)) = self.streams.next() => {
+                    self.handle(request, outcome).await;
+                }
+                ended = task.ended(), if closed.is_none() => closed = Some(ended),
+                _ = changed.changed() => {}
+                () = tokio::time::sleep_until(wake_at), if is_due => {
+                    if let Some(kind) = self.check_stall().await {
+                        return ConnectionEnd::Failed(kind);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens the streams that are possible now. Whether more may be opened later.
+    fn fill(&mut self, client: &mut SendRequest<Bytes>) -> bool {
+        if self.streams.is_empty() && !self.is_blocked {
+            self.activity.touch();
+        }
+        let capacity = self.open_streams(client);
+        self.is_blocked = capacity == SendCapacity::Full
+            && self.streams.is_empty()
+            && self.server.queue().may_send();
+        capacity != SendCapacity::Closed
+    }
+
+    /// When a stall is due. There is no notification when the server accepts requests again.
+    fn wake_at(&self) -> Instant {
+        let stalled_at = self.activity.last_at() + self.server.timeouts.stall;
+        if self.is_blocked {
+            stalled_at.min(Instant::now() + BLOCKED_INTERVAL)
+        } else {
+            stalled_at
+        }
+    }
+
+    /// The failure of a connection on which nothing was received for too long.
+    async fn check_stall(&mut self) -> Option<HttpErrorKind> {
+        // This process may have been stopped meanwhile: what came since then counts.
+        tokio::task::yield_now().await;
+        if let Some(Some((request, outcome))) = self.streams.next().now_or_never() {
+            self.handle(request, outcome).await;
+        }
+
+        let stall = self.server.timeouts.stall;
+        if self.activity.last_at().elapsed() < stall {
+            return None;
+        }
+        self.unanswered += self.streams.len() + usize::from(self.is_blocked);
+        Some(HttpErrorKind::Stalled(stall))
+    }
+
+    /// Opens streams for the requests that may be sent now.
+    fn open_streams(&mut self, client: &mut SendRequest<Bytes>) -> SendCapacity {
+        loop {
+            let streams_max = client
+                .current_max_send_streams()
+                .min(self.server.options.max_in_flight);
+            if self.streams.len() >= streams_max {
+                return SendCapacity::Full;
+            }
+            match client.clone().ready().now_or_never() {
+                None => return SendCapacity::Full,
+                Some(Err(_)) => return SendCapacity::Closed,
+                Some(Ok(ready)) => *client = ready,
+            }
+
+            let mut taken = VecDeque::new();
+            self.server.take(&mut taken, 1, Protocol::Http2);
+            let Some(request) = taken.pop_front() else {
+                return SendCapacity::Unused;
+            };
+            let url = request.target.url(&self.server.url);
+            let request = InFlightRequest::new(self.server, request);
+            let head = match self.server.encoder.http2(&url) {
+                Ok(head) => head,
+                Err(error) => {
+                    self.server
+                        .fail(&request.finish(), HttpErrorKind::Setup(Arc::new(error)));
+                    continue;
+                }
+            };
+            let Ok((response, _)) = client.send_request(head, true) else {
+                self.unanswered += 1;
+                return SendCapacity::Closed;
+            };
+
+            let stream = ResponseStream::new(Arc::clone(&self.activity), response);
+            let limit_bytes = self.server.options.narinfo_limit_bytes;
+            self.streams.push(stream.run(request, limit_bytes).boxed());
+        }
+    }
+
+    async fn handle(
+        &mut self,
+        request: InFlightRequest,
+        outcome: Result<LookupResponse, StreamFailure>,
+    ) {
+        match outcome {
+            Ok(response) => {
+                self.answered += 1;
+                self.server.handle_response(request, response).await;
+            }
+            Err(StreamFailure::Response(kind)) => self.server.retry_or_fail(request, kind),
+            // Dropping the request puts it back into the queue.
+            Err(StreamFailure::Connection) => self.unanswered += 1,
+        }
+        // If that took long it was the caller.
+        self.activity.touch();
+    }
+}
+
+/// Whether more requests may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SendCapacity {
+    /// There is no request left to send.
+    Unused,
+    /// Not until others are answered.
+    Full,
+    /// Never again on this connection.
+    Closed,
+}
+
+/// The task that moves a connection's bytes; stopped when it is dropped.
+struct ConnectionTask(JoinHandle<Result<(), h2::Error>>);
+
+impl ConnectionTask {
+    /// Waits for the end of the connection. Must not be called again afterwards.
+    async fn ended(&mut self) -> ConnectionEnd {
+        match (&mut self.0).await {
+            Ok(Err(error)) => ConnectionEnd::Failed(HttpErrorKind::Lost(Arc::new(error))),
+            _ => ConnectionEnd::Closed { announced: false },
+        }
+    }
+}
+
+impl Drop for ConnectionTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Starts HTTP/2 on `transport`. The server may stall: its settings are a response that is due.
+async fn start(
+    transport: Box<dyn Transport>,
+    stall: Duration,
+) -> Result<(SendRequest<Bytes>, ConnectionTask), HttpErrorKind> {
+    timeout(stall, handshake(transport))
+        .await
+        .map_err(|_| HttpErrorKind::Stalled(stall))?
+        .map_err(|error| HttpErrorKind::Lost(Arc::new(error)))
+}
+
+async fn handshake(
+    transport: Box<dyn Transport>,
+) -> Result<(SendRequest<Bytes>, ConnectionTask), h2::Error> {
+    let (client, connection) = Builder::new()
+        .enable_push(false)
+        // Until the server has sent its limit; streams beyond that are refused.
+        .initial_max_send_streams(HTTP2_STREAMS)
+        .initial_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(u32::try_from(HEAD_MAX_BYTES).unwrap_or(u32::MAX))
+        .handshake::<_, Bytes>(transport)
+        .await?;
+    Ok((client, ConnectionTask(tokio::spawn(connection))))
+}
+
+/// Flow-control windows of one response, and of all. The protocol's default of 64 KiB for all
+/// holds a distant server up.
+const WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// How often a server that accepted no requests is tried again.
+const BLOCKED_INTERVAL: Duration = Duration::from_millis(20);

@@ -1,0 +1,145 @@
+//! One HTTP/2 stream: the response to one request, and what all streams of a connection share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use h2::RecvStream;
+use h2::client::ResponseFuture;
+use tokio::time::Instant;
+
+use crate::http::error::HttpErrorKind;
+use crate::http::lookup::response::{LookupResponse, ResponseHead};
+use crate::http::lookup::server::InFlightRequest;
+use crate::sync::lock;
+
+/// A request, until its response is complete or has failed.
+pub(super) type StreamFuture =
+    BoxFuture<'static, (InFlightRequest, Result<LookupResponse, StreamFailure>)>;
+
+/// Why there is no response.
+pub(super) enum StreamFailure {
+    /// This response is not usable.
+    Response(HttpErrorKind),
+    /// The connection is not usable.
+    Connection,
+}
+
+impl From<h2::Error> for StreamFailure {
+    fn from(error: h2::Error) -> Self {
+        if error.is_reset() && error.is_remote() {
+            Self::Response(HttpErrorKind::Lost(Arc::new(error)))
+        } else {
+            Self::Connection
+        }
+    }
+}
+
+/// One request's response.
+pub(super) struct ResponseStream {
+    activity: Arc<StreamActivity>,
+    response: ResponseFuture,
+}
+
+impl ResponseStream {
+    pub(super) fn new(activity: Arc<StreamActivity>, response: ResponseFuture) -> Self {
+        Self { activity, response }
+    }
+
+    pub(super) async fn run(
+        self,
+        request: InFlightRequest,
+        limit_bytes: u64,
+    ) -> (InFlightRequest, Result<LookupResponse, StreamFailure>) {
+        let outcome = self.receive(limit_bytes).await;
+        (request, outcome)
+    }
+
+    async fn receive(self, limit_bytes: u64) -> Result<LookupResponse, StreamFailure> {
+        let (parts, mut stream) = self.response.await?.into_parts();
+        self.activity.touch();
+        let head = ResponseHead::from_headers(parts.status.as_u16(), &parts.headers);
+
+        let mut body = Vec::new();
+        let mut received = UnfinishedBytes::new(&self.activity);
+        while let Some(data) = next_data(&mut stream).await? {
+            self.activity.touch();
+            let unfinished = received.add(data.len() as u64);
+            if received.bytes > limit_bytes || unfinished > UNFINISHED_MAX_BYTES.max(limit_bytes) {
+                return Err(StreamFailure::Response(HttpErrorKind::TooLarge {
+                    limit_bytes,
+                }));
+            }
+            if head.status == 200 {
+                body.extend_from_slice(&data);
+            }
+        }
+        Ok(LookupResponse { head, body })
+    }
+}
+
+async fn next_data(stream: &mut RecvStream) -> Result<Option<Bytes>, h2::Error> {
+    let Some(data) = stream.data().await.transpose()? else {
+        return Ok(None);
+    };
+    // The library enlarges the flow-control window only when told to.
+    stream.flow_control().release_capacity(data.len())?;
+    Ok(Some(data))
+}
+
+/// What the streams of a connection have in common.
+pub(super) struct StreamActivity {
+    last_at: Mutex<Instant>,
+    /// Bytes of unfinished responses.
+    unfinished: AtomicU64,
+}
+
+impl Default for StreamActivity {
+    fn default() -> Self {
+        Self {
+            last_at: Mutex::new(Instant::now()),
+            unfinished: AtomicU64::new(0),
+        }
+    }
+}
+
+impl StreamActivity {
+    /// Something was received now, or nothing was due until now.
+    pub(super) fn touch(&self) {
+        *lock(&self.last_at) = Instant::now();
+    }
+
+    pub(super) fn last_at(&self) -> Instant {
+        *lock(&self.last_at)
+    }
+}
+
+/// The bytes of one unfinished response, as a share in those of all.
+struct UnfinishedBytes<'a> {
+    activity: &'a StreamActivity,
+    bytes: u64,
+}
+
+impl<'a> UnfinishedBytes<'a> {
+    fn new(activity: &'a StreamActivity) -> Self {
+        Self { activity, bytes: 0 }
+    }
+
+    /// Counts bytes that were received; returns those of all responses.
+    fn add(&mut self, bytes: u64) -> u64 {
+        self.bytes += bytes;
+        self.activity.unfinished.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+}
+
+impl Drop for UnfinishedBytes<'_> {
+    fn drop(&mut self) {
+        self.activity
+            .unfinished
+            .fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bytes of unfinished responses on one connection.
+const UNFINISHED_MAX_BYTES: u64 = 16 << 20;
