@@ -3,6 +3,7 @@
 mod advice;
 mod args;
 mod commands;
+mod confinement;
 mod context;
 mod diagnostics;
 mod dispatch;

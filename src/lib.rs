@@ -63,6 +63,7 @@ pub mod trust;
 pub mod codec;
 mod http;
 mod lookup_cache;
+mod sandbox;
 mod store;
 // 4: the use cases.
 mod substitute;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::format::credentials::url_without_credentials;
 use crate::format::store_path::{Dialect, StoreDir, StorePath};
 use crate::lookup_cache::{LookupCache, TtlPolicy};
+use crate::sandbox;
 use crate::store::unpack::WriterPool;
 use crate::store::{Layout, OpenMode, Store, StoreError, make_store_writable};
 use crate::substitute::cancel::Cancel;
@@ -23,9 +24,10 @@ use crate::substitute::network::{Network, NetworkReach};
 use crate::substitute::progress::Progress;
 use crate::trust::acl::{Acl, AuthorizedKeys};
 
+use super::confinement::{self, DiskChanges};
 use super::error::CliError;
 use super::output::Output;
-use super::settings::{Settings, StoreKind};
+use super::settings::{SandboxMode, Settings, StoreKind};
 
 /// The memory for decoded bytes that are not written yet, of all transfers together.
 const BUFFER_BYTES: usize = 8 << 20;
@@ -55,6 +57,8 @@ pub(crate) struct Context {
     pub(crate) progress: Arc<dyn Progress>,
     /// Whether the user interrupts the run.
     pub(crate) cancel: Cancel,
+    /// Threads worth having for work that keeps a core busy.
+    pub(crate) cores: usize,
 }
 
 /// What lookups are for.
@@ -173,30 +177,52 @@ impl Context {
         }
     }
 
-    /// How to reach servers.
-    #[must_use]
-    pub(crate) fn network(&self) -> Arc<Network> {
+    /// How to reach servers. The process is confined before: from then on it changes nothing but the
+    /// lookup cache and what `changes` names, and opens only what that needs. So files and directories
+    /// that do not exist yet are created earlier, and threads started later.
+    ///
+    /// # Errors
+    /// The sandbox is required and not supported.
+    pub(crate) fn network(&self, changes: DiskChanges<'_>) -> Result<Arc<Network>, CliError> {
+        self.enter_sandbox(changes)?;
         let reach = if self.settings.offline {
             NetworkReach::FilesOnly
         } else {
             NetworkReach::AllServers
         };
-        Arc::new(Network::new(
+        Ok(Arc::new(Network::new(
             self.settings.http.clone(),
             reach,
             self.settings.servers.clone(),
-        ))
+        )))
     }
 
-    /// Looks items up at the servers.
+    fn enter_sandbox(&self, changes: DiskChanges<'_>) -> Result<(), CliError> {
+        let mode = self.settings.sandbox;
+        if mode == SandboxMode::Off {
+            return Ok(());
+        }
+        match sandbox::enter(&confinement::rules(&self.settings, changes)) {
+            Ok(()) => Ok(()),
+            Err(error) if mode == SandboxMode::Auto => {
+                let reason = chain(&error);
+                self.output
+                    .detail(&format!("running without a sandbox: {reason}"));
+                Ok(())
+            }
+            Err(error) => Err(CliError::Sandbox(error)),
+        }
+    }
+
+    /// How to reach servers, as [`Context::network`] says, and what looks items up there.
     ///
     /// # Errors
-    /// A key is invalid, or no thread can be started.
+    /// A key is invalid, the sandbox is required and not supported, or no thread can be started.
     pub(crate) fn resolver(
         &self,
         purpose: Purpose,
-        network: &Arc<Network>,
-    ) -> Result<Arc<Resolver>, CliError> {
+        changes: DiskChanges<'_>,
+    ) -> Result<(Arc<Network>, Arc<Resolver>), CliError> {
         let freshness = match (self.settings.refresh, self.settings.offline) {
             (true, _) => Freshness::Refresh,
             (_, true) => Freshness::Offline,
@@ -212,13 +238,15 @@ impl Context {
             }
             keys => keys?,
         };
+        let cache = self.lookup_cache();
+        let network = self.network(changes)?;
 
         let is_fetch = purpose == Purpose::Fetch;
         let setup = ResolverSetup {
             store_dir: self.settings.store_dir().clone(),
             keys: Arc::new(keys),
-            cache: self.lookup_cache(),
-            network: Arc::clone(network),
+            cache,
+            network: Arc::clone(&network),
             progress: Arc::clone(&self.progress),
             clock: self.clock,
             cancel: self.cancel.clone(),
@@ -234,13 +262,12 @@ impl Context {
                 retry_down: is_fetch,
                 lag: LAG,
                 down_seconds: DOWN_SECONDS,
-                verifiers: cores(),
+                verifiers: self.cores,
             },
         };
 
-        Resolver::new(setup)
-            .map(Arc::new)
-            .map_err(CliError::Threads)
+        let resolver = Resolver::new(setup).map_err(CliError::Threads)?;
+        Ok((network, Arc::new(resolver)))
     }
 
     /// Unpacks items.
@@ -250,12 +277,12 @@ impl Context {
     pub(crate) fn installer(&self, network: &Arc<Network>) -> Result<Installer, CliError> {
         Ok(Installer {
             network: Arc::clone(network),
-            writers: WriterPool::new(cores()).map_err(CliError::Threads)?,
+            writers: WriterPool::new(self.cores).map_err(CliError::Threads)?,
             budget: TransferBudget::new(
                 BUFFER_BYTES,
                 self.settings.jobs,
                 DECODER_MEMORY,
-                cores(),
+                self.cores,
                 self.settings.connections,
             ),
             prefetcher: None,
@@ -303,11 +330,6 @@ fn parse_item(word: &str, store_dir: &StoreDir) -> Result<StorePath, CliError> {
         return Err(CliError::Usage(text));
     }
     Ok(store_dir.parse_path(word.trim_end_matches('/'))?.to_path())
-}
-
-/// Threads worth having for work that keeps a core busy.
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
 }
 
 /// Whether we may write to `dir`, or make it.

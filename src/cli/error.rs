@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::daemon::serve::ServeError;
 use crate::format::store_path::StorePathError;
 use crate::lookup_cache::CacheError;
+use crate::sandbox::SandboxError;
 use crate::store::{Remedy, StoreError};
 use crate::substitute::install::{FailureClass, ItemError};
 use crate::trust::acl::AclError;
@@ -79,6 +80,9 @@ pub(crate) enum CliError {
     /// The lookup cache failed.
     #[error(transparent)]
     LookupCache(CacheError),
+    /// The sandbox is required and not supported.
+    #[error("--sandbox require: this process cannot be confined")]
+    Sandbox(#[source] SandboxError),
     /// Threads cannot be started.
     #[error("starting threads")]
     Threads(#[source] io::Error),
@@ -119,6 +123,7 @@ impl CliError {
             Self::Store(_)
             | Self::File { .. }
             | Self::LookupCache(_)
+            | Self::Sandbox(_)
             | Self::Threads(_)
             | Self::Serve(_)
             | Self::Output(_) => Exit::Local,
@@ -142,6 +147,7 @@ impl CliError {
                     .into(),
             ),
             Self::Item { source, .. } => item_hint(source, advice),
+            Self::Sandbox(_) => Some("--sandbox auto runs without it".into()),
             Self::Path(StorePathError::NotInStore { .. }) => {
                 Some(
                     "give the full name of a store item, such as /gnu/store/...-hello-2.12.2; \

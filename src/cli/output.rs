@@ -126,6 +126,13 @@ impl Output {
         }
     }
 
+    /// What only `--verbose` shows.
+    pub(crate) fn detail(&self, text: &str) {
+        if self.verbosity >= Verbosity::Verbose {
+            self.note(text);
+        }
+    }
+
     /// The result of the whole run, unless it is to be quiet: as `text`, or as `data`.
     pub(crate) fn summary(&self, text: &str, data: &impl Serialize) {
         if self.verbosity > Verbosity::Quiet {

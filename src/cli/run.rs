@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
+use std::num::NonZero;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{CommandFactory as _, Parser as _};
@@ -132,6 +133,8 @@ fn prepare_context(
         progress: progress::for_mode(settings.progress, settings.verbosity, may_draw_bars),
         output,
         cancel: Cancel::default(),
+        // Reads files that the sandbox hides.
+        cores: std::thread::available_parallelism().map_or(2, NonZero::get),
         settings,
     })
 }

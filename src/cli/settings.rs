@@ -24,4 +24,4 @@ pub(crate) use options::CommonOptions;
 pub(crate) use servers::parse_servers;
 pub(crate) use sources::progress_option;
 pub(crate) use stores::StoreKind;
-pub(crate) use value::ProgressMode;
+pub(crate) use value::{ProgressMode, SandboxMode};

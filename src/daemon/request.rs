@@ -6,7 +6,7 @@
 //! substitute PATH DESTINATION     with --substitute
 //! ```
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::format::store_path::{StoreDir, StorePath, StorePathError};
 
@@ -98,6 +98,14 @@ pub(crate) struct SubstituteRequest {
 }
 
 impl SubstituteRequest {
+    /// The directory of the destination.
+    pub(crate) fn parent(&self) -> &Path {
+        match self.destination.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        }
+    }
+
     /// Parses a substitution request.
     ///
     /// # Errors

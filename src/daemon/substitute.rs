@@ -3,6 +3,7 @@
 //! The daemon holds the item's lock and a temp root, and registers the item after the reply; so the
 //! tree is unpacked directly at its destination, which no other process touches meanwhile.
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,9 +26,9 @@ use super::serve::RequestHandler;
 /// Why a substitution failed.
 #[derive(Debug, thiserror::Error)]
 enum SubstituteError {
-    /// The request is not valid.
-    #[error(transparent)]
-    Request(#[from] RequestError),
+    /// The helper cannot start to work.
+    #[error("starting the helper")]
+    Prepare(#[source] Box<dyn Error>),
     /// The item cannot be downloaded.
     #[error(transparent)]
     Item(#[from] ItemError),
@@ -39,7 +40,19 @@ enum SubstituteError {
     Destination,
 }
 
+/// Makes what carries out requests, when the first valid one is known.
+type Prepare<'a> =
+    Box<dyn FnMut(&SubstituteRequest) -> Result<SubstituteHelper, Box<dyn Error>> + 'a>;
+
 /// Handles `substitute`.
+pub(crate) struct SubstituteHandler<'a> {
+    store_dir: StoreDir,
+    log: Arc<ClientLog>,
+    prepare: Prepare<'a>,
+    helper: Option<SubstituteHelper>,
+}
+
+/// Carries out substitutions.
 pub(crate) struct SubstituteHelper {
     /// The store that items are for.
     pub(crate) store_dir: StoreDir,
@@ -51,24 +64,49 @@ pub(crate) struct SubstituteHelper {
     pub(crate) links: Option<Arc<Links>>,
     /// Reports the progress of downloads to the client.
     pub(crate) progress: Arc<ClientProgress>,
-    /// Messages for the client.
-    pub(crate) log: Arc<ClientLog>,
 }
 
-impl RequestHandler for SubstituteHelper {
+impl<'a> SubstituteHandler<'a> {
+    /// A handler of requests for items of `store_dir`. The first valid request says where items are
+    /// unpacked, which `prepare` needs to know.
+    pub(crate) fn new(store_dir: StoreDir, log: Arc<ClientLog>, prepare: Prepare<'a>) -> Self {
+        Self {
+            store_dir,
+            log,
+            prepare,
+            helper: None,
+        }
+    }
+
+    fn substitute(
+        &mut self,
+        wanted: &SubstituteRequest,
+    ) -> Result<SubstituteReply, SubstituteError> {
+        let helper = match &mut self.helper {
+            Some(helper) => helper,
+            none => none.insert((self.prepare)(wanted).map_err(SubstituteError::Prepare)?),
+        };
+        helper.substitute(wanted)
+    }
+}
+
+impl RequestHandler for SubstituteHandler<'_> {
     fn handle(&mut self, line: Result<&[u8], RequestError>) -> String {
         let wanted = line.and_then(|line| SubstituteRequest::parse(line, &self.store_dir));
-        let reply = wanted.map_err(SubstituteError::from).and_then(|wanted| {
-            self.substitute(&wanted).inspect_err(|error| {
+        let reply = match wanted {
+            Ok(wanted) => self.substitute(&wanted).unwrap_or_else(|error| {
                 let name = self.store_dir.full_name(&wanted.item);
-                let reason = failure_text(error);
+                let reason = failure_text(&error);
                 self.log
                     .error(&format!("cannot substitute {name}: {reason}"));
-            })
-        });
-        reply
-            .unwrap_or_else(|error| self.failure(&error))
-            .to_string()
+                failure_reply(&error)
+            }),
+            Err(error) => {
+                self.log.error(&error.to_string());
+                SubstituteReply::NotFound
+            }
+        };
+        reply.to_string()
     }
 }
 
@@ -88,7 +126,7 @@ impl SubstituteHelper {
     fn unpack(&self, wanted: &SubstituteRequest) -> Result<SubstituteReply, SubstituteError> {
         let (installer, resolver) = (&self.installer, &self.resolver);
         let item = AvailableItem::find(installer, resolver, &wanted.item)?;
-        let destination = empty_destination(&wanted.destination)?;
+        let destination = empty_destination(wanted)?;
         let links = self.links_for(wanted);
 
         // guix-daemon registers the references that `info` told it.
@@ -116,26 +154,22 @@ impl SubstituteHelper {
         let is_in_store = destination.parent() == Some(Path::new(self.store_dir.as_str()));
         is_in_store.then(|| Arc::new(links.for_repair()))
     }
+}
 
-    fn failure(&self, error: &SubstituteError) -> SubstituteReply {
-        if let SubstituteError::Request(error) = error {
-            self.log.error(&error.to_string());
+/// What the daemon is told about a failure.
+fn failure_reply(error: &SubstituteError) -> SubstituteReply {
+    let SubstituteError::Item(ItemError::AllFailed(attempts)) = error else {
+        return SubstituteReply::NotFound;
+    };
+    let mismatches = attempts.iter().map(|attempt| match attempt.error {
+        AttemptError::Mismatch(NarMismatch::Hash { expected, found }) => {
+            Some(SubstituteReply::HashMismatch { expected, found })
         }
-        match error {
-            SubstituteError::Item(ItemError::AllFailed(attempts)) => {
-                let mismatches = attempts.iter().map(|attempt| match attempt.error {
-                    AttemptError::Mismatch(NarMismatch::Hash { expected, found }) => {
-                        Some(SubstituteReply::HashMismatch { expected, found })
-                    }
-                    _ => None,
-                });
-                let all: Option<Vec<SubstituteReply>> = mismatches.collect();
-                all.and_then(|all| all.last().copied())
-                    .unwrap_or(SubstituteReply::NotFound)
-            }
-            _ => SubstituteReply::NotFound,
-        }
-    }
+        _ => None,
+    });
+    let all: Option<Vec<SubstituteReply>> = mismatches.collect();
+    all.and_then(|all| all.last().copied())
+        .unwrap_or(SubstituteReply::NotFound)
 }
 
 /// The reason for the client; each failed download was reported when it failed.
@@ -147,7 +181,8 @@ fn failure_text(error: &SubstituteError) -> String {
 }
 
 /// The place for the tree, with whatever an earlier failure left there removed.
-fn empty_destination(path: &Path) -> Result<Destination, SubstituteError> {
+fn empty_destination(wanted: &SubstituteRequest) -> Result<Destination, SubstituteError> {
+    let path = &wanted.destination;
     let name = path
         .file_name()
         .and_then(|name| EntryName::new(name.as_encoded_bytes()));
@@ -155,11 +190,7 @@ fn empty_destination(path: &Path) -> Result<Destination, SubstituteError> {
         return Err(SubstituteError::Destination);
     };
 
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-
+    let parent = wanted.parent();
     let directory = open_directory(parent).map_err(|source| ItemError::Open {
         path: parent.to_owned(),
         source,

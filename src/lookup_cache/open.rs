@@ -152,6 +152,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 
     switch_to_wal(&connection)?;
     connection.pragma_update(None, "cache_size", CACHE_KIB)?;
+    // The sandbox hides the directories for temporary files.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "journal_size_limit", JOURNAL_BYTES)?;
     if is_new {
         schema::create(&connection)?;

@@ -89,6 +89,8 @@ fn has_log(path: &Path) -> bool {
 
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    // The sandbox hides the directories for temporary files.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.busy_timeout(BUSY_TIMEOUT)
 }
 

@@ -21,7 +21,7 @@ use super::derivation;
 use super::directory::free_bytes;
 use super::error::{StoreError, on};
 use super::layout::Layout;
-use super::lock::{ItemLock, LockKind};
+use super::lock::{ItemLock, LockKind, open_lock_file};
 use super::open;
 use super::order;
 use super::published::Published;
@@ -67,6 +67,11 @@ impl Store {
             OpenMode::Existing => open::existing(&layout, lock_kind)?,
             OpenMode::Create => open::or_create(&layout, lock_kind)?,
         };
+        if mode != OpenMode::ReadOnly {
+            // Temp roots need it later, when nothing can be created beside it any more. If this fails,
+            // adding temp roots says why.
+            let _ = open_lock_file(&layout.gc_lock());
+        }
         let store = File::open(layout.store()).map_err(on(layout.store(), |path, source| {
             StoreError::Open { path, source }
         }))?;

@@ -7,6 +7,7 @@ use crate::support::sandbox::{run, run_with_input};
 use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item};
 
 mod commands;
+mod confinement;
 mod credentials;
 mod diagnostics;
 mod fetch;
@@ -17,6 +18,7 @@ mod offline;
 mod progress;
 mod query;
 mod report;
+
 mod trusted_files;
 
 /// No such item anywhere.

@@ -10,13 +10,14 @@ use crate::support::{files_below, repository};
 type Layer = (&'static str, &'static [&'static str]);
 
 /// In the order of `src/lib.rs`.
-const LAYERS: [Layer; 10] = [
+const LAYERS: [Layer; 11] = [
     ("sync", &[]),
     ("format", &[]),
     ("trust", &["format"]),
     ("codec", &["sync", "format"]),
     ("http", &["sync", "format"]),
     ("lookup_cache", &["sync", "format"]),
+    ("sandbox", &[]),
     ("store", &["sync", "format", "trust"]),
     (
         "substitute",
@@ -42,6 +43,7 @@ const LAYERS: [Layer; 10] = [
             "trust",
             "http",
             "lookup_cache",
+            "sandbox",
             "store",
             "substitute",
             "daemon",

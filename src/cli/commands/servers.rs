@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::cli::confinement::DiskChanges;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
@@ -53,7 +54,8 @@ impl ServerStatus {
 pub(crate) fn run(context: &Context) -> Result<Exit, CliError> {
     context.need_servers()?;
     let mut cache = context.lookup_cache();
-    let servers = request_all(context, &context.network(), &mut cache);
+    let network = context.network(DiskChanges::NONE)?;
+    let servers = request_all(context, &network, &mut cache);
     let now = context.clock.unix_seconds();
 
     let all = servers.iter();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::cli::args::SubstituteArgs;
+use crate::cli::confinement::DiskChanges;
 use crate::cli::context::{Context, Purpose};
 use crate::cli::env::{self, Environment};
 use crate::cli::error::CliError;
@@ -21,12 +22,12 @@ use crate::daemon::prefetch::socket::PrefetchSocket;
 use crate::daemon::progress::ClientProgress;
 use crate::daemon::query::QueryHelper;
 use crate::daemon::reply::ReplyPort;
+use crate::daemon::request::SubstituteRequest;
 use crate::daemon::serve::{RequestHandler, serve};
-use crate::daemon::substitute::SubstituteHelper;
+use crate::daemon::substitute::{SubstituteHandler, SubstituteHelper};
 use crate::store::Links;
 use crate::substitute::chain;
 use crate::substitute::lookup::SkipFilter;
-use crate::substitute::network::Network;
 
 /// What the daemon hands over when it starts the helper.
 pub(crate) struct Inherited {
@@ -88,7 +89,13 @@ pub(crate) fn run(
     let mut helper: Box<dyn RequestHandler> = if args.query {
         Box::new(query_helper(context, progress, log)?)
     } else {
-        Box::new(substitute_helper(context, &options, progress, log)?)
+        let store_dir = context.settings.store_dir().clone();
+        let handler_log = Arc::clone(&log);
+        let prepare = Box::new(move |request: &SubstituteRequest| {
+            let progress = Arc::clone(&progress);
+            substitute_helper(context, &options, request, progress, &log).map_err(Into::into)
+        });
+        Box::new(SubstituteHandler::new(store_dir, handler_log, prepare))
     };
 
     serve(std::io::stdin().lock(), &mut *helper, &mut port)?;
@@ -100,13 +107,21 @@ fn query_helper(
     progress: Arc<ClientProgress>,
     log: Arc<ClientLog>,
 ) -> Result<QueryHelper, CliError> {
-    let network = context.network();
+    // What reads facts about other processes comes before the sandbox.
+    let client_items = named_items(context.settings.store_dir());
+    let socket = prefetch_socket(context).filter(|socket| socket.remove_abandoned().is_ok());
     let skip = valid_items(context, &log);
+
+    let (network, resolver) = context.resolver(Purpose::Helper, DiskChanges::NONE)?;
+    let read_ahead = context.settings.read_ahead;
     Ok(QueryHelper {
         store_dir: context.settings.store_dir().clone(),
-        resolver: context.resolver(Purpose::Helper, &network)?,
-        client_items: named_items(context.settings.store_dir()),
-        prefetch: prefetch(context, network, skip.clone()),
+        resolver,
+        client_items,
+        prefetch: socket.and_then(|socket| {
+            let prefetcher = Prefetcher::new(network, skip.clone(), read_ahead);
+            start_prefetching(socket, prefetcher)
+        }),
         skip,
         progress,
         log,
@@ -115,13 +130,11 @@ fn query_helper(
 
 /// Prefetches nars for the other helpers of the client. It only saves time, so a failure is not
 /// reported.
-fn prefetch(
-    context: &Context,
-    network: Arc<Network>,
-    skip: Option<SkipFilter>,
+fn start_prefetching(
+    socket: PrefetchSocket,
+    prefetcher: Prefetcher,
 ) -> Option<(Arc<Prefetcher>, PrefetchServer)> {
-    let socket = prefetch_socket(context)?;
-    let prefetcher = Arc::new(Prefetcher::new(network, skip, context.settings.read_ahead));
+    let prefetcher = Arc::new(prefetcher);
     let server = PrefetchServer::start(socket, Arc::clone(&prefetcher)).ok()?;
     Some((prefetcher, server))
 }
@@ -153,13 +166,15 @@ fn valid_items(context: &Context, log: &Arc<ClientLog>) -> Option<SkipFilter> {
 /// The daemon waits for the answer, and builds the item when there is none.
 const RETRY_TIME_MAX: Duration = Duration::from_secs(20);
 
+/// What carries out requests, for a daemon whose first one is `request`: all destinations of a daemon
+/// are in the same directory, the store.
 fn substitute_helper(
     context: &Context,
     options: &DaemonOptions,
+    request: &SubstituteRequest,
     progress: Arc<ClientProgress>,
-    log: Arc<ClientLog>,
+    log: &ClientLog,
 ) -> Result<SubstituteHelper, CliError> {
-    let network = context.network();
     let links = match Links::open(context.settings.layout.store()) {
         _ if !options.deduplicate => None,
         Ok(links) => Some(Arc::new(links)),
@@ -169,18 +184,23 @@ fn substitute_helper(
         }
     };
 
+    let socket = prefetch_socket(context);
+    let changes = DiskChanges {
+        store: links.is_some(),
+        directory: Some(request.parent()),
+    };
+    let (network, resolver) = context.resolver(Purpose::Helper, changes)?;
     let mut installer = context.installer(&network)?;
     installer.retry_time = installer.retry_time.min(RETRY_TIME_MAX);
-    if let Some(socket) = prefetch_socket(context) {
+    if let Some(socket) = socket {
         installer.prefetcher = Some(Arc::new(PrefetchClient::new(socket)));
     }
 
     Ok(SubstituteHelper {
         store_dir: context.settings.store_dir().clone(),
-        resolver: context.resolver(Purpose::Helper, &network)?,
+        resolver,
         installer,
         links,
         progress,
-        log,
     })
 }

@@ -1,7 +1,7 @@
 //! The settings of a run. Each comes from the first of these sources that has it: options,
 //! environment, guix-daemon's options, settings files, the table's defaults.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::options::CommonOptions;
 use super::origin::{Origin, Setting};
 use super::stores::{self, StoreKind};
 use super::table::SettingsLayer;
-use super::value::ProgressMode;
+use super::value::{ProgressMode, SandboxMode};
 use super::{file, invocation, network, servers, sources};
 
 /// All settings of a run.
@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) jobs: usize,
     /// How progress is shown.
     pub(crate) progress: ProgressMode,
+    /// Whether the process is confined before it connects to servers.
+    pub(crate) sandbox: SandboxMode,
     /// Whether data is printed as JSON.
     pub(crate) json: bool,
     /// How much is printed.
@@ -133,6 +135,7 @@ impl Settings {
             jobs: with_default(chosen.jobs).0,
             connections: http.mass_query_connections,
             progress: with_default(chosen.progress),
+            sandbox: with_default(chosen.sandbox),
             json: options.json,
             verbosity: options.verbosity(),
             http,
@@ -153,6 +156,12 @@ impl Settings {
     #[must_use]
     pub(crate) fn nix_conf(&self) -> PathBuf {
         self.layout.config().join("nix.conf")
+    }
+
+    /// The certificates to use instead of the system's.
+    pub(crate) fn certificate_paths(&self) -> impl Iterator<Item = &Path> {
+        let paths = [&self.http.ca_file, &self.http.ca_dir];
+        paths.into_iter().filter_map(|path| path.as_deref())
     }
 
     /// What hints depend on.

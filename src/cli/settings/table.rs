@@ -11,7 +11,9 @@ use std::time::Duration;
 use super::error::SettingsError;
 use super::origin::{Origin, Setting};
 use super::spec::SettingSpec;
-use super::value::{Count, OptionForm, ProgressMode, ServerTable, SettingValue, Timeout, WordList};
+use super::value::{
+    Count, OptionForm, ProgressMode, SandboxMode, ServerTable, SettingValue, Timeout, WordList,
+};
 
 /// Declares the settings: a layer of them, and the rows of the table.
 macro_rules! settings {
@@ -119,6 +121,16 @@ settings! {
         default_note: "`auto`: bars on a terminal",
         help: "Show progress as bars, lines or JSON events",
         details: "HOW is `auto`, `plain`, `json` or `none`.",
+    }
+    sandbox: SandboxMode {
+        key: "sandbox",
+        option: Some("--sandbox"),
+        value_name: "WHEN",
+        variable: Some("SUBST_SANDBOX"),
+        default: Some("auto"),
+        default_note: "`auto`: if the kernel supports it",
+        help: "Restrict the process to the files it needs before it connects to servers",
+        details: "WHEN is `auto`, `require` or `off`.",
     }
     insecure_tls: bool {
         key: "insecure-tls",

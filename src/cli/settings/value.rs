@@ -248,6 +248,34 @@ impl SettingValue for ProgressMode {
     }
 }
 
+/// Whether the process is confined before it connects to servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SandboxMode {
+    /// If the kernel supports it.
+    Auto,
+    /// Without it nothing is done.
+    Require,
+    /// Never.
+    Off,
+}
+
+impl SettingValue for SandboxMode {
+    const OPTION_FORM: OptionForm = OptionForm::Choice(&[
+        ("auto", "if the kernel supports it"),
+        ("require", "fail if the kernel does not support it"),
+        ("off", "never"),
+    ]);
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "require" => Ok(Self::Require),
+            "off" => Ok(Self::Off),
+            _ => Err(invalid(text, "`auto`, `require` or `off`")),
+        }
+    }
+}
+
 /// Timeouts of one server: a `[[server]]` table.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

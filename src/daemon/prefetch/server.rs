@@ -23,7 +23,6 @@ impl PrefetchServer {
     /// # Errors
     /// The socket cannot be created.
     pub(crate) fn start(socket: PrefetchSocket, prefetcher: Arc<Prefetcher>) -> io::Result<Self> {
-        socket.remove_abandoned()?;
         match std::fs::remove_file(socket.path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::cli::confinement::DiskChanges;
 use crate::cli::context::{Context, Purpose};
 use crate::cli::error::{CliError, item_hint};
 use crate::cli::exit::Exit;
@@ -21,8 +22,7 @@ pub(super) fn run(
     references: References,
 ) -> Result<Exit, CliError> {
     let store_view = StoreView::Seen(context.store_to_read()?.map(Arc::new));
-    let network = context.network();
-    let resolver = context.resolver(Purpose::Fetch, &network)?;
+    let (network, resolver) = context.resolver(Purpose::Fetch, DiskChanges::NONE)?;
     let planner = Planner {
         store_view,
         missing_trees: context.missing_trees(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::cli::confinement::DiskChanges;
 use crate::cli::context::{Context, Purpose};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
@@ -73,8 +74,11 @@ fn fetch(
     destination: &Destination,
     report_item: &mut FetchReportItem,
 ) -> Result<Result<(), ItemError>, CliError> {
-    let network = context.network();
-    let resolver = context.resolver(Purpose::Fetch, &network)?;
+    let changes = DiskChanges {
+        store: false,
+        directory: Some(destination.parent_path()),
+    };
+    let (network, resolver) = context.resolver(Purpose::Fetch, changes)?;
     let installer = context.installer(&network)?;
     Ok(unpack(
         context,

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::cli::args::FetchArgs;
+use crate::cli::confinement::DiskChanges;
 use crate::cli::context::{Context, Purpose};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
@@ -67,8 +68,7 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
 
 fn setup(context: &Context, args: &FetchArgs) -> Result<(Planner, ClosureFetch), CliError> {
     let store = context.store()?;
-    let network = context.network();
-    let resolver = context.resolver(Purpose::Fetch, &network)?;
+    let (network, resolver) = context.resolver(Purpose::Fetch, DiskChanges::STORE)?;
     let installer = Arc::new(context.installer(&network)?);
 
     let planner = Planner {

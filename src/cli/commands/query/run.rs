@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::cli::args::QueryArgs;
+use crate::cli::confinement::DiskChanges;
 use crate::cli::context::{Context, Purpose};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
@@ -29,8 +30,7 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
     let paths = context.paths(&args.paths)?;
     context.need_servers()?;
 
-    let network = context.network();
-    let resolver = context.resolver(Purpose::Report, &network)?;
+    let (network, resolver) = context.resolver(Purpose::Report, DiskChanges::NONE)?;
     let scope = if args.closure {
         LookupScope::Closure(None)
     } else {
