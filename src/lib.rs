@@ -36,9 +36,10 @@
 //! use std::io::Read as _;
 //!
 //! use subst::format::nar::{NarEvent, NarReader};
+//! use subst::format::store_path::Dialect;
 //!
 //! # let nar = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/nar/tree.nar"))?;
-//! let mut reader = NarReader::new(&nar[..]);
+//! let mut reader = NarReader::new(&nar[..], Dialect::Guix);
 //! while let Some(event) = reader.next()? {
 //!     if let NarEvent::File { name, size, .. } = event {
 //!         let mut contents = Vec::new();

@@ -1,13 +1,14 @@
 //! SHA-256 hashes of nars and of compressed files, as two types that cannot be confused.
 //!
 //! Narinfos spell them as `sha256:` and 52 nix-base32 characters; Nix also writes 64 base16
-//! digits or the SRI form `sha256-BASE64`. The store database wants base16.
+//! digits, 44 characters of base64, or the SRI form `sha256-BASE64`. The store database wants
+//! base16.
 
 use std::fmt;
 
 use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
 
-use super::base32;
+use super::{base32, base64};
 
 /// Why a text is not a SHA-256 hash.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +28,9 @@ pub enum HashForm {
     Base32,
     /// `sha256:` and 64 base16 digits.
     Base16,
-    /// `sha256-` and padded base64.
+    /// `sha256:` and padded base64.
+    Base64,
+    /// `sha256-` and base64, whose padding may be missing.
     Sri,
 }
 
@@ -80,6 +83,7 @@ macro_rules! sha256_type {
                 match form {
                     HashForm::Base32 => self.to_string(),
                     HashForm::Base16 => self.base16_with_algorithm(),
+                    HashForm::Base64 => format!("sha256:{}", BASE64.encode(&self.0)),
                     HashForm::Sri => format!("sha256-{}", BASE64.encode(&self.0)),
                 }
             }
@@ -103,29 +107,30 @@ sha256_type!(NarHash);
 sha256_type!(FileHash);
 
 fn parse_sha256(text: &str) -> Result<([u8; 32], HashForm), HashError> {
-    if let Some(digits) = text.strip_prefix("sha256-") {
-        let bytes = BASE64
-            .decode(digits.as_bytes())
-            .map_err(|_| HashError::Digits(text.to_owned()))?;
-        let bytes = bytes
-            .try_into()
-            .map_err(|_| HashError::Digits(text.to_owned()))?;
-        return Ok((bytes, HashForm::Sri));
-    }
+    let (digits, is_sri) = match text.strip_prefix("sha256") {
+        Some(rest) if rest.starts_with(['-', ':']) => (&rest[1..], rest.starts_with('-')),
+        _ => return Err(HashError::Algorithm(text.to_owned())),
+    };
+    let form = match digits.len() {
+        _ if is_sri => HashForm::Sri,
+        64 => HashForm::Base16,
+        44 => HashForm::Base64,
+        _ => HashForm::Base32,
+    };
 
-    let digits = text
-        .strip_prefix("sha256:")
-        .ok_or_else(|| HashError::Algorithm(text.to_owned()))?;
-    if digits.len() == 64 {
-        let mut bytes = [0; 32];
-        return match HEXLOWER_PERMISSIVE.decode_mut(digits.as_bytes(), &mut bytes) {
-            Ok(_) => Ok((bytes, HashForm::Base16)),
-            Err(_) => Err(HashError::Digits(text.to_owned())),
-        };
-    }
+    let bytes = match form {
+        HashForm::Base32 => base32::decode(digits).ok(),
+        HashForm::Base16 => decode_base16(digits),
+        HashForm::Base64 | HashForm::Sri => base64::decode(digits),
+    };
+    let bytes = bytes.ok_or_else(|| HashError::Digits(text.to_owned()))?;
+    Ok((bytes, form))
+}
 
-    let bytes = base32::decode::<32>(digits).map_err(|_| HashError::Digits(text.to_owned()))?;
-    Ok((bytes, HashForm::Base32))
+fn decode_base16(digits: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let decoded = HEXLOWER_PERMISSIVE.decode_mut(digits.as_bytes(), &mut bytes);
+    decoded.is_ok().then_some(bytes)
 }
 
 #[cfg(test)]
@@ -137,8 +142,39 @@ mod tests {
         let (hash, form) =
             NarHash::parse("sha256:0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73").unwrap();
         assert_eq!(form, HashForm::Base32);
-        for form in [HashForm::Base32, HashForm::Base16, HashForm::Sri] {
+        for form in [
+            HashForm::Base32,
+            HashForm::Base16,
+            HashForm::Base64,
+            HashForm::Sri,
+        ] {
             assert_eq!(NarHash::parse(&hash.in_form(form)), Ok((hash, form)));
+        }
+    }
+
+    #[test]
+    fn base64_is_read_as_nix_reads_it() {
+        let base16 = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let digits = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+        let (hash, _) = NarHash::parse(base16).unwrap();
+        for text in [
+            format!("sha256:{digits}="),
+            format!("sha256-{digits}="),
+            format!("sha256-{digits}"),
+        ] {
+            assert_eq!(
+                NarHash::parse(&text).map(|(hash, _)| hash),
+                Ok(hash),
+                "{text}"
+            );
+        }
+        for text in [
+            format!("sha256-{digits}=="),
+            format!("sha256-{digits}=x"),
+            format!("sha256-{}", &digits[1..]),
+            format!("sha256:{}", digits.replace('+', "-")),
+        ] {
+            assert!(NarHash::parse(&text).is_err(), "{text}");
         }
     }
 

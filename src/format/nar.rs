@@ -22,7 +22,7 @@
 //! ```
 //!
 //! Checked here: exact strings, zero padding, names that are one plain path component and strictly
-//! increase in byte order, sizes of names and targets before memory is allocated, [`MAX_DEPTH`],
+//! increase in byte order, sizes of names and targets before memory is allocated, [`levels_max`],
 //! no bytes behind the top node. Names are bytes, not text. **Not** checked: the sizes of files and
 //! of the nar (the caller knows NarSize), and where symlinks point.
 
@@ -40,7 +40,7 @@ mod write;
 pub use error::NarError;
 pub use event::NarEvent;
 pub use name::{EntryName, MAX_NAME_BYTES, MAX_TARGET_BYTES, SymlinkTarget};
-pub use nesting::MAX_DEPTH;
+pub use nesting::levels_max;
 pub use read::{NarContents, NarReader};
 pub use write::NarWriter;
 pub(crate) use write::{file_header, file_trailer};

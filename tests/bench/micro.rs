@@ -23,7 +23,7 @@ use subst::format::nar::{self, EntryName};
 use subst::format::narinfo::NarInfo;
 use subst::format::sexp::Sexp;
 use subst::format::sha256::Sha256;
-use subst::format::store_path::{StoreDir, StorePathRef};
+use subst::format::store_path::{Dialect, StoreDir, StorePathRef};
 use subst::trust::acl::{Acl, AuthorizedKeys};
 use subst::trust::guix::PublicKey;
 use subst::trust::nix::{TrustedKeys, fingerprint};
@@ -169,7 +169,8 @@ fn nar_read_small_files(bencher: Bencher<'_, '_>) {
     let nar = writer.finish().unwrap();
     let counters = (ItemsCount::new(FILES), BytesCount::new(nar.len()));
     bencher.counter(counters.0).counter(counters.1).bench(|| {
-        let mut reader = nar::NarReader::new(BufReader::with_capacity(64 << 10, &nar[..]));
+        let mut reader =
+            nar::NarReader::new(BufReader::with_capacity(64 << 10, &nar[..]), Dialect::Guix);
         let mut buffer = [0; 100];
         while let Some(event) = reader.next().unwrap() {
             if let nar::NarEvent::File { .. } = event {

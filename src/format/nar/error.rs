@@ -64,10 +64,12 @@ pub enum NarError {
         /// The offset of its length.
         offset: u64,
     },
-    /// Directories are nested deeper than [`super::MAX_DEPTH`].
-    #[error("directories nested too deeply, at byte {offset}")]
+    /// The tree has more levels than [`super::levels_max`] allows.
+    #[error("the tree has more than {levels_max} levels, at byte {offset}")]
     TooDeep {
-        /// Where the innermost begins.
+        /// How many are allowed.
+        levels_max: usize,
+        /// Where the first node on a deeper level begins.
         offset: u64,
     },
     /// Bytes follow the top node.

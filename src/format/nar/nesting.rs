@@ -1,8 +1,18 @@
 //! Which directories of a nar are open, and how many may be.
 
-/// How deep directories may be nested. Nix's limit is 64, Guix has none; a path of this depth is
-/// too long for a single system call.
-pub const MAX_DEPTH: usize = 4096;
+use crate::format::store_path::Dialect;
+
+/// How many levels the tree of a nar may have in a store of `dialect`, its top node included.
+///
+/// Nix neither restores nor dumps a tree of more than 64 levels: it could not verify the item. Guix
+/// has no limit; a path of 4096 levels is too long for a single system call.
+#[must_use]
+pub const fn levels_max(dialect: Dialect) -> usize {
+    match dialect {
+        Dialect::Guix => 4096,
+        Dialect::Nix => 64,
+    }
+}
 
 /// The open directories and the last name in each, in one flat buffer, so that an entry costs no
 /// allocation.

@@ -1,7 +1,7 @@
 //! The nar reader: a pull reader over any [`BufRead`].
 //!
 //! It is iterative, with a list of the open directories, so that nesting uses memory in proportion
-//! to the input and no stack. Memory is bounded by [`super::MAX_DEPTH`] names; file contents are
+//! to the input and no stack. Memory is bounded by [`levels_max`] names; file contents are
 //! passed through and never buffered.
 
 use std::io::{self, BufRead, Read};
@@ -12,8 +12,9 @@ use super::error::NarError;
 use super::event::NarEvent;
 use super::input::NarInput;
 use super::name::{EntryName, MAX_NAME_BYTES, MAX_TARGET_BYTES, SymlinkTarget};
-use super::nesting::{MAX_DEPTH, OpenDirectories};
+use super::nesting::{OpenDirectories, levels_max};
 use super::wire::{Keyword, fused, padding};
+use crate::format::store_path::Dialect;
 
 /// Reads one nar.
 ///
@@ -23,6 +24,7 @@ use super::wire::{Keyword, fused, padding};
 pub struct NarReader<R> {
     input: NarInput<R>,
     directories: OpenDirectories,
+    levels_max: usize,
     state: NarReaderState,
 }
 
@@ -41,14 +43,15 @@ enum NarReaderState {
 }
 
 impl<R: BufRead> NarReader<R> {
-    /// A reader of the nar that begins at the next byte of `inner`.
-    pub fn new(inner: R) -> Self {
+    /// A reader of the nar that begins at the next byte of `inner`, for a store of `dialect`.
+    pub fn new(inner: R, dialect: Dialect) -> Self {
         Self {
             input: NarInput {
                 stream: inner,
                 offset: 0,
             },
             directories: OpenDirectories::default(),
+            levels_max: levels_max(dialect),
             state: NarReaderState::Start,
         }
     }
@@ -118,6 +121,11 @@ impl<R: BufRead> NarReader<R> {
 
     fn body(&mut self, name: Option<EntryName>) -> Result<NarEvent, NarError> {
         let offset = self.input.offset;
+        let levels_max = self.levels_max;
+        if self.directories.depth() >= levels_max {
+            return Err(NarError::TooDeep { levels_max, offset });
+        }
+
         match self.input.keyword()? {
             Some(Keyword::Regular) => {
                 let executable = self.executable()?;
@@ -140,9 +148,6 @@ impl<R: BufRead> NarReader<R> {
                 Ok(NarEvent::Symlink { name, target })
             }
             Some(Keyword::Directory) => {
-                if self.directories.depth() == MAX_DEPTH {
-                    return Err(NarError::TooDeep { offset });
-                }
                 self.directories.open();
                 self.state = NarReaderState::InDirectory;
                 Ok(NarEvent::Directory { name })

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use proptest::prelude::*;
 
 use super::*;
+use crate::format::store_path::Dialect;
 
 /// A tree; the names of a directory's entries are strictly increasing.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +46,7 @@ fn write(tree: &Tree) -> Vec<u8> {
 }
 
 fn read(nar: impl BufRead) -> Result<Tree, NarError> {
-    let mut reader = NarReader::new(nar);
+    let mut reader = NarReader::new(nar, Dialect::Guix);
     let mut open: Vec<(Option<EntryName>, Vec<_>)> = Vec::new();
     let mut top = None;
     while let Some(event) = reader.next()? {
@@ -238,7 +239,7 @@ fn reads_through_buffers_of_any_size() {
 #[test]
 fn contents_left_unread_are_skipped() {
     let nar = write(&sample());
-    let mut reader = NarReader::new(&nar[..]);
+    let mut reader = NarReader::new(&nar[..], Dialect::Guix);
     let mut events = 0;
     while let Some(event) = reader.next().unwrap() {
         if matches!(event, NarEvent::File { size: 5000, .. }) {
@@ -408,45 +409,58 @@ fn the_longest_names_and_targets_are_read() {
     assert!(read(&directory_of(&[b"...", b"..a", b"a", b"a ", b"ab", b"b", b"\xff"])[..]).is_ok());
 }
 
+/// `directories` directories inside each other, the innermost with a file if `has_file`.
+fn nested(directories: usize, has_file: bool) -> Vec<u8> {
+    let into = strings(&[b"entry", b"(", b"name", b"d", b"node", b"(", b"type"]);
+    let mut nar = strings(&[b"nix-archive-1", b"(", b"type", b"directory"]);
+    for _ in 1..directories {
+        nar.extend(&into);
+        nar.extend(strings(&[b"directory"]));
+    }
+
+    if has_file {
+        nar.extend(&into);
+        nar.extend(strings(&[b"regular", b"contents", b"", b")", b")"]));
+    }
+    (1..directories).for_each(|_| nar.extend(strings(&[b")", b")"])));
+    nar.extend(strings(&[b")"]));
+    nar
+}
+
+/// Real Nix 2.34 restores a file below 63 directories and refuses one below 64.
 #[test]
-fn depth_is_limited_and_takes_no_stack() {
-    let nar = |depth: usize| {
-        let mut all = strings(&[b"nix-archive-1", b"(", b"type", b"directory"]);
-        let entry = strings(&[
-            b"entry",
-            b"(",
-            b"name",
-            b"d",
-            b"node",
-            b"(",
-            b"type",
-            b"directory",
-        ]);
-        (1..depth).for_each(|_| all.extend(&entry));
-        (1..depth).for_each(|_| all.extend(strings(&[b")", b")"])));
-        all.extend(strings(&[b")"]));
-        all
-    };
-    let count = |depth| {
-        let nar = nar(depth);
-        let mut reader = NarReader::new(&nar[..]);
-        let mut events = 0;
-        while reader.next()?.is_some() {
-            events += 1;
+fn the_number_of_levels_is_limited_and_takes_no_stack() {
+    for dialect in [Dialect::Guix, Dialect::Nix] {
+        let limit = levels_max(dialect);
+        for (directories, has_file) in [(limit, false), (limit - 1, true)] {
+            let nar = nested(directories, has_file);
+            let mut reader = NarReader::new(&nar[..], dialect);
+            let mut events = 0;
+            while reader.next().unwrap().is_some() {
+                events += 1;
+            }
+            assert_eq!(events, 2 * directories + usize::from(has_file));
         }
-        Ok::<_, NarError>(events)
-    };
-    assert_eq!(count(MAX_DEPTH).unwrap(), 2 * MAX_DEPTH);
-    assert!(matches!(
-        count(MAX_DEPTH + 1),
-        Err(NarError::TooDeep { .. })
-    ));
+        for (directories, has_file) in [(limit + 1, false), (limit, true)] {
+            let nar = nested(directories, has_file);
+            let mut reader = NarReader::new(&nar[..], dialect);
+            let error = loop {
+                match reader.next() {
+                    Ok(event) => assert!(event.is_some()),
+                    Err(error) => break error,
+                }
+            };
+            let is_right =
+                matches!(error, NarError::TooDeep { levels_max, .. } if levels_max == limit);
+            assert!(is_right, "{error}");
+        }
+    }
 }
 
 #[test]
 fn a_reader_that_failed_stays_failed() {
     let nar = directory_of(&[b"..", b"a"]);
-    let mut reader = NarReader::new(&nar[..]);
+    let mut reader = NarReader::new(&nar[..], Dialect::Guix);
     reader.next().unwrap();
     reader.next().unwrap_err();
     assert!(matches!(reader.next(), Err(NarError::ReaderFailed)));

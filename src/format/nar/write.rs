@@ -3,8 +3,9 @@
 use std::io::{self, Read, Write};
 
 use super::name::{EntryName, SymlinkTarget};
-use super::nesting::{MAX_DEPTH, OpenDirectories};
+use super::nesting::{OpenDirectories, levels_max};
 use super::wire::{fused, padding};
+use crate::format::store_path::Dialect;
 
 /// Writes one nar, node by node, in the order in which [`super::NarReader`] returns them.
 ///
@@ -32,7 +33,7 @@ impl<W: Write> NarWriter<W> {
     /// # Errors
     /// The stream fails, or no directory is possible here.
     pub fn directory(&mut self, name: Option<&EntryName>) -> io::Result<()> {
-        if self.directories.depth() == MAX_DEPTH {
+        if self.directories.depth() == levels_max(Dialect::Guix) {
             return Err(misplaced("directories are nested too deeply"));
         }
 

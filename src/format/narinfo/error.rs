@@ -29,9 +29,6 @@ pub enum NarInfoError {
     /// A reference is not the base name of a store item.
     #[error("the References field is invalid")]
     Reference(#[source] StorePathError),
-    /// `Deriver` is not the base name of a store item.
-    #[error("the Deriver field is invalid")]
-    Deriver(#[source] StorePathError),
     /// `NarHash` is not a SHA-256 hash.
     #[error("the NarHash field is invalid")]
     NarHash(#[source] HashError),

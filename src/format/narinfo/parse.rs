@@ -57,7 +57,7 @@ impl NarInfo {
             nar_size,
             references_len,
         } = parser.description(store_dir)?;
-        let deriver = parser.deriver()?;
+        let deriver = parser.deriver();
         let downloads = parser.read_downloads();
 
         let NarInfoParser {
@@ -244,7 +244,7 @@ impl NarInfoParser<'_> {
         };
 
         let (mut previous, mut count) = ("", 0);
-        for path in parse_list(span.of(self.text)) {
+        for path in parse_list(span.of(self.text), self.dialect) {
             let base = path.map_err(NarInfoError::Reference)?.base();
             if base <= previous {
                 self.quirks.insert(Quirks::UNSORTED_REFERENCES);
@@ -256,22 +256,23 @@ impl NarInfoParser<'_> {
         Ok(count)
     }
 
-    fn deriver(&mut self) -> Result<Option<Span>, NarInfoError> {
-        let Some(span) = self.scalars[Field::Deriver as usize] else {
-            return Ok(None);
-        };
-        match span.of(self.text) {
-            "" => Ok(None),
+    /// A deriver that cannot be read is ignored, as nothing depends on it.
+    fn deriver(&mut self) -> Option<Span> {
+        let span = self.scalars[Field::Deriver as usize]?;
+        let name = match span.of(self.text) {
+            "" => return None,
             UNKNOWN_DERIVER => {
                 self.quirks.insert(Quirks::UNKNOWN_DERIVER);
-                Ok(None)
+                return None;
             }
-            name => {
-                let name = clip(name, MAX_WORD_BYTES);
-                StorePathRef::parse(name).map_err(NarInfoError::Deriver)?;
-                Ok(Some(span))
-            }
+            name => clip(name, MAX_WORD_BYTES),
+        };
+
+        let path = StorePathRef::parse(name).and_then(|path| self.dialect.check_name(path));
+        if path.is_err() {
+            self.quirks.insert(Quirks::UNREADABLE_DERIVER);
         }
+        path.ok().map(|_| span)
     }
 
     /// Reads the downloads that have a `URL`.

@@ -28,5 +28,7 @@ bitflags! {
         const UNREADABLE_FILE_FIELD = 1 << 9;
         /// A line is empty.
         const EMPTY_LINE = 1 << 10;
+        /// `Deriver` is not the base name of a store item and is ignored.
+        const UNREADABLE_DERIVER = 1 << 11;
     }
 }

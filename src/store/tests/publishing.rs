@@ -72,7 +72,14 @@ fn checked_nar(
 
     let pool = WriterPool::new(1).unwrap();
     let links = Some(Arc::clone(store.links()));
-    let unpacked = unpack(WholeNar(nar.into()), destination, &pool, links).unwrap();
+    let unpacked = unpack(
+        WholeNar(nar.into()),
+        store_dir.dialect(),
+        destination,
+        &pool,
+        links,
+    )
+    .unwrap();
     let checked = unpacked.check(Arc::new(authorized)).unwrap();
     (checked.deduplicate().unwrap(), lock)
 }

@@ -177,6 +177,7 @@ impl<'a, R: Chunks> FileContents<'a, R> {
 mod tests {
     use super::*;
     use crate::format::nar::{EntryName, NarEvent, NarReader, NarWriter};
+    use crate::format::store_path::Dialect;
     use proptest::prelude::*;
     use sha2::Digest as _;
 
@@ -209,7 +210,7 @@ mod tests {
             }
             writer.end_directory().unwrap();
             writer.finish().unwrap();
-            let mut reader = NarReader::new(Hashed::new(Pieces(nar.clone(), chunks.into_iter())));
+            let mut reader = NarReader::new(Hashed::new(Pieces(nar.clone(), chunks.into_iter())), Dialect::Guix);
             let mut left = files.iter();
             while let Some(event) = reader.next().unwrap() {
                 let NarEvent::File { executable, size, .. } = event else { continue };

@@ -15,6 +15,7 @@ use super::hashed::Chunks;
 use super::temporary_tree::TemporaryTree;
 use super::*;
 use crate::format::nar::{EntryName, NarWriter, SymlinkTarget};
+use crate::format::store_path::Dialect;
 use crate::store::Links;
 use crate::store::canonical::tests::{faults, set_default_acl};
 
@@ -125,7 +126,7 @@ proptest! {
             sizes: sizes.into_iter(),
             alive: Arc::default(),
         };
-        let unpacked = unpack(chunks, destination, &pool, links).unwrap();
+        let unpacked = unpack(chunks, Dialect::Guix, destination, &pool, links).unwrap();
         prop_assert_eq!(unpacked.content.size, nar.len() as u64);
         for (number, &(size, executable)) in files.iter().enumerate() {
             let path = directory.path().join("tree").join(name(2 * number));
@@ -173,7 +174,7 @@ fn what_stands_at_the_destination_is_not_removed() {
             sizes: Vec::new().into_iter(),
             alive: Arc::default(),
         };
-        unpack(chunks, destination, &pool, links).unwrap_err();
+        unpack(chunks, Dialect::Guix, destination, &pool, links).unwrap_err();
         assert!(directory.path().join("tree/precious").exists());
     }
 }
@@ -224,7 +225,7 @@ fn faults_of(nar: Vec<u8>, directory: &Path) -> Vec<String> {
         sizes: Vec::new().into_iter(),
         alive: Arc::default(),
     };
-    let _unpacked = unpack(chunks, destination, &pool, links).unwrap();
+    let _unpacked = unpack(chunks, Dialect::Guix, destination, &pool, links).unwrap();
     faults(&directory.join("tree"))
 }
 
@@ -289,7 +290,7 @@ fn a_file_without_a_directory_is_private_until_it_is_complete() {
         tree: &tree,
         modes: Vec::new(),
     };
-    let _unpacked = unpack(&mut watched, destination, &pool, None).unwrap();
+    let _unpacked = unpack(&mut watched, Dialect::Guix, destination, &pool, None).unwrap();
     // The last time, it was the end of the nar that was asked for.
     assert_eq!(watched.modes, [0o600, 0o600, 0o444]);
     assert_eq!(faults(&tree), Vec::<String>::new());
@@ -341,6 +342,7 @@ fn unpack_into(directory: &Path, name: &str, nar: &[u8], repair: bool) -> Unpack
     };
     unpack(
         chunks,
+        Dialect::Guix,
         destination,
         &WriterPool::new(2).unwrap(),
         Some(Arc::new(links)),

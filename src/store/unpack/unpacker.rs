@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::format::nar::{EntryName, NarEvent, NarReader, SymlinkTarget};
+use crate::format::store_path::Dialect;
 use crate::store::canonical;
 use crate::store::deduplicate::{DEDUPLICATE_MIN_BYTES, Links};
 
@@ -22,13 +23,14 @@ use super::tree::Tree;
 /// Larger files are written while they stream by instead of from memory.
 pub(crate) const SMALL_FILE_MAX_BYTES: u64 = 1 << 20;
 
-/// Reads the nar `nar` to its end and makes the tree it describes at `destination`. Files of
+/// Reads the nar `nar` for a store of `dialect` to its end and makes the tree it describes at `destination`. Files of
 /// at least the deduplication size go through `links`, when given.
 ///
 /// # Errors
 /// The nar is malformed or unreadable, or the tree cannot be written; nothing is left behind.
 pub(crate) fn unpack<R: Chunks>(
     nar: R,
+    dialect: Dialect,
     destination: Destination,
     pool: &WriterPool,
     links: Option<Arc<Links>>,
@@ -43,7 +45,7 @@ pub(crate) fn unpack<R: Chunks>(
     };
 
     let mut unpacker = Unpacker {
-        nar: NarReader::new(Hashed::new(nar)),
+        nar: NarReader::new(Hashed::new(nar), dialect),
         open: Vec::new(),
         batch: BatchWriter::new(pool, Arc::clone(&tree)),
         tree: Arc::clone(&tree),

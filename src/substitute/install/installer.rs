@@ -218,7 +218,8 @@ impl Installer {
 
         let in_flight_guard = InFlightGuard::new(self, item, &stream);
         let (destination, links) = (request.destination.clone(), request.links.cloned());
-        let unpacked = unpack(&mut stream, destination, &self.writers, links);
+        let dialect = authorized.narinfo().dialect();
+        let unpacked = unpack(&mut stream, dialect, destination, &self.writers, links);
 
         // A local failure is the cause of the broken transfer, everything else its effect.
         let unpacked = match unpacked {

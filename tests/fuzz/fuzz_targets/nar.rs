@@ -7,9 +7,10 @@ use std::io::Read;
 
 use libfuzzer_sys::fuzz_target;
 use subst::format::nar::{NarEvent, NarError, NarReader, NarWriter};
+use subst::format::store_path::Dialect;
 
 fn rewrite(nar: &[u8]) -> Result<Vec<u8>, NarError> {
-    let mut reader = NarReader::new(nar);
+    let mut reader = NarReader::new(nar, Dialect::Guix);
     let mut writer = NarWriter::new(Vec::new());
     while let Some(event) = reader.next()? {
         match event {
