@@ -4,6 +4,7 @@
 //! they accept, since their input usually comes from a server.
 
 pub mod base32;
+pub(crate) mod base64;
 pub(crate) mod cache_info;
 pub mod compression;
 pub(crate) mod credentials;

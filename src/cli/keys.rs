@@ -43,6 +43,13 @@ impl Context {
         }
 
         if let Some(acl) = self.read_acl()? {
+            for key in acl.unusable_keys() {
+                let (name, path) = (key.short_name(), shown_path(path));
+                self.output.warn(&format!(
+                    "the key {name} in the ACL {path} is not used: {}",
+                    key.why
+                ));
+            }
             return Ok(acl);
         }
         if self.settings.store_kind == StoreKind::Embedded && *path == self.settings.layout.acl() {

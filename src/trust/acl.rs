@@ -2,15 +2,16 @@
 //!
 //! An ACL is `(acl ENTRY ...)`, and only `(entry (public-key ...) (tag (guix import)))`
 //! authorizes. Guix gives up on the whole file when one entry has another tag; here such an
-//! entry authorizes nothing and is kept when the file is written again, and so is a key of a
-//! kind that is not supported. A missing file is the same as an empty one: no key is authorized.
+//! entry authorizes nothing and is kept when the file is written again, and so is a key that is not
+//! supported or too weak: [`Acl::unusable_keys`] lists the latter. A missing file is the same as an
+//! empty one: no key is authorized.
 
 use std::fmt;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-use super::guix::PublicKey;
+use super::guix::{KeyError, PublicKey, key_id, short_name};
 use super::nix::TrustedKeys;
 use super::signer::Signer;
 use crate::format::sexp::{Sexp, SexpError};
@@ -76,8 +77,33 @@ pub struct Acl {
 #[derive(Debug, Clone)]
 struct AclEntry {
     sexp: Sexp,
-    /// The key, if the entry authorizes one.
-    key: Option<PublicKey>,
+    key: EntryKey,
+}
+
+#[derive(Debug, Clone)]
+enum EntryKey {
+    /// The entry authorizes this key.
+    Authorized(PublicKey),
+    /// The entry would authorize a key, which cannot be used.
+    Unusable(UnusableKey),
+    /// The entry authorizes no key.
+    None,
+}
+
+/// A key in an ACL whose signatures are not accepted.
+#[derive(Debug, Clone)]
+pub struct UnusableKey {
+    id: String,
+    /// Why it cannot be used.
+    pub why: KeyError,
+}
+
+impl UnusableKey {
+    /// The first digits that identify the key, as [`PublicKey::short_name`].
+    #[must_use]
+    pub fn short_name(&self) -> &str {
+        short_name(&self.id)
+    }
 }
 
 impl Acl {
@@ -89,7 +115,7 @@ impl Acl {
         let sexp = Sexp::parse(text)?;
         let entries = sexp.behind_tag("acl").ok_or(AclError::Shape)?;
         let entries = entries.iter().map(|sexp| AclEntry {
-            key: authorized_key(sexp),
+            key: entry_key(sexp).unwrap_or(EntryKey::None),
             sexp: sexp.clone(),
         });
 
@@ -133,7 +159,7 @@ impl Acl {
         let sexp = Sexp::tagged("entry", [key.as_sexp().clone(), tag]);
         self.entries.push(AclEntry {
             sexp,
-            key: Some(key),
+            key: EntryKey::Authorized(key),
         });
 
         true
@@ -141,12 +167,28 @@ impl Acl {
 
     /// The authorized keys.
     pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
-        self.entries.iter().filter_map(|entry| entry.key.as_ref())
+        self.entries.iter().filter_map(|entry| match &entry.key {
+            EntryKey::Authorized(key) => Some(key),
+            EntryKey::Unusable(_) | EntryKey::None => None,
+        })
+    }
+
+    /// The keys that entries would authorize, but that are not supported or too weak.
+    pub fn unusable_keys(&self) -> impl Iterator<Item = &UnusableKey> {
+        self.entries.iter().filter_map(|entry| match &entry.key {
+            EntryKey::Unusable(key) => Some(key),
+            EntryKey::Authorized(_) | EntryKey::None => None,
+        })
     }
 
     /// The authorized key equal to `sexp`.
     pub(super) fn key(&self, sexp: &Sexp) -> Option<&PublicKey> {
         self.keys().find(|key| key.as_sexp() == sexp)
+    }
+
+    /// The key with this id, if an entry would authorize it and it cannot be used.
+    pub(super) fn unusable_key(&self, id: &str) -> Option<&UnusableKey> {
+        self.unusable_keys().find(|key| key.id == id)
     }
 }
 
@@ -164,15 +206,21 @@ const OFFICIAL_KEYS: [&str; 2] = [
     "7D602902D3A2DBB83F8A0FB98602A754C5493B0B778C8D1DD4E0F41DE14DE34F",
 ];
 
-fn authorized_key(entry: &Sexp) -> Option<PublicKey> {
+/// The key of an entry that authorizes one, or would.
+fn entry_key(entry: &Sexp) -> Option<EntryKey> {
     let [key, tag] = entry.exactly("entry")?;
     let [import] = tag.exactly("tag")?;
     if import.atom_behind_tag("guix")? != b"import" {
         return None;
     }
 
-    // A key that is not supported authorizes nothing; its entry is kept.
-    PublicKey::from_sexp(key.clone()).ok()
+    Some(match PublicKey::from_sexp(key.clone()) {
+        Ok(key) => EntryKey::Authorized(key),
+        Err(why) => EntryKey::Unusable(UnusableKey {
+            id: key_id(key),
+            why,
+        }),
+    })
 }
 
 #[cfg(test)]
@@ -238,6 +286,7 @@ mod tests {
             let text = format!("(acl (entry (public-key {key}) (tag (guix import))))");
             let acl = acl(&text);
             assert!(acl.is_empty(), "{key}");
+            assert_eq!(acl.unusable_keys().count(), 1, "{key}");
             assert_eq!(sexp(acl.to_string().as_bytes()), sexp(text.as_bytes()));
         }
     }

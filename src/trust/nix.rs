@@ -3,7 +3,8 @@
 //! The fingerprint is `1;STOREPATH;sha256:NARHASH;NARSIZE;REF,REF...`, the hash in nix-base32
 //! however the narinfo spells it, references as full names, sorted and each once. Keys are found
 //! by name, of which two may share one; verification is strict. One valid signature suffices,
-//! and those that cannot be read are passed over as long as another one is valid.
+//! and those that cannot be read are passed over as long as another one is valid. As for Nix, the
+//! `=` at the end of base64 may be missing, in keys and in signatures.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use data_encoding::BASE64;
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::refusal::Refusal;
+use crate::format::base64;
 use crate::format::escape::clip;
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{StoreDir, StorePathRef};
@@ -19,10 +21,19 @@ use crate::format::store_path::{StoreDir, StorePathRef};
 /// The key of cache.nixos.org, which is part of Nix.
 pub const OFFICIAL_KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
 
-/// A text in a list of keys that is not a key.
+/// Why a text in a list of keys is not a key that can be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is not a public key of the form NAME:BASE64", .0.escape_debug())]
-pub struct TrustedKeyError(pub String);
+pub enum TrustedKeyError {
+    /// The text does not have the form of a key.
+    #[error("`{}` is not a public key of the form NAME:BASE64", .0.escape_debug())]
+    Syntax(String),
+    /// The bytes of the key with this name are not a point of the curve.
+    #[error("the key `{}` is not a point of the curve Ed25519", .0.escape_debug())]
+    Point(String),
+    /// The point of the key with this name has a small order.
+    #[error("the key `{}` is a point of small order, for which anyone can make signatures", .0.escape_debug())]
+    SmallOrder(String),
+}
 
 /// A public key with its name.
 #[derive(Debug, Clone)]
@@ -39,20 +50,26 @@ impl TrustedKey {
         &self.name
     }
 
-    /// `NAME:BASE64`, which identifies the key.
+    /// `NAME:BASE64`, with padding, which identifies the key.
     #[must_use]
     pub fn id(&self) -> &Arc<str> {
         &self.id
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        let (name, base64) = text.split_once(':').filter(|(name, _)| !name.is_empty())?;
-        let bytes = BASE64.decode(base64.as_bytes()).ok()?.try_into().ok()?;
-        let key = VerifyingKey::from_bytes(&bytes).ok()?;
+    fn parse(text: &str) -> Result<Self, TrustedKeyError> {
+        let parts = text.split_once(':').filter(|(name, _)| !name.is_empty());
+        let parts = parts.and_then(|(name, digits)| Some((name, base64::decode(digits)?)));
+        let (name, bytes) = parts.ok_or_else(|| TrustedKeyError::Syntax(text.to_owned()))?;
 
-        Some(Self {
+        let key = VerifyingKey::from_bytes(&bytes)
+            .map_err(|_| TrustedKeyError::Point(name.to_owned()))?;
+        if key.is_weak() {
+            return Err(TrustedKeyError::SmallOrder(name.to_owned()));
+        }
+
+        Ok(Self {
             name: name.into(),
-            id: text.into(),
+            id: format!("{name}:{}", BASE64.encode(&bytes)).into(),
             key,
         })
     }
@@ -66,11 +83,9 @@ impl TrustedKeys {
     /// Parses a blank-separated list, as in `nix.conf`. An empty list authorizes no key.
     ///
     /// # Errors
-    /// A part of the list is not a key.
+    /// A part of the list is not a key, or one that anyone can sign for.
     pub fn parse(list: &str) -> Result<Self, TrustedKeyError> {
-        let keys = list
-            .split_ascii_whitespace()
-            .map(|text| TrustedKey::parse(text).ok_or_else(|| TrustedKeyError(text.to_owned())));
+        let keys = list.split_ascii_whitespace().map(TrustedKey::parse);
         keys.collect::<Result<_, _>>().map(Self)
     }
 
@@ -154,7 +169,7 @@ fn check_one<'a>(
     fingerprint: &str,
     keys: &'a TrustedKeys,
 ) -> Result<&'a TrustedKey, Refusal> {
-    let (name, base64) = signature.split_once(':').ok_or(Refusal::CorruptSignature {
+    let (name, digits) = signature.split_once(':').ok_or(Refusal::CorruptSignature {
         why: "it has no key name",
     })?;
     let mut named = keys.iter().filter(|key| *key.name == *name).peekable();
@@ -164,14 +179,10 @@ fn check_one<'a>(
         });
     }
 
-    let bytes = BASE64.decode(base64.trim_ascii_end().as_bytes()).ok();
-    let bytes = bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or(Refusal::CorruptSignature {
-            why: "it is not 64 bytes in base64",
-        })?;
+    let bytes = base64::decode(digits.trim_ascii_end()).ok_or(Refusal::CorruptSignature {
+        why: "it is not 64 bytes in base64",
+    })?;
     let signature = Signature::from_bytes(&bytes);
-
     let signer = named.find(|key| {
         key.key
             .verify_strict(fingerprint.as_bytes(), &signature)
@@ -255,6 +266,31 @@ mod tests {
         }
     }
 
+    /// Nix does not need the `=` at the end of base64.
+    #[test]
+    fn signatures_and_keys_need_no_padding() {
+        let (signature, key) = (sign("a", 1), key("a", 1));
+        let (plain, plain_key) = (signature.trim_end_matches('='), key.trim_end_matches('='));
+        assert!(plain.len() < signature.len() && plain_key.len() < key.len());
+        for (signature, key) in [(plain, &*key), (&signature, plain_key), (plain, plain_key)] {
+            assert_eq!(verdict(&[signature], key), Ok("a".into()));
+        }
+        let more = format!("{signature}=");
+        assert!(verdict(&[&more], &key).is_err());
+    }
+
+    /// Such keys verify signatures that anyone can make, or none.
+    #[test]
+    fn keys_of_small_order_are_refused() {
+        let points = curve25519_dalek::constants::EIGHT_TORSION;
+        for point in points.map(|point| point.compress().to_bytes()) {
+            let key = format!("weak-1:{}", BASE64.encode(&point));
+            let error = TrustedKeys::parse(&key).unwrap_err().to_string();
+            assert!(error.contains("weak-1"), "{error}");
+            assert!(error.contains("small order"), "{error}");
+        }
+    }
+
     #[test]
     fn two_keys_may_share_a_name() {
         let keys = format!(" {}\n\t{} ", key("a", 1), key("a", 2));
@@ -319,11 +355,11 @@ mod tests {
             "a:",
             ":AAAA",
             "a:AAAA",
-            "cache:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY",
+            "a:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY==",
         ] {
             assert_eq!(
                 TrustedKeys::parse(text).unwrap_err(),
-                TrustedKeyError(text.into())
+                TrustedKeyError::Syntax(text.into())
             );
         }
         let official = TrustedKeys::official_nix_server();

@@ -1,5 +1,6 @@
 //! Why a narinfo is refused.
 
+use super::guix::KeyError;
 use crate::format::store_path::StorePath;
 
 /// Why a narinfo is refused.
@@ -21,6 +22,14 @@ pub enum Refusal {
     UnauthorizedKey {
         /// The digits that identify a Guix key, or the name of a Nix key.
         key: String,
+    },
+    /// The key that signed it is in the ACL, but cannot be used.
+    #[error("the key `{key}` that signed it is in the ACL, but cannot be used: {why}")]
+    UnusableKey {
+        /// The first digits that identify the key.
+        key: String,
+        /// Why it cannot be used.
+        why: KeyError,
     },
     /// The signature covers other content.
     #[error("its content does not match its signature: the narinfo was changed after signing")]
@@ -44,6 +53,7 @@ impl Refusal {
             Self::WrongItem { .. } => "wrong-item",
             Self::Unsigned => "unsigned",
             Self::UnauthorizedKey { .. } => "unauthorized-key",
+            Self::UnusableKey { .. } => "unusable-key",
             Self::SignedHashMismatch => "signed-hash-mismatch",
             Self::InvalidSignature => "invalid-signature",
             Self::CorruptSignature { .. } => "corrupt-signature",

@@ -77,7 +77,7 @@ fn read_key(context: &Context, file: Option<&Path>) -> Result<PublicKey, CliErro
 
     let text = text.map_err(CliError::file("reading", &what))?;
     PublicKey::parse(&text).map_err(|source| CliError::Key {
-        what: format!("{what} is not a public key"),
+        what: format!("{what} has no key that can be authorized"),
         source: Box::new(source),
     })
 }

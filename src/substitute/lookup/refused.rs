@@ -23,7 +23,9 @@ impl RefusedNarInfo {
         let detail = match &self.refusal {
             Refusal::UnauthorizedKey { key } => key,
             Refusal::Unsigned | Refusal::SignedHashMismatch | Refusal::InvalidSignature => "",
-            Refusal::WrongItem { .. } | Refusal::CorruptSignature { .. } => return None,
+            Refusal::WrongItem { .. }
+            | Refusal::UnusableKey { .. }
+            | Refusal::CorruptSignature { .. } => return None,
         };
 
         let mut text = format!(

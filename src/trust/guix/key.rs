@@ -28,9 +28,12 @@ pub enum KeyError {
     /// The bytes of q are not a point of the curve.
     #[error("q is not a point of the curve Ed25519")]
     Point,
+    /// The point has a small order.
+    #[error("q is a point of small order, for which anyone can make signatures")]
+    SmallOrder,
     /// An RSA key that is short enough to be forged.
-    #[error("an RSA key of less than 2048 bits is not accepted")]
-    TooShort,
+    #[error("an RSA key of {0} bits is not accepted: it needs at least {MIN_RSA_BITS}")]
+    TooShort(usize),
 }
 
 /// A public key, decoded once.
@@ -71,16 +74,20 @@ impl PublicKey {
                 .ok_or(KeyError::Shape)?;
             let q = CompressedEdwardsY::from_slice(q).map_err(|_| KeyError::Shape)?;
 
-            KeyNumbers::Ecc(Arc::new(KeyPoint::new(
-                q.decompress().ok_or(KeyError::Point)?,
-            )))
+            let point = q.decompress().ok_or(KeyError::Point)?;
+            if point.is_small_order() {
+                return Err(KeyError::SmallOrder);
+            }
+
+            KeyNumbers::Ecc(Arc::new(KeyPoint::new(point)))
         } else {
             let [n, e] = key.exactly("rsa").ok_or(KeyError::Shape)?;
             let n = without_zeros(n.atom_behind_tag("n").ok_or(KeyError::Shape)?);
             let e = without_zeros(e.atom_behind_tag("e").ok_or(KeyError::Shape)?);
             let unused_bits = n.first().map_or(0, |byte| byte.leading_zeros() as usize);
-            if n.len() * 8 - unused_bits < MIN_RSA_BITS {
-                return Err(KeyError::TooShort);
+            let bits = n.len() * 8 - unused_bits;
+            if bits < MIN_RSA_BITS {
+                return Err(KeyError::TooShort(bits));
             }
 
             KeyNumbers::Rsa(RsaPublicKeyComponents {
@@ -160,7 +167,7 @@ pub(in crate::trust) fn short_name(id: &str) -> &str {
 }
 
 /// The [`PublicKey::id`] of the key `sexp`, also of one that is not supported.
-pub(super) fn key_id(sexp: &Sexp) -> String {
+pub(in crate::trust) fn key_id(sexp: &Sexp) -> String {
     let q = sexp
         .exactly("public-key")
         .and_then(|[key]| key.exactly("ecc"));

@@ -54,9 +54,9 @@ fn examine<'a>(narinfo: &NarInfo, acl: &'a Acl) -> Result<(&'a PublicKey, Examin
     let signature = parse_line(line).map_err(|why| Refusal::CorruptSignature { why })?;
     let claim =
         ParsedSignature::of(&signature).ok_or(Refusal::CorruptSignature { why: NO_SIGNATURE })?;
-    let key = acl.key(claim.key).ok_or_else(|| Refusal::UnauthorizedKey {
-        key: key_id(claim.key),
-    })?;
+    let key = acl
+        .key(claim.key)
+        .ok_or_else(|| not_authorized(acl, claim.key))?;
     let hash: [u8; 32] = Sha256::digest(text).into();
     // ECDSA on this curve ignores three bits of the hash; this comparison does not.
     if claim.hash != hash {
@@ -66,6 +66,18 @@ fn examine<'a>(narinfo: &NarInfo, acl: &'a Acl) -> Result<(&'a PublicKey, Examin
     let examined = key.examine(claim.flags, claim.value, text.as_bytes(), &hash);
     let why = "it is not of the kind of its key";
     Ok((key, examined.ok_or(Refusal::CorruptSignature { why })?))
+}
+
+/// Why `key` is not one of the authorized keys.
+fn not_authorized(acl: &Acl, key: &Sexp) -> Refusal {
+    let key = key_id(key);
+    match acl.unusable_key(&key) {
+        Some(unusable) => Refusal::UnusableKey {
+            key: unusable.short_name().to_owned(),
+            why: unusable.why.clone(),
+        },
+        None => Refusal::UnauthorizedKey { key },
+    }
 }
 
 const NO_SIGNATURE: &str = "it has no hash, value and key";
@@ -98,8 +110,15 @@ impl<'s> ParsedSignature<'s> {
     }
 }
 
+/// The longest value of a `Signature` field, in bytes: real ones have 900, or 3,000 with RSA.
+const SIGNATURE_BYTES_MAX: usize = 16 << 10;
+
 /// The s-expression in the value of a `Signature` field, or why there is none.
 pub(super) fn parse_line(line: &str) -> Result<Sexp, &'static str> {
+    if line.len() > SIGNATURE_BYTES_MAX {
+        return Err("it is too long");
+    }
+
     let mut parts = line.trim_ascii().split(';');
     let (Some(version), Some(_host), Some(base64), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())

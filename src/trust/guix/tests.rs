@@ -21,6 +21,73 @@ const KEY_B: &[u8] = include_bytes!("../../../fixtures/signatures/vector-b.pub")
 const ECDSA: &[u8] = include_bytes!("../../../fixtures/signatures/ecdsa-200.txt");
 const RSA: &[u8] = include_bytes!("../../../fixtures/signatures/rsa.txt");
 
+/// Whoever has no private key can make signatures for keys of small order.
+#[test]
+fn keys_of_small_order_are_refused() {
+    for point in curve25519_dalek::constants::EIGHT_TORSION {
+        let q = HEXUPPER.encode(&point.compress().to_bytes());
+        let key = format!("(public-key (ecc (curve Ed25519) (q #{q}#)))");
+        let error = PublicKey::parse(key.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("small order"), "{error}");
+        let acl = format!("(acl (entry {key} (tag (guix import))))");
+        assert!(Acl::parse(acl.as_bytes()).unwrap().is_empty(), "{q}");
+    }
+}
+
+/// A key of the ACL that is not used is not called an unauthorized one.
+#[test]
+fn a_signature_by_an_unusable_key_of_the_acl_is_refused_by_that_name() {
+    let signed = &VECTOR_A[..VECTOR_A.find("Signature: ").unwrap()];
+    let hash = HEXUPPER.encode(&Sha256::digest(signed));
+    let identity = format!("01{}", "00".repeat(31));
+    let modulus = format!("C0{}", "FF".repeat(127));
+    for (key, why) in [
+        (
+            format!("(rsa (n #{modulus}#) (e #010001#))"),
+            "an RSA key of 1024 bits",
+        ),
+        (
+            format!("(ecc (curve Ed25519) (q #{identity}#))"),
+            "small order",
+        ),
+        (
+            format!("(ecc (curve Ed25519) (q #02{}#))", "00".repeat(31)),
+            "not a point",
+        ),
+    ] {
+        let key = format!("(public-key {key})");
+        let signature = format!(
+            "(signature (data (flags pkcs1) (hash sha256 #{hash}#)) (sig-val (rsa (s #05#))) {key})"
+        );
+        let line = BASE64.encode(signature.as_bytes());
+        let narinfo =
+            NarInfo::parse(format!("{signed}Signature: 1;host;{line}\n"), &dir()).unwrap();
+
+        let acl = format!("(acl (entry {key} (tag (guix import))))");
+        let acl = Acl::parse(acl.as_bytes()).unwrap();
+        let refusal = check_all([&narinfo].into_iter(), &acl)[0]
+            .clone()
+            .unwrap_err();
+        assert_eq!(refusal.reason(), "unusable-key");
+        assert!(refusal.to_string().contains(why), "{refusal}");
+
+        let refusal = check_all([&narinfo].into_iter(), &Acl::default())[0]
+            .clone()
+            .unwrap_err();
+        assert_eq!(refusal.reason(), "unauthorized-key");
+    }
+}
+
+#[test]
+fn a_signature_of_absurd_length_is_corrupt() {
+    let signed = &VECTOR_A[..VECTOR_A.find("Signature: ").unwrap()];
+    let line = BASE64.encode("()".repeat(20_000).as_bytes());
+    let text = format!("{signed}Signature: 1;host;{line}\n");
+    assert_eq!(reason(&text, KEY_A), Some("corrupt-signature"));
+    let why = parse_line(text.rsplit(": ").next().unwrap()).unwrap_err();
+    assert_eq!(why, "it is too long");
+}
+
 fn dir() -> StoreDir {
     StoreDir::parse(StoreDir::GUIX).unwrap()
 }

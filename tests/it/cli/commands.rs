@@ -273,7 +273,7 @@ fn authorize_rejects_an_invalid_key_and_keeps_the_acl() {
     ] {
         with_own_acl(&sandbox, &["authorize"], wrong)
             .exits(2)
-            .says("is not a public key");
+            .says("has no key that can be authorized");
     }
     assert_eq!(std::fs::read(&acl).unwrap(), before);
     std::fs::write(&acl, "(acl").unwrap();
@@ -282,6 +282,39 @@ fn authorize_rejects_an_invalid_key_and_keeps_the_acl() {
         .says("is invalid");
     assert_eq!(std::fs::read(&acl).unwrap(), b"(acl");
     with_own_acl(&sandbox, &["fetch", &item("notes")], "").exits(3);
+}
+
+/// Anyone can sign for a key of small order, and for a short RSA key with some effort.
+#[test]
+fn a_weak_key_is_neither_authorized_nor_used() {
+    let identity = format!("01{}", "00".repeat(31));
+    let modulus = format!("C0{}", "FF".repeat(127));
+    for (numbers, name, why) in [
+        (
+            format!("(ecc (curve Ed25519) (q #{identity}#))"),
+            &identity[..16],
+            "a point of small order",
+        ),
+        (
+            format!("(rsa (n #{modulus}#) (e #010001#))"),
+            "",
+            "an RSA key of 1024 bits is not accepted",
+        ),
+    ] {
+        let key = format!("(public-key {numbers})");
+        let sandbox = Sandbox::new();
+        with_own_acl(&sandbox, &["authorize"], &key)
+            .exits(2)
+            .says(why);
+
+        let acl = format!("(acl (entry {key} (tag (guix import))))");
+        std::fs::create_dir_all(sandbox.root().join("etc/guix")).unwrap();
+        std::fs::write(sandbox.root().join("etc/guix/acl"), acl).unwrap();
+        with_own_acl(&sandbox, &["fetch", &item("notes")], "")
+            .exits(3)
+            .says(&format!("the key {name}"))
+            .says(why);
+    }
 }
 
 #[test]
