@@ -8,7 +8,7 @@
 //! 3. [`Store::is_complete`] again: another process may just have added it;
 //! 4. [`unpack::unpack`] to [`Store::temporary`], then [`unpack::Unpacked::check`];
 //! 5. [`Store::publish`]: rename it into place;
-//! 6. [`Store::register`]: make it valid, and release its lock.
+//! 6. [`Store::register`]: wait until it is on the disk, make it valid, and release its lock.
 //!
 //! Steps 4 to 6 take what the step before returned, so none can be left out: see [`Published`].
 //! What is in the store directory without being registered is garbage, and whoever holds the
@@ -35,6 +35,7 @@ mod remove;
 mod rename;
 mod schema;
 pub(crate) mod staging;
+mod sync_mode;
 mod temp_root;
 pub(crate) mod unpack;
 mod writable;
@@ -54,4 +55,5 @@ pub(crate) use error::Remedy;
 pub(crate) use handle::OpenMode;
 pub(crate) use layout::Layout;
 pub(crate) use remove::remove_tree;
+pub(crate) use sync_mode::SyncMode;
 pub(crate) use writable::make_store_writable;

@@ -92,10 +92,10 @@ impl Context {
     pub(crate) fn store(&self) -> Result<Arc<Store>, CliError> {
         let layout = &self.settings.layout;
         let mode = match self.settings.store_kind {
-            StoreKind::Embedded => OpenMode::Create,
+            StoreKind::Embedded => OpenMode::Create(self.settings.sync),
             StoreKind::System => {
                 make_store_writable(layout.store())?;
-                OpenMode::Existing
+                OpenMode::Existing(self.settings.sync)
             }
         };
         let store = Store::open(layout.clone(), mode)?;

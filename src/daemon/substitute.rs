@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::format::nar::EntryName;
 use crate::format::store_path::StoreDir;
 use crate::store::unpack::{Destination, NarMismatch, open_directory};
-use crate::store::{Links, StoreError, remove_tree};
+use crate::store::{Links, StoreError, SyncMode, remove_tree};
 use crate::substitute::chain;
 use crate::substitute::install::item::AllowedBuilds;
 use crate::substitute::install::{AttemptError, AvailableItem, Installer, ItemError};
@@ -62,6 +62,8 @@ pub(crate) struct SubstituteHelper {
     pub(crate) installer: Installer,
     /// Where files of items in the store are deduplicated, if they are to be.
     pub(crate) links: Option<Arc<Links>>,
+    /// What waits for the disk.
+    pub(crate) sync: SyncMode,
     /// Reports the progress of downloads to the client.
     pub(crate) progress: Arc<ClientProgress>,
 }
@@ -131,7 +133,16 @@ impl SubstituteHelper {
 
         // guix-daemon registers the references that `info` told it.
         let builds = AllowedBuilds::WithSameReferences;
-        let checked = item.unpack(installer, resolver, &destination, links.as_ref(), builds)?;
+        // It makes the item valid as soon as it has the reply.
+        let sync = self.sync;
+        let checked = item.unpack(
+            installer,
+            resolver,
+            &destination,
+            links.as_ref(),
+            builds,
+            sync,
+        )?;
         let authorized = checked.keep();
         let narinfo = authorized.narinfo();
 

@@ -8,28 +8,41 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::schema;
+use super::sync_mode::SyncMode;
 use crate::format::store_path::Dialect;
 
 /// What may be done with a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Read,
-    Write,
+    /// Write; a transaction waits for the disk with [`SyncMode::Full`].
+    Write(SyncMode),
     /// Write, and make the tables that are missing first.
     Create,
+}
+
+impl Access {
+    /// How much SQLite waits for the disk: with `NORMAL`, a power cut may undo the last transactions,
+    /// in their order.
+    fn synchronous(self) -> &'static str {
+        match self {
+            Self::Write(SyncMode::Full) => "FULL",
+            _ => "NORMAL",
+        }
+    }
 }
 
 /// Opens the database at `path`.
 pub(super) fn open(path: &Path, dialect: Dialect, access: Access) -> rusqlite::Result<Connection> {
     let flags = match access {
         Access::Read => return open_to_read(path),
-        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        Access::Write(_) => OpenFlags::SQLITE_OPEN_READ_WRITE,
         Access::Create => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
     };
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     set_up(&connection)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "synchronous", access.synchronous())?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
     if access == Access::Create {

@@ -58,6 +58,14 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// What was written could not be brought to the disk.
+    #[error("waiting until {} is on the disk", path.display())]
+    Sync {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A lock could not be taken, for another reason than that it is held.
     #[error("locking {}", path.display())]
     Lock {
@@ -200,6 +208,7 @@ impl StoreError {
             | Self::Open { source, .. }
             | Self::Read { source, .. }
             | Self::Write { source, .. }
+            | Self::Sync { source, .. }
             | Self::Lock { source, .. }
             | Self::TempRoots { source, .. }
             | Self::Deduplicate { source, .. }

@@ -28,16 +28,17 @@ use super::published::Published;
 use super::registration::Registration;
 use super::remains::{EMPTY_NAR_BYTES_MAX, Remains, remains_of};
 use super::remove::remove_tree_at;
+use super::sync_mode::SyncMode;
 use super::temp_root::TempRoots;
-use super::unpack::{Checked, Destination};
+use super::unpack::{Checked, Destination, WriteAhead, WriterPool};
 
 /// What a store is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OpenMode {
     /// To read and write, making whatever is missing: an embedded store on first use.
-    Create,
+    Create(SyncMode),
     /// To read and write a store that exists: the system's.
-    Existing,
+    Existing(SyncMode),
     /// To ask what is valid, without the right to write anything, locks included.
     ReadOnly,
 }
@@ -64,8 +65,8 @@ impl Store {
         let lock_kind = LockKind::of(layout.store_dir().dialect());
         let (big_lock, database) = match mode {
             OpenMode::ReadOnly => (None, open::read_only(&layout)?),
-            OpenMode::Existing => open::existing(&layout, lock_kind)?,
-            OpenMode::Create => open::or_create(&layout, lock_kind)?,
+            OpenMode::Existing(sync) => open::existing(&layout, lock_kind, sync)?,
+            OpenMode::Create(sync) => open::or_create(&layout, lock_kind, sync)?,
         };
         if mode != OpenMode::ReadOnly {
             // Temp roots need it later, when nothing can be created beside it any more. If this fails,
@@ -212,7 +213,8 @@ impl Store {
         Ok(published)
     }
 
-    /// Makes every item of `batch` valid, in one transaction, and releases their locks. Their
+    /// Makes every item of `batch` valid, in one transaction, and releases their locks; before that,
+    /// waits until they are on the disk, if the store was opened with such a [`SyncMode`]. Their
     /// order does not matter. `now` is in Unix seconds. What was recorded of them before, when
     /// their trees had been lost, is replaced.
     ///
@@ -225,6 +227,12 @@ impl Store {
             .iter()
             .map(|item| Registration::of(item.narinfo()))
             .collect();
+
+        // The rows must not be on the disk before the items are.
+        self.writing()?.sync_items(self.links.store()).map_err(on(
+            self.layout.store(),
+            |path, source| StoreError::Sync { path, source },
+        ))?;
         self.record(&registrations, now)?;
 
         debug!(items = batch.len(), "registered");
@@ -261,6 +269,13 @@ impl Store {
         }))
     }
 
+    /// Has the kernel write to the disk what `pool` writes to items, from now on, if the store was
+    /// opened with a [`SyncMode`] that waits for them.
+    pub(crate) fn write_ahead(&self, pool: &WriterPool) -> WriteAhead {
+        let sync = self.writing().unwrap_or(SyncMode::None);
+        pool.write_ahead(sync, self.links.store())
+    }
+
     /// The deduplicated files.
     #[must_use]
     pub(crate) fn links(&self) -> &Arc<Links> {
@@ -283,9 +298,14 @@ impl Store {
     }
 
     fn refuse_if_read_only(&self) -> Result<(), StoreError> {
+        self.writing().map(drop)
+    }
+
+    /// What writing waits for.
+    fn writing(&self) -> Result<SyncMode, StoreError> {
         match self.mode {
             OpenMode::ReadOnly => Err(StoreError::ReadOnly(self.layout.store().to_owned())),
-            OpenMode::Create | OpenMode::Existing => Ok(()),
+            OpenMode::Create(sync) | OpenMode::Existing(sync) => Ok(sync),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::error::{StoreError, on};
 use super::layout::Layout;
 use super::lock::{LockKind, LockMode, Tried, open_lock_file};
 use super::schema;
+use super::sync_mode::SyncMode;
 
 /// The big lock, held shared, and the database.
 type Opened = Result<(Option<File>, Database), StoreError>;
@@ -30,25 +31,25 @@ pub(super) fn read_only(layout: &Layout) -> Result<Database, StoreError> {
 }
 
 /// Opens a database that is there.
-pub(super) fn existing(layout: &Layout, kind: LockKind) -> Opened {
+pub(super) fn existing(layout: &Layout, kind: LockKind, sync: SyncMode) -> Opened {
     // Looked at first, so that nothing is made where no store is; and again under the lock,
     // because it was taken from whoever changed the schema.
     check_schema(layout)?;
     let big_lock = lock_schema(layout, kind)?;
     check_schema(layout)?;
-    Ok((Some(big_lock), Database::open(layout, Access::Write)?))
+    Ok((Some(big_lock), Database::open(layout, Access::Write(sync))?))
 }
 
 /// Opens the database under the shared big lock, after making it under the exclusive one when
 /// it is not there. Two processes may meet in this at a new store.
-pub(super) fn or_create(layout: &Layout, kind: LockKind) -> Opened {
+pub(super) fn or_create(layout: &Layout, kind: LockKind, sync: SyncMode) -> Opened {
     create_directories(layout)?;
     let big_lock = lock_schema(layout, kind)?;
     let path = layout.big_lock();
     let locking = || on(&path, |path, source| StoreError::Lock { path, source });
     loop {
         match check_schema(layout) {
-            Ok(()) => return Ok((Some(big_lock), Database::open(layout, Access::Write)?)),
+            Ok(()) => return Ok((Some(big_lock), Database::open(layout, Access::Write(sync))?)),
             Err(StoreError::NoStore(_)) => {}
             Err(error) => return Err(error),
         }
@@ -214,7 +215,7 @@ mod tests {
         for name in ["db.new", "db.new-journal", "db.new-wal", "db.new-shm"] {
             std::fs::write(layout.database().join(name), [7; 5000]).unwrap();
         }
-        let (_lock, mut database) = or_create(&layout, LockKind::Record).unwrap();
+        let (_lock, mut database) = or_create(&layout, LockKind::Record, SyncMode::None).unwrap();
         assert!(database.valid_among(&[]).unwrap().is_empty());
         let left = std::fs::read_dir(layout.database())
             .unwrap()

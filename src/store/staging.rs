@@ -21,6 +21,7 @@ use crate::trust::verdict::AuthorizedNarInfo;
 use super::error::{StoreError, on};
 use super::lock::{LockKind, LockMode, Tried, is_stale};
 use super::remove::remove_tree_at;
+use super::sync_mode::SyncMode;
 use super::unpack::{Checked, Destination};
 
 /// A temporary name beside a destination, for as long as this lives. To be dropped after the tree
@@ -68,13 +69,20 @@ impl Staging {
         &self.temporary
     }
 
-    /// Gives `checked`, which was unpacked at the temporary name, its final name.
+    /// Gives `checked`, which was unpacked at the temporary name, its final name, and waits until that is
+    /// on the disk, as `sync` says.
     ///
     /// # Errors
     /// [`StoreError::Exists`]: something else has that name by now, and keeps it; or
-    /// [`StoreError::Rename`]. The tree is removed.
-    pub(crate) fn publish(self, checked: Checked) -> Result<Arc<AuthorizedNarInfo>, StoreError> {
-        checked.rename_noreplace(self.destination.name())
+    /// [`StoreError::Rename`]. The tree is removed. [`StoreError::Sync`]: it stays.
+    pub(crate) fn publish(
+        self,
+        checked: Checked,
+        sync: SyncMode,
+    ) -> Result<Arc<AuthorizedNarInfo>, StoreError> {
+        let authorized = checked.rename_noreplace(self.destination.name())?;
+        self.destination.sync_name(sync)?;
+        Ok(authorized)
     }
 }
 

@@ -43,11 +43,19 @@ fn layout(root: &Path, store_dir: &str) -> Layout {
 }
 
 fn guix_store(root: &Path) -> Store {
-    Store::open(layout(root, StoreDir::GUIX), OpenMode::Create).unwrap()
+    Store::open(
+        layout(root, StoreDir::GUIX),
+        OpenMode::Create(SyncMode::None),
+    )
+    .unwrap()
 }
 
 fn nix_store(root: &Path) -> Store {
-    Store::open(layout(root, StoreDir::NIX), OpenMode::Create).unwrap()
+    Store::open(
+        layout(root, StoreDir::NIX),
+        OpenMode::Create(SyncMode::None),
+    )
+    .unwrap()
 }
 
 /// What is recorded of the valid item `name`, and when it was registered.
@@ -128,7 +136,11 @@ fn makes_an_embedded_store_and_finds_it_again() {
     store.record(&[registration("a", &[])], NOW).unwrap();
     drop(store);
 
-    for mode in [OpenMode::Create, OpenMode::Existing, OpenMode::ReadOnly] {
+    for mode in [
+        OpenMode::Create(SyncMode::None),
+        OpenMode::Existing(SyncMode::None),
+        OpenMode::ReadOnly,
+    ] {
         let store = Store::open(layout(root.path(), StoreDir::GUIX), mode).unwrap();
         assert!(store.is_valid(&item("a")).unwrap(), "{mode:?}");
         assert!(!store.is_valid(&item("b")).unwrap(), "{mode:?}");
@@ -139,7 +151,7 @@ fn makes_an_embedded_store_and_finds_it_again() {
 fn refuses_stores_that_are_missing_or_unknown() {
     let root = tempfile::tempdir().unwrap();
     let layout = layout(root.path(), StoreDir::GUIX);
-    for mode in [OpenMode::Existing, OpenMode::ReadOnly] {
+    for mode in [OpenMode::Existing(SyncMode::None), OpenMode::ReadOnly] {
         let error = Store::open(layout.clone(), mode).unwrap_err();
         assert!(matches!(error, StoreError::NoStore(_)), "{error}");
     }
@@ -152,7 +164,11 @@ fn refuses_stores_that_are_missing_or_unknown() {
     drop(guix_store(root.path()));
     for number in ["8", "6", "", "seven"] {
         std::fs::write(layout.schema_file(), number).unwrap();
-        for mode in [OpenMode::Create, OpenMode::Existing, OpenMode::ReadOnly] {
+        for mode in [
+            OpenMode::Create(SyncMode::None),
+            OpenMode::Existing(SyncMode::None),
+            OpenMode::ReadOnly,
+        ] {
             let error = Store::open(layout.clone(), mode).unwrap_err();
             assert!(
                 matches!(error, StoreError::UnknownSchema { .. }),
@@ -162,7 +178,7 @@ fn refuses_stores_that_are_missing_or_unknown() {
     }
     // Nix writes a newline behind it.
     std::fs::write(layout.schema_file(), "7\n").unwrap();
-    Store::open(layout, OpenMode::Existing).unwrap();
+    Store::open(layout, OpenMode::Existing(SyncMode::None)).unwrap();
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod stages;
 mod temporary_tree;
 mod tree;
 mod unpacker;
+mod write_ahead;
 
 #[cfg(test)]
 mod tests;
@@ -40,3 +41,4 @@ pub(crate) use error::UnpackError;
 pub(crate) use hashed::Chunks;
 pub(crate) use pool::WriterPool;
 pub(crate) use unpacker::unpack;
+pub(crate) use write_ahead::WriteAhead;

@@ -4,6 +4,7 @@ mod coordinator;
 mod fetch;
 mod plan;
 mod planner;
+mod registrar;
 mod registration;
 mod replan;
 mod sorting;

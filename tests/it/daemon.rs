@@ -53,6 +53,7 @@ impl Helper {
             .env_clear()
             .env("SUBST_CONFIG", sandbox.path("config.toml"))
             .env("SUBST_RETRY_TIME", "2s")
+            .env("SUBST_SYNC", "none")
             .env("GUIX_STATE_DIRECTORY", sandbox.path("state"))
             .env("_NIX_OPTIONS", format!("substitute-urls={urls}\n{options}"))
             .stdin(Stdio::piped())

@@ -17,6 +17,7 @@ mod output;
 mod processes;
 mod random_faults;
 mod space;
+mod sync;
 mod terminal;
 
 /// A sandbox, and in it a copy of the Guix server that offers one method only.

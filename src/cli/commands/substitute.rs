@@ -201,6 +201,7 @@ fn substitute_helper(
         resolver,
         installer,
         links,
+        sync: context.settings.sync,
         progress,
     })
 }

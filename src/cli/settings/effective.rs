@@ -13,7 +13,7 @@ use crate::daemon::options::DaemonOptions;
 use crate::format::server_list::ServerList;
 use crate::format::store_path::StoreDir;
 use crate::http;
-use crate::store::Layout;
+use crate::store::{Layout, SyncMode};
 
 use super::error::SettingsError;
 use super::options::CommonOptions;
@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) offline: bool,
     /// Items fetched at the same time.
     pub(crate) jobs: usize,
+    /// What waits for the disk.
+    pub(crate) sync: SyncMode,
     /// How progress is shown.
     pub(crate) progress: ProgressMode,
     /// Whether the process is confined before it connects to servers.
@@ -134,6 +136,7 @@ impl Settings {
             offline: options.offline,
             jobs: with_default(chosen.jobs).0,
             connections: http.mass_query_connections,
+            sync: with_default(chosen.sync),
             progress: with_default(chosen.progress),
             sandbox: with_default(chosen.sandbox),
             json: options.json,

@@ -14,6 +14,7 @@ use super::spec::SettingSpec;
 use super::value::{
     Count, OptionForm, ProgressMode, SandboxMode, ServerTable, SettingValue, Timeout, WordList,
 };
+use crate::store::SyncMode;
 
 /// Declares the settings: a layer of them, and the rows of the table.
 macro_rules! settings {
@@ -131,6 +132,16 @@ settings! {
         default_note: "`auto`: if the kernel supports it",
         help: "Restrict the process to the files it needs before it connects to servers",
         details: "WHEN is `auto`, `require` or `off`.",
+    }
+    sync: SyncMode {
+        key: "sync",
+        option: Some("--sync"),
+        value_name: "WHAT",
+        variable: Some("SUBST_SYNC"),
+        default: Some("items"),
+        help: "Wait for the disk, so that a power cut leaves no incomplete items",
+        details: "WHAT is `none`, `items` (an item becomes valid when all of it is on the disk) or \
+            `full` (what was reported as fetched stays valid as well).",
     }
     insecure_tls: bool {
         key: "insecure-tls",

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::format::credentials::without_credentials;
+use crate::store::SyncMode;
 
 /// How the option of a setting is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -276,6 +277,32 @@ impl SettingValue for SandboxMode {
     }
 }
 
+impl SettingValue for SyncMode {
+    const OPTION_FORM: OptionForm = OptionForm::Choice(&[
+        (
+            "none",
+            "do not wait; a power cut may leave valid items with empty files",
+        ),
+        (
+            "items",
+            "an item becomes valid when all of it is on the disk",
+        ),
+        (
+            "full",
+            "the same, and what was reported as fetched stays valid",
+        ),
+    ]);
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "items" => Ok(Self::Items),
+            "full" => Ok(Self::Full),
+            _ => Err(invalid(text, "`none`, `items` or `full`")),
+        }
+    }
+}
+
 /// Timeouts of one server: a `[[server]]` table.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -324,13 +351,18 @@ mod tests {
         assert!(Timeout::from_text("0").is_err());
     }
 
-    #[test]
-    fn every_choice_of_an_option_is_a_value() {
-        let OptionForm::Choice(choices) = ProgressMode::OPTION_FORM else {
-            panic!("progress has choices");
+    fn assert_choices_are_values<T: SettingValue>() {
+        let OptionForm::Choice(choices) = T::OPTION_FORM else {
+            panic!("it has no choices");
         };
         for (name, _) in choices {
-            ProgressMode::from_text(name).unwrap();
+            assert!(T::from_text(name).is_ok(), "{name}");
         }
+    }
+
+    #[test]
+    fn every_choice_of_an_option_is_a_value() {
+        assert_choices_are_values::<ProgressMode>();
+        assert_choices_are_values::<SyncMode>();
     }
 }

@@ -72,6 +72,11 @@ impl<'a> BatchWriter<'a> {
         }
     }
 
+    /// What writes the batches.
+    pub(super) fn pool(&self) -> &'a WriterPool {
+        self.pool
+    }
+
     /// Reads the `size` bytes of a file and adds it to the batch. A batch with files of an earlier
     /// chunk is handed over first.
     pub(super) fn push<R: Chunks>(
@@ -140,6 +145,7 @@ impl<'a> BatchWriter<'a> {
         let empty = Batch::new(Arc::clone(&self.batch.tree));
         let full = std::mem::replace(&mut self.batch, empty);
         let pending = full.tree.begin_batch();
+        self.pool.count_written(full.bytes);
         self.pool.run(move || {
             let (result, buffer) = full.write();
             pending.end(result);

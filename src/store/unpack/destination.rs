@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::format::nar::EntryName;
 use crate::store::directory::free_bytes;
 use crate::store::error::{StoreError, on};
+use crate::store::sync_mode::SyncMode;
 
 /// Where a tree goes: a directory, held open, and a name in it that does not exist yet.
 #[derive(Debug, Clone)]
@@ -56,6 +58,34 @@ impl Destination {
         let path = &self.parent_path;
         free_bytes(self.parent())
             .map_err(on(path, |path, source| StoreError::Read { path, source }))
+    }
+
+    /// The directory, held open.
+    pub(crate) fn directory(&self) -> &Arc<OwnedFd> {
+        &self.parent
+    }
+
+    /// Waits until what was written to its file system is on the disk, if `sync` has items on it.
+    ///
+    /// # Errors
+    /// [`StoreError::Sync`].
+    pub(crate) fn sync_items(&self, sync: SyncMode) -> Result<(), StoreError> {
+        sync.sync_items(self.parent()).map_err(self.sync_failure())
+    }
+
+    /// Waits until its name is on the disk, if `sync` has names on it.
+    ///
+    /// # Errors
+    /// [`StoreError::Sync`].
+    pub(in crate::store) fn sync_name(&self, sync: SyncMode) -> Result<(), StoreError> {
+        sync.sync_names(self.parent()).map_err(self.sync_failure())
+    }
+
+    fn sync_failure(&self) -> impl FnOnce(Errno) -> StoreError {
+        on(&self.parent_path, |path, source| StoreError::Sync {
+            path,
+            source,
+        })
     }
 
     /// The directory's name, for messages.

@@ -13,6 +13,7 @@ use super::batch::create_file;
 use super::directory::Directory;
 use super::error::UnpackError;
 use super::hashed::{Chunks, FileContents};
+use super::pool::WriterPool;
 use super::tree::Tree;
 
 /// Zeros are left out in blocks of this size, aligned within the file.
@@ -23,6 +24,7 @@ pub(super) struct LargeFile<'a> {
     pub(super) name: &'a EntryName,
     pub(super) executable: bool,
     pub(super) size: u64,
+    pub(super) pool: &'a WriterPool,
 }
 
 impl LargeFile<'_> {
@@ -43,6 +45,7 @@ impl LargeFile<'_> {
             write_sparse(&file, offset, &bytes)
                 .map_err(|source| self.parent.error("writing", self.name, source))?;
             offset += bytes.len() as u64;
+            self.pool.count_written(bytes.len());
         }
         // A hole at the end has no byte that would give the file its length.
         rustix::fs::ftruncate(&file, self.size)

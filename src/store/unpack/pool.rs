@@ -5,14 +5,18 @@
 //! faster than the disk waits. The buffer that came back last is used next, so that there are no
 //! more of them than are full at the same time, and it is still in the processor's cache.
 
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::store::sync_mode::SyncMode;
 use crate::sync::{Threads, lock};
 
 use super::reserve::Reserve;
+use super::write_ahead::{WriteAhead, WrittenBytes};
 
 /// Work for one writer. It returns the buffer that it has emptied, if it had one, for other work.
 type WriterJob = Box<dyn FnOnce() -> Option<Vec<u8>> + Send>;
@@ -27,6 +31,7 @@ pub(crate) struct WriterPool {
     queue: Sender<WriterJob>,
     buffers: Arc<Buffers>,
     reserve: Arc<Reserve>,
+    written: WrittenBytes,
     /// Behind the queue: fields are dropped in this order, and the threads end with the queue.
     _threads: Threads,
 }
@@ -53,6 +58,7 @@ impl WriterPool {
             queue,
             buffers,
             reserve: Arc::new(Reserve::new()?),
+            written: Arc::default(),
             _threads: threads,
         })
     }
@@ -62,6 +68,17 @@ impl WriterPool {
         self.queue
             .send(Box::new(job))
             .expect("writers live as long as the queue");
+    }
+
+    /// Counts bytes that are written to files of trees.
+    pub(super) fn count_written(&self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Has the kernel write to the disk what is unpacked into `destination`'s directory, from now on,
+    /// if `sync` waits for that in the end.
+    pub(crate) fn write_ahead(&self, sync: SyncMode, destination: &Arc<OwnedFd>) -> WriteAhead {
+        WriteAhead::start(sync, destination, &self.written)
     }
 
     /// An empty buffer, used before if there is one.

@@ -145,6 +145,7 @@ impl<R: Chunks> Unpacker<'_, R> {
             name: &name,
             executable,
             size,
+            pool: self.batch.pool(),
         };
         file.write(&self.tree, contents)?;
         directory::release(parent)

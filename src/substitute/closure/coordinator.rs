@@ -7,15 +7,16 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
 use crate::format::store_path::StorePath;
 use crate::store::{Checked, ItemLock};
 use crate::substitute::closure::fetch::{ClosureFetch, FetchOutcome, OnFailure, TICK};
 use crate::substitute::closure::plan::{
-    FetchPlan, IncompleteItem, PlannedItem, References, saturating_sum,
+    FetchPlan, IncompleteItem, PlannedItem, References, saturating_sum, work_order,
 };
 use crate::substitute::closure::planner::Planner;
+use crate::substitute::closure::registrar::Registrar;
 use crate::substitute::closure::worker::{UnpackTask, Worker, WorkerResult};
 use crate::substitute::error_text::ErrorChain;
 use crate::substitute::install::item::UnpackFailure;
@@ -30,6 +31,8 @@ pub(super) enum PlannedItemState {
     Working(usize),
     /// Unpacked; its references are not all valid yet.
     Ready(Box<(Checked, ItemLock)>),
+    /// Published, and being registered.
+    Registering,
     /// Valid.
     Valid,
     /// Cannot be had.
@@ -109,9 +112,17 @@ fn carry_out(
         references,
     };
 
+    let _write_ahead = fetch.store.write_ahead(&fetch.installer.writers);
     let workers = AtomicUsize::new(0);
-    let coordinator = Coordinator::new(fetch, replanning, items, &workers, outcome, valid);
-    let outcome = work_off(fetch, coordinator);
+    let outcome = match Registrar::start(&fetch.store, fetch.clock) {
+        Ok(registrar) => {
+            let coordinator = Coordinator::new(
+                fetch, replanning, items, &workers, registrar, outcome, valid,
+            );
+            work_off(fetch, coordinator)
+        }
+        Err(error) => refuse_all(outcome, &items, ItemError::Threads(error)),
+    };
     fetch.progress.event(ProgressEvent::Finished);
     outcome
 }
@@ -183,6 +194,8 @@ pub(super) struct Coordinator<'a> {
     /// How many workers there are, busy or not.
     pub(super) workers: &'a AtomicUsize,
     pub(super) has_stopped: bool,
+    /// Registers what is published.
+    pub(super) registrar: Registrar,
     /// Why earlier builds of items could not be had, which were planned again.
     pub(super) earlier: HashMap<usize, ItemError>,
     pub(super) outcome: FetchOutcome,
@@ -195,6 +208,7 @@ impl<'a> Coordinator<'a> {
         replanning: Replanning<'a>,
         items: Vec<Arc<PlannedItem>>,
         workers: &'a AtomicUsize,
+        registrar: Registrar,
         outcome: FetchOutcome,
         valid: &'a mut dyn FnMut(&StorePath),
     ) -> Self {
@@ -202,12 +216,13 @@ impl<'a> Coordinator<'a> {
             fetch,
             replanning,
             states: items.iter().map(|_| PlannedItemState::Waiting).collect(),
-            waiting: order(&items),
+            waiting: work_order(&items),
             items,
             busy: Vec::new(),
             working: 0,
             workers,
             has_stopped: false,
+            registrar,
             earlier: HashMap::new(),
             outcome,
             valid,
@@ -219,30 +234,44 @@ impl<'a> Coordinator<'a> {
         work: Sender<UnpackTask>,
         results: &Receiver<(usize, WorkerResult)>,
     ) -> FetchOutcome {
+        let registered = self.registrar.results().clone();
         loop {
             self.hand_out(&work);
-            if self.working == 0 && self.waiting.is_empty() && self.busy.is_empty() {
+            self.register_ready();
+            if self.is_done() {
                 break;
             }
-            match results.recv_timeout(TICK) {
-                Ok(result) => {
+
+            select! {
+                recv(results) -> result => {
+                    let Ok(result) = result else { break };
                     let others = std::iter::from_fn(|| results.try_recv().ok());
                     for (index, finished) in std::iter::once(result).chain(others) {
                         self.take(index, finished);
                     }
-                    self.register_ready();
                 }
-                Err(RecvTimeoutError::Timeout) => {
+                recv(registered) -> batch => {
+                    let Ok(batch) = batch else { break };
+                    self.registered(batch);
+                }
+                default(TICK) => {
                     self.fetch.installer.report_progress();
                     self.waiting.extend(self.busy.drain(..));
                 }
-                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
 
         drop(work);
         self.give_up_rest();
         self.outcome
+    }
+
+    /// Whether nothing more can become valid.
+    fn is_done(&self) -> bool {
+        self.working == 0
+            && self.waiting.is_empty()
+            && self.busy.is_empty()
+            && !self.registrar.is_busy()
     }
 
     fn hand_out(&mut self, work: &Sender<UnpackTask>) {
@@ -358,17 +387,4 @@ impl<'a> Coordinator<'a> {
             }
         }
     }
-}
-
-/// The order in which workers get the items: that of the plan, references first, so that what
-/// is done can be registered soon. But an item that is a good part of all bytes goes ahead:
-/// left for last it would be unpacked alone, while every other worker is idle.
-fn order(items: &[Arc<PlannedItem>]) -> VecDeque<usize> {
-    const GOOD_PART: u64 = 16;
-    let size = |index: &usize| items[*index].authorized.narinfo().nar_size();
-    let total: u64 = (0..items.len()).map(|index| size(&index)).sum();
-    let (mut large, rest): (Vec<usize>, Vec<usize>) =
-        (0..items.len()).partition(|index| size(index) > total / GOOD_PART);
-    large.sort_by_key(|index| std::cmp::Reverse(size(index)));
-    large.into_iter().chain(rest).collect()
 }

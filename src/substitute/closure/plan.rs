@@ -1,5 +1,7 @@
 //! What has to be fetched for some items to be valid, references before their referrers.
 
+use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::format::narinfo::Download;
@@ -92,4 +94,21 @@ impl FetchPlan {
 /// The sum of sizes that others claim: too large for any disk rather than wrapped around.
 pub(super) fn saturating_sum(sizes: impl Iterator<Item = u64>) -> u64 {
     sizes.fold(0, u64::saturating_add)
+}
+
+/// The order in which workers get the items: that of the plan, references first, so that what
+/// is done can be registered soon. But an item that is a good part of all bytes goes ahead:
+/// left for last it would be unpacked alone, while every other worker is idle.
+pub(super) fn work_order(items: &[Arc<PlannedItem>]) -> VecDeque<usize> {
+    const GOOD_PART: u64 = 16;
+    let sizes: Vec<u64> = items
+        .iter()
+        .map(|item| item.authorized.narinfo().nar_size())
+        .collect();
+    let total = saturating_sum(sizes.iter().copied());
+
+    let (mut large, rest): (Vec<usize>, Vec<usize>) =
+        (0..items.len()).partition(|&index| sizes[index] > total / GOOD_PART);
+    large.sort_by_key(|&index| Reverse(sizes[index]));
+    large.into_iter().chain(rest).collect()
 }

@@ -4,18 +4,25 @@ use std::collections::HashSet;
 
 use crate::store::Published;
 use crate::substitute::closure::coordinator::{Coordinator, PlannedItemState};
+use crate::substitute::closure::registrar::{RegistrationBatch, RegistrationResult};
 use crate::substitute::install::ItemError;
 
 impl Coordinator<'_> {
-    /// Registers everything whose references are valid or registered with it.
+    /// Publishes everything whose references are valid or registered with it, and has it registered,
+    /// unless a batch is under way: then it waits for the next.
     pub(super) fn register_ready(&mut self) {
+        if self.registrar.is_busy() {
+            return;
+        }
+
         let (mut batch, mut in_batch) = (Vec::new(), HashSet::new());
         // What was planned again has references behind it: not everything is found at once.
         while self.add_ready(&mut batch, &mut in_batch) {}
+
         let mut published = Vec::new();
         for index in batch {
             let PlannedItemState::Ready(tree) =
-                std::mem::replace(&mut self.states[index], PlannedItemState::Working(1))
+                std::mem::replace(&mut self.states[index], PlannedItemState::Registering)
             else {
                 continue;
             };
@@ -48,24 +55,28 @@ impl Coordinator<'_> {
     fn register(&mut self, published: Vec<(usize, Published)>) {
         // A batch with an item that could not be published must not have its referrers: they are
         // removed here.
-        let (indices, published): (Vec<usize>, Vec<Published>) = published
+        let (indices, items): (Vec<usize>, Vec<Published>) = published
             .into_iter()
             .filter(|(index, _)| !matches!(self.states[*index], PlannedItemState::Failed))
             .unzip();
-        if indices.is_empty() {
-            return;
+        if !indices.is_empty() {
+            self.registrar
+                .register(RegistrationBatch { indices, items });
         }
+    }
 
-        let now = self.fetch.clock.unix_seconds();
-        match self.fetch.store.register(published, now) {
+    /// Takes what came of the batch under way.
+    pub(super) fn registered(&mut self, batch: RegistrationResult) {
+        self.registrar.finished();
+        match batch.result {
             Ok(()) => {
-                for index in indices {
+                for index in batch.indices {
                     self.becomes_valid(index);
                 }
             }
             Err(error) => {
                 let mut error = Some(ItemError::from(error));
-                for index in indices {
+                for index in batch.indices {
                     self.fail(index, error.take().unwrap_or(ItemError::NotTried));
                 }
             }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::format::store_path::StorePath;
-use crate::store::Links;
 use crate::store::unpack::{Checked, Destination};
+use crate::store::{Links, SyncMode};
 use crate::substitute::download::choice;
 use crate::substitute::install::errors::ItemError;
 use crate::substitute::install::installer::{Installer, UnpackRequest};
@@ -61,7 +61,7 @@ impl AvailableItem {
     }
 
     /// Unpacks and verifies it at `destination`, from another build if `builds` allows that. Its
-    /// files are deduplicated in `links`, if given.
+    /// files are deduplicated in `links`, if given. Waits until it is on the disk, as `sync` says.
     ///
     /// # Errors
     /// No server gives the nar, or the tree cannot be written; nothing is left behind.
@@ -72,7 +72,9 @@ impl AvailableItem {
         destination: &Destination,
         links: Option<&Arc<Links>>,
         builds: AllowedBuilds,
+        sync: SyncMode,
     ) -> Result<Checked, ItemError> {
+        let write_ahead = installer.writers.write_ahead(sync, destination.directory());
         let request = UnpackRequest {
             item: &self.path,
             authorized: &self.authorized,
@@ -80,7 +82,11 @@ impl AvailableItem {
             destination,
             links,
         };
-        Ok(item::unpack(installer, resolver, &request, builds)?)
+        let checked = item::unpack(installer, resolver, &request, builds)?;
+
+        drop(write_ahead);
+        destination.sync_items(sync)?;
+        Ok(checked)
     }
 }
 

@@ -109,8 +109,9 @@ fn unpack(
     let temporary = staging.temporary().clone();
     with_progress(context, installer, report_item, || {
         let builds = AllowedBuilds::Any;
-        let checked = item.unpack(installer, resolver, &temporary, None, builds)?;
-        staging.publish(checked)?;
+        let sync = context.settings.sync;
+        let checked = item.unpack(installer, resolver, &temporary, None, builds, sync)?;
+        staging.publish(checked, sync)?;
         Ok(())
     })
 }
