@@ -17,6 +17,7 @@
 pub(crate) mod canonical;
 mod closure;
 mod connection;
+mod database_check;
 mod db;
 mod deduplicate;
 mod derivation;

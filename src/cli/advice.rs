@@ -142,6 +142,40 @@ impl Advice {
             ),
         }
     }
+
+    /// How to have a sound store database in the place of a damaged one, `file`. Nothing that is
+    /// registered in it may get lost, unless it can be fetched again.
+    #[must_use]
+    pub(crate) fn repair_database(&self, file: &Path) -> String {
+        let directory = file.parent().unwrap_or(file);
+        let aside = directory.with_extension("damaged");
+        let [directory_word, aside_word, file_word] =
+            [directory, &aside, file].map(|path| quoted(&shown_path(path)));
+        if self.invocation.root.is_some() {
+            return format!(
+                "`mv {directory_word} {aside_word}` sets it aside; fetch again what is needed: \
+                 what is not registered any more is replaced"
+            );
+        }
+
+        let (daemon, check) = match self.dialect {
+            Dialect::Guix => ("guix-daemon", "guix gc --verify=contents"),
+            Dialect::Nix => ("nix-daemon", "nix-store --verify --check-contents"),
+        };
+        format!(
+            "stop {daemon}, then run as root `cp -a {directory_word} {aside_word} && \
+             sqlite3 {aside_word}/db.sqlite .recover | sqlite3 {file_word}.new && \
+             mv {file_word}.new {file_word} && rm -f {file_word}-wal {file_word}-shm`; start {daemon} \
+             again and run `{check}`"
+        )
+    }
+
+    /// How the file that has the number of the store's schema is made again.
+    #[must_use]
+    pub(crate) fn restore_schema(&self, file: &Path, number: u32) -> String {
+        let file_word = quoted(&shown_path(file));
+        format!("`printf {number} > {file_word}` restores the file, if the database is not damaged")
+    }
 }
 
 fn add_path(command: &mut String, option: &str, path: Option<&Path>) {
@@ -194,6 +228,9 @@ mod tests {
         assert_eq!(advice.authorize("KEYFILE"), expected);
         let expected = r"subst servers --root '/it'\''s here' --store-dir /x --config /c --substitute-urls 'http://a http://b'";
         assert_eq!(advice.servers(), expected);
+        let expected = "`mv '/a b/db' '/a b/db.damaged'` sets it aside";
+        let hint = advice.repair_database(Path::new("/a b/db/db.sqlite"));
+        assert!(hint.starts_with(expected), "{hint}");
         assert!(!advice.privileges().contains("as root") && !advice.space().contains("guix gc"));
     }
 

@@ -183,6 +183,13 @@ fn store_hint(error: &StoreError, advice: &Advice) -> Option<String> {
         Remedy::FetchReferences => "fetch what it refers to first, or leave out --no-references",
         Remedy::Wait => "wait for the other process, or end it",
         Remedy::Space => return Some(advice.space()),
+        Remedy::RepairDatabase(file) => return Some(advice.repair_database(file)),
+        Remedy::RestoreSchema { file, number } => {
+            return Some(advice.restore_schema(file, number));
+        }
+        Remedy::OlderStore => {
+            "start the store's own daemon once: it brings the database up to date"
+        }
     };
     Some(hint.to_owned())
 }

@@ -1,12 +1,12 @@
 //! Connecting to the store database, with the settings of guix-daemon.
 
-use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::database_check::{Checked, Tables, check, check_files, harden, uri};
 use super::schema;
 use super::sync_mode::SyncMode;
 use crate::format::store_path::Dialect;
@@ -32,8 +32,14 @@ impl Access {
     }
 }
 
-/// Opens the database at `path`.
+/// Opens the database at `path`, if it is sound; one that is not stays as it is.
 pub(super) fn open(path: &Path, dialect: Dialect, access: Access) -> rusqlite::Result<Connection> {
+    let tables = match access {
+        Access::Create => Tables::Any,
+        Access::Read | Access::Write(_) => Tables::Complete(dialect),
+    };
+    let checked = check_files(path, tables)?;
+
     let flags = match access {
         Access::Read => return open_to_read(path),
         Access::Write(_) => OpenFlags::SQLITE_OPEN_READ_WRITE,
@@ -41,6 +47,12 @@ pub(super) fn open(path: &Path, dialect: Dialect, access: Access) -> rusqlite::R
     };
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     set_up(&connection)?;
+    if checked == Checked::NotReadable {
+        keep_files(&connection, true)?;
+        check(&connection, tables)?;
+        keep_files(&connection, false)?;
+    }
+
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "synchronous", access.synchronous())?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -49,6 +61,13 @@ pub(super) fn open(path: &Path, dialect: Dialect, access: Access) -> rusqlite::R
         schema::create(&connection, dialect)?;
     }
     Ok(connection)
+}
+
+/// Whether `connection` leaves the log as it is when it is closed, and does not copy it to the database.
+pub(super) fn keep_files(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)
+        .map(drop)
 }
 
 /// Makes a database at `path`, where there is none. It is not on the disk when this returns, but
@@ -73,7 +92,7 @@ fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
         Ok(()) => Ok(connection),
         Err(error) if is_refusal(&error) && !has_log(path) => {
             let connection = Connection::open_with_flags(
-                immutable_uri(path),
+                uri(path, "?immutable=1"),
                 flags | OpenFlags::SQLITE_OPEN_URI,
             )?;
             set_up(&connection)?;
@@ -101,23 +120,11 @@ fn has_log(path: &Path) -> bool {
 }
 
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    harden(connection)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     // The sandbox hides the directories for temporary files.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.busy_timeout(BUSY_TIMEOUT)
-}
-
-fn immutable_uri(path: &Path) -> String {
-    let mut uri = String::from("file:");
-    for &byte in path.as_os_str().as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte) {
-            uri.push(char::from(byte));
-        } else {
-            write!(uri, "%{byte:02x}").expect("writing to a string cannot fail");
-        }
-    }
-    uri.push_str("?immutable=1");
-    uri
 }
 
 /// A builder or collector of the daemon may hold the write lock for long on a slow disk;
@@ -131,17 +138,3 @@ const CACHED_STATEMENTS: usize = 32;
 
 /// Reads the file, and is true of any.
 const PROBE: &str = "SELECT count(*) FROM sqlite_master";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn odd_characters_stay_part_of_the_path() {
-        let path = Path::new("/a b/100%?x=1#y/db.sqlite");
-        assert_eq!(
-            immutable_uri(path),
-            "file:/a%20b/100%25%3fx%3d1%23y/db.sqlite?immutable=1"
-        );
-    }
-}

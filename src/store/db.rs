@@ -7,11 +7,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::closure::Closure;
 use super::connection::{self, Access};
+use super::database_check::is_damage;
 use super::error::StoreError;
 use super::layout::Layout;
 use super::registration::Registration;
@@ -26,6 +29,18 @@ pub(super) struct Database {
     connection: Connection,
     path: PathBuf,
     store_dir: StoreDir,
+    /// Whether a statement has found damage.
+    is_damaged: Arc<AtomicBool>,
+}
+
+/// A damaged database is left as it is, with its log.
+impl Drop for Database {
+    fn drop(&mut self) {
+        if self.is_damaged.load(Ordering::Relaxed) {
+            // It cannot fail for an open connection.
+            let _ = connection::keep_files(&self.connection, true);
+        }
+    }
 }
 
 impl Database {
@@ -36,12 +51,9 @@ impl Database {
                 connection,
                 path,
                 store_dir: layout.store_dir().clone(),
+                is_damaged: Arc::default(),
             }),
-            Err(source) => Err(StoreError::Database {
-                action: "opening the store database",
-                path,
-                source,
-            }),
+            Err(source) => Err(failure("opening the store database", path, source)),
         }
     }
 
@@ -50,7 +62,7 @@ impl Database {
         &mut self,
         paths: &[StorePath],
     ) -> Result<HashSet<StorePath>, StoreError> {
-        let failed = failure(&self.path, "looking up valid items");
+        let failed = self.failure("looking up valid items");
         let transaction = self.connection.transaction().map_err(&failed)?;
         let mut valid = HashSet::new();
         {
@@ -69,7 +81,7 @@ impl Database {
     /// The recorded size of the nar of `path`; 0 when none is, or when it is not valid.
     pub(super) fn nar_size(&mut self, path: &StorePath) -> Result<u64, StoreError> {
         let name = self.store_dir.full_name(path);
-        let failed = failure(&self.path, "looking up an item");
+        let failed = self.failure("looking up an item");
         let size: Option<Option<i64>> = self
             .connection
             .prepare_cached(SELECT_NAR_SIZE)
@@ -81,7 +93,7 @@ impl Database {
 
     /// The valid items among `roots` and everything they refer to, at one moment.
     pub(super) fn closure(&mut self, roots: &[StorePath]) -> Result<Closure, StoreError> {
-        let failed = failure(&self.path, "looking up a closure");
+        let failed = self.failure("looking up a closure");
         let transaction = self.connection.transaction().map_err(&failed)?;
         let rows = closure_rows(&transaction, &self.store_dir, roots).map_err(&failed)?;
         transaction.commit().map_err(&failed)?;
@@ -103,7 +115,7 @@ impl Database {
         outputs: &HashMap<&StorePath, Outputs>,
         now: u64,
     ) -> Result<(), StoreError> {
-        let failed = failure(&self.path, "registering items");
+        let failed = self.failure("registering items");
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -128,6 +140,18 @@ impl Database {
             }
         }
         transaction.commit().map_err(&failed)
+    }
+
+    /// What it means that `action` failed.
+    fn failure(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
+        let (path, is_damaged) = (self.path.clone(), Arc::clone(&self.is_damaged));
+        move |source| {
+            let error = failure(action, path.clone(), source);
+            if matches!(error, StoreError::DamagedDatabase { .. }) {
+                is_damaged.store(true, Ordering::Relaxed);
+            }
+            error
+        }
     }
 
     fn parse(
@@ -280,21 +304,21 @@ fn insert_references(
     Ok(missing)
 }
 
+fn failure(action: &'static str, path: PathBuf, source: rusqlite::Error) -> StoreError {
+    if is_damage(&source) {
+        StoreError::DamagedDatabase { path, source }
+    } else {
+        StoreError::Database {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
 /// Numbers in the database are signed.
 fn signed(number: u64) -> rusqlite::Result<i64> {
     i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
-}
-
-fn failure(
-    path: &std::path::Path,
-    action: &'static str,
-) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
-    let path = path.to_owned();
-    move |source| StoreError::Database {
-        action,
-        path: path.clone(),
-        source,
-    }
 }
 
 const SELECT_NAR_SIZE: &str = "SELECT narSize FROM ValidPaths WHERE path = ?1";

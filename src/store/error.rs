@@ -102,6 +102,14 @@ pub enum StoreError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// The database is not sound, or does not have the tables of its schema. It is left as it is.
+    #[error("the store database {} is damaged; it was left as it is", path.display())]
+    DamagedDatabase {
+        /// The database.
+        path: PathBuf,
+        /// What was found.
+        source: rusqlite::Error,
+    },
     /// The database holds a value that it cannot hold.
     #[error("{} has the {column} `{}` for {item}", path.display(), value.escape_debug())]
     Malformed {
@@ -166,7 +174,7 @@ pub enum StoreError {
 
 /// What the user can do about a failure of the store; how to say it depends on the options in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Remedy {
+pub(crate) enum Remedy<'a> {
     /// Make a store, or use another one.
     MakeStore,
     /// Use a newer version of this program.
@@ -179,18 +187,43 @@ pub(crate) enum Remedy {
     Wait,
     /// Free some space.
     Space,
+    /// Repair or replace the database in this file.
+    RepairDatabase(&'a Path),
+    /// Write the number of the schema to its file, which has something else.
+    RestoreSchema {
+        /// The file.
+        file: &'a Path,
+        /// The number.
+        number: u32,
+    },
+    /// Have the store's own program bring the database up to date.
+    OlderStore,
 }
 
 impl StoreError {
     /// What the user can do about it, when that is known.
     #[must_use]
-    pub(crate) fn remedy(&self) -> Option<Remedy> {
+    pub(crate) fn remedy(&self) -> Option<Remedy<'_>> {
         match self {
             Self::NoStore(_) => return Some(Remedy::MakeStore),
-            Self::UnknownSchema { .. } => return Some(Remedy::NewerProgram),
+            Self::UnknownSchema {
+                file,
+                found,
+                expected,
+            } => {
+                return Some(match found.trim().parse::<u32>() {
+                    Ok(number) if number > *expected => Remedy::NewerProgram,
+                    Ok(number) if number > 0 => Remedy::OlderStore,
+                    _ => Remedy::RestoreSchema {
+                        file,
+                        number: *expected,
+                    },
+                });
+            }
             Self::ReadOnly(_) => return Some(Remedy::Privileges),
             Self::MissingReferences { .. } => return Some(Remedy::FetchReferences),
             Self::Locked(_) => return Some(Remedy::Wait),
+            Self::DamagedDatabase { path, .. } => return Some(Remedy::RepairDatabase(path)),
             _ => {}
         }
         match self.io_kind()? {

@@ -14,6 +14,7 @@ use crate::format::store_path::{StoreDir, StorePath};
 use crate::testing::eventually;
 
 mod contention;
+mod damage;
 mod links;
 mod mounts;
 mod peer;

@@ -11,6 +11,7 @@ use crate::support::listing::{self, items, names, sorted_lines};
 use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item};
 
 mod builds;
+mod database;
 mod limits;
 mod outages;
 mod output;
