@@ -3,6 +3,8 @@
 //! A trace line is `@ EVENT DESTINATION URL SIZE [TRANSFERRED]`, one blank between fields, `-`
 //! for an unknown size. Clients match lines by destination alone and fail on an end without a
 //! beginning, so a download is reported as started once, even if its first source fails.
+//!
+//! The files of `file:` servers are never quoted: clients may name any directory.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -200,6 +202,12 @@ impl ReportedDownload {
     }
 }
 
+/// Whether `url` is that of a `file:` server. Reasons may quote its files, which this process reads
+/// with the rights of root for a client who may not.
+fn is_directory(url: &str) -> bool {
+    url.starts_with("file:")
+}
+
 fn size_word(size: Option<u64>) -> String {
     size.map_or_else(|| "-".to_owned(), |size| size.to_string())
 }
@@ -210,8 +218,14 @@ impl Progress for ClientProgress {
             ProgressEvent::Looking {
                 done, total, asked, ..
             } if asked > 0 => self.looking(done, total),
+            ProgressEvent::ServerDown { server, .. } if is_directory(server) => {
+                self.log.warn(&format!(
+                    "{server} is not used; `subst servers` shows the reason to users who may read \
+                     it"
+                ));
+            }
             ProgressEvent::ServerDown { server, reason } => {
-                self.log.warn(&format!("{server} is not used: {}", reason));
+                self.log.warn(&format!("{server} is not used: {reason}"));
             }
             ProgressEvent::Retrying {
                 server,
@@ -227,6 +241,9 @@ impl Progress for ClientProgress {
                 url, download_size, ..
             } => self.started(url, download_size),
             ProgressEvent::Progressed { downloaded, .. } => self.progressed(downloaded),
+            ProgressEvent::SourceFailed { url, .. } if is_directory(url) => {
+                self.log.warn(&format!("download from {url} failed"));
+            }
             ProgressEvent::SourceFailed { url, reason, .. } => {
                 self.log
                     .warn(&format!("download from {url} failed: {reason}"));

@@ -40,6 +40,17 @@ enum SubstituteError {
     Destination,
 }
 
+impl SubstituteError {
+    /// The same error without what may be quoted from the files of `file:` servers, which clients
+    /// may not have the right to read.
+    fn without_file_texts(mut self) -> Self {
+        if let Self::Item(error) = &mut self {
+            error.hide_file_texts();
+        }
+        self
+    }
+}
+
 /// Makes what carries out requests, when the first valid one is known.
 type Prepare<'a> =
     Box<dyn FnMut(&SubstituteRequest) -> Result<SubstituteHelper, Box<dyn Error>> + 'a>;
@@ -116,13 +127,15 @@ impl SubstituteHelper {
     /// Substitutes the item while its progress is reported to the client.
     fn substitute(&self, wanted: &SubstituteRequest) -> Result<SubstituteReply, SubstituteError> {
         let destination = wanted.destination.to_string_lossy();
-        self.progress.during_substitution(&destination, || {
-            with_ticks(
-                INTERVAL,
-                || self.installer.report_progress(),
-                || self.unpack(wanted),
-            )
-        })
+        self.progress
+            .during_substitution(&destination, || {
+                with_ticks(
+                    INTERVAL,
+                    || self.installer.report_progress(),
+                    || self.unpack(wanted),
+                )
+            })
+            .map_err(SubstituteError::without_file_texts)
     }
 
     fn unpack(&self, wanted: &SubstituteRequest) -> Result<SubstituteReply, SubstituteError> {
@@ -186,7 +199,18 @@ fn failure_reply(error: &SubstituteError) -> SubstituteReply {
 /// The reason for the client; each failed download was reported when it failed.
 fn failure_text(error: &SubstituteError) -> String {
     match error {
-        SubstituteError::Item(ItemError::AllFailed(_)) => "every download failed".to_owned(),
+        SubstituteError::Item(error) => item_failure_text(error),
+        other => chain(other),
+    }
+}
+
+fn item_failure_text(error: &ItemError) -> String {
+    match error {
+        ItemError::AllFailed(_) => "every download failed".to_owned(),
+        ItemError::OtherBuild { first, next } => {
+            let (first, next) = (item_failure_text(first), item_failure_text(next));
+            format!("{first}; another server's build: {next}")
+        }
         other => chain(other),
     }
 }

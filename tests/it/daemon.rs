@@ -4,6 +4,7 @@
 mod ahead;
 mod client;
 mod dispatch;
+mod file_servers;
 mod outages;
 mod random_faults;
 

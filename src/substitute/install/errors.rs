@@ -1,6 +1,7 @@
 //! Why an item could not be had, and what that means.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use url::Url;
 
@@ -114,6 +115,18 @@ pub(crate) struct UnavailableAt {
     pub(crate) server: String,
     /// What the lookup gave.
     pub(crate) outcome: LookupOutcome,
+    /// Whether the reason, which may quote the server, is shown as well.
+    shows_reason: bool,
+}
+
+impl fmt::Display for UnavailableAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.shows_reason {
+            write!(f, "{}: {}", self.server, self.outcome)
+        } else {
+            write!(f, "{}: {}", self.server, self.outcome.name())
+        }
+    }
 }
 
 fn answer_lines(answers: &[UnavailableAt]) -> String {
@@ -126,9 +139,7 @@ fn answer_lines(answers: &[UnavailableAt]) -> String {
             LookupOutcome::NotNeeded | LookupOutcome::Authorized | LookupOutcome::Equivalent(_)
         )
     });
-    let reasons: Vec<String> = reasons
-        .map(|answer| format!("{}: {}", answer.server, answer.outcome))
-        .collect();
+    let reasons: Vec<String> = reasons.map(ToString::to_string).collect();
     lines(&reasons)
 }
 
@@ -178,6 +189,7 @@ impl ItemError {
             .map(|(answer, server)| UnavailableAt {
                 server: server.url.clone(),
                 outcome: answer.outcome.clone(),
+                shows_reason: true,
             })
             .collect();
 
@@ -185,6 +197,25 @@ impl ItemError {
             (ItemStatus::Refused, Some(first)) => Self::Refused { first, answers },
             _ if lookup.is_local_failure() => Self::LookupFailed { answers },
             (status, _) => Self::NotAvailable { status, answers },
+        }
+    }
+
+    /// Removes the reasons of `file:` servers, for readers who may not read their files. Reasons of
+    /// downloads stay.
+    pub(crate) fn hide_file_texts(&mut self) {
+        match self {
+            Self::NotAvailable { answers, .. }
+            | Self::LookupFailed { answers }
+            | Self::Refused { answers, .. } => {
+                for answer in answers {
+                    answer.shows_reason &= !answer.server.starts_with("file:");
+                }
+            }
+            Self::OtherBuild { first, next } => {
+                first.hide_file_texts();
+                next.hide_file_texts();
+            }
+            _ => {}
         }
     }
 
