@@ -11,6 +11,7 @@ mod env;
 mod error;
 mod exit;
 mod file_trust;
+mod json_writer;
 mod keys;
 mod nix_conf;
 mod output;

@@ -1,7 +1,7 @@
 //! Text for people and data for scripts; the only place that writes to standard streams.
 //!
-//! Data goes to standard output, everything else to standard error. What servers and nars
-//! say is escaped before it can reach a terminal.
+//! Data goes to standard output, everything else to standard error. Control characters and invisible
+//! ones are escaped in messages, tables and JSON: they may come from servers and nars.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use crate::format::credentials::without_credentials;
 
 pub(crate) use crate::format::escape::printable;
+
+use super::json_writer::EscapingWriter;
 
 /// How much is printed on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,7 +82,7 @@ impl Output {
         stdout.flush()
     }
 
-    /// Many lines of data.
+    /// Many lines of data, escaped.
     ///
     /// # Errors
     /// As for [`Output::line`].
@@ -90,7 +92,7 @@ impl Output {
     ) -> io::Result<()> {
         let mut stdout = BufWriter::new(io::stdout().lock());
         for line in lines {
-            writeln!(stdout, "{line}")?;
+            writeln!(stdout, "{}", printable(&line))?;
         }
         stdout.flush()
     }
@@ -101,7 +103,7 @@ impl Output {
     /// As for [`Output::line`].
     pub(crate) fn json(&self, value: &impl Serialize) -> io::Result<()> {
         let mut stdout = BufWriter::new(io::stdout().lock());
-        serde_json::to_writer_pretty(&mut stdout, value)?;
+        serde_json::to_writer_pretty(EscapingWriter(&mut stdout), value)?;
         writeln!(stdout)?;
         stdout.flush()
     }
@@ -173,14 +175,12 @@ impl Output {
             );
         }
 
-        let mut text = format!("subst: error: {}", printable(what));
+        let mut text = format!("subst: error: {what}");
         for cause in causes {
-            text.push_str("\n  caused by: ");
-            text.push_str(&printable(&cause));
+            text.push_str(&format!("\n  caused by: {cause}"));
         }
         if let Some(hint) = hint {
-            text.push_str("\n  hint: ");
-            text.push_str(&printable(hint));
+            text.push_str(&format!("\n  hint: {hint}"));
         }
 
         say(&text);
@@ -196,7 +196,15 @@ fn event(name: &str, data: Value) {
     if let Value::Object(data) = data {
         fields.extend(data);
     }
-    say(&Value::from(fields).to_string());
+    say_json(&Value::from(fields));
+}
+
+/// One event on standard error.
+pub(crate) fn say_json(event: &Value) {
+    let mut line = Vec::new();
+    // Writing to memory does not fail.
+    let _ = serde_json::to_writer(EscapingWriter(&mut line), event);
+    say(&String::from_utf8_lossy(&line));
 }
 
 /// One line of diagnostics on standard error.
@@ -207,9 +215,9 @@ pub(crate) fn log_line(messages: Messages, line: &str) {
     }
 }
 
-/// One line (or more) on standard error. A terminal that is gone is no reason to fail.
+/// One line (or more) on standard error, escaped. A terminal that is gone is no reason to fail.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable(text));
 }
 
 /// The name of a file for messages; it may be a URL with a password, given in the wrong place.

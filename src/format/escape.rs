@@ -31,13 +31,26 @@ pub(crate) fn clip(text: &str, max: usize) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
-fn is_printable(c: char) -> bool {
+/// Whether a terminal shows `c` as a character of its own, or it is a line break.
+pub(crate) fn is_printable(c: char) -> bool {
     c == '\n' || !c.is_control() && !is_invisible(c)
 }
 
-/// Whether `c` reorders or hides the characters next to it.
+/// Whether `c` is invisible, or reorders, hides or separates the characters next to it: bidirectional
+/// controls, joiners, line separators, tags and the like.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 #[cfg(test)]

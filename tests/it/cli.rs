@@ -14,6 +14,7 @@ mod fetch;
 mod hints;
 mod interrupt;
 mod missing_trees;
+mod nix_conf;
 mod offline;
 mod progress;
 mod query;
@@ -339,4 +340,47 @@ fn text_from_servers_is_escaped() {
     assert!(!ended.stderr.contains('\u{1b}'), "{}", ended.stderr);
     let table = sandbox.subst(&fixture.url(), &["query", &tools]).exits(3);
     assert!(!table.stdout.contains('\u{1b}'), "{}", table.stdout);
+}
+
+/// Characters that a terminal interprets, or that reorder or hide text: C1 controls, bidirectional
+/// controls, invisible ones.
+const CONTROLS: &str =
+    "\u{9b}31m\u{85}\u{7f}\u{202e}\u{2066}\u{61c}\u{200b}\u{2028}\u{feff}\u{e0041}";
+
+#[test]
+fn control_characters_of_servers_are_escaped_in_data_and_messages() {
+    let sandbox = Sandbox::new();
+    let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
+    let (tools, url) = (item("tools"), fixture.url());
+    fixture.edit(&tools, |text| format!("{CONTROLS}{text}"));
+    let cache_info = format!("StoreDir: /x{CONTROLS}\n");
+    let commands: [&[&str]; 9] = [
+        &["query", &tools],
+        &["query", "--json", &tools],
+        &["query", "--json", "--cache-miss-report", &tools],
+        &["query", "--cache-miss-report", &tools],
+        &["query", "--offline", "--json", &tools],
+        &["fetch", "--json", "--progress", "json", &tools],
+        &["fetch", "--dry-run", "--json", &tools],
+        &["servers", "--json"],
+        &["servers"],
+    ];
+    for is_other_store in [false, true] {
+        if is_other_store {
+            std::fs::write(fixture.dir.join("nix-cache-info"), &cache_info).unwrap();
+            sandbox.remove_root();
+        }
+        for arguments in commands {
+            let ended = sandbox.subst(&url, arguments);
+            let text = format!("{}{}", ended.stdout, ended.stderr);
+            let raw = text
+                .chars()
+                .filter(|c| CONTROLS.contains(*c) && !c.is_ascii_graphic());
+            assert_eq!(raw.collect::<String>(), "", "{arguments:?}: {text}");
+        }
+    }
+
+    // Escaped, not removed: the data is the same.
+    let servers = sandbox.subst(&url, &["servers", "--json"]).json();
+    assert_eq!(servers[0]["store_dir"], format!("/x{CONTROLS}"));
 }

@@ -8,7 +8,7 @@ use crate::cli::args::{CacheCommand, FlushArgs};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::output::{self, printable};
+use crate::cli::output;
 use crate::format::server_url::ServerUrl;
 use crate::lookup_cache::{CacheError, CacheStats, CachedAnswer, ListedEntry, LookupCache};
 
@@ -122,11 +122,10 @@ fn list(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
                 output::duration(left)
             };
             let (kind, item) = (kind(&listed.entry.answer), item(listed));
-            let line = format!(
+            Cow::Owned(format!(
                 "{kind:<9} {age:>10} old {left:>10} left  {item}  {}",
                 listed.server
-            );
-            Cow::Owned(printable(&line).into_owned())
+            ))
         });
         context.output.lines(lines)?;
     }

@@ -9,7 +9,7 @@ use crate::cli::confinement::DiskChanges;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::output::{self, printable};
+use crate::cli::output;
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::http::{CacheInfoResponse, HttpError};
@@ -185,13 +185,10 @@ fn as_json(context: &Context, server: &ServerStatus, now: u64) -> serde_json::Va
 }
 
 fn as_lines(context: &Context, server: &ServerStatus, now: u64) -> Vec<String> {
-    let mut lines = vec![printable(&server.url).into_owned()];
+    let mut lines = vec![server.url.clone()];
     match &server.cache_info {
         CacheInfoResult::Failure(error) => {
-            lines.push(format!(
-                "  down: {}",
-                printable(&error.without_url().to_string())
-            ));
+            lines.push(format!("  down: {}", error.without_url()));
         }
         CacheInfoResult::Cached(None) => lines.push("  not asked: offline".to_owned()),
         CacheInfoResult::Cached(Some(record)) => {
@@ -207,17 +204,14 @@ fn as_lines(context: &Context, server: &ServerStatus, now: u64) -> Vec<String> {
                 "  {state}, answered in {latency:.0} ms, {}",
                 response.protocol.name()
             ));
-            lines.extend(reason.map(|reason| format!("  {}", printable(&reason))));
+            lines.extend(reason.map(|reason| format!("  {reason}")));
             lines.push(info_line(&info));
         }
     }
 
     if let Some(down) = &server.down {
         let ago = output::duration(now.saturating_sub(down.since));
-        lines.push(format!(
-            "  last down {ago} ago: {}",
-            printable(&down.reason)
-        ));
+        lines.push(format!("  last down {ago} ago: {}", down.reason));
     }
     lines
 }
@@ -236,6 +230,6 @@ fn info_line(info: &CacheInfo) -> String {
         .priority
         .map_or("none".to_owned(), |priority| priority.to_string());
 
-    let dir = printable(info.store_dir.as_deref().unwrap_or("not stated")).into_owned();
+    let dir = info.store_dir.as_deref().unwrap_or("not stated");
     format!("  store {dir}, lookups {queries}, priority {priority}")
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use crate::cli::output::say;
+use crate::cli::output::say_json;
 use crate::substitute::download::choice::DownloadChoice;
 use crate::substitute::progress::{Progress, ProgressEvent, ServerProgress};
 
@@ -13,7 +13,7 @@ pub(super) struct JsonProgress;
 
 impl Progress for JsonProgress {
     fn event(&self, event: ProgressEvent<'_>) {
-        say(&object(&event).to_string());
+        say_json(&object(&event));
     }
 }
 

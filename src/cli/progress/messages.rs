@@ -1,6 +1,6 @@
 //! Messages about events, for people.
 
-use crate::cli::output::{self, Verbosity, printable};
+use crate::cli::output::{self, Verbosity};
 use crate::substitute::download::choice::DownloadChoice;
 use crate::substitute::progress::ProgressEvent;
 
@@ -8,11 +8,7 @@ use crate::substitute::progress::ProgressEvent;
 pub(super) fn event_message(event: &ProgressEvent<'_>, verbosity: Verbosity) -> Option<String> {
     let line = match event {
         ProgressEvent::ServerDown { server, reason } => {
-            format!(
-                "subst: warning: {} is not used: {}",
-                printable(server),
-                printable(&reason.to_string())
-            )
+            format!("subst: warning: {server} is not used: {reason}")
         }
         ProgressEvent::Retrying {
             server,
@@ -20,28 +16,17 @@ pub(super) fn event_message(event: &ProgressEvent<'_>, verbosity: Verbosity) -> 
             ..
         } => {
             let seconds = failing_for.as_secs();
-            format!(
-                "subst: {} does not answer, retrying ({seconds} s)",
-                printable(server)
-            )
+            format!("subst: {server} does not answer, retrying ({seconds} s)")
         }
-        ProgressEvent::Warning(text) => format!("subst: warning: {}", printable(text)),
+        ProgressEvent::Warning(text) => format!("subst: warning: {text}"),
         ProgressEvent::SourceFailed { item, url, reason } => {
-            format!(
-                "subst: warning: {item} from {}: {}",
-                printable(url),
-                printable(&reason.to_string())
-            )
+            format!("subst: warning: {item} from {url}: {reason}")
         }
         ProgressEvent::Started {
             item, url, choice, ..
         } if verbosity >= Verbosity::Verbose => {
-            let why = choice.map(|choice| format!(" ({})", expected_times(choice)));
-            format!(
-                "subst: {item} from {}{}",
-                printable(url),
-                why.unwrap_or_default()
-            )
+            let times = choice.map(|choice| format!(" ({})", expected_times(choice)));
+            format!("subst: {item} from {url}{}", times.unwrap_or_default())
         }
         _ => return None,
     };

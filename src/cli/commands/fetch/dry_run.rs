@@ -8,7 +8,7 @@ use crate::cli::confinement::DiskChanges;
 use crate::cli::context::{Context, Purpose};
 use crate::cli::error::{CliError, item_hint};
 use crate::cli::exit::Exit;
-use crate::cli::output::{self, count, printable};
+use crate::cli::output::{self, count};
 use crate::cli::text::widest;
 use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
@@ -81,10 +81,7 @@ fn lines(context: &Context, plan: &FetchPlan) -> Vec<String> {
         let nar_size = output::bytes(item.authorized.narinfo().nar_size());
         let servers = &context.settings.servers;
         let server = download.map_or("-", |(source, _)| servers[source.server].as_str());
-        format!(
-            "{name:<columns$} {size:>10} {nar_size:>10}  {}",
-            printable(server)
-        )
+        format!("{name:<columns$} {size:>10} {nar_size:>10}  {server}")
     })
     .collect()
 }
