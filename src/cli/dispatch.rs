@@ -3,9 +3,11 @@
 //!
 //! guix-daemon starts all its helpers by one name, `$GUIX`. The real guix gets the arguments,
 //! the environment and the descriptors as they are, so this happens before anything else. One variable
-//! is added, which tells two programs that execute each other from a guix that starts another.
+//! is added. It counts how often this program has become the real guix in a process and its parents:
+//! two programs that execute or start each other would do so for ever.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -42,9 +44,9 @@ pub(crate) enum DispatchError {
     /// The setting leads back to this program.
     #[error("{SUBST_REAL_GUIX}: {} is this program itself", .0.display(), SUBST_REAL_GUIX = env::SUBST_REAL_GUIX)]
     Itself(PathBuf),
-    /// The program that was executed as the real guix executes this program.
+    /// The program that was executed as the real guix executes or starts this program.
     #[error(
-        "the `guix` on PATH executes this program instead of the real guix; \
+        "the `guix` on PATH starts this program instead of the real guix; \
          {SUBST_REAL_GUIX} can name the real one",
         SUBST_REAL_GUIX = env::SUBST_REAL_GUIX
     )]
@@ -81,18 +83,58 @@ pub(crate) fn by_name(
         return Ok(arguments);
     }
 
-    // The process stays the same when a program executes another one in its place.
-    let process = std::process::id().to_string();
-    if environment.text(env::SUBST_DISPATCHED_PROCESS) == Some(process.as_str()) {
-        return Err(DispatchError::Circle);
-    }
-
+    let dispatched = Dispatched::next(environment.text(env::SUBST_DISPATCHED))?;
     let path = real_guix(environment)?;
     let source = Command::new(&path)
         .args(&arguments[1..])
-        .env(env::SUBST_DISPATCHED_PROCESS, process)
+        .env(env::SUBST_DISPATCHED, dispatched.to_string())
         .exec();
     Err(DispatchError::Execute { path, source })
+}
+
+/// A process that became the real guix: written `PROCESS/DEPTH` in a variable that its children
+/// inherit.
+struct Dispatched {
+    process: u32,
+    /// How many processes among its parents became the real guix too, and this one.
+    depth: u32,
+}
+
+impl Dispatched {
+    /// A guix may start another one, as `guix shell -- guix build` does, but not without end.
+    const DEPTH_MAX: u32 = 32;
+
+    /// This process, started with the variable's value `inherited`.
+    ///
+    /// # Errors
+    /// It became the real guix before: the process stays the same when a program executes another
+    /// one in its place. Or too many of its parents did.
+    fn next(inherited: Option<&str>) -> Result<Self, DispatchError> {
+        let process = std::process::id();
+        let last = inherited.and_then(Self::parse);
+        let depth = last.as_ref().map_or(0, |last| last.depth);
+        if last.is_some_and(|last| last.process == process) || depth >= Self::DEPTH_MAX {
+            return Err(DispatchError::Circle);
+        }
+        Ok(Self {
+            process,
+            depth: depth + 1,
+        })
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (process, depth) = text.split_once('/')?;
+        Some(Self {
+            process: process.parse().ok()?,
+            depth: depth.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for Dispatched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.process, self.depth)
+    }
 }
 
 fn real_guix(environment: &Environment) -> Result<PathBuf, DispatchError> {

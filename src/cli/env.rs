@@ -16,6 +16,14 @@ pub(crate) const GUIX_CONFIGURATION_DIRECTORY: &str = "GUIX_CONFIGURATION_DIRECT
 /// `yes` switches signature checks off, as in the stock helper. For tests only.
 pub(crate) const GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES: &str =
     "GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES";
+/// Nix's configuration directory, `/etc/nix` unless set.
+pub(crate) const NIX_CONF_DIR: &str = "NIX_CONF_DIR";
+/// Settings of Nix that override those of its files.
+pub(crate) const NIX_CONFIG: &str = "NIX_CONFIG";
+/// The user's files with settings of Nix, instead of those in the configuration directories.
+pub(crate) const NIX_USER_CONF_FILES: &str = "NIX_USER_CONF_FILES";
+/// Configuration directories of the system, `/etc/xdg` unless set.
+pub(crate) const XDG_CONFIG_DIRS: &str = "XDG_CONFIG_DIRS";
 /// What guix-daemon tells its helper.
 pub(crate) const NIX_OPTIONS: &str = "_NIX_OPTIONS";
 
@@ -28,14 +36,14 @@ pub(crate) const SUBST_LOG_FILE: &str = "SUBST_LOG_FILE";
 /// The program behind the name `guix`, for everything but `substitute`.
 pub(crate) const SUBST_REAL_GUIX: &str = "SUBST_REAL_GUIX";
 
-/// The process that executed the real guix last. Not a setting: this program sets it, to notice when
-/// it is executed as the real guix itself.
-pub(crate) const SUBST_DISPATCHED_PROCESS: &str = "SUBST_DISPATCHED_PROCESS";
+/// The process that executed the real guix last, and how many did. Not a setting: this program sets
+/// it, to notice when it is executed or started as the real guix itself.
+pub(crate) const SUBST_DISPATCHED: &str = "SUBST_DISPATCHED";
 
 /// The variables with our prefix that are not in the table of settings.
 pub(crate) const OTHER_VARIABLES: [&str; 5] = [
     SUBST_CONFIG,
-    SUBST_DISPATCHED_PROCESS,
+    SUBST_DISPATCHED,
     SUBST_LOG,
     SUBST_LOG_FILE,
     SUBST_REAL_GUIX,
@@ -89,6 +97,20 @@ impl Environment {
     #[must_use]
     pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
         self.os(name).map(PathBuf::from)
+    }
+
+    /// The paths in the value of `name`, separated by colons.
+    #[must_use]
+    pub(crate) fn path_list(&self, name: &str) -> Vec<PathBuf> {
+        let paths = self.os(name).map(std::env::split_paths);
+        let paths = paths.into_iter().flatten();
+        paths.filter(|path| !path.as_os_str().is_empty()).collect()
+    }
+
+    /// Whether `name` is set, even to nothing.
+    #[must_use]
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.names().any(|set| set == name)
     }
 
     /// Whether `name` says yes.

@@ -89,24 +89,31 @@ impl Context {
     }
 
     fn nix_keys(&self) -> Result<TrustedKeys, CliError> {
-        let conf = self.settings.nix_conf();
-        let (what, list) = match &self.settings.trusted_public_keys {
-            Some(list) => ("trusted-public-keys".to_owned(), list.clone()),
-            None => {
-                let found = nix_conf::read(&conf, self.settings.root.as_deref())?;
-                for warning in &found.warnings {
-                    self.output.warn(warning);
-                }
-                match found.keys {
-                    Some(list) => (format!("trusted-public-keys in {}", conf.display()), list),
-                    None => return Ok(TrustedKeys::official_nix_server()),
-                }
-            }
+        if let Some(list) = &self.settings.trusted_public_keys {
+            return parse_keys(list, "trusted-public-keys".to_owned());
+        }
+
+        let found = nix_conf::read(&self.settings.nix_conf, self.settings.root.as_deref())?;
+        for warning in &found.warnings {
+            self.output.warn(warning);
+        }
+        let Some(keys) = found.keys else {
+            return Ok(TrustedKeys::official_nix_server());
         };
 
-        TrustedKeys::parse(&list).map_err(|source| CliError::Key {
-            what,
-            source: Box::new(source),
-        })
+        // Each list alone, so that an error names its place.
+        for keys in &keys {
+            parse_keys(&keys.list, format!("trusted-public-keys in {}", keys.place))?;
+        }
+        let lists: Vec<&str> = keys.iter().map(|keys| &*keys.list).collect();
+        parse_keys(&lists.join(" "), "trusted-public-keys".to_owned())
     }
+}
+
+/// The keys in `list`; `what` names it in an error.
+fn parse_keys(list: &str, what: String) -> Result<TrustedKeys, CliError> {
+    TrustedKeys::parse(list).map_err(|source| CliError::Key {
+        what,
+        source: Box::new(source),
+    })
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::cli::advice::{Advice, Invocation};
 use crate::cli::env::{self, Environment};
 use crate::cli::file_trust::FileSelection;
+use crate::cli::nix_conf::NixConfPlaces;
 use crate::cli::output::Verbosity;
 use crate::daemon::options::DaemonOptions;
 use crate::format::server_list::ServerList;
@@ -40,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) acl_selection: FileSelection,
     /// Keys for Nix signatures; `None`: those of nix.conf, or the official one.
     pub(crate) trusted_public_keys: Option<String>,
+    /// Where the keys for Nix signatures are, unless settings name some.
+    pub(crate) nix_conf: NixConfPlaces,
     /// Whether signatures are not checked at all.
     pub(crate) allow_unauthenticated: bool,
     /// Whether to send lookups that the lookup cache could answer.
@@ -130,6 +133,7 @@ impl Settings {
                 .acl
                 .map_or_else(|| layout.acl(), |setting| setting.value),
             cache_dirs: stores::cache_dirs(&layout, store_kind, environment),
+            nix_conf: NixConfPlaces::new(layout.config(), environment),
             trusted_public_keys: chosen.trusted_public_keys.map(|setting| setting.value.0),
             allow_unauthenticated: environment.is_yes(env::GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES),
             refresh: options.refresh,
@@ -155,12 +159,6 @@ impl Settings {
         self.layout.store_dir()
     }
 
-    /// Where the keys for Nix signatures are, unless settings name some.
-    #[must_use]
-    pub(crate) fn nix_conf(&self) -> PathBuf {
-        self.layout.config().join("nix.conf")
-    }
-
     /// The certificates to use instead of the system's.
     pub(crate) fn certificate_paths(&self) -> impl Iterator<Item = &Path> {
         let paths = [&self.http.ca_file, &self.http.ca_dir];
@@ -173,7 +171,7 @@ impl Settings {
         Advice {
             invocation: self.invocation.clone(),
             dialect: self.store_dir().dialect(),
-            nix_conf: self.nix_conf(),
+            nix_conf: self.nix_conf.system.clone(),
             offline: self.offline,
             refresh: self.refresh,
         }

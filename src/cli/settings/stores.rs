@@ -50,8 +50,12 @@ pub(super) fn layout(
     let database = environment
         .path(env::GUIX_DATABASE_DIRECTORY)
         .unwrap_or_else(|| state.join("db"));
-    let config = environment
-        .path(env::GUIX_CONFIGURATION_DIRECTORY)
+    let nix_config = match store_dir.dialect() {
+        Dialect::Guix => None,
+        Dialect::Nix => environment.path(env::NIX_CONF_DIR),
+    };
+    let config = nix_config
+        .or_else(|| environment.path(env::GUIX_CONFIGURATION_DIRECTORY))
         .unwrap_or_else(|| config.into());
 
     Ok((

@@ -13,6 +13,12 @@ fn sandbox() -> Sandbox {
     }
     symlink(env!("CARGO_BIN_EXE_subst"), sandbox.path("ours/guix")).unwrap();
     let script = "#!/bin/sh\nprintf '<%s>' \"$@\"\nprintf ' %s' \"$MARK\" >&4\nexit 42\n";
+    write_real_guix(&sandbox, script);
+    sandbox
+}
+
+/// Writes the script that is executed as the real guix.
+fn write_real_guix(sandbox: &Sandbox, script: &str) {
     // Written by another process: one that another test is about to start would have the file
     // open for writing, and then it cannot be executed.
     let write = "printf %s \"$1\" > real/guix && chmod 755 real/guix";
@@ -21,7 +27,6 @@ fn sandbox() -> Sandbox {
         .args(["-c", write, "sh", script])
         .current_dir(sandbox.path(""));
     assert!(command.status().unwrap().success());
-    sandbox
 }
 
 fn guix(sandbox: &Sandbox, path: &str) -> Command {
@@ -79,10 +84,7 @@ fn it_never_executes_itself() {
 #[test]
 fn a_guix_that_executes_this_program_again_is_an_error() {
     let sandbox = sandbox();
-    let write = "printf '#!/bin/sh\\nexec %s \"$@\"\\n' \"$PWD/ours/guix\" > real/guix";
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", write]).current_dir(sandbox.path(""));
-    assert!(command.status().unwrap().success());
+    write_real_guix(&sandbox, "#!/bin/sh\nexec ours/guix \"$@\"\n");
 
     let mut command = guix(&sandbox, "/nonexistent");
     let run = command
@@ -93,6 +95,38 @@ fn a_guix_that_executes_this_program_again_is_an_error() {
     let said = String::from_utf8(run.stderr).unwrap();
     assert_eq!(run.status.code(), Some(5), "{said}");
     assert!(said.contains("instead of the real guix"), "{said}");
+}
+
+/// Runs guix with a real guix that starts this program as a child process, until `starts` of them
+/// run in each other.
+fn nested(starts: usize) -> std::process::Output {
+    let sandbox = sandbox();
+    let script = format!(
+        "#!/bin/sh\n[ \"$STARTS\" = {starts} ] && exit 42\n\
+         STARTS=$((STARTS + 1)) ours/guix \"$@\"\n"
+    );
+    write_real_guix(&sandbox, &script);
+    guix(&sandbox, "/nonexistent")
+        .env("SUBST_REAL_GUIX", sandbox.path("real/guix"))
+        .env("STARTS", "1")
+        .arg("gc")
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn programs_that_start_each_other_as_children_for_ever_are_an_error() {
+    let run = nested(200);
+    let message = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(run.status.code(), Some(5), "{message}");
+    assert!(message.contains("instead of the real guix"), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+}
+
+#[test]
+fn a_guix_may_start_another_one() {
+    // As `guix shell -- guix build` does.
+    assert_eq!(nested(9).status.code(), Some(42));
 }
 
 #[test]

@@ -38,6 +38,19 @@ impl Sandbox {
         path
     }
 
+    /// Writes a file that only its owner may change, and makes the directories above it, which only
+    /// their owner may change either.
+    pub(crate) fn write_config(&self, name: &str, text: &str) -> PathBuf {
+        let mut directory = self.path("");
+        for part in Path::new(name).parent().into_iter().flatten() {
+            directory.push(part);
+            std::fs::create_dir_all(&directory).unwrap();
+            let mode = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(&directory, mode).unwrap();
+        }
+        self.write_safely(name, text)
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -1,0 +1,267 @@
+//! Reads the keys in nix.conf.
+//!
+//! Lines count in their order: a setting replaces what was set before, one with `extra-` adds to it.
+//! `include FILE` reads another file at that place, relative to the file it is in, and `!include` one
+//! that may be missing. Only keys are read; other settings and invalid lines are skipped.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::cli::env;
+use crate::cli::error::CliError;
+use crate::cli::file_trust::{self, FileSelection, UnsafeFile};
+use crate::trust::nix::OFFICIAL_KEY;
+
+use super::places::NixConfPlaces;
+
+/// The setting's name, and the one it had in old versions of Nix.
+const NAMES: [&str; 2] = ["trusted-public-keys", "binary-cache-public-keys"];
+/// What a name begins with to add to a setting.
+const EXTRA: &str = "extra-";
+/// How deep files may include others; so files that include each other in a circle are an error.
+const DEPTH_MAX: usize = 16;
+
+/// Keys, and where they were set.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NixConfKeys {
+    /// The file, or the variable.
+    pub(crate) place: String,
+    /// The keys, separated by blanks.
+    pub(crate) list: String,
+}
+
+/// What Nix's settings say of keys.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct NixConf {
+    /// The lists that count together; `None` when the setting is nowhere.
+    pub(crate) keys: Option<Vec<NixConfKeys>>,
+    /// Warnings about files that were ignored, because other users may change them. No key is
+    /// trusted then.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads what there is of `places`. `root` is the directory of the embedded store that the system's
+/// file belongs to.
+///
+/// # Errors
+/// A file is there, or has to be, and cannot be read.
+pub(crate) fn read(places: &NixConfPlaces, root: Option<&Path>) -> Result<NixConf, CliError> {
+    let mut reader = NixConfReader {
+        root,
+        conf: NixConf::default(),
+    };
+    for file in [&places.system].into_iter().chain(&places.user) {
+        reader.read_file(file, IfMissing::Ignore, DEPTH_MAX)?;
+    }
+    if let Some(text) = &places.variable {
+        reader.read_text(text, Path::new(env::NIX_CONFIG), DEPTH_MAX)?;
+    }
+
+    let mut conf = reader.conf;
+    if !conf.warnings.is_empty() {
+        // What was ignored may have taken keys away.
+        conf.keys = Some(Vec::new());
+    }
+    Ok(conf)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IfMissing {
+    Ignore,
+    Fail,
+}
+
+struct NixConfReader<'a> {
+    root: Option<&'a Path>,
+    conf: NixConf,
+}
+
+impl NixConfReader<'_> {
+    fn read_file(
+        &mut self,
+        path: &Path,
+        if_missing: IfMissing,
+        depth_left: usize,
+    ) -> Result<(), CliError> {
+        let Some(depth_left) = depth_left.checked_sub(1) else {
+            let error = io::Error::other("files include each other too deeply");
+            return Err(CliError::file("reading", path)(error));
+        };
+
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if if_missing == IfMissing::Ignore && is_absent(path, &error) => {
+                return Ok(());
+            }
+            Err(error) => return Err(CliError::file("reading", path)(error)),
+        };
+
+        match file_trust::check(path, self.root).map_err(CliError::file("reading", path))? {
+            Ok(()) => self.read_text(&String::from_utf8_lossy(&text), path, depth_left),
+            Err(fault) => {
+                self.ignore(path, &fault);
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads the settings in `text`, which is at `place`.
+    fn read_text(&mut self, text: &str, place: &Path, depth_left: usize) -> Result<(), CliError> {
+        for line in text.lines() {
+            let line = line.split('#').next().unwrap_or_default();
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                ["include", file] => {
+                    self.read_file(&beside(place, file), IfMissing::Fail, depth_left)?;
+                }
+                ["!include", file] => {
+                    self.read_file(&beside(place, file), IfMissing::Ignore, depth_left)?;
+                }
+                _ => {
+                    if let Some((name, value)) = line.split_once('=') {
+                        self.set(name.trim(), value.trim(), place);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ignore(&mut self, path: &Path, fault: &UnsafeFile) {
+        let warning = file_trust::warning("file", path, fault, FileSelection::Implicit);
+        self.conf
+            .warnings
+            .push(format!("{warning}; until then no key is trusted"));
+    }
+
+    fn set(&mut self, name: &str, value: &str, place: &Path) {
+        let keys = NixConfKeys {
+            place: place.display().to_string(),
+            list: value.to_owned(),
+        };
+        if NAMES.contains(&name) {
+            self.conf.keys = Some(vec![keys]);
+        } else if name
+            .strip_prefix(EXTRA)
+            .is_some_and(|name| NAMES.contains(&name))
+        {
+            self.conf.keys.get_or_insert_with(default_keys).push(keys);
+        }
+    }
+}
+
+fn default_keys() -> Vec<NixConfKeys> {
+    vec![NixConfKeys {
+        place: "the default".to_owned(),
+        list: OFFICIAL_KEY.to_owned(),
+    }]
+}
+
+/// Whether there is no file `path` as far as this user can see: a directory on its path may be closed
+/// to the user, such as the home of another one.
+fn is_absent(path: &Path, error: &io::Error) -> bool {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => true,
+        io::ErrorKind::PermissionDenied => path.symlink_metadata().is_err(),
+        _ => false,
+    }
+}
+
+fn beside(path: &Path, included: &str) -> PathBuf {
+    path.parent().unwrap_or(Path::new("/")).join(included)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn write(dir: &Path, name: &str, text: &str, mode: u32) {
+        std::fs::write(dir.join(name), text).unwrap();
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(dir.join(name), mode).unwrap();
+    }
+
+    /// What the file `nix.conf` in `dir` says, without any other place.
+    fn read_in(dir: &Path) -> Result<NixConf, CliError> {
+        let places = NixConfPlaces {
+            system: dir.join("nix.conf"),
+            user: Vec::new(),
+            variable: None,
+        };
+        read(&places, None)
+    }
+
+    fn keys(text: &str) -> Option<String> {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "nix.conf", text, 0o644);
+        write(
+            dir.path(),
+            "more.conf",
+            "extra-trusted-public-keys = more",
+            0o644,
+        );
+        let lists = read_in(dir.path()).unwrap().keys?;
+        let lists: Vec<&str> = lists.iter().map(|keys| &*keys.list).collect();
+        Some(lists.join(" "))
+    }
+
+    #[test]
+    fn settings_replace_and_extra_ones_add_in_the_order_of_lines() {
+        let official = |more: &str| Some(format!("{OFFICIAL_KEY} {more}"));
+        assert_eq!(keys("sandbox = true # trusted-public-keys = a"), None);
+        assert_eq!(keys("trusted-public-keys = a b"), Some("a b".into()));
+        assert_eq!(keys("binary-cache-public-keys = a"), Some("a".into()));
+        assert_eq!(keys("trusted-public-keys ="), Some(String::new()));
+        let extra = "extra-trusted-public-keys = a\nextra-binary-cache-public-keys = b";
+        assert_eq!(keys(extra), official("a b"));
+        assert_eq!(
+            keys(&format!("{extra}\ntrusted-public-keys = c")),
+            Some("c".into())
+        );
+        assert_eq!(
+            keys(&format!("trusted-public-keys = c\n{extra}")),
+            Some("c a b".into())
+        );
+        assert_eq!(
+            keys("include = none.conf\ninclude more.conf"),
+            official("more")
+        );
+        assert_eq!(
+            keys("!include  more.conf\n!include none.conf"),
+            official("more")
+        );
+    }
+
+    #[test]
+    fn a_missing_or_circular_include_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_in(dir.path()).unwrap(), NixConf::default());
+        for text in ["include none.conf", "include nix.conf", "!include nix.conf"] {
+            write(dir.path(), "nix.conf", text, 0o644);
+            assert!(
+                matches!(read_in(dir.path()), Err(CliError::File { .. })),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_file_that_others_may_change_no_key_is_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        write(
+            dir.path(),
+            "nix.conf",
+            "trusted-public-keys = a\n!include more.conf",
+            0o644,
+        );
+        write(dir.path(), "more.conf", "", 0o666);
+        let conf = read_in(dir.path()).unwrap();
+        assert_eq!(conf.keys, Some(Vec::new()));
+        assert!(
+            conf.warnings[0].contains("more.conf is ignored: "),
+            "{conf:?}"
+        );
+    }
+}
