@@ -16,7 +16,7 @@ pub(crate) enum Authority {
     Checked(Arc<AuthorizedNarInfo>),
     /// Its signature was checked when it was looked up; the key is authorized still. Enough
     /// for reports, not for changing a store.
-    Remembered(Arc<AuthorizedNarInfo>),
+    Cached(Arc<AuthorizedNarInfo>),
 }
 
 impl Authority {
@@ -30,7 +30,7 @@ impl Authority {
     #[must_use]
     pub(crate) fn authorized(&self) -> &Arc<AuthorizedNarInfo> {
         match self {
-            Self::Checked(authorized) | Self::Remembered(authorized) => authorized,
+            Self::Checked(authorized) | Self::Cached(authorized) => authorized,
         }
     }
 
@@ -39,7 +39,7 @@ impl Authority {
     pub(crate) fn checked(&self) -> Option<&Arc<AuthorizedNarInfo>> {
         match self {
             Self::Checked(authorized) => Some(authorized),
-            Self::Remembered(_) => None,
+            Self::Cached(_) => None,
         }
     }
 }

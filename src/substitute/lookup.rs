@@ -3,6 +3,7 @@
 mod answers;
 mod cached;
 mod engine;
+mod item;
 mod items;
 mod options;
 mod reconsider;

@@ -1,7 +1,7 @@
 //! The HTTP client, made when it is first needed, and whether it may be used at all.
 //!
-//! Loading certificates and starting a runtime takes longer than answering a question from
-//! the lookup cache, and much that people ask needs no network at all.
+//! Loading certificates and starting a runtime takes longer than a lookup in the lookup cache, and
+//! many commands need no network at all.
 
 use std::sync::{Arc, OnceLock};
 
@@ -48,7 +48,7 @@ impl Network {
         &self.servers
     }
 
-    /// Whether what is at `url` may be asked for.
+    /// Whether what is at `url` may be requested.
     #[must_use]
     pub(crate) fn reaches(&self, url: &Url) -> bool {
         self.reach == NetworkReach::AllServers || url.scheme() == "file"
@@ -60,7 +60,7 @@ impl Network {
         &self.health
     }
 
-    /// The client, to ask for what is at `url`.
+    /// The client, to request what is at `url`.
     ///
     /// # Errors
     /// That is out of reach; or the client could not be made, and then the error is the same
@@ -69,7 +69,7 @@ impl Network {
         self.client_for_all([url])
     }
 
-    /// The client, to ask for what is at any of `urls`.
+    /// The client, to request what is at any of `urls`.
     ///
     /// # Errors
     /// As for [`Network::client_for`].
@@ -80,12 +80,12 @@ impl Network {
         if let Some(url) = urls.into_iter().find(|url| !self.reaches(url)) {
             return Err(Arc::new(HttpError::offline(url)));
         }
-        let make = || {
-            Client::new(self.options.clone())
-                .map(Arc::new)
-                .map_err(Arc::new)
-        };
-        self.client.get_or_init(make).clone()
+        self.client.get_or_init(|| self.make_client()).clone()
+    }
+
+    fn make_client(&self) -> Result<Arc<Client>, Arc<HttpError>> {
+        let client = Client::new(self.options.clone());
+        client.map(Arc::new).map_err(Arc::new)
     }
 }
 

@@ -251,9 +251,9 @@ const NOT_AWAITED: &str = "no answer while another server had answered everythin
 pub(crate) enum AnswerOrigin {
     /// The server, in this run.
     Network,
-    /// The lookup cache: asked then, valid until, both in Unix seconds.
+    /// The lookup cache: when the server answered, and when the entry expires, in Unix seconds.
     Cache {
-        /// When the server said it.
+        /// When the server answered.
         asked_at: u64,
         /// When it stops to count.
         expires_at: u64,

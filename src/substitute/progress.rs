@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
+use crate::format::compression::Compression;
 use crate::format::store_path::StorePath;
-use crate::substitute::download::choice::DownloadChoice;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub(crate) enum ProgressEvent<'a> {
     Looking {
         /// Items whose answer is final.
         done: usize,
-        /// Items asked for, references found on the way included.
+        /// Requested items, references found on the way included.
         total: usize,
         /// Questions put to servers: what the lookup cache did not know.
         asked: u64,
@@ -57,7 +57,7 @@ pub(crate) enum ProgressEvent<'a> {
         url: &'a str,
         /// Bytes to download, when known.
         download_size: Option<u64>,
-        /// Bytes that were expected for it when [`ProgressEvent::Planned`] was told.
+        /// Bytes that were expected for it when [`ProgressEvent::Planned`] was reported.
         announced: Option<u64>,
         /// Why this download, when the server has several.
         choice: Option<&'a DownloadChoice>,
@@ -101,6 +101,18 @@ pub(crate) enum ProgressEvent<'a> {
     },
     /// Nothing more will be fetched.
     Finished,
+}
+
+/// Why a server's download was preferred to its others: what was expected of each.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct DownloadChoice {
+    /// Bytes per second from the server.
+    pub(crate) link: u64,
+    /// Whether that was measured in this run, rather than assumed.
+    pub(crate) link_is_measured: bool,
+    /// The server's downloads, best first: their methods, and in how many seconds each would
+    /// be here and decoded.
+    pub(crate) expected: Vec<(Compression, f64)>,
 }
 
 /// How a server is doing while items are looked up.

@@ -1,6 +1,6 @@
 //! What a run has seen of each server, shared by all its lookups and downloads.
 //!
-//! Servers are named by their index in the user's list. Nothing in here waits or sends: the code that
+//! Nothing in here waits or sends: the code that
 //! downloads reports what happened, and reads the record before it decides.
 
 use std::collections::{HashMap, HashSet};
@@ -25,15 +25,15 @@ pub(crate) struct ServerHealth {
 struct ServerRecord {
     /// It has given any useful answer in this run.
     has_answered: bool,
-    /// It was unreachable or silent: others are asked first, for the rest of the run.
+    /// It was unreachable or silent: others are preferred for the rest of the run.
     is_unreliable: bool,
     refuses_ranges: bool,
     failing: Option<Failing>,
     /// It was retried for long enough, and this is how that ended.
     given_up: Option<HttpError>,
-    /// When the user was last told that another server is used instead.
+    /// When it was last reported that another server is used instead.
     failure_reported_at: Option<Instant>,
-    /// When the user was last told that it is retried.
+    /// When it was last reported that it is retried.
     retry_reported_at: Option<Instant>,
 }
 
@@ -92,7 +92,7 @@ impl ServerHealth {
             .failed(outage, Instant::now());
     }
 
-    /// For how long `server` has delivered nothing although it was asked.
+    /// For how long `server` has delivered nothing although requests were sent.
     #[must_use]
     pub(crate) fn failing_for(&self, server: ServerIndex) -> Duration {
         let failing = self
@@ -107,7 +107,7 @@ impl ServerHealth {
         self.lock().entry(server).or_default().given_up = Some(error.clone());
     }
 
-    /// How the retries of `server` ended, if they did a short time ago: it need not be asked.
+    /// How the retries of `server` ended, if they did a short time ago: no request is needed.
     #[must_use]
     pub(crate) fn given_up(&self, server: ServerIndex) -> Option<HttpError> {
         let servers = self.lock();
@@ -116,7 +116,7 @@ impl ServerHealth {
         record.given_up.clone()
     }
 
-    /// Whether other servers are to be asked before `server`.
+    /// Whether other servers are preferred to `server`.
     #[must_use]
     pub(crate) fn is_unreliable(&self, server: ServerIndex) -> bool {
         self.lock()
@@ -132,14 +132,14 @@ impl ServerHealth {
             .is_some_and(|record| record.failing(Instant::now()).is_some())
     }
 
-    /// Whether the user may be told now that another server is used instead of `server`; true for
+    /// Whether it may be reported now that another server is used instead of `server`; true for
     /// one caller every few seconds.
     #[must_use]
     pub(crate) fn is_failure_report_due(&self, server: ServerIndex) -> bool {
         is_due(&mut self.lock().entry(server).or_default().failure_reported_at)
     }
 
-    /// Whether the user may be told now that `server` is retried; true for one caller every few
+    /// Whether it may be reported now that `server` is retried; true for one caller every few
     /// seconds.
     #[must_use]
     pub(crate) fn is_retry_report_due(&self, server: ServerIndex) -> bool {
@@ -191,10 +191,10 @@ impl ServerRecord {
 }
 
 /// Whether the last message was long enough ago; a new one is sent then.
-fn is_due(told_at: &mut Option<Instant>) -> bool {
-    let is_due = told_at.is_none_or(|time| time.elapsed() >= REPORT_INTERVAL);
+fn is_due(reported_at: &mut Option<Instant>) -> bool {
+    let is_due = reported_at.is_none_or(|time| time.elapsed() >= REPORT_INTERVAL);
     if is_due {
-        *told_at = Some(Instant::now());
+        *reported_at = Some(Instant::now());
     }
     is_due
 }
@@ -235,26 +235,49 @@ mod tests {
     #[test]
     fn a_failure_lasts_as_long_as_requests_confirm_it() {
         let (mut record, start) = (ServerRecord::default(), Instant::now());
-        let after = |seconds| start + Duration::from_secs(seconds);
         record.failed(Outage::Unreachable, start);
-        record.failed(Outage::Unreachable, after(20));
-        assert_eq!(record.failing(after(49)).unwrap().since, start);
-        assert!(record.failing(after(50)).is_none(), "nobody knows");
+        record.failed(Outage::Unreachable, start + Duration::from_secs(20));
+        assert_eq!(
+            record
+                .failing(start + Duration::from_secs(49))
+                .unwrap()
+                .since,
+            start
+        );
+        assert!(
+            record.failing(start + Duration::from_secs(50)).is_none(),
+            "the state is unknown"
+        );
 
         // The request began when the last failure was fresh.
-        record.failed(Outage::Silent(Duration::from_secs(60)), after(100));
-        assert_eq!(record.failing(after(101)).unwrap().since, start);
-        record.failed(Outage::Unreachable, after(200));
-        assert_eq!(record.failing(after(200)).unwrap().since, after(200));
+        record.failed(
+            Outage::Silent(Duration::from_secs(60)),
+            start + Duration::from_secs(100),
+        );
+        assert_eq!(
+            record
+                .failing(start + Duration::from_secs(101))
+                .unwrap()
+                .since,
+            start
+        );
+        record.failed(Outage::Unreachable, start + Duration::from_secs(200));
+        assert_eq!(
+            record
+                .failing(start + Duration::from_secs(200))
+                .unwrap()
+                .since,
+            start + Duration::from_secs(200)
+        );
     }
 
     #[test]
-    fn one_of_many_tells_of_a_server() {
+    fn one_of_many_reports_on_a_server() {
         let health = ServerHealth::default();
-        let told = (0..100)
+        let reports = (0..100)
             .filter(|_| health.is_retry_report_due(FIRST))
             .count();
-        assert_eq!(told, 1);
+        assert_eq!(reports, 1);
         assert!(health.is_retry_report_due(SECOND) && health.is_failure_report_due(FIRST));
     }
 }

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use crate::cli::output::say_json;
-use crate::substitute::download::choice::DownloadChoice;
-use crate::substitute::progress::{Progress, ProgressEvent, ServerProgress};
+use crate::substitute::progress::{DownloadChoice, Progress, ProgressEvent, ServerProgress};
 
 /// One JSON object for each event.
 pub(super) struct JsonProgress;

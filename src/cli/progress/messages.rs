@@ -1,8 +1,7 @@
 //! Messages about events, for people.
 
 use crate::cli::output::{self, Verbosity};
-use crate::substitute::download::choice::DownloadChoice;
-use crate::substitute::progress::ProgressEvent;
+use crate::substitute::progress::{DownloadChoice, ProgressEvent};
 
 /// The message for an event that has a line of its own; `None` for other events.
 pub(super) fn event_message(event: &ProgressEvent<'_>, verbosity: Verbosity) -> Option<String> {

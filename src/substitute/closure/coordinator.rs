@@ -1,4 +1,4 @@
-//! Runs a plan: hands items to workers, and registers what they bring, references first.
+//! Runs a plan: hands items to workers, and registers what they unpack, references first.
 //!
 //! When no server has the nar of an item's build and another server has a build with other
 //! references, the item is planned again while everything else goes on: see `replan`.
@@ -167,9 +167,7 @@ fn refuse_all(
 
 /// Everything has to fit before anything is downloaded.
 fn check_space(fetch: &ClosureFetch, items: &[Arc<PlannedItem>]) -> Result<(), ItemError> {
-    let sizes = items
-        .iter()
-        .map(|item| item.authorized.narinfo().nar_size());
+    let sizes = items.iter().map(|item| item.nar_size());
     let free = fetch.store.free_bytes()?;
     check_free_space(fetch.store.layout().store(), free, saturating_sum(sizes))
 }

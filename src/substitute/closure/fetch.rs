@@ -45,7 +45,7 @@ pub(crate) struct ClosureFetch {
 /// What came of it.
 #[derive(Debug, Default)]
 pub(crate) struct FetchOutcome {
-    /// Items asked for that were valid already, with everything they refer to; or are now,
+    /// Requested items that were valid already, with everything they refer to; or are now,
     /// because trees that were missing are in place again.
     pub(crate) valid: Vec<StorePath>,
     /// Items that have become valid now.
@@ -64,5 +64,5 @@ impl FetchOutcome {
     }
 }
 
-/// How often progress is told, and the coordinator looks at locks.
+/// How often progress is reported, and the coordinator looks at locks.
 pub(crate) const TICK: Duration = Duration::from_millis(100);

@@ -36,6 +36,12 @@ pub(crate) struct PlannedItem {
 }
 
 impl PlannedItem {
+    /// Bytes of its nar.
+    #[must_use]
+    pub(crate) fn nar_size(&self) -> u64 {
+        self.authorized.narinfo().nar_size()
+    }
+
     /// The download that is announced for it, and whose it is.
     #[must_use]
     pub(crate) fn download(&self) -> Option<(&NarSource, &Download)> {
@@ -55,7 +61,7 @@ pub(crate) struct IncompleteItem {
 /// What is to be done for some items to be valid.
 #[derive(Debug, Default)]
 pub(crate) struct FetchPlan {
-    /// Those that are valid already, of those asked for, with everything they refer to.
+    /// Those that are valid already, of those requested, with everything they refer to.
     pub(crate) valid: Vec<StorePath>,
     /// Those that are valid already, but refer to items whose trees are missing.
     pub(crate) incomplete: Vec<IncompleteItem>,
@@ -73,11 +79,7 @@ impl FetchPlan {
     /// Bytes of all nars.
     #[must_use]
     pub(crate) fn nar_size(&self) -> u64 {
-        saturating_sum(
-            self.items
-                .iter()
-                .map(|item| item.authorized.narinfo().nar_size()),
-        )
+        saturating_sum(self.items.iter().map(PlannedItem::nar_size))
     }
 
     /// Bytes to download, as far as servers say.
@@ -101,10 +103,7 @@ pub(super) fn saturating_sum(sizes: impl Iterator<Item = u64>) -> u64 {
 /// left for last it would be unpacked alone, while every other worker is idle.
 pub(super) fn work_order(items: &[Arc<PlannedItem>]) -> VecDeque<usize> {
     const GOOD_PART: u64 = 16;
-    let sizes: Vec<u64> = items
-        .iter()
-        .map(|item| item.authorized.narinfo().nar_size())
-        .collect();
+    let sizes: Vec<u64> = items.iter().map(|item| item.nar_size()).collect();
     let total = saturating_sum(sizes.iter().copied());
 
     let (mut large, rest): (Vec<usize>, Vec<usize>) =

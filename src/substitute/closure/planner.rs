@@ -65,8 +65,8 @@ impl Planner {
 
         let mut missing = known.missing().clone();
         if repairs {
-            let is_new = |path: &&StorePath| !paths.contains(path);
-            wanted.extend(known.missing().iter().filter(is_new).cloned());
+            let others = known.missing().iter();
+            wanted.extend(others.filter(|path| !paths.contains(path)).cloned());
         }
 
         if !wanted.is_empty() {

@@ -1,4 +1,5 @@
-//! What is ready is published and registered, references first, as many items at a time as can be.
+//! Items whose trees are ready are published and registered, references first, as many at a time
+//! as possible.
 
 use std::collections::HashSet;
 
@@ -40,11 +41,11 @@ impl Coordinator<'_> {
     fn add_ready(&self, batch: &mut Vec<usize>, in_batch: &mut HashSet<usize>) -> bool {
         let before = batch.len();
         for (index, item) in self.items.iter().enumerate() {
-            let is_there = |need: &usize| {
-                matches!(self.states[*need], PlannedItemState::Valid) || in_batch.contains(need)
-            };
             let is_ready = matches!(self.states[index], PlannedItemState::Ready(_));
-            if is_ready && !in_batch.contains(&index) && item.needs.iter().all(is_there) {
+            let has_references = item.needs.iter().all(|need| {
+                matches!(self.states[*need], PlannedItemState::Valid) || in_batch.contains(need)
+            });
+            if is_ready && has_references && !in_batch.contains(&index) {
                 in_batch.insert(index);
                 batch.push(index);
             }

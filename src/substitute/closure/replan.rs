@@ -62,8 +62,11 @@ impl Coordinator<'_> {
             planner,
             references,
         } = self.replanning;
-        let plan = || planner.plan(std::slice::from_ref(item), references);
-        with_ticks(TICK, || self.fetch.installer.report_progress(), plan)
+        with_ticks(
+            TICK,
+            || self.fetch.installer.report_progress(),
+            || planner.plan(std::slice::from_ref(item), references),
+        )
     }
 
     /// Takes the item at `index`, and what its plan adds, into what is to be done.
@@ -111,21 +114,22 @@ impl Coordinator<'_> {
         }
 
         self.fail_without_references(&changed);
-        self.tell_of_plan();
+        self.report_plan();
     }
 
     /// Fails those of `items` that need what has failed already.
     fn fail_without_references(&mut self, items: &[usize]) {
         for &index in items {
-            let is_failed = |need: &&usize| matches!(self.states[**need], PlannedItemState::Failed);
-            if let Some(&need) = self.items[index].needs.iter().find(is_failed) {
+            let mut needs = self.items[index].needs.iter();
+            let failed = needs.find(|need| matches!(self.states[**need], PlannedItemState::Failed));
+            if let Some(&need) = failed {
                 let reference = self.items[need].path.clone();
                 self.fail(index, ItemError::Reference(reference));
             }
         }
     }
 
-    fn tell_of_plan(&self) {
+    fn report_plan(&self) {
         let sizes = self
             .items
             .iter()

@@ -80,8 +80,8 @@ impl Dependencies<'_> {
                 Some(index) => needs.push(*index),
                 None if self.repairs => {
                     let gaps = self.outside.gaps(&reference.to_path());
-                    let position = |gap: &StorePath| self.by_path.get(&gap.as_ref()).copied();
-                    needs.extend(gaps.iter().filter_map(position));
+                    let found = gaps.iter().map(|gap| self.by_path.get(&gap.as_ref()));
+                    needs.extend(found.flatten());
                 }
                 None => {}
             }
@@ -190,14 +190,17 @@ impl Sorting<'_> {
         })
     }
 
-    /// Whether the item may be downloaded at all: otherwise each that would have to be is told,
+    /// Whether the item may be downloaded at all: otherwise each that would have to be is reported,
     /// not only the first one that is tried.
     fn check_reach(&self, sources: &[NarSource]) -> Result<(), ItemError> {
         let (network, servers) = (self.network, self.network.servers());
-        let is_reached = |source: &NarSource| network.reaches(servers[source.server].base());
-        if sources.iter().all(is_reached) {
+        if sources
+            .iter()
+            .all(|source| network.reaches(servers[source.server].base()))
+        {
             return Ok(());
         }
+
         let mut all = choice::candidates(sources, servers, &MeasuredRates::default());
         choice::retain_reachable(&mut all, network).map_err(|url| ItemError::offline(&url))
     }

@@ -120,7 +120,7 @@ impl Inspection {
     }
 }
 
-/// Tells the resolver what is valid already, and keeps the first error of the store.
+/// Gives the resolver what is valid already, and keeps the first error of the store.
 pub(super) struct StoreSkipFilter {
     store_view: StoreView,
     missing_trees: MissingTrees,

@@ -1,4 +1,4 @@
-//! A worker of a fetch: brings one item after another to its temporary name.
+//! A worker of a fetch: unpacks one item after another at its temporary name.
 //!
 //! When this machine has too few threads or file descriptors for what a worker needs besides
 //! itself, the worker ends, so that those that are left have more. The last one stays.
@@ -21,7 +21,7 @@ pub(super) struct UnpackTask {
     pub(super) item: Arc<PlannedItem>,
 }
 
-/// What a worker brings back for an item.
+/// What came of an item that a worker had.
 pub(super) enum WorkerResult {
     /// The tree, and the right to register it.
     Unpacked(Box<(Checked, ItemLock)>),
@@ -75,9 +75,10 @@ impl<'a> Worker<'a> {
 
     /// Counts this worker out, unless it is the last one.
     fn may_end(&self) -> bool {
-        let fewer = |workers| (workers > 1).then(|| workers - 1);
         self.workers
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |workers| {
+                (workers > 1).then(|| workers - 1)
+            })
             .is_ok()
     }
 

@@ -2,7 +2,7 @@
 //!
 //! When the stream breaks off, the rest is requested with `Range` and `If-Range`. Whatever a server
 //! answers to that but the rest, the file is requested once more without a range, and what was
-//! received already is skipped. The decoder behind never notices. Whether the two halves belong together is told by the nar's
+//! received already is skipped. The decoder behind never notices. Whether the two halves belong together is decided by the nar's
 //! hash in the end, so a changed file cannot do harm.
 //!
 //! The bytes may come from three places: one connection, several of them when one has turned
@@ -55,7 +55,7 @@ pub(super) struct BodyRequest {
     pub(super) prefetched: Option<Box<dyn PrefetchedNar>>,
     /// Connections that may be used besides the first.
     pub(super) connections: SegmentConnections,
-    /// Tells when to stop.
+    /// Raised when the user interrupts.
     pub(super) cancel: Cancel,
 }
 
@@ -65,7 +65,7 @@ pub(super) enum BodyStream {
     /// The rest of the file, over several connections.
     Segments(Segments),
     /// A download that was started ahead of time.
-    PrefetchedNar(Box<dyn PrefetchedNar>),
+    Prefetched(Box<dyn PrefetchedNar>),
 }
 
 /// Whether segments of a file are considered.
@@ -112,7 +112,7 @@ pub(super) struct ResumableBody {
 }
 
 impl ResumableBody {
-    /// Asks for the file, unless it has begun to arrive.
+    /// Requests the file, unless it has begun to arrive.
     pub(super) fn open(
         client: Arc<Client>,
         wanted: BodyRequest,
@@ -132,7 +132,7 @@ impl ResumableBody {
                 let validator = prefetched.validator().map(str::to_owned);
                 let content_length = prefetched.content_length();
                 (
-                    BodyStream::PrefetchedNar(prefetched),
+                    BodyStream::Prefetched(prefetched),
                     content_length,
                     validator,
                 )
@@ -184,7 +184,7 @@ impl ResumableBody {
             }
             match self.next_chunk() {
                 Ok(None) => match self.content_length.or(self.size) {
-                    // A server may give less of the rest than was asked for.
+                    // A server may give less of the rest than was requested.
                     Some(length) if self.received < length => {
                         self.resume(HttpError::truncated(&self.url, self.received, length))?;
                     }
@@ -209,7 +209,7 @@ impl ResumableBody {
         }
     }
 
-    /// Tells others that the server delivers.
+    /// Reports that the server delivers.
     fn note_progress(&mut self) {
         if self.received - self.noted_at >= PROGRESS_BYTES {
             self.noted_at = self.received;
@@ -231,7 +231,7 @@ impl ResumableBody {
         let chunk = match &mut self.stream {
             BodyStream::Network(body) => body.next_chunk(),
             BodyStream::Segments(segments) => segments.next_chunk(),
-            BodyStream::PrefetchedNar(prefetched) => match prefetched.next_chunk() {
+            BodyStream::Prefetched(prefetched) => match prefetched.next_chunk() {
                 Ok(chunk) => Ok(chunk),
                 // Its cause is logged where it was started; the rest is requested here.
                 Err(_) => self.reopen().map(|()| Some(Bytes::new())),
@@ -305,7 +305,7 @@ impl ResumableBody {
             && self.retries.health().takes_ranges(self.server)
     }
 
-    /// Requests segments of what the stream will not have brought by the time they are here.
+    /// Requests segments of what the stream will not have delivered by the time they arrive.
     fn request_segments(&self) -> Option<Segments> {
         let (validator, end) = (self.validator.clone()?, self.content_length?);
         let start = self.received + SEGMENT_BYTES;
@@ -330,7 +330,7 @@ pub(super) fn request(url: &Url, cancel: &Cancel) -> NarRequest {
     }
 }
 
-/// What names this version of the file, if parts of it can be asked for.
+/// What names this version of the file, if parts of it can be requested.
 pub(super) fn range_validator(body: &NarBody) -> Option<String> {
     body.validator()
         .filter(|_| body.accepts_ranges())

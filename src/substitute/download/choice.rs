@@ -16,6 +16,7 @@ use crate::format::server_list::{ServerIndex, ServerList};
 use crate::substitute::item_lookup::NarSource;
 use crate::substitute::network::Network;
 use crate::substitute::outcome::Unusable;
+use crate::substitute::progress::DownloadChoice;
 
 /// One way to get a nar.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub(crate) struct MeasuredRates {
 }
 
 /// Bytes and the seconds they took, of late: each new observation lets older ones fade by as
-/// many bytes as it brings.
+/// many bytes as it has.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     bytes: f64,
@@ -69,7 +70,7 @@ impl Rate {
 const ASSUMED_BYTES: f64 = 1e6;
 /// How far back measurements count.
 const REMEMBERED_BYTES: f64 = 64e6;
-/// Shorter times tell nothing.
+/// Shorter times are not measurable.
 const SHORTEST_SECONDS: f64 = 1e-6;
 
 impl MeasuredRates {
@@ -168,18 +169,6 @@ pub(crate) fn retain_reachable(
     }
 }
 
-/// Why a server's download was preferred to its others: what was expected of each.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct DownloadChoice {
-    /// Bytes per second from the server.
-    pub(crate) link: u64,
-    /// Whether that was measured in this run, rather than assumed.
-    pub(crate) link_is_measured: bool,
-    /// The server's downloads, best first: their methods, and in how many seconds each would
-    /// be here and decoded.
-    pub(crate) expected: Vec<(Compression, f64)>,
-}
-
 /// What was expected of the downloads of the first of `ranked`'s server; `None` when there was
 /// no choice.
 #[must_use]
@@ -223,13 +212,15 @@ pub(crate) fn check_usable(source: &NarSource, servers: &ServerList) -> Result<(
     names.retain(|name| !name.is_empty());
     names.sort_unstable();
     names.dedup();
-    let is_known = |download: &Download| download.compression.is_ok();
     Err(if downloads.is_empty() {
         Unusable::NoDownload
     } else if !names.is_empty() {
         names.truncate(NAMED_METHODS);
         Unusable::Compression(names)
-    } else if downloads.iter().any(is_known) {
+    } else if downloads
+        .iter()
+        .any(|download| download.compression.is_ok())
+    {
         Unusable::Url
     } else {
         Unusable::NoCompression

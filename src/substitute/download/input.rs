@@ -1,5 +1,5 @@
 //! The compressed bytes of a nar on their way to the decoder: not more than its size can take, and
-//! none once the user wants to stop.
+//! none after an interrupt.
 //!
 //! A decoder may take any amount of input that stands for nothing: empty frames, members and
 //! streams, padding, frames to be skipped. So both are checked here, wherever it reads.
@@ -136,9 +136,8 @@ mod tests {
             streams_bytes: 64 << 20,
             all_bytes: 64 << 20,
         };
-        let copy = |reader: &mut dyn Read| io::copy(reader, &mut io::sink());
         Decoders::new(memory, 4)
-            .decode(method, input, copy)
+            .decode(method, input, |reader| io::copy(reader, &mut io::sink()))
             .is_ok_and(|copied| copied.is_ok())
     }
 

@@ -41,7 +41,7 @@ pub(crate) trait NarPrefetcher: Send + Sync {
     ) -> Option<(usize, Box<dyn PrefetchedNar>)>;
 }
 
-/// Asks the server for `candidate`, and waits for its first bytes.
+/// Requests `candidate`, and waits for its first bytes.
 ///
 /// # Errors
 /// The server does not give it.

@@ -32,11 +32,10 @@ impl ResumableBody {
         }
 
         loop {
-            let is_abandoned = || self.shared.is_abandoned.load(Ordering::Relaxed);
-            if !self
-                .retries
-                .wait_to_resume(self.server, &error, &is_abandoned)
-            {
+            let may_resume = self.retries.wait_to_resume(self.server, &error, &|| {
+                self.shared.is_abandoned.load(Ordering::Relaxed)
+            });
+            if !may_resume {
                 return Err(error);
             }
             tracing::debug!(

@@ -43,7 +43,7 @@ pub(crate) struct Retries {
 struct RetryState {
     /// Servers that have the item.
     servers: BTreeSet<ServerIndex>,
-    /// All servers have been asked whether they have it.
+    /// It has been looked up on all servers.
     is_search_done: bool,
     /// Servers whose downloads of it are of no use.
     useless: BTreeSet<ServerIndex>,
@@ -122,12 +122,11 @@ impl Retries {
     #[must_use]
     pub(crate) fn has_alternative(&self, server: ServerIndex) -> bool {
         let state = self.state();
-        let is_good = |other: &ServerIndex| {
+        state.servers.iter().any(|other| {
             *other != server
                 && !state.useless.contains(other)
                 && !self.context.network.health().is_failing(*other)
-        };
-        state.servers.iter().any(is_good)
+        })
     }
 
     /// Waits until a broken download from `server` may be resumed, after it failed with `error`.
@@ -153,7 +152,7 @@ impl Retries {
         self.wait(server, error, is_abandoned)
     }
 
-    /// Waits until `server` may be asked again, after it failed with `error`. False: it is to be
+    /// Waits until a request to `server` may be sent again, after it failed with `error`. False: it is to be
     /// given up.
     #[must_use]
     pub(crate) fn wait(
@@ -178,7 +177,7 @@ impl Retries {
         }
     }
 
-    /// Whether another server can serve. Those that were not needed before are asked, once.
+    /// Whether another server can serve. Looks the item up on those that were not needed before, once.
     fn find_alternative(&self, server: ServerIndex) -> bool {
         if self.has_alternative(server) {
             return true;
@@ -194,7 +193,7 @@ impl Retries {
         self.has_alternative(server)
     }
 
-    /// How long to wait before `server` is asked again; `None`: not at all.
+    /// How long to wait before the next request to `server`; `None`: not at all.
     fn next_wait(&self, server: ServerIndex, error: &HttpError) -> Option<Duration> {
         let (health, time) = (self.context.network.health(), self.context.time);
         let outage = error.outage()?;
@@ -238,16 +237,16 @@ impl Retries {
         }
 
         let wait = backoff(waits, fastrand::f64()).max(asked_for).min(left);
-        let is_worth_telling = waits > QUICK_RETRIES || matches!(outage, Outage::Silent(_));
-        if is_known && is_worth_telling && health.is_retry_report_due(server) {
-            self.tell(server, error, failing_for);
+        let is_worth_reporting = waits > QUICK_RETRIES || matches!(outage, Outage::Silent(_));
+        if is_known && is_worth_reporting && health.is_retry_report_due(server) {
+            self.report_retry(server, error, failing_for);
         }
 
         tracing::debug!(server = self.server_url(server), ?wait, reason = %error.without_url(), "waiting before a retry");
         Some(wait)
     }
 
-    fn tell(&self, server: ServerIndex, error: &HttpError, failing_for: Duration) {
+    fn report_retry(&self, server: ServerIndex, error: &HttpError, failing_for: Duration) {
         let url = &self.context.network.servers()[server];
         self.context.progress.event(ProgressEvent::Retrying {
             server: &url.host_and_port(),
@@ -308,12 +307,13 @@ mod tests {
         };
 
         let counter = Arc::clone(&searches);
-        let find_servers = move || {
-            counter.fetch_add(1, Ordering::Relaxed);
-            found.iter().copied().map(ServerIndex::at).collect()
-        };
-
-        let retries = Retries::new(context, Box::new(find_servers));
+        let retries = Retries::new(
+            context,
+            Box::new(move || {
+                counter.fetch_add(1, Ordering::Relaxed);
+                found.iter().copied().map(ServerIndex::at).collect()
+            }),
+        );
         retries.add_servers([SERVER]);
         (retries, searches)
     }
@@ -330,16 +330,17 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_a_limit() {
-        let ms = |waits, random| backoff(waits, random).as_millis();
-        assert_eq!(
-            [1, 2, 3, 4].map(|waits| ms(waits, 1.0)),
-            [100, 200, 400, 800]
-        );
-        assert_eq!(
-            [1, 2, 3, 4].map(|waits| ms(waits, 0.0)),
-            [50, 100, 200, 400]
-        );
-        assert_eq!([7, 100].map(|waits| ms(waits, 1.0)), [4000, 4000]);
+        for (waits, least, most) in [
+            (1, 50, 100),
+            (2, 100, 200),
+            (3, 200, 400),
+            (4, 400, 800),
+            (7, 2000, 4000),
+            (100, 2000, 4000),
+        ] {
+            assert_eq!(backoff(waits, 0.0), Duration::from_millis(least));
+            assert_eq!(backoff(waits, 1.0), Duration::from_millis(most));
+        }
     }
 
     #[test]
@@ -374,7 +375,7 @@ mod tests {
         assert!(some.wait(SERVER, &broken(), &|| false));
         assert!(
             !some.wait(SERVER, &broken(), &|| true),
-            "nobody waits for it"
+            "the download is abandoned"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The bytes of a file from servers that behave badly, in one way each or as chance has it: all of
+//! The bytes of a file from servers that behave badly, in one way each or at random: all of
 //! them, in order, or an error; and soon.
 //!
 //! The server of a seed has a few bad habits, and falls into them now and then. Its connections
@@ -33,17 +33,17 @@ mod ranges;
 enum Habit {
     /// Breaks off somewhere in the body.
     Cut,
-    /// Gives less than was asked for, and says so.
+    /// Sends less than the requested range, and says so.
     ShortRange,
-    /// Gives more than was asked for, and says so.
+    /// Sends more than the requested range, and says so.
     LongRange,
-    /// Gives another part than was asked for, and says so.
+    /// Sends another range than the requested one, and says so.
     OtherRange,
-    /// Gives everything, whatever was asked for.
+    /// Sends the whole file, whatever was requested.
     NoRange,
     /// Falls silent in the body.
     Silence,
-    Oops,
+    ServerError,
     /// Calls the same file another version.
     Renamed,
     HangUp,
@@ -56,15 +56,15 @@ const HABITS: [Habit; 9] = [
     Habit::OtherRange,
     Habit::NoRange,
     Habit::Silence,
-    Habit::Oops,
+    Habit::ServerError,
     Habit::Renamed,
     Habit::HangUp,
 ];
 
-/// Enough to be worth several connections, after what a single one brings first.
+/// Enough to be worth several connections, after what a single one delivers first.
 const FILE_BYTES: usize = 7 << 20;
 
-/// What a connection brings at once, and how long it waits then: slower than the client reads.
+/// What a connection delivers at once, and how long it waits then: slower than the client reads.
 const PIECE_BYTES: usize = 64 << 10;
 const PIECE_WAIT: Duration = Duration::from_millis(20);
 
@@ -132,7 +132,7 @@ impl Slow {
         };
         match habit {
             Some(Habit::HangUp) => return Ok(false),
-            Some(Habit::Oops) => {
+            Some(Habit::ServerError) => {
                 stream.write_all(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")?;
                 return Ok(true);
             }
@@ -180,7 +180,7 @@ impl Slow {
 /// A part of the file: from here up to there, or to the end.
 type Part = (usize, Option<usize>);
 
-/// What the next request wants: a part, or everything.
+/// What the next request is for: a part, or everything.
 fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Option<Part>>> {
     let mut fields = HashMap::new();
     loop {
@@ -306,7 +306,7 @@ fn try_server(
 }
 
 /// A server that closes each connection after one answer, which `answer` makes of the number of the
-/// request and the first byte that it wants.
+/// request and the first requested byte.
 fn answering(answer: impl Fn(u64, usize) -> String + Send + 'static) -> (Url, Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/nar", listener.local_addr().unwrap());
@@ -374,18 +374,18 @@ fn parts_of_other_sizes_do_no_harm() {
         for habit in [Habit::ShortRange, Habit::LongRange, Habit::NoRange] {
             let file = &file;
             scope.spawn(move || {
-                let attempt = || {
+                let attempts = (0..10).map(|_| {
                     let (outcome, server) = try_server(file, 0, vec![habit], 1.0, PATIENT);
                     assert!(outcome.unwrap() == **file, "{habit:?}");
                     server
-                };
+                });
+
                 // Unless everything arrived before segments were considered.
-                let is_in_parts = |server: &Arc<Slow>| server.requests.load(Ordering::Relaxed) > 1;
-                let server = std::iter::repeat_with(attempt)
-                    .take(10)
-                    .find(is_in_parts)
+                let server = attempts
+                    .into_iter()
+                    .find(|server| server.requests.load(Ordering::Relaxed) > 1)
                     .unwrap();
-                // What one connection brought may come again, once, and a server sends more before
+                // What one connection delivered may come again, once, and a server sends more before
                 // it notices that the client is gone: not everything again for every piece.
                 let sent = server.sent.load(Ordering::Relaxed);
                 assert!(sent <= 4 * FILE_BYTES as u64, "{habit:?}: {sent} bytes");
@@ -395,39 +395,41 @@ fn parts_of_other_sizes_do_no_harm() {
 }
 
 #[test]
-fn servers_of_chance() {
+fn random_faults_of_a_server_do_not_change_the_bytes() {
     let file = file();
     let in_parts = AtomicU64::new(0);
-    let try_seed = |seed| {
-        let mut rng = Rng::with_seed(seed);
-        let habits: Vec<Habit> = (0..rng.usize(1..4))
-            .map(|_| *rng.choice(&HABITS).unwrap())
-            .collect();
-        let temper = rng.f64().powi(2);
-        println!("seed {seed}: {habits:?}, {temper:.2}");
-        let stall = Duration::from_millis(300);
-        let (outcome, server) = try_server(&file, seed, habits, temper, stall);
-        if let Ok(bytes) = outcome {
-            assert!(
-                bytes == *file,
-                "seed {seed}: {} bytes, of {}",
-                bytes.len(),
-                file.len()
-            );
-        }
-        in_parts.fetch_add(server.parts.load(Ordering::Relaxed), Ordering::Relaxed);
-    };
     let seeds = seeds(SEEDS);
     let next = AtomicU64::new(seeds.start);
-    let all = || std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
     std::thread::scope(|scope| {
         for _ in 0..SIDE_BY_SIDE {
             scope.spawn(|| {
-                all()
-                    .take_while(|seed| seeds.contains(seed))
-                    .for_each(try_seed)
+                let all = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+                for seed in all.take_while(|seed| seeds.contains(seed)) {
+                    in_parts.fetch_add(try_seed(&file, seed), Ordering::Relaxed);
+                }
             });
         }
     });
     assert!(in_parts.into_inner() > 0);
+}
+
+/// Reads from a server with the faults of `seed`; how many parts of the file it sent.
+fn try_seed(file: &Arc<[u8]>, seed: u64) -> u64 {
+    let mut rng = Rng::with_seed(seed);
+    let habits: Vec<Habit> = (0..rng.usize(1..4))
+        .map(|_| *rng.choice(&HABITS).unwrap())
+        .collect();
+    let temper = rng.f64().powi(2);
+    println!("seed {seed}: {habits:?}, {temper:.2}");
+
+    let stall = Duration::from_millis(300);
+    let (outcome, server) = try_server(file, seed, habits, temper, stall);
+    if let Ok(bytes) = outcome {
+        let (received, expected) = (bytes.len(), file.len());
+        assert!(
+            bytes == **file,
+            "seed {seed}: {received} of {expected} bytes"
+        );
+    }
+    server.parts.load(Ordering::Relaxed)
 }

@@ -68,7 +68,7 @@ pub(crate) struct TransferRequest<'a> {
     pub(crate) prefetched: Option<Box<dyn PrefetchedNar>>,
     /// What happens when it breaks.
     pub(crate) retries: Arc<Retries>,
-    /// Tells when to stop.
+    /// Raised when the user interrupts.
     pub(crate) cancel: Cancel,
 }
 
@@ -86,7 +86,7 @@ pub(crate) struct NarStream {
 /// The reader's end.
 struct Incoming {
     chunks: Receiver<Bytes>,
-    /// Nothing is ever sent: that it is there tells the decoder that there is a reader.
+    /// Nothing is ever sent: as long as it exists, the decoder has a reader.
     _presence: Sender<Infallible>,
 }
 
@@ -153,9 +153,10 @@ impl NarStream {
             stopped: StopReason::default(),
         };
 
-        let start = |error| TransferError::Start(Arc::new(error));
         let thread = std::thread::Builder::new().name("decode".to_owned());
-        let decoder = thread.spawn(move || decode.run(body)).map_err(start)?;
+        let decoder = thread
+            .spawn(move || decode.run(body))
+            .map_err(|error| TransferError::Start(Arc::new(error)))?;
         Ok(Self {
             incoming: Some(Incoming {
                 chunks,
@@ -188,9 +189,10 @@ impl NarStream {
     pub(crate) fn finish(mut self) -> Result<TransferMeasurements, TransferError> {
         self.incoming = None;
         self.shared.is_abandoned.store(true, Ordering::Relaxed);
-        let lost = || TransferError::Start(Arc::new(io::Error::other("a thread has panicked")));
         let decoded = self.decoder.take().map(JoinHandle::join);
-        let decoded = decoded.and_then(Result::ok).ok_or_else(lost)??;
+        let decoded = decoded.and_then(Result::ok).ok_or_else(|| {
+            TransferError::Start(Arc::new(io::Error::other("a thread has panicked")))
+        })??;
         Ok(TransferMeasurements {
             downloaded: self.shared.received.load(Ordering::Relaxed),
             streamed: self.shared.streamed.load(Ordering::Relaxed),
@@ -206,7 +208,7 @@ impl Drop for NarStream {
     }
 }
 
-/// Tells how much has been received.
+/// How much has been received.
 #[derive(Clone)]
 pub(crate) struct ReceivedCounter(Arc<TransferCounters>);
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::substitute::download::counters::TransferCounters;
 
-/// The least that a stream has to bring before more connections are considered,
+/// The least that a stream has to deliver before more connections are considered,
 const BYTES_MIN: u64 = 512 << 10;
 /// and the least time for that.
 const TIME_MIN: Duration = Duration::from_millis(300);
@@ -19,7 +19,7 @@ pub(super) struct Trial {
     /// What the counters were when the stream began.
     streamed: u64,
     waited_micros: u64,
-    /// Bytes that the stream has to bring. Doubled when segments break: what they have received
+    /// Bytes that the stream has to deliver. Doubled when segments break: what they have received
     /// ahead of the reader is requested again.
     bytes_min: u64,
 }
@@ -42,12 +42,12 @@ impl Trial {
         self.waited_micros = counters.waited_micros.load(Ordering::Relaxed);
     }
 
-    /// Segments broke: the next stream has to bring more before they are requested again.
+    /// Segments broke: the next stream has to deliver more before they are requested again.
     pub(super) fn demand_more(&mut self) {
         self.bytes_min = self.bytes_min.saturating_mul(2);
     }
 
-    /// Whether the stream has brought enough to tell, and most of the time was spent waiting.
+    /// Whether the stream has delivered enough to decide, and most of the time was spent waiting.
     pub(super) fn is_slow(&self, counters: &TransferCounters) -> bool {
         let streamed = counters.streamed.load(Ordering::Relaxed) - self.streamed;
         let waited = counters.waited_micros.load(Ordering::Relaxed) - self.waited_micros;

@@ -115,7 +115,7 @@ impl AttemptError {
     }
 
     /// Whether the server's other downloads would fail in the same way: it does not answer, or
-    /// wants to be left alone.
+    /// is overloaded.
     pub(super) fn concerns_server(&self) -> bool {
         let is_down = matches!(self.outage(), Some(Outage::Unreachable | Outage::Silent(_)));
         is_down || self.network().is_some_and(HttpError::is_overload)
@@ -158,6 +158,11 @@ impl Attempt {
             url,
             error,
         }
+    }
+
+    /// Whether the server does not have the nar after all.
+    pub(super) fn is_absent(&self) -> bool {
+        self.error.class() == FailureClass::Absent
     }
 
     /// Whether it is the same failure once more.

@@ -3,12 +3,12 @@
 use crate::format::server_list::ServerIndex;
 use crate::format::server_url::redacted;
 use crate::substitute::download::choice::DownloadCandidate;
-use crate::substitute::install::attempt_errors::{Attempt, FailureClass};
+use crate::substitute::install::attempt_errors::Attempt;
 
-/// A server is asked for an item's nar so often, however many URLs its narinfos have.
+/// Requests for an item's nar that are made to a server, however many URLs its narinfos have.
 const ATTEMPTS_PER_SERVER: usize = 3;
 /// A server that does not have so many of the nars that its narinfo names has none of them: the
-/// last attempt is kept for what it answers when it is asked for the narinfo again.
+/// last attempt is kept for what it answers when the narinfo is requested again.
 const ABSENT_PER_NARINFO: usize = 2;
 
 /// The failed attempts for one item.
@@ -43,16 +43,13 @@ impl Attempts {
     /// Whether `candidate` is worth an attempt after those that failed.
     pub(super) fn allow(&self, candidate: &DownloadCandidate) -> bool {
         let server = candidate.server;
-        let is_its = |attempt: &&Attempt| attempt.candidate.server == server;
-        let is_absent = |attempt: &&Attempt| attempt.error.class() == FailureClass::Absent;
-        let absent = self.all[self.earlier..]
-            .iter()
-            .filter(is_its)
-            .filter(is_absent)
+        let absent = attempts_at(server, &self.all[self.earlier..])
+            .filter(|attempt| attempt.is_absent())
             .count();
+
         !self.failing.contains(&server)
             && absent < ABSENT_PER_NARINFO
-            && self.all.iter().filter(is_its).count() < ATTEMPTS_PER_SERVER
+            && attempts_at(server, &self.all).count() < ATTEMPTS_PER_SERVER
     }
 
     /// Whether no earlier attempt failed like `attempt`.
@@ -74,4 +71,9 @@ impl Attempts {
     pub(super) fn into_vec(self) -> Vec<Attempt> {
         self.all
     }
+}
+
+fn attempts_at(server: ServerIndex, all: &[Attempt]) -> impl Iterator<Item = &Attempt> {
+    all.iter()
+        .filter(move |attempt| attempt.candidate.server == server)
 }

@@ -19,7 +19,7 @@ use crate::trust::verdict::Refusal;
 /// Why an item could not be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ItemError {
-    /// No server has it, and says so, or none gave an answer that can be used.
+    /// No server has it, or none gave an answer that can be used.
     #[error("{}{}", not_available_text(*.status), answer_lines(.answers))]
     NotAvailable {
         /// What follows from all answers.
@@ -27,7 +27,7 @@ pub(crate) enum ItemError {
         /// What each server's lookup gave.
         answers: Vec<UnavailableAt>,
     },
-    /// This machine could not ask the servers.
+    /// This machine could not send requests to the servers.
     #[error("this machine could not look it up{}", answer_lines(.answers))]
     LookupFailed {
         /// What each server's lookup gave.
@@ -317,8 +317,8 @@ impl ItemError {
         let Self::AllFailed(attempts) = self else {
             return BTreeSet::new();
         };
-        let is_down = |attempt: &Attempt| matches!(attempt.error.outage(), Some(outage) if outage != Outage::Broken);
-        if !attempts.iter().all(is_down) {
+        let mut outages = attempts.iter().map(|attempt| attempt.error.outage());
+        if !outages.all(|outage| outage.is_some_and(|outage| outage != Outage::Broken)) {
             return BTreeSet::new();
         }
 
@@ -331,7 +331,6 @@ impl ItemError {
     /// Whether some server's narinfo leads to a nar that is not there: it is stale.
     #[must_use]
     pub(crate) fn is_stale(&self) -> bool {
-        let is_absent = |attempt: &Attempt| attempt.error.class() == FailureClass::Absent;
-        matches!(self, Self::AllFailed(attempts) if attempts.iter().any(is_absent))
+        matches!(self, Self::AllFailed(attempts) if attempts.iter().any(Attempt::is_absent))
     }
 }

@@ -12,7 +12,7 @@ use crate::format::store_path::StorePath;
 use crate::store::Links;
 use crate::store::unpack::{Checked, Destination, UnpackError, WriterPool, unpack};
 use crate::substitute::cancel::Cancel;
-use crate::substitute::download::choice::{self, DownloadCandidate, DownloadChoice, MeasuredRates};
+use crate::substitute::download::choice::{self, DownloadCandidate, MeasuredRates};
 use crate::substitute::download::errors::TransferError;
 use crate::substitute::download::prefetch::{NarPrefetcher, PrefetchedNar};
 use crate::substitute::download::retries::{FindServers, Retries, RetryContext};
@@ -24,7 +24,7 @@ use crate::substitute::install::attempts::Attempts;
 use crate::substitute::install::errors::ItemError;
 use crate::substitute::item_lookup::NarSource;
 use crate::substitute::network::Network;
-use crate::substitute::progress::{Progress, ProgressEvent};
+use crate::substitute::progress::{DownloadChoice, Progress, ProgressEvent};
 use crate::sync::lock;
 use crate::trust::verdict::AuthorizedNarInfo;
 
@@ -57,7 +57,7 @@ pub(crate) struct Installer {
     pub(crate) rates: Mutex<MeasuredRates>,
     /// Receives progress events.
     pub(crate) progress: Arc<dyn Progress>,
-    /// Tells when to stop.
+    /// Raised when the user interrupts.
     pub(crate) cancel: Cancel,
     /// How long a server that has answered before is retried without progress.
     pub(crate) retry_time: Duration,
@@ -104,8 +104,8 @@ impl Installer {
                 reason = attempt.error.reason(),
                 "download failed"
             );
-            let is_worth_telling = is_worth_telling(&attempt, retries);
-            if attempts.is_new(&attempt) && is_worth_telling {
+            let is_worth_reporting = is_worth_reporting(&attempt, retries);
+            if attempts.is_new(&attempt) && is_worth_reporting {
                 self.progress.event(ProgressEvent::SourceFailed {
                     item,
                     url: &attempt.url,
@@ -305,7 +305,7 @@ impl Installer {
         lock(&self.rates).clone()
     }
 
-    /// Tells how far every transfer is.
+    /// Reports how far every transfer is.
     pub(crate) fn report_progress(&self) {
         let in_flight = lock(&self.in_flight);
         for (item, received) in in_flight.iter() {
@@ -318,7 +318,7 @@ impl Installer {
 
 /// Whether a failure is reported as such. An outage is reported by the wait that follows
 /// it, and when another server steps in, once for all items.
-fn is_worth_telling(attempt: &Attempt, retries: &Retries) -> bool {
+fn is_worth_reporting(attempt: &Attempt, retries: &Retries) -> bool {
     // It is not the source that failed, and the item may be tried again.
     if attempt.error.is_shortage() {
         return false;

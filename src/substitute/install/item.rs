@@ -80,24 +80,13 @@ pub(crate) fn unpack(
         }
     }
 
-    let request = &request;
-
-    let mut unpacked = installer.unpack(request, Vec::new(), retries);
-    if let Err(error) = unpacked {
-        unpacked = match error.is_stale() {
-            true => look_up_again(installer, resolver, request, error, retries),
-            false => Err(error),
-        };
-    }
-
-    let error = match unpacked {
+    let error = match from_known_sources(installer, resolver, &request, retries) {
         Ok(checked) => return Ok(checked),
         Err(error) => error,
     };
-
     let is_stale = error.is_stale();
     let unpacked = match error.is_of_servers() {
-        true => from_other_servers(installer, resolver, request, builds, error, retries),
+        true => from_other_servers(installer, resolver, &request, builds, error, retries),
         false => Err(error.into()),
     };
 
@@ -107,20 +96,31 @@ pub(crate) fn unpack(
             error,
             is_superseded: false,
         }) if error.is_of_servers() => installer
-            .retry(request, error, retries)
+            .retry(&request, error, retries)
             .map_err(UnpackFailure::from),
         other => other,
     };
 
-    if is_stale
-        || unpacked
-            .as_ref()
-            .is_err_and(|failure| failure.error.is_stale())
-    {
-        // What the servers answered now is as wrong as what the lookup cache had.
+    // What the servers answered now may be as wrong as what the lookup cache had.
+    if is_stale || matches!(&unpacked, Err(failure) if failure.error.is_stale()) {
         resolver.remove_cached(request.item.clone());
     }
     unpacked
+}
+
+/// Tries the sources of the request, and once more what the servers answer now.
+fn from_known_sources(
+    installer: &Installer,
+    resolver: &Resolver,
+    request: &UnpackRequest<'_>,
+    retries: &Arc<Retries>,
+) -> Result<Checked, ItemError> {
+    match installer.unpack(request, Vec::new(), retries) {
+        Err(error) if error.is_stale() => {
+            look_up_again(installer, resolver, request, error, retries)
+        }
+        unpacked => unpacked,
+    }
 }
 
 fn look_up_again(
@@ -215,10 +215,13 @@ fn from_other_builds(
         };
 
         let has_same_references = have_same_references(authorized, request.authorized);
-        let is_failing = |source: &NarSource| retries.health().is_failing(source.server);
+        let health = retries.health();
+        let is_failing = sources
+            .iter()
+            .all(|source| health.is_failing(source.server));
         match allowed {
             // To wait for the first build is better than to wait for another one.
-            _ if !has_same_references && sources.iter().all(is_failing) => continue,
+            _ if !has_same_references && is_failing => continue,
             AllowedBuilds::UntilOtherReferences if !has_same_references => {
                 tracing::debug!("the next build has other references: it has to be planned");
                 resolver.reject(request.item.clone(), failed);
@@ -259,16 +262,13 @@ fn find_servers(
         let Some(resolver) = resolver.upgrade() else {
             return Vec::new();
         };
-        let is_allowed = |build: &ItemBuild| {
+        let found = resolver.resolve_on_all_servers(item.clone()).items;
+        let builds = found.into_iter().flat_map(ItemLookup::builds);
+        let allowed = builds.filter(|build| {
             allowed != AllowedBuilds::WithSameReferences
                 || have_same_references(build.authority.authorized(), &authorized)
-        };
-        let found = resolver.resolve_on_all_servers(item.clone()).items;
-        let builds = found
-            .into_iter()
-            .flat_map(ItemLookup::builds)
-            .filter(is_allowed);
-        builds
+        });
+        allowed
             .flat_map(|build| build.sources)
             .map(|source| source.server)
             .collect()
@@ -278,12 +278,9 @@ fn find_servers(
 /// The sources of the same build, of all servers.
 fn same_build_sources(resolver: &Resolver, request: &UnpackRequest<'_>) -> Vec<NarSource> {
     let found = resolver.resolve_on_all_servers(request.item.clone()).items;
-    let is_same =
-        |build: &ItemBuild| is_same_build(build.authority.authorized(), request.authorized);
-    let same = found
-        .into_iter()
-        .flat_map(ItemLookup::builds)
-        .filter(is_same);
+    let builds = found.into_iter().flat_map(ItemLookup::builds);
+    let same =
+        builds.filter(|build| is_same_build(build.authority.authorized(), request.authorized));
     same.flat_map(|build| build.sources).collect()
 }
 

@@ -9,28 +9,28 @@ use crate::format::store_path::HashPart;
 use crate::http::{HttpError, NarInfoAnswer};
 use crate::lookup_cache::{AnswerKind, CacheEntry, CacheError, CachedAnswer, ServerFact};
 use crate::substitute::download::choice;
-use crate::substitute::error_text::chain;
 use crate::substitute::item_lookup::{Authority, NarSource};
 use crate::substitute::lookup::engine::LookupEngine;
-use crate::substitute::lookup::items::ServerOffer;
+use crate::substitute::lookup::item::ServerOffer;
+use crate::substitute::lookup::items::ItemIndex;
 use crate::substitute::lookup::refused::RefusedNarInfo;
+use crate::substitute::lookup::servers::LookupServer;
 use crate::substitute::lookup::verification::{
     TextOrigin, VerificationOutcome, VerifiedText, answer_kind,
 };
 use crate::substitute::outcome::{AnswerOrigin, LookupFailure, LookupOutcome, ServerAnswer};
-use crate::substitute::progress::ProgressEvent;
 use crate::trust::verdict::Refusal;
 
 impl LookupEngine {
     /// Sends requests for `item` to `servers`.
-    pub(super) fn ask(&mut self, item: u32, servers: &[ServerIndex]) {
+    pub(super) fn request(&mut self, item: ItemIndex, servers: &[ServerIndex]) {
         self.cache_misses += servers.len() as u64;
-        let path = self.items[item as usize].item.path.clone();
+        let path = self.items[item].lookup.path.clone();
         if let Err(error) = self.connect() {
             for &server in servers {
                 let failure = LookupFailure::Request(Arc::clone(&error));
                 let answer = ServerAnswer::of(LookupOutcome::LocalFailure(failure));
-                self.items[item as usize].item.answer(server, answer);
+                self.items[item].lookup.answer(server, answer);
             }
             return self.advance(item);
         }
@@ -39,7 +39,7 @@ impl LookupEngine {
             self.asked_at = Instant::now();
         }
         for &server in servers {
-            self.servers[server].asked();
+            self.servers[server].requested();
             if let Some(lookups) = &self.lookups {
                 lookups.request(server, path.hash_part());
             }
@@ -53,11 +53,7 @@ impl LookupEngine {
         }
         let urls = self.servers.iter().map(|server| server.url.base());
         let client = self.setup.network.client_for_all(urls)?;
-        let specs = self
-            .servers
-            .iter()
-            .map(crate::substitute::lookup::servers::LookupServer::spec)
-            .collect();
+        let specs = self.servers.iter().map(LookupServer::spec).collect();
         let (lookups, events) = client.lookups(specs)?;
         self.lookups = Some(lookups);
         self.events = events.queue();
@@ -77,7 +73,7 @@ impl LookupEngine {
         let entry = match answer {
             Ok(NarInfoAnswer::Found { text, max_age }) => {
                 self.note_answer(server);
-                let items = self.with_hash_part(hash_part);
+                let items = self.items.with_hash_part(hash_part);
                 return self.check(server, items, text, TextOrigin::Server { max_age });
             }
             Ok(NarInfoAnswer::Missing { status, max_age }) => ttl.entry(
@@ -104,13 +100,13 @@ impl LookupEngine {
 
         let expires_at = entry.is_fresh(now).then_some(entry.expires_at);
         self.queue_cache_entry(server, *hash_part, entry);
-        for item in self.with_hash_part(hash_part) {
+        for item in self.items.with_hash_part(hash_part) {
             let answer = ServerAnswer {
                 outcome: outcome.clone(),
                 origin: AnswerOrigin::Network,
                 expires_at,
             };
-            self.items[item as usize].item.answer(server, answer);
+            self.items[item].lookup.answer(server, answer);
             self.advance(item);
         }
     }
@@ -158,13 +154,13 @@ impl LookupEngine {
             LookupOutcome::NoResponse(failure)
         };
 
-        for item in self.with_hash_part(hash_part) {
+        for item in self.items.with_hash_part(hash_part) {
             let answer = ServerAnswer {
                 outcome: outcome.clone(),
                 origin: AnswerOrigin::Network,
                 expires_at,
             };
-            self.items[item as usize].item.answer(server, answer);
+            self.items[item].lookup.answer(server, answer);
             self.advance(item);
         }
     }
@@ -178,29 +174,22 @@ impl LookupEngine {
             text,
             outcome,
         } = checked;
-        let answer_origin = match &origin {
-            TextOrigin::Server { .. } => AnswerOrigin::Network,
+        let (origin, expires_at) = match origin {
+            TextOrigin::Server { max_age } => (
+                AnswerOrigin::Network,
+                self.cache_verified_text(server, item, text, &outcome, max_age),
+            ),
             TextOrigin::Cache {
                 asked_at,
                 expires_at,
                 ..
-            } => AnswerOrigin::Cache {
-                asked_at: *asked_at,
-                expires_at: *expires_at,
-            },
-        };
-
-        let expires_at = match &origin {
-            TextOrigin::Server { max_age } => {
-                self.cache_verified_text(server, item, text, &outcome, *max_age)
-            }
-            TextOrigin::Cache { expires_at, .. } => Some(*expires_at),
-        };
-
-        let answer = |outcome| ServerAnswer {
-            outcome,
-            origin: answer_origin,
-            expires_at,
+            } => (
+                AnswerOrigin::Cache {
+                    asked_at,
+                    expires_at,
+                },
+                Some(expires_at),
+            ),
         };
 
         let (outcome, offer, authority) = match outcome {
@@ -213,11 +202,14 @@ impl LookupEngine {
             VerificationOutcome::Unreadable(why) => (LookupOutcome::Unreadable(why), None, None),
         };
 
+        let answer = ServerAnswer {
+            outcome,
+            origin,
+            expires_at,
+        };
         match offer {
-            Some(offer) => self.note_offer(server, item, answer(outcome), offer, authority),
-            None => self.items[item as usize]
-                .item
-                .answer(server, answer(outcome)),
+            Some(offer) => self.note_offer(server, item, answer, offer, authority),
+            None => self.items[item].lookup.answer(server, answer),
         }
         self.advance(item);
     }
@@ -226,7 +218,7 @@ impl LookupEngine {
     pub(super) fn note_offer(
         &mut self,
         server: ServerIndex,
-        item: u32,
+        item: ItemIndex,
         answer: ServerAnswer,
         offer: NarOffer,
         authority: Option<Authority>,
@@ -237,7 +229,7 @@ impl LookupEngine {
         };
 
         let usable = choice::check_usable(&source, self.setup.network.servers());
-        self.items[item as usize].item.note_narinfo(
+        self.items[item].lookup.note_narinfo(
             answer,
             ServerOffer {
                 source,
@@ -251,7 +243,7 @@ impl LookupEngine {
     fn cache_verified_text(
         &mut self,
         server: ServerIndex,
-        item: u32,
+        item: ItemIndex,
         text: Box<str>,
         outcome: &VerificationOutcome,
         max_age: Option<u64>,
@@ -267,11 +259,11 @@ impl LookupEngine {
                     answer_kind(offer),
                 )
             }
-            // The narinfo of another item says nothing about this one.
+            // The narinfo of another item is no answer for this one.
             VerificationOutcome::Refused(_, Refusal::WrongItem { .. })
             | VerificationOutcome::Unreadable(_) => return None,
             VerificationOutcome::Refused(offer, refusal) => {
-                let path = self.items[item as usize].item.path.clone();
+                let path = self.items[item].lookup.path.clone();
                 let (refusal, offer) = (refusal.clone(), offer.clone());
                 let refused = RefusedNarInfo {
                     path,
@@ -279,7 +271,7 @@ impl LookupEngine {
                     offer,
                 };
                 let facts = refused.to_facts(&self.setup.store_dir, &self.setup.keys)?;
-                // Refused today, but keys are authorized and signatures repaired: ask again soon.
+                // Refused today, but keys are authorized and signatures repaired: it expires soon.
                 (CachedAnswer::Refused { facts }, AnswerKind::Transient)
             }
         };
@@ -287,7 +279,7 @@ impl LookupEngine {
         let now = self.setup.clock.unix_seconds();
         let entry = self.setup.options.ttl.entry(answer, kind, max_age, now);
         let expires_at = entry.is_fresh(now).then_some(entry.expires_at);
-        let hash_part = self.items[item as usize].item.path.hash_part();
+        let hash_part = self.items[item].lookup.path.hash_part();
         self.queue_cache_entry(server, hash_part, entry);
         expires_at
     }
@@ -301,17 +293,15 @@ impl LookupEngine {
     pub(super) fn write_cache(&mut self) {
         let batch = std::mem::take(&mut self.pending_cache_entries);
         if !batch.is_empty() {
-            let remembered = self.setup.cache.insert(&batch);
-            self.warn(remembered.err());
+            let inserted = self.setup.cache.insert(&batch);
+            self.warn(inserted.err());
         }
     }
 
-    /// Passes on what the lookup cache complains about; lookups go on without it.
+    /// Reports a failure of the lookup cache, if there was one.
     pub(super) fn warn(&self, error: Option<CacheError>) {
         if let Some(error) = error {
-            self.setup
-                .progress
-                .event(ProgressEvent::Warning(&chain(&error)));
+            self.setup.warn(&error);
         }
     }
 }

@@ -4,7 +4,8 @@ use crate::format::server_list::ServerIndex;
 use crate::format::store_path::{HashPart, StorePath};
 use crate::lookup_cache::{CacheEntry, CachedAnswer};
 use crate::substitute::lookup::engine::LookupEngine;
-use crate::substitute::lookup::items::LookupItem;
+use crate::substitute::lookup::item::LookupItem;
+use crate::substitute::lookup::items::ItemIndex;
 use crate::substitute::lookup::options::{Freshness, ResolverSetup, SignatureChecks};
 use crate::substitute::lookup::refused::RefusedNarInfo;
 use crate::substitute::lookup::servers::ServerState;
@@ -28,7 +29,7 @@ impl LookupEngine {
     }
 
     /// Uses what the lookup cache has about `items`.
-    pub(super) fn load_cached(&mut self, items: &[u32]) {
+    pub(super) fn load_cached(&mut self, items: &[ItemIndex]) {
         if self.setup.options.freshness != Freshness::Refresh {
             for server in self.servers.indices() {
                 self.load_cached_answers(server, items);
@@ -44,7 +45,7 @@ impl LookupEngine {
                 continue;
             };
             for &item in items {
-                let entry = &mut self.items[item as usize].item;
+                let entry = &mut self.items[item].lookup;
                 if entry.is_open(server) {
                     entry.answer(server, ServerAnswer::of(outcome.clone()));
                 }
@@ -52,17 +53,18 @@ impl LookupEngine {
         }
     }
 
-    fn load_cached_answers(&mut self, server: ServerIndex, items: &[u32]) {
+    fn load_cached_answers(&mut self, server: ServerIndex, items: &[ItemIndex]) {
         let is_of_other_store = matches!(self.servers[server].state, ServerState::OtherStore(_));
         if items.is_empty() || is_of_other_store {
             return;
         }
 
         let now = self.setup.clock.unix_seconds();
-        let hash_part = |&item: &u32| self.items[item as usize].item.path.hash_part();
-        let mut hash_parts: Vec<HashPart> = items.iter().map(hash_part).collect();
-
         // Items with the same hash part share an entry.
+        let hash_parts = items.iter();
+        let mut hash_parts: Vec<HashPart> = hash_parts
+            .map(|&item| self.items[item].lookup.path.hash_part())
+            .collect();
         hash_parts.sort_unstable();
         hash_parts.dedup();
         let found = self
@@ -116,11 +118,11 @@ impl LookupEngine {
                     expires_at,
                     signed_by,
                 };
-                let mut items = self.with_hash_part(hash_part);
+                let mut items = self.items.with_hash_part(hash_part);
                 // An item with the same hash part may be decided already.
-                items.retain(|&item| self.items[item as usize].item.is_open(server));
+                items.retain(|&item| self.items[item].lookup.is_open(server));
                 for &item in &items {
-                    self.items[item as usize].item.mark_cached(server);
+                    self.items[item].lookup.mark_cached(server);
                 }
                 return self.check(server, items, String::from(text).into_bytes(), origin);
             }
@@ -149,8 +151,8 @@ impl LookupEngine {
             expires_at: Some(expires_at),
         };
 
-        for item in self.with_hash_part(hash_part) {
-            let entry = &mut self.items[item as usize].item;
+        for item in self.items.with_hash_part(hash_part) {
+            let entry = &mut self.items[item].lookup;
             if entry.is_open(server) {
                 entry.answer(server, answer.clone());
             }
@@ -174,8 +176,8 @@ impl LookupEngine {
             return;
         };
 
-        for item in self.with_hash_part(hash_part) {
-            let entry = &self.items[item as usize].item;
+        for item in self.items.with_hash_part(hash_part) {
+            let entry = &self.items[item].lookup;
             if !entry.is_open(server) {
                 continue;
             }
@@ -205,7 +207,7 @@ impl LookupEngine {
     pub(super) fn check(
         &mut self,
         server: ServerIndex,
-        mut items: Vec<u32>,
+        mut items: Vec<ItemIndex>,
         bytes: Vec<u8>,
         origin: TextOrigin,
     ) {
@@ -216,8 +218,14 @@ impl LookupEngine {
         self.check_one(server, last, bytes, origin);
     }
 
-    fn check_one(&mut self, server: ServerIndex, item: u32, bytes: Vec<u8>, origin: TextOrigin) {
-        let path = self.items[item as usize].item.path.clone();
+    fn check_one(
+        &mut self,
+        server: ServerIndex,
+        item: ItemIndex,
+        bytes: Vec<u8>,
+        origin: TextOrigin,
+    ) {
+        let path = self.items[item].lookup.path.clone();
         self.text_batch.push(UnverifiedText {
             item,
             server,

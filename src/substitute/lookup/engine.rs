@@ -3,26 +3,24 @@
 //! It never blocks on the network: events come in, are noted, and whatever follows from all
 //! events at hand is done together, so that the lookup cache is read and written in batches.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 
 use crate::format::narinfo::NarInfo;
-use crate::format::server_list::{PerServer, ServerIndex};
+use crate::format::server_list::PerServer;
 use crate::format::store_path::{HashPart, StorePath, StorePathRef};
 use crate::http::{LookupEvent, LookupEvents, Lookups, Queued};
 use crate::lookup_cache::{CacheEntry, ServerRow};
-use crate::substitute::error_text::chain;
-use crate::substitute::item_lookup::ItemLookup;
-use crate::substitute::lookup::items::{LookupItem, NextStep};
+use crate::substitute::lookup::item::NextStep;
+use crate::substitute::lookup::items::{ItemIndex, LookupItems};
 use crate::substitute::lookup::options::{Freshness, LookupScope, ResolverSetup};
 use crate::substitute::lookup::requests::LookupRequests;
 use crate::substitute::lookup::resolution::Resolution;
-use crate::substitute::lookup::servers::{self, LookupServer, ServerState};
+use crate::substitute::lookup::servers::{self, LookupServer};
 use crate::substitute::lookup::verification::{UnverifiedText, VerifiedText, Verifier};
-use crate::substitute::progress::ProgressEvent;
 use crate::sync::Threads;
 
 /// How often silent servers are noticed, and the longest time before cache entries are written.
@@ -60,22 +58,12 @@ pub(super) enum LookupMessage {
     Finish,
 }
 
-pub(super) struct ItemRecord {
-    pub(super) item: LookupItem,
-    /// Requests that wait for it; empty when decided.
-    waiting: Vec<usize>,
-    pub(super) is_decided: bool,
-    /// Another item with the same hash part and another name.
-    same_hash_part_item: Option<u32>,
-}
-
 pub(super) struct LookupEngine {
     pub(super) setup: ResolverSetup,
     pub(super) servers: PerServer<LookupServer>,
-    pub(super) items: Vec<ItemRecord>,
-    by_hash_part: HashMap<HashPart, u32>,
+    pub(super) items: LookupItems,
     /// Items about which nothing has been done yet.
-    pub(super) fresh: VecDeque<u32>,
+    pub(super) fresh: VecDeque<ItemIndex>,
     pub(super) undecided: usize,
     pub(super) requests: LookupRequests,
     pub(super) lookups: Option<Lookups>,
@@ -91,13 +79,13 @@ pub(super) struct LookupEngine {
     pub(super) has_expired_entries: bool,
     pub(super) cache_hits: u64,
     pub(super) cache_misses: u64,
-    /// When a server was first asked after nothing was to be asked.
+    /// When the first request was sent after no answer was owed.
     pub(super) asked_at: Instant,
     /// Since when servers that the user prefers to the one with authority are all that is
     /// waited for.
     pub(super) all_known_at: Option<Instant>,
     pub(super) is_impatient: bool,
-    /// The progress last told, and when.
+    /// The progress last reported, and when.
     pub(super) last_reported: (Instant, (usize, usize)),
 }
 
@@ -106,36 +94,24 @@ impl LookupEngine {
         mut setup: ResolverSetup,
         results: Sender<LookupMessage>,
     ) -> std::io::Result<Self> {
-        let now = setup.clock.unix_seconds();
-        let (urls, freshness) = (Arc::clone(setup.network.servers()), setup.options.freshness);
-        let progress = Arc::clone(&setup.progress);
-        let warn = |error| progress.event(ProgressEvent::Warning(&chain(&error)));
-        let load = |url| {
-            LookupServer::load(
-                url,
-                &mut setup.cache,
-                &setup.store_dir,
-                freshness,
-                now,
-                &warn,
-            )
-        };
+        let urls = Arc::clone(setup.network.servers());
+        let servers = urls.iter().map(|url| LookupServer::load(url, &mut setup));
+        let mut servers: PerServer<LookupServer> = servers.collect();
+        use_skipped(&mut servers, setup.options.freshness);
 
-        let mut servers: PerServer<LookupServer> = urls.iter().cloned().map(load).collect();
-        retry_skipped(&mut servers, freshness);
         let verifier = Verifier {
             store_dir: setup.store_dir.clone(),
             keys: setup.keys.clone(),
         };
-
         let (texts, inbox) = bounded(TEXT_QUEUE);
-        let deliver = move |verified| results.send(LookupMessage::VerifiedText(verified)).is_ok();
-        let verifiers = verifier.start(setup.options.verifiers, inbox, deliver)?;
+        let verifiers = verifier.start(setup.options.verifiers, inbox, move |verified| {
+            results.send(LookupMessage::VerifiedText(verified)).is_ok()
+        })?;
+
         Ok(Self {
             setup,
             servers,
-            items: Vec::new(),
-            by_hash_part: HashMap::new(),
+            items: LookupItems::default(),
             fresh: VecDeque::new(),
             undecided: 0,
             requests: LookupRequests::default(),
@@ -264,46 +240,31 @@ impl LookupEngine {
             return;
         }
 
-        if self.items[item as usize].is_decided {
+        if self.items[item].is_decided {
             self.follow(request, item);
             self.requests.decided(request);
         } else {
-            self.items[item as usize].waiting.push(request);
+            self.items[item].waiting.push(request);
         }
     }
 
-    fn enter(&mut self, path: StorePath) -> u32 {
-        let hash_part = path.hash_part();
-        let first = self.by_hash_part.get(&hash_part).copied();
-        let mut next = first;
-        while let Some(item) = next {
-            let entered = &self.items[item as usize];
-            if entered.item.path == path {
-                return item;
-            }
-            next = entered.same_hash_part_item;
+    fn enter(&mut self, path: StorePath) -> ItemIndex {
+        if let Some(item) = self.items.find(&path) {
+            return item;
         }
 
-        let item = u32::try_from(self.items.len()).expect("a run has fewer than 2^32 items");
-        self.by_hash_part.insert(hash_part, item);
-        let entry = self.new_item(path);
-        self.items.push(ItemRecord {
-            item: entry,
-            waiting: Vec::new(),
-            is_decided: false,
-            same_hash_part_item: first,
-        });
+        let item = self.items.insert(self.new_item(path));
         self.fresh.push_back(item);
         self.undecided += 1;
         item
     }
 
     /// Adds the references of a decided item to the request, if it walks a closure.
-    fn follow(&mut self, request: usize, item: u32) {
+    fn follow(&mut self, request: usize, item: ItemIndex) {
         let Some(LookupScope::Closure(skip)) = self.requests.walk(request) else {
             return;
         };
-        let Some(narinfo) = self.items[item as usize].item.narinfo() else {
+        let Some(narinfo) = self.items[item].lookup.narinfo() else {
             return;
         };
 
@@ -329,10 +290,9 @@ impl LookupEngine {
             return;
         };
         let Some(reply) = complete.reply else { return };
-        let found = |&item: &u32| self.items[item as usize].item.found();
-        let items: Vec<ItemLookup> = complete.items.iter().map(found).collect();
+        let items = complete.items.iter();
         let resolution = Resolution {
-            items,
+            items: items.map(|&item| self.items[item].lookup.found()).collect(),
             servers: self.servers.iter().map(LookupServer::report).collect(),
             cache_hits: self.cache_hits,
             cache_misses: self.cache_misses,
@@ -349,7 +309,7 @@ impl LookupEngine {
     pub(super) fn settle(&mut self) {
         // A part at a time: the answers of the first come in while the next are looked up.
         let count = self.fresh.len().min(FRESH_BATCH);
-        let fresh: Vec<u32> = self.fresh.drain(..count).collect();
+        let fresh: Vec<ItemIndex> = self.fresh.drain(..count).collect();
         self.load_cached(&fresh);
         for item in fresh {
             self.advance(item);
@@ -363,31 +323,33 @@ impl LookupEngine {
     }
 
     /// Sends the requests that `item` needs, or notes that it is decided.
-    pub(super) fn advance(&mut self, item: u32) {
+    pub(super) fn advance(&mut self, item: ItemIndex) {
         let (limit, is_impatient) = (self.lag(), self.is_impatient);
-        let entered = &mut self.items[item as usize];
+        let entered = &mut self.items[item];
         if entered.is_decided {
             return;
         }
 
         let servers = &self.servers;
-        let is_slow = |server: ServerIndex| is_impatient || servers[server].is_slow(limit);
-        match entered.item.next(is_slow) {
+        let next = entered
+            .lookup
+            .next(|server| is_impatient || servers[server].is_slow(limit));
+        match next {
             NextStep::Wait => {}
-            NextStep::Ask(servers) => self.ask(item, &servers),
+            NextStep::Request(servers) => self.request(item, &servers),
             NextStep::Decided => self.decided(item),
         }
     }
 
-    fn decided(&mut self, item: u32) {
+    fn decided(&mut self, item: ItemIndex) {
         if self.setup.options.retry_down && self.reopen(item) {
             return self.advance(item);
         }
-        let entered = &mut self.items[item as usize];
+        let entered = &mut self.items[item];
         entered.is_decided = true;
         self.undecided -= 1;
         let waiting = std::mem::take(&mut entered.waiting);
-        for server in entered.item.not_awaited() {
+        for server in entered.lookup.not_awaited() {
             self.not_awaited(server);
         }
 
@@ -397,26 +359,14 @@ impl LookupEngine {
             self.complete(request);
         }
     }
-
-    /// Every item with this hash part.
-    pub(super) fn with_hash_part(&self, hash_part: &HashPart) -> Vec<u32> {
-        let first = self.by_hash_part.get(hash_part).copied();
-        std::iter::successors(first, |&item| self.items[item as usize].same_hash_part_item)
-            .collect()
-    }
 }
 
-/// When every server was down a short time ago there is none to prefer, and a refresh
-/// is meant for all servers: none is skipped.
-fn retry_skipped(servers: &mut [LookupServer], freshness: Freshness) {
-    let is_skipped = |server: &LookupServer| matches!(server.state, ServerState::Skipped(_));
-    if freshness == Freshness::Refresh || servers.iter().all(is_skipped) {
-        for server in servers.iter_mut().filter(|server| is_skipped(server)) {
-            tracing::debug!(
-                server = server.url.as_str(),
-                "using the skipped server after all"
-            );
-            server.state = ServerState::NotNeeded;
+/// Uses servers that were down a short time ago: when all were, so that there is none to prefer,
+/// and for a refresh, which is meant for all servers.
+fn use_skipped(servers: &mut [LookupServer], freshness: Freshness) {
+    if freshness == Freshness::Refresh || servers.iter().all(LookupServer::is_skipped) {
+        for server in servers.iter_mut().filter(|server| server.is_skipped()) {
+            server.use_after_all();
         }
     }
 }

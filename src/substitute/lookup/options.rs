@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::format::store_path::{StoreDir, StorePath};
-use crate::lookup_cache::{LookupCache, TtlPolicy};
+use crate::lookup_cache::{CacheError, LookupCache, TtlPolicy};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
+use crate::substitute::error_text::chain;
 use crate::substitute::network::Network;
-use crate::substitute::progress::Progress;
+use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::trust::acl::AuthorizedKeys;
 
 /// Whether answers come from the lookup cache, from servers, or both.
@@ -64,7 +65,7 @@ pub(crate) enum LookupScope {
     Closure(Option<SkipFilter>),
 }
 
-/// Tells which of some items need not be looked up.
+/// Finds those of some items that need not be looked up.
 pub(crate) type SkipFilter = Arc<dyn Fn(&[StorePath]) -> HashSet<StorePath> + Send + Sync>;
 
 /// Everything a [`crate::substitute::lookup::Resolver`] works with.
@@ -83,6 +84,14 @@ pub(crate) struct ResolverSetup {
     pub(crate) clock: Clock,
     /// How.
     pub(crate) options: LookupOptions,
-    /// Tells when the user wants to stop.
+    /// Raised when the user interrupts.
     pub(crate) cancel: Cancel,
+}
+
+impl ResolverSetup {
+    /// Reports a failure of the lookup cache; lookups go on without it.
+    pub(super) fn warn(&self, error: &CacheError) {
+        let warning = chain(error);
+        self.progress.event(ProgressEvent::Warning(&warning));
+    }
 }

@@ -7,58 +7,52 @@ use crate::format::narinfo::NarInfo;
 use crate::format::server_list::ServerIndex;
 use crate::format::store_path::StorePath;
 use crate::substitute::lookup::engine::LookupEngine;
-use crate::substitute::lookup::servers::ServerState;
+use crate::substitute::lookup::items::ItemIndex;
 
 impl LookupEngine {
     /// Uses servers after all that were skipped because they were down a short time ago,
     /// when no other server has the item.
-    pub(super) fn reopen(&mut self, item: u32) -> bool {
+    pub(super) fn reopen(&mut self, item: ItemIndex) -> bool {
         let mut skipped: Vec<ServerIndex> = self.servers.indices().collect();
-        skipped.retain(|&server| matches!(self.servers[server].state, ServerState::Skipped(_)));
-        let reopened = self.items[item as usize].item.reopen(&skipped);
+        skipped.retain(|&server| self.servers[server].is_skipped());
+        let reopened = self.items[item].lookup.reopen(&skipped);
         for &server in skipped.iter().filter(|_| reopened) {
-            let server = &mut self.servers[server];
-            tracing::debug!(
-                server = server.url.as_str(),
-                "using the skipped server after all"
-            );
-            server.state = ServerState::NotNeeded;
+            self.servers[server].use_after_all();
         }
         reopened
     }
 
-    /// Has the servers asked that were not needed when `path` was decided.
+    /// Requests `path` from the servers that were not needed when it was decided.
     pub(super) fn require_all_servers(&mut self, path: &StorePath) {
-        for index in self.with_hash_part(&path.hash_part()) {
-            let entered = &mut self.items[index as usize];
-            if entered.item.path == *path && entered.is_decided {
-                entered.item.require_all_servers();
-                entered.is_decided = false;
-                self.undecided += 1;
-                self.advance(index);
-            }
+        let Some(item) = self.items.find(path) else {
+            return;
+        };
+        let entered = &mut self.items[item];
+        if entered.is_decided {
+            entered.lookup.require_all_servers();
+            entered.is_decided = false;
+            self.undecided += 1;
+            self.advance(item);
         }
     }
 
     /// Goes by other narinfos of `path` from now on than these, whose nars cannot be had.
     pub(super) fn reject(&mut self, path: &StorePath, narinfos: Vec<Arc<NarInfo>>) {
-        let same_hash_part = self.with_hash_part(&path.hash_part());
-        let is_this = |item: &u32| self.items[*item as usize].item.path == *path;
-        let Some(item) = same_hash_part.into_iter().find(is_this) else {
+        let Some(item) = self.items.find(path) else {
             return;
         };
         for narinfo in narinfos {
-            self.items[item as usize].item.reject(&narinfo);
+            self.items[item].lookup.reject(&narinfo);
         }
     }
 
     /// Makes `item` one that has not been looked up.
-    pub(super) fn reset(&mut self, item: u32) {
+    pub(super) fn reset(&mut self, item: ItemIndex) {
         let is_offline = self.is_offline();
-        let entered = &mut self.items[item as usize];
-        entered.item = entered.item.renewed();
+        let entered = &mut self.items[item];
+        entered.lookup = entered.lookup.renewed();
         if is_offline {
-            entered.item.require_all_servers();
+            entered.lookup.require_all_servers();
         }
 
         entered.is_decided = false;
@@ -69,9 +63,9 @@ impl LookupEngine {
     /// Discards everything that is known of `item`.
     pub(super) fn discard(&mut self, item: &StorePath) {
         self.remove_cached(item);
-        for index in self.with_hash_part(&item.hash_part()) {
-            if self.items[index as usize].is_decided {
-                self.reset(index);
+        for item in self.items.with_hash_part(&item.hash_part()) {
+            if self.items[item].is_decided {
+                self.reset(item);
             }
         }
     }
@@ -79,7 +73,7 @@ impl LookupEngine {
     /// Removes `item` from the lookup cache.
     pub(super) fn remove_cached(&mut self, item: &StorePath) {
         self.write_cache();
-        let forgotten = self.setup.cache.remove(None, &[item.hash_part()]);
-        self.warn(forgotten.err());
+        let removed = self.setup.cache.remove(None, &[item.hash_part()]);
+        self.warn(removed.err());
     }
 }

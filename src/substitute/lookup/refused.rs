@@ -88,8 +88,8 @@ mod tests {
     fn facts_hold_while_the_same_keys_are_authorized() {
         let dir = StoreDir::parse(StoreDir::GUIX).unwrap();
         let narinfo = NarInfo::parse(TEXT, &dir).unwrap();
-        let nobody = AuthorizedKeys::Guix(Acl::default());
-        let somebody = AuthorizedKeys::Guix(Acl::official_guix_servers());
+        let no_keys = AuthorizedKeys::Guix(Acl::default());
+        let some_keys = AuthorizedKeys::Guix(Acl::official_guix_servers());
         let key = "(guix) 0123".to_owned();
         for refusal in [Refusal::Unsigned, Refusal::UnauthorizedKey { key }] {
             let path = narinfo.store_path().to_path();
@@ -98,18 +98,18 @@ mod tests {
                 refusal,
                 offer: NarOffer::of(&narinfo),
             };
-            let facts = refused.to_facts(&dir, &nobody).unwrap();
+            let facts = refused.to_facts(&dir, &no_keys).unwrap();
             assert_eq!(
-                RefusedNarInfo::from_facts(&facts, &dir, &nobody),
+                RefusedNarInfo::from_facts(&facts, &dir, &no_keys),
                 Some(refused)
             );
-            for other in [&somebody, &AuthorizedKeys::AllowUnauthenticated] {
+            for other in [&some_keys, &AuthorizedKeys::AllowUnauthenticated] {
                 assert_eq!(RefusedNarInfo::from_facts(&facts, &dir, other), None);
             }
         }
 
         for text in ["", "x", "StorePath: /gnu/store/x\n"] {
-            assert_eq!(RefusedNarInfo::from_facts(text, &dir, &nobody), None);
+            assert_eq!(RefusedNarInfo::from_facts(text, &dir, &no_keys), None);
         }
     }
 }

@@ -4,14 +4,15 @@ use std::collections::HashSet;
 
 use crossbeam_channel::Sender;
 
+use crate::substitute::lookup::items::ItemIndex;
 use crate::substitute::lookup::options::LookupScope;
 use crate::substitute::lookup::resolution::Resolution;
 
 /// One call of `resolve` or `prefetch`.
 struct LookupRequest {
     /// Items in the order in which they came up.
-    items: Vec<u32>,
-    seen: HashSet<u32>,
+    items: Vec<ItemIndex>,
+    seen: HashSet<ItemIndex>,
     undecided: usize,
     walk: LookupScope,
     reply: Option<Sender<Resolution>>,
@@ -25,7 +26,7 @@ pub(super) struct LookupRequests {
 
 /// A request that waits for nothing any more.
 pub(super) struct CompletedLookupRequest {
-    pub(super) items: Vec<u32>,
+    pub(super) items: Vec<ItemIndex>,
     pub(super) reply: Option<Sender<Resolution>>,
 }
 
@@ -52,7 +53,7 @@ impl LookupRequests {
     }
 
     /// Adds `item` to the request; whether it was not part of it before.
-    pub(super) fn add(&mut self, request: usize, item: u32) -> bool {
+    pub(super) fn add(&mut self, request: usize, item: ItemIndex) -> bool {
         let Some(Some(request)) = self.slots.get_mut(request) else {
             return false;
         };
@@ -106,16 +107,20 @@ mod tests {
 
     #[test]
     fn a_request_is_complete_when_everything_that_follows_is_decided() {
+        let (first, second) = (ItemIndex::at(7), ItemIndex::at(8));
         let mut requests = LookupRequests::default();
         let request = requests.open(LookupScope::Closure(None), None);
-        assert!(requests.add(request, 7));
-        assert!(!requests.add(request, 7));
+        assert!(requests.add(request, first));
+        assert!(!requests.add(request, first));
         assert!(requests.take_complete(request).is_none());
-        assert!(requests.add(request, 8));
+        assert!(requests.add(request, second));
         requests.decided(request);
         assert!(requests.take_complete(request).is_none());
         requests.decided(request);
-        assert_eq!(requests.take_complete(request).unwrap().items, [7, 8]);
+        assert_eq!(
+            requests.take_complete(request).unwrap().items,
+            [first, second]
+        );
         assert_eq!(
             requests.open(LookupScope::ItemsOnly, None),
             request,

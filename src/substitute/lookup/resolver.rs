@@ -3,7 +3,7 @@
 //! One thread (the `engine`) keeps the state; answers arrive from `http`, are checked on as
 //! many threads as there are cores, and go to the lookup cache in batches. Callers hold a
 //! [`Resolver`] and may use it from several threads; an item is requested once for all of them.
-//! Closures are walked as answers arrive: the references of an item are asked for the moment
+//! Closures are walked as answers arrive: the references of an item are requested the moment
 //! they are known, so a closure takes as many round trips as it is deep and no more.
 
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl Resolver {
         })
     }
 
-    /// What the servers have of `items`; blocks until every item is decided, or the user wants
+    /// What the servers have of `items`; blocks until every item is decided, or the user
     /// to stop: then nothing was found.
     #[must_use]
     pub(crate) fn resolve(&self, items: Vec<StorePath>, walk: LookupScope) -> Resolution {

@@ -14,13 +14,13 @@ use crate::substitute::outcome::{LookupFailure, LookupOutcome, ServerAnswer};
 use crate::substitute::progress::ProgressEvent;
 
 impl LookupEngine {
-    /// A server has told what it says of itself, or could not.
+    /// The `nix-cache-info` of a server has arrived, or could not be had.
     pub(super) fn cache_info(
         &mut self,
         server: ServerIndex,
         info: Result<Option<CacheInfoText>, HttpError>,
     ) {
-        // A server that could not be asked is reported as down; one without the file is
+        // A server that is unreachable is reported as down; one without the file is
         // used with the defaults.
         let Ok(info) = info else { return };
         let max_age = info.as_ref().and_then(|info| info.max_age);
@@ -83,7 +83,7 @@ impl LookupEngine {
         });
     }
 
-    /// A server that says how long it wants to be left alone is, within reason.
+    /// Records it for as long as the server demands, within reason.
     fn record_down(
         &mut self,
         server: ServerIndex,
@@ -110,15 +110,14 @@ impl LookupEngine {
     /// Writes a fact about a server to the lookup cache.
     pub(super) fn record_server_fact(&mut self, server: ServerIndex, fact: ServerFact) {
         let row = self.servers[server].row;
-        let remembered = self.setup.cache.update_server(row, &[fact]);
-        self.warn(remembered.err());
+        let updated = self.setup.cache.update_server(row, &[fact]);
+        self.warn(updated.err());
     }
 
     /// Uses `outcome` for every answer that `server` still owes.
     fn give_up(&mut self, server: ServerIndex, outcome: &LookupOutcome) {
-        let count = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
-        for item in 0..count {
-            let entry = &mut self.items[item as usize].item;
+        for item in self.items.indices() {
+            let entry = &mut self.items[item].lookup;
             if entry.unanswered().contains(&server) {
                 entry.answer(server, ServerAnswer::of(outcome.clone()));
                 self.advance(item);

@@ -1,4 +1,4 @@
-//! The servers of a run: what is known of each, whether it can be asked, how it is doing.
+//! The servers of a run: what is known of each, whether it can be used, how it is doing.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,8 @@ use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::StoreDir;
 use crate::http::{self, ServerProperty, ServerSpec};
-use crate::lookup_cache::{
-    CacheError, LookupCache, Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerRow,
-};
-use crate::substitute::lookup::options::Freshness;
+use crate::lookup_cache::{Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerRow};
+use crate::substitute::lookup::options::{Freshness, ResolverSetup};
 use crate::substitute::outcome::{LookupFailure, LookupOutcome, OtherStore};
 use crate::substitute::progress::ServerProgress;
 
@@ -61,7 +59,7 @@ impl ServerState {
 pub(crate) struct ServerReport {
     /// Its address, without credentials.
     pub(crate) url: String,
-    /// What it says of itself, when it was heard.
+    /// Its `nix-cache-info`, if that is known.
     pub(crate) info: Option<CacheInfo>,
     /// How it is doing.
     pub(crate) state: ServerState,
@@ -84,21 +82,16 @@ pub(super) struct LookupServer {
 }
 
 impl LookupServer {
-    pub(super) fn load(
-        url: ServerUrl,
-        cache: &mut LookupCache,
-        store_dir: &StoreDir,
-        freshness: Freshness,
-        now: u64,
-        warn: &dyn Fn(CacheError),
-    ) -> Self {
-        let row = cache.server_row(url.as_str());
-        let facts = cache.server_facts(row).unwrap_or_else(|error| {
-            warn(error);
+    /// The server at `url`, with what the lookup cache has of it.
+    pub(super) fn load(url: &ServerUrl, setup: &mut ResolverSetup) -> Self {
+        let now = setup.clock.unix_seconds();
+        let row = setup.cache.server_row(url.as_str());
+        let facts = setup.cache.server_facts(row).unwrap_or_else(|error| {
+            setup.warn(&error);
             ServerFacts::default()
         });
         let mut server = Self {
-            url,
+            url: url.clone(),
             row,
             info: None,
             state: ServerState::NotNeeded,
@@ -115,8 +108,9 @@ impl LookupServer {
             .cache_info
             .take()
             .filter(|known| known.is_fresh(now));
-        if let Some(known) = known.filter(|_| freshness != Freshness::Refresh) {
-            server.learn_info(known.text.as_deref().unwrap_or_default(), store_dir);
+        if let Some(known) = known.filter(|_| setup.options.freshness != Freshness::Refresh) {
+            let text = known.text.as_deref().unwrap_or_default();
+            server.learn_info(text, &setup.store_dir);
         }
 
         if let Some(down) = server.facts.down.take().filter(|down| down.is_down(now)) {
@@ -131,7 +125,21 @@ impl LookupServer {
         server
     }
 
-    /// Takes note of what the server says of itself.
+    /// Whether it was down a short time ago and is not used.
+    pub(super) fn is_skipped(&self) -> bool {
+        matches!(self.state, ServerState::Skipped(_))
+    }
+
+    /// Uses it although it was down a short time ago.
+    pub(super) fn use_after_all(&mut self) {
+        tracing::debug!(
+            server = self.url.as_str(),
+            "using the skipped server after all"
+        );
+        self.state = ServerState::NotNeeded;
+    }
+
+    /// Records the server's `nix-cache-info`.
     pub(super) fn learn_info(&mut self, text: &str, store_dir: &StoreDir) {
         let info = CacheInfo::parse(text);
         if let Some(other) = info
@@ -162,7 +170,7 @@ impl LookupServer {
         }
     }
 
-    /// What stands in for its answers when it is not to be asked.
+    /// What stands in for its answers when it is not used.
     pub(super) fn skip_outcome(&self) -> Option<LookupOutcome> {
         match &self.state {
             ServerState::Down(why) | ServerState::Skipped(why) => {
@@ -173,7 +181,7 @@ impl LookupServer {
         }
     }
 
-    pub(super) fn asked(&mut self) {
+    pub(super) fn requested(&mut self) {
         if self.outstanding == 0 {
             self.quiet_since = Instant::now();
         }

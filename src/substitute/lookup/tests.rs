@@ -14,9 +14,8 @@ use crate::http::Options;
 use crate::lookup_cache::{LookupCache, TtlPolicy};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
-use crate::substitute::item_lookup::{Authority, ItemLookup, ItemStatus};
+use crate::substitute::item_lookup::{ItemLookup, ItemStatus};
 use crate::substitute::network::{Network, NetworkReach};
-use crate::substitute::outcome::LookupOutcome;
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::trust::acl::{Acl, AuthorizedKeys};
 
@@ -32,7 +31,7 @@ fn path(base: &str) -> StorePath {
     StorePath::parse(base).unwrap()
 }
 
-/// Keeps what it is told.
+/// Keeps the warnings that it receives.
 #[derive(Default)]
 struct Heard(Mutex<Vec<String>>);
 
@@ -116,6 +115,10 @@ impl Machine {
         Resolver::new(setup).unwrap()
     }
 
+    fn offline_resolver(&self) -> Resolver {
+        self.resolver_with(|options| options.freshness = Freshness::Offline)
+    }
+
     fn resolver(&self) -> Resolver {
         self.resolver_with(|_| ())
     }
@@ -126,23 +129,10 @@ fn one(resolver: &Resolver, base: &str) -> ItemLookup {
     resolution.items.into_iter().next().unwrap()
 }
 
-fn outcome(found: &ItemLookup) -> Vec<&str> {
-    let word = |outcome: &LookupOutcome| match outcome {
-        LookupOutcome::NotNeeded => "not asked",
-        LookupOutcome::Authorized => "authorized",
-        LookupOutcome::Equivalent(_) => "equivalent",
-        LookupOutcome::Refused(_) => "refused",
-        LookupOutcome::Missing(_) => "missing",
-        LookupOutcome::NotAwaited => "late",
-        LookupOutcome::Skipped(_) => "skipped",
-        LookupOutcome::Offline => "offline",
-        _ => "other",
-    };
-    found
-        .answers
-        .iter()
-        .map(|answer| word(&answer.outcome))
-        .collect()
+/// The names of the outcomes on all servers.
+fn outcomes(found: &ItemLookup) -> Vec<&str> {
+    let answers = found.answers.iter();
+    answers.map(|answer| answer.outcome.name()).collect()
 }
 
 fn unsigned(text: String) -> String {
@@ -167,7 +157,7 @@ fn an_unauthorized_mirror_in_front_may_serve_the_bytes() {
     machine.servers = vec![mirror, other, format!("file://{}", fixtures().display())];
     let found = one(&machine.resolver(), TOOLS);
     assert_eq!(found.status, ItemStatus::Available);
-    assert_eq!(outcome(&found), ["equivalent", "refused", "authorized"]);
+    assert_eq!(outcomes(&found), ["equivalent", "refused", "available"]);
     let sources: Vec<ServerIndex> = found.sources.iter().map(|source| source.server).collect();
     assert_eq!(sources, [0, 2].map(ServerIndex::at));
     let alone = Machine {
@@ -190,7 +180,7 @@ fn closures_are_walked_and_asked_once() {
     assert_eq!(
         (again.items.len(), again.requests),
         (2, 2),
-        "nothing new was asked"
+        "nothing new was requested"
     );
 }
 
@@ -208,18 +198,18 @@ fn a_silent_preferred_server_costs_the_grace_once() {
             .iter()
             .all(|found| found.status == ItemStatus::Available)
     );
-    assert_eq!(outcome(&resolution.items[0]), ["late", "authorized"]);
+    assert_eq!(outcomes(&resolution.items[0]), ["late", "available"]);
     assert!(matches!(
         resolution.servers[ServerIndex::at(0)].state,
         ServerState::Slow
     ));
     assert!(
         began.elapsed() >= Duration::from_millis(200),
-        "it had its chance"
+        "only a pause as long as the lag is waited for"
     );
     assert!(
         began.elapsed() < Duration::from_secs(10),
-        "nobody waits for the timeout"
+        "the timeout is not awaited"
     );
     assert!(
         machine
@@ -249,9 +239,9 @@ fn a_silent_preferred_server_costs_the_grace_once() {
     };
     let found = one(&after_a_minute.resolver(), NOTES);
     assert_eq!(
-        outcome(&found),
-        ["late", "authorized"],
-        "it was asked again, and waited for"
+        outcomes(&found),
+        ["late", "available"],
+        "it was requested again, and awaited"
     );
 }
 
@@ -262,7 +252,7 @@ fn a_server_behind_the_one_with_authority_is_not_called_down() {
     let resolution = machine
         .resolver()
         .resolve(vec![path(TOOLS)], LookupScope::ItemsOnly);
-    assert_eq!(outcome(&resolution.items[0]), ["authorized", "not asked"]);
+    assert_eq!(outcomes(&resolution.items[0]), ["available", "not-asked"]);
     assert!(matches!(
         resolution.servers[ServerIndex::at(1)].state,
         ServerState::NotNeeded
@@ -297,15 +287,15 @@ fn a_server_that_comes_back_is_asked_by_later_runs() {
             .unwrap();
     }
     assert_eq!(
-        outcome(&one(&machine.resolver(), TOOLS)),
-        ["skipped", "authorized"]
+        outcomes(&one(&machine.resolver(), TOOLS)),
+        ["skipped", "available"]
     );
     let refresh = machine.resolver_with(|options| options.freshness = Freshness::Refresh);
-    assert_eq!(outcome(&one(&refresh, TOOLS))[0], "authorized");
+    assert_eq!(outcomes(&one(&refresh, TOOLS))[0], "available");
     drop(refresh);
     assert_eq!(
-        outcome(&one(&machine.resolver(), NOTES))[0],
-        "authorized",
+        outcomes(&one(&machine.resolver(), NOTES))[0],
+        "available",
         "it is up again"
     );
 }
@@ -348,28 +338,27 @@ fn what_is_forgotten_is_asked_again() {
     assert_eq!(
         one(&machine.resolver(), TOOLS).status,
         ItemStatus::Missing,
-        "the cache forgot too"
+        "its cached answer is removed too"
     );
 }
 
 #[test]
-fn remembered_verdicts_are_for_reports_only() {
+fn cached_verdicts_are_for_reports_only() {
     let machine = Machine::new(&[&format!("file://{}", fixtures().display())]);
-    let kind = |signature_checks| {
+    for (signature_checks, is_checked) in [
+        // Nothing is cached yet.
+        (SignatureChecks::ReuseRecorded, true),
+        (SignatureChecks::ReuseRecorded, false),
+        (SignatureChecks::Always, true),
+    ] {
         let resolver = machine.resolver_with(|options| options.signature_checks = signature_checks);
-        let found = one(&resolver, TOOLS);
-        matches!(found.authority, Some(Authority::Checked(_)))
-    };
-    assert!(
-        kind(SignatureChecks::ReuseRecorded),
-        "nothing is remembered yet"
-    );
-    assert!(!kind(SignatureChecks::ReuseRecorded));
-    assert!(kind(SignatureChecks::Always));
+        let authority = one(&resolver, TOOLS).authority.unwrap();
+        assert_eq!(authority.checked().is_some(), is_checked);
+    }
 }
 
 #[test]
-fn an_old_no_is_asked_again_where_that_matters() {
+fn an_old_negative_answer_is_requested_again_where_that_matters() {
     let machine = Machine::new(&[]);
     let url = machine.directory("server", |text| text);
     let file = machine
@@ -398,17 +387,19 @@ fn an_old_no_is_asked_again_where_that_matters() {
 }
 
 #[test]
-fn offline_nobody_is_asked() {
+fn offline_no_server_is_requested() {
     let machine = Machine::new(&[&format!("file://{}", fixtures().display())]);
-    let offline = || machine.resolver_with(|options| options.freshness = Freshness::Offline);
-    let found = one(&offline(), TOOLS);
+    let found = one(&machine.offline_resolver(), TOOLS);
     assert_eq!(
-        (found.status, outcome(&found)),
+        (found.status, outcomes(&found)),
         (ItemStatus::Unknown, vec!["offline"])
     );
     assert_eq!(
         one(&machine.resolver(), TOOLS).status,
         ItemStatus::Available
     );
-    assert_eq!(one(&offline(), TOOLS).status, ItemStatus::Available);
+    assert_eq!(
+        one(&machine.offline_resolver(), TOOLS).status,
+        ItemStatus::Available
+    );
 }

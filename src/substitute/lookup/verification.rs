@@ -14,6 +14,7 @@ use crate::format::server_list::ServerIndex;
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::lookup_cache::AnswerKind;
 use crate::substitute::item_lookup::Authority;
+use crate::substitute::lookup::items::ItemIndex;
 use crate::substitute::outcome::UnreadableNarInfo;
 use crate::sync::Threads;
 use crate::trust::acl::AuthorizedKeys;
@@ -26,7 +27,7 @@ pub(super) const BATCH_BYTES: usize = 256 << 10;
 
 /// A text that a server gave for an item, now or earlier.
 pub(super) struct UnverifiedText {
-    pub(super) item: u32,
+    pub(super) item: ItemIndex,
     pub(super) server: ServerIndex,
     pub(super) path: StorePath,
     pub(super) bytes: Vec<u8>,
@@ -36,7 +37,7 @@ pub(super) struct UnverifiedText {
 /// Where a text came from.
 #[derive(Clone)]
 pub(super) enum TextOrigin {
-    /// The server, which lets it be kept so long.
+    /// The server, and for how long it may be cached.
     Server { max_age: Option<u64> },
     /// The lookup cache, with the key of an earlier check when that may be reused.
     Cache {
@@ -48,7 +49,7 @@ pub(super) enum TextOrigin {
 
 /// What a text turned out to be.
 pub(super) struct VerifiedText {
-    pub(super) item: u32,
+    pub(super) item: ItemIndex,
     pub(super) server: ServerIndex,
     pub(super) origin: TextOrigin,
     /// What the lookup cache keeps of a server's text; empty when it is refused, or from there.
@@ -98,7 +99,7 @@ impl Verifier {
         });
         let claims = claims.collect();
         let mut verdicts = verdict::authorize_all(claims, &self.keys, &self.store_dir).into_iter();
-        let checked = |(parsed, step): (Parsed, Step)| {
+        let verified = parsed.into_iter().map(|(parsed, step)| {
             let Parsed {
                 item,
                 server,
@@ -119,8 +120,8 @@ impl Verifier {
                 text,
                 outcome,
             }
-        };
-        parsed.into_iter().map(checked).collect()
+        });
+        verified.collect()
     }
 
     fn parse(&self, text: UnverifiedText) -> (Parsed, Step) {
@@ -165,7 +166,7 @@ impl Verifier {
         match verdict::authorize_cached(Arc::clone(&narinfo), path.as_ref(), key, &self.keys) {
             Ok(authorized) => {
                 let offer = NarOffer::of(&narinfo);
-                let authority = Authority::Remembered(Arc::new(authorized.abridged()));
+                let authority = Authority::Cached(Arc::new(authorized.abridged()));
                 Step::Decided(VerificationOutcome::Authorized(authority, offer))
             }
             Err(_) => Step::Claimed(narinfo),
@@ -175,7 +176,7 @@ impl Verifier {
 
 /// A text that was read.
 struct Parsed {
-    item: u32,
+    item: ItemIndex,
     server: ServerIndex,
     path: StorePath,
     origin: TextOrigin,

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::substitute::lookup::engine::{LookupEngine, TICK};
+use crate::substitute::lookup::items::ItemIndex;
 use crate::substitute::lookup::servers::LookupServer;
 use crate::substitute::progress::{ProgressEvent, ServerProgress};
 
@@ -16,7 +17,8 @@ impl LookupEngine {
         let limit = self.lag();
         self.update_impatience();
         if self.is_impatient || self.servers.iter().any(|server| server.is_slow(limit)) {
-            for item in self.undecided_items() {
+            let undecided: Vec<ItemIndex> = self.items.undecided().map(|(item, _)| item).collect();
+            for item in undecided {
                 self.advance(item);
             }
             self.settle();
@@ -41,19 +43,14 @@ impl LookupEngine {
         self.warn(removed.err());
     }
 
-    fn undecided_items(&self) -> Vec<u32> {
-        let items = self.items.iter().zip(0..);
-        items
-            .filter(|(entered, _)| !entered.is_decided)
-            .map(|(_, item)| item)
-            .collect()
-    }
-
     /// A server that answers, but so slowly that everything else has been known for long, is
     /// not waited for either.
     fn update_impatience(&mut self) {
-        let mut undecided = self.items.iter().filter(|entered| !entered.is_decided);
-        let is_known = self.undecided > 0 && undecided.all(|item| item.item.narinfo().is_some());
+        let is_known = self.undecided > 0
+            && self
+                .items
+                .undecided()
+                .all(|(_, record)| record.lookup.narinfo().is_some());
         if !is_known {
             (self.all_known_at, self.is_impatient) = (None, false);
             return;
@@ -65,7 +62,7 @@ impl LookupEngine {
             all_known_at.elapsed() > self.setup.options.lag + took * SLOWNESS_FACTOR;
     }
 
-    /// Tells how far lookups are; not for every batch.
+    /// Reports how far lookups are; not for every batch.
     pub(super) fn report_progress(&mut self) {
         let (done, total) = self.requests.progress();
         if total > 0
@@ -76,7 +73,7 @@ impl LookupEngine {
         }
     }
 
-    /// While servers are silent there is nothing new to tell but this: it goes on.
+    /// While servers are silent there is no news but that lookups go on.
     fn repeat_progress(&mut self) {
         let (done, total) = self.requests.progress();
         if done < total && self.last_reported.0.elapsed() >= SILENCE_MAX {
@@ -84,7 +81,7 @@ impl LookupEngine {
         }
     }
 
-    /// Tells that `done` of `total` items are known.
+    /// Reports that `done` of `total` items are known.
     pub(super) fn send_progress(&mut self, done: usize, total: usize) {
         self.last_reported = (Instant::now(), (done, total));
         let servers: Vec<ServerProgress<'_>> =
@@ -113,7 +110,7 @@ impl LookupEngine {
     }
 }
 
-/// For how long nothing is told of lookups that go on.
+/// For how long nothing is reported of lookups that go on.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// How many times as long as all others a server may take.
 const SLOWNESS_FACTOR: u32 = 4;

@@ -1,5 +1,5 @@
 //! Servers that announce ranges and then refuse them, each in its own way: what a slow stream
-//! has brought is kept, and what a broken one has brought is not lost.
+//! has delivered is kept, and what a broken one has delivered is not lost.
 
 use std::io::{BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -195,7 +195,7 @@ fn a_slow_stream_goes_on_when_segments_are_refused() {
         );
         assert!(
             server.ranged.load(Ordering::Relaxed) <= 1,
-            "{refusal:?}: it was asked again"
+            "{refusal:?}: it was requested again"
         );
 
         // What is on its way when a whole file is refused is a part of it.
