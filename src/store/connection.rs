@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::database_check::{Checked, Tables, check, check_files, harden, uri};
+use super::database_check::{DatabaseState, Tables, check, check_files, harden, uri};
 use super::schema;
 use super::sync_mode::SyncMode;
 use crate::format::store_path::Dialect;
@@ -47,7 +47,7 @@ pub(super) fn open(path: &Path, dialect: Dialect, access: Access) -> rusqlite::R
     };
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     set_up(&connection)?;
-    if checked == Checked::NotReadable {
+    if checked == DatabaseState::NotReadable {
         keep_files(&connection, true)?;
         check(&connection, tables)?;
         keep_files(&connection, false)?;

@@ -30,7 +30,7 @@ pub(super) enum Tables {
 
 /// Whether a database could be checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Checked {
+pub(super) enum DatabaseState {
     /// It is sound.
     Sound,
     /// Only a connection that may write can read it: its log has no shared memory, so that it
@@ -42,7 +42,7 @@ pub(super) enum Checked {
 ///
 /// # Errors
 /// It is damaged.
-pub(super) fn check_files(path: &Path, tables: Tables) -> rusqlite::Result<Checked> {
+pub(super) fn check_files(path: &Path, tables: Tables) -> rusqlite::Result<DatabaseState> {
     let mut attempts = ATTEMPTS;
     loop {
         attempts -= 1;
@@ -51,19 +51,19 @@ pub(super) fn check_files(path: &Path, tables: Tables) -> rusqlite::Result<Check
             // Another program may have copied its log to the database meanwhile.
             Err(error) if is_damage(&error) && attempts > 0 => std::thread::sleep(PAUSE),
             Err(error) if is_damage(&error) => return Err(error),
-            Err(_) => return Ok(Checked::NotReadable),
+            Err(_) => return Ok(DatabaseState::NotReadable),
         }
     }
 }
 
-fn check_once(path: &Path, tables: Tables) -> rusqlite::Result<Checked> {
+fn check_once(path: &Path, tables: Tables) -> rusqlite::Result<DatabaseState> {
     if length(path, "") == Some(0) && length(path, "-wal") > Some(0) {
         // SQLite would delete the log.
         return Err(corrupt("it is empty, but there is a log"));
     }
 
     let Some(parameters) = parameters_to_look(path) else {
-        return Ok(Checked::NotReadable);
+        return Ok(DatabaseState::NotReadable);
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -72,7 +72,7 @@ fn check_once(path: &Path, tables: Tables) -> rusqlite::Result<Checked> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     harden(&connection)?;
     check(&connection, tables)?;
-    Ok(Checked::Sound)
+    Ok(DatabaseState::Sound)
 }
 
 /// With which parameters the database can be read without changes to its files.

@@ -37,14 +37,14 @@ fn style_numbers(files: &[SourceFile]) -> Vec<StyleNumber> {
         (
             "functions of more than 60 lines",
             long_functions(&functions).len(),
-            2,
+            0,
         ),
-        ("files of more than 400 lines", long_files(files).len(), 3),
-        ("closures bound to a name", named_closures(files), 46),
+        ("files of more than 400 lines", long_files(files).len(), 2),
+        ("closures bound to a name", named_closures(files), 15),
         (
             "non-private type names in use more than once",
             shared_type_names(files).len(),
-            2,
+            0,
         ),
         (
             "pub items outside format, trust, codec, lib",
