@@ -19,6 +19,7 @@ mod process;
 mod progress;
 mod run;
 mod settings;
+mod store_observer;
 mod suggestion;
 mod text;
 

@@ -11,8 +11,8 @@
 //! 6. [`Store::register`]: wait until it is on the disk, make it valid, and release its lock.
 //!
 //! Steps 4 to 6 take what the step before returned, so none can be left out: see [`Published`].
-//! What is in the store directory without being registered is garbage, and whoever holds the
-//! lock of its path may delete it.
+//! What is in the store directory without being registered is garbage; the holder of the lock of its
+//! path may delete it.
 
 pub(crate) mod canonical;
 mod closure;
@@ -22,11 +22,16 @@ mod db;
 mod deduplicate;
 mod derivation;
 mod directory;
+mod entry_comparison;
 mod error;
+mod fingerprint;
 mod handle;
+mod item_lock;
 mod layout;
 mod links_directory;
-mod lock;
+mod lock_file;
+mod lock_holder;
+mod lock_kind;
 mod open;
 mod order;
 mod published;
@@ -39,6 +44,7 @@ pub(crate) mod staging;
 mod sync_mode;
 mod temp_root;
 pub(crate) mod unpack;
+mod wait;
 mod writable;
 
 #[cfg(test)]
@@ -46,7 +52,7 @@ mod tests;
 
 pub use error::StoreError;
 pub use handle::Store;
-pub use lock::ItemLock;
+pub use item_lock::ItemLock;
 pub use published::Published;
 pub use unpack::{Checked, NarMismatch, Unpacked};
 
@@ -57,4 +63,5 @@ pub(crate) use handle::OpenMode;
 pub(crate) use layout::Layout;
 pub(crate) use remove::remove_tree;
 pub(crate) use sync_mode::SyncMode;
+pub(crate) use wait::StoreObserver;
 pub(crate) use writable::make_store_writable;

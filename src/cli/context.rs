@@ -1,6 +1,6 @@
 //! What every command works with: settings, output, store, lookup cache, network.
 
-use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::format::credentials::url_without_credentials;
 use crate::format::store_path::{Dialect, StoreDir, StorePath};
 use crate::lookup_cache::{LookupCache, TtlPolicy};
+use crate::no_follow;
 use crate::sandbox;
 use crate::store::unpack::WriterPool;
-use crate::store::{Layout, OpenMode, Store, StoreError, make_store_writable};
+use crate::store::{Layout, OpenMode, Store, StoreError, StoreObserver, make_store_writable};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::chain;
 use crate::substitute::clock::Clock;
@@ -28,6 +29,7 @@ use super::confinement::{self, DiskChanges};
 use super::error::CliError;
 use super::output::Output;
 use super::settings::{SandboxMode, Settings, StoreKind};
+use super::store_observer::ShownStoreReports;
 
 /// The memory for decoded bytes that are not written yet, of all transfers together.
 const BUFFER_BYTES: usize = 8 << 20;
@@ -98,7 +100,7 @@ impl Context {
                 OpenMode::Existing(self.settings.sync)
             }
         };
-        let store = Store::open(layout.clone(), mode)?;
+        let store = Store::open(layout.clone(), mode, self.store_observer())?;
 
         if self.settings.store_kind == StoreKind::Embedded {
             write_first_acl(layout)?;
@@ -111,7 +113,8 @@ impl Context {
     /// # Errors
     /// It is there and cannot be read.
     pub(crate) fn store_to_read(&self) -> Result<Option<Store>, CliError> {
-        match Store::open(self.settings.layout.clone(), OpenMode::ReadOnly) {
+        let layout = self.settings.layout.clone();
+        match Store::open(layout, OpenMode::ReadOnly, self.store_observer()) {
             Ok(store) => Ok(Some(store)),
             Err(StoreError::NoStore(_)) => Ok(None),
             // A database alone, as from half a backup: nothing of what it records is in place.
@@ -123,6 +126,13 @@ impl Context {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn store_observer(&self) -> Arc<dyn StoreObserver> {
+        Arc::new(ShownStoreReports {
+            progress: Arc::clone(&self.progress),
+            cancel: self.cancel.clone(),
+        })
     }
 
     /// The lookup cache, in the first directory that can have it; in memory when none can.
@@ -347,10 +357,12 @@ fn write_first_acl(layout: &Layout) -> Result<(), CliError> {
     }
     let text = Acl::official_guix_servers().to_string();
 
-    // Never through a symlink of another user, nor over an ACL that was just made.
-    let written =
-        std::fs::File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+    let config = layout.config();
+    let name = path.file_name().unwrap_or_default();
+    let written = no_follow::open_directory(layout.base_of(config), config)
+        .and_then(|config| no_follow::create_file(config.as_fd(), name, text.as_bytes()));
     match written {
+        // Another process has just made it.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         other => other.map_err(CliError::file("writing", &path)),
     }

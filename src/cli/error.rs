@@ -120,6 +120,7 @@ impl CliError {
             | Self::Key { .. } => Exit::Usage,
             Self::Acl { .. } | Self::UnsafeAcl { .. } => Exit::Refused,
             Self::Item { source, .. } => source.class().into(),
+            Self::Store(StoreError::Interrupted) => Exit::Interrupted,
             Self::Store(_)
             | Self::File { .. }
             | Self::LookupCache(_)

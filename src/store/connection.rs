@@ -45,7 +45,7 @@ pub(super) fn open(path: &Path, dialect: Dialect, access: Access) -> rusqlite::R
         Access::Write(_) => OpenFlags::SQLITE_OPEN_READ_WRITE,
         Access::Create => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
     };
-    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let connection = Connection::open_with_flags(path, flags | FLAGS)?;
     set_up(&connection)?;
     if checked == DatabaseState::NotReadable {
         keep_files(&connection, true)?;
@@ -73,7 +73,8 @@ pub(super) fn keep_files(connection: &Connection, keep: bool) -> rusqlite::Resul
 /// Makes a database at `path`, where there is none. It is not on the disk when this returns, but
 /// all in this file.
 pub(super) fn create(path: &Path, dialect: Dialect) -> rusqlite::Result<()> {
-    let connection = Connection::open(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let connection = Connection::open_with_flags(path, flags | FLAGS)?;
     connection.pragma_update(None, "synchronous", "OFF")?;
     schema::create(&connection, dialect)?;
     // Only now, so that nothing has ever been in the log.
@@ -85,7 +86,7 @@ pub(super) fn create(path: &Path, dialect: Dialect) -> rusqlite::Result<()> {
 /// when nobody else has the database open, and may not. But then there is no log either, and the
 /// file can be read as it is.
 fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | FLAGS;
     let connection = Connection::open_with_flags(path, flags)?;
     set_up(&connection)?;
     match connection.query_row(PROBE, [], |_| Ok(())) {
@@ -127,9 +128,12 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)
 }
 
-/// A builder or collector of the daemon may hold the write lock for long on a slow disk;
-/// giving up early would fail an item that is already unpacked.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(3600);
+/// A connection is used by one thread at a time, and no link of another user leads to a database.
+const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_NO_MUTEX.union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
+
+/// How long SQLite waits by itself for a lock of another process. Then `Database` looks whether the
+/// user has interrupted, and tries again.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The daemon's setting: checkpoints are rare, because each one stalls all writers.
 const WAL_PAGES: u32 = 40_000;

@@ -4,21 +4,28 @@
 //! write lock (it never has to be upgraded, which could fail) and does nothing slow inside.
 //! Paths are recorded by their full names in the store directory, wherever the store really
 //! lies. This file does not look at the items themselves.
+//!
+//! While another process has locked the database, each operation is repeated as a whole, until the
+//! user interrupts: see `retried`.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior, params};
 
 use super::closure::Closure;
 use super::connection::{self, Access};
 use super::database_check::is_damage;
 use super::error::StoreError;
 use super::layout::Layout;
+use super::lock_holder::LockHolder;
 use super::registration::Registration;
+use super::wait::{LockWait, StoreObserver};
 use crate::format::store_path::{Dialect, StoreDir, StorePath};
+use crate::no_follow::real_path;
 
 /// The outputs of a derivation: output name and path.
 pub(super) type Outputs = Vec<(String, StorePath)>;
@@ -29,14 +36,15 @@ pub(super) struct Database {
     connection: Connection,
     path: PathBuf,
     store_dir: StoreDir,
+    observer: Arc<dyn StoreObserver>,
     /// Whether a statement has found damage.
-    is_damaged: Arc<AtomicBool>,
+    is_damaged: bool,
 }
 
 /// A damaged database is left as it is, with its log.
 impl Drop for Database {
     fn drop(&mut self) {
-        if self.is_damaged.load(Ordering::Relaxed) {
+        if self.is_damaged {
             // It cannot fail for an open connection.
             let _ = connection::keep_files(&self.connection, true);
         }
@@ -44,17 +52,28 @@ impl Drop for Database {
 }
 
 impl Database {
-    pub(super) fn open(layout: &Layout, access: Access) -> Result<Self, StoreError> {
+    /// Opens the database of `layout`, whose directory is open as `directory`.
+    pub(super) fn open(
+        layout: &Layout,
+        directory: BorrowedFd<'_>,
+        access: Access,
+        observer: &Arc<dyn StoreObserver>,
+    ) -> Result<Self, StoreError> {
         let path = layout.database_file();
-        match connection::open(&path, layout.store_dir().dialect(), access) {
-            Ok(connection) => Ok(Self {
-                connection,
-                path,
-                store_dir: layout.store_dir().clone(),
-                is_damaged: Arc::default(),
-            }),
-            Err(source) => Err(failure("opening the store database", path, source)),
-        }
+        let real = match real_path(directory, layout.database()) {
+            Ok(directory) => directory.join(path.file_name().unwrap_or_default()),
+            Err(source) => return Err(StoreError::Open { path, source }),
+        };
+        let connection = retried(&path, &**observer, "opening the store database", || {
+            connection::open(&real, layout.store_dir().dialect(), access)
+        })?;
+        Ok(Self {
+            connection,
+            path,
+            store_dir: layout.store_dir().clone(),
+            observer: Arc::clone(observer),
+            is_damaged: false,
+        })
     }
 
     /// Those of `paths` that are valid, at one moment.
@@ -62,41 +81,43 @@ impl Database {
         &mut self,
         paths: &[StorePath],
     ) -> Result<HashSet<StorePath>, StoreError> {
-        let failed = self.failure("looking up valid items");
-        let transaction = self.connection.transaction().map_err(&failed)?;
-        let mut valid = HashSet::new();
-        {
-            let mut statement = transaction.prepare_cached(SELECT_ID).map_err(&failed)?;
+        self.run("looking up valid items", |connection, store_dir| {
+            let transaction = connection.transaction()?;
+            let mut valid = HashSet::new();
+            let mut statement = transaction.prepare_cached(SELECT_ID)?;
             for path in paths {
-                let name = self.store_dir.full_name(path);
-                if statement.exists([name]).map_err(&failed)? {
+                if statement.exists([store_dir.full_name(path)])? {
                     valid.insert(path.clone());
                 }
             }
-        }
-        transaction.commit().map_err(&failed)?;
-        Ok(valid)
+
+            drop(statement);
+            transaction.commit()?;
+            Ok(valid)
+        })
     }
 
     /// The recorded size of the nar of `path`; 0 when none is, or when it is not valid.
     pub(super) fn nar_size(&mut self, path: &StorePath) -> Result<u64, StoreError> {
-        let name = self.store_dir.full_name(path);
-        let failed = self.failure("looking up an item");
-        let size: Option<Option<i64>> = self
-            .connection
-            .prepare_cached(SELECT_NAR_SIZE)
-            .and_then(|mut statement| statement.query_row([name], |row| row.get(0)).optional())
-            .map_err(failed)?;
+        let size: Option<Option<i64>> =
+            self.run("looking up an item", |connection, store_dir| {
+                connection
+                    .prepare_cached(SELECT_NAR_SIZE)?
+                    .query_row([store_dir.full_name(path)], |row| row.get(0))
+                    .optional()
+            })?;
         let size = size.flatten().unwrap_or(0);
         Ok(u64::try_from(size).unwrap_or(0))
     }
 
     /// The valid items among `roots` and everything they refer to, at one moment.
     pub(super) fn closure(&mut self, roots: &[StorePath]) -> Result<Closure, StoreError> {
-        let failed = self.failure("looking up a closure");
-        let transaction = self.connection.transaction().map_err(&failed)?;
-        let rows = closure_rows(&transaction, &self.store_dir, roots).map_err(&failed)?;
-        transaction.commit().map_err(&failed)?;
+        let rows = self.run("looking up a closure", |connection, store_dir| {
+            let transaction = connection.transaction()?;
+            let rows = closure_rows(&transaction, store_dir, roots)?;
+            transaction.commit()?;
+            Ok(rows)
+        })?;
 
         let mut closure = Closure::default();
         for (name, references) in rows {
@@ -115,43 +136,36 @@ impl Database {
         outputs: &HashMap<&StorePath, Outputs>,
         now: u64,
     ) -> Result<(), StoreError> {
-        let failed = self.failure("registering items");
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(&failed)?;
-        let mut ids: HashMap<&StorePath, i64> = HashMap::new();
-        for item in batch {
-            let id = record_item(&transaction, &self.store_dir, item, now).map_err(&failed)?;
-            ids.insert(&item.path, id);
-            let outputs = outputs.get(&item.path).map_or(&[][..], Vec::as_slice);
-            insert_outputs(&transaction, &self.store_dir, id, outputs).map_err(&failed)?;
-        }
-        for item in batch {
-            let Some(&referrer) = ids.get(&item.path) else {
-                continue;
-            };
-            let missing =
-                insert_references(&transaction, &self.store_dir, referrer, &item.references)
-                    .map_err(&failed)?;
-            if !missing.is_empty() {
-                let item = self.store_dir.full_name(&item.path);
-                return Err(StoreError::MissingReferences { item, missing });
+        let missing = self.run("registering items", |connection, store_dir| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let missing = record_batch(&transaction, store_dir, batch, outputs, now)?;
+            if missing.is_none() {
+                transaction.commit()?;
+            }
+            Ok(missing)
+        })?;
+
+        match missing {
+            None => Ok(()),
+            Some((item, missing)) => {
+                let item = self.store_dir.full_name(item);
+                Err(StoreError::MissingReferences { item, missing })
             }
         }
-        transaction.commit().map_err(&failed)
     }
 
-    /// What it means that `action` failed.
-    fn failure(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
-        let (path, is_damaged) = (self.path.clone(), Arc::clone(&self.is_damaged));
-        move |source| {
-            let error = failure(action, path.clone(), source);
-            if matches!(error, StoreError::DamagedDatabase { .. }) {
-                is_damaged.store(true, Ordering::Relaxed);
-            }
-            error
-        }
+    /// Does `work`, which is all of one `action`, as often as it takes.
+    fn run<T>(
+        &mut self,
+        action: &'static str,
+        mut work: impl FnMut(&mut Connection, &StoreDir) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let done = retried(&self.path, &*self.observer, action, || {
+            work(&mut self.connection, &self.store_dir)
+        });
+        self.is_damaged |= matches!(done, Err(StoreError::DamagedDatabase { .. }));
+        done
     }
 
     fn parse(
@@ -189,16 +203,10 @@ fn closure_rows(
         connection.prepare_cached("SELECT reference FROM Refs WHERE referrer = ?1")?;
     let mut ids: Vec<i64> = Vec::new();
     let mut positions: HashMap<i64, usize> = HashMap::new();
-    let mut position_of = |ids: &mut Vec<i64>, id: i64| {
-        *positions.entry(id).or_insert_with(|| {
-            ids.push(id);
-            ids.len() - 1
-        })
-    };
     for root in roots {
         let name = store_dir.full_name(root);
         if let Some(id) = select_root.query_row([name], |row| row.get(0)).optional()? {
-            position_of(&mut ids, id);
+            position_of(&mut ids, &mut positions, id);
         }
     }
 
@@ -207,11 +215,44 @@ fn closure_rows(
         let name = select_name.query_row([id], |row| row.get(0))?;
         let mut references = Vec::new();
         for reference in select_references.query_map([id], |row| row.get(0))? {
-            references.push(position_of(&mut ids, reference?));
+            references.push(position_of(&mut ids, &mut positions, reference?));
         }
         rows.push((name, references));
     }
     Ok(rows)
+}
+
+/// The position of `id` in `ids`, to which it is added if it is new.
+fn position_of(ids: &mut Vec<i64>, positions: &mut HashMap<i64, usize>, id: i64) -> usize {
+    *positions.entry(id).or_insert_with(|| {
+        ids.push(id);
+        ids.len() - 1
+    })
+}
+
+/// Records all of `batch`; gives the first item that has references which are not valid, and these.
+fn record_batch<'a>(
+    connection: &Connection,
+    store_dir: &StoreDir,
+    batch: &[&'a Registration],
+    outputs: &HashMap<&StorePath, Outputs>,
+    now: u64,
+) -> rusqlite::Result<Option<(&'a StorePath, Vec<String>)>> {
+    let mut ids = Vec::with_capacity(batch.len());
+    for item in batch {
+        let id = record_item(connection, store_dir, item, now)?;
+        let outputs = outputs.get(&item.path).map_or(&[][..], Vec::as_slice);
+        insert_outputs(connection, store_dir, id, outputs)?;
+        ids.push(id);
+    }
+
+    for (item, id) in batch.iter().zip(ids) {
+        let missing = insert_references(connection, store_dir, id, &item.references)?;
+        if !missing.is_empty() {
+            return Ok(Some((&item.path, missing)));
+        }
+    }
+    Ok(None)
 }
 
 /// Records `item`, in the place of what was recorded of it before; the id of its row.
@@ -320,6 +361,39 @@ fn failure(action: &'static str, path: PathBuf, source: rusqlite::Error) -> Stor
 fn signed(number: u64) -> rusqlite::Result<i64> {
     i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
+
+/// Does `work` with the database at `path`, again and again while another process has locked it.
+fn retried<T>(
+    path: &Path,
+    observer: &dyn StoreObserver,
+    action: &'static str,
+    mut work: impl FnMut() -> rusqlite::Result<T>,
+) -> Result<T, StoreError> {
+    let mut wait = None;
+    loop {
+        let source = match work() {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let is_locked = source.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
+        let wait = wait.get_or_insert_with(|| LockWait::new(observer, path));
+        if !is_locked || wait.elapsed() > LOCKED_MAX {
+            return Err(failure(action, path.to_owned(), source));
+        }
+        wait.pause(|| holder(path))?;
+    }
+}
+
+/// The process that writes to the database at `path`. With a log, writers lock the index of it.
+fn holder(path: &Path) -> Option<LockHolder> {
+    let mut index = path.as_os_str().to_owned();
+    index.push("-shm");
+    LockHolder::writing(Path::new(&index)).or_else(|| LockHolder::writing(path))
+}
+
+/// A builder or collector of the daemon may hold the write lock for long on a slow disk;
+/// giving up early would fail an item that is already unpacked.
+const LOCKED_MAX: Duration = Duration::from_secs(3600);
 
 const SELECT_NAR_SIZE: &str = "SELECT narSize FROM ValidPaths WHERE path = ?1";
 const SELECT_ID: &str = "SELECT id FROM ValidPaths WHERE path = ?1";

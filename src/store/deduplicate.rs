@@ -2,9 +2,9 @@
 //!
 //! An entry is named by the nix-base32 SHA-256 of the nar of the single file, so the
 //! executable bit takes part and mode and times agree for all who share the inode. Entries
-//! come and go while we work: the collector deletes those that only `.links` still names,
-//! and other processes add the same ones. Nothing is checked first; every step is tried and
-//! its failure understood. Whatever stands in the way, a file may always stay as it is.
+//! come and go meanwhile: the collector deletes those that only `.links` still names, and other
+//! processes add the same ones. Nothing is checked first; every step is tried, and its failure tells
+//! what to do. When a file cannot be deduplicated, it stays as it is.
 //!
 //! Every entry is a file of an item that was verified: [`Links::link_existing`] and
 //! [`Links::link_written`] only use what is there, and [`Links::publish`] is for files of trees
@@ -19,19 +19,17 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
-use rustix::fs::{fstat, linkat, openat, renameat, statat, unlinkat};
-use rustix::io::{self, Errno, pread};
+use rustix::fs::{AtFlags, linkat, renameat, statat, unlinkat};
+use rustix::io::{self, Errno};
 
 use super::canonical;
+use super::entry_comparison::{ReplacedName, compared};
 use super::error::{StoreError, on};
+use super::fingerprint::Fingerprint;
 use super::layout::LINKS;
 use super::links_directory::{LinksDirectory, discard, temporary_link};
 use super::remove::open_writable;
 use crate::format::base32;
-
-/// Smaller files are not deduplicated, as guix-daemon would not.
-pub(crate) const DEDUPLICATE_MIN_BYTES: u64 = 8192;
 
 /// The store's `.links`, used by any number of threads.
 #[derive(Debug, Clone)]
@@ -47,17 +45,6 @@ enum EntryCheck {
     SizeAndMode,
     /// All: it has to equal a file that was just written, and is replaced where it does not.
     Contents,
-}
-
-/// What all files have in common that are links to one entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fingerprint {
-    /// SHA-256 of the nar of the single file.
-    pub(crate) hash: [u8; 32],
-    /// The length of the file.
-    pub(crate) size: u64,
-    /// Whether it can be executed.
-    pub(crate) executable: bool,
 }
 
 /// What came of using an existing entry.
@@ -82,13 +69,6 @@ pub(crate) enum EntryOutcome {
     ReplacedByExisting,
     /// It stays alone: a limit of the file system was reached.
     Skipped,
-}
-
-/// Which of two names becomes a link to the file of the other.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum ReplacedName {
-    File,
-    Entry,
 }
 
 impl Links {
@@ -134,22 +114,26 @@ impl Links {
         if self.entry_check == EntryCheck::Contents {
             return Ok(LinkOutcome::NotCompared);
         }
-        let failed = |errno| failure(file_name(name), errno);
-        let links = match self.directory.open() {
-            Ok(links) => links,
-            Err(error) => return without_entry(error).map_err(failed),
-        };
+        self.try_link_existing(file, dir, name)
+            .or_else(without_entry)
+            .map_err(|errno| failure(file_name(name), errno))
+    }
+
+    fn try_link_existing(
+        &self,
+        file: &Fingerprint,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> io::Result<LinkOutcome> {
+        let links = self.directory.open()?;
         let entry = file.entry_name();
-        match linkat(&links, &entry, dir, name, AtFlags::empty()) {
-            Ok(()) => {}
-            Err(error) => return without_entry(error).map_err(failed),
-        }
-        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-        if file.is_of(&stat) {
+        linkat(&links, &entry, dir, name, AtFlags::empty())?;
+        if file.is_of(&statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?) {
             return Ok(LinkOutcome::Done);
         }
-        unlinkat(dir, name, AtFlags::empty()).map_err(failed)?;
-        discard(&links, &entry).map_err(|errno| entry_failure(&entry, errno))?;
+
+        unlinkat(dir, name, AtFlags::empty())?;
+        discard(&links, &entry)?;
         Ok(LinkOutcome::Absent)
     }
 
@@ -186,7 +170,6 @@ impl Links {
         dir: BorrowedFd<'_>,
         path: &CStr,
     ) -> Result<EntryOutcome, StoreError> {
-        let failed = |errno| failure(file_name(path), errno);
         let entry = file.entry_name();
         for _ in 0..ATTEMPTS {
             let added = self
@@ -198,7 +181,8 @@ impl Links {
                 Err(Errno::EXIST) => self.replace(file, dir, path),
                 Err(Errno::NOENT) => {
                     // Either `.links` is missing, or the file itself.
-                    statat(dir, path, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                    statat(dir, path, AtFlags::SYMLINK_NOFOLLOW)
+                        .map_err(|errno| failure(file_name(path), errno))?;
                     self.directory
                         .create()
                         .map_err(|errno| entry_failure("", errno))?;
@@ -212,7 +196,7 @@ impl Links {
                 // The entry has been deleted meanwhile.
                 Err(Errno::NOENT) => {}
                 Err(error) if is_limit(error) => return Ok(EntryOutcome::Skipped),
-                Err(error) => return Err(failed(error)),
+                Err(error) => return Err(failure(file_name(path), error)),
             }
         }
         Ok(EntryOutcome::Skipped)
@@ -270,21 +254,34 @@ impl Links {
         // The name under which the entry is looked at is the one that is moved: what stands in
         // its place by then is another matter.
         let temporary = temporary_link(links, links.as_fd(), &*file.entry_name())?;
-        let replaced_name =
-            statat(links, &temporary, AtFlags::SYMLINK_NOFOLLOW).and_then(|entry| {
-                match self.entry_check {
-                    _ if !file.is_of(&entry) => Ok(ReplacedName::Entry),
-                    EntryCheck::SizeAndMode => Ok(ReplacedName::File),
-                    EntryCheck::Contents => compared(links, &temporary, dir, name),
+        let replaced = self
+            .name_to_replace(links, &temporary, file, dir, name)
+            .and_then(|replaced_name| match replaced_name {
+                ReplacedName::File => {
+                    renameat(links, &temporary, dir, name).map(|()| replaced_name)
                 }
+                ReplacedName::Entry => Ok(replaced_name),
             });
-        let replaced = replaced_name.and_then(|replaced_name| match replaced_name {
-            ReplacedName::File => renameat(links, &temporary, dir, name).map(|()| replaced_name),
-            ReplacedName::Entry => Ok(replaced_name),
-        });
         // When both names are links to one inode already, renaming does nothing at all and
         // succeeds, so the temporary one may be there in either case.
         without(links, &temporary, replaced)
+    }
+
+    /// Which of the two has to go: the file `name` in `dir`, or its entry, linked at `temporary`.
+    fn name_to_replace(
+        &self,
+        links: &OwnedFd,
+        temporary: &str,
+        file: &Fingerprint,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> io::Result<ReplacedName> {
+        let entry = statat(links, temporary, AtFlags::SYMLINK_NOFOLLOW)?;
+        match self.entry_check {
+            _ if !file.is_of(&entry) => Ok(ReplacedName::Entry),
+            EntryCheck::SizeAndMode => Ok(ReplacedName::File),
+            EntryCheck::Contents => compared(links, temporary, dir, name),
+        }
     }
 
     /// The store directory, for those who create items in it.
@@ -294,21 +291,7 @@ impl Links {
     }
 }
 
-impl Fingerprint {
-    fn entry_name(&self) -> String {
-        base32::encode(&self.hash)
-    }
-
-    /// Whether a file may have this fingerprint. An entry cut short by a crash, or damaged, must
-    /// not spread to further items, nor one whose mode was wrong from its creation.
-    fn is_of(&self, stat: &Stat) -> bool {
-        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-            && u64::try_from(stat.st_size) == Ok(self.size)
-            && Mode::from_raw_mode(stat.st_mode) == canonical::file_mode(self.executable)
-    }
-}
-
-/// What it means that an entry could not be reached or linked to.
+/// The outcome when an entry cannot be reached or linked to.
 fn without_entry(error: Errno) -> io::Result<LinkOutcome> {
     match error {
         Errno::NOENT => Ok(LinkOutcome::Absent),
@@ -323,52 +306,13 @@ fn without<T>(links: &OwnedFd, temporary: &str, result: io::Result<T>) -> io::Re
     result.and_then(|value| discarded.map(|()| value))
 }
 
-/// Which of the two has to go: the file `name` in `dir`, which is as it should be, when the
-/// entry at `temporary` equals it, else the entry.
-fn compared(
-    links: &OwnedFd,
-    temporary: &str,
-    dir: BorrowedFd<'_>,
-    name: &CStr,
-) -> io::Result<ReplacedName> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(dir, name, flags, Mode::empty())?;
-    // An entry that cannot be read is not one to link to either.
-    let Ok(entry) = openat(links, temporary, flags, Mode::empty()) else {
-        return Ok(ReplacedName::Entry);
-    };
-    let is_same_kind = fstat(&file)?.st_mode == fstat(&entry)?.st_mode;
-    let is_equal = is_same_kind && have_equal_bytes(&file, &entry)?;
-    Ok(if is_equal {
-        ReplacedName::File
-    } else {
-        ReplacedName::Entry
-    })
-}
-
 /// The directory and the last name of `path`, if there is more than a name.
 fn split(path: &CStr) -> Option<(CString, CString)> {
     let bytes = path.to_bytes();
     let at = bytes.iter().rposition(|&byte| byte == b'/')?;
-    let part = |bytes: &[u8]| CString::new(bytes).expect("no NUL in a part of a C string");
-    Some((part(&bytes[..at]), part(&bytes[at + 1..])))
-}
-
-/// Whether `entry` can be read to its end, and is what `file` is.
-fn have_equal_bytes(file: &OwnedFd, entry: &OwnedFd) -> rustix::io::Result<bool> {
-    let [mut ours, mut theirs] = [(); 2].map(|()| vec![0; COMPARED_AT_ONCE_BYTES]);
-    let mut offset = 0;
-    loop {
-        let count = pread(file, &mut ours[..], offset)?;
-        let is_equal = match pread(entry, &mut theirs[..count.max(1)], offset) {
-            Ok(found) => ours[..count] == theirs[..found],
-            Err(_) => false,
-        };
-        if !is_equal || count == 0 {
-            return Ok(is_equal);
-        }
-        offset += count as u64;
-    }
+    let [parent, name] = [&bytes[..at], &bytes[at + 1..]]
+        .map(|part| CString::new(part).expect("no NUL in a part of a C string"));
+    Some((parent, name))
 }
 
 /// Whether a link failed for a reason that leaves the file itself as good as ever: too many
@@ -394,9 +338,6 @@ fn failure(path: &Path, source: Errno) -> StoreError {
         source: source.into(),
     }
 }
-
-/// Bytes of each file that are in memory while two are compared.
-const COMPARED_AT_ONCE_BYTES: usize = 64 << 10;
 
 /// How often an entry may vanish or prove corrupt before the file is left alone.
 const ATTEMPTS: usize = 8;

@@ -1,19 +1,31 @@
-//! Directories of a store that are not part of an item, and the space where they are.
+//! The directories of a store, opened without following links of other users; and the space where
+//! they are.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, chmodat, fstatvfs, mkdirat, statat};
-use rustix::{io, path};
+use rustix::fs::fstatvfs;
+use rustix::io;
 
-/// Makes the directory `name` in `parent`, whose own parent exists. What others may do is up to
-/// the umask, or a default ACL; the owner always has access, or the store could not be used.
-pub(super) fn make_directory<P: path::Arg + Copy>(parent: impl AsFd, name: P) -> io::Result<()> {
-    mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
-    let found = Mode::from_raw_mode(statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
-    if found.contains(Mode::RWXU) {
-        return Ok(());
-    }
-    chmodat(parent, name, found | Mode::RWXU, AtFlags::empty())
+use crate::no_follow;
+
+use super::error::{StoreError, on};
+use super::layout::Layout;
+
+/// Opens `directory`, one of those of `layout`.
+pub(super) fn open_directory(layout: &Layout, directory: &Path) -> Result<OwnedFd, StoreError> {
+    no_follow::open_directory(layout.base_of(directory), directory).map_err(on(
+        directory,
+        |path, source| StoreError::Open { path, source },
+    ))
+}
+
+/// Opens `directory`, one of those of `layout`, after making it if it is missing.
+pub(super) fn create_directory(layout: &Layout, directory: &Path) -> Result<OwnedFd, StoreError> {
+    no_follow::create_directory(layout.base_of(directory), directory).map_err(on(
+        directory,
+        |path, source| StoreError::CreateDirectory { path, source },
+    ))
 }
 
 /// How many bytes can still be written to the file system of `directory`.

@@ -83,6 +83,9 @@ pub enum StoreError {
     /// Another process holds a lock.
     #[error("{} is locked by another process", .0.display())]
     Locked(PathBuf),
+    /// The user interrupted a wait for another process.
+    #[error("interrupted")]
+    Interrupted,
     /// Temp roots could not be announced. Going on without them would let the collector
     /// delete items in the middle of being made.
     #[error("announcing temp roots in {}", path.display())]

@@ -1,10 +1,9 @@
-//! An open store: questions to its database, locks and temp roots, and the steps by which an item
+//! An open store: what its database records, locks and temp roots, and the steps by which an item
 //! becomes valid.
 //!
 //! Usable from several threads. A store that was opened for reading only refuses everything else.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -18,10 +17,13 @@ use super::closure::Closure;
 use super::db::Database;
 use super::deduplicate::Links;
 use super::derivation;
-use super::directory::free_bytes;
+use super::directory::{free_bytes, open_directory};
 use super::error::{StoreError, on};
+use super::item_lock::{ItemLock, TriedItem};
 use super::layout::Layout;
-use super::lock::{ItemLock, LockKind, open_lock_file};
+use super::lock_file::LockFile;
+use super::lock_holder;
+use super::lock_kind::{LockKind, LockMode};
 use super::open;
 use super::order;
 use super::published::Published;
@@ -31,6 +33,7 @@ use super::remove::remove_tree_at;
 use super::sync_mode::SyncMode;
 use super::temp_root::TempRoots;
 use super::unpack::{Checked, Destination, WriteAhead, WriterPool};
+use super::wait::{StoreObserver, WaitReport};
 
 /// What a store is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +42,7 @@ pub(crate) enum OpenMode {
     Create(SyncMode),
     /// To read and write a store that exists: the system's.
     Existing(SyncMode),
-    /// To ask what is valid, without the right to write anything, locks included.
+    /// To look up what is valid, without the right to write anything, locks included.
     ReadOnly,
 }
 
@@ -50,44 +53,55 @@ pub struct Store {
     lock_kind: LockKind,
     mode: OpenMode,
     database: Mutex<Database>,
-    temp_roots: Mutex<Option<TempRoots>>,
+    /// `None` in a store that was opened for reading only.
+    temp_roots: Option<Mutex<TempRoots>>,
     links: Arc<Links>,
-    /// Held shared: no other program changes the database's schema while we are here.
-    _big_lock: Option<File>,
+    observer: Arc<dyn StoreObserver>,
+    /// The time since every item that was tried is locked by other processes.
+    busy: Mutex<Option<WaitReport>>,
+    /// Held shared: no other program changes the database's schema meanwhile.
+    _big_lock: Option<LockFile>,
 }
 
 impl Store {
-    /// Opens the store at `layout`.
+    /// Opens the store at `layout`. `observer` learns of every wait for another process.
     ///
     /// # Errors
-    /// It is missing, of an unknown schema, or not ours to open.
-    pub(crate) fn open(layout: Layout, mode: OpenMode) -> Result<Self, StoreError> {
+    /// It is missing, of an unknown schema, or may not be opened; or the user interrupts.
+    pub(crate) fn open(
+        layout: Layout,
+        mode: OpenMode,
+        observer: Arc<dyn StoreObserver>,
+    ) -> Result<Self, StoreError> {
+        lock_holder::prepare();
         let lock_kind = LockKind::of(layout.store_dir().dialect());
         let (big_lock, database) = match mode {
-            OpenMode::ReadOnly => (None, open::read_only(&layout)?),
-            OpenMode::Existing(sync) => open::existing(&layout, lock_kind, sync)?,
-            OpenMode::Create(sync) => open::or_create(&layout, lock_kind, sync)?,
+            OpenMode::ReadOnly => (None, open::read_only(&layout, lock_kind, &observer)?),
+            OpenMode::Existing(sync) => open::existing(&layout, lock_kind, sync, &observer)?,
+            OpenMode::Create(sync) => open::or_create(&layout, lock_kind, sync, &observer)?,
         };
-        if mode != OpenMode::ReadOnly {
-            // Temp roots need it later, when nothing can be created beside it any more. If this fails,
-            // adding temp roots says why.
-            let _ = open_lock_file(&layout.gc_lock());
-        }
-        let store = File::open(layout.store()).map_err(on(layout.store(), |path, source| {
-            StoreError::Open { path, source }
-        }))?;
+        let temp_roots = match mode {
+            OpenMode::ReadOnly => None,
+            OpenMode::Existing(_) | OpenMode::Create(_) => {
+                Some(TempRoots::open(&layout, lock_kind, &observer)?)
+            }
+        };
+        let store = open_directory(&layout, layout.store())?;
+
         Ok(Self {
             lock_kind,
             mode,
             database: Mutex::new(database),
-            temp_roots: Mutex::new(None),
-            links: Arc::new(Links::new(Arc::new(store.into()))),
+            temp_roots: temp_roots.map(Mutex::new),
+            links: Arc::new(Links::new(Arc::new(store))),
+            observer,
+            busy: Mutex::new(None),
             _big_lock: big_lock,
             layout,
         })
     }
 
-    /// Where everything lies.
+    /// Where everything is.
     #[must_use]
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
@@ -164,22 +178,33 @@ impl Store {
     /// # Errors
     /// The roots cannot be announced: nothing may be relied on then.
     pub(crate) fn add_temp_roots(&self, paths: &[StorePath]) -> Result<(), StoreError> {
-        self.refuse_if_read_only()?;
-        let mut roots = lock(&self.temp_roots);
-        let roots = match &mut *roots {
-            Some(roots) => roots,
-            none => none.insert(TempRoots::create(&self.layout, self.lock_kind)?),
-        };
-        roots.add(&self.layout, paths)
+        match &self.temp_roots {
+            Some(roots) => lock(roots).add(&self.layout, paths),
+            None => self.refuse_if_read_only(),
+        }
     }
 
-    /// The lock of `path`, or `None` when another process or thread holds it.
+    /// The lock of `path`, or `None` when another process or thread holds it. A caller that has
+    /// nothing else to do tries again after a while; who holds it is reported then.
     ///
     /// # Errors
     /// The lock file cannot be used.
     pub(crate) fn try_lock(&self, path: &StorePath) -> Result<Option<ItemLock>, StoreError> {
         self.refuse_if_read_only()?;
-        ItemLock::try_acquire(self.lock_kind, &self.layout, path)
+        match ItemLock::try_acquire(self.lock_kind, &self.layout, self.links.store(), path)? {
+            TriedItem::Acquired(acquired) => {
+                *lock(&self.busy) = None;
+                Ok(Some(acquired))
+            }
+            TriedItem::Busy(file) => {
+                lock(&self.busy)
+                    .get_or_insert_with(WaitReport::begin)
+                    .make_if_due(&*self.observer, file.path(), || {
+                        file.holder(LockMode::Exclusive)
+                    });
+                Ok(None)
+            }
+        }
     }
 
     /// Where the item of `lock` is unpacked: beside its place, at a name that temp roots cover too.

@@ -13,6 +13,8 @@ use crate::format::store_path::{Dialect, StoreDir, StorePath};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layout {
     store_dir: StoreDir,
+    /// The directory of an embedded store.
+    root: Option<PathBuf>,
     store: PathBuf,
     state: PathBuf,
     database: PathBuf,
@@ -32,6 +34,7 @@ impl Layout {
             store: root.join(store_dir.as_str().trim_start_matches('/')),
             database: state.join("db"),
             config: root.join(config),
+            root: Some(root.to_owned()),
             state,
             store_dir,
         }
@@ -48,10 +51,21 @@ impl Layout {
         Self {
             store: PathBuf::from(store_dir.as_str()),
             store_dir,
+            root: None,
             state,
             database,
             config,
         }
+    }
+
+    /// The part of the name of `directory`, one of this store's, in which symbolic links are followed:
+    /// the root of an embedded store, which other users may be able to write to. The system's
+    /// directories may be links, as the administrator has set them up.
+    #[must_use]
+    pub(crate) fn base_of<'a>(&'a self, directory: &'a Path) -> &'a Path {
+        let root = self.root.as_deref();
+        root.filter(|root| directory.starts_with(root))
+            .unwrap_or(directory)
     }
 
     /// The store directory as items and the database name it.
@@ -89,6 +103,12 @@ impl Layout {
     #[must_use]
     pub(crate) fn links(&self) -> PathBuf {
         self.store.join(LINKS)
+    }
+
+    /// The state directory.
+    #[must_use]
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
     }
 
     /// The configuration directory.

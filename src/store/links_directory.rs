@@ -1,7 +1,7 @@
 //! The directory `.links` itself: opening it, and the names in it.
 //!
-//! It is opened once, as a directory and not through a symlink: whoever could put one there
-//! would choose where files of the store are linked to. Entries are reached through it.
+//! It is opened once, as a directory and not through a symbolic link, by which another user could
+//! choose where files of the store are linked to. Entries are reached through it.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
@@ -10,9 +10,9 @@ use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, unlinkat};
 use rustix::io::{self, Errno};
 use rustix::path;
 
+use crate::no_follow::make_directory;
 use crate::sync::lock;
 
-use super::directory::make_directory;
 use super::layout::LINKS;
 
 /// `.links` of a store.

@@ -4,206 +4,266 @@
 //! The file that holds the schema's number is written last and at once, so a store without it
 //! is one whose creation was interrupted.
 
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::ffi::OsStr;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
 
-use rustix::fs::{CWD, IFlags, ioctl_getflags, ioctl_setflags};
+use rustix::fs::{AtFlags, Dir, IFlags};
+use rustix::fs::{ioctl_getflags, ioctl_setflags, renameat, statat, unlinkat};
 use rustix::io::Errno;
+
+use crate::no_follow;
 
 use super::connection::{self, Access};
 use super::db::Database;
-use super::directory::make_directory;
+use super::directory;
 use super::error::{StoreError, on};
-use super::layout::Layout;
-use super::lock::{LockKind, LockMode, Tried, open_lock_file};
+use super::layout::{LINKS, Layout};
+use super::lock_file::LockFile;
+use super::lock_kind::{LockKind, LockMode, Tried};
 use super::schema;
 use super::sync_mode::SyncMode;
+use super::wait::{LockWait, StoreObserver};
 
 /// The big lock, held shared, and the database.
-type Opened = Result<(Option<File>, Database), StoreError>;
+type Opened = Result<(Option<LockFile>, Database), StoreError>;
+
+/// A database that is being opened, by its directory.
+pub(super) struct DatabaseOpening<'a> {
+    layout: &'a Layout,
+    kind: LockKind,
+    observer: &'a Arc<dyn StoreObserver>,
+    directory: OwnedFd,
+}
 
 /// Opens a database that may not be written, with no lock: its file may not be written either.
-pub(super) fn read_only(layout: &Layout) -> Result<Database, StoreError> {
-    check_schema(layout)?;
-    Database::open(layout, Access::Read)
+pub(super) fn read_only(
+    layout: &Layout,
+    kind: LockKind,
+    observer: &Arc<dyn StoreObserver>,
+) -> Result<Database, StoreError> {
+    let opening = DatabaseOpening::existing(layout, kind, observer)?;
+    opening.check_schema()?;
+    opening.open(Access::Read)
 }
 
 /// Opens a database that is there.
-pub(super) fn existing(layout: &Layout, kind: LockKind, sync: SyncMode) -> Opened {
-    // Looked at first, so that nothing is made where no store is; and again under the lock,
-    // because it was taken from whoever changed the schema.
-    check_schema(layout)?;
-    let big_lock = lock_schema(layout, kind)?;
-    check_schema(layout)?;
-    Ok((Some(big_lock), Database::open(layout, Access::Write(sync))?))
+pub(super) fn existing(
+    layout: &Layout,
+    kind: LockKind,
+    sync: SyncMode,
+    observer: &Arc<dyn StoreObserver>,
+) -> Opened {
+    // The schema is read first, so that nothing is made where there is no store; and again under the
+    // lock, because another process may have changed it before.
+    let opening = DatabaseOpening::existing(layout, kind, observer)?;
+    opening.check_schema()?;
+    let big_lock = opening.lock_schema()?;
+    opening.check_schema()?;
+    Ok((Some(big_lock), opening.open(Access::Write(sync))?))
 }
 
 /// Opens the database under the shared big lock, after making it under the exclusive one when
 /// it is not there. Two processes may meet in this at a new store.
-pub(super) fn or_create(layout: &Layout, kind: LockKind, sync: SyncMode) -> Opened {
+pub(super) fn or_create(
+    layout: &Layout,
+    kind: LockKind,
+    sync: SyncMode,
+    observer: &Arc<dyn StoreObserver>,
+) -> Opened {
     create_directories(layout)?;
-    let big_lock = lock_schema(layout, kind)?;
+    let opening = DatabaseOpening::existing(layout, kind, observer)?;
+    let big_lock = opening.lock_schema()?;
     let path = layout.big_lock();
-    let locking = || on(&path, |path, source| StoreError::Lock { path, source });
+    let mut wait = None;
     loop {
-        match check_schema(layout) {
-            Ok(()) => return Ok((Some(big_lock), Database::open(layout, Access::Write(sync))?)),
+        match opening.check_schema() {
+            Ok(()) => return Ok((Some(big_lock), opening.open(Access::Write(sync))?)),
             Err(StoreError::NoStore(_)) => {}
             Err(error) => return Err(error),
         }
-        // Several who all wait for the others to let go of their shared locks would wait for
-        // ever, so each lets go of its own first, and looks again.
-        kind.unlock(&big_lock).map_err(locking())?;
-        if kind
-            .try_lock(&big_lock, LockMode::Exclusive)
-            .map_err(locking())?
-            == Tried::Acquired
-            && matches!(check_schema(layout), Err(StoreError::NoStore(_)))
-        {
-            create_database(layout)?;
-            write_schema_number(layout)?;
-        } else {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        kind.lock(&big_lock, LockMode::Shared).map_err(locking())?;
-    }
-}
 
-/// Makes the database. It has a name of its own until it is complete and on the disk, which is
-/// waited for once that way, and not with each step.
-fn create_database(layout: &Layout) -> Result<(), StoreError> {
-    let path = layout.database_file();
-    if path.exists() {
-        // Without the schema's number, but perhaps with items: whatever is missing is added.
-        return Database::open(layout, Access::Create).map(drop);
-    }
-    let new = path.with_extension("new");
-    for suffix in ["", "-journal", "-wal", "-shm"] {
-        // What an interrupted process left.
-        let mut name = new.clone().into_os_string();
-        name.push(suffix);
-        match std::fs::remove_file(&name) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(StoreError::Write {
-                    path: name.into(),
-                    source,
-                });
+        // Processes that all wait for the others to release their shared locks would wait for ever,
+        // so each releases its own first, and reads the schema again.
+        big_lock.unlock()?;
+        if big_lock.try_lock(LockMode::Exclusive)? == Tried::Acquired {
+            if matches!(opening.check_schema(), Err(StoreError::NoStore(_))) {
+                opening.create_database()?;
+                opening.write_schema_number()?;
             }
-            _ => {}
+        } else {
+            let wait = wait.get_or_insert_with(|| LockWait::new(&**observer, &path));
+            wait.pause(|| big_lock.holder(LockMode::Exclusive))?;
         }
-    }
-    connection::create(&new, layout.store_dir().dialect()).map_err(|source| {
-        StoreError::Database {
-            action: "making the store database",
-            path: new.clone(),
-            source,
-        }
-    })?;
-    File::open(&new)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| std::fs::rename(&new, &path))
-        .map_err(on(&path, |path, source| StoreError::Write { path, source }))
-}
-
-fn lock_schema(layout: &Layout, kind: LockKind) -> Result<File, StoreError> {
-    let path = layout.big_lock();
-    let file = open_lock_file(&path)?;
-    kind.lock(&file, LockMode::Shared)
-        .map_err(on(&path, |path, source| StoreError::Lock { path, source }))?;
-    Ok(file)
-}
-
-/// Whether the database has the schema we know.
-fn check_schema(layout: &Layout) -> Result<(), StoreError> {
-    let file = layout.schema_file();
-    let expected = schema::version(layout.store_dir().dialect());
-    match std::fs::read_to_string(&file) {
-        Ok(text) if text.trim().parse() == Ok(expected) => Ok(()),
-        Ok(found) => Err(StoreError::UnknownSchema {
-            file,
-            found,
-            expected,
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(StoreError::NoStore(layout.database().to_owned()))
-        }
-        Err(source) => Err(StoreError::Read { path: file, source }),
+        big_lock.lock(LockMode::Shared, &**observer)?;
     }
 }
 
-/// Announces the finished database. The file appears with its content or not at all: an
-/// empty one would be read as a schema of number 0.
-fn write_schema_number(layout: &Layout) -> Result<(), StoreError> {
-    let path = layout.schema_file();
-    let temporary = path.with_extension("tmp");
-    let number = schema::version(layout.store_dir().dialect()).to_string();
-    // What an interrupted process left, or a link that leads elsewhere.
-    match std::fs::remove_file(&temporary) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(StoreError::Write {
-                path: temporary,
+impl<'a> DatabaseOpening<'a> {
+    fn existing(
+        layout: &'a Layout,
+        kind: LockKind,
+        observer: &'a Arc<dyn StoreObserver>,
+    ) -> Result<Self, StoreError> {
+        match directory::open_directory(layout, layout.database()) {
+            Ok(directory) => Ok(Self {
+                layout,
+                kind,
+                observer,
+                directory,
+            }),
+            Err(StoreError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Err(StoreError::NoStore(layout.database().to_owned()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open(&self, access: Access) -> Result<Database, StoreError> {
+        Database::open(self.layout, self.directory.as_fd(), access, self.observer)
+    }
+
+    fn lock_schema(&self) -> Result<LockFile, StoreError> {
+        let path = self.layout.big_lock();
+        let file = LockFile::open(self.kind, self.directory.as_fd(), path)?;
+        file.lock(LockMode::Shared, &**self.observer)?;
+        Ok(file)
+    }
+
+    /// Whether the database has the schema we know.
+    fn check_schema(&self) -> Result<(), StoreError> {
+        let file = self.layout.schema_file();
+        let expected = schema::version(self.layout.store_dir().dialect());
+        match read_schema(self.directory.as_fd(), &file) {
+            Ok(text) if text.trim().parse() == Ok(expected) => Ok(()),
+            Ok(found) => Err(StoreError::UnknownSchema {
+                file,
+                found,
+                expected,
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(StoreError::NoStore(self.layout.database().to_owned()))
+            }
+            Err(source) => Err(StoreError::Read { path: file, source }),
+        }
+    }
+
+    /// Makes the database. It has a name of its own until it is complete and on the disk, which is
+    /// waited for once that way, and not with each step.
+    fn create_database(&self) -> Result<(), StoreError> {
+        let path = self.layout.database_file();
+        let name = path.file_name().unwrap_or_default();
+        if statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            // Without the schema's number, but perhaps with items: whatever is missing is added.
+            return self.open(Access::Create).map(drop);
+        }
+
+        let new = path.with_extension("new");
+        self.remove_unfinished()
+            .map_err(on(&new, |path, source| StoreError::Write { path, source }))?;
+        let real = no_follow::real_path(self.directory.as_fd(), self.layout.database())
+            .map_err(on(&new, |path, source| StoreError::Write { path, source }))?;
+        let new_name = new.file_name().unwrap_or_default();
+        connection::create(&real.join(new_name), self.layout.store_dir().dialect()).map_err(
+            |source| StoreError::Database {
+                action: "making the store database",
+                path: new.clone(),
                 source,
-            });
-        }
-        _ => {}
+            },
+        )?;
+
+        no_follow::open_file(self.directory.as_fd(), new_name)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| Ok(renameat(&self.directory, new_name, &self.directory, name)?))
+            .map_err(on(&path, |path, source| StoreError::Write { path, source }))
     }
-    File::create_new(&temporary)
-        .and_then(|mut file| {
-            file.write_all(number.as_bytes())
-                .and_then(|()| file.sync_all())
-        })
-        .and_then(|()| std::fs::rename(&temporary, &path))
-        .map_err(on(&path, |path, source| StoreError::Write { path, source }))
+
+    /// Removes what an interrupted process left of a new database. The big lock is held exclusively.
+    fn remove_unfinished(&self) -> rustix::io::Result<()> {
+        for entry in Dir::read_from(&self.directory)? {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if !is_unfinished(entry.file_name().to_bytes()) {
+                continue;
+            }
+            match unlinkat(&self.directory, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Announces the finished database. The file appears with its content or not at all: an
+    /// empty one would be read as a schema of number 0.
+    fn write_schema_number(&self) -> Result<(), StoreError> {
+        let path = self.layout.schema_file();
+        let number = schema::version(self.layout.store_dir().dialect()).to_string();
+        let name = path.file_name().unwrap_or_default();
+        no_follow::replace_file(self.directory.as_fd(), name, number.as_bytes())
+            .map_err(on(&path, |path, source| StoreError::Write { path, source }))
+    }
+}
+
+/// Whether `name` is that of a new database, or of a file that is to replace the schema's.
+fn is_unfinished(name: &[u8]) -> bool {
+    let is_new = ["db.new", "db.new-journal", "db.new-wal", "db.new-shm"]
+        .iter()
+        .any(|new| new.as_bytes() == name);
+    is_new || name.starts_with(b"schema.")
+}
+
+/// The text of the schema file, as far as there may be any.
+fn read_schema(directory: BorrowedFd<'_>, path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    no_follow::open_file(directory, path.file_name().unwrap_or_default())?
+        .take(SCHEMA_MAX_BYTES)
+        .read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// The collector's `gcroots` is left to guix-daemon: it makes that directory together with the
-/// link to the profiles inside, and would believe one that is there to be complete.
+/// link to the profiles inside, and takes one that is there to be complete.
 fn create_directories(layout: &Layout) -> Result<(), StoreError> {
-    let (links, temp_roots) = (layout.links(), layout.temp_roots_dir());
+    let temp_roots = layout.temp_roots_dir();
     let is_new = !layout.store().exists();
-    for path in [layout.database(), layout.config(), &links, &temp_roots] {
-        create_directory(path).map_err(on(path, |path, source| StoreError::CreateDirectory {
-            path,
-            source,
-        }))?;
+    for path in [layout.database(), layout.config(), &temp_roots] {
+        directory::create_directory(layout, path)?;
+    }
+
+    let store = directory::create_directory(layout, layout.store())?;
+    match no_follow::make_directory(&store, LINKS) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(source) => {
+            let (path, source) = (layout.links(), source.into());
+            return Err(StoreError::CreateDirectory { path, source });
+        }
     }
     if is_new {
-        spread_items(layout.store());
+        spread_items(&store);
     }
     Ok(())
 }
 
-/// Makes the directory `path`, and those above it that are missing.
-fn create_directory(path: &Path) -> io::Result<()> {
-    match make_directory(CWD, path) {
-        Err(Errno::NOENT) => {
-            let parent = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            create_directory(parent.ok_or(Errno::NOENT)?)?;
-            create_directory(path)
-        }
-        Err(_) if path.is_dir() => Ok(()),
-        made => Ok(made?),
-    }
+/// Tells the file system that the entries of this directory are independent of each other, which is
+/// what `chattr +T` does. Without it ext4 keeps all of them in one part of the disk while that has
+/// room; where ext4 has no journal, that part may be crowded with deleted inodes, which every new one
+/// has to pass over. For subdirectories of an item, see `unpack::crowding`.
+fn spread_items(store: &OwnedFd) {
+    // Other file systems do not know the flag, and no store needs it.
+    let _ = ioctl_getflags(store).and_then(|flags| ioctl_setflags(store, flags | IFlags::TOPDIR));
 }
 
-/// Tells the file system that what is in this directory has nothing to do with each other, what
-/// `chattr +T` is for. Without it ext4 keeps everything in one place, as long as that has room; where
-/// ext4 has no journal that place may be crowded with deleted files, which every new one has to pass
-/// over. What is crowded nevertheless the unpacker evades, for the subdirectories of an item.
-fn spread_items(store: &Path) {
-    // Other file systems do not know the flag, and no store needs it.
-    let _ = File::open(store).and_then(|directory| {
-        let flags = ioctl_getflags(&directory)?;
-        Ok(ioctl_setflags(&directory, flags | IFlags::TOPDIR)?)
-    });
-}
+/// More than any schema file has.
+const SCHEMA_MAX_BYTES: u64 = 4096;
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::format::store_path::StoreDir;
 
@@ -212,16 +272,24 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::embedded(root.path(), StoreDir::parse(StoreDir::GUIX).unwrap());
         create_directories(&layout).unwrap();
-        for name in ["db.new", "db.new-journal", "db.new-wal", "db.new-shm"] {
+        for name in [
+            "db.new",
+            "db.new-journal",
+            "db.new-wal",
+            "db.new-shm",
+            "schema.0f",
+        ] {
             std::fs::write(layout.database().join(name), [7; 5000]).unwrap();
         }
-        let (_lock, mut database) = or_create(&layout, LockKind::Record, SyncMode::None).unwrap();
+        let observer = crate::store::tests::silent();
+        let (_lock, mut database) =
+            or_create(&layout, LockKind::Record, SyncMode::None, &observer).unwrap();
         assert!(database.valid_among(&[]).unwrap().is_empty());
         let left = std::fs::read_dir(layout.database())
             .unwrap()
             .map(|e| e.unwrap().file_name());
         let left: Vec<_> = left
-            .filter(|name| name.as_encoded_bytes().starts_with(b"db.n"))
+            .filter(|name| is_unfinished(name.as_encoded_bytes()))
             .collect();
         assert_eq!(left, Vec::<std::ffi::OsString>::new());
     }

@@ -6,7 +6,7 @@ use crate::format::narinfo::NarInfo;
 use crate::format::store_path::StorePathRef;
 
 use super::error::StoreError;
-use super::lock::ItemLock;
+use super::item_lock::ItemLock;
 use super::unpack::{Checked, Destination};
 
 /// A verified item in its place in the store, with its lock. Only [`Store::register`] makes it

@@ -20,18 +20,15 @@ use super::error::{StoreError, on};
 /// # Errors
 /// [`StoreError::Remove`]; part of the tree may be gone then.
 pub(crate) fn remove_tree(parent: &Path, name: &str) -> Result<(), StoreError> {
-    let failed = || {
-        on(parent, |path, source| StoreError::Remove {
-            path: path.join(name),
-            source,
-        })
+    let removed = match openat(CWD, parent, DIRECTORY, Mode::empty()) {
+        Ok(parent) => remove_tree_at(parent.as_fd(), name),
+        Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error),
     };
-    let parent = match openat(CWD, parent, DIRECTORY, Mode::empty()) {
-        Ok(parent) => parent,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(error) => return Err(failed()(error)),
-    };
-    remove_tree_at(parent.as_fd(), name).map_err(failed())
+    removed.map_err(on(&parent.join(name), |path, source| StoreError::Remove {
+        path,
+        source,
+    }))
 }
 
 /// The same, with the parent already open.
@@ -119,7 +116,7 @@ pub(super) fn open_writable(parent: BorrowedFd<'_>, name: &CString) -> io::Resul
     };
     if !Mode::from_raw_mode(fstat(&directory)?.st_mode).contains(Mode::RWXU) {
         match fchmod(&directory, Mode::RWXU) {
-            // Somebody else's; whether it can be deleted from shows when it is tried.
+            // Another user's; whether entries can be deleted from it shows when that is tried.
             Ok(()) | Err(Errno::PERM) => {}
             Err(error) => return Err(error),
         }

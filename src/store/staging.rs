@@ -19,7 +19,7 @@ use crate::format::nar::EntryName;
 use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::error::{StoreError, on};
-use super::lock::{LockKind, LockMode, Tried, is_stale};
+use super::lock_kind::{LockKind, LockMode, Tried, is_stale};
 use super::remove::remove_tree_at;
 use super::sync_mode::SyncMode;
 use super::unpack::{Checked, Destination};

@@ -9,62 +9,71 @@
 //! roots through a socket instead.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::{AtFlags, unlinkat};
 use tracing::debug;
 
+use super::directory::open_directory;
 use super::error::{StoreError, on};
 use super::layout::Layout;
-use super::lock::{LockKind, LockMode, Tried, is_stale, open_lock_file};
+use super::lock_file::LockFile;
+use super::lock_kind::{LockKind, LockMode, Tried};
+use super::wait::StoreObserver;
 use crate::format::store_path::StorePath;
 
 /// The temp roots of this process; dropping them gives them up.
 #[derive(Debug)]
 pub(super) struct TempRoots {
     kind: LockKind,
-    file: File,
-    path: PathBuf,
-    gc_lock: File,
+    directory: OwnedFd,
+    gc_lock: LockFile,
+    observer: Arc<dyn StoreObserver>,
+    /// This process's file, made for the first root.
+    file: Option<LockFile>,
     added: HashSet<StorePath>,
 }
 
 impl TempRoots {
-    /// Makes this process's file. Waits while a collector of Guix is running.
-    pub(super) fn create(layout: &Layout, kind: LockKind) -> Result<Self, StoreError> {
-        let gc_lock_path = layout.gc_lock();
-        let gc_lock = open_lock_file(&gc_lock_path)?;
-        let locking = || {
-            on(&gc_lock_path, |path, source| StoreError::Lock {
-                path,
-                source,
-            })
-        };
-        let (file, path) = loop {
-            // While this is held no collector starts, so none deletes the file before it is locked.
-            // Nix's tells a running one from none by this lock, and need not be waited for.
-            if kind == LockKind::Record {
-                debug!(path = %gc_lock_path.display(), "waiting for the lock");
-                kind.lock(&gc_lock, LockMode::Shared).map_err(locking())?;
-            }
-            let (file, path) = create_unused(layout, kind)?;
-            kind.unlock(&gc_lock).map_err(locking())?;
-            let failed = || on(&path, |path, source| StoreError::TempRoots { path, source });
-            kind.lock(&file, resting_mode(kind)).map_err(failed())?;
-            if !is_stale(&file).map_err(failed())? {
-                break (file, path);
-            }
-        };
+    /// Opens what is needed to add roots later, when the process may be confined.
+    pub(super) fn open(
+        layout: &Layout,
+        kind: LockKind,
+        observer: &Arc<dyn StoreObserver>,
+    ) -> Result<Self, StoreError> {
+        let state = open_directory(layout, layout.state())?;
         Ok(Self {
             kind,
-            file,
-            path,
-            gc_lock,
+            directory: open_directory(layout, &layout.temp_roots_dir())?,
+            gc_lock: LockFile::open(kind, state.as_fd(), layout.gc_lock())?,
+            observer: Arc::clone(observer),
+            file: None,
             added: HashSet::new(),
         })
+    }
+
+    /// Makes this process's file. Waits while a collector of Guix is running.
+    fn create_file(&self, layout: &Layout) -> Result<LockFile, StoreError> {
+        loop {
+            // While this is held no collector starts, so none deletes the file before it is locked.
+            // A collector of Nix finds out by this lock whether another one runs, and need not be
+            // waited for.
+            if self.kind == LockKind::Record {
+                self.gc_lock.lock(LockMode::Shared, &*self.observer)?;
+            }
+            let file = create_unused(layout, &self.directory, self.kind)?;
+            self.gc_lock.unlock()?;
+
+            file.lock(resting_mode(self.kind), &*self.observer)?;
+            if !file.is_stale()? {
+                return Ok(file);
+            }
+        }
     }
 
     /// Announces `paths`. Afterward they may still be found deleted, but not be deleted any
@@ -89,41 +98,47 @@ impl TempRoots {
                 names.extend_from_slice(format!("{store_dir}/{name}\0").as_bytes());
             }
         }
-        let added = match self.kind {
-            LockKind::Record => self.append_locked(&names),
-            LockKind::Flock => self.append_or_tell_collector(&layout.gc_socket(), &names),
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => self.create_file(layout)?,
         };
-        added.map_err(on(&self.path, |path, source| StoreError::TempRoots {
-            path,
-            source,
-        }))?;
+        let added = match self.kind {
+            LockKind::Record => self.append_locked(&mut file, &names),
+            LockKind::Flock => self.append_or_tell_collector(&mut file, layout, &names),
+        };
+        self.file = Some(file);
+        added?;
         self.added.extend(new.into_iter().cloned());
         Ok(())
     }
 
-    fn append_locked(&mut self, names: &[u8]) -> io::Result<()> {
-        self.kind.lock(&self.file, LockMode::Exclusive)?;
-        let written = self.file.write_all(names);
-        self.kind.lock(&self.file, LockMode::Shared)?;
+    fn append_locked(&self, file: &mut LockFile, names: &[u8]) -> Result<(), StoreError> {
+        file.lock(LockMode::Exclusive, &*self.observer)?;
+        let written = append(file, names);
+        file.lock(LockMode::Shared, &*self.observer)?;
         written
     }
 
-    fn append_or_tell_collector(&mut self, socket: &Path, names: &[u8]) -> io::Result<()> {
+    fn append_or_tell_collector(
+        &self,
+        file: &mut LockFile,
+        layout: &Layout,
+        names: &[u8],
+    ) -> Result<(), StoreError> {
         loop {
-            match self.kind.try_lock(&self.gc_lock, LockMode::Shared)? {
-                Tried::Acquired => {
-                    let written = self.file.write_all(names);
-                    self.kind.unlock(&self.gc_lock)?;
-                    return written;
+            if self.gc_lock.try_lock(LockMode::Shared)? == Tried::Acquired {
+                let written = append(file, names);
+                self.gc_lock.unlock()?;
+                return written;
+            }
+
+            // The roots are in the file too, for the collector that comes next.
+            match tell_collector(&layout.gc_socket(), names) {
+                Ok(()) => return append(file, names),
+                Err(error) if collector_is_gone(&error) && !self.observer.is_canceled() => {
+                    std::thread::sleep(Duration::from_millis(10));
                 }
-                // The roots are in the file too, for the collector that comes next.
-                Tried::Busy => match tell_collector(socket, names) {
-                    Ok(()) => return self.file.write_all(names),
-                    Err(error) if collector_is_gone(&error) => {
-                        std::thread::sleep(Duration::from_millis(10));
-                    }
-                    Err(error) => return Err(error),
-                },
+                Err(source) => return Err(failure(file, source)),
             }
         }
     }
@@ -132,34 +147,52 @@ impl TempRoots {
 impl Drop for TempRoots {
     /// A file left behind is harmless: without a lock on it, the next collector removes it.
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(file) = &self.file {
+            let name = file.path().file_name().unwrap_or_default();
+            let _ = unlinkat(&self.directory, name, AtFlags::empty());
+        }
     }
 }
 
-/// A file of our own that nobody has locked. Its name is the process id, which a collector
+fn append(file: &mut LockFile, names: &[u8]) -> Result<(), StoreError> {
+    let written = file.file().write_all(names);
+    written.map_err(|source| failure(file, source))
+}
+
+fn failure(file: &LockFile, source: io::Error) -> StoreError {
+    StoreError::TempRoots {
+        path: file.path().to_owned(),
+        source,
+    }
+}
+
+/// A file of our own that no process has locked. Its name is the process id, which a collector
 /// reads up to the first other character; a second store in this process, or a process of
 /// another namespace with the same id, makes the plain name taken.
-fn create_unused(layout: &Layout, kind: LockKind) -> Result<(File, PathBuf), StoreError> {
+fn create_unused(
+    layout: &Layout,
+    directory: &OwnedFd,
+    kind: LockKind,
+) -> Result<LockFile, StoreError> {
     let pid = std::process::id();
     let names = std::iter::once(pid.to_string()).chain((2u32..).map(|n| format!("{pid}-{n}")));
     for name in names {
         let path = layout.temp_roots_dir().join(name);
-        let file = open_lock_file(&path)?;
-        let failed = || on(&path, |path, source| StoreError::TempRoots { path, source });
-        if kind
-            .try_lock(&file, LockMode::Exclusive)
-            .map_err(failed())?
-            == Tried::Busy
-        {
+        let mut file = LockFile::open(kind, directory.as_fd(), path.clone())?;
+        if file.try_lock(LockMode::Exclusive)? == Tried::Busy {
             continue;
         }
-        if !is_stale(&file).map_err(failed())? {
-            return Ok((file, path));
+        if !file.is_stale()? {
+            return Ok(file);
         }
+
         // Left behind by a process that had our id.
-        std::fs::remove_file(&path).map_err(failed())?;
-        let file = open_lock_file(&path)?;
-        return Ok((file, path));
+        file.remove(directory.as_fd())
+            .map_err(on(&path, |path, source| StoreError::TempRoots {
+                path,
+                source,
+            }))?;
+        return LockFile::open(kind, directory.as_fd(), path);
     }
     unreachable!("the names do not run out")
 }

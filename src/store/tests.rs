@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::lock::{LockKind, LockMode, Tried, is_stale, open_lock_file};
+use super::lock_file::LockFile;
+use super::lock_kind::{LockKind, LockMode, Tried};
 use super::registration::Registration;
 use super::*;
 use crate::format::hash::NarHash;
@@ -18,7 +20,9 @@ mod damage;
 mod links;
 mod mounts;
 mod peer;
+mod planted_links;
 mod publishing;
+mod waiting;
 
 const HASH_PART: &str = "0f9qzp1g3jy45al4zspzqah9f8d5bisp";
 const NOW: u64 = 1_800_000_000;
@@ -43,10 +47,24 @@ fn layout(root: &Path, store_dir: &str) -> Layout {
     Layout::embedded(root, StoreDir::parse(store_dir).unwrap())
 }
 
+/// An observer for tests in which nothing is waited for.
+pub(super) fn silent() -> Arc<dyn StoreObserver> {
+    struct Silent;
+    impl StoreObserver for Silent {
+        fn is_canceled(&self) -> bool {
+            false
+        }
+
+        fn note(&self, _text: &str) {}
+    }
+    Arc::new(Silent)
+}
+
 fn guix_store(root: &Path) -> Store {
     Store::open(
         layout(root, StoreDir::GUIX),
         OpenMode::Create(SyncMode::None),
+        silent(),
     )
     .unwrap()
 }
@@ -55,6 +73,7 @@ fn nix_store(root: &Path) -> Store {
     Store::open(
         layout(root, StoreDir::NIX),
         OpenMode::Create(SyncMode::None),
+        silent(),
     )
     .unwrap()
 }
@@ -142,7 +161,7 @@ fn makes_an_embedded_store_and_finds_it_again() {
         OpenMode::Existing(SyncMode::None),
         OpenMode::ReadOnly,
     ] {
-        let store = Store::open(layout(root.path(), StoreDir::GUIX), mode).unwrap();
+        let store = Store::open(layout(root.path(), StoreDir::GUIX), mode, silent()).unwrap();
         assert!(store.is_valid(&item("a")).unwrap(), "{mode:?}");
         assert!(!store.is_valid(&item("b")).unwrap(), "{mode:?}");
     }
@@ -153,7 +172,7 @@ fn refuses_stores_that_are_missing_or_unknown() {
     let root = tempfile::tempdir().unwrap();
     let layout = layout(root.path(), StoreDir::GUIX);
     for mode in [OpenMode::Existing(SyncMode::None), OpenMode::ReadOnly] {
-        let error = Store::open(layout.clone(), mode).unwrap_err();
+        let error = Store::open(layout.clone(), mode, silent()).unwrap_err();
         assert!(matches!(error, StoreError::NoStore(_)), "{error}");
     }
     assert_eq!(
@@ -170,7 +189,7 @@ fn refuses_stores_that_are_missing_or_unknown() {
             OpenMode::Existing(SyncMode::None),
             OpenMode::ReadOnly,
         ] {
-            let error = Store::open(layout.clone(), mode).unwrap_err();
+            let error = Store::open(layout.clone(), mode, silent()).unwrap_err();
             assert!(
                 matches!(error, StoreError::UnknownSchema { .. }),
                 "{number}: {error}"
@@ -179,7 +198,7 @@ fn refuses_stores_that_are_missing_or_unknown() {
     }
     // Nix writes a newline behind it.
     std::fs::write(layout.schema_file(), "7\n").unwrap();
-    Store::open(layout, OpenMode::Existing(SyncMode::None)).unwrap();
+    Store::open(layout, OpenMode::Existing(SyncMode::None), silent()).unwrap();
 }
 
 #[test]
@@ -187,7 +206,7 @@ fn reading_only_takes_no_locks_and_writes_nothing() {
     let root = tempfile::tempdir().unwrap();
     drop(guix_store(root.path()));
     let layout = layout(root.path(), StoreDir::GUIX);
-    let store = Store::open(layout.clone(), OpenMode::ReadOnly).unwrap();
+    let store = Store::open(layout.clone(), OpenMode::ReadOnly, silent()).unwrap();
     let big_lock = std::fs::OpenOptions::new()
         .write(true)
         .open(layout.big_lock())

@@ -13,6 +13,7 @@ use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item};
 mod builds;
 mod database;
 mod limits;
+mod locks;
 mod outages;
 mod output;
 mod processes;

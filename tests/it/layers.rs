@@ -6,39 +6,34 @@ use std::collections::BTreeSet;
 use crate::structure::source::{SourceFile, area_of, sources};
 use crate::support::{files_below, repository};
 
-/// A layer and the layers it may use, besides itself.
+/// What every layer may use.
+const SHARED: [&str; 2] = ["sync", "no_follow"];
+
+/// A layer and the layers it may use, besides itself and [`SHARED`].
 type Layer = (&'static str, &'static [&'static str]);
 
 /// In the order of `src/lib.rs`.
-const LAYERS: [Layer; 11] = [
+const LAYERS: [Layer; 12] = [
+    ("no_follow", &[]),
     ("sync", &[]),
     ("format", &[]),
     ("trust", &["format"]),
-    ("codec", &["sync", "format"]),
-    ("http", &["sync", "format"]),
-    ("lookup_cache", &["sync", "format"]),
+    ("codec", &["format"]),
+    ("http", &["format"]),
+    ("lookup_cache", &["format"]),
     ("sandbox", &[]),
-    ("store", &["sync", "format", "trust"]),
+    ("store", &["format", "trust"]),
     (
         "substitute",
-        &[
-            "sync",
-            "format",
-            "trust",
-            "codec",
-            "http",
-            "lookup_cache",
-            "store",
-        ],
+        &["format", "trust", "codec", "http", "lookup_cache", "store"],
     ),
     (
         "daemon",
-        &["sync", "format", "trust", "http", "store", "substitute"],
+        &["format", "trust", "http", "store", "substitute"],
     ),
     (
         "cli",
         &[
-            "sync",
             "format",
             "trust",
             "http",
@@ -83,8 +78,9 @@ fn used(code: &str) -> BTreeSet<String> {
 
 /// The modules that a file of `layer` uses though it may not. Unit tests share `testing`.
 fn forbidden((layer, allowed): &Layer, code: &str) -> Vec<String> {
-    let is_allowed =
-        |name: &str| [layer, "sync", "testing"].contains(&name) || allowed.contains(&name);
+    let is_allowed = |name: &str| {
+        [layer, "testing"].contains(&name) || SHARED.contains(&name) || allowed.contains(&name)
+    };
     used(code)
         .into_iter()
         .filter(|name| !is_allowed(name))
@@ -136,11 +132,7 @@ fn declared_layers() -> Vec<String> {
 #[test]
 fn the_library_declares_its_layers_in_this_order() {
     let declared = declared_layers();
-    let expected: Vec<&str> = LAYERS
-        .iter()
-        .map(|(name, _)| *name)
-        .filter(|name| *name != "sync" || declared.contains(&"sync".to_owned()))
-        .collect();
+    let expected = LAYERS.map(|(name, _)| name);
     assert_eq!(declared, expected);
     assert!(
         !text("src/main.rs").contains("mod "),

@@ -1,6 +1,6 @@
 //! `subst authorize`: trusts a server's signing key.
 
-use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use crate::cli::args::AuthorizeArgs;
@@ -10,6 +10,8 @@ use crate::cli::exit::Exit;
 use crate::cli::file_trust::{self, FileSelection};
 use crate::cli::settings::StoreKind;
 use crate::format::store_path::Dialect;
+use crate::no_follow;
+use crate::store::Layout;
 use crate::trust::acl::Acl;
 use crate::trust::guix::PublicKey;
 
@@ -51,7 +53,8 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
         return Ok(Exit::Done);
     }
 
-    replace(path, &acl.to_string()).map_err(CliError::file("writing", path))?;
+    replace(&context.settings.layout, path, &acl.to_string())
+        .map_err(CliError::file("writing", path))?;
     context
         .output
         .note(&format!("the key is authorized now, in {}", path.display()));
@@ -82,20 +85,13 @@ fn read_key(context: &Context, file: Option<&Path>) -> Result<PublicKey, CliErro
     })
 }
 
-/// Replaces the file in one step, so that no process reads half an ACL.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(dir)?;
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".new.{}", std::process::id()));
-    // A killed process may have left it, or another user a symlink, which is not followed.
-    match std::fs::remove_file(&name) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-
-    let mut file = std::fs::File::create_new(&name)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&name, path)
+/// Replaces the ACL in one step, so that no process reads half of it.
+fn replace(layout: &Layout, path: &Path, text: &str) -> std::io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let opened = no_follow::create_directory(layout.base_of(directory), directory)?;
+    let name = path.file_name().unwrap_or_default();
+    no_follow::replace_file(opened.as_fd(), name, text.as_bytes())
 }

@@ -2,6 +2,7 @@
 
 use super::peer::Peer;
 use super::*;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 #[test]
@@ -71,11 +72,12 @@ fn a_released_lock_is_taken_and_a_stale_one_is_not() {
 fn a_lock_file_without_a_name_is_stale_even_without_the_mark() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lock");
-    let file = open_lock_file(&path).unwrap();
-    assert!(!is_stale(&file).unwrap());
+    let opened = File::open(dir.path()).unwrap();
+    let file = LockFile::open(LockKind::Record, opened.as_fd(), path.clone()).unwrap();
+    assert!(!file.is_stale().unwrap());
     // Its owner was killed between the two steps of giving it up.
     std::fs::remove_file(&path).unwrap();
-    assert!(is_stale(&file).unwrap());
+    assert!(file.is_stale().unwrap());
 }
 
 #[test]
@@ -175,10 +177,10 @@ fn roots_reach_a_running_collector_of_nix() {
     let socket = store.layout().gc_socket();
     std::fs::create_dir(socket.parent().unwrap()).unwrap();
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let collecting = open_lock_file(&store.layout().gc_lock()).unwrap();
-    LockKind::Flock
-        .lock(&collecting, LockMode::Exclusive)
-        .unwrap();
+    let state = File::open(store.layout().state()).unwrap();
+    let gc_lock = store.layout().gc_lock();
+    let collecting = LockFile::open(LockKind::Flock, state.as_fd(), gc_lock).unwrap();
+    collecting.lock(LockMode::Exclusive, &*silent()).unwrap();
     let told = std::thread::scope(|scope| {
         let collector = scope.spawn(|| {
             // The first one is cut off, as by a collector that ends; it has to be tried again.

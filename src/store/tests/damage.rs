@@ -141,7 +141,9 @@ fn assert_refused(layout: &Layout, what: &str) {
         OpenMode::Existing(SyncMode::Full),
         OpenMode::ReadOnly,
     ] {
-        let error = Store::open(layout.clone(), mode).map(drop).unwrap_err();
+        let error = Store::open(layout.clone(), mode, silent())
+            .map(drop)
+            .unwrap_err();
         assert!(
             matches!(error, StoreError::DamagedDatabase { .. }),
             "{what}, {mode:?}: {error:?}"
@@ -193,7 +195,7 @@ fn a_sound_database_with_the_log_of_a_killed_program_is_used() {
             if !has_shared_memory {
                 std::fs::remove_file(layout.database().join("db.sqlite-shm")).unwrap();
             }
-            let store = Store::open(layout, mode).unwrap();
+            let store = Store::open(layout, mode, silent()).unwrap();
             assert!(store.is_valid(&item("b")).unwrap(), "{mode:?}");
         }
     }
@@ -234,7 +236,7 @@ fn damage_that_is_found_in_use_stops_the_use() {
     let before = std::fs::read(&path).unwrap();
 
     for mode in [OpenMode::Existing(SyncMode::None), OpenMode::ReadOnly] {
-        let store = Store::open(layout.clone(), mode).unwrap();
+        let store = Store::open(layout.clone(), mode, silent()).unwrap();
         assert!(store.is_valid(&item("item-00001")).unwrap());
         let error = store.is_valid(&item("item-08999")).unwrap_err();
         assert!(

@@ -5,7 +5,8 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use super::*;
-use crate::store::deduplicate::{EntryOutcome, Fingerprint, LinkOutcome};
+use crate::store::deduplicate::{EntryOutcome, LinkOutcome};
+use crate::store::fingerprint::Fingerprint;
 
 const SIZE: u64 = 10_000;
 const HASH: [u8; 32] = [9; 32];

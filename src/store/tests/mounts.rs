@@ -112,10 +112,10 @@ fn a_store_of_others_is_refused_with_a_hint_but_can_be_read() {
     let try_as_other = || {
         unprivileged(|_| {
             let layout = layout(root.path(), StoreDir::GUIX);
-            let error =
-                Store::open(layout.clone(), OpenMode::Existing(SyncMode::None)).unwrap_err();
+            let error = Store::open(layout.clone(), OpenMode::Existing(SyncMode::None), silent())
+                .unwrap_err();
             assert_eq!(error.remedy(), Some(Remedy::Privileges), "{error:?}");
-            let store = Store::open(layout, OpenMode::ReadOnly).unwrap();
+            let store = Store::open(layout, OpenMode::ReadOnly, silent()).unwrap();
             assert!(store.is_valid(&item("a")).unwrap());
         });
     };

@@ -58,6 +58,11 @@ impl Peer {
         self.hear()
     }
 
+    /// Its process id.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(super) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -111,6 +116,13 @@ fn serve() {
                 Ok(()) => "free".to_owned(),
                 Err(_) => "busy".to_owned(),
             },
+            // As Nix locks, or another process of this program: by the open file.
+            "flock" => {
+                let file = open(path);
+                flock(&file, FlockOperation::LockExclusive).unwrap();
+                held.push(file);
+                "locked".to_owned()
+            }
             // Gives the lock on a file up for good.
             "release" => {
                 std::fs::remove_file(path).unwrap();
@@ -167,7 +179,7 @@ fn open(path: &Path) -> File {
 
 /// A record lock of this process, as F_SETLK or F_SETLKW takes it.
 fn record_lock(file: &File, kind: libc::c_int, wait: bool) -> bool {
-    let request = super::super::lock::record(kind);
+    let request = super::super::lock_kind::record(kind);
     let argument = if wait {
         FcntlArg::F_SETLKW(&request)
     } else {

@@ -15,7 +15,8 @@ use rustix::fs::OFlags;
 
 use crate::format::nar::{EntryName, NarError};
 use crate::store::canonical;
-use crate::store::deduplicate::{Fingerprint, LinkOutcome};
+use crate::store::deduplicate::LinkOutcome;
+use crate::store::fingerprint::Fingerprint;
 
 use super::created_modes::UNFINISHED_FILE;
 use super::directory::{self, Directory};

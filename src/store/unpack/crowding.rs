@@ -11,7 +11,7 @@
 //! would be left behind by a kill.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, IFlags};
@@ -120,13 +120,12 @@ fn passes_over_deleted(directory: BorrowedFd<'_>) -> bool {
         major(stat.st_dev),
         minor(stat.st_dev)
     );
-    // Where it leads is the device's own directory, of the name that ext4 knows it by.
-    let journal_task = |device: PathBuf| {
-        let name = device.file_name()?;
-        std::fs::read_to_string(Path::new("/sys/fs/ext4").join(name).join("journal_task")).ok()
-    };
-    let task = std::fs::read_link(device).ok().and_then(journal_task);
-    task.is_some_and(|task| task.trim() == "<none>")
+    // It leads to the device's own directory, which has the name that ext4 knows it by.
+    let task = std::fs::read_link(device).and_then(|device| {
+        let name = device.file_name().unwrap_or_default();
+        std::fs::read_to_string(Path::new("/sys/fs/ext4").join(name).join("journal_task"))
+    });
+    task.is_ok_and(|task| task.trim() == "<none>")
 }
 
 /// What this thread uses of a processor for `work`. Unlike the time of day that does not pass while

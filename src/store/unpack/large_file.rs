@@ -7,7 +7,7 @@
 use rustix::fd::OwnedFd;
 
 use crate::format::nar::{EntryName, NarError};
-use crate::store::deduplicate::Fingerprint;
+use crate::store::fingerprint::Fingerprint;
 
 use super::batch::create_file;
 use super::directory::Directory;

@@ -29,19 +29,19 @@ impl Reserve {
 
     /// Removes the tree at `destination`.
     pub(super) fn remove_tree(&self, destination: &Destination) {
-        let remove = || remove_tree_at(destination.parent(), destination.name().as_os_str());
         // A failure leaves garbage at a temporary name, which the collector removes and the next
         // attempt clears first; the error that led here is the one to report.
-        if !is_shortage(remove()) {
+        if !lacks_descriptors(destination) {
             return;
         }
+
         let mut reserve = lock(&self.0);
         let mut pause = Duration::from_millis(1);
         // Another thread may be faster in opening something, also when the reserve was filled. All of
         // them give back what they have when they fail or end.
         for _ in 0..ATTEMPTS {
             reserve.clear();
-            if !is_shortage(remove()) {
+            if !lacks_descriptors(destination) {
                 break;
             }
             std::thread::sleep(pause);
@@ -55,7 +55,9 @@ fn open() -> rustix::io::Result<OwnedFd> {
     rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
 }
 
-fn is_shortage(removed: rustix::io::Result<()>) -> bool {
+/// Tries to remove the tree; whether that failed because there are too few file descriptors.
+fn lacks_descriptors(destination: &Destination) -> bool {
+    let removed = remove_tree_at(destination.parent(), destination.name().as_os_str());
     matches!(removed, Err(Errno::MFILE | Errno::NFILE))
 }
 

@@ -17,8 +17,9 @@ use rustix::fs::{AtFlags, linkat, renameat, unlinkat};
 use rustix::io::{self, Errno};
 
 use crate::format::nar::EntryName;
-use crate::store::deduplicate::{EntryOutcome, Fingerprint, LinkOutcome, Links, is_limit};
+use crate::store::deduplicate::{EntryOutcome, LinkOutcome, Links, is_limit};
 use crate::store::error::StoreError;
+use crate::store::fingerprint::Fingerprint;
 use crate::sync::lock;
 
 use super::directory::{Directory, c_name};

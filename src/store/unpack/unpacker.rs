@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::format::nar::{EntryName, NarEvent, NarReader, SymlinkTarget};
 use crate::format::store_path::Dialect;
 use crate::store::canonical;
-use crate::store::deduplicate::{DEDUPLICATE_MIN_BYTES, Links};
+use crate::store::deduplicate::Links;
+use crate::store::fingerprint::DEDUPLICATE_MIN_BYTES;
 
 use super::batch::BatchWriter;
 use super::crowding::Crowding;

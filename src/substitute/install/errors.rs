@@ -258,6 +258,7 @@ impl ItemError {
                 })
                 .max()
                 .unwrap_or(FailureClass::Transient),
+            Self::Store(StoreError::Interrupted) => FailureClass::Interrupted,
             Self::Store(_)
             | Self::Open { .. }
             | Self::MissingTree(_)

@@ -1,0 +1,308 @@
+//! Directories and files in places that other users may be able to write to, reached without
+//! following symbolic links.
+//!
+//! A user names a *base*, such as the directory of `--root`; links in its own name are followed.
+//! Below it another user may have put a link where this program is about to create, replace or lock
+//! a file, and the file that the link leads to would be changed with the rights of this process. So
+//! below a base no link is followed: by the kernel (`openat2`), or one component at a time where
+//! that call is missing or forbidden.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{chmodat, mkdirat, open, openat, openat2, renameat, statat, unlinkat};
+use rustix::io::Errno;
+
+/// Opens the directory `path`, which is `base` or below it.
+///
+/// # Errors
+/// It is missing or no directory, or there is a link in its name below `base`.
+pub(crate) fn open_directory(base: &Path, path: &Path) -> io::Result<OwnedFd> {
+    let (base, below) = split(base, path);
+    let directory = open(base, DIRECTORY, Mode::empty())?;
+    if below.as_os_str().is_empty() {
+        return Ok(directory);
+    }
+
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let opened = match openat2(&directory, below, DIRECTORY, Mode::empty(), resolve) {
+        // Older kernels and sandboxes do not have the call.
+        Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => open_by_components(directory, below),
+        opened => opened,
+    };
+    opened.map_err(explained)
+}
+
+/// Opens the directory `path`, which is `base` or below it, after creating what is missing of it.
+///
+/// # Errors
+/// Those of [`open_directory`], or a directory cannot be created.
+pub(crate) fn create_directory(base: &Path, path: &Path) -> io::Result<OwnedFd> {
+    match open_directory(base, path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+
+    let (base, below) = split(base, path);
+    create_base(base)?;
+    let mut directory = open(base, DIRECTORY, Mode::empty())?;
+    for component in below.components() {
+        let name = normal(component)?;
+        match make_directory(&directory, name) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        directory = open_component(&directory, name).map_err(explained)?;
+    }
+    Ok(directory)
+}
+
+/// Makes the directory `name` in `parent`. What others may do is up to the umask, or a default ACL;
+/// the owner always has access, or the directory could not be used.
+///
+/// # Errors
+/// Those of `mkdirat` and `chmodat`.
+pub(crate) fn make_directory(parent: impl AsFd, name: impl AsRef<Path>) -> rustix::io::Result<()> {
+    let name = name.as_ref();
+    mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+
+    let found = Mode::from_raw_mode(statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
+    if found.contains(Mode::RWXU) {
+        return Ok(());
+    }
+    chmodat(parent, name, found | Mode::RWXU, AtFlags::empty())
+}
+
+/// Opens the file `name` of `directory` to read and write it, after creating it, for its owner
+/// alone, if it is missing.
+///
+/// # Errors
+/// It is a link, or cannot be created or opened.
+pub(crate) fn open_or_create_file(
+    directory: BorrowedFd<'_>,
+    name: impl AsRef<Path>,
+) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(directory, name.as_ref(), flags, Mode::RUSR | Mode::WUSR);
+    Ok(File::from(file.map_err(explained)?))
+}
+
+/// Opens the file `name` of `directory` to read it.
+///
+/// # Errors
+/// It is missing or a link, or cannot be opened.
+pub(crate) fn open_file(directory: BorrowedFd<'_>, name: impl AsRef<Path>) -> io::Result<File> {
+    // A FIFO of that name must not stop the program.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(directory, name.as_ref(), flags, Mode::empty());
+    Ok(File::from(file.map_err(explained)?))
+}
+
+/// Creates the file `name` of `directory` with `contents`.
+///
+/// # Errors
+/// `AlreadyExists`: there is something of that name, which is left as it is; or the file cannot be
+/// written, and is removed.
+pub(crate) fn create_file(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    contents: &[u8],
+) -> io::Result<()> {
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(directory, name, flags, mode)?);
+
+    let written = file.write_all(contents).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = unlinkat(directory, name, AtFlags::empty());
+    }
+    written
+}
+
+/// Replaces the file `name` of `directory`, or creates it, in one step: its readers see the old
+/// contents or the new ones. A link of that name is replaced, not followed.
+///
+/// # Errors
+/// The new file cannot be written or renamed; the old one is as it was.
+pub(crate) fn replace_file(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    contents: &[u8],
+) -> io::Result<()> {
+    // No other user can guess the name and have something there before.
+    let mut temporary = name.to_owned();
+    temporary.push(format!(".{:016x}", fastrand::u64(..)));
+
+    create_file(directory, &temporary, contents)?;
+    let renamed = renameat(directory, &temporary, directory, name);
+    if renamed.is_err() {
+        let _ = unlinkat(directory, &temporary, AtFlags::empty());
+    }
+    Ok(renamed?)
+}
+
+/// The name without links of an open directory, which was opened as `path`: for libraries that take
+/// names and are told to follow no links in them.
+///
+/// # Errors
+/// The directory was removed.
+pub(crate) fn real_path(directory: BorrowedFd<'_>, path: &Path) -> io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd()))
+        .or_else(|_| path.canonicalize())
+}
+
+/// The base, and `path` without it; what is not below its base is a base of its own.
+fn split<'a>(base: &'a Path, path: &'a Path) -> (&'a Path, &'a Path) {
+    match path.strip_prefix(base) {
+        Ok(below) => (base, below),
+        Err(_) => (path, Path::new("")),
+    }
+}
+
+fn open_by_components(mut directory: OwnedFd, below: &Path) -> rustix::io::Result<OwnedFd> {
+    for component in below.components() {
+        directory = open_component(&directory, normal(component)?)?;
+    }
+    Ok(directory)
+}
+
+/// Opens the directory `name` of `parent`; `ELOOP` when it is a link.
+fn open_component(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    match openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+        Err(Errno::NOTDIR) if is_link(parent, name) => Err(Errno::LOOP),
+        opened => opened,
+    }
+}
+
+fn is_link(parent: &OwnedFd, name: &OsStr) -> bool {
+    statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+}
+
+/// A component that leads down.
+fn normal(component: Component<'_>) -> rustix::io::Result<&OsStr> {
+    match component {
+        Component::Normal(name) => Ok(name),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+/// Creates the base itself and its missing parents: links in its name are followed.
+fn create_base(base: &Path) -> io::Result<()> {
+    if base.as_os_str().is_empty() || base.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = base.parent() {
+        create_base(parent)?;
+    }
+    match make_directory(CWD, base) {
+        Err(_) if base.is_dir() => Ok(()),
+        made => Ok(made?),
+    }
+}
+
+/// Says what `ELOOP` means here.
+fn explained(error: Errno) -> io::Error {
+    if error == Errno::LOOP {
+        return io::Error::other("there is a symbolic link in its name, which is not followed");
+    }
+    error.into()
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A base with the directory `a/b`, and the link `a/link` to a directory beside the base.
+    fn base() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().join("base");
+        std::fs::create_dir_all(base.join("a/b")).unwrap();
+        std::fs::create_dir(directory.path().join("outside")).unwrap();
+        symlink("../../outside", base.join("a/link")).unwrap();
+        (directory, base)
+    }
+
+    fn assert_is_refused<T: std::fmt::Debug>(result: io::Result<T>) {
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+    }
+
+    #[test]
+    fn directories_are_opened_without_links_below_the_base() {
+        let (directory, base) = base();
+        open_directory(&base, &base).unwrap();
+        open_directory(&base, &base.join("a/b")).unwrap();
+        assert_is_refused(open_directory(&base, &base.join("a/link")));
+
+        let linked = directory.path().join("linked");
+        symlink(&base, &linked).unwrap();
+        let opened = open_directory(&linked, &linked.join("a/b")).unwrap();
+        assert_eq!(
+            real_path(opened.as_fd(), &linked).unwrap(),
+            base.join("a/b")
+        );
+    }
+
+    #[test]
+    fn a_kernel_without_openat2_refuses_the_same() {
+        let (_directory, base) = base();
+        let open_below = |below: &str| {
+            let directory = open(&base, DIRECTORY, Mode::empty()).unwrap();
+            open_by_components(directory, Path::new(below))
+        };
+        open_below("a/b").unwrap();
+        assert_eq!(open_below("a/link").unwrap_err(), Errno::LOOP);
+        assert_eq!(open_below("a/link/x").unwrap_err(), Errno::LOOP);
+        assert_eq!(open_below("a/../a").unwrap_err(), Errno::INVAL);
+    }
+
+    #[test]
+    fn directories_are_created_below_the_base_alone() {
+        let (directory, base) = base();
+        let new = directory.path().join("new/base");
+        create_directory(&new, &new.join("x/y")).unwrap();
+        assert!(new.join("x/y").is_dir());
+
+        create_directory(&base, &base.join("a/b/c")).unwrap();
+        assert!(base.join("a/b/c").is_dir());
+        assert_is_refused(create_directory(&base, &base.join("a/link/c")));
+        symlink("nowhere", base.join("dangling")).unwrap();
+        assert_is_refused(create_directory(&base, &base.join("dangling/c")));
+        let outside = directory.path().join("outside").read_dir().unwrap();
+        assert_eq!(outside.count(), 0);
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_never_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let opened = open_directory(directory.path(), directory.path()).unwrap();
+        std::fs::write(path("theirs"), "precious").unwrap();
+        for name in ["link", "dangling"] {
+            let target = if name == "link" { "theirs" } else { "missing" };
+            symlink(target, path(name)).unwrap();
+            assert_is_refused(open_or_create_file(opened.as_fd(), name));
+            assert_is_refused(open_file(opened.as_fd(), name));
+            let created = create_file(opened.as_fd(), name.as_ref(), b"x");
+            assert_eq!(created.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+
+            replace_file(opened.as_fd(), name.as_ref(), b"new").unwrap();
+            assert!(path(name).symlink_metadata().unwrap().is_file());
+            assert_eq!(std::fs::read(path(name)).unwrap(), b"new");
+        }
+        assert_eq!(std::fs::read(path("theirs")).unwrap(), b"precious");
+        let names = directory.path().read_dir().unwrap().count();
+        assert_eq!(names, 3, "no temporary file is left");
+    }
+}

@@ -1,0 +1,94 @@
+//! The lock of one item, `ITEM.lock`: no other process or thread adds or deletes the item.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, fstat, statat};
+use tracing::debug;
+
+use crate::format::store_path::StorePath;
+
+use super::error::{StoreError, on};
+use super::layout::Layout;
+use super::lock_file::LockFile;
+use super::lock_kind::{LockKind, LockMode, Tried};
+
+/// The lock of one item. Released when dropped.
+#[derive(Debug)]
+pub struct ItemLock {
+    file: LockFile,
+    /// The store directory, where the file is.
+    store: Arc<OwnedFd>,
+    item: StorePath,
+}
+
+/// What came of trying to lock an item.
+pub(super) enum TriedItem {
+    /// It is locked.
+    Acquired(ItemLock),
+    /// The lock is held elsewhere.
+    Busy(LockFile),
+}
+
+impl ItemLock {
+    /// Tries to lock `item`, whose store directory is open as `store`.
+    pub(super) fn try_acquire(
+        kind: LockKind,
+        layout: &Layout,
+        store: &Arc<OwnedFd>,
+        item: &StorePath,
+    ) -> Result<TriedItem, StoreError> {
+        loop {
+            let mut file = LockFile::open(kind, store.as_fd(), layout.lock_file(item))?;
+            if file.try_lock(LockMode::Exclusive)? == Tried::Busy {
+                debug!(item = item.base(), "another process holds the lock");
+                return Ok(TriedItem::Busy(file));
+            }
+            if file.is_stale()? {
+                remove_if_named(&mut file, store)?;
+                continue;
+            }
+            return Ok(TriedItem::Acquired(Self {
+                file,
+                store: Arc::clone(store),
+                item: item.clone(),
+            }));
+        }
+    }
+
+    /// The item that is locked.
+    pub(super) fn item(&self) -> &StorePath {
+        &self.item
+    }
+
+    /// The lock file.
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+}
+
+impl Drop for ItemLock {
+    fn drop(&mut self) {
+        // A file that stays behind is harmless: it is not locked.
+        let _ = self.file.remove(self.store.as_fd());
+    }
+}
+
+/// Removes a locked, stale file that still has its name: something other than a process that gave it
+/// up has written to it, so that it would be opened again and again.
+fn remove_if_named(file: &mut LockFile, store: &OwnedFd) -> Result<(), StoreError> {
+    let path = file.path().to_owned();
+    let name = path.file_name().unwrap_or_default();
+    let Ok(named) = statat(store, name, AtFlags::SYMLINK_NOFOLLOW) else {
+        return Ok(());
+    };
+
+    let removed = match fstat(file.file()) {
+        Ok(opened) if (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino) => {
+            file.remove(store.as_fd())
+        }
+        opened => opened.map(|_| ()),
+    };
+    removed.map_err(on(&path, |path, source| StoreError::Lock { path, source }))
+}

@@ -1,0 +1,108 @@
+//! Files that are locked: `big-lock`, `gc.lock`, those of temp roots, and `ITEM.lock`.
+//!
+//! The owner of a lock may remove the file while others wait for it. So after it is locked, a file is
+//! looked at again: it is *stale* when a byte was written to it, the last act of its owner, or when
+//! it has no name any more.
+//!
+//! A lock that is held elsewhere is tried again after a pause, instead of being waited for in the
+//! kernel: an interrupt ends the wait, and after a while the user learns who holds the lock.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, unlinkat};
+
+use crate::no_follow::open_or_create_file;
+
+use super::error::{StoreError, on};
+use super::lock_holder::LockHolder;
+use super::lock_kind::{LockKind, LockMode, Tried, is_stale};
+use super::wait::{LockWait, StoreObserver};
+
+/// An open lock file, locked or not. Closing it unlocks it.
+#[derive(Debug)]
+pub(super) struct LockFile {
+    kind: LockKind,
+    file: File,
+    path: PathBuf,
+}
+
+impl LockFile {
+    /// Opens the lock file `path`, which is in `directory`, making it if need be; private to its
+    /// owner, and never through a link.
+    pub(super) fn open(
+        kind: LockKind,
+        directory: BorrowedFd<'_>,
+        path: PathBuf,
+    ) -> Result<Self, StoreError> {
+        match open_or_create_file(directory, path.file_name().unwrap_or_default()) {
+            Ok(file) => Ok(Self { kind, file, path }),
+            Err(source) => Err(StoreError::Open { path, source }),
+        }
+    }
+
+    /// The file, to write to it.
+    pub(super) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the lock, or changes the mode of the one held, if that is possible at once.
+    pub(super) fn try_lock(&self, mode: LockMode) -> Result<Tried, StoreError> {
+        self.reported(self.kind.try_lock(&self.file, mode))
+    }
+
+    /// Takes the lock, or changes the mode of the one held, however long that takes.
+    pub(super) fn lock(
+        &self,
+        mode: LockMode,
+        observer: &dyn StoreObserver,
+    ) -> Result<(), StoreError> {
+        if self.try_lock(mode)? == Tried::Acquired {
+            return Ok(());
+        }
+
+        let mut wait = LockWait::new(observer, &self.path);
+        while self.try_lock(mode)? == Tried::Busy {
+            wait.pause(|| self.holder(mode))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the lock up, if it is held.
+    pub(super) fn unlock(&self) -> Result<(), StoreError> {
+        self.reported(self.kind.unlock(&self.file))
+    }
+
+    /// Who keeps it from being locked in `mode`.
+    pub(super) fn holder(&self, mode: LockMode) -> Option<LockHolder> {
+        LockHolder::of_file(&self.file, self.kind, mode)
+    }
+
+    /// Whether the owner before us has given this file up, so that a lock on it means nothing.
+    pub(super) fn is_stale(&self) -> Result<bool, StoreError> {
+        self.reported(is_stale(&self.file))
+    }
+
+    /// Removes the file, which is in `directory` and locked, for good. The byte tells those who wait
+    /// for this very file that it has lost its name; it is unlinked first, so that no other process
+    /// begins to wait for it. Should either fail, the file stays behind unlocked, which is harmless.
+    pub(super) fn remove(&mut self, directory: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        let name = self.path.file_name().unwrap_or_default();
+        unlinkat(directory, name, AtFlags::empty())?;
+        let _ = self.file.write_all(b"d");
+        Ok(())
+    }
+
+    fn reported<T>(&self, result: io::Result<T>) -> Result<T, StoreError> {
+        result.map_err(on(&self.path, |path, source| StoreError::Lock {
+            path,
+            source,
+        }))
+    }
+}
