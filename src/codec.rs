@@ -4,10 +4,12 @@
 //! memory and threads between many streams, and decodes the pieces of one nar in parallel.
 
 mod ahead;
+mod brotli;
 mod budget;
 mod contexts;
 pub mod decode;
 pub mod decoders;
+mod lz4;
 mod memory;
 mod xz_blocks;
 mod xz_container;

@@ -5,6 +5,8 @@
 
 use crate::format::compression::Compression;
 
+use super::brotli;
+use super::lz4;
 use super::xz_container::{dictionary, number};
 use super::zstd_header::{ZstdHeader, header};
 
@@ -16,6 +18,8 @@ pub(super) fn needed_bytes(compression: Compression, head: &[u8]) -> u64 {
     match compression {
         Compression::None => 0,
         Compression::Gzip => 64 << 10,
+        Compression::Lz4 => lz4::NEEDED_BYTES,
+        Compression::Brotli => brotli::needed_bytes(head).unwrap_or(UNKNOWN_BYTES),
         Compression::Bzip2 => 4 << 20,
         Compression::Zstd => {
             zstd_window(head).map_or(UNKNOWN_BYTES, |window| window.saturating_add(512 << 10))

@@ -7,10 +7,14 @@ use std::fmt;
 pub enum Compression {
     /// Uncompressed.
     None,
+    /// LZ4 frames.
+    Lz4,
     /// Zstandard.
     Zstd,
     /// gzip.
     Gzip,
+    /// Brotli.
+    Brotli,
     /// lzip (LZMA).
     Lzip,
     /// xz (LZMA2).
@@ -26,10 +30,12 @@ pub struct UnknownCompression(pub String);
 
 impl Compression {
     /// Every method, fastest decoder first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::None,
+        Self::Lz4,
         Self::Zstd,
         Self::Gzip,
+        Self::Brotli,
         Self::Lzip,
         Self::Xz,
         Self::Bzip2,
@@ -51,8 +57,10 @@ impl Compression {
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Lz4 => "lz4",
             Self::Zstd => "zstd",
             Self::Gzip => "gzip",
+            Self::Brotli => "br",
             Self::Lzip => "lzip",
             Self::Xz => "xz",
             Self::Bzip2 => "bzip2",

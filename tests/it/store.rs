@@ -110,6 +110,16 @@ fn guix_as_it_was_published() {
 }
 
 #[test]
+fn nix_by_brotli() {
+    nix(Kind::NixBrotli);
+}
+
+#[test]
+fn nix_by_lz4() {
+    nix(Kind::NixLz4);
+}
+
+#[test]
 fn nix_by_xz() {
     nix(Kind::NixXz);
 }

@@ -292,8 +292,10 @@ const ASSUMED_LINK: f64 = 30e6;
 const fn assumed_decoder(method: Compression) -> f64 {
     match method {
         Compression::None => 5e9,
+        Compression::Lz4 => 1.5e9,
         Compression::Zstd => 800e6,
         Compression::Gzip => 360e6,
+        Compression::Brotli => 200e6,
         Compression::Lzip | Compression::Xz => 85e6,
         Compression::Bzip2 => 30e6,
     }
@@ -303,9 +305,10 @@ const fn assumed_decoder(method: Compression) -> f64 {
 const fn assumed_share(method: Compression) -> f64 {
     match method {
         Compression::None => 1.0,
+        Compression::Lz4 => 0.45,
         Compression::Gzip => 0.36,
         Compression::Zstd | Compression::Bzip2 => 0.32,
-        Compression::Lzip | Compression::Xz => 0.28,
+        Compression::Brotli | Compression::Lzip | Compression::Xz => 0.28,
     }
 }
 

@@ -8,6 +8,8 @@ use super::{files_below, repository};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Guix,
+    NixBrotli,
+    NixLz4,
     NixXz,
     NixZstd,
 }
@@ -17,6 +19,8 @@ impl Kind {
     pub(crate) fn directory(self) -> PathBuf {
         let name = match self {
             Self::Guix => "guix",
+            Self::NixBrotli => "nix/br",
+            Self::NixLz4 => "nix/lz4",
             Self::NixXz => "nix/xz",
             Self::NixZstd => "nix/zstd",
         };
@@ -33,7 +37,9 @@ impl Kind {
         let directory = self.directory();
         match self {
             Self::Guix => directory,
-            Self::NixXz | Self::NixZstd => directory.parent().unwrap().to_owned(),
+            Self::NixBrotli | Self::NixLz4 | Self::NixXz | Self::NixZstd => {
+                directory.parent().unwrap().to_owned()
+            }
         }
     }
 

@@ -91,7 +91,7 @@ impl Sandbox {
             .args(["--substitute-urls", url]);
         match kind {
             Kind::Guix => command.arg("--acl").arg(self.path("acl")),
-            Kind::NixXz | Kind::NixZstd => {
+            Kind::NixBrotli | Kind::NixLz4 | Kind::NixXz | Kind::NixZstd => {
                 let key = kind.directory().parent().unwrap().join("public-key");
                 let key = std::fs::read_to_string(key).unwrap();
                 command.args([
