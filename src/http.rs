@@ -20,6 +20,7 @@ mod net;
 mod options;
 mod proxies;
 mod queue;
+mod rate;
 mod retry;
 
 pub(crate) use client::Client;
@@ -34,6 +35,8 @@ pub(crate) use lookup::events::{
 pub(crate) use options::{Options, PipeliningSupport, ServerSpec, Timeouts, TlsVerification};
 pub(crate) use proxies::{NoProxy, Proxies};
 pub(crate) use queue::Queued;
+#[cfg(test)]
+pub(crate) use rate::MinimumRate;
 pub(crate) use retry::RetryPolicy;
 
 #[cfg(test)]

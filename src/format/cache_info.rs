@@ -3,6 +3,8 @@
 //! `Key: value` lines. Unknown keys and lines without a colon are ignored, and the last of a
 //! repeated key counts, as in Nix. A server without the file is usable with the defaults.
 
+use super::escape::clip;
+
 /// A server's description of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct CacheInfo {
@@ -22,7 +24,7 @@ impl CacheInfo {
         for (key, value) in text.lines().filter_map(|line| line.split_once(':')) {
             let value = value.trim();
             match key.trim() {
-                "StoreDir" => info.store_dir = Some(value.to_owned()),
+                "StoreDir" => info.store_dir = Some(clip(value, STORE_DIR_MAX_BYTES).to_owned()),
                 "WantMassQuery" => info.want_mass_query = value == "1",
                 "Priority" => info.priority = value.parse().ok(),
                 _ => {}
@@ -32,6 +34,9 @@ impl CacheInfo {
         info
     }
 }
+
+/// What is kept of a `StoreDir`. Longer ones are not those of any store.
+const STORE_DIR_MAX_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {

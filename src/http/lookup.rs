@@ -2,13 +2,14 @@
 //!
 //! A request enters through `client`, waits in the `queue` of its `server`, and is sent by a
 //! connection that `dispatch` opens (`http1` or `http2`). `response` says what the response means,
-//! `redirect` follows where it leads, `events` reports the answer. `health` decides what follows
+//! `encoding` decodes its body, `redirect` follows where it leads, `events` reports the answer. `health` decides what follows
 //! from failures. `file` serves lookups from a directory.
 
 pub(in crate::http) mod cache_info;
 pub(in crate::http) mod client;
 mod dispatch;
 mod encoder;
+mod encoding;
 pub(in crate::http) mod events;
 mod file;
 mod health;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::proxies::Proxies;
+use super::rate::MinimumRate;
 use super::retry::RetryPolicy;
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
@@ -31,8 +32,11 @@ pub(crate) struct Options {
     pub(crate) stall_timeout: Duration,
     /// Other timeouts than these two, for what is below the URLs of these servers.
     pub(crate) server_timeouts: Vec<(ServerUrl, Timeouts)>,
-    /// How long one response to a lookup may take in all, even if its bytes keep coming.
+    /// How long one response to a lookup, or the head of another, may take in all, redirects
+    /// included, even if its bytes keep coming.
     pub(crate) answer_timeout: Duration,
+    /// The lowest rate at which a nar may arrive.
+    pub(crate) minimum_rate: MinimumRate,
     /// The most lookups in flight on one connection.
     pub(crate) max_in_flight: usize,
     /// The most connections to a server that welcomes many lookups.
@@ -60,6 +64,7 @@ impl Default for Options {
             stall_timeout: Duration::from_secs(15),
             server_timeouts: Vec::new(),
             answer_timeout: Duration::from_secs(60),
+            minimum_rate: MinimumRate::default(),
             max_in_flight: 1000,
             mass_query_connections: 4,
             verify_tls: TlsVerification::Verify,

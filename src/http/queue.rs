@@ -92,3 +92,30 @@ pub(super) fn byte_queue<T>(capacity_bytes: u32) -> (QueueSender<T>, Receiver<Qu
     };
     (sender, receiver)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn values_wait_for_space() {
+        let (sender, receiver) = byte_queue(100);
+        let mut sent = 0;
+        while let Some(reserved) = sender.reserve(10).now_or_never() {
+            assert!(sender.send_reserved(reserved, "ten bytes."));
+            sent += 1;
+        }
+        assert_eq!(sent, 10);
+
+        assert_eq!(receiver.recv().unwrap().into_inner(), "ten bytes.");
+        assert!(sender.reserve(10).now_or_never().is_some());
+        assert!(sender.reserve(1000).now_or_never().is_none());
+        receiver.try_iter().for_each(drop);
+        assert!(
+            sender.reserve(1000).now_or_never().is_some(),
+            "alone it fits"
+        );
+    }
+}

@@ -1,5 +1,6 @@
 //! The client against servers on loopback with faults: one fault each, or random ones.
 
+mod bounds;
 mod files;
 mod lookups;
 mod nars;

@@ -17,13 +17,18 @@ pub(crate) struct TtlPolicy {
     pub(crate) preparing_secs: u64,
     /// Its response was an error, or there was none.
     pub(crate) transient_secs: u64,
-    /// What it says of itself.
+    /// Its `nix-cache-info`.
     pub(crate) cache_info_secs: u64,
-    /// An answer expires after this at the latest, whatever the server says.
-    pub(crate) longest_secs: u64,
-    /// Nor a baking one longer than this,
+    /// No positive answer, and no `nix-cache-info`, counts longer, whatever the server says:
+    /// anybody on the way may have forged it.
+    pub(crate) longest_positive_secs: u64,
+    /// No negative answer counts longer.
+    pub(crate) longest_negative_secs: u64,
+    /// No `nix-cache-info` for another store counts longer: it excludes the server.
+    pub(crate) longest_other_store_secs: u64,
+    /// The item is not said to be in preparation longer.
     pub(crate) longest_preparing_secs: u64,
-    /// or a transient one longer than this, such as what a server answers that is asked too much.
+    /// No error counts longer, such as that of an overloaded server.
     pub(crate) longest_transient_secs: u64,
 }
 
@@ -37,7 +42,9 @@ impl Default for TtlPolicy {
             preparing_secs: 60,
             transient_secs: 60,
             cache_info_secs: 7 * DAY_SECS,
-            longest_secs: 365 * DAY_SECS,
+            longest_positive_secs: 7 * DAY_SECS,
+            longest_negative_secs: 6 * HOUR_SECS,
+            longest_other_store_secs: 600,
             longest_preparing_secs: 300,
             longest_transient_secs: 3600,
         }
@@ -57,8 +64,10 @@ pub(crate) enum AnswerKind {
     Preparing,
     /// No answer: an error of the server or of the network.
     Transient,
-    /// What the server says of itself.
+    /// A server's `nix-cache-info`.
     CacheInfo,
+    /// A server's `nix-cache-info` that names another store.
+    OtherStore,
 }
 
 /// Who decided how long an answer counts.
@@ -75,12 +84,17 @@ impl TtlPolicy {
     #[must_use]
     pub(crate) fn ttl_secs(&self, kind: AnswerKind, max_age: Option<u64>) -> (u64, TtlSource) {
         let (default, longest) = match kind {
-            AnswerKind::Positive => (self.positive_secs, self.longest_secs),
-            AnswerKind::PositiveWithoutFileSize => (self.without_file_size_secs, self.longest_secs),
-            AnswerKind::Negative => (self.negative_secs, self.longest_secs),
+            AnswerKind::Positive => (self.positive_secs, self.longest_positive_secs),
+            AnswerKind::PositiveWithoutFileSize => {
+                (self.without_file_size_secs, self.longest_positive_secs)
+            }
+            AnswerKind::Negative => (self.negative_secs, self.longest_negative_secs),
             AnswerKind::Preparing => (self.preparing_secs, self.longest_preparing_secs),
             AnswerKind::Transient => (self.transient_secs, self.longest_transient_secs),
-            AnswerKind::CacheInfo => (self.cache_info_secs, self.longest_secs),
+            AnswerKind::CacheInfo => (self.cache_info_secs, self.longest_positive_secs),
+            AnswerKind::OtherStore => {
+                (self.longest_other_store_secs, self.longest_other_store_secs)
+            }
         };
         match max_age {
             Some(secs) => (secs.min(longest), TtlSource::Server),
@@ -183,7 +197,8 @@ pub(super) fn counts(learned_at: u64, expires_at: u64, now: u64) -> bool {
     learned_at <= now.saturating_add(CLOCK_SLACK_SECS) && now < expires_at
 }
 
-const DAY_SECS: u64 = 24 * 3600;
+const HOUR_SECS: u64 = 3600;
+const DAY_SECS: u64 = 24 * HOUR_SECS;
 
 /// Clocks are corrected by small steps all the time.
 const CLOCK_SLACK_SECS: u64 = 60;
@@ -210,7 +225,7 @@ mod tests {
         );
         assert_eq!(
             policy.ttl_secs(AnswerKind::Positive, Some(u64::MAX)).0,
-            policy.longest_secs
+            7 * DAY_SECS
         );
         assert_eq!(
             policy.ttl_secs(AnswerKind::PositiveWithoutFileSize, None).0,
@@ -222,6 +237,26 @@ mod tests {
             (300, TtlSource::Server)
         );
         assert_eq!(policy.ttl_secs(AnswerKind::Transient, None).0, 60);
+    }
+
+    #[test]
+    fn no_answer_counts_longer_than_its_kind_allows() {
+        let policy = TtlPolicy::default();
+        for (kind, longest) in [
+            (AnswerKind::Positive, 7 * DAY_SECS),
+            (AnswerKind::PositiveWithoutFileSize, 7 * DAY_SECS),
+            (AnswerKind::Negative, 6 * HOUR_SECS),
+            (AnswerKind::Preparing, 300),
+            (AnswerKind::Transient, HOUR_SECS),
+            (AnswerKind::CacheInfo, 7 * DAY_SECS),
+            (AnswerKind::OtherStore, 600),
+        ] {
+            for max_age in [10 * longest, 365 * DAY_SECS, u64::MAX] {
+                assert_eq!(policy.ttl_secs(kind, Some(max_age)).0, longest, "{kind:?}");
+            }
+            assert!(policy.ttl_secs(kind, None).0 <= longest, "{kind:?}");
+            assert_eq!(policy.ttl_secs(kind, Some(5)).0, 5, "{kind:?}");
+        }
     }
 
     #[test]

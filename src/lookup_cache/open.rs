@@ -30,12 +30,13 @@ pub(super) struct CacheFile {
 pub(super) fn open_file(
     dir: &Path,
 ) -> Result<(Connection, CacheFile, Option<CacheError>), CacheError> {
-    let path = dir.join(schema::FILE_NAME);
-    let mut file = CacheFile::create(dir, &path).map_err(|source| CacheError::Unusable {
+    let mut path = dir.join(schema::FILE_NAME);
+    let mut file = CacheFile::create(dir).map_err(|source| CacheError::Unusable {
         path: path.clone(),
         source,
     })?;
 
+    path.clone_from(&file.path);
     let damage = match connect(&path) {
         Ok(connection) => return Ok((connection, file, None)),
         Err(source) if is_damage(&source) => source,
@@ -52,14 +53,16 @@ pub(super) fn open_file(
 
 impl CacheFile {
     /// Creates the directory and the files that are missing, and takes the shared lock.
-    fn create(dir: &Path, path: &Path) -> io::Result<Self> {
+    fn create(dir: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+        // SQLite opens files by name: no part of the name may be a link by then.
+        let path = dir.canonicalize()?.join(schema::FILE_NAME);
         let lock = private_file(&dir.join(schema::LOCK_NAME))?;
         lock.lock_shared()?;
 
-        let is_ours = only_we_write(&private_file(path)?)? && only_we_write(&File::open(dir)?)?;
+        let is_ours = only_we_write(&private_file(&path)?)? && only_we_write(&File::open(dir)?)?;
         Ok(Self {
-            path: path.to_owned(),
+            path,
             is_ours,
             lock,
         })
@@ -138,7 +141,9 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
 
@@ -184,14 +189,21 @@ fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
 /// Opens `path` for writing, creating it if it is missing, private to its owner: URLs of servers may hold
 /// passwords. A symlink is not followed: where it leads is up to whoever made it.
 fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+    let file = OpenOptions::new()
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(path)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other(format!(
+            "{} is not a file",
+            path.display()
+        )));
+    }
+    Ok(file)
 }
 
 fn only_we_write(file: &File) -> io::Result<bool> {
@@ -243,6 +255,39 @@ mod tests {
             let opened = open_file(dir.path());
             assert!(matches!(opened, Err(CacheError::Unusable { .. })), "{name}");
             assert!(!target.exists(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_link_that_comes_after_the_check_is_not_followed() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let target = elsewhere.path().join("file");
+        std::fs::write(&target, "").unwrap();
+        let path = dir.path().join(schema::FILE_NAME);
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        assert!(connect(&path).is_err());
+        assert_eq!(target.metadata().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn the_directory_may_be_reached_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::fs::create_dir(dir.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", &link).unwrap();
+        let (_, file, warning) = open_file(&link).unwrap();
+        assert!(warning.is_none());
+        assert!(file.path.ends_with("real/lookups-v1.sqlite"));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        for name in [schema::FILE_NAME, schema::LOCK_NAME] {
+            let dir = tempfile::tempdir().unwrap();
+            let mode = nix::sys::stat::Mode::S_IRWXU;
+            nix::unistd::mkfifo(&dir.path().join(name), mode).unwrap();
+            let opened = open_file(dir.path());
+            assert!(matches!(opened, Err(CacheError::Unusable { .. })), "{name}");
         }
     }
 

@@ -15,6 +15,7 @@ use crate::support::{Fixture, Kind, Sandbox, Server, item};
 mod nars;
 mod pointers;
 mod signed;
+mod slow;
 mod unauthorized;
 mod unverified;
 

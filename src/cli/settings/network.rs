@@ -37,6 +37,9 @@ pub(super) fn options(
     if let Some(setting) = &chosen.stall_timeout {
         options.stall_timeout = setting.value.0;
     }
+    if let Some(setting) = &chosen.minimum_rate {
+        options.minimum_rate.bytes_per_second = (setting.value.0 as u64) << 10;
+    }
     if let Some(setting) = &chosen.connections {
         options.mass_query_connections = setting.value.0;
     }

@@ -174,6 +174,15 @@ settings! {
         default: Some("15s"),
         help: "Treat a server as down after DURATION without data",
     }
+    minimum_rate: Count<0, 1_000_000> {
+        key: "minimum-rate",
+        option: Some("--minimum-rate"),
+        value_name: "KIB",
+        variable: Some("SUBST_MINIMUM_RATE"),
+        default: Some("1"),
+        help: "Give up a download that brings less than KIB KiB/s for 30 s; 0 for no minimum",
+        details: "3 s are enough where another server has the item.",
+    }
     retry_time: Duration {
         key: "retry-time",
         option: Some("--retry-time"),

@@ -20,12 +20,12 @@ use tokio::task::AbortHandle;
 use tracing::debug;
 use url::{Origin, Url};
 
+use super::chunks::ChunkReader;
 use super::client::LibraryRequest;
 use super::file::{self, FileBody};
 use super::nar::{BodyHead, BodyStatus, NarRequest, range_header};
 use crate::format::server_url::redacted;
 use crate::http::error::{HttpError, HttpErrorKind};
-use crate::http::net::library_client::body_failure;
 use crate::http::net::runtime::HttpRuntime;
 use crate::http::options::Timeouts;
 use crate::http::queue::{QueueSender, Queued, byte_queue};
@@ -153,6 +153,7 @@ fn open_network(
         .timeouts
         .unwrap_or_else(|| runtime.options().timeouts_of(&request.url))
         .bounded();
+    let minimum_rate = runtime.options().minimum_rate.over(request.rate_window);
     let (head, response) = runtime.block_on(async {
         tokio::select! {
             opened = open_response(runtime, request, timeouts) => opened,
@@ -164,15 +165,12 @@ fn open_network(
     let transfer = Transfer {
         url: request.url.clone(),
         expected: head.content_length,
-        timeouts,
         chunks: sender,
     };
+    let reader = ChunkReader::new(response, timeouts, minimum_rate);
     let source = BodySource::Network {
         chunks,
-        transfer: runtime
-            .handle()
-            .spawn(transfer.run(response))
-            .abort_handle(),
+        transfer: runtime.handle().spawn(transfer.run(reader)).abort_handle(),
         _runtime: Arc::clone(runtime),
     };
     Ok((head, source))
@@ -185,6 +183,7 @@ async fn open_response(
 ) -> Result<(BodyHead, Response), HttpError> {
     let mut library = LibraryRequest::new(Method::GET, request.url.clone(), timeouts);
     library.retries.clone_from(&request.retries);
+    library.rate_window = request.rate_window;
     if let Some(range) = request.range {
         library.headers.insert(RANGE, range_header(range));
         let version = request
@@ -233,13 +232,12 @@ fn canceled(url: &Url) -> HttpError {
 struct Transfer {
     url: Url,
     expected: Option<u64>,
-    timeouts: Timeouts,
     chunks: QueueSender<Chunk>,
 }
 
 impl Transfer {
-    async fn run(self, mut response: Response) {
-        let end = self.move_chunks(&mut response).await;
+    async fn run(self, reader: ChunkReader) {
+        let end = self.move_chunks(reader).await;
         let end = end.map_err(|kind| HttpError::new(&self.url, kind));
         if let Err(error) = &end {
             debug!(url = %redacted(&self.url), error = %error.without_url(), "transfer failed");
@@ -247,51 +245,25 @@ impl Transfer {
         self.chunks.send(end.map(|()| None));
     }
 
-    async fn move_chunks(&self, response: &mut Response) -> Result<(), HttpErrorKind> {
+    async fn move_chunks(&self, mut reader: ChunkReader) -> Result<(), HttpErrorKind> {
         let mut received = 0;
-        // Only the network's silence counts as a stall, not the time the queue is full.
-        while let Some(bytes) = self.read(response, received).await? {
+        loop {
+            let chunk = match (reader.next_chunk().await, self.expected) {
+                (Ok(None) | Err(HttpErrorKind::Closed), Some(expected)) if received < expected => {
+                    return Err(HttpErrorKind::Truncated { received, expected });
+                }
+                (chunk, _) => chunk?,
+            };
+            let Some(bytes) = chunk else { return Ok(()) };
+
             received += bytes.len() as u64;
-            let reserved = self.chunks.reserve(bytes.len()).await;
+            let reserved = self
+                .chunks
+                .reserve(bytes.len() + CHUNK_OVERHEAD_BYTES)
+                .await;
             if !self.chunks.send_reserved(reserved, Ok(Some(bytes))) {
                 return Err(HttpErrorKind::Canceled);
             }
-        }
-        match self.expected {
-            Some(expected) if received < expected => {
-                Err(HttpErrorKind::Truncated { received, expected })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    async fn read(
-        &self,
-        response: &mut Response,
-        received: u64,
-    ) -> Result<Option<Bytes>, HttpErrorKind> {
-        let stall = self.timeouts.stall;
-        let Ok(chunk) = tokio::time::timeout(stall, next_bytes(response)).await else {
-            return Err(HttpErrorKind::Stalled(stall));
-        };
-        chunk.map_err(
-            |error| match (body_failure(error, self.timeouts), self.expected) {
-                (HttpErrorKind::Closed, Some(expected)) if received < expected => {
-                    HttpErrorKind::Truncated { received, expected }
-                }
-                (kind, _) => kind,
-            },
-        )
-    }
-}
-
-/// The next bytes. Empty frames, of which an HTTP/2 server may send any number, do not count: the
-/// wait goes on, and so does the stall timeout.
-async fn next_bytes(response: &mut Response) -> Result<Option<Bytes>, reqwest::Error> {
-    loop {
-        match response.chunk().await {
-            Ok(Some(bytes)) if bytes.is_empty() => tokio::task::yield_now().await,
-            chunk => return chunk,
         }
     }
 }
@@ -301,3 +273,6 @@ const STOP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What one transfer may have waiting to be read, in bytes.
 const QUEUED_BYTES_MAX: u32 = 1 << 20;
+
+/// What a chunk takes in the queue apart from its bytes.
+const CHUNK_OVERHEAD_BYTES: usize = 512;

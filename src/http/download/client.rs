@@ -1,5 +1,7 @@
 //! Requests through the HTTP library: repeated until there is a response, redirects followed.
 
+use std::time::Duration;
+
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderName};
 use reqwest::{Method, Response};
 use tokio::time::{Instant, timeout};
@@ -20,6 +22,8 @@ pub(in crate::http) struct LibraryRequest {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) timeouts: Timeouts,
+    /// Another window than that of the minimum rate in the options.
+    pub(super) rate_window: Option<Duration>,
     /// Another retry policy than that of the options.
     pub(super) retries: Option<RetryPolicy>,
 }
@@ -31,6 +35,7 @@ impl LibraryRequest {
             url,
             headers: HeaderMap::new(),
             timeouts,
+            rate_window: None,
             retries: None,
         }
     }
@@ -55,7 +60,7 @@ impl LibraryRequest {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let outcome = self.send_once(client, options).await;
+            let outcome = self.send_within_window(client, options).await;
             let failure = match &outcome {
                 Ok(response) => status_failure(response),
                 Err(kind) => kind.clone(),
@@ -74,6 +79,24 @@ impl LibraryRequest {
         }
     }
 
+    /// One attempt, redirects included, whose response has to begin in time.
+    async fn send_within_window(
+        &self,
+        client: &reqwest::Client,
+        options: &Options,
+    ) -> Result<Response, HttpErrorKind> {
+        let rate = options.minimum_rate.over(self.rate_window);
+        let sent = self.send_once(client, options);
+        if self.rate_window.is_some() && rate.bytes_per_second > 0 {
+            return timeout(rate.window, sent)
+                .await
+                .unwrap_or_else(|_| Err(rate.failure()));
+        }
+        timeout(options.answer_timeout, sent)
+            .await
+            .unwrap_or(Err(HttpErrorKind::Stalled(options.answer_timeout)))
+    }
+
     /// One attempt, redirects included: the library follows them too, but does not say where an
     /// error happened.
     async fn send_once(
@@ -83,14 +106,14 @@ impl LibraryRequest {
     ) -> Result<Response, HttpErrorKind> {
         let mut response = self.send_to(client, options, self.url.clone()).await?;
         for _ in 0..REDIRECTS_MAX {
-            let Some(target) = redirect_target(&response) else {
+            let Some(target) = redirect_target(&response)? else {
                 return Ok(response);
             };
             debug!(to = %target.origin().ascii_serialization(), "redirect");
             let outcome = self.send_to(client, options, target.clone()).await;
             response = outcome.map_err(|kind| kind.after_redirect(&target))?;
         }
-        match redirect_target(&response) {
+        match redirect_target(&response)? {
             Some(_) => Err(HttpErrorKind::TooManyRedirects(REDIRECTS_MAX)),
             None => Ok(response),
         }
@@ -130,12 +153,27 @@ impl LibraryRequest {
     }
 }
 
-/// Where `response` redirects to, if that is http or https.
-fn redirect_target(response: &Response) -> Option<Url> {
+/// Where `response` redirects to, if it does.
+fn redirect_target(response: &Response) -> Result<Option<Url>, HttpErrorKind> {
     let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-    let location = header(response.headers(), "location").filter(|_| is_redirect)?;
-    let target = response.url().join(location).ok()?;
-    (matches!(target.scheme(), "http" | "https") && target.has_host()).then_some(target)
+    match header(response.headers(), "location").filter(|_| is_redirect) {
+        Some(location) => allowed_target(response.url(), location).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The URL that a redirect from `from` to `location` leads to. It is http or https, and https is
+/// not left.
+pub(in crate::http) fn allowed_target(from: &Url, location: &str) -> Result<Url, HttpErrorKind> {
+    let target = from.join(location).ok();
+    let target = target.filter(|_| location.len() <= LOCATION_MAX_BYTES);
+    match target {
+        Some(url) if from.scheme() == "https" && url.scheme() == "http" => {
+            Err(HttpErrorKind::insecure_redirect(&url))
+        }
+        Some(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => Err(HttpErrorKind::bad_redirect(location)),
+    }
 }
 
 /// The status of `response` as the failure that it may be.
@@ -157,3 +195,6 @@ pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
 
 /// Redirects followed for one request.
 pub(in crate::http) const REDIRECTS_MAX: usize = 10;
+
+/// The longest `Location` that is followed.
+pub(in crate::http) const LOCATION_MAX_BYTES: usize = 4 << 10;

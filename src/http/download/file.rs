@@ -109,7 +109,7 @@ pub(in crate::http) fn open(url: &Url) -> Result<(File, u64), HttpErrorKind> {
 /// The path that a `file:` URL names.
 pub(in crate::http) fn local_path(url: &Url) -> Result<PathBuf, HttpErrorKind> {
     url.to_file_path()
-        .map_err(|()| HttpErrorKind::BadRedirect(url.to_string()))
+        .map_err(|()| HttpErrorKind::bad_redirect(url.as_str()))
 }
 
 /// Reading a file failed.

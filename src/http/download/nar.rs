@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use reqwest::Response;
 use reqwest::header::{HeaderMap, HeaderValue};
@@ -27,6 +28,9 @@ pub(crate) struct NarRequest {
     pub(crate) if_range: Option<String>,
     /// Other timeouts than those of [`Options`](crate::http::options::Options).
     pub(crate) timeouts: Option<Timeouts>,
+    /// Another window than that of the minimum rate in [`Options`](crate::http::options::Options):
+    /// also the time for the head of the response.
+    pub(crate) rate_window: Option<Duration>,
     /// Another retry policy than that of [`Options`](crate::http::options::Options).
     pub(crate) retries: Option<RetryPolicy>,
     /// Ends the transfer with [`HttpErrorKind::Canceled`] soon after it was set.
@@ -42,6 +46,7 @@ impl NarRequest {
             range: None,
             if_range: None,
             timeouts: None,
+            rate_window: None,
             retries: None,
             stop: None,
         }
@@ -125,6 +130,7 @@ fn validator(headers: &HeaderMap) -> Option<String> {
     header(headers, "etag")
         .filter(|tag| tag.starts_with('"'))
         .or_else(|| header(headers, "last-modified"))
+        .filter(|validator| validator.len() <= VALIDATOR_MAX_BYTES)
         .map(str::to_owned)
 }
 
@@ -139,6 +145,9 @@ fn refuse_encoding(headers: &HeaderMap) -> Result<(), HttpErrorKind> {
     match header(headers, "content-encoding") {
         None => Ok(()),
         Some(encoding) if encoding.eq_ignore_ascii_case("identity") => Ok(()),
-        Some(encoding) => Err(HttpErrorKind::ContentEncoding(encoding.to_owned())),
+        Some(encoding) => Err(HttpErrorKind::content_encoding(encoding)),
     }
 }
+
+/// A longer validator is not used: then ranges are not requested.
+const VALIDATOR_MAX_BYTES: usize = 1 << 10;

@@ -9,6 +9,7 @@ use url::Url;
 use super::client::{LibraryRequest, header};
 use super::file;
 use super::nar::accepts_ranges;
+use crate::format::escape::clip;
 use crate::http::error::HttpError;
 use crate::http::net::runtime::HttpRuntime;
 
@@ -88,5 +89,8 @@ fn proxy_cache(headers: &HeaderMap) -> Option<String> {
     ["x-cache-status", "cf-cache-status", "x-cache"]
         .iter()
         .find_map(|name| header(headers, name))
-        .map(str::to_owned)
+        .map(|value| clip(value, PROXY_CACHE_MAX_BYTES).to_owned())
 }
+
+/// What is kept of a proxy cache's header.
+const PROXY_CACHE_MAX_BYTES: usize = 256;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::format::credentials::url_without_credentials;
+use crate::format::escape::clip;
 use crate::format::server_url::redacted;
 
 /// A cause that several errors share: one lost connection fails many lookups.
@@ -33,7 +34,7 @@ pub(crate) enum HttpErrorClass {
 pub(crate) enum Outage {
     /// No connection could be made.
     Unreachable,
-    /// The server sent nothing for this long.
+    /// The server sent nothing, or too little, for this long.
     Silent(Duration),
     /// The server says that it cannot serve requests now.
     Overloaded,
@@ -82,6 +83,17 @@ pub(crate) enum HttpErrorKind {
     /// The server sent nothing although a response was due.
     #[error("the server sent nothing for {}", Seconds(*.0))]
     Stalled(Duration),
+    /// The server sent something all the time, but too little.
+    #[error("the server sent less than {}/s for {}", binary_size(*.bytes_per_second), Seconds(*.window))]
+    TooSlow {
+        /// The minimum rate.
+        bytes_per_second: u64,
+        /// For how long the server sent less.
+        window: Duration,
+    },
+    /// The server sent interim responses (1xx, or empty lines) without end.
+    #[error("the server sent more than {0} interim responses")]
+    TooManyInterim(u32),
     /// A status that does not answer the request.
     #[error("{}", status_text(*.status, *.retry_after))]
     Status {
@@ -108,6 +120,9 @@ pub(crate) enum HttpErrorKind {
     /// The redirect target is not an http or https URL.
     #[error("redirected to `{}`, which is not an http or https URL", url_without_credentials(.0).escape_debug())]
     BadRedirect(String),
+    /// Redirected from https to http, where anybody on the way could read and change the response.
+    #[error("redirected from https to {0}: a redirect to http is not followed")]
+    InsecureRedirect(String),
     /// The server redirected to another URL, where the request failed.
     #[error("redirected to {to}")]
     Redirected {
@@ -145,13 +160,25 @@ pub(crate) enum HttpErrorKind {
 }
 
 impl HttpErrorKind {
+    /// A body has this content encoding.
+    pub(in crate::http) fn content_encoding(encoding: &str) -> Self {
+        Self::ContentEncoding(clip(encoding, QUOTED_MAX_BYTES).to_owned())
+    }
+
+    /// A redirect to `location` cannot be followed.
+    pub(in crate::http) fn bad_redirect(location: &str) -> Self {
+        Self::BadRedirect(clip(location, QUOTED_MAX_BYTES).to_owned())
+    }
+
+    /// A redirect leads from https to `target`.
+    pub(in crate::http) fn insecure_redirect(target: &Url) -> Self {
+        Self::InsecureRedirect(shown(target))
+    }
+
     /// This failure, at the URL `to` that the server redirected to.
     pub(in crate::http) fn after_redirect(self, to: &Url) -> Self {
-        let mut to = to.clone();
-        to.set_query(None);
-        to.set_fragment(None);
         Self::Redirected {
-            to: redacted(&to),
+            to: shown(to),
             source: Box::new(self),
         }
     }
@@ -225,9 +252,11 @@ impl HttpErrorKind {
         match self.innermost() {
             _ if self.class() != HttpErrorClass::Transient => None,
             Self::Resolve { .. } | Self::Connect(_) => Some(Outage::Unreachable),
-            Self::ConnectTimeout(silence) | Self::Stalled(silence) => {
-                Some(Outage::Silent(*silence))
-            }
+            Self::ConnectTimeout(silence)
+            | Self::Stalled(silence)
+            | Self::TooSlow {
+                window: silence, ..
+            } => Some(Outage::Silent(*silence)),
             Self::Status {
                 status: 429 | 502..=504 | 520..=530,
                 ..
@@ -248,11 +277,22 @@ impl HttpErrorKind {
         match self.innermost() {
             Self::Status { status, .. } => is_passing(*status),
             Self::Connect(_) | Self::Lost(_) => self.class() == HttpErrorClass::Transient,
-            Self::Closed | Self::Stalled(_) => true,
+            Self::Closed | Self::Stalled(_) | Self::TooSlow { .. } => true,
             _ => false,
         }
     }
 }
+
+/// A URL that a server named, without what may be secret, and not longer than is useful.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    clip(&redacted(&url), QUOTED_MAX_BYTES).to_owned()
+}
+
+/// What an error keeps of a header.
+const QUOTED_MAX_BYTES: usize = 256;
 
 fn resolve_hint(cause: &Cause) -> &'static str {
     match cause.downcast_ref::<io::Error>() {

@@ -20,7 +20,6 @@ use super::redirect;
 use super::request::{PendingRequest, RequestTarget};
 use super::server::{HttpServer, InFlightRequest};
 use crate::format::server_url::ServerUrl;
-use crate::http::download::client::REDIRECTS_MAX;
 use crate::http::net::connect::Dialer;
 use crate::http::options::Protocol;
 
@@ -133,8 +132,7 @@ impl<'a> RedirectedRequests<'a> {
         let from = request.target.url(&self.server.url);
         let url = redirect::other_server(&from, location)?;
         let is_known = self.targets.contains_key(&url);
-        let may_open = self.targets.len() < TARGETS_MAX && self.server.redirects < REDIRECTS_MAX;
-        (is_known || may_open).then_some(url)
+        (is_known || self.server.may_add_target()).then_some(url)
     }
 
     fn target(&mut self, url: ServerUrl) -> &Arc<HttpServer> {
@@ -242,6 +240,3 @@ impl Drop for ConnectionCount<'_> {
         }
     }
 }
-
-/// Other servers that one server may redirect to.
-const TARGETS_MAX: usize = 8;

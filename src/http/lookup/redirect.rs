@@ -15,24 +15,24 @@ use url::Url;
 use super::response::{LookupResponse, ResponseHead};
 use super::server::InFlightRequest;
 use crate::format::server_url::{ServerUrl, redacted};
-use crate::http::download::client::{LibraryRequest, REDIRECTS_MAX};
+use crate::http::download::client::{LibraryRequest, REDIRECTS_MAX, allowed_target};
 use crate::http::error::HttpErrorKind;
 use crate::http::net::library_client::body_failure;
 
 /// The server that a redirect from `from` to `location` leads to, if the answer is at the same
 /// place there as on any other server.
 pub(super) fn other_server(from: &Url, location: &str) -> Option<ServerUrl> {
-    let target = from.join(location).ok()?;
+    let target = allowed_target(from, location).ok()?;
     let (base, name) = target.as_str().rsplit_once('/')?;
     let is_same_name = from.path().rsplit('/').next() == Some(name);
     let is_elsewhere = target.as_str() != from.as_str();
-    let base = ServerUrl::parse(base).ok().filter(|base| !base.is_file())?;
+    let base = ServerUrl::parse(base).ok()?;
     (is_same_name && is_elsewhere).then_some(base)
 }
 
 /// Fetches the answer to `request` from `location`, and reports it.
 pub(super) async fn follow(request: InFlightRequest, location: String) {
-    let outcome = fetch(&request, location).await;
+    let outcome = fetch(&request, &location).await;
     let server = Arc::clone(request.server());
     match outcome {
         Ok(response) => server.handle_response(request, response).await,
@@ -40,10 +40,7 @@ pub(super) async fn follow(request: InFlightRequest, location: String) {
     }
 }
 
-async fn fetch(
-    request: &InFlightRequest,
-    location: String,
-) -> Result<LookupResponse, HttpErrorKind> {
+async fn fetch(request: &InFlightRequest, location: &str) -> Result<LookupResponse, HttpErrorKind> {
     let server = request.server();
     let from = request.target().url(&server.url);
     let target = target(&from, location)?;
@@ -65,12 +62,12 @@ async fn fetch(
     Ok(LookupResponse { head, body })
 }
 
-fn target(from: &Url, location: String) -> Result<Url, HttpErrorKind> {
-    match from.join(&location) {
-        Ok(url) if url == *from => Err(HttpErrorKind::TooManyRedirects(REDIRECTS_MAX)),
-        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
-        _ => Err(HttpErrorKind::BadRedirect(location)),
+fn target(from: &Url, location: &str) -> Result<Url, HttpErrorKind> {
+    let target = allowed_target(from, location)?;
+    if target == *from {
+        return Err(HttpErrorKind::TooManyRedirects(REDIRECTS_MAX));
     }
+    Ok(target)
 }
 
 async fn read_body(
@@ -125,8 +122,11 @@ mod tests {
             "file:///a/x.narinfo",
             "ftp://h/x.narinfo",
             "http://",
+            &format!("http://mirror/{}/x.narinfo", "b".repeat(5000)),
         ] {
             assert_eq!(other(location), None, "{location}");
         }
+        let secure = Url::parse("https://h/a/x.narinfo").unwrap();
+        assert_eq!(other_server(&secure, "http://mirror/a/x.narinfo"), None);
     }
 }

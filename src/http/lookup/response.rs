@@ -5,8 +5,11 @@ use std::time::Duration;
 use http::HeaderMap;
 use memchr::memmem;
 
+use super::encoding;
 use super::events::NarInfoAnswer;
+use crate::format::escape::clip;
 use crate::format::store_path::{HASH_PART_LEN, HashPart};
+use crate::http::download::client::LOCATION_MAX_BYTES;
 use crate::http::error::HttpErrorKind;
 use crate::http::retry::parse_retry_after;
 
@@ -43,13 +46,16 @@ pub(super) enum ResponseMeaning {
     Failed(HttpErrorKind),
 }
 
-/// What `response` says.
-pub(super) fn interpret(response: LookupResponse) -> ResponseMeaning {
+/// What `response` says. A text in it has at most `limit_bytes`, also when it was encoded.
+pub(super) fn interpret(response: LookupResponse, limit_bytes: u64) -> ResponseMeaning {
     let LookupResponse { head, body } = response;
     let (status, max_age) = (head.status, head.max_age);
     match (status, head.location) {
         (200, _) => match head.encoding {
-            Some(encoding) => ResponseMeaning::Failed(HttpErrorKind::ContentEncoding(encoding)),
+            Some(encoding) => match encoding::decode(&encoding, &body, limit_bytes) {
+                Ok(text) => ResponseMeaning::Answer(NarInfoAnswer::Found { text, max_age }),
+                Err(kind) => ResponseMeaning::Failed(kind),
+            },
             None => ResponseMeaning::Answer(NarInfoAnswer::Found {
                 text: body,
                 max_age,
@@ -103,11 +109,12 @@ impl ResponseHead {
             } else if name.eq_ignore_ascii_case("date") {
                 date = Some(value);
             } else if name.eq_ignore_ascii_case("location") {
-                head.location = Some(value.to_owned());
+                // One byte more shows that it is too long.
+                head.location = Some(clip(value, LOCATION_MAX_BYTES + 1).to_owned());
             } else if name.eq_ignore_ascii_case("content-encoding")
                 && !value.eq_ignore_ascii_case("identity")
             {
-                head.encoding = Some(value.to_owned());
+                head.encoding = Some(clip(value, ENCODING_MAX_BYTES).to_owned());
             }
         }
 
@@ -151,6 +158,12 @@ pub(super) fn is_about_another(narinfo: &[u8], item: &HashPart) -> bool {
     }
 }
 
+/// What is kept of a `Content-Encoding`; no name of one is as long.
+const ENCODING_MAX_BYTES: usize = 64;
+
+/// Interim responses, and empty lines, that may come before a response.
+pub(super) const INTERIM_MAX: u32 = 16;
+
 /// The largest head.
 pub(super) const HEAD_MAX_BYTES: usize = 64 << 10;
 
@@ -165,10 +178,8 @@ mod tests {
             ..ResponseHead::default()
         };
         change(&mut head);
-        match interpret(LookupResponse {
-            head,
-            body: b"x".to_vec(),
-        }) {
+        let body = b"x".to_vec();
+        match interpret(LookupResponse { head, body }, 1000) {
             ResponseMeaning::Answer(NarInfoAnswer::Found {
                 text,
                 max_age: Some(9),

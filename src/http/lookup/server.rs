@@ -5,7 +5,7 @@
 //! answered is sent again.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{Semaphore, watch};
@@ -44,6 +44,8 @@ pub(super) struct HttpServer {
     index: ServerIndex,
     events: EventSender,
     sent: Arc<AtomicU64>,
+    /// Other servers that may still be opened for redirects, wherever those lead from.
+    targets_left: Arc<AtomicUsize>,
     queue: Mutex<RequestQueue>,
 }
 
@@ -71,8 +73,18 @@ impl HttpServer {
             index,
             events,
             sent: Arc::default(),
+            targets_left: Arc::new(AtomicUsize::new(TARGETS_MAX)),
             queue: Mutex::new(queue),
         }
+    }
+
+    /// Whether redirects may lead to one more server, which is counted then.
+    pub(super) fn may_add_target(&self) -> bool {
+        let relaxed = Ordering::Relaxed;
+        let taken = self
+            .targets_left
+            .fetch_update(relaxed, relaxed, |left| left.checked_sub(1));
+        taken.is_ok()
     }
 
     /// The server at `url` that this one redirects to. It answers in this one's name; its
@@ -91,6 +103,7 @@ impl HttpServer {
         Self {
             redirects: self.redirects + 1,
             sent: Arc::clone(&self.sent),
+            targets_left: Arc::clone(&self.targets_left),
             ..Self::new(self.index, spec, &self.options, &self.setup, events)
         }
     }
@@ -227,7 +240,7 @@ impl HttpServer {
             bytes = response.body.len(),
             "response"
         );
-        match response::interpret(response) {
+        match response::interpret(response, self.options.narinfo_limit_bytes) {
             ResponseMeaning::Answer(answer) => {
                 let (event, size) = self.event(request.target(), answer);
                 // Only what has its place in the event queue is no longer put back.
@@ -397,5 +410,8 @@ impl Drop for InFlightRequest {
         }
     }
 }
+
+/// Other servers that redirects from one server may lead to.
+const TARGETS_MAX: usize = 8;
 
 const ONLY_FINISH_TAKES: &str = "only `finish` takes the request out, and it consumes the guard";

@@ -223,7 +223,7 @@ fn statuses_become_answers() {
             "",
         ),
         b'4' => response("403 Forbidden", "", "<Error/>"),
-        b'5' => response("200 OK", "Content-Encoding: gzip\r\n", "x"),
+        b'5' => response("200 OK", "Content-Encoding: br\r\n", "x"),
         b'6' => response("200 OK", "Cache-Control: max-age=0\r\n", "x"),
         b'8' => response("501 What", "", ""),
         _ => correct(path),

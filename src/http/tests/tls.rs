@@ -97,7 +97,7 @@ impl TlsServer {
     }
 }
 
-fn insecure(options: Options) -> Options {
+pub(super) fn insecure(options: Options) -> Options {
     Options {
         verify_tls: TlsVerification::Insecure,
         ..options
@@ -119,10 +119,20 @@ pub(super) enum Reaction {
     GoAway,
     /// Break the connection off.
     Abort,
+    /// Answer, after so many interim responses.
+    AnswerAfterInterim(u32),
+    /// Answer with a header field of so many bytes.
+    LongHead(usize),
+    /// Send so many bytes, and no end.
+    Unfinished(usize),
+    /// Send frames without end, with so many bytes each.
+    Trickle(usize),
 }
 
 impl Http2Server {
-    fn start(react: impl Fn(&str, usize, usize) -> Reaction + Send + Sync + 'static) -> Self {
+    pub(super) fn start(
+        react: impl Fn(&str, usize, usize) -> Reaction + Send + Sync + 'static,
+    ) -> Self {
         Self::with(h2::server::Builder::new(), react)
     }
 
@@ -140,7 +150,7 @@ impl Http2Server {
                 let Ok(mut connection) = settings.handshake(stream).await else {
                     return;
                 };
-                let mut ignored = Vec::new();
+                let (mut ignored, mut unfinished) = (Vec::new(), Vec::new());
                 let mut count = 0;
                 while let Some(Ok((request, respond))) = connection.accept().await {
                     count += 1;
@@ -155,6 +165,27 @@ impl Http2Server {
                             connection.graceful_shutdown();
                         }
                         Reaction::Abort => return,
+                        Reaction::AnswerAfterInterim(count) => {
+                            answer_after_interim(&path, respond, count);
+                        }
+                        Reaction::LongHead(bytes) => {
+                            let head = ::http::Response::builder()
+                                .header("x-long", "x".repeat(bytes))
+                                .body(())
+                                .unwrap();
+                            let mut respond = respond;
+                            let _ = respond.send_response(head, true);
+                        }
+                        Reaction::Unfinished(bytes) => {
+                            let mut respond = respond;
+                            let head = ::http::Response::new(());
+                            let mut body = respond.send_response(head, false).unwrap();
+                            body.send_data(vec![b'x'; bytes].into(), false).unwrap();
+                            unfinished.push(body);
+                        }
+                        Reaction::Trickle(bytes) => {
+                            tokio::spawn(trickle(respond, bytes));
+                        }
                     }
                 }
             })
@@ -180,6 +211,25 @@ fn answer_http2(path: &str, mut respond: SendResponse<Bytes>) {
         .unwrap();
     let mut body = respond.send_response(head, false).unwrap();
     body.send_data(Bytes::from(text), true).unwrap();
+}
+
+fn answer_after_interim(path: &str, mut respond: SendResponse<Bytes>, count: u32) {
+    for _ in 0..count {
+        let head = ::http::Response::builder().status(103).body(()).unwrap();
+        respond.send_informational(head).unwrap();
+    }
+    answer_http2(path, respond);
+}
+
+async fn trickle(mut respond: SendResponse<Bytes>, bytes: usize) {
+    let head = ::http::Response::new(());
+    let mut body = respond.send_response(head, false).unwrap();
+    while body
+        .send_data(Bytes::from(vec![b'x'; bytes]), false)
+        .is_ok()
+    {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn reset_http2(mut respond: SendResponse<Bytes>) {

@@ -16,7 +16,7 @@
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
 use url::Url;
@@ -138,7 +138,7 @@ impl ResumableBody {
                 )
             }
             None => {
-                let body = client.nar(request(&url, &cancel))?;
+                let body = client.nar(request(&url, &cancel, retries.rate_window(server)))?;
                 if let Some(target) = body.redirected_to() {
                     retries.health().redirect_answered(target);
                 }
@@ -322,8 +322,9 @@ impl ResumableBody {
 }
 
 /// Requests the whole file, once.
-pub(super) fn request(url: &Url, cancel: &Cancel) -> NarRequest {
+pub(super) fn request(url: &Url, cancel: &Cancel, rate_window: Option<Duration>) -> NarRequest {
     NarRequest {
+        rate_window,
         retries: Some(RetryPolicy::once()),
         stop: Some(cancel.flag()),
         ..NarRequest::new(url.clone())

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::format::store_path::StorePath;
 use crate::http::{HttpError, NarBody, NarRequest, RetryPolicy};
 use crate::substitute::download::choice::DownloadCandidate;
+use crate::substitute::download::segments::IMPATIENT_WINDOW;
 use crate::substitute::network::Network;
 
 /// The compressed bytes of a nar whose download was started ahead of time.
@@ -51,6 +52,8 @@ pub(crate) fn begin(
 ) -> Result<Box<dyn PrefetchedNar>, Arc<HttpError>> {
     let request = NarRequest {
         retries: Some(RetryPolicy::once()),
+        // The transfer itself requests it again.
+        rate_window: Some(IMPATIENT_WINDOW),
         ..NarRequest::new(candidate.url.clone())
     };
 

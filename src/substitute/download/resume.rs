@@ -63,7 +63,7 @@ impl ResumableBody {
             }
             Some(Err(error)) if !error.reached_server() => return Err(error),
             Some(Err(error)) => {
-                let body = self.client.nar(request(&self.url, &self.cancel))?;
+                let body = self.client.nar(self.request())?;
                 if is_range_refusal(&error) {
                     self.retries.health().refuses_ranges(self.server);
                 } else {
@@ -71,7 +71,7 @@ impl ResumableBody {
                 }
                 body
             }
-            None => self.client.nar(request(&self.url, &self.cancel))?,
+            None => self.client.nar(self.request())?,
         };
 
         self.repeated = match body.status() {
@@ -98,6 +98,12 @@ impl ResumableBody {
         Ok(())
     }
 
+    /// A request for the whole file.
+    fn request(&self) -> NarRequest {
+        let rate_window = self.retries.rate_window(self.server);
+        request(&self.url, &self.cancel, rate_window)
+    }
+
     /// Requests what has not been received; `None` when that cannot be done.
     fn request_rest(&self) -> Option<Result<NarBody, HttpError>> {
         let validator = self.validator.clone().filter(|_| self.received > 0)?;
@@ -109,7 +115,7 @@ impl ResumableBody {
         Some(self.client.nar(NarRequest {
             range: Some((self.received, None)),
             if_range: Some(validator),
-            ..request(&self.url, &self.cancel)
+            ..self.request()
         }))
     }
 }

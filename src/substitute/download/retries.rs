@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::format::server_list::ServerIndex;
 use crate::http::{HttpError, Outage};
 use crate::substitute::cancel::Cancel;
+use crate::substitute::download::segments::IMPATIENT_WINDOW;
 use crate::substitute::network::Network;
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::substitute::servers::ServerHealth;
@@ -127,6 +128,14 @@ impl Retries {
                 && !state.useless.contains(other)
                 && !self.context.network.health().is_failing(*other)
         })
+    }
+
+    /// For how long `server` may send too little, if that is not as long as usual: another server
+    /// has the item, or was not asked whether it has it.
+    #[must_use]
+    pub(crate) fn rate_window(&self, server: ServerIndex) -> Option<Duration> {
+        let may_search = self.context.network.servers().len() > 1 && !self.state().is_search_done;
+        (may_search || self.has_alternative(server)).then_some(IMPATIENT_WINDOW)
     }
 
     /// Waits until a broken download from `server` may be resumed, after it failed with `error`.

@@ -16,12 +16,16 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use url::Url;
 
 use crate::http::{BodyStatus, Client, HttpError, NarRequest, RetryPolicy};
 use crate::sync::{lock, wait};
+
+/// For how long a server may send less than the minimum rate where the bytes can come another way.
+pub(super) const IMPATIENT_WINDOW: Duration = Duration::from_secs(3);
 
 /// What one request fetches.
 pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
@@ -292,6 +296,7 @@ impl SegmentsShared {
             range: Some((start, Some(end))),
             if_range: Some(self.part.validator.clone()),
             // The other connections, or the single stream, go on meanwhile.
+            rate_window: Some(IMPATIENT_WINDOW),
             retries: Some(RetryPolicy::once()),
             stop: Some(Arc::clone(&self.stop)),
             ..NarRequest::new(self.part.url.clone())

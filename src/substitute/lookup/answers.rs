@@ -200,6 +200,10 @@ impl LookupEngine {
                 (LookupOutcome::Refused(refusal), Some(offer), None)
             }
             VerificationOutcome::Unreadable(why) => (LookupOutcome::Unreadable(why), None, None),
+            VerificationOutcome::Page => {
+                let failure = LookupFailure::Page;
+                (LookupOutcome::Failed(failure), None, None)
+            }
         };
 
         let answer = ServerAnswer {
@@ -261,7 +265,8 @@ impl LookupEngine {
             }
             // The narinfo of another item is no answer for this one.
             VerificationOutcome::Refused(_, Refusal::WrongItem { .. })
-            | VerificationOutcome::Unreadable(_) => return None,
+            | VerificationOutcome::Unreadable(_)
+            | VerificationOutcome::Page => return None,
             VerificationOutcome::Refused(offer, refusal) => {
                 let path = self.items[item].lookup.path.clone();
                 let (refusal, offer) = (refusal.clone(), offer.clone());

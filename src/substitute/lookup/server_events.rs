@@ -28,12 +28,13 @@ impl LookupEngine {
         let entry = &mut self.servers[server];
         entry.note_response();
         entry.learn_info(text.as_deref().unwrap_or_default(), &self.setup.store_dir);
+        let kind = match entry.state {
+            ServerState::OtherStore(_) => AnswerKind::OtherStore,
+            _ => AnswerKind::CacheInfo,
+        };
+
         let now = self.setup.clock.unix_seconds();
-        let (ttl, _) = self
-            .setup
-            .options
-            .ttl
-            .ttl_secs(AnswerKind::CacheInfo, max_age);
+        let (ttl, _) = self.setup.options.ttl.ttl_secs(kind, max_age);
         let (text, expires_at) = (text.map(Into::into), now.saturating_add(ttl));
         let fact = CacheInfoRecord {
             text,

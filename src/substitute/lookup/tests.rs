@@ -403,3 +403,42 @@ fn offline_no_server_is_requested() {
         ItemStatus::Available
     );
 }
+
+#[test]
+fn a_page_is_no_refusal() {
+    let mut machine = Machine::new(&[]);
+    for page in [
+        "<!DOCTYPE html><html></html>",
+        "\n <?xml version='1.0'?>",
+        "{\"error\": 1}",
+    ] {
+        let name = format!("page-{}", page.len());
+        machine.servers = vec![machine.directory(&name, |_| page.to_owned())];
+        let found = one(&machine.resolver(), TOOLS);
+        assert_eq!(found.status, ItemStatus::Unknown, "{page}");
+        let text = found.answers.iter().next().unwrap().outcome.to_string();
+        assert_eq!(text, "failed: it sent a page instead of a narinfo");
+    }
+}
+
+#[test]
+fn a_server_for_another_store_is_tried_again_after_ten_minutes() {
+    let mut machine = Machine::new(&[]);
+    let server = machine.directory("server", |text| text);
+    machine.servers = vec![server.clone()];
+    let info = Path::new(server.trim_start_matches("file://")).join("nix-cache-info");
+    std::fs::write(&info, format!("StoreDir: /{}\n", "x".repeat(200_000))).unwrap();
+    let found = one(&machine.resolver(), TOOLS);
+    let text = found.answers.iter().next().unwrap().outcome.to_string();
+    assert!(
+        text.starts_with("not asked: its items are for /xxx"),
+        "{text}"
+    );
+    assert!(text.len() < 1000, "{} bytes", text.len());
+
+    std::fs::write(&info, "StoreDir: /gnu/store\n").unwrap();
+    for (later, status) in [(599, ItemStatus::Unknown), (600, ItemStatus::Available)] {
+        machine.now = NOW + later;
+        assert_eq!(one(&machine.resolver(), TOOLS).status, status, "{later}");
+    }
+}

@@ -35,6 +35,8 @@ pub(crate) struct Reply {
     pub(crate) is_endless: bool,
     /// Send nothing at all until the server ends.
     pub(crate) is_silent: bool,
+    /// What a silent server sends all the same, again and again.
+    pub(crate) meanwhile: &'static str,
 }
 
 impl Reply {
@@ -51,6 +53,7 @@ impl Reply {
             stall_at,
             is_silent,
             is_endless,
+            meanwhile: "",
         }
     }
 
@@ -109,6 +112,7 @@ impl Reply {
             ..
         } = self;
         while self.is_silent && !stopped.load(Ordering::Relaxed) {
+            stream.write_all(self.meanwhile.as_bytes())?;
             std::thread::sleep(Duration::from_millis(10));
         }
         if self.is_endless {

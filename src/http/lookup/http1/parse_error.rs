@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::http::error::HttpErrorKind;
-use crate::http::lookup::response::HEAD_MAX_BYTES;
+use crate::http::lookup::response::{HEAD_MAX_BYTES, INTERIM_MAX};
 
 /// Why bytes are not an HTTP/1.1 response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +16,8 @@ pub(super) enum ResponseParseError {
     Framing(&'static str),
     #[error("the response is larger than {limit_bytes} bytes")]
     TooLarge { limit_bytes: u64 },
+    #[error("more than {INTERIM_MAX} interim responses")]
+    TooManyInterim,
     #[error("the connection ended inside a response")]
     UnexpectedEnd,
 }
@@ -25,6 +27,7 @@ impl From<ResponseParseError> for HttpErrorKind {
         match error {
             ResponseParseError::TooLarge { limit_bytes } => Self::TooLarge { limit_bytes },
             ResponseParseError::UnexpectedEnd => Self::Closed,
+            ResponseParseError::TooManyInterim => Self::TooManyInterim(INTERIM_MAX),
             other => Self::Malformed(Arc::new(other)),
         }
     }

@@ -3,8 +3,9 @@
 //!
 //! A response is a head (status line and fields, up to an empty line) and a body, whose end is
 //! given by chunks, by `Content-Length`, or by the end of the connection, in this order; 204 and
-//! 304 have none. Interim responses (1xx) are skipped. Limits: [`HEAD_MAX_BYTES`] for a head and
-//! what is skipped before it, the parser's limit for a body; both are errors *before* that much is kept. Bodies that are not
+//! 304 have none. Interim responses (1xx) and empty lines before a head are skipped. Limits:
+//! [`INTERIM_MAX`] of those, [`HEAD_MAX_BYTES`] for a head and what is skipped before it, the
+//! parser's limit for a body; all are errors *before* that much is kept. Bodies that are not
 //! needed (all but 200's) are skipped.
 //!
 //! Not checked here: whether the response belongs to the request; HTTP/1.1 cannot tell.
@@ -13,7 +14,7 @@ use bytes::{Buf, BytesMut};
 
 use super::head::{Framing, parse_head};
 use super::parse_error::ResponseParseError;
-use crate::http::lookup::response::{HEAD_MAX_BYTES, LookupResponse};
+use crate::http::lookup::response::{HEAD_MAX_BYTES, INTERIM_MAX, LookupResponse};
 
 /// Reads one response after the other out of a buffer.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(super) struct ResponseParser {
     scanned: usize,
     /// Bytes that were skipped before the head: line ends and interim responses.
     skipped: usize,
+    /// How many there were.
+    interim: u32,
     state: ParserState,
     response: LookupResponse,
     body_bytes: u64,
@@ -46,6 +49,7 @@ impl ResponseParser {
             limit_bytes,
             scanned: 0,
             skipped: 0,
+            interim: 0,
             state: ParserState::Head,
             response: LookupResponse::default(),
             body_bytes: 0,
@@ -100,7 +104,7 @@ impl ResponseParser {
     fn finish(&mut self) -> LookupResponse {
         self.state = ParserState::Head;
         self.body_bytes = 0;
-        self.skipped = 0;
+        (self.skipped, self.interim) = (0, 0);
         std::mem::take(&mut self.response)
     }
 
@@ -109,7 +113,7 @@ impl ResponseParser {
         while self.scanned == 0 && (input.starts_with(b"\r\n") || input.starts_with(b"\n")) {
             let length = if input[0] == b'\n' { 1 } else { 2 };
             input.advance(length);
-            self.skipped += length;
+            self.skip(length)?;
         }
         if **input == *b"\r" {
             return Ok(ParserStep::NeedsMore);
@@ -135,7 +139,7 @@ impl ResponseParser {
         input.advance(end);
         self.scanned = 0;
         if head.status < 200 {
-            self.skipped += end;
+            self.skip(end)?;
             return Ok(ParserStep::Continue);
         }
 
@@ -147,6 +151,16 @@ impl ResponseParser {
             Framing::ToEnd => ParserState::ToEnd,
         };
         Ok(ParserStep::Continue)
+    }
+
+    /// Counts an interim response or an empty line.
+    fn skip(&mut self, bytes: usize) -> Result<(), ResponseParseError> {
+        self.skipped += bytes;
+        self.interim += 1;
+        if self.interim > INTERIM_MAX {
+            return Err(ResponseParseError::TooManyInterim);
+        }
+        Ok(())
     }
 
     /// Where the head ends: after the first empty line. Every byte is searched once, also when they

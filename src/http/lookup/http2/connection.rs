@@ -95,7 +95,9 @@ impl Http2Connection<'_> {
             let is_due = self.is_blocked || !self.streams.is_empty();
             tokio::select! {
                 Some((request, outcome)) = self.streams.next() => {
-                    self.handle(request, outcome).await;
+                    if let Some(kind) = self.handle(request, outcome).await {
+                        return ConnectionEnd::Failed(kind);
+                    }
                 }
                 ended = task.ended(), if closed.is_none() => closed = Some(ended),
                 _ = changed.changed() => {}
@@ -134,8 +136,10 @@ impl Http2Connection<'_> {
     async fn check_stall(&mut self) -> Option<HttpErrorKind> {
         // This process may have been stopped meanwhile: what came since then counts.
         tokio::task::yield_now().await;
-        if let Some(Some((request, outcome))) = self.streams.next().now_or_never() {
-            self.handle(request, outcome).await;
+        if let Some(Some((request, outcome))) = self.streams.next().now_or_never()
+            && let Some(kind) = self.handle(request, outcome).await
+        {
+            return Some(kind);
         }
 
         let stall = self.server.timeouts.stall;
@@ -182,27 +186,38 @@ impl Http2Connection<'_> {
             };
 
             let stream = ResponseStream::new(Arc::clone(&self.activity), response);
-            let limit_bytes = self.server.options.narinfo_limit_bytes;
-            self.streams.push(stream.run(request, limit_bytes).boxed());
+            let options = &self.server.options;
+            let (limit_bytes, timeout) = (options.narinfo_limit_bytes, options.answer_timeout);
+            self.streams
+                .push(stream.run(request, limit_bytes, timeout).boxed());
         }
     }
 
+    /// Handles what became of `request`; some: the connection is not usable.
     async fn handle(
         &mut self,
         request: InFlightRequest,
         outcome: Result<LookupResponse, StreamFailure>,
-    ) {
+    ) -> Option<HttpErrorKind> {
+        let stalled = HttpErrorKind::Stalled(self.server.options.answer_timeout);
         match outcome {
             Ok(response) => {
                 self.answered += 1;
                 self.server.handle_response(request, response).await;
             }
             Err(StreamFailure::Response(kind)) => self.server.retry_or_fail(request, kind),
+            // On a connection without any response it is the server's failure.
+            Err(StreamFailure::Stalled) if self.answered == 0 => {
+                self.unanswered += 1 + self.streams.len();
+                return Some(stalled);
+            }
+            Err(StreamFailure::Stalled) => self.server.retry_or_fail(request, stalled),
             // Dropping the request puts it back into the queue.
             Err(StreamFailure::Connection) => self.unanswered += 1,
         }
         // If that took long it was the caller.
         self.activity.touch();
+        None
     }
 }
 

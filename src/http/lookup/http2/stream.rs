@@ -2,15 +2,18 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, poll_fn};
 use h2::RecvStream;
 use h2::client::ResponseFuture;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::http::error::HttpErrorKind;
-use crate::http::lookup::response::{LookupResponse, ResponseHead};
+use crate::http::lookup::response::{INTERIM_MAX, LookupResponse, ResponseHead};
 use crate::http::lookup::server::InFlightRequest;
 use crate::sync::lock;
 
@@ -22,6 +25,8 @@ pub(super) type StreamFuture =
 pub(super) enum StreamFailure {
     /// This response is not usable.
     Response(HttpErrorKind),
+    /// This response takes too long.
+    Stalled,
     /// The connection is not usable.
     Connection,
 }
@@ -51,20 +56,24 @@ impl ResponseStream {
         self,
         request: InFlightRequest,
         limit_bytes: u64,
+        answer_timeout: Duration,
     ) -> (InFlightRequest, Result<LookupResponse, StreamFailure>) {
-        let outcome = self.receive(limit_bytes).await;
-        (request, outcome)
+        let outcome = timeout(answer_timeout, self.receive(limit_bytes)).await;
+        (request, outcome.unwrap_or(Err(StreamFailure::Stalled)))
     }
 
     async fn receive(self, limit_bytes: u64) -> Result<LookupResponse, StreamFailure> {
-        let (parts, mut stream) = self.response.await?.into_parts();
+        let (parts, mut stream) = final_response(self.response).await?.into_parts();
         self.activity.touch();
         let head = ResponseHead::from_headers(parts.status.as_u16(), &parts.headers);
 
         let mut body = Vec::new();
         let mut received = UnfinishedBytes::new(&self.activity);
         while let Some(data) = next_data(&mut stream).await? {
-            self.activity.touch();
+            // Empty frames, of which a server may send any number, are no sign of life.
+            if !data.is_empty() {
+                self.activity.touch();
+            }
             let unfinished = received.add(data.len() as u64);
             if received.bytes > limit_bytes || unfinished > UNFINISHED_MAX_BYTES.max(limit_bytes) {
                 return Err(StreamFailure::Response(HttpErrorKind::TooLarge {
@@ -77,6 +86,25 @@ impl ResponseStream {
         }
         Ok(LookupResponse { head, body })
     }
+}
+
+/// Waits for the head of the response itself.
+async fn final_response(
+    mut response: ResponseFuture,
+) -> Result<http::Response<RecvStream>, StreamFailure> {
+    let mut interim = 0;
+    poll_fn(|context| {
+        while let Poll::Ready(Some(skipped)) = response.poll_informational(context) {
+            skipped?;
+            interim += 1;
+            if interim > INTERIM_MAX {
+                let kind = HttpErrorKind::TooManyInterim(INTERIM_MAX);
+                return Poll::Ready(Err(StreamFailure::Response(kind)));
+            }
+        }
+        response.poll_unpin(context).map_err(StreamFailure::from)
+    })
+    .await
 }
 
 async fn next_data(stream: &mut RecvStream) -> Result<Option<Bytes>, h2::Error> {

@@ -211,9 +211,14 @@ fn hostile_answers() {
     assert_eq!(error(&endless), ResponseParseError::HeadTooLarge);
     for skipped in ["HTTP/1.1 103 Early Hints\r\n\r\n", "\r\n"] {
         let endless = skipped.repeat(HEAD_MAX_BYTES / skipped.len() + 1);
-        let expected = ResponseParseError::HeadTooLarge;
+        let expected = ResponseParseError::TooManyInterim;
         assert_eq!(error(&endless), expected, "{skipped}");
     }
+    let large = format!(
+        "HTTP/1.1 103 Early Hints\r\nX: {}\r\n\r\n",
+        "x".repeat(10_000)
+    );
+    assert_eq!(error(&large.repeat(10)), ResponseParseError::HeadTooLarge);
     for text in [
         "<html>\r\n\r\n",
         "HTTP/2 200 OK\r\n\r\n",

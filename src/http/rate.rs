@@ -1,0 +1,127 @@
+//! The lowest rate at which a server may send a nar. Pure.
+//!
+//! Silence has a timeout of its own; this is about servers that send a little now and then, which
+//! would hold an item for hours. Only the time in which the client waits counts.
+
+use std::time::Duration;
+
+use super::error::HttpErrorKind;
+
+/// A server that sends less in a window of waiting is too slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MinimumRate {
+    /// 0: there is no minimum.
+    pub(crate) bytes_per_second: u64,
+    /// For how long a server may send less.
+    pub(crate) window: Duration,
+}
+
+impl Default for MinimumRate {
+    fn default() -> Self {
+        Self {
+            bytes_per_second: 1 << 10,
+            window: Duration::from_secs(30),
+        }
+    }
+}
+
+impl MinimumRate {
+    /// The same rate over another window.
+    pub(super) fn over(self, window: Option<Duration>) -> Self {
+        Self {
+            window: window.unwrap_or(self.window),
+            ..self
+        }
+    }
+
+    /// What a response that is slower fails with.
+    pub(super) fn failure(self) -> HttpErrorKind {
+        let Self {
+            bytes_per_second,
+            window,
+        } = self;
+        HttpErrorKind::TooSlow {
+            bytes_per_second,
+            window,
+        }
+    }
+}
+
+/// Measures one response.
+#[derive(Debug)]
+pub(super) struct RateMeter {
+    minimum: MinimumRate,
+    /// Of the current window.
+    waited: Duration,
+    received: u64,
+}
+
+impl RateMeter {
+    pub(super) fn new(minimum: MinimumRate) -> Self {
+        Self {
+            minimum,
+            waited: Duration::ZERO,
+            received: 0,
+        }
+    }
+
+    /// How long the client may wait before it has to call [`note`](Self::note).
+    pub(super) fn window_left(&self) -> Duration {
+        match self.minimum.bytes_per_second {
+            0 => Duration::MAX,
+            _ => self.minimum.window.saturating_sub(self.waited),
+        }
+    }
+
+    /// Notes that the client waited for `bytes`.
+    ///
+    /// # Errors
+    /// A window is complete, and brought too little.
+    pub(super) fn note(&mut self, waited: Duration, bytes: u64) -> Result<(), HttpErrorKind> {
+        self.waited += waited;
+        self.received += bytes;
+        if self.window_left() > Duration::ZERO {
+            return Ok(());
+        }
+
+        let expected = self.minimum.bytes_per_second as f64 * self.minimum.window.as_secs_f64();
+        if (self.received as f64) < expected {
+            return Err(self.minimum.failure());
+        }
+        (self.waited, self.received) = (Duration::ZERO, 0);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn meter(bytes_per_second: u64) -> RateMeter {
+        RateMeter::new(MinimumRate {
+            bytes_per_second,
+            window: 3 * SECOND,
+        })
+    }
+
+    #[test]
+    fn each_window_has_to_bring_enough() {
+        let mut meter = meter(100);
+        assert_eq!(meter.window_left(), 3 * SECOND);
+        for _ in 0..10 {
+            assert!(meter.note(SECOND, 300).is_ok());
+            assert!(meter.note(2 * SECOND, 0).is_ok(), "300 in 3 s");
+        }
+        assert!(meter.note(2 * SECOND, 299).is_ok(), "it is not complete");
+        assert!(meter.note(SECOND, 0).is_err());
+    }
+
+    #[test]
+    fn without_a_minimum_nothing_is_too_slow() {
+        let mut meter = meter(0);
+        assert!(meter.note(1000 * SECOND, 0).is_ok());
+        assert_eq!(meter.window_left(), Duration::MAX);
+    }
+}
