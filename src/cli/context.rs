@@ -224,7 +224,8 @@ impl Context {
         }
     }
 
-    /// How to reach servers, as [`Context::network`] says, and what looks items up there.
+    /// How to reach servers, as [`Context::network`] says, and what looks items up there. From now on
+    /// an interrupt is work to stop in order; until then nothing would be left behind.
     ///
     /// # Errors
     /// A key is invalid, the sandbox is required and not supported, or no thread can be started.
@@ -251,6 +252,7 @@ impl Context {
         let cache = self.lookup_cache();
         let network = self.network(changes)?;
 
+        self.cancel.begin_work();
         let is_fetch = purpose == Purpose::Fetch;
         let setup = ResolverSetup {
             store_dir: self.settings.store_dir().clone(),

@@ -201,10 +201,7 @@ fn carry_out(
             commands::substitute::run(context, args, inherited)
         }
         Command::Cache(command) => commands::cache::run(context, command),
-        Command::Servers => {
-            context.cancel.end_at_once();
-            commands::servers::run(context)
-        }
+        Command::Servers => commands::servers::run(context),
         Command::Authorize(args) => commands::authorize::run(context, args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,4 +1,5 @@
-//! A flag that all work checks: the user interrupted, or the result is not needed.
+//! Interrupts by the user: a flag that all work checks, and whether an interrupt ends the program at
+//! once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,49 +7,63 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// A flag that can be raised once, from anywhere.
+/// Whether the user has interrupted, shared by everything that works or waits.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Cancel(Arc<AtomicBool>);
+pub(crate) struct Cancel {
+    is_canceled: Arc<AtomicBool>,
+    ends_at_once: Arc<AtomicBool>,
+}
 
 impl Cancel {
-    /// Raises the flag.
-    pub(crate) fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Raises the flag when the user interrupts or ends the program, or closes its terminal. The
-    /// second time the program ends at once. A signal that is ignored, as after `nohup`, stays so.
+    /// Handles interrupts: the user interrupts or ends the program, or closes its terminal. A signal
+    /// that is ignored, as after `nohup`, stays so.
+    ///
+    /// The program ends at once, whatever it waits for, unless there is [work to
+    /// stop](Cancel::begin_work).
     ///
     /// # Errors
     /// The system refuses the signal handlers.
     pub(crate) fn on_interrupt(&self) -> std::io::Result<()> {
         const EXIT: i32 = 130;
+        self.end_at_once();
         let ignored = ignored_signals();
         let signals = [SIGINT, SIGTERM, SIGHUP].into_iter();
         for signal in signals.filter(|signal| ignored & (1 << (signal - 1)) == 0) {
-            // In this order: the first signal finds the flag down, and raises it.
-            flag::register_conditional_shutdown(signal, EXIT, Arc::clone(&self.0))?;
-            flag::register(signal, Arc::clone(&self.0))?;
+            // In this order: the first signal finds the second flag down, and raises both.
+            flag::register_conditional_shutdown(signal, EXIT, Arc::clone(&self.ends_at_once))?;
+            flag::register(signal, Arc::clone(&self.is_canceled))?;
+            flag::register(signal, Arc::clone(&self.ends_at_once))?;
         }
         Ok(())
     }
 
-    /// From now on there is nothing that would have to be finished: the first interrupt ends
-    /// the program at once, as the second one does otherwise.
+    /// From now on there is work that has to be stopped in order, and checks the flag: the first
+    /// interrupt only raises it, the second one ends the program.
+    pub(crate) fn begin_work(&self) {
+        self.ends_at_once.store(false, Ordering::Relaxed);
+    }
+
+    /// From now on there is no such work.
     pub(crate) fn end_at_once(&self) {
-        self.cancel();
+        self.ends_at_once.store(true, Ordering::Relaxed);
+    }
+
+    /// Raises the flag, as an interrupt does.
+    #[cfg(test)]
+    pub(crate) fn cancel(&self) {
+        self.is_canceled.store(true, Ordering::Relaxed);
     }
 
     /// The flag itself, for code that waits for something else meanwhile.
     #[must_use]
     pub(crate) fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.is_canceled)
     }
 
     /// Whether the flag is up.
     #[must_use]
     pub(crate) fn is_canceled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_canceled.load(Ordering::Relaxed)
     }
 }
 

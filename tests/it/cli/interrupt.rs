@@ -1,7 +1,10 @@
 //! The user interrupts a run: it ends soon, with few words and a code of its own.
 
+use std::io::PipeWriter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{OFlags, fcntl_setfl};
 
 use crate::support::sandbox::Running;
 use crate::support::{Kind, Reply, Run, Sandbox, Server, item, wait_until};
@@ -82,4 +85,75 @@ fn an_interrupted_fetch_prints_one_line() {
         !left.iter().any(|name| name.contains(".subst-")),
         "{left:?}"
     );
+}
+
+/// Waits until the program reads from, or writes to, its descriptor `number`; it is `false` where the
+/// system does not show this.
+fn is_blocked_at(running: &Running, number: u32) -> bool {
+    let file = format!("/proc/{}/syscall", running.child.id());
+    let descriptor = format!(" {number:#x} ");
+    let mut is_shown = true;
+    let is_blocked = wait_until(|| {
+        let call = std::fs::read_to_string(&file);
+        is_shown = call.is_ok();
+        // The number of the system call, then its first argument. Read and write are the calls with
+        // small numbers, 63 and 64 on some processors.
+        call.is_ok_and(|call| {
+            let (name, arguments) = call.split_once(' ').unwrap_or_default();
+            ["0", "1", "3", "4", "63", "64"].contains(&name)
+                && format!(" {arguments}").starts_with(&descriptor)
+        }) || !is_shown
+    });
+    assert!(is_blocked);
+    if !is_shown {
+        eprintln!("left out: the system does not show what a process waits for");
+    }
+    is_shown
+}
+
+#[test]
+fn an_interrupt_ends_the_wait_for_standard_input() {
+    let sandbox = Sandbox::new();
+    for command in ["fetch", "query"] {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let command = sandbox.command(Kind::Guix, &Kind::Guix.url(), &[command, "-"]);
+        let running = Running::start_with(command, reader, std::process::Stdio::piped());
+        if is_blocked_at(&running, 0) {
+            running.interrupt();
+            running.end().exits(130).prints("");
+        }
+    }
+}
+
+/// A pipe that takes no more bytes.
+fn full_pipe() -> (std::io::PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+    for size in [4096, 1] {
+        while std::io::Write::write(&mut writer, &vec![b'.'; size]).is_ok() {}
+    }
+    fcntl_setfl(&writer, OFlags::empty()).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn an_interrupt_ends_the_wait_for_a_reader_of_the_output() {
+    let (sandbox, tools) = (Sandbox::new(), item("tools"));
+    let tree = ["fetch", "--output", "tree", &tools];
+    let commands: [&[&str]; 4] = [
+        &["query", &tools],
+        &["fetch", "--dry-run", &tools],
+        &["fetch", "--json", &tools],
+        &tree,
+    ];
+    for arguments in commands {
+        let (_reader, writer) = full_pipe();
+        let command = sandbox.command(Kind::Guix, &Kind::Guix.url(), arguments);
+        let running = Running::start_with(command, std::process::Stdio::null(), writer);
+        if is_blocked_at(&running, 1) {
+            running.interrupt();
+            running.end().exits(130);
+        }
+    }
+    assert!(sandbox.path("tree").exists());
 }

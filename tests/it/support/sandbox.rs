@@ -189,20 +189,29 @@ pub(crate) fn run_with_input(command: Command, input: &str) -> Run {
 /// A program under way.
 pub(crate) struct Running {
     pub(crate) child: Child,
-    stdout: JoinHandle<String>,
+    /// Nothing where standard output is not read here.
+    stdout: Option<JoinHandle<String>>,
     stderr: JoinHandle<String>,
 }
 
 impl Running {
-    pub(crate) fn start(mut command: Command, input: &str) -> Self {
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+    pub(crate) fn start(command: Command, input: &str) -> Self {
+        let mut running = Self::start_with(command, Stdio::piped(), Stdio::piped());
         // A program that does not read its input closes it.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        let stdout = read_all(child.stdout.take().unwrap());
+        let mut stdin = running.child.stdin.take().unwrap();
+        let _ = stdin.write_all(input.as_bytes());
+        running
+    }
+
+    /// Starts the program with this input and output.
+    pub(crate) fn start_with(
+        mut command: Command,
+        stdin: impl Into<Stdio>,
+        stdout: impl Into<Stdio>,
+    ) -> Self {
+        command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stdout = child.stdout.take().map(read_all);
         let stderr = read_all(child.stderr.take().unwrap());
         Self {
             child,
@@ -231,7 +240,8 @@ impl Running {
         if !ended {
             self.kill();
         }
-        let (stdout, stderr) = (self.stdout.join().unwrap(), self.stderr.join().unwrap());
+        let stdout = self.stdout.map(|stdout| stdout.join().unwrap());
+        let (stdout, stderr) = (stdout.unwrap_or_default(), self.stderr.join().unwrap());
         assert!(ended, "it did not end: {stdout}{stderr}");
         Run {
             code: status.unwrap().code(),

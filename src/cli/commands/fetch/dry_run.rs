@@ -34,6 +34,10 @@ pub(super) fn run(
         return Ok(Exit::Interrupted);
     }
 
+    // Answers are stored before the program ends.
+    drop(planner);
+    context.cancel.end_at_once();
+
     if context.settings.json {
         context.output.json(&as_json(context, &plan))?;
     } else {

@@ -44,6 +44,7 @@ pub(super) fn run(
 
     let mut report_item = FetchReportItem::of(path);
     let fetched = fetch(context, &destination, &mut report_item)?;
+    context.cancel.end_at_once();
     if context.settings.json {
         let status = if fetched.is_ok() { "fetched" } else { "failed" };
         let item = report_item.as_json(context, status, fetched.as_ref().err());

@@ -56,6 +56,7 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     // begins here and is waited for when `fetch` has let go of the store.
     fetch.resolver.finish();
     drop((planner, fetch));
+    context.cancel.end_at_once();
 
     if context.settings.json {
         printed = context.output.json(&report.as_json(context, &outcome));
