@@ -1,6 +1,7 @@
 //! A closure comes into the store: plan, then unpack several items at once, then register.
 
 mod coordinator;
+mod failure;
 mod fetch;
 mod plan;
 mod planner;

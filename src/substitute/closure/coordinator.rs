@@ -18,7 +18,6 @@ use crate::substitute::closure::plan::{
 use crate::substitute::closure::planner::Planner;
 use crate::substitute::closure::registrar::Registrar;
 use crate::substitute::closure::worker::{UnpackTask, Worker, WorkerResult};
-use crate::substitute::error_text::ErrorChain;
 use crate::substitute::install::item::UnpackFailure;
 use crate::substitute::install::{ItemError, check_free_space};
 use crate::substitute::progress::ProgressEvent;
@@ -37,6 +36,8 @@ pub(super) enum PlannedItemState {
     Valid,
     /// Cannot be had.
     Failed,
+    /// Cannot be had, and no build in use refers to it any more.
+    Unneeded,
 }
 
 impl ClosureFetch {
@@ -230,7 +231,7 @@ impl<'a> Coordinator<'a> {
     fn run(
         mut self,
         work: Sender<UnpackTask>,
-        results: &Receiver<(usize, WorkerResult)>,
+        results: &Receiver<(UnpackTask, WorkerResult)>,
     ) -> FetchOutcome {
         let registered = self.registrar.results().clone();
         loop {
@@ -244,8 +245,8 @@ impl<'a> Coordinator<'a> {
                 recv(results) -> result => {
                     let Ok(result) = result else { break };
                     let others = std::iter::from_fn(|| results.try_recv().ok());
-                    for (index, finished) in std::iter::once(result).chain(others) {
-                        self.take(index, finished);
+                    for (task, finished) in std::iter::once(result).chain(others) {
+                        self.take(&task, finished);
                     }
                 }
                 recv(registered) -> batch => {
@@ -280,7 +281,7 @@ impl<'a> Coordinator<'a> {
         }
 
         while let Some(&index) = self.waiting.front() {
-            if matches!(self.states[index], PlannedItemState::Failed) {
+            if self.is_settled(index) {
                 self.waiting.pop_front();
                 continue;
             }
@@ -294,30 +295,38 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    fn take(&mut self, index: usize, finished: WorkerResult) {
+    fn take(&mut self, task: &UnpackTask, finished: WorkerResult) {
         self.working -= 1;
+        let index = task.index;
+        // What was unpacked for an item that has failed meanwhile, or has another build, is removed.
+        if self.is_settled(index) || !Arc::ptr_eq(&self.items[index], &task.item) {
+            return;
+        }
+
         match finished {
-            WorkerResult::Unpacked(_) if matches!(self.states[index], PlannedItemState::Failed) => {
-            }
             WorkerResult::Unpacked(tree) => self.states[index] = PlannedItemState::Ready(tree),
             WorkerResult::Valid => self.becomes_valid(index),
-            WorkerResult::Busy => {
-                self.states[index] = PlannedItemState::Waiting;
-                self.busy.push(index);
-            }
+            WorkerResult::Busy => self.try_later(index),
+            // Workers end for a shortage, so there may be enough soon.
             WorkerResult::Failed(UnpackFailure { error, .. })
                 if error.is_shortage() && self.had_company(index) =>
             {
-                // Workers end for that, so there may be enough soon.
-                self.states[index] = PlannedItemState::Waiting;
-                self.busy.push(index);
+                self.try_later(index);
             }
             WorkerResult::Failed(UnpackFailure {
                 error,
                 is_superseded: true,
-            }) => self.replan(index, error),
+            }) => {
+                let failures = self.replan(index, error);
+                self.fail_all(failures.unwrap_or_else(|error| vec![(index, error)]));
+            }
             WorkerResult::Failed(UnpackFailure { error, .. }) => self.fail(index, error),
         }
+    }
+
+    fn try_later(&mut self, index: usize) {
+        self.states[index] = PlannedItemState::Waiting;
+        self.busy.push(index);
     }
 
     /// Whether the item was tried while there was more than one worker.
@@ -333,56 +342,5 @@ impl<'a> Coordinator<'a> {
             .event(ProgressEvent::Registered { item });
         self.outcome.registered.push(item.clone());
         (self.valid)(item);
-    }
-
-    /// An item cannot be had, and so what refers to it cannot either.
-    pub(super) fn fail(&mut self, index: usize, error: ItemError) {
-        let mut failures = vec![(index, error)];
-        while let Some((index, error)) = failures.pop() {
-            if matches!(
-                self.states[index],
-                PlannedItemState::Valid | PlannedItemState::Failed
-            ) {
-                continue;
-            }
-            self.states[index] = PlannedItemState::Failed;
-            let item = &self.items[index].path;
-            let error = match self.earlier.remove(&index) {
-                Some(earlier) => earlier.and_then(error),
-                None => error,
-            };
-            self.fetch.progress.event(ProgressEvent::Failed {
-                item,
-                reason: format_args!("{}", ErrorChain(&error)),
-            });
-            self.outcome.failed.push((item.clone(), error));
-            self.has_stopped |= self.fetch.on_failure == OnFailure::Stop;
-
-            let referrers = (0..self.items.len()).rev();
-            for referrer in referrers.filter(|other| self.items[*other].needs.contains(&index)) {
-                failures.push((referrer, ItemError::Reference(item.clone())));
-            }
-        }
-    }
-
-    /// Fails what was not started, and what waits for references that never became valid.
-    fn give_up_rest(&mut self) {
-        let is_canceled = self.fetch.installer.cancel.is_canceled();
-        for index in 0..self.items.len() {
-            if !matches!(
-                self.states[index],
-                PlannedItemState::Valid | PlannedItemState::Failed
-            ) {
-                self.states[index] = PlannedItemState::Failed;
-                let error = if is_canceled {
-                    ItemError::Interrupted
-                } else {
-                    ItemError::NotTried
-                };
-                self.outcome
-                    .failed
-                    .push((self.items[index].path.clone(), error));
-            }
-        }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct PlannedItem {
     pub(crate) sources: Vec<NarSource>,
     /// The items of this plan that it refers to.
     pub(crate) needs: Vec<usize>,
+    /// Whether it is fetched for its own sake, and not only because others refer to it.
+    pub(crate) is_requested: bool,
 }
 
 impl PlannedItem {

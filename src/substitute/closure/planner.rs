@@ -1,6 +1,6 @@
 //! Finds out what has to be fetched: what the store has, what servers have, in which order.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::format::store_path::{StorePath, StorePathRef};
@@ -11,6 +11,7 @@ use crate::substitute::closure::store_view::{
     Inspection, MissingTrees, StoreSkipFilter, StoreView,
 };
 use crate::substitute::install::ItemError;
+use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::lookup::{LookupScope, Resolution, Resolver};
 use crate::substitute::network::Network;
 
@@ -70,10 +71,8 @@ impl Planner {
         }
 
         if !wanted.is_empty() {
-            let (resolution, outside) = resolve(self, wanted, references)?;
+            let outside = plan_builds(self, &mut plan, &wanted)?;
             missing.extend(outside.missing().iter().cloned());
-            plan.resolution = resolution;
-            sort_out(&self.network, &mut plan, &outside, repairs);
         }
 
         if self.missing_trees == MissingTrees::Report {
@@ -90,6 +89,89 @@ impl Planner {
 /// Whether items that are referred to and whose trees are missing are fetched again.
 fn repairs(planner: &Planner, references: References) -> bool {
     planner.missing_trees == MissingTrees::FetchAgain && references == References::Fetch
+}
+
+/// Looks `wanted` up with what else has to be fetched, and sorts it into `plan`. An item whose
+/// references cannot be had is planned with its next build, as long as there is one: each turn
+/// rejects at least one narinfo, so that there are fewer turns than narinfos.
+fn plan_builds(
+    planner: &Planner,
+    plan: &mut FetchPlan,
+    wanted: &[StorePath],
+) -> Result<Inspection, StoreError> {
+    let repairs = repairs(planner, plan.references);
+    let mut earlier: HashMap<StorePath, ItemError> = HashMap::new();
+    loop {
+        let (resolution, outside) = resolve(planner, wanted.to_vec(), plan.references)?;
+        plan.resolution = resolution;
+        let sorted = sort_out(&planner.network, plan, &outside, repairs);
+        let rejected = reject_builds(planner, plan, &sorted.failed);
+        if rejected.is_empty() {
+            plan.items = sorted.items;
+            let requested: HashSet<&StorePath> = wanted.iter().collect();
+            for item in &mut plan.items {
+                item.is_requested = requested.contains(&item.path);
+            }
+            for (path, error) in sorted.failed {
+                let error = after(earlier.remove(&path), error);
+                plan.failed.push((path, error));
+            }
+            return Ok(outside);
+        }
+
+        for (path, error) in sorted.failed {
+            if rejected.contains(&path) {
+                let error = after(earlier.remove(&path), error);
+                earlier.insert(path, error);
+            }
+        }
+    }
+}
+
+/// The failure of a build after that of an `earlier` one.
+fn after(earlier: Option<ItemError>, error: ItemError) -> ItemError {
+    match earlier {
+        Some(earlier) => earlier.and_then(error),
+        None => error,
+    }
+}
+
+/// Rejects the builds of those `failed` items that have another one, and whose references have not:
+/// with those, the items may do as they are. Returns the items.
+fn reject_builds(
+    planner: &Planner,
+    plan: &FetchPlan,
+    failed: &[(StorePath, ItemError)],
+) -> HashSet<StorePath> {
+    let paths = failed.iter().filter(|(_, error)| error.is_of_reference());
+    let paths: Vec<StorePath> = paths.map(|(path, _)| path.clone()).collect();
+    if paths.is_empty() || planner.network.servers().len() < 2 {
+        return HashSet::new();
+    }
+
+    let found = planner.resolver.resolve_on_all_servers(paths).items;
+    let found = found.into_iter().map(|found| (found.path.clone(), found));
+    let others: HashMap<StorePath, ItemLookup> = found
+        .filter(|(_, found)| !found.alternatives.is_empty())
+        .collect();
+
+    let mut rejected = HashSet::new();
+    for (path, error) in failed {
+        let (ItemError::Reference(reference) | ItemError::InvalidReference(reference)) = error
+        else {
+            continue;
+        };
+        let has_other = others.contains_key(path) && !others.contains_key(reference);
+        let planned = plan.resolution.items.iter().find(|it| it.path == *path);
+        let authority = planned.and_then(|found| found.authority.as_ref());
+        if let Some(authority) = authority.filter(|_| has_other) {
+            tracing::debug!(item = path.base(), "planning another build of the item");
+            let narinfo = Arc::clone(authority.narinfo());
+            planner.resolver.reject(path.clone(), vec![narinfo]);
+            rejected.insert(path.clone());
+        }
+    }
+    rejected
 }
 
 /// Looks `wanted` up with what else has to be fetched; and inspects what they refer to beyond that.

@@ -9,52 +9,42 @@ use std::sync::Arc;
 use crate::format::store_path::StorePath;
 use crate::store::StoreError;
 use crate::substitute::closure::coordinator::{Coordinator, PlannedItemState, Replanning};
+use crate::substitute::closure::failure::Failure;
 use crate::substitute::closure::fetch::TICK;
 use crate::substitute::closure::plan::{FetchPlan, PlannedItem, saturating_sum};
 use crate::substitute::install::ItemError;
-use crate::substitute::item_lookup::Authority;
 use crate::substitute::progress::{ProgressEvent, with_ticks};
 
 impl Coordinator<'_> {
-    /// Goes on with the item's next build, since that of the plan failed with `error`. The
-    /// resolver goes by the next one already.
-    pub(super) fn replan(&mut self, index: usize, mut error: ItemError) {
-        if matches!(self.states[index], PlannedItemState::Failed) {
-            return;
-        }
+    /// Goes on with the item's next build, since that of the plan failed with `error`; the resolver
+    /// goes by the next one already. Returns the items that fail by that.
+    ///
+    /// # Errors
+    /// No other build of the item can be had.
+    pub(super) fn replan(
+        &mut self,
+        index: usize,
+        error: ItemError,
+    ) -> Result<Vec<Failure>, ItemError> {
         let item = self.items[index].path.clone();
-        loop {
-            let plan = match self.plan_again(&item) {
-                Ok(plan) => plan,
-                Err(store) => return self.fail(index, store.into()),
-            };
-            if self.fetch.installer.cancel.is_canceled() {
-                return self.fail(index, ItemError::Interrupted);
-            }
-            if plan.valid.contains(&item) {
-                return self.becomes_valid(index);
-            }
-            if plan.items.iter().any(|planned| planned.path == item) {
-                return self.adopt(index, plan, error);
-            }
-
-            // What the build refers to cannot be had.
-            let FetchPlan {
-                failed, resolution, ..
-            } = plan;
-            let found = resolution
-                .items
-                .into_iter()
-                .find(|found| found.path == item);
-            let authority = found.and_then(|found| found.authority);
-            let why = failed.into_iter().find(|(path, _)| *path == item);
-            let (Some(authority), Some((_, why))) = (authority, why) else {
-                return self.fail(index, error);
-            };
-            let narinfo = Arc::clone(Authority::narinfo(&authority));
-            self.fetch.resolver.reject(item.clone(), vec![narinfo]);
-            error = error.and_then(why);
+        let plan = self.plan_again(&item)?;
+        if self.fetch.installer.cancel.is_canceled() {
+            return Err(ItemError::Interrupted);
         }
+        if plan.valid.contains(&item) {
+            self.becomes_valid(index);
+            return Ok(Vec::new());
+        }
+        if plan.items.iter().any(|planned| planned.path == item) {
+            return Ok(self.adopt(index, plan, error));
+        }
+
+        // What its other builds refer to cannot be had.
+        let why = plan.failed.into_iter().find(|(path, _)| *path == item);
+        Err(match why {
+            Some((_, why)) if why.is_of_reference() => error.and_then(why),
+            _ => error,
+        })
     }
 
     fn plan_again(&self, item: &StorePath) -> Result<FetchPlan, StoreError> {
@@ -69,8 +59,9 @@ impl Coordinator<'_> {
         )
     }
 
-    /// Takes the item at `index`, and what its plan adds, into what is to be done.
-    fn adopt(&mut self, index: usize, plan: FetchPlan, error: ItemError) {
+    /// Takes the item at `index`, and what its plan adds, into what is to be done; what fails, since
+    /// its references have failed already.
+    fn adopt(&mut self, index: usize, plan: FetchPlan, error: ItemError) -> Vec<Failure> {
         let earlier = match self.earlier.remove(&index) {
             Some(earlier) => earlier.and_then(error),
             None => error,
@@ -100,11 +91,19 @@ impl Coordinator<'_> {
             if place != index && place < self.items.len() {
                 continue;
             }
-            let planned = Arc::new(PlannedItem { needs, ..planned });
+            let is_requested = place == index && self.items[index].is_requested;
+            let planned = Arc::new(PlannedItem {
+                needs,
+                is_requested,
+                ..planned
+            });
             self.outcome.replanned.push(Arc::clone(&planned));
             if place == index {
                 self.items[index] = planned;
                 self.states[index] = PlannedItemState::Waiting;
+                // It may not have been started, or wait for another process.
+                self.waiting.retain(|waiting| *waiting != index);
+                self.busy.retain(|busy| *busy != index);
             } else {
                 self.items.push(planned);
                 self.states.push(PlannedItemState::Waiting);
@@ -113,20 +112,24 @@ impl Coordinator<'_> {
             changed.push(place);
         }
 
-        self.fail_without_references(&changed);
         self.report_plan();
+        self.without_references(&changed)
     }
 
-    /// Fails those of `items` that need what has failed already.
-    fn fail_without_references(&mut self, items: &[usize]) {
-        for &index in items {
+    /// Those of `items` that need what has failed already.
+    fn without_references(&self, items: &[usize]) -> Vec<Failure> {
+        let failures = items.iter().filter_map(|&index| {
             let mut needs = self.items[index].needs.iter();
-            let failed = needs.find(|need| matches!(self.states[**need], PlannedItemState::Failed));
-            if let Some(&need) = failed {
-                let reference = self.items[need].path.clone();
-                self.fail(index, ItemError::Reference(reference));
-            }
-        }
+            let failed = needs.find(|need| {
+                matches!(
+                    self.states[**need],
+                    PlannedItemState::Failed | PlannedItemState::Unneeded
+                )
+            })?;
+            let reference = self.items[*failed].path.clone();
+            Some((index, ItemError::Reference(reference)))
+        });
+        failures.collect()
     }
 
     fn report_plan(&self) {

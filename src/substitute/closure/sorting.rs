@@ -12,14 +12,22 @@ use crate::substitute::item_lookup::{Authority, ItemLookup, NarSource};
 use crate::substitute::lookup::{Resolution, ServerReport};
 use crate::substitute::network::Network;
 
+/// What was looked up, sorted.
+pub(super) struct SortedItems {
+    /// What can be fetched, references first.
+    pub(super) items: Vec<PlannedItem>,
+    /// What cannot be had, and what depends on that.
+    pub(super) failed: Vec<(StorePath, ItemError)>,
+}
+
 /// Sorts what was found into items to fetch and failures, references first. Items whose
 /// references cannot be had fail with them.
 pub(super) fn sort_out(
     network: &Network,
-    plan: &mut FetchPlan,
+    plan: &FetchPlan,
     outside: &Inspection,
     repairs: bool,
-) {
+) -> SortedItems {
     let items = plan.resolution.items.iter().enumerate();
     let dependencies = Dependencies {
         by_path: items
@@ -57,8 +65,10 @@ pub(super) fn sort_out(
         }
     }
 
-    plan.items = state.items;
-    plan.failed.extend(state.failed);
+    SortedItems {
+        items: state.items,
+        failed: state.failed,
+    }
 }
 
 /// How the items found depend on each other and on what is valid already.
@@ -187,6 +197,7 @@ impl Sorting<'_> {
             authorized,
             sources,
             needs,
+            is_requested: false,
         })
     }
 

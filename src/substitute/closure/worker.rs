@@ -50,7 +50,7 @@ impl<'a> Worker<'a> {
         scope: &'scope Scope<'scope, '_>,
         number: usize,
         to_do: Receiver<UnpackTask>,
-        finished: Sender<(usize, WorkerResult)>,
+        finished: Sender<(UnpackTask, WorkerResult)>,
     ) -> std::io::Result<()>
     where
         'a: 'scope,
@@ -62,12 +62,12 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn run(&self, to_do: &Receiver<UnpackTask>, finished: &Sender<(usize, WorkerResult)>) {
-        for UnpackTask { index, item } in to_do {
-            let result = self.unpack(&item);
+    fn run(&self, to_do: &Receiver<UnpackTask>, finished: &Sender<(UnpackTask, WorkerResult)>) {
+        for task in to_do {
+            let result = self.unpack(&task.item);
             let is_shortage =
                 matches!(&result, WorkerResult::Failed(failure) if failure.error.is_shortage());
-            if finished.send((index, result)).is_err() || (is_shortage && self.may_end()) {
+            if finished.send((task, result)).is_err() || (is_shortage && self.may_end()) {
                 break;
             }
         }

@@ -276,6 +276,20 @@ impl ItemError {
         matches!(self, Self::AllFailed(all) if all.last().is_some_and(|it| it.error.is_shortage()))
     }
 
+    /// Whether something that it refers to cannot be had, so that another build with other
+    /// references may help.
+    #[must_use]
+    pub(in crate::substitute) fn is_of_reference(&self) -> bool {
+        matches!(self, Self::Reference(_) | Self::InvalidReference(_))
+    }
+
+    /// Whether what refers to the item may be planned with another build: the servers are the
+    /// cause, and not this machine or its user.
+    #[must_use]
+    pub(in crate::substitute) fn allows_another_build(&self) -> bool {
+        self.class() < FailureClass::Local && !matches!(self, Self::NotTried)
+    }
+
     /// Whether another server's bytes may help: these failed on the way or were not right.
     #[must_use]
     pub(crate) fn is_of_servers(&self) -> bool {

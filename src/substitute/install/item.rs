@@ -160,7 +160,7 @@ fn from_other_servers(
     error: ItemError,
     retries: &Arc<Retries>,
 ) -> Result<Checked, UnpackFailure> {
-    let found = resolver.resolve_on_all_servers(request.item.clone());
+    let found = resolver.resolve_on_all_servers(vec![request.item.clone()]);
     let builds = found.items.into_iter().flat_map(ItemLookup::builds);
     let (same, others): (Vec<ItemBuild>, Vec<ItemBuild>) =
         builds.partition(|build| is_same_build(build.authority.authorized(), request.authorized));
@@ -262,7 +262,7 @@ fn find_servers(
         let Some(resolver) = resolver.upgrade() else {
             return Vec::new();
         };
-        let found = resolver.resolve_on_all_servers(item.clone()).items;
+        let found = resolver.resolve_on_all_servers(vec![item.clone()]).items;
         let builds = found.into_iter().flat_map(ItemLookup::builds);
         let allowed = builds.filter(|build| {
             allowed != AllowedBuilds::WithSameReferences
@@ -277,7 +277,9 @@ fn find_servers(
 
 /// The sources of the same build, of all servers.
 fn same_build_sources(resolver: &Resolver, request: &UnpackRequest<'_>) -> Vec<NarSource> {
-    let found = resolver.resolve_on_all_servers(request.item.clone()).items;
+    let found = resolver
+        .resolve_on_all_servers(vec![request.item.clone()])
+        .items;
     let builds = found.into_iter().flat_map(ItemLookup::builds);
     let same =
         builds.filter(|build| is_same_build(build.authority.authorized(), request.authorized));

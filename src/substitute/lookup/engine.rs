@@ -49,7 +49,7 @@ pub(super) enum LookupMessage {
         item: StorePath,
     },
     QueryAllServers {
-        item: StorePath,
+        items: Vec<StorePath>,
     },
     Reject {
         item: StorePath,
@@ -190,7 +190,11 @@ impl LookupEngine {
             }
             LookupMessage::Discard { item } => self.discard(&item),
             LookupMessage::RemoveCached { item } => self.remove_cached(&item),
-            LookupMessage::QueryAllServers { item } => self.require_all_servers(&item),
+            LookupMessage::QueryAllServers { items } => {
+                for item in &items {
+                    self.require_all_servers(item);
+                }
+            }
             LookupMessage::Reject { item, narinfos } => self.reject(&item, narinfos),
             LookupMessage::Finish => return false,
         }

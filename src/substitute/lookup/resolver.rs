@@ -65,11 +65,13 @@ impl Resolver {
         }
     }
 
-    /// What all servers have of `item`, those too that were not needed to decide about it.
+    /// What all servers have of `items`, those too that were not needed to decide about them.
     #[must_use]
-    pub(crate) fn resolve_on_all_servers(&self, item: StorePath) -> Resolution {
-        self.send(LookupMessage::QueryAllServers { item: item.clone() });
-        self.resolve(vec![item], LookupScope::ItemsOnly)
+    pub(crate) fn resolve_on_all_servers(&self, items: Vec<StorePath>) -> Resolution {
+        self.send(LookupMessage::QueryAllServers {
+            items: items.clone(),
+        });
+        self.resolve(items, LookupScope::ItemsOnly)
     }
 
     /// Looks `items` up in the background, so that a later [`Resolver::resolve`] has them.

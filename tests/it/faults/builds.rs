@@ -146,6 +146,122 @@ fn a_build_without_its_references_is_skipped() {
     scene.uses_the_last(Damage::Missing, &[]);
 }
 
+/// What cannot be had of a build's reference.
+#[derive(Debug, Clone, Copy)]
+enum Absent {
+    NarInfo,
+    Nar,
+}
+
+/// A scene in which only the last publisher's build has references that can be had: every build
+/// before it refers to an item of its own, and what `absent` says of that one is missing.
+fn scene_without_references(absent: &[Absent]) -> Scene {
+    let own = ['5', '6', '7', '8'].map(|digit| [digit]);
+    let mut references: Vec<&[char]> = own[..absent.len()]
+        .iter()
+        .map(<[char; 1]>::as_slice)
+        .collect();
+    references.push(&[]);
+    let scene = Scene::new(&references);
+
+    for ((publisher, own), absent) in scene.publishers.iter().zip(references).zip(absent) {
+        let file = match absent {
+            Absent::NarInfo => publisher.narinfo(own[0]),
+            Absent::Nar => publisher.nar(own[0]),
+        };
+        std::fs::remove_file(file).unwrap();
+    }
+    scene
+}
+
+/// Any number of builds whose references cannot be had is skipped, whether that is known when the
+/// fetch is planned or turns out when a reference is downloaded; the item may be downloaded then.
+#[test]
+fn builds_whose_references_cannot_be_had_are_skipped() {
+    use Absent::{Nar, NarInfo};
+
+    for absent in [
+        &[NarInfo][..],
+        &[Nar],
+        &[NarInfo, NarInfo],
+        &[Nar, Nar],
+        &[Nar, NarInfo, Nar],
+        &[NarInfo, Nar, NarInfo, Nar],
+    ] {
+        for mode in [
+            &["fetch"][..],
+            &["fetch", "--keep-going"],
+            &["fetch", "-j1"],
+        ] {
+            let scene = scene_without_references(absent);
+            let urls: Vec<String> = scene.publishers.iter().map(Publisher::url).collect();
+            let item = format!("/gnu/store/{}", name(ITEM));
+            let ended = run(command(
+                &scene.sandbox,
+                &urls.join(" "),
+                &[mode, &[&*item]].concat(),
+            ));
+            ended.exits(0).prints(&format!("{item}\n"));
+
+            let build = format!("build {}", scene.publishers.len());
+            assert_eq!(
+                contents(&scene.sandbox, &item),
+                build,
+                "{absent:?} {mode:?}"
+            );
+            let rows = scene.rows();
+            assert_eq!(rows.iter().filter(|row| row.starts_with('/')).count(), 1);
+            assert!(!rows.iter().any(|row| row.starts_with('\t')), "{rows:?}");
+        }
+    }
+}
+
+/// What refers to the item keeps its build and comes after the one that the item has in the end.
+#[test]
+fn referrers_of_an_item_without_its_references_are_fetched() {
+    for absent in [Absent::NarInfo, Absent::Nar] {
+        let scene = scene_without_references(&[absent, absent]);
+        let top = scene.publishers[0].publish_file('4', "top", &name(ITEM));
+        let urls: Vec<String> = scene.publishers.iter().map(Publisher::url).collect();
+        run(command(&scene.sandbox, &urls.join(" "), &["fetch", &top]))
+            .exits(0)
+            .prints(&format!("{top}\n"));
+        let item = format!("/gnu/store/{}", name(ITEM));
+        assert_eq!(contents(&scene.sandbox, &item), "build 3", "{absent:?}");
+    }
+}
+
+/// A reference that was requested as well is reported, though the item has another build.
+#[test]
+fn a_requested_reference_that_cannot_be_had_fails_the_fetch() {
+    for absent in [Absent::NarInfo, Absent::Nar] {
+        let scene = scene_without_references(&[absent]);
+        let (item, reference) = (name(ITEM), name('5'));
+        let [item, reference] = [item, reference].map(|name| format!("/gnu/store/{name}"));
+        let urls: Vec<String> = scene.publishers.iter().map(Publisher::url).collect();
+        let arguments = ["fetch", "--keep-going", &item, &reference];
+        let ended = run(command(&scene.sandbox, &urls.join(" "), &arguments));
+        assert!(matches!(ended.code, Some(1..=4)), "{ended:?}");
+        ended.prints(&format!("{item}\n")).says(&reference);
+        assert_eq!(contents(&scene.sandbox, &item), "build 2");
+    }
+}
+
+/// When no build has its references, the reason names them all.
+#[test]
+fn when_no_build_has_its_references_all_are_named() {
+    for absent in [Absent::NarInfo, Absent::Nar] {
+        let scene = scene_without_references(&[absent, absent]);
+        std::fs::remove_file(scene.publishers[2].narinfo(ITEM)).unwrap();
+        let item = format!("/gnu/store/{}", name(ITEM));
+        let urls: Vec<String> = scene.publishers.iter().map(Publisher::url).collect();
+        let ended = run(command(&scene.sandbox, &urls.join(" "), &["fetch", &item]));
+        assert!(matches!(ended.code, Some(1..=4)), "{ended:?}");
+        ended.prints("").says(&name('5')).says(&name('6'));
+        assert!(!installed(&scene.sandbox, &item).exists());
+    }
+}
+
 /// What refers to the item waits for its second build, and is not downloaded twice.
 #[test]
 fn referrers_are_registered_after_the_second_build_of_their_reference() {
