@@ -7,6 +7,7 @@ pub mod base32;
 pub(crate) mod base64;
 pub(crate) mod cache_info;
 pub mod compression;
+pub(crate) mod content_address;
 pub(crate) mod credentials;
 pub(crate) mod escape;
 pub mod hash;

@@ -4,6 +4,7 @@
 //! [`verdict::AuthorizedNarInfo`]; without authorized keys it refuses everything.
 
 pub mod acl;
+mod content_address;
 pub mod guix;
 pub mod nix;
 mod refusal;

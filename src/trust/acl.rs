@@ -33,7 +33,10 @@ impl AuthorizedKeys {
     pub(crate) fn fingerprint(&self) -> String {
         let (kind, mut ids): (&str, Vec<&str>) = match self {
             Self::Guix(acl) => ("guix", acl.keys().map(|key| &**key.id()).collect()),
-            Self::Nix(keys) => ("nix", keys.iter().map(|key| &**key.id()).collect()),
+            Self::Nix(keys) => (
+                "nix, content addresses",
+                keys.iter().map(|key| &**key.id()).collect(),
+            ),
             Self::AllowUnauthenticated => ("anyone", Vec::new()),
         };
         ids.sort_unstable();

@@ -4,18 +4,24 @@
 //! claim. Its store path, NarHash, NarSize and references are verified. Downloads are not, nor are
 //! in Nix's dialect deriver, system and CA; in Guix's a server can add those three where the
 //! signer left them out, but not change them.
+//!
+//! An item of Nix whose store path proves its content needs no signature. Its store path and
+//! references are verified; so is its content as soon as it has been read
+//! ([`AuthorizedNarInfo::file_hash`]), and with it NarSize.
 
 use std::sync::Arc;
 
 use super::acl::AuthorizedKeys;
+use super::content_address::{self, ContentProof};
 use super::guix;
 use super::nix;
 pub use super::refusal::Refusal;
-use super::signer::Signer;
+use super::signer::{CONTENT_ADDRESSED, Signer};
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{StoreDir, StorePathRef};
 
-/// A narinfo of the requested item that an authorized key has signed.
+/// A narinfo of the requested item that an authorized key has signed, or whose content is proved by
+/// the store path.
 #[derive(Debug, Clone)]
 pub struct AuthorizedNarInfo {
     narinfo: Arc<NarInfo>,
@@ -29,13 +35,25 @@ impl AuthorizedNarInfo {
         &self.narinfo
     }
 
-    /// The key for messages: the first digits of a Guix key, or the name of a Nix key.
+    /// The key for messages: the first digits of a Guix key, or the name of a Nix key;
+    /// `content-addressed` if the store path proves the content.
     #[must_use]
     pub fn signed_by(&self) -> &str {
         match &self.signer {
             Signer::GuixKey(id) => guix::short_name(id),
             Signer::NixKey(id) => nix::name_of(id),
+            Signer::ContentAddress(_) => CONTENT_ADDRESSED,
             Signer::Unauthenticated => "nobody",
+        }
+    }
+
+    /// The SHA-256 that the item, a file that is not executable, must have for its store path to
+    /// prove it; `None` if NarHash is verified.
+    #[must_use]
+    pub(crate) fn file_hash(&self) -> Option<[u8; 32]> {
+        match self.signer {
+            Signer::ContentAddress(ContentProof::File(hash)) => Some(hash),
+            _ => None,
         }
     }
 
@@ -53,13 +71,14 @@ impl AuthorizedNarInfo {
     pub(crate) fn key_id(&self) -> &str {
         match &self.signer {
             Signer::GuixKey(id) | Signer::NixKey(id) => id,
+            Signer::ContentAddress(_) => CONTENT_ADDRESSED,
             Signer::Unauthenticated => "",
         }
     }
 }
 
-/// Accepts `narinfo` if it describes the item `asked` and one of `keys` has signed it. `store_dir`
-/// is the one it was parsed for.
+/// Accepts `narinfo` if it describes the item `asked` and one of `keys` has signed it, or its store
+/// path proves the content. `store_dir` is the one it was parsed for.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -89,7 +108,12 @@ pub fn authorize_all(
             .map(|checked| checked.map(Signer::guix))
             .collect(),
         AuthorizedKeys::Nix(keys) => narinfos
-            .map(|narinfo| nix::check(narinfo, keys, store_dir).map(Signer::nix))
+            .map(|narinfo| match nix::check(narinfo, keys, store_dir) {
+                Ok(key) => Ok(Signer::nix(key)),
+                Err(refusal) => content_address::prove(narinfo, store_dir)
+                    .map(Signer::ContentAddress)
+                    .ok_or(refusal),
+            })
             .collect(),
         AuthorizedKeys::AllowUnauthenticated => {
             narinfos.map(|_| Ok(Signer::Unauthenticated)).collect()
@@ -112,7 +136,8 @@ pub fn authorize_all(
 /// `key_id` were kept where no other user can write.
 ///
 /// # Errors
-/// The narinfo describes another item, or the key is not authorized any more.
+/// The narinfo describes another item, or the key is not authorized any more; a content address is
+/// no key, and is to be proved again.
 pub(crate) fn authorize_cached(
     narinfo: Arc<NarInfo>,
     asked: StorePathRef<'_>,
@@ -205,6 +230,79 @@ mod tests {
         assert_eq!(refusal.reason(), "unauthorized-key");
         let nix = AuthorizedKeys::Nix(TrustedKeys::official_nix_server());
         assert_eq!(verdict(ITEM, &nix).unwrap_err(), Refusal::Unsigned);
+    }
+
+    /// A narinfo without a signature of `builtins.toFile "foo" "bar"`.
+    fn content_addressed(dir: &StoreDir, references: &str, address: &str) -> Arc<NarInfo> {
+        let text = format!(
+            "StorePath: {}/vxjiwkjkn7x4079qvh1jkl5pn05j2aw0-foo\nURL: x\nCompression: none\n\
+             NarHash: sha256:{}\nNarSize: 7\nReferences: {references}\nCA: {address}\n",
+            dir.as_str(),
+            "0".repeat(52),
+        );
+        Arc::new(NarInfo::parse(text, dir).unwrap())
+    }
+
+    #[test]
+    fn a_store_path_that_proves_the_content_needs_no_key() {
+        let bar = "sha256:fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9";
+        let nix = StoreDir::parse(StoreDir::NIX).unwrap();
+        let item = "vxjiwkjkn7x4079qvh1jkl5pn05j2aw0-foo";
+        let asked = StorePathRef::parse(item).unwrap();
+        let keys = AuthorizedKeys::Nix(TrustedKeys::parse("").unwrap());
+
+        let narinfo = content_addressed(&nix, "", &format!("text:{bar}"));
+        let authorized = authorize(Arc::clone(&narinfo), asked, &keys, &nix).unwrap();
+        assert_eq!(authorized.signed_by(), "content-addressed");
+        assert!(
+            authorized.file_hash().is_some(),
+            "its content is to be checked"
+        );
+        assert!(authorized.abridged().file_hash().is_some());
+        let cached = authorize_cached(Arc::clone(&narinfo), asked, "content-addressed", &keys);
+        assert!(cached.is_err(), "it is proved each time");
+        let other = StorePathRef::parse(ITEM).unwrap();
+        let refusal = authorize(narinfo, other, &keys, &nix).unwrap_err();
+        assert_eq!(refusal.reason(), "wrong-item");
+
+        for (references, address) in [
+            (item, format!("text:{bar}")),
+            (ITEM, format!("text:{bar}")),
+            ("", format!("fixed:{bar}")),
+            ("", format!("fixed:r:{bar}")),
+            ("", format!("text:{bar}0")),
+            ("", String::new()),
+        ] {
+            let narinfo = content_addressed(&nix, references, &address);
+            let refusal = authorize(narinfo, asked, &keys, &nix).unwrap_err();
+            assert_eq!(refusal, Refusal::Unsigned, "{references} {address}");
+        }
+        let narinfo = content_addressed(&dir(), "", &format!("text:{bar}"));
+        let guix = AuthorizedKeys::Guix(Acl::default());
+        let refusal = authorize(narinfo, asked, &guix, &dir()).unwrap_err();
+        assert_eq!(refusal, Refusal::Unsigned, "Guix has no such rule");
+    }
+
+    /// The hash of the nar is in the address, and so NarHash proves the content.
+    #[test]
+    fn the_hash_of_a_nar_is_the_one_in_its_content_address() {
+        let hash = "sha256:08813cbee9903c62be4c5027726a418a300da4500b2d369d3af9286f4815ceba";
+        let item = "4q0pg5zpfmznxscq3avycvf9xdvx50n3-bar";
+        let nix = StoreDir::parse(StoreDir::NIX).unwrap();
+        let asked = StorePathRef::parse(item).unwrap();
+        let keys = AuthorizedKeys::Nix(TrustedKeys::official_nix_server());
+        for (nar_hash, is_proved) in [(hash.to_owned(), true), (hash.replace('8', "9"), false)] {
+            let text = format!(
+                "StorePath: /nix/store/{item}\nURL: x\nNarHash: {nar_hash}\nNarSize: 7\n\
+                 References: \nSig: cache.nixos.org-1:AAAA\nCA: fixed:r:{hash}\n"
+            );
+            let narinfo = Arc::new(NarInfo::parse(text, &nix).unwrap());
+            let verdict = authorize(narinfo, asked, &keys, &nix);
+            assert_eq!(verdict.is_ok(), is_proved);
+            if let Ok(authorized) = verdict {
+                assert_eq!(authorized.file_hash(), None);
+            }
+        }
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub enum NarMismatch {
         /// Received.
         found: NarHash,
     },
+    /// The store path does not prove the content, as its content address says.
+    #[error("the content does not have the hash of its content address")]
+    ContentAddress,
     /// Another size.
     #[error("the nar has {found} bytes, but its narinfo says {expected}")]
     Size {

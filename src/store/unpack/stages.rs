@@ -1,13 +1,17 @@
 //! How far a tree has come: unpacked, then checked against what was signed.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::renameat;
+use rustix::fs::{Mode, OFlags, openat, renameat};
 use rustix::io::Errno;
 
 use crate::format::nar::EntryName;
+use crate::format::sha256::Sha256;
 use crate::store::error::StoreError;
 use crate::store::rename::rename_noreplace;
 use crate::trust::verdict::AuthorizedNarInfo;
@@ -29,7 +33,7 @@ impl Unpacked {
     /// Accepts the tree when the bytes it was made of are those that `authorized` vouches for.
     ///
     /// # Errors
-    /// Hash or size differ; the tree is removed.
+    /// Hash, size or content address differ; the tree is removed.
     pub fn check(self, authorized: Arc<AuthorizedNarInfo>) -> Result<Checked, NarMismatch> {
         let narinfo = authorized.narinfo();
         let (expected, found) = (narinfo.nar_hash(), self.content.hash);
@@ -40,10 +44,38 @@ impl Unpacked {
         if expected != found {
             return Err(NarMismatch::Size { expected, found });
         }
+        if let Some(expected) = authorized.file_hash()
+            && self.file_hash().ok() != Some(expected)
+        {
+            return Err(NarMismatch::ContentAddress);
+        }
+
         Ok(Checked {
             guard: self.guard,
             authorized,
         })
+    }
+
+    /// The hash of the tree, which has to be a file that is not executable. Read from the disk, as
+    /// few items need it.
+    fn file_hash(&self) -> io::Result<[u8; 32]> {
+        let destination = &self.guard.destination;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let name = c_name(destination.name());
+        let mut file = File::from(openat(destination.parent(), &name, flags, Mode::empty())?);
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.permissions().mode() & 0o111 != 0 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hash.finish()),
+                count => hash.update(&buffer[..count]),
+            }
+        }
     }
 }
 
