@@ -54,8 +54,9 @@
 //! The crate has six layers. A module may use its own layer's directory and the layers above it in
 //! the list below; `tests/it/layers.rs` checks this, and `docs/architecture.md` describes it.
 
-// 0: mutexes and threads, files reached without following links; used by every layer.
+// 0: mutexes and threads, files reached without following links, SQLite; used by every layer.
 mod no_follow;
+mod sqlite;
 mod sync;
 // 1: bytes <-> types, pure.
 pub mod format;

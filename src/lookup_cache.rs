@@ -31,6 +31,7 @@ pub(crate) use server::{
 };
 
 use crate::format::store_path::HashPart;
+use crate::sqlite::is_damage;
 use db::CachedVerdicts;
 use open::CacheFile;
 
@@ -288,7 +289,7 @@ impl LookupCache {
                 return CacheError::Memory { action, source };
             }
         }
-        if open::is_damage(&source) {
+        if is_damage(&source) {
             // When others still use it, the last of them to find it damaged moves it.
             let _ = file.set_aside();
         }

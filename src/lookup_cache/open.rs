@@ -10,8 +10,11 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::OFlags;
+
+use crate::sqlite::{distrust_file, is_damage};
 
 use super::error::CacheError;
 use super::{db, schema};
@@ -118,33 +121,13 @@ pub(super) fn open_memory() -> Connection {
         .expect("a database in memory depends on nothing but memory")
 }
 
-/// Whether `error` says that the file is not, or no longer, a sound database of ours.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    match error {
-        rusqlite::Error::SqliteFailure(error, _) => {
-            matches!(
-                error.code,
-                ErrorCode::NotADatabase
-                    | ErrorCode::DatabaseCorrupt
-                    // A statement that does not fit the tables.
-                    | ErrorCode::Unknown
-            )
-        }
-        // Statements and values that cannot be in a file that we made.
-        rusqlite::Error::SqlInputError { .. }
-        | rusqlite::Error::FromSqlConversionFailure(..)
-        | rusqlite::Error::IntegralValueOutOfRange(..)
-        | rusqlite::Error::InvalidColumnType(..)
-        | rusqlite::Error::Utf8Error(..) => true,
-        _ => false,
-    }
-}
-
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;
+    distrust_file(&connection)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
 
     let is_new = !schema::is_there(&connection)?;

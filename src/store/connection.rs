@@ -6,10 +6,11 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::database_check::{DatabaseState, Tables, check, check_files, harden, uri};
+use super::database_check::{DatabaseState, Tables, check, check_files, uri};
 use super::schema;
 use super::sync_mode::SyncMode;
 use crate::format::store_path::Dialect;
+use crate::sqlite::distrust_file;
 
 /// What may be done with a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +122,7 @@ fn has_log(path: &Path) -> bool {
 }
 
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
-    harden(connection)?;
+    distrust_file(connection)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     // The sandbox hides the directories for temporary files.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
@@ -142,3 +143,28 @@ const CACHED_STATEMENTS: usize = 32;
 
 /// Reads the file, and is true of any.
 const PROBE: &str = "SELECT count(*) FROM sqlite_master";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_waits_for_the_disk_as_the_mode_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db.sqlite");
+        create(&path, Dialect::Guix).unwrap();
+        // As SQLite numbers them: NORMAL and FULL.
+        for (mode, expected) in [
+            (SyncMode::None, 1),
+            (SyncMode::Items, 1),
+            (SyncMode::Full, 2),
+        ] {
+            let connection = open(&path, Dialect::Guix, Access::Write(mode)).unwrap();
+            let level = connection.pragma_query_value(None, "synchronous", |row| row.get(0));
+            assert_eq!(level, Ok(expected), "{mode:?}");
+            let is_trusted =
+                connection.pragma_query_value(None, "trusted_schema", |row| row.get(0));
+            assert_eq!(is_trusted, Ok(false), "{mode:?}");
+        }
+    }
+}

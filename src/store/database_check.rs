@@ -15,9 +15,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::format::store_path::Dialect;
+use crate::sqlite::{distrust_file, is_damage};
 
 /// What a database has to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +72,7 @@ fn check_once(path: &Path, tables: Tables) -> rusqlite::Result<DatabaseState> {
         | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(uri(path, parameters), flags)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    harden(&connection)?;
+    distrust_file(&connection)?;
     check(&connection, tables)?;
     Ok(DatabaseState::Sound)
 }
@@ -95,15 +96,6 @@ fn length(path: &Path, suffix: &str) -> Option<u64> {
     let mut name = OsString::from(path);
     name.push(suffix);
     std::fs::metadata(name).ok().map(|metadata| metadata.len())
-}
-
-/// Makes `connection` suspicious of the file: it trusts no cell size and no function in the schema,
-/// follows no view, and refuses statements that could corrupt the file.
-pub(super) fn harden(connection: &Connection) -> rusqlite::Result<()> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
-    connection.pragma_update(None, "cell_size_check", true)
 }
 
 /// Checks what `connection` is connected to.
@@ -139,22 +131,6 @@ pub(super) fn check(connection: &Connection, tables: Tables) -> rusqlite::Result
 fn corrupt(found: &str) -> rusqlite::Error {
     let error = ffi::Error::new(ffi::SQLITE_CORRUPT);
     rusqlite::Error::SqliteFailure(error, Some(found.to_owned()))
-}
-
-/// Whether `error` means that the database is damaged, or not one of its schema.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    match error {
-        rusqlite::Error::SqliteFailure(error, _) => matches!(
-            error.code,
-            ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::Unknown
-        ),
-        rusqlite::Error::SqlInputError { .. }
-        | rusqlite::Error::FromSqlConversionFailure(..)
-        | rusqlite::Error::IntegralValueOutOfRange(..)
-        | rusqlite::Error::InvalidColumnType(..)
-        | rusqlite::Error::Utf8Error(..) => true,
-        _ => false,
-    }
 }
 
 /// `path` as a URI for SQLite, with `parameters`.

@@ -18,7 +18,6 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavio
 
 use super::closure::Closure;
 use super::connection::{self, Access};
-use super::database_check::is_damage;
 use super::error::StoreError;
 use super::layout::Layout;
 use super::lock_holder::LockHolder;
@@ -26,6 +25,7 @@ use super::registration::Registration;
 use super::wait::{LockWait, StoreObserver};
 use crate::format::store_path::{Dialect, StoreDir, StorePath};
 use crate::no_follow::real_path;
+use crate::sqlite::is_damage;
 
 /// The outputs of a derivation: output name and path.
 pub(super) type Outputs = Vec<(String, StorePath)>;

@@ -7,14 +7,15 @@ use crate::structure::source::{SourceFile, area_of, sources};
 use crate::support::{files_below, repository};
 
 /// What every layer may use.
-const SHARED: [&str; 2] = ["sync", "no_follow"];
+const SHARED: [&str; 3] = ["sync", "no_follow", "sqlite"];
 
 /// A layer and the layers it may use, besides itself and [`SHARED`].
 type Layer = (&'static str, &'static [&'static str]);
 
 /// In the order of `src/lib.rs`.
-const LAYERS: [Layer; 12] = [
+const LAYERS: [Layer; 13] = [
     ("no_follow", &[]),
+    ("sqlite", &[]),
     ("sync", &[]),
     ("format", &[]),
     ("trust", &["format"]),

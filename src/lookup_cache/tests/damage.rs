@@ -296,3 +296,38 @@ fn verdicts_of_other_users_are_not_used() {
         CachedAnswer::Positive { key_id: None, .. }
     ));
 }
+
+#[test]
+fn nothing_planted_in_the_schema_is_executed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(dir.path());
+    let planted = Connection::open(&path).unwrap();
+    planted
+        .execute_batch(
+            "CREATE TRIGGER planted AFTER INSERT ON lookups BEGIN DELETE FROM lookups; END;",
+        )
+        .unwrap();
+    drop(planted);
+    let mut cache = open_sound(dir.path());
+    assert_works(&mut cache);
+    drop(cache);
+    assert_eq!(
+        find_one(&mut open_sound(dir.path()), 0),
+        Some(positive("a"))
+    );
+
+    let planted = Connection::open(&path).unwrap();
+    planted
+        .execute_batch(
+            "ALTER TABLE lookups RENAME TO others;
+             CREATE VIEW lookups AS SELECT * FROM others;",
+        )
+        .unwrap();
+    drop(planted);
+    let OpenedCache { mut cache, warning } = LookupCache::open(dir.path());
+    assert!(
+        matches!(warning, Some(CacheError::Rebuilt { .. })),
+        "{warning:?}"
+    );
+    assert_works(&mut cache);
+}
