@@ -120,12 +120,7 @@ impl Output {
 
     /// Information, unless it is to be quiet.
     pub(crate) fn note(&self, text: &str) {
-        if self.verbosity > Verbosity::Quiet {
-            match self.messages {
-                Messages::Text => say(&format!("subst: {text}")),
-                Messages::Events => event("note", json!({ "text": text })),
-            }
-        }
+        self.message("note", text, json!({ "text": text }));
     }
 
     /// What only `--verbose` shows.
@@ -137,21 +132,23 @@ impl Output {
 
     /// The result of the whole run, unless it is to be quiet: as `text`, or as `data`.
     pub(crate) fn summary(&self, text: &str, data: &impl Serialize) {
-        if self.verbosity > Verbosity::Quiet {
-            match self.messages {
-                Messages::Text => say(&format!("subst: {text}")),
-                Messages::Events => event("summary", json!(data)),
-            }
-        }
+        self.message("summary", text, json!(data));
     }
 
     /// Something that may be wrong, unless it is to be quiet.
     pub(crate) fn warn(&self, text: &str) {
-        if self.verbosity > Verbosity::Quiet {
-            match self.messages {
-                Messages::Text => say(&format!("subst: warning: {text}")),
-                Messages::Events => event("warning", json!({ "text": text })),
-            }
+        self.message(
+            "warning",
+            &format!("warning: {text}"),
+            json!({ "text": text }),
+        );
+    }
+
+    fn message(&self, name: &str, text: &str, data: Value) {
+        match self.messages {
+            _ if self.verbosity == Verbosity::Quiet => {}
+            Messages::Text => say(&format!("subst: {text}")),
+            Messages::Events => event(name, data),
         }
     }
 

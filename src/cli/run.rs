@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::format::credentials::without_credentials;
+use crate::format::escape::is_printable;
 use crate::format::server_url::ServerUrl;
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
@@ -52,13 +53,16 @@ pub(super) fn run_command(arguments: Vec<OsString>) -> Exit {
     }
 }
 
-/// Prints help, or what is wrong with the arguments: without the password of a URL among them.
+/// Prints help, or what is wrong with the arguments: without the password of a URL among them, and
+/// without control characters.
 fn print_usage_error(error: &clap::Error) {
     let text = error.to_string();
-    match without_credentials(&text) {
+    let shown = without_credentials(&text);
+    if matches!(shown, Cow::Borrowed(_)) && text.chars().all(is_printable) {
         // Fails only when the terminal is gone.
-        Cow::Borrowed(_) => drop(error.print()),
-        Cow::Owned(text) => output::say(text.trim_end()),
+        drop(error.print());
+    } else {
+        output::say(shown.trim_end());
     }
 }
 

@@ -380,6 +380,13 @@ fn control_characters_of_servers_are_escaped_in_data_and_messages() {
         }
     }
 
+    let unknown = format!("--{CONTROLS}");
+    let usage = sandbox.subst(&url, &["query", &unknown]).exits(2).stderr;
+    assert!(
+        usage.contains("\\u{9b}") && !usage.contains('\u{9b}'),
+        "{usage}"
+    );
+
     // Escaped, not removed: the data is the same.
     let servers = sandbox.subst(&url, &["servers", "--json"]).json();
     assert_eq!(servers[0]["store_dir"], format!("/x{CONTROLS}"));

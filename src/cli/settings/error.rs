@@ -34,3 +34,13 @@ pub(crate) enum SettingsError {
         message: String,
     },
 }
+
+impl SettingsError {
+    /// The value that was set at `origin` is invalid.
+    pub(super) fn value(origin: &Origin, message: impl ToString) -> Self {
+        Self::Value {
+            origin: origin.clone(),
+            message: message.to_string(),
+        }
+    }
+}

@@ -63,10 +63,8 @@ fn server_timeouts(
 
     let mut timeouts = Vec::new();
     for table in tables {
-        let url = ServerUrl::parse(&table.url).map_err(|error| SettingsError::Value {
-            origin: origin.clone(),
-            message: error.to_string(),
-        })?;
+        let url = ServerUrl::parse(&table.url);
+        let url = url.map_err(|error| SettingsError::value(origin, error))?;
         let connect = table
             .connect_timeout
             .filter(|_| !is_option(&chosen.connect_timeout));
@@ -126,9 +124,7 @@ fn proxy(environment: &Environment, names: &[&'static str]) -> Result<Option<Url
     parsed.map(Some).ok_or_else(|| {
         let shown = url_without_credentials(text);
         let advice = percent_advice(&shown);
-        SettingsError::Value {
-            origin: Origin::Environment(name),
-            message: format!("`{shown}` is not the URL of a proxy{advice}"),
-        }
+        let message = format!("`{shown}` is not the URL of a proxy{advice}");
+        SettingsError::value(&Origin::Environment(name), message)
     })
 }

@@ -21,12 +21,8 @@ pub(super) fn choose(
 ) -> Result<Vec<ServerUrl>, SettingsError> {
     let servers = match &chosen.substitute_urls {
         None => official(layout.store_dir()),
-        Some(setting) => {
-            parse_servers(&setting.value.0).map_err(|message| SettingsError::Value {
-                origin: setting.origin.clone(),
-                message,
-            })?
-        }
+        Some(setting) => parse_servers(&setting.value.0)
+            .map_err(|message| SettingsError::value(&setting.origin, message))?,
     };
 
     match &chosen.discover {

@@ -10,8 +10,8 @@ use crate::format::server_url::ServerUrl;
 use super::error::SettingsError;
 use super::options::{CommonOptions, SettingOptions};
 use super::origin::{Origin, Setting};
-use super::table::{SETTINGS, SettingsLayer};
-use super::value::{ProgressMode, SettingValue as _, WordList};
+use super::table::{SETTINGS, SettingsLayer, from_text};
+use super::value::{ProgressMode, WordList};
 
 /// The settings of the command line.
 pub(super) fn of_options(options: &SettingOptions) -> Result<SettingsLayer, SettingsError> {
@@ -82,14 +82,8 @@ pub(super) fn leave_store_to_daemon(layer: &mut SettingsLayer, warnings: &mut Ve
 pub(super) fn store_dir_of_guix(
     environment: &Environment,
 ) -> Result<Option<Setting<String>>, SettingsError> {
-    let Some(text) = environment.os(env::NIX_STORE_DIR) else {
-        return Ok(None);
-    };
-    let origin = Origin::Environment(env::NIX_STORE_DIR);
-    match String::from_os_text(text) {
-        Ok(value) => Ok(Some(Setting { value, origin })),
-        Err(message) => Err(SettingsError::Value { origin, message }),
-    }
+    let text = environment.os(env::NIX_STORE_DIR);
+    from_text(text.map(|text| (text.as_os_str(), Origin::Environment(env::NIX_STORE_DIR))))
 }
 
 /// Warnings about variables that are not ours but nearly have the name of one that is.

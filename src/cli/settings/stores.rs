@@ -26,9 +26,9 @@ pub(super) fn layout(
 ) -> Result<(StoreKind, Layout), SettingsError> {
     let store_dir = match &chosen.store_dir {
         None => StoreDir::parse(StoreDir::GUIX).expect("Guix's store directory is one"),
-        Some(setting) => StoreDir::parse(&setting.value).map_err(|error| SettingsError::Value {
-            origin: setting.origin.clone(),
-            message: without_credentials(&error.to_string()).into_owned(),
+        Some(setting) => StoreDir::parse(&setting.value).map_err(|error| {
+            let message = error.to_string();
+            SettingsError::value(&setting.origin, without_credentials(&message))
         })?,
     };
 

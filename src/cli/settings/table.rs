@@ -216,16 +216,12 @@ settings! {
     }
 }
 
-fn from_text<T: SettingValue>(
+/// The setting that an option or a variable has as text.
+pub(super) fn from_text<T: SettingValue>(
     text: Option<(&OsStr, Origin)>,
 ) -> Result<Option<Setting<T>>, SettingsError> {
-    let Some((text, origin)) = text else {
-        return Ok(None);
-    };
-    match T::from_os_text(text) {
-        Ok(value) => Ok(Some(Setting { value, origin })),
-        Err(message) => Err(SettingsError::Value { origin, message }),
-    }
+    let setting = text.map(|(text, origin)| checked(T::from_os_text(text), origin));
+    setting.transpose()
 }
 
 fn from_toml<T: SettingValue>(
@@ -233,12 +229,16 @@ fn from_toml<T: SettingValue>(
     path: &Path,
     key: &'static str,
 ) -> Result<Option<Setting<T>>, SettingsError> {
-    let Some(value) = table.remove(key) else {
-        return Ok(None);
-    };
-    let origin = Origin::File(path.to_owned(), key);
-    match T::from_toml(value) {
-        Ok(value) => Ok(Some(Setting { value, origin })),
+    let setting = table.remove(key).map(|value| {
+        let origin = Origin::File(path.to_owned(), key);
+        checked(T::from_toml(value), origin)
+    });
+    setting.transpose()
+}
+
+fn checked<T>(value: Result<T, String>, origin: Origin) -> Result<Setting<T>, SettingsError> {
+    match value {
+        Ok(value) => Ok(Setting { value, origin }),
         Err(message) => Err(SettingsError::Value { origin, message }),
     }
 }

@@ -34,9 +34,9 @@ pub(super) fn run(
         return Ok(Exit::Interrupted);
     }
 
-    // Answers are stored before the program ends.
-    drop(planner);
+    // Answers are stored before the program ends, unless the user interrupts.
     context.cancel.end_at_once();
+    drop(planner);
 
     if context.settings.json {
         context.output.json(&as_json(context, &plan))?;

@@ -41,10 +41,12 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
         return Ok(Exit::Interrupted);
     }
 
-    // Bars are cleared before anything is printed, and answers are stored before the program ends.
+    // Bars are cleared before anything is printed, and answers are stored before the program ends,
+    // unless the user interrupts.
+    context.cancel.end_at_once();
     drop(resolver);
     context.progress = Arc::new(SilentProgress);
-    context.cancel.end_at_once();
+
     let report = args
         .cache_miss_report
         .then(|| make_report(context, &resolution, &network, args.probe_nars));
