@@ -6,22 +6,26 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::*;
 
 /// Where the process of a test works.
 const DIRECTORY: &str = "SANDBOX_TEST_DIRECTORY";
+/// The file there that the process has as its standard input, if there is one.
+pub(crate) const INPUT: &str = "input";
 /// A program that every system has.
 const PROGRAM: &str = "/bin/sh";
 
 /// Runs the ignored test `name` in a process of its own, on `directory`.
 #[track_caller]
 pub(crate) fn run_alone(name: &str, directory: &Path) {
+    let input = File::open(directory.join(INPUT));
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--ignored", "--nocapture", name])
         .env_clear()
         .env(DIRECTORY, directory)
+        .stdin(input.map_or_else(|_| Stdio::null(), Stdio::from))
         .output()
         .unwrap();
     let [stdout, stderr] =

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::link_targets;
 use crate::sandbox::tests::{
-    assert_confined, assert_not_confined, directory_of_test, is_supported, run_alone,
+    INPUT, assert_confined, assert_not_confined, directory_of_test, is_supported, run_alone,
 };
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/guix");
@@ -48,6 +48,13 @@ fn check(name: &str) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("outside")).unwrap();
     std::fs::write(dir.path().join("outside/secret"), "text").unwrap();
+    // The helper is confined when its first request says where it writes.
+    let item = item();
+    let store = dir.path().join("store");
+    std::fs::create_dir(&store).unwrap();
+    let destination = store.join(item.rsplit('/').next().unwrap());
+    let request = format!("substitute {item} {}\n", destination.display());
+    std::fs::write(dir.path().join(INPUT), request).unwrap();
     run_alone(&format!("cli::confinement::tests::{name}"), dir.path());
     make_writable(dir.path());
 }
