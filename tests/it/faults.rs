@@ -14,6 +14,7 @@ mod builds;
 mod database;
 mod limits;
 mod locks;
+mod offsets;
 mod outages;
 mod output;
 mod processes;

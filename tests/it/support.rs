@@ -32,6 +32,17 @@ pub(crate) fn wait_until(mut done: impl FnMut() -> bool) -> bool {
     true
 }
 
+/// So many offsets into a file of `length` bytes, from its first byte to its last;
+/// `SUBST_TEST_OFFSETS` sets another number.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a developer's setting for these tests only"
+)]
+pub(crate) fn spread(count: usize, length: usize) -> impl Iterator<Item = usize> {
+    let count = std::env::var("SUBST_TEST_OFFSETS").map_or(count, |count| count.parse().unwrap());
+    (0..count).map(move |number| number * (length - 1) / (count - 1).max(1))
+}
+
 /// All files below `dir` whose name ends so.
 pub(crate) fn files_below(dir: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
