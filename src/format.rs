@@ -18,3 +18,4 @@ pub(crate) mod server_url;
 pub mod sexp;
 pub mod sha256;
 pub mod store_path;
+pub(crate) mod units;

@@ -58,6 +58,7 @@ pub use unpack::{Checked, NarMismatch, Unpacked};
 
 pub(crate) use closure::Closure;
 pub(crate) use deduplicate::Links;
+pub(crate) use directory::FreeSpace;
 pub(crate) use error::Remedy;
 pub(crate) use handle::OpenMode;
 pub(crate) use layout::Layout;

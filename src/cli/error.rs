@@ -228,7 +228,9 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
             "without --no-references, what it refers to is fetched as well".to_owned()
         }
         ItemError::Offline(_) => "without --offline, it is downloaded".to_owned(),
-        ItemError::NoSpace { .. } => format!("{}, or fetch less at a time", advice.space()),
+        ItemError::NoSpace { .. } | ItemError::NoEntries { .. } => {
+            format!("{}, or fetch less at a time", advice.space())
+        }
         ItemError::MissingTree(path) => advice.repair(path),
         ItemError::Store(error) => return store_hint(error, advice),
         _ if error.class() == FailureClass::Transient => {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::format::credentials::without_credentials;
+pub(crate) use crate::format::units::bytes;
 
 pub(crate) use crate::format::escape::printable;
 
@@ -220,23 +221,6 @@ pub(crate) fn say(text: &str) {
 /// The name of a file for messages; it may be a URL with a password, given in the wrong place.
 pub(crate) fn shown_path(path: &Path) -> String {
     without_credentials(&path.display().to_string()).into_owned()
-}
-
-/// A number of bytes with a binary unit, such as `12.3 MiB`.
-#[must_use]
-pub(crate) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let (mut value, mut unit) = (count as f64, 0);
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-
-    if unit == 0 {
-        format!("{count} B")
-    } else {
-        format!("{value:.1} {}", UNITS[unit])
-    }
 }
 
 /// A number of seconds as a duration, such as `2 h 5 min`.

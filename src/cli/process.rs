@@ -1,17 +1,27 @@
 //! What belongs to the process as a whole, set once before anything else happens.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use super::exit::Exit;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
 /// Files of store items are created with their final mode, which the umask must not touch;
-/// each directory that is being unpacked is held open; and memory that was used goes back. A file
+/// each directory that is being unpacked is held open; and memory that was used goes back. Too
+/// little memory ends with the exit code of this machine's faults, not with a core dump. A file
 /// that would be larger than the limit allows is an error, as on a full disk, and no reason to be
 /// killed in the middle of everything.
 pub(super) fn prepare() {
     // A handler, because a signal that is ignored is ignored by programs executed later too.
     // Without it the limit kills as it did.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+
+    // Memory that cannot be allocated ends the process with SIGABRT, after a message.
+    let _ = signal_hook::flag::register_conditional_shutdown(
+        signal_hook::consts::SIGABRT,
+        Exit::Local as i32,
+        Arc::new(AtomicBool::new(true)),
+    );
 
     umask(rustix::fs::Mode::from_bits_truncate(0o022));
 

@@ -52,6 +52,21 @@ where
     })
 }
 
+/// Whether an error of a decoder says that there is too little memory, and nothing of its input.
+pub(crate) fn is_out_of_memory(error: &io::Error) -> bool {
+    // zstd's errors are texts, the C library's own.
+    let zstd_code = ZSTD_ERROR_MEMORY_ALLOCATION.wrapping_neg();
+    let inner = error.get_ref();
+    error.kind() == io::ErrorKind::OutOfMemory
+        || inner
+            .and_then(|inner| inner.downcast_ref::<liblzma::stream::Error>())
+            .is_some_and(|inner| *inner == liblzma::stream::Error::Mem)
+        || error.to_string() == zstd::zstd_safe::get_error_name(zstd_code)
+}
+
+/// `ZSTD_error_memory_allocation` of `zstd_errors.h`; functions return it negated.
+const ZSTD_ERROR_MEMORY_ALLOCATION: usize = 64;
+
 /// liblzma's lzip decoder ignores trailing bytes, as the format allows; here the input has to end
 /// where the output does.
 struct WholeInput<R: BufRead>(XzDecoder<R>);
@@ -76,6 +91,27 @@ mod tests {
     use sha2::Digest as _;
     use std::io::Write;
     use std::path::Path;
+
+    #[test]
+    fn too_little_memory_is_no_fault_of_the_input() {
+        let zstd = zstd::zstd_safe::get_error_name(64_usize.wrapping_neg());
+        assert_eq!(zstd, "Allocation error : not enough memory");
+        for error in [
+            io::Error::other(zstd),
+            liblzma::stream::Error::Mem.into(),
+            io::ErrorKind::OutOfMemory.into(),
+        ] {
+            assert!(is_out_of_memory(&error), "{error:?}");
+        }
+
+        for error in [
+            io::Error::other("corrupt"),
+            liblzma::stream::Error::Data.into(),
+            liblzma::stream::Error::MemLimit.into(),
+        ] {
+            assert!(!is_out_of_memory(&error), "{error:?}");
+        }
+    }
 
     fn compress(method: Compression, bytes: &[u8]) -> Vec<u8> {
         match method {

@@ -28,8 +28,24 @@ pub(super) fn create_directory(layout: &Layout, directory: &Path) -> Result<Owne
     ))
 }
 
-/// How many bytes can still be written to the file system of `directory`.
-pub(super) fn free_bytes(directory: impl AsFd) -> io::Result<u64> {
+/// What can still be written to a file system.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FreeSpace {
+    /// Bytes in free blocks.
+    pub(crate) bytes: u64,
+    /// Files, directories and symlinks that can be created; `None` where there is no limit.
+    pub(crate) entries: Option<u64>,
+    /// Bytes of a block, which is the least that a file takes.
+    pub(crate) block_bytes: u64,
+}
+
+/// What can still be written to the file system of `directory`.
+pub(super) fn free_space(directory: impl AsFd) -> io::Result<FreeSpace> {
     let stat = fstatvfs(directory)?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    Ok(FreeSpace {
+        bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+        // Some file systems create entries as needed, and report that they have none.
+        entries: (stat.f_files > 0).then_some(stat.f_favail),
+        block_bytes: stat.f_frsize,
+    })
 }

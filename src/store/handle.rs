@@ -17,7 +17,7 @@ use super::closure::Closure;
 use super::db::Database;
 use super::deduplicate::Links;
 use super::derivation;
-use super::directory::{free_bytes, open_directory};
+use super::directory::{FreeSpace, free_space, open_directory};
 use super::error::{StoreError, on};
 use super::item_lock::{ItemLock, TriedItem};
 use super::layout::Layout;
@@ -311,8 +311,8 @@ impl Store {
     ///
     /// # Errors
     /// The file system does not say.
-    pub(crate) fn free_bytes(&self) -> Result<u64, StoreError> {
-        free_bytes(self.links.store()).map_err(on(self.layout.store(), |path, source| {
+    pub(crate) fn free_space(&self) -> Result<FreeSpace, StoreError> {
+        free_space(self.links.store()).map_err(on(self.layout.store(), |path, source| {
             StoreError::Read { path, source }
         }))
     }

@@ -152,7 +152,7 @@ fn makes_an_embedded_store_and_finds_it_again() {
         std::fs::read(root.path().join("var/guix/db/schema")).unwrap(),
         b"7"
     );
-    assert!(store.free_bytes().unwrap() > 0);
+    assert!(store.free_space().unwrap().bytes > 0);
     store.record(&[registration("a", &[])], NOW).unwrap();
     drop(store);
 

@@ -7,8 +7,10 @@ mod errors;
 mod installer;
 pub(crate) mod item;
 mod retry;
+mod space;
 
 pub(crate) use attempt_errors::{AttemptError, FailureClass};
-pub(crate) use available::{AvailableItem, check_free_space};
+pub(crate) use available::AvailableItem;
 pub(crate) use errors::ItemError;
 pub(crate) use installer::{Installer, UnpackRequest};
+pub(in crate::substitute) use space::check_free_space;

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::format::nar::EntryName;
-use crate::store::directory::free_bytes;
+use crate::store::directory::{FreeSpace, free_space};
 use crate::store::error::{StoreError, on};
 use crate::store::sync_mode::SyncMode;
 
@@ -50,13 +50,13 @@ impl Destination {
         &self.name
     }
 
-    /// How many bytes can still be written to the file system that it is in.
+    /// What can still be written to the file system that it is in.
     ///
     /// # Errors
     /// [`StoreError::Read`].
-    pub(crate) fn free_bytes(&self) -> Result<u64, StoreError> {
+    pub(crate) fn free_space(&self) -> Result<FreeSpace, StoreError> {
         let path = &self.parent_path;
-        free_bytes(self.parent())
+        free_space(self.parent())
             .map_err(on(path, |path, source| StoreError::Read { path, source }))
     }
 

@@ -13,7 +13,7 @@ use crate::format::store_path::StorePath;
 use crate::store::{Checked, ItemLock};
 use crate::substitute::closure::fetch::{ClosureFetch, FetchOutcome, OnFailure, TICK};
 use crate::substitute::closure::plan::{
-    FetchPlan, IncompleteItem, PlannedItem, References, saturating_sum, work_order,
+    FetchPlan, IncompleteItem, PlannedItem, References, work_order,
 };
 use crate::substitute::closure::planner::Planner;
 use crate::substitute::closure::registrar::Registrar;
@@ -101,7 +101,7 @@ fn carry_out(
         return outcome;
     }
     let items: Vec<Arc<PlannedItem>> = items.into_iter().map(Arc::new).collect();
-    if let Err(error) = check_space(fetch, &items) {
+    if let Err(error) = check_space(fetch, items.iter().map(|item| &**item)) {
         return refuse_all(outcome, &items, error);
     }
     fetch.progress.event(ProgressEvent::Planned {
@@ -166,11 +166,14 @@ fn refuse_all(
     outcome
 }
 
-/// Everything has to fit before anything is downloaded.
-fn check_space(fetch: &ClosureFetch, items: &[Arc<PlannedItem>]) -> Result<(), ItemError> {
-    let sizes = items.iter().map(|item| item.nar_size());
-    let free = fetch.store.free_bytes()?;
-    check_free_space(fetch.store.layout().store(), free, saturating_sum(sizes))
+/// Everything has to fit before anything of it is downloaded.
+pub(super) fn check_space<'a>(
+    fetch: &ClosureFetch,
+    items: impl Iterator<Item = &'a PlannedItem>,
+) -> Result<(), ItemError> {
+    let free = fetch.store.free_space()?;
+    let directory = fetch.store.layout().store();
+    check_free_space(directory, free, items.map(PlannedItem::nar_size))
 }
 
 /// With what items are planned again.

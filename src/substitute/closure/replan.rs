@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use crate::format::store_path::StorePath;
 use crate::store::StoreError;
-use crate::substitute::closure::coordinator::{Coordinator, PlannedItemState, Replanning};
+use crate::substitute::closure::coordinator::{
+    Coordinator, PlannedItemState, Replanning, check_space,
+};
 use crate::substitute::closure::failure::Failure;
 use crate::substitute::closure::fetch::TICK;
 use crate::substitute::closure::plan::{FetchPlan, PlannedItem, saturating_sum};
@@ -36,6 +38,7 @@ impl Coordinator<'_> {
             return Ok(Vec::new());
         }
         if plan.items.iter().any(|planned| planned.path == item) {
+            check_space(self.fetch, self.not_started().chain(&plan.items))?;
             return Ok(self.adopt(index, plan, error));
         }
 
@@ -45,6 +48,12 @@ impl Coordinator<'_> {
             Some((_, why)) if why.is_of_reference() => error.and_then(why),
             _ => error,
         })
+    }
+
+    /// The items that no worker has had yet.
+    fn not_started(&self) -> impl Iterator<Item = &PlannedItem> {
+        let waiting = self.waiting.iter().chain(&self.busy);
+        waiting.map(|index| &*self.items[*index])
     }
 
     fn plan_again(&self, item: &StorePath) -> Result<FetchPlan, StoreError> {

@@ -20,6 +20,14 @@ pub(crate) enum TransferError {
         /// What the decoder said.
         source: Arc<io::Error>,
     },
+    /// There is too little memory for the decoder.
+    #[error("too little memory to decompress {compression}")]
+    NoMemory {
+        /// The method.
+        compression: Compression,
+        /// What the decoder said.
+        source: Arc<io::Error>,
+    },
     /// More bytes came than the narinfo promises.
     #[error("the nar is longer than the {0} bytes its narinfo says")]
     TooLong(u64),

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::codec::decode::is_out_of_memory;
 pub(crate) use crate::codec::decoders::DecoderMemory;
 use crate::codec::decoders::Decoders;
 use crate::format::compression::Compression;
@@ -299,6 +300,10 @@ impl Decode {
         }
         match self.shared.failure.get() {
             Some(network) => TransferError::Network(Arc::clone(network)),
+            None if is_out_of_memory(&error) => TransferError::NoMemory {
+                compression: self.compression,
+                source: Arc::new(error),
+            },
             None => TransferError::Corrupt {
                 compression: self.compression,
                 source: Arc::new(error),

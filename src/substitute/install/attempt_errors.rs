@@ -53,7 +53,7 @@ impl AttemptError {
             )
             | Self::Unpack(UnpackError::Nar(_))
             | Self::Mismatch(_) => FailureClass::Refused,
-            Self::Transfer(TransferError::Start(_))
+            Self::Transfer(TransferError::Start(_) | TransferError::NoMemory { .. })
             | Self::Unpack(
                 UnpackError::Write { .. } | UnpackError::Deduplicate(_) | UnpackError::Panicked,
             ) => FailureClass::Local,
@@ -68,6 +68,7 @@ impl AttemptError {
         match self {
             Self::Transfer(TransferError::Network(error)) => error.is_shortage(),
             Self::Transfer(TransferError::Start(error)) => http::is_shortage(error),
+            Self::Transfer(TransferError::NoMemory { .. }) => true,
             Self::Unpack(UnpackError::Write { source, .. }) => http::is_shortage(source),
             _ => false,
         }

@@ -1,7 +1,6 @@
 //! One item for a place of its own: looked up, then unpacked and verified there. For callers that
 //! register nothing: `fetch --output`, and the daemon's helper.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::format::store_path::StorePath;
@@ -88,16 +87,4 @@ impl AvailableItem {
         destination.sync_items(sync)?;
         Ok(checked)
     }
-}
-
-/// Refuses what does not fit before any of it is downloaded.
-///
-/// # Errors
-/// The `needed` bytes are more than those that are `free` in `directory`.
-pub(crate) fn check_free_space(directory: &Path, free: u64, needed: u64) -> Result<(), ItemError> {
-    if free < needed {
-        let path = directory.to_owned();
-        return Err(ItemError::NoSpace { path, needed, free });
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ use url::Url;
 use crate::format::server_list::ServerIndex;
 use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
+use crate::format::units::bytes;
 use crate::http::Outage;
 use crate::store::StoreError;
 use crate::substitute::install::attempt_errors::{Attempt, FailureClass};
@@ -82,13 +83,23 @@ pub(crate) enum ItemError {
     #[error("it refers to {0}, which is not valid, and references are not to be fetched")]
     InvalidReference(StorePath),
     /// The file system is too small for everything that is to be fetched.
-    #[error("{needed} bytes are needed and {free} are free in {}", path.display())]
+    #[error("{} needed, {} free in {}", bytes(*.needed), bytes(*.free), path.display())]
     NoSpace {
-        /// The directory that they are to be written to.
+        /// The directory that it is to be written to.
         path: std::path::PathBuf,
-        /// Bytes of nars that are to be unpacked.
+        /// Bytes of the blocks that the unpacked nars take.
         needed: u64,
         /// Bytes that are free.
+        free: u64,
+    },
+    /// The file system has too few entries (inodes) for what is to be fetched.
+    #[error("{needed} entries (inodes) needed, {free} free in {}", path.display())]
+    NoEntries {
+        /// The directory that it is to be written to.
+        path: std::path::PathBuf,
+        /// Entries that are certainly needed.
+        needed: u64,
+        /// Entries that are free.
         free: u64,
     },
     /// Not tried, because something else had failed before.
@@ -263,6 +274,7 @@ impl ItemError {
             | Self::Open { .. }
             | Self::MissingTree(_)
             | Self::NoSpace { .. }
+            | Self::NoEntries { .. }
             | Self::LookupFailed { .. }
             | Self::Threads(_) => FailureClass::Local,
             Self::OtherBuild { first, next } => first.class().max(next.class()),

@@ -22,6 +22,7 @@ use crate::substitute::download::transfer::{
 use crate::substitute::install::attempt_errors::{Attempt, AttemptError, FailureClass};
 use crate::substitute::install::attempts::Attempts;
 use crate::substitute::install::errors::ItemError;
+use crate::substitute::install::space::check_free_space;
 use crate::substitute::item_lookup::NarSource;
 use crate::substitute::network::Network;
 use crate::substitute::progress::{DownloadChoice, Progress, ProgressEvent};
@@ -71,14 +72,22 @@ impl Installer {
     /// like one of the `earlier` attempts is not reported again.
     ///
     /// # Errors
-    /// No source does, or the tree cannot be written; nothing is left behind.
+    /// No source does, there is too little space, or the tree cannot be written; nothing is left
+    /// behind.
     pub(super) fn unpack(
         &self,
         request: &UnpackRequest<'_>,
         earlier: Vec<Attempt>,
         retries: &Arc<Retries>,
     ) -> Result<Checked, ItemError> {
-        let item = request.item;
+        let nar_size = request.authorized.narinfo().nar_size();
+        let destination = request.destination;
+        check_free_space(
+            destination.parent_path(),
+            destination.free_space()?,
+            std::iter::once(nar_size),
+        )?;
+
         let mut attempts = Attempts::after(earlier);
         let (ranked, mut start) = self.ranked_downloads(request, &attempts, retries)?;
 
@@ -95,22 +104,13 @@ impl Installer {
                 return Err(ItemError::Interrupted);
             }
 
+            tracing::debug!(url = %candidate.url.path(), reason = error.reason(), "download failed");
             let stop = error.class() == FailureClass::Local;
             retries.failed(candidate.server, error.outage());
 
             let attempt = Attempt::new(candidate, request.authorized, error);
-            tracing::debug!(
-                url = attempt.url,
-                reason = attempt.error.reason(),
-                "download failed"
-            );
-            let is_worth_reporting = is_worth_reporting(&attempt, retries);
-            if attempts.is_new(&attempt) && is_worth_reporting {
-                self.progress.event(ProgressEvent::SourceFailed {
-                    item,
-                    url: &attempt.url,
-                    reason: format_args!("{}", attempt.error.reason()),
-                });
+            if attempts.is_new(&attempt) && is_worth_reporting(&attempt, retries) {
+                self.report_failure(request.item, &attempt);
             }
             attempts.record(attempt);
             if stop {
@@ -124,6 +124,14 @@ impl Installer {
         } else {
             ItemError::AllFailed(attempts)
         })
+    }
+
+    fn report_failure(&self, item: &StorePath, attempt: &Attempt) {
+        self.progress.event(ProgressEvent::SourceFailed {
+            item,
+            url: &attempt.url,
+            reason: format_args!("{}", attempt.error.reason()),
+        });
     }
 
     /// The downloads of the request, best first, and how the first one starts: those that failed with

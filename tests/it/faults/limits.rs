@@ -173,3 +173,38 @@ fn a_request_that_fails_locally_is_not_cached_as_a_server_failure() {
     let query = sandbox.command(Kind::Guix, &server.url(), &["query", &item("sample")]);
     run(query).exits(0);
 }
+
+/// Too little memory is an error of this machine with one line, or there is enough for fewer
+/// workers; and the next run completes what a killed one has left.
+#[test]
+fn too_little_memory_is_a_local_error_and_a_later_run_completes() {
+    let mut codes = Vec::new();
+    for method in ["zstd", "xz", "lzip"] {
+        for mebibytes in [24, 48, 96, 160, 240, 360, 520, 2000] {
+            let (sandbox, fixture) = only(method);
+            let server = Server::of(fixture.dir.clone());
+            let limit = format!("-v {}", mebibytes << 10);
+            let ended = with_limit(&sandbox, &limit, &server.url());
+            let told = ended.stderr.lines().filter(|line| !line.is_empty()).count();
+            assert!(
+                matches!(ended.code, Some(0 | 5 | 127)),
+                "{mebibytes}: {ended:?}"
+            );
+            assert!(ended.code == Some(0) || told >= 1, "{mebibytes}: {ended:?}");
+            assert!(!ended.stderr.contains("panicked"), "{mebibytes}: {ended:?}");
+            codes.push(ended.code);
+
+            sandbox
+                .subst(&server.url(), &["fetch", &item("sample")])
+                .exits(0);
+            super::assert_complete(&sandbox);
+            let left = listing::names(&sandbox.store());
+            let is_rest = |name: &&String| name.ends_with(".tmp") || name.ends_with(".lock");
+            assert_eq!(left.iter().find(is_rest), None, "{mebibytes}: {left:?}");
+        }
+    }
+    assert!(
+        codes.contains(&Some(0)) && codes.contains(&Some(5)),
+        "{codes:?}"
+    );
+}

@@ -63,8 +63,8 @@ fn too_little_free_space_is_reported_before_anything_is_written() {
     ended
         .exits(5)
         .prints("")
-        .says("bytes are needed")
-        .says("are free");
+        .says(" KiB needed, ")
+        .says(" KiB free in ");
 }
 
 #[test]

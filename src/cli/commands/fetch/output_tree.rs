@@ -19,7 +19,7 @@ use crate::store::unpack::{Destination, open_directory};
 use crate::substitute::chain;
 use crate::substitute::closure::TICK;
 use crate::substitute::install::item::AllowedBuilds;
-use crate::substitute::install::{AvailableItem, Installer, ItemError, check_free_space};
+use crate::substitute::install::{AvailableItem, Installer, ItemError};
 use crate::substitute::lookup::Resolver;
 use crate::substitute::progress::{ProgressEvent, with_ticks};
 
@@ -100,11 +100,6 @@ fn unpack(
     let item = AvailableItem::find(installer, resolver, &report_item.path)?;
     report_item.download_size = item.download_size();
     report_item.nar_size = Some(item.nar_size());
-    check_free_space(
-        destination.parent_path(),
-        destination.free_bytes()?,
-        item.nar_size(),
-    )?;
 
     let staging = Staging::begin(destination)?;
     let temporary = staging.temporary().clone();

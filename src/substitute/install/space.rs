@@ -1,0 +1,94 @@
+//! Whether nars fit on a file system when they are unpacked, before any of them is downloaded.
+//!
+//! Trees take more than their nars: each file fills its last block in part, and directories have
+//! blocks of their own. How many files a nar has is unknown before it is read, so blocks are
+//! estimated. Of entries only those are counted that are certain: one for each item.
+
+use std::path::Path;
+
+use crate::store::FreeSpace;
+use crate::substitute::install::errors::ItemError;
+
+/// What blocks of this many bytes add to nars,
+const MEASURED_BLOCK_BYTES: u64 = 4096;
+/// one part in so many: 202 items with 885.6 MB of nars took 920.2 MB.
+const BLOCKS_PART: u64 = 25;
+/// Larger blocks are shared by the ends of files, on the file systems that have them.
+const BLOCK_BYTES_MAX: u64 = 16 << 10;
+
+/// Refuses nars of these sizes when they do not fit into what is `free` in `directory`.
+///
+/// # Errors
+/// There are too few bytes or too few entries.
+pub(in crate::substitute) fn check_free_space(
+    directory: &Path,
+    free: FreeSpace,
+    nar_sizes: impl Iterator<Item = u64>,
+) -> Result<(), ItemError> {
+    let (mut bytes, mut entries) = (0_u64, 0_u64);
+    for nar_size in nar_sizes {
+        bytes = bytes.saturating_add(unpacked_bytes(nar_size, free.block_bytes));
+        entries += 1;
+    }
+
+    if free.bytes < bytes {
+        return Err(ItemError::NoSpace {
+            path: directory.to_owned(),
+            needed: bytes,
+            free: free.bytes,
+        });
+    }
+    match free.entries {
+        Some(free) if free < entries => Err(ItemError::NoEntries {
+            path: directory.to_owned(),
+            needed: entries,
+            free,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of the blocks that a nar of this size takes, about.
+fn unpacked_bytes(nar_size: u64, block_bytes: u64) -> u64 {
+    let block_bytes = block_bytes.clamp(1, BLOCK_BYTES_MAX);
+    let added = (nar_size / BLOCKS_PART).saturating_mul(block_bytes) / MEASURED_BLOCK_BYTES;
+    nar_size
+        .saturating_add(added)
+        .checked_next_multiple_of(block_bytes)
+        .unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FREE: FreeSpace = FreeSpace {
+        bytes: 40 << 20,
+        entries: Some(3),
+        block_bytes: 4096,
+    };
+
+    fn check(nar_sizes: &[u64]) -> Result<(), ItemError> {
+        check_free_space(Path::new("/x"), FREE, nar_sizes.iter().copied())
+    }
+
+    #[test]
+    fn blocks_are_counted_as_the_file_system_does() {
+        assert_eq!(unpacked_bytes(1, 4096), 4096);
+        let measured = unpacked_bytes(885_600_000, 4096);
+        assert!((920_200_000..922_000_000).contains(&measured), "{measured}");
+        assert!(check(&[38 << 20]).is_ok());
+        assert!(matches!(check(&[39 << 20]), Err(ItemError::NoSpace { .. })));
+        assert!(matches!(
+            check(&[u64::MAX, 1]),
+            Err(ItemError::NoSpace { .. })
+        ));
+    }
+
+    #[test]
+    fn every_item_takes_an_entry() {
+        assert!(check(&[1, 1, 1]).is_ok());
+        let error = check(&[1, 1, 1, 1]).unwrap_err();
+        assert_eq!(error.to_string(), "4 entries (inodes) needed, 3 free in /x");
+    }
+}
