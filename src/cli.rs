@@ -13,7 +13,7 @@ mod exit;
 mod file_trust;
 mod json_writer;
 mod keys;
-mod nix_conf;
+pub(crate) mod nix_conf;
 mod output;
 mod process;
 mod progress;

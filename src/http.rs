@@ -39,6 +39,9 @@ pub(crate) use queue::Queued;
 pub(crate) use rate::MinimumRate;
 pub(crate) use retry::RetryPolicy;
 
+#[cfg(fuzzing)]
+pub(crate) use lookup::check_responses;
+
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

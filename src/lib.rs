@@ -83,5 +83,10 @@ pub mod item_stages {
     };
 }
 
+/// What the fuzz targets in `tests/fuzz` call of the modules that are not public.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[cfg(test)]
 mod testing;

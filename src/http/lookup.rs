@@ -20,3 +20,6 @@ mod redirect;
 mod request;
 mod response;
 mod server;
+
+#[cfg(fuzzing)]
+pub(crate) use http1::fuzzing::check_responses;

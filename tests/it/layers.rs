@@ -125,7 +125,7 @@ fn declared_layers() -> Vec<String> {
     lib.lines()
         .map(|line| line.strip_prefix("pub ").unwrap_or(line))
         .filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
-        .filter(|module| *module != "testing")
+        .filter(|module| !["fuzzing", "testing"].contains(module))
         .map(str::to_owned)
         .collect()
 }
