@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
 use url::Url;
 
 use super::tls::{Http2Server, Reaction, TlsServer, insecure};
@@ -294,6 +296,66 @@ fn http2_responses_together_are_limited() {
     let too_large = errors.filter(|error| matches!(error.kind(), HttpErrorKind::TooLarge { .. }));
     // Sixteen are kept, while the others go on one by one.
     assert!(too_large.count() > 40);
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+#[test]
+fn http2_frames_without_end_are_no_responses() {
+    let floods = [
+        ("settings", frame(4, 0, 0, &[0, 3, 0, 0, 0, 100])),
+        (
+            "large tables",
+            frame(4, 0, 0, &[0, 1, 0xff, 0xff, 0xff, 0xff]),
+        ),
+        ("ping", frame(6, 0, 0, &[7; 8])),
+        ("window update", frame(8, 0, 1, &[0, 0, 0, 1])),
+        ("priority", frame(2, 0, 1, &[0, 0, 0, 0, 1])),
+        ("unknown", frame(0xbb, 0, 1, &[0; 200])),
+        ("empty data", frame(0, 0, 1, &[])),
+        // Status 103, and fields that never end.
+        ("interim", frame(1, 4, 1, b"\x08\x03103")),
+        (
+            "continuation",
+            [frame(1, 0, 1, b"\x88"), frame(9, 0, 1, b"\x00\x01a\x01b")].concat(),
+        ),
+    ];
+    for (name, flood) in floods {
+        let first = [frame(4, 0, 0, &[]), flood.clone()].concat();
+        // Only continuations follow a head that has not ended.
+        let start_of_rest = if name == "continuation" {
+            frame(1, 0, 1, b"\x88").len()
+        } else {
+            0
+        };
+        let again = flood[start_of_rest..].repeat(100);
+        let server = TlsServer::start(&["h2"], move |_, mut stream| {
+            let (first, again) = (first.clone(), again.clone());
+            Box::pin(async move {
+                let mut preface = [0; 24];
+                let _ = stream.read_exact(&mut preface).await;
+                let _ = stream.write_all(&first).await;
+                while stream.write_all(&again).await.is_ok() {
+                    // What the client sends, so that it does not block.
+                    let mut input = [0; 4096];
+                    let _ = timeout(Duration::from_millis(1), stream.read(&mut input)).await;
+                }
+            })
+        });
+        let options = Options {
+            stall_timeout: Duration::from_secs(1),
+            answer_timeout: Duration::from_secs(2),
+            ..insecure(quick())
+        };
+        let start = Instant::now();
+        let results = look_up(options, server.spec(), &items(3));
+        assert!(results.answers.values().all(Result::is_err), "{name}");
+        assert!(start.elapsed() < SOON, "{name}: {:?}", start.elapsed());
+    }
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(super) struct TlsServer {
 
 impl TlsServer {
     /// Serves each connection, once TLS is agreed on, with `serve`, which gets its number.
-    fn start(
+    pub(super) fn start(
         protocols: &[&str],
         serve: impl Fn(usize, TlsStream<TcpStream>) -> BoxFuture<'static, ()> + Send + 'static,
     ) -> Self {

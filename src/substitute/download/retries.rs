@@ -52,12 +52,16 @@ struct RetryState {
     failing_since: Option<Instant>,
     /// Waits since then.
     waits: u32,
+    /// When the last progress was made, or before it the first request.
+    last_progress_at: Option<Instant>,
     /// The current download has used a response to a request for a range.
     is_range_used: bool,
 }
 
 /// Waits that need no reason and no message: connections break now and then.
 const QUICK_RETRIES: u32 = 3;
+/// None is made after so much time without progress.
+const QUICK_TIME: Duration = Duration::from_secs(2);
 /// The longest first wait. It doubles with each further one,
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// up to this.
@@ -92,6 +96,7 @@ impl Retries {
         self.context.network.health().delivered(server);
         let mut state = self.state();
         (state.failing_since, state.waits) = (None, 0);
+        state.last_progress_at = Some(Instant::now());
     }
 
     /// A download from `server` has failed, for a reason that waiting does not help with unless
@@ -134,8 +139,21 @@ impl Retries {
     /// has the item, or was not asked whether it has it.
     #[must_use]
     pub(crate) fn rate_window(&self, server: ServerIndex) -> Option<Duration> {
-        let may_search = self.context.network.servers().len() > 1 && !self.state().is_search_done;
+        let mut state = self.state();
+        state.last_progress_at.get_or_insert_with(Instant::now);
+        let may_search = self.context.network.servers().len() > 1 && !state.is_search_done;
+        drop(state);
         (may_search || self.has_alternative(server)).then_some(IMPATIENT_WINDOW)
+    }
+
+    /// Whether a broken download is worth another attempt before another server is looked for. A
+    /// server that sends a little and breaks, again and again, is not.
+    fn may_retry_quickly(&self) -> bool {
+        let state = self.state();
+        let quiet_for = state
+            .last_progress_at
+            .map_or(Duration::ZERO, |at| at.elapsed());
+        state.waits < QUICK_RETRIES && quiet_for < QUICK_TIME
     }
 
     /// Waits until a broken download from `server` may be resumed, after it failed with `error`.
@@ -152,7 +170,7 @@ impl Retries {
             return false;
         };
         self.failed(server, Some(outage));
-        let is_quick = self.state().waits < QUICK_RETRIES
+        let is_quick = self.may_retry_quickly()
             && !matches!(outage, Outage::Silent(_))
             && error.retry_after().is_none();
         if !is_quick && self.find_alternative(server) {
@@ -369,6 +387,18 @@ mod tests {
         replaced.health().answered(SERVER);
         assert_eq!(resumes(&replaced), QUICK_RETRIES as usize);
         assert_eq!(searches.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_server_that_breaks_late_without_progress_gets_no_quick_retry() {
+        let (retries, searches) = retries(Duration::from_secs(60), &[1]);
+        retries.health().answered(SERVER);
+        assert_eq!(retries.rate_window(SERVER), Some(IMPATIENT_WINDOW));
+        retries.state().last_progress_at = Instant::now().checked_sub(QUICK_TIME);
+        assert!(!retries.wait_to_resume(SERVER, &broken(), &|| false));
+        assert_eq!(searches.load(Ordering::Relaxed), 1);
+        retries.progressed(SERVER);
+        assert!(retries.may_retry_quickly());
     }
 
     #[test]

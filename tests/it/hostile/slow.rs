@@ -34,14 +34,22 @@ fn interim(reply: Reply) -> Reply {
     reply
 }
 
+/// Breaks off after a while; so it does when the rest is requested.
+fn drip_and_break(reply: Reply) -> Reply {
+    let mut reply = reply.cut_at(3);
+    reply.drip = Some((1, Duration::from_millis(900)));
+    reply
+}
+
 fn empty_lines(reply: Reply) -> Reply {
     let mut reply = silent(reply);
     reply.meanwhile = "\r\n";
     reply
 }
 
-const SLOWDOWNS: [(&str, Slowdown); 5] = [
+const SLOWDOWNS: [(&str, Slowdown); 6] = [
     ("drip", drip),
+    ("drip and break", drip_and_break),
     ("stop", stop),
     ("silent", silent),
     ("interim", interim),
