@@ -12,6 +12,9 @@
 //! are the bytes of a piece that a worker could not decode, with everything behind it: whether the
 //! input is valid, and the error if it is not, always comes from the serial decoder. When the
 //! network is the bottleneck, nothing is decoded ahead.
+//!
+//! On two idle cores, frames of zstd take 1 / 1.35 to 1 / 1.47 of the time (benchmark
+//! `zstd_frames_mib_cores`), blocks of xz 1 / 1.71 (`xz_blocks_mib_cores`).
 
 mod format;
 mod input;

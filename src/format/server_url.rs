@@ -10,6 +10,7 @@ use std::fmt;
 use url::Url;
 
 use super::credentials::{REMOVED, url_without_credentials};
+use super::escape::clip;
 use super::store_path::HashPart;
 
 /// Why a text is not the URL of a server, or of a nar on it. Quoted text has no credentials.
@@ -164,9 +165,12 @@ fn may_escape(path: &str) -> bool {
     path.contains("..") || path.to_ascii_lowercase().contains("%2f")
 }
 
+/// How many bytes of a URL an error quotes.
+const QUOTED_BYTES_MAX: usize = 512;
+
 /// `text` as an error quotes it.
 fn quoted(text: &str) -> String {
-    url_without_credentials(text).into_owned()
+    clip(&url_without_credentials(text), QUOTED_BYTES_MAX).to_owned()
 }
 
 /// How to write a URL with a password, if `shown` had one that was removed.
@@ -247,6 +251,18 @@ mod tests {
         assert_eq!(escaped.as_str(), "http://h/nar/zstd/abc-g%2B%2B-1.0?hash=x");
         let absolute = server.nar_url("https://cdn.example/nar/x").unwrap();
         assert_eq!(absolute.as_str(), "https://cdn.example/nar/x");
+    }
+
+    #[test]
+    fn an_error_quotes_the_beginning_of_a_long_url() {
+        let long = "x".repeat(10 * QUOTED_BYTES_MAX);
+        let server = server("https://h");
+        for field in [format!("ftp://me:secret@{long}"), format!("http://[{long}")] {
+            let error = server.nar_url(&field).unwrap_err().to_string();
+            assert!(error.len() < 2 * QUOTED_BYTES_MAX, "{}", error.len());
+            assert!(!error.contains("secret"));
+        }
+        assert!(server.nar_url(&long).is_ok(), "a long URL is no error");
     }
 
     #[test]

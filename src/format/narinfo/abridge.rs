@@ -7,16 +7,10 @@ use std::fmt::Write as _;
 
 use super::fields::{Field, Scalars};
 use super::info::NarInfo;
+use super::limits::{SIGNATURES_KEPT_MAX, VALUE_BYTES_MAX, WHOLE_BYTES_MAX};
 use super::offer::NarOffer;
 use super::span::Span;
 use crate::format::store_path::Dialect;
-
-/// Longer values of `System`, `CA` and `Sig` are left out: no valid value is that long.
-const VALUE_BYTES_MAX: usize = 256;
-/// At most this many `Sig` fields are kept.
-const SIGNATURES_MAX: usize = 16;
-/// A text of at most this length is kept in the lookup cache unchanged.
-const WHOLE_BYTES_MAX: usize = 8 << 10;
 
 impl NarInfo {
     /// The narinfo without its `Signature`, downloads, unknown fields and blanks.
@@ -53,7 +47,7 @@ impl NarInfo {
             .nix_signatures()
             .filter(|value| value.len() <= VALUE_BYTES_MAX);
         let nix_signatures = signatures
-            .take(SIGNATURES_MAX)
+            .take(SIGNATURES_KEPT_MAX)
             .map(|value| add(&mut text, value))
             .collect();
 

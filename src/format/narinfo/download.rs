@@ -4,9 +4,6 @@ use super::span::Span;
 use crate::format::compression::{Compression, UnknownCompression};
 use crate::format::hash::{FileHash, HashForm};
 
-/// At most this many downloads of a narinfo are considered.
-pub(super) const DOWNLOADS_MAX: usize = 32;
-
 /// One way to download the nar. No signature covers any of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Download {

@@ -9,14 +9,12 @@ use std::fmt::Write as _;
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-use super::download::{DOWNLOADS_MAX, Download};
+use super::download::Download;
 use super::info::NarInfo;
+use super::limits::{DOWNLOADS_MAX, URLS_BYTES_MAX};
 use super::span::Span;
 use crate::format::compression::{Compression, UnknownCompression};
 use crate::format::hash::HashForm;
-
-/// At most this many bytes of URLs are kept of a narinfo; a URL that does not fit is left out.
-const URLS_BYTES_MAX: usize = 4 << 10;
 
 /// Which nar a narinfo describes, and its downloads.
 #[derive(Debug, Clone, PartialEq, Eq)]

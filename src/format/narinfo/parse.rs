@@ -3,28 +3,19 @@
 
 use memchr::memchr;
 
-use super::download::{DOWNLOADS_MAX, Download};
+use super::download::Download;
 use super::error::NarInfoError;
 use super::fields::{Field, Occurrence, Scalars};
 use super::info::NarInfo;
+use super::limits::{
+    DOWNLOADS_MAX, MAX_BYTES, METHOD_BYTES_MAX, QUOTED_BYTES_MAX, SIGNATURES_MAX, WORD_BYTES_MAX,
+};
 use super::quirks::Quirks;
-use super::span::{MAX_BYTES, Span};
+use super::span::Span;
 use crate::format::compression::{Compression, UnknownCompression};
 use crate::format::escape::clip;
 use crate::format::hash::{FileHash, HashForm, NarHash};
 use crate::format::store_path::{Dialect, StoreDir, StorePathRef, parse_list};
-
-/// How many bytes of a line an error quotes.
-const QUOTED_BYTES: usize = 80;
-
-/// No valid value without blanks is longer: the rest is cut off before parsing.
-const MAX_WORD_BYTES: usize = 256;
-
-/// No compression method has a name of more bytes.
-const MAX_METHOD_BYTES: usize = 64;
-
-/// At most this many `Sig` fields are read, since each may take a verification.
-const SIGNATURES_MAX: usize = 64;
 
 /// Nix writes this in place of an unknown derivation.
 const UNKNOWN_DERIVER: &str = "unknown-deriver";
@@ -146,7 +137,7 @@ impl NarInfoParser<'_> {
 
         let colon = memchr(b':', line.as_bytes()).filter(|&colon| is_key(&line[..colon]));
         let Some(colon) = colon else {
-            let text = clip(line, QUOTED_BYTES).to_owned();
+            let text = clip(line, QUOTED_BYTES_MAX).to_owned();
             return Err(NarInfoError::Line { number, text });
         };
         let Some(field) = Field::named(&line[..colon]) else {
@@ -210,18 +201,18 @@ impl NarInfoParser<'_> {
         let span = self.required(Field::StorePath)?;
         let full = clip(
             span.of(self.text),
-            store_dir.as_str().len() + MAX_WORD_BYTES,
+            store_dir.as_str().len() + WORD_BYTES_MAX,
         );
         let path = store_dir
             .parse_path(full)
             .map_err(NarInfoError::StorePath)?;
         let store_path = Span::new(span.end() - path.base().len(), span.end());
-        let hash = clip(self.required(Field::NarHash)?.of(self.text), MAX_WORD_BYTES);
+        let hash = clip(self.required(Field::NarHash)?.of(self.text), WORD_BYTES_MAX);
         let (nar_hash, nar_hash_form) = NarHash::parse(hash).map_err(NarInfoError::NarHash)?;
         self.note_form(nar_hash_form);
         let size = self.required(Field::NarSize)?.of(self.text);
         let nar_size = parse_size(size)
-            .ok_or_else(|| NarInfoError::NarSize(clip(size, MAX_WORD_BYTES).to_owned()))?;
+            .ok_or_else(|| NarInfoError::NarSize(clip(size, WORD_BYTES_MAX).to_owned()))?;
         let references_len = self.check_references()?;
 
         Ok(Description {
@@ -265,7 +256,7 @@ impl NarInfoParser<'_> {
                 self.quirks.insert(Quirks::UNKNOWN_DERIVER);
                 return None;
             }
-            name => clip(name, MAX_WORD_BYTES),
+            name => clip(name, WORD_BYTES_MAX),
         };
 
         let path = StorePathRef::parse(name).and_then(|path| self.dialect.check_name(path));
@@ -318,7 +309,7 @@ impl NarInfoParser<'_> {
             self.quirks.insert(Quirks::DEFAULTED_COMPRESSION);
             return Ok(Compression::Bzip2);
         }
-        Compression::parse(clip(name, MAX_METHOD_BYTES))
+        Compression::parse(clip(name, METHOD_BYTES_MAX))
     }
 
     fn note_form(&mut self, form: HashForm) {

@@ -1,10 +1,6 @@
 //! Where in its text a field of a narinfo is.
 
-/// The longest accepted narinfo, in bytes; the largest real ones, of whole systems, have about
-/// 100 KiB.
-pub const MAX_BYTES: usize = 1 << 20;
-
-/// A piece of the text. Two times four bytes, since a narinfo has at most [`MAX_BYTES`].
+/// A piece of the text. Two times four bytes, since a narinfo has at most [`super::MAX_BYTES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     start: u32,

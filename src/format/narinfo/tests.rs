@@ -2,6 +2,10 @@
 
 use proptest::prelude::*;
 
+use super::limits::{
+    DOWNLOADS_MAX, METHOD_BYTES_MAX, SIGNATURES_KEPT_MAX, SIGNATURES_MAX, URLS_BYTES_MAX,
+    VALUE_BYTES_MAX,
+};
 use super::*;
 use crate::format::compression::{Compression, UnknownCompression};
 use crate::format::hash::{HashForm, NarHash};
@@ -185,6 +189,48 @@ fn leading_dots_are_for_nix_to_allow() {
         let deriver = parse(&text(&guix(), &format!("Deriver: {item}\n"))).unwrap();
         assert_eq!(deriver.deriver(), None, "{name}");
     }
+}
+
+/// Ten times as much as is read and kept of each field.
+#[test]
+fn what_is_read_and_kept_of_a_narinfo_is_limited() {
+    let long = |name: &str, length: usize| format!("{name}: {}\n", "x".repeat(length));
+    for field in ["StorePath", "NarHash", "NarSize", "References", "?"] {
+        let text = text(&nix(), &long(field, 10 * MAX_BYTES));
+        let error = NarInfo::parse(text.as_str(), &nix()).unwrap_err();
+        assert_eq!(error, NarInfoError::TooLong(text.len()));
+    }
+    for field in ["StorePath", "NarHash", "NarSize", "References"] {
+        let from = text(&guix(), "");
+        let line = from.lines().find(|line| line.starts_with(field)).unwrap();
+        let text = from.replace(&format!("{line}\n"), &long(field, MAX_BYTES / 2));
+        let error = NarInfo::parse(text, &guix()).unwrap_err();
+        let shown = format!("{error}: {:?}", std::error::Error::source(&error));
+        assert!(shown.len() < 1000, "{field}: {} bytes", shown.len());
+    }
+
+    let signatures = "Sig: a:b\n".repeat(10 * SIGNATURES_MAX);
+    let others: String = ["System", "CA", "Sig", "Deriver"]
+        .iter()
+        .map(|field| long(field, 10 * VALUE_BYTES_MAX))
+        .collect();
+    let downloads = long("URL", 10 * URLS_BYTES_MAX).repeat(3)
+        + &"URL: x\nCompression: zstd\n".repeat(10 * DOWNLOADS_MAX);
+    let method = format!("URL: y\n{}", long("Compression", 10 * METHOD_BYTES_MAX));
+    let narinfo = parse(&text(
+        &nix(),
+        &(method + &signatures + &others + &downloads),
+    ))
+    .unwrap();
+    assert_eq!(narinfo.nix_signatures().count(), SIGNATURES_MAX);
+    assert_eq!(narinfo.downloads().len(), DOWNLOADS_MAX);
+    let method = narinfo.downloads()[0].compression.clone().unwrap_err();
+    assert_eq!(method.0.len(), METHOD_BYTES_MAX);
+
+    let kept = narinfo.abridged();
+    assert_eq!(kept.nix_signatures().count(), SIGNATURES_KEPT_MAX);
+    assert!(kept.text().len() < 1000, "{}", kept.text().len());
+    assert!(NarOffer::of(&narinfo).to_text().len() < 2 * URLS_BYTES_MAX);
 }
 
 #[test]

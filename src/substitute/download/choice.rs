@@ -288,7 +288,7 @@ const NOT_OVERLAPPED: f64 = 0.25;
 /// Before anything was measured: a good line, 30 MB/s.
 const ASSUMED_LINK: f64 = 30e6;
 
-/// Bytes of nar per second and core, as measured with the decoders used here.
+/// Bytes of nar per second and core, as measured with the decoders used here; estimated for br and lz4.
 const fn assumed_decoder(method: Compression) -> f64 {
     match method {
         Compression::None => 5e9,
