@@ -119,7 +119,7 @@ impl MissGroup {
         }
     }
 
-    /// The word for scripts.
+    /// The name in JSON.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::BadSignature => "bad-signature",

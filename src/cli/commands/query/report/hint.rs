@@ -1,5 +1,5 @@
-//! What the user can do about an item: it depends on the kind of miss, and of one that another
-//! server than the first made good, on what the first said.
+//! What the user can do about an item. It depends on the kind of miss; for an item that only another
+//! server than the first has, on the answer of the first.
 
 use crate::cli::advice::Advice;
 use crate::substitute::item_lookup::ItemLookup;
@@ -58,7 +58,7 @@ fn of_group(kind: MissGroup, advice: &Advice) -> String {
     hint.to_owned()
 }
 
-/// What to do when `first` is what the first server said, and another one has the item.
+/// What to do when the first server gave the answer `first`, and another one has the item.
 fn of_first(first: &ServerAnswer, advice: &Advice) -> String {
     let hint = match &first.outcome {
         LookupOutcome::Refused(_) | LookupOutcome::Unusable(_) | LookupOutcome::Unreadable(_) => {
