@@ -104,7 +104,11 @@ impl Installer {
                 return Err(ItemError::Interrupted);
             }
 
-            tracing::debug!(url = %candidate.url.path(), reason = error.reason(), "download failed");
+            tracing::debug!(
+                url = server_url::redacted(&candidate.url),
+                reason = error.reason(),
+                "download failed"
+            );
             let stop = error.class() == FailureClass::Local;
             retries.failed(candidate.server, error.outage());
 
