@@ -385,8 +385,8 @@ fn offer(publisher: &Publisher, downloads: &str) {
 fn a_narinfo_without_a_usable_download_does_not_hide_the_next_server() {
     let unusable = [
         (
-            "URL: 1.nar\nCompression: br\n",
-            "compression `br` is not supported",
+            "URL: 1.nar\nCompression: lrzip\n",
+            "compression `lrzip` is not supported",
         ),
         ("URL: 1.nar\n", "no compression method"),
         (
@@ -443,7 +443,7 @@ fn a_narinfo_without_a_usable_download_authorizes_another_mirror_s_nar() {
     let mirror = &scene.publishers[1];
     std::fs::copy(scene.publishers[0].nar(ITEM), mirror.nar(ITEM)).unwrap();
     offer(mirror, "URL: 1.nar\nCompression: none\n");
-    offer(&scene.publishers[0], "URL: 1.nar\nCompression: br\n");
+    offer(&scene.publishers[0], "URL: 1.nar\nCompression: lrzip\n");
     Publisher::trust(&scene.sandbox, &[&scene.publishers[0]]);
     let item = format!("/gnu/store/{}", name(ITEM));
     let urls = format!("{} {}", scene.publishers[0].url(), mirror.url());
