@@ -83,6 +83,14 @@ pub(crate) enum CliError {
     /// The sandbox is required and not supported.
     #[error("--sandbox require: this process cannot be confined")]
     Sandbox(#[source] SandboxError),
+    /// The limit of memory is too low to begin at all.
+    #[error("the limit of memory is {limit} KiB (`ulimit -v`); at least {needed} KiB are needed")]
+    MemoryLimit {
+        /// The limit.
+        limit: u64,
+        /// What is needed.
+        needed: u64,
+    },
     /// Threads cannot be started.
     #[error("starting threads")]
     Threads(#[source] io::Error),
@@ -125,6 +133,7 @@ impl CliError {
             | Self::File { .. }
             | Self::LookupCache(_)
             | Self::Sandbox(_)
+            | Self::MemoryLimit { .. }
             | Self::Threads(_)
             | Self::Serve(_)
             | Self::Output(_) => Exit::Local,

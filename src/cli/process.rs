@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::exit::Exit;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
+
+use super::error::CliError;
+use super::exit::Exit;
 
 /// Files of store items are created with their final mode, which the umask must not touch;
 /// each directory that is being unpacked is held open; and memory that was used goes back. Too
@@ -37,7 +39,51 @@ pub(super) fn prepare() {
     }
 
     give_large_blocks_back();
+    prepare_for_little_memory();
 }
+
+/// Checks the limits of memory, if there are any, for a command that fetches or looks up.
+///
+/// # Errors
+/// [`CliError::MemoryLimit`].
+pub(super) fn check_memory_limit() -> Result<(), CliError> {
+    match memory_limit() {
+        Some(limit) if limit < MEMORY_MIN => Err(CliError::MemoryLimit {
+            limit: limit >> 10,
+            needed: MEMORY_MIN >> 10,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The lowest limit of the memory of this process.
+fn memory_limit() -> Option<u64> {
+    [Resource::As, Resource::Data]
+        .into_iter()
+        .filter_map(|resource| getrlimit(resource).current)
+        .min()
+}
+
+/// With a limit of memory, all threads share one arena: glibc reserves 64 MiB of addresses for each
+/// other one.
+fn prepare_for_little_memory() {
+    if memory_limit().is_some() {
+        share_one_arena();
+    }
+}
+
+#[cfg(target_env = "gnu")]
+#[expect(
+    unsafe_code,
+    reason = "a C library call that only sets a number of the allocator"
+)]
+fn share_one_arena() {
+    // SAFETY: as in `give_large_blocks_back`.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn share_one_arena() {}
 
 /// Has the allocator give every large block back when it is freed.
 ///
@@ -64,3 +110,7 @@ fn give_large_blocks_back() {}
 const LARGE_BLOCK_BYTES: i32 = 512 << 10;
 
 const OPEN_FILES: u64 = 65_536;
+
+/// A fetch takes less than 100 MiB, of the decoders' memory a half; the program itself, its libraries and
+/// the stacks of its threads take the rest. Measured: with 100 MB of addresses a closure is fetched.
+const MEMORY_MIN: u64 = 128 << 20;

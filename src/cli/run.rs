@@ -196,6 +196,12 @@ fn carry_out(
     ) {
         context.cancel.on_interrupt().map_err(CliError::Threads)?;
     }
+    if matches!(
+        command,
+        Command::Fetch(_) | Command::Query(_) | Command::Substitute(_)
+    ) {
+        process::check_memory_limit()?;
+    }
 
     match command {
         Command::Fetch(args) => commands::fetch::run(context, args),

@@ -10,22 +10,20 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::closure::Closure;
 use super::connection::{self, Access};
+use super::database_wait::retried;
 use super::error::StoreError;
 use super::layout::Layout;
-use super::lock_holder::LockHolder;
 use super::registration::Registration;
-use super::wait::{LockWait, StoreObserver};
+use super::wait::StoreObserver;
 use crate::format::store_path::{Dialect, StoreDir, StorePath};
 use crate::no_follow::real_path;
-use crate::sqlite::is_damage;
 
 /// The outputs of a derivation: output name and path.
 pub(super) type Outputs = Vec<(String, StorePath)>;
@@ -345,55 +343,10 @@ fn insert_references(
     Ok(missing)
 }
 
-fn failure(action: &'static str, path: PathBuf, source: rusqlite::Error) -> StoreError {
-    if is_damage(&source) {
-        StoreError::DamagedDatabase { path, source }
-    } else {
-        StoreError::Database {
-            action,
-            path,
-            source,
-        }
-    }
-}
-
 /// Numbers in the database are signed.
 fn signed(number: u64) -> rusqlite::Result<i64> {
     i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
-
-/// Does `work` with the database at `path`, again and again while another process has locked it.
-fn retried<T>(
-    path: &Path,
-    observer: &dyn StoreObserver,
-    action: &'static str,
-    mut work: impl FnMut() -> rusqlite::Result<T>,
-) -> Result<T, StoreError> {
-    let mut wait = None;
-    loop {
-        let source = match work() {
-            Ok(done) => return Ok(done),
-            Err(error) => error,
-        };
-        let is_locked = source.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
-        let wait = wait.get_or_insert_with(|| LockWait::new(observer, path));
-        if !is_locked || wait.elapsed() > LOCKED_MAX {
-            return Err(failure(action, path.to_owned(), source));
-        }
-        wait.pause(|| holder(path))?;
-    }
-}
-
-/// The process that writes to the database at `path`. With a log, writers lock the index of it.
-fn holder(path: &Path) -> Option<LockHolder> {
-    let mut index = path.as_os_str().to_owned();
-    index.push("-shm");
-    LockHolder::writing(Path::new(&index)).or_else(|| LockHolder::writing(path))
-}
-
-/// A builder or collector of the daemon may hold the write lock for long on a slow disk;
-/// giving up early would fail an item that is already unpacked.
-const LOCKED_MAX: Duration = Duration::from_secs(3600);
 
 const SELECT_NAR_SIZE: &str = "SELECT narSize FROM ValidPaths WHERE path = ?1";
 const SELECT_ID: &str = "SELECT id FROM ValidPaths WHERE path = ?1";

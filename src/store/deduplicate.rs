@@ -10,9 +10,12 @@
 //! [`Links::link_written`] only use what is there, and [`Links::publish`] is for files of trees
 //! that are verified.
 //!
-//! Of an entry only size and mode are checked, as stock programs do. A repair, where the entry may be
-//! damaged, compares its contents: see [`EntryCheck`].
+//! Of an entry only what one `fstat` tells is checked: kind, size, mode, time and owner. Whether its
+//! contents still have the hash of its name is for a verification of the store (`guix gc
+//! --verify=contents`). A repair, where the entry may be damaged, compares contents: see
+//! [`EntryCheck`].
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -41,8 +44,8 @@ pub(crate) struct Links {
 /// What is checked of an entry before a file is linked to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EntryCheck {
-    /// Its size and mode.
-    SizeAndMode,
+    /// What `fstat` tells.
+    Attributes,
     /// All: it has to equal a file that was just written, and is replaced where it does not.
     Contents,
 }
@@ -75,7 +78,7 @@ impl Links {
     pub(super) fn new(store: Arc<OwnedFd>) -> Self {
         Self {
             directory: Arc::new(LinksDirectory::new(store)),
-            entry_check: EntryCheck::SizeAndMode,
+            entry_check: EntryCheck::Attributes,
         }
     }
 
@@ -100,8 +103,9 @@ impl Links {
     }
 
     /// Makes `name` in `dir`, which must not exist, a hard link to the entry of `file`, if there
-    /// is one. An entry of another size or mode is corrupt, and deleted. In a repair there is
-    /// nothing yet to compare an entry with.
+    /// is one. An entry with other attributes is corrupt, and deleted; so that another user who can
+    /// write to it does not change files of items. In a repair there is nothing yet to compare an
+    /// entry with.
     ///
     /// # Errors
     /// [`StoreError::Deduplicate`] when the name cannot be made at all.
@@ -115,7 +119,7 @@ impl Links {
             return Ok(LinkOutcome::NotCompared);
         }
         self.try_link_existing(file, dir, name)
-            .or_else(without_entry)
+            .or_else(|error| self.without_entry(error))
             .map_err(|errno| failure(file_name(name), errno))
     }
 
@@ -128,7 +132,8 @@ impl Links {
         let links = self.directory.open()?;
         let entry = file.entry_name();
         linkat(&links, &entry, dir, name, AtFlags::empty())?;
-        if file.is_of(&statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?) {
+        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if file.is_of(&stat, self.directory.store_owner()) {
             return Ok(LinkOutcome::Done);
         }
 
@@ -155,7 +160,22 @@ impl Links {
         match replaced {
             Ok(ReplacedName::File) => Ok(LinkOutcome::Done),
             Ok(ReplacedName::Entry) => Ok(LinkOutcome::Absent),
-            Err(error) => without_entry(error).map_err(|errno| failure(file_name(name), errno)),
+            Err(error) => self
+                .without_entry(error)
+                .map_err(|errno| failure(file_name(name), errno)),
+        }
+    }
+
+    /// The outcome when an entry cannot be reached or linked to.
+    fn without_entry(&self, error: Errno) -> io::Result<LinkOutcome> {
+        match error {
+            Errno::NOENT => Ok(LinkOutcome::Absent),
+            Errno::OPNOTSUPP | Errno::NOSYS => {
+                self.directory.note_no_hard_links();
+                Ok(LinkOutcome::Unusable)
+            }
+            error if is_limit(error) => Ok(LinkOutcome::Unusable),
+            error => Err(error),
         }
     }
 
@@ -179,6 +199,10 @@ impl Links {
             let offered = match added {
                 Ok(()) => return Ok(EntryOutcome::Added),
                 Err(Errno::EXIST) => self.replace(file, dir, path),
+                Err(error) if means_no_hard_links(error) => {
+                    self.directory.note_no_hard_links();
+                    return Ok(EntryOutcome::Skipped);
+                }
                 Err(Errno::NOENT) => {
                     // Either `.links` is missing, or the file itself.
                     statat(dir, path, AtFlags::SYMLINK_NOFOLLOW)
@@ -202,6 +226,11 @@ impl Links {
         Ok(EntryOutcome::Skipped)
     }
 
+    /// Whether it has turned out since the last call that the file system has no hard links.
+    pub(super) fn take_no_hard_links(&self) -> bool {
+        self.directory.take_no_hard_links()
+    }
+
     /// Deletes the entry with this hash when nothing but `.links` names it.
     pub(super) fn remove_unused(&self, hash: &[u8; 32]) -> io::Result<()> {
         let links = self.directory.open()?;
@@ -213,6 +242,11 @@ impl Links {
         } else {
             Ok(())
         }
+    }
+
+    /// See [`LinksDirectory::remove_left`].
+    pub(super) fn remove_left(&self, process: &str, linked: &HashMap<u64, u64>) -> io::Result<()> {
+        self.directory.remove_left(process, linked)
     }
 
     /// Puts one of the two in the place of the other: the file `path` below `dir` and the entry of
@@ -278,8 +312,8 @@ impl Links {
     ) -> io::Result<ReplacedName> {
         let entry = statat(links, temporary, AtFlags::SYMLINK_NOFOLLOW)?;
         match self.entry_check {
-            _ if !file.is_of(&entry) => Ok(ReplacedName::Entry),
-            EntryCheck::SizeAndMode => Ok(ReplacedName::File),
+            _ if !file.is_of(&entry, self.directory.store_owner()) => Ok(ReplacedName::Entry),
+            EntryCheck::Attributes => Ok(ReplacedName::File),
             EntryCheck::Contents => compared(links, temporary, dir, name),
         }
     }
@@ -288,15 +322,6 @@ impl Links {
     #[must_use]
     pub(super) fn store(&self) -> &Arc<OwnedFd> {
         self.directory.store()
-    }
-}
-
-/// The outcome when an entry cannot be reached or linked to.
-fn without_entry(error: Errno) -> io::Result<LinkOutcome> {
-    match error {
-        Errno::NOENT => Ok(LinkOutcome::Absent),
-        error if is_limit(error) => Ok(LinkOutcome::Unusable),
-        error => Err(error),
     }
 }
 
@@ -317,11 +342,17 @@ fn split(path: &CStr) -> Option<(CString, CString)> {
 
 /// Whether a link failed for a reason that leaves the file itself as good as ever: too many
 /// links to the inode, a full directory index or quota, `.links` that is no directory or on another
-/// file system, or the kernel's rule against links to files of other owners.
+/// file system, the kernel's rule against links to files of other owners, or a file system without
+/// hard links.
 pub(super) fn is_limit(error: Errno) -> bool {
     let full = [Errno::MLINK, Errno::NOSPC, Errno::DQUOT];
-    let elsewhere = [Errno::XDEV, Errno::PERM, Errno::NOTDIR, Errno::LOOP];
-    full.contains(&error) || elsewhere.contains(&error)
+    let elsewhere = [Errno::XDEV, Errno::NOTDIR, Errno::LOOP, Errno::ACCESS];
+    full.contains(&error) || elsewhere.contains(&error) || means_no_hard_links(error)
+}
+
+/// Whether a link to a file of this process failed because the file system has none.
+fn means_no_hard_links(error: Errno) -> bool {
+    [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS].contains(&error)
 }
 
 fn file_name(name: &CStr) -> &Path {

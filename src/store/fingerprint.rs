@@ -1,6 +1,7 @@
 //! What equal files have in common, and whether an entry of `.links` is one of them.
 
 use rustix::fs::{FileType, Mode, Stat};
+use rustix::process::geteuid;
 
 use crate::format::base32;
 
@@ -26,11 +27,15 @@ impl Fingerprint {
         base32::encode(&self.hash)
     }
 
-    /// Whether a file may have this fingerprint. An entry cut short by a crash, or damaged, must
-    /// not spread to further items, nor one whose mode was wrong from its creation.
-    pub(super) fn is_of(&self, stat: &Stat) -> bool {
+    /// Whether an entry has the attributes of a file with this fingerprint, in canonical form. One cut
+    /// short by a crash, or changed since, must not spread to further items; nor one that belongs to a
+    /// user other than this one, the `store_owner` and root, who could change it later.
+    pub(super) fn is_of(&self, stat: &Stat, store_owner: u32) -> bool {
+        let owners = [0, store_owner, geteuid().as_raw()];
         FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
             && u64::try_from(stat.st_size) == Ok(self.size)
             && Mode::from_raw_mode(stat.st_mode) == canonical::file_mode(self.executable)
+            && stat.st_mtime == canonical::MTIME_SECS
+            && owners.contains(&stat.st_uid)
     }
 }

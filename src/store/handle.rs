@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tracing::debug;
@@ -21,6 +22,7 @@ use super::directory::{FreeSpace, free_space, open_directory};
 use super::error::{StoreError, on};
 use super::item_lock::{ItemLock, TriedItem};
 use super::layout::Layout;
+use super::leftovers::Leftovers;
 use super::lock_file::LockFile;
 use super::lock_holder;
 use super::lock_kind::{LockKind, LockMode};
@@ -59,6 +61,8 @@ pub struct Store {
     observer: Arc<dyn StoreObserver>,
     /// The time since every item that was tried is locked by other processes.
     busy: Mutex<Option<WaitReport>>,
+    /// Whether it was reported that files are copied, because they cannot be linked.
+    is_copying: AtomicBool,
     /// Held shared: no other program changes the database's schema meanwhile.
     _big_lock: Option<LockFile>,
 }
@@ -75,7 +79,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         lock_holder::prepare();
         let lock_kind = LockKind::of(layout.store_dir().dialect());
-        let (big_lock, database) = match mode {
+        let (big_lock, mut database) = match mode {
             OpenMode::ReadOnly => (None, open::read_only(&layout, lock_kind, &observer)?),
             OpenMode::Existing(sync) => open::existing(&layout, lock_kind, sync, &observer)?,
             OpenMode::Create(sync) => open::or_create(&layout, lock_kind, sync, &observer)?,
@@ -86,16 +90,27 @@ impl Store {
                 Some(TempRoots::open(&layout, lock_kind, &observer)?)
             }
         };
-        let store = open_directory(&layout, layout.store())?;
+        let links = Links::new(Arc::new(open_directory(&layout, layout.store())?));
+        if let Some(temp_roots) = &temp_roots {
+            let mut leftovers = Leftovers {
+                layout: &layout,
+                kind: lock_kind,
+                links: &links,
+                database: &mut database,
+                temp_roots: temp_roots.directory(),
+            };
+            leftovers.remove();
+        }
 
         Ok(Self {
             lock_kind,
             mode,
             database: Mutex::new(database),
             temp_roots: temp_roots.map(Mutex::new),
-            links: Arc::new(Links::new(Arc::new(store))),
+            links: Arc::new(links),
             observer,
             busy: Mutex::new(None),
+            is_copying: AtomicBool::new(false),
             _big_lock: big_lock,
             layout,
         })
@@ -253,6 +268,7 @@ impl Store {
             .map(|item| Registration::of(item.narinfo()))
             .collect();
 
+        self.report_missing_hard_links();
         // The rows must not be on the disk before the items are.
         self.writing()?.sync_items(self.links.store()).map_err(on(
             self.layout.store(),
@@ -263,6 +279,17 @@ impl Store {
         debug!(items = batch.len(), "registered");
         batch.into_iter().for_each(Published::keep);
         Ok(())
+    }
+
+    /// Reports once that files are not deduplicated.
+    fn report_missing_hard_links(&self) {
+        if self.links.take_no_hard_links() && !self.is_copying.swap(true, Ordering::Relaxed) {
+            let store = self.layout.store().display();
+            let text = format!(
+                "equal files are not shared: {store} is on a file system without hard links"
+            );
+            self.observer.note(&text);
+        }
     }
 
     /// Writes `batch` to the database, in one transaction.
@@ -307,7 +334,7 @@ impl Store {
         &self.links
     }
 
-    /// How many bytes can still be written to the file system of the store.
+    /// What can still be written to the file system of the store.
     ///
     /// # Errors
     /// The file system does not say.

@@ -3,10 +3,12 @@
 //! It is opened once, as a directory and not through a symbolic link, by which another user could
 //! choose where files of the store are linked to. Entries are reached through it.
 
+use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, fstat, linkat, openat, statat, unlinkat};
 use rustix::io::{self, Errno};
 use rustix::path;
 
@@ -20,19 +22,40 @@ use super::layout::LINKS;
 pub(super) struct LinksDirectory {
     store: Arc<OwnedFd>,
     opened: Mutex<Option<Arc<OwnedFd>>>,
+    store_owner: u32,
+    /// Set when the file system turns out to have no hard links.
+    has_no_hard_links: AtomicBool,
 }
 
 impl LinksDirectory {
     pub(super) fn new(store: Arc<OwnedFd>) -> Self {
         Self {
+            // Root is an owner that is trusted in any case.
+            store_owner: fstat(&store).map_or(0, |stat| stat.st_uid),
             store,
             opened: Mutex::default(),
+            has_no_hard_links: AtomicBool::new(false),
         }
     }
 
     /// The store directory.
     pub(super) fn store(&self) -> &Arc<OwnedFd> {
         &self.store
+    }
+
+    /// Who owns the store directory.
+    pub(super) fn store_owner(&self) -> u32 {
+        self.store_owner
+    }
+
+    /// Notes that the file system has no hard links.
+    pub(super) fn note_no_hard_links(&self) {
+        self.has_no_hard_links.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was noted since the last call.
+    pub(super) fn take_no_hard_links(&self) -> bool {
+        self.has_no_hard_links.swap(false, Ordering::Relaxed)
     }
 
     /// The open directory.
@@ -50,6 +73,36 @@ impl LinksDirectory {
         Ok(directory)
     }
 
+    /// Removes what an ended `process` left in `.links`: its temporary names, and the files that
+    /// `linked` has, with as many names in trees that are about to be removed as they have besides.
+    pub(super) fn remove_left(&self, process: &str, linked: &HashMap<u64, u64>) -> io::Result<()> {
+        let links = self.open()?;
+        let temporary = format!("{TEMPORARY_PREFIX}{process}-");
+        let listed = openat(&links, c".", LISTED, Mode::empty())?;
+        let mut entries = Vec::new();
+        for entry in Dir::new(listed)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else {
+                continue;
+            };
+            if name.starts_with(&temporary) {
+                discard(&links, name)?;
+            } else if let Some(&names) = linked.get(&entry.ino()) {
+                entries.push((name.to_owned(), names));
+            }
+        }
+
+        // Only now, because temporary names count as well.
+        for (entry, names) in entries {
+            let stat = statat(&links, &entry, AtFlags::SYMLINK_NOFOLLOW)?;
+            // The type of the number of links depends on the machine.
+            if u128::from(stat.st_nlink) == u128::from(names) + 1 {
+                discard(&links, &entry)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the directory if it is missing, also when it was deleted after it had been opened.
     pub(super) fn create(&self) -> io::Result<()> {
         *lock(&self.opened) = None;
@@ -60,6 +113,14 @@ impl LinksDirectory {
     }
 }
 
+/// To list `.links`, which is open as a mere handle.
+const LISTED: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+/// How temporary names in `.links` begin, before the process id.
+pub(super) const TEMPORARY_PREFIX: &str = ".tmp-link-";
+
 /// A new name in `links` for the file `name` in `dir`.
 pub(super) fn temporary_link<P: path::Arg + Copy>(
     links: &OwnedFd,
@@ -67,7 +128,11 @@ pub(super) fn temporary_link<P: path::Arg + Copy>(
     name: P,
 ) -> io::Result<String> {
     loop {
-        let temporary = format!(".tmp-link-{}-{}", std::process::id(), fastrand::u32(..));
+        let temporary = format!(
+            "{TEMPORARY_PREFIX}{}-{}",
+            std::process::id(),
+            fastrand::u32(..)
+        );
         match linkat(dir, name, links, &temporary, AtFlags::empty()) {
             Ok(()) => return Ok(temporary),
             Err(Errno::EXIST) => {}

@@ -94,18 +94,18 @@ impl Drop for Staging {
     }
 }
 
-/// Removes what dead processes of this user left beside `destination` on their way to it.
+/// Removes what processes of this user that have ended left in the directory of `destination`, on
+/// their way to any destination there.
 ///
 /// # Errors
 /// [`StoreError::Read`] or [`StoreError::Remove`]; the rest may still be there.
 pub(crate) fn remove_leftovers(destination: &Destination) -> Result<(), StoreError> {
-    let names = Names::of(destination.name());
-    let path = destination.path();
-    let ids = names
-        .ids_in(destination.parent())
-        .map_err(on(&path, |path, source| StoreError::Read { path, source }))?;
+    let path = destination.parent_path();
+    let found = Names::all_in(destination.parent())
+        .map_err(on(path, |path, source| StoreError::Read { path, source }))?;
 
-    for id in ids {
+    for (prefix, id) in found {
+        let names = Names { prefix };
         let tree = destination.sibling(names.tree(&id));
         remove_if_abandoned(&tree, &names.lock(&id)).map_err(on(
             &tree.path(),
@@ -198,7 +198,7 @@ impl Names {
             length -= 1;
         }
         Self {
-            prefix: [b".", &name[..length], b".subst-"].concat(),
+            prefix: [b".", &name[..length], MARK].concat(),
         }
     }
 
@@ -214,26 +214,35 @@ impl Names {
         EntryName::new(&name).expect("a part of an entry name with these affixes is one too")
     }
 
-    /// The ids of all temporary names in `parent`, of trees and of locks.
-    fn ids_in(&self, parent: BorrowedFd<'_>) -> io::Result<BTreeSet<String>> {
-        let mut ids = BTreeSet::new();
+    /// The prefixes and ids of all temporary names in `parent`, of trees and of locks.
+    fn all_in(parent: BorrowedFd<'_>) -> io::Result<BTreeSet<(Vec<u8>, String)>> {
+        let mut found = BTreeSet::new();
         for entry in Dir::read_from(parent)? {
             let entry = entry?;
-            let id = entry.file_name().to_bytes().strip_prefix(&*self.prefix);
-            let id = id.map(|id| id.strip_suffix(LOCK_SUFFIX).unwrap_or(id));
-            ids.extend(id.and_then(parse_id));
+            let name = entry.file_name().to_bytes();
+            let name = name.strip_suffix(LOCK_SUFFIX).unwrap_or(name);
+            let Some((prefix, id)) = name.split_at_checked(name.len().saturating_sub(ID_BYTES))
+            else {
+                continue;
+            };
+            if prefix.starts_with(b".") && prefix.len() > MARK.len() && prefix.ends_with(MARK) {
+                found.extend(parse_id(id).map(|id| (prefix.to_vec(), id)));
+            }
         }
-        Ok(ids)
+        Ok(found)
     }
 }
 
 /// Exactly the sixteen digits that [`Staging::begin`] writes.
 fn parse_id(id: &[u8]) -> Option<String> {
-    let is_id = id.len() == 16 && id.iter().all(|digit| b"0123456789abcdef".contains(digit));
+    let is_id = id.len() == ID_BYTES && id.iter().all(|digit| b"0123456789abcdef".contains(digit));
     is_id.then(|| String::from_utf8_lossy(id).into_owned())
 }
 
 const LOCK_SUFFIX: &[u8] = b".lock";
+/// Behind the name of the destination, before the digits.
+const MARK: &[u8] = b".subst-";
+const ID_BYTES: usize = 16;
 /// With `.`, `.subst-`, sixteen digits and `.lock`, 255 bytes.
 const NAME_MAX_BYTES: usize = 226;
 /// A name is taken by chance once in 2^64 times.

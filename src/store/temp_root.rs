@@ -10,7 +10,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -55,6 +55,11 @@ impl TempRoots {
             file: None,
             added: HashSet::new(),
         })
+    }
+
+    /// The directory of all files of temp roots.
+    pub(super) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
     }
 
     /// Makes this process's file. Waits while a collector of Guix is running.

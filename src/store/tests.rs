@@ -17,6 +17,7 @@ use crate::testing::eventually;
 
 mod contention;
 mod damage;
+mod leftovers;
 mod links;
 mod mounts;
 mod peer;

@@ -30,6 +30,8 @@ fn leftovers_of_dead_processes_are_removed_and_nothing_else() {
     for name in [
         ".tree.subst-0000000000000001",
         ".tree.subst-0000000000000002",
+        // On the way to another destination.
+        ".other.subst-0000000000000001",
     ] {
         std::fs::create_dir(at(name)).unwrap();
         std::fs::write(at(name).join("half"), "").unwrap();
@@ -37,7 +39,7 @@ fn leftovers_of_dead_processes_are_removed_and_nothing_else() {
     std::fs::write(at(".tree.subst-0000000000000001.lock"), "").unwrap();
     std::fs::write(at(".tree.subst-0000000000000003.lock"), "").unwrap();
     let others = [
-        ".other.subst-0000000000000001",
+        ".subst-0000000000000001",
         ".tree.subst-000000000000000g",
         ".tree.subst-1",
         ".tree.subst-0000000000000001.log",

@@ -27,6 +27,22 @@ fn set_mode(path: &std::path::Path, mode: u32) {
     std::fs::set_permissions(path, mode).unwrap();
 }
 
+fn set_modified(path: &std::path::Path, seconds: u64) {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    File::open(path).unwrap().set_modified(time).unwrap();
+}
+
+fn make_modified(entry: &Path) {
+    set_modified(entry, 1_700_000_000);
+}
+
+/// Gives the entry to another user, where that is allowed; else it is modified.
+fn give_away(entry: &Path) {
+    if std::os::unix::fs::chown(entry, Some(12345), None).is_err() {
+        make_modified(entry);
+    }
+}
+
 impl Scene {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
@@ -53,6 +69,7 @@ impl Scene {
 
     fn write(&self, name: &str) {
         std::fs::write(self.path(name), vec![1; 10_000]).unwrap();
+        set_modified(&self.path(name), 1);
         set_mode(&self.path(name), 0o444);
     }
 
@@ -162,6 +179,27 @@ fn an_entry_with_another_mode_is_replaced() {
         1,
         "no temporary link is left"
     );
+}
+
+#[test]
+fn an_entry_that_was_modified_or_belongs_to_another_user_is_replaced() {
+    for change in [make_modified, give_away] {
+        let scene = Scene::new();
+        scene.write("a");
+        scene.publish("a");
+        change(&scene.entry());
+        assert_eq!(scene.link("b"), LinkOutcome::Absent);
+        assert!(!scene.entry().exists() && !scene.path("b").exists());
+
+        scene.write("b");
+        scene.publish("b");
+        change(&scene.entry());
+        scene.write("c");
+        assert_eq!(scene.link_written("c"), LinkOutcome::Absent);
+        assert_eq!(scene.publish("c"), EntryOutcome::Added);
+        assert_eq!(scene.inode("c"), scene.entry().metadata().unwrap().ino());
+        assert_eq!(scene.links_dir_names().len(), 1);
+    }
 }
 
 #[test]

@@ -94,6 +94,13 @@ fn serve() {
                     break "locked".to_owned();
                 }
             },
+            // Whatever the file contains.
+            "lock-any" => {
+                let file = open(path);
+                record_lock(&file, libc::F_WRLCK, true);
+                held.push(file);
+                "locked".to_owned()
+            }
             // Opens it, as the first step of locking it does.
             "open" => {
                 held.push(open(path));

@@ -146,6 +146,55 @@ fn too_few_file_descriptors_are_a_local_error() {
 }
 
 #[test]
+fn a_limit_of_memory_is_a_local_error_or_enough() {
+    for kibibytes in [60_000, 120_000, 160_000, 262_144, 400_000] {
+        let (sandbox, _fixture, server) = sandbox_with_server();
+        let ended = with_limit(&sandbox, &format!("-v {kibibytes}"), &server.url());
+        assert_orderly(&sandbox, &ended);
+        if kibibytes < 131_072 {
+            let ended = ended.exits(5).says("limit of memory");
+            assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_file_system_without_hard_links_gets_copies_and_one_note() {
+    if !Command::new("strace")
+        .arg("-V")
+        .output()
+        .is_ok_and(|ended| ended.status.success())
+    {
+        eprintln!("left out: strace makes linkat fail, and is missing");
+        return;
+    }
+    for error in ["EOPNOTSUPP", "ENOSYS", "EPERM", "EMLINK"] {
+        let (sandbox, fixture, _server) = sandbox_with_server();
+        let inject = format!("inject=linkat:error={error}");
+        let wrapper = [
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=linkat",
+            "-e",
+            &inject,
+        ];
+        let program = Path::new(env!("CARGO_BIN_EXE_subst"));
+        let url = format!("file://{}", fixture.dir.display());
+        let ended = run(wrapped(&sandbox, &wrapper, program, &url)).exits(0);
+        super::assert_complete(&sandbox);
+        let notes = ended.stderr.matches("without hard links").count();
+        // The others may also mean that this very file cannot be linked.
+        if ["EOPNOTSUPP", "ENOSYS"].contains(&error) {
+            assert_eq!(notes, 1, "{error}: {}", ended.stderr);
+        }
+    }
+}
+
+#[test]
 fn a_file_size_limit_is_an_error_and_does_not_kill() {
     for blocks in [0, 1, 8, 64, 200, 1000, 100_000] {
         let (sandbox, _fixture, server) = sandbox_with_server();

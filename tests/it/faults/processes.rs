@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{assert_complete, assert_nothing, only};
-use crate::support::listing::unused_links;
+use crate::support::listing::{names, unused_links};
 use crate::support::sandbox::{Running, make_writable};
 use crate::support::{Kind, Reply, Sandbox, Server, item, wait_until};
 
@@ -64,6 +64,26 @@ fn after_a_kill_the_next_run_succeeds() {
     let ended = sandbox.subst(&gate.server.url(), &["fetch", &top]).exits(0);
     ended.prints(&format!("{top}\n"));
     assert_complete(&sandbox);
+}
+
+#[test]
+fn what_a_killed_run_left_is_removed_by_a_fetch_of_another_item() {
+    let (sandbox, fixture) = only("none");
+    let gate = Gate::before(fixture.dir.clone());
+    let mut running = stuck_in_tree(&sandbox, &gate.server.url());
+    running.kill();
+    assert_eq!(running.end().code, None);
+    let temp_roots = sandbox.root().join("var/guix/temproots");
+    assert_eq!(names(&temp_roots).len(), 1);
+
+    sandbox
+        .subst(&fixture.url(), &["fetch", &item("notes")])
+        .exits(0);
+    let left = names(&sandbox.store());
+    let is_rest = |name: &&String| name.ends_with(".tmp") || name.ends_with(".lock");
+    assert_eq!(left.iter().find(is_rest), None, "{left:?}");
+    assert_eq!(names(&temp_roots), [""; 0]);
+    assert_eq!(unused_links(&sandbox.store()), [""; 0]);
 }
 
 #[test]

@@ -68,6 +68,38 @@ fn too_little_free_space_is_reported_before_anything_is_written() {
 }
 
 #[test]
+fn a_read_only_store_reports_valid_items() {
+    let sandbox = Sandbox::new();
+    let (program, root) = (env!("CARGO_BIN_EXE_subst"), sandbox.root());
+    let root = root.display();
+    let fetch = format!("'{program}' fetch --root '{root}' --offline");
+    let (valid, other) = (
+        item("sample"),
+        "/gnu/store/0f9qzp1g3jy45al4zspzqah9f8d5bisp-missing",
+    );
+    let after = format!(
+        "mount -o remount,ro '{root}' || exit 77
+         {fetch} {valid} || status=$?
+         {fetch} {other} && status=1
+         test $? -eq 5 || status=2"
+    );
+    let Some(ended) = on_small_disk(&sandbox, "size=50m", &after) else {
+        return;
+    };
+    // By the fetch, and when nothing can be written.
+    ended.exits(0).prints(&format!("{valid}\n{valid}\n"));
+}
+
+#[test]
+fn a_disk_without_enough_files_is_reported_before_anything_is_written() {
+    let sandbox = Sandbox::new();
+    let Some(ended) = on_small_disk(&sandbox, "size=50m,nr_inodes=26", &leftovers(&sandbox)) else {
+        return;
+    };
+    ended.exits(5).prints("").says("entries (inodes) needed");
+}
+
+#[test]
 fn a_disk_that_fills_up_has_only_complete_items() {
     for inodes in [40, 60, 90] {
         let sandbox = Sandbox::new();

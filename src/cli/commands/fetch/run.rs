@@ -9,7 +9,10 @@ use crate::cli::context::{Context, Purpose};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::format::store_path::StorePath;
-use crate::substitute::closure::{ClosureFetch, OnFailure, Planner, References, StoreView};
+use crate::store::{Remedy, Store, StoreError};
+use crate::substitute::closure::{
+    ClosureFetch, FetchOutcome, FetchPlan, OnFailure, Planner, References, StoreView,
+};
 
 use super::report::FetchReport;
 use super::{dry_run, output_tree};
@@ -33,7 +36,13 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
         return dry_run::run(context, &paths, references);
     }
 
-    let (planner, fetch) = setup(context, args)?;
+    let store = match context.store() {
+        Err(CliError::Store(refused)) if refused.remedy() == Some(Remedy::Privileges) => {
+            return report_valid(context, &paths, refused);
+        }
+        store => store?,
+    };
+    let (planner, fetch) = setup(context, args, store)?;
     let plan = planner.plan(&paths, references)?;
     if context.cancel.is_canceled() {
         return Ok(Exit::Interrupted);
@@ -67,8 +76,45 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     Ok(outcome.class().map_or(Exit::Done, Exit::from))
 }
 
-fn setup(context: &Context, args: &FetchArgs) -> Result<(Planner, ClosureFetch), CliError> {
-    let store = context.store()?;
+/// Reports items that are all valid, with everything they refer to, in a store that may not be written
+/// to, which was `refused`. No lock is taken.
+fn report_valid(
+    context: &Context,
+    paths: &[StorePath],
+    refused: StoreError,
+) -> Result<Exit, CliError> {
+    let Ok(Some(store)) = context.store_to_read() else {
+        return Err(refused.into());
+    };
+    let closure = store.closure(paths)?;
+    let is_valid = paths.iter().all(|path| closure.contains(path));
+    if !is_valid || !store.missing_trees(closure.items())?.is_empty() {
+        return Err(refused.into());
+    }
+
+    if context.settings.json {
+        let valid = paths.to_vec();
+        let report = FetchReport::new(&FetchPlan::default());
+        let outcome = FetchOutcome {
+            valid,
+            ..FetchOutcome::default()
+        };
+        context.output.json(&report.as_json(context, &outcome))?;
+        return Ok(Exit::Done);
+    }
+    for path in paths {
+        context
+            .output
+            .line(&context.settings.store_dir().full_name(path))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn setup(
+    context: &Context,
+    args: &FetchArgs,
+    store: Arc<Store>,
+) -> Result<(Planner, ClosureFetch), CliError> {
     let (network, resolver) = context.resolver(Purpose::Fetch, DiskChanges::STORE)?;
     let installer = Arc::new(context.installer(&network)?);
 
