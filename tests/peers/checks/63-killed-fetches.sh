@@ -33,7 +33,7 @@ leftovers() {
     find "$1/gnu/store" -maxdepth 1 \( -name '*.lock' -o -name '*.tmp' \)
     find "$1/gnu/store/.links" -type f -links 1
     find "$1/var/guix/temproots" -type f
-    find "$1/var/guix/db" -type f ! -name db.sqlite ! -name '*.sqlite-*' ! -name big-lock ! -name reserved
+    find "$1/var/guix/db" -type f ! -name db.sqlite ! -name '*.sqlite-*' ! -name big-lock ! -name reserved ! -name schema
     find "$1/var/cache" "$1/var/guix" \( -name '*.new' -o -name '*.part' -o -name '*-journal' \) 2> /dev/null
 }
 
