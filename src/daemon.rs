@@ -9,6 +9,7 @@
 //! [`query`] and [`substitute`] handle requests, [`serve`] is the loop around them.
 
 pub(crate) mod client_items;
+pub(crate) mod item_sync;
 pub(crate) mod log;
 pub(crate) mod options;
 pub(crate) mod prefetch;

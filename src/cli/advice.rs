@@ -144,7 +144,8 @@ impl Advice {
     }
 
     /// How to have a sound store database in the place of a damaged one, `file`. Nothing that is
-    /// registered in it may get lost, unless it can be fetched again.
+    /// registered in it may get lost, unless it can be fetched again. `.dump` comes first, since not every
+    /// build of sqlite3 can `.recover`; a database without the table is not moved into place.
     #[must_use]
     pub(crate) fn repair_database(&self, file: &Path) -> String {
         let directory = file.parent().unwrap_or(file);
@@ -164,9 +165,10 @@ impl Advice {
         };
         format!(
             "stop {daemon}, then run as root `cp -a {directory_word} {aside_word} && \
-             sqlite3 {aside_word}/db.sqlite .recover | sqlite3 {file_word}.new && \
-             mv {file_word}.new {file_word} && rm -f {file_word}-wal {file_word}-shm`; start {daemon} \
-             again and run `{check}`"
+             sqlite3 {aside_word}/db.sqlite .dump | sqlite3 {file_word}.new && \
+             sqlite3 {file_word}.new 'SELECT count(*) FROM ValidPaths' && \
+             mv {file_word}.new {file_word} && rm -f {file_word}-wal {file_word}-shm` (with `.recover` for \
+             `.dump` if that finds no rows); start {daemon} again and run `{check}`"
         )
     }
 

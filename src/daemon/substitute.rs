@@ -10,13 +10,14 @@ use std::sync::Arc;
 use crate::format::nar::EntryName;
 use crate::format::store_path::StoreDir;
 use crate::store::unpack::{Destination, NarMismatch, open_directory};
-use crate::store::{Links, StoreError, SyncMode, remove_tree};
+use crate::store::{Links, StoreError, remove_tree};
 use crate::substitute::chain;
 use crate::substitute::install::item::AllowedBuilds;
 use crate::substitute::install::{AttemptError, AvailableItem, Installer, ItemError};
 use crate::substitute::lookup::Resolver;
 use crate::substitute::progress::with_ticks;
 
+use super::item_sync::ItemSync;
 use super::log::ClientLog;
 use super::progress::{ClientProgress, INTERVAL};
 use super::reply::SubstituteReply;
@@ -73,8 +74,8 @@ pub(crate) struct SubstituteHelper {
     pub(crate) installer: Installer,
     /// Where files of items in the store are deduplicated, if they are to be.
     pub(crate) links: Option<Arc<Links>>,
-    /// What waits for the disk.
-    pub(crate) sync: SyncMode,
+    /// Brings items to the disk.
+    pub(crate) sync: ItemSync,
     /// Reports the progress of downloads to the client.
     pub(crate) progress: Arc<ClientProgress>,
 }
@@ -146,8 +147,7 @@ impl SubstituteHelper {
 
         // guix-daemon registers the references that `info` told it.
         let builds = AllowedBuilds::WithSameReferences;
-        // It makes the item valid as soon as it has the reply.
-        let sync = self.sync;
+        let sync = self.sync.mode();
         let checked = item.unpack(
             installer,
             resolver,
@@ -156,6 +156,7 @@ impl SubstituteHelper {
             builds,
             sync,
         )?;
+        self.sync.before_reply(&destination)?;
         let authorized = checked.keep();
         let narinfo = authorized.narinfo();
 

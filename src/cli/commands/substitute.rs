@@ -13,6 +13,7 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::settings::parse_servers;
 use crate::daemon::client_items::named_items;
+use crate::daemon::item_sync::ItemSync;
 use crate::daemon::log::ClientLog;
 use crate::daemon::options::DaemonOptions;
 use crate::daemon::prefetch::client::PrefetchClient;
@@ -201,7 +202,7 @@ fn substitute_helper(
         resolver,
         installer,
         links,
-        sync: context.settings.sync,
+        sync: ItemSync::new(context.settings.sync),
         progress,
     })
 }

@@ -60,7 +60,8 @@ impl AvailableItem {
     }
 
     /// Unpacks and verifies it at `destination`, from another build if `builds` allows that. Its
-    /// files are deduplicated in `links`, if given. Waits until it is on the disk, as `sync` says.
+    /// files are deduplicated in `links`, if given. What `sync` waits for in the end is written to the
+    /// disk meanwhile.
     ///
     /// # Errors
     /// No server gives the nar, or the tree cannot be written; nothing is left behind.
@@ -73,7 +74,7 @@ impl AvailableItem {
         builds: AllowedBuilds,
         sync: SyncMode,
     ) -> Result<Checked, ItemError> {
-        let write_ahead = installer.writers.write_ahead(sync, destination.directory());
+        let _write_ahead = installer.writers.write_ahead(sync, destination.directory());
         let request = UnpackRequest {
             item: &self.path,
             authorized: &self.authorized,
@@ -81,10 +82,6 @@ impl AvailableItem {
             destination,
             links,
         };
-        let checked = item::unpack(installer, resolver, &request, builds)?;
-
-        drop(write_ahead);
-        destination.sync_items(sync)?;
-        Ok(checked)
+        Ok(item::unpack(installer, resolver, &request, builds)?)
     }
 }

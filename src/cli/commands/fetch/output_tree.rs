@@ -107,6 +107,7 @@ fn unpack(
         let builds = AllowedBuilds::Any;
         let sync = context.settings.sync;
         let checked = item.unpack(installer, resolver, &temporary, None, builds, sync)?;
+        temporary.sync_items(sync)?;
         staging.publish(checked, sync)?;
         Ok(())
     })
