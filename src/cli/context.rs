@@ -301,9 +301,19 @@ impl Context {
             rates: Mutex::default(),
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
+            levels: self.levels(),
             retry_time: self.settings.retry_time,
             in_flight: Mutex::default(),
         })
+    }
+
+    /// Whose limit of levels holds for trees. Nix works on the system's store, and could not verify what
+    /// has more than its own; an embedded store takes what every file system can hold.
+    fn levels(&self) -> Dialect {
+        match self.settings.store_kind {
+            StoreKind::System => self.settings.store_dir().dialect(),
+            StoreKind::Embedded => Dialect::Guix,
+        }
     }
 
     /// The store paths that `words` name; `-` stands for the lines of standard input.

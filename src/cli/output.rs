@@ -4,6 +4,7 @@
 //! ones are escaped in messages, tables and JSON: they may come from servers and nars.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::Path;
@@ -254,6 +255,18 @@ where
     N: Display + PartialEq + From<u8>,
 {
     format!("{count} {}", if count == N::from(1) { one } else { many })
+}
+
+/// What there is to download, and how it is compressed: `1.5 MiB to download as lzip, zstd`.
+pub(crate) fn to_download(size: u64, methods: &BTreeSet<&'static str>) -> String {
+    let methods = methods.iter().copied();
+    let methods: Vec<&str> = methods.filter(|&method| method != "none").collect();
+    let size = bytes(size);
+    if methods.is_empty() {
+        format!("{size} to download")
+    } else {
+        format!("{size} to download as {}", methods.join(", "))
+    }
 }
 
 #[cfg(test)]

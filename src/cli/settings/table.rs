@@ -138,7 +138,7 @@ settings! {
         option: Some("--sync"),
         value_name: "WHAT",
         variable: Some("SUBST_SYNC"),
-        default: Some("items"),
+        default: Some("none"),
         help: "Wait for the disk, so that a power cut leaves no incomplete items",
         details: "WHAT is `none`, `items` (an item becomes valid when all of it is on the disk) or \
             `full` (what was reported as fetched stays valid as well).",

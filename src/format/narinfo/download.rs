@@ -17,3 +17,11 @@ pub struct Download {
     pub(super) file_hash_form: HashForm,
     pub(super) url: Span,
 }
+
+impl Download {
+    /// The name of its compression method, if that is known.
+    #[must_use]
+    pub fn method(&self) -> Option<&'static str> {
+        self.compression.as_ref().ok().map(|method| method.name())
+    }
+}

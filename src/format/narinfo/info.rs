@@ -36,12 +36,6 @@ impl NarInfo {
         &self.text
     }
 
-    /// The dialect that it was parsed in, which is that of the store.
-    #[must_use]
-    pub(crate) fn dialect(&self) -> Dialect {
-        self.dialect
-    }
-
     /// The described item.
     #[must_use]
     pub fn store_path(&self) -> StorePathRef<'_> {

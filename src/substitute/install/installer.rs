@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::format::server_url;
-use crate::format::store_path::StorePath;
+use crate::format::store_path::{Dialect, StorePath};
 use crate::store::Links;
 use crate::store::unpack::{Checked, Destination, UnpackError, WriterPool, unpack};
 use crate::substitute::cancel::Cancel;
@@ -60,6 +60,8 @@ pub(crate) struct Installer {
     pub(crate) progress: Arc<dyn Progress>,
     /// Raised when the user interrupts.
     pub(crate) cancel: Cancel,
+    /// Whose limit of levels holds for trees.
+    pub(crate) levels: Dialect,
     /// How long a server that has answered before is retried without progress.
     pub(crate) retry_time: Duration,
     /// Transfers under way, for progress.
@@ -230,8 +232,7 @@ impl Installer {
 
         let in_flight_guard = InFlightGuard::new(self, item, &stream);
         let (destination, links) = (request.destination.clone(), request.links.cloned());
-        let dialect = authorized.narinfo().dialect();
-        let unpacked = unpack(&mut stream, dialect, destination, &self.writers, links);
+        let unpacked = unpack(&mut stream, self.levels, destination, &self.writers, links);
 
         // A local failure is the cause of the broken transfer, everything else its effect.
         let unpacked = match unpacked {

@@ -31,7 +31,7 @@ fn dry_run_lists_what_would_be_fetched() {
         .map(|line| line.find("http://"))
         .collect();
     assert_eq!(columns[0], columns[1], "{}", dry.stdout);
-    dry.says("2 items would be fetched: 998 B to download, 15.7 KiB unpacked");
+    dry.says("2 items would be fetched: 998 B to download as lzip, 15.7 KiB unpacked");
     let json = sandbox
         .subst(&url, &["fetch", "-n", "--json", &tools, NOTHING])
         .exits(1)

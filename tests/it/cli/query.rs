@@ -22,7 +22,7 @@ fn query_prints_a_table_and_a_summary() {
         [&available[..], &["missing", "-", "-", "-", NOTHING]]
     );
     query.says(
-        "subst: 1 of 2 available, 474 B to download, 3.0 KiB unpacked, 1 missing (2 requests",
+        "subst: 1 of 2 available, 474 B to download as lzip, 3.0 KiB unpacked, 1 missing (2 requests",
     );
 }
 

@@ -44,10 +44,14 @@ pub(super) fn run(
         context
             .output
             .lines(lines(context, &plan).into_iter().map(Into::into))?;
+        let downloads = plan.items.iter().filter_map(PlannedItem::download);
+        let methods = downloads
+            .filter_map(|(_, download)| download.method())
+            .collect();
         context.output.note(&format!(
-            "{} would be fetched: {} to download, {} unpacked",
+            "{} would be fetched: {}, {} unpacked",
             count(plan.items.len(), "item", "items"),
-            output::bytes(plan.download_size()),
+            output::to_download(plan.download_size(), &methods),
             output::bytes(plan.nar_size()),
         ));
     }

@@ -1,9 +1,11 @@
 //! What is shown of a query, as data: items, answers, totals.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::cli::context::Context;
-use crate::cli::output::{bytes, count, printable};
+use crate::cli::output::{bytes, count, printable, to_download};
 use crate::format::narinfo::Download;
 use crate::substitute::download::choice;
 use crate::substitute::item_lookup::{ItemLookup, ItemStatus, NarSource};
@@ -70,6 +72,9 @@ pub(super) struct QuerySummary {
     refused: usize,
     unknown: usize,
     download_size: u64,
+    /// The compression methods of these downloads.
+    #[serde(skip)]
+    methods: BTreeSet<&'static str>,
     nar_size: u64,
     cache_hits: u64,
     cache_misses: u64,
@@ -91,6 +96,7 @@ impl QuerySummary {
             *summary.count_of(found.status) += 1;
             let download = choice::announced(&found.sources).map(|(_, download)| download);
             let file_size = download.and_then(|download| download.file_size);
+            summary.methods.extend(download.and_then(Download::method));
             summary.download_size = summary.download_size.saturating_add(file_size.unwrap_or(0));
             if let Some(authority) = &found.authority {
                 let nar_size = authority.narinfo().nar_size();
@@ -121,9 +127,9 @@ impl QuerySummary {
         let items = self.available + others.iter().map(|(count, _)| count).sum::<usize>();
 
         let mut text = format!(
-            "{} of {items} available, {} to download, {} unpacked",
+            "{} of {items} available, {}, {} unpacked",
             self.available,
-            bytes(self.download_size),
+            to_download(self.download_size, &self.methods),
             bytes(self.nar_size),
         );
         for (count, word) in others.into_iter().filter(|(count, _)| *count > 0) {
