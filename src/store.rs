@@ -6,7 +6,7 @@
 //! 1. [`Store::add_temp_roots`]: from now on the collector keeps it;
 //! 2. [`Store::try_lock`]: from now on no other process adds it;
 //! 3. [`Store::is_complete`] again: another process may just have added it;
-//! 4. [`unpack::unpack`] to [`Store::temporary`], then [`unpack::Unpacked::check`];
+//! 4. [`unpack::unpack`] to [`Store::clear_temporary`], then [`unpack::Unpacked::check`];
 //! 5. [`Store::publish`]: rename it into place;
 //! 6. [`Store::register`]: wait until it is on the disk, make it valid, and release its lock.
 //!
@@ -36,13 +36,13 @@ mod lock_holder;
 mod lock_kind;
 mod open;
 mod order;
+pub(crate) mod output_staging;
 mod published;
 mod registration;
 mod remains;
 mod remove;
-mod rename;
+mod rename_noreplace;
 mod schema;
-pub(crate) mod staging;
 mod sync_mode;
 mod temp_root;
 pub(crate) mod unpack;

@@ -84,7 +84,7 @@ pub(super) fn create(path: &Path, dialect: Dialect) -> rusqlite::Result<()> {
 }
 
 /// Readers of a database with a log take part in its shared memory, which they would have to make
-/// when nobody else has the database open, and may not. But then there is no log either, and the
+/// when no other process has the database open, and may not. But then there is no log either, and the
 /// file can be read as it is.
 fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | FLAGS;

@@ -151,7 +151,7 @@ pub(super) fn uri(path: &Path, parameters: &str) -> String {
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A database of so many pages is read whole: 1 MiB, which takes some milliseconds.
+/// A database of at most this many pages is read whole: 1 MiB, which takes some milliseconds.
 const PAGES_CHECKED_MAX: i64 = 256;
 
 const GUIX_COLUMNS: &[&str] =

@@ -128,7 +128,7 @@ impl Database {
     /// Makes every item of `batch` valid, or none. `batch` is in an order where references come
     /// first, and `outputs` gives what its derivations build. A row that is there already is
     /// replaced: it describes a tree that is gone.
-    pub(super) fn register(
+    pub(super) fn write_registrations(
         &mut self,
         batch: &[&Registration],
         outputs: &HashMap<&StorePath, Outputs>,

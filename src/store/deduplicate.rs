@@ -7,7 +7,7 @@
 //! what to do. When a file cannot be deduplicated, it stays as it is.
 //!
 //! Every entry is a file of an item that was verified: [`Links::link_existing`] and
-//! [`Links::link_written`] only use what is there, and [`Links::publish`] is for files of trees
+//! [`Links::link_written`] only use what is there, and [`Links::add_to_links`] is for files of trees
 //! that are verified.
 //!
 //! Of an entry only what one `fstat` tells is checked: kind, size, mode, time and owner. Whether its
@@ -184,7 +184,7 @@ impl Links {
     ///
     /// # Errors
     /// [`StoreError::Deduplicate`]; the file is untouched then.
-    pub(crate) fn publish(
+    pub(crate) fn add_to_links(
         &self,
         file: &Fingerprint,
         dir: BorrowedFd<'_>,

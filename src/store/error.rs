@@ -14,7 +14,7 @@ pub enum StoreError {
     NoStore(PathBuf),
     /// The database has a layout that this program does not know. Writing to it could damage
     /// it, so it is not even opened.
-    #[error("{} says schema `{}` where {expected} is known", .file.display(), .found.escape_debug())]
+    #[error("{} has schema `{}`; this program supports {expected}", .file.display(), .found.escape_debug())]
     UnknownSchema {
         /// The file that holds the number.
         file: PathBuf,
@@ -113,7 +113,7 @@ pub enum StoreError {
         /// What was found.
         source: rusqlite::Error,
     },
-    /// The database holds a value that it cannot hold.
+    /// The database contains an invalid value.
     #[error("{} has the {column} `{}` for {item}", path.display(), value.escape_debug())]
     Malformed {
         /// The database.

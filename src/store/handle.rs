@@ -227,7 +227,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Remove`].
-    pub(crate) fn temporary(&self, lock: &ItemLock) -> Result<Destination, StoreError> {
+    pub(crate) fn clear_temporary(&self, lock: &ItemLock) -> Result<Destination, StoreError> {
         let name = Layout::temporary_name(lock.item());
         self.remove_entry(&name)?;
         Ok(self.destination(&name))
@@ -274,7 +274,7 @@ impl Store {
             self.layout.store(),
             |path, source| StoreError::Sync { path, source },
         ))?;
-        self.record(&registrations, now)?;
+        self.write_registrations(&registrations, now)?;
 
         debug!(items = batch.len(), "registered");
         batch.into_iter().for_each(Published::keep);
@@ -293,7 +293,11 @@ impl Store {
     }
 
     /// Writes `batch` to the database, in one transaction.
-    pub(super) fn record(&self, batch: &[Registration], now: u64) -> Result<(), StoreError> {
+    pub(super) fn write_registrations(
+        &self,
+        batch: &[Registration],
+        now: u64,
+    ) -> Result<(), StoreError> {
         self.refuse_if_read_only()?;
         let ordered = order::references_first(batch, self.layout.store_dir())?;
 
@@ -304,7 +308,7 @@ impl Store {
             }
         }
 
-        self.database().register(&ordered, &outputs, now)
+        self.database().write_registrations(&ordered, &outputs, now)
     }
 
     /// The entry `name` of the store directory.

@@ -1,4 +1,19 @@
 //! The lock of one item, `ITEM.lock`: no other process or thread adds or deletes the item.
+//!
+//! All locks of this folder. The kind is that of the store's [`LockKind`], except for the last one:
+//!
+//! | lock | mode | held from | to | released by |
+//! |---|---|---|---|---|
+//! | `big-lock` | shared | opening the store to write | its end | dropping `Store` |
+//! | `big-lock` | exclusive | making a database | the database is complete | `open::or_create` |
+//! | `gc.lock` (Guix) | shared | making the file of temp roots | that file is locked | `TempRoots` |
+//! | `gc.lock` (Nix) | shared | adding temp roots, if no collector runs | they are added | `TempRoots` |
+//! | `temproots/PID` | shared (Guix), exclusive (Nix) | the first temp root | the store's end | dropping `TempRoots` |
+//! | `ITEM.lock` | exclusive | [`Store::try_lock`] | the item is registered, or removed | dropping [`ItemLock`] |
+//! | SQLite's | write | the start of a transaction | its end | `Database` |
+//! | `.NAME.subst-RANDOM.lock` | exclusive `flock` | `OutputStaging::begin` | the tree has its name, or is removed | dropping `OutputStaging` |
+//!
+//! [`Store::try_lock`]: super::handle::Store::try_lock
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! What is left in the store directory of a valid item.
 //!
-//! A row in the database outlives a tree that somebody deleted. Sometimes an empty directory or
+//! A row in the database outlives a tree that was deleted. Sometimes an empty directory or
 //! file remains: after a power failure, or when a backup was restored in part. Only that is looked
 //! at here, not the content of an item.
 
@@ -20,7 +20,7 @@ pub(super) enum Remains {
     Content,
 }
 
-/// The nar of an empty directory or file has at most so many bytes.
+/// The nar of an empty directory or file has at most this many bytes.
 pub(super) const EMPTY_NAR_BYTES_MAX: u64 = 144;
 
 /// What has the name `name` in `store`.

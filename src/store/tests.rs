@@ -154,7 +154,9 @@ fn makes_an_embedded_store_and_finds_it_again() {
         b"7"
     );
     assert!(store.free_space().unwrap().bytes > 0);
-    store.record(&[registration("a", &[])], NOW).unwrap();
+    store
+        .write_registrations(&[registration("a", &[])], NOW)
+        .unwrap();
     drop(store);
 
     for mode in [
@@ -222,7 +224,9 @@ fn reading_only_takes_no_locks_and_writes_nothing() {
     let refused = [
         store.add_temp_roots(&[item("a")]).unwrap_err(),
         store.try_lock(&item("a")).unwrap_err(),
-        store.record(&[registration("a", &[])], NOW).unwrap_err(),
+        store
+            .write_registrations(&[registration("a", &[])], NOW)
+            .unwrap_err(),
     ];
     assert!(
         refused
@@ -240,7 +244,7 @@ fn several_may_make_one_store_at_once() {
             scope.spawn(move || {
                 let store = guix_store(root);
                 store
-                    .record(&[registration(&index.to_string(), &[])], NOW)
+                    .write_registrations(&[registration(&index.to_string(), &[])], NOW)
                     .unwrap();
             });
         }
@@ -253,7 +257,9 @@ fn several_may_make_one_store_at_once() {
 fn registers_a_batch_in_any_order() {
     let root = tempfile::tempdir().unwrap();
     let store = guix_store(root.path());
-    store.record(&[registration("base", &[])], NOW).unwrap();
+    store
+        .write_registrations(&[registration("base", &[])], NOW)
+        .unwrap();
     let top = Registration {
         deriver: Some(item("top.drv")),
         nar_size: 5_000_000_000,
@@ -264,7 +270,7 @@ fn registers_a_batch_in_any_order() {
         registration("middle", &["low"]),
         registration("low", &["base"]),
     ];
-    store.record(&batch, NOW + 1).unwrap();
+    store.write_registrations(&batch, NOW + 1).unwrap();
 
     let mut expected = top;
     expected.references.sort();
@@ -291,7 +297,7 @@ fn registers_all_or_nothing() {
         registration("a", &[]),
         registration("b", &["a", "gone", "lost"]),
     ];
-    match store.record(&batch, NOW).unwrap_err() {
+    match store.write_registrations(&batch, NOW).unwrap_err() {
         StoreError::MissingReferences {
             item: referrer,
             missing,
@@ -313,7 +319,7 @@ fn registers_all_or_nothing() {
         registration("b", &["c"]),
         registration("c", &["b"]),
     ];
-    match store.record(&circle, NOW).unwrap_err() {
+    match store.write_registrations(&circle, NOW).unwrap_err() {
         StoreError::ReferenceCycle(items) => assert_eq!(items.len(), 2),
         other => panic!("{other}"),
     }
@@ -324,8 +330,10 @@ fn registering_again_replaces_the_row_and_keeps_its_referrers() {
     let root = tempfile::tempdir().unwrap();
     for store in [guix_store(root.path()), nix_store(root.path())] {
         let first = [registration("a", &["a", "x"]), registration("x", &[])];
-        store.record(&first, NOW).unwrap();
-        store.record(&[registration("b", &["a"])], NOW).unwrap();
+        store.write_registrations(&first, NOW).unwrap();
+        store
+            .write_registrations(&[registration("b", &["a"])], NOW)
+            .unwrap();
 
         let again = Registration {
             nar_size: 1,
@@ -334,7 +342,7 @@ fn registering_again_replaces_the_row_and_keeps_its_referrers() {
             ..registration("a", &["y"])
         };
         store
-            .record(&[again.clone(), registration("y", &[])], NOW + 9)
+            .write_registrations(&[again.clone(), registration("y", &[])], NOW + 9)
             .unwrap();
 
         assert_eq!(recorded(&store, "a"), (again, NOW + 9));
@@ -349,10 +357,10 @@ fn a_row_is_replaced_with_valid_references_or_not_at_all() {
     let root = tempfile::tempdir().unwrap();
     let store = guix_store(root.path());
     store
-        .record(&[registration("a", &["x"]), registration("x", &[])], NOW)
+        .write_registrations(&[registration("a", &["x"]), registration("x", &[])], NOW)
         .unwrap();
     let error = store
-        .record(&[registration("a", &["gone"])], NOW + 9)
+        .write_registrations(&[registration("a", &["gone"])], NOW + 9)
         .unwrap_err();
     assert!(
         matches!(error, StoreError::MissingReferences { .. }),
@@ -372,7 +380,7 @@ fn a_closure_tells_what_is_referred_to_and_which_trees_are_missing() {
         ("other", &[]),
     ]
     .map(|(name, to)| registration(name, to));
-    store.record(&batch, NOW).unwrap();
+    store.write_registrations(&batch, NOW).unwrap();
     let closure = store.closure(&[item("a"), item("invalid")]).unwrap();
     assert_eq!(closure.items(), ["a", "b", "c"].map(item));
     assert!(!closure.contains(&item("invalid")) && !closure.contains(&item("other")));
@@ -395,7 +403,7 @@ fn a_long_chain_does_not_exhaust_the_stack() {
     let batch: Vec<_> = (0..20_000)
         .map(|index| registration(&name(index), &[&name((index + 1).min(19_999))]))
         .collect();
-    store.record(&batch, NOW).unwrap();
+    store.write_registrations(&batch, NOW).unwrap();
     let paths: Vec<_> = batch.into_iter().map(|item| item.path).collect();
     assert_eq!(store.valid_among(&paths).unwrap().len(), 20_000);
 }
@@ -406,13 +414,15 @@ fn records_the_outputs_of_derivations() {
     let store = guix_store(root.path());
     let text = format!(r#"Derive([("out","/gnu/store/{HASH_PART}-a","","")],[],[],"","",[],[])"#);
     std::fs::write(store.layout().item(&item("a.drv")), text).unwrap();
-    store.record(&[registration("a.drv", &[])], NOW).unwrap();
+    store
+        .write_registrations(&[registration("a.drv", &[])], NOW)
+        .unwrap();
     let outputs = rows(&store, "SELECT id || ' ' || path FROM DerivationOutputs");
     assert_eq!(outputs, [format!("out /gnu/store/{HASH_PART}-a")]);
 
     std::fs::write(store.layout().item(&item("b.drv")), "Derive(").unwrap();
     let error = store
-        .record(&[registration("b.drv", &[])], NOW)
+        .write_registrations(&[registration("b.drv", &[])], NOW)
         .unwrap_err();
     assert!(matches!(error, StoreError::Derivation(_)), "{error}");
 }
@@ -431,7 +441,7 @@ fn a_nix_store_keeps_signatures() {
         ..registration("a", &[])
     };
     store
-        .record(&[signed.clone(), registration("b", &[])], NOW)
+        .write_registrations(&[signed.clone(), registration("b", &[])], NOW)
         .unwrap();
     assert_eq!(recorded(&store, "a").0, signed);
     let plain = recorded(&store, "b").0;
@@ -448,7 +458,7 @@ fn values_that_cannot_be_are_reported_not_skipped() {
     let root = tempfile::tempdir().unwrap();
     let store = guix_store(root.path());
     store
-        .record(&[registration("a", &[]), registration("b", &["a"])], NOW)
+        .write_registrations(&[registration("a", &[]), registration("b", &["a"])], NOW)
         .unwrap();
     let connection = Connection::open(store.layout().database_file()).unwrap();
     let sql = "UPDATE ValidPaths SET path = 'odd' WHERE path LIKE '%-a'";

@@ -8,10 +8,10 @@
 //! A file costs four system calls (open with its final mode, write, set times, close; the first
 //! ones are also checked to have that mode, see `created_modes`), a
 //! file that `.links` already holds costs two (link, check). A directory gets its final mode
-//! and time when its last entry is in place: whoever finishes that entry closes it.
+//! and time when its last entry is in place: the thread that finishes that entry closes it.
 //!
 //! Unpacking does not decide whether the bytes are the right ones: see [`Unpacked::check`]. What is
-//! not known to be right is not added to `.links`: see `sharing`.
+//! not known to be right is not added to `.links`: see `tree_deduplication`.
 
 mod batch;
 mod created_modes;
@@ -23,10 +23,10 @@ mod hashed;
 mod large_file;
 mod pool;
 mod reserve;
-mod sharing;
 mod stages;
 mod temporary_tree;
 mod tree;
+mod tree_deduplication;
 mod unpacker;
 mod write_ahead;
 

@@ -1,6 +1,6 @@
-//! Writing to a store that is mounted read-only for everybody else.
+//! Writing to a store that is mounted read-only for all other processes.
 //!
-//! Guix System mounts the store read-only over itself, so that nobody changes it by accident;
+//! Guix System mounts the store read-only over itself, so that it is not changed by accident;
 //! the daemon gives itself a mount namespace of its own, where it is writable.
 
 use std::path::Path;

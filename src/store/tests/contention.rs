@@ -198,7 +198,7 @@ fn roots_reach_a_running_collector_of_nix() {
     });
     let names = ["a", "a.tmp", "b", "b.tmp"].map(|name| format!("/nix/store/{HASH_PART}-{name}"));
     assert_eq!(told, names);
-    // As a collector ends: first nobody listens any more, then the lock is free. Not at once,
+    // As a collector ends: first the socket is closed, then the lock is free. Not at once,
     // where another test is about to start a process, which has both until it executes.
     drop(listener);
     drop(collecting);

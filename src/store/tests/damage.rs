@@ -97,7 +97,7 @@ fn page_of(path: &Path, name: &str) -> u64 {
 fn small_store(root: &Path) -> Layout {
     let store = guix_store(root);
     store
-        .record(&[registration("a", &[]), registration("b", &["a"])], NOW)
+        .write_registrations(&[registration("a", &[]), registration("b", &["a"])], NOW)
         .unwrap();
     store.layout().clone()
 }
@@ -208,7 +208,7 @@ fn large_store(root: &Path) -> (Layout, u64) {
     let items: Vec<Registration> = (0..9000)
         .map(|number| registration(&format!("item-{number:05}"), &[]))
         .collect();
-    store.record(&items, NOW).unwrap();
+    store.write_registrations(&items, NOW).unwrap();
     let layout = store.layout().clone();
     drop(store);
 

@@ -21,7 +21,9 @@ fn announcement(names: &[&str]) -> String {
 /// and `valid`.
 fn store_with_leftovers(root: &Path) -> Layout {
     let store = guix_store(root);
-    store.record(&[registration("valid", &[])], NOW).unwrap();
+    store
+        .write_registrations(&[registration("valid", &[])], NOW)
+        .unwrap();
     let layout = store.layout().clone();
     drop(store);
 
@@ -73,7 +75,7 @@ fn what_an_ended_process_announced_is_removed() {
     let roots = layout.temp_roots_dir().join(PROCESS);
     std::fs::write(&roots, announcement(&["half", "placed", "valid"])).unwrap();
 
-    // Whoever only reads removes nothing.
+    // A store opened for reading removes nothing.
     drop(Store::open(layout.clone(), OpenMode::ReadOnly, silent()).unwrap());
     assert!(roots.exists());
 

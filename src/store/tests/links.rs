@@ -73,11 +73,11 @@ impl Scene {
         set_mode(&self.path(name), 0o444);
     }
 
-    fn publish(&self, name: &str) -> EntryOutcome {
+    fn add_to_links(&self, name: &str) -> EntryOutcome {
         let c_name = CString::new(name).unwrap();
         self.store
             .links()
-            .publish(&FILE, self.dir.as_fd(), &c_name)
+            .add_to_links(&FILE, self.dir.as_fd(), &c_name)
             .unwrap()
     }
 
@@ -91,7 +91,9 @@ impl Scene {
                 .unwrap(),
             LinkOutcome::NotCompared
         );
-        links.publish(&FILE, self.dir.as_fd(), &c_name).unwrap()
+        links
+            .add_to_links(&FILE, self.dir.as_fd(), &c_name)
+            .unwrap()
     }
 
     fn link_written(&self, name: &str) -> LinkOutcome {
@@ -128,14 +130,20 @@ fn the_first_is_published_and_the_others_link_to_it() {
     assert_eq!(scene.link("early"), LinkOutcome::Absent);
     assert!(!scene.path("early").exists());
     scene.write("first");
-    assert_eq!(scene.publish("first"), EntryOutcome::Added);
+    assert_eq!(scene.add_to_links("first"), EntryOutcome::Added);
     assert_eq!(scene.link("second"), LinkOutcome::Done);
     scene.write("third");
-    assert_eq!(scene.publish("third"), EntryOutcome::ReplacedByExisting);
+    assert_eq!(
+        scene.add_to_links("third"),
+        EntryOutcome::ReplacedByExisting
+    );
     assert_eq!(scene.inode("first"), scene.inode("second"));
     assert_eq!(scene.inode("first"), scene.inode("third"));
     // Publishing a link to the entry itself must not leave the temporary link behind.
-    assert_eq!(scene.publish("third"), EntryOutcome::ReplacedByExisting);
+    assert_eq!(
+        scene.add_to_links("third"),
+        EntryOutcome::ReplacedByExisting
+    );
     assert_eq!(scene.links_dir_names().len(), 1);
     assert_eq!(scene.entry().metadata().unwrap().nlink(), 4);
 }
@@ -149,7 +157,7 @@ fn a_corrupt_entry_is_replaced() {
 
     std::fs::write(scene.entry(), "short").unwrap();
     scene.write("b");
-    assert_eq!(scene.publish("b"), EntryOutcome::Added);
+    assert_eq!(scene.add_to_links("b"), EntryOutcome::Added);
     assert_eq!(scene.inode("b"), scene.entry().metadata().unwrap().ino());
 
     std::fs::remove_file(scene.entry()).unwrap();
@@ -162,17 +170,17 @@ fn a_corrupt_entry_is_replaced() {
 fn an_entry_with_another_mode_is_replaced() {
     let scene = Scene::new();
     scene.write("a");
-    scene.publish("a");
+    scene.add_to_links("a");
     set_mode(&scene.path("a"), 0o440);
     assert_eq!(scene.link("b"), LinkOutcome::Absent);
     assert!(!scene.entry().exists() && !scene.path("b").exists());
 
     scene.write("b");
-    scene.publish("b");
+    scene.add_to_links("b");
     set_mode(&scene.path("b"), 0o555);
     scene.write("c");
     assert_eq!(scene.link_written("c"), LinkOutcome::Absent);
-    assert_eq!(scene.publish("c"), EntryOutcome::Added);
+    assert_eq!(scene.add_to_links("c"), EntryOutcome::Added);
     assert_eq!(scene.inode("c"), scene.entry().metadata().unwrap().ino());
     assert_eq!(
         scene.links_dir_names().len(),
@@ -186,17 +194,17 @@ fn an_entry_that_was_modified_or_belongs_to_another_user_is_replaced() {
     for change in [make_modified, give_away] {
         let scene = Scene::new();
         scene.write("a");
-        scene.publish("a");
+        scene.add_to_links("a");
         change(&scene.entry());
         assert_eq!(scene.link("b"), LinkOutcome::Absent);
         assert!(!scene.entry().exists() && !scene.path("b").exists());
 
         scene.write("b");
-        scene.publish("b");
+        scene.add_to_links("b");
         change(&scene.entry());
         scene.write("c");
         assert_eq!(scene.link_written("c"), LinkOutcome::Absent);
-        assert_eq!(scene.publish("c"), EntryOutcome::Added);
+        assert_eq!(scene.add_to_links("c"), EntryOutcome::Added);
         assert_eq!(scene.inode("c"), scene.entry().metadata().unwrap().ino());
         assert_eq!(scene.links_dir_names().len(), 1);
     }
@@ -208,7 +216,7 @@ fn a_written_file_is_replaced_by_an_entry_but_is_none_itself() {
     scene.write("a");
     assert_eq!(scene.link_written("a"), LinkOutcome::Absent);
     assert_eq!(scene.links_dir_names().len(), 0);
-    scene.publish("a");
+    scene.add_to_links("a");
     scene.write("b");
     assert_eq!(scene.link_written("b"), LinkOutcome::Done);
     assert_eq!(scene.inode("b"), scene.inode("a"));
@@ -223,13 +231,13 @@ fn a_written_file_is_replaced_by_an_entry_but_is_none_itself() {
 fn a_finished_directory_is_canonical_after_a_file_in_it_was_replaced() {
     let scene = Scene::new();
     scene.write("first");
-    scene.publish("first");
+    scene.add_to_links("first");
     let below = scene.path("below");
     std::fs::create_dir(&below).unwrap();
     scene.write("below/second");
     canonical::settle(File::open(&below).unwrap(), canonical::DIRECTORY_MODE).unwrap();
     assert_eq!(
-        scene.publish("below/second"),
+        scene.add_to_links("below/second"),
         EntryOutcome::ReplacedByExisting
     );
     assert_eq!(scene.inode("below/second"), scene.inode("first"));
@@ -251,16 +259,16 @@ fn nothing_is_linked_into_a_directory_behind_a_symlink() {
     assert_eq!(scene.link("a"), LinkOutcome::Unusable);
     scene.write("a");
     assert_eq!(scene.link_written("a"), LinkOutcome::Unusable);
-    assert_eq!(scene.publish("a"), EntryOutcome::Skipped);
+    assert_eq!(scene.add_to_links("a"), EntryOutcome::Skipped);
     assert_eq!(theirs.read_dir().unwrap().count(), 0);
     assert_eq!(scene.path("a").metadata().unwrap().nlink(), 1);
 }
 
 #[test]
-fn an_entry_is_withdrawn_only_while_nobody_uses_it() {
+fn an_entry_in_use_is_not_withdrawn() {
     let scene = Scene::new();
     scene.write("a");
-    scene.publish("a");
+    scene.add_to_links("a");
     scene.store.links().remove_unused(&HASH).unwrap();
     assert!(scene.entry().exists());
     std::fs::remove_file(scene.path("a")).unwrap();
@@ -272,7 +280,7 @@ fn an_entry_is_withdrawn_only_while_nobody_uses_it() {
 fn a_repair_links_to_an_entry_that_is_sound() {
     let scene = Scene::new();
     scene.write("first");
-    scene.publish("first");
+    scene.add_to_links("first");
     scene.write("repaired");
     assert_eq!(scene.repair("repaired"), EntryOutcome::ReplacedByExisting);
     assert_eq!(scene.inode("repaired"), scene.inode("first"));
@@ -306,7 +314,7 @@ fn a_repair_replaces_an_entry_that_is_damaged_in_place() {
     for damage in damages {
         let scene = Scene::new();
         scene.write("damaged");
-        scene.publish("damaged");
+        scene.add_to_links("damaged");
         damage(&scene.entry());
         scene.write("repaired");
         assert_eq!(scene.repair("repaired"), EntryOutcome::Added);
@@ -320,7 +328,7 @@ fn a_repair_replaces_an_entry_that_is_damaged_in_place() {
             1,
             "no temporary link is left"
         );
-        // From now on everybody gets the good one again.
+        // From now on each file is linked to the good one again.
         assert_eq!(scene.link("next"), LinkOutcome::Done);
         assert_eq!(scene.inode("next"), scene.inode("repaired"));
     }
@@ -332,7 +340,7 @@ fn the_directory_is_made_again_when_it_is_gone() {
     std::fs::remove_dir(scene.store.layout().links()).unwrap();
     assert_eq!(scene.link("a"), LinkOutcome::Absent);
     scene.write("a");
-    assert_eq!(scene.publish("a"), EntryOutcome::Added);
+    assert_eq!(scene.add_to_links("a"), EntryOutcome::Added);
     assert!(scene.entry().exists());
 }
 
@@ -340,7 +348,7 @@ fn the_directory_is_made_again_when_it_is_gone() {
 fn a_name_that_is_taken_is_an_error_not_a_limit() {
     let scene = Scene::new();
     scene.write("a");
-    scene.publish("a");
+    scene.add_to_links("a");
     let taken = scene
         .store
         .links()
@@ -350,7 +358,10 @@ fn a_name_that_is_taken_is_an_error_not_a_limit() {
         hash: [1; 32],
         ..FILE
     };
-    let absent = scene.store.links().publish(&file, scene.dir.as_fd(), c"no");
+    let absent = scene
+        .store
+        .links()
+        .add_to_links(&file, scene.dir.as_fd(), c"no");
     assert!(matches!(absent, Err(StoreError::Deduplicate { .. })));
 }
 
@@ -358,7 +369,7 @@ fn a_name_that_is_taken_is_an_error_not_a_limit() {
 fn an_inode_with_too_many_links_is_left_alone() {
     let scene = Scene::new();
     scene.write("a");
-    scene.publish("a");
+    scene.add_to_links("a");
     let crowd = scene.root.path().join("gnu/store/crowd");
     std::fs::create_dir(&crowd).unwrap();
     let mut full = false;
@@ -376,7 +387,7 @@ fn an_inode_with_too_many_links_is_left_alone() {
     assert_eq!(scene.link("b"), LinkOutcome::Unusable);
     scene.write("b");
     let before = scene.inode("b");
-    assert_eq!(scene.publish("b"), EntryOutcome::Skipped);
+    assert_eq!(scene.add_to_links("b"), EntryOutcome::Skipped);
     assert_eq!(scene.inode("b"), before);
     assert_eq!(
         scene.links_dir_names().len(),
@@ -396,7 +407,7 @@ fn racing_publishers_and_a_collector_lose_no_file() {
                     let name = format!("{thread}-{round}");
                     if scene.link(&name) != LinkOutcome::Done {
                         scene.write(&name);
-                        scene.publish(&name);
+                        scene.add_to_links(&name);
                     }
                     assert_eq!(scene.path(&name).metadata().unwrap().len(), SIZE);
                 }

@@ -56,7 +56,7 @@ fn a_full_disk_is_told_with_a_hint() {
         let batch: Vec<_> = (0..2000)
             .map(|index| registration(&format!("n{index}"), &[]))
             .collect();
-        let error = store.record(&batch, NOW).unwrap_err();
+        let error = store.write_registrations(&batch, NOW).unwrap_err();
         assert_eq!(error.remedy(), Some(Remedy::Space), "{error:?}");
         std::fs::remove_file(root.path().join("filler")).unwrap();
         assert!(
@@ -104,7 +104,9 @@ fn a_store_of_others_is_refused_with_a_hint_but_can_be_read() {
     set_mode(root.path(), 0o755);
     // First kept open, as by a daemon: the files of the log stay in place.
     let owner = guix_store(root.path());
-    owner.record(&[registration("a", &[])], NOW).unwrap();
+    owner
+        .write_registrations(&[registration("a", &[])], NOW)
+        .unwrap();
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can make a store that is not ours");
         return;

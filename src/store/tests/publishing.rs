@@ -50,7 +50,7 @@ fn checked_nar(
     nar: Vec<u8>,
 ) -> (Checked, ItemLock) {
     let lock = store.try_lock(&item(name)).unwrap().unwrap();
-    let destination = store.temporary(&lock).unwrap();
+    let destination = store.clear_temporary(&lock).unwrap();
     let store_dir = store.layout().store_dir();
     let references: Vec<String> = references
         .iter()

@@ -55,7 +55,7 @@ struct SmallFile {
 enum Contents {
     /// In a chunk of the nar.
     Shared(Bytes),
-    /// So many, in the buffer of the batch.
+    /// This many bytes, in the buffer of the batch.
     Copied(usize),
 }
 
@@ -194,7 +194,7 @@ impl Batch {
 
 impl SmallFile {
     fn write(&self, tree: &Tree, contents: &[u8]) -> Result<(), UnpackError> {
-        let (Some(sharing), Some(hash)) = (&tree.sharing, self.digest) else {
+        let (Some(deduplication), Some(hash)) = (&tree.deduplication, self.digest) else {
             return self.create(tree, contents);
         };
         let file = Fingerprint {
@@ -203,16 +203,16 @@ impl SmallFile {
             executable: self.executable,
         };
 
-        match sharing.link(&file, &self.parent, &self.name)? {
+        match deduplication.link(&file, &self.parent, &self.name)? {
             LinkOutcome::Done => self.parent.note_created(),
             LinkOutcome::Unusable => self.create(tree, contents)?,
             LinkOutcome::Absent => {
                 self.create(tree, contents)?;
-                sharing.add(&file, &self.parent, &self.name)?;
+                deduplication.note_or_link(&file, &self.parent, &self.name)?;
             }
             LinkOutcome::NotCompared => {
                 self.create(tree, contents)?;
-                sharing.link_or_add(&file, &self.parent, &self.name)?;
+                deduplication.link_to_entry_or_note(&file, &self.parent, &self.name)?;
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! ext4 without a journal, as virtual machines often have it, does not take an inode again in the
 //! first minutes after it was deleted (`recently_deleted` in the kernel's `fs/ext4/ialloc.c`): for
 //! every file that is made it passes over all of them, from the first, in the part of the disk that
-//! the directory lies in. Whoever fetches a closure again after having deleted it spends ten times
+//! the directory lies in. Fetching a closure again after it was deleted takes ten times
 //! as long in the kernel as the first time. A subdirectory that was slow to make for this reason is
 //! made once more, somewhere else on the disk, and with it what will be put into it.
 //!
@@ -31,7 +31,7 @@ const CROWDED: Duration = Duration::from_micros(150);
 /// is slow then, or all of its disk crowded.
 const MAX_IN_VAIN: u32 = 16;
 
-/// What whoever makes the directories of one tree has learned of crowds on its file system.
+/// What making the directories of one tree has shown of crowds on its file system.
 #[derive(Debug, Default)]
 pub(super) struct Crowding {
     /// Whether it has crowds: looked up when it first matters.
@@ -265,7 +265,7 @@ mod tests {
                 .unwrap();
             made == Parent::Scattering && !deleted.contains(&inode(&parent.path().join(name)))
         };
-        // One at least: whoever else makes files in the meantime may be where the others went.
+        // One at least: another process that makes files meanwhile may be where the others went.
         assert!(
             (0..4).any(|number| is_away(number.to_string())),
             "all within {deleted:?}"

@@ -192,7 +192,7 @@ mod tests {
     }
 
     proptest! {
-        /// Both hashes are those of the bytes, wherever chunks end, and whoever is hashed in step.
+        /// Both hashes are those of the bytes, wherever chunks end, and whichever stream is hashed in step.
         #[test]
         fn nar_and_files_have_their_hashes(
             files in proptest::collection::vec((0usize..3000, any::<bool>(), any::<bool>()), 0..8),

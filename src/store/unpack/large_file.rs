@@ -55,13 +55,13 @@ impl LargeFile<'_> {
             .map_err(|source| self.parent.error("closing", self.name, source))?;
         drop(file);
 
-        if let (Some(sharing), Some(hash)) = (&tree.sharing, contents.digest()) {
+        if let (Some(deduplication), Some(hash)) = (&tree.deduplication, contents.digest()) {
             let file = Fingerprint {
                 hash,
                 size: self.size,
                 executable: self.executable,
             };
-            sharing.link_or_add(&file, self.parent, self.name)?;
+            deduplication.link_to_entry_or_note(&file, self.parent, self.name)?;
         }
         Ok(())
     }

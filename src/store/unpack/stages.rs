@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::format::nar::EntryName;
 use crate::format::sha256::Sha256;
 use crate::store::error::StoreError;
-use crate::store::rename::rename_noreplace;
+use crate::store::rename_noreplace::rename_noreplace;
 use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::destination::Destination;
@@ -22,7 +22,7 @@ use super::error::NarMismatch;
 use super::hashed::NarContent;
 use super::temporary_tree::TemporaryTree;
 
-/// A complete tree at a temporary name. Removed when dropped without having been published.
+/// A complete tree at a temporary name. Removed when dropped before it is kept.
 #[derive(Debug)]
 pub struct Unpacked {
     pub(super) guard: TemporaryTree,
@@ -100,13 +100,14 @@ impl Checked {
     /// [`StoreError::Deduplicate`]; the tree is removed.
     pub(crate) fn deduplicate(mut self) -> Result<Self, StoreError> {
         if let Some(new_entries) = &mut self.guard.new_entries {
-            new_entries.publish(self.guard.destination.parent.as_fd())?;
+            new_entries.add_to_links(self.guard.destination.parent.as_fd())?;
         }
         Ok(self)
     }
 
     /// Renames the tree to `place`, which does not exist, or is a file that it may replace. Still
-    /// removed when dropped, from there.
+    /// removed when dropped, from there. The caller holds the lock of the item, `ITEM.lock`, so
+    /// that no other process creates `place` at the same time.
     ///
     /// # Errors
     /// [`StoreError::Rename`].
@@ -153,7 +154,7 @@ impl Checked {
     /// Leaves the tree where it is, for good; the caller has moved it or wants it there. Until then
     /// what it added to `.links` is removed in case of a failure.
     pub(crate) fn keep(self) -> Arc<AuthorizedNarInfo> {
-        self.guard.is_ours.store(false, Ordering::Relaxed);
+        self.guard.remove_on_drop.store(false, Ordering::Relaxed);
         Arc::clone(&self.authorized)
     }
 }

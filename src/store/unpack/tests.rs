@@ -350,7 +350,7 @@ fn unpack_into(directory: &Path, name: &str, nar: &[u8], repair: bool) -> Unpack
     .unwrap()
 }
 
-fn publish(unpacked: &mut Unpacked) {
+fn add_to_links(unpacked: &mut Unpacked) {
     let TemporaryTree {
         destination,
         new_entries,
@@ -359,7 +359,7 @@ fn publish(unpacked: &mut Unpacked) {
     new_entries
         .as_mut()
         .unwrap()
-        .publish(destination.parent.as_fd())
+        .add_to_links(destination.parent.as_fd())
         .unwrap();
 }
 
@@ -389,7 +389,7 @@ fn nothing_is_added_to_links_before_the_tree_is_verified() {
         let files = inodes(&directory.path().join("tree"));
         assert_eq!(files.len(), 4, "{files:?}");
 
-        publish(&mut unpacked);
+        add_to_links(&mut unpacked);
         assert!(inodes(&links).keys().eq(files.keys()), "{files:?}");
         assert_eq!(faults(&directory.path().join("tree")), Vec::<String>::new());
 
@@ -404,8 +404,8 @@ fn trees_that_are_unpacked_at_once_share_their_files() {
     let nar = nar_with_equal_files();
     let (directory, mut first) = unverified(&nar, false);
     let mut second = unpack_into(directory.path(), "second", &nar, false);
-    publish(&mut first);
-    publish(&mut second);
+    add_to_links(&mut first);
+    add_to_links(&mut second);
     let links = inodes(&directory.path().join(".links"));
     for tree in ["tree", "second"] {
         assert_eq!(faults(&directory.path().join(tree)), Vec::<String>::new());
@@ -416,7 +416,7 @@ fn trees_that_are_unpacked_at_once_share_their_files() {
         );
     }
 
-    // Whoever still uses an entry keeps it.
+    // An entry that is still in use stays.
     drop(first);
     assert_eq!(inodes(&directory.path().join(".links")), links);
     let third = unpack_into(directory.path(), "third", &nar, false);
@@ -428,7 +428,7 @@ fn trees_that_are_unpacked_at_once_share_their_files() {
 fn an_unverified_repair_does_not_replace_entries() {
     let nar = nar_of_one_file(9000, false);
     let (directory, mut good) = unverified(&nar, false);
-    publish(&mut good);
+    add_to_links(&mut good);
     let links = directory.path().join(".links");
     let entry = links.read_dir().unwrap().next().unwrap().unwrap().path();
     // Damaged, with the size that it had.
@@ -438,7 +438,7 @@ fn an_unverified_repair_does_not_replace_entries() {
 
     let mut repaired = unpack_into(directory.path(), "repaired", &nar, true);
     assert_eq!(std::fs::read(&entry).unwrap(), vec![7; 9000]);
-    publish(&mut repaired);
+    add_to_links(&mut repaired);
     assert_eq!(std::fs::read(&entry).unwrap(), contents(9000));
     assert_eq!(links.read_dir().unwrap().count(), 1);
 }

@@ -7,12 +7,12 @@ use crate::sync::{lock, wait};
 
 use super::created_modes::CreatedModes;
 use super::error::UnpackError;
-use super::sharing::Sharing;
+use super::tree_deduplication::TreeDeduplication;
 
 pub(super) struct Tree {
     pub(super) created_modes: CreatedModes,
     /// `None` when its files are not deduplicated.
-    pub(super) sharing: Option<Sharing>,
+    pub(super) deduplication: Option<TreeDeduplication>,
     failed: AtomicBool,
     batches: Mutex<BatchProgress>,
     changed: Condvar,
@@ -53,10 +53,10 @@ struct BatchProgress {
 }
 
 impl Tree {
-    pub(super) fn new(sharing: Option<Sharing>) -> Self {
+    pub(super) fn new(deduplication: Option<TreeDeduplication>) -> Self {
         Self {
             created_modes: CreatedModes::default(),
-            sharing,
+            deduplication,
             failed: AtomicBool::new(false),
             batches: Mutex::default(),
             changed: Condvar::new(),

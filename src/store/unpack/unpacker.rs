@@ -16,10 +16,10 @@ use super::error::UnpackError;
 use super::hashed::{Chunks, FileContents, Hashed};
 use super::large_file::LargeFile;
 use super::pool::WriterPool;
-use super::sharing::Sharing;
 use super::stages::Unpacked;
 use super::temporary_tree::TemporaryTree;
 use super::tree::Tree;
+use super::tree_deduplication::TreeDeduplication;
 
 /// Larger files are written while they stream by instead of from memory.
 pub(crate) const SMALL_FILE_MAX_BYTES: u64 = 1 << 20;
@@ -36,11 +36,12 @@ pub(crate) fn unpack<R: Chunks>(
     pool: &WriterPool,
     links: Option<Arc<Links>>,
 ) -> Result<Unpacked, UnpackError> {
-    let sharing = links.map(|links| Sharing::new(links, Arc::clone(&destination.parent)));
-    let tree = Arc::new(Tree::new(sharing));
+    let deduplication =
+        links.map(|links| TreeDeduplication::new(links, Arc::clone(&destination.parent)));
+    let tree = Arc::new(Tree::new(deduplication));
     let mut guard = TemporaryTree {
         destination,
-        is_ours: Arc::default(),
+        remove_on_drop: Arc::default(),
         new_entries: None,
         reserve: Arc::clone(pool.reserve()),
     };
@@ -64,7 +65,7 @@ pub(crate) fn unpack<R: Chunks>(
     let written = tree.wait();
     read.and(written)?;
 
-    guard.new_entries = tree.sharing.as_ref().map(Sharing::finish);
+    guard.new_entries = tree.deduplication.as_ref().map(TreeDeduplication::finish);
     Ok(Unpacked {
         guard,
         content: nar.into_inner().finish(),
@@ -87,7 +88,7 @@ impl<R: Chunks> Unpacker<'_, R> {
         let outside = Arc::new(Directory::outside(
             Arc::clone(&destination.parent),
             &destination.parent_path,
-            Arc::clone(&guard.is_ours),
+            Arc::clone(&guard.remove_on_drop),
         ));
 
         while let Some(event) = self.nar.next()? {
@@ -134,7 +135,7 @@ impl<R: Chunks> Unpacker<'_, R> {
         size: u64,
     ) -> Result<(), UnpackError> {
         let mut contents = FileContents::new(self.nar.contents(), size);
-        if self.tree.sharing.is_some() && size >= DEDUPLICATE_MIN_BYTES {
+        if self.tree.deduplication.is_some() && size >= DEDUPLICATE_MIN_BYTES {
             contents = contents.hashed(executable);
         }
 

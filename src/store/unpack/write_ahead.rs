@@ -57,8 +57,8 @@ fn sync_ahead(sync: SyncMode, directory: &OwnedFd, written: &AtomicU64, is_stopp
             continue;
         }
 
-        // An error is reported once for each open file. This one is opened anew, so that whoever has
-        // to know learns of the error as well.
+        // An error is reported once for each open file. This one is opened anew, so that the
+        // final sync learns of the error as well.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let _ = openat(directory, ".", flags, Mode::empty())
             .and_then(|directory| sync.sync_items(directory));

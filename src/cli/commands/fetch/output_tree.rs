@@ -14,7 +14,7 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::format::nar::EntryName;
 use crate::format::store_path::StorePath;
-use crate::store::staging::{self, Staging};
+use crate::store::output_staging::{self, OutputStaging};
 use crate::store::unpack::{Destination, open_directory};
 use crate::substitute::chain;
 use crate::substitute::closure::TICK;
@@ -38,7 +38,7 @@ pub(super) fn run(
 
     let shown = destination.display().to_string();
     let destination = open_destination(destination)?;
-    if let Err(error) = staging::remove_leftovers(&destination) {
+    if let Err(error) = output_staging::remove_leftovers(&destination) {
         context.output.warn(&chain(&error));
     }
 
@@ -101,7 +101,7 @@ fn unpack(
     report_item.download_size = item.download_size();
     report_item.nar_size = Some(item.nar_size());
 
-    let staging = Staging::begin(destination)?;
+    let staging = OutputStaging::begin(destination)?;
     let temporary = staging.temporary().clone();
     with_progress(context, installer, report_item, || {
         let builds = AllowedBuilds::Any;

@@ -58,7 +58,7 @@ fn leftovers_of_dead_processes_are_removed_and_nothing_else() {
 fn what_a_live_process_works_on_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let destination = destination(directory.path(), "tree");
-    let staging = Staging::begin(&destination).unwrap();
+    let staging = OutputStaging::begin(&destination).unwrap();
     std::fs::write(staging.temporary().path(), "").unwrap();
     remove_leftovers(&destination).unwrap();
     assert_eq!(names(directory.path()).len(), 2);
@@ -91,7 +91,7 @@ fn the_longest_names_have_temporary_ones_too() {
     for name in ["x".repeat(255), "ä".repeat(127), "ä".repeat(113) + "x"] {
         let directory = tempfile::tempdir().unwrap();
         let destination = destination(directory.path(), &name);
-        let staging = Staging::begin(&destination).unwrap();
+        let staging = OutputStaging::begin(&destination).unwrap();
         std::fs::write(staging.temporary().path(), "").unwrap();
         std::mem::forget(staging);
         assert_eq!(names(directory.path()).len(), 2, "the names are text");

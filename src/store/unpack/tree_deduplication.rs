@@ -2,7 +2,7 @@
 //!
 //! While a tree is unpacked its bytes are not verified yet. So its files may be links to entries of
 //! `.links`, which were verified, and to each other, but new entries are added only after the nar has
-//! been verified: see [`NewEntries::publish`]. A run that fails or is killed before leaves nothing in
+//! been verified: see [`NewEntries::add_to_links`]. A run that fails or is killed before leaves nothing in
 //! `.links`.
 //!
 //! Until then the new files are noted, in at most [`MAX_BYTES`] for each tree. What does not
@@ -28,10 +28,10 @@ use super::directory::{Directory, c_name};
 const MAX_BYTES: usize = 64 << 20;
 
 /// What the threads that write one tree share for its deduplication.
-pub(super) struct Sharing {
+pub(super) struct TreeDeduplication {
     links: Arc<Links>,
     /// The directory that the tree is put into.
-    outside: Arc<OwnedFd>,
+    parent_directory: Arc<OwnedFd>,
     new_files: Mutex<NewFiles>,
 }
 
@@ -52,11 +52,11 @@ struct NewFile {
     path: u32,
 }
 
-impl Sharing {
-    pub(super) fn new(links: Arc<Links>, outside: Arc<OwnedFd>) -> Self {
+impl TreeDeduplication {
+    pub(super) fn new(links: Arc<Links>, parent_directory: Arc<OwnedFd>) -> Self {
         Self {
             links,
-            outside,
+            parent_directory,
             new_files: Mutex::default(),
         }
     }
@@ -78,7 +78,7 @@ impl Sharing {
             return Ok(linked);
         };
         match linkat(
-            &self.outside,
+            &self.parent_directory,
             &equal,
             parent.fd(),
             &c_name,
@@ -91,22 +91,22 @@ impl Sharing {
     }
 
     /// Replaces a file of the tree that was just written by a link to its entry in `.links`, if
-    /// there is one, and else notes it. For files that could not be [linked](Sharing::link).
-    pub(super) fn link_or_add(
+    /// there is one, and else notes it. For files that could not be [linked](TreeDeduplication::link).
+    pub(super) fn link_to_entry_or_note(
         &self,
         file: &Fingerprint,
         parent: &Directory,
         name: &EntryName,
     ) -> Result<(), StoreError> {
         match self.links.link_written(file, parent.fd(), &c_name(name))? {
-            LinkOutcome::Absent | LinkOutcome::NotCompared => self.add(file, parent, name),
+            LinkOutcome::Absent | LinkOutcome::NotCompared => self.note_or_link(file, parent, name),
             LinkOutcome::Done | LinkOutcome::Unusable => Ok(()),
         }
     }
 
     /// Notes a file of the tree that was just written, or replaces it by a link to an equal one
     /// that another thread has written in the meantime.
-    pub(super) fn add(
+    pub(super) fn note_or_link(
         &self,
         file: &Fingerprint,
         parent: &Directory,
@@ -118,7 +118,7 @@ impl Sharing {
         let Some(equal) = self.new_files().add(file, &path) else {
             return Ok(());
         };
-        match replace(&self.outside, &equal, parent.fd(), name) {
+        match replace(&self.parent_directory, &equal, parent.fd(), name) {
             Err(error) if !is_limit(error) => Err(failure(parent, name, error)),
             _ => Ok(()),
         }
@@ -130,7 +130,7 @@ impl Sharing {
         NewEntries {
             links: Arc::clone(&self.links),
             files,
-            published: Vec::new(),
+            added: Vec::new(),
         }
     }
 
@@ -146,16 +146,22 @@ fn failure(parent: &Directory, name: &EntryName, source: Errno) -> StoreError {
     }
 }
 
-/// Puts a link to `equal` below `outside` in the place of the file `name` in `parent`.
+/// Puts a link to `equal` below `parent_directory` in the place of the file `name` in `parent`.
 fn replace(
-    outside: &OwnedFd,
+    parent_directory: &OwnedFd,
     equal: &CStr,
     parent: BorrowedFd<'_>,
     name: &EntryName,
 ) -> io::Result<()> {
-    // No name of the nar: it was chosen before this number.
+    // The nar cannot contain this random name.
     let temporary = format!(".{:016x}", fastrand::u64(..));
-    linkat(outside, equal, parent, &temporary, AtFlags::empty())?;
+    linkat(
+        parent_directory,
+        equal,
+        parent,
+        &temporary,
+        AtFlags::empty(),
+    )?;
     let renamed = renameat(parent, &temporary, parent, name.as_bytes());
     if renamed.is_err() {
         let _ = unlinkat(parent, &temporary, AtFlags::empty());
@@ -217,28 +223,31 @@ pub(super) struct NewEntries {
     links: Arc<Links>,
     files: NewFiles,
     /// The hashes of those that became entries.
-    published: Vec<[u8; 32]>,
+    added: Vec<[u8; 32]>,
 }
 
 impl NewEntries {
-    /// Adds all files of the verified tree, which is in the directory `outside`, in the order in
+    /// Adds all files of the verified tree, which is in the directory `parent_directory`, in the order in
     /// which they were written.
-    pub(super) fn publish(&mut self, outside: BorrowedFd<'_>) -> Result<(), StoreError> {
+    pub(super) fn add_to_links(
+        &mut self,
+        parent_directory: BorrowedFd<'_>,
+    ) -> Result<(), StoreError> {
         let new = std::mem::take(&mut self.files);
         for file in &new.files {
-            let published = self
-                .links
-                .publish(&file.fingerprint, outside, new.path(file))?;
-            if published == EntryOutcome::Added {
-                self.published.push(file.fingerprint.hash);
+            let outcome =
+                self.links
+                    .add_to_links(&file.fingerprint, parent_directory, new.path(file))?;
+            if outcome == EntryOutcome::Added {
+                self.added.push(file.fingerprint.hash);
             }
         }
         Ok(())
     }
 
-    /// Takes back what was published, after the tree has been removed, where no other file uses it.
+    /// Removes the added entries, after the tree has been removed, where no other file uses it.
     pub(super) fn withdraw(&self) {
-        for hash in &self.published {
+        for hash in &self.added {
             // The collector removes what stays.
             let _ = self.links.remove_unused(hash);
         }

@@ -1,4 +1,5 @@
-//! Renaming that never replaces what has the new name already.
+//! Renaming that never replaces what has the new name already, for trees outside a store. An item of a
+//! store is renamed under its lock instead: see `Checked::rename_to`.
 
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;

@@ -27,7 +27,7 @@ use super::unpack::{Checked, Destination};
 /// A temporary name beside a destination, for as long as this lives. To be dropped after the tree
 /// that is unpacked there.
 #[derive(Debug)]
-pub(crate) struct Staging {
+pub(crate) struct OutputStaging {
     destination: Destination,
     temporary: Destination,
     lock_name: EntryName,
@@ -35,7 +35,7 @@ pub(crate) struct Staging {
     _lock: File,
 }
 
-impl Staging {
+impl OutputStaging {
     /// Reserves a temporary name beside `destination`.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl Staging {
     }
 }
 
-impl Drop for Staging {
+impl Drop for OutputStaging {
     fn drop(&mut self) {
         // When it stays, the next run with the same destination removes it.
         let name = self.lock_name.as_bytes();
@@ -233,7 +233,7 @@ impl Names {
     }
 }
 
-/// Exactly the sixteen digits that [`Staging::begin`] writes.
+/// Exactly the sixteen digits that [`OutputStaging::begin`] writes.
 fn parse_id(id: &[u8]) -> Option<String> {
     let is_id = id.len() == ID_BYTES && id.iter().all(|digit| b"0123456789abcdef".contains(digit));
     is_id.then(|| String::from_utf8_lossy(id).into_owned())
