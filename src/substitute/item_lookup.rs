@@ -34,9 +34,9 @@ impl Authority {
         }
     }
 
-    /// The proof that a store change needs; `None` when the check was an earlier one.
+    /// The proof that a store change needs; `None` when an earlier run verified the signature.
     #[must_use]
-    pub(crate) fn checked(&self) -> Option<&Arc<AuthorizedNarInfo>> {
+    pub(crate) fn verified_this_run(&self) -> Option<&Arc<AuthorizedNarInfo>> {
         match self {
             Self::Checked(authorized) => Some(authorized),
             Self::Cached(_) => None,
@@ -89,7 +89,7 @@ pub(crate) struct ItemLookup {
     pub(crate) path: StorePath,
     /// What follows.
     pub(crate) status: ItemStatus,
-    /// The narinfo to go by, from the first server with authority in the user's order.
+    /// The selected narinfo, from the first server with authority in the user's order.
     pub(crate) authority: Option<Authority>,
     /// Whose bytes may be used: the servers that gave this narinfo or an equivalent one, in
     /// the user's order.

@@ -45,7 +45,7 @@ struct Failing {
     last: Instant,
 }
 
-/// After so much time without a request it is unknown whether a server still fails.
+/// After this time without a request it is unknown whether a server still fails.
 const FAILURE_LASTS: Duration = Duration::from_secs(30);
 
 /// Between two messages of a kind about one server.

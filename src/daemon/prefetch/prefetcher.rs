@@ -85,7 +85,11 @@ impl Prefetcher {
     pub(crate) fn add_queried(&self, items: &[ItemLookup]) {
         let mut state = self.state();
         for found in items {
-            let Some(authority) = found.authority.as_ref().and_then(Authority::checked) else {
+            let Some(authority) = found
+                .authority
+                .as_ref()
+                .and_then(Authority::verified_this_run)
+            else {
                 continue;
             };
 

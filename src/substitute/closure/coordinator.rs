@@ -26,7 +26,7 @@ use crate::substitute::progress::ProgressEvent;
 pub(super) enum PlannedItemState {
     /// Waiting for a worker.
     Waiting,
-    /// A worker has it; so many workers there were when it was handed out.
+    /// A worker has it; the number of workers when it was handed out.
     Working(usize),
     /// Unpacked; its references are not all valid yet.
     Ready(Box<(Checked, ItemLock)>),
@@ -307,7 +307,7 @@ impl<'a> Coordinator<'a> {
         }
 
         match finished {
-            WorkerResult::Unpacked(tree) => self.states[index] = PlannedItemState::Ready(tree),
+            WorkerResult::Ready(tree) => self.states[index] = PlannedItemState::Ready(tree),
             WorkerResult::Valid => self.becomes_valid(index),
             WorkerResult::Busy => self.try_later(index),
             // Workers end for a shortage, so there may be enough soon.

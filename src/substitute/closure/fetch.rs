@@ -1,8 +1,4 @@
-//! A closure comes into the store: plan, then unpack several items at once, then register.
-//!
-//! Workers unpack items in any order; the coordinator gives them their names and registers
-//! them, references first, as many at a time as are ready. An item that has not been
-//! registered when something goes wrong is removed; what is registered stays, and is complete.
+//! What the fetch of a closure needs, and its outcome. The fetch itself is in `coordinator`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -169,7 +169,10 @@ impl Sorting<'_> {
         servers: &[ServerReport],
         dependencies: &Dependencies<'_>,
     ) -> Result<PlannedItem, ItemError> {
-        let authority = found.authority.as_ref().and_then(Authority::checked);
+        let authority = found
+            .authority
+            .as_ref()
+            .and_then(Authority::verified_this_run);
         let authorized =
             Arc::clone(authority.ok_or_else(|| ItemError::unavailable(found, servers))?);
         self.check_reach(&found.sources)?;

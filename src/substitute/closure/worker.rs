@@ -21,10 +21,10 @@ pub(super) struct UnpackTask {
     pub(super) item: Arc<PlannedItem>,
 }
 
-/// What came of an item that a worker had.
+/// The result of a worker's attempt at an item.
 pub(super) enum WorkerResult {
     /// The tree, and the right to register it.
-    Unpacked(Box<(Checked, ItemLock)>),
+    Ready(Box<(Checked, ItemLock)>),
     /// It is valid: another process was faster.
     Valid,
     /// Another process is installing it; try again later.
@@ -95,7 +95,7 @@ impl<'a> Worker<'a> {
         if store.is_complete(&item.path).map_err(ItemError::from)? {
             return Ok(WorkerResult::Valid);
         }
-        let destination = store.temporary(&lock).map_err(ItemError::from)?;
+        let destination = store.clear_temporary(&lock).map_err(ItemError::from)?;
         let request = UnpackRequest {
             item: &item.path,
             authorized: &item.authorized,
@@ -115,6 +115,6 @@ impl<'a> Worker<'a> {
             &request,
             AllowedBuilds::UntilOtherReferences,
         )?;
-        Ok(WorkerResult::Unpacked(Box::new((checked, lock))))
+        Ok(WorkerResult::Ready(Box::new((checked, lock))))
     }
 }

@@ -26,7 +26,7 @@ use crate::http::{Client, HttpError, NarBody, NarRequest, RetryPolicy};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::counters::TransferCounters;
 use crate::substitute::download::prefetch::PrefetchedNar;
-use crate::substitute::download::retries::Retries;
+use crate::substitute::download::retries::ItemRetries;
 use crate::substitute::download::segments::{
     FirstSegment, SEGMENT_BYTES, SegmentConnections, SegmentedPart, Segments,
 };
@@ -37,7 +37,7 @@ const SEGMENTED_BYTES_MIN: u64 = 4 << 20;
 
 /// How far the stream may come before the first segment, which begins ahead of it, is complete.
 const FIRST_SEGMENT_LAG_BYTES: u64 = 2 * SEGMENT_BYTES;
-/// After so many responses with a range without progress, the file is requested whole.
+/// After this many responses with a range without progress, the file is requested whole.
 pub(super) const BROKEN_RANGES_MAX: u32 = 3;
 /// Fewer bytes of a file than these, or its last ones, are no progress.
 const PROGRESS_BYTES: u64 = 64 << 10;
@@ -48,7 +48,7 @@ pub(super) struct BodyRequest {
     /// The server that it is fetched from.
     pub(super) server: ServerIndex,
     /// What happens when it breaks.
-    pub(super) retries: Arc<Retries>,
+    pub(super) retries: Arc<ItemRetries>,
     /// The size of the file, if that is known beforehand.
     pub(super) size: Option<u64>,
     /// A download that was started ahead of time.
@@ -83,7 +83,7 @@ pub(super) struct ResumableBody {
     pub(super) client: Arc<Client>,
     pub(super) url: Url,
     pub(super) server: ServerIndex,
-    pub(super) retries: Arc<Retries>,
+    pub(super) retries: Arc<ItemRetries>,
     pub(super) stream: BodyStream,
     pub(super) connections: SegmentConnections,
     /// Segments that have been requested beside the stream, and begin ahead of it.

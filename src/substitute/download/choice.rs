@@ -227,7 +227,7 @@ pub(crate) fn check_usable(source: &NarSource, servers: &ServerList) -> Result<(
     })
 }
 
-/// So many unknown compression methods are named.
+/// At most this many unknown compression methods are named.
 const NAMED_METHODS: usize = 4;
 
 /// What is announced before anything was measured: the first source's smallest download.

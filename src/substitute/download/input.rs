@@ -12,7 +12,7 @@ use crate::substitute::download::errors::TransferError;
 
 /// What a compression method may add to bytes that cannot be compressed: an eighth of them,
 const OVERHEAD_PART: u64 = 8;
-/// and so many bytes.
+/// and this many bytes.
 const OVERHEAD_BYTES: u64 = 1 << 20;
 
 /// Input for a decoder.

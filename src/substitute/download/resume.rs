@@ -1,6 +1,6 @@
 //! A stream that broke off is resumed: after a wait, with a range, or else from the beginning.
 //!
-//! Every answer to a request for a range but the rest of the file leads to a request without one.
+//! Any response other than the requested range is followed by a request without a range.
 //! Only a refusal of the server says that it gives no ranges; an outage does not, and segments are
 //! considered again after it. When several responses with a range broke off one after the other, the
 //! file is requested whole, too.
@@ -85,7 +85,7 @@ impl ResumableBody {
             }
             BodyStatus::Full => {
                 self.broken_ranges = 0;
-                // It may be another version, as long as it is.
+                // It may be another version of the file, of another length.
                 self.content_length = body.content_length();
                 self.validator = range_validator(&body);
                 self.received

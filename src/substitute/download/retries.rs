@@ -30,11 +30,11 @@ pub(crate) struct RetryContext {
     pub(crate) cancel: Cancel,
 }
 
-/// Finds servers that have the item and were not needed before.
+/// Finds servers that have the item and were not asked before.
 pub(crate) type FindServers = Box<dyn Fn() -> Vec<ServerIndex> + Send + Sync>;
 
 /// The retries of one item.
-pub(crate) struct Retries {
+pub(crate) struct ItemRetries {
     context: RetryContext,
     find_servers: FindServers,
     state: Mutex<RetryState>,
@@ -60,7 +60,7 @@ struct RetryState {
 
 /// Waits that need no reason and no message: connections break now and then.
 const QUICK_RETRIES: u32 = 3;
-/// None is made after so much time without progress.
+/// No quick retry is made after this time without progress.
 const QUICK_TIME: Duration = Duration::from_secs(2);
 /// The longest first wait. It doubles with each further one,
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -69,7 +69,7 @@ const WAIT_MAX: Duration = Duration::from_secs(4);
 /// How often a wait looks whether it is still wanted.
 const TICK: Duration = Duration::from_millis(50);
 
-impl Retries {
+impl ItemRetries {
     /// Retries of an item, which further servers may have.
     #[must_use]
     pub(crate) fn new(context: RetryContext, find_servers: FindServers) -> Self {
@@ -316,7 +316,7 @@ mod tests {
     const SERVER: ServerIndex = ServerIndex::at(0);
 
     /// Retries of an item that [`SERVER`] has, with another server; `found` have it too.
-    fn retries(time: Duration, found: &'static [u32]) -> (Retries, Arc<AtomicUsize>) {
+    fn retries(time: Duration, found: &'static [u32]) -> (ItemRetries, Arc<AtomicUsize>) {
         let searches = Arc::new(AtomicUsize::new(0));
         let context = RetryContext {
             network: Arc::new(Network::new(
@@ -334,7 +334,7 @@ mod tests {
         };
 
         let counter = Arc::clone(&searches);
-        let retries = Retries::new(
+        let retries = ItemRetries::new(
             context,
             Box::new(move || {
                 counter.fetch_add(1, Ordering::Relaxed);
@@ -349,7 +349,7 @@ mod tests {
         HttpError::truncated(&Url::parse("http://a/nar").unwrap(), 1, 2)
     }
 
-    fn resumes(retries: &Retries) -> usize {
+    fn resumes(retries: &ItemRetries) -> usize {
         (0..20)
             .take_while(|_| retries.wait_to_resume(SERVER, &broken(), &|| false))
             .count()

@@ -30,7 +30,7 @@ pub(super) const IMPATIENT_WINDOW: Duration = Duration::from_secs(3);
 /// What one request fetches.
 pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
 
-/// A response with less than one part in so many of the requested range is a failure.
+/// A response with less than one part in this many of the requested range is a failure.
 const SHARE_MIN: u64 = 8;
 
 /// Connections that may be opened for segments, of all transfers together.

@@ -21,7 +21,7 @@ use crate::format::server_list::ServerIndex;
 use crate::format::server_url::ServerUrl;
 use crate::http::{Client, Options};
 use crate::substitute::cancel::Cancel;
-use crate::substitute::download::retries::{Retries, RetryContext};
+use crate::substitute::download::retries::{ItemRetries, RetryContext};
 use crate::substitute::network::{Network, NetworkReach};
 use crate::substitute::progress::SilentProgress;
 use crate::testing::seeds;
@@ -261,7 +261,7 @@ fn read_all(
 const RETRY_TIME: Duration = Duration::from_secs(1);
 
 /// Retries for `time` without progress, of the only server, which has the file at `url`.
-fn retries(url: &Url, time: Duration) -> Arc<Retries> {
+fn retries(url: &Url, time: Duration) -> Arc<ItemRetries> {
     let context = RetryContext {
         network: Arc::new(Network::new(
             Options::default(),
@@ -272,7 +272,7 @@ fn retries(url: &Url, time: Duration) -> Arc<Retries> {
         progress: Arc::new(SilentProgress),
         cancel: Cancel::default(),
     };
-    Arc::new(Retries::new(context, Box::new(Vec::new)))
+    Arc::new(ItemRetries::new(context, Box::new(Vec::new)))
 }
 
 fn file() -> Arc<[u8]> {

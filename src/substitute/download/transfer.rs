@@ -28,7 +28,7 @@ use crate::substitute::download::counters::TransferCounters;
 use crate::substitute::download::errors::TransferError;
 use crate::substitute::download::input::{DecoderInput, StopReason};
 use crate::substitute::download::prefetch::PrefetchedNar;
-use crate::substitute::download::retries::Retries;
+use crate::substitute::download::retries::ItemRetries;
 use crate::substitute::download::segments::SegmentConnections;
 
 /// What all transfers of a run share: memory, and connections for the parts of large nars.
@@ -68,7 +68,7 @@ pub(crate) struct TransferRequest<'a> {
     /// What has arrived of it already.
     pub(crate) prefetched: Option<Box<dyn PrefetchedNar>>,
     /// What happens when it breaks.
-    pub(crate) retries: Arc<Retries>,
+    pub(crate) retries: Arc<ItemRetries>,
     /// Raised when the user interrupts.
     pub(crate) cancel: Cancel,
 }

@@ -7,7 +7,7 @@ use crate::substitute::install::attempt_errors::Attempt;
 
 /// Requests for an item's nar that are made to a server, however many URLs its narinfos have.
 const ATTEMPTS_PER_SERVER: usize = 3;
-/// A server that does not have so many of the nars that its narinfo names has none of them: the
+/// A server that does not have this many of the nars that its narinfo names has none of them: the
 /// last attempt is kept for what it answers when the narinfo is requested again.
 const ABSENT_PER_NARINFO: usize = 2;
 

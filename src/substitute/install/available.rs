@@ -37,7 +37,10 @@ impl AvailableItem {
         }
 
         let lookup = resolution.items.first().ok_or(ItemError::NotTried)?;
-        let authority = lookup.authority.as_ref().and_then(Authority::checked);
+        let authority = lookup
+            .authority
+            .as_ref()
+            .and_then(Authority::verified_this_run);
         let authorized =
             authority.ok_or_else(|| ItemError::unavailable(lookup, &resolution.servers))?;
         Ok(Self {

@@ -15,7 +15,7 @@ use crate::substitute::cancel::Cancel;
 use crate::substitute::download::choice::{self, DownloadCandidate, MeasuredRates};
 use crate::substitute::download::errors::TransferError;
 use crate::substitute::download::prefetch::{NarPrefetcher, PrefetchedNar};
-use crate::substitute::download::retries::{FindServers, Retries, RetryContext};
+use crate::substitute::download::retries::{FindServers, ItemRetries, RetryContext};
 use crate::substitute::download::transfer::{
     NarStream, ReceivedCounter, TransferBudget, TransferMeasurements, TransferRequest,
 };
@@ -80,7 +80,7 @@ impl Installer {
         &self,
         request: &UnpackRequest<'_>,
         earlier: Vec<Attempt>,
-        retries: &Arc<Retries>,
+        retries: &Arc<ItemRetries>,
     ) -> Result<Checked, ItemError> {
         let nar_size = request.authorized.narinfo().nar_size();
         let destination = request.destination;
@@ -146,7 +146,7 @@ impl Installer {
         &self,
         request: &UnpackRequest<'_>,
         attempts: &Attempts,
-        retries: &Retries,
+        retries: &ItemRetries,
     ) -> Result<(Vec<DownloadCandidate>, DownloadStart), ItemError> {
         let (rates, nar_size) = (self.rates(), request.authorized.narinfo().nar_size());
         let mut ranked = choice::candidates(request.sources, self.network.servers(), &rates);
@@ -186,15 +186,15 @@ impl Installer {
                 .all(|source| health.is_unreliable(source.server))
     }
 
-    /// The retries of an item, which servers that `find_servers` finds may have as well.
-    pub(super) fn retries(&self, find_servers: FindServers) -> Arc<Retries> {
+    /// Starts the count of an item's retries; servers that `find_servers` finds may have the item, too.
+    pub(super) fn new_retries(&self, find_servers: FindServers) -> Arc<ItemRetries> {
         let context = RetryContext {
             network: Arc::clone(&self.network),
             time: self.retry_time,
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
         };
-        Arc::new(Retries::new(context, find_servers))
+        Arc::new(ItemRetries::new(context, find_servers))
     }
 
     /// An attempt, and one more that requests the file whole when wrong bytes came of ranges: what
@@ -204,7 +204,7 @@ impl Installer {
         request: &UnpackRequest<'_>,
         candidate: &DownloadCandidate,
         start: DownloadStart,
-        retries: &Arc<Retries>,
+        retries: &Arc<ItemRetries>,
     ) -> Result<Checked, AttemptError> {
         let attempted = self.attempt_once(request, candidate, start, retries);
         let has_used_range = retries.take_range_used();
@@ -222,7 +222,7 @@ impl Installer {
         request: &UnpackRequest<'_>,
         candidate: &DownloadCandidate,
         start: DownloadStart,
-        retries: &Arc<Retries>,
+        retries: &Arc<ItemRetries>,
     ) -> Result<Checked, AttemptError> {
         let UnpackRequest {
             item, authorized, ..
@@ -262,7 +262,7 @@ impl Installer {
         request: &UnpackRequest<'_>,
         candidate: &DownloadCandidate,
         start: DownloadStart,
-        retries: &Arc<Retries>,
+        retries: &Arc<ItemRetries>,
     ) -> Result<NarStream, TransferError> {
         let DownloadStart { prefetched, choice } = start;
         if let Some(error) = retries.health().given_up(candidate.server) {
@@ -331,7 +331,7 @@ impl Installer {
 
 /// Whether a failure is reported as such. An outage is reported by the wait that follows
 /// it, and when another server steps in, once for all items.
-fn is_worth_reporting(attempt: &Attempt, retries: &Retries) -> bool {
+fn is_worth_reporting(attempt: &Attempt, retries: &ItemRetries) -> bool {
     // It is not the source that failed, and the item may be tried again.
     if attempt.error.is_shortage() {
         return false;

@@ -1,4 +1,4 @@
-//! An item whose nar cannot be downloaded as its narinfo says: look it up again, use other servers.
+//! Unpacks one item; on failure looks it up again, then uses other servers and other builds.
 //!
 //! A narinfo may outlive the nar it leads to, in a lookup cache or on a mirror; servers that were
 //! not needed for the lookup may have the same nar; and when no server has it, another server may
@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::store::unpack::Checked;
-use crate::substitute::download::retries::{FindServers, Retries};
+use crate::substitute::download::retries::{FindServers, ItemRetries};
 use crate::substitute::install::errors::ItemError;
 use crate::substitute::install::installer::{Installer, UnpackRequest};
 use crate::substitute::item_lookup::{Authority, ItemBuild, ItemLookup, NarSource};
@@ -52,7 +52,7 @@ impl From<UnpackFailure> for ItemError {
     }
 }
 
-/// Makes the item's tree at its destination: from its sources; once more with what the servers
+/// Unpacks the item's tree at its destination: from its sources; once more with what the servers
 /// answer now, when a nar was gone though a narinfo led to it; from servers that had not been
 /// asked; and then from other builds as far as `builds` allows. When all fail, downloads that
 /// failed by an outage are retried for a while. The result says which narinfo the tree was
@@ -68,7 +68,7 @@ pub(crate) fn unpack(
     builds: AllowedBuilds,
 ) -> Result<Checked, UnpackFailure> {
     let _span = tracing::debug_span!("item", path = request.item.base()).entered();
-    let retries = &installer.retries(find_servers(resolver, request, builds));
+    let retries = &installer.new_retries(find_servers(resolver, request, builds));
 
     // Servers that failed before are not all that may have the nar.
     let all_sources;
@@ -96,7 +96,7 @@ pub(crate) fn unpack(
             error,
             is_superseded: false,
         }) if error.is_of_servers() => installer
-            .retry(&request, error, retries)
+            .retry_failed_downloads(&request, error, retries)
             .map_err(UnpackFailure::from),
         other => other,
     };
@@ -113,7 +113,7 @@ fn from_known_sources(
     installer: &Installer,
     resolver: &Resolver,
     request: &UnpackRequest<'_>,
-    retries: &Arc<Retries>,
+    retries: &Arc<ItemRetries>,
 ) -> Result<Checked, ItemError> {
     match installer.unpack(request, Vec::new(), retries) {
         Err(error) if error.is_stale() => {
@@ -128,7 +128,7 @@ fn look_up_again(
     resolver: &Resolver,
     request: &UnpackRequest<'_>,
     error: ItemError,
-    retries: &Arc<Retries>,
+    retries: &Arc<ItemRetries>,
 ) -> Result<Checked, ItemError> {
     tracing::debug!("a nar is missing though a narinfo names it: looking the item up again");
     resolver.discard(request.item.clone());
@@ -137,7 +137,10 @@ fn look_up_again(
         return Err(error);
     };
 
-    let authority = found.authority.as_ref().and_then(Authority::checked);
+    let authority = found
+        .authority
+        .as_ref()
+        .and_then(Authority::verified_this_run);
     match authority.filter(|new| is_same_build(new, request.authorized)) {
         Some(authorized) => {
             let request = UnpackRequest {
@@ -158,7 +161,7 @@ fn from_other_servers(
     request: &UnpackRequest<'_>,
     allowed: AllowedBuilds,
     error: ItemError,
-    retries: &Arc<Retries>,
+    retries: &Arc<ItemRetries>,
 ) -> Result<Checked, UnpackFailure> {
     let found = resolver.resolve_on_all_servers(vec![request.item.clone()]);
     let builds = found.items.into_iter().flat_map(ItemLookup::builds);
@@ -203,14 +206,14 @@ fn from_other_builds(
     allowed: AllowedBuilds,
     builds: &[ItemBuild],
     mut error: ItemError,
-    retries: &Arc<Retries>,
+    retries: &Arc<ItemRetries>,
 ) -> Result<Checked, UnpackFailure> {
     let mut failed = vec![Arc::clone(request.authorized.narinfo())];
     for ItemBuild { authority, sources } in builds {
         if !error.is_of_servers() {
             return Err(error.into());
         }
-        let Some(authorized) = authority.checked() else {
+        let Some(authorized) = authority.verified_this_run() else {
             continue;
         };
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::store::unpack::Checked;
-use crate::substitute::download::retries::Retries;
+use crate::substitute::download::retries::ItemRetries;
 use crate::substitute::install::attempt_errors::{Attempt, FailureClass};
 use crate::substitute::install::errors::ItemError;
 use crate::substitute::install::installer::{DownloadStart, Installer, UnpackRequest};
@@ -15,11 +15,11 @@ impl Installer {
     ///
     /// # Errors
     /// None does in the time that is allowed: how each failed in the end.
-    pub(in crate::substitute) fn retry(
+    pub(in crate::substitute) fn retry_failed_downloads(
         &self,
         request: &UnpackRequest<'_>,
         error: ItemError,
-        retries: &Arc<Retries>,
+        retries: &Arc<ItemRetries>,
     ) -> Result<Checked, ItemError> {
         let ItemError::AllFailed(mut attempts) = error else {
             return Err(error);
@@ -69,7 +69,7 @@ impl Installer {
 }
 
 /// Waits for the first server that is still worth it; false when none is.
-fn wait_for_any(attempts: &[Attempt], retries: &Retries) -> bool {
+fn wait_for_any(attempts: &[Attempt], retries: &ItemRetries) -> bool {
     attempts.iter().any(|attempt| {
         let network = attempt.error.network();
         network.is_some_and(|error| retries.wait(attempt.candidate.server, error, &|| false))

@@ -11,7 +11,7 @@ use crate::substitute::install::errors::ItemError;
 
 /// What blocks of this many bytes add to nars,
 const MEASURED_BLOCK_BYTES: u64 = 4096;
-/// one part in so many: 202 items with 885.6 MB of nars took 920.2 MB.
+/// one part in 25: 202 items with 885.6 MB of nars took 920.2 MB.
 const BLOCKS_PART: u64 = 25;
 /// Larger blocks are shared by the ends of files, on the file systems that have them.
 const BLOCK_BYTES_MAX: u64 = 16 << 10;

@@ -16,7 +16,7 @@ use crate::substitute::lookup::items::ItemIndex;
 use crate::substitute::lookup::refused::RefusedNarInfo;
 use crate::substitute::lookup::servers::LookupServer;
 use crate::substitute::lookup::verification::{
-    TextOrigin, VerificationOutcome, VerifiedText, answer_kind,
+    TextOrigin, VerificationOutcome, VerificationResult, answer_kind,
 };
 use crate::substitute::outcome::{AnswerOrigin, LookupFailure, LookupOutcome, ServerAnswer};
 use crate::trust::verdict::Refusal;
@@ -74,7 +74,12 @@ impl LookupEngine {
             Ok(NarInfoAnswer::Found { text, max_age }) => {
                 self.note_answer(server);
                 let items = self.items.with_hash_part(hash_part);
-                return self.check(server, items, text, TextOrigin::Server { max_age });
+                return self.queue_verification(
+                    server,
+                    items,
+                    text,
+                    TextOrigin::Server { max_age },
+                );
             }
             Ok(NarInfoAnswer::Missing { status, max_age }) => ttl.entry(
                 CachedAnswer::Negative { status },
@@ -165,15 +170,15 @@ impl LookupEngine {
         }
     }
 
-    /// A text has been checked.
-    pub(super) fn checked(&mut self, checked: VerifiedText) {
-        let VerifiedText {
+    /// Handles the result of verifying a text.
+    pub(super) fn handle_verified(&mut self, result: VerificationResult) {
+        let VerificationResult {
             item,
             server,
             origin,
             text,
             outcome,
-        } = checked;
+        } = result;
         let (origin, expires_at) = match origin {
             TextOrigin::Server { max_age } => (
                 AnswerOrigin::Network,

@@ -105,6 +105,11 @@ impl LookupEngine {
             expires_at,
             ..
         } = entry;
+        let origin = AnswerOrigin::Cache {
+            asked_at,
+            expires_at,
+        };
+
         let outcome = match answer {
             CachedAnswer::Positive {
                 text,
@@ -124,13 +129,10 @@ impl LookupEngine {
                 for &item in &items {
                     self.items[item].lookup.mark_cached(server);
                 }
-                return self.check(server, items, String::from(text).into_bytes(), origin);
+                let bytes = String::from(text).into_bytes();
+                return self.queue_verification(server, items, bytes, origin);
             }
             CachedAnswer::Refused { facts } => {
-                let origin = AnswerOrigin::Cache {
-                    asked_at,
-                    expires_at,
-                };
                 return self.note_cached_refusal(server, hash_part, &facts, origin, expires_at);
             }
             CachedAnswer::Negative { status } => LookupOutcome::Missing(status),
@@ -138,11 +140,6 @@ impl LookupEngine {
             CachedAnswer::Transient { reason } => {
                 LookupOutcome::Failed(LookupFailure::Cached(reason))
             }
-        };
-
-        let origin = AnswerOrigin::Cache {
-            asked_at,
-            expires_at,
         };
 
         let answer = ServerAnswer {
@@ -203,8 +200,8 @@ impl LookupEngine {
         }
     }
 
-    /// Has a text checked for each of `items`; the results come back as messages.
-    pub(super) fn check(
+    /// Queues a text for verification, for each of `items`; the results come back as messages.
+    pub(super) fn queue_verification(
         &mut self,
         server: ServerIndex,
         mut items: Vec<ItemIndex>,
@@ -213,12 +210,12 @@ impl LookupEngine {
     ) {
         let Some(last) = items.pop() else { return };
         for item in items {
-            self.check_one(server, item, bytes.clone(), origin.clone());
+            self.queue_text(server, item, bytes.clone(), origin.clone());
         }
-        self.check_one(server, last, bytes, origin);
+        self.queue_text(server, last, bytes, origin);
     }
 
-    fn check_one(
+    fn queue_text(
         &mut self,
         server: ServerIndex,
         item: ItemIndex,

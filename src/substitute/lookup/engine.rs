@@ -20,7 +20,7 @@ use crate::substitute::lookup::options::{Freshness, LookupScope, ResolverSetup};
 use crate::substitute::lookup::requests::LookupRequests;
 use crate::substitute::lookup::resolution::Resolution;
 use crate::substitute::lookup::servers::{self, LookupServer};
-use crate::substitute::lookup::verification::{UnverifiedText, VerifiedText, Verifier};
+use crate::substitute::lookup::verification::{UnverifiedText, VerificationResult, Verifier};
 use crate::sync::Threads;
 
 /// How often silent servers are noticed, and the longest time before cache entries are written.
@@ -41,7 +41,7 @@ pub(super) enum LookupMessage {
         walk: LookupScope,
         reply: Option<Sender<Resolution>>,
     },
-    VerifiedText(Vec<VerifiedText>),
+    VerificationResults(Vec<VerificationResult>),
     Discard {
         item: StorePath,
     },
@@ -105,7 +105,9 @@ impl LookupEngine {
         };
         let (texts, inbox) = bounded(TEXT_QUEUE);
         let verifiers = verifier.start(setup.options.verifiers, inbox, move |verified| {
-            results.send(LookupMessage::VerifiedText(verified)).is_ok()
+            results
+                .send(LookupMessage::VerificationResults(verified))
+                .is_ok()
         })?;
 
         Ok(Self {
@@ -183,9 +185,9 @@ impl LookupEngine {
                 }
                 self.complete(request);
             }
-            LookupMessage::VerifiedText(batch) => {
-                for checked in batch {
-                    self.checked(checked);
+            LookupMessage::VerificationResults(batch) => {
+                for result in batch {
+                    self.handle_verified(result);
                 }
             }
             LookupMessage::Discard { item } => self.discard(&item),

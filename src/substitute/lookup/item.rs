@@ -95,9 +95,9 @@ impl LookupItem {
         self.rejected.push(NarOffer::of(narinfo));
     }
 
-    /// The narinfo to go by: the first authorized one with a usable download. Failing that, one
+    /// The selected narinfo: the first authorized one with a usable download. Failing that, one
     /// whose download is described by an equivalent narinfo alone.
-    fn authority(&self) -> Option<(&ServerOffer, &Authority)> {
+    fn selected(&self) -> Option<(&ServerOffer, &Authority)> {
         let by_itself = self.authorized().find(|(offer, _)| offer.is_usable());
         by_itself.or_else(|| {
             self.authorized()
@@ -131,7 +131,7 @@ impl LookupItem {
 
     /// The first server with an authorized narinfo that needs no other server.
     fn server_with_authority(&self) -> Option<ServerIndex> {
-        let (offer, _) = self.authority()?;
+        let (offer, _) = self.selected()?;
         offer.is_usable().then_some(offer.source.server)
     }
 
@@ -143,7 +143,7 @@ impl LookupItem {
     /// The servers whose answer was not waited for, though the user prefers them to the one
     /// with authority.
     pub(super) fn not_awaited(&self) -> Vec<ServerIndex> {
-        let Some((offer, _)) = self.authority() else {
+        let Some((offer, _)) = self.selected() else {
             return Vec::new();
         };
         let mut servers = self.unanswered();
@@ -158,16 +158,16 @@ impl LookupItem {
         asked.map(|(server, _)| server).collect()
     }
 
-    /// The narinfo to go by, if there is an authorized one.
+    /// The selected narinfo, if there is an authorized one.
     pub(super) fn narinfo(&self) -> Option<&Arc<NarInfo>> {
-        self.authority().map(|(_, authority)| authority.narinfo())
+        self.selected().map(|(_, authority)| authority.narinfo())
     }
 
     /// Makes it possible to use those of `servers` that were skipped, when no other server has the
     /// item or its bytes; whether there are any.
     pub(super) fn reopen(&mut self, servers: &[ServerIndex]) -> bool {
         let mut reopened = false;
-        let is_wanted = self.authority().is_none() || self.requires_all_servers;
+        let is_wanted = self.selected().is_none() || self.requires_all_servers;
         for &server in servers.iter().filter(|_| is_wanted) {
             let slot = &mut self.slots[server];
             if matches!(
@@ -222,7 +222,7 @@ impl LookupItem {
         let first = self
             .server_with_authority()
             .filter(|_| !self.requires_all_servers);
-        let is_enough = self.authority().is_some() && !self.requires_all_servers;
+        let is_enough = self.selected().is_some() && !self.requires_all_servers;
 
         let (mut open, mut is_awaited) = (Vec::new(), false);
         for (server, slot) in self.slots.enumerated() {
@@ -255,7 +255,7 @@ impl LookupItem {
             None => (None, Vec::new()),
         };
 
-        let answers = self.answers(self.authority().map(|(offer, _)| &*offer.source.offer));
+        let answers = self.answers(self.selected().map(|(offer, _)| &*offer.source.offer));
         let status = match authority {
             Some(_) => ItemStatus::Available,
             None => status_without_authority(&answers),
@@ -272,9 +272,9 @@ impl LookupItem {
         }
     }
 
-    /// The narinfo to go by, and after it all that describe other nars.
+    /// The selected narinfo, and after it all that describe other nars.
     fn builds(&self) -> Vec<ItemBuild> {
-        let Some((first, authority)) = self.authority() else {
+        let Some((first, authority)) = self.selected() else {
             return Vec::new();
         };
         let sources = self.sources(&first.source.offer);
@@ -297,7 +297,7 @@ impl LookupItem {
         builds
     }
 
-    /// The answer of every server, when `nar` is the one to go by.
+    /// The answer of every server, when `nar` is the selected one.
     fn answers(&self, nar: Option<&NarOffer>) -> PerServer<ServerAnswer> {
         let first = self.server_with_authority();
         let mut answers: PerServer<ServerAnswer> = self

@@ -49,7 +49,7 @@ pub(crate) struct LookupOptions {
     pub(crate) retry_down: bool,
     /// How long a server may be silent while another one has answered with authority.
     pub(crate) lag: Duration,
-    /// For how many seconds a server that is down is left alone by later runs.
+    /// For how many seconds a server that is down is not queried by later runs.
     pub(crate) down_seconds: u64,
     /// Threads that check signatures.
     pub(crate) verifiers: usize,

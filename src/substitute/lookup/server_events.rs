@@ -127,5 +127,5 @@ impl LookupEngine {
     }
 }
 
-/// So much is kept of a server's `nix-cache-info`, which has a hundred bytes.
+/// At most this many bytes of a server's `nix-cache-info` are kept; it usually has a hundred.
 const INFO_BYTES_MAX: usize = 4 << 10;

@@ -20,9 +20,9 @@ pub(crate) enum ServerState {
     Up,
     /// It does not, and why.
     Down(LookupFailure),
-    /// It was down a short time ago and was left alone, and why.
+    /// It was down a short time ago and was not queried, and why.
     Skipped(LookupFailure),
-    /// It was silent for so long that others were preferred.
+    /// It was silent longer than allowed, so other servers were preferred.
     Slow,
     /// Its items are for another store directory.
     OtherStore(OtherStore),

@@ -2,8 +2,8 @@
 //!
 //! Checking a signature takes longer than everything else about a lookup, and many together take
 //! less than half of that. So texts travel in batches, which also saves waking a thread for each
-//! one. Of a narinfo only that leaves which may be kept for as long as the run takes, and in the
-//! lookup cache: its description if an authorized key has signed it, and a bounded offer.
+//! one. A result holds no more of a narinfo than may be kept until the run ends, and in the lookup
+//! cache: the abridged narinfo if an authorized key has signed it, and a bounded offer.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ use crate::sync::Threads;
 use crate::trust::acl::AuthorizedKeys;
 use crate::trust::verdict::{self, AuthorizedNarInfo, Refusal};
 
-/// Texts that are checked together.
+/// At most this many texts are verified together.
 pub(super) const BATCH: usize = 32;
-/// Fewer when they have so many bytes together.
+/// A batch is full when its texts have this many bytes together.
 pub(super) const BATCH_BYTES: usize = 256 << 10;
 
 /// A text that a server gave for an item, now or earlier.
@@ -47,8 +47,8 @@ pub(super) enum TextOrigin {
     },
 }
 
-/// What a text turned out to be.
-pub(super) struct VerifiedText {
+/// The result of verifying a text: authorized, refused, or no narinfo.
+pub(super) struct VerificationResult {
     pub(super) item: ItemIndex,
     pub(super) server: ServerIndex,
     pub(super) origin: TextOrigin,
@@ -82,18 +82,18 @@ impl Verifier {
         self,
         threads: usize,
         texts: Receiver<Vec<UnverifiedText>>,
-        deliver: impl Fn(Vec<VerifiedText>) -> bool + Clone + Send + 'static,
+        deliver: impl Fn(Vec<VerificationResult>) -> bool + Clone + Send + 'static,
     ) -> std::io::Result<Threads> {
         Threads::start("check", threads, move || {
             for batch in &texts {
-                if !deliver(self.check(batch)) {
+                if !deliver(self.verify(batch)) {
                     break;
                 }
             }
         })
     }
 
-    fn check(&self, batch: Vec<UnverifiedText>) -> Vec<VerifiedText> {
+    fn verify(&self, batch: Vec<UnverifiedText>) -> Vec<VerificationResult> {
         let parsed: Vec<(Parsed, Step)> = batch.into_iter().map(|text| self.parse(text)).collect();
         let claims = parsed.iter().filter_map(|(text, step)| match step {
             Step::Claimed(narinfo) => Some((Arc::clone(narinfo), text.path.as_ref())),
@@ -115,7 +115,7 @@ impl Verifier {
                     decided(&narinfo, verdict, &origin)
                 }
             };
-            VerifiedText {
+            VerificationResult {
                 item,
                 server,
                 origin,

@@ -1,8 +1,8 @@
 //! Time passes: which servers are not waited for any longer, and progress meanwhile.
 //!
 //! A server that the user prefers is waited for as long as no other server has an item. Once
-//! another server has an authorized narinfo, the preferred one may be silent only so long; one that
-//! answers may take only so many times as long as the others.
+//! another server has an authorized narinfo, the silence of the preferred one is limited; one that
+//! answers may take at most a few times as long as the others.
 
 use std::time::{Duration, Instant};
 
@@ -98,8 +98,8 @@ impl LookupEngine {
         self.setup.progress.event(event);
     }
 
-    /// How long a server may be silent once another one has answered with authority: so much
-    /// longer than the quickest one took, because on a slow line all take long.
+    /// How long a server may be silent once another one has answered with authority: a
+    /// multiple of what the quickest one took, because on a slow line all take long.
     pub(super) fn lag(&self) -> Duration {
         let quickest = self
             .servers

@@ -1,5 +1,5 @@
-//! Servers that announce ranges and then refuse them, each in its own way: what a slow stream
-//! has delivered is kept, and what a broken one has delivered is not lost.
+//! Servers that announce ranges and then refuse them, each in its own way: the bytes that a
+//! slow or broken stream has delivered are kept.
 
 use std::io::{BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -13,8 +13,8 @@ use super::{FILE_BYTES, ONE, PIECE_BYTES, PIECE_WAIT, file, read, read_request};
 
 /// What is answered to a request for a range.
 #[derive(Debug, Clone, Copy)]
-enum Refusal {
-    ItemStatus(u16),
+enum RangeRefusal {
+    HttpStatus(u16),
     /// Status 206 without saying which part of the file it is.
     NoContentRange,
     /// Status 206 with another part of the file.
@@ -26,27 +26,27 @@ enum Refusal {
     BrokenOff,
 }
 
-const REFUSALS: [Refusal; 14] = [
-    Refusal::ItemStatus(400),
-    Refusal::ItemStatus(403),
-    Refusal::ItemStatus(404),
-    Refusal::ItemStatus(405),
-    Refusal::ItemStatus(412),
-    Refusal::ItemStatus(416),
-    Refusal::ItemStatus(429),
-    Refusal::ItemStatus(501),
-    Refusal::ItemStatus(503),
-    Refusal::NoContentRange,
-    Refusal::OtherPart,
-    Refusal::Whole,
-    Refusal::Close,
-    Refusal::Silence,
+const REFUSALS: [RangeRefusal; 14] = [
+    RangeRefusal::HttpStatus(400),
+    RangeRefusal::HttpStatus(403),
+    RangeRefusal::HttpStatus(404),
+    RangeRefusal::HttpStatus(405),
+    RangeRefusal::HttpStatus(412),
+    RangeRefusal::HttpStatus(416),
+    RangeRefusal::HttpStatus(429),
+    RangeRefusal::HttpStatus(501),
+    RangeRefusal::HttpStatus(503),
+    RangeRefusal::NoContentRange,
+    RangeRefusal::OtherPart,
+    RangeRefusal::Whole,
+    RangeRefusal::Close,
+    RangeRefusal::Silence,
 ];
 
 /// A server of one file, slow, that refuses ranges.
-struct Refusing {
+struct RangeRefusingServer {
     file: Arc<[u8]>,
-    refusal: Refusal,
+    refusal: RangeRefusal,
     /// Where the first response ends.
     cut_at: Option<usize>,
     ranged: AtomicUsize,
@@ -56,8 +56,8 @@ struct Refusing {
     silent: Mutex<Vec<TcpStream>>,
 }
 
-impl Refusing {
-    fn start(refusal: Refusal, cut_at: Option<usize>) -> (Arc<Self>, Url) {
+impl RangeRefusingServer {
+    fn start(refusal: RangeRefusal, cut_at: Option<usize>) -> (Arc<Self>, Url) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/nar", listener.local_addr().unwrap());
         let server = Arc::new(Self {
@@ -94,14 +94,14 @@ impl Refusing {
             };
             self.ranged.fetch_add(1, Ordering::Relaxed);
             match self.refusal {
-                Refusal::ItemStatus(status) => {
+                RangeRefusal::HttpStatus(status) => {
                     let head = format!("HTTP/1.1 {status} No\r\nContent-Length: 2\r\n\r\nno");
                     stream.write_all(head.as_bytes())?;
                 }
-                Refusal::NoContentRange => {
+                RangeRefusal::NoContentRange => {
                     self.send(&mut stream, "206 Partial Content", "", 100)?;
                 }
-                Refusal::OtherPart => {
+                RangeRefusal::OtherPart => {
                     let range = format!(
                         "Content-Range: bytes {}-{}/{FILE_BYTES}\r\n",
                         start + 1,
@@ -109,13 +109,13 @@ impl Refusing {
                     );
                     self.send(&mut stream, "206 Partial Content", &range, 100)?;
                 }
-                Refusal::Whole => self.send(&mut stream, "200 OK", "", FILE_BYTES)?,
-                Refusal::Close => break,
-                Refusal::BrokenOff => {
+                RangeRefusal::Whole => self.send(&mut stream, "200 OK", "", FILE_BYTES)?,
+                RangeRefusal::Close => break,
+                RangeRefusal::BrokenOff => {
                     self.send_beginning(&mut stream, start)?;
                     break;
                 }
-                Refusal::Silence => {
+                RangeRefusal::Silence => {
                     self.silent.lock().unwrap().push(stream);
                     return Ok(());
                 }
@@ -158,22 +158,22 @@ impl Refusing {
 fn for_each_refusal(
     cut_at: Option<usize>,
     stall: Duration,
-    check: impl Fn(Refusal, &Refusing) + Sync,
+    check: impl Fn(RangeRefusal, &RangeRefusingServer) + Sync,
 ) {
-    for_each_of(&REFUSALS, cut_at, stall, check);
+    for_refusals(&REFUSALS, cut_at, stall, check);
 }
 
-fn for_each_of(
-    refusals: &[Refusal],
+fn for_refusals(
+    refusals: &[RangeRefusal],
     cut_at: Option<usize>,
     stall: Duration,
-    check: impl Fn(Refusal, &Refusing) + Sync,
+    check: impl Fn(RangeRefusal, &RangeRefusingServer) + Sync,
 ) {
     std::thread::scope(|scope| {
         for &refusal in refusals {
             let check = &check;
             scope.spawn(move || {
-                let (server, url) = Refusing::start(refusal, cut_at);
+                let (server, url) = RangeRefusingServer::start(refusal, cut_at);
                 let bytes = read(url, None, stall);
                 let bytes = bytes.unwrap_or_else(|error| panic!("{refusal:?}: {error}"));
                 assert!(bytes == *server.file, "{refusal:?}: {} bytes", bytes.len());
@@ -198,7 +198,7 @@ fn a_slow_stream_goes_on_when_segments_are_refused() {
             "{refusal:?}: it was requested again"
         );
 
-        // What is on its way when a whole file is refused is a part of it.
+        // Data already in flight when the client closes a whole-file response counts as sent.
         let sent = server.sent.load(Ordering::Relaxed);
         assert!(sent <= 2 * FILE_BYTES as u64, "{refusal:?}: {sent} bytes");
     });
@@ -211,7 +211,7 @@ fn a_slow_stream_goes_on_when_segments_are_refused() {
 #[test]
 fn a_cut_stream_goes_on_when_the_rest_is_refused() {
     for_each_refusal(Some(100_000), Duration::from_secs(2), |refusal, server| {
-        let whole = if matches!(refusal, Refusal::Whole) {
+        let whole = if matches!(refusal, RangeRefusal::Whole) {
             1
         } else {
             2
@@ -223,8 +223,8 @@ fn a_cut_stream_goes_on_when_the_rest_is_refused() {
 
 #[test]
 fn a_slow_stream_goes_on_when_segments_break_off() {
-    for_each_of(
-        &[Refusal::BrokenOff],
+    for_refusals(
+        &[RangeRefusal::BrokenOff],
         None,
         Duration::from_secs(20),
         |_, server| {
@@ -236,8 +236,8 @@ fn a_slow_stream_goes_on_when_segments_break_off() {
 
 #[test]
 fn a_file_is_requested_whole_when_each_range_breaks_off() {
-    for_each_of(
-        &[Refusal::BrokenOff],
+    for_refusals(
+        &[RangeRefusal::BrokenOff],
         Some(100_000),
         Duration::from_secs(2),
         |_, server| {
