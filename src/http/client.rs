@@ -47,7 +47,9 @@ impl Client {
     /// Opens a nar: waits until its first byte can be read.
     ///
     /// # Errors
-    /// The server does not send it, after the attempts of the retry policy.
+    /// The server does not send it, after the attempts of the request's retry policy, or else that
+    /// of the options. Downloads into a store request a single attempt
+    /// (`substitute::download::body::request_without_retries`) and are repeated by their caller.
     pub(crate) fn nar(&self, request: NarRequest) -> Result<NarBody, HttpError> {
         body::open(&self.runtime, request)
     }

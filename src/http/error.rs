@@ -97,9 +97,9 @@ impl HttpError {
         self.kind.is_shortage()
     }
 
-    /// Whether the server accepts no requests for a while, whatever they are for.
+    /// Whether the server asks all clients to wait: 429 or 503 with a `Retry-After`.
     #[must_use]
-    pub(crate) fn is_overload(&self) -> bool {
+    pub(crate) fn asks_to_wait(&self) -> bool {
         matches!(
             self.kind,
             HttpErrorKind::Status {

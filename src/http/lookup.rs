@@ -2,8 +2,9 @@
 //!
 //! A request enters through `client`, waits in the `queue` of its `server`, and is sent by a
 //! connection that `dispatch` opens (`http1` or `http2`). `response` says what the response means,
-//! `encoding` decodes its body, `redirect` follows where it leads, `events` reports the answer. `health` decides what follows
-//! from failures. `file` serves lookups from a directory.
+//! `encoding` decodes its body, `response_handling` reports, follows or repeats it: `redirect`
+//! follows where it leads, `events` reports the answer. `health` decides what follows from
+//! failures. `file` serves lookups from a directory.
 
 pub(in crate::http) mod cache_info;
 pub(in crate::http) mod client;
@@ -19,6 +20,7 @@ mod queue;
 mod redirect;
 mod request;
 mod response;
+mod response_handling;
 mod server;
 
 #[cfg(fuzzing)]

@@ -50,7 +50,7 @@ pub(crate) struct Options {
     /// The largest narinfo, or `nix-cache-info`, that is accepted.
     pub(crate) narinfo_limit_bytes: u64,
     /// When failed requests are repeated.
-    pub(crate) retries: RetryPolicy,
+    pub(crate) retry_policy: RetryPolicy,
     /// A file of trusted certificates instead of the system's.
     pub(crate) ca_file: Option<PathBuf>,
     /// A directory of trusted certificates instead of the system's.
@@ -71,7 +71,7 @@ impl Default for Options {
             proxies: Proxies::default(),
             user_agent: concat!("subst/", env!("CARGO_PKG_VERSION")).to_owned(),
             narinfo_limit_bytes: 1 << 20,
-            retries: RetryPolicy::default(),
+            retry_policy: RetryPolicy::default(),
             ca_file: None,
             ca_dir: None,
         }
@@ -106,15 +106,11 @@ impl Options {
         (self.connect_timeout, self.stall_timeout) = (connect, stall);
         self.answer_timeout = self.answer_timeout.min(FOREVER);
         self.max_in_flight = self.max_in_flight.max(1);
-        let retries = &mut self.retries;
-        for wait in [
-            &mut retries.base,
-            &mut retries.overload_base,
-            &mut retries.cap,
-        ] {
+        let policy = &mut self.retry_policy;
+        for wait in [&mut policy.base, &mut policy.overload_base, &mut policy.cap] {
             *wait = (*wait).min(FOREVER);
         }
-        retries.retry_after_cap = retries.retry_after_cap.min(FOREVER);
+        policy.retry_after_cap = policy.retry_after_cap.min(FOREVER);
         self
     }
 }

@@ -11,13 +11,17 @@ use std::time::Duration;
 use super::error::HttpErrorKind;
 
 /// How often, and after which waits, a failed request is repeated.
+///
+/// The default is for lookups and other small requests. Downloads of nars into a store are
+/// requested with [`RetryPolicy::once`] (`substitute::download::body::request_without_retries`):
+/// they are repeated, and resumed, in `substitute::download::retries`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RetryPolicy {
     /// Attempts in all, the first included.
     pub(crate) attempts: u32,
     /// The longest first wait; it doubles with each further one.
     pub(crate) base: Duration,
-    /// The same after 429 and 503, where the server says that it is overloaded.
+    /// The longest first wait after 429 or 503.
     pub(crate) overload_base: Duration,
     /// No wait is longer, unless the server requires it.
     pub(crate) cap: Duration,

@@ -210,14 +210,14 @@ pub(super) fn correct_with_mass_query(path: &str) -> Vec<u8> {
 /// Options with short waits, and a stall that is only for tests that wait for it.
 pub(super) fn quick() -> Options {
     let ms = Duration::from_millis;
-    let retries = RetryPolicy {
+    let retry_policy = RetryPolicy {
         base: ms(2),
         overload_base: ms(2),
         cap: ms(5),
         ..RetryPolicy::default()
     };
     Options {
-        retries,
+        retry_policy,
         ..Options::default()
     }
 }

@@ -173,10 +173,10 @@ impl ServerRecord {
         let silence = match outage {
             Outage::Broken => return,
             Outage::Silent(silence) => silence,
-            Outage::Unreachable | Outage::Overloaded => Duration::ZERO,
+            Outage::Unreachable | Outage::ServerError => Duration::ZERO,
         };
 
-        self.is_unreliable |= outage != Outage::Overloaded;
+        self.is_unreliable |= outage != Outage::ServerError;
         let asked_at = now.checked_sub(silence).unwrap_or(now);
         let since = self
             .failing(asked_at)

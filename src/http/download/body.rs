@@ -1,4 +1,4 @@
-//! Nars as streams of chunks: opened with retries, then read by the caller at its own speed.
+//! Nars as streams of chunks: opened after the attempts of the retry policy, then read by the caller at its own speed.
 //!
 //! A task on the runtime moves a body from the network into a queue that is bounded in bytes, and
 //! dropping the body cancels the transfer. Only *opening* is retried here: the caller, who knows
@@ -182,7 +182,7 @@ async fn open_response(
     timeouts: Timeouts,
 ) -> Result<(BodyHead, Response), HttpError> {
     let mut library = LibraryRequest::new(Method::GET, request.url.clone(), timeouts);
-    library.retries.clone_from(&request.retries);
+    library.retry_policy.clone_from(&request.retry_policy);
     library.rate_window = request.rate_window;
     if let Some(range) = request.range {
         library.headers.insert(RANGE, range_header(range));

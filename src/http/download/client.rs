@@ -25,7 +25,7 @@ pub(in crate::http) struct LibraryRequest {
     /// Another window than that of the minimum rate in the options.
     pub(super) rate_window: Option<Duration>,
     /// Another retry policy than that of the options.
-    pub(super) retries: Option<RetryPolicy>,
+    pub(super) retry_policy: Option<RetryPolicy>,
 }
 
 impl LibraryRequest {
@@ -36,7 +36,7 @@ impl LibraryRequest {
             headers: HeaderMap::new(),
             timeouts,
             rate_window: None,
-            retries: None,
+            retry_policy: None,
         }
     }
 
@@ -51,11 +51,11 @@ impl LibraryRequest {
         if self.url.scheme() == "https"
             && let Some(roots) = setup.tls(options)?.read_roots()
         {
-            // A failure shows in the handshake.
+            // If reading the roots fails, the handshake reports it.
             let _ = roots.await;
         }
 
-        let retries = self.retries.as_ref().unwrap_or(&options.retries);
+        let policy = self.retry_policy.as_ref().unwrap_or(&options.retry_policy);
         let start = Instant::now();
         let mut attempts = 0;
         loop {
@@ -65,7 +65,7 @@ impl LibraryRequest {
                 Ok(response) => status_failure(response),
                 Err(kind) => kind.clone(),
             };
-            let decision = retries.next(&failure, attempts, start.elapsed(), fastrand::f64());
+            let decision = policy.next(&failure, attempts, start.elapsed(), fastrand::f64());
             match (decision, outcome) {
                 (RetryDecision::After(wait), _) => {
                     debug!(url = %redacted(&self.url), attempts, ?wait, reason = %failure, "retry");

@@ -31,8 +31,9 @@ pub(crate) struct NarRequest {
     /// Another window than that of the minimum rate in [`Options`](crate::http::options::Options):
     /// also the time for the head of the response.
     pub(crate) rate_window: Option<Duration>,
-    /// Another retry policy than that of [`Options`](crate::http::options::Options).
-    pub(crate) retries: Option<RetryPolicy>,
+    /// Another retry policy than that of [`Options`](crate::http::options::Options). Downloads into
+    /// a store use [`RetryPolicy::once`]: their caller repeats and resumes them itself.
+    pub(crate) retry_policy: Option<RetryPolicy>,
     /// Ends the transfer with [`HttpErrorKind::Canceled`] soon after it was set.
     pub(crate) stop: Option<Arc<AtomicBool>>,
 }
@@ -47,7 +48,7 @@ impl NarRequest {
             if_range: None,
             timeouts: None,
             rate_window: None,
-            retries: None,
+            retry_policy: None,
             stop: None,
         }
     }

@@ -36,8 +36,8 @@ pub(crate) enum Outage {
     Unreachable,
     /// The server sent nothing, or too little, for this long.
     Silent(Duration),
-    /// The server says that it cannot serve requests now.
-    Overloaded,
+    /// A status of the whole server: 429, 502 to 504, or 520 to 530.
+    ServerError,
     /// This one response failed; others may arrive.
     Broken,
 }
@@ -120,7 +120,7 @@ pub(crate) enum HttpErrorKind {
     /// The redirect target is not an http or https URL.
     #[error("redirected to `{}`, which is not an http or https URL", url_without_credentials(.0).escape_debug())]
     BadRedirect(String),
-    /// Redirected from https to http, where anybody on the way could read and change the response.
+    /// Redirected from https to http, where anyone on the network path could read and change the response.
     #[error("redirected from https to {0}: a redirect to http is not followed")]
     InsecureRedirect(String),
     /// The server redirected to another URL, where the request failed.
@@ -260,7 +260,7 @@ impl HttpErrorKind {
             Self::Status {
                 status: 429 | 502..=504 | 520..=530,
                 ..
-            } => Some(Outage::Overloaded),
+            } => Some(Outage::ServerError),
             Self::Status { status, .. } if is_passing(*status) => Some(Outage::Broken),
             Self::Lost(_) | Self::Closed | Self::Truncated { .. } => Some(Outage::Broken),
             _ => None,

@@ -163,10 +163,10 @@ impl ConnectionHealth {
         std::mem::take(&mut self.new_properties)
     }
 
-    /// A connection reached the limit, every request is answered, and it is still open: whether to
-    /// send more on it. An announced limit is thereby refuted; one that was not is about to
-    /// apply.
-    pub(super) fn may_exceed_limit(&mut self) -> bool {
+    /// Removes the limit that a connection has refuted: it reached the limit, every request is
+    /// answered, and it is still open. Returns whether to send more on it. A limit that was not
+    /// announced stays: it is about to apply.
+    pub(super) fn take_refuted_limit(&mut self) -> bool {
         if self.limit.is_some_and(|limit| !limit.announced) {
             return false;
         }
@@ -250,9 +250,9 @@ impl ConnectionHealth {
         }
     }
 
-    /// A response has the status of a server in trouble. Whether the whole server is, and not
-    /// just this response.
-    pub(super) fn is_overloaded(&mut self, status: u16) -> bool {
+    /// Counts a response with an error status that may pass. Returns whether the status is the
+    /// whole server's, and not just this response's.
+    pub(super) fn note_error_status(&mut self, status: u16) -> bool {
         self.error_statuses += 1;
         matches!(status, 429 | 503) || self.error_statuses >= ERROR_STATUSES_MAX
     }

@@ -2,7 +2,7 @@
 //!
 //! Every method is one step of a few instructions under the server's lock. A request is in one
 //! of four places: queued, delayed until a time, redirected to another URL, or in flight. Requests
-//! in flight are only counted here; whoever holds them returns them or finishes them.
+//! in flight are only counted here; their holder returns or finishes them.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -58,9 +58,13 @@ pub(super) enum QueueStopReason {
 impl RequestQueue {
     pub(super) fn new(spec: &ServerSpec, options: &Options) -> Self {
         let known = spec.cache_info.as_ref();
-        let retries = options.retries.clone();
+        let retry_policy = options.retry_policy.clone();
         Self {
-            health: ConnectionHealth::new(retries, spec.pipelining, spec.requests_per_connection),
+            health: ConnectionHealth::new(
+                retry_policy,
+                spec.pipelining,
+                spec.requests_per_connection,
+            ),
             connections_max: known.map_or(1, |info| welcome_connections(info, options)),
             connecting: 0,
             active: 0,
@@ -268,15 +272,15 @@ impl RequestQueue {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
-    /// What follows from an error status. When the server is overloaded, and it is not just this
-    /// response, everything pauses; all the responses to pipelined requests cause a single pause.
-    pub(super) fn error_status(
+    /// Counts an error status. If it is the whole server's, everything pauses, or the server is
+    /// given up; all the responses to pipelined requests cause a single pause.
+    pub(super) fn pause_for_error_status(
         &mut self,
         request: &PendingRequest,
         kind: &HttpErrorKind,
         status: u16,
     ) -> HealthAction {
-        if !self.health.is_overloaded(status) || request.pauses_before < self.pauses {
+        if !self.health.note_error_status(status) || request.pauses_before < self.pauses {
             return HealthAction::Continue;
         }
         self.pauses += 1;

@@ -35,7 +35,7 @@ pub(super) struct PendingRequest {
     pub(super) target: RequestTarget,
     /// To be sent while no other request is in flight on the connection.
     pub(super) unpipelined: bool,
-    /// Failed attempts by weight: decides whether there is another.
+    /// Sum of attempt weights (a stall counts 2); no retry at `policy.attempts`.
     pub(super) failure_weight: u32,
     /// Failed attempts.
     pub(super) attempts: u32,
@@ -67,9 +67,13 @@ impl PendingRequest {
         self.count_failure(1);
     }
 
-    /// Counts an attempt that broke the connection. Whether there may be another. A stall costs
-    /// its whole timeout, and so counts double.
-    pub(super) fn may_retry_after(&mut self, kind: &HttpErrorKind, policy: &RetryPolicy) -> bool {
+    /// Counts an attempt that broke the connection, and returns whether another one is allowed. A
+    /// stall costs its whole timeout, and so counts double.
+    pub(super) fn count_broken_attempt(
+        &mut self,
+        kind: &HttpErrorKind,
+        policy: &RetryPolicy,
+    ) -> bool {
         let weight = match kind {
             HttpErrorKind::Stalled(_) => 2,
             _ => 1,

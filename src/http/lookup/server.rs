@@ -1,4 +1,4 @@
-//! The lookups of one server on the network, and what becomes of the responses.
+//! The lookups of one server on the network: what waits, is sent, and has failed.
 //!
 //! Requests wait in a queue; each connection takes as many as it may and puts back, in order,
 //! those that it did not get answered, however it ends. So no request is lost, and none that was
@@ -13,19 +13,17 @@ use tokio::time::Instant;
 use tracing::{debug, trace};
 
 use super::encoder::RequestEncoder;
-use super::events::{CacheInfoText, EventSender, LookupEvent, NarInfoAnswer, ServerProperty};
+use super::events::{EventSender, LookupEvent, ServerProperty};
 use super::health::HealthAction;
 use super::queue::{QueueStopReason, RequestQueue};
 use super::request::{PendingRequest, RequestTarget};
-use super::response::{self, LookupResponse, ResponseMeaning};
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_list::ServerIndex;
-use crate::format::server_url::{ServerUrl, redacted};
+use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
 use crate::http::error::{HttpError, HttpErrorKind};
 use crate::http::net::runtime::ConnectionSetup;
 use crate::http::options::{Options, Protocol, ServerSpec, Timeouts};
-use crate::http::retry::RetryDecision;
 use crate::sync::lock;
 
 /// A server on the network, shared by the callers and the connections.
@@ -41,8 +39,8 @@ pub(super) struct HttpServer {
     pub(super) send_permits: Semaphore,
     /// Redirects that lead here from the server that the caller named.
     pub(super) redirects: usize,
-    index: ServerIndex,
-    events: EventSender,
+    pub(super) index: ServerIndex,
+    pub(super) events: EventSender,
     sent: Arc<AtomicU64>,
     /// Other servers that may still be opened for redirects, wherever those lead from.
     targets_left: Arc<AtomicUsize>,
@@ -229,107 +227,6 @@ impl HttpServer {
     pub(super) fn put_back(&self, requests: &mut VecDeque<PendingRequest>) {
         self.queue().put_back(requests);
         self.notify();
-    }
-
-    /// Handles the response to `request`; waits while the caller has too much to read already.
-    pub(super) async fn handle_response(&self, request: InFlightRequest, response: LookupResponse) {
-        trace!(
-            server = self.url.as_str(),
-            target = ?request.target(),
-            status = response.head.status,
-            bytes = response.body.len(),
-            "response"
-        );
-        match response::interpret(response, self.options.narinfo_limit_bytes) {
-            ResponseMeaning::Answer(answer) => {
-                let (event, size) = self.event(request.target(), answer);
-                // Only what has its place in the event queue is no longer put back.
-                let reserved = self.events.reserve(size).await;
-                request.finish();
-                self.queue().answered();
-                self.events.send_reserved(reserved, event);
-            }
-            ResponseMeaning::Redirect(location) => {
-                let request = request.finish();
-                let mut queue = self.queue();
-                queue.answered();
-                queue.push_redirected(request, location);
-            }
-            ResponseMeaning::Failed(kind) => self.retry_or_fail(request, kind),
-        }
-        self.notify();
-    }
-
-    /// What to report, and how many bytes from the server it holds.
-    fn event(&self, target: RequestTarget, answer: NarInfoAnswer) -> (LookupEvent, usize) {
-        let server = self.index;
-        match (target, answer) {
-            (RequestTarget::NarInfo(item), answer) => {
-                let size = match &answer {
-                    NarInfoAnswer::Found { text, .. } => text.len(),
-                    NarInfoAnswer::Missing { .. } | NarInfoAnswer::Preparing { .. } => 0,
-                };
-                let answer = Ok(answer);
-                let event = LookupEvent::Answer {
-                    server,
-                    item,
-                    answer,
-                };
-                (event, size)
-            }
-            (RequestTarget::CacheInfo, NarInfoAnswer::Found { text, max_age }) => {
-                let text = String::from_utf8_lossy(&text).into_owned();
-                let info = CacheInfo::parse(&text);
-                let more = self.queue().allow_connections(&info, &self.options);
-                self.send_permits.add_permits(more);
-                let size = text.len();
-                let info = Ok(Some(CacheInfoText { text, max_age }));
-                (LookupEvent::CacheInfo { server, info }, size)
-            }
-            (RequestTarget::CacheInfo, _) => {
-                let info = Ok(None);
-                (LookupEvent::CacheInfo { server, info }, 0)
-            }
-        }
-    }
-
-    /// After a failure that the server itself reported.
-    pub(super) fn retry_or_fail(&self, request: InFlightRequest, kind: HttpErrorKind) {
-        let mut request = request.finish();
-        request.count_failure(1);
-        let now = Instant::now();
-        let mut queue = self.queue();
-        let policy = queue.health.policy();
-        let (weight, age) = (request.failure_weight, request.age(now));
-        let decision = policy.next(&kind, weight, age, fastrand::f64());
-
-        let action = match kind {
-            HttpErrorKind::Status { status, .. } if kind.is_worth_repeating() => {
-                queue.error_status(&request, &kind, status)
-            }
-            _ => {
-                queue.answered();
-                HealthAction::Continue
-            }
-        };
-        match decision {
-            RetryDecision::Stop => {
-                drop(queue);
-                self.fail(&request, kind.clone());
-            }
-            RetryDecision::After(delay) => {
-                debug!(
-                    url = %redacted(&request.target.url(&self.url)),
-                    attempts = request.attempts,
-                    ?delay,
-                    reason = %kind,
-                    "retry"
-                );
-                queue.delay(now + delay, request);
-                drop(queue);
-            }
-        }
-        self.apply(action, kind);
     }
 
     /// Does what the server's health requires.

@@ -51,7 +51,7 @@ pub(super) async fn resolve(host: String, port: u16) -> io::Result<Vec<SocketAdd
 /// The addresses that `host` had last.
 static LAST_ADDRESSES: Mutex<BTreeMap<String, Vec<IpAddr>>> = Mutex::new(BTreeMap::new());
 
-/// Of so many hosts the addresses are kept.
+/// The addresses of at most this many hosts are kept.
 const HOSTS_MAX: usize = 256;
 
 /// What was `resolved`, or else the addresses that `host` had last.

@@ -178,7 +178,7 @@ fn nars_that_trickle_are_too_slow() {
             let start = Instant::now();
             let request = NarRequest {
                 rate_window,
-                retries: Some(RetryPolicy::once()),
+                retry_policy: Some(RetryPolicy::once()),
                 ..NarRequest::new(Url::parse(&server.url()).unwrap())
             };
             let error = fetch_request(options.clone(), request).unwrap_err();
@@ -204,7 +204,7 @@ fn the_head_of_a_nar_has_to_come_in_time() {
         let server = trickling(head, piece);
         let url = Url::parse(&server.url()).unwrap();
         let once = NarRequest {
-            retries: Some(RetryPolicy::once()),
+            retry_policy: Some(RetryPolicy::once()),
             ..NarRequest::new(url)
         };
         let with_window = NarRequest {

@@ -609,7 +609,7 @@ fn a_request_with_an_error_status_is_repeated_then_fails() {
     assert!(results.down.is_empty());
 }
 
-/// The wait may be over before anybody has begun to wait for its end.
+/// The wait may end before the connection has begun to wait for its end.
 #[test]
 fn a_request_is_repeated_after_the_shortest_of_waits() {
     let requested = Mutex::new(HashSet::new());
@@ -620,7 +620,7 @@ fn a_request_is_repeated_after_the_shortest_of_waits() {
         }
     });
     let mut options = quick();
-    options.retries.base = Duration::from_micros(100);
+    options.retry_policy.base = Duration::from_micros(100);
     let (lookups, mut events) = Client::new(options)
         .unwrap()
         .lookups(vec![server.spec()].into())

@@ -56,8 +56,8 @@ const FAULTS: [Fault; 15] = [
 fn options(rng: &mut Rng) -> Options {
     let mut options = short_stall();
     // Random waits from nearly nothing on.
-    options.retries.base = Duration::from_micros(1 << rng.u32(0..12));
-    options.retries.overload_base = Duration::from_micros(1 << rng.u32(0..12));
+    options.retry_policy.base = Duration::from_micros(1 << rng.u32(0..12));
+    options.retry_policy.overload_base = Duration::from_micros(1 << rng.u32(0..12));
     options.stall_timeout = Duration::from_millis(60);
     options.max_in_flight = 1 << rng.u32(0..7);
     options

@@ -119,13 +119,13 @@ pub(super) enum Reaction {
     GoAway,
     /// Break the connection off.
     Abort,
-    /// Answer, after so many interim responses.
+    /// Answer, after this many interim responses.
     AnswerAfterInterim(u32),
-    /// Answer with a header field of so many bytes.
+    /// Answer with a header field of this many bytes.
     LongHead(usize),
-    /// Send so many bytes, and no end.
+    /// Send this many bytes, and no end.
     Unfinished(usize),
-    /// Send frames without end, with so many bytes each.
+    /// Send frames without end, with this many bytes each.
     Trickle(usize),
 }
 

@@ -138,7 +138,11 @@ impl ResumableBody {
                 )
             }
             None => {
-                let body = client.nar(request(&url, &cancel, retries.rate_window(server)))?;
+                let body = client.nar(request_without_retries(
+                    &url,
+                    &cancel,
+                    retries.rate_window(server),
+                ))?;
                 if let Some(target) = body.redirected_to() {
                     retries.health().redirect_answered(target);
                 }
@@ -321,11 +325,15 @@ impl ResumableBody {
     }
 }
 
-/// Requests the whole file, once.
-pub(super) fn request(url: &Url, cancel: &Cancel, rate_window: Option<Duration>) -> NarRequest {
+/// A request of the whole file in a single attempt: [`ItemRetries`] decides about further ones.
+pub(super) fn request_without_retries(
+    url: &Url,
+    cancel: &Cancel,
+    rate_window: Option<Duration>,
+) -> NarRequest {
     NarRequest {
         rate_window,
-        retries: Some(RetryPolicy::once()),
+        retry_policy: Some(RetryPolicy::once()),
         stop: Some(cancel.flag()),
         ..NarRequest::new(url.clone())
     }

@@ -51,7 +51,7 @@ pub(crate) fn begin(
     candidate: &DownloadCandidate,
 ) -> Result<Box<dyn PrefetchedNar>, Arc<HttpError>> {
     let request = NarRequest {
-        retries: Some(RetryPolicy::once()),
+        retry_policy: Some(RetryPolicy::once()),
         // The transfer itself requests it again.
         rate_window: Some(IMPATIENT_WINDOW),
         ..NarRequest::new(candidate.url.clone())

@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 
 use crate::http::{BodyStatus, HttpError, NarBody, NarRequest};
 use crate::substitute::download::body::{
-    BROKEN_RANGES_MAX, BodyStream, ResumableBody, SegmentUse, range_validator, request,
+    BROKEN_RANGES_MAX, BodyStream, ResumableBody, SegmentUse, range_validator,
+    request_without_retries,
 };
 use crate::substitute::download::segments::is_range_refusal;
 
@@ -101,7 +102,7 @@ impl ResumableBody {
     /// A request for the whole file.
     fn request(&self) -> NarRequest {
         let rate_window = self.retries.rate_window(self.server);
-        request(&self.url, &self.cancel, rate_window)
+        request_without_retries(&self.url, &self.cancel, rate_window)
     }
 
     /// Requests what has not been received; `None` when that cannot be done.

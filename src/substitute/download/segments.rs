@@ -297,7 +297,7 @@ impl SegmentsShared {
             if_range: Some(self.part.validator.clone()),
             // The other connections, or the single stream, go on meanwhile.
             rate_window: Some(IMPATIENT_WINDOW),
-            retries: Some(RetryPolicy::once()),
+            retry_policy: Some(RetryPolicy::once()),
             stop: Some(Arc::clone(&self.stop)),
             ..NarRequest::new(self.part.url.clone())
         })?;

@@ -119,7 +119,7 @@ impl AttemptError {
     /// is overloaded.
     pub(super) fn concerns_server(&self) -> bool {
         let is_down = matches!(self.outage(), Some(Outage::Unreachable | Outage::Silent(_)));
-        is_down || self.network().is_some_and(HttpError::is_overload)
+        is_down || self.network().is_some_and(HttpError::asks_to_wait)
     }
 }
 

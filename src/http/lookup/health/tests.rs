@@ -63,7 +63,7 @@ fn an_unannounced_limit_applies_the_second_time_in_a_row() {
         assert_eq!(health.request_limit(), limit);
     }
     assert!(
-        !health.may_exceed_limit(),
+        !health.take_refuted_limit(),
         "the next connection will be closed as well"
     );
     report_end(&mut health, &report(CLOSED(), 100, 0));
@@ -79,7 +79,7 @@ fn a_known_limit_may_be_wrong() {
     let mut health =
         ConnectionHealth::new(RetryPolicy::default(), PipeliningSupport::Works, Some(10));
     assert_eq!(health.request_limit(), Some(10));
-    assert!(health.may_exceed_limit());
+    assert!(health.take_refuted_limit());
     assert_eq!(health.request_limit(), None);
     assert_eq!(
         ConnectionHealth::new(RetryPolicy::default(), PipeliningSupport::Works, Some(0))
@@ -266,16 +266,16 @@ fn http2_is_turned_off_after_two_failures() {
 }
 
 #[test]
-fn a_server_is_overloaded_when_it_says_so_or_has_many_error_statuses() {
+fn error_statuses_429_503_and_many_in_a_row_are_the_whole_servers() {
     let mut health = health();
-    assert!(health.is_overloaded(503));
-    assert!(!health.is_overloaded(500));
+    assert!(health.note_error_status(503));
+    assert!(!health.note_error_status(500));
     let all_the_same = (0..ERROR_STATUSES_MAX)
-        .map(|_| health.is_overloaded(500))
+        .map(|_| health.note_error_status(500))
         .last();
     assert_eq!(all_the_same, Some(true));
     health.answered();
-    assert!(!health.is_overloaded(500));
+    assert!(!health.note_error_status(500));
 }
 
 #[test]

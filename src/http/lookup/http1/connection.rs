@@ -3,8 +3,8 @@
 //! Requests are written while responses are read, each at its own pace: a server that reads
 //! nothing more until its responses are read cannot block us, and a slow reader does not delay
 //! the reading. The stall timeout counts only while a response is due, and only the server's
-//! time: the time in which the caller is too slow to take answers does not count. One response
-//! may take only so long even if its bytes keep coming.
+//! time: the time in which the caller is too slow to take answers does not count. The
+//! time for one response is limited even if its bytes keep coming.
 
 use std::io;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ struct Http1Connection<'a> {
     in_flight: InFlightRequests,
     parser: ResponseParser,
     input: BytesMut,
-    /// Since when the oldest request is the oldest.
+    /// When the oldest request became the next to be answered.
     due_since: Instant,
     /// When the last byte came, or the first request was written.
     last_byte_at: Instant,
@@ -59,7 +59,7 @@ impl Http1Connection<'_> {
             self.fill(&mut output);
             must_flush |= !output.is_empty();
             if self.in_flight.is_exhausted() {
-                if !self.server.queue().health.may_exceed_limit() {
+                if !self.server.queue().health.take_refuted_limit() {
                     return ConnectionEnd::Unneeded;
                 }
                 self.in_flight.lift_limit();
@@ -119,7 +119,7 @@ impl Http1Connection<'_> {
         }
     }
 
-    /// Handles the responses in what was just read; some: the connection has ended.
+    /// Handles the responses in what was just read. Returns the end if the connection has ended.
     async fn handle_input(&mut self, count: io::Result<usize>) -> Option<ConnectionEnd> {
         let is_end = matches!(count, Ok(0));
         if let Err(error) = count {
@@ -156,8 +156,8 @@ impl Http1Connection<'_> {
     }
 }
 
-/// Reads what is there. TLS calls it an error when the end is not announced; between responses it
-/// does not matter, and inside one it is noticed anyway.
+/// Reads what is available. rustls reports `UnexpectedEof` without `close_notify`; between responses
+/// that does not matter, and inside one the parser reports the truncation.
 async fn read(reader: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) -> io::Result<usize> {
     input.reserve(READ_BYTES);
     match reader.read_buf(input).await {

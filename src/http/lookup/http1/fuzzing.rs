@@ -19,7 +19,7 @@ pub(crate) fn check_responses(bytes: &[u8], part_bytes: usize) {
     }
 }
 
-/// The responses in `bytes`, of which so many arrive at a time, and the error after them.
+/// The responses in `bytes`, of which `part_bytes` arrive at a time, and the error after them.
 fn responses(bytes: &[u8], part_bytes: usize) -> (Vec<LookupResponse>, Option<ResponseParseError>) {
     let mut parser = ResponseParser::new(LIMIT_BYTES);
     let (mut input, mut responses) = (BytesMut::new(), Vec::new());

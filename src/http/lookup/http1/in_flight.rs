@@ -166,7 +166,7 @@ impl InFlightRequests {
         let Some(first) = self.requests.front_mut() else {
             return;
         };
-        if !first.may_retry_after(kind, &self.server.options.retries)
+        if !first.count_broken_attempt(kind, &self.server.options.retry_policy)
             && let Some(request) = self.requests.pop_front()
         {
             let request = InFlightRequest::new(&self.server, request).finish();
