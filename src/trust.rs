@@ -1,7 +1,9 @@
 //! Layer 2: has an authorized key signed this narinfo? Pure; uses `format` only.
 //!
-//! A narinfo is a claim. [`verdict::authorize`] is the only way from a claim to an
-//! [`verdict::AuthorizedNarInfo`]; without authorized keys it refuses everything.
+//! A narinfo is a claim. Only [`verdict`] makes an [`verdict::AuthorizedNarInfo`] of it, by verifying
+//! its signature or its content address in this run; without authorized keys it refuses everything.
+//! A narinfo whose signature was verified in an earlier run has another type, which the store does
+//! not accept.
 
 pub mod acl;
 mod content_address;

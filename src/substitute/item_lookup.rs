@@ -7,7 +7,7 @@ use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::server_list::{PerServer, ServerIndex};
 use crate::format::store_path::StorePath;
 use crate::substitute::outcome::{LookupOutcome, ServerAnswer};
-use crate::trust::verdict::AuthorizedNarInfo;
+use crate::trust::verdict::{AuthorizedNarInfo, PreviouslyAuthorizedNarInfo};
 
 /// A narinfo that is signed by an authorized key, and how that is known.
 #[derive(Debug, Clone)]
@@ -16,21 +16,34 @@ pub(crate) enum Authority {
     Checked(Arc<AuthorizedNarInfo>),
     /// Its signature was checked when it was looked up; the key is authorized still. Enough
     /// for reports, not for changing a store.
-    Cached(Arc<AuthorizedNarInfo>),
+    Cached(Arc<PreviouslyAuthorizedNarInfo>),
 }
 
 impl Authority {
     /// The narinfo.
     #[must_use]
     pub(crate) fn narinfo(&self) -> &Arc<NarInfo> {
-        self.authorized().narinfo()
+        match self {
+            Self::Checked(authorized) => authorized.narinfo(),
+            Self::Cached(authorized) => authorized.narinfo(),
+        }
     }
 
-    /// The narinfo and the key that signed it, checked now or earlier.
+    /// The key that signed it, for messages.
     #[must_use]
-    pub(crate) fn authorized(&self) -> &Arc<AuthorizedNarInfo> {
+    pub(crate) fn signed_by(&self) -> &str {
         match self {
-            Self::Checked(authorized) | Self::Cached(authorized) => authorized,
+            Self::Checked(authorized) => authorized.signed_by(),
+            Self::Cached(authorized) => authorized.signed_by(),
+        }
+    }
+
+    /// The id of the key that signed it, for the lookup cache.
+    #[must_use]
+    pub(crate) fn key_id(&self) -> &str {
+        match self {
+            Self::Checked(authorized) => authorized.key_id(),
+            Self::Cached(authorized) => authorized.key_id(),
         }
     }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::content_address::ContentProof;
-use super::guix::PublicKey;
-use super::nix::TrustedKey;
+use super::guix::{self, PublicKey};
+use super::nix::{self, TrustedKey};
 
 /// In place of a signer and of its id, where the store path proves the content. No Nix key has such
 /// an id, which has a colon.
-pub(super) const CONTENT_ADDRESSED: &str = "content-addressed";
+const CONTENT_ADDRESSED: &str = "content-addressed";
 
 /// The authorized key that signed a narinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,5 +30,24 @@ impl Signer {
 
     pub(super) fn nix(key: &TrustedKey) -> Self {
         Self::NixKey(Arc::clone(key.id()))
+    }
+
+    /// The id of the key for the lookup cache; empty if authentication was switched off.
+    pub(super) fn key_id(&self) -> &str {
+        match self {
+            Self::GuixKey(id) | Self::NixKey(id) => id,
+            Self::ContentAddress(_) => CONTENT_ADDRESSED,
+            Self::Unauthenticated => "",
+        }
+    }
+
+    /// The key for messages.
+    pub(super) fn display_name(&self) -> &str {
+        match self {
+            Self::GuixKey(id) => guix::short_name(id),
+            Self::NixKey(id) => nix::name_of(id),
+            Self::ContentAddress(_) => CONTENT_ADDRESSED,
+            Self::Unauthenticated => "nobody",
+        }
     }
 }

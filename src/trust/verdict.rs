@@ -1,9 +1,12 @@
 //! The verdict: a claimed [`NarInfo`] becomes an [`AuthorizedNarInfo`], or is refused by reason.
 //!
-//! Only this module makes an [`AuthorizedNarInfo`], so a function that takes one cannot be passed a
-//! claim. Its store path, NarHash, NarSize and references are verified. Downloads are not, nor are
-//! in Nix's dialect deriver, system and CA; in Guix's a server can add those three where the
-//! signer left them out, but not change them.
+//! Only [`authorize`] and [`authorize_all`] make an [`AuthorizedNarInfo`], after verifying it in this
+//! run, so a function that takes one cannot be passed a claim. `reuse_verdict` relies on an earlier
+//! run, and so returns another type, `PreviouslyAuthorizedNarInfo`, which cannot be converted.
+//!
+//! The store path, NarHash, NarSize and references of an authorized narinfo are verified. Downloads
+//! are not, nor are in Nix's dialect deriver, system and CA; in Guix's a server can add those three
+//! where the signer left them out, but not change them.
 //!
 //! An item of Nix whose store path proves its content needs no signature. Its store path and
 //! references are verified; so is its content as soon as it has been read
@@ -16,7 +19,7 @@ use super::content_address::{self, ContentProof};
 use super::guix;
 use super::nix;
 pub use super::refusal::Refusal;
-use super::signer::{CONTENT_ADDRESSED, Signer};
+use super::signer::Signer;
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{StoreDir, StorePathRef};
 
@@ -39,12 +42,7 @@ impl AuthorizedNarInfo {
     /// `content-addressed` if the store path proves the content.
     #[must_use]
     pub fn signed_by(&self) -> &str {
-        match &self.signer {
-            Signer::GuixKey(id) => guix::short_name(id),
-            Signer::NixKey(id) => nix::name_of(id),
-            Signer::ContentAddress(_) => CONTENT_ADDRESSED,
-            Signer::Unauthenticated => "nobody",
-        }
+        self.signer.display_name()
     }
 
     /// The SHA-256 that the item, a file that is not executable, must have for its store path to
@@ -66,14 +64,38 @@ impl AuthorizedNarInfo {
         }
     }
 
-    /// The id of the key, for [`authorize_cached`]; empty if authentication was switched off.
+    /// The id of the key, for [`reuse_verdict`]; empty if authentication was switched off.
     #[must_use]
     pub(crate) fn key_id(&self) -> &str {
-        match &self.signer {
-            Signer::GuixKey(id) | Signer::NixKey(id) => id,
-            Signer::ContentAddress(_) => CONTENT_ADDRESSED,
-            Signer::Unauthenticated => "",
-        }
+        self.signer.key_id()
+    }
+}
+
+/// A narinfo of the requested item that was authorized in an earlier run, and whose key is
+/// authorized now. Enough for reports; every change of a store takes an [`AuthorizedNarInfo`].
+#[derive(Debug, Clone)]
+pub(crate) struct PreviouslyAuthorizedNarInfo {
+    narinfo: Arc<NarInfo>,
+    signer: Signer,
+}
+
+impl PreviouslyAuthorizedNarInfo {
+    /// The narinfo, [abridged](NarInfo::abridged).
+    #[must_use]
+    pub(crate) fn narinfo(&self) -> &Arc<NarInfo> {
+        &self.narinfo
+    }
+
+    /// The key, as [`AuthorizedNarInfo::signed_by`].
+    #[must_use]
+    pub(crate) fn signed_by(&self) -> &str {
+        self.signer.display_name()
+    }
+
+    /// The id of the key, as [`AuthorizedNarInfo::key_id`].
+    #[must_use]
+    pub(crate) fn key_id(&self) -> &str {
+        self.signer.key_id()
     }
 }
 
@@ -138,15 +160,18 @@ pub fn authorize_all(
 /// # Errors
 /// The narinfo describes another item, or the key is not authorized any more; a content address is
 /// no key, and is to be proved again.
-pub(crate) fn authorize_cached(
-    narinfo: Arc<NarInfo>,
+pub(crate) fn reuse_verdict(
+    narinfo: &NarInfo,
     asked: StorePathRef<'_>,
     key_id: &str,
     keys: &AuthorizedKeys,
-) -> Result<AuthorizedNarInfo, Refusal> {
-    check_item(&narinfo, asked)?;
+) -> Result<PreviouslyAuthorizedNarInfo, Refusal> {
+    check_item(narinfo, asked)?;
     match keys.signer(key_id) {
-        Some(signer) => Ok(AuthorizedNarInfo { narinfo, signer }),
+        Some(signer) => Ok(PreviouslyAuthorizedNarInfo {
+            narinfo: Arc::new(narinfo.abridged()),
+            signer,
+        }),
         None => Err(Refusal::UnauthorizedKey {
             key: key_id.to_owned(),
         }),
@@ -205,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn another_item_is_refused_whoever_signed_it() {
+    fn another_item_is_refused_even_with_a_valid_signature() {
         let other_hash = "8yrx9brcs5jjh07qvgl5i9dg7kvn60m4-debconf-1.0";
         let other_name = "0f9qzp1g3jy45al4zspzqah9f8d5bisp-debconf-1.1";
         for item in [other_hash, other_name] {
@@ -217,7 +242,7 @@ mod tests {
                 let asked = StorePathRef::parse(item).unwrap();
                 let id = verdict(ITEM, &keys).unwrap().key_id().to_owned();
                 assert_eq!(
-                    authorize_cached(narinfo(), asked, &id, &keys).unwrap_err(),
+                    reuse_verdict(&narinfo(), asked, &id, &keys).unwrap_err(),
                     refusal
                 );
             }
@@ -259,7 +284,7 @@ mod tests {
             "its content is to be checked"
         );
         assert!(authorized.abridged().file_hash().is_some());
-        let cached = authorize_cached(Arc::clone(&narinfo), asked, "content-addressed", &keys);
+        let cached = reuse_verdict(&narinfo, asked, "content-addressed", &keys);
         assert!(cached.is_err(), "it is proved each time");
         let other = StorePathRef::parse(ITEM).unwrap();
         let refusal = authorize(narinfo, other, &keys, &nix).unwrap_err();
@@ -318,7 +343,7 @@ mod tests {
     fn a_cached_verdict_is_valid_as_long_as_its_key_is_authorized() {
         let authorized = verdict(ITEM, &keys()).unwrap();
         let asked = StorePathRef::parse(ITEM).unwrap();
-        let again = |id: &str, keys: &AuthorizedKeys| authorize_cached(narinfo(), asked, id, keys);
+        let again = |id: &str, keys: &AuthorizedKeys| reuse_verdict(&narinfo(), asked, id, keys);
         let recalled = again(authorized.key_id(), &keys()).unwrap();
         assert_eq!(recalled.signed_by(), authorized.signed_by());
         let empty = AuthorizedKeys::Guix(Acl::default());

@@ -7,13 +7,13 @@
 
 use std::sync::Arc;
 
+use crate::format::narinfo::NarInfo;
 use crate::store::unpack::Checked;
 use crate::substitute::download::retries::{FindServers, ItemRetries};
 use crate::substitute::install::errors::ItemError;
 use crate::substitute::install::installer::{Installer, UnpackRequest};
 use crate::substitute::item_lookup::{Authority, ItemBuild, ItemLookup, NarSource};
 use crate::substitute::lookup::{LookupScope, Resolver};
-use crate::trust::verdict::AuthorizedNarInfo;
 
 /// Which other builds of an item may take its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +141,7 @@ fn look_up_again(
         .authority
         .as_ref()
         .and_then(Authority::verified_this_run);
-    match authority.filter(|new| is_same_build(new, request.authorized)) {
+    match authority.filter(|new| is_same_build(new.narinfo(), request.authorized.narinfo())) {
         Some(authorized) => {
             let request = UnpackRequest {
                 authorized,
@@ -165,8 +165,8 @@ fn from_other_servers(
 ) -> Result<Checked, UnpackFailure> {
     let found = resolver.resolve_on_all_servers(vec![request.item.clone()]);
     let builds = found.items.into_iter().flat_map(ItemLookup::builds);
-    let (same, others): (Vec<ItemBuild>, Vec<ItemBuild>) =
-        builds.partition(|build| is_same_build(build.authority.authorized(), request.authorized));
+    let (same, others): (Vec<ItemBuild>, Vec<ItemBuild>) = builds
+        .partition(|build| is_same_build(build.authority.narinfo(), request.authorized.narinfo()));
 
     let mut sources: Vec<NarSource> = same.into_iter().flat_map(|build| build.sources).collect();
     sources.retain(|source| {
@@ -217,7 +217,8 @@ fn from_other_builds(
             continue;
         };
 
-        let has_same_references = have_same_references(authorized, request.authorized);
+        let has_same_references =
+            have_same_references(authorized.narinfo(), request.authorized.narinfo());
         let health = retries.health();
         let is_failing = sources
             .iter()
@@ -269,7 +270,7 @@ fn find_servers(
         let builds = found.into_iter().flat_map(ItemLookup::builds);
         let allowed = builds.filter(|build| {
             allowed != AllowedBuilds::WithSameReferences
-                || have_same_references(build.authority.authorized(), &authorized)
+                || have_same_references(build.authority.narinfo(), authorized.narinfo())
         });
         allowed
             .flat_map(|build| build.sources)
@@ -284,15 +285,15 @@ fn same_build_sources(resolver: &Resolver, request: &UnpackRequest<'_>) -> Vec<N
         .resolve_on_all_servers(vec![request.item.clone()])
         .items;
     let builds = found.into_iter().flat_map(ItemLookup::builds);
-    let same =
-        builds.filter(|build| is_same_build(build.authority.authorized(), request.authorized));
+    let same = builds
+        .filter(|build| is_same_build(build.authority.narinfo(), request.authorized.narinfo()));
     same.flat_map(|build| build.sources).collect()
 }
 
-fn is_same_build(one: &AuthorizedNarInfo, other: &AuthorizedNarInfo) -> bool {
-    one.narinfo().is_equivalent(other.narinfo())
+fn is_same_build(one: &NarInfo, other: &NarInfo) -> bool {
+    one.is_equivalent(other)
 }
 
-fn have_same_references(one: &AuthorizedNarInfo, other: &AuthorizedNarInfo) -> bool {
-    one.narinfo().references().eq(other.narinfo().references())
+fn have_same_references(one: &NarInfo, other: &NarInfo) -> bool {
+    one.references().eq(other.references())
 }

@@ -259,7 +259,7 @@ impl LookupEngine {
     ) -> Option<u64> {
         let (answer, kind) = match outcome {
             VerificationOutcome::Authorized(authority, offer) => {
-                let signed_by = Some(authority.authorized().key_id().into());
+                let signed_by = Some(authority.key_id().into());
                 (
                     CachedAnswer::Positive {
                         text,

@@ -176,10 +176,10 @@ impl Verifier {
             return Step::Claimed(narinfo);
         };
 
-        match verdict::authorize_cached(Arc::clone(&narinfo), path.as_ref(), key, &self.keys) {
+        match verdict::reuse_verdict(&narinfo, path.as_ref(), key, &self.keys) {
             Ok(authorized) => {
                 let offer = NarOffer::of(&narinfo);
-                let authority = Authority::Cached(Arc::new(authorized.abridged()));
+                let authority = Authority::Cached(Arc::new(authorized));
                 Step::Decided(VerificationOutcome::Authorized(authority, offer))
             }
             Err(_) => Step::Claimed(narinfo),

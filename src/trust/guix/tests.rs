@@ -21,7 +21,7 @@ const KEY_B: &[u8] = include_bytes!("../../../fixtures/signatures/vector-b.pub")
 const ECDSA: &[u8] = include_bytes!("../../../fixtures/signatures/ecdsa-200.txt");
 const RSA: &[u8] = include_bytes!("../../../fixtures/signatures/rsa.txt");
 
-/// Whoever has no private key can make signatures for keys of small order.
+/// Signatures for keys of small order can be made without a private key.
 #[test]
 fn keys_of_small_order_are_refused() {
     for point in curve25519_dalek::constants::EIGHT_TORSION {

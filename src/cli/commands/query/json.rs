@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::cli::context::Context;
 use crate::format::server_url::redacted;
-use crate::substitute::item_lookup::ItemLookup;
+use crate::substitute::item_lookup::{Authority, ItemLookup};
 use crate::substitute::lookup::{Resolution, ServerReport};
 
 use super::report::CacheMissReport;
@@ -126,7 +126,7 @@ fn item<'a>(
             let references = narinfo.references();
             references.map(|path| store_dir.full_name(path)).collect()
         }),
-        signed_by: authority.map(|authority| authority.authorized().signed_by()),
+        signed_by: authority.map(Authority::signed_by),
         from_cache: answer.as_ref().is_some_and(|answer| answer.from_cache),
         expires_in: answer.and_then(|answer| answer.expires_in),
         answers: answers
