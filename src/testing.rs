@@ -43,7 +43,7 @@ pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
     panic!("it does not come");
 }
 
-/// Numbers to make something by chance from, so many. `SUBST_TEST_SEEDS=1000..2000` tries others.
+/// The first `count` seeds of a random test. `SUBST_TEST_SEEDS=1000..2000` selects others.
 #[expect(
     clippy::disallowed_methods,
     reason = "a developer's setting for such tests alone"

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
+use crate::format::compression::Compression;
 use crate::format::server_url::ServerUrl;
 use crate::sandbox::SandboxRules;
 use crate::store::Layout;
@@ -62,7 +63,7 @@ pub(super) fn rules(settings: &Settings, changes: DiskChanges<'_>) -> SandboxRul
     rules
 }
 
-/// What is written to by whoever adds to the store.
+/// What a command writes to when it adds to the store.
 fn store_paths(layout: &Layout) -> [PathBuf; 3] {
     [
         layout.store().to_owned(),
@@ -97,7 +98,7 @@ fn local_directory(server: &ServerUrl) -> Option<PathBuf> {
 /// The directory of a `file:` server, and those of its nars, which may be symlinks to another disk.
 fn with_nars(directory: PathBuf) -> Vec<PathBuf> {
     let nars = directory.join("nar");
-    let methods = ["bzip2", "gzip", "lzip", "none", "xz", "zstd"].map(|method| nars.join(method));
+    let methods = Compression::ALL.map(|method| nars.join(method.name()));
     [directory, nars].into_iter().chain(methods).collect()
 }
 

@@ -195,7 +195,7 @@ mod tests {
             while !budget.is_shared() {
                 std::thread::yield_now();
             }
-            assert!(budget.ahead(1).is_none(), "somebody waits");
+            assert!(budget.ahead(1).is_none(), "a stream waits for memory");
             assert!(!waiting.is_finished());
             drop(ahead);
         });

@@ -173,20 +173,23 @@ mod tests {
             .collect()
     }
 
-    /// The methods with more than one member or frame.
-    const REAL: [Compression; 6] = [
-        Compression::Lz4,
-        Compression::Zstd,
-        Compression::Gzip,
-        Compression::Lzip,
-        Compression::Xz,
-        Compression::Bzip2,
-    ];
+    /// The methods whose streams may have several members or frames.
+    fn methods_with_members() -> impl Iterator<Item = Compression> {
+        Compression::ALL.into_iter().filter(|method| match method {
+            Compression::None | Compression::Brotli => false,
+            Compression::Lz4
+            | Compression::Zstd
+            | Compression::Gzip
+            | Compression::Lzip
+            | Compression::Xz
+            | Compression::Bzip2 => true,
+        })
+    }
 
     #[test]
     fn reads_one_member_and_several() {
         let bytes = sample();
-        for method in REAL.into_iter().chain([Compression::None]) {
+        for method in methods_with_members().chain([Compression::None]) {
             let once = compress(method, &bytes);
             assert_eq!(decode(method, &once).unwrap(), bytes, "{method}");
             let twice = [once.clone(), once].concat();
@@ -210,7 +213,7 @@ mod tests {
     #[test]
     fn every_truncation_is_an_error() {
         let bytes = &sample()[..3000];
-        for method in REAL {
+        for method in methods_with_members() {
             let whole = compress(method, bytes);
             for length in 0..whole.len() {
                 // zstd takes nothing at all for zero frames; the nar reader refuses that.
@@ -227,7 +230,7 @@ mod tests {
 
     #[test]
     fn trailing_bytes_are_an_error() {
-        for method in REAL {
+        for method in methods_with_members() {
             let mut stream = compress(method, &sample());
             stream.extend_from_slice(b"garbage behind the end");
             assert!(decode(method, &stream).is_err(), "{method}");

@@ -62,7 +62,13 @@ impl Decoders {
                     self.ahead.clone(),
                 )));
             }
-            _ => return Ok(consume(&mut *decoder(compression, input)?)),
+            // Their streams do not consist of pieces that can be told apart in advance.
+            Compression::None
+            | Compression::Lz4
+            | Compression::Gzip
+            | Compression::Brotli
+            | Compression::Lzip
+            | Compression::Bzip2 => return Ok(consume(&mut *decoder(compression, input)?)),
         }
 
         let mut context = self.ahead.contexts.take();

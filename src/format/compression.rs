@@ -3,6 +3,11 @@
 use std::fmt;
 
 /// How a nar is compressed for the download.
+///
+/// A new method also needs: its place in [`Compression::ALL`], a decoder (`codec::decode`), the
+/// memory of that decoder (`codec::memory`), and assumptions about its speed and density
+/// (`substitute::download::choice`). The compiler reports each of these that is missing, the first
+/// one in a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Compression {
     /// Uncompressed.
@@ -77,6 +82,24 @@ impl fmt::Display for Compression {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The match has to be extended, and so reminds of [`Compression::ALL`].
+    #[test]
+    fn all_methods_are_listed_in_the_order_of_declaration() {
+        for (place, method) in Compression::ALL.into_iter().enumerate() {
+            let declared = match method {
+                Compression::None => 0,
+                Compression::Lz4 => 1,
+                Compression::Zstd => 2,
+                Compression::Gzip => 3,
+                Compression::Brotli => 4,
+                Compression::Lzip => 5,
+                Compression::Xz => 6,
+                Compression::Bzip2 => 7,
+            };
+            assert_eq!(place, declared, "{method}");
+        }
+    }
 
     #[test]
     fn names_round_trip() {

@@ -20,7 +20,7 @@ pub(crate) struct TtlPolicy {
     /// Its `nix-cache-info`.
     pub(crate) cache_info_secs: u64,
     /// No positive answer, and no `nix-cache-info`, counts longer, whatever the server says:
-    /// anybody on the way may have forged it.
+    /// any machine on the network path may have forged it.
     pub(crate) longest_positive_secs: u64,
     /// No negative answer counts longer.
     pub(crate) longest_negative_secs: u64,

@@ -1,6 +1,6 @@
 //! Opening the file, judging who could have written it, and replacing a damaged one.
 //!
-//! Everybody who uses the file holds a shared lock on the lock file beside it. Replacing takes
+//! Every process that uses the file holds a shared lock on the lock file beside it. Replacing takes
 //! the exclusive lock: SQLite opens its `-wal` file by name when it first needs it, so a
 //! process that still had the old database open would otherwise write into the new one's.
 
@@ -170,7 +170,7 @@ fn switch_to_wal(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Opens `path` for writing, creating it if it is missing, private to its owner: URLs of servers may hold
-/// passwords. A symlink is not followed: where it leads is up to whoever made it.
+/// passwords. A symlink is not followed: its target is up to the user that created it.
 fn private_file(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())

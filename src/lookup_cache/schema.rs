@@ -9,8 +9,8 @@ use rusqlite::Connection;
 /// The name of the file.
 pub(super) const FILE_NAME: &str = "lookups-v1.sqlite";
 
-/// The name of the file that is locked while the other one is open: shared by everybody,
-/// exclusively by whoever replaces a corrupt one.
+/// The name of the file that is locked while the other one is open: shared by every user of it,
+/// exclusively by the process that replaces a corrupt one.
 pub(super) const LOCK_NAME: &str = "lookups-v1.lock";
 
 /// Whether the database is ours already; if not, it is new.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, bounded};
 
-use super::format::{PieceFormat, PieceSizes};
+use super::piece_format::{PieceFormat, PieceSizes};
 use super::workers::DecodeWorkers;
 use crate::codec::budget::MemoryShare;
 

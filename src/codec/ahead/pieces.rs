@@ -6,12 +6,12 @@ use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::format::{PieceFormat, PieceScanner, PieceSizes, ScanStep};
 use super::input::PushbackInput;
 use super::piece::{
     CollectedPiece, DecodedPiece, PartialPiece, PieceReservation, PieceSource, QueuedPiece,
     decode_on_worker, receive,
 };
+use super::piece_format::{PieceFormat, PieceScanner, PieceSizes, ScanStep};
 use super::workers::DecodeAhead;
 use crate::codec::budget::MemoryShare;
 

@@ -41,7 +41,7 @@ fn read_all(reader: &mut dyn Read) -> Outcome {
 fn ahead(decoders: &Decoders, method: Compression, stream: &[u8], chunk: usize) -> Outcome {
     let input = BufReader::with_capacity(chunk, stream);
     let outcome = decoders.decode(method, input, read_all).unwrap();
-    // A task that has begun ends, whether or not somebody waits for it.
+    // A task that has begun ends, whether or not a reader waits for it.
     let deadline = Instant::now() + Duration::from_secs(60);
     while !decoders.ahead.budget.is_unused() {
         assert!(Instant::now() < deadline, "memory is not given back");
@@ -399,7 +399,7 @@ fn without_memory_it_is_serial() {
     }
 }
 
-/// PieceReader of a length and so many bytes, which no worker can decode.
+/// Pieces of a length and that number of bytes, which no worker can decode.
 struct Toy(usize);
 
 struct ToyWalk(bool);

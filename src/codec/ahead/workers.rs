@@ -135,7 +135,7 @@ impl Drop for DecodeWorkers {
         let mut threads = lock(&self.threads);
 
         for thread in threads.drain(..) {
-            // Whoever waits for the result notices a panic: the sender is dropped.
+            // The reader that waits for the result notices a panic: the sender is dropped.
             let _ = thread.join();
         }
     }

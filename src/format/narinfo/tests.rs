@@ -143,7 +143,7 @@ fn oddities_are_tolerated_and_reported() {
     }
 }
 
-/// Nothing depends on the deriver, so that a text that nobody can read does not cost the item.
+/// Nothing depends on the deriver, so an unreadable one does not make the narinfo invalid.
 #[test]
 fn an_unreadable_deriver_counts_as_absent() {
     let long = format!("{OTHER}{}", "x".repeat(300));

@@ -85,7 +85,7 @@ impl MeasuredRates {
 
     /// Notes how fast a nar was decoded: `bytes` came out in `seconds` of work.
     pub(crate) fn decoder_measured(&mut self, method: Compression, bytes: u64, seconds: f64) {
-        let assumed = Rate::assumed(assumed_decoder(method));
+        let assumed = Rate::assumed(assumed(method).decoder);
         self.decoders
             .entry(method)
             .or_insert(assumed)
@@ -110,15 +110,15 @@ impl MeasuredRates {
         let slowdowns = self
             .decoders
             .iter()
-            .map(|(known, rate)| rate.bytes_per_second() / assumed_decoder(*known));
-        assumed_decoder(method) * slowdowns.fold(1.0, f64::min)
+            .map(|(known, rate)| rate.bytes_per_second() / assumed(*known).decoder);
+        assumed(method).decoder * slowdowns.fold(1.0, f64::min)
     }
 
     /// How long `candidate` would take, in seconds.
     #[must_use]
     pub(crate) fn seconds(&self, candidate: &DownloadCandidate, nar_size: u64) -> f64 {
         let size = candidate.file_size.unwrap_or_else(|| {
-            let share = assumed_share(candidate.compression);
+            let share = assumed(candidate.compression).share;
             as_size(nar_size as f64 * share)
         });
         let link = size as f64 / self.link(candidate.server);
@@ -244,16 +244,12 @@ pub(crate) fn smallest(offer: &NarOffer) -> Option<&Download> {
     offer
         .downloads()
         .iter()
-        .filter(|download| download.compression.is_ok())
-        .min_by_key(|download| {
-            let density = match download.compression {
-                Ok(Compression::Lzip) => 0,
-                Ok(Compression::None) | Err(_) => 3,
-                Ok(Compression::Gzip) => 2,
-                Ok(_) => 1,
-            };
-            (download.file_size.unwrap_or(u64::MAX), density)
+        .filter_map(|download| Some((download, *download.compression.as_ref().ok()?)))
+        .min_by_key(|(download, method)| {
+            let size = download.file_size.unwrap_or(u64::MAX);
+            (size, assumed(*method).density_rank)
         })
+        .map(|(download, _)| download)
 }
 
 fn candidate(
@@ -288,27 +284,32 @@ const NOT_OVERLAPPED: f64 = 0.25;
 /// Before anything was measured: a good line, 30 MB/s.
 const ASSUMED_LINK: f64 = 30e6;
 
-/// Bytes of nar per second and core, as measured with the decoders used here; estimated for br and lz4.
-const fn assumed_decoder(method: Compression) -> f64 {
-    match method {
-        Compression::None => 5e9,
-        Compression::Lz4 => 1.5e9,
-        Compression::Zstd => 800e6,
-        Compression::Gzip => 360e6,
-        Compression::Brotli => 200e6,
-        Compression::Lzip | Compression::Xz => 85e6,
-        Compression::Bzip2 => 30e6,
-    }
+/// What is assumed of a compression method before anything was measured.
+struct AssumedMethod {
+    /// Bytes of nar per second and core, as measured with the decoders used here; estimated for br
+    /// and lz4.
+    decoder: f64,
+    /// How much is left of a nar, typically, when the server does not say.
+    share: f64,
+    /// Orders downloads of unknown sizes in [`smallest`], the densest method first.
+    density_rank: u8,
 }
 
-/// How much is left of a nar, typically, when the server does not say.
-const fn assumed_share(method: Compression) -> f64 {
-    match method {
-        Compression::None => 1.0,
-        Compression::Lz4 => 0.45,
-        Compression::Gzip => 0.36,
-        Compression::Zstd | Compression::Bzip2 => 0.32,
-        Compression::Brotli | Compression::Lzip | Compression::Xz => 0.28,
+const fn assumed(method: Compression) -> AssumedMethod {
+    let (decoder, share, density_rank) = match method {
+        Compression::None => (5e9, 1.0, 3),
+        Compression::Lz4 => (1.5e9, 0.45, 1),
+        Compression::Zstd => (800e6, 0.32, 1),
+        Compression::Gzip => (360e6, 0.36, 2),
+        Compression::Brotli => (200e6, 0.28, 1),
+        Compression::Lzip => (85e6, 0.28, 0),
+        Compression::Xz => (85e6, 0.28, 1),
+        Compression::Bzip2 => (30e6, 0.32, 1),
+    };
+    AssumedMethod {
+        decoder,
+        share,
+        density_rank,
     }
 }
 
