@@ -265,21 +265,28 @@ fn lists_in_order_and_by_server() {
     assert_eq!(listed.len(), 3 + 4);
 }
 
+fn cache_info() -> CacheInfoRecord {
+    CacheInfoRecord {
+        text: Some("Priority: 40\n".into()),
+        answered_at: NOW,
+        expires_at: NOW + 100,
+    }
+}
+
+fn downtime() -> Downtime {
+    Downtime {
+        since: NOW,
+        until: NOW + 60,
+        reason: "connection refused".into(),
+    }
+}
+
 #[test]
 fn facts_of_a_server_are_kept_apart() {
     let mut cache = LookupCache::in_memory();
     let server = cache.server_row(URL);
     assert_eq!(cache.server_facts(server).unwrap(), ServerFacts::default());
-    let info = CacheInfoRecord {
-        text: Some("Priority: 40\n".into()),
-        answered_at: NOW,
-        expires_at: NOW + 100,
-    };
-    let down = Downtime {
-        since: NOW,
-        until: NOW + 60,
-        reason: "connection refused".into(),
-    };
+    let (info, down) = (cache_info(), downtime());
     assert!(down.is_down(NOW + 59) && !down.is_down(NOW + 60));
     let protocol = ServerBehavior {
         protocol: Some("h2".into()),
@@ -317,6 +324,21 @@ fn facts_of_a_server_are_kept_apart() {
         },
     };
     assert_eq!(cache.server_facts(server).unwrap(), expected);
+}
+
+#[test]
+fn facts_of_a_server_are_replaced_and_removed() {
+    let mut cache = LookupCache::in_memory();
+    let server = cache.server_row(URL);
+    cache
+        .update_server(
+            server,
+            &[
+                ServerFact::CacheInfo(cache_info()),
+                ServerFact::Down(downtime()),
+            ],
+        )
+        .unwrap();
 
     cache.update_server(server, &[ServerFact::Up]).unwrap();
     let down = cache.server_facts(server).unwrap().down.unwrap();

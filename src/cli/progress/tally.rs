@@ -163,18 +163,15 @@ fn servers_line(servers: &[ServerProgress<'_>]) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn downloads_count_with_their_final_sizes() {
-        let mut tally = Tally::default();
-        assert_eq!(tally.line(), None);
-        let server = |answered| ServerProgress {
-            url: "http://a",
-            state: "up",
-            answered,
-            waiting: 0,
-        };
+    /// Notes the lookup of two items, one after the other.
+    fn note_lookups(tally: &mut Tally) {
         for done in [1, 2] {
-            let servers = &[server(done as u64)];
+            let servers = &[ServerProgress {
+                url: "http://a",
+                state: "up",
+                answered: done as u64,
+                waiting: 0,
+            }];
             tally.note(&ProgressEvent::Looking {
                 done,
                 total: 2,
@@ -185,6 +182,14 @@ mod tests {
             let line = format!("looked up {done} of 2, 3 answers (a {done})");
             assert_eq!(tally.line(), Some(line));
         }
+    }
+
+    #[test]
+    fn downloads_count_with_their_final_sizes() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.line(), None);
+        note_lookups(&mut tally);
+
         tally.note(&ProgressEvent::Planned {
             items: 5,
             download_size: 1024,

@@ -315,67 +315,98 @@ fn the_signed_text_ends_at_the_first_mark_anywhere() {
     assert_eq!(narinfo.guix_signature(), Some("1;h;AAAA"));
 }
 
-#[test]
-fn texts_that_are_no_narinfo_are_refused() {
-    let with = |from: &str, to: &str| text(&nix(), "").replacen(from, to, 1);
-    let long = with("NarSize", &format!("X: {}\nNarSize", "x".repeat(MAX_BYTES)));
-    for (text, words) in [
-        (String::new(), "there is no StorePath field"),
-        ("<html>\n<body>".into(), "line 1 is not a field: `<html>`"),
-        ("no colon".into(), "line 1 is not a field"),
-        (with("\nNarHash", "\n NarHash"), "line 2 is not a field"),
-        (
-            with("\nNarHash", "\n# a: b\nNarHash"),
-            "line 2 is not a field",
-        ),
-        (
-            with("\nNarHash", "\n+ a: b\nNarHash"),
-            "line 2 is not a field",
-        ),
-        (
-            with("\nNarHash", "\nNar\x1b[2JHash"),
-            r"line 2 is not a field: `Nar\u{1b}[2JHash:",
-        ),
-        (with("NarHash", "NarHush"), "there is no NarHash field"),
-        (with("NarSize", "Size"), "there is no NarSize field"),
-        (with("StorePath", "Path"), "there is no StorePath field"),
-        (
-            with("NarSize: 7", "NarSize: +7"),
-            "NarSize is not a number of bytes: `+7`",
-        ),
-        (
-            with("NarSize: 7", "NarSize: 7 "),
-            "NarSize is not a number of bytes: `7 `",
-        ),
-        (
-            with("NarSize: 7", "NarSize:"),
-            "NarSize is not a number of bytes: ``",
-        ),
-        (
-            with("NarSize: 7", "NarSize: 18446744073709551616"),
-            "NarSize is not a number",
-        ),
-        (with("sha256:", "sha512:"), "the NarHash field is invalid"),
-        (with("sha256:0", "sha256:"), "the NarHash field is invalid"),
-        (
-            with("/nix/store/0", "/nix/store/x/0"),
-            "the StorePath field is invalid",
-        ),
-        (with("/nix/store/", ""), "the StorePath field is invalid"),
-        (
-            with(OTHER, "../../etc/passwd"),
-            "the References field is invalid",
-        ),
-        (
-            with(OTHER, "/nix/store/x"),
-            "the References field is invalid",
-        ),
-        (long, "a narinfo of 1048"),
-    ] {
+/// A text in which the first `from` is replaced by `to`.
+fn text_with(from: &str, to: &str) -> String {
+    text(&nix(), "").replacen(from, to, 1)
+}
+
+/// Every text is refused with an error that begins as given.
+fn assert_refused<const N: usize>(cases: [(String, &str); N]) {
+    for (text, words) in cases {
         let error = NarInfo::parse(&*text, &nix()).unwrap_err().to_string();
         assert!(error.starts_with(words), "{error}");
         assert!(error.len() < 300, "{error}");
     }
+}
+
+#[test]
+fn sizes_that_are_no_numbers_are_refused() {
+    assert_refused([
+        (
+            text_with("NarSize: 7", "NarSize: +7"),
+            "NarSize is not a number of bytes: `+7`",
+        ),
+        (
+            text_with("NarSize: 7", "NarSize: 7 "),
+            "NarSize is not a number of bytes: `7 `",
+        ),
+        (
+            text_with("NarSize: 7", "NarSize:"),
+            "NarSize is not a number of bytes: ``",
+        ),
+        (
+            text_with("NarSize: 7", "NarSize: 18446744073709551616"),
+            "NarSize is not a number",
+        ),
+    ]);
+}
+
+#[test]
+fn texts_that_are_no_narinfo_are_refused() {
+    let long = text_with("NarSize", &format!("X: {}\nNarSize", "x".repeat(MAX_BYTES)));
+    assert_refused([
+        (String::new(), "there is no StorePath field"),
+        ("<html>\n<body>".into(), "line 1 is not a field: `<html>`"),
+        ("no colon".into(), "line 1 is not a field"),
+        (
+            text_with("\nNarHash", "\n NarHash"),
+            "line 2 is not a field",
+        ),
+        (
+            text_with("\nNarHash", "\n# a: b\nNarHash"),
+            "line 2 is not a field",
+        ),
+        (
+            text_with("\nNarHash", "\n+ a: b\nNarHash"),
+            "line 2 is not a field",
+        ),
+        (
+            text_with("\nNarHash", "\nNar\x1b[2JHash"),
+            r"line 2 is not a field: `Nar\u{1b}[2JHash:",
+        ),
+        (text_with("NarHash", "NarHush"), "there is no NarHash field"),
+        (text_with("NarSize", "Size"), "there is no NarSize field"),
+        (
+            text_with("StorePath", "Path"),
+            "there is no StorePath field",
+        ),
+        (
+            text_with("sha256:", "sha512:"),
+            "the NarHash field is invalid",
+        ),
+        (
+            text_with("sha256:0", "sha256:"),
+            "the NarHash field is invalid",
+        ),
+        (
+            text_with("/nix/store/0", "/nix/store/x/0"),
+            "the StorePath field is invalid",
+        ),
+        (
+            text_with("/nix/store/", ""),
+            "the StorePath field is invalid",
+        ),
+        (
+            text_with(OTHER, "../../etc/passwd"),
+            "the References field is invalid",
+        ),
+        (
+            text_with(OTHER, "/nix/store/x"),
+            "the References field is invalid",
+        ),
+        (long, "a narinfo of 1048"),
+    ]);
+
     assert!(
         NarInfo::parse(text(&nix(), ""), &guix()).is_err(),
         "another store directory"

@@ -55,12 +55,18 @@ fn the_lookup_cache_can_be_inspected_and_cleared() {
     let info = sandbox.subst(UNREACHABLE, &["cache", "info"]).exits(0);
     assert!(info.stdout.contains("positive   2") && info.stdout.contains("integrity  ok"));
 
+    assert_lists_lookups(&sandbox, &url, &tools);
+    assert_removes_entries(&sandbox, &tools);
+}
+
+/// `cache list` shows the two items that `url` has and the one that it does not have.
+fn assert_lists_lookups(sandbox: &Sandbox, url: &str, tools: &str) {
     let list = sandbox
         .subst(UNREACHABLE, &["cache", "list"])
         .exits(0)
         .stdout;
     assert_eq!(list.lines().count(), 3, "{list}");
-    assert!(list.contains(&tools) && list.contains(&url), "{list}");
+    assert!(list.contains(tools) && list.contains(url), "{list}");
     // 36 hours, or less from the second second on.
     assert!(
         list.contains("1 d 12 h left") || list.contains("1 d 11 h left"),
@@ -85,27 +91,30 @@ fn the_lookup_cache_can_be_inspected_and_cleared() {
             .as_u64()
             .is_some_and(|left| left <= 120 && left > 100)
     );
+}
 
+/// `cache prune` and `cache flush` remove the entries that they are told to.
+fn assert_removes_entries(sandbox: &Sandbox, tools: &str) {
     sandbox
         .subst(UNREACHABLE, &["cache", "prune"])
         .exits(0)
         .says("0 entries removed");
     sandbox
-        .subst(UNREACHABLE, &["cache", "flush", &tools])
+        .subst(UNREACHABLE, &["cache", "flush", tools])
         .exits(0)
         .says("1 entry removed");
-    assert_eq!(count(&sandbox, "positive"), 1);
+    assert_eq!(count(sandbox, "positive"), 1);
     sandbox
         .subst(UNREACHABLE, &["cache", "flush", "--server", UNREACHABLE])
         .exits(0)
         .says("0 entries removed");
-    assert_eq!(count(&sandbox, "positive"), 1);
+    assert_eq!(count(sandbox, "positive"), 1);
     sandbox
         .subst(UNREACHABLE, &["cache", "flush"])
         .exits(0)
         .says("2 entries removed");
     assert_eq!(
-        (count(&sandbox, "positive"), count(&sandbox, "negative")),
+        (count(sandbox, "positive"), count(sandbox, "negative")),
         (0, 0)
     );
 }

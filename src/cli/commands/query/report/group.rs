@@ -236,7 +236,6 @@ mod tests {
     #[test]
     fn every_kind_of_miss_is_distinguished() {
         let key = "E8".to_owned();
-        let down = || ServerAnswer::of(LookupOutcome::NoResponse(cached("connection refused")));
         let cases = [
             (
                 vec![LookupOutcome::Refused(Refusal::InvalidSignature)],
@@ -292,7 +291,12 @@ mod tests {
                 "{outcome:?}"
             );
         }
-        assert_eq!(group(vec![down()]), MissGroup::ServerDown);
+    }
+
+    #[test]
+    fn failures_and_cached_answers_have_groups_of_their_own() {
+        let down = LookupOutcome::NoResponse(cached("connection refused"));
+        assert_eq!(group(vec![ServerAnswer::of(down)]), MissGroup::ServerDown);
         assert_eq!(
             group(vec![cached_answer(LookupOutcome::Failed(cached("500")))]),
             MissGroup::ServerError
