@@ -48,7 +48,7 @@ const LAYERS: [Layer; 13] = [
 ];
 
 /// The longest that a file may be without its tests.
-const LINES_MAX: usize = 420;
+const LINES_MAX: usize = 400;
 
 fn layer_of(area: &str) -> Option<&'static Layer> {
     LAYERS.iter().find(|(name, _)| *name == area)

@@ -39,7 +39,7 @@ fn style_numbers(files: &[SourceFile]) -> Vec<StyleNumber> {
             long_functions(&functions).len(),
             0,
         ),
-        ("files of more than 400 lines", long_files(files).len(), 2),
+        ("files of more than 400 lines", long_files(files).len(), 0),
         ("closures bound to a name", named_closures(files), 15),
         (
             "non-private type names in use more than once",
