@@ -19,7 +19,7 @@ use crate::substitute::progress::{ProgressEvent, with_ticks};
 
 impl Coordinator<'_> {
     /// Goes on with the item's next build, since that of the plan failed with `error`; the resolver
-    /// goes by the next one already. Returns the items that fail by that.
+    /// has selected the next one already. Returns the items that fail by that.
     ///
     /// # Errors
     /// No other build of the item can be had.

@@ -32,8 +32,8 @@ pub(crate) enum AllowedBuilds {
 pub(crate) struct UnpackFailure {
     /// What failed.
     pub(crate) error: ItemError,
-    /// Whether another build, which has other references, comes next; the resolver goes by its
-    /// narinfo from now on.
+    /// Whether another build, which has other references, comes next; the resolver has
+    /// selected its narinfo.
     pub(crate) is_superseded: bool,
 }
 

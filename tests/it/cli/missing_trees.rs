@@ -1,4 +1,4 @@
-//! Valid items whose trees are gone: half a backup was restored, or somebody deleted them by hand.
+//! Valid items whose trees are gone: half a backup was restored, or they were deleted by hand.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

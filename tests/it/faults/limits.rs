@@ -34,7 +34,7 @@ fn assert_orderly(sandbox: &Sandbox, run: &Run) {
     }
 }
 
-/// The program with `arguments`, below `wrapper`, on a copy of the fixtures that everybody may
+/// The program with `arguments`, below `wrapper`, on a copy of the fixtures that all users may
 /// read.
 fn wrapped(sandbox: &Sandbox, wrapper: &[&str], program: &Path, url: &str) -> Command {
     let mut command = Command::new(wrapper[0]);

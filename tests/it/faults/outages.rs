@@ -142,9 +142,9 @@ fn a_server_that_never_answered_is_not_retried() {
 #[test]
 fn a_redirect_to_a_host_that_never_answered_is_not_retried() {
     let (sandbox, fixture) = only("zstd");
-    let mut nobody = slow(&fixture);
-    nobody.kill();
-    let (directory, target) = (fixture.dir.clone(), nobody.url());
+    let mut stopped = slow(&fixture);
+    stopped.kill();
+    let (directory, target) = (fixture.dir.clone(), stopped.url());
     let server = Server::start(move |request| match request.path.starts_with("/nar/") {
         true => Reply::new("307 Temporary Redirect", "")
             .header(&format!("Location: {target}/bucket/x?signature=Sesame")),
@@ -157,7 +157,7 @@ fn a_redirect_to_a_host_that_never_answered_is_not_retried() {
     assert!(began.elapsed() < Duration::from_secs(30));
     let run = run.says(&format!(
         "redirected to {}/bucket/x: cannot connect",
-        nobody.url()
+        stopped.url()
     ));
     assert!(!run.stderr.contains("Sesame"), "{}", run.stderr);
 }

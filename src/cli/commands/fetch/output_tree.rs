@@ -1,7 +1,7 @@
 //! `subst fetch --output DEST`: one item, unpacked to DEST, without a store.
 //!
 //! DEST appears complete and verified or not at all, and nothing that is there is replaced: see
-//! [`staging`].
+//! [`output_staging`].
 
 use std::path::Path;
 use std::sync::Arc;
