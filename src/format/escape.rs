@@ -6,7 +6,7 @@ use std::borrow::Cow;
 /// stay.
 #[must_use]
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if text.chars().all(is_printable) {
+    if is_plain(text.as_bytes()) || text.chars().all(is_printable) {
         return Cow::Borrowed(text);
     }
 
@@ -29,6 +29,14 @@ pub(crate) fn clip(text: &str, max: usize) -> &str {
     }
     let end = (0..=max).rev().find(|&end| text.is_char_boundary(end));
     &text[..end.unwrap_or(0)]
+}
+
+/// Whether `text` has nothing but printable ASCII characters and line breaks. Every byte is looked at, which
+/// the compiler does for many at a time.
+pub(crate) fn is_plain(text: &[u8]) -> bool {
+    text.iter().fold(true, |plain, byte| {
+        plain & matches!(byte, b' '..=b'~' | b'\n')
+    })
 }
 
 /// Whether a terminal shows `c` as a character of its own, or it is a line break.
@@ -59,6 +67,7 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_act_upon_is_escaped() {
+        assert!(is_plain(b"plain ~\n") && !is_plain(b"\x7f") && !is_plain("ä".as_bytes()));
         assert_eq!(printable("plain ä\n"), "plain ä\n");
         assert_eq!(printable("\u{1b}[31mred\r"), "\\u{1b}[31mred\\u{d}");
         assert_eq!(printable("a\u{202e}b"), "a\\u{202e}b");
