@@ -8,12 +8,12 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::cli::nix_conf;
+use crate::cli::nix_conf::{self, NixConfPlaces};
 use crate::daemon::options::{DaemonOptions, ProgressStyle};
 use crate::daemon::request::{QueryRequest, SubstituteRequest};
 use crate::format::cache_info::CacheInfo;
 use crate::format::nar::EntryName;
-use crate::format::store_path::StoreDir;
+use crate::format::store_path::{Dialect, StoreDir};
 use crate::store::Links;
 use crate::store::unpack::{Chunks, Destination, Unpacked, WriterPool, open_directory, unpack};
 
@@ -74,9 +74,15 @@ pub fn daemon_options(text: &str) {
 
 /// The keys in the nix.conf at `path`, if it can be read and has some.
 pub fn nix_conf_keys(path: &Path) -> Option<String> {
-    let conf = nix_conf::read(path, None).ok()?;
-    assert!(conf.warnings.is_empty() || conf.keys.as_deref() == Some(""));
-    conf.keys
+    let places = NixConfPlaces {
+        system: path.to_owned(),
+        user: Vec::new(),
+        variable: None,
+    };
+    let conf = nix_conf::read(&places, None).ok()?;
+    let lists: Vec<String> = conf.keys?.into_iter().map(|keys| keys.list).collect();
+    assert!(conf.warnings.is_empty() || lists.is_empty());
+    Some(lists.join(" "))
 }
 
 /// Unpacks `nar` to the entry `tree` of `directory`, with deduplication in `directory` if so chosen; `None` if
@@ -91,7 +97,7 @@ pub fn unpack_tree(nar: &[u8], directory: &Path, is_deduplicated: bool) -> Optio
 
     let chunks = WholeNar(Bytes::copy_from_slice(nar));
     let destination = Destination::new(parent, directory.to_owned(), name);
-    unpack(chunks, destination, pool, links).ok()
+    unpack(chunks, Dialect::Guix, destination, pool, links).ok()
 }
 
 /// A nar in one chunk.

@@ -74,7 +74,11 @@ pub(crate) fn make_directory(parent: impl AsFd, name: impl AsRef<Path>) -> rusti
     if found.contains(Mode::RWXU) {
         return Ok(());
     }
-    chmodat(parent, name, found | Mode::RWXU, AtFlags::empty())
+    // This very directory, whatever has its name by now.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let handle = openat(parent, name, flags, Mode::empty())?;
+    let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    chmodat(CWD, path, found | Mode::RWXU, AtFlags::empty())
 }
 
 /// Opens the file `name` of `directory` to read and write it, after creating it, for its owner

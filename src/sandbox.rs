@@ -14,9 +14,10 @@ use std::path::PathBuf;
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, LandlockStatus,
-    PathBeneath, PathFd, RestrictSelfAttr as _, RestrictionStatus, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
+    PathBeneath, PathFd, PathFdError, RestrictSelfAttr as _, RestrictionStatus, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
 };
+use rustix::io::Errno;
 
 /// What stays allowed: files, or directories with everything below them. Symlinks are followed when
 /// the sandbox is entered. What does not exist then cannot be made later.
@@ -43,6 +44,9 @@ pub(crate) enum SandboxError {
     /// The kernel refuses the rules.
     #[error("setting up Landlock")]
     Refused(#[from] RulesetError),
+    /// There are too few file descriptors, or too little memory, to name all files.
+    #[error("setting up Landlock")]
+    Shortage(#[from] PathFdError),
 }
 
 /// Confines the calling thread and the threads it starts later; from Linux 7.0 on also those that
@@ -63,7 +67,7 @@ pub(crate) fn enter(rules: &SandboxRules) -> Result<(), SandboxError> {
     }
 }
 
-fn restrict(rules: &SandboxRules) -> Result<RestrictionStatus, RulesetError> {
+fn restrict(rules: &SandboxRules) -> Result<RestrictionStatus, SandboxError> {
     let mut ruleset = Ruleset::default()
         // Without this version there is no sandbox at all: it would forbid deduplication.
         .set_compatibility(CompatLevel::SoftRequirement)
@@ -77,13 +81,28 @@ fn restrict(rules: &SandboxRules) -> Result<RestrictionStatus, RulesetError> {
     let readable = AccessFs::ReadFile | AccessFs::ReadDir;
     let allowed = [(&rules.readable, readable), (&rules.writable, writable())];
     for (paths, access) in allowed {
-        // A path that cannot be opened needs no rule: it cannot be used either.
-        for path in paths.iter().filter_map(|path| PathFd::new(path).ok()) {
-            ruleset = ruleset.add_rule(PathBeneath::new(path, access))?;
+        for path in paths {
+            match PathFd::new(path) {
+                Ok(path) => ruleset = ruleset.add_rule(PathBeneath::new(path, access))?,
+                Err(error) if is_shortage(&error) => return Err(error.into()),
+                // What cannot be opened needs no rule: it cannot be used either.
+                Err(_) => {}
+            }
         }
     }
 
-    ruleset.all_threads(true)?.restrict_self()
+    Ok(ruleset.all_threads(true)?.restrict_self()?)
+}
+
+/// Whether a path could be opened with more file descriptors or memory.
+fn is_shortage(error: &PathFdError) -> bool {
+    let PathFdError::OpenCall { source, .. } = error else {
+        return false;
+    };
+    matches!(
+        Errno::from_io_error(source),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+    )
 }
 
 /// Everything but the execution of programs, and devices.

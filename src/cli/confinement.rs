@@ -114,7 +114,7 @@ const RESOLVER_FILE: &str = "/etc/resolv.conf";
 
 /// Libraries that the resolver loads when it needs them, certificates outside of /etc, and what the C
 /// library and the store read from the kernel.
-const SYSTEM_FILES: [&str; 24] = [
+const SYSTEM_FILES: [&str; 25] = [
     "/usr",
     "/lib",
     "/lib32",
@@ -125,7 +125,8 @@ const SYSTEM_FILES: [&str; 24] = [
     "/var/ssl",
     "/var/lib/ca-certificates",
     "/var/lib/sss/mc",
-    "/run/NetworkManager",
+    "/run/NetworkManager/no-stub-resolv.conf",
+    "/run/NetworkManager/resolv.conf",
     "/run/connman",
     "/run/nscd",
     "/run/resolvconf",

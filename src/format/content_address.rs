@@ -87,6 +87,28 @@ impl ContentAddress {
     }
 }
 
+/// Whether Nix can read `text` as a content address, of any kind: it cannot use an item with another one in its
+/// database. Hashes in base 16 and 32 only, as Nix writes them.
+pub(crate) fn is_readable_by_nix(text: &str) -> bool {
+    let kinds = ["fixed:r:", "fixed:git:", "fixed:", "text:"];
+    let hash = kinds.iter().find_map(|kind| text.strip_prefix(kind));
+    let Some((algorithm, digits)) = hash.and_then(|hash| hash.split_once(':')) else {
+        return false;
+    };
+    let lengths = match algorithm {
+        "md5" => [32, 26],
+        "sha1" => [40, 32],
+        "sha256" => [64, 52],
+        "sha512" => [128, 103],
+        _ => return false,
+    };
+    let is_digit = |byte: u8| match digits.len() == lengths[0] {
+        true => byte.is_ascii_hexdigit(),
+        false => base32::is_digit(byte),
+    };
+    lengths.contains(&digits.len()) && digits.bytes().all(is_digit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +153,29 @@ mod tests {
             Some("k17ysmlc7ih04qi7ss9iilz2866514i1-bar")
         );
         assert_eq!(item(&format!("fixed:{hash}"), "bar", &[foo]), None);
+    }
+
+    #[test]
+    fn what_nix_cannot_read_is_told_from_what_it_can() {
+        let digits = "0".repeat(52);
+        for address in [
+            format!("text:sha256:{digits}"),
+            format!("fixed:r:sha256:{}", "0f".repeat(32)),
+            format!("fixed:git:sha1:{}", "0f".repeat(20)),
+            format!("fixed:md5:{}", "0".repeat(26)),
+        ] {
+            assert!(is_readable_by_nix(&address), "{address}");
+        }
+        for address in [
+            String::new(),
+            "x".to_owned(),
+            "fixed:r:sha256:0".to_owned(),
+            format!("fixed:sha3:{digits}"),
+            format!("fixed:r:sha256:{}e", &digits[1..]),
+            format!("sha256:{digits}"),
+        ] {
+            assert!(!is_readable_by_nix(&address), "{address}");
+        }
     }
 
     #[test]

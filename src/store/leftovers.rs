@@ -173,6 +173,9 @@ fn process_files(directory: BorrowedFd<'_>) -> Vec<String> {
         .collect()
 }
 
+/// How names end that belong to an item that is being made.
+const NEIGHBORS: [&str; 3] = [".tmp", ".lock", ".chroot"];
+
 /// The items in the text of a file of temp roots, each of which is followed by its temporary name;
 /// `None` when there is anything else. The last name may be cut off.
 fn announced(text: &str, store_dir: &StoreDir) -> Option<Vec<StorePath>> {
@@ -181,6 +184,10 @@ fn announced(text: &str, store_dir: &StoreDir) -> Option<Vec<StorePath>> {
     let mut items = Vec::new();
     for pair in names.chunks(2) {
         let item = store_dir.parse_path(pair[0]).ok()?.to_path();
+        // What another process works on may have such a name, and any user can have a daemon announce it.
+        if NEIGHBORS.iter().any(|suffix| item.base().ends_with(suffix)) {
+            return None;
+        }
         let temporary = Layout::temporary_name(&item);
         if let Some(name) = pair.get(1)
             && name.rsplit('/').next() != Some(&*temporary)
@@ -245,6 +252,12 @@ mod tests {
         // Cut off by a full disk or a kill.
         assert_eq!(count(&format!("{ITEM}\0{ITEM}.tm")), Some(1));
         assert_eq!(count(&format!("{ITEM}\0{ITEM}b\0")), None);
+        // A neighbor of an item, such as a lock that is held.
+        for suffix in NEIGHBORS {
+            let neighbor = format!("{ITEM}{suffix}");
+            assert_eq!(count(&format!("{neighbor}\0")), None);
+            assert_eq!(count(&format!("{neighbor}\0{neighbor}.tmp\0")), None);
+        }
         assert_eq!(count("/etc/passwd\0/etc/passwd.tmp\0"), None);
     }
 }

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat};
 use rustix::io::{self, Errno};
 use rustix::process::geteuid;
 
@@ -101,6 +101,9 @@ impl Drop for OutputStaging {
 /// [`StoreError::Read`] or [`StoreError::Remove`]; the rest may still be there.
 pub(crate) fn remove_leftovers(destination: &Destination) -> Result<(), StoreError> {
     let path = destination.parent_path();
+    if geteuid().is_root() && others_may_rename(destination.parent()) {
+        return Ok(());
+    }
     let found = Names::all_in(destination.parent())
         .map_err(on(path, |path, source| StoreError::Read { path, source }))?;
 
@@ -113,6 +116,12 @@ pub(crate) fn remove_leftovers(destination: &Destination) -> Result<(), StoreErr
         ))?;
     }
     Ok(())
+}
+
+/// Whether other users can give what is in `directory` another name, such as that of a leftover.
+fn others_may_rename(directory: BorrowedFd<'_>) -> bool {
+    let mode = fstat(directory).map_or(Mode::empty(), |stat| Mode::from_raw_mode(stat.st_mode));
+    mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX)
 }
 
 /// Removes `tree` and its lock file when both are this user's and no process holds the lock.

@@ -1,5 +1,6 @@
 //! What the store database keeps of an item.
 
+use crate::format::content_address::is_readable_by_nix;
 use crate::format::hash::NarHash;
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{StorePath, StorePathRef};
@@ -30,8 +31,48 @@ impl Registration {
             nar_size: narinfo.nar_size(),
             deriver: narinfo.deriver().map(StorePathRef::to_path),
             references: narinfo.references().map(StorePathRef::to_path).collect(),
-            signatures: narinfo.nix_signatures().map(str::to_owned).collect(),
-            ca: narinfo.ca().map(str::to_owned),
+            signatures: narinfo
+                .nix_signatures()
+                .filter(|signature| is_signature(signature))
+                .map(str::to_owned)
+                .collect(),
+            ca: narinfo
+                .ca()
+                .filter(|address| is_readable_by_nix(address))
+                .map(str::to_owned),
         }
+    }
+}
+
+/// Whether `text` has the form of a signature, `NAME:BASE64`. No signature covers these lines of a narinfo, and
+/// Nix could not use an item with anything else in its database.
+fn is_signature(text: &str) -> bool {
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
+    text.split_once(':').is_some_and(|(name, signature)| {
+        !name.is_empty() && !signature.is_empty() && signature.bytes().all(is_base64)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::store_path::StoreDir;
+
+    #[test]
+    fn what_nix_could_not_read_again_is_not_recorded() {
+        let digits = "0".repeat(52);
+        let nix = StoreDir::parse(StoreDir::NIX).unwrap();
+        let text = format!(
+            "StorePath: /nix/store/vxjiwkjkn7x4079qvh1jkl5pn05j2aw0-foo\nURL: x\nCompression: none\n\
+             NarHash: sha256:{digits}\nNarSize: 7\nReferences: \nSig: x\nSig: a-1:AA==\nSig: b-1:?\n"
+        );
+        let recorded = |address: &str| {
+            let text = format!("{text}CA: {address}\n");
+            Registration::of(&NarInfo::parse(text, &nix).unwrap())
+        };
+        assert_eq!(recorded("x").ca, None);
+        let address = format!("fixed:r:sha256:{digits}");
+        assert_eq!(recorded(&address).ca, Some(address));
+        assert_eq!(recorded("x").signatures, ["a-1:AA=="]);
     }
 }

@@ -15,9 +15,9 @@ pub(crate) struct NixConfPlaces {
     /// The system's nix.conf, or that of an embedded store.
     pub(crate) system: PathBuf,
     /// The user's files, in the order in which they are read.
-    pub(super) user: Vec<PathBuf>,
+    pub(crate) user: Vec<PathBuf>,
     /// The value of `NIX_CONFIG`.
-    pub(super) variable: Option<String>,
+    pub(crate) variable: Option<String>,
 }
 
 impl NixConfPlaces {

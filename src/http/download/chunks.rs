@@ -64,7 +64,16 @@ impl ChunkReader {
                     self.note(waited, &chunk)?;
                     return Ok(chunk);
                 }
-                Err(_) => self.meter.note(waited, 0)?,
+                Err(_) => {
+                    // When the process was stopped for a while (SIGSTOP), the timer fires before what has
+                    // arrived meanwhile is seen.
+                    tokio::task::yield_now().await;
+                    if let Some(chunk) = next_bytes(&mut self.response).now_or_never() {
+                        self.note(limit, &chunk)?;
+                        return Ok(chunk);
+                    }
+                    self.meter.note(waited, 0)?;
+                }
             }
         }
         Err(HttpErrorKind::Stalled(stall))

@@ -22,12 +22,15 @@ impl Coordinator<'_> {
 
         let mut published = Vec::new();
         for index in batch {
-            let PlannedItemState::Ready(tree) =
-                std::mem::replace(&mut self.states[index], PlannedItemState::Registering)
-            else {
-                continue;
+            let state = std::mem::replace(&mut self.states[index], PlannedItemState::Registering);
+            let (checked, lock) = match state {
+                PlannedItemState::Ready(tree) => *tree,
+                // A reference that could not be published has made it fail.
+                other => {
+                    self.states[index] = other;
+                    continue;
+                }
             };
-            let (checked, lock) = *tree;
             match self.fetch.store.publish(checked, lock) {
                 Ok(item) => published.push((index, item)),
                 Err(error) => self.fail(index, error.into()),

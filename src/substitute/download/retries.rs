@@ -52,6 +52,8 @@ struct RetryState {
     failing_since: Option<Instant>,
     /// Waits since then.
     waits: u32,
+    /// Something has come since the last wait.
+    has_progressed: bool,
     /// When the last progress was made, or before it the first request.
     last_progress_at: Option<Instant>,
     /// The current download has used a response to a request for a range.
@@ -91,11 +93,19 @@ impl ItemRetries {
         self.state().servers.extend(servers);
     }
 
+    /// All servers were asked for the item, and `servers` have it: there is no other to wait for.
+    pub(crate) fn note_search(&self, servers: impl IntoIterator<Item = ServerIndex>) {
+        let mut state = self.state();
+        state.is_search_done = true;
+        state.servers.extend(servers);
+    }
+
     /// More of a download from `server` has arrived.
     pub(crate) fn progressed(&self, server: ServerIndex) {
         self.context.network.health().delivered(server);
         let mut state = self.state();
         (state.failing_since, state.waits) = (None, 0);
+        state.has_progressed = true;
         state.last_progress_at = Some(Instant::now());
     }
 
@@ -153,7 +163,9 @@ impl ItemRetries {
         let quiet_for = state
             .last_progress_at
             .map_or(Duration::ZERO, |at| at.elapsed());
-        state.waits < QUICK_RETRIES && quiet_for < QUICK_TIME
+        // On a slow line, what is counted as progress comes seldom.
+        let is_recent = state.has_progressed || quiet_for < QUICK_TIME;
+        state.waits < QUICK_RETRIES && is_recent
     }
 
     /// Waits until a broken download from `server` may be resumed, after it failed with `error`.
@@ -216,7 +228,7 @@ impl ItemRetries {
         }
 
         let found = (self.find_servers)();
-        self.add_servers(found);
+        self.note_search(found);
         self.has_alternative(server)
     }
 
@@ -227,6 +239,7 @@ impl ItemRetries {
         let (failing_for, waits) = {
             let mut state = self.state();
             state.waits += 1;
+            state.has_progressed = false;
             (
                 state
                     .failing_since
@@ -399,6 +412,19 @@ mod tests {
         assert_eq!(searches.load(Ordering::Relaxed), 1);
         retries.progressed(SERVER);
         assert!(retries.may_retry_quickly());
+
+        // On a slow line progress is seldom, but a broken connection is no reason to begin anew elsewhere.
+        retries.state().last_progress_at = Instant::now().checked_sub(QUICK_TIME);
+        assert!(retries.wait_to_resume(SERVER, &broken(), &|| false));
+        assert!(!retries.may_retry_quickly());
+    }
+
+    #[test]
+    fn the_only_server_of_an_item_has_time() {
+        let (retries, _) = retries(Duration::from_secs(60), &[1]);
+        assert_eq!(retries.rate_window(SERVER), Some(IMPATIENT_WINDOW));
+        retries.note_search([SERVER]);
+        assert_eq!(retries.rate_window(SERVER), None);
     }
 
     #[test]

@@ -169,6 +169,7 @@ fn from_other_servers(
         .partition(|build| is_same_build(build.authority.narinfo(), request.authorized.narinfo()));
 
     let mut sources: Vec<NarSource> = same.into_iter().flat_map(|build| build.sources).collect();
+    retries.note_search(sources.iter().map(|source| source.server));
     sources.retain(|source| {
         request
             .sources

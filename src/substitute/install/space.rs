@@ -13,8 +13,9 @@ use crate::substitute::install::errors::ItemError;
 const MEASURED_BLOCK_BYTES: u64 = 4096;
 /// one part in 25: 202 items with 885.6 MB of nars took 920.2 MB.
 const BLOCKS_PART: u64 = 25;
-/// Larger blocks are shared by the ends of files, on the file systems that have them.
-const BLOCK_BYTES_MAX: u64 = 16 << 10;
+/// Larger ones are no blocks of files: zfs and NFS name the best size to read at a time, and the ends of
+/// files are stored in less.
+const BLOCK_BYTES_MAX: u64 = 4 << 10;
 
 /// Refuses nars of these sizes when they do not fit into what is `free` in `directory`.
 ///

@@ -78,7 +78,7 @@ fn a_read_only_store_reports_valid_items() {
         "/gnu/store/0f9qzp1g3jy45al4zspzqah9f8d5bisp-missing",
     );
     let after = format!(
-        "mount -o remount,ro '{root}' || exit 77
+        "mount -o remount,bind,ro '{root}' || exit 77
          {fetch} {valid} || status=$?
          {fetch} {other} && status=1
          test $? -eq 5 || status=2"
