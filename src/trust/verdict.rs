@@ -10,7 +10,7 @@
 //!
 //! An item of Nix whose store path proves its content needs no signature. Its store path and
 //! references are verified; so is its content as soon as it has been read
-//! ([`AuthorizedNarInfo::file_hash`]), and with it NarSize.
+//! (`AuthorizedNarInfo::file_hash`), and with it NarSize.
 
 use std::sync::Arc;
 

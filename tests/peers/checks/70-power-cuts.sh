@@ -64,7 +64,7 @@ helper_after_the_end() {
     fresh_disk "$DISK"
     mkdir "$DISK/state"
     printf 'substitute %s %s\n' "$item" "$DISK/tree" | env -i PATH="$PATH" HOME="$WORK/home" GUIX_STATE_DIRECTORY="$DISK/state" \
-        _NIX_OPTIONS="substitute-urls=$PEERS_STATIC_URL" SUBST_ACL="$PEERS_GUIX_ACL" \
+        _NIX_OPTIONS="substitute-urls=$PEERS_STATIC_URL" SUBST_ACL="$PEERS_GUIX_ACL" SUBST_SYNC=items \
         sh -c 'exec 4>&1 1>&2; exec "$0" substitute --substitute' "$SUBST" > "$WORK/reply"
     grep '^success ' "$WORK/reply"
     cut_and_mount
