@@ -100,3 +100,43 @@ fn another_server_is_used_when_a_nar_arrives_too_slowly() {
 fn another_server_is_used_when_a_narinfo_arrives_too_slowly() {
     assert_other_server_is_used(".narinfo");
 }
+
+/// Longer than a server has for its first byte as long as another one may have the item.
+const SLOW_START: Duration = Duration::from_secs(4);
+
+/// A server of `publisher` that is slow to answer for nars.
+fn slow_to_start(publisher: &Publisher) -> Server {
+    let dir = publisher.dir.clone();
+    Server::start(move |request| {
+        if request.path.ends_with(".nar") {
+            std::thread::sleep(SLOW_START);
+        }
+        Reply::file(&dir, request)
+    })
+}
+
+#[test]
+fn the_only_server_that_has_an_item_has_time_to_answer() {
+    let sandbox = Sandbox::new();
+    let [slow, empty] = ["slow", "empty"].map(|name| Publisher::new(&sandbox, name, 1));
+    Publisher::trust(&sandbox, &[&slow]);
+    let item = slow.publish_file('1', "slow", "");
+    let servers = [slow_to_start(&slow), Server::of(empty.dir)];
+    let urls = format!("{} {}", servers[0].url(), servers[1].url());
+    run(command(&sandbox, &urls, &["fetch", &item])).exits(0);
+    assert_eq!(contents(&sandbox, &item), "slow");
+}
+
+#[test]
+fn an_item_is_fetched_when_all_its_servers_are_slow_to_answer() {
+    let sandbox = Sandbox::new();
+    let publishers = ["one", "other"].map(|name| Publisher::new(&sandbox, name, 1));
+    Publisher::trust(&sandbox, &[&publishers[0]]);
+    let items = publishers
+        .each_ref()
+        .map(|publisher| publisher.publish_file('1', "slow", ""));
+    let servers = publishers.each_ref().map(slow_to_start);
+    let urls = format!("{} {}", servers[0].url(), servers[1].url());
+    run(command(&sandbox, &urls, &["fetch", &items[0]])).exits(0);
+    assert_eq!(contents(&sandbox, &items[0]), "slow");
+}
