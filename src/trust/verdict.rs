@@ -10,7 +10,7 @@
 //!
 //! An item of Nix whose store path proves its content needs no signature. Its store path and
 //! references are verified; so is its content as soon as it has been read
-//! (`AuthorizedNarInfo::file_hash`), and with it NarSize.
+//! (`AuthorizedNarInfo::file_hash`), and with it NarSize (`AuthorizedNarInfo::verified_nar_size`).
 
 use std::sync::Arc;
 
@@ -52,6 +52,19 @@ impl AuthorizedNarInfo {
         match self.signer {
             Signer::ContentAddress(ContentProof::File(hash)) => Some(hash),
             _ => None,
+        }
+    }
+
+    /// Bytes of its nar, if the signature covers them or authentication was switched off. Where only
+    /// the store path proves the content, `None`: until the nar has been read, any server may claim
+    /// any size.
+    #[must_use]
+    pub(crate) fn verified_nar_size(&self) -> Option<u64> {
+        match self.signer {
+            Signer::ContentAddress(_) => None,
+            Signer::GuixKey(_) | Signer::NixKey(_) | Signer::Unauthenticated => {
+                Some(self.narinfo.nar_size())
+            }
         }
     }
 
@@ -227,6 +240,8 @@ mod tests {
         assert_eq!(authorized.signed_by(), "E8E85766778A8A68");
         assert!(keys().signer(authorized.key_id()).is_some());
         assert_eq!(authorized.narinfo().text(), TEXT);
+        let size = authorized.narinfo().nar_size();
+        assert_eq!(authorized.verified_nar_size(), Some(size));
     }
 
     #[test]
@@ -279,6 +294,7 @@ mod tests {
         let narinfo = content_addressed(&nix, "", &format!("text:{bar}"));
         let authorized = authorize(Arc::clone(&narinfo), asked, &keys, &nix).unwrap();
         assert_eq!(authorized.signed_by(), "content-addressed");
+        assert_eq!(authorized.verified_nar_size(), None);
         assert!(
             authorized.file_hash().is_some(),
             "its content is to be checked"
@@ -326,6 +342,7 @@ mod tests {
             assert_eq!(verdict.is_ok(), is_proved);
             if let Ok(authorized) = verdict {
                 assert_eq!(authorized.file_hash(), None);
+                assert_eq!(authorized.verified_nar_size(), None);
             }
         }
     }

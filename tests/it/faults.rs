@@ -20,6 +20,7 @@ mod output;
 mod processes;
 mod random_faults;
 mod space;
+mod stale;
 mod sync;
 mod terminal;
 

@@ -173,7 +173,7 @@ pub(super) fn check_space<'a>(
 ) -> Result<(), ItemError> {
     let free = fetch.store.free_space()?;
     let directory = fetch.store.layout().store();
-    check_free_space(directory, free, items.map(PlannedItem::nar_size))
+    check_free_space(directory, free, items.map(|item| &*item.authorized))
 }
 
 /// With what items are planned again.

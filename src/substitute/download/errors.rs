@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::format::compression::Compression;
+use crate::format::units::bytes;
 use crate::http::HttpError;
 
 /// Why a nar did not arrive whole.
@@ -34,6 +35,19 @@ pub(crate) enum TransferError {
     /// More compressed bytes came than any nar of its size takes.
     #[error("the download is longer than {0} bytes, which is more than its nar can take")]
     TooMuchInput(u64),
+    /// The nar is large for the free space, and its size may be false.
+    #[error(
+        "no signature covers the size of {} that its narinfo says, and more than {} is not accepted \
+         so: free space, or use a server that signs it",
+        bytes(*.nar_size),
+        bytes(*.limit)
+    )]
+    UnsignedSize {
+        /// Bytes of the nar, by its narinfo.
+        nar_size: u64,
+        /// The most that is accepted.
+        limit: u64,
+    },
     /// The user interrupted.
     #[error("interrupted")]
     Canceled,

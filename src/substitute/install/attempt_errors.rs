@@ -49,7 +49,8 @@ impl AttemptError {
             Self::Transfer(
                 TransferError::Corrupt { .. }
                 | TransferError::TooLong(_)
-                | TransferError::TooMuchInput(_),
+                | TransferError::TooMuchInput(_)
+                | TransferError::UnsignedSize { .. },
             )
             | Self::Unpack(UnpackError::Nar(_))
             | Self::Mismatch(_) => FailureClass::Refused,
@@ -164,6 +165,29 @@ impl Attempt {
     /// Whether the server does not have the nar after all.
     pub(super) fn is_absent(&self) -> bool {
         self.error.class() == FailureClass::Absent
+    }
+
+    /// Whether the narinfo may be out of date: its nar is not there, or is another one.
+    pub(super) fn may_be_stale(&self) -> bool {
+        matches!(
+            self.error.class(),
+            FailureClass::Absent | FailureClass::Refused
+        )
+    }
+
+    /// Whether what `candidate` gives is known to be wrong for `authorized`.
+    pub(super) fn refuses(
+        &self,
+        candidate: &DownloadCandidate,
+        authorized: &AuthorizedNarInfo,
+    ) -> bool {
+        self.error.class() == FailureClass::Refused
+            && self.candidate.url == candidate.url
+            && self.candidate.compression == candidate.compression
+            && self
+                .authorized
+                .narinfo()
+                .is_equivalent(authorized.narinfo())
     }
 
     /// Whether it is the same failure once more.

@@ -4,6 +4,7 @@ use crate::format::server_list::ServerIndex;
 use crate::format::server_url::redacted;
 use crate::substitute::download::choice::DownloadCandidate;
 use crate::substitute::install::attempt_errors::Attempt;
+use crate::trust::verdict::AuthorizedNarInfo;
 
 /// Requests for an item's nar that are made to a server, however many URLs its narinfos have.
 const ATTEMPTS_PER_SERVER: usize = 3;
@@ -40,14 +41,24 @@ impl Attempts {
         }
     }
 
-    /// Whether `candidate` is worth an attempt after those that failed.
-    pub(super) fn allow(&self, candidate: &DownloadCandidate) -> bool {
+    /// Whether `candidate` is worth an attempt for `authorized` after those that failed.
+    pub(super) fn allow(
+        &self,
+        candidate: &DownloadCandidate,
+        authorized: &AuthorizedNarInfo,
+    ) -> bool {
         let server = candidate.server;
         let absent = attempts_at(server, &self.all[self.earlier..])
             .filter(|attempt| attempt.is_absent())
             .count();
 
-        !self.failing.contains(&server)
+        let is_refused = self
+            .all
+            .iter()
+            .any(|attempt| attempt.refuses(candidate, authorized));
+
+        !is_refused
+            && !self.failing.contains(&server)
             && absent < ABSENT_PER_NARINFO
             && attempts_at(server, &self.all).count() < ATTEMPTS_PER_SERVER
     }

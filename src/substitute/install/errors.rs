@@ -355,9 +355,10 @@ impl ItemError {
             .collect()
     }
 
-    /// Whether some server's narinfo leads to a nar that is not there: it is stale.
+    /// Whether some server's narinfo may be out of date: the nar that it leads to is not there, or
+    /// is not the one that it describes.
     #[must_use]
-    pub(crate) fn is_stale(&self) -> bool {
-        matches!(self, Self::AllFailed(attempts) if attempts.iter().any(Attempt::is_absent))
+    pub(crate) fn may_be_stale(&self) -> bool {
+        matches!(self, Self::AllFailed(attempts) if attempts.iter().any(Attempt::may_be_stale))
     }
 }

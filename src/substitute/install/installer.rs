@@ -22,7 +22,7 @@ use crate::substitute::download::transfer::{
 use crate::substitute::install::attempt_errors::{Attempt, AttemptError, FailureClass};
 use crate::substitute::install::attempts::Attempts;
 use crate::substitute::install::errors::ItemError;
-use crate::substitute::install::space::check_free_space;
+use crate::substitute::install::space::{check_free_space, check_unsigned_size};
 use crate::substitute::item_lookup::NarSource;
 use crate::substitute::network::Network;
 use crate::substitute::progress::{DownloadChoice, Progress, ProgressEvent};
@@ -82,23 +82,28 @@ impl Installer {
         earlier: Vec<Attempt>,
         retries: &Arc<ItemRetries>,
     ) -> Result<Checked, ItemError> {
-        let nar_size = request.authorized.narinfo().nar_size();
         let destination = request.destination;
+        let free = destination.free_space()?;
         check_free_space(
             destination.parent_path(),
-            destination.free_space()?,
-            std::iter::once(nar_size),
+            free,
+            std::iter::once(&**request.authorized),
         )?;
+        let size_check = check_unsigned_size(request.authorized, free);
 
         let mut attempts = Attempts::after(earlier);
         let (ranked, mut start) = self.ranked_downloads(request, &attempts, retries)?;
 
         for candidate in &ranked {
-            if !attempts.allow(candidate) {
+            if !attempts.allow(candidate, request.authorized) {
                 continue;
             }
             let first_start = std::mem::take(&mut start);
-            let error = match self.attempt(request, candidate, first_start, retries) {
+            let attempted = match &size_check {
+                Ok(()) => self.attempt(request, candidate, first_start, retries),
+                Err(error) => Err(error.clone().into()),
+            };
+            let error = match attempted {
                 Ok(checked) => return Ok(checked),
                 Err(error) => error,
             };

@@ -1,9 +1,9 @@
 //! Unpacks one item; on failure looks it up again, then uses other servers and other builds.
 //!
-//! A narinfo may outlive the nar it leads to, in a lookup cache or on a mirror; servers that were
-//! not needed for the lookup may have the same nar; and when no server has it, another server may
-//! have an authorized narinfo for another build of the item. Where the references of the item
-//! are settled already, another build must have the same ones.
+//! A narinfo may outlive the nar it leads to, in a lookup cache or on a mirror, so that there is no
+//! nar or another one; servers that were not needed for the lookup may have the same nar; and when
+//! no server has it, another server may have an authorized narinfo for another build of the item.
+//! Where the references of the item are settled already, another build must have the same ones.
 
 use std::sync::Arc;
 
@@ -53,10 +53,9 @@ impl From<UnpackFailure> for ItemError {
 }
 
 /// Unpacks the item's tree at its destination: from its sources; once more with what the servers
-/// answer now, when a nar was gone though a narinfo led to it; from servers that had not been
-/// asked; and then from other builds as far as `builds` allows. When all fail, downloads that
-/// failed by an outage are retried for a while. The result says which narinfo the tree was
-/// verified against.
+/// answer now, when a nar was missing or wrong; from servers that had not been asked; and then from
+/// other builds as far as `builds` allows. When all fail, downloads that failed by an outage are
+/// retried for a while. The result says which narinfo the tree was verified against.
 ///
 /// # Errors
 /// No server has a nar that an authorized narinfo describes, or the tree cannot be written;
@@ -84,7 +83,7 @@ pub(crate) fn unpack(
         Ok(checked) => return Ok(checked),
         Err(error) => error,
     };
-    let is_stale = error.is_stale();
+    let may_be_stale = error.may_be_stale();
     let unpacked = match error.is_of_servers() {
         true => from_other_servers(installer, resolver, &request, builds, error, retries),
         false => Err(error.into()),
@@ -102,7 +101,7 @@ pub(crate) fn unpack(
     };
 
     // What the servers answered now may be as wrong as what the lookup cache had.
-    if is_stale || matches!(&unpacked, Err(failure) if failure.error.is_stale()) {
+    if may_be_stale || matches!(&unpacked, Err(failure) if failure.error.may_be_stale()) {
         resolver.remove_cached(request.item.clone());
     }
     unpacked
@@ -116,7 +115,7 @@ fn from_known_sources(
     retries: &Arc<ItemRetries>,
 ) -> Result<Checked, ItemError> {
     match installer.unpack(request, Vec::new(), retries) {
-        Err(error) if error.is_stale() => {
+        Err(error) if error.may_be_stale() => {
             look_up_again(installer, resolver, request, error, retries)
         }
         unpacked => unpacked,
@@ -130,7 +129,7 @@ fn look_up_again(
     error: ItemError,
     retries: &Arc<ItemRetries>,
 ) -> Result<Checked, ItemError> {
-    tracing::debug!("a nar is missing though a narinfo names it: looking the item up again");
+    tracing::debug!("a nar is missing or wrong: looking the item up again");
     resolver.discard(request.item.clone());
     let found = resolver.resolve(vec![request.item.clone()], LookupScope::ItemsOnly);
     let Some(found) = found.items.into_iter().next() else {

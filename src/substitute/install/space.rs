@@ -3,11 +3,17 @@
 //! Trees take more than their nars: each file fills its last block in part, and directories have
 //! blocks of their own. How many files a nar has is unknown before it is read, so blocks are
 //! estimated. Of entries only those are counted that are certain: one for each item.
+//!
+//! A size that no signature covers is not counted: a false one would be a failure of this machine,
+//! for which no other server is tried. Instead such a nar is refused if it is larger than a part of
+//! the free space, so that false sizes cannot fill the disk.
 
 use std::path::Path;
 
 use crate::store::FreeSpace;
+use crate::substitute::download::errors::TransferError;
 use crate::substitute::install::errors::ItemError;
+use crate::trust::verdict::AuthorizedNarInfo;
 
 /// What blocks of this many bytes add to nars,
 const MEASURED_BLOCK_BYTES: u64 = 4096;
@@ -16,12 +22,39 @@ const BLOCKS_PART: u64 = 25;
 /// Larger ones are no blocks of files: zfs and NFS name the best size to read at a time, and the ends of
 /// files are stored in less.
 const BLOCK_BYTES_MAX: u64 = 4 << 10;
+/// The largest nar whose size no signature covers is one part in 8 of the free space: the six transfers
+/// that run at the same time by default cannot fill the disk.
+const UNSIGNED_PART: u64 = 8;
 
-/// Refuses nars of these sizes when they do not fit into what is `free` in `directory`.
+/// Refuses nars with these narinfos when they do not fit into what is `free` in `directory`.
 ///
 /// # Errors
 /// There are too few bytes or too few entries.
-pub(in crate::substitute) fn check_free_space(
+pub(in crate::substitute) fn check_free_space<'a>(
+    directory: &Path,
+    free: FreeSpace,
+    narinfos: impl Iterator<Item = &'a AuthorizedNarInfo>,
+) -> Result<(), ItemError> {
+    let nar_sizes = narinfos.map(|narinfo| narinfo.verified_nar_size().unwrap_or(0));
+    check_sizes(directory, free, nar_sizes)
+}
+
+/// Refuses a nar whose size no signature covers when it is large for what is `free`.
+///
+/// # Errors
+/// It is too large; another server may say another size.
+pub(super) fn check_unsigned_size(
+    authorized: &AuthorizedNarInfo,
+    free: FreeSpace,
+) -> Result<(), TransferError> {
+    let (nar_size, limit) = (authorized.narinfo().nar_size(), free.bytes / UNSIGNED_PART);
+    if authorized.verified_nar_size().is_some() || nar_size <= limit {
+        return Ok(());
+    }
+    Err(TransferError::UnsignedSize { nar_size, limit })
+}
+
+fn check_sizes(
     directory: &Path,
     free: FreeSpace,
     nar_sizes: impl Iterator<Item = u64>,
@@ -70,7 +103,7 @@ mod tests {
     };
 
     fn check(nar_sizes: &[u64]) -> Result<(), ItemError> {
-        check_free_space(Path::new("/x"), FREE, nar_sizes.iter().copied())
+        check_sizes(Path::new("/x"), FREE, nar_sizes.iter().copied())
     }
 
     #[test]

@@ -28,13 +28,24 @@ fn sha256(bytes: &[u8]) -> String {
 
 /// Adds the unsigned narinfo of `base` to the server in `dir`, with `nar`.
 fn publish(dir: &Path, base: &str, nar: &[u8], references: &str, address: &str) {
+    publish_with_size(dir, base, nar, nar.len() as u64, references, address);
+}
+
+/// The same with a narinfo that says that the nar has `nar_size` bytes.
+fn publish_with_size(
+    dir: &Path,
+    base: &str,
+    nar: &[u8],
+    nar_size: u64,
+    references: &str,
+    address: &str,
+) {
     std::fs::create_dir_all(dir.join("nar")).unwrap();
     std::fs::write(dir.join("nar").join(base), nar).unwrap();
     let text = format!(
         "StorePath: /nix/store/{base}\nURL: nar/{base}\nCompression: none\nNarHash: {}\n\
-         NarSize: {}\nReferences: {references}\nCA: {address}\n",
-        sha256(nar),
-        nar.len()
+         NarSize: {nar_size}\nReferences: {references}\nCA: {address}\n",
+        sha256(nar)
     );
     std::fs::write(dir.join(format!("{}.narinfo", &base[..32])), text).unwrap();
 }
@@ -95,4 +106,36 @@ fn content_that_the_name_does_not_prove_is_refused() {
         let left: Vec<_> = names(&store);
         assert!(left.iter().all(|name| name == ".links"), "{left:?}");
     }
+}
+
+/// A size that no signature covers is no reason to refuse the closure: the next server is used.
+#[test]
+fn a_false_size_of_an_unsigned_item_is_the_servers_fault() {
+    let sandbox = Sandbox::new();
+    let servers = ["false", "true"].map(|name| sandbox.path(name));
+    let foo_path = format!("/nix/store/{FOO}");
+    let foo_address = format!("text:{}", sha256(b"bar"));
+    let baz_address = format!("text:{}", sha256(foo_path.as_bytes()));
+    let (foo, baz) = (nar_of(b"bar", false), nar_of(foo_path.as_bytes(), false));
+    let sizes = [1 << 62, foo.len() as u64];
+    for (server, size) in servers.iter().zip(sizes) {
+        publish_with_size(server, FOO, &foo, size, "", &foo_address);
+        publish(server, BAZ, &baz, FOO, &baz_address);
+    }
+
+    let [false_url, true_url] = servers.map(|server| format!("file://{}", server.display()));
+    let baz_path = format!("/nix/store/{BAZ}");
+    run(sandbox.command(Kind::NixXz, &false_url, &["fetch", &baz_path]))
+        .exits(3)
+        .says("no signature covers");
+    let urls = format!("{false_url} {true_url}");
+    run(sandbox.command(Kind::NixXz, &urls, &["fetch", &baz_path])).exits(0);
+    let store = sandbox.root().join("nix/store");
+    assert_eq!(std::fs::read(store.join(FOO)).unwrap(), b"bar");
+    assert_eq!(std::fs::read(store.join(BAZ)).unwrap(), foo_path.as_bytes());
+
+    let output = sandbox.path("output");
+    let arguments = ["fetch", "--output", output.to_str().unwrap(), &foo_path];
+    run(sandbox.command(Kind::NixXz, &urls, &arguments)).exits(0);
+    assert_eq!(std::fs::read(output).unwrap(), b"bar");
 }
