@@ -3,13 +3,15 @@
 //!
 //! From then on the calling thread and every thread it starts
 //! - cannot gain privileges (`no_new_privs`) and cannot execute a program;
+//! - have only the capabilities that writing a store needs, of those that they had;
 //! - open only the files below the paths of the [`SandboxRules`] (Landlock);
 //! - cannot listen on TCP ports (Linux 6.7), nor send signals and connect to abstract sockets
 //!   outside of the sandbox (Linux 6.12).
 //!
 //! Landlock does not restrict what is open already, metadata (`stat`, `chmod`), sockets with a name,
-//! and outgoing connections. The restrictions cannot be lifted again.
+//! outgoing connections, and before Linux 6.2 `truncate`. The restrictions cannot be lifted again.
 
+use std::io;
 use std::path::PathBuf;
 
 use landlock::{
@@ -18,6 +20,7 @@ use landlock::{
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
 };
 use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 /// What stays allowed: files, or directories with everything below them. Symlinks are followed when
 /// the sandbox is entered. What does not exist then cannot be made later.
@@ -29,7 +32,16 @@ pub(crate) struct SandboxRules {
     pub(crate) writable: Vec<PathBuf>,
 }
 
-/// Why the process is not confined.
+/// What root keeps: to write to files and directories of any user, and to give them owner, mode and
+/// times. Without the others it is not allowed to mount, trace other processes, make devices, set up
+/// networks or load code into the kernel.
+const KEPT_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID);
+
+/// Why the process is not confined, or only in part.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SandboxError {
     /// There is no such system call, or it is not allowed.
@@ -41,6 +53,15 @@ pub(crate) enum SandboxError {
     /// The first version of Landlock does not allow links between directories.
     #[error("the Landlock of this kernel is too old; Linux 5.19 or later is needed")]
     Old,
+    /// The first two versions of Landlock do not restrict `truncate`.
+    #[error(
+        "the Landlock of this kernel does not keep files from being truncated; \
+         Linux 6.2 or later is needed"
+    )]
+    Truncation,
+    /// The capabilities that are not needed cannot be given up.
+    #[error("giving up capabilities")]
+    Capabilities(#[source] io::Error),
     /// The kernel refuses the rules.
     #[error("setting up Landlock")]
     Refused(#[from] RulesetError),
@@ -53,18 +74,42 @@ pub(crate) enum SandboxError {
 /// exist. Rules for paths that do not exist are left out.
 ///
 /// # Errors
-/// The kernel does not support it. The process may go on without it, but with `no_new_privs`.
+/// The kernel does not support all of it. The process may go on: what is supported is in effect, and
+/// `no_new_privs` and the loss of capabilities always are.
 pub(crate) fn enter(rules: &SandboxRules) -> Result<(), SandboxError> {
-    let status = restrict(rules)?;
-    match (status.ruleset, status.landlock) {
+    let restricted = restrict(rules);
+    give_up_capabilities()?;
+
+    let status = restricted?;
+    tracing::debug!(?status, ?rules, "sandbox entered");
+    check_enforcement(status.ruleset, status.landlock)
+}
+
+/// Whether the kernel enforces what the rules are about.
+fn check_enforcement(ruleset: RulesetStatus, landlock: LandlockStatus) -> Result<(), SandboxError> {
+    match (ruleset, landlock) {
         (RulesetStatus::NotEnforced, LandlockStatus::NotImplemented) => Err(SandboxError::Missing),
         (RulesetStatus::NotEnforced, LandlockStatus::NotEnabled) => Err(SandboxError::Disabled),
         (RulesetStatus::NotEnforced, LandlockStatus::Available { .. }) => Err(SandboxError::Old),
-        (RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced, landlock) => {
-            tracing::debug!(?landlock, ?rules, "sandbox entered");
-            Ok(())
+        (_, LandlockStatus::Available { effective_abi, .. }) if effective_abi < ABI::V3 => {
+            Err(SandboxError::Truncation)
         }
+        (RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced, _) => Ok(()),
     }
+}
+
+/// Reduces the capabilities of the calling thread to [`KEPT_CAPABILITIES`]. The bounding set can stay
+/// as it is: it is for the execution of programs, which gains nothing with `no_new_privs`.
+fn give_up_capabilities() -> Result<(), SandboxError> {
+    let reduced = capabilities(None).and_then(|sets| {
+        let kept = CapabilitySets {
+            effective: sets.effective & KEPT_CAPABILITIES,
+            permitted: sets.permitted & KEPT_CAPABILITIES,
+            inheritable: CapabilitySet::empty(),
+        };
+        set_capabilities(None, kept)
+    });
+    reduced.map_err(|error| SandboxError::Capabilities(error.into()))
 }
 
 fn restrict(rules: &SandboxRules) -> Result<RestrictionStatus, SandboxError> {

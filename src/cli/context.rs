@@ -217,7 +217,7 @@ impl Context {
             Err(error) if mode == SandboxMode::Auto => {
                 let reason = chain(&error);
                 self.output
-                    .detail(&format!("running without a sandbox: {reason}"));
+                    .detail(&format!("running without a complete sandbox: {reason}"));
                 Ok(())
             }
             Err(error) => Err(CliError::Sandbox(error)),

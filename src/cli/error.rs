@@ -80,8 +80,8 @@ pub(crate) enum CliError {
     /// The lookup cache failed.
     #[error(transparent)]
     LookupCache(CacheError),
-    /// The sandbox is required and not supported.
-    #[error("--sandbox require: this process cannot be confined")]
+    /// The sandbox is required and not supported, or only in part.
+    #[error("--sandbox require: this process cannot be confined completely")]
     Sandbox(#[source] SandboxError),
     /// The limit of memory is too low to begin at all.
     #[error("the limit of memory is {limit} KiB (`ulimit -v`); at least {needed} KiB are needed")]

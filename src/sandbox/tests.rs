@@ -1,10 +1,10 @@
 //! What a confined process can still do. A sandbox is never left again, so each test confines another
 //! process of this test binary.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -46,7 +46,7 @@ pub(crate) fn is_supported() -> bool {
     let tried = std::thread::spawn(|| {
         let ruleset = Ruleset::default()
             .set_compatibility(CompatLevel::SoftRequirement)
-            .handle_access(AccessFs::from_all(ABI::V2))
+            .handle_access(AccessFs::from_all(ABI::V3))
             .and_then(|ruleset| ruleset.create())
             .and_then(|ruleset| ruleset.restrict_self());
         ruleset.is_ok_and(|status| status.ruleset != RulesetStatus::NotEnforced)
@@ -148,6 +148,68 @@ fn use_what_the_rules_name() {
     assert_refused(&std::fs::read(writable.join("escape")));
     TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     assert!(is_privileged_no_more());
+    assert_few_capabilities();
+    std::thread::spawn(assert_few_capabilities).join().unwrap();
+}
+
+/// This thread has no capability that a store does not need, and cannot get one back.
+fn assert_few_capabilities() {
+    let had = capabilities(None).unwrap();
+    for set in [had.effective, had.permitted, had.inheritable] {
+        assert!(KEPT_CAPABILITIES.contains(set), "{set:?}");
+    }
+
+    // Landlock has no rule about this.
+    assert_eq!(rustix::process::chroot("/"), Err(Errno::PERM));
+    let more = CapabilitySets {
+        effective: had.effective | CapabilitySet::SYS_ADMIN,
+        permitted: had.permitted | CapabilitySet::SYS_ADMIN,
+        inheritable: CapabilitySet::empty(),
+    };
+    assert_eq!(set_capabilities(None, more), Err(Errno::PERM));
+}
+
+#[test]
+fn a_kernel_that_does_not_restrict_truncation_confines_only_in_part() {
+    let check_version = |effective_abi| {
+        let landlock = LandlockStatus::Available {
+            effective_abi,
+            kernel_abi: None,
+        };
+        check_enforcement(RulesetStatus::PartiallyEnforced, landlock)
+    };
+    let error = check_version(ABI::V2).unwrap_err();
+    assert!(matches!(error, SandboxError::Truncation), "{error:?}");
+    check_version(ABI::V3).unwrap();
+}
+
+#[test]
+fn root_keeps_what_a_store_needs() {
+    if is_supported() && rustix::process::geteuid().is_root() {
+        let dir = places();
+        run_alone("sandbox::tests::change_files_of_another_user", dir.path());
+    }
+}
+
+#[test]
+#[ignore = "is the other process of the test above"]
+fn change_files_of_another_user() {
+    let writable = directory_of_test().join("writable");
+    let file = writable.join("file");
+    for path in [&writable, &file] {
+        chown(path, Some(12_345), None).unwrap();
+        std::fs::set_permissions(path, Permissions::from_mode(0o500)).unwrap();
+    }
+    enter(&SandboxRules {
+        readable: Vec::new(),
+        writable: vec![writable.clone()],
+    })
+    .unwrap();
+
+    std::fs::write(&file, "other").unwrap();
+    std::fs::hard_link(&file, writable.join("link")).unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o444)).unwrap();
+    chown(&file, Some(0), Some(12_345)).unwrap();
 }
 
 /// Whether this thread has `no_new_privs`.

@@ -129,7 +129,7 @@ settings! {
         value_name: "WHEN",
         variable: Some("SUBST_SANDBOX"),
         default: Some("auto"),
-        default_note: "`auto`: if the kernel supports it",
+        default_note: "`auto`: as far as the kernel supports it",
         help: "Restrict the process to the files it needs before it connects to servers",
         details: "WHEN is `auto`, `require` or `off`.",
     }

@@ -262,8 +262,8 @@ pub(crate) enum SandboxMode {
 
 impl SettingValue for SandboxMode {
     const OPTION_FORM: OptionForm = OptionForm::Choice(&[
-        ("auto", "if the kernel supports it"),
-        ("require", "fail if the kernel does not support it"),
+        ("auto", "as far as the kernel supports it"),
+        ("require", "fail if the kernel does not support all of it"),
         ("off", "never"),
     ]);
 
