@@ -78,9 +78,7 @@ pub mod cli;
 /// What the documentation tests of `Published` name: the types that say how far an item has come.
 #[doc(hidden)]
 pub mod item_stages {
-    pub use crate::store::{
-        Checked, ItemLock, NarMismatch, Published, Store, StoreError, Unpacked,
-    };
+    pub use crate::store::{CheckError, Checked, ItemLock, Published, Store, StoreError, Unpacked};
 }
 
 /// What the fuzz targets in `tests/fuzz` call of the modules that are not public.

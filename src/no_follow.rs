@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
-use rustix::fs::{chmodat, mkdirat, open, openat, openat2, renameat, statat, unlinkat};
+use rustix::fs::{chmodat, fstat, mkdirat, open, openat, openat2, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 /// Opens the directory `path`, which is `base` or below it.
@@ -65,19 +65,23 @@ pub(crate) fn create_directory(base: &Path, path: &Path) -> io::Result<OwnedFd> 
 /// the owner always has access, or the directory could not be used.
 ///
 /// # Errors
-/// Those of `mkdirat` and `chmodat`.
+/// Those of the system calls.
 pub(crate) fn make_directory(parent: impl AsFd, name: impl AsRef<Path>) -> rustix::io::Result<()> {
     let name = name.as_ref();
     mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = openat(parent, name, flags, Mode::empty())?;
+    give_owner_access(&directory)
+}
 
-    let found = Mode::from_raw_mode(statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
+/// Gives the owner of `directory` access to it, whatever has its name by now.
+fn give_owner_access(directory: &OwnedFd) -> rustix::io::Result<()> {
+    let found = Mode::from_raw_mode(fstat(directory)?.st_mode);
     if found.contains(Mode::RWXU) {
         return Ok(());
     }
-    // This very directory, whatever has its name by now.
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let handle = openat(parent, name, flags, Mode::empty())?;
-    let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
+
+    let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
     chmodat(CWD, path, found | Mode::RWXU, AtFlags::empty())
 }
 
@@ -223,7 +227,8 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
@@ -285,6 +290,28 @@ mod tests {
         assert_is_refused(create_directory(&base, &base.join("dangling/c")));
         let outside = directory.path().join("outside").read_dir().unwrap();
         assert_eq!(outside.count(), 0);
+    }
+
+    #[test]
+    fn access_is_given_to_a_new_directory_and_not_to_what_takes_its_place() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = |name: &str| parent.path().join(name);
+        let mode = |name: &str| path(name).metadata().unwrap().permissions().mode() & 0o777;
+        for name in ["new", "theirs"] {
+            std::fs::create_dir(path(name)).unwrap();
+            std::fs::set_permissions(path(name), Permissions::from_mode(0o050)).unwrap();
+        }
+
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = open(path("new"), flags, Mode::empty()).unwrap();
+        std::fs::rename(path("new"), path("moved")).unwrap();
+        symlink("theirs", path("new")).unwrap();
+        give_owner_access(&opened).unwrap();
+        assert_eq!((mode("moved"), mode("theirs")), (0o750, 0o050));
+
+        // A link that is there is no new directory.
+        assert_eq!(make_directory(CWD, path("new")), Err(Errno::EXIST));
+        assert_eq!(mode("theirs"), 0o050);
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub use error::StoreError;
 pub use handle::Store;
 pub use item_lock::ItemLock;
 pub use published::Published;
-pub use unpack::{Checked, NarMismatch, Unpacked};
+pub use unpack::{CheckError, Checked, Unpacked};
 
 pub(crate) use closure::Closure;
 pub(crate) use deduplicate::Links;

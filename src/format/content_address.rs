@@ -8,7 +8,7 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use super::base32;
-use super::hash::NarHash;
+use super::hash::{NarHash, decode_base16};
 use super::store_path::{StoreDir, StorePathRef};
 
 /// No content address is longer, in bytes.
@@ -87,26 +87,23 @@ impl ContentAddress {
     }
 }
 
-/// Whether Nix can read `text` as a content address, of any kind: it cannot use an item with another one in its
-/// database. Hashes in base 16 and 32 only, as Nix writes them.
+/// Whether Nix can read `text` as a content address: it cannot use an item with another one in its database.
+/// Only hashes in base 16 and 32, as Nix writes them, and not those of Git trees (`fixed:git:`), which Nix reads
+/// only with an experimental feature.
 pub(crate) fn is_readable_by_nix(text: &str) -> bool {
-    let kinds = ["fixed:r:", "fixed:git:", "fixed:", "text:"];
+    let kinds = ["fixed:r:", "fixed:", "text:"];
     let hash = kinds.iter().find_map(|kind| text.strip_prefix(kind));
-    let Some((algorithm, digits)) = hash.and_then(|hash| hash.split_once(':')) else {
-        return false;
-    };
-    let lengths = match algorithm {
-        "md5" => [32, 26],
-        "sha1" => [40, 32],
-        "sha256" => [64, 52],
-        "sha512" => [128, 103],
-        _ => return false,
-    };
-    let is_digit = |byte: u8| match digits.len() == lengths[0] {
-        true => byte.is_ascii_hexdigit(),
-        false => base32::is_digit(byte),
-    };
-    lengths.contains(&digits.len()) && digits.bytes().all(is_digit)
+    match hash.and_then(|hash| hash.split_once(':')) {
+        Some(("md5", digits)) => is_hash_of::<16>(digits),
+        Some(("sha1", digits)) => is_hash_of::<20>(digits),
+        Some(("sha256", digits)) => is_hash_of::<32>(digits),
+        Some(("sha512", digits)) => is_hash_of::<64>(digits),
+        _ => false,
+    }
+}
+
+fn is_hash_of<const N: usize>(digits: &str) -> bool {
+    base32::decode::<N>(digits).is_ok() || decode_base16::<N>(digits).is_some()
 }
 
 #[cfg(test)]
@@ -161,8 +158,9 @@ mod tests {
         for address in [
             format!("text:sha256:{digits}"),
             format!("fixed:r:sha256:{}", "0f".repeat(32)),
-            format!("fixed:git:sha1:{}", "0f".repeat(20)),
+            format!("fixed:r:sha1:{}", "0F".repeat(20)),
             format!("fixed:md5:{}", "0".repeat(26)),
+            format!("fixed:sha512:{}", "0".repeat(103)),
         ] {
             assert!(is_readable_by_nix(&address), "{address}");
         }
@@ -172,6 +170,10 @@ mod tests {
             "fixed:r:sha256:0".to_owned(),
             format!("fixed:sha3:{digits}"),
             format!("fixed:r:sha256:{}e", &digits[1..]),
+            // The first digit has bits beyond the last byte.
+            format!("fixed:r:sha256:z{}", &digits[1..]),
+            format!("fixed:sha1:{}g", "0".repeat(39)),
+            format!("fixed:git:sha1:{}", "0f".repeat(20)),
             format!("sha256:{digits}"),
         ] {
             assert!(!is_readable_by_nix(&address), "{address}");

@@ -127,8 +127,13 @@ fn parse_sha256(text: &str) -> Result<([u8; 32], HashForm), HashError> {
     Ok((bytes, form))
 }
 
-fn decode_base16(digits: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
+/// The `N` bytes that `digits` spell; `None` if it is not their base16.
+pub(super) fn decode_base16<const N: usize>(digits: &str) -> Option<[u8; N]> {
+    if digits.len() != 2 * N {
+        return None;
+    }
+
+    let mut bytes = [0; N];
     let decoded = HEXLOWER_PERMISSIVE.decode_mut(digits.as_bytes(), &mut bytes);
     decoded.is_ok().then_some(bytes)
 }

@@ -19,12 +19,11 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, fstat, statat};
 use tracing::debug;
 
 use crate::format::store_path::StorePath;
 
-use super::error::{StoreError, on};
+use super::error::StoreError;
 use super::layout::Layout;
 use super::lock_file::LockFile;
 use super::lock_kind::{LockKind, LockMode, Tried};
@@ -61,7 +60,9 @@ impl ItemLock {
                 return Ok(TriedItem::Busy(file));
             }
             if file.is_stale()? {
-                remove_if_named(&mut file, store)?;
+                // Something other than a process that gave it up has written to it, so that it would be
+                // opened again and again.
+                file.remove_if_named(store.as_fd())?;
                 continue;
             }
             return Ok(TriedItem::Acquired(Self {
@@ -88,22 +89,4 @@ impl Drop for ItemLock {
         // A file that stays behind is harmless: it is not locked.
         let _ = self.file.remove(self.store.as_fd());
     }
-}
-
-/// Removes a locked, stale file that still has its name: something other than a process that gave it
-/// up has written to it, so that it would be opened again and again.
-fn remove_if_named(file: &mut LockFile, store: &OwnedFd) -> Result<(), StoreError> {
-    let path = file.path().to_owned();
-    let name = path.file_name().unwrap_or_default();
-    let Ok(named) = statat(store, name, AtFlags::SYMLINK_NOFOLLOW) else {
-        return Ok(());
-    };
-
-    let removed = match fstat(file.file()) {
-        Ok(opened) if (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino) => {
-            file.remove(store.as_fd())
-        }
-        opened => opened.map(|_| ()),
-    };
-    removed.map_err(on(&path, |path, source| StoreError::Lock { path, source }))
 }

@@ -84,12 +84,8 @@ impl Leftovers<'_> {
         drop(locks);
 
         debug!(process, "removed what an earlier process left");
-        let path = file.path().to_owned();
-        file.remove(self.temp_roots)
-            .map_err(on(&path, |path, source| StoreError::Remove {
-                path,
-                source,
-            }))
+        // A new process with the same id replaces the file of a dead one.
+        file.remove_if_named(self.temp_roots)
     }
 
     /// The items that a file of temp roots announces together with their temporary names; `None` when

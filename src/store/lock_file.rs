@@ -12,7 +12,8 @@ use std::io::{self, Write as _};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, unlinkat};
+use rustix::fs::{AtFlags, Stat, fstat, statat, unlinkat};
+use rustix::io::Errno;
 
 use crate::no_follow::open_or_create_file;
 
@@ -99,10 +100,60 @@ impl LockFile {
         Ok(())
     }
 
+    /// [Removes](Self::remove) the file if it still has its name, which another process may have given to a
+    /// file of its own.
+    pub(super) fn remove_if_named(&mut self, directory: BorrowedFd<'_>) -> Result<(), StoreError> {
+        let name = self.path.file_name().unwrap_or_default();
+        let named = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(()),
+            named => named,
+        };
+
+        let removed = match named.and_then(|named| Ok((named, fstat(&self.file)?))) {
+            Ok((named, opened)) if is_same_file(&named, &opened) => self.remove(directory),
+            compared => compared.map(|_| ()),
+        };
+        self.reported(removed.map_err(io::Error::from))
+    }
+
     fn reported<T>(&self, result: io::Result<T>) -> Result<T, StoreError> {
         result.map_err(on(&self.path, |path, source| StoreError::Lock {
             path,
             source,
         }))
+    }
+}
+
+fn is_same_file(one: &Stat, other: &Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    #[test]
+    fn only_a_file_that_still_has_its_name_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let opened = File::open(directory.path()).unwrap();
+        let path = directory.path().join("4294967");
+        let open_lock = || LockFile::open(LockKind::Record, opened.as_fd(), path.clone()).unwrap();
+
+        // Another process removes the file of a dead one, and makes its own.
+        let mut earlier = open_lock();
+        std::fs::remove_file(&path).unwrap();
+        let mut named = open_lock();
+        earlier.remove_if_named(opened.as_fd()).unwrap();
+        assert_eq!(
+            path.metadata().unwrap().len(),
+            0,
+            "it has its name and no mark"
+        );
+
+        named.remove_if_named(opened.as_fd()).unwrap();
+        assert!(!path.exists() && named.is_stale().unwrap());
+        earlier.remove_if_named(opened.as_fd()).unwrap();
     }
 }

@@ -4,7 +4,7 @@
 //! leaves nothing incomplete at the final name. A lock (`flock`) on `.NAME.subst-RANDOM.lock`, which is
 //! created before the tree and removed after it, tells a tree that a process is working on from
 //! one that a dead process left; [`remove_leftovers`] removes only the latter, and only those of the
-//! same user. A file system without locks keeps its leftovers.
+//! same user. A file system without locks keeps its leftovers, and so does root where others may rename.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -101,9 +101,11 @@ impl Drop for OutputStaging {
 /// [`StoreError::Read`] or [`StoreError::Remove`]; the rest may still be there.
 pub(crate) fn remove_leftovers(destination: &Destination) -> Result<(), StoreError> {
     let path = destination.parent_path();
+    // They could give anything of root's the name of a leftover, and so have it removed.
     if geteuid().is_root() && others_may_rename(destination.parent()) {
         return Ok(());
     }
+
     let found = Names::all_in(destination.parent())
         .map_err(on(path, |path, source| StoreError::Read { path, source }))?;
 
@@ -118,10 +120,15 @@ pub(crate) fn remove_leftovers(destination: &Destination) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Whether other users can give what is in `directory` another name, such as that of a leftover.
+/// Whether other users can rename what is in `directory` and belongs to this user.
 fn others_may_rename(directory: BorrowedFd<'_>) -> bool {
-    let mode = fstat(directory).map_or(Mode::empty(), |stat| Mode::from_raw_mode(stat.st_mode));
-    mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX)
+    let Ok(stat) = fstat(directory) else {
+        return true;
+    };
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    let is_shared = mode.intersects(Mode::WGRP | Mode::WOTH) && !mode.contains(Mode::SVTX);
+    // The sticky bit does not restrict the owner of the directory.
+    is_shared || stat.st_uid != geteuid().as_raw()
 }
 
 /// Removes `tree` and its lock file when both are this user's and no process holds the lock.

@@ -1,5 +1,6 @@
 //! What the store database keeps of an item.
 
+use crate::format::base64;
 use crate::format::content_address::is_readable_by_nix;
 use crate::format::hash::NarHash;
 use crate::format::narinfo::NarInfo;
@@ -45,13 +46,16 @@ impl Registration {
 }
 
 /// Whether `text` has the form of a signature, `NAME:BASE64`. No signature covers these lines of a narinfo, and
-/// Nix could not use an item with anything else in its database.
+/// Nix could not use an item with anything else in its database, where blanks separate signatures.
 fn is_signature(text: &str) -> bool {
-    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
-    text.split_once(':').is_some_and(|(name, signature)| {
-        !name.is_empty() && !signature.is_empty() && signature.bytes().all(is_base64)
+    text.split_once(':').is_some_and(|(name, digits)| {
+        let is_name = !name.is_empty() && !name.contains(|c: char| c.is_ascii_whitespace());
+        is_name && base64::decode::<SIGNATURE_BYTES>(digits).is_some()
     })
 }
+
+/// Of an Ed25519 signature.
+const SIGNATURE_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -61,10 +65,13 @@ mod tests {
     #[test]
     fn what_nix_could_not_read_again_is_not_recorded() {
         let digits = "0".repeat(52);
+        let signature = format!("a-1:{}==", "A".repeat(86));
         let nix = StoreDir::parse(StoreDir::NIX).unwrap();
         let text = format!(
             "StorePath: /nix/store/vxjiwkjkn7x4079qvh1jkl5pn05j2aw0-foo\nURL: x\nCompression: none\n\
-             NarHash: sha256:{digits}\nNarSize: 7\nReferences: \nSig: x\nSig: a-1:AA==\nSig: b-1:?\n"
+             NarHash: sha256:{digits}\nNarSize: 7\nReferences: \nSig: x\nSig: {signature}\nSig: b-1:?\n\
+             Sig: b-1:AA==\nSig: b {signature}\nSig: :{}\n",
+            &signature[4..]
         );
         let recorded = |address: &str| {
             let text = format!("{text}CA: {address}\n");
@@ -73,6 +80,6 @@ mod tests {
         assert_eq!(recorded("x").ca, None);
         let address = format!("fixed:r:sha256:{digits}");
         assert_eq!(recorded(&address).ca, Some(address));
-        assert_eq!(recorded("x").signatures, ["a-1:AA=="]);
+        assert_eq!(recorded("x").signatures, [signature]);
     }
 }

@@ -20,7 +20,7 @@ use rustix::fs::{AtFlags, unlinkat};
 use tracing::debug;
 
 use super::directory::open_directory;
-use super::error::{StoreError, on};
+use super::error::StoreError;
 use super::layout::Layout;
 use super::lock_file::LockFile;
 use super::lock_kind::{LockKind, LockMode, Tried};
@@ -192,11 +192,7 @@ fn create_unused(
         }
 
         // Left behind by a process that had our id.
-        file.remove(directory.as_fd())
-            .map_err(on(&path, |path, source| StoreError::TempRoots {
-                path,
-                source,
-            }))?;
+        file.remove_if_named(directory.as_fd())?;
         return LockFile::open(kind, directory.as_fd(), path);
     }
     unreachable!("the names do not run out")

@@ -33,11 +33,11 @@ mod write_ahead;
 #[cfg(test)]
 mod tests;
 
-pub use error::NarMismatch;
+pub use error::CheckError;
 pub use stages::{Checked, Unpacked};
 
 pub(crate) use destination::{Destination, open_directory};
-pub(crate) use error::UnpackError;
+pub(crate) use error::{NarMismatch, UnpackError};
 pub(crate) use hashed::Chunks;
 pub(crate) use pool::WriterPool;
 pub(crate) use unpacker::unpack;

@@ -23,8 +23,8 @@ pub(super) fn prove(narinfo: &NarInfo, store_dir: &StoreDir) -> Option<ContentPr
     if store_dir.dialect() != Dialect::Nix {
         return None;
     }
-    // A derivation claims the names of its outputs. Nix computes them again before it believes that; here
-    // only a signature vouches for them.
+    // A derivation names the paths of its outputs. Nix computes these again before it uses them; this program
+    // does not, so a derivation needs a signature.
     if narinfo.store_path().name().ends_with(".drv") {
         return None;
     }

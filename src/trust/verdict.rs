@@ -208,6 +208,7 @@ fn check_item(narinfo: &NarInfo, asked: StorePathRef<'_>) -> Result<(), Refusal>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::content_address::ContentAddress;
     use crate::trust::acl::Acl;
     use crate::trust::guix::PublicKey;
     use crate::trust::nix::TrustedKeys;
@@ -322,6 +323,34 @@ mod tests {
         let guix = AuthorizedKeys::Guix(Acl::default());
         let refusal = authorize(narinfo, asked, &guix, &dir()).unwrap_err();
         assert_eq!(refusal, Refusal::Unsigned, "Guix has no such rule");
+    }
+
+    /// The path of a derivation proves its text, not that the outputs which the text names are those of it.
+    #[test]
+    fn a_derivation_needs_a_signature_whatever_its_store_path_proves() {
+        let hash = "sha256:fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9";
+        let nix = StoreDir::parse(StoreDir::NIX).unwrap();
+        let keys = AuthorizedKeys::Nix(TrustedKeys::parse("").unwrap());
+        for address in [format!("text:{hash}"), format!("fixed:r:{hash}")] {
+            for (name, is_accepted) in [("a.drv", false), ("a.drv.drv", false), ("a.drv.txt", true)]
+            {
+                let parsed = ContentAddress::parse(&address).unwrap();
+                let item = parsed.item_base(name, &[], &nix).unwrap();
+                let text = format!(
+                    "StorePath: /nix/store/{item}\nURL: x\nNarHash: {hash}\nNarSize: 7\n\
+                     References: \nCA: {address}\n"
+                );
+                let narinfo = Arc::new(NarInfo::parse(text, &nix).unwrap());
+                let asked = StorePathRef::parse(&item).unwrap();
+                let verdict = authorize(narinfo, asked, &keys, &nix);
+                let expected = if is_accepted {
+                    None
+                } else {
+                    Some(Refusal::Unsigned)
+                };
+                assert_eq!(verdict.err(), expected, "{item} {address}");
+            }
+        }
     }
 
     /// The hash of the nar is in the address, and so NarHash proves the content.

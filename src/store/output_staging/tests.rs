@@ -1,5 +1,7 @@
 //! Leftovers of dead processes are told from what live ones work on, and from what is not theirs.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 
 use super::*;
@@ -95,5 +97,38 @@ fn the_longest_names_have_temporary_ones_too() {
         std::fs::write(staging.temporary().path(), "").unwrap();
         std::mem::forget(staging);
         assert_eq!(names(directory.path()).len(), 2, "the names are text");
+    }
+}
+
+/// Other users could give anything of root's the name of a leftover.
+#[test]
+fn root_removes_leftovers_only_where_no_other_user_may_rename() {
+    let is_root = geteuid().is_root();
+    let unprivileged_user = 65_534;
+    let cases = [
+        (0o755, None, true),
+        (0o1777, None, true),
+        (0o777, None, false),
+        (0o770, None, false),
+        (0o755, Some(unprivileged_user), false),
+        (0o1777, Some(unprivileged_user), false),
+    ];
+    for (mode, owner, removed_by_root) in cases {
+        if owner.is_some() && !is_root {
+            continue;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        std::fs::create_dir(path.join(".tree.subst-0000000000000001")).unwrap();
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        chown(path, owner, None).unwrap();
+
+        remove_leftovers(&destination(path, "tree")).unwrap();
+        let is_removed = names(path).is_empty();
+        assert_eq!(
+            is_removed,
+            removed_by_root || !is_root,
+            "{mode:o} {owner:?}"
+        );
     }
 }

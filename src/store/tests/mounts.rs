@@ -12,9 +12,9 @@ fn unprivileged(test: impl FnOnce(&Path) + Send) {
     let dir = tempfile::tempdir().unwrap();
     let in_thread = || {
         if rustix::process::geteuid().is_root() {
-            let nobody = rustix::process::Uid::from_raw(65_534);
-            std::os::unix::fs::chown(dir.path(), Some(nobody.as_raw()), None).unwrap();
-            rustix::thread::set_thread_uid(nobody).unwrap();
+            let unprivileged_user = rustix::process::Uid::from_raw(65_534);
+            std::os::unix::fs::chown(dir.path(), Some(unprivileged_user.as_raw()), None).unwrap();
+            rustix::thread::set_thread_uid(unprivileged_user).unwrap();
         }
         test(dir.path());
     };

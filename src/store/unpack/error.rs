@@ -13,7 +13,7 @@ pub(crate) enum UnpackError {
     /// The nar is malformed, or its bytes could not be had.
     #[error("reading the nar")]
     Nar(#[from] nar::NarError),
-    /// A file, directory or link of the tree could not be made.
+    /// A file, directory or link of the tree could not be made, or not be read again.
     #[error("{action} {}", path.display())]
     Write {
         /// What was tried.
@@ -29,6 +29,22 @@ pub(crate) enum UnpackError {
     /// Files of the tree are missing, because the thread that was to write them has panicked.
     #[error("writing files: a thread has panicked")]
     Panicked,
+}
+
+/// Why a complete tree is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// Its bytes are not those that were signed.
+    #[error(transparent)]
+    Mismatch(#[from] NarMismatch),
+    /// It could not be read again.
+    #[error("reading {}", path.display())]
+    Read {
+        /// The temporary name of the tree.
+        path: PathBuf,
+        /// What the system reported.
+        source: io::Error,
+    },
 }
 
 /// The bytes are not those that the signed narinfo describes.

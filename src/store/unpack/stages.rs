@@ -3,11 +3,10 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{Mode, OFlags, openat, renameat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, renameat, statat};
 use rustix::io::Errno;
 
 use crate::format::nar::EntryName;
@@ -18,7 +17,7 @@ use crate::trust::verdict::AuthorizedNarInfo;
 
 use super::destination::Destination;
 use super::directory::c_name;
-use super::error::NarMismatch;
+use super::error::{CheckError, NarMismatch};
 use super::hashed::NarContent;
 use super::temporary_tree::TemporaryTree;
 
@@ -30,24 +29,28 @@ pub struct Unpacked {
 }
 
 impl Unpacked {
-    /// Accepts the tree when the bytes it was made of are those that `authorized` vouches for.
+    /// Accepts the tree when the bytes it was made of are those that `authorized` describes.
     ///
     /// # Errors
-    /// Hash, size or content address differ; the tree is removed.
-    pub fn check(self, authorized: Arc<AuthorizedNarInfo>) -> Result<Checked, NarMismatch> {
+    /// Hash, size or content address differ, or the tree cannot be read; it is removed.
+    pub fn check(self, authorized: Arc<AuthorizedNarInfo>) -> Result<Checked, CheckError> {
         let narinfo = authorized.narinfo();
         let (expected, found) = (narinfo.nar_hash(), self.content.hash);
         if expected != found {
-            return Err(NarMismatch::Hash { expected, found });
+            return Err(NarMismatch::Hash { expected, found }.into());
         }
         let (expected, found) = (narinfo.nar_size(), self.content.size);
         if expected != found {
-            return Err(NarMismatch::Size { expected, found });
+            return Err(NarMismatch::Size { expected, found }.into());
         }
-        if let Some(expected) = authorized.file_hash()
-            && self.file_hash().ok() != Some(expected)
-        {
-            return Err(NarMismatch::ContentAddress);
+        if let Some(expected) = authorized.file_hash() {
+            let found = self.file_hash().map_err(|source| CheckError::Read {
+                path: self.guard.destination.path(),
+                source,
+            })?;
+            if found != Some(expected) {
+                return Err(NarMismatch::ContentAddress.into());
+            }
         }
 
         Ok(Checked {
@@ -56,23 +59,25 @@ impl Unpacked {
         })
     }
 
-    /// The hash of the tree, which has to be a file that is not executable. Read from the disk, as
-    /// few items need it.
-    fn file_hash(&self) -> io::Result<[u8; 32]> {
+    /// The hash of the tree, if it is a file that is not executable. Read from the disk, as few items
+    /// need it.
+    fn file_hash(&self) -> io::Result<Option<[u8; 32]>> {
         let destination = &self.guard.destination;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let name = c_name(destination.name());
-        let mut file = File::from(openat(destination.parent(), &name, flags, Mode::empty())?);
-        let metadata = file.metadata()?;
-        if !metadata.is_file() || metadata.permissions().mode() & 0o111 != 0 {
-            return Err(io::ErrorKind::InvalidData.into());
+        let (parent, name) = (destination.parent(), c_name(destination.name()));
+        let mode = statat(parent, &name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode;
+        let executable = Mode::XUSR | Mode::XGRP | Mode::XOTH;
+        let is_executable = Mode::from_raw_mode(mode).intersects(executable);
+        if FileType::from_raw_mode(mode) != FileType::RegularFile || is_executable {
+            return Ok(None);
         }
 
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut file = File::from(openat(parent, &name, flags, Mode::empty())?);
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 64 << 10];
         loop {
             match file.read(&mut buffer)? {
-                0 => return Ok(hash.finish()),
+                0 => return Ok(Some(hash.finish())),
                 count => hash.update(&buffer[..count]),
             }
         }
@@ -88,7 +93,7 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// The narinfo that vouches for the tree.
+    /// The narinfo that describes the tree.
     #[must_use]
     pub(crate) fn authorized(&self) -> &Arc<AuthorizedNarInfo> {
         &self.authorized
@@ -156,5 +161,113 @@ impl Checked {
     pub(crate) fn keep(self) -> Arc<AuthorizedNarInfo> {
         self.guard.remove_on_drop.store(false, Ordering::Relaxed);
         Arc::clone(&self.authorized)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::format::content_address::{ContentAddress, HashedContent};
+    use crate::format::hash::NarHash;
+    use crate::format::nar::{NarWriter, SymlinkTarget};
+    use crate::format::narinfo::NarInfo;
+    use crate::format::store_path::{StoreDir, StorePathRef};
+    use crate::store::unpack::error::CheckError;
+    use crate::store::unpack::{Chunks, WriterPool, open_directory, unpack};
+    use crate::trust::acl::AuthorizedKeys;
+    use crate::trust::nix::TrustedKeys;
+    use crate::trust::verdict::authorize;
+
+    struct WholeNar(bytes::Bytes);
+
+    impl Chunks for WholeNar {
+        fn next_chunk(&mut self) -> io::Result<bytes::Bytes> {
+            Ok(std::mem::take(&mut self.0))
+        }
+    }
+
+    fn file_nar(is_executable: bool, contents: &[u8]) -> Vec<u8> {
+        let mut nar = NarWriter::new(Vec::new());
+        let size = contents.len() as u64;
+        nar.file(None, is_executable, size, contents).unwrap();
+        nar.finish().unwrap()
+    }
+
+    /// Unpacks `nar` as the item `foo` of `directory`.
+    fn unpacked(directory: &Path, nar: &[u8]) -> Unpacked {
+        let parent = open_directory(directory).unwrap();
+        let name = EntryName::new(b"foo").unwrap();
+        let destination = Destination::new(parent, directory.to_owned(), name);
+        let nix = StoreDir::parse(StoreDir::NIX).unwrap().dialect();
+        let pool = WriterPool::new(1).unwrap();
+        let nar = WholeNar(bytes::Bytes::copy_from_slice(nar));
+        unpack(nar, nix, destination, &pool, None).unwrap()
+    }
+
+    /// A narinfo without a signature of an item whose store path proves the content `bar`, and which
+    /// is said to have the nar `nar`.
+    fn authorized(nar: &[u8]) -> Arc<AuthorizedNarInfo> {
+        let nix = StoreDir::parse(StoreDir::NIX).unwrap();
+        let mut hash = Sha256::new();
+        hash.update(b"bar");
+        let hash = hash.finish();
+        let content = HashedContent::Text;
+        let item = ContentAddress { content, hash }
+            .item_base("foo", &[], &nix)
+            .unwrap();
+
+        let mut nar_hash = Sha256::new();
+        nar_hash.update(nar);
+        let text = format!(
+            "StorePath: /nix/store/{item}\nURL: x\nNarHash: {}\nNarSize: {}\nReferences: \n\
+             CA: text:{}\n",
+            NarHash::from_bytes(nar_hash.finish()),
+            nar.len(),
+            NarHash::from_bytes(hash),
+        );
+        let narinfo = Arc::new(NarInfo::parse(text, &nix).unwrap());
+        let keys = AuthorizedKeys::Nix(TrustedKeys::parse("").unwrap());
+        let asked = StorePathRef::parse(&item).unwrap();
+        Arc::new(authorize(narinfo, asked, &keys, &nix).unwrap())
+    }
+
+    #[test]
+    fn a_content_address_covers_one_file_that_is_not_executable() {
+        let mut link = NarWriter::new(Vec::new());
+        link.symlink(None, &SymlinkTarget::new(b"bar").unwrap())
+            .unwrap();
+        let mut directory = NarWriter::new(Vec::new());
+        directory.directory(None).unwrap();
+        directory.end_directory().unwrap();
+
+        for (nar, is_right) in [
+            (file_nar(false, b"bar"), true),
+            (file_nar(true, b"bar"), false),
+            (file_nar(false, b"baz"), false),
+            (link.finish().unwrap(), false),
+            (directory.finish().unwrap(), false),
+        ] {
+            let store = tempfile::tempdir().unwrap();
+            match unpacked(store.path(), &nar).check(authorized(&nar)) {
+                Ok(_) => assert!(is_right),
+                Err(CheckError::Mismatch(NarMismatch::ContentAddress)) => assert!(!is_right),
+                Err(error) => panic!("{error}"),
+            }
+            assert!(!store.path().join("foo").exists(), "it was not kept");
+        }
+    }
+
+    /// Such as too few descriptors, or a disk with bad blocks.
+    #[test]
+    fn a_file_that_cannot_be_read_again_is_no_fault_of_the_server() {
+        let store = tempfile::tempdir().unwrap();
+        let nar = file_nar(false, b"bar");
+        let unpacked = unpacked(store.path(), &nar);
+        std::fs::remove_file(store.path().join("foo")).unwrap();
+        let error = unpacked.check(authorized(&nar)).unwrap_err();
+        assert!(matches!(error, CheckError::Read { .. }), "{error}");
+        assert!(error.to_string().ends_with("/foo"), "{error}");
     }
 }

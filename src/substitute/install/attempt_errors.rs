@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::format::server_url::redacted;
 use crate::http::{self, HttpError, Outage};
-use crate::store::unpack::{NarMismatch, UnpackError};
+use crate::store::unpack::{CheckError, NarMismatch, UnpackError};
 use crate::substitute::download::choice::DownloadCandidate;
 use crate::substitute::download::errors::TransferError;
 use crate::substitute::error_text::chain;
@@ -37,7 +37,20 @@ pub(crate) enum AttemptError {
     Unpack(#[from] UnpackError),
     /// It is another nar than the one that was signed.
     #[error(transparent)]
-    Mismatch(#[from] NarMismatch),
+    Mismatch(NarMismatch),
+}
+
+impl From<CheckError> for AttemptError {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Mismatch(mismatch) => Self::Mismatch(mismatch),
+            CheckError::Read { path, source } => Self::Unpack(UnpackError::Write {
+                action: "reading",
+                path,
+                source,
+            }),
+        }
+    }
 }
 
 impl AttemptError {
@@ -193,5 +206,24 @@ impl Attempt {
     /// Whether it is the same failure once more.
     pub(super) fn is_repetition_of(&self, other: &Self) -> bool {
         self.url == other.url && self.error.is_same_kind(&other.error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_tree_that_cannot_be_read_again_is_a_local_failure() {
+        let error = AttemptError::from(CheckError::Read {
+            path: "/gnu/store/x.tmp".into(),
+            source: io::Error::from_raw_os_error(nix::libc::EMFILE),
+        });
+        assert_eq!(error.class(), FailureClass::Local);
+        assert!(error.is_shortage());
+        let error = AttemptError::from(CheckError::Mismatch(NarMismatch::ContentAddress));
+        assert_eq!(error.class(), FailureClass::Refused);
     }
 }

@@ -10,8 +10,12 @@ use sha2::{Digest, Sha256};
 use super::ecdsa::{Equation, KeyPoint};
 use crate::format::sexp::{Sexp, SexpError};
 
-/// The shortest accepted RSA modulus.
+/// The shortest and the longest accepted RSA modulus.
 const MIN_RSA_BITS: usize = 2048;
+const MAX_RSA_BITS: usize = 8192;
+
+/// The longest RSA exponent that `ring` can verify with.
+const MAX_RSA_EXPONENT_BITS: usize = 33;
 
 /// The number of hex digits of a key in messages.
 const SHORT_DIGITS: usize = 16;
@@ -34,6 +38,12 @@ pub enum KeyError {
     /// An RSA key that is short enough to be forged.
     #[error("an RSA key of {0} bits is not accepted: it needs at least {MIN_RSA_BITS}")]
     TooShort(usize),
+    /// An RSA key that is too long to verify signatures with.
+    #[error("an RSA key of {0} bits is not supported: it may have at most {MAX_RSA_BITS}")]
+    TooLong(usize),
+    /// An RSA key whose numbers are even, or whose exponent is too small or too large.
+    #[error("the RSA key has an even n or an e that is not an odd number from 3 to 2^33 - 1")]
+    RsaNumbers,
 }
 
 /// A public key, decoded once.
@@ -84,10 +94,14 @@ impl PublicKey {
             let [n, e] = key.exactly("rsa").ok_or(KeyError::Shape)?;
             let n = without_zeros(n.atom_behind_tag("n").ok_or(KeyError::Shape)?);
             let e = without_zeros(e.atom_behind_tag("e").ok_or(KeyError::Shape)?);
-            let unused_bits = n.first().map_or(0, |byte| byte.leading_zeros() as usize);
-            let bits = n.len() * 8 - unused_bits;
-            if bits < MIN_RSA_BITS {
-                return Err(KeyError::TooShort(bits));
+            match bit_length(n) {
+                bits @ ..MIN_RSA_BITS => return Err(KeyError::TooShort(bits)),
+                MIN_RSA_BITS..=MAX_RSA_BITS => {}
+                bits => return Err(KeyError::TooLong(bits)),
+            }
+            let is_exponent = (2..=MAX_RSA_EXPONENT_BITS).contains(&bit_length(e));
+            if !is_exponent || !is_odd(n) || !is_odd(e) {
+                return Err(KeyError::RsaNumbers);
             }
 
             KeyNumbers::Rsa(RsaPublicKeyComponents {
@@ -178,6 +192,16 @@ pub(in crate::trust) fn key_id(sexp: &Sexp) -> String {
             HEXUPPER.encode(&Sha256::digest(sexp.to_canonical()))
         ),
     }
+}
+
+/// The number of bits of a number that is big-endian and [without zeros](without_zeros).
+fn bit_length(number: &[u8]) -> usize {
+    let unused = number.first().map_or(0, |byte| byte.leading_zeros());
+    number.len() * 8 - unused as usize
+}
+
+fn is_odd(number: &[u8]) -> bool {
+    number.last().is_some_and(|byte| byte % 2 == 1)
 }
 
 fn without_zeros(bytes: &[u8]) -> &[u8] {

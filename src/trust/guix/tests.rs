@@ -34,6 +34,15 @@ fn keys_of_small_order_are_refused() {
     }
 }
 
+#[test]
+fn the_longest_rsa_keys_and_exponents_are_usable() {
+    for (bytes, exponent) in [(256, "03"), (1024, "010001"), (1024, "01FFFFFFFF")] {
+        let modulus = "FF".repeat(bytes);
+        let key = format!("(public-key (rsa (n #{modulus}#) (e #{exponent}#)))");
+        PublicKey::parse(key.as_bytes()).unwrap();
+    }
+}
+
 /// A key of the ACL that is not used is not called an unauthorized one.
 #[test]
 fn a_signature_by_an_unusable_key_of_the_acl_is_refused_by_that_name() {
@@ -41,7 +50,22 @@ fn a_signature_by_an_unusable_key_of_the_acl_is_refused_by_that_name() {
     let hash = HEXUPPER.encode(&Sha256::digest(signed));
     let identity = format!("01{}", "00".repeat(31));
     let modulus = format!("C0{}", "FF".repeat(127));
+    let usable = "FF".repeat(256);
     for (key, why) in [
+        (
+            format!("(rsa (n #01{}#) (e #010001#))", "FF".repeat(1024)),
+            "an RSA key of 8193 bits",
+        ),
+        (
+            format!("(rsa (n #{}FE#) (e #010001#))", "FF".repeat(255)),
+            "an even n",
+        ),
+        (format!("(rsa (n #{usable}#) (e #01#))"), "an odd number"),
+        (format!("(rsa (n #{usable}#) (e #04#))"), "an odd number"),
+        (
+            format!("(rsa (n #{usable}#) (e #0200000001#))"),
+            "an odd number",
+        ),
         (
             format!("(rsa (n #{modulus}#) (e #010001#))"),
             "an RSA key of 1024 bits",
