@@ -174,7 +174,7 @@ fn substitute_helper(
     options: &DaemonOptions,
     request: &SubstituteRequest,
     progress: Arc<ClientProgress>,
-    log: &ClientLog,
+    log: &Arc<ClientLog>,
 ) -> Result<SubstituteHelper, CliError> {
     let links = match Links::open(context.settings.layout.store()) {
         _ if !options.deduplicate => None,
@@ -202,7 +202,7 @@ fn substitute_helper(
         resolver,
         installer,
         links,
-        sync: ItemSync::new(context.settings.sync),
+        sync: ItemSync::new(context.settings.sync, Arc::clone(log)),
         progress,
     })
 }

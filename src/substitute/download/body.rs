@@ -37,7 +37,7 @@ const SEGMENTED_BYTES_MIN: u64 = 4 << 20;
 
 /// How far the stream may come before the first segment, which begins ahead of it, is complete.
 const FIRST_SEGMENT_LAG_BYTES: u64 = 2 * SEGMENT_BYTES;
-/// After this many responses with a range without progress, the file is requested whole.
+/// After this many requests for a range without progress, the file is requested whole.
 pub(super) const BROKEN_RANGES_MAX: u32 = 3;
 /// Fewer bytes of a file than these, or its last ones, are no progress.
 const PROGRESS_BYTES: u64 = 64 << 10;
@@ -105,7 +105,8 @@ pub(super) struct ResumableBody {
     pub(super) validator: Option<String>,
     /// What had been received when progress was last noted, or the stream resumed.
     pub(super) noted_at: u64,
-    /// Responses with a range, one after the other, that broke off before there was progress.
+    /// Requests for a range, one after the other, whose responses broke off before there was progress
+    /// or said to wait.
     pub(super) broken_ranges: u32,
     pub(super) cancel: Cancel,
     pub(super) shared: Arc<TransferCounters>,

@@ -1,8 +1,9 @@
 //! A stream that broke off is resumed: after a wait, with a range, or else from the beginning.
 //!
-//! Any response other than the requested range is followed by a request without a range.
+//! Any response other than the requested range is followed by a request without a range, unless the
+//! server asks to wait (`Retry-After`): then the range is requested again after that time.
 //! Only a refusal of the server says that it gives no ranges; an outage does not, and segments are
-//! considered again after it. When several responses with a range broke off one after the other, the
+//! considered again after it. When several requests for a range failed one after the other, the
 //! file is requested whole, too.
 
 use std::sync::atomic::Ordering;
@@ -26,9 +27,11 @@ impl ResumableBody {
             };
             tracing::debug!(reason = %error.without_url(), after = ?self.segment_use, "segments broke");
             self.trial.demand_more();
-            match self.reopen() {
-                Ok(()) => return Ok(()),
-                Err(next) => error = next,
+            if !error.asks_to_wait() {
+                match self.reopen() {
+                    Ok(()) => return Ok(()),
+                    Err(next) => error = next,
+                }
             }
         }
 
@@ -63,6 +66,10 @@ impl ResumableBody {
                 body
             }
             Some(Err(error)) if !error.reached_server() => return Err(error),
+            Some(Err(error)) if error.asks_to_wait() => {
+                self.broken_ranges += 1;
+                return Err(error);
+            }
             Some(Err(error)) => {
                 let body = self.client.nar(self.request())?;
                 if is_range_refusal(&error) {

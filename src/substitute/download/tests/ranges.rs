@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{FILE_BYTES, ONE, PIECE_BYTES, PIECE_WAIT, file, read, read_request};
+use crate::substitute::download::body::BROKEN_RANGES_MAX;
+
+use super::{FILE_BYTES, ONE, PIECE_BYTES, PIECE_WAIT, file, read, read_patiently, read_request};
 
 /// What is answered to a request for a range.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +26,11 @@ enum RangeRefusal {
     Silence,
     /// The requested part, broken off after a few bytes.
     BrokenOff,
+    /// Status 503 with this `Retry-After` to as many requests, then the requested part.
+    Overloaded {
+        retry_after: usize,
+        requests: usize,
+    },
 }
 
 const REFUSALS: [RangeRefusal; 14] = [
@@ -92,8 +99,19 @@ impl RangeRefusingServer {
                 }
                 continue;
             };
-            self.ranged.fetch_add(1, Ordering::Relaxed);
+            let earlier = self.ranged.fetch_add(1, Ordering::Relaxed);
             match self.refusal {
+                RangeRefusal::Overloaded {
+                    retry_after,
+                    requests,
+                } if earlier < requests => {
+                    let head = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nRetry-After:";
+                    write!(stream, "{head} {retry_after}\r\n\r\n")?;
+                }
+                RangeRefusal::Overloaded { .. } => {
+                    self.send_beginning(&mut stream, start)?;
+                    stream.write_all(&self.file[FILE_BYTES.min(start + 1000)..FILE_BYTES])?;
+                }
                 RangeRefusal::HttpStatus(status) => {
                     let head = format!("HTTP/1.1 {status} No\r\nContent-Length: 2\r\n\r\nno");
                     stream.write_all(head.as_bytes())?;
@@ -243,5 +261,37 @@ fn a_file_is_requested_whole_when_each_range_breaks_off() {
         |_, server| {
             assert_eq!(server.whole.load(Ordering::Relaxed), 2);
         },
+    );
+}
+
+/// The whole files and the ranges that are requested until a file has arrived, which broke off once.
+fn requests_to(overloaded: RangeRefusal) -> (usize, usize) {
+    let (server, url) = RangeRefusingServer::start(overloaded, Some(100_000));
+    assert!(read_patiently(url).unwrap() == *server.file);
+    let counts = [&server.whole, &server.ranged].map(|count| count.load(Ordering::Relaxed));
+    counts.into()
+}
+
+#[test]
+fn an_overloaded_server_is_not_asked_for_the_whole_file_instead_of_the_rest() {
+    let overloaded = RangeRefusal::Overloaded {
+        retry_after: 1,
+        requests: 1,
+    };
+    assert_eq!(requests_to(overloaded), (1, 2));
+}
+
+#[test]
+fn a_file_is_requested_whole_when_the_server_is_overloaded_for_each_range() {
+    let overloaded = RangeRefusal::Overloaded {
+        retry_after: 0,
+        requests: usize::MAX,
+    };
+    let (whole, ranged) = requests_to(overloaded);
+    // One more may be for a segment of the whole file.
+    let expected = BROKEN_RANGES_MAX as usize;
+    assert!(
+        whole == 2 && (expected..=expected + 1).contains(&ranged),
+        "{whole} {ranged}"
     );
 }
