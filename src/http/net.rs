@@ -6,5 +6,6 @@ pub(in crate::http) mod connect;
 pub(in crate::http) mod library_client;
 mod proxy;
 pub(in crate::http) mod runtime;
+pub(in crate::http) mod timeout;
 mod tls;
 mod tls_failure;

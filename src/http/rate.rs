@@ -1,8 +1,10 @@
-//! The lowest rate at which a server may send a nar. Pure.
+//! The lowest rate at which a server may send a nar.
 //!
 //! Silence has a timeout of its own; this is about servers that send a little now and then, which
-//! would hold an item for hours. Only the time in which the client waits counts.
+//! would hold an item for hours. Only the time in which the client waits counts. Transfers that are
+//! open at the same time may share a slow line: the minimum is for all of them together.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::HttpErrorKind;
@@ -34,6 +36,15 @@ impl MinimumRate {
         }
     }
 
+    /// The share of one of `transfers`.
+    fn divided_by(self, transfers: usize) -> Self {
+        let share = self.bytes_per_second / (transfers as u64).max(1);
+        Self {
+            bytes_per_second: share.max(self.bytes_per_second.min(1)),
+            ..self
+        }
+    }
+
     /// What a response that is slower fails with.
     pub(super) fn failure(self) -> HttpErrorKind {
         let Self {
@@ -47,19 +58,34 @@ impl MinimumRate {
     }
 }
 
+/// Counts the transfers that are open: the clones of a client's value.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OpenTransfers(Arc<()>);
+
+impl OpenTransfers {
+    fn count(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
+}
+
 /// Measures one response.
 #[derive(Debug)]
 pub(super) struct RateMeter {
     minimum: MinimumRate,
+    transfers: OpenTransfers,
+    /// The most transfers that were open at once in the current window.
+    transfers_max: usize,
     /// Of the current window.
     waited: Duration,
     received: u64,
 }
 
 impl RateMeter {
-    pub(super) fn new(minimum: MinimumRate) -> Self {
+    pub(super) fn new(minimum: MinimumRate, transfers: OpenTransfers) -> Self {
         Self {
             minimum,
+            transfers_max: transfers.count(),
+            transfers,
             waited: Duration::ZERO,
             received: 0,
         }
@@ -80,15 +106,18 @@ impl RateMeter {
     pub(super) fn note(&mut self, waited: Duration, bytes: u64) -> Result<(), HttpErrorKind> {
         self.waited += waited;
         self.received += bytes;
+        self.transfers_max = self.transfers_max.max(self.transfers.count());
         if self.window_left() > Duration::ZERO {
             return Ok(());
         }
 
-        let expected = self.minimum.bytes_per_second as f64 * self.minimum.window.as_secs_f64();
+        let minimum = self.minimum.divided_by(self.transfers_max);
+        let expected = minimum.bytes_per_second as f64 * minimum.window.as_secs_f64();
         if (self.received as f64) < expected {
-            return Err(self.minimum.failure());
+            return Err(minimum.failure());
         }
         (self.waited, self.received) = (Duration::ZERO, 0);
+        self.transfers_max = self.transfers.count();
         Ok(())
     }
 }
@@ -100,10 +129,34 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn meter(bytes_per_second: u64) -> RateMeter {
-        RateMeter::new(MinimumRate {
+        shared_meter(bytes_per_second, &OpenTransfers::default())
+    }
+
+    fn shared_meter(bytes_per_second: u64, transfers: &OpenTransfers) -> RateMeter {
+        let minimum = MinimumRate {
             bytes_per_second,
             window: 3 * SECOND,
-        })
+        };
+        RateMeter::new(minimum, transfers.clone())
+    }
+
+    #[test]
+    fn transfers_that_are_open_at_the_same_time_share_the_minimum() {
+        let transfers = OpenTransfers::default();
+        let mut first = shared_meter(100, &transfers);
+        let second = shared_meter(100, &transfers);
+        assert!(first.note(3 * SECOND, 150).is_ok());
+        assert!(first.note(SECOND, 0).is_ok());
+
+        // The other one ends within a window, and has used the line in it.
+        drop(second);
+        assert!(first.note(2 * SECOND, 150).is_ok());
+        assert!(first.note(3 * SECOND, 299).is_err());
+
+        let others = vec![transfers.clone(); 1000];
+        let mut last = shared_meter(100, &transfers);
+        assert!(last.note(3 * SECOND, 2).is_err(), "1 B/s is the least");
+        drop(others);
     }
 
     #[test]

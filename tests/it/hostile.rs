@@ -14,6 +14,7 @@ use crate::support::{Fixture, Kind, Sandbox, Server, item};
 
 mod content_addressed;
 mod nars;
+mod paused;
 mod pointers;
 mod signed;
 mod slow;

@@ -29,6 +29,7 @@ use crate::http::error::{HttpError, HttpErrorKind};
 use crate::http::net::runtime::HttpRuntime;
 use crate::http::options::Timeouts;
 use crate::http::queue::{QueueSender, Queued, byte_queue};
+use crate::http::rate::RateMeter;
 
 /// A nar that is being downloaded.
 #[derive(Debug)]
@@ -167,7 +168,8 @@ fn open_network(
         expected: head.content_length,
         chunks: sender,
     };
-    let reader = ChunkReader::new(response, timeouts, minimum_rate);
+    let meter = RateMeter::new(minimum_rate, runtime.transfers().clone());
+    let reader = ChunkReader::new(response, timeouts, meter);
     let source = BodySource::Network {
         chunks,
         transfer: runtime.handle().spawn(transfer.run(reader)).abort_handle(),

@@ -13,8 +13,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::http::error::HttpErrorKind;
 use crate::http::net::library_client::body_failure;
+use crate::http::net::timeout::has_paused;
 use crate::http::options::Timeouts;
-use crate::http::rate::{MinimumRate, RateMeter};
+use crate::http::rate::RateMeter;
 
 /// The body of a response, read in chunks.
 pub(super) struct ChunkReader {
@@ -28,11 +29,11 @@ pub(super) struct ChunkReader {
 type LibraryChunk = Result<Option<Bytes>, reqwest::Error>;
 
 impl ChunkReader {
-    pub(super) fn new(response: Response, timeouts: Timeouts, minimum: MinimumRate) -> Self {
+    pub(super) fn new(response: Response, timeouts: Timeouts, meter: RateMeter) -> Self {
         Self {
             response,
             timeouts,
-            meter: RateMeter::new(minimum),
+            meter,
             next: None,
         }
     }
@@ -57,23 +58,18 @@ impl ChunkReader {
             let start = Instant::now();
             let limit = (stall - silence).min(self.meter.window_left());
             let received = timeout(limit, next_bytes(&mut self.response)).await;
-            let waited = start.elapsed();
+            let mut waited = start.elapsed();
+            if has_paused(waited, limit) {
+                waited = Duration::ZERO;
+            }
+
             silence += waited;
             match received {
                 Ok(chunk) => {
                     self.note(waited, &chunk)?;
                     return Ok(chunk);
                 }
-                Err(_) => {
-                    // When the process was stopped for a while (SIGSTOP), the timer fires before what has
-                    // arrived meanwhile is seen.
-                    tokio::task::yield_now().await;
-                    if let Some(chunk) = next_bytes(&mut self.response).now_or_never() {
-                        self.note(limit, &chunk)?;
-                        return Ok(chunk);
-                    }
-                    self.meter.note(waited, 0)?;
-                }
+                Err(_) => self.meter.note(waited, 0)?,
             }
         }
         Err(HttpErrorKind::Stalled(stall))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderName};
 use reqwest::{Method, Response};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{debug, trace};
 use url::Url;
 
@@ -12,6 +12,7 @@ use crate::format::server_url::redacted;
 use crate::http::error::{HttpError, HttpErrorKind};
 use crate::http::net::library_client;
 use crate::http::net::runtime::ConnectionSetup;
+use crate::http::net::timeout::timeout;
 use crate::http::options::{Options, Timeouts};
 use crate::http::retry::{RetryDecision, RetryPolicy, parse_retry_after};
 
@@ -47,7 +48,7 @@ impl LibraryRequest {
         setup: &ConnectionSetup,
         options: &Options,
     ) -> Result<Response, HttpError> {
-        let client = setup.library_client(options)?;
+        let client = setup.http_client(options)?;
         if self.url.scheme() == "https"
             && let Some(roots) = setup.tls(options)?.read_roots()
         {
@@ -90,7 +91,7 @@ impl LibraryRequest {
         if self.rate_window.is_some() && rate.bytes_per_second > 0 {
             return timeout(rate.window, sent)
                 .await
-                .unwrap_or_else(|_| Err(rate.failure()));
+                .unwrap_or_else(|| Err(rate.failure()));
         }
         timeout(options.answer_timeout, sent)
             .await
@@ -134,7 +135,7 @@ impl LibraryRequest {
             .send();
         // The library limits the time to connect by itself.
         let limit = self.timeouts.connect.max(self.timeouts.stall);
-        let Ok(outcome) = timeout(limit, request).await else {
+        let Some(outcome) = timeout(limit, request).await else {
             return Err(HttpErrorKind::Stalled(self.timeouts.stall));
         };
 

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use reqwest::{Method, Response};
-use tokio::time::timeout;
 use tracing::debug;
 use url::Url;
 
@@ -18,6 +17,7 @@ use crate::format::server_url::{ServerUrl, redacted};
 use crate::http::download::client::{LibraryRequest, REDIRECTS_MAX, allowed_target};
 use crate::http::error::HttpErrorKind;
 use crate::http::net::library_client::body_failure;
+use crate::http::net::timeout::timeout;
 
 /// The server that a redirect from `from` to `location` leads to, if the answer is at the same
 /// place there as on any other server.
@@ -80,7 +80,7 @@ async fn read_body(
         let mut body = Vec::new();
         loop {
             let chunk = timeout(timeouts.stall, response.chunk()).await;
-            let chunk = chunk.map_err(|_| HttpErrorKind::Stalled(timeouts.stall))?;
+            let chunk = chunk.ok_or(HttpErrorKind::Stalled(timeouts.stall))?;
             match chunk.map_err(|error| body_failure(error, timeouts))? {
                 None => return Ok(body),
                 Some(bytes) if (body.len() + bytes.len()) as u64 > limit_bytes => {

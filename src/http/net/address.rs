@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use data_encoding::BASE64;
 use percent_encoding::percent_decode_str;
-use tokio::time::timeout;
 use url::{Host, Url};
 
 use super::blocking;
+use super::timeout::timeout;
 use crate::http::error::HttpErrorKind;
 
 /// Host and port as they are written in a request.
@@ -60,7 +60,7 @@ pub(super) async fn resolve(url: &Url, limit: Duration) -> Result<Vec<SocketAddr
     };
     let found = timeout(limit, blocking::resolve(name.to_owned(), port))
         .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
     match found {
         Ok(addresses) => Ok(alternate_families(addresses)),
         Err(error) => Err(resolve_failure(name, error)),

@@ -17,7 +17,6 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tracing::debug;
@@ -26,6 +25,7 @@ use url::Url;
 use super::address;
 use super::proxy;
 use super::runtime::ConnectionSetup;
+use super::timeout::timeout;
 use super::tls::Tls;
 use super::tls_failure::handshake_failure;
 use crate::http::error::HttpErrorKind;
@@ -140,7 +140,7 @@ impl Dialer<'_> {
     async fn within_timeout<T>(&self, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         timeout(self.timeout, step)
             .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
     }
 
     async fn handshake<T: Transport>(
@@ -154,9 +154,9 @@ impl Dialer<'_> {
             .map_err(|error| HttpErrorKind::Tls(Arc::new(error)))?;
         let handshake = TlsConnector::from(config).connect(name, transport);
         match timeout(self.timeout, handshake).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(handshake_failure(error)),
-            Err(_) => Err(HttpErrorKind::ConnectTimeout(self.timeout)),
+            Some(Ok(stream)) => Ok(stream),
+            Some(Err(error)) => Err(handshake_failure(error)),
+            None => Err(HttpErrorKind::ConnectTimeout(self.timeout)),
         }
     }
 
@@ -187,7 +187,7 @@ impl Dialer<'_> {
 
     async fn dial_address(&self, address: SocketAddr) -> Result<TcpStream, HttpErrorKind> {
         debug!(%address, "connecting");
-        let Ok(connected) = timeout(self.timeout, TcpStream::connect(address)).await else {
+        let Some(connected) = timeout(self.timeout, TcpStream::connect(address)).await else {
             return Err(HttpErrorKind::ConnectTimeout(self.timeout));
         };
         connected

@@ -12,6 +12,7 @@ use super::library_client;
 use super::tls::Tls;
 use crate::http::error::HttpError;
 use crate::http::options::Options;
+use crate::http::rate::OpenTransfers;
 
 /// The runtime, the options, and what is made from them when first needed.
 ///
@@ -22,6 +23,7 @@ use crate::http::options::Options;
 pub(in crate::http) struct HttpRuntime {
     options: Arc<Options>,
     setup: Arc<ConnectionSetup>,
+    transfers: OpenTransfers,
     handle: Handle,
     /// The thread of the runtime ends when this is dropped.
     _alive: oneshot::Sender<()>,
@@ -31,7 +33,7 @@ pub(in crate::http) struct HttpRuntime {
 #[derive(Debug, Default)]
 pub(in crate::http) struct ConnectionSetup {
     tls: OnceLock<Result<Tls, HttpError>>,
-    library_client: OnceLock<Result<reqwest::Client, HttpError>>,
+    http_client: OnceLock<Result<reqwest::Client, HttpError>>,
 }
 
 impl HttpRuntime {
@@ -59,6 +61,7 @@ impl HttpRuntime {
         Ok(Self {
             options: Arc::new(options.bounded()),
             setup: Arc::default(),
+            transfers: OpenTransfers::default(),
             handle,
             _alive: alive,
         })
@@ -70,6 +73,10 @@ impl HttpRuntime {
 
     pub(in crate::http) fn setup(&self) -> &Arc<ConnectionSetup> {
         &self.setup
+    }
+
+    pub(in crate::http) fn transfers(&self) -> &OpenTransfers {
+        &self.transfers
     }
 
     pub(in crate::http) fn handle(&self) -> &Handle {
@@ -96,11 +103,11 @@ impl ConnectionSetup {
     }
 
     /// The HTTP library's client, made once.
-    pub(in crate::http) fn library_client(
+    pub(in crate::http) fn http_client(
         &self,
         options: &Options,
     ) -> Result<&reqwest::Client, HttpError> {
-        self.library_client
+        self.http_client
             .get_or_init(|| library_client::build(options, self.tls(options)?))
             .as_ref()
             .map_err(Clone::clone)

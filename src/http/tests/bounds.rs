@@ -156,6 +156,64 @@ fn an_http2_lookup_that_trickles_fails_alone() {
 }
 
 #[test]
+fn http2_lookups_have_time_while_others_are_answered() {
+    let options = Options {
+        answer_timeout: Duration::from_secs(2),
+        ..insecure(quick())
+    };
+    let server = Http2Server::start(|_, _, count| {
+        let turns = u32::try_from(count).unwrap();
+        Reaction::AnswerAfter(turns * Duration::from_millis(200))
+    });
+    let results = look_up(options, server.tls.spec(), &items(25));
+    results.assert_all_found(&items(25));
+    server.assert_requested_once();
+}
+
+#[test]
+fn nars_that_share_a_slow_line_share_the_minimum_rate() {
+    // 640 B/s for each: too little for one alone.
+    let server = TestServer::start(|mut peer| {
+        peer.request();
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1920\r\n\r\n");
+        for _ in 0..30 {
+            peer.send(&[b'x'; 64]);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        peer.close();
+    });
+    let options = Options {
+        minimum_rate: MinimumRate {
+            window: Duration::from_secs(1),
+            ..MinimumRate::default()
+        },
+        ..quick()
+    };
+    let request = NarRequest {
+        retry_policy: Some(RetryPolicy::once()),
+        ..NarRequest::new(Url::parse(&server.url()).unwrap())
+    };
+
+    let client = Client::new(options.clone()).unwrap();
+    let bodies: Vec<_> = (0..6)
+        .map(|_| client.nar(request.clone()).unwrap())
+        .collect();
+    for mut body in bodies {
+        let mut received = 0;
+        while let Some(chunk) = body.next_chunk().unwrap() {
+            received += chunk.len();
+        }
+        assert_eq!(received, 1920);
+    }
+
+    let error = fetch_request(options, request).unwrap_err();
+    assert!(
+        matches!(error.kind(), HttpErrorKind::TooSlow { .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
 fn nars_that_trickle_are_too_slow() {
     let rates = [
         // A window of the options, and one of the request.

@@ -113,6 +113,8 @@ pub(super) struct Http2Server {
 
 pub(super) enum Reaction {
     Answer,
+    /// Answer after this time, while others may be answered.
+    AnswerAfter(Duration),
     Reset,
     Ignore,
     /// Answer, and take no further requests on this connection.
@@ -158,6 +160,12 @@ impl Http2Server {
                     log.lock().unwrap().push(path.clone());
                     match react(&path, number, count) {
                         Reaction::Answer => answer_http2(&path, respond),
+                        Reaction::AnswerAfter(wait) => {
+                            tokio::spawn(async move {
+                                tokio::time::sleep(wait).await;
+                                answer_http2(&path, respond);
+                            });
+                        }
                         Reaction::Reset => reset_http2(respond),
                         Reaction::Ignore => ignored.push(respond),
                         Reaction::GoAway => {
@@ -193,7 +201,7 @@ impl Http2Server {
         Self { tls, paths }
     }
 
-    fn assert_requested_once(&self) {
+    pub(super) fn assert_requested_once(&self) {
         let paths = self.paths.lock().unwrap();
         let different: HashSet<_> = paths.iter().collect();
         assert_eq!(paths.len(), different.len());

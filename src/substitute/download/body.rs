@@ -319,6 +319,7 @@ impl ResumableBody {
             validator,
             start,
             end,
+            rate_window: self.retries.rate_window(self.server),
         };
 
         tracing::debug!(start, end, "requesting segments");

@@ -62,6 +62,8 @@ pub(super) struct SegmentedPart {
     pub(super) start: u64,
     /// and where the file ends.
     pub(super) end: u64,
+    /// For how long the server may send too little, if not as long as usual.
+    pub(super) rate_window: Option<Duration>,
 }
 
 impl SegmentedPart {
@@ -295,8 +297,7 @@ impl SegmentsShared {
         let mut body = self.client.nar(NarRequest {
             range: Some((start, Some(end))),
             if_range: Some(self.part.validator.clone()),
-            // The other connections, or the single stream, go on meanwhile.
-            rate_window: Some(IMPATIENT_WINDOW),
+            rate_window: self.part.rate_window,
             retry_policy: Some(RetryPolicy::once()),
             stop: Some(Arc::clone(&self.stop)),
             ..NarRequest::new(self.part.url.clone())

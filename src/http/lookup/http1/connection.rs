@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -21,6 +20,7 @@ use crate::http::error::HttpErrorKind;
 use crate::http::lookup::health::ConnectionEnd;
 use crate::http::lookup::server::HttpServer;
 use crate::http::net::connect::Transport;
+use crate::http::net::timeout::has_paused;
 
 /// Sends over `transport` until it ends, then reports how it went.
 pub(in crate::http::lookup) async fn run(server: &Arc<HttpServer>, transport: Box<dyn Transport>) {
@@ -78,13 +78,10 @@ impl Http1Connection<'_> {
                 }
                 _ = changed.changed() => {}
                 () = tokio::time::sleep_until(deadline), if !self.in_flight.is_empty() => {
-                    // This process may have been stopped meanwhile: what came since then counts.
-                    let Some(count) = read(&mut reader, &mut self.input).now_or_never() else {
+                    if !has_paused(deadline.elapsed(), Duration::ZERO) {
                         return ConnectionEnd::Failed(HttpErrorKind::Stalled(self.timeout()));
-                    };
-                    if let Some(end) = self.handle_input(count).await {
-                        return end;
                     }
+                    self.restart_timeouts();
                 }
             }
         }
@@ -97,8 +94,12 @@ impl Http1Connection<'_> {
         self.in_flight
             .fill(in_flight_max, |target| encoder.write(target, output));
         if was_empty {
-            (self.due_since, self.last_byte_at) = (Instant::now(), Instant::now());
+            self.restart_timeouts();
         }
+    }
+
+    fn restart_timeouts(&mut self) {
+        (self.due_since, self.last_byte_at) = (Instant::now(), Instant::now());
     }
 
     fn stalled_at(&self) -> Instant {

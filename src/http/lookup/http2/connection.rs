@@ -13,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use h2::client::{Builder, SendRequest};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::stream::{ResponseStream, StreamActivity, StreamFailure, StreamFuture};
@@ -23,6 +23,7 @@ use crate::http::lookup::queue::HTTP2_STREAMS;
 use crate::http::lookup::response::{HEAD_MAX_BYTES, LookupResponse};
 use crate::http::lookup::server::{HttpServer, InFlightRequest};
 use crate::http::net::connect::Transport;
+use crate::http::net::timeout::{has_paused, timeout};
 use crate::http::options::Protocol;
 
 /// Sends over `transport` until it ends, then reports how it went.
@@ -102,7 +103,7 @@ impl Http2Connection<'_> {
                 ended = task.ended(), if closed.is_none() => closed = Some(ended),
                 _ = changed.changed() => {}
                 () = tokio::time::sleep_until(wake_at), if is_due => {
-                    if let Some(kind) = self.check_stall().await {
+                    if let Some(kind) = self.check_stall() {
                         return ConnectionEnd::Failed(kind);
                     }
                 }
@@ -124,7 +125,7 @@ impl Http2Connection<'_> {
 
     /// When a stall is due. There is no notification when the server accepts requests again.
     fn wake_at(&self) -> Instant {
-        let stalled_at = self.activity.last_at() + self.server.timeouts.stall;
+        let stalled_at = self.activity.last_byte_at() + self.server.timeouts.stall;
         if self.is_blocked {
             stalled_at.min(Instant::now() + BLOCKED_INTERVAL)
         } else {
@@ -133,17 +134,13 @@ impl Http2Connection<'_> {
     }
 
     /// The failure of a connection on which nothing was received for too long.
-    async fn check_stall(&mut self) -> Option<HttpErrorKind> {
-        // This process may have been stopped meanwhile: what came since then counts.
-        tokio::task::yield_now().await;
-        if let Some(Some((request, outcome))) = self.streams.next().now_or_never()
-            && let Some(kind) = self.handle(request, outcome).await
-        {
-            return Some(kind);
-        }
-
+    fn check_stall(&mut self) -> Option<HttpErrorKind> {
         let stall = self.server.timeouts.stall;
-        if self.activity.last_at().elapsed() < stall {
+        let silence = self.activity.last_byte_at().elapsed();
+        if has_paused(silence, stall) {
+            self.activity.touch();
+        }
+        if silence < stall || has_paused(silence, stall) {
             return None;
         }
         self.unanswered += self.streams.len() + usize::from(self.is_blocked);
@@ -204,6 +201,7 @@ impl Http2Connection<'_> {
             Ok(response) => {
                 self.answered += 1;
                 self.server.handle_response(request, response).await;
+                self.activity.note_response();
             }
             Err(StreamFailure::Response(kind)) => self.server.retry_or_fail(request, kind),
             // On a connection without any response it is the server's failure.
@@ -258,7 +256,7 @@ async fn start(
 ) -> Result<(SendRequest<Bytes>, ConnectionTask), HttpErrorKind> {
     timeout(stall, handshake(transport))
         .await
-        .map_err(|_| HttpErrorKind::Stalled(stall))?
+        .ok_or(HttpErrorKind::Stalled(stall))?
         .map_err(|error| HttpErrorKind::Lost(Arc::new(error)))
 }
 

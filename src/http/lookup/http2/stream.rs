@@ -1,5 +1,6 @@
 //! One HTTP/2 stream: the response to one request, and what all streams of a connection share.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -10,11 +11,12 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, poll_fn};
 use h2::RecvStream;
 use h2::client::ResponseFuture;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use crate::http::error::HttpErrorKind;
 use crate::http::lookup::response::{INTERIM_MAX, LookupResponse, ResponseHead};
 use crate::http::lookup::server::InFlightRequest;
+use crate::http::net::timeout::has_paused;
 use crate::sync::lock;
 
 /// A request, until its response is complete or has failed.
@@ -52,14 +54,30 @@ impl ResponseStream {
         Self { activity, response }
     }
 
+    /// Waits for the response. The server may send others first: `answer_timeout` counts from the
+    /// last response of the connection, as on an HTTP/1.1 connection.
     pub(super) async fn run(
         self,
         request: InFlightRequest,
         limit_bytes: u64,
         answer_timeout: Duration,
     ) -> (InFlightRequest, Result<LookupResponse, StreamFailure>) {
-        let outcome = timeout(answer_timeout, self.receive(limit_bytes)).await;
-        (request, outcome.unwrap_or(Err(StreamFailure::Stalled)))
+        let activity = Arc::clone(&self.activity);
+        let mut due_since = Instant::now();
+        let mut received = pin!(self.receive(limit_bytes));
+        loop {
+            let deadline = due_since + answer_timeout;
+            if let Ok(outcome) = timeout_at(deadline, received.as_mut()).await {
+                return (request, outcome);
+            }
+            if has_paused(deadline.elapsed(), Duration::ZERO) {
+                due_since = Instant::now();
+            } else if activity.last_response_at() > due_since {
+                due_since = activity.last_response_at();
+            } else {
+                return (request, Err(StreamFailure::Stalled));
+            }
+        }
     }
 
     async fn receive(self, limit_bytes: u64) -> Result<LookupResponse, StreamFailure> {
@@ -118,7 +136,8 @@ async fn next_data(stream: &mut RecvStream) -> Result<Option<Bytes>, h2::Error> 
 
 /// What the streams of a connection have in common.
 pub(super) struct StreamActivity {
-    last_at: Mutex<Instant>,
+    last_byte_at: Mutex<Instant>,
+    last_response_at: Mutex<Instant>,
     /// Bytes of unfinished responses.
     unfinished: AtomicU64,
 }
@@ -126,7 +145,8 @@ pub(super) struct StreamActivity {
 impl Default for StreamActivity {
     fn default() -> Self {
         Self {
-            last_at: Mutex::new(Instant::now()),
+            last_byte_at: Mutex::new(Instant::now()),
+            last_response_at: Mutex::new(Instant::now()),
             unfinished: AtomicU64::new(0),
         }
     }
@@ -135,11 +155,20 @@ impl Default for StreamActivity {
 impl StreamActivity {
     /// Something was received now, or nothing was due until now.
     pub(super) fn touch(&self) {
-        *lock(&self.last_at) = Instant::now();
+        *lock(&self.last_byte_at) = Instant::now();
     }
 
-    pub(super) fn last_at(&self) -> Instant {
-        *lock(&self.last_at)
+    pub(super) fn last_byte_at(&self) -> Instant {
+        *lock(&self.last_byte_at)
+    }
+
+    /// A response was complete, and the caller has taken it.
+    pub(super) fn note_response(&self) {
+        *lock(&self.last_response_at) = Instant::now();
+    }
+
+    fn last_response_at(&self) -> Instant {
+        *lock(&self.last_response_at)
     }
 }
 
