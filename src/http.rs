@@ -32,7 +32,9 @@ pub(crate) use lookup::client::Lookups;
 pub(crate) use lookup::events::{
     CacheInfoText, LookupEvent, LookupEvents, NarInfoAnswer, ServerProperty,
 };
-pub(crate) use options::{Options, PipeliningSupport, ServerSpec, Timeouts, TlsVerification};
+pub(crate) use options::{
+    CertificatePath, Options, PipeliningSupport, ServerSpec, Timeouts, TlsVerification,
+};
 pub(crate) use proxies::{NoProxy, Proxies};
 pub(crate) use queue::Queued;
 #[cfg(test)]

@@ -18,6 +18,12 @@ pub(crate) const GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES: &str =
     "GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES";
 /// Nix's configuration directory, `/etc/nix` unless set.
 pub(crate) const NIX_CONF_DIR: &str = "NIX_CONF_DIR";
+/// The file of trusted certificates, for Nix.
+pub(crate) const NIX_SSL_CERT_FILE: &str = "NIX_SSL_CERT_FILE";
+/// The file of trusted certificates, for all programs.
+pub(crate) const SSL_CERT_FILE: &str = "SSL_CERT_FILE";
+/// The directories of trusted certificates, for all programs.
+pub(crate) const SSL_CERT_DIR: &str = "SSL_CERT_DIR";
 /// Settings of Nix that override those of its files.
 pub(crate) const NIX_CONFIG: &str = "NIX_CONFIG";
 /// The user's files with settings of Nix, instead of those in the configuration directories.

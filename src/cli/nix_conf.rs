@@ -1,4 +1,4 @@
-//! The keys that nix.conf names, found as Nix finds them.
+//! The keys and files that nix.conf names, found as Nix finds them.
 //!
 //! [`places`] has the files and the variable that are read, [`reader`] their syntax.
 
@@ -6,4 +6,4 @@ mod places;
 mod reader;
 
 pub(crate) use places::NixConfPlaces;
-pub(crate) use reader::read;
+pub(crate) use reader::{NixConf, NixConfFile, read};

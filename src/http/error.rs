@@ -15,7 +15,7 @@ use url::{Origin, Url};
 
 use crate::format::server_url::redacted;
 
-pub(in crate::http) use kind::Cause;
+pub(in crate::http) use kind::{Cause, shown};
 pub(crate) use kind::{HttpErrorClass, HttpErrorKind, Outage, is_shortage};
 
 /// A request that failed.
@@ -101,7 +101,7 @@ impl HttpError {
     #[must_use]
     pub(crate) fn asks_to_wait(&self) -> bool {
         matches!(
-            self.kind,
+            self.kind.innermost(),
             HttpErrorKind::Status {
                 status: 429 | 503,
                 retry_after: Some(_)

@@ -2,6 +2,7 @@
 
 pub(in crate::http) mod address;
 pub(in crate::http) mod blocking;
+mod certificate_verifier;
 pub(in crate::http) mod connect;
 pub(in crate::http) mod library_client;
 mod proxy;
@@ -9,3 +10,4 @@ pub(in crate::http) mod runtime;
 pub(in crate::http) mod timeout;
 mod tls;
 mod tls_failure;
+mod trusted_certificates;

@@ -23,6 +23,17 @@ pub(crate) enum TlsVerification {
     Insecure,
 }
 
+/// A file or directory of trusted certificates that the user named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CertificatePath {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Whether it is a directory, of which every file may have certificates.
+    pub(crate) is_directory: bool,
+    /// What named it, for messages.
+    pub(crate) named_by: String,
+}
+
 /// Settings of a [`Client`](super::client::Client).
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
@@ -51,10 +62,8 @@ pub(crate) struct Options {
     pub(crate) narinfo_limit_bytes: u64,
     /// When failed requests are repeated.
     pub(crate) retry_policy: RetryPolicy,
-    /// A file of trusted certificates instead of the system's.
-    pub(crate) ca_file: Option<PathBuf>,
-    /// A directory of trusted certificates instead of the system's.
-    pub(crate) ca_dir: Option<PathBuf>,
+    /// Where the trusted certificates are, instead of the system's places; empty: those.
+    pub(crate) certificate_paths: Vec<CertificatePath>,
 }
 
 impl Default for Options {
@@ -72,8 +81,7 @@ impl Default for Options {
             user_agent: concat!("subst/", env!("CARGO_PKG_VERSION")).to_owned(),
             narinfo_limit_bytes: 1 << 20,
             retry_policy: RetryPolicy::default(),
-            ca_file: None,
-            ca_dir: None,
+            certificate_paths: Vec::new(),
         }
     }
 }

@@ -76,7 +76,7 @@ impl RetryPolicy {
         if !failure.is_worth_repeating() || attempts >= self.attempts {
             return RetryDecision::Stop;
         }
-        let (base, floor) = match failure {
+        let (base, floor) = match failure.innermost() {
             HttpErrorKind::Status {
                 status: 429 | 503,
                 retry_after,

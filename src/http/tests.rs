@@ -1,6 +1,7 @@
 //! The client against servers on loopback with faults: one fault each, or random ones.
 
 mod bounds;
+mod certificates;
 mod files;
 mod lookups;
 mod nars;

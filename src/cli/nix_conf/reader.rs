@@ -1,8 +1,8 @@
-//! Reads the keys in nix.conf.
+//! Reads the keys in nix.conf, and where it says that certificates and passwords are.
 //!
 //! Lines count in their order: a setting replaces what was set before, one with `extra-` adds to it.
 //! `include FILE` reads another file at that place, relative to the file it is in, and `!include` one
-//! that may be missing. Only keys are read; other settings and invalid lines are skipped.
+//! that may be missing. Other settings and invalid lines are skipped.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ use super::places::NixConfPlaces;
 const NAMES: [&str; 2] = ["trusted-public-keys", "binary-cache-public-keys"];
 /// What a name begins with to add to a setting.
 const EXTRA: &str = "extra-";
+/// The setting that names a file of trusted certificates.
+const SSL_CERT_FILE: &str = "ssl-cert-file";
 /// How deep files may include others; so files that include each other in a circle are an error.
 const DEPTH_MAX: usize = 16;
 
@@ -30,11 +32,22 @@ pub(crate) struct NixConfKeys {
     pub(crate) list: String,
 }
 
-/// What Nix's settings say of keys.
+/// A file that a setting names.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NixConfFile {
+    /// Its absolute path.
+    pub(crate) path: PathBuf,
+    /// The setting and where it is, for messages.
+    pub(crate) named_by: String,
+}
+
+/// What Nix's settings say of keys, certificates and passwords.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct NixConf {
     /// The lists that count together; `None` when the setting is nowhere.
     pub(crate) keys: Option<Vec<NixConfKeys>>,
+    /// The file of trusted certificates, `ssl-cert-file`.
+    pub(crate) ssl_cert_file: Option<NixConfFile>,
     /// Warnings about files that were ignored, because other users may change them. No key is
     /// trusted then.
     pub(crate) warnings: Vec<String>,
@@ -135,6 +148,11 @@ impl NixConfReader<'_> {
     }
 
     fn set(&mut self, name: &str, value: &str, place: &Path) {
+        if name == SSL_CERT_FILE {
+            self.conf.ssl_cert_file = named_file(name, value, place);
+            return;
+        }
+
         let keys = NixConfKeys {
             place: place.display().to_string(),
             list: value.to_owned(),
@@ -148,6 +166,14 @@ impl NixConfReader<'_> {
             self.conf.keys.get_or_insert_with(default_keys).push(keys);
         }
     }
+}
+
+/// The file that the setting `name` names; nothing, or a relative path, names none.
+fn named_file(name: &str, path: &str, place: &Path) -> Option<NixConfFile> {
+    path.starts_with('/').then(|| NixConfFile {
+        path: path.into(),
+        named_by: format!("{name} in {}", place.display()),
+    })
 }
 
 fn default_keys() -> Vec<NixConfKeys> {
@@ -232,6 +258,24 @@ mod tests {
             keys("!include  more.conf\n!include none.conf"),
             official("more")
         );
+    }
+
+    #[test]
+    fn the_last_line_names_the_file_of_certificates() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "ssl-cert-file = /a\nssl-cert-file = /b # c\n";
+        write(dir.path(), "nix.conf", text, 0o644);
+        let file = read_in(dir.path()).unwrap().ssl_cert_file.unwrap();
+        let place = dir.path().join("nix.conf");
+        let named_by = format!("ssl-cert-file in {}", place.display());
+        assert_eq!((file.path, file.named_by), ("/b".into(), named_by));
+        write(
+            dir.path(),
+            "nix.conf",
+            &format!("{text}ssl-cert-file ="),
+            0o644,
+        );
+        assert_eq!(read_in(dir.path()).unwrap().ssl_cert_file, None);
     }
 
     #[test]

@@ -8,13 +8,14 @@ use std::time::Duration;
 use crate::cli::advice::{Advice, Invocation};
 use crate::cli::env::{self, Environment};
 use crate::cli::file_trust::FileSelection;
-use crate::cli::nix_conf::NixConfPlaces;
+use crate::cli::nix_conf::{self, NixConf, NixConfPlaces};
 use crate::cli::output::Verbosity;
 use crate::daemon::options::DaemonOptions;
 use crate::format::server_list::ServerList;
-use crate::format::store_path::StoreDir;
+use crate::format::store_path::{Dialect, StoreDir};
 use crate::http;
 use crate::store::{Layout, SyncMode};
+use crate::substitute::chain;
 
 use super::error::SettingsError;
 use super::options::CommonOptions;
@@ -104,13 +105,14 @@ impl Settings {
             .or(from_daemon)
             .or(from_files)
             .or(sources::of_defaults()?);
-        Self::resolve(chosen, options, environment)
+        Self::resolve(chosen, options, environment, warnings)
     }
 
     fn resolve(
         chosen: SettingsLayer,
         options: &CommonOptions,
         environment: &Environment,
+        warnings: &mut Vec<String>,
     ) -> Result<Self, SettingsError> {
         let (store_kind, layout) = stores::layout(&chosen, environment)?;
         let invocation = invocation::of(
@@ -120,7 +122,12 @@ impl Settings {
             layout.store_dir(),
         );
 
-        let http = network::options(&chosen, environment)?;
+        let nix_places = NixConfPlaces::new(layout.config(), environment);
+        let nix_conf = match layout.store_dir().dialect() {
+            Dialect::Nix => read_nix_conf(&nix_places, &chosen, &invocation, warnings),
+            Dialect::Guix => NixConf::default(),
+        };
+        let http = network::options(&chosen, environment, &nix_conf)?;
         Ok(Self {
             root: invocation.root.clone(),
             invocation,
@@ -133,7 +140,7 @@ impl Settings {
                 .acl
                 .map_or_else(|| layout.acl(), |setting| setting.value),
             cache_dirs: stores::cache_dirs(&layout, store_kind, environment),
-            nix_conf: NixConfPlaces::new(layout.config(), environment),
+            nix_conf: nix_places,
             trusted_public_keys: chosen.trusted_public_keys.map(|setting| setting.value.0),
             allow_unauthenticated: environment.is_yes(env::GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES),
             refresh: options.refresh,
@@ -161,8 +168,8 @@ impl Settings {
 
     /// The certificates to use instead of the system's.
     pub(crate) fn certificate_paths(&self) -> impl Iterator<Item = &Path> {
-        let paths = [&self.http.ca_file, &self.http.ca_dir];
-        paths.into_iter().filter_map(|path| path.as_deref())
+        let paths = self.http.certificate_paths.iter();
+        paths.map(|named| named.path.as_path())
     }
 
     /// What hints depend on.
@@ -176,6 +183,25 @@ impl Settings {
             refresh: self.refresh,
         }
     }
+}
+
+/// What nix.conf says of the network. If it cannot be read, the search for keys fails later, unless
+/// settings name some.
+fn read_nix_conf(
+    places: &NixConfPlaces,
+    chosen: &SettingsLayer,
+    invocation: &Invocation,
+    warnings: &mut Vec<String>,
+) -> NixConf {
+    nix_conf::read(places, invocation.root.as_deref()).unwrap_or_else(|error| {
+        if chosen.trusted_public_keys.is_some() {
+            warnings.push(format!(
+                "the settings of Nix are ignored: {}",
+                chain(&error)
+            ));
+        }
+        NixConf::default()
+    })
 }
 
 /// The value of a setting that has a default in the table.

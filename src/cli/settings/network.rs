@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::cli::env::Environment;
+use crate::cli::env::{self, Environment};
+use crate::cli::nix_conf::{NixConf, NixConfFile};
 use crate::format::credentials::url_without_credentials;
 use crate::format::server_url::{ServerUrl, percent_advice};
-use crate::http;
+use crate::http::{self, CertificatePath};
 
 use super::error::SettingsError;
 use super::origin::{Origin, Setting};
@@ -18,11 +19,11 @@ use super::value::Timeout;
 pub(super) fn options(
     chosen: &SettingsLayer,
     environment: &Environment,
+    nix_conf: &NixConf,
 ) -> Result<http::Options, SettingsError> {
     let mut options = http::Options {
         proxies: proxies(environment)?,
-        ca_file: environment.path("SSL_CERT_FILE"),
-        ca_dir: environment.path("SSL_CERT_DIR"),
+        certificate_paths: certificate_paths(environment, nix_conf),
         ..http::Options::default()
     };
 
@@ -46,6 +47,39 @@ pub(super) fn options(
 
     options.server_timeouts = server_timeouts(chosen, &options)?;
     Ok(options)
+}
+
+/// The certificates to use instead of the system's: those that variables name, else those of nix.conf.
+fn certificate_paths(environment: &Environment, nix_conf: &NixConf) -> Vec<CertificatePath> {
+    let file = [env::NIX_SSL_CERT_FILE, env::SSL_CERT_FILE]
+        .into_iter()
+        .find_map(|name| Some((environment.path(name)?, name)));
+    let file = file.map(|(path, name)| CertificatePath {
+        path,
+        is_directory: false,
+        named_by: name.to_owned(),
+    });
+    let directories = environment.path_list(env::SSL_CERT_DIR).into_iter();
+    let directories = directories.map(|path| CertificatePath {
+        path,
+        is_directory: true,
+        named_by: env::SSL_CERT_DIR.to_owned(),
+    });
+
+    let named: Vec<_> = file.into_iter().chain(directories).collect();
+    if !named.is_empty() {
+        return named;
+    }
+    let file = nix_conf.ssl_cert_file.iter();
+    file.map(certificate_file).collect()
+}
+
+fn certificate_file(file: &NixConfFile) -> CertificatePath {
+    CertificatePath {
+        path: file.path.clone(),
+        is_directory: false,
+        named_by: file.named_by.clone(),
+    }
 }
 
 /// The timeouts of single servers.
@@ -127,4 +161,45 @@ fn proxy(environment: &Environment, names: &[&'static str]) -> Result<Option<Url
         let message = format!("`{shown}` is not the URL of a proxy{advice}");
         SettingsError::value(&Origin::Environment(name), message)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths<const N: usize>(variables: [(&str, &str); N], nix_conf: &NixConf) -> Vec<String> {
+        let paths = certificate_paths(&Environment::with(variables), nix_conf);
+        paths
+            .iter()
+            .map(|named| {
+                let end = if named.is_directory { "/" } else { "" };
+                format!("{}: {}{end}", named.named_by, named.path.display())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn variables_name_certificates_and_else_nix_conf() {
+        let nix_conf = NixConf {
+            ssl_cert_file: Some(NixConfFile {
+                path: "/n".into(),
+                named_by: "ssl-cert-file in /c".to_owned(),
+            }),
+            ..NixConf::default()
+        };
+        let (file, nix_file) = (("SSL_CERT_FILE", "/a"), ("NIX_SSL_CERT_FILE", "/b"));
+        let directories = ("SSL_CERT_DIR", "/d::/e");
+        assert_eq!(paths([file], &nix_conf), ["SSL_CERT_FILE: /a"]);
+        assert_eq!(
+            paths([file, nix_file, directories], &nix_conf),
+            [
+                "NIX_SSL_CERT_FILE: /b",
+                "SSL_CERT_DIR: /d/",
+                "SSL_CERT_DIR: /e/"
+            ]
+        );
+        let empty = [("SSL_CERT_FILE", ""), ("SSL_CERT_DIR", "")];
+        assert_eq!(paths(empty, &nix_conf), ["ssl-cert-file in /c: /n"]);
+        assert_eq!(paths([], &NixConf::default()), [""; 0]);
+    }
 }

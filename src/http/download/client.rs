@@ -9,7 +9,7 @@ use tracing::{debug, trace};
 use url::Url;
 
 use crate::format::server_url::redacted;
-use crate::http::error::{HttpError, HttpErrorKind};
+use crate::http::error::{HttpError, HttpErrorKind, shown};
 use crate::http::net::library_client;
 use crate::http::net::runtime::ConnectionSetup;
 use crate::http::net::timeout::timeout;
@@ -113,6 +113,7 @@ impl LibraryRequest {
             debug!(to = %target.origin().ascii_serialization(), "redirect");
             let outcome = self.send_to(client, options, target.clone()).await;
             response = outcome.map_err(|kind| kind.after_redirect(&target))?;
+            response.extensions_mut().insert(RedirectedTo(target));
         }
         match redirect_target(&response)? {
             Some(_) => Err(HttpErrorKind::TooManyRedirects(REDIRECTS_MAX)),
@@ -126,7 +127,7 @@ impl LibraryRequest {
         options: &Options,
         url: Url,
     ) -> Result<Response, HttpErrorKind> {
-        trace!(method = %self.method, url = %redacted(&url), "request");
+        trace!(method = %self.method, url = %shown(&url), "request");
         let proxy = options.proxies.for_url(&url);
         let request = client
             .request(self.method.clone(), url)
@@ -139,20 +140,34 @@ impl LibraryRequest {
             return Err(HttpErrorKind::Stalled(self.timeouts.stall));
         };
 
-        let response = outcome.map_err(|error| {
-            match (library_client::failure(error, self.timeouts), proxy) {
-                // The library connects to nothing but the proxy.
-                (
-                    kind @ (HttpErrorKind::Connect(_) | HttpErrorKind::ConnectTimeout(_)),
-                    Some(proxy),
-                ) => kind.via_proxy(proxy),
-                (kind, _) => kind,
+        let outcome = outcome.map_err(|error| library_client::failure(error, self.timeouts));
+        match (outcome, proxy) {
+            // The library connects to nothing but the proxy.
+            (Err(kind), Some(proxy)) if is_about_connecting(&kind) => Err(kind.via_proxy(proxy)),
+            (Ok(response), Some(proxy)) if response.status().as_u16() == 407 => {
+                Err(status_failure(&response).via_proxy(proxy))
             }
-        })?;
-        trace!(status = response.status().as_u16(), "response");
-        Ok(response)
+            (Ok(response), _) => {
+                trace!(status = response.status().as_u16(), "response");
+                Ok(response)
+            }
+            (Err(kind), _) => Err(kind),
+        }
     }
 }
+
+fn is_about_connecting(kind: &HttpErrorKind) -> bool {
+    matches!(
+        kind,
+        HttpErrorKind::Resolve { .. }
+            | HttpErrorKind::Connect(_)
+            | HttpErrorKind::ConnectTimeout(_)
+    )
+}
+
+/// The URL that a response comes from, if that is not the requested one.
+#[derive(Clone)]
+struct RedirectedTo(Url);
 
 /// Where `response` redirects to, if it does.
 fn redirect_target(response: &Response) -> Result<Option<Url>, HttpErrorKind> {
@@ -182,9 +197,13 @@ pub(super) fn status_failure(response: &Response) -> HttpErrorKind {
     let headers = response.headers();
     let retry_after = header(headers, "retry-after")
         .and_then(|value| parse_retry_after(value, header(headers, "date")));
-    HttpErrorKind::Status {
+    let kind = HttpErrorKind::Status {
         status: response.status().as_u16(),
         retry_after,
+    };
+    match response.extensions().get() {
+        Some(RedirectedTo(target)) => kind.after_redirect(target),
+        None => kind,
     }
 }
 

@@ -175,11 +175,18 @@ impl HttpErrorKind {
         Self::InsecureRedirect(shown(target))
     }
 
-    /// This failure, at the URL `to` that the server redirected to.
+    /// This failure, at the URL `to` that the server redirected to; what names a redirect target
+    /// already is kept as it is.
     pub(in crate::http) fn after_redirect(self, to: &Url) -> Self {
-        Self::Redirected {
-            to: shown(to),
-            source: Box::new(self),
+        match self {
+            Self::Redirected { .. }
+            | Self::TooManyRedirects(_)
+            | Self::BadRedirect(_)
+            | Self::InsecureRedirect(_) => self,
+            kind => Self::Redirected {
+                to: shown(to),
+                source: Box::new(kind),
+            },
         }
     }
 
@@ -213,8 +220,8 @@ impl HttpErrorKind {
             && code == other_code
     }
 
-    pub(super) fn status(&self) -> Option<u16> {
-        match self {
+    pub(in crate::http) fn status(&self) -> Option<u16> {
+        match self.innermost() {
             Self::Status { status, .. } => Some(*status),
             _ => None,
         }
@@ -284,7 +291,7 @@ impl HttpErrorKind {
 }
 
 /// A URL that a server named, without what may be secret, and not longer than is useful.
-fn shown(url: &Url) -> String {
+pub(in crate::http) fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
@@ -304,7 +311,7 @@ fn resolve_hint(cause: &Cause) -> &'static str {
 
 fn status_text(status: u16, retry_after: Option<Duration>) -> String {
     match (status, retry_after) {
-        (407, _) => "the proxy requires a user name and password (status 407)".to_owned(),
+        (407, _) => "a user name and password for the proxy are required (status 407)".to_owned(),
         (_, None) => format!("the server answered with status {status}"),
         (_, Some(wait)) => {
             let wait = Seconds(wait);

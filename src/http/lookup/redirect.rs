@@ -46,10 +46,10 @@ async fn fetch(request: &InFlightRequest, location: &str) -> Result<LookupRespon
     let target = target(&from, location)?;
     debug!(from = %redacted(&from), to = %target.origin().ascii_serialization(), "redirect");
 
-    let library = LibraryRequest::new(Method::GET, target, server.timeouts);
+    let library = LibraryRequest::new(Method::GET, target.clone(), server.timeouts);
     server.count_sent(request.target());
     let response = library.send(&server.setup, &server.options).await;
-    let mut response = response.map_err(|error| error.kind().clone())?;
+    let mut response = response.map_err(|error| error.kind().clone().after_redirect(&target))?;
     let mut head = ResponseHead::from_headers(response.status().as_u16(), response.headers());
     // A redirect that the client did not follow leads nowhere.
     head.location = None;

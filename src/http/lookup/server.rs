@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::{debug, trace};
+use url::Url;
 
 use super::encoder::RequestEncoder;
 use super::events::{EventSender, LookupEvent, ServerProperty};
@@ -187,7 +188,7 @@ impl HttpServer {
 
     /// Reports that `request` has failed for good.
     pub(super) fn fail(&self, request: &PendingRequest, kind: HttpErrorKind) {
-        let error = HttpError::new(&request.target.url(&self.url), kind);
+        let error = self.error(&request.target.url(&self.url), kind);
         let error = error.after_attempts(request.attempts);
         self.events
             .send(LookupEvent::failed(self.index, request.target, error));
@@ -238,11 +239,26 @@ impl HttpServer {
                 self.queue().pause_until(Instant::now() + pause);
             }
             HealthAction::GiveUp => {
-                let error = HttpError::new(self.url.base(), kind);
+                let error = self.error(self.url.base(), kind);
                 self.stop(QueueStopReason::Down(error));
             }
         }
         self.notify();
+    }
+
+    /// The failure of a request for `url`, which names the redirect target or the proxy that it is
+    /// the fault of.
+    fn error(&self, url: &Url, kind: HttpErrorKind) -> HttpError {
+        let kind = match self.options.proxies.for_url(url) {
+            Some(proxy) if kind.status() == Some(407) => kind.via_proxy(proxy),
+            _ => kind,
+        };
+        let kind = if self.redirects > 0 {
+            kind.after_redirect(url)
+        } else {
+            kind
+        };
+        HttpError::new(url, kind)
     }
 
     /// Notes the protocol of a new connection.

@@ -14,7 +14,7 @@ use reqwest::redirect::Policy;
 use super::address::resolve_failure;
 use super::blocking;
 use super::tls::Tls;
-use super::tls_failure::TlsFailure;
+use super::tls_failure::failure_kind;
 use crate::http::error::{Cause, HttpError, HttpErrorKind};
 use crate::http::options::{Options, Timeouts};
 
@@ -65,9 +65,7 @@ pub(in crate::http) fn failure(error: reqwest::Error, timeouts: Timeouts) -> Htt
     }
 
     let cause: Cause = match root_cause(&error) {
-        Some(RootCause::Tls(tls)) if is_connect => {
-            return HttpErrorKind::Tls(Arc::new(TlsFailure(tls)));
-        }
+        Some(RootCause::Tls(tls)) if is_connect => return failure_kind(tls),
         Some(RootCause::Tls(tls)) => Arc::new(tls),
         Some(RootCause::System(code)) => Arc::new(io::Error::from_raw_os_error(code)),
         Some(RootCause::Resolve(kind)) => Arc::new(kind),

@@ -777,10 +777,12 @@ fn a_redirect_to_a_dead_server_fails_the_items_only() {
     let results = look_up(quick(), server.spec(), &items(20));
     for n in 0..20 {
         if n % 10 == 3 {
-            assert!(matches!(
-                results.error(item(n)).kind(),
-                HttpErrorKind::Connect(_)
-            ));
+            let error = results.error(item(n));
+            let kind = error.kind().innermost();
+            assert!(matches!(kind, HttpErrorKind::Connect(_)), "{error:?}");
+            let text = error.without_url().to_string();
+            let expected = format!("redirected to http://{dead}/");
+            assert!(text.contains(&expected), "{text}");
         } else {
             results.assert_found(item(n));
         }

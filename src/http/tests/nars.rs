@@ -284,6 +284,20 @@ fn redirects() {
 }
 
 #[test]
+fn a_failure_names_the_redirect_target_without_its_query() {
+    let target = TestServer::answering(|_| response("403 No", "", ""));
+    let there = format!("Location: {}/bucket/x?Signature=Sesame\r\n", target.url());
+    let server = TestServer::answering(move |_| response("302 There", &there, ""));
+    let error = open(quick(), request(&server)).unwrap_err();
+    assert_eq!(error.status(), Some(403));
+    let expected = format!(
+        "redirected to {}/bucket/x: the server answered with status 403",
+        target.url()
+    );
+    assert_eq!(error.without_url().to_string(), expected);
+}
+
+#[test]
 fn dropping_the_body_ends_the_transfer() {
     let (sender, receiver) = mpsc::channel();
     let server = TestServer::start(move |mut peer| {

@@ -65,6 +65,13 @@ fn plain_http_goes_through_as_absolute_addresses() {
     assert!(fetch(options, "http://server.invalid:8080/nar").is_ok());
     let error = fetch(proxied(&proxy.url(), ""), "http://server.invalid:8080/nar").unwrap_err();
     assert_eq!(error.status(), Some(407));
+    let unknown = look_up(proxied(&proxy.url(), ""), spec.clone(), &items(1));
+    for error in [&error, unknown.error(item(0))] {
+        let text = error.without_url().to_string();
+        let expected = format!("proxy {}: a user name and password", proxy.url());
+        assert!(text.contains(&expected), "{text}");
+    }
+
     // Without the proxy the name leads nowhere.
     let results = look_up(proxied(&proxy.url(), "server.invalid"), spec, &items(1));
     assert!(matches!(

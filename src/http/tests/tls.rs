@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use h2::server::SendResponse;
+use rcgen::{Certificate, CertificateParams, DnType, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
@@ -39,12 +41,22 @@ impl TlsServer {
         serve: impl Fn(usize, TlsStream<TcpStream>) -> BoxFuture<'static, ()> + Send + 'static,
     ) -> Self {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        Self::start_with(&made.cert, &made.signing_key, protocols, serve)
+    }
+
+    /// The same with this certificate.
+    pub(super) fn start_with(
+        certificate: &Certificate,
+        key: &KeyPair,
+        protocols: &[&str],
+        serve: impl Fn(usize, TlsStream<TcpStream>) -> BoxFuture<'static, ()> + Send + 'static,
+    ) -> Self {
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
+            .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
         config.alpn_protocols = protocols
             .iter()
@@ -68,20 +80,14 @@ impl TlsServer {
         Self {
             _runtime: runtime,
             address,
-            certificate_pem: made.cert.pem(),
+            certificate_pem: certificate.pem(),
             connections,
         }
     }
 
     /// TLS in front of `backend`.
     pub(super) fn before(backend: &TestServer) -> Self {
-        let address = backend.address;
-        Self::start(&["http/1.1"], move |_, mut stream| {
-            Box::pin(async move {
-                let mut plain = TcpStream::connect(address).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut stream, &mut plain).await;
-            })
-        })
+        Self::start(&["http/1.1"], forward(backend.address))
     }
 
     pub(super) fn url(&self) -> String {
@@ -95,6 +101,27 @@ impl TlsServer {
     fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
+}
+
+/// Serves a connection by copying between it and the server at `address`.
+pub(super) fn forward(
+    address: SocketAddr,
+) -> impl Fn(usize, TlsStream<TcpStream>) -> BoxFuture<'static, ()> + Send + 'static {
+    move |_, mut stream| {
+        Box::pin(async move {
+            let mut plain = TcpStream::connect(address).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut stream, &mut plain).await;
+        })
+    }
+}
+
+/// The settings that trust the certificates in the file `path`.
+pub(super) fn named_file(path: &Path) -> Vec<CertificatePath> {
+    vec![CertificatePath {
+        path: path.to_owned(),
+        is_directory: false,
+        named_by: "SSL_CERT_FILE".to_owned(),
+    }]
 }
 
 pub(super) fn insecure(options: Options) -> Options {
@@ -248,9 +275,15 @@ fn reset_http2(mut respond: SendResponse<Bytes>) {
 fn a_certificate_from_an_unknown_authority_is_refused() {
     let backend = TestServer::answering(correct);
     let server = TlsServer::before(&backend);
-    let no_roots = tempfile::NamedTempFile::new().unwrap();
+    let mut another = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    another
+        .distinguished_name
+        .push(DnType::CommonName, "another");
+    let another = another.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let other_file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(other_file.path(), another.pem()).unwrap();
     let without = Options {
-        ca_file: Some(no_roots.path().to_owned()),
+        certificate_paths: named_file(other_file.path()),
         ..quick()
     };
     for options in [quick(), without] {
@@ -279,7 +312,7 @@ fn certificates_are_not_read_for_http() {
     let pipe = roots.clone();
     let reader_seen = std::thread::spawn(move || std::fs::File::create(pipe).map(drop));
     let options = Options {
-        ca_file: Some(roots.clone()),
+        certificate_paths: named_file(&roots),
         ..quick()
     };
     look_up(options.clone(), server.spec(), &items(3)).assert_all_found(&items(3));
@@ -305,7 +338,7 @@ fn certificates_are_accepted_when_configured() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &server.certificate_pem).unwrap();
     let with_file = Options {
-        ca_file: Some(file.path().to_owned()),
+        certificate_paths: named_file(file.path()),
         ..quick()
     };
     for options in [insecure(quick()), with_file] {
