@@ -3,6 +3,7 @@
 
 pub(crate) mod fixture;
 pub(crate) mod listing;
+pub(crate) mod memory;
 pub(crate) mod publisher;
 pub(crate) mod random_faults;
 pub(crate) mod sandbox;

@@ -441,7 +441,7 @@ fn the_number_of_levels_is_limited_and_takes_no_stack() {
             }
             assert_eq!(events, 2 * directories + usize::from(has_file));
         }
-        for (directories, has_file) in [(limit + 1, false), (limit, true)] {
+        for (directories, has_file) in [(limit + 1, false), (limit, true), (10 * limit, true)] {
             let nar = nested(directories, has_file);
             let mut reader = NarReader::new(&nar[..], dialect);
             let error = loop {

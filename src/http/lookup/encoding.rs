@@ -131,18 +131,40 @@ mod tests {
         }
     }
 
+    /// A zstd frame with one byte, for a window of `2^log` bytes.
+    fn zstd_with_window(log: u8) -> [u8; 10] {
+        let window = (log - 10) << 3;
+        [0x28, 0xb5, 0x2f, 0xfd, 0, window, 9, 0, 0, b'x']
+    }
+
+    /// An xz file for a dictionary of `2^log` bytes.
+    fn xz_with_dictionary(log: u8) -> Vec<u8> {
+        let mut body = encoded(b"x")[3].1.clone();
+        // The header of the first block follows the one of the file.
+        let header = &mut body[12..24];
+        assert_eq!(header[..4], [2, 0, 0x21, 1]);
+        header[4] = (log - 12) * 2;
+        let mut checksum = flate2::Crc::new();
+        checksum.update(&header[..8]);
+        header[8..].copy_from_slice(&checksum.sum().to_le_bytes());
+        body
+    }
+
     #[test]
     fn decoders_with_large_windows_are_refused() {
-        let text = vec![b'x'; 500];
-        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
-        encoder.window_log(ZSTD_WINDOW_LOG_MAX + 2).unwrap();
-        encoder.write_all(&text).unwrap();
-        let body = encoder.finish().unwrap();
-        assert!(decode("zstd", &body, LIMIT_BYTES).is_err());
-        // A dictionary of 64 MiB.
-        let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 9);
-        encoder.write_all(&text).unwrap();
-        let body = encoder.finish().unwrap();
-        assert!(decode("xz", &body, LIMIT_BYTES).is_err());
+        assert_eq!(
+            decode("zstd", &zstd_with_window(23), LIMIT_BYTES).unwrap(),
+            b"x"
+        );
+        assert_eq!(
+            decode("xz", &xz_with_dictionary(25), LIMIT_BYTES).unwrap(),
+            b"x"
+        );
+        for log in [24, 27] {
+            assert!(decode("zstd", &zstd_with_window(log), LIMIT_BYTES).is_err());
+        }
+        for log in [26, 29] {
+            assert!(decode("xz", &xz_with_dictionary(log), LIMIT_BYTES).is_err());
+        }
     }
 }

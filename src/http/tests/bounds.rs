@@ -346,14 +346,14 @@ fn http2_responses_together_are_limited() {
         answer_timeout: Duration::from_secs(10),
         ..insecure(quick())
     };
-    let results = look_up(options, server.tls.spec(), &items(90));
+    let results = look_up(options, server.tls.spec(), &items(160));
     let errors = results
         .answers
         .values()
         .map(|answer| answer.as_ref().unwrap_err());
     let too_large = errors.filter(|error| matches!(error.kind(), HttpErrorKind::TooLarge { .. }));
     // Sixteen are kept, while the others go on one by one.
-    assert!(too_large.count() > 40);
+    assert!(too_large.count() > 80);
 }
 
 /// A frame of HTTP/2.

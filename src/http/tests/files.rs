@@ -25,7 +25,7 @@ fn lookups_in_a_directory() {
             &narinfo_text(item(n).as_str()),
         );
     }
-    write(&format!("{}.narinfo", item(200)), &"x".repeat(2 << 20));
+    write(&format!("{}.narinfo", item(200)), &"x".repeat(10 << 20));
     std::fs::create_dir(directory.path().join(format!("{}.narinfo", item(201)))).unwrap();
     let mut requested = items(100);
     requested.extend([item(150), item(200), item(201)]);

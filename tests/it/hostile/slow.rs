@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::memory::run_with_little_memory;
 use crate::support::publisher::{Publisher, command, contents};
 use crate::support::sandbox::run;
 use crate::support::{Reply, Sandbox, Server};
@@ -83,7 +84,7 @@ fn assert_other_server_is_used(slow_file: &'static str) {
         // Silence alone ends neither.
         fetch.args(["--stall-timeout", "600"]);
         let start = Instant::now();
-        run(fetch).exits(0);
+        run_with_little_memory(fetch).exits(0);
         eprintln!("{name}: {:?}", start.elapsed());
         assert!(start.elapsed() < SOON, "{name}: {:?}", start.elapsed());
         assert_eq!(contents(&sandbox, &item), text, "{name}");
