@@ -1,4 +1,4 @@
-//! Layer 3: compressed bytes to nar bytes, as streams.
+//! Layer 2: compressed bytes to nar bytes, as streams.
 //!
 //! [`decode::decoder`] decodes one stream on the calling thread. [`decoders::Decoders`] shares
 //! memory and threads between many streams, and decodes the pieces of one nar in parallel.

@@ -13,6 +13,7 @@
 //! retry, redirect and fallback. They never contain credentials.
 
 mod client;
+mod content_encoding;
 mod download;
 mod error;
 mod lookup;

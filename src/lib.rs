@@ -60,10 +60,10 @@ mod sqlite;
 mod sync;
 // 1: bytes <-> types, pure.
 pub mod format;
-// 2: has an authorized key signed this narinfo? Pure.
+// 2: compressed bytes to nar bytes; has an authorized key signed this narinfo?
+pub mod codec;
 pub mod trust;
 // 3: edges, one kind of effect each; they never import each other.
-pub mod codec;
 mod http;
 mod lookup_cache;
 mod sandbox;

@@ -25,6 +25,23 @@ use crate::format::compression::Compression;
 /// The most memory that an lzip or xz stream may require, in bytes; `xz -9` requires 65 MiB.
 pub(super) const MEMORY_LIMIT_BYTES: u64 = 256 << 20;
 
+/// What streams may require of their decoders.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DecoderLimits {
+    /// The memory of an lzip or xz stream.
+    pub(crate) lzma_bytes: u64,
+    /// The logarithm of the window of a zstd stream.
+    pub(crate) zstd_window_log: u32,
+}
+
+impl DecoderLimits {
+    /// For compressed nars.
+    const NAR: Self = Self {
+        lzma_bytes: MEMORY_LIMIT_BYTES,
+        zstd_window_log: 27,
+    };
+}
+
 /// A reader of the decoded bytes of `input`, which is compressed with `compression`.
 ///
 /// # Errors
@@ -34,19 +51,35 @@ pub fn decoder<'a, R>(compression: Compression, input: R) -> io::Result<Box<dyn 
 where
     R: BufRead + Send + 'a,
 {
+    decoder_within(DecoderLimits::NAR, compression, input)
+}
+
+/// The same with other limits.
+pub(crate) fn decoder_within<'a, R>(
+    limits: DecoderLimits,
+    compression: Compression,
+    input: R,
+) -> io::Result<Box<dyn Read + Send + 'a>>
+where
+    R: BufRead + Send + 'a,
+{
     Ok(match compression {
         Compression::None => Box::new(input),
         Compression::Lz4 => Box::new(Lz4Reader::new(input)),
-        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(input)?),
+        Compression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+            decoder.window_log_max(limits.zstd_window_log)?;
+            Box::new(decoder)
+        }
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
         Compression::Brotli => Box::new(BrotliReader::new(input)),
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
         Compression::Lzip => {
-            let stream = Stream::new_lzip_decoder(MEMORY_LIMIT_BYTES, CONCATENATED)?;
+            let stream = Stream::new_lzip_decoder(limits.lzma_bytes, CONCATENATED)?;
             Box::new(WholeInput(XzDecoder::new_stream(input, stream)))
         }
         Compression::Xz => {
-            let stream = Stream::new_stream_decoder(MEMORY_LIMIT_BYTES, CONCATENATED)?;
+            let stream = Stream::new_stream_decoder(limits.lzma_bytes, CONCATENATED)?;
             Box::new(WholeInput(XzDecoder::new_stream(input, stream)))
         }
     })

@@ -109,6 +109,12 @@ impl HttpError {
         )
     }
 
+    /// Whether the server sent something else than what was requested, such as a page.
+    #[must_use]
+    pub(crate) fn is_unexpected_content(&self) -> bool {
+        matches!(self.kind.innermost(), HttpErrorKind::Unexpected { .. })
+    }
+
     /// The redirect target's origin, when the request failed there.
     #[must_use]
     pub(crate) fn redirected_to(&self) -> Option<Origin> {

@@ -2,7 +2,7 @@
 //!
 //! A request enters through `client`, waits in the `queue` of its `server`, and is sent by a
 //! connection that `dispatch` opens (`http1` or `http2`). `response` says what the response means,
-//! `encoding` decodes its body, `response_handling` reports, follows or repeats it: `redirect`
+//! `response_handling` reports, follows or repeats it: `redirect`
 //! follows where it leads, `events` reports the answer. `health` decides what follows from
 //! failures. `file` serves lookups from a directory.
 
@@ -10,7 +10,6 @@ pub(in crate::http) mod cache_info;
 pub(in crate::http) mod client;
 mod dispatch;
 mod encoder;
-mod encoding;
 pub(in crate::http) mod events;
 mod file;
 mod health;

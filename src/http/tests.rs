@@ -2,6 +2,7 @@
 
 mod bounds;
 mod certificates;
+mod encodings;
 mod files;
 mod lookups;
 mod nars;

@@ -184,8 +184,6 @@ pub(crate) enum LookupFailure {
     Request(Arc<HttpError>),
     /// The lookup cache has it, as text.
     Cached(Box<str>),
-    /// The response is a page instead of a narinfo, such as that of a network's login.
-    Page,
     /// It was silent while other servers had answered everything.
     NotAwaited,
 }
@@ -195,7 +193,6 @@ impl fmt::Display for LookupFailure {
         match self {
             Self::Request(error) => f.write_str(&bounded(error.without_url().to_string())),
             Self::Cached(text) => f.write_str(text),
-            Self::Page => f.write_str("it sent a page instead of a narinfo"),
             Self::NotAwaited => f.write_str(NOT_AWAITED),
         }
     }

@@ -17,6 +17,7 @@ mod locks;
 mod offsets;
 mod outages;
 mod output;
+mod pages;
 mod processes;
 mod random_faults;
 mod space;

@@ -207,14 +207,26 @@ fn a_narinfo_of_another_item_is_refused() {
 
 #[test]
 fn invalid_narinfos_are_rejected() {
-    for text in ["", "\n", "garbage", "StorePath", "\u{0}\u{0}"] {
+    let path = "StorePath: /gnu/store/x";
+    for text in [path, "\nStorePath:\n", "URL: x\nStorePath: y\n"] {
         let case = Case::new();
         std::fs::write(case.fixture.narinfo(&case.tools), text).unwrap();
         case.is_refused(3, "no server has a narinfo that can be used");
     }
     let case = Case::new();
-    std::fs::write(case.fixture.narinfo(&case.tools), [0xff; 5000]).unwrap();
+    let bytes = [b"StorePath:", &[0xff; 5000][..]].concat();
+    std::fs::write(case.fixture.narinfo(&case.tools), bytes).unwrap();
     case.is_refused(3, "not UTF-8");
+}
+
+#[test]
+fn what_is_not_a_narinfo_is_no_answer() {
+    let texts = ["", "\n", "garbage", "StorePath", "\u{0}\u{0}"].map(|text| text.into());
+    for text in texts.into_iter().chain([vec![0xff; 5000]]) {
+        let case = Case::new();
+        std::fs::write(case.fixture.narinfo(&case.tools), text).unwrap();
+        case.is_refused(4, "the response is not a narinfo");
+    }
 }
 
 #[test]

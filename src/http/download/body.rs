@@ -9,26 +9,25 @@
 //! grammar and hash can. After an error every further call gives the same error.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use reqwest::header::{HeaderValue, IF_RANGE, RANGE};
 use reqwest::{Method, Response};
-use tokio::task::AbortHandle;
 use tracing::debug;
 use url::{Origin, Url};
 
 use super::chunks::ChunkReader;
 use super::client::LibraryRequest;
+use super::encoded::EncodedBody;
 use super::file::{self, FileBody};
 use super::nar::{BodyHead, BodyStatus, NarRequest, range_header};
+use super::network_chunks::{Chunk, NetworkChunks, canceled, is_set, until_set};
 use crate::format::server_url::redacted;
 use crate::http::error::{HttpError, HttpErrorKind};
 use crate::http::net::runtime::HttpRuntime;
 use crate::http::options::Timeouts;
-use crate::http::queue::{QueueSender, Queued, byte_queue};
+use crate::http::queue::{QueueSender, byte_queue};
 use crate::http::rate::RateMeter;
 
 /// A nar that is being downloaded.
@@ -44,18 +43,11 @@ pub(crate) struct NarBody {
 #[derive(Debug)]
 enum BodySource {
     File(FileBody),
-    Network {
-        chunks: Receiver<Queued<Chunk>>,
-        transfer: AbortHandle,
-        /// The transfer runs as long as the body is read.
-        _runtime: Arc<HttpRuntime>,
-    },
+    Network(NetworkChunks),
+    Encoded(EncodedBody),
     /// Everything was read.
     Ended,
 }
-
-/// The next bytes; none: the body is complete.
-type Chunk = Result<Option<Bytes>, HttpError>;
 
 impl NarBody {
     /// Whether this is all of the file.
@@ -64,7 +56,7 @@ impl NarBody {
         self.head.status
     }
 
-    /// Bytes of this body, if the server says so.
+    /// Bytes of this body, if the server says so, and they are those of the file.
     #[must_use]
     pub(crate) fn content_length(&self) -> Option<u64> {
         self.head.content_length
@@ -97,16 +89,14 @@ impl NarBody {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let stop = self.stop.as_deref();
         let chunk = match &mut self.source {
             BodySource::Ended => Ok(None),
-            BodySource::File(_) if is_set(stop) => Err(canceled(&self.url)),
+            BodySource::File(_) if is_set(self.stop.as_deref()) => Err(canceled(&self.url)),
             BodySource::File(file) => file
                 .next_chunk()
                 .map_err(|kind| HttpError::new(&self.url, kind)),
-            BodySource::Network { chunks, .. } => {
-                receive(chunks, stop).unwrap_or_else(|| Err(canceled(&self.url)))
-            }
+            BodySource::Network(chunks) => chunks.next(),
+            BodySource::Encoded(encoded) => encoded.next_chunk(),
         };
         match &chunk {
             Ok(Some(_)) => {}
@@ -114,14 +104,6 @@ impl NarBody {
             Err(error) => self.failed = Some(error.clone()),
         }
         chunk
-    }
-}
-
-impl Drop for BodySource {
-    fn drop(&mut self) {
-        if let Self::Network { transfer, .. } = self {
-            transfer.abort();
-        }
     }
 }
 
@@ -165,17 +147,31 @@ fn open_network(
     let (sender, chunks) = byte_queue(QUEUED_BYTES_MAX);
     let transfer = Transfer {
         url: request.url.clone(),
-        expected: head.content_length,
+        expected: head.body_bytes,
         chunks: sender,
     };
     let meter = RateMeter::new(minimum_rate, runtime.transfers().clone());
     let reader = ChunkReader::new(response, timeouts, meter);
-    let source = BodySource::Network {
+    let chunks = NetworkChunks {
+        url: request.url.clone(),
         chunks,
         transfer: runtime.handle().spawn(transfer.run(reader)).abort_handle(),
+        stop: request.stop.clone(),
         _runtime: Arc::clone(runtime),
     };
-    Ok((head, source))
+
+    if head.encodings.is_empty() {
+        return Ok((head, BodySource::Network(chunks)));
+    }
+    debug!(url = %redacted(&request.url), encodings = ?head.encodings, "the body is encoded");
+    let encoded = EncodedBody::new(
+        request.url.clone(),
+        head.encodings.clone(),
+        request.compression,
+        head.body_bytes.is_some(),
+        chunks,
+    );
+    Ok((head, BodySource::Encoded(encoded)))
 }
 
 async fn open_response(
@@ -201,33 +197,6 @@ async fn open_response(
     let head = BodyHead::of(&response, request.range.map(|(start, _)| start))
         .map_err(|kind| HttpError::new(&request.url, kind))?;
     Ok((head, response))
-}
-
-/// Ends when the flag is set; without a flag, never.
-async fn until_set(stop: Option<&AtomicBool>) {
-    while !is_set(stop) {
-        tokio::time::sleep(STOP_INTERVAL).await;
-    }
-}
-
-/// The next chunk; none when the transfer was aborted or the flag is set.
-fn receive(chunks: &Receiver<Queued<Chunk>>, stop: Option<&AtomicBool>) -> Option<Chunk> {
-    while !is_set(stop) {
-        match chunks.recv_timeout(STOP_INTERVAL) {
-            Ok(chunk) => return Some(chunk.into_inner()),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
-        }
-    }
-    None
-}
-
-fn is_set(stop: Option<&AtomicBool>) -> bool {
-    stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
-}
-
-fn canceled(url: &Url) -> HttpError {
-    HttpError::new(url, HttpErrorKind::Canceled)
 }
 
 /// Moves a body from the network into the queue.
@@ -269,9 +238,6 @@ impl Transfer {
         }
     }
 }
-
-/// How often the stop flag is looked at while nothing arrives.
-const STOP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What one transfer may have waiting to be read, in bytes.
 const QUEUED_BYTES_MAX: u32 = 1 << 20;

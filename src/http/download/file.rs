@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use url::Url;
 
 use super::nar::{BodyHead, BodyStatus, ByteRange};
+use crate::http::content_encoding::ContentEncodings;
 use crate::http::error::HttpErrorKind;
 
 /// A nar that is read by the caller's own thread: no task, no queue.
@@ -75,6 +76,8 @@ pub(super) fn open_nar(
     };
     let head = BodyHead {
         status,
+        body_bytes: Some(announced),
+        encodings: ContentEncodings::default(),
         content_length: Some(announced),
         validator: None,
         accepts_ranges: true,

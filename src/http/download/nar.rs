@@ -5,10 +5,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use reqwest::Response;
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use url::Url;
 
 use super::client::{header, status_failure};
+use crate::format::compression::Compression;
+use crate::http::content_encoding::ContentEncodings;
 use crate::http::error::HttpErrorKind;
 use crate::http::options::Timeouts;
 use crate::http::retry::RetryPolicy;
@@ -21,6 +23,9 @@ pub(super) type ByteRange = (u64, Option<u64>);
 pub(crate) struct NarRequest {
     /// Where: http, https or file.
     pub(crate) url: Url,
+    /// How the file is compressed, if that is known: it tells whether a `Content-Encoding` is that
+    /// of the file itself.
+    pub(crate) compression: Option<Compression>,
     /// Only a range: from the first position up to but not including the second, or to the end.
     pub(crate) range: Option<(u64, Option<u64>)>,
     /// The range is wanted only if the file still has this
@@ -44,6 +49,7 @@ impl NarRequest {
     pub(crate) fn new(url: Url) -> Self {
         Self {
             url,
+            compression: None,
             range: None,
             if_range: None,
             timeouts: None,
@@ -72,6 +78,10 @@ pub(crate) enum BodyStatus {
 #[derive(Debug, Clone)]
 pub(super) struct BodyHead {
     pub(super) status: BodyStatus,
+    /// Bytes of the body as it is sent.
+    pub(super) body_bytes: Option<u64>,
+    pub(super) encodings: ContentEncodings,
+    /// Bytes of the file.
     pub(super) content_length: Option<u64>,
     pub(super) validator: Option<String>,
     pub(super) accepts_ranges: bool,
@@ -92,14 +102,21 @@ impl BodyHead {
             (206, None) => return Err(HttpErrorKind::WrongRange),
             _ => return Err(status_failure(response)),
         };
-        refuse_encoding(headers)?;
 
+        let (body_bytes, encodings) = (body_bytes(headers), encodings(headers));
+        let is_plain = encodings.is_empty();
+        let is_partial = status != BodyStatus::Full;
+        if is_partial && !is_plain {
+            return Err(HttpErrorKind::WrongRange);
+        }
         Ok(Self {
             status,
-            content_length: header(headers, "content-length").and_then(|text| text.parse().ok()),
-            validator: validator(headers),
-            accepts_ranges: accepts_ranges(headers) || status != BodyStatus::Full,
+            body_bytes,
+            content_length: body_bytes.filter(|_| is_plain),
+            validator: validator(headers).filter(|_| is_plain),
+            accepts_ranges: is_partial || (accepts_ranges(headers) && is_plain),
             url: Some(response.url().clone()),
+            encodings,
         })
     }
 }
@@ -140,14 +157,23 @@ pub(super) fn accepts_ranges(headers: &HeaderMap) -> bool {
     header(headers, "accept-ranges").is_some_and(|value| value.eq_ignore_ascii_case("bytes"))
 }
 
-/// An error if the body is encoded: that was not requested, and lengths and ranges would no
-/// longer be those of the file.
-fn refuse_encoding(headers: &HeaderMap) -> Result<(), HttpErrorKind> {
-    match header(headers, "content-encoding") {
-        None => Ok(()),
-        Some(encoding) if encoding.eq_ignore_ascii_case("identity") => Ok(()),
-        Some(encoding) => Err(HttpErrorKind::content_encoding(encoding)),
+/// How the body is encoded, which was not requested.
+pub(super) fn encodings(headers: &HeaderMap) -> ContentEncodings {
+    let mut encodings = ContentEncodings::default();
+    for value in headers.get_all(CONTENT_ENCODING) {
+        encodings.add(value.to_str().unwrap_or_default());
     }
+    encodings
+}
+
+/// Bytes of the body. Where its end is given otherwise, a `Content-Length` does not count.
+fn body_bytes(headers: &HeaderMap) -> Option<u64> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return None;
+    }
+    let value = header(headers, "content-length")?;
+    // The library has checked that all of them are equal.
+    value.split(',').next()?.trim().parse().ok()
 }
 
 /// A longer validator is not used: then ranges are not requested.

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::client::{LibraryRequest, header};
 use super::file;
-use super::nar::accepts_ranges;
+use super::nar::{accepts_ranges, encodings};
 use crate::format::escape::clip;
 use crate::http::error::HttpError;
 use crate::http::net::runtime::HttpRuntime;
@@ -69,6 +69,7 @@ fn read_head(response: &Response) -> ProbeResponse {
     let content_range = header(headers, "content-range").and_then(|range| range.rsplit_once('/'));
     let length = match content_range {
         Some((_, total)) if is_range => total.parse().ok(),
+        _ if !encodings(headers).is_empty() => None,
         _ => number(headers, "content-length"),
     };
     ProbeResponse {

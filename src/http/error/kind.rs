@@ -111,9 +111,23 @@ pub(crate) enum HttpErrorKind {
         /// The limit.
         limit_bytes: u64,
     },
-    /// The response is compressed although that was not requested.
-    #[error("the server used the content encoding `{}`, which was not requested", .0.escape_debug())]
-    ContentEncoding(String),
+    /// The response's content encoding cannot be undone.
+    #[error("cannot decode the content encoding ({encodings}) of the response")]
+    ContentEncoding {
+        /// The names of the encodings.
+        encodings: String,
+        /// What the decoder says.
+        #[source]
+        cause: Cause,
+    },
+    /// The response has the right status, but something else in it.
+    #[error("{}", unexpected_text(.expected, .content_type.as_deref()))]
+    Unexpected {
+        /// What was requested.
+        expected: &'static str,
+        /// What the server calls its content.
+        content_type: Option<Box<str>>,
+    },
     /// Redirected in a loop, or too often.
     #[error("more than {0} redirects")]
     TooManyRedirects(usize),
@@ -160,11 +174,6 @@ pub(crate) enum HttpErrorKind {
 }
 
 impl HttpErrorKind {
-    /// A body has this content encoding.
-    pub(in crate::http) fn content_encoding(encoding: &str) -> Self {
-        Self::ContentEncoding(clip(encoding, QUOTED_MAX_BYTES).to_owned())
-    }
-
     /// A redirect to `location` cannot be followed.
     pub(in crate::http) fn bad_redirect(location: &str) -> Self {
         Self::BadRedirect(clip(location, QUOTED_MAX_BYTES).to_owned())
@@ -247,7 +256,9 @@ impl HttpErrorKind {
             Self::Status {
                 status: 404 | 410, ..
             } => HttpErrorClass::Absent,
-            Self::TooLarge { .. } | Self::WrongRange => HttpErrorClass::Refused,
+            Self::TooLarge { .. } | Self::WrongRange | Self::ContentEncoding { .. } => {
+                HttpErrorClass::Refused
+            }
             Self::File(cause) if is_not_found(cause) => HttpErrorClass::Absent,
             Self::File(_) | Self::Setup(_) | Self::Canceled => HttpErrorClass::Local,
             kind if kind.is_shortage() => HttpErrorClass::Local,
@@ -316,6 +327,18 @@ fn status_text(status: u16, retry_after: Option<Duration>) -> String {
         (_, Some(wait)) => {
             let wait = Seconds(wait);
             format!("the server answered with status {status} (retry after {wait})")
+        }
+    }
+}
+
+fn unexpected_text(expected: &str, content_type: Option<&str>) -> String {
+    match content_type {
+        None => format!("the response is not {expected}"),
+        Some(name) => {
+            let name = name.escape_debug();
+            format!(
+                "the response is not {expected} but `{name}`, perhaps from the login page of a network"
+            )
         }
     }
 }

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::events::{CacheInfoText, EventSender, LookupEvent, NarInfoAnswer};
 use super::request::RequestTarget;
+use super::response::check_text;
 use crate::format::server_list::ServerIndex;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
@@ -133,7 +134,9 @@ impl DirectoryReader {
 
     fn read(&self, target: RequestTarget) -> FileText {
         let url = target.url(&self.url);
-        read_small(&url, self.limit_bytes).map_err(|kind| HttpError::new(&url, kind))
+        read_small(&url, self.limit_bytes)
+            .and_then(|text| text.map(|text| check_text(target, text, None)).transpose())
+            .map_err(|kind| HttpError::new(&url, kind))
     }
 
     fn event(&self, target: RequestTarget, text: FileText) -> LookupEvent {

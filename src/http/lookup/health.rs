@@ -90,6 +90,9 @@ pub(super) struct ConnectionHealth {
     /// After how many responses the last connection was closed without announcement.
     last_close: Option<u32>,
     has_answered: bool,
+    /// Whether it sent what was requested: others may answer in its place, such as the login page of
+    /// a network.
+    is_genuine: bool,
     /// Connections in a row without a response.
     failures: u32,
     /// Connections in a row without a response that began as HTTP/2.
@@ -131,6 +134,7 @@ impl ConnectionHealth {
             }),
             last_close: None,
             has_answered: false,
+            is_genuine: false,
             failures: 0,
             http2_failures: 0,
             error_statuses: 0,
@@ -158,9 +162,18 @@ impl ConnectionHealth {
         self.limit.map(|limit| limit.requests)
     }
 
-    /// Takes out the properties that were found since the last call.
+    /// Takes out the properties that were found since the last call; none before the server has
+    /// sent what was requested.
     pub(super) fn take_new_properties(&mut self) -> Vec<ServerProperty> {
+        if !self.is_genuine {
+            return Vec::new();
+        }
         std::mem::take(&mut self.new_properties)
+    }
+
+    /// The server sent what was requested, or says that it does not have it.
+    pub(super) fn note_genuine(&mut self) {
+        self.is_genuine = true;
     }
 
     /// Removes the limit that a connection has refuted: it reached the limit, every request is

@@ -5,10 +5,11 @@ use std::time::Duration;
 use http::HeaderMap;
 use memchr::memmem;
 
-use super::encoding;
 use super::events::NarInfoAnswer;
+use super::request::RequestTarget;
 use crate::format::escape::clip;
 use crate::format::store_path::{HASH_PART_LEN, HashPart};
+use crate::http::content_encoding::ContentEncodings;
 use crate::http::download::client::LOCATION_MAX_BYTES;
 use crate::http::error::HttpErrorKind;
 use crate::http::retry::parse_retry_after;
@@ -33,8 +34,9 @@ pub(super) struct ResponseHead {
     pub(super) preparing: bool,
     pub(super) retry_after: Option<Duration>,
     pub(super) location: Option<String>,
-    /// A content encoding other than `identity`.
-    pub(super) encoding: Option<String>,
+    pub(super) encodings: ContentEncodings,
+    /// What the server calls the body, unless that is a narinfo.
+    pub(super) content_type: Option<Box<str>>,
 }
 
 /// What a response says about its request.
@@ -46,21 +48,23 @@ pub(super) enum ResponseMeaning {
     Failed(HttpErrorKind),
 }
 
-/// What `response` says. A text in it has at most `limit_bytes`, also when it was encoded.
-pub(super) fn interpret(response: LookupResponse, limit_bytes: u64) -> ResponseMeaning {
+/// What the `response` to a request for `target` says. A text in it has at most `limit_bytes`, also
+/// when it was encoded.
+pub(super) fn interpret(
+    target: RequestTarget,
+    response: LookupResponse,
+    limit_bytes: u64,
+) -> ResponseMeaning {
     let LookupResponse { head, body } = response;
     let (status, max_age) = (head.status, head.max_age);
     match (status, head.location) {
-        (200, _) => match head.encoding {
-            Some(encoding) => match encoding::decode(&encoding, &body, limit_bytes) {
+        (200, _) => {
+            let text = head.encodings.decode(body, limit_bytes);
+            match text.and_then(|text| check_text(target, text, head.content_type)) {
                 Ok(text) => ResponseMeaning::Answer(NarInfoAnswer::Found { text, max_age }),
                 Err(kind) => ResponseMeaning::Failed(kind),
-            },
-            None => ResponseMeaning::Answer(NarInfoAnswer::Found {
-                text: body,
-                max_age,
-            }),
-        },
+            }
+        }
         (202, _) => ResponseMeaning::Answer(NarInfoAnswer::Preparing { status, max_age }),
         (404, _) if head.preparing => {
             ResponseMeaning::Answer(NarInfoAnswer::Preparing { status, max_age })
@@ -111,10 +115,11 @@ impl ResponseHead {
             } else if name.eq_ignore_ascii_case("location") {
                 // One byte more shows that it is too long.
                 head.location = Some(clip(value, LOCATION_MAX_BYTES + 1).to_owned());
-            } else if name.eq_ignore_ascii_case("content-encoding")
-                && !value.eq_ignore_ascii_case("identity")
+            } else if name.eq_ignore_ascii_case("content-encoding") {
+                head.encodings.add(value);
+            } else if name.eq_ignore_ascii_case("content-type") && !value.ends_with("-nix-narinfo")
             {
-                head.encoding = Some(clip(value, ENCODING_MAX_BYTES).to_owned());
+                head.content_type = Some(clip(value, CONTENT_TYPE_MAX_BYTES).into());
             }
         }
 
@@ -140,12 +145,50 @@ pub(super) fn max_age(value: &str) -> Option<u64> {
     age
 }
 
+/// `text` if it looks like what `target` names. Login pages of networks, object stores and web
+/// applications answer everything with a page and status 200; what they say is no answer.
+pub(super) fn check_text(
+    target: RequestTarget,
+    text: Vec<u8>,
+    content_type: Option<Box<str>>,
+) -> Result<Vec<u8>, HttpErrorKind> {
+    let (expected, is_expected) = match target {
+        RequestTarget::NarInfo(_) => ("a narinfo", has_line(&text, &NARINFO_FIELDS)),
+        // An empty one says that the defaults hold.
+        RequestTarget::CacheInfo => {
+            let is_expected = text.is_empty() || has_line(&text, &CACHE_INFO_FIELDS);
+            ("nix-cache-info", is_expected)
+        }
+    };
+    if is_expected && !is_page(&text) {
+        return Ok(text);
+    }
+    Err(HttpErrorKind::Unexpected {
+        expected,
+        content_type,
+    })
+}
+
+/// Whether a line of `text` begins with one of `starts`.
+fn has_line(text: &[u8], starts: &[&str]) -> bool {
+    starts.iter().any(|start| find_line(text, start).is_some())
+}
+
+/// Whether `text` is HTML, XML or a JSON object.
+fn is_page(text: &[u8]) -> bool {
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    matches!(text.trim_ascii_start().first(), Some(b'<' | b'{'))
+}
+
+/// Where the first line of `text` that begins with `start` is.
+fn find_line(text: &[u8], start: &str) -> Option<usize> {
+    memmem::find_iter(text, start).find(|&at| at == 0 || text[at - 1] == b'\n')
+}
+
 /// Whether `narinfo` is plainly about another item than `item`: a sign that responses do not
 /// match their requests. False where `StorePath` cannot be read.
 pub(super) fn is_about_another(narinfo: &[u8], item: &HashPart) -> bool {
-    let finder = memmem::find_iter(narinfo, b"StorePath:");
-    let mut starts = finder.filter(|&at| at == 0 || narinfo[at - 1] == b'\n');
-    let Some(start) = starts.next() else {
+    let Some(start) = find_line(narinfo, "StorePath:") else {
         return false;
     };
 
@@ -158,8 +201,12 @@ pub(super) fn is_about_another(narinfo: &[u8], item: &HashPart) -> bool {
     }
 }
 
-/// What is kept of a `Content-Encoding`; no name of one is as long.
-const ENCODING_MAX_BYTES: usize = 64;
+/// Fields of which a narinfo, or `nix-cache-info`, has one at least.
+const NARINFO_FIELDS: [&str; 2] = ["StorePath:", "NarHash:"];
+const CACHE_INFO_FIELDS: [&str; 3] = ["StoreDir:", "WantMassQuery:", "Priority:"];
+
+/// What is kept of a `Content-Type`.
+const CONTENT_TYPE_MAX_BYTES: usize = 64;
 
 /// Interim responses, and empty lines, that may come before a response.
 pub(super) const INTERIM_MAX: u32 = 16;
@@ -178,8 +225,13 @@ mod tests {
             ..ResponseHead::default()
         };
         change(&mut head);
-        let body = b"x".to_vec();
-        match interpret(LookupResponse { head, body }, 1000) {
+        let body = b"StorePath: x".to_vec();
+        meaning_of(LookupResponse { head, body })
+    }
+
+    fn meaning_of(response: LookupResponse) -> String {
+        let target = RequestTarget::NarInfo(HashPart::parse(&"0".repeat(32)).unwrap());
+        match interpret(target, response, 1000) {
             ResponseMeaning::Answer(NarInfoAnswer::Found {
                 text,
                 max_age: Some(9),
@@ -206,7 +258,7 @@ mod tests {
 
     #[test]
     fn statuses_and_what_they_say() {
-        assert_eq!(meaning(200, |_| {}), "found 1");
+        assert_eq!(meaning(200, |_| {}), "found 12");
         assert_eq!(meaning(202, |_| {}), "preparing 202");
         assert_eq!(meaning(404, |_| {}), "missing 404");
         assert_eq!(meaning(410, |_| {}), "missing 410");
@@ -219,11 +271,42 @@ mod tests {
             let expected = format!("the server answered with status {status}");
             assert_eq!(meaning(status, |_| {}), expected);
         }
-        let encoded = meaning(200, |head| head.encoding = Some("br".into()));
-        assert_eq!(
-            encoded,
-            "the server used the content encoding `br`, which was not requested"
-        );
+    }
+
+    #[test]
+    fn texts_that_are_not_what_was_requested_are_no_answer() {
+        for (text, content_type, expected) in [
+            (
+                "<html>\nStorePath: /gnu/store/x",
+                Some("text/html; charset=utf-8"),
+                "the response is not a narinfo but `text/html; charset=utf-8`, perhaps from the \
+                 login page of a network",
+            ),
+            ("{}", None, "the response is not a narinfo"),
+            ("Welcome", None, "the response is not a narinfo"),
+            ("", None, "the response is not a narinfo"),
+            ("URL: x\r\nStorePath: y", None, "found 20"),
+        ] {
+            let head = ResponseHead {
+                status: 200,
+                max_age: Some(9),
+                content_type: content_type.map(Into::into),
+                ..ResponseHead::default()
+            };
+            let body = text.into();
+            assert_eq!(meaning_of(LookupResponse { head, body }), expected);
+        }
+
+        for (text, is_info) in [
+            ("StoreDir: /gnu/store\nWantMassQuery: 0\n", true),
+            ("Priority: 1", true),
+            ("", true),
+            ("Welcome", false),
+            ("<html>\nPriority: 1", false),
+        ] {
+            let checked = check_text(RequestTarget::CacheInfo, text.into(), None);
+            assert_eq!(checked.is_ok(), is_info, "{text}");
+        }
     }
 
     #[test]

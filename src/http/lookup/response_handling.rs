@@ -24,13 +24,17 @@ impl HttpServer {
             bytes = response.body.len(),
             "response"
         );
-        match response::interpret(response, self.options.narinfo_limit_bytes) {
+        let limit_bytes = self.options.narinfo_limit_bytes;
+        match response::interpret(request.target(), response, limit_bytes) {
             ResponseMeaning::Answer(answer) => {
                 let (event, size) = self.event(request.target(), answer);
                 // Only what has its place in the event queue is no longer put back.
                 let reserved = self.events.reserve(size).await;
                 request.finish();
-                self.queue().answered();
+                let mut queue = self.queue();
+                queue.answered();
+                queue.health.note_genuine();
+                drop(queue);
                 self.events.send_reserved(reserved, event);
             }
             ResponseMeaning::Redirect(location) => {

@@ -224,7 +224,7 @@ fn statuses_become_answers() {
         ),
         b'4' => response("403 Forbidden", "", "<Error/>"),
         b'5' => response("200 OK", "Content-Encoding: br\r\n", "x"),
-        b'6' => response("200 OK", "Cache-Control: max-age=0\r\n", "x"),
+        b'6' => response("200 OK", "Cache-Control: no-cache\r\n", "NarHash: x"),
         b'8' => response("501 What", "", ""),
         _ => correct(path),
     });
@@ -261,18 +261,46 @@ fn statuses_become_answers() {
     assert_eq!(status(&results, 4), Some(403));
     assert!(matches!(
         results.error(item(5)).kind(),
-        HttpErrorKind::ContentEncoding(_)
+        HttpErrorKind::Unexpected { .. }
     ));
     assert_eq!(
         answer(6),
         NarInfoAnswer::Found {
-            text: b"x".to_vec(),
+            text: b"NarHash: x".to_vec(),
             max_age: Some(0)
         }
     );
     results.assert_found(item(7));
     assert_eq!(status(&results, 8), Some(501));
     assert_requested_once(&server);
+}
+
+#[test]
+fn a_page_for_everything_says_nothing_about_the_server() {
+    let page = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>";
+    let server = TestServer::start(move |mut peer| {
+        if peer.request().is_some() {
+            peer.send(page.as_bytes());
+            peer.close();
+        }
+    });
+    let results = look_up(quick(), server.spec(), &items(5));
+    for n in 0..5 {
+        let error = results.error(item(n));
+        assert!(error.is_unexpected_content(), "{error:?}");
+        assert_eq!(error.class(), HttpErrorClass::Transient);
+        assert_eq!(error.attempts, 1);
+    }
+    let error = results.cache_infos[0].as_ref().unwrap_err();
+    let text = error.without_url().to_string();
+    assert!(
+        text.starts_with("the response is not nix-cache-info but `text/html`"),
+        "{text}"
+    );
+    let is_limit =
+        |property: &ServerProperty| matches!(property, ServerProperty::RequestsPerConnection(_));
+    assert!(!results.properties.iter().any(is_limit));
+    assert!(results.down.is_empty());
 }
 
 #[test]

@@ -243,8 +243,13 @@ fn statuses_that_are_not_a_nar() {
         );
     }
     let server = TestServer::answering(|_| response("200 OK", "Content-Encoding: gzip\r\n", "x"));
-    let error = open(quick(), request(&server)).unwrap_err();
-    assert!(matches!(error.kind(), HttpErrorKind::ContentEncoding(_)));
+    let (_, error) = read(&mut open(quick(), request(&server)).unwrap());
+    let error = error.unwrap();
+    assert!(matches!(
+        error.kind(),
+        HttpErrorKind::ContentEncoding { .. }
+    ));
+    assert_eq!(error.class(), HttpErrorClass::Refused);
     let server = TestServer::start(Peer::stall);
     let options = Options {
         connect_timeout: Duration::from_millis(50),

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf as _, Bytes};
 use url::Url;
 
+use crate::format::compression::Compression;
 use crate::format::server_list::ServerIndex;
 use crate::http::{Client, HttpError, NarBody, NarRequest, RetryPolicy};
 use crate::substitute::cancel::Cancel;
@@ -47,6 +48,8 @@ pub(super) struct BodyRequest {
     pub(super) url: Url,
     /// The server that it is fetched from.
     pub(super) server: ServerIndex,
+    /// How the file is compressed.
+    pub(super) compression: Compression,
     /// What happens when it breaks.
     pub(super) retries: Arc<ItemRetries>,
     /// The size of the file, if that is known beforehand.
@@ -83,6 +86,7 @@ pub(super) struct ResumableBody {
     pub(super) client: Arc<Client>,
     pub(super) url: Url,
     pub(super) server: ServerIndex,
+    pub(super) compression: Compression,
     pub(super) retries: Arc<ItemRetries>,
     pub(super) stream: BodyStream,
     pub(super) connections: SegmentConnections,
@@ -122,6 +126,7 @@ impl ResumableBody {
         let BodyRequest {
             url,
             server,
+            compression,
             retries,
             size,
             prefetched,
@@ -139,14 +144,8 @@ impl ResumableBody {
                 )
             }
             None => {
-                let body = client.nar(request_without_retries(
-                    &url,
-                    &cancel,
-                    retries.rate_window(server),
-                ))?;
-                if let Some(target) = body.redirected_to() {
-                    retries.health().redirect_answered(target);
-                }
+                let request = request_without_retries(&url, &cancel, retries.rate_window(server));
+                let body = open_first(&client, request, compression, &retries)?;
                 let (length, validator) = (body.content_length(), range_validator(&body));
                 (BodyStream::Network(Box::new(body)), length, validator)
             }
@@ -156,6 +155,7 @@ impl ResumableBody {
             client,
             url,
             server,
+            compression,
             retries,
             stream,
             connections,
@@ -325,6 +325,23 @@ impl ResumableBody {
         tracing::debug!(start, end, "requesting segments");
         Segments::start(&self.client, part, self.cancel.flag(), &self.connections)
     }
+}
+
+/// Requests a file with this compression for the first time.
+fn open_first(
+    client: &Client,
+    request: NarRequest,
+    compression: Compression,
+    retries: &ItemRetries,
+) -> Result<NarBody, HttpError> {
+    let body = client.nar(NarRequest {
+        compression: Some(compression),
+        ..request
+    })?;
+    if let Some(target) = body.redirected_to() {
+        retries.health().redirect_answered(target);
+    }
+    Ok(body)
 }
 
 /// A request of the whole file in a single attempt: [`ItemRetries`] decides about further ones.

@@ -51,6 +51,7 @@ pub(crate) fn begin(
     candidate: &DownloadCandidate,
 ) -> Result<Box<dyn PrefetchedNar>, Arc<HttpError>> {
     let request = NarRequest {
+        compression: Some(candidate.compression),
         retry_policy: Some(RetryPolicy::once()),
         // The transfer itself requests it again.
         rate_window: Some(IMPATIENT_WINDOW),

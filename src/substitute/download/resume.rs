@@ -109,7 +109,10 @@ impl ResumableBody {
     /// A request for the whole file.
     fn request(&self) -> NarRequest {
         let rate_window = self.retries.rate_window(self.server);
-        request_without_retries(&self.url, &self.cancel, rate_window)
+        NarRequest {
+            compression: Some(self.compression),
+            ..request_without_retries(&self.url, &self.cancel, rate_window)
+        }
     }
 
     /// Requests what has not been received; `None` when that cannot be done.

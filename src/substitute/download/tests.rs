@@ -17,6 +17,7 @@ use url::Url;
 use super::body::{BodyRequest, ResumableBody};
 use super::counters::TransferCounters;
 use super::segments::SegmentConnections;
+use crate::format::compression::Compression;
 use crate::format::server_list::ServerIndex;
 use crate::format::server_url::ServerUrl;
 use crate::http::{Client, Options};
@@ -244,6 +245,7 @@ fn read_all(
     let client = Arc::new(Client::new(options).unwrap());
     let wanted = BodyRequest {
         server: ServerIndex::FIRST,
+        compression: Compression::None,
         retries: retries(&url, retry_time),
         url,
         size,

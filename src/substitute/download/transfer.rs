@@ -130,6 +130,7 @@ impl NarStream {
         let wanted = BodyRequest {
             url: candidate.url.clone(),
             server: candidate.server,
+            compression: candidate.compression,
             retries,
             size,
             prefetched,

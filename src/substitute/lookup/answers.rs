@@ -130,15 +130,21 @@ impl LookupEngine {
     }
 
     /// A server gave no usable answer. That it is down is recorded of the server; an error
-    /// response about this item is cached for the item.
+    /// response about this item is cached for the item, but not a page instead of a narinfo: it may
+    /// come from the network's login.
     fn failed(&mut self, server: ServerIndex, hash_part: &HashPart, error: HttpError) {
-        let (has_response, is_shortage) = (error.status().is_some(), error.is_shortage());
+        let (has_status, is_shortage) = (error.status().is_some(), error.is_shortage());
+        let has_response = has_status || error.is_unexpected_content();
         let retry_after = error.retry_after().map(|wait| wait.as_secs());
         let failure = LookupFailure::Request(Arc::new(error));
 
         let mut expires_at = None;
         if has_response {
             self.note_answer(server);
+        } else {
+            self.servers[server].note_failure();
+        }
+        if has_status {
             let now = self.setup.clock.unix_seconds();
             let answer = CachedAnswer::Transient {
                 reason: failure.to_string().into(),
@@ -147,8 +153,6 @@ impl LookupEngine {
             let entry = ttl.entry(answer, AnswerKind::Transient, retry_after, now);
             expires_at = Some(entry.expires_at);
             self.queue_cache_entry(server, *hash_part, entry);
-        } else {
-            self.servers[server].note_failure();
         }
 
         let outcome = if is_shortage {
@@ -205,10 +209,6 @@ impl LookupEngine {
                 (LookupOutcome::Refused(refusal), Some(offer), None)
             }
             VerificationOutcome::Unreadable(why) => (LookupOutcome::Unreadable(why), None, None),
-            VerificationOutcome::Page => {
-                let failure = LookupFailure::Page;
-                (LookupOutcome::Failed(failure), None, None)
-            }
         };
 
         let answer = ServerAnswer {
@@ -270,8 +270,7 @@ impl LookupEngine {
             }
             // The narinfo of another item is no answer for this one.
             VerificationOutcome::Refused(_, Refusal::WrongItem { .. })
-            | VerificationOutcome::Unreadable(_)
-            | VerificationOutcome::Page => return None,
+            | VerificationOutcome::Unreadable(_) => return None,
             VerificationOutcome::Refused(offer, refusal) => {
                 let path = self.items[item].lookup.path.clone();
                 let (refusal, offer) = (refusal.clone(), offer.clone());

@@ -417,7 +417,7 @@ fn a_page_is_no_refusal() {
         let found = one(&machine.resolver(), TOOLS);
         assert_eq!(found.status, ItemStatus::Unknown, "{page}");
         let text = found.answers.iter().next().unwrap().outcome.to_string();
-        assert_eq!(text, "failed: it sent a page instead of a narinfo");
+        assert_eq!(text, "failed: the response is not a narinfo");
     }
 }
 

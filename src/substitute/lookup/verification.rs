@@ -61,8 +61,6 @@ pub(super) enum VerificationOutcome {
     Authorized(Authority, NarOffer),
     Refused(NarOffer, Refusal),
     Unreadable(UnreadableNarInfo),
-    /// It is a page.
-    Page,
 }
 
 /// What texts are checked against.
@@ -134,17 +132,6 @@ impl Verifier {
             bytes,
             origin,
         } = text;
-        if is_page(&bytes) {
-            let step = Step::Decided(VerificationOutcome::Page);
-            let parsed = Parsed {
-                item,
-                server,
-                path,
-                origin,
-            };
-            return (parsed, step);
-        }
-
         let narinfo = String::from_utf8(bytes)
             .map_err(|_| UnreadableNarInfo::NotUtf8)
             .and_then(|text| {
@@ -185,13 +172,6 @@ impl Verifier {
             Err(_) => Step::Claimed(narinfo),
         }
     }
-}
-
-/// Whether `text` is a page in HTML or XML, or a JSON object: what login pages of networks, object
-/// stores and web applications answer to everything, with status 200.
-fn is_page(text: &[u8]) -> bool {
-    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
-    matches!(text.trim_ascii_start().first(), Some(b'<' | b'{'))
 }
 
 /// A text that was read.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::http::content_encoding::ContentEncodings;
 use crate::http::lookup::response::{ResponseHead, max_age};
 use crate::http::retry::parse_retry_after;
 
@@ -99,7 +100,7 @@ fn answers_without_a_body() {
 fn fields() {
     let head = one(
         "HTTP/1.1 404 No\r\nCONTENT-LENGTH: 0\r\ncache-control: public, Max-Age=300\r\nx-baking: 1\r\n\
-         Location: /x\r\nContent-Encoding: gzip\r\nRetry-After: 7\r\n\r\n",
+         Location: /x\r\nContent-Encoding: gzip\r\nContent-Type: text/plain\r\nRetry-After: 7\r\n\r\n",
     )
     .head;
     let expected = ResponseHead {
@@ -109,7 +110,8 @@ fn fields() {
         preparing: true,
         retry_after: Some(Duration::from_secs(7)),
         location: Some("/x".into()),
-        encoding: Some("gzip".into()),
+        encodings: ContentEncodings::parse("gzip"),
+        content_type: Some("text/plain".into()),
     };
     assert_eq!(head, expected);
 }
