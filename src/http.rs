@@ -26,7 +26,7 @@ mod retry;
 
 pub(crate) use client::Client;
 pub(crate) use download::body::NarBody;
-pub(crate) use download::nar::{BodyStatus, NarRequest};
+pub(crate) use download::nar::{BodyStatus, NarRequest, RangeSupport};
 pub(crate) use error::{HttpError, HttpErrorClass, Outage, is_shortage};
 pub(crate) use lookup::cache_info::CacheInfoResponse;
 pub(crate) use lookup::client::Lookups;

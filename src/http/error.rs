@@ -40,6 +40,12 @@ impl HttpError {
         Self::new(url, HttpErrorKind::Truncated { received, expected })
     }
 
+    /// The file at `url` ended after `received` bytes as if it were complete, but is not.
+    #[must_use]
+    pub(crate) fn ended_early(url: &Url, received: u64) -> Self {
+        Self::new(url, HttpErrorKind::EndedEarly(received))
+    }
+
     /// No request for `url` was sent, because network access is not allowed.
     #[must_use]
     pub(crate) fn offline(url: &Url) -> Self {

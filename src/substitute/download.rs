@@ -1,5 +1,6 @@
 //! One nar from a server to its reader: the choice of download, the transfer, retries.
 
+mod backoff;
 mod body;
 mod buffers;
 pub(crate) mod choice;
@@ -9,6 +10,8 @@ mod input;
 pub(crate) mod prefetch;
 mod resume;
 pub(crate) mod retries;
+mod segment_fetch;
+mod segmentation;
 mod segments;
 pub(crate) mod transfer;
 mod trial;

@@ -21,7 +21,7 @@ use super::chunks::ChunkReader;
 use super::client::LibraryRequest;
 use super::encoded::EncodedBody;
 use super::file::{self, FileBody};
-use super::nar::{BodyHead, BodyStatus, NarRequest, range_header};
+use super::nar::{BodyHead, BodyStatus, NarRequest, RangeSupport, range_header};
 use super::network_chunks::{Chunk, NetworkChunks, canceled, is_set, until_set};
 use crate::format::server_url::redacted;
 use crate::http::error::{HttpError, HttpErrorKind};
@@ -70,8 +70,8 @@ impl NarBody {
 
     /// Whether the server says that ranges can be requested.
     #[must_use]
-    pub(crate) fn accepts_ranges(&self) -> bool {
-        self.head.accepts_ranges
+    pub(crate) fn ranges(&self) -> RangeSupport {
+        self.head.ranges
     }
 
     /// Where the server redirected to, if another server sends the body.

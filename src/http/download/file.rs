@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use url::Url;
 
-use super::nar::{BodyHead, BodyStatus, ByteRange};
+use super::nar::{BodyHead, BodyStatus, ByteRange, RangeSupport};
 use crate::http::content_encoding::ContentEncodings;
 use crate::http::error::HttpErrorKind;
 
@@ -80,7 +80,7 @@ pub(super) fn open_nar(
         encodings: ContentEncodings::default(),
         content_length: Some(announced),
         validator: None,
-        accepts_ranges: true,
+        ranges: RangeSupport::Announced,
         url: None,
     };
     let body = FileBody {

@@ -65,13 +65,34 @@ impl NarRequest {
 pub(crate) enum BodyStatus {
     /// All of it, whatever was requested.
     Full,
-    /// A range.
+    /// A range, which begins where the requested one does or before it.
     Partial {
         /// The position of its first byte.
         start: u64,
         /// The length of the whole file, if the server says so.
         total: Option<u64>,
     },
+}
+
+/// What a server says about requests for parts of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RangeSupport {
+    /// It answers them.
+    Announced,
+    /// Nothing.
+    Unknown,
+    /// It does not answer them.
+    Denied,
+}
+
+impl RangeSupport {
+    fn of(headers: &HeaderMap) -> Self {
+        match header(headers, "accept-ranges") {
+            _ if accepts_ranges(headers) => Self::Announced,
+            Some(value) if value.eq_ignore_ascii_case("none") => Self::Denied,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// What is known before the first byte.
@@ -84,7 +105,7 @@ pub(super) struct BodyHead {
     /// Bytes of the file.
     pub(super) content_length: Option<u64>,
     pub(super) validator: Option<String>,
-    pub(super) accepts_ranges: bool,
+    pub(super) ranges: RangeSupport,
     pub(super) url: Option<Url>,
 }
 
@@ -96,7 +117,7 @@ impl BodyHead {
         let status = match (response.status().as_u16(), start) {
             (200, _) => BodyStatus::Full,
             (206, Some(requested)) => match content_range(headers) {
-                Some((start, total)) if start == requested => BodyStatus::Partial { start, total },
+                Some((start, total)) if start <= requested => BodyStatus::Partial { start, total },
                 _ => return Err(HttpErrorKind::WrongRange),
             },
             (206, None) => return Err(HttpErrorKind::WrongRange),
@@ -114,7 +135,12 @@ impl BodyHead {
             body_bytes,
             content_length: body_bytes.filter(|_| is_plain),
             validator: validator(headers).filter(|_| is_plain),
-            accepts_ranges: is_partial || (accepts_ranges(headers) && is_plain),
+            ranges: match status {
+                BodyStatus::Partial { .. } => RangeSupport::Announced,
+                // They would be ranges of the encoded file.
+                BodyStatus::Full if !is_plain => RangeSupport::Denied,
+                BodyStatus::Full => RangeSupport::of(headers),
+            },
             url: Some(response.url().clone()),
             encodings,
         })

@@ -153,6 +153,9 @@ pub(crate) enum HttpErrorKind {
         /// Bytes announced.
         expected: u64,
     },
+    /// The body ended without an error after this many bytes, but what it is a part of did not.
+    #[error("the server ended the download early, after {0} bytes")]
+    EndedEarly(u64),
     /// The response contains another range than the requested one.
     #[error("the server sent another range than the requested one")]
     WrongRange,

@@ -43,7 +43,7 @@ fn a_whole_nar() {
     assert_eq!(body.status(), BodyStatus::Full);
     assert_eq!(body.content_length(), Some(36));
     assert_eq!(body.validator(), Some("\"v1\""));
-    assert!(body.accepts_ranges());
+    assert_eq!(body.ranges(), RangeSupport::Announced);
     let (bytes, error) = read(&mut body);
     assert_eq!(bytes, CONTENT.as_bytes());
     assert!(error.is_none());
@@ -184,10 +184,11 @@ fn ranges() {
 #[test]
 fn wrong_ranges_are_refused() {
     for fields in [
-        "Content-Range: bytes 9-19/36\r\n",
+        "Content-Range: bytes 11-20/36\r\n",
         "Content-Range: bytes 10-36/36\r\n",
         "Content-Range: bytes 10-9/36\r\n",
         "Content-Range: 10-19/36\r\n",
+        "Content-Range: lines 10-19/36\r\n",
         "",
     ] {
         let server = TestServer::answering(move |_| response("206 Part", fields, "0123456789"));
@@ -203,6 +204,19 @@ fn wrong_ranges_are_refused() {
             HttpErrorClass::Refused
         );
     }
+}
+
+#[test]
+fn a_range_that_begins_earlier_says_where() {
+    let fields = "Content-Range: bytes 9-18/36\r\n";
+    let server = TestServer::answering(move |_| response("206 Part", fields, "0123456789"));
+    let ranged = NarRequest {
+        range: Some((10, None)),
+        ..request(&server)
+    };
+    let total = Some(36);
+    let status = open(quick(), ranged).unwrap().status();
+    assert_eq!(status, BodyStatus::Partial { start: 9, total });
 }
 
 #[test]

@@ -2,8 +2,12 @@
 //!
 //! When the stream breaks off, the rest is requested with `Range` and `If-Range`. Whatever a server
 //! answers to that but the rest, the file is requested once more without a range, and what was
-//! received already is skipped. The decoder behind never notices. Whether the two halves belong together is decided by the nar's
-//! hash in the end, so a changed file cannot do harm.
+//! received already is skipped. The decoder behind never notices. Whether the two halves belong
+//! together is decided by the nar's hash in the end, so a changed file cannot do harm.
+//!
+//! A response without `Content-Length` that ends before the size in the narinfo is resumed like one
+//! that broke off. That size is not signed: when the file ends there again, it is the decoder that
+//! tells whether something is missing.
 //!
 //! The bytes may come from three places: one connection, several of them when one has turned
 //! out to be slow ([`Segments`]), or a download that was started ahead of time ([`PrefetchedNar`]). A slow
@@ -28,18 +32,14 @@ use crate::substitute::cancel::Cancel;
 use crate::substitute::download::counters::TransferCounters;
 use crate::substitute::download::prefetch::PrefetchedNar;
 use crate::substitute::download::retries::ItemRetries;
-use crate::substitute::download::segments::{
-    FirstSegment, SEGMENT_BYTES, SegmentConnections, SegmentedPart, Segments,
-};
+use crate::substitute::download::segments::{SegmentConnections, Segments};
 use crate::substitute::download::trial::Trial;
 
-/// Less than this is not worth more connections.
-const SEGMENTED_BYTES_MIN: u64 = 4 << 20;
-
-/// How far the stream may come before the first segment, which begins ahead of it, is complete.
-const FIRST_SEGMENT_LAG_BYTES: u64 = 2 * SEGMENT_BYTES;
 /// After this many requests for a range without progress, the file is requested whole.
 pub(super) const BROKEN_RANGES_MAX: u32 = 3;
+/// After this many requests whose responses ended at the same place, before the end that the narinfo
+/// says, that is where the file ends.
+const EARLY_ENDS_MAX: u32 = 2;
 /// Fewer bytes of a file than these, or its last ones, are no progress.
 const PROGRESS_BYTES: u64 = 64 << 10;
 
@@ -52,8 +52,10 @@ pub(super) struct BodyRequest {
     pub(super) compression: Compression,
     /// What happens when it breaks.
     pub(super) retries: Arc<ItemRetries>,
-    /// The size of the file, if that is known beforehand.
+    /// The size of the file, if that is certain beforehand.
     pub(super) size: Option<u64>,
+    /// Its size as the narinfo says, which is not signed.
+    pub(super) file_size: Option<u64>,
     /// A download that was started ahead of time.
     pub(super) prefetched: Option<Box<dyn PrefetchedNar>>,
     /// Connections that may be used besides the first.
@@ -69,6 +71,8 @@ pub(super) enum BodyStream {
     Segments(Segments),
     /// A download that was started ahead of time.
     Prefetched(Box<dyn PrefetchedNar>),
+    /// Nothing has been requested.
+    Unopened,
 }
 
 /// Whether segments of a file are considered.
@@ -105,8 +109,14 @@ pub(super) struct ResumableBody {
     /// Its bytes as the narinfo has them, for servers that do not say: `guix publish` sends
     /// uncompressed nars without a length, marks their end by nothing, and leaves the connection
     /// open.
-    pub(super) size: Option<u64>,
+    size: Option<u64>,
+    file_size: Option<u64>,
+    /// Where the last response ended before `file_size`, and how many in a row did.
+    early_ends: (u64, u32),
+    /// Names the version of the file.
     pub(super) validator: Option<String>,
+    /// The server says that parts of the file can be requested.
+    pub(super) announces_ranges: bool,
     /// What had been received when progress was last noted, or the stream resumed.
     pub(super) noted_at: u64,
     /// Requests for a range, one after the other, whose responses broke off before there was progress
@@ -129,35 +139,18 @@ impl ResumableBody {
             compression,
             retries,
             size,
+            file_size,
             prefetched,
             connections,
             cancel,
         } = wanted;
-        let (stream, content_length, validator) = match prefetched {
-            Some(prefetched) => {
-                let validator = prefetched.validator().map(str::to_owned);
-                let content_length = prefetched.content_length();
-                (
-                    BodyStream::Prefetched(prefetched),
-                    content_length,
-                    validator,
-                )
-            }
-            None => {
-                let request = request_without_retries(&url, &cancel, retries.rate_window(server));
-                let body = open_first(&client, request, compression, &retries)?;
-                let (length, validator) = (body.content_length(), range_validator(&body));
-                (BodyStream::Network(Box::new(body)), length, validator)
-            }
-        };
-
-        Ok(Self {
+        let mut body = Self {
             client,
             url,
             server,
             compression,
             retries,
-            stream,
+            stream: BodyStream::Unopened,
             connections,
             requested_segments: None,
             segment_use: SegmentUse::Allowed,
@@ -165,14 +158,28 @@ impl ResumableBody {
             chunk: Bytes::new(),
             received: 0,
             repeated: 0,
-            content_length,
+            content_length: None,
             size,
-            validator,
+            file_size,
+            early_ends: (0, 0),
+            validator: None,
+            announces_ranges: false,
             noted_at: 0,
             broken_ranges: 0,
             cancel,
             shared,
-        })
+        };
+
+        match prefetched {
+            Some(prefetched) => {
+                body.content_length = prefetched.content_length();
+                body.validator = prefetched.validator().map(str::to_owned);
+                body.announces_ranges = body.validator.is_some();
+                body.stream = BodyStream::Prefetched(prefetched);
+            }
+            None => body.reopen()?,
+        }
+        Ok(body)
     }
 
     /// The size of the file, when the server says so.
@@ -183,35 +190,71 @@ impl ResumableBody {
     /// Waits for more; `false` at the end.
     fn refill(&mut self) -> Result<bool, HttpError> {
         loop {
-            let is_at_size = self.size.is_some_and(|size| self.received >= size);
-            if self.content_length.is_none() && is_at_size {
+            if self.is_complete() {
                 return Ok(self.ended());
             }
             match self.next_chunk() {
-                Ok(None) => match self.content_length.or(self.size) {
-                    // A server may give less of the rest than was requested.
-                    Some(length) if self.received < length => {
-                        self.resume(HttpError::truncated(&self.url, self.received, length))?;
-                    }
-                    _ => return Ok(self.ended()),
-                },
                 Ok(Some(chunk)) => {
-                    self.chunk = chunk;
-                    let repeated = self.repeated.min(self.chunk.len() as u64);
-                    self.repeated -= repeated;
-                    self.chunk
-                        .advance(usize::try_from(repeated).unwrap_or(usize::MAX));
-                    if !self.chunk.is_empty() {
-                        self.received += self.chunk.len() as u64;
-                        self.shared.received.store(self.received, Ordering::Relaxed);
-                        self.note_progress();
-                        self.consider_segments();
+                    if self.take_new(chunk) {
                         return Ok(true);
                     }
                 }
+                Ok(None) => match self.truncation() {
+                    Some(error) => self.resume(error)?,
+                    None => return Ok(self.ended()),
+                },
+                // Without a length, such a response may be complete.
+                Err(_) if self.is_at_file_size() => return Ok(self.ended()),
                 Err(error) => self.resume(error)?,
             }
         }
+    }
+
+    /// Whether nothing new can follow, although the response has not ended.
+    fn is_complete(&self) -> bool {
+        match self.content_length {
+            Some(length) => self.repeated > 0 && self.received >= length,
+            None => self.size.is_some_and(|size| self.received >= size),
+        }
+    }
+
+    fn is_at_file_size(&self) -> bool {
+        self.content_length.is_none() && self.file_size == Some(self.received)
+    }
+
+    /// Takes what `chunk` has besides bytes that have arrived before; false when that is nothing.
+    fn take_new(&mut self, chunk: Bytes) -> bool {
+        self.chunk = chunk;
+        let repeated = self.repeated.min(self.chunk.len() as u64);
+        self.repeated -= repeated;
+        self.chunk
+            .advance(usize::try_from(repeated).unwrap_or(usize::MAX));
+        if self.chunk.is_empty() {
+            return false;
+        }
+
+        self.received += self.chunk.len() as u64;
+        self.shared.received.store(self.received, Ordering::Relaxed);
+        self.note_progress();
+        self.consider_segments();
+        true
+    }
+
+    /// What is wrong with a response that has ended, if it is too short.
+    fn truncation(&mut self) -> Option<HttpError> {
+        // A server may give less of the rest than was requested.
+        if let Some(length) = self.content_length.or(self.size) {
+            let is_short = self.received < length;
+            return is_short.then(|| HttpError::truncated(&self.url, self.received, length));
+        }
+
+        let file_size = self.file_size.filter(|size| self.received < *size);
+        let error = HttpError::truncated(&self.url, self.received, file_size?);
+        self.early_ends = match self.early_ends {
+            (place, count) if place == self.received => (place, count + 1),
+            _ => (self.received, 1),
+        };
+        (self.early_ends.1 < EARLY_ENDS_MAX).then_some(error)
     }
 
     /// Reports that the server delivers.
@@ -228,6 +271,12 @@ impl ResumableBody {
     /// The file has arrived; there is no more.
     fn ended(&mut self) -> bool {
         self.retries.progressed(self.server);
+        let is_length_known = self.content_length.or(self.size).is_some();
+        if !is_length_known && self.file_size != Some(self.received) {
+            // The decoder may miss something.
+            let error = HttpError::ended_early(&self.url, self.received);
+            let _ = self.shared.early_end.set(Arc::new(error));
+        }
         false
     }
 
@@ -236,6 +285,7 @@ impl ResumableBody {
         let chunk = match &mut self.stream {
             BodyStream::Network(body) => body.next_chunk(),
             BodyStream::Segments(segments) => segments.next_chunk(),
+            BodyStream::Unopened => Ok(None),
             BodyStream::Prefetched(prefetched) => match prefetched.next_chunk() {
                 Ok(chunk) => Ok(chunk),
                 // Its cause is logged where it was started; the rest is requested here.
@@ -259,89 +309,6 @@ impl ResumableBody {
         }
         chunk
     }
-
-    /// Requests segments when the network is what the decoder waits for, and goes on with them once the
-    /// first one has arrived.
-    fn consider_segments(&mut self) {
-        let Some(segments) = self.requested_segments.take() else {
-            if self.is_worth_segments() {
-                self.requested_segments = self.request_segments();
-            }
-            return;
-        };
-
-        let start = segments.start_offset();
-        match segments.first() {
-            FirstSegment::Complete if self.received >= start => {
-                tracing::debug!(start, "going on with segments");
-                self.repeated = self.received - start;
-                self.retries.note_range_used();
-                self.stream = BodyStream::Segments(segments);
-            }
-            FirstSegment::Refused => {
-                tracing::debug!(
-                    server = self.retries.server_url(self.server),
-                    "the server does not give parts of files"
-                );
-                self.segment_use = SegmentUse::Refused;
-                self.retries.health().refuses_ranges(self.server);
-            }
-            FirstSegment::Broken => self.segment_use = SegmentUse::AfterResume,
-            // The stream is faster.
-            FirstSegment::Requested if self.received >= start + FIRST_SEGMENT_LAG_BYTES => {
-                self.segment_use = SegmentUse::AfterResume;
-            }
-            FirstSegment::Requested | FirstSegment::Complete => {
-                self.requested_segments = Some(segments);
-            }
-        }
-    }
-
-    /// Whether the stream is slow, and enough is left to gain something.
-    fn is_worth_segments(&self) -> bool {
-        let Some(end) = self.content_length else {
-            return false;
-        };
-
-        self.segment_use == SegmentUse::Allowed
-            && !matches!(self.stream, BodyStream::Segments(_))
-            && end.saturating_sub(self.received) >= SEGMENTED_BYTES_MIN
-            && self.trial.is_slow(&self.shared)
-            && self.retries.health().takes_ranges(self.server)
-    }
-
-    /// Requests segments of what the stream will not have delivered by the time they arrive.
-    fn request_segments(&self) -> Option<Segments> {
-        let (validator, end) = (self.validator.clone()?, self.content_length?);
-        let start = self.received + SEGMENT_BYTES;
-        let part = SegmentedPart {
-            url: self.url.clone(),
-            validator,
-            start,
-            end,
-            rate_window: self.retries.rate_window(self.server),
-        };
-
-        tracing::debug!(start, end, "requesting segments");
-        Segments::start(&self.client, part, self.cancel.flag(), &self.connections)
-    }
-}
-
-/// Requests a file with this compression for the first time.
-fn open_first(
-    client: &Client,
-    request: NarRequest,
-    compression: Compression,
-    retries: &ItemRetries,
-) -> Result<NarBody, HttpError> {
-    let body = client.nar(NarRequest {
-        compression: Some(compression),
-        ..request
-    })?;
-    if let Some(target) = body.redirected_to() {
-        retries.health().redirect_answered(target);
-    }
-    Ok(body)
 }
 
 /// A request of the whole file in a single attempt: [`ItemRetries`] decides about further ones.
@@ -356,13 +323,6 @@ pub(super) fn request_without_retries(
         stop: Some(cancel.flag()),
         ..NarRequest::new(url.clone())
     }
-}
-
-/// What names this version of the file, if parts of it can be requested.
-pub(super) fn range_validator(body: &NarBody) -> Option<String> {
-    body.validator()
-        .filter(|_| body.accepts_ranges())
-        .map(str::to_owned)
 }
 
 impl Read for ResumableBody {

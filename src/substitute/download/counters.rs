@@ -10,6 +10,8 @@ use crate::http::HttpError;
 pub(super) struct TransferCounters {
     /// The first failure of the network.
     pub(super) failure: OnceLock<Arc<HttpError>>,
+    /// The bytes came to an end that may not be that of the file.
+    pub(super) early_end: OnceLock<Arc<HttpError>>,
     /// Compressed bytes received.
     pub(super) received: AtomicU64,
     /// Microseconds spent waiting for the network.

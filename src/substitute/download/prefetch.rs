@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::format::store_path::StorePath;
-use crate::http::{HttpError, NarBody, NarRequest, RetryPolicy};
+use crate::http::{HttpError, NarBody, NarRequest, RangeSupport, RetryPolicy};
 use crate::substitute::download::choice::DownloadCandidate;
 use crate::substitute::download::segments::IMPATIENT_WINDOW;
 use crate::substitute::network::Network;
@@ -75,7 +75,7 @@ impl PrefetchedNar for NarBody {
     }
 
     fn validator(&self) -> Option<&str> {
-        NarBody::validator(self).filter(|_| self.accepts_ranges())
+        NarBody::validator(self).filter(|_| self.ranges() == RangeSupport::Announced)
     }
 
     fn next_chunk(&mut self) -> io::Result<Option<Bytes>> {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::format::server_list::ServerIndex;
 use crate::http::{HttpError, Outage};
 use crate::substitute::cancel::Cancel;
+use crate::substitute::download::backoff::{FIRST_WAIT, QUICK_RETRIES, backoff};
 use crate::substitute::download::segments::IMPATIENT_WINDOW;
 use crate::substitute::network::Network;
 use crate::substitute::progress::{Progress, ProgressEvent};
@@ -56,18 +57,12 @@ struct RetryState {
     has_progressed: bool,
     /// When the last progress was made, or before it the first request.
     last_progress_at: Option<Instant>,
-    /// The current download has used a response to a request for a range.
-    is_range_used: bool,
+    /// The current download has joined the bytes of several responses.
+    is_joined: bool,
 }
 
-/// Waits that need no reason and no message: connections break now and then.
-const QUICK_RETRIES: u32 = 3;
 /// No quick retry is made after this time without progress.
 const QUICK_TIME: Duration = Duration::from_secs(2);
-/// The longest first wait. It doubles with each further one,
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// up to this.
-const WAIT_MAX: Duration = Duration::from_secs(4);
 /// How often a wait looks whether it is still wanted.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -123,15 +118,15 @@ impl ItemRetries {
         }
     }
 
-    /// The current download uses a response to a request for a range.
-    pub(crate) fn note_range_used(&self) {
-        self.state().is_range_used = true;
+    /// The current download joins the bytes of several responses.
+    pub(crate) fn note_joined(&self) {
+        self.state().is_joined = true;
     }
 
-    /// Whether the download that has ended used a response to a request for a range.
+    /// Whether the download that has ended joined the bytes of several responses.
     #[must_use]
-    pub(crate) fn take_range_used(&self) -> bool {
-        std::mem::take(&mut self.state().is_range_used)
+    pub(crate) fn take_joined(&self) -> bool {
+        std::mem::take(&mut self.state().is_joined)
     }
 
     /// Whether a server that does not fail, other than `server`, is known to have the item.
@@ -305,14 +300,6 @@ impl ItemRetries {
     }
 }
 
-/// The wait before a retry, `waits` of them included: between a half and the whole of a limit
-/// that doubles, so that many downloads do not return together.
-fn backoff(waits: u32, random: f64) -> Duration {
-    let doublings = waits.saturating_sub(1).min(16);
-    let limit = FIRST_WAIT.saturating_mul(1 << doublings).min(WAIT_MAX);
-    limit.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -366,21 +353,6 @@ mod tests {
         (0..20)
             .take_while(|_| retries.wait_to_resume(SERVER, &broken(), &|| false))
             .count()
-    }
-
-    #[test]
-    fn waits_double_up_to_a_limit() {
-        for (waits, least, most) in [
-            (1, 50, 100),
-            (2, 100, 200),
-            (3, 200, 400),
-            (4, 400, 800),
-            (7, 2000, 4000),
-            (100, 2000, 4000),
-        ] {
-            assert_eq!(backoff(waits, 0.0), Duration::from_millis(least));
-            assert_eq!(backoff(waits, 1.0), Duration::from_millis(most));
-        }
     }
 
     #[test]

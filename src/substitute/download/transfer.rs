@@ -133,6 +133,7 @@ impl NarStream {
             compression: candidate.compression,
             retries,
             size,
+            file_size: candidate.file_size,
             prefetched,
             connections: budget.connections.clone(),
             cancel: cancel.clone(),
@@ -277,6 +278,12 @@ impl Decode {
             let before = Instant::now();
             let is_unwanted = !bytes.is_empty() && self.to_reader.send(bytes).is_err();
             blocked += before.elapsed();
+            if is_last
+                && left > 0
+                && let Some(end) = self.shared.early_end.get()
+            {
+                return Err(TransferError::Network(Arc::clone(end)));
+            }
             if is_last || is_unwanted {
                 break;
             }
@@ -299,7 +306,11 @@ impl Decode {
         if let Some(error) = self.stopped.error() {
             return error;
         }
-        match self.shared.failure.get() {
+        let failure = self.shared.failure.get().or_else(|| {
+            let is_end = error.kind() == io::ErrorKind::UnexpectedEof;
+            self.shared.early_end.get().filter(|_| is_end)
+        });
+        match failure {
             Some(network) => TransferError::Network(Arc::clone(network)),
             None if is_out_of_memory(&error) => TransferError::NoMemory {
                 compression: self.compression,

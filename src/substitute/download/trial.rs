@@ -13,12 +13,18 @@ const BYTES_MIN: u64 = 512 << 10;
 /// and the least time for that.
 const TIME_MIN: Duration = Duration::from_millis(300);
 
+/// A connection takes about so many times as long to become fast as it takes to open: opening takes
+/// two round trips, and each further one doubles what is under way at the same time.
+const OPENINGS: u32 = 3;
+
 /// The measurement of one stream.
 pub(super) struct Trial {
     began: Instant,
     /// What the counters were when the stream began.
     streamed: u64,
     waited_micros: u64,
+    /// How long the server took to begin the stream, from the request on, if that is known.
+    opening: Duration,
     /// Bytes that the stream has to deliver. Doubled when segments break: what they have received
     /// ahead of the reader is requested again.
     bytes_min: u64,
@@ -31,13 +37,15 @@ impl Trial {
             began: Instant::now(),
             streamed: 0,
             waited_micros: 0,
+            opening: Duration::ZERO,
             bytes_min: BYTES_MIN,
         }
     }
 
-    /// Measures another stream.
-    pub(super) fn restart(&mut self, counters: &TransferCounters) {
+    /// Measures another stream, which began `opening` after its request.
+    pub(super) fn restart(&mut self, opening: Duration, counters: &TransferCounters) {
         self.began = Instant::now();
+        self.opening = opening;
         self.streamed = counters.streamed.load(Ordering::Relaxed);
         self.waited_micros = counters.waited_micros.load(Ordering::Relaxed);
     }
@@ -45,6 +53,14 @@ impl Trial {
     /// Segments broke: the next stream has to deliver more before they are requested again.
     pub(super) fn demand_more(&mut self) {
         self.bytes_min = self.bytes_min.saturating_mul(2);
+    }
+
+    /// The bytes that the stream delivers before another connection delivers as fast.
+    pub(super) fn bytes_until_as_fast(&self, counters: &TransferCounters) -> u64 {
+        let streamed = counters.streamed.load(Ordering::Relaxed) - self.streamed;
+        let time = self.opening.saturating_mul(OPENINGS).as_millis();
+        let bytes = u128::from(streamed) * time / self.began.elapsed().as_millis().max(1);
+        u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
     /// Whether the stream has delivered enough to decide, and most of the time was spent waiting.

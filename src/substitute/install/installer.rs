@@ -202,8 +202,9 @@ impl Installer {
         Arc::new(ItemRetries::new(context, find_servers))
     }
 
-    /// An attempt, and one more that requests the file whole when wrong bytes came of ranges: what
-    /// a server sends of a range may be wrong although the file is right.
+    /// An attempt, and one more that requests the file whole when wrong bytes came of several responses:
+    /// what a server sends of a range may be wrong although the file is right, and the file may have
+    /// changed between them.
     pub(super) fn attempt(
         &self,
         request: &UnpackRequest<'_>,
@@ -212,9 +213,9 @@ impl Installer {
         retries: &Arc<ItemRetries>,
     ) -> Result<Checked, AttemptError> {
         let attempted = self.attempt_once(request, candidate, start, retries);
-        let has_used_range = retries.take_range_used();
+        let is_joined = retries.take_joined();
         match attempted {
-            Err(error) if error.class() == FailureClass::Refused && has_used_range => {
+            Err(error) if error.class() == FailureClass::Refused && is_joined => {
                 retries.health().refuses_ranges(candidate.server);
                 self.attempt_once(request, candidate, DownloadStart::default(), retries)
             }

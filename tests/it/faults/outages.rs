@@ -2,7 +2,7 @@
 //! kept, and what the user sees.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -313,6 +313,56 @@ fn a_fetch_from_a_server_that_stays_silent_fails_after_the_retry_time() {
         assert!(began.elapsed() < Duration::from_secs(30), "{silence:?}");
         assert_eq!(lines_about_retries(&run), 1, "{}", run.stderr);
         assert_nothing(&sandbox);
+    }
+}
+
+/// A server that does not say how long nars are, and ends their first `cut_responses` responses early.
+fn without_length(fixture: &Fixture, cut_responses: usize) -> Server {
+    let (directory, requests) = (fixture.dir.clone(), AtomicUsize::new(0));
+    Server::start(move |request| {
+        let mut reply = Reply::file_or_range(&directory, request);
+        if request.path.starts_with("/nar/") {
+            reply.has_no_length = true;
+            if requests.fetch_add(1, Ordering::Relaxed) < cut_responses {
+                reply.cut_at = Some(100);
+            }
+        }
+        reply
+    })
+}
+
+#[test]
+fn a_nar_without_length_that_ends_early_is_resumed() {
+    let (sandbox, fixture) = only("zstd");
+    let server = without_length(&fixture, 1);
+    start(&sandbox, &server.url(), &[]).end().exits(0);
+    assert_complete(&sandbox);
+    let ranges = server.ranges_of("/nar/");
+    assert!(ranges.contains(&Some(100)), "{ranges:?}");
+}
+
+#[test]
+fn a_nar_that_always_ends_early_is_no_corrupt_one() {
+    for method in ["zstd", "lzip", "gzip"] {
+        for has_size in [true, false] {
+            let (sandbox, fixture) = only(method);
+            let directory = fixture.dir.clone();
+            let server = Server::start(move |request| {
+                let mut reply = Reply::file(&directory, request);
+                if request.path.ends_with(".narinfo") && !has_size {
+                    let text = String::from_utf8(reply.body).unwrap();
+                    reply.body = text.replace("FileSize: ", "OtherSize: ").into();
+                }
+                if request.path.starts_with("/nar/") {
+                    reply.has_no_length = true;
+                    reply.cut_at = Some(100);
+                }
+                reply
+            });
+            let run = start(&sandbox, &server.url(), &[]).end().exits(4);
+            run.says("the server ended the download");
+            assert_nothing(&sandbox);
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Reply {
     status: &'static str,
     headers: String,
     pub(crate) body: Vec<u8>,
+    /// Do not say how long the body is: the end of the connection ends it.
+    pub(crate) has_no_length: bool,
     /// Break the connection when so much of the body is sent.
     pub(crate) cut_at: Option<usize>,
     /// Send so many bytes at a time, and wait so long in between.
@@ -51,6 +53,7 @@ impl Reply {
             cut_at,
             drip,
             stall_at,
+            has_no_length: false,
             is_silent,
             is_endless,
             meanwhile: "",
@@ -124,10 +127,11 @@ impl Reply {
             }
             return Ok(false);
         }
-        let head = format!(
-            "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n",
-            body.len()
-        );
+        let length = match self.has_no_length {
+            true => "Connection: close".to_owned(),
+            false => format!("Content-Length: {}", body.len()),
+        };
+        let head = format!("HTTP/1.1 {status}\r\n{headers}{length}\r\n\r\n");
         stream.write_all(head.as_bytes())?;
         let end = self
             .cut_at
@@ -142,7 +146,7 @@ impl Reply {
         while self.stall_at.is_some() && !stopped.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(end == body.len())
+        Ok(end == body.len() && !self.has_no_length)
     }
 }
 

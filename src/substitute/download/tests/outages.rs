@@ -51,6 +51,8 @@ struct FailingServerState {
     was_down: bool,
     /// Connections that end with the server.
     connections: Vec<TcpStream>,
+    /// Bytes of the file.
+    sent: usize,
     whole_requests: usize,
     segment_requests_before: usize,
     segment_requests_after: usize,
@@ -119,6 +121,7 @@ impl FailingServer {
             for piece in self.file[first..end].chunks(PIECE_BYTES) {
                 stream.write_all(piece)?;
                 sent += piece.len();
+                self.state.lock().unwrap().sent += piece.len();
                 std::thread::sleep(PIECE_WAIT);
                 if sent >= SENT_BEFORE_OUTAGE || range.is_some() {
                     self.go_down_if_due(stream.local_addr()?);
@@ -176,6 +179,11 @@ fn segments_come_back_after_an_outage() {
                 assert_eq!(state.whole_requests, 1, "{start:?}: nothing is lost");
                 let segments = state.segment_requests_after;
                 assert!(segments >= 3, "{start:?}: {segments} segments");
+                let (sent, length) = (state.sent, server.file.len());
+                assert!(
+                    sent < length + length / 20,
+                    "{start:?}: {sent} bytes of {length}"
+                );
             });
         }
     });
