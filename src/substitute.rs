@@ -10,6 +10,7 @@ pub(crate) mod item_lookup;
 pub(crate) mod lookup;
 pub(crate) mod network;
 pub(crate) mod outcome;
+pub(crate) mod preparation;
 pub(crate) mod progress;
 pub(crate) mod servers;
 

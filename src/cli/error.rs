@@ -220,7 +220,7 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
         ItemError::NotAvailable {
             status: ItemStatus::Preparing,
             ..
-        } => "a server is preparing it; try again soon".to_owned(),
+        } => "with --wait, such as --wait 10m, it is fetched when it is ready".to_owned(),
         ItemError::NotAvailable {
             status: ItemStatus::Missing,
             ..

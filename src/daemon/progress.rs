@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::format::escape::printable;
+use crate::substitute::preparation::wait_text;
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::sync::lock;
 
@@ -236,6 +237,12 @@ impl Progress for ClientProgress {
                 self.log
                     .warn(&format!("{server} does not answer, retrying ({seconds} s)"));
             }
+            ProgressEvent::Preparing {
+                items,
+                waited,
+                limit,
+                is_first: true,
+            } => self.log.warn(&wait_text(items, waited, limit)),
             ProgressEvent::Warning(text) => self.log.warn(text),
             ProgressEvent::Started {
                 url, download_size, ..
@@ -250,6 +257,7 @@ impl Progress for ClientProgress {
             }
             ProgressEvent::Unpacked { downloaded, .. } => self.unpacked(downloaded),
             ProgressEvent::Looking { .. }
+            | ProgressEvent::Preparing { .. }
             | ProgressEvent::Planned { .. }
             | ProgressEvent::Registered { .. }
             | ProgressEvent::Failed { .. }

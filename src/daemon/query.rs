@@ -5,11 +5,15 @@
 //! others are answered from memory, and of all items on the client's command line.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::debug;
 
 use crate::format::store_path::{StoreDir, StorePath};
-use crate::substitute::lookup::{LookupScope, Resolver, SkipFilter};
+use crate::substitute::cancel::Cancel;
+use crate::substitute::item_lookup::ItemStatus;
+use crate::substitute::lookup::{LookupScope, Resolution, Resolver, SkipFilter};
+use crate::substitute::preparation::PreparationWait;
 
 use super::log::ClientLog;
 use super::prefetch::prefetcher::Prefetcher;
@@ -32,6 +36,10 @@ pub(crate) struct QueryHelper {
     pub(crate) client_items: Vec<StorePath>,
     /// The prefetcher and its socket, if nars are prefetched.
     pub(crate) prefetch: Option<(Arc<Prefetcher>, PrefetchServer)>,
+    /// How long items are waited for that servers are preparing.
+    pub(crate) wait: Duration,
+    /// Ends the waiting.
+    pub(crate) cancel: Cancel,
     /// Reports the progress of lookups to the client.
     pub(crate) progress: Arc<ClientProgress>,
     /// Messages for the client.
@@ -64,9 +72,7 @@ impl RequestHandler for QueryHelper {
             self.resolver.prefetch(items, closure);
         }
 
-        let resolution = self
-            .progress
-            .during_lookup(|| self.resolver.resolve(query.items, LookupScope::ItemsOnly));
+        let resolution = self.look_up(&query.items);
         match query.kind {
             QueryKind::Have => reply::have(&resolution.items, &self.store_dir),
             QueryKind::Info => {
@@ -80,6 +86,31 @@ impl RequestHandler for QueryHelper {
 }
 
 impl QueryHelper {
+    /// What servers have of `items`, after a while if they are still preparing some.
+    fn look_up(&self, items: &[StorePath]) -> Resolution {
+        let mut wait = PreparationWait::new(self.wait, self.cancel.clone());
+        loop {
+            let resolution = self.progress.during_lookup(|| {
+                self.resolver
+                    .resolve(items.to_vec(), LookupScope::ItemsOnly)
+            });
+            let preparing: Vec<StorePath> = resolution
+                .items
+                .iter()
+                .filter(|item| item.status == ItemStatus::Preparing)
+                .map(|item| item.path.clone())
+                .collect();
+            if preparing.is_empty() || !wait.has_time() {
+                return resolution;
+            }
+
+            wait.wait(preparing.len(), &*self.progress);
+            for item in preparing {
+                self.resolver.discard(item);
+            }
+        }
+    }
+
     /// The items on the client's command line that are not valid yet.
     fn take_client_items(&mut self) -> Vec<StorePath> {
         let mut items = std::mem::take(&mut self.client_items);

@@ -9,6 +9,7 @@ mod failure;
 mod fetch;
 mod plan;
 mod planner;
+mod preparing;
 mod registrar;
 mod registration;
 mod replan;

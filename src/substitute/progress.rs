@@ -47,6 +47,17 @@ pub(crate) enum ProgressEvent<'a> {
         /// For how long nothing has arrived.
         failing_for: Duration,
     },
+    /// Servers are preparing items, which are looked up again after a while; reported every second.
+    Preparing {
+        /// How many items.
+        items: usize,
+        /// For how long nothing has been ready.
+        waited: Duration,
+        /// For how long they are waited for.
+        limit: Duration,
+        /// Whether they have just been looked up.
+        is_first: bool,
+    },
     /// Something worth knowing that stops nothing.
     Warning(&'a str),
     /// An item's nar starts to arrive.

@@ -6,6 +6,7 @@ mod client;
 mod dispatch;
 mod file_servers;
 mod outages;
+mod preparing;
 mod random_faults;
 
 use std::io::{BufRead as _, BufReader, Write as _};

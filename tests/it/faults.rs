@@ -18,6 +18,7 @@ mod offsets;
 mod outages;
 mod output;
 mod pages;
+mod preparing;
 mod processes;
 mod random_faults;
 mod space;

@@ -124,6 +124,8 @@ fn query_helper(
             start_prefetching(socket, prefetcher)
         }),
         skip,
+        wait: context.settings.helper_wait,
+        cancel: context.cancel.clone(),
         progress,
         log,
     })

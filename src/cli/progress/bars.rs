@@ -8,6 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::output::{self, Verbosity, say};
 use crate::format::store_path::StorePath;
+use crate::substitute::preparation::wait_text;
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::sync::lock;
 
@@ -26,6 +27,7 @@ pub(super) struct Bars {
 struct BarsState {
     tally: Tally,
     lookups: Option<ProgressBar>,
+    preparing: Option<ProgressBar>,
     total: Option<ProgressBar>,
     downloads: HashMap<StorePath, ProgressBar>,
 }
@@ -64,6 +66,14 @@ impl Bars {
         bar.set_position(done as u64);
         let rate = done as f64 / bar.elapsed().as_secs_f64().max(0.1);
         bar.set_message(format!("{rate:.0}/s  {}", state.tally.servers));
+    }
+
+    fn preparing(&self, state: &mut BarsState, text: String) {
+        let bar = state.preparing.get_or_insert_with(|| {
+            self.screen
+                .add(ProgressBar::new(0).with_style(style("{wide_msg}")))
+        });
+        bar.set_message(text);
     }
 
     fn planned(&self, state: &mut BarsState, items: usize) {
@@ -112,7 +122,8 @@ impl Bars {
     }
 
     fn finish(state: &mut BarsState) {
-        let bars = state.lookups.take().into_iter().chain(state.total.take());
+        let bars = [&mut state.lookups, &mut state.preparing, &mut state.total];
+        let bars = bars.into_iter().filter_map(Option::take);
         for bar in bars.chain(state.downloads.drain().map(|(_, bar)| bar)) {
             bar.finish_and_clear();
         }
@@ -127,7 +138,19 @@ impl Progress for Bars {
 
         let mut state = lock(&self.state);
         state.tally.note(&event);
+        if let Some(bar) = state
+            .preparing
+            .take_if(|_| !matches!(event, ProgressEvent::Preparing { .. }))
+        {
+            bar.finish_and_clear();
+        }
         match event {
+            ProgressEvent::Preparing {
+                items,
+                waited,
+                limit,
+                ..
+            } => self.preparing(&mut state, wait_text(items, waited, limit)),
             ProgressEvent::Looking { .. } => self.looking(&mut state),
             ProgressEvent::Started {
                 item,

@@ -45,6 +45,15 @@ fn object(event: &ProgressEvent<'_>) -> Value {
             "event": "retrying", "server": server, "reason": reason.to_string(),
             "seconds": failing_for.as_secs(),
         }),
+        ProgressEvent::Preparing {
+            items,
+            waited,
+            limit,
+            ..
+        } => json!({
+            "event": "preparing", "items": items, "seconds": waited.as_secs(),
+            "limit_seconds": limit.as_secs(),
+        }),
         ProgressEvent::Warning(text) => json!({"event": "warning", "text": text}),
         ProgressEvent::Finished => json!({"event": "finished"}),
         ProgressEvent::Started { .. }

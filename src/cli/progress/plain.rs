@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::cli::output::{Verbosity, say};
+use crate::substitute::preparation::wait_text;
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::sync::lock;
 
@@ -32,6 +33,19 @@ impl Progress for PlainProgress {
     fn event(&self, event: ProgressEvent<'_>) {
         if let Some(line) = event_message(&event, self.verbosity) {
             say(&line);
+        }
+
+        if let ProgressEvent::Preparing {
+            items,
+            waited,
+            limit,
+            is_first,
+        } = event
+        {
+            if is_first {
+                say(&format!("subst: {}", wait_text(items, waited, limit)));
+            }
+            return;
         }
 
         let mut state = lock(&self.state);

@@ -72,6 +72,7 @@ impl Tally {
             ProgressEvent::Registered { .. }
             | ProgressEvent::ServerDown { .. }
             | ProgressEvent::Retrying { .. }
+            | ProgressEvent::Preparing { .. }
             | ProgressEvent::Warning(_)
             | ProgressEvent::SourceFailed { .. }
             | ProgressEvent::Finished => {}

@@ -70,6 +70,10 @@ pub(crate) struct Settings {
     pub(crate) read_ahead: usize,
     /// How long a server that has answered before is retried without progress.
     pub(crate) retry_time: Duration,
+    /// How long items are waited for that servers are preparing, by commands
+    pub(crate) wait: Duration,
+    /// and by the daemon's helper.
+    pub(crate) helper_wait: Duration,
     /// Directories for the lookup cache, best first.
     pub(crate) cache_dirs: Vec<PathBuf>,
     /// What hints have to repeat.
@@ -155,6 +159,8 @@ impl Settings {
             http,
             read_ahead: with_default(chosen.read_ahead).0,
             retry_time: with_default(chosen.retry_time),
+            wait: with_default(chosen.wait),
+            helper_wait: with_default(chosen.helper_wait),
             store_kind,
             layout,
         })

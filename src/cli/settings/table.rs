@@ -193,6 +193,22 @@ settings! {
         details: "Only a server that has answered before is retried; progress restarts the time. \
             The helper of guix-daemon retries for at most 20 s.",
     }
+    wait: Duration {
+        key: "wait",
+        option: Some("--wait"),
+        value_name: "DURATION",
+        variable: Some("SUBST_WAIT"),
+        default: Some("0s"),
+        help: "Wait up to DURATION for items that servers are still preparing",
+        details: "Everything else is fetched meanwhile; when some are ready, the time starts over.",
+    }
+    helper_wait: Duration {
+        key: "helper-wait",
+        variable: Some("SUBST_HELPER_WAIT"),
+        default: Some("0s"),
+        help: "Let the helper of guix-daemon wait this long for items that servers are preparing",
+        details: "Its queries are answered when the items are ready.",
+    }
     connections: Count<1, 1024> {
         key: "connections",
         option: Some("--connections"),

@@ -355,6 +355,18 @@ impl ItemError {
             .collect()
     }
 
+    /// Whether a server has the item soon.
+    #[must_use]
+    pub(crate) fn is_preparing(&self) -> bool {
+        matches!(
+            self,
+            Self::NotAvailable {
+                status: ItemStatus::Preparing,
+                ..
+            }
+        )
+    }
+
     /// Whether some server's narinfo may be out of date: the nar that it leads to is not there, or
     /// is not the one that it describes.
     #[must_use]

@@ -21,6 +21,7 @@ use crate::substitute::closure::TICK;
 use crate::substitute::install::item::AllowedBuilds;
 use crate::substitute::install::{AvailableItem, Installer, ItemError};
 use crate::substitute::lookup::Resolver;
+use crate::substitute::preparation::PreparationWait;
 use crate::substitute::progress::{ProgressEvent, with_ticks};
 
 use super::report::FetchReportItem;
@@ -97,7 +98,7 @@ fn unpack(
     destination: &Destination,
     report_item: &mut FetchReportItem,
 ) -> Result<(), ItemError> {
-    let item = AvailableItem::find(installer, resolver, &report_item.path)?;
+    let item = find(context, installer, resolver, &report_item.path)?;
     report_item.download_size = item.download_size();
     report_item.nar_size = Some(item.nar_size());
 
@@ -111,6 +112,25 @@ fn unpack(
         staging.publish(checked, sync)?;
         Ok(())
     })
+}
+
+/// Finds out who has the item, after a while if servers are still preparing it.
+fn find(
+    context: &Context,
+    installer: &Installer,
+    resolver: &Resolver,
+    path: &StorePath,
+) -> Result<AvailableItem, ItemError> {
+    let mut wait = PreparationWait::new(context.settings.wait, context.cancel.clone());
+    loop {
+        match AvailableItem::find(installer, resolver, path) {
+            Err(error) if error.is_preparing() && wait.has_time() => {
+                wait.wait(1, &*context.progress);
+                resolver.discard(path.clone());
+            }
+            found => return found,
+        }
+    }
 }
 
 /// Reports the progress of `work`, which unpacks the item of `report_item`.

@@ -13,6 +13,7 @@ use crate::store::{Remedy, Store, StoreError};
 use crate::substitute::closure::{
     ClosureFetch, FetchOutcome, FetchPlan, OnFailure, Planner, References, StoreView,
 };
+use crate::substitute::preparation::PreparationWait;
 
 use super::report::FetchReport;
 use super::{dry_run, output_tree};
@@ -51,14 +52,15 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
 
     let wanted: HashSet<&StorePath> = paths.iter().collect();
     let mut printed = Ok(());
-    let outcome = fetch.run(&planner, plan, &mut |path| {
+    let wait = PreparationWait::new(context.settings.wait, context.cancel.clone());
+    let outcome = fetch.run_with_waits(&planner, &paths, plan, wait, &mut |path| {
         if wanted.contains(path) && printed.is_ok() && !context.settings.json {
             let name = context.settings.store_dir().full_name(path);
             context
                 .progress
                 .aside(&mut || printed = context.output.line(&name));
         }
-    });
+    })?;
 
     report.replanned(&outcome);
     // Both databases wait for the disk when they are closed: not one after the other. The resolver

@@ -42,7 +42,9 @@ fn of_group(kind: MissGroup, advice: &Advice) -> String {
             );
         }
         MissGroup::Preparing if advice.offline => advice.newer_answer(),
-        MissGroup::Preparing => "ask again in a few minutes; built here it may be sooner or later",
+        MissGroup::Preparing => {
+            "`subst fetch --wait 5m` waits until it is ready; built here it may be sooner"
+        }
         MissGroup::ServerDown | MissGroup::ServerSkipped => {
             let (servers, newer) = (advice.servers(), advice.newer_answer());
             return format!("`{servers}` shows which servers respond; {newer}");

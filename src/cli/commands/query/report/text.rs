@@ -221,7 +221,9 @@ fn conclusion(items: &[ReportItem]) -> Vec<String> {
     let to_build = output::count(to_build, "item", "items");
     let mut text = format!("to be built now: {to_build}");
     if preparing > 0 {
-        text.push_str(&format!("; {preparing} of them may be available soon"));
+        text.push_str(&format!(
+            "; {preparing} of them may be available soon (`subst fetch --wait`)"
+        ));
     }
     if open > 0 {
         text.push_str(&format!(

@@ -1,0 +1,102 @@
+//! Fetches although servers are still preparing items: everything else first, and these later.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::format::store_path::StorePath;
+use crate::store::StoreError;
+use crate::substitute::closure::fetch::{ClosureFetch, FetchOutcome, OnFailure};
+use crate::substitute::closure::plan::FetchPlan;
+use crate::substitute::closure::planner::Planner;
+use crate::substitute::install::ItemError;
+use crate::substitute::preparation::PreparationWait;
+use crate::substitute::progress::ProgressEvent;
+
+impl ClosureFetch {
+    /// Carries `plan` for `paths` out like [`ClosureFetch::run`], and again for what servers were
+    /// preparing, as long as `wait` allows. A failure for another reason ends the waiting.
+    ///
+    /// # Errors
+    /// Those of planning.
+    pub(crate) fn run_with_waits(
+        &self,
+        planner: &Planner,
+        paths: &[StorePath],
+        mut plan: FetchPlan,
+        mut wait: PreparationWait,
+        valid: &mut dyn FnMut(&StorePath),
+    ) -> Result<FetchOutcome, StoreError> {
+        let mut total = FetchOutcome::default();
+        loop {
+            let preparing = plan.preparing();
+            let is_hopeless =
+                self.on_failure == OnFailure::Stop && plan.failed.iter().any(is_final);
+            if preparing.is_empty() || is_hopeless || !wait.has_time() {
+                total.add(self.run(planner, plan, valid));
+                return Ok(total);
+            }
+
+            let references = plan.references;
+            let failed = std::mem::take(&mut plan.failed);
+            if !plan.items.is_empty() {
+                wait.restart();
+                total.add(self.run(planner, plan, valid));
+            }
+            if total.failed.is_empty() {
+                wait.wait(preparing.len(), &*self.progress);
+            }
+            if !total.failed.is_empty() || self.installer.cancel.is_canceled() {
+                self.progress.event(ProgressEvent::Finished);
+                let is_interrupted = self.installer.cancel.is_canceled();
+                let failed = failed.into_iter().map(|(path, error)| match error {
+                    error if error.is_preparing() && is_interrupted => {
+                        (path, ItemError::Interrupted)
+                    }
+                    error => (path, error),
+                });
+                total.failed.extend(failed);
+                return Ok(total);
+            }
+
+            for path in preparing {
+                planner.resolver.discard(path);
+            }
+            plan = planner.plan(paths, references)?;
+            total.leave_out_of(&mut plan);
+        }
+    }
+}
+
+/// Whether waiting does not help.
+fn is_final((_, error): &(StorePath, ItemError)) -> bool {
+    !error.is_preparing() && !matches!(error, ItemError::Reference(_))
+}
+
+impl FetchPlan {
+    /// The items that servers are preparing.
+    fn preparing(&self) -> Vec<StorePath> {
+        let failed = self.failed.iter();
+        failed
+            .filter(|(_, error)| error.is_preparing())
+            .map(|(path, _)| path.clone())
+            .collect()
+    }
+}
+
+impl FetchOutcome {
+    fn add(&mut self, later: Self) {
+        self.valid.extend(later.valid);
+        self.registered.extend(later.registered);
+        self.failed.extend(later.failed);
+        self.replanned.extend(later.replanned);
+    }
+
+    /// Removes from a later plan what was reported before, and notes what the plan has beyond the
+    /// first one.
+    fn leave_out_of(&mut self, plan: &mut FetchPlan) {
+        let known: HashSet<&StorePath> = self.valid.iter().chain(&self.registered).collect();
+        plan.valid.retain(|path| !known.contains(path));
+        let items = plan.items.iter().cloned().map(Arc::new);
+        self.replanned.extend(items);
+    }
+}

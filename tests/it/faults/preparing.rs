@@ -1,0 +1,121 @@
+//! Servers that prepare items when they are first asked for: `--wait` fetches the rest meanwhile, and
+//! these as soon as they are ready.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::support::publisher::{Publisher, command, contents, installed, name};
+use crate::support::sandbox::{Running, run};
+use crate::support::{Reply, Sandbox, Server, wait_until};
+
+/// A publisher of a file `1` that refers to `2`, and of a file `3`. Its server prepares the first two
+/// until each has been asked for `requests` times.
+fn preparing(sandbox: &Sandbox, requests: usize) -> (Server, [String; 3]) {
+    let publisher = Publisher::new(sandbox, "server", 1);
+    Publisher::trust(sandbox, &[&publisher]);
+    let items = [
+        publisher.publish_file('1', "one", &name('2')),
+        publisher.publish_file('2', "two", ""),
+        publisher.publish_file('3', "three", ""),
+    ];
+
+    let dir = publisher.dir;
+    let asked: Mutex<Vec<String>> = Mutex::default();
+    let server = Server::start(move |request| {
+        let is_prepared = ["/1", "/2"]
+            .iter()
+            .any(|start| request.path.starts_with(start));
+        if is_prepared && request.path.ends_with(".narinfo") {
+            let mut asked = asked.lock().unwrap();
+            asked.push(request.path.clone());
+            if asked.iter().filter(|path| **path == request.path).count() <= requests {
+                return Reply::not_found()
+                    .header("X-Baking: 1")
+                    .header("Cache-Control: max-age=300");
+            }
+        }
+        Reply::file(&dir, request)
+    });
+    (server, items)
+}
+
+#[test]
+fn items_are_fetched_once_they_are_ready_and_the_rest_before() {
+    let sandbox = Sandbox::new();
+    let (server, items) = preparing(&sandbox, 2);
+    let mut fetch = command(&sandbox, &server.url(), &["fetch", "--wait", "5m"]);
+    fetch.args(["--progress", "plain", &items[0], &items[2]]);
+    let ended = run(fetch).exits(0);
+    assert_eq!(contents(&sandbox, &items[0]), "one");
+    assert_eq!(contents(&sandbox, &items[1]), "two");
+    assert_eq!(ended.stdout, format!("{}\n{}\n", items[2], items[0]));
+    let ended = ended.says("1 item is being prepared by the server, waiting (0:00 of 5:00)");
+    ended.says("3 items fetched");
+
+    let asked = server.asked();
+    let position = |part: &str| asked.iter().rposition(|line| line.contains(part)).unwrap();
+    assert!(position("/3.nar") < position(&name('1')[..32]), "{asked:?}");
+    for digit in ['1', '2'] {
+        let narinfo = format!("{}.narinfo", &name(digit)[..32]);
+        assert_eq!(server.requests_for(&narinfo), 3, "{asked:?}");
+    }
+}
+
+#[test]
+fn a_tree_is_fetched_once_its_item_is_ready() {
+    let sandbox = Sandbox::new();
+    let (server, items) = preparing(&sandbox, 1);
+    let arguments = ["fetch", "--output", "tree", "--wait", "5m", &items[1]];
+    run(command(&sandbox, &server.url(), &arguments)).exits(0);
+    assert_eq!(std::fs::read(sandbox.path("tree")).unwrap(), b"two");
+}
+
+#[test]
+fn the_wait_ends() {
+    let sandbox = Sandbox::new();
+    let (server, items) = preparing(&sandbox, usize::MAX);
+    for arguments in [
+        &["fetch"][..],
+        &["fetch", "--output", "tree"],
+        &["fetch", "--dry-run"],
+    ] {
+        let mut fetch = command(&sandbox, &server.url(), arguments);
+        fetch.args([&*items[1], "--wait", "2s"]);
+        run(fetch)
+            .exits(1)
+            .says("a server is preparing it, but does not have it yet")
+            .says("with --wait, such as --wait 10m, it is fetched when it is ready");
+    }
+
+    // What is fetched meanwhile stays.
+    let mut fetch = command(&sandbox, &server.url(), &["fetch", "--wait", "2s"]);
+    fetch.args([&items[0], &items[2]]);
+    run(fetch).exits(1).prints(&format!("{}\n", items[2]));
+    assert!(installed(&sandbox, &items[2]).exists());
+}
+
+#[test]
+fn nothing_is_waited_for_when_something_else_fails() {
+    let sandbox = Sandbox::new();
+    let (server, items) = preparing(&sandbox, usize::MAX);
+    let unknown = format!("/gnu/store/{}", name('4'));
+    let mut fetch = command(&sandbox, &server.url(), &["fetch", "--wait", "1h"]);
+    fetch.args([&items[0], &unknown]);
+    run(fetch).exits(1).says("no server has it");
+}
+
+#[test]
+fn an_interrupt_ends_the_wait() {
+    let sandbox = Sandbox::new();
+    let (server, items) = preparing(&sandbox, usize::MAX);
+    for arguments in [&["fetch"][..], &["fetch", "--output", "tree"]] {
+        let before = server.requests_for("narinfo");
+        let mut fetch = command(&sandbox, &server.url(), arguments);
+        fetch.args(["--wait", "1h", "--refresh", &items[0]]);
+        let running = Running::start(fetch, "");
+        assert!(wait_until(|| server.requests_for("narinfo") > before));
+        std::thread::sleep(Duration::from_millis(500));
+        running.interrupt();
+        running.end().exits(130);
+    }
+}
