@@ -27,8 +27,12 @@ impl ClosureFetch {
         valid: &mut dyn FnMut(&StorePath),
     ) -> Result<FetchOutcome, StoreError> {
         let mut total = FetchOutcome::default();
+        let mut earlier = HashSet::new();
         loop {
             let preparing = plan.preparing();
+            if !earlier.is_subset(&preparing) {
+                wait.restart();
+            }
             let is_hopeless =
                 self.on_failure == OnFailure::Stop && plan.failed.iter().any(is_final);
             if preparing.is_empty() || is_hopeless || !wait.has_time() {
@@ -39,7 +43,6 @@ impl ClosureFetch {
             let references = plan.references;
             let failed = std::mem::take(&mut plan.failed);
             if !plan.items.is_empty() {
-                wait.restart();
                 total.add(self.run(planner, plan, valid));
             }
             if total.failed.is_empty() {
@@ -58,9 +61,10 @@ impl ClosureFetch {
                 return Ok(total);
             }
 
-            for path in preparing {
-                planner.resolver.discard(path);
+            for path in &preparing {
+                planner.resolver.discard(path.clone());
             }
+            earlier = preparing;
             plan = planner.plan(paths, references)?;
             total.leave_out_of(&mut plan);
         }
@@ -74,7 +78,7 @@ fn is_final((_, error): &(StorePath, ItemError)) -> bool {
 
 impl FetchPlan {
     /// The items that servers are preparing.
-    fn preparing(&self) -> Vec<StorePath> {
+    fn preparing(&self) -> HashSet<StorePath> {
         let failed = self.failed.iter();
         failed
             .filter(|(_, error)| error.is_preparing())
