@@ -211,6 +211,9 @@ impl Protocol {
     }
 }
 
+/// The most fields in the head of a response.
+pub(super) const HEADER_FIELDS_MAX: usize = 512;
+
 /// A practically endless wait that can still be added to a time.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 

@@ -4,6 +4,7 @@ mod bounds;
 mod certificates;
 mod encodings;
 mod files;
+mod habits;
 mod lookups;
 mod nars;
 mod proxies;

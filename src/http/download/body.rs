@@ -148,6 +148,7 @@ fn open_network(
     let transfer = Transfer {
         url: request.url.clone(),
         expected: head.body_bytes,
+        ends_with_bytes: head.ends_with_bytes,
         chunks: sender,
     };
     let meter = RateMeter::new(minimum_rate, runtime.transfers().clone());
@@ -203,6 +204,7 @@ async fn open_response(
 struct Transfer {
     url: Url,
     expected: Option<u64>,
+    ends_with_bytes: bool,
     chunks: QueueSender<Chunk>,
 }
 
@@ -219,6 +221,9 @@ impl Transfer {
     async fn move_chunks(&self, mut reader: ChunkReader) -> Result<(), HttpErrorKind> {
         let mut received = 0;
         loop {
+            if self.ends_with_bytes && self.expected.is_some_and(|expected| received >= expected) {
+                return Ok(());
+            }
             let chunk = match (reader.next_chunk().await, self.expected) {
                 (Ok(None) | Err(HttpErrorKind::Closed), Some(expected)) if received < expected => {
                     return Err(HttpErrorKind::Truncated { received, expected });

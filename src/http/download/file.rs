@@ -77,6 +77,7 @@ pub(super) fn open_nar(
     let head = BodyHead {
         status,
         body_bytes: Some(announced),
+        ends_with_bytes: false,
         encodings: ContentEncodings::default(),
         content_length: Some(announced),
         validator: None,

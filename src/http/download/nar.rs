@@ -1,5 +1,6 @@
 //! What is requested of a nar, and what the head of the response says about its body.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -101,6 +102,8 @@ pub(super) struct BodyHead {
     pub(super) status: BodyStatus,
     /// Bytes of the body as it is sent.
     pub(super) body_bytes: Option<u64>,
+    /// Whether the body is complete with these bytes although the connection stays open.
+    pub(super) ends_with_bytes: bool,
     pub(super) encodings: ContentEncodings,
     /// Bytes of the file.
     pub(super) content_length: Option<u64>,
@@ -124,7 +127,8 @@ impl BodyHead {
             _ => return Err(status_failure(response)),
         };
 
-        let (body_bytes, encodings) = (body_bytes(headers), encodings(headers));
+        let framing = transfer_encoding(headers)?;
+        let (body_bytes, encodings) = (body_bytes(headers, framing), encodings(headers));
         let is_plain = encodings.is_empty();
         let is_partial = status != BodyStatus::Full;
         if is_partial && !is_plain {
@@ -133,6 +137,7 @@ impl BodyHead {
         Ok(Self {
             status,
             body_bytes,
+            ends_with_bytes: framing == TransferEncoding::Identity,
             content_length: body_bytes.filter(|_| is_plain),
             validator: validator(headers).filter(|_| is_plain),
             ranges: match status {
@@ -192,9 +197,39 @@ pub(super) fn encodings(headers: &HeaderMap) -> ContentEncodings {
     encodings
 }
 
-/// Bytes of the body. Where its end is given otherwise, a `Content-Length` does not count.
-fn body_bytes(headers: &HeaderMap) -> Option<u64> {
-    if headers.contains_key(TRANSFER_ENCODING) {
+/// How the end of a body is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TransferEncoding {
+    /// By its length or the end of the connection.
+    None,
+    /// The same, but the HTTP library waits for the end of the connection.
+    Identity,
+    Chunked,
+}
+
+/// The transfer encoding: at most one is accepted, as in lookups.
+fn transfer_encoding(headers: &HeaderMap) -> Result<TransferEncoding, HttpErrorKind> {
+    let mut found = TransferEncoding::None;
+    for value in headers.get_all(TRANSFER_ENCODING) {
+        let value = value.as_bytes().trim_ascii();
+        let is_chunked = value.eq_ignore_ascii_case(b"chunked");
+        let is_identity = value.eq_ignore_ascii_case(b"identity");
+        if found == TransferEncoding::Chunked && is_chunked || !is_chunked && !is_identity {
+            let text = "unknown Transfer-Encoding";
+            return Err(HttpErrorKind::Malformed(Arc::new(io::Error::other(text))));
+        }
+        if is_chunked {
+            found = TransferEncoding::Chunked;
+        } else if found == TransferEncoding::None {
+            found = TransferEncoding::Identity;
+        }
+    }
+    Ok(found)
+}
+
+/// Bytes of the body. With chunks a `Content-Length` does not count.
+fn body_bytes(headers: &HeaderMap, framing: TransferEncoding) -> Option<u64> {
+    if framing == TransferEncoding::Chunked {
         return None;
     }
     let value = header(headers, "content-length")?;

@@ -1,7 +1,7 @@
 //! The HTTP library's client, for nars and for redirects of lookups: HTTP/1.1, no redirects.
 //!
 //! HTTP/1.1 although HTTP/2 is there: the default window of HTTP/2 holds a distant server to a
-//! tenth of what the line gives. The library is told everything, so that it looks at neither the
+//! tenth of what the line gives. The faults of heads that it accepts are those that lookups accept. The library is told everything, so that it looks at neither the
 //! environment nor a certificate store of its own (it would refuse to start without one).
 
 use std::error::Error;
@@ -16,7 +16,7 @@ use super::blocking;
 use super::tls::Tls;
 use super::tls_failure::failure_kind;
 use crate::http::error::{Cause, HttpError, HttpErrorKind};
-use crate::http::options::{Options, Timeouts};
+use crate::http::options::{HEADER_FIELDS_MAX, Options, Timeouts};
 
 /// A client of the HTTP library.
 pub(super) fn build(options: &Options, tls: &Tls) -> Result<reqwest::Client, HttpError> {
@@ -24,6 +24,10 @@ pub(super) fn build(options: &Options, tls: &Tls) -> Result<reqwest::Client, Htt
     reqwest::Client::builder()
         .tls_backend_preconfigured((*tls.http1).clone())
         .http1_only()
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http1_max_headers(HEADER_FIELDS_MAX)
         .no_proxy()
         .proxy(reqwest::Proxy::custom(move |url| {
             proxies.for_url(url).cloned()

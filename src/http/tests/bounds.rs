@@ -312,7 +312,7 @@ fn chunks_of_one_byte_take_little_memory() {
 #[test]
 fn heads_are_limited() {
     let long = format!("X: {}\r\n", "x".repeat(640 << 10));
-    let many = "X: y\r\n".repeat(1280);
+    let many = "X: y\r\n".repeat(5120);
     for fields in [long, many, format!("X: {}\r\n", "x".repeat(5 << 20))] {
         let server = TestServer::answering(move |_| response("200 OK", &fields, "x"));
         let results = look_up(quick(), server.spec(), &items(1));
@@ -320,7 +320,7 @@ fn heads_are_limited() {
         assert!(matches!(kind, HttpErrorKind::Malformed(_)), "{kind:?}");
     }
     for fields in [
-        "X: y\r\n".repeat(1000),
+        "X: y\r\n".repeat(5120),
         format!("X: {}\r\n", "x".repeat(5 << 20)),
     ] {
         let server = TestServer::answering(move |_| response("200 OK", &fields, "x"));

@@ -1,7 +1,15 @@
 //! The head of an HTTP/1.1 response: what it says about the body and the connection.
+//!
+//! Harmless faults are accepted, as by the HTTP library that downloads nars: blanks before colons,
+//! bare line feeds, folded lines, lines that are not fields, a length that is given twice. A head that
+//! leaves open where the body ends is an error. With chunks a length does not count, but the
+//! connection ends after them.
+
+use std::mem::MaybeUninit;
 
 use super::parse_error::ResponseParseError;
 use crate::http::lookup::response::ResponseHead;
+use crate::http::options::HEADER_FIELDS_MAX;
 
 /// What gives the end of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,13 +21,12 @@ pub(super) enum Framing {
 
 /// Parses a whole head.
 pub(super) fn parse_head(bytes: &[u8]) -> Result<(ResponseHead, Framing), ResponseParseError> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut parsed = httparse::Response::new(&mut fields);
-    if parsed
-        .parse(bytes)
-        .map_err(ResponseParseError::Head)?
-        .is_partial()
-    {
+    let mut fields = [const { MaybeUninit::uninit() }; HEADER_FIELDS_MAX];
+    let mut parsed = httparse::Response::new(&mut []);
+    let end = parser_config()
+        .parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields)
+        .map_err(ResponseParseError::Head)?;
+    if end.is_partial() {
         return Err(ResponseParseError::Head(httparse::Error::Token));
     }
     let status = parsed.code.unwrap_or_default();
@@ -42,6 +49,15 @@ pub(super) fn parse_head(bytes: &[u8]) -> Result<(ResponseHead, Framing), Respon
     Ok((head, framing))
 }
 
+fn parser_config() -> httparse::ParserConfig {
+    let mut config = httparse::ParserConfig::default();
+    config
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .ignore_invalid_headers_in_responses(true);
+    config
+}
+
 /// How the body ends, and whether the connection stays open: `None` when that is not said.
 fn framing<'a>(
     fields: impl Iterator<Item = (&'a str, &'a [u8])>,
@@ -51,14 +67,17 @@ fn framing<'a>(
     for (name, value) in fields {
         let value = value.trim_ascii();
         if name.eq_ignore_ascii_case("content-length") {
-            let text = std::str::from_utf8(value).unwrap_or_default();
-            let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            let bytes: Option<u64> = text.parse().ok().filter(|_| is_number);
-            if bytes.is_none() || length.is_some_and(|known| Some(known) != bytes) {
-                return Err(ResponseParseError::Framing("bad Content-Length"));
+            for text in value.split(|&byte| byte == b',') {
+                let bytes = decimal(text.trim_ascii());
+                if bytes.is_none() || length.is_some_and(|known| Some(known) != bytes) {
+                    return Err(ResponseParseError::Framing("bad Content-Length"));
+                }
+                length = bytes;
             }
-            length = bytes;
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            if value.eq_ignore_ascii_case(b"identity") {
+                continue;
+            }
             if !value.eq_ignore_ascii_case(b"chunked") || chunked || !is_http11 {
                 return Err(ResponseParseError::Framing("unknown Transfer-Encoding"));
             }
@@ -84,11 +103,15 @@ fn framing<'a>(
     Ok((framing, keep_alive))
 }
 
+/// A number of bytes in digits alone.
+fn decimal(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_decimal)
+}
+
 fn has_token(value: &[u8], token: &str) -> bool {
     value
         .split(|&byte| byte == b',')
         .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
-
-/// The most fields in a head.
-const FIELDS_MAX: usize = 128;
