@@ -8,7 +8,9 @@
 //!
 //! A server that closes connections after N responses is no failure: N becomes the limit of
 //! requests for each further connection. It is taken over at once when announced with
-//! `Connection: close`, and otherwise when it happens twice in a row.
+//! `Connection: close`, and otherwise when it happens twice in a row. Over HTTP/2 a small N would
+//! multiply the requests, since many are in flight when the connection ends: then HTTP/1.1 is
+//! spoken for the rest of the run.
 
 use std::time::Duration;
 
@@ -90,13 +92,14 @@ pub(super) struct ConnectionHealth {
     /// After how many responses the last connection was closed without announcement.
     last_close: Option<u32>,
     has_answered: bool,
-    /// Whether it sent what was requested: others may answer in its place, such as the login page of
-    /// a network.
+    /// Whether it sent what was requested: a login page of the network may answer in its place.
     is_genuine: bool,
     /// Connections in a row without a response.
     failures: u32,
     /// Connections in a row without a response that began as HTTP/2.
     http2_failures: u32,
+    /// Connections in a row that ended over HTTP/2 with most of their requests unanswered.
+    http2_short: u32,
     /// Responses in a row with the status of a server in trouble.
     error_statuses: u32,
     /// Pauses in a row that such responses led to.
@@ -137,6 +140,7 @@ impl ConnectionHealth {
             is_genuine: false,
             failures: 0,
             http2_failures: 0,
+            http2_short: 0,
             error_statuses: 0,
             overload_pauses: 0,
             new_properties: Vec::new(),
@@ -152,9 +156,11 @@ impl ConnectionHealth {
         self.pipelining != PipeliningSupport::Broken
     }
 
-    /// Whether HTTP/2 is worth another attempt.
+    /// Whether HTTP/2 is worth another attempt: not where a connection takes fewer requests than
+    /// are in flight on it.
     pub(super) fn offers_http2(&self) -> bool {
-        self.http2_failures < FAILURES_MAX
+        let limit = self.request_limit().unwrap_or(u32::MAX);
+        self.http2_failures < FAILURES_MAX && limit >= HTTP2_REQUESTS_MIN
     }
 
     /// Requests that a new connection takes.
@@ -171,7 +177,7 @@ impl ConnectionHealth {
         std::mem::take(&mut self.new_properties)
     }
 
-    /// The server sent what was requested, or says that it does not have it.
+    /// The server sent what was requested, or said that it is missing.
     pub(super) fn note_genuine(&mut self) {
         self.is_genuine = true;
     }
@@ -242,8 +248,9 @@ impl ConnectionHealth {
             self.failures += 1;
             self.http2_failures += u32::from(protocol == Protocol::Http2);
         }
-        if protocol == Protocol::Http1 {
-            self.update_limit(report);
+        match protocol {
+            Protocol::Http2 => self.update_http2_limit(report),
+            Protocol::Http1 | Protocol::File => self.update_limit(report),
         }
 
         let retry_unpipelined = self.suspect_pipelining(report);
@@ -299,12 +306,33 @@ impl ConnectionHealth {
             return;
         }
 
-        if self.request_limit() != Some(report.answered) {
+        self.set_limit(report.answered, announced);
+    }
+
+    /// A server that ends an HTTP/2 connection with most of its requests unanswered has a limit. A
+    /// connection that breaks may do so for another reason, unless it happens twice in a row.
+    fn update_http2_limit(&mut self, report: &ConnectionReport) {
+        if report.answered == 0 || report.unanswered <= report.answered as usize {
+            self.http2_short = 0;
+            return;
+        }
+        self.http2_short += match report.end {
+            ConnectionEnd::Closed { .. } => FAILURES_MAX,
+            ConnectionEnd::Failed(HttpErrorKind::Lost(_) | HttpErrorKind::Closed) => 1,
+            _ => 0,
+        };
+        if self.http2_short >= FAILURES_MAX {
+            self.set_limit(report.answered, true);
+        }
+    }
+
+    fn set_limit(&mut self, requests: u32, announced: bool) {
+        if self.request_limit() != Some(requests) {
             self.new_properties
-                .push(ServerProperty::RequestsPerConnection(report.answered));
+                .push(ServerProperty::RequestsPerConnection(requests));
         }
         self.limit = Some(RequestLimit {
-            requests: report.answered,
+            requests,
             announced,
         });
     }
@@ -351,6 +379,9 @@ impl ConnectionHealth {
 
 /// Failures in a row after which pipelining, or HTTP/2, is turned off.
 const FAILURES_MAX: u32 = 2;
+
+/// As many requests as an HTTP/2 connection has in flight at once (`queue::HTTP2_STREAMS`).
+const HTTP2_REQUESTS_MIN: u32 = 100;
 
 /// Responses in order, while further requests were in flight, that a server without pipelining
 /// does not send.

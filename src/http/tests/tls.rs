@@ -14,6 +14,7 @@ use rcgen::{Certificate, CertificateParams, DnType, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
@@ -471,4 +472,84 @@ fn http2_failures_lead_back_to_http1() {
             .contains(&ServerProperty::Protocol(Protocol::Http1))
     );
     assert!(results.down.is_empty());
+}
+
+/// Answers the first request of an HTTP/2 connection with 404, and says that it takes no others, as
+/// nginx with `keepalive_requests 1`. Counts what it receives.
+async fn answer_one_over_http2(
+    stream: &mut TlsStream<TcpStream>,
+    requests: &AtomicUsize,
+) -> std::io::Result<()> {
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await?;
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    stream.write_all(&settings).await?;
+    let mut is_first = true;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        stream.read_exact(&mut payload).await?;
+        // Other frames than those with the header of a request.
+        if head[3] != 1 {
+            continue;
+        }
+
+        requests.fetch_add(1, Ordering::SeqCst);
+        if std::mem::take(&mut is_first) {
+            let id = &head[5..];
+            let acknowledgment = &[0, 0, 0, 4, 1, 0, 0, 0, 0][..];
+            // The whole response: `:status: 404` of the static table.
+            let response = [&[0, 0, 1, 1, 5], id, &[0x8d]].concat();
+            let go_away = [&[0, 0, 8, 7, 0, 0, 0, 0, 0], id, &[0; 4]].concat();
+            let frames = [acknowledgment, &response, &go_away].concat();
+            stream.write_all(&frames).await?;
+        }
+    }
+}
+
+#[test]
+fn one_request_per_connection_does_not_multiply_requests() {
+    let backend = TestServer::start(|mut peer| {
+        while let Some(path) = peer.request() {
+            let mut answer = correct(&path);
+            answer.splice(15..15, *b"\r\nConnection: close");
+            peer.send(&answer);
+        }
+    });
+    let address = backend.address;
+    let over_http2 = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&over_http2);
+    let server = TlsServer::start(&["h2", "http/1.1"], move |_, mut stream| {
+        let counter = Arc::clone(&counter);
+        Box::pin(async move {
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                let _ = answer_one_over_http2(&mut stream, &counter).await;
+                return;
+            }
+            let mut plain = TcpStream::connect(address).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut stream, &mut plain).await;
+        })
+    });
+    let results = look_up(insecure(quick()), server.spec(), &items(200));
+    results.assert_all_found(&items(200));
+    assert!(results.down.is_empty());
+
+    let counts = (
+        over_http2.load(Ordering::SeqCst),
+        backend.requests().len(),
+        server.connections(),
+    );
+    // One connection over HTTP/2, with a hundred requests at most; then one request for each.
+    assert!(
+        counts.0 <= 100 && counts.1 <= 210 && counts.2 <= 220,
+        "{counts:?}"
+    );
+    let limit = ServerProperty::RequestsPerConnection(1);
+    assert!(
+        results.properties.contains(&limit),
+        "{:?}",
+        results.properties
+    );
 }
