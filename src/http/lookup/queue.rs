@@ -35,6 +35,9 @@ pub(super) struct RequestQueue {
     in_flight: usize,
     /// Requests in flight on one connection.
     in_flight_max: usize,
+    /// Whether each answer takes so long that a request had better go to another connection than wait
+    /// behind others.
+    is_slow: bool,
     protocol: Option<Protocol>,
     /// Until when nothing is sent; the time may have passed without being noticed yet.
     paused_until: Option<Instant>,
@@ -75,6 +78,7 @@ impl RequestQueue {
             redirected: Vec::new(),
             in_flight: 0,
             in_flight_max: options.max_in_flight,
+            is_slow: false,
             protocol: None,
             paused_until: None,
             pauses: 0,
@@ -115,7 +119,7 @@ impl RequestQueue {
         let now = Instant::now();
         // HTTP/2 responses belong to a stream and cannot be mixed up.
         let is_http1 = protocol == Protocol::Http1;
-        let one_at_a_time = is_http1 && !self.health.may_pipeline();
+        let one_at_a_time = is_http1 && self.in_flight_max() == 1;
         for _ in 0..count {
             let Some(next) = self.queued.front() else {
                 break;
@@ -198,11 +202,7 @@ impl RequestQueue {
             return false;
         }
 
-        let in_flight_max = if self.health.may_pipeline() {
-            self.in_flight_max
-        } else {
-            1
-        };
+        let in_flight_max = self.in_flight_max();
         let limit = self
             .health
             .request_limit()
@@ -212,6 +212,30 @@ impl RequestQueue {
         let taking = self.active.saturating_sub(self.draining);
         let free = (taking * in_flight_max).saturating_sub(self.in_flight);
         self.queued.len() > free + self.connecting * share
+    }
+
+    /// How many requests may be in flight at once on a connection.
+    fn in_flight_max(&self) -> usize {
+        if self.health.may_pipeline() && !self.is_slow {
+            self.in_flight_max
+        } else {
+            1
+        }
+    }
+
+    /// Whether requests that wait behind slow answers can be distributed over more connections.
+    pub(super) fn may_spread(&self) -> bool {
+        self.connections_max > 1 && !self.is_probing
+    }
+
+    /// From now on each connection has one request in flight, until an answer comes quickly.
+    pub(super) fn note_slow(&mut self) {
+        self.is_slow = true;
+    }
+
+    /// An answer came quickly.
+    pub(super) fn note_quick(&mut self) {
+        self.is_slow = false;
     }
 
     /// Allows as many connections as the server welcomes; how many more than so far.

@@ -116,6 +116,37 @@ fn servers_that_want_mass_queries_get_several_connections() {
     );
 }
 
+/// Few lookups, each of which takes long: they do not wait behind one another.
+#[test]
+fn slow_answers_are_distributed_over_the_connections() {
+    for (answer, connections) in [
+        (correct_with_mass_query as fn(&str) -> Vec<u8>, 4),
+        (correct, 1),
+    ] {
+        let server = TestServer::start(move |mut peer| {
+            while let Some(path) = peer.request() {
+                std::thread::sleep(Duration::from_millis(650));
+                if !peer.send(&answer(&path)) {
+                    return;
+                }
+            }
+        });
+        let results = look_up(quick(), server.spec(), &items(12));
+        results.assert_all_found(&items(12));
+        assert!(results.down.is_empty());
+        if connections == 1 {
+            assert_requested_once(&server);
+            assert_eq!(server.connections(), 1);
+        } else {
+            // The first connection is closed when the others take over what waited on it.
+            let count = server.connections();
+            assert!((connections..=connections + 2).contains(&count), "{count}");
+            let requests = server.requests().len();
+            assert!(requests <= 13 + 2, "{requests} requests");
+        }
+    }
+}
+
 #[test]
 fn limits_of_requests_per_connection_are_detected() {
     for announced in [true, false] {

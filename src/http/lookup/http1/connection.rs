@@ -5,6 +5,9 @@
 //! the reading. The stall timeout counts only while a response is due, and only the server's
 //! time: the time in which the caller is too slow to take answers does not count. The
 //! time for one response is limited even if its bytes keep coming.
+//!
+//! A server that takes long for each response would hold up all requests behind one another. If it
+//! welcomes several connections, those that wait are left to the others.
 
 use std::io;
 use std::sync::Arc;
@@ -30,6 +33,7 @@ pub(in crate::http::lookup) async fn run(server: &Arc<HttpServer>, transport: Bo
         parser: ResponseParser::new(server.options.narinfo_limit_bytes),
         input: BytesMut::with_capacity(READ_BYTES),
         due_since: Instant::now(),
+        was_slow: false,
         last_byte_at: Instant::now(),
     };
     let end = connection.send_requests(transport).await;
@@ -43,6 +47,8 @@ struct Http1Connection<'a> {
     input: BytesMut,
     /// When the oldest request became the next to be answered.
     due_since: Instant,
+    /// Whether the last response took longer than [`SLOW_ANSWER`].
+    was_slow: bool,
     /// When the last byte came, or the first request was written.
     last_byte_at: Instant,
 }
@@ -58,6 +64,9 @@ impl Http1Connection<'_> {
             changed.mark_unchanged();
             self.fill(&mut output);
             must_flush |= !output.is_empty();
+            if self.in_flight.is_handed_over() {
+                return ConnectionEnd::Unneeded;
+            }
             if self.in_flight.is_exhausted() {
                 if !self.server.queue().health.take_refuted_limit() {
                     return ConnectionEnd::Unneeded;
@@ -67,6 +76,7 @@ impl Http1Connection<'_> {
             }
 
             let deadline = self.deadline();
+            let slow_at = self.due_since + SLOW_ANSWER;
             tokio::select! {
                 count = read(&mut reader, &mut self.input) => {
                     if let Some(end) = self.handle_input(count).await {
@@ -77,6 +87,12 @@ impl Http1Connection<'_> {
                     (can_write, must_flush) = (written.is_ok(), false);
                 }
                 _ = changed.changed() => {}
+                () = tokio::time::sleep_until(slow_at), if self.may_hand_over() => {
+                    self.was_slow = false;
+                    if !has_paused(slow_at.elapsed(), Duration::ZERO) {
+                        self.in_flight.hand_over();
+                    }
+                }
                 () = tokio::time::sleep_until(deadline), if !self.in_flight.is_empty() => {
                     if !has_paused(deadline.elapsed(), Duration::ZERO) {
                         return ConnectionEnd::Failed(HttpErrorKind::Stalled(self.timeout()));
@@ -96,6 +112,10 @@ impl Http1Connection<'_> {
         if was_empty {
             self.restart_timeouts();
         }
+    }
+
+    fn may_hand_over(&self) -> bool {
+        self.was_slow && self.in_flight.may_hand_over()
     }
 
     fn restart_timeouts(&mut self) {
@@ -145,8 +165,14 @@ impl Http1Connection<'_> {
                 return Some(ConnectionEnd::Mismatched);
             }
             let keep_alive = response.head.keep_alive;
-            self.in_flight.handle_response(response).await;
+            self.was_slow = self.due_since.elapsed() >= SLOW_ANSWER;
+            self.in_flight
+                .handle_response(response, !self.was_slow)
+                .await;
             self.due_since = Instant::now();
+            if self.in_flight.is_handed_over() {
+                return Some(ConnectionEnd::Unneeded);
+            }
             if !keep_alive {
                 return Some(ConnectionEnd::Closed { announced: true });
             }
@@ -172,6 +198,9 @@ async fn write(writer: &mut (impl AsyncWrite + Unpin), output: &mut BytesMut) ->
     writer.write_all_buf(output).await?;
     writer.flush().await
 }
+
+/// Two responses in a row that take this long, while others are due, are slow.
+const SLOW_ANSWER: Duration = Duration::from_millis(500);
 
 /// Space for the next read.
 const READ_BYTES: usize = 64 << 10;

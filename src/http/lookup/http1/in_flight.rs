@@ -25,6 +25,8 @@ pub(super) struct InFlightRequests {
     answered_pipelined: u32,
     was_pipelined: bool,
     is_draining: bool,
+    /// All but the request that is due were left to other connections.
+    is_handed_over: bool,
 }
 
 impl InFlightRequests {
@@ -37,6 +39,7 @@ impl InFlightRequests {
             answered_pipelined: 0,
             was_pipelined: false,
             is_draining: false,
+            is_handed_over: false,
         }
     }
 
@@ -47,6 +50,9 @@ impl InFlightRequests {
     /// Takes the requests that may be sent now, with `in_flight_max` in flight at once, and calls
     /// `send` for each.
     pub(super) fn fill(&mut self, in_flight_max: usize, mut send: impl FnMut(RequestTarget)) {
+        if self.is_handed_over {
+            return;
+        }
         let before = self.requests.len();
         let limit = self.server.queue().health.request_limit();
         let left = limit.map_or(u32::MAX, |limit| limit.saturating_sub(self.sent));
@@ -64,6 +70,30 @@ impl InFlightRequests {
         if sent == left {
             self.set_draining(true);
         }
+    }
+
+    /// Whether requests wait behind the one that is due that other connections could send.
+    pub(super) fn may_hand_over(&self) -> bool {
+        self.requests.len() > 1 && !self.is_handed_over && self.server.queue().may_spread()
+    }
+
+    /// Leaves all requests but the one that is due to other connections: the server answers so
+    /// slowly that it will not have read most of them when this connection is closed.
+    pub(super) fn hand_over(&mut self) {
+        debug!(
+            requests = self.requests.len() - 1,
+            "slow answers: requests are left to other connections"
+        );
+        let mut left = self.requests.split_off(1);
+        self.is_handed_over = true;
+        self.set_draining(true);
+        self.server.queue().note_slow();
+        self.server.put_back(&mut left);
+    }
+
+    /// Whether the request that was due when the others were handed over is answered.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.is_handed_over && self.is_empty()
     }
 
     /// Whether all the requests that the server takes on a connection are answered.
@@ -101,20 +131,30 @@ impl InFlightRequests {
     }
 
     /// Passes `response` on as the one to the oldest request.
-    pub(super) async fn handle_response(&mut self, response: LookupResponse) {
+    /// `is_quick`: it did not take long.
+    pub(super) async fn handle_response(&mut self, response: LookupResponse, is_quick: bool) {
         let Some(request) = self.requests.pop_front() else {
             return;
         };
-        self.count_response(&request, &response);
+        self.count_response(&request, &response, is_quick);
         let request = InFlightRequest::new(&self.server, request);
         self.server.handle_response(request, response).await;
     }
 
-    fn count_response(&mut self, request: &PendingRequest, response: &LookupResponse) {
+    fn count_response(
+        &mut self,
+        request: &PendingRequest,
+        response: &LookupResponse,
+        is_quick: bool,
+    ) {
         self.answered += 1;
         self.answered_pipelined += u32::from(!self.requests.is_empty());
 
-        let health = &mut self.server.queue().health;
+        let mut queue = self.server.queue();
+        if is_quick {
+            queue.note_quick();
+        }
+        let health = &mut queue.health;
         if request.unpipelined && is_mismatch(request, response) {
             health.mismatched_unpipelined();
         } else if request.unpipelined {
