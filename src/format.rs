@@ -13,6 +13,8 @@ pub(crate) mod escape;
 pub mod hash;
 pub mod nar;
 pub mod narinfo;
+pub(crate) mod netrc;
+pub(crate) mod secret;
 pub(crate) mod server_list;
 pub(crate) mod server_url;
 pub mod sexp;

@@ -14,6 +14,7 @@
 
 mod client;
 mod content_encoding;
+mod credentials;
 mod download;
 mod error;
 mod lookup;
@@ -25,6 +26,7 @@ mod rate;
 mod retry;
 
 pub(crate) use client::Client;
+pub(crate) use credentials::{ClientIdentity, Credentials, ServerCredentials};
 pub(crate) use download::body::NarBody;
 pub(crate) use download::nar::{BodyStatus, NarRequest, RangeSupport};
 pub(crate) use error::{HttpError, HttpErrorClass, Outage, is_shortage};

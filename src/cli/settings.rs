@@ -4,6 +4,7 @@
 //! What comes out is what the work needs; nothing below this layer knows where a setting came from
 //! or that there are options at all.
 
+mod credentials;
 mod effective;
 mod error;
 mod file;

@@ -103,6 +103,13 @@ impl ServerUrl {
         self.base.scheme() == "file"
     }
 
+    /// Whether `url` is below the URL of the server. Its path ends with a slash, so `/a` does not
+    /// contain `/ab`.
+    #[must_use]
+    pub(crate) fn contains(&self, url: &Url) -> bool {
+        self.base.origin() == url.origin() && url.path().starts_with(self.base.path())
+    }
+
     /// The URL of the server's `nix-cache-info` file.
     #[must_use]
     pub(crate) fn cache_info_url(&self) -> Url {
@@ -115,7 +122,7 @@ impl ServerUrl {
         self.join_literal(&format!("{item}.narinfo"))
     }
 
-    /// The URL that a narinfo's `URL` field refers to.
+    /// The URL that a narinfo's `URL` field refers to, without the user's credentials.
     ///
     /// # Errors
     /// The field is not a URL, has another scheme than http or https, or leaves the directory
@@ -136,7 +143,8 @@ impl ServerUrl {
     /// Appends a relative field to the base unchanged, as Guix and Nix do: resolving it would drop
     /// or reinterpret characters such as a leading `/`.
     fn join_relative(&self, field: &str) -> Result<Url, ServerUrlError> {
-        let text = format!("{}{}", self.base, field.trim_start_matches('/'));
+        let base = redacted(&self.base);
+        let text = format!("{base}{}", field.trim_start_matches('/'));
         let url = Url::parse(&text).map_err(|_| ServerUrlError::Syntax(quoted(field)))?;
         let same_server = url.host() == self.base.host()
             && url.port_or_known_default() == self.base.port_or_known_default();
@@ -289,6 +297,7 @@ mod tests {
         assert_eq!(server.to_string(), "https://h");
         assert_eq!(format!("{server:?}"), "ServerUrl(https://h)");
         assert_eq!(server.base().password(), Some("secret"));
+        assert_eq!(server.nar_url("x").unwrap().as_str(), "https://h/x");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! no credentials, and text from a server is escaped, so that every part can be printed.
 
 mod kind;
+mod wording;
 
 use std::error::Error;
 use std::fmt;
@@ -103,6 +104,20 @@ impl HttpError {
         self.kind.is_shortage()
     }
 
+    /// Whether another run may succeed because its certificates, passwords, tokens or proxies differ.
+    #[must_use]
+    pub(crate) fn depends_on_settings(&self) -> bool {
+        matches!(
+            self.kind.innermost(),
+            HttpErrorKind::Status {
+                status: 401 | 403 | 407,
+                ..
+            } | HttpErrorKind::Tls(_)
+                | HttpErrorKind::Proxy(_)
+                | HttpErrorKind::Setup(_)
+        )
+    }
+
     /// Whether the server asks all clients to wait: 429 or 503 with a `Retry-After`.
     #[must_use]
     pub(crate) fn asks_to_wait(&self) -> bool {
@@ -155,7 +170,7 @@ impl HttpError {
     /// When the server allows the next attempt, if it said so.
     #[must_use]
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        match self.kind {
+        match *self.kind.innermost() {
             HttpErrorKind::Status { retry_after, .. } => retry_after,
             _ => None,
         }

@@ -9,5 +9,5 @@ mod proxy;
 pub(in crate::http) mod runtime;
 pub(in crate::http) mod timeout;
 mod tls;
-mod tls_failure;
+pub(in crate::http) mod tls_failure;
 mod trusted_certificates;

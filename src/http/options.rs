@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::credentials::Credentials;
 use super::proxies::Proxies;
 use super::rate::MinimumRate;
 use super::retry::RetryPolicy;
@@ -62,6 +63,8 @@ pub(crate) struct Options {
     pub(crate) narinfo_limit_bytes: u64,
     /// When failed requests are repeated.
     pub(crate) retry_policy: RetryPolicy,
+    /// What is sent to servers to prove who the user is.
+    pub(crate) credentials: Credentials,
     /// Where the trusted certificates are, instead of the system's places; empty: those.
     pub(crate) certificate_paths: Vec<CertificatePath>,
 }
@@ -81,6 +84,7 @@ impl Default for Options {
             user_agent: concat!("subst/", env!("CARGO_PKG_VERSION")).to_owned(),
             narinfo_limit_bytes: 1 << 20,
             retry_policy: RetryPolicy::default(),
+            credentials: Credentials::default(),
             certificate_paths: Vec::new(),
         }
     }
@@ -100,7 +104,7 @@ impl Options {
     pub(super) fn timeouts_of(&self, url: &Url) -> Timeouts {
         self.server_timeouts
             .iter()
-            .filter(|(server, _)| is_below(url, server.base()))
+            .filter(|(server, _)| server.contains(url))
             .max_by_key(|(server, _)| server.base().path().len())
             .map_or_else(|| self.timeouts(), |(_, timeouts)| *timeouts)
     }
@@ -121,12 +125,6 @@ impl Options {
         policy.retry_after_cap = policy.retry_after_cap.min(FOREVER);
         self
     }
-}
-
-/// Whether `url` is below the URL of a server. Its path ends with a slash, so `/a` does not
-/// contain `/ab`.
-fn is_below(url: &Url, base: &Url) -> bool {
-    base.origin() == url.origin() && url.path().starts_with(base.path())
 }
 
 /// How long to wait for one server.

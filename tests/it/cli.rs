@@ -16,6 +16,7 @@ mod interrupt;
 mod missing_trees;
 mod nix_conf;
 mod offline;
+mod private_servers;
 mod progress;
 mod query;
 mod report;

@@ -20,6 +20,8 @@ const NAMES: [&str; 2] = ["trusted-public-keys", "binary-cache-public-keys"];
 const EXTRA: &str = "extra-";
 /// The setting that names a file of trusted certificates.
 const SSL_CERT_FILE: &str = "ssl-cert-file";
+/// The setting that names a file of passwords.
+const NETRC_FILE: &str = "netrc-file";
 /// How deep files may include others; so files that include each other in a circle are an error.
 const DEPTH_MAX: usize = 16;
 
@@ -48,6 +50,8 @@ pub(crate) struct NixConf {
     pub(crate) keys: Option<Vec<NixConfKeys>>,
     /// The file of trusted certificates, `ssl-cert-file`.
     pub(crate) ssl_cert_file: Option<NixConfFile>,
+    /// The file of passwords, `netrc-file`.
+    pub(crate) netrc_file: Option<NixConfFile>,
     /// Warnings about files that were ignored, because other users may change them. No key is
     /// trusted then.
     pub(crate) warnings: Vec<String>,
@@ -150,6 +154,10 @@ impl NixConfReader<'_> {
     fn set(&mut self, name: &str, value: &str, place: &Path) {
         if name == SSL_CERT_FILE {
             self.conf.ssl_cert_file = named_file(name, value, place);
+            return;
+        }
+        if name == NETRC_FILE {
+            self.conf.netrc_file = named_file(name, value, place);
             return;
         }
 

@@ -23,7 +23,7 @@ use super::origin::{Origin, Setting};
 use super::stores::{self, StoreKind};
 use super::table::SettingsLayer;
 use super::value::{ProgressMode, SandboxMode};
-use super::{file, invocation, network, servers, sources};
+use super::{credentials, file, invocation, network, servers, sources};
 
 /// All settings of a run.
 #[derive(Debug, Clone)]
@@ -131,11 +131,14 @@ impl Settings {
             Dialect::Nix => read_nix_conf(&nix_places, &chosen, &invocation, warnings),
             Dialect::Guix => NixConf::default(),
         };
-        let http = network::options(&chosen, environment, &nix_conf)?;
+        let named = servers::named(&chosen, &layout)?;
+        let mut http = network::options(&chosen, environment, &nix_conf)?;
+        http.credentials =
+            credentials::load(&chosen, &named, &layout, &nix_conf, environment, warnings)?;
         Ok(Self {
             root: invocation.root.clone(),
             invocation,
-            servers: Arc::new(servers::choose(&chosen, &layout)?.into()),
+            servers: Arc::new(servers::all(&chosen, &layout, named).into()),
             acl_selection: match chosen.acl.as_ref().map(|setting| &setting.origin) {
                 Some(Origin::Option(_) | Origin::Environment(_)) => FileSelection::Explicit,
                 _ => FileSelection::Implicit,

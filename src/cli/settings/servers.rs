@@ -14,20 +14,27 @@ const NIX_SERVERS: [&str; 1] = ["https://cache.nixos.org"];
 /// The most discovered servers that are used, as in the stock client.
 const DISCOVERED_MAX: usize = 50;
 
-/// The servers in order of preference.
-pub(super) fn choose(
+/// The servers that are named, or else the official ones, in order of preference.
+pub(super) fn named(
     chosen: &SettingsLayer,
     layout: &Layout,
 ) -> Result<Vec<ServerUrl>, SettingsError> {
-    let servers = match &chosen.substitute_urls {
-        None => official(layout.store_dir()),
+    match &chosen.substitute_urls {
+        None => Ok(official(layout.store_dir())),
         Some(setting) => parse_servers(&setting.value.0)
-            .map_err(|message| SettingsError::value(&setting.origin, message))?,
-    };
+            .map_err(|message| SettingsError::value(&setting.origin, message)),
+    }
+}
 
+/// The servers `named`, after those that were discovered if the settings want these.
+pub(super) fn all(
+    chosen: &SettingsLayer,
+    layout: &Layout,
+    named: Vec<ServerUrl>,
+) -> Vec<ServerUrl> {
     match &chosen.discover {
-        Some(setting) if setting.value => Ok(with_discovered(layout, servers)),
-        _ => Ok(servers),
+        Some(setting) if setting.value => with_discovered(layout, named),
+        _ => named,
     }
 }
 

@@ -222,7 +222,16 @@ settings! {
     server: Vec<ServerTable> {
         key: "server",
         default_note: "none",
-        help: "Set the timeouts of one server, see below",
+        help: "Set timeouts and credentials of one server, see below",
+    }
+    netrc_file: PathBuf {
+        key: "netrc-file",
+        option: Some("--netrc-file"),
+        value_name: "FILE",
+        variable: Some("SUBST_NETRC_FILE"),
+        default_note: "`~/.netrc`; for `/nix/store` before it that of nix.conf, else `netrc` in the \
+            configuration directory",
+        help: "Read passwords of servers from FILE, which is in the format of curl's netrc",
     }
     read_ahead: Count<0, 4096> {
         key: "read-ahead",

@@ -303,13 +303,17 @@ impl SettingValue for SyncMode {
     }
 }
 
-/// Timeouts of one server: a `[[server]]` table.
+/// Timeouts and credentials of one server: a `[[server]]` table.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct ServerTable {
     pub(super) url: String,
     pub(super) connect_timeout: Option<Timeout>,
     pub(super) stall_timeout: Option<Timeout>,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) header_file: Option<PathBuf>,
+    pub(super) client_cert_file: Option<PathBuf>,
+    pub(super) client_key_file: Option<PathBuf>,
 }
 
 impl SettingValue for Vec<ServerTable> {

@@ -48,7 +48,6 @@ impl LibraryRequest {
         setup: &ConnectionSetup,
         options: &Options,
     ) -> Result<Response, HttpError> {
-        let client = setup.http_client(options)?;
         if self.url.scheme() == "https"
             && let Some(roots) = setup.tls(options)?.read_roots()
         {
@@ -61,7 +60,7 @@ impl LibraryRequest {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let outcome = self.send_within_window(client, options).await;
+            let outcome = self.send_within_window(setup, options).await;
             let failure = match &outcome {
                 Ok(response) => status_failure(response),
                 Err(kind) => kind.clone(),
@@ -83,11 +82,11 @@ impl LibraryRequest {
     /// One attempt, redirects included, whose response has to begin in time.
     async fn send_within_window(
         &self,
-        client: &reqwest::Client,
+        setup: &ConnectionSetup,
         options: &Options,
     ) -> Result<Response, HttpErrorKind> {
         let rate = options.minimum_rate.over(self.rate_window);
-        let sent = self.send_once(client, options);
+        let sent = self.send_once(setup, options);
         if self.rate_window.is_some() && rate.bytes_per_second > 0 {
             return timeout(rate.window, sent)
                 .await
@@ -102,16 +101,16 @@ impl LibraryRequest {
     /// error happened.
     async fn send_once(
         &self,
-        client: &reqwest::Client,
+        setup: &ConnectionSetup,
         options: &Options,
     ) -> Result<Response, HttpErrorKind> {
-        let mut response = self.send_to(client, options, self.url.clone()).await?;
+        let mut response = self.send_to(setup, options, self.url.clone()).await?;
         for _ in 0..REDIRECTS_MAX {
             let Some(target) = redirect_target(&response)? else {
                 return Ok(response);
             };
             debug!(to = %target.origin().ascii_serialization(), "redirect");
-            let outcome = self.send_to(client, options, target.clone()).await;
+            let outcome = self.send_to(setup, options, target.clone()).await;
             response = outcome.map_err(|kind| kind.after_redirect(&target))?;
             response.extensions_mut().insert(RedirectedTo(target));
         }
@@ -123,15 +122,20 @@ impl LibraryRequest {
 
     async fn send_to(
         &self,
-        client: &reqwest::Client,
+        setup: &ConnectionSetup,
         options: &Options,
         url: Url,
     ) -> Result<Response, HttpErrorKind> {
         trace!(method = %self.method, url = %shown(&url), "request");
         let proxy = options.proxies.for_url(&url);
+        let client = setup.http_client(&url, options);
+        let client = client.map_err(|error| error.kind().clone())?;
+        // The fields of this URL alone: a redirect may have led to another server.
+        let credentials = options.credentials.fields(&url);
         let request = client
-            .request(self.method.clone(), url)
+            .request(self.method.clone(), without_credentials(url))
             .headers(self.headers.clone())
+            .headers(credentials)
             .header(ACCEPT_ENCODING, "identity")
             .send();
         // The library limits the time to connect by itself.
@@ -154,6 +158,14 @@ impl LibraryRequest {
             (Err(kind), _) => Err(kind),
         }
     }
+}
+
+/// `url` without user name and password, from which the library would make a field.
+fn without_credentials(mut url: Url) -> Url {
+    // Both fail only for URLs that cannot have credentials.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
 }
 
 fn is_about_connecting(kind: &HttpErrorKind) -> bool {

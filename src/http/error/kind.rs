@@ -1,7 +1,6 @@
 //! What can fail in a request, and what follows: the class, the outage, whether to repeat it.
 
 use std::error::Error;
-use std::fmt;
 use std::io;
 use std::mem;
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::wording::{Seconds, binary_size, status_text, unexpected_text};
 use crate::format::credentials::url_without_credentials;
 use crate::format::escape::clip;
 use crate::format::server_url::redacted;
@@ -323,37 +323,6 @@ fn resolve_hint(cause: &Cause) -> &'static str {
     }
 }
 
-fn status_text(status: u16, retry_after: Option<Duration>) -> String {
-    match (status, retry_after) {
-        (407, _) => "a user name and password for the proxy are required (status 407)".to_owned(),
-        (_, None) => format!("the server answered with status {status}"),
-        (_, Some(wait)) => {
-            let wait = Seconds(wait);
-            format!("the server answered with status {status} (retry after {wait})")
-        }
-    }
-}
-
-fn unexpected_text(expected: &str, content_type: Option<&str>) -> String {
-    match content_type {
-        None => format!("the response is not {expected}"),
-        Some(name) => {
-            let name = name.escape_debug();
-            format!(
-                "the response is not {expected} but `{name}`, perhaps from the login page of a network"
-            )
-        }
-    }
-}
-
-fn binary_size(bytes: u64) -> String {
-    match bytes {
-        _ if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
-        _ if bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
-        _ => format!("{bytes} bytes"),
-    }
-}
-
 /// Statuses that a server in passing trouble gives. 501, 505 and 511 will not pass.
 fn is_passing(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504 | 520..=530)
@@ -382,17 +351,4 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
     ]
     .into_iter()
     .any(|errno| code == Some(errno.raw_os_error()))
-}
-
-/// A duration in a message: `5 s`, `0.3 s`.
-struct Seconds(Duration);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.subsec_millis() == 0 {
-            write!(f, "{} s", self.0.as_secs())
-        } else {
-            write!(f, "{:.1} s", self.0.as_secs_f64())
-        }
-    }
 }

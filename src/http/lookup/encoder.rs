@@ -1,19 +1,19 @@
 //! Requests of lookups as bytes: the same ones over and over with another name in the middle.
 
 use bytes::{BufMut, BytesMut};
+use http::header::{HeaderMap, PROXY_AUTHORIZATION};
 use url::Url;
 
 use super::request::RequestTarget;
 use crate::format::server_url::ServerUrl;
-use crate::http::net::address::basic_credentials;
+use crate::http::net::address::{basic_credentials, field_line};
 use crate::http::options::Options;
 
 /// Encodes the requests for one server.
-#[derive(Debug)]
 pub(super) struct RequestEncoder {
     before_name: Vec<u8>,
     after_name: Vec<u8>,
-    authorization: Option<String>,
+    credentials: HeaderMap,
     user_agent: String,
 }
 
@@ -32,28 +32,29 @@ impl RequestEncoder {
             None => base.path().to_owned(),
         };
 
-        let authorization = basic_credentials(base);
+        let credentials = options.credentials.fields(base);
         let user_agent: String = options
             .user_agent
             .chars()
             .filter(|c| matches!(c, ' '..='~'))
             .collect();
 
-        let mut fields = format!(
+        let fields = format!(
             " HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {user_agent}\r\nAccept-Encoding: identity\r\n"
         );
-        if let Some(credentials) = &authorization {
-            fields.push_str(&format!("Authorization: {credentials}\r\n"));
+        let mut fields = fields.into_bytes();
+        for (name, value) in &credentials {
+            fields.extend(field_line(name, value));
         }
         if let Some(credentials) = proxy.and_then(basic_credentials) {
-            fields.push_str(&format!("Proxy-Authorization: {credentials}\r\n"));
+            fields.extend(field_line(&PROXY_AUTHORIZATION, &credentials));
         }
-        fields.push_str("\r\n");
+        fields.extend(b"\r\n");
 
         Self {
             before_name: format!("GET {path}").into_bytes(),
-            after_name: fields.into_bytes(),
-            authorization,
+            after_name: fields,
+            credentials,
             user_agent,
         }
     }
@@ -77,8 +78,8 @@ impl RequestEncoder {
         let mut request = http::Request::get(uri)
             .header(http::header::USER_AGENT, self.user_agent.as_str())
             .header(http::header::ACCEPT_ENCODING, "identity");
-        if let Some(credentials) = &self.authorization {
-            request = request.header(http::header::AUTHORIZATION, credentials.as_str());
+        for (name, value) in &self.credentials {
+            request = request.header(name, value);
         }
         request.body(())
     }
@@ -105,6 +106,17 @@ mod tests {
         encoder.write(RequestTarget::CacheInfo, &mut out);
         encoder.write(RequestTarget::NarInfo(item), &mut out);
         String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn http2_requests_have_credentials_that_are_not_shown() {
+        let server = ServerUrl::parse("https://me:Sesame@h/a").unwrap();
+        let encoder = RequestEncoder::new(&server, &Options::default());
+        let request = encoder.http2(&server.cache_info_url()).unwrap();
+        let value = &request.headers()[http::header::AUTHORIZATION];
+        assert_eq!(value, "Basic bWU6U2VzYW1l");
+        assert_eq!(request.uri(), "https://h/a/nix-cache-info");
+        assert!(!format!("{request:?}").contains("bWU6"));
     }
 
     #[test]

@@ -267,10 +267,12 @@ mod tests {
             meaning(302, |head| head.location = Some("/x".into())),
             "redirect /x"
         );
-        for status in [204, 206, 302, 304, 403, 500] {
+        for status in [204, 206, 302, 304, 500] {
             let expected = format!("the server answered with status {status}");
             assert_eq!(meaning(status, |_| {}), expected);
         }
+        let expected = "the server answered with status 403: access is not allowed";
+        assert_eq!(meaning(403, |_| {}), expected);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
+use http::header::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
@@ -34,14 +35,36 @@ fn port(url: &Url) -> Option<u16> {
 }
 
 /// The value of an `Authorization` field from the user name and password in `url`.
-pub(in crate::http) fn basic_credentials(url: &Url) -> Option<String> {
+pub(in crate::http) fn basic_credentials(url: &Url) -> Option<HeaderValue> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
     }
-    let mut credentials = percent_decoded(url.username());
-    credentials.push(b':');
-    credentials.extend(percent_decoded(url.password().unwrap_or_default()));
-    Some(format!("Basic {}", BASE64.encode(&credentials)))
+    let [user, password] =
+        [url.username(), url.password().unwrap_or_default()].map(percent_decoded);
+    Some(basic(&user, &password))
+}
+
+/// The value of an `Authorization` field with a user name and a password. `Debug` does not show it.
+pub(in crate::http) fn basic(user: &[u8], password: &[u8]) -> HeaderValue {
+    let pair = [user, b":", password].concat();
+    let text = format!("Basic {}", BASE64.encode(&pair));
+    let mut value = HeaderValue::from_str(&text).expect("base64 is allowed in a header field");
+    value.set_sensitive(true);
+    value
+}
+
+/// The bytes of a header field as a request has it.
+pub(in crate::http) fn field_line(name: &HeaderName, value: &HeaderValue) -> Vec<u8> {
+    let mut line = Vec::new();
+    for (index, word) in name.as_str().split('-').enumerate() {
+        line.extend((index > 0).then_some(b'-'));
+        line.extend(word.bytes().take(1).map(|byte| byte.to_ascii_uppercase()));
+        line.extend(word.bytes().skip(1));
+    }
+    line.extend(b": ");
+    line.extend(value.as_bytes());
+    line.extend(b"\r\n");
+    line
 }
 
 /// `text` with its `%XX` turned into bytes.

@@ -72,10 +72,11 @@ impl Dialer<'_> {
             let _ = roots.await;
         }
 
+        let configs = tls.configs_for(self.url, self.options);
         let config = if self.offers_http2 {
-            &tls.any_http
+            &configs.any_http
         } else {
-            &tls.http1
+            &configs.http1
         };
         let stream = self
             .handshake(self.url, Arc::clone(config), transport)
@@ -113,7 +114,7 @@ impl Dialer<'_> {
         let tcp = self.dial(proxy).await?;
         let mut transport: Box<dyn Transport> = match proxy.scheme() {
             "https" => {
-                let config = Arc::clone(&self.tls()?.http1);
+                let config = Arc::clone(&self.tls()?.anonymous().http1);
                 Box::new(self.handshake(proxy, config, tcp).await?)
             }
             _ => Box::new(tcp),

@@ -10,16 +10,44 @@ use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
+use url::Url;
 
 use super::address::resolve_failure;
 use super::blocking;
-use super::tls::Tls;
-use super::tls_failure::failure_kind;
+use super::tls::{Tls, TlsConfigs};
+use super::tls_failure::{failure_kind, is_about_client};
 use crate::http::error::{Cause, HttpError, HttpErrorKind};
 use crate::http::options::{HEADER_FIELDS_MAX, Options, Timeouts};
 
-/// A client of the HTTP library.
-pub(super) fn build(options: &Options, tls: &Tls) -> Result<reqwest::Client, HttpError> {
+/// Clients of the HTTP library: a client has one set of connections, and those with a client
+/// certificate are for one server only.
+#[derive(Debug)]
+pub(super) struct LibraryClients {
+    anonymous: reqwest::Client,
+    /// With the client certificate of each server that has one.
+    identified: Vec<Option<reqwest::Client>>,
+}
+
+impl LibraryClients {
+    pub(super) fn new(options: &Options, tls: &Tls) -> Result<Self, HttpError> {
+        let identified = tls.identified();
+        let identified =
+            identified.map(|configs| configs.map(|configs| build(options, configs)).transpose());
+        Ok(Self {
+            anonymous: build(options, tls.anonymous())?,
+            identified: identified.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The client for requests to `url`.
+    pub(super) fn client_for(&self, url: &Url, options: &Options) -> &reqwest::Client {
+        let number = options.credentials.identity_of(url);
+        let identified = number.and_then(|number| self.identified[number].as_ref());
+        identified.unwrap_or(&self.anonymous)
+    }
+}
+
+fn build(options: &Options, tls: &TlsConfigs) -> Result<reqwest::Client, HttpError> {
     let proxies = options.proxies.clone();
     reqwest::Client::builder()
         .tls_backend_preconfigured((*tls.http1).clone())
@@ -69,7 +97,9 @@ pub(in crate::http) fn failure(error: reqwest::Error, timeouts: Timeouts) -> Htt
     }
 
     let cause: Cause = match root_cause(&error) {
-        Some(RootCause::Tls(tls)) if is_connect => return failure_kind(tls),
+        Some(RootCause::Tls(tls)) if is_connect || is_about_client(&tls) => {
+            return failure_kind(tls);
+        }
         Some(RootCause::Tls(tls)) => Arc::new(tls),
         Some(RootCause::System(code)) => Arc::new(io::Error::from_raw_os_error(code)),
         Some(RootCause::Resolve(kind)) => Arc::new(kind),

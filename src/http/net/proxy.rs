@@ -8,10 +8,11 @@
 
 use std::io;
 
+use http::header::PROXY_AUTHORIZATION;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use url::{Host, Url};
 
-use super::address::{basic_credentials, host_and_port, percent_decoded};
+use super::address::{basic_credentials, field_line, host_and_port, percent_decoded};
 
 /// Makes an HTTP proxy connect `stream` to the server of `target`.
 pub(super) async fn connect_http(
@@ -20,12 +21,13 @@ pub(super) async fn connect_http(
     target: &Url,
 ) -> io::Result<()> {
     let (host, port) = host_and_port(target)?;
-    let mut request = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
+    let head = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
+    let mut request = head.into_bytes();
     if let Some(credentials) = basic_credentials(proxy) {
-        request.push_str(&format!("Proxy-Authorization: {credentials}\r\n"));
+        request.extend(field_line(&PROXY_AUTHORIZATION, &credentials));
     }
-    request.push_str("\r\n");
-    write_flushed(stream, request.as_bytes()).await?;
+    request.extend(b"\r\n");
+    write_flushed(stream, &request).await?;
 
     match read_status(stream).await? {
         200..300 => Ok(()),

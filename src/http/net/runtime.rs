@@ -7,8 +7,9 @@ use std::thread;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use url::Url;
 
-use super::library_client;
+use super::library_client::LibraryClients;
 use super::tls::Tls;
 use crate::http::error::HttpError;
 use crate::http::options::Options;
@@ -33,7 +34,7 @@ pub(in crate::http) struct HttpRuntime {
 #[derive(Debug, Default)]
 pub(in crate::http) struct ConnectionSetup {
     tls: OnceLock<Result<Tls, HttpError>>,
-    http_client: OnceLock<Result<reqwest::Client, HttpError>>,
+    http_clients: OnceLock<Result<LibraryClients, HttpError>>,
 }
 
 impl HttpRuntime {
@@ -102,14 +103,18 @@ impl ConnectionSetup {
             .map_err(Clone::clone)
     }
 
-    /// The HTTP library's client, made once.
+    /// The HTTP library's client for requests to `url`; all are made once.
     pub(in crate::http) fn http_client(
         &self,
+        url: &Url,
         options: &Options,
     ) -> Result<&reqwest::Client, HttpError> {
-        self.http_client
-            .get_or_init(|| library_client::build(options, self.tls(options)?))
-            .as_ref()
-            .map_err(Clone::clone)
+        let clients = self
+            .http_clients
+            .get_or_init(|| LibraryClients::new(options, self.tls(options)?));
+        match clients {
+            Ok(clients) => Ok(clients.client_for(url, options)),
+            Err(error) => Err(error.clone()),
+        }
     }
 }

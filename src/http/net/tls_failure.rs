@@ -24,6 +24,33 @@ pub(super) fn handshake_failure(error: io::Error) -> HttpErrorKind {
     }
 }
 
+/// Why a connection ended in the middle. A server that wants a client certificate says so only when
+/// the handshake is over for the client.
+pub(in crate::http) fn lost_connection(error: io::Error) -> HttpErrorKind {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(tls) if is_about_client(tls) => failure_kind(rustls::Error::clone(tls)),
+        _ => HttpErrorKind::Lost(Arc::new(error)),
+    }
+}
+
+/// Whether the server ended the connection because of the client's certificate.
+pub(super) fn is_about_client(error: &rustls::Error) -> bool {
+    let rustls::Error::AlertReceived(alert) = error else {
+        return false;
+    };
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+    )
+}
+
 /// What failed, if TLS failed with `error`.
 pub(super) fn failure_kind(error: rustls::Error) -> HttpErrorKind {
     if let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(cause))) = &error
@@ -52,14 +79,18 @@ impl fmt::Display for TlsFailure {
                 f.write_str("the server does not speak TLS (is it an http:// server?)")
             }
             rustls::Error::PeerIncompatible(_) => f.write_str(NOTHING_IN_COMMON),
-            rustls::Error::AlertReceived(alert) => write_alert(f, *alert),
+            rustls::Error::AlertReceived(alert) => write_alert(f, &self.0, *alert),
             other => other.fmt(f),
         }
     }
 }
 
 /// What the server says when it ends the connection itself.
-fn write_alert(f: &mut fmt::Formatter<'_>, alert: AlertDescription) -> fmt::Result {
+fn write_alert(
+    f: &mut fmt::Formatter<'_>,
+    error: &rustls::Error,
+    alert: AlertDescription,
+) -> fmt::Result {
     match alert {
         AlertDescription::ProtocolVersion
         | AlertDescription::InsufficientSecurity
@@ -68,13 +99,7 @@ fn write_alert(f: &mut fmt::Formatter<'_>, alert: AlertDescription) -> fmt::Resu
             "the server requires a client certificate: `client-cert-file` in a [[server]] table of \
              the settings file names one",
         ),
-        AlertDescription::BadCertificate
-        | AlertDescription::UnsupportedCertificate
-        | AlertDescription::CertificateRevoked
-        | AlertDescription::CertificateExpired
-        | AlertDescription::CertificateUnknown
-        | AlertDescription::UnknownCA
-        | AlertDescription::AccessDenied => write!(
+        _ if is_about_client(error) => write!(
             f,
             "the server does not accept the client certificate ({alert:?})"
         ),

@@ -310,7 +310,7 @@ fn a_failure_names_the_redirect_target_without_its_query() {
     let error = open(quick(), request(&server)).unwrap_err();
     assert_eq!(error.status(), Some(403));
     let expected = format!(
-        "redirected to {}/bucket/x: the server answered with status 403",
+        "redirected to {}/bucket/x: the server answered with status 403: access is not allowed",
         target.url()
     );
     assert_eq!(error.without_url().to_string(), expected);

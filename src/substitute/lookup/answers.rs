@@ -130,11 +130,13 @@ impl LookupEngine {
     }
 
     /// A server gave no usable answer. That it is down is recorded of the server; an error
-    /// response about this item is cached for the item, but not a page instead of a narinfo: it may
-    /// come from the network's login.
+    /// response about this item is cached for the item, but not what the next run may get rid of: a
+    /// page instead of a narinfo, which may come from the network's login, and what depends on
+    /// settings.
     fn failed(&mut self, server: ServerIndex, hash_part: &HashPart, error: HttpError) {
         let (has_status, is_shortage) = (error.status().is_some(), error.is_shortage());
         let has_response = has_status || error.is_unexpected_content();
+        let is_cached = has_status && !error.depends_on_settings();
         let retry_after = error.retry_after().map(|wait| wait.as_secs());
         let failure = LookupFailure::Request(Arc::new(error));
 
@@ -144,7 +146,7 @@ impl LookupEngine {
         } else {
             self.servers[server].note_failure();
         }
-        if has_status {
+        if is_cached {
             let now = self.setup.clock.unix_seconds();
             let answer = CachedAnswer::Transient {
                 reason: failure.to_string().into(),

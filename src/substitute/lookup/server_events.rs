@@ -54,11 +54,15 @@ impl LookupEngine {
     /// A server is down: no request to it will be answered.
     pub(super) fn server_down(&mut self, server: ServerIndex, error: HttpError) {
         let (is_shortage, retry_after) = (error.is_shortage(), error.retry_after());
+        let depends_on_settings = error.depends_on_settings();
         let failure = LookupFailure::Request(Arc::new(error));
         self.report_down(server, &failure);
-        // A shortage of this machine is not the server's fault, so later runs use it.
+        // A shortage of this machine is not the server's fault, so later runs use it; and they may
+        // have other certificates or another proxy.
         if !is_shortage {
-            self.record_down(server, &failure, retry_after);
+            if !depends_on_settings {
+                self.record_down(server, &failure, retry_after);
+            }
             self.servers[server].mark_down(ServerState::Down(failure));
         }
     }

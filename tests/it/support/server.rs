@@ -17,6 +17,16 @@ pub(crate) struct Request {
     pub(crate) path: String,
     /// The first byte asked for with `Range`.
     pub(crate) from: Option<usize>,
+    /// The header fields: their names in lower case, and their values.
+    pub(crate) fields: Vec<(String, String)>,
+}
+
+impl Request {
+    /// Whether the header field `name`, in lower case, has this value.
+    pub(crate) fn has(&self, name: &str, value: &str) -> bool {
+        let mut fields = self.fields.iter();
+        fields.any(|(field, its)| field == name && its == value)
+    }
 }
 
 /// What is answered.
@@ -254,6 +264,10 @@ impl Server {
         Self::start(move |request| Reply::file_or_range(&directory, request))
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -266,6 +280,11 @@ impl Server {
             .iter()
             .map(|request| request.path.clone())
             .collect()
+    }
+
+    /// All requests, in order.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
     }
 
     /// How many of the paths asked for contain `part`.
@@ -320,11 +339,19 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Req
         return Ok(None);
     }
     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut request = Request { path, from: None };
+    let mut request = Request {
+        path,
+        from: None,
+        fields: Vec::new(),
+    };
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? <= 2 {
             return Ok(Some(request));
+        }
+        if let Some((name, value)) = line.split_once(':') {
+            let field = (name.to_ascii_lowercase(), value.trim().to_owned());
+            request.fields.push(field);
         }
         let line = line.to_ascii_lowercase();
         if let Some(range) = line.strip_prefix("range: bytes=") {

@@ -24,6 +24,7 @@ use crate::http::lookup::health::ConnectionEnd;
 use crate::http::lookup::server::HttpServer;
 use crate::http::net::connect::Transport;
 use crate::http::net::timeout::has_paused;
+use crate::http::net::tls_failure::lost_connection;
 
 /// Sends over `transport` until it ends, then reports how it went.
 pub(in crate::http::lookup) async fn run(server: &Arc<HttpServer>, transport: Box<dyn Transport>) {
@@ -150,7 +151,7 @@ impl Http1Connection<'_> {
                 io::ErrorKind::ConnectionReset if is_between => {
                     ConnectionEnd::Closed { announced: false }
                 }
-                _ => ConnectionEnd::Failed(HttpErrorKind::Lost(Arc::new(error))),
+                _ => ConnectionEnd::Failed(lost_connection(error)),
             });
         }
 

@@ -1,0 +1,255 @@
+//! What proves to servers who the user is: the files that `[[server]]` tables name, netrc, and the
+//! user names and passwords in URLs.
+//!
+//! All files are read here, before the process is confined and connects to servers. An error never
+//! quotes what is in them. A file that this user may not read is left out with a warning: settings of
+//! the system may name files for root. What is at a usual place need not be there.
+//!
+//! Entries of netrc name hosts only, so they are not used for servers that others have chosen: those
+//! discovered in the local network, and of guix-daemon's client only those whose host is certain.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use crate::cli::env::Environment;
+use crate::cli::nix_conf::NixConf;
+use crate::cli::output::shown_path;
+use crate::format::netrc::{DefaultEntry, Netrc};
+use crate::format::secret::Secret;
+use crate::format::server_url::ServerUrl;
+use crate::format::store_path::Dialect;
+use crate::http::{ClientIdentity, Credentials, ServerCredentials};
+use crate::store::Layout;
+
+use super::error::SettingsError;
+use super::origin::Origin;
+use super::table::SettingsLayer;
+use super::value::ServerTable;
+
+/// The largest file of credentials.
+const FILE_MAX_BYTES: u64 = 256 << 10;
+
+/// Loads the credentials for `servers`, which the user or guix-daemon's client named, and for those
+/// of the `[[server]]` tables.
+pub(super) fn load(
+    chosen: &SettingsLayer,
+    servers: &[ServerUrl],
+    layout: &Layout,
+    nix_conf: &NixConf,
+    environment: &Environment,
+    warnings: &mut Vec<String>,
+) -> Result<Credentials, SettingsError> {
+    let mut all: Vec<ServerCredentials> = Vec::new();
+    if let Some(setting) = &chosen.server {
+        for table in &setting.value {
+            all.push(of_table(table, &setting.origin, servers, warnings)?);
+        }
+    }
+    for server in servers {
+        if !all.iter().any(|it| it.is_for(server)) {
+            all.push(ServerCredentials::new(server.clone()));
+        }
+    }
+
+    let netrc = read_netrc(chosen, layout, nix_conf, environment, warnings)?;
+    let urls = chosen.substitute_urls.as_ref();
+    let is_client = matches!(urls.map(|urls| &urls.origin), Some(Origin::Daemon(_)));
+    for server in servers.iter().filter(|server| !server.is_file()) {
+        let own = all.iter_mut().find(|it| it.is_for(server));
+        if let Some(own) = own
+            && (!is_client || has_certain_host(server))
+        {
+            add_password(own, server, &netrc, is_client);
+        }
+    }
+
+    let mut credentials = Credentials::default();
+    let used = all.into_iter().filter(|server| !server.is_empty());
+    used.for_each(|server| credentials.add(server));
+    Ok(credentials)
+}
+
+/// What a `[[server]]` table names. The user name and password may be in the URL of the table, or in
+/// that of the list of servers.
+fn of_table(
+    table: &ServerTable,
+    origin: &Origin,
+    servers: &[ServerUrl],
+    warnings: &mut Vec<String>,
+) -> Result<ServerCredentials, SettingsError> {
+    let url = ServerUrl::parse(&table.url).map_err(|error| SettingsError::value(origin, error))?;
+    let listed = servers
+        .iter()
+        .find(|server| server.as_str() == url.as_str() && !server.base().username().is_empty());
+    let mut files = TableFiles {
+        url: &url,
+        origin,
+        warnings,
+    };
+    let mut credentials = ServerCredentials::new(listed.unwrap_or(&url).clone());
+
+    if let Some((path, text)) = files.read("token-file", table.token_file.as_deref())? {
+        let token = text.expose().trim();
+        let is_word = !token.is_empty() && !token.contains(char::is_whitespace);
+        let added = is_word && credentials.add_token(&Secret::new(token)).is_ok();
+        if !added {
+            let reason = "it has to contain a token and nothing else; `header-file` is for whole \
+                          header fields";
+            return Err(files.error("token-file", &path, reason));
+        }
+    }
+
+    if let Some((path, text)) = files.read("header-file", table.header_file.as_deref())? {
+        let added = add_fields(&mut credentials, &text);
+        added.map_err(|reason| files.error("header-file", &path, &reason))?;
+    }
+
+    if let Some(certificate) = &table.client_cert_file {
+        let key = table.client_key_file.as_deref().unwrap_or(certificate);
+        let certificate = files.read("client-cert-file", Some(certificate))?;
+        let key = files.read("client-key-file", Some(key))?;
+        if let (Some((path, certificate)), Some((_, key))) = (certificate, key) {
+            let identity = ClientIdentity::from_pem(&certificate, &key).map_err(|error| {
+                let reason = crate::substitute::chain(&error);
+                files.error("client-cert-file", &path, &reason)
+            })?;
+            credentials.set_identity(identity);
+        }
+    } else if table.client_key_file.is_some() {
+        let message = format!("client-key-file of {url} needs a client-cert-file");
+        return Err(SettingsError::value(origin, message));
+    }
+    Ok(credentials)
+}
+
+/// Adds the header fields in `text`, one on each line; an error names the line.
+fn add_fields(credentials: &mut ServerCredentials, text: &Secret) -> Result<(), String> {
+    for (index, line) in text.expose().lines().enumerate() {
+        if line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let number = index + 1;
+        let Some((name, value)) = line.split_once(':') else {
+            return Err(format!("line {number} is not `NAME: VALUE`"));
+        };
+        let added = credentials.add_field(name, &Secret::new(value.trim()));
+        added.map_err(|error| format!("line {number}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Reads the files that a `[[server]]` table names.
+struct TableFiles<'a> {
+    url: &'a ServerUrl,
+    origin: &'a Origin,
+    warnings: &'a mut Vec<String>,
+}
+
+impl TableFiles<'_> {
+    /// The file that `setting` names, relative to the settings file, and its content. `None` if it
+    /// names none, or one that this user may not read.
+    fn read(
+        &mut self,
+        setting: &str,
+        path: Option<&Path>,
+    ) -> Result<Option<(PathBuf, Secret)>, SettingsError> {
+        let Some(path) = path else { return Ok(None) };
+        let path = match self.origin {
+            Origin::File(settings, _) => settings.parent().unwrap_or(Path::new("")).join(path),
+            _ => path.to_owned(),
+        };
+        match read_secret(&path) {
+            Ok(text) => Ok(Some((path, text))),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let (url, path) = (self.url, shown_path(&path));
+                self.warnings.push(format!(
+                    "the {setting} of {url} is not used: this user may not read {path}"
+                ));
+                Ok(None)
+            }
+            Err(error) => Err(self.error(setting, &path, &error.to_string())),
+        }
+    }
+
+    fn error(&self, setting: &str, path: &Path, reason: &str) -> SettingsError {
+        let (url, path) = (self.url, shown_path(path));
+        SettingsError::value(self.origin, format!("{setting} of {url}: {path}: {reason}"))
+    }
+}
+
+/// The entries of netrc: of the file that a setting names, else of those at the usual places.
+fn read_netrc(
+    chosen: &SettingsLayer,
+    layout: &Layout,
+    nix_conf: &NixConf,
+    environment: &Environment,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Netrc>, SettingsError> {
+    if let Some(setting) = &chosen.netrc_file {
+        let path = &setting.value;
+        let text = read_secret(path).map_err(|error| {
+            let message = format!("cannot read {}: {error}", shown_path(path));
+            SettingsError::value(&setting.origin, message)
+        })?;
+        return Ok(vec![Netrc::parse(text.expose())]);
+    }
+
+    let of_nix = (layout.store_dir().dialect() == Dialect::Nix).then(|| {
+        let named = nix_conf.netrc_file.as_ref().map(|file| file.path.clone());
+        named.unwrap_or_else(|| layout.config().join("netrc"))
+    });
+    let of_user = environment.path("HOME").map(|home| home.join(".netrc"));
+    let mut found = Vec::new();
+    for path in of_nix.into_iter().chain(of_user) {
+        match read_secret(&path) {
+            Ok(text) => found.push(Netrc::parse(text.expose())),
+            Err(error) if is_absent(&error) => {}
+            Err(error) => {
+                let path = shown_path(&path);
+                warnings.push(format!("{path} is ignored: {error}"));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Nobody needs a netrc file, and that of the system is often for root only.
+fn is_absent(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
+}
+
+/// Adds the password for the host of `server`, if netrc has one.
+fn add_password(
+    credentials: &mut ServerCredentials,
+    server: &ServerUrl,
+    netrc: &[Netrc],
+    is_client: bool,
+) {
+    let host = server.base().host_str().unwrap_or_default();
+    let host = host.trim_matches(['[', ']']);
+    let default = if is_client {
+        DefaultEntry::Ignored
+    } else {
+        DefaultEntry::Used
+    };
+    if let Some(entry) = netrc.iter().find_map(|netrc| netrc.entry(host, default)) {
+        credentials.add_password(&entry.login, &entry.password);
+    }
+}
+
+/// Whether only the host itself can be behind the URL: its certificate is verified, and the port is
+/// not one that any user of the host may listen on.
+fn has_certain_host(server: &ServerUrl) -> bool {
+    server.base().scheme() == "https" && server.base().port().is_none()
+}
+
+fn read_secret(path: &Path) -> io::Result<Secret> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(FILE_MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_MAX_BYTES {
+        return Err(io::Error::other("the file is too large"));
+    }
+    Ok(Secret::new(text))
+}
