@@ -7,6 +7,7 @@ mod confinement;
 mod context;
 mod diagnostics;
 mod dispatch;
+mod download_summary;
 mod env;
 mod error;
 mod exit;

@@ -17,6 +17,7 @@ mod content_encoding;
 mod credentials;
 mod download;
 mod error;
+mod lines;
 mod lookup;
 mod net;
 mod options;
@@ -30,6 +31,7 @@ pub(crate) use credentials::{ClientIdentity, Credentials, ServerCredentials};
 pub(crate) use download::body::NarBody;
 pub(crate) use download::nar::{BodyStatus, NarRequest, RangeSupport};
 pub(crate) use error::{HttpError, HttpErrorClass, Outage, is_shortage};
+pub(crate) use lines::{LineRate, whole_bytes};
 pub(crate) use lookup::cache_info::CacheInfoResponse;
 pub(crate) use lookup::client::Lookups;
 pub(crate) use lookup::events::{

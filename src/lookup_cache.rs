@@ -18,6 +18,7 @@ mod db;
 mod entry;
 mod error;
 mod expiry;
+mod line_rate;
 mod open;
 mod report;
 mod schema;
@@ -25,6 +26,7 @@ mod server;
 
 pub(crate) use entry::{AnswerKind, CacheEntry, CachedAnswer, TtlPolicy};
 pub(crate) use error::CacheError;
+pub(crate) use line_rate::LineRateRecord;
 pub(crate) use report::{CacheStats, ListedEntry};
 pub(crate) use server::{
     CacheInfoRecord, Downtime, Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerRow,
@@ -193,6 +195,33 @@ impl LookupCache {
     ) -> Result<(), CacheError> {
         self.run("updating a server", |connection| {
             db::update_server(connection, server, facts)
+        })
+    }
+
+    /// How fast `server` sent in an earlier run, whether or not that still counts.
+    ///
+    /// # Errors
+    /// The file failed and has been given up.
+    pub(crate) fn line_rate(
+        &mut self,
+        server: ServerRow,
+    ) -> Result<Option<LineRateRecord>, CacheError> {
+        self.run("looking up a server", |connection| {
+            line_rate::find(connection, server)
+        })
+    }
+
+    /// Replaces what is known of how fast `server` sends. It is cached even when this fails: in memory.
+    ///
+    /// # Errors
+    /// The file failed and has been given up.
+    pub(crate) fn replace_line_rate(
+        &mut self,
+        server: ServerRow,
+        rate: LineRateRecord,
+    ) -> Result<(), CacheError> {
+        self.run("updating a server", |connection| {
+            line_rate::replace(connection, server, rate)
         })
     }
 

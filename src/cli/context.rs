@@ -17,7 +17,7 @@ use crate::substitute::chain;
 use crate::substitute::clock::Clock;
 use crate::substitute::closure::MissingTrees;
 use crate::substitute::download::transfer::{DecoderMemory, TransferBudget};
-use crate::substitute::install::Installer;
+use crate::substitute::install::{InFlightTransfers, Installer};
 use crate::substitute::lookup::{
     Freshness, LookupOptions, Resolver, ResolverSetup, SignatureChecks,
 };
@@ -299,11 +299,13 @@ impl Context {
             ),
             prefetcher: None,
             rates: Mutex::default(),
+            planned_methods: Mutex::default(),
+            cores: self.cores,
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
             levels: self.levels(),
             retry_time: self.settings.retry_time,
-            in_flight: Mutex::default(),
+            in_flight: InFlightTransfers::default(),
         })
     }
 

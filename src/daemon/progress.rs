@@ -259,6 +259,7 @@ impl Progress for ClientProgress {
             ProgressEvent::Looking { .. }
             | ProgressEvent::Preparing { .. }
             | ProgressEvent::Planned { .. }
+            | ProgressEvent::DownloadsPlanned(_)
             | ProgressEvent::Registered { .. }
             | ProgressEvent::Failed { .. }
             | ProgressEvent::Finished => {}

@@ -8,6 +8,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::credentials::Credentials;
+use super::lines::LineMeters;
 use super::proxies::Proxies;
 use super::rate::MinimumRate;
 use super::retry::RetryPolicy;
@@ -49,6 +50,8 @@ pub(crate) struct Options {
     pub(crate) answer_timeout: Duration,
     /// The lowest rate at which a nar may arrive.
     pub(crate) minimum_rate: MinimumRate,
+    /// Measures how fast servers send.
+    pub(crate) lines: LineMeters,
     /// The most lookups in flight on one connection.
     pub(crate) max_in_flight: usize,
     /// The most connections to a server that welcomes many lookups.
@@ -77,6 +80,7 @@ impl Default for Options {
             server_timeouts: Vec::new(),
             answer_timeout: Duration::from_secs(60),
             minimum_rate: MinimumRate::default(),
+            lines: LineMeters::default(),
             max_in_flight: 1000,
             mass_query_connections: 4,
             verify_tls: TlsVerification::Verify,

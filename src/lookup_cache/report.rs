@@ -5,6 +5,7 @@ use rusqlite::{Connection, params};
 use super::db::{self, CachedVerdicts, NEGATIVE, POSITIVE, PREPARING, REFUSED, TRANSIENT};
 use super::entry::CacheEntry;
 use super::expiry;
+use super::line_rate;
 use crate::format::store_path::HashPart;
 
 /// An entry together with what it is about.
@@ -130,6 +131,7 @@ pub(super) fn remove(
              requests_per_connection = NULL, protocol = NULL WHERE ?1 IS NULL OR url = ?1",
             [server],
         )?;
+        line_rate::remove(&transaction, server)?;
     } else {
         let all = "SELECT id FROM servers WHERE ?1 IS NULL OR url = ?1";
         let sql = format!("DELETE FROM lookups WHERE server IN ({all}) AND item = ?2");

@@ -402,3 +402,34 @@ fn speed_of_five_thousand() {
         });
     }
 }
+
+#[test]
+fn rates_of_lines_are_kept_for_a_month_and_removed_with_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let rate = LineRateRecord {
+        bytes_per_second: 12_500_000,
+        measured_at: NOW,
+    };
+    {
+        let mut cache = LookupCache::open(dir.path()).cache;
+        let server = cache.server_row(URL);
+        assert_eq!(cache.line_rate(server).unwrap(), None);
+        let old = LineRateRecord {
+            bytes_per_second: 1,
+            ..rate
+        };
+        cache.replace_line_rate(server, old).unwrap();
+        cache.replace_line_rate(server, rate).unwrap();
+    }
+
+    let mut cache = LookupCache::open(dir.path()).cache;
+    let server = cache.server_row(URL);
+    assert_eq!(cache.line_rate(server).unwrap(), Some(rate));
+    assert!(rate.is_fresh(NOW) && rate.is_fresh(NOW + 30 * 24 * 3600));
+    assert!(!rate.is_fresh(NOW - 1) && !rate.is_fresh(NOW + 31 * 24 * 3600));
+
+    cache.remove(Some("http://other.example"), &[]).unwrap();
+    assert_eq!(cache.line_rate(server).unwrap(), Some(rate));
+    cache.remove(Some(URL), &[]).unwrap();
+    assert_eq!(cache.line_rate(server).unwrap(), None);
+}

@@ -5,6 +5,7 @@
 //! registered when something goes wrong is removed; what is registered stays, and is complete.
 
 mod coordinator;
+mod downloads;
 mod failure;
 mod fetch;
 mod plan;
@@ -13,10 +14,12 @@ mod preparing;
 mod registrar;
 mod registration;
 mod replan;
+mod schedule;
 mod sorting;
 mod store_view;
 mod worker;
 
+pub(crate) use downloads::plan_downloads;
 pub(crate) use fetch::{ClosureFetch, FetchOutcome, OnFailure, TICK};
 pub(crate) use plan::{FetchPlan, PlannedItem, References};
 pub(crate) use planner::Planner;

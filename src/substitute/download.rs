@@ -3,11 +3,14 @@
 mod backoff;
 mod body;
 mod buffers;
+pub(crate) mod candidate;
 pub(crate) mod choice;
 mod counters;
 pub(crate) mod errors;
 mod input;
+pub(crate) mod plan;
 pub(crate) mod prefetch;
+pub(crate) mod rates;
 mod resume;
 pub(crate) mod retries;
 mod segment_fetch;

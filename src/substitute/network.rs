@@ -3,12 +3,13 @@
 //! Loading certificates and starting a runtime takes longer than a lookup in the lookup cache, and
 //! many commands need no network at all.
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use url::Url;
 
-use crate::format::server_list::ServerList;
-use crate::http::{Client, HttpError, Options};
+use crate::format::server_list::{ServerIndex, ServerList};
+use crate::http::{Client, HttpError, LineRate, Options};
 use crate::substitute::servers::ServerHealth;
 
 /// Which servers a run may use.
@@ -58,6 +59,21 @@ impl Network {
     #[must_use]
     pub(crate) fn health(&self) -> &Arc<ServerHealth> {
         &self.health
+    }
+
+    /// How fast each server sends.
+    #[must_use]
+    pub(crate) fn line_rates(&self) -> HashMap<ServerIndex, LineRate> {
+        let servers = self.servers.enumerated();
+        servers
+            .map(|(index, server)| (index, self.options.lines.rate(&server.base().origin())))
+            .collect()
+    }
+
+    /// Notes how fast a server has sent in an earlier run.
+    pub(crate) fn note_earlier_rate(&self, server: ServerIndex, bytes_per_second: u64) {
+        let origin = self.servers[server].base().origin();
+        self.options.lines.note_earlier(origin, bytes_per_second);
     }
 
     /// The client, to request what is at `url`.

@@ -7,6 +7,8 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use crate::format::compression::Compression;
 use crate::format::store_path::StorePath;
+use crate::http::LineRate;
+use crate::substitute::download::plan::PlanLimit;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub(crate) enum ProgressEvent<'a> {
         /// Bytes to download, as far as servers say.
         download_size: u64,
     },
+    /// The downloads were planned: before the first one, and when the line has been measured.
+    DownloadsPlanned(&'a DownloadSummary),
     /// A server has become unusable for this run.
     ServerDown {
         /// Its address, without credentials.
@@ -112,6 +116,19 @@ pub(crate) enum ProgressEvent<'a> {
     },
     /// Nothing more will be fetched.
     Finished,
+}
+
+/// The downloads of a fetch that are not under way.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct DownloadSummary {
+    /// Bytes to download with each compression method, most first.
+    pub(crate) bytes_by_method: Vec<(Compression, u64)>,
+    /// How long everything is expected to take, what is under way included, in seconds.
+    pub(crate) seconds: f64,
+    /// What ends last.
+    pub(crate) limit: PlanLimit,
+    /// The line that takes longest.
+    pub(crate) line: LineRate,
 }
 
 /// Why a server's download was preferred to its others: what was expected of each.

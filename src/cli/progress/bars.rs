@@ -170,7 +170,8 @@ impl Progress for Bars {
             }
             ProgressEvent::Planned { items, .. } => self.planned(&mut state, items),
             ProgressEvent::Finished => Self::finish(&mut state),
-            ProgressEvent::Registered { .. }
+            ProgressEvent::DownloadsPlanned(_)
+            | ProgressEvent::Registered { .. }
             | ProgressEvent::ServerDown { .. }
             | ProgressEvent::Retrying { .. }
             | ProgressEvent::Warning(_)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
+use crate::cli::download_summary;
 use crate::cli::output::say_json;
 use crate::substitute::progress::{DownloadChoice, Progress, ProgressEvent, ServerProgress};
 
@@ -34,6 +35,11 @@ fn object(event: &ProgressEvent<'_>) -> Value {
             "event": "looking", "done": done, "total": total, "requests": requests,
             "servers": servers.iter().map(server_object).collect::<Vec<_>>(),
         }),
+        ProgressEvent::DownloadsPlanned(summary) => {
+            let mut object = download_summary::json(summary);
+            object["event"] = "downloads-planned".into();
+            object
+        }
         ProgressEvent::ServerDown { server, reason } => {
             json!({"event": "server-down", "server": server, "reason": reason.to_string()})
         }

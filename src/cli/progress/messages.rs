@@ -1,5 +1,6 @@
 //! Messages about events, for people.
 
+use crate::cli::download_summary;
 use crate::cli::output::{self, Verbosity};
 use crate::substitute::progress::{DownloadChoice, ProgressEvent};
 
@@ -20,6 +21,9 @@ pub(super) fn event_message(event: &ProgressEvent<'_>, verbosity: Verbosity) -> 
         ProgressEvent::Warning(text) => format!("subst: warning: {text}"),
         ProgressEvent::SourceFailed { item, url, reason } => {
             format!("subst: warning: {item} from {url}: {reason}")
+        }
+        ProgressEvent::DownloadsPlanned(summary) if verbosity >= Verbosity::Verbose => {
+            format!("subst: plan: {}", download_summary::text(summary))
         }
         ProgressEvent::Started {
             item, url, choice, ..

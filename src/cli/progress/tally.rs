@@ -69,7 +69,8 @@ impl Tally {
             } => {
                 self.planned = Some((*items, *download_size));
             }
-            ProgressEvent::Registered { .. }
+            ProgressEvent::DownloadsPlanned(_)
+            | ProgressEvent::Registered { .. }
             | ProgressEvent::ServerDown { .. }
             | ProgressEvent::Retrying { .. }
             | ProgressEvent::Preparing { .. }

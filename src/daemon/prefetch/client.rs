@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::format::store_path::StorePath;
-use crate::substitute::download::choice::DownloadCandidate;
+use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::prefetch::{NarPrefetcher, PrefetchedNar};
 
 use super::socket::{FRAME_MAX_BYTES, PrefetchSocket};

@@ -14,8 +14,10 @@ use tracing::debug;
 
 use crate::format::compression::Compression;
 use crate::format::store_path::{StorePath, StorePathRef};
-use crate::substitute::download::choice::{self, DownloadCandidate, MeasuredRates};
+use crate::substitute::download::candidate::DownloadCandidate;
+use crate::substitute::download::choice;
 use crate::substitute::download::prefetch::{self, PrefetchedNar};
+use crate::substitute::download::rates::MeasuredRates;
 use crate::substitute::item_lookup::{Authority, ItemLookup};
 use crate::substitute::lookup::SkipFilter;
 use crate::substitute::network::Network;
@@ -107,11 +109,9 @@ impl Prefetcher {
             let numbers = self.numbers(&mut state, references);
             let path = found.path.clone();
             let key = (path.name().to_owned(), path.base().to_owned());
-            let candidates = choice::candidates(
-                &found.sources,
-                self.network.servers(),
-                &MeasuredRates::default(),
-            );
+            let rates = MeasuredRates::default().with_lines(self.network.line_rates());
+            let candidates =
+                choice::candidates(&found.sources, self.network.servers(), &rates, None);
             state.waiting.insert(
                 key,
                 WaitingNar {

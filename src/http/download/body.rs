@@ -152,7 +152,8 @@ fn open_network(
         chunks: sender,
     };
     let meter = RateMeter::new(minimum_rate, runtime.transfers().clone());
-    let reader = ChunkReader::new(response, timeouts, meter);
+    let line = runtime.options().lines.transfer(request.url.origin());
+    let reader = ChunkReader::new(response, timeouts, meter, line);
     let chunks = NetworkChunks {
         url: request.url.clone(),
         chunks,

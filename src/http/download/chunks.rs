@@ -12,6 +12,7 @@ use reqwest::Response;
 use tokio::time::{Instant, timeout};
 
 use crate::http::error::HttpErrorKind;
+use crate::http::lines::LineTransfer;
 use crate::http::net::library_client::body_failure;
 use crate::http::net::timeout::has_paused;
 use crate::http::options::Timeouts;
@@ -22,6 +23,7 @@ pub(super) struct ChunkReader {
     response: Response,
     timeouts: Timeouts,
     meter: RateMeter,
+    line: LineTransfer,
     /// What came after the last chunk was gathered.
     next: Option<LibraryChunk>,
 }
@@ -29,11 +31,17 @@ pub(super) struct ChunkReader {
 type LibraryChunk = Result<Option<Bytes>, reqwest::Error>;
 
 impl ChunkReader {
-    pub(super) fn new(response: Response, timeouts: Timeouts, meter: RateMeter) -> Self {
+    pub(super) fn new(
+        response: Response,
+        timeouts: Timeouts,
+        meter: RateMeter,
+        line: LineTransfer,
+    ) -> Self {
         Self {
             response,
             timeouts,
             meter,
+            line,
             next: None,
         }
     }
@@ -54,6 +62,7 @@ impl ChunkReader {
     async fn wait_for_bytes(&mut self) -> Result<LibraryChunk, HttpErrorKind> {
         let stall = self.timeouts.stall;
         let mut silence = Duration::ZERO;
+        self.line.wait_begins();
         while silence < stall {
             let start = Instant::now();
             let limit = (stall - silence).min(self.meter.window_left());
@@ -101,6 +110,10 @@ impl ChunkReader {
     }
 
     fn note(&mut self, waited: Duration, chunk: &LibraryChunk) -> Result<(), HttpErrorKind> {
+        self.line.received(match chunk {
+            Ok(Some(bytes)) => bytes.len(),
+            Ok(None) | Err(_) => 0,
+        });
         match chunk {
             Ok(Some(bytes)) => self.meter.note(waited, bytes.len() as u64),
             Ok(None) | Err(_) => Ok(()),

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
 use crate::format::store_path::StorePath;
 use crate::store::{Checked, ItemLock};
+use crate::substitute::closure::downloads::DownloadSchedule;
 use crate::substitute::closure::fetch::{ClosureFetch, FetchOutcome, OnFailure, TICK};
 use crate::substitute::closure::plan::{
     FetchPlan, IncompleteItem, PlannedItem, References, work_order,
@@ -190,6 +191,8 @@ pub(super) struct Coordinator<'a> {
     pub(super) states: Vec<PlannedItemState>,
     /// Items that no worker has yet, in the order of the plan.
     pub(super) waiting: VecDeque<usize>,
+    /// How their downloads are planned.
+    pub(super) schedule: DownloadSchedule,
     /// Items that another process is installing; tried again after a while.
     pub(super) busy: Vec<usize>,
     pub(super) working: usize,
@@ -219,6 +222,7 @@ impl<'a> Coordinator<'a> {
             replanning,
             states: items.iter().map(|_| PlannedItemState::Waiting).collect(),
             waiting: work_order(&items),
+            schedule: DownloadSchedule::new(items.iter().map(|item| &**item)),
             items,
             busy: Vec::new(),
             working: 0,
@@ -283,9 +287,13 @@ impl<'a> Coordinator<'a> {
             return;
         }
 
-        while let Some(&index) = self.waiting.front() {
+        if !self.waiting.is_empty() {
+            self.plan_downloads();
+        }
+        while let Some(place) = self.next_waiting() {
+            let index = self.waiting[place];
             if self.is_settled(index) {
-                self.waiting.pop_front();
+                self.waiting.remove(place);
                 continue;
             }
             let item = Arc::clone(&self.items[index]);
@@ -294,7 +302,7 @@ impl<'a> Coordinator<'a> {
             }
             self.states[index] = PlannedItemState::Working(self.workers.load(Ordering::Relaxed));
             self.working += 1;
-            self.waiting.pop_front();
+            self.waiting.remove(place);
         }
     }
 

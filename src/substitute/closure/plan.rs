@@ -100,16 +100,19 @@ pub(super) fn saturating_sum(sizes: impl Iterator<Item = u64>) -> u64 {
     sizes.fold(0, u64::saturating_add)
 }
 
-/// The order in which workers get the items: that of the plan, references first, so that what
-/// is done can be registered soon. But an item that is a good part of all bytes goes ahead:
-/// left for last it would be unpacked alone, while every other worker is idle.
-pub(super) fn work_order(items: &[Arc<PlannedItem>]) -> VecDeque<usize> {
-    const GOOD_PART: u64 = 16;
-    let sizes: Vec<u64> = items.iter().map(|item| item.nar_size()).collect();
-    let total = saturating_sum(sizes.iter().copied());
+/// Items of more bytes than this are a good part of all.
+pub(super) fn large_size<'a>(items: impl Iterator<Item = &'a PlannedItem>) -> u64 {
+    const GOOD_PART: u64 = 64;
+    saturating_sum(items.map(PlannedItem::nar_size)) / GOOD_PART
+}
 
+/// The order in which workers get the items: the large ones first, the largest before, because one that is
+/// left for last is unpacked alone, while line and cores are idle. The rest, which is small, in the
+/// order of the plan, references first, so that what is done can be registered soon.
+pub(super) fn work_order(items: &[Arc<PlannedItem>]) -> VecDeque<usize> {
+    let large_size = large_size(items.iter().map(|item| &**item));
     let (mut large, rest): (Vec<usize>, Vec<usize>) =
-        (0..items.len()).partition(|&index| sizes[index] > total / GOOD_PART);
-    large.sort_by_key(|&index| Reverse(sizes[index]));
+        (0..items.len()).partition(|&index| items[index].nar_size() > large_size);
+    large.sort_by_key(|&index| Reverse(items[index].nar_size()));
     large.into_iter().chain(rest).collect()
 }

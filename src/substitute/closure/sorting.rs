@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::substitute::closure::plan::{FetchPlan, PlannedItem, References};
 use crate::substitute::closure::store_view::Inspection;
-use crate::substitute::download::choice::{self, MeasuredRates};
+use crate::substitute::download::choice;
+use crate::substitute::download::rates::MeasuredRates;
 use crate::substitute::install::ItemError;
 use crate::substitute::item_lookup::{Authority, ItemLookup, NarSource};
 use crate::substitute::lookup::{Resolution, ServerReport};
@@ -215,7 +216,7 @@ impl Sorting<'_> {
             return Ok(());
         }
 
-        let mut all = choice::candidates(sources, servers, &MeasuredRates::default());
+        let mut all = choice::candidates(sources, servers, &MeasuredRates::default(), None);
         choice::retain_reachable(&mut all, network).map_err(|url| ItemError::offline(&url))
     }
 }

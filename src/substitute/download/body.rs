@@ -303,9 +303,6 @@ impl ResumableBody {
             self.shared
                 .streamed
                 .fetch_add(chunk.len() as u64, Ordering::Relaxed);
-            self.shared
-                .streamed_micros
-                .fetch_add(waited, Ordering::Relaxed);
         }
         chunk
     }

@@ -16,11 +16,8 @@ pub(super) struct TransferCounters {
     pub(super) received: AtomicU64,
     /// Microseconds spent waiting for the network.
     pub(super) waited_micros: AtomicU64,
-    /// Bytes that came after the first ones, and the microseconds spent waiting for them: what
-    /// the link gives, without the time that a request takes to be answered.
+    /// Bytes that came after the first ones.
     pub(super) streamed: AtomicU64,
-    /// See `streamed`.
-    pub(super) streamed_micros: AtomicU64,
     /// The reader is gone.
     pub(super) is_abandoned: AtomicBool,
 }

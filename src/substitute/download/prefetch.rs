@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::format::store_path::StorePath;
 use crate::http::{HttpError, NarBody, NarRequest, RangeSupport, RetryPolicy};
-use crate::substitute::download::choice::DownloadCandidate;
+use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::segments::IMPATIENT_WINDOW;
 use crate::substitute::network::Network;
 

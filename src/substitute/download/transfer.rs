@@ -9,10 +9,11 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::codec::decode::is_out_of_memory;
 pub(crate) use crate::codec::decoders::DecoderMemory;
@@ -23,7 +24,7 @@ use crate::store::unpack::Chunks;
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::body::{BodyRequest, ResumableBody};
 use crate::substitute::download::buffers::{Buffer, BufferPool};
-use crate::substitute::download::choice::DownloadCandidate;
+use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::counters::TransferCounters;
 use crate::substitute::download::errors::TransferError;
 use crate::substitute::download::input::{DecoderInput, StopReason};
@@ -96,11 +97,7 @@ struct Incoming {
 pub(crate) struct TransferMeasurements {
     /// Compressed bytes received.
     pub(crate) downloaded: u64,
-    /// Compressed bytes that came after the first ones.
-    pub(crate) streamed: u64,
-    /// How long the decoder waited for those.
-    pub(crate) streamed_in: Duration,
-    /// How long it worked.
+    /// Processor time of the thread that decoded.
     pub(crate) decoded_in: Duration,
 }
 
@@ -198,8 +195,6 @@ impl NarStream {
         })??;
         Ok(TransferMeasurements {
             downloaded: self.shared.received.load(Ordering::Relaxed),
-            streamed: self.shared.streamed.load(Ordering::Relaxed),
-            streamed_in: Duration::from_micros(self.shared.streamed_micros.load(Ordering::Relaxed)),
             decoded_in: decoded.worked,
         })
     }
@@ -259,15 +254,12 @@ impl Decode {
 
     /// Hands on what `reader` gives, buffer by buffer.
     fn pump(&self, reader: &mut dyn Read) -> Result<Decoded, TransferError> {
-        let (mut left, mut blocked) = (self.nar_size, Duration::ZERO);
-        let started = Instant::now();
+        let mut left = self.nar_size;
         loop {
             if self.cancel.is_canceled() {
                 return Err(TransferError::Canceled);
             }
-            let before = Instant::now();
             let buffer = self.buffers.take(&self.reader);
-            blocked += before.elapsed();
             // A reader that is gone has found an error in the nar: no use in going on then.
             let Some(mut buffer) = buffer else { break };
             let is_last = fill(reader, &mut buffer).map_err(|error| self.failure(error))?;
@@ -275,9 +267,7 @@ impl Decode {
             left = left
                 .checked_sub(bytes.len() as u64)
                 .ok_or(TransferError::TooLong(self.nar_size))?;
-            let before = Instant::now();
             let is_unwanted = !bytes.is_empty() && self.to_reader.send(bytes).is_err();
-            blocked += before.elapsed();
             if is_last
                 && left > 0
                 && let Some(end) = self.shared.early_end.get()
@@ -290,16 +280,8 @@ impl Decode {
         }
 
         Ok(Decoded {
-            worked: self.worked(started, blocked),
+            worked: thread_processor_time(),
         })
-    }
-
-    fn worked(&self, started: Instant, blocked: Duration) -> Duration {
-        let waited = Duration::from_micros(self.shared.waited_micros.load(Ordering::Relaxed));
-        started
-            .elapsed()
-            .saturating_sub(blocked)
-            .saturating_sub(waited)
     }
 
     fn failure(&self, error: io::Error) -> TransferError {
@@ -322,6 +304,12 @@ impl Decode {
             },
         }
     }
+}
+
+/// The processor time that this thread has taken so far. The thread of a transfer does nothing else.
+fn thread_processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Fills `buffer`; whether the input is at its end.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::format::server_url::redacted;
 use crate::http::{self, HttpError, Outage};
 use crate::store::unpack::{CheckError, NarMismatch, UnpackError};
-use crate::substitute::download::choice::DownloadCandidate;
+use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::errors::TransferError;
 use crate::substitute::error_text::chain;
 use crate::trust::verdict::AuthorizedNarInfo;

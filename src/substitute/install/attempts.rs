@@ -2,7 +2,7 @@
 
 use crate::format::server_list::ServerIndex;
 use crate::format::server_url::redacted;
-use crate::substitute::download::choice::DownloadCandidate;
+use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::install::attempt_errors::Attempt;
 use crate::trust::verdict::AuthorizedNarInfo;
 

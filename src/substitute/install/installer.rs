@@ -4,24 +4,27 @@
 //! of the same narinfo, then an equivalent narinfo of another server. Only trouble on this
 //! side (a full disk, permissions) stops at once, because no other server can help with it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::format::compression::Compression;
 use crate::format::server_url;
 use crate::format::store_path::{Dialect, StorePath};
 use crate::store::Links;
 use crate::store::unpack::{Checked, Destination, UnpackError, WriterPool, unpack};
 use crate::substitute::cancel::Cancel;
-use crate::substitute::download::choice::{self, DownloadCandidate, MeasuredRates};
+use crate::substitute::download::candidate::DownloadCandidate;
+use crate::substitute::download::choice;
 use crate::substitute::download::errors::TransferError;
 use crate::substitute::download::prefetch::{NarPrefetcher, PrefetchedNar};
+use crate::substitute::download::rates::MeasuredRates;
 use crate::substitute::download::retries::{FindServers, ItemRetries, RetryContext};
-use crate::substitute::download::transfer::{
-    NarStream, ReceivedCounter, TransferBudget, TransferMeasurements, TransferRequest,
-};
+use crate::substitute::download::transfer::{NarStream, TransferBudget, TransferRequest};
 use crate::substitute::install::attempt_errors::{Attempt, AttemptError, FailureClass};
 use crate::substitute::install::attempts::Attempts;
 use crate::substitute::install::errors::ItemError;
+use crate::substitute::install::in_flight::{InFlightGuard, InFlightTransfer, InFlightTransfers};
 use crate::substitute::install::space::{check_free_space, check_unsigned_size};
 use crate::substitute::item_lookup::NarSource;
 use crate::substitute::network::Network;
@@ -54,8 +57,12 @@ pub(crate) struct Installer {
     pub(crate) budget: TransferBudget,
     /// Starts downloads ahead of time, if there is one.
     pub(crate) prefetcher: Option<Arc<dyn NarPrefetcher>>,
-    /// What was measured so far.
+    /// What was measured of decoders so far.
     pub(crate) rates: Mutex<MeasuredRates>,
+    /// The compression methods planned for items that are fetched together.
+    pub(crate) planned_methods: Mutex<HashMap<StorePath, Compression>>,
+    /// Threads worth having for work that keeps a core busy.
+    pub(crate) cores: usize,
     /// Receives progress events.
     pub(crate) progress: Arc<dyn Progress>,
     /// Raised when the user interrupts.
@@ -65,7 +72,7 @@ pub(crate) struct Installer {
     /// How long a server that has answered before is retried without progress.
     pub(crate) retry_time: Duration,
     /// Transfers under way, for progress.
-    pub(crate) in_flight: Mutex<Vec<(StorePath, ReceivedCounter)>>,
+    pub(crate) in_flight: InFlightTransfers,
 }
 
 impl Installer {
@@ -154,7 +161,9 @@ impl Installer {
         retries: &ItemRetries,
     ) -> Result<(Vec<DownloadCandidate>, DownloadStart), ItemError> {
         let (rates, nar_size) = (self.rates(), request.authorized.narinfo().nar_size());
-        let mut ranked = choice::candidates(request.sources, self.network.servers(), &rates);
+        let planned = lock(&self.planned_methods).get(request.item).copied();
+        let servers = self.network.servers();
+        let mut ranked = choice::candidates(request.sources, servers, &rates, planned);
         choice::retain_reachable(&mut ranked, &self.network)
             .map_err(|url| ItemError::offline(&url))?;
         attempts.put_failed_last(&mut ranked);
@@ -236,7 +245,15 @@ impl Installer {
         let nar_size = authorized.narinfo().nar_size();
         let mut stream = self.start_download(request, candidate, start, retries)?;
 
-        let in_flight_guard = InFlightGuard::new(self, item, &stream);
+        let in_flight_guard = InFlightGuard::new(
+            &self.in_flight,
+            InFlightTransfer {
+                item: item.clone(),
+                candidate: candidate.clone(),
+                nar_size,
+                received: stream.received(),
+            },
+        );
         let (destination, links) = (request.destination.clone(), request.links.cloned());
         let unpacked = unpack(&mut stream, self.levels, destination, &self.writers, links);
 
@@ -250,7 +267,8 @@ impl Installer {
         let checked = unpacked?.check(Arc::clone(authorized))?;
         let checked = checked.deduplicate().map_err(UnpackError::from)?;
 
-        self.note_measurements(candidate, nar_size, &measured);
+        let decoded_in = measured.decoded_in.as_secs_f64();
+        lock(&self.rates).decoder_measured(candidate.compression, nar_size, decoded_in);
 
         // No progress event may follow the one that the item is unpacked.
         drop(in_flight_guard);
@@ -307,31 +325,16 @@ impl Installer {
         Ok(stream)
     }
 
-    fn note_measurements(
-        &self,
-        candidate: &DownloadCandidate,
-        nar_size: u64,
-        measured: &TransferMeasurements,
-    ) {
-        let mut rates = lock(&self.rates);
-        let streamed_in = measured.streamed_in.as_secs_f64();
-        rates.link_measured(candidate.server, measured.streamed, streamed_in);
-        let worked = measured.decoded_in.as_secs_f64();
-        rates.decoder_measured(candidate.compression, nar_size, worked);
-    }
-
-    fn rates(&self) -> MeasuredRates {
-        lock(&self.rates).clone()
+    /// What was measured so far.
+    #[must_use]
+    pub(crate) fn rates(&self) -> MeasuredRates {
+        let decoders = lock(&self.rates).clone();
+        decoders.with_lines(self.network.line_rates())
     }
 
     /// Reports how far every transfer is.
     pub(crate) fn report_progress(&self) {
-        let in_flight = lock(&self.in_flight);
-        for (item, received) in in_flight.iter() {
-            let downloaded = received.bytes();
-            self.progress
-                .event(ProgressEvent::Progressed { item, downloaded });
-        }
+        self.in_flight.report_progress(&*self.progress);
     }
 }
 
@@ -354,25 +357,4 @@ pub(super) struct DownloadStart {
     pub(super) prefetched: Option<Box<dyn PrefetchedNar>>,
     /// It was preferred to others.
     pub(super) choice: Option<DownloadChoice>,
-}
-
-/// A transfer is among those under way for as long as this lives.
-struct InFlightGuard<'a> {
-    installer: &'a Installer,
-    item: &'a StorePath,
-}
-
-impl<'a> InFlightGuard<'a> {
-    fn new(installer: &'a Installer, item: &'a StorePath, stream: &NarStream) -> Self {
-        let mut all = lock(&installer.in_flight);
-        all.push((item.clone(), stream.received()));
-        Self { installer, item }
-    }
-}
-
-impl Drop for InFlightGuard<'_> {
-    fn drop(&mut self) {
-        let mut all = lock(&self.installer.in_flight);
-        all.retain(|(item, _)| item != self.item);
-    }
 }

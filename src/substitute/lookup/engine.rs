@@ -97,6 +97,7 @@ impl LookupEngine {
         let urls = Arc::clone(setup.network.servers());
         let servers = urls.iter().map(|url| LookupServer::load(url, &mut setup));
         let mut servers: PerServer<LookupServer> = servers.collect();
+        load_line_rates(&servers, &mut setup);
         use_skipped(&mut servers, setup.options.freshness);
 
         let verifier = Verifier {
@@ -158,6 +159,7 @@ impl LookupEngine {
         }
 
         self.write_cache();
+        self.write_line_rates();
         self.remove_some_expired();
         self.lookups = None;
         self.texts = None;
@@ -363,6 +365,21 @@ impl LookupEngine {
             self.follow(request, item);
             self.requests.decided(request);
             self.complete(request);
+        }
+    }
+}
+
+/// Gives the network what earlier runs have measured of each server.
+fn load_line_rates(servers: &PerServer<LookupServer>, setup: &mut ResolverSetup) {
+    let now = setup.clock.unix_seconds();
+    for (index, server) in servers.enumerated() {
+        match setup.cache.line_rate(server.row) {
+            Ok(Some(rate)) if rate.is_fresh(now) => {
+                let network = &setup.network;
+                network.note_earlier_rate(index, rate.bytes_per_second);
+            }
+            Ok(_) => {}
+            Err(error) => setup.warn(&error),
         }
     }
 }

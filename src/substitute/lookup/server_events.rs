@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::format::escape::clip;
 use crate::format::server_list::ServerIndex;
-use crate::http::{CacheInfoText, HttpError};
-use crate::lookup_cache::{AnswerKind, CacheInfoRecord, Downtime, ServerFact};
+use crate::http::{CacheInfoText, HttpError, whole_bytes};
+use crate::lookup_cache::{AnswerKind, CacheInfoRecord, Downtime, LineRateRecord, ServerFact};
 use crate::substitute::lookup::engine::LookupEngine;
 use crate::substitute::lookup::servers::ServerState;
 use crate::substitute::outcome::{LookupFailure, LookupOutcome, ServerAnswer};
@@ -117,6 +117,23 @@ impl LookupEngine {
         let row = self.servers[server].row;
         let updated = self.setup.cache.update_server(row, &[fact]);
         self.warn(updated.err());
+    }
+
+    /// Writes what was measured of the lines to the servers to the lookup cache.
+    pub(super) fn write_line_rates(&mut self) {
+        let measured_at = self.setup.clock.unix_seconds();
+        for (server, line) in self.setup.network.line_rates() {
+            if !line.is_measured {
+                continue;
+            }
+            let rate = LineRateRecord {
+                bytes_per_second: whole_bytes(line.bytes_per_second),
+                measured_at,
+            };
+            let row = self.servers[server].row;
+            let updated = self.setup.cache.replace_line_rate(row, rate);
+            self.warn(updated.err());
+        }
     }
 
     /// Uses `outcome` for every answer that `server` still owes.

@@ -21,7 +21,7 @@ line=$(free_ports 1)
 export TMUX_TMPDIR=$WORK
 terminal() { tmux -L screens -f "$WORK/tmux.conf" -u "$@"; }
 trap 'terminal kill-server 2> /dev/null || :; service_stop screens-line' EXIT
-service_start screens-line python3 "$PEERS_HERE/bench/speed-throttle.py" "$line" "$PEERS_STATIC_PORT" $BYTES_PER_SECOND
+service_start screens-line python3 "$PEERS_HERE/bench/line-proxy.py" "$line" "$PEERS_STATIC_PORT" $BYTES_PER_SECOND --each
 wait_for 10 port_open "$line"
 printf 'set -g remain-on-exit on\nset -g remain-on-exit-format ""\nset -g status off\n' > "$WORK/tmux.conf"
 terminal new-session -d -s first

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::confinement::DiskChanges;
 use crate::cli::context::{Context, Purpose};
+use crate::cli::download_summary;
 use crate::cli::error::{CliError, item_hint};
 use crate::cli::exit::Exit;
 use crate::cli::output::{self, count};
@@ -13,7 +14,12 @@ use crate::cli::text::widest;
 use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
 use crate::substitute::chain;
-use crate::substitute::closure::{FetchPlan, PlannedItem, Planner, References, StoreView};
+use crate::substitute::closure::{
+    FetchPlan, PlannedItem, Planner, References, StoreView, plan_downloads,
+};
+use crate::substitute::download::plan::PlanLoad;
+use crate::substitute::download::rates::MeasuredRates;
+use crate::substitute::progress::DownloadSummary;
 
 /// Changes nothing, so the right to read the store is enough.
 pub(super) fn run(
@@ -27,7 +33,7 @@ pub(super) fn run(
         store_view,
         missing_trees: context.missing_trees(),
         resolver,
-        network,
+        network: Arc::clone(&network),
     };
     let plan = planner.plan(paths, references)?;
     if context.cancel.is_canceled() {
@@ -38,23 +44,10 @@ pub(super) fn run(
     context.cancel.end_at_once();
     drop(planner);
 
-    if context.settings.json {
-        context.output.json(&as_json(context, &plan))?;
-    } else {
-        context
-            .output
-            .lines(lines(context, &plan).into_iter().map(Into::into))?;
-        let downloads = plan.items.iter().filter_map(PlannedItem::download);
-        let methods = downloads
-            .filter_map(|(_, download)| download.method())
-            .collect();
-        context.output.note(&format!(
-            "{} would be fetched: {}, {} unpacked",
-            count(plan.items.len(), "item", "items"),
-            output::to_download(plan.download_size(), &methods),
-            output::bytes(plan.nar_size()),
-        ));
-    }
+    let rates = MeasuredRates::default().with_lines(network.line_rates());
+    let nothing = PlanLoad::new(context.cores);
+    let planned = plan_downloads(plan.items.iter(), network.servers(), &rates, &nothing);
+    print_plan(context, &plan, &planned.summary)?;
 
     let mut exit = Exit::Done;
     let advice = context.settings.advice();
@@ -69,6 +62,38 @@ pub(super) fn run(
         exit = exit.max(error.class().into());
     }
     Ok(exit)
+}
+
+/// Prints what would be fetched.
+fn print_plan(
+    context: &Context,
+    plan: &FetchPlan,
+    summary: &DownloadSummary,
+) -> Result<(), CliError> {
+    if context.settings.json {
+        context.output.json(&as_json(context, plan, summary))?;
+        return Ok(());
+    }
+
+    context
+        .output
+        .lines(lines(context, plan).into_iter().map(Into::into))?;
+    let downloads = plan.items.iter().filter_map(PlannedItem::download);
+    let methods = downloads
+        .filter_map(|(_, download)| download.method())
+        .collect();
+    context.output.note(&format!(
+        "{} would be fetched: {}, {} unpacked",
+        count(plan.items.len(), "item", "items"),
+        output::to_download(plan.download_size(), &methods),
+        output::bytes(plan.nar_size()),
+    ));
+
+    if !plan.items.is_empty() {
+        let text = download_summary::text(summary);
+        context.output.note(&format!("plan: {text}"));
+    }
+    Ok(())
 }
 
 /// One line for each item: name, bytes to download, bytes unpacked, server.
@@ -94,7 +119,7 @@ fn lines(context: &Context, plan: &FetchPlan) -> Vec<String> {
     .collect()
 }
 
-fn as_json(context: &Context, plan: &FetchPlan) -> Value {
+fn as_json(context: &Context, plan: &FetchPlan, downloads: &DownloadSummary) -> Value {
     let store_dir = context.settings.store_dir();
     let valid = plan.valid.iter().map(|path| store_dir.full_name(path));
     let fetch = plan.items.iter().map(|item| item_json(context, item));
@@ -107,6 +132,7 @@ fn as_json(context: &Context, plan: &FetchPlan) -> Value {
         "fetch": fetch.collect::<Vec<_>>(),
         "failed": failed.collect::<Vec<_>>(),
         "download_size": plan.download_size(), "nar_size": plan.nar_size(),
+        "plan": download_summary::json(downloads),
     })
 }
 

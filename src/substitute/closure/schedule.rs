@@ -1,0 +1,74 @@
+//! When downloads are planned, and what waits for a measurement.
+//!
+//! The plan is made before the first download and again while the fetch goes on, as rates become
+//! known. A large item whose method depends on the line waits a moment until others have measured
+//! it: that choice cannot be made up for later.
+
+use std::time::{Duration, Instant};
+
+use crate::substitute::closure::coordinator::{Coordinator, PlannedItemState};
+use crate::substitute::closure::downloads::plan_downloads;
+use crate::substitute::closure::plan::PlannedItem;
+use crate::substitute::progress::ProgressEvent;
+use crate::sync::lock;
+
+/// How often the plan is made again.
+const REPLANNING_INTERVAL: Duration = Duration::from_millis(100);
+/// The longest wait of a large item for a measurement.
+const MEASUREMENT_TIME: Duration = Duration::from_millis(300);
+
+impl Coordinator<'_> {
+    /// Plans the downloads of the items that are not under way, if that was not done just before.
+    pub(super) fn plan_downloads(&mut self) {
+        let is_recent = |at: Instant| at.elapsed() < REPLANNING_INTERVAL;
+        if self.schedule.planned_at.is_some_and(is_recent) {
+            return;
+        }
+
+        let installer = &self.fetch.installer;
+        let rates = installer.rates();
+        let open = self.items.iter().zip(&self.states).filter(|(_, state)| {
+            matches!(
+                state,
+                PlannedItemState::Waiting | PlannedItemState::Working(_)
+            )
+        });
+        let servers = installer.network.servers();
+        let load = installer.in_flight.load(&rates, installer.cores);
+        let planned = plan_downloads(
+            open.map(|(item, _)| &**item)
+                .filter(|item| !installer.in_flight.contains(&item.path)),
+            servers,
+            &rates,
+            &load,
+        );
+
+        let has_become_measured = !self.schedule.is_measured && planned.summary.line.is_measured;
+        if self.schedule.planned_at.is_none() || has_become_measured {
+            self.fetch
+                .progress
+                .event(ProgressEvent::DownloadsPlanned(&planned.summary));
+        }
+        self.schedule.is_measured |= planned.summary.line.is_measured;
+        self.schedule.planned_at = Some(Instant::now());
+        *lock(&installer.planned_methods) = planned.methods;
+    }
+
+    /// The place of the next item in the queue; `None` while what is left waits for a measurement.
+    pub(super) fn next_waiting(&self) -> Option<usize> {
+        let is_measured =
+            self.schedule.is_measured || self.schedule.started.elapsed() >= MEASUREMENT_TIME;
+        if is_measured {
+            return (!self.waiting.is_empty()).then_some(0);
+        }
+
+        let mut waiting = self.waiting.iter();
+        let free = waiting.position(|index| !self.waits_for_measurement(&self.items[*index]));
+        free.or((self.working == 0 && !self.waiting.is_empty()).then_some(0))
+    }
+
+    fn waits_for_measurement(&self, item: &PlannedItem) -> bool {
+        let downloads = item.sources.first().map(|source| source.offer.downloads());
+        item.nar_size() > self.schedule.large_size && downloads.is_some_and(|all| all.len() > 1)
+    }
+}
