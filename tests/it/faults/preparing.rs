@@ -50,6 +50,8 @@ fn items_are_fetched_once_they_are_ready_and_the_rest_before() {
     assert_eq!(contents(&sandbox, &items[1]), "two");
     assert_eq!(ended.stdout, format!("{}\n{}\n", items[2], items[0]));
     let ended = ended.says("1 item is being prepared by the server, waiting (0:00 of 5:00)");
+    // The time starts over for what the first item refers to.
+    assert_eq!(ended.stderr.matches("(0:00 of").count(), 2, "{ended:?}");
     ended.says("3 items fetched");
 
     let asked = server.asked();
