@@ -44,6 +44,7 @@ pub(crate) use proxies::{NoProxy, Proxies};
 pub(crate) use queue::Queued;
 #[cfg(test)]
 pub(crate) use rate::MinimumRate;
+pub(crate) use rate::RateDemand;
 pub(crate) use retry::RetryPolicy;
 
 #[cfg(fuzzing)]

@@ -9,6 +9,16 @@ use std::time::Duration;
 
 use super::error::HttpErrorKind;
 
+/// What is demanded of a server whose response could come another way: this rate, if that is more than
+/// the minimum, and for no longer than the window less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RateDemand {
+    /// 0: the minimum is enough.
+    pub(crate) bytes_per_second: u64,
+    /// For how long a server may send less, and how soon its response has to begin.
+    pub(crate) window: Duration,
+}
+
 /// A server that sends less in a window of waiting is too slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MinimumRate {
@@ -28,11 +38,14 @@ impl Default for MinimumRate {
 }
 
 impl MinimumRate {
-    /// The same rate over another window.
-    pub(super) fn over(self, window: Option<Duration>) -> Self {
-        Self {
-            window: window.unwrap_or(self.window),
-            ..self
+    /// The minimum with a further demand. Where there is no minimum, there is no demand.
+    pub(super) fn with(self, demand: Option<RateDemand>) -> Self {
+        match demand {
+            Some(demand) if self.bytes_per_second > 0 => Self {
+                bytes_per_second: self.bytes_per_second.max(demand.bytes_per_second),
+                window: demand.window,
+            },
+            _ => self,
         }
     }
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """A substitute server that falls silent.
 
-    stalling-server.py PORT DIRECTORY WHERE
+    stalling-server.py PORT DIRECTORY WHERE [RATE]
 
 It serves the files of DIRECTORY (Range requests are answered with the whole). WHERE is the place of the silence: `accept`
 (connections are accepted, nothing is ever answered), `head` (a nar request gets no answer), `headers` (nothing follows the
-headers of a nar), or `body` (half of each nar closure_is_fetched). Everything but nars is answered, except with `accept`.
+headers of a nar), `body` (half of each nar is sent), or `trickle` (each nar is sent at RATE bytes per second, 2000 by default).
+Everything but nars is answered, except with `accept`.
 """
 import http.server
 import os
@@ -13,6 +14,7 @@ import sys
 import time
 
 port, directory, where = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+rate = int(sys.argv[4]) if len(sys.argv) > 4 else 2000
 FOREVER = 3600
 
 
@@ -34,10 +36,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if where == "head":
             time.sleep(FOREVER)
         self.send_headers(200, len(body))
+        if where == "trickle":
+            return self.trickle(body)
         if where == "body":
             self.wfile.write(body[:len(body) // 2])
         self.wfile.flush()
         time.sleep(FOREVER)
+
+    def trickle(self, body):
+        for start in range(0, len(body), max(rate // 10, 1)):
+            self.wfile.write(body[start:start + max(rate // 10, 1)])
+            time.sleep(0.1)
 
     def reply(self, body):
         self.send_reply(200, body)

@@ -181,7 +181,8 @@ settings! {
         variable: Some("SUBST_MINIMUM_RATE"),
         default: Some("1"),
         help: "Give up a download that brings less than KIB KiB/s for 30 s; 0 for no minimum",
-        details: "3 s are enough where another server has the item.",
+        details: "Where another server has the item, 3 s are enough, and 64 KiB/s of all downloads \
+            together are the minimum.",
     }
     retry_time: Duration {
         key: "retry-time",

@@ -136,7 +136,7 @@ fn open_network(
         .timeouts
         .unwrap_or_else(|| runtime.options().timeouts_of(&request.url))
         .bounded();
-    let minimum_rate = runtime.options().minimum_rate.over(request.rate_window);
+    let minimum_rate = runtime.options().minimum_rate.with(request.rate_demand);
     let (head, response) = runtime.block_on(async {
         tokio::select! {
             opened = open_response(runtime, request, timeouts) => opened,
@@ -183,7 +183,7 @@ async fn open_response(
 ) -> Result<(BodyHead, Response), HttpError> {
     let mut library = LibraryRequest::new(Method::GET, request.url.clone(), timeouts);
     library.retry_policy.clone_from(&request.retry_policy);
-    library.rate_window = request.rate_window;
+    library.rate_demand = request.rate_demand;
     if let Some(range) = request.range {
         library.headers.insert(RANGE, range_header(range));
         let version = request

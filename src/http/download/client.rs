@@ -1,7 +1,5 @@
 //! Requests through the HTTP library: repeated until there is a response, redirects followed.
 
-use std::time::Duration;
-
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderName};
 use reqwest::{Method, Response};
 use tokio::time::Instant;
@@ -14,6 +12,7 @@ use crate::http::net::library_client;
 use crate::http::net::runtime::ConnectionSetup;
 use crate::http::net::timeout::timeout;
 use crate::http::options::{Options, Timeouts};
+use crate::http::rate::RateDemand;
 use crate::http::retry::{RetryDecision, RetryPolicy, parse_retry_after};
 
 /// A request that is repeated until there is a response or the policy stops it.
@@ -23,8 +22,8 @@ pub(in crate::http) struct LibraryRequest {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) timeouts: Timeouts,
-    /// Another window than that of the minimum rate in the options.
-    pub(super) rate_window: Option<Duration>,
+    /// More than the minimum rate of the options.
+    pub(super) rate_demand: Option<RateDemand>,
     /// Another retry policy than that of the options.
     pub(super) retry_policy: Option<RetryPolicy>,
 }
@@ -36,7 +35,7 @@ impl LibraryRequest {
             url,
             headers: HeaderMap::new(),
             timeouts,
-            rate_window: None,
+            rate_demand: None,
             retry_policy: None,
         }
     }
@@ -85,9 +84,9 @@ impl LibraryRequest {
         setup: &ConnectionSetup,
         options: &Options,
     ) -> Result<Response, HttpErrorKind> {
-        let rate = options.minimum_rate.over(self.rate_window);
+        let rate = options.minimum_rate.with(self.rate_demand);
         let sent = self.send_once(setup, options);
-        if self.rate_window.is_some() && rate.bytes_per_second > 0 {
+        if self.rate_demand.is_some() && rate.bytes_per_second > 0 {
             return timeout(rate.window, sent)
                 .await
                 .unwrap_or_else(|| Err(rate.failure()));

@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, TRANSFER_ENCODING};
@@ -14,6 +13,7 @@ use crate::format::compression::Compression;
 use crate::http::content_encoding::ContentEncodings;
 use crate::http::error::HttpErrorKind;
 use crate::http::options::Timeouts;
+use crate::http::rate::RateDemand;
 use crate::http::retry::RetryPolicy;
 
 /// A range of a file: from the first position up to but not including the second, or to the end.
@@ -34,9 +34,8 @@ pub(crate) struct NarRequest {
     pub(crate) if_range: Option<String>,
     /// Other timeouts than those of [`Options`](crate::http::options::Options).
     pub(crate) timeouts: Option<Timeouts>,
-    /// Another window than that of the minimum rate in [`Options`](crate::http::options::Options):
-    /// also the time for the head of the response.
-    pub(crate) rate_window: Option<Duration>,
+    /// More than the minimum rate of [`Options`](crate::http::options::Options).
+    pub(crate) rate_demand: Option<RateDemand>,
     /// Another retry policy than that of [`Options`](crate::http::options::Options). Downloads into
     /// a store use [`RetryPolicy::once`]: their caller repeats and resumes them itself.
     pub(crate) retry_policy: Option<RetryPolicy>,
@@ -54,7 +53,7 @@ impl NarRequest {
             range: None,
             if_range: None,
             timeouts: None,
-            rate_window: None,
+            rate_demand: None,
             retry_policy: None,
             stop: None,
         }

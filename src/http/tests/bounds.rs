@@ -213,14 +213,42 @@ fn nars_that_share_a_slow_line_share_the_minimum_rate() {
     );
 }
 
+/// The demand of this rate within a second.
+fn demand(bytes_per_second: u64) -> RateDemand {
+    RateDemand {
+        bytes_per_second,
+        window: Duration::from_secs(1),
+    }
+}
+
+#[test]
+fn more_than_the_minimum_rate_may_be_demanded() {
+    let server = trickling("HTTP/1.1 200 OK\r\n\r\n", "x");
+    let options = Options {
+        minimum_rate: MinimumRate {
+            bytes_per_second: 1,
+            window: Duration::from_secs(1),
+        },
+        ..quick()
+    };
+    let request = NarRequest {
+        rate_demand: Some(demand(64 << 10)),
+        retry_policy: Some(RetryPolicy::once()),
+        ..NarRequest::new(Url::parse(&server.url()).unwrap())
+    };
+    let error = fetch_request(options, request).unwrap_err();
+    let text = error.without_url().to_string();
+    assert_eq!(text, "the server sent less than 64 KiB/s for 1 s");
+}
+
 #[test]
 fn nars_that_trickle_are_too_slow() {
     let rates = [
         // A window of the options, and one of the request.
         (Duration::from_secs(1), None),
-        (Duration::from_secs(600), Some(Duration::from_secs(1))),
+        (Duration::from_secs(600), Some(demand(0))),
     ];
-    for (window, rate_window) in rates {
+    for (window, rate_demand) in rates {
         let options = Options {
             minimum_rate: MinimumRate {
                 window,
@@ -235,7 +263,7 @@ fn nars_that_trickle_are_too_slow() {
             let server = trickling(head, "x");
             let start = Instant::now();
             let request = NarRequest {
-                rate_window,
+                rate_demand,
                 retry_policy: Some(RetryPolicy::once()),
                 ..NarRequest::new(Url::parse(&server.url()).unwrap())
             };
@@ -266,7 +294,7 @@ fn the_head_of_a_nar_has_to_come_in_time() {
             ..NarRequest::new(url)
         };
         let with_window = NarRequest {
-            rate_window: Some(Duration::from_secs(1)),
+            rate_demand: Some(demand(0)),
             ..once.clone()
         };
         let short = Options {

@@ -20,14 +20,14 @@
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Buf as _, Bytes};
 use url::Url;
 
 use crate::format::compression::Compression;
 use crate::format::server_list::ServerIndex;
-use crate::http::{Client, HttpError, NarBody, NarRequest, RetryPolicy};
+use crate::http::{Client, HttpError, NarBody, NarRequest, RateDemand, RetryPolicy};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::counters::TransferCounters;
 use crate::substitute::download::prefetch::PrefetchedNar;
@@ -312,10 +312,10 @@ impl ResumableBody {
 pub(super) fn request_without_retries(
     url: &Url,
     cancel: &Cancel,
-    rate_window: Option<Duration>,
+    rate_demand: Option<RateDemand>,
 ) -> NarRequest {
     NarRequest {
-        rate_window,
+        rate_demand,
         retry_policy: Some(RetryPolicy::once()),
         stop: Some(cancel.flag()),
         ..NarRequest::new(url.clone())

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::format::store_path::StorePath;
-use crate::http::{HttpError, NarBody, NarRequest, RangeSupport, RetryPolicy};
+use crate::http::{HttpError, NarBody, NarRequest, RangeSupport, RateDemand, RetryPolicy};
 use crate::substitute::download::candidate::DownloadCandidate;
-use crate::substitute::download::segments::IMPATIENT_WINDOW;
+use crate::substitute::download::retries::IMPATIENT_WINDOW;
 use crate::substitute::network::Network;
 
 /// The compressed bytes of a nar whose download was started ahead of time.
@@ -54,7 +54,10 @@ pub(crate) fn begin(
         compression: Some(candidate.compression),
         retry_policy: Some(RetryPolicy::once()),
         // The transfer itself requests it again.
-        rate_window: Some(IMPATIENT_WINDOW),
+        rate_demand: Some(RateDemand {
+            bytes_per_second: 0,
+            window: IMPATIENT_WINDOW,
+        }),
         ..NarRequest::new(candidate.url.clone())
     };
 

@@ -171,10 +171,10 @@ impl ResumableBody {
 
     /// A request for the whole file.
     fn request(&self) -> NarRequest {
-        let rate_window = self.retries.rate_window(self.server);
+        let rate_demand = self.retries.rate_demand(self.server);
         NarRequest {
             compression: Some(self.compression),
-            ..request_without_retries(&self.url, &self.cancel, rate_window)
+            ..request_without_retries(&self.url, &self.cancel, rate_demand)
         }
     }
 

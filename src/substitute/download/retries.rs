@@ -9,10 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::format::server_list::ServerIndex;
-use crate::http::{HttpError, Outage};
+use crate::http::{HttpError, Outage, RateDemand};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::backoff::{FIRST_WAIT, QUICK_RETRIES, backoff};
-use crate::substitute::download::segments::IMPATIENT_WINDOW;
 use crate::substitute::network::Network;
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::substitute::servers::ServerHealth;
@@ -61,6 +60,10 @@ struct RetryState {
     is_joined: bool,
 }
 
+/// For how long a server may send too little where the bytes can come another way.
+pub(super) const IMPATIENT_WINDOW: Duration = Duration::from_secs(3);
+/// Bytes per second, of all transfers together, below which a server is left for another one.
+const REPLACEABLE_RATE: u64 = 64 << 10;
 /// No quick retry is made after this time without progress.
 const QUICK_TIME: Duration = Duration::from_secs(2);
 /// How often a wait looks whether it is still wanted.
@@ -132,23 +135,39 @@ impl ItemRetries {
     /// Whether a server that does not fail, other than `server`, is known to have the item.
     #[must_use]
     pub(crate) fn has_alternative(&self, server: ServerIndex) -> bool {
+        self.has_other(server, |health, other| !health.is_failing(other))
+    }
+
+    /// Whether another server that `is_usable` is known to have the item.
+    fn has_other(
+        &self,
+        server: ServerIndex,
+        is_usable: impl Fn(&ServerHealth, ServerIndex) -> bool,
+    ) -> bool {
         let state = self.state();
         state.servers.iter().any(|other| {
             *other != server
                 && !state.useless.contains(other)
-                && !self.context.network.health().is_failing(*other)
+                && is_usable(self.context.network.health(), *other)
         })
     }
 
-    /// For how long `server` may send too little, if that is not as long as usual: another server
-    /// has the item, or was not asked whether it has it.
+    /// What is demanded of `server` besides the minimum rate, where another server has the item, or
+    /// was not asked whether it has it. Only a server that was never slow or silent justifies to leave
+    /// one that is slow: else the line may be.
     #[must_use]
-    pub(crate) fn rate_window(&self, server: ServerIndex) -> Option<Duration> {
+    pub(crate) fn rate_demand(&self, server: ServerIndex) -> Option<RateDemand> {
         let mut state = self.state();
         state.last_progress_at.get_or_insert_with(Instant::now);
         let may_search = self.context.network.servers().len() > 1 && !state.is_search_done;
         drop(state);
-        (may_search || self.has_alternative(server)).then_some(IMPATIENT_WINDOW)
+
+        let is_impatient = may_search || self.has_alternative(server);
+        let is_replaceable = self.has_other(server, |health, other| !health.is_unreliable(other));
+        is_impatient.then_some(RateDemand {
+            bytes_per_second: if is_replaceable { REPLACEABLE_RATE } else { 0 },
+            window: IMPATIENT_WINDOW,
+        })
     }
 
     /// Whether a broken download is worth another attempt before another server is looked for. A
@@ -378,7 +397,7 @@ mod tests {
     fn a_server_that_breaks_late_without_progress_gets_no_quick_retry() {
         let (retries, searches) = retries(Duration::from_secs(60), &[1]);
         retries.health().answered(SERVER);
-        assert_eq!(retries.rate_window(SERVER), Some(IMPATIENT_WINDOW));
+        assert!(retries.rate_demand(SERVER).is_some());
         retries.state().last_progress_at = Instant::now().checked_sub(QUICK_TIME);
         assert!(!retries.wait_to_resume(SERVER, &broken(), &|| false));
         assert_eq!(searches.load(Ordering::Relaxed), 1);
@@ -394,9 +413,32 @@ mod tests {
     #[test]
     fn the_only_server_of_an_item_has_time() {
         let (retries, _) = retries(Duration::from_secs(60), &[1]);
-        assert_eq!(retries.rate_window(SERVER), Some(IMPATIENT_WINDOW));
+        assert!(retries.rate_demand(SERVER).is_some());
         retries.note_search([SERVER]);
-        assert_eq!(retries.rate_window(SERVER), None);
+        assert_eq!(retries.rate_demand(SERVER), None);
+    }
+
+    #[test]
+    fn a_slow_server_is_left_for_one_that_was_never_slow() {
+        let (retries, _) = retries(Duration::from_secs(60), &[]);
+        let (other, silent) = (ServerIndex::at(1), Outage::Silent(IMPATIENT_WINDOW));
+        retries.note_search([SERVER, other]);
+        let rates = [SERVER, other].map(|server| retries.rate_demand(server));
+        let expected = RateDemand {
+            bytes_per_second: REPLACEABLE_RATE,
+            window: IMPATIENT_WINDOW,
+        };
+        assert_eq!(rates, [Some(expected); 2]);
+
+        // Both are slow: the line may be.
+        for server in [SERVER, other] {
+            retries.failed(server, Some(silent));
+            retries.progressed(server);
+        }
+        let rate = retries
+            .rate_demand(SERVER)
+            .map(|demand| demand.bytes_per_second);
+        assert_eq!(rate, Some(0));
     }
 
     #[test]

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use url::Url;
 
-use crate::http::{BodyStatus, Client, HttpError, NarBody, NarRequest, Outage, RetryPolicy};
+use crate::http::{
+    BodyStatus, Client, HttpError, NarBody, NarRequest, Outage, RateDemand, RetryPolicy,
+};
 use crate::substitute::download::backoff::{QUICK_RETRIES, backoff};
 use crate::sync::{lock, wait, wait_for};
 
@@ -33,8 +35,8 @@ pub(super) struct SegmentedPart {
     pub(super) start: u64,
     /// and where the file ends.
     pub(super) end: u64,
-    /// For how long the server may send too little, if not as long as usual.
-    pub(super) rate_window: Option<Duration>,
+    /// What is demanded of the server besides the minimum rate.
+    pub(super) rate_demand: Option<RateDemand>,
 }
 
 impl SegmentedPart {
@@ -301,7 +303,7 @@ impl SegmentFetch {
         let body = self.client.nar(NarRequest {
             range: Some((start, Some(end))),
             if_range: Some(self.part.validator.clone()),
-            rate_window: self.part.rate_window,
+            rate_demand: self.part.rate_demand,
             retry_policy: Some(RetryPolicy::once()),
             stop: Some(Arc::clone(&self.stop)),
             ..NarRequest::new(self.part.url.clone())

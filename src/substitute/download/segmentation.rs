@@ -83,7 +83,7 @@ impl ResumableBody {
             validator,
             start,
             end,
-            rate_window: self.retries.rate_window(self.server),
+            rate_demand: self.retries.rate_demand(self.server),
         };
 
         tracing::debug!(start, end, "requesting segments");

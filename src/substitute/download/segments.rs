@@ -16,16 +16,12 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::http::{Client, HttpError};
 use crate::substitute::download::segment_fetch::{SegmentFetch, SegmentedPart};
 use crate::sync::lock;
-
-/// For how long a server may send less than the minimum rate where the bytes can come another way.
-pub(super) const IMPATIENT_WINDOW: Duration = Duration::from_secs(3);
 
 /// Connections that may be opened for segments, of all transfers together.
 #[derive(Debug, Clone)]

@@ -285,6 +285,29 @@ fn a_silent_server_costs_one_stall_timeout_beside_a_good_one() {
 }
 
 #[test]
+fn a_trickling_server_costs_a_moment_beside_a_good_one() {
+    let (sandbox, fixture) = only("none");
+    let directory = fixture.dir.clone();
+    let trickling = Server::start(move |request| {
+        let mut reply = Reply::file(&directory, request);
+        if request.path.starts_with("/nar/") {
+            reply.drip = Some((400, Duration::from_millis(100)));
+        }
+        reply
+    });
+    let good = Server::of(fixture.dir.clone());
+    let urls = format!("{} {}", trickling.url(), good.url());
+    let began = Instant::now();
+    start(&sandbox, &urls, &["--jobs", "2"]).end().exits(0);
+    assert_complete(&sandbox);
+
+    // It would take two minutes.
+    let elapsed = began.elapsed();
+    assert!(elapsed < Duration::from_secs(40), "{elapsed:?}");
+    assert!(good.requests_for("/nar/") > 0, "{:?}", good.asked());
+}
+
+#[test]
 fn a_fetch_from_a_server_that_stays_silent_fails_after_the_retry_time() {
     for silence in [Silence::BeforeHead, Silence::AfterHead] {
         let (sandbox, fixture) = only("zstd");
