@@ -16,6 +16,7 @@ mod json_writer;
 mod keys;
 pub(crate) mod nix_conf;
 mod output;
+mod partial_downloads;
 mod process;
 mod progress;
 mod run;

@@ -23,11 +23,12 @@ use rustix::io::Errno;
 /// It is missing or no directory, or there is a link in its name below `base`.
 pub(crate) fn open_directory(base: &Path, path: &Path) -> io::Result<OwnedFd> {
     let (base, below) = split(base, path);
-    let directory = open(base, DIRECTORY, Mode::empty())?;
     if below.as_os_str().is_empty() {
-        return Ok(directory);
+        return Ok(open(base, DIRECTORY, Mode::empty())?);
     }
 
+    // The sandbox allows to read the directory, not all those above it.
+    let directory = open(base, PASSED_DIRECTORY, Mode::empty())?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let opened = match openat2(&directory, below, DIRECTORY, Mode::empty(), resolve) {
         // Older kernels and sandboxes do not have the call.
@@ -49,16 +50,16 @@ pub(crate) fn create_directory(base: &Path, path: &Path) -> io::Result<OwnedFd> 
 
     let (base, below) = split(base, path);
     create_base(base)?;
-    let mut directory = open(base, DIRECTORY, Mode::empty())?;
+    let mut directory = open(base, PASSED_DIRECTORY, Mode::empty())?;
     for component in below.components() {
         let name = normal(component)?;
         match make_directory(&directory, name) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
-        directory = open_component(&directory, name).map_err(explained)?;
+        directory = open_component(&directory, name, PASSED_DIRECTORY).map_err(explained)?;
     }
-    Ok(directory)
+    open_directory(base, path)
 }
 
 /// Makes the directory `name` in `parent`. What others may do is up to the umask, or a default ACL;
@@ -172,15 +173,20 @@ fn split<'a>(base: &'a Path, path: &'a Path) -> (&'a Path, &'a Path) {
 }
 
 fn open_by_components(mut directory: OwnedFd, below: &Path) -> rustix::io::Result<OwnedFd> {
-    for component in below.components() {
-        directory = open_component(&directory, normal(component)?)?;
+    let mut components = below.components().peekable();
+    while let Some(component) = components.next() {
+        let flags = match components.peek() {
+            Some(_) => PASSED_DIRECTORY,
+            None => DIRECTORY,
+        };
+        directory = open_component(&directory, normal(component)?, flags)?;
     }
     Ok(directory)
 }
 
 /// Opens the directory `name` of `parent`; `ELOOP` when it is a link.
-fn open_component(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
-    match openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+fn open_component(parent: &OwnedFd, name: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    match openat(parent, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
         Err(Errno::NOTDIR) if is_link(parent, name) => Err(Errno::LOOP),
         opened => opened,
     }
@@ -224,6 +230,9 @@ fn explained(error: Errno) -> io::Error {
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
+
+/// A directory that only leads to others.
+const PASSED_DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 #[cfg(test)]
 mod tests {

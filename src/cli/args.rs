@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Query(QueryArgs),
     /// Serve guix-daemon as its substituter helper
     Substitute(SubstituteArgs),
-    /// Inspect or clear the lookup cache
+    /// Inspect or clear the lookup cache and unfinished downloads
     #[command(subcommand)]
     Cache(CacheCommand),
     /// Show each server's status
@@ -106,17 +106,19 @@ pub(crate) struct SubstituteArgs {
     pub(crate) substitute: bool,
 }
 
-/// What to do with the lookup cache.
+/// What to do with the lookup cache and unfinished downloads.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheCommand {
-    /// Show its file, size and numbers of entries
+    /// Show files, sizes and numbers of entries
     Info,
     /// List every entry: server, item, answer, age, time left
     List,
     /// Remove entries: all, those of a server, or those of items
     Flush(FlushArgs),
-    /// Remove expired entries
+    /// Remove expired entries, and unfinished downloads that are older than a week
     Prune,
+    /// Remove all entries and all unfinished downloads
+    Clear,
 }
 
 /// Arguments of `subst cache flush`.

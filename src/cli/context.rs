@@ -305,6 +305,7 @@ impl Context {
             cancel: self.cancel.clone(),
             levels: self.levels(),
             retry_time: self.settings.retry_time,
+            spools: self.spools(),
             in_flight: InFlightTransfers::default(),
         })
     }

@@ -157,6 +157,7 @@ impl SubstituteHelper {
             sync,
         )?;
         self.sync.before_reply(&destination)?;
+        installer.item_is_complete(&wanted.item);
         let authorized = checked.keep();
         let narinfo = authorized.narinfo();
 

@@ -7,6 +7,7 @@ pub(crate) mod candidate;
 pub(crate) mod choice;
 mod counters;
 pub(crate) mod errors;
+mod first_stream;
 mod input;
 pub(crate) mod plan;
 pub(crate) mod prefetch;
@@ -16,6 +17,10 @@ pub(crate) mod retries;
 mod segment_fetch;
 mod segmentation;
 mod segments;
+pub(crate) mod spool;
+mod spool_file;
+mod spool_reader;
+pub(crate) mod spool_writer;
 pub(crate) mod transfer;
 mod trial;
 

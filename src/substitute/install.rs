@@ -7,6 +7,7 @@ mod errors;
 mod in_flight;
 mod installer;
 pub(crate) mod item;
+mod kept;
 mod retry;
 mod space;
 

@@ -1,4 +1,4 @@
-//! `subst cache`: inspects or clears the lookup cache.
+//! `subst cache`: inspects or clears the lookup cache and the partial downloads beside it.
 
 use std::borrow::Cow;
 
@@ -11,6 +11,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::format::server_url::ServerUrl;
 use crate::lookup_cache::{CacheError, CacheStats, CachedAnswer, ListedEntry, LookupCache};
+use crate::substitute::download::spool::SpoolUsage;
 
 /// Carries the command out.
 ///
@@ -24,8 +25,12 @@ pub(crate) fn run(context: &Context, command: &CacheCommand) -> Result<Exit, Cli
         CacheCommand::Prune => {
             let now = context.clock.unix_seconds();
             let count = context.lookup_cache().remove_expired(now).map_err(failed)?;
+            if let Some(spools) = context.partial_downloads() {
+                spools.remove_old(now);
+            }
             report(context, "pruned", count)
         }
+        CacheCommand::Clear => clear(context),
     }
 }
 
@@ -44,12 +49,30 @@ fn report(context: &Context, key: &str, count: u64) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
+/// Removes everything that no other process uses.
+fn clear(context: &Context) -> Result<Exit, CliError> {
+    let entries = context.lookup_cache().remove(None, &[]).map_err(failed)?;
+    let spools = context.partial_downloads();
+    let downloads = spools.map_or(0, |spools| spools.remove_all());
+    if context.settings.json {
+        let removed = json!({ "forgotten": entries, "partial_downloads": downloads });
+        context.output.json(&removed)?;
+    } else {
+        let entries = output::count(entries, "entry", "entries");
+        let downloads = output::count(downloads, "unfinished download", "unfinished downloads");
+        let text = format!("{entries} and {downloads} removed");
+        context.output.note(&text);
+    }
+    Ok(Exit::Done)
+}
+
 fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
     let now = context.clock.unix_seconds();
     let stats = cache.stats(now).map_err(failed)?;
     let faults = cache.integrity_faults().map_err(failed)?;
     let bytes = cache.file_bytes();
     let path = cache.path().map(|path| path.display().to_string());
+    let (directory, partial) = partial_downloads(context);
     let CacheStats {
         servers,
         positive,
@@ -68,15 +91,16 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
             "refused": refused, "negative": negative, "baking": preparing, "transient": transient,
             "expired": expired, "oldest_age": oldest.map(|at| now.saturating_sub(at)),
             "sound": faults.is_empty(), "faults": faults,
+            "partial_downloads": partial_json(directory, partial),
         }))?;
     } else {
         let age = oldest.map_or("none".to_owned(), |at| {
             output::duration(now.saturating_sub(at))
         });
         let integrity = if faults.is_empty() {
-            "ok".to_owned()
+            "ok"
         } else {
-            faults.join("; ")
+            &faults.join("; ")
         };
         let file = path.as_deref().unwrap_or("none, in memory only");
         let lines = [
@@ -91,6 +115,7 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
             format!("expired    {expired}"),
             format!("oldest     {age}"),
             format!("integrity  {integrity}"),
+            format!("unfinished {}", partial_text(partial)),
         ];
         context.output.lines(lines.into_iter().map(Cow::Owned))?;
     }
@@ -100,6 +125,28 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
     } else {
         Exit::Local
     })
+}
+
+/// The directory of partial downloads, and how many there are.
+fn partial_downloads(context: &Context) -> (Option<String>, SpoolUsage) {
+    let Some(spools) = context.partial_downloads() else {
+        return (None, SpoolUsage::default());
+    };
+    (Some(spools.path().display().to_string()), spools.usage())
+}
+
+fn partial_json(directory: Option<String>, usage: SpoolUsage) -> serde_json::Value {
+    json!({ "directory": directory, "files": usage.files, "bytes": usage.bytes })
+}
+
+fn partial_text(SpoolUsage { files, bytes }: SpoolUsage) -> String {
+    match files {
+        0 => "no downloads".to_owned(),
+        _ => {
+            let downloads = output::count(files, "download", "downloads");
+            format!("{downloads}, {}", output::bytes(bytes))
+        }
+    }
 }
 
 fn list(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {

@@ -74,6 +74,8 @@ pub(crate) struct Settings {
     pub(crate) wait: Duration,
     /// and by the daemon's helper.
     pub(crate) helper_wait: Duration,
+    /// What partial downloads may take on the disk; 0: none are kept.
+    pub(crate) partial_max_size: u64,
     /// Directories for the lookup cache, best first.
     pub(crate) cache_dirs: Vec<PathBuf>,
     /// What hints have to repeat.
@@ -164,6 +166,7 @@ impl Settings {
             retry_time: with_default(chosen.retry_time),
             wait: with_default(chosen.wait),
             helper_wait: with_default(chosen.helper_wait),
+            partial_max_size: with_default(chosen.partial_max_size).0,
             store_kind,
             layout,
         })

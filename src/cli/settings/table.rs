@@ -12,7 +12,8 @@ use super::error::SettingsError;
 use super::origin::{Origin, Setting};
 use super::spec::SettingSpec;
 use super::value::{
-    Count, OptionForm, ProgressMode, SandboxMode, ServerTable, SettingValue, Timeout, WordList,
+    ByteSize, Count, OptionForm, ProgressMode, SandboxMode, ServerTable, SettingValue, Timeout,
+    WordList,
 };
 use crate::store::SyncMode;
 
@@ -239,6 +240,13 @@ settings! {
         variable: Some("SUBST_READ_AHEAD"),
         default: Some("16"),
         help: "Let the helper of guix-daemon fetch up to this many nars ahead; 0 disables it",
+    }
+    partial_max_size: ByteSize {
+        key: "partial-max-size",
+        variable: Some("SUBST_PARTIAL_MAX_SIZE"),
+        default: Some("2G"),
+        help: "Keep up to this many bytes of unfinished downloads for the next run; 0 disables it",
+        details: "Downloads that take longer than 5 s are kept beside the lookup cache, for a week.",
     }
 }
 

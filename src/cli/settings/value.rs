@@ -217,6 +217,46 @@ impl TryFrom<toml::Value> for Timeout {
     }
 }
 
+/// A number of bytes. Written as `500K`, `20M` or `2G`, in binary units; a bare number is bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ByteSize(pub(super) u64);
+
+impl SettingValue for ByteSize {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let unit_start = text
+            .find(|c: char| c.is_ascii_alphabetic())
+            .unwrap_or(text.len());
+
+        let (number, unit) = text.split_at(unit_start);
+        let shift = match unit.to_ascii_uppercase().as_str() {
+            "" | "B" => Some(0),
+            "K" | "KIB" => Some(10),
+            "M" | "MIB" => Some(20),
+            "G" | "GIB" => Some(30),
+            "T" | "TIB" => Some(40),
+            _ => None,
+        };
+        let number = number.trim_end().parse::<u64>().ok();
+        number
+            .zip(shift)
+            .and_then(|(number, shift)| number.checked_mul(1 << shift))
+            .map(Self)
+            .ok_or_else(|| invalid(text, "a number of bytes, such as 500K, 20M or 2G"))
+    }
+
+    fn from_toml(value: toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::String(text) => Self::from_text(&text),
+            toml::Value::Integer(number) => Self::from_text(&number.to_string()),
+            other => Err(invalid(
+                &other.to_string(),
+                "a number of bytes, such as \"20M\"",
+            )),
+        }
+    }
+}
+
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProgressMode {
@@ -342,6 +382,18 @@ mod tests {
             "", "s", "-1", "5 d", "5x", "1e400", "NaN", "inf", "8d", "169h",
         ] {
             assert!(Duration::from_text(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_units_and_a_bare_number_is_bytes() {
+        let sizes = ["0", "17", "500K", "20 MiB", "2G", "1t"].map(|text| {
+            let ByteSize(size) = ByteSize::from_text(text).unwrap();
+            size
+        });
+        assert_eq!(sizes, [0, 17, 500 << 10, 20 << 20, 2 << 30, 1 << 40]);
+        for text in ["", "M", "-1", "1.5G", "5x", "99999999T"] {
+            assert!(ByteSize::from_text(text).is_err(), "{text}");
         }
     }
 

@@ -351,6 +351,7 @@ impl<'a> Coordinator<'a> {
         self.fetch
             .progress
             .event(ProgressEvent::Registered { item });
+        self.fetch.installer.item_is_complete(item);
         self.outcome.registered.push(item.clone());
         (self.valid)(item);
     }

@@ -33,6 +33,8 @@ use crate::substitute::download::counters::TransferCounters;
 use crate::substitute::download::prefetch::PrefetchedNar;
 use crate::substitute::download::retries::ItemRetries;
 use crate::substitute::download::segments::{SegmentConnections, Segments};
+use crate::substitute::download::spool_reader::KeptBeginning;
+use crate::substitute::download::spool_writer::{SpoolRequest, SpoolWriter};
 use crate::substitute::download::trial::Trial;
 
 /// After this many requests for a range without progress, the file is requested whole.
@@ -58,6 +60,8 @@ pub(super) struct BodyRequest {
     pub(super) file_size: Option<u64>,
     /// A download that was started ahead of time.
     pub(super) prefetched: Option<Box<dyn PrefetchedNar>>,
+    /// How it is kept for later runs, if it is.
+    pub(super) spool: Option<SpoolRequest>,
     /// Connections that may be used besides the first.
     pub(super) connections: SegmentConnections,
     /// Raised when the user interrupts.
@@ -110,7 +114,7 @@ pub(super) struct ResumableBody {
     /// uncompressed nars without a length, marks their end by nothing, and leaves the connection
     /// open.
     size: Option<u64>,
-    file_size: Option<u64>,
+    pub(super) file_size: Option<u64>,
     /// Where the last response ended before `file_size`, and how many in a row did.
     early_ends: (u64, u32),
     /// Names the version of the file.
@@ -122,6 +126,9 @@ pub(super) struct ResumableBody {
     /// Requests for a range, one after the other, whose responses broke off before there was progress
     /// or said to wait.
     pub(super) broken_ranges: u32,
+    /// What was kept of the file: it comes before the stream.
+    pub(super) kept: Option<KeptBeginning>,
+    pub(super) spool: SpoolWriter,
     pub(super) cancel: Cancel,
     pub(super) shared: Arc<TransferCounters>,
 }
@@ -141,6 +148,7 @@ impl ResumableBody {
             size,
             file_size,
             prefetched,
+            spool,
             connections,
             cancel,
         } = wanted;
@@ -166,19 +174,13 @@ impl ResumableBody {
             announces_ranges: false,
             noted_at: 0,
             broken_ranges: 0,
+            kept: None,
+            spool: SpoolWriter::off(),
             cancel,
             shared,
         };
 
-        match prefetched {
-            Some(prefetched) => {
-                body.content_length = prefetched.content_length();
-                body.validator = prefetched.validator().map(str::to_owned);
-                body.announces_ranges = body.validator.is_some();
-                body.stream = BodyStream::Prefetched(prefetched);
-            }
-            None => body.reopen()?,
-        }
+        body.begin(prefetched, spool)?;
         Ok(body)
     }
 
@@ -189,6 +191,9 @@ impl ResumableBody {
 
     /// Waits for more; `false` at the end.
     fn refill(&mut self) -> Result<bool, HttpError> {
+        if self.take_kept_chunk()? {
+            return Ok(true);
+        }
         loop {
             if self.is_complete() {
                 return Ok(self.ended());
@@ -235,6 +240,7 @@ impl ResumableBody {
 
         self.received += self.chunk.len() as u64;
         self.shared.received.store(self.received, Ordering::Relaxed);
+        self.spool.append(&self.chunk);
         self.note_progress();
         self.consider_segments();
         true

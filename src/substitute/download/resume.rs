@@ -97,6 +97,8 @@ impl ResumableBody {
                 self.content_length = body.content_length();
                 self.validator = body.validator().map(str::to_owned);
                 self.announces_ranges = body.ranges() == RangeSupport::Announced;
+                self.spool
+                    .restarted(self.validator.as_deref(), self.content_length);
                 if body.ranges() == RangeSupport::Denied {
                     self.retries.health().refuses_ranges(self.server);
                 }

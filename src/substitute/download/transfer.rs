@@ -31,6 +31,7 @@ use crate::substitute::download::input::{DecoderInput, StopReason};
 use crate::substitute::download::prefetch::PrefetchedNar;
 use crate::substitute::download::retries::ItemRetries;
 use crate::substitute::download::segments::SegmentConnections;
+use crate::substitute::download::spool_writer::SpoolRequest;
 
 /// What all transfers of a run share: memory, and connections for the parts of large nars.
 #[derive(Clone)]
@@ -68,6 +69,8 @@ pub(crate) struct TransferRequest<'a> {
     pub(crate) nar_size: u64,
     /// What has arrived of it already.
     pub(crate) prefetched: Option<Box<dyn PrefetchedNar>>,
+    /// Where what arrives is kept for later runs, and what earlier ones have kept.
+    pub(crate) spool: Option<SpoolRequest>,
     /// What happens when it breaks.
     pub(crate) retries: Arc<ItemRetries>,
     /// Raised when the user interrupts.
@@ -119,6 +122,7 @@ impl NarStream {
             candidate,
             nar_size,
             prefetched,
+            spool,
             retries,
             cancel,
         } = download;
@@ -132,6 +136,7 @@ impl NarStream {
             size,
             file_size: candidate.file_size,
             prefetched,
+            spool,
             connections: budget.connections.clone(),
             cancel: cancel.clone(),
         };

@@ -20,6 +20,7 @@ use crate::substitute::download::errors::TransferError;
 use crate::substitute::download::prefetch::{NarPrefetcher, PrefetchedNar};
 use crate::substitute::download::rates::MeasuredRates;
 use crate::substitute::download::retries::{FindServers, ItemRetries, RetryContext};
+use crate::substitute::download::spool::SpoolDirectory;
 use crate::substitute::download::transfer::{NarStream, TransferBudget, TransferRequest};
 use crate::substitute::install::attempt_errors::{Attempt, AttemptError, FailureClass};
 use crate::substitute::install::attempts::Attempts;
@@ -71,6 +72,8 @@ pub(crate) struct Installer {
     pub(crate) levels: Dialect,
     /// How long a server that has answered before is retried without progress.
     pub(crate) retry_time: Duration,
+    /// Downloads that are kept for later runs.
+    pub(crate) spools: Option<Arc<SpoolDirectory>>,
     /// Transfers under way, for progress.
     pub(crate) in_flight: InFlightTransfers,
 }
@@ -166,6 +169,7 @@ impl Installer {
         let mut ranked = choice::candidates(request.sources, servers, &rates, planned);
         choice::retain_reachable(&mut ranked, &self.network)
             .map_err(|url| ItemError::offline(&url))?;
+        self.put_kept_first(request, &mut ranked);
         attempts.put_failed_last(&mut ranked);
         ranked.sort_by_key(|candidate| retries.health().is_unreliable(candidate.server));
         retries.add_servers(ranked.iter().map(|candidate| candidate.server));
@@ -211,9 +215,9 @@ impl Installer {
         Arc::new(ItemRetries::new(context, find_servers))
     }
 
-    /// An attempt, and one more that requests the file whole when wrong bytes came of several responses:
-    /// what a server sends of a range may be wrong although the file is right, and the file may have
-    /// changed between them.
+    /// An attempt, and one more when wrong bytes came of what earlier runs have kept, or of several
+    /// responses: what a server sends of a range may be wrong although the file is right, and the file
+    /// may have changed between them.
     pub(super) fn attempt(
         &self,
         request: &UnpackRequest<'_>,
@@ -223,13 +227,19 @@ impl Installer {
     ) -> Result<Checked, AttemptError> {
         let attempted = self.attempt_once(request, candidate, start, retries);
         let is_joined = retries.take_joined();
-        match attempted {
-            Err(error) if error.class() == FailureClass::Refused && is_joined => {
-                retries.health().refuses_ranges(candidate.server);
-                self.attempt_once(request, candidate, DownloadStart::default(), retries)
-            }
-            attempted => attempted,
+        let Err(error) = &attempted else {
+            return attempted;
+        };
+
+        if self.is_fault_of_kept(request, candidate, error) {
+            tracing::debug!("downloading the item again, without what was kept of it");
+            return self.attempt(request, candidate, DownloadStart::default(), retries);
         }
+        if error.class() == FailureClass::Refused && is_joined {
+            retries.health().refuses_ranges(candidate.server);
+            return self.attempt_once(request, candidate, DownloadStart::default(), retries);
+        }
+        attempted
     }
 
     fn attempt_once(
@@ -310,6 +320,7 @@ impl Installer {
             candidate,
             nar_size: request.authorized.narinfo().nar_size(),
             prefetched,
+            spool: self.spool_request(request, candidate),
             retries: Arc::clone(retries),
             cancel: self.cancel.clone(),
         };

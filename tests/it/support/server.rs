@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -102,7 +102,9 @@ impl Reply {
         let whole = Self::file(directory, request);
         let headers = "Accept-Ranges: bytes\r\nETag: \"one\"\r\n".to_owned();
         let total = whole.body.len();
-        match request.from {
+        let mut versions = request.fields.iter().filter(|(name, _)| name == "if-range");
+        let is_version = versions.all(|(_, version)| version == "\"one\"");
+        match request.from.filter(|_| is_version) {
             Some(from) if whole.status == "200 OK" && from < total => Self {
                 status: "206 Partial Content",
                 headers: format!(
@@ -117,7 +119,12 @@ impl Reply {
     }
 
     /// Whether the connection can be used again.
-    fn send(&self, stream: &mut TcpStream, stopped: &AtomicBool) -> std::io::Result<bool> {
+    fn send(
+        &self,
+        stream: &mut TcpStream,
+        stopped: &AtomicBool,
+        sent: &AtomicU64,
+    ) -> std::io::Result<bool> {
         let Self {
             status,
             headers,
@@ -151,6 +158,7 @@ impl Reply {
         for chunk in body[..end].chunks(size) {
             stream.write_all(chunk)?;
             stream.flush()?;
+            sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             std::thread::sleep(pause);
         }
         while self.stall_at.is_some() && !stopped.load(Ordering::Relaxed) {
@@ -167,6 +175,7 @@ pub(crate) struct Server {
     address: SocketAddr,
     handler: Arc<Handler>,
     requests: Arc<Mutex<Vec<Request>>>,
+    sent: Arc<AtomicU64>,
     running: Option<Listening>,
 }
 
@@ -198,6 +207,7 @@ impl Server {
             address,
             handler,
             requests: Arc::default(),
+            sent: Arc::default(),
             running: None,
         };
         server.listen(listener);
@@ -208,6 +218,7 @@ impl Server {
         let stopped = Arc::new(AtomicBool::new(false));
         let connections: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
         let (requests, handler) = (Arc::clone(&self.requests), Arc::clone(&self.handler));
+        let sent = Arc::clone(&self.sent);
         let (is_stopped, all) = (Arc::clone(&stopped), Arc::clone(&connections));
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -217,9 +228,11 @@ impl Server {
                 let Ok(stream) = stream else { continue };
                 all.lock().unwrap().extend(stream.try_clone());
                 let (requests, stopped) = (Arc::clone(&requests), Arc::clone(&is_stopped));
-                let handler = Arc::clone(&handler);
+                let (handler, sent) = (Arc::clone(&handler), Arc::clone(&sent));
                 // A client that goes away is no failure of the server's.
-                std::thread::spawn(move || drop(serve(stream, &*handler, &requests, &stopped)));
+                std::thread::spawn(move || {
+                    drop(serve(stream, &*handler, &requests, &stopped, &sent));
+                });
             }
         });
         self.running = Some(Listening {
@@ -272,6 +285,11 @@ impl Server {
         format!("http://{}", self.address)
     }
 
+    /// Bytes of all bodies.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// The paths that were asked for, in order.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.requests
@@ -322,11 +340,12 @@ fn serve(
     handler: &Handler,
     requests: &Mutex<Vec<Request>>,
     stopped: &AtomicBool,
+    sent: &AtomicU64,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     while let Some(request) = read_request(&mut reader)? {
         requests.lock().unwrap().push(request.clone());
-        if !handler(&request).send(&mut stream, stopped)? {
+        if !handler(&request).send(&mut stream, stopped, sent)? {
             break;
         }
     }

@@ -24,7 +24,7 @@ use crate::substitute::lookup::Resolver;
 use crate::substitute::preparation::PreparationWait;
 use crate::substitute::progress::{ProgressEvent, with_ticks};
 
-use super::report::FetchReportItem;
+use super::report::{FetchReportItem, kept_text};
 
 pub(super) fn run(
     context: &Context,
@@ -44,7 +44,7 @@ pub(super) fn run(
     }
 
     let mut report_item = FetchReportItem::of(path);
-    let fetched = fetch(context, &destination, &mut report_item)?;
+    let (fetched, kept_bytes) = fetch(context, &destination, &mut report_item)?;
     context.cancel.end_at_once();
     if context.settings.json {
         let status = if fetched.is_ok() { "fetched" } else { "failed" };
@@ -57,7 +57,8 @@ pub(super) fn run(
     match fetched {
         Ok(()) => Ok(Exit::Done),
         Err(ItemError::Interrupted) => {
-            context.output.note("interrupted");
+            let kept = kept_text(kept_bytes);
+            context.output.note(&format!("interrupted{kept}"));
             Ok(Exit::Interrupted)
         }
         Err(source) => {
@@ -70,25 +71,21 @@ pub(super) fn run(
     }
 }
 
-/// Unpacks the item that `report_item` is about, and notes its sizes there.
+/// Unpacks the item that `report_item` is about, and notes its sizes there. The second result is how
+/// many bytes are kept for the next run.
 fn fetch(
     context: &Context,
     destination: &Destination,
     report_item: &mut FetchReportItem,
-) -> Result<Result<(), ItemError>, CliError> {
+) -> Result<(Result<(), ItemError>, u64), CliError> {
     let changes = DiskChanges {
         store: false,
         directory: Some(destination.parent_path()),
     };
     let (network, resolver) = context.resolver(Purpose::Fetch, changes)?;
     let installer = context.installer(&network)?;
-    Ok(unpack(
-        context,
-        &resolver,
-        &installer,
-        destination,
-        report_item,
-    ))
+    let unpacked = unpack(context, &resolver, &installer, destination, report_item);
+    Ok((unpacked, installer.kept_bytes()))
 }
 
 fn unpack(
@@ -110,6 +107,7 @@ fn unpack(
         let checked = item.unpack(installer, resolver, &temporary, None, builds, sync)?;
         temporary.sync_items(sync)?;
         staging.publish(checked, sync)?;
+        installer.item_is_complete(&report_item.path);
         Ok(())
     })
 }

@@ -56,12 +56,15 @@ impl FetchReportItem {
 /// What is reported when a fetch has ended.
 pub(super) struct FetchReport {
     planned: Vec<FetchReportItem>,
+    /// Bytes of unfinished downloads that the next run finds.
+    pub(super) kept_bytes: u64,
 }
 
 impl FetchReport {
     pub(super) fn new(plan: &FetchPlan) -> Self {
         Self {
             planned: plan.items.iter().map(FetchReportItem::planned).collect(),
+            kept_bytes: 0,
         }
     }
 
@@ -111,8 +114,9 @@ impl FetchReport {
 
         let (registered, items) = (outcome.registered.len(), self.planned.len());
         if outcome.class() == Some(FailureClass::Interrupted) {
+            let kept = kept_text(self.kept_bytes);
             context.output.note(&format!(
-                "interrupted: {registered} of {items} items fetched"
+                "interrupted: {registered} of {items} items fetched{kept}"
             ));
         } else if items > 0 {
             let seconds = context.clock.elapsed().as_secs_f64();
@@ -123,11 +127,20 @@ impl FetchReport {
                 );
                 format!("{items} fetched, {size} unpacked, in {seconds:.1} s")
             } else {
-                format!("{registered} of {items} items fetched in {seconds:.1} s")
+                let kept = kept_text(self.kept_bytes);
+                format!("{registered} of {items} items fetched in {seconds:.1} s{kept}")
             };
             let data = json!({ "fetched": registered, "items": items, "seconds": seconds });
             context.output.summary(&text, &data);
         }
+    }
+}
+
+/// What is said of unfinished downloads that are kept.
+pub(super) fn kept_text(bytes: u64) -> String {
+    match bytes {
+        0 => String::new(),
+        _ => format!(", {} kept for the next run", output::bytes(bytes)),
     }
 }
 

@@ -63,6 +63,7 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     })?;
 
     report.replanned(&outcome);
+    report.kept_bytes = fetch.installer.kept_bytes();
     // Both databases wait for the disk when they are closed: not one after the other. The resolver
     // begins here and is waited for when `fetch` has let go of the store.
     fetch.resolver.finish();
@@ -112,6 +113,11 @@ fn report_valid(
     Ok(Exit::Done)
 }
 
+fn is_valid(store: &Store, item: &StorePath) -> bool {
+    let valid = store.valid_among(std::slice::from_ref(item));
+    valid.is_ok_and(|valid| !valid.is_empty())
+}
+
 fn setup(
     context: &Context,
     args: &FetchArgs,
@@ -119,6 +125,9 @@ fn setup(
 ) -> Result<(Planner, ClosureFetch), CliError> {
     let (network, resolver) = context.resolver(Purpose::Fetch, DiskChanges::STORE)?;
     let installer = Arc::new(context.installer(&network)?);
+    if let Some(spools) = &installer.spools {
+        spools.remove_valid(&|item| is_valid(&store, item));
+    }
 
     let planner = Planner {
         store_view: StoreView::Kept(Arc::clone(&store)),

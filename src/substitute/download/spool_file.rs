@@ -1,0 +1,400 @@
+//! One partial download on disk: a header that says what it is of, and the first bytes of the file.
+//!
+//! The file is locked as long as it is open, so that two processes never write to the same one. Its
+//! contents are only a saving: after a power cut they may be anything. Whoever uses them verifies
+//! the nar that results, and removes the file when that is wrong.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use rustix::fs::{AtFlags, Mode, OFlags, fstatvfs, openat, unlinkat};
+
+use crate::format::store_path::StorePath;
+
+/// What a partial download is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SpoolHeader {
+    /// The item whose nar it is.
+    pub(super) item: StorePath,
+    /// Names the URL, which may contain a password.
+    pub(super) url_digest: String,
+    /// Names the version of the file; empty when the server does not.
+    pub(super) validator: String,
+    /// Bytes of the whole file.
+    pub(super) size: u64,
+}
+
+impl SpoolHeader {
+    /// The header as it is written; `None` when it is too long.
+    fn to_bytes(&self) -> Option<[u8; HEADER_BYTES]> {
+        let Self {
+            item,
+            url_digest,
+            validator,
+            size,
+        } = self;
+        let text = format!("{MAGIC}\n{item}\n{url_digest}\n{size}\n{validator}\n");
+        let mut bytes = [0; HEADER_BYTES];
+        bytes
+            .get_mut(..text.len())?
+            .copy_from_slice(text.as_bytes());
+        Some(bytes)
+    }
+
+    /// Names the version of the file, if the server does.
+    pub(super) fn validator(&self) -> Option<String> {
+        Some(self.validator.clone()).filter(|validator| !validator.is_empty())
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let mut lines = text.trim_end_matches('\0').strip_suffix('\n')?.split('\n');
+        if lines.next()? != MAGIC {
+            return None;
+        }
+
+        let header = Self {
+            item: StorePath::parse(lines.next()?).ok()?,
+            url_digest: lines.next()?.to_owned(),
+            size: lines.next()?.parse().ok()?,
+            validator: lines.next()?.to_owned(),
+        };
+        lines.next().is_none().then_some(header)
+    }
+}
+
+/// What was found under the name of a partial download.
+#[derive(Debug)]
+pub(super) enum FoundSpool {
+    /// It is locked for this process now.
+    Usable(SpoolFile),
+    /// Another process uses it.
+    Busy,
+    /// There is none, or one that is not usable and was removed.
+    Missing,
+}
+
+/// An open partial download.
+#[derive(Debug)]
+pub(super) struct SpoolFile {
+    directory: Arc<OwnedFd>,
+    name: String,
+    file: File,
+    header: SpoolHeader,
+    /// Bytes of the download that are in the file.
+    bytes: AtomicU64,
+    /// The most that it may have.
+    limit: u64,
+    /// They were used in place of a download.
+    is_resumed: AtomicBool,
+    is_removed: AtomicBool,
+}
+
+impl SpoolFile {
+    /// Creates the file `name` of `directory`, for at most `limit` bytes.
+    ///
+    /// # Errors
+    /// There is something of that name, or the header cannot be written; then no file is left.
+    pub(super) fn create(
+        directory: &Arc<OwnedFd>,
+        name: &str,
+        header: SpoolHeader,
+        limit: u64,
+    ) -> io::Result<Self> {
+        let bytes = header.to_bytes().ok_or(io::ErrorKind::InvalidInput)?;
+        let flags = OPEN_FLAGS | OFlags::CREATE | OFlags::EXCL;
+        let file = openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let spool = Self::new(directory, name, file.into(), header, 0, limit);
+
+        // Another process that looks at it meanwhile has it locked, and removes it.
+        spool.file.try_lock()?;
+        if let Err(error) = spool.file.write_all_at(&bytes, 0) {
+            spool.remove();
+            return Err(error);
+        }
+        Ok(spool)
+    }
+
+    fn new(
+        directory: &Arc<OwnedFd>,
+        name: &str,
+        file: File,
+        header: SpoolHeader,
+        bytes: u64,
+        limit: u64,
+    ) -> Self {
+        Self {
+            directory: Arc::clone(directory),
+            name: name.to_owned(),
+            file,
+            header,
+            bytes: AtomicU64::new(bytes),
+            limit,
+            is_resumed: AtomicBool::new(false),
+            is_removed: AtomicBool::new(false),
+        }
+    }
+
+    /// Opens and locks the file `name` of `directory`, for at most `limit` bytes. What another user may
+    /// have written, and what is not a partial download, is removed.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub(super) fn open(directory: &Arc<OwnedFd>, name: &str, limit: u64) -> io::Result<FoundSpool> {
+        let file = match openat(directory, name, OPEN_FLAGS, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(rustix::io::Errno::NOENT) => return Ok(FoundSpool::Missing),
+            Err(_) => {
+                remove_name(directory, name);
+                return Ok(FoundSpool::Missing);
+            }
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(FoundSpool::Busy),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+
+        let metadata = file.metadata()?;
+        // Its owner before this process has removed it.
+        if metadata.nlink() == 0 {
+            return Ok(FoundSpool::Missing);
+        }
+        let is_ours = metadata.is_file()
+            && metadata.nlink() == 1
+            && metadata.uid() == rustix::process::geteuid().as_raw()
+            && metadata.mode() & 0o077 == 0;
+        let bytes = metadata.len().saturating_sub(HEADER_BYTES as u64);
+        let header = is_ours.then(|| read_header(&file)).flatten();
+        let Some(header) = header.filter(|header| bytes <= header.size) else {
+            remove_name(directory, name);
+            return Ok(FoundSpool::Missing);
+        };
+
+        let spool = Self::new(directory, name, file, header, bytes, limit);
+        Ok(FoundSpool::Usable(spool))
+    }
+
+    /// What it is of.
+    pub(super) fn header(&self) -> &SpoolHeader {
+        &self.header
+    }
+
+    /// Bytes of the download that it has.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The most that it will take on the disk.
+    pub(super) fn reserved_bytes(&self) -> u64 {
+        self.header.size.min(self.limit)
+    }
+
+    /// A transfer reads its bytes and downloads only the rest.
+    pub(super) fn note_resumed(&self) {
+        self.is_resumed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a transfer has read its bytes.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.is_resumed.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has the whole file.
+    pub(super) fn is_complete(&self) -> bool {
+        self.bytes() == self.header.size
+    }
+
+    /// Adds the next bytes of the download.
+    ///
+    /// # Errors
+    /// They cannot be written, or are too many; some of them may be in the file.
+    pub(super) fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let end = self.bytes();
+        if end + bytes.len() as u64 > self.reserved_bytes() {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        self.file.write_all_at(bytes, HEADER_BYTES as u64 + end)?;
+        self.bytes
+            .store(end + bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Reads from `start` on, at most `limit` bytes; `None` when there are none.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(super) fn read(&self, start: u64, limit: usize) -> io::Result<Option<Bytes>> {
+        let left = self.bytes().saturating_sub(start);
+        let length = usize::try_from(left).unwrap_or(usize::MAX).min(limit);
+        if length == 0 {
+            return Ok(None);
+        }
+
+        let mut bytes = BytesMut::zeroed(length);
+        let position = HEADER_BYTES as u64 + start;
+        self.file.read_exact_at(&mut bytes, position)?;
+        Ok(Some(bytes.freeze()))
+    }
+
+    /// Bytes that are free on its file system.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub(super) fn free_bytes(&self) -> io::Result<u64> {
+        let disk = fstatvfs(&self.file)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    /// Removes the file and gives its space back, also while it is used: what is written to it
+    /// afterward is lost.
+    pub(super) fn remove(&self) {
+        if self.is_removed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        remove_name(&self.directory, &self.name);
+        // Whoever has it open still keeps its space otherwise.
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// The header of a file, if it has one.
+fn read_header(file: &File) -> Option<SpoolHeader> {
+    let mut bytes = [0; HEADER_BYTES];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    SpoolHeader::parse(&bytes)
+}
+
+fn remove_name(directory: &OwnedFd, name: &str) {
+    if let Err(error) = unlinkat(directory.as_fd(), name, AtFlags::empty()) {
+        tracing::debug!(name, %error, "a partial download cannot be removed");
+    }
+}
+
+/// A FIFO of that name must not stop the program.
+const OPEN_FLAGS: OFlags = OFlags::RDWR
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC);
+
+/// The first line of the header.
+const MAGIC: &str = "subst partial download 1";
+
+/// What the header takes: a page, so that the pages of the download are whole.
+const HEADER_BYTES: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    /// What may have been done to a file.
+    type Damage = dyn Fn(&std::path::Path);
+
+    const NAME: &str = "name";
+
+    fn header() -> SpoolHeader {
+        SpoolHeader {
+            item: StorePath::parse("0f9qzp1g3jy45al4zspzqah9f8d5bisp-a").unwrap(),
+            url_digest: "digest".to_owned(),
+            validator: "\"a tag\"".to_owned(),
+            size: 10,
+        }
+    }
+
+    fn directory(path: &std::path::Path) -> Arc<OwnedFd> {
+        Arc::new(File::open(path).unwrap().into())
+    }
+
+    fn open(directory: &Arc<OwnedFd>) -> FoundSpool {
+        SpoolFile::open(directory, NAME, 100).unwrap()
+    }
+
+    #[test]
+    fn what_was_written_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = directory(dir.path());
+        assert!(matches!(open(&directory), FoundSpool::Missing));
+        let spool = SpoolFile::create(&directory, NAME, header(), 100).unwrap();
+        spool.append(b"0123").unwrap();
+        spool.append(b"45").unwrap();
+        assert!(matches!(open(&directory), FoundSpool::Busy));
+        drop(spool);
+
+        let FoundSpool::Usable(spool) = open(&directory) else {
+            panic!("it is not found");
+        };
+        assert_eq!(spool.header(), &header());
+        assert_eq!(spool.bytes(), 6);
+        spool.append(b"6789").unwrap();
+        assert!(spool.is_complete());
+        spool.append(b"a").unwrap_err();
+        assert_eq!(spool.read(2, 3).unwrap().unwrap(), b"234"[..]);
+        assert_eq!(spool.read(8, 30).unwrap().unwrap(), b"89"[..]);
+        assert_eq!(spool.read(10, 3).unwrap(), None);
+        let mode = dir.path().join(NAME).metadata().unwrap().permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600);
+        spool.remove();
+        assert!(!dir.path().join(NAME).exists());
+    }
+
+    #[test]
+    fn what_is_not_a_partial_download_of_this_user_is_removed() {
+        let damage: [(&str, &Damage); 6] = [
+            ("nothing", &|path| std::fs::write(path, "").unwrap()),
+            ("zeros", &|path| std::fs::write(path, [0; 5000]).unwrap()),
+            ("too long", &|path| {
+                let file = File::options().write(true).open(path).unwrap();
+                file.set_len(HEADER_BYTES as u64 + 11).unwrap();
+            }),
+            ("others may write", &|path| {
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o620)).unwrap();
+            }),
+            ("another name", &|path| {
+                std::fs::hard_link(path, path.with_file_name("other")).unwrap();
+            }),
+            ("a link", &|path| {
+                std::fs::rename(path, path.with_file_name("target")).unwrap();
+                symlink("target", path).unwrap();
+            }),
+        ];
+        let another_user: &Damage = &|path| {
+            std::os::unix::fs::chown(path, Some(65534), None).unwrap();
+        };
+        // Only root may give a file away.
+        let is_root = rustix::process::geteuid().is_root();
+        let another_user = is_root.then_some(("of another user", another_user));
+        for (what, damage) in damage.into_iter().chain(another_user) {
+            let dir = tempfile::tempdir().unwrap();
+            let directory = directory(dir.path());
+            drop(SpoolFile::create(&directory, NAME, header(), 100).unwrap());
+            damage(&dir.path().join(NAME));
+            assert!(matches!(open(&directory), FoundSpool::Missing), "{what}");
+            let path = dir.path().join(NAME);
+            assert!(path.symlink_metadata().is_err(), "{what}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_replaced_and_a_header_has_a_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = directory(dir.path());
+        std::fs::write(dir.path().join(NAME), "precious").unwrap();
+        SpoolFile::create(&directory, NAME, header(), 100).unwrap_err();
+        assert_eq!(std::fs::read(dir.path().join(NAME)).unwrap(), b"precious");
+
+        let validator = "x".repeat(HEADER_BYTES);
+        let long = SpoolHeader {
+            validator,
+            ..header()
+        };
+        SpoolFile::create(&directory, "other", long, 100).unwrap_err();
+        assert!(!dir.path().join("other").exists());
+    }
+}

@@ -1,0 +1,89 @@
+//! What an item's downloads have to do with those that are kept on disk.
+
+use std::io::ErrorKind;
+
+use crate::format::store_path::StorePath;
+use crate::store::unpack::UnpackError;
+use crate::substitute::download::candidate::DownloadCandidate;
+use crate::substitute::download::spool_writer::{SpoolRequest, spool_name};
+use crate::substitute::install::attempt_errors::{AttemptError, FailureClass};
+use crate::substitute::install::installer::{Installer, UnpackRequest};
+
+impl Installer {
+    /// The item is valid, or where the user wants it: nothing has to be kept of it.
+    pub(crate) fn item_is_complete(&self, item: &StorePath) {
+        if let Some(spools) = &self.spools {
+            spools.item_is_valid(item);
+        }
+    }
+
+    /// Bytes of unfinished downloads that the next run finds.
+    #[must_use]
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.spools.as_ref().map_or(0, |spools| spools.kept_bytes())
+    }
+
+    /// How the download of `candidate` is kept, if downloads are.
+    pub(super) fn spool_request(
+        &self,
+        request: &UnpackRequest<'_>,
+        candidate: &DownloadCandidate,
+    ) -> Option<SpoolRequest> {
+        let spools = self.spools.as_ref()?;
+        Some(SpoolRequest {
+            spools: spools.clone(),
+            name: kept_name(request, candidate),
+            item: request.item.clone(),
+            nar_size: request.authorized.narinfo().nar_size(),
+            expected_rate: self.rates().line(candidate.server).bytes_per_second,
+        })
+    }
+
+    /// Puts the downloads first of which fewer bytes are missing than the best one has.
+    pub(super) fn put_kept_first(
+        &self,
+        request: &UnpackRequest<'_>,
+        ranked: &mut [DownloadCandidate],
+    ) {
+        let (Some(spools), Some(best)) = (&self.spools, ranked.first()) else {
+            return;
+        };
+        if spools.is_empty() {
+            return;
+        }
+        let best_size = best.file_size.unwrap_or(u64::MAX);
+        ranked.sort_by_cached_key(|candidate| {
+            let kept = spools.progress(&kept_name(request, candidate));
+            kept.map_or(best_size, |(bytes, size)| size - bytes.min(size))
+                .min(best_size)
+        });
+    }
+
+    /// Whether the failure may be due to what was kept on disk, which is removed then, so that the
+    /// download is worth another attempt: bytes that were kept were wrong, or there is no space left.
+    pub(super) fn is_fault_of_kept(
+        &self,
+        request: &UnpackRequest<'_>,
+        candidate: &DownloadCandidate,
+        error: &AttemptError,
+    ) -> bool {
+        let Some(spools) = &self.spools else {
+            return false;
+        };
+        match error {
+            error if error.class() == FailureClass::Refused => {
+                spools.discard(&kept_name(request, candidate))
+            }
+            AttemptError::Unpack(UnpackError::Write { source, .. }) => {
+                let kind = source.kind();
+                matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+                    && spools.give_up_space()
+            }
+            _ => false,
+        }
+    }
+}
+
+fn kept_name(request: &UnpackRequest<'_>, candidate: &DownloadCandidate) -> String {
+    spool_name(&request.authorized.narinfo().nar_hash(), candidate)
+}
