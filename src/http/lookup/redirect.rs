@@ -59,7 +59,11 @@ async fn fetch(request: &InFlightRequest, location: &str) -> Result<LookupRespon
     } else {
         Vec::new()
     };
-    Ok(LookupResponse { head, body })
+    Ok(LookupResponse {
+        head,
+        body,
+        redirected_to: Some(Box::new(response.url().clone())),
+    })
 }
 
 fn target(from: &Url, location: &str) -> Result<Url, HttpErrorKind> {

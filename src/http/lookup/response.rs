@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use memchr::memmem;
+use url::Url;
 
 use super::events::NarInfoAnswer;
 use super::request::RequestTarget;
@@ -20,6 +21,8 @@ pub(super) struct LookupResponse {
     pub(super) head: ResponseHead,
     /// The body of a 200; empty for other statuses.
     pub(super) body: Vec<u8>,
+    /// Where it is from, if redirects were followed one by one.
+    pub(super) redirected_to: Option<Box<Url>>,
 }
 
 /// The fields of a head that matter here.
@@ -55,14 +58,21 @@ pub(super) fn interpret(
     response: LookupResponse,
     limit_bytes: u64,
 ) -> ResponseMeaning {
-    let LookupResponse { head, body } = response;
+    let LookupResponse {
+        head,
+        body,
+        redirected_to,
+    } = response;
     let (status, max_age) = (head.status, head.max_age);
     match (status, head.location) {
         (200, _) => {
             let text = head.encodings.decode(body, limit_bytes);
             match text.and_then(|text| check_text(target, text, head.content_type)) {
                 Ok(text) => ResponseMeaning::Answer(NarInfoAnswer::Found { text, max_age }),
-                Err(kind) => ResponseMeaning::Failed(kind),
+                Err(kind) => ResponseMeaning::Failed(match redirected_to {
+                    Some(url) => kind.after_redirect(&url),
+                    None => kind,
+                }),
             }
         }
         (202, _) => ResponseMeaning::Answer(NarInfoAnswer::Preparing { status, max_age }),
@@ -226,7 +236,11 @@ mod tests {
         };
         change(&mut head);
         let body = b"StorePath: x".to_vec();
-        meaning_of(LookupResponse { head, body })
+        meaning_of(LookupResponse {
+            head,
+            body,
+            redirected_to: None,
+        })
     }
 
     fn meaning_of(response: LookupResponse) -> String {
@@ -296,7 +310,13 @@ mod tests {
                 ..ResponseHead::default()
             };
             let body = text.into();
-            assert_eq!(meaning_of(LookupResponse { head, body }), expected);
+            let redirected_to = None;
+            let response = LookupResponse {
+                head,
+                body,
+                redirected_to,
+            };
+            assert_eq!(meaning_of(response), expected);
         }
 
         for (text, is_info) in [

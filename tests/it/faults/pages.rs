@@ -1,9 +1,10 @@
 //! Networks that answer everything with a page (captive portals), and stores that send what they hold
 //! encoded.
 
+use std::collections::HashSet;
 use std::io::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use flate2::write::GzEncoder;
 
@@ -47,6 +48,8 @@ fn a_login_page_is_no_answer_and_is_not_cached() {
         assert_eq!(answer["answer"], "failed", "{found}");
         let reason = answer["reason"].as_str().unwrap();
         assert!(reason.contains("not a narinfo but `text/html`"), "{reason}");
+        let target = format!("redirected to {}/login: ", login.url());
+        assert_eq!(reason.contains(&target), redirects, "{reason}");
         sandbox
             .subst(&server.url(), &["fetch", &item("tools")])
             .exits(4)
@@ -80,6 +83,33 @@ fn encoded_narinfos_and_nars_are_decoded() {
         .exits(0);
     assert_complete(&sandbox);
     assert_eq!(server.requests_for("/nar/"), 7, "{:?}", server.asked());
+}
+
+#[test]
+fn encoded_nars_that_break_off_are_requested_whole() {
+    let (sandbox, fixture) = only("zstd");
+    let directory = fixture.dir.clone();
+    let seen = Mutex::new(HashSet::new());
+    let server = Server::start(move |request| {
+        let mut reply = Reply::file_or_range(&directory, request);
+        if request.path.starts_with("/nar/") {
+            reply = reply.header("Content-Encoding: gzip");
+            let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::none());
+            encoder.write_all(&reply.body).unwrap();
+            reply.body = encoder.finish().unwrap();
+            if seen.lock().unwrap().insert(request.path.clone()) {
+                let half = reply.body.len() / 2;
+                reply = reply.cut_at(half);
+            }
+        }
+        reply
+    });
+    sandbox
+        .subst(&server.url(), &["fetch", &item("sample")])
+        .exits(0);
+    assert_complete(&sandbox);
+    let ranges = server.ranges_of("/nar/");
+    assert_eq!(ranges, [None; 14], "{:?}", server.asked());
 }
 
 /// As Apache does with `AddEncoding x-gzip .gz`.

@@ -59,6 +59,39 @@ fn an_announced_limit_applies_at_once() {
 }
 
 #[test]
+fn http2_is_given_up_where_connections_end_early() {
+    let lost = || ConnectionEnd::Failed(HttpErrorKind::Closed);
+    let stalled = STALLED;
+    for (ends, limit) in [
+        (vec![(ANNOUNCED(), 1, 99)], Some(1)),
+        (vec![(CLOSED(), 10, 90)], Some(10)),
+        (vec![(lost(), 20, 80)], None),
+        (vec![(lost(), 20, 80), (lost(), 20, 80)], Some(20)),
+        (
+            vec![(lost(), 20, 80), (CLOSED(), 90, 10), (lost(), 20, 80)],
+            None,
+        ),
+        (vec![(stalled(), 20, 80), (stalled(), 20, 80)], None),
+        (vec![(CLOSED(), 1000, 100), (CLOSED(), 1000, 100)], None),
+    ] {
+        let mut health = health();
+        for (end, answered, unanswered) in ends {
+            let report = report(end, answered, unanswered);
+            health.connection_ended(&report, Protocol::Http2, 1.0);
+        }
+        assert_eq!(health.request_limit(), limit);
+        assert_eq!(health.offers_http2(), limit.is_none());
+    }
+
+    // A connection over HTTP/1.1 that stays open refutes it.
+    let mut health = health();
+    let report = report(ANNOUNCED(), 1, 99);
+    health.connection_ended(&report, Protocol::Http2, 1.0);
+    assert!(health.take_refuted_limit());
+    assert!(health.offers_http2());
+}
+
+#[test]
 fn an_unannounced_limit_applies_the_second_time_in_a_row() {
     let mut health = health();
     for (answered, limit) in [(100, None), (90, None), (100, None), (100, Some(100))] {

@@ -102,7 +102,11 @@ impl ResponseStream {
                 body.extend_from_slice(&data);
             }
         }
-        Ok(LookupResponse { head, body })
+        Ok(LookupResponse {
+            head,
+            body,
+            redirected_to: None,
+        })
     }
 }
 
