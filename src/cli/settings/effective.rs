@@ -129,12 +129,13 @@ impl Settings {
         );
 
         let nix_places = NixConfPlaces::new(layout.config(), environment);
-        let nix_conf = match layout.store_dir().dialect() {
+        let dialect = layout.store_dir().dialect();
+        let nix_conf = match dialect {
             Dialect::Nix => read_nix_conf(&nix_places, &chosen, &invocation, warnings),
             Dialect::Guix => NixConf::default(),
         };
         let named = servers::named(&chosen, &layout)?;
-        let mut http = network::options(&chosen, environment, &nix_conf)?;
+        let mut http = network::options(&chosen, environment, &nix_conf, dialect)?;
         http.credentials =
             credentials::load(&chosen, &named, &layout, &nix_conf, environment, warnings)?;
         Ok(Self {

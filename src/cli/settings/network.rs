@@ -8,6 +8,7 @@ use crate::cli::env::{self, Environment};
 use crate::cli::nix_conf::{NixConf, NixConfFile};
 use crate::format::credentials::url_without_credentials;
 use crate::format::server_url::{ServerUrl, percent_advice};
+use crate::format::store_path::Dialect;
 use crate::http::{self, CertificatePath};
 
 use super::error::SettingsError;
@@ -20,10 +21,11 @@ pub(super) fn options(
     chosen: &SettingsLayer,
     environment: &Environment,
     nix_conf: &NixConf,
+    dialect: Dialect,
 ) -> Result<http::Options, SettingsError> {
     let mut options = http::Options {
         proxies: proxies(environment)?,
-        certificate_paths: certificate_paths(environment, nix_conf),
+        certificate_paths: certificate_paths(environment, nix_conf, dialect),
         ..http::Options::default()
     };
 
@@ -50,10 +52,20 @@ pub(super) fn options(
 }
 
 /// The certificates to use instead of the system's: those that variables name, else those of nix.conf.
-fn certificate_paths(environment: &Environment, nix_conf: &NixConf) -> Vec<CertificatePath> {
-    let file = [env::NIX_SSL_CERT_FILE, env::SSL_CERT_FILE]
-        .into_iter()
-        .find_map(|name| Some((environment.path(name)?, name)));
+///
+/// Nix's variable comes before the general one for Nix's store only: where Nix is installed, its
+/// profile sets it for every user.
+fn certificate_paths(
+    environment: &Environment,
+    nix_conf: &NixConf,
+    dialect: Dialect,
+) -> Vec<CertificatePath> {
+    let names = match dialect {
+        Dialect::Guix => [env::SSL_CERT_FILE, env::NIX_SSL_CERT_FILE],
+        Dialect::Nix => [env::NIX_SSL_CERT_FILE, env::SSL_CERT_FILE],
+    };
+    let mut names = names.into_iter();
+    let file = names.find_map(|name| Some((environment.path(name)?, name)));
     let file = file.map(|(path, name)| CertificatePath {
         path,
         is_directory: false,
@@ -167,8 +179,12 @@ fn proxy(environment: &Environment, names: &[&'static str]) -> Result<Option<Url
 mod tests {
     use super::*;
 
-    fn paths<const N: usize>(variables: [(&str, &str); N], nix_conf: &NixConf) -> Vec<String> {
-        let paths = certificate_paths(&Environment::with(variables), nix_conf);
+    fn paths<const N: usize>(
+        variables: [(&str, &str); N],
+        nix_conf: &NixConf,
+        dialect: Dialect,
+    ) -> Vec<String> {
+        let paths = certificate_paths(&Environment::with(variables), nix_conf, dialect);
         paths
             .iter()
             .map(|named| {
@@ -189,17 +205,32 @@ mod tests {
         };
         let (file, nix_file) = (("SSL_CERT_FILE", "/a"), ("NIX_SSL_CERT_FILE", "/b"));
         let directories = ("SSL_CERT_DIR", "/d::/e");
-        assert_eq!(paths([file], &nix_conf), ["SSL_CERT_FILE: /a"]);
         assert_eq!(
-            paths([file, nix_file, directories], &nix_conf),
+            paths([file], &nix_conf, Dialect::Nix),
+            ["SSL_CERT_FILE: /a"]
+        );
+        assert_eq!(
+            paths([file, nix_file, directories], &nix_conf, Dialect::Nix),
             [
                 "NIX_SSL_CERT_FILE: /b",
                 "SSL_CERT_DIR: /d/",
                 "SSL_CERT_DIR: /e/"
             ]
         );
+        let none = NixConf::default();
+        assert_eq!(
+            paths([nix_file, file], &none, Dialect::Guix),
+            ["SSL_CERT_FILE: /a"]
+        );
+        assert_eq!(
+            paths([nix_file], &none, Dialect::Guix),
+            ["NIX_SSL_CERT_FILE: /b"]
+        );
         let empty = [("SSL_CERT_FILE", ""), ("SSL_CERT_DIR", "")];
-        assert_eq!(paths(empty, &nix_conf), ["ssl-cert-file in /c: /n"]);
-        assert_eq!(paths([], &NixConf::default()), [""; 0]);
+        assert_eq!(
+            paths(empty, &nix_conf, Dialect::Nix),
+            ["ssl-cert-file in /c: /n"]
+        );
+        assert_eq!(paths([], &none, Dialect::Guix), [""; 0]);
     }
 }

@@ -52,7 +52,7 @@ impl TrustedCertificates {
     /// Reads those in `paths`; without any, the system's.
     pub(super) fn read(paths: &[CertificatePath]) -> Result<Self, CertificatesError> {
         let encoded = if paths.is_empty() {
-            rustls_native_certs::load_native_certs().certs
+            read_system()
         } else {
             let mut encoded = Vec::new();
             for named in paths {
@@ -72,6 +72,37 @@ impl TrustedCertificates {
         })
     }
 }
+
+/// The system's certificates. The library's own search would read the environment.
+fn read_system() -> Vec<CertificateDer<'static>> {
+    let [file, directory] = [&SYSTEM_FILES[..], &SYSTEM_DIRECTORIES].map(first_existing);
+    rustls_native_certs::load_certs_from_paths(file, directory).certs
+}
+
+fn first_existing(paths: &[&'static str]) -> Option<&'static Path> {
+    let mut paths = paths.iter().map(|&path| Path::new(path));
+    paths.find(|path| path.exists())
+}
+
+/// Where systems have all their certificates in one file.
+const SYSTEM_FILES: [&str; 8] = [
+    // Debian, Guix System, NixOS, Arch
+    "/etc/ssl/certs/ca-certificates.crt",
+    // Fedora, the newer place first
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    // openSUSE
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    // Alpine
+    "/etc/ssl/cert.pem",
+    "/opt/etc/ssl/certs/ca-certificates.crt",
+    // Nix on a system without any
+    "/nix/var/nix/profiles/default/etc/ssl/certs/ca-bundle.crt",
+];
+
+/// Where systems have a file for each certificate.
+const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
 
 fn read_named(named: &CertificatePath) -> Result<Vec<CertificateDer<'static>>, CertificatesError> {
     let path = &named.path;

@@ -307,7 +307,15 @@ fn certificates_are_named_by_variables_and_settings() {
     sandbox
         .subst(&front.url(), &["query", &tools])
         .exits(4)
-        .says("Name its CA file with SSL_CERT_FILE");
+        .says("SSL_CERT_FILE");
+
+    let mut empty = sandbox.command(Kind::Guix, &front.url(), &["query", &tools]);
+    empty.env("SSL_CERT_FILE", "").env("SSL_CERT_DIR", "");
+    let empty = run(empty).exits(4);
+    let unset = sandbox.subst(&front.url(), &["query", &tools]).exits(4);
+    let [empty, unset] = [empty, unset].map(|run| run.stderr.lines().next().unwrap().to_owned());
+    assert_eq!(empty, unset);
+
     for (name, path) in [
         ("SSL_CERT_FILE", &file),
         ("NIX_SSL_CERT_FILE", &file),
