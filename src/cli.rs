@@ -14,6 +14,7 @@ mod exit;
 mod file_trust;
 mod json_writer;
 mod keys;
+mod local_time;
 pub(crate) mod nix_conf;
 mod output;
 mod partial_downloads;

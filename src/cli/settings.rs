@@ -12,6 +12,7 @@ mod invocation;
 mod network;
 mod options;
 mod origin;
+mod rate;
 mod servers;
 mod sources;
 mod spec;

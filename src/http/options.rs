@@ -8,6 +8,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::credentials::Credentials;
+use super::limit::RateLimit;
 use super::lines::LineMeters;
 use super::proxies::Proxies;
 use super::rate::MinimumRate;
@@ -52,6 +53,8 @@ pub(crate) struct Options {
     pub(crate) minimum_rate: MinimumRate,
     /// Measures how fast servers send.
     pub(crate) lines: LineMeters,
+    /// The highest rate of all nars together.
+    pub(crate) rate_limit: Option<RateLimit>,
     /// The most lookups in flight on one connection.
     pub(crate) max_in_flight: usize,
     /// The most connections to a server that welcomes many lookups.
@@ -80,6 +83,7 @@ impl Default for Options {
             server_timeouts: Vec::new(),
             answer_timeout: Duration::from_secs(60),
             minimum_rate: MinimumRate::default(),
+            rate_limit: None,
             lines: LineMeters::default(),
             max_in_flight: 1000,
             mass_query_connections: 4,

@@ -17,6 +17,7 @@ pub(crate) mod retries;
 mod segment_fetch;
 mod segmentation;
 mod segments;
+pub(crate) mod server_streams;
 pub(crate) mod spool;
 mod spool_file;
 mod spool_reader;

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use url::Url;
 
 use crate::format::server_list::{ServerIndex, ServerList};
-use crate::http::{Client, HttpError, LineRate, Options};
+use crate::http::{Client, HttpError, LineRate, Options, RateLimit};
 use crate::substitute::servers::ServerHealth;
 
 /// Which servers a run may use.
@@ -61,13 +61,25 @@ impl Network {
         &self.health
     }
 
-    /// How fast each server sends.
+    /// How fast each server sends, whatever the limit of the rate.
     #[must_use]
     pub(crate) fn line_rates(&self) -> HashMap<ServerIndex, LineRate> {
         let servers = self.servers.enumerated();
         servers
             .map(|(index, server)| (index, self.options.lines.rate(&server.base().origin())))
             .collect()
+    }
+
+    /// How fast each server is expected to send, under the limit of the rate.
+    #[must_use]
+    pub(crate) fn expected_line_rates(&self) -> HashMap<ServerIndex, LineRate> {
+        let mut rates = self.line_rates();
+        if let Some(limit) = self.options.rate_limit.filter(RateLimit::applies_at_start) {
+            for rate in rates.values_mut() {
+                rate.bytes_per_second = rate.bytes_per_second.min(limit.bytes_per_second as f64);
+            }
+        }
+        rates
     }
 
     /// Notes how fast a server has sent in an earlier run.

@@ -19,6 +19,7 @@ mod offsets;
 mod outages;
 mod output;
 mod pages;
+mod polite;
 mod preparing;
 mod processes;
 mod random_faults;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::cli::env::{self, Environment};
+use crate::cli::local_time;
 use crate::cli::nix_conf::{NixConf, NixConfFile};
 use crate::format::credentials::url_without_credentials;
 use crate::format::server_url::{ServerUrl, percent_advice};
@@ -13,6 +14,7 @@ use crate::http::{self, CertificatePath};
 
 use super::error::SettingsError;
 use super::origin::{Origin, Setting};
+use super::rate::{ByteRate, DayHours};
 use super::table::SettingsLayer;
 use super::value::Timeout;
 
@@ -43,6 +45,7 @@ pub(super) fn options(
     if let Some(setting) = &chosen.minimum_rate {
         options.minimum_rate.bytes_per_second = (setting.value.0 as u64) << 10;
     }
+    options.rate_limit = rate_limit(chosen)?;
     if let Some(setting) = &chosen.connections {
         options.mass_query_connections = setting.value.0;
     }
@@ -92,6 +95,34 @@ fn certificate_file(file: &NixConfFile) -> CertificatePath {
         is_directory: false,
         named_by: file.named_by.clone(),
     }
+}
+
+/// The highest rate of all nars together. The hours are for the usual limit: one that was given as an
+/// option applies now.
+fn rate_limit(chosen: &SettingsLayer) -> Result<Option<http::RateLimit>, SettingsError> {
+    let Some(Setting {
+        value: ByteRate(bytes_per_second @ 1..),
+        origin,
+    }) = &chosen.limit_rate
+    else {
+        return Ok(None);
+    };
+
+    let hours = match &chosen.limit_rate_hours {
+        Some(hours) if !matches!(origin, Origin::Option(_)) => Some(limit_hours(hours)?),
+        _ => None,
+    };
+    Ok(Some(http::RateLimit {
+        bytes_per_second: *bytes_per_second,
+        hours,
+    }))
+}
+
+fn limit_hours(setting: &Setting<DayHours>) -> Result<http::LimitHours, SettingsError> {
+    let DayHours { start, end } = setting.value;
+    let now = local_time::since_midnight();
+    let now = now.map_err(|error| SettingsError::value(&setting.origin, error))?;
+    Ok(http::LimitHours { start, end, now })
 }
 
 /// The timeouts of single servers.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::error::SettingsError;
 use super::origin::{Origin, Setting};
+use super::rate::{ByteRate, DayHours};
 use super::spec::SettingSpec;
 use super::value::{
     ByteSize, Count, OptionForm, ProgressMode, SandboxMode, ServerTable, SettingValue, Timeout,
@@ -185,6 +186,24 @@ settings! {
         details: "Where another server has the item, 3 s are enough, and 64 KiB/s of all downloads \
             together are the minimum.",
     }
+    limit_rate: ByteRate {
+        key: "limit-rate",
+        option: Some("--limit-rate"),
+        value_name: "SIZE",
+        variable: Some("SUBST_LIMIT_RATE"),
+        default: Some("0"),
+        default_note: "`0`: no limit",
+        help: "Download at most SIZE per second, such as 500K or 5M, all nars together",
+        details: "Units are binary; lookups do not count. Each process of the helper of guix-daemon has \
+            its own limit.",
+    }
+    limit_rate_hours: DayHours {
+        key: "limit-rate-hours",
+        variable: Some("SUBST_LIMIT_RATE_HOURS"),
+        default_note: "all day",
+        help: "Limit the rate only in these hours, local time, such as `08:00-18:00`",
+        details: "A rate given as an option always applies.",
+    }
     retry_time: Duration {
         key: "retry-time",
         option: Some("--retry-time"),
@@ -218,8 +237,8 @@ settings! {
         variable: Some("SUBST_CONNECTIONS"),
         default: Some("4"),
         help: "Use up to N connections to one server",
-        details: "They serve lookups, if the server has `WantMassQuery: 1`, and the segments of one \
-            large nar on a slow network (1: no segments).",
+        details: "They serve lookups, if the server has `WantMassQuery: 1`, or as many nars at a time; \
+            and the segments of one large nar on a slow network (1: no segments).",
     }
     server: Vec<ServerTable> {
         key: "server",

@@ -56,7 +56,7 @@ pub(super) trait SettingValue: Sized {
     }
 }
 
-fn invalid(text: &str, expected: &str) -> String {
+pub(super) fn invalid(text: &str, expected: &str) -> String {
     format!("`{}` is not {expected}", without_credentials(text))
 }
 

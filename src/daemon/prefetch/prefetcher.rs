@@ -109,7 +109,7 @@ impl Prefetcher {
             let numbers = self.numbers(&mut state, references);
             let path = found.path.clone();
             let key = (path.name().to_owned(), path.base().to_owned());
-            let rates = MeasuredRates::default().with_lines(self.network.line_rates());
+            let rates = MeasuredRates::default().with_lines(self.network.expected_line_rates());
             let candidates =
                 choice::candidates(&found.sources, self.network.servers(), &rates, None);
             state.waiting.insert(

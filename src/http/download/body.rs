@@ -25,6 +25,7 @@ use super::nar::{BodyHead, BodyStatus, NarRequest, RangeSupport, range_header};
 use super::network_chunks::{Chunk, NetworkChunks, canceled, is_set, until_set};
 use crate::format::server_url::redacted;
 use crate::http::error::{HttpError, HttpErrorKind};
+use crate::http::limit::RateLimiter;
 use crate::http::net::runtime::HttpRuntime;
 use crate::http::options::Timeouts;
 use crate::http::queue::{QueueSender, byte_queue};
@@ -150,6 +151,7 @@ fn open_network(
         expected: head.body_bytes,
         ends_with_bytes: head.ends_with_bytes,
         chunks: sender,
+        limiter: runtime.limiter().cloned(),
     };
     let meter = RateMeter::new(minimum_rate, runtime.transfers().clone());
     let line = runtime.options().lines.transfer(request.url.origin());
@@ -207,6 +209,7 @@ struct Transfer {
     expected: Option<u64>,
     ends_with_bytes: bool,
     chunks: QueueSender<Chunk>,
+    limiter: Option<Arc<RateLimiter>>,
 }
 
 impl Transfer {
@@ -234,12 +237,16 @@ impl Transfer {
             let Some(bytes) = chunk else { return Ok(()) };
 
             received += bytes.len() as u64;
+            let wait = self.limiter.as_ref().map(|it| it.wait_after(bytes.len()));
             let reserved = self
                 .chunks
                 .reserve(bytes.len() + CHUNK_OVERHEAD_BYTES)
                 .await;
             if !self.chunks.send_reserved(reserved, Ok(Some(bytes))) {
                 return Err(HttpErrorKind::Canceled);
+            }
+            if let Some(wait) = wait {
+                tokio::time::sleep(wait).await;
             }
         }
     }

@@ -12,6 +12,7 @@ use url::Url;
 use super::library_client::LibraryClients;
 use super::tls::Tls;
 use crate::http::error::HttpError;
+use crate::http::limit::RateLimiter;
 use crate::http::options::Options;
 use crate::http::rate::OpenTransfers;
 
@@ -25,6 +26,7 @@ pub(in crate::http) struct HttpRuntime {
     options: Arc<Options>,
     setup: Arc<ConnectionSetup>,
     transfers: OpenTransfers,
+    limiter: Option<Arc<RateLimiter>>,
     handle: Handle,
     /// The thread of the runtime ends when this is dropped.
     _alive: oneshot::Sender<()>,
@@ -60,6 +62,7 @@ impl HttpRuntime {
             .map_err(setup_failure)?;
 
         Ok(Self {
+            limiter: options.rate_limit.map(RateLimiter::new).map(Arc::new),
             options: Arc::new(options.bounded()),
             setup: Arc::default(),
             transfers: OpenTransfers::default(),
@@ -78,6 +81,11 @@ impl HttpRuntime {
 
     pub(in crate::http) fn transfers(&self) -> &OpenTransfers {
         &self.transfers
+    }
+
+    /// What all transfers have to keep to, if there is a limit.
+    pub(in crate::http) fn limiter(&self) -> Option<&Arc<RateLimiter>> {
+        self.limiter.as_ref()
     }
 
     pub(in crate::http) fn handle(&self) -> &Handle {

@@ -31,6 +31,7 @@ use crate::substitute::download::input::{DecoderInput, StopReason};
 use crate::substitute::download::prefetch::PrefetchedNar;
 use crate::substitute::download::retries::ItemRetries;
 use crate::substitute::download::segments::SegmentConnections;
+use crate::substitute::download::server_streams::ServerStreams;
 use crate::substitute::download::spool_writer::SpoolRequest;
 
 /// What all transfers of a run share: memory, and connections for the parts of large nars.
@@ -39,12 +40,14 @@ pub(crate) struct TransferBudget {
     buffers: BufferPool,
     decoders: Arc<Decoders>,
     connections: SegmentConnections,
+    /// The nars that are being downloaded from each server.
+    pub(crate) streams: ServerStreams,
 }
 
 impl TransferBudget {
     /// `buffer_bytes` for decoded bytes on their way, but enough for `transfers` side by side,
-    /// `memory` for decoders, `cores` to decode with, and `connections` that large nars may use
-    /// besides their first; fewer than two are none.
+    /// `memory` for decoders, `cores` to decode with, and `connections`: nars at the same time from
+    /// one server, and what large nars may use besides their first; fewer than two are none.
     #[must_use]
     pub(crate) fn new(
         buffer_bytes: usize,
@@ -57,6 +60,7 @@ impl TransferBudget {
             buffers: BufferPool::new(buffer_bytes, transfers),
             decoders: Arc::new(Decoders::new(memory, cores)),
             connections: SegmentConnections::new(connections),
+            streams: ServerStreams::new(connections),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::substitute::download::errors::TransferError;
 use crate::substitute::download::prefetch::{NarPrefetcher, PrefetchedNar};
 use crate::substitute::download::rates::MeasuredRates;
 use crate::substitute::download::retries::{FindServers, ItemRetries, RetryContext};
+use crate::substitute::download::server_streams::ServerStream;
 use crate::substitute::download::spool::SpoolDirectory;
 use crate::substitute::download::transfer::{NarStream, TransferBudget, TransferRequest};
 use crate::substitute::install::attempt_errors::{Attempt, AttemptError, FailureClass};
@@ -253,6 +254,7 @@ impl Installer {
             item, authorized, ..
         } = *request;
         let nar_size = authorized.narinfo().nar_size();
+        let server_stream = self.open_server_stream(candidate, &start)?;
         let mut stream = self.start_download(request, candidate, start, retries)?;
 
         let in_flight_guard = InFlightGuard::new(
@@ -274,6 +276,7 @@ impl Installer {
         };
 
         let measured = stream.finish()?;
+        drop(server_stream);
         let checked = unpacked?.check(Arc::clone(authorized))?;
         let checked = checked.deduplicate().map_err(UnpackError::from)?;
 
@@ -288,6 +291,19 @@ impl Installer {
             nar_size,
         });
         Ok(checked)
+    }
+
+    /// Waits until the server may be sent another request for a nar, unless none is needed.
+    fn open_server_stream(
+        &self,
+        candidate: &DownloadCandidate,
+        start: &DownloadStart,
+    ) -> Result<Option<ServerStream>, TransferError> {
+        if start.prefetched.is_some() || candidate.url.scheme() == "file" {
+            return Ok(None);
+        }
+        let stream = self.budget.streams.open(candidate.server, &self.cancel);
+        stream.map(Some).ok_or(TransferError::Canceled)
     }
 
     /// Starts to download `candidate`, unless retries of its server were given up.
@@ -340,7 +356,7 @@ impl Installer {
     #[must_use]
     pub(crate) fn rates(&self) -> MeasuredRates {
         let decoders = lock(&self.rates).clone();
-        decoders.with_lines(self.network.line_rates())
+        decoders.with_lines(self.network.expected_line_rates())
     }
 
     /// Reports how far every transfer is.

@@ -44,7 +44,7 @@ pub(super) fn run(
     context.cancel.end_at_once();
     drop(planner);
 
-    let rates = MeasuredRates::default().with_lines(network.line_rates());
+    let rates = MeasuredRates::default().with_lines(network.expected_line_rates());
     let nothing = PlanLoad::new(context.cores);
     let planned = plan_downloads(plan.items.iter(), network.servers(), &rates, &nothing);
     print_plan(context, &plan, &planned.summary)?;

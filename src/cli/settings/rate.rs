@@ -1,0 +1,118 @@
+//! The types of settings about the rate of downloads.
+
+use std::time::Duration;
+
+use crate::http::whole_bytes;
+
+use super::value::{SettingValue, invalid};
+
+/// Bytes per second, written as `500K`, `5M` or `1.5G`; the units are binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ByteRate(pub(super) u64);
+
+impl SettingValue for ByteRate {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let unit_start = text
+            .find(|c: char| c.is_ascii_alphabetic())
+            .unwrap_or(text.len());
+        let (number, unit) = text.split_at(unit_start);
+        let shift = match unit {
+            "" | "B" => Some(0),
+            "K" | "k" | "KiB" => Some(10),
+            "M" | "MiB" => Some(20),
+            "G" | "GiB" => Some(30),
+            _ => None,
+        };
+
+        let number = number.trim_end().parse::<f64>().ok();
+        let rate = number
+            .zip(shift)
+            .map(|(number, shift)| number * f64::from(1 << shift))
+            .filter(|rate| (0.0..=RATE_MAX).contains(rate) && (*rate == 0.0 || *rate >= 1.0));
+        rate.map(|rate| Self(whole_bytes(rate)))
+            .ok_or_else(|| invalid(text, "a rate, such as 500K or 5M"))
+    }
+
+    fn from_toml(value: toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::String(text) => Self::from_text(&text),
+            toml::Value::Integer(bytes) => Self::from_text(&bytes.to_string()),
+            other => Err(invalid(&other.to_string(), "a rate, such as \"5M\"")),
+        }
+    }
+}
+
+/// A higher rate is a mistake: 1 TiB/s.
+const RATE_MAX: f64 = (1_u64 << 40) as f64;
+
+/// A part of each day, written as `08:00-18:00`. It may end on the next day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DayHours {
+    /// Since midnight.
+    pub(super) start: Duration,
+    /// Since midnight.
+    pub(super) end: Duration,
+}
+
+impl SettingValue for DayHours {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let times = text.split_once('-');
+        let times = times.and_then(|(start, end)| Some((time_of_day(start)?, time_of_day(end)?)));
+        times
+            .filter(|(start, end)| start != end)
+            .map(|(start, end)| Self { start, end })
+            .ok_or_else(|| invalid(text, "a part of the day, such as 08:00-18:00"))
+    }
+}
+
+/// `08:30`, since midnight; up to `24:00`.
+fn time_of_day(text: &str) -> Option<Duration> {
+    let (hours, minutes) = text.trim().split_once(':')?;
+    let is_number = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(hours) || !is_number(minutes) {
+        return None;
+    }
+    let (hours, minutes): (u64, u64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let time = Duration::from_secs(hours * 3600 + minutes * 60);
+    (minutes < 60 && time <= Duration::from_secs(24 * 3600)).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_have_binary_units() {
+        let rates = ["0", "700", "1.5K", "5M", "5 MiB", "2G"];
+        let bytes = rates.map(|text| ByteRate::from_text(text).unwrap().0);
+        assert_eq!(bytes, [0, 700, 1536, 5 << 20, 5 << 20, 2 << 30]);
+        for text in ["", "M", "-1", "5x", "0.5", "NaN", "inf", "2000G", "5M/s"] {
+            assert!(ByteRate::from_text(text).is_err(), "{text}");
+        }
+        assert_eq!(ByteRate::from_toml(700.into()), Ok(ByteRate(700)));
+    }
+
+    #[test]
+    fn hours_are_a_part_of_the_day() {
+        let hours = DayHours::from_text("08:00-18:30").unwrap();
+        assert_eq!(hours.start, Duration::from_secs(8 * 3600));
+        assert_eq!(hours.end, Duration::from_secs(18 * 3600 + 1800));
+        assert!(DayHours::from_text("22:00 - 06:00").is_ok());
+        assert!(DayHours::from_text("00:00-24:00").is_ok());
+        for text in [
+            "",
+            "8-18",
+            "08:00",
+            "08:60-09:00",
+            "08:00-24:01",
+            "+8:00-09:00",
+        ] {
+            assert!(DayHours::from_text(text).is_err(), "{text}");
+        }
+        assert!(
+            DayHours::from_text("08:00-08:00").is_err(),
+            "no time at all"
+        );
+    }
+}

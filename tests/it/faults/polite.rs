@@ -1,0 +1,76 @@
+//! Limits that the user sets to the load on the network and on servers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::only;
+use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item};
+
+#[test]
+fn a_limited_rate_is_kept_and_is_no_fault_of_the_server() {
+    let (sandbox, fixture) = only("none");
+    let size = std::fs::read(fixture.nar(&item("tree"), "none"))
+        .unwrap()
+        .len();
+    let server = Server::of(fixture.dir.clone());
+    let rate = (size / 3).to_string();
+    let start = Instant::now();
+    let arguments = [
+        "fetch",
+        "--output",
+        "tree",
+        &item("tree"),
+        "--limit-rate",
+        &rate,
+        // A server that sent at this rate of its own would be given up.
+        "--stall-timeout",
+        "1s",
+        "--minimum-rate",
+        "1000000",
+    ];
+    sandbox.subst(&server.url(), &arguments).exits(0);
+    assert!(start.elapsed() > Duration::from_secs(2));
+    assert_eq!(server.requests_for("/nar/"), 1);
+}
+
+#[test]
+fn nars_of_one_server_at_a_time_are_limited() {
+    let sandbox = Sandbox::new();
+    let directory = Fixture::copy(Kind::Guix, sandbox.path("server"))
+        .dir
+        .clone();
+    let (open, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let server = Server::start({
+        let most = Arc::clone(&most);
+        move |request| {
+            if request.path.starts_with("/nar/") {
+                let now = open.fetch_add(1, Ordering::Relaxed) + 1;
+                most.fetch_max(now, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(200));
+                open.fetch_sub(1, Ordering::Relaxed);
+            }
+            Reply::file_or_range(&directory, request)
+        }
+    });
+    let names = [
+        "tree", "tools", "sample", "link", "notes", "copy", "program",
+    ];
+    let items = names.map(item);
+    let mut arguments = vec!["fetch", "--jobs", "6", "--connections", "2"];
+    arguments.extend(items.iter().map(String::as_str));
+    sandbox.subst(&server.url(), &arguments).exits(0);
+    assert_eq!(most.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_dry_run_shows_the_plan_of_the_downloads() {
+    let sandbox = Sandbox::new();
+    let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
+    let server = Server::of(fixture.dir.clone());
+    let run = sandbox.subst(&server.url(), &["fetch", "--dry-run", &item("tree")]);
+    run.exits(0).says("subst: plan: ");
+
+    let verbose = sandbox.subst(&server.url(), &["fetch", "-v", &item("tree")]);
+    verbose.exits(0).says("subst: plan: ");
+}
