@@ -52,6 +52,11 @@ impl MinimumRate {
     /// The share of one of `transfers`.
     fn divided_by(self, transfers: usize) -> Self {
         let share = self.bytes_per_second / (transfers as u64).max(1);
+        // A round number, for the message.
+        let share = match share >> 10 {
+            0 => share,
+            kib => kib << 10,
+        };
         Self {
             bytes_per_second: share.max(self.bytes_per_second.min(1)),
             ..self

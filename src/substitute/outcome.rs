@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::format::escape::clip;
 use crate::format::narinfo::NarInfoError;
-use crate::http::HttpError;
+use crate::http::{HttpError, Outage};
 use crate::substitute::error_text::chain;
 use crate::trust::verdict::Refusal;
 
@@ -186,6 +186,8 @@ pub(crate) enum LookupFailure {
     Cached(Box<str>),
     /// It was silent while other servers had answered everything.
     NotAwaited,
+    /// Downloads from it failed.
+    Download(Outage),
 }
 
 impl fmt::Display for LookupFailure {
@@ -194,6 +196,10 @@ impl fmt::Display for LookupFailure {
             Self::Request(error) => f.write_str(&bounded(error.without_url().to_string())),
             Self::Cached(text) => f.write_str(text),
             Self::NotAwaited => f.write_str(NOT_AWAITED),
+            Self::Download(Outage::Silent(time)) => {
+                write!(f, "a download brought too little for {} s", time.as_secs())
+            }
+            Self::Download(_) => f.write_str("a download could not connect to it"),
         }
     }
 }

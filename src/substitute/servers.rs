@@ -27,6 +27,8 @@ struct ServerRecord {
     has_answered: bool,
     /// It was unreachable or silent: others are preferred for the rest of the run.
     is_unreliable: bool,
+    /// How it was unreachable or silent, if it has not delivered since.
+    last_outage: Option<Outage>,
     refuses_ranges: bool,
     failing: Option<Failing>,
     /// It was retried for long enough, and this is how that ended.
@@ -82,6 +84,7 @@ impl ServerHealth {
         let record = servers.entry(server).or_default();
         record.has_answered = true;
         (record.failing, record.given_up) = (None, None);
+        record.last_outage = None;
     }
 
     /// A download from `server` has failed.
@@ -122,6 +125,16 @@ impl ServerHealth {
         self.lock()
             .get(&server)
             .is_some_and(|record| record.is_unreliable)
+    }
+
+    /// The servers that were unreachable or silent and have not delivered since, and how.
+    #[must_use]
+    pub(crate) fn down(&self) -> Vec<(ServerIndex, Outage)> {
+        let servers = self.lock();
+        let down = servers
+            .iter()
+            .filter_map(|(server, record)| Some((*server, record.last_outage?)));
+        down.collect()
     }
 
     /// Whether `server` fails at the moment.
@@ -176,7 +189,10 @@ impl ServerRecord {
             Outage::Unreachable | Outage::ServerError => Duration::ZERO,
         };
 
-        self.is_unreliable |= outage != Outage::ServerError;
+        if outage != Outage::ServerError {
+            self.is_unreliable = true;
+            self.last_outage = Some(outage);
+        }
         let asked_at = now.checked_sub(silence).unwrap_or(now);
         let since = self
             .failing(asked_at)
@@ -223,7 +239,11 @@ mod tests {
                 && !health.has_answered(SECOND)
         );
 
+        let silent = Outage::Silent(Duration::from_secs(15));
+        assert_eq!(health.down(), [(SECOND, silent)]);
+
         health.delivered(SECOND);
+        assert_eq!(health.down(), []);
         assert_eq!(health.failing_for(SECOND), Duration::ZERO);
         assert!(
             health.is_unreliable(SECOND)

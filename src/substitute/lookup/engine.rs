@@ -160,6 +160,7 @@ impl LookupEngine {
 
         self.write_cache();
         self.write_line_rates();
+        self.write_failed_downloads();
         self.remove_some_expired();
         self.lookups = None;
         self.texts = None;

@@ -136,6 +136,17 @@ impl LookupEngine {
         }
     }
 
+    /// Writes which servers downloads have failed from, so that the next run does not wait for them.
+    pub(super) fn write_failed_downloads(&mut self) {
+        for (server, outage) in self.setup.network.health().down() {
+            // A lookup that failed has its own reason.
+            if !self.servers[server].is_recorded_down() {
+                let reason = LookupFailure::Download(outage);
+                self.record_down(server, &reason, None);
+            }
+        }
+    }
+
     /// Uses `outcome` for every answer that `server` still owes.
     fn give_up(&mut self, server: ServerIndex, outcome: &LookupOutcome) {
         for item in self.items.indices() {

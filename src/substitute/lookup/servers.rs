@@ -222,6 +222,11 @@ impl LookupServer {
         self.is_recorded_down = true;
     }
 
+    /// Whether the lookup cache says that it is down.
+    pub(super) fn is_recorded_down(&self) -> bool {
+        self.is_recorded_down
+    }
+
     /// Whether the server answers although the lookup cache says that it is down; true once.
     pub(super) fn clears_down_record(&mut self) -> bool {
         matches!(self.state, ServerState::Up) && std::mem::take(&mut self.is_recorded_down)

@@ -285,6 +285,31 @@ fn a_silent_server_costs_one_stall_timeout_beside_a_good_one() {
 }
 
 #[test]
+fn the_next_run_does_not_wait_for_a_silent_server() {
+    let (sandbox, fixture) = only("zstd");
+    let directory = fixture.dir.clone();
+    let silent = Server::start(move |request| {
+        let mut reply = Reply::file(&directory, request);
+        reply.is_silent = request.path.starts_with("/nar/");
+        reply
+    });
+    let good = Server::of(fixture.dir.clone());
+    let urls = format!("{} {}", silent.url(), good.url());
+    let fetch = |name: &str| {
+        let arguments = ["fetch", &item(name), "--stall-timeout", "2", "--jobs", "1"];
+        Running::start(sandbox.command(Kind::Guix, &urls, &arguments), "")
+            .end()
+            .exits(0);
+    };
+
+    fetch("tools");
+    let asked = silent.requests_for("/nar/");
+    assert!(asked > 0, "{:?}", silent.asked());
+    fetch("sample");
+    assert_eq!(silent.requests_for("/nar/"), asked);
+}
+
+#[test]
 fn a_trickling_server_costs_a_moment_beside_a_good_one() {
     let (sandbox, fixture) = only("none");
     let directory = fixture.dir.clone();
