@@ -3,12 +3,15 @@
 //! `hyper-util` has a matcher for these rules too, but its rules know no ports (`host:8080`), and no
 //! `*.example.org`.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use url::{Host, Url};
 
+use crate::format::server_url::redacted;
+
 /// The proxies to use.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub(crate) struct Proxies {
     /// For http URLs.
     pub(crate) http: Option<Url>,
@@ -28,6 +31,18 @@ impl Proxies {
             _ => None,
         }?;
         (!self.no_proxy.covers(url)).then_some(proxy)
+    }
+}
+
+/// Without the user names and passwords of the proxies.
+impl fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [http, https] = [&self.http, &self.https].map(|url| url.as_ref().map(redacted));
+        f.debug_struct("Proxies")
+            .field("http", &http)
+            .field("https", &https)
+            .field("no_proxy", &self.no_proxy)
+            .finish()
     }
 }
 
@@ -141,6 +156,19 @@ mod tests {
 
     fn covers(rules: &str, url: &str) -> bool {
         NoProxy::parse(rules).covers(&Url::parse(url).unwrap())
+    }
+
+    #[test]
+    fn the_password_of_a_proxy_is_not_shown() {
+        let proxies = Proxies {
+            http: Url::parse("http://me:Sesame@proxy").ok(),
+            ..Proxies::default()
+        };
+        let shown = format!("{proxies:?}");
+        assert!(
+            shown.contains("http://proxy/") && !shown.contains("Sesame"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -253,3 +253,161 @@ fn read_secret(path: &Path) -> io::Result<Secret> {
     }
     Ok(Secret::new(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use tempfile::TempDir;
+    use url::Url;
+
+    use super::*;
+    use crate::cli::nix_conf::NixConfFile;
+    use crate::cli::settings::origin::Setting;
+    use crate::cli::settings::value::{SettingValue as _, WordList};
+    use crate::format::store_path::StoreDir;
+
+    /// A home and an embedded store, with files of the same names in both.
+    struct Places {
+        dir: TempDir,
+        warnings: Vec<String>,
+    }
+
+    impl Places {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            Self {
+                dir,
+                warnings: Vec::new(),
+            }
+        }
+
+        fn write(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            path
+        }
+
+        /// What is sent to each of `urls`, which the settings name as `origin` says.
+        fn sent<const N: usize>(
+            &mut self,
+            store_dir: &str,
+            nix_conf: &NixConf,
+            origin: Origin,
+            urls: [&str; N],
+        ) -> [Option<String>; N] {
+            let chosen = SettingsLayer {
+                substitute_urls: Some(Setting {
+                    value: WordList::from_text(&urls.join(" ")).unwrap(),
+                    origin,
+                }),
+                ..SettingsLayer::default()
+            };
+            self.sent_with(chosen, store_dir, nix_conf, urls)
+        }
+
+        fn sent_with<const N: usize>(
+            &mut self,
+            chosen: SettingsLayer,
+            store_dir: &str,
+            nix_conf: &NixConf,
+            urls: [&str; N],
+        ) -> [Option<String>; N] {
+            let servers = urls.map(|url| ServerUrl::parse(url).unwrap());
+            let (root, home) = (self.dir.path(), self.dir.path().join("home"));
+            let layout = Layout::embedded(root, StoreDir::parse(store_dir).unwrap());
+            let environment = Environment::with([("HOME", home.to_str().unwrap())]);
+            let warnings = &mut self.warnings;
+            let credentials = load(&chosen, &servers, &layout, nix_conf, &environment, warnings);
+            let credentials = credentials.unwrap();
+            urls.map(|url| {
+                let fields = credentials.fields(&Url::parse(url).unwrap());
+                let value = fields.get("authorization")?.to_str().unwrap();
+                Some(value.to_owned())
+            })
+        }
+    }
+
+    const OPTION: Origin = Origin::Option("--substitute-urls");
+    const CLIENT: Origin = Origin::Daemon("substitute-urls");
+
+    fn basic(base64: &str) -> Option<String> {
+        Some(format!("Basic {base64}"))
+    }
+
+    #[test]
+    fn nix_has_places_of_its_own_that_come_first() {
+        let mut places = Places::new();
+        places.write(
+            "home/.netrc",
+            "machine a password home\nmachine b password home",
+        );
+        places.write("etc/nix/netrc", "machine a password nix");
+        let named = places.write("named", "machine a password named");
+        let none = NixConf::default();
+        let nix_conf = NixConf {
+            netrc_file: Some(NixConfFile {
+                path: named,
+                named_by: String::new(),
+            }),
+            ..NixConf::default()
+        };
+        let urls = ["https://a", "http://b:1/x"];
+        let [home, nix, named] = ["OmhvbWU=", "Om5peA==", "Om5hbWVk"].map(basic);
+        let sent = places.sent("/gnu/store", &nix_conf, OPTION, urls);
+        assert_eq!(sent, [home.clone(), home.clone()]);
+        let sent = places.sent("/nix/store", &none, OPTION, urls);
+        assert_eq!(sent, [nix, home.clone()]);
+        let sent = places.sent("/nix/store", &nix_conf, OPTION, urls);
+        assert_eq!(sent, [named, home]);
+        assert_eq!(places.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn a_client_of_guix_daemon_cannot_have_passwords_sent_to_itself() {
+        let mut places = Places::new();
+        places.write(
+            "home/.netrc",
+            "machine a password home\ndefault password home",
+        );
+        let urls = ["https://a/x", "http://a", "https://a:8443", "https://b"];
+        let home = basic("OmhvbWU=");
+        let none = NixConf::default();
+        let by_option = places.sent("/gnu/store", &none, OPTION, urls);
+        assert_eq!(by_option, [&home; 4].map(Clone::clone));
+        let by_client = places.sent("/gnu/store", &none, CLIENT, urls);
+        assert_eq!(by_client, [home, None, None, None]);
+    }
+
+    #[test]
+    fn the_user_name_in_a_url_comes_before_netrc() {
+        let mut places = Places::new();
+        places.write("home/.netrc", "machine a password home");
+        let urls = ["https://me:pw@a"];
+        let sent = places.sent("/gnu/store", &NixConf::default(), OPTION, urls);
+        assert_eq!(sent, [basic("bWU6cHc=")]);
+    }
+
+    #[test]
+    fn a_file_of_the_system_that_only_root_may_read_is_a_warning() {
+        let mut places = Places::new();
+        let token = places.write("token", "Sesame");
+        let mode = std::fs::Permissions::from_mode(0o000);
+        std::fs::set_permissions(&token, mode).unwrap();
+        let table = "[[server]]\nurl = \"https://a\"\ntoken-file = \"token\"";
+        let table: toml::Table = table.parse().unwrap();
+        let settings = places.dir.path().join("config.toml");
+        let chosen = SettingsLayer::from_file(table, &settings).unwrap();
+        let sent = places.sent_with(chosen, "/gnu/store", &NixConf::default(), ["https://a"]);
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(sent, [Some("Bearer Sesame".to_owned())]);
+        } else {
+            let warning = format!(
+                "the token-file of https://a is not used: this user may not read {}",
+                token.display()
+            );
+            assert_eq!((sent, places.warnings), ([None], vec![warning]));
+        }
+    }
+}
