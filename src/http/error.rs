@@ -104,13 +104,14 @@ impl HttpError {
         self.kind.is_shortage()
     }
 
-    /// Whether another run may succeed because its certificates, passwords, tokens or proxies differ.
+    /// Whether another run may succeed because its certificates, passwords, tokens or proxies differ,
+    /// or the user has logged in to the network (511).
     #[must_use]
     pub(crate) fn depends_on_settings(&self) -> bool {
         matches!(
             self.kind.innermost(),
             HttpErrorKind::Status {
-                status: 401 | 403 | 407,
+                status: 401 | 403 | 407 | 511,
                 ..
             } | HttpErrorKind::Tls(_)
                 | HttpErrorKind::Proxy(_)

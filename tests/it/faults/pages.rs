@@ -13,30 +13,54 @@ use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item};
 
 const PAGE: &str = "<!DOCTYPE html><html><body>Please log in</body></html>";
 
-/// What the network lets through while nobody has logged in.
-fn portal(request_path: &str, portal_url: &str) -> Reply {
-    match request_path {
-        "/login" => Reply::new("200 OK", PAGE).header("Content-Type: text/html"),
-        _ => Reply::new("302 Found", "").header(&format!("Location: {portal_url}/login")),
+/// How a network answers while nobody has logged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Portal {
+    Page,
+    Redirect,
+    Status,
+}
+
+fn login_page(status: &'static str) -> Reply {
+    Reply::new(status, PAGE).header("Content-Type: text/html")
+}
+
+impl Portal {
+    fn reply(self, login_url: &str) -> Reply {
+        match self {
+            Self::Page => login_page("200 OK").header("Connection: close"),
+            Self::Redirect => {
+                Reply::new("302 Found", "").header(&format!("Location: {login_url}/login"))
+            }
+            Self::Status => login_page("511 Network Authentication Required"),
+        }
+    }
+
+    /// What is said of it.
+    fn reason(self, login_url: &str) -> String {
+        let page = "the response is not a narinfo but `text/html`";
+        match self {
+            Self::Page => page.to_owned(),
+            Self::Redirect => format!("redirected to {login_url}/login: {page}"),
+            Self::Status => "a login to the network is required (status 511)".to_owned(),
+        }
     }
 }
 
 #[test]
 fn a_login_page_is_no_answer_and_is_not_cached() {
-    for redirects in [false, true] {
+    for portal in [Portal::Page, Portal::Redirect, Portal::Status] {
         let sandbox = Sandbox::new();
         let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
-        let login = Server::start(|request| portal(&request.path, ""));
+        let login = Server::start(|_| login_page("200 OK"));
         let is_open = Arc::new(AtomicBool::new(false));
-        let (directory, portal_url) = (fixture.dir.clone(), login.url());
+        let (directory, login_url) = (fixture.dir.clone(), login.url());
         let may_pass = Arc::clone(&is_open);
         let server = Server::start(move |request| {
             if may_pass.load(Ordering::Relaxed) {
                 Reply::file_or_range(&directory, request)
-            } else if redirects {
-                portal(&request.path, &portal_url)
             } else {
-                portal("/login", "").header("Connection: close")
+                portal.reply(&login_url)
             }
         });
 
@@ -47,14 +71,13 @@ fn a_login_page_is_no_answer_and_is_not_cached() {
         let answer = &found["answers"][0];
         assert_eq!(answer["answer"], "failed", "{found}");
         let reason = answer["reason"].as_str().unwrap();
-        assert!(reason.contains("not a narinfo but `text/html`"), "{reason}");
-        let target = format!("redirected to {}/login: ", login.url());
-        assert_eq!(reason.contains(&target), redirects, "{reason}");
+        let expected = portal.reason(&login.url());
+        assert!(reason.starts_with(&expected), "{portal:?}: {reason}");
         sandbox
             .subst(&server.url(), &["fetch", &item("tools")])
             .exits(4)
             .says(&format!("{}: ", server.url()))
-            .says("text/html");
+            .says(&expected);
 
         // Neither the answer nor the server's properties were kept.
         is_open.store(true, Ordering::Relaxed);
