@@ -304,7 +304,7 @@ impl Context {
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
             levels: self.levels(),
-            retry_time: self.settings.retry_time,
+            retry_limits: self.settings.retry_limits.clone(),
             spools: self.spools(),
             in_flight: InFlightTransfers::default(),
         })

@@ -13,6 +13,7 @@ mod network;
 mod options;
 mod origin;
 mod rate;
+mod retries;
 mod servers;
 mod sources;
 mod spec;

@@ -194,7 +194,9 @@ fn substitute_helper(
     };
     let (network, resolver) = context.resolver(Purpose::Helper, changes)?;
     let mut installer = context.installer(&network)?;
-    installer.retry_time = installer.retry_time.min(RETRY_TIME_MAX);
+    for limits in installer.retry_limits.iter_mut() {
+        limits.time = limits.time.min(RETRY_TIME_MAX);
+    }
     if let Some(socket) = socket {
         installer.prefetcher = Some(Arc::new(PrefetchClient::new(socket)));
     }

@@ -11,11 +11,12 @@ use crate::cli::file_trust::FileSelection;
 use crate::cli::nix_conf::{self, NixConf, NixConfPlaces};
 use crate::cli::output::Verbosity;
 use crate::daemon::options::DaemonOptions;
-use crate::format::server_list::ServerList;
+use crate::format::server_list::{PerServer, ServerList};
 use crate::format::store_path::{Dialect, StoreDir};
 use crate::http;
 use crate::store::{Layout, SyncMode};
 use crate::substitute::chain;
+use crate::substitute::download::retries::RetryLimits;
 
 use super::error::SettingsError;
 use super::options::CommonOptions;
@@ -23,7 +24,7 @@ use super::origin::{Origin, Setting};
 use super::stores::{self, StoreKind};
 use super::table::SettingsLayer;
 use super::value::{ProgressMode, SandboxMode};
-use super::{credentials, file, invocation, network, servers, sources};
+use super::{credentials, file, invocation, network, retries, servers, sources};
 
 /// All settings of a run.
 #[derive(Debug, Clone)]
@@ -68,8 +69,8 @@ pub(crate) struct Settings {
     pub(crate) connections: usize,
     /// Nars that the daemon's helper fetches ahead.
     pub(crate) read_ahead: usize,
-    /// How long a server that has answered before is retried without progress.
-    pub(crate) retry_time: Duration,
+    /// How often and how long each server that has answered before is retried without progress.
+    pub(crate) retry_limits: PerServer<RetryLimits>,
     /// How long items are waited for that servers are preparing, by commands
     pub(crate) wait: Duration,
     /// and by the daemon's helper.
@@ -138,10 +139,12 @@ impl Settings {
         let mut http = network::options(&chosen, environment, &nix_conf, dialect)?;
         http.credentials =
             credentials::load(&chosen, &named, &layout, &nix_conf, environment, warnings)?;
+        let servers = Arc::new(servers::all(&chosen, &layout, named).into());
         Ok(Self {
             root: invocation.root.clone(),
             invocation,
-            servers: Arc::new(servers::all(&chosen, &layout, named).into()),
+            retry_limits: retries::limits(&chosen, &servers)?,
+            servers,
             acl_selection: match chosen.acl.as_ref().map(|setting| &setting.origin) {
                 Some(Origin::Option(_) | Origin::Environment(_)) => FileSelection::Explicit,
                 _ => FileSelection::Implicit,
@@ -164,7 +167,6 @@ impl Settings {
             verbosity: options.verbosity(),
             http,
             read_ahead: with_default(chosen.read_ahead).0,
-            retry_time: with_default(chosen.retry_time),
             wait: with_default(chosen.wait),
             helper_wait: with_default(chosen.helper_wait),
             partial_max_size: with_default(chosen.partial_max_size).0,

@@ -13,8 +13,8 @@ use super::origin::{Origin, Setting};
 use super::rate::{ByteRate, DayHours};
 use super::spec::SettingSpec;
 use super::value::{
-    ByteSize, Count, OptionForm, ProgressMode, SandboxMode, ServerTable, SettingValue, Timeout,
-    WordList,
+    ByteSize, Count, OptionForm, ProgressMode, RetryCount, SandboxMode, ServerTable, SettingValue,
+    Timeout, WordList,
 };
 use crate::store::SyncMode;
 
@@ -203,6 +203,14 @@ settings! {
         default_note: "all day",
         help: "Limit the rate only in these hours, local time, such as `08:00-18:00`",
         details: "A rate given as an option always applies.",
+    }
+    retries: RetryCount {
+        key: "retries",
+        option: Some("--retries"),
+        value_name: "N",
+        variable: Some("SUBST_RETRIES"),
+        default_note: "as many as `retry-time` allows",
+        help: "Retry a download up to N times in a row without progress",
     }
     retry_time: Duration {
         key: "retry-time",

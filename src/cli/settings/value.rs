@@ -123,7 +123,8 @@ impl SettingValue for WordList {
 }
 
 /// A number from `MIN` to `MAX`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "toml::Value")]
 pub(super) struct Count<const MIN: usize, const MAX: usize>(pub(super) usize);
 
 impl<const MIN: usize, const MAX: usize> SettingValue for Count<MIN, MAX> {
@@ -141,6 +142,14 @@ impl<const MIN: usize, const MAX: usize> SettingValue for Count<MIN, MAX> {
             toml::Value::Integer(number) => Self::from_text(&number.to_string()),
             other => Err(invalid(&other.to_string(), "a number")),
         }
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> TryFrom<toml::Value> for Count<MIN, MAX> {
+    type Error = String;
+
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        Self::from_toml(value)
     }
 }
 
@@ -343,6 +352,22 @@ impl SettingValue for SyncMode {
     }
 }
 
+/// Retries in a row without progress.
+pub(super) type RetryCount = Count<0, 1_000_000>;
+
+/// How long a server is retried without progress, in a `[[server]]` table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "toml::Value")]
+pub(super) struct RetryTime(pub(super) Duration);
+
+impl TryFrom<toml::Value> for RetryTime {
+    type Error = String;
+
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        Duration::from_toml(value).map(Self)
+    }
+}
+
 /// Timeouts and credentials of one server: a `[[server]]` table.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -350,6 +375,8 @@ pub(super) struct ServerTable {
     pub(super) url: String,
     pub(super) connect_timeout: Option<Timeout>,
     pub(super) stall_timeout: Option<Timeout>,
+    pub(super) retries: Option<RetryCount>,
+    pub(super) retry_time: Option<RetryTime>,
     pub(super) token_file: Option<PathBuf>,
     pub(super) header_file: Option<PathBuf>,
     pub(super) client_cert_file: Option<PathBuf>,

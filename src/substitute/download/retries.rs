@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::format::server_list::ServerIndex;
+use crate::format::server_list::{PerServer, ServerIndex};
 use crate::http::{HttpError, Outage, RateDemand};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::backoff::{FIRST_WAIT, QUICK_RETRIES, backoff};
@@ -17,13 +17,31 @@ use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::substitute::servers::ServerHealth;
 use crate::sync::lock;
 
+/// What limits the retries of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RetryLimits {
+    /// The most retries in a row without progress.
+    pub(crate) retries: u32,
+    /// How long it is retried without progress. None at all: failures are final.
+    pub(crate) time: Duration,
+}
+
+impl Default for RetryLimits {
+    fn default() -> Self {
+        Self {
+            retries: u32::MAX,
+            time: Duration::from_secs(60),
+        }
+    }
+}
+
 /// What the retries of all items share.
 #[derive(Clone)]
 pub(crate) struct RetryContext {
     /// The servers, and what the run has seen of each.
     pub(crate) network: Arc<Network>,
-    /// How long a server is retried without progress. None at all: failures are final.
-    pub(crate) time: Duration,
+    /// What limits the retries of each server.
+    pub(crate) limits: PerServer<RetryLimits>,
     /// Receives the waits.
     pub(crate) progress: Arc<dyn Progress>,
     /// Ends every wait.
@@ -248,7 +266,8 @@ impl ItemRetries {
 
     /// How long to wait before the next request to `server`; `None`: not at all.
     fn next_wait(&self, server: ServerIndex, error: &HttpError) -> Option<Duration> {
-        let (health, time) = (self.context.network.health(), self.context.time);
+        let health = self.context.network.health();
+        let RetryLimits { retries, time } = self.context.limits[server];
         let outage = error.outage()?;
         let (failing_for, waits) = {
             let mut state = self.state();
@@ -267,7 +286,7 @@ impl ItemRetries {
             && error
                 .redirected_to()
                 .is_none_or(|target| health.has_redirect_answered(&target));
-        if time.is_zero() || (waits > QUICK_RETRIES && !is_known) {
+        if time.is_zero() || waits > retries || (waits > QUICK_RETRIES && !is_known) {
             return None;
         }
 
@@ -326,7 +345,6 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::format::server_list::PerServer;
     use crate::format::server_url::ServerUrl;
     use crate::http::Options;
     use crate::substitute::network::NetworkReach;
@@ -336,6 +354,15 @@ mod tests {
 
     /// Retries of an item that [`SERVER`] has, with another server; `found` have it too.
     fn retries(time: Duration, found: &'static [u32]) -> (ItemRetries, Arc<AtomicUsize>) {
+        limited_retries(u32::MAX, time, found)
+    }
+
+    /// The same, with at most so many in a row.
+    fn limited_retries(
+        most: u32,
+        time: Duration,
+        found: &'static [u32],
+    ) -> (ItemRetries, Arc<AtomicUsize>) {
         let searches = Arc::new(AtomicUsize::new(0));
         let context = RetryContext {
             network: Arc::new(Network::new(
@@ -347,7 +374,14 @@ mod tests {
                     .collect::<PerServer<_>>()
                     .into(),
             )),
-            time,
+            limits: vec![
+                RetryLimits {
+                    retries: most,
+                    time
+                };
+                2
+            ]
+            .into(),
             progress: Arc::new(SilentProgress),
             cancel: Cancel::default(),
         };
@@ -439,6 +473,17 @@ mod tests {
             .rate_demand(SERVER)
             .map(|demand| demand.bytes_per_second);
         assert_eq!(rate, Some(0));
+    }
+
+    #[test]
+    fn the_number_of_retries_in_a_row_is_limited() {
+        for most in [0, 2, 5] {
+            let (retries, _) = limited_retries(most, Duration::from_secs(60), &[]);
+            retries.health().answered(SERVER);
+            assert_eq!(resumes(&retries), most as usize);
+            retries.progressed(SERVER);
+            assert_eq!(resumes(&retries), most as usize);
+        }
     }
 
     #[test]

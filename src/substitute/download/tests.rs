@@ -22,7 +22,7 @@ use crate::format::server_list::ServerIndex;
 use crate::format::server_url::ServerUrl;
 use crate::http::{Client, Options};
 use crate::substitute::cancel::Cancel;
-use crate::substitute::download::retries::{ItemRetries, RetryContext};
+use crate::substitute::download::retries::{ItemRetries, RetryContext, RetryLimits};
 use crate::substitute::network::{Network, NetworkReach};
 use crate::substitute::progress::SilentProgress;
 use crate::testing::seeds;
@@ -285,7 +285,11 @@ fn retries(url: &Url, time: Duration) -> Arc<ItemRetries> {
             NetworkReach::AllServers,
             Arc::new(vec![ServerUrl::parse(url.as_str()).unwrap()].into()),
         )),
-        time,
+        limits: vec![RetryLimits {
+            time,
+            ..RetryLimits::default()
+        }]
+        .into(),
         progress: Arc::new(SilentProgress),
         cancel: Cancel::default(),
     };

@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use crate::format::compression::Compression;
+use crate::format::server_list::PerServer;
 use crate::format::server_url;
 use crate::format::store_path::{Dialect, StorePath};
 use crate::store::Links;
@@ -19,7 +19,7 @@ use crate::substitute::download::choice;
 use crate::substitute::download::errors::TransferError;
 use crate::substitute::download::prefetch::{NarPrefetcher, PrefetchedNar};
 use crate::substitute::download::rates::MeasuredRates;
-use crate::substitute::download::retries::{FindServers, ItemRetries, RetryContext};
+use crate::substitute::download::retries::{FindServers, ItemRetries, RetryContext, RetryLimits};
 use crate::substitute::download::server_streams::ServerStream;
 use crate::substitute::download::spool::SpoolDirectory;
 use crate::substitute::download::transfer::{NarStream, TransferBudget, TransferRequest};
@@ -71,8 +71,8 @@ pub(crate) struct Installer {
     pub(crate) cancel: Cancel,
     /// Whose limit of levels holds for trees.
     pub(crate) levels: Dialect,
-    /// How long a server that has answered before is retried without progress.
-    pub(crate) retry_time: Duration,
+    /// How often and how long each server that has answered before is retried without progress.
+    pub(crate) retry_limits: PerServer<RetryLimits>,
     /// Downloads that are kept for later runs.
     pub(crate) spools: Option<Arc<SpoolDirectory>>,
     /// Transfers under way, for progress.
@@ -209,7 +209,7 @@ impl Installer {
     pub(super) fn new_retries(&self, find_servers: FindServers) -> Arc<ItemRetries> {
         let context = RetryContext {
             network: Arc::clone(&self.network),
-            time: self.retry_time,
+            limits: self.retry_limits.clone(),
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
         };

@@ -122,6 +122,31 @@ fn without_retry_time_an_outage_ends_the_fetch() {
 }
 
 #[test]
+fn retries_are_limited_for_all_servers_and_for_one() {
+    for (option, setting) in [
+        (Some("0"), "retries = 9"),
+        (None, "retries = 0"),
+        (None, "retry-time = 0"),
+    ] {
+        let (sandbox, fixture) = only("zstd");
+        let mut server = slow(&fixture);
+        let config = sandbox.path("config.toml");
+        let table = format!("[[server]]\nurl = \"{}\"\n{setting}\n", server.url());
+        std::fs::write(&config, table).unwrap();
+        let mut arguments = vec!["--config", config.to_str().unwrap()];
+        arguments.extend(option.iter().flat_map(|option| ["--retries", option]));
+
+        let running = start(&sandbox, &server.url(), &arguments);
+        wait_for_nar(&server);
+        server.kill();
+        let began = Instant::now();
+        let run = running.end().exits(4).prints("");
+        assert!(began.elapsed() < Duration::from_secs(20), "{setting}");
+        assert_eq!(lines_about_retries(&run), 0, "{setting}: {}", run.stderr);
+    }
+}
+
+#[test]
 fn a_server_that_never_answered_is_not_retried() {
     let (sandbox, fixture) = only("zstd");
     let mut server = slow(&fixture);
