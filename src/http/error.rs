@@ -104,6 +104,13 @@ impl HttpError {
         self.kind.is_shortage()
     }
 
+    /// Whether this machine is the cause and no server: it has too little of something, or its files
+    /// of certificates cannot be used.
+    #[must_use]
+    pub(crate) fn is_of_this_machine(&self) -> bool {
+        self.is_shortage() || matches!(self.kind.innermost(), HttpErrorKind::Setup(_))
+    }
+
     /// Whether another run may succeed because its certificates, passwords, tokens or proxies differ,
     /// or the user has logged in to the network (511).
     #[must_use]

@@ -47,8 +47,8 @@ pub(crate) enum LookupOutcome {
     /// The server responded with an error about this item.
     #[error("failed: {0}")]
     Failed(LookupFailure),
-    /// This machine could not send the request: it has too few threads or file descriptors, or too
-    /// little memory.
+    /// This machine could not send the request: it has too few threads or file descriptors, too
+    /// little memory, or certificates that cannot be read.
     #[error("this machine could not ask: {0}")]
     LocalFailure(LookupFailure),
     /// Requested, and not waited for: others had answered everything.

@@ -134,7 +134,7 @@ impl LookupEngine {
     /// page instead of a narinfo, which may come from the network's login, and what depends on
     /// settings.
     fn failed(&mut self, server: ServerIndex, hash_part: &HashPart, error: HttpError) {
-        let (has_status, is_shortage) = (error.status().is_some(), error.is_shortage());
+        let (has_status, is_local) = (error.status().is_some(), error.is_of_this_machine());
         let has_response = has_status || error.is_unexpected_content();
         let is_cached = has_status && !error.depends_on_settings();
         let retry_after = error.retry_after().map(|wait| wait.as_secs());
@@ -157,7 +157,7 @@ impl LookupEngine {
             self.queue_cache_entry(server, *hash_part, entry);
         }
 
-        let outcome = if is_shortage {
+        let outcome = if is_local {
             LookupOutcome::LocalFailure(failure)
         } else if has_response {
             LookupOutcome::Failed(failure)

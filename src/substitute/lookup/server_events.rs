@@ -53,13 +53,13 @@ impl LookupEngine {
 
     /// A server is down: no request to it will be answered.
     pub(super) fn server_down(&mut self, server: ServerIndex, error: HttpError) {
-        let (is_shortage, retry_after) = (error.is_shortage(), error.retry_after());
+        let (is_local, retry_after) = (error.is_of_this_machine(), error.retry_after());
         let depends_on_settings = error.depends_on_settings();
         let failure = LookupFailure::Request(Arc::new(error));
         self.report_down(server, &failure);
-        // A shortage of this machine is not the server's fault, so later runs use it; and they may
+        // What this machine is the cause of is not the server's fault, so later runs use it; and they may
         // have other certificates or another proxy.
-        if !is_shortage {
+        if !is_local {
             if !depends_on_settings {
                 self.record_down(server, &failure, retry_after);
             }

@@ -327,7 +327,14 @@ fn certificates_are_named_by_variables_and_settings() {
         let mut command = sandbox.command(Kind::Guix, &front.url(), &["fetch", "--refresh"]);
         command.arg(&tools).env(name, "/nothing.pem");
         let expected = format!("/nothing.pem ({name}): No such file");
-        run(command).exits(4).says(&expected);
+        run(command).exits(5).says(&expected);
+        let mut command = sandbox.command(Kind::Guix, &front.url(), &["query", "--refresh"]);
+        command
+            .arg("--cache-miss-report")
+            .arg(&tools)
+            .env(name, "/nothing.pem");
+        let report = run(command).exits(5);
+        assert!(report.stdout.contains("/nothing.pem"), "{report:?}");
     }
 }
 
