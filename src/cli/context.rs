@@ -296,6 +296,7 @@ impl Context {
                 DECODER_MEMORY,
                 self.cores,
                 self.settings.connections,
+                self.settings.nars_per_server,
             ),
             prefetcher: None,
             rates: Mutex::default(),

@@ -67,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) http: http::Options,
     /// Connections for lookups to a server that allows many, and for the segments of a large nar.
     pub(crate) connections: usize,
+    /// Nars that are downloaded from one server at the same time.
+    pub(crate) nars_per_server: usize,
     /// Nars that the daemon's helper fetches ahead.
     pub(crate) read_ahead: usize,
     /// How often and how long each server that has answered before is retried without progress.
@@ -143,6 +145,7 @@ impl Settings {
         Ok(Self {
             root: invocation.root.clone(),
             invocation,
+            nars_per_server: nars_per_server(&chosen),
             retry_limits: retries::limits(&chosen, &servers)?,
             servers,
             acl_selection: match chosen.acl.as_ref().map(|setting| &setting.origin) {
@@ -158,8 +161,8 @@ impl Settings {
             allow_unauthenticated: environment.is_yes(env::GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES),
             refresh: options.refresh,
             offline: options.offline,
-            jobs: with_default(chosen.jobs).0,
             connections: http.mass_query_connections,
+            jobs: with_default(chosen.jobs).0,
             sync: with_default(chosen.sync),
             progress: with_default(chosen.progress),
             sandbox: with_default(chosen.sandbox),
@@ -198,6 +201,14 @@ impl Settings {
             refresh: self.refresh,
         }
     }
+}
+
+/// As many as connections, if the user limits these; else one for each job.
+fn nars_per_server(chosen: &SettingsLayer) -> usize {
+    let jobs = chosen.jobs.as_ref().map(|setting| setting.value.0);
+    let connections = chosen.connections.as_ref();
+    let set = connections.filter(|setting| !matches!(setting.origin, Origin::Default(_)));
+    set.map(|setting| setting.value.0).or(jobs).unwrap_or(1)
 }
 
 /// What nix.conf says of the network. If it cannot be read, the search for keys fails later, unless

@@ -245,8 +245,9 @@ settings! {
         variable: Some("SUBST_CONNECTIONS"),
         default: Some("4"),
         help: "Use up to N connections to one server",
-        details: "They serve lookups, if the server has `WantMassQuery: 1`, or as many nars at a time; \
-            and the segments of one large nar on a slow network (1: no segments).",
+        details: "They serve lookups, if the server has `WantMassQuery: 1`, and the segments of one \
+            large nar on a slow network (1: no segments). If N is set, it also limits how many nars \
+            are downloaded from one server at a time, which is `jobs` otherwise.",
     }
     server: Vec<ServerTable> {
         key: "server",

@@ -46,8 +46,8 @@ pub(crate) struct TransferBudget {
 
 impl TransferBudget {
     /// `buffer_bytes` for decoded bytes on their way, but enough for `transfers` side by side,
-    /// `memory` for decoders, `cores` to decode with, and `connections`: nars at the same time from
-    /// one server, and what large nars may use besides their first; fewer than two are none.
+    /// `memory` for decoders, `cores` to decode with, `connections` that large nars may use besides
+    /// their first (fewer than two are none), and `nars_per_server` at the same time.
     #[must_use]
     pub(crate) fn new(
         buffer_bytes: usize,
@@ -55,12 +55,13 @@ impl TransferBudget {
         memory: DecoderMemory,
         cores: usize,
         connections: usize,
+        nars_per_server: usize,
     ) -> Self {
         Self {
             buffers: BufferPool::new(buffer_bytes, transfers),
             decoders: Arc::new(Decoders::new(memory, cores)),
             connections: SegmentConnections::new(connections),
-            streams: ServerStreams::new(connections),
+            streams: ServerStreams::new(nars_per_server),
         }
     }
 }
