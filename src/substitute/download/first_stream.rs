@@ -49,8 +49,9 @@ impl ResumableBody {
         Ok(())
     }
 
-    /// Begins with what `file` has, and requests the rest. False: the server has another file, or gives
-    /// no parts of it; then the whole file may have been requested.
+    /// Begins with what `file` has, if the server has the same file and gives parts of it: it is requested
+    /// for one byte. The rest is requested when what `file` has was read: until then the server would
+    /// send what is lost when this process is killed. False: the whole file may have been requested.
     fn begin_kept(
         &mut self,
         request: &SpoolRequest,
@@ -67,12 +68,14 @@ impl ResumableBody {
         self.validator = header.validator().filter(|_| is_same_url);
         if !file.is_complete() {
             self.received = kept;
-            self.reopen()?;
-            (self.received, self.noted_at) = (0, 0);
-            if self.repeated == kept {
-                self.repeated = 0;
+            self.reopen_until(Some(kept + 1))?;
+            let is_whole = self.repeated == kept;
+            (self.received, self.repeated, self.noted_at) = (0, 0, 0);
+            if is_whole {
                 return Ok(false);
             }
+            self.take_one_byte();
+            self.broken_ranges = 0;
             self.announces_ranges = true;
         }
 
@@ -82,7 +85,19 @@ impl ResumableBody {
         Ok(true)
     }
 
-    /// Takes the next bytes that were kept; false when there are no more, and the stream is next.
+    /// Ends the stream, so that its connection can be used again if it brings one byte.
+    fn take_one_byte(&mut self) {
+        if let BodyStream::Network(body) = &mut self.stream
+            && body.content_length() == Some(1)
+        {
+            // The byte, and the end; a failure is noticed when the rest is requested.
+            let _ = body.next_chunk().and_then(|_| body.next_chunk());
+        }
+        self.stream = BodyStream::Unopened;
+    }
+
+    /// Takes the next bytes that were kept; false when there are no more, and the rest
+    /// was requested.
     pub(super) fn take_kept_chunk(&mut self) -> Result<bool, HttpError> {
         let Some(mut kept) = self.kept.take() else {
             return Ok(false);
@@ -98,11 +113,12 @@ impl ResumableBody {
         self.noted_at = self.received;
         self.trial.restart(Duration::ZERO, &self.shared);
         if !kept.is_at_end() {
-            // The stream continues what could not be read.
             self.spool.give_up();
-            if let Err(error) = self.reopen() {
-                self.resume(error)?;
-            }
+        }
+        if self.content_length != Some(self.received)
+            && let Err(error) = self.reopen()
+        {
+            self.resume(error)?;
         }
         Ok(false)
     }

@@ -76,8 +76,13 @@ impl ResumableBody {
 
     /// Requests what is still to come, in one piece: of the first stream everything.
     pub(super) fn reopen(&mut self) -> Result<(), HttpError> {
+        self.reopen_until(None)
+    }
+
+    /// The same, but not more than up to `end` if the server gives parts of the file.
+    pub(super) fn reopen_until(&mut self, end: Option<u64>) -> Result<(), HttpError> {
         let began = Instant::now();
-        let body = self.request_rest_or_whole()?;
+        let body = self.request_rest_or_whole(end)?;
         self.repeated = match body.status() {
             BodyStatus::Partial { start, .. } => {
                 self.broken_ranges += 1;
@@ -119,8 +124,8 @@ impl ResumableBody {
     }
 
     /// Requests what has not been received, and where that fails because of the range, the whole file.
-    fn request_rest_or_whole(&mut self) -> Result<NarBody, HttpError> {
-        let Some(rest) = self.request_rest() else {
+    fn request_rest_or_whole(&mut self, end: Option<u64>) -> Result<NarBody, HttpError> {
+        let Some(rest) = self.request_rest(end) else {
             return self.client.nar(self.request());
         };
 
@@ -180,8 +185,8 @@ impl ResumableBody {
         }
     }
 
-    /// Requests what has not been received; `None` when that cannot be done.
-    fn request_rest(&self) -> Option<Result<NarBody, HttpError>> {
+    /// Requests what has not been received, up to `end`; `None` when that cannot be done.
+    fn request_rest(&self, end: Option<u64>) -> Option<Result<NarBody, HttpError>> {
         let is_hopeless = self.broken_ranges >= BROKEN_RANGES_MAX;
         if self.received == 0 || is_hopeless || !self.retries.health().takes_ranges(self.server) {
             return None;
@@ -189,7 +194,7 @@ impl ResumableBody {
 
         // Without a name for the version, the nar's hash tells whether the two parts belong together.
         Some(self.client.nar(NarRequest {
-            range: Some((self.received, None)),
+            range: Some((self.received, end)),
             if_range: self.validator.clone(),
             ..self.request()
         }))
