@@ -1,7 +1,9 @@
 //! Plans the downloads of the items of a closure together: their compression methods.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::format::compression::Compression;
 use crate::format::server_list::ServerList;
@@ -73,22 +75,36 @@ fn first_source(item: &PlannedItem) -> &[NarSource] {
     item.sources.get(..1).unwrap_or_default()
 }
 
-/// When the plan of a fetch was made, and from what size on items are large.
+/// When the plan of a fetch is made again, and from what size on items are large.
 pub(super) struct DownloadSchedule {
     pub(super) started: Instant,
-    pub(super) planned_at: Option<Instant>,
+    processor_time_at_start: Duration,
+    pub(super) next_plan_at: Option<Instant>,
     pub(super) large_size: u64,
     /// Whether the plan knows the rate of the line.
     pub(super) is_measured: bool,
 }
 
 impl DownloadSchedule {
+    /// How many cores this process has used since the fetch began, on average.
+    pub(super) fn used_cores(&self) -> f64 {
+        let used = processor_time().saturating_sub(self.processor_time_at_start);
+        used.as_secs_f64() / self.started.elapsed().as_secs_f64().max(1e-3)
+    }
+
     pub(super) fn new<'a>(items: impl Iterator<Item = &'a PlannedItem>) -> Self {
         Self {
             started: Instant::now(),
-            planned_at: None,
+            processor_time_at_start: processor_time(),
+            next_plan_at: None,
             large_size: large_size(items),
             is_measured: false,
         }
     }
+}
+
+/// The processor time of all threads of this process.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }

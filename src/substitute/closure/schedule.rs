@@ -12,21 +12,26 @@ use crate::substitute::closure::plan::PlannedItem;
 use crate::substitute::progress::ProgressEvent;
 use crate::sync::lock;
 
-/// How often the plan is made again.
+/// How often the plan is made again, at most,
 const REPLANNING_INTERVAL: Duration = Duration::from_millis(100);
+/// and so many times what it takes: planning thousands of items is work, too.
+const REPLANNING_FACTOR: u32 = 50;
 /// The longest wait of a large item for a measurement.
 const MEASUREMENT_TIME: Duration = Duration::from_millis(300);
 
 impl Coordinator<'_> {
-    /// Plans the downloads of the items that are not under way, if that was not done just before.
+    /// Plans the downloads of the items that are not under way, if that was not done just before or
+    /// the line has been measured since then.
     pub(super) fn plan_downloads(&mut self) {
-        let is_recent = |at: Instant| at.elapsed() < REPLANNING_INTERVAL;
-        if self.schedule.planned_at.is_some_and(is_recent) {
+        let started = Instant::now();
+        let installer = &self.fetch.installer;
+        let rates = installer.rates();
+        let has_become_measured = !self.schedule.is_measured && rates.has_measured_line();
+        let is_due = self.schedule.next_plan_at.is_none_or(|at| started >= at);
+        if !is_due && !has_become_measured {
             return;
         }
 
-        let installer = &self.fetch.installer;
-        let rates = installer.rates();
         let open = self.items.iter().zip(&self.states).filter(|(_, state)| {
             matches!(
                 state,
@@ -34,7 +39,8 @@ impl Coordinator<'_> {
             )
         });
         let servers = installer.network.servers();
-        let load = installer.in_flight.load(&rates, installer.cores);
+        let cores = rates.available_cores(installer.cores, self.schedule.used_cores());
+        let load = installer.in_flight.load(&rates, cores);
         let planned = plan_downloads(
             open.map(|(item, _)| &**item)
                 .filter(|item| !installer.in_flight.contains(&item.path)),
@@ -43,15 +49,15 @@ impl Coordinator<'_> {
             &load,
         );
 
-        let has_become_measured = !self.schedule.is_measured && planned.summary.line.is_measured;
-        if self.schedule.planned_at.is_none() || has_become_measured {
+        if self.schedule.next_plan_at.is_none() || has_become_measured {
             self.fetch
                 .progress
                 .event(ProgressEvent::DownloadsPlanned(&planned.summary));
         }
-        self.schedule.is_measured |= planned.summary.line.is_measured;
-        self.schedule.planned_at = Some(Instant::now());
+        self.schedule.is_measured |= has_become_measured;
         *lock(&installer.planned_methods) = planned.methods;
+        let pause = REPLANNING_INTERVAL.max(started.elapsed() * REPLANNING_FACTOR);
+        self.schedule.next_plan_at = Some(Instant::now() + pause);
     }
 
     /// The place of the next item in the queue; `None` while what is left waits for a measurement.

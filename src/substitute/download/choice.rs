@@ -166,10 +166,14 @@ fn candidate(
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+    use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
-    use crate::format::server_list::ServerIndex;
+    use crate::format::server_list::{PerServer, ServerIndex};
+    use crate::format::server_url::ServerUrl;
     use crate::http::LineRate;
+    use crate::substitute::download::rates::WorkTime;
 
     /// Rates with a line of `bytes_per_second` to the first server.
     fn measured_line(bytes_per_second: f64) -> MeasuredRates {
@@ -240,7 +244,34 @@ mod tests {
         let none = candidate(Compression::None, Some(100_000));
         let mut rates = measured_line(2e6);
         assert!(rates.seconds(&zstd, 100_000) < rates.seconds(&none, 100_000));
-        rates.decoder_measured(Compression::Zstd, 10_000_000, 100.0);
+        let slow = WorkTime {
+            processor: Duration::from_secs(100),
+            wall: Duration::from_secs(100),
+        };
+        rates.decoder_measured(Compression::Zstd, 10_000_000, slow);
         assert!(rates.seconds(&none, 100_000) < rates.seconds(&zstd, 100_000));
+    }
+
+    #[test]
+    fn the_planned_method_comes_first_and_the_others_by_their_time() {
+        let text = format!(
+            "{} 1000000\nnar/lzip\nlzip\n90\nnar/zstd\nzstd\n100\nnar/gzip\ngzip\n110\n",
+            "0".repeat(64)
+        );
+        let source = NarSource {
+            server: ServerIndex::FIRST,
+            offer: Arc::new(NarOffer::parse(&text).unwrap()),
+        };
+        let servers = PerServer::from(vec![ServerUrl::parse("http://h").unwrap()]).into();
+        let rates = measured_line(100.0);
+        for (planned, expected) in [
+            (None, ["lzip", "zstd", "gzip"]),
+            (Some(Compression::Gzip), ["gzip", "lzip", "zstd"]),
+            (Some(Compression::Bzip2), ["lzip", "zstd", "gzip"]),
+        ] {
+            let all = candidates(std::slice::from_ref(&source), &servers, &rates, planned);
+            let methods: Vec<_> = all.iter().map(|it| it.compression.name()).collect();
+            assert_eq!(methods, expected);
+        }
     }
 }

@@ -43,11 +43,11 @@ pub(crate) struct PlanLoad {
 }
 
 impl PlanLoad {
-    /// Nothing, for that many `cores`.
+    /// Nothing, for that many `cores`, or parts of one.
     #[must_use]
-    pub(crate) fn new(cores: usize) -> Self {
+    pub(crate) fn new(cores: f64) -> Self {
         Self {
-            cores: cores.max(1) as f64,
+            cores,
             lines: HashMap::new(),
             processor: 0.0,
             slowest: 0.0,
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn the_line_decides_what_is_chosen() {
-        let nothing = PlanLoad::new(2);
+        let nothing = PlanLoad::new(2.0);
         for (rate, lzip) in [(2.5e6, 101..102), (12.5e6, 101..102), (1e9, 0..1)] {
             let items = closure(rate);
             let plan = plan(&items, &nothing);
@@ -325,9 +325,9 @@ mod tests {
     #[test]
     fn what_is_under_way_counts() {
         let items = vec![downloads(20e6, &[0.185, 0.215], 12.5e6)];
-        let mut busy_cores = PlanLoad::new(2);
+        let mut busy_cores = PlanLoad::new(2.0);
         busy_cores.processor = 10.0;
-        let plan_alone = plan(&items, &PlanLoad::new(2));
+        let plan_alone = plan(&items, &PlanLoad::new(2.0));
         assert_eq!(
             items[0][plan_alone.choices[0]].method,
             Compression::Lzip,
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn without_items_there_is_nothing_to_do() {
-        let plan = plan(&[], &PlanLoad::new(2));
+        let plan = plan(&[], &PlanLoad::new(2.0));
         assert!(plan.choices.is_empty() && plan.load.seconds() == 0.0);
     }
 
@@ -356,7 +356,7 @@ mod tests {
         ) {
             let items: Vec<_> =
                 sizes.iter().map(|(size, shares)| downloads(*size, shares, rate)).collect();
-            let nothing = PlanLoad::new(cores);
+            let nothing = PlanLoad::new(cores as f64);
             let planned = plan(&items, &nothing);
             prop_assert_eq!(planned.choices.len(), items.len());
 
@@ -378,7 +378,7 @@ mod tests {
         ) {
             let items: Vec<_> =
                 sizes.iter().map(|(size, shares)| downloads(*size, shares, rate)).collect();
-            let planned = plan(&items, &PlanLoad::new(cores));
+            let planned = plan(&items, &PlanLoad::new(cores as f64));
             let smallest: f64 = items
                 .iter()
                 .map(|it| it.iter().map(|cost| cost.line).fold(f64::INFINITY, f64::min))

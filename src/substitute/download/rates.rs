@@ -4,6 +4,7 @@
 //! processor time, so that transfers that share the cores do not make each other look slow.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::format::compression::Compression;
 use crate::format::server_list::ServerIndex;
@@ -15,6 +16,42 @@ use crate::substitute::download::candidate::DownloadCandidate;
 pub(crate) struct MeasuredRates {
     lines: HashMap<ServerIndex, LineRate>,
     decoders: HashMap<Compression, DecoderRate>,
+    core_share: CoreShare,
+}
+
+/// How long something was worked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WorkTime {
+    /// Time of a core.
+    pub(crate) processor: Duration,
+    /// The same and the time of waiting for a core.
+    pub(crate) wall: Duration,
+}
+
+/// How much of a core decoders get while they have work, of late. Times are in seconds.
+#[derive(Debug, Clone, Copy)]
+struct CoreShare {
+    processor: f64,
+    wall: f64,
+}
+
+impl Default for CoreShare {
+    /// Begins with a whole core, which counts little.
+    fn default() -> Self {
+        Self {
+            processor: 0.1,
+            wall: 0.1,
+        }
+    }
+}
+
+impl CoreShare {
+    fn note(&mut self, time: WorkTime) {
+        let wall = time.wall.max(time.processor).as_secs_f64();
+        let kept = CORE_SHARE_SECONDS / (CORE_SHARE_SECONDS + wall);
+        self.processor = self.processor * kept + time.processor.as_secs_f64();
+        self.wall = self.wall * kept + wall;
+    }
 }
 
 /// Bytes and the processor time they took, of late: each new observation lets older ones fade by
@@ -49,6 +86,8 @@ impl DecoderRate {
 const ASSUMED_BYTES: f64 = 1e6;
 /// How far back measurements count.
 const REMEMBERED_BYTES: f64 = 64e6;
+/// How far back measurements of the share of a core count.
+const CORE_SHARE_SECONDS: f64 = 4.0;
 /// Shorter times are not measurable.
 const SHORTEST_SECONDS: f64 = 1e-6;
 
@@ -67,19 +106,36 @@ impl MeasuredRates {
         self
     }
 
-    /// Notes how fast a nar was decoded: `bytes` came out in `seconds` of processor time.
-    pub(crate) fn decoder_measured(&mut self, method: Compression, bytes: u64, seconds: f64) {
+    /// Notes how fast a nar was decoded: `bytes` came out in that `time`.
+    pub(crate) fn decoder_measured(&mut self, method: Compression, bytes: u64, time: WorkTime) {
+        self.core_share.note(time);
         let assumed = DecoderRate::assumed(assumed(method).decoder);
         self.decoders
             .entry(method)
             .or_insert(assumed)
-            .note(bytes, seconds);
+            .note(bytes, time.processor.as_secs_f64());
     }
 
     /// The line to `server`.
     #[must_use]
     pub(crate) fn line(&self, server: ServerIndex) -> LineRate {
         self.lines.get(&server).copied().unwrap_or_default()
+    }
+
+    /// Whether the line to a server has been measured in this run.
+    #[must_use]
+    pub(crate) fn has_measured_line(&self) -> bool {
+        self.lines.values().any(|line| line.is_measured)
+    }
+
+    /// How many of `cores` there are for this process, which `uses` that many: less than all where
+    /// others are at work. A decoder gets a part of a core then. It also does when this process
+    /// itself has more to do than cores; what it gets together is no less than what it uses.
+    #[must_use]
+    pub(crate) fn available_cores(&self, cores: usize, uses: f64) -> f64 {
+        let cores = cores.max(1) as f64;
+        let share = self.core_share.processor / self.core_share.wall.max(SHORTEST_SECONDS);
+        (cores * share).max(uses).clamp(0.1, cores)
     }
 
     /// Bytes of nar per second and core out of the decoder for `method`. What was not measured is
@@ -192,13 +248,32 @@ pub(super) fn density_rank(method: Compression) -> u8 {
 mod tests {
     use super::*;
 
+    const WORK: WorkTime = WorkTime {
+        processor: Duration::from_millis(100),
+        wall: Duration::from_millis(400),
+    };
+
     #[test]
     fn a_slow_machine_slows_what_was_not_measured_as_well() {
         let mut rates = MeasuredRates::default();
         for _ in 0..100 {
-            rates.decoder_measured(Compression::Zstd, 10_000_000, 0.1);
+            rates.decoder_measured(Compression::Zstd, 10_000_000, WORK);
         }
         assert!(rates.decoder(Compression::Zstd) < 110e6);
         assert!(rates.decoder(Compression::Lzip) < 15e6);
+    }
+
+    #[test]
+    fn on_a_busy_machine_there_are_fewer_cores() {
+        let mut rates = MeasuredRates::default();
+        assert_eq!(rates.available_cores(4, 0.0), 4.0);
+        for _ in 0..100 {
+            rates.decoder_measured(Compression::Zstd, 10_000_000, WORK);
+        }
+        assert!((0.9..1.1).contains(&rates.available_cores(4, 0.5)));
+
+        // This process itself keeps them busy.
+        assert_eq!(rates.available_cores(4, 3.9), 3.9);
+        assert_eq!(rates.available_cores(4, 4.1), 4.0);
     }
 }

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -29,6 +29,7 @@ use crate::substitute::download::counters::TransferCounters;
 use crate::substitute::download::errors::TransferError;
 use crate::substitute::download::input::{DecoderInput, StopReason};
 use crate::substitute::download::prefetch::PrefetchedNar;
+use crate::substitute::download::rates::WorkTime;
 use crate::substitute::download::retries::ItemRetries;
 use crate::substitute::download::segments::SegmentConnections;
 use crate::substitute::download::server_streams::ServerStreams;
@@ -105,12 +106,12 @@ struct Incoming {
 pub(crate) struct TransferMeasurements {
     /// Compressed bytes received.
     pub(crate) downloaded: u64,
-    /// Processor time of the thread that decoded.
-    pub(crate) decoded_in: Duration,
+    /// What the thread that decoded has worked.
+    pub(crate) decoding: WorkTime,
 }
 
 struct Decoded {
-    worked: Duration,
+    worked: WorkTime,
 }
 
 impl NarStream {
@@ -205,7 +206,7 @@ impl NarStream {
         })??;
         Ok(TransferMeasurements {
             downloaded: self.shared.received.load(Ordering::Relaxed),
-            decoded_in: decoded.worked,
+            decoding: decoded.worked,
         })
     }
 }
@@ -264,12 +265,15 @@ impl Decode {
 
     /// Hands on what `reader` gives, buffer by buffer.
     fn pump(&self, reader: &mut dyn Read) -> Result<Decoded, TransferError> {
-        let mut left = self.nar_size;
+        let (mut left, mut blocked) = (self.nar_size, Duration::ZERO);
+        let started = Instant::now();
         loop {
             if self.cancel.is_canceled() {
                 return Err(TransferError::Canceled);
             }
+            let before = Instant::now();
             let buffer = self.buffers.take(&self.reader);
+            blocked += before.elapsed();
             // A reader that is gone has found an error in the nar: no use in going on then.
             let Some(mut buffer) = buffer else { break };
             let is_last = fill(reader, &mut buffer).map_err(|error| self.failure(error))?;
@@ -277,7 +281,9 @@ impl Decode {
             left = left
                 .checked_sub(bytes.len() as u64)
                 .ok_or(TransferError::TooLong(self.nar_size))?;
+            let before = Instant::now();
             let is_unwanted = !bytes.is_empty() && self.to_reader.send(bytes).is_err();
+            blocked += before.elapsed();
             if is_last
                 && left > 0
                 && let Some(end) = self.shared.early_end.get()
@@ -290,8 +296,18 @@ impl Decode {
         }
 
         Ok(Decoded {
-            worked: thread_processor_time(),
+            worked: self.worked(started, blocked),
         })
+    }
+
+    /// What this thread has worked since `started`, without the time that it was `blocked` by the reader.
+    fn worked(&self, started: Instant, blocked: Duration) -> WorkTime {
+        let waited = Duration::from_micros(self.shared.waited_micros.load(Ordering::Relaxed));
+        let wall = started.elapsed().saturating_sub(blocked);
+        WorkTime {
+            processor: thread_processor_time(),
+            wall: wall.saturating_sub(waited),
+        }
     }
 
     fn failure(&self, error: io::Error) -> TransferError {

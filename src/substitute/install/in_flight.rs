@@ -23,7 +23,7 @@ impl InFlightTransfers {
 
     /// What is left to do of the transfers under way.
     #[must_use]
-    pub(crate) fn load(&self, rates: &MeasuredRates, cores: usize) -> PlanLoad {
+    pub(crate) fn load(&self, rates: &MeasuredRates, cores: f64) -> PlanLoad {
         let mut load = PlanLoad::new(cores);
         for transfer in lock(&self.0).iter() {
             let cost = rates.cost(&transfer.candidate, transfer.nar_size);

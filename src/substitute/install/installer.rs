@@ -280,8 +280,7 @@ impl Installer {
         let checked = unpacked?.check(Arc::clone(authorized))?;
         let checked = checked.deduplicate().map_err(UnpackError::from)?;
 
-        let decoded_in = measured.decoded_in.as_secs_f64();
-        lock(&self.rates).decoder_measured(candidate.compression, nar_size, decoded_in);
+        lock(&self.rates).decoder_measured(candidate.compression, nar_size, measured.decoding);
 
         // No progress event may follow the one that the item is unpacked.
         drop(in_flight_guard);

@@ -45,7 +45,7 @@ pub(super) fn run(
     drop(planner);
 
     let rates = MeasuredRates::default().with_lines(network.expected_line_rates());
-    let nothing = PlanLoad::new(context.cores);
+    let nothing = PlanLoad::new(context.cores as f64);
     let planned = plan_downloads(plan.items.iter(), network.servers(), &rates, &nothing);
     print_plan(context, &plan, &planned.summary)?;
 
