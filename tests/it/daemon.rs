@@ -5,6 +5,7 @@ mod ahead;
 mod client;
 mod dispatch;
 mod file_servers;
+mod kept;
 mod outages;
 mod preparing;
 mod random_faults;
