@@ -287,3 +287,39 @@ fn nothing_is_kept_when_it_is_disabled_and_the_cache_can_be_cleared() {
     running.end();
     assert_eq!(slow.kept_bytes(), 0);
 }
+
+#[test]
+fn a_full_disk_only_ends_the_keeping() {
+    let slow = Slow::start(|_, reply| reply);
+    let fetch = slow.fetch();
+    let script = "mount -t tmpfs -o size=24m none root || exit 77
+        \"$0\" \"$@\" &
+        while [ \"$(cat root/var/guix/subst/partial/* 2> /dev/null | wc -c)\" -lt 2000000 ]; do
+            kill -0 $! || exit 1
+            sleep 0.1
+        done
+        dd if=/dev/zero of=root/fill bs=64k 2> /dev/null
+        wait $!
+        status=$?
+        ls root/var/guix/subst/partial
+        exit $status";
+    let is_there = |flags: &&str| {
+        let mut command = Command::new("unshare");
+        command.args([flags, "sh", "-c", "mount -t tmpfs none /mnt"]);
+        command.output().is_ok_and(|output| output.status.success())
+    };
+    let Some(flags) = ["-m", "-rm"].into_iter().find(is_there) else {
+        eprintln!("left out: nothing can be mounted here");
+        return;
+    };
+
+    std::fs::create_dir(slow.sandbox.root()).unwrap();
+    let mut command = Command::new("unshare");
+    command.args([flags, "sh", "-c", script]);
+    command.arg(fetch.get_program()).args(fetch.get_args());
+    let variables = fetch
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)));
+    command.envs(variables).current_dir(slow.sandbox.path(""));
+    run(command).exits(0).prints(&format!("{}\n", slow.item));
+}
