@@ -119,6 +119,11 @@ impl ServerHealth {
         record.given_up.clone()
     }
 
+    /// An earlier run has found `server` unreachable or silent a short time ago.
+    pub(crate) fn prefer_others(&self, server: ServerIndex) {
+        self.lock().entry(server).or_default().is_unreliable = true;
+    }
+
     /// Whether other servers are preferred to `server`.
     #[must_use]
     pub(crate) fn is_unreliable(&self, server: ServerIndex) -> bool {

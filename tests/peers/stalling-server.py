@@ -12,6 +12,7 @@ import http.server
 import os
 import sys
 import time
+import urllib.parse
 
 port, directory, where = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 rate = int(sys.argv[4]) if len(sys.argv) > 4 else 2000
@@ -24,7 +25,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if where == "accept":
             time.sleep(FOREVER)
-        path = os.path.join(directory, self.path.lstrip("/"))
+        path = os.path.join(directory, urllib.parse.unquote(self.path).lstrip("/"))
         if self.path == "/nix-cache-info":
             return self.reply(b"StoreDir: /gnu/store\nWantMassQuery: 1\nPriority: 30\n")
         if not os.path.isfile(path):

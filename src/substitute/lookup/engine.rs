@@ -97,7 +97,7 @@ impl LookupEngine {
         let urls = Arc::clone(setup.network.servers());
         let servers = urls.iter().map(|url| LookupServer::load(url, &mut setup));
         let mut servers: PerServer<LookupServer> = servers.collect();
-        load_line_rates(&servers, &mut setup);
+        load_download_facts(&servers, &mut setup);
         use_skipped(&mut servers, setup.options.freshness);
 
         let verifier = Verifier {
@@ -370,10 +370,14 @@ impl LookupEngine {
     }
 }
 
-/// Gives the network what earlier runs have measured of each server.
-fn load_line_rates(servers: &PerServer<LookupServer>, setup: &mut ResolverSetup) {
+/// Gives the network what earlier runs have found out about each server.
+fn load_download_facts(servers: &PerServer<LookupServer>, setup: &mut ResolverSetup) {
     let now = setup.clock.unix_seconds();
     for (index, server) in servers.enumerated() {
+        // Its cached narinfos are used, but its nars come last.
+        if server.is_recorded_down() {
+            setup.network.health().prefer_others(index);
+        }
         match setup.cache.line_rate(server.row) {
             Ok(Some(rate)) if rate.is_fresh(now) => {
                 let network = &setup.network;

@@ -327,6 +327,9 @@ fn the_next_run_does_not_wait_for_a_silent_server() {
             .exits(0);
     };
 
+    // The lookup cache has the answers of both for all items.
+    let query = ["query", "--closure", &item("sample")];
+    sandbox.subst(&urls, &query).exits(0);
     fetch("tools");
     let asked = silent.requests_for("/nar/");
     assert!(asked > 0, "{:?}", silent.asked());

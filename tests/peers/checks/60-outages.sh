@@ -1,6 +1,7 @@
 #!/bin/bash
-# Servers that fail in the middle of a closure: killed and started again, gone for good, or silent. The fetch completes where any
-# server can still serve, and ends with exit status 4 and one line per server where none can.
+# Servers that fail in the middle of a closure: killed and started again, out of reach, gone for good, silent, or trickling. The fetch
+# completes where any server can still serve, with few extra bytes, and ends with exit status 4 and one line per server where none can.
+# OUTAGES: for how many seconds servers are away (default: 3 20 50).
 set -euo pipefail
 # shellcheck source=../checks.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
@@ -24,20 +25,66 @@ is_complete() {
     expect_equal leftovers "$(find "$1/gnu/store" -maxdepth 1 \( -name '*.lock' -o -name '*.tmp' \) | wc -l)" 0
 }
 
-# killed_for SECONDS: the only server dies when some items are there, and is back after SECONDS.
-killed_for() {
-    local port root=$WORK/killed-$1 client
-    port=$(free_ports 1)
-    slow_server "$port"
-    fetch "$root" "http://127.0.0.1:$port" > "$WORK/killed-$1.out" 2> "$WORK/killed-$1.err" &
+# far_server: the same in a network namespace of its own, at FAR_URL; `far_bytes` counts what it sends.
+FAR_URL=http://198.18.60.2:8080
+far_network() {
+    ip netns add subst-outage
+    ip link add subst-outage0 type veth peer name subst-outage1 netns subst-outage
+    ip address add 198.18.60.1/30 dev subst-outage0
+    ip link set subst-outage0 up
+    ip -n subst-outage address add 198.18.60.2/30 dev subst-outage1
+    ip -n subst-outage link set subst-outage1 up
+    : > "$PEERS_LOG/nginx-outage.access.log"
+}
+far_server() {
+    printf 'outage 8080 %s 1\n' "$PEERS_STATIC_DIR" | NGINX_LIMIT_RATE=1200k nginx_conf nginx-outage \
+        | sed 's/listen 127.0.0.1:/listen 198.18.60.2:/' > "$PEERS_RUN/nginx-outage.conf"
+    service_start nginx-outage ip netns exec subst-outage nginx -e "$PEERS_LOG/nginx-outage.error.log" -c "$PEERS_RUN/nginx-outage.conf"
+    wait_for 10 bash -c ': < /dev/tcp/198.18.60.2/8080'
+}
+far_bytes() { cat /sys/class/net/subst-outage0/statistics/rx_bytes; }
+far_stop() {
+    service_stop nginx-outage
+    ip netns del subst-outage 2> /dev/null || true
+}
+
+# few_extra_bytes SENT: that is less than 5 % more than all nars that the server was asked for have.
+few_extra_bytes() {
+    python3 - "$1" "$PEERS_LOG/nginx-outage.access.log" "$PEERS_STATIC_DIR" <<'PYTHON'
+import os, sys, urllib.parse
+sent, log, directory = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+files = {urllib.parse.unquote(line.split()[1]) for line in open(log) if " /nar/" in line}
+whole = sum(os.path.getsize(directory + file) for file in files)
+print(f"{sent} bytes sent for nars of {whole} bytes")
+sys.exit(sent > 1.05 * whole)
+PYTHON
+}
+
+# away_for SECONDS HOW: the only server is away when some items are there, and is back after SECONDS. HOW: `killed`, or `unreachable`: it
+# stays up, but nothing that it sends arrives.
+away_for() {
+    local root=$WORK/$2-$1 client sent
+    far_stop
+    far_network
+    far_server
+    fetch "$root" "$FAR_URL" > "$root.out" 2> "$root.err" &
     client=$!
     wait_for 60 has_items "$root" 20
-    kill -KILL -- "-$(cut -d' ' -f1 "$PEERS_RUN/nginx-outage.pid")"
-    sleep "$1"
-    slow_server "$port"
-    expect 0 wait "$client" || { tail -n 5 "$WORK/killed-$1.err"; return 1; }
-    service_stop nginx-outage
-    grep -i 'retrying' "$WORK/killed-$1.err" | head -n 3
+    if [ "$2" = killed ]; then
+        kill -KILL -- "-$(cut -d' ' -f1 "$PEERS_RUN/nginx-outage.pid")"
+        sleep "$1"
+        far_server
+    else
+        ip -n subst-outage route add blackhole 198.18.60.1/32
+        sleep "$1"
+        ip -n subst-outage route del blackhole 198.18.60.1/32
+    fi
+    expect 0 wait "$client" || { tail -n 5 "$root.err"; return 1; }
+    sent=$(far_bytes)
+    far_stop
+    # A short outage is not noticed: the system sends again what was lost.
+    grep -i 'retrying' "$root.err" | head -n 3 || true
+    few_extra_bytes "$sent"
     is_complete "$root"
 }
 
@@ -76,8 +123,47 @@ silent() {
     awk -v a="$alone" -v b="$together" 'BEGIN { exit !(b < a + 20) }'
 }
 
-trap 'service_stop nginx-outage; service_stop stalling-server' EXIT
+# mixed: servers that fall silent in three places and one that trickles stand before the good one; 20 s more than the good one alone
+# at the most, and 1 s more when the lookup cache knows them.
+mixed() {
+    local root=$WORK/mixed urls='' where port began alone first second
+    began=$(now)
+    fetch "$root-alone" "$PEERS_STATIC_URL" > /dev/null
+    alone=$(since "$began")
+    for where in accept headers body trickle; do
+        port=$(free_ports 1)
+        service_start "stalling-$where" python3 "$PEERS_HERE/stalling-server.py" "$port" "$PEERS_STATIC_DIR" "$where"
+        wait_for 10 port_open "$port"
+        urls="$urls http://127.0.0.1:$port"
+    done
+
+    began=$(now)
+    fetch "$root" "$urls $PEERS_STATIC_URL" > /dev/null 2> "$WORK/mixed.err"
+    first=$(since "$began")
+    mkdir -p "$root-again/var/guix"
+    cp -r "$root/var/guix/subst" "$root-again/var/guix/subst"
+    began=$(now)
+    fetch "$root-again" "$urls $PEERS_STATIC_URL" > /dev/null 2> "$WORK/mixed-again.err"
+    second=$(since "$began")
+    for where in accept headers body trickle; do service_stop "stalling-$where"; done
+
+    printf 'the good server alone: %s s, behind four bad ones: %s s, once more: %s s\n' "$alone" "$first" "$second"
+    is_complete "$root"
+    is_complete "$root-again"
+    awk -v a="$alone" -v b="$first" -v c="$second" 'BEGIN { exit !(b < a + 20 && c < a + 1) }'
+}
+
+stop_all() {
+    local where
+    far_stop
+    for where in server accept headers body trickle; do service_stop "stalling-$where"; done
+}
+trap stop_all EXIT
 check stock-store stock_store
-for seconds in 3 20 50; do check "outage-killed-for-$seconds-s" killed_for "$seconds"; done
+for seconds in ${OUTAGES:-3 20 50}; do
+    check "outage-killed-for-$seconds-s" away_for "$seconds" killed
+    check "outage-unreachable-for-$seconds-s" away_for "$seconds" unreachable
+done
 check outage-server-stays-down gone_for_good
+check outage-four-bad-servers mixed
 for where in accept head headers body; do check "outage-silent-$where" silent "$where"; done
