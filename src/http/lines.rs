@@ -15,9 +15,9 @@ use url::Origin;
 
 use crate::sync::lock;
 
-/// Before anything was measured: 100 MB/s. A fast line that is taken for a slow one costs seconds of
+/// Before anything was measured: 200 MB/s. A fast line that is taken for a slow one costs seconds of
 /// decoding, a slow one that is taken for fast some bytes of the first items.
-pub(crate) const ASSUMED_LINE: f64 = 100e6;
+pub(crate) const ASSUMED_LINE: f64 = 200e6;
 
 /// How much an assumption weighs against what is measured.
 const ASSUMED_BYTES: f64 = 256e3;
