@@ -279,10 +279,10 @@ fn find_servers(
     })
 }
 
-/// The sources of the same build, of all servers.
+/// The sources of the same build, of all servers that answer soon.
 fn same_build_sources(resolver: &Resolver, request: &UnpackRequest<'_>) -> Vec<NarSource> {
     let found = resolver
-        .resolve_on_all_servers(vec![request.item.clone()])
+        .resolve_on_responsive_servers(vec![request.item.clone()])
         .items;
     let builds = found.into_iter().flat_map(ItemLookup::builds);
     let same = builds

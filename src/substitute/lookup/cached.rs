@@ -4,7 +4,7 @@ use crate::format::server_list::ServerIndex;
 use crate::format::store_path::{HashPart, StorePath};
 use crate::lookup_cache::{CacheEntry, CachedAnswer};
 use crate::substitute::lookup::engine::LookupEngine;
-use crate::substitute::lookup::item::LookupItem;
+use crate::substitute::lookup::item::{LookupItem, RequiredServers};
 use crate::substitute::lookup::items::ItemIndex;
 use crate::substitute::lookup::options::{Freshness, ResolverSetup, SignatureChecks};
 use crate::substitute::lookup::refused::RefusedNarInfo;
@@ -19,7 +19,7 @@ impl LookupEngine {
     pub(super) fn new_item(&self, path: StorePath) -> LookupItem {
         let mut item = LookupItem::new(path, self.servers.len());
         if self.is_offline() {
-            item.require_all_servers();
+            item.require_servers(RequiredServers::All);
         }
         item
     }

@@ -14,7 +14,7 @@ use crate::format::server_list::PerServer;
 use crate::format::store_path::{HashPart, StorePath, StorePathRef};
 use crate::http::{LookupEvent, LookupEvents, Lookups, Queued};
 use crate::lookup_cache::{CacheEntry, ServerRow};
-use crate::substitute::lookup::item::NextStep;
+use crate::substitute::lookup::item::{NextStep, RequiredServers};
 use crate::substitute::lookup::items::{ItemIndex, LookupItems};
 use crate::substitute::lookup::options::{Freshness, LookupScope, ResolverSetup};
 use crate::substitute::lookup::requests::LookupRequests;
@@ -48,8 +48,9 @@ pub(super) enum LookupMessage {
     RemoveCached {
         item: StorePath,
     },
-    QueryAllServers {
+    QueryServers {
         items: Vec<StorePath>,
+        required: RequiredServers,
     },
     Reject {
         item: StorePath,
@@ -195,9 +196,9 @@ impl LookupEngine {
             }
             LookupMessage::Discard { item } => self.discard(&item),
             LookupMessage::RemoveCached { item } => self.remove_cached(&item),
-            LookupMessage::QueryAllServers { items } => {
+            LookupMessage::QueryServers { items, required } => {
                 for item in &items {
-                    self.require_all_servers(item);
+                    self.require_servers(item, required);
                 }
             }
             LookupMessage::Reject { item, narinfos } => self.reject(&item, narinfos),
@@ -374,7 +375,6 @@ impl LookupEngine {
 fn load_download_facts(servers: &PerServer<LookupServer>, setup: &mut ResolverSetup) {
     let now = setup.clock.unix_seconds();
     for (index, server) in servers.enumerated() {
-        // Its cached narinfos are used, but its nars come last.
         if server.is_recorded_down() {
             setup.network.health().prefer_others(index);
         }

@@ -59,6 +59,17 @@ impl ServerOffer {
     }
 }
 
+/// Which servers have to answer before an item is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RequiredServers {
+    /// Those up to the first one in the user's order that has an authorized narinfo.
+    UntilAuthorized,
+    /// All but those that are down, or slow while another one has the item.
+    Responsive,
+    /// All, those too that were skipped.
+    All,
+}
+
 pub(super) struct LookupItem {
     pub(super) path: StorePath,
     slots: PerServer<AnswerSlot>,
@@ -67,7 +78,7 @@ pub(super) struct LookupItem {
     /// Nars of authorized narinfos that could not be had.
     rejected: Vec<NarOffer>,
     /// Whether servers behind the one with authority matter too.
-    requires_all_servers: bool,
+    required: RequiredServers,
 }
 
 impl LookupItem {
@@ -77,7 +88,7 @@ impl LookupItem {
             slots: std::iter::repeat_n(AnswerSlot::Open, servers).collect(),
             offers: Vec::new(),
             rejected: Vec::new(),
-            requires_all_servers: false,
+            required: RequiredServers::UntilAuthorized,
         }
     }
 
@@ -167,7 +178,7 @@ impl LookupItem {
     /// item or its bytes; whether there are any.
     pub(super) fn reopen(&mut self, servers: &[ServerIndex]) -> bool {
         let mut reopened = false;
-        let is_wanted = self.selected().is_none() || self.requires_all_servers;
+        let is_wanted = self.selected().is_none() || self.required == RequiredServers::All;
         for &server in servers.iter().filter(|_| is_wanted) {
             let slot = &mut self.slots[server];
             if matches!(
@@ -184,9 +195,9 @@ impl LookupItem {
         reopened
     }
 
-    /// From now on every server matters: the bytes of those before could not be had.
-    pub(super) fn require_all_servers(&mut self) {
-        self.requires_all_servers = true;
+    /// From now on more servers matter: the bytes of those before cannot be had, or not now.
+    pub(super) fn require_servers(&mut self, required: RequiredServers) {
+        self.required = self.required.max(required);
     }
 
     pub(super) fn mark_cached(&mut self, server: ServerIndex) {
@@ -221,8 +232,8 @@ impl LookupItem {
     pub(super) fn next(&mut self, is_slow: impl Fn(ServerIndex) -> bool) -> NextStep {
         let first = self
             .server_with_authority()
-            .filter(|_| !self.requires_all_servers);
-        let is_enough = self.selected().is_some() && !self.requires_all_servers;
+            .filter(|_| self.required == RequiredServers::UntilAuthorized);
+        let is_enough = self.selected().is_some() && self.required != RequiredServers::All;
 
         let (mut open, mut is_awaited) = (Vec::new(), false);
         for (server, slot) in self.slots.enumerated() {
@@ -392,7 +403,7 @@ mod tests {
     #[test]
     fn the_other_servers_are_requested_when_the_first_answer_is_not_enough() {
         let mut item = item();
-        item.require_all_servers();
+        item.require_servers(RequiredServers::All);
         item.mark_cached(ServerIndex::at(0));
         item.answer(
             ServerIndex::at(0),
@@ -464,7 +475,7 @@ mod tests {
         item.note_narinfo(ServerAnswer::of(LookupOutcome::Authorized), offer);
         assert_eq!(item.next(|_| true), NextStep::Decided);
         assert!(!item.reopen(&at([0])));
-        item.require_all_servers();
+        item.require_servers(RequiredServers::All);
         assert_eq!(item.next(|_| true), NextStep::Wait);
         item.answer(
             ServerIndex::at(1),

@@ -7,6 +7,7 @@ use crate::format::narinfo::NarInfo;
 use crate::format::server_list::ServerIndex;
 use crate::format::store_path::StorePath;
 use crate::substitute::lookup::engine::LookupEngine;
+use crate::substitute::lookup::item::RequiredServers;
 use crate::substitute::lookup::items::ItemIndex;
 
 impl LookupEngine {
@@ -22,14 +23,14 @@ impl LookupEngine {
         reopened
     }
 
-    /// Requests `path` from the servers that were not needed when it was decided.
-    pub(super) fn require_all_servers(&mut self, path: &StorePath) {
+    /// Requests `path` from the required servers that were not needed when it was decided.
+    pub(super) fn require_servers(&mut self, path: &StorePath, required: RequiredServers) {
         let Some(item) = self.items.find(path) else {
             return;
         };
         let entered = &mut self.items[item];
         if entered.is_decided {
-            entered.lookup.require_all_servers();
+            entered.lookup.require_servers(required);
             entered.is_decided = false;
             self.undecided += 1;
             self.advance(item);
@@ -52,7 +53,7 @@ impl LookupEngine {
         let entered = &mut self.items[item];
         entered.lookup = entered.lookup.renewed();
         if is_offline {
-            entered.lookup.require_all_servers();
+            entered.lookup.require_servers(RequiredServers::All);
         }
 
         entered.is_decided = false;

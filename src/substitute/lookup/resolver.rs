@@ -16,6 +16,7 @@ use crate::format::narinfo::NarInfo;
 use crate::format::store_path::StorePath;
 use crate::substitute::cancel::Cancel;
 use crate::substitute::lookup::engine::{LookupEngine, LookupMessage};
+use crate::substitute::lookup::item::RequiredServers;
 use crate::substitute::lookup::options::{LookupScope, ResolverSetup};
 use crate::substitute::lookup::resolution::Resolution;
 
@@ -68,8 +69,19 @@ impl Resolver {
     /// What all servers have of `items`, those too that were not needed to decide about them.
     #[must_use]
     pub(crate) fn resolve_on_all_servers(&self, items: Vec<StorePath>) -> Resolution {
-        self.send(LookupMessage::QueryAllServers {
+        self.resolve_on(items, RequiredServers::All)
+    }
+
+    /// The same, but without waiting for servers that are down or slow where another one has the item.
+    #[must_use]
+    pub(crate) fn resolve_on_responsive_servers(&self, items: Vec<StorePath>) -> Resolution {
+        self.resolve_on(items, RequiredServers::Responsive)
+    }
+
+    fn resolve_on(&self, items: Vec<StorePath>, required: RequiredServers) -> Resolution {
+        self.send(LookupMessage::QueryServers {
             items: items.clone(),
+            required,
         });
         self.resolve(items, LookupScope::ItemsOnly)
     }
