@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::format::credentials::url_without_credentials;
 use crate::format::store_path::{Dialect, StoreDir, StorePath};
+use crate::http::RateLimit;
 use crate::lookup_cache::{LookupCache, TtlPolicy};
 use crate::no_follow;
 use crate::sandbox;
@@ -287,6 +288,12 @@ impl Context {
     /// # Errors
     /// No threads.
     pub(crate) fn installer(&self, network: &Arc<Network>) -> Result<Installer, CliError> {
+        // A stream that waits for our own limit is not faster over several connections.
+        let limit = self.settings.http.rate_limit;
+        let segment_connections = match limit.filter(RateLimit::applies_at_start) {
+            Some(_) => 1,
+            None => self.settings.connections,
+        };
         Ok(Installer {
             network: Arc::clone(network),
             writers: WriterPool::new(self.cores).map_err(CliError::Threads)?,
@@ -295,7 +302,7 @@ impl Context {
                 self.settings.jobs,
                 DECODER_MEMORY,
                 self.cores,
-                self.settings.connections,
+                segment_connections,
                 self.settings.nars_per_server,
             ),
             prefetcher: None,

@@ -131,11 +131,6 @@ impl ServerCredentials {
         self.server.as_str() == server.as_str()
     }
 
-    /// Whether there is nothing in it.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.fields.is_empty() && self.identity.is_none()
-    }
-
     /// Adds the header field `name`, unless there is one of this name.
     ///
     /// # Errors
@@ -295,7 +290,6 @@ mod tests {
         ] {
             assert_eq!(server.add_field(name, &Secret::new(value)), Err(error));
         }
-        assert!(server.is_empty());
     }
 
     #[test]

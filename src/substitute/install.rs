@@ -16,4 +16,3 @@ pub(crate) use available::AvailableItem;
 pub(crate) use errors::ItemError;
 pub(crate) use in_flight::InFlightTransfers;
 pub(crate) use installer::{Installer, UnpackRequest};
-pub(in crate::substitute) use space::check_free_space;

@@ -63,9 +63,9 @@ pub(super) fn load(
         }
     }
 
+    // Those without credentials as well: nothing that is below their URLs is another server's.
     let mut credentials = Credentials::default();
-    let used = all.into_iter().filter(|server| !server.is_empty());
-    used.for_each(|server| credentials.add(server));
+    all.into_iter().for_each(|server| credentials.add(server));
     Ok(credentials)
 }
 

@@ -19,9 +19,10 @@ use crate::substitute::closure::plan::{
 use crate::substitute::closure::planner::Planner;
 use crate::substitute::closure::registrar::Registrar;
 use crate::substitute::closure::worker::{UnpackTask, Worker, WorkerResult};
+use crate::substitute::install::ItemError;
 use crate::substitute::install::item::UnpackFailure;
-use crate::substitute::install::{ItemError, check_free_space};
 use crate::substitute::progress::ProgressEvent;
+use crate::trust::verdict::AuthorizedNarInfo;
 
 /// How far an item is.
 pub(super) enum PlannedItemState {
@@ -172,9 +173,12 @@ pub(super) fn check_space<'a>(
     fetch: &ClosureFetch,
     items: impl Iterator<Item = &'a PlannedItem>,
 ) -> Result<(), ItemError> {
-    let free = fetch.store.free_space()?;
-    let directory = fetch.store.layout().store();
-    check_free_space(directory, free, items.map(|item| &*item.authorized))
+    let narinfos: Vec<&AuthorizedNarInfo> = items.map(|item| &*item.authorized).collect();
+    fetch.installer.check_space(
+        fetch.store.layout().store(),
+        &|| fetch.store.free_space(),
+        narinfos.into_iter(),
+    )
 }
 
 /// With what items are planned again.

@@ -15,6 +15,13 @@ const OVERHEAD_PART: u64 = 8;
 /// and this many bytes.
 const OVERHEAD_BYTES: u64 = 1 << 20;
 
+/// The most bytes that a nar of `nar_size` bytes takes when it is compressed.
+pub(super) fn compressed_bytes_max(nar_size: u64) -> u64 {
+    nar_size
+        .saturating_add(nar_size / OVERHEAD_PART)
+        .saturating_add(OVERHEAD_BYTES)
+}
+
 /// Input for a decoder.
 pub(super) struct DecoderInput<R> {
     inner: R,
@@ -37,9 +44,7 @@ impl StopReason {
 impl<R> DecoderInput<R> {
     /// Gives what `inner` gives for a nar of `nar_size` bytes.
     pub(super) fn new(inner: R, nar_size: u64, cancel: Cancel, stopped: StopReason) -> Self {
-        let limit = nar_size
-            .saturating_add(nar_size / OVERHEAD_PART)
-            .saturating_add(OVERHEAD_BYTES);
+        let limit = compressed_bytes_max(nar_size);
         Self {
             inner,
             left: limit,

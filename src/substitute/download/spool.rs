@@ -108,7 +108,8 @@ impl SpoolDirectory {
     #[must_use]
     pub(crate) fn kept_bytes(&self) -> u64 {
         let state = lock(&self.state);
-        state.files.values().map(|file| file.bytes()).sum()
+        let files = state.files.values().filter(|file| !file.is_removed());
+        files.map(|file| file.bytes()).sum()
     }
 
     /// Removes those that are older than a week at `now`; how many.
@@ -180,7 +181,8 @@ impl SpoolDirectory {
     fn find_locked(&self, name: &str) -> Option<Arc<SpoolFile>> {
         let mut state = lock(&self.state);
         if let Some(file) = state.files.get(name) {
-            return (Arc::strong_count(file) == 1).then(|| Arc::clone(file));
+            let is_usable = Arc::strong_count(file) == 1 && !file.is_removed();
+            return is_usable.then(|| Arc::clone(file));
         }
         if !self.earlier.contains(name) || state.unusable.contains(name) {
             return None;
@@ -446,6 +448,19 @@ mod tests {
         assert!(!spools.give_up_space());
         assert!(spools.create(&name(b'2'), header(10)).is_none());
         assert_eq!(spools.usage(), SpoolUsage::default());
+    }
+
+    #[test]
+    fn what_was_removed_while_it_was_used_is_not_kept() {
+        let base = tempfile::tempdir().unwrap();
+        let spools = spools(base.path());
+        let file = spools.create(&name(b'1'), header(10)).unwrap();
+        file.append(b"01234").unwrap();
+        assert_eq!(spools.kept_bytes(), 5);
+        file.remove();
+        drop(file);
+        assert_eq!(spools.kept_bytes(), 0);
+        assert!(spools.find(&name(b'1')).is_none());
     }
 
     #[test]

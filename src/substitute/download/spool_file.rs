@@ -205,6 +205,11 @@ impl SpoolFile {
         self.is_resumed.load(Ordering::Relaxed)
     }
 
+    /// Whether it was removed, so that nothing is kept of it.
+    pub(super) fn is_removed(&self) -> bool {
+        self.is_removed.load(Ordering::Relaxed)
+    }
+
     /// Whether it has the whole file.
     pub(super) fn is_complete(&self) -> bool {
         self.bytes() == self.header.size

@@ -16,6 +16,7 @@ use crate::format::hash::NarHash;
 use crate::format::sha256::Sha256;
 use crate::format::store_path::StorePath;
 use crate::substitute::download::candidate::DownloadCandidate;
+use crate::substitute::download::input::compressed_bytes_max;
 use crate::substitute::download::spool::SpoolDirectory;
 use crate::substitute::download::spool_file::{SpoolFile, SpoolHeader};
 
@@ -124,7 +125,8 @@ impl SpoolWriter {
         validator: Option<String>,
         size: u64,
     ) -> Self {
-        if size < SPOOLED_BYTES_MIN {
+        // A server that claims a size beyond what the nar can take would have others removed for it.
+        if !(SPOOLED_BYTES_MIN..=compressed_bytes_max(request.nar_size)).contains(&size) {
             return Self::off();
         }
 
@@ -339,6 +341,29 @@ impl Drop for PieceWriter {
         let is_complete = self.pending.is_empty() || self.is_at_limit();
         if !is_complete && self.flush().is_err() {
             self.file.remove();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_that_the_nar_cannot_take_is_not_kept() {
+        let base = tempfile::tempdir().unwrap();
+        let spools = SpoolDirectory::new(base.path(), base.path().join("partial"), u64::MAX);
+        let request = SpoolRequest {
+            spools: Arc::new(spools),
+            name: "0".repeat(64),
+            item: StorePath::parse("0f9qzp1g3jy45al4zspzqah9f8d5bisp-a").unwrap(),
+            nar_size: 100 << 20,
+            expected_rate: 1.0,
+        };
+        let url = Url::parse("http://h/x").unwrap();
+        for (size, is_kept) in [(1 << 50, false), (1000, false), (100 << 20, true)] {
+            let writer = SpoolWriter::first(request.clone(), &url, None, size);
+            assert_eq!(!matches!(writer.state, WriterState::Off), is_kept, "{size}");
         }
     }
 }

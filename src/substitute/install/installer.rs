@@ -27,7 +27,7 @@ use crate::substitute::install::attempt_errors::{Attempt, AttemptError, FailureC
 use crate::substitute::install::attempts::Attempts;
 use crate::substitute::install::errors::ItemError;
 use crate::substitute::install::in_flight::{InFlightGuard, InFlightTransfer, InFlightTransfers};
-use crate::substitute::install::space::{check_free_space, check_unsigned_size};
+use crate::substitute::install::space::check_unsigned_size;
 use crate::substitute::item_lookup::NarSource;
 use crate::substitute::network::Network;
 use crate::substitute::progress::{DownloadChoice, Progress, ProgressEvent};
@@ -94,13 +94,12 @@ impl Installer {
         retries: &Arc<ItemRetries>,
     ) -> Result<Checked, ItemError> {
         let destination = request.destination;
-        let free = destination.free_space()?;
-        check_free_space(
+        self.check_space(
             destination.parent_path(),
-            free,
+            &|| destination.free_space(),
             std::iter::once(&**request.authorized),
         )?;
-        let size_check = check_unsigned_size(request.authorized, free);
+        let size_check = check_unsigned_size(request.authorized, destination.free_space()?);
 
         let mut attempts = Attempts::after(earlier);
         let (ranked, mut start) = self.ranked_downloads(request, &attempts, retries)?;

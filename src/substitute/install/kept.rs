@@ -1,13 +1,19 @@
 //! What an item's downloads have to do with those that are kept on disk.
 
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use crate::format::store_path::StorePath;
 use crate::store::unpack::UnpackError;
+use crate::store::{FreeSpace, StoreError};
 use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::spool_writer::{SpoolRequest, spool_name};
 use crate::substitute::install::attempt_errors::{AttemptError, FailureClass};
+use crate::substitute::install::errors::ItemError;
 use crate::substitute::install::installer::{Installer, UnpackRequest};
+use crate::substitute::install::space::check_free_space;
+use crate::trust::verdict::AuthorizedNarInfo;
 
 impl Installer {
     /// The item is valid, or where the user wants it: nothing has to be kept of it.
@@ -37,6 +43,36 @@ impl Installer {
             nar_size: request.authorized.narinfo().nar_size(),
             expected_rate: self.rates().line(candidate.server).bytes_per_second,
         })
+    }
+
+    /// Refuses nars with these narinfos when they do not fit into `directory`, even after what earlier runs
+    /// have kept of unfinished downloads is removed.
+    ///
+    /// # Errors
+    /// There is too little space, or how much there is cannot be found out.
+    pub(in crate::substitute) fn check_space<'a>(
+        &self,
+        directory: &Path,
+        free_space: &dyn Fn() -> Result<FreeSpace, StoreError>,
+        narinfos: impl Iterator<Item = &'a AuthorizedNarInfo> + Clone,
+    ) -> Result<(), ItemError> {
+        match check_free_space(directory, free_space()?, narinfos.clone()) {
+            Err(ItemError::NoSpace { .. }) if self.make_room_in(directory) => {
+                check_free_space(directory, free_space()?, narinfos)
+            }
+            checked => checked,
+        }
+    }
+
+    /// Removes unfinished downloads that no process uses, if they are on the file system of `directory`;
+    /// whether there were any.
+    fn make_room_in(&self, directory: &Path) -> bool {
+        let Some(spools) = &self.spools else {
+            return false;
+        };
+        let device = |path: &Path| path.metadata().map(|metadata| metadata.dev()).ok();
+        let is_same = device(spools.path()).is_some_and(|it| device(directory) == Some(it));
+        is_same && spools.remove_all() > 0
     }
 
     /// Puts the downloads first of which fewer bytes are missing than the best one has.
@@ -77,7 +113,7 @@ impl Installer {
             AttemptError::Unpack(UnpackError::Write { source, .. }) => {
                 let kind = source.kind();
                 matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-                    && spools.give_up_space()
+                    && (spools.give_up_space() || spools.remove_all() > 0)
             }
             _ => false,
         }

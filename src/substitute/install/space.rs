@@ -30,7 +30,7 @@ const UNSIGNED_PART: u64 = 8;
 ///
 /// # Errors
 /// There are too few bytes or too few entries.
-pub(in crate::substitute) fn check_free_space<'a>(
+pub(super) fn check_free_space<'a>(
     directory: &Path,
     free: FreeSpace,
     narinfos: impl Iterator<Item = &'a AuthorizedNarInfo>,

@@ -157,6 +157,48 @@ impl PrivateRuns {
     }
 }
 
+/// Two servers of one host, which are told apart by their paths.
+#[test]
+fn a_token_is_not_for_another_server_of_the_same_host() {
+    let server = Server::start(|request| {
+        let mut request = request.clone();
+        let path = request
+            .path
+            .strip_prefix("/ours")
+            .or(request.path.strip_prefix("/other"));
+        request.path = path.unwrap_or_default().to_owned();
+        Reply::file(&Kind::Guix.directory(), &request)
+    });
+    let sandbox = Sandbox::new();
+    sandbox.write_safely("secrets", SECRET);
+    let table = format!(
+        "[[server]]\nurl = \"{}/ours\"\ntoken-file = \"secrets\"\n",
+        server.url()
+    );
+    sandbox.write_safely("config.toml", &table);
+    let urls = format!("{0}/ours {0}/other", server.url());
+    run(sandbox.command(
+        Kind::Guix,
+        &urls,
+        &["query", "--cache-miss-report", &item("tools")],
+    ))
+    .exits(0);
+
+    let has_token = |part: &str| -> Vec<bool> {
+        let requests = server.requests().into_iter();
+        let requests = requests.filter(|request| request.path.starts_with(part));
+        requests
+            .map(|request| request.has("authorization", &format!("Bearer {SECRET}")))
+            .collect()
+    };
+    let (ours, other) = (has_token("/ours/"), has_token("/other/"));
+    assert!(!ours.is_empty() && ours.iter().all(|it| *it), "{ours:?}");
+    assert!(
+        !other.is_empty() && !other.iter().any(|it| *it),
+        "{other:?}"
+    );
+}
+
 #[test]
 fn a_secret_reaches_its_server_and_nothing_else() {
     for place in [

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::only;
+use crate::support::publisher::{Publisher, command, file_nar};
+use crate::support::sandbox::run;
 use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item};
 
 #[test]
@@ -32,6 +34,25 @@ fn a_limited_rate_is_kept_and_is_no_fault_of_the_server() {
     sandbox.subst(&server.url(), &arguments).exits(0);
     assert!(start.elapsed() > Duration::from_secs(2));
     assert_eq!(server.requests_for("/nar/"), 1);
+}
+
+/// They would not be faster, and the stream would overtake them.
+#[test]
+fn a_limited_rate_is_no_reason_for_segments() {
+    let sandbox = Sandbox::new();
+    let publisher = Publisher::new(&sandbox, "server", 1);
+    Publisher::trust(&sandbox, &[&publisher]);
+    let mut rng = fastrand::Rng::with_seed(0);
+    let contents: Vec<u8> = std::iter::repeat_with(|| rng.u8(..))
+        .take(12 << 20)
+        .collect();
+    let nar = file_nar(&contents);
+    let path = publisher.publish('1', &nar, nar.len() as u64, "");
+    let dir = publisher.dir;
+    let server = Server::start(move |request| Reply::file_or_range(&dir, request));
+    let arguments = ["fetch", "--limit-rate", "3M", &path];
+    run(command(&sandbox, &server.url(), &arguments)).exits(0);
+    assert_eq!(server.requests_for("/1.nar"), 1);
 }
 
 #[test]

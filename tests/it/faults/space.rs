@@ -9,10 +9,16 @@ use crate::support::{Kind, Run, item};
 /// Runs the program on a root that is a small file system, then `after` in the same place;
 /// `None` where nothing can be mounted.
 fn on_small_disk(sandbox: &Sandbox, options: &str, after: &str) -> Option<Run> {
+    on_prepared_disk(sandbox, options, "", after)
+}
+
+/// The same, and `before` in the same place.
+fn on_prepared_disk(sandbox: &Sandbox, options: &str, before: &str, after: &str) -> Option<Run> {
     let root = sandbox.root();
     std::fs::create_dir(&root).unwrap();
     let script = format!(
         "mount -t tmpfs -o {options} none '{root}' || exit 77
+         {before}
          status=0
          '{program}' fetch --root '{root}' --acl '{fixtures}/acl' \
              --substitute-urls 'file://{fixtures}' {top} || status=$?
@@ -65,6 +71,27 @@ fn too_little_free_space_is_reported_before_anything_is_written() {
         .prints("")
         .says(" KiB needed, ")
         .says(" KiB free in ");
+}
+
+/// What earlier runs have kept of other downloads makes room for what is fetched now.
+#[test]
+fn unfinished_downloads_make_room() {
+    let sandbox = Sandbox::new();
+    let partial = format!("{}/var/guix/subst/partial", sandbox.root().display());
+    let name = "0".repeat(64);
+    let before = format!(
+        "mkdir -p -m 755 '{partial}'
+         umask 077
+         printf 'subst partial download 1\\n0f9qzp1g3jy45al4zspzqah9f8d5bisp-a\\nx\\n99999999\\n\\n' > '{partial}/{name}'
+         truncate -s 4096 '{partial}/{name}'
+         head -c 13000k /dev/zero >> '{partial}/{name}'
+         umask 022"
+    );
+    let after = format!("ls -A '{partial}'");
+    let Some(ended) = on_prepared_disk(&sandbox, "size=13500k", &before, &after) else {
+        return;
+    };
+    ended.exits(0).prints(&format!("{}\n", item("sample")));
 }
 
 #[test]
