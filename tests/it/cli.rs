@@ -221,7 +221,7 @@ fn fetch_and_query_agree_on_answers() {
         .says("a server is preparing it");
     fetch
         .says(&format!("{}: is preparing it (HTTP ", preparing.url()))
-        .says("try again soon");
+        .says("with --wait, such as --wait 10m");
     let fetch = subst("fetch", &missing)
         .exits(3)
         .says("no server's narinfo can be trusted\n");
