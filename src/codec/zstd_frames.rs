@@ -237,9 +237,9 @@ impl ZstdFrameScanner {
 
         let header = u32::from_le_bytes([low, middle, high, 0]);
         let length = match header >> 1 & 3 {
-            // One byte, repeated.
-            1 => 1,
-            3 => return Err(ScanStep::NotSeparable),
+            // One byte, repeated; no times: the library does not treat that in a stream as in one piece.
+            1 if header >> 3 > 0 => 1,
+            1 | 3 => return Err(ScanStep::NotSeparable),
             _ => (header >> 3) as usize,
         };
         self.at += 3 + length;

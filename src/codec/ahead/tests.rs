@@ -331,6 +331,28 @@ fn several_threads_take_part() {
     }
 }
 
+/// Found by fuzzing: the library treats such blocks in a stream otherwise than in one piece.
+#[test]
+fn zstd_blocks_that_repeat_a_byte_no_times_are_not_decoded_apart() {
+    let found = include_bytes!("../../../tests/fuzz/corpus/decode/empty-block-between-frames");
+    // The first byte is the size of the chunks.
+    let stream = &found[1..];
+    let read = |reader: &mut dyn Read| {
+        let mut bytes = Vec::new();
+        reader
+            .take(1 << 20)
+            .read_to_end(&mut bytes)
+            .map(|_| bytes)
+            .ok()
+    };
+    let serial = read(&mut *decoder(Compression::Zstd, stream).unwrap());
+    let input = BufReader::with_capacity(33, stream);
+    assert_eq!(
+        decoders().decode(Compression::Zstd, input, read).unwrap(),
+        serial
+    );
+}
+
 #[test]
 fn one_core_or_a_single_piece_starts_no_thread() {
     for method in [Compression::Zstd, Compression::Xz] {

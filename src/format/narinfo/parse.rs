@@ -117,7 +117,8 @@ impl NarInfoParser<'_> {
             };
             let mut end = next - 1;
 
-            if end > start && bytes[end - 1] == b'\r' {
+            // All of them, or the fields would be others once they are printed and parsed again.
+            while end > start && bytes[end - 1] == b'\r' {
                 self.quirks.insert(Quirks::CRLF);
                 end -= 1;
             }

@@ -126,7 +126,7 @@ fn oddities_are_tolerated_and_reported() {
             assert_eq!(quirks(&text(&dir, rest)), expected, "{rest}");
         }
     }
-    let crlf = text(&nix(), "").replace('\n', "\r\n");
+    let crlf = text(&nix(), "").replace('\n', "\r\r\n");
     assert_eq!(quirks(&crlf), Quirks::CRLF);
     assert_eq!(parse(&crlf).unwrap().references_len(), 2);
     let unsorted = text(&nix(), "").replace(&format!("{ITEM} {OTHER}"), &format!("{OTHER} {ITEM}"));

