@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::format::compression::Compression;
-use crate::format::server_list::ServerList;
 use crate::format::store_path::StorePath;
 use crate::substitute::closure::plan::{PlannedItem, large_size};
 use crate::substitute::download::choice;
 use crate::substitute::download::plan::{DownloadPlan, PlanLoad, plan};
 use crate::substitute::download::rates::{DownloadCost, MeasuredRates};
 use crate::substitute::item_lookup::NarSource;
+use crate::substitute::network::Network;
 use crate::substitute::progress::DownloadSummary;
 
 /// The planned downloads of a closure.
@@ -27,14 +27,14 @@ pub(crate) struct ClosureDownloads {
 #[must_use]
 pub(crate) fn plan_downloads<'a>(
     items: impl Iterator<Item = &'a PlannedItem>,
-    servers: &ServerList,
+    network: &Network,
     rates: &MeasuredRates,
     under_way: &PlanLoad,
 ) -> ClosureDownloads {
     let mut paths = Vec::new();
     let mut costs: Vec<Vec<DownloadCost>> = Vec::new();
     for item in items {
-        let own = choice::candidates(first_source(item), servers, rates, None);
+        let own = choice::candidates(first_source(item, network), network.servers(), rates, None);
         if !own.is_empty() {
             let nar_size = item.nar_size();
             costs.push(own.iter().map(|it| rates.cost(it, nar_size)).collect());
@@ -70,9 +70,12 @@ pub(crate) fn plan_downloads<'a>(
     }
 }
 
-/// The server that the item is downloaded from, if it does not fail.
-fn first_source(item: &PlannedItem) -> &[NarSource] {
-    item.sources.get(..1).unwrap_or_default()
+/// The server that the item is downloaded from, if it does not fail: the first one, but those that are
+/// known to be down or slow come last.
+fn first_source<'a>(item: &'a PlannedItem, network: &Network) -> &'a [NarSource] {
+    let is_reliable = |source: &NarSource| !network.health().is_unreliable(source.server);
+    let first = item.sources.iter().position(is_reliable).unwrap_or(0);
+    item.sources.get(first..=first).unwrap_or_default()
 }
 
 /// When the plan of a fetch is made again, and from what size on items are large.

@@ -38,13 +38,12 @@ impl Coordinator<'_> {
                 PlannedItemState::Waiting | PlannedItemState::Working(_)
             )
         });
-        let servers = installer.network.servers();
         let cores = rates.available_cores(installer.cores, self.schedule.used_cores());
         let load = installer.in_flight.load(&rates, cores);
         let planned = plan_downloads(
             open.map(|(item, _)| &**item)
                 .filter(|item| !installer.in_flight.contains(&item.path)),
-            servers,
+            &installer.network,
             &rates,
             &load,
         );

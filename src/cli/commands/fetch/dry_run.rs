@@ -46,7 +46,7 @@ pub(super) fn run(
 
     let rates = MeasuredRates::default().with_lines(network.expected_line_rates());
     let nothing = PlanLoad::new(context.cores as f64);
-    let planned = plan_downloads(plan.items.iter(), network.servers(), &rates, &nothing);
+    let planned = plan_downloads(plan.items.iter(), &network, &rates, &nothing);
     print_plan(context, &plan, &planned.summary)?;
 
     let mut exit = Exit::Done;
