@@ -213,7 +213,7 @@ fn read_netrc(
     Ok(found)
 }
 
-/// Nobody needs a netrc file, and that of the system is often for root only.
+/// A netrc file need not exist, and that of the system is often for root only.
 fn is_absent(error: &io::Error) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
     matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)

@@ -45,7 +45,7 @@ enum AcceptableCertificates {
 /// The library's verifier, and the certificates that it trusts.
 #[derive(Debug)]
 struct TrustedVerifier {
-    library: Option<Arc<WebPkiServerVerifier>>,
+    webpki: Option<Arc<WebPkiServerVerifier>>,
     encoded: Vec<CertificateDer<'static>>,
 }
 
@@ -85,10 +85,10 @@ impl CertificateVerifier {
     ) -> Result<TrustedVerifier, Arc<CertificatesError>> {
         let trusted = TrustedCertificates::read(paths).map_err(Arc::new)?;
         let (authorities, provider) = (Arc::new(trusted.authorities), Arc::clone(&self.provider));
-        let library = WebPkiServerVerifier::builder_with_provider(authorities, provider).build();
+        let webpki = WebPkiServerVerifier::builder_with_provider(authorities, provider).build();
         Ok(TrustedVerifier {
             // Fails only without any authority.
-            library: library.ok(),
+            webpki: webpki.ok(),
             encoded: trusted.encoded,
         })
     }
@@ -153,8 +153,8 @@ impl ServerCertVerifier for CertificateVerifier {
             }
         };
 
-        let verified = match &trusted.library {
-            Some(library) => library.verify_server_cert(
+        let verified = match &trusted.webpki {
+            Some(webpki) => webpki.verify_server_cert(
                 end_entity,
                 intermediates,
                 server_name,

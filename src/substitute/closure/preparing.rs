@@ -42,13 +42,14 @@ impl ClosureFetch {
 
             let references = plan.references;
             let failed = std::mem::take(&mut plan.failed);
-            if !plan.items.is_empty() {
-                total.add(self.run(planner, plan, valid));
-            }
-            if total.failed.is_empty() {
+            total.add(self.run(planner, plan, valid));
+            let has_failed = total.failed.iter().any(is_final);
+            if !has_failed {
+                // What depends on items that are being prepared is planned again.
+                total.failed.clear();
                 wait.wait(preparing.len(), &*self.progress);
             }
-            if !total.failed.is_empty() || self.installer.cancel.is_canceled() {
+            if has_failed || self.installer.cancel.is_canceled() {
                 self.progress.event(ProgressEvent::Finished);
                 let is_interrupted = self.installer.cancel.is_canceled();
                 let failed = failed.into_iter().map(|(path, error)| match error {

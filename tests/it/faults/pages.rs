@@ -13,7 +13,7 @@ use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item};
 
 const PAGE: &str = "<!DOCTYPE html><html><body>Please log in</body></html>";
 
-/// How a network answers while nobody has logged in.
+/// How a network answers before the user has logged in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Portal {
     Page,

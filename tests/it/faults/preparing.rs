@@ -107,6 +107,26 @@ fn nothing_is_waited_for_when_something_else_fails() {
 }
 
 #[test]
+fn what_is_valid_already_is_reported_before_the_wait() {
+    let sandbox = Sandbox::new();
+    let (server, items) = preparing(&sandbox, usize::MAX);
+    run(command(&sandbox, &server.url(), &["fetch", &items[2]])).exits(0);
+
+    let mut fetch = command(&sandbox, &server.url(), &["fetch", "--wait", "1h"]);
+    fetch.args([&items[0], &items[2]]);
+    let running = Running::start(fetch, "");
+    assert!(wait_until(|| server.requests_for("narinfo") > 1));
+    std::thread::sleep(Duration::from_millis(500));
+    running.interrupt();
+    let ended = running.end().exits(130).prints(&format!("{}\n", items[2]));
+    assert!(
+        ended.stderr.contains("subst: interrupted\n"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
 fn an_interrupt_ends_the_wait() {
     let sandbox = Sandbox::new();
     let (server, items) = preparing(&sandbox, usize::MAX);

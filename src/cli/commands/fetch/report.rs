@@ -115,9 +115,11 @@ impl FetchReport {
         let (registered, items) = (outcome.registered.len(), self.planned.len());
         if outcome.class() == Some(FailureClass::Interrupted) {
             let kept = kept_text(self.kept_bytes);
-            context.output.note(&format!(
-                "interrupted: {registered} of {items} items fetched{kept}"
-            ));
+            let fetched = match items {
+                0 => String::new(),
+                _ => format!(": {registered} of {items} items fetched"),
+            };
+            context.output.note(&format!("interrupted{fetched}{kept}"));
         } else if items > 0 {
             let seconds = context.clock.elapsed().as_secs_f64();
             let text = if registered == items {
