@@ -52,7 +52,7 @@
 //! ```
 //!
 //! The crate has six layers. A module may use its own layer's directory and the layers above it in
-//! the list below; `tests/it/layers.rs` checks this, and `docs/architecture.md` describes it.
+//! the list below; `tests/it/layers.rs` checks this, and `docs/development/architecture.md` describes it.
 
 // 0: mutexes and threads, files reached without following links, SQLite; used by every layer.
 mod no_follow;

@@ -3,7 +3,7 @@
 //!
 //! By itself it begins after seconds, or with a tenth of the memory full: a whole closure, or the last
 //! large item of it, would be waited for after its download. Measured by `tests/peers/bench/sync`: a
-//! last item of 350 MB alone took 0.36 to 0.49 s to sync, of a fetch of 4.5 s; see docs/benchmarks.md.
+//! last item of 350 MB alone took 0.36 to 0.49 s to sync, of a fetch of 4.5 s; see docs/explanation/benchmarks.md.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 
 The lower bound is that of the best choice of compressions: items change from their smallest file to one that is decoded faster, those first
 that save most processor time for a byte, as long as the processor takes longer than the line. DECODERS and UNPACKING are bytes of nar
-per second and core, as docs/benchmarks.md has them.
+per second and core, as docs/explanation/benchmarks.md has them.
 """
 
 import json

@@ -2,7 +2,7 @@
 # Power cuts while and after `subst fetch`: every valid item has its right bytes.
 #
 # After the end: ext4 in a file is shut down without writing its journal. During a fetch: a loop device on a file that logs its writes and flushes,
-# replayed to CUTS random instants (default 10; 100 for the figures in docs/reliability.md), with SEED (default: the time).
+# replayed to CUTS random instants (default 10; 100 for the figures in docs/explanation/reliability.md), with SEED (default: the time).
 set -euo pipefail
 # shellcheck source=../checks.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
