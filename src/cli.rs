@@ -2,6 +2,7 @@
 
 mod advice;
 mod args;
+mod cache_directory;
 mod commands;
 mod confinement;
 mod context;
@@ -17,7 +18,6 @@ mod keys;
 mod local_time;
 pub(crate) mod nix_conf;
 mod output;
-mod partial_downloads;
 mod process;
 mod progress;
 mod run;

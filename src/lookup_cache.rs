@@ -83,6 +83,12 @@ impl LookupCache {
         }
     }
 
+    /// Whether there is a cache in the directory `dir`, sound or not.
+    #[must_use]
+    pub(crate) fn exists_in(dir: &Path) -> bool {
+        dir.join(schema::FILE_NAME).symlink_metadata().is_ok()
+    }
+
     /// A cache that is gone when it is dropped.
     #[must_use]
     pub(crate) fn in_memory() -> Self {

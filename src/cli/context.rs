@@ -1,14 +1,13 @@
 //! What every command works with: settings, output, store, lookup cache, network.
 
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::format::credentials::url_without_credentials;
 use crate::format::store_path::{Dialect, StoreDir, StorePath};
 use crate::http::RateLimit;
-use crate::lookup_cache::{LookupCache, TtlPolicy};
+use crate::lookup_cache::TtlPolicy;
 use crate::no_follow;
 use crate::sandbox;
 use crate::store::unpack::WriterPool;
@@ -24,7 +23,7 @@ use crate::substitute::lookup::{
 };
 use crate::substitute::network::{Network, NetworkReach};
 use crate::substitute::progress::Progress;
-use crate::trust::acl::{Acl, AuthorizedKeys};
+use crate::trust::acl::Acl;
 
 use super::confinement::{self, DiskChanges};
 use super::error::CliError;
@@ -136,48 +135,6 @@ impl Context {
         })
     }
 
-    /// The lookup cache, in the first directory that can have it; in memory when none can.
-    #[must_use]
-    pub(crate) fn lookup_cache(&self) -> LookupCache {
-        let mut warning = None;
-        for dir in self.cache_dirs() {
-            let opened = LookupCache::open(&dir);
-            if opened.cache.path().is_some() {
-                if let Some(warning) = opened.warning {
-                    self.output.warn(&chain(&warning));
-                }
-                return opened.cache;
-            }
-            warning = opened.warning;
-        }
-        if let Some(warning) = warning {
-            self.output.warn(&chain(&warning));
-        }
-        LookupCache::in_memory()
-    }
-
-    /// The directory for the socket of processes that belong together; `None` when no directory can
-    /// be written to.
-    #[must_use]
-    pub(crate) fn socket_dir(&self) -> Option<PathBuf> {
-        self.cache_dirs()
-            .into_iter()
-            .find(|dir| std::fs::create_dir_all(dir).is_ok() && may_be_written(dir))
-    }
-
-    fn cache_dirs(&self) -> Vec<PathBuf> {
-        let mut dirs = self.settings.cache_dirs.clone();
-        if self.settings.store_kind == StoreKind::System && dirs.len() > 1 {
-            // An ordinary user's own cache is the rule there, not worth a warning.
-            dirs.retain(|dir| may_be_written(dir));
-        }
-        if dirs.is_empty() {
-            self.settings.cache_dirs.clone()
-        } else {
-            dirs
-        }
-    }
-
     /// What is done about valid items whose trees are missing: a system store is repaired by its
     /// daemon, an embedded store by this program.
     #[must_use]
@@ -241,15 +198,7 @@ impl Context {
             _ => Freshness::Cached,
         };
 
-        let keys = match self.keys() {
-            Err(error) if purpose == Purpose::Helper => {
-                // A helper that does not start takes the whole build down with it.
-                self.output
-                    .warn(&format!("no key is trusted: {}", chain(&error)));
-                AuthorizedKeys::Guix(Acl::default())
-            }
-            keys => keys?,
-        };
+        let keys = self.keys().or_else(|error| self.no_keys(error, purpose))?;
         let cache = self.lookup_cache();
         let network = self.network(changes)?;
 
@@ -363,13 +312,6 @@ fn parse_item(word: &str, store_dir: &StoreDir) -> Result<StorePath, CliError> {
         return Err(CliError::Usage(text));
     }
     Ok(store_dir.parse_path(word.trim_end_matches('/'))?.to_path())
-}
-
-/// Whether we may write to `dir`, or make it.
-fn may_be_written(dir: &Path) -> bool {
-    use rustix::fs::{Access, access};
-    let existing = dir.ancestors().find(|dir| dir.exists());
-    existing.is_some_and(|dir| access(dir, Access::WRITE_OK).is_ok())
 }
 
 /// Writes the ACL of a new embedded store: it trusts the official servers, as a new Guix does.

@@ -2,11 +2,14 @@
 //!
 //! A file that other users may change authorizes no key, unless it was named explicitly.
 
+use std::io::ErrorKind;
+
 use crate::format::store_path::Dialect;
+use crate::substitute::chain;
 use crate::trust::acl::{Acl, AuthorizedKeys};
 use crate::trust::nix::TrustedKeys;
 
-use super::context::Context;
+use super::context::{Context, Purpose};
 use super::error::CliError;
 use super::file_trust::{self, FileSelection, UnsafeFile};
 use super::nix_conf;
@@ -59,9 +62,38 @@ impl Context {
         let shown = shown_path(path);
         let command = self.settings.advice().authorize("KEYFILE");
         self.output.warn(&format!(
-            "there is no ACL at {shown}, so no key is authorized; `{command}` creates one"
+            "there is no ACL at {shown}, so no key is authorized; `{command}` creates one; {}",
+            official_keys()
         ));
         Ok(Acl::default())
+    }
+
+    /// No key, with a warning, for a command that goes on although the keys cannot be read.
+    ///
+    /// # Errors
+    /// `error`, where the command cannot go on.
+    pub(crate) fn no_keys(
+        &self,
+        error: CliError,
+        purpose: Purpose,
+    ) -> Result<AuthorizedKeys, CliError> {
+        match (purpose, &error) {
+            // A helper that does not start takes the whole build down with it.
+            (Purpose::Helper, _) => {
+                let text = format!("no key is trusted: {}", chain(&error));
+                self.output.warn(&text);
+            }
+            (Purpose::Report, CliError::File { path, source, .. })
+                if *path == self.settings.acl && source.kind() == ErrorKind::PermissionDenied =>
+            {
+                let (path, official) = (shown_path(path), official_keys());
+                self.output.warn(&format!(
+                    "this user may not read the ACL {path}, so no key is authorized; {official}"
+                ));
+            }
+            _ => return Err(error),
+        }
+        Ok(AuthorizedKeys::Guix(Acl::default()))
     }
 
     /// The ACL file; `None` when there is none.
@@ -108,6 +140,17 @@ impl Context {
         let lists: Vec<&str> = keys.iter().map(|keys| &*keys.list).collect();
         parse_keys(&lists.join(" "), "trusted-public-keys".to_owned())
     }
+}
+
+/// Which keys a store of the user's own begins with, for a user whose keys are none.
+fn official_keys() -> String {
+    let official = Acl::official_guix_servers();
+    let keys = official.keys().map(|key| {
+        let server = Acl::official_guix_server(key.id()).unwrap_or_default();
+        format!("{} of {server}", key.short_name())
+    });
+    let keys = keys.collect::<Vec<_>>().join(" and ");
+    format!("a store of your own, made by `subst fetch --root DIR`, authorizes {keys}")
 }
 
 /// The keys in `list`; `what` names it in an error.

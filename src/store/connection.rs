@@ -1,6 +1,6 @@
 //! Connecting to the store database, with the settings of guix-daemon.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -86,9 +86,19 @@ pub(super) fn create(path: &Path, dialect: Dialect) -> rusqlite::Result<()> {
 /// Readers of a database with a log take part in its shared memory, which they would have to make
 /// when no other process has the database open, and may not. But then there is no log either, and the
 /// file can be read as it is.
+///
+/// A reader that has to make the log removes it when it is closed, but only if its connection may
+/// write. One that finds a log leaves it as it is.
 fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | FLAGS;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = if log_of(path).symlink_metadata().is_ok() {
+        Connection::open_with_flags(path, flags)?
+    } else {
+        let connection =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | FLAGS)?;
+        connection.pragma_update(None, "query_only", true)?;
+        connection
+    };
     set_up(&connection)?;
     match connection.query_row(PROBE, [], |_| Ok(())) {
         Ok(()) => Ok(connection),
@@ -113,12 +123,16 @@ fn is_refusal(error: &rusqlite::Error) -> bool {
 
 /// Whether the database is not all in its file. A log that cannot be looked at counts as one.
 fn has_log(path: &Path) -> bool {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    match std::fs::metadata(log) {
+    match std::fs::metadata(log_of(path)) {
         Ok(metadata) => metadata.len() > 0,
         Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     }
+}
+
+fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
 }
 
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {

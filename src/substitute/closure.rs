@@ -19,7 +19,7 @@ mod sorting;
 mod store_view;
 mod worker;
 
-pub(crate) use downloads::plan_downloads;
+pub(crate) use downloads::{ClosureDownloads, ItemToDownload, plan_downloads};
 pub(crate) use fetch::{ClosureFetch, FetchOutcome, OnFailure, TICK};
 pub(crate) use plan::{FetchPlan, PlannedItem, References};
 pub(crate) use planner::Planner;

@@ -131,13 +131,21 @@ impl Acl {
     #[must_use]
     pub fn official_guix_servers() -> Self {
         let mut acl = Self::default();
-        for q in OFFICIAL_KEYS {
+        for (_, q) in OFFICIAL_KEYS {
             let text = format!("(public-key (ecc (curve Ed25519) (q #{q}#)))");
             let key = PublicKey::parse(text.as_bytes());
             acl.authorize(key.expect("the official keys are points of the curve"));
         }
 
         acl
+    }
+
+    /// The official server whose key has this [`PublicKey::id`].
+    #[must_use]
+    pub(crate) fn official_guix_server(id: &str) -> Option<&'static str> {
+        let digits = id.strip_prefix("ecc:")?;
+        let found = OFFICIAL_KEYS.iter().find(|(_, q)| *q == digits);
+        found.map(|(server, _)| *server)
     }
 
     /// Whether no key is authorized.
@@ -203,10 +211,16 @@ impl fmt::Display for Acl {
     }
 }
 
-/// The q of ci.guix.gnu.org and of bordeaux.guix.gnu.org.
-const OFFICIAL_KEYS: [&str; 2] = [
-    "8D156F295D24B0D9A86FA5741A840FF2D24F60F7B6C4134814AD55625971B394",
-    "7D602902D3A2DBB83F8A0FB98602A754C5493B0B778C8D1DD4E0F41DE14DE34F",
+/// Guix's official servers, and the q of their keys.
+const OFFICIAL_KEYS: [(&str, &str); 2] = [
+    (
+        "ci.guix.gnu.org",
+        "8D156F295D24B0D9A86FA5741A840FF2D24F60F7B6C4134814AD55625971B394",
+    ),
+    (
+        "bordeaux.guix.gnu.org",
+        "7D602902D3A2DBB83F8A0FB98602A754C5493B0B778C8D1DD4E0F41DE14DE34F",
+    ),
 ];
 
 /// The key of an entry that authorizes one, or would.

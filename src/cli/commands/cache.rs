@@ -19,13 +19,16 @@ use crate::substitute::download::spool::SpoolUsage;
 /// The lookup cache failed.
 pub(crate) fn run(context: &Context, command: &CacheCommand) -> Result<Exit, CliError> {
     match command {
-        CacheCommand::Info => info(context, &mut context.lookup_cache()),
-        CacheCommand::List => list(context, &mut context.lookup_cache()),
+        CacheCommand::Info => info(context, &mut context.existing_lookup_cache()),
+        CacheCommand::List => list(context, &mut context.existing_lookup_cache()),
         CacheCommand::Flush(args) => flush(context, args),
         CacheCommand::Prune => {
             let now = context.clock.unix_seconds();
-            let count = context.lookup_cache().remove_expired(now).map_err(failed)?;
-            if let Some(spools) = context.partial_downloads() {
+            let count = context
+                .existing_lookup_cache()
+                .remove_expired(now)
+                .map_err(failed)?;
+            if let Some(spools) = context.existing_partial_downloads() {
                 spools.remove_old(now);
             }
             report(context, "pruned", count)
@@ -51,8 +54,11 @@ fn report(context: &Context, key: &str, count: u64) -> Result<Exit, CliError> {
 
 /// Removes everything that no other process uses.
 fn clear(context: &Context) -> Result<Exit, CliError> {
-    let entries = context.lookup_cache().remove(None, &[]).map_err(failed)?;
-    let spools = context.partial_downloads();
+    let entries = context
+        .existing_lookup_cache()
+        .remove(None, &[])
+        .map_err(failed)?;
+    let spools = context.existing_partial_downloads();
     let downloads = spools.map_or(0, |spools| spools.remove_all());
     if context.settings.json {
         let removed = json!({ "forgotten": entries, "partial_downloads": downloads });
@@ -129,7 +135,7 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
 
 /// The directory of partial downloads, and how many there are.
 fn partial_downloads(context: &Context) -> (Option<String>, SpoolUsage) {
-    let Some(spools) = context.partial_downloads() else {
+    let Some(spools) = context.existing_partial_downloads() else {
         return (None, SpoolUsage::default());
     };
     (Some(spools.path().display().to_string()), spools.usage())
@@ -229,9 +235,8 @@ fn flush(context: &Context, args: &FlushArgs) -> Result<Exit, CliError> {
         }
     };
 
-    // Opened only now: wrong arguments must not leave a new cache behind.
     let count = context
-        .lookup_cache()
+        .existing_lookup_cache()
         .remove(server.as_deref(), &items)
         .map_err(failed)?;
     report(context, "forgotten", count)

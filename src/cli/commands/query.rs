@@ -2,6 +2,7 @@
 //!
 //! [`view`] holds what is shown, as data; [`table`], [`json`] and [`report`] show it.
 
+mod findings;
 mod json;
 mod report;
 mod run;

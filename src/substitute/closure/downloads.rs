@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::format::compression::Compression;
+use crate::format::narinfo::Download;
 use crate::format::store_path::StorePath;
 use crate::substitute::closure::plan::{PlannedItem, large_size};
 use crate::substitute::download::choice;
@@ -15,6 +16,27 @@ use crate::substitute::item_lookup::NarSource;
 use crate::substitute::network::Network;
 use crate::substitute::progress::DownloadSummary;
 
+/// What a plan of downloads has to know of an item.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ItemToDownload<'a> {
+    /// The item.
+    pub(crate) path: &'a StorePath,
+    /// The servers that have it.
+    pub(crate) sources: &'a [NarSource],
+    /// Bytes of its nar.
+    pub(crate) nar_size: u64,
+}
+
+impl<'a> From<&'a PlannedItem> for ItemToDownload<'a> {
+    fn from(item: &'a PlannedItem) -> Self {
+        Self {
+            path: &item.path,
+            sources: &item.sources,
+            nar_size: item.nar_size(),
+        }
+    }
+}
+
 /// The planned downloads of a closure.
 pub(crate) struct ClosureDownloads {
     /// The method of each item.
@@ -23,10 +45,27 @@ pub(crate) struct ClosureDownloads {
     pub(crate) summary: DownloadSummary,
 }
 
+impl ClosureDownloads {
+    /// The planned download of `item`, and the server that it is of; `None` when none was planned.
+    #[must_use]
+    pub(crate) fn download_of<'a>(
+        &self,
+        item: ItemToDownload<'a>,
+        network: &Network,
+    ) -> Option<(&'a NarSource, &'a Download)> {
+        let method = self.methods.get(item.path)?;
+        let source = first_source(item.sources, network).first()?;
+        let downloads = source.offer.downloads().iter();
+        let planned = downloads.filter(|download| download.compression.as_ref() == Ok(method));
+        let smallest = planned.min_by_key(|download| download.file_size.unwrap_or(u64::MAX));
+        Some((source, smallest?))
+    }
+}
+
 /// Plans the downloads of `items`, besides what is `under_way`.
 #[must_use]
 pub(crate) fn plan_downloads<'a>(
-    items: impl Iterator<Item = &'a PlannedItem>,
+    items: impl Iterator<Item = ItemToDownload<'a>>,
     network: &Network,
     rates: &MeasuredRates,
     under_way: &PlanLoad,
@@ -34,10 +73,15 @@ pub(crate) fn plan_downloads<'a>(
     let mut paths = Vec::new();
     let mut costs: Vec<Vec<DownloadCost>> = Vec::new();
     for item in items {
-        let own = choice::candidates(first_source(item, network), network.servers(), rates, None);
+        let own = choice::candidates(
+            first_source(item.sources, network),
+            network.servers(),
+            rates,
+            None,
+        );
         if !own.is_empty() {
-            let nar_size = item.nar_size();
-            costs.push(own.iter().map(|it| rates.cost(it, nar_size)).collect());
+            let costs_of_item = own.iter().map(|it| rates.cost(it, item.nar_size));
+            costs.push(costs_of_item.collect());
             paths.push(item.path.clone());
         }
     }
@@ -70,12 +114,12 @@ pub(crate) fn plan_downloads<'a>(
     }
 }
 
-/// The server that the item is downloaded from, if it does not fail: the first one, but those that are
+/// The server that an item is downloaded from, if it does not fail: the first one, but those that are
 /// known to be down or slow come last.
-fn first_source<'a>(item: &'a PlannedItem, network: &Network) -> &'a [NarSource] {
+fn first_source<'a>(sources: &'a [NarSource], network: &Network) -> &'a [NarSource] {
     let is_reliable = |source: &NarSource| !network.health().is_unreliable(source.server);
-    let first = item.sources.iter().position(is_reliable).unwrap_or(0);
-    item.sources.get(first..=first).unwrap_or_default()
+    let first = sources.iter().position(is_reliable).unwrap_or(0);
+    sources.get(first..=first).unwrap_or_default()
 }
 
 /// When the plan of a fetch is made again, and from what size on items are large.

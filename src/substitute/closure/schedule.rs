@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::substitute::closure::coordinator::{Coordinator, PlannedItemState};
-use crate::substitute::closure::downloads::plan_downloads;
+use crate::substitute::closure::downloads::{ItemToDownload, plan_downloads};
 use crate::substitute::closure::plan::PlannedItem;
 use crate::substitute::progress::ProgressEvent;
 use crate::sync::lock;
@@ -42,7 +42,8 @@ impl Coordinator<'_> {
         let load = installer.in_flight.load(&rates, cores);
         let planned = plan_downloads(
             open.map(|(item, _)| &**item)
-                .filter(|item| !installer.in_flight.contains(&item.path)),
+                .filter(|item| !installer.in_flight.contains(&item.path))
+                .map(ItemToDownload::from),
             &installer.network,
             &rates,
             &load,

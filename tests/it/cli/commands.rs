@@ -1,5 +1,8 @@
 //! `subst cache`, `servers`, `authorize` and `completions`.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
 use super::{NOTHING, UNREACHABLE};
 use crate::support::sandbox::{run, run_with_input};
 use crate::support::{Kind, Reply, Run, Sandbox, Server, item};
@@ -335,5 +338,126 @@ fn completions_contain_the_commands() {
             script.contains("keep-going") && script.contains("authorize"),
             "{shell}"
         );
+    }
+}
+
+/// Everything below `directory`, without the lookup cache.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in directory.read_dir().into_iter().flatten().flatten() {
+        let path = entry.path();
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(entries(&path));
+        }
+        if !name.starts_with("lookups-v1.") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn commands_that_only_read_create_nothing() {
+    let sandbox = Sandbox::new();
+    let (url, tools) = (Kind::Guix.url(), item("tools"));
+    let not_recording: [&[&str]; 7] = [
+        &["servers"],
+        &["servers", "--offline"],
+        &["cache", "info"],
+        &["cache", "list"],
+        &["cache", "flush"],
+        &["cache", "prune"],
+        &["cache", "clear"],
+    ];
+    let recording: [&[&str]; 4] = [
+        &["query", &tools],
+        &["query", "--closure", "--cache-miss-report", &tools],
+        &["fetch", "--dry-run", &tools],
+        &["query", "--offline", &tools],
+    ];
+
+    for arguments in not_recording {
+        sandbox.subst(&url, arguments).exits(0);
+        assert!(!sandbox.root().exists(), "{arguments:?}");
+    }
+
+    // Lookups are recorded, in a directory that has nothing else.
+    let lookup_cache = sandbox.root().join("var/guix/subst");
+    for arguments in recording {
+        sandbox.subst(&url, arguments).exits(0);
+        let parents = lookup_cache.ancestors();
+        let mut expected: Vec<PathBuf> = parents.take(3).map(Path::to_owned).collect();
+        expected.sort();
+        assert_eq!(entries(&sandbox.root()), expected, "{arguments:?}");
+    }
+
+    sandbox.subst(&url, &["fetch", &item("notes")]).exits(0);
+    let before = entries(&sandbox.root());
+    for arguments in not_recording[..4].iter().chain(&recording) {
+        sandbox.subst(&url, arguments).exits(0);
+        assert_eq!(entries(&sandbox.root()), before, "{arguments:?}");
+    }
+}
+
+#[test]
+fn where_no_guix_is_installed_its_state_directory_is_not_created() {
+    let sandbox = Sandbox::new();
+    let (url, state) = (Kind::Guix.url(), sandbox.path("no-guix/var/guix"));
+    let tools = item("tools");
+    let commands: [&[&str]; 4] = [
+        &["query", &tools],
+        &["fetch", "--dry-run", &tools],
+        &["servers"],
+        &["cache", "info"],
+    ];
+    for arguments in commands {
+        let mut command = sandbox.bare(arguments);
+        command
+            .env("GUIX_STATE_DIRECTORY", &state)
+            .env("GUIX_CONFIGURATION_DIRECTORY", Kind::Guix.directory())
+            .args(["--substitute-urls", &url]);
+        let ended = run(command).exits(0);
+        assert!(
+            !ended.stderr.contains("warning: cannot"),
+            "{}",
+            ended.stderr
+        );
+        assert!(!sandbox.path("no-guix").exists(), "{arguments:?}");
+    }
+    assert!(
+        sandbox
+            .path("home/.cache/subst/lookups-v1.sqlite")
+            .is_file()
+    );
+}
+
+#[test]
+fn without_an_acl_the_keys_of_a_store_of_ones_own_are_named() {
+    let (sandbox, tools) = (Sandbox::new(), item("tools"));
+    let system = |configuration: &Path, arguments: &[&str]| {
+        let mut command = sandbox.bare(arguments);
+        command
+            .env("GUIX_STATE_DIRECTORY", sandbox.path("state"))
+            .env("GUIX_CONFIGURATION_DIRECTORY", configuration)
+            .args(["--substitute-urls", &Kind::Guix.url()]);
+        run(command)
+    };
+    let named = "8D156F295D24B0D9 of ci.guix.gnu.org and 7D602902D3A2DBB8 of bordeaux.guix.gnu.org";
+    system(&sandbox.path("none"), &["query", &tools])
+        .exits(3)
+        .says("there is no ACL at ")
+        .says("`subst fetch --root DIR`")
+        .says(named);
+
+    // An ACL that this user may not read; root reads everything.
+    if !rustix::process::geteuid().is_root() {
+        let acl = sandbox.write_config("etc/acl", "(acl)");
+        std::fs::set_permissions(&acl, std::fs::Permissions::from_mode(0o000)).unwrap();
+        system(&sandbox.path("etc"), &["query", &tools])
+            .exits(3)
+            .says("may not read the ACL ")
+            .says(named);
     }
 }

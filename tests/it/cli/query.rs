@@ -1,16 +1,20 @@
 //! `subst query`: the table, the JSON, and which answers are cached.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{NOTHING, UNREACHABLE};
 use crate::support::sandbox::run;
 use crate::support::{Kind, Reply, Sandbox, Server, item};
 
+/// On a slow line the smallest download is the best one, however many cores there are.
+const SLOW_LINE: &str = "--limit-rate=100k";
+
 #[test]
 fn query_prints_a_table_and_a_summary() {
     let sandbox = Sandbox::new();
     let (url, tools) = (Kind::Guix.url(), item("tools"));
-    let query = sandbox.subst(&url, &["query", &tools, NOTHING]).exits(1);
+    let arguments = ["query", SLOW_LINE, &tools, NOTHING];
+    let query = sandbox.subst(&url, &arguments).exits(1);
     let lines: Vec<Vec<&str>> = query
         .stdout
         .lines()
@@ -91,7 +95,7 @@ fn the_json_output_has_the_agreed_fields() {
     let sandbox = Sandbox::new();
     let (url, tools) = (Kind::Guix.url(), item("tools"));
     let mut answer = sandbox
-        .subst(&url, &["query", "--json", &tools, NOTHING])
+        .subst(&url, &["query", "--json", SLOW_LINE, &tools, NOTHING])
         .exits(1)
         .json();
     let seconds = answer["summary"]["seconds"].take();
@@ -125,7 +129,7 @@ fn the_json_output_has_the_agreed_fields() {
         }],
         "summary": {
             "available": 1, "missing": 1, "preparing": 0, "refused": 0, "unknown": 0,
-            "download_size": 474, "nar_size": 3096, "cache_hits": 0, "cache_misses": 2,
+            "valid": 0, "download_size": 474, "nar_size": 3096, "cache_hits": 0, "cache_misses": 2,
             "requests": 2, "seconds": null,
         },
     });
@@ -166,4 +170,102 @@ fn a_closure_is_followed_to_its_end() {
         "{answer:#}"
     );
     assert_eq!(answer["summary"]["nar_size"], 502_504);
+}
+
+#[test]
+fn what_the_store_has_is_valid() {
+    let sandbox = Sandbox::new();
+    let (url, tools, notes) = (Kind::Guix.url(), item("tools"), item("notes"));
+    sandbox.subst(&url, &["fetch", &notes]).exits(0);
+
+    let query = sandbox
+        .subst(&url, &["query", SLOW_LINE, &tools, &notes])
+        .exits(0);
+    let lines: Vec<Vec<&str>> = query
+        .stdout
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let valid = ["valid", "-", "12.7", "KiB", &url, &notes];
+    assert_eq!(lines[1], valid, "{}", query.stdout);
+    query.says(
+        "subst: 1 of 2 available, 474 B to download as lzip, 3.0 KiB unpacked, 1 valid already (",
+    );
+
+    let json = sandbox
+        .subst(&url, &["query", "--json", "--cache-miss-report", &notes])
+        .exits(0)
+        .json();
+    assert_eq!(json["items"][0]["status"], "valid", "{json:#}");
+    assert_eq!(json["items"][0]["answers"][0]["answer"], "available");
+    let summary = &json["summary"];
+    assert_eq!(
+        (&summary["valid"], &summary["available"]),
+        (&1.into(), &0.into())
+    );
+    assert_eq!(
+        (&summary["download_size"], &summary["nar_size"]),
+        (&0.into(), &0.into())
+    );
+    assert_eq!(json["report"]["items"][0]["group"], "valid");
+    assert_eq!(json["report"]["items"][0]["must_be_built"], false);
+
+    let report = ["query", "--cache-miss-report", &notes];
+    let report = sandbox.subst(&url, &report).exits(0).stdout;
+    assert!(
+        report.starts_with("VALID, in the store already: 1\n"),
+        "{report}"
+    );
+    // Whatever the servers say.
+    sandbox.subst(UNREACHABLE, &["query", &notes]).exits(0);
+}
+
+#[test]
+fn a_valid_item_without_its_tree_is_not_valid() {
+    let (sandbox, url, notes) = (Sandbox::new(), Kind::Guix.url(), item("notes"));
+    sandbox.subst(&url, &["fetch", &notes]).exits(0);
+    std::fs::remove_file(sandbox.root().join(&notes[1..])).unwrap();
+    let json = sandbox
+        .subst(&url, &["query", "--json", &notes])
+        .exits(0)
+        .json();
+    assert_eq!(json["items"][0]["status"], "available", "{json:#}");
+}
+
+#[test]
+fn the_closure_of_a_valid_item_comes_from_the_store_where_no_server_has_it() {
+    let (sandbox, sample) = (Sandbox::new(), item("sample"));
+    sandbox
+        .subst(&Kind::Guix.url(), &["fetch", &sample])
+        .exits(0);
+    let empty = Server::start(|_| Reply::not_found());
+    let arguments = ["query", "--closure", "--json", &sample];
+    let json = sandbox.subst(&empty.url(), &arguments).exits(0).json();
+    assert_eq!(json["summary"]["valid"], 7, "{json:#}");
+}
+
+#[test]
+fn the_summary_counts_the_downloads_that_a_fetch_would_choose() {
+    let (sandbox, url, sample) = (Sandbox::new(), Kind::Guix.url(), item("sample"));
+    // A slow line makes the smallest downloads the best, and a fast one others.
+    let sums = ["--limit-rate=1k", "--limit-rate=10G"].map(|rate| {
+        let arguments = ["query", "--closure", "--json", rate, &sample];
+        let query = sandbox.subst(&url, &arguments).exits(0).json();
+        let arguments = ["fetch", "--dry-run", "--json", rate, &sample];
+        let plan = sandbox.subst(&url, &arguments).exits(0).json();
+
+        let planned = plan["plan"]["bytes_by_method"].as_object().unwrap();
+        let planned: u64 = planned.values().filter_map(Value::as_u64).sum();
+        let items = query["items"].as_array().unwrap().iter();
+        let shown: u64 = items
+            .filter_map(|item| item["download_size"].as_u64())
+            .sum();
+        assert_eq!(
+            query["summary"]["download_size"], planned,
+            "{rate}: {query:#}"
+        );
+        assert_eq!(shown, planned, "{rate}: {query:#}");
+        planned
+    });
+    assert!(sums[0] < sums[1], "{sums:?}");
 }

@@ -15,7 +15,7 @@ use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
 use crate::substitute::chain;
 use crate::substitute::closure::{
-    FetchPlan, PlannedItem, Planner, References, StoreView, plan_downloads,
+    FetchPlan, ItemToDownload, PlannedItem, Planner, References, StoreView, plan_downloads,
 };
 use crate::substitute::download::plan::PlanLoad;
 use crate::substitute::download::rates::MeasuredRates;
@@ -46,7 +46,12 @@ pub(super) fn run(
 
     let rates = MeasuredRates::default().with_lines(network.expected_line_rates());
     let nothing = PlanLoad::new(context.cores as f64);
-    let planned = plan_downloads(plan.items.iter(), &network, &rates, &nothing);
+    let planned = plan_downloads(
+        plan.items.iter().map(ItemToDownload::from),
+        &network,
+        &rates,
+        &nothing,
+    );
     print_plan(context, &plan, &planned.summary)?;
 
     let mut exit = Exit::Done;

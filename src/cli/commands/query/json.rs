@@ -5,8 +5,9 @@ use serde::Serialize;
 use crate::cli::context::Context;
 use crate::format::server_url::redacted;
 use crate::substitute::item_lookup::{Authority, ItemLookup};
-use crate::substitute::lookup::{Resolution, ServerReport};
+use crate::substitute::lookup::ServerReport;
 
+use super::findings::QueryFindings;
 use super::report::CacheMissReport;
 use super::view::{AnswerView, ItemView, QuerySummary};
 
@@ -58,16 +59,15 @@ struct AnswerJson<'a> {
 impl<'a> QueryJson<'a> {
     pub(super) fn new(
         context: &'a Context,
-        resolution: &'a Resolution,
+        findings: &'a QueryFindings,
         summary: QuerySummary,
         report: Option<&'a CacheMissReport>,
     ) -> Self {
+        let resolution = &findings.resolution;
         let items = resolution.items.iter();
         Self {
             servers: resolution.servers.iter().map(server).collect(),
-            items: items
-                .map(|found| item(context, resolution, found))
-                .collect(),
+            items: items.map(|found| item(context, findings, found)).collect(),
             summary,
             report,
         }
@@ -88,12 +88,13 @@ fn server(server: &ServerReport) -> ServerJson<'_> {
 
 fn item<'a>(
     context: &'a Context,
-    resolution: &'a Resolution,
+    findings: &'a QueryFindings,
     found: &'a ItemLookup,
 ) -> ItemJson<'a> {
     let store_dir = context.settings.store_dir();
     let now = context.clock.unix_seconds();
-    let view = ItemView::of(context, found);
+    let resolution = &findings.resolution;
+    let view = ItemView::of(context, findings, found);
     let authority = found.authority.as_ref();
     let narinfo = authority.map(|authority| authority.narinfo());
 
@@ -114,7 +115,7 @@ fn item<'a>(
         .map(|source| AnswerView::of(&found.answers[source.server], now));
 
     ItemJson {
-        status: view.status,
+        status: view.status.name(),
         server: view
             .source
             .map(|source| resolution.servers[source.server].url.as_str()),

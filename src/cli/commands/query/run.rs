@@ -8,11 +8,11 @@ use crate::cli::context::{Context, Purpose};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::format::server_url::ServerUrl;
-use crate::substitute::item_lookup::ItemStatus;
-use crate::substitute::lookup::{LookupScope, Resolution};
+use crate::substitute::item_lookup::{ItemLookup, ItemStatus};
 use crate::substitute::network::Network;
 use crate::substitute::progress::SilentProgress;
 
+use super::findings::{QueryFindings, QueryStatus, StoreAndServers, warn_about_store};
 use super::json::QueryJson;
 use super::report::{CacheMissReport, report_lines};
 use super::table;
@@ -30,13 +30,12 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
     let paths = context.paths(&args.paths)?;
     context.need_servers()?;
 
+    let store = context.store_to_read().unwrap_or_else(|error| {
+        warn_about_store(context, &error);
+        None
+    });
     let (network, resolver) = context.resolver(Purpose::Report, DiskChanges::NONE)?;
-    let scope = if args.closure {
-        LookupScope::Closure(None)
-    } else {
-        LookupScope::ItemsOnly
-    };
-    let resolution = resolver.resolve(paths, scope);
+    let lookups = StoreAndServers::look_up(context, &resolver, store.as_ref(), paths, args.closure);
     if context.cancel.is_canceled() {
         return Ok(Exit::Interrupted);
     }
@@ -44,54 +43,63 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
     // Bars are cleared before anything is printed, and answers are stored before the program ends,
     // unless the user interrupts.
     context.cancel.end_at_once();
-    drop(resolver);
+    drop((resolver, store));
     context.progress = Arc::new(SilentProgress);
 
+    let findings = QueryFindings::new(context, lookups, Arc::clone(&network));
     let report = args
         .cache_miss_report
-        .then(|| make_report(context, &resolution, &network, args.probe_nars));
-    print(context, &resolution, report.as_ref())?;
-    Ok(exit(&resolution))
+        .then(|| make_report(context, &findings, &network, args.probe_nars));
+    print(context, &findings, report.as_ref())?;
+    Ok(exit(&findings))
 }
 
 fn make_report(
     context: &Context,
-    resolution: &Resolution,
+    findings: &QueryFindings,
     network: &Network,
     probe_nars: bool,
 ) -> CacheMissReport {
     let urls = context.settings.servers.iter().map(ServerUrl::base);
     let client = probe_nars.then(|| network.client_for_all(urls));
-    CacheMissReport::make(context, resolution, client.and_then(Result::ok).as_deref())
+    CacheMissReport::make(context, findings, client.and_then(Result::ok).as_deref())
 }
 
 fn print(
     context: &Context,
-    resolution: &Resolution,
+    findings: &QueryFindings,
     report: Option<&CacheMissReport>,
 ) -> Result<(), CliError> {
-    let summary = QuerySummary::of(context, resolution);
+    let summary = QuerySummary::of(context, findings);
     let output = &context.output;
     if context.settings.json {
-        output.json(&QueryJson::new(context, resolution, summary, report))?;
+        output.json(&QueryJson::new(context, findings, summary, report))?;
     } else if let Some(report) = report {
         let lines = report_lines(report, &summary);
         output.lines(lines.into_iter().map(Into::into))?;
     } else {
         let width = output.terminal_width();
-        output.lines(table::lines(context, resolution, width).map(Into::into))?;
+        output.lines(table::lines(context, findings, width).map(Into::into))?;
         output.summary(&table::note(&summary, width), &summary);
     }
     Ok(())
 }
 
-fn exit(resolution: &Resolution) -> Exit {
-    let exits = resolution.items.iter().map(|found| match found.status {
+fn exit(findings: &QueryFindings) -> Exit {
+    let items = findings.resolution.items.iter();
+    let exits = items.map(|found| match findings.status(found) {
+        QueryStatus::Valid => Exit::Done,
+        QueryStatus::Lookup(status) => exit_of_lookup(found, status),
+    });
+    exits.max().unwrap_or(Exit::Done)
+}
+
+fn exit_of_lookup(found: &ItemLookup, status: ItemStatus) -> Exit {
+    match status {
         ItemStatus::Available => Exit::Done,
         ItemStatus::Preparing | ItemStatus::Missing => Exit::NotAvailable,
         ItemStatus::Refused => Exit::Refused,
         ItemStatus::Unknown if found.is_local_failure() => Exit::Local,
         ItemStatus::Unknown => Exit::Network,
-    });
-    exits.max().unwrap_or(Exit::Done)
+    }
 }

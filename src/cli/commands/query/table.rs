@@ -6,6 +6,7 @@ use crate::cli::text::{padded, widest, width, wrapped};
 use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::lookup::Resolution;
 
+use super::findings::{QueryFindings, QueryStatus};
 use super::view::{ItemView, QuerySummary, short_name};
 
 /// Longer addresses push the item to the right.
@@ -25,30 +26,33 @@ struct TableRow {
 /// The table: for a terminal of `terminal_width` columns, else one line for each item, for scripts.
 pub(super) fn lines<'a>(
     context: &'a Context,
-    resolution: &'a Resolution,
+    findings: &'a QueryFindings,
     terminal_width: Option<usize>,
 ) -> Box<dyn Iterator<Item = String> + 'a> {
-    let items = resolution.items.iter();
-    let rows = items.map(move |found| row(context, resolution, found));
+    let items = findings.resolution.items.iter();
+    let rows = items.map(move |found| row(context, findings, found));
     match terminal_width {
         Some(columns) => Box::new(in_terminal(&rows.collect::<Vec<_>>(), columns).into_iter()),
         // Scripts query tens of thousands of items: no line waits in memory for the others.
-        None => Box::new(in_pipe(rows, server_column(resolution))),
+        None => Box::new(in_pipe(rows, server_column(findings))),
     }
 }
 
-fn row(context: &Context, resolution: &Resolution, found: &ItemLookup) -> TableRow {
-    let view = ItemView::of(context, found);
+fn row(context: &Context, findings: &QueryFindings, found: &ItemLookup) -> TableRow {
+    let view = ItemView::of(context, findings, found);
+    let is_valid = view.status == QueryStatus::Valid;
+    let servers = &findings.resolution.servers;
     let server = view
         .source
-        .map_or("-", |source| &resolution.servers[source.server].url);
+        .map_or("-", |source| &servers[source.server].url);
     TableRow {
-        status: view.status,
-        download: size(view.download_size()),
+        status: view.status.name(),
+        // Nothing is downloaded for what the store has.
+        download: size(view.download_size().filter(|_| !is_valid)),
         unpacked: size(view.nar_size),
         server: printable(server).into_owned(),
         path: view.path,
-        why: why(resolution, found),
+        why: why(&findings.resolution, found).filter(|_| !is_valid),
     }
 }
 
@@ -68,12 +72,10 @@ fn why(resolution: &Resolution, found: &ItemLookup) -> Option<String> {
 }
 
 /// The width of the servers' column: that of the longest address in it, within reason.
-fn server_column(resolution: &Resolution) -> usize {
-    let sources = resolution
-        .items
-        .iter()
-        .filter_map(|found| found.sources.first());
-    let widths = sources.map(|source| width(&printable(&resolution.servers[source.server].url)));
+fn server_column(findings: &QueryFindings) -> usize {
+    let Resolution { items, servers, .. } = &findings.resolution;
+    let sources = items.iter().filter_map(|found| findings.download(found));
+    let widths = sources.map(|(source, _)| width(&printable(&servers[source.server].url)));
     widths.max().unwrap_or(0).min(SERVER_WIDTH_MAX)
 }
 

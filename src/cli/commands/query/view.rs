@@ -7,31 +7,31 @@ use serde::Serialize;
 use crate::cli::context::Context;
 use crate::cli::output::{bytes, count, printable, to_download};
 use crate::format::narinfo::Download;
-use crate::substitute::download::choice;
 use crate::substitute::item_lookup::{ItemLookup, ItemStatus, NarSource};
-use crate::substitute::lookup::Resolution;
 use crate::substitute::outcome::{AnswerOrigin, ServerAnswer};
+
+use super::findings::{QueryFindings, QueryStatus};
 
 /// What every form shows of an item.
 pub(super) struct ItemView<'a> {
     /// Its full name.
     pub(super) path: String,
-    pub(super) status: &'static str,
-    /// The first server that has it, and the download that the stock client would take.
+    pub(super) status: QueryStatus,
+    /// The server that a fetch would begin with, and the download that it would choose.
     pub(super) source: Option<&'a NarSource>,
     pub(super) download: Option<&'a Download>,
     pub(super) nar_size: Option<u64>,
 }
 
 impl<'a> ItemView<'a> {
-    pub(super) fn of(context: &Context, found: &'a ItemLookup) -> Self {
-        let download = choice::announced(&found.sources).map(|(_, download)| download);
+    pub(super) fn of(context: &Context, findings: &QueryFindings, found: &'a ItemLookup) -> Self {
+        let download = findings.download(found);
         let authority = found.authority.as_ref();
         Self {
             path: context.settings.store_dir().full_name(&found.path),
-            status: found.status.name(),
-            source: found.sources.first(),
-            download,
+            status: findings.status(found),
+            source: download.map(|(source, _)| source),
+            download: download.map(|(_, download)| download),
             nar_size: authority.map(|authority| authority.narinfo().nar_size()),
         }
     }
@@ -66,6 +66,7 @@ impl AnswerView {
 /// Totals.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct QuerySummary {
+    valid: usize,
     available: usize,
     missing: usize,
     preparing: usize,
@@ -83,7 +84,8 @@ pub(super) struct QuerySummary {
 }
 
 impl QuerySummary {
-    pub(super) fn of(context: &Context, resolution: &Resolution) -> Self {
+    pub(super) fn of(context: &Context, findings: &QueryFindings) -> Self {
+        let resolution = &findings.resolution;
         let mut summary = Self {
             cache_hits: resolution.cache_hits,
             cache_misses: resolution.cache_misses,
@@ -93,8 +95,13 @@ impl QuerySummary {
         };
 
         for found in &resolution.items {
-            *summary.count_of(found.status) += 1;
-            let download = choice::announced(&found.sources).map(|(_, download)| download);
+            let status = findings.status(found);
+            *summary.count_of(status) += 1;
+            if status == QueryStatus::Valid {
+                continue;
+            }
+
+            let download = findings.download(found).map(|(_, download)| download);
             let file_size = download.and_then(|download| download.file_size);
             summary.methods.extend(download.and_then(Download::method));
             summary.download_size = summary.download_size.saturating_add(file_size.unwrap_or(0));
@@ -106,7 +113,10 @@ impl QuerySummary {
         summary
     }
 
-    fn count_of(&mut self, status: ItemStatus) -> &mut usize {
+    fn count_of(&mut self, status: QueryStatus) -> &mut usize {
+        let QueryStatus::Lookup(status) = status else {
+            return &mut self.valid;
+        };
         match status {
             ItemStatus::Available => &mut self.available,
             ItemStatus::Preparing => &mut self.preparing,
@@ -119,6 +129,7 @@ impl QuerySummary {
     /// All of it in a sentence.
     pub(super) fn sentence(&self) -> String {
         let others = [
+            (self.valid, "valid already"),
             (self.preparing, "being prepared"),
             (self.missing, "missing"),
             (self.refused, "refused"),

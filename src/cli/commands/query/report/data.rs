@@ -5,11 +5,11 @@
 
 use serde::Serialize;
 
+use crate::cli::commands::query::findings::{QueryFindings, QueryStatus};
 use crate::cli::commands::query::view::{AnswerView, ItemView};
 use crate::cli::context::Context;
 use crate::http::Client;
 use crate::substitute::item_lookup::ItemLookup;
-use crate::substitute::lookup::Resolution;
 use crate::substitute::outcome::{AnswerOrigin, LookupOutcome, ServerAnswer};
 
 use super::group::MissGroup;
@@ -63,9 +63,10 @@ impl CacheMissReport {
     /// Makes the report; requests the headers of the nars when there is a `client` for that.
     pub(in crate::cli::commands::query) fn make(
         context: &Context,
-        resolution: &Resolution,
+        findings: &QueryFindings,
         client: Option<&Client>,
     ) -> Self {
+        let resolution = &findings.resolution;
         let mut probes = client.map_or_else(NarProbes::none, |client| {
             NarProbes::request(&context.settings.servers, resolution, client)
         });
@@ -74,7 +75,7 @@ impl CacheMissReport {
             resolution.servers.iter().map(ServerTotals::new).collect();
         let mut items = Vec::new();
         for found in &resolution.items {
-            let item = report_item(context, resolution, found, &mut probes);
+            let item = report_item(context, findings, found, &mut probes);
             let answers = found.answers.iter().zip(&item.answers);
             for (totals, (answer, shown)) in servers.iter_mut().zip(answers) {
                 totals.count(answer);
@@ -94,17 +95,20 @@ impl CacheMissReport {
 
 fn report_item(
     context: &Context,
-    resolution: &Resolution,
+    findings: &QueryFindings,
     found: &ItemLookup,
     probes: &mut NarProbes,
 ) -> ReportItem {
     let now = context.clock.unix_seconds();
-    let group = MissGroup::of(found);
+    let group = match findings.status(found) {
+        QueryStatus::Valid => MissGroup::Valid,
+        QueryStatus::Lookup(_) => MissGroup::of(found),
+    };
     let answers = found
         .answers
         .enumerated()
         .map(|(server_index, answer)| ReportAnswer {
-            server: resolution.servers[server_index].url.clone(),
+            server: findings.resolution.servers[server_index].url.clone(),
             view: AnswerView::of(answer, now),
             age: age(answer, now),
             nar: probes.take(&found.path, server_index),
@@ -113,9 +117,9 @@ fn report_item(
         });
     let answers = answers.collect();
 
-    let view = ItemView::of(context, found);
+    let view = ItemView::of(context, findings, found);
     ReportItem {
-        status: view.status,
+        status: view.status.name(),
         group_name: group.name(),
         must_be_built: group.must_be_built(),
         hint: hint::of(found, group, &context.settings.advice()),

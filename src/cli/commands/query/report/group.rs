@@ -39,11 +39,13 @@ pub(super) enum MissGroup {
     AskedFirst,
     /// From the first server, known from the lookup cache: nothing was missed.
     Cached,
+    /// In the store already, whatever the servers have.
+    Valid,
 }
 
 impl MissGroup {
     /// In the order in which reports list them.
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::BadSignature,
         Self::WrongItem,
         Self::Unusable,
@@ -60,8 +62,10 @@ impl MissGroup {
         Self::Elsewhere,
         Self::AskedFirst,
         Self::Cached,
+        Self::Valid,
     ];
 
+    /// The kind of miss of an item that the store does not have.
     pub(super) fn of(found: &ItemLookup) -> Self {
         let all = &found.answers;
         match found.status {
@@ -138,6 +142,7 @@ impl MissGroup {
             Self::Elsewhere => "not-from-first-server",
             Self::AskedFirst => "not-in-lookup-cache",
             Self::Cached => "cached",
+            Self::Valid => "valid",
         }
     }
 
@@ -160,12 +165,18 @@ impl MissGroup {
             Self::Elsewhere => "AVAILABLE, but not from the first server",
             Self::AskedFirst => "AVAILABLE, the first server had to be asked",
             Self::Cached => "AVAILABLE, known from the lookup cache",
+            Self::Valid => "VALID, in the store already",
         }
     }
 
     /// Whether there is something to do that the user may not know.
     pub(super) const fn is_worth_a_hint(self) -> bool {
-        !matches!(self, Self::AskedFirst | Self::Cached)
+        !matches!(self, Self::AskedFirst | Self::Cached | Self::Valid)
+    }
+
+    /// Whether nothing was missed, so that the items need not be listed.
+    pub(super) const fn is_no_miss(self) -> bool {
+        matches!(self, Self::Cached | Self::Valid)
     }
 
     /// Whether a server that did not answer may have it.
@@ -178,7 +189,10 @@ impl MissGroup {
 
     /// Whether `guix build` would have to build it now.
     pub(super) const fn must_be_built(self) -> bool {
-        !matches!(self, Self::Elsewhere | Self::AskedFirst | Self::Cached)
+        !matches!(
+            self,
+            Self::Elsewhere | Self::AskedFirst | Self::Cached | Self::Valid
+        )
     }
 }
 

@@ -4,6 +4,8 @@
 use crate::cli::advice::Advice;
 use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::outcome::{LookupOutcome, ServerAnswer};
+use crate::trust::acl::Acl;
+use crate::trust::verdict::Refusal;
 
 use super::group::MissGroup;
 
@@ -11,6 +13,7 @@ use super::group::MissGroup;
 pub(super) fn of(found: &ItemLookup, kind: MissGroup, advice: &Advice) -> String {
     match (kind, found.answers.first()) {
         (MissGroup::Elsewhere, Some(first)) => of_first(first, advice),
+        (MissGroup::UnauthorizedKey, _) => of_key(found.answers.iter(), advice),
         _ => of_group(kind, advice),
     }
 }
@@ -27,12 +30,7 @@ fn of_group(kind: MissGroup, advice: &Advice) -> String {
         }
         MissGroup::Unusable => "this is not a narinfo with a usable URL; tell its administrator",
         MissGroup::Unsigned => "the server does not sign; its administrator has to set up a key",
-        MissGroup::UnauthorizedKey => {
-            return format!(
-                "if you trust this server, get its public key from its administrator and {}",
-                advice.trust_key()
-            );
-        }
+        MissGroup::UnauthorizedKey => return of_key(std::iter::empty(), advice),
         MissGroup::Missing if advice.offline => advice.newer_answer(),
         MissGroup::Missing => "build it, or name a server that has it with --substitute-urls",
         MissGroup::MissingCached => {
@@ -56,18 +54,43 @@ fn of_group(kind: MissGroup, advice: &Advice) -> String {
         }
         MissGroup::Offline => "leave out --offline to ask the servers",
         MissGroup::Elsewhere | MissGroup::AskedFirst | MissGroup::Cached => NOTHING,
+        MissGroup::Valid => "nothing to do: it is in the store",
     };
     hint.to_owned()
+}
+
+/// What to do about narinfos that are signed by a key which is not authorized, such as those among
+/// `answers`.
+fn of_key<'a>(answers: impl Iterator<Item = &'a ServerAnswer>, advice: &Advice) -> String {
+    let mut keys = answers.filter_map(|answer| match &answer.outcome {
+        LookupOutcome::Refused(Refusal::UnauthorizedKey { key }) => Some(key),
+        _ => None,
+    });
+    let trust_key = advice.trust_key();
+    let Some(server) = keys.find_map(|key| Acl::official_guix_server(key)) else {
+        return format!(
+            "if you trust this server, get its public key from its administrator and {trust_key}"
+        );
+    };
+
+    let own_store = match advice.invocation.root {
+        None => "; a store of your own (`subst fetch --root DIR`) trusts it from the start",
+        Some(_) => "",
+    };
+    format!(
+        "this is the key of the official server {server}: {trust_key}, with \
+         share/guix/{server}.pub of a Guix as KEYFILE{own_store}"
+    )
 }
 
 /// What to do when the first server gave the answer `first`, and another one has the item.
 fn of_first(first: &ServerAnswer, advice: &Advice) -> String {
     let hint = match &first.outcome {
         LookupOutcome::Refused(_) | LookupOutcome::Unusable(_) | LookupOutcome::Unreadable(_) => {
-            return of_group(
-                MissGroup::of_refused(first).unwrap_or(MissGroup::Unusable),
-                advice,
-            );
+            return match MissGroup::of_refused(first) {
+                Some(MissGroup::UnauthorizedKey) => of_key(std::iter::once(first), advice),
+                kind => of_group(kind.unwrap_or(MissGroup::Unusable), advice),
+            };
         }
         LookupOutcome::Failed(_) => {
             "the first server answers with an error: tell its administrator"

@@ -47,7 +47,7 @@ fn groups(items: &[ReportItem], servers: &[ServerTotals]) -> Vec<String> {
         hints.dedup();
         let listed: Vec<&ReportItem> = members
             .into_iter()
-            .filter(|item| group != MissGroup::Cached || lacks_nar(item))
+            .filter(|item| !group.is_no_miss() || lacks_nar(item))
             .collect();
         lines.extend(clusters(&listed, &names, columns));
         if group.is_worth_a_hint() {
