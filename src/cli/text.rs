@@ -4,8 +4,10 @@ use textwrap::core::Word;
 use textwrap::{Options, WordSeparator, WordSplitter};
 use unicode_width::UnicodeWidthStr as _;
 
-/// The width that reports keep to, wherever they go.
+/// The width that reports keep to where they do not go to a narrower terminal.
 pub(crate) const REPORT_WIDTH: usize = 79;
+/// The width that reports need in any case.
+const REPORT_WIDTH_MIN: usize = 24;
 /// The indentation of a word that is too long for a line of its own.
 const LONG_WORD_INDENT: usize = 8;
 
@@ -27,12 +29,20 @@ pub(crate) fn padded(text: &str, columns: usize) -> String {
     format!("{text}{}", " ".repeat(blanks))
 }
 
-/// `text` in lines of at most [`REPORT_WIDTH`], broken at blanks. The first line begins with
+/// The width of a report for a terminal of `terminal_width` columns, or for no terminal.
+#[must_use]
+pub(crate) fn report_width(terminal_width: Option<usize>) -> usize {
+    terminal_width.map_or(REPORT_WIDTH, |columns| {
+        columns.clamp(REPORT_WIDTH_MIN, REPORT_WIDTH)
+    })
+}
+
+/// `text` in lines of at most `columns`, broken at blanks. The first line begins with
 /// `first`, the others with `others`. A command between backquotes stays in one piece, to be copied;
 /// a piece that fits nowhere gets as much room as there is.
 #[must_use]
-pub(crate) fn wrapped(text: &str, first: &str, others: &str) -> Vec<String> {
-    let options = Options::new(REPORT_WIDTH)
+pub(crate) fn wrapped(text: &str, columns: usize, first: &str, others: &str) -> Vec<String> {
+    let options = Options::new(columns)
         .initial_indent(first)
         .subsequent_indent(others)
         .word_separator(WordSeparator::Custom(words_and_commands))
@@ -42,7 +52,7 @@ pub(crate) fn wrapped(text: &str, first: &str, others: &str) -> Vec<String> {
     textwrap::wrap(text.trim(), options)
         .into_iter()
         .map(|line| match line.strip_prefix(others) {
-            Some(piece) if width(&line) > REPORT_WIDTH && others.len() > LONG_WORD_INDENT => {
+            Some(piece) if width(&line) > columns && others.len() > LONG_WORD_INDENT => {
                 format!("{}{piece}", " ".repeat(LONG_WORD_INDENT))
             }
             _ => line.into_owned(),
@@ -81,7 +91,7 @@ mod tests {
     #[test]
     fn wraps_at_blanks() {
         let text = "word ".repeat(40);
-        let lines = wrapped(&text, "  hint: ", "        ");
+        let lines = wrapped(&text, REPORT_WIDTH, "  hint: ", "        ");
         assert!(lines.len() > 2);
         assert!(
             lines.iter().all(|line| line.len() <= REPORT_WIDTH),
@@ -94,10 +104,10 @@ mod tests {
     fn a_command_is_not_broken() {
         let command = format!("`subst authorize --root '/a  b' {}`", "x".repeat(60));
         let text = format!("{} {command} then", "word ".repeat(9));
-        let lines = wrapped(&text, "", "        ");
+        let lines = wrapped(&text, REPORT_WIDTH, "", "        ");
         assert_eq!(lines[1], format!("        {command}"));
         assert_eq!(lines[2], "        then");
-        let lines = wrapped(&text, "", &" ".repeat(30));
+        let lines = wrapped(&text, REPORT_WIDTH, "", &" ".repeat(30));
         assert_eq!(lines[1], format!("        {command}"));
     }
 
@@ -105,7 +115,7 @@ mod tests {
     fn wide_characters_count_as_terminals_show_them() {
         assert_eq!((width("日本"), width("e\u{301}")), (4, 1));
         assert_eq!(padded("日本", 5), "日本 ");
-        let lines = wrapped(&"日本語 ".repeat(20), "", "");
+        let lines = wrapped(&"日本語 ".repeat(20), REPORT_WIDTH, "", "");
         assert!(
             lines.iter().all(|line| width(line) <= REPORT_WIDTH),
             "{lines:?}"

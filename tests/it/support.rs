@@ -8,6 +8,7 @@ pub(crate) mod publisher;
 pub(crate) mod random_faults;
 pub(crate) mod sandbox;
 pub(crate) mod server;
+pub(crate) mod terminal;
 pub(crate) mod tls;
 
 pub(crate) use fixture::{Fixture, Kind, item};

@@ -2,6 +2,7 @@
 
 use super::{NOTHING, UNREACHABLE};
 use crate::support::sandbox::run;
+use crate::support::terminal::run_in_terminal;
 use crate::support::{Kind, Reply, Sandbox, Server, item};
 
 /// The report on `path`, which must end with `code`.
@@ -184,4 +185,55 @@ fn the_hint_about_a_key_depends_on_the_kind_of_signature() {
             &["subst authorize"],
         );
     }
+}
+
+#[test]
+fn the_report_fits_a_narrow_terminal_and_counts_unknown_apart_from_missing() {
+    let (sandbox, tools, notes) = (Sandbox::new(), item("tools"), item("notes"));
+    // One item is missing, one available, and of one nothing is known.
+    let hash = notes["/gnu/store/".len()..][..32].to_owned();
+    let server = Server::start(move |request| {
+        if request.path.contains(&hash) {
+            Reply::new("500 Oh", "")
+        } else {
+            Reply::file(&Kind::Guix.directory(), request)
+        }
+    });
+    let arguments = ["query", "--cache-miss-report", NOTHING, &tools, &notes];
+    let report = |columns| {
+        let command = sandbox.command(Kind::Guix, &server.url(), &arguments);
+        run_in_terminal(command, columns).exits(4).stdout
+    };
+
+    for columns in [40, 60, 79] {
+        let text = report(columns);
+        let is_too_long = |line: &&str| line.len() > usize::from(columns);
+        // Commands stay in one piece.
+        let long: Vec<&str> = text.lines().filter(is_too_long).collect();
+        assert!(long.iter().all(|line| line.contains('`')), "{text}");
+        for line in [
+            "to be built now: 1 item\n",
+            "unknown: 1 item; 1 of them may be",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+    }
+    assert!(
+        report(40).contains("\n  0000000...-nothing\n"),
+        "{}",
+        report(40)
+    );
+    assert!(
+        report(79).contains(&format!("\n  {NOTHING}\n")),
+        "{}",
+        report(79)
+    );
+
+    let json = [&arguments[..], &["--json"]].concat();
+    let json = sandbox.subst(&server.url(), &json).exits(4).json();
+    let report = &json["report"];
+    assert_eq!(
+        (&report["to_build"], &report["unknown"]),
+        (&1.into(), &1.into())
+    );
 }

@@ -7,6 +7,7 @@ use crate::cli::confinement::DiskChanges;
 use crate::cli::context::{Context, Purpose};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::cli::text::report_width;
 use crate::format::server_url::ServerUrl;
 use crate::substitute::item_lookup::{ItemLookup, ItemStatus};
 use crate::substitute::network::Network;
@@ -75,7 +76,8 @@ fn print(
     if context.settings.json {
         output.json(&QueryJson::new(context, findings, summary, report))?;
     } else if let Some(report) = report {
-        let lines = report_lines(report, &summary);
+        let columns = report_width(output.terminal_width());
+        let lines = report_lines(report, &summary, columns);
         output.lines(lines.into_iter().map(Into::into))?;
     } else {
         let width = output.terminal_width();

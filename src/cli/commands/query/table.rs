@@ -2,12 +2,12 @@
 
 use crate::cli::context::Context;
 use crate::cli::output::{bytes, printable};
-use crate::cli::text::{padded, widest, width, wrapped};
+use crate::cli::text::{padded, report_width, widest, width, wrapped};
 use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::lookup::Resolution;
 
 use super::findings::{QueryFindings, QueryStatus};
-use super::view::{ItemView, QuerySummary, short_name};
+use super::view::{ItemView, QuerySummary, fitted_item, short_name};
 
 /// Longer addresses push the item to the right.
 const SERVER_WIDTH_MAX: usize = 34;
@@ -96,7 +96,7 @@ fn in_pipe(
 }
 
 /// With a header. Where the terminal is too narrow for everything in a line, each item has its own
-/// line above the rest.
+/// line above the rest; where that is too narrow as well, the rest has no columns.
 fn in_terminal(rows: &[TableRow], terminal_width: usize) -> Vec<String> {
     if rows.is_empty() {
         return Vec::new();
@@ -107,25 +107,46 @@ fn in_terminal(rows: &[TableRow], terminal_width: usize) -> Vec<String> {
     let server_column = widest(names.iter().map(String::as_str)).max("SERVER".len());
     let path_column = widest(rows.iter().map(|row| &*row.path));
     let is_wide = header.len() + server_column + 2 + path_column <= terminal_width;
+    let is_narrow = 2 + header.len() + server_column > terminal_width;
 
-    let mut lines = if is_wide {
-        vec![format!("{header}{:<server_column$}  ITEM", "SERVER")]
-    } else {
-        vec!["ITEM".to_owned(), format!("  {header}SERVER")]
+    let mut lines = match (is_wide, is_narrow) {
+        (true, _) => vec![format!("{header}{:<server_column$}  ITEM", "SERVER")],
+        (_, false) => vec!["ITEM".to_owned(), format!("  {header}SERVER")],
+        (_, true) => Vec::new(),
     };
 
+    let columns = report_width(Some(terminal_width));
     for (row, name) in rows.iter().zip(&names) {
         let (sizes, path) = (sizes(row), &row.path);
         if is_wide {
             lines.push(format!("{sizes}  {}  {path}", padded(name, server_column)));
+        } else if is_narrow {
+            lines.push(fitted_item(path, columns).into_owned());
+            lines.extend(wrapped(&facts(row, name), columns, "  ", "  "));
         } else {
-            lines.extend([path.clone(), format!("  {sizes}  {name}")]);
+            let path = fitted_item(path, terminal_width).into_owned();
+            lines.extend([path, format!("  {sizes}  {name}")]);
         }
         if let Some(why) = &row.why {
-            lines.extend(wrapped(why, "    ", "      "));
+            lines.extend(wrapped(why, columns, "    ", "      "));
         }
     }
     lines
+}
+
+/// What is known of an item, in words.
+fn facts(row: &TableRow, server: &str) -> String {
+    let mut text = row.status.to_owned();
+    if row.download != "-" {
+        text.push_str(&format!(", {} to download", row.download));
+    }
+    if row.unpacked != "-" {
+        text.push_str(&format!(", {} unpacked", row.unpacked));
+    }
+    if server != "-" {
+        text.push_str(&format!(", {server}"));
+    }
+    text
 }
 
 fn sizes(row: &TableRow) -> String {
@@ -140,7 +161,7 @@ pub(super) fn note(summary: &QuerySummary, terminal_width: Option<usize>) -> Str
     let text = summary.sentence();
     match terminal_width {
         // Notes begin with the name of the program.
-        Some(_) => wrapped(&text, "subst: ", "  ")
+        Some(_) => wrapped(&text, report_width(terminal_width), "subst: ", "  ")
             .join("\n")
             .split_off("subst: ".len()),
         None => text,
@@ -186,6 +207,21 @@ mod tests {
             "      else",
         ];
         assert_eq!(in_terminal(&rows(), 80), expected);
+    }
+
+    #[test]
+    fn a_very_narrow_terminal_has_words_instead_of_columns() {
+        let expected = [
+            "0000000...-available-1.0",
+            "  available, 12.3 MiB to download, 12.3",
+            "  MiB unpacked, bordeaux.guix.gnu.org",
+            "0000000...-unknown-1.0",
+            "  unknown",
+            "    [2001:db8::1]:8080: no answer while",
+            "      another server had answered",
+            "      everything else",
+        ];
+        assert_eq!(in_terminal(&rows(), 40), expected);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! What is shown of a query, as data: items, answers, totals.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 
 use crate::cli::context::Context;
 use crate::cli::output::{bytes, count, printable, to_download};
+use crate::cli::text::width;
 use crate::format::narinfo::Download;
 use crate::substitute::item_lookup::{ItemLookup, ItemStatus, NarSource};
 use crate::substitute::outcome::{AnswerOrigin, ServerAnswer};
@@ -152,6 +154,22 @@ impl QuerySummary {
         text
     }
 }
+
+/// The name `path` of an item in at most `columns` where that is possible: else without its directory
+/// and most of its hash.
+pub(super) fn fitted_item(path: &str, columns: usize) -> Cow<'_, str> {
+    let base = path.rsplit_once('/').map_or(path, |(_, base)| base);
+    match base.split_once('-') {
+        Some((hash, name)) if width(path) > columns => {
+            let digits = hash.get(..SHOWN_DIGITS).unwrap_or(hash);
+            format!("{digits}...-{name}").into()
+        }
+        _ => path.into(),
+    }
+}
+
+/// As many digits of a hash tell the items of a report apart.
+const SHOWN_DIGITS: usize = 7;
 
 /// A server's address without what all addresses have in common.
 pub(super) fn short_name(url: &str) -> String {

@@ -22,7 +22,10 @@ use super::totals::ServerTotals;
 pub(in crate::cli::commands::query) struct CacheMissReport {
     pub(super) items: Vec<ReportItem>,
     pub(super) servers: Vec<ServerTotals>,
-    to_build: usize,
+    /// Items that no server has, may send, or is trusted for.
+    pub(super) to_build: usize,
+    /// Items about which there is no definite answer.
+    pub(super) unknown: usize,
 }
 
 /// One item.
@@ -32,7 +35,7 @@ pub(super) struct ReportItem {
     status: &'static str,
     #[serde(rename = "group")]
     group_name: &'static str,
-    pub(super) must_be_built: bool,
+    must_be_built: bool,
     pub(super) hint: String,
     pub(super) download_size: Option<u64>,
     pub(super) nar_size: Option<u64>,
@@ -84,12 +87,21 @@ impl CacheMissReport {
             items.push(item);
         }
 
-        let to_build = items.iter().filter(|item| item.must_be_built).count();
-        Self {
+        let mut report = Self {
             items,
             servers,
-            to_build,
-        }
+            to_build: 0,
+            unknown: 0,
+        };
+        report.to_build = report.count(MissGroup::must_be_built);
+        report.unknown = report.count(MissGroup::is_unknown);
+        report
+    }
+
+    /// How many items are in groups that `is_counted`.
+    pub(super) fn count(&self, is_counted: impl Fn(MissGroup) -> bool) -> usize {
+        let groups = self.items.iter().map(|item| item.group);
+        groups.filter(|group| is_counted(*group)).count()
     }
 }
 

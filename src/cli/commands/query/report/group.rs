@@ -187,12 +187,18 @@ impl MissGroup {
         )
     }
 
-    /// Whether `guix build` would have to build it now.
+    /// Whether there is no definite answer: a server may have it for all that is known.
+    pub(super) const fn is_unknown(self) -> bool {
+        self.is_open() || matches!(self, Self::OtherStore)
+    }
+
+    /// Whether it is certain that `guix build` would have to build it now.
     pub(super) const fn must_be_built(self) -> bool {
-        !matches!(
+        let is_available = matches!(
             self,
             Self::Elsewhere | Self::AskedFirst | Self::Cached | Self::Valid
-        )
+        );
+        !is_available && !self.is_unknown()
     }
 }
 

@@ -1,12 +1,12 @@
-//! The report for people, within 80 columns where names allow it.
+//! The report for people, within the width of the terminal where names allow it.
 //!
 //! Items with the same answers from every server are listed together, with the answers once below.
 
 use std::collections::HashMap;
 
-use crate::cli::commands::query::view::{QuerySummary, short_name};
+use crate::cli::commands::query::view::{QuerySummary, fitted_item, short_name};
 use crate::cli::output::{self, bytes, duration, printable};
-use crate::cli::text::{REPORT_WIDTH, padded, widest, width, wrapped};
+use crate::cli::text::{padded, widest, width, wrapped};
 
 use super::data::{CacheMissReport, ReportAnswer, ReportItem};
 use super::group::MissGroup;
@@ -15,32 +15,68 @@ use super::totals::ServerTotals;
 
 /// The widest column of server names; longer names take more room.
 const NAME_WIDTH_MAX: usize = 28;
+/// The columns that an answer needs beside the name of its server.
+const ANSWER_WIDTH_MIN: usize = 36;
+/// The numbers in the table of totals.
+const TOTALS_WIDTH: usize = 51;
 
-/// The whole report.
+/// The columns of a report.
+struct ReportColumns {
+    /// All of them.
+    all: usize,
+    /// Those of the names of servers.
+    names: usize,
+}
+
+impl ReportColumns {
+    fn new(all: usize, names: &[String]) -> Self {
+        // As wide as the longest name, up to a limit that leaves room for the rest.
+        let names = widest(names.iter().map(String::as_str)).min(NAME_WIDTH_MAX);
+        Self { all, names }
+    }
+
+    /// Whether answers stand below the names of their servers, because there is no room beside them.
+    fn is_narrow(&self) -> bool {
+        self.names + ANSWER_WIDTH_MIN > self.all
+    }
+
+    /// The indentation of answers.
+    fn answer_indent(&self) -> usize {
+        if self.is_narrow() { 6 } else { self.names + 6 }
+    }
+}
+
+/// The whole report, in lines of `columns`.
 pub(in crate::cli::commands::query) fn lines(
     report: &CacheMissReport,
     summary: &QuerySummary,
+    columns: usize,
 ) -> Vec<String> {
-    let mut lines = groups(&report.items, &report.servers);
-    lines.extend(totals(&report.servers));
+    let names: Vec<String> = report
+        .servers
+        .iter()
+        .map(|server| short_name(&server.url))
+        .collect();
+    let layout = ReportColumns::new(columns, &names);
+
+    let mut lines = groups(&report.items, &names, &layout);
+    lines.extend(totals(&report.servers, &names, &layout));
     lines.push(String::new());
-    lines.extend(conclusion(&report.items));
-    lines.extend(wrapped(&summary.sentence(), "", "  "));
+    lines.extend(conclusion(report, columns));
+    lines.extend(wrapped(&summary.sentence(), columns, "", "  "));
     lines
 }
 
 /// The items, grouped by what their answers mean.
-fn groups(items: &[ReportItem], servers: &[ServerTotals]) -> Vec<String> {
-    let names = server_names(servers);
-    let columns = column_width(&names);
-
+fn groups(items: &[ReportItem], names: &[String], layout: &ReportColumns) -> Vec<String> {
     let mut lines = Vec::new();
     for group in MissGroup::ALL {
         let members: Vec<&ReportItem> = items.iter().filter(|item| item.group == group).collect();
         if members.is_empty() {
             continue;
         }
-        lines.push(format!("{}: {}", group.heading(), members.len()));
+        let heading = format!("{}: {}", group.heading(), members.len());
+        lines.extend(wrapped(&heading, layout.all, "", "  "));
 
         let mut hints: Vec<&str> = members.iter().map(|item| &*item.hint).collect();
         hints.sort_unstable();
@@ -49,26 +85,14 @@ fn groups(items: &[ReportItem], servers: &[ServerTotals]) -> Vec<String> {
             .into_iter()
             .filter(|item| !group.is_no_miss() || lacks_nar(item))
             .collect();
-        lines.extend(clusters(&listed, &names, columns));
+        lines.extend(clusters(&listed, names, layout));
         if group.is_worth_a_hint() {
             let hints = hints.iter();
-            lines.extend(hints.flat_map(|hint| wrapped(hint, "  hint: ", "        ")));
+            lines.extend(hints.flat_map(|hint| wrapped(hint, layout.all, "  hint: ", "        ")));
         }
         lines.push(String::new());
     }
     lines
-}
-
-fn server_names(servers: &[ServerTotals]) -> Vec<String> {
-    servers
-        .iter()
-        .map(|server| short_name(&server.url))
-        .collect()
-}
-
-/// As wide as the longest name, up to a limit that leaves room for the rest.
-fn column_width(names: &[String]) -> usize {
-    widest(names.iter().map(String::as_str)).min(NAME_WIDTH_MAX)
 }
 
 /// Whether a server has the narinfo but does not send the nar.
@@ -78,7 +102,7 @@ fn lacks_nar(item: &ReportItem) -> bool {
 }
 
 /// The items with their answers below; those with the same answers together.
-fn clusters(items: &[&ReportItem], names: &[String], columns: usize) -> Vec<String> {
+fn clusters(items: &[&ReportItem], names: &[String], layout: &ReportColumns) -> Vec<String> {
     let mut clusters: Vec<(Vec<String>, Vec<String>)> = Vec::new();
     let mut positions = HashMap::new();
     for item in items {
@@ -86,13 +110,13 @@ fn clusters(items: &[&ReportItem], names: &[String], columns: usize) -> Vec<Stri
             .answers
             .iter()
             .zip(names)
-            .flat_map(|(answer, name)| answer_lines(answer, name, columns))
+            .flat_map(|(answer, name)| answer_lines(answer, name, layout))
             .collect();
         let position = *positions.entry(answers.clone()).or_insert_with(|| {
             clusters.push((Vec::new(), answers));
             clusters.len() - 1
         });
-        clusters[position].0.extend(item_lines(item));
+        clusters[position].0.extend(item_lines(item, layout.all));
     }
     clusters
         .into_iter()
@@ -101,14 +125,14 @@ fn clusters(items: &[&ReportItem], names: &[String], columns: usize) -> Vec<Stri
 }
 
 /// An item and its size.
-fn item_lines(item: &ReportItem) -> Vec<String> {
+fn item_lines(item: &ReportItem, columns: usize) -> Vec<String> {
     let size = match (item.download_size, item.nar_size) {
         (Some(download), _) => format!("  {}", bytes(download)),
         (None, Some(nar)) => format!("  {} unpacked", bytes(nar)),
         (None, None) => String::new(),
     };
-    let path = format!("  {}", item.path);
-    if width(&path) + width(&size) <= REPORT_WIDTH {
+    let path = format!("  {}", fitted_item(&item.path, columns - 2));
+    if width(&path) + width(&size) <= columns {
         vec![path + &size]
     } else {
         vec![path, format!("  {size}")]
@@ -116,21 +140,33 @@ fn item_lines(item: &ReportItem) -> Vec<String> {
 }
 
 /// One server's answer: its name, the answer, the answer's age and how long it is used.
-fn answer_lines(answer: &ReportAnswer, name: &str, columns: usize) -> Vec<String> {
+fn answer_lines(answer: &ReportAnswer, name: &str, layout: &ReportColumns) -> Vec<String> {
     if answer.is_needless {
         return Vec::new();
     }
-    let first = format!("    {}  ", padded(name, columns));
-    let others = " ".repeat(columns + 6);
-    let mut lines = wrapped(&printable(&answer.detail), &first, &others);
+    let others = " ".repeat(layout.answer_indent());
+    let (mut lines, first) = if layout.is_narrow() {
+        (vec![format!("    {name}")], others.clone())
+    } else {
+        (Vec::new(), format!("    {}  ", padded(name, layout.names)))
+    };
+    lines.extend(wrapped(
+        &printable(&answer.detail),
+        layout.all,
+        &first,
+        &others,
+    ));
 
     let times = times(answer);
     match lines.last_mut() {
-        Some(last) if width(last) + width(&times) < REPORT_WIDTH => last.push_str(&times),
-        _ => lines.push(format!("{others}{}", times.trim_start_matches([',', ' ']))),
+        Some(last) if width(last) + width(&times) < layout.all => last.push_str(&times),
+        _ => {
+            let times = times.trim_start_matches([',', ' ']);
+            lines.extend(wrapped(times, layout.all, &others, &others));
+        }
     }
     if let Some(nar) = &answer.nar {
-        lines.extend(wrapped(&nar_line(nar), &others, &others));
+        lines.extend(wrapped(&nar_line(nar), layout.all, &others, &others));
     }
     lines
 }
@@ -167,75 +203,91 @@ fn nar_line(nar: &NarProbe) -> String {
     format!("nar: {}", printable(&state))
 }
 
-/// Totals per server. A name that would push the numbers out of their columns is above them.
-fn totals(servers: &[ServerTotals]) -> Vec<String> {
-    let names = server_names(servers);
-    let columns = column_width(&names).max("SERVER".len());
-    let mut lines = vec![format!(
-        "{:<columns$} {:>5} {:>6} {:>5} {:>6} {:>9} {:>7} {:>6}",
-        "SERVER", "asked", "cached", "has", "has no", "preparing", "refused", "failed"
-    )];
-
-    for (totals, name) in servers.iter().zip(&names) {
-        let is_long = width(name) > columns;
-        lines.extend(is_long.then(|| name.clone()));
+/// Totals per server.
+fn totals(servers: &[ServerTotals], names: &[String], layout: &ReportColumns) -> Vec<String> {
+    let name_column = layout.names.max("SERVER".len());
+    let is_table = name_column + TOTALS_WIDTH <= layout.all;
+    let mut lines = Vec::new();
+    if is_table {
         lines.push(format!(
-            "{} {:>5} {:>6} {:>5} {:>6} {:>9} {:>7} {:>6}",
-            padded(if is_long { "" } else { name }, columns),
-            totals.asked,
-            totals.from_cache,
-            totals.available,
-            totals.missing,
-            totals.preparing,
-            totals.refused,
-            totals.failed,
+            "{:<name_column$} {:>5} {:>6} {:>5} {:>6} {:>9} {:>7} {:>6}",
+            "SERVER", "asked", "cached", "has", "has no", "preparing", "refused", "failed"
         ));
+    }
+
+    for (totals, name) in servers.iter().zip(names) {
+        if is_table {
+            lines.extend(totals_row(totals, name, name_column));
+        } else {
+            lines.push(name.clone());
+            lines.extend(wrapped(&totals.in_words(), layout.all, "  ", "  "));
+        }
 
         if let Some(reason) = &totals.reason {
             let text = format!("{}: {reason}", totals.state);
-            lines.extend(wrapped(&printable(&text), "    ", "      "));
+            lines.extend(wrapped(&printable(&text), layout.all, "    ", "      "));
         }
         let (hits, misses) = (totals.nar_cache_hits, totals.nar_cache_misses);
         if hits + misses > 0 {
-            lines.push(format!(
-                "    nars in its proxy's cache: {hits} hits, {misses} misses"
-            ));
+            let text = format!("nars in its proxy's cache: {hits} hits, {misses} misses");
+            lines.extend(wrapped(&text, layout.all, "    ", "      "));
         }
     }
     lines
 }
 
-/// What has to be built.
-fn conclusion(items: &[ReportItem]) -> Vec<String> {
-    let to_build = items.iter().filter(|item| item.must_be_built).count();
-    if to_build == 0 {
-        return Vec::new();
+/// A row of the table of totals. A name that would push the numbers out of their columns is above
+/// them.
+fn totals_row(totals: &ServerTotals, name: &str, name_column: usize) -> Vec<String> {
+    let is_long = width(name) > name_column;
+    let numbers = format!(
+        "{} {:>5} {:>6} {:>5} {:>6} {:>9} {:>7} {:>6}",
+        padded(if is_long { "" } else { name }, name_column),
+        totals.asked,
+        totals.from_cache,
+        totals.available,
+        totals.missing,
+        totals.preparing,
+        totals.refused,
+        totals.failed,
+    );
+    let name = is_long.then(|| name.to_owned());
+    name.into_iter().chain([numbers]).collect()
+}
+
+/// What has to be built, and about what nothing is known.
+fn conclusion(report: &CacheMissReport, columns: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    if report.to_build > 0 {
+        let to_build = output::count(report.to_build, "item", "items");
+        let mut text = format!("to be built now: {to_build}");
+        let preparing = report.count(|group| group == MissGroup::Preparing);
+        if preparing > 0 {
+            text.push_str(&format!(
+                "; {preparing} of them may be available soon (`subst fetch --wait`)"
+            ));
+        }
+        lines.extend(wrapped(&text, columns, "", "  "));
     }
 
-    let preparing = items
-        .iter()
-        .filter(|item| item.group == MissGroup::Preparing)
-        .count();
-    let open = items.iter().filter(|item| item.group.is_open()).count();
-
-    let to_build = output::count(to_build, "item", "items");
-    let mut text = format!("to be built now: {to_build}");
-    if preparing > 0 {
-        text.push_str(&format!(
-            "; {preparing} of them may be available soon (`subst fetch --wait`)"
-        ));
+    if report.unknown > 0 {
+        let unknown = output::count(report.unknown, "item", "items");
+        let mut text = format!("unknown: {unknown}");
+        let open = report.count(MissGroup::is_open);
+        if open > 0 {
+            text.push_str(&format!(
+                "; {open} of them may be available from servers that did not answer"
+            ));
+        }
+        lines.extend(wrapped(&text, columns, "", "  "));
     }
-    if open > 0 {
-        text.push_str(&format!(
-            "; {open} may be available from servers that did not answer"
-        ));
-    }
-    wrapped(&text, "", "  ")
+    lines
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::text::REPORT_WIDTH;
 
     #[test]
     fn a_nar_is_available_only_with_status_200() {
@@ -278,7 +330,9 @@ mod tests {
             url: format!("https://{name}"),
             ..Default::default()
         };
-        let lines = totals(&names.iter().map(of).collect::<Vec<_>>());
+        let servers: Vec<ServerTotals> = names.iter().map(of).collect();
+        let layout = ReportColumns::new(REPORT_WIDTH, &names);
+        let lines = super::totals(&servers, &names, &layout);
         assert!(lines.iter().all(|line| line.len() <= 80), "{lines:#?}");
         // Below each other, whatever the name.
         let zeros = lines

@@ -35,6 +35,28 @@ impl ServerTotals {
         }
     }
 
+    /// Those that are not zero, for where there is no room for a table.
+    pub(super) fn in_words(&self) -> String {
+        let numbers = [
+            ("asked", self.asked),
+            ("cached", self.from_cache),
+            ("has", self.available),
+            ("has no", self.missing),
+            ("preparing", self.preparing),
+            ("refused", self.refused),
+            ("failed", self.failed),
+        ];
+        let numbers = numbers.iter().filter(|(_, number)| *number > 0);
+        let words: Vec<String> = numbers
+            .map(|(word, number)| format!("{word} {number}"))
+            .collect();
+        if words.is_empty() {
+            "not asked".to_owned()
+        } else {
+            words.join(", ")
+        }
+    }
+
     pub(super) fn count(&mut self, answer: &ServerAnswer) {
         match answer.outcome {
             LookupOutcome::NotNeeded
