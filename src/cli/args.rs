@@ -50,6 +50,9 @@ pub(crate) enum Command {
     Servers,
     /// Trust a server's signing key, as `guix archive --authorize` does
     Authorize(AuthorizeArgs),
+    /// Show or check the settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Print shell completions
     Completions {
         /// Which shell.
@@ -130,6 +133,15 @@ pub(crate) struct FlushArgs {
     /// Remove only entries of these items
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<String>,
+}
+
+/// What to do with the settings.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show every setting with its value and where it was set
+    Show,
+    /// Check settings, settings files and keys, and report all errors
+    Check,
 }
 
 /// Arguments of `subst authorize`.

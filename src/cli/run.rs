@@ -25,7 +25,7 @@ use super::env::Environment;
 use super::error::CliError;
 use super::exit::Exit;
 use super::output::{self, Messages, Output, Verbosity};
-use super::settings::{self, ProgressMode, Settings};
+use super::settings::{self, ProgressMode, Settings, SettingsFindings};
 use super::{commands, process, progress};
 
 /// Runs the program with these arguments, of which the first one is its name.
@@ -68,8 +68,16 @@ fn print_usage_error(error: &clap::Error) {
 
 /// Carries out the command; errors are printed.
 fn execute(cli: &Cli, environment: &Environment) -> Exit {
-    let messages = messages(settings::progress_option(&cli.common));
+    let messages = messages(settings::progress_option(&cli.common), &cli.command);
     let early_output = Output::new(Verbosity::Normal, messages);
+    if let Some(done) = carry_out_without_settings(cli, environment, &early_output) {
+        return match done {
+            Ok(exit) => exit,
+            Err(error) if error.is_broken_pipe() => Exit::Done,
+            Err(error) => fail(&early_output, &error, None),
+        };
+    }
+
     // First of all: whatever is opened now may get the number of the daemon's descriptor.
     let inherited = match &cli.command {
         Command::Substitute(_) => match Inherited::take(environment) {
@@ -81,7 +89,10 @@ fn execute(cli: &Cli, environment: &Environment) -> Exit {
 
     let mut context = match prepare_context(cli, environment, inherited.as_ref(), early_output) {
         Ok(context) => context,
-        Err((output, error)) => return fail(&output, &error, None),
+        Err((output, errors)) => {
+            let exits = errors.iter().map(|error| fail(&output, error, None));
+            return exits.max().unwrap_or(Exit::Usage);
+        }
     };
 
     match carry_out(&mut context, &cli.command, inherited) {
@@ -94,37 +105,69 @@ fn execute(cli: &Cli, environment: &Environment) -> Exit {
     }
 }
 
+/// Carries out a command that needs no valid settings; `None` for another one.
+fn carry_out_without_settings(
+    cli: &Cli,
+    environment: &Environment,
+    output: &Output,
+) -> Option<Result<Exit, CliError>> {
+    match cli.command {
+        Command::Config(command) => {
+            let inspection = settings::inspect(&cli.common, environment);
+            let is_json = cli.common.json;
+            Some(commands::config::run(
+                command,
+                inspection,
+                is_json,
+                output,
+                clock(),
+            ))
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "subst", &mut script);
+            let written = output.raw(&script).map_err(CliError::from);
+            Some(written.map(|()| Exit::Done))
+        }
+        _ => None,
+    }
+}
+
 fn fail(output: &Output, error: &CliError, hint: Option<&str>) -> Exit {
     output.error(error, hint);
     error.exit()
 }
 
-/// Loads the settings and starts diagnostics. An error comes with the output to print it on.
+/// Loads the settings and starts diagnostics. Errors come with the output to print them on.
 fn prepare_context(
     cli: &Cli,
     environment: &Environment,
     inherited: Option<&Inherited>,
     early_output: Output,
-) -> Result<Context, (Output, CliError)> {
+) -> Result<Context, (Output, Vec<CliError>)> {
     let daemon = inherited.map(|inherited| &inherited.options);
-    let mut warnings = Vec::new();
-    let loaded = Settings::load(&cli.common, environment, daemon, &mut warnings);
+    let mut findings = SettingsFindings::default();
+    let loaded = Settings::load(&cli.common, environment, daemon, &mut findings);
     let output = match &loaded {
-        Ok(settings) => Output::new(settings.verbosity, messages(Some(settings.progress))),
-        Err(_) => early_output,
+        Some(settings) => Output::new(
+            settings.verbosity,
+            messages(Some(settings.progress), &cli.command),
+        ),
+        None => early_output,
     };
 
-    for warning in &warnings {
+    for warning in &findings.warnings {
         output.warn(warning);
     }
+    warn_of_ignored_store(cli, &findings, &output);
 
-    let prepared = loaded.map_err(CliError::from).and_then(|settings| {
-        let destination = start_diagnostics(cli, environment, &output)?;
-        Ok((settings, destination))
-    });
-    let (settings, destination) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => return Err((output, error)),
+    let Some(settings) = loaded else {
+        let errors = findings.errors.into_iter().map(CliError::from);
+        return Err((output, errors.collect()));
+    };
+    let destination = match start_diagnostics(cli, environment, &output) {
+        Ok(destination) => destination,
+        Err(error) => return Err((output, vec![error])),
     };
     log_settings(&settings);
 
@@ -141,6 +184,15 @@ fn prepare_context(
         cores: std::thread::available_parallelism().map_or(2, NonZero::get),
         settings,
     })
+}
+
+/// Names the settings that guix-daemon's helper ignores, once for each of the daemon's clients: the
+/// daemon sends a query before it starts helpers that substitute.
+fn warn_of_ignored_store(cli: &Cli, findings: &SettingsFindings, output: &Output) {
+    let is_first = !matches!(&cli.command, Command::Substitute(args) if args.substitute);
+    if is_first && let Some(warning) = findings.left_to_daemon_warning() {
+        output.warn(&warning);
+    }
 }
 
 /// Installs diagnostics if they are requested, with a warning where they have no place to go.
@@ -177,10 +229,11 @@ fn log_settings(settings: &Settings) {
     );
 }
 
-/// With progress as events, standard error has nothing but events.
-fn messages(progress: Option<ProgressMode>) -> Messages {
+/// With progress as events, standard error has nothing but events. That of guix-daemon's helper is shown
+/// to people.
+fn messages(progress: Option<ProgressMode>, command: &Command) -> Messages {
     match progress {
-        Some(ProgressMode::Json) => Messages::Events,
+        Some(ProgressMode::Json) if !matches!(command, Command::Substitute(_)) => Messages::Events,
         _ => Messages::Text,
     }
 }
@@ -213,11 +266,8 @@ fn carry_out(
         Command::Cache(command) => commands::cache::run(context, command),
         Command::Servers => commands::servers::run(context),
         Command::Authorize(args) => commands::authorize::run(context, args),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "subst", &mut script);
-            context.output.raw(&script)?;
-            Ok(Exit::Done)
+        Command::Config(_) | Command::Completions { .. } => {
+            unreachable!("these commands are carried out without settings")
         }
     }
 }

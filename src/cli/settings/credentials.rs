@@ -22,27 +22,29 @@ use crate::http::{ClientIdentity, Credentials, ServerCredentials};
 use crate::store::Layout;
 
 use super::error::SettingsError;
+use super::findings::SettingsFindings;
 use super::origin::Origin;
+use super::server_table::ServerTable;
 use super::table::SettingsLayer;
-use super::value::ServerTable;
 
 /// The largest file of credentials.
 const FILE_MAX_BYTES: u64 = 256 << 10;
 
 /// Loads the credentials for `servers`, which the user or guix-daemon's client named, and for those
-/// of the `[[server]]` tables.
+/// of the `[[server]]` tables. What cannot be loaded is an error among the findings.
 pub(super) fn load(
     chosen: &SettingsLayer,
     servers: &[ServerUrl],
     layout: &Layout,
     nix_conf: &NixConf,
     environment: &Environment,
-    warnings: &mut Vec<String>,
-) -> Result<Credentials, SettingsError> {
+    findings: &mut SettingsFindings,
+) -> Credentials {
     let mut all: Vec<ServerCredentials> = Vec::new();
     if let Some(setting) = &chosen.server {
         for table in &setting.value {
-            all.push(of_table(table, &setting.origin, servers, warnings)?);
+            let loaded = of_table(table, &setting.origin, servers, &mut findings.warnings);
+            all.extend(findings.value(loaded));
         }
     }
     for server in servers {
@@ -51,7 +53,14 @@ pub(super) fn load(
         }
     }
 
-    let netrc = read_netrc(chosen, layout, nix_conf, environment, warnings)?;
+    let netrc = read_netrc(
+        chosen,
+        layout,
+        nix_conf,
+        environment,
+        &mut findings.warnings,
+    );
+    let netrc = findings.value(netrc).unwrap_or_default();
     let urls = chosen.substitute_urls.as_ref();
     let is_client = matches!(urls.map(|urls| &urls.origin), Some(Origin::Daemon(_)));
     for server in servers.iter().filter(|server| !server.is_file()) {
@@ -66,7 +75,7 @@ pub(super) fn load(
     // Those without credentials as well: nothing that is below their URLs is another server's.
     let mut credentials = Credentials::default();
     all.into_iter().for_each(|server| credentials.add(server));
-    Ok(credentials)
+    credentials
 }
 
 /// What a `[[server]]` table names. The user name and password may be in the URL of the table, or in
@@ -77,16 +86,16 @@ fn of_table(
     servers: &[ServerUrl],
     warnings: &mut Vec<String>,
 ) -> Result<ServerCredentials, SettingsError> {
-    let url = ServerUrl::parse(&table.url).map_err(|error| SettingsError::value(origin, error))?;
+    let url = &table.url.0;
     let listed = servers
         .iter()
         .find(|server| server.as_str() == url.as_str() && !server.base().username().is_empty());
     let mut files = TableFiles {
-        url: &url,
+        url,
         origin,
         warnings,
     };
-    let mut credentials = ServerCredentials::new(listed.unwrap_or(&url).clone());
+    let mut credentials = ServerCredentials::new(listed.unwrap_or(url).clone());
 
     if let Some((path, text)) = files.read("token-file", table.token_file.as_deref())? {
         let token = text.expose().trim();
@@ -155,7 +164,9 @@ impl TableFiles<'_> {
     ) -> Result<Option<(PathBuf, Secret)>, SettingsError> {
         let Some(path) = path else { return Ok(None) };
         let path = match self.origin {
-            Origin::File(settings, _) => settings.parent().unwrap_or(Path::new("")).join(path),
+            Origin::File { path: settings, .. } => {
+                settings.parent().unwrap_or(Path::new("")).join(path)
+            }
             _ => path.to_owned(),
         };
         match read_secret(&path) {
@@ -263,6 +274,7 @@ mod tests {
 
     use super::*;
     use crate::cli::nix_conf::NixConfFile;
+    use crate::cli::settings::file_table::FileTable;
     use crate::cli::settings::origin::Setting;
     use crate::cli::settings::value::{SettingValue as _, WordList};
     use crate::format::store_path::StoreDir;
@@ -270,7 +282,7 @@ mod tests {
     /// A home and an embedded store, with files of the same names in both.
     struct Places {
         dir: TempDir,
-        warnings: Vec<String>,
+        findings: SettingsFindings,
     }
 
     impl Places {
@@ -278,7 +290,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             Self {
                 dir,
-                warnings: Vec::new(),
+                findings: SettingsFindings::default(),
             }
         }
 
@@ -318,9 +330,9 @@ mod tests {
             let (root, home) = (self.dir.path(), self.dir.path().join("home"));
             let layout = Layout::embedded(root, StoreDir::parse(store_dir).unwrap());
             let environment = Environment::with([("HOME", home.to_str().unwrap())]);
-            let warnings = &mut self.warnings;
-            let credentials = load(&chosen, &servers, &layout, nix_conf, &environment, warnings);
-            let credentials = credentials.unwrap();
+            let findings = &mut self.findings;
+            let credentials = load(&chosen, &servers, &layout, nix_conf, &environment, findings);
+            assert!(findings.errors.is_empty(), "{findings:?}");
             urls.map(|url| {
                 let fields = credentials.fields(&Url::parse(url).unwrap());
                 let value = fields.get("authorization")?.to_str().unwrap();
@@ -361,7 +373,7 @@ mod tests {
         assert_eq!(sent, [nix, home.clone()]);
         let sent = places.sent("/nix/store", &nix_conf, OPTION, urls);
         assert_eq!(sent, [named, home]);
-        assert_eq!(places.warnings, [""; 0]);
+        assert_eq!(places.findings.warnings, [""; 0]);
     }
 
     #[test]
@@ -396,9 +408,9 @@ mod tests {
         let mode = std::fs::Permissions::from_mode(0o000);
         std::fs::set_permissions(&token, mode).unwrap();
         let table = "[[server]]\nurl = \"https://a\"\ntoken-file = \"token\"";
-        let table: toml::Table = table.parse().unwrap();
         let settings = places.dir.path().join("config.toml");
-        let chosen = SettingsLayer::from_file(table, &settings).unwrap();
+        let table = FileTable::parse(&settings, table).unwrap();
+        let chosen = SettingsLayer::from_file(table, &mut places.findings);
         let sent = places.sent_with(chosen, "/gnu/store", &NixConf::default(), ["https://a"]);
         if rustix::process::geteuid().is_root() {
             assert_eq!(sent, [Some("Bearer Sesame".to_owned())]);
@@ -407,7 +419,7 @@ mod tests {
                 "the token-file of https://a is not used: this user may not read {}",
                 token.display()
             );
-            assert_eq!((sent, places.warnings), ([None], vec![warning]));
+            assert_eq!((sent, places.findings.warnings), ([None], vec![warning]));
         }
     }
 }

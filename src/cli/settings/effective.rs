@@ -18,7 +18,7 @@ use crate::store::{Layout, SyncMode};
 use crate::substitute::chain;
 use crate::substitute::download::retries::RetryLimits;
 
-use super::error::SettingsError;
+use super::findings::SettingsFindings;
 use super::options::CommonOptions;
 use super::origin::{Origin, Setting};
 use super::stores::{self, StoreKind};
@@ -86,44 +86,28 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The settings that all sources add up to. `warnings` gets what was ignored or is not safe, also
-    /// when there is an error.
-    ///
-    /// # Errors
-    /// A value or a file that cannot be used.
+    /// The settings that all sources add up to. `None` if something cannot be used: then the findings
+    /// have errors.
     pub(crate) fn load(
         options: &CommonOptions,
         environment: &Environment,
         daemon: Option<&DaemonOptions>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Self, SettingsError> {
-        warnings.extend(sources::misspelled_variables(environment));
-        let from_options = sources::of_options(&options.settings)?;
-        let mut from_environment = sources::of_environment(environment)?;
-        let from_daemon = daemon.map(sources::of_daemon).unwrap_or_default();
-
-        let mut from_files = file::load(options.config.as_deref(), environment, warnings)?;
-        if daemon.is_some() {
-            sources::leave_store_to_daemon(&mut from_environment, warnings);
-            sources::leave_store_to_daemon(&mut from_files, warnings);
-            from_environment.store_dir = sources::store_dir_of_guix(environment)?;
-        }
-
-        let chosen = from_options
-            .or(from_environment)
-            .or(from_daemon)
-            .or(from_files)
-            .or(sources::of_defaults()?);
-        Self::resolve(chosen, options, environment, warnings)
+        findings: &mut SettingsFindings,
+    ) -> Option<Self> {
+        let chosen = choose(options, environment, daemon, findings);
+        Self::resolve(chosen, options, environment, findings)
     }
 
-    fn resolve(
+    /// The settings that are `chosen` from all sources, as [`Settings::load`] returns them.
+    pub(super) fn resolve(
         chosen: SettingsLayer,
         options: &CommonOptions,
         environment: &Environment,
-        warnings: &mut Vec<String>,
-    ) -> Result<Self, SettingsError> {
-        let (store_kind, layout) = stores::layout(&chosen, environment)?;
+        findings: &mut SettingsFindings,
+    ) -> Option<Self> {
+        // After an error, the search for more of them goes on with the usual store.
+        let layout = findings.value(stores::layout(&chosen, environment));
+        let (store_kind, layout) = layout.unwrap_or_else(|| stores::usual_layout(environment));
         let invocation = invocation::of(
             &chosen,
             options.config.clone(),
@@ -133,28 +117,25 @@ impl Settings {
 
         let nix_places = NixConfPlaces::new(layout.config(), environment);
         let dialect = layout.store_dir().dialect();
-        let nix_conf = match dialect {
-            Dialect::Nix => read_nix_conf(&nix_places, &chosen, &invocation, warnings),
-            Dialect::Guix => NixConf::default(),
-        };
-        let named = servers::named(&chosen, &layout)?;
-        let mut http = network::options(&chosen, environment, &nix_conf, dialect)?;
+        let nix_conf = read_nix_conf(dialect, &nix_places, &chosen, &invocation, findings);
+        let named = servers::named(&chosen, &layout, findings);
+        let mut http = network::options(&chosen, environment, &nix_conf, dialect, findings);
         http.credentials =
-            credentials::load(&chosen, &named, &layout, &nix_conf, environment, warnings)?;
+            credentials::load(&chosen, &named, &layout, &nix_conf, environment, findings);
         let servers = Arc::new(servers::all(&chosen, &layout, named).into());
-        Ok(Self {
+
+        // What was invalid is missing from here on.
+        if !findings.errors.is_empty() {
+            return None;
+        }
+        Some(Self {
             root: invocation.root.clone(),
             invocation,
             nars_per_server: nars_per_server(&chosen),
-            retry_limits: retries::limits(&chosen, &servers)?,
+            retry_limits: retries::limits(&chosen, &servers),
             servers,
-            acl_selection: match chosen.acl.as_ref().map(|setting| &setting.origin) {
-                Some(Origin::Option(_) | Origin::Environment(_)) => FileSelection::Explicit,
-                _ => FileSelection::Implicit,
-            },
-            acl: chosen
-                .acl
-                .map_or_else(|| layout.acl(), |setting| setting.value),
+            acl_selection: acl_selection(&chosen),
+            acl: acl(&chosen, &layout),
             cache_dirs: stores::cache_dirs(&layout, store_kind, environment),
             nix_conf: nix_places,
             trusted_public_keys: chosen.trusted_public_keys.map(|setting| setting.value.0),
@@ -203,6 +184,36 @@ impl Settings {
     }
 }
 
+/// The first setting of each name that a source has.
+pub(super) fn choose(
+    options: &CommonOptions,
+    environment: &Environment,
+    daemon: Option<&DaemonOptions>,
+    findings: &mut SettingsFindings,
+) -> SettingsLayer {
+    findings
+        .warnings
+        .extend(sources::misspelled_variables(environment));
+    let from_options = sources::of_options(&options.settings, findings);
+    let mut from_environment = sources::of_environment(environment, findings);
+    let from_daemon = daemon.map(sources::of_daemon).unwrap_or_default();
+    let mut from_files = file::load(options.config.as_deref(), environment, findings);
+
+    if daemon.is_some() {
+        let ignored = sources::leave_store_to_daemon(&mut from_environment);
+        let ignored = ignored.chain(sources::leave_store_to_daemon(&mut from_files));
+        findings.left_to_daemon.extend(ignored);
+        let store_dir = sources::store_dir_of_guix(environment);
+        from_environment.store_dir = findings.value(store_dir).flatten();
+    }
+
+    from_options
+        .or(from_environment)
+        .or(from_daemon)
+        .or(from_files)
+        .or(sources::of_defaults(findings))
+}
+
 /// As many as connections, if the user limits these; else one for each job.
 fn nars_per_server(chosen: &SettingsLayer) -> usize {
     let jobs = chosen.jobs.as_ref().map(|setting| setting.value.0);
@@ -211,23 +222,41 @@ fn nars_per_server(chosen: &SettingsLayer) -> usize {
     set.map(|setting| setting.value.0).or(jobs).unwrap_or(1)
 }
 
-/// What nix.conf says of the network. If it cannot be read, the search for keys fails later, unless
+/// What nix.conf says of the network; nothing for Guix's store. If it cannot be read, the search for keys fails later, unless
 /// settings name some.
 fn read_nix_conf(
+    dialect: Dialect,
     places: &NixConfPlaces,
     chosen: &SettingsLayer,
     invocation: &Invocation,
-    warnings: &mut Vec<String>,
+    findings: &mut SettingsFindings,
 ) -> NixConf {
+    if dialect == Dialect::Guix {
+        return NixConf::default();
+    }
     nix_conf::read(places, invocation.root.as_deref()).unwrap_or_else(|error| {
         if chosen.trusted_public_keys.is_some() {
-            warnings.push(format!(
+            findings.warnings.push(format!(
                 "the settings of Nix are ignored: {}",
                 chain(&error)
             ));
         }
         NixConf::default()
     })
+}
+
+/// The file of authorized keys.
+fn acl(chosen: &SettingsLayer, layout: &Layout) -> PathBuf {
+    let chosen = chosen.acl.as_ref().map(|setting| setting.value.clone());
+    chosen.unwrap_or_else(|| layout.acl())
+}
+
+/// How the ACL was selected.
+fn acl_selection(chosen: &SettingsLayer) -> FileSelection {
+    match chosen.acl.as_ref().map(|setting| &setting.origin) {
+        Some(Origin::Option(_) | Origin::Environment(_)) => FileSelection::Explicit,
+        _ => FileSelection::Implicit,
+    }
 }
 
 /// The value of a setting that has a default in the table.

@@ -25,13 +25,25 @@ pub(crate) enum SettingsError {
         /// Why.
         source: std::io::Error,
     },
-    /// A settings file is not TOML, or has unknown settings.
+    /// A settings file is not TOML.
     #[error("{}: {message}", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
         /// What is wrong, and where.
         message: String,
+    },
+    /// A settings file has a setting that does not exist.
+    #[error("{}:{line}: unknown setting `{name}`; {advice}", path.display())]
+    UnknownSetting {
+        /// The file.
+        path: PathBuf,
+        /// The line of the setting.
+        line: usize,
+        /// The name of the setting.
+        name: String,
+        /// Which settings there are.
+        advice: String,
     },
 }
 

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::env::{self, Environment};
 use crate::cli::file_trust::{self, FileSelection};
-use crate::cli::suggestion;
-use crate::format::credentials::without_credentials;
 
 use super::error::SettingsError;
-use super::table::{SETTINGS, SettingsLayer};
+use super::file_table::FileTable;
+use super::findings::{SettingsFile, SettingsFileState, SettingsFindings};
+use super::table::SettingsLayer;
 
 /// The system's settings.
 const SYSTEM_FILE: &str = "/etc/subst/config.toml";
@@ -17,31 +17,50 @@ const SYSTEM_FILE: &str = "/etc/subst/config.toml";
 pub(super) fn load(
     named: Option<&Path>,
     environment: &Environment,
-    warnings: &mut Vec<String>,
-) -> Result<SettingsLayer, SettingsError> {
+    findings: &mut SettingsFindings,
+) -> SettingsLayer {
     let named = named
         .map(Path::to_owned)
         .or_else(|| environment.path(env::SUBST_CONFIG));
     if let Some(path) = named {
-        is_used(&path, FileSelection::Explicit, warnings);
-        return read(&path);
+        return read_if_safe(path, FileSelection::Explicit, findings);
     }
 
     let user = environment
         .config_home()
         .map(|home| home.join("subst/config.toml"));
-    let mut layer = SettingsLayer::default();
-    for path in user.into_iter().chain([PathBuf::from(SYSTEM_FILE)]) {
-        if !is_used(&path, FileSelection::Implicit, warnings) {
-            continue;
+    let paths = user.into_iter().chain([PathBuf::from(SYSTEM_FILE)]);
+    paths.fold(SettingsLayer::default(), |layer, path| {
+        layer.or(read_if_safe(path, FileSelection::Implicit, findings))
+    })
+}
+
+/// The settings of the file `path`, and what became of it among the findings: it is not read if other
+/// users may change it, unless it was named explicitly.
+fn read_if_safe(
+    path: PathBuf,
+    selection: FileSelection,
+    findings: &mut SettingsFindings,
+) -> SettingsLayer {
+    let (layer, state) = if !is_used(&path, selection, &mut findings.warnings) {
+        (None, SettingsFileState::Ignored)
+    } else {
+        match read(&path, findings) {
+            Ok(layer) => (Some(layer), SettingsFileState::Read),
+            Err(SettingsError::Read { source, .. })
+                if selection == FileSelection::Implicit && is_absent(&source) =>
+            {
+                (None, SettingsFileState::Absent)
+            }
+            Err(error) => {
+                findings.add_error(error);
+                (None, SettingsFileState::Invalid)
+            }
         }
-        match read(&path) {
-            Ok(lower) => layer = layer.or(lower),
-            Err(SettingsError::Read { source, .. }) if is_absent(&source) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(layer)
+    };
+
+    findings.files.push(SettingsFile { path, state });
+    layer.unwrap_or_default()
 }
 
 /// Whether the file is read: not if other users may change it, unless it was named explicitly.
@@ -65,40 +84,13 @@ fn is_absent(error: &std::io::Error) -> bool {
     matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
 }
 
-fn read(path: &Path) -> Result<SettingsLayer, SettingsError> {
+fn read(path: &Path, findings: &mut SettingsFindings) -> Result<SettingsLayer, SettingsError> {
     let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read {
         path: path.to_owned(),
         source,
     })?;
-    let table = parse(&text).map_err(|message| SettingsError::Syntax {
-        path: path.to_owned(),
-        // The parser quotes the line, which may have the password of a server in it.
-        message: without_credentials(&message).into_owned(),
-    })?;
-    SettingsLayer::from_file(table, path)
-}
-
-/// The settings in `text`. An unknown name is an error: a misspelled setting that is ignored is worse
-/// than none.
-fn parse(text: &str) -> Result<toml::Table, String> {
-    let table: toml::Table = text
-        .parse()
-        .map_err(|error: toml::de::Error| error.to_string())?;
-    let keys = SETTINGS.iter().map(|(row, _)| row.key);
-    let Some(unknown) = table
-        .keys()
-        .find(|key| !keys.clone().any(|known| known == *key))
-    else {
-        return Ok(table);
-    };
-
-    Err(match suggestion::closest(unknown, "", keys.clone()) {
-        Some(intended) => format!("unknown setting `{unknown}`; did you mean `{intended}`?"),
-        None => format!(
-            "unknown setting `{unknown}`; the settings are {}",
-            keys.collect::<Vec<_>>().join(", ")
-        ),
-    })
+    let file = FileTable::parse(path, &text)?;
+    Ok(SettingsLayer::from_file(file, findings))
 }
 
 #[cfg(test)]
@@ -111,11 +103,33 @@ mod tests {
         file
     }
 
+    /// The settings in a file with this text.
+    #[track_caller]
+    fn settings(text: &str) -> SettingsLayer {
+        let mut findings = SettingsFindings::default();
+        let layer = read(file(text).path(), &mut findings).unwrap();
+        assert!(findings.errors.is_empty(), "{findings:?}");
+        layer
+    }
+
+    /// The errors in a file with this text, without its name.
+    fn errors(text: &str) -> Vec<String> {
+        let (file, mut findings) = (file(text), SettingsFindings::default());
+        if let Err(error) = read(file.path(), &mut findings) {
+            findings.add_error(error);
+        }
+        let errors = findings.errors.iter().map(ToString::to_string);
+        let path = file.path().display().to_string();
+        errors
+            .map(|error| error.strip_prefix(&path).unwrap().to_owned())
+            .collect()
+    }
+
     #[test]
     fn reads_lists_in_both_forms() {
-        let text =
-            "substitute-urls = [\"http://a\", \"http://b\"]\ntrusted-public-keys = \"k1 k2\"";
-        let layer = read(file(text).path()).unwrap();
+        let layer = settings(
+            "substitute-urls = [\"http://a\", \"http://b\"]\ntrusted-public-keys = \"k1 k2\"",
+        );
         assert_eq!(layer.substitute_urls.unwrap().value.0, "http://a http://b");
         assert_eq!(layer.trusted_public_keys.unwrap().value.0, "k1 k2");
     }
@@ -123,31 +137,27 @@ mod tests {
     #[test]
     fn servers_have_tables_of_their_own() {
         let text = "jobs = 2\n[[server]]\nurl = \"http://a\"\nstall-timeout = 1.5\n";
-        let tables = read(file(text).path()).unwrap().server.unwrap().value;
+        let tables = settings(text).server.unwrap().value;
         let stall_timeout = tables[0].stall_timeout.map(|timeout| timeout.0.as_millis());
         assert_eq!(
-            (tables[0].url.as_str(), stall_timeout),
+            (tables[0].url.0.as_str(), stall_timeout),
             ("http://a", Some(1500))
         );
-        assert!(
-            read(file("[[server]]\nstall-timeout = 1").path()).is_err(),
-            "a table without a URL"
+        let without_url = errors("[[server]]\nstall-timeout = 1");
+        assert_eq!(without_url.len(), 1, "{without_url:?}");
+    }
+
+    #[test]
+    fn a_misspelled_setting_is_an_error_that_names_the_line_and_a_similar_setting() {
+        let expected = ":2: unknown setting `substitute-url`; did you mean `substitute-urls`?";
+        assert_eq!(
+            errors("jobs = 2\nsubstitute-url = \"http://a\""),
+            [expected]
         );
     }
 
     #[test]
-    fn a_misspelled_setting_is_an_error_that_names_the_file_and_a_similar_setting() {
-        let file = file("substitute-url = \"http://a\"");
-        let error = read(file.path()).unwrap_err().to_string();
-        let expected = format!(
-            "{}: unknown setting `substitute-url`; did you mean `substitute-urls`?",
-            file.path().display()
-        );
-        assert_eq!(error, expected);
-    }
-
-    #[test]
-    fn an_invalid_value_is_an_error_that_names_the_file_and_the_setting() {
+    fn an_invalid_value_is_an_error_that_names_the_line_and_the_setting() {
         for text in [
             "jobs = 0",
             "jobs = \"2\"",
@@ -155,14 +165,36 @@ mod tests {
             "root = 1",
             "connect-timeout = 0",
         ] {
-            let file = file(text);
-            let error = read(file.path()).unwrap_err().to_string();
-            let place = format!(
-                "{}: {}: ",
-                file.path().display(),
-                text.split(' ').next().unwrap()
+            let errors = errors(&format!("\n{text}"));
+            let place = format!(":2: {}: ", text.split(' ').next().unwrap());
+            assert!(
+                errors.len() == 1 && errors[0].starts_with(&place),
+                "{errors:?}"
             );
-            assert!(error.starts_with(&place), "{error}");
         }
+    }
+
+    #[test]
+    fn every_error_of_a_file_is_reported() {
+        let errors = errors("jobs = 0\nacl = 1\nroots = \"/a\"\n[subst]\njobs = 3\n");
+        let starts = [
+            ":2: acl: ",
+            ":1: jobs: ",
+            ":3: unknown setting `roots`",
+            ":4: unknown",
+        ];
+        assert_eq!(errors.len(), starts.len(), "{errors:?}");
+        for (error, start) in errors.iter().zip(starts) {
+            assert!(error.starts_with(start), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_not_toml_is_an_error_without_passwords() {
+        let errors = errors("substitute-urls = \"http://me:Sesame@a\" x");
+        assert!(
+            errors.len() == 1 && errors[0].contains("line 1") && !errors[0].contains("Sesame"),
+            "{errors:?}"
+        );
     }
 }

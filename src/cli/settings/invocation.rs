@@ -19,7 +19,7 @@ pub(super) fn of(
     store_dir: &StoreDir,
 ) -> Invocation {
     let urls = chosen.substitute_urls.as_ref();
-    let urls = urls.filter(|urls| !matches!(urls.origin, Origin::File(..)));
+    let urls = urls.filter(|urls| !matches!(urls.origin, Origin::File { .. }));
     let urls = urls.and_then(|urls| parse_servers(&urls.value.0).ok());
     let without_credentials = urls.map(|urls| {
         let words: Vec<&str> = urls.iter().map(|url| url.as_str()).collect();

@@ -13,20 +13,23 @@ use crate::format::store_path::Dialect;
 use crate::http::{self, CertificatePath};
 
 use super::error::SettingsError;
+use super::findings::SettingsFindings;
 use super::origin::{Origin, Setting};
 use super::rate::{ByteRate, DayHours};
 use super::table::SettingsLayer;
 use super::value::Timeout;
 
-/// The options for connections, from `chosen` and the environment.
+/// The options for connections, from `chosen` and the environment. What is invalid is an error among
+/// the findings.
 pub(super) fn options(
     chosen: &SettingsLayer,
     environment: &Environment,
     nix_conf: &NixConf,
     dialect: Dialect,
-) -> Result<http::Options, SettingsError> {
+    findings: &mut SettingsFindings,
+) -> http::Options {
     let mut options = http::Options {
-        proxies: proxies(environment)?,
+        proxies: proxies(environment, findings),
         certificate_paths: certificate_paths(environment, nix_conf, dialect),
         ..http::Options::default()
     };
@@ -45,13 +48,13 @@ pub(super) fn options(
     if let Some(setting) = &chosen.minimum_rate {
         options.minimum_rate.bytes_per_second = (setting.value.0 as u64) << 10;
     }
-    options.rate_limit = rate_limit(chosen)?;
+    options.rate_limit = findings.value(rate_limit(chosen)).flatten();
     if let Some(setting) = &chosen.connections {
         options.mass_query_connections = setting.value.0;
     }
 
-    options.server_timeouts = server_timeouts(chosen, &options)?;
-    Ok(options)
+    options.server_timeouts = server_timeouts(chosen, &options);
+    options
 }
 
 /// The certificates to use instead of the system's: those that variables name, else those of nix.conf.
@@ -129,19 +132,10 @@ fn limit_hours(setting: &Setting<DayHours>) -> Result<http::LimitHours, Settings
 fn server_timeouts(
     chosen: &SettingsLayer,
     options: &http::Options,
-) -> Result<Vec<(ServerUrl, http::Timeouts)>, SettingsError> {
-    let Some(Setting {
-        value: tables,
-        origin,
-    }) = &chosen.server
-    else {
-        return Ok(Vec::new());
-    };
-
+) -> Vec<(ServerUrl, http::Timeouts)> {
+    let tables = chosen.server.iter().flat_map(|setting| &setting.value);
     let mut timeouts = Vec::new();
     for table in tables {
-        let url = ServerUrl::parse(&table.url);
-        let url = url.map_err(|error| SettingsError::value(origin, error))?;
         let connect = table
             .connect_timeout
             .filter(|_| !is_option(&chosen.connect_timeout));
@@ -149,14 +143,14 @@ fn server_timeouts(
             .stall_timeout
             .filter(|_| !is_option(&chosen.stall_timeout));
         timeouts.push((
-            url,
+            table.url.0.clone(),
             http::Timeouts {
                 connect: or_general(connect, options.connect_timeout),
                 stall: or_general(stall, options.stall_timeout),
             },
         ));
     }
-    Ok(timeouts)
+    timeouts
 }
 
 fn or_general(own: Option<Timeout>, general: Duration) -> Duration {
@@ -169,18 +163,21 @@ fn is_option(setting: &Option<Setting<Timeout>>) -> bool {
     matches!(origin, Some(Origin::Option(_)))
 }
 
-fn proxies(environment: &Environment) -> Result<http::Proxies, SettingsError> {
-    let http = proxy(environment, &["http_proxy"])?;
-    let https = proxy(environment, &["https_proxy", "HTTPS_PROXY"])?;
-    let fallback = proxy(environment, &["all_proxy", "ALL_PROXY"])?;
+fn proxies(environment: &Environment, findings: &mut SettingsFindings) -> http::Proxies {
+    let [http, https, fallback] = [
+        &["http_proxy"][..],
+        &["https_proxy", "HTTPS_PROXY"],
+        &["all_proxy", "ALL_PROXY"],
+    ]
+    .map(|names| findings.value(proxy(environment, names)).flatten());
     let no_proxy = environment
         .first_text(&["no_proxy", "NO_PROXY"])
         .map_or("", |(_, text)| text);
-    Ok(http::Proxies {
+    http::Proxies {
         http: http.or_else(|| fallback.clone()),
         https: https.or(fallback),
         no_proxy: http::NoProxy::parse(no_proxy),
-    })
+    }
 }
 
 /// The proxy in the first of the variables `names` that is set.

@@ -29,7 +29,7 @@ pub(crate) struct CommonOptions {
     pub(super) offline: bool,
     /// Print data as JSON
     #[arg(long, global = true)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
     /// Show only errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(super) quiet: bool,

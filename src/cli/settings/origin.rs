@@ -12,8 +12,15 @@ pub(crate) enum Origin {
     Environment(&'static str),
     /// An option of guix-daemon or of its client.
     Daemon(&'static str),
-    /// A settings file, and the name in it.
-    File(PathBuf, &'static str),
+    /// A settings file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line of the setting.
+        line: usize,
+        /// The name of the setting.
+        key: &'static str,
+    },
     /// The table of settings, for the setting of this name.
     Default(&'static str),
 }
@@ -23,7 +30,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Option(name) | Self::Environment(name) => f.write_str(name),
             Self::Daemon(name) => write!(f, "guix-daemon: {name}"),
-            Self::File(path, name) => write!(f, "{}: {name}", path.display()),
+            Self::File { path, line, key } => write!(f, "{}:{line}: {key}", path.display()),
             Self::Default(name) => write!(f, "default of {name}"),
         }
     }

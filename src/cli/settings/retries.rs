@@ -4,17 +4,13 @@ use crate::format::server_list::{PerServer, ServerList};
 use crate::format::server_url::ServerUrl;
 use crate::substitute::download::retries::RetryLimits;
 
-use super::error::SettingsError;
 use super::origin::{Origin, Setting};
 use super::table::SettingsLayer;
 use super::value::RetryCount;
 
 /// The limits for each of `servers`: those of the `[[server]]` table with the longest URL that the
 /// server lies below, and what it leaves open from the general settings. Options apply to all.
-pub(super) fn limits(
-    chosen: &SettingsLayer,
-    servers: &ServerList,
-) -> Result<PerServer<RetryLimits>, SettingsError> {
+pub(super) fn limits(chosen: &SettingsLayer, servers: &ServerList) -> PerServer<RetryLimits> {
     let general = RetryLimits {
         retries: chosen.retries.as_ref().map_or(u32::MAX, number),
         time: chosen
@@ -24,17 +20,15 @@ pub(super) fn limits(
     };
 
     let mut own = Vec::new();
-    if let Some(Setting { value, origin }) = &chosen.server {
+    if let Some(Setting { value, .. }) = &chosen.server {
         for table in value {
-            let url = ServerUrl::parse(&table.url);
-            let url = url.map_err(|error| SettingsError::value(origin, error))?;
             let retries = table.retries.filter(|_| !is_option(&chosen.retries));
             let time = table.retry_time.filter(|_| !is_option(&chosen.retry_time));
             let limits = RetryLimits {
                 retries: retries.map_or(general.retries, as_limit),
                 time: time.map_or(general.time, |time| time.0),
             };
-            own.push((url, limits));
+            own.push((&table.url.0, limits));
         }
     }
 
@@ -44,7 +38,7 @@ pub(super) fn limits(
             .max_by_key(|(url, _)| url.base().path().len())
             .map_or(general, |(_, limits)| *limits)
     });
-    Ok(of_server.collect())
+    of_server.collect()
 }
 
 fn number(setting: &Setting<RetryCount>) -> u32 {

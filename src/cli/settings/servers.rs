@@ -5,6 +5,7 @@ use crate::format::store_path::{Dialect, StoreDir};
 use crate::store::Layout;
 
 use super::error::SettingsError;
+use super::findings::SettingsFindings;
 use super::table::SettingsLayer;
 
 /// Guix's official servers.
@@ -14,16 +15,19 @@ const NIX_SERVERS: [&str; 1] = ["https://cache.nixos.org"];
 /// The most discovered servers that are used, as in the stock client.
 const DISCOVERED_MAX: usize = 50;
 
-/// The servers that are named, or else the official ones, in order of preference.
+/// The servers that are named, or else the official ones, in order of preference. An invalid list is an
+/// error among the findings.
 pub(super) fn named(
     chosen: &SettingsLayer,
     layout: &Layout,
-) -> Result<Vec<ServerUrl>, SettingsError> {
-    match &chosen.substitute_urls {
-        None => Ok(official(layout.store_dir())),
-        Some(setting) => parse_servers(&setting.value.0)
-            .map_err(|message| SettingsError::value(&setting.origin, message)),
-    }
+    findings: &mut SettingsFindings,
+) -> Vec<ServerUrl> {
+    let Some(setting) = &chosen.substitute_urls else {
+        return official(layout.store_dir());
+    };
+    let parsed = parse_servers(&setting.value.0);
+    let parsed = parsed.map_err(|message| SettingsError::value(&setting.origin, message));
+    findings.value(parsed).unwrap_or_default()
 }
 
 /// The servers `named`, after those that were discovered if the settings want these.
@@ -38,7 +42,8 @@ pub(super) fn all(
     }
 }
 
-fn official(store_dir: &StoreDir) -> Vec<ServerUrl> {
+/// The official servers for a store.
+pub(super) fn official(store_dir: &StoreDir) -> Vec<ServerUrl> {
     let urls: &[&str] = match store_dir.dialect() {
         Dialect::Guix => &GUIX_SERVERS,
         Dialect::Nix => &NIX_SERVERS,

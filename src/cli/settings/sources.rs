@@ -8,35 +8,50 @@ use crate::daemon::options::DaemonOptions;
 use crate::format::server_url::ServerUrl;
 
 use super::error::SettingsError;
+use super::findings::SettingsFindings;
 use super::options::{CommonOptions, SettingOptions};
 use super::origin::{Origin, Setting};
 use super::table::{SETTINGS, SettingsLayer, from_text};
 use super::value::{ProgressMode, WordList};
 
 /// The settings of the command line.
-pub(super) fn of_options(options: &SettingOptions) -> Result<SettingsLayer, SettingsError> {
-    SettingsLayer::from_texts(&|row| Some((options.text(row)?, Origin::Option(row.option?))))
+pub(super) fn of_options(
+    options: &SettingOptions,
+    findings: &mut SettingsFindings,
+) -> SettingsLayer {
+    SettingsLayer::from_texts(
+        &|row| Some((options.text(row)?, Origin::Option(row.option?))),
+        findings,
+    )
 }
 
 /// The value of the option for progress; `None` without a valid one.
 pub(crate) fn progress_option(options: &CommonOptions) -> Option<ProgressMode> {
-    let setting = of_options(&options.settings).ok()?.progress;
+    // Errors are found again when all settings are loaded.
+    let setting = of_options(&options.settings, &mut SettingsFindings::default()).progress;
     setting.map(|setting| setting.value)
 }
 
 /// The settings of the environment.
-pub(super) fn of_environment(environment: &Environment) -> Result<SettingsLayer, SettingsError> {
-    SettingsLayer::from_texts(&|row| {
-        [row.variable, row.other_variable]
-            .into_iter()
-            .flatten()
-            .find_map(|name| Some((environment.os(name)?.as_os_str(), Origin::Environment(name))))
-    })
+pub(super) fn of_environment(
+    environment: &Environment,
+    findings: &mut SettingsFindings,
+) -> SettingsLayer {
+    SettingsLayer::from_texts(
+        &|row| {
+            let mut names = [row.variable, row.other_variable].into_iter().flatten();
+            names.find_map(|name| Some((&**environment.os(name)?, Origin::Environment(name))))
+        },
+        findings,
+    )
 }
 
 /// The defaults of the table.
-pub(super) fn of_defaults() -> Result<SettingsLayer, SettingsError> {
-    SettingsLayer::from_texts(&|row| Some((OsStr::new(row.default?), Origin::Default(row.key))))
+pub(super) fn of_defaults(findings: &mut SettingsFindings) -> SettingsLayer {
+    SettingsLayer::from_texts(
+        &|row| Some((OsStr::new(row.default?), Origin::Default(row.key))),
+        findings,
+    )
 }
 
 /// The settings that guix-daemon passes to its helper. Servers with an invalid URL are left out, so that the others
@@ -60,8 +75,9 @@ pub(super) fn of_daemon(options: &DaemonOptions) -> SettingsLayer {
     }
 }
 
-/// Drops what would lead guix-daemon's helper to another store than the daemon's.
-pub(super) fn leave_store_to_daemon(layer: &mut SettingsLayer, warnings: &mut Vec<String>) {
+/// Drops what would lead guix-daemon's helper to another store than the daemon's, and returns where it
+/// was set.
+pub(super) fn leave_store_to_daemon(layer: &mut SettingsLayer) -> impl Iterator<Item = Origin> {
     let own_store_dir = layer
         .store_dir
         .take_if(|setting| setting.origin != Origin::Environment(env::NIX_STORE_DIR));
@@ -70,12 +86,7 @@ pub(super) fn leave_store_to_daemon(layer: &mut SettingsLayer, warnings: &mut Ve
         root.map(|setting| setting.origin),
         own_store_dir.map(|setting| setting.origin),
     ];
-
-    for origin in origins.into_iter().flatten() {
-        warnings.push(format!(
-            "{origin} is ignored: as the helper of guix-daemon, subst serves the daemon's store"
-        ));
-    }
+    origins.into_iter().flatten()
 }
 
 /// The store directory as Guix's own programs take it.
@@ -113,7 +124,9 @@ mod tests {
 
     #[test]
     fn every_default_is_valid() {
-        let defaults = of_defaults().unwrap();
+        let mut findings = SettingsFindings::default();
+        let defaults = of_defaults(&mut findings);
+        assert!(findings.errors.is_empty(), "{findings:?}");
         assert_eq!(defaults.jobs.unwrap().value.0, 6);
         assert!(defaults.root.is_none());
     }

@@ -64,6 +64,11 @@ pub(super) fn layout(
     ))
 }
 
+/// The system's store, whatever settings say.
+pub(super) fn usual_layout(environment: &Environment) -> (StoreKind, Layout) {
+    layout(&SettingsLayer::default(), environment).expect("nothing is set that can be invalid")
+}
+
 /// Where the lookup cache may be, best first: beside the store's state when we may write
 /// there, else in the user's cache directory.
 pub(super) fn cache_dirs(

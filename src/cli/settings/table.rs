@@ -5,16 +5,20 @@
 //! The type checks the value. What depends on several settings is checked where they are put together.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::SettingsError;
+use super::file_table::FileTable;
+use super::findings::SettingsFindings;
 use super::origin::{Origin, Setting};
 use super::rate::{ByteRate, DayHours};
+use super::server_table::ServerTable;
+use super::shown::ShownSetting;
 use super::spec::SettingSpec;
 use super::value::{
-    ByteSize, Count, OptionForm, ProgressMode, RetryCount, SandboxMode, ServerTable, SettingValue,
-    Timeout, WordList,
+    ByteSize, Count, OptionForm, ProgressMode, RetryCount, SandboxMode, SettingValue, Timeout,
+    WordList,
 };
 use crate::store::SyncMode;
 
@@ -33,19 +37,29 @@ macro_rules! settings {
                 Self { $($name: self.$name.or(below.$name),)* }
             }
 
-            /// The settings of a source that has a text for some rows of the table.
+            /// The settings of a source that has a text for some rows of the table. One that is
+            /// invalid is left out, and an error among the findings.
             pub(super) fn from_texts<'a>(
                 text_of: &dyn Fn(&'static SettingSpec) -> Option<(&'a OsStr, Origin)>,
-            ) -> Result<Self, SettingsError> {
-                Ok(Self { $($name: from_text(text_of(&rows::$name))?,)* })
+                findings: &mut SettingsFindings,
+            ) -> Self {
+                Self { $($name: findings.value(from_text(text_of(&rows::$name))).flatten(),)* }
             }
 
-            /// The settings that the file `path` has.
-            pub(super) fn from_file(
-                mut table: toml::Table,
-                path: &Path,
-            ) -> Result<Self, SettingsError> {
-                Ok(Self { $($name: from_toml(&mut table, path, rows::$name.key)?,)* })
+            /// The settings of a file. One that is invalid or unknown is left out, and an error
+            /// among the findings.
+            pub(super) fn from_file(mut file: FileTable, findings: &mut SettingsFindings) -> Self {
+                let layer = Self {
+                    $($name: findings.value(from_toml(&mut file, rows::$name.key)).flatten(),)*
+                };
+                let unknown = file.unknown_settings(&[$(rows::$name.key,)*]);
+                unknown.into_iter().for_each(|error| findings.add_error(error));
+                layer
+            }
+
+            /// Each row of the table with the value and the origin that this layer has for it.
+            pub(super) fn shown(&self) -> Vec<(&'static SettingSpec, Option<ShownSetting>)> {
+                vec![$((&rows::$name, self.$name.as_ref().map(ShownSetting::of)),)*]
             }
         }
 
@@ -287,14 +301,11 @@ pub(super) fn from_text<T: SettingValue>(
 }
 
 fn from_toml<T: SettingValue>(
-    table: &mut toml::Table,
-    path: &Path,
+    file: &mut FileTable,
     key: &'static str,
 ) -> Result<Option<Setting<T>>, SettingsError> {
-    let setting = table.remove(key).map(|value| {
-        let origin = Origin::File(path.to_owned(), key);
-        checked(T::from_toml(value), origin)
-    });
+    let taken = file.take(key);
+    let setting = taken.map(|(value, origin)| checked(T::from_toml(value), origin));
     setting.transpose()
 }
 
@@ -308,6 +319,7 @@ fn checked<T>(value: Result<T, String>, origin: Origin) -> Result<Setting<T>, Se
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
+    use std::path::Path;
 
     use super::*;
 

@@ -355,45 +355,6 @@ impl SettingValue for SyncMode {
 /// Retries in a row without progress.
 pub(super) type RetryCount = Count<0, 1_000_000>;
 
-/// How long a server is retried without progress, in a `[[server]]` table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "toml::Value")]
-pub(super) struct RetryTime(pub(super) Duration);
-
-impl TryFrom<toml::Value> for RetryTime {
-    type Error = String;
-
-    fn try_from(value: toml::Value) -> Result<Self, String> {
-        Duration::from_toml(value).map(Self)
-    }
-}
-
-/// Timeouts and credentials of one server: a `[[server]]` table.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct ServerTable {
-    pub(super) url: String,
-    pub(super) connect_timeout: Option<Timeout>,
-    pub(super) stall_timeout: Option<Timeout>,
-    pub(super) retries: Option<RetryCount>,
-    pub(super) retry_time: Option<RetryTime>,
-    pub(super) token_file: Option<PathBuf>,
-    pub(super) header_file: Option<PathBuf>,
-    pub(super) client_cert_file: Option<PathBuf>,
-    pub(super) client_key_file: Option<PathBuf>,
-}
-
-impl SettingValue for Vec<ServerTable> {
-    fn from_text(text: &str) -> Result<Self, String> {
-        Err(invalid(text, "a list of tables"))
-    }
-
-    fn from_toml(value: toml::Value) -> Result<Self, String> {
-        let tables = value.try_into();
-        tables.map_err(|error: toml::de::Error| without_credentials(error.message()).into_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

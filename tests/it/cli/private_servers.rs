@@ -324,7 +324,7 @@ fn files_of_secrets_that_cannot_be_used_are_errors_that_do_not_quote_them() {
         let config = format!("[[server]]\nurl = \"http://127.0.0.1:1\"\n{setting}\n");
         sandbox.write_safely("config.toml", &config);
         let ended = run(sandbox.bare(&["servers"])).exits(2);
-        let place = format!("{}: server: ", sandbox.path("config.toml").display());
+        let place = format!("{}:1: server: ", sandbox.path("config.toml").display());
         let ended = ended.says(&place).says(reason);
         Written(format!("{}{}", ended.stdout, ended.stderr)).assert_secret(setting);
     }

@@ -1,0 +1,80 @@
+//! The text of a settings file: its settings, and the line that each one is on.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+
+use crate::cli::suggestion;
+use crate::format::credentials::without_credentials;
+
+use super::error::SettingsError;
+use super::origin::Origin;
+
+/// The settings in a file that were not taken yet.
+pub(super) struct FileTable {
+    path: PathBuf,
+    settings: BTreeMap<String, FileSetting>,
+}
+
+struct FileSetting {
+    line: usize,
+    value: toml::Value,
+}
+
+impl FileTable {
+    /// The settings in `text`, which is the content of the file `path`.
+    ///
+    /// # Errors
+    /// It is not TOML.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, SettingsError> {
+        let parsed: Result<BTreeMap<Spanned<String>, toml::Value>, _> = toml::from_str(text);
+        let parsed = parsed.map_err(|error: toml::de::Error| SettingsError::Syntax {
+            path: path.to_owned(),
+            // The parser quotes the line, which may have the password of a server in it.
+            message: without_credentials(&error.to_string()).into_owned(),
+        })?;
+
+        let settings = parsed.into_iter().map(|(key, value)| {
+            let line = line_at(text, key.span().start);
+            (key.into_inner(), FileSetting { line, value })
+        });
+        Ok(Self {
+            path: path.to_owned(),
+            settings: settings.collect(),
+        })
+    }
+
+    /// The setting `key` and its place, if the file has it.
+    pub(super) fn take(&mut self, key: &'static str) -> Option<(toml::Value, Origin)> {
+        let FileSetting { line, value } = self.settings.remove(key)?;
+        let path = self.path.clone();
+        Some((value, Origin::File { path, line, key }))
+    }
+
+    /// An error for each setting that was not taken: a misspelled setting that is ignored is worse than
+    /// none. `known` are the names of all settings.
+    pub(super) fn unknown_settings(self, known: &[&'static str]) -> Vec<SettingsError> {
+        let path = self.path;
+        let unknown = self.settings.into_iter();
+        unknown
+            .map(
+                |(name, FileSetting { line, .. })| SettingsError::UnknownSetting {
+                    path: path.clone(),
+                    line,
+                    advice: suggestion::closest(&name, "", known.iter().copied()).map_or_else(
+                        || format!("the settings are {}", known.join(", ")),
+                        |intended| format!("did you mean `{intended}`?"),
+                    ),
+                    name: without_credentials(&name).into_owned(),
+                },
+            )
+            .collect()
+    }
+}
+
+/// The number of the line that the byte at `offset` is on.
+fn line_at(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().iter().take(offset);
+    1 + before.filter(|byte| **byte == b'\n').count()
+}
