@@ -1,9 +1,10 @@
-//! The name `guix`: `substitute` is ours, everything else is the real guix's.
+//! The name `guix`: `substitute` is ours, everything else is the real guix's. The same for the
+//! script that guix-daemon starts, which also works without this program.
 
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use crate::support::Sandbox;
+use crate::support::{Sandbox, repository};
 
 /// A sandbox with the program under the name guix, and a `guix` that prints how it was started.
 fn sandbox() -> Sandbox {
@@ -145,4 +146,56 @@ fn the_substitute_command_is_served_by_subst() {
         "{}",
         String::from_utf8_lossy(&run.stderr)
     );
+}
+
+/// The script that guix-daemon starts, installed below `prefix` in the sandbox, with `arguments`
+/// and replies on descriptor 4.
+fn installed_script(sandbox: &Sandbox, arguments: &[&str]) -> std::process::Output {
+    let script = repository().join("packaging/guix-daemon/guix");
+    let install = "mkdir -p prefix/lib/subst && cp \"$1\" prefix/lib/subst/guix && shift &&
+        exec 4>&1 && exec \"$PWD/prefix/lib/subst/guix\" \"$@\"";
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", install, "sh"])
+        .arg(script)
+        .args(arguments)
+        .current_dir(sandbox.path(""))
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("MARK", "kept")
+        .env("SUBST_REAL_GUIX", sandbox.path("real/guix"))
+        .env("SUBST_CONFIG", sandbox.path("config.toml"))
+        .env("GUIX_STATE_DIRECTORY", sandbox.path("state"))
+        .stdin(std::process::Stdio::null());
+    command.output().unwrap()
+}
+
+#[test]
+fn the_installed_script_starts_subst_for_substitutes_only() {
+    let sandbox = sandbox();
+    std::fs::create_dir_all(sandbox.path("prefix/bin")).unwrap();
+    symlink(
+        env!("CARGO_BIN_EXE_subst"),
+        sandbox.path("prefix/bin/subst"),
+    )
+    .unwrap();
+
+    let served = installed_script(&sandbox, &["substitute", "--query"]);
+    let messages = String::from_utf8(served.stderr).unwrap();
+    assert_eq!(served.status.code(), Some(0), "{messages}");
+    assert_eq!(String::from_utf8(served.stdout).unwrap(), "");
+
+    let passed = installed_script(&sandbox, &["gc", "--list-busy", "a b", ""]);
+    assert_eq!(passed.status.code(), Some(42));
+    let output = String::from_utf8(passed.stdout).unwrap();
+    assert_eq!(output, "<gc><--list-busy><a b><> kept");
+}
+
+#[test]
+fn the_installed_script_starts_the_real_guix_after_subst_was_removed() {
+    let sandbox = sandbox();
+    let run = installed_script(&sandbox, &["substitute", "--query"]);
+    assert_eq!(run.status.code(), Some(42));
+    let output = String::from_utf8(run.stdout).unwrap();
+    assert_eq!(output, "<substitute><--query> kept");
 }
