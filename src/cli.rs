@@ -30,6 +30,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Runs the program with these arguments (the first one is its name), and returns its exit code.
+///
+/// It reads the environment and settings files, prints to standard output and standard error, and
+/// handles signals, as the program does. Call it once in a process: before it connects to a server, it
+/// confines the process to the files that the command needs.
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     run::run_command(arguments).into()

@@ -51,6 +51,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Programs that do this and more are in the directory `examples`: `verify_narinfo`, `read_nar`, and
+//! `look_up_and_fetch`, which runs a whole fetch.
+//!
 //! The crate has six layers. A module may use its own layer's directory and the layers above it in
 //! the list below; `tests/it/layers.rs` checks this, and `docs/development/architecture.md` describes it.
 
