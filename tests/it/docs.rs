@@ -1,7 +1,12 @@
 //! The documents say what the program does: settings, variables, exit codes, and commands
 //! that work when they are typed as they stand.
 
-use std::path::Path;
+mod blocks;
+mod commands;
+mod examples;
+mod links;
+mod settings;
+
 use std::process::Command;
 
 use crate::support::sandbox::run;
@@ -127,32 +132,4 @@ fn the_first_command_of_the_readme_does_the_main_job() {
         .env("SUBST_CONFIG", sandbox.path("config.toml"));
     run(shell).exits(0).prints(&format!("{}\n", item("sample")));
     assert!(sandbox.root().join(&item("sample")[1..]).is_dir());
-}
-
-#[test]
-fn links_in_documents_have_targets() {
-    let mut links = 0;
-    for document in files_below(&repository().join("docs"), ".md")
-        .into_iter()
-        .chain(
-            ["README.md", "fixtures/README.md", "tests/peers/README.md"]
-                .map(|name| repository().join(name)),
-        )
-    {
-        let text = std::fs::read_to_string(&document).unwrap();
-        for link in text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next())
-        {
-            if link.contains("://") {
-                continue;
-            }
-            let path = link.split('#').next().unwrap_or_default();
-            let target = document.parent().unwrap_or(Path::new(".")).join(path);
-            assert!(target.exists(), "{}: {link}", document.display());
-            links += 1;
-        }
-    }
-    assert!(links > 3, "no links were found");
 }
