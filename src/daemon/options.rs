@@ -26,7 +26,7 @@ pub(crate) enum ProgressStyle {
     /// In text for a terminal.
     Text {
         /// The width to use.
-        columns: usize,
+        columns: u16,
     },
 }
 
@@ -70,15 +70,15 @@ fn number(text: &str) -> Option<i64> {
 }
 
 /// The terminal width without its last column, within sensible limits.
-fn usable_columns(columns: i64) -> usize {
-    usize::try_from(columns.saturating_sub(1))
-        .unwrap_or(0)
+fn usable_columns(columns: i64) -> u16 {
+    u16::try_from(columns.saturating_sub(1).max(0))
+        .unwrap_or(MAX_COLUMNS)
         .clamp(MIN_COLUMNS, MAX_COLUMNS)
 }
 
-const DEFAULT_COLUMNS: usize = 80;
-const MIN_COLUMNS: usize = 20;
-const MAX_COLUMNS: usize = 1000;
+const DEFAULT_COLUMNS: u16 = 80;
+const MIN_COLUMNS: u16 = 20;
+const MAX_COLUMNS: u16 = 1000;
 
 #[cfg(test)]
 mod tests {

@@ -180,10 +180,10 @@ impl ClientProgress {
         }
     }
 
-    fn show_text(&self, download: &ReportedDownload, received: u64, columns: usize) {
+    fn show_text(&self, download: &ReportedDownload, received: u64, columns: u16) {
         let name = printable(wording::short_name(&download.url)).into_owned();
         let elapsed = download.started.elapsed();
-        let line = wording::download(&name, download.size, received, elapsed, columns);
+        let line = wording::download(&name, download.size, received, elapsed, columns.into());
         if let Some(line) = line {
             self.log.open_line(&line);
         }
