@@ -85,6 +85,74 @@ fn every_common_option_is_documented() {
     assert_documented("docs/configuration.md", &names);
 }
 
+/// Of each command and subcommand: its name and its options, unless they are those of the page of
+/// settings.
+#[test]
+fn every_command_is_documented() {
+    let sandbox = Sandbox::new();
+    let page = text("docs/reference/commands.md");
+    let settings = text("docs/configuration.md");
+    let mut open = vec![vec![]];
+    let mut count = 0;
+    while let Some(command) = open.pop() {
+        let mut arguments: Vec<&str> = command.iter().map(String::as_str).collect();
+        arguments.push("--help");
+        let help = run(sandbox.bare(&arguments)).exits(0).stdout;
+        open.extend(subcommands(&help).map(|name| [&command[..], &[name]].concat()));
+
+        let name = format!("`subst {}", command.join(" "));
+        assert!(page.contains(name.trim_end()), "{name}`");
+        for option in options(&help) {
+            let is_documented = page.contains(&option) || settings.contains(&option);
+            assert!(is_documented, "{name}`: {option}");
+            count += 1;
+        }
+    }
+    assert!(count > 20, "only {count} options were found");
+}
+
+/// The names below "Commands:" of a help.
+fn subcommands(help: &str) -> impl Iterator<Item = String> {
+    let list = help.split_once("Commands:\n").map_or("", |(_, list)| list);
+    list.lines()
+        .take_while(|line| line.starts_with("  "))
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|name| !name.is_empty() && *name != "help")
+        .map(str::to_owned)
+}
+
+/// The long options of a help.
+fn options(help: &str) -> impl Iterator<Item = String> {
+    help.lines()
+        .filter_map(|line| {
+            let line = line.trim_start();
+            let line = line.split_once(", ").map_or(line, |(_, long)| long);
+            line.strip_prefix("--")
+        })
+        .filter_map(|rest| rest.split([' ', '=', '.']).next())
+        .filter(|name| !["help", "version"].contains(name))
+        .map(|name| format!("`--{name}"))
+}
+
+/// The events of `--progress json`.
+#[test]
+fn every_event_is_documented() {
+    let names: Vec<String> = files_below(&repository().join("src/cli"), ".rs")
+        .iter()
+        .flat_map(|file| {
+            let code = std::fs::read_to_string(file).unwrap();
+            let names = code
+                .split("\"event\": \"")
+                .skip(1)
+                .chain(code.split("[\"event\"] = \"").skip(1))
+                .filter_map(|rest| rest.split('"').next())
+                .map(str::to_owned);
+            names.collect::<Vec<_>>()
+        })
+        .collect();
+    assert_documented("docs/reference/output.md", &names);
+}
+
 #[test]
 fn every_exit_code_is_in_the_readme() {
     let code = text("src/cli/exit.rs");
@@ -93,6 +161,7 @@ fn every_exit_code_is_in_the_readme() {
         .filter_map(|line| line.trim().strip_suffix(',')?.split_once(" = "));
     let codes: Vec<_> = codes.map(|(_, code)| code.to_owned()).collect();
     assert_documented("README.md", &codes);
+    assert_documented("docs/reference/output.md", &codes);
 }
 
 /// The commands of a document's first block of them that is marked so.
