@@ -9,8 +9,10 @@
 #
 # A request reaches the server a whole round trip after it was sent, and the first one of a connection another round trip later
 # (the handshake); responses are not delayed besides. So a client waits as long as on a real line, with little to store here.
-# Bytes are moved with splice(2), so that the proxy takes little of the processor. On SIGTERM it writes to FILE a line of JSON: bytes sent
-# to clients, connections, and the processor time that it took itself.
+# Bytes are moved with splice(2), so that the proxy takes little of the processor. A line does not become slower because the machine at its
+# end is busy: what the proxy could not send in time, since it had to wait for a core, it sends later (up to BUSY_SECONDS worth of
+# bytes, only while responses wait), and it runs before all other processes where it may. On SIGTERM it writes to FILE a line of JSON:
+# bytes sent to clients, connections, and the processor time that it took itself.
 import argparse
 import collections
 import fcntl
@@ -24,20 +26,24 @@ import socket
 import time
 
 QUANTUM = 1 << 14        # the least that is moved at once
-PIPE = 1 << 18
+PIPE = 1 << 20
+IDLE_SECONDS = 0.002     # how much of the rate can be saved up when there is nothing to send,
+BUSY_SECONDS = 0.1       # and when there is
+PAUSE = 0.001            # between two rounds of sending, when the allowance is used up
 F_SETPIPE_SZ = 1031
 NOW = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
 
 
 class Allowance:
-    """Bytes that may be sent: grows with time, up to a few milliseconds' worth."""
+    """Bytes that may be sent: grows with time, up to a limit."""
 
     def __init__(self, rate):
-        self.rate, self.most = rate, max(rate * 0.005, 2 * QUANTUM)
-        self.bytes, self.at = 0.0, time.monotonic()
+        self.rate, self.bytes, self.at = rate, 0.0, time.monotonic()
 
-    def grow(self, now):
-        self.bytes = min(self.most, self.bytes + (now - self.at) * self.rate)
+    def grow(self, now, is_busy):
+        """is_busy: whether something was waiting to be sent since the last time."""
+        most = max(self.rate * (BUSY_SECONDS if is_busy else IDLE_SECONDS), 2 * QUANTUM)
+        self.bytes = min(most, self.bytes + (now - self.at) * self.rate)
         self.at = now
 
 
@@ -126,9 +132,21 @@ class Proxy:
 
     def has_something(self, connection):
         if not connection.has_input:
-            connection.has_input = True
             self.epoll.modify(connection.server, 0)
-            self.sending.append(connection)
+            self.begin_sending(connection)
+
+    def begin_sending(self, connection):
+        is_busy = connection.allowance is self.shared and bool(self.sending)
+        connection.allowance.grow(time.monotonic(), is_busy)
+        connection.has_input = True
+        self.sending.append(connection)
+
+    def send_all(self):
+        """Sends what is allowed now."""
+        before = None
+        while self.sending and self.sent != before:
+            before = self.sent
+            self.send_some(time.monotonic())
 
     def send_some(self, now):
         """Each connection that can send gets an equal share of the allowance, in turn."""
@@ -137,7 +155,7 @@ class Proxy:
             if connection.is_closed:
                 continue
             allowance = connection.allowance
-            allowance.grow(now)
+            allowance.grow(now, is_busy=True)
             others = len(self.sending) + 1 if self.shared else 1
             share = int(max(QUANTUM, allowance.bytes / others))
             if allowance.bytes < QUANTUM:
@@ -172,13 +190,13 @@ class Proxy:
 
     def timeout(self, now):
         due = self.requests[0][0] - now if self.requests else 0.2
-        return max(0, min(due, 0.002 if self.sending else 0.2))
+        return max(0, min(due, PAUSE if self.sending else 0.2))
 
     def run(self):
         while not self.stopped:
             now = time.monotonic()
             self.deliver_requests(now)
-            self.send_some(now)
+            self.send_all()
             for fd, events in self.epoll.poll(self.timeout(time.monotonic()), 256):
                 if fd == self.listener.fileno():
                     self.accept()
@@ -191,8 +209,7 @@ class Proxy:
                 elif events & select.EPOLLOUT and connection.is_full:
                     connection.is_full = False
                     self.watch_client(connection)
-                    connection.has_input = True
-                    self.sending.append(connection)
+                    self.begin_sending(connection)
                 elif events & select.EPOLLIN:
                     self.request_came(connection, time.monotonic())
                 elif events & (select.EPOLLHUP | select.EPOLLERR):
@@ -201,6 +218,14 @@ class Proxy:
     def totals(self):
         used = resource.getrusage(resource.RUSAGE_SELF)
         return {"bytes": self.sent, "connections": self.count, "processor": round(used.ru_utime + used.ru_stime, 3)}
+
+
+def run_first():
+    """Goes before all other processes, as far as it is allowed to."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        pass
 
 
 def main():
@@ -217,6 +242,7 @@ def main():
     def stop(*_):
         proxy.stopped = True
     signal.signal(signal.SIGTERM, stop)
+    run_first()
     proxy.run()
     if options.totals:
         with open(options.totals, "w", encoding="utf-8") as out:
