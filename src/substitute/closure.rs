@@ -4,6 +4,7 @@
 //! them, references first, as many at a time as are ready. An item that has not been
 //! registered when something goes wrong is removed; what is registered stays, and is complete.
 
+mod ahead;
 mod coordinator;
 mod downloads;
 mod failure;
@@ -19,6 +20,7 @@ mod sorting;
 mod store_view;
 mod worker;
 
+pub(crate) use ahead::ItemsAhead;
 pub(crate) use downloads::{ClosureDownloads, ItemToDownload, plan_downloads};
 pub(crate) use fetch::{ClosureFetch, FetchOutcome, OnFailure, TICK};
 pub(crate) use plan::{FetchPlan, PlannedItem, References};

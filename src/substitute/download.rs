@@ -12,6 +12,7 @@ mod input;
 pub(crate) mod plan;
 pub(crate) mod prefetch;
 pub(crate) mod rates;
+pub(crate) mod read_ahead;
 mod resume;
 pub(crate) mod retries;
 mod segment_fetch;

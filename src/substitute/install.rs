@@ -8,6 +8,7 @@ mod in_flight;
 mod installer;
 pub(crate) mod item;
 mod kept;
+mod read_ahead;
 mod retry;
 mod space;
 

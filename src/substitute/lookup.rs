@@ -17,7 +17,8 @@ mod verification;
 mod waiting;
 
 pub(crate) use options::{
-    Freshness, LookupOptions, LookupScope, ResolverSetup, SignatureChecks, SkipFilter,
+    Freshness, LookupObserver, LookupOptions, LookupScope, ResolverSetup, SignatureChecks,
+    SkipFilter,
 };
 pub(crate) use resolution::Resolution;
 pub(crate) use resolver::Resolver;

@@ -23,6 +23,7 @@ mod polite;
 mod preparing;
 mod processes;
 mod random_faults;
+mod read_ahead;
 mod space;
 mod stale;
 mod sync;

@@ -69,7 +69,7 @@ pub(crate) struct Settings {
     pub(crate) connections: usize,
     /// Nars that are downloaded from one server at the same time.
     pub(crate) nars_per_server: usize,
-    /// Nars that the daemon's helper fetches ahead.
+    /// Nars that are fetched ahead.
     pub(crate) read_ahead: usize,
     /// How often and how long each server that has answered before is retried without progress.
     pub(crate) retry_limits: PerServer<RetryLimits>,
@@ -214,12 +214,16 @@ pub(super) fn choose(
         .or(sources::of_defaults(findings))
 }
 
-/// As many as connections, if the user limits these; else one for each job.
+/// As many as connections, if the user limits these; else one for each job, and those fetched ahead.
 fn nars_per_server(chosen: &SettingsLayer) -> usize {
-    let jobs = chosen.jobs.as_ref().map(|setting| setting.value.0);
     let connections = chosen.connections.as_ref();
     let set = connections.filter(|setting| !matches!(setting.origin, Origin::Default(_)));
-    set.map(|setting| setting.value.0).or(jobs).unwrap_or(1)
+    if let Some(connections) = set {
+        return connections.value.0;
+    }
+    let jobs = chosen.jobs.as_ref().map_or(1, |setting| setting.value.0);
+    let read_ahead = chosen.read_ahead.as_ref();
+    jobs + read_ahead.map_or(0, |setting| setting.value.0)
 }
 
 /// What nix.conf says of the network; nothing for Guix's store. If it cannot be read, the search for keys fails later, unless

@@ -261,7 +261,7 @@ settings! {
         help: "Use up to N connections to one server",
         details: "They serve lookups, if the server has `WantMassQuery: 1`, and the segments of one \
             large nar on a slow network (1: no segments). If N is set, it also limits how many nars \
-            are downloaded from one server at a time, which is `jobs` otherwise.",
+            are downloaded from one server at a time, which is the sum of `jobs` and `read-ahead` otherwise.",
     }
     server: Vec<ServerTable> {
         key: "server",
@@ -281,7 +281,8 @@ settings! {
         key: "read-ahead",
         variable: Some("SUBST_READ_AHEAD"),
         default: Some("16"),
-        help: "Let the helper of guix-daemon fetch up to this many nars ahead; 0 disables it",
+        help: "Fetch up to this many nars ahead, also in the helper of guix-daemon; 0 disables it",
+        details: "While items are unpacked, nars of the next ones are fetched.",
     }
     partial_max_size: ByteSize {
         key: "partial-max-size",

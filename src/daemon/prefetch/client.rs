@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::format::store_path::StorePath;
 use crate::substitute::download::candidate::DownloadCandidate;
-use crate::substitute::download::prefetch::{NarPrefetcher, PrefetchedNar};
+use crate::substitute::download::prefetch::{EarlyDownload, NarPrefetcher, PrefetchedNar};
 
 use super::socket::{FRAME_MAX_BYTES, PrefetchSocket};
 
@@ -69,10 +69,10 @@ impl NarPrefetcher for PrefetchClient {
         &self,
         item: &StorePath,
         candidates: &[DownloadCandidate],
-    ) -> Option<(usize, Box<dyn PrefetchedNar>)> {
+    ) -> Option<(usize, EarlyDownload)> {
         // No server, or no download of this nar: both mean that it has to be downloaded now.
         let (index, nar) = self.request(item, candidates).ok()??;
-        Some((index, Box::new(nar)))
+        Some((index, EarlyDownload::Relayed(Box::new(nar))))
     }
 }
 

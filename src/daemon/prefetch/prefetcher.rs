@@ -8,16 +8,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 
 use tracing::debug;
 
 use crate::format::compression::Compression;
 use crate::format::store_path::{StorePath, StorePathRef};
+use crate::http::{NarRequest, RateDemand, RetryPolicy};
 use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::choice;
-use crate::substitute::download::prefetch::{self, PrefetchedNar};
+use crate::substitute::download::prefetch::{PrefetchedNar, StartedDownload};
 use crate::substitute::download::rates::MeasuredRates;
+use crate::substitute::download::retries::IMPATIENT_WINDOW;
 use crate::substitute::item_lookup::{Authority, ItemLookup};
 use crate::substitute::lookup::SkipFilter;
 use crate::substitute::network::Network;
@@ -63,11 +64,6 @@ struct WaitingNar {
     path: StorePath,
     references: Vec<usize>,
     candidates: Vec<DownloadCandidate>,
-}
-
-struct StartedDownload {
-    candidate: DownloadCandidate,
-    body: JoinHandle<Option<Box<dyn PrefetchedNar>>>,
 }
 
 impl Prefetcher {
@@ -139,11 +135,12 @@ impl Prefetcher {
 
             started
         };
-        // It may still be waiting for the server, as a new request would have to.
         debug!(item = %item, is_prefetched = started.is_some(), "substitution begins");
-        let StartedDownload { candidate, body } = started?;
-
-        Some((candidate, body.join().ok()??))
+        let started = started?;
+        let candidate = started.candidate.clone();
+        // A failure is not reported here: the substitution requests the nar again and reports it.
+        let body = started.wait()?.ok()?;
+        Some((candidate, Box::new(body)))
     }
 
     /// The numbers of `references`; those that are new are looked up in the store.
@@ -196,28 +193,15 @@ impl Prefetcher {
             let Some(candidate) = preferred.or(candidates.first()).cloned() else {
                 continue;
             };
-            if let Some(body) = self.start(&candidate) {
+            if let Some(download) =
+                StartedDownload::start(&self.network, candidate.clone(), request(&candidate))
+            {
                 let number = state.number(path.as_ref());
                 state.states[number] = PrefetchState::Started;
-                debug!(item = %path, url = %candidate.url, "prefetching");
-                state
-                    .started
-                    .insert(path, StartedDownload { candidate, body });
+                debug!(item = %path, url = %download.candidate.url, "prefetching");
+                state.started.insert(path, download);
             }
         }
-    }
-
-    /// Requests a nar on a thread that waits for the response. A failure is not reported here: the
-    /// substitution requests the nar again and reports it.
-    fn start(
-        &self,
-        candidate: &DownloadCandidate,
-    ) -> Option<JoinHandle<Option<Box<dyn PrefetchedNar>>>> {
-        let (network, candidate) = (Arc::clone(&self.network), candidate.clone());
-        let thread = std::thread::Builder::new().name("ahead".to_owned());
-        thread
-            .spawn(move || prefetch::begin(&network, &candidate).ok())
-            .ok()
     }
 
     fn state(&self) -> MutexGuard<'_, PrefetchQueue> {
@@ -252,6 +236,19 @@ impl PrefetchQueue {
             self.states.push(PrefetchState::Referenced);
         }
         number
+    }
+}
+
+/// A request for `candidate`. When it fails, the transfer itself requests the nar again.
+fn request(candidate: &DownloadCandidate) -> NarRequest {
+    NarRequest {
+        compression: Some(candidate.compression),
+        retry_policy: Some(RetryPolicy::once()),
+        rate_demand: Some(RateDemand {
+            bytes_per_second: 0,
+            window: IMPATIENT_WINDOW,
+        }),
+        ..NarRequest::new(candidate.url.clone())
     }
 }
 

@@ -82,6 +82,16 @@ impl NarBody {
         (origin != self.url.origin()).then_some(origin)
     }
 
+    /// Whether the transfer from the network has ended, well or not: what was not read is in memory.
+    #[must_use]
+    pub(crate) fn has_arrived(&self) -> bool {
+        match &self.source {
+            BodySource::Network(chunks) => chunks.transfer.is_finished(),
+            BodySource::Ended => true,
+            BodySource::File(_) | BodySource::Encoded(_) => false,
+        }
+    }
+
     /// Waits for the next bytes; none: the body is complete.
     ///
     /// # Errors

@@ -57,6 +57,8 @@ impl ClosureFetch {
         }
         let incomplete = std::mem::take(&mut plan.incomplete);
         let mut outcome = carry_out(self, planner, plan, valid);
+        // What the plan does not have after all, and what is left after a failure.
+        self.items_ahead.clear();
         for item in incomplete {
             settle(item, &mut outcome, valid);
         }
@@ -225,7 +227,7 @@ impl<'a> Coordinator<'a> {
             fetch,
             replanning,
             states: items.iter().map(|_| PlannedItemState::Waiting).collect(),
-            waiting: work_order(&items),
+            waiting: work_order(&items, |item| fetch.items_ahead.has_started(item)),
             schedule: DownloadSchedule::new(items.iter().map(|item| &**item)),
             items,
             busy: Vec::new(),
@@ -288,11 +290,13 @@ impl<'a> Coordinator<'a> {
         if self.has_stopped || self.fetch.installer.cancel.is_canceled() {
             self.waiting.clear();
             self.busy.clear();
+            self.fetch.items_ahead.clear();
             return;
         }
 
         if !self.waiting.is_empty() {
             self.plan_downloads();
+            self.start_ahead();
         }
         while let Some(place) = self.next_waiting() {
             let index = self.waiting[place];

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::format::store_path::StorePath;
 use crate::store::Store;
 use crate::substitute::clock::Clock;
+use crate::substitute::closure::ahead::ItemsAhead;
 use crate::substitute::closure::plan::PlannedItem;
 use crate::substitute::install::{FailureClass, Installer, ItemError};
 use crate::substitute::lookup::Resolver;
@@ -28,6 +29,8 @@ pub(crate) struct ClosureFetch {
     pub(crate) resolver: Arc<Resolver>,
     /// Unpacks them.
     pub(crate) installer: Arc<Installer>,
+    /// Items whose nars are requested before workers take them.
+    pub(crate) items_ahead: Arc<ItemsAhead>,
     /// Receives progress events.
     pub(crate) progress: Arc<dyn Progress>,
     /// The time.

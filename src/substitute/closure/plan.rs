@@ -107,12 +107,18 @@ pub(super) fn large_size<'a>(items: impl Iterator<Item = &'a PlannedItem>) -> u6
 }
 
 /// The order in which workers get the items: the large ones first, the largest before, because one that is
-/// left for last is unpacked alone, while line and cores are idle. The rest, which is small, in the
-/// order of the plan, references first, so that what is done can be registered soon.
-pub(super) fn work_order(items: &[Arc<PlannedItem>]) -> VecDeque<usize> {
+/// left for last is unpacked alone, while line and cores are idle. Then those whose nars have arrived. The rest,
+/// which is small, in the order of the plan, references first, so that what is done can be registered soon.
+pub(super) fn work_order(
+    items: &[Arc<PlannedItem>],
+    has_started: impl Fn(&StorePath) -> bool,
+) -> VecDeque<usize> {
     let large_size = large_size(items.iter().map(|item| &**item));
     let (mut large, rest): (Vec<usize>, Vec<usize>) =
         (0..items.len()).partition(|&index| items[index].nar_size() > large_size);
     large.sort_by_key(|&index| Reverse(items[index].nar_size()));
-    large.into_iter().chain(rest).collect()
+    let (started, rest): (Vec<usize>, Vec<usize>) = rest
+        .into_iter()
+        .partition(|&index| has_started(&items[index].path));
+    large.into_iter().chain(started).chain(rest).collect()
 }

@@ -12,7 +12,7 @@ use crate::substitute::closure::store_view::{
 };
 use crate::substitute::install::ItemError;
 use crate::substitute::item_lookup::ItemLookup;
-use crate::substitute::lookup::{LookupScope, Resolution, Resolver};
+use crate::substitute::lookup::{LookupObserver, LookupScope, Resolution, Resolver};
 use crate::substitute::network::Network;
 
 /// Everything that a plan needs.
@@ -36,6 +36,28 @@ impl Planner {
         &self,
         paths: &[StorePath],
         references: References,
+    ) -> Result<FetchPlan, StoreError> {
+        self.plan_with(paths, references, None)
+    }
+
+    /// The same; `observer` receives what will probably be part of the plan as soon as it is looked up.
+    ///
+    /// # Errors
+    /// As for [`Planner::plan`].
+    pub(crate) fn plan_and_observe(
+        &self,
+        paths: &[StorePath],
+        references: References,
+        observer: LookupObserver,
+    ) -> Result<FetchPlan, StoreError> {
+        self.plan_with(paths, references, Some(&observer))
+    }
+
+    fn plan_with(
+        &self,
+        paths: &[StorePath],
+        references: References,
+        observer: Option<&LookupObserver>,
     ) -> Result<FetchPlan, StoreError> {
         let repairs = repairs(self, references);
         let known = self.store_view.inspect(paths)?;
@@ -71,7 +93,7 @@ impl Planner {
         }
 
         if !wanted.is_empty() {
-            let outside = plan_builds(self, &mut plan, &wanted)?;
+            let outside = plan_builds(self, &mut plan, &wanted, observer)?;
             missing.extend(outside.missing().iter().cloned());
         }
 
@@ -98,11 +120,12 @@ fn plan_builds(
     planner: &Planner,
     plan: &mut FetchPlan,
     wanted: &[StorePath],
+    observer: Option<&LookupObserver>,
 ) -> Result<Inspection, StoreError> {
     let repairs = repairs(planner, plan.references);
     let mut earlier: HashMap<StorePath, ItemError> = HashMap::new();
     loop {
-        let (resolution, outside) = resolve(planner, wanted.to_vec(), plan.references)?;
+        let (resolution, outside) = resolve(planner, wanted.to_vec(), plan.references, observer)?;
         plan.resolution = resolution;
         let sorted = sort_out(&planner.network, plan, &outside, repairs);
         let rejected = reject_builds(planner, plan, &sorted.failed);
@@ -179,6 +202,7 @@ fn resolve(
     planner: &Planner,
     mut wanted: Vec<StorePath>,
     references: References,
+    observer: Option<&LookupObserver>,
 ) -> Result<(Resolution, Inspection), StoreError> {
     loop {
         let skip_filter = Arc::new(StoreSkipFilter::new(
@@ -189,7 +213,8 @@ fn resolve(
             References::Fetch => LookupScope::Closure(Some(skip_filter.skip())),
             References::MustBeValid => LookupScope::ItemsOnly,
         };
-        let resolution = planner.resolver.resolve(wanted.clone(), walk);
+        let resolver = &planner.resolver;
+        let resolution = resolver.resolve_and_observe(wanted.clone(), walk, observer.cloned());
         skip_filter.into_result()?;
         let paths: Vec<StorePath> = resolution
             .items

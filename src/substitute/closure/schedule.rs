@@ -16,6 +16,8 @@ use crate::sync::lock;
 const REPLANNING_INTERVAL: Duration = Duration::from_millis(100);
 /// and so many times what it takes: planning thousands of items is work, too.
 const REPLANNING_FACTOR: u32 = 50;
+/// How many of the next items are considered for a request ahead of time.
+const ITEMS_AHEAD: usize = 64;
 /// The longest wait of a large item for a measurement.
 const MEASUREMENT_TIME: Duration = Duration::from_millis(300);
 
@@ -58,6 +60,18 @@ impl Coordinator<'_> {
         *lock(&installer.planned_methods) = planned.methods;
         let pause = REPLANNING_INTERVAL.max(started.elapsed() * REPLANNING_FACTOR);
         self.schedule.next_plan_at = Some(Instant::now() + pause);
+    }
+
+    /// Requests the nars of the next items, so that they arrive while workers are busy with others.
+    pub(super) fn start_ahead(&self) {
+        let items_ahead = &self.fetch.items_ahead;
+        for index in self.waiting.iter().take(ITEMS_AHEAD) {
+            if !items_ahead.has_room() {
+                break;
+            }
+            let item = &self.items[*index];
+            items_ahead.start(&item.path, &item.sources);
+        }
     }
 
     /// The place of the next item in the queue; `None` while what is left waits for a measurement.

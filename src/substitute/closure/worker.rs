@@ -88,7 +88,11 @@ impl<'a> Worker<'a> {
 
     fn try_unpack(&self, item: &PlannedItem) -> Result<WorkerResult, UnpackFailure> {
         let store = &self.fetch.store;
-        let Some(lock) = store.try_lock(&item.path).map_err(ItemError::from)? else {
+        let lock = match self.fetch.items_ahead.take_lock(&item.path) {
+            Some(lock) => Some(lock),
+            None => store.try_lock(&item.path).map_err(ItemError::from)?,
+        };
+        let Some(lock) = lock else {
             return Ok(WorkerResult::Busy);
         };
 

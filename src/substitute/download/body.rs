@@ -30,7 +30,7 @@ use crate::format::server_list::ServerIndex;
 use crate::http::{Client, HttpError, NarBody, NarRequest, RateDemand, RetryPolicy};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::counters::TransferCounters;
-use crate::substitute::download::prefetch::PrefetchedNar;
+use crate::substitute::download::prefetch::{EarlyDownload, PrefetchedNar};
 use crate::substitute::download::retries::ItemRetries;
 use crate::substitute::download::segments::{SegmentConnections, Segments};
 use crate::substitute::download::spool_reader::KeptBeginning;
@@ -59,7 +59,7 @@ pub(super) struct BodyRequest {
     /// Its size as the narinfo says, which is not signed.
     pub(super) file_size: Option<u64>,
     /// A download that was started ahead of time.
-    pub(super) prefetched: Option<Box<dyn PrefetchedNar>>,
+    pub(super) prefetched: Option<EarlyDownload>,
     /// How it is kept for later runs, if it is.
     pub(super) spool: Option<SpoolRequest>,
     /// Connections that may be used besides the first.
@@ -73,7 +73,7 @@ pub(super) enum BodyStream {
     Network(Box<NarBody>),
     /// The rest of the file, over several connections.
     Segments(Segments),
-    /// A download that was started ahead of time.
+    /// What another process has requested ahead of time.
     Prefetched(Box<dyn PrefetchedNar>),
     /// Nothing has been requested.
     Unopened,

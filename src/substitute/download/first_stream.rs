@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::http::HttpError;
 use crate::substitute::download::body::{BodyStream, ResumableBody};
-use crate::substitute::download::prefetch::PrefetchedNar;
+use crate::substitute::download::prefetch::EarlyDownload;
 use crate::substitute::download::spool_file::SpoolFile;
 use crate::substitute::download::spool_reader::KeptBeginning;
 use crate::substitute::download::spool_writer::{SpoolRequest, SpoolWriter, url_digest};
@@ -19,7 +19,7 @@ impl ResumableBody {
     /// The server does not give it.
     pub(super) fn begin(
         &mut self,
-        prefetched: Option<Box<dyn PrefetchedNar>>,
+        prefetched: Option<EarlyDownload>,
         spool: Option<SpoolRequest>,
     ) -> Result<(), HttpError> {
         if let Some(request) = &spool
@@ -31,7 +31,11 @@ impl ResumableBody {
 
         match prefetched {
             _ if !matches!(self.stream, BodyStream::Unopened) => {}
-            Some(prefetched) => {
+            Some(EarlyDownload::Response(response)) => {
+                let body = response.map_err(Arc::unwrap_or_clone)?;
+                self.take_response(body, Duration::ZERO);
+            }
+            Some(EarlyDownload::Relayed(prefetched)) => {
                 self.content_length = prefetched.content_length();
                 self.validator = prefetched.validator().map(str::to_owned);
                 self.announces_ranges = self.validator.is_some();

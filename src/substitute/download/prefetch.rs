@@ -6,16 +6,17 @@
 
 use std::io;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
+use crate::format::server_list::ServerIndex;
 use crate::format::store_path::StorePath;
-use crate::http::{HttpError, NarBody, NarRequest, RangeSupport, RateDemand, RetryPolicy};
+use crate::http::{HttpError, NarBody, NarRequest, RangeSupport};
 use crate::substitute::download::candidate::DownloadCandidate;
-use crate::substitute::download::retries::IMPATIENT_WINDOW;
 use crate::substitute::network::Network;
 
-/// The compressed bytes of a nar whose download was started ahead of time.
+/// The compressed bytes of a nar that another process receives, or hands over.
 pub(crate) trait PrefetchedNar: Send {
     /// Bytes of the file, when the server says so.
     fn content_length(&self) -> Option<u64>;
@@ -31,6 +32,14 @@ pub(crate) trait PrefetchedNar: Send {
     fn next_chunk(&mut self) -> io::Result<Option<Bytes>>;
 }
 
+/// A download that was started ahead of time.
+pub(crate) enum EarlyDownload {
+    /// Another process has requested it.
+    Relayed(Box<dyn PrefetchedNar>),
+    /// The response to a request of this process, or how that failed: as if it were requested now.
+    Response(Result<Box<NarBody>, Arc<HttpError>>),
+}
+
 /// Fetches nars ahead.
 pub(crate) trait NarPrefetcher: Send + Sync {
     /// The nar of `item`, if it is on its way, and which of `candidates` it is. Whether or
@@ -39,37 +48,77 @@ pub(crate) trait NarPrefetcher: Send + Sync {
         &self,
         item: &StorePath,
         candidates: &[DownloadCandidate],
-    ) -> Option<(usize, Box<dyn PrefetchedNar>)>;
+    ) -> Option<(usize, EarlyDownload)>;
 }
 
-/// Requests `candidate`, and waits for its first bytes.
-///
-/// # Errors
-/// The server does not give it.
-pub(crate) fn begin(
-    network: &Network,
-    candidate: &DownloadCandidate,
-) -> Result<Box<dyn PrefetchedNar>, Arc<HttpError>> {
-    let request = NarRequest {
-        compression: Some(candidate.compression),
-        retry_policy: Some(RetryPolicy::once()),
-        // The transfer itself requests it again.
-        rate_demand: Some(RateDemand {
-            bytes_per_second: 0,
-            window: IMPATIENT_WINDOW,
-        }),
-        ..NarRequest::new(candidate.url.clone())
-    };
+/// A download that was started ahead of time: a thread waits for the response.
+pub(crate) struct StartedDownload {
+    /// What was requested.
+    pub(crate) candidate: DownloadCandidate,
+    /// The thread that waits for the response, until it is known to have ended,
+    waiting: Option<JoinHandle<Result<NarBody, Arc<HttpError>>>>,
+    /// and what came of it then.
+    response: Option<Result<NarBody, Arc<HttpError>>>,
+}
 
-    let body = network
-        .client_for(&candidate.url)?
-        .nar(request)
-        .inspect_err(|error| {
-            if let Some(outage) = error.outage() {
-                network.health().failed(candidate.server, outage);
-            }
-        })?;
-    Ok(Box::new(body))
+impl StartedDownload {
+    /// Sends a `request` for `candidate`; `None` when the system has no more threads.
+    #[must_use]
+    pub(crate) fn start(
+        network: &Arc<Network>,
+        candidate: DownloadCandidate,
+        request: NarRequest,
+    ) -> Option<Self> {
+        let (network, server) = (Arc::clone(network), candidate.server);
+        let thread = std::thread::Builder::new().name("ahead".to_owned());
+        let waiting = thread.spawn(move || send(&network, server, request));
+        Some(Self {
+            candidate,
+            waiting: Some(waiting.ok()?),
+            response: None,
+        })
+    }
+
+    /// Whether all of the nar is in memory, or the request has failed.
+    #[must_use]
+    pub(crate) fn has_ended(&mut self) -> bool {
+        if self.waiting.as_ref().is_some_and(|it| !it.is_finished()) {
+            return false;
+        }
+        self.take_response();
+        match &self.response {
+            Some(Ok(nar)) => nar.has_arrived(),
+            _ => true,
+        }
+    }
+
+    fn take_response(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            self.response = waiting.join().ok();
+        }
+    }
+
+    /// Waits for the response, as a new request would have to.
+    #[must_use]
+    pub(crate) fn wait(mut self) -> Option<Result<NarBody, Arc<HttpError>>> {
+        self.take_response();
+        self.response
+    }
+}
+
+/// Waits for the response to a request that `server` is sent.
+fn send(
+    network: &Network,
+    server: ServerIndex,
+    request: NarRequest,
+) -> Result<NarBody, Arc<HttpError>> {
+    let response = network.client_for(&request.url)?.nar(request);
+    let response = response.inspect_err(|error| {
+        if let Some(outage) = error.outage() {
+            network.health().failed(server, outage);
+        }
+    });
+    response.map_err(Arc::new)
 }
 
 impl PrefetchedNar for NarBody {

@@ -9,7 +9,7 @@
 //! Segments that fail are started again after the wait; what has arrived of them is kept.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::http::{BodyStatus, HttpError, NarBody, NarRequest, RangeSupport};
 use crate::substitute::download::body::{
@@ -83,6 +83,12 @@ impl ResumableBody {
     pub(super) fn reopen_until(&mut self, end: Option<u64>) -> Result<(), HttpError> {
         let began = Instant::now();
         let body = self.request_rest_or_whole(end)?;
+        self.take_response(Box::new(body), began.elapsed());
+        Ok(())
+    }
+
+    /// Goes on with `body`, which the server began to send after that time.
+    pub(super) fn take_response(&mut self, body: Box<NarBody>, waited: Duration) {
         self.repeated = match body.status() {
             BodyStatus::Partial { start, .. } => {
                 self.broken_ranges += 1;
@@ -118,9 +124,8 @@ impl ResumableBody {
             self.retries.note_joined();
         }
         self.noted_at = self.received;
-        self.trial.restart(began.elapsed(), &self.shared);
-        self.stream = BodyStream::Network(Box::new(body));
-        Ok(())
+        self.trial.restart(waited, &self.shared);
+        self.stream = BodyStream::Network(body);
     }
 
     /// Requests what has not been received, and where that fails because of the range, the whole file.

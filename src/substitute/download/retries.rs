@@ -79,7 +79,7 @@ struct RetryState {
 }
 
 /// For how long a server may send too little where the bytes can come another way.
-pub(super) const IMPATIENT_WINDOW: Duration = Duration::from_secs(3);
+pub(crate) const IMPATIENT_WINDOW: Duration = Duration::from_secs(3);
 /// Bytes per second, of all transfers together, below which a server is left for another one.
 const REPLACEABLE_RATE: u64 = 64 << 10;
 /// No quick retry is made after this time without progress.

@@ -28,7 +28,7 @@ use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::counters::TransferCounters;
 use crate::substitute::download::errors::TransferError;
 use crate::substitute::download::input::{DecoderInput, StopReason};
-use crate::substitute::download::prefetch::PrefetchedNar;
+use crate::substitute::download::prefetch::EarlyDownload;
 use crate::substitute::download::rates::WorkTime;
 use crate::substitute::download::retries::ItemRetries;
 use crate::substitute::download::segments::SegmentConnections;
@@ -74,7 +74,7 @@ pub(crate) struct TransferRequest<'a> {
     /// Bytes of the nar.
     pub(crate) nar_size: u64,
     /// What has arrived of it already.
-    pub(crate) prefetched: Option<Box<dyn PrefetchedNar>>,
+    pub(crate) prefetched: Option<EarlyDownload>,
     /// Where what arrives is kept for later runs, and what earlier ones have kept.
     pub(crate) spool: Option<SpoolRequest>,
     /// What happens when it breaks.

@@ -17,7 +17,7 @@ use crate::substitute::cancel::Cancel;
 use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::choice;
 use crate::substitute::download::errors::TransferError;
-use crate::substitute::download::prefetch::{NarPrefetcher, PrefetchedNar};
+use crate::substitute::download::prefetch::{EarlyDownload, NarPrefetcher};
 use crate::substitute::download::rates::MeasuredRates;
 use crate::substitute::download::retries::{FindServers, ItemRetries, RetryContext, RetryLimits};
 use crate::substitute::download::server_streams::ServerStream;
@@ -171,27 +171,22 @@ impl Installer {
             .map_err(|url| ItemError::offline(&url))?;
         self.put_kept_first(request, &mut ranked);
         attempts.put_failed_last(&mut ranked);
-        ranked.sort_by_key(|candidate| retries.health().is_unreliable(candidate.server));
         retries.add_servers(ranked.iter().map(|candidate| candidate.server));
-
-        let mut start = DownloadStart {
-            prefetched: None,
-            choice: choice::explain(&ranked, nar_size, &rates),
-        };
 
         let prefetched = self
             .prefetcher
             .as_ref()
-            .and_then(|prefetcher| prefetcher.take(request.item, &ranked));
-        if let Some((index, prefetched)) = prefetched
-            && let Some(before) = ranked.get_mut(..=index)
-        {
-            before.rotate_right(1);
-            start = DownloadStart {
-                prefetched: Some(prefetched),
-                choice: None,
-            };
-        }
+            .and_then(|prefetcher| prefetcher.take(request.item, &ranked))
+            .filter(|(index, _)| *index < ranked.len());
+        let first = prefetched.as_ref().map(|(index, _)| ranked.remove(*index));
+
+        // Not before the wait for a response to an earlier request, which may have failed.
+        ranked.sort_by_key(|candidate| retries.health().is_unreliable(candidate.server));
+        let start = DownloadStart {
+            choice: choice::explain(&ranked, nar_size, &rates).filter(|_| first.is_none()),
+            prefetched: prefetched.map(|(_, nar)| nar),
+        };
+        ranked.splice(0..0, first);
         Ok((ranked, start))
     }
 
@@ -379,7 +374,7 @@ fn is_worth_reporting(attempt: &Attempt, retries: &ItemRetries) -> bool {
 #[derive(Default)]
 pub(super) struct DownloadStart {
     /// It has begun already.
-    pub(super) prefetched: Option<Box<dyn PrefetchedNar>>,
+    pub(super) prefetched: Option<EarlyDownload>,
     /// It was preferred to others.
     pub(super) choice: Option<DownloadChoice>,
 }

@@ -16,10 +16,10 @@ use crate::http::{LookupEvent, LookupEvents, Lookups, Queued};
 use crate::lookup_cache::{CacheEntry, ServerRow};
 use crate::substitute::lookup::item::{NextStep, RequiredServers};
 use crate::substitute::lookup::items::{ItemIndex, LookupItems};
-use crate::substitute::lookup::options::{Freshness, LookupScope, ResolverSetup};
+use crate::substitute::lookup::options::{LookupObserver, LookupScope, ResolverSetup};
 use crate::substitute::lookup::requests::LookupRequests;
 use crate::substitute::lookup::resolution::Resolution;
-use crate::substitute::lookup::servers::{self, LookupServer};
+use crate::substitute::lookup::servers::{self, LookupServer, load_download_facts, use_skipped};
 use crate::substitute::lookup::verification::{UnverifiedText, VerificationResult, Verifier};
 use crate::sync::Threads;
 
@@ -40,6 +40,7 @@ pub(super) enum LookupMessage {
         items: Vec<StorePath>,
         walk: LookupScope,
         reply: Option<Sender<Resolution>>,
+        observer: Option<LookupObserver>,
     },
     VerificationResults(Vec<VerificationResult>),
     Discard {
@@ -182,8 +183,13 @@ impl LookupEngine {
     /// Notes a message; whether there may be more.
     fn receive(&mut self, message: LookupMessage) -> bool {
         match message {
-            LookupMessage::Resolve { items, walk, reply } => {
-                let request = self.requests.open(walk, reply);
+            LookupMessage::Resolve {
+                items,
+                walk,
+                reply,
+                observer,
+            } => {
+                let request = self.requests.open(walk, reply, observer);
                 for path in items {
                     self.want(request, path);
                 }
@@ -251,8 +257,7 @@ impl LookupEngine {
         }
 
         if self.items[item].is_decided {
-            self.follow(request, item);
-            self.requests.decided(request);
+            self.decided_for(request, item);
         } else {
             self.items[item].waiting.push(request);
         }
@@ -364,37 +369,17 @@ impl LookupEngine {
         }
 
         for request in waiting {
-            self.follow(request, item);
-            self.requests.decided(request);
+            self.decided_for(request, item);
             self.complete(request);
         }
     }
-}
 
-/// Gives the network what earlier runs have found out about each server.
-fn load_download_facts(servers: &PerServer<LookupServer>, setup: &mut ResolverSetup) {
-    let now = setup.clock.unix_seconds();
-    for (index, server) in servers.enumerated() {
-        if server.is_recorded_down() {
-            setup.network.health().prefer_others(index);
+    /// Goes on with a request of which `item` is decided.
+    fn decided_for(&mut self, request: usize, item: ItemIndex) {
+        if let Some(observer) = self.requests.observer(request) {
+            observer(&self.items[item].lookup.found());
         }
-        match setup.cache.line_rate(server.row) {
-            Ok(Some(rate)) if rate.is_fresh(now) => {
-                let network = &setup.network;
-                network.note_earlier_rate(index, rate.bytes_per_second);
-            }
-            Ok(_) => {}
-            Err(error) => setup.warn(&error),
-        }
-    }
-}
-
-/// Uses servers that were down a short time ago: when all were, so that there is none to prefer,
-/// and for a refresh, which is meant for all servers.
-fn use_skipped(servers: &mut [LookupServer], freshness: Freshness) {
-    if freshness == Freshness::Refresh || servers.iter().all(LookupServer::is_skipped) {
-        for server in servers.iter_mut().filter(|server| server.is_skipped()) {
-            server.use_after_all();
-        }
+        self.follow(request, item);
+        self.requests.decided(request);
     }
 }

@@ -9,6 +9,7 @@ use crate::lookup_cache::{CacheError, LookupCache, TtlPolicy};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
 use crate::substitute::error_text::chain;
+use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::network::Network;
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::trust::acl::AuthorizedKeys;
@@ -67,6 +68,9 @@ pub(crate) enum LookupScope {
 
 /// Finds those of some items that need not be looked up.
 pub(crate) type SkipFilter = Arc<dyn Fn(&[StorePath]) -> HashSet<StorePath> + Send + Sync>;
+
+/// Receives each item of a lookup when it is decided, while others are looked up. It must not wait.
+pub(crate) type LookupObserver = Arc<dyn Fn(&ItemLookup) + Send + Sync>;
 
 /// Everything a [`crate::substitute::lookup::Resolver`] works with.
 pub(crate) struct ResolverSetup {

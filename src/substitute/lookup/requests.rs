@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crossbeam_channel::Sender;
 
 use crate::substitute::lookup::items::ItemIndex;
-use crate::substitute::lookup::options::LookupScope;
+use crate::substitute::lookup::options::{LookupObserver, LookupScope};
 use crate::substitute::lookup::resolution::Resolution;
 
 /// One call of `resolve` or `prefetch`.
@@ -16,6 +16,7 @@ struct LookupRequest {
     undecided: usize,
     walk: LookupScope,
     reply: Option<Sender<Resolution>>,
+    observer: Option<LookupObserver>,
 }
 
 /// All requests that still wait for something.
@@ -31,13 +32,19 @@ pub(super) struct CompletedLookupRequest {
 }
 
 impl LookupRequests {
-    pub(super) fn open(&mut self, walk: LookupScope, reply: Option<Sender<Resolution>>) -> usize {
+    pub(super) fn open(
+        &mut self,
+        walk: LookupScope,
+        reply: Option<Sender<Resolution>>,
+        observer: Option<LookupObserver>,
+    ) -> usize {
         let request = LookupRequest {
             items: Vec::new(),
             seen: HashSet::new(),
             undecided: 0,
             walk,
             reply,
+            observer,
         };
 
         let free = self
@@ -71,6 +78,11 @@ impl LookupRequests {
             .get(request)?
             .as_ref()
             .map(|request| request.walk.clone())
+    }
+
+    /// What is told of each item of the request when it is decided.
+    pub(super) fn observer(&self, request: usize) -> Option<LookupObserver> {
+        self.slots.get(request)?.as_ref()?.observer.clone()
     }
 
     /// An item of the request is decided, and the items that follow from it have been added.
@@ -109,7 +121,7 @@ mod tests {
     fn a_request_is_complete_when_everything_that_follows_is_decided() {
         let (first, second) = (ItemIndex::at(7), ItemIndex::at(8));
         let mut requests = LookupRequests::default();
-        let request = requests.open(LookupScope::Closure(None), None);
+        let request = requests.open(LookupScope::Closure(None), None, None);
         assert!(requests.add(request, first));
         assert!(!requests.add(request, first));
         assert!(requests.take_complete(request).is_none());
@@ -122,7 +134,7 @@ mod tests {
             [first, second]
         );
         assert_eq!(
-            requests.open(LookupScope::ItemsOnly, None),
+            requests.open(LookupScope::ItemsOnly, None, None),
             request,
             "the slot is free again"
         );

@@ -17,7 +17,7 @@ use crate::format::store_path::StorePath;
 use crate::substitute::cancel::Cancel;
 use crate::substitute::lookup::engine::{LookupEngine, LookupMessage};
 use crate::substitute::lookup::item::RequiredServers;
-use crate::substitute::lookup::options::{LookupScope, ResolverSetup};
+use crate::substitute::lookup::options::{LookupObserver, LookupScope, ResolverSetup};
 use crate::substitute::lookup::resolution::Resolution;
 
 /// Looks items up. Dropping it writes the pending entries to the lookup cache.
@@ -50,11 +50,23 @@ impl Resolver {
     /// to stop: then nothing was found.
     #[must_use]
     pub(crate) fn resolve(&self, items: Vec<StorePath>, walk: LookupScope) -> Resolution {
+        self.resolve_and_observe(items, walk, None)
+    }
+
+    /// The same; `observer` receives each item when it is decided.
+    #[must_use]
+    pub(crate) fn resolve_and_observe(
+        &self,
+        items: Vec<StorePath>,
+        walk: LookupScope,
+        observer: Option<LookupObserver>,
+    ) -> Resolution {
         let (reply, answer) = bounded(1);
         self.send(LookupMessage::Resolve {
             items,
             walk,
             reply: Some(reply),
+            observer,
         });
         loop {
             match answer.recv_timeout(CANCEL_TICK) {
@@ -92,6 +104,7 @@ impl Resolver {
             items,
             walk,
             reply: None,
+            observer: None,
         });
     }
 

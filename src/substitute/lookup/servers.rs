@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::format::cache_info::CacheInfo;
+use crate::format::server_list::PerServer;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::StoreDir;
 use crate::http::{self, ServerProperty, ServerSpec};
@@ -282,4 +283,32 @@ pub(super) fn fact(property: ServerProperty) -> ServerFact {
         ServerProperty::Protocol(protocol) => behavior.protocol = Some(protocol.name().into()),
     }
     ServerFact::Behavior(behavior)
+}
+
+/// Gives the network what earlier runs have found out about each server.
+pub(super) fn load_download_facts(servers: &PerServer<LookupServer>, setup: &mut ResolverSetup) {
+    let now = setup.clock.unix_seconds();
+    for (index, server) in servers.enumerated() {
+        if server.is_recorded_down() {
+            setup.network.health().prefer_others(index);
+        }
+        match setup.cache.line_rate(server.row) {
+            Ok(Some(rate)) if rate.is_fresh(now) => {
+                let network = &setup.network;
+                network.note_earlier_rate(index, rate.bytes_per_second);
+            }
+            Ok(_) => {}
+            Err(error) => setup.warn(&error),
+        }
+    }
+}
+
+/// Uses servers that were down a short time ago: when all were, so that there is none to prefer,
+/// and for a refresh, which is meant for all servers.
+pub(super) fn use_skipped(servers: &mut [LookupServer], freshness: Freshness) {
+    if freshness == Freshness::Refresh || servers.iter().all(LookupServer::is_skipped) {
+        for server in servers.iter_mut().filter(|server| server.is_skipped()) {
+            server.use_after_all();
+        }
+    }
 }

@@ -299,7 +299,7 @@ fn a_silent_server_costs_one_stall_timeout_beside_a_good_one() {
         let good = Server::of(fixture.dir.clone());
         let urls = format!("{} {}", silent.url(), good.url());
         let timeouts = ["--stall-timeout", "2", "--connect-timeout", "1"];
-        let arguments = [&timeouts[..], &["--jobs", "2"]].concat();
+        let arguments = [&timeouts[..], &["--jobs", "2", "--connections", "2"]].concat();
         start(&sandbox, &urls, &arguments).end().exits(0);
         assert_complete(&sandbox);
 
@@ -307,6 +307,27 @@ fn a_silent_server_costs_one_stall_timeout_beside_a_good_one() {
         let asked = silent.ranges_of("/nar/");
         assert!(asked.len() <= 2, "{silence:?}: {asked:?}");
     }
+}
+
+#[test]
+fn no_nar_is_requested_from_a_silent_server_twice() {
+    let (sandbox, fixture) = only("zstd");
+    let directory = fixture.dir.clone();
+    let silent = Server::start(move |request| {
+        let mut reply = Reply::file(&directory, request);
+        reply.is_silent = request.path.starts_with("/nar/");
+        reply
+    });
+    let good = Server::of(fixture.dir.clone());
+    let urls = format!("{} {}", silent.url(), good.url());
+    let timeouts = ["--stall-timeout", "2", "--connect-timeout", "1"];
+    start(&sandbox, &urls, &timeouts).end().exits(0);
+    assert_complete(&sandbox);
+
+    let mut nars = silent.asked();
+    nars.retain(|path| path.starts_with("/nar/"));
+    let different: HashSet<&String> = nars.iter().collect();
+    assert_eq!(different.len(), nars.len(), "{nars:?}");
 }
 
 #[test]

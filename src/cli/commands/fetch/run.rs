@@ -11,8 +11,9 @@ use crate::cli::exit::Exit;
 use crate::format::store_path::StorePath;
 use crate::store::{Remedy, Store, StoreError};
 use crate::substitute::closure::{
-    ClosureFetch, FetchOutcome, FetchPlan, OnFailure, Planner, References, StoreView,
+    ClosureFetch, FetchOutcome, FetchPlan, ItemsAhead, OnFailure, Planner, References, StoreView,
 };
+use crate::substitute::download::read_ahead::ReadAhead;
 use crate::substitute::preparation::PreparationWait;
 
 use super::report::FetchReport;
@@ -44,7 +45,7 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
         store => store?,
     };
     let (planner, fetch) = setup(context, args, store)?;
-    let plan = planner.plan(&paths, references)?;
+    let plan = planner.plan_and_observe(&paths, references, fetch.items_ahead.observer())?;
     if context.cancel.is_canceled() {
         return Ok(Exit::Interrupted);
     }
@@ -124,7 +125,17 @@ fn setup(
     store: Arc<Store>,
 ) -> Result<(Planner, ClosureFetch), CliError> {
     let (network, resolver) = context.resolver(Purpose::Fetch, DiskChanges::STORE)?;
-    let installer = Arc::new(context.installer(&network)?);
+    let settings = &context.settings;
+    // The jobs themselves come first where the number is limited.
+    let nars_ahead = settings.nars_per_server.saturating_sub(settings.jobs);
+    let nars_ahead = nars_ahead.min(settings.read_ahead);
+    let read_ahead = ReadAhead::new(Arc::clone(&network), context.cancel.clone(), nars_ahead);
+    let read_ahead = Arc::new(read_ahead);
+
+    let mut installer = context.installer(&network)?;
+    installer.prefetcher = Some(Arc::<ReadAhead>::clone(&read_ahead));
+    let installer = Arc::new(installer);
+    let items_ahead = ItemsAhead::new(Arc::clone(&store), Arc::clone(&installer), read_ahead);
     if let Some(spools) = &installer.spools {
         spools.remove_valid(&|item| is_valid(&store, item));
     }
@@ -139,6 +150,7 @@ fn setup(
         store,
         resolver,
         installer,
+        items_ahead: Arc::new(items_ahead),
         progress: Arc::clone(&context.progress),
         clock: context.clock,
         jobs: context.settings.jobs,

@@ -1,0 +1,125 @@
+//! Requests nars before a worker takes their items.
+//!
+//! A worker that begins with an item waits for a round trip, and the line is idle unless other workers
+//! keep it busy. With small items that is most of the time. So the nars of the next items are requested while the
+//! workers are busy. They arrive in memory, which bounds how many there are.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use crate::format::store_path::StorePath;
+use crate::http::{NarRequest, RateDemand, whole_bytes};
+use crate::substitute::cancel::Cancel;
+use crate::substitute::download::body::request_without_retries;
+use crate::substitute::download::candidate::DownloadCandidate;
+use crate::substitute::download::prefetch::{EarlyDownload, NarPrefetcher, StartedDownload};
+use crate::substitute::network::Network;
+use crate::sync::lock;
+
+/// Larger files are not requested ahead of time: compared with the rest of their time a round trip is short. A
+/// transfer holds this much in memory, so that files arrive whole, and no connection waits.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// At least so many bytes are requested ahead.
+const BYTES_MIN: u64 = 1 << 20;
+
+/// What goes on while nars are requested: it decides how many bytes there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FetchPhase {
+    /// Items are looked up. Nothing is unpacked, so that there is memory.
+    Lookup,
+    /// Items are unpacked.
+    Unpacking,
+}
+
+impl FetchPhase {
+    /// As many bytes as the line carries in this time, in seconds: more than what the next round trips take;
+    /// and the most.
+    const fn limits(self) -> (f64, u64) {
+        match self {
+            Self::Lookup => (0.5, 16 << 20),
+            Self::Unpacking => (0.1, 8 << 20),
+        }
+    }
+}
+
+/// Nars that were requested ahead of time.
+pub(crate) struct ReadAhead {
+    network: Arc<Network>,
+    cancel: Cancel,
+    nars_max: usize,
+    started: Mutex<HashMap<StorePath, StartedDownload>>,
+}
+
+impl ReadAhead {
+    /// Downloads at most `nars_max` at a time.
+    #[must_use]
+    pub(crate) fn new(network: Arc<Network>, cancel: Cancel, nars_max: usize) -> Self {
+        Self {
+            network,
+            cancel,
+            nars_max,
+            started: Mutex::default(),
+        }
+    }
+
+    /// Whether more nars may be requested.
+    #[must_use]
+    pub(crate) fn has_room(&self, phase: FetchPhase) -> bool {
+        let mut started = lock(&self.started);
+        let ended = started.values_mut().map(StartedDownload::has_ended);
+        if ended.filter(|has_ended| !has_ended).count() >= self.nars_max {
+            return false;
+        }
+
+        let (seconds, most) = phase.limits();
+        let lines = self.network.expected_line_rates();
+        let fastest = lines.values().map(|line| line.bytes_per_second);
+        let bytes = whole_bytes(fastest.fold(0.0, f64::max) * seconds);
+        let sizes = started.values().map(|it| it.candidate.file_size);
+        sizes.map(Option::unwrap_or_default).sum::<u64>() < bytes.clamp(BYTES_MIN, most)
+    }
+
+    /// Whether `candidate` may be requested ahead of time.
+    #[must_use]
+    pub(crate) fn is_for(candidate: &DownloadCandidate) -> bool {
+        let size = candidate.file_size;
+        size.is_some_and(|size| size <= FILE_BYTES_MAX) && candidate.url.scheme() != "file"
+    }
+
+    /// Requests `candidate`, the nar of `item`.
+    pub(crate) fn start(
+        &self,
+        item: &StorePath,
+        candidate: DownloadCandidate,
+        rate_demand: Option<RateDemand>,
+    ) {
+        tracing::debug!(item = item.base(), "requesting the nar ahead of time");
+        let request = NarRequest {
+            compression: Some(candidate.compression),
+            ..request_without_retries(&candidate.url, &self.cancel, rate_demand)
+        };
+        if let Some(download) = StartedDownload::start(&self.network, candidate, request) {
+            lock(&self.started).insert(item.clone(), download);
+        }
+    }
+
+    /// Ends all downloads that were not taken.
+    pub(crate) fn clear(&self) {
+        lock(&self.started).clear();
+    }
+}
+
+impl NarPrefetcher for ReadAhead {
+    fn take(
+        &self,
+        item: &StorePath,
+        candidates: &[DownloadCandidate],
+    ) -> Option<(usize, EarlyDownload)> {
+        let download = lock(&self.started).remove(item)?;
+        let index = candidates
+            .iter()
+            .position(|candidate| candidate.url == download.candidate.url)?;
+        let response = download.wait()?.map(Box::new);
+        Some((index, EarlyDownload::Response(response)))
+    }
+}

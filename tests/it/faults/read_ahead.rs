@@ -1,0 +1,137 @@
+//! Nars that are requested before a worker takes their items.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::support::publisher::{Publisher, command, file_nar, installed};
+use crate::support::sandbox::run;
+use crate::support::{Reply, Sandbox, Server, wait_until};
+
+/// Publishes a small file as the item `digit`, with the size of its nar.
+fn publish(publisher: &Publisher, digit: char, references: &str) -> String {
+    let nar = file_nar(&[digit as u8; 1000]);
+    let size = nar.len() as u64;
+    let downloads = format!("URL: {digit}.nar\nCompression: none\nFileSize: {size}\n");
+    publisher.publish(digit, &nar, size, references);
+    publisher.describe(digit, &nar, size, references, &downloads)
+}
+
+fn publisher(sandbox: &Sandbox) -> Publisher {
+    let publisher = Publisher::new(sandbox, "server", 1);
+    Publisher::trust(sandbox, &[&publisher]);
+    publisher
+}
+
+#[test]
+fn a_nar_is_requested_while_references_are_looked_up() {
+    let sandbox = Sandbox::new();
+    let publisher = publisher(&sandbox);
+    let reference = publish(&publisher, '2', "");
+    let top = publish(&publisher, '1', reference.trim_start_matches("/gnu/store/"));
+
+    // The narinfo of the reference comes after the nar of what refers to it, if that is requested at all.
+    let is_requested = Arc::new(AtomicBool::new(false));
+    let directory = publisher.dir.clone();
+    let narinfo = publisher.narinfo('2');
+    let server = Server::start(move |request| {
+        if request.path.ends_with("/1.nar") {
+            is_requested.store(true, Ordering::Relaxed);
+        }
+        let is_held = narinfo.ends_with(request.path.trim_start_matches('/'));
+        match is_held && !wait_until(|| is_requested.load(Ordering::Relaxed)) {
+            true => Reply::not_found(),
+            false => Reply::file(&directory, request),
+        }
+    });
+    run(command(&sandbox, &server.url(), &["fetch", &top])).exits(0);
+    assert!(installed(&sandbox, &top).exists() && installed(&sandbox, &reference).exists());
+    assert_eq!(
+        server.requests_for(".nar"),
+        2 + 2,
+        "each once, and narinfos"
+    );
+}
+
+#[test]
+fn what_was_requested_for_a_closure_with_a_missing_item_is_thrown_away() {
+    let sandbox = Sandbox::new();
+    let publisher = publisher(&sandbox);
+    let reference = publish(&publisher, '2', "");
+    let top = publish(&publisher, '1', reference.trim_start_matches("/gnu/store/"));
+    std::fs::remove_file(publisher.narinfo('2')).unwrap();
+    let server = Server::of(publisher.dir.clone());
+    run(command(&sandbox, &server.url(), &["fetch", &top])).exits(1);
+    assert!(!installed(&sandbox, &top).exists());
+    let left = std::fs::read_dir(sandbox.root().join("gnu/store")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [".links"]);
+}
+
+#[test]
+fn a_nar_that_was_not_given_ahead_of_time_is_requested_again() {
+    let sandbox = Sandbox::new();
+    let publisher = publisher(&sandbox);
+    let items: Vec<String> = ('1'..='8')
+        .map(|digit| publish(&publisher, digit, ""))
+        .collect();
+    let directory = publisher.dir.clone();
+    let failures = AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        let is_nar = request.path.ends_with(".nar");
+        match is_nar && failures.fetch_add(1, Ordering::Relaxed) < 4 {
+            true => Reply::new("503 Service Unavailable", "busy"),
+            false => Reply::file(&directory, request),
+        }
+    });
+    let arguments: Vec<&str> = std::iter::once("fetch")
+        .chain(items.iter().map(String::as_str))
+        .collect();
+    run(command(&sandbox, &server.url(), &arguments)).exits(0);
+    assert!(items.iter().all(|item| installed(&sandbox, item).exists()));
+}
+
+/// How many of eight nars a server is giving at the same time to `subst fetch` with one job. It waits until
+/// `expected` are requested.
+fn most_at_once(expected: usize, options: &[&str], read_ahead: &str) -> usize {
+    let sandbox = Sandbox::new();
+    let publisher = publisher(&sandbox);
+    let items: Vec<String> = ('1'..='8')
+        .map(|digit| publish(&publisher, digit, ""))
+        .collect();
+    let directory = publisher.dir.clone();
+    let (open, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let server = Server::start({
+        let most = Arc::clone(&most);
+        move |request| {
+            if request.path.ends_with(".nar") {
+                let now = open.fetch_add(1, Ordering::Relaxed) + 1;
+                most.fetch_max(now, Ordering::Relaxed);
+                wait_until(|| most.load(Ordering::Relaxed) >= expected);
+                std::thread::sleep(Duration::from_millis(50));
+                open.fetch_sub(1, Ordering::Relaxed);
+            }
+            Reply::file(&directory, request)
+        }
+    });
+
+    let items = items.iter().map(String::as_str);
+    let arguments: Vec<&str> = ["fetch", "--jobs", "1"]
+        .into_iter()
+        .chain(options.iter().copied())
+        .chain(items)
+        .collect();
+    let mut command = command(&sandbox, &server.url(), &arguments);
+    command.env("SUBST_READ_AHEAD", read_ahead);
+    run(command).exits(0);
+    most.load(Ordering::Relaxed)
+}
+
+#[test]
+fn the_nars_requested_ahead_of_time_are_limited() {
+    assert_eq!(most_at_once(1, &[], "0"), 1);
+    assert!((3..=4).contains(&most_at_once(3, &[], "3")));
+    // The limit is for all nars together, and the jobs themselves come first.
+    assert_eq!(most_at_once(1, &["--connections", "1"], "16"), 1);
+    assert!((2..=3).contains(&most_at_once(2, &["--connections", "3"], "16")));
+}
