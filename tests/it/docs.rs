@@ -7,6 +7,7 @@ mod examples;
 mod links;
 mod settings;
 
+use std::collections::HashMap;
 use std::process::Command;
 
 use crate::support::sandbox::run;
@@ -109,6 +110,41 @@ fn every_command_is_documented() {
         }
     }
     assert!(count > 20, "only {count} options were found");
+}
+
+/// Commands in the text, such as `subst fetch --root DIR`, have names and options that exist.
+#[test]
+fn commands_in_the_text_exist() {
+    let sandbox = Sandbox::new();
+    let mut helps: HashMap<String, String> = HashMap::new();
+    let mut count = 0;
+    for document in blocks::documents() {
+        let text = links::without_blocks(&text(&document));
+        for span in text.split('`').skip(1).step_by(2) {
+            let mut words = span.split_whitespace();
+            let is_command = words.next() == Some("subst");
+            let Some(command) = words.next().filter(|word| is_command && is_name(word)) else {
+                continue;
+            };
+            let help = helps
+                .entry(command.to_owned())
+                .or_insert_with(|| run(sandbox.bare(&[command, "--help"])).stdout);
+            assert!(!help.is_empty(), "{document}: `{span}`: no such command");
+            let options = words.filter(|word| word.starts_with("--"));
+            for option in options.map(|word| word.split(['=', '.']).next().unwrap()) {
+                // Options of a subcommand are in its own help.
+                let is_known = help.contains(option) || help.contains("\nCommands:");
+                assert!(is_known, "{document}: `{span}`: no option {option}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 40, "only {count} commands were found");
+}
+
+/// Whether `word` is the name of a command, and no placeholder.
+fn is_name(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
 /// The names below "Commands:" of a help.

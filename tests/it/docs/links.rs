@@ -6,20 +6,26 @@ use std::path::Path;
 use super::blocks::documents;
 use crate::support::{files_below, repository};
 
-/// The text without its code, in which nothing is a link or a heading.
-fn prose(text: &str) -> String {
+/// The text without its code blocks.
+pub(super) fn without_blocks(text: &str) -> String {
     let mut prose = String::new();
     let mut is_code = false;
     for line in text.lines() {
         if line.trim_start().starts_with("```") {
             is_code = !is_code;
         } else if !is_code {
-            // Every second part of a line is between backquotes.
-            prose.extend(line.split('`').step_by(2));
+            prose.push_str(line);
             prose.push('\n');
         }
     }
     prose
+}
+
+/// The text without its code, in which nothing is a link or a heading.
+fn prose(text: &str) -> String {
+    let prose = without_blocks(text);
+    // Every second part is between backquotes.
+    prose.split('`').step_by(2).collect()
 }
 
 /// The anchors that GitHub, Forgejo and mdBook make of the headings.
