@@ -162,6 +162,7 @@ SCHEME
 
 # book: mdBook builds it without a warning, and its links lead somewhere.
 book() {
+    [ -x "$PEERS_ROOT/usr/bin/mdbook" ] || { echo 'skipped: mdbook is not installed'; return 0; }
     cp -r "$REPOSITORY/docs" "$WORK/docs"
     mkdir -p "$WORK/book"
     enter --bind "$WORK/docs" /subst-docs --bind "$WORK/book" /subst-book mdbook build /subst-docs --dest-dir /subst-book > "$WORK/book.log" 2>&1
