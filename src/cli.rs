@@ -18,6 +18,7 @@ mod keys;
 mod local_time;
 pub(crate) mod nix_conf;
 mod output;
+mod output_file;
 mod process;
 mod progress;
 mod run;

@@ -95,6 +95,12 @@ pub(crate) struct QueryArgs {
     /// Include in the report whether a proxy's cache has the nars
     #[arg(long, requires = "cache_miss_report")]
     pub(crate) probe_nars: bool,
+    /// Write the report to FILE as a page for browsers, too
+    #[arg(long, value_name = "FILE", requires = "cache_miss_report")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write metrics to FILE for a monitoring system (OpenMetrics text)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metrics: Option<PathBuf>,
 }
 
 /// Arguments of `subst substitute`.

@@ -20,20 +20,20 @@ use super::settings::Settings;
 pub(crate) struct DiskChanges<'a> {
     /// Whether it adds to the store.
     pub(crate) store: bool,
-    /// The directory in which it creates a tree.
-    pub(crate) directory: Option<&'a Path>,
+    /// The directories in which it creates a tree or files.
+    pub(crate) directories: &'a [&'a Path],
 }
 
 impl DiskChanges<'_> {
     /// It changes nothing.
     pub(crate) const NONE: Self = Self {
         store: false,
-        directory: None,
+        directories: &[],
     };
     /// It adds to the store.
     pub(crate) const STORE: Self = Self {
         store: true,
-        directory: None,
+        directories: &[],
     };
 }
 
@@ -59,7 +59,10 @@ pub(super) fn rules(settings: &Settings, changes: DiskChanges<'_>) -> SandboxRul
     if changes.store {
         rules.writable.extend(store_paths(layout));
     }
-    rules.writable.extend(changes.directory.map(Path::to_owned));
+    let directories = changes.directories.iter();
+    rules
+        .writable
+        .extend(directories.map(|directory| (*directory).to_owned()));
     rules
 }
 

@@ -23,6 +23,7 @@ mod query;
 mod report;
 
 mod trusted_files;
+mod written_files;
 
 /// No such item anywhere.
 const NOTHING: &str = "/gnu/store/00000000000000000000000000000000-nothing";

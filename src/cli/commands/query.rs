@@ -2,8 +2,11 @@
 //!
 //! [`view`] holds what is shown, as data; [`table`], [`json`] and [`report`] show it.
 
+mod files;
 mod findings;
+mod html;
 mod json;
+mod metrics;
 mod report;
 mod run;
 mod table;

@@ -190,7 +190,7 @@ fn substitute_helper(
     let socket = prefetch_socket(context);
     let changes = DiskChanges {
         store: links.is_some(),
-        directory: Some(request.parent()),
+        directories: &[request.parent()],
     };
     let (network, resolver) = context.resolver(Purpose::Helper, changes)?;
     let mut installer = context.installer(&network)?;

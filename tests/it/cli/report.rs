@@ -213,7 +213,7 @@ fn the_report_fits_a_narrow_terminal_and_counts_unknown_apart_from_missing() {
         assert!(long.iter().all(|line| line.contains('`')), "{text}");
         for line in [
             "to be built now: 1 item\n",
-            "unknown: 1 item; 1 of them may be",
+            "unknown: 1 item, which servers that",
         ] {
             assert!(text.contains(line), "{line} is not in {text}");
         }

@@ -80,7 +80,7 @@ fn fetch(
 ) -> Result<(Result<(), ItemError>, u64), CliError> {
     let changes = DiskChanges {
         store: false,
-        directory: Some(destination.parent_path()),
+        directories: &[destination.parent_path()],
     };
     let (network, resolver) = context.resolver(Purpose::Fetch, changes)?;
     let installer = context.installer(&network)?;

@@ -8,4 +8,5 @@ mod text;
 mod totals;
 
 pub(super) use data::CacheMissReport;
+pub(super) use group::MissGroup;
 pub(super) use text::lines as report_lines;

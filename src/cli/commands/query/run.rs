@@ -13,6 +13,7 @@ use crate::substitute::item_lookup::{ItemLookup, ItemStatus};
 use crate::substitute::network::Network;
 use crate::substitute::progress::SilentProgress;
 
+use super::files::QueryFiles;
 use super::findings::{QueryFindings, QueryStatus, StoreAndServers, warn_about_store};
 use super::json::QueryJson;
 use super::report::{CacheMissReport, report_lines};
@@ -35,7 +36,12 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
         warn_about_store(context, &error);
         None
     });
-    let (network, resolver) = context.resolver(Purpose::Report, DiskChanges::NONE)?;
+    let files = QueryFiles::open(args)?;
+    let changes = DiskChanges {
+        store: false,
+        directories: &files.directories(),
+    };
+    let (network, resolver) = context.resolver(Purpose::Report, changes)?;
     let lookups = StoreAndServers::look_up(context, &resolver, store.as_ref(), paths, args.closure);
     if context.cancel.is_canceled() {
         return Ok(Exit::Interrupted);
@@ -48,10 +54,16 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
     context.progress = Arc::new(SilentProgress);
 
     let findings = QueryFindings::new(context, lookups, Arc::clone(&network));
-    let report = args
-        .cache_miss_report
-        .then(|| make_report(context, &findings, &network, args.probe_nars));
-    print(context, &findings, report.as_ref())?;
+    let summary = QuerySummary::of(context, &findings);
+    let is_report_needed = args.cache_miss_report || !files.is_empty();
+    let report =
+        is_report_needed.then(|| make_report(context, &findings, &network, args.probe_nars));
+    if let Some(report) = &report {
+        files.write(context, report, &summary)?;
+    }
+
+    let shown_report = report.filter(|_| args.cache_miss_report);
+    print(context, &findings, summary, shown_report.as_ref())?;
     Ok(exit(&findings))
 }
 
@@ -69,9 +81,9 @@ fn make_report(
 fn print(
     context: &Context,
     findings: &QueryFindings,
+    summary: QuerySummary,
     report: Option<&CacheMissReport>,
 ) -> Result<(), CliError> {
-    let summary = QuerySummary::of(context, findings);
     let output = &context.output;
     if context.settings.json {
         output.json(&QueryJson::new(context, findings, summary, report))?;

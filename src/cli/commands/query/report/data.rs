@@ -99,7 +99,10 @@ impl CacheMissReport {
     }
 
     /// How many items are in groups that `is_counted`.
-    pub(super) fn count(&self, is_counted: impl Fn(MissGroup) -> bool) -> usize {
+    pub(in crate::cli::commands::query) fn count(
+        &self,
+        is_counted: impl Fn(MissGroup) -> bool,
+    ) -> usize {
         let groups = self.items.iter().map(|item| item.group);
         groups.filter(|group| is_counted(*group)).count()
     }

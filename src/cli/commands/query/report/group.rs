@@ -6,7 +6,7 @@ use crate::trust::verdict::Refusal;
 
 /// Kinds of misses, gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum MissGroup {
+pub(in crate::cli::commands::query) enum MissGroup {
     /// A narinfo whose signature does not hold, or is about something else.
     BadSignature,
     /// The narinfo of another item.
@@ -45,7 +45,7 @@ pub(super) enum MissGroup {
 
 impl MissGroup {
     /// In the order in which reports list them.
-    pub(super) const ALL: [Self; 17] = [
+    pub(in crate::cli::commands::query) const ALL: [Self; 17] = [
         Self::BadSignature,
         Self::WrongItem,
         Self::Unusable,
@@ -124,7 +124,7 @@ impl MissGroup {
     }
 
     /// The name in JSON.
-    pub(super) const fn name(self) -> &'static str {
+    pub(in crate::cli::commands::query) const fn name(self) -> &'static str {
         match self {
             Self::BadSignature => "bad-signature",
             Self::WrongItem => "wrong-item",
@@ -147,7 +147,7 @@ impl MissGroup {
     }
 
     /// The heading for people.
-    pub(super) const fn heading(self) -> &'static str {
+    pub(in crate::cli::commands::query) const fn heading(self) -> &'static str {
         match self {
             Self::BadSignature => "REFUSED, the signature is invalid",
             Self::WrongItem => "REFUSED, the server answered for another item",
@@ -170,7 +170,7 @@ impl MissGroup {
     }
 
     /// Whether there is something to do that the user may not know.
-    pub(super) const fn is_worth_a_hint(self) -> bool {
+    pub(in crate::cli::commands::query) const fn is_worth_a_hint(self) -> bool {
         !matches!(self, Self::AskedFirst | Self::Cached | Self::Valid)
     }
 
@@ -193,7 +193,7 @@ impl MissGroup {
     }
 
     /// Whether it is certain that `guix build` would have to build it now.
-    pub(super) const fn must_be_built(self) -> bool {
+    pub(in crate::cli::commands::query) const fn must_be_built(self) -> bool {
         let is_available = matches!(
             self,
             Self::Elsewhere | Self::AskedFirst | Self::Cached | Self::Valid

@@ -132,7 +132,7 @@ fn item_lines(item: &ReportItem, columns: usize) -> Vec<String> {
         (None, None) => String::new(),
     };
     let path = format!("  {}", fitted_item(&item.path, columns - 2));
-    if width(&path) + width(&size) <= columns {
+    if size.is_empty() || width(&path) + width(&size) <= columns {
         vec![path + &size]
     } else {
         vec![path, format!("  {size}")]
@@ -274,10 +274,14 @@ fn conclusion(report: &CacheMissReport, columns: usize) -> Vec<String> {
         let unknown = output::count(report.unknown, "item", "items");
         let mut text = format!("unknown: {unknown}");
         let open = report.count(MissGroup::is_open);
-        if open > 0 {
-            text.push_str(&format!(
-                "; {open} of them may be available from servers that did not answer"
-            ));
+        match open {
+            0 => {}
+            open if open == report.unknown => {
+                text.push_str(", which servers that did not answer may have");
+            }
+            open => text.push_str(&format!(
+                "; servers that did not answer may have {open} of them"
+            )),
         }
         lines.extend(wrapped(&text, columns, "", "  "));
     }

@@ -1,0 +1,165 @@
+//! A file that a command writes besides its output: complete or not at all, and nowhere that a link of
+//! another user leads.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, fstat, statat};
+use rustix::io::Errno;
+
+use crate::no_follow;
+
+use super::error::CliError;
+use super::file_trust;
+
+/// The place for a file, which is replaced in one step.
+pub(crate) struct OutputFile {
+    path: PathBuf,
+    directory: OwnedFd,
+    name: OsString,
+}
+
+impl OutputFile {
+    /// Opens the directory of `path`; the file itself is not touched. Errors are found here, before work
+    /// is done whose result could not be written.
+    ///
+    /// # Errors
+    /// There is no such directory, or it belongs to another user than root who runs this; or `path` is
+    /// something else than a file, such as a link or a device, which would be replaced.
+    pub(crate) fn open(path: &Path) -> Result<Self, CliError> {
+        let open = || -> io::Result<Self> {
+            let name = path.file_name().ok_or(ErrorKind::IsADirectory)?.to_owned();
+            let directory = open_directory(directory_of(path))?;
+            check_kind(&directory, &name)?;
+            let path = path.to_owned();
+            Ok(Self {
+                path,
+                directory,
+                name,
+            })
+        };
+        open().map_err(CliError::file("opening for writing", path))
+    }
+
+    /// The directory that the file is written to.
+    pub(crate) fn directory(&self) -> &Path {
+        directory_of(&self.path)
+    }
+
+    /// Writes the file; its readers see the old contents or the new ones.
+    ///
+    /// # Errors
+    /// Those of the system calls; the old file is as it was.
+    pub(crate) fn write(&self, contents: &str) -> Result<(), CliError> {
+        no_follow::replace_file(self.directory.as_fd(), &self.name, contents.as_bytes())
+            .map_err(CliError::file("writing", &self.path))
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Opens `directory`. Root does not follow links in directories that other users can change, and does
+/// not write to a directory of theirs.
+fn open_directory(directory: &Path) -> io::Result<OwnedFd> {
+    if !rustix::process::geteuid().is_root() {
+        return no_follow::open_directory(directory, directory);
+    }
+
+    let directory = std::path::absolute(directory)?;
+    let mut prefixes = directory.ancestors();
+    let is_safe = |prefix: &&Path| matches!(file_trust::check(prefix, None), Ok(Ok(())));
+    let base = prefixes.find(is_safe).unwrap_or(Path::new("/"));
+    let opened = no_follow::open_directory(base, &directory)?;
+    let owner = fstat(&opened)?.st_uid;
+    if owner != 0 {
+        let text = format!(
+            "its directory belongs to user {owner}: write to a directory of root, or run this as that \
+             user, without privileges"
+        );
+        return Err(io::Error::other(text));
+    }
+    Ok(opened)
+}
+
+/// Checks that there is a file or nothing.
+fn check_kind(directory: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok(()),
+            FileType::Symlink => Err(io::Error::other(
+                "it is a symbolic link, which is not followed",
+            )),
+            _ => Err(io::Error::other("it is not a regular file")),
+        },
+        Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn write(path: &Path, contents: &str) -> Result<(), CliError> {
+        OutputFile::open(path)?.write(contents)
+    }
+
+    #[test]
+    fn a_file_is_replaced_in_one_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("report.html");
+        for contents in ["one", "two"] {
+            write(&path, contents).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), contents);
+        }
+        assert_eq!(dir.path().read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_files_are_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("theirs"), "precious").unwrap();
+        symlink("theirs", path("link")).unwrap();
+        symlink("missing", path("dangling")).unwrap();
+        std::fs::create_dir(path("directory")).unwrap();
+        for name in ["link", "dangling", "directory", "no/such", "theirs/x", ".."] {
+            assert!(write(&path(name), "x").is_err(), "{name}");
+        }
+        assert!(write(Path::new("/dev/null"), "x").is_err());
+        assert_eq!(std::fs::read_to_string(path("theirs")).unwrap(), "precious");
+        assert!(!path("missing").exists());
+        assert_eq!(dir.path().read_dir().unwrap().count(), 4);
+    }
+
+    #[test]
+    fn root_writes_to_no_directory_of_another_user() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let theirs = dir.path().join("theirs");
+        let ours = dir.path().join("ours");
+        for directory in [&theirs, &ours] {
+            std::fs::create_dir(directory).unwrap();
+        }
+        symlink(&ours, theirs.join("link")).unwrap();
+        std::os::unix::fs::chown(&theirs, Some(12345), Some(12345)).unwrap();
+
+        let error = write(&theirs.join("file"), "x").unwrap_err();
+        let error = std::error::Error::source(&error).unwrap().to_string();
+        assert!(error.contains("belongs to user 12345"), "{error}");
+        assert!(write(&theirs.join("link/file"), "x").is_err());
+        assert_eq!(ours.read_dir().unwrap().count(), 0);
+        write(&ours.join("file"), "x").unwrap();
+    }
+}
