@@ -13,6 +13,7 @@ mod env;
 mod error;
 mod exit;
 mod file_trust;
+mod item_argument;
 mod json_writer;
 mod keys;
 mod local_time;

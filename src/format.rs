@@ -9,6 +9,7 @@ pub(crate) mod cache_info;
 pub mod compression;
 pub(crate) mod content_address;
 pub(crate) mod credentials;
+pub(crate) mod error_text;
 pub(crate) mod escape;
 pub mod hash;
 pub mod nar;

@@ -31,7 +31,7 @@ pub(crate) use client::Client;
 pub(crate) use credentials::{ClientIdentity, Credentials, ServerCredentials};
 pub(crate) use download::body::NarBody;
 pub(crate) use download::nar::{BodyStatus, NarRequest, RangeSupport};
-pub(crate) use error::{HttpError, HttpErrorClass, Outage, is_shortage};
+pub(crate) use error::{HttpError, HttpErrorClass, HttpErrorKind, Outage, is_shortage};
 pub(crate) use limit::{LimitHours, RateLimit};
 pub(crate) use lines::{LineRate, whole_bytes};
 pub(crate) use lookup::cache_info::CacheInfoResponse;

@@ -4,7 +4,6 @@ pub(crate) mod cancel;
 pub(crate) mod clock;
 pub(crate) mod closure;
 pub(crate) mod download;
-mod error_text;
 pub(crate) mod install;
 pub(crate) mod item_lookup;
 pub(crate) mod lookup;
@@ -14,4 +13,4 @@ pub(crate) mod preparation;
 pub(crate) mod progress;
 pub(crate) mod servers;
 
-pub(crate) use error_text::chain;
+pub(crate) use crate::format::error_text::chain;

@@ -4,12 +4,15 @@
 use std::path::{Path, PathBuf};
 
 use crate::format::store_path::Dialect;
+use crate::trust::acl::Acl;
 
 use super::output::shown_path;
 
 /// The options of this run that a later command has to repeat.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Invocation {
+    /// The command line without the program's name and without credentials.
+    pub(crate) words: Vec<String>,
     /// `--root`, as an absolute path.
     pub(crate) root: Option<PathBuf>,
     /// `--store-dir`, unless it is the default.
@@ -20,6 +23,12 @@ pub(crate) struct Invocation {
     pub(crate) config: Option<PathBuf>,
     /// `--substitute-urls`, without credentials.
     pub(crate) substitute_urls: Option<String>,
+    /// `--netrc-file`, as an absolute path.
+    pub(crate) netrc_file: Option<PathBuf>,
+    /// `--insecure-tls`.
+    pub(crate) insecure_tls: bool,
+    /// `--discover`.
+    pub(crate) discover: bool,
 }
 
 /// What hints depend on.
@@ -57,16 +66,59 @@ impl Advice {
         format!("{command} {file}")
     }
 
+    /// The same in a sentence: who has to run it.
+    #[must_use]
+    pub(crate) fn run_authorize(&self) -> String {
+        let command = self.authorize("KEYFILE");
+        match (&self.invocation.root, &self.invocation.acl) {
+            (None, None) => format!("run `{command}` as root"),
+            _ => format!("run `{command}`"),
+        }
+    }
+
     /// How the owner of a key becomes trusted.
     #[must_use]
     pub(crate) fn trust_key(&self) -> String {
         match self.dialect {
-            Dialect::Guix => format!("run `{}`", self.authorize("KEYFILE")),
+            Dialect::Guix => self.run_authorize(),
             Dialect::Nix => {
                 let conf = self.nix_conf.display();
-                format!("name its key with --trusted-public-keys, or in {conf}")
+                format!(
+                    "add the key to `trusted-public-keys` in {conf}, or name all keys to \
+                     trust with --trusted-public-keys"
+                )
             }
         }
+    }
+
+    /// How a server becomes trusted whose narinfos are signed by one of `keys`, which are not authorized.
+    #[must_use]
+    pub(crate) fn trust_signer<'a>(&self, mut keys: impl Iterator<Item = &'a str>) -> String {
+        let trust_key = self.trust_key();
+        let Some(server) = keys.find_map(Acl::official_guix_server) else {
+            return format!(
+                "if you trust this server, get its public key from its administrator and {trust_key}"
+            );
+        };
+
+        let own_store = match self.invocation.root {
+            None => "; a store of your own (`subst fetch --root DIR`) trusts it from the start",
+            Some(_) => "",
+        };
+        format!(
+            "this is the key of the official server {server}: {trust_key}, with \
+             share/guix/{server}.pub of a Guix as KEYFILE{own_store}"
+        )
+    }
+
+    /// What to do about `server`, which has neither a `nix-cache-info` nor the item.
+    #[must_use]
+    pub(crate) fn check_address(&self, server: &str) -> String {
+        let servers = self.servers();
+        format!(
+            "{server} has no nix-cache-info, so it may be no substitute server: correct its \
+             address; `{servers}` shows how it answers"
+        )
     }
 
     /// The command that shows how the servers of this run are doing.
@@ -77,6 +129,9 @@ impl Advice {
             store_dir,
             config,
             substitute_urls,
+            netrc_file,
+            insecure_tls,
+            discover,
             ..
         } = &self.invocation;
 
@@ -89,7 +144,77 @@ impl Advice {
             "--substitute-urls",
             substitute_urls.as_deref(),
         );
+        add_path(&mut command, "--netrc-file", netrc_file.as_deref());
+        add_flag(&mut command, "--insecure-tls", *insecure_tls);
+        add_flag(&mut command, "--discover", *discover);
         command
+    }
+
+    /// The command of this run with `option` set to `value`, between backquotes; a description of it
+    /// if it is long.
+    #[must_use]
+    pub(crate) fn again_with(&self, option: &str, value: &str) -> String {
+        self.again_as(None, option, value)
+    }
+
+    /// The command that fetches what this one was about, with `option` set to `value`.
+    #[must_use]
+    pub(crate) fn fetch_with(&self, option: &str, value: &str) -> String {
+        self.again_as(Some("fetch"), option, value)
+    }
+
+    fn again_as(&self, subcommand: Option<&str>, option: &str, value: &str) -> String {
+        let words = without_option(&self.invocation.words, option);
+        let is_command = |word: &&String| ITEM_COMMANDS.contains(&word.as_str());
+        let command = words.iter().find(is_command).cloned();
+        let (Some(command), Some(position)) = (
+            &command,
+            words.iter().position(|word| Some(word) == command.as_ref()),
+        ) else {
+            return format!("the same command with {option} {value}");
+        };
+
+        let mut again = vec!["subst".to_owned()];
+        again.extend(words[..position].iter().cloned());
+        let subcommand = subcommand.unwrap_or(command);
+        again.extend([subcommand, option, value].map(str::to_owned));
+        let rest = words[position + 1..].iter();
+        again.extend(
+            rest.filter(|word| subcommand == command || !QUERY_FLAGS.contains(&word.as_str()))
+                .cloned(),
+        );
+        let again: Vec<String> = again.iter().map(|word| quoted(word)).collect();
+        match again.join(" ") {
+            line if line.len() <= COMMAND_BYTES_MAX => format!("`{line}`"),
+            _ => format!("`subst {subcommand}` with the same arguments and {option} {value}"),
+        }
+    }
+
+    /// Where the full name of the package `word` comes from, if that is what it is.
+    #[must_use]
+    pub(crate) fn name_of(&self, word: &str) -> String {
+        let is_package =
+            !word.is_empty() && word.len() < 100 && word.chars().all(is_in_package_name);
+        let word = if is_package { word } else { "hello" };
+        match self.dialect {
+            Dialect::Guix => format!(
+                "give its full name, such as /gnu/store/...-hello-2.12.2; \
+                 `guix build --no-grafts --dry-run {}` prints it",
+                quoted(word)
+            ),
+            Dialect::Nix => {
+                let installable = if word.contains('#') {
+                    word.to_owned()
+                } else {
+                    format!("nixpkgs#{word}")
+                };
+                format!(
+                    "give its full name, such as /nix/store/...-hello-2.12.2; \
+                     `nix eval --raw {}` prints it",
+                    quoted(&installable)
+                )
+            }
+        }
     }
 
     /// How to get a newer answer than the one at hand.
@@ -180,6 +305,33 @@ impl Advice {
     }
 }
 
+/// The commands that take items.
+const ITEM_COMMANDS: [&str; 2] = ["fetch", "query"];
+/// The options of `query` alone.
+const QUERY_FLAGS: [&str; 4] = ["--closure", "--cache-miss-report", "--probe-nars", "--json"];
+/// A longer command is not repeated: it has many items.
+const COMMAND_BYTES_MAX: usize = 300;
+
+/// `words` without `option` and its value.
+fn without_option(words: &[String], option: &str) -> Vec<String> {
+    let mut left = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.strip_prefix(option) {
+            Some("") => drop(words.next()),
+            Some(rest) if rest.starts_with('=') => {}
+            _ => left.push(word.clone()),
+        }
+    }
+    left
+}
+
+fn add_flag(command: &mut String, option: &str, is_set: bool) {
+    if is_set {
+        command.push_str(&format!(" {option}"));
+    }
+}
+
 fn add_path(command: &mut String, option: &str, path: Option<&Path>) {
     add(command, option, path.map(shown_path).as_deref());
 }
@@ -197,6 +349,11 @@ pub(crate) fn quoted(word: &str) -> String {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Whether names of packages have such characters, those with an output and those of Nix included.
+fn is_in_package_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_@:+.#-".contains(c)
 }
 
 fn is_plain_in_shell(c: char) -> bool {
@@ -224,11 +381,13 @@ mod tests {
             acl: Some("/a".into()),
             config: Some("/c".into()),
             substitute_urls: Some("http://a http://b".to_owned()),
+            insecure_tls: true,
+            ..Invocation::default()
         };
         let expected =
             r"subst authorize --root '/it'\''s here' --store-dir /x --acl /a --config /c KEYFILE";
         assert_eq!(advice.authorize("KEYFILE"), expected);
-        let expected = r"subst servers --root '/it'\''s here' --store-dir /x --config /c --substitute-urls 'http://a http://b'";
+        let expected = r"subst servers --root '/it'\''s here' --store-dir /x --config /c --substitute-urls 'http://a http://b' --insecure-tls";
         assert_eq!(advice.servers(), expected);
         let expected = "`mv '/a b/db' '/a b/db.damaged'` sets it aside";
         let hint = advice.repair_database(Path::new("/a b/db/db.sqlite"));

@@ -4,8 +4,7 @@ use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::format::credentials::url_without_credentials;
-use crate::format::store_path::{Dialect, StoreDir, StorePath};
+use crate::format::store_path::{Dialect, StorePath};
 use crate::http::RateLimit;
 use crate::lookup_cache::TtlPolicy;
 use crate::no_follow;
@@ -27,6 +26,7 @@ use crate::trust::acl::Acl;
 
 use super::confinement::{self, DiskChanges};
 use super::error::CliError;
+use super::item_argument;
 use super::output::Output;
 use super::settings::{SandboxMode, Settings, StoreKind};
 use super::store_observer::ShownStoreReports;
@@ -263,6 +263,7 @@ impl Context {
             levels: self.levels(),
             retry_limits: self.settings.retry_limits.clone(),
             spools: self.spools(),
+            reported_failures: Mutex::default(),
             in_flight: InFlightTransfers::default(),
         })
     }
@@ -276,23 +277,23 @@ impl Context {
         }
     }
 
-    /// The store paths that `words` name; `-` stands for the lines of standard input.
+    /// The items that `words` name; `-` stands for the lines of standard input.
     ///
     /// # Errors
-    /// A word is not a store path, or standard input cannot be read.
+    /// A word names no item, or standard input cannot be read.
     pub(crate) fn paths(&self, words: &[String]) -> Result<Vec<StorePath>, CliError> {
         let store_dir = self.settings.store_dir();
         let mut paths = Vec::new();
         for word in words {
             if word != "-" {
-                paths.push(parse_item(word, store_dir)?);
+                paths.push(item_argument::parse(word, store_dir)?);
                 continue;
             }
 
             let text = std::io::read_to_string(std::io::stdin())
-                .map_err(CliError::file("reading", "standard input"))?;
+                .map_err(CliError::file("read", "standard input"))?;
             for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                paths.push(parse_item(line, store_dir)?);
+                paths.push(item_argument::parse(line, store_dir)?);
             }
         }
 
@@ -300,18 +301,6 @@ impl Context {
         paths.retain(|path| seen.insert(path.clone()));
         Ok(paths)
     }
-}
-
-/// The store path that `word` names.
-fn parse_item(word: &str, store_dir: &StoreDir) -> Result<StorePath, CliError> {
-    if word.contains("://") {
-        let shown = url_without_credentials(word);
-        let text = format!(
-            "`{shown}` is a URL, not a store item; servers are named with --substitute-urls"
-        );
-        return Err(CliError::Usage(text));
-    }
-    Ok(store_dir.parse_path(word.trim_end_matches('/'))?.to_path())
 }
 
 /// Writes the ACL of a new embedded store: it trusts the official servers, as a new Guix does.
@@ -329,6 +318,6 @@ fn write_first_acl(layout: &Layout) -> Result<(), CliError> {
     match written {
         // Another process has just made it.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.map_err(CliError::file("writing", &path)),
+        other => other.map_err(CliError::file("write", &path)),
     }
 }

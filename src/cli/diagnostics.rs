@@ -118,7 +118,7 @@ fn open_private(path: &Path) -> Result<File, CliError> {
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)
-        .map_err(CliError::file("opening the log file", path))
+        .map_err(CliError::file("open the log file", path))
 }
 
 /// Writes each event as one line. A log that cannot be written to does not fail the command.

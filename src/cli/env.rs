@@ -54,6 +54,8 @@ pub(crate) const OTHER_VARIABLES: [&str; 5] = [
     SUBST_LOG_FILE,
     SUBST_REAL_GUIX,
 ];
+/// What the names of variables begin with that only the tests of this program read.
+pub(crate) const TEST_PREFIXES: [&str; 2] = ["SUBST_TEST_", "SUBST_PEERS_"];
 /// What the names of our variables begin with.
 pub(crate) const PREFIX: &str = "SUBST_";
 

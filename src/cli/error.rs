@@ -4,17 +4,18 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::daemon::serve::ServeError;
-use crate::format::store_path::StorePathError;
 use crate::lookup_cache::CacheError;
 use crate::sandbox::SandboxError;
 use crate::store::{Remedy, StoreError};
-use crate::substitute::install::{FailureClass, ItemError};
+use crate::substitute::install::{FailureClass, ItemError, UnavailableAt};
+use crate::substitute::outcome::{LookupOutcome, OtherStore};
 use crate::trust::acl::AclError;
 
 use super::advice::Advice;
 use super::exit::Exit;
 use super::file_trust::UnsafeFile;
-use super::output::shown_path;
+use super::item_argument::ItemArgumentError;
+use super::output::{bytes, shown_path};
 use super::settings::SettingsError;
 
 /// A command that failed as a whole.
@@ -23,9 +24,9 @@ pub(crate) enum CliError {
     /// A setting is wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// An argument is no store path.
+    /// An argument does not name a store item.
     #[error(transparent)]
-    Path(#[from] StorePathError),
+    ItemArgument(#[from] ItemArgumentError),
     /// The list of servers is empty.
     #[error("no substitute server is configured")]
     NoServers,
@@ -60,9 +61,9 @@ pub(crate) enum CliError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A file cannot be read or written.
-    #[error("{action} {}", shown_path(path))]
+    #[error("cannot {action} {}", shown_path(path))]
     File {
-        /// What was tried.
+        /// What was tried, such as `read`.
         action: &'static str,
         /// The file.
         path: PathBuf,
@@ -84,21 +85,24 @@ pub(crate) enum CliError {
     #[error("--sandbox require: this process cannot be confined completely")]
     Sandbox(#[source] SandboxError),
     /// The limit of memory is too low to begin at all.
-    #[error("the limit of memory is {limit} KiB (`ulimit -v`); at least {needed} KiB are needed")]
+    #[error(
+        "the limit of memory is {} (`ulimit -v`); at least {} are needed",
+        bytes(limit << 10), bytes(needed << 10)
+    )]
     MemoryLimit {
-        /// The limit.
+        /// The limit, in KiB.
         limit: u64,
-        /// What is needed.
+        /// What is needed, in KiB.
         needed: u64,
     },
     /// Threads cannot be started.
-    #[error("starting threads")]
+    #[error("cannot start threads")]
     Threads(#[source] io::Error),
     /// The daemon cannot be served any longer.
     #[error(transparent)]
     Serve(#[from] ServeError),
     /// Standard output cannot be written to.
-    #[error("writing to standard output")]
+    #[error("cannot write to standard output")]
     Output(#[from] io::Error),
 }
 
@@ -122,7 +126,7 @@ impl CliError {
         match self {
             Self::Settings(SettingsError::Read { .. }) => Exit::Local,
             Self::Settings(_)
-            | Self::Path(_)
+            | Self::ItemArgument(_)
             | Self::NoServers
             | Self::Usage(_)
             | Self::Key { .. } => Exit::Usage,
@@ -150,7 +154,7 @@ impl CliError {
                 let command = advice.authorize("KEYFILE");
                 Some(format!("correct it, or remove {file} and make a new one with `{command}`"))
             }
-            Self::UnsafeAcl { fault, .. } => Some(format!("`{}` makes it safe", fault.remedy())),
+            Self::UnsafeAcl { fault, .. } => Some(format!("{} makes it safe", fault.remedy())),
             Self::NoServers => Some(
                 "name servers with --substitute-urls, SUBST_SUBSTITUTE_URLS or in a settings file; \
                  without any of these, the official servers are used"
@@ -158,13 +162,7 @@ impl CliError {
             ),
             Self::Item { source, .. } => item_hint(source, advice),
             Self::Sandbox(_) => Some("--sandbox auto runs without it".into()),
-            Self::Path(StorePathError::NotInStore { .. }) => {
-                Some(
-                    "give the full name of a store item, such as /gnu/store/...-hello-2.12.2; \
-                     --store-dir selects another store"
-                        .into(),
-                )
-            }
+            Self::ItemArgument(error) => Some(error.hint(advice)),
             Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(advice.privileges())
             }
@@ -204,6 +202,34 @@ fn store_hint(error: &StoreError, advice: &Advice) -> Option<String> {
     Some(hint.to_owned())
 }
 
+/// What the user can do about an item that no server has, by their `answers`.
+fn missing_hint(answers: &[UnavailableAt], advice: &Advice) -> String {
+    match answers {
+        [first, ..] if answers.iter().all(|answer| answer.lacks_cache_info) => {
+            advice.check_address(&first.server)
+        }
+        _ => "it has to be built, or another server may have it: --substitute-urls".to_owned(),
+    }
+}
+
+/// What the user can do about an item that servers may have, by their `answers`.
+fn unknown_hint(answers: &[UnavailableAt], advice: &Advice) -> String {
+    let other_store = answers.iter().map(|answer| match &answer.outcome {
+        LookupOutcome::OtherStore(other) => Some(other),
+        _ => None,
+    });
+    let other_store: Option<Vec<_>> = other_store.collect();
+    match other_store.as_deref() {
+        Some([OtherStore { ours, .. }, ..]) => {
+            format!("name a server for {ours} with --substitute-urls")
+        }
+        _ => {
+            let (servers, newer) = (advice.servers(), advice.newer_answer());
+            format!("`{servers}` shows which servers respond; {newer}")
+        }
+    }
+}
+
 /// What the user can do about an item that could not be had.
 #[must_use]
 pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
@@ -211,27 +237,25 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
     use crate::trust::verdict::Refusal;
     let hint = match error {
         ItemError::Refused {
-            first: Refusal::UnauthorizedKey { .. },
+            first: Refusal::UnauthorizedKey { key },
             ..
-        } => {
-            format!("if you trust the server, {}", advice.trust_key())
-        }
+        } => advice.trust_signer(std::iter::once(key.as_str())),
         ItemError::NotAvailable { .. } if advice.offline => advice.newer_answer().to_owned(),
         ItemError::NotAvailable {
             status: ItemStatus::Preparing,
             ..
-        } => "with --wait, such as --wait 10m, it is fetched when it is ready".to_owned(),
+        } => {
+            let command = advice.again_with("--wait", "10m");
+            format!("{command} waits until it is ready")
+        }
         ItemError::NotAvailable {
             status: ItemStatus::Missing,
-            ..
-        } => "it has to be built, or another server may have it: --substitute-urls".to_owned(),
+            answers,
+        } => missing_hint(answers, advice),
         ItemError::NotAvailable {
             status: ItemStatus::Unknown,
-            ..
-        } => {
-            let (servers, newer) = (advice.servers(), advice.newer_answer());
-            format!("`{servers}` shows which servers respond; {newer}")
-        }
+            answers,
+        } => unknown_hint(answers, advice),
         ItemError::Refused { .. } => "another server may have it: --substitute-urls".to_owned(),
         ItemError::InvalidReference(_) => {
             "without --no-references, what it refers to is fetched as well".to_owned()
@@ -244,6 +268,10 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
         ItemError::Store(error) => return store_hint(error, advice),
         _ if error.class() == FailureClass::Transient => {
             "try again, or with other --substitute-urls".to_owned()
+        }
+        ItemError::AllFailed(_) if error.class() == FailureClass::Refused => {
+            "another server may have it: --substitute-urls; tell the administrator of this one"
+                .to_owned()
         }
         _ => return None,
     };

@@ -40,8 +40,8 @@ pub(crate) struct UnsafeFile {
 enum FileFault {
     /// It belongs to this user.
     Owner(u32),
-    /// Others may write to it; its mode.
-    Mode(u32),
+    /// Others may write to it; its mode and its owner.
+    Mode { mode: u32, owner: u32 },
 }
 
 impl fmt::Display for UnsafeFile {
@@ -49,7 +49,7 @@ impl fmt::Display for UnsafeFile {
         let path = self.path.display();
         match self.fault {
             FileFault::Owner(uid) => write!(f, "{path} is owned by user {uid}"),
-            FileFault::Mode(mode) => {
+            FileFault::Mode { mode, .. } => {
                 write!(f, "{path} is writable by other users (mode {mode:04o})")
             }
         }
@@ -57,16 +57,21 @@ impl fmt::Display for UnsafeFile {
 }
 
 impl UnsafeFile {
-    /// The command that makes it safe.
+    /// What makes it safe: a command between backquotes, and who has to run it.
     #[must_use]
     pub(crate) fn remedy(&self) -> String {
         let path = super::advice::quoted(&self.path.display().to_string());
-        match self.fault {
-            FileFault::Owner(_) if rustix::process::geteuid().is_root() => {
-                format!("chown root {path}")
-            }
-            FileFault::Owner(_) => format!("as root, chown root {path}"),
-            FileFault::Mode(_) => format!("chmod go-w {path}"),
+        let user = rustix::process::geteuid();
+        let (command, is_allowed) = match self.fault {
+            FileFault::Owner(_) => (format!("chown root {path}"), user.is_root()),
+            FileFault::Mode { owner, .. } => (
+                format!("chmod go-w {path}"),
+                user.is_root() || user.as_raw() == owner,
+            ),
+        };
+        match is_allowed {
+            true => format!("`{command}`"),
+            false => format!("`{command}`, run as root,"),
         }
     }
 }
@@ -83,11 +88,11 @@ pub(crate) fn warning(
     match selection {
         FileSelection::Explicit => format!(
             "the {what} {path} is not safe: {fault}, so other users may decide which keys are \
-             trusted; `{remedy}` makes it safe"
+             trusted; {remedy} makes it safe"
         ),
         FileSelection::Implicit => format!(
             "the {what} {path} is ignored: {fault}, so other users could decide which keys are \
-             trusted; `{remedy}` makes it safe"
+             trusted; {remedy} makes it safe"
         ),
     }
 }
@@ -133,7 +138,10 @@ impl AcceptedWriters {
         }
         Err(UnsafeFile {
             path: path.to_owned(),
-            fault: FileFault::Mode(mode),
+            fault: FileFault::Mode {
+                mode,
+                owner: found.uid(),
+            },
         })
     }
 }
@@ -275,7 +283,7 @@ mod tests {
             found.to_string(),
             format!("{name} is writable by other users (mode 0646)")
         );
-        assert_eq!(found.remedy(), format!("chmod go-w {name}"));
+        assert_eq!(found.remedy(), format!("`chmod go-w {name}`"));
         chmod(&file, 0o664);
         assert_eq!(
             fault(&file).is_some(),
@@ -330,7 +338,7 @@ mod tests {
             found.to_string(),
             format!("{} is owned by user 12345", file.display())
         );
-        assert_eq!(found.remedy(), format!("chown root {}", file.display()));
+        assert_eq!(found.remedy(), format!("`chown root {}`", file.display()));
         chown(&file, Some(0), None).unwrap();
         chown(file.parent().unwrap(), Some(12345), None).unwrap();
         assert!(

@@ -60,9 +60,9 @@ impl Context {
         }
 
         let shown = shown_path(path);
-        let command = self.settings.advice().authorize("KEYFILE");
+        let advice = self.settings.advice().run_authorize();
         self.output.warn(&format!(
-            "there is no ACL at {shown}, so no key is authorized; `{command}` creates one; {}",
+            "there is no ACL at {shown}, so no key is authorized; to create one, {advice}; {}",
             official_keys()
         ));
         Ok(Acl::default())
@@ -108,7 +108,7 @@ impl Context {
                 source,
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(CliError::file("reading", path)(error)),
+            Err(error) => Err(CliError::file("read", path)(error)),
         }
     }
 
@@ -156,7 +156,7 @@ fn official_keys() -> String {
 /// The keys in `list`; `what` names it in an error.
 fn parse_keys(list: &str, what: String) -> Result<TrustedKeys, CliError> {
     TrustedKeys::parse(list).map_err(|source| CliError::Key {
-        what,
+        what: format!("invalid key in {what}"),
         source: Box::new(source),
     })
 }

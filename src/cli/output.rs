@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::format::credentials::without_credentials;
+use crate::format::error_text;
 pub(crate) use crate::format::units::bytes;
 
 pub(crate) use crate::format::escape::printable;
@@ -156,7 +157,7 @@ impl Output {
 
     /// What could not be done, why, and what the user can do about it.
     pub(crate) fn error(&self, error: &dyn std::error::Error, hint: Option<&str>) {
-        self.failure(&error.to_string(), error.source(), hint);
+        self.failure(&error_text::message(error), error.source(), hint);
     }
 
     /// The same for one of several items: `what` could not be done because of `error`.
@@ -165,7 +166,12 @@ impl Output {
     }
 
     fn failure(&self, what: &str, cause: Option<&dyn std::error::Error>, hint: Option<&str>) {
-        let causes = std::iter::successors(cause, |error| error.source()).map(ToString::to_string);
+        let causes = std::iter::successors(cause, |error| error.source());
+        // Libraries repeat the text of a cause in the error about it.
+        let mut last = what.to_owned();
+        let causes = causes
+            .map(error_text::message)
+            .filter(|cause| !cause.ends_with(&std::mem::replace(&mut last, cause.clone())));
         if self.messages == Messages::Events {
             let causes: Vec<String> = causes.collect();
             return event(

@@ -40,8 +40,8 @@ pub(super) fn run_command(arguments: Vec<OsString>) -> Exit {
     };
 
     process::prepare();
-    match Cli::try_parse_from(arguments) {
-        Ok(cli) => execute(&cli, &environment),
+    match Cli::try_parse_from(&arguments) {
+        Ok(cli) => execute(&cli, &arguments, &environment),
         Err(error) => {
             print_usage_error(&error);
             if error.use_stderr() {
@@ -67,7 +67,7 @@ fn print_usage_error(error: &clap::Error) {
 }
 
 /// Carries out the command; errors are printed.
-fn execute(cli: &Cli, environment: &Environment) -> Exit {
+fn execute(cli: &Cli, arguments: &[OsString], environment: &Environment) -> Exit {
     let messages = messages(settings::progress_option(&cli.common), &cli.command);
     let early_output = Output::new(Verbosity::Normal, messages);
     if let Some(done) = carry_out_without_settings(cli, environment, &early_output) {
@@ -94,6 +94,7 @@ fn execute(cli: &Cli, environment: &Environment) -> Exit {
             return exits.max().unwrap_or(Exit::Usage);
         }
     };
+    context.settings.invocation.words = shown_words(arguments);
 
     match carry_out(&mut context, &cli.command, inherited) {
         Ok(exit) => exit,
@@ -131,6 +132,14 @@ fn carry_out_without_settings(
         }
         _ => None,
     }
+}
+
+/// The arguments for hints that repeat them: without the program's name, and without credentials.
+fn shown_words(arguments: &[OsString]) -> Vec<String> {
+    let words = arguments.iter().skip(1).map(|word| word.to_string_lossy());
+    words
+        .map(|word| without_credentials(&word).into_owned())
+        .collect()
 }
 
 fn fail(output: &Output, error: &CliError, hint: Option<&str>) -> Exit {

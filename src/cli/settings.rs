@@ -15,6 +15,7 @@ mod invocation;
 mod network;
 mod options;
 mod origin;
+mod quantity;
 mod rate;
 mod retries;
 mod server_table;

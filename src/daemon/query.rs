@@ -4,16 +4,20 @@
 //! one after another. The first query starts the lookup of the item's whole closure, so that the
 //! others are answered from memory, and of all items on the client's command line.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::debug;
 
+use crate::format::server_list::ServerIndex;
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::item_lookup::ItemStatus;
 use crate::substitute::lookup::{LookupScope, Resolution, Resolver, SkipFilter};
+use crate::substitute::outcome::{LookupOutcome, short_key_name};
 use crate::substitute::preparation::PreparationWait;
+use crate::trust::verdict::Refusal;
 
 use super::log::ClientLog;
 use super::prefetch::prefetcher::Prefetcher;
@@ -44,6 +48,10 @@ pub(crate) struct QueryHelper {
     pub(crate) progress: Arc<ClientProgress>,
     /// Messages for the client.
     pub(crate) log: Arc<ClientLog>,
+    /// How the owner of a key becomes trusted, for a sentence.
+    pub(crate) trust_key: String,
+    /// The servers whose unauthorized keys were reported.
+    pub(crate) reported_keys: BTreeSet<ServerIndex>,
 }
 
 impl RequestHandler for QueryHelper {
@@ -73,6 +81,7 @@ impl RequestHandler for QueryHelper {
         }
 
         let resolution = self.look_up(&query.items);
+        self.report_unauthorized_keys(&resolution);
         match query.kind {
             QueryKind::Have => reply::have(&resolution.items, &self.store_dir),
             QueryKind::Info => {
@@ -109,6 +118,34 @@ impl QueryHelper {
                 self.resolver.discard(item);
             }
         }
+    }
+
+    /// Reports each server whose key is not authorized, once: without the items that it alone has,
+    /// packages are built for no visible reason.
+    fn report_unauthorized_keys(&mut self, resolution: &Resolution) {
+        let items = resolution.items.iter();
+        for item in items.filter(|item| item.status == ItemStatus::Refused) {
+            for (index, answer) in item.answers.enumerated() {
+                if let LookupOutcome::Refused(Refusal::UnauthorizedKey { key }) = &answer.outcome
+                    && self.reported_keys.insert(index)
+                {
+                    self.report_unauthorized_key(&resolution.servers[index].url, key);
+                }
+            }
+        }
+    }
+
+    fn report_unauthorized_key(&self, server: &str, key: &str) {
+        // Clients may name any directory, and this process may read more than they.
+        let key = match server.starts_with("file:") {
+            true => "a key".to_owned(),
+            false => format!("the key {}", short_key_name(key)),
+        };
+        let trust_key = &self.trust_key;
+        self.log.warn(&format!(
+            "substitutes of {server} are not used: they are signed by {key}, which is not \
+             authorized; if you trust it, {trust_key}"
+        ));
     }
 
     /// The items on the client's command line that are not valid yet.

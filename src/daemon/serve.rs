@@ -11,10 +11,10 @@ use super::request::{LINE_MAX_BYTES, RequestError};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
     /// The requests cannot be read.
-    #[error("reading requests")]
+    #[error("cannot read requests")]
     Read(#[source] io::Error),
     /// The daemon does not accept replies any more.
-    #[error("sending a reply")]
+    #[error("cannot send a reply")]
     Reply(#[source] io::Error),
 }
 

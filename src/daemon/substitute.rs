@@ -28,7 +28,7 @@ use super::serve::RequestHandler;
 #[derive(Debug, thiserror::Error)]
 enum SubstituteError {
     /// The helper cannot start to work.
-    #[error("starting the helper")]
+    #[error("cannot start the helper")]
     Prepare(#[source] Box<dyn Error>),
     /// The item cannot be downloaded.
     #[error(transparent)]

@@ -17,10 +17,10 @@ use super::store_path::HashPart;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ServerUrlError {
     /// Not a URL at all.
-    #[error("`{}` is not a URL{}", .0.escape_debug(), percent_advice(.0))]
+    #[error("`{}` is not a URL{}", .0.escape_debug(), url_advice(.0))]
     Syntax(String),
     /// Not http, https or file.
-    #[error("`{}`: only http, https and file URLs can be used", .0.escape_debug())]
+    #[error("`{}` is not an http, https or file URL{}", .0.escape_debug(), url_advice(.0))]
     Scheme(String),
     /// A directory relative to the working directory, or on another machine.
     #[error(
@@ -188,6 +188,18 @@ pub(crate) fn percent_advice(shown: &str) -> &'static str {
         "; in a user name or password, `/` is written %2F, `#` %23, `?` %3F, and a blank %20"
     } else {
         ""
+    }
+}
+
+/// What may be wrong with `text`, which is not the URL of a server.
+fn url_advice(text: &str) -> String {
+    match text.chars().next() {
+        _ if text.contains("://") => percent_advice(text).to_owned(),
+        Some('/') => format!("; did you mean `file://{}`?", text.escape_debug()),
+        Some(c) if c.is_ascii_alphanumeric() => {
+            format!("; did you mean `https://{}`?", text.escape_debug())
+        }
+        _ => percent_advice(text).to_owned(),
     }
 }
 

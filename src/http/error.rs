@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use url::{Origin, Url};
 
+use crate::format::error_text::ErrorChain;
 use crate::format::server_url::redacted;
 
 pub(in crate::http) use kind::{Cause, shown};
@@ -84,12 +85,6 @@ impl HttpError {
     #[must_use]
     pub(crate) fn without_url(&self) -> impl fmt::Display {
         WithoutUrl(self)
-    }
-
-    /// Whether `other` failed in the same way, at whatever URL and after however many attempts.
-    #[must_use]
-    pub(crate) fn is_same_kind(&self, other: &Self) -> bool {
-        self.kind.is_same(&other.kind)
     }
 
     /// What to do about it.
@@ -212,13 +207,7 @@ impl fmt::Display for WithoutUrl<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let HttpError { kind, attempts, .. } = self.0;
         write_attempts(f, *attempts)?;
-        write!(f, "{kind}")?;
-        let mut cause = kind.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        ErrorChain(kind).fmt(f)
     }
 }
 
@@ -264,24 +253,16 @@ mod tests {
     }
 
     #[test]
-    fn the_same_failure_at_another_url_is_of_the_same_kind() {
-        let connecting = [Errno::CONNREFUSED, Errno::HOSTUNREACH];
-        let [connection_refused, unreachable] =
-            connecting.map(|errno| error(HttpErrorKind::Connect(system_error(errno))));
-        let redirected = HttpErrorKind::after_redirect(
-            connection_refused.kind().clone(),
-            &Url::parse("http://mirror/").unwrap(),
-        );
-        let redirected = error(redirected).after_attempts(3);
-        assert!(connection_refused.is_same_kind(&redirected));
-        assert!(!connection_refused.is_same_kind(&unreachable));
-        assert!(!connection_refused.is_same_kind(&error(status(500))));
-        assert!(error(status(500)).is_same_kind(&error(status(500))));
-        assert!(!error(status(500)).is_same_kind(&error(status(404))));
-        let text = redirected.without_url().to_string();
-        assert!(
-            text.starts_with("after 3 attempts: redirected to http://mirror/: cannot connect: "),
-            "{text}"
+    fn the_text_without_the_url_names_redirects_and_no_error_numbers() {
+        let refused = HttpErrorKind::Connect(system_error(Errno::CONNREFUSED));
+        let redirected = refused.after_redirect(&Url::parse("http://mirror/").unwrap());
+        let text = error(redirected)
+            .after_attempts(3)
+            .without_url()
+            .to_string();
+        assert_eq!(
+            text,
+            "after 3 attempts: redirected to http://mirror/: cannot connect: Connection refused"
         );
     }
 

@@ -34,6 +34,13 @@ impl Proxies {
     }
 }
 
+/// Whether responses to requests for `url` through `proxy` come from the proxy, which may have made
+/// them itself: it reads the requests, and is not only a tunnel.
+#[must_use]
+pub(in crate::http) fn answers_itself(proxy: &Url, url: &Url) -> bool {
+    url.scheme() == "http" && matches!(proxy.scheme(), "http" | "https")
+}
+
 /// Without the user names and passwords of the proxies.
 impl fmt::Debug for Proxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 mod attempt_errors;
 mod attempts;
+mod attempts_text;
 mod available;
 mod errors;
 mod in_flight;
@@ -14,6 +15,6 @@ mod space;
 
 pub(crate) use attempt_errors::{AttemptError, FailureClass};
 pub(crate) use available::AvailableItem;
-pub(crate) use errors::ItemError;
+pub(crate) use errors::{ItemError, UnavailableAt};
 pub(crate) use in_flight::InFlightTransfers;
 pub(crate) use installer::{Installer, UnpackRequest};

@@ -120,7 +120,7 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::substitute::error_text::chain;
+    use crate::format::error_text::chain;
 
     #[test]
     fn without_a_network_only_files_are_reached() {

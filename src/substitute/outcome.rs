@@ -6,10 +6,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::format::error_text::chain;
 use crate::format::escape::clip;
 use crate::format::narinfo::NarInfoError;
 use crate::http::{HttpError, Outage};
-use crate::substitute::error_text::chain;
 use crate::trust::verdict::Refusal;
 
 /// What the lookup of one item on one server gave. Its `Display` is the sentence for people, in
@@ -152,14 +152,20 @@ fn refusal_reason(refusal: &Refusal) -> String {
     match refusal {
         Refusal::WrongItem { answered, .. } => format!("it answered for {}", answered.base()),
         Refusal::UnauthorizedKey { key } => {
-            // Guix's keys have digits, of which the first suffice; Nix's have names.
-            let name = match key.split_once(':') {
-                Some((_, digits)) => digits.get(..KEY_DIGITS).unwrap_or(digits),
-                None => key,
-            };
+            let name = short_key_name(key);
             format!("signed by the key {name}, which is not authorized")
         }
         other => chain(other),
+    }
+}
+
+/// What messages show of the name of a key. Guix's keys have digits, of which the first suffice;
+/// Nix's have names.
+#[must_use]
+pub(crate) fn short_key_name(key: &str) -> &str {
+    match key.split_once(':') {
+        Some((_, digits)) => digits.get(..KEY_DIGITS).unwrap_or(digits),
+        None => key,
     }
 }
 

@@ -92,6 +92,8 @@ pub(crate) enum ProgressEvent<'a> {
         url: &'a str,
         /// Why.
         reason: fmt::Arguments<'a>,
+        /// Whether a failure of this kind at the same server was reported before.
+        is_repeated: bool,
     },
     /// An item is unpacked and its content checked.
     Unpacked {

@@ -12,6 +12,7 @@ mod confinement;
 mod credentials;
 mod diagnostics;
 mod fetch;
+mod followed_hints;
 mod hints;
 mod interrupt;
 mod missing_trees;
@@ -223,7 +224,7 @@ fn fetch_and_query_agree_on_answers() {
         .says("a server is preparing it");
     fetch
         .says(&format!("{}: is preparing it (HTTP ", preparing.url()))
-        .says("with --wait, such as --wait 10m");
+        .says("--wait 10m");
     let fetch = subst("fetch", &missing)
         .exits(3)
         .says("no server's narinfo can be trusted\n");

@@ -269,7 +269,7 @@ fn the_same_failure_is_reported_once() {
         .prints("")
         .stderr;
     let url = format!("{}/nar/zstd/{}", server.url(), base(&notes));
-    let why = "downloading: the server answered with status 404";
+    let why = "the server does not have it (status 404)";
     let lines: Vec<&str> = told.lines().filter(|line| line.contains("404")).collect();
     let warning = format!("subst: warning: {} from {url}: {why}", base(&notes));
     assert_eq!(lines, [warning, format!("    {url}: {why}")], "{told}");

@@ -10,6 +10,7 @@ mod faults;
 mod hostile;
 mod layers;
 mod licenses;
+mod snapshots;
 mod store;
 mod structure;
 mod support;

@@ -54,7 +54,7 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
     }
 
     replace(&context.settings.layout, path, &acl.to_string())
-        .map_err(CliError::file("writing", path))?;
+        .map_err(CliError::file("write", path))?;
     context
         .output
         .note(&format!("the key is authorized now, in {}", path.display()));
@@ -78,7 +78,7 @@ fn read_key(context: &Context, file: Option<&Path>) -> Result<PublicKey, CliErro
         }
     };
 
-    let text = text.map_err(CliError::file("reading", &what))?;
+    let text = text.map_err(CliError::file("read", &what))?;
     PublicKey::parse(&text).map_err(|source| CliError::Key {
         what: format!("{what} has no key that can be authorized"),
         source: Box::new(source),

@@ -138,7 +138,10 @@ fn state(context: &Context, response: &CacheInfoResponse) -> (&'static str, Opti
         _ if response.text.is_some() => ("up", None),
         _ if response.status == 404 => (
             "up",
-            Some("it has no nix-cache-info; the defaults hold".into()),
+            Some(
+                "it has no nix-cache-info: its address may be wrong; otherwise the defaults hold"
+                    .into(),
+            ),
         ),
         _ => (
             ERROR,

@@ -1,5 +1,6 @@
 //! `subst substitute`: serves guix-daemon as its substituter helper.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,6 +129,8 @@ fn query_helper(
         cancel: context.cancel.clone(),
         progress,
         log,
+        trust_key: context.settings.advice().trust_key(),
+        reported_keys: BTreeSet::new(),
     })
 }
 

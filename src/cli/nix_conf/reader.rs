@@ -102,7 +102,7 @@ impl NixConfReader<'_> {
     ) -> Result<(), CliError> {
         let Some(depth_left) = depth_left.checked_sub(1) else {
             let error = io::Error::other("files include each other too deeply");
-            return Err(CliError::file("reading", path)(error));
+            return Err(CliError::file("read", path)(error));
         };
 
         let text = match std::fs::read(path) {
@@ -110,10 +110,10 @@ impl NixConfReader<'_> {
             Err(error) if if_missing == IfMissing::Ignore && is_absent(path, &error) => {
                 return Ok(());
             }
-            Err(error) => return Err(CliError::file("reading", path)(error)),
+            Err(error) => return Err(CliError::file("read", path)(error)),
         };
 
-        match file_trust::check(path, self.root).map_err(CliError::file("reading", path))? {
+        match file_trust::check(path, self.root).map_err(CliError::file("read", path))? {
             Ok(()) => self.read_text(&String::from_utf8_lossy(&text), path, depth_left),
             Err(fault) => {
                 self.ignore(path, &fault);

@@ -87,7 +87,9 @@ fn item_object(event: &ProgressEvent<'_>) -> Value {
         ProgressEvent::Progressed { item, downloaded } => {
             json!({"event": "progressed", "item": item.base(), "downloaded": downloaded})
         }
-        ProgressEvent::SourceFailed { item, url, reason } => json!({
+        ProgressEvent::SourceFailed {
+            item, url, reason, ..
+        } => json!({
             "event": "source-failed", "item": item.base(), "url": url, "reason": reason.to_string(),
         }),
         ProgressEvent::Unpacked {

@@ -19,7 +19,12 @@ pub(super) fn event_message(event: &ProgressEvent<'_>, verbosity: Verbosity) -> 
             format!("subst: {server} does not answer, retrying ({seconds} s)")
         }
         ProgressEvent::Warning(text) => format!("subst: warning: {text}"),
-        ProgressEvent::SourceFailed { item, url, reason } => {
+        ProgressEvent::SourceFailed {
+            is_repeated: true, ..
+        } if verbosity < Verbosity::Verbose => return None,
+        ProgressEvent::SourceFailed {
+            item, url, reason, ..
+        } => {
             format!("subst: warning: {item} from {url}: {reason}")
         }
         ProgressEvent::DownloadsPlanned(summary) if verbosity >= Verbosity::Verbose => {

@@ -18,6 +18,7 @@ use crate::store::{Layout, SyncMode};
 use crate::substitute::chain;
 use crate::substitute::download::retries::RetryLimits;
 
+use super::error::SettingsError;
 use super::findings::SettingsFindings;
 use super::options::CommonOptions;
 use super::origin::{Origin, Setting};
@@ -191,9 +192,13 @@ pub(super) fn choose(
     daemon: Option<&DaemonOptions>,
     findings: &mut SettingsFindings,
 ) -> SettingsLayer {
-    findings
-        .warnings
-        .extend(sources::misspelled_variables(environment));
+    for unknown in sources::unknown_variables(environment) {
+        match daemon {
+            // A helper that does not start takes the whole build down with it.
+            Some(_) => findings.warnings.push(unknown),
+            None => findings.add_error(SettingsError::UnknownVariable(unknown)),
+        }
+    }
     let from_options = sources::of_options(&options.settings, findings);
     let mut from_environment = sources::of_environment(environment, findings);
     let from_daemon = daemon.map(sources::of_daemon).unwrap_or_default();

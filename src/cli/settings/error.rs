@@ -17,8 +17,11 @@ pub(crate) enum SettingsError {
         /// What is wrong with it.
         message: String,
     },
+    /// A variable with our prefix is not known; which, and what was probably meant.
+    #[error("{0}")]
+    UnknownVariable(String),
     /// A settings file cannot be read.
-    #[error("reading settings from {}", shown_path(path))]
+    #[error("cannot read the settings file {}", shown_path(path))]
     Read {
         /// The file.
         path: PathBuf,

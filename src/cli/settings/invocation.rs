@@ -19,7 +19,7 @@ pub(super) fn of(
     store_dir: &StoreDir,
 ) -> Invocation {
     let urls = chosen.substitute_urls.as_ref();
-    let urls = urls.filter(|urls| !matches!(urls.origin, Origin::File { .. }));
+    let urls = urls.filter(|urls| is_for_run(&urls.origin));
     let urls = urls.and_then(|urls| parse_servers(&urls.value.0).ok());
     let without_credentials = urls.map(|urls| {
         let words: Vec<&str> = urls.iter().map(|url| url.as_str()).collect();
@@ -29,12 +29,31 @@ pub(super) fn of(
     let config = config.or_else(|| environment.path(env::SUBST_CONFIG));
 
     Invocation {
+        words: Vec::new(),
+        netrc_file: chosen
+            .netrc_file
+            .as_ref()
+            .filter(|it| is_for_run(&it.origin))
+            .map(|file| absolute(&file.value)),
+        insecure_tls: chosen
+            .insecure_tls
+            .as_ref()
+            .is_some_and(|it| it.value && is_for_run(&it.origin)),
+        discover: chosen
+            .discover
+            .as_ref()
+            .is_some_and(|it| it.value && is_for_run(&it.origin)),
         root: chosen.root.as_ref().map(|root| absolute(&root.value)),
         store_dir: (store_dir.as_str() != StoreDir::GUIX).then(|| store_dir.as_str().to_owned()),
         acl: chosen.acl.as_ref().map(|acl| absolute(&acl.value)),
         config: config.map(|path| absolute(&path)),
         substitute_urls: without_credentials,
     }
+}
+
+/// Whether what was set at `origin` does not hold for later runs anyway.
+fn is_for_run(origin: &Origin) -> bool {
+    !matches!(origin, Origin::File { .. })
 }
 
 /// Hints may be followed in another directory.

@@ -46,7 +46,7 @@ pub(super) fn options(
         options.stall_timeout = setting.value.0;
     }
     if let Some(setting) = &chosen.minimum_rate {
-        options.minimum_rate.bytes_per_second = (setting.value.0 as u64) << 10;
+        options.minimum_rate.bytes_per_second = setting.value.0;
     }
     options.rate_limit = findings.value(rate_limit(chosen)).flatten();
     if let Some(setting) = &chosen.connections {

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::http::whole_bytes;
-
-use super::value::{SettingValue, invalid};
+use super::quantity;
+use super::value::{SettingValue, invalid, out_of_range};
 
 /// Bytes per second, written as `500K`, `5M` or `1.5G`; the units are binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,26 +11,8 @@ pub(super) struct ByteRate(pub(super) u64);
 
 impl SettingValue for ByteRate {
     fn from_text(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let unit_start = text
-            .find(|c: char| c.is_ascii_alphabetic())
-            .unwrap_or(text.len());
-        let (number, unit) = text.split_at(unit_start);
-        let shift = match unit {
-            "" | "B" => Some(0),
-            "K" | "k" | "KiB" => Some(10),
-            "M" | "MiB" => Some(20),
-            "G" | "GiB" => Some(30),
-            _ => None,
-        };
-
-        let number = number.trim_end().parse::<f64>().ok();
-        let rate = number
-            .zip(shift)
-            .map(|(number, shift)| number * f64::from(1 << shift))
-            .filter(|rate| (0.0..=RATE_MAX).contains(rate) && (*rate == 0.0 || *rate >= 1.0));
-        rate.map(|rate| Self(whole_bytes(rate)))
-            .ok_or_else(|| invalid(text, "a rate, such as 500K or 5M"))
+        let rate = quantity::bytes(text, 0);
+        rate_within(rate, RATE_MAX, text, "500K or 5M").map(Self)
     }
 
     fn from_toml(value: toml::Value) -> Result<Self, String> {
@@ -43,8 +24,42 @@ impl SettingValue for ByteRate {
     }
 }
 
+/// The least bytes per second, written in the same way; a bare number is KiB per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MinimumByteRate(pub(super) u64);
+
+impl SettingValue for MinimumByteRate {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let rate = quantity::bytes(text, 10);
+        rate_within(rate, MINIMUM_RATE_MAX, text, "64K, or 64 for the same").map(Self)
+    }
+
+    fn from_toml(value: toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::String(text) => Self::from_text(&text),
+            toml::Value::Integer(kibibytes) => Self::from_text(&kibibytes.to_string()),
+            other => Err(invalid(&other.to_string(), "a rate, such as \"64K\"")),
+        }
+    }
+}
+
+/// `rate`, which is written as `text`, if it is one and at most `max`.
+fn rate_within(rate: Option<u64>, max: u64, text: &str, examples: &str) -> Result<u64, String> {
+    match rate {
+        Some(rate) if rate <= max => Ok(rate),
+        Some(_) => Err(out_of_range(
+            text,
+            "largest",
+            format_args!("{}G", max >> 30),
+        )),
+        None => Err(invalid(text, &format!("a rate, such as {examples}"))),
+    }
+}
+
 /// A higher rate is a mistake: 1 TiB/s.
-const RATE_MAX: f64 = (1_u64 << 40) as f64;
+const RATE_MAX: u64 = 1 << 40;
+/// The same for a minimum: 1 GiB/s.
+const MINIMUM_RATE_MAX: u64 = 1 << 30;
 
 /// A part of each day, written as `08:00-18:00`. It may end on the next day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,10 +102,18 @@ mod tests {
         let rates = ["0", "700", "1.5K", "5M", "5 MiB", "2G"];
         let bytes = rates.map(|text| ByteRate::from_text(text).unwrap().0);
         assert_eq!(bytes, [0, 700, 1536, 5 << 20, 5 << 20, 2 << 30]);
-        for text in ["", "M", "-1", "5x", "0.5", "NaN", "inf", "2000G", "5M/s"] {
+        for text in ["", "M", "-1", "5x", "NaN", "inf", "2000G", "5M/s"] {
             assert!(ByteRate::from_text(text).is_err(), "{text}");
         }
         assert_eq!(ByteRate::from_toml(700.into()), Ok(ByteRate(700)));
+        assert_eq!(
+            ByteRate::from_text("1.5T").unwrap_err(),
+            "`1.5T` is out of range; the largest value is 1024G"
+        );
+        let minimum =
+            ["64", "64K", "65536B", "1M"].map(|text| MinimumByteRate::from_text(text).unwrap().0);
+        assert_eq!(minimum, [64 << 10, 64 << 10, 64 << 10, 1 << 20]);
+        assert!(MinimumByteRate::from_text("2G").is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::format::server_url::ServerUrl;
 use crate::store::SyncMode;
 
 use super::origin::{Origin, Setting};
-use super::rate::{ByteRate, DayHours};
+use super::rate::{ByteRate, DayHours, MinimumByteRate};
 use super::server_table::ServerTable;
 use super::value::{
     ByteSize, Count, OptionForm, ProgressMode, SandboxMode, SettingValue, Timeout, WordList,
@@ -88,6 +88,16 @@ impl ShownValue for ByteSize {
 impl ShownValue for ByteRate {
     fn to_toml(&self) -> toml::Value {
         with_unit(self.0)
+    }
+}
+
+impl ShownValue for MinimumByteRate {
+    fn to_toml(&self) -> toml::Value {
+        match with_unit(self.0) {
+            // A bare number would be KiB.
+            toml::Value::Integer(bytes) => format!("{bytes}B").into(),
+            with_unit => with_unit,
+        }
     }
 }
 
@@ -212,6 +222,7 @@ mod tests {
         assert_reads_back::<Timeout>(&["1.5"]);
         assert_reads_back::<ByteSize>(&["0", "1", "1025", "3K", "2048M", "1T"]);
         assert_reads_back::<ByteRate>(&["0", "1", "1.5M", "500K"]);
+        assert_reads_back::<MinimumByteRate>(&["0", "64", "1M", "1025B"]);
         assert_reads_back::<DayHours>(&["08:00-18:30", "22:00-24:00"]);
         assert_reads_back::<ProgressMode>(&["auto", "json"]);
         assert_reads_back::<SandboxMode>(&["off", "require"]);

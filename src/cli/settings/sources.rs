@@ -97,8 +97,9 @@ pub(super) fn store_dir_of_guix(
     from_text(text.map(|text| (text.as_os_str(), Origin::Environment(env::NIX_STORE_DIR))))
 }
 
-/// Warnings about variables that are not ours but nearly have the name of one that is.
-pub(super) fn misspelled_variables(environment: &Environment) -> Vec<String> {
+/// The variables that have our prefix and are not known, each with what it was probably meant to be:
+/// a mistyped setting that is ignored is worse than none.
+pub(super) fn unknown_variables(environment: &Environment) -> Vec<String> {
     let known: Vec<&str> = SETTINGS
         .iter()
         .filter_map(|(row, _)| row.variable)
@@ -107,14 +108,20 @@ pub(super) fn misspelled_variables(environment: &Environment) -> Vec<String> {
 
     let unknown = environment
         .names()
-        .filter(|name| name.starts_with(env::PREFIX) && !known.contains(name));
+        .filter(|name| name.starts_with(env::PREFIX) && !known.contains(name))
+        .filter(|name| !env::TEST_PREFIXES.iter().any(|it| name.starts_with(it)))
+        .filter(|name| environment.os(name).is_some());
+    let intended = known
+        .iter()
+        .copied()
+        .filter(|name| *name != env::SUBST_DISPATCHED);
     unknown
-        .filter_map(|name| {
-            let intended = suggestion::closest(name, env::PREFIX, known.iter().copied())?;
-            Some(format!(
-                "the variable {name} is unknown; did you mean {intended}?"
-            ))
-        })
+        .map(
+            |name| match suggestion::closest(name, env::PREFIX, intended.clone()) {
+                Some(intended) => format!("unknown variable {name}; did you mean {intended}?"),
+                None => format!("unknown variable {name}; `unset {name}` removes it"),
+            },
+        )
         .collect()
 }
 
@@ -132,18 +139,22 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_nearly_has_a_known_name_is_reported() {
+    fn an_unknown_variable_is_reported_with_a_similar_name() {
         let environment = Environment::with([
             ("SUBST_JOB", "2"),
             ("SUBST_JOBS", "2"),
             ("SUBST_SUBSTITUTE_URL", "http://me:Sesame@a"),
-            ("SUBST_UNRELATED_PROGRAM", "x"),
+            ("SUBST_COLOR", "never"),
+            ("SUBST_EMPTY", ""),
+            ("SUBST_TEST_SEEDS", "1..2"),
+            ("SUBST_LOG", "debug"),
             ("LESS", "x"),
         ]);
         let expected = [
-            "the variable SUBST_JOB is unknown; did you mean SUBST_JOBS?",
-            "the variable SUBST_SUBSTITUTE_URL is unknown; did you mean SUBST_SUBSTITUTE_URLS?",
+            "unknown variable SUBST_JOB; did you mean SUBST_JOBS?",
+            "unknown variable SUBST_SUBSTITUTE_URL; did you mean SUBST_SUBSTITUTE_URLS?",
+            "unknown variable SUBST_COLOR; `unset SUBST_COLOR` removes it",
         ];
-        assert_eq!(misspelled_variables(&environment), expected);
+        assert_eq!(unknown_variables(&environment), expected);
     }
 }

@@ -12,7 +12,7 @@ use super::error::SettingsError;
 use super::file_table::FileTable;
 use super::findings::SettingsFindings;
 use super::origin::{Origin, Setting};
-use super::rate::{ByteRate, DayHours};
+use super::rate::{ByteRate, DayHours, MinimumByteRate};
 use super::server_table::ServerTable;
 use super::shown::ShownSetting;
 use super::spec::SettingSpec;
@@ -190,14 +190,14 @@ settings! {
         default: Some("15s"),
         help: "Treat a server as down after DURATION without data",
     }
-    minimum_rate: Count<0, 1_000_000> {
+    minimum_rate: MinimumByteRate {
         key: "minimum-rate",
         option: Some("--minimum-rate"),
-        value_name: "KIB",
+        value_name: "SIZE",
         variable: Some("SUBST_MINIMUM_RATE"),
-        default: Some("1"),
-        help: "Give up a download that brings less than KIB KiB/s for 30 s; 0 for no minimum",
-        details: "Where another server has the item, 3 s are enough, and 64 KiB/s of all downloads \
+        default: Some("1K"),
+        help: "Give up a download that brings less than SIZE per second for 30 s; 0 for no minimum",
+        details: "A bare number is KiB. Where another server has the item, 3 s are enough, and 64 KiB/s of all downloads \
             together are the minimum.",
     }
     limit_rate: ByteRate {

@@ -4,6 +4,7 @@
 //! given in the wrong place.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use serde::Deserialize;
 
 use crate::format::credentials::without_credentials;
 use crate::store::SyncMode;
+
+use super::quantity;
 
 /// How the option of a setting is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,12 @@ pub(super) trait SettingValue: Sized {
 
 pub(super) fn invalid(text: &str, expected: &str) -> String {
     format!("`{}` is not {expected}", without_credentials(text))
+}
+
+/// The message about a value beyond the `limit`, which is the `smallest` or `largest` one.
+pub(super) fn out_of_range(text: &str, end: &str, limit: impl fmt::Display) -> String {
+    let text = without_credentials(text.trim());
+    format!("`{text}` is out of range; the {end} value is {limit}")
 }
 
 impl SettingValue for String {
@@ -129,18 +138,22 @@ pub(super) struct Count<const MIN: usize, const MAX: usize>(pub(super) usize);
 
 impl<const MIN: usize, const MAX: usize> SettingValue for Count<MIN, MAX> {
     fn from_text(text: &str) -> Result<Self, String> {
-        let number = text.parse().ok();
-
-        let in_range = number.filter(|number| (MIN..=MAX).contains(number));
-        in_range
-            .map(Self)
-            .ok_or_else(|| invalid(text, &format!("a number from {MIN} to {MAX}")))
+        let number = text.trim().parse::<i128>();
+        let number = number.map_err(|_| invalid(text, &format!("a number from {MIN} to {MAX}")))?;
+        match usize::try_from(number) {
+            Ok(number) if (MIN..=MAX).contains(&number) => Ok(Self(number)),
+            _ if number < MIN as i128 => Err(out_of_range(text, "smallest", MIN)),
+            _ => Err(out_of_range(text, "largest", MAX)),
+        }
     }
 
     fn from_toml(value: toml::Value) -> Result<Self, String> {
         match value {
             toml::Value::Integer(number) => Self::from_text(&number.to_string()),
-            other => Err(invalid(&other.to_string(), "a number")),
+            other => Err(invalid(
+                &other.to_string(),
+                &format!("a number from {MIN} to {MAX}"),
+            )),
         }
     }
 }
@@ -156,31 +169,13 @@ impl<const MIN: usize, const MAX: usize> TryFrom<toml::Value> for Count<MIN, MAX
 /// A longer duration is a mistake.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Written as `5s`, `2m`, `1h` or `300ms`; a bare number is seconds.
+/// Written as `300ms`, `5s`, `2m`, `1h` or `1d`; a bare number is seconds.
 impl SettingValue for Duration {
     fn from_text(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let unit_start = text
-            .find(|c: char| c.is_ascii_alphabetic())
-            .unwrap_or(text.len());
-
-        let (number, unit) = text.split_at(unit_start);
-        let unit_seconds = match unit {
-            "ms" => Some(0.001),
-            "" | "s" => Some(1.0),
-            "m" | "min" => Some(60.0),
-            "h" => Some(3600.0),
-            _ => None,
-        };
-
-        let number = number.trim_end().parse::<f64>().ok();
-        let duration = number
-            .zip(unit_seconds)
-            .and_then(|(number, unit)| Duration::try_from_secs_f64(number * unit).ok());
-        match duration {
+        match quantity::duration(text) {
             Some(duration) if duration <= DURATION_MAX => Ok(duration),
-            Some(_) => Err(invalid(text, "at most 7 days")),
-            None => Err(invalid(text, "a duration, such as 5s, 2m or 1h")),
+            Some(_) => Err(out_of_range(text, "largest", "7d")),
+            None => Err(invalid(text, "a duration, such as 300ms, 5s, 2m, 1h or 1d")),
         }
     }
 
@@ -202,7 +197,8 @@ pub(super) struct Timeout(pub(super) Duration);
 impl Timeout {
     fn new(duration: Duration) -> Result<Self, String> {
         if duration.is_zero() {
-            return Err("a timeout of 0 would fail every request".to_owned());
+            let text = "a timeout of 0 would fail every request; the smallest value is 1ms";
+            return Err(text.to_owned());
         }
         Ok(Self(duration))
     }
@@ -226,30 +222,13 @@ impl TryFrom<toml::Value> for Timeout {
     }
 }
 
-/// A number of bytes. Written as `500K`, `20M` or `2G`, in binary units; a bare number is bytes.
+/// A number of bytes, written as `500K`, `20M` or `1.5G`, in binary units; a bare number is bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ByteSize(pub(super) u64);
 
 impl SettingValue for ByteSize {
     fn from_text(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let unit_start = text
-            .find(|c: char| c.is_ascii_alphabetic())
-            .unwrap_or(text.len());
-
-        let (number, unit) = text.split_at(unit_start);
-        let shift = match unit.to_ascii_uppercase().as_str() {
-            "" | "B" => Some(0),
-            "K" | "KIB" => Some(10),
-            "M" | "MIB" => Some(20),
-            "G" | "GIB" => Some(30),
-            "T" | "TIB" => Some(40),
-            _ => None,
-        };
-        let number = number.trim_end().parse::<u64>().ok();
-        number
-            .zip(shift)
-            .and_then(|(number, shift)| number.checked_mul(1 << shift))
+        quantity::bytes(text, 0)
             .map(Self)
             .ok_or_else(|| invalid(text, "a number of bytes, such as 500K, 20M or 2G"))
     }
@@ -360,39 +339,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_units_and_a_bare_number_is_seconds() {
-        let ms = |text| Duration::from_text(text).unwrap().as_millis();
-        assert_eq!(
-            ["0", "5", "5s", "2m", "1h", "300ms", "1.5", "2 min"].map(ms),
-            [0, 5000, 5000, 120_000, 3_600_000, 300, 1500, 120_000]
-        );
-        for text in [
-            "", "s", "-1", "5 d", "5x", "1e400", "NaN", "inf", "8d", "169h",
-        ] {
-            assert!(Duration::from_text(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn sizes_have_binary_units_and_a_bare_number_is_bytes() {
-        let sizes = ["0", "17", "500K", "20 MiB", "2G", "1t"].map(|text| {
-            let ByteSize(size) = ByteSize::from_text(text).unwrap();
-            size
-        });
-        assert_eq!(sizes, [0, 17, 500 << 10, 20 << 20, 2 << 30, 1 << 40]);
-        for text in ["", "M", "-1", "1.5G", "5x", "99999999T"] {
-            assert!(ByteSize::from_text(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_number_out_of_range_is_an_error_that_names_the_range() {
+    fn a_value_out_of_range_is_an_error_that_names_the_limit() {
         assert_eq!(Count::<1, 8>::from_text("8"), Ok(Count(8)));
-        for text in ["0", "9", "-1", "x", "99999999999999999999"] {
-            let error = Count::<1, 8>::from_text(text).unwrap_err();
-            assert_eq!(error, format!("`{text}` is not a number from 1 to 8"));
+        for (text, expected) in [
+            ("0", "`0` is out of range; the smallest value is 1"),
+            ("-1", "`-1` is out of range; the smallest value is 1"),
+            ("9", "`9` is out of range; the largest value is 8"),
+            (
+                "99999999999999999999",
+                "`99999999999999999999` is out of range; the largest value is 8",
+            ),
+            ("x", "`x` is not a number from 1 to 8"),
+            ("", "`` is not a number from 1 to 8"),
+        ] {
+            assert_eq!(Count::<1, 8>::from_text(text).unwrap_err(), expected);
         }
         assert!(Timeout::from_text("0").is_err());
+        for text in ["8d", "169h", "700000"] {
+            let error = Duration::from_text(text).unwrap_err();
+            assert!(error.ends_with("the largest value is 7d"), "{error}");
+        }
     }
 
     fn assert_choices_are_values<T: SettingValue>() {

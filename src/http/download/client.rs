@@ -12,6 +12,7 @@ use crate::http::net::library_client;
 use crate::http::net::runtime::ConnectionSetup;
 use crate::http::net::timeout::timeout;
 use crate::http::options::{Options, Timeouts};
+use crate::http::proxies::answers_itself;
 use crate::http::rate::RateDemand;
 use crate::http::retry::{RetryDecision, RetryPolicy, parse_retry_after};
 
@@ -127,6 +128,7 @@ impl LibraryRequest {
     ) -> Result<Response, HttpErrorKind> {
         trace!(method = %self.method, url = %shown(&url), "request");
         let proxy = options.proxies.for_url(&url);
+        let own_answers = proxy.filter(|proxy| answers_itself(proxy, &url));
         let client = setup.http_client(&url, options);
         let client = client.map_err(|error| error.kind().clone())?;
         // The fields of this URL alone: a redirect may have led to another server.
@@ -150,10 +152,14 @@ impl LibraryRequest {
             (Ok(response), Some(proxy)) if response.status().as_u16() == 407 => {
                 Err(status_failure(&response).via_proxy(proxy))
             }
-            (Ok(response), _) => {
+            (Ok(mut response), _) => {
                 trace!(status = response.status().as_u16(), "response");
+                if let Some(proxy) = own_answers {
+                    response.extensions_mut().insert(AnsweredBy(proxy.clone()));
+                }
                 Ok(response)
             }
+            (Err(kind), Some(proxy)) if own_answers.is_some() => Err(kind.via_proxy(proxy)),
             (Err(kind), _) => Err(kind),
         }
     }
@@ -179,6 +185,10 @@ fn is_about_connecting(kind: &HttpErrorKind) -> bool {
 /// The URL that a response comes from, if that is not the requested one.
 #[derive(Clone)]
 struct RedirectedTo(Url);
+
+/// The proxy that a response comes from.
+#[derive(Clone)]
+struct AnsweredBy(Url);
 
 /// Where `response` redirects to, if it does.
 fn redirect_target(response: &Response) -> Result<Option<Url>, HttpErrorKind> {
@@ -211,6 +221,10 @@ pub(super) fn status_failure(response: &Response) -> HttpErrorKind {
     let kind = HttpErrorKind::Status {
         status: response.status().as_u16(),
         retry_after,
+    };
+    let kind = match response.extensions().get() {
+        Some(AnsweredBy(proxy)) => kind.via_proxy(proxy),
+        None => kind,
     };
     match response.extensions().get() {
         Some(RedirectedTo(target)) => kind.after_redirect(target),

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io;
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -204,6 +203,9 @@ impl HttpErrorKind {
 
     /// This failure, on the way to the server through `proxy`.
     pub(in crate::http) fn via_proxy(self, proxy: &Url) -> Self {
+        if matches!(self, Self::ViaProxy { .. }) {
+            return self;
+        }
         // Nothing but the address: a mistyped URL may have its password in the path.
         let (scheme, host) = (proxy.scheme(), proxy.host_str().unwrap_or_default());
         let port = proxy.port().map(|port| format!(":{port}"));
@@ -220,16 +222,6 @@ impl HttpErrorKind {
             Self::Redirected { source, .. } | Self::ViaProxy { source, .. } => source.innermost(),
             kind => kind,
         }
-    }
-
-    /// Whether `other` is the same failure, whatever redirects and proxies led there.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        let (kind, other) = (self.innermost(), other.innermost());
-        let [code, other_code] =
-            [kind, other].map(|kind| kind.os_error().and_then(io::Error::raw_os_error));
-        mem::discriminant(kind) == mem::discriminant(other)
-            && kind.status() == other.status()
-            && code == other_code
     }
 
     pub(in crate::http) fn status(&self) -> Option<u16> {

@@ -12,6 +12,7 @@ pub(super) fn status_text(status: u16, retry_after: Option<Duration>) -> String 
                 .to_owned()
         }
         (403, _) => "the server answered with status 403: access is not allowed".to_owned(),
+        (404 | 410, _) => format!("the server does not have it (status {status})"),
         (407, _) => "a user name and password for the proxy are required (status 407)".to_owned(),
         (511, _) => "a login to the network is required (status 511)".to_owned(),
         (_, None) => format!("the server answered with status {status}"),

@@ -25,6 +25,7 @@ use crate::format::store_path::HashPart;
 use crate::http::error::{HttpError, HttpErrorKind};
 use crate::http::net::runtime::ConnectionSetup;
 use crate::http::options::{Options, Protocol, ServerSpec, Timeouts};
+use crate::http::proxies::answers_itself;
 use crate::sync::lock;
 
 /// A server on the network, shared by the callers and the connections.
@@ -250,7 +251,9 @@ impl HttpServer {
     /// the fault of.
     fn error(&self, url: &Url, kind: HttpErrorKind) -> HttpError {
         let kind = match self.options.proxies.for_url(url) {
-            Some(proxy) if kind.status() == Some(407) => kind.via_proxy(proxy),
+            Some(proxy) if answers_itself(proxy, url) || kind.status() == Some(407) => {
+                kind.via_proxy(proxy)
+            }
             _ => kind,
         };
         let kind = if self.redirects > 0 {

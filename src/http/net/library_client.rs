@@ -103,7 +103,7 @@ pub(in crate::http) fn failure(error: reqwest::Error, timeouts: Timeouts) -> Htt
         Some(RootCause::Tls(tls)) => Arc::new(tls),
         Some(RootCause::System(code)) => Arc::new(io::Error::from_raw_os_error(code)),
         Some(RootCause::Resolve(kind)) => Arc::new(kind),
-        None => Arc::new(error),
+        None => Arc::new(io::Error::other(innermost_text(&error))),
     };
     if is_connect {
         HttpErrorKind::Connect(cause)
@@ -119,6 +119,15 @@ pub(in crate::http) fn body_failure(error: reqwest::Error, timeouts: Timeouts) -
         None if !error.is_timeout() => HttpErrorKind::Closed,
         _ => failure(error, timeouts),
     }
+}
+
+/// What the cause of all others says: the library's layers above it repeat each other.
+fn innermost_text(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
 }
 
 enum RootCause {

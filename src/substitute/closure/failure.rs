@@ -7,9 +7,9 @@
 
 use std::collections::HashSet;
 
+use crate::format::error_text::ErrorChain;
 use crate::substitute::closure::coordinator::{Coordinator, PlannedItemState};
 use crate::substitute::closure::fetch::{OnFailure, TICK};
-use crate::substitute::error_text::ErrorChain;
 use crate::substitute::install::ItemError;
 use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::progress::{ProgressEvent, with_ticks};

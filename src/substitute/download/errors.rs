@@ -52,6 +52,6 @@ pub(crate) enum TransferError {
     #[error("interrupted")]
     Canceled,
     /// A thread could not be started, or a decoder not be set up.
-    #[error("starting the transfer")]
+    #[error("cannot start the transfer")]
     Start(#[source] Arc<io::Error>),
 }

@@ -1,14 +1,14 @@
 //! Why one download did not give an item, and what that means.
 
-use std::mem::discriminant;
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
+use crate::format::error_text::chain;
 use crate::format::server_url::redacted;
-use crate::http::{self, HttpError, Outage};
+use crate::http::{self, HttpError, HttpErrorKind, Outage};
 use crate::store::unpack::{CheckError, NarMismatch, UnpackError};
 use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::errors::TransferError;
-use crate::substitute::error_text::chain;
 use crate::trust::verdict::AuthorizedNarInfo;
 
 /// What a failure means for the exit code and for another try.
@@ -76,6 +76,19 @@ impl AttemptError {
     }
 }
 
+/// A kind of failure, whatever the sizes and hashes in it are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// What failed, with the HTTP status if there was one.
+    Network(Discriminant<HttpErrorKind>, Option<u16>),
+    /// It did not arrive whole.
+    Transfer(Discriminant<TransferError>),
+    /// It is no nar, or the tree could not be written.
+    Unpack(Discriminant<UnpackError>),
+    /// It is another nar than the one that was signed.
+    Mismatch(Discriminant<NarMismatch>),
+}
+
 impl AttemptError {
     /// Whether this machine has too few threads or file descriptors, or too little memory.
     pub(super) fn is_shortage(&self) -> bool {
@@ -91,28 +104,20 @@ impl AttemptError {
     /// The error and its causes on one line, without the URL of the download.
     pub(super) fn reason(&self) -> String {
         match self {
-            Self::Transfer(error @ TransferError::Network(source)) => {
-                format!("{error}: {}", source.without_url())
-            }
+            Self::Transfer(TransferError::Network(source)) => source.without_url().to_string(),
             other => chain(other),
         }
     }
 
-    /// Whether `other` is the same kind of failure, whatever the sizes and hashes in it are.
-    fn is_same_kind(&self, other: &Self) -> bool {
-        match (self, other) {
-            (
-                Self::Transfer(TransferError::Network(one)),
-                Self::Transfer(TransferError::Network(other)),
-            ) => one.is_same_kind(other),
-            (Self::Transfer(one), Self::Transfer(other)) => {
-                discriminant(one) == discriminant(other)
+    /// The kind of failure.
+    pub(super) fn kind(&self) -> FailureKind {
+        match self {
+            Self::Transfer(TransferError::Network(error)) => {
+                FailureKind::Network(discriminant(error.kind()), error.status())
             }
-            (Self::Unpack(one), Self::Unpack(other)) => discriminant(one) == discriminant(other),
-            (Self::Mismatch(one), Self::Mismatch(other)) => {
-                discriminant(one) == discriminant(other)
-            }
-            _ => false,
+            Self::Transfer(error) => FailureKind::Transfer(discriminant(error)),
+            Self::Unpack(error) => FailureKind::Unpack(discriminant(error)),
+            Self::Mismatch(error) => FailureKind::Mismatch(discriminant(error)),
         }
     }
 
@@ -205,7 +210,7 @@ impl Attempt {
 
     /// Whether it is the same failure once more.
     pub(super) fn is_repetition_of(&self, other: &Self) -> bool {
-        self.url == other.url && self.error.is_same_kind(&other.error)
+        self.url == other.url && self.error.kind() == other.error.kind()
     }
 }
 

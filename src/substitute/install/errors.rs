@@ -1,17 +1,16 @@
 //! Why an item could not be had, and what that means.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use url::Url;
 
-use crate::format::server_list::ServerIndex;
+use crate::format::error_text::chain;
 use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
 use crate::format::units::bytes;
-use crate::http::Outage;
 use crate::store::StoreError;
 use crate::substitute::install::attempt_errors::{Attempt, FailureClass};
+use crate::substitute::install::attempts_text::{attempts_text, common_cause};
 use crate::substitute::item_lookup::{ItemLookup, ItemStatus};
 use crate::substitute::lookup::ServerReport;
 use crate::substitute::outcome::LookupOutcome;
@@ -35,7 +34,7 @@ pub(crate) enum ItemError {
         answers: Vec<UnavailableAt>,
     },
     /// Threads for the work could not be started.
-    #[error("starting threads")]
+    #[error("cannot start threads")]
     Threads(#[source] std::io::Error),
     /// Narinfos were refused, and no server has one that is not.
     #[error("no server's narinfo can be trusted{}", answer_lines(.answers))]
@@ -66,7 +65,7 @@ pub(crate) enum ItemError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The directory that the item goes to cannot be opened.
-    #[error("opening {}", path.display())]
+    #[error("cannot open {}", path.display())]
     Open {
         /// The directory.
         path: std::path::PathBuf,
@@ -126,6 +125,8 @@ pub(crate) struct UnavailableAt {
     pub(crate) server: String,
     /// What the lookup gave.
     pub(crate) outcome: LookupOutcome,
+    /// Whether the server has no `nix-cache-info`, and may be none.
+    pub(crate) lacks_cache_info: bool,
     /// Whether the reason, which may quote the server, is shown as well.
     shows_reason: bool,
 }
@@ -158,32 +159,6 @@ fn lines(why: &[String]) -> String {
     why.iter().map(|line| format!("\n    {line}")).collect()
 }
 
-/// All attempts, each once, those of a server together.
-fn attempts_text(attempts: &[Attempt]) -> String {
-    let mut servers: Vec<ServerIndex> = Vec::new();
-    let mut why: Vec<(usize, String)> = Vec::new();
-    for attempt in attempts {
-        let known = servers
-            .iter()
-            .position(|server| *server == attempt.candidate.server);
-        let place = known.unwrap_or(servers.len());
-        if place == servers.len() {
-            servers.push(attempt.candidate.server);
-        }
-        let line = (
-            place,
-            format!("{}: {}", attempt.url, attempt.error.reason()),
-        );
-        if !why.contains(&line) {
-            why.push(line);
-        }
-    }
-
-    why.sort_by_key(|(place, _)| *place);
-    let why: Vec<String> = why.into_iter().map(|(_, line)| line).collect();
-    format!("every download failed{}", lines(&why))
-}
-
 impl ItemError {
     /// Why an item without an authorized narinfo cannot be had; `servers` are those of `lookup`.
     #[must_use]
@@ -200,6 +175,7 @@ impl ItemError {
             .map(|(answer, server)| UnavailableAt {
                 server: server.url.clone(),
                 outcome: answer.outcome.clone(),
+                lacks_cache_info: server.lacks_cache_info,
                 shows_reason: true,
             })
             .collect();
@@ -337,22 +313,13 @@ impl ItemError {
         }
     }
 
-    /// The servers whose downloads all failed because the servers did not answer, as indexes; none
-    /// when there was any other cause.
+    /// What failures of other items have in common with this one when they have the same cause.
     #[must_use]
-    pub(crate) fn servers_down(&self) -> BTreeSet<ServerIndex> {
-        let Self::AllFailed(attempts) = self else {
-            return BTreeSet::new();
-        };
-        let mut outages = attempts.iter().map(|attempt| attempt.error.outage());
-        if !outages.all(|outage| outage.is_some_and(|outage| outage != Outage::Broken)) {
-            return BTreeSet::new();
+    pub(crate) fn common_cause(&self) -> String {
+        match self {
+            Self::AllFailed(attempts) => common_cause(attempts),
+            other => chain(other),
         }
-
-        attempts
-            .iter()
-            .map(|attempt| attempt.candidate.server)
-            .collect()
     }
 
     /// Whether a server has the item soon.

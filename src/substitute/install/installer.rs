@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use crate::format::compression::Compression;
-use crate::format::server_list::PerServer;
+use crate::format::server_list::{PerServer, ServerIndex};
 use crate::format::server_url;
 use crate::format::store_path::{Dialect, StorePath};
 use crate::store::Links;
@@ -23,7 +23,9 @@ use crate::substitute::download::retries::{FindServers, ItemRetries, RetryContex
 use crate::substitute::download::server_streams::ServerStream;
 use crate::substitute::download::spool::SpoolDirectory;
 use crate::substitute::download::transfer::{NarStream, TransferBudget, TransferRequest};
-use crate::substitute::install::attempt_errors::{Attempt, AttemptError, FailureClass};
+use crate::substitute::install::attempt_errors::{
+    Attempt, AttemptError, FailureClass, FailureKind,
+};
 use crate::substitute::install::attempts::Attempts;
 use crate::substitute::install::errors::ItemError;
 use crate::substitute::install::in_flight::{InFlightGuard, InFlightTransfer, InFlightTransfers};
@@ -75,6 +77,8 @@ pub(crate) struct Installer {
     pub(crate) retry_limits: PerServer<RetryLimits>,
     /// Downloads that are kept for later runs.
     pub(crate) spools: Option<Arc<SpoolDirectory>>,
+    /// The failures of downloads that were reported.
+    pub(crate) reported_failures: Mutex<Vec<(ServerIndex, FailureKind)>>,
     /// Transfers under way, for progress.
     pub(crate) in_flight: InFlightTransfers,
 }
@@ -148,10 +152,19 @@ impl Installer {
     }
 
     fn report_failure(&self, item: &StorePath, attempt: &Attempt) {
+        let failure = (attempt.candidate.server, attempt.error.kind());
+        let mut reported = lock(&self.reported_failures);
+        let is_repeated = reported.contains(&failure);
+        if !is_repeated {
+            reported.push(failure);
+        }
+        drop(reported);
+
         self.progress.event(ProgressEvent::SourceFailed {
             item,
             url: &attempt.url,
             reason: format_args!("{}", attempt.error.reason()),
+            is_repeated,
         });
     }
 

@@ -304,6 +304,7 @@ impl LookupEngine {
         let Some(complete) = self.requests.take_complete(request) else {
             return;
         };
+        self.report_doubtful_addresses();
         let Some(reply) = complete.reply else { return };
         let items = complete.items.iter();
         let resolution = Resolution {

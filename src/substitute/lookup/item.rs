@@ -146,6 +146,14 @@ impl LookupItem {
         offer.is_usable().then_some(offer.source.server)
     }
 
+    /// What the lookup on `server` gave, if it has ended.
+    pub(super) fn outcome(&self, server: ServerIndex) -> Option<&LookupOutcome> {
+        match &self.slots[server] {
+            AnswerSlot::Answered(answer) => Some(&answer.outcome),
+            AnswerSlot::Requested | AnswerSlot::Open | AnswerSlot::Cached => None,
+        }
+    }
+
     /// Whether there is no answer of the server and no request to it.
     pub(super) fn is_open(&self, server: ServerIndex) -> bool {
         matches!(self.slots[server], AnswerSlot::Open)

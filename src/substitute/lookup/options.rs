@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::format::error_text::chain;
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::lookup_cache::{CacheError, LookupCache, TtlPolicy};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
-use crate::substitute::error_text::chain;
 use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::network::Network;
 use crate::substitute::progress::{Progress, ProgressEvent};

@@ -24,9 +24,11 @@ impl LookupEngine {
         // used with the defaults.
         let Ok(info) = info else { return };
         let max_age = info.as_ref().and_then(|info| info.max_age);
+        let is_absent = info.is_none();
         let text = info.map(|info| clip(&info.text, INFO_BYTES_MAX).to_owned());
         let entry = &mut self.servers[server];
         entry.note_response();
+        entry.lacks_cache_info = is_absent;
         entry.learn_info(text.as_deref().unwrap_or_default(), &self.setup.store_dir);
         let kind = match entry.state {
             ServerState::OtherStore(_) => AnswerKind::OtherStore,
@@ -56,7 +58,10 @@ impl LookupEngine {
         let (is_local, retry_after) = (error.is_of_this_machine(), error.retry_after());
         let depends_on_settings = error.depends_on_settings();
         let failure = LookupFailure::Request(Arc::new(error));
-        self.report_down(server, &failure);
+        // A download from it may have failed and been reported a moment ago.
+        if self.setup.network.health().is_failure_report_due(server) {
+            self.report_down(server, &failure);
+        }
         // What this machine is the cause of is not the server's fault, so later runs use it; and they may
         // have other certificates or another proxy.
         if !is_local {
@@ -86,6 +91,35 @@ impl LookupEngine {
             server: self.servers[server].url.as_str(),
             reason: format_args!("{reason}"),
         });
+    }
+
+    /// Reports the servers that have neither a `nix-cache-info` nor any item that was looked up so far:
+    /// their addresses may be mistyped. Each is reported once.
+    pub(super) fn report_doubtful_addresses(&mut self) {
+        for index in self.servers.indices() {
+            let server = &self.servers[index];
+            if !server.lacks_cache_info || server.is_address_settled {
+                continue;
+            }
+            let outcomes = self.items.indices();
+            let outcomes = outcomes.filter_map(|item| self.items[item].lookup.outcome(index));
+            let outcomes: Vec<&LookupOutcome> = outcomes.filter(|it| it.is_from_server()).collect();
+            if outcomes.is_empty() {
+                continue;
+            }
+
+            let lacks_all = outcomes
+                .iter()
+                .all(|it| matches!(it, LookupOutcome::Missing(_)));
+            if lacks_all {
+                let text = format!(
+                    "{} has no nix-cache-info and none of the items: is its address right?",
+                    server.url.as_str()
+                );
+                self.setup.progress.event(ProgressEvent::Warning(&text));
+            }
+            self.servers[index].is_address_settled = true;
+        }
     }
 
     /// Records it for as long as the server demands, within reason.

@@ -62,6 +62,8 @@ pub(crate) struct ServerReport {
     pub(crate) url: String,
     /// Its `nix-cache-info`, if that is known.
     pub(crate) info: Option<CacheInfo>,
+    /// Whether it answered that it has none.
+    pub(crate) lacks_cache_info: bool,
     /// How it is doing.
     pub(crate) state: ServerState,
 }
@@ -72,6 +74,10 @@ pub(super) struct LookupServer {
     pub(super) facts: ServerFacts,
     pub(super) info: Option<CacheInfo>,
     pub(super) state: ServerState,
+    /// Whether it answered that it has no `nix-cache-info`.
+    pub(super) lacks_cache_info: bool,
+    /// Whether it was reported that the address may be wrong, or found that it is right.
+    pub(super) is_address_settled: bool,
     /// Answers it gave in this run.
     pub(super) answers: u64,
     /// Whether the lookup cache says that it is down.
@@ -96,6 +102,8 @@ impl LookupServer {
             row,
             info: None,
             state: ServerState::NotNeeded,
+            lacks_cache_info: false,
+            is_address_settled: false,
             answers: 0,
             is_recorded_down: false,
             outstanding: 0,
@@ -112,6 +120,7 @@ impl LookupServer {
         if let Some(known) = known.filter(|_| setup.options.freshness != Freshness::Refresh) {
             let text = known.text.as_deref().unwrap_or_default();
             server.learn_info(text, &setup.store_dir);
+            server.lacks_cache_info = known.text.is_none();
         }
 
         if let Some(down) = server.facts.down.take().filter(|down| down.is_down(now)) {
@@ -261,6 +270,7 @@ impl LookupServer {
         ServerReport {
             url: self.url.as_str().to_owned(),
             info: self.info.clone(),
+            lacks_cache_info: self.lacks_cache_info,
             state: self.state.clone(),
         }
     }

@@ -86,7 +86,8 @@ fn the_wait_ends() {
         run(fetch)
             .exits(1)
             .says("a server is preparing it, but does not have it yet")
-            .says("with --wait, such as --wait 10m, it is fetched when it is ready");
+            .says("--wait 10m")
+            .says(" waits until it is ready");
     }
 
     // What is fetched meanwhile stays.

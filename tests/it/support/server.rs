@@ -74,6 +74,10 @@ impl Reply {
         Self::new("404 Not Found", "no")
     }
 
+    pub(crate) fn is_ok(&self) -> bool {
+        self.status == "200 OK"
+    }
+
     pub(crate) fn header(mut self, line: &str) -> Self {
         self.headers.push_str(&format!("{line}\r\n"));
         self

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::confinement::DiskChanges;
 use crate::cli::context::{Context, Purpose};
 use crate::cli::download_summary;
-use crate::cli::error::{CliError, item_hint};
+use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{self, count};
 use crate::cli::text::widest;
@@ -20,6 +20,8 @@ use crate::substitute::closure::{
 use crate::substitute::download::plan::PlanLoad;
 use crate::substitute::download::rates::MeasuredRates;
 use crate::substitute::progress::DownloadSummary;
+
+use super::failures;
 
 /// Changes nothing, so the right to read the store is enough.
 pub(super) fn run(
@@ -54,19 +56,9 @@ pub(super) fn run(
     );
     print_plan(context, &plan, &planned.summary)?;
 
-    let mut exit = Exit::Done;
-    let advice = context.settings.advice();
-    for (path, error) in &plan.failed {
-        let what = format!(
-            "cannot fetch {}",
-            context.settings.store_dir().full_name(path)
-        );
-        context
-            .output
-            .item_error(&what, error, item_hint(error, &advice).as_deref());
-        exit = exit.max(error.class().into());
-    }
-    Ok(exit)
+    failures::print(context, plan.failed.iter());
+    let exits = plan.failed.iter().map(|(_, error)| error.class().into());
+    Ok(exits.max().unwrap_or(Exit::Done))
 }
 
 /// Prints what would be fetched.

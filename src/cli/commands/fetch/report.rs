@@ -1,17 +1,17 @@
 //! What came of a fetch: failures, a line of summary, or all of it as data.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
 use crate::cli::context::Context;
-use crate::cli::error::item_hint;
 use crate::cli::output::{self, Verbosity, count};
-use crate::format::server_list::ServerIndex;
 use crate::format::store_path::StorePath;
 use crate::substitute::chain;
 use crate::substitute::closure::{FetchOutcome, FetchPlan, PlannedItem};
 use crate::substitute::install::{FailureClass, ItemError};
+
+use super::failures;
 
 /// An item and its sizes, when they are known.
 pub(super) struct FetchReportItem {
@@ -146,46 +146,28 @@ pub(super) fn kept_text(bytes: u64) -> String {
     }
 }
 
-/// Prints each failure with its cause. An item that only depends on another failed one, or failed
-/// because of the same unreachable servers, is counted instead; one that was interrupted is left out.
+/// Prints the failures, grouped by their causes. An item that only depends on another failed one is
+/// counted instead; one that was interrupted is left out.
 fn print_failures(context: &Context, outcome: &FetchOutcome) {
     let is_interrupted = outcome.class() == Some(FailureClass::Interrupted);
     let is_terse = context.settings.verbosity < Verbosity::Verbose && outcome.failed.len() > 1;
-    let advice = context.settings.advice();
-    let mut consequences = 0;
-    let mut reported_down = HashSet::new();
 
-    for (path, error) in &outcome.failed {
-        match error {
-            ItemError::Interrupted => {}
-            ItemError::Reference(_) | ItemError::NotTried if is_interrupted => {}
-            ItemError::Reference(_) | ItemError::NotTried if is_terse => consequences += 1,
-            error if is_terse && is_reported(error.servers_down(), &mut reported_down) => {
-                consequences += 1
-            }
-            _ => {
-                let name = context.settings.store_dir().full_name(path);
-                let what = format!("cannot fetch {name}");
-                context
-                    .output
-                    .item_error(&what, error, item_hint(error, &advice).as_deref());
-            }
-        }
-    }
+    let own_failures = outcome.failed.iter().filter(|(_, error)| match error {
+        ItemError::Interrupted => false,
+        ItemError::Reference(_) | ItemError::NotTried => !is_interrupted && !is_terse,
+        _ => true,
+    });
+    failures::print(context, own_failures);
 
-    if consequences > 0 {
+    let consequences = outcome
+        .failed
+        .iter()
+        .filter(|(_, error)| matches!(error, ItemError::Reference(_) | ItemError::NotTried));
+    let consequences = consequences.count();
+    if is_terse && !is_interrupted && consequences > 0 {
         let items = count(consequences, "item was", "items were");
         context
             .output
             .note(&format!("{items} not fetched because of that"));
     }
-}
-
-/// Whether an earlier failure has named the same unreachable `servers`; with no servers there was
-/// another cause.
-fn is_reported(
-    servers: BTreeSet<ServerIndex>,
-    reported: &mut HashSet<BTreeSet<ServerIndex>>,
-) -> bool {
-    !servers.is_empty() && !reported.insert(servers)
 }

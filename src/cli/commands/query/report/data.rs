@@ -137,7 +137,12 @@ fn report_item(
         status: view.status.name(),
         group_name: group.name(),
         must_be_built: group.must_be_built(),
-        hint: hint::of(found, group, &context.settings.advice()),
+        hint: hint::of(
+            found,
+            &findings.resolution.servers,
+            group,
+            &context.settings.advice(),
+        ),
         download_size: view.download_size(),
         nar_size: view.nar_size,
         answers,

@@ -3,15 +3,23 @@
 
 use crate::cli::advice::Advice;
 use crate::substitute::item_lookup::ItemLookup;
+use crate::substitute::lookup::ServerReport;
 use crate::substitute::outcome::{LookupOutcome, ServerAnswer};
-use crate::trust::acl::Acl;
 use crate::trust::verdict::Refusal;
 
 use super::group::MissGroup;
 
 /// What to do about `found`, which is one of `kind`.
-pub(super) fn of(found: &ItemLookup, kind: MissGroup, advice: &Advice) -> String {
+pub(super) fn of(
+    found: &ItemLookup,
+    servers: &[ServerReport],
+    kind: MissGroup,
+    advice: &Advice,
+) -> String {
     match (kind, found.answers.first()) {
+        (MissGroup::Missing, _) if servers.iter().all(|server| server.lacks_cache_info) => {
+            advice.check_address(servers.first().map_or("", |server| &server.url))
+        }
         (MissGroup::Elsewhere, Some(first)) => of_first(first, advice),
         (MissGroup::UnauthorizedKey, _) => of_key(found.answers.iter(), advice),
         _ => of_group(kind, advice),
@@ -41,7 +49,8 @@ fn of_group(kind: MissGroup, advice: &Advice) -> String {
         }
         MissGroup::Preparing if advice.offline => advice.newer_answer(),
         MissGroup::Preparing => {
-            "`subst fetch --wait 5m` waits until it is ready; built here it may be sooner"
+            let command = advice.fetch_with("--wait", "5m");
+            return format!("{command} waits until it is ready; built here it may be sooner");
         }
         MissGroup::ServerDown | MissGroup::ServerSkipped => {
             let (servers, newer) = (advice.servers(), advice.newer_answer());
@@ -62,25 +71,11 @@ fn of_group(kind: MissGroup, advice: &Advice) -> String {
 /// What to do about narinfos that are signed by a key which is not authorized, such as those among
 /// `answers`.
 fn of_key<'a>(answers: impl Iterator<Item = &'a ServerAnswer>, advice: &Advice) -> String {
-    let mut keys = answers.filter_map(|answer| match &answer.outcome {
-        LookupOutcome::Refused(Refusal::UnauthorizedKey { key }) => Some(key),
+    let keys = answers.filter_map(|answer| match &answer.outcome {
+        LookupOutcome::Refused(Refusal::UnauthorizedKey { key }) => Some(key.as_str()),
         _ => None,
     });
-    let trust_key = advice.trust_key();
-    let Some(server) = keys.find_map(|key| Acl::official_guix_server(key)) else {
-        return format!(
-            "if you trust this server, get its public key from its administrator and {trust_key}"
-        );
-    };
-
-    let own_store = match advice.invocation.root {
-        None => "; a store of your own (`subst fetch --root DIR`) trusts it from the start",
-        Some(_) => "",
-    };
-    format!(
-        "this is the key of the official server {server}: {trust_key}, with \
-         share/guix/{server}.pub of a Guix as KEYFILE{own_store}"
-    )
+    advice.trust_signer(keys)
 }
 
 /// What to do when the first server gave the answer `first`, and another one has the item.

@@ -1,0 +1,61 @@
+//! Items that could not be fetched, as messages: those with the same cause together.
+
+use crate::cli::advice::Advice;
+use crate::cli::context::Context;
+use crate::cli::error::item_hint;
+use crate::cli::output::{Messages, Verbosity, count};
+use crate::format::store_path::StorePath;
+use crate::substitute::install::ItemError;
+
+/// Items of a message that are named; the others are counted.
+const NAMED_ITEMS_MAX: usize = 10;
+
+/// An item that could not be fetched, and why.
+pub(super) type FailedItem = (StorePath, ItemError);
+
+/// Prints each cause with its items. With `--verbose`, and as events, each item has a message of its
+/// own.
+pub(super) fn print<'a>(context: &Context, failed: impl Iterator<Item = &'a FailedItem>) {
+    let advice = context.settings.advice();
+    let is_grouped = context.output.messages() == Messages::Text
+        && context.settings.verbosity < Verbosity::Verbose;
+
+    let mut groups: Vec<(String, Vec<&FailedItem>)> = Vec::new();
+    for item in failed {
+        let cause = item.1.common_cause();
+        let known = groups
+            .iter_mut()
+            .find(|(other, _)| is_grouped && *other == cause);
+        match known {
+            Some((_, items)) => items.push(item),
+            None => groups.push((cause, vec![item])),
+        }
+    }
+
+    for (_, mut items) in groups {
+        items.sort_by_key(|(path, _)| (path.name(), path.base()));
+        print_group(context, &items, &advice);
+    }
+}
+
+fn print_group(context: &Context, items: &[&FailedItem], advice: &Advice) {
+    let store_dir = context.settings.store_dir();
+    let names = items.iter().map(|(path, _)| store_dir.full_name(path));
+    let [(_, error), ..] = items else { return };
+    let what = match items.len() {
+        1 => format!("cannot fetch {}", names.collect::<String>()),
+        number => {
+            let mut what = format!("cannot fetch {number} items");
+            for name in names.take(NAMED_ITEMS_MAX) {
+                what.push_str(&format!("\n    {name}"));
+            }
+            if number > NAMED_ITEMS_MAX {
+                let others = count(number - NAMED_ITEMS_MAX, "other", "others");
+                what.push_str(&format!("\n    and {others} (--verbose names all)"));
+            }
+            what
+        }
+    };
+    let hint = item_hint(error, advice);
+    context.output.item_error(&what, error, hint.as_deref());
+}
