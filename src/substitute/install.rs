@@ -4,12 +4,13 @@ mod attempt_errors;
 mod attempts;
 mod attempts_text;
 mod available;
+mod downloads;
 mod errors;
 mod in_flight;
 mod installer;
 pub(crate) mod item;
 mod kept;
-mod read_ahead;
+mod ranked;
 mod retry;
 mod space;
 

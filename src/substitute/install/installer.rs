@@ -29,6 +29,7 @@ use crate::substitute::install::attempt_errors::{
 use crate::substitute::install::attempts::Attempts;
 use crate::substitute::install::errors::ItemError;
 use crate::substitute::install::in_flight::{InFlightGuard, InFlightTransfer, InFlightTransfers};
+use crate::substitute::install::ranked::RankedDownloads;
 use crate::substitute::install::space::check_unsigned_size;
 use crate::substitute::item_lookup::NarSource;
 use crate::substitute::network::Network;
@@ -108,13 +109,24 @@ impl Installer {
         let mut attempts = Attempts::after(earlier);
         let (ranked, mut start) = self.ranked_downloads(request, &attempts, retries)?;
 
-        for candidate in &ranked {
-            if !attempts.allow(candidate, request.authorized) {
+        let is_begun = start.prefetched.is_some();
+        let mut ranked = RankedDownloads::new(ranked, is_begun, retries.health());
+        while let Some(candidate) = ranked.next() {
+            if !attempts.allow(&candidate, request.authorized) {
                 continue;
             }
-            let first_start = std::mem::take(&mut start);
+            let mut start = std::mem::take(&mut start);
+            start.server_stream = self
+                .open_server_stream(&candidate, &start)
+                .map_err(|_| ItemError::Interrupted)?;
+            // While it waited for others, its server may have been found silent.
+            if start.server_stream.is_some() && ranked.has_better_than(&candidate) {
+                ranked.put_back(candidate);
+                continue;
+            }
+
             let attempted = match &size_check {
-                Ok(()) => self.attempt(request, candidate, first_start, retries),
+                Ok(()) => self.attempt(request, &candidate, start, retries),
                 Err(error) => Err(error.clone().into()),
             };
             let error = match attempted {
@@ -125,19 +137,8 @@ impl Installer {
                 return Err(ItemError::Interrupted);
             }
 
-            tracing::debug!(
-                url = server_url::redacted(&candidate.url),
-                reason = error.reason(),
-                "download failed"
-            );
             let stop = error.class() == FailureClass::Local;
-            retries.failed(candidate.server, error.outage());
-
-            let attempt = Attempt::new(candidate, request.authorized, error);
-            if attempts.is_new(&attempt) && is_worth_reporting(&attempt, retries) {
-                self.report_failure(request.item, &attempt);
-            }
-            attempts.record(attempt);
+            self.note_failure(request, &candidate, error, &mut attempts, retries);
             if stop {
                 break;
             }
@@ -149,6 +150,28 @@ impl Installer {
         } else {
             ItemError::AllFailed(attempts)
         })
+    }
+
+    fn note_failure(
+        &self,
+        request: &UnpackRequest<'_>,
+        candidate: &DownloadCandidate,
+        error: AttemptError,
+        attempts: &mut Attempts,
+        retries: &ItemRetries,
+    ) {
+        tracing::debug!(
+            url = server_url::redacted(&candidate.url),
+            reason = error.reason(),
+            "download failed"
+        );
+        retries.failed(candidate.server, error.outage());
+
+        let attempt = Attempt::new(candidate, request.authorized, error);
+        if attempts.is_new(&attempt) && is_worth_reporting(&attempt, retries) {
+            self.report_failure(request.item, &attempt);
+        }
+        attempts.record(attempt);
     }
 
     fn report_failure(&self, item: &StorePath, attempt: &Attempt) {
@@ -166,41 +189,6 @@ impl Installer {
             reason: format_args!("{}", attempt.error.reason()),
             is_repeated,
         });
-    }
-
-    /// The downloads of the request, best first, and how the first one starts: those that failed with
-    /// an earlier narinfo last, and after those the ones of servers that were unreachable or silent.
-    fn ranked_downloads(
-        &self,
-        request: &UnpackRequest<'_>,
-        attempts: &Attempts,
-        retries: &ItemRetries,
-    ) -> Result<(Vec<DownloadCandidate>, DownloadStart), ItemError> {
-        let (rates, nar_size) = (self.rates(), request.authorized.narinfo().nar_size());
-        let planned = lock(&self.planned_methods).get(request.item).copied();
-        let servers = self.network.servers();
-        let mut ranked = choice::candidates(request.sources, servers, &rates, planned);
-        choice::retain_reachable(&mut ranked, &self.network)
-            .map_err(|url| ItemError::offline(&url))?;
-        self.put_kept_first(request, &mut ranked);
-        attempts.put_failed_last(&mut ranked);
-        retries.add_servers(ranked.iter().map(|candidate| candidate.server));
-
-        let prefetched = self
-            .prefetcher
-            .as_ref()
-            .and_then(|prefetcher| prefetcher.take(request.item, &ranked))
-            .filter(|(index, _)| *index < ranked.len());
-        let first = prefetched.as_ref().map(|(index, _)| ranked.remove(*index));
-
-        // Not before the wait for a response to an earlier request, which may have failed.
-        ranked.sort_by_key(|candidate| retries.health().is_unreliable(candidate.server));
-        let start = DownloadStart {
-            choice: choice::explain(&ranked, nar_size, &rates).filter(|_| first.is_none()),
-            prefetched: prefetched.map(|(_, nar)| nar),
-        };
-        ranked.splice(0..0, first);
-        Ok((ranked, start))
     }
 
     /// Whether there are other servers, but all of `sources` were found unreachable or silent.
@@ -254,15 +242,24 @@ impl Installer {
         &self,
         request: &UnpackRequest<'_>,
         candidate: &DownloadCandidate,
-        start: DownloadStart,
+        mut start: DownloadStart,
         retries: &Arc<ItemRetries>,
     ) -> Result<Checked, AttemptError> {
         let UnpackRequest {
             item, authorized, ..
         } = *request;
         let nar_size = authorized.narinfo().nar_size();
-        let server_stream = self.open_server_stream(candidate, &start)?;
-        let mut stream = self.start_download(request, candidate, start, retries)?;
+        let server_stream = match start.server_stream.take() {
+            Some(opened) => Some(opened),
+            None => self.open_server_stream(candidate, &start)?,
+        };
+        let started = self.start_download(request, candidate, start, retries);
+        // It is noted before another download takes the turn.
+        let mut stream = started.map_err(AttemptError::from).inspect_err(|error| {
+            if error.outage().is_some() {
+                retries.failed(candidate.server, error.outage());
+            }
+        })?;
 
         let in_flight_guard = InFlightGuard::new(
             &self.in_flight,
@@ -320,7 +317,9 @@ impl Installer {
         start: DownloadStart,
         retries: &Arc<ItemRetries>,
     ) -> Result<NarStream, TransferError> {
-        let DownloadStart { prefetched, choice } = start;
+        let DownloadStart {
+            prefetched, choice, ..
+        } = start;
         if let Some(error) = retries.health().given_up(candidate.server) {
             return Err(TransferError::Network(Arc::new(error)));
         }
@@ -390,4 +389,6 @@ pub(super) struct DownloadStart {
     pub(super) prefetched: Option<EarlyDownload>,
     /// It was preferred to others.
     pub(super) choice: Option<DownloadChoice>,
+    /// The server may be sent the request.
+    pub(super) server_stream: Option<ServerStream>,
 }

@@ -310,6 +310,24 @@ fn a_silent_server_costs_one_stall_timeout_beside_a_good_one() {
 }
 
 #[test]
+fn a_download_that_waited_for_its_turn_is_not_requested_from_a_server_found_silent() {
+    let (sandbox, fixture) = only("zstd");
+    let directory = fixture.dir.clone();
+    let silent = Server::start(move |request| {
+        let mut reply = Reply::file(&directory, request);
+        reply.is_silent = request.path.starts_with("/nar/");
+        reply
+    });
+    let good = Server::of(fixture.dir.clone());
+    let urls = format!("{} {}", silent.url(), good.url());
+    let timeouts = ["--stall-timeout", "2", "--connect-timeout", "1"];
+    let arguments = [&timeouts[..], &["--jobs", "6", "--connections", "1"]].concat();
+    start(&sandbox, &urls, &arguments).end().exits(0);
+    assert_complete(&sandbox);
+    assert_eq!(silent.requests_for("/nar/"), 1, "{:?}", silent.asked());
+}
+
+#[test]
 fn no_nar_is_requested_from_a_silent_server_twice() {
     let (sandbox, fixture) = only("zstd");
     let directory = fixture.dir.clone();
