@@ -106,19 +106,20 @@ pub(super) fn large_size<'a>(items: impl Iterator<Item = &'a PlannedItem>) -> u6
     saturating_sum(items.map(PlannedItem::nar_size)) / GOOD_PART
 }
 
-/// The order in which workers get the items: the large ones first, the largest before, because one that is
-/// left for last is unpacked alone, while line and cores are idle. Then those whose nars have arrived. The rest,
-/// which is small, in the order of the plan, references first, so that what is done can be registered soon.
+/// The order in which workers get the items: those first whose nars have arrived, because they need no
+/// line, and take memory. Then the large ones, the largest before, because one that is left for last is unpacked
+/// alone, while line and cores are idle. The rest, which is small, in the order of the plan, references first,
+/// so that what is done can be registered soon.
 pub(super) fn work_order(
     items: &[Arc<PlannedItem>],
     has_started: impl Fn(&StorePath) -> bool,
 ) -> VecDeque<usize> {
     let large_size = large_size(items.iter().map(|item| &**item));
-    let (mut large, rest): (Vec<usize>, Vec<usize>) =
-        (0..items.len()).partition(|&index| items[index].nar_size() > large_size);
-    large.sort_by_key(|&index| Reverse(items[index].nar_size()));
-    let (started, rest): (Vec<usize>, Vec<usize>) = rest
+    let (started, rest): (Vec<usize>, Vec<usize>) =
+        (0..items.len()).partition(|&index| has_started(&items[index].path));
+    let (mut large, rest): (Vec<usize>, Vec<usize>) = rest
         .into_iter()
-        .partition(|&index| has_started(&items[index].path));
-    large.into_iter().chain(started).chain(rest).collect()
+        .partition(|&index| items[index].nar_size() > large_size);
+    large.sort_by_key(|&index| Reverse(items[index].nar_size()));
+    started.into_iter().chain(large).chain(rest).collect()
 }

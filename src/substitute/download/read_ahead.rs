@@ -37,7 +37,7 @@ impl FetchPhase {
     const fn limits(self) -> (f64, u64) {
         match self {
             Self::Lookup => (0.5, 16 << 20),
-            Self::Unpacking => (0.1, 8 << 20),
+            Self::Unpacking => (0.1, 4 << 20),
         }
     }
 }
