@@ -16,6 +16,7 @@ mod file_trust;
 mod item_argument;
 mod json_writer;
 mod keys;
+mod live_lines;
 mod local_time;
 pub(crate) mod nix_conf;
 mod output;

@@ -28,6 +28,7 @@ use super::confinement::{self, DiskChanges};
 use super::error::CliError;
 use super::item_argument;
 use super::output::Output;
+use super::progress::RunProgress;
 use super::settings::{SandboxMode, Settings, StoreKind};
 use super::store_observer::ShownStoreReports;
 
@@ -57,6 +58,8 @@ pub(crate) struct Context {
     pub(crate) output: Output,
     /// Receives the events of the run.
     pub(crate) progress: Arc<dyn Progress>,
+    /// Counts and shows them, unless the command replaces it.
+    pub(crate) run_progress: Arc<RunProgress>,
     /// Whether the user interrupts the run.
     pub(crate) cancel: Cancel,
     /// Threads worth having for work that keeps a core busy.

@@ -133,6 +133,32 @@ impl Environment {
         self.os("TERM").is_some_and(|name| name != "dumb")
     }
 
+    /// Whether the terminal may show colors: `$NO_COLOR` is not set (<https://no-color.org>).
+    #[must_use]
+    pub(crate) fn allows_color(&self) -> bool {
+        self.os("NO_COLOR").is_none()
+    }
+
+    /// Whether the terminal shows characters beyond ASCII: the locale is one with UTF-8.
+    #[must_use]
+    pub(crate) fn has_unicode(&self) -> bool {
+        let locale = self.first_text(&["LC_ALL", "LC_CTYPE", "LANG"]);
+        locale.is_some_and(|(_, name)| {
+            let name = name.to_ascii_lowercase();
+            name.contains("utf-8") || name.contains("utf8")
+        })
+    }
+
+    /// Whether a service for continuous integration runs the program, which may give it a terminal that
+    /// only a log file shows.
+    #[must_use]
+    pub(crate) fn is_continuous_integration(&self) -> bool {
+        let is_ci = self
+            .os("CI")
+            .is_some_and(|value| value != "false" && value != "0");
+        is_ci || self.os("TF_BUILD").is_some()
+    }
+
     /// The first of `names` that is set, and its value: programs disagree on the case of proxy
     /// variables.
     #[must_use]

@@ -14,11 +14,14 @@ use serde_json::{Value, json};
 
 use crate::format::credentials::without_credentials;
 use crate::format::error_text;
-pub(crate) use crate::format::units::bytes;
+pub(crate) use crate::format::units::{bytes, part_of_bytes};
 
 pub(crate) use crate::format::escape::printable;
 
+use crate::substitute::clock::Clock;
+
 use super::json_writer::EscapingWriter;
+use super::live_lines;
 
 /// How much is printed on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,9 +39,12 @@ pub(crate) enum Verbosity {
 pub(crate) enum Messages {
     /// Lines for people.
     Text,
-    /// Events, one JSON object a line.
-    Events,
+    /// Events with the time of this clock, one JSON object a line.
+    Events(Clock),
 }
+
+/// The version of the events. It changes when a field is removed or gets another meaning.
+const EVENT_VERSION: u64 = 1;
 
 /// Writes to the standard streams of a run.
 pub(crate) struct Output {
@@ -80,9 +86,7 @@ impl Output {
     /// # Errors
     /// The reader has closed its end, or the disk is full.
     pub(crate) fn line(&self, text: &str) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{text}")?;
-        stdout.flush()
+        write_data(|stdout| writeln!(stdout, "{text}"))
     }
 
     /// Many lines of data, escaped.
@@ -93,11 +97,12 @@ impl Output {
         &self,
         lines: impl IntoIterator<Item = Cow<'a, str>>,
     ) -> io::Result<()> {
-        let mut stdout = BufWriter::new(io::stdout().lock());
-        for line in lines {
-            writeln!(stdout, "{}", printable(&line))?;
-        }
-        stdout.flush()
+        write_data(|stdout| {
+            for line in lines {
+                writeln!(stdout, "{}", printable(&line))?;
+            }
+            Ok(())
+        })
     }
 
     /// `value` as JSON, indented for people.
@@ -105,10 +110,10 @@ impl Output {
     /// # Errors
     /// As for [`Output::line`].
     pub(crate) fn json(&self, value: &impl Serialize) -> io::Result<()> {
-        let mut stdout = BufWriter::new(io::stdout().lock());
-        serde_json::to_writer_pretty(EscapingWriter(&mut stdout), value)?;
-        writeln!(stdout)?;
-        stdout.flush()
+        write_data(|stdout| {
+            serde_json::to_writer_pretty(EscapingWriter(&mut *stdout), value)?;
+            writeln!(stdout)
+        })
     }
 
     /// Raw data.
@@ -116,9 +121,7 @@ impl Output {
     /// # Errors
     /// As for [`Output::line`].
     pub(crate) fn raw(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes)?;
-        stdout.flush()
+        write_data(|stdout| stdout.write_all(bytes))
     }
 
     /// Information, unless it is to be quiet.
@@ -151,7 +154,7 @@ impl Output {
         match self.messages {
             _ if self.verbosity == Verbosity::Quiet => {}
             Messages::Text => say(&format!("subst: {text}")),
-            Messages::Events => event(name, data),
+            Messages::Events(clock) => event(&clock, name, data),
         }
     }
 
@@ -172,9 +175,10 @@ impl Output {
         let causes = causes
             .map(error_text::message)
             .filter(|cause| !cause.ends_with(&std::mem::replace(&mut last, cause.clone())));
-        if self.messages == Messages::Events {
+        if let Messages::Events(clock) = self.messages {
             let causes: Vec<String> = causes.collect();
             return event(
+                &clock,
                 "error",
                 json!({ "text": what, "causes": causes, "hint": hint }),
             );
@@ -195,20 +199,38 @@ impl Output {
 /// Columns of a terminal that does not report its width.
 const USUAL_WIDTH: usize = 80;
 
+/// Has `write` write data to standard output, visible at once.
+fn write_data(
+    write: impl FnOnce(&mut BufWriter<io::StdoutLock<'_>>) -> io::Result<()>,
+) -> io::Result<()> {
+    let stdout = io::stdout();
+    let is_terminal = stdout.is_terminal();
+    let mut writer = BufWriter::new(stdout.lock());
+    if is_terminal {
+        return live_lines::while_hidden(|| write(&mut writer).and_then(|()| writer.flush()));
+    }
+    write(&mut writer)?;
+    writer.flush()
+}
+
 /// An event on standard error, with the fields that `data` has.
-fn event(name: &str, data: Value) {
+fn event(clock: &Clock, name: &str, data: Value) {
     let mut fields = serde_json::Map::from_iter([("event".to_owned(), name.into())]);
     if let Value::Object(data) = data {
         fields.extend(data);
     }
-    say_json(&Value::from(fields));
+    say_json(clock, Value::from(fields));
 }
 
-/// One event on standard error.
-pub(crate) fn say_json(event: &Value) {
+/// One event on standard error, with its version and the time.
+pub(crate) fn say_json(clock: &Clock, mut event: Value) {
+    event["version"] = EVENT_VERSION.into();
+    let milliseconds = clock.since_epoch().as_millis() as f64;
+    event["time"] = (milliseconds / 1e3).into();
+
     let mut line = Vec::new();
     // Writing to memory does not fail.
-    let _ = serde_json::to_writer(EscapingWriter(&mut line), event);
+    let _ = serde_json::to_writer(EscapingWriter(&mut line), &event);
     say(&String::from_utf8_lossy(&line));
 }
 
@@ -216,13 +238,13 @@ pub(crate) fn say_json(event: &Value) {
 pub(crate) fn log_line(messages: Messages, line: &str) {
     match messages {
         Messages::Text => say(line),
-        Messages::Events => event("log", json!({ "text": line })),
+        Messages::Events(clock) => event(&clock, "log", json!({ "text": line })),
     }
 }
 
 /// One line (or more) on standard error, escaped. A terminal that is gone is no reason to fail.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", printable(text));
+    live_lines::write_above(&printable(text));
 }
 
 /// The name of a file for messages; it may be a URL with a password, given in the wrong place.

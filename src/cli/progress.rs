@@ -1,11 +1,20 @@
-//! Progress for people (bars, lines) and for scripts (JSON events), all on standard error.
+//! Progress for people (live lines, plain lines) and for scripts (JSON events), all on standard error.
 
-mod bars;
 mod json;
+mod layout;
+mod live;
 mod messages;
 mod plain;
-mod screen;
+mod rate;
+mod run;
 mod select;
+mod style;
 mod tally;
+mod totals;
 
+pub(crate) use run::RunProgress;
 pub(crate) use select::for_mode;
+pub(crate) use style::TerminalStyle;
+pub(crate) use totals::{FetchTotals, short_address};
+#[cfg(test)]
+pub(crate) use totals::{FetchedItem, ServerTransferTotals};

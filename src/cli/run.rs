@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{CommandFactory as _, Parser as _};
@@ -25,8 +26,9 @@ use super::env::Environment;
 use super::error::CliError;
 use super::exit::Exit;
 use super::output::{self, Messages, Output, Verbosity};
+use super::progress::{self, TerminalStyle};
 use super::settings::{self, ProgressMode, Settings, SettingsFindings};
-use super::{commands, process, progress};
+use super::{commands, process};
 
 /// Runs the program with these arguments, of which the first one is its name.
 pub(super) fn run_command(arguments: Vec<OsString>) -> Exit {
@@ -68,7 +70,8 @@ fn print_usage_error(error: &clap::Error) {
 
 /// Carries out the command; errors are printed.
 fn execute(cli: &Cli, arguments: &[OsString], environment: &Environment) -> Exit {
-    let messages = messages(settings::progress_option(&cli.common), &cli.command);
+    let clock = clock();
+    let messages = messages(settings::progress_option(&cli.common), &cli.command, clock);
     let early_output = Output::new(Verbosity::Normal, messages);
     if let Some(done) = carry_out_without_settings(cli, environment, &early_output) {
         return match done {
@@ -87,13 +90,14 @@ fn execute(cli: &Cli, arguments: &[OsString], environment: &Environment) -> Exit
         _ => None,
     };
 
-    let mut context = match prepare_context(cli, environment, inherited.as_ref(), early_output) {
-        Ok(context) => context,
-        Err((output, errors)) => {
-            let exits = errors.iter().map(|error| fail(&output, error, None));
-            return exits.max().unwrap_or(Exit::Usage);
-        }
-    };
+    let mut context =
+        match prepare_context(cli, environment, inherited.as_ref(), clock, early_output) {
+            Ok(context) => context,
+            Err((output, errors)) => {
+                let exits = errors.iter().map(|error| fail(&output, error, None));
+                return exits.max().unwrap_or(Exit::Usage);
+            }
+        };
     context.settings.invocation.words = shown_words(arguments);
 
     match carry_out(&mut context, &cli.command, inherited) {
@@ -152,6 +156,7 @@ fn prepare_context(
     cli: &Cli,
     environment: &Environment,
     inherited: Option<&Inherited>,
+    clock: Clock,
     early_output: Output,
 ) -> Result<Context, (Output, Vec<CliError>)> {
     let daemon = inherited.map(|inherited| &inherited.options);
@@ -160,7 +165,7 @@ fn prepare_context(
     let output = match &loaded {
         Some(settings) => Output::new(
             settings.verbosity,
-            messages(Some(settings.progress), &cli.command),
+            messages(Some(settings.progress), &cli.command, clock),
         ),
         None => early_output,
     };
@@ -174,19 +179,18 @@ fn prepare_context(
         let errors = findings.errors.into_iter().map(CliError::from);
         return Err((output, errors.collect()));
     };
-    let destination = match start_diagnostics(cli, environment, &output) {
-        Ok(destination) => destination,
-        Err(error) => return Err((output, vec![error])),
-    };
+    if let Err(error) = start_diagnostics(cli, environment, &output) {
+        return Err((output, vec![error]));
+    }
     log_settings(&settings);
 
-    // Lines of diagnostics would tear bars apart.
-    let may_draw_bars = std::io::stderr().is_terminal()
-        && environment.has_movable_cursor()
-        && destination != LogDestination::StandardError;
+    let terminal = terminal_style(environment);
+    let run_progress = progress::for_mode(settings.progress, settings.verbosity, terminal, clock);
+    let run_progress = Arc::new(run_progress);
     Ok(Context {
-        clock: clock(),
-        progress: progress::for_mode(settings.progress, settings.verbosity, may_draw_bars),
+        clock,
+        progress: Arc::clone(&run_progress) as _,
+        run_progress,
         output,
         cancel: Cancel::default(),
         // Reads files that the sandbox hides.
@@ -204,12 +208,23 @@ fn warn_of_ignored_store(cli: &Cli, findings: &SettingsFindings, output: &Output
     }
 }
 
+/// What the terminal on standard error can show; `None` when lines on it cannot be changed.
+fn terminal_style(environment: &Environment) -> Option<TerminalStyle> {
+    let is_live = std::io::stderr().is_terminal()
+        && environment.has_movable_cursor()
+        && !environment.is_continuous_integration();
+    is_live.then(|| TerminalStyle {
+        has_color: environment.allows_color(),
+        has_unicode: environment.has_unicode(),
+    })
+}
+
 /// Installs diagnostics if they are requested, with a warning where they have no place to go.
 fn start_diagnostics(
     cli: &Cli,
     environment: &Environment,
     output: &Output,
-) -> Result<LogDestination, CliError> {
+) -> Result<(), CliError> {
     let standard_error = match cli.command {
         Command::Substitute(_) => StandardError::Daemon,
         _ => StandardError::Caller(output.messages()),
@@ -221,7 +236,7 @@ fn start_diagnostics(
              the file that SUBST_LOG_FILE names",
         );
     }
-    Ok(destination)
+    Ok(())
 }
 
 /// The first event of a run: what a bug report has to begin with.
@@ -240,9 +255,11 @@ fn log_settings(settings: &Settings) {
 
 /// With progress as events, standard error has nothing but events. That of guix-daemon's helper is shown
 /// to people.
-fn messages(progress: Option<ProgressMode>, command: &Command) -> Messages {
+fn messages(progress: Option<ProgressMode>, command: &Command, clock: Clock) -> Messages {
     match progress {
-        Some(ProgressMode::Json) if !matches!(command, Command::Substitute(_)) => Messages::Events,
+        Some(ProgressMode::Json) if !matches!(command, Command::Substitute(_)) => {
+            Messages::Events(clock)
+        }
         _ => Messages::Text,
     }
 }
@@ -289,5 +306,5 @@ fn clock() -> Clock {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
-    Clock::starting_at(since_epoch.as_secs())
+    Clock::starting_at(since_epoch)
 }

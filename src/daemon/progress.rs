@@ -262,6 +262,7 @@ impl Progress for ClientProgress {
             | ProgressEvent::DownloadsPlanned(_)
             | ProgressEvent::Registered { .. }
             | ProgressEvent::Failed { .. }
+            | ProgressEvent::Tick
             | ProgressEvent::Finished => {}
         }
     }
@@ -272,6 +273,7 @@ mod tests {
     use std::io::{self, Write};
 
     use super::*;
+    use crate::format::compression::Compression;
     use crate::format::store_path::StorePath;
 
     #[derive(Clone, Default)]
@@ -311,7 +313,9 @@ mod tests {
         let (item, announced, choice) = (&item(), None, None);
         progress.event(ProgressEvent::Started {
             item,
+            server: "http://a",
             url,
+            compression: Compression::Zstd,
             download_size,
             announced,
             choice,
@@ -323,6 +327,7 @@ mod tests {
             item: &item(),
             downloaded,
             nar_size: 0,
+            deduplicated: 0,
         });
     }
 

@@ -1,18 +1,49 @@
 //! Numbers with units, for people.
 
+const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+
 /// A number of bytes with a binary unit, such as `12.3 MiB`.
 #[must_use]
 pub(crate) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let (mut value, mut unit) = (count as f64, 0);
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
+    let (divisor, unit) = unit_of(count);
+    format!("{} {unit}", in_units(count, divisor))
+}
+
+/// A number of bytes of a larger one, such as `40.2/75.6 MiB`.
+#[must_use]
+pub(crate) fn part_of_bytes(part: u64, whole: u64) -> String {
+    let (divisor, unit) = unit_of(whole.max(part));
+    let (part, whole) = (in_units(part, divisor), in_units(whole, divisor));
+    format!("{part}/{whole} {unit}")
+}
+
+/// The largest unit that `count` has at least one of, and how many bytes that is.
+fn unit_of(count: u64) -> (f64, &'static str) {
+    let (mut divisor, mut unit) = (1.0, 0);
+    while count as f64 / divisor >= 1024.0 && unit + 1 < UNITS.len() {
+        divisor *= 1024.0;
         unit += 1;
     }
+    (divisor, UNITS[unit])
+}
 
-    if unit == 0 {
-        format!("{count} B")
+fn in_units(count: u64, divisor: f64) -> String {
+    if divisor > 1.0 {
+        format!("{:.1}", count as f64 / divisor)
     } else {
-        format!("{value:.1} {}", UNITS[unit])
+        count.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_numbers_have_the_unit_of_the_larger_one() {
+        assert_eq!(part_of_bytes(0, 0), "0/0 B");
+        assert_eq!(part_of_bytes(7, 1000), "7/1000 B");
+        assert_eq!(part_of_bytes(1 << 10, 3 << 19), "0.0/1.5 MiB");
+        assert_eq!(part_of_bytes(42_153_000, 79_300_000), "40.2/75.6 MiB");
     }
 }

@@ -1,33 +1,40 @@
 //! The time, handed down: the moment the program started, and how long that is ago.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A clock that was set once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Clock {
-    started_at: u64,
+    /// Since 1970.
+    started_at: Duration,
     started: Instant,
 }
 
 impl Clock {
-    /// A clock that shows `unix_seconds` now and goes on from there.
+    /// A clock that shows the time `since_epoch`, counted from 1970, now and goes on from there.
     #[must_use]
-    pub(crate) fn starting_at(unix_seconds: u64) -> Self {
+    pub(crate) fn starting_at(since_epoch: Duration) -> Self {
         Self {
-            started_at: unix_seconds,
+            started_at: since_epoch,
             started: Instant::now(),
         }
+    }
+
+    /// The time since 1970.
+    #[must_use]
+    pub(crate) fn since_epoch(&self) -> Duration {
+        self.started_at + self.started.elapsed()
     }
 
     /// Seconds since 1970.
     #[must_use]
     pub(crate) fn unix_seconds(&self) -> u64 {
-        self.started_at + self.started.elapsed().as_secs()
+        self.since_epoch().as_secs()
     }
 
     /// How long the program has been at work.
     #[must_use]
-    pub(crate) fn elapsed(&self) -> std::time::Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 }

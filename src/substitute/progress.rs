@@ -68,8 +68,12 @@ pub(crate) enum ProgressEvent<'a> {
     Started {
         /// The item.
         item: &'a StorePath,
-        /// Where from, without credentials.
+        /// The address of the server, without credentials.
+        server: &'a str,
+        /// Where from, without credentials. It may be on another host than the server.
         url: &'a str,
+        /// How the nar is compressed.
+        compression: Compression,
         /// Bytes to download, when known.
         download_size: Option<u64>,
         /// Bytes that were expected for it when [`ProgressEvent::Planned`] was reported.
@@ -84,6 +88,9 @@ pub(crate) enum ProgressEvent<'a> {
         /// Bytes downloaded so far.
         downloaded: u64,
     },
+    /// Time has passed, and how far each download is was reported. Sent several times a second while
+    /// items are fetched, also when nothing arrives.
+    Tick,
     /// A source failed; another one is tried next, if there is one.
     SourceFailed {
         /// The item.
@@ -103,6 +110,8 @@ pub(crate) enum ProgressEvent<'a> {
         downloaded: u64,
         /// Bytes of its nar.
         nar_size: u64,
+        /// Bytes of its files that are links to files of the store, and take no space of their own.
+        deduplicated: u64,
     },
     /// An item has become valid.
     Registered {
@@ -162,11 +171,6 @@ pub(crate) struct ServerProgress<'a> {
 pub(crate) trait Progress: Send + Sync {
     /// `event` happened.
     fn event(&self, event: ProgressEvent<'_>);
-
-    /// Calls `write`, which puts something on what may be the same screen.
-    fn aside(&self, write: &mut dyn FnMut()) {
-        write();
-    }
 }
 
 /// Shows nothing.

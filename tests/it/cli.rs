@@ -23,6 +23,7 @@ mod progress;
 mod query;
 mod report;
 
+mod terminal;
 mod trusted_files;
 mod written_files;
 

@@ -2,11 +2,13 @@
 //! faults, listings to compare.
 
 pub(crate) mod fixture;
+pub(crate) mod json_schema;
 pub(crate) mod listing;
 pub(crate) mod memory;
 pub(crate) mod publisher;
 pub(crate) mod random_faults;
 pub(crate) mod sandbox;
+pub(crate) mod screen;
 pub(crate) mod server;
 pub(crate) mod terminal;
 pub(crate) mod tls;

@@ -10,7 +10,8 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{self, Output};
-use crate::cli::settings::{InspectedSetting, Origin, Settings, SettingsInspection};
+use crate::cli::progress;
+use crate::cli::settings::{InspectedSetting, Origin, ProgressMode, Settings, SettingsInspection};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::chain;
 use crate::substitute::clock::Clock;
@@ -66,11 +67,13 @@ pub(crate) fn run(
 
 /// Reads the authorized keys, as every command that fetches does.
 fn check_keys(settings: Settings, output: &Output, clock: Clock) -> Result<(), CliError> {
+    let run_progress = progress::for_mode(ProgressMode::None, settings.verbosity, None, clock);
     let context = Context {
         output: Output::new(settings.verbosity, output.messages()),
         settings,
         clock,
         progress: Arc::new(SilentProgress),
+        run_progress: Arc::new(run_progress),
         cancel: Cancel::default(),
         cores: 1,
     };

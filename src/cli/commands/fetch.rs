@@ -5,5 +5,6 @@ mod failures;
 mod output_tree;
 mod report;
 mod run;
+mod summary;
 
 pub(crate) use run::run;

@@ -1,20 +1,61 @@
-//! Events for scripts: one JSON object for each.
+//! Events for scripts: one JSON object for each. `docs/schema/progress-event.json` describes them.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::cli::download_summary;
 use crate::cli::output::say_json;
-use crate::substitute::progress::{DownloadChoice, Progress, ProgressEvent, ServerProgress};
+use crate::http::whole_bytes;
+use crate::substitute::clock::Clock;
+use crate::substitute::progress::{DownloadChoice, ProgressEvent, ServerProgress};
+
+use super::tally::{FetchProgress, RunTally};
+
+/// The time between two events about the progress of everything.
+const TOTALS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One JSON object for each event.
-pub(super) struct JsonProgress;
+pub(super) struct JsonProgress {
+    clock: Clock,
+    next_totals: Duration,
+}
 
-impl Progress for JsonProgress {
-    fn event(&self, event: ProgressEvent<'_>) {
-        say_json(&object(&event));
+impl JsonProgress {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            next_totals: Duration::ZERO,
+        }
     }
+
+    pub(super) fn show(&mut self, event: &ProgressEvent<'_>, tally: &RunTally, now: Duration) {
+        let totals = match event {
+            ProgressEvent::Tick if now >= self.next_totals => tally.progress(now),
+            ProgressEvent::Finished => tally.last_progress(now),
+            _ => None,
+        };
+        if let Some(totals) = totals {
+            self.next_totals = now + TOTALS_INTERVAL;
+            say_json(&self.clock, totals_object(&totals, now));
+        }
+
+        match event {
+            ProgressEvent::Tick => {}
+            event => say_json(&self.clock, object(event)),
+        }
+    }
+}
+
+/// How far everything is.
+fn totals_object(totals: &FetchProgress, now: Duration) -> Value {
+    json!({
+        "event": "totals", "items_done": totals.items_done, "items": totals.items,
+        "bytes_done": totals.bytes_done, "bytes": totals.bytes,
+        "bytes_per_second": totals.bytes_per_second.map(whole_bytes),
+        "seconds": now.as_secs_f64(), "seconds_left": totals.seconds_left,
+    })
 }
 
 fn object(event: &ProgressEvent<'_>) -> Value {
@@ -68,6 +109,7 @@ fn object(event: &ProgressEvent<'_>) -> Value {
         | ProgressEvent::Unpacked { .. }
         | ProgressEvent::Registered { .. }
         | ProgressEvent::Failed { .. } => item_object(event),
+        ProgressEvent::Tick => Value::Null,
     }
 }
 
@@ -76,12 +118,15 @@ fn item_object(event: &ProgressEvent<'_>) -> Value {
     match event {
         ProgressEvent::Started {
             item,
+            server,
             url,
+            compression,
             download_size,
             choice,
             ..
         } => json!({
-            "event": "started", "item": item.base(), "url": url, "download_size": download_size,
+            "event": "started", "item": item.base(), "server": server, "url": url,
+            "compression": compression.name(), "download_size": download_size,
             "expected_seconds": choice.map(expected_seconds),
         }),
         ProgressEvent::Progressed { item, downloaded } => {
@@ -96,9 +141,10 @@ fn item_object(event: &ProgressEvent<'_>) -> Value {
             item,
             downloaded,
             nar_size,
+            deduplicated,
         } => json!({
             "event": "unpacked", "item": item.base(), "downloaded": downloaded,
-            "nar_size": nar_size,
+            "nar_size": nar_size, "deduplicated": deduplicated,
         }),
         ProgressEvent::Registered { item } => json!({"event": "registered", "item": item.base()}),
         ProgressEvent::Failed { item, reason } => {

@@ -6,6 +6,10 @@ use crate::substitute::progress::{DownloadChoice, ProgressEvent};
 
 /// The message for an event that has a line of its own; `None` for other events.
 pub(super) fn event_message(event: &ProgressEvent<'_>, verbosity: Verbosity) -> Option<String> {
+    if verbosity == Verbosity::Quiet {
+        return None;
+    }
+
     let line = match event {
         ProgressEvent::ServerDown { server, reason } => {
             format!("subst: warning: {server} is not used: {reason}")

@@ -1,44 +1,32 @@
 //! Selects how progress is shown.
 
-use std::sync::Arc;
-
-use crate::cli::output::{Verbosity, say};
+use crate::cli::output::Verbosity;
 use crate::cli::settings::ProgressMode;
-use crate::substitute::progress::{Progress, ProgressEvent};
+use crate::substitute::clock::Clock;
 
-use super::bars::Bars;
 use super::json::JsonProgress;
-use super::messages::event_message;
+use super::live::LiveProgress;
 use super::plain::PlainProgress;
+use super::run::{ProgressDisplay, RunProgress};
+use super::style::TerminalStyle;
 
-/// The way of showing progress that `mode` selects. Bars need a terminal.
+/// The way of showing progress that `mode` selects. `terminal` is what the terminal on standard error can
+/// show; `None` when there is none, or when its cursor cannot be moved.
 #[must_use]
 pub(crate) fn for_mode(
     mode: ProgressMode,
     verbosity: Verbosity,
-    is_terminal: bool,
-) -> Arc<dyn Progress> {
-    match mode {
-        ProgressMode::Auto if is_terminal && verbosity > Verbosity::Quiet => {
-            Arc::new(Bars::new(verbosity))
+    terminal: Option<TerminalStyle>,
+    clock: Clock,
+) -> RunProgress {
+    let display = match (mode, terminal) {
+        (ProgressMode::Auto, _) if verbosity == Verbosity::Quiet => ProgressDisplay::Messages,
+        (ProgressMode::Auto, Some(style)) => ProgressDisplay::Live(LiveProgress::new(style)),
+        (ProgressMode::Auto, None) | (ProgressMode::Plain, _) => {
+            ProgressDisplay::Plain(PlainProgress::new())
         }
-        ProgressMode::Auto | ProgressMode::None => Arc::new(WarningsOnly { verbosity }),
-        ProgressMode::Plain => Arc::new(PlainProgress::new(verbosity)),
-        ProgressMode::Json => Arc::new(JsonProgress),
-    }
-}
-
-/// Shows nothing but warnings.
-struct WarningsOnly {
-    verbosity: Verbosity,
-}
-
-impl Progress for WarningsOnly {
-    fn event(&self, event: ProgressEvent<'_>) {
-        if self.verbosity > Verbosity::Quiet
-            && let Some(line) = event_message(&event, self.verbosity)
-        {
-            say(&line);
-        }
-    }
+        (ProgressMode::None, _) => ProgressDisplay::Messages,
+        (ProgressMode::Json, _) => ProgressDisplay::Json(JsonProgress::new(clock)),
+    };
+    RunProgress::new(clock, verbosity, display)
 }

@@ -1,160 +1,337 @@
-//! How far everything is, summed up from events.
+//! How far a run is, counted from its events. Reads no clock: the time of each event is given.
 
-use std::collections::HashMap;
+use std::time::Duration;
 
-use crate::cli::output::{self, printable};
+use crate::cli::output::printable;
 use crate::format::store_path::StorePath;
+use crate::substitute::preparation::wait_text;
 use crate::substitute::progress::{ProgressEvent, ServerProgress};
 
-/// How far everything is.
+use super::rate::RateWindow;
+use super::totals::{FetchTotals, FetchedItem, short_address};
+
+/// How far a run is. All times are since its start.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
-    pub(super) looked_up: usize,
-    pub(super) to_look_up: usize,
-    requests: u64,
+pub(super) struct RunTally {
+    pub(super) lookups: LookupTally,
+    /// What is shown while servers prepare items; `None` when they are not waited for.
+    pub(super) preparing: Option<String>,
+    planned: Option<PlannedTotals>,
+    /// Items are being fetched: what was planned is not finished.
+    is_fetching: bool,
+    downloads: Vec<ActiveDownload>,
+    fetched: FetchTotals,
+    last_fetched: Option<FetchedItem>,
+    /// Bytes that have arrived, those of failed downloads included.
+    traffic: u64,
+    rate: RateWindow,
+    last_event: Duration,
+}
+
+/// How far lookups are.
+#[derive(Debug, Default)]
+pub(super) struct LookupTally {
+    pub(super) done: usize,
+    pub(super) total: usize,
     /// The servers, how each is doing.
     pub(super) servers: String,
-    downloads: HashMap<StorePath, Download>,
-    downloaded: u64,
-    /// What is to be fetched, once that is known: items, and bytes as far as servers say. Another
-    /// download than the announced one may be taken, of another size.
-    pub(super) planned: Option<(usize, u64)>,
-    pub(super) unpacked: usize,
+}
+
+impl LookupTally {
+    /// Whether no answer is awaited.
+    pub(super) fn is_done(&self) -> bool {
+        self.done == self.total
+    }
+}
+
+/// What is to be fetched in all, what was fetched before it was planned included.
+#[derive(Debug, Clone, Copy)]
+struct PlannedTotals {
+    items: usize,
+    /// As far as servers say. Another download than the announced one may be used, of another size.
+    bytes: u64,
+    items_before: usize,
+    bytes_before: u64,
 }
 
 /// A download under way.
-#[derive(Debug, Default)]
-struct Download {
-    received: u64,
+#[derive(Debug)]
+pub(super) struct ActiveDownload {
+    item: StorePath,
+    pub(super) server: String,
+    server_place: usize,
+    pub(super) method: &'static str,
+    pub(super) size: Option<u64>,
     /// What it counts for in the bytes that are planned.
     counted: u64,
+    pub(super) received: u64,
+    /// When the first download of the item started.
+    started: Duration,
+    rate: RateWindow,
+    /// The item has failed, perhaps because of another one.
+    has_failed: bool,
 }
 
-impl Tally {
-    pub(super) fn note(&mut self, event: &ProgressEvent<'_>) {
+impl ActiveDownload {
+    /// The item's name without its hash.
+    pub(super) fn name(&self) -> &str {
+        self.item.name()
+    }
+
+    /// Bytes per second.
+    pub(super) fn rate(&self, now: Duration) -> Option<f64> {
+        self.rate.rate(now, self.received)
+    }
+}
+
+/// How far the fetch of everything is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct FetchProgress {
+    pub(super) items_done: usize,
+    pub(super) items: usize,
+    pub(super) bytes_done: u64,
+    pub(super) bytes: u64,
+    pub(super) bytes_per_second: Option<f64>,
+    pub(super) seconds_left: Option<u64>,
+}
+
+impl RunTally {
+    pub(super) fn note(&mut self, event: &ProgressEvent<'_>, now: Duration) {
+        self.count_busy_servers(now);
+        if !matches!(event, ProgressEvent::Warning(_) | ProgressEvent::Tick) {
+            self.preparing = None;
+        }
+
         match event {
             ProgressEvent::Looking {
                 done,
                 total,
-                requests,
                 servers,
                 ..
             } => {
-                (self.looked_up, self.to_look_up, self.requests) = (*done, *total, *requests);
-                self.servers = servers_line(servers);
+                self.lookups = LookupTally {
+                    done: *done,
+                    total: *total,
+                    servers: servers_line(servers),
+                };
             }
-            ProgressEvent::Started {
-                item,
-                download_size,
-                announced,
+            ProgressEvent::Preparing {
+                items,
+                waited,
+                limit,
                 ..
-            } => self.start(item, *download_size, announced.unwrap_or_default()),
-            ProgressEvent::Progressed { item, downloaded } => {
-                if let Some(download) = self.downloads.get_mut(item) {
-                    download.received = *downloaded;
-                }
-            }
-            ProgressEvent::Unpacked {
-                item, downloaded, ..
-            } => self.finish(item, *downloaded),
-            // It may be an item whose references failed, and still be on its way.
-            ProgressEvent::Failed { item, .. } => {
-                if let Some(download) = self.downloads.get_mut(*item) {
-                    download.received = 0;
-                }
-            }
+            } => self.preparing = Some(wait_text(*items, *waited, *limit)),
             ProgressEvent::Planned {
                 items,
                 download_size,
-            } => {
-                self.planned = Some((*items, *download_size));
+            } => self.plan(*items, *download_size),
+            ProgressEvent::Started { .. } => self.start(event, now),
+            ProgressEvent::Progressed { item, downloaded } => self.receive(item, *downloaded, now),
+            ProgressEvent::Unpacked {
+                item,
+                downloaded,
+                deduplicated,
+                ..
+            } => self.finish(item, *downloaded, *deduplicated, now),
+            ProgressEvent::Failed { item, .. } => self.fail(item),
+            ProgressEvent::Tick => self.rate.note(now, self.traffic),
+            ProgressEvent::Finished => {
+                self.is_fetching = false;
+                self.downloads.clear();
             }
             ProgressEvent::DownloadsPlanned(_)
             | ProgressEvent::Registered { .. }
             | ProgressEvent::ServerDown { .. }
             | ProgressEvent::Retrying { .. }
-            | ProgressEvent::Preparing { .. }
             | ProgressEvent::Warning(_)
-            | ProgressEvent::SourceFailed { .. }
-            | ProgressEvent::Finished => {}
+            | ProgressEvent::SourceFailed { .. } => {}
         }
     }
 
+    /// Adds the time since the last event to the servers that were fetched from meanwhile.
+    fn count_busy_servers(&mut self, now: Duration) {
+        let passed = now.saturating_sub(self.last_event);
+        self.last_event = now;
+        for (place, server) in self.fetched.servers.iter_mut().enumerate() {
+            let mut downloads = self.downloads.iter();
+            if downloads.any(|download| download.server_place == place && !download.has_failed) {
+                server.busy += passed;
+            }
+        }
+    }
+
+    /// Notes what is to be fetched. Sent again for the same items when some are planned again, and for
+    /// others after [`ProgressEvent::Finished`].
+    fn plan(&mut self, items: usize, bytes: u64) {
+        let continued = self.planned.filter(|_| self.is_fetching);
+        let (items_before, bytes_before) = match continued {
+            Some(planned) => (planned.items_before, planned.bytes_before),
+            None => (self.fetched.items, self.fetched.downloaded),
+        };
+        self.planned = Some(PlannedTotals {
+            items: items_before + items,
+            bytes: bytes_before.saturating_add(bytes),
+            items_before,
+            bytes_before,
+        });
+        self.is_fetching = true;
+    }
+
     /// A download of the item begins, perhaps another one than was announced.
-    fn start(&mut self, item: &StorePath, download_size: Option<u64>, announced: u64) {
-        let earlier = self.downloads.remove(item);
+    fn start(&mut self, event: &ProgressEvent<'_>, now: Duration) {
+        let ProgressEvent::Started {
+            item,
+            server,
+            compression,
+            download_size,
+            announced,
+            ..
+        } = event
+        else {
+            return;
+        };
+        let announced = announced.unwrap_or_default();
+        let earlier = self.remove(item);
 
         let counted = download_size.unwrap_or(announced);
-        self.count(
-            earlier.map_or(announced, |download| download.counted),
-            counted,
-        );
-        let download = Download {
-            received: 0,
-            counted,
+        let (before, started) = match &earlier {
+            Some(earlier) => (earlier.counted, earlier.started),
+            None => (announced, now),
         };
-        self.downloads.insert(item.clone(), download);
+        self.count(before, counted);
+        self.rate.note(now, self.traffic);
+        let mut rate = RateWindow::default();
+        rate.note(now, 0);
+        self.downloads.push(ActiveDownload {
+            item: (*item).clone(),
+            server: printable(short_address(server)).into_owned(),
+            server_place: self.fetched.server(server),
+            method: compression.name(),
+            size: *download_size,
+            counted,
+            received: 0,
+            started,
+            rate,
+            has_failed: false,
+        });
+    }
+
+    fn receive(&mut self, item: &StorePath, downloaded: u64, now: Duration) {
+        let mut downloads = self.downloads.iter_mut();
+        if let Some(download) = downloads.find(|download| download.item == *item) {
+            self.traffic += downloaded.saturating_sub(download.received);
+            download.received = downloaded;
+            download.rate.note(now, downloaded);
+        }
     }
 
     /// The item is unpacked, after a download of this size.
-    fn finish(&mut self, item: &StorePath, downloaded: u64) {
-        let counted = self.downloads.remove(item).unwrap_or_default().counted;
-        self.count(counted, downloaded);
-        self.downloaded += downloaded;
-        self.unpacked += 1;
+    fn finish(&mut self, item: &StorePath, downloaded: u64, deduplicated: u64, now: Duration) {
+        self.last_fetched = None;
+        let Some(download) = self.remove(item) else {
+            return;
+        };
+        self.count(download.counted, downloaded);
+        self.traffic += downloaded.saturating_sub(download.received);
+
+        let fetched = FetchedItem {
+            name: item.name().to_owned(),
+            method: download.method,
+            downloaded,
+            duration: now.saturating_sub(download.started),
+            server: self.fetched.servers[download.server_place].url.clone(),
+        };
+        self.fetched
+            .add(download.server_place, &fetched, deduplicated);
+        self.last_fetched = Some(fetched);
+    }
+
+    /// It may be an item whose references failed, and still be on its way.
+    fn fail(&mut self, item: &StorePath) {
+        let mut downloads = self.downloads.iter_mut();
+        if let Some(download) = downloads.find(|download| download.item == *item) {
+            (download.received, download.has_failed) = (0, true);
+        }
+    }
+
+    fn remove(&mut self, item: &StorePath) -> Option<ActiveDownload> {
+        let mut downloads = self.downloads.iter();
+        let place = downloads.position(|download| download.item == *item)?;
+        Some(self.downloads.remove(place))
     }
 
     /// What counted for `before` bytes turns out to be `now` bytes.
     fn count(&mut self, before: u64, now: u64) {
-        if let Some((_, size)) = &mut self.planned {
-            *size = size.saturating_sub(before).saturating_add(now);
+        if let Some(planned) = &mut self.planned {
+            planned.bytes = planned.bytes.saturating_sub(before).saturating_add(now);
         }
     }
 
-    /// Bytes downloaded so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.downloaded
-            + self
-                .downloads
-                .values()
-                .map(|download| download.received)
-                .sum::<u64>()
+    /// How far everything is; `None` when nothing is being fetched.
+    pub(super) fn progress(&self, now: Duration) -> Option<FetchProgress> {
+        self.planned
+            .filter(|_| self.is_fetching)
+            .map(|planned| self.progress_of(planned, now))
     }
 
-    /// All of it in one line; `None` before anything has begun.
-    pub(super) fn line(&self) -> Option<String> {
-        if let Some((items, size)) = self.planned {
-            let (bytes, size) = (output::bytes(self.bytes()), output::bytes(size));
-            return Some(format!(
-                "unpacked {} of {items}, {bytes} of {size} downloaded",
-                self.unpacked
-            ));
-        }
+    /// How far everything is or was in the end; `None` when nothing was to be fetched.
+    pub(super) fn last_progress(&self, now: Duration) -> Option<FetchProgress> {
+        self.planned.map(|planned| self.progress_of(planned, now))
+    }
 
-        let Self {
-            looked_up,
-            to_look_up,
-            requests,
-            servers,
-            ..
-        } = self;
-        let line = format!("looked up {looked_up} of {to_look_up}, {requests} answers ({servers})");
-        (*to_look_up > 0).then_some(line)
+    fn progress_of(&self, planned: PlannedTotals, now: Duration) -> FetchProgress {
+        let under_way: u64 = self
+            .downloads
+            .iter()
+            .map(|download| download.received)
+            .sum();
+        let bytes_done = self.fetched.downloaded + under_way;
+        let bytes = planned.bytes.max(bytes_done);
+        let bytes_per_second = self.rate.rate(now, self.traffic);
+
+        let left = bytes - bytes_done;
+        let seconds_left = bytes_per_second
+            .filter(|rate| *rate >= 1.0 && left > 0)
+            .map(|rate| Duration::try_from_secs_f64(left as f64 / rate))
+            .and_then(Result::ok)
+            .map(|duration| duration.as_secs() + u64::from(duration.subsec_nanos() > 0));
+        FetchProgress {
+            items_done: self.fetched.items,
+            items: planned.items,
+            bytes_done,
+            bytes,
+            bytes_per_second,
+            seconds_left,
+        }
+    }
+
+    /// The downloads under way, in the order in which they started.
+    pub(super) fn downloads(&self) -> impl Iterator<Item = &ActiveDownload> {
+        self.downloads
+            .iter()
+            .filter(|download| !download.has_failed)
+    }
+
+    /// What was fetched so far.
+    pub(super) fn fetched(&self) -> &FetchTotals {
+        &self.fetched
+    }
+
+    /// The item of the last [`ProgressEvent::Unpacked`].
+    pub(super) fn last_fetched(&self) -> Option<&FetchedItem> {
+        self.last_fetched.as_ref()
     }
 }
 
-/// The servers in few words, such as `a.example up 120, b.example down`.
+/// The servers in few words, such as `a.example 120, b.example down`.
 fn servers_line(servers: &[ServerProgress<'_>]) -> String {
     let words = servers.iter().map(|server| {
-        let name = server
-            .url
-            .split_once("://")
-            .map_or(server.url, |(_, name)| name);
+        let name = printable(short_address(server.url));
         match (server.state, server.waiting) {
-            ("not-asked", 0) => format!("{} not asked", printable(name)),
-            ("not-asked", _) => format!("{} silent", printable(name)),
-            ("up", _) => format!("{} {}", printable(name), server.answered),
-            (state, _) => format!("{} {state}", printable(name)),
+            ("not-asked", 0) => format!("{name} not used"),
+            ("not-asked", _) => format!("{name} silent"),
+            ("up", _) => format!("{name} {}", server.answered),
+            (state, _) => format!("{name} {state}"),
         }
     });
 
@@ -162,80 +339,4 @@ fn servers_line(servers: &[ServerProgress<'_>]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Notes the lookup of two items, one after the other.
-    fn note_lookups(tally: &mut Tally) {
-        for done in [1, 2] {
-            let servers = &[ServerProgress {
-                url: "http://a",
-                state: "up",
-                answered: done as u64,
-                waiting: 0,
-            }];
-            tally.note(&ProgressEvent::Looking {
-                done,
-                total: 2,
-                asked: 2,
-                requests: 3,
-                servers,
-            });
-            let line = format!("looked up {done} of 2, 3 answers (a {done})");
-            assert_eq!(tally.line(), Some(line));
-        }
-    }
-
-    #[test]
-    fn downloads_count_with_their_final_sizes() {
-        let mut tally = Tally::default();
-        assert_eq!(tally.line(), None);
-        note_lookups(&mut tally);
-
-        tally.note(&ProgressEvent::Planned {
-            items: 5,
-            download_size: 1024,
-        });
-        assert_eq!(
-            tally.line().unwrap(),
-            "unpacked 0 of 5, 0 B of 1.0 KiB downloaded"
-        );
-        // Of two downloads the larger one was taken, then another one that tells no size.
-        let item = &StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap();
-        let (url, announced, choice) = ("http://a", Some(512), None);
-        for download_size in [Some(1024), None] {
-            tally.note(&ProgressEvent::Started {
-                item,
-                url,
-                download_size,
-                announced,
-                choice,
-            });
-            let size = 512 + download_size.unwrap_or(512);
-            let line = format!("unpacked 0 of 5, 0 B of {} downloaded", output::bytes(size));
-            assert_eq!(tally.line().unwrap(), line);
-        }
-        tally.note(&ProgressEvent::Progressed {
-            item,
-            downloaded: 100,
-        });
-        tally.note(&ProgressEvent::Unpacked {
-            item,
-            downloaded: 600,
-            nar_size: 1,
-        });
-        assert_eq!(
-            tally.line().unwrap(),
-            "unpacked 1 of 5, 600 B of 1.1 KiB downloaded"
-        );
-        // A narinfo that is asked for anew meanwhile is not what people wait for.
-        tally.note(&ProgressEvent::Looking {
-            done: 0,
-            total: 1,
-            asked: 3,
-            requests: 3,
-            servers: &[],
-        });
-        assert!(tally.line().unwrap().starts_with("unpacked 1 of 5"));
-    }
-}
+mod tests;

@@ -135,7 +135,7 @@ settings! {
         value_name: "HOW",
         variable: Some("SUBST_PROGRESS"),
         default: Some("auto"),
-        default_note: "`auto`: bars on a terminal",
+        default_note: "`auto`: bars on a terminal, else `plain`",
         help: "Show progress as bars, lines or JSON events",
         details: "HOW is `auto`, `plain`, `json` or `none`.",
     }

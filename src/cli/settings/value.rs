@@ -248,7 +248,7 @@ impl SettingValue for ByteSize {
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProgressMode {
-    /// Bars on a terminal, nothing elsewhere.
+    /// Bars on a terminal, lines elsewhere.
     Auto,
     /// One line a second.
     Plain,
@@ -260,7 +260,7 @@ pub(crate) enum ProgressMode {
 
 impl SettingValue for ProgressMode {
     const OPTION_FORM: OptionForm = OptionForm::Choice(&[
-        ("auto", "bars on a terminal, nothing elsewhere"),
+        ("auto", "bars on a terminal, lines elsewhere"),
         ("plain", "one line a second"),
         ("json", "one JSON object a line, on standard error"),
         ("none", "nothing"),

@@ -99,6 +99,14 @@ impl Checked {
         &self.authorized
     }
 
+    /// Bytes of the tree's files that are links to equal files of the store or of the tree, and take no
+    /// space of their own.
+    #[must_use]
+    pub(crate) fn linked_bytes(&self) -> u64 {
+        let new_entries = self.guard.new_entries.as_ref();
+        new_entries.map_or(0, |entries| entries.linked_bytes)
+    }
+
     /// Adds the tree's files to the `.links` that it was unpacked with.
     ///
     /// # Errors

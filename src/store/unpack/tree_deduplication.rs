@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::fs::{AtFlags, linkat, renameat, unlinkat};
@@ -33,6 +34,8 @@ pub(super) struct TreeDeduplication {
     /// The directory that the tree is put into.
     parent_directory: Arc<OwnedFd>,
     new_files: Mutex<NewFiles>,
+    /// Bytes of files that became links to equal ones.
+    linked_bytes: AtomicU64,
 }
 
 /// Complete files of the tree that are not in `.links`, no two of them equal.
@@ -58,6 +61,7 @@ impl TreeDeduplication {
             links,
             parent_directory,
             new_files: Mutex::default(),
+            linked_bytes: AtomicU64::new(0),
         }
     }
 
@@ -72,6 +76,9 @@ impl TreeDeduplication {
         let c_name = c_name(name);
         let linked = self.links.link_existing(file, parent.fd(), &c_name)?;
         if !matches!(linked, LinkOutcome::Absent | LinkOutcome::NotCompared) {
+            if linked == LinkOutcome::Done {
+                self.count_linked(file);
+            }
             return Ok(linked);
         }
         let Some(equal) = self.new_files().find(file).map(CStr::to_owned) else {
@@ -84,7 +91,10 @@ impl TreeDeduplication {
             &c_name,
             AtFlags::empty(),
         ) {
-            Ok(()) => Ok(LinkOutcome::Done),
+            Ok(()) => {
+                self.count_linked(file);
+                Ok(LinkOutcome::Done)
+            }
             Err(error) if is_limit(error) => Ok(LinkOutcome::Unusable),
             Err(error) => Err(failure(parent, name, error)),
         }
@@ -100,7 +110,11 @@ impl TreeDeduplication {
     ) -> Result<(), StoreError> {
         match self.links.link_written(file, parent.fd(), &c_name(name))? {
             LinkOutcome::Absent | LinkOutcome::NotCompared => self.note_or_link(file, parent, name),
-            LinkOutcome::Done | LinkOutcome::Unusable => Ok(()),
+            LinkOutcome::Done => {
+                self.count_linked(file);
+                Ok(())
+            }
+            LinkOutcome::Unusable => Ok(()),
         }
     }
 
@@ -119,8 +133,12 @@ impl TreeDeduplication {
             return Ok(());
         };
         match replace(&self.parent_directory, &equal, parent.fd(), name) {
-            Err(error) if !is_limit(error) => Err(failure(parent, name, error)),
-            _ => Ok(()),
+            Ok(()) => {
+                self.count_linked(file);
+                Ok(())
+            }
+            Err(error) if is_limit(error) => Ok(()),
+            Err(error) => Err(failure(parent, name, error)),
         }
     }
 
@@ -131,7 +149,12 @@ impl TreeDeduplication {
             links: Arc::clone(&self.links),
             files,
             added: Vec::new(),
+            linked_bytes: self.linked_bytes.load(Ordering::Relaxed),
         }
+    }
+
+    fn count_linked(&self, file: &Fingerprint) {
+        self.linked_bytes.fetch_add(file.size, Ordering::Relaxed);
     }
 
     fn new_files(&self) -> MutexGuard<'_, NewFiles> {
@@ -224,6 +247,8 @@ pub(super) struct NewEntries {
     files: NewFiles,
     /// The hashes of those that became entries.
     added: Vec<[u8; 32]>,
+    /// Bytes of the tree's files that are links to equal files, and take no space of their own.
+    pub(super) linked_bytes: u64,
 }
 
 impl NewEntries {

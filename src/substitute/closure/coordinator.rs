@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select, tick, unbounded};
 
 use crate::format::store_path::StorePath;
 use crate::store::{Checked, ItemLock};
@@ -247,6 +247,8 @@ impl<'a> Coordinator<'a> {
         results: &Receiver<(UnpackTask, WorkerResult)>,
     ) -> FetchOutcome {
         let registered = self.registrar.results().clone();
+        // Not a timeout, which would begin anew with each of many small items.
+        let ticks = tick(TICK);
         loop {
             self.hand_out(&work);
             self.register_ready();
@@ -266,7 +268,7 @@ impl<'a> Coordinator<'a> {
                     let Ok(batch) = batch else { break };
                     self.registered(batch);
                 }
-                default(TICK) => {
+                recv(ticks) -> _ => {
                     self.fetch.installer.report_progress();
                     self.waiting.extend(self.busy.drain(..));
                 }

@@ -292,6 +292,7 @@ impl Installer {
             item,
             downloaded: measured.downloaded,
             nar_size,
+            deduplicated: checked.linked_bytes(),
         });
         Ok(checked)
     }
@@ -349,7 +350,9 @@ impl Installer {
         let stream = NarStream::open(client, download, &self.budget)?;
         self.progress.event(ProgressEvent::Started {
             item: request.item,
+            server: self.network.servers()[candidate.server].as_str(),
             url: &url,
+            compression: candidate.compression,
             download_size: stream.download_size(),
             announced: choice::announced(request.sources).and_then(|(_, it)| it.file_size),
             choice: choice.as_ref(),
@@ -364,9 +367,10 @@ impl Installer {
         decoders.with_lines(self.network.expected_line_rates())
     }
 
-    /// Reports how far every transfer is.
+    /// Reports how far every transfer is, and that time has passed.
     pub(crate) fn report_progress(&self) {
         self.in_flight.report_progress(&*self.progress);
+        self.progress.event(ProgressEvent::Tick);
     }
 }
 

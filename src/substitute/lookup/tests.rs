@@ -108,7 +108,7 @@ impl Machine {
             cache: LookupCache::open(&self.dir.path().join("cache")).cache,
             network: Arc::new(Network::new(http, NetworkReach::AllServers, servers.into())),
             progress: Arc::clone(&self.heard) as Arc<dyn Progress>,
-            clock: Clock::starting_at(self.now),
+            clock: Clock::starting_at(Duration::from_secs(self.now)),
             cancel: Cancel::default(),
             options,
         };

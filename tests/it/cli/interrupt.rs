@@ -74,7 +74,9 @@ fn an_interrupted_fetch_prints_one_line() {
     let (sandbox, tools) = (Sandbox::new(), item("tools"));
     let server = stalling("/nar/");
     let ended = interrupted(&sandbox, &server, "/nar/", &["fetch", &tools]).prints("");
-    assert_eq!(ended.stderr, "subst: interrupted: 0 of 2 items fetched\n");
+    // The first nars are requested while others are looked up, when the number of items is not known.
+    let expected = ["", ": 0 of 2 items fetched"].map(|text| format!("subst: interrupted{text}\n"));
+    assert!(expected.contains(&ended.stderr), "{}", ended.stderr);
     let server = stalling("/nar/");
     let arguments = ["fetch", "--output", "tree", &tools];
     let ended = interrupted(&sandbox, &server, "/nar/", &arguments).prints("");

@@ -1,11 +1,15 @@
-//! Progress while servers are slow: a line a second, or events.
+//! Progress while servers are slow, as lines and as events, and the summary. Terminals are in
+//! `terminal.rs`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::NOTHING;
-use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item};
+use crate::support::json_schema::violations;
+use crate::support::sandbox::first_line_of_stderr;
+use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item, repository};
 
 /// A server of uncompressed nars, which takes a second for that of `tools`.
 fn slow(sandbox: &Sandbox) -> Server {
@@ -52,15 +56,13 @@ fn names(events: &[Value]) -> Vec<&str> {
 fn output_reports_progress() {
     let sandbox = Sandbox::new();
     let (server, tools) = (slow(&sandbox), item("tools"));
-    let fetch = |how: &str, output: &str| {
-        let arguments = ["fetch", "--progress", how, "--output", output, &tools];
-        sandbox.subst(&server.url(), &arguments).exits(0)
-    };
-    fetch("plain", "one")
-        .says("subst: unpacked 0 of 1, ")
-        .says(" of 3.0 KiB downloaded\n");
-    let told = events(&fetch("json", "two"));
-    let names = names(&told);
+    let arguments = ["fetch", "--progress", "json", "--output", "tree", &tools];
+    let told = events(&sandbox.subst(&server.url(), &arguments).exits(0));
+    let mut names = names(&told);
+    // They come in between, as often as once a second, and in the end.
+    assert_eq!(names[names.len() - 2], "totals", "{told:#?}");
+    names.retain(|name| *name != "totals");
+    names.dedup();
     let wanted = [
         "looking",
         "planned",
@@ -70,6 +72,15 @@ fn output_reports_progress() {
         "finished",
     ];
     assert_eq!(names, wanted, "{told:#?}");
+    let totals = &told[told.len() - 2];
+    assert_eq!(
+        (&totals["items_done"], &totals["items"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(
+        (&totals["bytes_done"], &totals["bytes"]),
+        (&3096.into(), &3096.into())
+    );
     let planned = told
         .iter()
         .find(|event| event["event"] == "planned")
@@ -83,22 +94,65 @@ fn output_reports_progress() {
 #[test]
 fn slow_lookups_are_reported() {
     let sandbox = Sandbox::new();
-    let (server, tools) = (silent(), item("tools"));
-    let query = |how: &str| {
-        let arguments = ["query", "--progress", how, "--stall-timeout", "2.5", &tools];
-        sandbox.subst(&server.url(), &arguments).exits(4)
-    };
-    let ended = query("plain").says("subst: looked up 0 of 1, 0 answers (127.0.0.1:");
-    assert!(
-        ended.stderr.matches("looked up 0 of 1").count() >= 2,
-        "{}",
-        ended.stderr
-    );
-    assert!(
-        !ended.stderr.contains("unpacked 0 of 0"),
-        "{}",
-        ended.stderr
-    );
+    let server = silent();
+    let arguments = [
+        "query",
+        "--progress",
+        "plain",
+        "--stall-timeout",
+        "5m",
+        &item("tools"),
+    ];
+    let command = sandbox.command(Kind::Guix, &server.url(), &arguments);
+    let line = first_line_of_stderr(command);
+    let expected = "subst: looked up 0/1 items (127.0.0.1:";
+    assert!(line.starts_with(expected), "{line}");
+}
+
+/// What is wrong with an event.
+fn event_violations(event: &Value) -> Vec<String> {
+    let text = std::fs::read_to_string(repository().join("docs/schema/progress-event.json"));
+    let schema: Value = serde_json::from_str(&text.unwrap()).unwrap();
+    violations(&schema, &schema, event)
+}
+
+#[test]
+fn events_are_as_the_schema_says() {
+    let sandbox = Sandbox::new();
+    let (good, tools) = (Kind::Guix.url(), item("tools"));
+    let broken = Fixture::copy(Kind::Guix, sandbox.path("server"));
+    std::fs::remove_dir_all(broken.dir.join("nar")).unwrap();
+    let both = format!("{} {} {good}", broken.url(), super::UNREACHABLE);
+    let runs: [(&str, &[&str]); 8] = [
+        (&broken.url(), &["fetch", &item("notes")]),
+        (&good, &["query", &tools]),
+        (&good, &["query", "-vv", &tools]),
+        (&both, &["fetch", "-v", &tools]),
+        (&good, &["fetch", "--output", "tree", &tools]),
+        (&good, &["fetch", "--dry-run", &item("sample")]),
+        (super::UNREACHABLE, &["query", &tools]),
+        (&good, &["cache", "flush"]),
+    ];
+    let mut names = BTreeSet::new();
+    for (url, arguments) in runs {
+        let run = sandbox.subst(url, &[arguments, &["--progress", "json"]].concat());
+        for event in events(&run) {
+            assert_eq!(event_violations(&event), [""; 0], "{event}");
+            names.insert(event["event"].as_str().unwrap().to_owned());
+        }
+    }
+    for name in [
+        "started",
+        "totals",
+        "unpacked",
+        "summary",
+        "error",
+        "log",
+        "failed",
+        "server-down",
+    ] {
+        assert!(names.contains(name), "{name}: {names:?}");
+    }
 }
 
 #[test]
@@ -134,6 +188,9 @@ fn json_progress_writes_only_events() {
         (&summary["event"], &summary["fetched"]),
         (&"summary".into(), &2.into())
     );
+    let servers = summary["servers"].as_array().unwrap();
+    assert_eq!((servers.len(), &servers[0]["items"]), (1, &2.into()));
+    assert_eq!(servers[0]["downloaded"], summary["downloaded"]);
     run(&url, &["cache", "prune"], 0)
         .iter()
         .for_each(|note| assert_eq!(note["event"], "note"));

@@ -51,7 +51,7 @@ fn gated() -> (Sandbox, Server, Arc<AtomicBool>) {
 /// nar that it does not give yet.
 fn with_terminal_closed(mut command: Command, server: &Server) -> Option<Child> {
     let (mut master, slave) = terminal()?;
-    command.env("TERM", "xterm");
+    command.env("TERM", "xterm").env("SUBST_PROGRESS", "auto");
     let end = || Stdio::from(slave.try_clone().unwrap());
     let child = command
         .stdin(end())
@@ -66,7 +66,7 @@ fn with_terminal_closed(mut command: Command, server: &Server) -> Option<Child> 
         while let Ok(count @ 1..) = master.read(&mut bytes) {
             shown.extend_from_slice(&bytes[..count]);
         }
-        server.requests_for("-tree-1.0") > 0 && String::from_utf8_lossy(&shown).contains("unpacked")
+        server.requests_for("-tree-1.0") > 0 && String::from_utf8_lossy(&shown).contains("/7 items")
     };
     assert!(
         wait_until(is_busy),

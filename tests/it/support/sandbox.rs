@@ -1,7 +1,7 @@
 //! A place to work in: a directory with a home, a settings file and an ACL, room for a store, and
 //! nothing of the caller's environment.
 
-use std::io::{Read, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -77,6 +77,8 @@ impl Sandbox {
             .env("SUBST_RETRY_TIME", "2s")
             // The disk is busy with what other tests and programs write.
             .env("SUBST_SYNC", "none")
+            // Lines about progress depend on how long a run takes.
+            .env("SUBST_PROGRESS", "none")
             .current_dir(self.dir.path())
             .args(arguments);
         command
@@ -184,6 +186,19 @@ pub(crate) fn run(command: Command) -> Run {
 #[track_caller]
 pub(crate) fn run_with_input(command: Command, input: &str) -> Run {
     Running::start(command, input).end()
+}
+
+/// The first line that `command` writes to standard error; then it is killed.
+#[track_caller]
+pub(crate) fn first_line_of_stderr(mut command: Command) -> String {
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    line
 }
 
 /// A program under way.

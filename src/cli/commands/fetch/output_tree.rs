@@ -24,7 +24,8 @@ use crate::substitute::lookup::Resolver;
 use crate::substitute::preparation::PreparationWait;
 use crate::substitute::progress::{ProgressEvent, with_ticks};
 
-use super::report::{FetchReportItem, kept_text};
+use super::report::FetchReportItem;
+use super::summary::kept_text;
 
 pub(super) fn run(
     context: &Context,

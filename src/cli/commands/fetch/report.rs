@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use crate::cli::context::Context;
-use crate::cli::output::{self, Verbosity, count};
+use crate::cli::output::{Verbosity, count};
 use crate::format::store_path::StorePath;
 use crate::substitute::chain;
 use crate::substitute::closure::{FetchOutcome, FetchPlan, PlannedItem};
 use crate::substitute::install::{FailureClass, ItemError};
 
 use super::failures;
+use super::summary::{FetchSummary, kept_text};
 
 /// An item and its sizes, when they are known.
 pub(super) struct FetchReportItem {
@@ -121,28 +122,16 @@ impl FetchReport {
             };
             context.output.note(&format!("interrupted{fetched}{kept}"));
         } else if items > 0 {
-            let seconds = context.clock.elapsed().as_secs_f64();
-            let text = if registered == items {
-                let (items, size) = (
-                    count(items, "item", "items"),
-                    output::bytes(self.nar_size()),
-                );
-                format!("{items} fetched, {size} unpacked, in {seconds:.1} s")
-            } else {
-                let kept = kept_text(self.kept_bytes);
-                format!("{registered} of {items} items fetched in {seconds:.1} s{kept}")
+            let summary = FetchSummary {
+                registered,
+                items,
+                nar_size: self.nar_size(),
+                seconds: context.clock.elapsed().as_secs_f64(),
+                kept_bytes: self.kept_bytes,
+                totals: context.run_progress.fetched(),
             };
-            let data = json!({ "fetched": registered, "items": items, "seconds": seconds });
-            context.output.summary(&text, &data);
+            context.output.summary(&summary.text(), &summary.as_json());
         }
-    }
-}
-
-/// What is said of unfinished downloads that are kept.
-pub(super) fn kept_text(bytes: u64) -> String {
-    match bytes {
-        0 => String::new(),
-        _ => format!(", {} kept for the next run", output::bytes(bytes)),
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     let (planner, fetch) = setup(context, args, store)?;
     let plan = planner.plan_and_observe(&paths, references, fetch.items_ahead.observer())?;
     if context.cancel.is_canceled() {
+        context.output.note("interrupted");
         return Ok(Exit::Interrupted);
     }
     let mut report = FetchReport::new(&plan);
@@ -57,9 +58,7 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     let outcome = fetch.run_with_waits(&planner, &paths, plan, wait, &mut |path| {
         if wanted.contains(path) && printed.is_ok() && !context.settings.json {
             let name = context.settings.store_dir().full_name(path);
-            context
-                .progress
-                .aside(&mut || printed = context.output.line(&name));
+            printed = context.output.line(&name);
         }
     })?;
 

@@ -1,0 +1,187 @@
+//! The summary of a fetch: how much, how long, from which servers, and what was slow.
+
+use serde_json::{Value, json};
+
+use crate::cli::output::{self, count};
+use crate::cli::progress::{FetchTotals, short_address};
+use crate::http::whole_bytes;
+
+/// An item that took less is not worth to be named as the slowest one.
+const SLOW_SECONDS: f64 = 1.0;
+
+/// What a fetch has done.
+pub(super) struct FetchSummary {
+    /// Items that are valid now.
+    pub(super) registered: usize,
+    /// Items that were to be fetched.
+    pub(super) items: usize,
+    /// Bytes of their nars.
+    pub(super) nar_size: u64,
+    /// How long the run took.
+    pub(super) seconds: f64,
+    /// Bytes of unfinished downloads that the next run finds.
+    pub(super) kept_bytes: u64,
+    /// What was downloaded.
+    pub(super) totals: FetchTotals,
+}
+
+impl FetchSummary {
+    /// The summary for people, in several lines.
+    pub(super) fn text(&self) -> String {
+        let mut text = self.first_line();
+        for server in &self.totals.servers {
+            if server.items == 0 {
+                continue;
+            }
+            let (items, size) = (
+                count(server.items, "item", "items"),
+                output::bytes(server.downloaded),
+            );
+            let rate = server.rate().map(|rate| output::bytes(whole_bytes(rate)));
+            let rate = rate.map_or_else(String::new, |rate| format!(" at {rate}/s"));
+            let address = short_address(&server.url);
+            text.push_str(&format!("\n  {address}: {items}, {size}{rate}"));
+        }
+
+        let slowest = self.totals.slowest.as_ref();
+        let slowest = slowest.filter(|item| item.duration.as_secs_f64() >= SLOW_SECONDS);
+        if let Some(item) = slowest.filter(|_| self.totals.items > 1) {
+            text.push_str(&format!(
+                "\n  slowest: {}, {} in {} from {}",
+                item.name,
+                output::bytes(item.downloaded),
+                output::estimate(item.duration.as_secs_f64()),
+                short_address(&item.server),
+            ));
+        }
+        text
+    }
+
+    fn first_line(&self) -> String {
+        let Self {
+            registered,
+            items,
+            seconds,
+            ..
+        } = self;
+        if registered < items {
+            let kept = kept_text(self.kept_bytes);
+            return format!("{registered} of {items} items fetched in {seconds:.1} s{kept}");
+        }
+
+        let items = count(*items, "item", "items");
+        let downloaded = output::bytes(self.totals.downloaded);
+        let unpacked = output::bytes(self.nar_size);
+        let saved = match self.totals.deduplicated {
+            0 => String::new(),
+            saved => format!(", {} saved by deduplication", output::bytes(saved)),
+        };
+        format!(
+            "{items} fetched in {seconds:.1} s: {downloaded} downloaded, {unpacked} unpacked{saved}"
+        )
+    }
+
+    /// The same as data.
+    pub(super) fn as_json(&self) -> Value {
+        let servers = self.totals.servers.iter().map(|server| {
+            json!({
+                "server": server.url, "items": server.items, "downloaded": server.downloaded,
+                "bytes_per_second": server.rate().map(whole_bytes),
+            })
+        });
+        let slowest = self.totals.slowest.as_ref().map(|item| {
+            json!({
+                "name": item.name, "server": item.server, "downloaded": item.downloaded,
+                "seconds": item.duration.as_secs_f64(),
+            })
+        });
+        json!({
+            "fetched": self.registered, "items": self.items, "seconds": self.seconds,
+            "nar_size": self.nar_size, "downloaded": self.totals.downloaded,
+            "deduplicated": self.totals.deduplicated, "kept": self.kept_bytes,
+            "servers": servers.collect::<Vec<_>>(), "slowest": slowest,
+        })
+    }
+}
+
+/// What is said of unfinished downloads that are kept.
+pub(super) fn kept_text(bytes: u64) -> String {
+    match bytes {
+        0 => String::new(),
+        _ => format!(", {} kept for the next run", output::bytes(bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::progress::{FetchedItem, ServerTransferTotals};
+
+    fn server(url: &str, items: usize, downloaded: u64, seconds: u64) -> ServerTransferTotals {
+        ServerTransferTotals {
+            url: url.to_owned(),
+            items,
+            downloaded,
+            busy: Duration::from_secs(seconds),
+        }
+    }
+
+    fn summary() -> FetchSummary {
+        FetchSummary {
+            registered: 15,
+            items: 15,
+            nar_size: 300 << 20,
+            seconds: 12.34,
+            kept_bytes: 0,
+            totals: FetchTotals {
+                items: 15,
+                downloaded: 75 << 20,
+                deduplicated: 12 << 20,
+                servers: vec![
+                    server("https://a.example", 12, 60 << 20, 10),
+                    server("https://b.example", 0, 0, 1),
+                    server("file:///srv/cache", 3, 15 << 20, 0),
+                ],
+                slowest: Some(FetchedItem {
+                    name: "linux-6.1".to_owned(),
+                    server: "https://a.example".to_owned(),
+                    method: "zstd",
+                    downloaded: 40 << 20,
+                    duration: Duration::from_millis(9_800),
+                }),
+            },
+        }
+    }
+
+    #[test]
+    fn the_summary_names_servers_and_what_was_slow() {
+        let lines = [
+            "15 items fetched in 12.3 s: 75.0 MiB downloaded, 300.0 MiB unpacked, 12.0 MiB saved by \
+             deduplication",
+            "  a.example: 12 items, 60.0 MiB at 6.0 MiB/s",
+            "  /srv/cache: 3 items, 15.0 MiB",
+            "  slowest: linux-6.1, 40.0 MiB in 9.8 s from a.example",
+        ];
+        assert_eq!(summary().text(), lines.join("\n"));
+        let data = summary().as_json();
+        assert_eq!(data["servers"][0]["bytes_per_second"], 6 << 20);
+        assert_eq!(data["slowest"]["name"], "linux-6.1");
+    }
+
+    #[test]
+    fn a_short_summary_has_nothing_to_explain() {
+        let mut summary = summary();
+        summary.totals.servers.truncate(1);
+        summary.totals.deduplicated = 0;
+        summary.totals.slowest = None;
+        let text = "15 items fetched in 12.3 s: 75.0 MiB downloaded, 300.0 MiB unpacked\n  \
+                    a.example: 12 items, 60.0 MiB at 6.0 MiB/s";
+        assert_eq!(summary.text(), text);
+
+        (summary.registered, summary.kept_bytes) = (3, 1 << 20);
+        let text = "3 of 15 items fetched in 12.3 s, 1.0 MiB kept for the next run\n";
+        assert!(summary.text().starts_with(text), "{}", summary.text());
+    }
+}
