@@ -29,6 +29,8 @@ mod written_files;
 
 /// No such item anywhere.
 const NOTHING: &str = "/gnu/store/00000000000000000000000000000000-nothing";
+/// On a slow line the smallest download is the best one, however many cores there are.
+const SLOW_LINE: &str = "--limit-rate=100k";
 /// No server listens on this address.
 const UNREACHABLE: &str = "http://127.0.0.1:1";
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::NOTHING;
+use super::{NOTHING, SLOW_LINE};
 use crate::support::sandbox::make_writable;
 use crate::support::{Kind, Sandbox, Server, item};
 
@@ -12,7 +12,7 @@ fn dry_run_lists_what_would_be_fetched() {
     let server = Server::of(Kind::Guix.directory());
     let (tools, notes) = (item("tools"), item("notes"));
     let dry = sandbox
-        .subst(&server.url(), &["fetch", "--dry-run", &tools])
+        .subst(&server.url(), &["fetch", "--dry-run", SLOW_LINE, &tools])
         .exits(0);
     let words: Vec<Vec<&str>> = dry
         .stdout
@@ -33,7 +33,7 @@ fn dry_run_lists_what_would_be_fetched() {
     assert_eq!(columns[0], columns[1], "{}", dry.stdout);
     dry.says("2 items would be fetched: 998 B to download as lzip, 15.7 KiB unpacked");
     let json = sandbox
-        .subst(&url, &["fetch", "-n", "--json", &tools, NOTHING])
+        .subst(&url, &["fetch", "-n", "--json", SLOW_LINE, &tools, NOTHING])
         .exits(1)
         .json();
     let base = tools.trim_start_matches("/gnu/store/");

@@ -2,12 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{NOTHING, UNREACHABLE};
+use super::{NOTHING, SLOW_LINE, UNREACHABLE};
 use crate::support::sandbox::run;
 use crate::support::{Kind, Reply, Sandbox, Server, item};
-
-/// On a slow line the smallest download is the best one, however many cores there are.
-const SLOW_LINE: &str = "--limit-rate=100k";
 
 #[test]
 fn query_prints_a_table_and_a_summary() {
@@ -265,6 +262,7 @@ fn the_summary_counts_the_downloads_that_a_fetch_would_choose() {
             "{rate}: {query:#}"
         );
         assert_eq!(shown, planned, "{rate}: {query:#}");
+        assert_eq!(plan["download_size"], planned, "{rate}: {plan:#}");
         planned
     });
     assert!(sums[0] < sums[1], "{sums:?}");

@@ -11,6 +11,7 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{self, count};
 use crate::cli::text::widest;
+use crate::format::narinfo::Download;
 use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
 use crate::substitute::chain;
@@ -19,6 +20,7 @@ use crate::substitute::closure::{
 };
 use crate::substitute::download::plan::PlanLoad;
 use crate::substitute::download::rates::MeasuredRates;
+use crate::substitute::item_lookup::NarSource;
 use crate::substitute::progress::DownloadSummary;
 
 use super::failures;
@@ -54,39 +56,66 @@ pub(super) fn run(
         &rates,
         &nothing,
     );
-    print_plan(context, &plan, &planned.summary)?;
+    let items = plan.items.iter().map(|item| {
+        let chosen = planned.download_of(item.into(), &network);
+        let download = chosen.or_else(|| item.download());
+        ItemToShow { item, download }
+    });
+    print_plan(context, &plan, &items.collect::<Vec<_>>(), &planned.summary)?;
 
     failures::print(context, plan.failed.iter());
     let exits = plan.failed.iter().map(|(_, error)| error.class().into());
     Ok(exits.max().unwrap_or(Exit::Done))
 }
 
+/// An item that would be fetched, and how.
+struct ItemToShow<'a> {
+    item: &'a PlannedItem,
+    /// What would be downloaded, and the server that it is of.
+    download: Option<(&'a NarSource, &'a Download)>,
+}
+
+impl ItemToShow<'_> {
+    /// Bytes to download, if the server says how many.
+    fn download_size(&self) -> Option<u64> {
+        self.download.and_then(|(_, download)| download.file_size)
+    }
+}
+
+/// Bytes to download, as far as servers say.
+fn download_size(items: &[ItemToShow<'_>]) -> u64 {
+    let sizes = items.iter().filter_map(ItemToShow::download_size);
+    sizes.fold(0, u64::saturating_add)
+}
+
 /// Prints what would be fetched.
 fn print_plan(
     context: &Context,
     plan: &FetchPlan,
+    items: &[ItemToShow<'_>],
     summary: &DownloadSummary,
 ) -> Result<(), CliError> {
     if context.settings.json {
-        context.output.json(&as_json(context, plan, summary))?;
+        let json = as_json(context, plan, items, summary);
+        context.output.json(&json)?;
         return Ok(());
     }
 
     context
         .output
-        .lines(lines(context, plan).into_iter().map(Into::into))?;
-    let downloads = plan.items.iter().filter_map(PlannedItem::download);
+        .lines(lines(context, items).into_iter().map(Into::into))?;
+    let downloads = items.iter().filter_map(|item| item.download);
     let methods = downloads
         .filter_map(|(_, download)| download.method())
         .collect();
     context.output.note(&format!(
         "{} would be fetched: {}, {} unpacked",
-        count(plan.items.len(), "item", "items"),
-        output::to_download(plan.download_size(), &methods),
+        count(items.len(), "item", "items"),
+        output::to_download(download_size(items), &methods),
         output::bytes(plan.nar_size()),
     ));
 
-    if !plan.items.is_empty() {
+    if !items.is_empty() {
         let text = download_summary::text(summary);
         context.output.note(&format!("plan: {text}"));
     }
@@ -94,32 +123,37 @@ fn print_plan(
 }
 
 /// One line for each item: name, bytes to download, bytes unpacked, server.
-fn lines(context: &Context, plan: &FetchPlan) -> Vec<String> {
+fn lines(context: &Context, items: &[ItemToShow<'_>]) -> Vec<String> {
     let store_dir = context.settings.store_dir();
-    let names: Vec<String> = plan
-        .items
+    let names: Vec<String> = items
         .iter()
-        .map(|item| store_dir.full_name(&item.path))
+        .map(|shown| store_dir.full_name(&shown.item.path))
         .collect();
     let columns = widest(names.iter().map(String::as_str));
 
-    let rows = plan.items.iter().zip(&names);
-    rows.map(|(item, name)| {
-        let download = item.download();
-        let size = download.and_then(|(_, download)| download.file_size);
+    let rows = items.iter().zip(&names);
+    rows.map(|(shown, name)| {
+        let size = shown.download_size();
         let size = size.map_or_else(|| "-".to_owned(), output::bytes);
-        let nar_size = output::bytes(item.authorized.narinfo().nar_size());
+        let nar_size = output::bytes(shown.item.nar_size());
         let servers = &context.settings.servers;
-        let server = download.map_or("-", |(source, _)| servers[source.server].as_str());
+        let server = shown
+            .download
+            .map_or("-", |(source, _)| servers[source.server].as_str());
         format!("{name:<columns$} {size:>10} {nar_size:>10}  {server}")
     })
     .collect()
 }
 
-fn as_json(context: &Context, plan: &FetchPlan, downloads: &DownloadSummary) -> Value {
+fn as_json(
+    context: &Context,
+    plan: &FetchPlan,
+    items: &[ItemToShow<'_>],
+    downloads: &DownloadSummary,
+) -> Value {
     let store_dir = context.settings.store_dir();
     let valid = plan.valid.iter().map(|path| store_dir.full_name(path));
-    let fetch = plan.items.iter().map(|item| item_json(context, item));
+    let fetch = items.iter().map(|shown| item_json(context, shown));
     let failed = plan
         .failed
         .iter()
@@ -128,26 +162,30 @@ fn as_json(context: &Context, plan: &FetchPlan, downloads: &DownloadSummary) -> 
         "valid": valid.collect::<Vec<_>>(),
         "fetch": fetch.collect::<Vec<_>>(),
         "failed": failed.collect::<Vec<_>>(),
-        "download_size": plan.download_size(), "nar_size": plan.nar_size(),
+        "download_size": download_size(items), "nar_size": plan.nar_size(),
         "plan": download_summary::json(downloads),
     })
 }
 
-fn item_json(context: &Context, item: &PlannedItem) -> Value {
-    let download = item.download();
-    let server = download.map(|(source, _)| &context.settings.servers[source.server]);
-    let url = download
+fn item_json(context: &Context, shown: &ItemToShow<'_>) -> Value {
+    let server = shown
+        .download
+        .map(|(source, _)| &context.settings.servers[source.server]);
+    let url = shown
+        .download
         .zip(server)
         .and_then(|((source, download), server)| {
             server.nar_url(source.offer.download_url(download)).ok()
         });
-    let method = download.and_then(|(_, download)| download.compression.as_ref().ok());
+    let method = shown
+        .download
+        .and_then(|(_, download)| download.compression.as_ref().ok());
     json!({
-        "path": context.settings.store_dir().full_name(&item.path),
+        "path": context.settings.store_dir().full_name(&shown.item.path),
         "server": server.map(|server| server.as_str()),
         "url": url.map(|url| redacted(&url)),
         "compression": method.map(|method| method.name()),
-        "download_size": download.and_then(|(_, download)| download.file_size),
-        "nar_size": item.authorized.narinfo().nar_size(),
+        "download_size": shown.download_size(),
+        "nar_size": shown.item.nar_size(),
     })
 }
