@@ -125,7 +125,7 @@ fn first_source<'a>(sources: &'a [NarSource], network: &Network) -> &'a [NarSour
 /// When the plan of a fetch is made again, and from what size on items are large.
 pub(super) struct DownloadSchedule {
     pub(super) started: Instant,
-    processor_time_at_start: Duration,
+    processor_use: ProcessorUse,
     pub(super) next_plan_at: Option<Instant>,
     pub(super) large_size: u64,
     /// Whether the plan knows the rate of the line.
@@ -133,16 +133,15 @@ pub(super) struct DownloadSchedule {
 }
 
 impl DownloadSchedule {
-    /// How many cores this process has used since the fetch began, on average.
-    pub(super) fn used_cores(&self) -> f64 {
-        let used = processor_time().saturating_sub(self.processor_time_at_start);
-        used.as_secs_f64() / self.started.elapsed().as_secs_f64().max(1e-3)
+    /// How many cores this process uses, of late.
+    pub(super) fn used_cores(&mut self) -> f64 {
+        self.processor_use.cores(Instant::now(), processor_time())
     }
 
     pub(super) fn new<'a>(items: impl Iterator<Item = &'a PlannedItem>) -> Self {
         Self {
             started: Instant::now(),
-            processor_time_at_start: processor_time(),
+            processor_use: ProcessorUse::new(Instant::now(), processor_time()),
             next_plan_at: None,
             large_size: large_size(items),
             is_measured: false,
@@ -150,8 +149,62 @@ impl DownloadSchedule {
     }
 }
 
+/// How much of the processor this process uses. Older times fade.
+struct ProcessorUse {
+    noted: (Instant, Duration),
+    /// Of late, in seconds.
+    processor: f64,
+    wall: f64,
+}
+
+/// How far back the use of the processor counts.
+const PROCESSOR_USE_SECONDS: f64 = 0.5;
+
+impl ProcessorUse {
+    fn new(now: Instant, processor_time: Duration) -> Self {
+        Self {
+            noted: (now, processor_time),
+            processor: 0.0,
+            wall: 0.0,
+        }
+    }
+
+    /// The cores in use on average, when this process has used `processor_time` in all.
+    fn cores(&mut self, now: Instant, processor_time: Duration) -> f64 {
+        let wall = now.saturating_duration_since(self.noted.0).as_secs_f64();
+        let processor = processor_time.saturating_sub(self.noted.1).as_secs_f64();
+        self.noted = (now, processor_time);
+
+        let kept = PROCESSOR_USE_SECONDS / (PROCESSOR_USE_SECONDS + wall);
+        self.processor = self.processor * kept + processor;
+        self.wall = self.wall * kept + wall;
+        self.processor / self.wall.max(1e-3)
+    }
+}
+
 /// The processor time of all threads of this process.
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_use_of_the_processor_is_that_of_late() {
+        let start = Instant::now();
+        let mut processor_use = ProcessorUse::new(start, Duration::ZERO);
+        let seconds = Duration::from_secs;
+        assert_eq!(processor_use.cores(start, Duration::ZERO), 0.0);
+        assert!(processor_use.cores(start + seconds(10), seconds(1)) < 0.2);
+
+        // Since then both cores are busy.
+        let used = (1..=30).map(|tenth| {
+            let busy = Duration::from_millis(100 * tenth);
+            processor_use.cores(start + seconds(10) + busy, seconds(1) + 2 * busy)
+        });
+        assert!(used.last().unwrap() > 1.9);
+    }
 }

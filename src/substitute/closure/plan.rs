@@ -106,10 +106,10 @@ pub(super) fn large_size<'a>(items: impl Iterator<Item = &'a PlannedItem>) -> u6
     saturating_sum(items.map(PlannedItem::nar_size)) / GOOD_PART
 }
 
-/// The order in which workers get the items: those first whose nars have arrived, because they need no
-/// line, and take memory. Then the large ones, the largest before, because one that is left for last is unpacked
-/// alone, while line and cores are idle. The rest, which is small, in the order of the plan, references first,
-/// so that what is done can be registered soon.
+/// The order in which workers get the items: the large ones early, the largest before, because one that is left
+/// for last is unpacked alone, while line and cores are idle. Those whose nars have arrived take turns with
+/// them: they need no line, while large nars are only requested. The rest, which is small, in the order of the
+/// plan, references first, so that what is done can be registered soon.
 pub(super) fn work_order(
     items: &[Arc<PlannedItem>],
     has_started: impl Fn(&StorePath) -> bool,
@@ -121,5 +121,16 @@ pub(super) fn work_order(
         .into_iter()
         .partition(|&index| items[index].nar_size() > large_size);
     large.sort_by_key(|&index| Reverse(items[index].nar_size()));
-    started.into_iter().chain(large).chain(rest).collect()
+
+    let mut order = VecDeque::with_capacity(items.len());
+    let (mut large, mut started) = (large.into_iter(), started.into_iter());
+    loop {
+        let next = [large.next(), started.next()];
+        if next == [None, None] {
+            break;
+        }
+        order.extend(next.into_iter().flatten());
+    }
+    order.extend(rest);
+    order
 }

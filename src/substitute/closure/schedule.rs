@@ -40,7 +40,8 @@ impl Coordinator<'_> {
                 PlannedItemState::Waiting | PlannedItemState::Working(_)
             )
         });
-        let cores = rates.available_cores(installer.cores, self.schedule.used_cores());
+        let used_cores = self.schedule.used_cores();
+        let cores = rates.available_cores(installer.cores, used_cores);
         let load = installer.in_flight.load(&rates, cores);
         let planned = plan_downloads(
             open.map(|(item, _)| &**item)
@@ -57,6 +58,13 @@ impl Coordinator<'_> {
                 .event(ProgressEvent::DownloadsPlanned(&planned.summary));
         }
         self.schedule.is_measured |= has_become_measured;
+        tracing::debug!(
+            cores,
+            used_cores,
+            seconds = planned.summary.seconds,
+            limit = ?planned.summary.limit,
+            "downloads planned"
+        );
         *lock(&installer.planned_methods) = planned.methods;
         let pause = REPLANNING_INTERVAL.max(started.elapsed() * REPLANNING_FACTOR);
         self.schedule.next_plan_at = Some(Instant::now() + pause);

@@ -36,7 +36,7 @@ impl FetchPhase {
     /// and the most.
     const fn limits(self) -> (f64, u64) {
         match self {
-            Self::Lookup => (0.5, 16 << 20),
+            Self::Lookup => (0.5, 10 << 20),
             Self::Unpacking => (0.1, 4 << 20),
         }
     }
