@@ -3,7 +3,10 @@
 mod advice;
 mod args;
 mod cache_directory;
+mod command_help;
+mod command_line;
 mod commands;
+mod completion;
 mod confinement;
 mod context;
 mod diagnostics;
@@ -18,6 +21,7 @@ mod json_writer;
 mod keys;
 mod live_lines;
 mod local_time;
+mod manual;
 pub(crate) mod nix_conf;
 mod output;
 mod output_file;

@@ -18,6 +18,7 @@ mod db;
 mod entry;
 mod error;
 mod expiry;
+mod known_names;
 mod line_rate;
 mod open;
 mod report;
@@ -26,6 +27,7 @@ mod server;
 
 pub(crate) use entry::{AnswerKind, CacheEntry, CachedAnswer, TtlPolicy};
 pub(crate) use error::CacheError;
+pub(crate) use known_names::{known_items, known_servers};
 pub(crate) use line_rate::LineRateRecord;
 pub(crate) use report::{CacheStats, ListedEntry};
 pub(crate) use server::{

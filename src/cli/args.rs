@@ -1,30 +1,17 @@
-//! The command line: what was typed, and nothing done about it yet.
+//! The command line: what was typed, and nothing done about it yet. Examples, exit status and the
+//! shared options of each command are in [`super::command_help`].
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::completion::shell::CompletionShell;
 use super::settings::CommonOptions;
 
 /// Fetch substitutes for GNU Guix and Nix
 #[derive(Debug, Parser)]
-#[command(
-    name = "subst",
-    version,
-    max_term_width = 100,
-    disable_help_subcommand = true
-)]
-#[command(after_help = "\
-Examples:
-  subst query --closure /gnu/store/...-hello-2.12.2
-  subst fetch --root DIR /gnu/store/...-hello-2.12.2
-
-Exit status: 0 done, 1 not available, 2 wrong usage, 3 refused (trust or integrity),
-4 network, 5 local (disk, permissions, database), 130 interrupted.
-
-Settings are also read from /etc/subst/config.toml, $XDG_CONFIG_HOME/subst/config.toml
-and SUBST_* variables; SUBST_LOG and SUBST_LOG_FILE control diagnostics.
-See docs/configuration.md.")]
+#[command(name = "subst", version, max_term_width = 100)]
 pub(crate) struct Cli {
     /// The options that every command has.
     #[command(flatten)]
@@ -55,8 +42,22 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Print shell completions
     Completions {
-        /// Which shell.
-        shell: clap_complete::Shell,
+        /// The shell to print them for
+        shell: CompletionShell,
+    },
+    /// Write the manual pages to DIR
+    #[command(hide = true)]
+    Man {
+        /// The directory, created if need be
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// Print the words that may stand in place of the last one, for completions
+    #[command(hide = true)]
+    CompleteWords {
+        /// The words of a command line, without the name of the program
+        #[arg(value_name = "WORD", last = true)]
+        words: Vec<OsString>,
     },
 }
 

@@ -23,6 +23,33 @@ pub(crate) enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// All exit codes.
+    pub(crate) const ALL: &'static [Self] = &[
+        Self::Done,
+        Self::NotAvailable,
+        Self::Usage,
+        Self::Refused,
+        Self::Network,
+        Self::Local,
+        Self::Interrupted,
+    ];
+
+    /// What it means, for help.
+    #[must_use]
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::NotAvailable => "something is not available",
+            Self::Usage => "wrong usage, or a wrong setting",
+            Self::Refused => "refused: trust or integrity",
+            Self::Network => "network: no definite answer, or a download failed everywhere",
+            Self::Local => "local: disk, permissions, database, lock",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 impl From<FailureClass> for Exit {
     fn from(class: FailureClass) -> Self {
         match class {

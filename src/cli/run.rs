@@ -9,8 +9,6 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::{CommandFactory as _, Parser as _};
-
 use crate::format::credentials::without_credentials;
 use crate::format::escape::is_printable;
 use crate::format::server_url::ServerUrl;
@@ -18,7 +16,9 @@ use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
 
 use super::args::{Cli, Command};
+use super::command_line;
 use super::commands::substitute::Inherited;
+use super::completion::completion_text;
 use super::context::Context;
 use super::diagnostics::{self, LogDestination, StandardError};
 use super::dispatch;
@@ -28,7 +28,7 @@ use super::exit::Exit;
 use super::output::{self, Messages, Output, Verbosity};
 use super::progress::{self, TerminalStyle};
 use super::settings::{self, ProgressMode, Settings, SettingsFindings};
-use super::{commands, process};
+use super::{commands, manual, process};
 
 /// Runs the program with these arguments, of which the first one is its name.
 pub(super) fn run_command(arguments: Vec<OsString>) -> Exit {
@@ -42,7 +42,7 @@ pub(super) fn run_command(arguments: Vec<OsString>) -> Exit {
     };
 
     process::prepare();
-    match Cli::try_parse_from(&arguments) {
+    match command_line::parse(&arguments) {
         Ok(cli) => execute(&cli, &arguments, &environment),
         Err(error) => {
             print_usage_error(&error);
@@ -116,12 +116,12 @@ fn carry_out_without_settings(
     environment: &Environment,
     output: &Output,
 ) -> Option<Result<Exit, CliError>> {
-    match cli.command {
+    match &cli.command {
         Command::Config(command) => {
             let inspection = settings::inspect(&cli.common, environment);
             let is_json = cli.common.json;
             Some(commands::config::run(
-                command,
+                *command,
                 inspection,
                 is_json,
                 output,
@@ -129,9 +129,18 @@ fn carry_out_without_settings(
             ))
         }
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "subst", &mut script);
-            let written = output.raw(&script).map_err(CliError::from);
+            let written = output.raw(shell.script().as_bytes());
+            Some(written.map(|()| Exit::Done).map_err(CliError::from))
+        }
+        Command::CompleteWords { words } => {
+            let words = words.iter().map(|word| word.to_string_lossy().into_owned());
+            let text = completion_text(&words.collect::<Vec<_>>(), environment);
+            let written = output.raw(text.as_bytes());
+            Some(written.map(|()| Exit::Done).map_err(CliError::from))
+        }
+        Command::Man { directory } => {
+            let written = manual::write_pages(directory);
+            let written = written.map_err(CliError::file("writing manual pages to", directory));
             Some(written.map(|()| Exit::Done))
         }
         _ => None,
@@ -292,7 +301,10 @@ fn carry_out(
         Command::Cache(command) => commands::cache::run(context, command),
         Command::Servers => commands::servers::run(context),
         Command::Authorize(args) => commands::authorize::run(context, args),
-        Command::Config(_) | Command::Completions { .. } => {
+        Command::Config(_)
+        | Command::Completions { .. }
+        | Command::CompleteWords { .. }
+        | Command::Man { .. } => {
             unreachable!("these commands are carried out without settings")
         }
     }

@@ -7,12 +7,14 @@ use crate::support::sandbox::{run, run_with_input};
 use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item};
 
 mod commands;
+mod completion;
 mod config;
 mod confinement;
 mod credentials;
 mod diagnostics;
 mod fetch;
 mod followed_hints;
+mod help;
 mod hints;
 mod interrupt;
 mod missing_trees;

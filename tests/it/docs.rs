@@ -70,8 +70,9 @@ fn every_setting_is_documented() {
 #[test]
 fn every_common_option_is_documented() {
     let sandbox = Sandbox::new();
-    let help = run(sandbox.bare(&["-h"])).exits(0).stdout;
-    let options = help.split_once("Common options:").unwrap().1;
+    // A command that uses all of them.
+    let help = run(sandbox.bare(&["config", "-h"])).exits(0).stdout;
+    let options = help.split_once("Store options:").unwrap().1;
     let options = options.split_once("\nExamples:").unwrap().0;
     let names: Vec<String> = options
         .lines()
@@ -128,7 +129,7 @@ fn commands_in_the_text_exist() {
             };
             let help = helps
                 .entry(command.to_owned())
-                .or_insert_with(|| run(sandbox.bare(&[command, "--help"])).stdout);
+                .or_insert_with(|| help_of(&sandbox, command));
             assert!(!help.is_empty(), "{document}: `{span}`: no such command");
             let options = words.filter(|word| word.starts_with("--"));
             for option in options.map(|word| word.split(['=', '.']).next().unwrap()) {
@@ -140,6 +141,15 @@ fn commands_in_the_text_exist() {
         }
     }
     assert!(count > 40, "only {count} commands were found");
+}
+
+/// The help of a command; of `help` itself, that of the program.
+fn help_of(sandbox: &Sandbox, command: &str) -> String {
+    let arguments = match command {
+        "help" => &["help"][..],
+        _ => &[command, "--help"],
+    };
+    run(sandbox.bare(arguments)).stdout
 }
 
 /// Whether `word` is the name of a command, and no placeholder.

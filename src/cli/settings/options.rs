@@ -10,34 +10,37 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::cli::output::Verbosity;
 
+use super::option_group::OptionGroup;
 use super::spec::SettingSpec;
 use super::table::SETTINGS;
 use super::value::OptionForm;
 
+const LOOKUPS: &str = OptionGroup::Lookups.heading();
+const GENERAL: &str = OptionGroup::General.heading();
+
 /// The options that every command has.
 #[derive(Debug, Args, Default)]
-#[command(next_help_heading = "Common options")]
 pub(crate) struct CommonOptions {
     /// The settings that were given as options.
     #[command(flatten)]
     pub(super) settings: SettingOptions,
     /// Send lookups even if the lookup cache has an answer, and replace that answer
-    #[arg(long, global = true, conflicts_with = "offline")]
+    #[arg(long, global = true, conflicts_with = "offline", help_heading = LOOKUPS)]
     pub(super) refresh: bool,
     /// Use only cached answers; no network access
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = LOOKUPS)]
     pub(super) offline: bool,
     /// Print data as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GENERAL)]
     pub(crate) json: bool,
     /// Show only errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = GENERAL)]
     pub(super) quiet: bool,
     /// Show more detail; -vv also writes diagnostics (repeatable) [env: SUBST_LOG, SUBST_LOG_FILE]
-    #[arg(short, long, action = ArgAction::Count, global = true)]
+    #[arg(short, long, action = ArgAction::Count, global = true, help_heading = GENERAL)]
     pub(crate) verbose: u8,
     /// Read settings from FILE instead of the usual files [env: SUBST_CONFIG]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = GENERAL)]
     pub(super) config: Option<PathBuf>,
 }
 
@@ -49,6 +52,21 @@ impl CommonOptions {
             (false, 0) => Verbosity::Normal,
             (false, _) => Verbosity::Verbose,
         }
+    }
+}
+
+/// What the shared option of this name is about; `None` for an option of a single command.
+#[must_use]
+pub(crate) fn option_group(name: &str) -> Option<OptionGroup> {
+    let mut rows = SETTINGS.iter().map(|(row, _)| row);
+    if let Some(row) = rows.find(|row| row.key == name && row.option.is_some()) {
+        return Some(row.group);
+    }
+    match name {
+        "refresh" | "offline" => Some(OptionGroup::Lookups),
+        "json" => Some(OptionGroup::Json),
+        "quiet" | "verbose" | "config" => Some(OptionGroup::General),
+        _ => None,
     }
 }
 
@@ -100,6 +118,7 @@ fn argument((row, form): &(&'static SettingSpec, OptionForm)) -> Option<Arg> {
         .short(row.short)
         .help(row.option_help())
         .long_help(row.long_option_help())
+        .help_heading(row.group.heading())
         .global(true);
 
     Some(match form {

@@ -38,18 +38,34 @@ impl TryFrom<String> for TableUrl {
     }
 }
 
-/// The names in a table.
-const KEYS: [&str; 9] = [
-    "url",
-    "connect-timeout",
-    "stall-timeout",
-    "retries",
-    "retry-time",
-    "token-file",
-    "header-file",
-    "client-cert-file",
-    "client-key-file",
+/// The names in a table, and what they are for.
+pub(crate) const SERVER_TABLE_HELP: &[(&str, &str)] = &[
+    ("url", "The URL of the server. Required."),
+    ("connect-timeout", "As the setting of this name."),
+    ("stall-timeout", "As the setting of this name."),
+    ("retries", "As the setting of this name."),
+    ("retry-time", "As the setting of this name."),
+    (
+        "token-file",
+        "A file with a token, which is sent as `Authorization: Bearer`.",
+    ),
+    (
+        "header-file",
+        "A file with header fields that are sent, one `NAME: VALUE` on each line.",
+    ),
+    (
+        "client-cert-file",
+        "A PEM file with the client certificate for TLS.",
+    ),
+    (
+        "client-key-file",
+        "A PEM file with its key, unless that is in the same file.",
+    ),
 ];
+
+fn names() -> impl Iterator<Item = &'static str> + Clone {
+    SERVER_TABLE_HELP.iter().map(|(name, _)| *name)
+}
 
 /// Timeouts and credentials of one server.
 #[derive(Debug, Clone, Deserialize)]
@@ -68,8 +84,8 @@ pub(super) struct ServerTable {
 
 impl ServerTable {
     fn parse(value: toml::Value) -> Result<Self, String> {
-        let names = value.as_table().into_iter().flat_map(toml::Table::keys);
-        let unknown = names.filter(|name| !KEYS.contains(&name.as_str()));
+        let keys = value.as_table().into_iter().flat_map(toml::Table::keys);
+        let unknown = keys.filter(|key| !names().any(|name| name == key.as_str()));
         let unknown: Vec<String> = unknown.map(|name| unknown_name(name)).collect();
         if !unknown.is_empty() {
             return Err(unknown.join("; "));
@@ -82,9 +98,12 @@ impl ServerTable {
 
 fn unknown_name(name: &str) -> String {
     let shown = without_credentials(name);
-    match suggestion::closest(name, "", KEYS.into_iter()) {
+    match suggestion::closest(name, "", names()) {
         Some(intended) => format!("unknown name `{shown}`; did you mean `{intended}`?"),
-        None => format!("unknown name `{shown}`; the names are {}", KEYS.join(", ")),
+        None => {
+            let names: Vec<&str> = names().collect();
+            format!("unknown name `{shown}`; the names are {}", names.join(", "))
+        }
     }
 }
 
@@ -131,11 +150,11 @@ mod tests {
         let full = "[[server]]\nurl = \"http://a\"\nconnect-timeout = 1\nstall-timeout = 1\n\
             retries = 1\nretry-time = 1\ntoken-file = \"a\"\nheader-file = \"a\"\n\
             client-cert-file = \"a\"\nclient-key-file = \"a\"";
-        let names: Vec<&str> = full
+        let given: Vec<&str> = full
             .lines()
             .filter_map(|line| Some(line.split_once(" = ")?.0))
             .collect();
-        assert_eq!(names, KEYS);
+        assert_eq!(given, names().collect::<Vec<_>>());
         assert_eq!(tables(full).unwrap().len(), 1);
     }
 

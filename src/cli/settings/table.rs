@@ -65,6 +65,7 @@ macro_rules! settings {
 
         #[expect(non_upper_case_globals, reason = "each row has the name of its setting")]
         mod rows {
+            use crate::cli::settings::option_group::OptionGroup;
             use crate::cli::settings::spec::SettingSpec;
 
             $(pub(super) static $name: SettingSpec =
@@ -72,7 +73,7 @@ macro_rules! settings {
         }
 
         /// The rows, and how their options are written.
-        pub(super) static SETTINGS: &[(&SettingSpec, OptionForm)] =
+        pub(crate) static SETTINGS: &[(&SettingSpec, OptionForm)] =
             &[$((&rows::$name, <$type as SettingValue>::OPTION_FORM),)*];
     };
 }
@@ -84,6 +85,7 @@ settings! {
         value_name: "DIR",
         variable: Some("SUBST_ROOT"),
         default_note: "the system's store",
+        group: OptionGroup::Store,
         help: "Use an embedded store below DIR, created on first use; needs no privileges",
     }
     store_dir: String {
@@ -93,6 +95,7 @@ settings! {
         variable: Some("SUBST_STORE_DIR"),
         other_variable: Some("NIX_STORE_DIR"),
         default: Some("/gnu/store"),
+        group: OptionGroup::Store,
         help: "Use the store directory DIR; /nix/store selects Nix's layout and signatures",
     }
     substitute_urls: WordList {
@@ -101,6 +104,7 @@ settings! {
         value_name: "URLS",
         variable: Some("SUBST_SUBSTITUTE_URLS"),
         default_note: "bordeaux.guix.gnu.org and ci.guix.gnu.org by https; for `/nix/store` cache.nixos.org",
+        group: OptionGroup::Servers,
         help: "Use these substitute servers, in order of preference, separated by blanks (repeatable)",
         details: "URLs are http, https, or file with the absolute path of a directory.",
     }
@@ -110,6 +114,7 @@ settings! {
         value_name: "FILE",
         variable: Some("SUBST_ACL"),
         default_note: "`acl` in the configuration directory",
+        group: OptionGroup::Trust,
         help: "Read the authorized keys from FILE, in the format of Guix's ACL",
     }
     trusted_public_keys: WordList {
@@ -118,6 +123,7 @@ settings! {
         value_name: "KEYS",
         variable: Some("SUBST_TRUSTED_PUBLIC_KEYS"),
         default_note: "the keys of nix.conf, else the official one",
+        group: OptionGroup::Trust,
         help: "Trust these keys for /nix/store: NAME:KEY, separated by blanks (repeatable)",
     }
     jobs: Count<1, 256> {
@@ -127,6 +133,7 @@ settings! {
         value_name: "N",
         variable: Some("SUBST_JOBS"),
         default: Some("6"),
+        group: OptionGroup::Downloads,
         help: "Fetch up to N items at the same time, at most 256",
     }
     progress: ProgressMode {
@@ -136,6 +143,7 @@ settings! {
         variable: Some("SUBST_PROGRESS"),
         default: Some("auto"),
         default_note: "`auto`: bars on a terminal, else `plain`",
+        group: OptionGroup::Progress,
         help: "Show progress as bars, lines or JSON events",
         details: "HOW is `auto`, `plain`, `json` or `none`.",
     }
@@ -146,6 +154,7 @@ settings! {
         variable: Some("SUBST_SANDBOX"),
         default: Some("auto"),
         default_note: "`auto`: as far as the kernel supports it",
+        group: OptionGroup::Servers,
         help: "Restrict the process to the files it needs before it connects to servers",
         details: "WHEN is `auto`, `require` or `off`.",
     }
@@ -155,6 +164,7 @@ settings! {
         value_name: "WHAT",
         variable: Some("SUBST_SYNC"),
         default: Some("none"),
+        group: OptionGroup::Downloads,
         help: "Wait for the disk, so that a power cut leaves no incomplete items",
         details: "WHAT is `none`, `items` (an item becomes valid when all of it is on the disk) or \
             `full` (what was reported as fetched stays valid as well).",
@@ -164,6 +174,7 @@ settings! {
         option: Some("--insecure-tls"),
         variable: Some("SUBST_INSECURE_TLS"),
         default: Some("no"),
+        group: OptionGroup::Servers,
         help: "Do not verify TLS certificates; signatures are still verified",
     }
     discover: bool {
@@ -171,6 +182,7 @@ settings! {
         option: Some("--discover"),
         variable: Some("SUBST_DISCOVER"),
         default: Some("no"),
+        group: OptionGroup::Servers,
         help: "Also use the servers that guix-daemon discovered in the local network",
         details: "They come before the others.",
     }
@@ -180,6 +192,7 @@ settings! {
         value_name: "DURATION",
         variable: Some("SUBST_CONNECT_TIMEOUT"),
         default: Some("5s"),
+        group: OptionGroup::Servers,
         help: "Wait up to DURATION for a connection to one address",
     }
     stall_timeout: Timeout {
@@ -188,6 +201,7 @@ settings! {
         value_name: "DURATION",
         variable: Some("SUBST_STALL_TIMEOUT"),
         default: Some("15s"),
+        group: OptionGroup::Servers,
         help: "Treat a server as down after DURATION without data",
     }
     minimum_rate: MinimumByteRate {
@@ -196,6 +210,7 @@ settings! {
         value_name: "SIZE",
         variable: Some("SUBST_MINIMUM_RATE"),
         default: Some("1K"),
+        group: OptionGroup::Downloads,
         help: "Give up a download that brings less than SIZE per second for 30 s; 0 for no minimum",
         details: "A bare number is KiB. Where another server has the item, 3 s are enough, and 64 KiB/s of all downloads \
             together are the minimum.",
@@ -207,6 +222,7 @@ settings! {
         variable: Some("SUBST_LIMIT_RATE"),
         default: Some("0"),
         default_note: "`0`: no limit",
+        group: OptionGroup::Downloads,
         help: "Download at most SIZE per second, such as 500K or 5M, all nars together",
         details: "Units are binary; lookups do not count. Each process of the helper of guix-daemon has \
             its own limit.",
@@ -224,6 +240,7 @@ settings! {
         value_name: "N",
         variable: Some("SUBST_RETRIES"),
         default_note: "as many as `retry-time` allows",
+        group: OptionGroup::Downloads,
         help: "Retry a download up to N times in a row without progress",
     }
     retry_time: Duration {
@@ -232,6 +249,7 @@ settings! {
         value_name: "DURATION",
         variable: Some("SUBST_RETRY_TIME"),
         default: Some("60s"),
+        group: OptionGroup::Downloads,
         help: "Retry a server that stops answering for up to DURATION; 0 fails at once",
         details: "Only a server that has answered before is retried; progress restarts the time. \
             The helper of guix-daemon retries for at most 20 s.",
@@ -242,6 +260,7 @@ settings! {
         value_name: "DURATION",
         variable: Some("SUBST_WAIT"),
         default: Some("0s"),
+        group: OptionGroup::Downloads,
         help: "Wait up to DURATION for items that servers are still preparing",
         details: "Everything else is fetched meanwhile; when some are ready, the time starts over.",
     }
@@ -258,6 +277,7 @@ settings! {
         value_name: "N",
         variable: Some("SUBST_CONNECTIONS"),
         default: Some("4"),
+        group: OptionGroup::Servers,
         help: "Use up to N connections to one server",
         details: "They serve lookups, if the server has `WantMassQuery: 1`, and the segments of one \
             large nar on a slow network (1: no segments). If N is set, it also limits how many nars \
@@ -275,6 +295,7 @@ settings! {
         variable: Some("SUBST_NETRC_FILE"),
         default_note: "`~/.netrc`; for `/nix/store` before it that of nix.conf, else `netrc` in the \
             configuration directory",
+        group: OptionGroup::Servers,
         help: "Read passwords of servers from FILE, which is in the format of curl's netrc",
     }
     read_ahead: Count<0, 4096> {

@@ -17,7 +17,7 @@ use super::quantity;
 
 /// How the option of a setting is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OptionForm {
+pub(crate) enum OptionForm {
     /// `--name`, which stands for `yes`.
     Flag,
     /// `--name VALUE`.

@@ -1,4 +1,4 @@
-//! `subst cache`, `servers`, `authorize` and `completions`.
+//! `subst cache`, `servers` and `authorize`.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -326,18 +326,6 @@ fn a_weak_key_is_neither_authorized_nor_used() {
             .exits(3)
             .says(&format!("the key {name}"))
             .says(why);
-    }
-}
-
-#[test]
-fn completions_contain_the_commands() {
-    let sandbox = Sandbox::new();
-    for shell in ["bash", "fish", "zsh"] {
-        let script = run(sandbox.bare(&["completions", shell])).exits(0).stdout;
-        assert!(
-            script.contains("keep-going") && script.contains("authorize"),
-            "{shell}"
-        );
     }
 }
 

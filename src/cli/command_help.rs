@@ -1,0 +1,282 @@
+//! The help of each command besides its arguments: the shared options it uses, examples, exit status.
+
+use super::exit::Exit;
+use super::settings::OptionGroup;
+
+/// The help of a command.
+pub(crate) struct CommandHelp {
+    /// The names that lead to the command; none for the program itself.
+    pub(crate) path: &'static [&'static str],
+    /// The shared options that it uses.
+    pub(crate) groups: &'static [OptionGroup],
+    /// What it is typically used for.
+    pub(crate) examples: &'static [CommandExample],
+    /// How it may end.
+    pub(crate) exits: &'static [Exit],
+    /// What else a user should know.
+    pub(crate) notes: &'static str,
+}
+
+/// A command line that works when the placeholders in it are replaced.
+pub(crate) struct CommandExample {
+    /// What is typed.
+    pub(crate) command: &'static str,
+    /// What it does.
+    pub(crate) purpose: &'static str,
+}
+
+const fn example(command: &'static str, purpose: &'static str) -> CommandExample {
+    CommandExample { command, purpose }
+}
+
+/// What a command can end with that only reads or changes local files.
+const LOCAL_EXITS: &[Exit] = &[Exit::Done, Exit::Usage, Exit::Local];
+
+/// The options of commands about the lookup cache.
+const CACHE_GROUPS: &[OptionGroup] = &[OptionGroup::Store, OptionGroup::Json, OptionGroup::General];
+
+/// The help of every command.
+pub(crate) const COMMANDS: &[CommandHelp] = &[
+    CommandHelp {
+        path: &[],
+        groups: &[],
+        examples: &[
+            example(
+                "subst query --closure /gnu/store/...-hello-2.12.2",
+                "Show where an item and all that it refers to are available",
+            ),
+            example(
+                "subst fetch --root DIR /gnu/store/...-hello-2.12.2",
+                "Fetch them into a store of your own",
+            ),
+            example("subst help fetch", "Show all options of a command"),
+        ],
+        exits: Exit::ALL,
+        notes: "When several of 1, 3, 4 and 5 apply, the exit status is the largest.\n\n\
+            Settings are also read from /etc/subst/config.toml, $XDG_CONFIG_HOME/subst/config.toml \
+            and SUBST_* variables; `subst config show` prints them all. SUBST_LOG and SUBST_LOG_FILE \
+            control diagnostics.",
+    },
+    CommandHelp {
+        path: &["fetch"],
+        groups: OptionGroup::ALL,
+        examples: &[
+            example(
+                "subst fetch /gnu/store/...-hello-2.12.2",
+                "Fetch an item and all that it refers to into the system's store",
+            ),
+            example(
+                "subst fetch --root DIR /gnu/store/...-hello-2.12.2",
+                "The same for a store of your own, without privileges",
+            ),
+            example(
+                "subst fetch --dry-run /gnu/store/...-hello-2.12.2",
+                "Show what would be fetched",
+            ),
+            example(
+                "subst fetch --output hello /gnu/store/...-hello-2.12.2",
+                "Unpack one item to ./hello",
+            ),
+            example(
+                "guix build --dry-run hello 2>&1 | subst fetch -",
+                "Read names from standard input",
+            ),
+        ],
+        exits: Exit::ALL,
+        notes: "",
+    },
+    CommandHelp {
+        path: &["query"],
+        groups: &[
+            OptionGroup::Store,
+            OptionGroup::Trust,
+            OptionGroup::Servers,
+            OptionGroup::Lookups,
+            OptionGroup::Progress,
+            OptionGroup::Json,
+            OptionGroup::General,
+        ],
+        examples: &[
+            example(
+                "subst query --closure /gnu/store/...-hello-2.12.2",
+                "Show where an item and all that it refers to are available",
+            ),
+            example(
+                "subst query --closure --cache-miss-report /gnu/store/...-hello-2.12.2",
+                "Report what would be built, and why",
+            ),
+        ],
+        exits: Exit::ALL,
+        notes: "",
+    },
+    CommandHelp {
+        path: &["substitute"],
+        groups: &[
+            OptionGroup::Trust,
+            OptionGroup::Servers,
+            OptionGroup::Lookups,
+            OptionGroup::Downloads,
+            OptionGroup::General,
+        ],
+        examples: &[example(
+            "echo 'have /gnu/store/...-hello-2.12.2' | subst substitute --query",
+            "Send a request as guix-daemon does",
+        )],
+        exits: LOCAL_EXITS,
+        notes: "guix-daemon starts this command; docs/guides/guix-daemon.md describes how to set it up.",
+    },
+    CommandHelp {
+        path: &["cache"],
+        groups: CACHE_GROUPS,
+        examples: &[
+            example("subst cache info", "Show the size of the cache"),
+            example(
+                "subst cache flush --server https://ci.guix.gnu.org",
+                "Ask a server again",
+            ),
+        ],
+        exits: LOCAL_EXITS,
+        notes: "",
+    },
+    CommandHelp {
+        path: &["cache", "info"],
+        groups: &[],
+        examples: &[example("subst cache info --json", "Show numbers as JSON")],
+        exits: LOCAL_EXITS,
+        notes: "",
+    },
+    CommandHelp {
+        path: &["cache", "list"],
+        groups: &[],
+        examples: &[example("subst cache list", "List all entries")],
+        exits: LOCAL_EXITS,
+        notes: "",
+    },
+    CommandHelp {
+        path: &["cache", "flush"],
+        groups: &[],
+        examples: &[
+            example("subst cache flush", "Remove all entries"),
+            example(
+                "subst cache flush --server https://ci.guix.gnu.org",
+                "Remove the entries of one server",
+            ),
+            example(
+                "subst cache flush /gnu/store/...-hello-2.12.2",
+                "Remove the entries of one item",
+            ),
+        ],
+        exits: LOCAL_EXITS,
+        notes: "",
+    },
+    CommandHelp {
+        path: &["cache", "prune"],
+        groups: &[],
+        examples: &[example("subst cache prune", "Remove what has expired")],
+        exits: LOCAL_EXITS,
+        notes: "",
+    },
+    CommandHelp {
+        path: &["cache", "clear"],
+        groups: &[],
+        examples: &[example("subst cache clear", "Remove everything")],
+        exits: LOCAL_EXITS,
+        notes: "",
+    },
+    CommandHelp {
+        path: &["servers"],
+        groups: &[
+            OptionGroup::Store,
+            OptionGroup::Servers,
+            OptionGroup::Json,
+            OptionGroup::General,
+        ],
+        examples: &[
+            example("subst servers", "Show the status of all servers in use"),
+            example(
+                "subst servers --substitute-urls https://substitutes.example.org",
+                "Show the status of one server",
+            ),
+        ],
+        exits: &[
+            Exit::Done,
+            Exit::Usage,
+            Exit::Network,
+            Exit::Local,
+            Exit::Interrupted,
+        ],
+        notes: "",
+    },
+    CommandHelp {
+        path: &["authorize"],
+        groups: &[OptionGroup::Store, OptionGroup::Trust, OptionGroup::General],
+        examples: &[
+            example(
+                "subst authorize signing-key.pub",
+                "Trust the key in a file, for the system's store",
+            ),
+            example(
+                "curl https://substitutes.example.org/signing-key.pub | subst authorize --root DIR",
+                "Trust a key from standard input, for a store of your own",
+            ),
+        ],
+        exits: &[Exit::Done, Exit::Usage, Exit::Refused, Exit::Local],
+        notes: "",
+    },
+    CommandHelp {
+        path: &["config"],
+        groups: OptionGroup::ALL,
+        examples: &[
+            example("subst config show", "Show where each setting was set"),
+            example("subst config check", "Find all errors in settings"),
+        ],
+        exits: &[Exit::Done, Exit::Usage],
+        notes: "",
+    },
+    CommandHelp {
+        path: &["config", "show"],
+        groups: &[],
+        examples: &[
+            example("subst config show", "Show every setting as a settings file"),
+            example(
+                "subst config show --json --jobs 8",
+                "Show settings as JSON, with an option",
+            ),
+        ],
+        exits: &[Exit::Done, Exit::Usage],
+        notes: "",
+    },
+    CommandHelp {
+        path: &["config", "check"],
+        groups: &[],
+        examples: &[
+            example("subst config check", "Check the settings in use"),
+            example(
+                "subst config check --config new.toml",
+                "Check a settings file before it is installed",
+            ),
+        ],
+        exits: &[Exit::Done, Exit::Usage],
+        notes: "",
+    },
+    CommandHelp {
+        path: &["completions"],
+        groups: &[],
+        examples: &[
+            example(
+                "subst completions bash > ~/.local/share/bash-completion/completions/subst",
+                "Install them for bash",
+            ),
+            example(
+                "subst completions zsh > /usr/local/share/zsh/site-functions/_subst",
+                "Install them for zsh",
+            ),
+            example(
+                "subst completions fish > ~/.config/fish/completions/subst.fish",
+                "Install them for fish",
+            ),
+        ],
+        exits: &[Exit::Done, Exit::Usage],
+        notes: "",
+    },
+];
