@@ -2,7 +2,7 @@
 
 use super::UNREACHABLE;
 use crate::support::sandbox::run;
-use crate::support::{Run, Sandbox};
+use crate::support::{Run, Sandbox, repository};
 
 fn config(sandbox: &Sandbox, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
     let mut command = sandbox.bare(&["config"]);
@@ -149,4 +149,20 @@ fn completions_need_no_valid_settings() {
     let sandbox = Sandbox::new();
     sandbox.write_safely("config.toml", "jobs = 0\n");
     run(sandbox.bare(&["completions", "bash"])).exits(0);
+}
+
+#[test]
+fn the_example_settings_are_valid() {
+    let example = std::fs::read_to_string(repository().join("packaging/config.toml")).unwrap();
+    let settings: Vec<&str> = example
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase() || first == '['))
+        .collect();
+    assert!(settings.len() > 10, "{settings:?}");
+
+    let sandbox = Sandbox::new();
+    sandbox.write_safely("config.toml", &settings.join("\n"));
+    sandbox.write_safely("token", "example");
+    config(&sandbox, &["check"], &[]).exits(0);
 }
