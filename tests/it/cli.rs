@@ -30,7 +30,7 @@ mod trusted_files;
 mod written_files;
 
 /// No such item anywhere.
-const NOTHING: &str = "/gnu/store/00000000000000000000000000000000-nothing";
+pub(crate) const NOTHING: &str = "/gnu/store/00000000000000000000000000000000-nothing";
 /// On a slow line the smallest download is the best one, however many cores there are.
 const SLOW_LINE: &str = "--limit-rate=100k";
 /// No server listens on this address.

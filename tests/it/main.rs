@@ -10,6 +10,7 @@ mod faults;
 mod hostile;
 mod layers;
 mod licenses;
+mod schema;
 mod snapshots;
 mod store;
 mod structure;

@@ -1,0 +1,72 @@
+//! The JSON of every command has the shape that its schema in `docs/schema/` describes. The schemas
+//! allow no other keys, so a new key without a description fails here.
+
+use std::collections::BTreeSet;
+
+use crate::support::json_schema::violations;
+use crate::support::sandbox::run;
+use crate::support::{Kind, Sandbox, files_below, item, repository};
+
+/// Compared with events by `cli::progress`.
+const OF_EVENTS: &str = "progress-event";
+
+fn schema(name: &str) -> serde_json::Value {
+    let path = repository().join(format!("docs/schema/{name}.json"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn the_json_of_every_command_is_as_its_schema_says() {
+    let sandbox = Sandbox::new();
+    sandbox.write_safely("config.toml", "jobs = 3\n");
+    let guix = Kind::Guix.url();
+    let mixed = format!("{guix} http://127.0.0.1:1 {}", Kind::NixXz.url());
+    let (tools, nothing) = (item("tools"), super::cli::NOTHING);
+    let report = [
+        "query",
+        "--cache-miss-report",
+        "--probe-nars",
+        &tools,
+        nothing,
+    ];
+    let runs: [(&str, &str, &[&str]); 16] = [
+        ("query", &mixed, &["query", "--closure", &tools, nothing]),
+        ("query", &mixed, &report),
+        (
+            "fetch-dry-run",
+            &mixed,
+            &["fetch", "--dry-run", &tools, nothing],
+        ),
+        ("fetch", &guix, &["fetch", "--keep-going", &tools, nothing]),
+        ("fetch", &guix, &["fetch", &tools]),
+        ("fetch", &guix, &["fetch", "--output", "out", &tools]),
+        ("query", &guix, &["query", &tools]),
+        ("servers", &mixed, &["servers"]),
+        ("servers", &mixed, &["servers", "--offline"]),
+        ("cache-info", &guix, &["cache", "info"]),
+        ("cache-list", &guix, &["cache", "list"]),
+        ("cache-flush", &guix, &["cache", "flush"]),
+        ("cache-prune", &guix, &["cache", "prune"]),
+        ("cache-clear", &guix, &["cache", "clear"]),
+        ("config-show", &guix, &["config", "show"]),
+        ("config-check", &guix, &["config", "check"]),
+    ];
+
+    let mut used = BTreeSet::from([OF_EVENTS.to_owned()]);
+    for (name, servers, arguments) in runs {
+        let mut command = sandbox.command(Kind::Guix, servers, arguments);
+        command
+            .arg("--json")
+            .env("https_proxy", "http://127.0.0.1:1");
+        let (schema, json) = (schema(name), run(command).json());
+        let found = violations(&schema, &schema, &json);
+        assert!(found.is_empty(), "{arguments:?}: {found:#?}");
+        used.insert(name.to_owned());
+    }
+
+    let files = files_below(&repository().join("docs/schema"), ".json");
+    let names = files.iter().filter_map(|file| file.file_stem()?.to_str());
+    let names: BTreeSet<String> = names.map(str::to_owned).collect();
+    assert_eq!(names, used, "a schema that no output is compared with");
+}
