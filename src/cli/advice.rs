@@ -190,6 +190,17 @@ impl Advice {
         }
     }
 
+    /// What to do about the derivation `path`, which servers do not have.
+    #[must_use]
+    pub(crate) fn derivation(&self, path: &str) -> String {
+        let path = quoted(path);
+        let command = match self.dialect {
+            Dialect::Guix => format!("guix build --no-grafts --dry-run {path}"),
+            Dialect::Nix => format!("nix-store --query --outputs {path}"),
+        };
+        format!("it is a derivation; `{command}` prints the items that it builds")
+    }
+
     /// Where the full name of the package `word` comes from, if that is what it is.
     #[must_use]
     pub(crate) fn name_of(&self, word: &str) -> String {

@@ -64,7 +64,7 @@ pub(crate) enum Command {
 /// Arguments of `subst fetch`.
 #[derive(Debug, Args)]
 pub(crate) struct FetchArgs {
-    /// Full names of store items; `-` reads names from standard input
+    /// Store items, by full name, by base name, or by a file inside; `-` reads them from standard input
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<String>,
     /// Fetch only these items; what they refer to must be valid already
@@ -84,7 +84,7 @@ pub(crate) struct FetchArgs {
 /// Arguments of `subst query`.
 #[derive(Debug, Args)]
 pub(crate) struct QueryArgs {
-    /// Full names of store items; `-` reads names from standard input
+    /// Store items, by full name, by base name, or by a file inside; `-` reads them from standard input
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<String>,
     /// Include everything they refer to

@@ -138,13 +138,13 @@ impl QueryHelper {
     fn report_unauthorized_key(&self, server: &str, key: &str) {
         // Clients may name any directory, and this process may read more than they.
         let key = match server.starts_with("file:") {
-            true => "a key".to_owned(),
+            true => "the key".to_owned(),
             false => format!("the key {}", short_key_name(key)),
         };
         let trust_key = &self.trust_key;
         self.log.warn(&format!(
-            "substitutes of {server} are not used: they are signed by {key}, which is not \
-             authorized; if you trust it, {trust_key}"
+            "substitutes of {server} are not used: {key} that signed them is not authorized; if you \
+             trust it, {trust_key}"
         ));
     }
 

@@ -276,6 +276,24 @@ fn the_same_failure_is_reported_once() {
 }
 
 #[test]
+fn the_failures_of_a_server_are_one_line() {
+    let sandbox = Sandbox::new();
+    let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
+    std::fs::remove_dir_all(fixture.dir.join("nar")).unwrap();
+    let server = Server::of(fixture.dir.clone());
+    let arguments = ["fetch", "--keep-going", &item("sample")];
+    let said = sandbox.subst(&server.url(), &arguments).exits(4).stderr;
+    let why = "the server does not have it (status 404)";
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains(why)).collect();
+    let [warning, cause] = lines[..] else {
+        panic!("not one warning and one cause: {said}");
+    };
+    assert!(warning.starts_with("subst: warning: "), "{said}");
+    assert!(cause.ends_with(&format!(" and 2 others: {why}")), "{said}");
+    assert_eq!(said.matches("subst: error: ").count(), 1, "{said}");
+}
+
+#[test]
 fn a_stale_narinfo_is_replaced_by_the_current_one() {
     let sandbox = Sandbox::new();
     let directory = Kind::Guix.directory();

@@ -42,7 +42,13 @@ fn read_if_safe(
     selection: FileSelection,
     findings: &mut SettingsFindings,
 ) -> SettingsLayer {
-    let (layer, state) = if !is_used(&path, selection, &mut findings.warnings) {
+    // A usual place without a file is not worth a warning, whoever may write there.
+    let is_absent_there = path
+        .symlink_metadata()
+        .is_err_and(|error| is_absent(&error));
+    let (layer, state) = if selection == FileSelection::Implicit && is_absent_there {
+        (None, SettingsFileState::Absent)
+    } else if !is_used(&path, selection, &mut findings.warnings) {
         (None, SettingsFileState::Ignored)
     } else {
         match read(&path, findings) {

@@ -219,3 +219,18 @@ fn planted_symlinks_are_not_followed() {
         assert!(!sandbox.path("made").exists(), "{name}");
     }
 }
+
+#[test]
+fn a_place_without_a_settings_file_is_not_reported() {
+    let sandbox = Sandbox::new();
+    chmod(&sandbox.path("home"), 0o777);
+    let mut command = sandbox.bare(&["fetch", &item("notes")]);
+    command
+        .env_remove("SUBST_CONFIG")
+        .arg("--root")
+        .arg(sandbox.root())
+        .args(["--substitute-urls", &Kind::Guix.url(), "--acl"])
+        .arg(sandbox.path("acl"));
+    let said = run(command).exits(0).stderr;
+    assert!(!said.contains("warning"), "{said}");
+}

@@ -69,6 +69,7 @@ impl Case {
     /// Runs the commands, and shows how the last one ended.
     pub(super) fn run(&self) -> String {
         let sandbox = Sandbox::new();
+        sandbox.make_directory("work");
         let servers = Servers::start(&self.input, &sandbox);
         let (preparation, command) = self.commands();
         if !preparation.is_empty() {
@@ -116,7 +117,6 @@ impl Case {
 fn shell(sandbox: &Sandbox, servers: &Servers, script: &str) -> Command {
     let program = Path::new(env!("CARGO_BIN_EXE_subst")).parent().unwrap();
     let work = sandbox.path("work");
-    std::fs::create_dir_all(&work).unwrap();
     let mut command = Command::new("/bin/sh");
     command
         .env_clear()

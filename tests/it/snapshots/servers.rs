@@ -17,7 +17,7 @@ struct NamedServer {
 }
 
 /// The servers of the snapshots.
-const SERVERS: [NamedServer; 14] = [
+const SERVERS: [NamedServer; 16] = [
     NamedServer {
         variable: "GOOD",
         host: "good.example",
@@ -83,6 +83,20 @@ const SERVERS: [NamedServer; 14] = [
             true => Reply::not_found(),
             false => edited(request, str::to_owned),
         },
+    },
+    NamedServer {
+        variable: "NARS_ON_SERVER_THAT_IS_DOWN",
+        host: "narinfos.example",
+        handler: |request| {
+            edited(request, |text| {
+                text.replace("\nURL: ", &format!("\nURL: http://{DOWN}/"))
+            })
+        },
+    },
+    NamedServer {
+        variable: "LOGIN_PROXY",
+        host: "login-proxy.example",
+        handler: |_| Reply::new("407 Proxy Authentication Required", "no"),
     },
     NamedServer {
         variable: "WRONG_NARS",

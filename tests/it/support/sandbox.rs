@@ -22,12 +22,21 @@ impl Sandbox {
             .prefix("subst-test-")
             .tempdir()
             .unwrap();
-        std::fs::create_dir(dir.path().join("home")).unwrap();
         let sandbox = Self { dir };
+        set_mode(sandbox.dir.path(), 0o700);
+        sandbox.make_directory("home");
         sandbox.write_safely("config.toml", "");
         let acl = std::fs::read_to_string(Kind::Guix.directory().join("acl")).unwrap();
         sandbox.write_safely("acl", &acl);
         sandbox
+    }
+
+    /// Makes a directory that only its owner may change, whatever the umask is.
+    pub(crate) fn make_directory(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir(&path).unwrap();
+        set_mode(&path, 0o755);
+        path
     }
 
     /// Writes a file that only its owner may change, whatever the umask is.
@@ -116,6 +125,10 @@ impl Sandbox {
     pub(crate) fn store(&self) -> PathBuf {
         self.root().join("gnu/store")
     }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 impl Drop for Sandbox {

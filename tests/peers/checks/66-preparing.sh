@@ -27,7 +27,7 @@ with_fetch() {
     local url root=$WORK/root
     url=$(publisher_start preparing-fetch)
     expect 1 subst fetch --root "$root" --acl "$PEERS_GUIX_ACL" --substitute-urls "$url" "$(top)" 2> "$WORK/without"
-    grep -q 'hint: with --wait' "$WORK/without"
+    grep -q 'hint: .*--wait 10m' "$WORK/without"
     expect 0 subst fetch --wait 5m --progress plain --root "$root" --acl "$PEERS_GUIX_ACL" --substitute-urls "$url" "$(top)" 2> "$WORK/with"
     cat "$WORK/with"
     grep -q 'being prepared by the server, waiting (0:0' "$WORK/with"

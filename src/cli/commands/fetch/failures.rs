@@ -10,6 +10,9 @@ use crate::substitute::install::ItemError;
 /// Items of a message that are named; the others are counted.
 const NAMED_ITEMS_MAX: usize = 10;
 
+/// How the names of derivations end.
+const DERIVATION: &str = ".drv";
+
 /// An item that could not be fetched, and why.
 pub(super) type FailedItem = (StorePath, ItemError);
 
@@ -56,6 +59,11 @@ fn print_group(context: &Context, items: &[&FailedItem], advice: &Advice) {
             what
         }
     };
-    let hint = item_hint(error, advice);
+    let hint = match items {
+        [(path, ItemError::NotAvailable { .. })] if path.name().ends_with(DERIVATION) => {
+            Some(advice.derivation(&store_dir.full_name(path)))
+        }
+        _ => item_hint(error, advice),
+    };
     context.output.item_error(&what, error, hint.as_deref());
 }
