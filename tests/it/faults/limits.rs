@@ -63,7 +63,10 @@ fn with_threads(sandbox: &Sandbox, limit: u32) -> Option<(std::path::PathBuf, Ve
         let user = "54321";
         let copy = sandbox.path("subst");
         if !copy.exists() {
-            std::fs::copy(program, &copy).unwrap();
+            // By another process: a child of another test could inherit a descriptor of the copy that is
+            // open for writing, and a program that is open for writing cannot be executed.
+            let copied = Command::new("cp").arg(program).arg(&copy).status();
+            assert!(copied.unwrap().success());
         }
         make_writable(&sandbox.path(""));
         let owned = Command::new("chown")
@@ -235,11 +238,15 @@ fn too_little_memory_is_a_local_error_and_a_later_run_completes() {
             let limit = format!("-v {}", mebibytes << 10);
             let ended = with_limit(&sandbox, &limit, &server.url());
             let told = ended.stderr.lines().filter(|line| !line.is_empty()).count();
+            // With less than its code and data take, the program is aborted before it handles anything.
+            let is_start_possible = mebibytes >= 48;
             assert!(
-                matches!(ended.code, Some(0 | 5 | 127)),
+                matches!(ended.code, Some(0 | 5 | 127))
+                    || !is_start_possible && ended.code.is_none(),
                 "{mebibytes}: {ended:?}"
             );
-            assert!(ended.code == Some(0) || told >= 1, "{mebibytes}: {ended:?}");
+            let has_told = matches!(ended.code, Some(0) | None) || told >= 1;
+            assert!(has_told, "{mebibytes}: {ended:?}");
             assert!(!ended.stderr.contains("panicked"), "{mebibytes}: {ended:?}");
             codes.push(ended.code);
 

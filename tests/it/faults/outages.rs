@@ -31,10 +31,16 @@ fn start(sandbox: &Sandbox, url: &str, arguments: &[&str]) -> Running {
     Running::start(sandbox.command(Kind::Guix, url, &arguments), "")
 }
 
-/// Waits until the server has sent a part of a nar.
+/// Items of the closure that [`start`] fetches.
+const ITEMS: usize = 7;
+
+/// Waits until the server was asked for everything about the closure, and has sent a part of a nar. The
+/// first nars are requested while items are still looked up.
 fn wait_for_nar(server: &Server) {
     assert!(
-        wait_until(|| server.requests_for("/nar/") > 0),
+        wait_until(|| {
+            server.requests_for("/nar/") > 0 && server.requests_for(".narinfo") >= ITEMS
+        }),
         "{:?}",
         server.asked()
     );
