@@ -26,6 +26,8 @@ rustPlatform.buildRustPackage {
         "$out/bin/subst" completions "$shell" > "subst.$shell"
       done
       installShellCompletion subst.bash subst.zsh subst.fish
+      "$out/bin/subst" man manual
+      installManPage manual/*
     '';
 
   meta = {

@@ -80,7 +80,7 @@
                    (let ((helper (string-append #$output "/lib/subst")))
                      (install-file "packaging/guix-daemon/guix" helper)
                      (chmod (string-append helper "/guix") #o755))))
-               (add-after 'install 'install-completions
+               (add-after 'install 'install-completions-and-manual
                  (lambda _
                    (let ((program (string-append #$output "/bin/subst"))
                          (share (string-append #$output "/share/")))
@@ -95,7 +95,15 @@
                        (install-completions
                         "zsh" "zsh/site-functions/_subst")
                        (install-completions
-                        "fish" "fish/vendor_completions.d/subst.fish"))))))))
+                        "fish" "fish/vendor_completions.d/subst.fish")
+                       (invoke program "man" "manual")
+                       (for-each
+                        (lambda (page)
+                          (install-file
+                           page
+                           (string-append share "man/man"
+                                          (string-take-right page 1))))
+                        (find-files "manual")))))))))
     (inputs (locked-crates))
     ;; The repository has no public address yet.
     (home-page "https://guix.gnu.org/manual/en/html_node/Substitutes.html")

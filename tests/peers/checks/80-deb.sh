@@ -34,6 +34,7 @@ lint() {
 
 installed() {
     in_copy sh -c 'dpkg --install /root/package/subst.deb && dpkg --listfiles subst > /root/files' < /dev/null
+    in_copy sh -euc 'gzip -dc /usr/share/man/man1/subst-fetch.1.gz | grep -q "^\.TH"; [ -e /usr/share/man/man5/subst.toml.5.gz ]'
     expect_equal version "$(in_copy subst --version)" "$("$SUBST" --version)"
     # The daemon goes on as before until the administrator enables the drop-in.
     ! in_copy grep --recursive --files-with-matches lib/subst/guix /etc /usr/lib/systemd
