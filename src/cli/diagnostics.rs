@@ -1,8 +1,8 @@
 //! Diagnostics: the `tracing` events of all layers, for bug reports and for developers.
 //!
 //! Off by default: without `-vv` and `SUBST_LOG` no subscriber is installed, and an event costs one
-//! comparison. `SUBST_LOG` selects events in the syntax of `tracing_subscriber::EnvFilter`; `-vv`
-//! alone selects `debug`. Events go to the file `SUBST_LOG_FILE`, else to standard error.
+//! comparison. `SUBST_LOG` selects events in the syntax of `tracing_subscriber::filter::Targets`;
+//! `-vv` alone selects `debug`. Events go to the file `SUBST_LOG_FILE`, else to standard error.
 //! guix-daemon's helper writes them only to a file: its standard error is the daemon's log.
 //!
 //! Only events of this crate are written. Libraries may log request headers, and those contain
@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::time::uptime;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -95,13 +95,13 @@ pub(super) fn start(
 }
 
 /// The events that are requested; `None` for no diagnostics.
-fn filter(environment: &Environment, verbose: u8) -> Result<Option<EnvFilter>, CliError> {
+fn filter(environment: &Environment, verbose: u8) -> Result<Option<Targets>, CliError> {
     let text = match environment.os(env::SUBST_LOG) {
         Some(text) => text.to_string_lossy(),
         None if verbose >= VERBOSE_COUNT => VERBOSE_FILTER.into(),
         None => return Ok(None),
     };
-    EnvFilter::try_new(&text).map(Some).map_err(|error| {
+    text.parse::<Targets>().map(Some).map_err(|error| {
         let (name, shown_text) = (env::SUBST_LOG, without_credentials(&text));
         CliError::Usage(format!(
             "{name}: `{shown_text}` is not a filter such as `debug` or `subst::http=trace`: {error}"

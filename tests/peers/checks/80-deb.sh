@@ -23,6 +23,7 @@ in_copy() {
 build() {
     cmp "$SUBST" "$REPOSITORY/target/release/subst"
     "$REPOSITORY/packaging/build-deb" --no-build --output "$WORK/package/subst.deb"
+    expect_equal 'more than 12 MB' "$(find "$SUBST" -size +12000000c)" ''
 }
 
 # The address of the maintainer is a placeholder, which the owner replaces (docs/development/releasing.md), and no bug report of
