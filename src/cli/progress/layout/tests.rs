@@ -81,7 +81,7 @@ fn lines(columns: usize) -> Vec<String> {
 #[test]
 fn wide_terminals_show_everything() {
     let expected = [
-        "[##############--------------] 40.0/76.0 MiB 52% 10.0 MiB/s 0:03 left, 0/15 items",
+        "[##############--------------] 40.0/76.0 MiB 52% 10.0 MiB/s 0:04 left, 0/15 items",
         "  linux-libre-6.1.23      ci.guix.gnu.org        zstd  32.0/40.0 MiB  8.0 MiB/s",
         "  hello-2.12.2            bordeaux.guix.gnu.org  lzip   8.0/20.0 MiB  2.0 MiB/s",
         "  module-import-compiled  127.0.0.1:8080                       300 B     75 B/s",
@@ -92,7 +92,7 @@ fn wide_terminals_show_everything() {
 #[test]
 fn at_80_columns_the_bar_is_shorter() {
     let expected = [
-        "[###########-----------] 40.0/76.0 MiB 52% 10.0 MiB/s 0:03 left, 0/15 items",
+        "[###########-----------] 40.0/76.0 MiB 52% 10.0 MiB/s 0:04 left, 0/15 items",
         "  linux-libre-6.1.23      ci.guix.gnu.org        zstd  32.0/40.0 MiB  8.0 MiB/s",
         "  hello-2.12.2            bordeaux.guix.gnu.org  lzip   8.0/20.0 MiB  2.0 MiB/s",
         "  module-import-compiled  127.0.0.1:8080                       300 B     75 B/s",
@@ -103,7 +103,7 @@ fn at_80_columns_the_bar_is_shorter() {
 #[test]
 fn at_60_columns_there_is_no_bar() {
     let expected = [
-        "40.0/76.0 MiB 52% 10.0 MiB/s 0:03 left, 0/15 items",
+        "40.0/76.0 MiB 52% 10.0 MiB/s 0:04 left, 0/15 items",
         "  linux-libre-6.1.~  ci.guix.gnu.org        zstd  8.0 MiB/s",
         "  hello-2.12.2       bordeaux.guix.gnu.org  lzip  2.0 MiB/s",
         "  module-import-co~  127.0.0.1:8080                  75 B/s",
@@ -114,7 +114,7 @@ fn at_60_columns_there_is_no_bar() {
 #[test]
 fn at_40_columns_names_and_rates_remain() {
     let expected = [
-        "40.0/76.0 MiB 52% 10.0 MiB/s 0:03 left",
+        "40.0/76.0 MiB 52% 10.0 MiB/s 0:04 left",
         "linux-libre-6.1.23     8.0 MiB/s",
         "hello-2.12.2           2.0 MiB/s",
         "module-import-compiled    75 B/s",
