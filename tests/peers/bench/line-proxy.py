@@ -149,7 +149,7 @@ class Proxy:
             self.send_some(time.monotonic())
 
     def send_some(self, now):
-        """Each connection that can send gets an equal share of the allowance, in turn."""
+        """Each connection that can send gets an equal share of the allowance, in turn, also if it is enough for one of them only."""
         for _ in range(len(self.sending)):
             connection = self.sending.popleft()
             if connection.is_closed:
@@ -158,6 +158,9 @@ class Proxy:
             allowance.grow(now, is_busy=True)
             others = len(self.sending) + 1 if self.shared else 1
             share = int(max(QUANTUM, allowance.bytes / others))
+            if allowance.bytes < QUANTUM and self.shared:
+                self.sending.appendleft(connection)
+                return
             if allowance.bytes < QUANTUM:
                 self.sending.append(connection)
             elif self.move(connection, min(share, PIPE)):
