@@ -12,6 +12,7 @@ use crate::format::server_list::{PerServer, ServerIndex};
 use crate::http::{HttpError, Outage, RateDemand};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::backoff::{FIRST_WAIT, QUICK_RETRIES, backoff};
+use crate::substitute::item_lookup::NarSource;
 use crate::substitute::network::Network;
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::substitute::servers::ServerHealth;
@@ -48,13 +49,21 @@ pub(crate) struct RetryContext {
     pub(crate) cancel: Cancel,
 }
 
-/// Finds servers that have the item and were not asked before.
-pub(crate) type FindServers = Box<dyn Fn() -> Vec<ServerIndex> + Send + Sync>;
+/// Asks all servers for the item.
+pub(crate) type FindSources = Box<dyn Fn() -> Vec<FoundSource> + Send + Sync>;
+
+/// A server that has the item.
+pub(crate) struct FoundSource {
+    /// The server, and what it offers.
+    pub(crate) source: NarSource,
+    /// Whether it is the build whose narinfo was selected.
+    pub(crate) is_same_build: bool,
+}
 
 /// The retries of one item.
 pub(crate) struct ItemRetries {
     context: RetryContext,
-    find_servers: FindServers,
+    find_sources: FindSources,
     state: Mutex<RetryState>,
 }
 
@@ -90,10 +99,10 @@ const TICK: Duration = Duration::from_millis(50);
 impl ItemRetries {
     /// Retries of an item, which further servers may have.
     #[must_use]
-    pub(crate) fn new(context: RetryContext, find_servers: FindServers) -> Self {
+    pub(crate) fn new(context: RetryContext, find_sources: FindSources) -> Self {
         Self {
             context,
-            find_servers,
+            find_sources,
             state: Mutex::default(),
         }
     }
@@ -259,9 +268,19 @@ impl ItemRetries {
             return false;
         }
 
-        let found = (self.find_servers)();
-        self.note_search(found);
+        let found = (self.find_sources)();
+        self.note_search(found.iter().map(|found| found.source.server));
         self.has_alternative(server)
+    }
+
+    /// Asks all servers for the item: those that have the same build.
+    #[must_use]
+    pub(crate) fn same_build_sources(&self) -> Vec<NarSource> {
+        let found = (self.find_sources)();
+        self.note_search(found.iter().map(|found| found.source.server));
+
+        let same = found.into_iter().filter(|found| found.is_same_build);
+        same.map(|found| found.source).collect()
     }
 
     /// How long to wait before the next request to `server`; `None`: not at all.
@@ -345,6 +364,7 @@ mod tests {
     use url::Url;
 
     use super::*;
+    use crate::format::narinfo::NarOffer;
     use crate::format::server_url::ServerUrl;
     use crate::http::Options;
     use crate::substitute::network::NetworkReach;
@@ -391,11 +411,23 @@ mod tests {
             context,
             Box::new(move || {
                 counter.fetch_add(1, Ordering::Relaxed);
-                found.iter().copied().map(ServerIndex::at).collect()
+                found.iter().map(|server| found_on(*server)).collect()
             }),
         );
         retries.add_servers([SERVER]);
         (retries, searches)
+    }
+
+    fn found_on(server: u32) -> FoundSource {
+        let offer = NarOffer::parse(&format!("{} 1\n", "0".repeat(64))).unwrap();
+        let source = NarSource {
+            server: ServerIndex::at(server),
+            offer: Arc::new(offer),
+        };
+        FoundSource {
+            source,
+            is_same_build: true,
+        }
     }
 
     fn broken() -> HttpError {

@@ -71,4 +71,23 @@ impl Installer {
         ranked.splice(0..0, first);
         Ok((ranked, start))
     }
+
+    /// The downloads of the same build from all servers that have it.
+    pub(super) fn other_downloads(
+        &self,
+        request: &UnpackRequest<'_>,
+        retries: &ItemRetries,
+    ) -> Vec<DownloadCandidate> {
+        if self.network.servers().len() == 1 {
+            return Vec::new();
+        }
+        let sources = retries.same_build_sources();
+        let planned = lock(&self.planned_methods).get(request.item).copied();
+        let mut downloads =
+            choice::candidates(&sources, self.network.servers(), &self.rates(), planned);
+        match choice::retain_reachable(&mut downloads, &self.network) {
+            Ok(()) => downloads,
+            Err(_) => Vec::new(),
+        }
+    }
 }

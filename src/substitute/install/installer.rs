@@ -19,7 +19,7 @@ use crate::substitute::download::choice;
 use crate::substitute::download::errors::TransferError;
 use crate::substitute::download::prefetch::{EarlyDownload, NarPrefetcher};
 use crate::substitute::download::rates::MeasuredRates;
-use crate::substitute::download::retries::{FindServers, ItemRetries, RetryContext, RetryLimits};
+use crate::substitute::download::retries::{FindSources, ItemRetries, RetryContext, RetryLimits};
 use crate::substitute::download::server_streams::ServerStream;
 use crate::substitute::download::spool::SpoolDirectory;
 use crate::substitute::download::transfer::{NarStream, TransferBudget, TransferRequest};
@@ -120,7 +120,9 @@ impl Installer {
                 .open_server_stream(&candidate, &start)
                 .map_err(|_| ItemError::Interrupted)?;
             // While it waited for others, its server may have been found silent.
-            if start.server_stream.is_some() && ranked.has_better_than(&candidate) {
+            if start.server_stream.is_some()
+                && ranked.has_better_than(&candidate, || self.other_downloads(request, retries))
+            {
                 ranked.put_back(candidate);
                 continue;
             }
@@ -200,15 +202,15 @@ impl Installer {
                 .all(|source| health.is_unreliable(source.server))
     }
 
-    /// Starts the count of an item's retries; servers that `find_servers` finds may have the item, too.
-    pub(super) fn new_retries(&self, find_servers: FindServers) -> Arc<ItemRetries> {
+    /// Starts the count of an item's retries; servers that `find_sources` finds may have the item, too.
+    pub(super) fn new_retries(&self, find_sources: FindSources) -> Arc<ItemRetries> {
         let context = RetryContext {
             network: Arc::clone(&self.network),
             limits: self.retry_limits.clone(),
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
         };
-        Arc::new(ItemRetries::new(context, find_servers))
+        Arc::new(ItemRetries::new(context, find_sources))
     }
 
     /// An attempt, and one more when wrong bytes came of what earlier runs have kept, or of several

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::format::narinfo::NarInfo;
 use crate::store::unpack::Checked;
-use crate::substitute::download::retries::{FindServers, ItemRetries};
+use crate::substitute::download::retries::{FindSources, FoundSource, ItemRetries};
 use crate::substitute::install::errors::ItemError;
 use crate::substitute::install::installer::{Installer, UnpackRequest};
 use crate::substitute::item_lookup::{Authority, ItemBuild, ItemLookup, NarSource};
@@ -67,7 +67,7 @@ pub(crate) fn unpack(
     builds: AllowedBuilds,
 ) -> Result<Checked, UnpackFailure> {
     let _span = tracing::debug_span!("item", path = request.item.base()).entered();
-    let retries = &installer.new_retries(find_servers(resolver, request, builds));
+    let retries = &installer.new_retries(find_sources(resolver, request, builds));
 
     // Servers that failed before are not all that may have the nar.
     let all_sources;
@@ -255,11 +255,11 @@ fn from_other_builds(
 
 /// Finds the servers that have the requested item in a build that `allowed` allows, for as long as
 /// there is a resolver.
-fn find_servers(
+fn find_sources(
     resolver: &Arc<Resolver>,
     request: &UnpackRequest<'_>,
     allowed: AllowedBuilds,
-) -> FindServers {
+) -> FindSources {
     let (resolver, item) = (Arc::downgrade(resolver), request.item.clone());
     let authorized = Arc::clone(request.authorized);
     Box::new(move || {
@@ -273,8 +273,13 @@ fn find_servers(
                 || have_same_references(build.authority.narinfo(), authorized.narinfo())
         });
         allowed
-            .flat_map(|build| build.sources)
-            .map(|source| source.server)
+            .flat_map(|build| {
+                let is_same_build = is_same_build(build.authority.narinfo(), authorized.narinfo());
+                build.sources.into_iter().map(move |source| FoundSource {
+                    source,
+                    is_same_build,
+                })
+            })
             .collect()
     })
 }

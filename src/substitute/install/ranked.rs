@@ -11,6 +11,8 @@ pub(super) struct RankedDownloads<'a> {
     candidates: VecDeque<DownloadCandidate>,
     /// The first one was begun already.
     is_begun: bool,
+    /// Other servers were searched for it.
+    is_search_done: bool,
     health: &'a ServerHealth,
 }
 
@@ -23,6 +25,7 @@ impl<'a> RankedDownloads<'a> {
         Self {
             candidates: candidates.into(),
             is_begun,
+            is_search_done: false,
             health,
         }
     }
@@ -36,9 +39,22 @@ impl<'a> RankedDownloads<'a> {
         self.candidates.remove(place)
     }
 
-    /// Whether another download is to be tried before `candidate` by now.
-    pub(super) fn has_better_than(&self, candidate: &DownloadCandidate) -> bool {
-        self.health.is_unreliable(candidate.server) && self.first_reliable().is_some()
+    /// Whether another download is to be tried before `candidate` by now. If no known one is, `search` is
+    /// called, once, for those of servers that were not needed before.
+    pub(super) fn has_better_than(
+        &mut self,
+        candidate: &DownloadCandidate,
+        search: impl FnOnce() -> Vec<DownloadCandidate>,
+    ) -> bool {
+        if !self.health.is_unreliable(candidate.server) {
+            return false;
+        }
+        if self.first_reliable().is_none() && !std::mem::replace(&mut self.is_search_done, true) {
+            let found = search().into_iter();
+            let reliable = found.filter(|new| !self.health.is_unreliable(new.server));
+            self.candidates.extend(reliable);
+        }
+        self.first_reliable().is_some()
     }
 
     /// `candidate` is tried later.
