@@ -29,11 +29,15 @@ pub(crate) enum SettingsError {
         source: std::io::Error,
     },
     /// A settings file is not TOML.
-    #[error("{}: {message}", path.display())]
+    #[error("{}:{line}:{column}: invalid TOML: {message}", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+        /// What is wrong.
         message: String,
     },
     /// A settings file has a setting that does not exist.

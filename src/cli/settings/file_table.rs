@@ -29,10 +29,15 @@ impl FileTable {
     /// It is not TOML.
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, SettingsError> {
         let parsed: Result<BTreeMap<Spanned<String>, toml::Value>, _> = toml::from_str(text);
-        let parsed = parsed.map_err(|error: toml::de::Error| SettingsError::Syntax {
-            path: path.to_owned(),
-            // The parser quotes the line, which may have the password of a server in it.
-            message: without_credentials(&error.to_string()).into_owned(),
+        let parsed = parsed.map_err(|error: toml::de::Error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            SettingsError::Syntax {
+                path: path.to_owned(),
+                line: line_at(text, offset),
+                column: column_at(text, offset),
+                // Without the line, which may contain a password.
+                message: without_credentials(error.message()).into_owned(),
+            }
         })?;
 
         let settings = parsed.into_iter().map(|(key, value)| {
@@ -77,4 +82,11 @@ impl FileTable {
 fn line_at(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().iter().take(offset);
     1 + before.filter(|byte| **byte == b'\n').count()
+}
+
+/// The number of the character at `offset` in its line.
+fn column_at(text: &str, offset: usize) -> usize {
+    let before = text.get(..offset).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    1 + line.chars().count()
 }

@@ -1,10 +1,12 @@
-//! Every setting with its value and its origin, for `subst config`. User names and passwords are
-//! replaced.
+//! Every setting with its value and its origin, for `subst config`. User names, passwords and
+//! the queries of URLs are replaced.
 
 use toml::Value;
 
 use crate::cli::env::{self, Environment};
-use crate::format::credentials::{REMOVED, url_without_credentials, without_credentials};
+use crate::format::credentials::{
+    REMOVED, url_without_credentials, without_credentials, without_queries,
+};
 use crate::format::server_url::ServerUrl;
 
 use super::effective::{self, Settings};
@@ -104,7 +106,7 @@ pub(crate) fn inspect(options: &CommonOptions, environment: &Environment) -> Set
         let value = environment.os(name)?.to_string_lossy();
         let shown = match form {
             VariableForm::Text => without_credentials(&value).into_owned(),
-            VariableForm::Proxy => url_without_credentials(&value).into_owned(),
+            VariableForm::Proxy => without_queries(&url_without_credentials(&value)),
             VariableForm::Secret => REMOVED.to_owned(),
         };
         Some((name, shown))
@@ -144,10 +146,12 @@ fn default_of_store(key: &str, chosen: &SettingsLayer, environment: &Environment
     }
 }
 
-/// Replaces user names and passwords in all texts of `value`.
+/// Replaces user names, passwords and queries of URLs in all texts of `value`.
 fn hide_credentials(value: &mut Value) {
     match value {
-        Value::String(text) => *text = without_credentials(text).into_owned(),
+        Value::String(text) => {
+            *text = without_credentials(&without_queries(text)).into_owned();
+        }
         Value::Array(values) => values.iter_mut().for_each(hide_in_list),
         Value::Table(table) => table
             .iter_mut()
@@ -159,7 +163,7 @@ fn hide_credentials(value: &mut Value) {
 /// The same for a word of a list: a blank in a password splits a URL into several words.
 fn hide_in_list(value: &mut Value) {
     match value {
-        Value::String(word) => *word = url_without_credentials(word).into_owned(),
+        Value::String(word) => *word = without_queries(&url_without_credentials(word)),
         other => hide_credentials(other),
     }
 }
@@ -203,12 +207,15 @@ mod tests {
 
     #[test]
     fn no_value_contains_a_password() {
-        let text = "substitute-urls = [\"http://me:Sesame@a\", \"http://b\"]\n\
-            [[server]]\nurl = \"https://:Sesame@c\"\ntoken-file = \"token\"\n";
+        let text = "substitute-urls = [\"http://me:Sesame@a\", \"http://b/?token=Sesame\"]\n\
+            [[server]]\nurl = \"https://:Sesame@c?token=Sesame\"\ntoken-file = \"token\"\n";
         let variables = [
             ("http_proxy", "me:Sesame@proxy:80"),
             ("https_proxy", "http://me:Sesame@proxy"),
             ("NIX_CONFIG", "access-tokens = a=Sesame"),
+            ("no_proxy", "me:Sesame@h:1"),
+            ("SUBST_LOG", "http:me:Sesame@h"),
+            ("NIX_SSL_CERT_FILE", "me:Ses\"Sesame@h"),
         ];
         let inspection = inspection(text, &variables);
         let values = inspection
