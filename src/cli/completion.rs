@@ -71,7 +71,7 @@ fn known_names(
         WordKind::Url => server_urls(&settings),
         _ => item_names(&settings, prefix),
     };
-    names.retain(|name| name.starts_with(prefix));
+    names.retain(|name| name.starts_with(prefix) && name.chars().all(is_harmless_in_shell));
     names.sort();
     names.dedup();
 
@@ -83,6 +83,12 @@ fn known_names(
             help: String::new(),
         })
         .collect()
+}
+
+/// Whether no shell gives `c` a meaning inside a word. Servers choose the names in the lookup cache, and
+/// shells insert them into command lines as they are.
+fn is_harmless_in_shell(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "/:.-_~+%@=,".contains(c)
 }
 
 /// The settings for the options among `words`, which may be incomplete; `None` if they are invalid.

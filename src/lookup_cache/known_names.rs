@@ -48,9 +48,13 @@ fn names(dir: &Path, sql: &str, prefix: &str) -> Vec<String> {
 }
 
 /// The file, read without its log: the log is empty unless a run is under way, and reading it would
-/// create files.
+/// create files. SQLite would wait for the writer of a pipe.
 fn open(dir: &Path) -> Option<Connection> {
     let path = dir.canonicalize().ok()?.join(schema::FILE_NAME);
+    if !path.symlink_metadata().ok()?.is_file() {
+        return None;
+    }
+
     let mut uri = Url::from_file_path(path).ok()?;
     uri.set_query(Some("mode=ro&immutable=1"));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY

@@ -108,6 +108,48 @@ fn completion_creates_nothing_and_prints_no_control_characters() {
     );
 }
 
+/// Names come from servers, and shells insert them as they are.
+#[test]
+fn no_offered_name_means_anything_to_a_shell() {
+    let sandbox = Sandbox::new();
+    let (url, tools) = (Kind::Guix.url(), item("tools"));
+    sandbox.subst(&url, &["query", &tools]).exits(0);
+
+    let cache = sandbox.root().join("var/guix/subst/lookups-v1.sqlite");
+    let connection = rusqlite::Connection::open(cache).unwrap();
+    for name in [
+        "$(id)", "`id`", "a;id", "a&id", "a|id", "a>b", "a'b", "{a,b}", "*", "!x",
+    ] {
+        let change = "INSERT INTO servers (url) VALUES ('http://evil/' || ?1)";
+        connection.execute(change, [name]).unwrap();
+    }
+    drop(connection);
+
+    let root = format!("--root={}", sandbox.root().display());
+    let urls = offered(
+        &sandbox,
+        &["servers", &root, "--substitute-urls", "http://evil"],
+    );
+    let is_harmless = |c: char| c.is_ascii_alphanumeric() || "/:.-_~+%@=,".contains(c);
+    assert!(
+        urls.iter().all(|url| url.chars().all(is_harmless)),
+        "{urls:?}"
+    );
+}
+
+#[test]
+fn completion_does_not_wait_for_a_pipe_in_place_of_the_lookup_cache() {
+    let sandbox = Sandbox::new();
+    let directory = sandbox.root().join("var/guix/subst");
+    std::fs::create_dir_all(&directory).unwrap();
+    let cache = directory.join("lookups-v1.sqlite");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &cache, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+
+    let root = format!("--root={}", sandbox.root().display());
+    assert_eq!(offered(&sandbox, &["fetch", &root, ""]), ["words"]);
+}
+
 /// Offers of bash for a command line with the cursor at its end.
 fn offered_by_bash(sandbox: &Sandbox, line: &str) -> Vec<String> {
     let script = run(sandbox.bare(&["completions", "bash"])).exits(0).stdout;
