@@ -178,11 +178,12 @@ impl Advice {
         again.extend(words[..position].iter().cloned());
         let subcommand = subcommand.unwrap_or(command);
         again.extend([subcommand, option, value].map(str::to_owned));
-        let rest = words[position + 1..].iter();
-        again.extend(
-            rest.filter(|word| subcommand == command || !QUERY_FLAGS.contains(&word.as_str()))
-                .cloned(),
-        );
+        let rest = &words[position + 1..];
+        if subcommand == command {
+            again.extend_from_slice(rest);
+        } else {
+            again.extend(without_query_options(rest));
+        }
         let again: Vec<String> = again.iter().map(|word| quoted(word)).collect();
         match again.join(" ") {
             line if line.len() <= COMMAND_BYTES_MAX => format!("`{line}`"),
@@ -318,10 +319,22 @@ impl Advice {
 
 /// The commands that take items.
 const ITEM_COMMANDS: [&str; 2] = ["fetch", "query"];
-/// The options of `query` alone.
+/// The options of `query` alone that have no value.
 const QUERY_FLAGS: [&str; 4] = ["--closure", "--cache-miss-report", "--probe-nars", "--json"];
+/// Those that have one.
+const QUERY_VALUE_OPTIONS: [&str; 2] = ["--html", "--metrics"];
 /// A longer command is not repeated: it has many items.
 const COMMAND_BYTES_MAX: usize = 300;
+
+/// `words` without what only `query` accepts.
+fn without_query_options(words: &[String]) -> Vec<String> {
+    let mut left = words.to_vec();
+    left.retain(|word| !QUERY_FLAGS.contains(&word.as_str()));
+    for option in QUERY_VALUE_OPTIONS {
+        left = without_option(&left, option);
+    }
+    left
+}
 
 /// `words` without `option` and its value.
 fn without_option(words: &[String], option: &str) -> Vec<String> {
@@ -404,6 +417,59 @@ mod tests {
         let hint = advice.repair_database(Path::new("/a b/db/db.sqlite"));
         assert!(hint.starts_with(expected), "{hint}");
         assert!(!advice.privileges().contains("as root") && !advice.space().contains("guix gc"));
+    }
+
+    fn advice_for(words: &[&str]) -> Advice {
+        let words = words.iter().map(|word| (*word).to_owned());
+        Advice {
+            invocation: Invocation {
+                words: words.collect(),
+                ..Invocation::default()
+            },
+            dialect: Dialect::Guix,
+            nix_conf: "/etc/nix/nix.conf".into(),
+            offline: false,
+            refresh: false,
+        }
+    }
+
+    #[test]
+    fn a_fetch_instead_of_a_query_has_no_option_of_query_alone() {
+        let words = [
+            "--root",
+            "r",
+            "query",
+            "--cache-miss-report",
+            "--html",
+            "F",
+            "--metrics=G",
+            "--metrics",
+            "G",
+            "--html=F",
+            "--wait=1",
+            "x",
+        ];
+        let advice = advice_for(&words);
+        assert_eq!(
+            advice.fetch_with("--wait", "5m"),
+            "`subst --root r fetch --wait 5m x`"
+        );
+    }
+
+    #[test]
+    fn every_option_of_query_alone_is_known() {
+        let command = crate::cli::command_line::command();
+        let options_of = |name: &str| {
+            let command = command.find_subcommand(name).unwrap();
+            let options = command.get_arguments().filter_map(clap::Arg::get_long);
+            options.map(|name| format!("--{name}")).collect::<Vec<_>>()
+        };
+        let known = [&QUERY_FLAGS[..], &QUERY_VALUE_OPTIONS].concat();
+        let of_fetch = options_of("fetch");
+        for option in options_of("query") {
+            let is_known = of_fetch.contains(&option) || known.contains(&option.as_str());
+            assert!(is_known, "{option}");
+        }
     }
 
     #[test]
