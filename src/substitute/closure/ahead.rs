@@ -2,8 +2,13 @@
 //!
 //! Each item is locked before its nar is requested, as before any other download, so that several
 //! processes do not download the same. A worker takes the lock over.
+//!
+//! No process may wait for a lock while it holds one that it does not need to go on: two processes would wait
+//! for each other. So the locks of items that turn out not to be part of the plan are released, and a
+//! process that waits for an item of another process releases all that it holds ahead of time. The nars that
+//! it has requested stay: a worker locks their items again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use crate::format::store_path::StorePath;
@@ -92,21 +97,42 @@ impl ItemsAhead {
             .is_complete(item)
             .is_ok_and(|is_complete| !is_complete)
         {
-            self.read_ahead.start(item, candidate, rate_demand);
             lock(&self.locks).insert(item.clone(), item_lock);
+            if !self.read_ahead.start(item, candidate, rate_demand) {
+                lock(&self.locks).remove(item);
+            }
         }
     }
 
-    /// Whether the nar of `item` was requested, and no worker has taken the item yet.
+    /// Whether the nar of `item` was requested, and no worker has taken it yet.
     #[must_use]
     pub(super) fn has_started(&self, item: &StorePath) -> bool {
-        lock(&self.locks).contains_key(item)
+        self.read_ahead.has_started(item)
     }
 
-    /// The lock of an item whose nar was requested, for the worker that takes the item.
+    /// The lock of an item whose nar was requested, for the worker that takes the item; `None` when it was
+    /// released.
     #[must_use]
     pub(super) fn take_lock(&self, item: &StorePath) -> Option<ItemLock> {
         lock(&self.locks).remove(item)
+    }
+
+    /// Ends the downloads of all items but those of the `planned` ones, and releases their locks.
+    pub(super) fn keep_only(&self, planned: &HashSet<&StorePath>) {
+        lock(&self.found).retain(|(item, _)| planned.contains(item));
+        self.read_ahead.keep_only(planned);
+        lock(&self.locks).retain(|item, _| planned.contains(item));
+    }
+
+    /// Ends the download of `item`, and releases its lock.
+    pub(super) fn discard(&self, item: &StorePath) {
+        self.read_ahead.discard(item);
+        lock(&self.locks).remove(item);
+    }
+
+    /// Releases all locks, since this process waits for another one.
+    pub(super) fn release_locks(&self) {
+        lock(&self.locks).clear();
     }
 
     /// Ends all downloads that no worker has taken.

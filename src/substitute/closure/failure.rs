@@ -46,6 +46,7 @@ impl Coordinator<'_> {
             }
 
             self.states[index] = PlannedItemState::Failed;
+            self.discard_ahead(index);
             failed.push((index, error));
             let item = &self.items[index].path;
             let referrers = self.referrers(index).into_iter().rev();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::store::StoreError;
+use crate::substitute::closure::ahead::ItemsAhead;
 use crate::substitute::closure::plan::{FetchPlan, IncompleteItem, References};
 use crate::substitute::closure::sorting::{sort_out, unusable};
 use crate::substitute::closure::store_view::{
@@ -12,7 +13,7 @@ use crate::substitute::closure::store_view::{
 };
 use crate::substitute::install::ItemError;
 use crate::substitute::item_lookup::ItemLookup;
-use crate::substitute::lookup::{LookupObserver, LookupScope, Resolution, Resolver};
+use crate::substitute::lookup::{LookupScope, Resolution, Resolver};
 use crate::substitute::network::Network;
 
 /// Everything that a plan needs.
@@ -40,24 +41,24 @@ impl Planner {
         self.plan_with(paths, references, None)
     }
 
-    /// The same; `observer` receives what will probably be part of the plan as soon as it is looked up.
+    /// The same; `items_ahead` requests what will probably be part of the plan as soon as it is looked up.
     ///
     /// # Errors
     /// As for [`Planner::plan`].
-    pub(crate) fn plan_and_observe(
+    pub(crate) fn plan_and_read_ahead(
         &self,
         paths: &[StorePath],
         references: References,
-        observer: LookupObserver,
+        items_ahead: &Arc<ItemsAhead>,
     ) -> Result<FetchPlan, StoreError> {
-        self.plan_with(paths, references, Some(&observer))
+        self.plan_with(paths, references, Some(items_ahead))
     }
 
     fn plan_with(
         &self,
         paths: &[StorePath],
         references: References,
-        observer: Option<&LookupObserver>,
+        items_ahead: Option<&Arc<ItemsAhead>>,
     ) -> Result<FetchPlan, StoreError> {
         let repairs = repairs(self, references);
         let known = self.store_view.inspect(paths)?;
@@ -93,7 +94,7 @@ impl Planner {
         }
 
         if !wanted.is_empty() {
-            let outside = plan_builds(self, &mut plan, &wanted, observer)?;
+            let outside = plan_builds(self, &mut plan, &wanted, items_ahead)?;
             missing.extend(outside.missing().iter().cloned());
         }
 
@@ -120,12 +121,13 @@ fn plan_builds(
     planner: &Planner,
     plan: &mut FetchPlan,
     wanted: &[StorePath],
-    observer: Option<&LookupObserver>,
+    items_ahead: Option<&Arc<ItemsAhead>>,
 ) -> Result<Inspection, StoreError> {
     let repairs = repairs(planner, plan.references);
     let mut earlier: HashMap<StorePath, ItemError> = HashMap::new();
     loop {
-        let (resolution, outside) = resolve(planner, wanted.to_vec(), plan.references, observer)?;
+        let (resolution, outside) =
+            resolve(planner, wanted.to_vec(), plan.references, items_ahead)?;
         plan.resolution = resolution;
         let sorted = sort_out(&planner.network, plan, &outside, repairs);
         let rejected = reject_builds(planner, plan, &sorted.failed);
@@ -142,6 +144,10 @@ fn plan_builds(
             return Ok(outside);
         }
 
+        if let Some(items_ahead) = items_ahead {
+            let planned = sorted.items.iter().map(|item| &item.path);
+            items_ahead.keep_only(&planned.collect());
+        }
         for (path, error) in sorted.failed {
             if rejected.contains(&path) {
                 let error = after(earlier.remove(&path), error);
@@ -202,7 +208,7 @@ fn resolve(
     planner: &Planner,
     mut wanted: Vec<StorePath>,
     references: References,
-    observer: Option<&LookupObserver>,
+    items_ahead: Option<&Arc<ItemsAhead>>,
 ) -> Result<(Resolution, Inspection), StoreError> {
     loop {
         let skip_filter = Arc::new(StoreSkipFilter::new(
@@ -214,7 +220,11 @@ fn resolve(
             References::MustBeValid => LookupScope::ItemsOnly,
         };
         let resolver = &planner.resolver;
-        let resolution = resolver.resolve_and_observe(wanted.clone(), walk, observer.cloned());
+        let resolution = resolver.resolve_and_observe(
+            wanted.clone(),
+            walk,
+            items_ahead.map(ItemsAhead::observer),
+        );
         skip_filter.into_result()?;
         let paths: Vec<StorePath> = resolution
             .items

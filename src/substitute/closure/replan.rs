@@ -108,6 +108,7 @@ impl Coordinator<'_> {
             });
             self.outcome.replanned.push(Arc::clone(&planned));
             if place == index {
+                self.discard_ahead(index);
                 self.items[index] = planned;
                 self.states[index] = PlannedItemState::Waiting;
                 // It may not have been started, or wait for another process.

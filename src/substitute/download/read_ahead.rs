@@ -4,7 +4,7 @@
 //! keep it busy. With small items that is most of the time. So the nars of the next items are requested while the
 //! workers are busy. They arrive in memory, which bounds how many there are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use crate::format::store_path::StorePath;
@@ -86,21 +86,40 @@ impl ReadAhead {
         size.is_some_and(|size| size <= FILE_BYTES_MAX) && candidate.url.scheme() != "file"
     }
 
-    /// Requests `candidate`, the nar of `item`.
+    /// Requests `candidate`, the nar of `item`; false when the system has no more threads.
+    #[must_use]
     pub(crate) fn start(
         &self,
         item: &StorePath,
         candidate: DownloadCandidate,
         rate_demand: Option<RateDemand>,
-    ) {
+    ) -> bool {
         tracing::debug!(item = item.base(), "requesting the nar ahead of time");
         let request = NarRequest {
             compression: Some(candidate.compression),
             ..request_without_retries(&candidate.url, &self.cancel, rate_demand)
         };
-        if let Some(download) = StartedDownload::start(&self.network, candidate, request) {
-            lock(&self.started).insert(item.clone(), download);
-        }
+        let download = StartedDownload::start(&self.network, candidate, request);
+        let has_started = download.is_some();
+        let entry = download.map(|download| (item.clone(), download));
+        lock(&self.started).extend(entry);
+        has_started
+    }
+
+    /// Whether the nar of `item` was requested, and not taken yet.
+    #[must_use]
+    pub(crate) fn has_started(&self, item: &StorePath) -> bool {
+        lock(&self.started).contains_key(item)
+    }
+
+    /// Ends all downloads but those of the `planned` items.
+    pub(crate) fn keep_only(&self, planned: &HashSet<&StorePath>) {
+        lock(&self.started).retain(|item, _| planned.contains(item));
+    }
+
+    /// Ends the download of `item`.
+    pub(crate) fn discard(&self, item: &StorePath) {
+        lock(&self.started).remove(item);
     }
 
     /// Ends all downloads that were not taken.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::publisher::{Publisher, command, file_nar, installed};
-use crate::support::sandbox::run;
+use crate::support::publisher::{Publisher, command, contents, file_nar, installed, name};
+use crate::support::sandbox::{Running, run};
 use crate::support::{Reply, Sandbox, Server, wait_until};
 
 /// Publishes a small file as the item `digit`, with the size of its nar.
@@ -134,4 +134,149 @@ fn the_nars_requested_ahead_of_time_are_limited() {
     // The limit is for all nars together, and the jobs themselves come first.
     assert_eq!(most_at_once(1, &["--connections", "1"], "16"), 1);
     assert!((2..=3).contains(&most_at_once(2, &["--connections", "3"], "16")));
+}
+
+/// Trusted publishers with different keys.
+fn publishers(sandbox: &Sandbox, count: u8) -> Vec<Publisher> {
+    let publishers: Vec<Publisher> = (1..=count)
+        .map(|seed| Publisher::new(sandbox, &format!("server-{seed}"), seed))
+        .collect();
+    Publisher::trust(sandbox, &publishers.iter().collect::<Vec<_>>());
+    publishers
+}
+
+/// A server of `publisher` whose responses that `is_held` selects wait for `signal`; without it, it does not have
+/// them. A request for `nar` sets `requested`.
+fn holding_server(
+    publisher: &Publisher,
+    is_held: impl Fn(&str) -> bool + Send + Sync + 'static,
+    signal: impl Fn() -> bool + Send + Sync + 'static,
+    nar: &'static str,
+    requested: &Arc<AtomicBool>,
+) -> Server {
+    let (directory, requested) = (publisher.dir.clone(), Arc::clone(requested));
+    Server::start(move |request| {
+        if request.path == nar {
+            requested.store(true, Ordering::Relaxed);
+        }
+        match is_held(&request.path) && !wait_until(&signal) {
+            true => Reply::not_found(),
+            false => Reply::file(&directory, request),
+        }
+    })
+}
+
+/// Starts `subst fetch`, which waits long for responses that are held.
+fn start_fetch(sandbox: &Sandbox, urls: &str, arguments: &[&str]) -> Running {
+    let arguments: Vec<&str> = ["fetch"].iter().chain(arguments).copied().collect();
+    let mut command = command(sandbox, urls, &arguments);
+    command.env("SUBST_STALL_TIMEOUT", "60s");
+    Running::start(command, "")
+}
+
+#[test]
+fn two_fetches_that_need_what_the_other_one_has_requested_in_vain_both_end() {
+    let sandbox = Sandbox::new();
+    let publishers = publishers(&sandbox, 4);
+    let missing = name('9');
+    let [first, other_first, second, other_second] = &publishers[..] else {
+        unreachable!()
+    };
+    // The first build of each fetch refers to what the other fetch needs, and cannot be had.
+    for (publisher, item, reference) in [(first, '1', '2'), (second, '4', '3')] {
+        publish(publisher, item, &name(reference));
+        publish(publisher, reference, &missing);
+    }
+    for (publisher, item, reference) in [(other_first, '1', '3'), (other_second, '4', '2')] {
+        publish(publisher, reference, "");
+        let nar = file_nar(b"another build");
+        publisher.publish(item, &nar, nar.len() as u64, &name(reference));
+    }
+
+    let requested: [Arc<AtomicBool>; 2] = Default::default();
+    let are_requested = {
+        let requested = requested.clone();
+        move || requested.iter().all(|it| it.load(Ordering::Relaxed))
+    };
+    let is_missing = |path: &str| path.starts_with("/999");
+    let is_narinfo = |path: &str| path.ends_with(".narinfo");
+    let servers = [
+        holding_server(
+            first,
+            is_missing,
+            are_requested.clone(),
+            "/2.nar",
+            &requested[0],
+        ),
+        holding_server(
+            other_first,
+            is_narinfo,
+            are_requested.clone(),
+            "",
+            &requested[0],
+        ),
+        holding_server(
+            second,
+            is_missing,
+            are_requested.clone(),
+            "/3.nar",
+            &requested[1],
+        ),
+        holding_server(other_second, is_narinfo, are_requested, "", &requested[1]),
+    ];
+    let urls: Vec<String> = servers.iter().map(Server::url).collect();
+
+    let items = ['1', '4'].map(|digit| format!("/gnu/store/{}", name(digit)));
+    let fetches = [
+        start_fetch(&sandbox, &urls[..2].join(" "), &[&items[0]]),
+        start_fetch(&sandbox, &urls[2..].join(" "), &[&items[1]]),
+    ];
+    for fetch in fetches {
+        fetch.end().exits(0);
+    }
+    for item in items {
+        assert!(contents(&sandbox, &item).contains("another build"));
+    }
+}
+
+#[test]
+fn an_item_that_is_not_in_the_plan_is_left_to_other_processes() {
+    let sandbox = Sandbox::new();
+    let publishers = publishers(&sandbox, 2);
+    let slow = publish(&publishers[0], '1', "");
+    let unusable = publish(&publishers[0], '2', &name('9'));
+    publish(&publishers[1], '2', "");
+
+    let (is_requested, is_done) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let directory = publishers[0].dir.clone();
+    let server = Server::start({
+        let (is_requested, is_done) = (Arc::clone(&is_requested), Arc::clone(&is_done));
+        move |request| {
+            if request.path == "/2.nar" {
+                is_requested.store(true, Ordering::Relaxed);
+            }
+            let is_given = match request.path.as_str() {
+                "/1.nar" => wait_until(|| is_done.load(Ordering::Relaxed)),
+                path if path.starts_with("/999") => {
+                    wait_until(|| is_requested.load(Ordering::Relaxed))
+                }
+                _ => true,
+            };
+            match is_given {
+                true => Reply::file(&directory, request),
+                false => Reply::not_found(),
+            }
+        }
+    });
+
+    // The nar of the first item is held until the other fetch has ended.
+    let arguments = ["--keep-going", &slow, &unusable];
+    let keep_going = start_fetch(&sandbox, &server.url(), &arguments);
+    assert!(wait_until(|| is_requested.load(Ordering::Relaxed)));
+    let other_server = Server::of(publishers[1].dir.clone());
+    let other = start_fetch(&sandbox, &other_server.url(), &[&unusable]);
+    other.end().exits(0);
+    is_done.store(true, Ordering::Relaxed);
+    keep_going.end().exits(1);
+    assert!(installed(&sandbox, &slow).exists());
 }

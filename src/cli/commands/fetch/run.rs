@@ -45,7 +45,7 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
         store => store?,
     };
     let (planner, fetch) = setup(context, args, store)?;
-    let plan = planner.plan_and_observe(&paths, references, fetch.items_ahead.observer())?;
+    let plan = planner.plan_and_read_ahead(&paths, references, &fetch.items_ahead)?;
     if context.cancel.is_canceled() {
         context.output.note("interrupted");
         return Ok(Exit::Interrupted);
