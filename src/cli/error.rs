@@ -70,6 +70,16 @@ pub(crate) enum CliError {
         /// Why.
         source: io::Error,
     },
+    /// A file or directory that the user named for output cannot be written.
+    #[error("cannot {action} {}", shown_path(path))]
+    OutputFile {
+        /// What was tried, such as `write`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// An item could not be had.
     #[error("{what}")]
     Item {
@@ -120,6 +130,19 @@ impl CliError {
         }
     }
 
+    /// The same for output that the user named: its place has nothing to do with the store's.
+    pub(crate) fn output_file(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::OutputFile {
+            action,
+            path,
+            source,
+        }
+    }
+
     /// How the run ends.
     #[must_use]
     pub(crate) fn exit(&self) -> Exit {
@@ -135,6 +158,7 @@ impl CliError {
             Self::Store(StoreError::Interrupted) => Exit::Interrupted,
             Self::Store(_)
             | Self::File { .. }
+            | Self::OutputFile { .. }
             | Self::LookupCache(_)
             | Self::Sandbox(_)
             | Self::MemoryLimit { .. }
@@ -276,4 +300,33 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
         _ => return None,
     };
     Some(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::advice::Invocation;
+    use crate::format::store_path::Dialect;
+
+    use super::*;
+
+    #[test]
+    fn output_that_cannot_be_written_has_no_hint_about_stores() {
+        let advice = Advice {
+            invocation: Invocation::default(),
+            dialect: Dialect::Guix,
+            nix_conf: PathBuf::new(),
+            offline: false,
+            refresh: false,
+        };
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+
+        let error = CliError::output_file("write", "/etc/m.prom")(denied());
+        assert_eq!(error.to_string(), "cannot write /etc/m.prom");
+        assert_eq!(error.hint(&advice), None);
+        assert!(
+            CliError::file("write", "/etc/guix/acl")(denied())
+                .hint(&advice)
+                .is_some()
+        );
+    }
 }

@@ -40,7 +40,7 @@ impl OutputFile {
                 name,
             })
         };
-        open().map_err(CliError::file("opening for writing", path))
+        open().map_err(CliError::output_file("write", path))
     }
 
     /// The directory that the file is written to.
@@ -54,7 +54,7 @@ impl OutputFile {
     /// Those of the system calls; the old file is as it was.
     pub(crate) fn write(&self, contents: &str) -> Result<(), CliError> {
         no_follow::replace_file(self.directory.as_fd(), &self.name, contents.as_bytes())
-            .map_err(CliError::file("writing", &self.path))
+            .map_err(CliError::output_file("write", &self.path))
     }
 }
 

@@ -140,7 +140,8 @@ fn carry_out_without_settings(
         }
         Command::Man { directory } => {
             let written = manual::write_pages(directory);
-            let written = written.map_err(CliError::file("writing manual pages to", directory));
+            let written =
+                written.map_err(CliError::output_file("write manual pages to", directory));
             Some(written.map(|()| Exit::Done))
         }
         _ => None,

@@ -178,6 +178,6 @@ fn open_destination(destination: &Path) -> Result<Destination, CliError> {
         _ => Path::new("."),
     };
 
-    let directory = open_directory(parent).map_err(CliError::file("open", parent))?;
+    let directory = open_directory(parent).map_err(CliError::output_file("open", parent))?;
     Ok(Destination::new(directory, parent.to_owned(), name))
 }
