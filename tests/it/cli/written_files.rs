@@ -282,3 +282,14 @@ fn files_that_cannot_be_written_are_reported_before_any_request() {
         .exits(2)
         .says("--cache-miss-report");
 }
+
+/// The name can be opened, and is too long for the temporary file beside it.
+#[test]
+fn the_result_is_printed_although_a_file_cannot_be_written() {
+    let sandbox = Sandbox::new();
+    let (tools, name) = (item("tools"), "m".repeat(250));
+    let metrics = format!("--metrics={name}");
+    let run = sandbox.subst(&Kind::Guix.url(), &["query", &metrics, &tools]);
+    let run = run.exits(5).says(&format!("cannot write {name}"));
+    assert!(run.stdout.contains("available"), "{}", run.stdout);
+}

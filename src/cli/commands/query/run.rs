@@ -58,12 +58,16 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
     let is_report_needed = args.cache_miss_report || !files.is_empty();
     let report =
         is_report_needed.then(|| make_report(context, &findings, &network, args.probe_nars));
+
+    // First of all: the result is not lost when a file cannot be written, nor the files when the
+    // reader of the output has ended.
+    let shown_report = report.as_ref().filter(|_| args.cache_miss_report);
+    let printed = print(context, &findings, &summary, shown_report);
     if let Some(report) = &report {
         files.write(context, report, &summary)?;
     }
+    printed?;
 
-    let shown_report = report.filter(|_| args.cache_miss_report);
-    print(context, &findings, summary, shown_report.as_ref())?;
     Ok(exit(&findings))
 }
 
@@ -81,20 +85,20 @@ fn make_report(
 fn print(
     context: &Context,
     findings: &QueryFindings,
-    summary: QuerySummary,
+    summary: &QuerySummary,
     report: Option<&CacheMissReport>,
 ) -> Result<(), CliError> {
     let output = &context.output;
     if context.settings.json {
-        output.json(&QueryJson::new(context, findings, summary, report))?;
+        output.json(&QueryJson::new(context, findings, summary.clone(), report))?;
     } else if let Some(report) = report {
         let columns = report_width(output.terminal_width());
-        let lines = report_lines(report, &summary, columns);
+        let lines = report_lines(report, summary, columns);
         output.lines(lines.into_iter().map(Into::into))?;
     } else {
         let width = output.terminal_width();
         output.lines(table::lines(context, findings, width).map(Into::into))?;
-        output.summary(&table::note(&summary, width), &summary);
+        output.summary(&table::note(summary, width), summary);
     }
     Ok(())
 }

@@ -66,7 +66,7 @@ impl AnswerView {
 }
 
 /// Totals.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct QuerySummary {
     valid: usize,
     available: usize,
