@@ -24,8 +24,8 @@ const TIME_UNITS: [(&[&str], f64); 5] = [
 ];
 
 /// A number of bytes, such as `500K`, `1.5 MiB` or `2G`, in upper or lower case. A bare number has
-/// the unit of 2 to the power of `bare_shift` bytes. `None` for anything else, and for 2^64 bytes and
-/// more.
+/// the unit of 2 to the power of `bare_shift` bytes. A part of a byte is one: 0 may have a meaning of its
+/// own. `None` for anything else, and for 2^64 bytes and more.
 pub(super) fn bytes(text: &str, bare_shift: u32) -> Option<u64> {
     let (number, unit) = split(text);
     let unit = unit.to_ascii_uppercase();
@@ -39,18 +39,22 @@ pub(super) fn bytes(text: &str, bare_shift: u32) -> Option<u64> {
     }
 
     let bytes = fraction * (1_u64 << shift) as f64;
-    (bytes < u64::MAX as f64).then(|| whole_bytes(bytes))
+    let least = u64::from(bytes > 0.0);
+    (bytes < u64::MAX as f64).then(|| whole_bytes(bytes).max(least))
 }
 
-/// A duration, such as `300ms`, `5s`, `2 min`, `1.5h` or `1d`; a bare number is seconds. `None` for
-/// anything else.
+/// A duration, such as `300ms`, `5s`, `2 min`, `1.5h` or `1d`; a bare number is seconds. Only 0 is no
+/// time at all. `None` for anything else.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text);
     let unit_seconds = match unit {
         "" => 1.0,
         unit => unit_of(&TIME_UNITS, unit)?,
     };
-    Duration::try_from_secs_f64(fraction(number)? * unit_seconds).ok()
+    let seconds = fraction(number)? * unit_seconds;
+    let least = Duration::from_nanos(u64::from(seconds > 0.0));
+    let duration = Duration::try_from_secs_f64(seconds).ok()?;
+    Some(duration.max(least))
 }
 
 /// The number in `text` and its unit.
@@ -85,6 +89,10 @@ mod tests {
         let sizes = ["0", "17", "500K", "20 MiB", "1.5G", "1t", " 3 b ", "0.5k"];
         let expected = [0, 17, 500 << 10, 20 << 20, 3 << 29, 1 << 40, 3, 512];
         assert_eq!(sizes.map(|text| bytes(text, 0).unwrap()), expected);
+        assert_eq!(
+            ["0.0", ".5", "0.5B"].map(|text| bytes(text, 0)),
+            [Some(0), Some(1), Some(1)]
+        );
         assert_eq!(bytes("64", 10), Some(64 << 10));
         assert_eq!(bytes("64B", 10), Some(64));
         assert_eq!(bytes("18446744073709551615", 0), Some(u64::MAX));

@@ -12,6 +12,10 @@ pub(super) struct ByteRate(pub(super) u64);
 impl SettingValue for ByteRate {
     fn from_text(text: &str) -> Result<Self, String> {
         let rate = quantity::bytes(text, 0);
+        if rate.is_some_and(|rate| (1..RATE_MIN).contains(&rate)) {
+            let message = out_of_range(text, "smallest", "1K");
+            return Err(format!("{message}, and 0 is no limit"));
+        }
         rate_within(rate, RATE_MAX, text, "500K or 5M").map(Self)
     }
 
@@ -56,6 +60,8 @@ fn rate_within(rate: Option<u64>, max: u64, text: &str, examples: &str) -> Resul
     }
 }
 
+/// A lower rate is a mistake, such as a missing unit: downloads would stall.
+const RATE_MIN: u64 = 1 << 10;
 /// A higher rate is a mistake: 1 TiB/s.
 const RATE_MAX: u64 = 1 << 40;
 /// The same for a minimum: 1 GiB/s.
@@ -99,17 +105,23 @@ mod tests {
 
     #[test]
     fn rates_have_binary_units() {
-        let rates = ["0", "700", "1.5K", "5M", "5 MiB", "2G"];
+        let rates = ["0", "1024", "1.5K", "5M", "5 MiB", "2G"];
         let bytes = rates.map(|text| ByteRate::from_text(text).unwrap().0);
-        assert_eq!(bytes, [0, 700, 1536, 5 << 20, 5 << 20, 2 << 30]);
+        assert_eq!(bytes, [0, 1024, 1536, 5 << 20, 5 << 20, 2 << 30]);
         for text in ["", "M", "-1", "5x", "NaN", "inf", "2000G", "5M/s"] {
             assert!(ByteRate::from_text(text).is_err(), "{text}");
         }
-        assert_eq!(ByteRate::from_toml(700.into()), Ok(ByteRate(700)));
+        assert_eq!(ByteRate::from_toml(7000.into()), Ok(ByteRate(7000)));
         assert_eq!(
             ByteRate::from_text("1.5T").unwrap_err(),
             "`1.5T` is out of range; the largest value is 1024G"
         );
+        for text in [".5", "0.5B", "1", "700", "0.9K"] {
+            assert_eq!(
+                ByteRate::from_text(text).unwrap_err(),
+                format!("`{text}` is out of range; the smallest value is 1K, and 0 is no limit")
+            );
+        }
         let minimum =
             ["64", "64K", "65536B", "1M"].map(|text| MinimumByteRate::from_text(text).unwrap().0);
         assert_eq!(minimum, [64 << 10, 64 << 10, 64 << 10, 1 << 20]);

@@ -1,5 +1,6 @@
 //! The substitute servers of a run.
 
+use crate::format::credentials::without_credentials;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::{Dialect, StoreDir};
 use crate::store::Layout;
@@ -57,12 +58,26 @@ pub(super) fn official(store_dir: &StoreDir) -> Vec<ServerUrl> {
 pub(crate) fn parse_servers(text: &str) -> Result<Vec<ServerUrl>, String> {
     let mut servers: Vec<ServerUrl> = Vec::new();
     for word in text.split_whitespace() {
+        if has_several_urls(word) {
+            let shown = without_credentials(word);
+            return Err(format!("`{shown}` is not one URL; separate URLs by blanks"));
+        }
         let server = ServerUrl::parse(word).map_err(|error| error.to_string())?;
         if !servers.contains(&server) {
             servers.push(server);
         }
     }
     Ok(servers)
+}
+
+/// Whether `word` is a list of URLs with commas between them.
+fn has_several_urls(word: &str) -> bool {
+    let mut behind_commas = word.split(',').skip(1);
+    behind_commas.any(|part| {
+        ["http://", "https://", "file:/"]
+            .iter()
+            .any(|start| part.starts_with(start))
+    })
 }
 
 /// The servers that guix-daemon discovered in the local network, in front of `servers`.
@@ -82,4 +97,19 @@ fn with_discovered(layout: &Layout, servers: Vec<ServerUrl>) -> Vec<ServerUrl> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_separated_by_blanks() {
+        assert_eq!(parse_servers("http://a:1 http://b:2/x,y").unwrap().len(), 2);
+        for text in ["http://a:1,http://b:2", "http://me:Sesame@a,https://b"] {
+            let error = parse_servers(text).unwrap_err();
+            assert!(error.contains("separate URLs by blanks"), "{error}");
+            assert!(!error.contains("Sesame"), "{error}");
+        }
+    }
 }

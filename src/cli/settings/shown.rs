@@ -221,7 +221,7 @@ mod tests {
         assert_reads_back::<Duration>(&["0", "1.5", "300ms", "1h", "7ms"]);
         assert_reads_back::<Timeout>(&["1.5"]);
         assert_reads_back::<ByteSize>(&["0", "1", "1025", "3K", "2048M", "1T"]);
-        assert_reads_back::<ByteRate>(&["0", "1", "1.5M", "500K"]);
+        assert_reads_back::<ByteRate>(&["0", "1025", "1.5M", "500K"]);
         assert_reads_back::<MinimumByteRate>(&["0", "64", "1M", "1025B"]);
         assert_reads_back::<DayHours>(&["08:00-18:30", "22:00-24:00"]);
         assert_reads_back::<ProgressMode>(&["auto", "json"]);

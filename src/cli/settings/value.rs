@@ -166,6 +166,8 @@ impl<const MIN: usize, const MAX: usize> TryFrom<toml::Value> for Count<MIN, MAX
     }
 }
 
+/// A shorter duration is a mistake, except for 0.
+const DURATION_MIN: Duration = Duration::from_millis(1);
 /// A longer duration is a mistake.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -173,6 +175,9 @@ const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 impl SettingValue for Duration {
     fn from_text(text: &str) -> Result<Self, String> {
         match quantity::duration(text) {
+            Some(duration) if !duration.is_zero() && duration < DURATION_MIN => {
+                Err(out_of_range(text, "smallest", "1ms"))
+            }
             Some(duration) if duration <= DURATION_MAX => Ok(duration),
             Some(_) => Err(out_of_range(text, "largest", "7d")),
             None => Err(invalid(text, "a duration, such as 300ms, 5s, 2m, 1h or 1d")),
@@ -337,6 +342,18 @@ pub(super) type RetryCount = Count<0, 1_000_000>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_below_the_smallest_is_not_zero() {
+        for text in ["0.1ms", "0.0001", "0.00000000001s"] {
+            assert_eq!(
+                Duration::from_text(text).unwrap_err(),
+                format!("`{text}` is out of range; the smallest value is 1ms")
+            );
+        }
+        assert_eq!(Duration::from_text("0").unwrap(), Duration::ZERO);
+        assert_eq!(Duration::from_text("1ms").unwrap().as_millis(), 1);
+    }
 
     #[test]
     fn a_value_out_of_range_is_an_error_that_names_the_limit() {
