@@ -78,7 +78,8 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
                 "Unpack one item to ./hello",
             ),
             example(
-                "guix build --dry-run hello 2>&1 | subst fetch -",
+                "guix build --no-grafts --dry-run hello 2>&1 | grep -o '/gnu/store/[^ ]*' | \
+                 grep -v '\\.drv$' | subst fetch -",
                 "Read names from standard input",
             ),
         ],

@@ -48,16 +48,17 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
         (None, StoreKind::Embedded) => Acl::official_guix_servers(),
         (None, StoreKind::System) => Acl::default(),
     };
+    let name = key.short_name().to_owned();
     if !acl.authorize(key) {
-        context.output.note("the key is already authorized");
+        let text = format!("the key {name} is already authorized");
+        context.output.note(&text);
         return Ok(Exit::Done);
     }
 
     replace(&context.settings.layout, path, &acl.to_string())
         .map_err(CliError::file("write", path))?;
-    context
-        .output
-        .note(&format!("the key is authorized now, in {}", path.display()));
+    let text = format!("the key {name} is authorized now, in {}", path.display());
+    context.output.note(&text);
     Ok(Exit::Done)
 }
 
