@@ -51,6 +51,9 @@ pub(crate) fn parse(word: &str, store_dir: &StoreDir) -> Result<StorePath, ItemA
             word,
         ))));
     }
+    if word.split('/').any(|component| component == "..") {
+        return Err(ItemArgumentError::NotAnItem(quotable(word)));
+    }
     if let Some(rest) = below(word, store_dir.as_str()) {
         return parse_in_store(word, rest, store_dir);
     }
@@ -194,6 +197,20 @@ mod tests {
             let error = parsed(word).unwrap_err();
             assert!(is_expected(&error), "{word}: {error:?}");
         }
+    }
+
+    #[test]
+    fn a_file_outside_the_item_is_not_its_name() {
+        for word in [
+            format!("/gnu/store/{BASE}/../../etc"),
+            format!("{BASE}/../x"),
+            format!("{BASE}/.."),
+            format!("/gnu/store/x/../{BASE}"),
+        ] {
+            let error = parsed(&word).unwrap_err();
+            assert!(matches!(error, ItemArgumentError::NotAnItem(_)), "{word}");
+        }
+        assert_eq!(parsed(&format!("{BASE}/a..b/...")).unwrap(), BASE);
     }
 
     #[test]
