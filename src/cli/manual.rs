@@ -6,18 +6,23 @@ mod page;
 mod settings_file;
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::Path;
+
+use crate::no_follow;
 
 use page::ManualPage;
 
-/// Writes all pages to `directory`, which is created if need be.
+/// Writes all pages to `directory`, which is created if need be. Links in it are replaced, not followed.
 ///
 /// # Errors
 /// A file cannot be written.
 pub(crate) fn write_pages(directory: &Path) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
+    let opened = no_follow::open_directory(directory, directory)?;
     for page in pages() {
-        std::fs::write(directory.join(page.file_name()), page.to_roff())?;
+        let name = page.file_name();
+        no_follow::replace_file(opened.as_fd(), name.as_ref(), page.to_roff().as_bytes())?;
     }
     Ok(())
 }
@@ -31,6 +36,20 @@ fn pages() -> Vec<ManualPage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_with_the_name_of_a_page_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, pages) = (dir.path().join("precious"), dir.path().join("pages"));
+        std::fs::write(&target, "precious").unwrap();
+        std::fs::create_dir(&pages).unwrap();
+        std::os::unix::fs::symlink(&target, pages.join("subst.1")).unwrap();
+
+        write_pages(&pages).unwrap();
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "precious");
+        let page = std::fs::read_to_string(pages.join("subst.1")).unwrap();
+        assert!(page.contains(".TH"), "{page}");
+    }
 
     #[test]
     fn every_command_has_a_page_and_every_reference_leads_to_one() {
