@@ -199,3 +199,56 @@ fn the_installed_script_starts_the_real_guix_after_subst_was_removed() {
     let output = String::from_utf8(run.stdout).unwrap();
     assert_eq!(output, "<substitute><--query> kept");
 }
+
+/// Drop-ins of guix-daemon.service, and what is left of them without the Debian package.
+const DROP_INS: [(&str, &str, Option<&str>); 4] = [
+    (
+        "quoted.conf",
+        "# x\n[Service]\n  Environment=\"GUIX=/usr/lib/subst/guix\"\n\n",
+        None,
+    ),
+    (
+        "subst.conf",
+        "[Service]\nEnvironment=GUIX=/usr/lib/subst/guix\n",
+        None,
+    ),
+    (
+        "override.conf",
+        "[Service]\nEnvironment=A=b GUIX=/usr/lib/subst/guix C=d\n\
+         Environment='GUIX=/usr/lib/subst/guix'\n  Environment=GUIX=/usr/lib/subst/guix \"X=y z\"\n",
+        Some("[Service]\nEnvironment=A=b  C=d\n  Environment= \"X=y z\"\n"),
+    ),
+    (
+        "other.conf",
+        "[Service]\n#Environment=GUIX=/usr/lib/subst/guix\nEnvironment=GUIX=/opt/guix\n",
+        Some("[Service]\n#Environment=GUIX=/usr/lib/subst/guix\nEnvironment=GUIX=/opt/guix\n"),
+    ),
+];
+
+#[test]
+fn removing_the_debian_package_gives_the_daemon_its_own_helper_back() {
+    let sandbox = sandbox();
+    let directory = sandbox.path("system/etc/systemd/system/guix-daemon.service.d");
+    std::fs::create_dir_all(&directory).unwrap();
+    for (name, text, _) in DROP_INS {
+        std::fs::write(directory.join(name), text).unwrap();
+    }
+
+    for action in ["upgrade", "remove", "remove"] {
+        let mut command = Command::new("/bin/sh");
+        command
+            .arg(repository().join("packaging/deb/prerm"))
+            .arg(action)
+            .env("DPKG_ROOT", sandbox.path("system"));
+        assert!(command.status().unwrap().success());
+        for (name, text, left) in DROP_INS {
+            let expected = if action == "upgrade" {
+                Some(text)
+            } else {
+                left
+            };
+            let found = std::fs::read_to_string(directory.join(name)).ok();
+            assert_eq!(found.as_deref(), expected, "{action} {name}");
+        }
+    }
+}
