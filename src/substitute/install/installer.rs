@@ -146,12 +146,7 @@ impl Installer {
             }
         }
 
-        let attempts = attempts.into_vec();
-        Err(if attempts.is_empty() {
-            ItemError::NoDownload
-        } else {
-            ItemError::AllFailed(attempts)
-        })
+        Err(failure_of(attempts))
     }
 
     fn note_failure(
@@ -397,4 +392,12 @@ pub(super) struct DownloadStart {
     pub(super) choice: Option<DownloadChoice>,
     /// The server may be sent the request.
     pub(super) server_stream: Option<ServerStream>,
+}
+
+/// Why an item could not be had after these `attempts`.
+fn failure_of(attempts: Attempts) -> ItemError {
+    match attempts.into_vec() {
+        none if none.is_empty() => ItemError::NoDownload,
+        failed => ItemError::AllFailed(failed),
+    }
 }
