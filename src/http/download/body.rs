@@ -155,7 +155,8 @@ fn open_network(
         }
     })?;
 
-    let (sender, chunks) = byte_queue(QUEUED_BYTES_MAX);
+    let queued_bytes_max = request.queued_bytes_max.unwrap_or(QUEUED_BYTES_MAX);
+    let (sender, chunks) = byte_queue(queued_bytes_max.min(QUEUED_BYTES_MAX));
     let transfer = Transfer {
         url: request.url.clone(),
         expected: head.body_bytes,

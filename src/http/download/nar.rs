@@ -39,6 +39,8 @@ pub(crate) struct NarRequest {
     /// Another retry policy than that of [`Options`](crate::http::options::Options). Downloads into
     /// a store use [`RetryPolicy::once`]: their caller repeats and resumes them itself.
     pub(crate) retry_policy: Option<RetryPolicy>,
+    /// How many bytes may wait to be read, if less than usual: the transfer pauses meanwhile.
+    pub(crate) queued_bytes_max: Option<u32>,
     /// Ends the transfer with [`HttpErrorKind::Canceled`] soon after it was set.
     pub(crate) stop: Option<Arc<AtomicBool>>,
 }
@@ -55,6 +57,7 @@ impl NarRequest {
             timeouts: None,
             rate_demand: None,
             retry_policy: None,
+            queued_bytes_max: None,
             stop: None,
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! A worker that begins with an item waits for a round trip, and the line is idle unless other workers
 //! keep it busy. With small items that is most of the time. So the nars of the next items are requested while the
-//! workers are busy. They arrive in memory, which bounds how many there are.
+//! workers are busy. They arrive in memory, which bounds how many there are. No signature covers the size of a
+//! file: a transfer pauses when more than that waits to be read.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -19,6 +20,10 @@ use crate::sync::lock;
 /// Larger files are not requested ahead of time: compared with the rest of their time a round trip is short. A
 /// transfer holds this much in memory, so that files arrive whole, and no connection waits.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// A transfer may hold so much, even if its file is said to be smaller: a packet or two are in memory anyway.
+const HELD_BYTES_MIN: u64 = 64 << 10;
+/// How many nars there are at most, with those that have arrived: for each, the lock of its item is an open file.
+const NARS_HELD_MAX: usize = 64;
 /// At least so many bytes are requested ahead.
 const BYTES_MIN: u64 = 1 << 20;
 
@@ -66,6 +71,9 @@ impl ReadAhead {
     #[must_use]
     pub(crate) fn has_room(&self, phase: FetchPhase) -> bool {
         let mut started = lock(&self.started);
+        if started.len() >= NARS_HELD_MAX {
+            return false;
+        }
         let ended = started.values_mut().map(StartedDownload::has_ended);
         if ended.filter(|has_ended| !has_ended).count() >= self.nars_max {
             return false;
@@ -97,6 +105,7 @@ impl ReadAhead {
         tracing::debug!(item = item.base(), "requesting the nar ahead of time");
         let request = NarRequest {
             compression: Some(candidate.compression),
+            queued_bytes_max: Some(held_bytes_max(candidate.file_size)),
             ..request_without_retries(&candidate.url, &self.cancel, rate_demand)
         };
         let download = StartedDownload::start(&self.network, candidate, request);
@@ -126,6 +135,14 @@ impl ReadAhead {
     pub(crate) fn clear(&self) {
         lock(&self.started).clear();
     }
+}
+
+/// How much of a file of `file_size` bytes, as its server says, may wait in memory: all of it, with an eighth
+/// more for what its chunks take.
+fn held_bytes_max(file_size: Option<u64>) -> u32 {
+    let file_size = file_size.unwrap_or_default();
+    let bytes = file_size.saturating_add(file_size / 8);
+    u32::try_from(bytes.max(HELD_BYTES_MIN)).unwrap_or(u32::MAX)
 }
 
 impl NarPrefetcher for ReadAhead {

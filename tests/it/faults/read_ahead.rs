@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::support::memory::run_with_little_memory;
 use crate::support::publisher::{Publisher, command, contents, file_nar, installed, name};
 use crate::support::sandbox::{Running, run};
-use crate::support::{Reply, Sandbox, Server, wait_until};
+use crate::support::{Reply, Sandbox, Server, files_below, wait_until};
 
 /// Publishes a small file as the item `digit`, with the size of its nar.
 fn publish(publisher: &Publisher, digit: char, references: &str) -> String {
@@ -279,4 +280,68 @@ fn an_item_that_is_not_in_the_plan_is_left_to_other_processes() {
     is_done.store(true, Ordering::Relaxed);
     keep_going.end().exits(1);
     assert!(installed(&sandbox, &slow).exists());
+}
+
+/// Publishes `nar` as items that each refer to the next one, and are said to be files of `file_size` bytes. Returns
+/// the first item, and the path of the narinfo of the last one.
+fn publish_chain(
+    publisher: &Publisher,
+    count: usize,
+    nar: &[u8],
+    file_size: usize,
+) -> (String, String) {
+    let names: Vec<String> = (0..count)
+        .map(|number| format!("{number:032}-odd"))
+        .collect();
+    let size = nar.len() as u64;
+    for (number, item) in names.iter().enumerate() {
+        let reference = names.get(number + 1).map_or("", String::as_str);
+        let downloads = format!("URL: {number}.nar\nCompression: none\nFileSize: {file_size}\n");
+        publisher.describe_as(item, nar, size, reference, &downloads);
+    }
+    let last = format!("/{}.narinfo", &names[count - 1][..32]);
+    (format!("/gnu/store/{}", names[0]), last)
+}
+
+#[test]
+fn the_items_held_ahead_of_time_are_limited() {
+    let sandbox = Sandbox::new();
+    let publisher = publisher(&sandbox);
+    let nar = file_nar(b"small");
+    let (top, last) = publish_chain(&publisher, 120, &nar, nar.len());
+    let (directory, root) = (publisher.dir.clone(), sandbox.root());
+    let held = Arc::new(AtomicUsize::new(0));
+    let server = Server::start({
+        let held = Arc::clone(&held);
+        move |request| {
+            if request.path == last {
+                let locks = files_below(&root.join("gnu/store"), ".lock");
+                held.store(locks.len(), Ordering::Relaxed);
+            }
+            match request.path.ends_with(".nar") {
+                true => Reply::new("200 OK", nar.clone()),
+                false => Reply::file(&directory, request),
+            }
+        }
+    });
+    run(command(&sandbox, &server.url(), &["fetch", &top])).exits(0);
+    let held = held.load(Ordering::Relaxed);
+    assert!((1..=64).contains(&held), "{held}");
+}
+
+#[test]
+fn a_false_file_size_takes_no_memory_ahead_of_time() {
+    let sandbox = Sandbox::new();
+    let publisher = publisher(&sandbox);
+    let nar = file_nar(&vec![b'x'; 900_000]);
+    let (top, last) = publish_chain(&publisher, 150, &nar, 1);
+    // Nothing is unpacked, since an item is missing.
+    std::fs::remove_file(publisher.dir.join(&last[1..])).unwrap();
+    let directory = publisher.dir.clone();
+    let server = Server::start(move |request| match request.path.ends_with(".nar") {
+        true => Reply::new("200 OK", nar.clone()),
+        false => Reply::file(&directory, request),
+    });
+    run_with_little_memory(command(&sandbox, &server.url(), &["fetch", &top])).exits(1);
+    assert!(server.requests_for(".nar") > 150, "nars and narinfos");
 }
