@@ -53,6 +53,7 @@ fn assert_pause_does_no_harm(file: &'static str, received: Received) {
 
     let mut fetch = command(&sandbox, &server.url(), &["fetch", &item]);
     fetch.args(["--stall-timeout", STALL_TIMEOUT_SECS]);
+    fetch.env("SUBST_LOG", "debug");
     let running = Running::start(fetch, "");
     has_requested.recv().unwrap();
     if received == Received::Half {
@@ -66,9 +67,10 @@ fn assert_pause_does_no_harm(file: &'static str, received: Received) {
     std::thread::sleep(PAUSE);
     running.signal(Signal::CONT);
 
-    running.end().exits(0);
+    let ended = running.end().exits(0);
     assert_eq!(contents(&sandbox, &item), text);
-    assert_eq!(server.requests_for(file), 1, "{:?}", server.asked());
+    let (asked, log) = (server.asked(), &ended.stderr);
+    assert_eq!(server.requests_for(file), 1, "{asked:?}\n{log}");
 }
 
 #[test]
