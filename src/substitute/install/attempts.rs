@@ -4,6 +4,7 @@ use crate::format::server_list::ServerIndex;
 use crate::format::server_url::redacted;
 use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::install::attempt_errors::Attempt;
+use crate::substitute::install::errors::ItemError;
 use crate::trust::verdict::AuthorizedNarInfo;
 
 /// Requests for an item's nar that are made to a server, however many URLs its narinfos have.
@@ -79,8 +80,13 @@ impl Attempts {
         self.all.push(attempt);
     }
 
-    pub(super) fn into_vec(self) -> Vec<Attempt> {
-        self.all
+    /// Why the item could not be had.
+    pub(super) fn into_error(self) -> ItemError {
+        if self.all.is_empty() {
+            ItemError::NoDownload
+        } else {
+            ItemError::AllFailed(self.all)
+        }
     }
 }
 

@@ -146,7 +146,7 @@ impl Installer {
             }
         }
 
-        Err(failure_of(attempts))
+        Err(attempts.into_error())
     }
 
     fn note_failure(
@@ -392,12 +392,4 @@ pub(super) struct DownloadStart {
     pub(super) choice: Option<DownloadChoice>,
     /// The server may be sent the request.
     pub(super) server_stream: Option<ServerStream>,
-}
-
-/// Why an item could not be had after these `attempts`.
-fn failure_of(attempts: Attempts) -> ItemError {
-    match attempts.into_vec() {
-        none if none.is_empty() => ItemError::NoDownload,
-        failed => ItemError::AllFailed(failed),
-    }
 }
