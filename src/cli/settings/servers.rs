@@ -1,6 +1,5 @@
 //! The substitute servers of a run.
 
-use crate::format::credentials::without_credentials;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::{Dialect, StoreDir};
 use crate::store::Layout;
@@ -59,8 +58,7 @@ pub(crate) fn parse_servers(text: &str) -> Result<Vec<ServerUrl>, String> {
     let mut servers: Vec<ServerUrl> = Vec::new();
     for word in text.split_whitespace() {
         if has_several_urls(word) {
-            let shown = without_credentials(word);
-            return Err(format!("`{shown}` is not one URL; separate URLs by blanks"));
+            return Err("separate URLs by blanks, not by commas".to_owned());
         }
         let server = ServerUrl::parse(word).map_err(|error| error.to_string())?;
         if !servers.contains(&server) {
