@@ -52,7 +52,9 @@ fn assert_pause_does_no_harm(file: &'static str, received: Received) {
     });
 
     let mut fetch = command(&sandbox, &server.url(), &["fetch", &item]);
+    // A response begins within the longer of both.
     fetch.args(["--stall-timeout", STALL_TIMEOUT_SECS]);
+    fetch.args(["--connect-timeout", STALL_TIMEOUT_SECS]);
     fetch.env("SUBST_LOG", "debug");
     let running = Running::start(fetch, "");
     has_requested.recv().unwrap();
