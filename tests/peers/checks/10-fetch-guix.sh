@@ -36,10 +36,15 @@ second_fetch_sends_no_requests() {
     expect_equal requests "$(requests static)" 0
 }
 
-# query MORE...: all items of the closure, as JSON, with the lookup cache of the root that was fetched into.
+# query MORE...: all items of the closure, as JSON, with the lookup cache of the root that was fetched into, but without its
+# store, whose items are valid.
 query() {
+    if [ ! -e "$WORK/queried" ]; then
+        mkdir -p "$WORK/queried/var/guix"
+        cp -r "$WORK/static/var/guix/subst" "$WORK/queried/var/guix/subst"
+    fi
     # shellcheck disable=SC2046
-    subst query --root "$WORK/static" --acl "$PEERS_GUIX_ACL" --substitute-urls "$PEERS_STATIC_URL" --json "$@" \
+    subst query --root "$WORK/queried" --acl "$PEERS_GUIX_ACL" --substitute-urls "$PEERS_STATIC_URL" --json "$@" \
         $(cat "$PEERS_LIST") > "$WORK/query.json"
     python3 "$PEERS_HERE/check-available.py" "$WORK/query.json" "$PEERS_LIST"
 }
