@@ -79,7 +79,7 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
             ),
             example(
                 "guix build --no-grafts --dry-run hello 2>&1 | grep -o '/gnu/store/[^ ]*' | \
-                 grep -v '\\.drv$' | subst fetch -",
+                 grep -v '[.]drv$' | subst fetch -",
                 "Read names from standard input",
             ),
         ],
