@@ -9,7 +9,8 @@ items = answer["report"]["items"]
 groups = sorted(item["group"] for item in items)
 assert groups == sorted(["not-in-lookup-cache", "missing", "preparing", "unauthorized-key", "bad-signature", "wrong-item",
                          "server-error", "unsigned"]), groups
-assert answer["report"]["to_build"] == 7
+assert answer["report"]["to_build"] == 6
+assert answer["report"]["unknown"] == 1
 for item in items:
     assert [row["server"].rsplit("/", 1)[1] for row in item["answers"]] == ["mixed", "missing"], item
     assert all({"answer", "reason", "detail", "from_cache", "age", "expires_in"} <= set(row) for row in item["answers"])
