@@ -8,7 +8,7 @@ pub(super) fn shown(text: &str, sandbox: &Sandbox, servers: &Servers) -> String 
     let work = sandbox.path("work").display().to_string();
     let text = servers
         .with_names(&without_lookup_progress(text))
-        .replace(&work, "/work")
+        .replace(&work, "/sandbox")
         .replace(&sandbox.path("").display().to_string(), "/test/")
         .replace(&repository().display().to_string(), "/src/subst");
 
