@@ -107,7 +107,7 @@ ci_as_root() {
     return $status
 }
 
-# certificate: from a server whose certificate nobody signed.
+# certificate: from a server with a self-signed certificate.
 certificate() {
     local home status=0
     home=$(stage 0)
