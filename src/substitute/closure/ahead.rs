@@ -3,10 +3,11 @@
 //! Each item is locked before its nar is requested, as before any other download, so that several
 //! processes do not download the same. A worker takes the lock over.
 //!
-//! No process may wait for a lock while it holds one that it does not need to go on: two processes would wait
-//! for each other. So the locks of items that turn out not to be part of the plan are released, and a
-//! process that waits for an item of another process releases all that it holds ahead of time. The nars that
-//! it has requested stay: a worker locks their items again.
+//! Two processes must not wait for each other. A lock that is held ahead of time is always that of an item which
+//! a worker will take, and no worker waits for another process: when its item is locked elsewhere, it takes the
+//! next one. An unpacked item waits for its references only, and no item is among the references of its
+//! references. So the locks of items that turn out not to be part of the plan, or that cannot be had, are
+//! released at once.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -110,8 +111,7 @@ impl ItemsAhead {
         self.read_ahead.has_started(item)
     }
 
-    /// The lock of an item whose nar was requested, for the worker that takes the item; `None` when it was
-    /// released.
+    /// The lock of an item whose nar was requested, for the worker that takes the item.
     #[must_use]
     pub(super) fn take_lock(&self, item: &StorePath) -> Option<ItemLock> {
         lock(&self.locks).remove(item)
@@ -128,11 +128,6 @@ impl ItemsAhead {
     pub(super) fn discard(&self, item: &StorePath) {
         self.read_ahead.discard(item);
         lock(&self.locks).remove(item);
-    }
-
-    /// Releases all locks, since this process waits for another one.
-    pub(super) fn release_locks(&self) {
-        lock(&self.locks).clear();
     }
 
     /// Ends all downloads that no worker has taken.

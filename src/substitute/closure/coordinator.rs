@@ -3,7 +3,7 @@
 //! When no server has the nar of an item's build and another server has a build with other
 //! references, the item is planned again while everything else goes on: see `replan`.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -203,9 +203,6 @@ pub(super) struct Coordinator<'a> {
     pub(super) schedule: DownloadSchedule,
     /// Items that another process is installing; tried again after a while.
     pub(super) busy: Vec<usize>,
-    /// Items that another process was installing when they were last tried. Meanwhile no items are locked
-    /// ahead of time: see `ahead`.
-    pub(super) locked_elsewhere: HashSet<usize>,
     pub(super) working: usize,
     /// How many workers there are, busy or not.
     pub(super) workers: &'a AtomicUsize,
@@ -236,7 +233,6 @@ impl<'a> Coordinator<'a> {
             schedule: DownloadSchedule::new(items.iter().map(|item| &**item)),
             items,
             busy: Vec::new(),
-            locked_elsewhere: HashSet::new(),
             working: 0,
             workers,
             has_stopped: false,
@@ -325,7 +321,6 @@ impl<'a> Coordinator<'a> {
     fn take(&mut self, task: &UnpackTask, finished: WorkerResult) {
         self.working -= 1;
         let index = task.index;
-        self.locked_elsewhere.remove(&index);
         // What was unpacked for an item that has failed meanwhile, or has another build, is removed.
         if self.is_settled(index) || !Arc::ptr_eq(&self.items[index], &task.item) {
             return;
@@ -334,11 +329,7 @@ impl<'a> Coordinator<'a> {
         match finished {
             WorkerResult::Ready(tree) => self.states[index] = PlannedItemState::Ready(tree),
             WorkerResult::Valid => self.becomes_valid(index),
-            WorkerResult::Busy => {
-                self.locked_elsewhere.insert(index);
-                self.fetch.items_ahead.release_locks();
-                self.try_later(index);
-            }
+            WorkerResult::Busy => self.try_later(index),
             // Workers end for a shortage, so there may be enough soon.
             WorkerResult::Failed(UnpackFailure { error, .. })
                 if error.is_shortage() && self.had_company(index) =>
@@ -363,7 +354,6 @@ impl<'a> Coordinator<'a> {
 
     /// The item is settled, or has another build: its nar is not needed any more.
     pub(super) fn discard_ahead(&mut self, index: usize) {
-        self.locked_elsewhere.remove(&index);
         self.fetch.items_ahead.discard(&self.items[index].path);
     }
 

@@ -70,12 +70,8 @@ impl Coordinator<'_> {
         self.schedule.next_plan_at = Some(Instant::now() + pause);
     }
 
-    /// Requests the nars of the next items, so that they arrive while workers are busy with others; unless
-    /// an item waits for another process.
+    /// Requests the nars of the next items, so that they arrive while workers are busy with others.
     pub(super) fn start_ahead(&self) {
-        if !self.locked_elsewhere.is_empty() {
-            return;
-        }
         let items_ahead = &self.fetch.items_ahead;
         for index in self.waiting.iter().take(ITEMS_AHEAD) {
             if !items_ahead.has_room() {
