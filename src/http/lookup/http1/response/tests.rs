@@ -9,7 +9,8 @@ use crate::http::content_encoding::ContentEncodings;
 use crate::http::lookup::response::{ResponseHead, max_age};
 use crate::http::retry::parse_retry_after;
 
-/// Feeds `bytes` cut at `cuts`, then the end; what came out, and the error that stopped it.
+/// Feeds `bytes` cut at `cuts`, then the end; what came out, and the error that stopped it. As on a
+/// connection, nothing is read after a response that closes it.
 fn feed(
     bytes: &[u8],
     cuts: &[usize],
@@ -23,12 +24,19 @@ fn feed(
     cuts.sort_unstable();
     for pair in cuts.windows(2) {
         input.extend_from_slice(&bytes[pair[0]..pair[1]]);
-        if let Err(error) = drain(&mut parser, &mut input, false, &mut out) {
-            return (out, Some(error));
+        match drain(&mut parser, &mut input, false, &mut out) {
+            Ok(ConnectionState::Open) => {}
+            Ok(ConnectionState::Closed) => return (out, None),
+            Err(error) => return (out, Some(error)),
         }
     }
     let end = drain(&mut parser, &mut input, true, &mut out);
     (out, end.err())
+}
+
+enum ConnectionState {
+    Open,
+    Closed,
 }
 
 fn drain(
@@ -36,16 +44,15 @@ fn drain(
     input: &mut BytesMut,
     is_end: bool,
     out: &mut Vec<LookupResponse>,
-) -> Result<(), ResponseParseError> {
+) -> Result<ConnectionState, ResponseParseError> {
     while let Some(response) = parser.next(input, is_end)? {
         let stays = response.head.keep_alive;
         out.push(response);
         if !stays {
-            input.clear();
-            break;
+            return Ok(ConnectionState::Closed);
         }
     }
-    Ok(())
+    Ok(ConnectionState::Open)
 }
 
 fn one(text: &str) -> LookupResponse {
@@ -279,6 +286,16 @@ fn any_answer() -> impl Strategy<Value = Vec<u8>> {
         }
         out
     })
+}
+
+#[test]
+fn cuts_make_no_difference_after_a_response_that_closes_the_connection() {
+    let bytes = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi, noise";
+    let every_byte: Vec<usize> = (0..bytes.len()).collect();
+    let (responses, error) = feed(bytes, &every_byte, 150);
+    assert_eq!(error, None);
+    assert_eq!(responses.len(), 1);
+    assert_eq!(feed(bytes, &[], 150), (responses, error));
 }
 
 proptest! {
