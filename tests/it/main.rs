@@ -10,6 +10,7 @@ mod faults;
 mod hostile;
 mod layers;
 mod licenses;
+mod sbom;
 mod schema;
 mod snapshots;
 mod store;
