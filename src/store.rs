@@ -38,6 +38,7 @@ mod open;
 mod order;
 pub(crate) mod output_staging;
 mod published;
+mod recorded_items;
 mod registration;
 mod remains;
 mod remove;
@@ -46,6 +47,7 @@ mod schema;
 mod sync_mode;
 mod temp_root;
 pub(crate) mod unpack;
+pub(crate) mod verify;
 mod wait;
 mod writable;
 

@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Cache(CacheCommand),
     /// Show each server's status
     Servers,
+    /// Verify the contents of a store
+    Verify(VerifyArgs),
     /// Trust a server's signing key, as `guix archive --authorize` does
     Authorize(AuthorizeArgs),
     /// Show or check the settings
@@ -114,6 +116,14 @@ pub(crate) struct SubstituteArgs {
     /// Answer the request `substitute`
     #[arg(long)]
     pub(crate) substitute: bool,
+}
+
+/// Arguments of `subst verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Verify only these items [default: all valid items, and all files in `.links`]
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<String>,
 }
 
 /// What to do with the lookup cache and unfinished downloads.

@@ -209,6 +209,31 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
         notes: "",
     },
     CommandHelp {
+        path: &["verify"],
+        groups: &[
+            OptionGroup::Store,
+            OptionGroup::Progress,
+            OptionGroup::Json,
+            OptionGroup::General,
+        ],
+        examples: &[
+            example("subst verify --root DIR", "Verify all items of a store"),
+            example(
+                "subst verify /gnu/store/...-hello-2.12.2",
+                "Verify one item of the system's store",
+            ),
+        ],
+        exits: &[
+            Exit::Done,
+            Exit::NotAvailable,
+            Exit::Usage,
+            Exit::Refused,
+            Exit::Local,
+        ],
+        notes: "The exit status is 3 when contents, attributes or trees are wrong, 5 when the database \
+            is damaged or something cannot be read, and 1 when a named item is not valid.",
+    },
+    CommandHelp {
         path: &["authorize"],
         groups: &[OptionGroup::Store, OptionGroup::Trust, OptionGroup::General],
         examples: &[

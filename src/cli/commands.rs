@@ -7,3 +7,4 @@ pub(crate) mod fetch;
 pub(crate) mod query;
 pub(crate) mod servers;
 pub(crate) mod substitute;
+pub(crate) mod verify;

@@ -301,6 +301,7 @@ fn carry_out(
         }
         Command::Cache(command) => commands::cache::run(context, command),
         Command::Servers => commands::servers::run(context),
+        Command::Verify(args) => commands::verify::run(context, args),
         Command::Authorize(args) => commands::authorize::run(context, args),
         Command::Config(_)
         | Command::Completions { .. }

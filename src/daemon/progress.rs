@@ -258,6 +258,7 @@ impl Progress for ClientProgress {
             ProgressEvent::Unpacked { downloaded, .. } => self.unpacked(downloaded),
             ProgressEvent::Looking { .. }
             | ProgressEvent::Preparing { .. }
+            | ProgressEvent::Verifying { .. }
             | ProgressEvent::Planned { .. }
             | ProgressEvent::DownloadsPlanned(_)
             | ProgressEvent::Registered { .. }

@@ -154,7 +154,7 @@ impl Database {
     }
 
     /// Does `work`, which is all of one `action`, as often as it takes.
-    fn run<T>(
+    pub(super) fn run<T>(
         &mut self,
         action: &'static str,
         mut work: impl FnMut(&mut Connection, &StoreDir) -> rusqlite::Result<T>,
@@ -164,6 +164,10 @@ impl Database {
         });
         self.is_damaged |= matches!(done, Err(StoreError::DamagedDatabase { .. }));
         done
+    }
+
+    pub(super) fn store_dir(&self) -> &StoreDir {
+        &self.store_dir
     }
 
     fn parse(

@@ -348,7 +348,7 @@ impl Store {
         }))
     }
 
-    fn database(&self) -> MutexGuard<'_, Database> {
+    pub(super) fn database(&self) -> MutexGuard<'_, Database> {
         // A panic under the lock has rolled its transaction back.
         lock(&self.database)
     }

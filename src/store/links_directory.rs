@@ -114,7 +114,7 @@ impl LinksDirectory {
 }
 
 /// To list `.links`, which is open as a mere handle.
-const LISTED: OFlags = OFlags::RDONLY
+pub(super) const LISTED: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
 

@@ -125,8 +125,23 @@ pub(crate) enum ProgressEvent<'a> {
         /// Why.
         reason: fmt::Arguments<'a>,
     },
-    /// Nothing more will be fetched.
+    /// A store is verified: how far that is.
+    Verifying(VerifyProgress),
+    /// Nothing more will be fetched, or verified.
     Finished,
+}
+
+/// How far the verification of a store is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct VerifyProgress {
+    /// Items that were verified.
+    pub(crate) items: u64,
+    /// Items that are to be verified.
+    pub(crate) expected_items: u64,
+    /// Bytes that were read.
+    pub(crate) bytes: u64,
+    /// Bytes of the nars of all items.
+    pub(crate) expected_bytes: u64,
 }
 
 /// The downloads of a fetch that are not under way.

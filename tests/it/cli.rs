@@ -27,6 +27,7 @@ mod report;
 
 mod terminal;
 mod trusted_files;
+mod verify;
 mod written_files;
 
 /// No such item anywhere.

@@ -30,7 +30,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         &tools,
         nothing,
     ];
-    let runs: [(&str, &str, &[&str]); 16] = [
+    let runs: [(&str, &str, &[&str]); 18] = [
         ("query", &mixed, &["query", "--closure", &tools, nothing]),
         ("query", &mixed, &report),
         (
@@ -44,6 +44,8 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         ("query", &guix, &["query", &tools]),
         ("servers", &mixed, &["servers"]),
         ("servers", &mixed, &["servers", "--offline"]),
+        ("verify", &guix, &["verify"]),
+        ("verify", &guix, &["verify", &tools, nothing]),
         ("cache-info", &guix, &["cache", "info"]),
         ("cache-list", &guix, &["cache", "list"]),
         ("cache-flush", &guix, &["cache", "flush"]),

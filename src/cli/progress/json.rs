@@ -9,7 +9,7 @@ use crate::cli::download_summary;
 use crate::cli::output::say_json;
 use crate::http::whole_bytes;
 use crate::substitute::clock::Clock;
-use crate::substitute::progress::{DownloadChoice, ProgressEvent, ServerProgress};
+use crate::substitute::progress::{DownloadChoice, ProgressEvent, ServerProgress, VerifyProgress};
 
 use super::tally::{FetchProgress, RunTally};
 
@@ -101,6 +101,7 @@ fn object(event: &ProgressEvent<'_>) -> Value {
             "event": "preparing", "items": items, "seconds": waited.as_secs(),
             "limit_seconds": limit.as_secs(),
         }),
+        ProgressEvent::Verifying(progress) => verifying_object(progress),
         ProgressEvent::Warning(text) => json!({"event": "warning", "text": text}),
         ProgressEvent::Finished => json!({"event": "finished"}),
         ProgressEvent::Started { .. }
@@ -111,6 +112,14 @@ fn object(event: &ProgressEvent<'_>) -> Value {
         | ProgressEvent::Failed { .. } => item_object(event),
         ProgressEvent::Tick => Value::Null,
     }
+}
+
+/// How far a verification is.
+fn verifying_object(progress: &VerifyProgress) -> Value {
+    json!({
+        "event": "verifying", "items_done": progress.items, "items": progress.expected_items,
+        "bytes_done": progress.bytes, "bytes": progress.expected_bytes,
+    })
 }
 
 /// An event of one item.

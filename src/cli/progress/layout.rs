@@ -37,7 +37,7 @@ pub(super) fn screen_lines(
     style: TerminalStyle,
 ) -> Vec<String> {
     let columns = size.columns.saturating_sub(1);
-    if let Some(text) = &tally.preparing {
+    if let Some(text) = &tally.status_line {
         return vec![style.cut(text, columns).into_owned()];
     }
     let Some(progress) = tally.progress(now) else {

@@ -49,8 +49,8 @@ impl PlainProgress {
         }
 
         let fetching = tally.progress(now);
-        let line = match (&tally.preparing, fetching) {
-            (Some(preparing), _) => Some(preparing.clone()),
+        let line = match (&tally.status_line, fetching) {
+            (Some(text), _) => Some(text.clone()),
             (None, Some(progress)) => Some(total_text(&progress, usize::MAX, STYLE)),
             (None, None) => lookup_text(tally).filter(|_| !tally.lookups.is_done()),
         };

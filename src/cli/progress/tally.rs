@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::cli::output::printable;
+use crate::cli::output::{part_of_bytes, printable};
 use crate::format::store_path::StorePath;
 use crate::substitute::preparation::wait_text;
-use crate::substitute::progress::{ProgressEvent, ServerProgress};
+use crate::substitute::progress::{ProgressEvent, ServerProgress, VerifyProgress};
 
 use super::rate::RateWindow;
 use super::totals::{FetchTotals, FetchedItem, short_address};
@@ -14,8 +14,8 @@ use super::totals::{FetchTotals, FetchedItem, short_address};
 #[derive(Debug, Default)]
 pub(super) struct RunTally {
     pub(super) lookups: LookupTally,
-    /// What is shown while servers prepare items; `None` when they are not waited for.
-    pub(super) preparing: Option<String>,
+    /// What is shown instead of downloads, while servers prepare items or a store is verified.
+    pub(super) status_line: Option<String>,
     planned: Option<PlannedTotals>,
     /// Items are being fetched: what was planned is not finished.
     is_fetching: bool,
@@ -99,7 +99,7 @@ impl RunTally {
     pub(super) fn note(&mut self, event: &ProgressEvent<'_>, now: Duration) {
         self.count_busy_servers(now);
         if !matches!(event, ProgressEvent::Warning(_) | ProgressEvent::Tick) {
-            self.preparing = None;
+            self.status_line = None;
         }
 
         match event {
@@ -120,7 +120,8 @@ impl RunTally {
                 waited,
                 limit,
                 ..
-            } => self.preparing = Some(wait_text(*items, *waited, *limit)),
+            } => self.status_line = Some(wait_text(*items, *waited, *limit)),
+            ProgressEvent::Verifying(progress) => self.status_line = Some(verify_text(progress)),
             ProgressEvent::Planned {
                 items,
                 download_size,
@@ -336,6 +337,13 @@ fn servers_line(servers: &[ServerProgress<'_>]) -> String {
     });
 
     words.collect::<Vec<_>>().join(", ")
+}
+
+/// Such as `verified 1.2/75.6 MiB, 3/15 items`.
+fn verify_text(progress: &VerifyProgress) -> String {
+    let amount = part_of_bytes(progress.bytes, progress.expected_bytes);
+    let (done, items) = (progress.items, progress.expected_items);
+    format!("verified {amount}, {done}/{items} items")
 }
 
 #[cfg(test)]

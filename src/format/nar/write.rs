@@ -66,16 +66,43 @@ impl<W: Write> NarWriter<W> {
         size: u64,
         mut contents: impl Read,
     ) -> io::Result<()> {
-        self.begin(name)?;
-        self.inner.write_all(regular(executable))?;
-        self.inner.write_all(&size.to_le_bytes())?;
+        self.begin_file(name, executable, size)?;
         let written = io::copy(&mut contents.by_ref().take(size), &mut self.inner)?;
         if written != size || contents.read(&mut [0])? != 0 {
             return Err(misplaced("the contents are not of the size given"));
         }
 
+        self.end_file(size)
+    }
+
+    /// Begins a regular file of `size` bytes. The caller writes them to [`stream`](Self::stream), then
+    /// calls [`end_file`](Self::end_file).
+    ///
+    /// # Errors
+    /// The stream fails, or no file is possible here.
+    pub(crate) fn begin_file(
+        &mut self,
+        name: Option<&EntryName>,
+        executable: bool,
+        size: u64,
+    ) -> io::Result<()> {
+        self.begin(name)?;
+        self.inner.write_all(regular(executable))?;
+        self.inner.write_all(&size.to_le_bytes())
+    }
+
+    /// Ends a regular file of `size` bytes, all of which were written.
+    ///
+    /// # Errors
+    /// The stream fails.
+    pub(crate) fn end_file(&mut self, size: u64) -> io::Result<()> {
         self.inner.write_all(&[0; 8][..padding(size)])?;
         self.end()
+    }
+
+    /// The stream, for the contents of a file.
+    pub(crate) fn stream(&mut self) -> &mut W {
+        &mut self.inner
     }
 
     /// Writes a symbolic link.
