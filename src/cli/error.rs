@@ -27,6 +27,9 @@ pub(crate) enum CliError {
     /// An argument does not name a store item.
     #[error(transparent)]
     ItemArgument(#[from] ItemArgumentError),
+    /// Standard input is empty.
+    #[error("standard input has no name of a store item")]
+    NoItemOnInput,
     /// The list of servers is empty.
     #[error("no substitute server is configured")]
     NoServers,
@@ -150,6 +153,7 @@ impl CliError {
             Self::Settings(SettingsError::Read { .. }) => Exit::Local,
             Self::Settings(_)
             | Self::ItemArgument(_)
+            | Self::NoItemOnInput
             | Self::NoServers
             | Self::Usage(_)
             | Self::Key { .. } => Exit::Usage,
@@ -172,6 +176,7 @@ impl CliError {
     #[must_use]
     pub(crate) fn hint(&self, advice: &Advice) -> Option<String> {
         match self {
+            Self::Settings(error) => error.hint().map(str::to_owned),
             Self::Store(error) => store_hint(error, advice),
             Self::Acl { path, .. } => {
                 let file = shown_path(path);
@@ -179,6 +184,11 @@ impl CliError {
                 Some(format!("correct it, or remove {file} and make a new one with `{command}`"))
             }
             Self::UnsafeAcl { fault, .. } => Some(format!("{} makes it safe", fault.remedy())),
+            Self::NoItemOnInput => Some(
+                "it needs one name on each line; if they come from a pipe, the command before it may have \
+                 failed"
+                    .into(),
+            ),
             Self::NoServers => Some(
                 "name servers with --substitute-urls, SUBST_SUBSTITUTE_URLS or in a settings file; \
                  without any of these, the official servers are used"
@@ -284,7 +294,7 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
         ItemError::InvalidReference(_) => {
             "without --no-references, what it refers to is fetched as well".to_owned()
         }
-        ItemError::Offline(_) => "without --offline, it is downloaded".to_owned(),
+        ItemError::Offline(_) => "leave out --offline to download it".to_owned(),
         ItemError::NoSpace { .. } | ItemError::NoEntries { .. } => {
             format!("{}, or fetch less at a time", advice.space())
         }

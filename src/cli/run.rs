@@ -93,10 +93,7 @@ fn execute(cli: &Cli, arguments: &[OsString], environment: &Environment) -> Exit
     let mut context =
         match prepare_context(cli, environment, inherited.as_ref(), clock, early_output) {
             Ok(context) => context,
-            Err((output, errors)) => {
-                let exits = errors.iter().map(|error| fail(&output, error, None));
-                return exits.max().unwrap_or(Exit::Usage);
-            }
+            Err((output, errors)) => return fail_early(&output, &errors, inherited.is_some()),
         };
     context.settings.invocation.words = shown_words(arguments);
 
@@ -160,6 +157,27 @@ fn fail(output: &Output, error: &CliError, hint: Option<&str>) -> Exit {
     output.error(error, hint);
     error.exit()
 }
+
+/// Prints what keeps a command from starting. The helper of guix-daemon ends then, and the daemon's client fails:
+/// going on without some settings could mean other servers or keys. The client's user may not know that it exists.
+fn fail_early(output: &Output, errors: &[CliError], is_helper: bool) -> Exit {
+    let mut exit = Exit::Usage;
+    for (index, error) in errors.iter().enumerate() {
+        let is_last = index + 1 == errors.len();
+        let hint = match error {
+            _ if is_helper => is_last.then_some(HELPER_SETTINGS_HINT),
+            CliError::Settings(error) => error.hint(),
+            _ => None,
+        };
+        exit = exit.max(fail(output, error, hint));
+    }
+    exit
+}
+
+/// Where to correct the settings of the helper.
+const HELPER_SETTINGS_HINT: &str = "guix-daemon gets no substitutes until this is corrected; \
+    `sudo subst config check` checks the settings files, and variables are set in the environment of \
+    guix-daemon; `--no-substitutes` does without";
 
 /// Loads the settings and starts diagnostics. Errors come with the output to print them on.
 fn prepare_context(

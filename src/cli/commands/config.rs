@@ -56,7 +56,13 @@ pub(crate) fn run(
     }
 
     if !is_json {
-        errors.iter().for_each(|error| output.error(error, None));
+        for error in &errors {
+            let hint = match error {
+                CliError::Settings(error) => error.hint(),
+                _ => None,
+            };
+            output.error(error, hint);
+        }
     }
     Ok(if errors.is_empty() {
         Exit::Done

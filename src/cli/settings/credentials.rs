@@ -409,7 +409,7 @@ mod tests {
         std::fs::set_permissions(&token, mode).unwrap();
         let table = "[[server]]\nurl = \"https://a\"\ntoken-file = \"token\"";
         let settings = places.dir.path().join("config.toml");
-        let table = FileTable::parse(&settings, table).unwrap();
+        let table = FileTable::parse(&settings, table.as_bytes()).unwrap();
         let chosen = SettingsLayer::from_file(table, &mut places.findings);
         let sent = places.sent_with(chosen, "/gnu/store", &NixConf::default(), ["https://a"]);
         if rustix::process::geteuid().is_root() {

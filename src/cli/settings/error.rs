@@ -1,6 +1,7 @@
 //! Why the settings of a run cannot be used.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::cli::output::shown_path;
 
@@ -21,12 +22,14 @@ pub(crate) enum SettingsError {
     #[error("{0}")]
     UnknownVariable(String),
     /// A settings file cannot be read.
-    #[error("cannot read the settings file {}", shown_path(path))]
+    #[error("cannot read the settings file {}{}", shown_path(path), link_note(target.as_deref()))]
     Read {
         /// The file.
         path: PathBuf,
+        /// What it names, if it is a symlink to nothing.
+        target: Option<PathBuf>,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A settings file is not TOML.
     #[error("{}:{line}:{column}: invalid TOML: {message}", path.display())]
@@ -55,6 +58,20 @@ pub(crate) enum SettingsError {
 }
 
 impl SettingsError {
+    /// What the user can do, if the error does not say it.
+    #[must_use]
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Read {
+                target: Some(_), ..
+            } => Some("remove the symlink, or restore what it names"),
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("let this user read it, or name another settings file with --config")
+            }
+            _ => None,
+        }
+    }
+
     /// The value that was set at `origin` is invalid.
     pub(super) fn value(origin: &Origin, message: impl ToString) -> Self {
         Self::Value {
@@ -62,4 +79,11 @@ impl SettingsError {
             message: message.to_string(),
         }
     }
+}
+
+/// What a message says of a symlink to the missing file `target`.
+fn link_note(target: Option<&Path>) -> String {
+    target.map_or_else(String::new, |target| {
+        format!(", a symlink to {}", shown_path(target))
+    })
 }

@@ -1,5 +1,8 @@
 //! Settings files: TOML, the user's over the system's.
+//!
+//! Only what is not there counts as absent. A file that cannot be read is an error, as is one that is not TOML.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::cli::env::{self, Environment};
@@ -23,41 +26,55 @@ pub(super) fn load(
         .map(Path::to_owned)
         .or_else(|| environment.path(env::SUBST_CONFIG));
     if let Some(path) = named {
-        return read_if_safe(path, FileSelection::Explicit, findings);
+        return read_file(path, SettingsPlace::Named, findings);
     }
 
     let user = environment
         .config_home()
-        .map(|home| home.join("subst/config.toml"));
-    let paths = user.into_iter().chain([PathBuf::from(SYSTEM_FILE)]);
-    paths.fold(SettingsLayer::default(), |layer, path| {
-        layer.or(read_if_safe(path, FileSelection::Implicit, findings))
-    })
+        .map(|home| (home.join("subst/config.toml"), SettingsPlace::User));
+    let system = (PathBuf::from(SYSTEM_FILE), SettingsPlace::System);
+    user.into_iter()
+        .chain([system])
+        .fold(SettingsLayer::default(), |layer, (path, place)| {
+            layer.or(read_file(path, place, findings))
+        })
 }
 
-/// The settings of the file `path`, and what became of it among the findings: it is not read if other
-/// users may change it, unless it was named explicitly.
-fn read_if_safe(
+/// Where a settings file is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SettingsPlace {
+    /// Where an option or a variable says: it has to exist.
+    Named,
+    /// In the user's configuration directory, which may be that of another user, such as after `sudo -u`.
+    User,
+    /// In the system's.
+    System,
+}
+
+impl SettingsPlace {
+    fn selection(self) -> FileSelection {
+        match self {
+            Self::Named => FileSelection::Explicit,
+            Self::User | Self::System => FileSelection::Implicit,
+        }
+    }
+}
+
+/// The settings of the file `path`. What became of it is among the findings. A file that is there and cannot
+/// be read is an error: without its settings, other servers and keys would be used.
+fn read_file(
     path: PathBuf,
-    selection: FileSelection,
+    place: SettingsPlace,
     findings: &mut SettingsFindings,
 ) -> SettingsLayer {
-    // A usual place without a file is not worth a warning, whoever may write there.
-    let is_absent_there = path
-        .symlink_metadata()
-        .is_err_and(|error| is_absent(&error));
-    let (layer, state) = if selection == FileSelection::Implicit && is_absent_there {
+    let (layer, state) = if place != SettingsPlace::Named && is_absent(&path, place) {
+        // A usual place without a file is not worth a warning, whoever may write there.
         (None, SettingsFileState::Absent)
-    } else if !is_used(&path, selection, &mut findings.warnings) {
+    } else if !is_used(&path, place.selection(), &mut findings.warnings) {
         (None, SettingsFileState::Ignored)
     } else {
         match read(&path, findings) {
             Ok(layer) => (Some(layer), SettingsFileState::Read),
-            Err(SettingsError::Read { source, .. })
-                if selection == FileSelection::Implicit && is_absent(&source) =>
-            {
-                (None, SettingsFileState::Absent)
-            }
             Err(error) => {
                 findings.add_error(error);
                 (None, SettingsFileState::Invalid)
@@ -67,6 +84,27 @@ fn read_if_safe(
 
     findings.files.push(SettingsFile { path, state });
     layer.unwrap_or_default()
+}
+
+/// Whether there is no file `path`, not even a symlink. What is in a closed directory of another user is
+/// not this user's.
+fn is_absent(path: &Path, place: SettingsPlace) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    let Err(error) = path.symlink_metadata() else {
+        return false;
+    };
+    match error.kind() {
+        NotFound | NotADirectory => true,
+        PermissionDenied => place == SettingsPlace::User && is_below_closed_directory(path),
+        _ => false,
+    }
+}
+
+/// Whether the deepest directory above `path` that can be looked at belongs to another user.
+fn is_below_closed_directory(path: &Path) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    let mut seen = path.ancestors().filter_map(|above| above.metadata().ok());
+    seen.next().is_some_and(|closed| closed.uid() != user)
 }
 
 /// Whether the file is read: not if other users may change it, unless it was named explicitly.
@@ -84,19 +122,20 @@ fn is_used(path: &Path, selection: FileSelection, warnings: &mut Vec<String>) ->
     selection == FileSelection::Explicit
 }
 
-/// A user need not have a settings file, nor a home directory that can be read.
-fn is_absent(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
-    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
-}
-
 fn read(path: &Path, findings: &mut SettingsFindings) -> Result<SettingsLayer, SettingsError> {
-    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read {
+    let text = std::fs::read(path).map_err(|source| SettingsError::Read {
         path: path.to_owned(),
+        target: dangling_target(path),
         source,
     })?;
     let file = FileTable::parse(path, &text)?;
     Ok(SettingsLayer::from_file(file, findings))
+}
+
+/// What the symlink `path` names, if nothing is there.
+fn dangling_target(path: &Path) -> Option<PathBuf> {
+    let target = path.read_link().ok()?;
+    (!path.exists()).then_some(target)
 }
 
 #[cfg(test)]
@@ -202,5 +241,37 @@ mod tests {
             errors.len() == 1 && errors[0].starts_with(":1:40: ") && !errors[0].contains("Sesame"),
             "{errors:?}"
         );
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8_is_an_error_that_names_the_place() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"jobs = 2\nroot = \"\xff\"\n").unwrap();
+        let error = read(file.path(), &mut SettingsFindings::default()).unwrap_err();
+        let expected = format!(
+            "{}:2:9: invalid TOML: the text is not UTF-8",
+            file.path().display()
+        );
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn an_empty_value_is_an_error_unless_it_is_a_list() {
+        for key in [
+            "root",
+            "store-dir",
+            "acl",
+            "netrc-file",
+            "jobs",
+            "connect-timeout",
+            "limit-rate",
+            "sync",
+        ] {
+            let expected = format!(":1: {key}: the value is empty");
+            assert_eq!(errors(&format!("{key} = \" \"")), [expected]);
+        }
+        let layer = settings("substitute-urls = []\ntrusted-public-keys = \"\"");
+        assert_eq!(layer.substitute_urls.unwrap().value.0, "");
+        assert_eq!(layer.trusted_public_keys.unwrap().value.0, "");
     }
 }

@@ -26,8 +26,17 @@ impl FileTable {
     /// The settings in `text`, which is the content of the file `path`.
     ///
     /// # Errors
-    /// It is not TOML.
-    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, SettingsError> {
+    /// It is not TOML, which is UTF-8.
+    pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Self, SettingsError> {
+        let text = std::str::from_utf8(text).map_err(|error| {
+            let valid = std::str::from_utf8(&text[..error.valid_up_to()]).unwrap_or_default();
+            SettingsError::Syntax {
+                path: path.to_owned(),
+                line: line_at(valid, valid.len()),
+                column: column_at(valid, valid.len()),
+                message: "the text is not UTF-8".to_owned(),
+            }
+        })?;
         let parsed: Result<BTreeMap<Spanned<String>, toml::Value>, _> = toml::from_str(text);
         let parsed = parsed.map_err(|error: toml::de::Error| {
             let offset = error.span().map_or(0, |span| span.start);

@@ -35,11 +35,11 @@ pub(crate) struct SettingsFile {
 pub(crate) enum SettingsFileState {
     /// It was read.
     Read,
-    /// There is none, or this user may not read it.
+    /// There is none, or it is in a closed directory of another user.
     Absent,
     /// Other users may change it.
     Ignored,
-    /// It cannot be read, or is not TOML.
+    /// It is there and cannot be read, or is not TOML.
     Invalid,
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct InspectedSetting {
 enum VariableForm {
     /// As it is.
     Text,
-    /// The URL of a proxy, which needs no scheme.
+    /// The URL of a proxy, or hosts without one: neither needs a scheme.
     Proxy,
     /// Not at all: it may contain secrets.
     Secret,
@@ -78,8 +78,8 @@ const VARIABLES: [(&str, VariableForm); 22] = [
     ("HTTPS_PROXY", VariableForm::Proxy),
     ("all_proxy", VariableForm::Proxy),
     ("ALL_PROXY", VariableForm::Proxy),
-    ("no_proxy", VariableForm::Text),
-    ("NO_PROXY", VariableForm::Text),
+    ("no_proxy", VariableForm::Proxy),
+    ("NO_PROXY", VariableForm::Proxy),
     ("XDG_CACHE_HOME", VariableForm::Text),
 ];
 
@@ -214,6 +214,7 @@ mod tests {
             ("https_proxy", "http://me:Sesame@proxy"),
             ("NIX_CONFIG", "access-tokens = a=Sesame"),
             ("no_proxy", "me:Sesame@h:1"),
+            ("NO_PROXY", "b,me:Sesame open@h:1"),
             ("SUBST_LOG", "http:me:Sesame@h"),
             ("NIX_SSL_CERT_FILE", "me:Ses\"Sesame@h"),
         ];

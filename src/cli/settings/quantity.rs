@@ -1,6 +1,7 @@
 //! Numbers with units, as options, variables and settings files have them.
 //!
-//! A number may have a fraction, and blanks before its unit.
+//! A number may have a fraction, and blanks before its unit. What is ambiguous, such as `5KB`, is not accepted;
+//! the `intended_` functions say how it is written.
 
 use std::time::Duration;
 
@@ -17,10 +18,10 @@ const SIZE_UNITS: [(&[&str], u32); 5] = [
 /// What follows the number of a duration, and the seconds it stands for.
 const TIME_UNITS: [(&[&str], f64); 5] = [
     (&["ms"], 0.001),
-    (&["s"], 1.0),
-    (&["m", "min"], 60.0),
-    (&["h"], 3600.0),
-    (&["d"], 24.0 * 3600.0),
+    (&["s", "sec", "secs", "second", "seconds"], 1.0),
+    (&["m", "min", "mins", "minute", "minutes"], 60.0),
+    (&["h", "hour", "hours"], 3600.0),
+    (&["d", "day", "days"], 24.0 * 3600.0),
 ];
 
 /// A number of bytes, such as `500K`, `1.5 MiB` or `2G`, in upper or lower case. A bare number has
@@ -43,18 +44,54 @@ pub(super) fn bytes(text: &str, bare_shift: u32) -> Option<u64> {
     (bytes < u64::MAX as f64).then(|| whole_bytes(bytes).max(least))
 }
 
-/// A duration, such as `300ms`, `5s`, `2 min`, `1.5h` or `1d`; a bare number is seconds. Only 0 is no
+/// The size that `text` probably means, as [`bytes`] reads it: a byte as a unit and a rate need no letters.
+pub(super) fn intended_bytes(text: &str) -> Option<String> {
+    let text = text.trim();
+    let size = ["/s", "ps"].iter().find_map(|end| text.strip_suffix(end));
+    let size = size.unwrap_or(text).trim_end();
+    let short = size.strip_suffix(['B', 'b']).filter(|short| {
+        let (_, unit) = split(short);
+        !unit.is_empty()
+    });
+    let candidates = [Some(size), short].into_iter().flatten();
+    let mut valid = candidates.filter(|size| bytes(size, 0).is_some());
+    valid.next().map(str::to_owned)
+}
+
+/// A duration, such as `300ms`, `5s`, `2 min`, `1.5h`, `1h30m` or `1d`; a bare number is seconds. Only 0 is no
 /// time at all. `None` for anything else.
 pub(super) fn duration(text: &str) -> Option<Duration> {
-    let (number, unit) = split(text);
-    let unit_seconds = match unit {
-        "" => 1.0,
-        unit => unit_of(&TIME_UNITS, unit)?,
-    };
-    let seconds = fraction(number)? * unit_seconds;
+    let mut rest = text.trim();
+    let mut seconds = 0.0;
+    let mut larger_unit = f64::INFINITY;
+    let is_bare = !rest.contains(|c: char| c.is_ascii_alphabetic());
+    if is_bare {
+        seconds = fraction(rest)?;
+        rest = "";
+    }
+
+    // Each unit is smaller than the one before it.
+    while !rest.is_empty() {
+        let (number, unit_and_rest) = split(rest);
+        let unit_end = unit_and_rest.find(|c: char| !c.is_ascii_alphabetic());
+        let (unit, behind) = unit_and_rest.split_at(unit_end.unwrap_or(unit_and_rest.len()));
+        let unit_seconds = unit_of(&TIME_UNITS, unit).filter(|unit| *unit < larger_unit)?;
+        seconds += fraction(number)? * unit_seconds;
+        larger_unit = unit_seconds;
+        rest = behind.trim_start();
+    }
+
     let least = Duration::from_nanos(u64::from(seconds > 0.0));
     let duration = Duration::try_from_secs_f64(seconds).ok()?;
     Some(duration.max(least))
+}
+
+/// The duration that `text` probably means, as [`duration`] reads it.
+pub(super) fn intended_duration(text: &str) -> Option<String> {
+    let lower_case = text.trim().to_ascii_lowercase();
+    // `5M` is a size.
+    let is_size = text.trim().ends_with('M');
+    (!is_size && duration(&lower_case).is_some()).then_some(lower_case)
 }
 
 /// The number in `text` and its unit.
@@ -126,5 +163,41 @@ mod tests {
         ] {
             assert_eq!(duration(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn durations_may_have_several_units_and_their_names() {
+        let durations = [
+            "1h30m",
+            "1d 2h",
+            "1m 1.5 s",
+            "5sec",
+            "2 minutes",
+            "1 hour",
+            "3 days",
+        ];
+        let expected = [5400, 93_600, 61, 5, 120, 3600, 259_200];
+        let seconds = durations.map(|text| duration(text).unwrap().as_secs());
+        assert_eq!(seconds, expected);
+        for text in ["1h30", "30m1h", "1m1m", "1h m", "1h-30m", "h1"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_meant_is_a_valid_quantity() {
+        let sizes = ["5KB", "5 MB", "1.5gb", "5M/s", "5MB/s", "5MiB/s", "5MBps"];
+        let intended = sizes.map(|text| intended_bytes(text).unwrap());
+        assert_eq!(intended, ["5K", "5 M", "1.5g", "5M", "5M", "5MiB", "5M"]);
+        for text in ["", "B", "5x", "5Mbit", "many"] {
+            assert_eq!(intended_bytes(text), None, "{text}");
+        }
+        assert_eq!(intended_duration("5S").unwrap(), "5s");
+        assert_eq!(
+            intended_duration("1H30M"),
+            None,
+            "as `5M`, it ends with a size"
+        );
+        assert_eq!(intended_duration("5 weeks"), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::quantity;
-use super::value::{SettingValue, invalid, out_of_range};
+use super::value::{SettingValue, invalid, invalid_quantity, out_of_range};
 
 /// Bytes per second, written as `500K`, `5M` or `1.5G`; the units are binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,11 @@ fn rate_within(rate: Option<u64>, max: u64, text: &str, examples: &str) -> Resul
             "largest",
             format_args!("{}G", max >> 30),
         )),
-        None => Err(invalid(text, &format!("a rate, such as {examples}"))),
+        None => {
+            let expected = format!("a rate, such as {examples}");
+            let intended = quantity::intended_bytes(text);
+            Err(invalid_quantity(text, &expected, intended))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::env::{self, Environment};
+use crate::cli::output::shown_path;
 use crate::format::credentials::without_credentials;
 use crate::format::store_path::{Dialect, StoreDir};
 use crate::store::Layout;
@@ -33,11 +34,15 @@ pub(super) fn layout(
     };
 
     if let Some(root) = &chosen.root {
-        let root = std::path::absolute(&root.value).map_err(|source| SettingsError::Read {
-            path: root.value.clone(),
-            source,
+        let absolute = std::path::absolute(&root.value).map_err(|error| {
+            // Without a working directory.
+            let message = format!(
+                "no absolute path leads to {}: {error}",
+                shown_path(&root.value)
+            );
+            SettingsError::value(&root.origin, message)
         })?;
-        return Ok((StoreKind::Embedded, Layout::embedded(&root, store_dir)));
+        return Ok((StoreKind::Embedded, Layout::embedded(&absolute, store_dir)));
     }
 
     let (state, config) = match store_dir.dialect() {

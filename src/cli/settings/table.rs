@@ -318,7 +318,10 @@ settings! {
 pub(super) fn from_text<T: SettingValue>(
     text: Option<(&OsStr, Origin)>,
 ) -> Result<Option<Setting<T>>, SettingsError> {
-    let setting = text.map(|(text, origin)| checked(T::from_os_text(text), origin));
+    let setting = text.map(|(text, origin)| {
+        let is_allowed = T::MAY_BE_EMPTY || !is_blank(&text.to_string_lossy());
+        checked(is_allowed, || T::from_os_text(text), origin)
+    });
     setting.transpose()
 }
 
@@ -327,11 +330,28 @@ fn from_toml<T: SettingValue>(
     key: &'static str,
 ) -> Result<Option<Setting<T>>, SettingsError> {
     let taken = file.take(key);
-    let setting = taken.map(|(value, origin)| checked(T::from_toml(value), origin));
+    let setting = taken.map(|(value, origin)| {
+        let is_allowed = T::MAY_BE_EMPTY || !value.as_str().is_some_and(is_blank);
+        checked(is_allowed, || T::from_toml(value), origin)
+    });
     setting.transpose()
 }
 
-fn checked<T>(value: Result<T, String>, origin: Origin) -> Result<Setting<T>, SettingsError> {
+fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
+/// The setting with the value that `read` gives, unless it is empty and `is_allowed` does not let it be: an
+/// empty value is the mistake of a script, and as a path it would be another place than the one that was meant.
+fn checked<T>(
+    is_allowed: bool,
+    read: impl FnOnce() -> Result<T, String>,
+    origin: Origin,
+) -> Result<Setting<T>, SettingsError> {
+    let value = match is_allowed {
+        true => read(),
+        false => Err("the value is empty".to_owned()),
+    };
     match value {
         Ok(value) => Ok(Setting { value, origin }),
         Err(message) => Err(SettingsError::Value { origin, message }),

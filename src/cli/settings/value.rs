@@ -32,6 +32,8 @@ pub(crate) enum OptionForm {
 pub(super) trait SettingValue: Sized {
     /// How its option is written.
     const OPTION_FORM: OptionForm = OptionForm::Value;
+    /// Whether a text without any characters but blanks is a value.
+    const MAY_BE_EMPTY: bool = false;
 
     /// The value that an option or a variable has.
     ///
@@ -61,6 +63,15 @@ pub(super) trait SettingValue: Sized {
 
 pub(super) fn invalid(text: &str, expected: &str) -> String {
     format!("`{}` is not {expected}", without_credentials(text))
+}
+
+/// The message about a quantity that is written in another way than the `intended` one.
+pub(super) fn invalid_quantity(text: &str, expected: &str, intended: Option<String>) -> String {
+    let message = invalid(text, expected);
+    match intended {
+        Some(intended) => format!("{message}; did you mean `{intended}`?"),
+        None => message,
+    }
 }
 
 /// The message about a value beyond the `limit`, which is the `smallest` or `largest` one.
@@ -109,6 +120,7 @@ pub(super) struct WordList(pub(super) String);
 
 impl SettingValue for WordList {
     const OPTION_FORM: OptionForm = OptionForm::List;
+    const MAY_BE_EMPTY: bool = true;
 
     fn from_text(text: &str) -> Result<Self, String> {
         Ok(Self(text.to_owned()))
@@ -171,7 +183,7 @@ const DURATION_MIN: Duration = Duration::from_millis(1);
 /// A longer duration is a mistake.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Written as `300ms`, `5s`, `2m`, `1h` or `1d`; a bare number is seconds.
+/// Written as `300ms`, `5s`, `1m30s`, `1h` or `1d`; a bare number is seconds.
 impl SettingValue for Duration {
     fn from_text(text: &str) -> Result<Self, String> {
         match quantity::duration(text) {
@@ -180,7 +192,11 @@ impl SettingValue for Duration {
             }
             Some(duration) if duration <= DURATION_MAX => Ok(duration),
             Some(_) => Err(out_of_range(text, "largest", "7d")),
-            None => Err(invalid(text, "a duration, such as 300ms, 5s, 2m, 1h or 1d")),
+            None => Err(invalid_quantity(
+                text,
+                "a duration, such as 300ms, 5s, 1m30s, 1h or 1d",
+                quantity::intended_duration(text),
+            )),
         }
     }
 
@@ -233,9 +249,10 @@ pub(super) struct ByteSize(pub(super) u64);
 
 impl SettingValue for ByteSize {
     fn from_text(text: &str) -> Result<Self, String> {
-        quantity::bytes(text, 0)
-            .map(Self)
-            .ok_or_else(|| invalid(text, "a number of bytes, such as 500K, 20M or 2G"))
+        quantity::bytes(text, 0).map(Self).ok_or_else(|| {
+            let expected = "a number of bytes, such as 500K, 20M or 2G";
+            invalid_quantity(text, expected, quantity::intended_bytes(text))
+        })
     }
 
     fn from_toml(value: toml::Value) -> Result<Self, String> {

@@ -1,5 +1,8 @@
 //! `subst config`: values, origins and errors of settings.
 
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+
 use super::UNREACHABLE;
 use crate::support::sandbox::run;
 use crate::support::{Run, Sandbox, repository};
@@ -165,4 +168,109 @@ fn the_example_settings_are_valid() {
     sandbox.write_safely("config.toml", &settings.join("\n"));
     sandbox.write_safely("token", "example");
     config(&sandbox, &["check"], &[]).exits(0);
+}
+
+/// A settings file that is there counts, whether it is at a usual place or named: one that is left out would
+/// mean other servers and other keys.
+#[test]
+fn a_settings_file_that_cannot_be_read_is_an_error() {
+    let make: [(&str, fn(&Path)); 4] = [
+        ("Is a directory", |file| std::fs::create_dir(file).unwrap()),
+        ("No such file or directory", |file| {
+            symlink("moved.toml", file).unwrap();
+        }),
+        ("not UTF-8", |file| std::fs::write(file, b"\xff").unwrap()),
+        ("Permission denied", |file| {
+            std::fs::write(file, "jobs = 3\n").unwrap();
+            std::fs::set_permissions(file, std::fs::Permissions::from_mode(0)).unwrap();
+        }),
+    ];
+    for (cause, make) in make {
+        let sandbox = Sandbox::new();
+        let example = sandbox.write_config("home/.config/subst/example", "");
+        let file = example.with_file_name("config.toml");
+        make(&file);
+        if cause == "Permission denied" && std::fs::read(&file).is_ok() {
+            eprintln!("skipped: root may read every file");
+            continue;
+        }
+
+        for arguments in [&["config", "check"][..], &["query", super::NOTHING]] {
+            let mut command = sandbox.bare(arguments);
+            command.env_remove("SUBST_CONFIG");
+            command.args(["--substitute-urls", UNREACHABLE]);
+            let ended = run(command);
+            let code = if arguments[0] == "config" || cause == "not UTF-8" {
+                2
+            } else {
+                5
+            };
+            ended
+                .exits(code)
+                .prints("")
+                .says(&file.display().to_string())
+                .says(cause);
+        }
+    }
+}
+
+#[test]
+fn a_closed_directory_of_this_user_is_an_error_and_a_missing_one_is_not() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.write_config("home/.config/subst/config.toml", "jobs = 0\n");
+    let directory = file.parent().unwrap();
+    let check = |home: &str| {
+        let mut command = sandbox.bare(&["config", "check", "--acl", "acl"]);
+        command.env_remove("SUBST_CONFIG").env("HOME", home);
+        run(command)
+    };
+    for home in ["/nonexistent", "/dev/null"] {
+        check(home).exits(0).says("the settings are valid");
+    }
+
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0)).unwrap();
+    let is_closed = file.metadata().is_err();
+    let checked = check(sandbox.path("home").to_str().unwrap());
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let cause = if is_closed {
+        "Permission denied"
+    } else {
+        "jobs"
+    };
+    checked.exits(2).says(cause);
+}
+
+/// As root, which could write to the system's store, an empty variable in a script would be a disaster.
+#[test]
+fn an_empty_option_is_an_error_and_an_empty_variable_is_not_set() {
+    let sandbox = Sandbox::new();
+    for option in [
+        "--root",
+        "--store-dir",
+        "--acl",
+        "--netrc-file",
+        "--jobs",
+        "--limit-rate",
+    ] {
+        run(sandbox.bare(&["query", super::NOTHING, option, ""]))
+            .exits(2)
+            .prints("")
+            .says(&format!("error: {option}: the value is empty"));
+    }
+    run(sandbox.bare(&["query", super::NOTHING, "--config", ""])).exits(2);
+
+    let variables = [
+        "SUBST_ROOT",
+        "SUBST_STORE_DIR",
+        "SUBST_ACL",
+        "SUBST_JOBS",
+        "SUBST_SUBSTITUTE_URLS",
+    ];
+    let variables = variables.map(|name| (name, ""));
+    let json = config(&sandbox, &["show", "--json"], &variables)
+        .exits(0)
+        .json();
+    for name in ["root", "store-dir", "acl", "jobs", "substitute-urls"] {
+        assert_eq!(setting(&json, name)["origin"]["kind"], "default", "{name}");
+    }
 }
