@@ -13,9 +13,11 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
-use rustix::fs::{chmodat, fstat, mkdirat, open, openat, openat2, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{chmodat, fchmod, fchown, fstat, mkdirat, open, openat, openat2};
+use rustix::fs::{renameat, statat, unlinkat};
 use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
 
 /// Opens the directory `path`, which is `base` or below it.
 ///
@@ -111,7 +113,7 @@ pub(crate) fn open_file(directory: BorrowedFd<'_>, name: impl AsRef<Path>) -> io
     Ok(File::from(file.map_err(explained)?))
 }
 
-/// Creates the file `name` of `directory` with `contents`.
+/// Creates the file `name` of `directory` with `contents`. Who may read it is up to the umask.
 ///
 /// # Errors
 /// `AlreadyExists`: there is something of that name, which is left as it is; or the file cannot be
@@ -121,11 +123,33 @@ pub(crate) fn create_file(
     name: &OsStr,
     contents: &[u8],
 ) -> io::Result<()> {
-    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+    create_file_like(directory, name, contents, None, FOR_ALL)
+}
+
+/// The mode of a file that every user may read.
+pub(crate) const FOR_ALL: Mode = Mode::from_bits_truncate(0o644);
+
+/// The same with the permissions of the file `old`, or else with this mode.
+fn create_file_like(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    contents: &[u8],
+    old: Option<&Stat>,
+    mode: Mode,
+) -> io::Result<()> {
+    let mode = if old.is_some() {
+        Mode::RUSR | Mode::WUSR
+    } else {
+        mode
+    };
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(directory, name, flags, mode)?);
 
-    let written = file.write_all(contents).and_then(|()| file.sync_all());
+    let permitted = old.map_or(Ok(()), |old| take_permissions(&file, old));
+    let written = permitted
+        .map_err(io::Error::from)
+        .and_then(|()| file.write_all(contents))
+        .and_then(|()| file.sync_all());
     if written.is_err() {
         let _ = unlinkat(directory, name, AtFlags::empty());
     }
@@ -133,7 +157,8 @@ pub(crate) fn create_file(
 }
 
 /// Replaces the file `name` of `directory`, or creates it, in one step: its readers see the old
-/// contents or the new ones. A link of that name is replaced, not followed.
+/// contents or the new ones. Who may read and write it stays as it is; a new file has the mode `new_mode`, as
+/// far as the umask allows. A link of that name is replaced, not followed.
 ///
 /// # Errors
 /// The new file cannot be written or renamed; the old one is as it was.
@@ -141,17 +166,37 @@ pub(crate) fn replace_file(
     directory: BorrowedFd<'_>,
     name: &OsStr,
     contents: &[u8],
+    new_mode: Mode,
 ) -> io::Result<()> {
     // No other user can guess the name and have something there before.
     let mut temporary = name.to_owned();
     temporary.push(format!(".{:016x}", fastrand::u64(..)));
 
-    create_file(directory, &temporary, contents)?;
+    let old = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok();
+    let old = old.filter(|old| FileType::from_raw_mode(old.st_mode) == FileType::RegularFile);
+    create_file_like(directory, &temporary, contents, old.as_ref(), new_mode)?;
     let renamed = renameat(directory, &temporary, directory, name);
     if renamed.is_err() {
         let _ = unlinkat(directory, &temporary, AtFlags::empty());
     }
     Ok(renamed?)
+}
+
+/// Gives the new `file` the permissions of the `old` one, as far as this user may: what cannot have the old
+/// group gives no group access. Bits for programs are not taken over.
+fn take_permissions(file: &File, old: &Stat) -> rustix::io::Result<()> {
+    let mut mode = Mode::from_raw_mode(old.st_mode) & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
+    let new = fstat(file)?;
+    if new.st_gid != old.st_gid && fchown(file, None, Some(Gid::from_raw(old.st_gid))).is_err() {
+        mode -= Mode::RWXG;
+    }
+    fchmod(file, mode)?;
+
+    if new.st_uid != old.st_uid {
+        // Only root may do it; to others, the file is as new.
+        let _ = fchown(file, Some(Uid::from_raw(old.st_uid)), None);
+    }
+    Ok(())
 }
 
 /// The name without links of an open directory, which was opened as `path`: for libraries that take
@@ -237,7 +282,7 @@ const PASSED_DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFl
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
     use super::*;
 
@@ -337,12 +382,38 @@ mod tests {
             let created = create_file(opened.as_fd(), name.as_ref(), b"x");
             assert_eq!(created.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
 
-            replace_file(opened.as_fd(), name.as_ref(), b"new").unwrap();
+            replace_file(opened.as_fd(), name.as_ref(), b"new", FOR_ALL).unwrap();
             assert!(path(name).symlink_metadata().unwrap().is_file());
             assert_eq!(std::fs::read(path(name)).unwrap(), b"new");
         }
         assert_eq!(std::fs::read(path("theirs")).unwrap(), b"precious");
         let names = directory.path().read_dir().unwrap().count();
         assert_eq!(names, 3, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_permissions() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let opened = open_directory(directory.path(), directory.path()).unwrap();
+        let replace = || replace_file(opened.as_fd(), "file".as_ref(), b"new", FOR_ALL).unwrap();
+        for mode in [0o600, 0o644, 0o4755, 0o664] {
+            std::fs::write(&path, "old").unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            replace();
+            let found = path.metadata().unwrap().permissions().mode() & 0o7777;
+            assert_eq!(found, mode & 0o777, "{found:o}");
+            assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        }
+
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can give files away");
+            return;
+        }
+        std::os::unix::fs::chown(&path, Some(12345), Some(12346)).unwrap();
+        replace();
+        let found = path.metadata().unwrap();
+        assert_eq!((found.uid(), found.gid()), (12345, 12346));
+        assert_eq!(found.permissions().mode() & 0o7777, 0o664);
     }
 }

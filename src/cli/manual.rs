@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
+use crate::cli::process::mode_of_caller_files;
 use crate::no_follow;
 
 use page::ManualPage;
@@ -22,7 +23,12 @@ pub(crate) fn write_pages(directory: &Path) -> io::Result<()> {
     let opened = no_follow::open_directory(directory, directory)?;
     for page in pages() {
         let name = page.file_name();
-        no_follow::replace_file(opened.as_fd(), name.as_ref(), page.to_roff().as_bytes())?;
+        no_follow::replace_file(
+            opened.as_fd(),
+            name.as_ref(),
+            page.to_roff().as_bytes(),
+            mode_of_caller_files(),
+        )?;
     }
     Ok(())
 }

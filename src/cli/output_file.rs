@@ -3,16 +3,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, fstat, statat};
+use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
 
 use crate::no_follow;
 
 use super::error::CliError;
 use super::file_trust;
+use super::process::mode_of_caller_files;
 
 /// The place for a file, which is replaced in one step.
 pub(crate) struct OutputFile {
@@ -26,8 +27,8 @@ impl OutputFile {
     /// is done whose result could not be written.
     ///
     /// # Errors
-    /// There is no such directory, or it belongs to another user than root who runs this; or `path` is
-    /// something else than a file, such as a link or a device, which would be replaced.
+    /// There is no such directory; or `path` is something else than a file, such as a link or a device, which
+    /// would be replaced.
     pub(crate) fn open(path: &Path) -> Result<Self, CliError> {
         let open = || -> io::Result<Self> {
             let name = path.file_name().ok_or(ErrorKind::IsADirectory)?.to_owned();
@@ -43,17 +44,19 @@ impl OutputFile {
         open().map_err(CliError::output_file("write", path))
     }
 
-    /// The directory that the file is written to.
-    pub(crate) fn directory(&self) -> &Path {
-        directory_of(&self.path)
+    /// The directory that the file is written to, also if another one has its name by now.
+    pub(crate) fn directory(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd()))
     }
 
-    /// Writes the file; its readers see the old contents or the new ones.
+    /// Writes the file; its readers see the old contents or the new ones. A file that is there keeps its
+    /// permissions, and a new one follows the umask of the caller.
     ///
     /// # Errors
     /// Those of the system calls; the old file is as it was.
     pub(crate) fn write(&self, contents: &str) -> Result<(), CliError> {
-        no_follow::replace_file(self.directory.as_fd(), &self.name, contents.as_bytes())
+        let (directory, contents) = (self.directory.as_fd(), contents.as_bytes());
+        no_follow::replace_file(directory, &self.name, contents, mode_of_caller_files())
             .map_err(CliError::output_file("write", &self.path))
     }
 }
@@ -65,8 +68,9 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Opens `directory`. Root does not follow links in directories that other users can change, and does
-/// not write to a directory of theirs.
+/// Opens `directory`. Root does not follow links in directories that other users can change. In a directory
+/// of another user it writes: the new file has a name that nobody can guess, and its rename follows no link,
+/// so that whatever is done there meanwhile changes only what that user could change anyway.
 fn open_directory(directory: &Path) -> io::Result<OwnedFd> {
     if !rustix::process::geteuid().is_root() {
         return no_follow::open_directory(directory, directory);
@@ -76,16 +80,7 @@ fn open_directory(directory: &Path) -> io::Result<OwnedFd> {
     let mut prefixes = directory.ancestors();
     let is_safe = |prefix: &&Path| matches!(file_trust::check(prefix, None), Ok(Ok(())));
     let base = prefixes.find(is_safe).unwrap_or(Path::new("/"));
-    let opened = no_follow::open_directory(base, &directory)?;
-    let owner = fstat(&opened)?.st_uid;
-    if owner != 0 {
-        let text = format!(
-            "its directory belongs to user {owner}: write to a directory of root, or run this as that \
-             user, without privileges"
-        );
-        return Err(io::Error::other(text));
-    }
-    Ok(opened)
+    no_follow::open_directory(base, &directory)
 }
 
 /// Checks that there is a file or nothing.
@@ -142,8 +137,9 @@ mod tests {
     }
 
     #[test]
-    fn root_writes_to_no_directory_of_another_user() {
+    fn root_writes_to_a_directory_of_another_user_and_follows_no_link_there() {
         if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can give directories away");
             return;
         }
         let dir = tempfile::tempdir().unwrap();
@@ -153,13 +149,24 @@ mod tests {
             std::fs::create_dir(directory).unwrap();
         }
         symlink(&ours, theirs.join("link")).unwrap();
+        std::fs::write(ours.join("precious"), "precious").unwrap();
+        symlink(ours.join("precious"), theirs.join("page")).unwrap();
         std::os::unix::fs::chown(&theirs, Some(12345), Some(12345)).unwrap();
 
-        let error = write(&theirs.join("file"), "x").unwrap_err();
-        let error = std::error::Error::source(&error).unwrap().to_string();
-        assert!(error.contains("belongs to user 12345"), "{error}");
+        for contents in ["one", "two"] {
+            write(&theirs.join("file"), contents).unwrap();
+            let found = std::fs::read_to_string(theirs.join("file")).unwrap();
+            assert_eq!(found, contents);
+        }
+        // A link that appears after the file was opened is replaced.
+        let opened = OutputFile::open(&theirs.join("late")).unwrap();
+        symlink(ours.join("precious"), theirs.join("late")).unwrap();
+        opened.write("x").unwrap();
+
+        assert!(write(&theirs.join("page"), "x").is_err());
         assert!(write(&theirs.join("link/file"), "x").is_err());
-        assert_eq!(ours.read_dir().unwrap().count(), 0);
-        write(&ours.join("file"), "x").unwrap();
+        let precious = std::fs::read_to_string(ours.join("precious")).unwrap();
+        assert_eq!(precious, "precious");
+        assert_eq!(ours.read_dir().unwrap().count(), 1);
     }
 }

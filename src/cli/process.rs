@@ -1,12 +1,25 @@
 //! What belongs to the process as a whole, set once before anything else happens.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
+use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
 use super::error::CliError;
 use super::exit::Exit;
+
+/// With what the process begins: what it keeps of a store is for every user.
+const OWN_UMASK: Mode = Mode::from_bits_truncate(0o022);
+
+/// The umask that the caller has set, for files that are the caller's own.
+static CALLER_UMASK: OnceLock<Mode> = OnceLock::new();
+
+/// The mode of a new file that the caller wants besides the store, and may keep from others.
+#[must_use]
+pub(crate) fn mode_of_caller_files() -> Mode {
+    Mode::from_bits_truncate(0o644) - *CALLER_UMASK.get().unwrap_or(&OWN_UMASK)
+}
 
 /// Files of store items are created with their final mode, which the umask must not touch;
 /// each directory that is being unpacked is held open; and memory that was used goes back. Too
@@ -25,7 +38,7 @@ pub(super) fn prepare() {
         Arc::new(AtomicBool::new(true)),
     );
 
-    umask(rustix::fs::Mode::from_bits_truncate(0o022));
+    let _ = CALLER_UMASK.set(umask(OWN_UMASK));
 
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);

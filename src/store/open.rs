@@ -203,8 +203,13 @@ impl<'a> DatabaseOpening<'a> {
         let path = self.layout.schema_file();
         let number = schema::version(self.layout.store_dir().dialect()).to_string();
         let name = path.file_name().unwrap_or_default();
-        no_follow::replace_file(self.directory.as_fd(), name, number.as_bytes())
-            .map_err(on(&path, |path, source| StoreError::Write { path, source }))
+        no_follow::replace_file(
+            self.directory.as_fd(),
+            name,
+            number.as_bytes(),
+            no_follow::FOR_ALL,
+        )
+        .map_err(on(&path, |path, source| StoreError::Write { path, source }))
     }
 }
 

@@ -94,5 +94,5 @@ fn replace(layout: &Layout, path: &Path, text: &str) -> std::io::Result<()> {
     };
     let opened = no_follow::create_directory(layout.base_of(directory), directory)?;
     let name = path.file_name().unwrap_or_default();
-    no_follow::replace_file(opened.as_fd(), name, text.as_bytes())
+    no_follow::replace_file(opened.as_fd(), name, text.as_bytes(), no_follow::FOR_ALL)
 }

@@ -1,11 +1,12 @@
 //! The files that `subst query` writes: the page of `--html` and the metrics of `--metrics`.
 
 use std::collections::{BTreeMap, HashSet};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use serde_json::Value;
 
 use super::{NOTHING, UNREACHABLE};
+use crate::support::sandbox::run;
 use crate::support::{Kind, Reply, Sandbox, Server, item};
 
 /// What a query writes about a store with one valid item, and servers that have some items and fail for
@@ -292,4 +293,62 @@ fn the_result_is_printed_although_a_file_cannot_be_written() {
     let run = sandbox.subst(&Kind::Guix.url(), &["query", &metrics, &tools]);
     let run = run.exits(5).says(&format!("cannot write {name}"));
     assert!(run.stdout.contains("available"), "{}", run.stdout);
+}
+
+/// Two servers with one address, for two users: they are shown without their passwords.
+#[test]
+fn servers_that_differ_in_their_users_have_metrics_of_their_own() {
+    let sandbox = Sandbox::new();
+    let server = Server::of(Kind::Guix.directory());
+    let address = server.url().replace("http://", "");
+    let urls = format!("http://a:Sesame@{address} http://b:Sesame@{address}");
+    let arguments = ["query", "--metrics=metrics.prom", NOTHING];
+    sandbox.subst(&urls, &arguments);
+
+    let metrics = std::fs::read_to_string(sandbox.path("metrics.prom")).unwrap();
+    let samples = metrics.lines().filter(|line| !line.starts_with('#'));
+    let names = samples.map(|line| line.rsplit_once(' ').unwrap().0);
+    let mut seen = HashSet::new();
+    let doubled: Vec<&str> = names.filter(|name| !seen.insert(*name)).collect();
+    assert_eq!(doubled, [""; 0], "{metrics}");
+    assert!(
+        metrics.contains(&format!("server=\"{} (2)\"", server.url())),
+        "{metrics}"
+    );
+    assert!(!metrics.contains("Sesame"));
+}
+
+/// A monitoring system that could read the file can read the next one, and nobody else.
+#[test]
+fn a_written_file_follows_the_umask_and_keeps_the_mode_that_it_has() {
+    let sandbox = Sandbox::new();
+    let script = "umask $1; shift; exec \"$@\"";
+    let mode_after = |umask: &str| {
+        let query = sandbox.command(
+            Kind::Guix,
+            &Kind::Guix.url(),
+            &["query", "--metrics=metrics.prom", &item("tools")],
+        );
+        let mut command = std::process::Command::new("sh");
+        command
+            .args(["-c", script, "sh", umask])
+            .arg(query.get_program())
+            .args(query.get_args())
+            .current_dir(sandbox.path(""))
+            .env_clear();
+        let variables = query
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?)));
+        command.envs(variables);
+        run(command).exits(0);
+        let file = sandbox.path("metrics.prom").metadata().unwrap();
+        file.permissions().mode() & 0o7777
+    };
+
+    assert_eq!(mode_after("077"), 0o600);
+    let file = sandbox.path("metrics.prom");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o664)).unwrap();
+    assert_eq!(mode_after("077"), 0o664);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(mode_after("022"), 0o644);
 }

@@ -1,6 +1,6 @@
 //! The files that a query writes besides its output.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use crate::cli::args::QueryArgs;
 use crate::cli::context::Context;
@@ -31,7 +31,7 @@ impl QueryFiles {
     }
 
     /// The directories that are written to.
-    pub(super) fn directories(&self) -> Vec<&Path> {
+    pub(super) fn directories(&self) -> Vec<PathBuf> {
         let files = self.html.iter().chain(&self.metrics);
         files.map(OutputFile::directory).collect()
     }

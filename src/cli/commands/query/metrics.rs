@@ -3,6 +3,7 @@
 //!
 //! All metrics are gauges: each run describes itself, and its file replaces that of the run before.
 
+use std::collections::HashMap;
 use std::fmt::{Display, Write as _};
 
 use serde_json::Value;
@@ -32,11 +33,12 @@ pub(super) fn render(report: &CacheMissReport, summary: &QuerySummary, now: u64)
     let summary = serde_json::to_value(summary).unwrap_or_default();
     let totals = serde_json::to_value(report).unwrap_or_default();
     let servers = totals["servers"].as_array().map_or(&[][..], Vec::as_slice);
+    let servers = with_labels(servers);
 
     let mut metrics = MetricsText::default();
     add_items(&mut metrics, report, &summary);
     add_run(&mut metrics, &summary, now);
-    add_servers(&mut metrics, servers);
+    add_servers(&mut metrics, &servers);
     metrics.text.push_str("# EOF\n");
     metrics.text
 }
@@ -86,41 +88,45 @@ fn add_run(metrics: &mut MetricsText, summary: &Value, now: u64) {
     metrics.sample(&[], now);
 }
 
-fn add_servers(metrics: &mut MetricsText, servers: &[Value]) {
+fn add_servers(metrics: &mut MetricsText, servers: &[(String, &Value)]) {
     let help = "Answers of a server about items, by kind.";
     metrics.family("subst_query_server_answers", None, help);
-    for server in servers {
+    for (label, server) in servers {
+        let label = label.as_str();
         for answer in ANSWERS {
-            let labels = [("server", url(server)), ("answer", answer)];
+            let labels = [("server", label), ("answer", answer)];
             metrics.sample(&labels, number(server, answer));
         }
     }
 
     let help = "Answers of a server about items, by where they came from.";
     metrics.family("subst_query_server_lookups", None, help);
-    for server in servers {
+    for (label, server) in servers {
+        let label = label.as_str();
         for (source, key) in [("cache", "from_cache"), ("server", "asked")] {
-            let labels = [("server", url(server)), ("source", source)];
+            let labels = [("server", label), ("source", source)];
             metrics.sample(&labels, number(server, key));
         }
     }
 
     let help = "Share of the items about which a server was asked that are available from it.";
     metrics.family("subst_query_server_coverage_ratio", Some("ratio"), help);
-    for server in servers {
+    for (label, server) in servers {
+        let label = label.as_str();
         let answers = number(server, "asked") + number(server, "from_cache");
         if answers > 0 {
             let share = number(server, "available") as f64 / answers as f64;
-            metrics.sample(&[("server", url(server))], share);
+            metrics.sample(&[("server", label)], share);
         }
     }
 
     let help = "Whether a server that was needed is up and for this store.";
     metrics.family("subst_query_server_up", None, help);
-    for server in servers {
+    for (label, server) in servers {
+        let label = label.as_str();
         let state = server["state"].as_str().unwrap_or_default();
         if state != "not-asked" {
-            metrics.sample(&[("server", url(server))], u8::from(state == "up"));
+            metrics.sample(&[("server", label)], u8::from(state == "up"));
         }
     }
 }
@@ -129,8 +135,21 @@ fn number(value: &Value, name: &str) -> u64 {
     value[name].as_u64().unwrap_or(0)
 }
 
-fn url(server: &Value) -> &str {
-    server["url"].as_str().unwrap_or_default()
+/// The servers, each with a label of its own: their URLs are shown without credentials, and may differ in
+/// nothing else.
+fn with_labels(servers: &[Value]) -> Vec<(String, &Value)> {
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let labeled = servers.iter().map(|server| {
+        let url = server["url"].as_str().unwrap_or_default();
+        let number = seen.entry(url).or_default();
+        *number += 1;
+        let label = match *number {
+            1 => url.to_owned(),
+            number => format!("{url} ({number})"),
+        };
+        (label, server)
+    });
+    labeled.collect()
 }
 
 /// Metrics as text. Samples belong to the family that was begun last.

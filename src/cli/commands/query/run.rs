@@ -1,5 +1,6 @@
 //! Runs the lookups and prints what was found in the form that the options select.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cli::args::QueryArgs;
@@ -37,9 +38,10 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
         None
     });
     let files = QueryFiles::open(args)?;
+    let directories = files.directories();
     let changes = DiskChanges {
         store: false,
-        directories: &files.directories(),
+        directories: &directories.iter().map(PathBuf::as_path).collect::<Vec<_>>(),
     };
     let (network, resolver) = context.resolver(Purpose::Report, changes)?;
     let lookups = StoreAndServers::look_up(context, &resolver, store.as_ref(), paths, args.closure);
