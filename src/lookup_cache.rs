@@ -249,6 +249,16 @@ impl LookupCache {
         listed.map_err(|source| self.give_up_file("listing answers", source))
     }
 
+    /// The URLs of the servers that have answered, or had to.
+    ///
+    /// # Errors
+    /// The file failed and has been given up.
+    pub(crate) fn server_urls(&mut self) -> Result<Vec<String>, CacheError> {
+        self.run("listing servers", |connection| {
+            report::server_urls(connection)
+        })
+    }
+
     /// How much there is.
     ///
     /// # Errors

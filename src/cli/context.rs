@@ -283,7 +283,8 @@ impl Context {
     /// The items that `words` name; `-` stands for the lines of standard input.
     ///
     /// # Errors
-    /// A word names no item, or standard input cannot be read.
+    /// A word names no item, or standard input cannot be read, or has no items where there are no others: the
+    /// command before the pipe has probably failed, and to some commands no item means all of them.
     pub(crate) fn paths(&self, words: &[String]) -> Result<Vec<StorePath>, CliError> {
         let store_dir = self.settings.store_dir();
         let mut paths = Vec::new();
@@ -298,6 +299,10 @@ impl Context {
             for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
                 paths.push(item_argument::parse(line, store_dir)?);
             }
+        }
+
+        if paths.is_empty() && !words.is_empty() {
+            return Err(CliError::NoItemOnInput);
         }
 
         let mut seen = std::collections::HashSet::new();

@@ -69,6 +69,13 @@ pub(super) fn list(
     Ok(())
 }
 
+/// The URLs of all servers, also of those without entries.
+pub(super) fn server_urls(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare("SELECT url FROM servers ORDER BY id")?;
+    let urls = statement.query_map([], |row| row.get(0))?;
+    urls.collect()
+}
+
 pub(super) fn stats(connection: &Connection, now: u64) -> rusqlite::Result<CacheStats> {
     let mut stats = CacheStats::default();
     let mut statement = connection.prepare("SELECT kind, count(*) FROM lookups GROUP BY kind")?;

@@ -9,9 +9,13 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output;
+use crate::cli::suggestion;
 use crate::format::server_url::ServerUrl;
 use crate::lookup_cache::{CacheError, CacheStats, CachedAnswer, ListedEntry, LookupCache};
 use crate::substitute::download::spool::SpoolUsage;
+
+/// An error names this many servers.
+const SHOWN_SERVERS_MAX: usize = 5;
 
 /// Carries the command out.
 ///
@@ -22,17 +26,7 @@ pub(crate) fn run(context: &Context, command: &CacheCommand) -> Result<Exit, Cli
         CacheCommand::Info => info(context, &mut context.existing_lookup_cache()),
         CacheCommand::List => list(context, &mut context.existing_lookup_cache()),
         CacheCommand::Flush(args) => flush(context, args),
-        CacheCommand::Prune => {
-            let now = context.clock.unix_seconds();
-            let count = context
-                .existing_lookup_cache()
-                .remove_expired(now)
-                .map_err(failed)?;
-            if let Some(spools) = context.existing_partial_downloads() {
-                spools.remove_old(now);
-            }
-            report(context, "pruned", count)
-        }
+        CacheCommand::Prune => prune(context),
         CacheCommand::Clear => clear(context),
     }
 }
@@ -41,23 +35,67 @@ fn failed(source: CacheError) -> CliError {
     CliError::LookupCache(source)
 }
 
-/// Reports how many entries were removed; `key` names the number in JSON.
-fn report(context: &Context, key: &str, count: u64) -> Result<Exit, CliError> {
+/// Reports how many entries were removed; `key` names the number in JSON, and `kind` says which entries.
+fn report(
+    context: &Context,
+    cache: &LookupCache,
+    key: &str,
+    count: u64,
+    kind: EntryKind,
+) -> Result<Exit, CliError> {
     if context.settings.json {
         context.output.json(&json!({ key: count }))?;
-    } else {
-        let entries = output::count(count, "entry", "entries");
-        context.output.note(&format!("{entries} removed"));
+        return Ok(Exit::Done);
     }
+
+    let text = match cache.path() {
+        None => format!("there is no lookup cache at {}", usual_place(context)),
+        Some(path) => format!(
+            "{} removed from {}",
+            kind.counted(count),
+            output::shown_path(path)
+        ),
+    };
+    context.output.note(&text);
     Ok(Exit::Done)
+}
+
+/// Which entries were removed.
+#[derive(Debug, Clone, Copy)]
+enum EntryKind {
+    All,
+    Expired,
+}
+
+impl EntryKind {
+    fn counted(self, count: u64) -> String {
+        match self {
+            Self::All => output::count(count, "entry", "entries"),
+            Self::Expired => output::count(count, "expired entry", "expired entries"),
+        }
+    }
+}
+
+/// Where the lookup cache is created when it is needed.
+fn usual_place(context: &Context) -> String {
+    let directory = context.settings.cache_dirs.first();
+    directory.map_or_else(String::new, |path| output::shown_path(path))
+}
+
+fn prune(context: &Context) -> Result<Exit, CliError> {
+    let now = context.clock.unix_seconds();
+    let mut cache = context.existing_lookup_cache();
+    let count = cache.remove_expired(now).map_err(failed)?;
+    if let Some(spools) = context.existing_partial_downloads() {
+        spools.remove_old(now);
+    }
+    report(context, &cache, "pruned", count, EntryKind::Expired)
 }
 
 /// Removes everything that no other process uses.
 fn clear(context: &Context) -> Result<Exit, CliError> {
-    let entries = context
-        .existing_lookup_cache()
-        .remove(None, &[])
-        .map_err(failed)?;
+    let mut cache = context.existing_lookup_cache();
+    let entries = cache.remove(None, &[]).map_err(failed)?;
     let spools = context.existing_partial_downloads();
     let downloads = spools.map_or(0, |spools| spools.remove_all());
     if context.settings.json {
@@ -66,7 +104,10 @@ fn clear(context: &Context) -> Result<Exit, CliError> {
     } else {
         let entries = output::count(entries, "entry", "entries");
         let downloads = output::count(downloads, "unfinished download", "unfinished downloads");
-        let text = format!("{entries} and {downloads} removed");
+        let place = cache
+            .path()
+            .map_or_else(|| usual_place(context), output::shown_path);
+        let text = format!("{entries} and {downloads} removed from {place}");
         context.output.note(&text);
     }
     Ok(Exit::Done)
@@ -165,6 +206,12 @@ fn list(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
     if context.settings.json {
         let objects: Vec<_> = entries.iter().map(|entry| as_json(entry, now)).collect();
         context.output.json(&objects)?;
+    } else if entries.is_empty() {
+        let text = match cache.path() {
+            None => format!("there is no lookup cache at {}", usual_place(context)),
+            Some(path) => format!("the lookup cache {} is empty", output::shown_path(path)),
+        };
+        context.output.note(&text);
     } else {
         let lines = entries.iter().map(|listed| {
             let age = output::duration(listed.entry.age_secs(now));
@@ -226,18 +273,43 @@ fn flush(context: &Context, args: &FlushArgs) -> Result<Exit, CliError> {
         .iter()
         .map(|path| path.hash_part())
         .collect();
-    let server = match &args.server {
-        None => None,
-        Some(url) => {
-            let server = ServerUrl::parse(url)
-                .map_err(|error| CliError::Usage(format!("--server: {error}")))?;
-            Some(server.as_str().to_owned())
+    let mut cache = context.existing_lookup_cache();
+    let server = args
+        .server
+        .as_deref()
+        .map(|url| known_server(context, &mut cache, url))
+        .transpose()?;
+
+    let count = cache.remove(server.as_deref(), &items).map_err(failed)?;
+    report(context, &cache, "forgotten", count, EntryKind::All)
+}
+
+/// The server at `url`, which has answers in the cache, or could have some.
+///
+/// # Errors
+/// It is not a URL; or no server of that URL is known, so that it is probably mistyped.
+fn known_server(context: &Context, cache: &mut LookupCache, url: &str) -> Result<String, CliError> {
+    let server =
+        ServerUrl::parse(url).map_err(|error| CliError::Usage(format!("--server: {error}")))?;
+    let server = server.as_str();
+    let cached = cache.server_urls().map_err(failed)?;
+    let mut configured = context.settings.servers.iter().map(ServerUrl::as_str);
+    if cached.iter().any(|known| known == server) || configured.any(|known| known == server) {
+        return Ok(server.to_owned());
+    }
+
+    let advice = match suggestion::closest(server, "", cached.iter().map(String::as_str)) {
+        Some(intended) => format!("did you mean `{intended}`?"),
+        None if cached.is_empty() => "the lookup cache is empty".to_owned(),
+        None => {
+            let shown = cached.iter().take(SHOWN_SERVERS_MAX).cloned();
+            format!(
+                "`subst cache list` shows those of {}",
+                shown.collect::<Vec<_>>().join(", ")
+            )
         }
     };
-
-    let count = context
-        .existing_lookup_cache()
-        .remove(server.as_deref(), &items)
-        .map_err(failed)?;
-    report(context, "forgotten", count)
+    Err(CliError::Usage(format!(
+        "--server: the lookup cache has no answer of {server}; {advice}"
+    )))
 }

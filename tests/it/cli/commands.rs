@@ -101,11 +101,18 @@ fn assert_removes_entries(sandbox: &Sandbox, tools: &str) {
     sandbox
         .subst(UNREACHABLE, &["cache", "prune"])
         .exits(0)
-        .says("0 entries removed");
+        .says("0 expired entries removed from ");
+    let file = sandbox
+        .subst(UNREACHABLE, &["cache", "info", "--json"])
+        .exits(0)
+        .json();
     sandbox
         .subst(UNREACHABLE, &["cache", "flush", tools])
         .exits(0)
-        .says("1 entry removed");
+        .says(&format!(
+            "1 entry removed from {}",
+            file["file"].as_str().unwrap()
+        ));
     assert_eq!(count(sandbox, "positive"), 1);
     sandbox
         .subst(UNREACHABLE, &["cache", "flush", "--server", UNREACHABLE])
@@ -120,6 +127,72 @@ fn assert_removes_entries(sandbox: &Sandbox, tools: &str) {
         (count(sandbox, "positive"), count(sandbox, "negative")),
         (0, 0)
     );
+}
+
+/// A mistyped server would leave its entries, and a script would not notice.
+#[test]
+fn a_server_that_the_lookup_cache_does_not_know_is_an_error() {
+    let sandbox = Sandbox::new();
+    let url = Kind::Guix.url();
+    sandbox.subst(&url, &["query", &item("tools")]).exits(0);
+    let mistyped = format!("{url}s");
+    let flush = ["cache", "flush", "--server", &mistyped];
+    sandbox
+        .subst(UNREACHABLE, &flush)
+        .exits(2)
+        .says(&format!("no answer of {mistyped}; did you mean `{url}`?"));
+    sandbox
+        .subst(
+            UNREACHABLE,
+            &["cache", "flush", "--server", "http://a.example"],
+        )
+        .exits(2)
+        .says(&format!("`subst cache list` shows those of {url}"));
+    assert_eq!(count(&sandbox, "positive"), 1);
+    let flush = ["cache", "flush", "--server", &url];
+    sandbox.subst(UNREACHABLE, &flush).exits(0);
+    assert_eq!(count(&sandbox, "positive"), 0);
+}
+
+#[test]
+fn an_empty_lookup_cache_is_named() {
+    let sandbox = Sandbox::new();
+    for command in [
+        &["cache", "list"][..],
+        &["cache", "flush"],
+        &["cache", "prune"],
+    ] {
+        sandbox
+            .subst(UNREACHABLE, command)
+            .exits(0)
+            .prints("")
+            .says("there is no lookup cache at ");
+    }
+    assert!(!sandbox.root().exists());
+}
+
+/// To `cache flush`, no item would mean all of them.
+#[test]
+fn standard_input_without_items_is_an_error() {
+    let sandbox = Sandbox::new();
+    let url = Kind::Guix.url();
+    sandbox.subst(&url, &["query", &item("tools")]).exits(0);
+    for command in [
+        &["query", "-"][..],
+        &["fetch", "-"],
+        &["cache", "flush", "-"],
+    ] {
+        for input in ["", "\n \n"] {
+            let command = sandbox.command(Kind::Guix, &url, command);
+            run_with_input(command, input)
+                .exits(2)
+                .prints("")
+                .says("standard input has no name of a store item");
+        }
+    }
+    assert_eq!(count(&sandbox, "positive"), 1);
+    let mixed = sandbox.command(Kind::Guix, &url, &["query", "-", &item("tools")]);
+    run_with_input(mixed, "").exits(0);
 }
 
 #[test]
