@@ -285,11 +285,21 @@ where
     format!("{count} {}", if count == N::from(1) { one } else { many })
 }
 
-/// What there is to download, and how it is compressed: `1.5 MiB to download as lzip, zstd`.
-pub(crate) fn to_download(size: u64, methods: &BTreeSet<&'static str>) -> String {
+/// What has to be downloaded: `size` bytes with these compression methods, and `unsized_downloads` whose size
+/// servers do not say.
+#[must_use]
+pub(crate) fn to_download(
+    size: u64,
+    unsized_downloads: usize,
+    methods: &BTreeSet<&'static str>,
+) -> String {
+    let size = match (size, unsized_downloads) {
+        (_, 0) => bytes(size),
+        (0, _) => "an unknown size".to_owned(),
+        _ => format!("at least {}", bytes(size)),
+    };
     let methods = methods.iter().copied();
     let methods: Vec<&str> = methods.filter(|&method| method != "none").collect();
-    let size = bytes(size);
     if methods.is_empty() {
         format!("{size} to download")
     } else {
@@ -306,6 +316,13 @@ mod tests {
         assert_eq!(bytes(0), "0 B");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(5 << 30), "5.0 GiB");
+        let no_methods = BTreeSet::new();
+        assert_eq!(to_download(9, 0, &no_methods), "9 B to download");
+        assert_eq!(to_download(9, 1, &no_methods), "at least 9 B to download");
+        assert_eq!(
+            to_download(0, 1, &no_methods),
+            "an unknown size to download"
+        );
         assert_eq!(duration(59), "59 s");
         assert_eq!(duration(3600), "1 h");
         assert_eq!(duration(129_600), "1 d 12 h");

@@ -15,6 +15,6 @@ mod totals;
 pub(crate) use run::RunProgress;
 pub(crate) use select::for_mode;
 pub(crate) use style::TerminalStyle;
-pub(crate) use totals::{FetchTotals, short_address};
 #[cfg(test)]
-pub(crate) use totals::{FetchedItem, ServerTransferTotals};
+pub(crate) use totals::FetchedItem;
+pub(crate) use totals::{FetchTotals, ServerTransferTotals, short_address};

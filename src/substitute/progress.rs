@@ -95,6 +95,8 @@ pub(crate) enum ProgressEvent<'a> {
     SourceFailed {
         /// The item.
         item: &'a StorePath,
+        /// The address of the server, without credentials.
+        server: &'a str,
         /// The source.
         url: &'a str,
         /// Why.

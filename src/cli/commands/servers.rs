@@ -193,10 +193,10 @@ fn as_lines(context: &Context, server: &ServerStatus, now: u64) -> Vec<String> {
         CacheInfoResult::Failure(error) => {
             lines.push(format!("  down: {}", error.without_url()));
         }
-        CacheInfoResult::Cached(None) => lines.push("  not asked: offline".to_owned()),
+        CacheInfoResult::Cached(None) => lines.push("  no request sent: offline".to_owned()),
         CacheInfoResult::Cached(Some(record)) => {
             let ago = output::duration(now.saturating_sub(record.answered_at));
-            lines.push(format!("  not asked: offline; its status {ago} ago:"));
+            lines.push(format!("  no request sent: offline; its status {ago} ago:"));
             lines.push(info_line(&cached_info(record)));
         }
         CacheInfoResult::Response(response) => {

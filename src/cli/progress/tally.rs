@@ -135,6 +135,11 @@ impl RunTally {
                 ..
             } => self.finish(item, *downloaded, *deduplicated, now),
             ProgressEvent::Failed { item, .. } => self.fail(item),
+            ProgressEvent::SourceFailed {
+                server,
+                is_repeated: true,
+                ..
+            } => self.fetched.add_repeated_failure(server),
             ProgressEvent::Tick => self.rate.note(now, self.traffic),
             ProgressEvent::Finished => {
                 self.is_fetching = false;

@@ -31,6 +31,8 @@ pub(crate) struct ServerTransferTotals {
     pub(crate) downloaded: u64,
     /// How long at least one item was being fetched from it.
     pub(crate) busy: Duration,
+    /// Downloads that failed in the way of one that was reported.
+    pub(crate) repeated_failures: usize,
 }
 
 /// An item that was downloaded and unpacked.
@@ -74,8 +76,15 @@ impl FetchTotals {
             items: 0,
             downloaded: 0,
             busy: Duration::ZERO,
+            repeated_failures: 0,
         });
         self.servers.len() - 1
+    }
+
+    /// Counts a download that failed in the way of an earlier one from the same server.
+    pub(super) fn add_repeated_failure(&mut self, server: &str) {
+        let place = self.server(server);
+        self.servers[place].repeated_failures += 1;
     }
 
     /// Counts an item that was fetched from the server at this place.

@@ -182,6 +182,7 @@ impl Installer {
 
         self.progress.event(ProgressEvent::SourceFailed {
             item,
+            server: self.network.servers()[attempt.candidate.server].as_str(),
             url: &attempt.url,
             reason: format_args!("{}", attempt.error.reason()),
             is_repeated,

@@ -174,7 +174,8 @@ fn the_example_settings_are_valid() {
 /// mean other servers and other keys.
 #[test]
 fn a_settings_file_that_cannot_be_read_is_an_error() {
-    let make: [(&str, fn(&Path)); 4] = [
+    type Make = fn(&Path);
+    let make: [(&str, Make); 4] = [
         ("Is a directory", |file| std::fs::create_dir(file).unwrap()),
         ("No such file or directory", |file| {
             symlink("moved.toml", file).unwrap();
@@ -182,7 +183,7 @@ fn a_settings_file_that_cannot_be_read_is_an_error() {
         ("not UTF-8", |file| std::fs::write(file, b"\xff").unwrap()),
         ("Permission denied", |file| {
             std::fs::write(file, "jobs = 3\n").unwrap();
-            std::fs::set_permissions(file, std::fs::Permissions::from_mode(0)).unwrap();
+            std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o000)).unwrap();
         }),
     ];
     for (cause, make) in make {
@@ -228,7 +229,7 @@ fn a_closed_directory_of_this_user_is_an_error_and_a_missing_one_is_not() {
         check(home).exits(0).says("the settings are valid");
     }
 
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o000)).unwrap();
     let is_closed = file.metadata().is_err();
     let checked = check(sandbox.path("home").to_str().unwrap());
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{NOTHING, SLOW_LINE};
 use crate::support::sandbox::make_writable;
-use crate::support::{Kind, Sandbox, Server, item};
+use crate::support::{Kind, Reply, Sandbox, Server, item};
 
 #[test]
 fn dry_run_lists_what_would_be_fetched() {
@@ -129,5 +129,45 @@ fn output_with_json_reports_its_item() {
             .unwrap()
             .starts_with("no server has it"),
         "{failed}"
+    );
+}
+
+/// The first failure is reported, and how many more there were.
+#[test]
+fn repeated_failures_of_a_server_are_counted() {
+    let sandbox = Sandbox::new();
+    let without_nars = Server::start(|request| {
+        if request.path.starts_with("/nar/") {
+            Reply::not_found()
+        } else {
+            Reply::file(&Kind::Guix.directory(), request)
+        }
+    });
+    let urls = format!("{} {}", without_nars.url(), Kind::Guix.url());
+    let fetch = ["fetch", "--jobs", "1", &item("sample")];
+    let fetched = sandbox.subst(&urls, &fetch).exits(0);
+    let address = without_nars.url().replace("http://", "");
+    let (before, _) = fetched
+        .stderr
+        .split_once(" more downloads failed in the same way (--verbose shows all)\n")
+        .unwrap_or_else(|| panic!("{}", fetched.stderr));
+    let count = before.rsplit_once(&format!("\n  {address}: ")).unwrap().1;
+    // The other server may turn out to be faster, and be used before this one.
+    assert!(count.parse::<usize>().unwrap() >= 1, "{}", fetched.stderr);
+    let warnings = format!(" from {}/nar/", without_nars.url());
+    assert_eq!(
+        fetched.stderr.matches(&warnings).count(),
+        1,
+        "{}",
+        fetched.stderr
+    );
+
+    sandbox.remove_root();
+    let fetch = ["fetch", "--jobs", "1", "--verbose", &item("sample")];
+    let fetched = sandbox.subst(&urls, &fetch).exits(0);
+    assert!(
+        !fetched.stderr.contains("in the same way"),
+        "{}",
+        fetched.stderr
     );
 }

@@ -95,7 +95,7 @@ fn servers_are_shown_from_the_lookup_cache() {
         .exits(0)
         .stdout;
     let (before, after) = text
-        .split_once("  not asked: offline; its status ")
+        .split_once("  no request sent: offline; its status ")
         .unwrap();
     assert_eq!(before.lines().count(), 1, "{text}");
     assert!(
@@ -106,7 +106,7 @@ fn servers_are_shown_from_the_lookup_cache() {
             .starts_with("  store /gnu/store"),
         "{text}"
     );
-    assert!(text.ends_with("  not asked: offline\n"), "{text}");
+    assert!(text.ends_with("  no request sent: offline\n"), "{text}");
     let rows = sandbox
         .subst(&both, &["servers", "--offline", "--json"])
         .exits(0)

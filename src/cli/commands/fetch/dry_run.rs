@@ -104,22 +104,46 @@ fn print_plan(
     context
         .output
         .lines(lines(context, items).into_iter().map(Into::into))?;
-    let downloads = items.iter().filter_map(|item| item.download);
-    let methods = downloads
-        .filter_map(|(_, download)| download.method())
-        .collect();
-    context.output.note(&format!(
-        "{} would be fetched: {}, {} unpacked",
-        count(items.len(), "item", "items"),
-        output::to_download(download_size(items), &methods),
-        output::bytes(plan.nar_size()),
-    ));
-
+    context.output.note(&sentence(plan, items));
     if !items.is_empty() {
         let text = download_summary::text(summary);
         context.output.note(&format!("plan: {text}"));
     }
     Ok(())
+}
+
+/// Totals for people.
+fn sentence(plan: &FetchPlan, items: &[ItemToShow<'_>]) -> String {
+    let valid = match plan.valid.len() {
+        0 => String::new(),
+        valid => format!("{valid} valid already"),
+    };
+    if items.is_empty() {
+        let valid = if valid.is_empty() {
+            valid
+        } else {
+            format!(": {valid}")
+        };
+        return format!("nothing would be fetched{valid}");
+    }
+
+    let downloads = items.iter().filter_map(|item| item.download);
+    let methods = downloads
+        .clone()
+        .filter_map(|(_, download)| download.method())
+        .collect();
+    let unsized_downloads = downloads.filter(|(_, download)| download.file_size.is_none());
+    let valid = if valid.is_empty() {
+        valid
+    } else {
+        format!(", {valid}")
+    };
+    format!(
+        "{} would be fetched: {}, {} unpacked{valid}",
+        count(items.len(), "item", "items"),
+        output::to_download(download_size(items), unsized_downloads.count(), &methods),
+        output::bytes(plan.nar_size()),
+    )
 }
 
 /// One line for each item: name, bytes to download, bytes unpacked, server.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::context::Context;
 use crate::cli::output::{Verbosity, count};
+use crate::cli::progress::FetchTotals;
 use crate::format::store_path::StorePath;
 use crate::substitute::chain;
 use crate::substitute::closure::{FetchOutcome, FetchPlan, PlannedItem};
@@ -118,6 +119,7 @@ impl FetchReport {
             let kept = kept_text(self.kept_bytes);
             let fetched = match items {
                 0 => String::new(),
+                1 => format!(": {registered} of 1 item fetched"),
                 _ => format!(": {registered} of {items} items fetched"),
             };
             context.output.note(&format!("interrupted{fetched}{kept}"));
@@ -128,11 +130,22 @@ impl FetchReport {
                 nar_size: self.nar_size(),
                 seconds: context.clock.elapsed().as_secs_f64(),
                 kept_bytes: self.kept_bytes,
-                totals: context.run_progress.fetched(),
+                totals: shown_totals(context),
             };
             context.output.summary(&summary.text(), &summary.as_json());
         }
     }
+}
+
+/// What was fetched. With `--verbose`, each failure was reported and none is counted.
+fn shown_totals(context: &Context) -> FetchTotals {
+    let mut totals = context.run_progress.fetched();
+    if context.settings.verbosity >= Verbosity::Verbose {
+        for server in &mut totals.servers {
+            server.repeated_failures = 0;
+        }
+    }
+    totals
 }
 
 /// Prints the failures, grouped by their causes. An item that only depends on another failed one is

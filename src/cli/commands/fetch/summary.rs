@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cli::output::{self, count};
-use crate::cli::progress::{FetchTotals, short_address};
+use crate::cli::progress::{FetchTotals, ServerTransferTotals, short_address};
 use crate::http::whole_bytes;
 
 /// An item that took less is not worth to be named as the slowest one.
@@ -29,19 +29,8 @@ impl FetchSummary {
     /// The summary for people, in several lines.
     pub(super) fn text(&self) -> String {
         let mut text = self.first_line();
-        for server in &self.totals.servers {
-            if server.items == 0 {
-                continue;
-            }
-            let (items, size) = (
-                count(server.items, "item", "items"),
-                output::bytes(server.downloaded),
-            );
-            let rate = server.rate().map(|rate| output::bytes(whole_bytes(rate)));
-            let rate = rate.map_or_else(String::new, |rate| format!(" at {rate}/s"));
-            let address = short_address(&server.url);
-            text.push_str(&format!("\n  {address}: {items}, {size}{rate}"));
-        }
+        let servers = self.totals.servers.iter().filter_map(server_line);
+        text.extend(servers.map(|line| format!("\n  {line}")));
 
         let slowest = self.totals.slowest.as_ref();
         let slowest = slowest.filter(|item| item.duration.as_secs_f64() >= SLOW_SECONDS);
@@ -66,7 +55,8 @@ impl FetchSummary {
         } = self;
         if registered < items {
             let kept = kept_text(self.kept_bytes);
-            return format!("{registered} of {items} items fetched in {seconds:.1} s{kept}");
+            let word = if *items == 1 { "item" } else { "items" };
+            return format!("{registered} of {items} {word} fetched in {seconds:.1} s{kept}");
         }
 
         let items = count(*items, "item", "items");
@@ -104,6 +94,28 @@ impl FetchSummary {
     }
 }
 
+/// What a server has sent, and how many failures it had besides those that were reported one by one.
+fn server_line(server: &ServerTransferTotals) -> Option<String> {
+    let mut facts = Vec::new();
+    if server.items > 0 {
+        let rate = server.rate().map(|rate| output::bytes(whole_bytes(rate)));
+        facts.push(format!(
+            "{}, {}{}",
+            count(server.items, "item", "items"),
+            output::bytes(server.downloaded),
+            rate.map_or_else(String::new, |rate| format!(" at {rate}/s"))
+        ));
+    }
+    if server.repeated_failures > 0 {
+        let failures = count(server.repeated_failures, "more download", "more downloads");
+        facts.push(format!(
+            "{failures} failed in the same way (--verbose shows all)"
+        ));
+    }
+    let address = short_address(&server.url);
+    (!facts.is_empty()).then(|| format!("{address}: {}", facts.join("; ")))
+}
+
 /// What is said of unfinished downloads that are kept.
 pub(super) fn kept_text(bytes: u64) -> String {
     match bytes {
@@ -117,7 +129,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::cli::progress::{FetchedItem, ServerTransferTotals};
+    use crate::cli::progress::FetchedItem;
 
     fn server(url: &str, items: usize, downloaded: u64, seconds: u64) -> ServerTransferTotals {
         ServerTransferTotals {
@@ -125,6 +137,7 @@ mod tests {
             items,
             downloaded,
             busy: Duration::from_secs(seconds),
+            repeated_failures: 0,
         }
     }
 
@@ -179,6 +192,22 @@ mod tests {
         let text = "15 items fetched in 12.3 s: 75.0 MiB downloaded, 300.0 MiB unpacked\n  \
                     a.example: 12 items, 60.0 MiB at 6.0 MiB/s";
         assert_eq!(summary.text(), text);
+
+        summary.totals.servers[0].repeated_failures = 11;
+        summary.totals.servers.push(ServerTransferTotals {
+            repeated_failures: 1,
+            ..server("https://c.example", 0, 0, 0)
+        });
+        let failures = [
+            "  a.example: 12 items, 60.0 MiB at 6.0 MiB/s; 11 more downloads failed in the same way \
+             (--verbose shows all)",
+            "  c.example: 1 more download failed in the same way (--verbose shows all)",
+        ];
+        assert!(
+            summary.text().ends_with(&failures.join("\n")),
+            "{}",
+            summary.text()
+        );
 
         (summary.registered, summary.kept_bytes) = (3, 1 << 20);
         let text = "3 of 15 items fetched in 12.3 s, 1.0 MiB kept for the next run\n";

@@ -75,6 +75,9 @@ pub(super) struct QuerySummary {
     refused: usize,
     unknown: usize,
     download_size: u64,
+    /// Downloads whose size the servers do not say.
+    #[serde(skip)]
+    unsized_downloads: usize,
     /// The compression methods of these downloads.
     #[serde(skip)]
     methods: BTreeSet<&'static str>,
@@ -106,6 +109,7 @@ impl QuerySummary {
             let download = findings.download(found).map(|(_, download)| download);
             let file_size = download.and_then(|download| download.file_size);
             summary.methods.extend(download.and_then(Download::method));
+            summary.unsized_downloads += usize::from(download.is_some() && file_size.is_none());
             summary.download_size = summary.download_size.saturating_add(file_size.unwrap_or(0));
             if let Some(authority) = &found.authority {
                 let nar_size = authority.narinfo().nar_size();
@@ -128,7 +132,7 @@ impl QuerySummary {
         }
     }
 
-    /// All of it in a sentence.
+    /// All of it in a sentence: what is available, or what the store has, first.
     pub(super) fn sentence(&self) -> String {
         let others = [
             (self.valid, "valid already"),
@@ -138,14 +142,21 @@ impl QuerySummary {
             (self.unknown, "unknown"),
         ];
         let items = self.available + others.iter().map(|(count, _)| count).sum::<usize>();
+        let mut others = others.into_iter().filter(|(count, _)| *count > 0);
 
-        let mut text = format!(
-            "{} of {items} available, {}, {} unpacked",
-            self.available,
-            to_download(self.download_size, &self.methods),
-            bytes(self.nar_size),
-        );
-        for (count, word) in others.into_iter().filter(|(count, _)| *count > 0) {
+        let mut text = match (self.available, self.valid) {
+            (0, 1..) => {
+                let (valid, word) = others.next().unwrap_or_default();
+                format!("{valid} of {items} {word}")
+            }
+            (0, 0) => format!("0 of {items} available"),
+            (available, _) => format!(
+                "{available} of {items} available, {}, {} unpacked",
+                to_download(self.download_size, self.unsized_downloads, &self.methods),
+                bytes(self.nar_size),
+            ),
+        };
+        for (count, word) in others {
             text.push_str(&format!(", {count} {word}"));
         }
 
@@ -177,4 +188,35 @@ pub(super) fn short_name(url: &str) -> String {
         .strip_prefix("https://")
         .or_else(|| url.strip_prefix("http://"));
     printable(name.unwrap_or(url)).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sentence(valid: usize, available: usize, missing: usize) -> String {
+        let summary = QuerySummary {
+            valid,
+            available,
+            missing,
+            download_size: 288 * available as u64,
+            methods: BTreeSet::from(["zstd"]),
+            nar_size: 904,
+            requests: 2,
+            ..QuerySummary::default()
+        };
+        let sentence = summary.sentence();
+        let text = sentence.strip_suffix(" (2 requests, 0.00 s)").unwrap();
+        text.to_owned()
+    }
+
+    #[test]
+    fn a_summary_begins_with_what_can_be_had() {
+        let available = "1 of 2 available, 288 B to download as zstd, 904 B unpacked";
+        assert_eq!(sentence(7, 0, 0), "7 of 7 valid already");
+        assert_eq!(sentence(5, 0, 2), "5 of 7 valid already, 2 missing");
+        assert_eq!(sentence(0, 0, 1), "0 of 1 available, 1 missing");
+        assert_eq!(sentence(1, 1, 0), format!("{available}, 1 valid already"));
+        assert_eq!(sentence(0, 1, 1), format!("{available}, 1 missing"));
+    }
 }

@@ -56,12 +56,12 @@ fn of_group(kind: MissGroup, advice: &Advice) -> String {
             let (servers, newer) = (advice.servers(), advice.newer_answer());
             return format!("`{servers}` shows which servers respond; {newer}");
         }
-        MissGroup::ServerError => "ask again later, or tell the server's administrator",
+        MissGroup::ServerError => "try again later, or tell the server's administrator",
         MissGroup::OtherStore => {
             "name a server for this store with --substitute-urls, or the store that these are \
              for with --store-dir"
         }
-        MissGroup::Offline => "leave out --offline to ask the servers",
+        MissGroup::Offline => "leave out --offline to send requests to the servers",
         MissGroup::Elsewhere | MissGroup::AskedFirst | MissGroup::Cached => NOTHING,
         MissGroup::Valid => "nothing to do: it is in the store",
     };
@@ -108,7 +108,7 @@ fn of_first(first: &ServerAnswer, advice: &Advice) -> String {
         LookupOutcome::OtherStore(_) => {
             "the first server is for another store: remove it from --substitute-urls"
         }
-        LookupOutcome::Offline => "leave out --offline to ask the first server",
+        LookupOutcome::Offline => "leave out --offline to send the request to the first server",
         LookupOutcome::LocalFailure(_) => "raise this machine's limits (`ulimit -a` shows them)",
         LookupOutcome::NotNeeded
         | LookupOutcome::Authorized
