@@ -100,6 +100,16 @@ fn the_json_output_has_the_agreed_fields() {
         seconds.as_f64().is_some_and(|seconds| seconds > 0.0),
         "{seconds}"
     );
+    // They begin to count down before the answer is printed.
+    for (place, limit) in [
+        ("/items/0/expires_in", 129_600),
+        ("/items/0/answers/0/expires_in", 129_600),
+        ("/items/1/answers/0/expires_in", 120),
+    ] {
+        let left = answer.pointer_mut(place).unwrap().take();
+        let is_fresh = left.as_u64().is_some_and(|left| left > 0 && left <= limit);
+        assert!(is_fresh, "{place}: {left}");
+    }
     let nar = format!("{url}/nar/lzip/{}", tools.trim_start_matches("/gnu/store/"));
     let expected = json!({
         "servers": [{
@@ -110,10 +120,10 @@ fn the_json_output_has_the_agreed_fields() {
             "path": tools, "status": "available", "server": url, "url": nar,
             "compression": "lzip", "download_size": 474, "nar_size": 3096,
             "references": [tools, item("notes")], "signed_by": "D54D3C624E416CF8",
-            "from_cache": false, "expires_in": 129_600,
+            "from_cache": false, "expires_in": null,
             "answers": [{
                 "server": url, "answer": "available", "reason": null, "from_cache": false,
-                "expires_in": 129_600,
+                "expires_in": null,
             }],
         }, {
             "path": NOTHING, "status": "missing", "server": null, "url": null,
@@ -121,7 +131,7 @@ fn the_json_output_has_the_agreed_fields() {
             "signed_by": null, "from_cache": false, "expires_in": null,
             "answers": [{
                 "server": url, "answer": "missing", "reason": "HTTP 404", "from_cache": false,
-                "expires_in": 120,
+                "expires_in": null,
             }],
         }],
         "summary": {
