@@ -6,15 +6,15 @@ use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item, wait_until};
 
 use super::{Helper, log, success};
 
-/// A sandbox, and a server that takes about a second for each nar.
-fn slow() -> (Sandbox, Server) {
+/// A sandbox, and a server that stops in the middle of each nar until it is killed.
+fn stopping() -> (Sandbox, Server) {
     let sandbox = Sandbox::new();
     let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
     fixture.only("zstd");
     let server = Server::restartable(move |request| {
         let mut reply = Reply::file_or_range(&fixture.dir, request);
-        if request.path.starts_with("/nar/") {
-            reply.drip = Some((reply.body.len() / 20 + 1, Duration::from_millis(50)));
+        if request.path.starts_with("/nar/") && request.restarts == 0 {
+            reply.stall_at = Some(reply.body.len() / 2);
         }
         reply
     });
@@ -34,7 +34,7 @@ fn substitute(
     let answer = std::thread::scope(|scope| {
         let answer = scope.spawn(|| helper.substitute(&tools, &sandbox.path("tools")));
         assert!(wait_until(|| server.requests_for("/nar/") > 0));
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_secs(1));
         server.kill();
         if let Some(time) = restart_after {
             std::thread::sleep(time);
@@ -48,7 +48,7 @@ fn substitute(
 
 #[test]
 fn a_restarted_server_is_retried() {
-    let (sandbox, mut server) = slow();
+    let (sandbox, mut server) = stopping();
     let arguments = ["--substitute", "--retry-time", "60s"];
     let restart = Some(Duration::from_millis(1500));
     let answer = substitute(&sandbox, &mut server, &arguments, restart);
@@ -67,7 +67,7 @@ fn a_restarted_server_is_retried() {
 
 #[test]
 fn a_server_that_stays_down_fails_after_the_retry_time() {
-    let (sandbox, mut server) = slow();
+    let (sandbox, mut server) = stopping();
     let arguments = ["--substitute", "--retry-time", "2s"];
     let began = Instant::now();
     assert_eq!(

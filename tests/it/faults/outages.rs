@@ -12,13 +12,13 @@ use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item, wait_unti
 
 const RETRYING: &str = "does not answer, retrying (";
 
-/// A server that takes about a second for each nar.
-fn slow(fixture: &Fixture) -> Server {
+/// A server that stops in the middle of each nar until it is killed. When it is restarted it sends all.
+fn stopping(fixture: &Fixture) -> Server {
     let directory = fixture.dir.clone();
     Server::restartable(move |request| {
         let mut reply = Reply::file_or_range(&directory, request);
-        if request.path.starts_with("/nar/") {
-            reply.drip = Some((reply.body.len() / 20 + 1, Duration::from_millis(50)));
+        if request.path.starts_with("/nar/") && request.restarts == 0 {
+            reply.stall_at = Some(reply.body.len() / 2);
         }
         reply
     })
@@ -34,8 +34,8 @@ fn start(sandbox: &Sandbox, url: &str, arguments: &[&str]) -> Running {
 /// Items of the closure that [`start`] fetches.
 const ITEMS: usize = 7;
 
-/// Waits until the server was asked for everything about the closure, and has sent a part of a nar. The
-/// first nars are requested while items are still looked up.
+/// Waits until the server was asked for everything about the closure, and the client probably has a part of a
+/// nar. The first nars are requested while items are still looked up.
 fn wait_for_nar(server: &Server) {
     assert!(
         wait_until(|| {
@@ -44,7 +44,7 @@ fn wait_for_nar(server: &Server) {
         "{:?}",
         server.asked()
     );
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(Duration::from_secs(1));
 }
 
 fn lines_about_retries(run: &Run) -> usize {
@@ -54,7 +54,7 @@ fn lines_about_retries(run: &Run) -> usize {
 #[test]
 fn a_server_restarted_in_mid_closure_is_retried() {
     let (sandbox, fixture) = only("zstd");
-    let mut server = slow(&fixture);
+    let mut server = stopping(&fixture);
     let running = start(&sandbox, &server.url(), &["--retry-time", "60s"]);
     wait_for_nar(&server);
     server.kill();
@@ -79,7 +79,7 @@ fn a_fetch_from_a_server_that_stays_down_fails_after_the_retry_time() {
         &["--retry-time", "2", "--keep-going"],
     ] {
         let (sandbox, fixture) = only("zstd");
-        let mut server = slow(&fixture);
+        let mut server = stopping(&fixture);
         let running = start(
             &sandbox,
             &server.url(),
@@ -117,7 +117,7 @@ fn a_fetch_from_a_server_that_stays_down_fails_after_the_retry_time() {
 #[test]
 fn without_retry_time_an_outage_ends_the_fetch() {
     let (sandbox, fixture) = only("zstd");
-    let mut server = slow(&fixture);
+    let mut server = stopping(&fixture);
     let running = start(&sandbox, &server.url(), &["--retry-time", "0"]);
     wait_for_nar(&server);
     server.kill();
@@ -135,7 +135,7 @@ fn retries_are_limited_for_all_servers_and_for_one() {
         (None, "retry-time = 0"),
     ] {
         let (sandbox, fixture) = only("zstd");
-        let mut server = slow(&fixture);
+        let mut server = stopping(&fixture);
         let config = sandbox.path("config.toml");
         let table = format!("[[server]]\nurl = \"{}\"\n{setting}\n", server.url());
         std::fs::write(&config, table).unwrap();
@@ -155,7 +155,7 @@ fn retries_are_limited_for_all_servers_and_for_one() {
 #[test]
 fn a_server_that_never_answered_is_not_retried() {
     let (sandbox, fixture) = only("zstd");
-    let mut server = slow(&fixture);
+    let mut server = stopping(&fixture);
     sandbox
         .subst(&server.url(), &["query", "--closure", &item("sample")])
         .exits(0);
@@ -173,7 +173,7 @@ fn a_server_that_never_answered_is_not_retried() {
 #[test]
 fn a_redirect_to_a_host_that_never_answered_is_not_retried() {
     let (sandbox, fixture) = only("zstd");
-    let mut stopped = slow(&fixture);
+    let mut stopped = stopping(&fixture);
     stopped.kill();
     let (directory, target) = (fixture.dir.clone(), stopped.url());
     let server = Server::start(move |request| match request.path.starts_with("/nar/") {
@@ -196,7 +196,7 @@ fn a_redirect_to_a_host_that_never_answered_is_not_retried() {
 #[test]
 fn an_interrupt_ends_a_retry_delay_at_once() {
     let (sandbox, fixture) = only("zstd");
-    let mut server = slow(&fixture);
+    let mut server = stopping(&fixture);
     let running = start(&sandbox, &server.url(), &["--retry-time", "60s"]);
     wait_for_nar(&server);
     server.kill();
@@ -210,7 +210,7 @@ fn an_interrupt_ends_a_retry_delay_at_once() {
 #[test]
 fn json_progress_reports_retries() {
     let (sandbox, fixture) = only("zstd");
-    let mut server = slow(&fixture);
+    let mut server = stopping(&fixture);
     let running = start(
         &sandbox,
         &server.url(),
@@ -240,7 +240,7 @@ fn json_progress_reports_retries() {
 #[test]
 fn of_two_servers_that_are_down_the_restarted_one_is_used() {
     let (sandbox, fixture) = only("zstd");
-    let mut servers = [slow(&fixture), slow(&fixture)];
+    let mut servers = [stopping(&fixture), stopping(&fixture)];
     let urls = format!("{} {}", servers[0].url(), servers[1].url());
     let running = start(&sandbox, &urls, &["--retry-time", "60s"]);
     wait_for_nar(&servers[0]);
@@ -257,7 +257,7 @@ fn of_two_servers_that_are_down_the_restarted_one_is_used() {
 #[test]
 fn a_server_that_goes_down_is_replaced_by_an_unused_one() {
     let (sandbox, fixture) = only("zstd");
-    let mut first = slow(&fixture);
+    let mut first = stopping(&fixture);
     let (directory, is_open) = (fixture.dir.clone(), Arc::new(AtomicBool::new(false)));
     let gate = Arc::clone(&is_open);
     let second = Server::start(move |request| {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::only;
 use crate::support::publisher::{Publisher, command, file_nar};
 use crate::support::sandbox::run;
-use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item};
+use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item, wait_until};
 
 #[test]
 fn a_limited_rate_is_kept_and_is_no_fault_of_the_server() {
@@ -68,7 +68,9 @@ fn nars_of_one_server_at_a_time_are_limited() {
             if request.path.starts_with("/nar/") {
                 let now = open.fetch_add(1, Ordering::Relaxed) + 1;
                 most.fetch_max(now, Ordering::Relaxed);
+                // Time for other requests, and longer until there was one.
                 std::thread::sleep(Duration::from_millis(200));
+                wait_until(|| most.load(Ordering::Relaxed) > 1);
                 open.fetch_sub(1, Ordering::Relaxed);
             }
             Reply::file_or_range(&directory, request)

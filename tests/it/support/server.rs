@@ -19,6 +19,8 @@ pub(crate) struct Request {
     pub(crate) from: Option<usize>,
     /// The header fields: their names in lower case, and their values.
     pub(crate) fields: Vec<(String, String)>,
+    /// How often the server was restarted before.
+    pub(crate) restarts: usize,
 }
 
 impl Request {
@@ -181,6 +183,7 @@ pub(crate) struct Server {
     requests: Arc<Mutex<Vec<Request>>>,
     sent: Arc<AtomicU64>,
     running: Option<Listening>,
+    restarts: usize,
 }
 
 /// A server between its start and its end.
@@ -213,6 +216,7 @@ impl Server {
             requests: Arc::default(),
             sent: Arc::default(),
             running: None,
+            restarts: 0,
         };
         server.listen(listener);
         server
@@ -224,6 +228,7 @@ impl Server {
         let (requests, handler) = (Arc::clone(&self.requests), Arc::clone(&self.handler));
         let sent = Arc::clone(&self.sent);
         let (is_stopped, all) = (Arc::clone(&stopped), Arc::clone(&connections));
+        let restarts = self.restarts;
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if is_stopped.load(Ordering::Relaxed) {
@@ -235,7 +240,9 @@ impl Server {
                 let (handler, sent) = (Arc::clone(&handler), Arc::clone(&sent));
                 // A client that goes away is no failure of the server's.
                 std::thread::spawn(move || {
-                    drop(serve(stream, &*handler, &requests, &stopped, &sent));
+                    drop(serve(
+                        stream, restarts, &*handler, &requests, &stopped, &sent,
+                    ));
                 });
             }
         });
@@ -273,6 +280,7 @@ impl Server {
             listener = TcpListener::bind(self.address).ok();
             listener.is_some()
         });
+        self.restarts += 1;
         self.listen(listener.unwrap());
     }
 
@@ -341,13 +349,15 @@ impl Drop for Server {
 
 fn serve(
     mut stream: TcpStream,
+    restarts: usize,
     handler: &Handler,
     requests: &Mutex<Vec<Request>>,
     stopped: &AtomicBool,
     sent: &AtomicU64,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
-    while let Some(request) = read_request(&mut reader)? {
+    while let Some(mut request) = read_request(&mut reader)? {
+        request.restarts = restarts;
         requests.lock().unwrap().push(request.clone());
         if !handler(&request).send(&mut stream, stopped, sent)? {
             break;
@@ -366,6 +376,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Req
         path,
         from: None,
         fields: Vec::new(),
+        restarts: 0,
     };
     loop {
         let mut line = String::new();
