@@ -69,6 +69,7 @@ pub mod trust;
 // 3: edges, one kind of effect each; they never import each other.
 mod http;
 mod lookup_cache;
+mod namespace;
 mod sandbox;
 mod store;
 // 4: the use cases.

@@ -7,6 +7,7 @@ use crate::format::store_path::Dialect;
 use crate::trust::acl::Acl;
 
 use super::output::shown_path;
+use super::shell_command::{add, add_flag, add_path, quoted};
 
 /// The options of this run that a later command has to repeat.
 #[derive(Debug, Clone, Default)]
@@ -124,9 +125,34 @@ impl Advice {
     /// The command that shows how the servers of this run are doing.
     #[must_use]
     pub(crate) fn servers(&self) -> String {
+        let mut command = "subst servers".to_owned();
+        self.add_store(&mut command);
+        self.add_servers(&mut command);
+        command
+    }
+
+    /// The command that fetches `item` into the store of this run.
+    #[must_use]
+    pub(crate) fn fetch(&self, item: &str) -> String {
+        let mut command = "subst fetch".to_owned();
+        self.add_store(&mut command);
+        add_path(&mut command, "--acl", self.invocation.acl.as_deref());
+        self.add_servers(&mut command);
+        format!("{command} {}", quoted(item))
+    }
+
+    /// Adds the options that select the store.
+    fn add_store(&self, command: &mut String) {
         let Invocation {
-            root,
-            store_dir,
+            root, store_dir, ..
+        } = &self.invocation;
+        add_path(command, "--root", root.as_deref());
+        add(command, "--store-dir", store_dir.as_deref());
+    }
+
+    /// Adds the options that select the servers and how they are reached, with the settings file.
+    fn add_servers(&self, command: &mut String) {
+        let Invocation {
             config,
             substitute_urls,
             netrc_file,
@@ -134,20 +160,11 @@ impl Advice {
             discover,
             ..
         } = &self.invocation;
-
-        let mut command = "subst servers".to_owned();
-        add_path(&mut command, "--root", root.as_deref());
-        add(&mut command, "--store-dir", store_dir.as_deref());
-        add_path(&mut command, "--config", config.as_deref());
-        add(
-            &mut command,
-            "--substitute-urls",
-            substitute_urls.as_deref(),
-        );
-        add_path(&mut command, "--netrc-file", netrc_file.as_deref());
-        add_flag(&mut command, "--insecure-tls", *insecure_tls);
-        add_flag(&mut command, "--discover", *discover);
-        command
+        add_path(command, "--config", config.as_deref());
+        add(command, "--substitute-urls", substitute_urls.as_deref());
+        add_path(command, "--netrc-file", netrc_file.as_deref());
+        add_flag(command, "--insecure-tls", *insecure_tls);
+        add_flag(command, "--discover", *discover);
     }
 
     /// The command of this run with `option` set to `value`, between backquotes; a description of it
@@ -350,38 +367,9 @@ fn without_option(words: &[String], option: &str) -> Vec<String> {
     left
 }
 
-fn add_flag(command: &mut String, option: &str, is_set: bool) {
-    if is_set {
-        command.push_str(&format!(" {option}"));
-    }
-}
-
-fn add_path(command: &mut String, option: &str, path: Option<&Path>) {
-    add(command, option, path.map(shown_path).as_deref());
-}
-
-fn add(command: &mut String, option: &str, value: Option<&str>) {
-    if let Some(value) = value {
-        command.push_str(&format!(" {option} {}", quoted(value)));
-    }
-}
-
-/// `word` as a shell reads it as one word.
-#[must_use]
-pub(crate) fn quoted(word: &str) -> String {
-    if !word.is_empty() && word.chars().all(is_plain_in_shell) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 /// Whether names of packages have such characters, those with an output and those of Nix included.
 fn is_in_package_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || "_@:+.#-".contains(c)
-}
-
-fn is_plain_in_shell(c: char) -> bool {
-    c.is_alphanumeric() || "_@%+=:,./-".contains(c)
 }
 
 #[cfg(test)]
@@ -413,6 +401,8 @@ mod tests {
         assert_eq!(advice.authorize("KEYFILE"), expected);
         let expected = r"subst servers --root '/it'\''s here' --store-dir /x --config /c --substitute-urls 'http://a http://b' --insecure-tls";
         assert_eq!(advice.servers(), expected);
+        let expected = r"subst fetch --root '/it'\''s here' --store-dir /x --acl /a --config /c --substitute-urls 'http://a http://b' --insecure-tls /x/i";
+        assert_eq!(advice.fetch("/x/i"), expected);
         let expected = "`mv '/a b/db' '/a b/db.damaged'` sets it aside";
         let hint = advice.repair_database(Path::new("/a b/db/db.sqlite"));
         assert!(hint.starts_with(expected), "{hint}");
@@ -469,19 +459,6 @@ mod tests {
         for option in options_of("query") {
             let is_known = of_fetch.contains(&option) || known.contains(&option.as_str());
             assert!(is_known, "{option}");
-        }
-    }
-
-    #[test]
-    fn words_are_quoted_for_a_shell() {
-        for (word, expected) in [
-            ("a/b.c", "a/b.c"),
-            ("", "''"),
-            ("a b", "'a b'"),
-            ("$(x)", "'$(x)'"),
-            ("`", "'`'"),
-        ] {
-            assert_eq!(quoted(word), expected);
         }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Fetch(FetchArgs),
     /// Show which items are available, and where
     Query(QueryArgs),
+    /// Run a program of an item, with the store at its place
+    Run(RunArgs),
     /// Serve guix-daemon as its substituter helper
     Substitute(SubstituteArgs),
     /// Inspect or clear the lookup cache and unfinished downloads
@@ -104,6 +106,20 @@ pub(crate) struct QueryArgs {
     /// Write metrics to FILE for a monitoring system (OpenMetrics text)
     #[arg(long, value_name = "FILE")]
     pub(crate) metrics: Option<PathBuf>,
+}
+
+/// Arguments of `subst run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// A store item, by full name, by base name, or by a file inside, which is the program
+    #[arg(value_name = "PATH")]
+    pub(crate) item: String,
+    /// A program in the item's `bin`, a file in the item such as `libexec/x`, or any file by its absolute
+    /// name [default: the only program in `bin`, or the one with the name of the item]
+    pub(crate) program: Option<OsString>,
+    /// Arguments of the program
+    #[arg(last = true, value_name = "ARG")]
+    pub(crate) arguments: Vec<OsString>,
 }
 
 /// Arguments of `subst substitute`.

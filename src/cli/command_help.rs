@@ -111,6 +111,23 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
         notes: "",
     },
     CommandHelp {
+        path: &["run"],
+        groups: &[OptionGroup::Store, OptionGroup::General],
+        examples: &[
+            example(
+                "subst run --root DIR /gnu/store/...-hello-2.12.2",
+                "Run the program of an item that was fetched into a store of your own",
+            ),
+            example(
+                "subst run --root DIR /gnu/store/...-coreutils-9.1 ls -- -l /tmp",
+                "Run one of several programs, with arguments",
+            ),
+        ],
+        exits: &[Exit::Done, Exit::NotAvailable, Exit::Usage, Exit::Local],
+        notes: "The program takes the place of subst: its exit status is that of the command, and it gets \
+            all signals. docs/guides/ci.md describes what to do where user namespaces are not allowed.",
+    },
+    CommandHelp {
         path: &["substitute"],
         groups: &[
             OptionGroup::Trust,

@@ -5,6 +5,7 @@ pub(crate) mod cache;
 pub(crate) mod config;
 pub(crate) mod fetch;
 pub(crate) mod query;
+pub(crate) mod run;
 pub(crate) mod servers;
 pub(crate) mod substitute;
 pub(crate) mod verify;

@@ -16,6 +16,7 @@ use super::exit::Exit;
 use super::file_trust::UnsafeFile;
 use super::item_argument::ItemArgumentError;
 use super::output::{bytes, shown_path};
+use super::program_error::ProgramError;
 use super::settings::SettingsError;
 
 /// A command that failed as a whole.
@@ -97,6 +98,9 @@ pub(crate) enum CliError {
     /// The sandbox is required and not supported, or only in part.
     #[error("--sandbox require: this process cannot be confined completely")]
     Sandbox(#[source] SandboxError),
+    /// A program of an item cannot be run.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// The limit of memory is too low to begin at all.
     #[error(
         "the limit of memory is {} (`ulimit -v`); at least {} are needed",
@@ -159,6 +163,7 @@ impl CliError {
             | Self::Key { .. } => Exit::Usage,
             Self::Acl { .. } | Self::UnsafeAcl { .. } => Exit::Refused,
             Self::Item { source, .. } => source.class().into(),
+            Self::Program(error) => error.exit(),
             Self::Store(StoreError::Interrupted) => Exit::Interrupted,
             Self::Store(_)
             | Self::File { .. }
@@ -197,6 +202,7 @@ impl CliError {
             Self::Item { source, .. } => item_hint(source, advice),
             Self::Sandbox(_) => Some("--sandbox auto runs without it".into()),
             Self::ItemArgument(error) => Some(error.hint(advice)),
+            Self::Program(error) => error.hint(advice),
             Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(advice.privileges())
             }

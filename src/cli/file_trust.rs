@@ -60,7 +60,7 @@ impl UnsafeFile {
     /// What makes it safe: a command between backquotes, and who has to run it.
     #[must_use]
     pub(crate) fn remedy(&self) -> String {
-        let path = super::advice::quoted(&self.path.display().to_string());
+        let path = super::shell_command::quoted(&self.path.display().to_string());
         let user = rustix::process::geteuid();
         let (command, is_allowed) = match self.fault {
             FileFault::Owner(_) => (format!("chown root {path}"), user.is_root()),

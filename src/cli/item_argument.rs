@@ -78,6 +78,19 @@ pub(crate) fn parse(word: &str, store_dir: &StoreDir) -> Result<StorePath, ItemA
     Err(ItemArgumentError::NotAnItem(quotable(word)))
 }
 
+/// The item that `word` names in `store_dir`, and the file in it that `word` names, or nothing.
+///
+/// # Errors
+/// It names no item.
+pub(crate) fn parse_with_file<'a>(
+    word: &'a str,
+    store_dir: &StoreDir,
+) -> Result<(StorePath, &'a str), ItemArgumentError> {
+    let item = parse(word, store_dir)?;
+    let file = word.split_once(item.base()).map_or("", |(_, file)| file);
+    Ok((item, file.trim_matches('/')))
+}
+
 /// What follows `directory` in `word`; `None` if nothing does.
 fn below<'a>(word: &'a str, directory: &str) -> Option<&'a str> {
     let rest = word.strip_prefix(directory)?.strip_prefix('/')?;
@@ -164,6 +177,21 @@ mod tests {
         ] {
             assert_eq!(parsed(&word).unwrap(), BASE, "{word}");
         }
+    }
+
+    #[test]
+    fn a_file_in_an_item_is_named_with_it() {
+        let guix = StoreDir::parse(StoreDir::GUIX).unwrap();
+        for (word, expected) in [
+            (BASE.to_owned(), ""),
+            (format!("/gnu/store/{BASE}//"), ""),
+            (format!("{BASE}/bin/hello"), "bin/hello"),
+            (format!("/gnu/store//{BASE}//bin/hello/"), "bin/hello"),
+        ] {
+            let (item, file) = parse_with_file(&word, &guix).unwrap();
+            assert_eq!((item.base(), file), (BASE, expected), "{word}");
+        }
+        assert!(parse_with_file("bin/hello", &guix).is_err());
     }
 
     #[test]

@@ -41,9 +41,14 @@ pub(super) fn run_command(arguments: Vec<OsString>) -> Exit {
         }
     };
 
-    process::prepare();
     match command_line::parse(&arguments) {
-        Ok(cli) => execute(&cli, &arguments, &environment),
+        Ok(cli) => {
+            // A program that is executed later inherits all of it.
+            if !matches!(cli.command, Command::Run(_)) {
+                process::prepare();
+            }
+            execute(&cli, &arguments, &environment)
+        }
         Err(error) => {
             print_usage_error(&error);
             if error.use_stderr() {
@@ -313,6 +318,7 @@ fn carry_out(
     match command {
         Command::Fetch(args) => commands::fetch::run(context, args),
         Command::Query(args) => commands::query::run(context, args),
+        Command::Run(args) => commands::run::run(context, args),
         Command::Substitute(args) => {
             let inherited = inherited.expect("execute takes it for this command");
             commands::substitute::run(context, args, inherited)

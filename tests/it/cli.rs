@@ -24,7 +24,7 @@ mod private_servers;
 mod progress;
 mod query;
 mod report;
-
+mod run;
 mod terminal;
 mod trusted_files;
 mod verify;
@@ -52,6 +52,7 @@ fn help_and_version_go_to_standard_output() {
     for command in [
         "fetch",
         "query",
+        "run",
         "substitute",
         "cache",
         "servers",

@@ -13,7 +13,7 @@ const SHARED: [&str; 3] = ["sync", "no_follow", "sqlite"];
 type Layer = (&'static str, &'static [&'static str]);
 
 /// In the order of `src/lib.rs`.
-const LAYERS: [Layer; 13] = [
+const LAYERS: [Layer; 14] = [
     ("no_follow", &[]),
     ("sqlite", &[]),
     ("sync", &[]),
@@ -22,6 +22,7 @@ const LAYERS: [Layer; 13] = [
     ("trust", &["format"]),
     ("http", &["format", "codec"]),
     ("lookup_cache", &["format"]),
+    ("namespace", &[]),
     ("sandbox", &[]),
     ("store", &["format", "trust"]),
     (
@@ -39,6 +40,7 @@ const LAYERS: [Layer; 13] = [
             "trust",
             "http",
             "lookup_cache",
+            "namespace",
             "sandbox",
             "store",
             "substitute",

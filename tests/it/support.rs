@@ -5,6 +5,7 @@ pub(crate) mod fixture;
 pub(crate) mod json_schema;
 pub(crate) mod listing;
 pub(crate) mod memory;
+pub(crate) mod mounts;
 pub(crate) mod publisher;
 pub(crate) mod random_faults;
 pub(crate) mod sandbox;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::support::mounts::unshare_flags;
 use crate::support::publisher::{Publisher, command, file_nar, installed};
 use crate::support::sandbox::{Run, Running, Sandbox, run};
 use crate::support::{Reply, Server, wait_until};
@@ -308,13 +309,7 @@ fn a_full_disk_only_ends_the_keeping() {
         status=$?
         ls root/var/guix/subst/partial
         exit $status";
-    let is_there = |flags: &&str| {
-        let mut command = Command::new("unshare");
-        command.args([flags, "sh", "-c", "mount -t tmpfs none /mnt"]);
-        command.output().is_ok_and(|output| output.status.success())
-    };
-    let Some(flags) = ["-m", "-rm"].into_iter().find(is_there) else {
-        eprintln!("left out: nothing can be mounted here");
+    let Some(flags) = unshare_flags() else {
         return;
     };
 

@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use crate::support::mounts::unshare_flags;
 use crate::support::sandbox::{Sandbox, run};
 use crate::support::{Kind, Run, item};
 
@@ -29,26 +30,11 @@ fn on_prepared_disk(sandbox: &Sandbox, options: &str, before: &str, after: &str)
         fixtures = Kind::Guix.directory().display(),
         top = item("sample"),
     );
-    let unshare = |flags: &[&str], script: &str| {
-        let mut command = Command::new("unshare");
-        command
-            .args(flags)
-            .args(["sh", "-c", script])
-            .env("SUBST_CONFIG", sandbox.path("config.toml"));
-        command
-    };
-    let is_there = |flags: &[&str]| {
-        let output = unshare(flags, "mount -t tmpfs none /mnt").output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    let Some(flags) = [&["-m"][..], &["-rm"]]
-        .into_iter()
-        .find(|flags| is_there(flags))
-    else {
-        eprintln!("left out: nothing can be mounted here");
-        return None;
-    };
-    Some(run(unshare(flags, &script)))
+    let mut command = Command::new("unshare");
+    command
+        .args([unshare_flags()?, "sh", "-c", &script])
+        .env("SUBST_CONFIG", sandbox.path("config.toml"));
+    Some(run(command))
 }
 
 /// Prints what is left in the store, and which entries of `.links` no item uses.

@@ -7,7 +7,8 @@ set -euo pipefail
 # shellcheck source=../checks.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
 item() { grep -- "-$1\$" "$PEERS_LIST" | head -n 1; }
-TOOLS=$(sed -n 's/^\([^\t]*-subst-tools-1.0\)\t.*/\1/p' "$FIXTURES/guix/expected-rows.txt" | head -n 1)
+# An item of the fixtures that is a program. It needs the shell of the machine, and three other items.
+PROGRAM=$(sed -n 's/^\([^\t]*-subst-program-1.0\)\t.*/\1/p' "$FIXTURES/guix/expected-rows.txt" | head -n 1)
 # A user and group that own nothing.
 USER_ID=54399
 
@@ -60,9 +61,9 @@ flake-registry =" sh "$@"
 
 with_nix() { documented "$1" nix "$(head -n 1 "$PEERS_NIX_TOPS")" bash "$0" nix_shell "$WORK/$2"; }
 
-# fixture_environment HOME: the variables of a shell that fetches from the fixtures; the program needs the shell of the machine.
+# fixture_environment HOME: the variables of a shell that fetches from the fixtures.
 fixture_environment() {
-    printf '%s\n' HOME="$1" PATH="$1/bin:/usr/bin:/bin" program="$TOOLS/bin/show" \
+    printf '%s\n' HOME="$1" PATH="$1/bin:/usr/bin:/bin" \
         SUBST_SUBSTITUTE_URLS="file://$1/clone/fixtures/guix" SUBST_ACL="$1/clone/fixtures/guix/acl"
 }
 
@@ -82,14 +83,16 @@ unstage() { chmod -R u+w "$1"; rm -r "$1"; }
 
 as_user() { setpriv --reuid=$USER_ID --regid=$USER_ID --clear-groups "$@"; }
 
-# ci_as_user: without privileges. Where namespaces are forbidden to users, the page says so, and nothing can be run.
-ci_as_user() {
-    local home status=0
+# as_ordinary_user: without privileges. Where namespaces are forbidden to users, the pages say so, and nothing can be run. What the
+# page on CI fetches is what README.md runs.
+as_ordinary_user() {
+    local home shell status=0
     as_user unshare --user true 2> /dev/null || { echo 'skipped: user namespaces are not allowed here'; return 0; }
     home=$(stage $USER_ID)
     mapfile -t environment < <(fixture_environment "$home")
-    (cd "$home/clone" && documented docs/guides/ci.md user "$TOOLS" setpriv --reuid=$USER_ID --regid=$USER_ID --clear-groups \
-        env -i "${environment[@]}" sh) || status=$?
+    shell=(setpriv --reuid=$USER_ID --regid=$USER_ID --clear-groups env -i "${environment[@]}" sh)
+    (cd "$home/clone" && documented docs/guides/ci.md user "$PROGRAM" "${shell[@]}" &&
+        documented README.md user "$PROGRAM" "${shell[@]}") || status=$?
     unstage "$home"
     return $status
 }
@@ -102,7 +105,7 @@ ci_as_root() {
     for directory in /*; do
         [ "$directory" = /gnu ] || binds+=(--dev-bind "$directory" "$directory")
     done
-    (cd "$home/clone" && documented docs/guides/ci.md root "$TOOLS" bwrap "${binds[@]}" env -i "${environment[@]}" sh) || status=$?
+    (cd "$home/clone" && documented docs/guides/ci.md root "$PROGRAM" bwrap "${binds[@]}" env -i "${environment[@]}" sh) || status=$?
     unstage "$home"
     return $status
 }
@@ -120,7 +123,7 @@ certificate() {
     service_start documents-tls nginx -e "$PEERS_LOG/documents-tls.error.log" -c "$WORK/tls.conf"
     wait_for 10 port_open "$TLS_PORT"
     mapfile -t environment < <(fixture_environment "$home")
-    (cd "$home/clone" && documented docs/configuration.md tls "$TOOLS" env -i "${environment[@]}" sh) || status=$?
+    (cd "$home/clone" && documented docs/configuration.md tls "$PROGRAM" env -i "${environment[@]}" sh) || status=$?
     service_stop documents-tls
     unstage "$home"
     return $status
@@ -184,7 +187,7 @@ check documents-guix-system guix_system
 check documents-removed-program removed_program
 check documents-readme-nix with_nix README.md readme-nix
 check documents-item-names-nix with_nix docs/guides/item-names.md names-nix
-check documents-ci-user ci_as_user
+check documents-user as_ordinary_user
 check documents-ci-root ci_as_root
 check documents-certificate certificate
 check documents-book book

@@ -1,0 +1,243 @@
+//! Which file is the program that the user means.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::cli::output::printable;
+use crate::cli::program_error::ProgramError;
+use crate::cli::shell_command::quoted;
+use crate::format::store_path::StorePath;
+
+/// The directory of an item's programs.
+const PROGRAMS: &str = "bin";
+
+/// What the user has said about the program.
+pub(super) struct ProgramChoice<'a> {
+    /// The item's directory, or the item itself if it is a file, at its place in the store.
+    pub(super) directory: PathBuf,
+    /// The item.
+    pub(super) item: &'a StorePath,
+    /// The program's name or file, if one was given.
+    pub(super) program: Option<&'a OsStr>,
+    /// The file that was named together with the item, or nothing.
+    pub(super) file: &'a str,
+}
+
+impl ProgramChoice<'_> {
+    /// The program's file.
+    ///
+    /// # Errors
+    /// There is none, or there are several.
+    pub(super) fn choose(&self) -> Result<PathBuf, ProgramError> {
+        let path = match self.program {
+            Some(name) if is_plain(name) => self.named(name)?,
+            // An absolute name stands for itself.
+            Some(path) => self.directory.join(path),
+            None if !self.file.is_empty() => self.directory.join(self.file),
+            None => self.default()?,
+        };
+
+        if is_executable(&path) {
+            Ok(path)
+        } else {
+            Err(ProgramError::NotExecutable(path))
+        }
+    }
+
+    /// The program's file as far as it is known without looking, as a word of a shell.
+    pub(super) fn probable_name(&self) -> String {
+        let path = match self.program {
+            Some(name) if is_plain(name) => self.directory.join(PROGRAMS).join(name),
+            Some(path) => self.directory.join(path),
+            None if !self.file.is_empty() => self.directory.join(self.file),
+            None => self.directory.join(PROGRAMS).join("PROGRAM"),
+        };
+        quoted(&path.to_string_lossy())
+    }
+
+    /// The program `name` of the item.
+    fn named(&self, name: &OsStr) -> Result<PathBuf, ProgramError> {
+        let path = self.directory.join(PROGRAMS).join(name);
+        if path.exists() {
+            return Ok(path);
+        }
+        Err(ProgramError::Unknown {
+            item: self.item_name(),
+            name: name.to_string_lossy().into_owned(),
+            programs: self.shown_programs(),
+        })
+    }
+
+    /// The item itself if it is a file, its only program, or the one with its name.
+    fn default(&self) -> Result<PathBuf, ProgramError> {
+        if self.directory.is_file() {
+            return Ok(self.directory.clone());
+        }
+
+        let directory = self.directory.join(PROGRAMS);
+        let programs = programs_in(&directory);
+        let unversioned = OsStr::new(without_version(self.item.name()));
+        match &programs[..] {
+            [] => Err(ProgramError::NoPrograms(self.item_name())),
+            [only] => Ok(directory.join(only)),
+            several if several.iter().any(|name| name == unversioned) => {
+                Ok(directory.join(unversioned))
+            }
+            _ => Err(ProgramError::Several {
+                item: self.item_name(),
+                programs: self.shown_programs(),
+            }),
+        }
+    }
+
+    fn item_name(&self) -> String {
+        self.directory.display().to_string()
+    }
+
+    /// The names of the item's programs, for a message.
+    fn shown_programs(&self) -> Vec<String> {
+        let programs = programs_in(&self.directory.join(PROGRAMS));
+        let programs = programs.iter().map(|name| name.to_string_lossy());
+        programs.map(|name| printable(&name).into_owned()).collect()
+    }
+}
+
+/// Whether `name` is that of a program, and not a path.
+fn is_plain(name: &OsStr) -> bool {
+    !name.as_encoded_bytes().contains(&b'/')
+}
+
+/// The executable files in `directory`, in the order of their names: without hidden ones, which are what
+/// wrappers run.
+fn programs_in(directory: &Path) -> Vec<OsString> {
+    let entries = directory.read_dir().into_iter().flatten().flatten();
+    let programs = entries.filter(|entry| {
+        !entry.file_name().as_encoded_bytes().starts_with(b".") && is_executable(&entry.path())
+    });
+    let mut names: Vec<OsString> = programs.map(|entry| entry.file_name()).collect();
+    names.sort();
+    names
+}
+
+/// Whether `path` is, or leads to, a file that somebody may execute.
+fn is_executable(path: &Path) -> bool {
+    const ANY_EXECUTE: u32 = 0o111;
+    path.metadata()
+        .is_ok_and(|found| found.is_file() && found.permissions().mode() & ANY_EXECUTE != 0)
+}
+
+/// The name of a package: what comes before the first hyphen that a digit follows.
+fn without_version(name: &str) -> &str {
+    let version = name
+        .match_indices('-')
+        .find(|(at, _)| name[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
+    version.map_or(name, |(at, _)| &name[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = "2fbf4kpwxg6i81i5ai6h7y8gr3vzd62g-hello-world-2.12";
+
+    /// The file name of what is chosen in an item with these programs, those of mode 0644 with a `!` before
+    /// their name; or the error.
+    fn chosen(programs: &[&str], program: Option<&str>, file: &str) -> Result<String, String> {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join(BASE);
+        std::fs::create_dir_all(directory.join("bin")).unwrap();
+        std::fs::create_dir_all(directory.join("libexec")).unwrap();
+        for name in programs {
+            let mode = if name.starts_with('!') { 0o644 } else { 0o755 };
+            let path = directory.join("bin").join(name.trim_start_matches('!'));
+            std::fs::write(&path, "").unwrap();
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&path, mode).unwrap();
+        }
+        std::fs::copy("/bin/sh", directory.join("libexec/helper")).unwrap();
+
+        let item = StorePath::parse(BASE).unwrap();
+        let choice = ProgramChoice {
+            directory: directory.clone(),
+            item: &item,
+            program: program.map(OsStr::new),
+            file,
+        };
+        let path = choice.choose().map_err(|error| format!("{error:?}"))?;
+        let inside = path.strip_prefix(&directory).unwrap_or(&path);
+        Ok(inside.display().to_string())
+    }
+
+    #[test]
+    fn the_default_is_the_only_program_or_the_one_with_the_name_of_the_item() {
+        for (programs, expected) in [
+            (&["other"][..], "bin/other"),
+            (&["other", "!data", ".hello-world-real"], "bin/other"),
+            (&["hello", "hello-world", "other"], "bin/hello-world"),
+        ] {
+            assert_eq!(
+                chosen(programs, None, "").unwrap(),
+                expected,
+                "{programs:?}"
+            );
+        }
+        let none = chosen(&["!data", ".hidden"], None, "").unwrap_err();
+        assert!(none.starts_with("NoPrograms"), "{none}");
+        let several = chosen(&["b", "a"], None, "").unwrap_err();
+        assert!(several.ends_with(r#"programs: ["a", "b"] }"#), "{several}");
+    }
+
+    #[test]
+    fn a_program_is_named_by_its_name_or_its_file() {
+        let programs = &["a", "b", "!data"];
+        for (program, file, expected) in [
+            (Some("b"), "", "bin/b"),
+            (Some("b"), "bin/a", "bin/b"),
+            (None, "bin/a", "bin/a"),
+            (Some("libexec/helper"), "", "libexec/helper"),
+            (None, "libexec/helper", "libexec/helper"),
+            (Some("/bin/sh"), "", "/bin/sh"),
+        ] {
+            assert_eq!(chosen(programs, program, file).unwrap(), expected);
+        }
+        for (program, expected) in [
+            ("c", r#"name: "c", programs: ["a", "b"]"#),
+            ("data", "NotExecutable"),
+            ("", "NotExecutable"),
+            ("libexec/nothing", "NotExecutable"),
+            ("/", "NotExecutable"),
+        ] {
+            let error = chosen(programs, Some(program), "").unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_item_that_is_a_file_is_the_program() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join(BASE);
+        std::fs::copy("/bin/sh", &directory).unwrap();
+        let item = StorePath::parse(BASE).unwrap();
+        let choice = ProgramChoice {
+            directory: directory.clone(),
+            item: &item,
+            program: None,
+            file: "",
+        };
+        assert_eq!(choice.choose().unwrap(), directory);
+    }
+
+    #[test]
+    fn a_version_begins_with_a_digit() {
+        for (name, expected) in [
+            ("hello-2.12", "hello"),
+            ("hello", "hello"),
+            ("git-minimal-2.41.0-send-email", "git-minimal"),
+            ("7zip-23.01", "7zip"),
+            ("x-", "x-"),
+        ] {
+            assert_eq!(without_version(name), expected);
+        }
+    }
+}
