@@ -1,6 +1,8 @@
 //! Layer 4: the use cases. Lookups, transfers, and bringing closures into a store.
 
 pub(crate) mod cancel;
+pub(crate) mod challenge;
+pub(crate) mod claims;
 pub(crate) mod clock;
 pub(crate) mod closure;
 pub(crate) mod download;

@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Query(QueryArgs),
     /// Run a program of an item, with the store at its place
     Run(RunArgs),
+    /// Compare this machine's builds with those of servers, as `guix challenge` does
+    Challenge(ChallengeArgs),
     /// Serve guix-daemon as its substituter helper
     Substitute(SubstituteArgs),
     /// Inspect or clear the lookup cache and unfinished downloads
@@ -120,6 +122,23 @@ pub(crate) struct RunArgs {
     /// Arguments of the program
     #[arg(last = true, value_name = "ARG")]
     pub(crate) arguments: Vec<OsString>,
+}
+
+/// Arguments of `subst challenge`.
+#[derive(Debug, Args)]
+pub(crate) struct ChallengeArgs {
+    /// Store items, by full name, by base name, or by a file inside; `-` reads them from standard input
+    #[arg(required_unless_present = "all_valid", value_name = "PATH")]
+    pub(crate) paths: Vec<String>,
+    /// Compare all valid items of the store
+    #[arg(long, conflicts_with = "paths")]
+    pub(crate) all_valid: bool,
+    /// Download builds that differ, and name the differing files
+    #[arg(long)]
+    pub(crate) diff: bool,
+    /// Count items that were not built here too
+    #[arg(long)]
+    pub(crate) even_substituted: bool,
 }
 
 /// Arguments of `subst substitute`.

@@ -128,6 +128,33 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
             all signals. docs/guides/ci.md describes what to do where user namespaces are not allowed.",
     },
     CommandHelp {
+        path: &["challenge"],
+        groups: &[
+            OptionGroup::Store,
+            OptionGroup::Servers,
+            OptionGroup::Lookups,
+            OptionGroup::Json,
+            OptionGroup::General,
+        ],
+        examples: &[
+            example(
+                "subst challenge /gnu/store/...-hello-2.12.2",
+                "Compare the build in the store with those of all servers",
+            ),
+            example(
+                "subst challenge --diff /gnu/store/...-hello-2.12.2",
+                "Name the files in which they differ",
+            ),
+            example(
+                "subst challenge --all-valid",
+                "Compare everything that was built on this machine",
+            ),
+        ],
+        exits: Exit::ALL,
+        notes: "0: all match. 1: an item is inconclusive: no server has it, or only one server and this \
+            machine did not build it. 3: something differs, whatever else is found. Signatures are not verified.",
+    },
+    CommandHelp {
         path: &["substitute"],
         groups: &[
             OptionGroup::Trust,

@@ -2,6 +2,7 @@
 
 pub(crate) mod authorize;
 pub(crate) mod cache;
+pub(crate) mod challenge;
 pub(crate) mod config;
 pub(crate) mod fetch;
 pub(crate) mod query;

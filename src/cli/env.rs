@@ -9,6 +9,8 @@ use std::path::PathBuf;
 pub(crate) const NIX_STORE_DIR: &str = "NIX_STORE_DIR";
 /// Guix's state directory, `/var/guix` unless set.
 pub(crate) const GUIX_STATE_DIRECTORY: &str = "GUIX_STATE_DIRECTORY";
+/// Guix's directory of build logs, `/var/log/guix` unless set.
+pub(crate) const GUIX_LOG_DIRECTORY: &str = "GUIX_LOG_DIRECTORY";
 /// Guix's database directory, `STATE/db` unless set.
 pub(crate) const GUIX_DATABASE_DIRECTORY: &str = "GUIX_DATABASE_DIRECTORY";
 /// Guix's configuration directory, `/etc/guix` unless set.

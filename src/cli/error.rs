@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::daemon::serve::ServeError;
+use crate::http::{HttpError, HttpErrorClass};
 use crate::lookup_cache::CacheError;
 use crate::sandbox::SandboxError;
 use crate::store::{Remedy, StoreError};
@@ -112,6 +113,9 @@ pub(crate) enum CliError {
         /// What is needed, in KiB.
         needed: u64,
     },
+    /// No request can be sent.
+    #[error("cannot send requests")]
+    Network(#[source] std::sync::Arc<HttpError>),
     /// Threads cannot be started.
     #[error("cannot start threads")]
     Threads(#[source] io::Error),
@@ -164,6 +168,9 @@ impl CliError {
             Self::Acl { .. } | Self::UnsafeAcl { .. } => Exit::Refused,
             Self::Item { source, .. } => source.class().into(),
             Self::Program(error) => error.exit(),
+            Self::Network(error) if error.is_shortage() => Exit::Local,
+            Self::Network(error) if error.class() == HttpErrorClass::Absent => Exit::NotAvailable,
+            Self::Network(_) => Exit::Network,
             Self::Store(StoreError::Interrupted) => Exit::Interrupted,
             Self::Store(_)
             | Self::File { .. }

@@ -129,9 +129,15 @@ impl Output {
         self.message("note", text, json!({ "text": text }));
     }
 
+    /// Whether `--verbose` was given.
+    #[must_use]
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbosity >= Verbosity::Verbose
+    }
+
     /// What only `--verbose` shows.
     pub(crate) fn detail(&self, text: &str) {
-        if self.verbosity >= Verbosity::Verbose {
+        if self.is_verbose() {
             self.note(text);
         }
     }

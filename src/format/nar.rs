@@ -26,6 +26,7 @@
 //! no bytes behind the top node. Names are bytes, not text. **Not** checked: the sizes of files and
 //! of the nar (the caller knows NarSize), and where symlinks point.
 
+mod difference;
 mod error;
 mod event;
 mod input;
@@ -37,6 +38,9 @@ mod tests;
 mod wire;
 mod write;
 
+pub(crate) use difference::{
+    DifferenceKind, EntryDifference, NarDifferences, UncomparableNar, differences,
+};
 pub use error::NarError;
 pub use event::NarEvent;
 pub use name::{EntryName, MAX_NAME_BYTES, MAX_TARGET_BYTES, SymlinkTarget};

@@ -170,7 +170,7 @@ impl Database {
         &self.store_dir
     }
 
-    fn parse(
+    pub(super) fn parse(
         &self,
         name: String,
         column: &'static str,
@@ -182,7 +182,7 @@ impl Database {
         }
     }
 
-    fn malformed(&self, column: &'static str, value: String, item: &str) -> StoreError {
+    pub(super) fn malformed(&self, column: &'static str, value: String, item: &str) -> StoreError {
         StoreError::Malformed {
             path: self.path.clone(),
             column,

@@ -19,6 +19,8 @@ pub(crate) struct Layout {
     state: PathBuf,
     database: PathBuf,
     config: PathBuf,
+    /// The directory of Guix's build logs.
+    logs: PathBuf,
 }
 
 impl Layout {
@@ -34,6 +36,7 @@ impl Layout {
             store: root.join(store_dir.as_str().trim_start_matches('/')),
             database: state.join("db"),
             config: root.join(config),
+            logs: root.join("var/log/guix"),
             root: Some(root.to_owned()),
             state,
             store_dir,
@@ -47,6 +50,7 @@ impl Layout {
         state: PathBuf,
         database: PathBuf,
         config: PathBuf,
+        logs: PathBuf,
     ) -> Self {
         Self {
             store: PathBuf::from(store_dir.as_str()),
@@ -55,6 +59,7 @@ impl Layout {
             state,
             database,
             config,
+            logs,
         }
     }
 
@@ -171,6 +176,17 @@ impl Layout {
         self.state.join("subst")
     }
 
+    /// Where Guix keeps the log of a build of `derivation`, without the suffix that tells how it is
+    /// compressed; `None` for a store of Nix.
+    #[must_use]
+    pub(super) fn build_log(&self, derivation: &StorePath) -> Option<PathBuf> {
+        if self.store_dir.dialect() == Dialect::Nix {
+            return None;
+        }
+        let (directory, name) = derivation.base().split_at(2);
+        Some(self.logs.join("drvs").join(directory).join(name))
+    }
+
     /// The substitute servers found on the local network, one URL per line.
     #[must_use]
     pub(crate) fn discovered_servers(&self) -> PathBuf {
@@ -213,6 +229,14 @@ mod tests {
             "/var/guix".into(),
             "/elsewhere/db".into(),
             "/etc/guix".into(),
+            "/var/log/guix".into(),
+        );
+        let derivation = StorePath::parse("0f9qzp1g3jy45al4zspzqah9f8d5bisp-x.drv").unwrap();
+        assert_eq!(
+            layout.build_log(&derivation).as_deref(),
+            Some(Path::new(
+                "/var/log/guix/drvs/0f/9qzp1g3jy45al4zspzqah9f8d5bisp-x.drv"
+            ))
         );
         let base = "/gnu/store/0f9qzp1g3jy45al4zspzqah9f8d5bisp-debconf-1.0";
         assert_eq!(layout.item(&item()), Path::new(base));

@@ -25,6 +25,7 @@ mod spool_reader;
 pub(crate) mod spool_writer;
 pub(crate) mod transfer;
 mod trial;
+pub(crate) mod whole_nar;
 
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         &tools,
         nothing,
     ];
-    let runs: [(&str, &str, &[&str]); 18] = [
+    let runs: [(&str, &str, &[&str]); 19] = [
         ("query", &mixed, &["query", "--closure", &tools, nothing]),
         ("query", &mixed, &report),
         (
@@ -42,6 +42,11 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         ("fetch", &guix, &["fetch", &tools]),
         ("fetch", &guix, &["fetch", "--output", "out", &tools]),
         ("query", &guix, &["query", &tools]),
+        (
+            "challenge",
+            &mixed,
+            &["challenge", "--even-substituted", &tools, nothing],
+        ),
         ("servers", &mixed, &["servers"]),
         ("servers", &mixed, &["servers", "--offline"]),
         ("verify", &guix, &["verify"]),

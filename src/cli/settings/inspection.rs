@@ -55,12 +55,13 @@ enum VariableForm {
 }
 
 /// The variables that are not settings and have an effect.
-const VARIABLES: [(&str, VariableForm); 22] = [
+const VARIABLES: [(&str, VariableForm); 23] = [
     (env::SUBST_CONFIG, VariableForm::Text),
     (env::SUBST_LOG, VariableForm::Text),
     (env::SUBST_LOG_FILE, VariableForm::Text),
     (env::SUBST_REAL_GUIX, VariableForm::Text),
     (env::GUIX_STATE_DIRECTORY, VariableForm::Text),
+    (env::GUIX_LOG_DIRECTORY, VariableForm::Text),
     (env::GUIX_DATABASE_DIRECTORY, VariableForm::Text),
     (env::GUIX_CONFIGURATION_DIRECTORY, VariableForm::Text),
     (

@@ -63,9 +63,13 @@ pub(super) fn layout(
         .or_else(|| environment.path(env::GUIX_CONFIGURATION_DIRECTORY))
         .unwrap_or_else(|| config.into());
 
+    let logs = environment
+        .path(env::GUIX_LOG_DIRECTORY)
+        .unwrap_or_else(|| "/var/log/guix".into());
+
     Ok((
         StoreKind::System,
-        Layout::system(store_dir, state, database, config),
+        Layout::system(store_dir, state, database, config, logs),
     ))
 }
 

@@ -1,0 +1,156 @@
+//! What the database records of valid items.
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::db::Database;
+use super::error::StoreError;
+use super::handle::Store;
+use super::layout::Layout;
+use crate::format::hash::NarHash;
+use crate::format::store_path::{Dialect, StoreDir, StorePath};
+
+/// Where a valid item came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ItemOrigin {
+    /// It was built on this machine.
+    Built,
+    /// It was substituted or added, as far as is known.
+    Added,
+}
+
+/// What the database records of a valid item.
+#[derive(Debug, Clone)]
+pub(crate) struct ItemProvenance {
+    /// The hash of its nar.
+    pub(crate) nar_hash: NarHash,
+    /// Where it came from.
+    pub(crate) origin: ItemOrigin,
+}
+
+/// A row, and what depends on it, as text.
+struct RecordRow {
+    hash: String,
+    /// Valid derivations that have the item as an output.
+    valid_derivers: Vec<String>,
+    is_ultimate: bool,
+}
+
+impl Store {
+    /// All valid items, in the order of their names.
+    ///
+    /// # Errors
+    /// The database cannot be read, or has what is no store path.
+    pub(crate) fn all_valid(&self) -> Result<Vec<StorePath>, StoreError> {
+        self.database().all_valid()
+    }
+
+    /// What is recorded of `item`; `None` when it is not valid.
+    ///
+    /// An item counts as built here as `guix challenge` decides it: there is a log of its build. In
+    /// Nix's database a column says so.
+    ///
+    /// # Errors
+    /// The database cannot be read, or has an invalid value.
+    pub(crate) fn item_provenance(&self, item: &StorePath) -> Result<Option<ItemProvenance>, StoreError> {
+        self.database().item_provenance(item, self.layout())
+    }
+}
+
+impl Database {
+    fn all_valid(&mut self) -> Result<Vec<StorePath>, StoreError> {
+        let names: Vec<String> = self.run("listing valid items", |connection, _| {
+            let mut statement =
+                connection.prepare_cached("SELECT path FROM ValidPaths ORDER BY path")?;
+            let names = statement.query_map([], |row| row.get(0))?;
+            names.collect()
+        })?;
+
+        let items = names.into_iter();
+        items
+            .map(|name| self.parse(name.clone(), "path", &name))
+            .collect()
+    }
+
+    fn item_provenance(
+        &mut self,
+        item: &StorePath,
+        layout: &Layout,
+    ) -> Result<Option<ItemProvenance>, StoreError> {
+        let row = self.run("looking up an item", |connection, store_dir| {
+            let transaction = connection.transaction()?;
+            let row = record_row(&transaction, store_dir, item)?;
+            transaction.commit()?;
+            Ok(row)
+        })?;
+        let Some(row) = row else { return Ok(None) };
+
+        let name = layout.store_dir().full_name(item);
+        let nar_hash = match NarHash::parse(&row.hash) {
+            Ok((hash, _)) => hash,
+            Err(_) => return Err(self.malformed("hash", row.hash, &name)),
+        };
+        let derivers = row.valid_derivers.into_iter();
+        let derivers = derivers.map(|deriver| self.parse(deriver, "deriver", &name));
+        let derivers = derivers.collect::<Result<Vec<_>, _>>()?;
+
+        let is_built = row.is_ultimate || derivers.iter().any(|deriver| has_log(layout, deriver));
+        Ok(Some(ItemProvenance {
+            nar_hash,
+            origin: match is_built {
+                true => ItemOrigin::Built,
+                false => ItemOrigin::Added,
+            },
+        }))
+    }
+}
+
+fn record_row(
+    connection: &Connection,
+    store_dir: &StoreDir,
+    item: &StorePath,
+) -> rusqlite::Result<Option<RecordRow>> {
+    let (select, select_derivers) = match store_dir.dialect() {
+        Dialect::Guix => (
+            "SELECT hash, NULL FROM ValidPaths WHERE path = ?1",
+            "SELECT drv.path FROM DerivationOutputs AS output
+             JOIN ValidPaths AS drv ON output.drv = drv.id WHERE output.path = ?1",
+        ),
+        // Its column says where the item came from, so derivations do not matter.
+        Dialect::Nix => (
+            "SELECT hash, ultimate FROM ValidPaths WHERE path = ?1",
+            "SELECT path FROM ValidPaths WHERE 0 AND path = ?1",
+        ),
+    };
+    let name = store_dir.full_name(item);
+    let found = connection
+        .prepare_cached(select)?
+        .query_row([&name], |row| {
+            let ultimate: Option<i64> = row.get(1)?;
+            Ok((row.get(0)?, ultimate == Some(1)))
+        })
+        .optional()?;
+    let Some((hash, is_ultimate)) = found else {
+        return Ok(None);
+    };
+
+    let mut derivers = connection.prepare_cached(select_derivers)?;
+    let derivers = derivers.query_map([&name], |row| row.get(0))?;
+
+    Ok(Some(RecordRow {
+        hash,
+        valid_derivers: derivers.collect::<rusqlite::Result<_>>()?,
+        is_ultimate,
+    }))
+}
+
+/// Whether there is a log of the build of `derivation`, compressed or not.
+fn has_log(layout: &Layout, derivation: &StorePath) -> bool {
+    let Some(log) = layout.build_log(derivation) else {
+        return false;
+    };
+    ["", ".gz", ".bz2"].iter().any(|suffix| {
+        let mut name = log.clone().into_os_string();
+        name.push(suffix);
+        std::path::Path::new(&name).exists()
+    })
+}

@@ -1,0 +1,161 @@
+//! What servers claim of items: their narinfos, whoever has signed them.
+//!
+//! Every server is asked in this run: the lookup cache is neither read nor written, since an old
+//! answer would say nothing about what the server has now. Nothing here is trusted, and nothing of
+//! it is used to change a store. An answer for another item than the requested one is no claim.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::format::cache_info::CacheInfo;
+use crate::format::narinfo::NarInfo;
+use crate::format::server_list::{PerServer, ServerIndex};
+use crate::format::store_path::{HashPart, StoreDir, StorePath};
+use crate::http::{HttpError, LookupEvent, LookupEvents, Lookups, NarInfoAnswer, ServerSpec};
+use crate::substitute::network::Network;
+use crate::substitute::outcome::{LookupFailure, LookupOutcome, OtherStore, UnreadableNarInfo};
+use crate::trust::verdict::Refusal;
+
+/// The narinfo of a server for an item, or why there is none.
+pub(crate) type Claim = Result<Arc<NarInfo>, LookupOutcome>;
+
+/// Requests claims.
+pub(crate) struct ClaimRequests<'a> {
+    network: &'a Network,
+    store_dir: StoreDir,
+    /// `None` when no server may be reached.
+    transport: Option<(Lookups, LookupEvents)>,
+    /// The servers whose items are for another store.
+    other_stores: HashMap<ServerIndex, OtherStore>,
+}
+
+impl<'a> ClaimRequests<'a> {
+    /// Will request claims from all servers of `network`.
+    ///
+    /// # Errors
+    /// The system has no more threads.
+    pub(crate) fn open(network: &'a Network, store_dir: StoreDir) -> Result<Self, Arc<HttpError>> {
+        let servers = network.servers();
+        let reachable = servers.iter().find(|url| network.reaches(url.base()));
+        let transport = match reachable {
+            None => None,
+            Some(url) => {
+                let specs = servers.iter().cloned().map(ServerSpec::new).collect();
+                let client = network.client_for(url.base())?;
+                Some(client.lookups(specs).map_err(Arc::new)?)
+            }
+        };
+
+        Ok(Self {
+            network,
+            store_dir,
+            transport,
+            other_stores: HashMap::new(),
+        })
+    }
+
+    /// What every server claims of each of `items`, in their order.
+    pub(crate) fn request(&mut self, items: &[StorePath]) -> Vec<PerServer<Claim>> {
+        let servers = self.network.servers();
+        let none = servers
+            .iter()
+            .map(|_| Err(LookupOutcome::Offline))
+            .collect();
+        let mut claims: Vec<PerServer<Claim>> = vec![none; items.len()];
+        let Some((lookups, events)) = &mut self.transport else {
+            return claims;
+        };
+
+        let mut places: HashMap<HashPart, Vec<usize>> = HashMap::new();
+        for (place, item) in items.iter().enumerate() {
+            places.entry(item.hash_part()).or_default().push(place);
+        }
+        let mut unanswered = 0_usize;
+        for (server, url) in servers.enumerated() {
+            if self.network.reaches(url.base()) {
+                unanswered += places.len();
+                places
+                    .keys()
+                    .for_each(|item| lookups.request(server, *item));
+            }
+        }
+
+        while unanswered > 0 {
+            match events.recv() {
+                Some(LookupEvent::Answer {
+                    server,
+                    item,
+                    answer,
+                }) => {
+                    unanswered -= 1;
+                    let answer = parsed(answer, &self.store_dir);
+                    for &place in places.get(&item).into_iter().flatten() {
+                        claims[place][server] = claim_of(&items[place], &answer);
+                    }
+                }
+                Some(LookupEvent::CacheInfo {
+                    server,
+                    info: Ok(Some(info)),
+                }) => {
+                    let other = other_store(&info.text, &self.store_dir);
+                    self.other_stores.extend(other.map(|other| (server, other)));
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+
+        for (server, other) in &self.other_stores {
+            for claims in &mut claims {
+                claims[*server] = Err(LookupOutcome::OtherStore(other.clone()));
+            }
+        }
+        claims
+    }
+}
+
+/// The store that the items of a server with this `nix-cache-info` are for, if it is another one.
+fn other_store(cache_info: &str, store_dir: &StoreDir) -> Option<OtherStore> {
+    let theirs = CacheInfo::parse(cache_info).store_dir?;
+    (theirs != store_dir.as_str()).then(|| OtherStore {
+        theirs: theirs.into(),
+        ours: store_dir.as_str().into(),
+    })
+}
+
+/// The narinfo in an answer, of whatever item.
+fn parsed(answer: Result<NarInfoAnswer, HttpError>, store_dir: &StoreDir) -> Claim {
+    let text = match answer {
+        Ok(NarInfoAnswer::Found { text, .. }) => text,
+        Ok(NarInfoAnswer::Missing { status, .. }) => return Err(LookupOutcome::Missing(status)),
+        Ok(NarInfoAnswer::Preparing { status, .. }) => {
+            return Err(LookupOutcome::Preparing(status));
+        }
+        Err(error) => {
+            let failure = LookupFailure::Request(Arc::new(error));
+            return Err(LookupOutcome::NoResponse(failure));
+        }
+    };
+
+    let unreadable = match String::from_utf8(text) {
+        Err(_) => UnreadableNarInfo::NotUtf8,
+        Ok(text) => match NarInfo::parse(text, store_dir) {
+            Ok(narinfo) => return Ok(Arc::new(narinfo)),
+            Err(error) => UnreadableNarInfo::Invalid(error),
+        },
+    };
+    Err(LookupOutcome::Unreadable(unreadable))
+}
+
+/// What `answer` claims of `item`.
+fn claim_of(item: &StorePath, answer: &Claim) -> Claim {
+    let narinfo = answer.clone()?;
+    let answered = narinfo.store_path();
+    if answered == item.as_ref() {
+        return Ok(narinfo);
+    }
+    Err(LookupOutcome::Refused(Refusal::WrongItem {
+        asked: item.clone(),
+        answered: answered.to_path(),
+    }))
+}

@@ -1,0 +1,199 @@
+//! A nar that is read once and not unpacked: for comparisons.
+//!
+//! It ends with an error when more comes than its narinfo says, compressed or not. What it is
+//! compared with decides what it is worth: no signature is checked here. When all of it was read,
+//! [`WholeNar::hash`] tells whether it is the nar that the narinfo describes.
+
+use std::cmp::Reverse;
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
+
+use bytes::{Buf as _, Bytes};
+
+use crate::codec::decode::decoder;
+use crate::format::compression::Compression;
+use crate::format::error_text::chain;
+use crate::format::hash::NarHash;
+use crate::format::narinfo::NarInfo;
+use crate::format::server_list::ServerIndex;
+use crate::format::sha256::Sha256;
+use crate::http::{HttpError, NarBody, NarRequest};
+use crate::substitute::cancel::Cancel;
+use crate::substitute::download::errors::TransferError;
+use crate::substitute::download::input::{DecoderInput, StopReason};
+use crate::substitute::network::Network;
+
+/// Decoded bytes that are read at a time.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Why a nar cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenNarError {
+    /// Its narinfo names no download that can be used.
+    #[error("its narinfo names no download that can be used")]
+    NoDownload,
+    /// The smallest of the downloads failed.
+    #[error("downloading")]
+    Download(#[source] Arc<HttpError>),
+    /// The decoder cannot be set up.
+    #[error("cannot start the transfer")]
+    Start(#[source] io::Error),
+}
+
+/// The decoded bytes of a nar.
+pub(crate) struct WholeNar {
+    input: BufReader<MeasuredNar>,
+    stopped: StopReason,
+}
+
+impl WholeNar {
+    /// Opens the nar that `narinfo` of `server` describes: its smallest download that the server
+    /// sends.
+    ///
+    /// # Errors
+    /// See [`OpenNarError`].
+    pub(crate) fn open(
+        network: &Network,
+        server: ServerIndex,
+        narinfo: &NarInfo,
+        cancel: &Cancel,
+    ) -> Result<Self, OpenNarError> {
+        let (body, compression) = open_body(network, server, narinfo)?;
+        let body = BodyReader {
+            body,
+            chunk: Bytes::new(),
+        };
+        let (nar_size, stopped) = (narinfo.nar_size(), StopReason::default());
+        let input = DecoderInput::new(body, nar_size, cancel.clone(), stopped.clone());
+
+        let measured = MeasuredNar {
+            decoded: decoder(compression, input).map_err(OpenNarError::Start)?,
+            hash: Sha256::new(),
+            left: nar_size,
+            nar_size,
+        };
+        Ok(Self {
+            input: BufReader::with_capacity(BUFFER_BYTES, measured),
+            stopped,
+        })
+    }
+
+    /// Why the input ended early, if it did.
+    pub(crate) fn stop_reason(&self) -> Option<TransferError> {
+        self.stopped.error()
+    }
+
+    /// The hash of all bytes, when the end was read.
+    pub(crate) fn hash(self) -> NarHash {
+        NarHash::from_bytes(self.input.into_inner().hash.finish())
+    }
+}
+
+impl Read for WholeNar {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.input.read(buffer)
+    }
+}
+
+impl BufRead for WholeNar {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.input.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.input.consume(count);
+    }
+}
+
+/// Opens the smallest download that the server sends.
+fn open_body(
+    network: &Network,
+    server: ServerIndex,
+    narinfo: &NarInfo,
+) -> Result<(NarBody, Compression), OpenNarError> {
+    let url = &network.servers()[server];
+    let mut downloads: Vec<_> = narinfo.downloads().iter().collect();
+    // One of unknown size comes last.
+    downloads.sort_by_key(|download| {
+        let size = download.file_size;
+        (Reverse(size.is_some()), size)
+    });
+
+    let mut failure = OpenNarError::NoDownload;
+    for download in downloads {
+        let Ok(compression) = download.compression else {
+            continue;
+        };
+        let Ok(url) = url.nar_url(narinfo.download_url(download)) else {
+            continue;
+        };
+
+        let opened = network.client_for(&url).and_then(|client| {
+            let request = NarRequest {
+                compression: Some(compression),
+                ..NarRequest::new(url)
+            };
+            client.nar(request).map_err(Arc::new)
+        });
+        match opened {
+            Ok(body) => return Ok((body, compression)),
+            Err(error) if matches!(failure, OpenNarError::NoDownload) => {
+                failure = OpenNarError::Download(error);
+            }
+            Err(_) => {}
+        }
+    }
+    Err(failure)
+}
+
+/// A body as a reader.
+struct BodyReader {
+    body: NarBody,
+    chunk: Bytes,
+}
+
+impl BufRead for BodyReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.chunk.is_empty() {
+            let next = self.body.next_chunk();
+            match next.map_err(|error| io::Error::other(chain(&error)))? {
+                Some(chunk) => self.chunk = chunk,
+                None => break,
+            }
+        }
+        Ok(&self.chunk)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.chunk.advance(count);
+    }
+}
+
+impl Read for BodyReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+/// Hashes the decoded bytes, of which there may be at most NarSize.
+struct MeasuredNar {
+    decoded: Box<dyn Read + Send>,
+    hash: Sha256,
+    left: u64,
+    nar_size: u64,
+}
+
+impl Read for MeasuredNar {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.decoded.read(buffer)?;
+        let Some(left) = self.left.checked_sub(count as u64) else {
+            return Err(io::Error::other(TransferError::TooLong(self.nar_size)));
+        };
+
+        self.left = left;
+        self.hash.update(&buffer[..count]);
+        Ok(count)
+    }
+}
