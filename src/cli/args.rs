@@ -199,6 +199,17 @@ pub(crate) enum ConfigCommand {
 /// Arguments of `subst authorize`.
 #[derive(Debug, Args)]
 pub(crate) struct AuthorizeArgs {
-    /// A public key, as `guix archive --generate-key` writes it [default: standard input]
+    /// A public key, as `guix archive --generate-key` writes it, or the URL of a server that has one
+    /// [default: standard input]
+    #[arg(value_name = "FILE|URL")]
     pub(crate) file: Option<PathBuf>,
+    /// List the authorized keys with their fingerprints
+    #[arg(long, conflicts_with_all = ["file", "remove", "fingerprint"])]
+    pub(crate) list: bool,
+    /// Stop trusting the key with this fingerprint, of which 16 digits suffice, or in this file
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["file", "fingerprint"])]
+    pub(crate) remove: Option<String>,
+    /// Authorize the key only if it has this fingerprint, without asking
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) fingerprint: Option<String>,
 }

@@ -279,7 +279,12 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
     },
     CommandHelp {
         path: &["authorize"],
-        groups: &[OptionGroup::Store, OptionGroup::Trust, OptionGroup::General],
+        groups: &[
+            OptionGroup::Store,
+            OptionGroup::Trust,
+            OptionGroup::Json,
+            OptionGroup::General,
+        ],
         examples: &[
             example(
                 "subst authorize signing-key.pub",
@@ -289,8 +294,23 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
                 "curl https://substitutes.example.org/signing-key.pub | subst authorize --root DIR",
                 "Trust a key from standard input, for a store of your own",
             ),
+            example(
+                "subst authorize https://substitutes.example.org",
+                "Show the key of a server, and trust it if you agree",
+            ),
+            example("subst authorize --list", "List the trusted keys"),
+            example(
+                "subst authorize --remove 8D156F295D24B0D9",
+                "Stop trusting a key",
+            ),
         ],
-        exits: &[Exit::Done, Exit::Usage, Exit::Refused, Exit::Local],
+        exits: &[
+            Exit::Done,
+            Exit::Usage,
+            Exit::Refused,
+            Exit::Network,
+            Exit::Local,
+        ],
         notes: "",
     },
     CommandHelp {

@@ -65,6 +65,16 @@ pub(crate) enum CliError {
         /// What is wrong with it.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A server or a file has another key than the requested one.
+    #[error("{source_name} has another key: its fingerprint is {found}, not {wanted}")]
+    OtherKey {
+        /// Where the key comes from.
+        source_name: String,
+        /// Its fingerprint.
+        found: String,
+        /// The requested one.
+        wanted: String,
+    },
     /// A file cannot be read or written.
     #[error("cannot {action} {}", shown_path(path))]
     File {
@@ -165,7 +175,7 @@ impl CliError {
             | Self::NoServers
             | Self::Usage(_)
             | Self::Key { .. } => Exit::Usage,
-            Self::Acl { .. } | Self::UnsafeAcl { .. } => Exit::Refused,
+            Self::Acl { .. } | Self::UnsafeAcl { .. } | Self::OtherKey { .. } => Exit::Refused,
             Self::Item { source, .. } => source.class().into(),
             Self::Program(error) => error.exit(),
             Self::Network(error) if error.is_shortage() => Exit::Local,

@@ -51,7 +51,10 @@ impl Store {
     ///
     /// # Errors
     /// The database cannot be read, or has an invalid value.
-    pub(crate) fn item_provenance(&self, item: &StorePath) -> Result<Option<ItemProvenance>, StoreError> {
+    pub(crate) fn item_provenance(
+        &self,
+        item: &StorePath,
+    ) -> Result<Option<ItemProvenance>, StoreError> {
         self.database().item_provenance(item, self.layout())
     }
 }

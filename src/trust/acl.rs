@@ -102,6 +102,12 @@ pub struct UnusableKey {
 }
 
 impl UnusableKey {
+    /// A text that identifies the key, as [`PublicKey::id`].
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The first digits that identify the key, as [`PublicKey::short_name`].
     #[must_use]
     pub fn short_name(&self) -> &str {
@@ -174,6 +180,18 @@ impl Acl {
         });
 
         true
+    }
+
+    /// Removes every entry that authorizes the key with this [`PublicKey::id`], or would; `false` if
+    /// there is none.
+    pub fn remove(&mut self, id: &str) -> bool {
+        let count = self.entries.len();
+        self.entries.retain(|entry| match &entry.key {
+            EntryKey::Authorized(key) => **key.id() != *id,
+            EntryKey::Unusable(key) => key.id != id,
+            EntryKey::None => true,
+        });
+        self.entries.len() < count
     }
 
     /// The authorized keys.
@@ -317,6 +335,25 @@ mod tests {
         let again = Acl::parse(acl.to_string().as_bytes()).unwrap();
         assert!(again.contains(&sexp(KEY_A)) && !again.contains(&sexp(KEY_B)));
         assert_eq!(again.to_string(), acl.to_string());
+    }
+
+    #[test]
+    fn removing_a_key_keeps_the_other_entries() {
+        let (a, b) = (key(KEY_A), key(KEY_B));
+        let tag = "(tag (guix import))";
+        let text = format!("(acl (entry {a} {tag}) (entry {b} {tag}) (entry {a} {tag}) (x))");
+        let mut acl = acl(&text);
+        let id = PublicKey::parse(KEY_A).unwrap().id().to_string();
+        assert!(acl.remove(&id));
+        assert!(!acl.remove(&id));
+        let kept = format!("(acl (entry {b} {tag}) (x))");
+        assert_eq!(sexp(acl.to_string().as_bytes()), sexp(kept.as_bytes()));
+
+        let unusable = "(acl (entry (public-key (dsa (p #01#))) (tag (guix import))))";
+        let mut acl = Acl::parse(unusable.as_bytes()).unwrap();
+        let id = acl.unusable_keys().next().unwrap().id().to_owned();
+        assert!(acl.remove(&id));
+        assert_eq!(acl.unusable_keys().count(), 0);
     }
 
     #[test]

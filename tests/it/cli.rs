@@ -6,6 +6,7 @@ use std::process::Stdio;
 use crate::support::sandbox::{run, run_with_input};
 use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item};
 
+mod authorize;
 mod challenge;
 mod commands;
 mod completion;

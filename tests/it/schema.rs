@@ -30,7 +30,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         &tools,
         nothing,
     ];
-    let runs: [(&str, &str, &[&str]); 19] = [
+    let runs: [(&str, &str, &[&str]); 20] = [
         ("query", &mixed, &["query", "--closure", &tools, nothing]),
         ("query", &mixed, &report),
         (
@@ -56,6 +56,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         ("cache-flush", &guix, &["cache", "flush"]),
         ("cache-prune", &guix, &["cache", "prune"]),
         ("cache-clear", &guix, &["cache", "clear"]),
+        ("authorize-list", &guix, &["authorize", "--list"]),
         ("config-show", &guix, &["config", "show"]),
         ("config-check", &guix, &["config", "check"]),
     ];

@@ -192,7 +192,7 @@ fn kind(argument: &Arg) -> WordKind {
     let names = argument.get_value_names().unwrap_or_default();
     match names.first().map_or("", |name| name.as_str()) {
         "DIR" => WordKind::Directory,
-        "FILE" | "DEST" | "ARG" => WordKind::File,
+        "FILE" | "FILE|URL" | "DEST" | "ARG" => WordKind::File,
         "URL" | "URLS" => WordKind::Url,
         "PATH" | "ITEM" => WordKind::Item,
         _ => WordKind::Listed,

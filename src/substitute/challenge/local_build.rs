@@ -41,7 +41,9 @@ impl LocalBuild {
         origins: CountedOrigins,
     ) -> Result<Vec<Self>, StoreError> {
         let builds = items.into_iter().map(|item| {
-            let record = store.map(|store| store.item_provenance(&item)).transpose()?;
+            let record = store
+                .map(|store| store.item_provenance(&item))
+                .transpose()?;
             Ok(Self::new(item, record.flatten(), origins))
         });
         builds.collect()

@@ -20,7 +20,7 @@ fn help_of_a_command_ends_with_examples_and_exit_status() {
         ),
         (
             &["authorize", "-h"],
-            "Usage: subst authorize [OPTIONS] [FILE]\n",
+            "Usage: subst authorize [OPTIONS] [FILE|URL]\n",
         ),
     ] {
         let help = run(sandbox.bare(arguments)).exits(0).stdout;
@@ -58,8 +58,8 @@ fn a_command_shows_only_the_shared_options_that_it_uses() {
         ),
         (
             "authorize",
-            &["--root", "--acl"],
-            &["--json", "--jobs", "--offline"],
+            &["--root", "--acl", "--json", "--list"],
+            &["--jobs", "--offline"],
         ),
         ("completions", &["--help"], &["--root", "--json", "--jobs"]),
     ] {
