@@ -6,6 +6,7 @@ pub(crate) mod claims;
 pub(crate) mod clock;
 pub(crate) mod closure;
 pub(crate) mod download;
+pub(crate) mod endorse;
 pub(crate) mod install;
 pub(crate) mod item_lookup;
 pub(crate) mod lookup;

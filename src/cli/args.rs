@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Compare this machine's builds with those of servers, as `guix challenge` does
     Challenge(ChallengeArgs),
+    /// Sign narinfos for nars that lie elsewhere, if they are the same as in this store
+    Endorse(EndorseArgs),
     /// Serve guix-daemon as its substituter helper
     Substitute(SubstituteArgs),
     /// Inspect or clear the lookup cache and unfinished downloads
@@ -137,6 +139,26 @@ pub(crate) struct ChallengeArgs {
     #[arg(long)]
     pub(crate) diff: bool,
     /// Count items that were not built here too
+    #[arg(long)]
+    pub(crate) even_substituted: bool,
+}
+
+/// Arguments of `subst endorse`.
+#[derive(Debug, Args)]
+pub(crate) struct EndorseArgs {
+    /// Store items, by full name, by base name, or by a file inside; `-` reads them from standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<String>,
+    /// The secret key to sign with, which only its owner may read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// The server that has the nars, from which users will download them
+    #[arg(long, value_name = "URL")]
+    pub(crate) nars: String,
+    /// The directory to write narinfos to, created if need be
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Sign items that were not built here too
     #[arg(long)]
     pub(crate) even_substituted: bool,
 }

@@ -155,6 +155,18 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
             machine did not build it. 3: something differs, whatever else is found. Signatures are not verified.",
     },
     CommandHelp {
+        path: &["endorse"],
+        groups: &[OptionGroup::Store, OptionGroup::Json, OptionGroup::General],
+        examples: &[example(
+            "subst endorse --key signing-key.sec --nars https://substitutes.example.org --to narinfos \
+             /gnu/store/...-hello-2.12.2",
+            "Sign an item that this machine has built, and that a server has as well",
+        )],
+        exits: Exit::ALL,
+        notes: "Any web server can serve the directory. Its URL comes before that of the server with the nars in the \
+            list of substitute servers, and its key is in DIR/signing-key.pub (DIR/public-key for Nix).",
+    },
+    CommandHelp {
         path: &["substitute"],
         groups: &[
             OptionGroup::Trust,

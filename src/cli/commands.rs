@@ -4,6 +4,7 @@ pub(crate) mod authorize;
 pub(crate) mod cache;
 pub(crate) mod challenge;
 pub(crate) mod config;
+pub(crate) mod endorse;
 pub(crate) mod fetch;
 pub(crate) mod query;
 pub(crate) mod run;

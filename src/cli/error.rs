@@ -19,6 +19,7 @@ use super::item_argument::ItemArgumentError;
 use super::output::{bytes, shown_path};
 use super::program_error::ProgramError;
 use super::settings::SettingsError;
+use super::shell_command::quoted;
 
 /// A command that failed as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +65,19 @@ pub(crate) enum CliError {
         what: String,
         /// What is wrong with it.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Other users may read or change a secret key.
+    #[error(
+        "the key {} is not secret: it is owned by user {owner} and has mode {mode:04o}",
+        shown_path(path)
+    )]
+    ExposedKey {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// Its owner.
+        owner: u32,
     },
     /// A server or a file has another key than the requested one.
     #[error("{source_name} has another key: its fingerprint is {found}, not {wanted}")]
@@ -175,7 +189,10 @@ impl CliError {
             | Self::NoServers
             | Self::Usage(_)
             | Self::Key { .. } => Exit::Usage,
-            Self::Acl { .. } | Self::UnsafeAcl { .. } | Self::OtherKey { .. } => Exit::Refused,
+            Self::Acl { .. }
+            | Self::UnsafeAcl { .. }
+            | Self::OtherKey { .. }
+            | Self::ExposedKey { .. } => Exit::Refused,
             Self::Item { source, .. } => source.class().into(),
             Self::Program(error) => error.exit(),
             Self::Network(error) if error.is_shortage() => Exit::Local,
@@ -204,6 +221,10 @@ impl CliError {
                 let file = shown_path(path);
                 let command = advice.authorize("KEYFILE");
                 Some(format!("correct it, or remove {file} and make a new one with `{command}`"))
+            }
+            Self::ExposedKey { path, .. } => {
+                let file = quoted(&path.display().to_string());
+                Some(format!("`chmod go= {file}`, as its owner, makes it secret"))
             }
             Self::UnsafeAcl { fault, .. } => Some(format!("{} makes it safe", fault.remedy())),
             Self::NoItemOnInput => Some(

@@ -304,7 +304,11 @@ fn carry_out(
 ) -> Result<Exit, CliError> {
     if matches!(
         command,
-        Command::Fetch(_) | Command::Query(_) | Command::Challenge(_) | Command::Servers
+        Command::Fetch(_)
+            | Command::Query(_)
+            | Command::Challenge(_)
+            | Command::Endorse(_)
+            | Command::Servers
     ) {
         context.cancel.on_interrupt().map_err(CliError::Threads)?;
     }
@@ -320,6 +324,7 @@ fn carry_out(
         Command::Query(args) => commands::query::run(context, args),
         Command::Run(args) => commands::run::run(context, args),
         Command::Challenge(args) => commands::challenge::run(context, args),
+        Command::Endorse(args) => commands::endorse::run(context, args),
         Command::Substitute(args) => {
             let inherited = inherited.expect("execute takes it for this command");
             commands::substitute::run(context, args, inherited)

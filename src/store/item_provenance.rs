@@ -23,6 +23,10 @@ pub(crate) enum ItemOrigin {
 pub(crate) struct ItemProvenance {
     /// The hash of its nar.
     pub(crate) nar_hash: NarHash,
+    /// The items that it refers to, in the order of their names.
+    pub(crate) references: Vec<StorePath>,
+    /// The derivation that built it, wherever that was.
+    pub(crate) deriver: Option<StorePath>,
     /// Where it came from.
     pub(crate) origin: ItemOrigin,
 }
@@ -30,6 +34,8 @@ pub(crate) struct ItemProvenance {
 /// A row, and what depends on it, as text.
 struct RecordRow {
     hash: String,
+    deriver: Option<String>,
+    references: Vec<String>,
     /// Valid derivations that have the item as an output.
     valid_derivers: Vec<String>,
     is_ultimate: bool,
@@ -92,6 +98,11 @@ impl Database {
             Ok((hash, _)) => hash,
             Err(_) => return Err(self.malformed("hash", row.hash, &name)),
         };
+        let references = row.references.into_iter();
+        let references = references.map(|reference| self.parse(reference, "reference", &name));
+        let references = references.collect::<Result<Vec<_>, _>>()?;
+        let deriver = row.deriver.filter(|deriver| !deriver.is_empty());
+        let deriver = deriver.map(|deriver| self.parse(deriver, "deriver", &name));
         let derivers = row.valid_derivers.into_iter();
         let derivers = derivers.map(|deriver| self.parse(deriver, "deriver", &name));
         let derivers = derivers.collect::<Result<Vec<_>, _>>()?;
@@ -99,6 +110,8 @@ impl Database {
         let is_built = row.is_ultimate || derivers.iter().any(|deriver| has_log(layout, deriver));
         Ok(Some(ItemProvenance {
             nar_hash,
+            references,
+            deriver: deriver.transpose()?,
             origin: match is_built {
                 true => ItemOrigin::Built,
                 false => ItemOrigin::Added,
@@ -114,13 +127,13 @@ fn record_row(
 ) -> rusqlite::Result<Option<RecordRow>> {
     let (select, select_derivers) = match store_dir.dialect() {
         Dialect::Guix => (
-            "SELECT hash, NULL FROM ValidPaths WHERE path = ?1",
+            "SELECT id, hash, deriver, NULL FROM ValidPaths WHERE path = ?1",
             "SELECT drv.path FROM DerivationOutputs AS output
              JOIN ValidPaths AS drv ON output.drv = drv.id WHERE output.path = ?1",
         ),
         // Its column says where the item came from, so derivations do not matter.
         Dialect::Nix => (
-            "SELECT hash, ultimate FROM ValidPaths WHERE path = ?1",
+            "SELECT id, hash, deriver, ultimate FROM ValidPaths WHERE path = ?1",
             "SELECT path FROM ValidPaths WHERE 0 AND path = ?1",
         ),
     };
@@ -128,19 +141,27 @@ fn record_row(
     let found = connection
         .prepare_cached(select)?
         .query_row([&name], |row| {
-            let ultimate: Option<i64> = row.get(1)?;
-            Ok((row.get(0)?, ultimate == Some(1)))
+            let ultimate: Option<i64> = row.get(3)?;
+            let id: i64 = row.get(0)?;
+            Ok((id, row.get(1)?, row.get(2)?, ultimate == Some(1)))
         })
         .optional()?;
-    let Some((hash, is_ultimate)) = found else {
+    let Some((id, hash, deriver, is_ultimate)) = found else {
         return Ok(None);
     };
 
+    let mut references = connection.prepare_cached(
+        "SELECT path FROM Refs JOIN ValidPaths ON reference = id WHERE referrer = ?1 ORDER BY path",
+    )?;
+    let references = references.query_map([id], |row| row.get(0))?;
+    let references = references.collect::<rusqlite::Result<_>>()?;
     let mut derivers = connection.prepare_cached(select_derivers)?;
     let derivers = derivers.query_map([&name], |row| row.get(0))?;
 
     Ok(Some(RecordRow {
         hash,
+        deriver,
+        references,
         valid_derivers: derivers.collect::<rusqlite::Result<_>>()?,
         is_ultimate,
     }))

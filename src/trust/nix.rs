@@ -6,6 +6,8 @@
 //! and those that cannot be read are passed over as long as another one is valid. As for Nix, the
 //! `=` at the end of base64 may be missing, in keys and in signatures.
 
+pub mod signing;
+
 use std::fmt::Write;
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@ mod config;
 mod confinement;
 mod credentials;
 mod diagnostics;
+mod endorse;
 mod fetch;
 mod followed_hints;
 mod help;

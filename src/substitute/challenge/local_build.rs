@@ -72,6 +72,8 @@ pub(crate) enum LocalHash {
     Hashed {
         /// The hash of its nar.
         hash: NarHash,
+        /// Its size in bytes.
+        nar_size: u64,
         /// Whether that is the one that the database records.
         is_as_registered: bool,
     },
@@ -141,8 +143,9 @@ fn hash_tree(store: Option<&Store>, build: &LocalBuild) -> LocalHash {
         };
     };
     match store.hash_of_tree(&build.item) {
-        Ok((hash, _)) => LocalHash::Hashed {
+        Ok((hash, nar_size)) => LocalHash::Hashed {
             hash,
+            nar_size,
             is_as_registered: hash == record.nar_hash,
         },
         Err(error) => LocalHash::Unreadable(chain(&error)),

@@ -1,7 +1,10 @@
-//! Signing narinfos as `guix publish` does, for tests and fixtures.
+//! Signing narinfos as `guix publish` does.
 //!
 //! The nonce follows RFC 6979 with HMAC-SHA256, so signatures are the same as libgcrypt's. Nothing
-//! here protects a key against side channels on the same machine: only sign with throw-away keys.
+//! here protects a key against side channels on the same machine: do not sign where users that you
+//! do not trust run programs.
+
+use std::fmt;
 
 use curve25519_dalek::{EdwardsPoint, Scalar};
 use data_encoding::BASE64;
@@ -9,7 +12,21 @@ use ring::hmac;
 use sha2::{Digest, Sha256};
 
 use super::ecdsa::{hash_to_scalar, shift_right_3, xs_mod_n};
-use crate::format::sexp::Sexp;
+use crate::format::sexp::{Sexp, SexpError};
+
+/// Why a text is not a private key that can sign. It quotes nothing of the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SigningKeyError {
+    /// Not an s-expression.
+    #[error("the key cannot be read")]
+    Sexp(#[from] SexpError),
+    /// Another s-expression, such as a public key, or another kind of key.
+    #[error("not a private key on the curve Ed25519, as `guix archive --generate-key` makes it")]
+    Shape,
+    /// The public half does not belong to the private half.
+    #[error("its two halves are not those of one key")]
+    Halves,
+}
 
 /// A private key.
 pub struct SigningKey {
@@ -19,14 +36,54 @@ pub struct SigningKey {
     public: Sexp,
 }
 
+/// Without the secret.
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({})", self.public)
+    }
+}
+
 impl SigningKey {
+    /// Parses the text of a `signing-key.sec`.
+    ///
+    /// # Errors
+    /// See [`SigningKeyError`].
+    pub fn parse(text: &[u8]) -> Result<Self, SigningKeyError> {
+        let sexp = Sexp::parse(text)?;
+        // Older versions of Guix wrote both halves.
+        let both = sexp
+            .behind_tag("key-data")
+            .unwrap_or(std::slice::from_ref(&sexp));
+        let private = both.iter().find_map(|half| half.exactly("private-key"));
+        let [key] = private.ok_or(SigningKeyError::Shape)?;
+        let parts = key.behind_tag("ecc").ok_or(SigningKeyError::Shape)?;
+        if part(parts, "curve") != Some(b"Ed25519") {
+            return Err(SigningKeyError::Shape);
+        }
+
+        let d = part(parts, "d").ok_or(SigningKeyError::Shape)?;
+        let zeros = d.iter().take_while(|byte| **byte == 0).count();
+        let digits = &d[zeros..];
+        if digits.is_empty() || digits.len() > 32 {
+            return Err(SigningKeyError::Shape);
+        }
+        let mut stored = [0; 32];
+        stored[32 - digits.len()..].copy_from_slice(digits);
+
+        let key = Self::from_bytes(stored);
+        match part(parts, "q") {
+            Some(q) if q == key.q() => Ok(key),
+            _ => Err(SigningKeyError::Halves),
+        }
+    }
+
     /// The key with these big-endian bytes as its `d`.
     #[must_use]
     pub fn from_bytes(stored: [u8; 32]) -> Self {
         let mut little_endian = stored;
         little_endian.reverse();
         let d = Scalar::from_bytes_mod_order(little_endian);
-        let q = EdwardsPoint::mul_base(&d).compress().to_bytes();
+        let q = public_point(&d);
         let curve = Sexp::tagged("curve", [Sexp::atom("Ed25519")]);
         let ecc = Sexp::tagged("ecc", [curve, Sexp::tagged("q", [Sexp::atom(q)])]);
 
@@ -41,6 +98,11 @@ impl SigningKey {
     #[must_use]
     pub fn public_key(&self) -> &Sexp {
         &self.public
+    }
+
+    /// The bytes of its public point.
+    fn q(&self) -> [u8; 32] {
+        public_point(&self.d)
     }
 
     /// The line `Signature: 1;HOST;...` for a narinfo that consists of `text` before it.
@@ -82,6 +144,15 @@ impl SigningKey {
     }
 }
 
+fn public_point(d: &Scalar) -> [u8; 32] {
+    EdwardsPoint::mul_base(d).compress().to_bytes()
+}
+
+/// The atom behind `tag` in one of `parts`.
+fn part<'s>(parts: &'s [Sexp], tag: &str) -> Option<&'s [u8]> {
+    parts.iter().find_map(|part| part.atom_behind_tag(tag))
+}
+
 /// The nonce of RFC 6979, section 3.2; `key` and `value` are its K and V.
 fn nonce(private: &[u8; 32], hash: &[u8; 32]) -> Scalar {
     let (mut key, mut value) = ([0; 32], [1; 32]);
@@ -112,4 +183,48 @@ fn big_endian(scalar: &Scalar) -> [u8; 32] {
     let mut bytes = scalar.to_bytes();
     bytes.reverse();
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(seed: u8, q_of: u8) -> String {
+        let q = Sexp::atom(SigningKey::from_bytes([q_of; 32]).q());
+        let d = Sexp::atom([seed; 32]);
+        format!("(private-key\n (ecc\n (curve Ed25519)\n (q {q})\n (d {d})\n )\n)\n")
+    }
+
+    #[test]
+    fn a_key_is_read_as_guix_writes_it() {
+        let expected = SigningKey::from_bytes([5; 32]);
+        let both = format!("(key-data (public-key (ecc)) {})", text(5, 5));
+        for text in [text(5, 5), both, text(5, 5).replace("(d #", "(d #00")] {
+            let key = SigningKey::parse(text.as_bytes()).unwrap();
+            assert_eq!(key.public_key(), expected.public_key());
+            let line = key.signature_line("text", "host");
+            assert_eq!(line, expected.signature_line("text", "host"));
+        }
+    }
+
+    #[test]
+    fn other_texts_are_no_private_keys() {
+        let halves = SigningKey::parse(text(5, 6).as_bytes()).unwrap_err();
+        assert_eq!(halves, SigningKeyError::Halves);
+        let public = SigningKey::from_bytes([5; 32]).public_key().to_string();
+        for text in [
+            public,
+            text(5, 5).replace("Ed25519", "NIST P-256"),
+            text(5, 5).replace("(d #", "(e #"),
+            text(5, 5).replace("(d #", "(d #0505"),
+            "(private-key)".to_owned(),
+        ] {
+            let error = SigningKey::parse(text.as_bytes()).unwrap_err();
+            assert!(!error.to_string().contains("0505"));
+            assert!(
+                matches!(error, SigningKeyError::Shape | SigningKeyError::Sexp(_)),
+                "{text}"
+            );
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::publisher::{Publisher, command, file_nar, installed, name};
+use crate::support::publisher::{Publisher, command, file_nar, installed, mark_as_built, name};
 use crate::support::sandbox::{Run, run};
 use crate::support::{Fixture, Kind, Sandbox, Server};
 
@@ -23,24 +23,6 @@ fn results(run: &Run) -> Vec<(String, String)> {
     items
         .map(|item| (text(&item["path"]), text(&item["result"])))
         .collect()
-}
-
-/// Makes the store say that it has built `path`, as guix-daemon would: a derivation and a log.
-fn mark_as_built(sandbox: &Sandbox, path: &str) {
-    let database = sandbox.root().join("var/guix/db/db.sqlite");
-    let database = Connection::open(database).unwrap();
-    let base = path.rsplit('/').next().unwrap().replace("-odd", "-odd.drv");
-    let hash = format!("sha256:{}", "0".repeat(64));
-    let derivation = format!("/gnu/store/{base}");
-    let sql = "INSERT INTO ValidPaths (path, hash, registrationTime) VALUES (?1, ?2, 1)";
-    database.execute(sql, [&derivation, &hash]).unwrap();
-    let sql =
-        "INSERT INTO DerivationOutputs (drv, id, path) VALUES (last_insert_rowid(), 'out', ?1)";
-    database.execute(sql, [path]).unwrap();
-
-    let log = sandbox.root().join("var/log/guix/drvs").join(&base[..2]);
-    std::fs::create_dir_all(&log).unwrap();
-    std::fs::write(log.join(format!("{}.gz", &base[2..])), "").unwrap();
 }
 
 /// Three servers with items a to d. Bob has built another a, and has neither c nor d; Carol's key

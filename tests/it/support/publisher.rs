@@ -1,11 +1,14 @@
 //! A server of our own making: a directory of items signed with a key that is thrown away. Two of
 //! them can publish different builds of one item.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use subst::format::base32;
 use subst::format::nar::NarWriter;
+use subst::format::sexp::Sexp;
 use subst::trust::guix::signing::SigningKey;
 
 use super::Sandbox;
@@ -127,6 +130,42 @@ pub(crate) fn command(sandbox: &Sandbox, urls: &str, arguments: &[&str]) -> std:
         .arg(sandbox.root());
     command.arg("--acl").arg(sandbox.path("acl"));
     command
+}
+
+/// Makes the store say that it has built `path`, as guix-daemon would: a derivation and a log.
+pub(crate) fn mark_as_built(sandbox: &Sandbox, path: &str) {
+    let database = sandbox.root().join("var/guix/db/db.sqlite");
+    let database = Connection::open(database).unwrap();
+    let base = path.rsplit('/').next().unwrap().replace("-odd", "-odd.drv");
+    let hash = format!("sha256:{}", "0".repeat(64));
+    let derivation = format!("/gnu/store/{base}");
+    let sql = "INSERT INTO ValidPaths (path, hash, registrationTime) VALUES (?1, ?2, 1)";
+    database.execute(sql, [&derivation, &hash]).unwrap();
+    let sql =
+        "INSERT INTO DerivationOutputs (drv, id, path) VALUES (last_insert_rowid(), 'out', ?1)";
+    database.execute(sql, [path]).unwrap();
+
+    let log = sandbox.root().join("var/log/guix/drvs").join(&base[..2]);
+    std::fs::create_dir_all(&log).unwrap();
+    std::fs::write(log.join(format!("{}.gz", &base[2..])), "").unwrap();
+}
+
+/// Writes `text` to the file `name`, which only its owner can read.
+pub(crate) fn secret_file(sandbox: &Sandbox, name: &str, text: &str) -> PathBuf {
+    let path = sandbox.path(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    path
+}
+
+/// A secret key as `guix archive --generate-key` writes it.
+pub(crate) fn guix_secret(seed: u8) -> String {
+    let key = SigningKey::from_bytes([seed; 32]);
+    let [ecc] = key.public_key().exactly("public-key").unwrap();
+    let [curve, q] = ecc.exactly("ecc").unwrap();
+    let d = Sexp::tagged("d", [Sexp::atom([seed; 32])]);
+    let ecc = Sexp::tagged("ecc", [curve.clone(), q.clone(), d]);
+    Sexp::tagged("private-key", [ecc]).to_string()
 }
 
 /// What stands in the root for `path`.

@@ -1,5 +1,7 @@
 //! What was found of one item, and of all.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::cli::exit::Exit;
@@ -40,6 +42,13 @@ impl ChallengedItem {
             result,
             reference,
             differences: Vec::new(),
+        }
+    }
+
+    /// Keeps of each narinfo what is printed: a run may have tens of thousands of them.
+    pub(super) fn abridge(&mut self) {
+        for narinfo in self.claims.iter_mut().flatten() {
+            *narinfo = Arc::new(narinfo.abridged());
         }
     }
 

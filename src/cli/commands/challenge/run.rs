@@ -97,6 +97,7 @@ fn challenge(
             if with_differences && item.result == ChallengeResult::Differ {
                 item.differences = find_differences(&comparison, store, &item);
             }
+            item.abridge();
             all.push(item);
         }
     }

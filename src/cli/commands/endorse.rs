@@ -1,0 +1,8 @@
+//! `subst endorse`: publishes signed narinfos for nars that lie elsewhere.
+
+mod destination;
+mod report;
+mod run;
+mod secret_key;
+
+pub(crate) use run::run;

@@ -1,0 +1,168 @@
+//! One endorsement: what is compared with the pool, and what the narinfo says.
+//!
+//! Nothing is signed that only the pool says: the store path, the references and the deriver are those
+//! of the store database, the hash and the size those of the tree on the disk. The downloads are the
+//! pool's, as absolute URLs; no signature covers them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::format::hash::NarHash;
+use crate::format::narinfo::{Download, NarInfo, NarInfoError};
+use crate::format::server_url::ServerUrl;
+use crate::format::store_path::{StoreDir, StorePath, StorePathRef};
+use crate::store::ItemProvenance;
+use crate::substitute::challenge::{LocalBuild, LocalHash};
+use crate::substitute::claims::Claim;
+use crate::substitute::outcome::LookupOutcome;
+
+use super::key::EndorsementKey;
+
+/// Why an item is not endorsed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum NotEndorsed {
+    /// It is not in the store.
+    #[error("it is not valid in this store")]
+    NotValid,
+    /// A signature would only repeat what a server has said.
+    #[error("it was not built here, as far as is known")]
+    NotBuilt,
+    /// Its tree cannot be read.
+    #[error("its tree cannot be read: {0}")]
+    Unreadable(String),
+    /// Its tree was changed.
+    #[error("its tree does not have the hash that the store database records")]
+    Damaged,
+    /// The pool has no narinfo for it.
+    #[error("the pool: {0}")]
+    NotInPool(LookupOutcome),
+    /// The pool has another build.
+    #[error("the pool has another build, with the hash {theirs} instead of {ours}")]
+    OtherContent {
+        /// The hash that the pool's narinfo has.
+        theirs: NarHash,
+        /// That of the local tree.
+        ours: NarHash,
+    },
+    /// The pool's narinfo has another size or other references.
+    #[error("the pool's narinfo has another {0}")]
+    OtherDescription(&'static str),
+    /// The pool's narinfo names no download that others can use.
+    #[error("the pool's narinfo names no download over http or https")]
+    NoDownload,
+    /// The pool's URLs do not make a narinfo.
+    #[error("the narinfo would not be valid")]
+    Invalid(#[source] Arc<NarInfoError>),
+}
+
+/// An item whose local tree is the nar that the pool's narinfo describes.
+pub(crate) struct Endorsement<'a> {
+    item: &'a StorePath,
+    record: &'a ItemProvenance,
+    hash: NarHash,
+    nar_size: u64,
+    claim: &'a NarInfo,
+}
+
+impl<'a> Endorsement<'a> {
+    /// Compares the `local` tree of `build` with what the pool claims.
+    ///
+    /// # Errors
+    /// They are not the same, or not known to be.
+    pub(crate) fn of(
+        build: &'a LocalBuild,
+        local: &LocalHash,
+        claim: &'a Claim,
+    ) -> Result<Self, NotEndorsed> {
+        let (ours, nar_size) = match local {
+            LocalHash::NotValid => return Err(NotEndorsed::NotValid),
+            LocalHash::NotBuilt => return Err(NotEndorsed::NotBuilt),
+            LocalHash::Unreadable(why) => return Err(NotEndorsed::Unreadable(why.clone())),
+            LocalHash::Hashed {
+                is_as_registered: false,
+                ..
+            } => return Err(NotEndorsed::Damaged),
+            LocalHash::Hashed { hash, nar_size, .. } => (*hash, *nar_size),
+        };
+        let record = build.counted.as_ref().ok_or(NotEndorsed::NotValid)?;
+        let claim = claim
+            .as_ref()
+            .map_err(|outcome| NotEndorsed::NotInPool(outcome.clone()))?;
+
+        let theirs = claim.nar_hash();
+        if theirs != ours {
+            return Err(NotEndorsed::OtherContent { theirs, ours });
+        }
+        if claim.nar_size() != nar_size {
+            return Err(NotEndorsed::OtherDescription("size"));
+        }
+        let claimed: BTreeSet<StorePathRef<'_>> = claim.references().collect();
+        let recorded = record.references.iter().map(StorePath::as_ref).collect();
+        if claimed != recorded {
+            return Err(NotEndorsed::OtherDescription("list of references"));
+        }
+
+        Ok(Self {
+            item: &build.item,
+            record,
+            hash: ours,
+            nar_size,
+            claim,
+        })
+    }
+
+    /// The narinfo, signed with `key`; its nars are in `pool`.
+    ///
+    /// # Errors
+    /// Others cannot download the nar from the pool.
+    pub(crate) fn narinfo(
+        &self,
+        key: &EndorsementKey,
+        pool: &ServerUrl,
+        store_dir: &StoreDir,
+    ) -> Result<String, NotEndorsed> {
+        let downloads = self.claim.downloads().iter();
+        let downloads: Vec<String> = downloads
+            .filter_map(|download| self.download_lines(download, pool))
+            .collect();
+        if downloads.is_empty() {
+            return Err(NotEndorsed::NoDownload);
+        }
+        let description = self.description(store_dir);
+        key.signed_narinfo(&description, &downloads, store_dir)
+            .map_err(NotEndorsed::Invalid)
+    }
+
+    /// The lines that a signature covers.
+    fn description(&self, store_dir: &StoreDir) -> String {
+        let references = self.record.references.iter().map(StorePath::base);
+        let references = references.collect::<Vec<_>>().join(" ");
+        let path = store_dir.display(self.item);
+        let (hash, size) = (self.hash, self.nar_size);
+        let mut text = format!(
+            "StorePath: {path}\nNarHash: {hash}\nNarSize: {size}\nReferences: {references}\n"
+        );
+        if let Some(deriver) = &self.record.deriver {
+            text.push_str(&format!("Deriver: {}\n", deriver.base()));
+        }
+        text
+    }
+
+    /// The lines about one of the pool's downloads; `None` if others cannot use it.
+    fn download_lines(&self, download: &Download, pool: &ServerUrl) -> Option<String> {
+        let method = download.method()?;
+        let url = pool.nar_url(self.claim.download_url(download)).ok()?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return None;
+        }
+
+        let mut lines = format!("URL: {url}\nCompression: {method}\n");
+        if let Some(hash) = download.file_hash {
+            lines.push_str(&format!("FileHash: {hash}\n"));
+        }
+        if let Some(size) = download.file_size {
+            lines.push_str(&format!("FileSize: {size}\n"));
+        }
+        Some(lines)
+    }
+}
