@@ -6,8 +6,8 @@ use unicode_width::UnicodeWidthStr as _;
 
 /// The width that reports keep to where they do not go to a narrower terminal.
 pub(crate) const REPORT_WIDTH: usize = 79;
-/// The width that reports need in any case.
-const REPORT_WIDTH_MIN: usize = 24;
+/// The width that reports need in any case: their indentations and a short word.
+const REPORT_WIDTH_MIN: usize = 16;
 /// The indentation of a word that is too long for a line of its own.
 const LONG_WORD_INDENT: usize = 8;
 

@@ -225,6 +225,18 @@ mod tests {
     }
 
     #[test]
+    fn no_terminal_is_too_narrow_for_words() {
+        for columns in [16, 20, 24] {
+            let lines = in_terminal(&rows(), columns);
+            let too_long = lines.iter().find(|line| {
+                let is_broken = line.trim_start().contains(' ');
+                is_broken && width(line) > columns
+            });
+            assert_eq!(too_long, None, "{columns}: {lines:#?}");
+        }
+    }
+
+    #[test]
     fn a_wide_terminal_has_a_line_for_each_item() {
         let lines = in_terminal(&rows(), 132);
         let items: Vec<usize> = lines

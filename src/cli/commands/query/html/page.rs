@@ -38,10 +38,10 @@ pub(in crate::cli::commands::query) fn render(
     let report = serde_json::to_value(report).unwrap_or_default();
     let mut summary = serde_json::to_value(summary).unwrap_or_default();
     let items = list(&report, "items");
-    let title = format!(
-        "{} of {} available",
-        number(&summary, "available") + number(&summary, "valid"),
-        count(items.len() as u64, "item", "items")
+    let title = title(
+        number(&summary, "available"),
+        number(&summary, "valid"),
+        items.len() as u64,
     );
 
     let statuses = STATUSES.map(
@@ -75,6 +75,20 @@ pub(in crate::cli::commands::query) fn render(
 
 fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value[name].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The heading: what can be had, of all items.
+fn title(available: u64, valid: u64, items: u64) -> String {
+    let place = match (available, valid) {
+        (_, 0) => "available",
+        (0, _) => "in the store",
+        _ => "available or in the store",
+    };
+    format!(
+        "{} of {} {place}",
+        available + valid,
+        count(items, "item", "items")
+    )
 }
 
 fn number(value: &Value, name: &str) -> u64 {
@@ -272,6 +286,22 @@ mod tests {
         for (seconds, expected) in cases {
             assert_eq!(utc(seconds), expected);
         }
+    }
+
+    #[test]
+    fn the_heading_counts_what_can_be_had() {
+        assert_eq!(title(1, 0, 1), "1 of 1 item available");
+        assert_eq!(title(0, 7, 7), "7 of 7 items in the store");
+        assert_eq!(title(6, 1, 8), "7 of 8 items available or in the store");
+        assert_eq!(title(0, 0, 2), "0 of 2 items available");
+    }
+
+    /// Phones show no header, and each cell in a line of its own.
+    #[test]
+    fn only_cells_of_the_header_have_the_width_of_a_column() {
+        let rules = PAGE.lines().filter(|line| line.contains(":nth-child("));
+        let of_rows: Vec<&str> = rules.filter(|line| !line.contains("thead th")).collect();
+        assert_eq!(of_rows, [""; 0]);
     }
 
     #[test]
