@@ -1,6 +1,9 @@
 //! Completions: the words that are offered, and real shells that offer them.
 
+use std::fs::File;
+use std::os::unix::fs::symlink;
 use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::UNREACHABLE;
 use crate::support::sandbox::run;
@@ -109,6 +112,34 @@ fn completion_creates_nothing_and_prints_no_control_characters() {
 }
 
 /// Names come from servers, and shells insert them as they are.
+/// Files that SQLite creates for the time of a query would change the directory, which may be another user's.
+#[test]
+fn completion_only_reads_the_lookup_cache_and_follows_no_link_to_it() {
+    let sandbox = Sandbox::new();
+    let root = sandbox.root().display().to_string();
+    let url = Kind::Guix.url();
+    sandbox.subst(&url, &["query", &item("tools")]).exits(0);
+    let directory = sandbox.root().join("var/guix/subst");
+    let cache = directory.join("lookups-v1.sqlite");
+
+    let long_ago = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let assert_offers = |expected: &[String]| {
+        let opened = File::open(&directory).unwrap();
+        opened.set_modified(long_ago).unwrap();
+        let items = offered(&sandbox, &["fetch", "--root", &root, "/gnu"]);
+        assert_eq!(items[1..], *expected);
+        let modified = directory.metadata().unwrap().modified().unwrap();
+        assert_eq!(modified, long_ago, "a file was created in the directory");
+    };
+    assert_offers(&[item("tools")]);
+
+    let moved = sandbox.path("moved.sqlite");
+    std::fs::rename(&cache, &moved).unwrap();
+    assert_offers(&[]);
+    symlink(&moved, &cache).unwrap();
+    assert_offers(&[]);
+}
+
 #[test]
 fn no_offered_name_means_anything_to_a_shell() {
     let sandbox = Sandbox::new();

@@ -201,7 +201,7 @@ fn the_installed_script_starts_the_real_guix_after_subst_was_removed() {
 }
 
 /// Drop-ins of guix-daemon.service, and what is left of them without the Debian package.
-const DROP_INS: [(&str, &str, Option<&str>); 4] = [
+const DROP_INS: [(&str, &str, Option<&str>); 5] = [
     (
         "quoted.conf",
         "# x\n[Service]\n  Environment=\"GUIX=/usr/lib/subst/guix\"\n\n",
@@ -219,6 +219,11 @@ const DROP_INS: [(&str, &str, Option<&str>); 4] = [
         Some("[Service]\nEnvironment=A=b  C=d\n  Environment= \"X=y z\"\n"),
     ),
     (
+        "commented.conf",
+        "[Service]\n# Environment=GUIX=/usr/lib/subst/guix once\nEnvironment=GUIX=/usr/lib/subst/guix A=b\n",
+        Some("[Service]\n# Environment=GUIX=/usr/lib/subst/guix once\nEnvironment= A=b\n"),
+    ),
+    (
         "other.conf",
         "[Service]\n#Environment=GUIX=/usr/lib/subst/guix\nEnvironment=GUIX=/opt/guix\n",
         Some("[Service]\n#Environment=GUIX=/usr/lib/subst/guix\nEnvironment=GUIX=/opt/guix\n"),
@@ -228,10 +233,16 @@ const DROP_INS: [(&str, &str, Option<&str>); 4] = [
 #[test]
 fn removing_the_debian_package_gives_the_daemon_its_own_helper_back() {
     let sandbox = sandbox();
-    let directory = sandbox.path("system/etc/systemd/system/guix-daemon.service.d");
-    std::fs::create_dir_all(&directory).unwrap();
-    for (name, text, _) in DROP_INS {
-        std::fs::write(directory.join(name), text).unwrap();
+    let places = ["etc/systemd", "run/systemd", "usr/local/lib/systemd"];
+    let directories = places.map(|place| {
+        let system = sandbox.path("system").join(place);
+        system.join("system/guix-daemon.service.d")
+    });
+    for directory in &directories {
+        std::fs::create_dir_all(directory).unwrap();
+        for (name, text, _) in DROP_INS {
+            std::fs::write(directory.join(name), text).unwrap();
+        }
     }
 
     for action in ["upgrade", "remove", "remove"] {
@@ -247,8 +258,10 @@ fn removing_the_debian_package_gives_the_daemon_its_own_helper_back() {
             } else {
                 left
             };
-            let found = std::fs::read_to_string(directory.join(name)).ok();
-            assert_eq!(found.as_deref(), expected, "{action} {name}");
+            for directory in &directories {
+                let found = std::fs::read_to_string(directory.join(name)).ok();
+                assert_eq!(found.as_deref(), expected, "{action} {name}");
+            }
         }
     }
 }
