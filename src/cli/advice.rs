@@ -112,6 +112,16 @@ impl Advice {
         )
     }
 
+    /// What to do about an item that too few principals have signed.
+    #[must_use]
+    pub(crate) fn too_few_votes(&self) -> String {
+        let command = self.fetch_with("--need-signatures", "1");
+        format!(
+            "build it, or name a server with the signature of another principal with \
+             --substitute-urls; {command} asks for one vote only"
+        )
+    }
+
     /// What to do about `server`, which has neither a `nix-cache-info` nor the item.
     #[must_use]
     pub(crate) fn check_address(&self, server: &str) -> String {

@@ -202,6 +202,10 @@ impl Context {
         };
 
         let keys = self.keys().or_else(|error| self.no_keys(error, purpose))?;
+        let (policy, faults) = self.policy(&keys);
+        for fault in faults {
+            self.output.warn(&fault.to_string());
+        }
         let cache = self.lookup_cache();
         let network = self.network(changes)?;
 
@@ -210,6 +214,7 @@ impl Context {
         let setup = ResolverSetup {
             store_dir: self.settings.store_dir().clone(),
             keys: Arc::new(keys),
+            policy: Arc::new(policy),
             cache,
             network: Arc::clone(&network),
             progress: Arc::clone(&self.progress),

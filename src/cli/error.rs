@@ -11,6 +11,7 @@ use crate::store::{Remedy, StoreError};
 use crate::substitute::install::{FailureClass, ItemError, UnavailableAt};
 use crate::substitute::outcome::{LookupOutcome, OtherStore};
 use crate::trust::acl::AclError;
+use crate::trust::policy::PolicyFault;
 
 use super::advice::Advice;
 use super::exit::Exit;
@@ -89,6 +90,9 @@ pub(crate) enum CliError {
         /// The requested one.
         wanted: String,
     },
+    /// The policy and the authorized keys do not go together.
+    #[error("[trust]: {0}")]
+    Policy(PolicyFault),
     /// A file cannot be read or written.
     #[error("cannot {action} {}", shown_path(path))]
     File {
@@ -188,6 +192,7 @@ impl CliError {
             | Self::NoItemOnInput
             | Self::NoServers
             | Self::Usage(_)
+            | Self::Policy(_)
             | Self::Key { .. } => Exit::Usage,
             Self::Acl { .. }
             | Self::UnsafeAcl { .. }
@@ -308,6 +313,10 @@ fn unknown_hint(answers: &[UnavailableAt], advice: &Advice) -> String {
     }
 }
 
+/// What the user can do about an item whose signers disagree.
+pub(crate) const DISSENT_HINT: &str =
+    "build it: its build is not reproducible, or one of the signers is wrong";
+
 /// What the user can do about an item that could not be had.
 #[must_use]
 pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
@@ -334,6 +343,14 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
             status: ItemStatus::Unknown,
             answers,
         } => unknown_hint(answers, advice),
+        ItemError::Refused {
+            first: Refusal::TooFewVotes(_),
+            ..
+        } => advice.too_few_votes(),
+        ItemError::Refused {
+            first: Refusal::Dissent(_),
+            ..
+        } => DISSENT_HINT.to_owned(),
         ItemError::Refused { .. } => "another server may have it: --substitute-urls".to_owned(),
         ItemError::InvalidReference(_) => {
             "without --no-references, what it refers to is fetched as well".to_owned()

@@ -8,6 +8,7 @@ use crate::format::store_path::Dialect;
 use crate::substitute::chain;
 use crate::trust::acl::{Acl, AuthorizedKeys};
 use crate::trust::nix::TrustedKeys;
+use crate::trust::policy::{PolicyFault, TrustPolicy};
 
 use super::context::{Context, Purpose};
 use super::error::CliError;
@@ -66,6 +67,12 @@ impl Context {
             official_keys()
         ));
         Ok(Acl::default())
+    }
+
+    /// Who of the owners of `keys` has to agree about an item, and what is wrong with that.
+    pub(crate) fn policy(&self, keys: &AuthorizedKeys) -> (TrustPolicy, Vec<PolicyFault>) {
+        let now = self.clock.unix_seconds();
+        TrustPolicy::new(self.settings.policy.clone(), keys, now)
     }
 
     /// No key, with a warning, for a command that goes on although the keys cannot be read.

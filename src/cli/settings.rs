@@ -26,6 +26,8 @@ mod sources;
 mod spec;
 mod stores;
 mod table;
+mod table_names;
+mod trust_table;
 mod value;
 
 pub(crate) use effective::Settings;
@@ -41,4 +43,5 @@ pub(crate) use sources::progress_option;
 pub(crate) use spec::SettingSpec;
 pub(crate) use stores::StoreKind;
 pub(crate) use table::SETTINGS;
+pub(crate) use trust_table::{PRINCIPAL_TABLE_HELP, RULE_TABLE_HELP, TRUST_TABLE_HELP};
 pub(crate) use value::{ProgressMode, SandboxMode};

@@ -52,6 +52,8 @@ pub(crate) struct QueryHelper {
     pub(crate) trust_key: String,
     /// The servers whose unauthorized keys were reported.
     pub(crate) reported_keys: BTreeSet<ServerIndex>,
+    /// Whether it was reported that the policy refuses an item.
+    pub(crate) is_policy_reported: bool,
 }
 
 impl RequestHandler for QueryHelper {
@@ -82,6 +84,7 @@ impl RequestHandler for QueryHelper {
 
         let resolution = self.look_up(&query.items);
         self.report_unauthorized_keys(&resolution);
+        self.report_policy(&resolution);
         match query.kind {
             QueryKind::Have => reply::have(&resolution.items, &self.store_dir),
             QueryKind::Info => {
@@ -132,6 +135,29 @@ impl QueryHelper {
                     self.report_unauthorized_key(&resolution.servers[index].url, key);
                 }
             }
+        }
+    }
+
+    /// Reports the first item that the policy refuses: of a closure there may be thousands.
+    fn report_policy(&mut self, resolution: &Resolution) {
+        if self.is_policy_reported {
+            return;
+        }
+        let mut items = resolution.items.iter();
+        let refused = items.find_map(|item| Some((item, item.policy_refusal()?)));
+        if let Some((item, refusal)) = refused {
+            self.is_policy_reported = true;
+            let path = self.store_dir.display(&item.path);
+            // Clients may name any directory, and this process may read more than they.
+            let mut servers = resolution.servers.iter();
+            let why = match servers.any(|server| server.url.starts_with("file:")) {
+                true => refusal.reason().to_owned(),
+                false => refusal.to_string(),
+            };
+            self.log.warn(&format!(
+                "{path} is not substituted, and others may not be either: {why}; \
+                 `subst query --closure` shows all that the policy refuses"
+            ));
         }
     }
 

@@ -18,6 +18,7 @@
 mod abridge;
 mod download;
 mod error;
+mod fact;
 mod fields;
 mod info;
 mod limits;
@@ -31,6 +32,7 @@ mod tests;
 
 pub use download::Download;
 pub use error::NarInfoError;
+pub(crate) use fact::NarFact;
 pub use info::NarInfo;
 pub use limits::MAX_BYTES;
 pub(crate) use offer::NarOffer;

@@ -7,16 +7,27 @@ use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::server_list::{PerServer, ServerIndex};
 use crate::format::store_path::StorePath;
 use crate::substitute::outcome::{LookupOutcome, ServerAnswer};
-use crate::trust::verdict::{AuthorizedNarInfo, PreviouslyAuthorizedNarInfo};
+use crate::trust::verdict::{
+    Authorization, AuthorizedNarInfo, Judgment, PreviouslyAuthorizedNarInfo, Refusal,
+};
 
-/// A narinfo that is signed by an authorized key, and how that is known.
+/// A narinfo that is authorized, and how that is known.
 #[derive(Debug, Clone)]
 pub(crate) enum Authority {
-    /// Its signature was checked in this run.
+    /// All signatures that it needs were checked in this run.
     Checked(Arc<AuthorizedNarInfo>),
-    /// Its signature was checked when it was looked up; the key is authorized still. Enough
-    /// for reports, not for changing a store.
+    /// Some were checked when it was looked up; the keys are authorized still. Enough for reports, not
+    /// for changing a store.
     Cached(Arc<PreviouslyAuthorizedNarInfo>),
+}
+
+impl From<Authorization> for Authority {
+    fn from(authorization: Authorization) -> Self {
+        match authorization {
+            Authorization::Verified(authorized) => Self::Checked(Arc::new(authorized)),
+            Authorization::Recorded(authorized) => Self::Cached(Arc::new(authorized)),
+        }
+    }
 }
 
 impl Authority {
@@ -38,12 +49,12 @@ impl Authority {
         }
     }
 
-    /// The id of the key that signed it, for the lookup cache.
+    /// All keys that signed it, for messages.
     #[must_use]
-    pub(crate) fn key_id(&self) -> &str {
+    pub(crate) fn signers(&self) -> Vec<&str> {
         match self {
-            Self::Checked(authorized) => authorized.key_id(),
-            Self::Cached(authorized) => authorized.key_id(),
+            Self::Checked(authorized) => authorized.signers().collect(),
+            Self::Cached(authorized) => authorized.signers().collect(),
         }
     }
 
@@ -112,6 +123,9 @@ pub(crate) struct ItemLookup {
     pub(crate) alternatives: Vec<ItemBuild>,
     /// One for each server.
     pub(crate) answers: PerServer<ServerAnswer>,
+    /// How the votes were counted; `None` where any one authorized key suffices, or no server has a
+    /// signed narinfo.
+    pub(crate) judgment: Option<Box<Judgment>>,
 }
 
 impl ItemLookup {
@@ -123,6 +137,12 @@ impl ItemLookup {
                 .answers
                 .iter()
                 .any(|answer| matches!(answer.outcome, LookupOutcome::LocalFailure(_)))
+    }
+
+    /// Why the policy refuses what authorized keys have signed, if it does.
+    #[must_use]
+    pub(crate) fn policy_refusal(&self) -> Option<&Refusal> {
+        self.judgment.as_ref()?.refusal()
     }
 
     /// Every authorized narinfo that describes another nar than the others, in the user's

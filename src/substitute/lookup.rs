@@ -12,6 +12,7 @@ mod requests;
 mod resolution;
 mod resolver;
 mod server_events;
+mod server_offer;
 mod servers;
 mod verification;
 mod waiting;

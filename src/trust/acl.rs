@@ -7,13 +7,15 @@
 //! empty one: no key is authorized.
 
 use std::fmt;
+use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-use super::guix::{KeyError, PublicKey, key_id, short_name};
-use super::nix::TrustedKeys;
-use super::signer::Signer;
+use super::guix::{KeyError, PublicKey, key_id};
+use super::key_names::guix_short_name;
+use super::nix::{TrustedKey, TrustedKeys};
+use super::signer::{SignatureScope, Signer};
 use crate::format::sexp::{Sexp, SexpError};
 
 /// The keys whose signatures are accepted.
@@ -28,11 +30,18 @@ pub enum AuthorizedKeys {
 }
 
 impl AuthorizedKeys {
-    /// A digest of the authorized keys. A cached refusal is valid as long as it stays the same.
+    /// A digest of the authorized keys, and of which signatures are examined. A cached refusal is
+    /// valid as long as it stays the same.
     #[must_use]
-    pub(crate) fn fingerprint(&self) -> String {
+    pub(crate) fn fingerprint(&self, scope: SignatureScope) -> String {
         let (kind, mut ids): (&str, Vec<&str>) = match self {
-            Self::Guix(acl) => ("guix", acl.keys().map(|key| &**key.id()).collect()),
+            Self::Guix(acl) => (
+                match scope {
+                    SignatureScope::First => "guix",
+                    SignatureScope::All => "guix, all signatures",
+                },
+                acl.keys().map(|key| &**key.id()).collect(),
+            ),
             Self::Nix(keys) => (
                 "nix, content addresses",
                 keys.iter().map(|key| &**key.id()).collect(),
@@ -53,11 +62,15 @@ impl AuthorizedKeys {
     /// The authorized key with this id.
     pub(super) fn signer(&self, id: &str) -> Option<Signer> {
         match self {
-            Self::Guix(acl) => acl.keys().find(|key| **key.id() == *id).map(Signer::guix),
-            Self::Nix(keys) => keys.iter().find(|key| **key.id() == *id).map(Signer::nix),
+            Self::Guix(acl) => find_id(acl.keys().map(PublicKey::id), id).map(Signer::GuixKey),
+            Self::Nix(keys) => find_id(keys.iter().map(TrustedKey::id), id).map(Signer::NixKey),
             Self::AllowUnauthenticated => Some(Signer::Unauthenticated),
         }
     }
+}
+
+fn find_id<'a>(mut ids: impl Iterator<Item = &'a Arc<str>>, wanted: &str) -> Option<Arc<str>> {
+    ids.find(|id| ***id == *wanted).cloned()
 }
 
 /// Why a text is not an ACL.
@@ -111,7 +124,7 @@ impl UnusableKey {
     /// The first digits that identify the key, as [`PublicKey::short_name`].
     #[must_use]
     pub fn short_name(&self) -> &str {
-        short_name(&self.id)
+        guix_short_name(&self.id)
     }
 }
 

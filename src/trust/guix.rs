@@ -17,6 +17,6 @@ pub mod signing;
 #[cfg(test)]
 mod tests;
 
+pub(super) use key::key_id;
 pub use key::{KeyError, PublicKey};
-pub(super) use key::{key_id, short_name};
 pub(super) use signature::check_all;

@@ -15,6 +15,7 @@ use data_encoding::BASE64;
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::refusal::Refusal;
+use super::signer::{SignatureScope, Signer, Signers};
 use crate::format::base64;
 use crate::format::escape::clip;
 use crate::format::narinfo::NarInfo;
@@ -109,11 +110,6 @@ impl TrustedKeys {
     }
 }
 
-/// The name part of a key's id.
-pub(super) fn name_of(id: &str) -> &str {
-    id.split_once(':').map_or(id, |(name, _)| name)
-}
-
 /// The text that a signature of `narinfo` covers: its description in canonical form.
 #[must_use]
 pub fn fingerprint(narinfo: &NarInfo, store_dir: &StoreDir) -> String {
@@ -146,24 +142,29 @@ pub fn fingerprint(narinfo: &NarInfo, store_dir: &StoreDir) -> String {
     text
 }
 
-/// The authorized key that has signed `narinfo`; otherwise the refusal of the signature that comes
-/// closest to being valid.
-pub(super) fn check<'a>(
+/// The authorized keys that have signed `narinfo`, the first of them or all; without any, the refusal
+/// of the signature that comes closest to being valid.
+pub(super) fn check(
     narinfo: &NarInfo,
-    keys: &'a TrustedKeys,
+    keys: &TrustedKeys,
     store_dir: &StoreDir,
-) -> Result<&'a TrustedKey, Refusal> {
+    scope: SignatureScope,
+) -> Result<Signers, Refusal> {
     let fingerprint = fingerprint(narinfo, store_dir);
-    let mut refusal = Refusal::Unsigned;
+    let mut result = Err(Refusal::Unsigned);
     for text in narinfo.nix_signatures() {
-        match check_one(text, &fingerprint, keys) {
-            Ok(key) => return Ok(key),
-            Err(other) if weight(&other) > weight(&refusal) => refusal = other,
-            Err(_) => {}
+        match (check_one(text, &fingerprint, keys), &mut result) {
+            (Ok(key), Ok(signers)) => Signers::add(signers, Signer::NixKey(Arc::clone(key.id()))),
+            (Ok(key), Err(_)) => result = Ok(Signers::one(Signer::NixKey(Arc::clone(key.id())))),
+            (Err(other), Err(refusal)) if weight(&other) > weight(refusal) => *refusal = other,
+            (Err(_), _) => {}
+        }
+        if result.is_ok() && scope == SignatureScope::First {
+            break;
         }
     }
 
-    Err(refusal)
+    result
 }
 
 fn check_one<'a>(
@@ -209,7 +210,7 @@ fn weight(refusal: &Refusal) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ed25519_dalek::{Signer, SigningKey};
+    use ed25519_dalek::{Signer as _, SigningKey};
 
     const ITEM: &str = "0f9qzp1g3jy45al4zspzqah9f8d5bisp-a";
     const OTHER: &str = "8yrx9brcs5jjh07qvgl5i9dg7kvn60m4-b";
@@ -247,7 +248,8 @@ mod tests {
 
     fn verdict(signatures: &[&str], keys: &str) -> Result<String, Refusal> {
         let keys = TrustedKeys::parse(keys).unwrap();
-        check(&narinfo(signatures), &keys, &dir()).map(|key| key.name().to_owned())
+        let signers = check(&narinfo(signatures), &keys, &dir(), SignatureScope::First);
+        signers.map(|signers| signers.first().display_name().to_owned())
     }
 
     #[test]
@@ -341,7 +343,7 @@ mod tests {
             let Ok(flipped) = NarInfo::parse(flipped, &dir()) else {
                 continue;
             };
-            if check(&flipped, &keys, &dir()).is_ok() {
+            if check(&flipped, &keys, &dir(), SignatureScope::First).is_ok() {
                 let is_url_line = (url..url + "URL: x\n".len()).contains(&(bit / 8));
                 assert!(is_url_line || flipped.is_equivalent(&narinfo), "bit {bit}");
                 accepted += 1;

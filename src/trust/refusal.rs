@@ -1,5 +1,8 @@
 //! Why a narinfo is refused.
 
+use std::sync::Arc;
+
+use super::ballot::Ballot;
 use super::guix::KeyError;
 use crate::format::store_path::StorePath;
 
@@ -43,6 +46,12 @@ pub enum Refusal {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// Authorized keys have signed it, but of too few principals.
+    #[error("too few votes: {}", .0.count_text())]
+    TooFewVotes(Arc<Ballot>),
+    /// Principals have signed different contents for the same item.
+    #[error("its signers disagree: {}", .0.facts_text())]
+    Dissent(Arc<Ballot>),
 }
 
 impl Refusal {
@@ -57,6 +66,8 @@ impl Refusal {
             Self::SignedHashMismatch => "signed-hash-mismatch",
             Self::InvalidSignature => "invalid-signature",
             Self::CorruptSignature { .. } => "corrupt-signature",
+            Self::TooFewVotes(_) => "too-few-votes",
+            Self::Dissent(_) => "dissent",
         }
     }
 }

@@ -26,6 +26,7 @@ mod offline;
 mod private_servers;
 mod progress;
 mod query;
+mod quorum;
 mod report;
 mod run;
 mod terminal;

@@ -8,6 +8,7 @@ mod file_servers;
 mod kept;
 mod outages;
 mod preparing;
+mod quorum;
 mod random_faults;
 
 use std::io::{BufRead as _, BufReader, Write as _};

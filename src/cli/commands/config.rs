@@ -45,7 +45,7 @@ pub(crate) fn run(
         ConfigCommand::Show => show(&inspection, &errors, is_json, output)?,
         ConfigCommand::Check => {
             if let Some(settings) = inspection.effective.take() {
-                errors.extend(check_keys(settings, output, clock).err());
+                errors.extend(check_keys(settings, output, clock));
             }
             if is_json {
                 output.json(&check_json(&inspection, &errors))?;
@@ -71,8 +71,9 @@ pub(crate) fn run(
     })
 }
 
-/// Reads the authorized keys, as every command that fetches does.
-fn check_keys(settings: Settings, output: &Output, clock: Clock) -> Result<(), CliError> {
+/// Reads the authorized keys, as every command that fetches does, and looks for the keys that the policy
+/// names among them. What is wrong.
+fn check_keys(settings: Settings, output: &Output, clock: Clock) -> Vec<CliError> {
     let run_progress = progress::for_mode(ProgressMode::None, settings.verbosity, None, clock);
     let context = Context {
         output: Output::new(settings.verbosity, output.messages()),
@@ -83,7 +84,13 @@ fn check_keys(settings: Settings, output: &Output, clock: Clock) -> Result<(), C
         cancel: Cancel::default(),
         cores: 1,
     };
-    context.keys().map(drop)
+    match context.keys() {
+        Err(error) => vec![error],
+        Ok(keys) => {
+            let (_, faults) = context.policy(&keys);
+            faults.into_iter().map(CliError::Policy).collect()
+        }
+    }
 }
 
 fn check_json(inspection: &SettingsInspection, errors: &[CliError]) -> Value {

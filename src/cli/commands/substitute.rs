@@ -131,6 +131,7 @@ fn query_helper(
         log,
         trust_key: context.settings.advice().trust_key(),
         reported_keys: BTreeSet::new(),
+        is_policy_reported: false,
     })
 }
 

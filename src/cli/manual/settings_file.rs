@@ -2,7 +2,10 @@
 
 use roff::{bold, italic, roman};
 
-use crate::cli::settings::{SERVER_TABLE_HELP, SETTINGS, SettingSpec};
+use crate::cli::settings::{
+    PRINCIPAL_TABLE_HELP, RULE_TABLE_HELP, SERVER_TABLE_HELP, SETTINGS, SettingSpec,
+    TRUST_TABLE_HELP,
+};
 
 use super::page::ManualPage;
 
@@ -17,7 +20,23 @@ discover = true
 [[server]]
 url = \"https://substitutes.example.org\"
 connect-timeout = \"2s\"
-token-file = \"token\"";
+token-file = \"token\"
+
+[trust]
+need = 2
+
+[[trust.principal]]
+name = \"ci\"
+keys = [\"guix:8D156F295D24B0D9\"]
+
+[[trust.principal]]
+name = \"bordeaux\"
+keys = [\"guix:7D602902D3A2DBB8\"]
+expires = 2030-12-31
+
+[[trust.rule]]
+match = \"linux-libre-*\"
+need = 1";
 
 /// The page `subst.toml(5)`.
 pub(super) fn page() -> ManualPage {
@@ -60,10 +79,30 @@ pub(super) fn page() -> ManualPage {
         page.text(help);
     }
 
+    add_trust_table(&mut page);
     page.section("EXAMPLES");
     page.code(EXAMPLE);
     page.see_also(&["subst.1".to_owned(), "subst-config.1".to_owned()]);
     page
+}
+
+fn add_trust_table(page: &mut ManualPage) {
+    page.section("[trust] TABLE");
+    page.text(
+        "It says how many principals have to agree about an item before it is used, and who they are. A \
+         principal has one vote, with a valid signature of one of its keys that is authorized. The user's \
+         table replaces the system's.",
+    );
+    for (list, help) in [
+        ("", TRUST_TABLE_HELP),
+        ("principal.", PRINCIPAL_TABLE_HELP),
+        ("rule.", RULE_TABLE_HELP),
+    ] {
+        for (name, help) in help {
+            page.term(vec![roman(list), bold(*name)]);
+            page.text(help);
+        }
+    }
 }
 
 fn add_setting(page: &mut ManualPage, row: &SettingSpec) {

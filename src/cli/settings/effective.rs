@@ -17,6 +17,7 @@ use crate::http;
 use crate::store::{Layout, SyncMode};
 use crate::substitute::chain;
 use crate::substitute::download::retries::RetryLimits;
+use crate::trust::policy::PolicyTerms;
 
 use super::error::SettingsError;
 use super::findings::SettingsFindings;
@@ -46,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) trusted_public_keys: Option<String>,
     /// Where the keys for Nix signatures are, unless settings name some.
     pub(crate) nix_conf: NixConfPlaces,
+    /// Who has to agree about an item before it is used.
+    pub(crate) policy: PolicyTerms,
     /// Whether signatures are not checked at all.
     pub(crate) allow_unauthenticated: bool,
     /// Whether to send lookups that the lookup cache could answer.
@@ -101,7 +104,7 @@ impl Settings {
 
     /// The settings that are `chosen` from all sources, as [`Settings::load`] returns them.
     pub(super) fn resolve(
-        chosen: SettingsLayer,
+        mut chosen: SettingsLayer,
         options: &CommonOptions,
         environment: &Environment,
         findings: &mut SettingsFindings,
@@ -139,6 +142,7 @@ impl Settings {
             acl: acl(&chosen, &layout),
             cache_dirs: stores::cache_dirs(&layout, store_kind, environment),
             nix_conf: nix_places,
+            policy: policy(&mut chosen),
             trusted_public_keys: chosen.trusted_public_keys.map(|setting| setting.value.0),
             allow_unauthenticated: environment.is_yes(env::GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES),
             refresh: options.refresh,
@@ -252,6 +256,20 @@ fn read_nix_conf(
         }
         NixConf::default()
     })
+}
+
+/// Who has to agree about an item.
+fn policy(chosen: &mut SettingsLayer) -> PolicyTerms {
+    let terms = chosen.trust.take().map(|setting| setting.value.terms);
+    let terms = terms.unwrap_or_default();
+    match &chosen.need_signatures {
+        None => terms,
+        Some(need) => PolicyTerms {
+            need: need.value.0,
+            rules: Vec::new(),
+            ..terms
+        },
+    }
 }
 
 /// The file of authorized keys.

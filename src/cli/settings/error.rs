@@ -31,6 +31,13 @@ pub(crate) enum SettingsError {
         /// Why.
         source: io::Error,
     },
+    /// A settings file with a policy is not safe, so that the policy cannot be relied on.
+    #[error(
+        "{}: other users may change this file, so its policy of trust cannot be relied on; take their \
+         permissions away, or remove the policy",
+        shown_path(.0)
+    )]
+    UnsafePolicy(PathBuf),
     /// A settings file is not TOML.
     #[error("{}:{line}:{column}: invalid TOML: {message}", path.display())]
     Syntax {

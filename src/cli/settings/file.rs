@@ -71,6 +71,9 @@ fn read_file(
         // A usual place without a file is not worth a warning, whoever may write there.
         (None, SettingsFileState::Absent)
     } else if !is_used(&path, place.selection(), &mut findings.warnings) {
+        if has_policy(&path) {
+            findings.add_error(SettingsError::UnsafePolicy(path.clone()));
+        }
         (None, SettingsFileState::Ignored)
     } else {
         match read(&path, findings) {
@@ -121,6 +124,16 @@ fn is_used(path: &Path, selection: FileSelection, warnings: &mut Vec<String>) ->
     ));
     selection == FileSelection::Explicit
 }
+
+/// Whether the file demands more than one signature: to ignore that would be to require less than the
+/// user wants.
+fn has_policy(path: &Path) -> bool {
+    let text = std::fs::read(path).unwrap_or_default();
+    let file = FileTable::parse(path, &text);
+    file.is_ok_and(|mut file| POLICY_KEYS.iter().any(|key| file.take(key).is_some()))
+}
+
+const POLICY_KEYS: [&str; 2] = ["trust", "need-signatures"];
 
 fn read(path: &Path, findings: &mut SettingsFindings) -> Result<SettingsLayer, SettingsError> {
     let text = std::fs::read(path).map_err(|source| SettingsError::Read {

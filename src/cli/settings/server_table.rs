@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::cli::suggestion;
 use crate::format::credentials::without_credentials;
 use crate::format::server_url::ServerUrl;
 
+use super::table_names;
 use super::value::{RetryCount, SettingValue, Timeout, invalid};
 
 /// How long a server is retried without progress.
@@ -63,8 +63,8 @@ pub(crate) const SERVER_TABLE_HELP: &[(&str, &str)] = &[
     ),
 ];
 
-fn names() -> impl Iterator<Item = &'static str> + Clone {
-    SERVER_TABLE_HELP.iter().map(|(name, _)| *name)
+fn names() -> Vec<&'static str> {
+    SERVER_TABLE_HELP.iter().map(|(name, _)| *name).collect()
 }
 
 /// Timeouts and credentials of one server.
@@ -84,26 +84,12 @@ pub(super) struct ServerTable {
 
 impl ServerTable {
     fn parse(value: toml::Value) -> Result<Self, String> {
-        let keys = value.as_table().into_iter().flat_map(toml::Table::keys);
-        let unknown = keys.filter(|key| !names().any(|name| name == key.as_str()));
-        let unknown: Vec<String> = unknown.map(|name| unknown_name(name)).collect();
-        if !unknown.is_empty() {
-            return Err(unknown.join("; "));
+        if let Some(table) = value.as_table() {
+            table_names::check(table, &names())?;
         }
 
         let table = value.try_into();
         table.map_err(|error: toml::de::Error| without_credentials(error.message()).into_owned())
-    }
-}
-
-fn unknown_name(name: &str) -> String {
-    let shown = without_credentials(name);
-    match suggestion::closest(name, "", names()) {
-        Some(intended) => format!("unknown name `{shown}`; did you mean `{intended}`?"),
-        None => {
-            let names: Vec<&str> = names().collect();
-            format!("unknown name `{shown}`; the names are {}", names.join(", "))
-        }
     }
 }
 
@@ -154,7 +140,7 @@ mod tests {
             .lines()
             .filter_map(|line| Some(line.split_once(" = ")?.0))
             .collect();
-        assert_eq!(given, names().collect::<Vec<_>>());
+        assert_eq!(given, names());
         assert_eq!(tables(full).unwrap().len(), 1);
     }
 

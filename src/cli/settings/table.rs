@@ -16,6 +16,7 @@ use super::rate::{ByteRate, DayHours, MinimumByteRate};
 use super::server_table::ServerTable;
 use super::shown::ShownSetting;
 use super::spec::SettingSpec;
+use super::trust_table::{Need, TrustTable};
 use super::value::{
     ByteSize, Count, OptionForm, ProgressMode, RetryCount, SandboxMode, SettingValue, Timeout,
     WordList,
@@ -125,6 +126,22 @@ settings! {
         default_note: "the keys of nix.conf, else the official one",
         group: OptionGroup::Trust,
         help: "Trust these keys for /nix/store: NAME:KEY, separated by blanks (repeatable)",
+    }
+    need_signatures: Need {
+        key: "need-signatures",
+        option: Some("--need-signatures"),
+        value_name: "N",
+        variable: Some("SUBST_NEED_SIGNATURES"),
+        default_note: "`need` in `[trust]`, else `1`",
+        group: OptionGroup::Trust,
+        help: "Use an item only if N principals have signed the same contents",
+        details: "It replaces `need` and the rules in `[trust]`, which names principals; without any, each \
+            authorized key is one.",
+    }
+    trust: TrustTable {
+        key: "trust",
+        default_note: "any one authorized key",
+        help: "Say who has to agree about an item before it is used, see below",
     }
     jobs: Count<1, 256> {
         key: "jobs",

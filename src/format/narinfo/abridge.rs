@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 
 use super::fields::{Field, Scalars};
 use super::info::NarInfo;
-use super::limits::{SIGNATURES_KEPT_MAX, VALUE_BYTES_MAX, WHOLE_BYTES_MAX};
+use super::limits::{
+    GUIX_SIGNATURE_BYTES_MAX, SIGNATURES_KEPT_MAX, VALUE_BYTES_MAX, WHOLE_BYTES_MAX,
+};
 use super::offer::NarOffer;
 use super::span::Span;
 use crate::format::store_path::Dialect;
@@ -74,6 +76,12 @@ impl NarInfo {
             (Dialect::Guix, Some(signature)) => format!("{}\n", &self.text[..signature.end()]),
             _ => self.abridged().to_string(),
         };
+        let further = self.guix_signatures().skip(1);
+        for value in further.filter(|value| value.len() <= GUIX_SIGNATURE_BYTES_MAX) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "Signature: {value}");
+        }
+
         let offer = NarOffer::of(self);
         for download in offer.downloads() {
             // Writing to a string cannot fail.

@@ -2,6 +2,7 @@
 
 use super::download::Download;
 use super::fields::{Field, Scalars};
+use super::limits::SIGNATURES_KEPT_MAX;
 use super::quirks::Quirks;
 use super::span::Span;
 use crate::format::hash::{HashForm, NarHash};
@@ -101,6 +102,22 @@ impl NarInfo {
     #[must_use]
     pub fn guix_signature(&self) -> Option<&str> {
         self.scalar(Field::Signature)
+    }
+
+    /// The values of all `Signature` fields, of which stock Guix uses the first one only. All of
+    /// them are for the same [signed text](Self::signed_text).
+    pub(crate) fn guix_signatures(&self) -> impl Iterator<Item = &str> {
+        let rest = self
+            .signed_text()
+            .map_or("", |signed| &self.text[signed.len()..]);
+        let lines = rest
+            .lines()
+            .filter_map(|line| line.strip_prefix(SIGNATURE_MARK));
+        let first = self.guix_signature();
+        let further = lines
+            .map(str::trim_ascii)
+            .filter(move |value| Some(*value) != first);
+        first.into_iter().chain(further).take(SIGNATURES_KEPT_MAX)
     }
 
     /// The values of all `Sig` fields (Nix).

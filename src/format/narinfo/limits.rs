@@ -6,10 +6,12 @@ pub const MAX_BYTES: usize = 1 << 20;
 
 /// At most this many `Sig` fields are read, since each may take a verification.
 pub(super) const SIGNATURES_MAX: usize = 64;
-/// At most this many `Sig` fields are kept.
+/// At most this many `Sig` fields are kept, and this many `Signature` fields considered.
 pub(super) const SIGNATURES_KEPT_MAX: usize = 16;
 /// Longer values of `System`, `CA` and `Sig` are not kept: no valid value is that long.
 pub(super) const VALUE_BYTES_MAX: usize = 256;
+/// A longer value of a `Signature` field behind the first one is not kept: real ones have 900 bytes.
+pub(super) const GUIX_SIGNATURE_BYTES_MAX: usize = 4 << 10;
 
 /// At most this many downloads of a narinfo are considered.
 pub(super) const DOWNLOADS_MAX: usize = 32;

@@ -163,13 +163,14 @@ impl ItemError {
     /// Why an item without an authorized narinfo cannot be had; `servers` are those of `lookup`.
     #[must_use]
     pub(crate) fn unavailable(lookup: &ItemLookup, servers: &[ServerReport]) -> Self {
-        let first = lookup
+        let mut refusals = lookup
             .answers
             .iter()
-            .find_map(|answer| match &answer.outcome {
-                LookupOutcome::Refused(refusal) => Some(refusal.clone()),
+            .filter_map(|answer| match &answer.outcome {
+                LookupOutcome::Refused(refusal) => Some(refusal),
                 _ => None,
             });
+        let first = lookup.policy_refusal().or_else(|| refusals.next()).cloned();
         let answers = lookup.answers.iter().zip(servers);
         let answers = answers
             .map(|(answer, server)| UnavailableAt {

@@ -3,22 +3,25 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::format::narinfo::NarOffer;
+use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::server_list::ServerIndex;
 use crate::format::store_path::HashPart;
 use crate::http::{HttpError, NarInfoAnswer};
 use crate::lookup_cache::{AnswerKind, CacheEntry, CacheError, CachedAnswer, ServerFact};
 use crate::substitute::download::choice;
-use crate::substitute::item_lookup::{Authority, NarSource};
+use crate::substitute::item_lookup::NarSource;
 use crate::substitute::lookup::engine::LookupEngine;
-use crate::substitute::lookup::item::ServerOffer;
 use crate::substitute::lookup::items::ItemIndex;
+use crate::substitute::lookup::options::SignatureChecks;
 use crate::substitute::lookup::refused::RefusedNarInfo;
+use crate::substitute::lookup::server_offer::ServerOffer;
 use crate::substitute::lookup::servers::LookupServer;
 use crate::substitute::lookup::verification::{
     TextOrigin, VerificationOutcome, VerificationResult, answer_kind,
 };
 use crate::substitute::outcome::{AnswerOrigin, LookupFailure, LookupOutcome, ServerAnswer};
+use crate::substitute::progress::ProgressEvent;
+use crate::trust::signed::SignedNarInfo;
 use crate::trust::verdict::Refusal;
 
 impl LookupEngine {
@@ -203,9 +206,9 @@ impl LookupEngine {
             ),
         };
 
-        let (outcome, offer, authority) = match outcome {
-            VerificationOutcome::Authorized(authority, offer) => {
-                (LookupOutcome::Authorized, Some(offer), Some(authority))
+        let (outcome, offer, signed) = match outcome {
+            VerificationOutcome::Signed(signed, offer) => {
+                (LookupOutcome::Authorized, Some(offer), Some(signed))
             }
             VerificationOutcome::Refused(offer, refusal) => {
                 (LookupOutcome::Refused(refusal), Some(offer), None)
@@ -219,7 +222,7 @@ impl LookupEngine {
             expires_at,
         };
         match offer {
-            Some(offer) => self.note_offer(server, item, answer, offer, authority),
+            Some(offer) => self.note_offer(server, item, answer, offer, signed),
             None => self.items[item].lookup.answer(server, answer),
         }
         self.advance(item);
@@ -232,7 +235,7 @@ impl LookupEngine {
         item: ItemIndex,
         answer: ServerAnswer,
         offer: NarOffer,
-        authority: Option<Authority>,
+        signed: Option<SignedNarInfo>,
     ) {
         let source = NarSource {
             server,
@@ -240,14 +243,9 @@ impl LookupEngine {
         };
 
         let usable = choice::check_usable(&source, self.setup.network.servers());
-        self.items[item].lookup.note_narinfo(
-            answer,
-            ServerOffer {
-                source,
-                authority,
-                usable,
-            },
-        );
+        let offer = ServerOffer::new(source, usable);
+        let lookup = &mut self.items[item].lookup;
+        lookup.note_narinfo(answer, offer, signed, &self.setup.policy);
     }
 
     /// Caches what a server's text gave; until when.
@@ -260,8 +258,8 @@ impl LookupEngine {
         max_age: Option<u64>,
     ) -> Option<u64> {
         let (answer, kind) = match outcome {
-            VerificationOutcome::Authorized(authority, offer) => {
-                let signed_by = Some(authority.key_id().into());
+            VerificationOutcome::Signed(signed, offer) => {
+                let signed_by = Some(signed.key_id().into());
                 (
                     CachedAnswer::Positive {
                         text,
@@ -281,7 +279,9 @@ impl LookupEngine {
                     refusal,
                     offer,
                 };
-                let facts = refused.to_facts(&self.setup.store_dir, &self.setup.keys)?;
+                let scope = self.setup.policy.signature_scope();
+                let keys = self.setup.keys.fingerprint(scope);
+                let facts = refused.to_facts(&self.setup.store_dir, &keys)?;
                 // Refused today, but keys are authorized and signatures repaired: it expires soon.
                 (CachedAnswer::Refused { facts }, AnswerKind::Transient)
             }
@@ -307,6 +307,32 @@ impl LookupEngine {
             let inserted = self.setup.cache.insert(&batch);
             self.warn(inserted.err());
         }
+    }
+
+    /// The narinfo whose references belong to the closure. A report says beforehand what the policy
+    /// refuses, in the whole closure.
+    pub(super) fn followed_narinfo(&self, item: ItemIndex) -> Option<&Arc<NarInfo>> {
+        let lookup = &self.items[item].lookup;
+        let is_report = self.setup.options.signature_checks == SignatureChecks::ReuseRecorded;
+        let refused = lookup.refused_narinfo().filter(|_| is_report);
+        lookup.narinfo().or(refused)
+    }
+
+    /// Reports the items that the policy accepts with a warning only.
+    pub(super) fn report_objections(&mut self) {
+        let objections = std::mem::take(&mut self.objections);
+        let Some((item, refusal)) = objections.first() else {
+            return;
+        };
+
+        let (store_dir, path) = (&self.setup.store_dir, &self.items[*item].lookup.path);
+        let path = store_dir.display(path);
+        let used = match objections.len() {
+            1 => format!("{path} is used"),
+            count => format!("{count} items are used, such as {path}"),
+        };
+        let text = format!("{used}, since [trust] says to warn only: {refusal}");
+        self.setup.progress.event(ProgressEvent::Warning(&text));
     }
 
     /// Reports a failure of the lookup cache, if there was one.

@@ -4,9 +4,11 @@ use crate::format::server_list::ServerIndex;
 use crate::format::store_path::{HashPart, StorePath};
 use crate::lookup_cache::{CacheEntry, CachedAnswer};
 use crate::substitute::lookup::engine::LookupEngine;
-use crate::substitute::lookup::item::{LookupItem, RequiredServers};
+use crate::substitute::lookup::item::LookupItem;
 use crate::substitute::lookup::items::ItemIndex;
-use crate::substitute::lookup::options::{Freshness, ResolverSetup, SignatureChecks};
+use crate::substitute::lookup::options::{
+    Freshness, RequiredServers, ResolverSetup, SignatureChecks,
+};
 use crate::substitute::lookup::refused::RefusedNarInfo;
 use crate::substitute::lookup::servers::ServerState;
 use crate::substitute::lookup::verification::{BATCH, BATCH_BYTES, TextOrigin, UnverifiedText};
@@ -17,7 +19,8 @@ impl LookupEngine {
     /// An item that was not looked up. Offline the answers of all servers matter that are
     /// cached: the first server may be out of reach, and another one a local directory.
     pub(super) fn new_item(&self, path: StorePath) -> LookupItem {
-        let mut item = LookupItem::new(path, self.servers.len());
+        let quorum = self.setup.policy.quorum(path.as_ref());
+        let mut item = LookupItem::new(path, self.servers.len(), quorum);
         if self.is_offline() {
             item.require_servers(RequiredServers::All);
         }
@@ -166,9 +169,13 @@ impl LookupEngine {
         expires_at: u64,
     ) {
         let ResolverSetup {
-            store_dir, keys, ..
+            store_dir,
+            keys,
+            policy,
+            ..
         } = &self.setup;
-        let Some(refused) = RefusedNarInfo::from_facts(facts, store_dir, keys) else {
+        let keys = keys.fingerprint(policy.signature_scope());
+        let Some(refused) = RefusedNarInfo::from_facts(facts, store_dir, &keys) else {
             tracing::debug!(%hash_part, "the cached refusal was made with other authorized keys");
             return;
         };

@@ -14,14 +14,17 @@ use crate::format::server_list::PerServer;
 use crate::format::store_path::{HashPart, StorePath, StorePathRef};
 use crate::http::{LookupEvent, LookupEvents, Lookups, Queued};
 use crate::lookup_cache::{CacheEntry, ServerRow};
-use crate::substitute::lookup::item::{NextStep, RequiredServers};
+use crate::substitute::lookup::item::NextStep;
 use crate::substitute::lookup::items::{ItemIndex, LookupItems};
-use crate::substitute::lookup::options::{LookupObserver, LookupScope, ResolverSetup};
+use crate::substitute::lookup::options::{
+    LookupObserver, LookupScope, RequiredServers, ResolverSetup,
+};
 use crate::substitute::lookup::requests::LookupRequests;
 use crate::substitute::lookup::resolution::Resolution;
 use crate::substitute::lookup::servers::{self, LookupServer, load_download_facts, use_skipped};
 use crate::substitute::lookup::verification::{UnverifiedText, VerificationResult, Verifier};
 use crate::sync::Threads;
+use crate::trust::verdict::Refusal;
 
 /// How often silent servers are noticed, and the longest time before cache entries are written.
 pub(super) const TICK: Duration = Duration::from_millis(50);
@@ -89,6 +92,8 @@ pub(super) struct LookupEngine {
     pub(super) is_impatient: bool,
     /// The progress last reported, and when.
     pub(super) last_reported: (Instant, (usize, usize)),
+    /// Items that are used although they have too few votes, or dissent, until they are reported.
+    pub(super) objections: Vec<(ItemIndex, Refusal)>,
 }
 
 impl LookupEngine {
@@ -105,6 +110,7 @@ impl LookupEngine {
         let verifier = Verifier {
             store_dir: setup.store_dir.clone(),
             keys: setup.keys.clone(),
+            scope: setup.policy.signature_scope(),
         };
         let (texts, inbox) = bounded(TEXT_QUEUE);
         let verifiers = verifier.start(setup.options.verifiers, inbox, move |verified| {
@@ -134,6 +140,7 @@ impl LookupEngine {
             all_known_at: None,
             is_impatient: false,
             last_reported: (Instant::now(), (0, 0)),
+            objections: Vec::new(),
         })
     }
 
@@ -279,7 +286,7 @@ impl LookupEngine {
         let Some(LookupScope::Closure(skip)) = self.requests.walk(request) else {
             return;
         };
-        let Some(narinfo) = self.items[item].lookup.narinfo() else {
+        let Some(narinfo) = self.followed_narinfo(item) else {
             return;
         };
 
@@ -305,6 +312,7 @@ impl LookupEngine {
             return;
         };
         self.report_doubtful_addresses();
+        self.report_objections();
         let Some(reply) = complete.reply else { return };
         let items = complete.items.iter();
         let resolution = Resolution {
@@ -364,6 +372,9 @@ impl LookupEngine {
         let entered = &mut self.items[item];
         entered.is_decided = true;
         self.undecided -= 1;
+        let objection = entered.lookup.objection().cloned();
+        self.objections
+            .extend(objection.map(|objection| (item, objection)));
         let waiting = std::mem::take(&mut entered.waiting);
         for server in entered.lookup.not_awaited() {
             self.not_awaited(server);

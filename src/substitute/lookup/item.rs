@@ -5,6 +5,9 @@
 //! when some server answered with authority and no server before it can still do so, or when
 //! no answer is outstanding. An authorized narinfo without a usable download counts only when
 //! there is no other: then an equivalent narinfo may name a download of its nar.
+//!
+//! Where the policy counts votes, each signed narinfo that comes in has all of them judged again. The
+//! item is decided when all servers have answered that are not down: any of them may disagree.
 
 use std::sync::Arc;
 
@@ -14,7 +17,12 @@ use crate::format::store_path::StorePath;
 use crate::substitute::item_lookup::{
     Authority, ItemBuild, ItemLookup, ItemStatus, NarSource, status_without_authority,
 };
-use crate::substitute::outcome::{LookupOutcome, ServerAnswer, Unusable};
+use crate::substitute::lookup::options::RequiredServers;
+use crate::substitute::lookup::server_offer::ServerOffer;
+use crate::substitute::outcome::{LookupOutcome, ServerAnswer};
+use crate::trust::policy::TrustPolicy;
+use crate::trust::signed::SignedNarInfo;
+use crate::trust::verdict::{Judgment, Refusal, judge};
 
 /// What is known of one server's answer.
 #[derive(Debug, Clone)]
@@ -40,36 +48,6 @@ pub(super) enum NextStep {
     Decided,
 }
 
-/// A narinfo that came from a server.
-pub(super) struct ServerOffer {
-    pub(super) source: NarSource,
-    /// `None`: its signature was refused.
-    pub(super) authority: Option<Authority>,
-    /// Whether it names a download that can be used.
-    pub(super) usable: Result<(), Unusable>,
-}
-
-impl ServerOffer {
-    fn is_usable(&self) -> bool {
-        self.usable.is_ok()
-    }
-
-    fn is_same_nar(&self, other: &NarOffer) -> bool {
-        self.source.offer.is_same_nar(other)
-    }
-}
-
-/// Which servers have to answer before an item is decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum RequiredServers {
-    /// Those up to the first one in the user's order that has an authorized narinfo.
-    UntilAuthorized,
-    /// All but those that are down, or slow while another one has the item.
-    Responsive,
-    /// All, those too that were skipped.
-    All,
-}
-
 pub(super) struct LookupItem {
     pub(super) path: StorePath,
     slots: PerServer<AnswerSlot>,
@@ -79,16 +57,25 @@ pub(super) struct LookupItem {
     rejected: Vec<NarOffer>,
     /// Whether servers behind the one with authority matter too.
     required: RequiredServers,
+    /// How many principals have to agree; `None`: any one authorized key suffices.
+    quorum: Option<usize>,
+    /// What follows from the votes, once there are any.
+    judgment: Option<Box<Judgment>>,
 }
 
 impl LookupItem {
-    pub(super) fn new(path: StorePath, servers: usize) -> Self {
+    pub(super) fn new(path: StorePath, servers: usize, quorum: Option<usize>) -> Self {
         Self {
             path,
             slots: std::iter::repeat_n(AnswerSlot::Open, servers).collect(),
             offers: Vec::new(),
             rejected: Vec::new(),
-            required: RequiredServers::UntilAuthorized,
+            required: match quorum {
+                None => RequiredServers::UntilAuthorized,
+                Some(_) => RequiredServers::Reachable,
+            },
+            quorum,
+            judgment: None,
         }
     }
 
@@ -97,7 +84,7 @@ impl LookupItem {
         let rejected = std::mem::take(&mut self.rejected);
         Self {
             rejected,
-            ..Self::new(self.path.clone(), self.slots.len())
+            ..Self::new(self.path.clone(), self.slots.len(), self.quorum)
         }
     }
 
@@ -182,6 +169,18 @@ impl LookupItem {
         self.selected().map(|(_, authority)| authority.narinfo())
     }
 
+    /// A narinfo that authorized keys have signed and the policy has refused, for reports.
+    pub(super) fn refused_narinfo(&self) -> Option<&Arc<NarInfo>> {
+        self.judgment.as_ref()?.refusal()?;
+        let mut signed = self.offers.iter().filter_map(|offer| offer.signed.as_ref());
+        Some(signed.next()?.narinfo())
+    }
+
+    /// Why the policy has accepted the item with a warning only.
+    pub(super) fn objection(&self) -> Option<&Refusal> {
+        self.judgment.as_ref()?.objection()
+    }
+
     /// Makes it possible to use those of `servers` that were skipped, when no other server has the
     /// item or its bytes; whether there are any.
     pub(super) fn reopen(&mut self, servers: &[ServerIndex]) -> bool {
@@ -219,20 +218,49 @@ impl LookupItem {
         }
     }
 
-    /// Records a narinfo that came with `answer`.
-    pub(super) fn note_narinfo(&mut self, answer: ServerAnswer, offer: ServerOffer) {
+    /// Records a narinfo that came with `answer`; `signed` is it if its signature was not refused.
+    pub(super) fn note_narinfo(
+        &mut self,
+        answer: ServerAnswer,
+        mut offer: ServerOffer,
+        signed: Option<SignedNarInfo>,
+        policy: &TrustPolicy,
+    ) {
         let server = offer.source.server;
         if matches!(self.slots[server], AnswerSlot::Answered(_)) {
             return;
         }
 
         self.slots[server] = AnswerSlot::Answered(answer);
+        let is_vote = self.quorum.is_some() && signed.is_some();
+        if is_vote {
+            offer.signed = signed.map(Box::new);
+        } else if let Some(signed) = signed {
+            offer.authorize(&judge(policy, None, &[]), &signed);
+        }
+
         // Nearly always the only one.
         self.offers.reserve_exact(1);
         let place = self
             .offers
             .partition_point(|earlier| earlier.source.server < server);
         self.offers.insert(place, offer);
+        if is_vote {
+            self.count_votes(policy);
+        }
+    }
+
+    /// Judges all signed narinfos again.
+    fn count_votes(&mut self, policy: &TrustPolicy) {
+        let signed = self
+            .offers
+            .iter()
+            .filter_map(|offer| offer.signed.as_deref());
+        let judgment = judge(policy, self.quorum, &signed.collect::<Vec<_>>());
+        for offer in &mut self.offers {
+            offer.judge(&judgment);
+        }
+        self.judgment = Some(Box::new(judgment));
     }
 
     /// What to do next, when servers for which `is_slow` holds need not be waited for: those that
@@ -241,7 +269,7 @@ impl LookupItem {
         let first = self
             .server_with_authority()
             .filter(|_| self.required == RequiredServers::UntilAuthorized);
-        let is_enough = self.selected().is_some() && self.required != RequiredServers::All;
+        let is_enough = self.selected().is_some() && self.required < RequiredServers::Reachable;
 
         let (mut open, mut is_awaited) = (Vec::new(), false);
         for (server, slot) in self.slots.enumerated() {
@@ -282,6 +310,7 @@ impl LookupItem {
 
         let (path, alternatives) = (self.path.clone(), builds.collect());
         ItemLookup {
+            judgment: self.judgment.clone(),
             path,
             status,
             authority,
@@ -318,7 +347,9 @@ impl LookupItem {
 
     /// The answer of every server, when `nar` is the selected one.
     fn answers(&self, nar: Option<&NarOffer>) -> PerServer<ServerAnswer> {
-        let first = self.server_with_authority();
+        let first = self
+            .server_with_authority()
+            .filter(|_| self.quorum.is_none());
         let mut answers: PerServer<ServerAnswer> = self
             .slots
             .enumerated()
@@ -337,11 +368,19 @@ impl LookupItem {
         for ServerOffer {
             source,
             authority,
+            signed,
             usable,
         } in &self.offers
         {
             let is_same = nar.is_some_and(|nar| source.offer.is_same_nar(nar));
             let outcome = &mut answers[source.server].outcome;
+            if signed.is_some() && authority.is_none() {
+                if let Some(refusal) = self.judgment.as_ref().and_then(|it| it.refusal_of_others())
+                {
+                    *outcome = LookupOutcome::Refused(refusal);
+                }
+                continue;
+            }
             match (usable, &outcome) {
                 (Err(why), _) if is_same || authority.is_some() => {
                     *outcome = LookupOutcome::Unusable(why.clone());
@@ -364,12 +403,14 @@ mod tests {
     use crate::format::store_path::StoreDir;
     use crate::substitute::outcome::LookupFailure;
     use crate::trust::acl::{Acl, AuthorizedKeys};
-    use crate::trust::verdict::authorize;
+    use crate::trust::signed::verify_all;
+    use crate::trust::signer::SignatureScope;
 
     fn item() -> LookupItem {
         LookupItem::new(
             StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap(),
             3,
+            None,
         )
     }
 
@@ -454,14 +495,9 @@ mod tests {
         let store_dir = StoreDir::parse(StoreDir::GUIX).unwrap();
         let narinfo = Arc::new(NarInfo::parse(text, &store_dir).unwrap());
         let keys = AuthorizedKeys::Guix(Acl::parse(&acl).unwrap());
-        let authorized = authorize(
-            Arc::clone(&narinfo),
-            narinfo.store_path(),
-            &keys,
-            &store_dir,
-        )
-        .unwrap();
-        let authority = Authority::Checked(Arc::new(authorized));
+        let claims = vec![(Arc::clone(&narinfo), narinfo.store_path())];
+        let signed = verify_all(claims, &keys, &store_dir, SignatureScope::First);
+        let signed = signed.into_iter().next().unwrap().unwrap();
 
         let mut item = item();
         assert_eq!(item.next(NO_SERVER), NextStep::Request(at([0, 1, 2])));
@@ -474,13 +510,16 @@ mod tests {
             offer: Arc::new(NarOffer::of(&narinfo)),
         };
 
-        let offer = ServerOffer {
-            source,
-            authority: Some(authority),
-            usable: Ok(()),
-        };
-
-        item.note_narinfo(ServerAnswer::of(LookupOutcome::Authorized), offer);
+        let (answer, policy) = (
+            ServerAnswer::of(LookupOutcome::Authorized),
+            TrustPolicy::default(),
+        );
+        item.note_narinfo(
+            answer,
+            ServerOffer::new(source, Ok(())),
+            Some(signed),
+            &policy,
+        );
         assert_eq!(item.next(|_| true), NextStep::Decided);
         assert!(!item.reopen(&at([0])));
         item.require_servers(RequiredServers::All);

@@ -13,6 +13,7 @@ use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::network::Network;
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::trust::acl::AuthorizedKeys;
+use crate::trust::policy::TrustPolicy;
 
 /// Whether answers come from the lookup cache, from servers, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,19 @@ pub(crate) enum SignatureChecks {
     ReuseRecorded,
     /// Every signature is checked: for everything that changes a store.
     Always,
+}
+
+/// Which servers have to answer before an item is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RequiredServers {
+    /// Those up to the first one in the user's order that has an authorized narinfo.
+    UntilAuthorized,
+    /// All but those that are down, or slow while another one has the item.
+    Responsive,
+    /// All but those that are down.
+    Reachable,
+    /// All, those too that were skipped.
+    All,
 }
 
 /// How lookups are done.
@@ -78,6 +92,8 @@ pub(crate) struct ResolverSetup {
     pub(crate) store_dir: StoreDir,
     /// The authorized keys.
     pub(crate) keys: Arc<AuthorizedKeys>,
+    /// How many of them have to agree.
+    pub(crate) policy: Arc<TrustPolicy>,
     /// The lookup cache.
     pub(crate) cache: LookupCache,
     /// The servers, in the user's order; connected to only when a request is needed.

@@ -7,8 +7,8 @@ use crate::format::narinfo::NarInfo;
 use crate::format::server_list::ServerIndex;
 use crate::format::store_path::StorePath;
 use crate::substitute::lookup::engine::LookupEngine;
-use crate::substitute::lookup::item::RequiredServers;
 use crate::substitute::lookup::items::ItemIndex;
+use crate::substitute::lookup::options::RequiredServers;
 
 impl LookupEngine {
     /// Uses servers after all that were skipped because they were down a short time ago,

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 
 use crate::format::narinfo::NarOffer;
 use crate::format::store_path::{StoreDir, StorePath};
-use crate::trust::acl::AuthorizedKeys;
 use crate::trust::verdict::Refusal;
 
 /// What is kept of a refused narinfo.
@@ -18,21 +17,20 @@ pub(super) struct RefusedNarInfo {
 }
 
 impl RefusedNarInfo {
-    /// As text for the lookup cache; `None` for a refusal that is not kept.
-    pub(super) fn to_facts(&self, store_dir: &StoreDir, keys: &AuthorizedKeys) -> Option<Box<str>> {
+    /// As text for the lookup cache; `None` for a refusal that is not kept. `keys` is the fingerprint of
+    /// the authorized keys.
+    pub(super) fn to_facts(&self, store_dir: &StoreDir, keys: &str) -> Option<Box<str>> {
         let detail = match &self.refusal {
             Refusal::UnauthorizedKey { key } => key,
             Refusal::Unsigned | Refusal::SignedHashMismatch | Refusal::InvalidSignature => "",
             Refusal::WrongItem { .. }
             | Refusal::UnusableKey { .. }
-            | Refusal::CorruptSignature { .. } => return None,
+            | Refusal::CorruptSignature { .. }
+            | Refusal::TooFewVotes(_)
+            | Refusal::Dissent(_) => return None,
         };
 
-        let mut text = format!(
-            "StorePath: {}\n{}\n",
-            store_dir.display(&self.path),
-            keys.fingerprint()
-        );
+        let mut text = format!("StorePath: {}\n{keys}\n", store_dir.display(&self.path),);
 
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{} {detail}", self.refusal.reason());
@@ -41,15 +39,11 @@ impl RefusedNarInfo {
     }
 
     /// What [`RefusedNarInfo::to_facts`] wrote; `None` when other keys are authorized now.
-    pub(super) fn from_facts(
-        facts: &str,
-        store_dir: &StoreDir,
-        keys: &AuthorizedKeys,
-    ) -> Option<Self> {
+    pub(super) fn from_facts(facts: &str, store_dir: &StoreDir, keys: &str) -> Option<Self> {
         let mut lines = facts.splitn(4, '\n');
         let path = lines.next()?.strip_prefix("StorePath: ")?;
         let path = store_dir.parse_path(path).ok()?.to_path();
-        if lines.next()? != keys.fingerprint() {
+        if lines.next()? != keys {
             return None;
         }
 
@@ -80,7 +74,8 @@ impl RefusedNarInfo {
 mod tests {
     use super::*;
     use crate::format::narinfo::NarInfo;
-    use crate::trust::acl::Acl;
+    use crate::trust::acl::{Acl, AuthorizedKeys};
+    use crate::trust::signer::SignatureScope;
 
     const TEXT: &str = include_str!("../../../fixtures/signatures/vector-a.narinfo");
 
@@ -88,8 +83,14 @@ mod tests {
     fn facts_hold_while_the_same_keys_are_authorized() {
         let dir = StoreDir::parse(StoreDir::GUIX).unwrap();
         let narinfo = NarInfo::parse(TEXT, &dir).unwrap();
+        let scope = SignatureScope::First;
         let no_keys = AuthorizedKeys::Guix(Acl::default());
-        let some_keys = AuthorizedKeys::Guix(Acl::official_guix_servers());
+        let others = [
+            AuthorizedKeys::Guix(Acl::official_guix_servers()).fingerprint(scope),
+            AuthorizedKeys::AllowUnauthenticated.fingerprint(scope),
+            no_keys.fingerprint(SignatureScope::All),
+        ];
+        let no_keys = no_keys.fingerprint(scope);
         let key = "(guix) 0123".to_owned();
         for refusal in [Refusal::Unsigned, Refusal::UnauthorizedKey { key }] {
             let path = narinfo.store_path().to_path();
@@ -103,7 +104,7 @@ mod tests {
                 RefusedNarInfo::from_facts(&facts, &dir, &no_keys),
                 Some(refused)
             );
-            for other in [&some_keys, &AuthorizedKeys::AllowUnauthenticated] {
+            for other in &others {
                 assert_eq!(RefusedNarInfo::from_facts(&facts, &dir, other), None);
             }
         }

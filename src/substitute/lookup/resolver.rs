@@ -16,8 +16,9 @@ use crate::format::narinfo::NarInfo;
 use crate::format::store_path::StorePath;
 use crate::substitute::cancel::Cancel;
 use crate::substitute::lookup::engine::{LookupEngine, LookupMessage};
-use crate::substitute::lookup::item::RequiredServers;
-use crate::substitute::lookup::options::{LookupObserver, LookupScope, ResolverSetup};
+use crate::substitute::lookup::options::{
+    LookupObserver, LookupScope, RequiredServers, ResolverSetup,
+};
 use crate::substitute::lookup::resolution::Resolution;
 
 /// Looks items up. Dropping it writes the pending entries to the lookup cache.

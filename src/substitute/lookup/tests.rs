@@ -105,6 +105,7 @@ impl Machine {
         let setup = ResolverSetup {
             store_dir: StoreDir::parse(StoreDir::GUIX).unwrap(),
             keys: Arc::new(AuthorizedKeys::Guix(acl)),
+            policy: Arc::default(),
             cache: LookupCache::open(&self.dir.path().join("cache")).cache,
             network: Arc::new(Network::new(http, NetworkReach::AllServers, servers.into())),
             progress: Arc::clone(&self.heard) as Arc<dyn Progress>,

@@ -3,7 +3,8 @@
 //! Checking a signature takes longer than everything else about a lookup, and many together take
 //! less than half of that. So texts travel in batches, which also saves waking a thread for each
 //! one. A result holds no more of a narinfo than may be kept until the run ends, and in the lookup
-//! cache: the abridged narinfo if an authorized key has signed it, and a bounded offer.
+//! cache: the abridged narinfo if an authorized key has signed it, and a bounded offer. Whether the
+//! signers suffice is not decided here.
 
 use std::sync::Arc;
 
@@ -13,12 +14,13 @@ use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::server_list::ServerIndex;
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::lookup_cache::AnswerKind;
-use crate::substitute::item_lookup::Authority;
 use crate::substitute::lookup::items::ItemIndex;
 use crate::substitute::outcome::UnreadableNarInfo;
 use crate::sync::Threads;
 use crate::trust::acl::AuthorizedKeys;
-use crate::trust::verdict::{self, AuthorizedNarInfo, Refusal};
+use crate::trust::signed::{SignedNarInfo, reuse_signature, verify_all};
+use crate::trust::signer::SignatureScope;
+use crate::trust::verdict::Refusal;
 
 /// At most this many texts are verified together.
 pub(super) const BATCH: usize = 32;
@@ -58,7 +60,8 @@ pub(super) struct VerificationResult {
 }
 
 pub(super) enum VerificationOutcome {
-    Authorized(Authority, NarOffer),
+    /// At least one authorized key has signed it, or the store path proves the content.
+    Signed(SignedNarInfo, NarOffer),
     Refused(NarOffer, Refusal),
     Unreadable(UnreadableNarInfo),
 }
@@ -68,6 +71,8 @@ pub(super) enum VerificationOutcome {
 pub(super) struct Verifier {
     pub(super) store_dir: StoreDir,
     pub(super) keys: Arc<AuthorizedKeys>,
+    /// Whether all signatures matter.
+    pub(super) scope: SignatureScope,
 }
 
 impl Verifier {
@@ -98,7 +103,8 @@ impl Verifier {
             Step::Decided(_) => None,
         });
         let claims = claims.collect();
-        let mut verdicts = verdict::authorize_all(claims, &self.keys, &self.store_dir).into_iter();
+        let verdicts = verify_all(claims, &self.keys, &self.store_dir, self.scope);
+        let mut verdicts = verdicts.into_iter();
         let verified = parsed.into_iter().map(|(parsed, step)| {
             let Parsed {
                 item,
@@ -139,7 +145,7 @@ impl Verifier {
             });
         let step = match narinfo {
             Err(why) => Step::Decided(VerificationOutcome::Unreadable(why)),
-            Ok(narinfo) => self.reuse_verdict(&path, Arc::new(narinfo), &origin),
+            Ok(narinfo) => self.reuse_signature(&path, Arc::new(narinfo), &origin),
         };
 
         (
@@ -153,8 +159,14 @@ impl Verifier {
         )
     }
 
-    /// Reuses an earlier check of the signature, if its key is still authorized.
-    fn reuse_verdict(&self, path: &StorePath, narinfo: Arc<NarInfo>, origin: &TextOrigin) -> Step {
+    /// Reuses an earlier check of the signature, if its key is still authorized and no other one
+    /// matters.
+    fn reuse_signature(
+        &self,
+        path: &StorePath,
+        narinfo: Arc<NarInfo>,
+        origin: &TextOrigin,
+    ) -> Step {
         let TextOrigin::Cache {
             signed_by: Some(key),
             ..
@@ -163,13 +175,12 @@ impl Verifier {
             return Step::Claimed(narinfo);
         };
 
-        match verdict::reuse_verdict(&narinfo, path.as_ref(), key, &self.keys) {
-            Ok(authorized) => {
+        match reuse_signature(&narinfo, path.as_ref(), key, &self.keys, self.scope) {
+            Ok(Some(signed)) => {
                 let offer = NarOffer::of(&narinfo);
-                let authority = Authority::Cached(Arc::new(authorized));
-                Step::Decided(VerificationOutcome::Authorized(authority, offer))
+                Step::Decided(VerificationOutcome::Signed(signed, offer))
             }
-            Err(_) => Step::Claimed(narinfo),
+            Ok(None) | Err(_) => Step::Claimed(narinfo),
         }
     }
 }
@@ -192,18 +203,17 @@ enum Step {
 /// What follows from a verdict, and the text that the lookup cache keeps.
 fn decided(
     narinfo: &NarInfo,
-    verdict: Result<AuthorizedNarInfo, Refusal>,
+    verdict: Result<SignedNarInfo, Refusal>,
     origin: &TextOrigin,
 ) -> (Box<str>, VerificationOutcome) {
     let offer = NarOffer::of(narinfo);
     match verdict {
-        Ok(authorized) => {
+        Ok(signed) => {
             let text = match origin {
                 TextOrigin::Server { .. } => narinfo.kept_text(),
                 TextOrigin::Cache { .. } => Box::default(),
             };
-            let authority = Authority::Checked(Arc::new(authorized.abridged()));
-            (text, VerificationOutcome::Authorized(authority, offer))
+            (text, VerificationOutcome::Signed(signed.abridged(), offer))
         }
         Err(refusal) => (Box::default(), VerificationOutcome::Refused(offer, refusal)),
     }

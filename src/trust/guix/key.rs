@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::ecdsa::{Equation, KeyPoint};
 use crate::format::sexp::{Sexp, SexpError};
+use crate::trust::key_names::guix_short_name;
 
 /// The shortest and the longest accepted RSA modulus.
 const MIN_RSA_BITS: usize = 2048;
@@ -16,9 +17,6 @@ const MAX_RSA_BITS: usize = 8192;
 
 /// The longest RSA exponent that `ring` can verify with.
 const MAX_RSA_EXPONENT_BITS: usize = 33;
-
-/// The number of hex digits of a key in messages.
-const SHORT_DIGITS: usize = 16;
 
 /// Why a text is not a supported public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -130,7 +128,7 @@ impl PublicKey {
     /// The first digits of q, for messages.
     #[must_use]
     pub fn short_name(&self) -> &str {
-        short_name(&self.id)
+        guix_short_name(&self.id)
     }
 
     /// Examines `value`, a `(sig-val ...)` made with `flags`, as a signature of `text`, whose SHA-256
@@ -172,12 +170,6 @@ pub(super) enum Examined<'k> {
     Decided(bool),
     /// It is valid if the equation holds; many equations are evaluated at once.
     Open(Equation<'k>),
-}
-
-/// The first digits of the key whose [`PublicKey::id`] is `id`.
-pub(in crate::trust) fn short_name(id: &str) -> &str {
-    let digits = id.split_once(':').map_or(id, |(_, digits)| digits);
-    digits.get(..SHORT_DIGITS).unwrap_or(digits)
 }
 
 /// The [`PublicKey::id`] of the key `sexp`, also of one that is not supported.

@@ -1,50 +1,71 @@
-//! The parts of a signature, and which authorized key has made it.
+//! The parts of a signature, and which authorized keys have made those of a narinfo.
+
+use std::sync::Arc;
 
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
 
-use super::ecdsa;
+use super::ecdsa::{self, Equation};
 use super::key::{Examined, PublicKey, key_id};
 use crate::format::narinfo::NarInfo;
 use crate::format::sexp::Sexp;
 use crate::trust::acl::Acl;
 use crate::trust::refusal::Refusal;
+use crate::trust::signer::{SignatureScope, Signer, Signers};
 
-/// For each of `narinfos` the authorized key that has signed it.
-pub(in crate::trust) fn check_all<'a, 'n>(
+/// For each of `narinfos` the authorized keys that have signed it; without any, the refusal of its
+/// first signature.
+pub(in crate::trust) fn check_all<'n>(
     narinfos: impl Iterator<Item = &'n NarInfo>,
-    acl: &'a Acl,
-) -> Vec<Result<&'a PublicKey, Refusal>> {
+    acl: &Acl,
+    scope: SignatureScope,
+) -> Vec<Result<Signers, Refusal>> {
     let mut equations = Vec::new();
-    let examined: Vec<_> = narinfos
-        .map(|narinfo| {
-            let (key, examined) = examine(narinfo, acl)?;
-            let decided = match examined {
-                Examined::Decided(is_valid) => Some(is_valid),
-                Examined::Open(equation) => {
-                    equations.push(equation);
-                    None
-                }
-            };
-            Ok((key, decided))
-        })
-        .collect();
+    let mut examined = Vec::new();
+    for narinfo in narinfos {
+        let first = examine(narinfo, narinfo.guix_signature(), acl, &mut equations);
+        examined.push((Place::NextNarInfo, first));
+        let further = (scope == SignatureScope::All).then(|| narinfo.guix_signatures().skip(1));
+        for line in further.into_iter().flatten() {
+            let other = examine(narinfo, Some(line), acl, &mut equations);
+            examined.push((Place::SameNarInfo, other));
+        }
+    }
 
     // One result for each equation, in their order.
     let mut results = ecdsa::which_hold(&equations).into_iter();
-    let verdicts = examined.into_iter().map(|examined| {
-        let (key, decided) = examined?;
-        match decided.or_else(|| results.next()) {
-            Some(true) => Ok(key),
+    let mut verdicts: Vec<Result<Signers, Refusal>> = Vec::new();
+    for (place, examined) in examined {
+        let signer = examined.and_then(|(key, decided)| match decided.or_else(|| results.next()) {
+            Some(true) => Ok(Signer::GuixKey(Arc::clone(key.id()))),
             _ => Err(Refusal::InvalidSignature),
+        });
+        match (place, verdicts.last_mut(), signer) {
+            (Place::SameNarInfo, Some(Ok(signers)), Ok(signer)) => signers.add(signer),
+            (Place::SameNarInfo, Some(verdict), Ok(signer)) => *verdict = Ok(Signers::one(signer)),
+            (Place::SameNarInfo, _, Err(_)) => {}
+            (_, _, signer) => verdicts.push(signer.map(Signers::one)),
         }
-    });
-    verdicts.collect()
+    }
+    verdicts
 }
 
-/// The authorized key that `narinfo` claims to be signed by, and what remains to be verified.
-fn examine<'a>(narinfo: &NarInfo, acl: &'a Acl) -> Result<(&'a PublicKey, Examined<'a>), Refusal> {
-    let (Some(text), Some(line)) = (narinfo.signed_text(), narinfo.guix_signature()) else {
+/// Which narinfo a signature belongs to.
+#[derive(Clone, Copy)]
+enum Place {
+    NextNarInfo,
+    SameNarInfo,
+}
+
+/// The authorized key that the signature in `line` claims to be by, and whether it is, if that does not
+/// follow from the equation that is added to `equations`.
+fn examine<'a>(
+    narinfo: &NarInfo,
+    line: Option<&str>,
+    acl: &'a Acl,
+    equations: &mut Vec<Equation<'a>>,
+) -> Result<(&'a PublicKey, Option<bool>), Refusal> {
+    let (Some(text), Some(line)) = (narinfo.signed_text(), line) else {
         return Err(Refusal::Unsigned);
     };
     if !narinfo.describes_item_within(text.len()) {
@@ -65,7 +86,13 @@ fn examine<'a>(narinfo: &NarInfo, acl: &'a Acl) -> Result<(&'a PublicKey, Examin
 
     let examined = key.examine(claim.flags, claim.value, text.as_bytes(), &hash);
     let why = "it is not of the kind of its key";
-    Ok((key, examined.ok_or(Refusal::CorruptSignature { why })?))
+    match examined.ok_or(Refusal::CorruptSignature { why })? {
+        Examined::Decided(is_valid) => Ok((key, Some(is_valid))),
+        Examined::Open(equation) => {
+            equations.push(equation);
+            Ok((key, None))
+        }
+    }
 }
 
 /// Why `key` is not one of the authorized keys.

@@ -13,6 +13,7 @@ use crate::format::sexp::Sexp;
 use crate::format::store_path::StoreDir;
 use crate::trust::acl::Acl;
 use crate::trust::refusal::Refusal;
+use crate::trust::signer::SignatureScope;
 
 const VECTOR_A: &str = include_str!("../../../fixtures/signatures/vector-a.narinfo");
 const KEY_A: &[u8] = include_bytes!("../../../fixtures/signatures/vector-a.pub");
@@ -89,15 +90,19 @@ fn a_signature_by_an_unusable_key_of_the_acl_is_refused_by_that_name() {
 
         let acl = format!("(acl (entry {key} (tag (guix import))))");
         let acl = Acl::parse(acl.as_bytes()).unwrap();
-        let refusal = check_all([&narinfo].into_iter(), &acl)[0]
+        let refusal = check_all([&narinfo].into_iter(), &acl, SignatureScope::First)[0]
             .clone()
             .unwrap_err();
         assert_eq!(refusal.reason(), "unusable-key");
         assert!(refusal.to_string().contains(why), "{refusal}");
 
-        let refusal = check_all([&narinfo].into_iter(), &Acl::default())[0]
-            .clone()
-            .unwrap_err();
+        let refusal = check_all(
+            [&narinfo].into_iter(),
+            &Acl::default(),
+            SignatureScope::First,
+        )[0]
+        .clone()
+        .unwrap_err();
         assert_eq!(refusal.reason(), "unauthorized-key");
     }
 }
@@ -126,7 +131,7 @@ fn acl(key: &[u8]) -> Acl {
 fn reason(text: &str, key: &[u8]) -> Option<&'static str> {
     let narinfo = NarInfo::parse(text, &dir()).unwrap();
     let acl = acl(key);
-    check_all([&narinfo].into_iter(), &acl)[0]
+    check_all([&narinfo].into_iter(), &acl, SignatureScope::First)[0]
         .as_ref()
         .err()
         .map(Refusal::reason)
@@ -331,7 +336,8 @@ fn every_flipped_bit_is_refused_or_not_covered() {
         let Ok(narinfo) = NarInfo::parse(text, &dir()) else {
             continue;
         };
-        let is_authorized = check_all([&narinfo].into_iter(), &acl)[0].is_ok();
+        let is_authorized =
+            check_all([&narinfo].into_iter(), &acl, SignatureScope::First)[0].is_ok();
         // In base64 the spelling of white space inside the s-expression is free.
         if is_authorized && !host.contains(&(bit / 8)) && bit / 8 < unsigned {
             let line = narinfo.guix_signature().unwrap();
@@ -543,7 +549,7 @@ fn together_each_gets_the_verdict_that_it_gets_alone() {
         .map(|text| NarInfo::parse(&**text, &dir()).unwrap())
         .collect();
     let acl = acl(KEY_A);
-    let together: Vec<_> = check_all(narinfos.iter(), &acl)
+    let together: Vec<_> = check_all(narinfos.iter(), &acl, SignatureScope::First)
         .into_iter()
         .map(|verdict| verdict.err().map(|refusal| refusal.reason()))
         .collect();
@@ -561,4 +567,33 @@ fn together_each_gets_the_verdict_that_it_gets_alone() {
         None,
     ];
     assert_eq!(together, expected);
+}
+
+/// Whoever signs what another has signed adds a line; stock Guix uses the first one.
+#[test]
+fn every_signature_line_counts_where_all_are_examined() {
+    let signed = &VECTOR_A[..VECTOR_A.find("Signature: ").unwrap()];
+    let keys = [1, 2, 3, 4].map(|byte| SigningKey::from_bytes([byte; 32]));
+    let lines = [0, 1, 2, 1].map(|key: usize| keys[key].signature_line(signed, "host"));
+    let forged = keys[3].signature_line(&format!("{signed}x"), "host");
+    let text = format!("{signed}{}URL: x\n{forged}", lines.concat());
+    let narinfo = NarInfo::parse(text, &dir()).unwrap();
+
+    let mut acl = Acl::default();
+    for key in &keys[1..] {
+        acl.authorize(PublicKey::from_sexp(key.public_key().clone()).unwrap());
+    }
+    let [first] = &check_all([&narinfo].into_iter(), &acl, SignatureScope::First)[..] else {
+        panic!("one narinfo has one verdict");
+    };
+    assert_eq!(first.as_ref().unwrap_err().reason(), "unauthorized-key");
+
+    let all = check_all([&narinfo, &narinfo].into_iter(), &acl, SignatureScope::All);
+    assert_eq!(all.len(), 2);
+    for signers in all {
+        let signers = signers.unwrap();
+        let ids: Vec<&str> = signers.iter().map(|signer| signer.key_id()).collect();
+        let expected = [&keys[1], &keys[2]].map(|key| key_id(key.public_key()));
+        assert_eq!(ids, expected);
+    }
 }

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use subst::format::base32;
 use subst::format::nar::NarWriter;
 use subst::format::sexp::Sexp;
+use subst::trust::guix::PublicKey;
 use subst::trust::guix::signing::SigningKey;
 
 use super::Sandbox;
@@ -38,6 +39,17 @@ impl Publisher {
             .map(|publisher| format!("(entry {} (tag (guix import)))", publisher.key.public_key()));
         let acl = format!("(acl {})", entries.collect::<String>());
         std::fs::write(sandbox.path("acl"), acl).unwrap();
+    }
+
+    /// The first digits of the key, as settings name it and messages show it.
+    pub(crate) fn key_name(&self) -> String {
+        let key = PublicKey::from_sexp(self.key.public_key().clone()).unwrap();
+        key.short_name().to_owned()
+    }
+
+    /// The line with this publisher's signature of `text`.
+    pub(crate) fn signature_line(&self, text: &str) -> String {
+        self.key.signature_line(text, "test")
     }
 
     pub(crate) fn url(&self) -> String {

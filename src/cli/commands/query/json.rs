@@ -9,7 +9,7 @@ use crate::substitute::lookup::ServerReport;
 
 use super::findings::QueryFindings;
 use super::report::CacheMissReport;
-use super::view::{AnswerView, ItemView, QuerySummary};
+use super::view::{AnswerView, ItemView, QuerySummary, VotesView};
 
 /// Everything.
 #[derive(Serialize)]
@@ -43,6 +43,8 @@ struct ItemJson<'a> {
     nar_size: Option<u64>,
     references: Option<Vec<String>>,
     signed_by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    votes: Option<VotesView>,
     from_cache: bool,
     expires_in: Option<u64>,
     answers: Vec<AnswerJson<'a>>,
@@ -128,6 +130,7 @@ fn item<'a>(
             references.map(|path| store_dir.full_name(path)).collect()
         }),
         signed_by: authority.map(Authority::signed_by),
+        votes: VotesView::of(found),
         from_cache: answer.as_ref().is_some_and(|answer| answer.from_cache),
         expires_in: answer.and_then(|answer| answer.expires_in),
         answers: answers

@@ -9,8 +9,9 @@ use crate::cli::context::Context;
 use crate::cli::output::{bytes, count, printable, to_download};
 use crate::cli::text::width;
 use crate::format::narinfo::Download;
-use crate::substitute::item_lookup::{ItemLookup, ItemStatus, NarSource};
+use crate::substitute::item_lookup::{Authority, ItemLookup, ItemStatus, NarSource};
 use crate::substitute::outcome::{AnswerOrigin, ServerAnswer};
+use crate::trust::verdict::{Refusal, VotedFact};
 
 use super::findings::{QueryFindings, QueryStatus};
 
@@ -61,6 +62,56 @@ impl AnswerView {
             reason: answer.outcome.reason(),
             from_cache: matches!(answer.origin, AnswerOrigin::Cache { .. }),
             expires_in: answer.expires_at.map(|at| at.saturating_sub(now)),
+        }
+    }
+}
+
+/// How principals voted about an item.
+#[derive(Debug, Serialize)]
+pub(super) struct VotesView {
+    /// How many have to agree.
+    need: usize,
+    /// Whether the item is used.
+    accepted: bool,
+    /// What the votes lack, even if the item is used.
+    objection: Option<&'static str>,
+    /// All keys that have signed what is used.
+    signers: Vec<String>,
+    facts: Vec<FactView>,
+}
+
+/// What some principals have signed.
+#[derive(Debug, Serialize)]
+struct FactView {
+    nar_hash: String,
+    nar_size: u64,
+    voters: Vec<String>,
+}
+
+impl VotesView {
+    /// `None` where votes are not counted, or there are no signatures.
+    pub(super) fn of(found: &ItemLookup) -> Option<Self> {
+        let judgment = found.judgment.as_deref()?;
+        let ballot = judgment.ballot()?;
+        let signers = found.authority.iter().flat_map(Authority::signers);
+        let objection = found.policy_refusal().or_else(|| judgment.objection());
+        Some(Self {
+            need: ballot.need,
+            accepted: found.policy_refusal().is_none(),
+            objection: objection.map(Refusal::reason),
+            signers: signers.map(str::to_owned).collect(),
+            facts: ballot.facts.iter().map(FactView::of).collect(),
+        })
+    }
+}
+
+impl FactView {
+    fn of(fact: &VotedFact) -> Self {
+        let voters = fact.voters.iter().map(|voter| voter.name().to_owned());
+        Self {
+            nar_hash: fact.nar_hash.to_string(),
+            nar_size: fact.nar_size,
+            voters: voters.collect(),
         }
     }
 }

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use crate::cli::commands::query::findings::{QueryFindings, QueryStatus};
-use crate::cli::commands::query::view::{AnswerView, ItemView};
+use crate::cli::commands::query::view::{AnswerView, ItemView, VotesView};
 use crate::cli::context::Context;
 use crate::http::Client;
 use crate::substitute::item_lookup::ItemLookup;
@@ -39,6 +39,8 @@ pub(super) struct ReportItem {
     pub(super) hint: String,
     pub(super) download_size: Option<u64>,
     pub(super) nar_size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    votes: Option<VotesView>,
     pub(super) answers: Vec<ReportAnswer>,
     #[serde(skip)]
     pub(super) group: MissGroup,
@@ -145,6 +147,7 @@ fn report_item(
         ),
         download_size: view.download_size(),
         nar_size: view.nar_size,
+        votes: VotesView::of(found),
         answers,
         group,
         path: view.path,

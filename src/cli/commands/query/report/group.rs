@@ -9,6 +9,8 @@ use crate::trust::verdict::Refusal;
 pub(in crate::cli::commands::query) enum MissGroup {
     /// A narinfo whose signature does not hold, or is about something else.
     BadSignature,
+    /// Narinfos of principals that state different things.
+    Dissent,
     /// The narinfo of another item.
     WrongItem,
     /// A narinfo that cannot be read, or names no download that can be used.
@@ -17,6 +19,8 @@ pub(in crate::cli::commands::query) enum MissGroup {
     Unsigned,
     /// A narinfo signed by a key that is not authorized.
     UnauthorizedKey,
+    /// Narinfos of fewer principals than have to agree.
+    TooFewVotes,
     /// A negative answer from every server, at least one of them new.
     Missing,
     /// A negative answer from every server, all of them cached.
@@ -45,12 +49,14 @@ pub(in crate::cli::commands::query) enum MissGroup {
 
 impl MissGroup {
     /// In the order in which reports list them.
-    pub(in crate::cli::commands::query) const ALL: [Self; 17] = [
+    pub(in crate::cli::commands::query) const ALL: [Self; 19] = [
         Self::BadSignature,
+        Self::Dissent,
         Self::WrongItem,
         Self::Unusable,
         Self::Unsigned,
         Self::UnauthorizedKey,
+        Self::TooFewVotes,
         Self::Missing,
         Self::MissingCached,
         Self::Preparing,
@@ -70,14 +76,21 @@ impl MissGroup {
         let all = &found.answers;
         match found.status {
             ItemStatus::Available => Self::of_available(found),
-            ItemStatus::Refused => all
-                .iter()
-                .find_map(Self::of_refused)
+            ItemStatus::Refused => Self::of_votes(found)
+                .or_else(|| all.iter().find_map(Self::of_refused))
                 .unwrap_or(Self::Unusable),
             ItemStatus::Preparing => Self::Preparing,
             ItemStatus::Missing if all.iter().all(is_cached) => Self::MissingCached,
             ItemStatus::Missing => Self::Missing,
             ItemStatus::Unknown => Self::of_unknown(all),
+        }
+    }
+
+    /// The kind of miss of an item that servers have, but that the policy refuses.
+    fn of_votes(found: &ItemLookup) -> Option<Self> {
+        match found.policy_refusal()? {
+            Refusal::Dissent(_) => Some(Self::Dissent),
+            _ => Some(Self::TooFewVotes),
         }
     }
 
@@ -113,6 +126,8 @@ impl MissGroup {
             LookupOutcome::Refused(Refusal::WrongItem { .. }) => Some(Self::WrongItem),
             LookupOutcome::Refused(Refusal::Unsigned) => Some(Self::Unsigned),
             LookupOutcome::Refused(Refusal::UnauthorizedKey { .. }) => Some(Self::UnauthorizedKey),
+            LookupOutcome::Refused(Refusal::TooFewVotes(_)) => Some(Self::TooFewVotes),
+            LookupOutcome::Refused(Refusal::Dissent(_)) => Some(Self::Dissent),
             LookupOutcome::Refused(
                 Refusal::SignedHashMismatch
                 | Refusal::InvalidSignature
@@ -127,10 +142,12 @@ impl MissGroup {
     pub(in crate::cli::commands::query) const fn name(self) -> &'static str {
         match self {
             Self::BadSignature => "bad-signature",
+            Self::Dissent => "dissent",
             Self::WrongItem => "wrong-item",
             Self::Unusable => "unusable",
             Self::Unsigned => "unsigned",
             Self::UnauthorizedKey => "unauthorized-key",
+            Self::TooFewVotes => "too-few-votes",
             Self::Missing => "missing",
             Self::MissingCached => "missing-remembered",
             Self::Preparing => "preparing",
@@ -150,10 +167,12 @@ impl MissGroup {
     pub(in crate::cli::commands::query) const fn heading(self) -> &'static str {
         match self {
             Self::BadSignature => "REFUSED, the signature is invalid",
+            Self::Dissent => "REFUSED, its signers disagree",
             Self::WrongItem => "REFUSED, the server answered for another item",
             Self::Unusable => "REFUSED, the server's answer is not usable",
             Self::Unsigned => "REFUSED, not signed",
             Self::UnauthorizedKey => "REFUSED, signed by a key that is not authorized here",
+            Self::TooFewVotes => "REFUSED, too few principals have signed it",
             Self::Missing => "MISSING, no server has it",
             Self::MissingCached => "MISSING, no server had it when asked last",
             Self::Preparing => "PREPARING, a server is making it available",
@@ -227,6 +246,7 @@ mod tests {
             sources,
             alternatives,
             answers: answers.into(),
+            judgment: None,
         })
     }
 

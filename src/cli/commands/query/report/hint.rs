@@ -2,6 +2,7 @@
 //! server than the first has, on the answer of the first.
 
 use crate::cli::advice::Advice;
+use crate::cli::error::DISSENT_HINT;
 use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::lookup::ServerReport;
 use crate::substitute::outcome::{LookupOutcome, ServerAnswer};
@@ -37,6 +38,8 @@ fn of_group(kind: MissGroup, advice: &Advice) -> String {
              tell the server's administrator"
         }
         MissGroup::Unusable => "this is not a narinfo with a usable URL; tell its administrator",
+        MissGroup::Dissent => DISSENT_HINT,
+        MissGroup::TooFewVotes => return advice.too_few_votes(),
         MissGroup::Unsigned => "the server does not sign; its administrator has to set up a key",
         MissGroup::UnauthorizedKey => return of_key(std::iter::empty(), advice),
         MissGroup::Missing if advice.offline => advice.newer_answer(),

@@ -1,0 +1,466 @@
+//! `[trust]` and `--need-signatures`: items are used only if enough principals have signed the same.
+
+use serde_json::{Value, json};
+
+use crate::support::publisher::{self, Publisher, contents, file_nar, installed, name};
+use crate::support::sandbox::{Run, run};
+use crate::support::{Reply, Sandbox, Server};
+
+/// Three publishers, all of whose keys are authorized, each with a server of its own.
+struct Publishers {
+    sandbox: Sandbox,
+    all: [Publisher; 3],
+    servers: [Server; 3],
+}
+
+impl Publishers {
+    fn new() -> Self {
+        let sandbox = Sandbox::new();
+        let all =
+            [("a", 1), ("b", 2), ("c", 3)].map(|(name, seed)| Publisher::new(&sandbox, name, seed));
+        Publisher::trust(&sandbox, &[&all[0], &all[1], &all[2]]);
+        let servers = [0, 1, 2].map(|server: usize| Server::of(all[server].dir.clone()));
+        Self {
+            sandbox,
+            all,
+            servers,
+        }
+    }
+
+    /// Has those of the publishers that have contents publish a file with them; the item.
+    fn publish(&self, digit: char, contents: [Option<&str>; 3], references: &str) -> String {
+        let published = self.all.iter().zip(contents);
+        let items = published
+            .filter_map(|(it, contents)| Some(it.publish_file(digit, contents?, references)));
+        let items: Vec<String> = items.collect();
+        items[0].clone()
+    }
+
+    /// The usual items: one that all agree about, one with a dissenter, one of a single publisher, and
+    /// one of two.
+    fn publish_usual(&self) -> [String; 4] {
+        [
+            self.publish('1', [Some("same"), Some("same"), Some("same")], ""),
+            self.publish('2', [Some("same"), Some("same"), Some("changed")], ""),
+            self.publish('3', [Some("alone"), None, None], ""),
+            self.publish('4', [None, Some("two"), Some("two")], ""),
+        ]
+    }
+
+    fn urls(&self) -> String {
+        self.servers.each_ref().map(Server::url).join(" ")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Run {
+        run(publisher::command(&self.sandbox, &self.urls(), arguments))
+    }
+
+    /// The items of `query` as JSON.
+    fn query(&self, arguments: &[&str], code: i32) -> Vec<Value> {
+        let arguments = [&["query", "--json"][..], arguments].concat();
+        let json = self.run(&arguments).exits(code).json();
+        json["items"].as_array().unwrap().clone()
+    }
+
+    /// Has the answers of all servers cached.
+    fn cache_answers(&self, items: &[&str]) {
+        self.sandbox.write_safely("config.toml", "");
+        let arguments = [&["query", "--need-signatures", "3"], items].concat();
+        self.run(&arguments).exits(3);
+    }
+
+    fn keys(&self) -> [String; 3] {
+        self.all.each_ref().map(Publisher::key_name)
+    }
+
+    /// Settings with a principal for each publisher.
+    fn write_policy(&self, trust: &str, expires: &str) {
+        let names = ["alice", "bob", "carol"].iter().zip(self.keys());
+        let principals = names.map(|(name, key)| {
+            format!("[[trust.principal]]\nname = \"{name}\"\nkeys = [\"guix:{key}\"]\n")
+        });
+        let principals: String = principals.collect();
+        let text = format!("[trust]\n{trust}\n{principals}{expires}\n");
+        self.sandbox.write_safely("config.toml", &text);
+    }
+}
+
+fn statuses(items: &[Value]) -> Vec<&str> {
+    let statuses = items.iter().map(|item| item["status"].as_str().unwrap());
+    statuses.collect()
+}
+
+#[test]
+fn only_what_enough_publishers_agree_about_is_used() {
+    let publishers = Publishers::new();
+    let items = publishers.publish_usual();
+    let [same, changed, alone, two] = items.each_ref().map(String::as_str);
+
+    publishers.cache_answers(&[changed, same, alone, two]);
+    let need = ["--need-signatures", "2"];
+    let arguments = [&need[..], &[same, changed, alone, two]].concat();
+    let found = publishers.query(&arguments, 3);
+    assert_eq!(
+        statuses(&found),
+        ["available", "refused", "refused", "available"]
+    );
+
+    let [a, b, c] = publishers.keys();
+    let votes = |item: &Value, number: usize| item["votes"]["facts"][number]["voters"].clone();
+    assert_eq!(found[0]["votes"]["need"], 2);
+    assert_eq!(found[0]["votes"]["signers"], json!([a, b, c]));
+    assert_eq!(found[1]["votes"]["objection"], "dissent");
+    assert_eq!(votes(&found[1], 0), json!([a, b]));
+    assert_eq!(votes(&found[1], 1), json!([c]));
+    assert_eq!(found[2]["votes"]["objection"], "too-few-votes");
+    assert_eq!(votes(&found[2], 0), json!([a]));
+    assert_eq!(found[2]["answers"][0]["reason"], "too-few-votes");
+    assert_eq!(found[3]["signed_by"], *b);
+
+    let fetched = publishers.run(&[&["fetch"], &need[..], &[same, two]].concat());
+    let fetched = fetched.exits(0).stdout;
+    let mut fetched: Vec<&str> = fetched.lines().collect();
+    fetched.sort_unstable();
+    assert_eq!(fetched, [same, two]);
+    assert_eq!(contents(&publishers.sandbox, two), "two");
+    for (item, words) in [(changed, "its signers disagree"), (alone, "1 of 2 votes")] {
+        publishers
+            .run(&[&["fetch"], &need[..], &[item]].concat())
+            .exits(3)
+            .says(words);
+        assert!(!installed(&publishers.sandbox, item).exists());
+    }
+}
+
+/// The lookup cache keeps narinfos and not what a policy decided about them.
+#[test]
+fn a_change_of_the_policy_takes_effect_without_requests() {
+    let publishers = Publishers::new();
+    let [same, changed, ..] = publishers.publish_usual();
+    let items = [&*same, &*changed];
+    publishers.cache_answers(&items);
+    let requests = publishers
+        .servers
+        .each_ref()
+        .map(|server| server.requests().len());
+
+    let found = publishers.query(&[&["--need-signatures", "2"], &items[..]].concat(), 3);
+    assert_eq!(statuses(&found), ["available", "refused"]);
+    let found = publishers.query(&items, 0);
+    assert_eq!(statuses(&found), ["available"; 2]);
+    assert!(found.iter().all(|item| item.get("votes").is_none()));
+    let found = publishers.query(&[&["--need-signatures", "3"], &items[..]].concat(), 3);
+    assert_eq!(statuses(&found), ["available", "refused"]);
+
+    let now = publishers
+        .servers
+        .each_ref()
+        .map(|server| server.requests().len());
+    assert_eq!(now, requests);
+}
+
+#[test]
+fn servers_are_queried_once_for_each_item() {
+    let publishers = Publishers::new();
+    let items: Vec<String> = ('0'..='9')
+        .map(|digit| publishers.publish(digit, [Some("same"); 3], ""))
+        .collect();
+    let items: Vec<&str> = items.iter().map(String::as_str).collect();
+    let found = publishers.query(&[&["--need-signatures", "3"], &items[..]].concat(), 0);
+    assert_eq!(statuses(&found), ["available"; 10]);
+    for server in &publishers.servers {
+        assert_eq!(server.requests_for(".narinfo"), 10);
+    }
+}
+
+/// The same signature from three servers is one vote.
+#[test]
+fn a_copy_adds_no_vote() {
+    let publishers = Publishers::new();
+    let item = publishers.publish('1', [Some("x"), None, None], "");
+    let [original, ..] = &publishers.all;
+    for copy in &publishers.all[1..] {
+        std::fs::copy(original.narinfo('1'), copy.narinfo('1')).unwrap();
+        std::fs::copy(original.nar('1'), copy.nar('1')).unwrap();
+    }
+    let found = publishers.query(&["--need-signatures", "2", &item], 3);
+    assert_eq!(found[0]["votes"]["objection"], "too-few-votes");
+}
+
+/// A mirror may add the signatures of others to a narinfo.
+#[test]
+fn every_signature_of_a_narinfo_is_a_vote() {
+    let publishers = Publishers::new();
+    let item = publishers.publish('1', [Some("x"), None, None], "");
+    let [one, other, _] = &publishers.all;
+    let text = std::fs::read_to_string(one.narinfo('1')).unwrap();
+    let signed = &text[..text.find("Signature: ").unwrap()];
+    let text = format!("{text}{}", other.signature_line(signed));
+    std::fs::write(one.narinfo('1'), text).unwrap();
+
+    for _ in ["from the server", "from the lookup cache"] {
+        let found = publishers.query(&["--need-signatures", "2", &item], 0);
+        assert_eq!(found[0]["votes"]["signers"], json!(publishers.keys()[..2]));
+    }
+    publishers
+        .run(&["fetch", "--need-signatures", "2", &item])
+        .exits(0);
+}
+
+#[test]
+fn the_nar_may_come_from_any_server_that_states_the_accepted_fact() {
+    let publishers = Publishers::new();
+    let item = publishers.publish('1', [Some("x"), Some("x"), Some("x")], "");
+    let [first, second, mirror] = &publishers.all;
+    for signer in [first, second] {
+        std::fs::remove_file(signer.nar('1')).unwrap();
+    }
+    Publisher::trust(&publishers.sandbox, &[first, second]);
+    assert!(mirror.nar('1').exists());
+    publishers
+        .run(&["fetch", "--need-signatures", "2", &item])
+        .exits(0);
+    assert_eq!(contents(&publishers.sandbox, &item), "x");
+}
+
+#[test]
+fn a_query_shows_all_of_a_closure_that_the_policy_refuses() {
+    let publishers = Publishers::new();
+    let leaf = publishers.publish('1', [Some("leaf"), None, None], "");
+    let middle = publishers.publish('2', [Some("b"), Some("b"), None], &name('1'));
+    let top = publishers.publish('3', [Some("a"), None, None], &name('2'));
+    let found = publishers.query(&["--closure", "--need-signatures", "2", &top], 3);
+    let paths: Vec<&Value> = found.iter().map(|item| &item["path"]).collect();
+    assert_eq!(paths, [&top, &middle, &leaf]);
+    assert_eq!(statuses(&found), ["refused", "available", "refused"]);
+    publishers
+        .run(&["fetch", "--need-signatures", "2", &top])
+        .exits(3)
+        .says("1 of 2 votes");
+}
+
+#[test]
+fn the_report_names_voters_and_dissenters() {
+    let publishers = Publishers::new();
+    let [_, changed, alone, _] = publishers.publish_usual();
+    publishers.cache_answers(&[&changed, &alone]);
+    publishers.write_policy("need = 2", "");
+    let files = ["--html", "page.html", "--metrics", "metrics.prom"];
+    let arguments = [
+        &["query", "--cache-miss-report"],
+        &files[..],
+        &[&*changed, &alone],
+    ]
+    .concat();
+    let report = publishers.run(&arguments).exits(3).stdout;
+    let report = report.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in [
+        "REFUSED, its signers disagree: 1",
+        "alice and bob signed the nar ",
+        ", but carol signed the nar ",
+        "REFUSED, too few principals have signed it: 1",
+        "too few votes: 1 of 2 votes, by alice",
+        "--need-signatures 1",
+        "to be built now: 2 items",
+    ] {
+        assert!(report.contains(words), "{words}: {report}");
+    }
+
+    let page = publisher::read(&publishers.sandbox.path("page.html"));
+    assert!(page.contains("alice and bob signed the nar "));
+    let metrics = publisher::read(&publishers.sandbox.path("metrics.prom"));
+    for reason in ["dissent", "too-few-votes"] {
+        let sample = format!("subst_query_items_by_reason{{reason=\"{reason}\"}} 1\n");
+        assert!(metrics.contains(&sample), "{metrics}");
+    }
+
+    let arguments = ["query", "--cache-miss-report", "--json", &changed];
+    let json = publishers.run(&arguments).exits(3).json();
+    let item = &json["report"]["items"][0];
+    assert_eq!(item["group"], "dissent");
+    assert_eq!(item["votes"]["facts"][1]["voters"], json!(["carol"]));
+}
+
+#[test]
+fn a_policy_that_only_warns_says_what_it_accepts() {
+    let publishers = Publishers::new();
+    let items = publishers.publish_usual();
+    let [_, changed, alone, _] = items.each_ref().map(String::as_str);
+    publishers.cache_answers(&[changed, alone]);
+    publishers.write_policy("need = 2\non-too-few = \"warn\"\non-dissent = \"warn\"", "");
+    let fetched = publishers.run(&["fetch", changed, alone]).exits(0);
+    let fetched = fetched.says("2 items are used, such as ");
+    fetched.says(", since [trust] says to warn only: ");
+    assert_eq!(contents(&publishers.sandbox, changed), "same");
+
+    // Both contents have a vote of the single principal that is required.
+    publishers.sandbox.remove_root();
+    publishers.cache_answers(&[changed, alone]);
+    publishers.write_policy("need = 1\non-dissent = \"warn\"", "");
+    publishers
+        .run(&["fetch", changed])
+        .exits(3)
+        .says("its signers disagree");
+    publishers.run(&["fetch", alone]).exits(0);
+}
+
+#[test]
+fn keys_beside_the_principals_and_expired_principals_do_not_vote() {
+    let publishers = Publishers::new();
+    let items = publishers.publish_usual();
+    let [same, _, _, two] = items.each_ref().map(String::as_str);
+    publishers.write_policy("need = 2", "expires = 2026-01-31");
+    let queried = publishers.run(&["query", same, two]).exits(3);
+    assert!(
+        queried.stdout.contains("1 of 2 votes, by bob"),
+        "{queried:?}"
+    );
+    queried.says("the principal `carol` does not vote: it expired after 2026-01-31");
+    let check = publishers.run(&["config", "check"]).exits(2);
+    check.says("[trust]: the principal `carol` does not vote");
+
+    // With an authorized key of nobody that is named, the item has no vote.
+    let foreign =
+        "[trust]\n[[trust.principal]]\nname = \"dave\"\nkeys = [\"guix:0123456789ABCDEF\"]\n";
+    publishers.sandbox.write_safely("config.toml", foreign);
+    let check = publishers.run(&["config", "check"]).exits(2);
+    check.says("the key `guix:0123456789ABCDEF` of the principal `dave` is not authorized");
+    publishers
+        .run(&["fetch", same])
+        .exits(3)
+        .says("0 of 1 votes");
+    publishers
+        .run(&["fetch", "--need-signatures", "1", same])
+        .exits(3);
+}
+
+#[test]
+fn several_keys_of_a_principal_are_one_vote() {
+    let publishers = Publishers::new();
+    let [same, ..] = publishers.publish_usual();
+    let [a, b, c] = publishers.keys();
+    let text = format!(
+        "[trust]\nneed = 2\n[[trust.principal]]\nname = \"farm\"\nkeys = [\"{a}\", \"{b}\"]\n\
+         [[trust.principal]]\nname = \"carol\"\nkeys = [\"{c}\"]\n"
+    );
+    publishers.sandbox.write_safely("config.toml", &text);
+    let found = publishers.query(&[&same], 0);
+    assert_eq!(
+        found[0]["votes"]["facts"][0]["voters"],
+        json!(["farm", "carol"])
+    );
+    publishers.run(&["config", "check"]).exits(0);
+    let refused = publishers
+        .run(&["fetch", "--need-signatures", "3", &same])
+        .exits(3);
+    refused.says("3 principals have to agree, and only 2 can vote here");
+}
+
+#[test]
+fn the_first_rule_with_the_name_of_the_item_decides() {
+    let publishers = Publishers::new();
+    let [_, _, alone, two] = publishers.publish_usual();
+    let rules = "[[trust.rule]]\nmatch = \"33*-odd\"\nneed = 1\n[[trust.rule]]\nmatch = \"odd\"\nneed = 3\n";
+    publishers.write_policy("need = 2", "");
+    let config = publisher::read(&publishers.sandbox.path("config.toml"));
+    publishers
+        .sandbox
+        .write_safely("config.toml", &format!("{config}{rules}"));
+    let found = publishers.query(&[&alone, &two], 3);
+    assert_eq!(statuses(&found), ["available", "refused"]);
+    let found = publishers.query(&["--need-signatures", "2", &alone, &two], 3);
+    assert_eq!(statuses(&found), ["refused", "available"]);
+}
+
+#[test]
+fn a_server_that_is_down_does_not_prevent_a_quorum() {
+    let publishers = Publishers::new();
+    let item = publishers.publish('1', [Some("x"), Some("x"), None], "");
+    let urls = format!("http://127.0.0.1:1 {}", publishers.urls());
+    let arguments = ["fetch", "--need-signatures", "2", &item];
+    let command = publisher::command(&publishers.sandbox, &urls, &arguments);
+    run(command).exits(0);
+    assert_eq!(contents(&publishers.sandbox, &item), "x");
+}
+
+/// Whether dissent is seen must not depend on which server is the fastest.
+#[test]
+fn a_dissenter_that_is_slow_is_awaited() {
+    let publishers = Publishers::new();
+    let [_, changed, ..] = publishers.publish_usual();
+    let [one, other, dissenter] = &publishers.all;
+    let directory = dissenter.dir.clone();
+    let slow = Server::start(move |request| {
+        // Several times as long as a server may be silent where its answer is not needed.
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        Reply::file(&directory, request)
+    });
+    let urls = format!("{} {} {}", one.url(), other.url(), slow.url());
+    let arguments = ["fetch", "--need-signatures", "2", &changed];
+    let command = publisher::command(&publishers.sandbox, &urls, &arguments);
+    run(command).exits(3).says("its signers disagree");
+    assert!(!installed(&publishers.sandbox, &changed).exists());
+}
+
+#[test]
+fn no_policy_that_is_wrong_is_ignored() {
+    let publishers = Publishers::new();
+    let [_, _, alone, _] = publishers.publish_usual();
+    for (text, words) in [
+        (
+            "[trust]\nneeds = 2\n",
+            "unknown name `needs`; did you mean `need`?",
+        ),
+        ("[trust]\nneed = 0\n", "trust: need: `0` is out of range"),
+        ("[[trust]]\nneed = 2\n", "it is not a table"),
+        ("need-signatures = \"many\"\n", "need-signatures: "),
+    ] {
+        publishers.sandbox.write_safely("config.toml", text);
+        let failed = publishers.run(&["fetch", &alone]).exits(2);
+        failed.says(words);
+        publishers.run(&["config", "check"]).exits(2).says(words);
+    }
+
+    // Where it is not named explicitly, a file that others may change is ignored otherwise.
+    let config = publishers
+        .sandbox
+        .write_config("home/.config/subst/config.toml", "[trust]\nneed = 2\n");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    std::fs::set_permissions(&config, mode).unwrap();
+    let mut command =
+        publisher::command(&publishers.sandbox, &publishers.urls(), &["fetch", &alone]);
+    command.env_remove("SUBST_CONFIG");
+    run(command)
+        .exits(2)
+        .says("its policy of trust cannot be relied on");
+    assert!(!installed(&publishers.sandbox, &alone).exists());
+}
+
+#[test]
+fn without_authentication_nobody_votes() {
+    let publishers = Publishers::new();
+    let [same, ..] = publishers.publish_usual();
+    let arguments = ["fetch", "--need-signatures", "2", &same];
+    let mut command = publisher::command(&publishers.sandbox, &publishers.urls(), &arguments);
+    command.env("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES", "yes");
+    run(command)
+        .exits(3)
+        .says("signatures are not verified, so nobody votes");
+}
+
+/// Facts differ in the references as well, in whatever order these are.
+#[test]
+fn other_references_are_dissent_and_another_order_is_not() {
+    let publishers = Publishers::new();
+    let nar = file_nar(b"x");
+    let (one, other) = (name('1'), name('2'));
+    let size = nar.len() as u64;
+    let [a, b, c] = &publishers.all;
+    let item = a.publish('3', &nar, size, &format!("{one} {other}"));
+    b.publish('3', &nar, size, &format!("{other} {one}"));
+    let found = publishers.query(&["--need-signatures", "2", &item], 0);
+    assert_eq!(statuses(&found), ["available"]);
+    c.publish('3', &nar, size, &one);
+    let found = publishers.query(&["--refresh", "--need-signatures", "3", &item], 3);
+    assert_eq!(found[0]["votes"]["objection"], "dissent");
+}
