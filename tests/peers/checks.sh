@@ -51,6 +51,29 @@ expect() {
 # expect_equal WHAT A B
 expect_equal() { [ "$2" = "$3" ] || { printf '%s: %s, expected %s\n' "$1" "$2" "$3"; return 1; }; }
 
+# publisher NAME: a store of its own with a build of its own, a key of its own, and real `guix publish` on it. Its answers are
+# copied to WORK/NAME-www; WORK/NAME.url has its address.
+publisher() {
+    local dir=$WORK/$1 port path
+    client_new "$dir"
+    mkdir -p "$dir/etc" "$dir-www/nar/gzip"
+    printf '%s\n' "$1" > "$dir/which"
+    client_enter "$dir" --bind "$dir" /subst-client --bind "$dir/etc" /etc/guix sh /subst-peers/inside/with-daemon --no-substitutes \
+        sh -c 'guix archive --generate-key && guix repl /subst-peers/scheme/two-builds.scm /subst-client/list'
+    port=$(free_ports 1)
+    service_start "publish-$1" "$PEERS_HERE/enter" --bind "$dir/store" /gnu/store --bind "$dir/var" /var/guix \
+        --bind "$dir/etc" /etc/guix --bind "$PEERS_HERE" /subst-peers \
+        sh /subst-peers/inside/with-daemon --no-substitutes guix publish --listen=127.0.0.1 -p "$port" -C gzip --ttl=1d
+    wait_for 30 port_open "$port"
+    printf 'http://127.0.0.1:%s\n' "$port" > "$dir.url"
+    sqlite3 "$dir/var/db/db.sqlite" 'select path from ValidPaths' | grep -v '\.drv$' > "$dir.paths"
+    while read -r path; do
+        path=$(basename "$path")
+        curl -fsS -o "$dir-www/${path%%-*}.narinfo" "http://127.0.0.1:$port/${path%%-*}.narinfo"
+        curl -fsS -o "$dir-www/nar/gzip/$path" "http://127.0.0.1:$port/nar/gzip/$path"
+    done < "$dir.paths"
+}
+
 # compare ARGUMENT...: compare-stores.py, with the end of its output only.
 compare() { python3 "$PEERS_HERE/compare-stores.py" "$@" | tail -n 40; }
 
