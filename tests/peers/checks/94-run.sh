@@ -104,6 +104,15 @@ set_user_id() {
     expect_equal user "$(running root "$BASH_ITEM" /usr/bin/setpriv -- --reuid=$USER_ID --regid=$USER_ID --clear-groups "$HERE/id" -u)" 0
 }
 
+# namespaces_inside USER: a program can make namespaces itself, and bind the root directory.
+namespaces_inside() { expect 7 running "$1" "$BASH_ITEM" /usr/bin/bwrap -- --bind / / --dev-bind /dev /dev "$BASH_ITEM/usr/bin/bash-static" -c 'exit 7'; }
+
+# binding: root may mount inside, also the root directory itself, and nothing of it is seen outside.
+binding() {
+    running root "$BASH_ITEM" /bin/sh -- -c "mount --bind / /mnt && test -d /mnt/gnu/store"
+    ! test -e /mnt/gnu
+}
+
 # hint WORD: the command of a message that begins so.
 hint() { sed 's/\(`[^`]*`\)/\n\1\n/g' "$WORK/message" | sed -n "s/^\`\($1 .*\)\`\$/\1/p"; }
 
@@ -137,7 +146,9 @@ check run-fetched fetched
 for user in user root; do
     check "run-$user-real-programs" real_programs "$user"
     check "run-$user-as-directly" as_directly "$user"
+    check "run-$user-namespaces-inside" namespaces_inside "$user"
 done
+check run-binding binding
 check run-set-user-id set_user_id
 check run-ways-out ways_out
 check run-in-chroot in_chroot
