@@ -286,6 +286,19 @@ fn rust_blocks_are_parts_of_examples() {
     }
 }
 
+/// The commands of a workflow: those of `run:`, as on GitHub, or the list below `script:`, as on GitLab.
+fn commands_of_workflow(text: &str) -> Vec<&str> {
+    let mut commands = Vec::new();
+    let mut is_script = false;
+    for line in text.lines().map(str::trim) {
+        let entry = line.strip_prefix("- ");
+        is_script = line == "script:" || is_script && entry.is_some();
+        let run = entry.unwrap_or(line).strip_prefix("run: ");
+        commands.extend(run.or(entry.filter(|_| is_script)));
+    }
+    commands
+}
+
 #[test]
 fn workflows_run_commands_of_their_page() {
     let blocks = all_blocks();
@@ -296,12 +309,8 @@ fn workflows_run_commands_of_their_page() {
             .flat_map(CodeBlock::commands)
             .map(|command| command.text)
             .collect();
-        let commands = workflow
-            .text
-            .lines()
-            .filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("run: "));
         let mut count = 0;
-        for command in commands {
+        for command in commands_of_workflow(&workflow.text) {
             assert!(
                 known.iter().any(|known| known == command),
                 "{}: {command}",
@@ -309,6 +318,6 @@ fn workflows_run_commands_of_their_page() {
             );
             count += 1;
         }
-        assert!(count > 0, "{}: no `run:` was found", workflow.place());
+        assert!(count > 0, "{}: no command was found", workflow.place());
     }
 }
