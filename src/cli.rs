@@ -17,6 +17,7 @@ mod error;
 mod exit;
 mod file_trust;
 mod item_argument;
+mod item_failures;
 mod json_writer;
 mod keys;
 mod live_lines;

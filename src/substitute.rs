@@ -14,6 +14,7 @@ pub(crate) mod network;
 pub(crate) mod outcome;
 pub(crate) mod preparation;
 pub(crate) mod progress;
+pub(crate) mod repair;
 pub(crate) mod servers;
 
 pub(crate) use crate::format::error_text::chain;

@@ -178,6 +178,9 @@ pub(crate) struct SubstituteArgs {
 /// Arguments of `subst verify`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
+    /// Fetch what is damaged or missing again, and correct attributes (only with --root)
+    #[arg(long)]
+    pub(crate) repair: bool,
     /// Verify only these items [default: all valid items, and all files in `.links`]
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<String>,

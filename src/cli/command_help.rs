@@ -266,28 +266,21 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
     },
     CommandHelp {
         path: &["verify"],
-        groups: &[
-            OptionGroup::Store,
-            OptionGroup::Progress,
-            OptionGroup::Json,
-            OptionGroup::General,
-        ],
+        groups: OptionGroup::ALL,
         examples: &[
             example("subst verify --root DIR", "Verify all items of a store"),
+            example(
+                "subst verify --repair --root DIR",
+                "Fetch what is damaged or missing again",
+            ),
             example(
                 "subst verify /gnu/store/...-hello-2.12.2",
                 "Verify one item of the system's store",
             ),
         ],
-        exits: &[
-            Exit::Done,
-            Exit::NotAvailable,
-            Exit::Usage,
-            Exit::Refused,
-            Exit::Local,
-        ],
+        exits: Exit::ALL,
         notes: "The exit status is 3 when contents, attributes or trees are wrong, 5 when the database \
-            is damaged or something cannot be read, and 1 when a named item is not valid.",
+            is damaged or something cannot be read, and 1 when a named item is not valid. With --repair, faults that were repaired do not count.",
     },
     CommandHelp {
         path: &["authorize"],

@@ -351,6 +351,9 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
             first: Refusal::Dissent(_),
             ..
         } => DISSENT_HINT.to_owned(),
+        ItemError::OtherContents(_) => {
+            "a server with the registered build may have it: --substitute-urls".to_owned()
+        }
         ItemError::Refused { .. } => "another server may have it: --substitute-urls".to_owned(),
         ItemError::InvalidReference(_) => {
             "without --no-references, what it refers to is fetched as well".to_owned()

@@ -309,12 +309,13 @@ fn carry_out(
             | Command::Challenge(_)
             | Command::Endorse(_)
             | Command::Servers
+            | Command::Verify(_)
     ) {
         context.cancel.on_interrupt().map_err(CliError::Threads)?;
     }
     if matches!(
         command,
-        Command::Fetch(_) | Command::Query(_) | Command::Substitute(_)
+        Command::Fetch(_) | Command::Query(_) | Command::Substitute(_) | Command::Verify(_)
     ) {
         process::check_memory_limit()?;
     }

@@ -318,6 +318,11 @@ impl Links {
         }
     }
 
+    /// The open `.links`, as a handle.
+    pub(super) fn directory(&self) -> io::Result<Arc<OwnedFd>> {
+        self.directory.open()
+    }
+
     /// The store directory, for those who create items in it.
     #[must_use]
     pub(super) fn store(&self) -> &Arc<OwnedFd> {

@@ -80,6 +80,17 @@ pub enum StoreError {
     /// An item was to be published without holding its lock.
     #[error("{} is not locked by this process", .0.display())]
     NotLocked(PathBuf),
+    /// A tree was to take the place of another one that does not have the same contents.
+    #[error("{} has other contents in the database", .0.display())]
+    OtherContents(PathBuf),
+    /// The attributes of a file could not be corrected.
+    #[error("correcting the attributes of {}", path.display())]
+    Correct {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Another process holds a lock.
     #[error("{} is locked by another process", .0.display())]
     Locked(PathBuf),
@@ -248,6 +259,7 @@ impl StoreError {
             | Self::Lock { source, .. }
             | Self::TempRoots { source, .. }
             | Self::Deduplicate { source, .. }
+            | Self::Correct { source, .. }
             | Self::Remove { source, .. }
             | Self::Rename { source, .. }
             | Self::Remount { source, .. } => Some(source.kind()),

@@ -270,15 +270,22 @@ impl Store {
 
         self.report_missing_hard_links();
         // The rows must not be on the disk before the items are.
-        self.writing()?.sync_items(self.links.store()).map_err(on(
-            self.layout.store(),
-            |path, source| StoreError::Sync { path, source },
-        ))?;
+        self.sync_items()?;
         self.write_registrations(&registrations, now)?;
 
         debug!(items = batch.len(), "registered");
         batch.into_iter().for_each(Published::keep);
         Ok(())
+    }
+
+    /// Waits until what was written to the store is on the disk, if it was opened with such a
+    /// [`SyncMode`].
+    pub(super) fn sync_items(&self) -> Result<(), StoreError> {
+        let synced = self.writing()?.sync_items(self.links.store());
+        synced.map_err(on(self.layout.store(), |path, source| StoreError::Sync {
+            path,
+            source,
+        }))
     }
 
     /// Reports once that files are not deduplicated.
@@ -312,7 +319,7 @@ impl Store {
     }
 
     /// The entry `name` of the store directory.
-    fn destination(&self, name: &str) -> Destination {
+    pub(super) fn destination(&self, name: &str) -> Destination {
         let name = EntryName::new(name.as_bytes()).expect("a store path's name is an entry name");
         let store = Arc::clone(self.links.store());
         Destination::new(store, self.layout.store().to_owned(), name)
@@ -353,7 +360,7 @@ impl Store {
         lock(&self.database)
     }
 
-    fn refuse_if_read_only(&self) -> Result<(), StoreError> {
+    pub(super) fn refuse_if_read_only(&self) -> Result<(), StoreError> {
         self.writing().map(drop)
     }
 

@@ -127,6 +127,14 @@ impl Published {
         self.checked.rename_to(place)
     }
 
+    /// Gives the tree the name `place`, for good, and removes what had it; then releases the lock.
+    pub(super) fn exchange_with(self, place: Destination) -> Result<(), StoreError> {
+        let Self { checked, lock } = self;
+        let exchanged = checked.exchange_with(place);
+        drop(lock);
+        exchanged
+    }
+
     /// Leaves the item in its place, for good, and releases its lock.
     pub(super) fn keep(self) {
         self.checked.keep();

@@ -13,6 +13,7 @@
 //! Memory: the list of the items, and at most `NOTED_FILES_MAX` hashes of files.
 
 mod attributes;
+mod corrections;
 mod entries;
 mod findings;
 mod items;
@@ -26,4 +27,7 @@ pub(crate) use attributes::AttributeFaults;
 pub(crate) use findings::{
     EntryFault, EntryFinding, ItemFault, ItemFinding, StoreVerification, VerifyScope, VerifyTally,
 };
-pub(crate) use verification::verify;
+pub(crate) use verification::{verify, verify_item};
+
+pub(super) use attributes::StoreOwners;
+pub(super) use corrections::{c_string, correct, correct_tree};

@@ -44,7 +44,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         nothing,
     ];
     secret_file(&sandbox, "key.sec", &guix_secret(1));
-    let runs: [(&str, &str, &[&str]); 21] = [
+    let runs: [(&str, &str, &[&str]); 22] = [
         ("query", &mixed, &["query", "--closure", &tools, nothing]),
         ("query", &mixed, &report),
         (
@@ -62,6 +62,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         ("servers", &mixed, &["servers", "--offline"]),
         ("verify", &guix, &["verify"]),
         ("verify", &guix, &["verify", &tools, nothing]),
+        ("verify", &guix, &["verify", "--repair"]),
         ("cache-info", &guix, &["cache", "info"]),
         ("cache-list", &guix, &["cache", "list"]),
         ("cache-flush", &guix, &["cache", "flush"]),

@@ -1,7 +1,6 @@
 //! `subst fetch`: fetches items and everything they refer to.
 
 mod dry_run;
-mod failures;
 mod output_tree;
 mod report;
 mod run;

@@ -1,6 +1,8 @@
-//! `subst verify`: compares the store with its database and with the names in `.links`.
+//! `subst verify`: compares the store with its database and with the names in `.links`, and
+//! repairs it.
 
 mod lines;
+mod repair;
 mod run;
 mod view;
 

@@ -6,12 +6,14 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, renameat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{openat, renameat, renameat_with, statat};
 use rustix::io::Errno;
 
 use crate::format::nar::EntryName;
 use crate::format::sha256::Sha256;
-use crate::store::error::StoreError;
+use crate::store::error::{StoreError, on};
+use crate::store::remove::remove_tree_at;
 use crate::store::rename_noreplace::rename_noreplace;
 use crate::trust::verdict::AuthorizedNarInfo;
 
@@ -140,6 +142,44 @@ impl Checked {
         }
     }
 
+    /// Gives the tree the name `place`, for good, in one step in which what had that name gets the
+    /// temporary one; then removes that. The caller holds the lock of the item.
+    ///
+    /// A file system that cannot exchange names is given the two steps after each other: whoever
+    /// is killed between them leaves an item that is missing instead of a damaged one.
+    ///
+    /// # Errors
+    /// [`StoreError::Rename`]; the tree is removed. [`StoreError::Remove`]: what had the name is left
+    /// at the temporary name, or is still in its place.
+    pub(in crate::store) fn exchange_with(mut self, place: Destination) -> Result<(), StoreError> {
+        let old = self.guard.destination.clone();
+        let (from, to) = (c_name(old.name()), c_name(place.name()));
+        match renameat_with(
+            old.parent(),
+            &from,
+            place.parent(),
+            &to,
+            RenameFlags::EXCHANGE,
+        ) {
+            Ok(()) => {
+                self.keep();
+                remove_at(&old)
+            }
+            // Nothing has the name, or the file system or the kernel does not know the call.
+            Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                remove_at(&place)?;
+                self.rename_to(place)?;
+                self.keep();
+                Ok(())
+            }
+            Err(source) => Err(StoreError::Rename {
+                from: old.path(),
+                to: place.path(),
+                source: source.into(),
+            }),
+        }
+    }
+
     /// Gives the tree the name `to` in the directory that it is in, for good, unless something has
     /// that name.
     ///
@@ -170,6 +210,15 @@ impl Checked {
         self.guard.remove_on_drop.store(false, Ordering::Relaxed);
         Arc::clone(&self.authorized)
     }
+}
+
+/// Removes what is at `destination`, if there is anything.
+fn remove_at(destination: &Destination) -> Result<(), StoreError> {
+    let removed = remove_tree_at(destination.parent(), destination.name().as_os_str());
+    removed.map_err(on(&destination.path(), |path, source| StoreError::Remove {
+        path,
+        source,
+    }))
 }
 
 #[cfg(test)]

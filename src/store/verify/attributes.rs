@@ -3,10 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use rustix::fs::{FileType, Mode, Stat};
+use rustix::fs::{FileType, Mode, Stat, fstat};
 use rustix::process::geteuid;
 
 use crate::store::canonical;
+use crate::store::error::{StoreError, on};
+use crate::store::handle::Store;
 
 /// Faults of one item that are kept; all are counted.
 const KEPT_MAX: usize = 20;
@@ -42,12 +44,24 @@ impl fmt::Display for WrongAttribute {
 }
 
 /// What is wrong with the attributes of one item.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AttributeFaults {
     /// The first ones: the name below the item, which is empty for the item itself, and the attribute.
     pub(crate) first: Vec<(PathBuf, WrongAttribute)>,
     /// How many there are.
     pub(crate) count: u64,
+    /// Whether all can be corrected in place: nothing belongs to another user.
+    pub(crate) is_correctable: bool,
+}
+
+impl Default for AttributeFaults {
+    fn default() -> Self {
+        Self {
+            first: Vec::new(),
+            count: 0,
+            is_correctable: true,
+        }
+    }
 }
 
 impl AttributeFaults {
@@ -55,6 +69,7 @@ impl AttributeFaults {
     pub(super) fn add(&mut self, wrong: &[WrongAttribute], path: impl Fn() -> PathBuf) {
         self.count += wrong.len() as u64;
         for &attribute in wrong {
+            self.is_correctable &= !matches!(attribute, WrongAttribute::Owner(_));
             if self.first.len() < KEPT_MAX {
                 self.first.push((path(), attribute));
             }
@@ -69,12 +84,18 @@ impl AttributeFaults {
 
 /// The users to whom files of a store may belong.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct StoreOwners([u32; 3]);
+pub(in crate::store) struct StoreOwners([u32; 3]);
 
 impl StoreOwners {
-    /// Root, the owner of the store directory, and this process's user: as for entries of `.links`.
-    pub(super) fn new(store_owner: u32) -> Self {
-        Self([0, store_owner, geteuid().as_raw()])
+    /// The owner of the directory of `store`, root, and this process's user: as for entries of `.links`.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub(in crate::store) fn of(store: &Store) -> Result<Self, StoreError> {
+        let path = store.layout().store();
+        let stat = fstat(store.links().store())
+            .map_err(on(path, |path, source| StoreError::Read { path, source }))?;
+        Ok(Self([stat.st_uid, 0, geteuid().as_raw()]))
     }
 
     /// What is wrong with a file, directory or symlink.

@@ -1,6 +1,8 @@
 //! Verifies the entries of `.links`: each is named by the hash of the nar of the file.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -52,6 +54,7 @@ impl EntryCheck<'_> {
             while let Some(&(inode, hash)) = to_read.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let name = base32::encode(&hash);
                 if let Some(fault) = entry_fault(&mut reader, &name, hash) {
+                    let name = name.into();
                     lock(&findings).push(EntryFinding { name, inode, fault });
                 }
                 self.tally.add_entry();
@@ -78,7 +81,7 @@ impl EntryCheck<'_> {
                 Ok(hash) if known == Some(hash) => self.tally.add_entry(),
                 Ok(hash) => to_read.push((inode, hash)),
                 Err(_) => misnamed.push(EntryFinding {
-                    name: name.into_owned(),
+                    name: OsStr::from_bytes(entry.file_name().to_bytes()).to_owned(),
                     inode,
                     fault: EntryFault::Name,
                 }),

@@ -1,5 +1,6 @@
 //! What a verification is about, and what it finds.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,7 +67,7 @@ pub(crate) enum EntryFault {
 #[derive(Debug)]
 pub(crate) struct EntryFinding {
     /// Its name.
-    pub(crate) name: String,
+    pub(crate) name: OsString,
     /// Its inode, which files of items may have too.
     pub(crate) inode: u64,
     /// What is wrong with it.
@@ -77,7 +78,8 @@ impl EntryFinding {
     /// Its full name in the store `store_dir`.
     #[must_use]
     pub(crate) fn full_name(&self, store_dir: &StoreDir) -> String {
-        format!("{}/{LINKS}/{}", store_dir.as_str(), self.name)
+        let name = self.name.display();
+        format!("{}/{LINKS}/{name}", store_dir.as_str())
     }
 }
 

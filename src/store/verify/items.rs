@@ -35,7 +35,7 @@ pub(super) fn check_items(
 }
 
 /// What is wrong with `item`.
-fn item_fault(reader: &mut TreeReader<'_>, item: &RecordedItem) -> Option<ItemFault> {
+pub(super) fn item_fault(reader: &mut TreeReader<'_>, item: &RecordedItem) -> Option<ItemFault> {
     let found = match reader.read(item.path.base()) {
         Ok(found) => found,
         Err(TreeFailure::Missing) => return Some(ItemFault::Missing),

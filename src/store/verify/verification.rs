@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 
-use rustix::fs::{Mode, fstat, openat};
+use rustix::fs::{Mode, openat};
 use rustix::io::Errno;
 
 use crate::format::store_path::StorePath;
@@ -19,7 +19,7 @@ use super::entries::{EntryCheck, EntryScope};
 use super::findings::{
     EntryFault, ItemFault, ItemFinding, StoreVerification, VerifyScope, VerifyTally,
 };
-use super::items::check_items;
+use super::items::{check_items, item_fault};
 use super::linked_names::names_of_inodes;
 use super::noted_files::NotedFiles;
 use super::store_names::other_names;
@@ -54,7 +54,7 @@ pub(crate) fn verify(
     }
 
     let directory = store.links().store();
-    let owners = owners(store, directory)?;
+    let owners = StoreOwners::of(store)?;
     let noted = NotedFiles::default();
     let readers = (0..workers.max(1))
         .map(|_| TreeReader::new(directory.as_fd(), owners, Some(&noted), tally))
@@ -76,18 +76,26 @@ pub(crate) fn verify(
     Ok(found)
 }
 
+/// What is wrong with the one item `item`, which is read now.
+///
+/// # Errors
+/// The store directory cannot be read.
+pub(crate) fn verify_item(
+    store: &Store,
+    item: &RecordedItem,
+) -> Result<Option<ItemFault>, StoreError> {
+    let directory = store.links().store();
+    let tally = VerifyTally::default();
+    let owners = StoreOwners::of(store)?;
+    let mut reader = TreeReader::new(directory.as_fd(), owners, None, &tally);
+    Ok(item_fault(&mut reader, item))
+}
+
 fn recorded(store: &Store, scope: VerifyScope<'_>) -> Result<RecordedItems, StoreError> {
     match scope {
         VerifyScope::All => store.database().recorded_items(),
         VerifyScope::Items(paths) => store.database().recorded_among(paths),
     }
-}
-
-fn owners(store: &Store, directory: &OwnedFd) -> Result<StoreOwners, StoreError> {
-    let stat = fstat(directory).map_err(on(store.layout().store(), |path, source| {
-        StoreError::Read { path, source }
-    }))?;
-    Ok(StoreOwners::new(stat.st_uid))
 }
 
 /// Adds to `found` what is in the store directory without being valid.

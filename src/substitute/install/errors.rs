@@ -5,6 +5,7 @@ use std::fmt;
 use url::Url;
 
 use crate::format::error_text::chain;
+use crate::format::hash::NarHash;
 use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
 use crate::format::units::bytes;
@@ -75,6 +76,9 @@ pub(crate) enum ItemError {
     /// The database says that it is valid, and its tree is missing.
     #[error("it is registered as valid, but there is nothing at {}", .0.display())]
     MissingTree(std::path::PathBuf),
+    /// Servers have it, but in no build with the contents that the database records.
+    #[error("servers have it with other contents only than those that were registered ({0})")]
+    OtherContents(NarHash),
     /// Something that it refers to could not be had.
     #[error("it refers to {0}, which could not be fetched")]
     Reference(StorePath),
@@ -227,6 +231,7 @@ impl ItemError {
                 ..
             }
             | Self::Refused { .. }
+            | Self::OtherContents(_)
             | Self::NoDownload => FailureClass::Refused,
             Self::NotAvailable { .. }
             | Self::Reference(_)

@@ -23,6 +23,8 @@ pub(crate) enum AllowedBuilds {
     UntilOtherReferences,
     /// All that have the same references.
     WithSameReferences,
+    /// None: it has to be the same nar.
+    None,
     /// All.
     Any,
 }
@@ -224,6 +226,7 @@ fn from_other_builds(
             .iter()
             .all(|source| health.is_failing(source.server));
         match allowed {
+            AllowedBuilds::None => continue,
             // To wait for the first build is better than to wait for another one.
             _ if !has_same_references && is_failing => continue,
             AllowedBuilds::UntilOtherReferences if !has_same_references => {
@@ -269,8 +272,12 @@ fn find_sources(
         let found = resolver.resolve_on_all_servers(vec![item.clone()]).items;
         let builds = found.into_iter().flat_map(ItemLookup::builds);
         let allowed = builds.filter(|build| {
-            allowed != AllowedBuilds::WithSameReferences
-                || have_same_references(build.authority.narinfo(), authorized.narinfo())
+            let (build, wanted) = (build.authority.narinfo(), authorized.narinfo());
+            match allowed {
+                AllowedBuilds::None => is_same_build(build, wanted),
+                AllowedBuilds::WithSameReferences => have_same_references(build, wanted),
+                AllowedBuilds::UntilOtherReferences | AllowedBuilds::Any => true,
+            }
         });
         allowed
             .flat_map(|build| {

@@ -9,6 +9,7 @@ use crate::cli::context::{Context, Purpose};
 use crate::cli::download_summary;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::cli::item_failures;
 use crate::cli::output::{self, count};
 use crate::cli::text::widest;
 use crate::format::narinfo::Download;
@@ -22,8 +23,6 @@ use crate::substitute::download::plan::PlanLoad;
 use crate::substitute::download::rates::MeasuredRates;
 use crate::substitute::item_lookup::NarSource;
 use crate::substitute::progress::DownloadSummary;
-
-use super::failures;
 
 /// Changes nothing, so the right to read the store is enough.
 pub(super) fn run(
@@ -63,7 +62,7 @@ pub(super) fn run(
     });
     print_plan(context, &plan, &items.collect::<Vec<_>>(), &planned.summary)?;
 
-    failures::print(context, plan.failed.iter());
+    item_failures::print(context, "fetch", plan.failed.iter());
     let exits = plan.failed.iter().map(|(_, error)| error.class().into());
     Ok(exits.max().unwrap_or(Exit::Done))
 }

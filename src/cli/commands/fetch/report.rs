@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use crate::cli::context::Context;
+use crate::cli::item_failures;
 use crate::cli::output::{Verbosity, count};
 use crate::cli::progress::FetchTotals;
 use crate::format::store_path::StorePath;
@@ -12,7 +13,6 @@ use crate::substitute::chain;
 use crate::substitute::closure::{FetchOutcome, FetchPlan, PlannedItem};
 use crate::substitute::install::{FailureClass, ItemError};
 
-use super::failures;
 use super::summary::{FetchSummary, kept_text};
 
 /// An item and its sizes, when they are known.
@@ -159,7 +159,7 @@ fn print_failures(context: &Context, outcome: &FetchOutcome) {
         ItemError::Reference(_) | ItemError::NotTried => !is_interrupted && !is_terse,
         _ => true,
     });
-    failures::print(context, own_failures);
+    item_failures::print(context, "fetch", own_failures);
 
     let consequences = outcome
         .failed

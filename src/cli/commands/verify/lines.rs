@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::cli::context::Context;
 use crate::cli::output::{self, Verbosity, count};
 use crate::cli::settings::StoreKind;
+use crate::cli::shell_command::quoted;
 use crate::format::store_path::Dialect;
 use crate::http::whole_bytes;
 
@@ -12,6 +13,8 @@ use super::view::{FindingStatus, FindingView, VerifySummary, VerifyView};
 
 /// Files of one item that are named in its line.
 const FILES_MAX: usize = 3;
+/// A longer command is not repeated: it has many items.
+const COMMAND_BYTES_MAX: usize = 300;
 
 /// Prints the faults to standard output.
 ///
@@ -38,7 +41,11 @@ fn fault_line(finding: &FindingView) -> String {
         reason = format!("{}{others}: ", named.join(", "));
     }
     reason.push_str(&finding.reason);
-    line(finding.status.name(), &finding.path, &reason)
+    let status = match finding.repaired {
+        true => "repaired",
+        false => finding.status.name(),
+    };
+    line(status, &finding.path, &reason)
 }
 
 fn line(status: &str, path: &str, reason: &str) -> String {
@@ -46,7 +53,7 @@ fn line(status: &str, path: &str, reason: &str) -> String {
 }
 
 /// Prints the summary and what can be done to standard error.
-pub(super) fn print_summary(context: &Context, view: &VerifyView) {
+pub(super) fn print_summary(context: &Context, view: &VerifyView, is_repair: bool) {
     if !view.unregistered.is_empty() {
         let items = count(view.unregistered.len(), "item is", "items are");
         let text = format!(
@@ -62,23 +69,33 @@ pub(super) fn print_summary(context: &Context, view: &VerifyView) {
 
     context.output.summary(&summary_text(view), &view.summary);
     let mut faults = view.findings.iter();
-    if faults.any(|finding| finding.status != FindingStatus::Database) {
-        context.output.note(repair_hint(context));
+    let is_repairable = faults.any(|finding| finding.status != FindingStatus::Database);
+    if is_repairable && !is_repair {
+        context.output.note(&repair_hint(context));
     }
 }
 
 /// How faults of items and of `.links` are repaired.
-fn repair_hint(context: &Context) -> &'static str {
-    match (
-        context.settings.store_kind,
-        context.settings.store_dir().dialect(),
-    ) {
-        (StoreKind::Embedded, _) => "`subst fetch` replaces missing items",
-        (StoreKind::System, Dialect::Guix) => {
-            "as root, `guix gc --verify=contents,repair` repairs the store"
-        }
-        (StoreKind::System, Dialect::Nix) => {
-            "as root, `nix-store --verify --check-contents --repair` repairs the store"
+fn repair_hint(context: &Context) -> String {
+    if context.settings.store_kind == StoreKind::System {
+        return daemon_repair(context).to_owned();
+    }
+    let mut command = "subst".to_owned();
+    for word in &context.settings.invocation.words {
+        command.push_str(&format!(" {}", quoted(word)));
+    }
+    if command.len() > COMMAND_BYTES_MAX {
+        return "the same command with --repair repairs the store".to_owned();
+    }
+    format!("`{command} --repair` repairs the store")
+}
+
+/// How the daemon of the system's store repairs it.
+pub(super) fn daemon_repair(context: &Context) -> &'static str {
+    match context.settings.store_dir().dialect() {
+        Dialect::Guix => "as root, `guix gc --verify=contents,repair` repairs the system's store",
+        Dialect::Nix => {
+            "as root, `nix-store --verify --check-contents --repair` repairs the system's store"
         }
     }
 }
@@ -115,5 +132,9 @@ fn faults_text(view: &VerifyView) -> String {
     if found.is_empty() {
         return "no fault found".to_owned();
     }
-    found.join(", ")
+    let repaired = match view.summary.repaired {
+        0 => String::new(),
+        number => format!("; {number} repaired"),
+    };
+    format!("{}{repaired}", found.join(", "))
 }

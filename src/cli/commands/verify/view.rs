@@ -14,6 +14,8 @@ use crate::store::verify::{
     VerifyTally,
 };
 
+use super::repair::Repairs;
+
 /// Everything that a verification found.
 #[derive(Serialize)]
 pub(super) struct VerifyView {
@@ -32,6 +34,8 @@ pub(super) struct FindingView {
     pub(super) reason: String,
     /// Files below the item that are known to have the fault.
     pub(super) files: Vec<String>,
+    /// Whether the fault is there no more.
+    pub(super) repaired: bool,
 }
 
 /// The kind of a fault, the gravest first.
@@ -89,10 +93,16 @@ pub(super) struct VerifySummary {
     pub(super) bytes: u64,
     pub(super) seconds: f64,
     pub(super) faults: u64,
+    pub(super) repaired: u64,
 }
 
 impl VerifyView {
-    pub(super) fn new(context: &Context, found: &StoreVerification, tally: &VerifyTally) -> Self {
+    pub(super) fn new(
+        context: &Context,
+        found: &StoreVerification,
+        repairs: &Repairs,
+        tally: &VerifyTally,
+    ) -> Self {
         let layout = &context.settings.layout;
         let store_dir = layout.store_dir();
         let database = found.database.iter().map(|fault| FindingView {
@@ -100,15 +110,16 @@ impl VerifyView {
             status: FindingStatus::Database,
             reason: fault.clone(),
             files: Vec::new(),
+            repaired: false,
         });
         let items = found
             .items
             .iter()
-            .map(|finding| item_view(finding, store_dir));
+            .map(|finding| item_view(finding, repairs, store_dir));
         let entries = found
             .entries
             .iter()
-            .map(|finding| entry_view(finding, store_dir));
+            .map(|finding| entry_view(finding, repairs, store_dir));
         let mut findings: Vec<FindingView> = database.chain(items).chain(entries).collect();
         findings.sort_by_key(|finding| finding.status);
 
@@ -122,6 +133,7 @@ impl VerifyView {
                 bytes: tally.bytes(),
                 seconds: context.clock.elapsed().as_secs_f64(),
                 faults: findings.len() as u64,
+                repaired: findings.iter().filter(|finding| finding.repaired).count() as u64,
             },
             not_valid: not_valid.collect(),
             unregistered: unregistered.map(|name| in_store(store_dir, name)).collect(),
@@ -141,7 +153,8 @@ impl VerifyView {
     /// How the run ends.
     pub(super) fn exit(&self) -> Exit {
         let not_valid = (!self.not_valid.is_empty()).then_some(Exit::NotAvailable);
-        let faults = self.findings.iter().map(|finding| finding.status.exit());
+        let faults = self.findings.iter().filter(|finding| !finding.repaired);
+        let faults = faults.map(|finding| finding.status.exit());
         faults.chain(not_valid).max().unwrap_or(Exit::Done)
     }
 }
@@ -149,7 +162,7 @@ impl VerifyView {
 /// The kind of a fault, the reason, and the files that have it.
 type FaultView = (FindingStatus, String, Vec<PathBuf>);
 
-fn item_view(finding: &ItemFinding, store_dir: &StoreDir) -> FindingView {
+fn item_view(finding: &ItemFinding, repairs: &Repairs, store_dir: &StoreDir) -> FindingView {
     let (status, reason, files) = match &finding.fault {
         ItemFault::Missing => {
             let reason = "it is registered, but there is nothing in the store directory";
@@ -172,10 +185,11 @@ fn item_view(finding: &ItemFinding, store_dir: &StoreDir) -> FindingView {
         status,
         reason,
         files: named.map(|file| file.display().to_string()).collect(),
+        repaired: repairs.has_item(&finding.item.path),
     }
 }
 
-fn entry_view(finding: &EntryFinding, store_dir: &StoreDir) -> FindingView {
+fn entry_view(finding: &EntryFinding, repairs: &Repairs, store_dir: &StoreDir) -> FindingView {
     let (status, reason) = match &finding.fault {
         EntryFault::Name => (FindingStatus::Damaged, "its name is no hash".to_owned()),
         EntryFault::Contents => {
@@ -193,6 +207,7 @@ fn entry_view(finding: &EntryFinding, store_dir: &StoreDir) -> FindingView {
         status,
         reason,
         files: Vec::new(),
+        repaired: repairs.has_entry(&finding.name),
     }
 }
 

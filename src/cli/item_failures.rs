@@ -1,4 +1,4 @@
-//! Items that could not be fetched, as messages: those with the same cause together.
+//! Items that could not be fetched or repaired, as messages: those with the same cause together.
 
 use crate::cli::advice::Advice;
 use crate::cli::context::Context;
@@ -13,12 +13,16 @@ const NAMED_ITEMS_MAX: usize = 10;
 /// How the names of derivations end.
 const DERIVATION: &str = ".drv";
 
-/// An item that could not be fetched, and why.
-pub(super) type FailedItem = (StorePath, ItemError);
+/// An item for which something could not be done, and why.
+pub(crate) type FailedItem = (StorePath, ItemError);
 
-/// Prints each cause with its items. With `--verbose`, and as events, each item has a message of its
+/// Prints each cause with its items, which `verb` could not be done to, such as `fetch`. With `--verbose`, and as events, each item has a message of its
 /// own.
-pub(super) fn print<'a>(context: &Context, failed: impl Iterator<Item = &'a FailedItem>) {
+pub(crate) fn print<'a>(
+    context: &Context,
+    verb: &str,
+    failed: impl Iterator<Item = &'a FailedItem>,
+) {
     let advice = context.settings.advice();
     let is_grouped = context.output.messages() == Messages::Text
         && context.settings.verbosity < Verbosity::Verbose;
@@ -37,18 +41,18 @@ pub(super) fn print<'a>(context: &Context, failed: impl Iterator<Item = &'a Fail
 
     for (_, mut items) in groups {
         items.sort_by_key(|(path, _)| (path.name(), path.base()));
-        print_group(context, &items, &advice);
+        print_group(context, verb, &items, &advice);
     }
 }
 
-fn print_group(context: &Context, items: &[&FailedItem], advice: &Advice) {
+fn print_group(context: &Context, verb: &str, items: &[&FailedItem], advice: &Advice) {
     let store_dir = context.settings.store_dir();
     let names = items.iter().map(|(path, _)| store_dir.full_name(path));
     let [(_, error), ..] = items else { return };
     let what = match items.len() {
-        1 => format!("cannot fetch {}", names.collect::<String>()),
+        1 => format!("cannot {verb} {}", names.collect::<String>()),
         number => {
-            let mut what = format!("cannot fetch {number} items");
+            let mut what = format!("cannot {verb} {number} items");
             for name in names.take(NAMED_ITEMS_MAX) {
                 what.push_str(&format!("\n    {name}"));
             }
