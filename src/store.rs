@@ -27,6 +27,7 @@ mod dump;
 mod entry_comparison;
 mod error;
 mod fingerprint;
+mod gc;
 mod handle;
 mod item_lock;
 mod item_provenance;
@@ -67,6 +68,10 @@ pub(crate) use closure::Closure;
 pub(crate) use deduplicate::Links;
 pub(crate) use directory::FreeSpace;
 pub(crate) use error::Remedy;
+pub(crate) use gc::{
+    GcItem, GcMode, GcProgress, GcReport, GcRequest, GcRootLinks, Keeper, RootName, RootReport,
+    remove_root,
+};
 pub(crate) use handle::OpenMode;
 pub(crate) use item_provenance::{ItemOrigin, ItemProvenance};
 pub(crate) use layout::Layout;

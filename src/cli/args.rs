@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::completion::shell::CompletionShell;
-use super::settings::CommonOptions;
+use super::settings::{CommonOptions, parse_bytes};
+use crate::store::RootName;
 
 /// Fetch substitutes for GNU Guix and Nix
 #[derive(Debug, Parser)]
@@ -36,6 +37,10 @@ pub(crate) enum Command {
     Endorse(EndorseArgs),
     /// Serve guix-daemon as its substituter helper
     Substitute(SubstituteArgs),
+    /// Delete what no root needs from a store below `--root`
+    Gc(GcArgs),
+    /// List the roots that keep items from garbage collection, or remove some
+    Roots(RootsArgs),
     /// Inspect or clear the lookup cache and unfinished downloads
     #[command(subcommand)]
     Cache(CacheCommand),
@@ -87,6 +92,34 @@ pub(crate) struct FetchArgs {
     /// Continue after a failure
     #[arg(short, long)]
     pub(crate) keep_going: bool,
+    /// Keep the items from garbage collection: make NAME a root of the first, NAME-1 of the second, ...
+    #[arg(long, value_name = "NAME", value_parser = RootName::parse, conflicts_with_all = ["dry_run", "output"])]
+    pub(crate) gc_root: Option<RootName>,
+}
+
+/// Arguments of `subst gc`.
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Keep items that were registered in the last N days, and all that they refer to
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=KEEP_DAYS_MAX))]
+    pub(crate) keep_days: Option<u64>,
+    /// Delete items, oldest first, only until the store takes at most SIZE of the disk, such as 2G
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) max_size: Option<u64>,
+    /// Show what would be deleted, and what keeps the rest
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
+/// A century.
+const KEEP_DAYS_MAX: u64 = 36_500;
+
+/// Arguments of `subst roots`.
+#[derive(Debug, Args)]
+pub(crate) struct RootsArgs {
+    /// Remove the root NAME that `subst fetch --gc-root NAME` has made (repeatable)
+    #[arg(long, value_name = "NAME", value_parser = RootName::parse)]
+    pub(crate) remove: Vec<RootName>,
 }
 
 /// Arguments of `subst query`.

@@ -1,6 +1,7 @@
 //! What every command works with: settings, output, store, lookup cache, network.
 
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -127,6 +128,37 @@ impl Context {
             {
                 Ok(None)
             }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The embedded store for `command`, which takes care of it; `None` when it does not exist.
+    ///
+    /// # Errors
+    /// It is the system's, which `daemon_command` of Guix or of Nix takes care of; or it cannot be
+    /// opened.
+    pub(crate) fn store_to_care_for(
+        &self,
+        command: &str,
+        daemon_command: (&str, &str),
+    ) -> Result<Option<Store>, CliError> {
+        let layout = &self.settings.layout;
+        let is_at_its_place = layout.store() == Path::new(layout.store_dir().as_str());
+        if self.settings.store_kind == StoreKind::System || is_at_its_place {
+            let daemon_command = match layout.store_dir().dialect() {
+                Dialect::Guix => daemon_command.0,
+                Dialect::Nix => daemon_command.1,
+            };
+            return Err(CliError::Usage(format!(
+                "`subst {command}` is for stores below --root; `{daemon_command}` does this for \
+                 the system's store"
+            )));
+        }
+
+        let mode = OpenMode::Existing(self.settings.sync);
+        match Store::open(layout.clone(), mode, self.store_observer()) {
+            Ok(store) => Ok(Some(store)),
+            Err(StoreError::NoStore(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -310,6 +310,7 @@ fn carry_out(
             | Command::Endorse(_)
             | Command::Servers
             | Command::Verify(_)
+            | Command::Gc(_)
     ) {
         context.cancel.on_interrupt().map_err(CliError::Threads)?;
     }
@@ -330,6 +331,8 @@ fn carry_out(
             let inherited = inherited.expect("execute takes it for this command");
             commands::substitute::run(context, args, inherited)
         }
+        Command::Gc(args) => commands::gc::run(context, args),
+        Command::Roots(args) => commands::roots::run(context, args),
         Command::Cache(command) => commands::cache::run(context, command),
         Command::Servers => commands::servers::run(context),
         Command::Verify(args) => commands::verify::run(context, args),

@@ -170,6 +170,7 @@ impl Database {
         &self.store_dir
     }
 
+    /// The item that `name` is, which the database has in `column` for `item`.
     pub(super) fn parse(
         &self,
         name: String,

@@ -30,7 +30,7 @@ use super::entry_comparison::{ReplacedName, compared};
 use super::error::{StoreError, on};
 use super::fingerprint::Fingerprint;
 use super::layout::LINKS;
-use super::links_directory::{LinksDirectory, discard, temporary_link};
+use super::links_directory::{LinksDirectory, UnusedEntries, discard, temporary_link};
 use super::remove::open_writable;
 use crate::format::base32;
 
@@ -241,6 +241,14 @@ impl Links {
             discard(&links, &entry)
         } else {
             Ok(())
+        }
+    }
+
+    /// Deletes all entries that nothing but `.links` names.
+    pub(super) fn remove_all_unused(&self) -> io::Result<UnusedEntries> {
+        match self.directory.remove_unused() {
+            Err(Errno::NOENT) => Ok(UnusedEntries::default()),
+            removed => removed,
         }
     }
 

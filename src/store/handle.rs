@@ -52,13 +52,13 @@ pub(crate) enum OpenMode {
 #[derive(Debug)]
 pub struct Store {
     layout: Layout,
-    lock_kind: LockKind,
+    pub(super) lock_kind: LockKind,
     mode: OpenMode,
     database: Mutex<Database>,
     /// `None` in a store that was opened for reading only.
     temp_roots: Option<Mutex<TempRoots>>,
     links: Arc<Links>,
-    observer: Arc<dyn StoreObserver>,
+    pub(super) observer: Arc<dyn StoreObserver>,
     /// The time since every item that was tried is locked by other processes.
     busy: Mutex<Option<WaitReport>>,
     /// Whether it was reported that files are copied, because they cannot be linked.
@@ -365,7 +365,7 @@ impl Store {
     }
 
     /// What writing waits for.
-    fn writing(&self) -> Result<SyncMode, StoreError> {
+    pub(super) fn writing(&self) -> Result<SyncMode, StoreError> {
         match self.mode {
             OpenMode::ReadOnly => Err(StoreError::ReadOnly(self.layout.store().to_owned())),
             OpenMode::Create(sync) | OpenMode::Existing(sync) => Ok(sync),

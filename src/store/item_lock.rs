@@ -8,6 +8,10 @@
 //! | `big-lock` | exclusive | making a database | the database is complete | `open::or_create` |
 //! | `gc.lock` (Guix) | shared | making the file of temp roots | that file is locked | `TempRoots` |
 //! | `gc.lock` (Nix) | shared | adding temp roots, if no collector runs | they are added | `TempRoots` |
+//! | `gc.lock` | shared | making a root | it has its name | `GcRootLinks` |
+//! | `gc.lock` | exclusive | a collection begins | what is deleted has left the store | `Collector` |
+//! | `gc.lock` | shared | after that | its files are deleted | `Collector` |
+//! | `temproots/PID` of others | shared (Guix) | a collection reads them | what is deleted has left the store | `TempRootFiles` |
 //! | `temproots/PID` | shared (Guix), exclusive (Nix) | the first temp root | the store's end | dropping `TempRoots` |
 //! | `ITEM.lock` | exclusive | [`Store::try_lock`] | the item is registered, or removed | dropping [`ItemLock`] |
 //! | SQLite's | write | the start of a transaction | its end | `Database` |

@@ -73,6 +73,13 @@ impl Layout {
             .unwrap_or(directory)
     }
 
+    /// Where the absolute name `path` is, if the directory of this embedded store is the root directory.
+    #[must_use]
+    pub(crate) fn below_root(&self, path: &Path) -> Option<PathBuf> {
+        let below = path.strip_prefix("/").ok()?;
+        self.root.as_ref().map(|root| root.join(below))
+    }
+
     /// The store directory as items and the database name it.
     #[must_use]
     pub(crate) fn store_dir(&self) -> &StoreDir {
@@ -156,6 +163,37 @@ impl Layout {
     #[must_use]
     pub(crate) fn gc_lock(&self) -> PathBuf {
         self.state.join("gc.lock")
+    }
+
+    /// The directories with links that keep items from the collector.
+    #[must_use]
+    pub(crate) fn root_directories(&self) -> [PathBuf; 3] {
+        ["gcroots", "profiles", "manifests"].map(|name| self.state.join(name))
+    }
+
+    /// The directory of links that keep items from the collector.
+    #[must_use]
+    pub(crate) fn gc_roots_dir(&self) -> PathBuf {
+        self.state.join("gcroots")
+    }
+
+    /// The directory of links to links elsewhere that keep items from the collector.
+    #[must_use]
+    pub(crate) fn indirect_roots_dir(&self) -> PathBuf {
+        self.gc_roots_dir().join("auto")
+    }
+
+    /// The directory of those links that this program makes.
+    #[must_use]
+    pub(crate) fn named_roots_dir(&self) -> PathBuf {
+        self.gc_roots_dir().join("subst")
+    }
+
+    /// Whether `link` is one of those that has not got its name yet.
+    #[must_use]
+    pub(crate) fn is_unfinished_root(&self, link: &Path) -> bool {
+        let name = link.file_name().unwrap_or_default();
+        name.as_encoded_bytes().starts_with(b".") && link.parent() == Some(&self.named_roots_dir())
     }
 
     /// Where a running collector of Nix takes new temp roots.

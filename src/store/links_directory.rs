@@ -8,7 +8,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, fstat, linkat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, linkat, openat, statat, unlinkat};
 use rustix::io::{self, Errno};
 use rustix::path;
 
@@ -16,6 +16,7 @@ use crate::no_follow::make_directory;
 use crate::sync::lock;
 
 use super::layout::LINKS;
+use super::remove::{disk_bytes, link_count};
 
 /// `.links` of a store.
 #[derive(Debug)]
@@ -103,6 +104,33 @@ impl LinksDirectory {
         Ok(())
     }
 
+    /// Deletes all entries that have no other name. A link that another process makes to one before it
+    /// is deleted has the same content.
+    pub(super) fn remove_unused(&self) -> io::Result<UnusedEntries> {
+        let links = self.open()?;
+        let listed = openat(&links, c".", LISTED, Mode::empty())?;
+        let mut removed = UnusedEntries::default();
+        for entry in Dir::new(listed)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let stat = match statat(&links, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                stat => stat?,
+            };
+            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            if !is_file || link_count(&stat) != 1 {
+                continue;
+            }
+            match unlinkat(&links, name, AtFlags::empty()) {
+                Err(Errno::NOENT) => continue,
+                unlinked => unlinked?,
+            }
+            removed.entries += 1;
+            removed.bytes += disk_bytes(&stat);
+        }
+        Ok(removed)
+    }
+
     /// Makes the directory if it is missing, also when it was deleted after it had been opened.
     pub(super) fn create(&self) -> io::Result<()> {
         *lock(&self.opened) = None;
@@ -111,6 +139,14 @@ impl LinksDirectory {
             made => made,
         }
     }
+}
+
+/// Entries that were deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct UnusedEntries {
+    pub(super) entries: u64,
+    /// What they took on the disk.
+    pub(super) bytes: u64,
 }
 
 /// To list `.links`, which is open as a mere handle.

@@ -4,13 +4,13 @@
 //! deep: a directory found further down is first moved up into the top one. An entry is
 //! reached through its parent's descriptor, so a symlink put in its place is just deleted.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
-use rustix::fs::{chmodat, fchmod, fstat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{chmodat, fchmod, fstat, openat, renameat, statat, unlinkat};
 use rustix::io::{self, Errno};
 
 use super::error::{StoreError, on};
@@ -37,14 +37,21 @@ pub(crate) fn remove_tree(parent: &Path, name: &str) -> Result<(), StoreError> {
 /// Those of the system calls; part of the tree may be gone then.
 pub(crate) fn remove_tree_at(parent: BorrowedFd<'_>, name: impl AsRef<OsStr>) -> io::Result<()> {
     let name = CString::new(name.as_ref().as_bytes()).map_err(|_| Errno::INVAL)?;
-    match unlinkat(parent, &name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+    remove_tree_counted(parent, &name).map(drop)
+}
+
+/// The same; gives the bytes of the disk that are free then: those of directories, and of files that
+/// have no other name.
+pub(super) fn remove_tree_counted(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<u64> {
+    let mut freed = 0;
+    match unlink_counted(parent, name, &mut freed) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(freed),
         // Linux says EISDIR, POSIX EPERM. An entry that really is protected fails again below.
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(error),
     }
-    let top = open_writable(parent, &name)?;
-    let mut pending = unlink_files(&top)?;
+    let top = open_writable(parent, name)?;
+    let mut pending = unlink_files(&top, &mut freed)?;
     let mut moved = 0u64;
     while let Some(directory) = pending.pop() {
         let below = match open_writable(top.as_fd(), &directory) {
@@ -52,18 +59,43 @@ pub(crate) fn remove_tree_at(parent: BorrowedFd<'_>, name: impl AsRef<OsStr>) ->
             Err(Errno::NOENT) => continue,
             opened => opened?,
         };
-        for nested in unlink_files(&below)? {
+        for nested in unlink_files(&below, &mut freed)? {
             // Moving a directory changes its `..`, so it has to be writable itself.
             drop(open_writable(below.as_fd(), &nested)?);
             pending.push(move_up(&below, &nested, &top, &mut moved)?);
         }
         unlinkat(&top, &directory, AtFlags::REMOVEDIR)?;
     }
-    unlinkat(parent, &name, AtFlags::REMOVEDIR)
+    unlinkat(parent, name, AtFlags::REMOVEDIR)?;
+    Ok(freed)
 }
 
-/// Deletes everything in `dir` but its directories, whose names it gives.
-fn unlink_files(dir: &OwnedFd) -> io::Result<Vec<CString>> {
+/// Deletes the file `name` in `dir`, and adds what it took to `freed` if this was its last name.
+fn unlink_counted(dir: BorrowedFd<'_>, name: &CStr, freed: &mut u64) -> io::Result<()> {
+    let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    unlinkat(dir, name, AtFlags::empty())?;
+    if link_count(&stat) == 1 {
+        *freed += disk_bytes(&stat);
+    }
+    Ok(())
+}
+
+/// How many names a file has.
+pub(super) fn link_count(stat: &Stat) -> u64 {
+    // The type of the number depends on the machine.
+    u64::try_from(i128::from(stat.st_nlink)).unwrap_or(u64::MAX)
+}
+
+/// The bytes of the disk that a file takes.
+pub(super) fn disk_bytes(stat: &Stat) -> u64 {
+    const BLOCK_BYTES: u64 = 512;
+    u64::try_from(stat.st_blocks).map_or(0, |blocks| blocks.saturating_mul(BLOCK_BYTES))
+}
+
+/// Deletes everything in `dir` but its directories, whose names it gives; adds what was in it alone,
+/// and the directory itself, to `freed`.
+fn unlink_files(dir: &OwnedFd, freed: &mut u64) -> io::Result<Vec<CString>> {
+    *freed += disk_bytes(&fstat(dir)?);
     let mut directories = Vec::new();
     let mut others = Vec::new();
     for entry in Dir::read_from(dir)? {
@@ -76,7 +108,7 @@ fn unlink_files(dir: &OwnedFd) -> io::Result<Vec<CString>> {
         }
     }
     for name in others {
-        match unlinkat(dir, &name, AtFlags::empty()) {
+        match unlink_counted(dir.as_fd(), &name, freed) {
             Ok(()) | Err(Errno::NOENT) => {}
             // A file system that does not say what its entries are.
             Err(Errno::ISDIR) => directories.push(name),
@@ -100,7 +132,7 @@ fn move_up(from: &OwnedFd, name: &CString, top: &OwnedFd, moved: &mut u64) -> io
 }
 
 /// Opens a directory of ours, and makes it one whose entries can be listed and deleted.
-pub(super) fn open_writable(parent: BorrowedFd<'_>, name: &CString) -> io::Result<OwnedFd> {
+pub(super) fn open_writable(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     let directory = match openat(parent, name, DIRECTORY, Mode::empty()) {
         Ok(directory) => directory,
         Err(Errno::ACCESS) => {

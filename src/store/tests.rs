@@ -17,6 +17,7 @@ use crate::testing::eventually;
 
 mod contention;
 mod damage;
+mod garbage;
 mod leftovers;
 mod links;
 mod mounts;

@@ -17,6 +17,7 @@ mod diagnostics;
 mod endorse;
 mod fetch;
 mod followed_hints;
+mod garbage;
 mod help;
 mod hints;
 mod interrupt;

@@ -44,7 +44,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         nothing,
     ];
     secret_file(&sandbox, "key.sec", &guix_secret(1));
-    let runs: [(&str, &str, &[&str]); 22] = [
+    let runs: [(&str, &str, &[&str]); 26] = [
         ("query", &mixed, &["query", "--closure", &tools, nothing]),
         ("query", &mixed, &report),
         (
@@ -53,7 +53,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
             &["fetch", "--dry-run", &tools, nothing],
         ),
         ("fetch", &guix, &["fetch", "--keep-going", &tools, nothing]),
-        ("fetch", &guix, &["fetch", &tools]),
+        ("fetch", &guix, &["fetch", "--gc-root", "ci", &tools]),
         ("fetch", &guix, &["fetch", "--output", "out", &tools]),
         ("query", &guix, &["query", &tools]),
         ("challenge", &mixed, &["challenge", &tools, nothing]),
@@ -63,6 +63,14 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         ("verify", &guix, &["verify"]),
         ("verify", &guix, &["verify", &tools, nothing]),
         ("verify", &guix, &["verify", "--repair"]),
+        ("roots", &guix, &["roots"]),
+        ("gc", &guix, &["gc", "--dry-run"]),
+        (
+            "roots-remove",
+            &guix,
+            &["roots", "--remove", "ci", "--remove", "x"],
+        ),
+        ("gc", &guix, &["gc", "--max-size", "1"]),
         ("cache-info", &guix, &["cache", "info"]),
         ("cache-list", &guix, &["cache", "list"]),
         ("cache-flush", &guix, &["cache", "flush"]),

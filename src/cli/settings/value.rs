@@ -267,6 +267,14 @@ impl SettingValue for ByteSize {
     }
 }
 
+/// The number of bytes that `text` is, for an option that is no setting.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    ByteSize::from_text(text).map(|size| size.0)
+}
+
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProgressMode {

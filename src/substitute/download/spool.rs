@@ -114,7 +114,12 @@ impl SpoolDirectory {
 
     /// Removes those that are older than a week at `now`; how many.
     pub(crate) fn remove_old(&self, now: u64) -> u64 {
-        self.remove_unused(&|entry, _| entry.modified_at.saturating_add(AGE_MAX_SECONDS) < now)
+        self.remove_before(now.saturating_sub(AGE_MAX_SECONDS))
+    }
+
+    /// Removes those that have not grown since `time`; how many.
+    pub(crate) fn remove_before(&self, time: u64) -> u64 {
+        self.remove_unused(&|entry, _| entry.modified_at < time)
     }
 
     /// Removes all that no process uses; how many.

@@ -1,6 +1,7 @@
 //! Plans a fetch, carries it out and reports what came of it.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::cli::args::FetchArgs;
@@ -16,6 +17,7 @@ use crate::substitute::closure::{
 use crate::substitute::download::read_ahead::ReadAhead;
 use crate::substitute::preparation::PreparationWait;
 
+use super::gc_roots::RequestedRoots;
 use super::report::FetchReport;
 use super::{dry_run, output_tree};
 
@@ -29,23 +31,40 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
         return output_tree::run(context, &paths, destination);
     }
 
-    let references = if args.no_references {
-        References::MustBeValid
-    } else {
-        References::Fetch
-    };
     if args.dry_run {
-        return dry_run::run(context, &paths, references);
+        return dry_run::run(context, &paths, references(args));
     }
 
     let store = match context.store() {
-        Err(CliError::Store(refused)) if refused.remedy() == Some(Remedy::Privileges) => {
+        Err(CliError::Store(refused))
+            if args.gc_root.is_none() && refused.remedy() == Some(Remedy::Privileges) =>
+        {
             return report_valid(context, &paths, refused);
         }
         store => store?,
     };
-    let (planner, fetch) = setup(context, args, store)?;
-    let plan = planner.plan_and_read_ahead(&paths, references, &fetch.items_ahead)?;
+    fetch_into_store(context, args, &paths, store)
+}
+
+/// Fetches `paths` into `store`, and makes roots of them if `args` say so.
+fn fetch_into_store(
+    context: &Context,
+    args: &FetchArgs,
+    paths: &[StorePath],
+    store: Arc<Store>,
+) -> Result<Exit, CliError> {
+    let roots = args
+        .gc_root
+        .as_ref()
+        .map(|name| RequestedRoots::prepare(&store, name));
+    let roots = roots.transpose()?;
+    let directories: Vec<&Path> = roots.iter().map(RequestedRoots::directory).collect();
+    let changes = DiskChanges {
+        directories: &directories,
+        ..DiskChanges::STORE
+    };
+    let (planner, fetch) = setup(context, args, store, changes)?;
+    let plan = planner.plan_and_read_ahead(paths, references(args), &fetch.items_ahead)?;
     if context.cancel.is_canceled() {
         context.output.note("interrupted");
         return Ok(Exit::Interrupted);
@@ -55,13 +74,15 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     let wanted: HashSet<&StorePath> = paths.iter().collect();
     let mut printed = Ok(());
     let wait = PreparationWait::new(context.settings.wait, context.cancel.clone());
-    let outcome = fetch.run_with_waits(&planner, &paths, plan, wait, &mut |path| {
+    let outcome = fetch.run_with_waits(&planner, paths, plan, wait, &mut |path| {
         if wanted.contains(path) && printed.is_ok() && !context.settings.json {
             let name = context.settings.store_dir().full_name(path);
             printed = context.output.line(&name);
         }
     })?;
 
+    // While the temp roots of this process still keep the items.
+    let rooted = roots.map_or(Ok(()), |roots| roots.make(paths, &outcome));
     report.replanned(&outcome);
     report.kept_bytes = fetch.installer.kept_bytes();
     // Both databases wait for the disk when they are closed: not one after the other. The resolver
@@ -76,7 +97,17 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
 
     report.print(context, &outcome);
     printed?;
+    rooted?;
     Ok(outcome.class().map_or(Exit::Done, Exit::from))
+}
+
+/// What is done about what the items refer to.
+fn references(args: &FetchArgs) -> References {
+    if args.no_references {
+        References::MustBeValid
+    } else {
+        References::Fetch
+    }
 }
 
 /// Reports items that are all valid, with everything they refer to, in a store that may not be written
@@ -122,8 +153,9 @@ fn setup(
     context: &Context,
     args: &FetchArgs,
     store: Arc<Store>,
+    changes: DiskChanges<'_>,
 ) -> Result<(Planner, ClosureFetch), CliError> {
-    let (network, resolver) = context.resolver(Purpose::Fetch, DiskChanges::STORE)?;
+    let (network, resolver) = context.resolver(Purpose::Fetch, changes)?;
     let settings = &context.settings;
     // The jobs themselves come first where the number is limited.
     let nars_ahead = settings.nars_per_server.saturating_sub(settings.jobs);

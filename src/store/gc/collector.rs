@@ -1,0 +1,318 @@
+//! One collection: what stays, what goes, and in which order.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{CStr, CString};
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, unlinkat};
+use rustix::io::Errno;
+
+use crate::store::db::Database;
+use crate::store::deduplicate::Links;
+use crate::store::directory::open_directory;
+use crate::store::error::{StoreError, on};
+use crate::store::layout::Layout;
+use crate::store::lock_file::LockFile;
+use crate::store::lock_kind::{LockKind, LockMode, Tried};
+use crate::store::wait::StoreObserver;
+
+use super::disk_usage::DiskUsage;
+use super::gc_item::GcItem;
+use super::graph::ItemGraph;
+use super::keeper::Keeper;
+use super::report::{GcMode, GcProgress, GcReport, GcRequest};
+use super::roots::{FoundRoots, find_roots};
+use super::running::used_items;
+use super::store_entries::{StoreEntries, item_of_lock};
+use super::temp_root_files::TempRootFiles;
+use super::trash::Trash;
+
+/// Rows that are deleted in one transaction, which keeps other writers waiting.
+const TRANSACTION_ITEMS: usize = 64;
+
+/// A store that is collected.
+pub(super) struct Collector<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) kind: LockKind,
+    pub(super) links: &'a Links,
+    pub(super) database: &'a mut Database,
+    pub(super) observer: &'a dyn StoreObserver,
+}
+
+/// What is to be deleted, and what stays.
+struct CollectionPlan {
+    /// Referrers first.
+    dead: Vec<GcItem>,
+    kept: Vec<(GcItem, Keeper)>,
+    leftovers: Vec<CString>,
+    /// What deleting it frees, and what the store takes then, where that was found out.
+    estimate: Option<SizeEstimate>,
+}
+
+/// What a collection frees, by the sizes of files on the disk.
+#[derive(Clone, Copy)]
+struct SizeEstimate {
+    freed_bytes: u64,
+    unused_links: u64,
+    store_bytes: u64,
+}
+
+impl Collector<'_> {
+    /// Collects what `request` says.
+    ///
+    /// # Errors
+    /// What keeps it from beginning. Later failures are in the report.
+    pub(super) fn run(
+        mut self,
+        request: &GcRequest,
+        progress: &mut dyn FnMut(GcProgress),
+    ) -> Result<GcReport, StoreError> {
+        let state = open_directory(self.layout, self.layout.state())?;
+        let gc_lock = LockFile::open(self.kind, state.as_fd(), self.layout.gc_lock())?;
+        gc_lock.lock(LockMode::Exclusive, self.observer)?;
+        let temp_roots = TempRootFiles::read(self.layout, self.kind, request.mode, self.observer)?;
+        let roots = find_roots(self.layout)?;
+        let plan = self.plan(request, &roots, &temp_roots)?;
+
+        let mut report = GcReport {
+            kept: plan.kept,
+            stale_temp_roots: temp_roots.stale,
+            stale_roots: roots.stale,
+            leftovers: plan.leftovers.iter().map(shown_name).collect(),
+            ..GcReport::default()
+        };
+        if let Some(estimate) = plan.estimate {
+            report.freed_bytes = estimate.freed_bytes;
+            report.unused_links = estimate.unused_links;
+            report.store_bytes = request.max_bytes.map(|_| estimate.store_bytes);
+        }
+        if request.mode == GcMode::DryRun {
+            report.deleted = plan.dead;
+            return Ok(report);
+        }
+
+        let mut trash = Trash::open(self.layout, self.links.store())?;
+        self.remove_stale_roots(&mut report);
+        self.move_leftovers(&plan.leftovers, &mut trash, &mut report);
+        self.delete_items(plan.dead, &mut trash, &mut report)?;
+        drop(temp_roots);
+        gc_lock.lock(LockMode::Shared, self.observer)?;
+        self.free_space(trash, &mut report, progress)?;
+        Ok(report)
+    }
+
+    /// Finds out what is reachable, and which of the rest goes.
+    fn plan(
+        &mut self,
+        request: &GcRequest,
+        roots: &FoundRoots,
+        temp_roots: &TempRootFiles,
+    ) -> Result<CollectionPlan, StoreError> {
+        let graph = self.database.item_graph()?;
+        let entries = StoreEntries::read(self.layout, self.kind, self.links, temp_roots)?;
+        let starts = self.starts(&graph, roots, temp_roots, &entries, request.keep_since);
+        let positions = starts.iter().enumerate();
+        let reached = graph.reached_from(positions.map(|(index, (at, _))| (*at, index)));
+
+        let mut plan = CollectionPlan {
+            dead: Vec::new(),
+            kept: Vec::new(),
+            leftovers: entries.leftovers(&graph, temp_roots),
+            estimate: None,
+        };
+        for at in graph.oldest_first() {
+            let item = graph.items()[at].clone();
+            match reached[at] {
+                Some(start) => plan.kept.push((item, starts[start].1.clone())),
+                None => plan.dead.push(item),
+            }
+        }
+        if request.mode == GcMode::DryRun || request.max_bytes.is_some() {
+            self.limit_by_size(request.max_bytes, &entries, &mut plan);
+        }
+        Ok(plan)
+    }
+
+    /// The items that stay whatever refers to them, and what keeps each.
+    fn starts(
+        &self,
+        graph: &ItemGraph,
+        roots: &FoundRoots,
+        temp_roots: &TempRootFiles,
+        entries: &StoreEntries,
+        keep_since: Option<u64>,
+    ) -> Vec<(usize, Keeper)> {
+        let mut starts = Vec::new();
+        for root in &roots.roots {
+            let keeper = Keeper::Root(root.link.clone());
+            starts.extend(graph.position(&root.item).map(|at| (at, keeper)));
+        }
+        for (at, item) in graph.items().iter().enumerate() {
+            if let Some(process) = temp_roots.process_of(item.path.base()) {
+                starts.push((at, Keeper::TempRoot(process.to_owned())));
+            }
+        }
+        for used in used_items(self.layout, self.links.store()) {
+            let keeper = Keeper::Process(used.process);
+            starts.extend(graph.position(&used.item).map(|at| (at, keeper)));
+        }
+        for (at, item) in graph.items().iter().enumerate() {
+            if entries.locked.contains(item.path.base()) {
+                starts.push((at, Keeper::Locked));
+            }
+        }
+        for (at, item) in graph.items().iter().enumerate() {
+            if keep_since.is_some_and(|since| item.registered_at >= since) {
+                starts.push((at, Keeper::Age));
+            }
+        }
+        starts
+    }
+
+    /// Estimates what the plan frees. With `max_bytes`, the youngest items stay that the store has room
+    /// for.
+    fn limit_by_size(
+        &self,
+        max_bytes: Option<u64>,
+        entries: &StoreEntries,
+        plan: &mut CollectionPlan,
+    ) {
+        let store = self.layout.store();
+        let mut usage = DiskUsage::of_links(&self.layout.links());
+        let mut own_bytes = 0;
+        let dead: HashSet<&str> = plan.dead.iter().map(|item| item.path.base()).collect();
+        let leftovers: HashSet<&CString> = plan.leftovers.iter().collect();
+        let mut removable = HashMap::new();
+        for name in &entries.names {
+            let is_removable =
+                leftovers.contains(name) || name.to_str().is_ok_and(|name| dead.contains(name));
+            // What stays is of interest only for the size of the whole store.
+            if is_removable || max_bytes.is_some() {
+                let entry = usage.of_entry(store, name);
+                own_bytes += entry.own_bytes;
+                if is_removable {
+                    removable.insert(name.clone(), entry);
+                }
+            }
+        }
+
+        let total = own_bytes + usage.shared_bytes() + usage.unused_bytes;
+        let mut freed = usage.unused_bytes;
+        for name in &plan.leftovers {
+            freed += removable.get(name).map_or(0, |entry| usage.remove(entry));
+        }
+        let mut deleted = 0;
+        for item in &plan.dead {
+            if max_bytes.is_some_and(|max| total.saturating_sub(freed) <= max) {
+                break;
+            }
+            let name = CString::new(item.path.base()).unwrap_or_default();
+            freed += removable.get(&name).map_or(0, |entry| usage.remove(entry));
+            deleted += 1;
+        }
+
+        let spared = plan.dead.split_off(deleted);
+        plan.kept
+            .extend(spared.into_iter().map(|item| (item, Keeper::Size)));
+        plan.estimate = Some(SizeEstimate {
+            freed_bytes: freed,
+            unused_links: usage.unused_links,
+            store_bytes: total.saturating_sub(freed),
+        });
+    }
+
+    /// Removes the links that keep nothing any more.
+    fn remove_stale_roots(&self, report: &mut GcReport) {
+        for link in &report.stale_roots {
+            let directory = link.parent().unwrap_or(link);
+            let removed = open_directory(self.layout, directory).and_then(|directory| {
+                let name = link.file_name().unwrap_or_default();
+                match unlinkat(&directory, name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => Ok(()),
+                    Err(error) => Err(not_removed(link)(error)),
+                }
+            });
+            report.failures.extend(removed.err());
+        }
+    }
+
+    /// Moves what belongs to no valid item to the trash.
+    fn move_leftovers(&self, names: &[CString], trash: &mut Trash, report: &mut GcReport) {
+        for name in names {
+            let moved = match item_of_lock(name) {
+                Some(_) => self.remove_lock(name),
+                None => trash.take(name),
+            };
+            report.failures.extend(moved.err());
+        }
+    }
+
+    /// Removes the file of a lock in a way that tells those who have opened it.
+    fn remove_lock(&self, name: &CStr) -> Result<(), StoreError> {
+        let store = self.links.store();
+        let path = self.layout.store().join(name.to_string_lossy().as_ref());
+        let mut file = LockFile::open(self.kind, store.as_fd(), path)?;
+        match file.try_lock(LockMode::Exclusive)? {
+            Tried::Acquired => file.remove_if_named(store.as_fd()),
+            Tried::Busy => Ok(()),
+        }
+    }
+
+    /// Deletes the rows of `dead`, and moves their trees to the trash.
+    fn delete_items(
+        &mut self,
+        dead: Vec<GcItem>,
+        trash: &mut Trash,
+        report: &mut GcReport,
+    ) -> Result<(), StoreError> {
+        for batch in dead.chunks(TRANSACTION_ITEMS) {
+            if self.observer.is_canceled() {
+                report.is_interrupted = true;
+                return Ok(());
+            }
+            let referred_to = self.database.delete_items(batch)?;
+            for item in batch {
+                if referred_to.contains(&item.id) {
+                    report.kept.push((item.clone(), Keeper::Referrer));
+                    continue;
+                }
+                let name = CString::new(item.path.base()).unwrap_or_default();
+                report.failures.extend(trash.take(&name).err());
+                report.deleted.push(item.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what is in the trash, and then the entries of `.links` that have no other name.
+    fn free_space(
+        &self,
+        trash: Trash,
+        report: &mut GcReport,
+        progress: &mut dyn FnMut(GcProgress),
+    ) -> Result<(), StoreError> {
+        let emptied = trash.empty(self.observer, progress)?;
+        report.failures.extend(emptied.failures);
+        report.is_interrupted |= emptied.is_interrupted;
+        report.freed_bytes = emptied.freed_bytes;
+        if report.is_interrupted {
+            return Ok(());
+        }
+
+        let links = self.layout.links();
+        let unused = self.links.remove_all_unused();
+        let unused = unused.map_err(not_removed(&links))?;
+        report.unused_links = unused.entries;
+        report.freed_bytes += unused.bytes;
+        Ok(())
+    }
+}
+
+fn not_removed(path: &Path) -> impl FnOnce(Errno) -> StoreError {
+    on(path, |path, source| StoreError::Remove { path, source })
+}
+
+fn shown_name(name: &CString) -> String {
+    name.to_string_lossy().into_owned()
+}

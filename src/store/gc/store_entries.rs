@@ -1,0 +1,112 @@
+//! What is in the store directory besides valid items: leftovers, and what live processes work on.
+
+use std::collections::HashSet;
+use std::ffi::{CStr, CString, OsStr};
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::fs::Dir;
+use rustix::io::Errno;
+
+use crate::format::store_path::StorePath;
+use crate::store::deduplicate::Links;
+use crate::store::error::{StoreError, on};
+use crate::store::layout::{LINKS, Layout};
+use crate::store::lock_file::LockFile;
+use crate::store::lock_kind::{LockKind, LockMode, Tried};
+
+use super::graph::ItemGraph;
+use super::temp_root_files::TempRootFiles;
+use super::trash::TRASH;
+
+/// How the names of what belongs to an item end while it is made.
+const NEIGHBORS: [&str; 3] = [".lock", ".chroot", ".tmp"];
+
+/// The entries of the store directory.
+#[derive(Debug)]
+pub(super) struct StoreEntries {
+    /// All of them, without `.links` and `trash`.
+    pub(super) names: Vec<CString>,
+    /// The base names of items that other processes have locked.
+    pub(super) locked: HashSet<String>,
+}
+
+impl StoreEntries {
+    /// Lists the store directory, and finds out which of the locks there are held. The locks of temp
+    /// roots need not be tried.
+    pub(super) fn read(
+        layout: &Layout,
+        kind: LockKind,
+        links: &Links,
+        temp_roots: &TempRootFiles,
+    ) -> Result<Self, StoreError> {
+        let store = links.store();
+        let path = layout.store();
+        let entries = Dir::read_from(store).map_err(unreadable(path))?;
+        let mut found = Self {
+            names: Vec::new(),
+            locked: HashSet::new(),
+        };
+        for entry in entries {
+            let entry = entry.map_err(unreadable(path))?;
+            let name = entry.file_name();
+            if [".", "..", LINKS, TRASH]
+                .map(str::as_bytes)
+                .contains(&name.to_bytes())
+            {
+                continue;
+            }
+            if let Some(item) = item_of_lock(name)
+                && temp_roots.process_of(item).is_none()
+            {
+                let place = path.join(OsStr::from_bytes(name.to_bytes()));
+                let file = LockFile::open(kind, store.as_fd(), place)?;
+                if file.try_lock(LockMode::Exclusive)? == Tried::Busy {
+                    found.locked.insert(item.to_owned());
+                }
+            }
+            found.names.push(name.to_owned());
+        }
+        Ok(found)
+    }
+
+    /// The entries that belong to no valid item of `graph` and to no process.
+    pub(super) fn leftovers(&self, graph: &ItemGraph, temp_roots: &TempRootFiles) -> Vec<CString> {
+        let names = self.names.iter();
+        names
+            .filter(|name| {
+                let Ok(name) = name.to_str() else { return true };
+                let is_valid =
+                    StorePath::parse(name).is_ok_and(|path| graph.position(&path).is_some());
+                !is_valid && !self.is_in_use(name, temp_roots)
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// Whether a process works on what has the name `name`, or on the item that it belongs to.
+    fn is_in_use(&self, name: &str, temp_roots: &TempRootFiles) -> bool {
+        let owners = NEIGHBORS
+            .iter()
+            .map(|suffix| (suffix, name.strip_suffix(suffix)));
+        let mut owners = owners.filter_map(|(suffix, owner)| Some((*suffix, owner?)));
+        temp_roots.process_of(name).is_some()
+            || self.locked.contains(name)
+            || owners.any(|(suffix, owner)| {
+                // A temporary tree is a temp root of its own.
+                let is_kept = suffix != ".tmp" && temp_roots.process_of(owner).is_some();
+                is_kept || self.locked.contains(owner)
+            })
+    }
+}
+
+/// The base name of the item whose lock is the file `name`.
+pub(super) fn item_of_lock(name: &CStr) -> Option<&str> {
+    let item = name.to_str().ok()?.strip_suffix(".lock")?;
+    StorePath::parse(item).is_ok().then_some(item)
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(Errno) -> StoreError {
+    on(path, |path, source| StoreError::Read { path, source })
+}

@@ -1,0 +1,250 @@
+//! `subst gc`, `subst roots` and `subst fetch --gc-root`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::{NOTHING, UNREACHABLE};
+use crate::support::fixture::base;
+use crate::support::listing::{items, rows, sorted_lines};
+use crate::support::sandbox::run;
+use crate::support::{Kind, Sandbox, Server, item};
+
+/// The names in the store directory, without `.links`.
+fn entries(sandbox: &Sandbox) -> BTreeSet<String> {
+    let entries = sandbox.store().read_dir().unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name != ".links").collect()
+}
+
+/// The base names of valid items.
+fn valid(sandbox: &Sandbox) -> BTreeSet<String> {
+    let database = sandbox.root().join("var/guix/db/db.sqlite");
+    let connection = rusqlite::Connection::open(database).unwrap();
+    let mut select = connection.prepare("SELECT path FROM ValidPaths").unwrap();
+    let paths = select.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    paths.map(|path| base(&path.unwrap()).to_owned()).collect()
+}
+
+fn gc(sandbox: &Sandbox, options: &[&str]) -> crate::support::Run {
+    sandbox.subst(UNREACHABLE, &[&["gc"], options].concat())
+}
+
+fn roots(sandbox: &Sandbox, options: &[&str]) -> crate::support::Run {
+    sandbox.subst(UNREACHABLE, &[&["roots"], options].concat())
+}
+
+#[test]
+fn what_is_fetched_with_a_root_stays_and_the_rest_is_deleted() {
+    let sandbox = Sandbox::new();
+    let (url, tools, notes) = (Kind::Guix.url(), item("tools"), item("notes"));
+    gc(&sandbox, &[])
+        .exits(0)
+        .prints("")
+        .says("there is no store in");
+    roots(&sandbox, &[]).exits(0).prints("");
+
+    sandbox.subst(&url, &["fetch", &item("sample")]).exits(0);
+    sandbox
+        .subst(&url, &["fetch", "--gc-root", "ci", &tools, &notes])
+        .exits(0);
+    let link = sandbox.root().join("var/guix/gcroots/subst/ci");
+    assert_eq!(link.read_link().unwrap(), Path::new(&tools));
+    assert_eq!(
+        link.with_file_name("ci-1").read_link().unwrap(),
+        Path::new(&notes)
+    );
+    let profiles = sandbox.root().join("var/guix/gcroots/profiles");
+    assert_eq!(profiles.read_link().unwrap(), Path::new("../profiles"));
+    let listed = roots(&sandbox, &[]).exits(0).stdout;
+    assert!(
+        listed.starts_with("live ") && listed.contains(&format!("  ci  {tools}\n")),
+        "{listed}"
+    );
+
+    let before = entries(&sandbox);
+    let table = gc(&sandbox, &["--dry-run"])
+        .exits(0)
+        .says("would be deleted");
+    assert_eq!(entries(&sandbox), before);
+    let sample = format!("  {}\n", item("sample"));
+    assert!(
+        table.stdout.contains(&sample) && table.stdout.contains("(root ci)"),
+        "{}",
+        table.stdout
+    );
+    let deleted = gc(&sandbox, &[]).exits(0).says("deleted").stdout;
+    assert!(
+        deleted.starts_with(&item("sample")),
+        "referrers come first: {deleted}"
+    );
+    let gone: BTreeSet<String> = deleted.lines().map(|path| base(path).to_owned()).collect();
+    assert_eq!(&before - &gone, entries(&sandbox));
+    assert_eq!(entries(&sandbox), valid(&sandbox));
+    sandbox
+        .subst(UNREACHABLE, &["fetch", &tools, &notes])
+        .exits(0);
+
+    assert_removes_roots(&sandbox);
+    // What is gone is fetched again as it was.
+    sandbox.subst(&url, &["fetch", &item("sample")]).exits(0);
+    assert_is_whole(&sandbox);
+}
+
+/// Removes the roots `ci` and `ci-1`, so that nothing is left after a collection.
+fn assert_removes_roots(sandbox: &Sandbox) {
+    let link = sandbox.root().join("var/guix/gcroots/subst/dead");
+    // A root of an item that is gone is reported, and removed as any other.
+    std::os::unix::fs::symlink(NOTHING, &link).unwrap();
+    let listed = roots(sandbox, &[])
+        .exits(0)
+        .says("1 root keeps nothing")
+        .stdout;
+    assert!(
+        listed.contains(&format!("dead          -  dead  {NOTHING}\n")),
+        "{listed}"
+    );
+    roots(
+        sandbox,
+        &["--remove", "ci", "--remove", "ci-1", "--remove", "dead"],
+    )
+    .exits(0)
+    .says("3 roots removed");
+    roots(sandbox, &["--remove", "ci"])
+        .exits(1)
+        .says("there is no root ci");
+    gc(sandbox, &[]).exits(0);
+    assert_eq!(entries(sandbox), BTreeSet::new());
+    assert_eq!(
+        sandbox.store().join(".links").read_dir().unwrap().count(),
+        0
+    );
+    assert_eq!(valid(sandbox), BTreeSet::new());
+}
+
+/// All items are as stock Guix makes them.
+#[track_caller]
+fn assert_is_whole(sandbox: &Sandbox) {
+    let expected = Kind::Guix.expected();
+    assert_eq!(
+        items(&sandbox.store()),
+        sorted_lines(&expected.join("expected.txt"))
+    );
+    let expected = std::fs::read_to_string(expected.join("expected-rows.txt")).unwrap();
+    let database = sandbox.root().join("var/guix/db/db.sqlite");
+    assert_eq!(rows(&database), expected.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn only_a_store_below_a_root_is_collected() {
+    let sandbox = Sandbox::new();
+    run(sandbox.bare(&["gc"]))
+        .exits(2)
+        .says("`guix gc` does this");
+    run(sandbox.bare(&["gc", "--root", "/"]))
+        .exits(2)
+        .says("`guix gc` does this");
+    let nix = run(sandbox.bare(&["gc", "--dry-run", "--store-dir", "/nix/store"]));
+    nix.exits(2).says("`nix store gc` does this");
+    gc(&sandbox, &["--max-size", "lots"])
+        .exits(2)
+        .says("a number of bytes");
+    for name in ["a/b", ".hidden", ""] {
+        let fetch = ["fetch", "--gc-root", name, NOTHING];
+        sandbox
+            .subst(UNREACHABLE, &fetch)
+            .exits(2)
+            .says("for '--gc-root <NAME>'");
+    }
+    assert!(!sandbox.root().exists());
+}
+
+#[test]
+fn the_root_of_an_item_that_cannot_be_fetched_stays_as_it_is() {
+    let sandbox = Sandbox::new();
+    let (url, tools, notes) = (Kind::Guix.url(), item("tools"), item("notes"));
+    sandbox
+        .subst(&url, &["fetch", "--gc-root", "a", &notes])
+        .exits(0);
+    let arguments = ["fetch", "--keep-going", "--gc-root", "a", NOTHING, &tools];
+    sandbox.subst(&url, &arguments).exits(1);
+    let link = sandbox.root().join("var/guix/gcroots/subst/a");
+    assert_eq!(link.read_link().unwrap(), Path::new(&notes));
+    assert_eq!(
+        link.with_file_name("a-1").read_link().unwrap(),
+        Path::new(&tools)
+    );
+}
+
+#[test]
+fn a_store_of_nix_is_collected_too() {
+    let sandbox = Sandbox::new();
+    let kind = Kind::NixXz;
+    let top = kind.item("sample");
+    let store = sandbox.root().join("nix/store");
+    let subst = |arguments: &[&str]| run(sandbox.command(kind, &kind.url(), arguments));
+    subst(&["fetch", "--gc-root", "ci", &*top]).exits(0);
+    let link = sandbox.root().join("nix/var/nix/gcroots/subst/ci");
+    assert_eq!(link.read_link().unwrap(), Path::new(&*top));
+    subst(&["gc"]).exits(0).prints("");
+    assert!(store.join(base(&top)).exists());
+    subst(&["roots", "--remove", "ci"]).exits(0);
+    subst(&["gc"]).exits(0).says("deleted");
+    assert_eq!(store.read_dir().unwrap().count(), 1, "only .links");
+}
+
+#[test]
+fn collections_do_not_disturb_a_fetch() {
+    let server = Server::of(Kind::Guix.directory());
+    for round in 0..3 {
+        let sandbox = Sandbox::new();
+        sandbox
+            .subst(&server.url(), &["fetch", &item("notes")])
+            .exits(0);
+        let arguments = ["fetch", "--gc-root", "ci", &item("sample")];
+        let mut fetch = sandbox
+            .command(Kind::Guix, &server.url(), &arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while fetch.try_wait().unwrap().is_none() {
+            gc(&sandbox, &[]).exits(0);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(fetch.wait().unwrap().success(), "round {round}");
+        gc(&sandbox, &[]).exits(0).prints("");
+        assert_is_whole(&sandbox);
+    }
+}
+
+#[test]
+fn a_collection_that_is_killed_leaves_a_sound_store() {
+    let url = Kind::Guix.url();
+    for round in 0..6 {
+        let sandbox = Sandbox::new();
+        sandbox.subst(&url, &["fetch", &item("sample")]).exits(0);
+        sandbox
+            .subst(&url, &["fetch", "--gc-root", "ci", &item("notes")])
+            .exits(0);
+        let mut killed = sandbox
+            .command(Kind::Guix, UNREACHABLE, &["gc"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // It may have ended by then, or not have begun: any instant will do.
+        std::thread::sleep(Duration::from_millis(round * 7));
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+
+        let missing = &valid(&sandbox) - &entries(&sandbox);
+        assert_eq!(missing, BTreeSet::new(), "rows without trees");
+        gc(&sandbox, &[]).exits(0);
+        assert_eq!(entries(&sandbox), valid(&sandbox));
+        assert!(valid(&sandbox).contains(base(&item("notes"))));
+        sandbox.subst(&url, &["fetch", &item("sample")]).exits(0);
+        assert_is_whole(&sandbox);
+    }
+}
