@@ -8,7 +8,9 @@ use crate::http::{HttpError, HttpErrorClass};
 use crate::lookup_cache::CacheError;
 use crate::sandbox::SandboxError;
 use crate::store::{Remedy, StoreError};
+use crate::substitute::closure::PlanError;
 use crate::substitute::install::{FailureClass, ItemError, UnavailableAt};
+use crate::substitute::lookup::ResolveError;
 use crate::substitute::outcome::{LookupOutcome, OtherStore};
 use crate::trust::acl::AclError;
 use crate::trust::policy::PolicyFault;
@@ -43,6 +45,9 @@ pub(crate) enum CliError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The lookup of the items ended without a result.
+    #[error(transparent)]
+    Lookup(#[from] ResolveError),
     /// The ACL is invalid. Going on without it would refuse everything.
     #[error("the ACL {} is invalid", shown_path(path))]
     Acl {
@@ -155,6 +160,15 @@ pub(crate) enum CliError {
     Output(#[from] io::Error),
 }
 
+impl From<PlanError> for CliError {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Store(error) => error.into(),
+            PlanError::Lookup(error) => error.into(),
+        }
+    }
+}
+
 impl CliError {
     /// Wraps the failure of `action` on the file `path`.
     pub(crate) fn file(
@@ -203,8 +217,11 @@ impl CliError {
             Self::Network(error) if error.is_shortage() => Exit::Local,
             Self::Network(error) if error.class() == HttpErrorClass::Absent => Exit::NotAvailable,
             Self::Network(_) => Exit::Network,
-            Self::Store(StoreError::Interrupted) => Exit::Interrupted,
+            Self::Store(StoreError::Interrupted) | Self::Lookup(ResolveError::Interrupted) => {
+                Exit::Interrupted
+            }
             Self::Store(_)
+            | Self::Lookup(ResolveError::ThreadEnded)
             | Self::File { .. }
             | Self::OutputFile { .. }
             | Self::LookupCache(_)

@@ -14,7 +14,7 @@ use crate::format::server_list::ServerIndex;
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::item_lookup::ItemStatus;
-use crate::substitute::lookup::{LookupScope, Resolution, Resolver, SkipFilter};
+use crate::substitute::lookup::{LookupScope, Resolution, ResolveError, Resolver, SkipFilter};
 use crate::substitute::outcome::{LookupOutcome, short_key_name};
 use crate::substitute::preparation::PreparationWait;
 use crate::trust::verdict::Refusal;
@@ -25,7 +25,7 @@ use super::prefetch::server::PrefetchServer;
 use super::progress::ClientProgress;
 use super::reply;
 use super::request::{QueryKind, QueryRequest, RequestError};
-use super::serve::RequestHandler;
+use super::serve::{RequestHandler, ServeError};
 
 /// Handles `have` and `info`.
 pub(crate) struct QueryHelper {
@@ -57,12 +57,12 @@ pub(crate) struct QueryHelper {
 }
 
 impl RequestHandler for QueryHelper {
-    fn handle(&mut self, line: Result<&[u8], RequestError>) -> String {
+    fn handle(&mut self, line: Result<&[u8], RequestError>) -> Result<String, ServeError> {
         let query = match line.and_then(|line| QueryRequest::parse(line, &self.store_dir)) {
             Ok(query) => query,
             Err(error) => {
                 self.log.error(&error.to_string());
-                return reply::have(&[], &self.store_dir);
+                return Ok(reply::have(&[], &self.store_dir));
             }
         };
         for error in &query.refused {
@@ -82,10 +82,10 @@ impl RequestHandler for QueryHelper {
             self.resolver.prefetch(items, closure);
         }
 
-        let resolution = self.look_up(&query.items);
+        let resolution = self.look_up(&query.items)?;
         self.report_unauthorized_keys(&resolution);
         self.report_policy(&resolution);
-        match query.kind {
+        Ok(match query.kind {
             QueryKind::Have => reply::have(&resolution.items, &self.store_dir),
             QueryKind::Info => {
                 if let Some((prefetcher, _)) = &self.prefetch {
@@ -93,19 +93,19 @@ impl RequestHandler for QueryHelper {
                 }
                 reply::info(&resolution.items, &self.store_dir)
             }
-        }
+        })
     }
 }
 
 impl QueryHelper {
     /// What servers have of `items`, after a while if they are still preparing some.
-    fn look_up(&self, items: &[StorePath]) -> Resolution {
+    fn look_up(&self, items: &[StorePath]) -> Result<Resolution, ResolveError> {
         let mut wait = PreparationWait::new(self.wait, self.cancel.clone());
         loop {
             let resolution = self.progress.during_lookup(|| {
                 self.resolver
                     .resolve(items.to_vec(), LookupScope::ItemsOnly)
-            });
+            })?;
             let preparing: Vec<StorePath> = resolution
                 .items
                 .iter()
@@ -113,7 +113,7 @@ impl QueryHelper {
                 .map(|item| item.path.clone())
                 .collect();
             if preparing.is_empty() || !wait.has_time() {
-                return resolution;
+                return Ok(resolution);
             }
 
             wait.wait(preparing.len(), &*self.progress);

@@ -4,6 +4,8 @@ use std::io::{self, BufRead, Read as _};
 
 use tracing::debug;
 
+use crate::substitute::lookup::ResolveError;
+
 use super::reply::ReplyPort;
 use super::request::{LINE_MAX_BYTES, RequestError};
 
@@ -16,18 +18,24 @@ pub(crate) enum ServeError {
     /// The daemon does not accept replies any more.
     #[error("cannot send a reply")]
     Reply(#[source] io::Error),
+    /// Nothing is known about the items, so that no reply would be true.
+    #[error("cannot look items up")]
+    Lookup(#[from] ResolveError),
 }
 
 /// Handles requests.
 pub(crate) trait RequestHandler {
     /// The reply to `line`, which is without its line break; every line gets one.
-    fn handle(&mut self, line: Result<&[u8], RequestError>) -> String;
+    ///
+    /// # Errors
+    /// No reply can be given any more.
+    fn handle(&mut self, line: Result<&[u8], RequestError>) -> Result<String, ServeError>;
 }
 
 /// Handles every line of `requests` until their end.
 ///
 /// # Errors
-/// A request cannot be read, or a reply cannot be sent.
+/// A request cannot be read or handled, or a reply cannot be sent.
 pub(crate) fn serve(
     mut requests: impl BufRead,
     handler: &mut dyn RequestHandler,
@@ -45,9 +53,9 @@ pub(crate) fn serve(
         debug!(request = quoted(&line), "request from guix-daemon");
         let reply = if line.len() > LINE_MAX_BYTES {
             skip_line(&mut requests, &line).map_err(ServeError::Read)?;
-            handler.handle(Err(RequestError::TooLong))
+            handler.handle(Err(RequestError::TooLong))?
         } else {
-            handler.handle(Ok(line.strip_suffix(b"\n").unwrap_or(&line)))
+            handler.handle(Ok(line.strip_suffix(b"\n").unwrap_or(&line)))?
         };
 
         debug!(
@@ -81,11 +89,11 @@ mod tests {
     struct Lengths;
 
     impl RequestHandler for Lengths {
-        fn handle(&mut self, line: Result<&[u8], RequestError>) -> String {
-            line.map_or_else(
+        fn handle(&mut self, line: Result<&[u8], RequestError>) -> Result<String, ServeError> {
+            Ok(line.map_or_else(
                 |error| format!("{error}\n"),
                 |line| format!("{}\n", line.len()),
-            )
+            ))
         }
     }
 

@@ -22,7 +22,7 @@ use super::log::ClientLog;
 use super::progress::{ClientProgress, INTERVAL};
 use super::reply::SubstituteReply;
 use super::request::{RequestError, SubstituteRequest};
-use super::serve::RequestHandler;
+use super::serve::{RequestHandler, ServeError};
 
 /// Why a substitution failed.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +105,7 @@ impl<'a> SubstituteHandler<'a> {
 }
 
 impl RequestHandler for SubstituteHandler<'_> {
-    fn handle(&mut self, line: Result<&[u8], RequestError>) -> String {
+    fn handle(&mut self, line: Result<&[u8], RequestError>) -> Result<String, ServeError> {
         let wanted = line.and_then(|line| SubstituteRequest::parse(line, &self.store_dir));
         let reply = match wanted {
             Ok(wanted) => self.substitute(&wanted).unwrap_or_else(|error| {
@@ -120,7 +120,7 @@ impl RequestHandler for SubstituteHandler<'_> {
                 SubstituteReply::NotFound
             }
         };
-        reply.to_string()
+        Ok(reply.to_string())
     }
 }
 

@@ -23,6 +23,6 @@ mod worker;
 pub(crate) use ahead::ItemsAhead;
 pub(crate) use downloads::{ClosureDownloads, ItemToDownload, plan_downloads};
 pub(crate) use fetch::{ClosureFetch, FetchOutcome, OnFailure, TICK};
-pub(crate) use plan::{FetchPlan, PlannedItem, References};
+pub(crate) use plan::{FetchPlan, PlanError, PlannedItem, References};
 pub(crate) use planner::Planner;
 pub(crate) use store_view::{MissingTrees, StoreView};

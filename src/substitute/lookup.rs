@@ -21,7 +21,7 @@ pub(crate) use options::{
     Freshness, LookupObserver, LookupOptions, LookupScope, ResolverSetup, SignatureChecks,
     SkipFilter,
 };
-pub(crate) use resolution::Resolution;
+pub(crate) use resolution::{Resolution, ResolveError};
 pub(crate) use resolver::Resolver;
 pub(crate) use servers::ServerReport;
 

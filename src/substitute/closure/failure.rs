@@ -100,7 +100,7 @@ impl Coordinator<'_> {
         let item = &self.items[index];
         let (path, narinfo) = (item.path.clone(), item.authorized.narinfo().clone());
         let resolver = &self.fetch.resolver;
-        let found = resolver.resolve_on_all_servers(vec![path.clone()]).items;
+        let found = resolver.resolve_on_all_servers(vec![path.clone()])?.items;
         let mut builds = found.into_iter().flat_map(ItemLookup::builds);
         if builds.all(|build| build.authority.narinfo().is_equivalent(&narinfo)) {
             return Err(error);
@@ -130,10 +130,7 @@ impl Coordinator<'_> {
                 continue;
             }
 
-            let error = match self.earlier.remove(&index) {
-                Some(earlier) => earlier.and_then(error),
-                None => error,
-            };
+            let error = error.after(self.earlier.remove(&index));
             self.fetch.progress.event(ProgressEvent::Failed {
                 item,
                 reason: format_args!("{}", ErrorChain(&error)),

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use crate::format::narinfo::Download;
 use crate::format::store_path::StorePath;
+use crate::store::StoreError;
 use crate::substitute::download::choice;
 use crate::substitute::install::ItemError;
 use crate::substitute::item_lookup::NarSource;
-use crate::substitute::lookup::Resolution;
+use crate::substitute::lookup::{Resolution, ResolveError};
 use crate::trust::verdict::AuthorizedNarInfo;
 
 /// Whether what an item refers to is fetched as well.
@@ -58,6 +59,26 @@ pub(crate) struct IncompleteItem {
     pub(crate) path: StorePath,
     /// What it refers to, transitively, whose trees are missing.
     pub(crate) gaps: Vec<StorePath>,
+}
+
+/// Why no plan can be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlanError {
+    /// The store cannot be read, or refuses temp roots.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The lookup of the items ended without a result.
+    #[error(transparent)]
+    Lookup(#[from] ResolveError),
+}
+
+impl From<PlanError> for ItemError {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Store(error) => error.into(),
+            PlanError::Lookup(error) => error.into(),
+        }
+    }
 }
 
 /// What is to be done for some items to be valid.

@@ -4,16 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::format::store_path::{StorePath, StorePathRef};
-use crate::store::StoreError;
 use crate::substitute::closure::ahead::ItemsAhead;
-use crate::substitute::closure::plan::{FetchPlan, IncompleteItem, References};
+use crate::substitute::closure::plan::{FetchPlan, IncompleteItem, PlanError, References};
 use crate::substitute::closure::sorting::{sort_out, unusable};
 use crate::substitute::closure::store_view::{
     Inspection, MissingTrees, StoreSkipFilter, StoreView,
 };
 use crate::substitute::install::ItemError;
 use crate::substitute::item_lookup::ItemLookup;
-use crate::substitute::lookup::{LookupScope, Resolution, Resolver};
+use crate::substitute::lookup::{LookupScope, Resolution, ResolveError, Resolver};
 use crate::substitute::network::Network;
 
 /// Everything that a plan needs.
@@ -32,12 +31,12 @@ impl Planner {
     /// Finds out what is missing for `paths` to be valid, and which servers have it.
     ///
     /// # Errors
-    /// The store cannot be read, or refuses temp roots.
+    /// The store cannot be read, or refuses temp roots; or the lookup ended without a result.
     pub(crate) fn plan(
         &self,
         paths: &[StorePath],
         references: References,
-    ) -> Result<FetchPlan, StoreError> {
+    ) -> Result<FetchPlan, PlanError> {
         self.plan_with(paths, references, None)
     }
 
@@ -50,7 +49,7 @@ impl Planner {
         paths: &[StorePath],
         references: References,
         items_ahead: &Arc<ItemsAhead>,
-    ) -> Result<FetchPlan, StoreError> {
+    ) -> Result<FetchPlan, PlanError> {
         self.plan_with(paths, references, Some(items_ahead))
     }
 
@@ -59,7 +58,7 @@ impl Planner {
         paths: &[StorePath],
         references: References,
         items_ahead: Option<&Arc<ItemsAhead>>,
-    ) -> Result<FetchPlan, StoreError> {
+    ) -> Result<FetchPlan, PlanError> {
         let repairs = repairs(self, references);
         let known = self.store_view.inspect(paths)?;
         let mut plan = FetchPlan {
@@ -122,7 +121,7 @@ fn plan_builds(
     plan: &mut FetchPlan,
     wanted: &[StorePath],
     items_ahead: Option<&Arc<ItemsAhead>>,
-) -> Result<Inspection, StoreError> {
+) -> Result<Inspection, PlanError> {
     let repairs = repairs(planner, plan.references);
     let mut earlier: HashMap<StorePath, ItemError> = HashMap::new();
     loop {
@@ -130,7 +129,7 @@ fn plan_builds(
             resolve(planner, wanted.to_vec(), plan.references, items_ahead)?;
         plan.resolution = resolution;
         let sorted = sort_out(&planner.network, plan, &outside, repairs);
-        let rejected = reject_builds(planner, plan, &sorted.failed);
+        let rejected = reject_builds(planner, plan, &sorted.failed)?;
         if rejected.is_empty() {
             plan.items = sorted.items;
             let requested: HashSet<&StorePath> = wanted.iter().collect();
@@ -138,7 +137,7 @@ fn plan_builds(
                 item.is_requested = requested.contains(&item.path);
             }
             for (path, error) in sorted.failed {
-                let error = after(earlier.remove(&path), error);
+                let error = error.after(earlier.remove(&path));
                 plan.failed.push((path, error));
             }
             return Ok(outside);
@@ -150,18 +149,10 @@ fn plan_builds(
         }
         for (path, error) in sorted.failed {
             if rejected.contains(&path) {
-                let error = after(earlier.remove(&path), error);
+                let error = error.after(earlier.remove(&path));
                 earlier.insert(path, error);
             }
         }
-    }
-}
-
-/// The failure of a build after that of an `earlier` one.
-fn after(earlier: Option<ItemError>, error: ItemError) -> ItemError {
-    match earlier {
-        Some(earlier) => earlier.and_then(error),
-        None => error,
     }
 }
 
@@ -171,14 +162,14 @@ fn reject_builds(
     planner: &Planner,
     plan: &FetchPlan,
     failed: &[(StorePath, ItemError)],
-) -> HashSet<StorePath> {
+) -> Result<HashSet<StorePath>, ResolveError> {
     let paths = failed.iter().filter(|(_, error)| error.is_of_reference());
     let paths: Vec<StorePath> = paths.map(|(path, _)| path.clone()).collect();
     if paths.is_empty() || planner.network.servers().len() < 2 {
-        return HashSet::new();
+        return Ok(HashSet::new());
     }
 
-    let found = planner.resolver.resolve_on_all_servers(paths).items;
+    let found = planner.resolver.resolve_on_all_servers(paths)?.items;
     let found = found.into_iter().map(|found| (found.path.clone(), found));
     let others: HashMap<StorePath, ItemLookup> = found
         .filter(|(_, found)| !found.alternatives.is_empty())
@@ -200,7 +191,7 @@ fn reject_builds(
             rejected.insert(path.clone());
         }
     }
-    rejected
+    Ok(rejected)
 }
 
 /// Looks `wanted` up with what else has to be fetched; and inspects what they refer to beyond that.
@@ -209,7 +200,7 @@ fn resolve(
     mut wanted: Vec<StorePath>,
     references: References,
     items_ahead: Option<&Arc<ItemsAhead>>,
-) -> Result<(Resolution, Inspection), StoreError> {
+) -> Result<(Resolution, Inspection), PlanError> {
     loop {
         let skip_filter = Arc::new(StoreSkipFilter::new(
             planner.store_view.clone(),
@@ -225,6 +216,7 @@ fn resolve(
             walk,
             items_ahead.map(ItemsAhead::observer),
         );
+        let resolution = resolution?;
         skip_filter.into_result()?;
         let paths: Vec<StorePath> = resolution
             .items

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::format::store_path::StorePath;
 use crate::store::StoreError;
 use crate::substitute::closure::fetch::{ClosureFetch, FetchOutcome, OnFailure};
-use crate::substitute::closure::plan::FetchPlan;
+use crate::substitute::closure::plan::{FetchPlan, PlanError};
 use crate::substitute::closure::planner::Planner;
 use crate::substitute::install::ItemError;
+use crate::substitute::lookup::ResolveError;
 use crate::substitute::preparation::PreparationWait;
 use crate::substitute::progress::ProgressEvent;
 
@@ -41,7 +42,7 @@ impl ClosureFetch {
             }
 
             let references = plan.references;
-            let failed = std::mem::take(&mut plan.failed);
+            let mut failed = std::mem::take(&mut plan.failed);
             total.add(self.run(planner, plan, valid));
             let has_failed = total.failed.iter().any(is_final);
             if !has_failed {
@@ -51,13 +52,9 @@ impl ClosureFetch {
             }
             if has_failed || self.installer.cancel.is_canceled() {
                 self.progress.event(ProgressEvent::Finished);
-                let is_interrupted = self.installer.cancel.is_canceled();
-                let failed = failed.into_iter().map(|(path, error)| match error {
-                    error if error.is_preparing() && is_interrupted => {
-                        (path, ItemError::Interrupted)
-                    }
-                    error => (path, error),
-                });
+                if self.installer.cancel.is_canceled() {
+                    replace_preparing(&mut failed, ResolveError::Interrupted);
+                }
                 total.failed.extend(failed);
                 return Ok(total);
             }
@@ -66,9 +63,25 @@ impl ClosureFetch {
                 planner.resolver.discard(path.clone());
             }
             earlier = preparing;
-            plan = planner.plan(paths, references)?;
+            plan = match planner.plan(paths, references) {
+                Ok(plan) => plan,
+                Err(PlanError::Store(error)) => return Err(error),
+                Err(PlanError::Lookup(error)) => {
+                    self.progress.event(ProgressEvent::Finished);
+                    replace_preparing(&mut failed, error);
+                    total.failed.extend(failed);
+                    return Ok(total);
+                }
+            };
             total.leave_out_of(&mut plan);
         }
+    }
+}
+
+/// Says of the items of `failed` that servers were preparing why they are not looked up again.
+fn replace_preparing(failed: &mut [(StorePath, ItemError)], why: ResolveError) {
+    for (_, error) in failed.iter_mut().filter(|(_, it)| it.is_preparing()) {
+        *error = why.into();
     }
 }
 

@@ -7,13 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::format::store_path::StorePath;
-use crate::store::StoreError;
 use crate::substitute::closure::coordinator::{
     Coordinator, PlannedItemState, Replanning, check_space,
 };
 use crate::substitute::closure::failure::Failure;
 use crate::substitute::closure::fetch::TICK;
-use crate::substitute::closure::plan::{FetchPlan, PlannedItem, saturating_sum};
+use crate::substitute::closure::plan::{FetchPlan, PlanError, PlannedItem, saturating_sum};
 use crate::substitute::install::ItemError;
 use crate::substitute::progress::{ProgressEvent, with_ticks};
 
@@ -56,7 +55,7 @@ impl Coordinator<'_> {
         waiting.map(|index| &*self.items[*index])
     }
 
-    fn plan_again(&self, item: &StorePath) -> Result<FetchPlan, StoreError> {
+    fn plan_again(&self, item: &StorePath) -> Result<FetchPlan, PlanError> {
         let Replanning {
             planner,
             references,
@@ -71,12 +70,8 @@ impl Coordinator<'_> {
     /// Takes the item at `index`, and what its plan adds, into what is to be done; what fails, since
     /// its references have failed already.
     fn adopt(&mut self, index: usize, plan: FetchPlan, error: ItemError) -> Vec<Failure> {
-        let earlier = match self.earlier.remove(&index) {
-            Some(earlier) => earlier.and_then(error),
-            None => error,
-        };
-
-        self.earlier.insert(index, earlier);
+        let error = error.after(self.earlier.remove(&index));
+        self.earlier.insert(index, error);
 
         let known: HashMap<StorePath, usize> = self
             .items

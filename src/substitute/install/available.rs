@@ -31,7 +31,7 @@ impl AvailableItem {
         resolver: &Resolver,
         path: &StorePath,
     ) -> Result<Self, ItemError> {
-        let resolution = resolver.resolve(vec![path.clone()], LookupScope::ItemsOnly);
+        let resolution = resolver.resolve(vec![path.clone()], LookupScope::ItemsOnly)?;
         if installer.cancel.is_canceled() {
             return Err(ItemError::Interrupted);
         }

@@ -13,7 +13,7 @@ use crate::store::StoreError;
 use crate::substitute::install::attempt_errors::{Attempt, FailureClass};
 use crate::substitute::install::attempts_text::{attempts_text, common_cause};
 use crate::substitute::item_lookup::{ItemLookup, ItemStatus};
-use crate::substitute::lookup::ServerReport;
+use crate::substitute::lookup::{ResolveError, ServerReport};
 use crate::substitute::outcome::LookupOutcome;
 use crate::trust::verdict::Refusal;
 
@@ -37,6 +37,9 @@ pub(crate) enum ItemError {
     /// Threads for the work could not be started.
     #[error("cannot start threads")]
     Threads(#[source] std::io::Error),
+    /// A thread has ended by a panic, which it has reported.
+    #[error("the thread that {0} has failed")]
+    ThreadEnded(&'static str),
     /// Narinfos were refused, and no server has one that is not.
     #[error("no server's narinfo can be trusted{}", answer_lines(.answers))]
     Refused {
@@ -163,6 +166,15 @@ fn lines(why: &[String]) -> String {
     why.iter().map(|line| format!("\n    {line}")).collect()
 }
 
+impl From<ResolveError> for ItemError {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Interrupted => Self::Interrupted,
+            ResolveError::ThreadEnded => Self::ThreadEnded("looks items up"),
+        }
+    }
+}
+
 impl ItemError {
     /// Why an item without an authorized narinfo cannot be had; `servers` are those of `lookup`.
     #[must_use]
@@ -258,7 +270,8 @@ impl ItemError {
             | Self::NoSpace { .. }
             | Self::NoEntries { .. }
             | Self::LookupFailed { .. }
-            | Self::Threads(_) => FailureClass::Local,
+            | Self::Threads(_)
+            | Self::ThreadEnded(_) => FailureClass::Local,
             Self::OtherBuild { first, next } => first.class().max(next.class()),
             Self::Interrupted => FailureClass::Interrupted,
         }
@@ -308,6 +321,15 @@ impl ItemError {
                 first: Box::new(first),
                 next: Box::new(next),
             },
+        }
+    }
+
+    /// This failure, after that of an `earlier` build, if there was one.
+    #[must_use]
+    pub(in crate::substitute) fn after(self, earlier: Option<Self>) -> Self {
+        match earlier {
+            Some(earlier) => earlier.and_then(self),
+            None => self,
         }
     }
 

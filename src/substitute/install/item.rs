@@ -133,7 +133,7 @@ fn look_up_again(
 ) -> Result<Checked, ItemError> {
     tracing::debug!("a nar is missing or wrong: looking the item up again");
     resolver.discard(request.item.clone());
-    let found = resolver.resolve(vec![request.item.clone()], LookupScope::ItemsOnly);
+    let found = resolver.resolve(vec![request.item.clone()], LookupScope::ItemsOnly)?;
     let Some(found) = found.items.into_iter().next() else {
         return Err(error);
     };
@@ -142,7 +142,7 @@ fn look_up_again(
         .authority
         .as_ref()
         .and_then(Authority::verified_this_run);
-    match authority.filter(|new| is_same_build(new.narinfo(), request.authorized.narinfo())) {
+    match authority.filter(|new| new.narinfo().is_equivalent(request.authorized.narinfo())) {
         Some(authorized) => {
             let request = UnpackRequest {
                 authorized,
@@ -164,10 +164,16 @@ fn from_other_servers(
     error: ItemError,
     retries: &Arc<ItemRetries>,
 ) -> Result<Checked, UnpackFailure> {
-    let found = resolver.resolve_on_all_servers(vec![request.item.clone()]);
+    let found = resolver
+        .resolve_on_all_servers(vec![request.item.clone()])
+        .map_err(ItemError::from)?;
     let builds = found.items.into_iter().flat_map(ItemLookup::builds);
-    let (same, others): (Vec<ItemBuild>, Vec<ItemBuild>) = builds
-        .partition(|build| is_same_build(build.authority.narinfo(), request.authorized.narinfo()));
+    let (same, others): (Vec<ItemBuild>, Vec<ItemBuild>) = builds.partition(|build| {
+        build
+            .authority
+            .narinfo()
+            .is_equivalent(request.authorized.narinfo())
+    });
 
     let mut sources: Vec<NarSource> = same.into_iter().flat_map(|build| build.sources).collect();
     retries.note_search(sources.iter().map(|source| source.server));
@@ -269,7 +275,9 @@ fn find_sources(
         let Some(resolver) = resolver.upgrade() else {
             return Vec::new();
         };
-        let found = resolver.resolve_on_all_servers(vec![item.clone()]).items;
+        // Without an answer the failures of the sources that are known stay.
+        let found = resolver.resolve_on_all_servers(vec![item.clone()]);
+        let found = found.map(|resolution| resolution.items).unwrap_or_default();
         let builds = found.into_iter().flat_map(ItemLookup::builds);
         let allowed = builds.filter(|build| {
             let (build, wanted) = (build.authority.narinfo(), authorized.narinfo());
@@ -281,7 +289,10 @@ fn find_sources(
         });
         allowed
             .flat_map(|build| {
-                let is_same_build = is_same_build(build.authority.narinfo(), authorized.narinfo());
+                let is_same_build = build
+                    .authority
+                    .narinfo()
+                    .is_equivalent(authorized.narinfo());
                 build.sources.into_iter().map(move |source| FoundSource {
                     source,
                     is_same_build,
@@ -293,17 +304,17 @@ fn find_sources(
 
 /// The sources of the same build, of all servers that answer soon.
 fn same_build_sources(resolver: &Resolver, request: &UnpackRequest<'_>) -> Vec<NarSource> {
-    let found = resolver
-        .resolve_on_responsive_servers(vec![request.item.clone()])
-        .items;
+    // Without an answer the sources that are known are used.
+    let found = resolver.resolve_on_responsive_servers(vec![request.item.clone()]);
+    let found = found.map(|resolution| resolution.items).unwrap_or_default();
     let builds = found.into_iter().flat_map(ItemLookup::builds);
-    let same = builds
-        .filter(|build| is_same_build(build.authority.narinfo(), request.authorized.narinfo()));
+    let same = builds.filter(|build| {
+        build
+            .authority
+            .narinfo()
+            .is_equivalent(request.authorized.narinfo())
+    });
     same.flat_map(|build| build.sources).collect()
-}
-
-fn is_same_build(one: &NarInfo, other: &NarInfo) -> bool {
-    one.is_equivalent(other)
 }
 
 fn have_same_references(one: &NarInfo, other: &NarInfo) -> bool {

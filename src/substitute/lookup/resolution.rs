@@ -1,8 +1,19 @@
-//! What lookups give.
+//! What lookups give, and why they give nothing.
 
 use crate::format::server_list::PerServer;
 use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::lookup::servers::ServerReport;
+
+/// Why a lookup ended without a resolution: nothing is known about the items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ResolveError {
+    /// The user interrupted.
+    #[error("interrupted")]
+    Interrupted,
+    /// The thread of the lookups has ended, by a panic that it has reported.
+    #[error("the thread that looks items up has failed")]
+    ThreadEnded,
+}
 
 /// What was found, in the order in which items came up.
 #[derive(Debug, Clone, Default)]

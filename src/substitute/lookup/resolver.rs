@@ -19,7 +19,7 @@ use crate::substitute::lookup::engine::{LookupEngine, LookupMessage};
 use crate::substitute::lookup::options::{
     LookupObserver, LookupScope, RequiredServers, ResolverSetup,
 };
-use crate::substitute::lookup::resolution::Resolution;
+use crate::substitute::lookup::resolution::{Resolution, ResolveError};
 
 /// Looks items up. Dropping it writes the pending entries to the lookup cache.
 pub(crate) struct Resolver {
@@ -47,21 +47,28 @@ impl Resolver {
         })
     }
 
-    /// What the servers have of `items`; blocks until every item is decided, or the user
-    /// to stop: then nothing was found.
-    #[must_use]
-    pub(crate) fn resolve(&self, items: Vec<StorePath>, walk: LookupScope) -> Resolution {
+    /// What the servers have of `items`; blocks until every item is decided.
+    ///
+    /// # Errors
+    /// The user interrupted, or the engine has died.
+    pub(crate) fn resolve(
+        &self,
+        items: Vec<StorePath>,
+        walk: LookupScope,
+    ) -> Result<Resolution, ResolveError> {
         self.resolve_and_observe(items, walk, None)
     }
 
     /// The same; `observer` receives each item when it is decided.
-    #[must_use]
+    ///
+    /// # Errors
+    /// As for [`Resolver::resolve`].
     pub(crate) fn resolve_and_observe(
         &self,
         items: Vec<StorePath>,
         walk: LookupScope,
         observer: Option<LookupObserver>,
-    ) -> Resolution {
+    ) -> Result<Resolution, ResolveError> {
         let (reply, answer) = bounded(1);
         self.send(LookupMessage::Resolve {
             items,
@@ -71,27 +78,41 @@ impl Resolver {
         });
         loop {
             match answer.recv_timeout(CANCEL_TICK) {
-                Ok(resolution) => return resolution,
-                Err(RecvTimeoutError::Timeout) if !self.cancel.is_canceled() => {}
-                // Canceled, or the engine has died of a panic, which its thread has reported.
-                Err(_) => return Resolution::default(),
+                Ok(resolution) => return Ok(resolution),
+                Err(_) if self.cancel.is_canceled() => return Err(ResolveError::Interrupted),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(ResolveError::ThreadEnded),
             }
         }
     }
 
     /// What all servers have of `items`, those too that were not needed to decide about them.
-    #[must_use]
-    pub(crate) fn resolve_on_all_servers(&self, items: Vec<StorePath>) -> Resolution {
+    ///
+    /// # Errors
+    /// As for [`Resolver::resolve`].
+    pub(crate) fn resolve_on_all_servers(
+        &self,
+        items: Vec<StorePath>,
+    ) -> Result<Resolution, ResolveError> {
         self.resolve_on(items, RequiredServers::All)
     }
 
     /// The same, but without waiting for servers that are down or slow where another one has the item.
-    #[must_use]
-    pub(crate) fn resolve_on_responsive_servers(&self, items: Vec<StorePath>) -> Resolution {
+    ///
+    /// # Errors
+    /// As for [`Resolver::resolve`].
+    pub(crate) fn resolve_on_responsive_servers(
+        &self,
+        items: Vec<StorePath>,
+    ) -> Result<Resolution, ResolveError> {
         self.resolve_on(items, RequiredServers::Responsive)
     }
 
-    fn resolve_on(&self, items: Vec<StorePath>, required: RequiredServers) -> Resolution {
+    fn resolve_on(
+        &self,
+        items: Vec<StorePath>,
+        required: RequiredServers,
+    ) -> Result<Resolution, ResolveError> {
         self.send(LookupMessage::QueryServers {
             items: items.clone(),
             required,
@@ -134,7 +155,7 @@ impl Resolver {
 
     fn send(&self, message: LookupMessage) {
         if let Some(messages) = &self.messages {
-            // Fails only when the engine has died; the caller sees an empty resolution.
+            // Fails only when the engine has died; a caller that waits learns it by its reply.
             let _ = messages.send(message);
         }
     }

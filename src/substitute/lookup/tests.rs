@@ -126,7 +126,9 @@ impl Machine {
 }
 
 fn one(resolver: &Resolver, base: &str) -> ItemLookup {
-    let resolution = resolver.resolve(vec![path(base)], LookupScope::ItemsOnly);
+    let resolution = resolver
+        .resolve(vec![path(base)], LookupScope::ItemsOnly)
+        .unwrap();
     resolution.items.into_iter().next().unwrap()
 }
 
@@ -172,12 +174,16 @@ fn an_unauthorized_mirror_in_front_may_serve_the_bytes() {
 fn closures_are_walked_and_asked_once() {
     let machine = Machine::new(&[&format!("file://{}", fixtures().display())]);
     let resolver = machine.resolver();
-    let first = resolver.resolve(vec![path(TOOLS)], LookupScope::Closure(None));
+    let first = resolver
+        .resolve(vec![path(TOOLS)], LookupScope::Closure(None))
+        .unwrap();
     let mut items: Vec<&str> = first.items.iter().map(|found| found.path.base()).collect();
     items.sort_unstable();
     assert_eq!(items, [TOOLS, NOTES]);
     assert_eq!((first.requests, first.cache_hits), (2, 0));
-    let again = resolver.resolve(vec![path(TOOLS)], LookupScope::Closure(None));
+    let again = resolver
+        .resolve(vec![path(TOOLS)], LookupScope::Closure(None))
+        .unwrap();
     assert_eq!(
         (again.items.len(), again.requests),
         (2, 2),
@@ -192,7 +198,8 @@ fn a_silent_preferred_server_costs_the_grace_once() {
     let began = Instant::now();
     let resolution = machine
         .resolver()
-        .resolve(vec![path(TOOLS)], LookupScope::Closure(None));
+        .resolve(vec![path(TOOLS)], LookupScope::Closure(None))
+        .unwrap();
     assert!(
         resolution
             .items
@@ -224,7 +231,8 @@ fn a_silent_preferred_server_costs_the_grace_once() {
 
     let later = machine
         .resolver()
-        .resolve(vec![path(NOTES)], LookupScope::ItemsOnly);
+        .resolve(vec![path(NOTES)], LookupScope::ItemsOnly)
+        .unwrap();
     assert!(
         matches!(
             later.servers[ServerIndex::at(0)].state,
@@ -252,14 +260,17 @@ fn a_server_behind_the_one_with_authority_is_not_called_down() {
     let machine = Machine::new(&[&format!("file://{}", fixtures().display()), &silent]);
     let resolution = machine
         .resolver()
-        .resolve(vec![path(TOOLS)], LookupScope::ItemsOnly);
+        .resolve(vec![path(TOOLS)], LookupScope::ItemsOnly)
+        .unwrap();
     assert_eq!(outcomes(&resolution.items[0]), ["available", "not-asked"]);
     assert!(matches!(
         resolution.servers[ServerIndex::at(1)].state,
         ServerState::NotNeeded
     ));
     let next = machine.resolver_with(|options| options.freshness = Freshness::Refresh);
-    let resolution = next.resolve(vec![path(TOOLS)], LookupScope::ItemsOnly);
+    let resolution = next
+        .resolve(vec![path(TOOLS)], LookupScope::ItemsOnly)
+        .unwrap();
     assert!(matches!(
         resolution.servers[ServerIndex::at(1)].state,
         ServerState::NotNeeded
@@ -307,7 +318,9 @@ fn items_with_the_same_hash_part_are_not_mixed_up() {
     let twin = TOOLS.replace("subst-tools", "subst-fools");
     for first_run in [true, false] {
         let resolver = machine.resolver();
-        let resolution = resolver.resolve(vec![path(TOOLS), path(&twin)], LookupScope::ItemsOnly);
+        let resolution = resolver
+            .resolve(vec![path(TOOLS), path(&twin)], LookupScope::ItemsOnly)
+            .unwrap();
         let statuses: Vec<ItemStatus> = resolution.items.iter().map(|found| found.status).collect();
         assert_eq!(
             statuses,
@@ -442,4 +455,17 @@ fn a_server_for_another_store_is_tried_again_after_ten_minutes() {
         machine.now = NOW + later;
         assert_eq!(one(&machine.resolver(), TOOLS).status, status, "{later}");
     }
+}
+
+#[test]
+fn a_lookup_whose_thread_has_failed_gives_no_answer() {
+    let machine = Machine::new(&[&format!("file://{}", fixtures().display())]);
+    let resolver = machine.resolver();
+    let observer: LookupObserver = Arc::new(|_| panic!("on purpose"));
+
+    let scope = LookupScope::ItemsOnly;
+    let observed = resolver.resolve_and_observe(vec![path(TOOLS)], scope.clone(), Some(observer));
+    assert_eq!(observed.err(), Some(ResolveError::ThreadEnded));
+    let later = resolver.resolve(vec![path(TOOLS)], scope);
+    assert_eq!(later.err(), Some(ResolveError::ThreadEnded));
 }

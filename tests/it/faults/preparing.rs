@@ -2,6 +2,7 @@
 //! these as soon as they are ready.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::publisher::{Publisher, command, contents, installed, name};
@@ -141,4 +142,31 @@ fn an_interrupt_ends_the_wait() {
         running.interrupt();
         running.end().exits(130);
     }
+}
+
+#[test]
+fn an_interrupt_of_the_lookup_after_the_wait_is_no_success() {
+    let sandbox = Sandbox::new();
+    let publisher = Publisher::new(&sandbox, "server", 1);
+    Publisher::trust(&sandbox, &[&publisher]);
+    let item = publisher.publish_file('1', "one", "");
+    let dir = publisher.dir;
+    let requests = AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        if !request.path.ends_with(".narinfo") {
+            return Reply::file(&dir, request);
+        }
+        let mut reply = Reply::not_found().header("X-Baking: 1");
+        reply.is_silent = requests.fetch_add(1, Ordering::Relaxed) > 0;
+        reply
+    });
+
+    let arguments = ["fetch", "--wait", "1h", &item];
+    let running = Running::start(command(&sandbox, &server.url(), &arguments), "");
+    assert!(wait_until(|| server.requests_for("narinfo") > 1));
+    running.interrupt();
+    let ended = running.end().exits(130).prints("");
+
+    assert_eq!(ended.stderr.matches("interrupted").count(), 1, "{ended:?}");
+    assert!(!installed(&sandbox, &item).exists());
 }

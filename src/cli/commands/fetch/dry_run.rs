@@ -38,10 +38,11 @@ pub(super) fn run(
         resolver,
         network: Arc::clone(&network),
     };
-    let plan = planner.plan(paths, references)?;
+    let plan = planner.plan(paths, references);
     if context.cancel.is_canceled() {
         return Ok(Exit::Interrupted);
     }
+    let plan = plan?;
 
     // Answers are stored before the program ends, unless the user interrupts.
     context.cancel.end_at_once();

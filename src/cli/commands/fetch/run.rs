@@ -64,11 +64,12 @@ fn fetch_into_store(
         ..DiskChanges::STORE
     };
     let (planner, fetch) = setup(context, args, store, changes)?;
-    let plan = planner.plan_and_read_ahead(paths, references(args), &fetch.items_ahead)?;
+    let plan = planner.plan_and_read_ahead(paths, references(args), &fetch.items_ahead);
     if context.cancel.is_canceled() {
         context.output.note("interrupted");
         return Ok(Exit::Interrupted);
     }
+    let plan = plan?;
     let mut report = FetchReport::new(&plan);
 
     let wanted: HashSet<&StorePath> = paths.iter().collect();

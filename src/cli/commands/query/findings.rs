@@ -14,7 +14,7 @@ use crate::substitute::download::choice;
 use crate::substitute::download::plan::PlanLoad;
 use crate::substitute::download::rates::MeasuredRates;
 use crate::substitute::item_lookup::{ItemLookup, ItemStatus, NarSource};
-use crate::substitute::lookup::{LookupScope, Resolution, Resolver};
+use crate::substitute::lookup::{LookupScope, Resolution, ResolveError, Resolver};
 use crate::substitute::network::Network;
 
 /// The status of an item: in the store, or on the servers.
@@ -104,13 +104,16 @@ pub(super) struct StoreAndServers {
 impl StoreAndServers {
     /// Looks up `items`, and with `is_closure` what they refer to: as narinfos say, and as the store
     /// says of the valid ones. When the store cannot be read, no item counts as valid, with a warning.
+    ///
+    /// # Errors
+    /// The lookup ended without a result.
     pub(super) fn look_up(
         context: &Context,
         resolver: &Resolver,
         store: Option<&Store>,
         items: Vec<StorePath>,
         is_closure: bool,
-    ) -> Self {
+    ) -> Result<Self, ResolveError> {
         let mut wanted = items;
         loop {
             let scope = if is_closure {
@@ -118,7 +121,7 @@ impl StoreAndServers {
             } else {
                 LookupScope::ItemsOnly
             };
-            let resolution = resolver.resolve(wanted.clone(), scope);
+            let resolution = resolver.resolve(wanted.clone(), scope)?;
             let found = resolution.items.iter().map(|found| found.path.clone());
             let found: HashSet<StorePath> = found.collect();
 
@@ -132,7 +135,7 @@ impl StoreAndServers {
             };
             if in_store.referred_to.is_empty() || context.cancel.is_canceled() {
                 let valid = in_store.valid;
-                return Self { resolution, valid };
+                return Ok(Self { resolution, valid });
             }
             // Each turn adds items of the store, so there are fewer turns than items.
             wanted.extend(in_store.referred_to);

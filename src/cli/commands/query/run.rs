@@ -48,6 +48,7 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
     if context.cancel.is_canceled() {
         return Ok(Exit::Interrupted);
     }
+    let lookups = lookups?;
 
     // Bars are cleared before anything is printed, and answers are stored before the program ends,
     // unless the user interrupts.
