@@ -5,6 +5,7 @@
 //! others go on with the data: [`lock`] and [`wait`] ignore the poison.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -27,6 +28,12 @@ pub(crate) fn wait_for<'a, T>(
 ) -> MutexGuard<'a, T> {
     let waited = condvar.wait_timeout(guard, time);
     waited.unwrap_or_else(PoisonError::into_inner).0
+}
+
+/// The result of `work`; `None` when it panics, which the thread has reported by then. For threads whose
+/// results others wait for.
+pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 /// Threads that all do the same work. Dropping it waits until they have ended, so whatever makes
@@ -142,5 +149,11 @@ mod tests {
         let threads = Threads::start("panicking", 0, || panic!("on purpose")).unwrap();
         assert_eq!(threads.0.len(), 1, "at least one thread");
         drop(threads);
+    }
+
+    #[test]
+    fn a_caught_panic_gives_nothing() {
+        assert_eq!(catch_panic(|| 1), Some(1));
+        assert_eq!(catch_panic(|| -> i32 { panic!("on purpose") }), None);
     }
 }

@@ -54,6 +54,12 @@ impl HttpError {
         Self::new(url, HttpErrorKind::Offline)
     }
 
+    /// The thread that was to fetch `url` has ended by a panic, which it has reported.
+    #[must_use]
+    pub(crate) fn thread_ended(url: &Url) -> Self {
+        Self::new(url, HttpErrorKind::ThreadEnded)
+    }
+
     pub(super) fn new(url: &Url, kind: HttpErrorKind) -> Self {
         Self {
             action: format!("requesting {}", redacted(url)).into(),

@@ -167,6 +167,9 @@ pub(crate) enum HttpErrorKind {
     /// This machine lacks what the client needs.
     #[error("not possible on this machine")]
     Setup(#[source] Cause),
+    /// A thread of this program has ended by a panic.
+    #[error("the thread that downloads it has failed")]
+    ThreadEnded,
     /// The caller did not wait for the response.
     #[error("canceled")]
     Canceled,
@@ -255,7 +258,9 @@ impl HttpErrorKind {
                 HttpErrorClass::Refused
             }
             Self::File(cause) if is_not_found(cause) => HttpErrorClass::Absent,
-            Self::File(_) | Self::Setup(_) | Self::Canceled => HttpErrorClass::Local,
+            Self::File(_) | Self::Setup(_) | Self::Canceled | Self::ThreadEnded => {
+                HttpErrorClass::Local
+            }
             kind if kind.is_shortage() => HttpErrorClass::Local,
             _ => HttpErrorClass::Transient,
         }

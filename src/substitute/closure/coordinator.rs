@@ -251,23 +251,23 @@ impl<'a> Coordinator<'a> {
         let registered = self.registrar.results().clone();
         // Not a timeout, which would begin anew with each of many small items.
         let ticks = tick(TICK);
-        loop {
+        let ended_thread = loop {
             self.hand_out(&work);
             self.register_ready();
             if self.is_done() {
-                break;
+                break None;
             }
 
             select! {
                 recv(results) -> result => {
-                    let Ok(result) = result else { break };
+                    let Ok(result) = result else { break Some("unpacks items") };
                     let others = std::iter::from_fn(|| results.try_recv().ok());
                     for (task, finished) in std::iter::once(result).chain(others) {
                         self.take(&task, finished);
                     }
                 }
                 recv(registered) -> batch => {
-                    let Ok(batch) = batch else { break };
+                    let Ok(batch) = batch else { break Some("registers items") };
                     self.registered(batch);
                 }
                 recv(ticks) -> _ => {
@@ -275,10 +275,10 @@ impl<'a> Coordinator<'a> {
                     self.waiting.extend(self.busy.drain(..));
                 }
             }
-        }
+        };
 
         drop(work);
-        self.give_up_rest();
+        self.give_up_rest(ended_thread);
         self.outcome
     }
 
@@ -339,7 +339,7 @@ impl<'a> Coordinator<'a> {
             WorkerResult::Failed(UnpackFailure {
                 error,
                 is_superseded: true,
-            }) => {
+            }) if !self.has_stopped => {
                 let failures = self.replan(index, error);
                 self.fail_all(failures.unwrap_or_else(|error| vec![(index, error)]));
             }

@@ -162,17 +162,19 @@ impl Coordinator<'_> {
         needed
     }
 
-    /// Fails what was not started, and what waits for references that never became valid.
-    pub(super) fn give_up_rest(&mut self) {
+    /// Fails what was not started, and what waits for references that never became valid; also because of
+    /// a thread that has ended, which is named by its work.
+    pub(super) fn give_up_rest(&mut self, ended_thread: Option<&'static str>) {
         let is_canceled = self.fetch.installer.cancel.is_canceled();
         for index in 0..self.items.len() {
             if self.is_settled(index) {
                 continue;
             }
             self.states[index] = PlannedItemState::Failed;
-            let error = match is_canceled {
-                true => ItemError::Interrupted,
-                false => ItemError::NotTried,
+            let error = match ended_thread {
+                _ if is_canceled => ItemError::Interrupted,
+                Some(thread) => ItemError::ThreadEnded(thread),
+                None => ItemError::NotTried,
             };
             let path = self.items[index].path.clone();
             self.outcome.failed.push((path, error));

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use crate::store::{Published, Store, StoreError};
+use crate::store::{Published, Store};
 use crate::substitute::clock::Clock;
-use crate::sync::Threads;
+use crate::substitute::install::ItemError;
+use crate::sync::{Threads, catch_panic};
 
 /// Items to be registered together, by their places in the plan.
 pub(super) struct RegistrationBatch {
@@ -21,7 +22,7 @@ pub(super) struct RegistrationBatch {
 /// What came of a batch.
 pub(super) struct RegistrationResult {
     pub(super) indices: Vec<usize>,
-    pub(super) result: Result<(), StoreError>,
+    pub(super) result: Result<(), ItemError>,
 }
 
 /// The thread's queue and its results. Dropping it waits for the batch under way.
@@ -85,7 +86,11 @@ fn register_all(
     finished: &Sender<RegistrationResult>,
 ) {
     for RegistrationBatch { indices, items } in queue {
-        let result = store.register(items, clock.unix_seconds());
+        let registered = catch_panic(|| store.register(items, clock.unix_seconds()));
+        let result = match registered {
+            Some(result) => result.map_err(ItemError::from),
+            None => Err(ItemError::ThreadEnded("registers items")),
+        };
         if finished
             .send(RegistrationResult { indices, result })
             .is_err()

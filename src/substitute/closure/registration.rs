@@ -79,7 +79,7 @@ impl Coordinator<'_> {
                 }
             }
             Err(error) => {
-                let mut error = Some(ItemError::from(error));
+                let mut error = Some(error);
                 for index in batch.indices {
                     self.fail(index, error.take().unwrap_or(ItemError::NotTried));
                 }

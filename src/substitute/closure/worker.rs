@@ -14,6 +14,7 @@ use crate::substitute::closure::fetch::ClosureFetch;
 use crate::substitute::closure::plan::PlannedItem;
 use crate::substitute::install::item::{self, AllowedBuilds, UnpackFailure};
 use crate::substitute::install::{ItemError, UnpackRequest};
+use crate::sync::catch_panic;
 
 /// An item for a worker, and its place.
 pub(super) struct UnpackTask {
@@ -64,7 +65,10 @@ impl<'a> Worker<'a> {
 
     fn run(&self, to_do: &Receiver<UnpackTask>, finished: &Sender<(UnpackTask, WorkerResult)>) {
         for task in to_do {
-            let result = self.unpack(&task.item);
+            let result = catch_panic(|| self.unpack(&task.item)).unwrap_or_else(|| {
+                let error = ItemError::ThreadEnded("unpacks items");
+                WorkerResult::Failed(error.into())
+            });
             let is_shortage =
                 matches!(&result, WorkerResult::Failed(failure) if failure.error.is_shortage());
             if finished.send((task, result)).is_err() || (is_shortage && self.may_end()) {

@@ -17,12 +17,13 @@ use crate::http::{
     BodyStatus, Client, HttpError, NarBody, NarRequest, Outage, RateDemand, RetryPolicy,
 };
 use crate::substitute::download::backoff::{QUICK_RETRIES, backoff};
-use crate::sync::{lock, wait, wait_for};
+use crate::sync::{catch_panic, lock, wait, wait_for};
 
 /// What one request fetches.
 pub(super) const SEGMENT_BYTES: u64 = 1 << 20;
 
-/// A response with less than one part in this many of the requested range is a failure.
+/// A response with less than one part in this many of the requested range, or with nothing of it, is a
+/// failure.
 const SHARE_MIN: u64 = 8;
 
 /// The part of a file that is fetched in segments.
@@ -174,7 +175,9 @@ impl SegmentFetch {
         let mut failures = 0;
         while let Some((segment, start)) = self.next_segment() {
             let before = self.arrived_bytes(segment);
-            let Err(error) = self.fetch(segment) else {
+            let fetched = catch_panic(|| self.fetch(segment))
+                .unwrap_or_else(|| Err(HttpError::thread_ended(&self.part.url)));
+            let Err(error) = fetched else {
                 failures = 0;
                 continue;
             };
@@ -281,7 +284,7 @@ impl SegmentFetch {
             let Some(mut piece) = body.next_chunk()? else {
                 // Some servers send less than was requested.
                 let asked_for = end - start;
-                if asked_for - left < asked_for / SHARE_MIN {
+                if asked_for - left < asked_for.div_ceil(SHARE_MIN) {
                     return Err(HttpError::wrong_range(&self.part.url));
                 }
                 self.lock().unfinished.insert(segment);
@@ -340,5 +343,72 @@ impl SegmentFetch {
         drop(state);
         self.changed.notify_all();
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
+    use crate::http::Options;
+
+    use super::*;
+
+    const FILE: &[u8] = b"12345";
+    /// Bytes in the first response.
+    const FIRST_BYTES: usize = 3;
+    /// Responses without any bytes, before the server sends the rest after all.
+    const EMPTY_RESPONSES: usize = 50;
+
+    /// A server that sends the beginning of the file, and then announces the rest and sends nothing of it.
+    fn start_empty_server() -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/nar", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let mut requests = 0;
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let mut lines = lines.map_while(Result::ok);
+                while lines.any(|line| line.is_empty()) {
+                    let (start, body) = match requests {
+                        0 => (0, &FILE[..FIRST_BYTES]),
+                        1..=EMPTY_RESPONSES => (FIRST_BYTES, &b""[..]),
+                        _ => (FIRST_BYTES, &FILE[FIRST_BYTES..]),
+                    };
+                    let (last, total, length) = (FILE.len() - 1, FILE.len(), body.len());
+                    let head = format!(
+                        "HTTP/1.1 206 Part\r\nETag: \"one\"\r\nContent-Range: bytes {start}-{last}/{total}\r\n\
+                         Content-Length: {length}\r\n\r\n"
+                    );
+                    requests += 1;
+                    // A client that goes away is no failure of the server's.
+                    let _ = stream.write_all(&[head.as_bytes(), body].concat());
+                }
+            }
+        });
+        Url::parse(&url).unwrap()
+    }
+
+    #[test]
+    fn a_response_without_any_of_the_missing_bytes_is_a_failure() {
+        let part = SegmentedPart {
+            url: start_empty_server(),
+            validator: "\"one\"".to_owned(),
+            start: 0,
+            end: FILE.len() as u64,
+            rate_demand: None,
+        };
+        let client = Arc::new(Client::new(Options::default()).unwrap());
+        let fetch = SegmentFetch::new(&client, part, Arc::default(), 1);
+
+        std::thread::scope(|scope| {
+            scope.spawn(|| fetch.run_thread());
+            let (first, second) = (fetch.next_chunk(), fetch.next_chunk());
+            fetch.abandon();
+            assert_eq!(first.unwrap().unwrap(), FILE[..FIRST_BYTES]);
+            second.unwrap_err();
+        });
     }
 }

@@ -16,9 +16,21 @@ use crate::substitute::outcome::{AnswerOrigin, LookupFailure, LookupOutcome, Ser
 use crate::trust::verdict::Refusal;
 
 impl LookupEngine {
+    /// The item at `path`, which is looked up from now on if it is new.
+    pub(super) fn enter(&mut self, path: StorePath) -> ItemIndex {
+        if let Some(item) = self.items.find(&path) {
+            return item;
+        }
+
+        let item = self.items.insert(self.new_item(path));
+        self.fresh.push_back(item);
+        self.undecided += 1;
+        item
+    }
+
     /// An item that was not looked up. Offline the answers of all servers matter that are
     /// cached: the first server may be out of reach, and another one a local directory.
-    pub(super) fn new_item(&self, path: StorePath) -> LookupItem {
+    fn new_item(&self, path: StorePath) -> LookupItem {
         let quorum = self.setup.policy.quorum(path.as_ref());
         let mut item = LookupItem::new(path, self.servers.len(), quorum);
         if self.is_offline() {

@@ -46,6 +46,8 @@ pub(super) enum LookupMessage {
         observer: Option<LookupObserver>,
     },
     VerificationResults(Vec<VerificationResult>),
+    /// The check of some texts has panicked: what they are about stays unknown.
+    VerifierFailed,
     Discard {
         item: StorePath,
     },
@@ -90,6 +92,8 @@ pub(super) struct LookupEngine {
     /// waited for.
     pub(super) all_known_at: Option<Instant>,
     pub(super) is_impatient: bool,
+    /// When no event was left to be taken: later silence may not be that of the servers.
+    pub(super) events_taken_at: Instant,
     /// The progress last reported, and when.
     pub(super) last_reported: (Instant, (usize, usize)),
     /// Items that are used although they have too few votes, or dissent, until they are reported.
@@ -114,9 +118,11 @@ impl LookupEngine {
         };
         let (texts, inbox) = bounded(TEXT_QUEUE);
         let verifiers = verifier.start(setup.options.verifiers, inbox, move |verified| {
-            results
-                .send(LookupMessage::VerificationResults(verified))
-                .is_ok()
+            let message = match verified {
+                Some(verified) => LookupMessage::VerificationResults(verified),
+                None => LookupMessage::VerifierFailed,
+            };
+            results.send(message).is_ok()
         })?;
 
         Ok(Self {
@@ -139,6 +145,7 @@ impl LookupEngine {
             asked_at: Instant::now(),
             all_known_at: None,
             is_impatient: false,
+            events_taken_at: Instant::now(),
             last_reported: (Instant::now(), (0, 0)),
             objections: Vec::new(),
         })
@@ -177,10 +184,12 @@ impl LookupEngine {
     }
 
     /// Takes what is there, up to a limit: what follows from it must not wait for ever.
-    fn drain(&mut self, inbox: &Receiver<LookupMessage>) -> bool {
+    pub(super) fn drain(&mut self, inbox: &Receiver<LookupMessage>) -> bool {
         for event in self.events.clone().try_iter().take(DRAINED_EVENTS) {
             self.event(Ok(event));
         }
+        self.note_events_taken();
+
         inbox
             .try_iter()
             .take(DRAINED_MESSAGES)
@@ -215,7 +224,7 @@ impl LookupEngine {
                 }
             }
             LookupMessage::Reject { item, narinfos } => self.reject(&item, narinfos),
-            LookupMessage::Finish => return false,
+            LookupMessage::VerifierFailed | LookupMessage::Finish => return false,
         }
         true
     }
@@ -268,17 +277,6 @@ impl LookupEngine {
         } else {
             self.items[item].waiting.push(request);
         }
-    }
-
-    fn enter(&mut self, path: StorePath) -> ItemIndex {
-        if let Some(item) = self.items.find(&path) {
-            return item;
-        }
-
-        let item = self.items.insert(self.new_item(path));
-        self.fresh.push_back(item);
-        self.undecided += 1;
-        item
     }
 
     /// Adds the references of a decided item to the request, if it walks a closure.
@@ -349,6 +347,7 @@ impl LookupEngine {
     /// Sends the requests that `item` needs, or notes that it is decided.
     pub(super) fn advance(&mut self, item: ItemIndex) {
         let (limit, is_impatient) = (self.lag(), self.is_impatient);
+        let now = self.events_taken_at;
         let entered = &mut self.items[item];
         if entered.is_decided {
             return;
@@ -357,7 +356,7 @@ impl LookupEngine {
         let servers = &self.servers;
         let next = entered
             .lookup
-            .next(|server| is_impatient || servers[server].is_slow(limit));
+            .next(|server| is_impatient || servers[server].is_slow(limit, now));
         match next {
             NextStep::Wait => {}
             NextStep::Request(servers) => self.request(item, &servers),

@@ -23,16 +23,18 @@ impl LookupEngine {
         reopened
     }
 
-    /// Requests `path` from the required servers that were not needed when it was decided.
+    /// Requests `path` from the required servers, those too that were not needed until now.
     pub(super) fn require_servers(&mut self, path: &StorePath, required: RequiredServers) {
-        let Some(item) = self.items.find(path) else {
-            return;
-        };
+        let item = self.enter(path.clone());
         let entered = &mut self.items[item];
+        entered.lookup.require_servers(required);
         if entered.is_decided {
-            entered.lookup.require_servers(required);
             entered.is_decided = false;
             self.undecided += 1;
+        }
+
+        // The answers in the lookup cache come first.
+        if !self.fresh.contains(&item) {
             self.advance(item);
         }
     }

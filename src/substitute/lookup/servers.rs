@@ -247,9 +247,9 @@ impl LookupServer {
         self.outstanding
     }
 
-    /// Whether the server owes answers and has been silent for `limit`.
-    pub(super) fn is_slow(&self, limit: Duration) -> bool {
-        self.outstanding > 0 && self.quiet_since.elapsed() >= limit
+    /// Whether the server owes answers and had been silent for `limit` at `now`.
+    pub(super) fn is_slow(&self, limit: Duration, now: Instant) -> bool {
+        self.outstanding > 0 && now.saturating_duration_since(self.quiet_since) >= limit
     }
 
     /// An answer that was owed will not come.

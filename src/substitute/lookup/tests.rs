@@ -1,10 +1,15 @@
 //! Lookups end to end: directories as servers, and sockets that never answer.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Sender, bounded, unbounded};
+
+use super::engine::{LookupEngine, LookupMessage};
 use super::servers::ServerState;
 use super::*;
 use crate::format::server_list::{PerServer, ServerIndex};
@@ -17,6 +22,7 @@ use crate::substitute::clock::Clock;
 use crate::substitute::item_lookup::{ItemLookup, ItemStatus};
 use crate::substitute::network::{Network, NetworkReach};
 use crate::substitute::progress::{Progress, ProgressEvent};
+use crate::testing::eventually;
 use crate::trust::acl::{Acl, AuthorizedKeys};
 
 const TOOLS: &str = "2fbf4kpwxg6i81i5ai6h7y8gr3vzd62g-subst-tools-1.0";
@@ -81,6 +87,10 @@ impl Machine {
     }
 
     fn resolver_with(&self, change: impl FnOnce(&mut LookupOptions)) -> Resolver {
+        Resolver::new(self.setup_with(change)).unwrap()
+    }
+
+    fn setup_with(&self, change: impl FnOnce(&mut LookupOptions)) -> ResolverSetup {
         let mut options = LookupOptions {
             freshness: Freshness::Cached,
             signature_checks: SignatureChecks::Always,
@@ -102,7 +112,7 @@ impl Machine {
             .iter()
             .map(|url| ServerUrl::parse(url).unwrap())
             .collect::<PerServer<_>>();
-        let setup = ResolverSetup {
+        ResolverSetup {
             store_dir: StoreDir::parse(StoreDir::GUIX).unwrap(),
             keys: Arc::new(AuthorizedKeys::Guix(acl)),
             policy: Arc::default(),
@@ -112,8 +122,7 @@ impl Machine {
             clock: Clock::starting_at(Duration::from_secs(self.now)),
             cancel: Cancel::default(),
             options,
-        };
-        Resolver::new(setup).unwrap()
+        }
     }
 
     fn offline_resolver(&self) -> Resolver {
@@ -468,4 +477,106 @@ fn a_lookup_whose_thread_has_failed_gives_no_answer() {
     assert_eq!(observed.err(), Some(ResolveError::ThreadEnded));
     let later = resolver.resolve(vec![path(TOOLS)], scope);
     assert_eq!(later.err(), Some(ResolveError::ThreadEnded));
+}
+
+/// A server that has nothing, and says so after `wait`.
+fn empty_server(wait: impl Fn() + Clone + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, wait) = (stream.unwrap(), wait.clone());
+            std::thread::spawn(move || {
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                for _ in lines.map_while(Result::ok).filter(String::is_empty) {
+                    wait();
+                    // A client that goes away is no failure of the server's.
+                    let _ = stream.write_all(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
+                }
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn all_servers_can_be_required_while_an_item_is_undecided() {
+    let fixtures = format!("file://{}", fixtures().display());
+    let late = empty_server(|| std::thread::sleep(Duration::from_millis(700)));
+    let machine = Machine::new(&[&late, &fixtures]);
+    let resolver = machine.resolver();
+
+    resolver.prefetch(vec![path(TOOLS)], LookupScope::ItemsOnly);
+    let resolution = resolver.resolve_on_all_servers(vec![path(TOOLS)]).unwrap();
+
+    assert_eq!(outcomes(&resolution.items[0]), ["missing", "available"]);
+}
+
+#[test]
+fn all_servers_can_be_required_of_an_item_that_was_not_looked_up() {
+    let url = format!("file://{}", fixtures().display());
+    let machine = Machine::new(&[&url, &format!("{url}/")]);
+    let resolver = machine.resolver();
+    let resolution = resolver.resolve_on_all_servers(vec![path(TOOLS)]).unwrap();
+    assert_eq!(outcomes(&resolution.items[0]), ["available", "available"]);
+}
+
+fn resolve_message(reply: Option<Sender<Resolution>>) -> LookupMessage {
+    LookupMessage::Resolve {
+        items: vec![path(TOOLS)],
+        walk: LookupScope::ItemsOnly,
+        reply,
+        observer: None,
+    }
+}
+
+#[test]
+fn answers_that_were_not_taken_yet_are_no_silence() {
+    let is_released = Arc::new(AtomicBool::new(false));
+    let released = Arc::clone(&is_released);
+    let preferred = empty_server(move || {
+        eventually(|| released.load(Ordering::Relaxed).then_some(()));
+    });
+    let machine = Machine::new(&[&preferred, &format!("file://{}", fixtures().display())]);
+    let (messages, inbox) = unbounded();
+    let setup = machine.setup_with(|_| ());
+    let mut engine = LookupEngine::new(setup, messages.clone()).unwrap();
+
+    let start = Instant::now();
+    assert!(messages.send(resolve_message(None)).is_ok());
+    eventually(|| {
+        assert!(engine.drain(&inbox));
+        engine.settle();
+        let mut undecided = engine.items.undecided();
+        undecided.find_map(|(_, item)| item.lookup.narinfo().map(drop))
+    });
+    // So the preferred server was not silent for this long, as far as the engine looked.
+    engine.setup.options.lag = start.elapsed() + Duration::from_millis(10);
+
+    is_released.store(true, Ordering::Relaxed);
+    eventually(|| (!engine.events.is_empty()).then_some(()));
+    std::thread::sleep(engine.lag() * 2);
+    engine.tick();
+    assert_eq!(engine.undecided, 1, "the answers wait to be taken");
+
+    eventually(|| {
+        assert!(engine.drain(&inbox));
+        (engine.undecided == 0).then_some(())
+    });
+}
+
+#[test]
+fn a_check_that_fails_ends_the_lookups() {
+    let (_listener, silent) = black_hole();
+    let machine = Machine::new(&[&silent]);
+    let (messages, inbox) = unbounded();
+    let engine = LookupEngine::new(machine.setup_with(|_| ()), messages.clone()).unwrap();
+    let (reply, answer) = bounded(1);
+    for message in [resolve_message(Some(reply)), LookupMessage::VerifierFailed] {
+        assert!(messages.send(message).is_ok());
+    }
+
+    engine.run(&inbox);
+
+    assert!(answer.recv().is_err());
 }

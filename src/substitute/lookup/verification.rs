@@ -16,7 +16,7 @@ use crate::format::store_path::{StoreDir, StorePath};
 use crate::lookup_cache::AnswerKind;
 use crate::substitute::lookup::items::ItemIndex;
 use crate::substitute::outcome::UnreadableNarInfo;
-use crate::sync::Threads;
+use crate::sync::{Threads, catch_panic};
 use crate::trust::acl::AuthorizedKeys;
 use crate::trust::signed::{SignedNarInfo, reuse_signature, verify_all};
 use crate::trust::signer::SignatureScope;
@@ -76,8 +76,8 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// Starts up to `threads` threads that check what comes in through `texts` and `deliver` it; they
-    /// end when it returns false.
+    /// Starts up to `threads` threads that check what comes in through `texts` and `deliver` it, or
+    /// nothing when the check of a batch panics; they end when it returns false.
     ///
     /// # Errors
     /// The system refuses the first thread.
@@ -85,11 +85,11 @@ impl Verifier {
         self,
         threads: usize,
         texts: Receiver<Vec<UnverifiedText>>,
-        deliver: impl Fn(Vec<VerificationResult>) -> bool + Clone + Send + 'static,
+        deliver: impl Fn(Option<Vec<VerificationResult>>) -> bool + Clone + Send + 'static,
     ) -> std::io::Result<Threads> {
         Threads::start("check", threads, move || {
             for batch in &texts {
-                if !deliver(self.verify(batch)) {
+                if !deliver(catch_panic(|| self.verify(batch))) {
                     break;
                 }
             }

@@ -2,7 +2,8 @@
 //!
 //! A server that the user prefers is waited for as long as no other server has an item. Once
 //! another server has an authorized narinfo, the silence of the preferred one is limited; one that
-//! answers may take at most a few times as long as the others.
+//! answers may take at most a few times as long as the others. The time during which this program did
+//! not look at what servers have sent does not count.
 
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,9 @@ use crate::substitute::progress::{ProgressEvent, ServerProgress};
 impl LookupEngine {
     /// Time has passed.
     pub(super) fn tick(&mut self) {
-        let limit = self.lag();
+        let (limit, now) = (self.lag(), self.events_taken_at);
         self.update_impatience();
-        if self.is_impatient || self.servers.iter().any(|server| server.is_slow(limit)) {
+        if self.is_impatient || self.servers.iter().any(|it| it.is_slow(limit, now)) {
             let undecided: Vec<ItemIndex> = self.items.undecided().map(|(item, _)| item).collect();
             for item in undecided {
                 self.advance(item);
@@ -28,6 +29,14 @@ impl LookupEngine {
         self.write_cache();
         if self.undecided == 0 {
             self.remove_some_expired();
+        }
+    }
+
+    /// Notes the time if there is no event left to be taken.
+    pub(super) fn note_events_taken(&mut self) {
+        let now = Instant::now();
+        if self.events.is_empty() {
+            self.events_taken_at = now;
         }
     }
 
@@ -58,8 +67,8 @@ impl LookupEngine {
 
         let all_known_at = *self.all_known_at.get_or_insert_with(Instant::now);
         let took = all_known_at.saturating_duration_since(self.asked_at);
-        self.is_impatient =
-            all_known_at.elapsed() > self.setup.options.lag + took * SLOWNESS_FACTOR;
+        let waited = self.events_taken_at.saturating_duration_since(all_known_at);
+        self.is_impatient = waited > self.setup.options.lag + took * SLOWNESS_FACTOR;
     }
 
     /// Reports how far lookups are; not for every batch.
