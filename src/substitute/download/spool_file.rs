@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use rustix::fs::{AtFlags, Mode, OFlags, fstatvfs, openat, unlinkat};
+use rustix::io::Errno;
 
 use crate::format::store_path::StorePath;
 
@@ -148,11 +149,14 @@ impl SpoolFile {
     pub(super) fn open(directory: &Arc<OwnedFd>, name: &str, limit: u64) -> io::Result<FoundSpool> {
         let file = match openat(directory, name, OPEN_FLAGS, Mode::empty()) {
             Ok(file) => File::from(file),
-            Err(rustix::io::Errno::NOENT) => return Ok(FoundSpool::Missing),
-            Err(_) => {
+            Err(Errno::NOENT) => return Ok(FoundSpool::Missing),
+            // A link, a directory, a file without the right to read it, a socket.
+            Err(Errno::LOOP | Errno::ISDIR | Errno::ACCESS | Errno::NXIO) => {
                 remove_name(directory, name);
                 return Ok(FoundSpool::Missing);
             }
+            // The file may be good: what failed may be this machine, at this moment.
+            Err(error) => return Err(error.into()),
         };
         match file.try_lock() {
             Ok(()) => {}
@@ -207,7 +211,7 @@ impl SpoolFile {
 
     /// Whether it was removed, so that nothing is kept of it.
     pub(super) fn is_removed(&self) -> bool {
-        self.is_removed.load(Ordering::Relaxed)
+        self.is_removed.load(Ordering::SeqCst)
     }
 
     /// Whether it has the whole file.
@@ -218,13 +222,21 @@ impl SpoolFile {
     /// Adds the next bytes of the download.
     ///
     /// # Errors
-    /// They cannot be written, or are too many; some of them may be in the file.
+    /// They cannot be written, or are too many, or the file was removed; some of them may be in the file.
     pub(super) fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        if self.is_removed() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let end = self.bytes();
         if end + bytes.len() as u64 > self.reserved_bytes() {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         self.file.write_all_at(bytes, HEADER_BYTES as u64 + end)?;
+        // It may have been removed while this was written.
+        if self.is_removed() {
+            self.file.set_len(0)?;
+            return Err(io::ErrorKind::NotFound.into());
+        }
         self.bytes
             .store(end + bytes.len() as u64, Ordering::Relaxed);
         Ok(())
@@ -256,10 +268,9 @@ impl SpoolFile {
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// Removes the file and gives its space back, also while it is used: what is written to it
-    /// afterward is lost.
+    /// Removes the file and gives its space back, also while it is used: nothing more is written to it.
     pub(super) fn remove(&self) {
-        if self.is_removed.swap(true, Ordering::Relaxed) {
+        if self.is_removed.swap(true, Ordering::SeqCst) {
             return;
         }
         remove_name(&self.directory, &self.name);
@@ -401,5 +412,18 @@ mod tests {
         };
         SpoolFile::create(&directory, "other", long, 100).unwrap_err();
         assert!(!dir.path().join("other").exists());
+    }
+
+    #[test]
+    fn nothing_is_written_to_a_removed_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = SpoolFile::create(&directory(dir.path()), NAME, header(), 100).unwrap();
+        spool.append(b"0123").unwrap();
+        let file = File::open(dir.path().join(NAME)).unwrap();
+
+        spool.remove();
+        spool.append(b"45").unwrap_err();
+
+        assert_eq!(file.metadata().unwrap().len(), 0);
     }
 }

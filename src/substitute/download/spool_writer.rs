@@ -366,4 +366,29 @@ mod tests {
             assert_eq!(!matches!(writer.state, WriterState::Off), is_kept, "{size}");
         }
     }
+
+    #[test]
+    fn a_removed_download_is_not_kept_any_more() {
+        let base = tempfile::tempdir().unwrap();
+        let spools = SpoolDirectory::new(base.path(), base.path().join("partial"), u64::MAX);
+        let spools = Arc::new(spools);
+        let item = StorePath::parse("0f9qzp1g3jy45al4zspzqah9f8d5bisp-a").unwrap();
+        let request = SpoolRequest {
+            spools: Arc::clone(&spools),
+            name: "0".repeat(64),
+            item: item.clone(),
+            nar_size: 100 << 20,
+            expected_rate: 1.0,
+        };
+        let url = Url::parse("http://h/x").unwrap();
+        let mut writer = SpoolWriter::first(request, &url, None, 100 << 20);
+        let piece = Bytes::from(vec![0; PIECE_BYTES]);
+        writer.append(&piece);
+        assert!(matches!(writer.state, WriterState::Writing { .. }));
+
+        spools.item_is_valid(&item);
+        writer.append(&piece);
+
+        assert!(matches!(writer.state, WriterState::Off));
+    }
 }
