@@ -8,10 +8,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tracing::debug;
 
 use crate::format::compression::Compression;
+use crate::format::server_url::redacted;
 use crate::format::store_path::{StorePath, StorePathRef};
 use crate::http::{NarRequest, RateDemand, RetryPolicy};
 use crate::substitute::download::candidate::DownloadCandidate;
@@ -171,6 +173,7 @@ impl Prefetcher {
     }
 
     fn start_more(&self, state: &mut PrefetchQueue, method: Option<Compression>) {
+        state.drop_useless();
         while state.started.len() < self.limit && state.buffered() < BUFFERED_BYTES_MAX {
             let next = state.waiting.iter().find(|(_, nar)| state.is_ready(nar));
             let Some(key) = next.map(|(key, _)| key.clone()) else {
@@ -198,7 +201,7 @@ impl Prefetcher {
             {
                 let number = state.number(path.as_ref());
                 state.states[number] = PrefetchState::Started;
-                debug!(item = %path, url = %download.candidate.url, "prefetching");
+                debug!(item = %path, url = redacted(&download.candidate.url), "prefetching");
                 state.started.insert(path, download);
             }
         }
@@ -218,6 +221,18 @@ impl PrefetchQueue {
                 PrefetchState::Valid | PrefetchState::Started
             )
         })
+    }
+
+    /// Drops the downloads that make room for no others: those whose request has failed, and those that
+    /// were not taken for long, because the daemon builds the item or does not need it.
+    fn drop_useless(&mut self) {
+        self.started.retain(|item, download| {
+            let is_useful = !download.has_failed() && download.started_at.elapsed() < UNTAKEN_MAX;
+            if !is_useful {
+                debug!(%item, "dropping a nar that was prefetched");
+            }
+            is_useful
+        });
     }
 
     /// Bytes that are in memory or soon will be.
@@ -252,7 +267,10 @@ fn request(candidate: &DownloadCandidate) -> NarRequest {
     }
 }
 
-/// At most this much of one nar is in memory.
+/// At most this much is counted for one nar: what waits to be read (1 MiB), and what is on its way in the
+/// buffers of its connection.
 const BUFFER_BYTES: u64 = 4 << 20;
 /// No download is started while this much is in memory or expected.
 const BUFFERED_BYTES_MAX: u64 = 12 << 20;
+/// Nars that were not taken for this long are dropped; servers keep such connections for about as long.
+const UNTAKEN_MAX: Duration = Duration::from_secs(120);

@@ -31,15 +31,7 @@ impl PrefetchServer {
         let server = Self { socket };
         std::thread::Builder::new()
             .name("prefetch".to_owned())
-            .spawn(move || {
-                for connection in listener.incoming().map_while(Result::ok) {
-                    let prefetcher = Arc::clone(&prefetcher);
-                    // Without a thread the connection closes, and the client downloads the nar itself.
-                    let _ = std::thread::Builder::new()
-                        .name("prefetch".to_owned())
-                        .spawn(move || serve_connection(connection, &prefetcher));
-                }
-            })?;
+            .spawn(move || accept_all(&listener, &prefetcher))?;
 
         Ok(server)
     }
@@ -49,6 +41,22 @@ impl Drop for PrefetchServer {
     fn drop(&mut self) {
         // If it cannot be removed, the next helper removes it.
         let _ = std::fs::remove_file(self.socket.path());
+    }
+}
+
+/// Serves every connection on a thread of its own, until the process ends.
+fn accept_all(listener: &UnixListener, prefetcher: &Arc<Prefetcher>) {
+    for connection in listener.incoming() {
+        let Ok(connection) = connection else {
+            // The client has gone away, or there are too few file descriptors: that passes.
+            std::thread::sleep(ACCEPT_PAUSE);
+            continue;
+        };
+        let prefetcher = Arc::clone(prefetcher);
+        // Without a thread the connection closes, and the client downloads the nar itself.
+        let _ = std::thread::Builder::new()
+            .name("prefetch".to_owned())
+            .spawn(move || serve_connection(connection, &prefetcher));
     }
 }
 
@@ -106,3 +114,42 @@ fn write_frames(connection: &mut UnixStream, chunk: &[u8]) -> io::Result<()> {
 /// A request is a store path's base name and a compression method.
 const REQUEST_MAX_BYTES: u64 = 1024;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use crate::format::server_list::PerServer;
+    use crate::format::server_url::ServerUrl;
+    use crate::http::Options;
+    use crate::substitute::network::{Network, NetworkReach};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_cannot_be_accepted_does_not_end_the_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        // Each attempt without a client fails.
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err());
+        let servers = std::iter::empty::<ServerUrl>()
+            .collect::<PerServer<_>>()
+            .into();
+        let network = Network::new(Options::default(), NetworkReach::AllServers, servers);
+        let prefetcher = Arc::new(Prefetcher::new(Arc::new(network), None, 1));
+        std::thread::spawn(move || accept_all(&listener, &prefetcher));
+        // Enough for a first attempt: a server that has not begun passes as well.
+        std::thread::sleep(ACCEPT_PAUSE * 2);
+
+        let mut client = UnixStream::connect(&path).unwrap();
+        client
+            .write_all(b"0f9qzp1g3jy45al4zspzqah9f8d5bisp-a -\n")
+            .unwrap();
+        let mut reply = String::new();
+        client.read_to_string(&mut reply).unwrap();
+
+        assert_eq!(reply, "-\n");
+    }
+}

@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -55,6 +56,8 @@ pub(crate) trait NarPrefetcher: Send + Sync {
 pub(crate) struct StartedDownload {
     /// What was requested.
     pub(crate) candidate: DownloadCandidate,
+    /// When.
+    pub(crate) started_at: Instant,
     /// The thread that waits for the response, until it is known to have ended,
     waiting: Option<JoinHandle<Result<NarBody, Arc<HttpError>>>>,
     /// and what came of it then.
@@ -74,6 +77,7 @@ impl StartedDownload {
         let waiting = thread.spawn(move || send(&network, server, request));
         Some(Self {
             candidate,
+            started_at: Instant::now(),
             waiting: Some(waiting.ok()?),
             response: None,
         })
@@ -82,14 +86,28 @@ impl StartedDownload {
     /// Whether all of the nar is in memory, or the request has failed.
     #[must_use]
     pub(crate) fn has_ended(&mut self) -> bool {
-        if self.waiting.as_ref().is_some_and(|it| !it.is_finished()) {
+        if !self.has_response() {
             return false;
         }
-        self.take_response();
         match &self.response {
             Some(Ok(nar)) => nar.has_arrived(),
             _ => true,
         }
+    }
+
+    /// Whether the request has failed.
+    #[must_use]
+    pub(crate) fn has_failed(&mut self) -> bool {
+        self.has_response() && !matches!(self.response, Some(Ok(_)))
+    }
+
+    /// Whether it is known what came of the request.
+    fn has_response(&mut self) -> bool {
+        if self.waiting.as_ref().is_some_and(|it| !it.is_finished()) {
+            return false;
+        }
+        self.take_response();
+        true
     }
 
     fn take_response(&mut self) {
