@@ -1,13 +1,17 @@
 //! The time, handed down: the moment the program started, and how long that is ago.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// A clock that was set once.
+use rustix::time::{ClockId, clock_gettime};
+
+/// A clock that was set once. It goes on while the machine is suspended, as the time does by which answers
+/// and waits expire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Clock {
     /// Since 1970.
     started_at: Duration,
-    started: Instant,
+    /// Since the machine was started.
+    started: Duration,
 }
 
 impl Clock {
@@ -16,14 +20,14 @@ impl Clock {
     pub(crate) fn starting_at(since_epoch: Duration) -> Self {
         Self {
             started_at: since_epoch,
-            started: Instant::now(),
+            started: since_boot(),
         }
     }
 
     /// The time since 1970.
     #[must_use]
     pub(crate) fn since_epoch(&self) -> Duration {
-        self.started_at + self.started.elapsed()
+        self.started_at + self.elapsed()
     }
 
     /// Seconds since 1970.
@@ -35,6 +39,12 @@ impl Clock {
     /// How long the program has been at work.
     #[must_use]
     pub(crate) fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        since_boot().saturating_sub(self.started)
     }
+}
+
+/// The time since the machine was started, with the time that it was suspended.
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::try_from(time).unwrap_or_default()
 }

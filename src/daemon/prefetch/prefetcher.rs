@@ -272,5 +272,5 @@ fn request(candidate: &DownloadCandidate) -> NarRequest {
 const BUFFER_BYTES: u64 = 4 << 20;
 /// No download is started while this much is in memory or expected.
 const BUFFERED_BYTES_MAX: u64 = 12 << 20;
-/// Nars that were not taken for this long are dropped; servers keep such connections for about as long.
+/// Nars that were not taken for this long are dropped.
 const UNTAKEN_MAX: Duration = Duration::from_secs(120);

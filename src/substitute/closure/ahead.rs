@@ -81,7 +81,7 @@ impl ItemsAhead {
 
     /// Requests the item's nar, if it may be requested ahead of time and no other process installs it.
     pub(super) fn start(&self, item: &StorePath, sources: &[NarSource]) {
-        if self.has_started(item) {
+        if !ReadAhead::may_be_for(sources) || self.has_started(item) {
             return;
         }
         let download = self.installer.expected_download(item, sources);

@@ -14,6 +14,7 @@ use crate::substitute::cancel::Cancel;
 use crate::substitute::download::body::request_without_retries;
 use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::prefetch::{EarlyDownload, NarPrefetcher, StartedDownload};
+use crate::substitute::item_lookup::NarSource;
 use crate::substitute::network::Network;
 use crate::sync::lock;
 
@@ -90,8 +91,14 @@ impl ReadAhead {
     /// Whether `candidate` may be requested ahead of time.
     #[must_use]
     pub(crate) fn is_for(candidate: &DownloadCandidate) -> bool {
-        let size = candidate.file_size;
-        size.is_some_and(|size| size <= FILE_BYTES_MAX) && candidate.url.scheme() != "file"
+        is_small(candidate.file_size) && candidate.url.scheme() != "file"
+    }
+
+    /// Whether any download of `sources` may be, as far as their sizes say: far cheaper than to rank them.
+    #[must_use]
+    pub(crate) fn may_be_for(sources: &[NarSource]) -> bool {
+        let mut downloads = sources.iter().flat_map(|source| source.offer.downloads());
+        downloads.any(|download| is_small(download.file_size))
     }
 
     /// Requests `candidate`, the nar of `item`; false when the system has no more threads.
@@ -135,6 +142,11 @@ impl ReadAhead {
     pub(crate) fn clear(&self) {
         lock(&self.started).clear();
     }
+}
+
+/// Whether a file is known to have so few bytes that it may be requested ahead of time.
+fn is_small(file_size: Option<u64>) -> bool {
+    file_size.is_some_and(|size| size <= FILE_BYTES_MAX)
 }
 
 /// How much of a file of `file_size` bytes, as its server says, may wait in memory: all of it, with an eighth

@@ -1,12 +1,12 @@
 //! How many nars are downloaded from one server at the same time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use crate::format::server_list::ServerIndex;
 use crate::substitute::cancel::Cancel;
-use crate::sync::lock;
+use crate::sync::{lock, wait_for};
 
 /// How often a wait looks whether the user interrupts.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
@@ -45,8 +45,7 @@ impl ServerStreams {
             if cancel.is_canceled() {
                 return None;
             }
-            let waited = counts.closed.wait_timeout(open, CANCEL_INTERVAL);
-            (open, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            open = wait_for(&counts.closed, open, CANCEL_INTERVAL);
         }
         *open.entry(server).or_default() += 1;
         Some(ServerStream {

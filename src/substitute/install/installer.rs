@@ -112,10 +112,11 @@ impl Installer {
         let is_begun = start.prefetched.is_some();
         let mut ranked = RankedDownloads::new(ranked, is_begun, retries.health());
         while let Some(candidate) = ranked.next() {
+            // What has begun is of the first candidate and of no other.
+            let mut start = std::mem::take(&mut start);
             if !attempts.allow(&candidate, request.authorized) {
                 continue;
             }
-            let mut start = std::mem::take(&mut start);
             start.server_stream = self
                 .open_server_stream(&candidate, &start)
                 .map_err(|_| ItemError::Interrupted)?;

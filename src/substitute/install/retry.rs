@@ -24,8 +24,11 @@ impl Installer {
         let ItemError::AllFailed(mut attempts) = error else {
             return Err(error);
         };
+        // What failed last says whether it may succeed now.
         let mut urls = std::collections::HashSet::new();
+        attempts.reverse();
         attempts.retain(|attempt| urls.insert(attempt.url.clone()));
+        attempts.reverse();
 
         while wait_for_any(&attempts, retries) {
             let mut skipped = Vec::new();
