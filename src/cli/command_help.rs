@@ -74,10 +74,6 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
                 "Show what would be fetched",
             ),
             example(
-                "subst fetch --root DIR --gc-root ci /gnu/store/...-hello-2.12.2",
-                "Keep them when `subst gc` deletes what no root needs",
-            ),
-            example(
                 "subst fetch --output hello /gnu/store/...-hello-2.12.2",
                 "Unpack one item to ./hello",
             ),
@@ -190,35 +186,19 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
         path: &["gc"],
         groups: CACHE_GROUPS,
         examples: &[
-            example(
-                "subst gc --root DIR --dry-run",
-                "Show what would be deleted, and what keeps the rest",
-            ),
-            example(
-                "subst gc --root DIR --keep-days 7",
-                "Delete what no root needs, except for the items of the last week",
-            ),
-            example(
-                "subst gc --root DIR --max-size 2G",
-                "Delete the oldest items until the store takes at most 2 GiB",
-            ),
+            example("subst gc --root DIR --dry-run", "Show what keeps each item"),
+            example("subst gc --root DIR --max-size 2G", "Delete the oldest"),
         ],
         exits: &[Exit::Done, Exit::Usage, Exit::Local, Exit::Interrupted],
-        notes: "For stores below --root only: `guix gc` and `nix store gc` collect the system's. \
-            Unfinished downloads and what interrupted processes have left are deleted as well. \
-            `subst fetch --gc-root NAME` keeps an item, `subst roots` lists what does. \
-            `subst gc` may run beside fetches.",
+        notes: "For stores below --root only. `subst fetch --gc-root NAME` keeps an item.",
     },
     CommandHelp {
         path: &["roots"],
         groups: CACHE_GROUPS,
-        examples: &[
-            example(
-                "subst roots --root DIR",
-                "Show the roots, their items and the sizes of their closures",
-            ),
-            example("subst roots --root DIR --remove ci", "Remove a root"),
-        ],
+        examples: &[example(
+            "subst roots --root DIR",
+            "Show what each root keeps",
+        )],
         exits: &[Exit::Done, Exit::NotAvailable, Exit::Usage, Exit::Local],
         notes: "",
     },
