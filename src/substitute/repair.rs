@@ -53,8 +53,9 @@ impl StoreRepair {
         let found = self
             .resolver
             .resolve(to_fetch.clone(), LookupScope::ItemsOnly);
+        // Without an answer the workers find out why, each for its item.
+        let found = found.map(|resolution| resolution.items).unwrap_or_default();
         let downloads = found
-            .items
             .iter()
             .filter_map(|lookup| choice::announced(&lookup.sources));
         let sizes = downloads.filter_map(|(_, download)| download.file_size);
@@ -152,7 +153,9 @@ impl StoreRepair {
     /// The build of an item that has the recorded hash.
     fn find_build(&self, recorded: &RecordedItem) -> Result<ItemBuild, ItemError> {
         let paths = vec![recorded.path.clone()];
-        let resolution = self.resolver.resolve(paths.clone(), LookupScope::ItemsOnly);
+        let resolution = self
+            .resolver
+            .resolve(paths.clone(), LookupScope::ItemsOnly)?;
         if self.installer.cancel.is_canceled() {
             return Err(ItemError::Interrupted);
         }
@@ -169,7 +172,7 @@ impl StoreRepair {
         }
 
         // Another server than the first that has the item may have the recorded build.
-        let all = self.resolver.resolve_on_all_servers(paths).items;
+        let all = self.resolver.resolve_on_all_servers(paths)?.items;
         let mut builds = all
             .into_iter()
             .flat_map(|lookup| recorded_build(lookup, recorded));

@@ -282,7 +282,7 @@ fn find_sources(
         let allowed = builds.filter(|build| {
             let (build, wanted) = (build.authority.narinfo(), authorized.narinfo());
             match allowed {
-                AllowedBuilds::None => is_same_build(build, wanted),
+                AllowedBuilds::None => build.is_equivalent(wanted),
                 AllowedBuilds::WithSameReferences => have_same_references(build, wanted),
                 AllowedBuilds::UntilOtherReferences | AllowedBuilds::Any => true,
             }

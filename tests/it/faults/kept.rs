@@ -168,7 +168,7 @@ fn an_interrupt_says_what_is_kept() {
         running.interrupt();
         let ended = running.end().exits(130);
         let words = match output {
-            None => "subst: interrupted: 0 of 1 items fetched, 1.",
+            None => "subst: interrupted: 0 of 1 item fetched, 1.",
             Some(_) => "subst: interrupted, 1.",
         };
         assert!(ended.stderr.starts_with(words), "{}", ended.stderr);
