@@ -44,6 +44,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         nothing,
     ];
     secret_file(&sandbox, "key.sec", &guix_secret(1));
+    let remove = ["roots", "--remove", "ci", "--remove", "x"];
     let runs: [(&str, &str, &[&str]); 26] = [
         ("query", &mixed, &["query", "--closure", &tools, nothing]),
         ("query", &mixed, &report),
@@ -65,11 +66,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         ("verify", &guix, &["verify", "--repair"]),
         ("roots", &guix, &["roots"]),
         ("gc", &guix, &["gc", "--dry-run"]),
-        (
-            "roots-remove",
-            &guix,
-            &["roots", "--remove", "ci", "--remove", "x"],
-        ),
+        ("roots-remove", &guix, &remove),
         ("gc", &guix, &["gc", "--max-size", "1"]),
         ("cache-info", &guix, &["cache", "info"]),
         ("cache-list", &guix, &["cache", "list"]),
