@@ -40,10 +40,13 @@ print(*items, "", *entries, sep="\n")
 PYTHON
 }
 
+# findings KIND: KIND.json.
+findings() { "$1_subst" verify --json > "$WORK/$1.json"; }
+
 # all_are_found KIND STORE
 all_are_found() {
     damage "$1" "$2"
-    expect 3 eval "$1"'_subst verify --json > "$WORK/$1.json"'
+    expect 3 findings "$1"
     diff "$WORK/$1.damaged" <(found "$WORK/$1.json")
 }
 
@@ -61,7 +64,7 @@ killed_repairs() {
         sleep "$((RANDOM % 2)).$((RANDOM % 1000 + 1000))"
         kill -KILL "$client" 2> /dev/null || true
         wait "$client" || true
-        "$1_subst" verify --json > "$WORK/$1.json" || true
+        findings "$1" || true
         expect_equal 'newly damaged' "$(comm -13 "$WORK/$1.items" <(found "$WORK/$1.json" | sed '/^$/q' | grep . | sort))" ''
     done
 }
