@@ -118,7 +118,7 @@ impl Advice {
         let command = self.fetch_with("--need-signatures", "1");
         format!(
             "build it, or name a server with the signature of another principal with \
-             --substitute-urls; {command} asks for one vote only"
+             --substitute-urls; {command} does without what the policy protects you from"
         )
     }
 

@@ -1,5 +1,7 @@
 //! What the database records of valid items.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::db::Database;
@@ -14,6 +16,9 @@ use crate::format::store_path::{Dialect, StoreDir, StorePath};
 pub(crate) enum ItemOrigin {
     /// It was built on this machine.
     Built,
+    /// There is a log of a build of its derivation, but it did not end just before the item was registered. The
+    /// build may have failed, or compared its result with an item that was substituted.
+    Logged,
     /// It was substituted or added, as far as is known.
     Added,
 }
@@ -39,6 +44,8 @@ struct RecordRow {
     /// Valid derivations that have the item as an output.
     valid_derivers: Vec<String>,
     is_ultimate: bool,
+    /// In Unix seconds.
+    registered: i64,
 }
 
 impl Store {
@@ -52,8 +59,7 @@ impl Store {
 
     /// What is recorded of `item`; `None` when it is not valid.
     ///
-    /// An item counts as built here as `guix challenge` decides it: there is a log of its build. In
-    /// Nix's database a column says so.
+    /// Nix's database has a column that says whether an item was built here. Guix has only logs of builds.
     ///
     /// # Errors
     /// The database cannot be read, or has an invalid value.
@@ -107,15 +113,18 @@ impl Database {
         let derivers = derivers.map(|deriver| self.parse(deriver, "deriver", &name));
         let derivers = derivers.collect::<Result<Vec<_>, _>>()?;
 
-        let is_built = row.is_ultimate || derivers.iter().any(|deriver| has_log(layout, deriver));
+        let logs = derivers
+            .iter()
+            .filter_map(|deriver| log_of(layout, deriver, row.registered));
+        let origin = match row.is_ultimate {
+            true => ItemOrigin::Built,
+            false => logs.fold(ItemOrigin::Added, surest),
+        };
         Ok(Some(ItemProvenance {
             nar_hash,
             references,
             deriver: deriver.transpose()?,
-            origin: match is_built {
-                true => ItemOrigin::Built,
-                false => ItemOrigin::Added,
-            },
+            origin,
         }))
     }
 }
@@ -127,13 +136,13 @@ fn record_row(
 ) -> rusqlite::Result<Option<RecordRow>> {
     let (select, select_derivers) = match store_dir.dialect() {
         Dialect::Guix => (
-            "SELECT id, hash, deriver, NULL FROM ValidPaths WHERE path = ?1",
+            "SELECT id, hash, deriver, NULL, registrationTime FROM ValidPaths WHERE path = ?1",
             "SELECT drv.path FROM DerivationOutputs AS output
              JOIN ValidPaths AS drv ON output.drv = drv.id WHERE output.path = ?1",
         ),
         // Its column says where the item came from, so derivations do not matter.
         Dialect::Nix => (
-            "SELECT id, hash, deriver, ultimate FROM ValidPaths WHERE path = ?1",
+            "SELECT id, hash, deriver, ultimate, registrationTime FROM ValidPaths WHERE path = ?1",
             "SELECT path FROM ValidPaths WHERE 0 AND path = ?1",
         ),
     };
@@ -143,10 +152,11 @@ fn record_row(
         .query_row([&name], |row| {
             let ultimate: Option<i64> = row.get(3)?;
             let id: i64 = row.get(0)?;
-            Ok((id, row.get(1)?, row.get(2)?, ultimate == Some(1)))
+            let is_ultimate = ultimate == Some(1);
+            Ok((id, row.get(1)?, row.get(2)?, is_ultimate, row.get(4)?))
         })
         .optional()?;
-    let Some((id, hash, deriver, is_ultimate)) = found else {
+    let Some((id, hash, deriver, is_ultimate, registered)) = found else {
         return Ok(None);
     };
 
@@ -164,17 +174,44 @@ fn record_row(
         references,
         valid_derivers: derivers.collect::<rusqlite::Result<_>>()?,
         is_ultimate,
+        registered,
     }))
 }
 
-/// Whether there is a log of the build of `derivation`, compressed or not.
-fn has_log(layout: &Layout, derivation: &StorePath) -> bool {
-    let Some(log) = layout.build_log(derivation) else {
-        return false;
-    };
-    ["", ".gz", ".bz2"].iter().any(|suffix| {
+/// What the log of a build of `derivation`, compressed or not, says of an item that was `registered` then;
+/// `None` without a log.
+fn log_of(layout: &Layout, derivation: &StorePath, registered: i64) -> Option<ItemOrigin> {
+    let log = layout.build_log(derivation)?;
+    let found = ["", ".gz", ".bz2"].iter().find_map(|suffix| {
         let mut name = log.clone().into_os_string();
         name.push(suffix);
-        std::path::Path::new(&name).exists()
+        std::fs::metadata(name).ok()
+    })?;
+
+    let ended = found
+        .modified()
+        .ok()
+        .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let registered = u64::try_from(registered).ok().map(Duration::from_secs);
+    let is_of_this_build = ended.zip(registered).is_some_and(|(ended, registered)| {
+        // Registration times are whole seconds.
+        let ended = Duration::from_secs(ended.as_secs());
+        ended <= registered && registered - ended <= REGISTRATION_DELAY_MAX
+    });
+    Some(match is_of_this_build {
+        true => ItemOrigin::Built,
+        false => ItemOrigin::Logged,
     })
+}
+
+/// How long it takes at most from the end of a build to the registration of what it has made: the daemon
+/// reads all of it meanwhile.
+const REGISTRATION_DELAY_MAX: Duration = Duration::from_secs(10 * 60);
+
+fn surest(one: ItemOrigin, other: ItemOrigin) -> ItemOrigin {
+    match (one, other) {
+        (ItemOrigin::Built, _) | (_, ItemOrigin::Built) => ItemOrigin::Built,
+        (ItemOrigin::Logged, _) | (_, ItemOrigin::Logged) => ItemOrigin::Logged,
+        (ItemOrigin::Added, ItemOrigin::Added) => ItemOrigin::Added,
+    }
 }

@@ -14,6 +14,11 @@ pub(super) fn guix_digits(id: &str) -> &str {
     id.split_once(':').map_or(id, |(_, digits)| digits)
 }
 
+/// The Nix key with this id, which is `NAME:BASE64`, without its name: signatures do not cover the name.
+pub(super) fn nix_key(id: &str) -> &str {
+    id.split_once(':').map_or(id, |(_, key)| key)
+}
+
 /// The name of the Nix key with this id, which is `NAME:BASE64`.
 pub(super) fn nix_name(id: &str) -> &str {
     id.split_once(':').map_or(id, |(name, _)| name)

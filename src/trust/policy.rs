@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::acl::AuthorizedKeys;
 use super::ballot::Voter;
-use super::key_names::{GUIX_SHORT_DIGITS, guix_digits, nix_name};
+use super::key_names::{GUIX_SHORT_DIGITS, guix_digits, nix_key, nix_name};
 use super::name_pattern::NamePattern;
 use super::signer::{SignatureScope, Signer};
 use crate::format::store_path::StorePathRef;
@@ -171,12 +171,16 @@ pub(crate) enum PolicyFault {
     Unauthenticated,
 }
 
+/// What tells one key from another: the id of a Guix key, and a Nix key without its name, under which
+/// anyone can publish the key's signatures.
+type VotingKey = Arc<str>;
+
 /// Who votes, and how many votes an item needs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TrustPolicy {
     terms: PolicyTerms,
-    /// The voter of each key, by the key's id; `None`: each key is its own.
-    voters: Option<HashMap<Arc<str>, Voter>>,
+    /// The voter of each key; `None`: each key is its own.
+    voters: Option<HashMap<VotingKey, Voter>>,
 }
 
 impl TrustPolicy {
@@ -198,8 +202,10 @@ impl TrustPolicy {
     /// How many principals have to agree about `item`; `None` if any one authorized key suffices.
     pub(crate) fn quorum(&self, item: StorePathRef<'_>) -> Option<usize> {
         let mut rules = self.terms.rules.iter();
+        // What stands for a hash must not match by chance.
+        let behind_hash = format!("-{}", item.name());
         let rule =
-            rules.find(|rule| rule.names.matches(item.name()) || rule.names.matches(item.base()));
+            rules.find(|rule| rule.names.matches(item.name()) || rule.names.matches(&behind_hash));
         let need = rule.map_or(self.terms.need, |rule| rule.need);
         self.counts_votes(need).then_some(need)
     }
@@ -231,12 +237,14 @@ impl TrustPolicy {
 
     /// Who votes when `signer` has signed.
     pub(super) fn voter(&self, signer: &Signer) -> Option<Voter> {
-        let (Signer::GuixKey(id) | Signer::NixKey(id)) = signer else {
-            return None;
+        let key = match signer {
+            Signer::GuixKey(id) => id,
+            Signer::NixKey(id) => nix_key(id),
+            Signer::ContentAddress(_) | Signer::Unauthenticated => return None,
         };
         match &self.voters {
-            Some(voters) => voters.get(id).cloned(),
-            None => Some(Voter::new(Arc::clone(id), signer.display_name().into())),
+            Some(voters) => voters.get(key).cloned(),
+            None => Some(Voter::new(key.into(), signer.display_name().into())),
         }
     }
 
@@ -250,21 +258,21 @@ impl TrustPolicy {
             return;
         }
 
-        let ids: Vec<&Arc<str>> = match keys {
-            AuthorizedKeys::Guix(acl) => acl.keys().map(|key| key.id()).collect(),
-            AuthorizedKeys::Nix(keys) => keys.iter().map(|key| key.id()).collect(),
+        let keys: Vec<&str> = match keys {
+            AuthorizedKeys::Guix(acl) => acl.keys().map(|key| &**key.id()).collect(),
+            AuthorizedKeys::Nix(keys) => keys.iter().map(|key| nix_key(key.id())).collect(),
             AuthorizedKeys::AllowUnauthenticated => {
                 return faults.push(PolicyFault::Unauthenticated);
             }
         };
-        let mut ids: Vec<&str> = match &self.voters {
+        let mut names: Vec<&str> = match &self.voters {
             Some(voters) => voters.values().map(Voter::name).collect(),
-            None => ids.into_iter().map(|id| &**id).collect(),
+            None => keys,
         };
-        ids.sort_unstable();
-        ids.dedup();
+        names.sort_unstable();
+        names.dedup();
 
-        let voters = ids.len();
+        let voters = names.len();
         needs.sort_unstable();
         needs.dedup();
         let out_of_reach = needs.into_iter().filter(|need| *need > voters);
@@ -278,21 +286,21 @@ fn voters_by_key(
     keys: &AuthorizedKeys,
     now: u64,
     faults: &mut Vec<PolicyFault>,
-) -> HashMap<Arc<str>, Voter> {
+) -> HashMap<VotingKey, Voter> {
     // `None`: several principals claim the key.
-    let mut owners: HashMap<Arc<str>, Option<&Principal>> = HashMap::new();
+    let mut owners: HashMap<VotingKey, Option<&Principal>> = HashMap::new();
     for principal in principals {
         for name in &principal.keys {
-            let Some(id) = authorized_key(name, principal, keys, faults) else {
+            let Some(key) = authorized_key(name, principal, keys, faults) else {
                 continue;
             };
-            let Some(other) = owners.insert(Arc::clone(&id), Some(principal)) else {
+            let Some(other) = owners.insert(Arc::clone(&key), Some(principal)) else {
                 continue;
             };
             if other.is_some_and(|other| other.name == principal.name) {
                 continue;
             }
-            owners.insert(id, None);
+            owners.insert(key, None);
             faults.extend(other.map(|other| PolicyFault::SharedKey {
                 one: other.name.clone(),
                 other: principal.name.clone(),
@@ -308,29 +316,34 @@ fn voters_by_key(
         }
     }
 
-    let valid = owners.into_iter().filter_map(|(id, principal)| {
+    let valid = owners.into_iter().filter_map(|(key, principal)| {
         let principal = principal?;
         let is_valid = principal.expires.as_ref().is_none_or(|(at, _)| now < *at);
-        is_valid.then_some((id, principal))
+        is_valid.then_some((key, principal))
     });
-    let voters = valid.map(|(id, principal)| {
+    let voters = valid.map(|(key, principal)| {
         let name: Arc<str> = principal.name.as_str().into();
-        (id, Voter::new(Arc::clone(&name), name))
+        (key, Voter::new(Arc::clone(&name), name))
     });
     voters.collect()
 }
 
-/// The id of the one key among `keys` that `principal` names by `name`.
+/// The one key among `keys` that `principal` names by `name`.
 fn authorized_key(
     name: &KeyName,
     principal: &Principal,
     keys: &AuthorizedKeys,
     faults: &mut Vec<PolicyFault>,
-) -> Option<Arc<str>> {
+) -> Option<VotingKey> {
     let ids = name.ids(keys)?;
     let (principal, key) = (principal.name.clone(), name.to_string());
     match &ids[..] {
-        [id] => return Some(Arc::clone(id)),
+        [id] => {
+            return Some(match keys {
+                AuthorizedKeys::Nix(_) => nix_key(id).into(),
+                AuthorizedKeys::Guix(_) | AuthorizedKeys::AllowUnauthenticated => Arc::clone(id),
+            });
+        }
         [] => faults.push(PolicyFault::UnknownKey { principal, key }),
         _ => faults.push(PolicyFault::AmbiguousKey { principal, key }),
     }

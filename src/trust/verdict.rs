@@ -268,7 +268,7 @@ fn decide(
     }
     match (enough, policy.on_too_few()) {
         (0, Objection::Refuse) => Err(too_few),
-        (0, Objection::Warn) => Ok((*first, Some(too_few))),
+        (0, Objection::Warn) if others.is_empty() => Ok((*first, Some(too_few))),
         _ => Ok((*first, Some(dissent).filter(|_| !others.is_empty()))),
     }
 }

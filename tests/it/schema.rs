@@ -16,7 +16,7 @@ const ENDORSE: [&str; 8] = [
     "--nars",
     "http://127.0.0.1:1",
     "--to",
-    "out",
+    "endorsed",
     super::cli::NOTHING,
 ];
 

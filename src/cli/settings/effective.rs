@@ -260,10 +260,18 @@ fn read_nix_conf(
 
 /// Who has to agree about an item.
 fn policy(chosen: &mut SettingsLayer) -> PolicyTerms {
-    let terms = chosen.trust.take().map(|setting| setting.value.terms);
-    let terms = terms.unwrap_or_default();
+    let trust = chosen.trust.take();
+    let terms = trust.map(|setting| setting.value.terms).unwrap_or_default();
     match &chosen.need_signatures {
         None => terms,
+        // It may be in the file of another user than `[trust]`, and must not take anything away from it.
+        Some(Setting {
+            value,
+            origin: Origin::File { .. },
+        }) => PolicyTerms {
+            need: value.0.max(terms.need),
+            ..terms
+        },
         Some(need) => PolicyTerms {
             need: need.value.0,
             rules: Vec::new(),

@@ -125,12 +125,15 @@ fn is_used(path: &Path, selection: FileSelection, warnings: &mut Vec<String>) ->
     selection == FileSelection::Explicit
 }
 
-/// Whether the file demands more than one signature: to ignore that would be to require less than the
-/// user wants.
+/// Whether the file demands more than one signature, or may do that, since it cannot be read: to ignore
+/// that would be to require less than the user wants.
 fn has_policy(path: &Path) -> bool {
-    let text = std::fs::read(path).unwrap_or_default();
-    let file = FileTable::parse(path, &text);
-    file.is_ok_and(|mut file| POLICY_KEYS.iter().any(|key| file.take(key).is_some()))
+    let Ok(text) = std::fs::read(path) else {
+        return true;
+    };
+    FileTable::parse(path, &text).map_or(true, |mut file| {
+        POLICY_KEYS.iter().any(|key| file.take(key).is_some())
+    })
 }
 
 const POLICY_KEYS: [&str; 2] = ["trust", "need-signatures"];

@@ -13,10 +13,22 @@ use crate::sync::lock;
 /// Which local items count as builds of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CountedOrigins {
-    /// Those that were built here.
+    /// Those that were built here, as far as can be found out.
     Built,
+    /// Those that `guix challenge` counts as built here: there is a log of a build.
+    Logged,
     /// All valid ones.
     All,
+}
+
+impl CountedOrigins {
+    fn contain(self, origin: ItemOrigin) -> bool {
+        match self {
+            Self::Built => origin == ItemOrigin::Built,
+            Self::Logged => matches!(origin, ItemOrigin::Built | ItemOrigin::Logged),
+            Self::All => true,
+        }
+    }
 }
 
 /// An item, and whether its tree counts.
@@ -51,8 +63,7 @@ impl LocalBuild {
 
     fn new(item: StorePath, record: Option<ItemProvenance>, origins: CountedOrigins) -> Self {
         let is_valid = record.is_some();
-        let counted = record
-            .filter(|record| origins == CountedOrigins::All || record.origin == ItemOrigin::Built);
+        let counted = record.filter(|record| origins.contain(record.origin));
         Self {
             item,
             counted,

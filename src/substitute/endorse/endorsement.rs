@@ -25,7 +25,7 @@ pub(crate) enum NotEndorsed {
     #[error("it is not valid in this store")]
     NotValid,
     /// A signature would only repeat what a server has said.
-    #[error("it was not built here, as far as is known")]
+    #[error("it is not known to have been built here")]
     NotBuilt,
     /// Its tree cannot be read.
     #[error("its tree cannot be read: {0}")]

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use subst::trust::guix::signing::SigningKey;
 
 use crate::support::publisher::{
-    Publisher, command, contents, guix_secret, installed, mark_as_built, secret_file,
+    Publisher, add_build_log, command, contents, guix_secret, installed, mark_as_built, secret_file,
 };
 use crate::support::sandbox::{Run, run};
 use crate::support::{Fixture, Kind, Sandbox, Server};
@@ -100,7 +100,17 @@ fn only_what_was_built_here_is_endorsed() {
     assert_eq!(json["items"][0]["endorsed"], true);
     assert_eq!(json["items"][1]["endorsed"], false);
     assert!(pool.narinfo(a).is_some() && pool.narinfo(b).is_none());
-    pool.endorse(&[b]).exits(3).says("was not built here");
+    let not_built = "it is not known to have been built here";
+    pool.endorse(&[b]).exits(3).says(not_built);
+
+    // A build before it was substituted, and one that compared its result with it.
+    for age in [3600, -3600] {
+        let pool = Pool::new();
+        let b = &pool.items[1];
+        add_build_log(&pool.sandbox, b, age);
+        pool.endorse(&[b]).exits(3).says(not_built);
+        assert!(pool.narinfo(b).is_none());
+    }
 }
 
 #[test]

@@ -311,7 +311,7 @@ fn a_file_that_cannot_be_read_is_no_damage() {
     assert_eq!(findings(&found), BTreeSet::from([expected]));
     let text = verify(&sandbox, &[]).exits(5);
     assert!(
-        text.stdout.contains("share/one-byte: permission denied"),
+        text.stdout.contains("share/one-byte: Permission denied"),
         "{}",
         text.stdout
     );

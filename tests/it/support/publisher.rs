@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
@@ -146,6 +147,11 @@ pub(crate) fn command(sandbox: &Sandbox, urls: &str, arguments: &[&str]) -> std:
 
 /// Makes the store say that it has built `path`, as guix-daemon would: a derivation and a log.
 pub(crate) fn mark_as_built(sandbox: &Sandbox, path: &str) {
+    add_build_log(sandbox, path, 1);
+}
+
+/// Adds a derivation of `path`, and the log of a build that ended so many seconds before `path` was registered.
+pub(crate) fn add_build_log(sandbox: &Sandbox, path: &str, log_age: i64) {
     let database = sandbox.root().join("var/guix/db/db.sqlite");
     let database = Connection::open(database).unwrap();
     let base = path.rsplit('/').next().unwrap().replace("-odd", "-odd.drv");
@@ -159,7 +165,18 @@ pub(crate) fn mark_as_built(sandbox: &Sandbox, path: &str) {
 
     let log = sandbox.root().join("var/log/guix/drvs").join(&base[..2]);
     std::fs::create_dir_all(&log).unwrap();
-    std::fs::write(log.join(format!("{}.gz", &base[2..])), "").unwrap();
+    let log = log.join(format!("{}.gz", &base[2..]));
+    std::fs::write(&log, "").unwrap();
+    let sql = "SELECT registrationTime FROM ValidPaths WHERE path = ?1";
+    let registered: i64 = database.query_row(sql, [path], |row| row.get(0)).unwrap();
+    set_modified(&log, registered - log_age);
+}
+
+/// Sets when `path` was modified, in Unix seconds.
+fn set_modified(path: &Path, seconds: i64) {
+    let time = UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap());
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(time).unwrap();
 }
 
 /// Writes `text` to the file `name`, which only its owner can read.

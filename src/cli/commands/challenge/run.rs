@@ -62,7 +62,7 @@ fn local_builds(
     }
     let origins = match args.even_substituted {
         true => CountedOrigins::All,
-        false => CountedOrigins::Built,
+        false => CountedOrigins::Logged,
     };
     Ok(LocalBuild::of_all(store, paths, origins)?)
 }

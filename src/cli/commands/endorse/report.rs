@@ -87,7 +87,7 @@ impl EndorsedJson {
 fn hint(error: &NotEndorsed) -> Option<&'static str> {
     match error {
         NotEndorsed::NotBuilt => Some(
-            "build it, for example with `guix build --no-substitutes --check`; --even-substituted signs what \
+            "build it where it is not valid yet, with `--no-substitutes`; --even-substituted signs what \
              a server has said",
         ),
         NotEndorsed::OtherContent { .. } => {
