@@ -2,7 +2,7 @@
 //!
 //! A narinfo is a claim. Only [`verdict`] makes an [`verdict::AuthorizedNarInfo`] of it, by verifying
 //! its signature or its content address in this run; without authorized keys it refuses everything.
-//! [`policy`] says whether one authorized key suffices, or several principals have to agree.
+//! The module `policy` says whether one authorized key suffices, or several principals have to agree.
 //! A narinfo whose signature was verified in an earlier run has another type, which the store does
 //! not accept.
 

@@ -1,5 +1,7 @@
 //! Patterns for names of items: `*` stands for any text, `?` for any character.
 
+use crate::format::store_path::{HASH_PART_LEN, StorePathRef};
+
 /// A pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NamePattern(Box<str>);
@@ -9,8 +11,19 @@ impl NamePattern {
         Self(pattern.into())
     }
 
+    /// Whether it matches `item`: all of its name, with the hyphen in front of it or without. A pattern that
+    /// begins with a whole hash is compared with the hash as well, and no other is: `r*` must not match one
+    /// item of 32 by chance.
+    pub(crate) fn matches_item(&self, item: StorePathRef<'_>) -> bool {
+        let literal = self.0.find(['*', '?']).unwrap_or(self.0.len());
+        if literal > HASH_PART_LEN {
+            return self.matches(item.base());
+        }
+        self.matches(item.name()) || self.matches(&format!("-{}", item.name()))
+    }
+
     /// Whether all of `name` has this form. Takes at most the product of both lengths.
-    pub(crate) fn matches(&self, name: &str) -> bool {
+    fn matches(&self, name: &str) -> bool {
         let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
         let (mut at, mut position) = (0, 0);
         // Behind the last `*`, and how much of the name it stands for.

@@ -202,10 +202,7 @@ impl TrustPolicy {
     /// How many principals have to agree about `item`; `None` if any one authorized key suffices.
     pub(crate) fn quorum(&self, item: StorePathRef<'_>) -> Option<usize> {
         let mut rules = self.terms.rules.iter();
-        // What stands for a hash must not match by chance.
-        let behind_hash = format!("-{}", item.name());
-        let rule =
-            rules.find(|rule| rule.names.matches(item.name()) || rule.names.matches(&behind_hash));
+        let rule = rules.find(|rule| rule.names.matches_item(item));
         let need = rule.map_or(self.terms.need, |rule| rule.need);
         self.counts_votes(need).then_some(need)
     }

@@ -358,6 +358,8 @@ fn rules_are_compared_with_names_and_not_with_hashes() {
         ("hello-*", [1, 2]),
         ("*-linux-libre-*", [2, 1]),
         ("linux-libre-*", [2, 1]),
+        ("gcccccccccccccccccccccccccccccc1-*", [1, 2]),
+        ("gccccccccccccccccccccccccccccccc1*", [2, 2]),
     ] {
         let terms = PolicyTerms {
             need: 2,
