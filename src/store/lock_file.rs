@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Stat, fstat, statat, unlinkat};
@@ -92,11 +93,14 @@ impl LockFile {
 
     /// Removes the file, which is in `directory` and locked, for good. The byte tells those who wait
     /// for this very file that it has lost its name; it is unlinked first, so that no other process
-    /// begins to wait for it. Should either fail, the file stays behind unlocked, which is harmless.
+    /// begins to wait for it. Should either fail, the file stays behind unlocked, which is harmless. A
+    /// file that has another name is no lock there, and is not written to.
     pub(super) fn remove(&mut self, directory: BorrowedFd<'_>) -> rustix::io::Result<()> {
         let name = self.path.file_name().unwrap_or_default();
         unlinkat(directory, name, AtFlags::empty())?;
-        let _ = self.file.write_all(b"d");
+        if self.file.metadata().is_ok_and(|file| file.nlink() == 0) {
+            let _ = self.file.write_all(b"d");
+        }
         Ok(())
     }
 

@@ -110,7 +110,7 @@ impl Collector<'_> {
         temp_roots: &TempRootFiles,
     ) -> Result<CollectionPlan, StoreError> {
         let graph = self.database.item_graph()?;
-        let entries = StoreEntries::read(self.layout, self.kind, self.links, temp_roots)?;
+        let entries = StoreEntries::read(self.layout, self.kind, self.links, temp_roots, &graph)?;
         let starts = self.starts(&graph, roots, temp_roots, &entries, request.keep_since);
         let positions = starts.iter().enumerate();
         let reached = graph.reached_from(positions.map(|(index, (at, _))| (*at, index)));
@@ -240,7 +240,7 @@ impl Collector<'_> {
     /// Moves what belongs to no valid item to the trash.
     fn move_leftovers(&self, names: &[CString], trash: &mut Trash, report: &mut GcReport) {
         for name in names {
-            let moved = match item_of_lock(name) {
+            let moved = match item_of_lock(self.links.store().as_fd(), name) {
                 Some(_) => self.remove_lock(name),
                 None => trash.take(name),
             };

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString, OsStr};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::Dir;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, statat};
 use rustix::io::Errno;
 
 use crate::format::store_path::StorePath;
@@ -15,6 +15,7 @@ use crate::store::error::{StoreError, on};
 use crate::store::layout::{LINKS, Layout};
 use crate::store::lock_file::LockFile;
 use crate::store::lock_kind::{LockKind, LockMode, Tried};
+use crate::store::remove::link_count;
 
 use super::graph::ItemGraph;
 use super::temp_root_files::TempRootFiles;
@@ -34,12 +35,13 @@ pub(super) struct StoreEntries {
 
 impl StoreEntries {
     /// Lists the store directory, and finds out which of the locks there are held. The locks of temp
-    /// roots need not be tried.
+    /// roots need not be tried; what is valid by `graph` is no lock.
     pub(super) fn read(
         layout: &Layout,
         kind: LockKind,
         links: &Links,
         temp_roots: &TempRootFiles,
+        graph: &ItemGraph,
     ) -> Result<Self, StoreError> {
         let store = links.store();
         let path = layout.store();
@@ -57,8 +59,9 @@ impl StoreEntries {
             {
                 continue;
             }
-            if let Some(item) = item_of_lock(name)
+            if let Some(item) = item_of_lock(store.as_fd(), name)
                 && temp_roots.process_of(item).is_none()
+                && !is_valid(graph, name)
             {
                 let place = path.join(OsStr::from_bytes(name.to_bytes()));
                 let file = LockFile::open(kind, store.as_fd(), place)?;
@@ -76,10 +79,10 @@ impl StoreEntries {
         let names = self.names.iter();
         names
             .filter(|name| {
-                let Ok(name) = name.to_str() else { return true };
-                let is_valid =
-                    StorePath::parse(name).is_ok_and(|path| graph.position(&path).is_some());
-                !is_valid && !self.is_in_use(name, temp_roots)
+                !is_valid(graph, name)
+                    && !name
+                        .to_str()
+                        .is_ok_and(|name| self.is_in_use(name, temp_roots))
             })
             .cloned()
             .collect()
@@ -101,10 +104,25 @@ impl StoreEntries {
     }
 }
 
-/// The base name of the item whose lock is the file `name`.
-pub(super) fn item_of_lock(name: &CStr) -> Option<&str> {
+/// The base name of the item whose lock is the file `name` of the directory `store`.
+///
+/// Items have such names as well (`HASH-Cargo.lock`). A lock is a file that its owner may write to, of
+/// one byte at most, which has no other name; nothing else is to be opened, locked or marked.
+pub(super) fn item_of_lock<'a>(store: BorrowedFd<'_>, name: &'a CStr) -> Option<&'a str> {
     let item = name.to_str().ok()?.strip_suffix(".lock")?;
-    StorePath::parse(item).is_ok().then_some(item)
+    StorePath::parse(item).ok()?;
+    let stat = statat(store, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let is_lock = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        && Mode::from_raw_mode(stat.st_mode).contains(Mode::WUSR)
+        && stat.st_size <= 1
+        && link_count(&stat) == 1;
+    is_lock.then_some(item)
+}
+
+/// Whether the entry `name` of the store directory is a valid item.
+fn is_valid(graph: &ItemGraph, name: &CStr) -> bool {
+    let path = name.to_str().ok().map(StorePath::parse);
+    path.is_some_and(|path| path.is_ok_and(|path| graph.position(&path).is_some()))
 }
 
 fn unreadable(path: &Path) -> impl FnOnce(Errno) -> StoreError {

@@ -432,3 +432,64 @@ fn an_interrupt_leaves_the_rest_for_the_next_collection() {
     assert!(report.is_interrupted && report.deleted.is_empty());
     assert_eq!(valid(&store), ["item"]);
 }
+
+/// Makes `name` an item that is not a directory, valid if it is `registered`.
+fn note_item(store: &Store, name: &str, registered: bool) {
+    if registered {
+        let registration = registration(name, &[]);
+        store.write_registrations(&[registration], NOW).unwrap();
+    }
+}
+
+#[test]
+fn items_that_are_named_like_locks_are_items() {
+    for open in [guix_store, nix_store] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path());
+        let place = |name: &str| store.layout().item(&item(name));
+        let entry = store.layout().links().join("f".repeat(52));
+        std::fs::write(&entry, "[[package]]").unwrap();
+        std::fs::set_permissions(&entry, Permissions::from_mode(0o444)).unwrap();
+        // Published, and not registered when its process was killed.
+        for (name, registered) in [("Cargo.lock", true), ("yarn.lock", false)] {
+            std::fs::hard_link(&entry, place(name)).unwrap();
+            note_item(&store, name, registered);
+        }
+        for (name, registered) in [("empty.lock", true), ("void.lock", false)] {
+            std::fs::write(place(name), "").unwrap();
+            std::fs::set_permissions(place(name), Permissions::from_mode(0o444)).unwrap();
+            note_item(&store, name, registered);
+        }
+        for (name, registered) in [("directory.lock", true), ("folder.lock", false)] {
+            std::fs::create_dir(place(name)).unwrap();
+            note_item(&store, name, registered);
+        }
+        for (name, registered) in [("link.lock", true), ("symlink.lock", false)] {
+            symlink("Cargo.lock", place(name)).unwrap();
+            note_item(&store, name, registered);
+        }
+        std::fs::write(store.layout().lock_file(&item("gone")), "").unwrap();
+        let names = ["Cargo.lock", "directory.lock", "empty.lock", "link.lock"];
+        for name in names {
+            root(&store, name, name);
+        }
+
+        let report = collect(&store, &DELETE);
+        assert_eq!(report.leftovers.len(), 5, "{:?}", report.leftovers);
+        assert_eq!(valid(&store), names);
+        assert_eq!(entries(&store), names.map(str::to_owned).into());
+        let contents = std::fs::read_to_string(place("Cargo.lock")).unwrap();
+        assert_eq!(contents, "[[package]]");
+    }
+}
+
+#[test]
+fn a_lock_that_is_a_link_to_another_file_does_not_change_that_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = guix_store(directory.path());
+    let victim = directory.path().join("victim");
+    std::fs::write(&victim, "precious").unwrap();
+    std::fs::hard_link(&victim, store.layout().lock_file(&item("item"))).unwrap();
+    drop(store.try_lock(&item("item")).unwrap().unwrap());
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+}
