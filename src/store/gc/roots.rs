@@ -8,13 +8,15 @@
 //!
 //! What cannot be read is an error: it might keep something.
 
-use std::ffi::OsStr;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, readlinkat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, readlink, readlinkat, statat};
+use rustix::io::Errno;
 
 use crate::format::store_path::StorePath;
 use crate::store::directory::open_directory;
@@ -56,8 +58,10 @@ pub(super) fn find_roots(layout: &Layout) -> Result<FoundRoots, StoreError> {
     Ok(found)
 }
 
-/// How many links lead from an indirect root to its item at most, as many as Linux follows.
+/// How many links are followed in the name of one place at most, as many as Linux follows.
 const LINKS_MAX: usize = 40;
+/// How many places one root leads to at most.
+const PLACES_MAX: usize = 3 * LINKS_MAX;
 
 struct RootSearch<'a> {
     layout: &'a Layout,
@@ -67,13 +71,13 @@ struct RootSearch<'a> {
 }
 
 /// Where a link leads.
-enum LinkEnd {
-    /// To an item; the last link that leads there.
-    Item(GcRoot),
-    /// To nothing.
-    Missing,
-    /// To something else.
-    Other,
+#[derive(Default)]
+struct LinkEnds {
+    /// The items, each with the last link that leads there.
+    roots: Vec<GcRoot>,
+    /// Whether there is nothing where the link itself leads. Further links may lead to what is there at
+    /// other times, such as a file system that is mounted.
+    is_stale: bool,
 }
 
 impl RootSearch<'_> {
@@ -98,14 +102,14 @@ impl RootSearch<'_> {
                 }
                 let entry_path = path.join(OsStr::from_bytes(name.to_bytes()));
                 let stat = match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-                    Err(rustix::io::Errno::NOENT) => continue,
+                    Err(Errno::NOENT) => continue,
                     stat => stat.map_err(unreadable(&entry_path))?,
                 };
                 match FileType::from_raw_mode(stat.st_mode) {
                     FileType::Directory => pending.push(entry_path),
                     FileType::Symlink => {
                         let target = match readlinkat(&directory, name, Vec::new()) {
-                            Err(rustix::io::Errno::NOENT) => continue,
+                            Err(Errno::NOENT) => continue,
                             target => target.map_err(unreadable(&entry_path))?,
                         };
                         self.note_link(
@@ -126,65 +130,84 @@ impl RootSearch<'_> {
             self.found.stale.push(link);
             return Ok(());
         }
-        match self.end_of_link(link.clone(), target.to_owned())? {
-            LinkEnd::Item(root) => self.found.roots.push(root),
-            LinkEnd::Missing if link.starts_with(self.layout.indirect_roots_dir()) => {
-                self.found.stale.push(link);
-            }
-            LinkEnd::Missing | LinkEnd::Other => {}
+        let ends = self.follow(link.clone(), target.to_owned())?;
+        self.found.roots.extend(ends.roots);
+        if ends.is_stale && link.starts_with(self.layout.indirect_roots_dir()) {
+            self.found.stale.push(link);
         }
         Ok(())
     }
 
-    /// Follows `link`, which leads to `target`, up to an item.
-    fn end_of_link(&self, mut link: PathBuf, mut target: PathBuf) -> Result<LinkEnd, StoreError> {
-        for _ in 0..LINKS_MAX {
+    /// Follows `link`, which leads to `target`, up to items.
+    fn follow(&self, link: PathBuf, target: PathBuf) -> Result<LinkEnds, StoreError> {
+        let mut ends = LinkEnds::default();
+        let mut seen = HashSet::from([link.clone()]);
+        let mut pending = vec![(link, target)];
+        while let Some((link, target)) = pending.pop() {
             if let Some(item) = self.item_of(&target) {
-                return Ok(LinkEnd::Item(GcRoot { link, item }));
+                ends.roots.push(GcRoot { link, item });
+                continue;
             }
 
-            let Some((next, metadata)) = self.target_of(&link, &target)? else {
-                return Ok(LinkEnd::Missing);
-            };
-            if !metadata.is_symlink() {
-                return Ok(self.end_of_path(link, &next));
+            let is_first = seen.len() == 1;
+            let places = self.places_of(&link, &target)?;
+            ends.is_stale |= is_first && places.is_empty();
+            for (place, metadata) in places {
+                if seen.len() > PLACES_MAX || !seen.insert(place.clone()) {
+                    continue;
+                }
+                if let Some(item) = self.item_at(&place, &metadata) {
+                    let link = link.clone();
+                    ends.roots.push(GcRoot { link, item });
+                } else if metadata.is_symlink() {
+                    match std::fs::read_link(&place) {
+                        Err(error) if is_missing(&error) => {}
+                        target => {
+                            pending.push((place.clone(), target.map_err(unreadable(&place))?))
+                        }
+                    }
+                }
             }
-
-            target = match std::fs::read_link(&next) {
-                Err(error) if is_missing(&error) => return Ok(LinkEnd::Missing),
-                target => target.map_err(unreadable(&next))?,
-            };
-            link = next;
         }
-        Ok(LinkEnd::Other)
+        Ok(ends)
     }
 
-    /// The target of `link`, and what is there; `None` if there is nothing. An absolute one may also
-    /// be below the root of an embedded store, which may be the root directory of a container.
-    fn target_of(
+    /// All that is where `link` leads, whose text is `target`. The directory of an embedded store may be
+    /// the root directory of a container: whether the link was made there cannot be seen, so what it
+    /// names there counts as well as what it names on the host.
+    fn places_of(
         &self,
         link: &Path,
         target: &Path,
-    ) -> Result<Option<(PathBuf, Metadata)>, StoreError> {
-        let place = link.parent().unwrap_or(Path::new("/")).join(target);
-        let below_root = self.layout.below_root(target);
-        for place in [Some(place), below_root].into_iter().flatten() {
+    ) -> Result<Vec<(PathBuf, Metadata)>, StoreError> {
+        let on_host = link.parent().unwrap_or(Path::new("/")).join(target);
+        let mut places = Vec::new();
+        if let Some(root) = self.layout.below_root(Path::new("/")) {
+            let named = [target.strip_prefix("/"), on_host.strip_prefix(&root)];
+            for below in named.into_iter().flatten() {
+                places.extend(resolve_below(&root, below)?);
+            }
+        }
+        places.push(on_host);
+
+        let mut found = Vec::new();
+        for place in places {
             match place.symlink_metadata() {
-                Ok(metadata) => return Ok(Some((place, metadata))),
+                Ok(metadata) => found.push((place, metadata)),
                 Err(error) if is_missing(&error) => {}
                 Err(error) => return Err(unreadable(&place)(error)),
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
-    /// What `link` leads to, whose target `path` is no link itself, but may be reached through some.
-    fn end_of_path(&self, link: PathBuf, path: &Path) -> LinkEnd {
-        let real = path.canonicalize().ok();
-        match real.and_then(|real| self.item_of(&real)) {
-            Some(item) => LinkEnd::Item(GcRoot { link, item }),
-            None => LinkEnd::Other,
+    /// The item that `place` is, or that it is in, maybe by links in its name.
+    fn item_at(&self, place: &Path, metadata: &Metadata) -> Option<StorePath> {
+        let named = self.item_of(place);
+        if named.is_some() || metadata.is_symlink() {
+            return named;
         }
+        self.item_of(&place.canonicalize().ok()?)
     }
 
     /// A file that is named like an item.
@@ -204,6 +227,51 @@ impl RootSearch<'_> {
         let name = below.components().next()?.as_os_str().to_str()?;
         StorePath::parse(name).ok()
     }
+}
+
+/// Where `path` is if `root` is the root directory, without links in the name of its parent; `None`
+/// if that leads nowhere. Looked up name by name, because not all kernels can do it.
+fn resolve_below(root: &Path, path: &Path) -> Result<Option<PathBuf>, StoreError> {
+    let mut resolved = PathBuf::new();
+    let mut pending = names_in_reverse(path);
+    let mut links = 0;
+    while let Some(name) = pending.pop() {
+        if name == ".." {
+            resolved.pop();
+            continue;
+        }
+        resolved.push(&name);
+        if pending.is_empty() {
+            break;
+        }
+
+        let place = root.join(&resolved);
+        match readlink(&place, Vec::new()) {
+            Ok(target) if links < LINKS_MAX => {
+                links += 1;
+                let target = Path::new(OsStr::from_bytes(target.to_bytes()));
+                resolved.pop();
+                if target.is_absolute() {
+                    resolved.clear();
+                }
+                pending.extend(names_in_reverse(target));
+            }
+            // It is no link.
+            Err(Errno::INVAL) => {}
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(error) => return Err(unreadable(&place)(error)),
+        }
+    }
+    Ok(Some(root.join(resolved)))
+}
+
+/// The names in `path`, the last one first; of the others only `..`.
+fn names_in_reverse(path: &Path) -> Vec<OsString> {
+    let components = path.components().rev();
+    components
+        .filter(|component| matches!(component, Component::Normal(_) | Component::ParentDir))
+        .map(|component| component.as_os_str().to_owned())
+        .collect()
 }
 
 fn is_missing(error: &io::Error) -> bool {

@@ -493,3 +493,53 @@ fn a_lock_that_is_a_link_to_another_file_does_not_change_that_file() {
     drop(store.try_lock(&item("item")).unwrap().unwrap());
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
 }
+
+#[test]
+fn an_absolute_root_keeps_what_it_names_on_the_host_and_in_the_container() {
+    let directory = tempfile::tempdir().unwrap();
+    let top = directory.path().join("root");
+    let store = guix_store(&top);
+    for (fill, name) in (1..).zip(["host", "inside", "linked", "dead"]) {
+        add_item(&store, name, &[], fill);
+    }
+    let full_name = |name: &str| PathBuf::from(format!("/gnu/store/{HASH_PART}-{name}"));
+    let link = |target: PathBuf, link: PathBuf| symlink(target, link).unwrap();
+    // The same name leads to one item on the host and to another one in the container.
+    let home = directory.path().join("home");
+    let inside = top.join(home.strip_prefix("/").unwrap());
+    for (place, name) in [(&home, "host"), (&inside, "inside")] {
+        std::fs::create_dir_all(place).unwrap();
+        link(full_name(name), place.join("result"));
+    }
+    let auto = store.layout().indirect_roots_dir();
+    std::fs::create_dir_all(&auto).unwrap();
+    link(home.join("result"), auto.join("a"));
+
+    // A link to a directory of the container, of which the host has another one.
+    let real = home.join("real");
+    std::fs::create_dir(&real).unwrap();
+    std::fs::create_dir(inside.join("real")).unwrap();
+    link(full_name("linked"), inside.join("real/result"));
+    link(real, top.join("short"));
+    link("/short/result".into(), auto.join("b"));
+
+    collect(&store, &DELETE);
+    assert_eq!(valid(&store), ["host", "inside", "linked"]);
+    assert!(auto.join("b").symlink_metadata().is_ok());
+}
+
+#[test]
+fn an_indirect_root_is_stale_only_when_its_own_target_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = guix_store(&directory.path().join("root"));
+    let auto = store.layout().indirect_roots_dir();
+    std::fs::create_dir_all(&auto).unwrap();
+    // Of a file system that is not mounted just now.
+    let result = directory.path().join("result");
+    symlink(directory.path().join("mount/out"), &result).unwrap();
+    symlink(&result, auto.join("kept")).unwrap();
+    symlink(directory.path().join("missing"), auto.join("stale")).unwrap();
+    let report = collect(&store, &DELETE);
+    assert_eq!(report.stale_roots, [auto.join("stale")]);
+    assert!(auto.join("kept").symlink_metadata().is_ok());
+}
