@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
@@ -46,6 +47,8 @@ struct CollectionPlan {
     dead: Vec<GcItem>,
     kept: Vec<(GcItem, Keeper)>,
     leftovers: Vec<CString>,
+    /// Held until these have left the store.
+    unpacked: Vec<File>,
     /// What deleting it frees, and what the store takes then, where that was found out.
     estimate: Option<SizeEstimate>,
 }
@@ -95,6 +98,7 @@ impl Collector<'_> {
         let mut trash = Trash::open(self.layout, self.links.store())?;
         self.remove_stale_roots(&mut report);
         self.move_leftovers(&plan.leftovers, &mut trash, &mut report);
+        drop(plan.unpacked);
         self.delete_items(plan.dead, &mut trash, &mut report)?;
         drop(temp_roots);
         gc_lock.lock(LockMode::Shared, self.observer)?;
@@ -110,7 +114,8 @@ impl Collector<'_> {
         temp_roots: &TempRootFiles,
     ) -> Result<CollectionPlan, StoreError> {
         let graph = self.database.item_graph()?;
-        let entries = StoreEntries::read(self.layout, self.kind, self.links, temp_roots, &graph)?;
+        let mut entries =
+            StoreEntries::read(self.layout, self.kind, self.links, temp_roots, &graph)?;
         let starts = self.starts(&graph, roots, temp_roots, &entries, request.keep_since);
         let positions = starts.iter().enumerate();
         let reached = graph.reached_from(positions.map(|(index, (at, _))| (*at, index)));
@@ -119,6 +124,7 @@ impl Collector<'_> {
             dead: Vec::new(),
             kept: Vec::new(),
             leftovers: entries.leftovers(&graph, temp_roots),
+            unpacked: std::mem::take(&mut entries.unpacked),
             estimate: None,
         };
         for at in graph.oldest_first() {

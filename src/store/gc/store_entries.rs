@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
 use crate::format::store_path::StorePath;
@@ -24,6 +26,9 @@ use super::trash::TRASH;
 /// How the names of what belongs to an item end while it is made.
 const NEIGHBORS: [&str; 3] = [".lock", ".chroot", ".tmp"];
 
+/// How the names of directories begin that Nix unpacks to before it knows an item's name.
+const UNPACKED_PREFIX: &[u8] = b"tmp-";
+
 /// The entries of the store directory.
 #[derive(Debug)]
 pub(super) struct StoreEntries {
@@ -31,6 +36,8 @@ pub(super) struct StoreEntries {
     pub(super) names: Vec<CString>,
     /// The base names of items that other processes have locked.
     pub(super) locked: HashSet<String>,
+    /// What Nix unpacked to, locked so that no process takes it over while it is deleted.
+    pub(super) unpacked: Vec<File>,
 }
 
 impl StoreEntries {
@@ -49,6 +56,7 @@ impl StoreEntries {
         let mut found = Self {
             names: Vec::new(),
             locked: HashSet::new(),
+            unpacked: Vec::new(),
         };
         for entry in entries {
             let entry = entry.map_err(unreadable(path))?;
@@ -69,9 +77,32 @@ impl StoreEntries {
                     found.locked.insert(item.to_owned());
                 }
             }
+            if kind == LockKind::Flock && name.to_bytes().starts_with(UNPACKED_PREFIX) {
+                found.lock_unpacked(store.as_fd(), name);
+            }
             found.names.push(name.to_owned());
         }
         Ok(found)
+    }
+
+    /// Locks the directory `name` of `store` as Nix does that unpacks to it, or notes that it is in use.
+    fn lock_unpacked(&mut self, store: BorrowedFd<'_>, name: &CStr) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = match openat(store, name, flags, Mode::empty()) {
+            // Nothing that Nix has locked.
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => return,
+            opened => opened.map(File::from).map_err(io::Error::from),
+        };
+        let locked = opened.and_then(|directory| {
+            let tried = LockKind::Flock.try_lock(&directory, LockMode::Exclusive)?;
+            Ok((tried, directory))
+        });
+        match locked {
+            Ok((Tried::Acquired, directory)) => self.unpacked.push(directory),
+            Ok((Tried::Busy, _)) | Err(_) => {
+                self.locked.insert(name.to_string_lossy().into_owned());
+            }
+        }
     }
 
     /// The entries that belong to no valid item of `graph` and to no process.

@@ -543,3 +543,25 @@ fn an_indirect_root_is_stale_only_when_its_own_target_is_gone() {
     assert_eq!(report.stale_roots, [auto.join("stale")]);
     assert!(auto.join("kept").symlink_metadata().is_ok());
 }
+
+#[test]
+fn what_nix_unpacks_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = nix_store(directory.path());
+    let place = |name: &str| store.layout().store().join(name);
+    for name in ["tmp-12-0", "tmp-12-1"] {
+        std::fs::create_dir(place(name)).unwrap();
+    }
+    let unpacked = File::open(place("tmp-12-0")).unwrap();
+    let lock = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    rustix::fs::flock(&unpacked, lock).unwrap();
+    collect(&store, &DELETE);
+    assert_eq!(entries(&store), BTreeSet::from(["tmp-12-0".to_owned()]));
+
+    drop(unpacked);
+    // A child of another test may still have it open for a moment.
+    eventually(|| {
+        collect(&store, &DELETE);
+        entries(&store).is_empty().then_some(())
+    });
+}
