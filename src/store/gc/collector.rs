@@ -27,7 +27,7 @@ use super::roots::{FoundRoots, find_roots};
 use super::running::used_items;
 use super::store_entries::{StoreEntries, item_of_lock};
 use super::temp_root_files::TempRootFiles;
-use super::trash::Trash;
+use super::trash::{TRASH, Trash};
 
 /// Rows that are deleted in one transaction, which keeps other writers waiting.
 const TRANSACTION_ITEMS: usize = 64;
@@ -186,7 +186,9 @@ impl Collector<'_> {
     ) {
         let store = self.layout.store();
         let mut usage = DiskUsage::of_links(&self.layout.links());
-        let mut own_bytes = 0;
+        // Left by a collection that was killed; this one deletes it whatever else stays.
+        let trash = usage.of_entry(store, &CString::new(TRASH).unwrap_or_default());
+        let mut own_bytes = trash.own_bytes;
         let dead: HashSet<&str> = plan.dead.iter().map(|item| item.path.base()).collect();
         let leftovers: HashSet<&CString> = plan.leftovers.iter().collect();
         let mut removable = HashMap::new();
@@ -204,7 +206,7 @@ impl Collector<'_> {
         }
 
         let total = own_bytes + usage.shared_bytes() + usage.unused_bytes;
-        let mut freed = usage.unused_bytes;
+        let mut freed = usage.unused_bytes + usage.remove(&trash);
         for name in &plan.leftovers {
             freed += removable.get(name).map_or(0, |entry| usage.remove(entry));
         }

@@ -565,3 +565,26 @@ fn what_nix_unpacks_stays() {
         entries(&store).is_empty().then_some(())
     });
 }
+
+#[test]
+fn the_trash_of_a_killed_collection_is_freed_first() {
+    let directory = tempfile::tempdir().unwrap();
+    if !reports_all_blocks(directory.path()) {
+        return;
+    }
+    let store = guix_store(directory.path());
+    add_item(&store, "item", &[], 1);
+    let size = |max_bytes| GcRequest {
+        max_bytes: Some(max_bytes),
+        ..DELETE
+    };
+    let all = collect(&store, &size(1 << 30)).store_bytes.unwrap();
+    let trash = store.layout().store().join("trash");
+    std::fs::create_dir(&trash).unwrap();
+    let entry = store.layout().links().join("2".repeat(52));
+    std::fs::write(&entry, vec![2; 20_000]).unwrap();
+    std::fs::hard_link(&entry, trash.join("0")).unwrap();
+    let report = collect(&store, &size(all));
+    assert_eq!((valid(&store).len(), report.store_bytes), (1, Some(all)));
+    assert!(!entry.exists() && report.freed_bytes >= 20_000);
+}
