@@ -117,8 +117,9 @@ impl LinksDirectory {
                 Err(Errno::NOENT) => continue,
                 stat => stat?,
             };
-            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-            if !is_file || link_count(&stat) != 1 {
+            // Guix and Nix have symlinks here, too.
+            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            if is_directory || link_count(&stat) != 1 {
                 continue;
             }
             match unlinkat(&links, name, AtFlags::empty()) {

@@ -54,7 +54,7 @@ impl DiskUsage {
             let Ok(stat) = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) else {
                 continue;
             };
-            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 continue;
             }
             let names = link_count(&stat).saturating_sub(1);

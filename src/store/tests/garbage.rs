@@ -588,3 +588,12 @@ fn the_trash_of_a_killed_collection_is_freed_first() {
     assert_eq!((valid(&store).len(), report.store_bytes), (1, Some(all)));
     assert!(!entry.exists() && report.freed_bytes >= 20_000);
 }
+
+#[test]
+fn links_of_symlinks_are_deleted_with_the_last_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = nix_store(directory.path());
+    symlink("target", store.layout().links().join("3".repeat(52))).unwrap();
+    let report = collect(&store, &DELETE);
+    assert_eq!((links(&store), report.unused_links), (0, 1));
+}
