@@ -1,8 +1,9 @@
 //! Deleting trees whose directories are read-only, without following anything.
 //!
 //! Only two directories are open at a time and nothing recurses, so that no tree is too
-//! deep: a directory found further down is first moved up into the top one. An entry is
-//! reached through its parent's descriptor, so a symlink put in its place is just deleted.
+//! deep: a directory found further down is first moved up into the top one, or reached from
+//! there again where it cannot be moved. An entry is reached through its parent's descriptor,
+//! so a symlink put in its place is just deleted. What is mounted in a tree is not touched.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -51,23 +52,96 @@ pub(super) fn remove_tree_counted(parent: BorrowedFd<'_>, name: &CStr) -> io::Re
         Err(error) => return Err(error),
     }
     let top = open_writable(parent, name)?;
-    let mut pending = unlink_files(&top, &mut freed)?;
-    let mut moved = 0u64;
-    while let Some(directory) = pending.pop() {
-        let below = match open_writable(top.as_fd(), &directory) {
-            // Empty, and replaced by one moved up under the same name, which was removed.
-            Err(Errno::NOENT) => continue,
-            opened => opened?,
-        };
-        for nested in unlink_files(&below, &mut freed)? {
-            // Moving a directory changes its `..`, so it has to be writable itself.
-            drop(open_writable(below.as_fd(), &nested)?);
-            pending.push(move_up(&below, &nested, &top, &mut moved)?);
-        }
-        unlinkat(&top, &directory, AtFlags::REMOVEDIR)?;
+    freed += disk_bytes(&fstat(&top)?);
+    let mut pending = Pending {
+        names: unlink_files(&top, &mut freed)?,
+        fixed: Vec::new(),
+        path: Vec::new(),
+        moved: 0,
+    };
+    while pending.advance() {
+        remove_directory(&top, &mut pending, &mut freed)?;
     }
     unlinkat(parent, name, AtFlags::REMOVEDIR)?;
     Ok(freed)
+}
+
+/// Directories that are still to be removed, the next one last.
+struct Pending {
+    /// Those in the top one.
+    names: Vec<CString>,
+    /// Those that cannot be moved there, and the ones above them: they come first.
+    fixed: Vec<FixedDirectory>,
+    /// The names of the directories that lead from the top one to the one removed now, with its own.
+    path: Vec<CString>,
+    /// The number of the next name for one that is moved up.
+    moved: u64,
+}
+
+struct FixedDirectory {
+    /// The directories between it and the top one, which are the first ones of the path.
+    depth: usize,
+    name: CString,
+}
+
+impl Pending {
+    /// Makes `path` lead to the next one, if there is one.
+    fn advance(&mut self) -> bool {
+        let in_top = |name| FixedDirectory { depth: 0, name };
+        let next = self.fixed.pop().or_else(|| self.names.pop().map(in_top));
+        let Some(FixedDirectory { depth, name }) = next else {
+            return false;
+        };
+
+        self.path.truncate(depth);
+        self.path.push(name);
+        true
+    }
+}
+
+/// Removes the directory that the path of `pending` leads to, if all those in it can be moved up;
+/// else what cannot be moved comes first.
+fn remove_directory(top: &OwnedFd, pending: &mut Pending, freed: &mut u64) -> io::Result<()> {
+    let Some((name, names_above)) = pending.path.split_last() else {
+        return Ok(());
+    };
+    let mut above = None;
+    for name in names_above {
+        let parent = above.as_ref().unwrap_or(top);
+        above = Some(open_writable(parent.as_fd(), name)?);
+    }
+    let parent = above.as_ref().unwrap_or(top);
+    let below = match open_writable(parent.as_fd(), name) {
+        // Empty, and replaced by one moved up under the same name, which was removed.
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened?,
+    };
+
+    let size = disk_bytes(&fstat(&below)?);
+    let mut fixed = Vec::new();
+    for nested in unlink_files(&below, freed)? {
+        // Moving a directory changes its `..`, so it has to be writable itself.
+        drop(open_writable(below.as_fd(), &nested)?);
+        match move_up(&below, &nested, top, &mut pending.moved) {
+            Ok(moved) => pending.names.push(moved),
+            // A lower layer of an overlay.
+            Err(Errno::XDEV) => fixed.push(nested),
+            Err(error) => return Err(error),
+        }
+    }
+    if fixed.is_empty() {
+        unlinkat(parent, name, AtFlags::REMOVEDIR)?;
+        *freed += size;
+        return Ok(());
+    }
+
+    let (depth, name) = (names_above.len(), name.clone());
+    pending.fixed.push(FixedDirectory { depth, name });
+    let depth = depth + 1;
+    let fixed = fixed.into_iter();
+    let fixed = fixed.map(|name| FixedDirectory { depth, name });
+    pending.fixed.extend(fixed);
+    Ok(())
 }
 
 /// Deletes the file `name` in `dir`, and adds what it took to `freed` if this was its last name.
@@ -92,10 +166,9 @@ pub(super) fn disk_bytes(stat: &Stat) -> u64 {
     u64::try_from(stat.st_blocks).map_or(0, |blocks| blocks.saturating_mul(BLOCK_BYTES))
 }
 
-/// Deletes everything in `dir` but its directories, whose names it gives; adds what was in it alone,
-/// and the directory itself, to `freed`.
+/// Deletes everything in `dir` but its directories, whose names it gives; adds what was in it alone to
+/// `freed`.
 fn unlink_files(dir: &OwnedFd, freed: &mut u64) -> io::Result<Vec<CString>> {
-    *freed += disk_bytes(&fstat(dir)?);
     let mut directories = Vec::new();
     let mut others = Vec::new();
     for entry in Dir::read_from(dir)? {

@@ -17,6 +17,7 @@ use crate::testing::eventually;
 
 mod contention;
 mod damage;
+mod foreign_mounts;
 mod garbage;
 mod leftovers;
 mod links;

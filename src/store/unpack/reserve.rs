@@ -89,7 +89,7 @@ fn remove_with_own_descriptors(reserve: &[OwnedFd], destination: &Destination) -
 }
 
 /// The top directory, one below it, and the reading of that one.
-const FILES: usize = 3;
+const FILES: usize = 4;
 /// The pauses between the attempts double up to this; they make about twenty seconds in all.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 /// How often a removal is attempted where a thread cannot have descriptors of its own.

@@ -165,8 +165,9 @@ impl Checked {
                 self.keep();
                 remove_at(&old)
             }
-            // Nothing has the name, or the file system or the kernel does not know the call.
-            Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            // Nothing has the name, the file system or the kernel does not know the call, or what has
+            // the name is in a lower layer of an overlay and cannot be moved.
+            Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::XDEV) => {
                 remove_at(&place)?;
                 self.rename_to(place)?;
                 self.keep();

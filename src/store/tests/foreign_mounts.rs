@@ -1,0 +1,88 @@
+//! Stores on an overlay: as root, in a thread of its own; skipped otherwise.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use nix::mount::{MsFlags, mount};
+
+use super::*;
+use crate::store::remove::remove_tree;
+use crate::testing::on_tmpfs;
+
+/// Runs `test` with the directory of an overlay whose lower layer `prepare` has filled.
+fn on_overlay(prepare: impl FnOnce(&Path) + Send, test: impl FnOnce(&Path) + Send) {
+    let root = tempfile::tempdir().unwrap();
+    on_tmpfs(root.path(), "mode=755", || {
+        let layers = ["lower", "upper", "work", "merged"].map(|name| root.path().join(name));
+        for layer in &layers {
+            std::fs::create_dir(layer).unwrap();
+        }
+        let [lower, upper, work, merged] = &layers;
+        prepare(lower);
+
+        let options = format!(
+            "redirect_dir=off,lowerdir={},upperdir={},workdir={}",
+            lower.display(),
+            upper.display(),
+            work.display()
+        );
+        let (none, options) = (MsFlags::empty(), Some(&*options));
+        match mount(Some("overlay"), merged, Some("overlay"), none, options) {
+            Ok(()) => test(merged),
+            Err(error) => eprintln!("skipped: no overlay can be mounted here: {error}"),
+        }
+    });
+}
+
+/// A tree with directories that are nested, empty, and next to one another.
+fn make_tree(tree: &Path) {
+    for directory in ["a/b/c/d", "a/b/empty", "e", ".moved-0/f"] {
+        let directory = tree.join(directory);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("file"), "x").unwrap();
+        std::fs::set_permissions(&directory, Permissions::from_mode(0o555)).unwrap();
+    }
+    std::fs::remove_file(tree.join("a/b/empty/file")).unwrap();
+}
+
+#[test]
+fn a_tree_of_a_lower_layer_is_removed() {
+    let prepare = |lower: &Path| make_tree(&lower.join("tree"));
+    on_overlay(prepare, |merged| {
+        // Of both layers.
+        make_tree(&merged.join("tree/a/b/c/upper"));
+        make_tree(&merged.join("tree/e"));
+        remove_tree(merged, "tree").unwrap();
+        assert_eq!(merged.read_dir().unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn a_deep_tree_of_a_lower_layer_is_removed() {
+    let names: PathBuf = std::iter::repeat_n("d", 300).collect();
+    let prepare = |lower: &Path| std::fs::create_dir_all(lower.join("tree").join(&names)).unwrap();
+    on_overlay(prepare, |merged| {
+        remove_tree(merged, "tree").unwrap();
+        assert_eq!(merged.read_dir().unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn a_damaged_tree_of_a_lower_layer_is_replaced() {
+    let prepare = |lower: &Path| {
+        let store = guix_store(lower);
+        let (checked, lock) = publishing::checked_directory(&store, "a");
+        let published = store.publish(checked, lock).unwrap();
+        store.register(vec![published], NOW).unwrap();
+        make_tree(&store.layout().item(&item("a")).join("damage"));
+    };
+    on_overlay(prepare, |merged| {
+        let store = guix_store(merged);
+        let (checked, lock) = publishing::checked_directory(&store, "a");
+        let recorded = store.recorded(&item("a")).unwrap().unwrap();
+        store.replace_tree(checked, lock, &recorded).unwrap();
+        let tree = store.layout().item(&item("a"));
+        assert_eq!(tree.read_dir().unwrap().count(), 0);
+    });
+}
