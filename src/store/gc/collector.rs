@@ -16,6 +16,7 @@ use crate::store::error::{StoreError, on};
 use crate::store::layout::Layout;
 use crate::store::lock_file::LockFile;
 use crate::store::lock_kind::{LockKind, LockMode, Tried};
+use crate::store::sync_mode::SyncMode;
 use crate::store::wait::StoreObserver;
 
 use super::disk_usage::DiskUsage;
@@ -36,6 +37,7 @@ const TRANSACTION_ITEMS: usize = 64;
 pub(super) struct Collector<'a> {
     pub(super) layout: &'a Layout,
     pub(super) kind: LockKind,
+    pub(super) sync: SyncMode,
     pub(super) links: &'a Links,
     pub(super) database: &'a mut Database,
     pub(super) observer: &'a dyn StoreObserver,
@@ -274,6 +276,10 @@ impl Collector<'_> {
         trash: &mut Trash,
         report: &mut GcReport,
     ) -> Result<(), StoreError> {
+        if self.sync != SyncMode::None {
+            // A tree that is gone must not have a row again after a power cut.
+            self.database.sync_transactions()?;
+        }
         for batch in dead.chunks(TRANSACTION_ITEMS) {
             if self.observer.is_canceled() {
                 report.is_interrupted = true;

@@ -51,6 +51,13 @@ impl Database {
         Ok(ItemGraph::new(items, edges))
     }
 
+    /// Makes each transaction from now on wait until it is on the disk.
+    pub(in crate::store) fn sync_transactions(&mut self) -> Result<(), StoreError> {
+        self.run("deleting items", |connection, _| {
+            connection.pragma_update(None, "synchronous", "FULL")
+        })
+    }
+
     /// Deletes the rows of `items`, which come referrers first, in one transaction. A row to which
     /// another one refers stays: an item was registered meanwhile. The ids of these are the result.
     pub(in crate::store) fn delete_items(

@@ -20,10 +20,11 @@ impl Store {
         request: &GcRequest,
         progress: &mut dyn FnMut(GcProgress),
     ) -> Result<GcReport, StoreError> {
-        self.writing()?;
+        let sync = self.writing()?;
         let collector = Collector {
             layout: self.layout(),
             kind: self.lock_kind,
+            sync,
             links: self.links(),
             database: &mut self.database(),
             observer: &*self.observer,

@@ -597,3 +597,22 @@ fn links_of_symlinks_are_deleted_with_the_last_of_them() {
     let report = collect(&store, &DELETE);
     assert_eq!((links(&store), report.unused_links), (0, 1));
 }
+
+#[test]
+fn rows_are_deleted_on_the_disk_before_their_trees() {
+    for (sync, expected) in [(SyncMode::None, 1), (SyncMode::Items, 2)] {
+        let directory = tempfile::tempdir().unwrap();
+        drop(guix_store(directory.path()));
+        let layout = layout(directory.path(), StoreDir::GUIX);
+        let store = Store::open(layout, OpenMode::Existing(sync), silent()).unwrap();
+        collect(&store, &DELETE);
+        let found: i64 = store
+            .database()
+            .run("test", |connection, _| {
+                connection.pragma_query_value(None, "synchronous", |row| row.get(0))
+            })
+            .unwrap();
+        // 2 is `FULL`.
+        assert_eq!(found, expected, "{sync:?}");
+    }
+}
