@@ -24,7 +24,7 @@ use super::gc_item::GcItem;
 use super::graph::ItemGraph;
 use super::keeper::Keeper;
 use super::report::{GcMode, GcProgress, GcReport, GcRequest};
-use super::roots::{FoundRoots, find_roots};
+use super::roots::{FoundRoots, find_roots, is_stale};
 use super::running::used_items;
 use super::store_entries::{StoreEntries, item_of_lock};
 use super::temp_root_files::TempRootFiles;
@@ -234,16 +234,28 @@ impl Collector<'_> {
 
     /// Removes the links that keep nothing any more.
     fn remove_stale_roots(&self, report: &mut GcReport) {
-        for link in &report.stale_roots {
-            let directory = link.parent().unwrap_or(link);
-            let removed = open_directory(self.layout, directory).and_then(|directory| {
-                let name = link.file_name().unwrap_or_default();
-                match unlinkat(&directory, name, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => Ok(()),
-                    Err(error) => Err(not_removed(link)(error)),
-                }
-            });
-            report.failures.extend(removed.err());
+        for link in std::mem::take(&mut report.stale_roots) {
+            match self.remove_stale_root(&link) {
+                Ok(true) => report.stale_roots.push(link),
+                Ok(false) => {}
+                Err(error) => report.failures.push(error),
+            }
+        }
+    }
+
+    /// Removes `link`, unless there is something again where it leads.
+    fn remove_stale_root(&self, link: &Path) -> Result<bool, StoreError> {
+        let directory = open_directory(self.layout, link.parent().unwrap_or(link))?;
+        if !is_stale(self.layout, link)? {
+            return Ok(false);
+        }
+        match unlinkat(
+            &directory,
+            link.file_name().unwrap_or_default(),
+            AtFlags::empty(),
+        ) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(error) => Err(not_removed(link)(error)),
         }
     }
 

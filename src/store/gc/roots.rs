@@ -43,11 +43,7 @@ pub(super) struct FoundRoots {
 
 /// Reads the roots of the store at `layout`.
 pub(super) fn find_roots(layout: &Layout) -> Result<FoundRoots, StoreError> {
-    let mut search = RootSearch {
-        layout,
-        canonical_store: layout.store().canonicalize().ok(),
-        found: FoundRoots::default(),
-    };
+    let mut search = RootSearch::new(layout);
     for directory in layout.root_directories() {
         search.read_directories(directory)?;
     }
@@ -56,6 +52,16 @@ pub(super) fn find_roots(layout: &Layout) -> Result<FoundRoots, StoreError> {
     found.roots.sort();
     found.roots.dedup();
     Ok(found)
+}
+
+/// Whether `link`, which was stale, still is: a build may have made its target meanwhile.
+pub(super) fn is_stale(layout: &Layout, link: &Path) -> Result<bool, StoreError> {
+    let mut search = RootSearch::new(layout);
+    match std::fs::read_link(link) {
+        Err(error) if is_missing(&error) => return Ok(false),
+        target => search.note_link(link.to_owned(), &target.map_err(unreadable(link))?)?,
+    }
+    Ok(!search.found.stale.is_empty())
 }
 
 /// How many links are followed in the name of one place at most, as many as Linux follows.
@@ -80,7 +86,15 @@ struct LinkEnds {
     is_stale: bool,
 }
 
-impl RootSearch<'_> {
+impl<'a> RootSearch<'a> {
+    fn new(layout: &'a Layout) -> Self {
+        Self {
+            layout,
+            canonical_store: layout.store().canonicalize().ok(),
+            found: FoundRoots::default(),
+        }
+    }
+
     /// Reads `top` and all directories in it.
     fn read_directories(&mut self, top: PathBuf) -> Result<(), StoreError> {
         let mut pending = vec![top];
@@ -283,4 +297,30 @@ fn is_missing(error: &io::Error) -> bool {
 
 fn unreadable<E: Into<io::Error>>(path: &Path) -> impl FnOnce(E) -> StoreError {
     on(path, |path, source| StoreError::Read { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::format::store_path::StoreDir;
+
+    #[test]
+    fn a_root_whose_target_is_made_meanwhile_is_not_stale() {
+        let directory = tempfile::tempdir().unwrap();
+        let store_dir = StoreDir::parse(StoreDir::GUIX).unwrap();
+        let layout = Layout::embedded(directory.path(), store_dir);
+        let auto = layout.indirect_roots_dir();
+        std::fs::create_dir_all(&auto).unwrap();
+        let (link, result) = (auto.join("a"), directory.path().join("result"));
+        symlink(&result, &link).unwrap();
+        assert_eq!(find_roots(&layout).unwrap().stale, [link.clone()]);
+        assert!(is_stale(&layout, &link).unwrap());
+
+        symlink("/gnu/store/0f9qzp1g3jy45al4zspzqah9f8d5bisp-a", &result).unwrap();
+        assert!(!is_stale(&layout, &link).unwrap());
+        std::fs::remove_file(&link).unwrap();
+        assert!(!is_stale(&layout, &link).unwrap());
+    }
 }
