@@ -4,6 +4,7 @@
 //! choose where files of the store are linked to. Entries are reached through it.
 
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -105,7 +106,7 @@ impl LinksDirectory {
     }
 
     /// Deletes all entries that have no other name. A link that another process makes to one before it
-    /// is deleted has the same content.
+    /// is deleted has the same content. One that cannot be deleted does not keep the others.
     pub(super) fn remove_unused(&self) -> io::Result<UnusedEntries> {
         let links = self.open()?;
         let listed = openat(&links, c".", LISTED, Mode::empty())?;
@@ -123,11 +124,16 @@ impl LinksDirectory {
                 continue;
             }
             match unlinkat(&links, name, AtFlags::empty()) {
-                Err(Errno::NOENT) => continue,
-                unlinked => unlinked?,
+                Ok(()) => {
+                    removed.entries += 1;
+                    removed.bytes += disk_bytes(&stat);
+                }
+                Err(Errno::NOENT) => {}
+                Err(error) if removed.failures.len() < FAILURES_MAX => {
+                    removed.failures.push((name.to_owned(), error));
+                }
+                Err(_) => {}
             }
-            removed.entries += 1;
-            removed.bytes += disk_bytes(&stat);
         }
         Ok(removed)
     }
@@ -143,12 +149,17 @@ impl LinksDirectory {
 }
 
 /// Entries that were deleted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct UnusedEntries {
     pub(super) entries: u64,
     /// What they took on the disk.
     pub(super) bytes: u64,
+    /// The first ones that could not be deleted.
+    pub(super) failures: Vec<(CString, Errno)>,
 }
+
+/// How many failures are told; all entries fail in a directory that cannot be written to.
+const FAILURES_MAX: usize = 20;
 
 /// To list `.links`, which is open as a mere handle.
 pub(super) const LISTED: OFlags = OFlags::RDONLY

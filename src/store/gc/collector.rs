@@ -327,10 +327,18 @@ impl Collector<'_> {
         }
 
         let links = self.layout.links();
-        let unused = self.links.remove_all_unused();
-        let unused = unused.map_err(not_removed(&links))?;
-        report.unused_links = unused.entries;
-        report.freed_bytes += unused.bytes;
+        match self.links.remove_all_unused() {
+            Ok(unused) => {
+                report.unused_links = unused.entries;
+                report.freed_bytes += unused.bytes;
+                let failures = unused.failures.into_iter().map(|(name, error)| {
+                    let entry = links.join(name.to_string_lossy().as_ref());
+                    not_removed(&entry)(error)
+                });
+                report.failures.extend(failures);
+            }
+            Err(error) => report.failures.push(not_removed(&links)(error)),
+        }
         Ok(())
     }
 }

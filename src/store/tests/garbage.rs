@@ -616,3 +616,25 @@ fn rows_are_deleted_on_the_disk_before_their_trees() {
         assert_eq!(found, expected, "{sync:?}");
     }
 }
+
+#[test]
+fn a_link_that_cannot_be_deleted_does_not_hide_what_was_deleted() {
+    if rustix::process::geteuid().is_root() {
+        eprintln!("skipped: root deletes everything");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let store = guix_store(directory.path());
+    add_item(&store, "item", &[], 1);
+    let links = store.layout().links();
+    std::fs::set_permissions(&links, Permissions::from_mode(0o555)).unwrap();
+    let collected = store.collect_garbage(&DELETE, &mut |_| {});
+    std::fs::set_permissions(&links, Permissions::from_mode(0o755)).unwrap();
+    let report = collected.unwrap();
+    assert_eq!((report.deleted.len(), report.unused_links), (1, 0));
+    let failures: Vec<_> = report.failures.iter().map(ToString::to_string).collect();
+    assert!(
+        failures.len() == 1 && failures[0].contains("/.links/"),
+        "{failures:?}"
+    );
+}
