@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
-use rustix::fs::{chmodat, fchmod, fstat, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, StatxFlags};
+use rustix::fs::{chmodat, fchmod, fstat, openat, renameat, statat, statx, unlinkat};
 use rustix::io::{self, Errno};
 
 use super::error::{StoreError, on};
@@ -204,7 +204,8 @@ fn move_up(from: &OwnedFd, name: &CString, top: &OwnedFd, moved: &mut u64) -> io
     }
 }
 
-/// Opens a directory of ours, and makes it one whose entries can be listed and deleted.
+/// Opens a directory of ours, and makes it one whose entries can be listed and deleted. One that
+/// something is mounted on is refused with `EBUSY`, as the kernel refuses to remove it.
 pub(super) fn open_writable(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     let directory = match openat(parent, name, DIRECTORY, Mode::empty()) {
         Ok(directory) => directory,
@@ -213,12 +214,18 @@ pub(super) fn open_writable(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<O
             // this very directory, without a second look at its name.
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let handle = openat(parent, name, flags, Mode::empty())?;
+            if mount_of(parent)? != mount_of(handle.as_fd())? {
+                return Err(Errno::BUSY);
+            }
             let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
             chmodat(CWD, path, Mode::RWXU, AtFlags::empty())?;
             openat(parent, name, DIRECTORY, Mode::empty())?
         }
         Err(error) => return Err(error),
     };
+    if mount_of(parent)? != mount_of(directory.as_fd())? {
+        return Err(Errno::BUSY);
+    }
     if !Mode::from_raw_mode(fstat(&directory)?.st_mode).contains(Mode::RWXU) {
         match fchmod(&directory, Mode::RWXU) {
             // Another user's; whether entries can be deleted from it shows when that is tried.
@@ -227,6 +234,28 @@ pub(super) fn open_writable(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<O
         }
     }
     Ok(directory)
+}
+
+/// What tells the mount of an open directory from others.
+#[derive(PartialEq, Eq)]
+enum MountId {
+    /// The kernel's number: a subvolume of btrfs is no mount, a part of the same file system may be.
+    Mount(u64),
+    /// The file system, where the kernel does not tell the number.
+    Device(u64),
+}
+
+fn mount_of(directory: BorrowedFd<'_>) -> io::Result<MountId> {
+    match statx(directory, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID) {
+        Ok(found) if found.stx_mask & StatxFlags::MNT_ID.bits() != 0 => {
+            Ok(MountId::Mount(found.stx_mnt_id))
+        }
+        // Sandboxes refuse calls that they do not know with EPERM.
+        Ok(_) | Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
+            Ok(MountId::Device(fstat(directory)?.st_dev))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY

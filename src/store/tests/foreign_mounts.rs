@@ -1,4 +1,4 @@
-//! Stores on an overlay: as root, in a thread of its own; skipped otherwise.
+//! Stores on an overlay, and mounts inside of stores: as root, in a thread of its own; skipped otherwise.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -85,4 +85,26 @@ fn a_damaged_tree_of_a_lower_layer_is_replaced() {
         let tree = store.layout().item(&item("a"));
         assert_eq!(tree.read_dir().unwrap().count(), 0);
     });
+}
+
+#[test]
+fn what_is_mounted_in_a_tree_is_not_removed() {
+    for place in ["tree", "tree/a", "tree/a/b"] {
+        let root = tempfile::tempdir().unwrap();
+        on_tmpfs(root.path(), "mode=755", || {
+            let (mounted, outside) = (root.path().join(place), root.path().join("outside"));
+            std::fs::create_dir_all(&mounted).unwrap();
+            make_tree(&outside);
+            let none = None::<&str>;
+            // Both are on one file system.
+            mount(Some(&outside), &mounted, none, MsFlags::MS_BIND, none).unwrap();
+
+            let error = remove_tree(root.path(), "tree").unwrap_err();
+            let source = std::error::Error::source(&error).unwrap().to_string();
+            assert!(source.contains("busy"), "{place}: {source}");
+            for file in ["a/b/c/d/file", "e/file", ".moved-0/f/file"] {
+                assert!(outside.join(file).exists(), "{place}: {file}");
+            }
+        });
+    }
 }
