@@ -1,13 +1,15 @@
 //! Stores on an overlay, and mounts inside of stores: as root, in a thread of its own; skipped otherwise.
 
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
 use nix::mount::{MsFlags, mount};
 
 use super::*;
+use crate::format::base32;
 use crate::store::remove::remove_tree;
+use crate::store::verify::{VerifyScope, VerifyTally, verify};
 use crate::testing::on_tmpfs;
 
 /// Runs `test` with the directory of an overlay whose lower layer `prepare` has filled.
@@ -107,4 +109,27 @@ fn what_is_mounted_in_a_tree_is_not_removed() {
             }
         });
     }
+}
+
+#[test]
+fn the_inode_of_a_damaged_entry_is_that_of_the_file() {
+    let root = tempfile::tempdir().unwrap();
+    on_tmpfs(root.path(), "mode=755", || {
+        let store = guix_store(root.path());
+        let links = store.layout().links();
+        std::fs::create_dir_all(&links).unwrap();
+        let (entry, other) = (links.join(base32::encode(&[7; 32])), root.path().join("f"));
+        std::fs::write(&entry, "").unwrap();
+        std::fs::write(&other, "").unwrap();
+        // A directory lists the inode below a mount, as FUSE lists others than files have.
+        let none = None::<&str>;
+        mount(Some(&other), &entry, none, MsFlags::MS_BIND, none).unwrap();
+
+        let found = verify(&store, VerifyScope::All, 1, &VerifyTally::default()).unwrap();
+        let [finding] = &found.entries[..] else {
+            panic!("{:?}", found.entries);
+        };
+        assert_eq!(finding.inode, other.metadata().unwrap().ino());
+        assert!(store.repair_entry(finding).is_err(), "it is a mount");
+    });
 }

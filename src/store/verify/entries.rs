@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::Dir;
+use rustix::fs::{AtFlags, Dir, statat};
+use rustix::io::Errno;
 
 use crate::format::base32;
 use crate::store::links_directory::TEMPORARY_PREFIX;
@@ -75,7 +76,14 @@ impl EntryCheck<'_> {
                 continue;
             }
 
-            let (inode, known) = (entry.ino(), self.noted.hash_of(entry.ino()));
+            // What the directory lists is another number on some file systems, such as FUSE.
+            let inode = match statat(self.links, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat.st_ino,
+                // The collector has removed it meanwhile.
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error),
+            };
+            let known = self.noted.hash_of(inode);
             match base32::decode(&name) {
                 _ if self.scope == EntryScope::Noted && known.is_none() => {}
                 Ok(hash) if known == Some(hash) => self.tally.add_entry(),
