@@ -133,3 +133,24 @@ fn the_inode_of_a_damaged_entry_is_that_of_the_file() {
         assert!(store.repair_entry(finding).is_err(), "it is a mount");
     });
 }
+
+#[test]
+fn another_size_than_the_recorded_one_is_a_fault_of_the_database() {
+    let root = tempfile::tempdir().unwrap();
+    let store = guix_store(root.path());
+    let (checked, lock) = publishing::checked_directory(&store, "a");
+    let published = store.publish(checked, lock).unwrap();
+    store.register(vec![published], NOW).unwrap();
+    let connection = Connection::open(store.layout().database_file()).unwrap();
+    connection
+        .execute_batch("UPDATE ValidPaths SET narSize = narSize + 1")
+        .unwrap();
+
+    let found = verify(&store, VerifyScope::All, 1, &VerifyTally::default()).unwrap();
+    assert!(found.items.is_empty(), "{:?}", found.items);
+    let [fault] = &found.database[..] else {
+        panic!("{:?}", found.database);
+    };
+    assert!(fault.contains(item("a").base()), "{fault}");
+    assert!(fault.contains("97 bytes"), "{fault}");
+}

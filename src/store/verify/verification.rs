@@ -16,10 +16,8 @@ use crate::store::recorded_items::{RecordedItem, RecordedItems};
 
 use super::attributes::StoreOwners;
 use super::entries::{EntryCheck, EntryScope};
-use super::findings::{
-    EntryFault, ItemFault, ItemFinding, StoreVerification, VerifyScope, VerifyTally,
-};
-use super::items::{check_items, item_fault};
+use super::findings::{EntryFault, ItemFault, StoreVerification, VerifyScope, VerifyTally};
+use super::items::{check_item, check_items};
 use super::linked_names::names_of_inodes;
 use super::noted_files::NotedFiles;
 use super::store_names::other_names;
@@ -59,7 +57,8 @@ pub(crate) fn verify(
     let readers = (0..workers.max(1))
         .map(|_| TreeReader::new(directory.as_fd(), owners, Some(&noted), tally))
         .collect();
-    found.items = check_items(recorded.items, readers, tally);
+    let checked = check_items(recorded.items, readers, tally);
+    found.items = checked.faults;
 
     let scope = match scope {
         VerifyScope::All => EntryScope::All,
@@ -69,10 +68,12 @@ pub(crate) fn verify(
         check_entries(store, owners, &noted, scope, workers, tally, &mut found)?;
     }
     name_damaged_files(store, &mut found);
-    found.items = still_valid(store, found.items)?;
+    found.items = still_valid(store, found.items, |finding| &finding.item)?;
     found
         .items
         .sort_by(|one, other| one.item.path.cmp(&other.item.path));
+    let other_sizes = still_valid(store, checked.other_sizes, |(item, _)| item)?;
+    found.database.extend(size_faults(store, other_sizes));
     Ok(found)
 }
 
@@ -88,7 +89,7 @@ pub(crate) fn verify_item(
     let tally = VerifyTally::default();
     let owners = StoreOwners::of(store)?;
     let mut reader = TreeReader::new(directory.as_fd(), owners, None, &tally);
-    Ok(item_fault(&mut reader, item))
+    Ok(check_item(&mut reader, item).fault)
 }
 
 fn recorded(store: &Store, scope: VerifyScope<'_>) -> Result<RecordedItems, StoreError> {
@@ -184,18 +185,33 @@ fn name_damaged_files(store: &Store, found: &mut StoreVerification) {
     }
 }
 
+/// What is wrong with the rows of these items, whose nars have these sizes.
+fn size_faults(store: &Store, mut items: Vec<(RecordedItem, u64)>) -> Vec<String> {
+    let store_dir = store.layout().store_dir();
+    items.sort_by(|(one, _), (other, _)| one.path.cmp(&other.path));
+    let faults = items.iter().map(|(item, size)| {
+        format!(
+            "the recorded size of {} is {} bytes, that of its nar, which has the recorded hash, {size} bytes",
+            store_dir.full_name(&item.path),
+            item.nar_size.unwrap_or_default(),
+        )
+    });
+    faults.collect()
+}
+
 /// The findings about items that are still valid, with the same contents: the others were removed or
-/// replaced while they were read.
-fn still_valid(
+/// replaced while they were read. `item_of` gives the item of a finding.
+fn still_valid<T>(
     store: &Store,
-    mut findings: Vec<ItemFinding>,
-) -> Result<Vec<ItemFinding>, StoreError> {
+    mut findings: Vec<T>,
+    item_of: fn(&T) -> &RecordedItem,
+) -> Result<Vec<T>, StoreError> {
     let paths: Vec<StorePath> = findings
         .iter()
-        .map(|finding| finding.item.path.clone())
+        .map(|finding| item_of(finding).path.clone())
         .collect();
     let recorded = store.database().recorded_among(&paths)?;
     let valid: HashSet<&RecordedItem> = recorded.items.iter().collect();
-    findings.retain(|finding| valid.contains(&finding.item));
+    findings.retain(|finding| valid.contains(item_of(finding)));
     Ok(findings)
 }
