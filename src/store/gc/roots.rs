@@ -315,7 +315,7 @@ mod tests {
         std::fs::create_dir_all(&auto).unwrap();
         let (link, result) = (auto.join("a"), directory.path().join("result"));
         symlink(&result, &link).unwrap();
-        assert_eq!(find_roots(&layout).unwrap().stale, [link.clone()]);
+        assert!(find_roots(&layout).unwrap().stale.contains(&link));
         assert!(is_stale(&layout, &link).unwrap());
 
         symlink("/gnu/store/0f9qzp1g3jy45al4zspzqah9f8d5bisp-a", &result).unwrap();
