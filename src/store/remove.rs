@@ -87,15 +87,14 @@ struct FixedDirectory {
 impl Pending {
     /// Makes `path` lead to the next one, if there is one.
     fn advance(&mut self) -> bool {
-        let in_top = |name| FixedDirectory { depth: 0, name };
-        let next = self.fixed.pop().or_else(|| self.names.pop().map(in_top));
-        let Some(FixedDirectory { depth, name }) = next else {
-            return false;
-        };
-
-        self.path.truncate(depth);
-        self.path.push(name);
-        true
+        if let Some(FixedDirectory { depth, name }) = self.fixed.pop() {
+            self.path.truncate(depth);
+            self.path.push(name);
+            return true;
+        }
+        self.path.clear();
+        self.path.extend(self.names.pop());
+        !self.path.is_empty()
     }
 }
 

@@ -50,36 +50,42 @@ fn make_tree(tree: &Path) {
 
 #[test]
 fn a_tree_of_a_lower_layer_is_removed() {
-    let prepare = |lower: &Path| make_tree(&lower.join("tree"));
-    on_overlay(prepare, |merged| {
-        // Of both layers.
-        make_tree(&merged.join("tree/a/b/c/upper"));
-        make_tree(&merged.join("tree/e"));
-        remove_tree(merged, "tree").unwrap();
-        assert_eq!(merged.read_dir().unwrap().count(), 0);
-    });
+    on_overlay(
+        |lower| make_tree(&lower.join("tree")),
+        |merged| {
+            // Of both layers.
+            make_tree(&merged.join("tree/a/b/c/upper"));
+            make_tree(&merged.join("tree/e"));
+            remove_tree(merged, "tree").unwrap();
+            assert_eq!(merged.read_dir().unwrap().count(), 0);
+        },
+    );
 }
 
 #[test]
 fn a_deep_tree_of_a_lower_layer_is_removed() {
     let names: PathBuf = std::iter::repeat_n("d", 300).collect();
-    let prepare = |lower: &Path| std::fs::create_dir_all(lower.join("tree").join(&names)).unwrap();
-    on_overlay(prepare, |merged| {
-        remove_tree(merged, "tree").unwrap();
-        assert_eq!(merged.read_dir().unwrap().count(), 0);
-    });
+    on_overlay(
+        |lower| std::fs::create_dir_all(lower.join("tree").join(&names)).unwrap(),
+        |merged| {
+            remove_tree(merged, "tree").unwrap();
+            assert_eq!(merged.read_dir().unwrap().count(), 0);
+        },
+    );
+}
+
+/// A store in which the tree of the item a has more than its contents.
+fn fill_with_damage(lower: &Path) {
+    let store = guix_store(lower);
+    let (checked, lock) = publishing::checked_directory(&store, "a");
+    let published = store.publish(checked, lock).unwrap();
+    store.register(vec![published], NOW).unwrap();
+    make_tree(&store.layout().item(&item("a")).join("damage"));
 }
 
 #[test]
 fn a_damaged_tree_of_a_lower_layer_is_replaced() {
-    let prepare = |lower: &Path| {
-        let store = guix_store(lower);
-        let (checked, lock) = publishing::checked_directory(&store, "a");
-        let published = store.publish(checked, lock).unwrap();
-        store.register(vec![published], NOW).unwrap();
-        make_tree(&store.layout().item(&item("a")).join("damage"));
-    };
-    on_overlay(prepare, |merged| {
+    on_overlay(fill_with_damage, |merged| {
         let store = guix_store(merged);
         let (checked, lock) = publishing::checked_directory(&store, "a");
         let recorded = store.recorded(&item("a")).unwrap().unwrap();
