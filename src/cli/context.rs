@@ -132,6 +132,18 @@ impl Context {
         }
     }
 
+    /// Whether the store is the system's, of which its daemon takes care; with `--root /` in any spelling
+    /// too. A link at the place of the system's store may lead to one below `--root`.
+    #[must_use]
+    pub(crate) fn is_system_store(&self) -> bool {
+        let layout = &self.settings.layout;
+        let place = Path::new(layout.store_dir().as_str());
+        let root = self.settings.root.as_deref();
+        self.settings.store_kind == StoreKind::System
+            || resolves_to(layout.store(), place)
+            || root.is_some_and(|root| resolves_to(root, Path::new("/")))
+    }
+
     /// The embedded store for `command`, which takes care of it; `None` when it does not exist.
     ///
     /// # Errors
@@ -143,8 +155,7 @@ impl Context {
         daemon_command: (&str, &str),
     ) -> Result<Option<Store>, CliError> {
         let layout = &self.settings.layout;
-        let is_at_its_place = layout.store() == Path::new(layout.store_dir().as_str());
-        if self.settings.store_kind == StoreKind::System || is_at_its_place {
+        if self.is_system_store() {
             let daemon_command = match layout.store_dir().dialect() {
                 Dialect::Guix => daemon_command.0,
                 Dialect::Nix => daemon_command.1,
@@ -365,4 +376,9 @@ fn write_first_acl(layout: &Layout) -> Result<(), CliError> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         other => other.map_err(CliError::file("write", &path)),
     }
+}
+
+/// Whether `path` is `wanted`, or another name of it.
+fn resolves_to(path: &Path, wanted: &Path) -> bool {
+    path == wanted || path.canonicalize().is_ok_and(|path| path == wanted)
 }

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use crate::cli::context::Context;
 use crate::cli::output::{self, Verbosity, count};
-use crate::cli::settings::StoreKind;
 use crate::cli::shell_command::quoted;
 use crate::format::store_path::Dialect;
 use crate::http::whole_bytes;
@@ -77,7 +76,7 @@ pub(super) fn print_summary(context: &Context, view: &VerifyView, is_repair: boo
 
 /// How faults of items and of `.links` are repaired.
 fn repair_hint(context: &Context) -> String {
-    if context.settings.store_kind == StoreKind::System {
+    if context.is_system_store() {
         return daemon_repair(context).to_owned();
     }
     let mut command = "subst".to_owned();

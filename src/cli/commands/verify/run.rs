@@ -5,7 +5,6 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::item_failures;
-use crate::cli::settings::StoreKind;
 use crate::format::store_path::StorePath;
 use crate::store::verify::{StoreVerification, VerifyScope, VerifyTally, verify};
 use crate::store::{Store, StoreError};
@@ -23,7 +22,7 @@ use super::view::VerifyView;
 /// The store cannot be read, or not be repaired by this program; or the output cannot be written.
 pub(crate) fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, CliError> {
     let paths = context.paths(&args.paths)?;
-    if args.repair && context.settings.store_kind == StoreKind::System {
+    if args.repair && context.is_system_store() {
         let text = format!(
             "--repair is for stores below --root; {}",
             lines::daemon_repair(context)

@@ -207,6 +207,11 @@ fn the_system_store_is_left_to_its_daemon() {
         .says("`guix gc --verify=contents,repair`");
     let nix = run(sandbox.bare(&["verify", "--repair", "--store-dir", "/nix/store"])).exits(2);
     nix.says("`nix-store --verify --check-contents --repair`");
+    for root in ["/", "/usr/..", "/proc/self/root"] {
+        run(sandbox.bare(&["verify", "--repair", "--root", root]))
+            .exits(2)
+            .says("--repair is for stores below --root");
+    }
 }
 
 /// Whether the file system can exchange two names in one step.
