@@ -45,6 +45,8 @@ pub(super) fn rules(settings: &Settings, changes: DiskChanges<'_>) -> SandboxRul
     };
 
     rules.readable.extend(configuration_of_system());
+    // A change of the ACL reads it again. It may be a link to another directory.
+    rules.readable.push(settings.acl.clone());
     for path in settings.certificate_paths() {
         rules.readable.extend(link_targets(path));
         rules.readable.push(path.to_owned());

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::sandbox::{Run, Running, run};
+use crate::support::tls::{Authority, Clients, TlsFront};
 use crate::support::{Kind, Reply, Sandbox, Server, item};
 
 /// The first digits of the official servers' keys.
@@ -37,6 +38,13 @@ fn fixture_key() -> (String, String) {
 
 /// Runs `command` with standard input in a terminal, where `typed` is typed.
 fn run_at_terminal(command: Command, typed: &str) -> Run {
+    let (mut master, running) = start_at_terminal(command);
+    master.write_all(typed.as_bytes()).unwrap();
+    running.end()
+}
+
+/// Starts `command` with standard input in a terminal, and gives what types there.
+fn start_at_terminal(command: Command) -> (File, Running) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
@@ -47,9 +55,8 @@ fn run_at_terminal(command: Command, typed: &str) -> Run {
         .write(true)
         .open(name)
         .unwrap();
-    let mut master = File::from(master);
-    master.write_all(typed.as_bytes()).unwrap();
-    Running::start_with(command, terminal, Stdio::piped()).end()
+    let running = Running::start_with(command, terminal, Stdio::piped());
+    (File::from(master), running)
 }
 
 fn acl(sandbox: &Sandbox) -> Option<String> {
@@ -155,6 +162,35 @@ fn the_key_of_a_server_needs_its_fingerprint_or_a_user_who_agrees() {
     ))
     .exits(0);
     assert!(listed(&elsewhere).contains(&fingerprint));
+}
+
+#[test]
+fn a_change_during_the_question_is_kept() {
+    let sandbox = Sandbox::new();
+    let server = Server::of(Kind::Guix.directory());
+    let (_, fingerprint) = fixture_key();
+    let (mut master, running) = start_at_terminal(authorize(&sandbox, &[&server.url()]));
+    while server.requests().is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+
+    run(authorize(&sandbox, &["--remove", CI])).exits(0);
+    master.write_all(b"y\n").unwrap();
+    running.end().exits(0).says("is authorized now");
+    let listed = listed(&sandbox);
+    assert!(listed.contains(&fingerprint), "{listed:?}");
+    assert!(!listed.iter().any(|key| key.starts_with(CI)), "{listed:?}");
+}
+
+#[test]
+fn a_key_over_an_unverified_connection_is_shown_with_a_warning() {
+    let sandbox = Sandbox::new();
+    let server = Server::of(Kind::Guix.directory());
+    let front = TlsFront::before(&server, &Authority::new(), Clients::Anonymous);
+    let asked = authorize(&sandbox, &[&front.url(), "--insecure-tls"]);
+    run_at_terminal(asked, "n\n")
+        .exits(3)
+        .says("certificate of the server was not verified");
 }
 
 #[test]

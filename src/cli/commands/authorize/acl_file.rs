@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::file_trust::{self, FileSelection};
@@ -36,11 +38,7 @@ impl AclFile {
             context.output.warn(&warning);
         }
 
-        let acl = match (context.read_acl()?, context.settings.store_kind) {
-            (Some(acl), _) => acl,
-            (None, StoreKind::Embedded) => Acl::official_guix_servers(),
-            (None, StoreKind::System) => Acl::default(),
-        };
+        let acl = read_acl(context)?;
         let parent = directory_of(&path);
         let base = context.settings.layout.base_of(parent);
         let directory =
@@ -52,6 +50,19 @@ impl AclFile {
             acl,
             path,
         })
+    }
+
+    /// Begins a change: reads the ACL again, which another process may have changed since, and keeps other
+    /// runs of this program from changing it until this value is dropped.
+    ///
+    /// # Errors
+    /// The ACL is invalid or cannot be read.
+    pub(super) fn begin_change(&mut self, context: &Context) -> Result<(), CliError> {
+        if let Err(error) = flock(&self.directory, FlockOperation::LockExclusive) {
+            tracing::debug!(%error, "the directory of the ACL cannot be locked");
+        }
+        self.acl = read_acl(context)?;
+        Ok(())
     }
 
     /// Where it is.
@@ -78,6 +89,15 @@ impl AclFile {
         )
         .map_err(CliError::file("write", &self.path))
     }
+}
+
+/// The ACL, or the keys that the store trusts without one.
+fn read_acl(context: &Context) -> Result<Acl, CliError> {
+    Ok(match (context.read_acl()?, context.settings.store_kind) {
+        (Some(acl), _) => acl,
+        (None, StoreKind::Embedded) => Acl::official_guix_servers(),
+        (None, StoreKind::System) => Acl::default(),
+    })
 }
 
 fn directory_of(path: &Path) -> &Path {

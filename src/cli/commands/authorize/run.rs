@@ -13,6 +13,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{say, shown_path};
 use crate::format::server_url::redacted;
 use crate::format::store_path::Dialect;
+use crate::http::TlsVerification;
 use crate::trust::acl::Acl;
 use crate::trust::guix::PublicKey;
 
@@ -79,7 +80,8 @@ fn authorize_server(
     let text = download(&network, url).map_err(CliError::Network)?;
     let key = source.parse_key(&text)?;
     check_fingerprint(source, &key, wanted)?;
-    if wanted.is_none() && !file.acl.contains(key.as_sexp()) && !user_agrees(&file, url, &key)? {
+    let asks = wanted.is_none() && !file.acl.contains(key.as_sexp());
+    if asks && !user_agrees(context, &file, url, &key)? {
         context.output.note("the key is not authorized");
         return Ok(Exit::Refused);
     }
@@ -104,7 +106,12 @@ fn check_fingerprint(
 }
 
 /// Shows the key at `url` and asks whether it is to be trusted.
-fn user_agrees(file: &AclFile, url: &Url, key: &PublicKey) -> Result<bool, CliError> {
+fn user_agrees(
+    context: &Context,
+    file: &AclFile,
+    url: &Url,
+    key: &PublicKey,
+) -> Result<bool, CliError> {
     let fingerprint = KeyFingerprint::of_id(key.id());
     say(&format!(
         "{} has a key with the fingerprint\n  {}",
@@ -118,6 +125,13 @@ fn user_agrees(file: &AclFile, url: &Url, key: &PublicKey) -> Result<bool, CliEr
     }
     if url.scheme() == "http" {
         say("The connection was not encrypted: anyone on its way may have replaced the key.");
+    } else if url.scheme() == "https"
+        && context.settings.http.verify_tls == TlsVerification::Insecure
+    {
+        say(
+            "The certificate of the server was not verified: anyone on the way of the connection may \
+             have replaced the key.",
+        );
     }
     say(&format!(
         "Compare it with the fingerprint that the server's administrator has published.\n\
@@ -135,6 +149,7 @@ fn user_agrees(file: &AclFile, url: &Url, key: &PublicKey) -> Result<bool, CliEr
 /// Adds `key` to the ACL.
 fn add(context: &Context, mut file: AclFile, key: PublicKey) -> Result<Exit, CliError> {
     let name = key.short_name().to_owned();
+    file.begin_change(context)?;
     if !file.acl.authorize(key) {
         let text = format!("the key {name} is already authorized");
         context.output.note(&text);
@@ -161,6 +176,7 @@ fn remove(context: &Context, text: &str) -> Result<Exit, CliError> {
     };
 
     let mut file = AclFile::open(context)?;
+    file.begin_change(context)?;
     let found = fingerprint.matches(&file.acl);
     let [id] = &found[..] else {
         let acl = shown_path(file.path());
