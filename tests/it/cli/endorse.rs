@@ -228,6 +228,24 @@ fn the_directory_is_a_server_for_one_store() {
 }
 
 #[test]
+fn the_directory_of_another_key_stays_as_it_is() {
+    let pool = Pool::new();
+    let [a, _] = &pool.items;
+    pool.endorse(&[a]).exits(0);
+    let narinfo = pool.narinfo(a);
+    let key = pool.sandbox.path("out/signing-key.pub");
+    let public = std::fs::read_to_string(&key).unwrap();
+
+    secret_file(&pool.sandbox, "key.sec", &guix_secret(8));
+    pool.endorse(&[a]).exits(2).says("is another key");
+    assert_eq!(std::fs::read_to_string(&key).unwrap(), public);
+    std::fs::remove_file(&key).unwrap();
+    pool.endorse(&[a]).exits(2).says("has narinfos");
+    assert!(!key.exists());
+    assert_eq!(pool.narinfo(a), narinfo);
+}
+
+#[test]
 fn an_endorsed_item_of_nix_is_fetched() {
     let sandbox = Sandbox::new();
     let item = Kind::NixZstd.item("tools");

@@ -17,7 +17,8 @@ impl EndorsementDirectory {
     /// `nix-cache-info`, and its public key where clients look for it.
     ///
     /// # Errors
-    /// It cannot be written to, or is a server for another store.
+    /// It cannot be written to, is a server for another store, or may have narinfos that another key
+    /// has signed.
     pub(super) fn prepare(
         directory: &Path,
         store_dir: &StoreDir,
@@ -32,7 +33,7 @@ impl EndorsementDirectory {
 
         let prepared = Self(directory.to_owned());
         let cache_info = directory.join("nix-cache-info");
-        match std::fs::read_to_string(&cache_info) {
+        let lacks_cache_info = match std::fs::read_to_string(&cache_info) {
             Ok(text) => {
                 let theirs = CacheInfo::parse(&text).store_dir;
                 if theirs.as_deref() != Some(store_dir.as_str()) {
@@ -43,20 +44,59 @@ impl EndorsementDirectory {
                     );
                     return Err(CliError::Usage(text));
                 }
+                false
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let text = format!(
-                    "StoreDir: {}\nWantMassQuery: 1\nPriority: 50\n",
-                    store_dir.as_str()
-                );
-                prepared.write("nix-cache-info", &text)?;
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound => true,
             Err(error) => return Err(CliError::output_file("read", &cache_info)(error)),
-        }
+        };
 
-        let public = format!("{}\n", key.public_key());
-        prepared.write(key_name(store_dir.dialect()), &public)?;
+        prepared.write_key(store_dir.dialect(), key)?;
+        if lacks_cache_info {
+            let text = format!(
+                "StoreDir: {}\nWantMassQuery: 1\nPriority: 50\n",
+                store_dir.as_str()
+            );
+            prepared.write("nix-cache-info", &text)?;
+        }
         Ok(prepared)
+    }
+
+    /// Writes the public key, which comes before the narinfos and so shows whose they are.
+    fn write_key(&self, dialect: Dialect, key: &EndorsementKey) -> Result<(), CliError> {
+        let path = self.0.join(key_name(dialect));
+        let public = key.public_key().to_string();
+        match std::fs::read(&path) {
+            Ok(text) if text.trim_ascii() == public.trim().as_bytes() => return Ok(()),
+            Ok(_) => {
+                let text = format!(
+                    "{} is another key than that of --key: give another directory with --to",
+                    path.display()
+                );
+                return Err(CliError::Usage(text));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(CliError::output_file("read", &path)(error)),
+        }
+        if self.has_narinfos()? {
+            let text = format!(
+                "{} has narinfos and no {}: give another directory with --to",
+                self.0.display(),
+                key_name(dialect)
+            );
+            return Err(CliError::Usage(text));
+        }
+        self.write(key_name(dialect), &format!("{public}\n"))
+    }
+
+    fn has_narinfos(&self) -> Result<bool, CliError> {
+        let entries = std::fs::read_dir(&self.0).map_err(CliError::output_file("read", &self.0))?;
+        for entry in entries {
+            let entry = entry.map_err(CliError::output_file("read", &self.0))?;
+            if Path::new(&entry.file_name()).extension() == Some("narinfo".as_ref()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Writes the narinfo of `item`, in place of an earlier one: its readers see the old one or the
