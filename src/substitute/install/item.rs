@@ -13,7 +13,7 @@ use crate::substitute::download::retries::{FindSources, FoundSource, ItemRetries
 use crate::substitute::install::errors::ItemError;
 use crate::substitute::install::installer::{Installer, UnpackRequest};
 use crate::substitute::item_lookup::{Authority, ItemBuild, ItemLookup, NarSource};
-use crate::substitute::lookup::{LookupScope, Resolver};
+use crate::substitute::lookup::{LookupScope, Resolution, Resolver};
 
 /// Which other builds of an item may take its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +134,7 @@ fn look_up_again(
     tracing::debug!("a nar is missing or wrong: looking the item up again");
     resolver.discard(request.item.clone());
     let found = resolver.resolve(vec![request.item.clone()], LookupScope::ItemsOnly)?;
+    refuse_by_policy(&found)?;
     let Some(found) = found.items.into_iter().next() else {
         return Err(error);
     };
@@ -155,6 +156,15 @@ fn look_up_again(
     }
 }
 
+/// Fails if the policy refuses the item for what servers answer now, whatever was authorized before.
+fn refuse_by_policy(found: &Resolution) -> Result<(), ItemError> {
+    let mut lookups = found.items.iter();
+    match lookups.find(|lookup| lookup.policy_refusal().is_some()) {
+        Some(refused) => Err(ItemError::unavailable(refused, &found.servers)),
+        None => Ok(()),
+    }
+}
+
 /// Tries servers that were not needed for the lookup, then other builds.
 fn from_other_servers(
     installer: &Installer,
@@ -167,6 +177,7 @@ fn from_other_servers(
     let found = resolver
         .resolve_on_all_servers(vec![request.item.clone()])
         .map_err(ItemError::from)?;
+    refuse_by_policy(&found)?;
     let builds = found.items.into_iter().flat_map(ItemLookup::builds);
     let (same, others): (Vec<ItemBuild>, Vec<ItemBuild>) = builds.partition(|build| {
         build

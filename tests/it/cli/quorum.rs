@@ -467,3 +467,21 @@ fn other_references_are_dissent_and_another_order_is_not() {
     let found = publishers.query(&["--refresh", "--need-signatures", "3", &item], 3);
     assert_eq!(found[0]["votes"]["objection"], "dissent");
 }
+
+/// Narinfos are requested again when a nar is missing, and may be others then.
+#[test]
+fn dissent_that_appears_during_a_fetch_refuses_the_item() {
+    let publishers = Publishers::new();
+    let item = publishers.publish('1', [Some("same"), Some("same"), Some("same")], "");
+    publishers.query(&["--need-signatures", "3", &item], 0);
+    for publisher in &publishers.all {
+        std::fs::remove_file(publisher.nar('1')).unwrap();
+    }
+    publishers.publish('1', [None, None, Some("changed")], "");
+
+    publishers
+        .run(&["fetch", "--need-signatures", "2", &item])
+        .exits(3)
+        .says("its signers disagree");
+    assert!(!installed(&publishers.sandbox, &item).exists());
+}
