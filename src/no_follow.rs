@@ -102,6 +102,19 @@ pub(crate) fn open_or_create_file(
     Ok(File::from(file.map_err(explained)?))
 }
 
+/// Opens the file `name` of `directory` to read and write it.
+///
+/// # Errors
+/// It is missing or a link, or cannot be opened.
+pub(crate) fn open_file_to_write(
+    directory: BorrowedFd<'_>,
+    name: impl AsRef<Path>,
+) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(directory, name.as_ref(), flags, Mode::empty());
+    Ok(File::from(file.map_err(explained)?))
+}
+
 /// Opens the file `name` of `directory` to read it.
 ///
 /// # Errors
@@ -379,6 +392,7 @@ mod tests {
             symlink(target, path(name)).unwrap();
             assert_is_refused(open_or_create_file(opened.as_fd(), name));
             assert_is_refused(open_file(opened.as_fd(), name));
+            assert_is_refused(open_file_to_write(opened.as_fd(), name));
             let created = create_file(opened.as_fd(), name.as_ref(), b"x");
             assert_eq!(created.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
 

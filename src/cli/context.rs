@@ -153,6 +153,7 @@ impl Context {
         &self,
         command: &str,
         daemon_command: (&str, &str),
+        mode: OpenMode,
     ) -> Result<Option<Store>, CliError> {
         let layout = &self.settings.layout;
         if self.is_system_store() {
@@ -166,7 +167,6 @@ impl Context {
             )));
         }
 
-        let mode = OpenMode::Existing(self.settings.sync);
         match Store::open(layout.clone(), mode, self.store_observer()) {
             Ok(store) => Ok(Some(store)),
             Err(StoreError::NoStore(_)) => Ok(None),

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Stat, fstat, statat, unlinkat};
 use rustix::io::Errno;
 
-use crate::no_follow::open_or_create_file;
+use crate::no_follow::{open_file_to_write, open_or_create_file};
 
 use super::error::{StoreError, on};
 use super::lock_holder::LockHolder;
@@ -41,6 +41,19 @@ impl LockFile {
     ) -> Result<Self, StoreError> {
         match open_or_create_file(directory, path.file_name().unwrap_or_default()) {
             Ok(file) => Ok(Self { kind, file, path }),
+            Err(source) => Err(StoreError::Open { path, source }),
+        }
+    }
+
+    /// Opens the lock file `path`, which is in `directory`, as [`open`](Self::open) does, if it is there.
+    pub(super) fn open_existing(
+        kind: LockKind,
+        directory: BorrowedFd<'_>,
+        path: PathBuf,
+    ) -> Result<Option<Self>, StoreError> {
+        match open_file_to_write(directory, path.file_name().unwrap_or_default()) {
+            Ok(file) => Ok(Some(Self { kind, file, path })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StoreError::Open { path, source }),
         }
     }

@@ -14,7 +14,7 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bytes, count, shown_path};
-use crate::store::{GcItem, GcMode, GcProgress, GcReport, GcRequest, Keeper};
+use crate::store::{GcItem, GcMode, GcProgress, GcReport, GcRequest, Keeper, OpenMode};
 use crate::substitute::download::spool::SpoolUsage;
 
 use super::roots::shown_root;
@@ -28,15 +28,18 @@ const PROGRESS_PERIOD: Duration = Duration::from_secs(5);
 /// # Errors
 /// It is the system's store, or the collection cannot begin.
 pub(crate) fn run(context: &Context, args: &GcArgs) -> Result<Exit, CliError> {
-    let store = context.store_to_care_for("gc", ("guix gc", "nix store gc"))?;
+    let (mode, open_mode) = if args.dry_run {
+        (GcMode::DryRun, OpenMode::ReadOnly)
+    } else {
+        let sync = context.settings.sync;
+        (GcMode::Delete, OpenMode::Existing(sync))
+    };
+    let daemon_command = ("guix gc", "nix store gc");
+    let store = context.store_to_care_for("gc", daemon_command, open_mode)?;
     let age = args.keep_days.map(|days| days * DAY_SECONDS);
     let keep_since = age.map(|age| context.clock.unix_seconds().saturating_sub(age));
     let request = GcRequest {
-        mode: if args.dry_run {
-            GcMode::DryRun
-        } else {
-            GcMode::Delete
-        },
+        mode,
         keep_since,
         max_bytes: args.max_size,
     };

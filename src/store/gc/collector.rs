@@ -274,7 +274,9 @@ impl Collector<'_> {
     fn remove_lock(&self, name: &CStr) -> Result<(), StoreError> {
         let store = self.links.store();
         let path = self.layout.store().join(name.to_string_lossy().as_ref());
-        let mut file = LockFile::open(self.kind, store.as_fd(), path)?;
+        let Some(mut file) = LockFile::open_existing(self.kind, store.as_fd(), path)? else {
+            return Ok(());
+        };
         match file.try_lock(LockMode::Exclusive)? {
             Tried::Acquired => file.remove_if_named(store.as_fd()),
             Tried::Busy => Ok(()),

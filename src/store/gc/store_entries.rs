@@ -72,7 +72,9 @@ impl StoreEntries {
                 && !is_valid(graph, name)
             {
                 let place = path.join(OsStr::from_bytes(name.to_bytes()));
-                let file = LockFile::open(kind, store.as_fd(), place)?;
+                let Some(file) = LockFile::open_existing(kind, store.as_fd(), place)? else {
+                    continue;
+                };
                 if file.try_lock(LockMode::Exclusive)? == Tried::Busy {
                     found.locked.insert(item.to_owned());
                 }

@@ -2,14 +2,15 @@
 
 use crate::store::error::StoreError;
 use crate::store::handle::Store;
+use crate::store::sync_mode::SyncMode;
 
 use super::collector::Collector;
-use super::report::{GcProgress, GcReport, GcRequest, RootReport};
+use super::report::{GcMode, GcProgress, GcReport, GcRequest, RootReport};
 use super::root_links::GcRootLinks;
 use super::roots::find_roots;
 
 impl Store {
-    /// Collects the garbage of an embedded store. Waits for processes that add roots, and for the end
+    /// Collects the garbage of an embedded store; for a dry run it may be open for reading only. Waits for processes that add roots, and for the end
     /// of another collection.
     ///
     /// # Errors
@@ -20,7 +21,10 @@ impl Store {
         request: &GcRequest,
         progress: &mut dyn FnMut(GcProgress),
     ) -> Result<GcReport, StoreError> {
-        let sync = self.writing()?;
+        let sync = match request.mode {
+            GcMode::DryRun => SyncMode::None,
+            GcMode::Delete => self.writing()?,
+        };
         let collector = Collector {
             layout: self.layout(),
             kind: self.lock_kind,

@@ -58,7 +58,10 @@ impl TempRootFiles {
                 continue;
             }
 
-            let mut file = LockFile::open(kind, directory.as_fd(), path.join(&name))?;
+            let place = path.join(&name);
+            let Some(mut file) = LockFile::open_existing(kind, directory.as_fd(), place)? else {
+                continue;
+            };
             if file.try_lock(LockMode::Exclusive)? == Tried::Acquired {
                 temp_roots.stale += 1;
                 if mode == GcMode::Delete {

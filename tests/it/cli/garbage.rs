@@ -250,3 +250,23 @@ fn a_collection_that_is_killed_leaves_a_sound_store() {
         assert_is_whole(&sandbox);
     }
 }
+
+#[test]
+fn a_dry_run_leaves_what_a_killed_process_left() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .subst(&Kind::Guix.url(), &["fetch", &item("tools")])
+        .exits(0);
+    // No process has this number.
+    let announced = sandbox.root().join("var/guix/temproots/4294967");
+    std::fs::write(&announced, format!("{NOTHING}\0{NOTHING}.tmp\0")).unwrap();
+    let left = format!("{}.tmp", base(NOTHING));
+    std::fs::create_dir(sandbox.store().join(&left)).unwrap();
+    let temp_roots = || announced.parent().unwrap().read_dir().unwrap().count();
+    let before = (entries(&sandbox), temp_roots());
+    gc(&sandbox, &["--dry-run"]).exits(0);
+    assert_eq!((entries(&sandbox), temp_roots()), before);
+
+    gc(&sandbox, &[]).exits(0);
+    assert!(!announced.exists() && !entries(&sandbox).contains(&left));
+}
