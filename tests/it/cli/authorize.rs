@@ -10,7 +10,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::sandbox::{Run, Running, run};
 use crate::support::tls::{Authority, Clients, TlsFront};
-use crate::support::{Kind, Reply, Sandbox, Server, item};
+use crate::support::{Kind, Reply, Sandbox, Server, item, wait_until};
 
 /// The first digits of the official servers' keys.
 const CI: &str = "8D156F295D24B0D9";
@@ -170,9 +170,7 @@ fn a_change_during_the_question_is_kept() {
     let server = Server::of(Kind::Guix.directory());
     let (_, fingerprint) = fixture_key();
     let (mut master, running) = start_at_terminal(authorize(&sandbox, &[&server.url()]));
-    while server.requests().is_empty() {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    assert!(wait_until(|| !server.requests().is_empty()));
 
     run(authorize(&sandbox, &["--remove", CI])).exits(0);
     master.write_all(b"y\n").unwrap();
