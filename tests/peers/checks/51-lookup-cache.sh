@@ -166,7 +166,7 @@ commands() {
     expect_equal lines "$(subst cache list --root "$root" | grep -c "$url")" 300
     subst cache flush --root "$root" "$item"
     expect_equal 'after flushing one item' "$(entries "$root")" 299
-    subst cache flush --root "$root" --server http://other.example
+    expect 2 subst cache flush --root "$root" --server http://other.example
     expect_equal 'after flushing another server' "$(entries "$root")" 299
     sqlite3 "$(cache_file "$root")" "update lookups set expires_at = asked_at where item < '8'"
     subst cache prune --root "$root"
