@@ -9,6 +9,16 @@ import random
 import stat
 import sys
 
+
+def files_of(item):
+    """All that is not a directory in the tree of an item, or the item itself."""
+    if os.path.islink(item) or not os.path.isdir(item):
+        yield item
+    for directory, _, files in os.walk(item):
+        for file in files:
+            yield os.path.join(directory, file)
+
+
 store, flips, deletions, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 random.seed(seed)
 
@@ -17,13 +27,11 @@ deletable = []
 for item in sorted(os.listdir(store)):
     if item.startswith("."):
         continue
-    for directory, _, files in os.walk(os.path.join(store, item)):
-        for file in files:
-            path = os.path.join(directory, file)
-            status = os.lstat(path)
-            deletable.append(path)
-            if stat.S_ISREG(status.st_mode) and status.st_size > 0:
-                names.setdefault(status.st_ino, []).append(path)
+    for path in files_of(os.path.join(store, item)):
+        status = os.lstat(path)
+        deletable.append(path)
+        if stat.S_ISREG(status.st_mode) and status.st_size > 0:
+            names.setdefault(status.st_ino, []).append(path)
 
 damaged, entries = set(), set()
 links = {}
