@@ -45,7 +45,7 @@ fn run_at_terminal(command: Command, typed: &str) -> Run {
 
 /// Starts `command` with standard input in a terminal, and gives what types there.
 fn start_at_terminal(command: Command) -> (File, Running) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap();

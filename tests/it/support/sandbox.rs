@@ -18,6 +18,7 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
+        stop_ignoring_interrupts();
         let dir = tempfile::Builder::new()
             .prefix("subst-test-")
             .tempdir()
@@ -212,6 +213,18 @@ pub(crate) fn first_line_of_stderr(mut command: Command) -> String {
     child.kill().unwrap();
     child.wait().unwrap();
     line
+}
+
+/// Lets interrupts end this process, so that those end the programs that it starts.
+///
+/// A shell has what it runs in the background ignore interrupts, and programs inherit that.
+#[expect(
+    unsafe_code,
+    reason = "the disposition of a signal has no safe interface"
+)]
+fn stop_ignoring_interrupts() {
+    // SAFETY: no handler is set, and none is replaced.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
 }
 
 /// A program under way.

@@ -15,7 +15,7 @@ use super::sandbox::{Run, Running};
 /// `stdout` of the result, with plain line ends.
 #[track_caller]
 pub(crate) fn run_in_terminal(command: Command, columns: u16) -> Run {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap();
