@@ -1,29 +1,38 @@
-//! What a narinfo states of an item, for comparing what different keys have signed.
+//! What a narinfo states of an item, for comparing the narinfos of different keys and servers.
 
 use sha2::{Digest as _, Sha256};
 
-use super::info::NarInfo;
+use super::info::{NarInfo, in_order};
+use crate::format::hash::NarHash;
 use crate::format::store_path::StorePathRef;
 
-/// A digest of the item, NarHash, NarSize and the set of references. Other than
-/// [`NarInfo::is_equivalent`], it does not depend on the order of the references.
+/// A digest of the item, NarHash, NarSize and the set of references: of all that
+/// [`NarInfo::is_equivalent`] compares. It is kept in the lookup cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NarFact([u8; 32]);
+pub(crate) struct NarFact(pub(super) [u8; 32]);
 
 impl NarFact {
     /// What `narinfo` states.
     #[must_use]
     pub(crate) fn of(narinfo: &NarInfo) -> Self {
-        let mut references: Vec<StorePathRef<'_>> = narinfo.references().collect();
-        references.sort_unstable();
-        references.dedup();
+        let (item, references) = (narinfo.store_path(), narinfo.references());
+        Self::new(item, narinfo.nar_hash(), narinfo.nar_size(), references)
+    }
 
+    /// That the nar of `item` has this hash and size, and that the item refers to `references`.
+    #[must_use]
+    pub(crate) fn new<'a>(
+        item: StorePathRef<'_>,
+        nar_hash: NarHash,
+        nar_size: u64,
+        references: impl Iterator<Item = StorePathRef<'a>>,
+    ) -> Self {
         let mut digest = Sha256::new();
-        digest.update(narinfo.store_path().base());
+        digest.update(item.base());
         digest.update([0]);
-        digest.update(narinfo.nar_hash().as_bytes());
-        digest.update(narinfo.nar_size().to_le_bytes());
-        for reference in references {
+        digest.update(nar_hash.to_string());
+        digest.update(nar_size.to_le_bytes());
+        for reference in in_order(references) {
             digest.update(reference.base());
             digest.update([0]);
         }

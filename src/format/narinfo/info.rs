@@ -154,18 +154,34 @@ impl NarInfo {
         self.quirks
     }
 
-    /// Whether both describe the same item with the same content and references, so that the
-    /// downloads of each can be used for the other.
+    /// Whether both describe the same item with the same content and references, in whatever order,
+    /// so that the downloads of each can be used for the other.
     #[must_use]
     pub fn is_equivalent(&self, other: &Self) -> bool {
         self.store_path() == other.store_path()
             && self.nar_hash == other.nar_hash
             && self.nar_size == other.nar_size
-            && self.references_len == other.references_len
-            && self.references().eq(other.references())
+            && self.has_same_references(other)
+    }
+
+    /// Whether the items of both refer to the same items, in whatever order.
+    #[must_use]
+    pub(crate) fn has_same_references(&self, other: &Self) -> bool {
+        self.references().eq(other.references())
+            || in_order(self.references()) == in_order(other.references())
     }
 
     pub(super) fn scalar(&self, field: Field) -> Option<&str> {
         self.scalars[field as usize].map(|span| span.of(&self.text))
     }
+}
+
+/// The set of `references` in the order of their names, in which narinfos usually have them.
+pub(super) fn in_order<'a>(
+    references: impl Iterator<Item = StorePathRef<'a>>,
+) -> Vec<StorePathRef<'a>> {
+    let mut references: Vec<StorePathRef<'a>> = references.collect();
+    references.sort_unstable();
+    references.dedup();
+    references
 }

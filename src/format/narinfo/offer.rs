@@ -7,19 +7,19 @@
 use std::fmt::Write as _;
 
 use data_encoding::HEXLOWER;
-use sha2::{Digest as _, Sha256};
 
 use super::download::Download;
+use super::fact::NarFact;
 use super::info::NarInfo;
 use super::limits::{DOWNLOADS_MAX, URLS_BYTES_MAX};
 use super::span::Span;
 use crate::format::compression::{Compression, UnknownCompression};
 use crate::format::hash::HashForm;
 
-/// Which nar a narinfo describes, and its downloads.
+/// What a narinfo states of a nar, and its downloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NarOffer {
-    identity: [u8; 32],
+    fact: NarFact,
     nar_size: u64,
     urls: Box<str>,
     downloads: Box<[Download]>,
@@ -40,13 +40,18 @@ impl NarOffer {
             );
         }
 
-        let (identity, nar_size) = (identity(narinfo), narinfo.nar_size());
         Self {
-            identity,
-            nar_size,
+            fact: NarFact::of(narinfo),
+            nar_size: narinfo.nar_size(),
             urls: urls.into(),
             downloads: downloads.into(),
         }
+    }
+
+    /// What the narinfo states of the nar.
+    #[must_use]
+    pub(crate) fn fact(&self) -> NarFact {
+        self.fact
     }
 
     /// The size of the uncompressed nar, in bytes.
@@ -67,17 +72,17 @@ impl NarOffer {
         download.url.of(&self.urls)
     }
 
-    /// Whether both describe the same item with the same content and references, so that the
-    /// downloads of each can be used for the other.
+    /// Whether both describe the same item with the same content and references, in whatever order,
+    /// so that the downloads of each can be used for the other.
     #[must_use]
     pub(crate) fn is_same_nar(&self, other: &Self) -> bool {
-        self.identity == other.identity
+        self.fact == other.fact
     }
 
     /// The offer as text, for [`NarOffer::parse`].
     #[must_use]
     pub(crate) fn to_text(&self) -> String {
-        let mut text = format!("{} {}\n", HEXLOWER.encode(&self.identity), self.nar_size);
+        let mut text = format!("{} {}\n", HEXLOWER.encode(&self.fact.0), self.nar_size);
         for download in &self.downloads {
             let method = match &download.compression {
                 Ok(method) => method.name(),
@@ -98,8 +103,8 @@ impl NarOffer {
     #[must_use]
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
-        let (identity, nar_size) = lines.next()?.split_once(' ')?;
-        let identity = HEXLOWER.decode(identity.as_bytes()).ok()?.try_into().ok()?;
+        let (fact, nar_size) = lines.next()?.split_once(' ')?;
+        let fact = HEXLOWER.decode(fact.as_bytes()).ok()?.try_into().ok()?;
         let nar_size = nar_size.parse().ok()?;
         let (mut urls, mut downloads) = (String::new(), Vec::new());
 
@@ -122,7 +127,7 @@ impl NarOffer {
         }
 
         Some(Self {
-            identity,
+            fact: NarFact(fact),
             nar_size,
             urls: urls.into(),
             downloads: downloads.into(),
@@ -138,26 +143,9 @@ fn add(urls: &mut String, downloads: &mut Vec<Download>, url: &str, download: &D
         let url = Span::new(start, urls.len());
         downloads.push(Download {
             url,
-            file_hash: None,
             ..download.clone()
         });
     }
-}
-
-/// A digest of what [`NarInfo::is_equivalent`] compares.
-fn identity(narinfo: &NarInfo) -> [u8; 32] {
-    let mut digest = Sha256::new();
-    digest.update(narinfo.store_path().base());
-    digest.update([0]);
-    digest.update(narinfo.nar_hash().to_string());
-    digest.update(narinfo.nar_size().to_le_bytes());
-
-    for reference in narinfo.references() {
-        digest.update(reference.base());
-        digest.update([0]);
-    }
-
-    digest.finalize().into()
 }
 
 #[cfg(test)]
@@ -189,6 +177,14 @@ mod tests {
         let offer = NarOffer::of(&narinfo(TEXT));
         let elsewhere = format!("{TEXT}URL: elsewhere\nCompression: none\n");
         assert!(offer.is_same_nar(&NarOffer::of(&narinfo(&elsewhere))));
+
+        let [one, other] = ["1", "2"].map(|digit| format!("{}-x", digit.repeat(32)));
+        let [both, reversed] =
+            [format!("{one} {other}"), format!("{other} {one} {other}")].map(|references| {
+                narinfo(&TEXT.replace("References: ", &format!("References: {references}")))
+            });
+        assert!(NarOffer::of(&both).is_same_nar(&NarOffer::of(&reversed)));
+        assert!(both.is_equivalent(&reversed) && !both.is_equivalent(&narinfo(TEXT)));
         let size = TEXT.replace("NarSize: ", "NarSize: 1");
         let references = TEXT.replace(
             "References: ",

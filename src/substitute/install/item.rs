@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use crate::format::narinfo::NarInfo;
 use crate::store::unpack::Checked;
 use crate::substitute::download::retries::{FindSources, FoundSource, ItemRetries};
 use crate::substitute::install::errors::ItemError;
@@ -236,8 +235,9 @@ fn from_other_builds(
             continue;
         };
 
-        let has_same_references =
-            have_same_references(authorized.narinfo(), request.authorized.narinfo());
+        let has_same_references = authorized
+            .narinfo()
+            .has_same_references(request.authorized.narinfo());
         let health = retries.health();
         let is_failing = sources
             .iter()
@@ -294,7 +294,7 @@ fn find_sources(
             let (build, wanted) = (build.authority.narinfo(), authorized.narinfo());
             match allowed {
                 AllowedBuilds::None => build.is_equivalent(wanted),
-                AllowedBuilds::WithSameReferences => have_same_references(build, wanted),
+                AllowedBuilds::WithSameReferences => build.has_same_references(wanted),
                 AllowedBuilds::UntilOtherReferences | AllowedBuilds::Any => true,
             }
         });
@@ -326,8 +326,4 @@ fn same_build_sources(resolver: &Resolver, request: &UnpackRequest<'_>) -> Vec<N
             .is_equivalent(request.authorized.narinfo())
     });
     same.flat_map(|build| build.sources).collect()
-}
-
-fn have_same_references(one: &NarInfo, other: &NarInfo) -> bool {
-    one.references().eq(other.references())
 }

@@ -132,6 +132,47 @@ fn only_what_enough_publishers_agree_about_is_used() {
     }
 }
 
+/// The order of the references is no part of what they agree about, and the nar of each is used for the
+/// others.
+#[test]
+fn publishers_may_list_references_in_any_order() {
+    let publishers = Publishers::new();
+    let [one, other] = ['1', '2'].map(|digit| {
+        let item = publishers.publish(digit, [Some("same"); 3], "");
+        item["/gnu/store/".len()..].to_owned()
+    });
+    let orders = [format!("{one} {other}"), format!("{other} {one}")];
+    let [a, b, _] = &publishers.all;
+    let item = a.publish_file('3', "both", &orders[0]);
+    b.publish_file('3', "both", &orders[1]);
+    std::fs::remove_file(a.nar('3')).unwrap();
+
+    publishers
+        .run(&["fetch", "--need-signatures", "2", &item])
+        .exits(0);
+    assert_eq!(contents(&publishers.sandbox, &item), "both");
+}
+
+/// A server without an authorized key may serve the bytes, whatever the order of its references.
+#[test]
+fn a_mirror_may_list_references_in_any_order() {
+    let sandbox = Sandbox::new();
+    let [signer, mirror] =
+        [("signer", 1), ("mirror", 2)].map(|(name, seed)| Publisher::new(&sandbox, name, seed));
+    Publisher::trust(&sandbox, &[&signer]);
+    let [one, other] = ['1', '2'].map(|digit| {
+        let item = signer.publish_file(digit, "same", "");
+        item["/gnu/store/".len()..].to_owned()
+    });
+    let item = signer.publish_file('3', "both", &format!("{one} {other}"));
+    mirror.publish_file('3', "both", &format!("{other} {one} {other}"));
+    std::fs::remove_file(signer.nar('3')).unwrap();
+
+    let urls = format!("{} {}", signer.url(), mirror.url());
+    run(publisher::command(&sandbox, &urls, &["fetch", &item])).exits(0);
+    assert_eq!(contents(&sandbox, &item), "both");
+}
+
 /// The lookup cache keeps narinfos and not what a policy decided about them.
 #[test]
 fn a_change_of_the_policy_takes_effect_without_requests() {
