@@ -133,6 +133,7 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
             OptionGroup::Store,
             OptionGroup::Servers,
             OptionGroup::Lookups,
+            OptionGroup::Progress,
             OptionGroup::Json,
             OptionGroup::General,
         ],

@@ -160,7 +160,8 @@ fn real_guix(environment: &Environment) -> Result<PathBuf, DispatchError> {
         .ok_or(DispatchError::NotFound)
 }
 
-fn is_executable(path: &Path) -> bool {
+/// Whether `path` is, or leads to, a file that some user may execute.
+pub(crate) fn is_executable(path: &Path) -> bool {
     const ANY_EXECUTE: u32 = 0o111;
     path.metadata()
         .is_ok_and(|found| found.is_file() && found.permissions().mode() & ANY_EXECUTE != 0)

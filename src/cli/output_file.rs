@@ -61,7 +61,8 @@ impl OutputFile {
     }
 }
 
-fn directory_of(path: &Path) -> &Path {
+/// The directory that `path` is in.
+pub(crate) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -259,6 +259,7 @@ impl Progress for ClientProgress {
             ProgressEvent::Looking { .. }
             | ProgressEvent::Preparing { .. }
             | ProgressEvent::Verifying { .. }
+            | ProgressEvent::Comparing { .. }
             | ProgressEvent::Planned { .. }
             | ProgressEvent::DownloadsPlanned(_)
             | ProgressEvent::Registered { .. }

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::vec;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
@@ -33,28 +34,39 @@ impl Store {
         out.flush()
     }
 
-    /// The hash and the size of the nar of the tree of `item`.
+    /// The hash and the size of the nar of the tree of `item`. Each byte is added to `bytes` when it is
+    /// read.
     ///
     /// # Errors
     /// The tree cannot be read, or has an entry that no nar can have.
-    pub(crate) fn hash_of_tree(&self, item: &StorePath) -> io::Result<(NarHash, u64)> {
-        let mut hasher = HashingWriter::default();
+    pub(crate) fn hash_of_tree(
+        &self,
+        item: &StorePath,
+        bytes: &AtomicU64,
+    ) -> io::Result<(NarHash, u64)> {
+        let mut hasher = HashingWriter {
+            hash: Sha256::new(),
+            size: 0,
+            bytes,
+        };
         self.dump(item, &mut hasher)?;
-        Ok((NarHash::from_bytes(hasher.hash.finish()), hasher.bytes))
+        Ok((NarHash::from_bytes(hasher.hash.finish()), hasher.size))
     }
 }
 
 /// Hashes and counts what is written.
-#[derive(Default)]
-struct HashingWriter {
+struct HashingWriter<'a> {
     hash: Sha256,
-    bytes: u64,
+    size: u64,
+    /// Bytes of all nars.
+    bytes: &'a AtomicU64,
 }
 
-impl Write for HashingWriter {
+impl Write for HashingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.hash.update(bytes);
-        self.bytes += bytes.len() as u64;
+        self.size += bytes.len() as u64;
+        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(bytes.len())
     }
 

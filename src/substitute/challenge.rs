@@ -5,8 +5,10 @@
 
 mod comparison;
 mod differences;
+mod inspection;
 mod local_build;
 
 pub(crate) use comparison::{ChallengeResult, Reference, compare};
-pub(crate) use differences::{ComparedNar, NarComparison, ServerNar, compare_nars};
-pub(crate) use local_build::{CountedOrigins, LocalBuild, LocalHash, hash_trees};
+pub(crate) use differences::{ComparedNar, LocalNar, NarComparison, ServerNar};
+pub(crate) use inspection::{BuildInspection, InspectedBuild, InspectionTally};
+pub(crate) use local_build::{CountedOrigins, LocalBuild, LocalHash};

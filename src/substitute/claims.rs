@@ -3,12 +3,15 @@
 //! Every server is asked in this run: the lookup cache is neither read nor written, since an old
 //! answer would say nothing about what the server has now. Nothing here is trusted, and nothing of
 //! it is used to change a store. An answer for another item than the requested one is no claim.
+//! Of each narinfo only what comparisons need is kept, a few KiB whatever the server sends.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::format::cache_info::CacheInfo;
-use crate::format::narinfo::NarInfo;
+use crate::format::hash::NarHash;
+use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::server_list::{PerServer, ServerIndex};
 use crate::format::store_path::{HashPart, StoreDir, StorePath};
 use crate::http::{HttpError, LookupEvent, LookupEvents, Lookups, NarInfoAnswer, ServerSpec};
@@ -16,8 +19,17 @@ use crate::substitute::network::Network;
 use crate::substitute::outcome::{LookupFailure, LookupOutcome, OtherStore, UnreadableNarInfo};
 use crate::trust::verdict::Refusal;
 
-/// The narinfo of a server for an item, or why there is none.
-pub(crate) type Claim = Result<Arc<NarInfo>, LookupOutcome>;
+/// What a server claims of an item, or why it claims nothing.
+pub(crate) type Claim = Result<Arc<NarClaim>, LookupOutcome>;
+
+/// What a server claims of an item's nar.
+#[derive(Debug)]
+pub(crate) struct NarClaim {
+    /// The hash of the nar.
+    pub(crate) nar_hash: NarHash,
+    /// Its size and its downloads, and the references of the item.
+    pub(crate) offer: NarOffer,
+}
 
 /// Requests claims.
 pub(crate) struct ClaimRequests<'a> {
@@ -54,13 +66,22 @@ impl<'a> ClaimRequests<'a> {
         })
     }
 
-    /// What every server claims of each of `items`, in their order.
-    pub(crate) fn request(&mut self, items: &[StorePath]) -> Vec<PerServer<Claim>> {
-        let servers = self.network.servers();
-        let none = servers
-            .iter()
-            .map(|_| Err(LookupOutcome::Offline))
-            .collect();
+    /// How many servers are there to answer.
+    pub(crate) fn reachable_servers(&self) -> usize {
+        let servers = self.network.servers().iter();
+        servers
+            .filter(|url| self.network.reaches(url.base()))
+            .count()
+    }
+
+    /// What every server claims of each of `items`, in their order. Each answer is added to `answers`.
+    pub(crate) fn request(
+        &mut self,
+        items: &[StorePath],
+        answers: &AtomicU64,
+    ) -> Vec<PerServer<Claim>> {
+        let servers = self.network.servers().iter();
+        let none = servers.map(|_| Err(LookupOutcome::Offline)).collect();
         let mut claims: Vec<PerServer<Claim>> = vec![none; items.len()];
         let Some((lookups, events)) = &mut self.transport else {
             return claims;
@@ -70,16 +91,7 @@ impl<'a> ClaimRequests<'a> {
         for (place, item) in items.iter().enumerate() {
             places.entry(item.hash_part()).or_default().push(place);
         }
-        let mut unanswered = 0_usize;
-        for (server, url) in servers.enumerated() {
-            if self.network.reaches(url.base()) {
-                unanswered += places.len();
-                places
-                    .keys()
-                    .for_each(|item| lookups.request(server, *item));
-            }
-        }
-
+        let mut unanswered = request_on_all(lookups, self.network, places.keys());
         while unanswered > 0 {
             match events.recv() {
                 Some(LookupEvent::Answer {
@@ -88,6 +100,7 @@ impl<'a> ClaimRequests<'a> {
                     answer,
                 }) => {
                     unanswered -= 1;
+                    answers.fetch_add(1, Ordering::Relaxed);
                     let answer = parsed(answer, &self.store_dir);
                     for &place in places.get(&item).into_iter().flatten() {
                         claims[place][server] = claim_of(&items[place], &answer);
@@ -114,6 +127,24 @@ impl<'a> ClaimRequests<'a> {
     }
 }
 
+/// Requests `items` from all servers that may be reached; how many answers there will be.
+fn request_on_all<'i>(
+    lookups: &Lookups,
+    network: &Network,
+    items: impl Iterator<Item = &'i HashPart> + Clone,
+) -> usize {
+    let mut requests = 0;
+    for (server, url) in network.servers().enumerated() {
+        if network.reaches(url.base()) {
+            for item in items.clone() {
+                lookups.request(server, *item);
+                requests += 1;
+            }
+        }
+    }
+    requests
+}
+
 /// The store that the items of a server with this `nix-cache-info` are for, if it is another one.
 fn other_store(cache_info: &str, store_dir: &StoreDir) -> Option<OtherStore> {
     let theirs = CacheInfo::parse(cache_info).store_dir?;
@@ -124,7 +155,10 @@ fn other_store(cache_info: &str, store_dir: &StoreDir) -> Option<OtherStore> {
 }
 
 /// The narinfo in an answer, of whatever item.
-fn parsed(answer: Result<NarInfoAnswer, HttpError>, store_dir: &StoreDir) -> Claim {
+fn parsed(
+    answer: Result<NarInfoAnswer, HttpError>,
+    store_dir: &StoreDir,
+) -> Result<NarInfo, LookupOutcome> {
     let text = match answer {
         Ok(NarInfoAnswer::Found { text, .. }) => text,
         Ok(NarInfoAnswer::Missing { status, .. }) => return Err(LookupOutcome::Missing(status)),
@@ -140,7 +174,7 @@ fn parsed(answer: Result<NarInfoAnswer, HttpError>, store_dir: &StoreDir) -> Cla
     let unreadable = match String::from_utf8(text) {
         Err(_) => UnreadableNarInfo::NotUtf8,
         Ok(text) => match NarInfo::parse(text, store_dir) {
-            Ok(narinfo) => return Ok(Arc::new(narinfo)),
+            Ok(narinfo) => return Ok(narinfo),
             Err(error) => UnreadableNarInfo::Invalid(error),
         },
     };
@@ -148,11 +182,14 @@ fn parsed(answer: Result<NarInfoAnswer, HttpError>, store_dir: &StoreDir) -> Cla
 }
 
 /// What `answer` claims of `item`.
-fn claim_of(item: &StorePath, answer: &Claim) -> Claim {
-    let narinfo = answer.clone()?;
+fn claim_of(item: &StorePath, answer: &Result<NarInfo, LookupOutcome>) -> Claim {
+    let narinfo = answer.as_ref().map_err(Clone::clone)?;
     let answered = narinfo.store_path();
     if answered == item.as_ref() {
-        return Ok(narinfo);
+        return Ok(Arc::new(NarClaim {
+            nar_hash: narinfo.nar_hash(),
+            offer: NarOffer::of(narinfo),
+        }));
     }
     Err(LookupOutcome::Refused(Refusal::WrongItem {
         asked: item.clone(),

@@ -129,7 +129,9 @@ pub(crate) enum ProgressEvent<'a> {
     },
     /// A store is verified: how far that is.
     Verifying(VerifyProgress),
-    /// Nothing more will be fetched, or verified.
+    /// Builds are compared with those of servers: how far that is.
+    Comparing(ComparisonProgress),
+    /// Nothing more will be fetched, verified or compared.
     Finished,
 }
 
@@ -144,6 +146,21 @@ pub(crate) struct VerifyProgress {
     pub(crate) bytes: u64,
     /// Bytes of the nars of all items.
     pub(crate) expected_bytes: u64,
+}
+
+/// How far a comparison of builds is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ComparisonProgress {
+    /// Items whose trees were read, as far as they count.
+    pub(crate) items: u64,
+    /// Items that are to be compared.
+    pub(crate) expected_items: u64,
+    /// Bytes of nars that were read.
+    pub(crate) bytes: u64,
+    /// Lookups that servers have answered.
+    pub(crate) answers: u64,
+    /// Lookups that servers are to answer.
+    pub(crate) expected_answers: u64,
 }
 
 /// The downloads of a fetch that are not under way.

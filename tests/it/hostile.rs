@@ -12,6 +12,7 @@ use crate::support::listing::snapshot;
 use crate::support::sandbox::run;
 use crate::support::{Fixture, Kind, Sandbox, Server, item};
 
+mod claims;
 mod content_addressed;
 mod nars;
 mod paused;

@@ -9,7 +9,9 @@ use crate::cli::download_summary;
 use crate::cli::output::say_json;
 use crate::http::whole_bytes;
 use crate::substitute::clock::Clock;
-use crate::substitute::progress::{DownloadChoice, ProgressEvent, ServerProgress, VerifyProgress};
+use crate::substitute::progress::{
+    ComparisonProgress, DownloadChoice, ProgressEvent, ServerProgress, VerifyProgress,
+};
 
 use super::tally::{FetchProgress, RunTally};
 
@@ -102,6 +104,7 @@ fn object(event: &ProgressEvent<'_>) -> Value {
             "limit_seconds": limit.as_secs(),
         }),
         ProgressEvent::Verifying(progress) => verifying_object(progress),
+        ProgressEvent::Comparing(progress) => comparing_object(progress),
         ProgressEvent::Warning(text) => json!({"event": "warning", "text": text}),
         ProgressEvent::Finished => json!({"event": "finished"}),
         ProgressEvent::Started { .. }
@@ -119,6 +122,15 @@ fn verifying_object(progress: &VerifyProgress) -> Value {
     json!({
         "event": "verifying", "items_done": progress.items, "items": progress.expected_items,
         "bytes_done": progress.bytes, "bytes": progress.expected_bytes,
+    })
+}
+
+/// How far a comparison is.
+fn comparing_object(progress: &ComparisonProgress) -> Value {
+    json!({
+        "event": "comparing", "items_done": progress.items, "items": progress.expected_items,
+        "bytes_done": progress.bytes, "answers_done": progress.answers,
+        "answers": progress.expected_answers,
     })
 }
 

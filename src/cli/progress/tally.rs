@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use crate::cli::output::{part_of_bytes, printable};
+use crate::cli::output::{self, part_of_bytes, printable};
 use crate::format::store_path::StorePath;
 use crate::substitute::preparation::wait_text;
-use crate::substitute::progress::{ProgressEvent, ServerProgress, VerifyProgress};
+use crate::substitute::progress::{
+    ComparisonProgress, ProgressEvent, ServerProgress, VerifyProgress,
+};
 
 use super::rate::RateWindow;
 use super::totals::{FetchTotals, FetchedItem, short_address};
@@ -14,7 +16,7 @@ use super::totals::{FetchTotals, FetchedItem, short_address};
 #[derive(Debug, Default)]
 pub(super) struct RunTally {
     pub(super) lookups: LookupTally,
-    /// What is shown instead of downloads, while servers prepare items or a store is verified.
+    /// What is shown instead of downloads, while servers prepare items, or a store is verified or compared.
     pub(super) status_line: Option<String>,
     planned: Option<PlannedTotals>,
     /// Items are being fetched: what was planned is not finished.
@@ -122,6 +124,9 @@ impl RunTally {
                 ..
             } => self.status_line = Some(wait_text(*items, *waited, *limit)),
             ProgressEvent::Verifying(progress) => self.status_line = Some(verify_text(progress)),
+            ProgressEvent::Comparing(progress) => {
+                self.status_line = Some(comparison_text(progress));
+            }
             ProgressEvent::Planned {
                 items,
                 download_size,
@@ -349,6 +354,21 @@ fn verify_text(progress: &VerifyProgress) -> String {
     let amount = part_of_bytes(progress.bytes, progress.expected_bytes);
     let (done, items) = (progress.items, progress.expected_items);
     format!("verified {amount}, {done}/{items} items")
+}
+
+/// Such as `compared 3/15 items, 30/45 answers, 75.6 MiB read`.
+fn comparison_text(progress: &ComparisonProgress) -> String {
+    let ComparisonProgress {
+        items,
+        expected_items,
+        answers,
+        expected_answers,
+        ..
+    } = progress;
+    let read = output::bytes(progress.bytes);
+    format!(
+        "compared {items}/{expected_items} items, {answers}/{expected_answers} answers, {read} read"
+    )
 }
 
 #[cfg(test)]

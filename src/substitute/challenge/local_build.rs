@@ -1,14 +1,11 @@
-//! What this machine has of items: the hashes of their trees, computed on all cores.
+//! What this machine has of items, and which of them count as its builds.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread::{self, Builder};
+use std::sync::atomic::AtomicU64;
 
 use crate::format::error_text::chain;
 use crate::format::hash::NarHash;
 use crate::format::store_path::StorePath;
 use crate::store::{ItemOrigin, ItemProvenance, Store, StoreError};
-use crate::sync::lock;
 
 /// Which local items count as builds of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +90,24 @@ pub(crate) enum LocalHash {
 }
 
 impl LocalHash {
+    /// Reads the tree of `build` if it counts. The bytes of its nar are added to `bytes` meanwhile.
+    pub(super) fn of(store: Option<&Store>, build: &LocalBuild, bytes: &AtomicU64) -> Self {
+        let (Some(store), Some(record)) = (store, &build.counted) else {
+            return match build.is_valid {
+                true => Self::NotBuilt,
+                false => Self::NotValid,
+            };
+        };
+        match store.hash_of_tree(&build.item, bytes) {
+            Ok((hash, nar_size)) => Self::Hashed {
+                hash,
+                nar_size,
+                is_as_registered: hash == record.nar_hash,
+            },
+            Err(error) => Self::Unreadable(chain(&error)),
+        }
+    }
+
     /// The hash, if the tree was read.
     #[must_use]
     pub(crate) fn hash(&self) -> Option<NarHash> {
@@ -100,65 +115,5 @@ impl LocalHash {
             Self::Hashed { hash, .. } => Some(*hash),
             Self::NotValid | Self::NotBuilt | Self::Unreadable(_) => None,
         }
-    }
-}
-
-/// The hashes of `builds`, in their order: read from the disk by up to `threads` threads. Meanwhile
-/// this thread does `work`, whose result is returned too.
-pub(crate) fn hash_trees<T>(
-    store: Option<&Store>,
-    builds: &[LocalBuild],
-    threads: usize,
-    work: impl FnOnce() -> T,
-) -> (Vec<LocalHash>, T) {
-    let next = AtomicUsize::new(0);
-    let hashes = Mutex::new(vec![LocalHash::NotValid; builds.len()]);
-    let done = thread::scope(|scope| {
-        for number in 0..threads.min(builds.len()) {
-            let thread = Builder::new().name(format!("hasher-{number}"));
-            // What no thread has done is done by this one below.
-            let _ = thread.spawn_scoped(scope, || hash_next_ones(store, builds, &next, &hashes));
-        }
-        let done = work();
-        hash_next_ones(store, builds, &next, &hashes);
-        done
-    });
-    (
-        hashes.into_inner().unwrap_or_else(PoisonError::into_inner),
-        done,
-    )
-}
-
-/// Hashes trees until another thread has taken the last one.
-fn hash_next_ones(
-    store: Option<&Store>,
-    builds: &[LocalBuild],
-    next: &AtomicUsize,
-    hashes: &Mutex<Vec<LocalHash>>,
-) {
-    loop {
-        let place = next.fetch_add(1, Ordering::Relaxed);
-        let Some(build) = builds.get(place) else {
-            return;
-        };
-        let hash = hash_tree(store, build);
-        lock(hashes)[place] = hash;
-    }
-}
-
-fn hash_tree(store: Option<&Store>, build: &LocalBuild) -> LocalHash {
-    let (Some(store), Some(record)) = (store, &build.counted) else {
-        return match build.is_valid {
-            true => LocalHash::NotBuilt,
-            false => LocalHash::NotValid,
-        };
-    };
-    match store.hash_of_tree(&build.item) {
-        Ok((hash, nar_size)) => LocalHash::Hashed {
-            hash,
-            nar_size,
-            is_as_registered: hash == record.nar_hash,
-        },
-        Err(error) => LocalHash::Unreadable(chain(&error)),
     }
 }

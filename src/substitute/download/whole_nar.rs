@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Buf as _, Bytes};
 
@@ -14,7 +15,7 @@ use crate::codec::decode::decoder;
 use crate::format::compression::Compression;
 use crate::format::error_text::chain;
 use crate::format::hash::NarHash;
-use crate::format::narinfo::NarInfo;
+use crate::format::narinfo::NarOffer;
 use crate::format::server_list::ServerIndex;
 use crate::format::sha256::Sha256;
 use crate::http::{HttpError, NarBody, NarRequest};
@@ -41,29 +42,30 @@ pub(crate) enum OpenNarError {
 }
 
 /// The decoded bytes of a nar.
-pub(crate) struct WholeNar {
-    input: BufReader<MeasuredNar>,
+pub(crate) struct WholeNar<'a> {
+    input: BufReader<MeasuredNar<'a>>,
     stopped: StopReason,
 }
 
-impl WholeNar {
-    /// Opens the nar that `narinfo` of `server` describes: its smallest download that the server
-    /// sends.
+impl<'a> WholeNar<'a> {
+    /// Opens the nar that `server` offers: its smallest download that the server sends. The bytes
+    /// of the nar are added to `bytes` when they are read.
     ///
     /// # Errors
     /// See [`OpenNarError`].
     pub(crate) fn open(
         network: &Network,
         server: ServerIndex,
-        narinfo: &NarInfo,
+        offer: &NarOffer,
         cancel: &Cancel,
+        bytes: &'a AtomicU64,
     ) -> Result<Self, OpenNarError> {
-        let (body, compression) = open_body(network, server, narinfo)?;
+        let (body, compression) = open_body(network, server, offer)?;
         let body = BodyReader {
             body,
             chunk: Bytes::new(),
         };
-        let (nar_size, stopped) = (narinfo.nar_size(), StopReason::default());
+        let (nar_size, stopped) = (offer.nar_size(), StopReason::default());
         let input = DecoderInput::new(body, nar_size, cancel.clone(), stopped.clone());
 
         let measured = MeasuredNar {
@@ -71,6 +73,7 @@ impl WholeNar {
             hash: Sha256::new(),
             left: nar_size,
             nar_size,
+            bytes,
         };
         Ok(Self {
             input: BufReader::with_capacity(BUFFER_BYTES, measured),
@@ -89,13 +92,13 @@ impl WholeNar {
     }
 }
 
-impl Read for WholeNar {
+impl Read for WholeNar<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.input.read(buffer)
     }
 }
 
-impl BufRead for WholeNar {
+impl BufRead for WholeNar<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.input.fill_buf()
     }
@@ -109,10 +112,10 @@ impl BufRead for WholeNar {
 fn open_body(
     network: &Network,
     server: ServerIndex,
-    narinfo: &NarInfo,
+    offer: &NarOffer,
 ) -> Result<(NarBody, Compression), OpenNarError> {
     let url = &network.servers()[server];
-    let mut downloads: Vec<_> = narinfo.downloads().iter().collect();
+    let mut downloads: Vec<_> = offer.downloads().iter().collect();
     // One of unknown size comes last.
     downloads.sort_by_key(|download| {
         let size = download.file_size;
@@ -124,7 +127,7 @@ fn open_body(
         let Ok(compression) = download.compression else {
             continue;
         };
-        let Ok(url) = url.nar_url(narinfo.download_url(download)) else {
+        let Ok(url) = url.nar_url(offer.download_url(download)) else {
             continue;
         };
 
@@ -178,14 +181,16 @@ impl Read for BodyReader {
 }
 
 /// Hashes the decoded bytes, of which there may be at most NarSize.
-struct MeasuredNar {
+struct MeasuredNar<'a> {
     decoded: Box<dyn Read + Send>,
     hash: Sha256,
     left: u64,
     nar_size: u64,
+    /// Bytes of all nars.
+    bytes: &'a AtomicU64,
 }
 
-impl Read for MeasuredNar {
+impl Read for MeasuredNar<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.decoded.read(buffer)?;
         let Some(left) = self.left.checked_sub(count as u64) else {
@@ -194,6 +199,7 @@ impl Read for MeasuredNar {
 
         self.left = left;
         self.hash.update(&buffer[..count]);
+        self.bytes.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 }

@@ -4,13 +4,12 @@
 //! of the store database, the hash and the size those of the tree on the disk. The downloads are the
 //! pool's, as absolute URLs; no signature covers them.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::format::hash::NarHash;
-use crate::format::narinfo::{Download, NarInfo, NarInfoError};
+use crate::format::narinfo::{Download, NarFact, NarInfoError, NarOffer};
 use crate::format::server_url::ServerUrl;
-use crate::format::store_path::{StoreDir, StorePath, StorePathRef};
+use crate::format::store_path::{StoreDir, StorePath};
 use crate::store::ItemProvenance;
 use crate::substitute::challenge::{LocalBuild, LocalHash};
 use crate::substitute::claims::Claim;
@@ -61,7 +60,7 @@ pub(crate) struct Endorsement<'a> {
     record: &'a ItemProvenance,
     hash: NarHash,
     nar_size: u64,
-    claim: &'a NarInfo,
+    offer: &'a NarOffer,
 }
 
 impl<'a> Endorsement<'a> {
@@ -89,16 +88,16 @@ impl<'a> Endorsement<'a> {
             .as_ref()
             .map_err(|outcome| NotEndorsed::NotInPool(outcome.clone()))?;
 
-        let theirs = claim.nar_hash();
+        let theirs = claim.nar_hash;
         if theirs != ours {
             return Err(NotEndorsed::OtherContent { theirs, ours });
         }
-        if claim.nar_size() != nar_size {
+        if claim.offer.nar_size() != nar_size {
             return Err(NotEndorsed::OtherDescription("size"));
         }
-        let claimed: BTreeSet<StorePathRef<'_>> = claim.references().collect();
-        let recorded = record.references.iter().map(StorePath::as_ref).collect();
-        if claimed != recorded {
+        let references = record.references.iter().map(StorePath::as_ref);
+        let fact = NarFact::new(build.item.as_ref(), ours, nar_size, references);
+        if claim.offer.fact() != fact {
             return Err(NotEndorsed::OtherDescription("list of references"));
         }
 
@@ -107,7 +106,7 @@ impl<'a> Endorsement<'a> {
             record,
             hash: ours,
             nar_size,
-            claim,
+            offer: &claim.offer,
         })
     }
 
@@ -121,7 +120,7 @@ impl<'a> Endorsement<'a> {
         pool: &ServerUrl,
         store_dir: &StoreDir,
     ) -> Result<String, NotEndorsed> {
-        let downloads = self.claim.downloads().iter();
+        let downloads = self.offer.downloads().iter();
         let downloads: Vec<String> = downloads
             .filter_map(|download| self.download_lines(download, pool))
             .collect();
@@ -151,7 +150,7 @@ impl<'a> Endorsement<'a> {
     /// The lines about one of the pool's downloads; `None` if others cannot use it.
     fn download_lines(&self, download: &Download, pool: &ServerUrl) -> Option<String> {
         let method = download.method()?;
-        let url = pool.nar_url(self.claim.download_url(download)).ok()?;
+        let url = pool.nar_url(self.offer.download_url(download)).ok()?;
         if !matches!(url.scheme(), "http" | "https") {
             return None;
         }

@@ -131,6 +131,35 @@ fn differing_files_are_named_with_the_first_differing_byte() {
 }
 
 #[test]
+fn progress_is_reported_as_by_other_commands() {
+    let builders = Builders::new();
+    let [a, b, c, d] = &builders.items;
+    let run = builders.challenge(&["--progress", "json", "--diff", a, b, c, d]);
+    let events = run.exits(3).stderr;
+    let events: Vec<Value> = events
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let mut comparing = events.iter().filter(|event| event["event"] == "comparing");
+    let last = comparing.next_back().unwrap();
+    assert_eq!(
+        (&last["items_done"], &last["items"]),
+        (&json!(4), &json!(4))
+    );
+    let answers = (&last["answers_done"], &last["answers"]);
+    assert_eq!(answers, (&json!(12), &json!(12)));
+    // The trees of a and b, and the nar of another a.
+    let trees = [
+        &b"built at 12:00"[..],
+        b"always the same",
+        b"built at 12:30",
+    ];
+    let bytes: usize = trees.iter().map(|contents| file_nar(contents).len()).sum();
+    assert_eq!(last["bytes_done"], bytes);
+    assert!(events.iter().any(|event| event["event"] == "finished"));
+}
+
+#[test]
 fn servers_are_asked_whatever_the_lookup_cache_has() {
     let builders = Builders::new();
     let [_, b, ..] = &builders.items;

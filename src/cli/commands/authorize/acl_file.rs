@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::file_trust::{self, FileSelection};
+use crate::cli::output_file::directory_of;
 use crate::cli::settings::StoreKind;
 use crate::no_follow;
 use crate::trust::acl::Acl;
@@ -98,11 +99,4 @@ fn read_acl(context: &Context) -> Result<Acl, CliError> {
         (None, StoreKind::Embedded) => Acl::official_guix_servers(),
         (None, StoreKind::System) => Acl::default(),
     })
-}
-
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }

@@ -1,27 +1,36 @@
 //! What was found of one item, and of all.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 
+use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::format::hash::NarHash;
 use crate::format::nar::{EntryDifference, NarDifferences};
 use crate::format::server_list::{PerServer, ServerIndex};
 use crate::format::store_path::StorePath;
-use crate::substitute::challenge::{ChallengeResult, LocalHash, Reference, compare};
-use crate::substitute::claims::Claim;
+use crate::substitute::challenge::{
+    ChallengeResult, InspectedBuild, LocalHash, Reference, compare,
+};
+use crate::substitute::outcome::LookupOutcome;
 
 /// What was found of one item.
 pub(super) struct ChallengedItem {
     pub(super) item: StorePath,
     pub(super) local: LocalHash,
-    pub(super) claims: PerServer<Claim>,
+    /// What is printed of the claim of each server: a run may have tens of thousands of items.
+    pub(super) claims: PerServer<Result<ClaimedNar, LookupOutcome>>,
     pub(super) result: ChallengeResult,
     /// What the claims were compared with.
     pub(super) reference: Option<Reference>,
     /// Of the builds that differ from the reference, if that was requested.
     pub(super) differences: Vec<BuildDifferences>,
+}
+
+/// The nar that a server claims to have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClaimedNar {
+    pub(super) hash: NarHash,
+    pub(super) size: u64,
 }
 
 /// In what the build of a server differs from the reference.
@@ -32,23 +41,35 @@ pub(super) struct BuildDifferences {
 }
 
 impl ChallengedItem {
-    pub(super) fn new(item: StorePath, local: LocalHash, claims: PerServer<Claim>) -> Self {
-        let hashes = claims.iter().map(claimed_hash).collect();
+    pub(super) fn new(inspected: &InspectedBuild<'_>) -> Self {
+        let (local, claims) = (&inspected.local, inspected.claims.iter());
+        let hashes = claims
+            .clone()
+            .map(|claim| claim.as_ref().ok().map(|claim| claim.nar_hash))
+            .collect();
         let (result, reference) = compare(local.hash(), &hashes);
+        let claims = claims.map(|claim| match claim {
+            Ok(claim) => Ok(ClaimedNar {
+                hash: claim.nar_hash,
+                size: claim.offer.nar_size(),
+            }),
+            Err(outcome) => Err(outcome.clone()),
+        });
         Self {
-            item,
-            local,
-            claims,
+            item: inspected.build.item.clone(),
+            local: local.clone(),
+            claims: claims.collect(),
             result,
             reference,
             differences: Vec::new(),
         }
     }
 
-    /// Keeps of each narinfo what is printed: a run may have tens of thousands of them.
-    pub(super) fn abridge(&mut self) {
-        for narinfo in self.claims.iter_mut().flatten() {
-            *narinfo = Arc::new(narinfo.abridged());
+    /// The name of what the claims were compared with.
+    pub(super) fn reference_name<'a>(&self, context: &'a Context) -> &'a str {
+        match self.reference {
+            Some(Reference::Server(server, _)) => context.settings.servers[server].as_str(),
+            Some(Reference::Local(_)) | None => "local",
         }
     }
 
@@ -91,11 +112,6 @@ pub(super) fn exit(items: &[ChallengedItem]) -> Exit {
         true => Exit::Refused,
         false => worst,
     }
-}
-
-/// The hash in a claim.
-pub(super) fn claimed_hash(claim: &Claim) -> Option<NarHash> {
-    claim.as_ref().ok().map(|narinfo| narinfo.nar_hash())
 }
 
 /// How many items compare how.

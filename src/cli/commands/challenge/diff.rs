@@ -3,32 +3,32 @@
 use crate::format::hash::NarHash;
 use crate::store::Store;
 use crate::substitute::challenge::{
-    ComparedNar, NarComparison, Reference, ServerNar, compare_nars,
+    ComparedNar, InspectedBuild, LocalHash, LocalNar, NarComparison, Reference, ServerNar,
 };
 
-use super::challenged::{BuildDifferences, ChallengedItem};
+use super::challenged::BuildDifferences;
 
-/// Finds in what the builds that servers have of `item` differ from its reference.
+/// Finds in what the builds that servers have of an item differ from its `reference`.
 pub(super) fn find_differences(
     comparison: &NarComparison<'_>,
     store: Option<&Store>,
-    item: &ChallengedItem,
+    inspected: &InspectedBuild<'_>,
+    reference: Reference,
 ) -> Vec<BuildDifferences> {
-    let Some(first) = reference_nar(store, item) else {
+    let Some(first) = reference_nar(store, inspected, reference) else {
         return Vec::new();
     };
 
-    let mut compared: Vec<NarHash> = item.reference.iter().map(|it| it.hash()).collect();
+    let mut compared: Vec<NarHash> = vec![reference.hash()];
     let mut all = Vec::new();
-    for (server, claim) in item.claims.enumerated() {
-        let Ok(narinfo) = claim else { continue };
-        if compared.contains(&narinfo.nar_hash()) {
+    for (server, claim) in inspected.claims.enumerated() {
+        let Ok(claim) = claim else { continue };
+        if compared.contains(&claim.nar_hash) {
             continue;
         }
 
-        compared.push(narinfo.nar_hash());
-        let second = ServerNar { server, narinfo };
-        let found = compare_nars(comparison, first, second);
+        compared.push(claim.nar_hash);
+        let found = comparison.differences(first, ServerNar { server, claim });
         all.push(BuildDifferences { server, found });
     }
     all
@@ -37,13 +37,21 @@ pub(super) fn find_differences(
 /// The nar that the others are compared with.
 fn reference_nar<'a>(
     store: Option<&'a Store>,
-    item: &'a ChallengedItem,
+    inspected: &'a InspectedBuild<'_>,
+    reference: Reference,
 ) -> Option<ComparedNar<'a>> {
-    match item.reference? {
-        Reference::Local(_) => Some(ComparedNar::Local(store?, &item.item)),
-        Reference::Server(server, _) => {
-            let narinfo = item.claims[server].as_ref().ok()?;
-            Some(ComparedNar::Server(ServerNar { server, narinfo }))
+    match (reference, &inspected.local) {
+        (Reference::Local(_), LocalHash::Hashed { nar_size, .. }) => {
+            Some(ComparedNar::Local(LocalNar {
+                store: store?,
+                item: &inspected.build.item,
+                nar_size: *nar_size,
+            }))
+        }
+        (Reference::Local(_), _) => None,
+        (Reference::Server(server, _), _) => {
+            let claim = inspected.claims[server].as_ref().ok()?;
+            Some(ComparedNar::Server(ServerNar { server, claim }))
         }
     }
 }

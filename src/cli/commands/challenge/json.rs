@@ -5,10 +5,12 @@ use serde::Serialize;
 use crate::cli::context::Context;
 use crate::format::nar::DifferenceKind;
 use crate::format::server_list::ServerIndex;
-use crate::substitute::challenge::{ChallengeResult, LocalHash, Reference};
-use crate::substitute::claims::Claim;
+use crate::substitute::challenge::{ChallengeResult, LocalHash};
+use crate::substitute::outcome::LookupOutcome;
 
-use super::challenged::{BuildDifferences, ChallengeSummary, ChallengedItem, shown_entry};
+use super::challenged::{
+    BuildDifferences, ChallengeSummary, ChallengedItem, ClaimedNar, shown_entry,
+};
 
 /// All items, and how many compare how.
 #[derive(Serialize)]
@@ -98,15 +100,19 @@ impl ChallengedJson {
 }
 
 impl ClaimJson {
-    fn new(context: &Context, server: ServerIndex, claim: &Claim) -> Self {
+    fn new(
+        context: &Context,
+        server: ServerIndex,
+        claim: &Result<ClaimedNar, LookupOutcome>,
+    ) -> Self {
         let server = context.settings.servers[server].as_str().to_owned();
         match claim {
-            Ok(narinfo) => Self {
+            Ok(nar) => Self {
                 server,
                 answer: "available",
                 reason: None,
-                nar_hash: Some(narinfo.nar_hash().to_string()),
-                nar_size: Some(narinfo.nar_size()),
+                nar_hash: Some(nar.hash.to_string()),
+                nar_size: Some(nar.size),
             },
             Err(outcome) => Self {
                 server,
@@ -121,17 +127,12 @@ impl ClaimJson {
 
 impl DifferencesJson {
     fn new(context: &Context, item: &ChallengedItem, build: &BuildDifferences) -> Self {
-        let servers = &context.settings.servers;
-        let first = match item.reference {
-            Some(Reference::Server(server, _)) => servers[server].as_str(),
-            Some(Reference::Local(_)) | None => "local",
-        };
         let found = build.found.as_ref();
         let files = found.ok().into_iter().flat_map(|found| &found.entries);
 
         Self {
-            first: first.to_owned(),
-            second: servers[build.server].as_str().to_owned(),
+            first: item.reference_name(context).to_owned(),
+            second: context.settings.servers[build.server].as_str().to_owned(),
             error: found.err().cloned(),
             files: files
                 .map(|entry| FileJson {

@@ -10,7 +10,8 @@ use crate::cli::exit::Exit;
 use crate::format::store_path::StorePath;
 use crate::store::Store;
 use crate::substitute::challenge::{
-    ChallengeResult, CountedOrigins, LocalBuild, LocalHash, NarComparison, hash_trees,
+    BuildInspection, ChallengeResult, CountedOrigins, InspectionTally, LocalBuild, LocalHash,
+    NarComparison,
 };
 use crate::substitute::claims::ClaimRequests;
 use crate::substitute::network::Network;
@@ -19,9 +20,6 @@ use super::challenged::{self, ChallengedItem};
 use super::diff::find_differences;
 use super::json::ChallengeJson;
 use super::text;
-
-/// Items whose claims are requested at a time: each holds a narinfo of every server meanwhile.
-const BATCH: usize = 1000;
 
 /// Compares the builds of the items that `args` name.
 ///
@@ -75,32 +73,34 @@ fn challenge(
     with_differences: bool,
 ) -> Result<Vec<ChallengedItem>, CliError> {
     let store_dir = context.settings.store_dir();
-    let mut requests =
-        ClaimRequests::open(network, store_dir.clone()).map_err(CliError::Network)?;
+    let tally = InspectionTally::default();
     let comparison = NarComparison {
         network,
         dialect: store_dir.dialect(),
         cancel: &context.cancel,
+        bytes: tally.bytes(),
+    };
+    let mut inspection = BuildInspection {
+        store,
+        requests: ClaimRequests::open(network, store_dir.clone()).map_err(CliError::Network)?,
+        threads: context.cores,
+        progress: &*context.progress,
     };
 
     let mut all = Vec::with_capacity(builds.len());
     let mut failures = BTreeSet::new();
-    for batch in builds.chunks(BATCH) {
-        let paths: Vec<StorePath> = batch.iter().map(|build| build.item.clone()).collect();
-        let (hashes, claims) = hash_trees(store, batch, context.cores, || requests.request(&paths));
-
-        let found = paths.into_iter().zip(hashes).zip(claims);
-        for ((path, local), claims) in found {
-            let mut item = ChallengedItem::new(path, local, claims);
-            warn_about_servers(context, &item, &mut failures);
-            warn_about_damage(context, &item);
-            if with_differences && item.result == ChallengeResult::Differ {
-                item.differences = find_differences(&comparison, store, &item);
-            }
-            item.abridge();
-            all.push(item);
+    inspection.inspect(builds, &tally, |inspected| {
+        let mut item = ChallengedItem::new(&inspected);
+        warn_about_servers(context, &item, &mut failures);
+        warn_about_damage(context, &item);
+        if let (true, ChallengeResult::Differ, Some(reference)) =
+            (with_differences, item.result, item.reference)
+        {
+            item.differences = find_differences(&comparison, store, &inspected, reference);
         }
-    }
+        all.push(item);
+        Ok::<(), CliError>(())
+    })?;
     Ok(all)
 }
 

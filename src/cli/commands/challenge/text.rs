@@ -1,8 +1,9 @@
 //! The comparison as lines for people.
 
 use crate::cli::context::Context;
+use crate::cli::output::count;
 use crate::format::nar::{DifferenceKind, EntryDifference};
-use crate::substitute::challenge::{ChallengeResult, LocalHash, Reference};
+use crate::substitute::challenge::{ChallengeResult, LocalHash};
 
 use super::challenged::{BuildDifferences, ChallengeSummary, ChallengedItem, shown_entry};
 
@@ -44,8 +45,8 @@ fn hashes(context: &Context, item: &ChallengedItem) -> Vec<String> {
     let mut lines = vec![local];
     for (server, claim) in item.claims.enumerated() {
         let url = context.settings.servers[server].as_str();
-        if let Ok(narinfo) = claim {
-            lines.push(format!("  {}  {url}", narinfo.nar_hash().base32()));
+        if let Ok(nar) = claim {
+            lines.push(format!("  {}  {url}", nar.hash.base32()));
         }
     }
     lines
@@ -56,12 +57,8 @@ fn difference_lines(
     item: &ChallengedItem,
     build: &BuildDifferences,
 ) -> Vec<String> {
-    let servers = &context.settings.servers;
-    let first = match item.reference {
-        Some(Reference::Server(server, _)) => servers[server].as_str(),
-        Some(Reference::Local(_)) | None => "local",
-    };
-    let second = servers[build.server].as_str();
+    let first = item.reference_name(context);
+    let second = context.settings.servers[build.server].as_str();
     let found = match &build.found {
         Ok(found) => found,
         Err(why) => return vec![format!("  {first} and {second} cannot be compared: {why}")],
@@ -90,12 +87,11 @@ fn entry_line(entry: &EntryDifference, first: &str, second: &str) -> String {
 
 /// The result of the run.
 pub(super) fn summary(summary: &ChallengeSummary) -> String {
-    let items = match summary.items {
-        1 => "1 item compared".to_owned(),
-        count => format!("{count} items compared"),
-    };
     format!(
-        "{items}: {} match, {} differ, {} inconclusive",
-        summary.matching, summary.differ, summary.inconclusive
+        "{} compared: {} match, {} differ, {} inconclusive",
+        count(summary.items as u64, "item", "items"),
+        summary.matching,
+        summary.differ,
+        summary.inconclusive
     )
 }

@@ -9,9 +9,8 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::format::server_list::PerServer;
 use crate::format::server_url::ServerUrl;
-use crate::format::store_path::StorePath;
 use crate::store::Store;
-use crate::substitute::challenge::{CountedOrigins, LocalBuild, hash_trees};
+use crate::substitute::challenge::{BuildInspection, CountedOrigins, InspectionTally, LocalBuild};
 use crate::substitute::claims::ClaimRequests;
 use crate::substitute::endorse::{Endorsement, EndorsementKey};
 use crate::substitute::network::Network;
@@ -19,9 +18,6 @@ use crate::substitute::network::Network;
 use super::destination::EndorsementDirectory;
 use super::report::{self, EndorsedItem};
 use super::secret_key;
-
-/// Items whose narinfos are requested at a time.
-const BATCH: usize = 1000;
 
 /// Writes a signed narinfo for each of the items that `args` name and the pool has as well.
 ///
@@ -83,29 +79,28 @@ impl EndorsementWriter<'_> {
         builds: &[LocalBuild],
     ) -> Result<Vec<EndorsedItem>, CliError> {
         let store_dir = self.context.settings.store_dir();
-        let mut requests =
-            ClaimRequests::open(network, store_dir.clone()).map_err(CliError::Network)?;
+        let mut inspection = BuildInspection {
+            store,
+            requests: ClaimRequests::open(network, store_dir.clone()).map_err(CliError::Network)?,
+            threads: self.context.cores,
+            progress: &*self.context.progress,
+        };
 
         let mut all = Vec::with_capacity(builds.len());
-        for batch in builds.chunks(BATCH) {
-            let paths: Vec<StorePath> = batch.iter().map(|build| build.item.clone()).collect();
-            let cores = self.context.cores;
-            let (hashes, claims) = hash_trees(store, batch, cores, || requests.request(&paths));
-
-            for ((build, local), claims) in batch.iter().zip(hashes).zip(claims) {
-                let Some(claim) = claims.first() else {
-                    continue;
-                };
-                let narinfo = Endorsement::of(build, &local, claim)
-                    .and_then(|it| it.narinfo(&self.key, &self.pool, store_dir));
-                let result = match narinfo {
-                    Ok(text) => Ok(self.directory.write_narinfo(&build.item, &text)?),
-                    Err(reason) => Err(reason),
-                };
-                let item = build.item.clone();
-                all.push(EndorsedItem { item, result });
-            }
-        }
+        inspection.inspect(builds, &InspectionTally::default(), |inspected| {
+            let Some(claim) = inspected.claims.first() else {
+                return Ok(());
+            };
+            let item = inspected.build.item.clone();
+            let narinfo = Endorsement::of(inspected.build, &inspected.local, claim)
+                .and_then(|it| it.narinfo(&self.key, &self.pool, store_dir));
+            let result = match narinfo {
+                Ok(text) => Ok(self.directory.write_narinfo(&item, &text)?),
+                Err(reason) => Err(reason),
+            };
+            all.push(EndorsedItem { item, result });
+            Ok::<(), CliError>(())
+        })?;
         Ok(all)
     }
 }

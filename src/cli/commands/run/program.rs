@@ -1,9 +1,9 @@
 //! Which file is the program that the user means.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::cli::dispatch::is_executable;
 use crate::cli::output::printable;
 use crate::cli::program_error::ProgramError;
 use crate::cli::shell_command::quoted;
@@ -120,13 +120,6 @@ fn programs_in(directory: &Path) -> Vec<OsString> {
     names
 }
 
-/// Whether `path` is, or leads to, a file that somebody may execute.
-fn is_executable(path: &Path) -> bool {
-    const ANY_EXECUTE: u32 = 0o111;
-    path.metadata()
-        .is_ok_and(|found| found.is_file() && found.permissions().mode() & ANY_EXECUTE != 0)
-}
-
 /// The name of a package: what comes before the first hyphen that a digit follows.
 fn without_version(name: &str) -> &str {
     let version = name
@@ -137,6 +130,8 @@ fn without_version(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     const BASE: &str = "2fbf4kpwxg6i81i5ai6h7y8gr3vzd62g-hello-world-2.12";

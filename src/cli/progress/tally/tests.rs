@@ -168,6 +168,23 @@ fn a_failed_item_is_not_shown_or_counted() {
 }
 
 #[test]
+fn a_comparison_is_shown_with_its_counts() {
+    let mut tally = RunTally::default();
+    let progress = ComparisonProgress {
+        items: 3,
+        expected_items: 15,
+        bytes: 3 << 20,
+        answers: 30,
+        expected_answers: 45,
+    };
+    tally.note(&ProgressEvent::Comparing(progress), seconds(1));
+    let expected = "compared 3/15 items, 30/45 answers, 3.0 MiB read";
+    assert_eq!(tally.status_line.as_deref(), Some(expected));
+    tally.note(&ProgressEvent::Finished, seconds(2));
+    assert_eq!(tally.status_line, None);
+}
+
+#[test]
 fn servers_are_shown_with_what_they_do() {
     let server = |url, state, answered, waiting| ServerProgress {
         url,
