@@ -32,6 +32,7 @@ mod progress;
 mod run;
 mod settings;
 mod shell_command;
+mod start_state;
 mod store_observer;
 mod suggestion;
 mod text;

@@ -78,5 +78,6 @@ pub(crate) use layout::Layout;
 pub(crate) use recorded_items::RecordedItem;
 pub(crate) use remove::remove_tree;
 pub(crate) use sync_mode::SyncMode;
+pub(crate) use temp_root::keep_for_program;
 pub(crate) use wait::StoreObserver;
 pub(crate) use writable::make_store_writable;

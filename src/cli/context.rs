@@ -174,7 +174,7 @@ impl Context {
         }
     }
 
-    fn store_observer(&self) -> Arc<dyn StoreObserver> {
+    pub(crate) fn store_observer(&self) -> Arc<dyn StoreObserver> {
         Arc::new(ShownStoreReports {
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),

@@ -11,11 +11,11 @@ use std::fmt;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::env::{self, Environment};
+use super::start_state;
 
 /// The name that is served.
 const GUIX: &str = "guix";
@@ -85,10 +85,10 @@ pub(crate) fn by_name(
 
     let dispatched = Dispatched::next(environment.text(env::SUBST_DISPATCHED))?;
     let path = real_guix(environment)?;
-    let source = Command::new(&path)
-        .args(&arguments[1..])
-        .env(env::SUBST_DISPATCHED, dispatched.to_string())
-        .exec();
+    let mut guix = Command::new(&path);
+    guix.args(&arguments[1..])
+        .env(env::SUBST_DISPATCHED, dispatched.to_string());
+    let source = start_state::execute(&mut guix);
     Err(DispatchError::Execute { path, source })
 }
 

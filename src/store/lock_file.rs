@@ -9,12 +9,12 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, IntoRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Stat, fstat, statat, unlinkat};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
 use crate::no_follow::{open_file_to_write, open_or_create_file};
 
@@ -131,6 +131,18 @@ impl LockFile {
             compared => compared.map(|_| ()),
         };
         self.reported(removed.map_err(io::Error::from))
+    }
+
+    /// Leaves the lock to this process and to the programs that it executes: they inherit a descriptor, whose
+    /// number is higher than those that shell scripts use.
+    pub(super) fn leave_to_programs(self) -> Result<(), StoreError> {
+        const LOWEST_DESCRIPTOR: i32 = 100;
+        let inherited = fcntl_dupfd_cloexec(&self.file, LOWEST_DESCRIPTOR)
+            .and_then(|file| fcntl_setfd(&file, FdFlags::empty()).map(|()| file));
+        let inherited = self.reported(inherited.map_err(io::Error::from))?;
+        // It stays open for the program.
+        let _ = inherited.into_raw_fd();
+        Ok(())
     }
 
     fn reported<T>(&self, result: io::Result<T>) -> Result<T, StoreError> {

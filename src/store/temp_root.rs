@@ -7,16 +7,22 @@
 //! A collector of Guix holds each file locked shared while it works, so adding a root (which
 //! takes an exclusive lock) waits for its end. A collector of Nix goes on, and takes new
 //! roots through a socket instead.
+//!
+//! A program that takes the place of this process can keep an item too ([`keep_for_program`]): it and
+//! its children inherit a descriptor of a file, named PID-run, that stays locked until all of them have
+//! ended. The next such process removes the file.
 
 use std::collections::HashSet;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, unlinkat};
+use rustix::fs::{AtFlags, Dir, unlinkat};
+use rustix::process::geteuid;
 use tracing::debug;
 
 use super::directory::open_directory;
@@ -34,6 +40,8 @@ pub(super) struct TempRoots {
     directory: OwnedFd,
     gc_lock: LockFile,
     observer: Arc<dyn StoreObserver>,
+    /// What follows the process id in the name of the file.
+    suffix: &'static str,
     /// This process's file, made for the first root.
     file: Option<LockFile>,
     added: HashSet<StorePath>,
@@ -52,6 +60,7 @@ impl TempRoots {
             directory: open_directory(layout, &layout.temp_roots_dir())?,
             gc_lock: LockFile::open(kind, state.as_fd(), layout.gc_lock())?,
             observer: Arc::clone(observer),
+            suffix: "",
             file: None,
             added: HashSet::new(),
         })
@@ -71,7 +80,7 @@ impl TempRoots {
             if self.kind == LockKind::Record {
                 self.gc_lock.lock(LockMode::Shared, &*self.observer)?;
             }
-            let file = create_unused(layout, &self.directory, self.kind)?;
+            let file = create_unused(layout, &self.directory, self.kind, self.suffix)?;
             self.gc_lock.unlock()?;
 
             file.lock(resting_mode(self.kind), &*self.observer)?;
@@ -159,6 +168,55 @@ impl Drop for TempRoots {
     }
 }
 
+/// How the names of files end that programs inherit.
+const PROGRAM_SUFFIX: &str = "-run";
+
+/// Keeps the collector off `item` until this process has ended, and the program that it executes, and
+/// the children of that which have the descriptors of their parents. Waits while a collector of Guix is
+/// running. In a store of another user nothing is done: that user could not collect such a file.
+///
+/// # Errors
+/// The root cannot be announced.
+pub(crate) fn keep_for_program(
+    layout: &Layout,
+    item: &StorePath,
+    observer: &Arc<dyn StoreObserver>,
+) -> Result<(), StoreError> {
+    let kind = LockKind::of(layout.store_dir().dialect());
+    let owner = layout.temp_roots_dir().metadata().map(|found| found.uid());
+    if owner.is_ok_and(|owner| owner != geteuid().as_raw()) {
+        return Ok(());
+    }
+
+    let mut roots = TempRoots::open(layout, kind, observer)?;
+    roots.suffix = PROGRAM_SUFFIX;
+    roots.remove_those_of_ended_programs(layout)?;
+    roots.add(layout, std::slice::from_ref(item))?;
+    match roots.file.take() {
+        Some(file) => file.leave_to_programs(),
+        None => Ok(()),
+    }
+}
+
+impl TempRoots {
+    fn remove_those_of_ended_programs(&self, layout: &Layout) -> Result<(), StoreError> {
+        let entries = Dir::read_from(&self.directory).into_iter().flatten();
+        let names = entries.filter_map(|entry| {
+            let name = entry.ok()?.file_name().to_str().ok()?.to_owned();
+            name.contains(PROGRAM_SUFFIX).then_some(name)
+        });
+        for name in names {
+            let (directory, path) = (self.directory.as_fd(), layout.temp_roots_dir().join(name));
+            if let Some(mut file) = LockFile::open_existing(self.kind, directory, path)?
+                && file.try_lock(LockMode::Exclusive)? == Tried::Acquired
+            {
+                file.remove_if_named(directory)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn append(file: &mut LockFile, names: &[u8]) -> Result<(), StoreError> {
     let written = file.file().write_all(names);
     written.map_err(|source| failure(file, source))
@@ -178,9 +236,11 @@ fn create_unused(
     layout: &Layout,
     directory: &OwnedFd,
     kind: LockKind,
+    suffix: &str,
 ) -> Result<LockFile, StoreError> {
-    let pid = std::process::id();
-    let names = std::iter::once(pid.to_string()).chain((2u32..).map(|n| format!("{pid}-{n}")));
+    let name = format!("{}{suffix}", std::process::id());
+    let others = (2u32..).map(|number| format!("{name}-{number}"));
+    let names = std::iter::once(name.clone()).chain(others);
     for name in names {
         let path = layout.temp_roots_dir().join(name);
         let mut file = LockFile::open(kind, directory.as_fd(), path.clone())?;

@@ -1,12 +1,11 @@
 //! `subst run`: a program of an item takes the place of this process, with the store at its place.
 //!
 //! Before that, nothing is changed that the program inherits: no sandbox, limits, umask or signal
-//! handlers. Two things are not as if it had been started directly, since the Rust runtime sets them before
-//! anything else: SIGPIPE has its default effect, and standard streams that are closed lead to /dev/null.
+//! handlers. One thing is not as if it had been started directly: it inherits a descriptor, of the file of temp
+//! roots that keeps the item from the collector.
 
 mod program;
 
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,8 +16,11 @@ use crate::cli::exit::Exit;
 use crate::cli::item_argument;
 use crate::cli::program_error::ProgramError;
 use crate::cli::settings::StoreKind;
+use crate::cli::start_state;
 use crate::format::store_path::StorePath;
 use crate::namespace;
+use crate::store::keep_for_program;
+use crate::substitute::chain;
 
 use program::ProgramChoice;
 
@@ -29,6 +31,7 @@ use program::ProgramChoice;
 pub(crate) fn run(context: &Context, args: &RunArgs) -> Result<Exit, CliError> {
     let store_dir = context.settings.store_dir();
     let (item, file) = item_argument::parse_with_file(&args.item, store_dir)?;
+    keep(context, &item);
     check_presence(context, &item)?;
 
     let choice = ProgramChoice {
@@ -41,12 +44,22 @@ pub(crate) fn run(context: &Context, args: &RunArgs) -> Result<Exit, CliError> {
 
     // Only now do the links of the store lead somewhere.
     let path = choice.choose()?;
-    let source = Command::new(&path).args(&args.arguments).exec();
+    let source = start_state::execute(Command::new(&path).args(&args.arguments));
     Err(ProgramError::Execute { path, source }.into())
 }
 
+/// Keeps the item from the collector for as long as the program runs. Where that is not possible, in a store
+/// that this user may only read, it runs all the same.
+fn keep(context: &Context, item: &StorePath) {
+    let (layout, observer) = (&context.settings.layout, context.store_observer());
+    if let Err(error) = keep_for_program(layout, item, &observer) {
+        let error = chain(&error);
+        tracing::debug!(error, "the collector may delete the item while it runs");
+    }
+}
+
 /// Checks that the item is valid and its tree is there. The store is closed again: the program must not
-/// inherit locks.
+/// inherit other locks.
 fn check_presence(context: &Context, item: &StorePath) -> Result<(), CliError> {
     let store = context.store_to_read()?;
     let is_present = match &store {

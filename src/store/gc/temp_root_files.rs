@@ -72,7 +72,8 @@ impl TempRootFiles {
             if kind == LockKind::Record {
                 file.lock(LockMode::Shared, observer)?;
             }
-            temp_roots.add(layout, file, &name)?;
+            let process = name.split('-').next().unwrap_or(&name);
+            temp_roots.add(layout, file, process)?;
         }
         Ok(temp_roots)
     }

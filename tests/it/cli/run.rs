@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
-use super::NOTHING;
+use super::{NOTHING, UNREACHABLE};
 use crate::support::mounts::unshare_flags;
 use crate::support::sandbox::{Run, Running, make_writable, run};
 use crate::support::terminal::run_in_terminal;
@@ -112,7 +112,7 @@ const SURROUNDINGS: &str = r#"
     env | sort
     grep -E '^(Sig[BICP]|NoNewPrivs|Seccomp:|Threads|Umask)' /proc/self/status
     [ "$(id -u)" = 0 ] || grep -E '^Cap(Inh|Prm|Eff|Amb)' /proc/self/status
-    ls -l /proc/self/fd | sed -n 's/.* \([0-9]*\) -> .*/\1/p'
+    ls -l /proc/self/fd | grep -v /temproots/ | sed -n 's/.* \([0-9]*\) -> .*/\1/p'
     for directory in /bin /dev /etc /home /lib /proc /root /sys /tmp /usr /usr/bin /var; do
         echo "$directory" $(stat -c '%F %a' "$directory") "$(readlink "$directory")"
     done
@@ -141,6 +141,105 @@ fn a_program_sees_what_it_would_see_if_it_were_started_directly() {
         .current_dir(sandbox.path(""));
     let ended = run(command).exits(0);
     assert!(ended.stdout.contains("\n0077\n512\n"), "{}", ended.stdout);
+}
+
+/// The output of `command` when it is started by the shell command `before`, in the same environment.
+fn started_by(sandbox: &Sandbox, before: &str, command: &Command) -> String {
+    let mut shell = plain_shell(sandbox, before);
+    shell.arg("sh").arg(command.get_program());
+    shell.args(command.get_args());
+    run(shell).exits(0).stdout
+}
+
+/// The mask of signals in the line `field` of a process's status.
+fn signals(status: &str, field: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix(field));
+    u64::from_str_radix(mask.unwrap().trim(), 16).unwrap()
+}
+
+/// Signals that the caller ignores, and streams that it has closed, are so for the program.
+#[test]
+fn ignored_signals_and_closed_streams_are_inherited() {
+    let Some(sandbox) = fetched(Kind::Guix) else {
+        return;
+    };
+    let look = "grep -E '^Sig[BIC]' /proc/self/status
+        ls -l /proc/self/fd | grep -v /temproots/ | sed -n 's/.* \\([0-9]*\\) -> .*/\\1/p'";
+    for (before, ignored) in [
+        ("trap '' PIPE HUP; exec \"$@\"", 0x1001),
+        ("trap '' PIPE; exec \"$@\" < /dev/null", 0x1000),
+        ("exec \"$@\" <&-", 0),
+        ("exec \"$@\" 2>&-", 0),
+    ] {
+        let expected = started_by(&sandbox, before, &plain_shell(&sandbox, look));
+        let found = started_by(&sandbox, before, &shell(&sandbox, look));
+        assert_eq!(found, expected, "{before}");
+        assert_eq!(signals(&found, "SigIgn:") & ignored, ignored, "{before}");
+    }
+}
+
+#[test]
+fn blocked_signals_are_inherited() {
+    let Some(sandbox) = fetched(Kind::Guix) else {
+        return;
+    };
+    let before = "env --block-signal=USR1 true 2> /dev/null || exit 0
+        exec env --block-signal=USR1 \"$@\"";
+    let mut look = subst_run(&sandbox, &[&item("tools"), "/usr/bin/env", "--"]);
+    look.args(["grep", "SigBlk", "/proc/self/status"]);
+    let found = started_by(&sandbox, before, &look);
+    match found.as_str() {
+        "" => eprintln!("skipped: `env` cannot block signals"),
+        found => assert_eq!(signals(found, "SigBlk:") & 0x200, 0x200),
+    }
+}
+
+/// A program that uses no file of the item itself, such as a shell that will start one later.
+#[test]
+fn the_collector_keeps_the_item_until_the_program_and_its_children_have_ended() {
+    let Some(sandbox) = fetched(Kind::Guix) else {
+        return;
+    };
+    let tree = sandbox.store().join(&item("tools")["/gnu/store/".len()..]);
+    let collect = || sandbox.subst(UNREACHABLE, &["gc"]).exits(0).stdout;
+    let loops = "while ! test -e stop-$0; do sleep 0.1; done";
+    let script = format!("sh -c '{loops}' child & echo > started; {loops}");
+    let mut command = shell(&sandbox, &script);
+    command.arg("parent");
+    let running = Running::start(command, "");
+    assert!(wait_until(|| sandbox.path("started").exists()));
+
+    let kept = sandbox.subst(UNREACHABLE, &["gc", "--dry-run"]).exits(0);
+    let process = format!("temporary root of process {}", running.child.id());
+    assert!(kept.stdout.contains(&process), "{}", kept.stdout);
+    assert!(collect().contains(&item("sample")) && tree.exists());
+    std::fs::write(sandbox.path("stop-parent"), "").unwrap();
+    let ended = std::thread::spawn(|| running.end());
+    collect();
+    assert!(tree.exists());
+
+    std::fs::write(sandbox.path("stop-child"), "").unwrap();
+    ended.join().unwrap().exits(0);
+    assert!(wait_until(|| collect().contains(&item("tools"))));
+    assert!(!tree.exists());
+}
+
+/// The files that keep items do not add up.
+#[test]
+fn what_earlier_programs_have_left_is_removed() {
+    let Some(sandbox) = fetched(Kind::Guix) else {
+        return;
+    };
+    let files = || {
+        let directory = sandbox.root().join("var/guix/temproots");
+        directory.read_dir().unwrap().count()
+    };
+    for _ in 0..3 {
+        run(subst_run(&sandbox, &[&item("tools"), "show"])).exits(0);
+        assert_eq!(files(), 1);
+    }
+    sandbox.subst(UNREACHABLE, &["gc"]).exits(0);
+    assert_eq!(files(), 0);
 }
 
 #[test]
