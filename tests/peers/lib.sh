@@ -6,6 +6,8 @@ PEERS_HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PEERS_DIR=${SUBST_PEERS_DIR:-/var/tmp/subst-peers}
 export SUBST_PEERS_DIR=$PEERS_DIR
 PEERS_ROOT=$PEERS_DIR/chroot
+# What debootstrap made: the chroot was this in the beginning.
+PEERS_DEBIAN=$PEERS_DIR/debian.tar
 PEERS_RUN=$PEERS_DIR/run
 PEERS_LOG=$PEERS_DIR/log
 PEERS_STATE=$PEERS_DIR/state
@@ -17,6 +19,33 @@ need_root() { [ "$(id -u)" = 0 ] || die "root is needed (chroot and mounts)"; }
 
 # enter ...: run a command inside the chroot (see the script of that name).
 enter() { "$PEERS_HERE/enter" "$@"; }
+
+# enter_with_proxies ...: enter, with the proxies of this machine.
+enter_with_proxies() {
+    local proxies=() name
+    for name in http_proxy https_proxy no_proxy; do
+        [ -z "${!name:-}" ] || proxies+=(--env "$name=${!name}")
+    done
+    enter "${proxies[@]}" "$@"
+}
+
+# --- Debian systems -------------------------------------------------------------------------------------------
+
+# debian_bootstrap SUITE DIRECTORY: make a minimal Debian there.
+debian_bootstrap() {
+    debootstrap --variant=minbase --include=ca-certificates "$1" "$2" > "$PEERS_LOG/debootstrap.log" 2>&1 \
+        || { tail -20 "$PEERS_LOG/debootstrap.log" >&2; return 1; }
+}
+
+# debian_apt DIRECTORY: prepare the Debian there for apt-get, which then starts no services.
+debian_apt() {
+    printf '#!/bin/sh\nexit 101\n' > "$1/usr/sbin/policy-rc.d"
+    chmod +x "$1/usr/sbin/policy-rc.d"
+    rm -f "$1/etc/resolv.conf"
+    cp -L /etc/resolv.conf "$1/etc/resolv.conf" 2> /dev/null || true
+    # A mirror that is frozen or lags must do: what is installed is still signed.
+    printf 'Acquire::Check-Valid-Until "false";\n' > "$1/etc/apt/apt.conf.d/90subst-peers"
+}
 
 # --- services -----------------------------------------------------------------------------------------------
 
