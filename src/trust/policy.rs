@@ -1,7 +1,7 @@
 //! Who has to sign an item before it is used: one authorized key, or several principals that agree.
 //!
-//! A principal is somebody who is trusted independently of the others, with any number of keys, which
-//! together have one vote. A vote is for a fact: the item, the hash and size of its nar, and its
+//! A principal is a person or organization that is trusted independently of the others, with any number
+//! of keys, which together have one vote. A vote is for a fact: the item, the hash and size of its nar, and its
 //! references. It does not matter which server a signature came from. Without principals each
 //! authorized key is its own. A key that is not authorized never votes, nor does one that two
 //! principals claim, nor one whose principal has expired.
@@ -91,7 +91,7 @@ impl std::fmt::Display for KeyName {
     }
 }
 
-/// Somebody who is trusted, as the user states it.
+/// A person or organization that is trusted, as the user states it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Principal {
     /// The name in messages; no two principals share one.
@@ -167,7 +167,7 @@ pub(crate) enum PolicyFault {
         "{need} principals have to agree, and only {voters} can vote here, so such items are refused"
     )]
     OutOfReach { need: usize, voters: usize },
-    #[error("signatures are not verified, so nobody votes, and every item is refused")]
+    #[error("signatures are not verified, so no key can vote, and every item is refused")]
     Unauthenticated,
 }
 

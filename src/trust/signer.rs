@@ -53,7 +53,8 @@ pub(crate) enum SignatureScope {
     All,
 }
 
-/// Everyone who has signed a narinfo, at least one. A single one takes no memory of its own.
+/// All keys that have signed a narinfo, or the proof by its store path; at least one. A single one takes no
+/// memory of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Signers {
     first: Signer,

@@ -32,8 +32,8 @@ pub(crate) const TRUST_TABLE_HELP: &[(&str, &str)] = &[
     ),
     (
         "principal",
-        "A list of tables, `[[trust.principal]]`: somebody who signs independently of the others. Without \
-         any, each authorized key is one.",
+        "A list of tables, `[[trust.principal]]`: a person or organization that signs independently of \
+         the others. Without any, each authorized key is one.",
     ),
     (
         "rule",

@@ -452,7 +452,7 @@ fn a_name_that_several_keys_have_is_ambiguous() {
         faults[0].starts_with("several authorized keys are named `nix:cache.nixos.org-1`"),
         "{faults:?}"
     );
-    assert_eq!(faults.len(), 2, "nobody can vote: {faults:?}");
+    assert_eq!(faults.len(), 2, "no key can vote: {faults:?}");
 }
 
 #[test]

@@ -360,7 +360,7 @@ fn keys_beside_the_principals_and_expired_principals_do_not_vote() {
     let check = publishers.run(&["config", "check"]).exits(2);
     check.says("[trust]: the principal `carol` does not vote");
 
-    // With an authorized key of nobody that is named, the item has no vote.
+    // The item has no vote if none of the keys that have signed it belongs to a principal.
     let foreign =
         "[trust]\n[[trust.principal]]\nname = \"dave\"\nkeys = [\"guix:0123456789ABCDEF\"]\n";
     publishers.sandbox.write_safely("config.toml", foreign);
@@ -481,7 +481,7 @@ fn no_policy_that_is_wrong_is_ignored() {
 }
 
 #[test]
-fn without_authentication_nobody_votes() {
+fn without_authentication_no_key_votes() {
     let publishers = Publishers::new();
     let [same, ..] = publishers.publish_usual();
     let arguments = ["fetch", "--need-signatures", "2", &same];
@@ -489,7 +489,7 @@ fn without_authentication_nobody_votes() {
     command.env("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES", "yes");
     run(command)
         .exits(3)
-        .says("signatures are not verified, so nobody votes");
+        .says("signatures are not verified, so no key can vote");
 }
 
 /// Facts differ in the references as well, in whatever order these are.
