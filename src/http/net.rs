@@ -5,6 +5,7 @@ pub(in crate::http) mod blocking;
 mod certificate_verifier;
 pub(in crate::http) mod connect;
 pub(in crate::http) mod library_client;
+mod prompt_acks;
 mod proxy;
 pub(in crate::http) mod runtime;
 pub(in crate::http) mod timeout;

@@ -23,6 +23,7 @@ use tracing::debug;
 use url::Url;
 
 use super::address;
+use super::prompt_acks::PromptlyAcknowledged;
 use super::proxy;
 use super::runtime::ConnectionSetup;
 use super::timeout::timeout;
@@ -162,7 +163,7 @@ impl Dialer<'_> {
     }
 
     /// A TCP connection to the host of `url`.
-    async fn dial(&self, url: &Url) -> Result<TcpStream, HttpErrorKind> {
+    async fn dial(&self, url: &Url) -> Result<PromptlyAcknowledged, HttpErrorKind> {
         let addresses = address::resolve(url, self.timeout).await?;
         let mut waiting = addresses
             .into_iter()
@@ -172,7 +173,7 @@ impl Dialer<'_> {
         loop {
             tokio::select! {
                 outcome = dialing.next() => match outcome {
-                    Some(Ok(stream)) => return Ok(stream),
+                    Some(Ok(stream)) => return Ok(PromptlyAcknowledged(stream)),
                     Some(Err(error)) => {
                         first_error = first_error.or(Some(error));
                         dialing.extend(waiting.next());
