@@ -35,6 +35,7 @@ mod shell_command;
 mod start_state;
 mod store_observer;
 mod suggestion;
+mod system_clock;
 mod text;
 
 use std::ffi::OsString;

@@ -3,6 +3,7 @@
 //! Everything here is pure: no files, sockets, clock, environment or threads. Parsers bound what
 //! they accept, since their input usually comes from a server.
 
+pub(crate) mod aws_profile;
 pub mod base32;
 pub(crate) mod base64;
 pub(crate) mod cache_info;
@@ -15,6 +16,7 @@ pub mod hash;
 pub mod nar;
 pub mod narinfo;
 pub(crate) mod netrc;
+pub(crate) mod s3_location;
 pub(crate) mod secret;
 pub(crate) mod server_list;
 pub(crate) mod server_url;

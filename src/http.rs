@@ -26,6 +26,7 @@ mod proxies;
 mod queue;
 mod rate;
 mod retry;
+mod s3;
 
 pub(crate) use client::Client;
 pub(crate) use credentials::{ClientIdentity, Credentials, ServerCredentials};
@@ -48,6 +49,10 @@ pub(crate) use queue::Queued;
 pub(crate) use rate::MinimumRate;
 pub(crate) use rate::RateDemand;
 pub(crate) use retry::RetryPolicy;
+pub(crate) use s3::key_response::is_usable as is_usable_key;
+pub(crate) use s3::key_source::{AccessKey, AccessKeySource, ContainerToken, WebIdentity};
+pub(crate) use s3::keys::AccessKeys;
+pub(crate) use s3::signer::BucketSigner;
 
 #[cfg(fuzzing)]
 pub(crate) use lookup::check_responses;

@@ -51,6 +51,9 @@ pub(super) fn rules(settings: &Settings, changes: DiskChanges<'_>) -> SandboxRul
         rules.readable.extend(link_targets(path));
         rules.readable.push(path.to_owned());
     }
+    let token_files = settings.http.credentials.token_files();
+    rules.readable.extend(token_files.map(Path::to_owned));
+
     let directories = settings.servers.iter().filter_map(local_directory);
     rules.readable.extend(directories.flat_map(with_nars));
 

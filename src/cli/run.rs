@@ -7,7 +7,6 @@ use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::num::NonZero;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::format::credentials::without_credentials;
 use crate::format::escape::is_printable;
@@ -28,7 +27,7 @@ use super::exit::Exit;
 use super::output::{self, Messages, Output, Verbosity};
 use super::progress::{self, TerminalStyle};
 use super::settings::{self, ProgressMode, Settings, SettingsFindings};
-use super::{commands, manual, process};
+use super::{commands, manual, process, system_clock};
 
 /// Runs the program with these arguments, of which the first one is its name.
 pub(super) fn run_command(arguments: Vec<OsString>) -> Exit {
@@ -346,13 +345,6 @@ fn carry_out(
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place where the clock is read"
-)]
 fn clock() -> Clock {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Clock::starting_at(since_epoch)
+    Clock::starting_at(system_clock::since_epoch())
 }

@@ -4,6 +4,7 @@
 //! What comes out is what the work needs; nothing below this layer knows where a setting came from
 //! or that there are options at all.
 
+mod access_keys;
 mod credentials;
 mod effective;
 mod error;
@@ -19,6 +20,7 @@ mod origin;
 mod quantity;
 mod rate;
 mod retries;
+mod secret_file;
 mod server_table;
 mod servers;
 mod shown;

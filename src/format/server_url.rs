@@ -6,11 +6,13 @@
 //! that server's own directory.
 
 use std::fmt;
+use std::sync::Arc;
 
 use url::Url;
 
 use super::credentials::{REMOVED, url_without_credentials};
 use super::escape::clip;
+use super::s3_location::{self, S3Location, canonical_url};
 use super::store_path::HashPart;
 
 /// Why a text is not the URL of a server, or of a nar on it. Quoted text has no credentials.
@@ -19,8 +21,8 @@ pub(crate) enum ServerUrlError {
     /// Not a URL at all.
     #[error("`{}` is not a URL{}", .0.escape_debug(), url_advice(.0))]
     Syntax(String),
-    /// Not http, https or file.
-    #[error("`{}` is not an http, https or file URL{}", .0.escape_debug(), url_advice(.0))]
+    /// Not http, https, s3 or file.
+    #[error("`{}` is not an http, https, s3 or file URL{}", .0.escape_debug(), url_advice(.0))]
     Scheme(String),
     /// A directory relative to the working directory, or on another machine.
     #[error(
@@ -28,6 +30,9 @@ pub(crate) enum ServerUrlError {
         .0.escape_debug()
     )]
     Relative(String),
+    /// An s3 URL that does not name a bucket, or with wrong parameters.
+    #[error("`{}`: {}", .0.escape_debug(), .1)]
+    Bucket(String, String),
     /// A server refers to something that it must not refer to.
     #[error("the server may not point to `{}`", .0.escape_debug())]
     Forbidden(String),
@@ -40,15 +45,27 @@ pub(crate) struct ServerUrl {
     base: Url,
     /// Without credentials and without the final slash.
     shown: String,
+    /// The bucket that it is, if it was named by an s3 URL.
+    bucket: Option<Arc<S3Location>>,
 }
 
 impl ServerUrl {
     /// The server at `text`.
     ///
     /// # Errors
-    /// `text` is not an absolute http, https or file URL, or the latter names no absolute path.
+    /// `text` is not an absolute http, https, s3 or file URL, the latter names no absolute path, or an
+    /// s3 URL is not the one of a bucket.
     pub(crate) fn parse(text: &str) -> Result<Self, ServerUrlError> {
         let mut base = Url::parse(text).map_err(|_| ServerUrlError::Syntax(quoted(text)))?;
+        if base.scheme() == "s3" {
+            let address = s3_location::parse(&base);
+            let address = address.map_err(|fault| ServerUrlError::Bucket(quoted(text), fault))?;
+            return Ok(Self {
+                base: address.base,
+                shown: address.shown,
+                bucket: Some(Arc::new(address.location)),
+            });
+        }
         if !matches!(base.scheme(), "http" | "https" | "file") {
             return Err(ServerUrlError::Scheme(quoted(text)));
         }
@@ -72,7 +89,11 @@ impl ServerUrl {
         }
         let shown = redacted(&base).trim_end_matches('/').to_owned();
 
-        Ok(Self { base, shown })
+        Ok(Self {
+            base,
+            shown,
+            bucket: None,
+        })
     }
 
     /// The base URL, ending in `/`, with the user's credentials if there are any.
@@ -101,6 +122,12 @@ impl ServerUrl {
     #[must_use]
     pub(crate) fn is_file(&self) -> bool {
         self.base.scheme() == "file"
+    }
+
+    /// The bucket that it is, if it was named by an s3 URL.
+    #[must_use]
+    pub(crate) fn bucket(&self) -> Option<&S3Location> {
+        self.bucket.as_deref()
     }
 
     /// Whether `url` is below the URL of the server. Its path ends with a slash, so `/a` does not
@@ -149,7 +176,9 @@ impl ServerUrl {
         let same_server = url.host() == self.base.host()
             && url.port_or_known_default() == self.base.port_or_known_default();
 
-        if same_server {
+        if same_server && self.bucket.is_some() {
+            Ok(canonical_url(url))
+        } else if same_server {
             Ok(url)
         } else {
             Err(ServerUrlError::Forbidden(quoted(field)))
@@ -338,7 +367,7 @@ mod tests {
 
     #[test]
     fn refuses_other_schemes() {
-        for text in ["ftp://h", "h", "", "http://", "s3://b"] {
+        for text in ["ftp://h", "h", "", "http://", "s3:b"] {
             assert!(ServerUrl::parse(text).is_err(), "{text}");
         }
     }

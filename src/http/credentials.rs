@@ -1,4 +1,4 @@
-//! What proves to servers who the user is: header fields and client certificates.
+//! What proves to servers who the user is: header fields, client certificates and signatures.
 //!
 //! Each belongs to one server, and is sent only to URLs with the scheme, host and port of that server,
 //! whatever redirects and narinfos name. Where several servers share these, it is sent only to what is
@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -18,6 +19,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use url::Url;
 
 use super::net::address::{basic, basic_credentials};
+use super::s3::signer::BucketSigner;
 use crate::format::secret::Secret;
 use crate::format::server_url::ServerUrl;
 
@@ -31,6 +33,7 @@ pub(crate) struct ServerCredentials {
     server: ServerUrl,
     fields: HeaderMap,
     identity: Option<ClientIdentity>,
+    signer: Option<Arc<BucketSigner>>,
 }
 
 /// Why a header field cannot be sent. Nothing of its value is quoted.
@@ -89,6 +92,24 @@ impl Credentials {
         fields
     }
 
+    /// What signs requests for `url`, if it is in a bucket.
+    pub(super) fn signer_for(&self, url: &Url) -> Option<&Arc<BucketSigner>> {
+        let signers = self
+            .0
+            .iter()
+            .filter_map(|it| it.signer.as_ref().map(|signer| (it, signer)));
+        let covering = signers.filter(|(_, signer)| signer.covers(url));
+        covering
+            .max_by_key(|(it, _)| it.server.base().path().len())
+            .map(|(_, signer)| signer)
+    }
+
+    /// The files with tokens that are read whenever access keys are renewed.
+    pub(crate) fn token_files(&self) -> impl Iterator<Item = &Path> {
+        let signers = self.0.iter().filter_map(|it| it.signer.as_ref());
+        signers.filter_map(|signer| signer.token_file())
+    }
+
     /// The number of the server whose client certificate a connection to `url` uses.
     pub(super) fn identity_of(&self, url: &Url) -> Option<usize> {
         let servers = self.servers_of(url).into_iter();
@@ -123,6 +144,7 @@ impl ServerCredentials {
             server,
             fields: basic.into_iter().collect(),
             identity: None,
+            signer: None,
         }
     }
 
@@ -158,6 +180,11 @@ impl ServerCredentials {
     pub(crate) fn add_password(&mut self, user: &str, password: &Secret) {
         let value = basic(user.as_bytes(), password.expose().as_bytes());
         self.fields.entry(AUTHORIZATION).or_insert(value);
+    }
+
+    /// Sets what signs the requests for the bucket that the server is.
+    pub(crate) fn set_signer(&mut self, signer: BucketSigner) {
+        self.signer = Some(Arc::new(signer));
     }
 
     /// Sets the client certificate.

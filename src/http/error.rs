@@ -4,6 +4,7 @@
 //! says what failed, and its own source is the cause from the system or a library. URLs contain
 //! no credentials, and text from a server is escaped, so that every part can be printed.
 
+mod bucket;
 mod kind;
 mod wording;
 
@@ -17,6 +18,7 @@ use url::{Origin, Url};
 use crate::format::error_text::ErrorChain;
 use crate::format::server_url::redacted;
 
+pub(crate) use bucket::BucketError;
 pub(in crate::http) use kind::{Cause, shown};
 pub(crate) use kind::{HttpErrorClass, HttpErrorKind, Outage, is_shortage};
 
@@ -123,6 +125,7 @@ impl HttpError {
                 ..
             } | HttpErrorKind::Tls(_)
                 | HttpErrorKind::Proxy(_)
+                | HttpErrorKind::Bucket(_)
                 | HttpErrorKind::Setup(_)
         )
     }

@@ -7,6 +7,7 @@ use crate::support::sandbox::{run, run_with_input};
 use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item};
 
 mod authorize;
+mod buckets;
 mod challenge;
 mod commands;
 mod completion;

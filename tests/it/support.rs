@@ -1,6 +1,7 @@
 //! What the tests share: a sandbox, copies of the fixtures to damage, a server with programmable
 //! faults, listings to compare.
 
+pub(crate) mod bucket;
 pub(crate) mod fixture;
 pub(crate) mod json_schema;
 pub(crate) mod listing;

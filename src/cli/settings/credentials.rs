@@ -8,27 +8,30 @@
 //! Entries of netrc name hosts only, so they are not used for servers that others have chosen: those
 //! discovered in the local network, and of guix-daemon's client only those whose host is certain.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::cli::env::Environment;
 use crate::cli::nix_conf::NixConf;
 use crate::cli::output::shown_path;
+use crate::cli::system_clock::since_epoch;
 use crate::format::netrc::{DefaultEntry, Netrc};
 use crate::format::secret::Secret;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::Dialect;
-use crate::http::{ClientIdentity, Credentials, ServerCredentials};
+use crate::http::{
+    AccessKeySource, AccessKeys, BucketSigner, ClientIdentity, Credentials, ServerCredentials,
+};
 use crate::store::Layout;
 
+use super::access_keys;
 use super::error::SettingsError;
 use super::findings::SettingsFindings;
 use super::origin::Origin;
+use super::secret_file::{is_absent, read_secret};
 use super::server_table::ServerTable;
 use super::table::SettingsLayer;
-
-/// The largest file of credentials.
-const FILE_MAX_BYTES: u64 = 256 << 10;
 
 /// Loads the credentials for `servers`, which the user or guix-daemon's client named, and for those
 /// of the `[[server]]` tables. What cannot be loaded is an error among the findings.
@@ -63,7 +66,7 @@ pub(super) fn load(
     let netrc = findings.value(netrc).unwrap_or_default();
     let urls = chosen.substitute_urls.as_ref();
     let is_client = matches!(urls.map(|urls| &urls.origin), Some(Origin::Daemon(_)));
-    for server in servers.iter().filter(|server| !server.is_file()) {
+    for server in servers.iter().filter(|server| may_have_password(server)) {
         let own = all.iter_mut().find(|it| it.is_for(server));
         if let Some(own) = own
             && (!is_client || has_certain_host(server))
@@ -71,6 +74,9 @@ pub(super) fn load(
             add_password(own, server, &netrc, is_client);
         }
     }
+
+    let origin = urls.map_or(&Origin::Option("--substitute-urls"), |urls| &urls.origin);
+    add_signers(&mut all, servers, origin, environment, findings);
 
     // Those without credentials as well: nothing that is below their URLs is another server's.
     let mut credentials = Credentials::default();
@@ -224,10 +230,71 @@ fn read_netrc(
     Ok(found)
 }
 
-/// A netrc file need not exist, and that of the system is often for root only.
-fn is_absent(error: &io::Error) -> bool {
-    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
-    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
+/// Whether requests to `server` may have a user name and a password.
+fn may_have_password(server: &ServerUrl) -> bool {
+    !server.is_file() && server.bucket().is_none()
+}
+
+/// Adds what signs the requests to those of the `servers`, which `origin` names, that are buckets.
+fn add_signers(
+    all: &mut [ServerCredentials],
+    servers: &[ServerUrl],
+    origin: &Origin,
+    environment: &Environment,
+    findings: &mut SettingsFindings,
+) {
+    let mut keys = Vec::new();
+    for server in servers {
+        let is_trusted = may_have_keys(server, origin);
+        let warnings = &mut findings.warnings;
+        let signer = bucket_signer(server, is_trusted, environment, &mut keys, warnings);
+        let signer =
+            signer.map_err(|fault| SettingsError::value(origin, format!("{server}: {fault}")));
+        let own = all.iter_mut().find(|it| it.is_for(server));
+        if let (Some(own), Some(Some(signer))) = (own, findings.value(signer)) {
+            own.set_signer(signer);
+        }
+    }
+}
+
+/// Whether requests to `server`, which `origin` names, may be signed with keys of this user: not where the client of
+/// guix-daemon wants them to be sent.
+fn may_have_keys(server: &ServerUrl, origin: &Origin) -> bool {
+    let is_at_amazon = server.bucket().is_some_and(|bucket| bucket.is_at_amazon);
+    !matches!(origin, Origin::Daemon(_)) || (is_at_amazon && has_certain_host(server))
+}
+
+/// What signs the requests to `server`, if it is a bucket. Servers with the same source of access keys share
+/// them in `keys`. The client of guix-daemon cannot have keys used elsewhere than at Amazon.
+fn bucket_signer(
+    server: &ServerUrl,
+    is_trusted: bool,
+    environment: &Environment,
+    keys: &mut Vec<Arc<AccessKeys>>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<BucketSigner>, String> {
+    let Some(location) = server.bucket() else {
+        return Ok(None);
+    };
+    let source = if is_trusted {
+        access_keys::find(location, environment, warnings)?
+    } else {
+        AccessKeySource::Anonymous
+    };
+
+    let known = keys.iter().find(|keys| *keys.source() == source);
+    let shared = known.cloned().unwrap_or_else(|| {
+        let new = Arc::new(AccessKeys::new(source));
+        keys.push(Arc::clone(&new));
+        new
+    });
+    let (server, location) = (server.clone(), location.clone());
+    Ok(Some(BucketSigner::new(
+        server,
+        location,
+        shared,
+        since_epoch,
+    )))
 }
 
 /// Adds the password for the host of `server`, if netrc has one.
@@ -253,16 +320,6 @@ fn add_password(
 /// not one that any user of the host may listen on.
 fn has_certain_host(server: &ServerUrl) -> bool {
     server.base().scheme() == "https" && server.base().port().is_none()
-}
-
-fn read_secret(path: &Path) -> io::Result<Secret> {
-    let mut text = String::new();
-    let file = std::fs::File::open(path)?;
-    file.take(FILE_MAX_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_MAX_BYTES {
-        return Err(io::Error::other("the file is too large"));
-    }
-    Ok(Secret::new(text))
 }
 
 #[cfg(test)]
@@ -390,6 +447,21 @@ mod tests {
         assert_eq!(by_option, [&home; 4].map(Clone::clone));
         let by_client = places.sent("/gnu/store", &none, CLIENT, urls);
         assert_eq!(by_client, [home, None, None, None]);
+    }
+
+    #[test]
+    fn a_client_of_guix_daemon_has_requests_signed_at_amazon_alone() {
+        for (url, is_certain) in [
+            ("s3://b?region=eu-west-1", true),
+            ("s3://b?profile=work", true),
+            ("s3://b?scheme=http", false),
+            ("s3://b?endpoint=https://evil.example", false),
+            ("s3://b?endpoint=https://s3.us-east-1.amazonaws.com", false),
+        ] {
+            let server = ServerUrl::parse(url).unwrap();
+            assert!(may_have_keys(&server, &OPTION), "{url}");
+            assert_eq!(may_have_keys(&server, &CLIENT), is_certain, "{url}");
+        }
     }
 
     #[test]

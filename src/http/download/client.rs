@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use tracing::{debug, trace};
 use url::Url;
 
+use crate::format::s3_location::canonical_url;
 use crate::format::server_url::redacted;
 use crate::http::error::{HttpError, HttpErrorKind, shown};
 use crate::http::net::library_client;
@@ -15,6 +16,9 @@ use crate::http::options::{Options, Timeouts};
 use crate::http::proxies::answers_itself;
 use crate::http::rate::RateDemand;
 use crate::http::retry::{RetryDecision, RetryPolicy, parse_retry_after};
+use crate::http::s3::services;
+use crate::http::s3::signer::BucketVerdict;
+use crate::http::s3::verdict::{BucketResponse, ERROR_BODY_MAX_BYTES};
 
 /// A request that is repeated until there is a response or the policy stops it.
 #[derive(Debug, Clone)]
@@ -126,6 +130,70 @@ impl LibraryRequest {
         options: &Options,
         url: Url,
     ) -> Result<Response, HttpErrorKind> {
+        let Some(signer) = options.credentials.signer_for(&url) else {
+            return self.send_with(setup, options, url, HeaderMap::new()).await;
+        };
+        let mut url = canonical_url(url);
+        let mut refused = None;
+        for _ in 0..SIGNATURES_MAX {
+            services::prepare(signer, setup, options).await?;
+            let fields = signer.fields(self.method.as_str(), &url);
+            let mut response = self.send_with(setup, options, url.clone(), fields).await?;
+
+            let body = self.error_body(&mut response).await?;
+            let headers = response.headers();
+            let verdict = signer.judge(
+                &url,
+                BucketResponse {
+                    status: response.status().as_u16(),
+                    date: header(headers, "date"),
+                    region: header(headers, "x-amz-bucket-region"),
+                    body: &body,
+                },
+            );
+            match verdict {
+                BucketVerdict::Ordinary => return Ok(response),
+                BucketVerdict::Missing => {
+                    let (status, retry_after) = (404, None);
+                    return Err(HttpErrorKind::Status {
+                        status,
+                        retry_after,
+                    });
+                }
+                BucketVerdict::Moved(moved) => url = moved,
+                BucketVerdict::SignAgain(kind) => refused = Some(kind),
+                BucketVerdict::Failed(kind) => return Err(kind),
+            }
+        }
+        Err(refused.unwrap_or(HttpErrorKind::TooManyRedirects(SIGNATURES_MAX)))
+    }
+
+    /// The beginning of the body of `response`, if it is an error that an object store explains there.
+    async fn error_body(&self, response: &mut Response) -> Result<Vec<u8>, HttpErrorKind> {
+        let mut body = Vec::new();
+        if !BucketResponse::has_error_body(response.status().as_u16()) {
+            return Ok(body);
+        }
+        while body.len() < ERROR_BODY_MAX_BYTES {
+            let chunk = timeout(self.timeouts.stall, response.chunk()).await;
+            let chunk = chunk.ok_or(HttpErrorKind::Stalled(self.timeouts.stall))?;
+            match chunk.map_err(|error| library_client::body_failure(error, self.timeouts))? {
+                Some(bytes) => body.extend_from_slice(&bytes),
+                None => break,
+            }
+        }
+        body.truncate(ERROR_BODY_MAX_BYTES);
+        Ok(body)
+    }
+
+    /// Sends the request with these `fields` besides its own.
+    async fn send_with(
+        &self,
+        setup: &ConnectionSetup,
+        options: &Options,
+        url: Url,
+        fields: HeaderMap,
+    ) -> Result<Response, HttpErrorKind> {
         trace!(method = %self.method, url = %shown(&url), "request");
         let proxy = options.proxies.for_url(&url);
         let own_answers = proxy.filter(|proxy| answers_itself(proxy, &url));
@@ -137,6 +205,7 @@ impl LibraryRequest {
             .request(self.method.clone(), without_credentials(url))
             .headers(self.headers.clone())
             .headers(credentials)
+            .headers(fields)
             .header(ACCEPT_ENCODING, "identity")
             .send();
         // The library limits the time to connect by itself.
@@ -237,6 +306,9 @@ pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
     headers.get(name)?.to_str().ok().map(str::trim)
 }
+
+/// How often one request is signed.
+const SIGNATURES_MAX: usize = 5;
 
 /// Redirects followed for one request.
 pub(in crate::http) const REDIRECTS_MAX: usize = 10;

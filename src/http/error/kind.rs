@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::bucket::BucketError;
 use super::wording::{Seconds, binary_size, status_text, unexpected_text};
 use crate::format::credentials::url_without_credentials;
 use crate::format::escape::clip;
@@ -101,6 +102,9 @@ pub(crate) enum HttpErrorKind {
         /// When the server allows the next attempt.
         retry_after: Option<Duration>,
     },
+    /// The object store refuses all requests for the bucket.
+    #[error(transparent)]
+    Bucket(Box<BucketError>),
     /// The response is not HTTP.
     #[error("the response is not valid HTTP")]
     Malformed(#[source] Cause),

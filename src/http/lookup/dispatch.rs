@@ -13,6 +13,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug, debug_span};
 
+use super::health::HealthAction;
 use super::http1;
 use super::http2;
 use super::queue::QueueStopReason;
@@ -22,6 +23,7 @@ use super::server::{HttpServer, InFlightRequest};
 use crate::format::server_url::ServerUrl;
 use crate::http::net::connect::Dialer;
 use crate::http::options::Protocol;
+use crate::http::s3::services;
 
 /// Runs until the server is down or the caller is gone.
 pub(super) async fn run(server: Arc<HttpServer>) {
@@ -174,12 +176,21 @@ impl<'a> RedirectedRequests<'a> {
 
 async fn connect_and_send(server: Arc<HttpServer>) {
     let mut count = ConnectionCount::connecting(&server);
+    if let Some(signer) = &server.signer
+        && let Err(kind) = services::prepare(signer, &server.setup, &server.options).await
+    {
+        drop(count);
+        server.apply(HealthAction::GiveUp, kind);
+        return;
+    }
+
     let dialer = Dialer {
         url: server.url.base(),
         options: &server.options,
         setup: &server.setup,
         timeout: server.timeouts.connect,
-        offers_http2: server.queue().health.offers_http2(),
+        // What is signed is signed as HTTP/1.1 sends it, and answered in order.
+        offers_http2: server.signer.is_none() && server.queue().health.offers_http2(),
     };
     let connection = match dialer.connect().await {
         Ok(connection) => connection,

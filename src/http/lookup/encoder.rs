@@ -1,5 +1,7 @@
 //! Requests of lookups as bytes: the same ones over and over with another name in the middle.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, BytesMut};
 use http::header::{HeaderMap, PROXY_AUTHORIZATION};
 use url::Url;
@@ -8,6 +10,7 @@ use super::request::RequestTarget;
 use crate::format::server_url::ServerUrl;
 use crate::http::net::address::{basic_credentials, field_line};
 use crate::http::options::Options;
+use crate::http::s3::signer::BucketSigner;
 
 /// Encodes the requests for one server.
 pub(super) struct RequestEncoder {
@@ -15,6 +18,13 @@ pub(super) struct RequestEncoder {
     after_name: Vec<u8>,
     credentials: HeaderMap,
     user_agent: String,
+    signed: Option<SignedServer>,
+}
+
+/// A bucket, whose every request is signed.
+struct SignedServer {
+    server: ServerUrl,
+    signer: Arc<BucketSigner>,
 }
 
 impl RequestEncoder {
@@ -49,13 +59,23 @@ impl RequestEncoder {
         if let Some(credentials) = proxy.and_then(basic_credentials) {
             fields.extend(field_line(&PROXY_AUTHORIZATION, &credentials));
         }
-        fields.extend(b"\r\n");
+        let signed = options
+            .credentials
+            .signer_for(base)
+            .map(|signer| SignedServer {
+                server: server.clone(),
+                signer: Arc::clone(signer),
+            });
+        if signed.is_none() {
+            fields.extend(b"\r\n");
+        }
 
         Self {
             before_name: format!("GET {path}").into_bytes(),
             after_name: fields,
             credentials,
             user_agent,
+            signed,
         }
     }
 
@@ -70,6 +90,13 @@ impl RequestEncoder {
             }
         }
         out.put_slice(&self.after_name);
+        if let Some(signed) = &self.signed {
+            let url = target.url(&signed.server);
+            for (name, value) in &signed.signer.fields("GET", &url) {
+                out.put_slice(&field_line(name, value));
+            }
+            out.put_slice(b"\r\n");
+        }
     }
 
     /// The HTTP/2 request for the resource at `url`.

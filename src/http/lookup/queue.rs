@@ -60,7 +60,9 @@ pub(super) enum QueueStopReason {
 
 impl RequestQueue {
     pub(super) fn new(spec: &ServerSpec, options: &Options) -> Self {
-        let known = spec.cache_info.as_ref();
+        // In a bucket, it shows whether the credentials are right.
+        let is_bucket = spec.url.bucket().is_some();
+        let known = spec.cache_info.as_ref().filter(|_| !is_bucket);
         let retry_policy = options.retry_policy.clone();
         Self {
             health: ConnectionHealth::new(

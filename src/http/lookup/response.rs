@@ -19,7 +19,7 @@ use crate::http::retry::parse_retry_after;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct LookupResponse {
     pub(super) head: ResponseHead,
-    /// The body of a 200; empty for other statuses.
+    /// The body of a 200; the beginning of an error from an object store; empty for other statuses.
     pub(super) body: Vec<u8>,
     /// Where it is from, if redirects were followed one by one.
     pub(super) redirected_to: Option<Box<Url>>,
@@ -38,8 +38,19 @@ pub(super) struct ResponseHead {
     pub(super) retry_after: Option<Duration>,
     pub(super) location: Option<String>,
     pub(super) encodings: ContentEncodings,
+    /// What an object store says with an error.
+    pub(super) bucket: Option<Box<BucketFields>>,
     /// What the server calls the body, unless that is a narinfo.
     pub(super) content_type: Option<Box<str>>,
+}
+
+/// The fields of an error that matter for object stores.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct BucketFields {
+    /// `Date`.
+    pub(super) date: Option<String>,
+    /// `x-amz-bucket-region`.
+    pub(super) region: Option<String>,
 }
 
 /// What a response says about its request.
@@ -109,7 +120,7 @@ impl ResponseHead {
             ..Self::default()
         };
         // `Retry-After` may be a date, which is compared with `Date`.
-        let (mut retry_after, mut date) = (None, None);
+        let (mut retry_after, mut date, mut region) = (None, None, None);
         for (name, value) in fields {
             let Ok(value) = std::str::from_utf8(value.trim_ascii()) else {
                 continue;
@@ -122,6 +133,8 @@ impl ResponseHead {
                 retry_after = Some(value);
             } else if name.eq_ignore_ascii_case("date") {
                 date = Some(value);
+            } else if name.eq_ignore_ascii_case("x-amz-bucket-region") {
+                region = Some(value);
             } else if name.eq_ignore_ascii_case("location") {
                 // One byte more shows that it is too long.
                 head.location = Some(clip(value, LOCATION_MAX_BYTES + 1).to_owned());
@@ -133,6 +146,12 @@ impl ResponseHead {
             }
         }
 
+        if matches!(status, 301 | 400 | 403) {
+            head.bucket = Some(Box::new(BucketFields {
+                date: date.map(str::to_owned),
+                region: region.map(str::to_owned),
+            }));
+        }
         head.retry_after = retry_after.and_then(|value| parse_retry_after(value, date));
         head
     }

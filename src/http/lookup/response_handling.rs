@@ -13,6 +13,9 @@ use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::redacted;
 use crate::http::error::HttpErrorKind;
 use crate::http::retry::RetryDecision;
+use crate::http::s3::services;
+use crate::http::s3::signer::{BucketSigner, BucketVerdict};
+use crate::http::s3::verdict::BucketResponse;
 
 impl HttpServer {
     /// Handles the response to `request`; waits while the caller has too much to read already.
@@ -24,6 +27,10 @@ impl HttpServer {
             bytes = response.body.len(),
             "response"
         );
+        let Some((request, response)) = self.correct_signature(request, response).await else {
+            self.notify();
+            return;
+        };
         let limit_bytes = self.options.narinfo_limit_bytes;
         match response::interpret(request.target(), response, limit_bytes) {
             ResponseMeaning::Answer(answer) => {
@@ -46,6 +53,77 @@ impl HttpServer {
             ResponseMeaning::Failed(kind) => self.retry_or_fail(request, kind),
         }
         self.notify();
+    }
+
+    /// Takes the response to a signed request to what follows in a bucket alone: another signature, or the end
+    /// of all requests to it. Some: it means the same as from any server.
+    async fn correct_signature(
+        &self,
+        request: InFlightRequest,
+        mut response: LookupResponse,
+    ) -> Option<(InFlightRequest, LookupResponse)> {
+        let Some(signer) = &self.signer else {
+            return Some((request, response));
+        };
+        let url = request.target().url(&self.url);
+        let fields = response.head.bucket.as_deref();
+        let verdict = signer.judge(
+            &url,
+            BucketResponse {
+                status: response.head.status,
+                date: fields.and_then(|fields| fields.date.as_deref()),
+                region: fields.and_then(|fields| fields.region.as_deref()),
+                body: &response.body,
+            },
+        );
+        match verdict {
+            BucketVerdict::Ordinary => {}
+            BucketVerdict::Missing => {
+                response.head.status = 404;
+                response.head.max_age = Some(DENIED_MAX_AGE);
+            }
+            BucketVerdict::Moved(url) => response.head.location = Some(url.into()),
+            BucketVerdict::SignAgain(kind) => {
+                self.sign_again(request, signer, kind).await;
+                return None;
+            }
+            BucketVerdict::Failed(kind) => {
+                self.give_up_bucket(request, kind);
+                return None;
+            }
+        }
+        Some((request, response))
+    }
+
+    /// Sends `request` again, with another signature; gives up when it was refused too often because of `kind`.
+    async fn sign_again(
+        &self,
+        request: InFlightRequest,
+        signer: &BucketSigner,
+        kind: HttpErrorKind,
+    ) {
+        if let Err(kind) = services::prepare(signer, &self.setup, &self.options).await {
+            return self.give_up_bucket(request, kind);
+        }
+
+        let mut request = request.finish();
+        request.count_failure(1);
+        let mut queue = self.queue();
+        if request.failure_weight < queue.health.policy().attempts {
+            queue.answered();
+            queue.delay(Instant::now(), request);
+            return;
+        }
+        drop(queue);
+        self.fail(&request, kind.clone());
+        self.apply(HealthAction::GiveUp, kind);
+    }
+
+    fn give_up_bucket(&self, request: InFlightRequest, kind: HttpErrorKind) {
+        let mut request = request.finish();
+        request.count_failure(1);
+        self.fail(&request, kind.clone());
+        self.apply(HealthAction::GiveUp, kind);
     }
 
     /// What to report, and how many bytes from the server it holds.
@@ -120,3 +198,7 @@ impl HttpServer {
         self.apply(action, kind);
     }
 }
+
+/// For how many seconds an object counts as missing to which access is denied: it may be there, and the access
+/// may be given.
+const DENIED_MAX_AGE: u64 = 60;

@@ -26,6 +26,7 @@ use crate::http::error::{HttpError, HttpErrorKind};
 use crate::http::net::runtime::ConnectionSetup;
 use crate::http::options::{Options, Protocol, ServerSpec, Timeouts};
 use crate::http::proxies::answers_itself;
+use crate::http::s3::signer::BucketSigner;
 use crate::sync::lock;
 
 /// A server on the network, shared by the callers and the connections.
@@ -35,6 +36,8 @@ pub(super) struct HttpServer {
     pub(super) setup: Arc<ConnectionSetup>,
     pub(super) timeouts: Timeouts,
     pub(super) encoder: RequestEncoder,
+    /// What signs the requests, if it is a bucket.
+    pub(super) signer: Option<Arc<BucketSigner>>,
     /// Notified whenever there may be something to do.
     pub(super) changed: watch::Sender<()>,
     /// Permits to send requests: one per connection that may send at the same time.
@@ -63,6 +66,7 @@ impl HttpServer {
             .unwrap_or_else(|| options.timeouts_of(spec.url.base()));
         Self {
             encoder: RequestEncoder::new(&spec.url, options),
+            signer: options.credentials.signer_for(spec.url.base()).cloned(),
             timeouts: timeouts.bounded(),
             url: spec.url,
             options: Arc::clone(options),

@@ -18,6 +18,7 @@ use super::tls::{Tls, TlsConfigs};
 use super::tls_failure::{failure_kind, is_about_client};
 use crate::http::error::{Cause, HttpError, HttpErrorKind};
 use crate::http::options::{HEADER_FIELDS_MAX, Options, Timeouts};
+use crate::http::proxies::Proxies;
 
 /// Clients of the HTTP library: a client has one set of connections, and those with a client
 /// certificate are for one server only.
@@ -31,10 +32,14 @@ pub(super) struct LibraryClients {
 impl LibraryClients {
     pub(super) fn new(options: &Options, tls: &Tls) -> Result<Self, HttpError> {
         let identified = tls.identified();
-        let identified =
-            identified.map(|configs| configs.map(|configs| build(options, configs)).transpose());
+        let identified = identified.map(|configs| {
+            let proxies = options.proxies.clone();
+            configs
+                .map(|configs| build(options, configs, proxies))
+                .transpose()
+        });
         Ok(Self {
-            anonymous: build(options, tls.anonymous())?,
+            anonymous: build(options, tls.anonymous(), options.proxies.clone())?,
             identified: identified.collect::<Result<_, _>>()?,
         })
     }
@@ -47,8 +52,16 @@ impl LibraryClients {
     }
 }
 
-fn build(options: &Options, tls: &TlsConfigs) -> Result<reqwest::Client, HttpError> {
-    let proxies = options.proxies.clone();
+/// A client that uses no proxy.
+pub(in crate::http) fn direct(options: &Options, tls: &Tls) -> Result<reqwest::Client, HttpError> {
+    build(options, tls.anonymous(), Proxies::default())
+}
+
+fn build(
+    options: &Options,
+    tls: &TlsConfigs,
+    proxies: Proxies,
+) -> Result<reqwest::Client, HttpError> {
     reqwest::Client::builder()
         .tls_backend_preconfigured((*tls.http1).clone())
         .http1_only()

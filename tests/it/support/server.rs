@@ -1,6 +1,6 @@
 //! An HTTP/1.1 server with programmable responses, on a free port.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,17 +13,28 @@ use super::wait_until;
 /// What was asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
+    /// Such as `GET`.
+    pub(crate) method: String,
     /// Such as `/nix-cache-info`.
     pub(crate) path: String,
     /// The first byte asked for with `Range`.
     pub(crate) from: Option<usize>,
     /// The header fields: their names in lower case, and their values.
     pub(crate) fields: Vec<(String, String)>,
+    /// The body, if its length was given.
+    pub(crate) body: String,
     /// How often the server was restarted before.
     pub(crate) restarts: usize,
 }
 
 impl Request {
+    /// The value of the header field `name`, in lower case.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let mut fields = self.fields.iter();
+        let found = fields.find(|(field, _)| field == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// Whether the header field `name`, in lower case, has this value.
     pub(crate) fn has(&self, name: &str, value: &str) -> bool {
         let mut fields = self.fields.iter();
@@ -78,6 +89,11 @@ impl Reply {
 
     pub(crate) fn is_ok(&self) -> bool {
         self.status == "200 OK"
+    }
+
+    /// Whether it is a file, or a part of one.
+    pub(crate) fn is_found(&self) -> bool {
+        self.status.starts_with('2')
     }
 
     pub(crate) fn header(mut self, line: &str) -> Self {
@@ -371,9 +387,13 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Req
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
     }
-    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut words = line.split(' ').map(str::to_owned);
+    let method = words.next().unwrap_or_default();
+    let path = words.next().unwrap_or_default();
     let mut request = Request {
+        method,
         path,
+        body: String::new(),
         from: None,
         fields: Vec::new(),
         restarts: 0,
@@ -381,6 +401,11 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Req
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? <= 2 {
+            let length = request.field("content-length").map(str::parse);
+            let length: usize = length.and_then(Result::ok).unwrap_or_default();
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body)?;
+            request.body = String::from_utf8_lossy(&body).into_owned();
             return Ok(Some(request));
         }
         if let Some((name, value)) = line.split_once(':') {

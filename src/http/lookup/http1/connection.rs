@@ -31,7 +31,8 @@ pub(in crate::http::lookup) async fn run(server: &Arc<HttpServer>, transport: Bo
     let mut connection = Http1Connection {
         server,
         in_flight: InFlightRequests::new(server),
-        parser: ResponseParser::new(server.options.narinfo_limit_bytes),
+        parser: ResponseParser::new(server.options.narinfo_limit_bytes)
+            .keeping_errors(server.signer.is_some()),
         input: BytesMut::with_capacity(READ_BYTES),
         due_since: Instant::now(),
         was_slow: false,

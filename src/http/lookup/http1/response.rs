@@ -6,7 +6,7 @@
 //! 304 have none. Interim responses (1xx) and empty lines before a head are skipped. Limits:
 //! [`INTERIM_MAX`] of those, [`HEAD_MAX_BYTES`] for a head and what is skipped before it, the
 //! parser's limit for a body; all are errors *before* that much is kept. Bodies that are not
-//! needed (all but 200's) are skipped.
+//! needed (all but 200's, and the beginnings of errors where these are wanted) are skipped.
 //!
 //! Not checked here: whether the response belongs to the request; HTTP/1.1 cannot tell.
 
@@ -15,11 +15,14 @@ use bytes::{Buf, BytesMut};
 use super::head::{Framing, parse_head};
 use super::parse_error::ResponseParseError;
 use crate::http::lookup::response::{HEAD_MAX_BYTES, INTERIM_MAX, LookupResponse};
+use crate::http::s3::verdict::ERROR_BODY_MAX_BYTES;
 
 /// Reads one response after the other out of a buffer.
 #[derive(Debug)]
 pub(super) struct ResponseParser {
     limit_bytes: u64,
+    /// Whether the beginning of the body of an error is kept, as far as object stores explain it there.
+    keeps_errors: bool,
     /// Bytes of the buffer that do not contain the end of a head; not searched again.
     scanned: usize,
     /// Bytes that were skipped before the head: line ends and interim responses.
@@ -47,6 +50,7 @@ impl ResponseParser {
     pub(super) fn new(limit_bytes: u64) -> Self {
         Self {
             limit_bytes,
+            keeps_errors: false,
             scanned: 0,
             skipped: 0,
             interim: 0,
@@ -54,6 +58,12 @@ impl ResponseParser {
             response: LookupResponse::default(),
             body_bytes: 0,
         }
+    }
+
+    /// The same, but with the beginnings of the bodies of errors.
+    pub(super) fn keeping_errors(mut self, keeps_errors: bool) -> Self {
+        self.keeps_errors = keeps_errors;
+        self
     }
 
     /// Whether a response has begun that is not complete.
@@ -214,6 +224,11 @@ impl ResponseParser {
         }
         if self.response.head.status == 200 {
             self.response.body.extend_from_slice(&input[..count]);
+        } else if self.keeps_errors {
+            let room = ERROR_BODY_MAX_BYTES.saturating_sub(self.response.body.len());
+            self.response
+                .body
+                .extend_from_slice(&input[..count.min(room)]);
         }
         input.advance(count);
         Ok(count as u64)

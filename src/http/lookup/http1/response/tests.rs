@@ -118,6 +118,7 @@ fn fields() {
         retry_after: Some(Duration::from_secs(7)),
         location: Some("/x".into()),
         encodings: ContentEncodings::parse("gzip"),
+        bucket: None,
         content_type: Some("text/plain".into()),
     };
     assert_eq!(head, expected);

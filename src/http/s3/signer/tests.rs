@@ -1,0 +1,149 @@
+//! What is signed, and what follows from responses.
+
+use std::time::Duration;
+
+use super::*;
+use crate::format::secret::Secret;
+use crate::http::s3::key_source::AccessKeySource;
+
+fn clock() -> Duration {
+    Duration::from_secs(1_369_353_600)
+}
+
+fn signer(url: &str) -> BucketSigner {
+    let server = ServerUrl::parse(url).unwrap();
+    let location = server.bucket().unwrap().clone();
+    let keys = AccessKeys::new(AccessKeySource::Fixed(AccessKey {
+        id: "AKIAIOSFODNN7EXAMPLE".into(),
+        secret: Secret::new("Sesame"),
+        session_token: Some(Secret::new("Sesame-token")),
+        expires: None,
+    }));
+    BucketSigner::new(server, location, Arc::new(keys), clock)
+}
+
+fn url(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+fn authorization(signer: &BucketSigner, text: &str) -> String {
+    let fields = signer.fields("GET", &url(text));
+    fields[AUTHORIZATION].to_str().unwrap().to_owned()
+}
+
+fn judge(signer: &BucketSigner, status: u16, code: &str, date: Option<&str>) -> String {
+    let body = format!("<Error><Code>{code}</Code><Region>eu-west-1</Region></Error>");
+    let response = BucketResponse {
+        status,
+        date,
+        region: None,
+        body: body.as_bytes(),
+    };
+    match signer.judge(signer.server.base(), response) {
+        BucketVerdict::Ordinary => "ordinary".into(),
+        BucketVerdict::Missing => "missing".into(),
+        BucketVerdict::SignAgain(_) => "sign again".into(),
+        BucketVerdict::Moved(url) => url.to_string(),
+        BucketVerdict::Failed(kind) => format!("failed: {kind}"),
+    }
+}
+
+#[test]
+fn only_the_bucket_is_signed() {
+    let signer = signer("s3://b/p?endpoint=http://h:1");
+    for (text, is_covered) in [
+        ("http://h:1/b/p/x.narinfo", true),
+        ("http://h:1/b/p/nar/x", true),
+        ("http://h:1/b/pq", false),
+        ("http://h:1/c/p/x", false),
+        ("http://h:2/b/p/x", false),
+        ("https://h:1/b/p/x", false),
+        ("http://i:1/b/p/x", false),
+    ] {
+        assert_eq!(signer.covers(&url(text)), is_covered, "{text}");
+    }
+}
+
+#[test]
+fn a_bucket_at_amazon_is_signed_in_every_region() {
+    let signer = signer("s3://b/p?region=us-east-1");
+    for (text, is_covered) in [
+        ("https://b.s3.us-east-1.amazonaws.com/p/x", true),
+        ("https://b.s3.eu-west-1.amazonaws.com/p/x", true),
+        ("https://c.s3.eu-west-1.amazonaws.com/p/x", false),
+        ("https://b.s3.a.b.amazonaws.com/p/x", false),
+        (
+            "https://b.s3.eu-west-1.amazonaws.com.evil.example/p/x",
+            false,
+        ),
+        ("https://b.s3.eu-west-1.amazonaws.com:444/p/x", false),
+        ("http://b.s3.eu-west-1.amazonaws.com/p/x", false),
+        ("https://b.s3.eu-west-1.amazonaws.com/q/x", false),
+    ] {
+        assert_eq!(signer.covers(&url(text)), is_covered, "{text}");
+    }
+
+    let moved = judge(&signer, 301, "PermanentRedirect", None);
+    assert_eq!(moved, "https://b.s3.eu-west-1.amazonaws.com/p/");
+    let there = authorization(&signer, "https://b.s3.eu-west-1.amazonaws.com/p/x");
+    assert!(there.contains("/20130524/eu-west-1/s3/"), "{there}");
+    let here = authorization(&signer, "https://b.s3.us-east-1.amazonaws.com/p/x");
+    assert!(here.contains("/20130524/us-east-1/s3/"), "{here}");
+}
+
+#[test]
+fn a_region_is_corrected_a_few_times() {
+    let signer = signer("s3://b?endpoint=http://h");
+    let again = judge(&signer, 400, "AuthorizationHeaderMalformed", None);
+    assert_eq!(again, "sign again");
+    let signed = authorization(&signer, "http://h/b/x");
+    assert!(signed.contains("/20130524/eu-west-1/s3/"), "{signed}");
+
+    for region in ["a", "b", "c", "d"] {
+        signer.correct_region(region);
+    }
+    let failed = judge(&signer, 400, "AuthorizationHeaderMalformed", None);
+    assert_eq!(
+        failed,
+        "failed: the bucket is not in the region of its URL: add `region=eu-west-1` to it"
+    );
+}
+
+#[test]
+fn a_clock_is_corrected() {
+    let signer = signer("s3://b?endpoint=http://h");
+    let date = Some("Fri, 24 May 2013 00:20:00 GMT");
+    let before = signer.fields("GET", &url("http://h/b/x"));
+    assert_eq!(before[&DATE], "20130524T000000Z");
+    assert_eq!(
+        judge(&signer, 403, "RequestTimeTooSkewed", date),
+        "sign again"
+    );
+    let after = signer.fields("GET", &url("http://h/b/x"));
+    assert_eq!(after[&DATE], "20130524T002000Z");
+    let without_date = judge(&signer, 403, "RequestTimeTooSkewed", None);
+    assert!(without_date.contains("set the clock"), "{without_date}");
+}
+
+#[test]
+fn denied_means_missing_only_after_a_request_was_allowed() {
+    let signer = signer("s3://b?endpoint=http://h");
+    let denied = judge(&signer, 403, "AccessDenied", None);
+    assert!(
+        denied.starts_with("failed: access to the bucket is denied"),
+        "{denied}"
+    );
+    assert_eq!(judge(&signer, 200, "", None), "ordinary");
+    assert_eq!(judge(&signer, 403, "AccessDenied", None), "missing");
+    let wrong = judge(&signer, 403, "SignatureDoesNotMatch", None);
+    assert!(wrong.contains("refuses the signature"), "{wrong}");
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let signer = signer("s3://b?endpoint=http://h");
+    let fields = signer.fields("GET", &url("http://h/b/x"));
+    assert_eq!(fields[&SECURITY_TOKEN], "Sesame-token");
+    let shown = format!("{signer:?}{fields:?}{:?}", signer.keys);
+    assert!(!shown.contains("Sesame"), "{shown}");
+}

@@ -1,0 +1,186 @@
+//! An object store with one bucket, which verifies signatures by itself: it shares no code with the
+//! program.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use data_encoding::HEXLOWER;
+use ring::{digest, hmac};
+
+use super::server::{Reply, Request, Server};
+
+/// The access key that the bucket accepts.
+pub(crate) const KEY_ID: &str = "AKIDSUBST4711";
+/// Its secret, which nothing may show.
+pub(crate) const SECRET_KEY: &str = "Sesame-4711/+Key";
+/// The name of the bucket.
+pub(crate) const BUCKET: &str = "cache";
+
+/// What the bucket accepts.
+#[derive(Debug, Clone)]
+pub(crate) struct BucketRules {
+    /// The session token that belongs to the access key.
+    pub(crate) session_token: Option<&'static str>,
+    /// The region to sign for.
+    pub(crate) region: &'static str,
+    /// How far the clock is ahead.
+    pub(crate) ahead: Duration,
+    /// Whether everybody may read what is there, though not see what is not.
+    pub(crate) is_public: bool,
+    /// Whether every refusal is `AccessDenied`.
+    pub(crate) is_terse: bool,
+    /// How many requests are refused with 503 first.
+    pub(crate) slow_downs: usize,
+}
+
+impl Default for BucketRules {
+    fn default() -> Self {
+        Self {
+            session_token: None,
+            region: "us-east-1",
+            ahead: Duration::ZERO,
+            is_public: false,
+            is_terse: false,
+            slow_downs: 0,
+        }
+    }
+}
+
+/// Serves `directory` as the bucket, to requests that keep to the `rules`.
+pub(crate) fn start(directory: &Path, rules: BucketRules) -> Server {
+    let directory = directory.to_owned();
+    let slow_downs = AtomicUsize::new(rules.slow_downs);
+    Server::start(move |request| {
+        let relaxed = Ordering::Relaxed;
+        let slow_down = slow_downs.fetch_update(relaxed, relaxed, |left| left.checked_sub(1));
+        if slow_down.is_ok() {
+            return refusal("503 Slow Down", "SlowDown");
+        }
+        match check(request, &rules) {
+            Err((status, code)) => {
+                let code = if rules.is_terse { "AccessDenied" } else { code };
+                let date = httpdate::fmt_http_date(now(&rules));
+                refusal(status, code)
+                    .header(&format!("Date: {date}"))
+                    .header(&format!("x-amz-bucket-region: {}", rules.region))
+            }
+            Ok(()) => object(&directory, request, &rules),
+        }
+    })
+}
+
+fn object(directory: &Path, request: &Request, rules: &BucketRules) -> Reply {
+    let mut request = request.clone();
+    let path = request.path.split('?').next().unwrap_or_default();
+    let Some(key) = path.strip_prefix(&format!("/{BUCKET}/")) else {
+        return refusal("404 Not Found", "NoSuchBucket");
+    };
+    let key: Vec<u8> = percent_encoding::percent_decode_str(key).collect();
+    request.path = format!("/{}", String::from_utf8(key).unwrap());
+
+    let reply = Reply::file_or_range(directory, &request);
+    if reply.is_found() {
+        reply
+    } else if rules.is_public {
+        refusal("403 Forbidden", "AccessDenied")
+    } else {
+        refusal("404 Not Found", "NoSuchKey")
+    }
+}
+
+fn refusal(status: &'static str, code: &str) -> Reply {
+    let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>");
+    Reply::new(status, body).header("Content-Type: application/xml")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the clock of the object store")]
+fn now(rules: &BucketRules) -> SystemTime {
+    SystemTime::now() + rules.ahead
+}
+
+type Refusal = (&'static str, &'static str);
+
+/// Verifies the signature of a request.
+fn check(request: &Request, rules: &BucketRules) -> Result<(), Refusal> {
+    let field = |name: &str| request.field(name);
+    let Some(authorization) = field("authorization") else {
+        let denied = ("403 Forbidden", "AccessDenied");
+        return if rules.is_public { Ok(()) } else { Err(denied) };
+    };
+    let part = |name: &str| {
+        let (_, rest) = authorization.split_once(name).unwrap();
+        rest.split(',').next().unwrap()
+    };
+    let (credential, signed, signature) = (
+        part("Credential="),
+        part("SignedHeaders="),
+        part("Signature="),
+    );
+    let mut scope = credential.splitn(2, '/');
+    let (id, scope) = (scope.next().unwrap(), scope.next().unwrap());
+    let date = field("x-amz-date").unwrap();
+    assert_eq!(scope.split('/').next().unwrap(), &date[..8]);
+
+    if id != KEY_ID {
+        return Err(("403 Forbidden", "InvalidAccessKeyId"));
+    }
+    if field("x-amz-security-token") != rules.session_token {
+        return Err(("400 Bad Request", "ExpiredToken"));
+    }
+    if scope.split('/').nth(1) != Some(rules.region) {
+        return Err(("400 Bad Request", "AuthorizationHeaderMalformed"));
+    }
+    let minutes_15 = Duration::from_secs(900);
+    let (earliest, latest) = (now(rules) - minutes_15, now(rules) + minutes_15);
+    if *date < *compact(earliest) || *date > *compact(latest) {
+        return Err(("403 Forbidden", "RequestTimeTooSkewed"));
+    }
+
+    let names: Vec<&str> = signed.split(';').collect();
+    assert!(names.contains(&"host") && names.contains(&"x-amz-date"));
+    let all = request.fields.iter().map(|(name, _)| name.as_str());
+    let mut amz = all.filter(|name| name.starts_with("x-amz-"));
+    assert!(
+        amz.all(|name| names.contains(&name)),
+        "a field is not signed"
+    );
+    if signature == expected_signature(request, scope, &names, date) {
+        Ok(())
+    } else {
+        Err(("403 Forbidden", "SignatureDoesNotMatch"))
+    }
+}
+
+fn expected_signature(request: &Request, scope: &str, names: &[&str], date: &str) -> String {
+    let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+    let fields: String = names
+        .iter()
+        .map(|name| format!("{name}:{}\n", request.field(name).unwrap_or_default()))
+        .collect();
+    let body = HEXLOWER.encode(digest::digest(&digest::SHA256, b"").as_ref());
+    let method = &request.method;
+    let canonical = format!(
+        "{method}\n{path}\n{query}\n{fields}\n{}\n{body}",
+        names.join(";")
+    );
+
+    let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
+    let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{hash}");
+    let mut key = format!("AWS4{SECRET_KEY}").into_bytes();
+    for part in scope.split('/').chain([text.as_str()]) {
+        let signing = hmac::Key::new(hmac::HMAC_SHA256, &key);
+        key = hmac::sign(&signing, part.as_bytes()).as_ref().to_vec();
+    }
+    HEXLOWER.encode(&key)
+}
+
+/// A time such as `20130524T000000Z`.
+fn compact(time: SystemTime) -> String {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let text = httpdate::fmt_http_date(time);
+    let words: Vec<&str> = text.split(' ').collect();
+    let month = MONTHS.find(words[2]).unwrap() / 3 + 1;
+    let clock = words[4].replace(':', "");
+    format!("{}{month:02}{}T{clock}Z", words[3], words[1])
+}
