@@ -14,8 +14,9 @@ def files_of(item):
     """All that is not a directory in the tree of an item, or the item itself."""
     if os.path.islink(item) or not os.path.isdir(item):
         yield item
-    for directory, _, files in os.walk(item):
-        for file in files:
+    for directory, directories, files in os.walk(item):
+        directories.sort()
+        for file in sorted(files):
             yield os.path.join(directory, file)
 
 
@@ -44,7 +45,7 @@ def item_of(path):
 
 
 chosen = set()
-inodes = sorted(names)
+inodes = list(names)  # in the order of the paths: SEED chooses the same files in every store
 while len(chosen) < flips:
     inode = random.choice(inodes)
     path = names[inode][0]
