@@ -49,11 +49,12 @@ real_programs() {
     grep "libc.so.6 => $LIBC_ITEM/" "$WORK/libraries"
 }
 
-# What a program sees of its surroundings, without what a user namespace must change.
+# What a program sees of its surroundings, without what a user namespace must change, and without the descriptor that keeps its
+# item from the collector.
 SURROUNDINGS='
     printf "<%q>" "$@"; echo; pwd; umask; ulimit -a; set -o | grep -c on; env | sort; id -u; id -g; echo $$
     grep -E "^(Sig[BICP]|NoNewPrivs|Seccomp|Threads|Cap(Inh|Prm|Eff|Amb)|Groups)" /proc/self/status | sed "s/^Groups:.*//"
-    tty; stty -a 2>&1; for fd in /proc/self/fd/*; do echo "${fd##*/}"; done
+    tty; stty -a 2>&1; for fd in /proc/self/fd/*; do case $(readlink "$fd") in */temproots/*) ;; *) echo "${fd##*/}" ;; esac; done
     kill -USR1 $$; sleep 1'
 
 # as_directly USER: arguments, environment, terminal, process ID, limits, the end by a signal: the same as without subst, in a
