@@ -91,9 +91,20 @@ const CORE_SHARE_SECONDS: f64 = 4.0;
 /// Shorter times are not measurable.
 const SHORTEST_SECONDS: f64 = 1e-6;
 
-/// The part of the shorter of two times, of the line and of the processor, that counts as well:
-/// they do not overlap wholly, and work that gains little is not worth doing.
-pub(super) const NOT_OVERLAPPED: f64 = 0.05;
+/// How long work takes that keeps the line busy for one of these times, and a processor for the other:
+/// no less than the longer one. The nearer they come to each other the longer it takes, because the line
+/// waits while the processor has too much to do, and the other way round. The exponent is that of fetches
+/// over 50 MB/s (`tests/peers/bench/line`): with both busy for 4.0 s they took 4.4 s or more after their first nar.
+#[must_use]
+pub(super) fn overlapped(line: f64, processor: f64) -> f64 {
+    const EXPONENT: f64 = 6.0;
+    let longer = line.max(processor);
+    if longer == 0.0 {
+        return 0.0;
+    }
+    let share = line.min(processor) / longer;
+    longer * (1.0 + share.powf(EXPONENT)).powf(EXPONENT.recip())
+}
 
 /// Bytes of nar per second and core for everything but decoding: hashes, writing, system calls.
 const UNPACKING: f64 = 410e6;
@@ -174,7 +185,7 @@ impl MeasuredRates {
     #[must_use]
     pub(crate) fn seconds(&self, candidate: &DownloadCandidate, nar_size: u64) -> f64 {
         let DownloadCost { line, decoding, .. } = self.cost(candidate, nar_size);
-        line.max(decoding) + NOT_OVERLAPPED * line.min(decoding)
+        overlapped(line, decoding)
     }
 }
 
@@ -247,6 +258,15 @@ pub(super) fn density_rank(method: Compression) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn line_and_processor_wait_for_each_other_when_both_are_busy() {
+        assert_eq!(overlapped(0.0, 0.0), 0.0);
+        assert_eq!(overlapped(3.0, 0.0), 3.0);
+        assert_eq!(overlapped(1.0, 4.0), overlapped(4.0, 1.0));
+        assert!((4.0..4.01).contains(&overlapped(4.0, 1.0)));
+        assert!((4.4..4.5).contains(&overlapped(4.0, 4.0)));
+    }
 
     const WORK: WorkTime = WorkTime {
         processor: Duration::from_millis(100),
