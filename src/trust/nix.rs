@@ -33,6 +33,9 @@ pub enum TrustedKeyError {
     /// The bytes of the key with this name are not a point of the curve.
     #[error("the key `{}` is not a point of the curve Ed25519", .0.escape_debug())]
     Point(String),
+    /// The bytes of the key with this name are another notation of a point than the allowed one.
+    #[error("the key `{}` is not the only allowed notation of its point of the curve Ed25519", .0.escape_debug())]
+    Notation(String),
     /// The point of the key with this name has a small order.
     #[error("the key `{}` is a point of small order, for which anyone can make signatures", .0.escape_debug())]
     SmallOrder(String),
@@ -68,6 +71,9 @@ impl TrustedKey {
             .map_err(|_| TrustedKeyError::Point(name.to_owned()))?;
         if key.is_weak() {
             return Err(TrustedKeyError::SmallOrder(name.to_owned()));
+        }
+        if key.to_edwards().compress().to_bytes() != bytes {
+            return Err(TrustedKeyError::Notation(name.to_owned()));
         }
 
         Ok(Self {
@@ -293,6 +299,18 @@ mod tests {
             assert!(error.contains("weak-1"), "{error}");
             assert!(error.contains("small order"), "{error}");
         }
+    }
+
+    /// As for Nix, which refuses what such keys have signed: else one key would be two.
+    #[test]
+    fn each_point_has_a_single_notation() {
+        let is_refused = |y: u8| {
+            let mut bytes = [0xff; 32];
+            (bytes[0], bytes[31]) = (0xed + y, 0x7f);
+            let error = TrustedKeys::parse(&format!("a-1:{}", BASE64.encode(&bytes))).unwrap_err();
+            error == TrustedKeyError::Notation("a-1".into())
+        };
+        assert!((2..19).any(is_refused));
     }
 
     #[test]

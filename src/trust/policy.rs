@@ -332,7 +332,11 @@ fn authorized_key(
     keys: &AuthorizedKeys,
     faults: &mut Vec<PolicyFault>,
 ) -> Option<VotingKey> {
-    let ids = name.ids(keys)?;
+    let mut ids = name.ids(keys)?;
+    // The same key may be listed twice.
+    ids.sort_unstable();
+    ids.dedup();
+
     let (principal, key) = (principal.name.clone(), name.to_string());
     match &ids[..] {
         [id] => {

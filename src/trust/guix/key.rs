@@ -30,6 +30,9 @@ pub enum KeyError {
     /// The bytes of q are not a point of the curve.
     #[error("q is not a point of the curve Ed25519")]
     Point,
+    /// The bytes of q are another notation of a point than the one that RFC 8032 allows.
+    #[error("q is not the only allowed notation of its point of the curve Ed25519")]
+    Notation,
     /// The point has a small order.
     #[error("q is a point of small order, for which anyone can make signatures")]
     SmallOrder,
@@ -86,12 +89,13 @@ impl PublicKey {
             if point.is_small_order() {
                 return Err(KeyError::SmallOrder);
             }
+            if point.compress() != q {
+                return Err(KeyError::Notation);
+            }
 
             KeyNumbers::Ecc(Arc::new(KeyPoint::new(point)))
         } else {
-            let [n, e] = key.exactly("rsa").ok_or(KeyError::Shape)?;
-            let n = without_zeros(n.atom_behind_tag("n").ok_or(KeyError::Shape)?);
-            let e = without_zeros(e.atom_behind_tag("e").ok_or(KeyError::Shape)?);
+            let [n, e] = rsa_numbers(key).ok_or(KeyError::Shape)?;
             match bit_length(n) {
                 bits @ ..MIN_RSA_BITS => return Err(KeyError::TooShort(bits)),
                 MIN_RSA_BITS..=MAX_RSA_BITS => {}
@@ -119,7 +123,7 @@ impl PublicKey {
     }
 
     /// A text that identifies the key: `ecc:` and the hex digits of q, or `sha256:` and the hash of
-    /// the whole key.
+    /// the whole key. Zeros in front of the numbers of an RSA key make no difference.
     #[must_use]
     pub fn id(&self) -> &Arc<str> {
         &self.id
@@ -174,16 +178,35 @@ pub(super) enum Examined<'k> {
 
 /// The [`PublicKey::id`] of the key `sexp`, also of one that is not supported.
 pub(in crate::trust) fn key_id(sexp: &Sexp) -> String {
-    let q = sexp
-        .exactly("public-key")
-        .and_then(|[key]| key.exactly("ecc"));
+    let key = sexp.exactly("public-key").map(|[key]| key);
+    let q = key.and_then(|key| key.exactly("ecc"));
     match q.and_then(|[_, q]| q.atom_behind_tag("q")) {
         Some(q) if q.len() == 32 => format!("ecc:{}", HEXUPPER.encode(q)),
-        _ => format!(
-            "sha256:{}",
-            HEXUPPER.encode(&Sha256::digest(sexp.to_canonical()))
-        ),
+        _ => {
+            let numbers = key.and_then(rsa_numbers);
+            let canonical = numbers.map_or_else(|| sexp.to_canonical(), canonical_rsa_key);
+            format!("sha256:{}", HEXUPPER.encode(&Sha256::digest(canonical)))
+        }
     }
+}
+
+/// The numbers n and e of an `(rsa ...)`, without leading zeros.
+fn rsa_numbers(key: &Sexp) -> Option<[&[u8]; 2]> {
+    let [n, e] = key.exactly("rsa")?;
+    let (n, e) = (n.atom_behind_tag("n")?, e.atom_behind_tag("e")?);
+    Some([n, e].map(without_zeros))
+}
+
+/// The RSA key with these numbers as libgcrypt writes it: a zero byte is in front of a number that
+/// would be negative otherwise.
+fn canonical_rsa_key(numbers: [&[u8]; 2]) -> Vec<u8> {
+    let [n, e] = numbers.map(|number| {
+        let is_negative = number.first().is_some_and(|byte| byte.leading_zeros() == 0);
+        let zero: &[u8] = if is_negative { &[0] } else { &[] };
+        [zero, number].concat()
+    });
+    let numbers = [("n", n), ("e", e)].map(|(name, value)| Sexp::tagged(name, [Sexp::atom(value)]));
+    Sexp::tagged("public-key", [Sexp::tagged("rsa", numbers)]).to_canonical()
 }
 
 /// The number of bits of a number that is big-endian and [without zeros](without_zeros).

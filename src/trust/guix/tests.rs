@@ -35,6 +35,43 @@ fn keys_of_small_order_are_refused() {
     }
 }
 
+/// Numbers of 255 bits are coordinates modulo p: of the 19 from p on, some are points that another
+/// number stands for as well.
+#[test]
+fn each_point_has_a_single_notation() {
+    let is_usable = |q: &str| {
+        let key = format!("(public-key (ecc (curve Ed25519) (q #{q}#)))");
+        PublicKey::parse(key.as_bytes())
+    };
+    let mut refused = 0;
+    for y in 2..19_u8 {
+        let usual = is_usable(&format!("{y:02X}{}", "00".repeat(31)));
+        let other = is_usable(&format!("{:02X}{}7F", 0xED + y, "FF".repeat(30)));
+        if usual.is_ok() {
+            assert_eq!(other.unwrap_err(), KeyError::Notation, "{y}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 0);
+}
+
+#[test]
+fn zeros_in_front_of_rsa_numbers_make_no_other_key() {
+    let modulus = "FF".repeat(256);
+    let ids = [("", ""), ("00", ""), ("", "00"), ("0000", "0000")].map(|(before_n, before_e)| {
+        let key = format!("(rsa (n #{before_n}{modulus}#) (e #{before_e}010001#))");
+        let key = PublicKey::parse(format!("(public-key {key})").as_bytes()).unwrap();
+        key.id().to_string()
+    });
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+
+    // libgcrypt writes one zero; the id of such a key is the hash of its s-expression.
+    let usual = format!("(public-key (rsa (n #00{modulus}#) (e #010001#)))");
+    let canonical = Sexp::parse(usual.as_bytes()).unwrap().to_canonical();
+    let expected = HEXUPPER.encode(&Sha256::digest(canonical));
+    assert_eq!(ids[0], format!("sha256:{expected}"));
+}
+
 #[test]
 fn the_longest_rsa_keys_and_exponents_are_usable() {
     for (bytes, exponent) in [(256, "03"), (1024, "010001"), (1024, "01FFFFFFFF")] {

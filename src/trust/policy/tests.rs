@@ -347,6 +347,50 @@ fn a_nix_key_under_two_names_has_one_vote() {
     assert!(faults[1].contains("only 0 can vote here"), "{faults:?}");
 }
 
+/// The same RSA key with and without a zero in front of its numbers, and a key that is listed twice.
+#[test]
+fn a_key_in_several_notations_has_one_vote() {
+    let modulus = "FF".repeat(256);
+    let keys = [("00", ""), ("", "00"), ("", "00")].map(|(before_n, before_e)| {
+        let key = format!("(rsa (n #{before_n}{modulus}#) (e #{before_e}010001#))");
+        PublicKey::parse(format!("(public-key {key})").as_bytes()).unwrap()
+    });
+    let entries = keys.each_ref().map(|key| {
+        let key = key.as_sexp();
+        format!("(entry {key} (tag (guix import)))")
+    });
+    let acl = Acl::parse(format!("(acl {})", entries.concat()).as_bytes()).unwrap();
+    let keys = AuthorizedKeys::Guix(acl.clone());
+    assert_eq!(acl.keys().count(), 3);
+
+    let terms = PolicyTerms {
+        need: 2,
+        ..PolicyTerms::default()
+    };
+    assert_eq!(
+        faults(terms.clone(), &keys),
+        ["2 principals have to agree, and only 1 can vote here, so such items are refused"]
+    );
+
+    let named = format!("guix:{}", acl.keys().next().unwrap().short_name());
+    let one_principal = PolicyTerms {
+        need: 1,
+        principals: vec![principal("one", &[&named])],
+        ..terms.clone()
+    };
+    assert_eq!(faults(one_principal, &keys), Vec::<String>::new());
+
+    let two_principals = PolicyTerms {
+        principals: vec![principal("one", &[&named]), principal("other", &[&named])],
+        ..terms
+    };
+    let faults = faults(two_principals, &keys);
+    assert!(
+        faults[0].contains("`one` and `other` have the same key"),
+        "{faults:?}"
+    );
+}
+
 #[test]
 fn rules_are_compared_with_names_and_not_with_hashes() {
     let item = |text: &str| crate::format::store_path::StorePath::parse(text).unwrap();
