@@ -125,6 +125,12 @@ impl ItemRetries {
         state.servers.extend(servers);
     }
 
+    /// Whether all servers were asked for the item.
+    #[must_use]
+    pub(crate) fn has_searched(&self) -> bool {
+        self.state().is_search_done
+    }
+
     /// More of a download from `server` has arrived.
     pub(crate) fn progressed(&self, server: ServerIndex) {
         self.context.network.health().delivered(server);

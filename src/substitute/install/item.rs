@@ -59,8 +59,8 @@ impl From<UnpackFailure> for ItemError {
 /// retried for a while. The result says which narinfo the tree was verified against.
 ///
 /// # Errors
-/// No server has a nar that an authorized narinfo describes, or the tree cannot be written;
-/// nothing is left behind.
+/// No server has a nar that an authorized narinfo describes, the policy refuses the item for what
+/// servers have answered meanwhile, or the tree cannot be written; nothing is left behind.
 pub(crate) fn unpack(
     installer: &Installer,
     resolver: &Arc<Resolver>,
@@ -69,7 +69,21 @@ pub(crate) fn unpack(
 ) -> Result<Checked, UnpackFailure> {
     let _span = tracing::debug_span!("item", path = request.item.base()).entered();
     let retries = &installer.new_retries(find_sources(resolver, request, builds));
+    let checked = unpack_from_any(installer, resolver, request, builds, retries)?;
+    if retries.has_searched() {
+        refuse_by_policy(&look_up(resolver, request)?)?;
+    }
+    Ok(checked)
+}
 
+/// Unpacks the item's tree as [`unpack`] does, whatever servers have answered meanwhile.
+fn unpack_from_any(
+    installer: &Installer,
+    resolver: &Arc<Resolver>,
+    request: &UnpackRequest<'_>,
+    builds: AllowedBuilds,
+    retries: &Arc<ItemRetries>,
+) -> Result<Checked, UnpackFailure> {
     // Servers that failed before are not all that may have the nar.
     let all_sources;
     let mut request = *request;
@@ -132,7 +146,7 @@ fn look_up_again(
 ) -> Result<Checked, ItemError> {
     tracing::debug!("a nar is missing or wrong: looking the item up again");
     resolver.discard(request.item.clone());
-    let found = resolver.resolve(vec![request.item.clone()], LookupScope::ItemsOnly)?;
+    let found = look_up(resolver, request)?;
     refuse_by_policy(&found)?;
     let Some(found) = found.items.into_iter().next() else {
         return Err(error);
@@ -153,6 +167,12 @@ fn look_up_again(
         }
         None => Err(error),
     }
+}
+
+/// What is known of the requested item by now.
+fn look_up(resolver: &Resolver, request: &UnpackRequest<'_>) -> Result<Resolution, ItemError> {
+    let items = vec![request.item.clone()];
+    Ok(resolver.resolve(items, LookupScope::ItemsOnly)?)
 }
 
 /// Fails if the policy refuses the item for what servers answer now, whatever was authorized before.
