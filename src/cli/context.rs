@@ -274,6 +274,7 @@ impl Context {
                 negative_max_age: is_fetch.then_some(FETCH_NEGATIVE_MAX_AGE),
                 retry_down: is_fetch,
                 lag: LAG,
+                vote_wait: self.settings.http.stall_timeout,
                 down_seconds: DOWN_SECONDS,
                 verifiers: self.cores,
             },

@@ -1,9 +1,11 @@
 //! Lookups: items x servers -> lookup cache -> servers -> trust.
 
+mod answer_slot;
 mod answers;
 mod cached;
 mod engine;
 mod item;
+mod item_result;
 mod items;
 mod options;
 mod reconsider;

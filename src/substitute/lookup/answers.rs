@@ -135,11 +135,15 @@ impl LookupEngine {
     /// A server gave no usable answer. That it is down is recorded of the server; an error
     /// response about this item is cached for the item, but not what the next run may get rid of: a
     /// page instead of a narinfo, which may come from the network's login, and what depends on
-    /// settings.
+    /// settings. Nor does an error replace the cached answer that was to be renewed.
     fn failed(&mut self, server: ServerIndex, hash_part: &HashPart, error: HttpError) {
         let (has_status, is_local) = (error.status().is_some(), error.is_of_this_machine());
         let has_response = has_status || error.is_unexpected_content();
-        let is_cached = has_status && !error.depends_on_settings();
+        let items = self.items.with_hash_part(hash_part);
+        let has_cached_answer = items
+            .iter()
+            .any(|&item| self.items[item].lookup.is_requested_again(server));
+        let is_cached = has_status && !error.depends_on_settings() && !has_cached_answer;
         let retry_after = error.retry_after().map(|wait| wait.as_secs());
         let failure = LookupFailure::Request(Arc::new(error));
 
@@ -168,7 +172,7 @@ impl LookupEngine {
             LookupOutcome::NoResponse(failure)
         };
 
-        for item in self.items.with_hash_part(hash_part) {
+        for item in items {
             let answer = ServerAnswer {
                 outcome: outcome.clone(),
                 origin: AnswerOrigin::Network,
@@ -245,7 +249,7 @@ impl LookupEngine {
         let usable = choice::check_usable(&source, self.setup.network.servers());
         let offer = ServerOffer::new(source, usable);
         let lookup = &mut self.items[item].lookup;
-        lookup.note_narinfo(answer, offer, signed, &self.setup.policy);
+        lookup.note_narinfo(answer, offer, signed);
     }
 
     /// Caches what a server's text gave; until when.

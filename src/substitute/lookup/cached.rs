@@ -1,5 +1,7 @@
 //! What the lookup cache has about items, and texts on their way to the checkers.
 
+use std::sync::Arc;
+
 use crate::format::server_list::ServerIndex;
 use crate::format::store_path::{HashPart, StorePath};
 use crate::lookup_cache::{CacheEntry, CachedAnswer};
@@ -31,8 +33,8 @@ impl LookupEngine {
     /// An item that was not looked up. Offline the answers of all servers matter that are
     /// cached: the first server may be out of reach, and another one a local directory.
     fn new_item(&self, path: StorePath) -> LookupItem {
-        let quorum = self.setup.policy.quorum(path.as_ref());
-        let mut item = LookupItem::new(path, self.servers.len(), quorum);
+        let policy = Arc::clone(&self.setup.policy);
+        let mut item = LookupItem::new(path, self.servers.len(), policy);
         if self.is_offline() {
             item.require_servers(RequiredServers::All);
         }

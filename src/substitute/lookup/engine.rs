@@ -346,18 +346,10 @@ impl LookupEngine {
 
     /// Sends the requests that `item` needs, or notes that it is decided.
     pub(super) fn advance(&mut self, item: ItemIndex) {
-        let (limit, is_impatient) = (self.lag(), self.is_impatient);
-        let now = self.events_taken_at;
-        let entered = &mut self.items[item];
-        if entered.is_decided {
+        if self.items[item].is_decided {
             return;
         }
-
-        let servers = &self.servers;
-        let next = entered
-            .lookup
-            .next(|server| is_impatient || servers[server].is_slow(limit, now));
-        match next {
+        match self.next_step(item) {
             NextStep::Wait => {}
             NextStep::Request(servers) => self.request(item, &servers),
             NextStep::Decided => self.decided(item),
@@ -365,7 +357,7 @@ impl LookupEngine {
     }
 
     fn decided(&mut self, item: ItemIndex) {
-        if self.setup.options.retry_down && self.reopen(item) {
+        if self.reconsider(item) {
             return self.advance(item);
         }
         let entered = &mut self.items[item];

@@ -7,35 +7,23 @@
 //! there is no other: then an equivalent narinfo may name a download of its nar.
 //!
 //! Where the policy counts votes, each signed narinfo that comes in has all of them judged again. The
-//! item is decided when all servers have answered that are not down: any of them may disagree.
+//! item is decided when all servers have answered, since any of them may disagree, except those that
+//! are down or have kept votes waiting for too long. Before the policy refuses an item, what the lookup
+//! cache had of it is requested from the servers, once.
 
 use std::sync::Arc;
 
 use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::server_list::{PerServer, ServerIndex};
 use crate::format::store_path::StorePath;
-use crate::substitute::item_lookup::{
-    Authority, ItemBuild, ItemLookup, ItemStatus, NarSource, status_without_authority,
-};
-use crate::substitute::lookup::options::RequiredServers;
+use crate::substitute::item_lookup::{Authority, NarSource};
+use crate::substitute::lookup::answer_slot::AnswerSlot;
+use crate::substitute::lookup::options::{Patience, RequiredServers};
 use crate::substitute::lookup::server_offer::ServerOffer;
 use crate::substitute::outcome::{LookupOutcome, ServerAnswer};
 use crate::trust::policy::TrustPolicy;
 use crate::trust::signed::SignedNarInfo;
 use crate::trust::verdict::{Judgment, Refusal, judge};
-
-/// What is known of one server's answer.
-#[derive(Debug, Clone)]
-enum AnswerSlot {
-    /// Nothing yet; it can be requested.
-    Open,
-    /// The lookup cache has a narinfo; its signature is being checked.
-    Cached,
-    /// It has been requested from the server.
-    Requested,
-    /// Known.
-    Answered(ServerAnswer),
-}
 
 /// What to do next about an item.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,21 +38,25 @@ pub(super) enum NextStep {
 
 pub(super) struct LookupItem {
     pub(super) path: StorePath,
-    slots: PerServer<AnswerSlot>,
+    pub(super) slots: PerServer<AnswerSlot>,
     /// In the user's order.
-    offers: Vec<ServerOffer>,
+    pub(super) offers: Vec<ServerOffer>,
     /// Nars of authorized narinfos that could not be had.
     rejected: Vec<NarOffer>,
     /// Whether servers behind the one with authority matter too.
     required: RequiredServers,
     /// How many principals have to agree; `None`: any one authorized key suffices.
-    quorum: Option<usize>,
+    pub(super) quorum: Option<usize>,
+    policy: Arc<TrustPolicy>,
     /// What follows from the votes, once there are any.
-    judgment: Option<Box<Judgment>>,
+    pub(super) judgment: Option<Box<Judgment>>,
+    /// Whether cached answers were requested again.
+    is_renewed: bool,
 }
 
 impl LookupItem {
-    pub(super) fn new(path: StorePath, servers: usize, quorum: Option<usize>) -> Self {
+    pub(super) fn new(path: StorePath, servers: usize, policy: Arc<TrustPolicy>) -> Self {
+        let quorum = policy.quorum(path.as_ref());
         Self {
             path,
             slots: std::iter::repeat_n(AnswerSlot::Open, servers).collect(),
@@ -75,7 +67,9 @@ impl LookupItem {
                 Some(_) => RequiredServers::Reachable,
             },
             quorum,
+            policy,
             judgment: None,
+            is_renewed: false,
         }
     }
 
@@ -84,7 +78,11 @@ impl LookupItem {
         let rejected = std::mem::take(&mut self.rejected);
         Self {
             rejected,
-            ..Self::new(self.path.clone(), self.slots.len(), self.quorum)
+            ..Self::new(
+                self.path.clone(),
+                self.slots.len(),
+                Arc::clone(&self.policy),
+            )
         }
     }
 
@@ -95,7 +93,7 @@ impl LookupItem {
 
     /// The selected narinfo: the first authorized one with a usable download. Failing that, one
     /// whose download is described by an equivalent narinfo alone.
-    fn selected(&self) -> Option<(&ServerOffer, &Authority)> {
+    pub(super) fn selected(&self) -> Option<(&ServerOffer, &Authority)> {
         let by_itself = self.authorized().find(|(offer, _)| offer.is_usable());
         by_itself.or_else(|| {
             self.authorized()
@@ -104,7 +102,7 @@ impl LookupItem {
     }
 
     /// The authorized narinfos that have not been rejected, in the user's order.
-    fn authorized(&self) -> impl Iterator<Item = (&ServerOffer, &Authority)> {
+    pub(super) fn authorized(&self) -> impl Iterator<Item = (&ServerOffer, &Authority)> {
         let offers = self.offers.iter().filter(|offer| {
             let mut rejected = self.rejected.iter();
             !rejected.any(|rejected| offer.is_same_nar(rejected))
@@ -119,7 +117,7 @@ impl LookupItem {
     }
 
     /// The servers that have the nar.
-    fn sources(&self, nar: &NarOffer) -> Vec<NarSource> {
+    pub(super) fn sources(&self, nar: &NarOffer) -> Vec<NarSource> {
         let usable = self.offers.iter().filter(|offer| offer.is_usable());
         usable
             .filter(|offer| offer.is_same_nar(nar))
@@ -128,17 +126,14 @@ impl LookupItem {
     }
 
     /// The first server with an authorized narinfo that needs no other server.
-    fn server_with_authority(&self) -> Option<ServerIndex> {
+    pub(super) fn server_with_authority(&self) -> Option<ServerIndex> {
         let (offer, _) = self.selected()?;
         offer.is_usable().then_some(offer.source.server)
     }
 
     /// What the lookup on `server` gave, if it has ended.
     pub(super) fn outcome(&self, server: ServerIndex) -> Option<&LookupOutcome> {
-        match &self.slots[server] {
-            AnswerSlot::Answered(answer) => Some(&answer.outcome),
-            AnswerSlot::Requested | AnswerSlot::Open | AnswerSlot::Cached => None,
-        }
+        self.slots[server].known().map(|answer| &answer.outcome)
     }
 
     /// Whether there is no answer of the server and no request to it.
@@ -147,20 +142,19 @@ impl LookupItem {
     }
 
     /// The servers whose answer was not waited for, though the user prefers them to the one
-    /// with authority.
+    /// with authority, or votes are counted.
     pub(super) fn not_awaited(&self) -> Vec<ServerIndex> {
-        let Some((offer, _)) = self.selected() else {
-            return Vec::new();
-        };
+        let first = self.selected().map(|(offer, _)| offer.source.server);
         let mut servers = self.unanswered();
-        servers.retain(|server| *server < offer.source.server);
+        servers
+            .retain(|server| self.quorum.is_some() || first.is_some_and(|first| *server < first));
         servers
     }
 
     /// The servers that owe an answer.
     pub(super) fn unanswered(&self) -> Vec<ServerIndex> {
         let servers = self.slots.enumerated();
-        let asked = servers.filter(|(_, slot)| matches!(slot, AnswerSlot::Requested));
+        let asked = servers.filter(|(_, slot)| slot.is_owed());
         asked.map(|(server, _)| server).collect()
     }
 
@@ -171,9 +165,14 @@ impl LookupItem {
 
     /// A narinfo that authorized keys have signed and the policy has refused, for reports.
     pub(super) fn refused_narinfo(&self) -> Option<&Arc<NarInfo>> {
-        self.judgment.as_ref()?.refusal()?;
+        self.policy_refusal()?;
         let mut signed = self.offers.iter().filter_map(|offer| offer.signed.as_ref());
         Some(signed.next()?.narinfo())
+    }
+
+    /// Why the policy refuses what authorized keys have signed.
+    pub(super) fn policy_refusal(&self) -> Option<&Refusal> {
+        self.judgment.as_ref()?.refusal()
     }
 
     /// Why the policy has accepted the item with a warning only.
@@ -181,25 +180,32 @@ impl LookupItem {
         self.judgment.as_ref()?.objection()
     }
 
-    /// Makes it possible to use those of `servers` that were skipped, when no other server has the
-    /// item or its bytes; whether there are any.
-    pub(super) fn reopen(&mut self, servers: &[ServerIndex]) -> bool {
-        let mut reopened = false;
-        let is_wanted = self.selected().is_none() || self.required == RequiredServers::All;
-        for &server in servers.iter().filter(|_| is_wanted) {
-            let slot = &mut self.slots[server];
-            if matches!(
-                slot,
-                AnswerSlot::Answered(ServerAnswer {
-                    outcome: LookupOutcome::Skipped(_),
-                    ..
-                })
-            ) {
-                *slot = AnswerSlot::Open;
-                reopened = true;
-            }
-        }
+    /// Whether no server has the item, the policy refuses it, or its bytes cannot be had.
+    pub(super) fn is_more_wanted(&self) -> bool {
+        self.selected().is_none() || self.required == RequiredServers::All
+    }
+
+    /// Makes it possible to use those of `servers` that were skipped; which of them were.
+    pub(super) fn reopen(&mut self, servers: &[ServerIndex]) -> Vec<ServerIndex> {
+        let mut reopened = servers.to_vec();
+        reopened.retain(|server| self.slots[*server].reopen());
         reopened
+    }
+
+    /// Notes that the answers of those of `servers` are requested again whose answers came from the
+    /// lookup cache; none the next time.
+    pub(super) fn request_cached_again(&mut self, servers: &[ServerIndex]) -> Vec<ServerIndex> {
+        if std::mem::replace(&mut self.is_renewed, true) {
+            return Vec::new();
+        }
+        let mut renewed = servers.to_vec();
+        renewed.retain(|server| self.slots[*server].request_again());
+        renewed
+    }
+
+    /// Whether an answer of `server` that the lookup cache had counts until there is a new one.
+    pub(super) fn is_requested_again(&self, server: ServerIndex) -> bool {
+        matches!(self.slots[server], AnswerSlot::RequestedAgain(_))
     }
 
     /// From now on more servers matter: the bytes of those before cannot be had, or not now.
@@ -211,10 +217,19 @@ impl LookupItem {
         self.slots[server] = AnswerSlot::Cached;
     }
 
-    /// Records an answer without a usable narinfo. Only the first answer of a server counts.
+    /// Records an answer without a usable narinfo, if it counts.
     pub(super) fn answer(&mut self, server: ServerIndex, answer: ServerAnswer) {
-        if !matches!(self.slots[server], AnswerSlot::Answered(_)) {
-            self.slots[server] = AnswerSlot::Answered(answer);
+        if self.slots[server].accept(answer) {
+            self.withdraw_offer(server);
+        }
+    }
+
+    /// Removes what an earlier answer of `server` offered.
+    fn withdraw_offer(&mut self, server: ServerIndex) {
+        let count = self.offers.len();
+        self.offers.retain(|offer| offer.source.server != server);
+        if self.offers.len() < count && self.quorum.is_some() {
+            self.count_votes();
         }
     }
 
@@ -224,19 +239,18 @@ impl LookupItem {
         answer: ServerAnswer,
         mut offer: ServerOffer,
         signed: Option<SignedNarInfo>,
-        policy: &TrustPolicy,
     ) {
         let server = offer.source.server;
-        if matches!(self.slots[server], AnswerSlot::Answered(_)) {
+        if !self.slots[server].accept(answer) {
             return;
         }
 
-        self.slots[server] = AnswerSlot::Answered(answer);
+        self.withdraw_offer(server);
         let is_vote = self.quorum.is_some() && signed.is_some();
         if is_vote {
             offer.signed = signed.map(Box::new);
         } else if let Some(signed) = signed {
-            offer.authorize(&judge(policy, None, &[]), &signed);
+            offer.authorize(&judge(&self.policy, None, &[]), &signed);
         }
 
         // Nearly always the only one.
@@ -246,30 +260,45 @@ impl LookupItem {
             .partition_point(|earlier| earlier.source.server < server);
         self.offers.insert(place, offer);
         if is_vote {
-            self.count_votes(policy);
+            self.count_votes();
         }
     }
 
     /// Judges all signed narinfos again.
-    fn count_votes(&mut self, policy: &TrustPolicy) {
-        let signed = self
-            .offers
-            .iter()
-            .filter_map(|offer| offer.signed.as_deref());
-        let judgment = judge(policy, self.quorum, &signed.collect::<Vec<_>>());
+    fn count_votes(&mut self) {
+        let offers = self.offers.iter();
+        let signed: Vec<_> = offers.filter_map(|offer| offer.signed.as_deref()).collect();
+        if signed.is_empty() {
+            self.judgment = None;
+            return;
+        }
+
+        let judgment = judge(&self.policy, self.quorum, &signed);
         for offer in &mut self.offers {
             offer.judge(&judgment);
         }
         self.judgment = Some(Box::new(judgment));
     }
 
-    /// What to do next, when servers for which `is_slow` holds need not be waited for: those that
+    /// How long answers are waited for; `None`: as long as it takes.
+    fn patience(&self) -> Option<Patience> {
+        match (self.required, self.selected().is_some()) {
+            (RequiredServers::All, _) => None,
+            (RequiredServers::Reachable, true) => Some(Patience::Dissent),
+            (RequiredServers::Reachable, false) => Some(Patience::Vote),
+            (RequiredServers::UntilAuthorized | RequiredServers::Responsive, is_selected) => {
+                is_selected.then_some(Patience::Lag)
+            }
+        }
+    }
+
+    /// What to do next, when servers for which `is_late` holds need not be waited for: those that
     /// have answered are enough, unless their bytes could not be had.
-    pub(super) fn next(&mut self, is_slow: impl Fn(ServerIndex) -> bool) -> NextStep {
+    pub(super) fn next(&mut self, is_late: impl Fn(ServerIndex, Patience) -> bool) -> NextStep {
         let first = self
             .server_with_authority()
             .filter(|_| self.required == RequiredServers::UntilAuthorized);
-        let is_enough = self.selected().is_some() && self.required < RequiredServers::Reachable;
+        let patience = self.patience();
 
         let (mut open, mut is_awaited) = (Vec::new(), false);
         for (server, slot) in self.slots.enumerated() {
@@ -279,7 +308,9 @@ impl LookupItem {
             match slot {
                 AnswerSlot::Cached => return NextStep::Wait,
                 AnswerSlot::Open => open.push(server),
-                AnswerSlot::Requested => is_awaited |= !(is_enough && is_slow(server)),
+                AnswerSlot::Requested | AnswerSlot::RequestedAgain(_) => {
+                    is_awaited |= !patience.is_some_and(|patience| is_late(server, patience));
+                }
                 AnswerSlot::Answered(_) => {}
             }
         }
@@ -293,106 +324,6 @@ impl LookupItem {
             (true, false) => NextStep::Decided,
         }
     }
-
-    /// The result as far as it is known; what is unanswered by now was not needed, or is late.
-    pub(super) fn found(&self) -> ItemLookup {
-        let mut builds = self.builds().into_iter();
-        let (authority, sources) = match builds.next() {
-            Some(ItemBuild { authority, sources }) => (Some(authority), sources),
-            None => (None, Vec::new()),
-        };
-
-        let answers = self.answers(self.selected().map(|(offer, _)| &*offer.source.offer));
-        let status = match authority {
-            Some(_) => ItemStatus::Available,
-            None => status_without_authority(&answers),
-        };
-
-        let (path, alternatives) = (self.path.clone(), builds.collect());
-        ItemLookup {
-            judgment: self.judgment.clone(),
-            path,
-            status,
-            authority,
-            sources,
-            alternatives,
-            answers,
-        }
-    }
-
-    /// The selected narinfo, and after it all that describe other nars.
-    fn builds(&self) -> Vec<ItemBuild> {
-        let Some((first, authority)) = self.selected() else {
-            return Vec::new();
-        };
-        let sources = self.sources(&first.source.offer);
-        let mut builds = vec![ItemBuild {
-            authority: authority.clone(),
-            sources,
-        }];
-        let mut known = vec![&first.source.offer];
-        for (offer, authority) in self.authorized() {
-            let nar = &offer.source.offer;
-            let sources = self.sources(nar);
-            if !sources.is_empty() && !known.iter().any(|other| other.is_same_nar(nar)) {
-                builds.push(ItemBuild {
-                    authority: authority.clone(),
-                    sources,
-                });
-                known.push(nar);
-            }
-        }
-        builds
-    }
-
-    /// The answer of every server, when `nar` is the selected one.
-    fn answers(&self, nar: Option<&NarOffer>) -> PerServer<ServerAnswer> {
-        let first = self
-            .server_with_authority()
-            .filter(|_| self.quorum.is_none());
-        let mut answers: PerServer<ServerAnswer> = self
-            .slots
-            .enumerated()
-            .map(|(server, slot)| match slot {
-                AnswerSlot::Answered(answer) => answer.clone(),
-                // Behind the server with authority no answer was needed.
-                AnswerSlot::Requested if first.is_none_or(|first| server < first) => {
-                    ServerAnswer::of(LookupOutcome::NotAwaited)
-                }
-                AnswerSlot::Requested | AnswerSlot::Open | AnswerSlot::Cached => {
-                    ServerAnswer::of(LookupOutcome::NotNeeded)
-                }
-            })
-            .collect();
-
-        for ServerOffer {
-            source,
-            authority,
-            signed,
-            usable,
-        } in &self.offers
-        {
-            let is_same = nar.is_some_and(|nar| source.offer.is_same_nar(nar));
-            let outcome = &mut answers[source.server].outcome;
-            if signed.is_some() && authority.is_none() {
-                if let Some(refusal) = self.judgment.as_ref().and_then(|it| it.refusal_of_others())
-                {
-                    *outcome = LookupOutcome::Refused(refusal);
-                }
-                continue;
-            }
-            match (usable, &outcome) {
-                (Err(why), _) if is_same || authority.is_some() => {
-                    *outcome = LookupOutcome::Unusable(why.clone());
-                }
-                (Ok(()), LookupOutcome::Refused(refusal)) if is_same => {
-                    *outcome = LookupOutcome::Equivalent(refusal.clone());
-                }
-                _ => {}
-            }
-        }
-        answers
-    }
 }
 
 #[cfg(test)]
@@ -401,7 +332,8 @@ mod tests {
 
     use super::*;
     use crate::format::store_path::StoreDir;
-    use crate::substitute::outcome::LookupFailure;
+    use crate::substitute::item_lookup::ItemStatus;
+    use crate::substitute::outcome::{AnswerOrigin, LookupFailure};
     use crate::trust::acl::{Acl, AuthorizedKeys};
     use crate::trust::signed::verify_all;
     use crate::trust::signer::SignatureScope;
@@ -410,7 +342,7 @@ mod tests {
         LookupItem::new(
             StorePath::parse(&format!("{}-x", "0".repeat(32))).unwrap(),
             3,
-            None,
+            Arc::default(),
         )
     }
 
@@ -418,7 +350,7 @@ mod tests {
         places.map(ServerIndex::at).into()
     }
 
-    const NO_SERVER: fn(ServerIndex) -> bool = |_| false;
+    const NO_SERVER: fn(ServerIndex, Patience) -> bool = |_, _| false;
 
     #[test]
     fn every_server_is_requested_at_once_and_awaited() {
@@ -474,7 +406,7 @@ mod tests {
     #[test]
     fn a_slow_server_is_awaited_when_no_other_has_the_item() {
         let mut item = item();
-        assert_eq!(item.next(|_| true), NextStep::Request(at([0, 1, 2])));
+        assert_eq!(item.next(|_, _| true), NextStep::Request(at([0, 1, 2])));
         item.answer(
             ServerIndex::at(1),
             ServerAnswer::of(LookupOutcome::Missing(404)),
@@ -483,7 +415,7 @@ mod tests {
             ServerIndex::at(2),
             ServerAnswer::of(LookupOutcome::Missing(404)),
         );
-        assert_eq!(item.next(|_| true), NextStep::Wait);
+        assert_eq!(item.next(|_, _| true), NextStep::Wait);
     }
 
     #[test]
@@ -510,27 +442,56 @@ mod tests {
             offer: Arc::new(NarOffer::of(&narinfo)),
         };
 
-        let (answer, policy) = (
-            ServerAnswer::of(LookupOutcome::Authorized),
-            TrustPolicy::default(),
-        );
-        item.note_narinfo(
-            answer,
-            ServerOffer::new(source, Ok(())),
-            Some(signed),
-            &policy,
-        );
-        assert_eq!(item.next(|_| true), NextStep::Decided);
-        assert!(!item.reopen(&at([0])));
+        let answer = ServerAnswer::of(LookupOutcome::Authorized);
+        item.note_narinfo(answer, ServerOffer::new(source, Ok(())), Some(signed));
+        assert_eq!(item.next(|_, _| true), NextStep::Decided);
+        assert!(!item.is_more_wanted());
         item.require_servers(RequiredServers::All);
-        assert_eq!(item.next(|_| true), NextStep::Wait);
+        assert_eq!(item.next(|_, _| true), NextStep::Wait);
         item.answer(
             ServerIndex::at(1),
             ServerAnswer::of(LookupOutcome::Missing(404)),
         );
-        assert_eq!(item.next(|_| true), NextStep::Decided);
-        assert!(item.reopen(&at([0])));
-        assert_eq!(item.next(|_| true), NextStep::Request(at([0])));
+        assert_eq!(item.next(|_, _| true), NextStep::Decided);
+        assert!(item.is_more_wanted());
+        assert_eq!(item.reopen(&at([0, 1])), at([0]));
+        assert_eq!(item.next(|_, _| true), NextStep::Request(at([0])));
+    }
+
+    #[test]
+    fn a_cached_answer_counts_until_the_server_has_given_another_one() {
+        let mut item = item();
+        let cached = || ServerAnswer {
+            outcome: LookupOutcome::Missing(404),
+            origin: AnswerOrigin::Cache {
+                asked_at: 1,
+                expires_at: 2,
+            },
+            expires_at: Some(2),
+        };
+        let servers = at([0, 1, 2]);
+        for &server in &servers[..2] {
+            item.answer(server, cached());
+        }
+        assert_eq!(item.next(NO_SERVER), NextStep::Request(at([2])));
+        item.answer(servers[2], ServerAnswer::of(LookupOutcome::Missing(404)));
+
+        assert_eq!(item.request_cached_again(&servers), at([0, 1]));
+        assert_eq!(item.next(NO_SERVER), NextStep::Wait);
+        let late = LookupOutcome::Failed(LookupFailure::Cached("late".into()));
+        item.answer(servers[0], ServerAnswer::of(late));
+        item.answer(servers[1], ServerAnswer::of(LookupOutcome::Preparing(202)));
+        assert_eq!(item.next(NO_SERVER), NextStep::Decided);
+        let names = servers
+            .iter()
+            .map(|&server| item.outcome(server).unwrap().name());
+        assert_eq!(
+            names.collect::<Vec<_>>(),
+            ["missing", "preparing", "missing"]
+        );
+
+        item.answer(servers[0], cached());
+        assert!(item.request_cached_again(&servers).is_empty());
     }
 
     #[test]

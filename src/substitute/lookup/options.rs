@@ -43,10 +43,21 @@ pub(crate) enum RequiredServers {
     UntilAuthorized,
     /// All but those that are down, or slow while another one has the item.
     Responsive,
-    /// All but those that are down.
+    /// All but those that are down, or have kept votes waiting for too long: votes are counted.
     Reachable,
     /// All, those too that were skipped.
     All,
+}
+
+/// How long the answer of a server is waited for that can be done without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Another server has the item: until the server is late.
+    Lag,
+    /// Enough have voted, and the server may disagree: also for the time that it may keep votes waiting.
+    Dissent,
+    /// A vote may be missing: the same, but for a server that is only slow, and not silent, for ever.
+    Vote,
 }
 
 /// How lookups are done.
@@ -64,6 +75,8 @@ pub(crate) struct LookupOptions {
     pub(crate) retry_down: bool,
     /// How long a server may be silent while another one has answered with authority.
     pub(crate) lag: Duration,
+    /// How long a server that is late may keep votes waiting, in the whole run.
+    pub(crate) vote_wait: Duration,
     /// For how many seconds a server that is down is not queried by later runs.
     pub(crate) down_seconds: u64,
     /// Threads that check signatures.

@@ -9,18 +9,43 @@ use crate::format::store_path::StorePath;
 use crate::substitute::lookup::engine::LookupEngine;
 use crate::substitute::lookup::items::ItemIndex;
 use crate::substitute::lookup::options::RequiredServers;
+use crate::trust::verdict::Refusal;
 
 impl LookupEngine {
-    /// Uses servers after all that were skipped because they were down a short time ago,
-    /// when no other server has the item.
-    pub(super) fn reopen(&mut self, item: ItemIndex) -> bool {
-        let mut skipped: Vec<ServerIndex> = self.servers.indices().collect();
-        skipped.retain(|&server| self.servers[server].is_skipped());
-        let reopened = self.items[item].lookup.reopen(&skipped);
-        for &server in skipped.iter().filter(|_| reopened) {
-            self.servers[server].use_after_all();
+    /// Looks `item` up once more before it counts as decided: on servers that were skipped because they
+    /// were down a short time ago, where those are to be retried or a vote is missing; and, where the
+    /// policy refuses it, on servers whose answers came from the lookup cache. Whether there are any.
+    pub(super) fn reconsider(&mut self, item: ItemIndex) -> bool {
+        let lookup = &self.items[item].lookup;
+        if !lookup.is_more_wanted() {
+            return false;
         }
-        reopened
+
+        let refusal = lookup.policy_refusal();
+        let is_renewable = refusal.is_some() && !self.is_offline();
+        let lacks_votes = matches!(refusal, Some(Refusal::TooFewVotes(_)));
+        let retries_skipped = self.setup.options.retry_down || lacks_votes;
+        let mut servers: Vec<ServerIndex> = self.servers.indices().collect();
+        servers.retain(|&server| {
+            let server = &self.servers[server];
+            server.skip_outcome().is_none() || (retries_skipped && server.is_skipped())
+        });
+
+        let lookup = &mut self.items[item].lookup;
+        let reopened = lookup.reopen(&servers);
+        let renewed = match is_renewable {
+            true => lookup.request_cached_again(&servers),
+            false => Vec::new(),
+        };
+        for &server in reopened.iter().chain(&renewed) {
+            if self.servers[server].is_skipped() {
+                self.servers[server].use_after_all();
+            }
+        }
+        if !renewed.is_empty() {
+            self.request(item, &renewed);
+        }
+        !reopened.is_empty() || !renewed.is_empty()
     }
 
     /// Requests `path` from the required servers, those too that were not needed until now.

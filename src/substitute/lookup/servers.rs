@@ -80,6 +80,8 @@ pub(super) struct LookupServer {
     pub(super) is_address_settled: bool,
     /// Answers it gave in this run.
     pub(super) answers: u64,
+    /// For how long it kept items waiting by being late, in this run.
+    pub(super) late_for: Duration,
     /// Whether the lookup cache says that it is down.
     is_recorded_down: bool,
     outstanding: u64,
@@ -105,6 +107,7 @@ impl LookupServer {
             lacks_cache_info: false,
             is_address_settled: false,
             answers: 0,
+            late_for: Duration::ZERO,
             is_recorded_down: false,
             outstanding: 0,
             quiet_since: Instant::now(),

@@ -24,6 +24,7 @@ use crate::substitute::network::{Network, NetworkReach};
 use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::testing::eventually;
 use crate::trust::acl::{Acl, AuthorizedKeys};
+use crate::trust::policy::{Objection, PolicyTerms, TrustPolicy};
 
 const TOOLS: &str = "2fbf4kpwxg6i81i5ai6h7y8gr3vzd62g-subst-tools-1.0";
 const NOTES: &str = "brvhk9q2pz7v2244vx5l34z1497khx1q-subst-notes-1.0";
@@ -98,6 +99,7 @@ impl Machine {
             negative_max_age: None,
             retry_down: false,
             lag: Duration::from_millis(200),
+            vote_wait: Duration::from_millis(200),
             down_seconds: 60,
             verifiers: 2,
         };
@@ -261,6 +263,64 @@ fn a_silent_preferred_server_costs_the_grace_once() {
         ["late", "available"],
         "it was requested again, and awaited"
     );
+}
+
+/// A policy that wants `need` votes, and no dissent.
+fn policy_of(need: usize, setup: &ResolverSetup) -> Arc<TrustPolicy> {
+    let terms = PolicyTerms {
+        need,
+        on_dissent: Some(Objection::Refuse),
+        ..PolicyTerms::default()
+    };
+    Arc::new(TrustPolicy::new(terms, &setup.keys, NOW).0)
+}
+
+/// Its vote is missing, as that of a server that is down.
+#[test]
+fn a_silent_server_keeps_votes_waiting_for_a_limited_time() {
+    for (need, status, outcome) in [
+        (1, ItemStatus::Available, "available"),
+        (2, ItemStatus::Refused, "refused"),
+    ] {
+        let (_listener, silent) = black_hole();
+        let machine = Machine::new(&[&format!("file://{}", fixtures().display()), &silent]);
+        let mut setup = machine.setup_with(|_| ());
+        setup.policy = policy_of(need, &setup);
+        let resolver = Resolver::new(setup).unwrap();
+        let began = Instant::now();
+        let resolution = resolver
+            .resolve(vec![path(TOOLS), path(NOTES)], LookupScope::ItemsOnly)
+            .unwrap();
+
+        assert!(
+            began.elapsed() < Duration::from_secs(15),
+            "the timeout is not awaited"
+        );
+        for found in &resolution.items {
+            assert_eq!(
+                (found.status, &*outcomes(found)),
+                (status, &[outcome, "late"][..])
+            );
+        }
+        let state = &resolution.servers[ServerIndex::at(1)].state;
+        assert!(matches!(state, ServerState::Slow), "{state:?}");
+        let heard = machine.heard.0.lock().unwrap();
+        assert!(
+            heard.iter().any(|event| event.contains(&silent)),
+            "{heard:?}"
+        );
+    }
+}
+
+/// One that is late for a moment is heard: it may disagree.
+#[test]
+fn votes_are_waited_for_longer_than_other_answers() {
+    let late = empty_server(|| std::thread::sleep(Duration::from_secs(1)));
+    let machine = Machine::new(&[&format!("file://{}", fixtures().display()), &late]);
+    let mut setup = machine.setup_with(|options| options.vote_wait = Duration::from_secs(60));
+    setup.policy = policy_of(1, &setup);
+    let found = one(&Resolver::new(setup).unwrap(), TOOLS);
+    assert_eq!(outcomes(&found), ["available", "missing"]);
 }
 
 #[test]

@@ -4,11 +4,17 @@
 //! another server has an authorized narinfo, the silence of the preferred one is limited; one that
 //! answers may take at most a few times as long as the others. The time during which this program did
 //! not look at what servers have sent does not count.
+//!
+//! Where votes are counted, any server may disagree, so one that is late by these rules is still waited
+//! for, until it has been late for the time that a run has for that. Then its vote is missing, as that
+//! of a server that is down.
 
 use std::time::{Duration, Instant};
 
 use crate::substitute::lookup::engine::{LookupEngine, TICK};
+use crate::substitute::lookup::item::NextStep;
 use crate::substitute::lookup::items::ItemIndex;
+use crate::substitute::lookup::options::Patience;
 use crate::substitute::lookup::servers::LookupServer;
 use crate::substitute::progress::{ProgressEvent, ServerProgress};
 
@@ -17,6 +23,7 @@ impl LookupEngine {
     pub(super) fn tick(&mut self) {
         let (limit, now) = (self.lag(), self.events_taken_at);
         self.update_impatience();
+        self.note_lateness(limit, now);
         if self.is_impatient || self.servers.iter().any(|it| it.is_slow(limit, now)) {
             let undecided: Vec<ItemIndex> = self.items.undecided().map(|(item, _)| item).collect();
             for item in undecided {
@@ -30,6 +37,34 @@ impl LookupEngine {
         if self.undecided == 0 {
             self.remove_some_expired();
         }
+    }
+
+    /// Counts the time for which servers that are late keep items waiting. By ticks, so that a machine
+    /// that is busy counts less and not more of it.
+    fn note_lateness(&mut self, limit: Duration, now: Instant) {
+        for server in self.servers.iter_mut() {
+            let is_late = self.is_impatient || server.is_slow(limit, now);
+            if is_late && server.outstanding() > 0 && self.undecided > 0 {
+                server.late_for += TICK;
+            }
+        }
+    }
+
+    /// What to do next about `item`.
+    pub(super) fn next_step(&mut self, item: ItemIndex) -> NextStep {
+        let (limit, now) = (self.lag(), self.events_taken_at);
+        let (is_impatient, vote_wait) = (self.is_impatient, self.setup.options.vote_wait);
+        let servers = &self.servers;
+        self.items[item].lookup.next(|server, patience| {
+            let server = &servers[server];
+            let is_slow = server.is_slow(limit, now);
+            let is_given_up = server.late_for >= vote_wait;
+            match patience {
+                Patience::Lag => is_impatient || is_slow,
+                Patience::Dissent => is_given_up && (is_impatient || is_slow),
+                Patience::Vote => is_given_up && is_slow,
+            }
+        })
     }
 
     /// Notes the time if there is no event left to be taken.

@@ -1,10 +1,13 @@
 //! `[trust]` and `--need-signatures`: items are used only if enough principals have signed the same.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::support::publisher::{self, Publisher, contents, file_nar, installed, name};
 use crate::support::sandbox::{Run, run};
-use crate::support::{Reply, Sandbox, Server};
+use crate::support::{Reply, Sandbox, Server, wait_until};
 
 /// Three publishers, all of whose keys are authorized, each with a server of its own.
 struct Publishers {
@@ -60,6 +63,13 @@ impl Publishers {
         let arguments = [&["query", "--json"][..], arguments].concat();
         let json = self.run(&arguments).exits(code).json();
         json["items"].as_array().unwrap().clone()
+    }
+
+    /// How many requests each server has received.
+    fn requests(&self) -> [usize; 3] {
+        self.servers
+            .each_ref()
+            .map(|server| server.requests_for(".narinfo"))
     }
 
     /// Has the answers of all servers cached.
@@ -180,24 +190,114 @@ fn a_change_of_the_policy_takes_effect_without_requests() {
     let [same, changed, ..] = publishers.publish_usual();
     let items = [&*same, &*changed];
     publishers.cache_answers(&items);
-    let requests = publishers
-        .servers
-        .each_ref()
-        .map(|server| server.requests().len());
+    let requests = publishers.requests();
 
-    let found = publishers.query(&[&["--need-signatures", "2"], &items[..]].concat(), 3);
+    // Before an item is refused, the answers are requested again.
+    let two = ["--offline", "--need-signatures", "2"];
+    let found = publishers.query(&[&two, &items[..]].concat(), 3);
     assert_eq!(statuses(&found), ["available", "refused"]);
     let found = publishers.query(&items, 0);
     assert_eq!(statuses(&found), ["available"; 2]);
     assert!(found.iter().all(|item| item.get("votes").is_none()));
-    let found = publishers.query(&[&["--need-signatures", "3"], &items[..]].concat(), 3);
+    let three = ["--offline", "--need-signatures", "3"];
+    let found = publishers.query(&[&three, &items[..]].concat(), 3);
     assert_eq!(statuses(&found), ["available", "refused"]);
+    publishers.query(&["--need-signatures", "3", &same], 0);
 
-    let now = publishers
-        .servers
-        .each_ref()
-        .map(|server| server.requests().len());
-    assert_eq!(now, requests);
+    assert_eq!(publishers.requests(), requests);
+}
+
+/// A cached answer may be outdated: votes may have been added, and dissent withdrawn.
+#[test]
+fn no_item_is_refused_for_cached_answers() {
+    let publishers = Publishers::new();
+    let [_, changed, alone, _] = publishers.publish_usual();
+    publishers.cache_answers(&[&changed, &alone]);
+    let requests = publishers.requests();
+    let need = ["--need-signatures", "2", &*changed, &alone];
+    let found = publishers.query(&need, 3);
+    assert_eq!(statuses(&found), ["refused"; 2]);
+    let once = requests.map(|number| number + 2);
+    assert_eq!(
+        publishers.requests(),
+        once,
+        "one request for each item and server"
+    );
+
+    publishers.publish('2', [None, None, Some("same")], "");
+    publishers.publish('3', [None, Some("alone"), None], "");
+    let offline = [&["--offline"], &need[..]].concat();
+    assert_eq!(statuses(&publishers.query(&offline, 3)), ["refused"; 2]);
+    assert_eq!(publishers.requests(), once);
+    let found = publishers.query(&need, 0);
+    assert_eq!(statuses(&found), ["available"; 2]);
+}
+
+/// A server that fails takes nothing back.
+#[test]
+fn cached_dissent_counts_until_the_server_gives_another_answer() {
+    let mut publishers = Publishers::new();
+    let [_, changed, ..] = publishers.publish_usual();
+    let is_failing = Arc::new(AtomicBool::new(false));
+    let (directory, fails) = (publishers.all[2].dir.clone(), Arc::clone(&is_failing));
+    publishers.servers[2] = Server::start(move |request| match fails.load(Ordering::Relaxed) {
+        true => Reply::not_found(),
+        false => Reply::file(&directory, request),
+    });
+    let need = ["--need-signatures", "2", &*changed];
+    publishers.query(&need, 3);
+
+    let dissenter = publishers.all[2].narinfo('2');
+    let narinfo = std::fs::read(&dissenter).unwrap();
+    std::fs::write(&dissenter, "<html>").unwrap();
+    for _ in ["with the first cached answer", "with the same one"] {
+        let found = publishers.query(&need, 3);
+        assert_eq!(found[0]["votes"]["objection"], "dissent");
+    }
+    std::fs::write(&dissenter, narinfo).unwrap();
+    publishers.query(&need, 3);
+
+    is_failing.store(true, Ordering::Relaxed);
+    publishers.query(&need, 0);
+}
+
+/// One that was down a short time ago is asked again if its vote is missing.
+#[test]
+fn a_server_that_comes_back_votes_at_once() {
+    let publishers = Publishers::new();
+    let items = ['1', '2'].map(|it| publishers.publish(it, [Some("x"), Some("x"), None], ""));
+    let directory = publishers.all[1].dir.clone();
+    let mut other = Server::restartable(move |request| Reply::file(&directory, request));
+    let urls = format!("{} {}", publishers.all[0].url(), other.url());
+    let query = ["query", "--need-signatures", "2", &items[0], &items[1]];
+
+    other.kill();
+    run(publisher::command(&publishers.sandbox, &urls, &query)).exits(3);
+    other.restart();
+    run(publisher::command(&publishers.sandbox, &urls, &query)).exits(0);
+}
+
+/// No server answers before all have been asked, so a quorum takes no more round trips than one key.
+#[test]
+fn the_requests_for_an_item_go_out_together() {
+    let publishers = Publishers::new();
+    let item = publishers.publish('1', [Some("x"); 3], "");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let servers = publishers.all.each_ref().map(|publisher| {
+        let (directory, asked) = (publisher.dir.clone(), Arc::clone(&asked));
+        Server::start(move |request| {
+            if request.path.ends_with(".narinfo") {
+                asked.fetch_add(1, Ordering::SeqCst);
+                wait_until(|| asked.load(Ordering::SeqCst) == 3);
+            }
+            Reply::file(&directory, request)
+        })
+    });
+
+    let urls = servers.each_ref().map(Server::url).join(" ");
+    let query = ["query", "--need-signatures", "3", &*item];
+    run(publisher::command(&publishers.sandbox, &urls, &query)).exits(0);
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
 }
 
 #[test]
@@ -507,6 +607,47 @@ fn other_references_are_dissent_and_another_order_is_not() {
     c.publish('3', &nar, size, &one);
     let found = publishers.query(&["--refresh", "--need-signatures", "3", &item], 3);
     assert_eq!(found[0]["votes"]["objection"], "dissent");
+}
+
+/// A download that breaks has the servers searched that were not asked before.
+#[test]
+fn dissent_that_a_retried_download_finds_refuses_the_item() {
+    let publishers = Publishers::new();
+    let item = publishers.publish('1', [Some("same"), None, Some("changed")], "");
+    let [signer, cosigner, dissenter] = &publishers.all;
+    let text = std::fs::read_to_string(signer.narinfo('1')).unwrap();
+    let signed = &text[..text.find("Signature: ").unwrap()];
+    let text = format!("{text}{}", cosigner.signature_line(signed));
+    std::fs::write(signer.narinfo('1'), text).unwrap();
+
+    let is_found = Arc::new(AtomicBool::new(false));
+    let (directory, found) = (dissenter.dir.clone(), Arc::clone(&is_found));
+    let mut skipped = Server::restartable(move |request| {
+        found.fetch_or(request.path.ends_with(".narinfo"), Ordering::SeqCst);
+        Reply::file(&directory, request)
+    });
+    let (directory, found) = (signer.dir.clone(), Arc::clone(&is_found));
+    let breaking = Server::start(move |request| {
+        let reply = Reply::file(&directory, request);
+        match request.path.ends_with(".nar") && !found.load(Ordering::SeqCst) {
+            true => reply.cut_at(0),
+            false => reply,
+        }
+    });
+    let urls = format!("{} {}", breaking.url(), skipped.url());
+    let run_on_both = |arguments: &[&str]| {
+        let arguments = [arguments, &["--need-signatures", "2", &item]].concat();
+        run(publisher::command(&publishers.sandbox, &urls, &arguments))
+    };
+
+    skipped.kill();
+    run_on_both(&["query"]).exits(0);
+    skipped.restart();
+    run_on_both(&["fetch"])
+        .exits(3)
+        .says("its signers disagree");
+    assert!(is_found.load(Ordering::SeqCst));
+    assert!(!installed(&publishers.sandbox, &item).exists());
 }
 
 /// Narinfos are requested again when a nar is missing, and may be others then.
