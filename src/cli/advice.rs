@@ -135,29 +135,35 @@ impl Advice {
     /// The command that shows how the servers of this run are doing.
     #[must_use]
     pub(crate) fn servers(&self) -> String {
-        let mut command = "subst servers".to_owned();
-        self.add_store(&mut command);
+        let mut command = self.with_store("subst servers");
         self.add_servers(&mut command);
         command
+    }
+
+    /// The command that lists what a collection of this store would keep, and why.
+    #[must_use]
+    pub(crate) fn list_kept(&self) -> String {
+        format!("{} --dry-run", self.with_store("subst gc"))
     }
 
     /// The command that fetches `item` into the store of this run.
     #[must_use]
     pub(crate) fn fetch(&self, item: &str) -> String {
-        let mut command = "subst fetch".to_owned();
-        self.add_store(&mut command);
+        let mut command = self.with_store("subst fetch");
         add_path(&mut command, "--acl", self.invocation.acl.as_deref());
         self.add_servers(&mut command);
         format!("{command} {}", quoted(item))
     }
 
-    /// Adds the options that select the store.
-    fn add_store(&self, command: &mut String) {
+    /// `command` with the options that select the store.
+    fn with_store(&self, command: &str) -> String {
         let Invocation {
             root, store_dir, ..
         } = &self.invocation;
-        add_path(command, "--root", root.as_deref());
-        add(command, "--store-dir", store_dir.as_deref());
+        let mut command = command.to_owned();
+        add_path(&mut command, "--root", root.as_deref());
+        add(&mut command, "--store-dir", store_dir.as_deref());
+        command
     }
 
     /// Adds the options that select the servers and how they are reached, with the settings file.
@@ -413,6 +419,8 @@ mod tests {
         assert_eq!(advice.servers(), expected);
         let expected = r"subst fetch --root '/it'\''s here' --store-dir /x --acl /a --config /c --substitute-urls 'http://a http://b' --insecure-tls /x/i";
         assert_eq!(advice.fetch("/x/i"), expected);
+        let expected = r"subst gc --root '/it'\''s here' --store-dir /x --dry-run";
+        assert_eq!(advice.list_kept(), expected);
         let expected = "`mv '/a b/db' '/a b/db.damaged'` sets it aside";
         let hint = advice.repair_database(Path::new("/a b/db/db.sqlite"));
         assert!(hint.starts_with(expected), "{hint}");

@@ -27,7 +27,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Fetch items and everything they refer to into the store
     Fetch(FetchArgs),
-    /// Show which items are available, and where
+    /// Show which items are available, where, and why others are not
     Query(QueryArgs),
     /// Run a program of an item, with the store at its place
     Run(RunArgs),
@@ -151,8 +151,8 @@ pub(crate) struct RunArgs {
     /// A store item, by full name, by base name, or by a file inside, which is the program
     #[arg(value_name = "PATH")]
     pub(crate) item: String,
-    /// A program in the item's `bin`, a file in the item such as `libexec/x`, or any file by its absolute
-    /// name [default: the only program in `bin`, or the one with the name of the item]
+    /// A program in the item's `bin` or `sbin`, a file in the item such as `libexec/x`, or any file by its
+    /// absolute name [default: the only program in `bin` (else `sbin`), or the one with the name of the item]
     pub(crate) program: Option<OsString>,
     /// Arguments of the program
     #[arg(last = true, value_name = "ARG")]

@@ -24,7 +24,7 @@ pub(crate) enum ProgramError {
         store: Option<PathBuf>,
     },
     /// The item has no program that could be the default.
-    #[error("{0} has no programs: no executable file is in its directory `bin`")]
+    #[error("{0} has no programs: no executable file is in its directories `bin` and `sbin`")]
     NoPrograms(String),
     /// The item has several programs, and none has its name.
     #[error("{item} has {} programs", programs.len())]
@@ -73,6 +73,10 @@ pub(crate) enum ProgramError {
     },
 }
 
+/// What helps where an item has no programs.
+const NAME_A_FILE: &str =
+    "name a file of it, such as libexec/NAME; another output of the package may have its programs";
+
 /// Where an embedded store is, for a message.
 fn place_of(store: Option<&Path>) -> String {
     store.map_or_else(String::new, |store| format!(" below {}", shown_path(store)))
@@ -97,13 +101,9 @@ impl ProgramError {
             Self::NotInStore { item, .. } => {
                 Some(format!("`{}` fetches it", advice.fetch(item)))
             }
-            Self::NoPrograms(_) => Some(
-                "name a file of it, such as libexec/NAME; another output of the package may have its \
-                 programs"
-                    .to_owned(),
-            ),
+            Self::NoPrograms(_) => Some(NAME_A_FILE.to_owned()),
             Self::Several { programs, .. } => Some(format!("name one of {}", listed(programs))),
-            Self::Unknown { programs, .. } if programs.is_empty() => None,
+            Self::Unknown { programs, .. } if programs.is_empty() => Some(NAME_A_FILE.to_owned()),
             Self::Unknown { programs, .. } => Some(format!("it has {}", listed(programs))),
             Self::Namespace {
                 store,

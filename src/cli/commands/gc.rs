@@ -190,9 +190,10 @@ fn warn_of_size(context: &Context, args: &GcArgs, report: &GcReport) {
     };
     if store_bytes > max_bytes {
         let (store, max) = (bytes(store_bytes), bytes(max_bytes));
+        let list = context.settings.advice().list_kept();
         context.output.warn(&format!(
             "the store takes {store}, more than {max}: everything in it is kept by roots, \
-             processes or --keep-days; `subst gc --dry-run` shows by which"
+             processes or --keep-days; `{list}` shows by which"
         ));
     }
 }

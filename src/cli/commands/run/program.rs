@@ -1,5 +1,6 @@
 //! Which file is the program that the user means.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -9,8 +10,8 @@ use crate::cli::program_error::ProgramError;
 use crate::cli::shell_command::quoted;
 use crate::format::store_path::StorePath;
 
-/// The directory of an item's programs.
-const PROGRAMS: &str = "bin";
+/// The directories of an item's programs, those that a profile has on `PATH`.
+const PROGRAM_DIRECTORIES: [&str; 2] = ["bin", "sbin"];
 
 /// What the user has said about the program.
 pub(super) struct ProgramChoice<'a> {
@@ -48,18 +49,18 @@ impl ProgramChoice<'_> {
     /// The program's file as far as it is known without looking, as a word of a shell.
     pub(super) fn probable_name(&self) -> String {
         let path = match self.program {
-            Some(name) if is_plain(name) => self.directory.join(PROGRAMS).join(name),
+            Some(name) if is_plain(name) => self.directory.join(PROGRAM_DIRECTORIES[0]).join(name),
             Some(path) => self.directory.join(path),
             None if !self.file.is_empty() => self.directory.join(self.file),
-            None => self.directory.join(PROGRAMS).join("PROGRAM"),
+            None => self.directory.join(PROGRAM_DIRECTORIES[0]).join("PROGRAM"),
         };
         quoted(&path.to_string_lossy())
     }
 
     /// The program `name` of the item.
     fn named(&self, name: &OsStr) -> Result<PathBuf, ProgramError> {
-        let path = self.directory.join(PROGRAMS).join(name);
-        if path.exists() {
+        let mut paths = self.program_directories().map(|it| it.join(name));
+        if let Some(path) = paths.find(|path| path.exists()) {
             return Ok(path);
         }
         Err(ProgramError::Unknown {
@@ -69,26 +70,31 @@ impl ProgramChoice<'_> {
         })
     }
 
-    /// The item itself if it is a file, its only program, or the one with its name.
+    /// The item itself if it is a file, its only program, or the one with its name: in the first directory
+    /// that has any.
     fn default(&self) -> Result<PathBuf, ProgramError> {
         if self.directory.is_file() {
             return Ok(self.directory.clone());
         }
 
-        let directory = self.directory.join(PROGRAMS);
-        let programs = programs_in(&directory);
+        let mut directories = self.program_directories();
+        let found =
+            directories.find_map(|it| Some(programs_in(&it)).filter(|found| !found.is_empty()));
+        let programs = found.unwrap_or_default();
         let unversioned = OsStr::new(without_version(self.item.name()));
         match &programs[..] {
             [] => Err(ProgramError::NoPrograms(self.item_name())),
-            [only] => Ok(directory.join(only)),
-            several if several.iter().any(|name| name == unversioned) => {
-                Ok(directory.join(unversioned))
-            }
+            [only] => self.named(only),
+            several if several.iter().any(|name| name == unversioned) => self.named(unversioned),
             _ => Err(ProgramError::Several {
                 item: self.item_name(),
                 programs: self.shown_programs(),
             }),
         }
+    }
+
+    fn program_directories(&self) -> impl Iterator<Item = PathBuf> {
+        PROGRAM_DIRECTORIES.iter().map(|it| self.directory.join(it))
     }
 
     fn item_name(&self) -> String {
@@ -97,7 +103,9 @@ impl ProgramChoice<'_> {
 
     /// The names of the item's programs, for a message.
     fn shown_programs(&self) -> Vec<String> {
-        let programs = programs_in(&self.directory.join(PROGRAMS));
+        let programs = self.program_directories().flat_map(|it| programs_in(&it));
+        // One of the directories may be a link to the other one.
+        let programs: BTreeSet<OsString> = programs.collect();
         let programs = programs.iter().map(|name| name.to_string_lossy());
         programs.map(|name| printable(&name).into_owned()).collect()
     }
@@ -206,6 +214,39 @@ mod tests {
             let error = chosen(programs, Some(program), "").unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    /// As of `iproute2`, whose programs are in `sbin`.
+    #[test]
+    fn programs_are_also_in_sbin() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join(BASE);
+        let item = StorePath::parse(BASE).unwrap();
+        let choose = |program: Option<&str>| {
+            let choice = ProgramChoice {
+                directory: directory.clone(),
+                item: &item,
+                program: program.map(OsStr::new),
+                file: "",
+            };
+            let path = choice.choose().map_err(|error| format!("{error:?}"))?;
+            Ok::<_, String>(path.strip_prefix(&directory).unwrap().display().to_string())
+        };
+        std::fs::create_dir_all(directory.join("sbin")).unwrap();
+        std::fs::copy("/bin/sh", directory.join("sbin/daemon")).unwrap();
+        assert_eq!(choose(None).unwrap(), "sbin/daemon");
+        assert_eq!(choose(Some("daemon")).unwrap(), "sbin/daemon");
+
+        std::fs::create_dir(directory.join("bin")).unwrap();
+        for name in ["daemon", "client"] {
+            std::fs::copy("/bin/sh", directory.join("bin").join(name)).unwrap();
+        }
+        std::fs::copy("/bin/sh", directory.join("sbin/admin")).unwrap();
+        assert_eq!(choose(Some("daemon")).unwrap(), "bin/daemon");
+        let listed = r#"["admin", "client", "daemon"]"#;
+        assert!(choose(None).unwrap_err().contains(listed));
+        std::fs::remove_file(directory.join("bin/daemon")).unwrap();
+        assert_eq!(choose(None).unwrap(), "bin/client");
     }
 
     #[test]
