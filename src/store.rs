@@ -40,6 +40,7 @@ mod lock_kind;
 mod open;
 mod order;
 pub(crate) mod output_staging;
+mod owner_rights;
 mod published;
 mod recorded_items;
 mod registration;

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Dir, unlinkat};
-use rustix::process::geteuid;
+use rustix::process::Uid;
 use tracing::debug;
 
 use super::directory::open_directory;
@@ -30,6 +30,7 @@ use super::error::StoreError;
 use super::layout::Layout;
 use super::lock_file::LockFile;
 use super::lock_kind::{LockKind, LockMode, Tried};
+use super::owner_rights::OwnerRights;
 use super::wait::StoreObserver;
 use crate::format::store_path::StorePath;
 
@@ -173,20 +174,24 @@ const PROGRAM_SUFFIX: &str = "-run";
 
 /// Keeps the collector off `item` until this process has ended, and the program that it executes, and
 /// the children of that which have the descriptors of their parents. Waits while a collector of Guix is
-/// running. In a store of another user nothing is done: that user could not collect such a file.
+/// running. Root does it in a store of another user with the rights of that user, whose collector has to be
+/// able to lock and remove the file.
 ///
 /// # Errors
-/// The root cannot be announced.
+/// The root cannot be announced, as in a store that this user may only read.
 pub(crate) fn keep_for_program(
     layout: &Layout,
     item: &StorePath,
     observer: &Arc<dyn StoreObserver>,
 ) -> Result<(), StoreError> {
     let kind = LockKind::of(layout.store_dir().dialect());
-    let owner = layout.temp_roots_dir().metadata().map(|found| found.uid());
-    if owner.is_ok_and(|owner| owner != geteuid().as_raw()) {
-        return Ok(());
-    }
+    let directory = layout.temp_roots_dir();
+    let found = directory.symlink_metadata();
+    let rights = found.and_then(|found| Ok(OwnerRights::take(Uid::from_raw(found.uid()))?));
+    let _rights = rights.map_err(|source| StoreError::TempRoots {
+        path: directory,
+        source,
+    })?;
 
     let mut roots = TempRoots::open(layout, kind, observer)?;
     roots.suffix = PROGRAM_SUFFIX;

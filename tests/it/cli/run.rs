@@ -2,7 +2,8 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::Command;
 
 use super::{NOTHING, UNREACHABLE};
@@ -222,6 +223,44 @@ fn the_collector_keeps_the_item_until_the_program_and_its_children_have_ended() 
     ended.join().unwrap().exits(0);
     assert!(wait_until(|| collect().contains(&item("tools"))));
     assert!(!tree.exists());
+}
+
+/// The owner of the store has to be able to lock and remove the file by which root keeps the item.
+#[test]
+fn root_keeps_the_item_from_the_collector_of_another_user() {
+    const OWNER: u32 = 54321;
+
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can give a store away");
+        return;
+    }
+    let Some(sandbox) = fetched(Kind::Guix) else {
+        return;
+    };
+    let root = sandbox.root();
+    let readable = PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(sandbox.path(""), readable).unwrap();
+    let mut give = Command::new("chown");
+    give.args(["-hR", &OWNER.to_string()]).arg(&root);
+    let mut reach = Command::new("test");
+    reach.arg("-w").arg(&root).uid(OWNER);
+    let given = give.status().unwrap().success();
+    if !given || !reach.status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: another user cannot have a store here");
+        return;
+    }
+
+    let script = "echo > started; while ! test -e stop; do sleep 0.1; done";
+    let command = shell(&sandbox, script);
+    let running = Running::start(command, "");
+    assert!(wait_until(|| sandbox.path("started").exists()));
+    let name = format!("var/guix/temproots/{}-run", running.child.id());
+    let file = root.join(name).metadata().unwrap();
+    let collected = sandbox.subst(UNREACHABLE, &["gc", "--dry-run"]).exits(0);
+    std::fs::write(sandbox.path("stop"), "").unwrap();
+    running.end().exits(0);
+    assert_eq!(file.uid(), OWNER);
+    assert!(collected.stdout.contains("temporary root of process"));
 }
 
 /// The files that keep items do not add up.
