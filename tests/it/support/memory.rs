@@ -5,7 +5,8 @@ use std::process::Command;
 use super::sandbox::Running;
 use super::{Run, wait_until};
 
-const PEAK_MAX_KIB: u64 = 100_000;
+/// The most memory that such a run may take.
+pub(crate) const PEAK_MAX_KIB: u64 = 100_000;
 
 const PROGRAM_NAME: &str = "subst";
 
