@@ -169,6 +169,18 @@ fn create_file_like(
     written
 }
 
+/// The hexadecimal digits at the end of a temporary name.
+const TEMPORARY_DIGITS: usize = 16;
+
+/// The name of the file that one with the name `temporary` was going to [replace](replace_file).
+pub(crate) fn name_to_replace(temporary: &str) -> Option<&str> {
+    let (name, digits) = temporary.rsplit_once('.')?;
+    let is_number = digits
+        .bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (digits.len() == TEMPORARY_DIGITS && is_number).then_some(name)
+}
+
 /// Replaces the file `name` of `directory`, or creates it, in one step: its readers see the old
 /// contents or the new ones. Who may read and write it stays as it is; a new file has the mode `new_mode`, as
 /// far as the umask allows. A link of that name is replaced, not followed.
@@ -183,7 +195,11 @@ pub(crate) fn replace_file(
 ) -> io::Result<()> {
     // No other user can guess the name and have something there before.
     let mut temporary = name.to_owned();
-    temporary.push(format!(".{:016x}", fastrand::u64(..)));
+    temporary.push(format!(
+        ".{:0width$x}",
+        fastrand::u64(..),
+        width = TEMPORARY_DIGITS
+    ));
 
     let old = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok();
     let old = old.filter(|old| FileType::from_raw_mode(old.st_mode) == FileType::RegularFile);
@@ -312,6 +328,22 @@ mod tests {
     fn assert_is_refused<T: std::fmt::Debug>(result: io::Result<T>) {
         let error = result.unwrap_err();
         assert!(error.to_string().contains("symbolic link"), "{error}");
+    }
+
+    #[test]
+    fn a_temporary_name_ends_with_a_number() {
+        let digits = "00ff00ff00ff00ff";
+        for (name, expected) in [
+            (format!("a.narinfo.{digits}"), Some("a.narinfo")),
+            (format!("a.{digits}0"), None),
+            (format!("a{digits}"), None),
+            ("a.00ff00ff00ff00f+".to_owned(), None),
+            ("a.00ff00ff00ff00FF".to_owned(), None),
+        ] {
+            assert_eq!(name_to_replace(&name), expected, "{name}");
+        }
+        let number = format!("{:0width$x}", u64::MAX, width = TEMPORARY_DIGITS);
+        assert_eq!(number.len(), TEMPORARY_DIGITS);
     }
 
     #[test]

@@ -146,6 +146,16 @@ impl Advice {
         format!("{} --dry-run", self.with_store("subst gc"))
     }
 
+    /// The command that removes the endorsement of `item` from `directory`.
+    #[must_use]
+    pub(crate) fn withdraw(&self, directory: &Path, item: &str) -> String {
+        let (to, store_dir) = (Some(directory), self.invocation.store_dir.as_deref());
+        let mut command = "subst endorse --withdraw".to_owned();
+        add(&mut command, "--store-dir", store_dir);
+        add_path(&mut command, "--to", to);
+        format!("{command} {}", quoted(item))
+    }
+
     /// The command that fetches `item` into the store of this run.
     #[must_use]
     pub(crate) fn fetch(&self, item: &str) -> String {
@@ -421,6 +431,8 @@ mod tests {
         assert_eq!(advice.fetch("/x/i"), expected);
         let expected = r"subst gc --root '/it'\''s here' --store-dir /x --dry-run";
         assert_eq!(advice.list_kept(), expected);
+        let expected = "subst endorse --withdraw --store-dir /x --to '/a b' /x/i";
+        assert_eq!(advice.withdraw(Path::new("/a b"), "/x/i"), expected);
         let expected = "`mv '/a b/db' '/a b/db.damaged'` sets it aside";
         let hint = advice.repair_database(Path::new("/a b/db/db.sqlite"));
         assert!(hint.starts_with(expected), "{hint}");

@@ -183,17 +183,20 @@ pub(crate) struct EndorseArgs {
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<String>,
     /// The secret key to sign with, which only its owner may read
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "withdraw")]
+    pub(crate) key: Option<PathBuf>,
     /// The server that has the nars, from which users will download them
-    #[arg(long, value_name = "URL")]
-    pub(crate) nars: String,
+    #[arg(long, value_name = "URL", required_unless_present = "withdraw")]
+    pub(crate) nars: Option<String>,
     /// The directory to write narinfos to, created if need be
     #[arg(long, value_name = "DIR")]
     pub(crate) to: PathBuf,
     /// Sign items that were not built here too
     #[arg(long)]
     pub(crate) even_substituted: bool,
+    /// Remove the narinfos of the items from the directory again
+    #[arg(long, conflicts_with_all = ["key", "nars", "even_substituted"])]
+    pub(crate) withdraw: bool,
 }
 
 /// Arguments of `subst substitute`.

@@ -1,36 +1,12 @@
 //! The help of each command besides its arguments: the shared options it uses, examples, exit status.
 
+mod entry;
+
 use super::exit::Exit;
 use super::settings::OptionGroup;
 
-/// The help of a command.
-pub(crate) struct CommandHelp {
-    /// The names that lead to the command; none for the program itself.
-    pub(crate) path: &'static [&'static str],
-    /// The shared options that it uses.
-    pub(crate) groups: &'static [OptionGroup],
-    /// What it is typically used for.
-    pub(crate) examples: &'static [CommandExample],
-    /// How it may end.
-    pub(crate) exits: &'static [Exit],
-    /// What else a user should know.
-    pub(crate) notes: &'static str,
-}
-
-/// A command line that works when the placeholders in it are replaced.
-pub(crate) struct CommandExample {
-    /// What is typed.
-    pub(crate) command: &'static str,
-    /// What it does.
-    pub(crate) purpose: &'static str,
-}
-
-const fn example(command: &'static str, purpose: &'static str) -> CommandExample {
-    CommandExample { command, purpose }
-}
-
-/// What a command can end with that only reads or changes local files.
-const LOCAL_EXITS: &[Exit] = &[Exit::Done, Exit::Usage, Exit::Local];
+pub(crate) use entry::CommandHelp;
+use entry::{LOCAL_EXITS, example};
 
 /// The options of commands about the lookup cache.
 const CACHE_GROUPS: &[OptionGroup] = &[OptionGroup::Store, OptionGroup::Json, OptionGroup::General];
@@ -157,12 +133,23 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
     },
     CommandHelp {
         path: &["endorse"],
-        groups: &[OptionGroup::Store, OptionGroup::Json, OptionGroup::General],
-        examples: &[example(
-            "subst endorse --key signing-key.sec --nars https://substitutes.example.org --to narinfos \
-             /gnu/store/...-hello-2.12.2",
-            "Sign an item that this machine has built, and that a server has as well",
-        )],
+        groups: &[
+            OptionGroup::Store,
+            OptionGroup::Progress,
+            OptionGroup::Json,
+            OptionGroup::General,
+        ],
+        examples: &[
+            example(
+                "subst endorse --key signing-key.sec --nars https://substitutes.example.org --to narinfos \
+                 /gnu/store/...-hello-2.12.2",
+                "Sign an item that this machine has built, and that a server has as well",
+            ),
+            example(
+                "subst endorse --withdraw --to narinfos /gnu/store/...-hello-2.12.2",
+                "Remove the signed narinfo of an item again",
+            ),
+        ],
         exits: Exit::ALL,
         notes: "Any web server can serve the directory. Its URL comes before that of the server with the nars in the \
             list of substitute servers, and its key is in DIR/signing-key.pub (DIR/public-key for Nix).",

@@ -2,11 +2,11 @@
 //! another user leads.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, statat};
+use rustix::fs::{AtFlags, FileType, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::no_follow;
@@ -49,6 +49,29 @@ impl OutputFile {
         PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd()))
     }
 
+    /// The first `max_bytes` of the file; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// Those of the system calls, or it is not text.
+    pub(crate) fn read(&self, max_bytes: u64) -> Result<Option<String>, CliError> {
+        let mut text = String::new();
+        let opened = no_follow::open_file(self.directory.as_fd(), &self.name);
+        match opened.and_then(|file| file.take(max_bytes).read_to_string(&mut text)) {
+            Ok(_) => Ok(Some(text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(CliError::output_file("read", &self.path)(error)),
+        }
+    }
+
+    /// Removes the file.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub(crate) fn remove(&self) -> Result<(), CliError> {
+        unlinkat(&self.directory, &self.name, AtFlags::empty())
+            .map_err(|error| CliError::output_file("remove", &self.path)(error.into()))
+    }
+
     /// Writes the file; its readers see the old contents or the new ones. A file that is there keeps its
     /// permissions, and a new one follows the umask of the caller.
     ///
@@ -70,9 +93,9 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
 }
 
 /// Opens `directory`. Root does not follow links in directories that other users can change. In a directory
-/// of another user it writes: the new file has a name that nobody can guess, and its rename follows no link,
+/// of another user it writes: the new file has a name that no other user can guess, and its rename follows no link,
 /// so that whatever is done there meanwhile changes only what that user could change anyway.
-fn open_directory(directory: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open_directory(directory: &Path) -> io::Result<OwnedFd> {
     if !rustix::process::geteuid().is_root() {
         return no_follow::open_directory(directory, directory);
     }

@@ -44,8 +44,9 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         nothing,
     ];
     secret_file(&sandbox, "key.sec", &guix_secret(1));
+    let withdraw = ["endorse", "--withdraw", "--to", "endorsed", nothing];
     let remove = ["roots", "--remove", "ci", "--remove", "x"];
-    let runs: [(&str, &str, &[&str]); 26] = [
+    let runs: [(&str, &str, &[&str]); 27] = [
         ("query", &mixed, &["query", "--closure", &tools, nothing]),
         ("query", &mixed, &report),
         (
@@ -59,6 +60,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         ("query", &guix, &["query", &tools]),
         ("challenge", &mixed, &["challenge", &tools, nothing]),
         ("endorse", &guix, &ENDORSE),
+        ("endorse-withdraw", &guix, &withdraw),
         ("servers", &mixed, &["servers"]),
         ("servers", &mixed, &["servers", "--offline"]),
         ("verify", &guix, &["verify"]),

@@ -4,5 +4,6 @@ mod destination;
 mod report;
 mod run;
 mod secret_key;
+mod withdrawal;
 
 pub(crate) use run::run;

@@ -54,6 +54,21 @@ pub(crate) enum NotEndorsed {
     Invalid(#[source] Arc<NarInfoError>),
 }
 
+impl NotEndorsed {
+    /// Whether a narinfo from an earlier run is wrong by now, or its nars are gone. It is not if the item
+    /// is only no longer in the store, or changed there, or if the pool does not respond.
+    pub(crate) fn outdates_endorsements(&self) -> bool {
+        match self {
+            Self::NotValid | Self::NotBuilt | Self::Unreadable(_) | Self::Damaged => false,
+            Self::NotInPool(outcome) => !outcome.is_undecided(),
+            Self::OtherContent { .. }
+            | Self::OtherDescription(_)
+            | Self::NoDownload
+            | Self::Invalid(_) => true,
+        }
+    }
+}
+
 /// An item whose local tree is the nar that the pool's narinfo describes.
 pub(crate) struct Endorsement<'a> {
     item: &'a StorePath,

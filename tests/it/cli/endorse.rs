@@ -283,3 +283,105 @@ fn an_endorsed_item_of_nix_is_fetched() {
     fetch.arg("--root").arg(client.root());
     run(fetch).exits(0);
 }
+
+#[test]
+fn an_endorsement_is_withdrawn() {
+    let pool = Pool::new();
+    let [a, b] = &pool.items;
+    pool.endorse(&["--even-substituted", a, b]).exits(0);
+    let withdraw = |directory: &str, items: &[&str]| {
+        let fixed = ["endorse", "--withdraw", "--to", directory];
+        run(command(&pool.sandbox, "", &[&fixed[..], items].concat()))
+    };
+    let other_name = format!("{a}x");
+    withdraw("out", &[&other_name])
+        .exits(3)
+        .says("another item");
+    withdraw("out", &[a]).exits(0).prints(&format!("{a}\n"));
+    assert!(pool.narinfo(a).is_none() && pool.narinfo(b).is_some());
+    withdraw("out", &[a]).exits(1).says("not endorsed there");
+    let json = withdraw("out", &["--json", a, b]).exits(1).json();
+    assert_eq!(json["items"][0]["withdrawn"], false);
+    assert_eq!(json["items"][1]["withdrawn"], true);
+
+    // What endorse has not written: a server with its nars, and a link.
+    let endorsed = pool.publisher.narinfo('a');
+    withdraw("pool", &[a]).exits(3).says("not written by");
+    assert!(endorsed.exists());
+    let link = pool.sandbox.path("out").join(endorsed.file_name().unwrap());
+    std::os::unix::fs::symlink(&endorsed, &link).unwrap();
+    withdraw("out", &[a]).exits(5).says("symbolic link");
+    assert!(link.is_symlink() && endorsed.exists());
+
+    let with_key = ["--key", "key.sec", a];
+    withdraw("out", &with_key)
+        .exits(2)
+        .says("cannot be used with");
+}
+
+/// The command in the hint of a run which finds out that an endorsement of an earlier one is wrong by now.
+#[test]
+fn an_endorsement_that_is_wrong_by_now_is_named() {
+    let pool = Pool::new();
+    let [a, b] = &pool.items;
+    let endorsed = pool.endorse(&[a]).exits(0);
+    assert!(!endorsed.stderr.contains("withdraw"));
+    let base = &b["/gnu/store/".len()..];
+    let hash = &a["/gnu/store/".len()..][..32];
+    let narinfo = format!("out/{hash}.narinfo");
+
+    pool.publisher.publish_file('a', "other", base);
+    let refused = pool.endorse(&[a]).exits(3).says("another build");
+    let command_line = format!("subst endorse --withdraw --to out {a}");
+    let hint = format!("hint: {narinfo} still endorses it, from an earlier run; `{command_line}`");
+    assert!(refused.stderr.contains(&hint), "{}", refused.stderr);
+    let json = pool.endorse(&["--json", a, b]).exits(3).json();
+    assert_eq!(json["items"][0]["outdated"], narinfo.as_str());
+    assert!(json["items"][1]["outdated"].is_null());
+
+    std::fs::remove_file(pool.publisher.narinfo('a')).unwrap();
+    pool.endorse(&[a]).exits(1).says("still endorses it");
+    // Without its tree here, it is not known to be wrong.
+    let tree = installed(&pool.sandbox, a);
+    std::fs::set_permissions(&tree, PermissionsExt::from_mode(0o644)).unwrap();
+    std::fs::write(&tree, "Built").unwrap();
+    let damaged = pool.endorse(&[a]).exits(3);
+    assert!(!damaged.stderr.contains("withdraw"), "{}", damaged.stderr);
+
+    let words: Vec<&str> = command_line.split(' ').skip(1).collect();
+    run(command(&pool.sandbox, "", &words)).exits(0);
+    assert_eq!(pool.narinfo(a), None);
+}
+
+/// A killed run may leave a file under a temporary name. Those of a process that still runs, which has the
+/// directory locked, stay; and so does what has another kind of name.
+#[test]
+fn what_a_killed_run_has_left_is_removed() {
+    use rustix::fs::{FlockOperation, flock};
+
+    let pool = Pool::new();
+    let [a, _] = &pool.items;
+    pool.endorse(&[a]).exits(0);
+    let out = pool.sandbox.path("out");
+    let digits = "0123456789abcdef";
+    let left = ["x.narinfo", "nix-cache-info", "signing-key.pub"];
+    let left = left.map(|name| out.join(format!("{name}.{digits}")));
+    let others = [
+        "x.narinfo.0123",
+        "notes.0123456789abcdef",
+        "x.narinfo.0123456789abcdeX",
+    ];
+    let others = others.map(|name| out.join(name));
+    for file in left.iter().chain(&others) {
+        std::fs::write(file, "").unwrap();
+    }
+
+    let writer = std::fs::File::open(&out).unwrap();
+    flock(&writer, FlockOperation::LockShared).unwrap();
+    pool.endorse(&[a]).exits(0);
+    assert!(left.iter().all(|file| file.exists()));
+    drop(writer);
+    pool.endorse(&[a]).exits(0);
+    assert!(left.iter().all(|file| !file.exists()));
+    assert!(others.iter().all(|file| file.exists()));
+}

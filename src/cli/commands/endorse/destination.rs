@@ -1,16 +1,27 @@
 //! The directory that narinfos are written to: a substitute server without nars.
 
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, Dir, FlockOperation, flock, unlinkat};
+
 use crate::cli::error::CliError;
-use crate::cli::output_file::OutputFile;
+use crate::cli::output_file::{self, OutputFile};
 use crate::format::cache_info::CacheInfo;
 use crate::format::store_path::{Dialect, StoreDir, StorePath};
+use crate::no_follow;
 use crate::substitute::endorse::EndorsementKey;
 
+/// The file that says which store a server is for.
+const CACHE_INFO: &str = "nix-cache-info";
+
 /// The directory that narinfos are written to.
-pub(super) struct EndorsementDirectory(PathBuf);
+pub(super) struct EndorsementDirectory {
+    path: PathBuf,
+    /// The directory itself, locked so that no other process removes what this one writes.
+    lock: OwnedFd,
+}
 
 impl EndorsementDirectory {
     /// Creates `directory`, if it does not exist, with what a server has besides narinfos: its
@@ -31,8 +42,15 @@ impl EndorsementDirectory {
             _ => {}
         }
 
-        let prepared = Self(directory.to_owned());
-        let cache_info = directory.join("nix-cache-info");
+        let lock = output_file::open_directory(directory)
+            .map_err(CliError::output_file("read", directory))?;
+        // A file system without locks has to do.
+        let _ = flock(&lock, FlockOperation::NonBlockingLockShared);
+        let prepared = Self {
+            path: directory.to_owned(),
+            lock,
+        };
+        let cache_info = directory.join(CACHE_INFO);
         let lacks_cache_info = match std::fs::read_to_string(&cache_info) {
             Ok(text) => {
                 let theirs = CacheInfo::parse(&text).store_dir;
@@ -56,14 +74,30 @@ impl EndorsementDirectory {
                 "StoreDir: {}\nWantMassQuery: 1\nPriority: 50\n",
                 store_dir.as_str()
             );
-            prepared.write("nix-cache-info", &text)?;
+            prepared.write(CACHE_INFO, &text)?;
         }
+        prepared.remove_leftovers(store_dir.dialect());
         Ok(prepared)
+    }
+
+    /// Removes the files that killed processes have left under temporary names. All others have the
+    /// directory locked, so that nothing is removed while one runs; the next run does it then.
+    fn remove_leftovers(&self, dialect: Dialect) {
+        if flock(&self.lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            for entry in Dir::read_from(&self.lock).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let original = name.to_str().ok().and_then(no_follow::name_to_replace);
+                if original.is_some_and(|original| is_own_name(original, dialect)) {
+                    let _ = unlinkat(&self.lock, name, AtFlags::empty());
+                }
+            }
+        }
+        let _ = flock(&self.lock, FlockOperation::NonBlockingLockShared);
     }
 
     /// Writes the public key, which comes before the narinfos and so shows whose they are.
     fn write_key(&self, dialect: Dialect, key: &EndorsementKey) -> Result<(), CliError> {
-        let path = self.0.join(key_name(dialect));
+        let path = self.path.join(key_name(dialect));
         let public = key.public_key().to_string();
         match std::fs::read(&path) {
             Ok(text) if text.trim_ascii() == public.trim().as_bytes() => return Ok(()),
@@ -80,7 +114,7 @@ impl EndorsementDirectory {
         if self.has_narinfos()? {
             let text = format!(
                 "{} has narinfos and no {}: give another directory with --to",
-                self.0.display(),
+                self.path.display(),
                 key_name(dialect)
             );
             return Err(CliError::Usage(text));
@@ -89,9 +123,10 @@ impl EndorsementDirectory {
     }
 
     fn has_narinfos(&self) -> Result<bool, CliError> {
-        let entries = std::fs::read_dir(&self.0).map_err(CliError::output_file("read", &self.0))?;
+        let entries =
+            std::fs::read_dir(&self.path).map_err(CliError::output_file("read", &self.path))?;
         for entry in entries {
-            let entry = entry.map_err(CliError::output_file("read", &self.0))?;
+            let entry = entry.map_err(CliError::output_file("read", &self.path))?;
             if Path::new(&entry.file_name()).extension() == Some("narinfo".as_ref()) {
                 return Ok(true);
             }
@@ -105,12 +140,28 @@ impl EndorsementDirectory {
     /// # Errors
     /// Those of the system calls.
     pub(super) fn write_narinfo(&self, item: &StorePath, text: &str) -> Result<(), CliError> {
-        self.write(&format!("{}.narinfo", item.hash_part()), text)
+        OutputFile::open(&narinfo_of(&self.path, item))?.write(text)
+    }
+
+    /// The narinfo of `item`, if there is one.
+    pub(super) fn find_narinfo(&self, item: &StorePath) -> Option<PathBuf> {
+        let path = narinfo_of(&self.path, item);
+        path.symlink_metadata().is_ok().then_some(path)
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), CliError> {
-        OutputFile::open(&self.0.join(name))?.write(text)
+        OutputFile::open(&self.path.join(name))?.write(text)
     }
+}
+
+/// The file with the narinfo of `item` in `directory`.
+pub(super) fn narinfo_of(directory: &Path, item: &StorePath) -> PathBuf {
+    directory.join(format!("{}.narinfo", item.hash_part()))
+}
+
+/// Whether this program writes files of that name to the directory.
+fn is_own_name(name: &str, dialect: Dialect) -> bool {
+    name.ends_with(".narinfo") || name == CACHE_INFO || name == key_name(dialect)
 }
 
 /// The name of the public key: for Guix that of `guix publish`.

@@ -1,10 +1,13 @@
 //! What was endorsed and what was not, as lines or as JSON (`docs/schema/endorse.json`).
 
+use std::path::{Path, PathBuf};
+
 use serde::Serialize;
 
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::cli::output::shown_path;
 use crate::format::error_text::chain;
 use crate::format::store_path::StorePath;
 use crate::substitute::endorse::NotEndorsed;
@@ -14,6 +17,8 @@ use crate::substitute::outcome::LookupOutcome;
 pub(super) struct EndorsedItem {
     pub(super) item: StorePath,
     pub(super) result: Result<(), NotEndorsed>,
+    /// The narinfo of an earlier run that still endorses what the item or the pool is no longer.
+    pub(super) outdated: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -27,6 +32,7 @@ struct EndorsedJson {
     path: String,
     endorsed: bool,
     reason: Option<String>,
+    outdated: Option<PathBuf>,
 }
 
 /// How many items were endorsed and how many were not.
@@ -36,11 +42,15 @@ struct EndorseSummary {
     refused: usize,
 }
 
-/// Prints the names of the items that were endorsed, and why others were not.
+/// Prints the names of the items that were endorsed, and why others were not; `directory` has the narinfos.
 ///
 /// # Errors
 /// The output cannot be written.
-pub(super) fn print(context: &Context, items: &[EndorsedItem]) -> Result<Exit, CliError> {
+pub(super) fn print(
+    context: &Context,
+    directory: &Path,
+    items: &[EndorsedItem],
+) -> Result<Exit, CliError> {
     let endorsed = items.iter().filter(|item| item.result.is_ok()).count();
     let summary = EndorseSummary {
         endorsed,
@@ -53,13 +63,17 @@ pub(super) fn print(context: &Context, items: &[EndorsedItem]) -> Result<Exit, C
         let items = items.collect();
         context.output.json(&EndorseJson { items, summary })?;
     } else {
-        print_lines(context, items)?;
+        print_lines(context, directory, items)?;
         context.output.summary(&text, &summary);
     }
     Ok(items.iter().map(exit).max().unwrap_or(Exit::Done))
 }
 
-fn print_lines(context: &Context, items: &[EndorsedItem]) -> Result<(), CliError> {
+fn print_lines(
+    context: &Context,
+    directory: &Path,
+    items: &[EndorsedItem],
+) -> Result<(), CliError> {
     let store_dir = context.settings.store_dir();
     for item in items {
         let path = store_dir.full_name(&item.item);
@@ -67,7 +81,15 @@ fn print_lines(context: &Context, items: &[EndorsedItem]) -> Result<(), CliError
             Ok(()) => context.output.line(&path)?,
             Err(error) => {
                 let what = format!("{path} is not endorsed");
-                context.output.item_error(&what, error, hint(error));
+                let outdated = item.outdated.as_deref().map(|narinfo| {
+                    let command = context.settings.advice().withdraw(directory, &path);
+                    let narinfo = shown_path(narinfo);
+                    format!(
+                        "{narinfo} still endorses it, from an earlier run; `{command}` removes that"
+                    )
+                });
+                let hint = outdated.or_else(|| hint(error).map(str::to_owned));
+                context.output.item_error(&what, error, hint.as_deref());
             }
         }
     }
@@ -80,6 +102,7 @@ impl EndorsedJson {
             path: context.settings.store_dir().full_name(&item.item),
             endorsed: item.result.is_ok(),
             reason: item.result.as_ref().err().map(|error| chain(error)),
+            outdated: item.outdated.clone(),
         }
     }
 }

@@ -17,17 +17,21 @@ use crate::substitute::network::Network;
 
 use super::destination::EndorsementDirectory;
 use super::report::{self, EndorsedItem};
-use super::secret_key;
+use super::{secret_key, withdrawal};
 
-/// Writes a signed narinfo for each of the items that `args` name and the pool has as well.
+/// Writes a signed narinfo for each of the items that `args` name and the pool has as well, or removes those
+/// of earlier runs.
 ///
 /// # Errors
 /// The key or the store cannot be read, or the directory cannot be written to.
 pub(crate) fn run(context: &mut Context, args: &EndorseArgs) -> Result<Exit, CliError> {
     let paths = context.paths(&args.paths)?;
-    let pool = parse_pool(&args.nars)?;
+    let (Some(key), Some(nars)) = (&args.key, &args.nars) else {
+        return withdrawal::run(context, &args.to, &paths);
+    };
+    let pool = parse_pool(nars)?;
     let store_dir = context.settings.store_dir().clone();
-    let key = secret_key::read(&args.key, store_dir.dialect())?;
+    let key = secret_key::read(key, store_dir.dialect())?;
 
     let store = context.store_to_read()?;
     let origins = match args.even_substituted {
@@ -50,7 +54,7 @@ pub(crate) fn run(context: &mut Context, args: &EndorseArgs) -> Result<Exit, Cli
         directory,
     };
     let items = writer.endorse(store.as_ref(), &network, &builds)?;
-    report::print(context, &items)
+    report::print(context, &args.to, &items)
 }
 
 /// The URL of the pool, from which others download.
@@ -94,11 +98,18 @@ impl EndorsementWriter<'_> {
             let item = inspected.build.item.clone();
             let narinfo = Endorsement::of(inspected.build, &inspected.local, claim)
                 .and_then(|it| it.narinfo(&self.key, &self.pool, store_dir));
-            let result = match narinfo {
-                Ok(text) => Ok(self.directory.write_narinfo(&item, &text)?),
-                Err(reason) => Err(reason),
+            let (result, outdated) = match narinfo {
+                Ok(text) => (Ok(self.directory.write_narinfo(&item, &text)?), None),
+                Err(reason) if reason.outdates_endorsements() => {
+                    (Err(reason), self.directory.find_narinfo(&item))
+                }
+                Err(reason) => (Err(reason), None),
             };
-            all.push(EndorsedItem { item, result });
+            all.push(EndorsedItem {
+                item,
+                result,
+                outdated,
+            });
             Ok::<(), CliError>(())
         })?;
         Ok(all)
