@@ -51,6 +51,7 @@ mod repair;
 mod schema;
 mod sync_mode;
 mod temp_root;
+mod tree_entries;
 pub(crate) mod unpack;
 pub(crate) mod verify;
 mod wait;

@@ -14,14 +14,12 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Stat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Stat, statat};
 use tracing::debug;
 
 use crate::format::store_path::{StoreDir, StorePath};
-use crate::no_follow::open_directory;
 
 use super::db::Database;
 use super::deduplicate::Links;
@@ -32,6 +30,7 @@ use super::layout::Layout;
 use super::lock_file::LockFile;
 use super::lock_kind::{LockKind, LockMode, Tried};
 use super::remove::remove_tree_at;
+use super::tree_entries::visit_entries;
 
 /// Files of temp roots that are looked at in one run.
 const PROCESSES_MAX: usize = 1000;
@@ -196,33 +195,11 @@ fn announced(text: &str, store_dir: &StoreDir) -> Option<Vec<StorePath>> {
 }
 
 /// Adds the files of the tree `name` that may be entries of `.links` to `linked`: by inode, how many
-/// names they have in trees that are removed.
+/// names they have in trees that are removed. What cannot be read stays in `.links`, for the collector.
 fn note_linked_files(layout: &Layout, name: &str, linked: &mut HashMap<u64, u64>) {
-    let store = layout.store();
-    let top = store.join(name);
-    if let Ok(stat) = statat(CWD, &top, AtFlags::SYMLINK_NOFOLLOW) {
-        note_if_linked(&stat, linked);
-    }
-    let mut directories = vec![top];
-    while let Some(path) = directories.pop() {
-        // What cannot be read stays in `.links`, for the collector.
-        let Ok(directory) = open_directory(store, &path) else {
-            continue;
-        };
-        for entry in Dir::read_from(&directory).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let Ok(stat) = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) else {
-                continue;
-            };
-            note_if_linked(&stat, linked);
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                directories.push(path.join(OsStr::from_bytes(name.to_bytes())));
-            }
-        }
-    }
+    visit_entries(layout.store(), OsStr::new(name), |_, _, stat| {
+        note_if_linked(stat, linked);
+    });
 }
 
 fn note_if_linked(stat: &Stat, linked: &mut HashMap<u64, u64>) {

@@ -2,42 +2,56 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use rustix::fs::Dir;
-
-use crate::no_follow::open_directory;
 use crate::store::layout::Layout;
+use crate::store::tree_entries::visit_entries;
 
 /// Names of one item that are given at most.
 const NAMES_MAX: usize = 20;
 
-/// The names, below the item `base`, of files with one of these inodes; in order. What cannot be listed is
+/// The names, below the item `base`, of files with one of these inodes; in order. What cannot be read is
 /// left out.
 pub(super) fn names_of_inodes(layout: &Layout, base: &str, inodes: &HashSet<u64>) -> Vec<PathBuf> {
-    let top = layout.store().join(base);
-    let mut directories = vec![PathBuf::new()];
     let mut names = Vec::new();
-    while let Some(below) = directories.pop() {
-        let Ok(directory) = open_directory(layout.store(), &top.join(&below)) else {
-            continue;
-        };
-        for entry in Dir::read_from(&directory).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let path = below.join(OsStr::from_bytes(name.to_bytes()));
-            if entry.file_type().is_dir() {
-                directories.push(path);
-            } else if inodes.contains(&entry.ino()) {
-                names.push(path);
-            }
+    visit_entries(layout.store(), OsStr::new(base), |below, name, stat| {
+        if inodes.contains(&stat.st_ino) {
+            names.push(below.join(name));
         }
-    }
+    });
 
     names.sort_unstable();
     names.truncate(NAMES_MAX);
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use nix::mount::{MsFlags, mount};
+
+    use super::*;
+    use crate::format::store_path::StoreDir;
+    use crate::testing::on_tmpfs;
+
+    #[test]
+    fn files_are_found_by_their_own_inodes() {
+        let root = tempfile::tempdir().unwrap();
+        on_tmpfs(root.path(), "mode=755", || {
+            let layout = Layout::embedded(root.path(), StoreDir::parse(StoreDir::GUIX).unwrap());
+            let file = layout.store().join("item/below/file");
+            let other = root.path().join("other");
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, "").unwrap();
+            std::fs::write(&other, "").unwrap();
+            // A directory lists the inode below a mount, as FUSE lists others than files have.
+            let none = None::<&str>;
+            mount(Some(&other), &file, none, MsFlags::MS_BIND, none).unwrap();
+
+            let inodes = HashSet::from([other.metadata().unwrap().ino()]);
+            let names = names_of_inodes(&layout, "item", &inodes);
+            assert_eq!(names, [PathBuf::from("below/file")]);
+        });
+    }
 }
