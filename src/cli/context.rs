@@ -144,34 +144,26 @@ impl Context {
             || root.is_some_and(|root| resolves_to(root, Path::new("/")))
     }
 
-    /// The embedded store for `command`, which takes care of it; `None` when it does not exist.
+    /// Refuses `command` for the system's store, which `daemon_command` of Guix or of Nix takes care of.
     ///
     /// # Errors
-    /// It is the system's, which `daemon_command` of Guix or of Nix takes care of; or it cannot be
-    /// opened.
-    pub(crate) fn store_to_care_for(
+    /// It is that store.
+    pub(crate) fn refuse_system_store(
         &self,
         command: &str,
         daemon_command: (&str, &str),
-        mode: OpenMode,
-    ) -> Result<Option<Store>, CliError> {
-        let layout = &self.settings.layout;
-        if self.is_system_store() {
-            let daemon_command = match layout.store_dir().dialect() {
-                Dialect::Guix => daemon_command.0,
-                Dialect::Nix => daemon_command.1,
-            };
-            return Err(CliError::Usage(format!(
-                "`subst {command}` is for stores below --root; `{daemon_command}` does this for \
-                 the system's store"
-            )));
+    ) -> Result<(), CliError> {
+        if !self.is_system_store() {
+            return Ok(());
         }
-
-        match Store::open(layout.clone(), mode, self.store_observer()) {
-            Ok(store) => Ok(Some(store)),
-            Err(StoreError::NoStore(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let daemon_command = match self.settings.layout.store_dir().dialect() {
+            Dialect::Guix => daemon_command.0,
+            Dialect::Nix => daemon_command.1,
+        };
+        Err(CliError::Usage(format!(
+            "`subst {command}` is for stores below --root; `{daemon_command}` does this for the \
+             system's store"
+        )))
     }
 
     pub(crate) fn store_observer(&self) -> Arc<dyn StoreObserver> {

@@ -283,7 +283,7 @@ impl CliError {
 }
 
 /// What the user can do about a failure of the store.
-fn store_hint(error: &StoreError, advice: &Advice) -> Option<String> {
+pub(crate) fn store_hint(error: &StoreError, advice: &Advice) -> Option<String> {
     let hint = match error.remedy()? {
         Remedy::MakeStore => "use --root DIR for a store of your own, or install Guix first",
         Remedy::NewerProgram => "a newer Guix or Nix made this store; use a newer subst",

@@ -32,6 +32,7 @@ use super::fingerprint::Fingerprint;
 use super::layout::LINKS;
 use super::links_directory::{LinksDirectory, UnusedEntries, discard, temporary_link};
 use super::remove::open_writable;
+use super::wait::StoreObserver;
 use crate::format::base32;
 
 /// The store's `.links`, used by any number of threads.
@@ -245,8 +246,11 @@ impl Links {
     }
 
     /// Deletes all entries that nothing but `.links` names.
-    pub(super) fn remove_all_unused(&self) -> io::Result<UnusedEntries> {
-        match self.directory.remove_unused() {
+    pub(super) fn remove_all_unused(
+        &self,
+        observer: &dyn StoreObserver,
+    ) -> io::Result<UnusedEntries> {
+        match self.directory.remove_unused(observer) {
             Err(Errno::NOENT) => Ok(UnusedEntries::default()),
             removed => removed,
         }

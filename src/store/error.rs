@@ -268,11 +268,20 @@ impl StoreError {
                 | rusqlite::ErrorCode::CannotOpen
                 | rusqlite::ErrorCode::PermissionDenied => Some(io::ErrorKind::PermissionDenied),
                 rusqlite::ErrorCode::DiskFull => Some(io::ErrorKind::StorageFull),
+                // The file that the processes with this database share could not get its blocks.
+                rusqlite::ErrorCode::SystemIoFailure if is_without_blocks(source) => {
+                    Some(io::ErrorKind::StorageFull)
+                }
                 _ => None,
             },
             _ => None,
         }
     }
+}
+
+fn is_without_blocks(error: &rusqlite::Error) -> bool {
+    let error = error.sqlite_error();
+    error.is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 /// Adds the object to an I/O failure: `.map_err(on(path, |path, source| ...))`.
@@ -281,6 +290,11 @@ pub(super) fn on<E: Into<io::Error>>(
     variant: impl FnOnce(PathBuf, io::Error) -> StoreError,
 ) -> impl FnOnce(E) -> StoreError {
     move |source| variant(path.to_owned(), source.into())
+}
+
+/// The same for what cannot be deleted.
+pub(super) fn not_removed<E: Into<io::Error>>(path: &Path) -> impl FnOnce(E) -> StoreError {
+    on(path, |path, source| StoreError::Remove { path, source })
 }
 
 #[cfg(test)]

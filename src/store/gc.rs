@@ -16,6 +16,8 @@
 //! 4. Release the temp roots, and lock `gc.lock` shared: other processes go on, other collectors wait.
 //! 5. Delete what is in `trash`, and then the entries of `.links` that have no other name.
 //!
+//! Step 5 is also what a new collection begins with, before it opens the database: on a full disk it could not.
+//!
 //! Not checked: whether the trees of the items that stay are complete.
 
 mod collector;
@@ -23,7 +25,7 @@ mod disk_usage;
 mod gc_item;
 mod graph;
 mod keeper;
-
+mod reclaim;
 mod records;
 mod report;
 mod root_links;
@@ -31,10 +33,15 @@ mod roots;
 mod running;
 mod store_entries;
 mod store_methods;
+mod store_sizes;
 mod temp_root_files;
 mod trash;
 
 pub(crate) use gc_item::GcItem;
 pub(crate) use keeper::Keeper;
+pub(crate) use reclaim::reclaim_left_space;
 pub(crate) use report::{GcMode, GcProgress, GcReport, GcRequest, RootReport};
 pub(crate) use root_links::{GcRootLinks, RootName, remove_root};
+
+#[cfg(test)]
+pub(in crate::store) use store_sizes::StoreSizes;

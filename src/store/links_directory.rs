@@ -18,6 +18,7 @@ use crate::sync::lock;
 
 use super::layout::LINKS;
 use super::remove::{disk_bytes, link_count};
+use super::wait::StoreObserver;
 
 /// `.links` of a store.
 #[derive(Debug)]
@@ -89,14 +90,19 @@ impl LinksDirectory {
             };
             if name.starts_with(&temporary) {
                 discard(&links, name)?;
-            } else if let Some(&names) = linked.get(&entry.ino()) {
-                entries.push((name.to_owned(), names));
+            } else if linked.contains_key(&entry.ino()) {
+                entries.push(name.to_owned());
             }
         }
 
         // Only now, because temporary names count as well.
-        for (entry, names) in entries {
+        for entry in entries {
             let stat = statat(&links, &entry, AtFlags::SYMLINK_NOFOLLOW)?;
+            // What the directory lists is another number on some file systems, such as FUSE: there the
+            // entries stay for the collector.
+            let Some(&names) = linked.get(&stat.st_ino) else {
+                continue;
+            };
             // The type of the number of links depends on the machine.
             if u128::from(stat.st_nlink) == u128::from(names) + 1 {
                 discard(&links, &entry)?;
@@ -107,12 +113,16 @@ impl LinksDirectory {
 
     /// Deletes all entries that have no other name. A link that another process makes to one before it
     /// is deleted has the same content. One that cannot be deleted does not keep the others.
-    pub(super) fn remove_unused(&self) -> io::Result<UnusedEntries> {
+    pub(super) fn remove_unused(&self, observer: &dyn StoreObserver) -> io::Result<UnusedEntries> {
         let links = self.open()?;
         let listed = openat(&links, c".", LISTED, Mode::empty())?;
         let mut removed = UnusedEntries::default();
         for entry in Dir::new(listed)? {
             let entry = entry?;
+            if observer.is_canceled() {
+                removed.is_interrupted = true;
+                break;
+            }
             let name = entry.file_name();
             let stat = match statat(&links, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => continue,
@@ -156,6 +166,8 @@ pub(super) struct UnusedEntries {
     pub(super) bytes: u64,
     /// The first ones that could not be deleted.
     pub(super) failures: Vec<(CString, Errno)>,
+    /// Whether the user interrupted it.
+    pub(super) is_interrupted: bool,
 }
 
 /// How many failures are told; all entries fail in a directory that cannot be written to.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Stat, fstat, statat, unlinkat};
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
-use crate::no_follow::{open_file_to_write, open_or_create_file};
+use crate::no_follow::{open_file, open_file_to_write, open_or_create_file};
 
 use super::error::{StoreError, on};
 use super::lock_holder::LockHolder;
@@ -51,7 +51,27 @@ impl LockFile {
         directory: BorrowedFd<'_>,
         path: PathBuf,
     ) -> Result<Option<Self>, StoreError> {
-        match open_file_to_write(directory, path.file_name().unwrap_or_default()) {
+        let opened = open_file_to_write(directory, path.file_name().unwrap_or_default());
+        Self::if_there(kind, opened, path)
+    }
+
+    /// Opens the lock file `path`, which is in `directory`, if it is there: for a lock that others share,
+    /// where nothing may be written.
+    pub(super) fn open_to_read(
+        kind: LockKind,
+        directory: BorrowedFd<'_>,
+        path: PathBuf,
+    ) -> Result<Option<Self>, StoreError> {
+        let opened = open_file(directory, path.file_name().unwrap_or_default());
+        Self::if_there(kind, opened, path)
+    }
+
+    fn if_there(
+        kind: LockKind,
+        opened: io::Result<File>,
+        path: PathBuf,
+    ) -> Result<Option<Self>, StoreError> {
+        match opened {
             Ok(file) => Ok(Some(Self { kind, file, path })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StoreError::Open { path, source }),

@@ -50,6 +50,15 @@ pub(super) fn read_only(
     opening.open(Access::Read)
 }
 
+/// Whether there is a store, with the schema that this program knows. The database is not opened.
+pub(super) fn check_schema(
+    layout: &Layout,
+    kind: LockKind,
+    observer: &Arc<dyn StoreObserver>,
+) -> Result<(), StoreError> {
+    DatabaseOpening::existing(layout, kind, observer)?.check_schema()
+}
+
 /// Opens a database that is there.
 pub(super) fn existing(
     layout: &Layout,

@@ -11,10 +11,13 @@ use serde_json::{Value, json};
 
 use crate::cli::args::GcArgs;
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, store_hint};
 use crate::cli::exit::Exit;
 use crate::cli::output::{bytes, count, shown_path};
-use crate::store::{GcItem, GcMode, GcProgress, GcReport, GcRequest, Keeper, OpenMode};
+use crate::store::{
+    GcItem, GcMode, GcProgress, GcReport, GcRequest, Keeper, OpenMode, Store, StoreError,
+    reclaim_left_space,
+};
 use crate::substitute::download::spool::SpoolUsage;
 
 use super::roots::shown_root;
@@ -26,57 +29,80 @@ const PROGRESS_PERIOD: Duration = Duration::from_secs(5);
 /// Collects as `args` say.
 ///
 /// # Errors
-/// It is the system's store, or the collection cannot begin.
+/// It is the system's store, or the collection cannot begin. What was freed until then is printed.
 pub(crate) fn run(context: &Context, args: &GcArgs) -> Result<Exit, CliError> {
-    let (mode, open_mode) = if args.dry_run {
-        (GcMode::DryRun, OpenMode::ReadOnly)
-    } else {
-        let sync = context.settings.sync;
-        (GcMode::Delete, OpenMode::Existing(sync))
-    };
-    let daemon_command = ("guix gc", "nix store gc");
-    let store = context.store_to_care_for("gc", daemon_command, open_mode)?;
+    context.refuse_system_store("gc", ("guix gc", "nix store gc"))?;
     let age = args.keep_days.map(|days| days * DAY_SECONDS);
     let keep_since = age.map(|age| context.clock.unix_seconds().saturating_sub(age));
     let request = GcRequest {
-        mode,
+        mode: match args.dry_run {
+            true => GcMode::DryRun,
+            false => GcMode::Delete,
+        },
         keep_since,
         max_bytes: args.max_size,
     };
 
-    let report = match &store {
-        None => {
-            let root = context.settings.root.as_deref().unwrap_or(Path::new(""));
-            context
-                .output
-                .note(&format!("there is no store in {}", shown_path(root)));
-            GcReport::default()
-        }
-        Some(store) => {
-            context.cancel.begin_work();
-            let mut shown_at = Duration::ZERO;
-            store.collect_garbage(&request, &mut |progress| {
-                show_progress(context, &mut shown_at, progress);
-            })?
-        }
-    };
-    // The database waits for the disk when it is closed.
-    drop(store);
+    context.cancel.begin_work();
+    // What needs no database comes first, since a full disk may have no room for opening it.
     let partial = remove_partial_downloads(context, &request);
+    let mut report = GcReport::default();
+    let collected = collect(context, &request, &mut report);
     context.cancel.end_at_once();
 
-    print(context, args, &report, partial)?;
-    for failure in &report.failures {
-        let hint = context.settings.advice().privileges();
-        context
-            .output
-            .item_error("cannot delete everything", failure, Some(&hint));
+    let has_freed = report.freed_bytes > 0 || partial.bytes > 0;
+    if collected.is_ok() || (has_freed && !args.dry_run) {
+        print(context, args, &report, partial)?;
+        print_failures(context, &report);
     }
+    collected?;
     Ok(match report {
         _ if report.is_interrupted => Exit::Interrupted,
         _ if !report.failures.is_empty() => Exit::Local,
         _ => Exit::Done,
     })
+}
+
+/// Collects what `request` says; `report` gets what was done, also if it fails.
+fn collect(context: &Context, request: &GcRequest, report: &mut GcReport) -> Result<(), CliError> {
+    let mut shown_at = Duration::ZERO;
+    let mut progress = |progress| show_progress(context, &mut shown_at, progress);
+    let open_mode = match request.mode {
+        GcMode::DryRun => OpenMode::ReadOnly,
+        GcMode::Delete => OpenMode::Existing(context.settings.sync),
+    };
+    let layout = &context.settings.layout;
+    if request.mode == GcMode::Delete {
+        match reclaim_left_space(layout, &context.store_observer(), &mut progress) {
+            Ok(reclaimed) => *report = reclaimed,
+            Err(StoreError::NoStore(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if report.is_interrupted {
+            return Ok(());
+        }
+    }
+
+    match Store::open(layout.clone(), open_mode, context.store_observer()) {
+        Ok(store) => report.add(store.collect_garbage(request, &mut progress)?),
+        Err(StoreError::NoStore(_)) => {
+            let root = context.settings.root.as_deref().unwrap_or(Path::new(""));
+            let text = format!("there is no store in {}", shown_path(root));
+            context.output.note(&text);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+fn print_failures(context: &Context, report: &GcReport) {
+    let advice = context.settings.advice();
+    for failure in &report.failures {
+        let hint = store_hint(failure, &advice);
+        context
+            .output
+            .item_error("cannot delete everything", failure, hint.as_deref());
+    }
 }
 
 fn show_progress(context: &Context, shown_at: &mut Duration, progress: GcProgress) {

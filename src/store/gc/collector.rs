@@ -1,6 +1,5 @@
 //! One collection: what stays, what goes, and in which order.
 
-use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -12,21 +11,22 @@ use rustix::io::Errno;
 use crate::store::db::Database;
 use crate::store::deduplicate::Links;
 use crate::store::directory::open_directory;
-use crate::store::error::{StoreError, on};
+use crate::store::error::{StoreError, not_removed};
 use crate::store::layout::Layout;
 use crate::store::lock_file::LockFile;
 use crate::store::lock_kind::{LockKind, LockMode, Tried};
 use crate::store::sync_mode::SyncMode;
 use crate::store::wait::StoreObserver;
 
-use super::disk_usage::DiskUsage;
 use super::gc_item::GcItem;
 use super::graph::ItemGraph;
 use super::keeper::Keeper;
+use super::reclaim::reclaim_space;
 use super::report::{GcMode, GcProgress, GcReport, GcRequest};
 use super::roots::{FoundRoots, find_roots, is_stale};
 use super::running::used_items;
 use super::store_entries::{StoreEntries, item_of_lock};
+use super::store_sizes::StoreSizes;
 use super::temp_root_files::TempRootFiles;
 use super::trash::{TRASH, Trash};
 
@@ -63,6 +63,55 @@ struct SizeEstimate {
     store_bytes: u64,
 }
 
+impl CollectionPlan {
+    /// Estimates what the plan frees. With `max_bytes`, the youngest items stay that the store has room
+    /// for; the entries `others` count for the size of the store, besides what is to be deleted.
+    ///
+    /// # Errors
+    /// [`StoreError::Interrupted`].
+    fn limit_by_size(
+        &mut self,
+        max_bytes: Option<u64>,
+        mut sizes: StoreSizes<'_>,
+        others: &[CString],
+    ) -> Result<(), StoreError> {
+        let dead: Vec<CString> = self.dead.iter().map(name_of).collect();
+        // Left by a collection that was killed; this one deletes it whatever else stays.
+        let trash = CString::new(TRASH).unwrap_or_default();
+        let names = others.iter().chain(&self.leftovers).chain(&dead);
+        sizes.update(&names.chain([&trash]).map(CString::as_c_str).collect())?;
+
+        let total = sizes.total();
+        let unused_links = sizes.usage.unused_links;
+        let mut freed = sizes.usage.unused_bytes + sizes.remove(&trash);
+        for name in &self.leftovers {
+            freed += sizes.remove(name);
+        }
+        let mut deleted = 0;
+        for name in &dead {
+            if max_bytes.is_some_and(|max| total.saturating_sub(freed) <= max) {
+                break;
+            }
+            freed += sizes.remove(name);
+            deleted += 1;
+        }
+
+        let spared = self.dead.split_off(deleted);
+        self.kept
+            .extend(spared.into_iter().map(|item| (item, Keeper::Size)));
+        self.estimate = Some(SizeEstimate {
+            freed_bytes: freed,
+            unused_links,
+            store_bytes: total.saturating_sub(freed),
+        });
+        Ok(())
+    }
+}
+
+fn name_of(item: &GcItem) -> CString {
+    CString::new(item.path.base()).unwrap_or_default()
+}
+
 impl Collector<'_> {
     /// Collects what `request` says.
     ///
@@ -73,12 +122,14 @@ impl Collector<'_> {
         request: &GcRequest,
         progress: &mut dyn FnMut(GcProgress),
     ) -> Result<GcReport, StoreError> {
-        let state = open_directory(self.layout, self.layout.state())?;
-        let gc_lock = LockFile::open(self.kind, state.as_fd(), self.layout.gc_lock())?;
-        gc_lock.lock(LockMode::Exclusive, self.observer)?;
+        let sizes = match request.max_bytes {
+            Some(_) => Some(StoreSizes::of_all(self.layout, self.observer)?),
+            None => None,
+        };
+        let gc_lock = self.lock_roots(request.mode)?;
         let temp_roots = TempRootFiles::read(self.layout, self.kind, request.mode, self.observer)?;
         let roots = find_roots(self.layout)?;
-        let plan = self.plan(request, &roots, &temp_roots)?;
+        let plan = self.plan(request, &roots, &temp_roots, sizes)?;
 
         let mut report = GcReport {
             kept: plan.kept,
@@ -87,25 +138,62 @@ impl Collector<'_> {
             leftovers: plan.leftovers.iter().map(shown_name).collect(),
             ..GcReport::default()
         };
-        if let Some(estimate) = plan.estimate {
-            report.freed_bytes = estimate.freed_bytes;
-            report.unused_links = estimate.unused_links;
-            report.store_bytes = request.max_bytes.map(|_| estimate.store_bytes);
+        if request.max_bytes.is_some() {
+            report.store_bytes = plan.estimate.map(|estimate| estimate.store_bytes);
         }
-        if request.mode == GcMode::DryRun {
+        let Some(gc_lock) = gc_lock.filter(|_| request.mode == GcMode::Delete) else {
             report.deleted = plan.dead;
+            if let Some(estimate) = plan.estimate {
+                report.freed_bytes = estimate.freed_bytes;
+                report.unused_links = estimate.unused_links;
+            }
             return Ok(report);
-        }
+        };
 
         let mut trash = Trash::open(self.layout, self.links.store())?;
         self.remove_stale_roots(&mut report);
         self.move_leftovers(&plan.leftovers, &mut trash, &mut report);
         drop(plan.unpacked);
-        self.delete_items(plan.dead, &mut trash, &mut report)?;
+        // From now on, what was deleted is reported whatever fails.
+        if let Err(error) = self.delete_items(plan.dead, &mut trash, &mut report) {
+            report.add_failure(error);
+        }
         drop(temp_roots);
-        gc_lock.lock(LockMode::Shared, self.observer)?;
-        self.free_space(trash, &mut report, progress)?;
+        match gc_lock.lock(LockMode::Shared, self.observer) {
+            Ok(()) => {
+                reclaim_space(
+                    self.layout,
+                    self.links,
+                    trash,
+                    self.observer,
+                    progress,
+                    &mut report,
+                );
+            }
+            Err(error) => report.add_failure(error),
+        }
         Ok(report)
+    }
+
+    /// Locks `gc.lock`, so that no other collection runs, and none of Nix's programs adds a root. A dry run only
+    /// keeps other collections from running, and creates no lock.
+    fn lock_roots(&self, mode: GcMode) -> Result<Option<LockFile>, StoreError> {
+        let state = open_directory(self.layout, self.layout.state())?;
+        let path = self.layout.gc_lock();
+        let (gc_lock, lock_mode) = match mode {
+            GcMode::Delete => {
+                let gc_lock = LockFile::open(self.kind, state.as_fd(), path)?;
+                (Some(gc_lock), LockMode::Exclusive)
+            }
+            GcMode::DryRun => {
+                let gc_lock = LockFile::open_to_read(self.kind, state.as_fd(), path)?;
+                (gc_lock, LockMode::Shared)
+            }
+        };
+        if let Some(gc_lock) = &gc_lock {
+            gc_lock.lock(lock_mode, self.observer)?;
+        }
+        Ok(gc_lock)
     }
 
     /// Finds out what is reachable, and which of the rest goes.
@@ -114,6 +202,7 @@ impl Collector<'_> {
         request: &GcRequest,
         roots: &FoundRoots,
         temp_roots: &TempRootFiles,
+        sizes: Option<StoreSizes<'_>>,
     ) -> Result<CollectionPlan, StoreError> {
         let graph = self.database.item_graph()?;
         let mut entries =
@@ -136,8 +225,14 @@ impl Collector<'_> {
                 None => plan.dead.push(item),
             }
         }
-        if request.mode == GcMode::DryRun || request.max_bytes.is_some() {
-            self.limit_by_size(request.max_bytes, &entries, &mut plan);
+
+        match sizes {
+            Some(sizes) => plan.limit_by_size(request.max_bytes, sizes, &entries.names)?,
+            None if request.mode == GcMode::DryRun => {
+                let sizes = StoreSizes::of_links(self.layout, self.observer)?;
+                plan.limit_by_size(None, sizes, &[])?;
+            }
+            None => {}
         }
         Ok(plan)
     }
@@ -176,60 +271,6 @@ impl Collector<'_> {
             }
         }
         starts
-    }
-
-    /// Estimates what the plan frees. With `max_bytes`, the youngest items stay that the store has room
-    /// for.
-    fn limit_by_size(
-        &self,
-        max_bytes: Option<u64>,
-        entries: &StoreEntries,
-        plan: &mut CollectionPlan,
-    ) {
-        let store = self.layout.store();
-        let mut usage = DiskUsage::of_links(&self.layout.links());
-        // Left by a collection that was killed; this one deletes it whatever else stays.
-        let trash = usage.of_entry(store, &CString::new(TRASH).unwrap_or_default());
-        let mut own_bytes = trash.own_bytes;
-        let dead: HashSet<&str> = plan.dead.iter().map(|item| item.path.base()).collect();
-        let leftovers: HashSet<&CString> = plan.leftovers.iter().collect();
-        let mut removable = HashMap::new();
-        for name in &entries.names {
-            let is_removable =
-                leftovers.contains(name) || name.to_str().is_ok_and(|name| dead.contains(name));
-            // What stays is of interest only for the size of the whole store.
-            if is_removable || max_bytes.is_some() {
-                let entry = usage.of_entry(store, name);
-                own_bytes += entry.own_bytes;
-                if is_removable {
-                    removable.insert(name.clone(), entry);
-                }
-            }
-        }
-
-        let total = own_bytes + usage.shared_bytes() + usage.unused_bytes;
-        let mut freed = usage.unused_bytes + usage.remove(&trash);
-        for name in &plan.leftovers {
-            freed += removable.get(name).map_or(0, |entry| usage.remove(entry));
-        }
-        let mut deleted = 0;
-        for item in &plan.dead {
-            if max_bytes.is_some_and(|max| total.saturating_sub(freed) <= max) {
-                break;
-            }
-            let name = CString::new(item.path.base()).unwrap_or_default();
-            freed += removable.get(&name).map_or(0, |entry| usage.remove(entry));
-            deleted += 1;
-        }
-
-        let spared = plan.dead.split_off(deleted);
-        plan.kept
-            .extend(spared.into_iter().map(|item| (item, Keeper::Size)));
-        plan.estimate = Some(SizeEstimate {
-            freed_bytes: freed,
-            unused_links: usage.unused_links,
-            store_bytes: total.saturating_sub(freed),
-        });
     }
 
     /// Removes the links that keep nothing any more.
@@ -305,48 +346,13 @@ impl Collector<'_> {
                     report.kept.push((item.clone(), Keeper::Referrer));
                     continue;
                 }
-                let name = CString::new(item.path.base()).unwrap_or_default();
+                let name = name_of(item);
                 report.failures.extend(trash.take(&name).err());
                 report.deleted.push(item.clone());
             }
         }
         Ok(())
     }
-
-    /// Deletes what is in the trash, and then the entries of `.links` that have no other name.
-    fn free_space(
-        &self,
-        trash: Trash,
-        report: &mut GcReport,
-        progress: &mut dyn FnMut(GcProgress),
-    ) -> Result<(), StoreError> {
-        let emptied = trash.empty(self.observer, progress)?;
-        report.failures.extend(emptied.failures);
-        report.is_interrupted |= emptied.is_interrupted;
-        report.freed_bytes = emptied.freed_bytes;
-        if report.is_interrupted {
-            return Ok(());
-        }
-
-        let links = self.layout.links();
-        match self.links.remove_all_unused() {
-            Ok(unused) => {
-                report.unused_links = unused.entries;
-                report.freed_bytes += unused.bytes;
-                let failures = unused.failures.into_iter().map(|(name, error)| {
-                    let entry = links.join(name.to_string_lossy().as_ref());
-                    not_removed(&entry)(error)
-                });
-                report.failures.extend(failures);
-            }
-            Err(error) => report.failures.push(not_removed(&links)(error)),
-        }
-        Ok(())
-    }
-}
-
-fn not_removed(path: &Path) -> impl FnOnce(Errno) -> StoreError {
-    on(path, |path, source| StoreError::Remove { path, source })
 }
 
 fn shown_name(name: &CString) -> String {

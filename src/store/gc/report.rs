@@ -64,6 +64,30 @@ pub(crate) struct GcReport {
     pub(crate) is_interrupted: bool,
 }
 
+impl GcReport {
+    /// Adds what a later step of the same collection did.
+    pub(crate) fn add(&mut self, later: Self) {
+        self.deleted.extend(later.deleted);
+        self.kept = later.kept;
+        self.leftovers.extend(later.leftovers);
+        self.stale_roots.extend(later.stale_roots);
+        self.stale_temp_roots += later.stale_temp_roots;
+        self.unused_links += later.unused_links;
+        self.freed_bytes += later.freed_bytes;
+        self.store_bytes = later.store_bytes;
+        self.failures.extend(later.failures);
+        self.is_interrupted |= later.is_interrupted;
+    }
+
+    /// Adds what ended a step.
+    pub(super) fn add_failure(&mut self, failure: StoreError) {
+        match failure {
+            StoreError::Interrupted => self.is_interrupted = true,
+            _ => self.failures.push(failure),
+        }
+    }
+}
+
 /// A root and what it keeps.
 #[derive(Debug)]
 pub(crate) struct RootReport {

@@ -1,6 +1,6 @@
 //! What a store offers for its care: collections, and the list of its roots.
 
-use crate::store::error::StoreError;
+use crate::store::error::{Remedy, StoreError};
 use crate::store::handle::Store;
 use crate::store::sync_mode::SyncMode;
 
@@ -10,13 +10,34 @@ use super::root_links::GcRootLinks;
 use super::roots::find_roots;
 
 impl Store {
-    /// Collects the garbage of an embedded store; for a dry run it may be open for reading only. Waits for processes that add roots, and for the end
-    /// of another collection.
+    /// Collects the garbage of an embedded store; for a dry run it may be open for reading only. Waits for
+    /// processes that add roots, and for the end of another collection.
     ///
     /// # Errors
-    /// The store may not be changed, or its roots cannot be read: nothing was deleted then. Or the
-    /// database fails; what was deleted until then stays deleted, and the rest is for the next collection.
+    /// The store may not be changed, or its roots cannot be read, or the user interrupts: nothing was
+    /// deleted then. Later failures are in the report, and what was not deleted is for the next collection.
     pub(crate) fn collect_garbage(
+        &self,
+        request: &GcRequest,
+        progress: &mut dyn FnMut(GcProgress),
+    ) -> Result<GcReport, StoreError> {
+        let mut report = self.collect_once(request, progress)?;
+        let mut failures = report.failures.iter();
+        let had_no_room = failures.any(|failure| failure.remedy() == Some(Remedy::Space));
+        if had_no_room && report.freed_bytes > 0 && !report.is_interrupted {
+            // The database could not delete all rows, and has room for that now.
+            report
+                .failures
+                .retain(|failure| failure.remedy() != Some(Remedy::Space));
+            match self.collect_once(request, progress) {
+                Ok(later) => report.add(later),
+                Err(error) => report.add_failure(error),
+            }
+        }
+        Ok(report)
+    }
+
+    fn collect_once(
         &self,
         request: &GcRequest,
         progress: &mut dyn FnMut(GcProgress),

@@ -2,6 +2,7 @@
 //! when other processes may use the store again. guix-daemon's collector has one of the same name.
 
 use std::ffi::{CStr, CString};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use rustix::fs::{AtFlags, Dir, FileType, RenameFlags};
 use rustix::fs::{renameat, renameat_with, statat, unlinkat};
 use rustix::io::{self, Errno};
 
-use crate::store::directory::create_directory;
-use crate::store::error::{StoreError, on};
+use crate::store::directory::{create_directory, open_directory};
+use crate::store::error::{Remedy, StoreError, not_removed, on};
 use crate::store::layout::Layout;
 use crate::store::remove::{open_writable, remove_tree_counted};
 use crate::store::wait::StoreObserver;
@@ -25,7 +26,8 @@ pub(super) const TRASH: &str = "trash";
 #[derive(Debug)]
 pub(super) struct Trash {
     store: Arc<OwnedFd>,
-    directory: OwnedFd,
+    /// `None` where there is no room for it: what would be moved here is deleted at once.
+    directory: Option<OwnedFd>,
     path: PathBuf,
     /// The next name to try.
     next: u64,
@@ -47,13 +49,31 @@ impl Trash {
     /// anything is deleted if the store may not be changed.
     pub(super) fn open(layout: &Layout, store: &Arc<OwnedFd>) -> Result<Self, StoreError> {
         let path = layout.store().join(TRASH);
-        Ok(Self {
+        let directory = match create_directory(layout, &path) {
+            Err(error) if error.remedy() == Some(Remedy::Space) => None,
+            created => Some(created?),
+        };
+        Ok(Self::with(store, path, directory))
+    }
+
+    /// Opens the directory if it is there, to empty it.
+    pub(super) fn open_existing(layout: &Layout, store: &Arc<OwnedFd>) -> Result<Self, StoreError> {
+        let path = layout.store().join(TRASH);
+        let directory = match open_directory(layout, &path) {
+            Err(StoreError::Open { source, .. }) if source.kind() == ErrorKind::NotFound => None,
+            opened => Some(opened?),
+        };
+        Ok(Self::with(store, path, directory))
+    }
+
+    fn with(store: &Arc<OwnedFd>, path: PathBuf, directory: Option<OwnedFd>) -> Self {
+        Self {
             store: Arc::clone(store),
-            directory: create_directory(layout, &path)?,
+            directory,
             path,
             next: 0,
             freed_bytes: 0,
-        })
+        }
     }
 
     /// Moves the entry `name` of the store directory here. It is no error when it is absent.
@@ -67,15 +87,14 @@ impl Trash {
             Err(error) => Err(error),
         };
         let path = self.path.with_file_name(name.to_string_lossy().as_ref());
-        let freed = moved.map_err(on(&path, |path, source| StoreError::Remove {
-            path,
-            source,
-        }))?;
-        self.freed_bytes += freed;
+        self.freed_bytes += moved.map_err(not_removed(&path))?;
         Ok(())
     }
 
     fn try_take(&mut self, name: &CStr) -> io::Result<()> {
+        let Some(directory) = &self.directory else {
+            return Err(Errno::NOSPC);
+        };
         let stat = statat(&self.store, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             // Moving a directory changes its `..`, so it has to be writable itself.
@@ -84,7 +103,7 @@ impl Trash {
         loop {
             let target = self.next.to_string();
             self.next += 1;
-            match rename_to_free_name(&self.store, name, &self.directory, &target) {
+            match rename_to_free_name(&self.store, name, directory, &target) {
                 // Left by a collector that was killed.
                 Err(Errno::EXIST | Errno::NOTEMPTY | Errno::ISDIR | Errno::NOTDIR) => {}
                 renamed => return renamed,
@@ -97,49 +116,60 @@ impl Trash {
         self,
         observer: &dyn StoreObserver,
         progress: &mut dyn FnMut(GcProgress),
-    ) -> Result<Emptied, StoreError> {
-        let mut names: Vec<CString> = Vec::new();
-        for entry in Dir::read_from(&self.directory).map_err(unreadable(&self.path))? {
-            let entry = entry.map_err(unreadable(&self.path))?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                names.push(entry.file_name().to_owned());
-            }
-        }
-
-        let total = names.len();
+    ) -> Emptied {
         let mut emptied = Emptied {
             freed_bytes: self.freed_bytes,
             ..Emptied::default()
         };
+        let Some(directory) = &self.directory else {
+            return emptied;
+        };
+        let names = match names_in(directory) {
+            Ok(names) => names,
+            Err(error) => {
+                emptied.failures.push(unreadable(&self.path)(error));
+                return emptied;
+            }
+        };
+
+        let total = names.len();
         for (done, name) in names.iter().enumerate() {
             if observer.is_canceled() {
                 emptied.is_interrupted = true;
-                return Ok(emptied);
+                return emptied;
             }
             progress(GcProgress {
                 done,
                 total,
                 freed_bytes: emptied.freed_bytes,
             });
-            match remove_tree_counted(self.directory.as_fd(), name) {
+            match remove_tree_counted(directory.as_fd(), name) {
                 Ok(bytes) => emptied.freed_bytes += bytes,
                 Err(error) => {
                     let path = self.path.join(name.to_string_lossy().as_ref());
-                    let failure = on(&path, |path, source| StoreError::Remove { path, source });
-                    emptied.failures.push(failure(error));
+                    emptied.failures.push(not_removed(&path)(error));
                 }
             }
         }
 
         match unlinkat(&self.store, TRASH, AtFlags::REMOVEDIR) {
             // What could not be deleted is in it.
-            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(emptied),
-            Err(error) => Err(on(&self.path, |path, source| StoreError::Remove {
-                path,
-                source,
-            })(error)),
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(error) => emptied.failures.push(not_removed(&self.path)(error)),
+        }
+        emptied
+    }
+}
+
+fn names_in(directory: &OwnedFd) -> io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
         }
     }
+    Ok(names)
 }
 
 fn unreadable(path: &Path) -> impl FnOnce(Errno) -> StoreError {

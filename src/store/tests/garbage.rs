@@ -1,13 +1,16 @@
 //! Garbage collection: what stays, what goes, and what a collection leaves when it is cut short.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::fs::Permissions;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::process::Stdio;
 
 use super::*;
-use crate::store::gc::Keeper;
+use crate::store::gc::{Keeper, StoreSizes};
+use crate::testing::on_tmpfs;
 
 const DELETE: GcRequest = GcRequest {
     mode: GcMode::Delete,
@@ -430,7 +433,141 @@ fn an_interrupt_leaves_the_rest_for_the_next_collection() {
     add_item(&store, "item", &[], 1);
     let report = store.collect_garbage(&DELETE, &mut |_| {}).unwrap();
     assert!(report.is_interrupted && report.deleted.is_empty());
+    let request = GcRequest {
+        max_bytes: Some(0),
+        ..DELETE
+    };
+    let measured = store.collect_garbage(&request, &mut |_| {});
+    assert!(
+        matches!(measured, Err(StoreError::Interrupted)),
+        "{measured:?}"
+    );
     assert_eq!(valid(&store), ["item"]);
+}
+
+/// Tries `gc.lock` when it is first asked whether the user interrupts.
+struct TryingCollector {
+    layout: Layout,
+    tried: std::sync::OnceLock<Tried>,
+}
+
+impl StoreObserver for TryingCollector {
+    fn is_canceled(&self) -> bool {
+        self.tried.get_or_init(|| {
+            let state = File::open(self.layout.state()).unwrap();
+            let path = self.layout.gc_lock();
+            let lock = LockFile::open(LockKind::Record, state.as_fd(), path).unwrap();
+            lock.try_lock(LockMode::Shared).unwrap()
+        });
+        false
+    }
+
+    fn note(&self, _text: &str) {}
+}
+
+#[test]
+fn sizes_are_measured_while_other_processes_may_add_roots() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(guix_store(directory.path()));
+    let observer = Arc::new(TryingCollector {
+        layout: layout(directory.path(), StoreDir::GUIX),
+        tried: std::sync::OnceLock::new(),
+    });
+    let mode = OpenMode::Existing(SyncMode::None);
+    let store = Store::open(
+        observer.layout.clone(),
+        mode,
+        Arc::<TryingCollector>::clone(&observer),
+    )
+    .unwrap();
+    add_item(&store, "item", &[], 1);
+    let request = GcRequest {
+        max_bytes: Some(0),
+        ..DELETE
+    };
+    collect(&store, &request);
+    assert_eq!(observer.tried.get(), Some(&Tried::Acquired));
+    assert_eq!(valid(&store), [""; 0]);
+}
+
+#[test]
+fn sizes_are_measured_again_where_the_store_has_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = guix_store(directory.path());
+    let layout = store.layout();
+    let place = |name: &str| layout.item(&item(name));
+    for (name, fill) in [
+        ("kept", 1),
+        ("replaced", 2),
+        ("deleted", 3),
+        ("renamed.tmp", 4),
+    ] {
+        add_item(&store, name, &[], fill);
+    }
+    let observer = silent();
+    let mut sizes = StoreSizes::of_all(layout, &*observer).unwrap();
+
+    add_item(&store, "new", &[], 1);
+    for name in ["deleted", "replaced"] {
+        crate::store::remove_tree(layout.store(), item(name).base()).unwrap();
+    }
+    std::fs::write(place("replaced"), vec![5; 50_000]).unwrap();
+    std::fs::set_permissions(place("renamed.tmp"), Permissions::from_mode(0o755)).unwrap();
+    std::fs::rename(place("renamed.tmp"), place("renamed")).unwrap();
+    let names = ["kept", "replaced", "renamed", "new"];
+    let names = names.map(|name| CString::new(item(name).base()).unwrap());
+    sizes
+        .update(&names.iter().map(CString::as_c_str).collect())
+        .unwrap();
+
+    let mut anew = StoreSizes::of_all(layout, &*observer).unwrap();
+    assert_eq!(
+        sizes.total(),
+        anew.total() - anew.usage.unused_bytes + sizes.usage.unused_bytes
+    );
+    // The file that two items share is freed with the second one.
+    for name in &names {
+        assert_eq!(sizes.remove(name), anew.remove(name), "{name:?}");
+    }
+}
+
+#[test]
+fn a_collection_that_finds_no_room_for_deleting_rows_makes_some() {
+    let directory = tempfile::tempdir().unwrap();
+    on_tmpfs(directory.path(), "mode=755,size=20m", || {
+        let store = guix_store(directory.path());
+        let names: Vec<String> = (0..400).map(|number| format!("item{number}")).collect();
+        let registrations = names.iter().map(|name| registration(name, &[]));
+        store
+            .write_registrations(&registrations.collect::<Vec<_>>(), NOW)
+            .unwrap();
+        let left = store.layout().item(&item("left"));
+        std::fs::write(&left, vec![1; 2 << 20]).unwrap();
+        let fill = File::create(directory.path().join("fill")).unwrap();
+        std::io::copy(&mut std::io::repeat(1), &mut &fill).unwrap_err();
+
+        let graph = store.database().item_graph().unwrap();
+        store.database().delete_items(graph.items()).unwrap_err();
+        let report = collect(&store, &DELETE);
+        assert_eq!(report.deleted.len(), names.len());
+        assert_eq!((valid(&store).len(), left.exists()), (0, false));
+        assert!(report.freed_bytes >= 2 << 20, "{}", report.freed_bytes);
+    });
+}
+
+#[test]
+fn items_are_deleted_at_once_where_the_trash_has_no_room() {
+    let directory = tempfile::tempdir().unwrap();
+    on_tmpfs(directory.path(), "mode=755,nr_inodes=200", || {
+        let store = guix_store(directory.path());
+        add_item(&store, "item", &[], 1);
+        let place = |number: usize| directory.path().join(number.to_string());
+        let full = (0..).find(|&number| File::create(place(number)).is_err());
+        assert!(full.is_some());
+        let report = collect(&store, &DELETE);
+        assert_eq!((valid(&store).len(), entries(&store).len()), (0, 0));
+        assert!(report.freed_bytes > 0);
+    });
 }
 
 /// Makes `name` an item that is not a directory, valid if it is `registered`.

@@ -128,3 +128,53 @@ fn a_disk_that_fills_up_has_only_complete_items() {
         assert!(!ended.stdout.contains(".links/"), "{}", ended.stdout);
     }
 }
+
+/// Fills the disk of a root to the last block after `before`, and collects: what the collection printed.
+fn collect_on_full_disk(before: &str) -> Option<Run> {
+    let sandbox = Sandbox::new();
+    let root = sandbox.root();
+    let after = format!(
+        "cd '{root}/gnu/store'
+         {before}
+         cat /dev/zero > '{root}/fill' 2> /dev/null
+         '{program}' gc --root '{root}' || status=$?
+         ls",
+        root = root.display(),
+        program = env!("CARGO_BIN_EXE_subst"),
+    );
+    on_small_disk(&sandbox, "size=30m", &after)
+}
+
+#[test]
+fn a_collection_on_a_full_disk_frees_what_needs_no_database_first() {
+    let zeros = "head -c 300k /dev/zero >";
+    let partial = "../../var/guix/subst/partial";
+    let name = "0".repeat(64);
+    let cases = [
+        format!("mkdir trash; {zeros} trash/0"),
+        format!("mkdir trash; {zeros} .links/unused; ln .links/unused trash/0"),
+        format!("{zeros} .links/unused"),
+        format!("mkdir -p -m 700 {partial}; umask 077; {zeros} {partial}/{name}; umask 022"),
+    ];
+    for before in cases {
+        let Some(ended) = collect_on_full_disk(&before) else {
+            return;
+        };
+        let ended = ended.exits(0).says("items deleted").says(" MiB freed");
+        assert!(!ended.stdout.contains("trash\n"), "{}", ended.stdout);
+        let store = ended.stdout.lines().last();
+        assert_eq!(
+            store,
+            Some(&*item("sample")),
+            "the list of the store is empty"
+        );
+    }
+}
+
+#[test]
+fn a_collection_that_finds_no_room_for_the_database_says_so() {
+    let Some(ended) = collect_on_full_disk("") else {
+        return;
+    };
+    ended.exits(5).says("free some space for ");
+}
