@@ -33,6 +33,7 @@ mod run;
 mod settings;
 mod shell_command;
 mod start_state;
+mod store_hint;
 mod store_observer;
 mod suggestion;
 mod system_clock;

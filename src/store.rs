@@ -72,7 +72,7 @@ pub(crate) use directory::FreeSpace;
 pub(crate) use error::Remedy;
 pub(crate) use gc::{
     GcItem, GcMode, GcProgress, GcReport, GcRequest, GcRootLinks, Keeper, RootName, RootReport,
-    reclaim_left_space, remove_root,
+    RootsReport, reclaim_left_space, remove_root,
 };
 pub(crate) use handle::OpenMode;
 pub(crate) use item_provenance::{ItemOrigin, ItemProvenance};

@@ -92,8 +92,8 @@ pub(crate) struct FetchArgs {
     /// Continue after a failure
     #[arg(short, long)]
     pub(crate) keep_going: bool,
-    /// Keep the items from garbage collection: make NAME a root of the first, NAME-1 of the second, ...
-    #[arg(long, value_name = "NAME", value_parser = RootName::parse, conflicts_with_all = ["dry_run", "output"])]
+    /// Keep the items from garbage collection: make NAME a root of the first, NAME:1 of the second, ...
+    #[arg(long, value_name = "NAME", value_parser = RootName::parse, conflicts_with = "output")]
     pub(crate) gc_root: Option<RootName>,
 }
 

@@ -7,7 +7,7 @@ use crate::daemon::serve::ServeError;
 use crate::http::{HttpError, HttpErrorClass};
 use crate::lookup_cache::CacheError;
 use crate::sandbox::SandboxError;
-use crate::store::{Remedy, StoreError};
+use crate::store::StoreError;
 use crate::substitute::closure::PlanError;
 use crate::substitute::install::{FailureClass, ItemError, UnavailableAt};
 use crate::substitute::lookup::ResolveError;
@@ -23,6 +23,7 @@ use super::output::{bytes, shown_path};
 use super::program_error::ProgramError;
 use super::settings::SettingsError;
 use super::shell_command::quoted;
+use super::store_hint::store_hint;
 
 /// A command that failed as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -280,26 +281,6 @@ impl CliError {
             _ => false,
         }
     }
-}
-
-/// What the user can do about a failure of the store.
-pub(crate) fn store_hint(error: &StoreError, advice: &Advice) -> Option<String> {
-    let hint = match error.remedy()? {
-        Remedy::MakeStore => "use --root DIR for a store of your own, or install Guix first",
-        Remedy::NewerProgram => "a newer Guix or Nix made this store; use a newer subst",
-        Remedy::Privileges => return Some(advice.privileges()),
-        Remedy::FetchReferences => "fetch what it refers to first, or leave out --no-references",
-        Remedy::Wait => "wait for the other process, or end it",
-        Remedy::Space => return Some(advice.space()),
-        Remedy::RepairDatabase(file) => return Some(advice.repair_database(file)),
-        Remedy::RestoreSchema { file, number } => {
-            return Some(advice.restore_schema(file, number));
-        }
-        Remedy::OlderStore => {
-            "start the store's own daemon once: it brings the database up to date"
-        }
-    };
-    Some(hint.to_owned())
 }
 
 /// What the user can do about an item that no server has, by their `answers`.

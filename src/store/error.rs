@@ -6,6 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::format::error_text::chain;
+
 /// Why something could not be done to the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -176,6 +178,9 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// Roots could not be read, so what they keep is not known.
+    #[error("these roots cannot be read, and may keep items: {}", shown_roots(.0))]
+    UnreadableRoots(Vec<UnreadableRoot>),
     /// The read-only mount of the store could not be made writable for this process.
     #[error("making {} writable for this process", path.display())]
     Remount {
@@ -185,6 +190,23 @@ pub enum StoreError {
         source: io::Error,
     },
 }
+
+/// A garbage collector root that cannot be read: the link, or the directory of links, and why.
+pub(crate) type UnreadableRoot = (PathBuf, StoreError);
+
+/// The links of `roots`, and why each cannot be read.
+fn shown_roots(roots: &[UnreadableRoot]) -> String {
+    let shown = roots.iter().take(SHOWN_ROOTS_MAX);
+    let shown = shown.map(|(link, error)| format!("{} ({})", link.display(), chain(error)));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match roots.len().saturating_sub(SHOWN_ROOTS_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// Roots that an error names at most; `subst roots` names all.
+const SHOWN_ROOTS_MAX: usize = 10;
 
 /// What the user can do about a failure of the store; how to say it depends on the options in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,6 +234,8 @@ pub(crate) enum Remedy<'a> {
     },
     /// Have the store's own program bring the database up to date.
     OlderStore,
+    /// Make roots such as this one readable, or remove them.
+    MendRoots(&'a Path),
 }
 
 impl StoreError {
@@ -238,6 +262,9 @@ impl StoreError {
             Self::MissingReferences { .. } => return Some(Remedy::FetchReferences),
             Self::Locked(_) => return Some(Remedy::Wait),
             Self::DamagedDatabase { path, .. } => return Some(Remedy::RepairDatabase(path)),
+            Self::UnreadableRoots(roots) => {
+                return roots.first().map(|(link, _)| Remedy::MendRoots(link));
+            }
             _ => {}
         }
         match self.io_kind()? {

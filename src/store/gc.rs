@@ -40,7 +40,7 @@ mod trash;
 pub(crate) use gc_item::GcItem;
 pub(crate) use keeper::Keeper;
 pub(crate) use reclaim::reclaim_left_space;
-pub(crate) use report::{GcMode, GcProgress, GcReport, GcRequest, RootReport};
+pub(crate) use report::{GcMode, GcProgress, GcReport, GcRequest, RootReport, RootsReport};
 pub(crate) use root_links::{GcRootLinks, RootName, remove_root};
 
 #[cfg(test)]

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use crate::cli::args::GcArgs;
 use crate::cli::context::Context;
-use crate::cli::error::{CliError, store_hint};
+use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bytes, count, shown_path};
+use crate::cli::store_hint::store_hint;
 use crate::store::{
     GcItem, GcMode, GcProgress, GcReport, GcRequest, Keeper, OpenMode, Store, StoreError,
     reclaim_left_space,
@@ -66,14 +67,15 @@ pub(crate) fn run(context: &Context, args: &GcArgs) -> Result<Exit, CliError> {
 /// Collects what `request` says; `report` gets what was done, also if it fails.
 fn collect(context: &Context, request: &GcRequest, report: &mut GcReport) -> Result<(), CliError> {
     let mut shown_at = Duration::ZERO;
-    let mut progress = |progress| show_progress(context, &mut shown_at, progress);
     let open_mode = match request.mode {
         GcMode::DryRun => OpenMode::ReadOnly,
         GcMode::Delete => OpenMode::Existing(context.settings.sync),
     };
     let layout = &context.settings.layout;
     if request.mode == GcMode::Delete {
-        match reclaim_left_space(layout, &context.store_observer(), &mut progress) {
+        match reclaim_left_space(layout, &context.store_observer(), &mut |progress| {
+            show_progress(context, &mut shown_at, progress);
+        }) {
             Ok(reclaimed) => *report = reclaimed,
             Err(StoreError::NoStore(_)) => {}
             Err(error) => return Err(error.into()),
@@ -84,7 +86,9 @@ fn collect(context: &Context, request: &GcRequest, report: &mut GcReport) -> Res
     }
 
     match Store::open(layout.clone(), open_mode, context.store_observer()) {
-        Ok(store) => report.add(store.collect_garbage(request, &mut progress)?),
+        Ok(store) => report.add(store.collect_garbage(request, &mut |progress| {
+            show_progress(context, &mut shown_at, progress);
+        })?),
         Err(StoreError::NoStore(_)) => {
             let root = context.settings.root.as_deref().unwrap_or(Path::new(""));
             let text = format!("there is no store in {}", shown_path(root));

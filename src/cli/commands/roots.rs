@@ -10,7 +10,9 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bytes, count};
-use crate::store::{RootName, RootReport, remove_root};
+use crate::cli::store_hint::unreadable_root_hint;
+use crate::format::error_text::chain;
+use crate::store::{RootName, RootReport, RootsReport, remove_root};
 
 /// Lists the roots, or removes those that `args` name.
 ///
@@ -22,13 +24,27 @@ pub(crate) fn run(context: &Context, args: &RootsArgs) -> Result<Exit, CliError>
     }
 
     let store = context.store_to_read()?;
-    let roots = store.map_or_else(|| Ok(Vec::new()), |store| store.roots())?;
+    let listed = store.map_or_else(|| Ok(RootsReport::default()), |store| store.roots())?;
     if context.settings.json {
-        let roots: Vec<Value> = roots.iter().map(|root| as_json(context, root)).collect();
-        context.output.json(&json!({ "roots": roots }))?;
-        return Ok(Exit::Done);
+        context.output.json(&report_json(context, &listed))?;
+    } else {
+        print_roots(context, &listed.roots)?;
     }
 
+    for (link, error) in &listed.unreadable {
+        let what = format!("cannot read the root {}", shown_root(context, link));
+        let hint = unreadable_root_hint(link);
+        context.output.item_error(&what, error, Some(&hint));
+    }
+    Ok(if listed.unreadable.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Local
+    })
+}
+
+/// Prints the roots that could be read.
+fn print_roots(context: &Context, roots: &[RootReport]) -> std::io::Result<()> {
     let lines = roots.iter().map(|root| line(context, root));
     context.output.lines(lines.map(Cow::Owned))?;
     let dead = roots.iter().filter(|root| root.closure.is_none()).count();
@@ -41,18 +57,29 @@ pub(crate) fn run(context: &Context, args: &RootsArgs) -> Result<Exit, CliError>
             "{roots} {keep} nothing: the item is not in the store any more"
         ));
     }
-    Ok(Exit::Done)
+    Ok(())
+}
+
+fn report_json(context: &Context, listed: &RootsReport) -> Value {
+    let roots = listed.roots.iter().map(|root| as_json(context, root));
+    let unreadable = listed
+        .unreadable
+        .iter()
+        .map(|(link, error)| json!({ "link": link.to_string_lossy(), "reason": chain(error) }));
+    json!({
+        "roots": roots.collect::<Vec<_>>(), "unreadable": unreadable.collect::<Vec<_>>(),
+    })
 }
 
 fn remove(context: &Context, names: &[RootName]) -> Result<Exit, CliError> {
     let mut removed = Vec::new();
     let mut missing = Vec::new();
     for name in names {
-        if remove_root(&context.settings.layout, name)? {
-            removed.push(name.as_str());
-        } else {
+        let links = remove_root(&context.settings.layout, name)?;
+        if links.is_empty() {
             missing.push(name.as_str());
         }
+        removed.extend(links);
     }
 
     if context.settings.json {

@@ -128,20 +128,25 @@ impl Collector<'_> {
         };
         let gc_lock = self.lock_roots(request.mode)?;
         let temp_roots = TempRootFiles::read(self.layout, self.kind, request.mode, self.observer)?;
-        let roots = find_roots(self.layout)?;
+        let mut roots = find_roots(self.layout);
+        if !roots.unreadable.is_empty() {
+            return Err(StoreError::UnreadableRoots(std::mem::take(
+                &mut roots.unreadable,
+            )));
+        }
         let plan = self.plan(request, &roots, &temp_roots, sizes)?;
 
         let mut report = GcReport {
-            kept: plan.kept,
             stale_temp_roots: temp_roots.stale,
             stale_roots: roots.stale,
             leftovers: plan.leftovers.iter().map(shown_name).collect(),
             ..GcReport::default()
         };
-        if request.max_bytes.is_some() {
-            report.store_bytes = plan.estimate.map(|estimate| estimate.store_bytes);
+        if let Some(estimate) = plan.estimate.filter(|_| request.max_bytes.is_some()) {
+            report.store_bytes = Some(estimate.store_bytes);
         }
         let Some(gc_lock) = gc_lock.filter(|_| request.mode == GcMode::Delete) else {
+            report.kept = plan.kept;
             report.deleted = plan.dead;
             if let Some(estimate) = plan.estimate {
                 report.freed_bytes = estimate.freed_bytes;
@@ -150,29 +155,36 @@ impl Collector<'_> {
             return Ok(report);
         };
 
-        let mut trash = Trash::open(self.layout, self.links.store())?;
-        self.remove_stale_roots(&mut report);
-        self.move_leftovers(&plan.leftovers, &mut trash, &mut report);
-        drop(plan.unpacked);
-        // From now on, what was deleted is reported whatever fails.
-        if let Err(error) = self.delete_items(plan.dead, &mut trash, &mut report) {
-            report.add_failure(error);
-        }
+        let trash = self.delete(plan, &mut report)?;
         drop(temp_roots);
         match gc_lock.lock(LockMode::Shared, self.observer) {
-            Ok(()) => {
-                reclaim_space(
-                    self.layout,
-                    self.links,
-                    trash,
-                    self.observer,
-                    progress,
-                    &mut report,
-                );
-            }
+            Ok(()) => reclaim_space(
+                self.layout,
+                self.links,
+                trash,
+                self.observer,
+                progress,
+                &mut report,
+            ),
             Err(error) => report.add_failure(error),
         }
         Ok(report)
+    }
+
+    /// Deletes what `plan` says, up to the files that are in the trash then.
+    ///
+    /// # Errors
+    /// The store may not be changed; nothing was deleted. Later failures are in the report.
+    fn delete(&mut self, plan: CollectionPlan, report: &mut GcReport) -> Result<Trash, StoreError> {
+        let mut trash = Trash::open(self.layout, self.links.store())?;
+        report.kept = plan.kept;
+        self.remove_stale_roots(report);
+        self.move_leftovers(&plan.leftovers, &mut trash, report);
+        drop(plan.unpacked);
+        if let Err(error) = self.delete_items(plan.dead, &mut trash, report) {
+            report.add_failure(error);
+        }
+        Ok(trash)
     }
 
     /// Locks `gc.lock`, so that no other collection runs, and none of Nix's programs adds a root. A dry run only

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::format::store_path::StorePath;
-use crate::store::error::StoreError;
+use crate::store::error::{StoreError, UnreadableRoot};
 
 use super::gc_item::GcItem;
 use super::keeper::Keeper;
@@ -86,6 +86,15 @@ impl GcReport {
             _ => self.failures.push(failure),
         }
     }
+}
+
+/// The permanent roots of a store.
+#[derive(Debug, Default)]
+pub(crate) struct RootsReport {
+    /// Those that can be read.
+    pub(crate) roots: Vec<RootReport>,
+    /// Those of which it is not known what they keep.
+    pub(crate) unreadable: Vec<UnreadableRoot>,
 }
 
 /// A root and what it keeps.

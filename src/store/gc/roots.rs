@@ -6,12 +6,13 @@
 //! directory (`/gnu/store/...`), or below the root of an embedded store. A file in these directories
 //! that has the name of an item is a root as well. No link to a directory is entered.
 //!
-//! What cannot be read is an error: it might keep something.
+//! What cannot be read is noted: it might keep something.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::Metadata;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -20,7 +21,7 @@ use rustix::io::Errno;
 
 use crate::format::store_path::StorePath;
 use crate::store::directory::open_directory;
-use crate::store::error::{StoreError, on};
+use crate::store::error::{StoreError, UnreadableRoot, on};
 use crate::store::layout::Layout;
 
 /// A link that keeps an item.
@@ -39,19 +40,22 @@ pub(super) struct FoundRoots {
     /// Links that keep nothing any more: of indirect roots whose targets are gone, and those that were
     /// not given their names when their process was killed.
     pub(super) stale: Vec<PathBuf>,
+    /// What cannot be read, and might keep something.
+    pub(super) unreadable: Vec<UnreadableRoot>,
 }
 
 /// Reads the roots of the store at `layout`.
-pub(super) fn find_roots(layout: &Layout) -> Result<FoundRoots, StoreError> {
+pub(super) fn find_roots(layout: &Layout) -> FoundRoots {
     let mut search = RootSearch::new(layout);
     for directory in layout.root_directories() {
-        search.read_directories(directory)?;
+        search.read_directories(directory);
     }
 
     let mut found = search.found;
     found.roots.sort();
     found.roots.dedup();
-    Ok(found)
+    found.unreadable.sort_by(|one, other| one.0.cmp(&other.0));
+    found
 }
 
 /// Whether `link`, which was stale, still is: a build may have made its target meanwhile.
@@ -59,7 +63,7 @@ pub(super) fn is_stale(layout: &Layout, link: &Path) -> Result<bool, StoreError>
     let mut search = RootSearch::new(layout);
     match std::fs::read_link(link) {
         Err(error) if is_missing(&error) => return Ok(false),
-        target => search.note_link(link.to_owned(), &target.map_err(unreadable(link))?)?,
+        target => search.note_link(link.to_owned(), &target.map_err(unreadable(link))?),
     }
     Ok(!search.found.stale.is_empty())
 }
@@ -96,60 +100,84 @@ impl<'a> RootSearch<'a> {
     }
 
     /// Reads `top` and all directories in it.
-    fn read_directories(&mut self, top: PathBuf) -> Result<(), StoreError> {
+    fn read_directories(&mut self, top: PathBuf) {
         let mut pending = vec![top];
         while let Some(path) = pending.pop() {
-            let directory = match open_directory(self.layout, &path) {
-                Err(StoreError::Open { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound =>
-                {
-                    continue;
-                }
-                opened => opened?,
-            };
-            let entries = Dir::read_from(&directory).map_err(unreadable(&path))?;
-            for entry in entries {
-                let entry = entry.map_err(unreadable(&path))?;
-                let name = entry.file_name();
-                if matches!(name.to_bytes(), b"." | b"..") {
-                    continue;
-                }
-                let entry_path = path.join(OsStr::from_bytes(name.to_bytes()));
-                let stat = match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-                    Err(Errno::NOENT) => continue,
-                    stat => stat.map_err(unreadable(&entry_path))?,
-                };
-                match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::Directory => pending.push(entry_path),
-                    FileType::Symlink => {
-                        let target = match readlinkat(&directory, name, Vec::new()) {
-                            Err(Errno::NOENT) => continue,
-                            target => target.map_err(unreadable(&entry_path))?,
-                        };
-                        self.note_link(
-                            entry_path,
-                            Path::new(OsStr::from_bytes(target.to_bytes())),
-                        )?;
-                    }
-                    FileType::RegularFile => self.note_file(entry_path),
-                    _ => {}
+            match self.read_directory(&path) {
+                Ok(directories) => pending.extend(directories),
+                Err(error) => self.note_unreadable(path, error),
+            }
+        }
+    }
+
+    /// Reads the directory `path`, which may be missing; the directories in it.
+    fn read_directory(&mut self, path: &Path) -> Result<Vec<PathBuf>, StoreError> {
+        let directory = match open_directory(self.layout, path) {
+            Err(StoreError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(Vec::new());
+            }
+            opened => opened?,
+        };
+        let mut directories = Vec::new();
+        for entry in Dir::read_from(&directory).map_err(unreadable(path))? {
+            let entry = entry.map_err(unreadable(path))?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let entry_path = path.join(OsStr::from_bytes(name.to_bytes()));
+            match self.read_entry(&directory, name, &entry_path) {
+                Ok(FileType::Directory) => directories.push(entry_path),
+                Ok(_) => {}
+                Err(Errno::NOENT) => {}
+                Err(error) => {
+                    let error = unreadable(&entry_path)(error);
+                    self.note_unreadable(entry_path, error);
                 }
             }
         }
-        Ok(())
+        Ok(directories)
     }
 
-    fn note_link(&mut self, link: PathBuf, target: &Path) -> Result<(), StoreError> {
+    /// Reads the entry `name` of an open `directory`, which is at `path`; the kind of it.
+    fn read_entry(
+        &mut self,
+        directory: &OwnedFd,
+        name: &CStr,
+        path: &Path,
+    ) -> rustix::io::Result<FileType> {
+        let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        match kind {
+            FileType::Symlink => {
+                let target = readlinkat(directory, name, Vec::new())?;
+                let target = Path::new(OsStr::from_bytes(target.to_bytes()));
+                self.note_link(path.to_owned(), target);
+            }
+            FileType::RegularFile => self.note_file(path.to_owned()),
+            _ => {}
+        }
+        Ok(kind)
+    }
+
+    fn note_unreadable(&mut self, link: PathBuf, error: StoreError) {
+        self.found.unreadable.push((link, error));
+    }
+
+    fn note_link(&mut self, link: PathBuf, target: &Path) {
         if self.layout.is_unfinished_root(&link) {
             self.found.stale.push(link);
-            return Ok(());
+            return;
         }
-        let ends = self.follow(link.clone(), target.to_owned())?;
-        self.found.roots.extend(ends.roots);
-        if ends.is_stale && link.starts_with(self.layout.indirect_roots_dir()) {
-            self.found.stale.push(link);
+        match self.follow(link.clone(), target.to_owned()) {
+            Ok(ends) => {
+                self.found.roots.extend(ends.roots);
+                if ends.is_stale && link.starts_with(self.layout.indirect_roots_dir()) {
+                    self.found.stale.push(link);
+                }
+            }
+            Err(error) => self.note_unreadable(link, error),
         }
-        Ok(())
     }
 
     /// Follows `link`, which leads to `target`, up to items.
@@ -315,7 +343,7 @@ mod tests {
         std::fs::create_dir_all(&auto).unwrap();
         let (link, result) = (auto.join("a"), directory.path().join("result"));
         symlink(&result, &link).unwrap();
-        assert!(find_roots(&layout).unwrap().stale.contains(&link));
+        assert!(find_roots(&layout).stale.contains(&link));
         assert!(is_stale(&layout, &link).unwrap());
 
         symlink("/gnu/store/0f9qzp1g3jy45al4zspzqah9f8d5bisp-a", &result).unwrap();

@@ -5,7 +5,7 @@ use crate::store::handle::Store;
 use crate::store::sync_mode::SyncMode;
 
 use super::collector::Collector;
-use super::report::{GcMode, GcProgress, GcReport, GcRequest, RootReport};
+use super::report::{GcMode, GcProgress, GcReport, GcRequest, RootReport, RootsReport};
 use super::root_links::GcRootLinks;
 use super::roots::find_roots;
 
@@ -60,9 +60,9 @@ impl Store {
     /// All permanent roots, with the sizes of what they keep.
     ///
     /// # Errors
-    /// The database or a directory of roots cannot be read.
-    pub(crate) fn roots(&self) -> Result<Vec<RootReport>, StoreError> {
-        let found = find_roots(self.layout())?;
+    /// The database cannot be read.
+    pub(crate) fn roots(&self) -> Result<RootsReport, StoreError> {
+        let found = find_roots(self.layout());
         let graph = self.database().item_graph()?;
         let roots = found.roots.into_iter().map(|root| {
             let position = graph.position(&root.item);
@@ -72,7 +72,10 @@ impl Store {
                 closure: position.map(|at| graph.closure_size(at)),
             }
         });
-        Ok(roots.collect())
+        Ok(RootsReport {
+            roots: roots.collect(),
+            unreadable: found.unreadable,
+        })
     }
 
     /// Where this program makes roots, after making the directory if it is missing.

@@ -87,7 +87,7 @@ fn root(store: &Store, name: &str, target: &str) {
     store
         .root_links()
         .unwrap()
-        .set(&name, &item(target))
+        .set(name.as_str(), &item(target))
         .unwrap();
 }
 
@@ -135,9 +135,9 @@ fn what_no_root_needs_is_deleted_with_its_links() {
         let link = store.layout().named_roots_dir().join("kept");
         assert_eq!(keeper_of(&report, "library"), &Keeper::Root(link));
 
-        assert!(
-            crate::store::remove_root(store.layout(), &RootName::parse("kept").unwrap()).unwrap()
-        );
+        let name = RootName::parse("kept").unwrap();
+        let removed = crate::store::remove_root(store.layout(), &name).unwrap();
+        assert_eq!(removed, ["kept"]);
         collect(&store, &DELETE);
         assert_eq!((entries(&store).len(), links(&store)), (0, 0));
         assert_eq!(rows(&store, "SELECT referrer FROM Refs"), [""; 0]);
@@ -311,8 +311,8 @@ fn roots_are_found_wherever_they_lead() {
     link("loop".into(), roots.join("loop"));
 
     let listed = store.roots().unwrap();
-    assert_eq!(listed.len(), 7);
-    assert!(listed.iter().all(|root| root.closure.is_some()));
+    assert_eq!((listed.roots.len(), listed.unreadable.len()), (7, 0));
+    assert!(listed.roots.iter().all(|root| root.closure.is_some()));
     let report = collect(&store, &DELETE);
     let mut kept = names[..7].to_vec();
     kept.sort_unstable();
@@ -339,6 +339,37 @@ fn roots_that_cannot_be_read_stop_a_collection() {
     std::fs::set_permissions(&hidden, Permissions::from_mode(0o755)).unwrap();
     assert!(error.to_string().contains("hidden"), "{error}");
     assert_eq!(valid(&store), ["item"]);
+}
+
+#[test]
+fn each_root_that_cannot_be_read_is_named_and_the_others_are_listed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = guix_store(directory.path());
+    add_item(&store, "kept", &[], 1);
+    add_item(&store, "dead", &[], 2);
+    root(&store, "kept", "kept");
+    let auto = store.layout().indirect_roots_dir();
+    std::fs::create_dir_all(&auto).unwrap();
+    symlink("loop", auto.join("loop")).unwrap();
+    for name in ["a", "b"] {
+        symlink(auto.join("loop/result"), auto.join(name)).unwrap();
+    }
+
+    let listed = store.roots().unwrap();
+    assert_eq!(listed.roots.len(), 1);
+    let unreadable: Vec<_> = listed.unreadable.iter().map(|(link, _)| link).collect();
+    assert_eq!(unreadable, [&auto.join("a"), &auto.join("b")]);
+    let error = store.collect_garbage(&DELETE, &mut |_| {}).unwrap_err();
+    let text = error.to_string();
+    for link in unreadable {
+        assert!(text.contains(&format!("{} (", link.display())), "{text}");
+    }
+    assert_eq!(valid(&store), ["dead", "kept"]);
+
+    std::fs::remove_file(auto.join("a")).unwrap();
+    std::fs::remove_file(auto.join("b")).unwrap();
+    collect(&store, &DELETE);
+    assert_eq!(valid(&store), ["kept"]);
 }
 
 #[test]

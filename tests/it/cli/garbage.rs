@@ -52,7 +52,7 @@ fn what_is_fetched_with_a_root_stays_and_the_rest_is_deleted() {
     let link = sandbox.root().join("var/guix/gcroots/subst/ci");
     assert_eq!(link.read_link().unwrap(), Path::new(&tools));
     assert_eq!(
-        link.with_file_name("ci-1").read_link().unwrap(),
+        link.with_file_name("ci:1").read_link().unwrap(),
         Path::new(&notes)
     );
     let profiles = sandbox.root().join("var/guix/gcroots/profiles");
@@ -92,7 +92,7 @@ fn what_is_fetched_with_a_root_stays_and_the_rest_is_deleted() {
     assert_is_whole(&sandbox);
 }
 
-/// Removes the roots `ci` and `ci-1`, so that nothing is left after a collection.
+/// Removes the root `ci`, which has two links, so that nothing is left after a collection.
 fn assert_removes_roots(sandbox: &Sandbox) {
     let link = sandbox.root().join("var/guix/gcroots/subst/dead");
     // A root of an item that is gone is reported, and removed as any other.
@@ -105,12 +105,9 @@ fn assert_removes_roots(sandbox: &Sandbox) {
         listed.contains(&format!("dead          -  dead  {NOTHING}\n")),
         "{listed}"
     );
-    roots(
-        sandbox,
-        &["--remove", "ci", "--remove", "ci-1", "--remove", "dead"],
-    )
-    .exits(0)
-    .says("3 roots removed");
+    roots(sandbox, &["--remove", "ci", "--remove", "dead"])
+        .exits(0)
+        .says("3 roots removed");
     roots(sandbox, &["--remove", "ci"])
         .exits(1)
         .says("there is no root ci");
@@ -152,7 +149,7 @@ fn only_a_store_below_a_root_is_collected() {
     gc(&sandbox, &["--max-size", "lots"])
         .exits(2)
         .says("a number of bytes");
-    for name in ["a/b", ".hidden", ""] {
+    for name in ["a/b", ".hidden", "", "a:1"] {
         let fetch = ["fetch", "--gc-root", name, NOTHING];
         sandbox
             .subst(UNREACHABLE, &fetch)
@@ -174,9 +171,136 @@ fn the_root_of_an_item_that_cannot_be_fetched_stays_as_it_is() {
     let link = sandbox.root().join("var/guix/gcroots/subst/a");
     assert_eq!(link.read_link().unwrap(), Path::new(&notes));
     assert_eq!(
-        link.with_file_name("a-1").read_link().unwrap(),
+        link.with_file_name("a:1").read_link().unwrap(),
         Path::new(&tools)
     );
+}
+
+/// The names of the roots that `subst fetch` has made, and their items.
+fn links(sandbox: &Sandbox) -> Vec<(String, String)> {
+    let json = roots(sandbox, &["--json"]).exits(0).json();
+    let roots = json["roots"].as_array().unwrap().iter();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    roots
+        .map(|root| (text(&root["name"]), text(&root["item"])))
+        .collect()
+}
+
+#[test]
+fn a_root_of_several_items_has_links_of_its_own() {
+    let sandbox = Sandbox::new();
+    let (url, tools, notes, copy) = (Kind::Guix.url(), item("tools"), item("notes"), item("copy"));
+    let fetch = |arguments: &[&str]| {
+        let run = sandbox.subst(
+            &url,
+            &[&["fetch", "--json", "--gc-root"], arguments].concat(),
+        );
+        run.exits(0).json()["roots"].clone()
+    };
+    // Such as an earlier version has made for the second item of `job`.
+    fetch(&["job-1", &notes]);
+    let planned = fetch(&["job", "--dry-run", &tools, &copy, &notes]);
+    assert_eq!(links(&sandbox).len(), 1);
+    let made = fetch(&["job", &tools, &copy, &notes]);
+    assert_eq!(made, planned);
+    assert_eq!(made[1], serde_json::json!({"name": "job:1", "item": copy}));
+    fetch(&["job2", &tools, &notes]);
+
+    // A shorter list leaves no link of the longer one.
+    fetch(&["job", &copy, &tools]);
+    let expected = [
+        ("job", &copy),
+        ("job-1", &notes),
+        ("job2", &tools),
+        ("job2:1", &notes),
+        ("job:1", &tools),
+    ];
+    let expected = expected.map(|(name, item)| (name.to_owned(), item.clone()));
+    assert_eq!(links(&sandbox), expected);
+
+    let removed = roots(
+        &sandbox,
+        &["--json", "--remove", "job", "--remove", "job-1"],
+    );
+    let removed = removed.exits(0).json();
+    assert_eq!(
+        removed["removed"],
+        serde_json::json!(["job", "job:1", "job-1"])
+    );
+    assert_eq!(links(&sandbox), expected[2..4]);
+    roots(&sandbox, &["--remove", "job2:1"])
+        .exits(2)
+        .says("part of the root NAME");
+}
+
+#[test]
+fn roots_that_cannot_be_read_are_named_and_stop_a_collection() {
+    let sandbox = Sandbox::new();
+    let url = Kind::Guix.url();
+    sandbox
+        .subst(&url, &["fetch", "--gc-root", "ci", &item("notes")])
+        .exits(0);
+    let gcroots = sandbox.root().join("var/guix/gcroots");
+    std::os::unix::fs::symlink("loop", gcroots.join("loop")).unwrap();
+    for name in ["one", "two"] {
+        std::os::unix::fs::symlink("loop/result", gcroots.join(name)).unwrap();
+    }
+    let listed = roots(&sandbox, &[])
+        .exits(5)
+        .says("/gcroots/one")
+        .says("/gcroots/two");
+    assert!(listed.stdout.starts_with("live "), "{}", listed.stdout);
+    let json = roots(&sandbox, &["--json"]).exits(5).json();
+    assert_eq!(json["roots"].as_array().unwrap().len(), 1);
+    assert_eq!(json["unreadable"].as_array().unwrap().len(), 2);
+    gc(&sandbox, &[])
+        .exits(5)
+        .prints("")
+        .says("/gcroots/one")
+        .says("/gcroots/two")
+        .says("hint: make what it leads to readable");
+    assert!(valid(&sandbox).contains(base(&item("notes"))));
+}
+
+/// The names of all that is in `directory`, but what the lookup cache keeps.
+fn all_names(directory: &Path, names: &mut BTreeSet<std::path::PathBuf>) {
+    for entry in directory.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if !path.is_symlink() && path.is_dir() && !path.ends_with("var/guix/subst") {
+            all_names(&path, names);
+        }
+        names.insert(path);
+    }
+}
+
+#[test]
+fn commands_that_only_read_create_nothing() {
+    let sandbox = Sandbox::new();
+    let (url, notes) = (Kind::Guix.url(), item("notes"));
+    sandbox.subst(&url, &["fetch", &notes]).exits(0);
+    // Where guix-daemon has made the store and never collected it.
+    std::fs::remove_file(sandbox.root().join("var/guix/gc.lock")).unwrap();
+    std::fs::remove_file(sandbox.root().join("var/guix/db/big-lock")).unwrap();
+    let all = || {
+        let mut names = BTreeSet::new();
+        all_names(&sandbox.root(), &mut names);
+        names
+    };
+    let before = all();
+    let commands: [&[&str]; 8] = [
+        &["gc", "--dry-run"],
+        &["gc", "--dry-run", "--max-size", "0"],
+        &["roots"],
+        &["verify"],
+        &["query", "--closure", &notes],
+        &["fetch", "--dry-run", "--gc-root", "ci", &notes],
+        &["servers"],
+        &["config", "show"],
+    ];
+    for command in commands {
+        sandbox.subst(&url, command).exits(0);
+        assert_eq!(all(), before, "{command:?}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::cli::text::widest;
 use crate::format::narinfo::Download;
 use crate::format::server_url::redacted;
 use crate::format::store_path::StorePath;
+use crate::store::RootName;
 use crate::substitute::chain;
 use crate::substitute::closure::{
     FetchPlan, ItemToDownload, PlannedItem, Planner, References, StoreView, plan_downloads,
@@ -24,11 +25,14 @@ use crate::substitute::download::rates::MeasuredRates;
 use crate::substitute::item_lookup::NarSource;
 use crate::substitute::progress::DownloadSummary;
 
+use super::gc_roots::{RootLink, root_links};
+
 /// Changes nothing, so the right to read the store is enough.
 pub(super) fn run(
     context: &Context,
     paths: &[StorePath],
     references: References,
+    root: Option<&RootName>,
 ) -> Result<Exit, CliError> {
     let store_view = StoreView::Seen(context.store_to_read()?.map(Arc::new));
     let (network, resolver) = context.resolver(Purpose::Fetch, DiskChanges::NONE)?;
@@ -61,7 +65,13 @@ pub(super) fn run(
         let download = chosen.or_else(|| item.download());
         ItemToShow { item, download }
     });
-    print_plan(context, &plan, &items.collect::<Vec<_>>(), &planned.summary)?;
+    let valid = plan.valid.iter();
+    let valid = valid
+        .chain(plan.items.iter().map(|item| &item.path))
+        .collect();
+    let roots = root.map(|name| root_links(name, paths, &valid));
+    let items: Vec<ItemToShow> = items.collect();
+    print_plan(context, &plan, &items, &planned.summary, roots.as_deref())?;
 
     item_failures::print(context, "fetch", plan.failed.iter());
     let exits = plan.failed.iter().map(|(_, error)| error.class().into());
@@ -94,9 +104,13 @@ fn print_plan(
     plan: &FetchPlan,
     items: &[ItemToShow<'_>],
     summary: &DownloadSummary,
+    roots: Option<&[RootLink]>,
 ) -> Result<(), CliError> {
     if context.settings.json {
-        let json = as_json(context, plan, items, summary);
+        let mut json = as_json(context, plan, items, summary);
+        if let Some(roots) = roots {
+            json["roots"] = roots.iter().map(|root| root.as_json(context)).collect();
+        }
         context.output.json(&json)?;
         return Ok(());
     }

@@ -6,6 +6,9 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use serde_json::{Value, json};
+
+use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::format::store_path::StorePath;
 use crate::store::{GcRootLinks, RootName, Store};
@@ -34,18 +37,55 @@ impl RequestedRoots {
         self.links.path()
     }
 
-    /// Makes a root of each of `paths` that is valid now. The roots of the others stay as they are.
+    /// Makes a root of each of `paths` that is valid now, and adds it to `made`. The links of the others stay
+    /// as they are; when all are valid, links of an earlier fetch of more items are removed.
     ///
     /// # Errors
-    /// A link cannot be made.
-    pub(super) fn make(&self, paths: &[StorePath], outcome: &FetchOutcome) -> Result<(), CliError> {
+    /// A link cannot be made or removed.
+    pub(super) fn make(
+        &self,
+        paths: &[StorePath],
+        outcome: &FetchOutcome,
+        made: &mut Vec<RootLink>,
+    ) -> Result<(), CliError> {
         let valid = outcome.valid.iter().chain(&outcome.registered);
-        let valid: HashSet<&StorePath> = valid.collect();
-        for (position, path) in paths.iter().enumerate() {
-            if valid.contains(path) {
-                self.links.set(&self.name.numbered(position), path)?;
-            }
+        for root in root_links(&self.name, paths, &valid.collect()) {
+            self.links.set(&root.name, &root.item)?;
+            made.push(root);
+        }
+        if made.len() == paths.len() {
+            self.links.remove_beyond(&self.name, paths.len())?;
         }
         Ok(())
     }
+}
+
+/// A link of a root, and the item that it keeps.
+pub(super) struct RootLink {
+    name: String,
+    item: StorePath,
+}
+
+impl RootLink {
+    pub(super) fn as_json(&self, context: &Context) -> Value {
+        json!({
+            "name": self.name,
+            "item": context.settings.store_dir().full_name(&self.item),
+        })
+    }
+}
+
+/// The links of the root `name` for those of `paths` that are `valid`.
+pub(super) fn root_links(
+    name: &RootName,
+    paths: &[StorePath],
+    valid: &HashSet<&StorePath>,
+) -> Vec<RootLink> {
+    let items = paths.iter().enumerate();
+    let items = items.filter(|(_, item)| valid.contains(item));
+    let links = items.map(|(position, item)| RootLink {
+        name: name.link_name(position),
+        item: item.clone(),
+    });
+    links.collect()
 }

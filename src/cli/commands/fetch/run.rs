@@ -32,7 +32,7 @@ pub(crate) fn run(context: &Context, args: &FetchArgs) -> Result<Exit, CliError>
     }
 
     if args.dry_run {
-        return dry_run::run(context, &paths, references(args));
+        return dry_run::run(context, &paths, references(args), args.gc_root.as_ref());
     }
 
     let store = match context.store() {
@@ -83,7 +83,8 @@ fn fetch_into_store(
     })?;
 
     // While the temp roots of this process still keep the items.
-    let rooted = roots.map_or(Ok(()), |roots| roots.make(paths, &outcome));
+    let mut made = Vec::new();
+    let rooted = roots.map_or(Ok(()), |roots| roots.make(paths, &outcome, &mut made));
     report.replanned(&outcome);
     report.kept_bytes = fetch.installer.kept_bytes();
     // Both databases wait for the disk when they are closed: not one after the other. The resolver
@@ -93,7 +94,11 @@ fn fetch_into_store(
     context.cancel.end_at_once();
 
     if context.settings.json {
-        printed = context.output.json(&report.as_json(context, &outcome));
+        let mut json = report.as_json(context, &outcome);
+        if args.gc_root.is_some() {
+            json["roots"] = made.iter().map(|root| root.as_json(context)).collect();
+        }
+        printed = context.output.json(&json);
     }
 
     report.print(context, &outcome);
