@@ -10,6 +10,7 @@ pub(crate) mod endorse;
 pub(crate) mod install;
 pub(crate) mod item_lookup;
 pub(crate) mod lookup;
+pub(crate) mod mirror;
 pub(crate) mod network;
 pub(crate) mod outcome;
 pub(crate) mod preparation;

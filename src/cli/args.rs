@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::completion::shell::CompletionShell;
 use super::settings::{CommonOptions, parse_bytes};
+use crate::format::compression::Compression;
 use crate::store::RootName;
 
 /// Fetch substitutes for GNU Guix and Nix
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Challenge(ChallengeArgs),
     /// Sign narinfos for nars that lie elsewhere, if they are the same as in this store
     Endorse(EndorseArgs),
+    /// Copy narinfos and nars of servers, byte for byte, to a directory that others can fetch from
+    Mirror(MirrorArgs),
     /// Serve guix-daemon as its substituter helper
     Substitute(SubstituteArgs),
     /// Delete what no root needs from a store below `--root`
@@ -197,6 +200,38 @@ pub(crate) struct EndorseArgs {
     /// Remove the narinfos of the items from the directory again
     #[arg(long, conflicts_with_all = ["key", "nars", "even_substituted"])]
     pub(crate) withdraw: bool,
+}
+
+/// Arguments of `subst mirror`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("items").required(true).args(["closure", "list", "all"]))]
+pub(crate) struct MirrorArgs {
+    /// The directory to copy to, created if need be
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Copy these store items and everything they refer to; `-` reads them from standard input
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub(crate) closure: Vec<String>,
+    /// Copy the store items that FILE names, one in a line, and everything they refer to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) list: Option<PathBuf>,
+    /// Copy all items of the servers, which have to be directories
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Copy only downloads with these compression methods, such as zstd,lzip; of items without them the
+    /// smallest download [default: all downloads]
+    #[arg(long, value_name = "METHODS", value_delimiter = ',', value_parser = parse_method)]
+    pub(crate) compression: Vec<Compression>,
+    /// Show what would be copied, without copying it
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
+fn parse_method(name: &str) -> Result<Compression, String> {
+    Compression::parse(name).map_err(|_| {
+        let names = Compression::ALL.map(Compression::name).join(", ");
+        format!("is none of {names}")
+    })
 }
 
 /// Arguments of `subst substitute`.

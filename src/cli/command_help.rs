@@ -1,12 +1,14 @@
 //! The help of each command besides its arguments: the shared options it uses, examples, exit status.
 
 mod entry;
+mod mirror;
 
 use super::exit::Exit;
 use super::settings::OptionGroup;
 
 pub(crate) use entry::CommandHelp;
 use entry::{LOCAL_EXITS, example};
+use mirror::MIRROR;
 
 /// The options of commands about the lookup cache.
 const CACHE_GROUPS: &[OptionGroup] = &[OptionGroup::Store, OptionGroup::Json, OptionGroup::General];
@@ -154,6 +156,7 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
         notes: "Any web server can serve the directory. Its URL comes before that of the server with the nars in the \
             list of substitute servers, and its key is in DIR/signing-key.pub (DIR/public-key for Nix).",
     },
+    MIRROR,
     CommandHelp {
         path: &["substitute"],
         groups: &[

@@ -7,6 +7,7 @@ pub(crate) mod config;
 pub(crate) mod endorse;
 pub(crate) mod fetch;
 pub(crate) mod gc;
+pub(crate) mod mirror;
 pub(crate) mod query;
 pub(crate) mod roots;
 pub(crate) mod run;

@@ -16,6 +16,8 @@ use crate::substitute::cancel::Cancel;
 use crate::substitute::chain;
 use crate::substitute::clock::Clock;
 use crate::substitute::closure::MissingTrees;
+use crate::substitute::download::checked_copy::NarCopier;
+use crate::substitute::download::retries::RetryContext;
 use crate::substitute::download::transfer::{DecoderMemory, TransferBudget};
 use crate::substitute::install::{InFlightTransfers, Installer};
 use crate::substitute::lookup::{
@@ -310,6 +312,18 @@ impl Context {
             reported_failures: Mutex::default(),
             in_flight: InFlightTransfers::default(),
         })
+    }
+
+    /// Copies nars that are not unpacked.
+    pub(crate) fn nar_copier(&self, network: &Arc<Network>) -> NarCopier {
+        let retries = RetryContext {
+            network: Arc::clone(network),
+            limits: self.settings.retry_limits.clone(),
+            progress: Arc::clone(&self.progress),
+            cancel: self.cancel.clone(),
+        };
+        let nars_per_server = self.settings.nars_per_server;
+        NarCopier::new(DECODER_MEMORY, self.cores, nars_per_server, retries)
     }
 
     /// Whose limit of levels holds for trees. Nix works on the system's store, and could not verify what

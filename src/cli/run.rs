@@ -307,6 +307,7 @@ fn carry_out(
             | Command::Query(_)
             | Command::Challenge(_)
             | Command::Endorse(_)
+            | Command::Mirror(_)
             | Command::Servers
             | Command::Verify(_)
             | Command::Gc(_)
@@ -315,7 +316,11 @@ fn carry_out(
     }
     if matches!(
         command,
-        Command::Fetch(_) | Command::Query(_) | Command::Substitute(_) | Command::Verify(_)
+        Command::Fetch(_)
+            | Command::Query(_)
+            | Command::Mirror(_)
+            | Command::Substitute(_)
+            | Command::Verify(_)
     ) {
         process::check_memory_limit()?;
     }
@@ -326,6 +331,7 @@ fn carry_out(
         Command::Run(args) => commands::run::run(context, args),
         Command::Challenge(args) => commands::challenge::run(context, args),
         Command::Endorse(args) => commands::endorse::run(context, args),
+        Command::Mirror(args) => commands::mirror::run(context, args),
         Command::Substitute(args) => {
             let inherited = inherited.expect("execute takes it for this command");
             commands::substitute::run(context, args, inherited)

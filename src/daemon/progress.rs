@@ -260,6 +260,7 @@ impl Progress for ClientProgress {
             | ProgressEvent::Preparing { .. }
             | ProgressEvent::Verifying { .. }
             | ProgressEvent::Comparing { .. }
+            | ProgressEvent::Mirroring { .. }
             | ProgressEvent::Planned { .. }
             | ProgressEvent::DownloadsPlanned(_)
             | ProgressEvent::Registered { .. }

@@ -4,6 +4,7 @@
 //! repeated key counts, as in Nix. A server without the file is usable with the defaults.
 
 use super::escape::clip;
+use super::store_path::StoreDir;
 
 /// A server's description of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,6 +33,15 @@ impl CacheInfo {
         }
 
         info
+    }
+
+    /// The text of a server without a preference, whose items are for `store_dir`.
+    #[must_use]
+    pub(crate) fn text_for(store_dir: &StoreDir) -> String {
+        format!(
+            "StoreDir: {}\nWantMassQuery: 1\nPriority: 50\n",
+            store_dir.as_str()
+        )
     }
 }
 

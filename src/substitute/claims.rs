@@ -83,8 +83,33 @@ impl<'a> ClaimRequests<'a> {
         let servers = self.network.servers().iter();
         let none = servers.map(|_| Err(LookupOutcome::Offline)).collect();
         let mut claims: Vec<PerServer<Claim>> = vec![none; items.len()];
+        self.request_narinfos(items, |place, server, answer| {
+            claims[place][server] = claim_of(&items[place], answer);
+            answers.fetch_add(1, Ordering::Relaxed);
+        });
+
+        for (server, other) in &self.other_stores {
+            for claims in &mut claims {
+                claims[*server] = Err(LookupOutcome::OtherStore(other.clone()));
+            }
+        }
+        claims
+    }
+
+    /// The servers whose items are for another store, as far as they have said so.
+    pub(crate) fn other_stores(&self) -> &HashMap<ServerIndex, OtherStore> {
+        &self.other_stores
+    }
+
+    /// Requests the narinfos of `items` from all servers: calls `receive` with the place of the item, the
+    /// server and what it answered, which may be a narinfo of another item.
+    pub(crate) fn request_narinfos(
+        &mut self,
+        items: &[StorePath],
+        mut receive: impl FnMut(usize, ServerIndex, &Result<NarInfo, LookupOutcome>),
+    ) {
         let Some((lookups, events)) = &mut self.transport else {
-            return claims;
+            return;
         };
 
         let mut places: HashMap<HashPart, Vec<usize>> = HashMap::new();
@@ -100,10 +125,9 @@ impl<'a> ClaimRequests<'a> {
                     answer,
                 }) => {
                     unanswered -= 1;
-                    answers.fetch_add(1, Ordering::Relaxed);
                     let answer = parsed(answer, &self.store_dir);
                     for &place in places.get(&item).into_iter().flatten() {
-                        claims[place][server] = claim_of(&items[place], &answer);
+                        receive(place, server, &answer);
                     }
                 }
                 Some(LookupEvent::CacheInfo {
@@ -117,13 +141,6 @@ impl<'a> ClaimRequests<'a> {
                 None => break,
             }
         }
-
-        for (server, other) in &self.other_stores {
-            for claims in &mut claims {
-                claims[*server] = Err(LookupOutcome::OtherStore(other.clone()));
-            }
-        }
-        claims
     }
 }
 

@@ -4,6 +4,7 @@ mod backoff;
 mod body;
 mod buffers;
 pub(crate) mod candidate;
+pub(crate) mod checked_copy;
 pub(crate) mod choice;
 mod counters;
 pub(crate) mod errors;

@@ -131,7 +131,9 @@ pub(crate) enum ProgressEvent<'a> {
     Verifying(VerifyProgress),
     /// Builds are compared with those of servers: how far that is.
     Comparing(ComparisonProgress),
-    /// Nothing more will be fetched, verified or compared.
+    /// Items are copied to a mirror: how far that is.
+    Mirroring(MirrorProgress),
+    /// Nothing more will be fetched, verified, compared or copied.
     Finished,
 }
 
@@ -161,6 +163,19 @@ pub(crate) struct ComparisonProgress {
     pub(crate) answers: u64,
     /// Lookups that servers are to answer.
     pub(crate) expected_answers: u64,
+}
+
+/// How far a copy to a mirror is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MirrorProgress {
+    /// Items that are in the mirror, or cannot be copied.
+    pub(crate) items: usize,
+    /// Items that are known of so far.
+    pub(crate) expected_items: usize,
+    /// Bytes of nars that have arrived.
+    pub(crate) bytes: u64,
+    /// Bytes of the nars to copy, as far as narinfos say.
+    pub(crate) expected_bytes: u64,
 }
 
 /// The downloads of a fetch that are not under way.

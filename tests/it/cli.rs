@@ -22,6 +22,7 @@ mod garbage;
 mod help;
 mod hints;
 mod interrupt;
+mod mirror;
 mod missing_trees;
 mod nix_conf;
 mod offline;

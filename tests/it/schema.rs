@@ -20,6 +20,21 @@ const ENDORSE: [&str; 8] = [
     super::cli::NOTHING,
 ];
 
+/// The endorsements of an item that has none are withdrawn.
+const WITHDRAW: [&str; 5] = [
+    "endorse",
+    "--withdraw",
+    "--to",
+    "endorsed",
+    super::cli::NOTHING,
+];
+
+/// Roots are removed, of which there are none.
+const REMOVE: [&str; 5] = ["roots", "--remove", "ci", "--remove", "x"];
+
+/// A dry run of a mirror that would get nothing.
+const MIRROR_DRY_RUN: [&str; 5] = ["mirror", "--to=m", "-n", "--closure", super::cli::NOTHING];
+
 /// Compared with events by `cli::progress`.
 const OF_EVENTS: &str = "progress-event";
 
@@ -44,9 +59,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         nothing,
     ];
     secret_file(&sandbox, "key.sec", &guix_secret(1));
-    let withdraw = ["endorse", "--withdraw", "--to", "endorsed", nothing];
-    let remove = ["roots", "--remove", "ci", "--remove", "x"];
-    let runs: [(&str, &str, &[&str]); 27] = [
+    let runs: [(&str, &str, &[&str]); 29] = [
         ("query", &mixed, &["query", "--closure", &tools, nothing]),
         ("query", &mixed, &report),
         (
@@ -60,7 +73,9 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         ("query", &guix, &["query", &tools]),
         ("challenge", &mixed, &["challenge", &tools, nothing]),
         ("endorse", &guix, &ENDORSE),
-        ("endorse-withdraw", &guix, &withdraw),
+        ("endorse-withdraw", &guix, &WITHDRAW),
+        ("mirror", &guix, &MIRROR_DRY_RUN),
+        ("mirror", &mixed, &["mirror", "--to=m", "--closure", &tools]),
         ("servers", &mixed, &["servers"]),
         ("servers", &mixed, &["servers", "--offline"]),
         ("verify", &guix, &["verify"]),
@@ -68,7 +83,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         ("verify", &guix, &["verify", "--repair"]),
         ("roots", &guix, &["roots"]),
         ("gc", &guix, &["gc", "--dry-run"]),
-        ("roots-remove", &guix, &remove),
+        ("roots-remove", &guix, &REMOVE),
         ("gc", &guix, &["gc", "--max-size", "1"]),
         ("cache-info", &guix, &["cache", "info"]),
         ("cache-list", &guix, &["cache", "list"]),

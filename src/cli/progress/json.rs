@@ -10,7 +10,8 @@ use crate::cli::output::say_json;
 use crate::http::whole_bytes;
 use crate::substitute::clock::Clock;
 use crate::substitute::progress::{
-    ComparisonProgress, DownloadChoice, ProgressEvent, ServerProgress, VerifyProgress,
+    ComparisonProgress, DownloadChoice, MirrorProgress, ProgressEvent, ServerProgress,
+    VerifyProgress,
 };
 
 use super::tally::{FetchProgress, RunTally};
@@ -105,6 +106,7 @@ fn object(event: &ProgressEvent<'_>) -> Value {
         }),
         ProgressEvent::Verifying(progress) => verifying_object(progress),
         ProgressEvent::Comparing(progress) => comparing_object(progress),
+        ProgressEvent::Mirroring(progress) => mirroring_object(progress),
         ProgressEvent::Warning(text) => json!({"event": "warning", "text": text}),
         ProgressEvent::Finished => json!({"event": "finished"}),
         ProgressEvent::Started { .. }
@@ -131,6 +133,14 @@ fn comparing_object(progress: &ComparisonProgress) -> Value {
         "event": "comparing", "items_done": progress.items, "items": progress.expected_items,
         "bytes_done": progress.bytes, "answers_done": progress.answers,
         "answers": progress.expected_answers,
+    })
+}
+
+/// How far a copy to a mirror is.
+fn mirroring_object(progress: &MirrorProgress) -> Value {
+    json!({
+        "event": "mirroring", "items_done": progress.items, "items": progress.expected_items,
+        "bytes_done": progress.bytes, "bytes": progress.expected_bytes,
     })
 }
 

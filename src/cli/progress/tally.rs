@@ -6,7 +6,7 @@ use crate::cli::output::{self, part_of_bytes, printable};
 use crate::format::store_path::StorePath;
 use crate::substitute::preparation::wait_text;
 use crate::substitute::progress::{
-    ComparisonProgress, ProgressEvent, ServerProgress, VerifyProgress,
+    ComparisonProgress, MirrorProgress, ProgressEvent, ServerProgress, VerifyProgress,
 };
 
 use super::rate::RateWindow;
@@ -101,7 +101,7 @@ impl RunTally {
     pub(super) fn note(&mut self, event: &ProgressEvent<'_>, now: Duration) {
         self.count_busy_servers(now);
         if !matches!(event, ProgressEvent::Warning(_) | ProgressEvent::Tick) {
-            self.status_line = None;
+            self.status_line = status_text(event);
         }
 
         match event {
@@ -116,16 +116,6 @@ impl RunTally {
                     total: *total,
                     servers: servers_line(servers),
                 };
-            }
-            ProgressEvent::Preparing {
-                items,
-                waited,
-                limit,
-                ..
-            } => self.status_line = Some(wait_text(*items, *waited, *limit)),
-            ProgressEvent::Verifying(progress) => self.status_line = Some(verify_text(progress)),
-            ProgressEvent::Comparing(progress) => {
-                self.status_line = Some(comparison_text(progress));
             }
             ProgressEvent::Planned {
                 items,
@@ -151,6 +141,10 @@ impl RunTally {
                 self.downloads.clear();
             }
             ProgressEvent::DownloadsPlanned(_)
+            | ProgressEvent::Preparing { .. }
+            | ProgressEvent::Verifying(_)
+            | ProgressEvent::Comparing(_)
+            | ProgressEvent::Mirroring(_)
             | ProgressEvent::Registered { .. }
             | ProgressEvent::ServerDown { .. }
             | ProgressEvent::Retrying { .. }
@@ -349,6 +343,22 @@ fn servers_line(servers: &[ServerProgress<'_>]) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
+/// What is shown in place of downloads, if `event` says that.
+fn status_text(event: &ProgressEvent<'_>) -> Option<String> {
+    match event {
+        ProgressEvent::Preparing {
+            items,
+            waited,
+            limit,
+            ..
+        } => Some(wait_text(*items, *waited, *limit)),
+        ProgressEvent::Verifying(progress) => Some(verify_text(progress)),
+        ProgressEvent::Comparing(progress) => Some(compare_text(progress)),
+        ProgressEvent::Mirroring(progress) => Some(mirror_text(progress)),
+        _ => None,
+    }
+}
+
 /// Such as `verified 1.2/75.6 MiB, 3/15 items`.
 fn verify_text(progress: &VerifyProgress) -> String {
     let amount = part_of_bytes(progress.bytes, progress.expected_bytes);
@@ -357,7 +367,7 @@ fn verify_text(progress: &VerifyProgress) -> String {
 }
 
 /// Such as `compared 3/15 items, 30/45 answers, 75.6 MiB read`.
-fn comparison_text(progress: &ComparisonProgress) -> String {
+fn compare_text(progress: &ComparisonProgress) -> String {
     let ComparisonProgress {
         items,
         expected_items,
@@ -369,6 +379,14 @@ fn comparison_text(progress: &ComparisonProgress) -> String {
     format!(
         "compared {items}/{expected_items} items, {answers}/{expected_answers} answers, {read} read"
     )
+}
+
+/// Such as `copied 1.2/75.6 MiB, 3/15 items`.
+fn mirror_text(progress: &MirrorProgress) -> String {
+    let expected = progress.expected_bytes.max(progress.bytes);
+    let amount = part_of_bytes(progress.bytes, expected);
+    let (done, items) = (progress.items, progress.expected_items);
+    format!("copied {amount}, {done}/{items} items")
 }
 
 #[cfg(test)]

@@ -98,6 +98,12 @@ impl NarInfo {
         download.url.of(&self.text)
     }
 
+    /// Where in the text the `URL` of one of this narinfo's own downloads ends.
+    #[must_use]
+    pub(crate) fn download_url_end(&self, download: &Download) -> usize {
+        download.url.end()
+    }
+
     /// The value of the first `Signature` field (Guix).
     #[must_use]
     pub fn guix_signature(&self) -> Option<&str> {

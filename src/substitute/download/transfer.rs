@@ -15,7 +15,6 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::codec::decode::is_out_of_memory;
 pub(crate) use crate::codec::decoders::DecoderMemory;
 use crate::codec::decoders::Decoders;
 use crate::format::compression::Compression;
@@ -311,24 +310,7 @@ impl Decode {
     }
 
     fn failure(&self, error: io::Error) -> TransferError {
-        if let Some(error) = self.stopped.error() {
-            return error;
-        }
-        let failure = self.shared.failure.get().or_else(|| {
-            let is_end = error.kind() == io::ErrorKind::UnexpectedEof;
-            self.shared.early_end.get().filter(|_| is_end)
-        });
-        match failure {
-            Some(network) => TransferError::Network(Arc::clone(network)),
-            None if is_out_of_memory(&error) => TransferError::NoMemory {
-                compression: self.compression,
-                source: Arc::new(error),
-            },
-            None => TransferError::Corrupt {
-                compression: self.compression,
-                source: Arc::new(error),
-            },
-        }
+        self.shared.cause(error, &self.stopped, self.compression)
     }
 }
 

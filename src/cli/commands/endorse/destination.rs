@@ -70,11 +70,7 @@ impl EndorsementDirectory {
 
         prepared.write_key(store_dir.dialect(), key)?;
         if lacks_cache_info {
-            let text = format!(
-                "StoreDir: {}\nWantMassQuery: 1\nPriority: 50\n",
-                store_dir.as_str()
-            );
-            prepared.write(CACHE_INFO, &text)?;
+            prepared.write(CACHE_INFO, &CacheInfo::text_for(store_dir))?;
         }
         prepared.remove_leftovers(store_dir.dialect());
         Ok(prepared)

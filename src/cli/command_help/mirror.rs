@@ -1,0 +1,35 @@
+//! The help of `subst mirror`.
+
+use super::entry::{CommandHelp, example};
+use crate::cli::exit::Exit;
+use crate::cli::settings::OptionGroup;
+
+/// The help of `subst mirror`.
+pub(super) const MIRROR: CommandHelp = CommandHelp {
+    path: &["mirror"],
+    groups: &[
+        OptionGroup::Store,
+        OptionGroup::Trust,
+        OptionGroup::Servers,
+        OptionGroup::Downloads,
+        OptionGroup::Json,
+        OptionGroup::General,
+    ],
+    examples: &[
+        example(
+            "subst mirror --to /srv/mirror --closure /gnu/store/...-hello-2.12.2",
+            "Copy an item and all that it refers to",
+        ),
+        example(
+            "subst mirror --to /srv/mirror --list items --compression zstd",
+            "Copy the items that a file names, compressed with zstd where the servers have that",
+        ),
+        example(
+            "subst mirror --to /srv/mirror --all --substitute-urls file:///mnt/disk",
+            "Copy all items of a server that is a directory",
+        ),
+    ],
+    exits: Exit::ALL,
+    notes: "Run it again at any time: only what is missing or has changed is copied. docs/guides/mirror.md \
+        describes how to serve the directory. Items that cannot be copied are skipped, with all that refer to them.",
+};

@@ -1,0 +1,54 @@
+//! The items to copy: those of the arguments, of a file, or of all servers.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::cli::args::MirrorArgs;
+use crate::cli::context::Context;
+use crate::cli::error::CliError;
+use crate::cli::item_argument;
+use crate::format::store_path::StorePath;
+use crate::substitute::mirror::list_all;
+
+/// The items that `args` name.
+///
+/// # Errors
+/// A name is not that of an item, or a file or directory cannot be read, or a server has no list.
+pub(super) fn named(context: &Context, args: &MirrorArgs) -> Result<Vec<StorePath>, CliError> {
+    if args.all {
+        return of_servers(context);
+    }
+    match &args.list {
+        Some(file) => of_file(context, file),
+        None => context.paths(&args.closure),
+    }
+}
+
+fn of_file(context: &Context, file: &Path) -> Result<Vec<StorePath>, CliError> {
+    if file == Path::new("-") {
+        return context.paths(&["-".to_owned()]);
+    }
+    let text = std::fs::read_to_string(file).map_err(CliError::file("read", file))?;
+    let store_dir = context.settings.store_dir();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let items: Result<BTreeSet<StorePath>, _> = lines
+        .map(|line| item_argument::parse(line, store_dir))
+        .collect();
+    Ok(items?.into_iter().collect())
+}
+
+fn of_servers(context: &Context) -> Result<Vec<StorePath>, CliError> {
+    let mut items = BTreeSet::new();
+    for server in context.settings.servers.iter() {
+        let directory = server.is_file().then(|| server.base().to_file_path());
+        let Some(Ok(directory)) = directory else {
+            return Err(CliError::Usage(format!(
+                "--all: {} has no list of its items; name them with --closure or --list",
+                server.as_str()
+            )));
+        };
+        let found = list_all(&directory, context.settings.store_dir());
+        items.extend(found.map_err(CliError::file("read", &directory))?);
+    }
+    Ok(items.into_iter().collect())
+}

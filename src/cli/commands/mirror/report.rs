@@ -1,0 +1,152 @@
+//! What was copied and what was not, as lines or as JSON (`docs/schema/mirror.json`).
+
+use serde::Serialize;
+
+use crate::cli::args::MirrorArgs;
+use crate::cli::context::Context;
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+use crate::cli::output::{bytes, count, shown_path};
+use crate::format::error_text::chain;
+use crate::substitute::mirror::{MirrorFailure, MirrorReport, MirrorStatus, MirroredItem};
+
+use super::hint::hint;
+
+#[derive(Serialize)]
+struct MirrorJson {
+    items: Vec<MirroredJson>,
+    summary: MirrorSummary,
+}
+
+#[derive(Serialize)]
+struct MirroredJson {
+    path: String,
+    status: &'static str,
+    reason: Option<String>,
+}
+
+/// How many items were copied, were there, and were skipped.
+#[derive(Serialize)]
+struct MirrorSummary {
+    copied: usize,
+    planned: usize,
+    present: usize,
+    skipped: usize,
+    nars: u64,
+    nar_bytes: u64,
+}
+
+/// Prints the names of the items that were copied, or would be, and why others were skipped.
+///
+/// # Errors
+/// The output cannot be written.
+pub(super) fn print(
+    context: &Context,
+    args: &MirrorArgs,
+    report: &MirrorReport,
+) -> Result<Exit, CliError> {
+    let summary = MirrorSummary {
+        copied: count_of(report, MirrorStatus::Copied),
+        planned: count_of(report, MirrorStatus::Planned),
+        present: count_of(report, MirrorStatus::Present),
+        skipped: report
+            .items
+            .iter()
+            .filter(|item| item.result.is_err())
+            .count(),
+        nars: report.nars,
+        nar_bytes: report.nar_bytes,
+    };
+
+    if context.settings.json {
+        let items = report
+            .items
+            .iter()
+            .map(|item| MirroredJson::new(context, item));
+        let items = items.collect();
+        context.output.json(&MirrorJson { items, summary })?;
+    } else {
+        print_lines(context, args, report)?;
+        context.output.summary(&summary.text(), &summary);
+    }
+    let exits = report
+        .items
+        .iter()
+        .filter_map(|item| item.result.as_ref().err());
+    Ok(exits
+        .map(|failure| failure.class().into())
+        .max()
+        .unwrap_or(Exit::Done))
+}
+
+/// Prints why nothing more can be copied.
+pub(super) fn print_failure(context: &Context, args: &MirrorArgs, failure: &MirrorFailure) -> Exit {
+    if matches!(failure, MirrorFailure::Interrupted) {
+        context.output.note("interrupted");
+        return Exit::Interrupted;
+    }
+
+    let hint = hint(failure, &args.to, &context.settings.advice());
+    let what = format!("cannot copy to {}", shown_path(&args.to));
+    context.output.item_error(&what, failure, hint.as_deref());
+    failure.class().into()
+}
+
+fn count_of(report: &MirrorReport, status: MirrorStatus) -> usize {
+    let statuses = report
+        .items
+        .iter()
+        .filter_map(|item| item.result.as_ref().ok());
+    statuses.filter(|found| **found == status).count()
+}
+
+fn print_lines(
+    context: &Context,
+    args: &MirrorArgs,
+    report: &MirrorReport,
+) -> Result<(), CliError> {
+    for item in &report.items {
+        let path = context.settings.store_dir().full_name(&item.path);
+        match &item.result {
+            Ok(MirrorStatus::Present) => {}
+            Ok(MirrorStatus::Copied | MirrorStatus::Planned) => context.output.line(&path)?,
+            Err(failure) => {
+                let hint = hint(failure, &args.to, &context.settings.advice());
+                let what = format!("{path} is skipped");
+                context.output.item_error(&what, failure, hint.as_deref());
+            }
+        }
+    }
+    Ok(())
+}
+
+impl MirrorSummary {
+    fn text(&self) -> String {
+        let (done, items, size) = match self.planned {
+            0 => ("copied", self.copied, bytes(self.nar_bytes)),
+            planned => ("to copy", planned, bytes(self.nar_bytes)),
+        };
+        format!(
+            "{} {done} ({size} of nars), {} there already, {} skipped",
+            count(items, "item", "items"),
+            self.present,
+            self.skipped
+        )
+    }
+}
+
+impl MirroredJson {
+    fn new(context: &Context, item: &MirroredItem) -> Self {
+        let status = match &item.result {
+            Ok(MirrorStatus::Present) => "present",
+            Ok(MirrorStatus::Copied) => "copied",
+            Ok(MirrorStatus::Planned) => "planned",
+            Err(_) => "skipped",
+        };
+        Self {
+            path: context.settings.store_dir().full_name(&item.path),
+            status,
+            reason: item.result.as_ref().err().map(|failure| chain(failure)),
+        }
+    }
+}

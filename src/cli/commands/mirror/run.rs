@@ -1,0 +1,101 @@
+//! Opens the mirror, confines the process, and copies what the mirror lacks.
+
+use std::path::Path;
+
+use crate::cli::args::MirrorArgs;
+use crate::cli::confinement::DiskChanges;
+use crate::cli::context::Context;
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+use crate::cli::process::mode_of_caller_files;
+use crate::format::store_path::StorePath;
+use crate::substitute::mirror::{Mirror, MirrorFailure, MirrorReport, MirrorTarget, MirrorTrust};
+use crate::trust::acl::AuthorizedKeys;
+
+use super::{items, report};
+
+/// Copies the items that `args` name.
+///
+/// # Errors
+/// The settings or the arguments do not allow it, or the mirror cannot be written to.
+pub(crate) fn run(context: &Context, args: &MirrorArgs) -> Result<Exit, CliError> {
+    context.need_servers()?;
+    let items = items::named(context, args)?;
+    let trust = trust(context)?;
+
+    let target = match args.dry_run {
+        true => MirrorTarget::open_to_read(&args.to),
+        false => MirrorTarget::open(&args.to, mode_of_caller_files()).map(Some),
+    };
+    let target = match target {
+        Ok(target) => target,
+        Err(error) => return Ok(report::print_failure(context, args, &error.into())),
+    };
+    // A dry run only reads it.
+    let directories: Vec<&Path> = target.iter().map(|_| &*args.to).collect();
+    let network = context.network(DiskChanges {
+        store: false,
+        directories: &directories,
+    })?;
+    let mirror = Mirror {
+        network: &network,
+        trust: &trust,
+        store_dir: context.settings.store_dir(),
+        copier: context.nar_copier(&network),
+        methods: args.compression.clone(),
+        jobs: context.settings.jobs,
+        progress: &*context.progress,
+        cancel: &context.cancel,
+    };
+
+    let other_store = target.as_ref().map(|target| mirror.other_store(target));
+    let copied = match other_store.transpose() {
+        Ok(Some(Some(theirs))) => return Err(other_store_error(context, args, &theirs)),
+        Ok(_) => {
+            context.cancel.begin_work();
+            copy(&mirror, args, target.as_ref(), items)
+        }
+        Err(failure) => Err(failure),
+    };
+    match copied {
+        Ok(report) => report::print(context, args, &report),
+        Err(failure) => Ok(report::print_failure(context, args, &failure)),
+    }
+}
+
+fn copy(
+    mirror: &Mirror<'_>,
+    args: &MirrorArgs,
+    target: Option<&MirrorTarget>,
+    items: Vec<StorePath>,
+) -> Result<MirrorReport, MirrorFailure> {
+    match target.filter(|_| !args.dry_run) {
+        Some(target) => mirror.run(target, items),
+        None => mirror.dry_run(target, items),
+    }
+}
+
+fn other_store_error(context: &Context, args: &MirrorArgs, theirs: &str) -> CliError {
+    CliError::Usage(format!(
+        "{} is a mirror for `{}`, not for {}: give another directory with --to",
+        args.to.display(),
+        theirs.escape_debug(),
+        context.settings.store_dir().as_str()
+    ))
+}
+
+/// Whose narinfos are copied. Others get them from the mirror, so signatures count even where this
+/// machine itself does without.
+fn trust(context: &Context) -> Result<MirrorTrust, CliError> {
+    let keys = context.keys()?;
+    if matches!(keys, AuthorizedKeys::AllowUnauthenticated) {
+        let text =
+            "a mirror has authorized narinfos only: unset GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES";
+        return Err(CliError::Usage(text.to_owned()));
+    }
+    let (policy, faults) = context.policy(&keys);
+    for fault in faults {
+        context.output.warn(&fault.to_string());
+    }
+    Ok(MirrorTrust { keys, policy })
+}

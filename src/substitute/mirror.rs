@@ -1,0 +1,27 @@
+//! Mirrors: narinfos and nars of servers, copied byte for byte to a place that other clients fetch from.
+//!
+//! Only narinfos that the authorized keys and the policy allow are copied, and each nar is verified
+//! while it arrives, neither unpacked nor compressed again. A narinfo is written after its nars and
+//! after the narinfos of its references, so that readers never see one that leads nowhere.
+
+mod failure;
+mod key;
+mod listing;
+mod lookup;
+mod narinfos;
+mod nars;
+mod order;
+mod plan;
+mod run;
+mod signatures;
+mod stored;
+mod tally;
+mod target;
+mod text;
+
+pub(crate) use failure::MirrorFailure;
+pub(crate) use listing::list_all;
+pub(crate) use lookup::MirrorTrust;
+pub(crate) use narinfos::{MirrorStatus, MirroredItem};
+pub(crate) use run::{Mirror, MirrorReport};
+pub(crate) use target::{MirrorTarget, TargetError};

@@ -1,0 +1,148 @@
+//! The name of a file of a mirror: the path of its URL, decoded as web servers decode it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use crate::format::store_path::HashPart;
+
+/// The directory of a mirror that is no part of what clients read: the lock and temporary files.
+pub(super) const OWN_DIRECTORY: &str = "subst";
+/// The file in which a mirror describes itself.
+pub(super) const CACHE_INFO: &str = "nix-cache-info";
+
+/// The longest name, and the longest of a directory or file in it: what file systems and S3 allow.
+const KEY_BYTES_MAX: usize = 1000;
+const COMPONENT_BYTES_MAX: usize = 200;
+
+/// The name of a file, relative to the mirror, without `.` and `..` and without hidden files.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct MirrorKey(String);
+
+impl MirrorKey {
+    /// The key of the nar at `url`, a field of a narinfo; `None` if the field is not a plain relative
+    /// path, or would be the place of something else than a nar.
+    #[must_use]
+    pub(super) fn of_nar(url: &str) -> Option<Self> {
+        let is_relative = Url::parse(url) == Err(url::ParseError::RelativeUrlWithoutBase);
+        let is_plain = !url.contains(['?', '#', '\\']) && !url.to_ascii_lowercase().contains("%2f");
+        if !is_relative || !is_plain {
+            return None;
+        }
+
+        let path = percent_decode_str(url).decode_utf8().ok()?;
+        let first = path.split('/').next()?;
+        let is_reserved =
+            first == OWN_DIRECTORY || path == CACHE_INFO || path.ends_with(".narinfo");
+        let is_valid =
+            path.len() <= KEY_BYTES_MAX && path.split('/').all(is_component) && !is_reserved;
+        is_valid.then(|| Self(path.into_owned()))
+    }
+
+    /// The key of a nar by the SHA-256 of its file, for one that cannot have another.
+    #[must_use]
+    pub(super) fn of_file_hash(hash: &[u8; 32]) -> Self {
+        Self(format!(
+            "nar/sha256-{}",
+            data_encoding::HEXLOWER.encode(hash)
+        ))
+    }
+
+    /// The key of the narinfo of the item with this hash part.
+    #[must_use]
+    pub(super) fn of_narinfo(item: &HashPart) -> Self {
+        Self(format!("{item}.narinfo"))
+    }
+
+    /// The key of `nix-cache-info`.
+    #[must_use]
+    pub(super) fn of_cache_info() -> Self {
+        Self(CACHE_INFO.to_owned())
+    }
+
+    /// The key as text.
+    #[must_use]
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The directories that it is in, relative to the mirror.
+    #[must_use]
+    pub(super) fn directory(&self) -> PathBuf {
+        Path::new(&self.0)
+            .parent()
+            .unwrap_or(Path::new(""))
+            .to_owned()
+    }
+
+    /// The name in its directory.
+    #[must_use]
+    pub(super) fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for MirrorKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_component(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with('.')
+        && name.len() <= COMPONENT_BYTES_MAX
+        && !name.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_relative_urls_are_decoded() {
+        for (url, key) in [
+            ("nar/zstd/0abc-hello-2.12", "nar/zstd/0abc-hello-2.12"),
+            ("nar/gzip/0abc-gtk%2B-3.24", "nar/gzip/0abc-gtk+-3.24"),
+            ("nar/0abc.nar.xz", "nar/0abc.nar.xz"),
+            ("a.nar", "a.nar"),
+        ] {
+            assert_eq!(MirrorKey::of_nar(url).unwrap().as_str(), key);
+        }
+    }
+
+    #[test]
+    fn no_url_leads_out_of_the_mirror_or_to_its_other_files() {
+        for url in [
+            "",
+            "/nar/x",
+            "nar//x",
+            "nar/x/",
+            "../x",
+            "nar/../x",
+            "nar/%2e%2e/x",
+            "nar%2fx",
+            "nar%2Fx",
+            ".x",
+            "nar/.x",
+            "nar/x?y",
+            "nar/x#y",
+            "nar\\x",
+            "nar/%00",
+            "nar/x%0a",
+            "nar/%ff",
+            "https://h/nar/x",
+            "file:///x",
+            "//h/x",
+            "subst/lock",
+            "nix-cache-info",
+            "x.narinfo",
+        ] {
+            assert_eq!(MirrorKey::of_nar(url), None, "{url}");
+        }
+        assert_eq!(MirrorKey::of_nar(&"x".repeat(201)), None);
+        assert_eq!(MirrorKey::of_nar(&"x/".repeat(600)), None);
+    }
+}

@@ -1,0 +1,163 @@
+//! The nars of one item: found in the mirror or copied to it, each verified before it gets its name.
+
+use std::io::BufReader;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::failure::MirrorFailure;
+use super::key::MirrorKey;
+use super::lookup::ServerNarInfo;
+use super::stored::NamedNar;
+use super::tally::{CountedWriter, MirrorTally};
+use super::target::{IncomingFile, MirrorTarget};
+use super::text::DownloadEdit;
+use crate::format::server_list::ServerList;
+use crate::substitute::download::candidate::DownloadCandidate;
+use crate::substitute::download::checked_copy::{CopyError, NarCopier, NarFileClaims};
+use crate::substitute::download::errors::TransferError;
+use crate::sync::lock;
+
+/// Bytes of a nar of the mirror that are read at a time.
+const BUFFER_BYTES: usize = 128 << 10;
+
+/// Copies nars to a mirror.
+pub(super) struct NarStorage<'a> {
+    pub(super) target: &'a MirrorTarget,
+    pub(super) copier: &'a NarCopier,
+    pub(super) servers: &'a ServerList,
+    pub(super) tally: &'a MirrorTally,
+    /// Held while a nar gets its name: nothing comes between the look at the name and that.
+    pub(super) naming: Mutex<()>,
+    /// Nars that were copied, and bytes of them.
+    pub(super) copied: AtomicU64,
+    pub(super) copied_bytes: AtomicU64,
+}
+
+impl NarStorage<'_> {
+    /// Makes the mirror have the `wanted` nars of `narinfo`: how its text has to be edited. The `own`
+    /// nars are those that the narinfo of the mirror names: if one of them is damaged, it is replaced.
+    pub(super) fn store_all(
+        &self,
+        narinfo: &ServerNarInfo,
+        wanted: &[NamedNar],
+        own: &[NamedNar],
+    ) -> Result<Vec<DownloadEdit>, MirrorFailure> {
+        let mut edits = vec![DownloadEdit::Remove; narinfo.narinfo.downloads().len()];
+        for nar in wanted {
+            let key = self.store(narinfo, nar, own)?;
+            edits[nar.place] = match nar.key.as_ref() == Some(&key) {
+                true => DownloadEdit::Keep,
+                false => DownloadEdit::Move(key.as_str().to_owned()),
+            };
+        }
+        Ok(edits)
+    }
+
+    /// The key under which the mirror has the nar, which may be another one than that of its URL.
+    fn store(
+        &self,
+        narinfo: &ServerNarInfo,
+        nar: &NamedNar,
+        own: &[NamedNar],
+    ) -> Result<MirrorKey, MirrorFailure> {
+        let by_hash = nar
+            .claims
+            .file_hash
+            .map(|hash| MirrorKey::of_file_hash(hash.as_bytes()));
+        let mut is_taken = false;
+        for key in nar.key.iter().chain(&by_hash) {
+            match self.is_there(key, &nar.claims)? {
+                Some(true) => return Ok(key.clone()),
+                Some(false) if Some(key) == nar.key.as_ref() => {
+                    is_taken = !is_own(own, key, &nar.claims);
+                }
+                Some(false) | None => {}
+            }
+        }
+        if is_taken && nar.is_signed {
+            return Err(MirrorFailure::SignedUrl(nar.url.clone()));
+        }
+
+        let (file, by_hash) = self.copy(narinfo, nar)?;
+        let _naming = lock(&self.naming);
+        let key = match &nar.key {
+            // Another item may have got it meanwhile.
+            Some(key)
+                if !is_taken
+                    && (is_own(own, key, &nar.claims) || self.target.size(key)?.is_none()) =>
+            {
+                key
+            }
+            Some(key) if nar.is_signed => {
+                return match self.is_there(key, &nar.claims)? {
+                    Some(true) => Ok(key.clone()),
+                    _ => Err(MirrorFailure::SignedUrl(nar.url.clone())),
+                };
+            }
+            _ => &by_hash,
+        };
+        file.publish(key)?;
+        Ok(key.clone())
+    }
+
+    /// Whether the file `key` is the nar of `claims`; `None` if there is no such file.
+    fn is_there(
+        &self,
+        key: &MirrorKey,
+        claims: &NarFileClaims,
+    ) -> Result<Option<bool>, MirrorFailure> {
+        let Some(size) = self.target.size(key)? else {
+            return Ok(None);
+        };
+        if claims.file_size.is_some_and(|claimed| claimed != size) {
+            return Ok(Some(false));
+        }
+        let Some(file) = self.target.file(key)? else {
+            return Ok(None);
+        };
+        match self
+            .copier
+            .check(BufReader::with_capacity(BUFFER_BYTES, file), claims)
+        {
+            Ok(_) => Ok(Some(true)),
+            Err(CopyError::Transfer(TransferError::Canceled)) => Err(MirrorFailure::Interrupted),
+            Err(_) => Ok(Some(false)),
+        }
+    }
+
+    /// Copies the nar: the file, which has no name yet, and its key by its hash.
+    fn copy(
+        &self,
+        narinfo: &ServerNarInfo,
+        nar: &NamedNar,
+    ) -> Result<(IncomingFile<'_>, MirrorKey), MirrorFailure> {
+        let url = self.servers[narinfo.server].nar_url(&nar.url);
+        let url = url.map_err(|_| MirrorFailure::ForbiddenUrl(nar.url.clone()))?;
+        let candidate = DownloadCandidate {
+            server: narinfo.server,
+            url,
+            compression: nar.claims.compression,
+            file_size: nar.claims.file_size,
+        };
+
+        let mut file = self.target.new_file()?;
+        let mut counted = CountedWriter {
+            inner: &mut file,
+            count: &self.tally.received,
+        };
+        let copied = self.copier.copy(&candidate, &nar.claims, &mut counted);
+        let copied = copied.map_err(|source| MirrorFailure::Copy {
+            url: candidate.url.to_string(),
+            source,
+        })?;
+        self.copied.fetch_add(1, Ordering::Relaxed);
+        self.copied_bytes.fetch_add(copied.size, Ordering::Relaxed);
+        Ok((file, MirrorKey::of_file_hash(copied.hash.as_bytes())))
+    }
+}
+
+/// Whether `own` nars have one of these `claims` at `key`.
+fn is_own(own: &[NamedNar], key: &MirrorKey, claims: &NarFileClaims) -> bool {
+    let mut own = own.iter();
+    own.any(|nar| nar.key.as_ref() == Some(key) && nar.claims == *claims)
+}

@@ -1,0 +1,324 @@
+//! A run: the lookup, then the nars, and each narinfo as soon as its nars and references are there.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, Builder};
+
+use super::failure::MirrorFailure;
+use super::key::MirrorKey;
+use super::lookup::{MirrorLookup, MirrorTrust, ServerNarInfo};
+use super::narinfos::{
+    CopiedNars, ItemToCopy, MirrorStatus, MirroredItem, NarInfoWriter, ReadyNarInfo,
+};
+use super::nars::NarStorage;
+use super::plan::{MirrorPlanItem, MirrorPlanner, PlannedAction, PlannedCopy};
+use super::stored::{named_nars, wanted_nars};
+use super::tally::MirrorTally;
+use super::target::{MirrorTarget, TargetError};
+use super::text::edited;
+use crate::format::cache_info::CacheInfo;
+use crate::format::compression::Compression;
+use crate::format::store_path::{StoreDir, StorePath};
+use crate::substitute::cancel::Cancel;
+use crate::substitute::claims::ClaimRequests;
+use crate::substitute::download::checked_copy::NarCopier;
+use crate::substitute::install::FailureClass;
+use crate::substitute::network::Network;
+use crate::substitute::progress::Progress;
+use crate::sync::lock;
+
+/// The longest `nix-cache-info` that is read.
+const CACHE_INFO_BYTES_MAX: usize = 64 << 10;
+
+/// Copies items to a mirror.
+pub(crate) struct Mirror<'a> {
+    /// The servers to copy from.
+    pub(crate) network: &'a Arc<Network>,
+    /// Whose narinfos are copied.
+    pub(crate) trust: &'a MirrorTrust,
+    /// The store that the items are for.
+    pub(crate) store_dir: &'a StoreDir,
+    /// Downloads nars.
+    pub(crate) copier: NarCopier,
+    /// The compression methods to copy; all if there are none.
+    pub(crate) methods: Vec<Compression>,
+    /// Nars that are copied at the same time.
+    pub(crate) jobs: usize,
+    /// Is told how far a run is.
+    pub(crate) progress: &'a dyn Progress,
+    /// Raised when the user interrupts.
+    pub(crate) cancel: &'a Cancel,
+}
+
+/// What came of a run.
+pub(crate) struct MirrorReport {
+    /// The items, in the order in which they were found.
+    pub(crate) items: Vec<MirroredItem>,
+    /// Nars that were copied.
+    pub(crate) nars: u64,
+    /// Bytes of them, as they were downloaded; in a dry run those to be copied, as far as narinfos say.
+    pub(crate) nar_bytes: u64,
+}
+
+impl Mirror<'_> {
+    /// Looks up `items` and all that they refer to, and copies what `target` lacks.
+    ///
+    /// # Errors
+    /// The user interrupted, or this machine failed; failures of items are part of the report.
+    pub(crate) fn run(
+        &self,
+        target: &MirrorTarget,
+        items: Vec<StorePath>,
+    ) -> Result<MirrorReport, MirrorFailure> {
+        self.write_cache_info(target)?;
+        let tally = MirrorTally::default();
+        tally.report_during(self.progress, || self.copy_all(target, items, &tally))
+    }
+
+    fn copy_all(
+        &self,
+        target: &MirrorTarget,
+        items: Vec<StorePath>,
+        tally: &MirrorTally,
+    ) -> Result<MirrorReport, MirrorFailure> {
+        let planned = self.plan(Some(target), items, tally)?;
+        let (writer, mut items) = NarInfoWriter::new(target, self.store_dir, planned)?;
+        for item in &items {
+            tally.expected.fetch_add(item.copy.bytes, Ordering::Relaxed);
+        }
+        let decided = tally.found.load(Ordering::Relaxed) - items.len();
+        tally.done.store(decided, Ordering::Relaxed);
+
+        // The largest first: what takes longest does not begin last.
+        items.sort_by_key(|item| std::cmp::Reverse(item.copy.bytes));
+        let storage = NarStorage {
+            target,
+            copier: &self.copier,
+            servers: self.network.servers(),
+            tally,
+            naming: Mutex::default(),
+            copied: AtomicU64::new(0),
+            copied_bytes: AtomicU64::new(0),
+        };
+        let items = self.copy_items(&storage, writer, items)?;
+        Ok(MirrorReport {
+            items,
+            nars: storage.copied.into_inner(),
+            nar_bytes: storage.copied_bytes.into_inner(),
+        })
+    }
+
+    /// What [`Mirror::run`] would copy; `target` is `None` where nothing is yet.
+    ///
+    /// # Errors
+    /// As for [`Mirror::run`].
+    pub(crate) fn dry_run(
+        &self,
+        target: Option<&MirrorTarget>,
+        items: Vec<StorePath>,
+    ) -> Result<MirrorReport, MirrorFailure> {
+        let mut report = MirrorReport {
+            items: Vec::new(),
+            nars: 0,
+            nar_bytes: 0,
+        };
+        let tally = MirrorTally::default();
+        let planned = tally.report_during(self.progress, || self.plan(target, items, &tally))?;
+        for item in planned {
+            let result = item.action.map(|action| match action {
+                PlannedAction::None => MirrorStatus::Present,
+                PlannedAction::Copy(copy) => {
+                    report.nar_bytes = report.nar_bytes.saturating_add(copy.bytes);
+                    MirrorStatus::Planned
+                }
+            });
+            let path = item.path;
+            report.items.push(MirroredItem { path, result });
+        }
+        Ok(report)
+    }
+
+    /// Checks that `target` is for the same store, if it says so.
+    ///
+    /// # Errors
+    /// It is for another one, whose name is returned; or it cannot be read.
+    pub(crate) fn other_store(
+        &self,
+        target: &MirrorTarget,
+    ) -> Result<Option<String>, MirrorFailure> {
+        let text = target.text(&MirrorKey::of_cache_info(), CACHE_INFO_BYTES_MAX)?;
+        let theirs = text.map(|text| CacheInfo::parse(&text).store_dir.unwrap_or_default());
+        Ok(theirs.filter(|theirs| theirs != self.store_dir.as_str()))
+    }
+
+    /// Clients look for it first, so it is there before everything else.
+    fn write_cache_info(&self, target: &MirrorTarget) -> Result<(), TargetError> {
+        let key = MirrorKey::of_cache_info();
+        if target.size(&key)?.is_none() {
+            target.replace(&key, &CacheInfo::text_for(self.store_dir))?;
+            target.sync_names()?;
+        }
+        Ok(())
+    }
+
+    fn plan(
+        &self,
+        target: Option<&MirrorTarget>,
+        items: Vec<StorePath>,
+        tally: &MirrorTally,
+    ) -> Result<Vec<MirrorPlanItem>, MirrorFailure> {
+        let requests = ClaimRequests::open(self.network, self.store_dir.clone());
+        let mut lookup = MirrorLookup {
+            requests: requests.map_err(MirrorFailure::Network)?,
+            servers: self.network.servers(),
+            health: self.network.health(),
+            trust: self.trust,
+            store_dir: self.store_dir,
+            cancel: self.cancel,
+            tally,
+        };
+        let found = lookup.closure(items)?;
+        let planner = MirrorPlanner {
+            target,
+            trust: self.trust,
+            store_dir: self.store_dir,
+            methods: &self.methods,
+        };
+        let planned = found.into_iter().map(|item| planner.plan(item));
+        Ok(planned.collect::<Result<_, TargetError>>()?)
+    }
+
+    /// Copies the nars of `items` in their order, and has `writer` write the narinfos: what came of all
+    /// items.
+    fn copy_items(
+        &self,
+        storage: &NarStorage<'_>,
+        writer: NarInfoWriter<'_>,
+        items: Vec<ItemToCopy>,
+    ) -> Result<Vec<MirroredItem>, MirrorFailure> {
+        let work = CopyWork {
+            items,
+            next: AtomicUsize::new(0),
+            copied: Mutex::default(),
+            writer: Mutex::new(writer),
+            end: Mutex::default(),
+        };
+        thread::scope(|scope| {
+            for number in 1..self.jobs.min(work.items.len()) {
+                let thread = Builder::new().name(format!("mirror-{number}"));
+                // What no thread does is done by this one below.
+                let _ = thread.spawn_scoped(scope, || self.copy_next_items(storage, &work));
+            }
+            self.copy_next_items(storage, &work);
+        });
+
+        let CopyWork {
+            copied,
+            writer,
+            end,
+            ..
+        } = work;
+        let mut writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let copied = copied.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Also after an interruption: what is complete becomes of use.
+        let written = writer.write_next(copied);
+        match end.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(failure) => Err(failure),
+            None => {
+                written?;
+                Ok(writer.finish()?)
+            }
+        }
+    }
+
+    /// Copies items until another thread has taken the last one, or nothing can be copied any more.
+    fn copy_next_items(&self, storage: &NarStorage<'_>, work: &CopyWork<'_>) {
+        while lock(&work.end).is_none() {
+            let Some(item) = work.items.get(work.next.fetch_add(1, Ordering::Relaxed)) else {
+                return;
+            };
+            match self.copy_item(storage, &item.copy) {
+                Err(failure) if failure.ends_run() => {
+                    lock(&work.end).get_or_insert(failure);
+                    return;
+                }
+                result => lock(&work.copied).push((item.path.clone(), result)),
+            }
+            storage.tally.done.fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = work.write_next() {
+                lock(&work.end).get_or_insert(error.into());
+            }
+        }
+    }
+
+    /// Copies the nars of an item by the first of its narinfos that leads to them.
+    fn copy_item(
+        &self,
+        storage: &NarStorage<'_>,
+        copy: &PlannedCopy,
+    ) -> Result<ReadyNarInfo, MirrorFailure> {
+        let mut worst: Option<MirrorFailure> = None;
+        for narinfo in &copy.narinfos {
+            match self.copy_build(storage, narinfo, copy) {
+                Err(failure) if !failure.ends_run() => {
+                    // A server that lacks the nar says less than one that fails.
+                    match &worst {
+                        Some(first) if first.class() != FailureClass::Absent => {}
+                        _ => worst = Some(failure),
+                    }
+                }
+                result => return result,
+            }
+        }
+        Err(worst.unwrap_or(MirrorFailure::NoDownload))
+    }
+
+    fn copy_build(
+        &self,
+        storage: &NarStorage<'_>,
+        chosen: &ServerNarInfo,
+        copy: &PlannedCopy,
+    ) -> Result<ReadyNarInfo, MirrorFailure> {
+        if self.cancel.is_canceled() {
+            return Err(MirrorFailure::Interrupted);
+        }
+        let (narinfo, dialect) = (&*chosen.narinfo, self.store_dir.dialect());
+        let stored = copy.stored.as_ref();
+        let wanted = wanted_nars(narinfo, dialect, &self.methods)?;
+        let own = stored.map(|stored| named_nars(stored, dialect));
+        let edits = storage.store_all(chosen, &wanted, &own.unwrap_or_default())?;
+
+        let others = &copy.narinfos;
+        let added = self
+            .trust
+            .missing_signatures(narinfo, others, stored, self.store_dir);
+        Ok(ReadyNarInfo {
+            text: edited(narinfo, dialect, &edits, &added),
+            references: narinfo.references().map(|it| it.to_path()).collect(),
+        })
+    }
+}
+
+/// The items whose nars are copied, by several threads.
+struct CopyWork<'a> {
+    /// In the order in which they are taken.
+    items: Vec<ItemToCopy>,
+    next: AtomicUsize,
+    /// Items whose nars are copied and whose narinfos are to be written.
+    copied: Mutex<Vec<CopiedNars>>,
+    writer: Mutex<NarInfoWriter<'a>>,
+    /// Why nothing can be copied any more.
+    end: Mutex<Option<MirrorFailure>>,
+}
+
+impl CopyWork<'_> {
+    /// Writes the narinfos that can be written, unless another thread does: then it, or a later call,
+    /// writes these as well.
+    fn write_next(&self) -> Result<(), TargetError> {
+        let Ok(mut writer) = self.writer.try_lock() else {
+            return Ok(());
+        };
+        let copied = std::mem::take(&mut *lock(&self.copied));
+        writer.write_next(copied)
+    }
+}

@@ -1,0 +1,368 @@
+//! The directory of a mirror: files appear in it whole and on the disk, or not at all.
+//!
+//! A file is written in `subst/incoming`, synchronized, and renamed to its place. One process at a
+//! time writes, with a lock on `subst/lock` that ends with it; what a killed one has left in
+//! `subst/incoming` is removed by the next. Below the directory no symbolic link is followed.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _, Write};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{flock, fsync, openat, renameat, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::key::{MirrorKey, OWN_DIRECTORY};
+use crate::no_follow;
+use crate::sync::lock;
+
+/// Where files are written, and the file that is locked.
+const INCOMING: &str = "incoming";
+const LOCK: &str = "lock";
+
+/// What could not be done with the files of a mirror.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TargetError {
+    /// Another process writes to it.
+    #[error("another process is writing to the mirror {}", .0.display())]
+    Locked(PathBuf),
+    /// A system call failed.
+    #[error("cannot {action} {} in the mirror", .file.escape_debug())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file, relative to the mirror.
+        file: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl TargetError {
+    fn of(action: &'static str, file: impl ToString) -> impl FnOnce(io::Error) -> Self {
+        let file = file.to_string();
+        move |source| Self::File {
+            action,
+            file,
+            source,
+        }
+    }
+}
+
+/// Where a mirror is: a directory, of which this process may be the writer.
+pub(crate) struct MirrorTarget {
+    path: PathBuf,
+    root: OwnedFd,
+    writer: Option<TargetWriter>,
+}
+
+/// What only the process that holds the lock has.
+struct TargetWriter {
+    incoming: OwnedFd,
+    _lock: File,
+    file_mode: Mode,
+    next_number: AtomicU64,
+    /// Directories that have new names which are not known to be on the disk.
+    unsynced: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl MirrorTarget {
+    /// Opens `path` to write to it, after creating it if need be, and removes what a process that was
+    /// killed has left there. New files get `file_mode`.
+    ///
+    /// # Errors
+    /// Another process writes to it, or it cannot be written to.
+    pub(crate) fn open(path: &Path, file_mode: Mode) -> Result<Self, TargetError> {
+        let own = path.join(OWN_DIRECTORY);
+        let root =
+            no_follow::create_directory(path, path).map_err(TargetError::of("create", "."))?;
+        let own_directory = no_follow::create_directory(path, &own)
+            .map_err(TargetError::of("create", OWN_DIRECTORY))?;
+        let lock_file = no_follow::open_or_create_file(own_directory.as_fd(), LOCK)
+            .map_err(TargetError::of("open", "subst/lock"))?;
+        match flock(&lock_file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Err(TargetError::Locked(path.to_owned())),
+            locked => {
+                locked.map_err(|error| TargetError::of("lock", "subst/lock")(error.into()))?
+            }
+        }
+
+        let incoming = no_follow::create_directory(path, &own.join(INCOMING))
+            .map_err(TargetError::of("create", "subst/incoming"))?;
+        remove_files(&incoming).map_err(TargetError::of("clear", "subst/incoming"))?;
+        Ok(Self {
+            path: path.to_owned(),
+            root,
+            writer: Some(TargetWriter {
+                incoming,
+                _lock: lock_file,
+                file_mode,
+                next_number: AtomicU64::new(0),
+                unsynced: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Opens `path` to read it; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(crate) fn open_to_read(path: &Path) -> Result<Option<Self>, TargetError> {
+        match no_follow::open_directory(path, path) {
+            Ok(root) => Ok(Some(Self {
+                path: path.to_owned(),
+                root,
+                writer: None,
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(TargetError::of("open", ".")(error)),
+        }
+    }
+
+    /// The size of the file `key`; `None` if there is none.
+    ///
+    /// # Errors
+    /// Something else has its name, or a system call failed.
+    pub(super) fn size(&self, key: &MirrorKey) -> Result<Option<u64>, TargetError> {
+        match statat(&self.root, key.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                Ok(Some(stat.st_size.try_into().unwrap_or(0)))
+            }
+            Ok(_) => Err(TargetError::of("use", key)(io::Error::other(
+                "it is not a regular file",
+            ))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(TargetError::of("find", key)(error.into())),
+        }
+    }
+
+    /// Opens the file `key` to read it; `None` if there is none.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub(super) fn file(&self, key: &MirrorKey) -> Result<Option<File>, TargetError> {
+        let opened = no_follow::open_directory(&self.path, &self.path.join(key.directory()))
+            .and_then(|directory| no_follow::open_file(directory.as_fd(), key.file_name()));
+        match opened {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(TargetError::of("open", key)(error)),
+        }
+    }
+
+    /// The text of the file `key`, if there is one of at most `bytes_max` bytes of UTF-8.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub(super) fn text(
+        &self,
+        key: &MirrorKey,
+        bytes_max: usize,
+    ) -> Result<Option<String>, TargetError> {
+        let Some(file) = self.file(key)? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        file.take(bytes_max as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(TargetError::of("read", key))?;
+        let is_short = bytes.len() <= bytes_max;
+        Ok(String::from_utf8(bytes).ok().filter(|_| is_short))
+    }
+
+    /// A file to be written, which has no name that others read before [`IncomingFile::publish`].
+    ///
+    /// # Errors
+    /// It cannot be created.
+    pub(super) fn new_file(&self) -> Result<IncomingFile<'_>, TargetError> {
+        let writer = self.writer.as_ref().ok_or_else(|| {
+            TargetError::of("create", "a file")(io::Error::other("the mirror is open for reading"))
+        })?;
+        let number = writer.next_number.fetch_add(1, Ordering::Relaxed);
+        let name = OsString::from(number.to_string());
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&writer.incoming, &name, flags, writer.file_mode)
+            .map_err(|error| TargetError::of("create", "a file")(error.into()))?;
+        Ok(IncomingFile {
+            target: self,
+            writer,
+            file: File::from(file),
+            name: Some(name),
+        })
+    }
+
+    /// Writes the whole file `key`, in place of an earlier one.
+    ///
+    /// # Errors
+    /// Those of the system calls; an earlier file is as it was.
+    pub(super) fn replace(&self, key: &MirrorKey, contents: &str) -> Result<(), TargetError> {
+        let mut file = self.new_file()?;
+        file.write_all(contents.as_bytes())
+            .map_err(TargetError::of("write", key))?;
+        file.publish(key)
+    }
+
+    /// Makes all names that were published last on the disk.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub(super) fn sync_names(&self) -> Result<(), TargetError> {
+        let Some(writer) = &self.writer else {
+            return Ok(());
+        };
+        // Deep ones first: a file that lasts is found only through directories that do.
+        let directories = std::mem::take(&mut *lock(&writer.unsynced));
+        for directory in directories.iter().rev() {
+            no_follow::open_directory(&self.path, &self.path.join(directory))
+                .and_then(|opened| Ok(fsync(opened)?))
+                .map_err(TargetError::of("synchronize", directory.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A file that is being written. Dropped, it is removed.
+pub(super) struct IncomingFile<'a> {
+    target: &'a MirrorTarget,
+    writer: &'a TargetWriter,
+    file: File,
+    name: Option<OsString>,
+}
+
+impl IncomingFile<'_> {
+    /// Makes its contents last and gives it the name `key`, in place of an earlier file. The name lasts
+    /// after [`MirrorTarget::sync_names`].
+    ///
+    /// # Errors
+    /// Those of the system calls; an earlier file is as it was.
+    pub(super) fn publish(mut self, key: &MirrorKey) -> Result<(), TargetError> {
+        self.file
+            .sync_all()
+            .map_err(TargetError::of("synchronize", key))?;
+        let relative = key.directory();
+        let directory =
+            no_follow::create_directory(&self.target.path, &self.target.path.join(&relative))
+                .map_err(TargetError::of("create the directory of", key))?;
+
+        // Held meanwhile: whoever sees the file and calls `sync_names` makes its name last.
+        let mut unsynced = lock(&self.writer.unsynced);
+        let name = self.name.take().unwrap_or_default();
+        let renamed = renameat(&self.writer.incoming, &name, &directory, key.file_name());
+        if let Err(error) = renamed {
+            self.name = Some(name);
+            return Err(TargetError::of("rename to", key)(error.into()));
+        }
+        unsynced.extend(relative.ancestors().map(Path::to_owned));
+        Ok(())
+    }
+}
+
+impl Write for IncomingFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for IncomingFile<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // The next process removes what this one cannot.
+            let _ = unlinkat(&self.writer.incoming, name, AtFlags::empty());
+        }
+    }
+}
+
+/// Removes the files of `directory`, which has no directories.
+fn remove_files(directory: &OwnedFd) -> io::Result<()> {
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            unlinkat(directory, entry.file_name(), AtFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn key(name: &str) -> MirrorKey {
+        MirrorKey::of_nar(name).unwrap()
+    }
+
+    fn open(path: &Path) -> Result<MirrorTarget, TargetError> {
+        MirrorTarget::open(path, Mode::from_raw_mode(0o644))
+    }
+
+    #[test]
+    fn a_file_appears_when_it_is_published_and_not_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mirror");
+        let target = open(&path).unwrap();
+        let mut file = target.new_file().unwrap();
+        file.write_all(b"contents").unwrap();
+        assert_eq!(target.size(&key("nar/x")).unwrap(), None);
+        file.publish(&key("nar/x")).unwrap();
+        target.sync_names().unwrap();
+        assert_eq!(
+            target.text(&key("nar/x"), 100).unwrap().as_deref(),
+            Some("contents")
+        );
+        assert_eq!(target.text(&key("nar/x"), 7).unwrap(), None);
+
+        drop(target.new_file().unwrap());
+        assert_eq!(path.join("subst/incoming").read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn one_process_writes_and_the_next_one_removes_what_it_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = open(directory.path()).unwrap();
+        std::mem::forget(target.new_file().unwrap());
+        assert!(matches!(
+            open(directory.path()),
+            Err(TargetError::Locked(_))
+        ));
+
+        let incoming = directory.path().join("subst/incoming");
+        assert_eq!(incoming.read_dir().unwrap().count(), 1);
+        drop(target);
+        let _target = open(directory.path()).unwrap();
+        assert_eq!(incoming.read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn links_in_a_mirror_are_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, outside) = (
+            directory.path().join("mirror"),
+            directory.path().join("outside"),
+        );
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("precious"), "precious").unwrap();
+        let target = open(&path).unwrap();
+        symlink(&outside, path.join("nar")).unwrap();
+        symlink(outside.join("precious"), path.join("x")).unwrap();
+
+        assert!(target.replace(&key("nar/precious"), "changed").is_err());
+        assert!(target.file(&key("nar/precious")).is_err());
+        assert!(target.size(&key("x")).is_err());
+        assert_eq!(
+            std::fs::read_to_string(outside.join("precious")).unwrap(),
+            "precious"
+        );
+    }
+}
