@@ -66,7 +66,7 @@ pub fn daemon_options(text: &str) {
     if let ProgressStyle::Text { columns } = options.progress_style {
         assert!((20..=1000).contains(&columns));
     }
-    for url in options.substitute_urls.iter().flatten() {
+    for url in options.substitute_urls().into_iter().flatten() {
         assert!(text.contains(url.as_str()));
         assert!(!url.contains(char::is_whitespace));
     }

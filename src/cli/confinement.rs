@@ -52,7 +52,7 @@ pub(super) fn rules(settings: &Settings, changes: DiskChanges<'_>) -> SandboxRul
         rules.readable.push(path.to_owned());
     }
     let token_files = settings.http.credentials.token_files();
-    rules.readable.extend(token_files.map(Path::to_owned));
+    rules.readable.extend(token_files.flat_map(renewed_file));
 
     let directories = settings.servers.iter().filter_map(local_directory);
     rules.readable.extend(directories.flat_map(with_nars));
@@ -95,6 +95,23 @@ fn configuration_of_system() -> Vec<PathBuf> {
         paths.push(directory.to_owned());
     }
     paths
+}
+
+/// What has to be readable for `file`, which others replace by another one of this name, or whose symlink they
+/// change: a rule is for a file, not for its name, so it is for the directory. Those from which much else hangs
+/// remain closed; there, the file can be read until it is replaced.
+fn renewed_file(file: &Path) -> Vec<PathBuf> {
+    const NESTED: usize = 3;
+    let target = file.canonicalize().ok();
+    let files = [Some(file.to_owned()), target].into_iter().flatten();
+    files
+        .flat_map(|file| {
+            let directory = file.parent().map(Path::to_owned);
+            let directory = directory.filter(|path| path.components().count() >= NESTED);
+            [Some(file), directory]
+        })
+        .flatten()
+        .collect()
 }
 
 /// The directory of a `file:` server.

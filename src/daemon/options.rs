@@ -8,8 +8,10 @@
 /// The options of the daemon and its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DaemonOptions {
-    /// The substitute servers, not parsed; `None` if the option is not set.
-    pub(crate) substitute_urls: Option<Vec<String>>,
+    /// The substitute servers of the administrator, not parsed; `None` if the option is not set.
+    pub(crate) administrator_urls: Option<Vec<String>>,
+    /// Those of the client, who may be anybody.
+    pub(crate) client_urls: Option<Vec<String>>,
     /// Whether servers discovered in the local network are used as well.
     pub(crate) discover: bool,
     /// How progress is reported.
@@ -34,12 +36,12 @@ impl DaemonOptions {
     /// Parses the value of `_NIX_OPTIONS`.
     #[must_use]
     pub(crate) fn parse(text: &str) -> Self {
-        let urls = client_value(text, "substitute-urls");
         let trace = client_value(text, "print-extended-build-trace").and_then(number);
         let columns = client_value(text, "terminal-columns").and_then(number);
 
         Self {
-            substitute_urls: urls.map(|list| list.split_whitespace().map(str::to_owned).collect()),
+            administrator_urls: value(text, "substitute-urls").map(words),
+            client_urls: value(text, "untrusted-substitute-urls").map(words),
             discover: value(text, "discover") == Some("true"),
             progress_style: if trace.is_some_and(|level| level > 0) {
                 ProgressStyle::BuildTrace
@@ -51,6 +53,17 @@ impl DaemonOptions {
             deduplicate: value(text, "deduplicate") == Some("yes"),
         }
     }
+
+    /// The substitute servers to use: the client's, else the administrator's.
+    #[must_use]
+    pub(crate) fn substitute_urls(&self) -> Option<&[String]> {
+        let urls = self.client_urls.as_ref();
+        urls.or(self.administrator_urls.as_ref()).map(Vec::as_slice)
+    }
+}
+
+fn words(list: &str) -> Vec<String> {
+    list.split_whitespace().map(str::to_owned).collect()
 }
 
 /// The value that the client sets, else the administrator's.
@@ -90,7 +103,9 @@ mod tests {
             print-extended-build-trace=1\nsubstitute-urls=http://a  http://b\nterminal-columns=80\n";
         let options = DaemonOptions::parse(text);
         let urls = vec!["http://a".to_owned(), "http://b".to_owned()];
-        assert_eq!(options.substitute_urls, Some(urls));
+        assert_eq!(options.administrator_urls, Some(urls.clone()));
+        assert_eq!(options.substitute_urls(), Some(&urls[..]));
+        assert_eq!(options.client_urls, None);
         assert_eq!(options.progress_style, ProgressStyle::BuildTrace);
         assert!(options.deduplicate);
         assert!(!options.discover);
@@ -102,11 +117,10 @@ mod tests {
             untrusted-substitute-urls=\nuntrusted-print-extended-build-trace=0\n\
             untrusted-terminal-columns=120\nterminal-columns=60\n";
         let options = DaemonOptions::parse(text);
-        assert_eq!(
-            options.substitute_urls,
-            Some(Vec::new()),
-            "an empty list is a list"
-        );
+        let list = options.substitute_urls();
+        assert_eq!(list, Some(&[][..]), "an empty list is a list");
+        let administrator = Some(vec!["http://admin".to_owned()]);
+        assert_eq!(options.administrator_urls, administrator);
         assert_eq!(options.progress_style, ProgressStyle::Text { columns: 119 });
         assert!(options.discover);
     }
@@ -114,7 +128,7 @@ mod tests {
     #[test]
     fn defaults_apply_without_a_daemon() {
         let options = DaemonOptions::parse("");
-        assert_eq!(options.substitute_urls, None);
+        assert_eq!(options.substitute_urls(), None);
         assert_eq!(options.progress_style, ProgressStyle::Text { columns: 80 });
         assert!(!options.deduplicate);
     }

@@ -67,7 +67,7 @@ pub(super) fn parse(url: &Url) -> Result<S3Address, String> {
 
     let parameters = S3Parameters::parse(url)?;
     let region = parameters.region.as_deref().unwrap_or(DEFAULT_REGION);
-    let scheme = parameters.scheme.as_deref().unwrap_or("https");
+    let scheme = parameters.scheme.as_deref().unwrap_or(DEFAULT_SCHEME);
     let endpoint = match &parameters.endpoint {
         Some(text) => Some(parse_endpoint(text, scheme)?),
         None => None,
@@ -140,6 +140,12 @@ impl S3Parameters {
                 }
             }
         }
+
+        // Other engines may have names in upper case.
+        if parameters.endpoint.is_none() {
+            let region = parameters.region.map(|name| name.to_ascii_lowercase());
+            parameters.region = region;
+        }
         Ok(parameters)
     }
 
@@ -154,7 +160,11 @@ impl S3Parameters {
         let style = self
             .addressing
             .filter(|style| *style != AddressingStyle::Auto);
+        // The URL of an endpoint has a scheme of its own.
+        let scheme = self.scheme.clone();
+        let scheme = scheme.filter(|scheme| scheme != DEFAULT_SCHEME && endpoint.is_none());
         let fields = [
+            ("scheme", scheme),
             ("endpoint", endpoint),
             ("region", region),
             ("profile", profile),
@@ -211,13 +221,19 @@ fn is_plain_endpoint(url: &Url) -> bool {
 
 /// The endpoint of a region at Amazon.
 fn amazon_endpoint(region: &str, scheme: &str) -> Result<Url, String> {
-    let domain = if region.starts_with("cn-") {
+    let domain = amazon_domain(region);
+    Url::parse(&format!("{scheme}://s3.{region}.{domain}"))
+        .map_err(|_| "`region` is not the name of a region".to_owned())
+}
+
+/// The domain of the services of Amazon in `region`.
+#[must_use]
+pub(crate) fn amazon_domain(region: &str) -> &'static str {
+    if region.starts_with("cn-") {
         "amazonaws.com.cn"
     } else {
         "amazonaws.com"
-    };
-    Url::parse(&format!("{scheme}://s3.{region}.{domain}"))
-        .map_err(|_| "`region` is not the name of a region".to_owned())
+    }
 }
 
 /// Whether `text` may name a bucket. Other engines allow more than Amazon does.
@@ -290,6 +306,9 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+/// The scheme of an endpoint that has none.
+const DEFAULT_SCHEME: &str = "https";
+
 /// The region of a URL that names none, as in Nix.
 const DEFAULT_REGION: &str = "us-east-1";
 
@@ -356,6 +375,21 @@ mod tests {
                 "s3://b?endpoint=https%3A%2F%2Fh%2F",
                 "https://h/b/",
                 "s3://b?endpoint=https://h",
+            ),
+            (
+                "s3://b?scheme=http&region=EU-West-1",
+                "http://b.s3.eu-west-1.amazonaws.com/",
+                "s3://b?scheme=http&region=eu-west-1",
+            ),
+            (
+                "s3://b?scheme=https&region=US-EAST-1",
+                "https://b.s3.us-east-1.amazonaws.com/",
+                "s3://b",
+            ),
+            (
+                "s3://b?endpoint=https://h&scheme=http&region=Here",
+                "https://h/b/",
+                "s3://b?endpoint=https://h&region=Here",
             ),
             (
                 "s3://b?addressing-style=path",

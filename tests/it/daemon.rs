@@ -2,6 +2,7 @@
 //! descriptor 4. Wherever the stock helper would end, this one answers and goes on.
 
 mod ahead;
+mod buckets;
 mod client;
 mod dispatch;
 mod file_servers;

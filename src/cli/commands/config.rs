@@ -161,7 +161,9 @@ fn origin_json(origin: &Origin) -> Value {
     match origin {
         Origin::Option(name) => json!({ "kind": "option", "name": name }),
         Origin::Environment(name) => json!({ "kind": "variable", "name": name }),
-        Origin::Daemon(name) => json!({ "kind": "daemon", "name": name }),
+        Origin::Daemon(name) | Origin::DaemonClient(name) => {
+            json!({ "kind": "daemon", "name": name })
+        }
         Origin::File { path, line, .. } => {
             json!({ "kind": "file", "name": output::shown_path(path), "line": line })
         }

@@ -69,7 +69,7 @@ pub(crate) fn run(
     let _ = set_parent_process_death_signal(Some(Signal::TERM));
     let Inherited { options, mut port } = inherited;
     let log = Arc::new(ClientLog::stderr());
-    for word in options.substitute_urls.iter().flatten() {
+    for word in options.substitute_urls().into_iter().flatten() {
         if let Err(error) = parse_servers(word) {
             log.warn(&format!("{error}; it is not used"));
         }

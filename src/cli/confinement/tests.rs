@@ -2,9 +2,12 @@
 //! then tries to leave the sandbox.
 
 use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use super::link_targets;
+use super::{link_targets, renewed_file};
+use crate::sandbox::SandboxRules;
 use crate::sandbox::tests::{
     INPUT, assert_confined, assert_not_confined, directory_of_test, is_supported, run_alone,
 };
@@ -142,4 +145,73 @@ fn cache_info() {
     let directory = directory_of_test();
     assert!(run_program(&directory, &["cache", "info"]));
     assert_not_confined(&directory.join("outside"));
+}
+
+#[test]
+fn a_token_that_is_renewed_remains_readable() {
+    if is_supported() {
+        let dir = tempfile::tempdir().unwrap();
+        run_alone("cli::confinement::tests::renewal", dir.path());
+    }
+}
+
+/// A file that is replaced by rename, and one behind symlinks as a container has it, of which one is changed.
+#[test]
+#[ignore = "is the other process of a test"]
+fn renewal() {
+    let directory = directory_of_test();
+    let (plain, linked) = (
+        directory.join("plain/token"),
+        directory.join("linked/token"),
+    );
+    for name in ["plain", "linked/old", "linked/new"] {
+        std::fs::create_dir_all(directory.join(name)).unwrap();
+    }
+    for name in ["plain/token", "linked/old/token"] {
+        std::fs::write(directory.join(name), "old").unwrap();
+    }
+    for name in ["plain/next", "linked/new/token"] {
+        std::fs::write(directory.join(name), "new").unwrap();
+    }
+    std::os::unix::fs::symlink("old", directory.join("linked/data")).unwrap();
+    std::os::unix::fs::symlink("data/token", &linked).unwrap();
+
+    // It is started before, and thus not confined.
+    let script = "read line; mv plain/next plain/token; ln -sfn new linked/data; echo done";
+    let mut renewing = Command::new("/bin/sh")
+        .args(["-c", script])
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir(&directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let rules = SandboxRules {
+        readable: [&plain, &linked]
+            .into_iter()
+            .flat_map(|file| renewed_file(file))
+            .collect(),
+        writable: Vec::new(),
+    };
+    crate::sandbox::enter(&rules).unwrap();
+    for (file, text) in [(&plain, "old"), (&linked, "old")] {
+        assert_eq!(std::fs::read_to_string(file).unwrap(), text);
+    }
+
+    renewing.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let mut output = String::new();
+    let stdout = renewing.stdout.take();
+    stdout.unwrap().read_to_string(&mut output).unwrap();
+    assert_eq!(output, "done\n");
+    assert!(renewing.wait().unwrap().success());
+    for file in [plain, linked] {
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "new");
+    }
+}
+
+#[test]
+fn a_token_in_a_directory_of_everything_opens_nothing_else() {
+    for (file, count) in [("/token", 1), ("/etc/token", 1), ("/run/secrets/token", 2)] {
+        assert_eq!(renewed_file(Path::new(file)).len(), count, "{file}");
+    }
 }

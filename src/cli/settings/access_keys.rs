@@ -15,7 +15,7 @@ use url::Url;
 use crate::cli::env::Environment;
 use crate::cli::output::shown_path;
 use crate::format::aws_profile::{AwsFileKind, AwsProfile};
-use crate::format::s3_location::{S3Location, is_region};
+use crate::format::s3_location::{S3Location, amazon_domain, is_region};
 use crate::format::secret::Secret;
 use crate::http::{AccessKey, AccessKeySource, ContainerToken, WebIdentity, is_usable_key};
 
@@ -28,7 +28,7 @@ pub(super) fn find(
     warnings: &mut Vec<String>,
 ) -> Result<AccessKeySource, String> {
     if let Some(name) = &location.profile {
-        return of_named_profile(name, location, environment, warnings);
+        return of_named_profile(name, environment, warnings);
     }
     if let Some(source) = of_variables(environment)? {
         return Ok(source);
@@ -37,16 +37,19 @@ pub(super) fn find(
         let role = environment.text("AWS_ROLE_ARN");
         let role = role.ok_or_else(|| format!("{WEB_IDENTITY_TOKEN_FILE} needs AWS_ROLE_ARN"))?;
         let session = environment.text("AWS_ROLE_SESSION_NAME");
-        return web_identity(file, role, session, location, environment);
+        return web_identity(file, role, session, None, environment);
     }
     let named = environment.first_text(&["AWS_PROFILE", "AWS_DEFAULT_PROFILE"]);
     if let Some((_, name)) = named {
-        return of_named_profile(name, location, environment, warnings);
+        return of_named_profile(name, environment, warnings);
     }
-    if let Some(profile) = read_profile(DEFAULT_PROFILE, environment, warnings)
-        && let Some(source) = of_profile(&profile, location, environment)?
-    {
-        return Ok(source);
+    if let Some(profile) = read_profile(DEFAULT_PROFILE, environment, warnings) {
+        if let Some(source) = of_profile(&profile, environment)? {
+            return Ok(source);
+        }
+        // A public bucket can be read all the same.
+        let unsupported = unsupported(DEFAULT_PROFILE, &profile);
+        warnings.extend(unsupported.filter(|warning| !warnings.contains(warning)));
     }
     if let Some(source) = of_container(environment)? {
         return Ok(source);
@@ -69,7 +72,6 @@ fn of_variables(environment: &Environment) -> Result<Option<AccessKeySource>, St
 
 fn of_named_profile(
     name: &str,
-    location: &S3Location,
     environment: &Environment,
     warnings: &mut Vec<String>,
 ) -> Result<AccessKeySource, String> {
@@ -80,20 +82,16 @@ fn of_named_profile(
         let files: Vec<String> = files.map(|(path, _)| shown_path(&path)).collect();
         format!("there is no profile `{shown}` in {}", files.join(" or "))
     })?;
-    let source = of_profile(&profile, location, environment)?;
-    source.ok_or_else(|| match unsupported(&profile) {
-        Some(key) => format!(
-            "profile `{shown}` gets its keys with `{key}`, which is not supported; `aws configure \
-             export-credentials --profile {shown} --format env` prints them for the environment"
-        ),
-        None => format!("profile `{shown}` has no aws_access_key_id"),
+    let source = of_profile(&profile, environment)?;
+    source.ok_or_else(|| {
+        let unsupported = unsupported(name, &profile);
+        unsupported.unwrap_or_else(|| format!("profile `{shown}` has no aws_access_key_id"))
     })
 }
 
-/// What the profile says, if it has keys or a way to get them.
+/// What the profile says, if it has keys or a supported way to get them.
 fn of_profile(
     profile: &AwsProfile,
-    location: &S3Location,
     environment: &Environment,
 ) -> Result<Option<AccessKeySource>, String> {
     if let (Some(file), Some(role)) = (
@@ -101,8 +99,13 @@ fn of_profile(
         text(profile, "role_arn"),
     ) {
         let session = text(profile, "role_session_name");
-        let source = web_identity(PathBuf::from(file), role, session, location, environment);
+        let region = text(profile, "region");
+        let source = web_identity(PathBuf::from(file), role, session, region, environment);
         return source.map(Some);
+    }
+    // The keys beside a role may take that role and need not be able to do anything else.
+    if profile.get("role_arn").is_some() {
+        return Ok(None);
     }
     let (id, secret) = (
         text(profile, "aws_access_key_id"),
@@ -126,16 +129,23 @@ fn is_web(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https") && url.has_host()
 }
 
-/// The setting by which a profile gets its keys in a way that is not supported.
-fn unsupported(profile: &AwsProfile) -> Option<&'static str> {
-    const KEYS: [&str; 5] = [
+/// That a profile gets its keys in a way that is not supported, if it does.
+fn unsupported(name: &str, profile: &AwsProfile) -> Option<String> {
+    const KEYS: [&str; 7] = [
+        "role_arn",
+        "source_profile",
+        "credential_source",
         "credential_process",
         "sso_session",
         "sso_start_url",
-        "source_profile",
-        "credential_source",
+        "login_session",
     ];
-    KEYS.into_iter().find(|key| profile.get(key).is_some())
+    let key = KEYS.into_iter().find(|key| profile.get(key).is_some())?;
+    let shown = name.escape_debug();
+    Some(format!(
+        "profile `{shown}` gets its keys with `{key}`, which is not supported; `aws configure \
+         export-credentials --profile {shown} --format env` prints them for the environment"
+    ))
 }
 
 /// The profile `name` in the shared files, of which that of credentials comes first.
@@ -200,17 +210,13 @@ fn web_identity(
     token_file: PathBuf,
     role: &str,
     session: Option<&str>,
-    location: &S3Location,
+    region: Option<&str>,
     environment: &Environment,
 ) -> Result<AccessKeySource, String> {
     const ENDPOINT: &str = "AWS_ENDPOINT_URL_STS";
-    let region = environment.first_text(&["AWS_REGION", "AWS_DEFAULT_REGION"]);
-    let region = region.map(|(_, region)| region).filter(|it| is_region(it));
-    let region = region.or(location.is_at_amazon.then_some(location.region.as_str()));
-    let usual = match region {
-        Some(region) => format!("https://sts.{region}.amazonaws.com/"),
-        None => "https://sts.amazonaws.com/".to_owned(),
-    };
+    let named = environment.first_text(&["AWS_REGION", "AWS_DEFAULT_REGION"]);
+    let region = named.map(|(_, region)| region).or(region);
+    let usual = token_service(region.filter(|it| is_region(it)), role);
     let endpoint = Url::parse(environment.text(ENDPOINT).unwrap_or(&usual));
     let endpoint = endpoint.ok().filter(is_web);
     let endpoint = endpoint.ok_or_else(|| format!("{ENDPOINT} is not an http or https URL"))?;
@@ -220,6 +226,20 @@ fn web_identity(
         role: role.to_owned(),
         session_name: session.unwrap_or("subst").to_owned(),
     }))
+}
+
+/// The token service in `region`, else the one for `role`. The region of the bucket has no say: a client of guix-daemon
+/// may have chosen it.
+fn token_service(region: Option<&str>, role: &str) -> String {
+    let usual = match role.split(':').nth(1) {
+        Some("aws-cn") => Some("cn-north-1"),
+        Some("aws-us-gov") => Some("us-gov-west-1"),
+        _ => None,
+    };
+    match region.or(usual) {
+        Some(region) => format!("https://sts.{region}.{}/", amazon_domain(region)),
+        None => "https://sts.amazonaws.com/".to_owned(),
+    }
 }
 
 fn of_container(environment: &Environment) -> Result<Option<AccessKeySource>, String> {
@@ -289,3 +309,85 @@ const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
 const SECRET_KEY: &str = "AWS_SECRET_ACCESS_KEY";
 const WEB_IDENTITY_TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
 const CONTAINER_HOST: &str = "169.254.170.2";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::server_url::ServerUrl;
+
+    /// The source for the bucket at `url`, with `config` as the shared file of profiles, and the warnings.
+    fn found(
+        url: &str,
+        config: &str,
+        variables: &[(&'static str, &str)],
+    ) -> (Result<AccessKeySource, String>, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config");
+        std::fs::write(&file, config).unwrap();
+        let (home, file) = (dir.path().to_str().unwrap(), file.to_str().unwrap());
+        let own = [("HOME", home), ("AWS_CONFIG_FILE", file)];
+        let environment = Environment::with(own.into_iter().chain(variables.iter().copied()));
+        let server = ServerUrl::parse(url).unwrap();
+        let mut warnings = Vec::new();
+        let source = find(server.bucket().unwrap(), &environment, &mut warnings);
+        (source, warnings)
+    }
+
+    /// Where the token service is for a role, with these variables.
+    fn token_service_of(role: &str, variables: &[(&'static str, &str)]) -> String {
+        let of_role = [(WEB_IDENTITY_TOKEN_FILE, "/t"), ("AWS_ROLE_ARN", role)];
+        let variables: Vec<_> = of_role.iter().chain(variables).copied().collect();
+        let url = "s3://b?region=eu-west-9";
+        match found(url, "", &variables).0 {
+            Ok(AccessKeySource::WebIdentity(identity)) => identity.endpoint.into(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_token_service_is_that_of_the_user_and_not_of_the_bucket() {
+        let role = "arn:aws:iam::1:role/x";
+        let china = "arn:aws-cn:iam::1:role/x";
+        for (role, variables, expected) in [
+            (role, vec![], "https://sts.amazonaws.com/"),
+            (
+                role,
+                vec![("AWS_REGION", "eu-west-1")],
+                "https://sts.eu-west-1.amazonaws.com/",
+            ),
+            (
+                china,
+                vec![("AWS_REGION", "cn-northwest-1")],
+                "https://sts.cn-northwest-1.amazonaws.com.cn/",
+            ),
+            (china, vec![], "https://sts.cn-north-1.amazonaws.com.cn/"),
+        ] {
+            assert_eq!(token_service_of(role, &variables), expected, "{role}");
+        }
+    }
+
+    #[test]
+    fn what_a_profile_has_that_is_not_supported_is_said() {
+        let keys = "aws_access_key_id=A\naws_secret_access_key=s\n";
+        for (setting, name) in [
+            ("sso_session=x", "sso_session"),
+            ("credential_process=/bin/x", "credential_process"),
+            ("role_arn=arn:x\nsource_profile=y", "role_arn"),
+        ] {
+            // Of the role, the keys beside it are not those to sign with.
+            let keys = if name == "role_arn" { keys } else { "" };
+            let config = format!("[default]\n{setting}\n{keys}[profile p]\n{setting}\n{keys}");
+            let (source, _) = found("s3://b?profile=p", &config, &[]);
+            let expected =
+                format!("profile `p` gets its keys with `{name}`, which is not supported");
+            assert!(source.unwrap_err().starts_with(&expected), "{name}");
+
+            let (source, warnings) = found("s3://b?endpoint=http://h", &config, &[]);
+            assert_eq!(source, Ok(AccessKeySource::Anonymous), "{name}");
+            let expected = format!("profile `default` gets its keys with `{name}`");
+            assert!(warnings[0].starts_with(&expected), "{warnings:?}");
+        }
+        let (_, warnings) = found("s3://b?endpoint=http://h", "[default]\nregion=x", &[]);
+        assert_eq!(warnings, [""; 0]);
+    }
+}

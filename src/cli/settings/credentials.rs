@@ -6,7 +6,9 @@
 //! the system may name files for root. What is at a usual place need not be there.
 //!
 //! Entries of netrc name hosts only, so they are not used for servers that others have chosen: those
-//! discovered in the local network, and of guix-daemon's client only those whose host is certain.
+//! discovered in the local network, and of guix-daemon's client only those whose host is certain. Nor are
+//! access keys: a client has them used at Amazon alone, and cannot choose a profile. What a `[[server]]` table
+//! names is not chosen by others, whoever lists it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -65,7 +67,8 @@ pub(super) fn load(
     );
     let netrc = findings.value(netrc).unwrap_or_default();
     let urls = chosen.substitute_urls.as_ref();
-    let is_client = matches!(urls.map(|urls| &urls.origin), Some(Origin::Daemon(_)));
+    let origin = urls.map_or(&Origin::Option("--substitute-urls"), |urls| &urls.origin);
+    let is_client = matches!(origin, Origin::DaemonClient(_));
     for server in servers.iter().filter(|server| may_have_password(server)) {
         let own = all.iter_mut().find(|it| it.is_for(server));
         if let Some(own) = own
@@ -75,8 +78,16 @@ pub(super) fn load(
         }
     }
 
-    let origin = urls.map_or(&Origin::Option("--substitute-urls"), |urls| &urls.origin);
-    add_signers(&mut all, servers, origin, environment, findings);
+    let tables = chosen.server.iter().flat_map(|setting| &setting.value);
+    let owned: Vec<&ServerUrl> = tables.map(|table| &table.url.0).collect();
+    add_signers(
+        &mut all,
+        servers,
+        |server| !is_client || owned.contains(&server) || client_may_use_keys(server),
+        origin,
+        environment,
+        findings,
+    );
 
     // Those without credentials as well: nothing that is below their URLs is another server's.
     let mut credentials = Credentials::default();
@@ -235,19 +246,20 @@ fn may_have_password(server: &ServerUrl) -> bool {
     !server.is_file() && server.bucket().is_none()
 }
 
-/// Adds what signs the requests to those of the `servers`, which `origin` names, that are buckets.
+/// Adds what signs the requests to those of the `servers` that are buckets. `trusted` says of which ones the keys of
+/// this user may be used; `origin`, where the servers are listed.
 fn add_signers(
     all: &mut [ServerCredentials],
     servers: &[ServerUrl],
+    trusted: impl Fn(&ServerUrl) -> bool,
     origin: &Origin,
     environment: &Environment,
     findings: &mut SettingsFindings,
 ) {
     let mut keys = Vec::new();
     for server in servers {
-        let is_trusted = may_have_keys(server, origin);
         let warnings = &mut findings.warnings;
-        let signer = bucket_signer(server, is_trusted, environment, &mut keys, warnings);
+        let signer = bucket_signer(server, trusted(server), environment, &mut keys, warnings);
         let signer =
             signer.map_err(|fault| SettingsError::value(origin, format!("{server}: {fault}")));
         let own = all.iter_mut().find(|it| it.is_for(server));
@@ -257,15 +269,17 @@ fn add_signers(
     }
 }
 
-/// Whether requests to `server`, which `origin` names, may be signed with keys of this user: not where the client of
-/// guix-daemon wants them to be sent.
-fn may_have_keys(server: &ServerUrl, origin: &Origin) -> bool {
-    let is_at_amazon = server.bucket().is_some_and(|bucket| bucket.is_at_amazon);
-    !matches!(origin, Origin::Daemon(_)) || (is_at_amazon && has_certain_host(server))
+/// Whether requests to `server` may be signed with keys of this user although the client of guix-daemon lists it:
+/// not where the client wants them to be sent, nor with the profile that it likes.
+fn client_may_use_keys(server: &ServerUrl) -> bool {
+    server
+        .bucket()
+        .is_some_and(|bucket| bucket.is_at_amazon && bucket.profile.is_none())
+        && has_certain_host(server)
 }
 
 /// What signs the requests to `server`, if it is a bucket. Servers with the same source of access keys share
-/// them in `keys`. The client of guix-daemon cannot have keys used elsewhere than at Amazon.
+/// them in `keys`.
 fn bucket_signer(
     server: &ServerUrl,
     is_trusted: bool,
@@ -399,7 +413,8 @@ mod tests {
     }
 
     const OPTION: Origin = Origin::Option("--substitute-urls");
-    const CLIENT: Origin = Origin::Daemon("substitute-urls");
+    const CLIENT: Origin = Origin::DaemonClient("substitute-urls");
+    const ADMINISTRATOR: Origin = Origin::Daemon("substitute-urls");
 
     fn basic(base64: &str) -> Option<String> {
         Some(format!("Basic {base64}"))
@@ -445,6 +460,8 @@ mod tests {
         let none = NixConf::default();
         let by_option = places.sent("/gnu/store", &none, OPTION, urls);
         assert_eq!(by_option, [&home; 4].map(Clone::clone));
+        let by_administrator = places.sent("/gnu/store", &none, ADMINISTRATOR, urls);
+        assert_eq!(by_administrator, by_option);
         let by_client = places.sent("/gnu/store", &none, CLIENT, urls);
         assert_eq!(by_client, [home, None, None, None]);
     }
@@ -453,14 +470,13 @@ mod tests {
     fn a_client_of_guix_daemon_has_requests_signed_at_amazon_alone() {
         for (url, is_certain) in [
             ("s3://b?region=eu-west-1", true),
-            ("s3://b?profile=work", true),
+            ("s3://b?profile=work", false),
             ("s3://b?scheme=http", false),
             ("s3://b?endpoint=https://evil.example", false),
             ("s3://b?endpoint=https://s3.us-east-1.amazonaws.com", false),
         ] {
             let server = ServerUrl::parse(url).unwrap();
-            assert!(may_have_keys(&server, &OPTION), "{url}");
-            assert_eq!(may_have_keys(&server, &CLIENT), is_certain, "{url}");
+            assert_eq!(client_may_use_keys(&server), is_certain, "{url}");
         }
     }
 

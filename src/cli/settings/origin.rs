@@ -10,8 +10,10 @@ pub(crate) enum Origin {
     Option(&'static str),
     /// An environment variable.
     Environment(&'static str),
-    /// An option of guix-daemon or of its client.
+    /// An option of guix-daemon, which its administrator sets.
     Daemon(&'static str),
+    /// An option of a client of guix-daemon, which may be anybody.
+    DaemonClient(&'static str),
     /// A settings file.
     File {
         /// The file.
@@ -30,6 +32,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Option(name) | Self::Environment(name) => f.write_str(name),
             Self::Daemon(name) => write!(f, "guix-daemon: {name}"),
+            Self::DaemonClient(name) => write!(f, "client of guix-daemon: {name}"),
             Self::File { path, line, key } => write!(f, "{}:{line}: {key}", path.display()),
             Self::Default(name) => write!(f, "default of {name}"),
         }

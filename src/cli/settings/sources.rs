@@ -57,16 +57,17 @@ pub(super) fn of_defaults(findings: &mut SettingsFindings) -> SettingsLayer {
 /// The settings that guix-daemon passes to its helper. Servers with an invalid URL are left out, so that the others
 /// are used all the same.
 pub(super) fn of_daemon(options: &DaemonOptions) -> SettingsLayer {
-    let urls = options.substitute_urls.as_ref().map(|words| {
+    let urls = options.substitute_urls().map(|words| {
         let valid = words.iter().filter(|word| ServerUrl::parse(word).is_ok());
         WordList(valid.map(String::as_str).collect::<Vec<_>>().join(" "))
     });
+    let origin = match options.client_urls {
+        Some(_) => Origin::DaemonClient("substitute-urls"),
+        None => Origin::Daemon("substitute-urls"),
+    };
 
     SettingsLayer {
-        substitute_urls: urls.map(|value| Setting {
-            value,
-            origin: Origin::Daemon("substitute-urls"),
-        }),
+        substitute_urls: urls.map(|value| Setting { value, origin }),
         discover: options.discover.then_some(Setting {
             value: true,
             origin: Origin::Daemon("discover"),
