@@ -92,16 +92,27 @@ impl Credentials {
         fields
     }
 
-    /// What signs requests for `url`, if it is in a bucket.
-    pub(super) fn signer_for(&self, url: &Url) -> Option<&Arc<BucketSigner>> {
-        let signers = self
-            .0
-            .iter()
-            .filter_map(|it| it.signer.as_ref().map(|signer| (it, signer)));
+    /// What signs the lookups on `server`, if it is a bucket or in one.
+    pub(super) fn signer_of(&self, server: &ServerUrl) -> Option<&Arc<BucketSigner>> {
+        let own = self.0.iter().find(|it| it.is_for(server));
+        own.and_then(|own| own.signer.as_ref())
+            .or_else(|| self.signers_for(server.base()).into_iter().next())
+    }
+
+    /// What signs requests for `url`, if it is in a bucket: servers with different access keys may be one bucket, so
+    /// there may be several. Those that the object store has allowed something come first.
+    pub(super) fn signers_for(&self, url: &Url) -> Vec<&Arc<BucketSigner>> {
+        let servers = self.0.iter();
+        let signers = servers.filter_map(|it| Some((it.server.base(), it.signer.as_ref()?)));
         let covering = signers.filter(|(_, signer)| signer.covers(url));
-        covering
-            .max_by_key(|(it, _)| it.server.base().path().len())
-            .map(|(_, signer)| signer)
+        let mut covering: Vec<_> = covering
+            .map(|(base, signer)| (base.path().len(), signer))
+            .collect();
+
+        let nearest = covering.iter().map(|(length, _)| *length).max();
+        covering.retain(|(length, _)| Some(*length) == nearest);
+        covering.sort_by_key(|(_, signer)| !signer.was_allowed());
+        covering.into_iter().map(|(_, signer)| signer).collect()
     }
 
     /// The files with tokens that are read whenever access keys are renewed.

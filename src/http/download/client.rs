@@ -1,5 +1,7 @@
 //! Requests through the HTTP library: repeated until there is a response, redirects followed.
 
+use std::sync::Arc;
+
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderName};
 use reqwest::{Method, Response};
 use tokio::time::Instant;
@@ -17,7 +19,7 @@ use crate::http::proxies::answers_itself;
 use crate::http::rate::RateDemand;
 use crate::http::retry::{RetryDecision, RetryPolicy, parse_retry_after};
 use crate::http::s3::services;
-use crate::http::s3::signer::BucketVerdict;
+use crate::http::s3::signer::{BucketSigner, BucketVerdict};
 use crate::http::s3::verdict::{BucketResponse, ERROR_BODY_MAX_BYTES};
 
 /// A request that is repeated until there is a response or the policy stops it.
@@ -130,27 +132,36 @@ impl LibraryRequest {
         options: &Options,
         url: Url,
     ) -> Result<Response, HttpErrorKind> {
-        let Some(signer) = options.credentials.signer_for(&url) else {
-            return self.send_with(setup, options, url, HeaderMap::new()).await;
-        };
-        let mut url = canonical_url(url);
+        let mut refused = None;
+        for signer in options.credentials.signers_for(&url) {
+            let url = canonical_url(url.clone());
+            match self.send_signed(signer, setup, options, url).await {
+                Err(kind @ HttpErrorKind::Bucket(_)) => refused = refused.or(Some(kind)),
+                outcome => return outcome,
+            }
+        }
+        match refused {
+            Some(kind) => Err(kind),
+            None => self.send_with(setup, options, url, HeaderMap::new()).await,
+        }
+    }
+
+    /// Sends the request for an object in the bucket that `signer` is for.
+    async fn send_signed(
+        &self,
+        signer: &Arc<BucketSigner>,
+        setup: &ConnectionSetup,
+        options: &Options,
+        mut url: Url,
+    ) -> Result<Response, HttpErrorKind> {
         let mut refused = None;
         for _ in 0..SIGNATURES_MAX {
             services::prepare(signer, setup, options).await?;
-            let fields = signer.fields(self.method.as_str(), &url);
-            let mut response = self.send_with(setup, options, url.clone(), fields).await?;
-
-            let body = self.error_body(&mut response).await?;
-            let headers = response.headers();
-            let verdict = signer.judge(
-                &url,
-                BucketResponse {
-                    status: response.status().as_u16(),
-                    date: header(headers, "date"),
-                    region: header(headers, "x-amz-bucket-region"),
-                    body: &body,
-                },
-            );
+            let (response, mut verdict) = self.send_and_judge(signer, setup, options, &url).await?;
+            if let BucketVerdict::Denied(kind) = verdict {
+                let explained = self.explain_denial(signer, setup, options, &url, kind);
+                verdict = explained.await?;
+            }
             match verdict {
                 BucketVerdict::Ordinary => return Ok(response),
                 BucketVerdict::Missing => {
@@ -162,10 +173,62 @@ impl LibraryRequest {
                 }
                 BucketVerdict::Moved(moved) => url = moved,
                 BucketVerdict::SignAgain(kind) => refused = Some(kind),
-                BucketVerdict::Failed(kind) => return Err(kind),
+                BucketVerdict::Denied(kind) | BucketVerdict::Failed(kind) => return Err(kind),
             }
         }
         Err(refused.unwrap_or(HttpErrorKind::TooManyRedirects(SIGNATURES_MAX)))
+    }
+
+    /// What to do after `signer`'s bucket denied access to the object at `url`, which is `kind` if nothing else can be read
+    /// either: it says so of an object that is missing, too, if the access keys may not list the bucket. One request for
+    /// `nix-cache-info`, which every server has, tells.
+    pub(in crate::http) async fn explain_denial(
+        &self,
+        signer: &Arc<BucketSigner>,
+        setup: &ConnectionSetup,
+        options: &Options,
+        url: &Url,
+        kind: HttpErrorKind,
+    ) -> Result<BucketVerdict, HttpErrorKind> {
+        let known = signer.cache_info_url();
+        if known == *url {
+            return Ok(BucketVerdict::Failed(kind));
+        }
+
+        let request = Self::new(Method::GET, known.clone(), self.timeouts);
+        let sent = request.send_and_judge(signer, setup, options, &known);
+        match sent.await? {
+            (_, BucketVerdict::Ordinary) if signer.was_allowed() => Ok(BucketVerdict::Missing),
+            (response, BucketVerdict::Ordinary) => Err(status_failure(&response)),
+            (_, BucketVerdict::Denied(_) | BucketVerdict::Moved(_)) => {
+                Ok(BucketVerdict::Failed(kind))
+            }
+            (_, verdict) => Ok(verdict),
+        }
+    }
+
+    /// Sends the request, for `url`, with a signature.
+    async fn send_and_judge(
+        &self,
+        signer: &BucketSigner,
+        setup: &ConnectionSetup,
+        options: &Options,
+        url: &Url,
+    ) -> Result<(Response, BucketVerdict), HttpErrorKind> {
+        let signed = signer.fields(self.method.as_str(), url);
+        let sent = self.send_with(setup, options, url.clone(), signed.fields);
+        let mut response = sent.await?;
+
+        let body = self.error_body(&mut response).await?;
+        let headers = response.headers();
+        let parts = BucketResponse {
+            status: response.status().as_u16(),
+            date: header(headers, "date"),
+            region: header(headers, "x-amz-bucket-region"),
+            body: &body,
+        };
+        let verdict = signer.judge(url, signed.key.as_ref(), parts);
+        Ok((response, verdict))
     }
 
     /// The beginning of the body of `response`, if it is an error that an object store explains there.

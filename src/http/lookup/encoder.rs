@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
-use http::header::{HeaderMap, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, HeaderMap, PROXY_AUTHORIZATION};
 use url::Url;
 
 use super::request::RequestTarget;
 use crate::format::server_url::ServerUrl;
 use crate::http::net::address::{basic_credentials, field_line};
 use crate::http::options::Options;
+use crate::http::s3::key_source::AccessKey;
 use crate::http::s3::signer::BucketSigner;
 
 /// Encodes the requests for one server.
@@ -42,7 +43,12 @@ impl RequestEncoder {
             None => base.path().to_owned(),
         };
 
-        let credentials = options.credentials.fields(base);
+        let mut credentials = options.credentials.fields(base);
+        let signer = options.credentials.signer_of(server);
+        if signer.is_some_and(|signer| signer.may_sign()) {
+            // A signature has the same field, of which there is one in a request.
+            credentials.remove(AUTHORIZATION);
+        }
         let user_agent: String = options
             .user_agent
             .chars()
@@ -59,13 +65,10 @@ impl RequestEncoder {
         if let Some(credentials) = proxy.and_then(basic_credentials) {
             fields.extend(field_line(&PROXY_AUTHORIZATION, &credentials));
         }
-        let signed = options
-            .credentials
-            .signer_for(base)
-            .map(|signer| SignedServer {
-                server: server.clone(),
-                signer: Arc::clone(signer),
-            });
+        let signed = signer.map(|signer| SignedServer {
+            server: server.clone(),
+            signer: Arc::clone(signer),
+        });
         if signed.is_none() {
             fields.extend(b"\r\n");
         }
@@ -79,8 +82,12 @@ impl RequestEncoder {
         }
     }
 
-    /// Appends the HTTP/1.1 request for `target` to `out`.
-    pub(super) fn write(&self, target: RequestTarget, out: &mut BytesMut) {
+    /// Appends the HTTP/1.1 request for `target` to `out`, and returns what it is signed with.
+    pub(super) fn write(
+        &self,
+        target: RequestTarget,
+        out: &mut BytesMut,
+    ) -> Option<Arc<AccessKey>> {
         out.put_slice(&self.before_name);
         match target {
             RequestTarget::CacheInfo => out.put_slice(b"nix-cache-info"),
@@ -90,13 +97,13 @@ impl RequestEncoder {
             }
         }
         out.put_slice(&self.after_name);
-        if let Some(signed) = &self.signed {
-            let url = target.url(&signed.server);
-            for (name, value) in &signed.signer.fields("GET", &url) {
-                out.put_slice(&field_line(name, value));
-            }
-            out.put_slice(b"\r\n");
+        let signed = self.signed.as_ref()?;
+        let signed = signed.signer.fields("GET", &target.url(&signed.server));
+        for (name, value) in &signed.fields {
+            out.put_slice(&field_line(name, value));
         }
+        out.put_slice(b"\r\n");
+        signed.key
     }
 
     /// The HTTP/2 request for the resource at `url`.
@@ -121,9 +128,12 @@ fn host(url: &Url) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::format::secret::Secret;
     use crate::format::store_path::HashPart;
-    use crate::http::Proxies;
+    use crate::http::{AccessKeySource, AccessKeys, Proxies, ServerCredentials};
 
     fn written(server: &str, options: &Options) -> String {
         let server = ServerUrl::parse(server).unwrap();
@@ -144,6 +154,61 @@ mod tests {
         assert_eq!(value, "Basic bWU6U2VzYW1l");
         assert_eq!(request.uri(), "https://h/a/nix-cache-info");
         assert!(!format!("{request:?}").contains("bWU6"));
+    }
+
+    /// The credentials of `url`: a token, and an access key with the name `id`.
+    fn bucket(url: &str, id: &str) -> ServerCredentials {
+        let server = ServerUrl::parse(url).unwrap();
+        let mut credentials = ServerCredentials::new(server.clone());
+        credentials.add_token(&Secret::new("token")).unwrap();
+        let source = match id {
+            "" => AccessKeySource::Anonymous,
+            id => AccessKeySource::Fixed(AccessKey {
+                id: id.to_owned(),
+                secret: Secret::new("Sesame"),
+                session_token: None,
+                expires: None,
+            }),
+        };
+        let location = server.bucket().unwrap().clone();
+        let keys = Arc::new(AccessKeys::new(source));
+        let signer = BucketSigner::new(server, location, keys, || Duration::from_secs(1));
+        credentials.set_signer(signer);
+        credentials
+    }
+
+    #[test]
+    fn buckets_have_one_authorization_which_is_that_of_their_url() {
+        let mut options = Options::default();
+        for (parameter, id) in [("", "none"), ("&profile=a", "ida"), ("&profile=b", "idb")] {
+            let url = format!("s3://b?endpoint=http://h{parameter}");
+            options.credentials.add(bucket(&url, id));
+        }
+        for (parameter, id) in [("", "none"), ("&profile=a", "ida"), ("&profile=b", "idb")] {
+            let text = written(&format!("s3://b?endpoint=http://h{parameter}"), &options);
+            let name = "\r\nauthorization: ";
+            let fields: Vec<_> = text
+                .to_ascii_lowercase()
+                .match_indices(name)
+                .map(|_| ())
+                .collect();
+            assert_eq!(fields.len(), 2, "{text}");
+            assert_eq!(
+                text.matches(&format!("Credential={id}/")).count(),
+                2,
+                "{text}"
+            );
+        }
+
+        let mut options = Options::default();
+        let public = "s3://b?endpoint=http://h";
+        options.credentials.add(bucket(public, ""));
+        let text = written(public, &options);
+        assert_eq!(
+            text.matches("Authorization: Bearer token").count(),
+            2,
+            "{text}"
+        );
     }
 
     #[test]

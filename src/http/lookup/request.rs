@@ -1,5 +1,6 @@
 //! One lookup on its way to a server, with what its attempts have cost so far.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,6 +10,7 @@ use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
 use crate::http::error::HttpErrorKind;
 use crate::http::retry::RetryPolicy;
+use crate::http::s3::key_source::AccessKey;
 
 /// What is requested of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub(super) struct PendingRequest {
     pub(super) first_sent: Option<Instant>,
     /// How often the server had been paused when this was last sent.
     pub(super) pauses_before: u64,
+    /// What it was signed with when it was last sent.
+    pub(super) signed_with: Option<Arc<AccessKey>>,
 }
 
 impl PendingRequest {
@@ -53,6 +57,7 @@ impl PendingRequest {
             attempts: 0,
             first_sent: None,
             pauses_before: 0,
+            signed_with: None,
         }
     }
 

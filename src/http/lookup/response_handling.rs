@@ -1,6 +1,7 @@
 //! What becomes of the responses of one server: an answer is reported, a redirect is followed, and a
 //! failure is retried after a wait or reported.
 
+use reqwest::Method;
 use tokio::time::Instant;
 use tracing::{debug, trace};
 
@@ -11,6 +12,7 @@ use super::response::{self, LookupResponse, ResponseMeaning};
 use super::server::{HttpServer, InFlightRequest};
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::redacted;
+use crate::http::download::client::LibraryRequest;
 use crate::http::error::HttpErrorKind;
 use crate::http::retry::RetryDecision;
 use crate::http::s3::services;
@@ -55,7 +57,7 @@ impl HttpServer {
         self.notify();
     }
 
-    /// Takes the response to a signed request to what follows in a bucket alone: another signature, or the end
+    /// Takes the response to a request for a bucket to what follows in a bucket alone: another signature, or the end
     /// of all requests to it. Some: it means the same as from any server.
     async fn correct_signature(
         &self,
@@ -65,10 +67,16 @@ impl HttpServer {
         let Some(signer) = &self.signer else {
             return Some((request, response));
         };
+        // It was followed with the signature that its URL needs, or it is another server's.
+        if response.redirected_to.is_some() {
+            return Some((request, response));
+        }
         let url = request.target().url(&self.url);
         let fields = response.head.bucket.as_deref();
-        let verdict = signer.judge(
+        let key = request.request().signed_with.as_ref();
+        let mut verdict = signer.judge(
             &url,
+            key,
             BucketResponse {
                 status: response.head.status,
                 date: fields.and_then(|fields| fields.date.as_deref()),
@@ -76,6 +84,17 @@ impl HttpServer {
                 body: &response.body,
             },
         );
+        if let BucketVerdict::Denied(kind) = verdict {
+            let library = LibraryRequest::new(Method::GET, url.clone(), self.timeouts);
+            let explained = library.explain_denial(signer, &self.setup, &self.options, &url, kind);
+            match explained.await {
+                Ok(explained) => verdict = explained,
+                Err(kind) => {
+                    self.retry_or_fail(request, kind);
+                    return None;
+                }
+            }
+        }
         match verdict {
             BucketVerdict::Ordinary => {}
             BucketVerdict::Missing => {
@@ -87,7 +106,7 @@ impl HttpServer {
                 self.sign_again(request, signer, kind).await;
                 return None;
             }
-            BucketVerdict::Failed(kind) => {
+            BucketVerdict::Denied(kind) | BucketVerdict::Failed(kind) => {
                 self.give_up_bucket(request, kind);
                 return None;
             }

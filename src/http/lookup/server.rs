@@ -66,7 +66,7 @@ impl HttpServer {
             .unwrap_or_else(|| options.timeouts_of(spec.url.base()));
         Self {
             encoder: RequestEncoder::new(&spec.url, options),
-            signer: options.credentials.signer_for(spec.url.base()).cloned(),
+            signer: options.credentials.signer_of(&spec.url).cloned(),
             timeouts: timeouts.bounded(),
             url: spec.url,
             options: Arc::clone(options),
@@ -313,7 +313,11 @@ impl InFlightRequest {
     }
 
     pub(super) fn target(&self) -> RequestTarget {
-        self.request.as_ref().expect(ONLY_FINISH_TAKES).target
+        self.request().target
+    }
+
+    pub(super) fn request(&self) -> &PendingRequest {
+        self.request.as_ref().expect(ONLY_FINISH_TAKES)
     }
 
     /// The request, no longer in flight.

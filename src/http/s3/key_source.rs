@@ -88,6 +88,9 @@ pub(crate) enum AccessKeyError {
         /// What is wrong with it.
         cause: KeyResponseError,
     },
+    /// There was a key before.
+    #[error("the metadata service of the machine no longer provides access keys")]
+    NotRenewed,
     /// A file with a token cannot be read.
     #[error("cannot read the token in {}", .path.display())]
     TokenFile {

@@ -2,12 +2,14 @@
 //! and the metadata service of the machine. What they answer is limited in size and time.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder};
+use rustix::fs::OFlags;
 use url::Url;
 
 use super::key_response;
@@ -53,7 +55,7 @@ async fn renew(
     if keys.is_ready(now)? {
         return Ok(());
     }
-    keys.set(request_key(keys.source(), setup, options).await)
+    keys.set(request_key(keys.source(), setup, options).await, now)
 }
 
 /// Requests a key from `source`; none: it has none, and requests are not signed.
@@ -240,17 +242,28 @@ fn unavailable(service: &'static str, kind: HttpErrorKind) -> AccessKeyError {
 
 /// Reads the token in a file, without what is around it.
 fn read_token(path: &Path) -> Result<Secret, AccessKeyError> {
-    let mut text = String::new();
-    let file = File::open(path);
-    let read = file.and_then(|file| {
-        file.take(RESPONSE_MAX_BYTES as u64)
-            .read_to_string(&mut text)
-    });
-    read.map_err(|cause| AccessKeyError::TokenFile {
+    let text = read_small_file(path).map_err(|cause| AccessKeyError::TokenFile {
         path: path.to_owned(),
         cause: Arc::new(cause),
     })?;
     Ok(Secret::new(text.trim()))
+}
+
+/// The text in a file. Others made it, so that it may be anything; nothing else goes on meanwhile.
+fn read_small_file(path: &Path) -> io::Result<String> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+
+    let mut text = String::new();
+    file.take(RESPONSE_MAX_BYTES as u64 + 1)
+        .read_to_string(&mut text)?;
+    if text.len() > RESPONSE_MAX_BYTES {
+        return Err(io::Error::other("it is too large for a token"));
+    }
+    Ok(text)
 }
 
 /// What a service may take to answer.
@@ -261,3 +274,22 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The largest response of a service, and the largest file of a token.
 const RESPONSE_MAX_BYTES: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_in_small_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let [token, large, fifo] = ["token", "large", "fifo"].map(|name| dir.path().join(name));
+        std::fs::write(&token, " a b\n").unwrap();
+        assert_eq!(read_token(&token).unwrap(), Secret::new("a b"));
+
+        std::fs::write(&large, vec![b'x'; RESPONSE_MAX_BYTES + 1]).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+        for path in [&large, &fifo, &dir.path().join("absent"), dir.path()] {
+            read_token(path).unwrap_err();
+        }
+    }
+}

@@ -14,7 +14,7 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use tracing::debug;
 use url::Url;
 
-use super::key_source::AccessKey;
+use super::key_source::{AccessKey, AccessKeySource};
 use super::keys::AccessKeys;
 use super::signature::{CanonicalRequest, DerivedKey, EMPTY_SHA256, SigningTime};
 use super::verdict::{BucketResponse, BucketStatus};
@@ -43,6 +43,15 @@ struct SignerState {
     derived: Option<(Arc<AccessKey>, DerivedKey)>,
 }
 
+/// What signs a request.
+#[derive(Debug, Default)]
+pub(in crate::http) struct SignedFields {
+    /// To be sent with it; none without access keys.
+    pub(in crate::http) fields: HeaderMap,
+    /// The key, which may be another one when the response comes.
+    pub(in crate::http) key: Option<Arc<AccessKey>>,
+}
+
 /// What to do after a response.
 #[derive(Debug)]
 pub(in crate::http) enum BucketVerdict {
@@ -54,6 +63,8 @@ pub(in crate::http) enum BucketVerdict {
     SignAgain(HttpErrorKind),
     /// Send it to this URL of the bucket.
     Moved(Url),
+    /// There is no such object, or no request for the bucket will succeed: no other one was allowed so far.
+    Denied(HttpErrorKind),
     /// No request for the bucket will succeed.
     Failed(HttpErrorKind),
 }
@@ -82,8 +93,27 @@ impl BucketSigner {
         }
     }
 
+    /// Whether requests are signed if there is a key.
+    pub(in crate::http) fn may_sign(&self) -> bool {
+        !matches!(self.keys.source(), AccessKeySource::Anonymous)
+    }
+
+    /// Whether a request for the bucket was allowed.
+    pub(in crate::http) fn was_allowed(&self) -> bool {
+        self.was_allowed.load(Ordering::Relaxed)
+    }
+
+    /// The object that every bucket has which is a server.
+    pub(in crate::http) fn cache_info_url(&self) -> Url {
+        self.server.cache_info_url()
+    }
+
     /// Whether requests for `url` are signed.
     pub(in crate::http) fn covers(&self, url: &Url) -> bool {
+        // Two signatures in one request are refused.
+        if is_presigned(url) {
+            return false;
+        }
         if self.server.contains(url) {
             return true;
         }
@@ -129,18 +159,23 @@ impl BucketSigner {
         &self.keys
     }
 
-    /// Seconds since 1970 by the clock of this machine.
+    /// Seconds since 1970 by the clock of the object store, as far as it is known.
     pub(super) fn now(&self) -> u64 {
+        let skew = lock(&self.state).skew;
+        self.now_here().saturating_add_signed(skew)
+    }
+
+    /// Seconds since 1970 by the clock of this machine.
+    fn now_here(&self) -> u64 {
         (self.clock)().as_secs()
     }
 
-    /// The fields that sign a request for `url`, whose path and query are canonical; none without
-    /// access keys.
-    pub(in crate::http) fn fields(&self, method: &str, url: &Url) -> HeaderMap {
-        let mut fields = HeaderMap::new();
+    /// What signs a request for `url`, whose path and query are canonical.
+    pub(in crate::http) fn fields(&self, method: &str, url: &Url) -> SignedFields {
         let Some(key) = self.keys.current() else {
-            return fields;
+            return SignedFields::default();
         };
+        let mut fields = HeaderMap::new();
         let host = host_with_port(url);
         let query = url.query().unwrap_or_default();
         let (date, authorization) = self.sign(&key, method, &host, url.path(), query, url);
@@ -158,7 +193,8 @@ impl BucketSigner {
                 fields.insert(name, value);
             }
         }
-        fields
+        let key = Some(key);
+        SignedFields { fields, key }
     }
 
     fn sign(
@@ -171,7 +207,7 @@ impl BucketSigner {
         url: &Url,
     ) -> (String, String) {
         let mut state = lock(&self.state);
-        let now = self.now().saturating_add_signed(state.skew);
+        let now = self.now_here().saturating_add_signed(state.skew);
         let time = SigningTime::new(now);
         let region = self.region_of(url).filter(|it| *it != self.location.region);
         let region = region.map_or_else(|| state.region.clone(), str::to_owned);
@@ -206,22 +242,22 @@ impl BucketSigner {
         (date, authorization)
     }
 
-    /// What to do after a `response` to a request for `url`.
-    pub(in crate::http) fn judge(&self, url: &Url, response: BucketResponse<'_>) -> BucketVerdict {
+    /// What to do after a `response` to a request for `url`, which was signed with `key`.
+    pub(in crate::http) fn judge(
+        &self,
+        url: &Url,
+        key: Option<&Arc<AccessKey>>,
+        response: BucketResponse<'_>,
+    ) -> BucketVerdict {
         let status = response.bucket_status();
-        let key = self.keys.current();
+        let is_denied = status == BucketStatus::Denied;
         let may_sign_again = match &status {
             BucketStatus::Allowed => {
                 self.was_allowed.store(true, Ordering::Relaxed);
                 false
             }
-            BucketStatus::Denied if self.was_allowed.load(Ordering::Relaxed) => {
-                return BucketVerdict::Missing;
-            }
-            // One that was signed with an earlier key may be answered after the others.
-            BucketStatus::ExpiredToken => key
-                .as_ref()
-                .is_none_or(|key| self.keys.note_expired(&key.id)),
+            BucketStatus::Denied if self.was_allowed() => return BucketVerdict::Missing,
+            BucketStatus::ExpiredToken => key.is_some_and(|key| self.keys.note_expired(key)),
             BucketStatus::ClockSkew(Some(time)) => self.correct_clock(*time),
             BucketStatus::OtherRegion(Some(region)) => {
                 let moved = self.url_in(url, region).filter(|_| response.status == 301);
@@ -237,6 +273,7 @@ impl BucketSigner {
         match error.map(|error| HttpErrorKind::Bucket(Box::new(error))) {
             None => BucketVerdict::Ordinary,
             Some(kind) if may_sign_again => BucketVerdict::SignAgain(kind),
+            Some(kind) if is_denied => BucketVerdict::Denied(kind),
             Some(kind) => BucketVerdict::Failed(kind),
         }
     }
@@ -244,7 +281,7 @@ impl BucketSigner {
     /// Signs with the `time` of the object store from now on. Whether it makes sense to sign again.
     fn correct_clock(&self, time: u64) -> bool {
         let mut state = lock(&self.state);
-        let here = self.now();
+        let here = self.now_here();
         let skew = i64::try_from(time)
             .unwrap_or(i64::MAX)
             .saturating_sub(i64::try_from(here).unwrap_or(i64::MAX));
@@ -278,6 +315,14 @@ impl BucketSigner {
 fn count_correction(corrections: &mut u32) -> bool {
     *corrections += 1;
     *corrections <= CORRECTIONS_MAX
+}
+
+/// Whether `url` has a signature itself, of this version or of the one before it.
+fn is_presigned(url: &Url) -> bool {
+    const SIGNATURES: [&str; 2] = ["X-Amz-Signature", "Signature"];
+    let fields = url.query().into_iter().flat_map(|query| query.split('&'));
+    let mut names = fields.filter_map(|field| field.split('=').next());
+    names.any(|name| SIGNATURES.iter().any(|it| name.eq_ignore_ascii_case(it)))
 }
 
 /// What the field `Host` has.

@@ -5,7 +5,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::bucket::{self, BUCKET, BucketRules, KEY_ID, SECRET_KEY};
+use crate::support::bucket::{self, BUCKET, BucketRules, ExpiringTokens, KEY_ID, SECRET_KEY};
+use crate::support::fixture::base;
 use crate::support::sandbox::run;
 use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, files_below, item};
 
@@ -309,19 +310,17 @@ fn names_with_special_characters_are_signed() {
     let fixture = Fixture::copy(Kind::Guix, sandbox.path("copy"));
     let tools = item("tools");
     let nar = "nar/a+b %=~é";
-    std::fs::write(fixture.dir.join(nar), "x").unwrap();
+    let file = format!("nar/zstd/{}", base(&tools));
+    std::fs::rename(fixture.dir.join(file), fixture.dir.join(nar)).unwrap();
     let server = bucket::start(&fixture.dir, BucketRules::default());
     for path in [nar.to_owned(), "nar/a%2Bb%20%25=%7E%C3%A9".to_owned()] {
         let copy = path.clone();
         fixture.edit(&tools, |text| {
-            let lines = text.lines().map(|line| match line.strip_prefix("URL: ") {
-                Some(_) => format!("URL: {copy}\n"),
-                None => format!("{line}\n"),
-            });
-            lines.collect()
+            let (signed, _) = text.split_once("URL: ").unwrap();
+            format!("{signed}URL: {copy}\nCompression: zstd\n")
         });
         let sandbox = Sandbox::new();
-        fetch(&sandbox, &server);
+        fetch(&sandbox, &server).exits(0);
     }
     let requests = server.requests();
     let nars: Vec<_> = requests
@@ -332,4 +331,137 @@ fn names_with_special_characters_are_signed() {
     for request in nars {
         assert_eq!(request.path, "/cache/nar/a%2Bb%20%25%3D~%C3%A9");
     }
+}
+
+#[test]
+fn keys_that_expire_are_renewed_in_the_middle() {
+    let tokens = Arc::new(ExpiringTokens::default());
+    let server = private_bucket(BucketRules {
+        tokens: Some(Arc::clone(&tokens)),
+        ..BucketRules::default()
+    });
+    let service = Server::start(move |_| {
+        let number = tokens.current();
+        Reply::new(
+            "200 OK",
+            format!(
+                "<X><AccessKeyId>{KEY_ID}</AccessKeyId><SecretAccessKey>{SECRET_KEY}\
+                 </SecretAccessKey><SessionToken>{TOKEN}-{number}</SessionToken></X>"
+            ),
+        )
+    });
+    let (sandbox, url) = (Sandbox::new(), url_of(&server, BUCKET));
+    let token_file = sandbox.write_safely("token", "web");
+    let mut command = sandbox.command(Kind::Guix, &url, &["fetch", &item("tools")]);
+    command
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", token_file)
+        .env("AWS_ROLE_ARN", "arn:x")
+        .env("AWS_ENDPOINT_URL_STS", service.url())
+        .env("SUBST_LOG", "trace");
+    let ended = run(command).exits(0);
+    assert!(service.requests().len() > 1, "nothing was renewed");
+    assert_no_secret(&sandbox, &[ended]);
+}
+
+#[test]
+fn a_bucket_may_be_named_by_the_host() {
+    let server = private_bucket(BucketRules::default());
+    let url = format!("s3://{BUCKET}?endpoint=http://store.example&addressing-style=virtual");
+    let sandbox = Sandbox::new();
+    let mut command = command(&sandbox, &url, &["fetch", &item("tools")]);
+    command.env("http_proxy", server.url());
+    run(command).exits(0);
+    let requests = server.requests();
+    assert!(requests.iter().any(|it| it.path.contains("/nar/")));
+    for request in requests {
+        let host = request.field("host").unwrap();
+        assert_eq!(host, format!("{BUCKET}.store.example"));
+    }
+}
+
+#[test]
+fn a_nar_is_resumed_with_signatures() {
+    let server = private_bucket(BucketRules {
+        cuts_nars: true,
+        ..BucketRules::default()
+    });
+    let sandbox = Sandbox::new();
+    fetch(&sandbox, &server).exits(0);
+    let requests = server.requests();
+    let resumed = requests.iter().filter(|it| it.from.is_some());
+    assert!(resumed.clone().count() > 0, "nothing was resumed");
+    for request in resumed {
+        assert!(request.field("authorization").is_some());
+    }
+}
+
+/// An item that is not in the bucket.
+const MISSING: &str = "/gnu/store/00000000000000000000000000000000-nothing";
+
+/// What a query, which lacks the items, says of the one that is missing and of one that is there.
+fn statuses_of_both(mut command: Command) -> [String; 2] {
+    command.args([MISSING, &item("tools"), "--json"]);
+    let ended = run(command);
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    [0, 1].map(|at| report["items"][at]["status"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn what_is_denied_before_anything_was_allowed_may_be_missing() {
+    // nix-cache-info, which is requested first, is requested again after the others.
+    let server = private_bucket(BucketRules {
+        is_public: true,
+        slow_downs: 1,
+        ..BucketRules::default()
+    });
+    let (sandbox, url) = (Sandbox::new(), url_of(&server, BUCKET));
+    let statuses = statuses_of_both(sandbox.command(Kind::Guix, &url, &["query"]));
+    assert_eq!(statuses, ["missing", "available"]);
+    let sandbox = Sandbox::new();
+    let statuses = statuses_of_both(command(&sandbox, &url, &["query"]));
+    assert_eq!(statuses, ["missing", "available"]);
+}
+
+#[test]
+fn a_missing_nar_is_not_a_wrong_key() {
+    let sandbox = Sandbox::new();
+    let fixture = Fixture::copy(Kind::Guix, sandbox.path("copy"));
+    let server = bucket::start(
+        &fixture.dir,
+        BucketRules {
+            is_public: true,
+            ..BucketRules::default()
+        },
+    );
+    let url = url_of(&server, BUCKET);
+    run(command(
+        &sandbox,
+        &url,
+        &["query", "--closure", &item("tools")],
+    ))
+    .exits(0);
+    std::fs::remove_dir_all(fixture.dir.join("nar")).unwrap();
+
+    let ended = run(command(&sandbox, &url, &["fetch", &item("tools")]));
+    assert_ne!(ended.code, Some(0));
+    assert!(!ended.stderr.contains("denied"), "{}", ended.stderr);
+}
+
+#[test]
+fn another_host_does_not_answer_for_the_bucket() {
+    let code = "<Error><Code>SignatureDoesNotMatch</Code></Error>";
+    let other = Arc::new(Server::start(move |_| Reply::new("403 Forbidden", code)));
+    let target = format!("{}/elsewhere", other.url());
+    let server = Server::start(move |request| {
+        let mut request = request.clone();
+        request.path = request.path.trim_start_matches("/cache").to_owned();
+        if request.path.contains("0000000000") {
+            return Reply::new("302 Found", "").header(&format!("Location: {target}"));
+        }
+        Reply::file(&Kind::Guix.directory(), &request)
+    });
+    let (sandbox, url) = (Sandbox::new(), url_of(&server, BUCKET));
+    let statuses = statuses_of_both(command(&sandbox, &url, &["query"]));
+    assert!(!other.requests().is_empty());
+    assert_eq!(statuses, ["unknown", "available"]);
 }

@@ -2,6 +2,7 @@
 //! program.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -32,6 +33,35 @@ pub(crate) struct BucketRules {
     pub(crate) is_terse: bool,
     /// How many requests are refused with 503 first.
     pub(crate) slow_downs: usize,
+    /// Whether connections end in the middle of a nar that is requested from its beginning.
+    pub(crate) cuts_nars: bool,
+    /// Session tokens that expire, instead of the one above.
+    pub(crate) tokens: Option<Arc<ExpiringTokens>>,
+}
+
+/// Session tokens of which each is good for a few requests.
+#[derive(Debug, Default)]
+pub(crate) struct ExpiringTokens {
+    allowed: AtomicUsize,
+}
+
+impl ExpiringTokens {
+    /// Requests that one token is good for.
+    const REQUESTS: usize = 4;
+
+    /// The number of the current token.
+    pub(crate) fn current(&self) -> usize {
+        self.allowed.load(Ordering::Relaxed) / Self::REQUESTS
+    }
+
+    fn allows(&self, token: Option<&str>) -> bool {
+        let number = token.and_then(|token| token.rsplit('-').next()?.parse().ok());
+        let is_allowed = number.is_some_and(|number: usize| number >= self.current());
+        if is_allowed {
+            self.allowed.fetch_add(1, Ordering::Relaxed);
+        }
+        is_allowed
+    }
 }
 
 impl Default for BucketRules {
@@ -43,6 +73,8 @@ impl Default for BucketRules {
             is_public: false,
             is_terse: false,
             slow_downs: 0,
+            cuts_nars: false,
+            tokens: None,
         }
     }
 }
@@ -57,7 +89,12 @@ pub(crate) fn start(directory: &Path, rules: BucketRules) -> Server {
         if slow_down.is_ok() {
             return refusal("503 Slow Down", "SlowDown");
         }
-        match check(request, &rules) {
+        // A proxy gets the whole URL.
+        let mut request = request.clone();
+        if let Some(rest) = request.path.strip_prefix("http://") {
+            request.path = rest[rest.find('/').unwrap()..].to_owned();
+        }
+        match check(&request, &rules) {
             Err((status, code)) => {
                 let code = if rules.is_terse { "AccessDenied" } else { code };
                 let date = httpdate::fmt_http_date(now(&rules));
@@ -65,7 +102,7 @@ pub(crate) fn start(directory: &Path, rules: BucketRules) -> Server {
                     .header(&format!("Date: {date}"))
                     .header(&format!("x-amz-bucket-region: {}", rules.region))
             }
-            Ok(()) => object(&directory, request, &rules),
+            Ok(()) => object(&directory, &request, &rules),
         }
     })
 }
@@ -73,14 +110,22 @@ pub(crate) fn start(directory: &Path, rules: BucketRules) -> Server {
 fn object(directory: &Path, request: &Request, rules: &BucketRules) -> Reply {
     let mut request = request.clone();
     let path = request.path.split('?').next().unwrap_or_default();
-    let Some(key) = path.strip_prefix(&format!("/{BUCKET}/")) else {
+    let host = request.field("host").unwrap_or_default();
+    let before = match host.starts_with(&format!("{BUCKET}.")) {
+        true => "/".to_owned(),
+        false => format!("/{BUCKET}/"),
+    };
+    let Some(key) = path.strip_prefix(&before) else {
         return refusal("404 Not Found", "NoSuchBucket");
     };
     let key: Vec<u8> = percent_encoding::percent_decode_str(key).collect();
     request.path = format!("/{}", String::from_utf8(key).unwrap());
 
     let reply = Reply::file_or_range(directory, &request);
-    if reply.is_found() {
+    if reply.is_ok() && rules.cuts_nars && request.path.contains("/nar/") {
+        let middle = reply.body.len() / 2;
+        reply.cut_at(middle)
+    } else if reply.is_found() {
         reply
     } else if rules.is_public {
         refusal("403 Forbidden", "AccessDenied")
@@ -125,7 +170,12 @@ fn check(request: &Request, rules: &BucketRules) -> Result<(), Refusal> {
     if id != KEY_ID {
         return Err(("403 Forbidden", "InvalidAccessKeyId"));
     }
-    if field("x-amz-security-token") != rules.session_token {
+    let token = field("x-amz-security-token");
+    let is_valid = match &rules.tokens {
+        Some(tokens) => tokens.allows(token),
+        None => token == rules.session_token,
+    };
+    if !is_valid {
         return Err(("400 Bad Request", "ExpiredToken"));
     }
     if scope.split('/').nth(1) != Some(rules.region) {

@@ -14,6 +14,7 @@ use crate::http::lookup::request::{PendingRequest, RequestTarget};
 use crate::http::lookup::response::{LookupResponse, is_about_another};
 use crate::http::lookup::server::{HttpServer, InFlightRequest};
 use crate::http::options::Protocol;
+use crate::http::s3::key_source::AccessKey;
 
 /// The requests in flight on one connection, oldest first.
 pub(super) struct InFlightRequests {
@@ -48,8 +49,12 @@ impl InFlightRequests {
     }
 
     /// Takes the requests that may be sent now, with `in_flight_max` in flight at once, and calls
-    /// `send` for each.
-    pub(super) fn fill(&mut self, in_flight_max: usize, mut send: impl FnMut(RequestTarget)) {
+    /// `send` for each, which returns what it is signed with.
+    pub(super) fn fill(
+        &mut self,
+        in_flight_max: usize,
+        mut send: impl FnMut(RequestTarget) -> Option<Arc<AccessKey>>,
+    ) {
         if self.is_handed_over {
             return;
         }
@@ -61,8 +66,8 @@ impl InFlightRequests {
             self.server.take(&mut self.requests, count, Protocol::Http1);
         }
 
-        for request in self.requests.range(before..) {
-            send(request.target);
+        for request in self.requests.range_mut(before..) {
+            request.signed_with = send(request.target);
         }
         let sent = u32::try_from(self.requests.len() - before).unwrap_or(u32::MAX);
         self.sent = self.sent.saturating_add(sent);

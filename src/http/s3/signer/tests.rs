@@ -27,8 +27,8 @@ fn url(text: &str) -> Url {
 }
 
 fn authorization(signer: &BucketSigner, text: &str) -> String {
-    let fields = signer.fields("GET", &url(text));
-    fields[AUTHORIZATION].to_str().unwrap().to_owned()
+    let signed = signer.fields("GET", &url(text));
+    signed.fields[AUTHORIZATION].to_str().unwrap().to_owned()
 }
 
 fn judge(signer: &BucketSigner, status: u16, code: &str, date: Option<&str>) -> String {
@@ -39,11 +39,13 @@ fn judge(signer: &BucketSigner, status: u16, code: &str, date: Option<&str>) -> 
         region: None,
         body: body.as_bytes(),
     };
-    match signer.judge(signer.server.base(), response) {
+    let key = signer.keys.current();
+    match signer.judge(signer.server.base(), key.as_ref(), response) {
         BucketVerdict::Ordinary => "ordinary".into(),
         BucketVerdict::Missing => "missing".into(),
         BucketVerdict::SignAgain(_) => "sign again".into(),
         BucketVerdict::Moved(url) => url.to_string(),
+        BucketVerdict::Denied(kind) => format!("denied: {kind}"),
         BucketVerdict::Failed(kind) => format!("failed: {kind}"),
     }
 }
@@ -59,6 +61,9 @@ fn only_the_bucket_is_signed() {
         ("http://h:2/b/p/x", false),
         ("https://h:1/b/p/x", false),
         ("http://i:1/b/p/x", false),
+        ("http://h:1/b/p/nar/x?versionId=1", true),
+        ("http://h:1/b/p/nar/x?X-Amz-Date=1&X-Amz-Signature=2", false),
+        ("http://h:1/b/p/nar/x?AWSAccessKeyId=1&Signature=2", false),
     ] {
         assert_eq!(signer.covers(&url(text)), is_covered, "{text}");
     }
@@ -113,13 +118,15 @@ fn a_region_is_corrected_a_few_times() {
 fn a_clock_is_corrected() {
     let signer = signer("s3://b?endpoint=http://h");
     let date = Some("Fri, 24 May 2013 00:20:00 GMT");
-    let before = signer.fields("GET", &url("http://h/b/x"));
+    let before = signer.fields("GET", &url("http://h/b/x")).fields;
     assert_eq!(before[&DATE], "20130524T000000Z");
     assert_eq!(
         judge(&signer, 403, "RequestTimeTooSkewed", date),
         "sign again"
     );
-    let after = signer.fields("GET", &url("http://h/b/x"));
+    // Access keys are renewed by that clock too.
+    assert_eq!(signer.now(), clock().as_secs() + 1200);
+    let after = signer.fields("GET", &url("http://h/b/x")).fields;
     assert_eq!(after[&DATE], "20130524T002000Z");
     let without_date = judge(&signer, 403, "RequestTimeTooSkewed", None);
     assert!(without_date.contains("set the clock"), "{without_date}");
@@ -130,7 +137,7 @@ fn denied_means_missing_only_after_a_request_was_allowed() {
     let signer = signer("s3://b?endpoint=http://h");
     let denied = judge(&signer, 403, "AccessDenied", None);
     assert!(
-        denied.starts_with("failed: access to the bucket is denied"),
+        denied.starts_with("denied: access to the bucket is denied"),
         "{denied}"
     );
     assert_eq!(judge(&signer, 200, "", None), "ordinary");
@@ -142,8 +149,47 @@ fn denied_means_missing_only_after_a_request_was_allowed() {
 #[test]
 fn secrets_are_not_shown() {
     let signer = signer("s3://b?endpoint=http://h");
-    let fields = signer.fields("GET", &url("http://h/b/x"));
+    let fields = signer.fields("GET", &url("http://h/b/x")).fields;
     assert_eq!(fields[&SECURITY_TOKEN], "Sesame-token");
     let shown = format!("{signer:?}{fields:?}{:?}", signer.keys);
     assert!(!shown.contains("Sesame"), "{shown}");
+}
+
+#[test]
+fn an_expired_token_is_that_of_the_request_and_not_the_current_one() {
+    let bucket = ServerUrl::parse("s3://b?endpoint=http://h").unwrap();
+    let location = bucket.bucket().unwrap().clone();
+    let endpoint = url("http://metadata");
+    let keys = Arc::new(AccessKeys::new(AccessKeySource::InstanceMetadata {
+        endpoint,
+    }));
+    let signer = BucketSigner::new(bucket, location, Arc::clone(&keys), clock);
+    let object = url("http://h/b/x");
+    let expired = BucketResponse {
+        status: 400,
+        body: b"<Error><Code>ExpiredToken</Code></Error>",
+        ..BucketResponse::default()
+    };
+    let sign_with = |id: &str| {
+        let key = AccessKey {
+            id: id.to_owned(),
+            secret: Secret::new("Sesame"),
+            session_token: None,
+            expires: None,
+        };
+        keys.set(Ok(Some(key)), 0).unwrap();
+        signer.fields("GET", &object).key.unwrap()
+    };
+    let (first, second) = (sign_with("one"), sign_with("two"));
+
+    for (key, is_ready) in [(&first, true), (&second, false)] {
+        let verdict = signer.judge(&object, Some(key), expired);
+        assert!(
+            matches!(verdict, BucketVerdict::SignAgain(_)),
+            "{verdict:?}"
+        );
+        assert_eq!(keys.is_ready(0).unwrap(), is_ready, "{}", key.id);
+    }
+    let unsigned = signer.judge(&object, None, expired);
+    assert!(matches!(unsigned, BucketVerdict::Failed(_)), "{unsigned:?}");
 }
