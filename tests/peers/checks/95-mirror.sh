@@ -1,14 +1,13 @@
 #!/bin/bash
 # `subst mirror` to a directory: the closures of guix publish, nginx and a Nix cache are copied byte for byte; stock clients fetch
 # them from the mirror; runs that are killed (SIGKILL) leave no narinfo without its nar or its references, as a checker says
-# that has no code of the program. KILLS (default 5) sets how many runs are killed, SEED the moments, LONGEST_MS the longest time that a run gets.
+# that has no code of the program. KILLS (default 10) sets how many runs are killed, SEED the moments.
 set -euo pipefail
 # shellcheck source=../checks.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
 fresh_work
 
-KILLS=${KILLS:-5}
-LONGEST_MS=${LONGEST_MS:-700}
+KILLS=${KILLS:-10}
 RANDOM=${SEED:-1}
 
 mirror_guix() { subst mirror --acl "$PEERS_GUIX_ACL" --substitute-urls "$2" --to "$WORK/$1" --list "$PEERS_TOPS" "${@:3}"; }
@@ -29,7 +28,7 @@ same_files() {
 
 guix_is_copied() {
     mirror_guix static "$PEERS_STATIC_URL" > "$WORK/static.out"
-    expect_equal narinfos "$(checked "$WORK/static" --deep | cut -d' ' -f1)" "$PEERS_COUNT"
+    expect_equal narinfos "$(checked "$WORK/static" | cut -d' ' -f1)" "$PEERS_COUNT"
     same_files "$PEERS_STATIC_DIR" "$WORK/static"
 }
 
@@ -72,34 +71,49 @@ nix_fetches() {
     compare --no-links --list "$PEERS_NIX_LIST" "$(nix_store)" "$WORK/nix-client"
 }
 
-# kill_mirror: starts a run and kills it after a random time.
+# kill_mirror MILLISECONDS: starts a run and kills it after that time; fails if it had ended by then.
 kill_mirror() {
-    local client milliseconds=$((RANDOM % LONGEST_MS))
+    local client
     (exec env -i PATH="$PATH" HOME="$WORK/home" "$SUBST" mirror --acl "$PEERS_GUIX_ACL" --substitute-urls "$PEERS_STATIC_URL" \
         --to "$WORK/killed" --list "$PEERS_TOPS" --quiet) > /dev/null 2>> "$WORK/killed.err" &
     client=$!
-    sleep "$(printf '%d.%03d' $((milliseconds / 1000)) $((milliseconds % 1000)))"
-    kill -KILL "$client" 2> /dev/null || true
-    wait "$client" || true
+    sleep "$(printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000)))"
+    kill -KILL "$client" 2> /dev/null || { wait "$client"; return 1; }
+    wait "$client" || [ $? = 137 ]
+}
+
+# complete: what the last run has to do it does, and the mirror is the server.
+complete() {
+    mirror_guix killed "$PEERS_STATIC_URL" > "$WORK/last.out"
+    expect_equal narinfos "$(checked "$WORK/killed" | cut -d' ' -f1)" "$PEERS_COUNT"
+    same_files "$PEERS_STATIC_DIR" "$WORK/killed"
+    expect_equal leftovers "$(find "$WORK/killed/subst/incoming" -type f)" ''
+    rm -rf "$WORK/killed"
 }
 
 nar_bytes() { awk '$2 ~ "^/nar/" { sum += $4 } END { print sum + 0 }' "$PEERS_STATIC_LOG"; }
 
-# What a killed run had not yet named is sent again: for each kill at most the nars of its jobs.
+# The time of a whole run decides when runs are killed, so that kills fall into all of it. A mirror that gets complete is
+# removed: the next run begins anew.
 killed_runs_leave_no_hole() {
-    local whole sent
+    local began longest whole sent rounds=1 with_narinfos=0
+    began=$(date +%s%3N)
+    mirror_guix timed "$PEERS_STATIC_URL" > /dev/null
+    longest=$(($(date +%s%3N) - began))
     clear_requests static
     for _ in $(seq "$KILLS"); do
-        kill_mirror
-        [ ! -d "$WORK/killed" ] || checked "$WORK/killed" > /dev/null
+        if ! kill_mirror $((RANDOM % longest)); then
+            complete
+            rounds=$((rounds + 1))
+        elif [ -d "$WORK/killed" ]; then
+            set -- "$(checked "$WORK/killed")"
+            [ "${1% *}" = 0 ] || [ "${1% *}" = "$PEERS_COUNT" ] || with_narinfos=$((with_narinfos + 1))
+        fi
     done
-    mirror_guix killed "$PEERS_STATIC_URL" > "$WORK/last.out"
-    expect_equal narinfos "$(checked "$WORK/killed" --deep | cut -d' ' -f1)" "$PEERS_COUNT"
-    same_files "$PEERS_STATIC_DIR" "$WORK/killed"
-    expect_equal leftovers "$(find "$WORK/killed/subst/incoming" -type f)" ''
-    whole=$(find "$WORK/killed/nar" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum }')
+    complete
+    whole=$(find "$WORK/timed/nar" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum }')
     sent=$(nar_bytes)
-    echo "$sent bytes were sent for $whole, with $KILLS kills"
+    echo "$KILLS kills within $longest ms, $with_narinfos of them among the narinfos; $sent bytes were sent for $rounds times $whole"
 }
 
 check mirror-guix-static guix_is_copied
