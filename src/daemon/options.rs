@@ -10,7 +10,7 @@
 pub(crate) struct DaemonOptions {
     /// The substitute servers of the administrator, not parsed; `None` if the option is not set.
     pub(crate) administrator_urls: Option<Vec<String>>,
-    /// Those of the client, who may be anybody.
+    /// Those of the client, which any user of the machine may have started.
     pub(crate) client_urls: Option<Vec<String>>,
     /// Whether servers discovered in the local network are used as well.
     pub(crate) discover: bool,

@@ -1,10 +1,11 @@
-//! The directories of a store, opened without following links of other users; and the space where
-//! they are.
+//! The directories of a store, opened without following links of other users; the names in them, and the
+//! space where they are.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::fstatvfs;
+use rustix::fs::{Dir, fstatvfs};
 use rustix::io;
 
 use crate::no_follow;
@@ -26,6 +27,18 @@ pub(super) fn create_directory(layout: &Layout, directory: &Path) -> Result<Owne
         directory,
         |path, source| StoreError::CreateDirectory { path, source },
     ))
+}
+
+/// The names in `directory`, without `.` and `..`.
+pub(super) fn names_in(directory: impl AsFd) -> io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// What can still be written to a file system.

@@ -12,7 +12,7 @@ pub(crate) enum Origin {
     Environment(&'static str),
     /// An option of guix-daemon, which its administrator sets.
     Daemon(&'static str),
-    /// An option of a client of guix-daemon, which may be anybody.
+    /// An option of a client of guix-daemon, which any user of the machine may have started.
     DaemonClient(&'static str),
     /// A settings file.
     File {

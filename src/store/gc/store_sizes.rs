@@ -7,9 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use rustix::fs::Dir;
-
-use crate::store::directory::open_directory;
+use crate::store::directory::{names_in, open_directory};
 use crate::store::error::{StoreError, on};
 use crate::store::layout::{LINKS, Layout};
 use crate::store::wait::StoreObserver;
@@ -53,7 +51,7 @@ impl<'a> StoreSizes<'a> {
         observer: &'a dyn StoreObserver,
     ) -> Result<Self, StoreError> {
         let mut sizes = Self::of_links(layout, observer)?;
-        let names = names_in(layout)?;
+        let names = names_of_entries(layout)?;
         sizes.update(&names.iter().map(CString::as_c_str).collect())?;
         Ok(sizes)
     }
@@ -103,18 +101,15 @@ impl<'a> StoreSizes<'a> {
 }
 
 /// The names in the store directory, with that of the trash and without `.links`.
-fn names_in(layout: &Layout) -> Result<Vec<CString>, StoreError> {
+fn names_of_entries(layout: &Layout) -> Result<Vec<CString>, StoreError> {
     let directory = open_directory(layout, layout.store())?;
-    let entries = Dir::read_from(&directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let entries = entries.map_err(on(layout.store(), |path, source| StoreError::Read {
+    let names = names_in(&directory).map_err(on(layout.store(), |path, source| StoreError::Read {
         path,
         source,
-    }))?;
-    let names = entries.iter().map(|entry| entry.file_name().to_owned());
-    let others = [".", "..", LINKS].map(str::as_bytes);
-    Ok(names
-        .filter(|name| !others.contains(&name.to_bytes()))
-        .collect())
+    }));
+    let mut names = names?;
+    names.retain(|name| name.to_bytes() != LINKS.as_bytes());
+    Ok(names)
 }
 
 fn version_of(store: &Path, name: &CStr) -> Option<EntryVersion> {

@@ -1,17 +1,17 @@
 //! The directory `trash` of a store: what is moved there is gone from the store at once, and is deleted
 //! when other processes may use the store again. guix-daemon's collector has one of the same name.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Dir, FileType, RenameFlags};
+use rustix::fs::{AtFlags, FileType, RenameFlags};
 use rustix::fs::{renameat, renameat_with, statat, unlinkat};
 use rustix::io::{self, Errno};
 
-use crate::store::directory::{create_directory, open_directory};
+use crate::store::directory::{create_directory, names_in, open_directory};
 use crate::store::error::{Remedy, StoreError, not_removed, on};
 use crate::store::layout::Layout;
 use crate::store::remove::{open_writable, remove_tree_counted};
@@ -159,17 +159,6 @@ impl Trash {
         }
         emptied
     }
-}
-
-fn names_in(directory: &OwnedFd) -> io::Result<Vec<CString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
-        }
-    }
-    Ok(names)
 }
 
 fn unreadable(path: &Path) -> impl FnOnce(Errno) -> StoreError {

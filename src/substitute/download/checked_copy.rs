@@ -40,6 +40,15 @@ pub(crate) struct NarFileClaims {
     pub(crate) file_size: Option<u64>,
 }
 
+impl NarFileClaims {
+    /// Bytes of the file, as far as the narinfo says.
+    #[must_use]
+    pub(crate) fn expected_bytes(&self) -> u64 {
+        let uncompressed = (self.compression == Compression::None).then_some(self.nar_size);
+        self.file_size.or(uncompressed).unwrap_or(0)
+    }
+}
+
 /// The file that a verified nar was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CheckedNarFile {

@@ -56,7 +56,7 @@ pub(super) enum Patience {
     Lag,
     /// Enough have voted, and the server may disagree: also for the time that it may keep votes waiting.
     Dissent,
-    /// A vote may be missing: the same, but for a server that is only slow, and not silent, for ever.
+    /// A vote may be missing: the same, but a server that is only slow, and not silent, is waited for as long as it takes.
     Vote,
 }
 

@@ -67,7 +67,10 @@ impl NarStorage<'_> {
         let mut is_taken = false;
         for key in nar.key.iter().chain(&by_hash) {
             match self.is_there(key, &nar.claims)? {
-                Some(true) => return Ok(key.clone()),
+                Some(true) => {
+                    self.target.keep_name(key);
+                    return Ok(key.clone());
+                }
                 Some(false) if Some(key) == nar.key.as_ref() => {
                     is_taken = !is_own(own, key, &nar.claims);
                 }

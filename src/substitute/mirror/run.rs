@@ -220,9 +220,13 @@ impl Mirror<'_> {
         } = work;
         let mut writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
         let copied = copied.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let end = end.into_inner().unwrap_or_else(PoisonError::into_inner);
         // Also after an interruption: what is complete becomes of use.
-        let written = writer.write_next(copied);
-        match end.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let written = match &end {
+            None | Some(MirrorFailure::Interrupted) => writer.write_next(copied),
+            Some(_) => Ok(()),
+        };
+        match end {
             Some(failure) => Err(failure),
             None => {
                 written?;
@@ -245,9 +249,7 @@ impl Mirror<'_> {
                 result => lock(&work.copied).push((item.path.clone(), result)),
             }
             storage.tally.done.fetch_add(1, Ordering::Relaxed);
-            if let Err(error) = work.write_next() {
-                lock(&work.end).get_or_insert(error.into());
-            }
+            work.write_next();
         }
     }
 
@@ -313,12 +315,18 @@ struct CopyWork<'a> {
 
 impl CopyWork<'_> {
     /// Writes the narinfos that can be written, unless another thread does: then it, or a later call,
-    /// writes these as well.
-    fn write_next(&self) -> Result<(), TargetError> {
+    /// writes these as well. After a failure of the mirror none is written: it may be that the nars are
+    /// not on the disk.
+    fn write_next(&self) {
         let Ok(mut writer) = self.writer.try_lock() else {
-            return Ok(());
+            return;
         };
+        if lock(&self.end).is_some() {
+            return;
+        }
         let copied = std::mem::take(&mut *lock(&self.copied));
-        writer.write_next(copied)
+        if let Err(error) = writer.write_next(copied) {
+            lock(&self.end).get_or_insert(error.into());
+        }
     }
 }

@@ -2,12 +2,9 @@
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
+use crate::substitute::closure::TICK;
 use crate::substitute::progress::{MirrorProgress, Progress, ProgressEvent, with_ticks};
-
-/// How often progress is reported.
-const TICK: Duration = Duration::from_millis(200);
 
 /// What a run has done so far.
 #[derive(Default)]

@@ -208,6 +208,15 @@ impl MirrorTarget {
         file.publish(key)
     }
 
+    /// Makes the name of the file `key`, which is there, last after [`MirrorTarget::sync_names`]: the
+    /// process that published it may have been killed before that.
+    pub(super) fn keep_name(&self, key: &MirrorKey) {
+        if let Some(writer) = &self.writer {
+            let directory = key.directory();
+            lock(&writer.unsynced).extend(directory.ancestors().map(Path::to_owned));
+        }
+    }
+
     /// Makes all names that were published last on the disk.
     ///
     /// # Errors

@@ -166,8 +166,8 @@ fn progress_counts_items_and_bytes() {
     let mut mirroring = events.filter(|event| event["event"] == "mirroring");
     let last = mirroring.next_back().unwrap();
     let bytes = [file_nar(b"a"), file_nar(b"b")].concat().len();
-    let counts = ["items_done", "items", "bytes_done"].map(|name| &last[name]);
-    assert_eq!(counts, [&json!(2), &json!(2), &json!(bytes)]);
+    let counts = ["items_done", "items", "bytes_done", "bytes"].map(|name| &last[name]);
+    assert_eq!(counts, [&json!(2), &json!(2), &json!(bytes), &json!(bytes)]);
 }
 
 #[test]
