@@ -5,6 +5,7 @@
 //! after the narinfos of its references, so that readers never see one that leads nowhere.
 
 mod failure;
+mod incoming;
 mod key;
 mod listing;
 mod lookup;

@@ -5,11 +5,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::failure::MirrorFailure;
+use super::incoming::IncomingFile;
 use super::key::MirrorKey;
 use super::lookup::ServerNarInfo;
 use super::stored::NamedNar;
 use super::tally::{CountedWriter, MirrorTally};
-use super::target::{IncomingFile, MirrorTarget};
+use super::target::MirrorTarget;
 use super::text::DownloadEdit;
 use crate::format::server_list::ServerList;
 use crate::substitute::download::candidate::DownloadCandidate;
@@ -99,7 +100,7 @@ impl NarStorage<'_> {
             }
             _ => &by_hash,
         };
-        file.publish(key)?;
+        self.target.publish(file, key)?;
         Ok(key.clone())
     }
 

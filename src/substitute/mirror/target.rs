@@ -5,18 +5,17 @@
 //! `subst/incoming` is removed by the next. Below the directory no symbolic link is followed.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read as _, Write};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
-use rustix::fs::{flock, fsync, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode};
+use rustix::fs::{flock, fsync, statat};
 use rustix::io::Errno;
 
+use super::incoming::{IncomingDirectory, IncomingFile};
 use super::key::{MirrorKey, OWN_DIRECTORY};
 use crate::no_follow;
 use crate::sync::lock;
@@ -63,10 +62,8 @@ pub(crate) struct MirrorTarget {
 
 /// What only the process that holds the lock has.
 struct TargetWriter {
-    incoming: OwnedFd,
+    incoming: IncomingDirectory,
     _lock: File,
-    file_mode: Mode,
-    next_number: AtomicU64,
     /// Directories that have new names which are not known to be on the disk.
     unsynced: Mutex<BTreeSet<PathBuf>>,
 }
@@ -94,15 +91,14 @@ impl MirrorTarget {
 
         let incoming = no_follow::create_directory(path, &own.join(INCOMING))
             .map_err(TargetError::of("create", "subst/incoming"))?;
-        remove_files(&incoming).map_err(TargetError::of("clear", "subst/incoming"))?;
+        let incoming = IncomingDirectory::new(incoming, file_mode)
+            .map_err(TargetError::of("clear", "subst/incoming"))?;
         Ok(Self {
             path: path.to_owned(),
             root,
             writer: Some(TargetWriter {
                 incoming,
                 _lock: lock_file,
-                file_mode,
-                next_number: AtomicU64::new(0),
                 unsynced: Mutex::default(),
             }),
         })
@@ -175,26 +171,37 @@ impl MirrorTarget {
         Ok(String::from_utf8(bytes).ok().filter(|_| is_short))
     }
 
-    /// A file to be written, which has no name that others read before [`IncomingFile::publish`].
+    /// A file to be written, which has no name that others read before [`MirrorTarget::publish`].
     ///
     /// # Errors
     /// It cannot be created.
     pub(super) fn new_file(&self) -> Result<IncomingFile<'_>, TargetError> {
-        let writer = self.writer.as_ref().ok_or_else(|| {
-            TargetError::of("create", "a file")(io::Error::other("the mirror is open for reading"))
-        })?;
-        let number = writer.next_number.fetch_add(1, Ordering::Relaxed);
-        let name = OsString::from(number.to_string());
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&writer.incoming, &name, flags, writer.file_mode)
-            .map_err(|error| TargetError::of("create", "a file")(error.into()))?;
-        Ok(IncomingFile {
-            target: self,
-            writer,
-            file: File::from(file),
-            name: Some(name),
-        })
+        let created = self.writer().and_then(|writer| writer.incoming.create());
+        created.map_err(TargetError::of("create", "a file"))
+    }
+
+    /// Makes the contents of `file` last and gives it the name `key`, in place of an earlier file. The name
+    /// lasts after [`MirrorTarget::sync_names`].
+    ///
+    /// # Errors
+    /// Those of the system calls; an earlier file is as it was.
+    pub(super) fn publish(
+        &self,
+        file: IncomingFile<'_>,
+        key: &MirrorKey,
+    ) -> Result<(), TargetError> {
+        let writer = self.writer().map_err(TargetError::of("write", key))?;
+        file.sync().map_err(TargetError::of("synchronize", key))?;
+        let relative = key.directory();
+        let directory = no_follow::create_directory(&self.path, &self.path.join(&relative))
+            .map_err(TargetError::of("create the directory of", key))?;
+
+        // Held meanwhile: whoever sees the file and calls `sync_names` makes its name last.
+        let mut unsynced = lock(&writer.unsynced);
+        file.rename_to(&directory, key.file_name())
+            .map_err(TargetError::of("rename to", key))?;
+        unsynced.extend(relative.ancestors().map(Path::to_owned));
+        Ok(())
     }
 
     /// Writes the whole file `key`, in place of an earlier one.
@@ -205,7 +212,12 @@ impl MirrorTarget {
         let mut file = self.new_file()?;
         file.write_all(contents.as_bytes())
             .map_err(TargetError::of("write", key))?;
-        file.publish(key)
+        self.publish(file, key)
+    }
+
+    fn writer(&self) -> io::Result<&TargetWriter> {
+        let writer = self.writer.as_ref();
+        writer.ok_or_else(|| io::Error::other("the mirror is open for reading"))
     }
 
     /// Makes the name of the file `key`, which is there, last after [`MirrorTarget::sync_names`]: the
@@ -236,72 +248,6 @@ impl MirrorTarget {
     }
 }
 
-/// A file that is being written. Dropped, it is removed.
-pub(super) struct IncomingFile<'a> {
-    target: &'a MirrorTarget,
-    writer: &'a TargetWriter,
-    file: File,
-    name: Option<OsString>,
-}
-
-impl IncomingFile<'_> {
-    /// Makes its contents last and gives it the name `key`, in place of an earlier file. The name lasts
-    /// after [`MirrorTarget::sync_names`].
-    ///
-    /// # Errors
-    /// Those of the system calls; an earlier file is as it was.
-    pub(super) fn publish(mut self, key: &MirrorKey) -> Result<(), TargetError> {
-        self.file
-            .sync_all()
-            .map_err(TargetError::of("synchronize", key))?;
-        let relative = key.directory();
-        let directory =
-            no_follow::create_directory(&self.target.path, &self.target.path.join(&relative))
-                .map_err(TargetError::of("create the directory of", key))?;
-
-        // Held meanwhile: whoever sees the file and calls `sync_names` makes its name last.
-        let mut unsynced = lock(&self.writer.unsynced);
-        let name = self.name.take().unwrap_or_default();
-        let renamed = renameat(&self.writer.incoming, &name, &directory, key.file_name());
-        if let Err(error) = renamed {
-            self.name = Some(name);
-            return Err(TargetError::of("rename to", key)(error.into()));
-        }
-        unsynced.extend(relative.ancestors().map(Path::to_owned));
-        Ok(())
-    }
-}
-
-impl Write for IncomingFile<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Drop for IncomingFile<'_> {
-    fn drop(&mut self) {
-        if let Some(name) = &self.name {
-            // The next process removes what this one cannot.
-            let _ = unlinkat(&self.writer.incoming, name, AtFlags::empty());
-        }
-    }
-}
-
-/// Removes the files of `directory`, which has no directories.
-fn remove_files(directory: &OwnedFd) -> io::Result<()> {
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            unlinkat(directory, entry.file_name(), AtFlags::empty())?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -324,7 +270,7 @@ mod tests {
         let mut file = target.new_file().unwrap();
         file.write_all(b"contents").unwrap();
         assert_eq!(target.size(&key("nar/x")).unwrap(), None);
-        file.publish(&key("nar/x")).unwrap();
+        target.publish(file, &key("nar/x")).unwrap();
         target.sync_names().unwrap();
         assert_eq!(
             target.text(&key("nar/x"), 100).unwrap().as_deref(),
