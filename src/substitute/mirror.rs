@@ -19,6 +19,7 @@ mod stored;
 mod tally;
 mod target;
 mod text;
+mod walk;
 
 pub(crate) use failure::MirrorFailure;
 pub(crate) use listing::list_all;

@@ -33,12 +33,17 @@ impl MirrorKey {
         }
 
         let path = percent_decode_str(url).decode_utf8().ok()?;
-        let first = path.split('/').next()?;
-        let is_reserved =
-            first == OWN_DIRECTORY || path == CACHE_INFO || path.ends_with(".narinfo");
-        let is_valid =
-            path.len() <= KEY_BYTES_MAX && path.split('/').all(is_component) && !is_reserved;
-        is_valid.then(|| Self(path.into_owned()))
+        let is_reserved = path == CACHE_INFO || path.ends_with(".narinfo");
+        Self::of_file(&path).filter(|_| !is_reserved)
+    }
+
+    /// The key of a file that has this name relative to the mirror; `None` if nothing that clients read has
+    /// such a name.
+    #[must_use]
+    pub(super) fn of_file(path: &str) -> Option<Self> {
+        let is_own = path.split('/').next() == Some(OWN_DIRECTORY);
+        let is_valid = path.len() <= KEY_BYTES_MAX && path.split('/').all(is_component) && !is_own;
+        is_valid.then(|| Self(path.to_owned()))
     }
 
     /// The key of a nar by the SHA-256 of its file, for one that cannot have another.

@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode};
-use rustix::fs::{flock, fsync, statat};
+use rustix::fs::{flock, fsync, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::incoming::{IncomingDirectory, IncomingFile};
 use super::key::{MirrorKey, OWN_DIRECTORY};
+use super::walk::{ListedFile, walk};
 use crate::no_follow;
 use crate::sync::lock;
 
@@ -220,6 +221,39 @@ impl MirrorTarget {
         writer.ok_or_else(|| io::Error::other("the mirror is open for reading"))
     }
 
+    /// Calls `visit` for all files of the mirror, without those of its own directory, in no particular order.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for verification and collection")
+    )]
+    pub(super) fn list(&self, visit: &mut dyn FnMut(ListedFile)) -> Result<(), TargetError> {
+        walk(&self.path, visit)
+            .map_err(|(name, error)| TargetError::of("list", name.display())(error))
+    }
+
+    /// Removes the file `key`: whether it was there. The removal lasts after [`MirrorTarget::sync_names`].
+    ///
+    /// # Errors
+    /// Those of the system calls, or the mirror is open for reading.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for collection"))]
+    pub(super) fn remove(&self, key: &MirrorKey) -> Result<bool, TargetError> {
+        let writer = self.writer().map_err(TargetError::of("remove", key))?;
+        let directory = key.directory();
+        let removed = no_follow::open_directory(&self.path, &self.path.join(&directory))
+            .and_then(|opened| Ok(unlinkat(opened, key.file_name(), AtFlags::empty())?));
+        match removed {
+            Ok(()) => {
+                lock(&writer.unsynced).insert(directory);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(TargetError::of("remove", key)(error)),
+        }
+    }
+
     /// Makes the name of the file `key`, which is there, last after [`MirrorTarget::sync_names`]: the
     /// process that published it may have been killed before that.
     pub(super) fn keep_name(&self, key: &MirrorKey) {
@@ -297,6 +331,46 @@ mod tests {
         drop(target);
         let _target = open(directory.path()).unwrap();
         assert_eq!(incoming.read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn files_are_listed_and_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mirror");
+        let target = open(&path).unwrap();
+        for name in ["nar/x", "nar/deep/y", "z"] {
+            target.replace(&key(name), "contents").unwrap();
+        }
+        symlink(directory.path(), path.join("nar/link")).unwrap();
+        std::fs::create_dir(path.join(".hidden")).unwrap();
+        std::fs::write(path.join(".hidden/file"), "").unwrap();
+        let names = || {
+            let mut names = Vec::new();
+            let mut visit = |file: ListedFile| {
+                names.push((file.name, file.key.map(|_| file.size)));
+            };
+            target.list(&mut visit).unwrap();
+            names.sort();
+            names
+        };
+        let expected = [
+            (".hidden", None),
+            ("nar/deep/y", Some(8)),
+            ("nar/link", None),
+            ("nar/x", Some(8)),
+            ("z", Some(8)),
+        ];
+        let expected = expected.map(|(name, size)| (name.to_owned(), size));
+        assert_eq!(names(), expected);
+
+        assert!(target.remove(&key("nar/x")).unwrap());
+        assert!(!target.remove(&key("nar/x")).unwrap());
+        assert!(!target.remove(&key("none/x")).unwrap());
+        assert!(target.remove(&key("nar/link/mirror/z")).is_err());
+        target.sync_names().unwrap();
+        assert_eq!(names().len(), 4);
+        let reader = MirrorTarget::open_to_read(&path).unwrap().unwrap();
+        assert!(reader.remove(&key("z")).is_err());
     }
 
     #[test]
