@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::fs::{openat, renameat, unlinkat};
 
 /// The directory of these files. One process at a time has it.
-pub(super) struct IncomingDirectory {
+pub(crate) struct IncomingDirectory {
     directory: OwnedFd,
     file_mode: Mode,
     next_number: AtomicU64,
@@ -23,7 +23,7 @@ impl IncomingDirectory {
     ///
     /// # Errors
     /// Those of the system calls.
-    pub(super) fn new(directory: OwnedFd, file_mode: Mode) -> io::Result<Self> {
+    pub(crate) fn new(directory: OwnedFd, file_mode: Mode) -> io::Result<Self> {
         remove_files(&directory)?;
         Ok(Self {
             directory,
@@ -36,7 +36,7 @@ impl IncomingDirectory {
     ///
     /// # Errors
     /// It cannot be created.
-    pub(super) fn create(&self) -> io::Result<IncomingFile<'_>> {
+    pub(crate) fn create(&self) -> io::Result<IncomingFile<'_>> {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let name = OsString::from(number.to_string());
         let flags =
@@ -51,7 +51,7 @@ impl IncomingDirectory {
 }
 
 /// A file that is being written. Dropped, it is removed.
-pub(super) struct IncomingFile<'a> {
+pub(crate) struct IncomingFile<'a> {
     directory: &'a OwnedFd,
     file: File,
     name: Option<OsString>,
@@ -62,7 +62,7 @@ impl IncomingFile<'_> {
     ///
     /// # Errors
     /// Those of the system call.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
 
@@ -70,7 +70,7 @@ impl IncomingFile<'_> {
     ///
     /// # Errors
     /// Those of the system call; an earlier file is as it was.
-    pub(super) fn rename_to(mut self, directory: impl AsFd, name: &str) -> io::Result<()> {
+    pub(crate) fn rename_to(mut self, directory: impl AsFd, name: &str) -> io::Result<()> {
         if let Some(own) = &self.name {
             renameat(self.directory, own, directory, name)?;
         }

@@ -114,12 +114,7 @@ impl<'a> NarInfoWriter<'a> {
         while !group.is_empty() {
             // The nars of the group, and the narinfos that it refers to, are on the disk first.
             self.target.sync_names()?;
-            let mut next = Vec::new();
-            for path in group {
-                if let Some(narinfo) = self.ready.remove(&path) {
-                    next.extend(self.write(path, &narinfo)?);
-                }
-            }
+            let next = self.write_group(group)?;
             group = next;
         }
         Ok(())
@@ -141,21 +136,32 @@ impl<'a> NarInfoWriter<'a> {
         Ok(items.collect())
     }
 
-    /// Writes the narinfo of `path`, unless the mirror lacks what it refers to: what can be written next.
-    fn write(
-        &mut self,
-        path: StorePath,
-        narinfo: &ReadyNarInfo,
-    ) -> Result<Vec<StorePath>, TargetError> {
-        let mut references = narinfo.references.iter();
-        let missing = references.find(|it| **it != path && !self.in_mirror.contains(*it));
-        if let Some(missing) = missing {
-            return self.skip(path, MirrorFailure::MissingReference(missing.clone()));
+    /// Writes the narinfos of a group, but those that refer to what the mirror lacks: what can be written next.
+    fn write_group(&mut self, group: Vec<StorePath>) -> Result<Vec<StorePath>, TargetError> {
+        let (mut next, mut complete) = (Vec::new(), Vec::new());
+        for path in group {
+            let Some(narinfo) = self.ready.remove(&path) else {
+                continue;
+            };
+            let mut references = narinfo.references.iter();
+            let missing = references.find(|it| **it != path && !self.in_mirror.contains(*it));
+            match missing.cloned() {
+                Some(missing) => {
+                    next.extend(self.skip(path, MirrorFailure::MissingReference(missing))?);
+                }
+                None => complete.push((path, narinfo.text)),
+            }
         }
 
-        let key = MirrorKey::of_narinfo(&path.hash_part());
-        self.target.replace(&key, &narinfo.text)?;
-        Ok(self.have(path, MirrorStatus::Copied))
+        let texts: Vec<(MirrorKey, &str)> = complete
+            .iter()
+            .map(|(path, text)| (MirrorKey::of_narinfo(&path.hash_part()), text.as_str()))
+            .collect();
+        self.target.replace(&texts)?;
+        for (path, _) in complete {
+            next.extend(self.have(path, MirrorStatus::Copied));
+        }
+        Ok(next)
     }
 
     /// Notes that the mirror has `path`: what can be written next.

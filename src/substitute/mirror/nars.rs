@@ -1,6 +1,5 @@
 //! The nars of one item: found in the mirror or copied to it, each verified before it gets its name.
 
-use std::io::BufReader;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,9 +16,6 @@ use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::checked_copy::{CopyError, NarCopier, NarFileClaims};
 use crate::substitute::download::errors::TransferError;
 use crate::sync::lock;
-
-/// Bytes of a nar of the mirror that are read at a time.
-const BUFFER_BYTES: usize = 128 << 10;
 
 /// Copies nars to a mirror.
 pub(super) struct NarStorage<'a> {
@@ -119,10 +115,7 @@ impl NarStorage<'_> {
         let Some(file) = self.target.file(key)? else {
             return Ok(None);
         };
-        match self
-            .copier
-            .check(BufReader::with_capacity(BUFFER_BYTES, file), claims)
-        {
+        match self.copier.check(file, claims) {
             Ok(_) => Ok(Some(true)),
             Err(CopyError::Transfer(TransferError::Canceled)) => Err(MirrorFailure::Interrupted),
             Err(_) => Ok(Some(false)),

@@ -155,7 +155,7 @@ impl Mirror<'_> {
     fn write_cache_info(&self, target: &MirrorTarget) -> Result<(), TargetError> {
         let key = MirrorKey::of_cache_info();
         if target.size(&key)?.is_none() {
-            target.replace(&key, &CacheInfo::text_for(self.store_dir))?;
+            target.replace(&[(key, &CacheInfo::text_for(self.store_dir))])?;
             target.sync_names()?;
         }
         Ok(())

@@ -14,15 +14,15 @@ use crate::no_follow;
 
 /// Something that has a name in a mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ListedFile {
+pub(crate) struct ListedFile {
     /// Its name relative to the mirror, for messages.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Its key; `None` if it can be no file of a mirror: a link, say, or a hidden file.
-    pub(super) key: Option<MirrorKey>,
+    pub(crate) key: Option<MirrorKey>,
     /// Its size in bytes.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// When it was written, in Unix seconds.
-    pub(super) modified: u64,
+    pub(crate) modified: u64,
 }
 
 /// Calls `visit` for all files of the mirror `base`, in no particular order. What is removed meanwhile may be
@@ -30,7 +30,7 @@ pub(super) struct ListedFile {
 ///
 /// # Errors
 /// The name of a file or directory, and why it cannot be read.
-pub(super) fn walk(
+pub(crate) fn walk(
     base: &Path,
     visit: &mut dyn FnMut(ListedFile),
 ) -> Result<(), (PathBuf, io::Error)> {

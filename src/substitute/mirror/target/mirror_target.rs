@@ -1,0 +1,163 @@
+//! A mirror, whatever holds its files.
+//!
+//! Files appear in it whole, or not at all. What was published lasts after
+//! [`MirrorTarget::sync_names`].
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use rustix::fs::Mode;
+
+use super::directory::MirrorDirectory;
+use super::error::TargetError;
+use crate::substitute::mirror::incoming::IncomingFile;
+use crate::substitute::mirror::key::MirrorKey;
+use crate::substitute::mirror::walk::ListedFile;
+
+/// Bytes of a file of the mirror that are read at a time.
+const BUFFER_BYTES: usize = 128 << 10;
+
+/// Where a mirror is, of which this process may be the writer.
+pub(crate) enum MirrorTarget {
+    /// A directory.
+    Directory(MirrorDirectory),
+}
+
+impl MirrorTarget {
+    /// Opens the directory `path` to write to it, after creating it if need be, and removes what a process that was
+    /// killed has left there. New files get `file_mode`.
+    ///
+    /// # Errors
+    /// Another process writes to it, or it cannot be written to.
+    pub(crate) fn open(path: &Path, file_mode: Mode) -> Result<Self, TargetError> {
+        MirrorDirectory::open(path, file_mode).map(Self::Directory)
+    }
+
+    /// Opens the directory `path` to read it; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(crate) fn open_to_read(path: &Path) -> Result<Option<Self>, TargetError> {
+        let opened = MirrorDirectory::open_to_read(path)?;
+        Ok(opened.map(Self::Directory))
+    }
+
+    /// The size of the file `key`; `None` if there is none.
+    ///
+    /// # Errors
+    /// Something else has its name, or the mirror cannot be read.
+    pub(crate) fn size(&self, key: &MirrorKey) -> Result<Option<u64>, TargetError> {
+        match self {
+            Self::Directory(directory) => directory.size(key),
+        }
+    }
+
+    /// Opens the file `key` to read it; `None` if there is none.
+    ///
+    /// # Errors
+    /// The mirror cannot be read.
+    pub(crate) fn file(
+        &self,
+        key: &MirrorKey,
+    ) -> Result<Option<Box<dyn BufRead + Send>>, TargetError> {
+        match self {
+            Self::Directory(directory) => {
+                let file = directory.file(key)?;
+                Ok(file
+                    .map(|file| Box::new(BufReader::with_capacity(BUFFER_BYTES, file)) as Box<_>))
+            }
+        }
+    }
+
+    /// The text of the file `key`, if there is one of at most `bytes_max` bytes of UTF-8.
+    ///
+    /// # Errors
+    /// The mirror cannot be read.
+    pub(crate) fn text(
+        &self,
+        key: &MirrorKey,
+        bytes_max: usize,
+    ) -> Result<Option<String>, TargetError> {
+        match self {
+            Self::Directory(directory) => directory.text(key, bytes_max),
+        }
+    }
+
+    /// A file to be written, which has no name that others read before [`MirrorTarget::publish`].
+    ///
+    /// # Errors
+    /// It cannot be created.
+    pub(crate) fn new_file(&self) -> Result<IncomingFile<'_>, TargetError> {
+        match self {
+            Self::Directory(directory) => directory.new_file(),
+        }
+    }
+
+    /// Makes the contents of `file` last and gives it the name `key`, in place of an earlier file. The name
+    /// lasts after [`MirrorTarget::sync_names`].
+    ///
+    /// # Errors
+    /// It cannot be written; an earlier file is as it was.
+    pub(crate) fn publish(
+        &self,
+        file: IncomingFile<'_>,
+        key: &MirrorKey,
+    ) -> Result<(), TargetError> {
+        match self {
+            Self::Directory(directory) => directory.publish(file, key),
+        }
+    }
+
+    /// Writes the whole files `texts`, in place of earlier ones.
+    ///
+    /// # Errors
+    /// One of them cannot be written; its earlier file is as it was.
+    pub(crate) fn replace(&self, texts: &[(MirrorKey, &str)]) -> Result<(), TargetError> {
+        match self {
+            Self::Directory(directory) => {
+                let mut texts = texts.iter();
+                texts.try_for_each(|(key, text)| directory.replace(key, text))
+            }
+        }
+    }
+
+    /// Calls `visit` for all files of the mirror, without those of its own directory, in no particular order.
+    ///
+    /// # Errors
+    /// The mirror cannot be read.
+    #[expect(dead_code, reason = "for verification and collection")]
+    pub(crate) fn list(&self, visit: &mut dyn FnMut(ListedFile)) -> Result<(), TargetError> {
+        match self {
+            Self::Directory(directory) => directory.list(visit),
+        }
+    }
+
+    /// Removes the file `key`: whether it was there. The removal lasts after [`MirrorTarget::sync_names`].
+    ///
+    /// # Errors
+    /// It cannot be removed, or the mirror is open for reading.
+    #[expect(dead_code, reason = "for collection")]
+    pub(crate) fn remove(&self, key: &MirrorKey) -> Result<bool, TargetError> {
+        match self {
+            Self::Directory(directory) => directory.remove(key),
+        }
+    }
+
+    /// Makes the name of the file `key`, which is there, last after [`MirrorTarget::sync_names`]: the
+    /// process that published it may have been killed before that.
+    pub(crate) fn keep_name(&self, key: &MirrorKey) {
+        match self {
+            Self::Directory(directory) => directory.keep_name(key),
+        }
+    }
+
+    /// Makes all names that were published last.
+    ///
+    /// # Errors
+    /// The mirror cannot be written.
+    pub(crate) fn sync_names(&self) -> Result<(), TargetError> {
+        match self {
+            Self::Directory(directory) => directory.sync_names(),
+        }
+    }
+}
