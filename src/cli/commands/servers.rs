@@ -12,7 +12,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::format::cache_info::CacheInfo;
 use crate::format::server_url::ServerUrl;
-use crate::http::{CacheInfoResponse, HttpError};
+use crate::http::{CacheInfoResponse, HttpError, HttpErrorKind};
 use crate::lookup_cache::{CacheInfoRecord, Downtime, LookupCache};
 use crate::substitute::chain;
 use crate::substitute::network::Network;
@@ -143,13 +143,13 @@ fn state(context: &Context, response: &CacheInfoResponse) -> (&'static str, Opti
                     .into(),
             ),
         ),
-        _ => (
-            ERROR,
-            Some(format!(
-                "it answers HTTP {} instead of its nix-cache-info",
-                response.status
-            )),
-        ),
+        _ => {
+            let error = HttpErrorKind::Status {
+                status: response.status,
+                retry_after: None,
+            };
+            (ERROR, Some(error.to_string()))
+        }
     }
 }
 
@@ -204,15 +204,18 @@ fn as_lines(context: &Context, server: &ServerStatus, now: u64) -> Vec<String> {
             let (state, reason) = state(context, response);
             let latency = response.latency.as_secs_f64() * 1000.0;
             lines.push(format!(
-                "  {state}, answered in {latency:.0} ms, {}",
+                "  {}, answered in {latency:.0} ms, {}",
+                state.replace('-', " "),
                 response.protocol.name()
             ));
             lines.extend(reason.map(|reason| format!("  {reason}")));
-            lines.push(info_line(&info));
+            lines.extend((state != ERROR).then(|| info_line(&info)));
         }
     }
 
-    if let Some(down) = &server.down {
+    // Why it is down now is not said twice.
+    let is_said = |reason: &str| lines.last().is_some_and(|line| line.ends_with(reason));
+    if let Some(down) = server.down.as_ref().filter(|down| !is_said(&down.reason)) {
         let ago = output::duration(now.saturating_sub(down.since));
         lines.push(format!("  last down {ago} ago: {}", down.reason));
     }

@@ -46,7 +46,7 @@ pub(crate) enum Outage {
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum HttpErrorKind {
     /// The host name has no address.
-    #[error("cannot resolve {host}{}", resolve_hint(.cause))]
+    #[error("cannot resolve {host}")]
     Resolve {
         /// The host name.
         host: Arc<str>,
@@ -315,14 +315,6 @@ pub(in crate::http) fn shown(url: &Url) -> String {
 
 /// What an error keeps of a header.
 const QUOTED_MAX_BYTES: usize = 256;
-
-fn resolve_hint(cause: &Cause) -> &'static str {
-    match cause.downcast_ref::<io::Error>() {
-        // The cause explains itself: a timeout, or a limit of this machine.
-        Some(error) if error.kind() == io::ErrorKind::TimedOut || is_shortage(error) => "",
-        _ => " (no such host, or no network)",
-    }
-}
 
 /// Statuses that a server in passing trouble gives. 501, 505 and 511 will not pass.
 fn is_passing(status: u16) -> bool {

@@ -92,11 +92,13 @@ pub(super) async fn resolve(url: &Url, limit: Duration) -> Result<Vec<SocketAddr
 
 /// The failure to resolve `host`.
 pub(super) fn resolve_failure(host: &str, cause: io::Error) -> HttpErrorKind {
-    // The standard library says once more that this is about an address.
-    let text = cause.to_string();
-    let cause = match text.strip_prefix("failed to lookup address information: ") {
-        Some(reason) => io::Error::other(reason),
-        None => cause,
+    // The texts of the system differ, and do not say that the network may be missing.
+    let is_unknown = cause
+        .to_string()
+        .starts_with("failed to lookup address information: ");
+    let cause = match is_unknown {
+        true => io::Error::new(io::ErrorKind::NotFound, "no such host, or no network"),
+        false => cause,
     };
     HttpErrorKind::Resolve {
         host: host.into(),

@@ -433,8 +433,8 @@ fn an_unknown_host_is_down() {
     let nar_error = Client::new(quick()).unwrap().nar(nar).unwrap_err();
     for error in [&results.down[0], &nar_error] {
         let text = error.without_url().to_string();
-        let expected = "cannot resolve no-such-host.invalid (no such host, or no network): ";
-        assert!(text.contains(expected), "{text}");
+        let expected = "cannot resolve no-such-host.invalid: no such host, or no network";
+        assert!(text.ends_with(expected), "{text}");
     }
     assert!(
         matches!(results.down[0].kind(), HttpErrorKind::Resolve { .. }),

@@ -228,7 +228,7 @@ fn a_server_that_answers_with_an_error_is_not_up() {
     let broken = Server::start(|_| Reply::new("500 Oh", ""));
     let text = sandbox.subst(&broken.url(), &["servers"]).exits(4).stdout;
     assert!(
-        text.contains("  error, answered in") && text.contains("HTTP 500"),
+        text.contains("  error, answered in") && text.contains("status 500"),
         "{text}"
     );
     assert!(!text.contains("no nix-cache-info"), "{text}");
