@@ -157,18 +157,23 @@ fn answer_lines(answer: &ReportAnswer, name: &str, layout: &ReportColumns) -> Ve
         &others,
     ));
 
-    let times = times(answer);
-    match lines.last_mut() {
-        Some(last) if width(last) + width(&times) < layout.all => last.push_str(&times),
-        _ => {
-            let times = times.trim_start_matches([',', ' ']);
-            lines.extend(wrapped(times, layout.all, &others, &others));
-        }
-    }
+    add_times(&mut lines, &times(answer), layout.all, &others);
     if let Some(nar) = &answer.nar {
         lines.extend(wrapped(&nar_line(nar), layout.all, &others, &others));
     }
     lines
+}
+
+/// Adds `times`, which may be empty, to the last line of an answer, or below it where there is no room.
+fn add_times(lines: &mut Vec<String>, times: &str, columns: usize, indent: &str) {
+    match lines.last_mut() {
+        Some(last) if width(last) + width(times) < columns => last.push_str(times),
+        _ if times.is_empty() => {}
+        _ => {
+            let times = times.trim_start_matches([',', ' ']);
+            lines.extend(wrapped(times, columns, indent, indent));
+        }
+    }
 }
 
 /// How old an answer is and for how long it is used.
@@ -211,7 +216,7 @@ fn totals(servers: &[ServerTotals], names: &[String], layout: &ReportColumns) ->
     if is_table {
         lines.push(format!(
             "{:<name_column$} {:>5} {:>6} {:>5} {:>6} {:>9} {:>7} {:>6}",
-            "SERVER", "asked", "cached", "has", "has no", "preparing", "refused", "failed"
+            "SERVER", "asked", "cached", "has", "lacks", "preparing", "refused", "failed"
         ));
     }
 
@@ -224,7 +229,7 @@ fn totals(servers: &[ServerTotals], names: &[String], layout: &ReportColumns) ->
         }
 
         if let Some(reason) = &totals.reason {
-            let text = format!("{}: {reason}", totals.state);
+            let text = format!("{}: {reason}", totals.state.replace('-', " "));
             lines.extend(wrapped(&printable(&text), layout.all, "    ", "      "));
         }
         let (hits, misses) = (totals.nar_cache_hits, totals.nar_cache_misses);
@@ -325,6 +330,21 @@ mod tests {
             "nar: not available: HTTP 403"
         );
         assert_eq!(line(500, None, None), "nar: not available: HTTP 500");
+    }
+
+    #[test]
+    fn no_empty_line_follows_an_answer_that_fills_its_line() {
+        let added = |line: &str, times: &str| {
+            let mut lines = vec![line.to_owned()];
+            add_times(&mut lines, times, 10, "  ");
+            lines
+        };
+        assert_eq!(added("no answer:", ""), ["no answer:"]);
+        assert_eq!(
+            added("no answer:", ", 1 s ago"),
+            ["no answer:", "  1 s ago"]
+        );
+        assert_eq!(added("no", ", 1 s"), ["no, 1 s"]);
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl ServerTotals {
             ("asked", self.asked),
             ("cached", self.from_cache),
             ("has", self.available),
-            ("has no", self.missing),
+            ("lacks", self.missing),
             ("preparing", self.preparing),
             ("refused", self.refused),
             ("failed", self.failed),
