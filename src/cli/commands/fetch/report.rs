@@ -13,7 +13,7 @@ use crate::substitute::chain;
 use crate::substitute::closure::{FetchOutcome, FetchPlan, PlannedItem};
 use crate::substitute::install::{FailureClass, ItemError};
 
-use super::summary::{FetchSummary, kept_text};
+use super::summary::{FetchSummary, interrupted_text};
 
 /// An item and its sizes, when they are known.
 pub(super) struct FetchReportItem {
@@ -116,13 +116,9 @@ impl FetchReport {
 
         let (registered, items) = (outcome.registered.len(), self.planned.len());
         if outcome.class() == Some(FailureClass::Interrupted) {
-            let kept = kept_text(self.kept_bytes);
-            let fetched = match items {
-                0 => String::new(),
-                1 => format!(": {registered} of 1 item fetched"),
-                _ => format!(": {registered} of {items} items fetched"),
-            };
-            context.output.note(&format!("interrupted{fetched}{kept}"));
+            let unpacked = shown_totals(context).items;
+            let text = interrupted_text(registered, items, unpacked, self.kept_bytes);
+            context.output.note(&text);
         } else if items > 0 {
             let summary = FetchSummary {
                 registered,

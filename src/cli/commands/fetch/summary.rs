@@ -116,6 +116,26 @@ fn server_line(server: &ServerTransferTotals) -> Option<String> {
     (!facts.is_empty()).then(|| format!("{address}: {}", facts.join("; ")))
 }
 
+/// What is said of an interrupted fetch that has `unpacked` that many of `items` and `registered` fewer:
+/// a tree that waits for what its item refers to does not outlive the run.
+pub(super) fn interrupted_text(
+    registered: usize,
+    items: usize,
+    unpacked: usize,
+    kept_bytes: u64,
+) -> String {
+    let fetched = match items {
+        0 => String::new(),
+        1 => format!(": {registered} of 1 item fetched"),
+        _ => format!(": {registered} of {items} items fetched"),
+    };
+    let discarded = match unpacked.saturating_sub(registered) {
+        0 => String::new(),
+        more => format!(", {more} more discarded before what they refer to was there"),
+    };
+    format!("interrupted{fetched}{discarded}{}", kept_text(kept_bytes))
+}
+
 /// What is said of unfinished downloads that are kept.
 pub(super) fn kept_text(bytes: u64) -> String {
     match bytes {
@@ -212,5 +232,27 @@ mod tests {
         (summary.registered, summary.kept_bytes) = (3, 1 << 20);
         let text = "3 of 15 items fetched in 12.3 s, 1.0 MiB kept for the next run\n";
         assert!(summary.text().starts_with(text), "{}", summary.text());
+    }
+
+    #[test]
+    fn an_interrupted_fetch_says_what_is_lost_and_what_is_kept() {
+        let cases = [
+            ((0, 0, 0, 0), "interrupted"),
+            ((0, 1, 0, 0), "interrupted: 0 of 1 item fetched"),
+            (
+                (4, 10, 4, 1 << 20),
+                "interrupted: 4 of 10 items fetched, 1.0 MiB kept for the next run",
+            ),
+            (
+                (4, 10, 8, 0),
+                "interrupted: 4 of 10 items fetched, 4 more discarded before what they refer to was there",
+            ),
+        ];
+        for ((registered, items, unpacked, kept), expected) in cases {
+            assert_eq!(
+                interrupted_text(registered, items, unpacked, kept),
+                expected
+            );
+        }
     }
 }
