@@ -85,8 +85,8 @@ impl Advice {
             Dialect::Nix => {
                 let conf = self.nix_conf.display();
                 format!(
-                    "add the key to `trusted-public-keys` in {conf}, or name all keys to \
-                     trust with --trusted-public-keys"
+                    "add a line `extra-trusted-public-keys = NAME:KEY` to {conf}, or name all keys \
+                     to trust with --trusted-public-keys"
                 )
             }
         }

@@ -46,12 +46,15 @@ enum FileFault {
 
 impl fmt::Display for UnsafeFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
-        match self.fault {
-            FileFault::Owner(uid) => write!(f, "{path} is owned by user {uid}"),
-            FileFault::Mode { mode, .. } => {
-                write!(f, "{path} is writable by other users (mode {mode:04o})")
-            }
+        write!(f, "{} {}", self.path.display(), self.fault)
+    }
+}
+
+impl fmt::Display for FileFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Owner(uid) => write!(f, "is owned by user {uid}"),
+            Self::Mode { mode, .. } => write!(f, "is writable by other users (mode {mode:04o})"),
         }
     }
 }
@@ -84,14 +87,18 @@ pub(crate) fn warning(
     fault: &UnsafeFile,
     selection: FileSelection,
 ) -> String {
+    let reason = match fault.path == path {
+        true => format!("it {}", fault.fault),
+        false => fault.to_string(),
+    };
     let (path, remedy) = (path.display(), fault.remedy());
     match selection {
         FileSelection::Explicit => format!(
-            "the {what} {path} is not safe: {fault}, so other users may decide which keys are \
+            "the {what} {path} is not safe: {reason}, so other users may decide which keys are \
              trusted; {remedy} makes it safe"
         ),
         FileSelection::Implicit => format!(
-            "the {what} {path} is ignored: {fault}, so other users could decide which keys are \
+            "the {what} {path} is ignored: {reason}, so other users could decide which keys are \
              trusted; {remedy} makes it safe"
         ),
     }

@@ -141,13 +141,15 @@ fn without_namespace(
         ways.push(format!(
             "{user}`mkdir -p {above} && ln -s {from} {to}` needs no namespace"
         ));
-        ways.push(format!("so does `proot -b {from}:{to} {program}`"));
+        ways.push(format!(
+            "`proot -b {from}:{to} {program}` needs none either"
+        ));
         ways.push(format!(
             "`bwrap $(for d in /*; do echo --dev-bind $d $d; done) --bind {from} {to} {program}` \
              works where bwrap may make one"
         ));
     }
-    (!ways.is_empty()).then(|| ways.join("; "))
+    (!ways.is_empty()).then(|| ways.join("\n        "))
 }
 
 /// Names for a message, in one line.

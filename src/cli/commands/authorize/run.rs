@@ -31,8 +31,10 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
         return list(context);
     }
     if context.settings.store_dir().dialect() == Dialect::Nix {
-        let text = "keys for /nix/store are set with --trusted-public-keys or in nix.conf";
-        return Err(CliError::Usage(text.to_owned()));
+        let trust = context.settings.advice().trust_key();
+        let text =
+            format!("`subst authorize` changes the ACL of Guix only; for /nix/store, {trust}");
+        return Err(CliError::Usage(text));
     }
     if let Some(key) = &args.remove {
         return remove(context, key);
@@ -67,9 +69,16 @@ fn authorize_server(
     wanted: Option<&KeyFingerprint>,
 ) -> Result<Exit, CliError> {
     if wanted.is_none() && !io::stdin().is_terminal() {
-        let text = "the key of a server is authorized on a terminal, where it is shown first, or with \
-                    --fingerprint and the fingerprint that the server's administrator has published";
-        return Err(CliError::Usage(text.to_owned()));
+        let command = context
+            .settings
+            .advice()
+            .authorize("--fingerprint FINGERPRINT");
+        let text = format!(
+            "the key of {url} can only be shown and confirmed on a terminal; elsewhere, run \
+             `{command} {url}` with the fingerprint that its administrator has published",
+            url = redacted(url)
+        );
+        return Err(CliError::Usage(text));
     }
 
     let file = AclFile::open(context)?;
@@ -124,12 +133,14 @@ fn user_agrees(
         ));
     }
     if url.scheme() == "http" {
-        say("The connection was not encrypted: anyone on its way may have replaced the key.");
+        say(
+            "The connection was not encrypted: anyone between you and the server may have replaced the key.",
+        );
     } else if url.scheme() == "https"
         && context.settings.http.verify_tls == TlsVerification::Insecure
     {
         say(
-            "The certificate of the server was not verified: anyone on the way of the connection may \
+            "The certificate of the server was not verified: anyone between you and the server may \
              have replaced the key.",
         );
     }
