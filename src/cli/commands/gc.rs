@@ -194,9 +194,18 @@ fn summary(args: &GcArgs, report: &GcReport, partial: SpoolUsage, freed_bytes: u
         false => format!("{items} deleted, {freed} freed"),
     };
 
-    let leftovers = report.leftovers.len() + report.stale_temp_roots + report.stale_roots.len();
+    // Every process leaves a file of temporary roots: those that are removed are not worth a word.
     let others = [
-        (leftovers as u64, "leftover", "leftovers"),
+        (
+            report.leftovers.len() as u64,
+            "incomplete item",
+            "incomplete items",
+        ),
+        (
+            report.stale_roots.len() as u64,
+            "root that led nowhere",
+            "roots that led nowhere",
+        ),
         (report.unused_links, "unused link", "unused links"),
         (partial.files, "unfinished download", "unfinished downloads"),
     ];

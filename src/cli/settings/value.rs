@@ -280,7 +280,7 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
 pub(crate) enum ProgressMode {
     /// Bars on a terminal, lines elsewhere.
     Auto,
-    /// One line a second.
+    /// A line now and then.
     Plain,
     /// One JSON object a line, on standard error.
     Json,
@@ -291,7 +291,7 @@ pub(crate) enum ProgressMode {
 impl SettingValue for ProgressMode {
     const OPTION_FORM: OptionForm = OptionForm::Choice(&[
         ("auto", "bars on a terminal, lines elsewhere"),
-        ("plain", "one line a second"),
+        ("plain", "a line after 5 s, then every 10 s"),
         ("json", "one JSON object a line, on standard error"),
         ("none", "nothing"),
     ]);
