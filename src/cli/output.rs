@@ -313,6 +313,14 @@ pub(crate) fn to_download(
     }
 }
 
+/// What is said of unfinished downloads that are kept.
+pub(crate) fn kept_text(kept: u64) -> String {
+    match kept {
+        0 => String::new(),
+        _ => format!(", {} kept for the next run", bytes(kept)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@ mod counters;
 pub(crate) mod errors;
 mod first_stream;
 mod input;
+pub(crate) mod kept_beginning;
 pub(crate) mod plan;
 pub(crate) mod prefetch;
 pub(crate) mod rates;
@@ -22,7 +23,7 @@ mod segments;
 pub(crate) mod server_streams;
 pub(crate) mod spool;
 mod spool_file;
-mod spool_reader;
+
 pub(crate) mod spool_writer;
 pub(crate) mod transfer;
 mod trial;

@@ -15,6 +15,7 @@ mod database;
 mod kept;
 mod limits;
 mod locks;
+mod mirror;
 mod offsets;
 mod outages;
 mod output;

@@ -30,10 +30,10 @@ use crate::format::server_list::ServerIndex;
 use crate::http::{Client, HttpError, NarBody, NarRequest, RateDemand, RetryPolicy};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::counters::TransferCounters;
+use crate::substitute::download::kept_beginning::KeptBeginning;
 use crate::substitute::download::prefetch::{EarlyDownload, PrefetchedNar};
 use crate::substitute::download::retries::ItemRetries;
 use crate::substitute::download::segments::{SegmentConnections, Segments};
-use crate::substitute::download::spool_reader::KeptBeginning;
 use crate::substitute::download::spool_writer::{SpoolRequest, SpoolWriter};
 use crate::substitute::download::trial::Trial;
 
@@ -60,6 +60,8 @@ pub(super) struct BodyRequest {
     pub(super) file_size: Option<u64>,
     /// A download that was started ahead of time.
     pub(super) prefetched: Option<EarlyDownload>,
+    /// What is there of the file already. It is used if the size of the file is known.
+    pub(super) kept: Option<KeptBeginning>,
     /// How it is kept for later runs, if it is.
     pub(super) spool: Option<SpoolRequest>,
     /// Connections that may be used besides the first.
@@ -113,7 +115,7 @@ pub(super) struct ResumableBody {
     /// Its bytes as the narinfo has them, for servers that do not say: `guix publish` sends
     /// uncompressed nars without a length, marks their end by nothing, and leaves the connection
     /// open.
-    size: Option<u64>,
+    pub(super) size: Option<u64>,
     pub(super) file_size: Option<u64>,
     /// Where the last response ended before `file_size`, and how many in a row did.
     early_ends: (u64, u32),
@@ -148,6 +150,7 @@ impl ResumableBody {
             size,
             file_size,
             prefetched,
+            kept,
             spool,
             connections,
             cancel,
@@ -180,7 +183,7 @@ impl ResumableBody {
             shared,
         };
 
-        body.begin(prefetched, spool)?;
+        body.begin(prefetched, kept, spool)?;
         Ok(body)
     }
 

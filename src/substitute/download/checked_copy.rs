@@ -18,6 +18,7 @@ use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::counters::TransferCounters;
 use crate::substitute::download::errors::TransferError;
 use crate::substitute::download::input::{DecoderInput, StopReason};
+use crate::substitute::download::kept_beginning::KeptBeginning;
 use crate::substitute::download::retries::{ItemRetries, RetryContext};
 use crate::substitute::download::segments::SegmentConnections;
 use crate::substitute::download::server_streams::ServerStreams;
@@ -41,11 +42,15 @@ pub(crate) struct NarFileClaims {
 }
 
 impl NarFileClaims {
-    /// Bytes of the file, as far as the narinfo says.
+    /// Bytes of the file, if the narinfo says.
     #[must_use]
-    pub(crate) fn expected_bytes(&self) -> u64 {
-        let uncompressed = (self.compression == Compression::None).then_some(self.nar_size);
-        self.file_size.or(uncompressed).unwrap_or(0)
+    pub(crate) fn expected_bytes(&self) -> Option<u64> {
+        self.uncompressed_bytes().or(self.file_size)
+    }
+
+    /// Bytes of a file that is not compressed.
+    fn uncompressed_bytes(&self) -> Option<u64> {
+        (self.compression == Compression::None).then_some(self.nar_size)
     }
 }
 
@@ -101,6 +106,26 @@ pub(crate) enum CopyError {
     },
 }
 
+impl CopyError {
+    /// Whether the bytes are to blame: they may be right in another copy of the same file.
+    #[must_use]
+    pub(crate) fn is_of_contents(&self) -> bool {
+        match self {
+            Self::Write(_) => false,
+            Self::Transfer(error) => matches!(
+                error,
+                TransferError::Corrupt { .. }
+                    | TransferError::TooLong(_)
+                    | TransferError::TooMuchInput(_)
+            ),
+            Self::OtherNar { .. }
+            | Self::NarSize { .. }
+            | Self::OtherFile { .. }
+            | Self::FileSize { .. } => true,
+        }
+    }
+}
+
 /// Copies nars, within the memory for decoders and the connections that it was made with.
 pub(crate) struct NarCopier {
     decoders: Decoders,
@@ -125,14 +150,17 @@ impl NarCopier {
         }
     }
 
-    /// Downloads what `candidate` names to `copy`, and verifies it.
+    /// Downloads what `candidate` names to `copy`, and verifies it. What is `kept` of the file, whose size
+    /// is known, is not downloaded again if the server gives parts of it; it is written to `copy` like
+    /// everything else.
     ///
     /// # Errors
-    /// It cannot be downloaded or written, or is not what `claims` say: then `copy` is worthless.
+    /// It cannot be downloaded or written, or is not what `claims` say: [`CopyError::is_of_contents`].
     pub(crate) fn copy(
         &self,
         candidate: &DownloadCandidate,
         claims: &NarFileClaims,
+        kept: Option<KeptBeginning>,
         copy: &mut (dyn Write + Send),
     ) -> Result<CheckedNarFile, CopyError> {
         let cancel = &self.retries.cancel;
@@ -141,7 +169,7 @@ impl NarCopier {
             .open(candidate.server, cancel)
             .ok_or(TransferError::Canceled)?;
         let counters = Arc::new(TransferCounters::default());
-        let body = self.open(candidate, claims, &counters)?;
+        let body = self.open(candidate, claims, kept, &counters)?;
         self.read(body, claims, copy, &counters)
     }
 
@@ -162,6 +190,7 @@ impl NarCopier {
         &self,
         candidate: &DownloadCandidate,
         claims: &NarFileClaims,
+        kept: Option<KeptBeginning>,
         counters: &Arc<TransferCounters>,
     ) -> Result<ResumableBody, TransferError> {
         let client = self.retries.network.client_for(&candidate.url);
@@ -176,9 +205,10 @@ impl NarCopier {
                 server: candidate.server,
                 compression: candidate.compression,
                 retries: Arc::clone(&retries),
-                size: (claims.compression == Compression::None).then_some(claims.nar_size),
+                size: claims.uncompressed_bytes(),
                 file_size: claims.file_size,
                 prefetched: None,
+                kept: kept.clone(),
                 spool: None,
                 connections: SegmentConnections::new(1),
                 cancel: self.retries.cancel.clone(),

@@ -11,11 +11,11 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use bytes::{Bytes, BytesMut};
 use rustix::fs::{AtFlags, Mode, OFlags, fstatvfs, openat, unlinkat};
 use rustix::io::Errno;
 
 use crate::format::store_path::StorePath;
+use crate::substitute::download::kept_beginning::KeptBeginning;
 
 /// What a partial download is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub(super) enum FoundSpool {
 pub(super) struct SpoolFile {
     directory: Arc<OwnedFd>,
     name: String,
-    file: File,
+    file: Arc<File>,
     header: SpoolHeader,
     /// Bytes of the download that are in the file.
     bytes: AtomicU64,
@@ -132,7 +132,7 @@ impl SpoolFile {
         Self {
             directory: Arc::clone(directory),
             name: name.to_owned(),
-            file,
+            file: Arc::new(file),
             header,
             bytes: AtomicU64::new(bytes),
             limit,
@@ -214,11 +214,6 @@ impl SpoolFile {
         self.is_removed.load(Ordering::SeqCst)
     }
 
-    /// Whether it has the whole file.
-    pub(super) fn is_complete(&self) -> bool {
-        self.bytes() == self.header.size
-    }
-
     /// Adds the next bytes of the download.
     ///
     /// # Errors
@@ -242,21 +237,9 @@ impl SpoolFile {
         Ok(())
     }
 
-    /// Reads from `start` on, at most `limit` bytes; `None` when there are none.
-    ///
-    /// # Errors
-    /// The disk fails.
-    pub(super) fn read(&self, start: u64, limit: usize) -> io::Result<Option<Bytes>> {
-        let left = self.bytes().saturating_sub(start);
-        let length = usize::try_from(left).unwrap_or(usize::MAX).min(limit);
-        if length == 0 {
-            return Ok(None);
-        }
-
-        let mut bytes = BytesMut::zeroed(length);
-        let position = HEADER_BYTES as u64 + start;
-        self.file.read_exact_at(&mut bytes, position)?;
-        Ok(Some(bytes.freeze()))
+    /// What it has now of the download.
+    pub(super) fn beginning(&self) -> KeptBeginning {
+        KeptBeginning::new(Arc::clone(&self.file), HEADER_BYTES as u64, self.bytes())
     }
 
     /// Bytes that are free on its file system.
@@ -349,11 +332,8 @@ mod tests {
         assert_eq!(spool.header(), &header());
         assert_eq!(spool.bytes(), 6);
         spool.append(b"6789").unwrap();
-        assert!(spool.is_complete());
         spool.append(b"a").unwrap_err();
-        assert_eq!(spool.read(2, 3).unwrap().unwrap(), b"234"[..]);
-        assert_eq!(spool.read(8, 30).unwrap().unwrap(), b"89"[..]);
-        assert_eq!(spool.read(10, 3).unwrap(), None);
+        assert_eq!(spool.beginning().next_chunk().unwrap(), b"0123456789"[..]);
         let mode = dir.path().join(NAME).metadata().unwrap().permissions();
         assert_eq!(mode.mode() & 0o777, 0o600);
         spool.remove();

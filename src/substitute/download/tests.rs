@@ -264,6 +264,7 @@ fn read_all(
         size,
         file_size,
         prefetched: None,
+        kept: None,
         spool: None,
         connections: SegmentConnections::new(4),
         cancel: Cancel::default(),

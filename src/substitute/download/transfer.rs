@@ -141,6 +141,7 @@ impl NarStream {
             size,
             file_size: candidate.file_size,
             prefetched,
+            kept: None,
             spool,
             connections: budget.connections.clone(),
             cancel: cancel.clone(),

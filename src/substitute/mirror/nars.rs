@@ -4,17 +4,20 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::failure::MirrorFailure;
-use super::incoming::IncomingFile;
+use super::incoming::{IncomingFile, IncomingNarName};
 use super::key::MirrorKey;
 use super::lookup::ServerNarInfo;
 use super::stored::NamedNar;
 use super::tally::{CountedWriter, MirrorTally};
-use super::target::MirrorTarget;
+use super::target::{MirrorTarget, TargetError};
 use super::text::DownloadEdit;
 use crate::format::server_list::ServerList;
 use crate::substitute::download::candidate::DownloadCandidate;
-use crate::substitute::download::checked_copy::{CopyError, NarCopier, NarFileClaims};
+use crate::substitute::download::checked_copy::{
+    CheckedNarFile, CopyError, NarCopier, NarFileClaims,
+};
 use crate::substitute::download::errors::TransferError;
+use crate::substitute::install::FailureClass;
 use crate::sync::lock;
 
 /// Copies nars to a mirror.
@@ -137,20 +140,74 @@ impl NarStorage<'_> {
             file_size: nar.claims.file_size,
         };
 
-        let mut file = self.target.new_file()?;
+        let mut file = self.incoming(narinfo, nar)?;
+        let mut copied = self.copy_to(&mut file, &candidate, nar);
+        let is_continued = file.kept().is_some();
+        if is_continued && copied.as_ref().is_err_and(CopyError::is_of_contents) {
+            // What was kept may be to blame, and not the server.
+            let written = file.clear().map_err(CopyError::Write);
+            copied = written.and_then(|written| {
+                self.tally.received.fetch_sub(written, Ordering::Relaxed);
+                self.copy_to(&mut file, &candidate, nar)
+            });
+        }
+
+        let copied = copied.map_err(|source| match source {
+            CopyError::Transfer(TransferError::Canceled) => MirrorFailure::Interrupted,
+            source => MirrorFailure::Copy {
+                url: candidate.url.to_string(),
+                source,
+            },
+        });
+        match copied {
+            Ok(copied) => {
+                self.copied.fetch_add(1, Ordering::Relaxed);
+                self.copied_bytes.fetch_add(copied.size, Ordering::Relaxed);
+                Ok((file, MirrorKey::of_file_hash(copied.hash.as_bytes())))
+            }
+            Err(failure) => {
+                if nar.claims.expected_bytes().is_some() && is_of_outage(&failure) {
+                    file.keep();
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// The file to write the nar to.
+    fn incoming(
+        &self,
+        narinfo: &ServerNarInfo,
+        nar: &NamedNar,
+    ) -> Result<IncomingFile<'_>, TargetError> {
+        let name = IncomingNarName::new(narinfo.narinfo.store_path(), &nar.claims);
+        match name.zip(nar.claims.expected_bytes()) {
+            Some((name, bytes)) => self.target.incoming_nar(&name, bytes),
+            None => self.target.new_file(),
+        }
+    }
+
+    fn copy_to(
+        &self,
+        file: &mut IncomingFile<'_>,
+        candidate: &DownloadCandidate,
+        nar: &NamedNar,
+    ) -> Result<CheckedNarFile, CopyError> {
+        let kept = file.kept();
         let mut counted = CountedWriter {
-            inner: &mut file,
+            inner: file,
             count: &self.tally.received,
         };
-        let copied = self.copier.copy(&candidate, &nar.claims, &mut counted);
-        let copied = copied.map_err(|source| MirrorFailure::Copy {
-            url: candidate.url.to_string(),
-            source,
-        })?;
-        self.copied.fetch_add(1, Ordering::Relaxed);
-        self.copied_bytes.fetch_add(copied.size, Ordering::Relaxed);
-        Ok((file, MirrorKey::of_file_hash(copied.hash.as_bytes())))
+        self.copier.copy(candidate, &nar.claims, kept, &mut counted)
     }
+}
+
+/// Whether what was copied before `failure` is right, as far as is known.
+fn is_of_outage(failure: &MirrorFailure) -> bool {
+    matches!(
+        failure.class(),
+        FailureClass::Transient | FailureClass::Interrupted
+    )
 }
 
 /// Whether `own` nars have one of these `claims` at `key`.

@@ -70,7 +70,7 @@ impl MirrorPlanner<'_> {
         if let Some(first) = narinfos.first() {
             let wanted = wanted_nars(&first.narinfo, dialect, self.methods).unwrap_or_default();
             for nar in &wanted {
-                bytes = bytes.saturating_add(nar.claims.expected_bytes());
+                bytes = bytes.saturating_add(nar.claims.expected_bytes().unwrap_or(0));
             }
             if let (Some(target), Some(stored)) = (self.target, &stored) {
                 let added =

@@ -1,10 +1,12 @@
 //! A run: the lookup, then the nars, and each narinfo as soon as its nars and references are there.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Builder};
 
 use super::failure::MirrorFailure;
+use super::incoming::IncomingNarName;
 use super::key::MirrorKey;
 use super::lookup::{MirrorLookup, MirrorTrust, ServerNarInfo};
 use super::narinfos::{
@@ -12,7 +14,7 @@ use super::narinfos::{
 };
 use super::nars::NarStorage;
 use super::plan::{MirrorPlanItem, MirrorPlanner, PlannedAction, PlannedCopy};
-use super::stored::{named_nars, wanted_nars};
+use super::stored::{NamedNar, named_nars, wanted_nars};
 use super::tally::MirrorTally;
 use super::target::{MirrorTarget, TargetError};
 use super::text::edited;
@@ -86,6 +88,7 @@ impl Mirror<'_> {
         for item in &items {
             tally.expected.fetch_add(item.copy.bytes, Ordering::Relaxed);
         }
+        target.remove_unwanted(&self.incoming_names(&items))?;
         let decided = tally.found.load(Ordering::Relaxed) - items.len();
         tally.done.store(decided, Ordering::Relaxed);
 
@@ -186,6 +189,19 @@ impl Mirror<'_> {
         };
         let planned = found.into_iter().map(|item| planner.plan(item));
         Ok(planned.collect::<Result<_, TargetError>>()?)
+    }
+
+    /// The names of all nars that may be copied of `items`.
+    fn incoming_names(&self, items: &[ItemToCopy]) -> HashSet<IncomingNarName> {
+        let mut names = HashSet::new();
+        for narinfo in items.iter().flat_map(|item| &item.copy.narinfos) {
+            let narinfo = &*narinfo.narinfo;
+            let wanted = wanted_nars(narinfo, self.store_dir.dialect(), &self.methods);
+            let wanted = wanted.unwrap_or_default();
+            let name = |nar: &NamedNar| IncomingNarName::new(narinfo.store_path(), &nar.claims);
+            names.extend(wanted.iter().filter_map(name));
+        }
+        names
     }
 
     /// Copies the nars of `items` in their order, and has `writer` write the narinfos: what came of all

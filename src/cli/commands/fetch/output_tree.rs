@@ -12,6 +12,7 @@ use crate::cli::confinement::DiskChanges;
 use crate::cli::context::{Context, Purpose};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::cli::output::kept_text;
 use crate::format::nar::EntryName;
 use crate::format::store_path::StorePath;
 use crate::store::output_staging::{self, OutputStaging};
@@ -25,7 +26,6 @@ use crate::substitute::preparation::PreparationWait;
 use crate::substitute::progress::{ProgressEvent, with_ticks};
 
 use super::report::FetchReportItem;
-use super::summary::kept_text;
 
 pub(super) fn run(
     context: &Context,

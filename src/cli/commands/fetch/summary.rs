@@ -54,7 +54,7 @@ impl FetchSummary {
             ..
         } = self;
         if registered < items {
-            let kept = kept_text(self.kept_bytes);
+            let kept = output::kept_text(self.kept_bytes);
             let word = if *items == 1 { "item" } else { "items" };
             return format!("{registered} of {items} {word} fetched in {seconds:.1} s{kept}");
         }
@@ -133,15 +133,10 @@ pub(super) fn interrupted_text(
         0 => String::new(),
         more => format!(", {more} more discarded before what they refer to was there"),
     };
-    format!("interrupted{fetched}{discarded}{}", kept_text(kept_bytes))
-}
-
-/// What is said of unfinished downloads that are kept.
-pub(super) fn kept_text(bytes: u64) -> String {
-    match bytes {
-        0 => String::new(),
-        _ => format!(", {} kept for the next run", output::bytes(bytes)),
-    }
+    format!(
+        "interrupted{fetched}{discarded}{}",
+        output::kept_text(kept_bytes)
+    )
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::cli::args::MirrorArgs;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::output::{bytes, count, shown_path};
+use crate::cli::output::{bytes, count, kept_text, shown_path};
 use crate::format::error_text::chain;
 use crate::substitute::mirror::{MirrorFailure, MirrorReport, MirrorStatus, MirroredItem};
 
@@ -79,10 +79,17 @@ pub(super) fn print(
         .unwrap_or(Exit::Done))
 }
 
-/// Prints why nothing more can be copied.
-pub(super) fn print_failure(context: &Context, args: &MirrorArgs, failure: &MirrorFailure) -> Exit {
+/// Prints why nothing more can be copied, and that the next run will not copy `kept` bytes of nars again.
+pub(super) fn print_failure(
+    context: &Context,
+    args: &MirrorArgs,
+    failure: &MirrorFailure,
+    kept: u64,
+) -> Exit {
     if matches!(failure, MirrorFailure::Interrupted) {
-        context.output.note("interrupted");
+        context
+            .output
+            .note(&format!("interrupted{}", kept_text(kept)));
         return Exit::Interrupted;
     }
 

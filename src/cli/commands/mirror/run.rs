@@ -29,7 +29,7 @@ pub(crate) fn run(context: &Context, args: &MirrorArgs) -> Result<Exit, CliError
     };
     let target = match target {
         Ok(target) => target,
-        Err(error) => return Ok(report::print_failure(context, args, &error.into())),
+        Err(error) => return Ok(report::print_failure(context, args, &error.into(), 0)),
     };
     // A dry run only reads it.
     let directories: Vec<&Path> = target.iter().map(|_| &*args.to).collect();
@@ -59,7 +59,10 @@ pub(crate) fn run(context: &Context, args: &MirrorArgs) -> Result<Exit, CliError
     };
     match copied {
         Ok(report) => report::print(context, args, &report),
-        Err(failure) => Ok(report::print_failure(context, args, &failure)),
+        Err(failure) => {
+            let kept = target.as_ref().map_or(0, MirrorTarget::kept_bytes);
+            Ok(report::print_failure(context, args, &failure, kept))
+        }
     }
 }
 

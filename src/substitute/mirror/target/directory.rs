@@ -1,10 +1,10 @@
 //! The directory of a mirror: files appear in it whole and on the disk, or not at all.
 //!
 //! A file is written in `subst/incoming`, synchronized, and renamed to its place. One process at a
-//! time writes, with a lock on `subst/lock` that ends with it; what a killed one has left in
-//! `subst/incoming` is removed by the next. Below the directory no symbolic link is followed.
+//! time writes, with a lock on `subst/lock` that ends with it; of what a killed one has left in
+//! `subst/incoming`, the next one continues nars and removes the rest. Below the directory no symbolic link is followed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::error::TargetError;
 use crate::no_follow;
-use crate::substitute::mirror::incoming::{IncomingDirectory, IncomingFile};
+use crate::substitute::mirror::incoming::{IncomingDirectory, IncomingFile, IncomingNarName};
 use crate::substitute::mirror::key::{MirrorKey, OWN_DIRECTORY};
 use crate::substitute::mirror::walk::{ListedFile, walk};
 use crate::sync::lock;
@@ -43,7 +43,7 @@ struct TargetWriter {
 
 impl MirrorDirectory {
     /// Opens `path` to write to it, after creating it if need be, and removes what a process that was
-    /// killed has left there. New files get `file_mode`.
+    /// killed has left there, except nars. New files get `file_mode`.
     ///
     /// # Errors
     /// Another process writes to it, or it cannot be written to.
@@ -151,6 +151,45 @@ impl MirrorDirectory {
     pub(crate) fn new_file(&self) -> Result<IncomingFile<'_>, TargetError> {
         let created = self.writer().and_then(|writer| writer.incoming.create());
         created.map_err(TargetError::of("create", "a file"))
+    }
+
+    /// The file to write the nar `name` to, with what an earlier run has written of it, if that is not more
+    /// than `bytes_max`.
+    ///
+    /// # Errors
+    /// It cannot be opened or created.
+    pub(crate) fn incoming_nar(
+        &self,
+        name: &IncomingNarName,
+        bytes_max: u64,
+    ) -> Result<IncomingFile<'_>, TargetError> {
+        let writer = self.writer();
+        let opened = writer.and_then(|writer| writer.incoming.open_nar(name, bytes_max));
+        opened.map_err(TargetError::of("open", "a file of subst/incoming"))
+    }
+
+    /// Removes the beginnings of nars that are not `wanted`, before the first of them is opened.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub(crate) fn remove_unwanted(
+        &self,
+        wanted: &HashSet<IncomingNarName>,
+    ) -> Result<(), TargetError> {
+        let writer = self.writer();
+        let removed = writer.and_then(|writer| writer.incoming.remove_unwanted(wanted));
+        removed.map_err(TargetError::of("clear", "subst/incoming"))
+    }
+
+    /// Bytes of nars that the next run continues.
+    #[must_use]
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        let writer = self.writer();
+        let bytes = writer.and_then(|writer| writer.incoming.nar_bytes());
+        bytes.unwrap_or_else(|error| {
+            tracing::debug!(%error, "what is kept of nars cannot be counted");
+            0
+        })
     }
 
     /// Makes the contents of `file` last and gives it the name `key`, in place of an earlier file. The name

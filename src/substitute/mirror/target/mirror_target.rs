@@ -3,6 +3,7 @@
 //! Files appear in it whole, or not at all. What was published lasts after
 //! [`MirrorTarget::sync_names`].
 
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use rustix::fs::Mode;
 
 use super::directory::MirrorDirectory;
 use super::error::TargetError;
-use crate::substitute::mirror::incoming::IncomingFile;
+use crate::substitute::mirror::incoming::{IncomingFile, IncomingNarName};
 use crate::substitute::mirror::key::MirrorKey;
 use crate::substitute::mirror::walk::ListedFile;
 
@@ -25,7 +26,7 @@ pub(crate) enum MirrorTarget {
 
 impl MirrorTarget {
     /// Opens the directory `path` to write to it, after creating it if need be, and removes what a process that was
-    /// killed has left there. New files get `file_mode`.
+    /// killed has left there, except nars. New files get `file_mode`.
     ///
     /// # Errors
     /// Another process writes to it, or it cannot be written to.
@@ -90,6 +91,42 @@ impl MirrorTarget {
     pub(crate) fn new_file(&self) -> Result<IncomingFile<'_>, TargetError> {
         match self {
             Self::Directory(directory) => directory.new_file(),
+        }
+    }
+
+    /// The file to write the nar `name` to, with what an earlier run has written of it, if that is not more
+    /// than `bytes_max`.
+    ///
+    /// # Errors
+    /// It cannot be opened or created.
+    pub(crate) fn incoming_nar(
+        &self,
+        name: &IncomingNarName,
+        bytes_max: u64,
+    ) -> Result<IncomingFile<'_>, TargetError> {
+        match self {
+            Self::Directory(directory) => directory.incoming_nar(name, bytes_max),
+        }
+    }
+
+    /// Removes the beginnings of nars that are not `wanted`, before the first of them is opened.
+    ///
+    /// # Errors
+    /// They cannot be removed.
+    pub(crate) fn remove_unwanted(
+        &self,
+        wanted: &HashSet<IncomingNarName>,
+    ) -> Result<(), TargetError> {
+        match self {
+            Self::Directory(directory) => directory.remove_unwanted(wanted),
+        }
+    }
+
+    /// Bytes of nars that the next run continues.
+    #[must_use]
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        match self {
+            Self::Directory(directory) => directory.kept_bytes(),
         }
     }
 
