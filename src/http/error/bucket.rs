@@ -48,6 +48,12 @@ pub(crate) enum BucketError {
         "access to the bucket is denied: its credentials are wrong or may not read it, or it has no nix-cache-info"
     )]
     Denied,
+    /// The same for credentials with a session token: Ceph does not say that a token has expired.
+    #[error(
+        "access to the bucket is denied: the session token of the access key may have expired (get new credentials, \
+         as with `aws sso login`), or they may not read the bucket, or it has no nix-cache-info"
+    )]
+    DeniedSession,
     /// The service that provides access keys does not.
     #[error("there are no credentials for the bucket")]
     NoAccessKeys(#[source] Arc<dyn Error + Send + Sync>),

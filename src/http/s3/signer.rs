@@ -269,7 +269,7 @@ impl BucketSigner {
             _ => false,
         };
 
-        let error = status.into_error(&self.location.bucket, key.is_some());
+        let error = status.into_error(&self.location.bucket, key.map(Arc::as_ref));
         match error.map(|error| HttpErrorKind::Bucket(Box::new(error))) {
             None => BucketVerdict::Ordinary,
             Some(kind) if may_sign_again => BucketVerdict::SignAgain(kind),

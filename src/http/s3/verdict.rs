@@ -1,6 +1,7 @@
 //! What follows from the response of an object store to a signed or unsigned request. Pure.
 
 use super::key_response::element;
+use super::key_source::AccessKey;
 use crate::format::s3_location::is_region;
 use crate::http::error::BucketError;
 
@@ -87,11 +88,14 @@ impl BucketResponse<'_> {
 
 impl BucketStatus {
     /// The error that it is when nothing can be corrected.
-    pub(super) fn into_error(self, bucket: &str, is_signed: bool) -> Option<BucketError> {
+    pub(super) fn into_error(self, bucket: &str, key: Option<&AccessKey>) -> Option<BucketError> {
         match self {
             Self::Allowed | Self::Unrelated => None,
-            Self::Denied if is_signed => Some(BucketError::Denied),
-            Self::Denied => Some(BucketError::NoCredentials),
+            Self::Denied => Some(match key {
+                None => BucketError::NoCredentials,
+                Some(key) if key.session_token.is_some() => BucketError::DeniedSession,
+                Some(_) => BucketError::Denied,
+            }),
             Self::ClockSkew(_) => Some(BucketError::ClockSkew),
             Self::OtherRegion(region) => Some(BucketError::WrongRegion(region)),
             Self::ExpiredToken => Some(BucketError::ExpiredToken),
