@@ -8,6 +8,7 @@ export SUBST_PEERS_DIR=$PEERS_DIR
 PEERS_ROOT=$PEERS_DIR/chroot
 # What debootstrap made: the chroot was this in the beginning.
 PEERS_DEBIAN=$PEERS_DIR/debian.tar
+PEERS_CLOSURE=$PEERS_DIR/closure
 PEERS_RUN=$PEERS_DIR/run
 PEERS_LOG=$PEERS_DIR/log
 PEERS_STATE=$PEERS_DIR/state
