@@ -351,8 +351,8 @@ impl Context {
 
             let text = std::io::read_to_string(std::io::stdin())
                 .map_err(CliError::file("read", "standard input"))?;
-            for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-                paths.push(item_argument::parse(line, store_dir)?);
+            for name in item_argument::names_in(&text) {
+                paths.push(item_argument::parse(name, store_dir)?);
             }
         }
 

@@ -91,6 +91,12 @@ pub(crate) fn parse_with_file<'a>(
     Ok((item, file.trim_matches('/')))
 }
 
+/// The names in a list of items: one on each line, without empty lines and those that begin with `#`.
+pub(crate) fn names_in(list: &str) -> impl Iterator<Item = &str> {
+    let lines = list.lines().map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
 /// What follows `directory` in `word`; `None` if nothing does.
 fn below<'a>(word: &'a str, directory: &str) -> Option<&'a str> {
     let rest = word.strip_prefix(directory)?.strip_prefix('/')?;
@@ -177,6 +183,12 @@ mod tests {
         ] {
             assert_eq!(parsed(&word).unwrap(), BASE, "{word}");
         }
+    }
+
+    #[test]
+    fn a_list_may_have_comments_and_empty_lines() {
+        let list = "# what the job needs\n\n  a-1 \n\t# not now: b-2\nc-3#x";
+        assert_eq!(names_in(list).collect::<Vec<_>>(), ["a-1", "c-3#x"]);
     }
 
     #[test]

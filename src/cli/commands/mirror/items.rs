@@ -30,9 +30,8 @@ fn of_file(context: &Context, file: &Path) -> Result<Vec<StorePath>, CliError> {
     }
     let text = std::fs::read_to_string(file).map_err(CliError::file("read", file))?;
     let store_dir = context.settings.store_dir();
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let items: Result<BTreeSet<StorePath>, _> = lines
-        .map(|line| item_argument::parse(line, store_dir))
+    let items: Result<BTreeSet<StorePath>, _> = item_argument::names_in(&text)
+        .map(|name| item_argument::parse(name, store_dir))
         .collect();
     Ok(items?.into_iter().collect())
 }
