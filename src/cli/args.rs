@@ -34,7 +34,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Compare this machine's builds with those of servers, as `guix challenge` does
     Challenge(ChallengeArgs),
-    /// Sign narinfos for nars that lie elsewhere, if they are the same as in this store
+    /// Sign narinfos for nars of another server that equal the items in this store
     Endorse(EndorseArgs),
     /// Copy narinfos and nars of servers, byte for byte, to a directory that others can fetch from
     Mirror(MirrorArgs),

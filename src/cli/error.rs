@@ -295,6 +295,12 @@ fn missing_hint(answers: &[UnavailableAt], advice: &Advice) -> String {
 
 /// What the user can do about an item that servers may have, by their `answers`.
 fn unknown_hint(answers: &[UnavailableAt], advice: &Advice) -> String {
+    if answers
+        .iter()
+        .any(|answer| answer.outcome.is_login_required())
+    {
+        return LOGIN_HINT.to_owned();
+    }
     let other_store = answers.iter().map(|answer| match &answer.outcome {
         LookupOutcome::OtherStore(other) => Some(other),
         _ => None,
@@ -310,6 +316,10 @@ fn unknown_hint(answers: &[UnavailableAt], advice: &Advice) -> String {
         }
     }
 }
+
+/// What the user can do about a server that wants a password or token.
+pub(crate) const LOGIN_HINT: &str = "a line `machine HOST login USER password PASSWORD` in ~/.netrc gives it a password; \
+     `token-file` in a `[[server]]` table of the settings gives it a token";
 
 /// What the user can do about an item whose signers disagree.
 pub(crate) const DISSENT_HINT: &str =

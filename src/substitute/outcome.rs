@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::format::error_text::chain;
 use crate::format::escape::clip;
 use crate::format::narinfo::NarInfoError;
-use crate::http::{HttpError, Outage};
+use crate::http::{HttpError, HttpErrorKind, Outage};
 use crate::trust::verdict::Refusal;
 
 /// What the lookup of one item on one server gave. Its `Display` is the sentence for people, in
@@ -66,6 +66,17 @@ pub(crate) enum LookupOutcome {
 }
 
 impl LookupOutcome {
+    /// Whether the server wants a password or token that it was not sent, or does not accept.
+    #[must_use]
+    pub(crate) fn is_login_required(&self) -> bool {
+        match self {
+            Self::Failed(LookupFailure::Request(error)) => {
+                matches!(error.kind(), HttpErrorKind::Status { status: 401, .. })
+            }
+            _ => false,
+        }
+    }
+
     /// The name for scripts.
     #[must_use]
     pub(crate) const fn name(&self) -> &'static str {

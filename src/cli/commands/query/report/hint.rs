@@ -2,7 +2,7 @@
 //! server than the first has, on the answer of the first.
 
 use crate::cli::advice::Advice;
-use crate::cli::error::DISSENT_HINT;
+use crate::cli::error::{DISSENT_HINT, LOGIN_HINT};
 use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::lookup::ServerReport;
 use crate::substitute::outcome::{LookupOutcome, ServerAnswer};
@@ -20,6 +20,14 @@ pub(super) fn of(
     match (kind, found.answers.first()) {
         (MissGroup::Missing, _) if servers.iter().all(|server| server.lacks_cache_info) => {
             advice.check_address(servers.first().map_or("", |server| &server.url))
+        }
+        (MissGroup::ServerError, _)
+            if found
+                .answers
+                .iter()
+                .any(|answer| answer.outcome.is_login_required()) =>
+        {
+            LOGIN_HINT.to_owned()
         }
         (MissGroup::Elsewhere, Some(first)) => of_first(first, advice),
         (MissGroup::UnauthorizedKey, _) => of_key(found.answers.iter(), advice),
@@ -90,6 +98,7 @@ fn of_first(first: &ServerAnswer, advice: &Advice) -> String {
                 kind => of_group(kind.unwrap_or(MissGroup::Unusable), advice),
             };
         }
+        outcome if outcome.is_login_required() => LOGIN_HINT,
         LookupOutcome::Failed(_) => {
             "the first server answers with an error: tell its administrator"
         }
