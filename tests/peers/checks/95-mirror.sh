@@ -1,7 +1,8 @@
 #!/bin/bash
 # `subst mirror` to a directory: the closures of guix publish, nginx and a Nix cache are copied byte for byte; stock clients fetch
-# them from the mirror; runs that are killed (SIGKILL) leave no narinfo without its nar or its references, as a checker says
-# that has no code of the program. KILLS (default 10) sets how many runs are killed, SEED the moments.
+# them from the mirror, which nginx and Caddy serve as docs/guides/mirror.md says; runs that are killed (SIGKILL) leave no narinfo
+# without its nar or its references, as a checker says that has no code of the program, and the next runs download little again.
+# KILLS (default 10) sets how many runs are killed, SEED the moments.
 set -euo pipefail
 # shellcheck source=../checks.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../checks.sh"
@@ -50,14 +51,82 @@ second_run_sends_no_nar() {
     expect_equal 'nar requests' "$(grep -c ' /nar/' "$PEERS_STATIC_LOG" || true)" 0
 }
 
+# documented WORD PORT DIRECTORY: the block of docs/guides/mirror.md below the line that ends with `WORD:`, for that port and directory.
+documented() {
+    awk -v word="$1:" '$NF == word { here = 1 } here && /^```/ { if (inside) exit; inside = 1; next } here && inside' \
+        "$REPOSITORY/docs/guides/mirror.md" \
+        | sed -e "s|listen 80;|listen 127.0.0.1:$2;|" -e "s|^:80 |http://127.0.0.1:$2 |" -e "s|/srv/mirror|$3|"
+}
+
+# documented_nginx DIRECTORY, documented_caddy DIRECTORY: serve it so; prints the URL.
+documented_nginx() {
+    local port conf=$PEERS_RUN/mirror-nginx.conf
+    port=$(free_ports 1)
+    { nginx_conf mirror-nginx < /dev/null | sed '$d'; echo 'access_log off;'; documented nginx "$port" "$1"; echo '}'; } > "$conf"
+    service_start mirror-nginx nginx -e "$PEERS_LOG/mirror-nginx.error.log" -c "$conf"
+    wait_for 10 port_open "$port" || return 1
+    printf 'http://127.0.0.1:%s\n' "$port"
+}
+
+documented_caddy() {
+    local port
+    port=$(free_ports 1)
+    { printf '{\n admin off\n}\n'; documented Caddy "$port" "$1"; } > "$WORK/Caddyfile"
+    service_start mirror-caddy env HOME="$WORK/home" caddy run --adapter caddyfile --config "$WORK/Caddyfile"
+    wait_for 10 port_open "$port" || return 1
+    printf 'http://127.0.0.1:%s\n' "$port"
+}
+
+# answer URL [ARGUMENT]...: the status, and the fields that matter.
+answer() {
+    curl -sS -o /dev/null -w '%{http_code}' -D "$WORK/fields" "$@"
+    tr -d '\r' < "$WORK/fields" | awk 'tolower($1) ~ /^(content-type|cache-control):$/ { name = tolower($1); $1 = ""; print " " name $0 }' \
+        | LC_ALL=C sort | tr -d '\n'
+}
+
+# answers_are_right URL DIRECTORY: a narinfo and a nar are answered with the fields that proxies and clients need, and what is
+# of no use to them is not answered, nor kept by proxies.
+answers_are_right() {
+    local narinfo nar
+    narinfo=$(find "$2" -maxdepth 1 -name '*.narinfo' -printf '%f' -quit)
+    nar=$(sed -n 's/^URL: //p' "$2/$narinfo" | head -n 1)
+    expect_equal narinfo "$(answer "$1/$narinfo")" '200 cache-control: max-age=3600 content-type: text/x-nix-narinfo'
+    case $(answer "$1/$nar") in
+        '200 cache-control: public, max-age=31536000, immutable'*) ;;
+        *) answer "$1/$nar"; return 1 ;;
+    esac
+    case $(answer "$1/$nar" -r 1-2) in 206*) ;; *) answer "$1/$nar" -r 1-2; return 1 ;; esac
+    expect_equal nix-cache-info "$(answer "$1/nix-cache-info" | cut -c1-3)" 200
+    for name in subst/lock subst/incoming/ 0000.narinfo nar/none; do
+        case $(answer "$1/$name") in
+            404*cache-control*) echo "$name: $(answer "$1/$name")"; return 1 ;;
+            404*) ;;
+            *) echo "$name: $(answer "$1/$name")"; return 1 ;;
+        esac
+    done
+}
+
 # Stock guix-daemon with the stock helper.
 guix_fetches() {
     local url
-    url=$(static_serve mirror-guix "$WORK/static" -)
+    url=$(documented_nginx "$WORK/static")
+    answers_are_right "$url" "$WORK/static"
     client_new "$WORK/client"
     client_realize "$WORK/client" "$url" "$PEERS_LIST" || { tail -n 20 "$WORK/client/log"; return 1; }
-    service_stop nginx-mirror-guix
+    service_stop mirror-nginx
     compare "$(stock_store)" "$WORK/client"
+}
+
+# The same with one item: the rest takes long and differs in nothing.
+guix_fetches_from_caddy() {
+    local url
+    url=$(documented_caddy "$WORK/static")
+    answers_are_right "$url" "$WORK/static"
+    client_new "$WORK/caddy-client"
+    grep -m 1 -- '-subst-file$' "$PEERS_LIST" > "$WORK/caddy.list"
+    client_realize "$WORK/caddy-client" "$url" "$WORK/caddy.list" || { tail -n 20 "$WORK/caddy-client/log"; return 1; }
+    service_stop mirror-caddy
+    cmp "$PEERS_GUIX_STORE/$(basename "$(cat "$WORK/caddy.list")")" "$WORK/caddy-client/store/$(basename "$(cat "$WORK/caddy.list")")"
 }
 
 nix_fetches() {
@@ -96,7 +165,7 @@ nar_bytes() { awk '$2 ~ "^/nar/" { sum += $4 } END { print sum + 0 }' "$PEERS_ST
 # The time of a whole run decides when runs are killed, so that kills fall into all of it. A mirror that gets complete is
 # removed: the next run begins anew.
 killed_runs_leave_no_hole() {
-    local began longest whole sent rounds=1 with_narinfos=0
+    local began longest whole sent again rounds=1 with_narinfos=0
     began=$(date +%s%3N)
     mirror_guix timed "$PEERS_STATIC_URL" > /dev/null
     longest=$(($(date +%s%3N) - began))
@@ -113,7 +182,10 @@ killed_runs_leave_no_hole() {
     complete
     whole=$(find "$WORK/timed/nar" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum }')
     sent=$(nar_bytes)
-    echo "$KILLS kills within $longest ms, $with_narinfos of them among the narinfos; $sent bytes were sent for $rounds times $whole"
+    again=$((sent - rounds * whole))
+    echo "$KILLS kills within $longest ms, $with_narinfos of them among the narinfos; $sent bytes were sent for $rounds times $whole:" \
+        "$(awk -v again=$again -v whole=$((rounds * whole)) 'BEGIN { printf "%.1f %%", 100 * again / whole }') again"
+    [ $again -le $((rounds * whole / 20 + KILLS * 8388608)) ]
 }
 
 check mirror-guix-static guix_is_copied
@@ -122,6 +194,7 @@ check mirror-nix nix_is_copied
 check mirror-second-run second_run_sends_no_nar
 check mirror-stock-store stock_store
 check mirror-guix-daemon-fetches guix_fetches
+check mirror-caddy guix_fetches_from_caddy
 check mirror-nix-stock-store nix_store
 check mirror-nix-copy-fetches nix_fetches
 check mirror-killed-runs killed_runs_leave_no_hole
