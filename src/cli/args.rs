@@ -37,7 +37,7 @@ pub(crate) enum Command {
     /// Sign narinfos for nars of another server that equal the items in this store
     Endorse(EndorseArgs),
     /// Copy narinfos and nars of servers, byte for byte, to a directory that others can fetch from
-    Mirror(MirrorArgs),
+    Mirror(MirrorInvocation),
     /// Serve guix-daemon as its substituter helper
     Substitute(SubstituteArgs),
     /// Delete what no root needs from a store below `--root`
@@ -200,6 +200,39 @@ pub(crate) struct EndorseArgs {
     /// Remove the narinfos of the items from the directory again
     #[arg(long, conflicts_with_all = ["key", "nars", "even_substituted"])]
     pub(crate) withdraw: bool,
+}
+
+/// `subst mirror`: a copy, or a command about a mirror.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct MirrorInvocation {
+    /// What to do with a mirror.
+    #[command(subcommand)]
+    pub(crate) command: Option<MirrorCommand>,
+    /// What to copy.
+    #[command(flatten)]
+    pub(crate) copy: Option<MirrorArgs>,
+}
+
+/// What to do with a mirror.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MirrorCommand {
+    /// Find what is missing, wrong or left over in a mirror
+    Verify(MirrorVerifyArgs),
+}
+
+/// Arguments of `subst mirror verify`.
+#[derive(Debug, Args)]
+pub(crate) struct MirrorVerifyArgs {
+    /// The directory of the mirror
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Also read all nars, and compare them with the hashes in their narinfos
+    #[arg(long)]
+    pub(crate) deep: bool,
+    /// Fetch again what is missing or wrong
+    #[arg(long)]
+    pub(crate) repair: bool,
 }
 
 /// Arguments of `subst mirror`.

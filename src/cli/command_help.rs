@@ -8,7 +8,7 @@ use super::settings::OptionGroup;
 
 pub(crate) use entry::CommandHelp;
 use entry::{LOCAL_EXITS, example};
-use mirror::MIRROR;
+use mirror::{MIRROR, MIRROR_VERIFY};
 
 /// The options of commands about the lookup cache.
 const CACHE_GROUPS: &[OptionGroup] = &[OptionGroup::Store, OptionGroup::Json, OptionGroup::General];
@@ -157,6 +157,7 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
             list of substitute servers, and its key is in DIR/signing-key.pub (DIR/public-key for Nix).",
     },
     MIRROR,
+    MIRROR_VERIFY,
     CommandHelp {
         path: &["substitute"],
         groups: &[

@@ -36,6 +36,20 @@ fn is_plain_in_shell(c: char) -> bool {
     c.is_alphanumeric() || "_@%+=:,./-".contains(c)
 }
 
+/// A longer command is not repeated: it has many items.
+const COMMAND_BYTES_MAX: usize = 300;
+
+/// The command with these `words` and `flag`, between backquotes; `None` if it is long.
+#[must_use]
+pub(crate) fn again_with_flag(words: &[String], flag: &str) -> Option<String> {
+    let words: String = words
+        .iter()
+        .map(|word| format!(" {}", quoted(word)))
+        .collect();
+    let command = format!("`subst{words} {flag}`");
+    (command.len() <= COMMAND_BYTES_MAX).then_some(command)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

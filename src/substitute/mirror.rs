@@ -5,7 +5,9 @@
 //! after the narinfos of its references, so that readers never see one that leads nowhere.
 
 mod failure;
+mod findings;
 mod incoming;
+mod inventory;
 mod key;
 mod listing;
 mod lookup;
@@ -19,11 +21,14 @@ mod stored;
 mod tally;
 mod target;
 mod text;
+mod verification;
 mod walk;
 
 pub(crate) use failure::MirrorFailure;
+pub(crate) use findings::{MirrorFault, MirrorFinding, MirrorVerification};
 pub(crate) use listing::list_all;
 pub(crate) use lookup::MirrorTrust;
 pub(crate) use narinfos::{MirrorStatus, MirroredItem};
 pub(crate) use run::{Mirror, MirrorReport};
 pub(crate) use target::{MirrorTarget, TargetError};
+pub(crate) use verification::MirrorVerifier;

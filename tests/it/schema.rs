@@ -35,6 +35,9 @@ const REMOVE: [&str; 5] = ["roots", "--remove", "ci", "--remove", "x"];
 /// A dry run of a mirror that would get nothing.
 const MIRROR_DRY_RUN: [&str; 5] = ["mirror", "--to=m", "-n", "--closure", super::cli::NOTHING];
 
+/// A mirror is verified.
+const MIRROR_VERIFY: [&str; 4] = ["mirror", "verify", "--to=m", "--deep"];
+
 /// Compared with events by `cli::progress`.
 const OF_EVENTS: &str = "progress-event";
 
@@ -58,15 +61,12 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         &tools,
         nothing,
     ];
+    let dry_run = ["fetch", "--dry-run", &tools, nothing];
     secret_file(&sandbox, "key.sec", &guix_secret(1));
-    let runs: [(&str, &str, &[&str]); 29] = [
+    let runs: [(&str, &str, &[&str]); 30] = [
         ("query", &mixed, &["query", "--closure", &tools, nothing]),
         ("query", &mixed, &report),
-        (
-            "fetch-dry-run",
-            &mixed,
-            &["fetch", "--dry-run", &tools, nothing],
-        ),
+        ("fetch-dry-run", &mixed, &dry_run),
         ("fetch", &guix, &["fetch", "--keep-going", &tools, nothing]),
         ("fetch", &guix, &["fetch", "--gc-root", "ci", &tools]),
         ("fetch", &guix, &["fetch", "--output", "out", &tools]),
@@ -76,6 +76,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         ("endorse-withdraw", &guix, &WITHDRAW),
         ("mirror", &guix, &MIRROR_DRY_RUN),
         ("mirror", &mixed, &["mirror", "--to=m", "--closure", &tools]),
+        ("mirror-verify", &guix, &MIRROR_VERIFY),
         ("servers", &mixed, &["servers"]),
         ("servers", &mixed, &["servers", "--offline"]),
         ("verify", &guix, &["verify"]),

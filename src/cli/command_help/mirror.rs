@@ -4,6 +4,26 @@ use super::entry::{CommandHelp, example};
 use crate::cli::exit::Exit;
 use crate::cli::settings::OptionGroup;
 
+/// The help of `subst mirror verify`.
+pub(super) const MIRROR_VERIFY: CommandHelp = CommandHelp {
+    path: &["mirror", "verify"],
+    groups: &[],
+    examples: &[
+        example(
+            "subst mirror verify --to /srv/mirror",
+            "Find narinfos that lead to nothing, and nars that belong to nothing",
+        ),
+        example(
+            "subst mirror verify --to /srv/mirror --deep --repair",
+            "Read all nars too, and fetch again what is wrong",
+        ),
+    ],
+    exits: Exit::ALL,
+    notes: "The exit status is 3 when something is missing, wrong or not authorized by the keys in use, and 5 when it \
+        cannot be read. With --repair, faults that were repaired do not count. Nars that belong to no item, and files \
+        that are not part of a mirror, are no faults; --verbose names them.",
+};
+
 /// The help of `subst mirror`.
 pub(super) const MIRROR: CommandHelp = CommandHelp {
     path: &["mirror"],

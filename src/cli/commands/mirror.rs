@@ -1,8 +1,25 @@
-//! `subst mirror`: copies narinfos and nars of servers to a directory.
+//! `subst mirror`: copies narinfos and nars of servers to a directory, and takes care of it.
 
 mod hint;
 mod items;
 mod report;
 mod run;
+mod verify;
+mod verify_view;
 
-pub(crate) use run::run;
+use crate::cli::args::{MirrorCommand, MirrorInvocation};
+use crate::cli::context::Context;
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+
+/// Does what `invocation` says.
+///
+/// # Errors
+/// Those of what is done.
+pub(crate) fn run(context: &Context, invocation: &MirrorInvocation) -> Result<Exit, CliError> {
+    match (&invocation.command, &invocation.copy) {
+        (Some(MirrorCommand::Verify(args)), _) => verify::run(context, args),
+        (None, Some(args)) => run::run(context, args),
+        (None, None) => unreachable!("an argument of a copy is required without a command"),
+    }
+}

@@ -103,7 +103,9 @@ fn class_of_answers(answers: &[(String, LookupOutcome)]) -> FailureClass {
     }
 }
 
-fn class_of_copy(error: &CopyError) -> FailureClass {
+/// What it means that a nar cannot be copied or read.
+#[must_use]
+pub(super) fn class_of_copy(error: &CopyError) -> FailureClass {
     match error {
         CopyError::Write(_) => FailureClass::Local,
         CopyError::Transfer(TransferError::Canceled) => FailureClass::Interrupted,

@@ -61,6 +61,20 @@ impl MirrorKey {
         Self(format!("{item}.narinfo"))
     }
 
+    /// The item whose narinfo has this key.
+    #[must_use]
+    pub(super) fn item_of_narinfo(&self) -> Option<HashPart> {
+        HashPart::parse(self.0.strip_suffix(".narinfo")?).ok()
+    }
+
+    /// Whether it is the usual name of a nar: in `nar/`, or with its ending.
+    #[must_use]
+    pub(super) fn is_of_nar(&self) -> bool {
+        let name = self.file_name();
+        let (start, end) = name.rsplit_once('.').unwrap_or((name, ""));
+        self.0.starts_with("nar/") || end == "nar" || start.ends_with(".nar")
+    }
+
     /// The key of `nix-cache-info`.
     #[must_use]
     pub(super) fn of_cache_info() -> Self {
@@ -116,6 +130,25 @@ mod tests {
         ] {
             assert_eq!(MirrorKey::of_nar(url).unwrap().as_str(), key);
         }
+    }
+
+    #[test]
+    fn names_tell_nars_and_narinfos() {
+        let key = |name: &str| MirrorKey::of_file(name).unwrap();
+        for name in ["nar/lzip/x", "x.nar", "deep/x.nar.xz"] {
+            assert!(key(name).is_of_nar(), "{name}");
+        }
+        for name in ["index.html", "nar", "x.nar.xz.sig", "nar.txt"] {
+            assert!(!key(name).is_of_nar(), "{name}");
+        }
+        let hash = "a".repeat(32);
+        assert!(key(&format!("{hash}.narinfo")).item_of_narinfo().is_some());
+        assert!(
+            key(&format!("x/{hash}.narinfo"))
+                .item_of_narinfo()
+                .is_none()
+        );
+        assert!(key("x.narinfo").item_of_narinfo().is_none());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What has to be copied of an item: compared with what the mirror has.
 
+use std::collections::HashSet;
+
 use super::failure::MirrorFailure;
 use super::lookup::{FoundItem, MirrorTrust, ServerNarInfo};
 use super::signatures::missing_signatures;
@@ -39,6 +41,8 @@ pub(super) struct MirrorPlanner<'a> {
     pub(super) trust: &'a MirrorTrust,
     pub(super) store_dir: &'a StoreDir,
     pub(super) methods: &'a [Compression],
+    /// Items that are copied although the mirror seems to have them: what it has is read then.
+    pub(super) recheck: &'a HashSet<StorePath>,
 }
 
 impl MirrorPlanner<'_> {
@@ -78,7 +82,8 @@ impl MirrorPlanner<'_> {
                         .missing_signatures(&first.narinfo, &narinfos, None, self.store_dir);
                 let is_current =
                     is_current(stored, &first.narinfo, &wanted, &added, self.store_dir);
-                if !wanted.is_empty() && is_current && has_nars(target, stored, dialect)? {
+                let is_trusted = is_current && !self.recheck.contains(path);
+                if !wanted.is_empty() && is_trusted && has_nars(target, stored, dialect)? {
                     return Ok(PlannedAction::None);
                 }
             }

@@ -14,7 +14,7 @@ use super::narinfos::{
 };
 use super::nars::NarStorage;
 use super::plan::{MirrorPlanItem, MirrorPlanner, PlannedAction, PlannedCopy};
-use super::stored::{NamedNar, named_nars, wanted_nars};
+use super::stored::{named_nars, wanted_nars};
 use super::tally::MirrorTally;
 use super::target::{MirrorTarget, TargetError};
 use super::text::edited;
@@ -44,6 +44,8 @@ pub(crate) struct Mirror<'a> {
     pub(crate) copier: NarCopier,
     /// The compression methods to copy; all if there are none.
     pub(crate) methods: Vec<Compression>,
+    /// Items whose nars are read although the mirror seems to have them.
+    pub(crate) recheck: HashSet<StorePath>,
     /// Nars that are copied at the same time.
     pub(crate) jobs: usize,
     /// Is told how far a run is.
@@ -186,6 +188,7 @@ impl Mirror<'_> {
             trust: self.trust,
             store_dir: self.store_dir,
             methods: &self.methods,
+            recheck: &self.recheck,
         };
         let planned = found.into_iter().map(|item| planner.plan(item));
         Ok(planned.collect::<Result<_, TargetError>>()?)
@@ -198,8 +201,9 @@ impl Mirror<'_> {
             let narinfo = &*narinfo.narinfo;
             let wanted = wanted_nars(narinfo, self.store_dir.dialect(), &self.methods);
             let wanted = wanted.unwrap_or_default();
-            let name = |nar: &NamedNar| IncomingNarName::new(narinfo.store_path(), &nar.claims);
-            names.extend(wanted.iter().filter_map(name));
+            for nar in &wanted {
+                names.extend(IncomingNarName::new(narinfo.store_path(), &nar.claims));
+            }
         }
         names
     }

@@ -15,7 +15,7 @@ use crate::support::server::Reply;
 use crate::support::{Kind, Sandbox, Server, files_below, item};
 
 /// A mirror run of what `urls` have, to `mirror`.
-fn mirror(sandbox: &Sandbox, urls: &str, arguments: &[&str]) -> Run {
+pub(super) fn mirror(sandbox: &Sandbox, urls: &str, arguments: &[&str]) -> Run {
     run(mirror_command(sandbox, urls, arguments))
 }
 
@@ -27,7 +27,7 @@ fn mirror_command(sandbox: &Sandbox, urls: &str, arguments: &[&str]) -> Command 
 }
 
 /// The files of `directory` by name, without those of the mirror's own directory.
-fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = files_below(directory, "").into_iter();
     let named = files.map(|file| {
         let name = file.strip_prefix(directory).unwrap().to_str().unwrap();
@@ -39,7 +39,7 @@ fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// A publisher of a, which refers to b, over http.
-fn published(sandbox: &Sandbox) -> (Publisher, String) {
+pub(super) fn published(sandbox: &Sandbox) -> (Publisher, String) {
     let publisher = Publisher::new(sandbox, "server", 1);
     Publisher::trust(sandbox, &[&publisher]);
     let b = publisher.publish_file('b', "b", "");

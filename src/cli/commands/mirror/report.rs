@@ -1,5 +1,7 @@
 //! What was copied and what was not, as lines or as JSON (`docs/schema/mirror.json`).
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use crate::cli::args::MirrorArgs;
@@ -69,14 +71,15 @@ pub(super) fn print(
         print_lines(context, args, report)?;
         context.output.summary(&summary.text(), &summary);
     }
-    let exits = report
-        .items
-        .iter()
-        .filter_map(|item| item.result.as_ref().err());
-    Ok(exits
-        .map(|failure| failure.class().into())
-        .max()
-        .unwrap_or(Exit::Done))
+    Ok(exit(report))
+}
+
+/// How a run ends.
+pub(super) fn exit(report: &MirrorReport) -> Exit {
+    let items = report.items.iter();
+    let failures = items.filter_map(|item| item.result.as_ref().err());
+    let exits = failures.map(|failure| failure.class().into());
+    exits.max().unwrap_or(Exit::Done)
 }
 
 /// Prints why nothing more can be copied, and that the next run will not copy `kept` bytes of nars again.
@@ -87,14 +90,27 @@ pub(super) fn print_failure(
     kept: u64,
 ) -> Exit {
     if matches!(failure, MirrorFailure::Interrupted) {
-        context
-            .output
-            .note(&format!("interrupted{}", kept_text(kept)));
+        let text = format!("interrupted{}", kept_text(kept));
+        context.output.note(&text);
+        return Exit::Interrupted;
+    }
+    print_failure_to(context, "copy to", &args.to, failure)
+}
+
+/// Prints why what was to be done, such as `verify`, failed for the mirror `to`.
+pub(super) fn print_failure_to(
+    context: &Context,
+    action: &str,
+    to: &Path,
+    failure: &MirrorFailure,
+) -> Exit {
+    if matches!(failure, MirrorFailure::Interrupted) {
+        context.output.note("interrupted");
         return Exit::Interrupted;
     }
 
-    let hint = hint(failure, &args.to, &context.settings.advice());
-    let what = format!("cannot copy to {}", shown_path(&args.to));
+    let hint = hint(failure, to, &context.settings.advice());
+    let what = format!("cannot {action} {}", shown_path(to));
     context.output.item_error(&what, failure, hint.as_deref());
     failure.class().into()
 }
@@ -117,14 +133,23 @@ fn print_lines(
         match &item.result {
             Ok(MirrorStatus::Present) => {}
             Ok(MirrorStatus::Copied | MirrorStatus::Planned) => context.output.line(&path)?,
-            Err(failure) => {
-                let hint = hint(failure, &args.to, &context.settings.advice());
-                let what = format!("{path} is skipped");
-                context.output.item_error(&what, failure, hint.as_deref());
-            }
+            Err(_) => {}
         }
     }
+    print_skipped(context, &args.to, report);
     Ok(())
+}
+
+/// Prints why items of the mirror `to` were skipped.
+pub(super) fn print_skipped(context: &Context, to: &Path, report: &MirrorReport) {
+    for item in &report.items {
+        if let Err(failure) = &item.result {
+            let path = context.settings.store_dir().full_name(&item.path);
+            let hint = hint(failure, to, &context.settings.advice());
+            let what = format!("{path} is skipped");
+            context.output.item_error(&what, failure, hint.as_deref());
+        }
+    }
 }
 
 impl MirrorSummary {

@@ -1,5 +1,6 @@
 //! Opens the mirror, confines the process, and copies what the mirror lacks.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use crate::cli::args::MirrorArgs;
@@ -43,6 +44,7 @@ pub(crate) fn run(context: &Context, args: &MirrorArgs) -> Result<Exit, CliError
         store_dir: context.settings.store_dir(),
         copier: context.nar_copier(&network),
         methods: args.compression.clone(),
+        recheck: HashSet::new(),
         jobs: context.settings.jobs,
         progress: &*context.progress,
         cancel: &context.cancel,
@@ -50,7 +52,7 @@ pub(crate) fn run(context: &Context, args: &MirrorArgs) -> Result<Exit, CliError
 
     let other_store = target.as_ref().map(|target| mirror.other_store(target));
     let copied = match other_store.transpose() {
-        Ok(Some(Some(theirs))) => return Err(other_store_error(context, args, &theirs)),
+        Ok(Some(Some(theirs))) => return Err(other_store_error(context, &args.to, &theirs)),
         Ok(_) => {
             context.cancel.begin_work();
             copy(&mirror, args, target.as_ref(), items)
@@ -78,10 +80,11 @@ fn copy(
     }
 }
 
-fn other_store_error(context: &Context, args: &MirrorArgs, theirs: &str) -> CliError {
+/// A mirror `to` is for another store.
+pub(super) fn other_store_error(context: &Context, to: &Path, theirs: &str) -> CliError {
     CliError::Usage(format!(
         "{} is a mirror for `{}`, not for {}: give another directory with --to",
-        args.to.display(),
+        to.display(),
         theirs.escape_debug(),
         context.settings.store_dir().as_str()
     ))
@@ -89,7 +92,7 @@ fn other_store_error(context: &Context, args: &MirrorArgs, theirs: &str) -> CliE
 
 /// Whose narinfos are copied. Others get them from the mirror, so signatures count even where this
 /// machine itself does without.
-fn trust(context: &Context) -> Result<MirrorTrust, CliError> {
+pub(super) fn trust(context: &Context) -> Result<MirrorTrust, CliError> {
     let keys = context.keys()?;
     if matches!(keys, AuthorizedKeys::AllowUnauthenticated) {
         let text =

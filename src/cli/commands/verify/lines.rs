@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::cli::context::Context;
 use crate::cli::output::{self, Verbosity, count};
-use crate::cli::shell_command::quoted;
+use crate::cli::shell_command::again_with_flag;
 use crate::format::store_path::Dialect;
 use crate::http::whole_bytes;
 
@@ -12,8 +12,6 @@ use super::view::{FindingStatus, FindingView, VerifySummary, VerifyView};
 
 /// Files of one item that are named in its line.
 const FILES_MAX: usize = 3;
-/// A longer command is not repeated: it has many items.
-const COMMAND_BYTES_MAX: usize = 300;
 
 /// Prints the faults to standard output.
 ///
@@ -79,14 +77,9 @@ fn repair_hint(context: &Context) -> String {
     if context.is_system_store() {
         return daemon_repair(context).to_owned();
     }
-    let mut command = "subst".to_owned();
-    for word in &context.settings.invocation.words {
-        command.push_str(&format!(" {}", quoted(word)));
-    }
-    if command.len() > COMMAND_BYTES_MAX {
-        return "the same command with --repair repairs the store".to_owned();
-    }
-    format!("`{command} --repair` repairs the store")
+    let command = again_with_flag(&context.settings.invocation.words, "--repair");
+    let command = command.unwrap_or_else(|| "the same command with --repair".to_owned());
+    format!("{command} repairs the store")
 }
 
 /// How the daemon of the system's store repairs it.

@@ -162,7 +162,6 @@ impl MirrorTarget {
     ///
     /// # Errors
     /// The mirror cannot be read.
-    #[expect(dead_code, reason = "for verification and collection")]
     pub(crate) fn list(&self, visit: &mut dyn FnMut(ListedFile)) -> Result<(), TargetError> {
         match self {
             Self::Directory(directory) => directory.list(visit),

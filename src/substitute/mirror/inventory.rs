@@ -1,0 +1,109 @@
+//! What a mirror has: its narinfos, and its other files.
+
+use std::collections::HashMap;
+
+use super::key::MirrorKey;
+use super::target::{MirrorTarget, TargetError};
+use super::walk::ListedFile;
+use crate::format::narinfo::{MAX_BYTES, NarInfo, NarInfoError};
+use crate::format::store_path::{HashPart, StoreDir, StorePath};
+
+/// The files of a mirror.
+pub(super) struct Inventory {
+    /// The narinfos, in the order of their hash parts.
+    pub(super) narinfos: Vec<ListedNarInfo>,
+    /// The other files, and their sizes.
+    pub(super) files: HashMap<MirrorKey, u64>,
+    /// What can be no file of a mirror, such as links.
+    pub(super) foreign: Vec<String>,
+}
+
+/// A file that has the name of a narinfo.
+pub(super) struct ListedNarInfo {
+    pub(super) item: HashPart,
+    #[expect(dead_code, reason = "for collection")]
+    pub(super) size: u64,
+    /// When it was written, in Unix seconds.
+    #[expect(dead_code, reason = "for collection")]
+    pub(super) modified: u64,
+}
+
+impl Inventory {
+    /// Lists the files of `target`.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub(super) fn list(target: &MirrorTarget) -> Result<Self, TargetError> {
+        let mut inventory = Self {
+            narinfos: Vec::new(),
+            files: HashMap::new(),
+            foreign: Vec::new(),
+        };
+        target.list(&mut |file| inventory.add(file))?;
+        inventory.narinfos.sort_unstable_by_key(|it| it.item);
+        inventory.foreign.sort_unstable();
+        Ok(inventory)
+    }
+
+    fn add(&mut self, file: ListedFile) {
+        let Some(key) = file.key else {
+            self.foreign.push(file.name);
+            return;
+        };
+        match key.item_of_narinfo() {
+            Some(item) => self.narinfos.push(ListedNarInfo {
+                item,
+                size: file.size,
+                modified: file.modified,
+            }),
+            None => {
+                self.files.insert(key, file.size);
+            }
+        }
+    }
+}
+
+/// Why a narinfo of a mirror says nothing about its item.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NarInfoFault {
+    /// It is no text that a narinfo could be.
+    #[error("it is longer than {MAX_BYTES} bytes, or not UTF-8")]
+    Text,
+    /// It is no narinfo.
+    #[error("it is not a narinfo: {0}")]
+    Syntax(NarInfoError),
+    /// It has the name of another item.
+    #[error("it describes {}", .0.base())]
+    OtherItem(StorePath),
+}
+
+/// The narinfo of `item`; `None` if there is none, or none any more.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn read_narinfo(
+    target: &MirrorTarget,
+    item: &HashPart,
+    store_dir: &StoreDir,
+) -> Result<Option<Result<NarInfo, NarInfoFault>>, TargetError> {
+    let key = MirrorKey::of_narinfo(item);
+    let Some(text) = target.text(&key, MAX_BYTES)? else {
+        let is_there = target.size(&key)?.is_some();
+        return Ok(is_there.then_some(Err(NarInfoFault::Text)));
+    };
+    let narinfo = NarInfo::parse(text, store_dir).map_err(NarInfoFault::Syntax);
+    Ok(Some(narinfo.and_then(|narinfo| {
+        match narinfo.store_path().hash_part() == *item {
+            true => Ok(narinfo),
+            false => Err(NarInfoFault::OtherItem(narinfo.store_path().to_path())),
+        }
+    })))
+}
+
+/// The keys of all nars that `narinfo` names. A query is no part of a file's name.
+pub(super) fn named_keys(narinfo: &NarInfo) -> impl Iterator<Item = MirrorKey> {
+    narinfo.downloads().iter().filter_map(|download| {
+        let url = narinfo.download_url(download);
+        MirrorKey::of_nar(url.split(['?', '#']).next()?)
+    })
+}

@@ -1,0 +1,181 @@
+//! `subst mirror verify`: what is missing, wrong or left over in a mirror, and its repair.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::mirror::{contents, mirror, published};
+use crate::support::publisher::{Publisher, command, name};
+use crate::support::sandbox::{Run, run};
+use crate::support::{Sandbox, Server};
+
+fn verify_command(sandbox: &Sandbox, urls: &str, arguments: &[&str]) -> Command {
+    let mut command = command(sandbox, urls, &["mirror", "verify"]);
+    command.arg("--to").arg(sandbox.path("mirror"));
+    command.args(arguments);
+    command
+}
+
+fn verify(sandbox: &Sandbox, urls: &str, arguments: &[&str]) -> Run {
+    run(verify_command(sandbox, urls, arguments))
+}
+
+/// The file, status and repair of each finding.
+fn findings(json: &Value) -> Vec<(String, String, bool)> {
+    let findings = json["findings"].as_array().unwrap();
+    let text = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();
+    let findings = findings.iter().map(|finding| {
+        let repaired = finding["repaired"].as_bool().unwrap();
+        (text(finding, "file"), text(finding, "status"), repaired)
+    });
+    findings.collect()
+}
+
+fn found(file: &str, status: &str, repaired: bool) -> (String, String, bool) {
+    (file.to_owned(), status.to_owned(), repaired)
+}
+
+fn narinfo(digit: char) -> String {
+    format!("{}.narinfo", &name(digit)[..32])
+}
+
+/// A mirror of a, which refers to b.
+fn mirrored(sandbox: &Sandbox) -> (Publisher, String, PathBuf) {
+    let (publisher, a) = published(sandbox);
+    mirror(sandbox, &publisher.url(), &["--closure", &a]).exits(0);
+    (publisher, a, sandbox.path("mirror"))
+}
+
+#[test]
+fn a_whole_mirror_has_no_faults() {
+    let sandbox = Sandbox::new();
+    let (publisher, _, _) = mirrored(&sandbox);
+    let output = verify(&sandbox, &publisher.url(), &["--deep"]);
+    output
+        .exits(0)
+        .says("2 items and 2 nars verified")
+        .says("no fault found");
+
+    let output = run(command(&sandbox, "", &["mirror", "verify", "--to", "none"]));
+    output.exits(2).says("there is no directory none");
+}
+
+#[test]
+fn what_is_missing_or_wrong_is_found_and_fetched_again() {
+    let sandbox = Sandbox::new();
+    let (publisher, _, path) = mirrored(&sandbox);
+    let url = publisher.url();
+    let whole = contents(&path);
+    let json = |arguments: &[&str], code| {
+        let output = verify(&sandbox, &url, arguments).exits(code);
+        findings(&output.json())
+    };
+    let b = narinfo('b');
+
+    for (damage, file, status, is_deep) in [
+        (None, "a.nar", "missing", false),
+        (Some("short"), "b.nar", "damaged", false),
+        (None, b.as_str(), "missing", false),
+        (Some("no narinfo"), &b, "invalid", false),
+        (None, "nix-cache-info", "missing", false),
+        (Some(""), "b.nar", "damaged", true),
+    ] {
+        match damage {
+            None => std::fs::remove_file(path.join(file)).unwrap(),
+            Some("") => {
+                let mut bytes = whole[file].clone();
+                *bytes.last_mut().unwrap() ^= 1;
+                std::fs::write(path.join(file), bytes).unwrap();
+            }
+            Some(text) => std::fs::write(path.join(file), text).unwrap(),
+        }
+        let deep: &[&str] = if is_deep { &["--deep"] } else { &[] };
+        let arguments = [deep, &["--json"]].concat();
+        assert_eq!(json(&arguments, 3), [found(file, status, false)], "{file}");
+        let arguments = [deep, &["--json", "--repair"]].concat();
+        assert_eq!(json(&arguments, 0), [found(file, status, true)], "{file}");
+        assert_eq!(contents(&path), whole, "{file}");
+    }
+    assert_eq!(json(&["--deep", "--json"], 0), []);
+}
+
+#[test]
+fn the_faults_are_named_with_the_command_that_repairs_them() {
+    let sandbox = Sandbox::new();
+    let (publisher, _, path) = mirrored(&sandbox);
+    std::fs::remove_file(path.join("b.nar")).unwrap();
+    let output = verify(&sandbox, &publisher.url(), &[]).exits(3);
+    let b = format!("/gnu/store/{}", name('b'));
+    let line = format!("missing       {b}  b.nar: there is no such file\n");
+    assert_eq!(output.stdout, line);
+    let output = output.says("1 missing");
+    assert!(output.stderr.contains("--repair"), "{}", output.stderr);
+}
+
+#[test]
+fn what_no_server_has_stays_as_it_is() {
+    let sandbox = Sandbox::new();
+    let (publisher, _, path) = mirrored(&sandbox);
+    std::fs::remove_file(path.join("b.nar")).unwrap();
+    std::fs::remove_file(publisher.nar('b')).unwrap();
+    let before = contents(&path);
+    let output = verify(&sandbox, &publisher.url(), &["--repair", "--json"]).exits(3);
+    assert_eq!(findings(&output.json()), [found("b.nar", "missing", false)]);
+    output.says("was left as it is");
+    assert_eq!(contents(&path), before);
+}
+
+#[test]
+fn narinfos_that_are_not_authorized_are_told_apart() {
+    let sandbox = Sandbox::new();
+    let (publisher, _, path) = mirrored(&sandbox);
+    let stranger = Publisher::new(&sandbox, "stranger", 9);
+    stranger.publish_file('a', "other", "");
+    std::fs::copy(stranger.narinfo('a'), path.join(narinfo('a'))).unwrap();
+    std::fs::copy(stranger.nar('a'), path.join("a.nar")).unwrap();
+    let found_now = |arguments: &[&str], code| {
+        let output = verify(&sandbox, &publisher.url(), arguments).exits(code);
+        findings(&output.json())
+    };
+    let expected = found(&narinfo('a'), "unauthorized", false);
+    assert_eq!(found_now(&["--deep", "--json"], 3), [expected]);
+    let expected = found(&narinfo('a'), "unauthorized", true);
+    assert_eq!(found_now(&["--json", "--repair"], 0), [expected]);
+    assert_eq!(found_now(&["--deep", "--json"], 0), []);
+
+    std::fs::copy(path.join(narinfo('a')), path.join(narinfo('d'))).unwrap();
+    let expected = found(&narinfo('d'), "invalid", false);
+    assert_eq!(found_now(&["--json"], 3), [expected]);
+}
+
+#[test]
+fn what_belongs_to_no_item_is_no_fault() {
+    let sandbox = Sandbox::new();
+    let (publisher, _, path) = mirrored(&sandbox);
+    std::fs::create_dir_all(path.join("nar/lzip")).unwrap();
+    for file in ["nar/lzip/old", "index.html", ".hidden"] {
+        std::fs::write(path.join(file), "text").unwrap();
+    }
+    std::os::unix::fs::symlink("/", path.join("link")).unwrap();
+    let output = verify(&sandbox, &publisher.url(), &["--json"]).exits(0);
+    let json = output.json();
+    assert_eq!(json["orphans"], json!(["nar/lzip/old"]));
+    assert_eq!(json["foreign"], json!([".hidden", "index.html", "link"]));
+    output.says("1 nar belongs to no item (4 B)");
+}
+
+#[test]
+fn verification_needs_no_lock_and_no_server_but_repair_does() {
+    let sandbox = Sandbox::new();
+    let (publisher, _, path) = mirrored(&sandbox);
+    let server = Server::of(publisher.dir.clone());
+    let lock = std::fs::File::open(path.join("subst/lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    verify(&sandbox, &server.url(), &["--deep"]).exits(0);
+    assert_eq!(server.requests().len(), 0);
+    let output = verify(&sandbox, &server.url(), &["--repair"]);
+    output
+        .exits(5)
+        .says("another process is writing to the mirror");
+}
