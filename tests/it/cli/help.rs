@@ -1,6 +1,6 @@
 //! Help and manual pages.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::support::Sandbox;
 use crate::support::sandbox::run;
@@ -91,20 +91,30 @@ fn manual_pages_are_written_without_faults() {
         return;
     }
 
-    for page in pages {
-        let mut groff = Command::new("groff");
-        groff.args(["-man", "-Tutf8", "-ww", "-P-cbou"]).arg(&page);
-        let shown = groff.output().unwrap();
-        let faults = String::from_utf8_lossy(&shown.stderr);
-        assert!(
-            shown.status.success() && faults.is_empty(),
-            "{}: {faults}",
-            page.display()
-        );
-        let text = String::from_utf8_lossy(&shown.stdout);
-        assert!(
-            text.contains("DESCRIPTION") && text.contains("EXAMPLES"),
-            "{text}"
-        );
+    for page in &pages {
+        for columns in ["40", "80"] {
+            let mut groff = Command::new("groff");
+            groff.args(["-man", "-Tutf8", "-ww", "-P-cbou"]);
+            let text = without_faults(groff.arg(format!("-rLL={columns}n")).arg(page));
+            assert!(
+                text.contains("DESCRIPTION") && text.contains("EXAMPLES"),
+                "{text}"
+            );
+        }
     }
+    if Command::new("mandoc").output().is_ok() {
+        let printed = without_faults(Command::new("mandoc").args(["-T", "lint"]).args(&pages));
+        assert_eq!(printed, "");
+    }
+}
+
+/// Runs a formatter of manual pages, which must not complain, and returns what it printed.
+fn without_faults(formatter: &mut Command) -> String {
+    let shown = formatter.stdin(Stdio::null()).output().unwrap();
+    let faults = String::from_utf8_lossy(&shown.stderr);
+    assert!(
+        shown.status.success() && faults.is_empty(),
+        "{formatter:?}: {faults}"
+    );
+    String::from_utf8_lossy(&shown.stdout).into_owned()
 }

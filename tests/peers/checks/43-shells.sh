@@ -15,12 +15,14 @@ ln -s "$SUBST" "$WORK/bin/subst"
 export PATH=$WORK/bin:$PATH
 
 manual_pages() {
-    local page
+    local page columns
     subst man "$WORK/pages"
-    mandoc -T lint -W warning "$WORK"/pages/*
+    mandoc -T lint "$WORK"/pages/*
     for page in "$WORK"/pages/*; do
-        groff -man -Tutf8 -ww -z "$page" 2> "$WORK/faults"
-        [ ! -s "$WORK/faults" ] || { cat "$WORK/faults"; return 1; }
+        for columns in 40 80; do
+            groff -man -Tutf8 -ww -z -rLL="${columns}n" "$page" 2> "$WORK/faults"
+            [ ! -s "$WORK/faults" ] || { cat "$WORK/faults"; return 1; }
+        done
     done
     MANPATH=$WORK/man
     mkdir -p "$MANPATH/man1"
