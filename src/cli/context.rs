@@ -349,6 +349,7 @@ impl Context {
                 continue;
             }
 
+            self.output.announce_input("names of items");
             let text = std::io::read_to_string(std::io::stdin())
                 .map_err(CliError::file("read", "standard input"))?;
             for name in item_argument::names_in(&text) {

@@ -164,6 +164,13 @@ impl Output {
         }
     }
 
+    /// Says what is read from standard input if somebody has to type it, who might wait for the program.
+    pub(crate) fn announce_input(&self, what: &str) {
+        if io::stdin().is_terminal() {
+            self.note(&format!("reading {what} from the terminal; Ctrl-D ends it"));
+        }
+    }
+
     /// What could not be done, why, and what the user can do about it.
     pub(crate) fn error(&self, error: &dyn std::error::Error, hint: Option<&str>) {
         self.failure(&error_text::message(error), error.source(), hint);

@@ -64,6 +64,18 @@ fn acl(sandbox: &Sandbox) -> Option<String> {
 }
 
 #[test]
+fn a_key_may_be_typed_after_a_word_about_it() {
+    let sandbox = Sandbox::new();
+    let (file, fingerprint) = fixture_key();
+    let key = std::fs::read_to_string(file).unwrap();
+    // Control-D at the start of a line.
+    let typed = format!("{}\n\u{4}", key.trim_end());
+    let added = run_at_terminal(authorize(&sandbox, &[]), &typed).exits(0);
+    added.says("subst: reading a public key from the terminal; Ctrl-D ends it\n");
+    assert!(listed(&sandbox).contains(&fingerprint));
+}
+
+#[test]
 fn keys_are_listed_with_their_fingerprints() {
     let sandbox = Sandbox::new();
     let (file, fingerprint) = fixture_key();

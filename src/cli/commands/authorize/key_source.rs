@@ -87,6 +87,7 @@ impl KeySource {
                 std::fs::read(path)
             }
             Self::Input | Self::Server(_) => {
+                output.announce_input("a public key");
                 let mut text = Vec::new();
                 let read = std::io::stdin().lock().read_to_end(&mut text);
                 read.map(|_| text)

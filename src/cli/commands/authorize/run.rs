@@ -178,8 +178,17 @@ fn add(context: &Context, mut file: AclFile, key: PublicKey) -> Result<Exit, Cli
 
 /// Removes the key that `text` names: by the first digits of its fingerprint, or a file that has it.
 fn remove(context: &Context, text: &str) -> Result<Exit, CliError> {
+    let list = context.settings.advice().authorize("--list");
     let fingerprint = match KeyFingerprint::parse(text) {
         Some(fingerprint) => fingerprint,
+        None if text.bytes().all(|digit| digit.is_ascii_hexdigit())
+            && !Path::new(text).exists() =>
+        {
+            return Err(CliError::Usage(format!(
+                "--remove: `{text}` has fewer than 16 digits of a fingerprint, and is no file; `{list}` \
+                 shows the keys"
+            )));
+        }
         None => {
             let source = KeySource::File(Path::new(text).to_owned());
             KeyFingerprint::of_id(source.read(&context.output)?.id())
@@ -199,9 +208,7 @@ fn remove(context: &Context, text: &str) -> Result<Exit, CliError> {
                 found.len()
             ),
         };
-        return Err(CliError::Usage(format!(
-            "{what}; `subst authorize --list` shows the keys"
-        )));
+        return Err(CliError::Usage(format!("{what}; `{list}` shows the keys")));
     };
 
     file.acl.remove(id);
