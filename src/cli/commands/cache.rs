@@ -215,21 +215,24 @@ fn list(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
     } else {
         let lines = entries.iter().map(|listed| {
             let age = output::duration(listed.entry.age_secs(now));
-            let left = listed.entry.expires_in_secs(now);
-            let left = if left == 0 {
-                "expired".to_owned()
-            } else {
-                output::duration(left)
-            };
+            let left = time_left(listed.entry.expires_in_secs(now));
             let (kind, item) = (kind(&listed.entry.answer), item(listed));
             Cow::Owned(format!(
-                "{kind:<9} {age:>10} old {left:>10} left  {item}  {}",
+                "{kind:<9} {age:>10} old {left:>15}  {item}  {}",
                 listed.server
             ))
         });
         context.output.lines(lines)?;
     }
     Ok(Exit::Done)
+}
+
+/// How long an answer is used.
+fn time_left(seconds: u64) -> String {
+    match seconds {
+        0 => "expired".to_owned(),
+        _ => format!("{} left", output::duration(seconds)),
+    }
 }
 
 fn as_json(listed: &ListedEntry, now: u64) -> serde_json::Value {
@@ -312,4 +315,15 @@ fn known_server(context: &Context, cache: &mut LookupCache, url: &str) -> Result
     Err(CliError::Usage(format!(
         "--server: the lookup cache has no answer of {server}; {advice}"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expired_answer_has_no_time_left() {
+        assert_eq!(time_left(0), "expired");
+        assert_eq!(time_left(59), "59 s left");
+    }
 }

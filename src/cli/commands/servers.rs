@@ -214,8 +214,9 @@ fn as_lines(context: &Context, server: &ServerStatus, now: u64) -> Vec<String> {
     }
 
     // Why it is down now is not said twice.
-    let is_said = |reason: &str| lines.last().is_some_and(|line| line.ends_with(reason));
-    if let Some(down) = server.down.as_ref().filter(|down| !is_said(&down.reason)) {
+    if let Some(down) = &server.down
+        && !lines[lines.len() - 1].ends_with(&*down.reason)
+    {
         let ago = output::duration(now.saturating_sub(down.since));
         lines.push(format!("  last down {ago} ago: {}", down.reason));
     }
