@@ -23,6 +23,7 @@ mod keys;
 mod live_lines;
 mod local_time;
 mod manual;
+mod mirror_place;
 pub(crate) mod nix_conf;
 mod output;
 mod output_file;

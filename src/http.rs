@@ -6,6 +6,8 @@
 //!   connections of our own. HTTP libraries wait for each response, which costs a round trip per item.
 //! - *Nars* (`download`), few and large: [`Client::nar`], over an ordinary HTTP/1.1 client.
 //!
+//! What writes to a bucket of an object store (`objects`) uses the latter as well: [`Client::bucket`].
+//!
 //! What servers answer is passed on as it is; nothing here decides what is trusted. Nothing here
 //! reads the environment either: proxies and certificates arrive in [`Options`].
 //!
@@ -21,6 +23,7 @@ mod limit;
 mod lines;
 mod lookup;
 mod net;
+mod objects;
 mod options;
 mod proxies;
 mod queue;
@@ -32,7 +35,9 @@ pub(crate) use client::Client;
 pub(crate) use credentials::{ClientIdentity, Credentials, ServerCredentials};
 pub(crate) use download::body::NarBody;
 pub(crate) use download::nar::{BodyStatus, NarRequest, RangeSupport};
-pub(crate) use error::{HttpError, HttpErrorClass, HttpErrorKind, Outage, is_shortage};
+pub(crate) use error::{
+    BucketError, HttpError, HttpErrorClass, HttpErrorKind, Outage, is_shortage,
+};
 pub(crate) use limit::{LimitHours, RateLimit};
 pub(crate) use lines::{LineRate, whole_bytes};
 pub(crate) use lookup::cache_info::CacheInfoResponse;
@@ -40,6 +45,9 @@ pub(crate) use lookup::client::Lookups;
 pub(crate) use lookup::events::{
     CacheInfoText, LookupEvent, LookupEvents, NarInfoAnswer, ServerProperty,
 };
+pub(crate) use objects::bucket::{Bucket, ObjectPut, PutCondition, PutOutcome};
+pub(crate) use objects::listing::ListedObject;
+pub(crate) use objects::multipart::{FilePart, UploadedPart};
 pub(crate) use options::{
     CertificatePath, Options, PipeliningSupport, ServerSpec, Timeouts, TlsVerification,
 };
@@ -49,6 +57,7 @@ pub(crate) use queue::Queued;
 pub(crate) use rate::MinimumRate;
 pub(crate) use rate::RateDemand;
 pub(crate) use retry::RetryPolicy;
+pub(crate) use s3::body_hash::BodyHash;
 pub(crate) use s3::key_response::is_usable as is_usable_key;
 pub(crate) use s3::key_source::{AccessKey, AccessKeySource, ContainerToken, WebIdentity};
 pub(crate) use s3::keys::AccessKeys;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::completion::shell::CompletionShell;
+use super::mirror_place::MirrorPlace;
 use super::settings::{CommonOptions, parse_bytes};
 use crate::format::compression::Compression;
 use crate::store::RootName;
@@ -239,9 +240,10 @@ pub(crate) struct MirrorVerifyArgs {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("items").required(true).args(["closure", "list", "all"]))]
 pub(crate) struct MirrorArgs {
-    /// The directory to copy to, created if need be
-    #[arg(long, value_name = "DIR")]
-    pub(crate) to: PathBuf,
+    /// Where to copy to: a directory, created if need be, or a bucket,
+    /// s3://BUCKET[/PREFIX][?endpoint=URL&region=NAME&profile=NAME]
+    #[arg(long, value_name = "DIR|URL", value_parser = MirrorPlace::parse)]
+    pub(crate) to: MirrorPlace,
     /// Copy these store items and everything they refer to; `-` reads them from standard input
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub(crate) closure: Vec<String>,

@@ -63,6 +63,15 @@ impl Context {
             .find(|dir| std::fs::create_dir_all(dir).is_ok() && may_be_written(dir))
     }
 
+    /// The first directory for caches that can be written to, or made, and the part of its name in which symbolic links
+    /// are followed.
+    #[must_use]
+    pub(crate) fn spool_places(&self) -> Option<(PathBuf, PathBuf)> {
+        let directory = self.socket_dir()?;
+        let base = self.settings.layout.base_of(&directory).to_owned();
+        Some((base, directory))
+    }
+
     fn cache_dirs(&self) -> Vec<PathBuf> {
         let mut dirs = self.settings.cache_dirs.clone();
         if self.settings.store_kind == StoreKind::Embedded {

@@ -193,7 +193,11 @@ fn prepare_context(
 ) -> Result<Context, (Output, Vec<CliError>)> {
     let daemon = inherited.map(|inherited| &inherited.options);
     let mut findings = SettingsFindings::default();
-    let loaded = Settings::load(&cli.common, environment, daemon, &mut findings);
+    let mut loaded = Settings::load(&cli.common, environment, daemon, &mut findings);
+    if let (Some(settings), Some(server)) = (&mut loaded, target_bucket(&cli.command)) {
+        settings.add_bucket(server, "--to", environment, &mut findings);
+        loaded = loaded.filter(|_| findings.errors.is_empty());
+    }
     let output = match &loaded {
         Some(settings) => Output::new(
             settings.verbosity,
@@ -229,6 +233,14 @@ fn prepare_context(
         cores: std::thread::available_parallelism().map_or(2, NonZero::get),
         settings,
     })
+}
+
+/// The bucket that the command writes to.
+fn target_bucket(command: &Command) -> Option<&ServerUrl> {
+    match command {
+        Command::Mirror(mirror) => mirror.copy.as_ref()?.to.bucket(),
+        _ => None,
+    }
 }
 
 /// Names the settings that guix-daemon's helper ignores, once for each of the daemon's clients: the

@@ -14,6 +14,9 @@ use url::Url;
 pub(crate) struct S3Location {
     /// The name of the bucket.
     pub(crate) bucket: String,
+    /// What the keys of all objects begin with, encoded as in the path of the URL: nothing, or text with a slash at
+    /// its end.
+    pub(crate) prefix: String,
     /// The region to sign for.
     pub(crate) region: String,
     /// The profile of the shared credentials files to use.
@@ -101,6 +104,7 @@ pub(super) fn parse(url: &Url) -> Result<S3Address, String> {
     Ok(S3Address {
         location: S3Location {
             bucket: bucket.to_owned(),
+            prefix: format!("{prefix}{separator}"),
             region: region.to_owned(),
             profile: parameters.profile,
             is_at_amazon,

@@ -8,11 +8,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::credentials::{REMOVED, url_without_credentials};
 use super::escape::clip;
-use super::s3_location::{self, S3Location, canonical_url};
+use super::s3_location::{self, S3Location, canonical_url, encoded_parameter};
 use super::store_path::HashPart;
 
 /// Why a text is not the URL of a server, or of a nar on it. Quoted text has no credentials.
@@ -128,6 +129,25 @@ impl ServerUrl {
     #[must_use]
     pub(crate) fn bucket(&self) -> Option<&S3Location> {
         self.bucket.as_deref()
+    }
+
+    /// The URL of the bucket itself, and what the keys of the server's objects begin with.
+    #[must_use]
+    pub(crate) fn bucket_root(&self) -> Option<(Url, String)> {
+        let encoded = &self.bucket()?.prefix;
+        let mut root = self.base.clone();
+        root.set_path(self.base.path().strip_suffix(encoded)?);
+        let prefix = percent_decode_str(encoded).decode_utf8().ok()?;
+        Some((root, prefix.into_owned()))
+    }
+
+    /// The URL of the object `key` of the bucket.
+    #[must_use]
+    pub(crate) fn object_url(&self, key: &str) -> Url {
+        let mut url = self.base.clone();
+        let segments: Vec<String> = key.split('/').map(encoded_parameter).collect();
+        url.set_path(&format!("{}{}", self.base.path(), segments.join("/")));
+        url
     }
 
     /// Whether `url` is below the URL of the server. Its path ends with a slash, so `/a` does not

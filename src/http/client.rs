@@ -1,6 +1,8 @@
 //! The client: the entrance to lookups and downloads.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use url::Url;
 
@@ -12,6 +14,7 @@ use super::lookup::cache_info::{self, CacheInfoResponse};
 use super::lookup::client::{self, Lookups};
 use super::lookup::events::LookupEvents;
 use super::net::runtime::HttpRuntime;
+use super::objects::bucket::Bucket;
 use super::options::{Options, ServerSpec};
 use crate::format::server_list::PerServer;
 use crate::format::server_url::ServerUrl;
@@ -60,6 +63,20 @@ impl Client {
     /// There is no usable response.
     pub(crate) fn probe(&self, url: &Url) -> Result<ProbeResponse, HttpError> {
         probe::probe(&self.runtime, url)
+    }
+
+    /// The objects of the bucket that `server` is, to read and to write them. Requests are repeated for `retry_time`, and
+    /// end when `stop` is set.
+    ///
+    /// # Errors
+    /// It is not a bucket.
+    pub(crate) fn bucket(
+        &self,
+        server: &ServerUrl,
+        retry_time: Duration,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Bucket, HttpError> {
+        Bucket::new(&self.runtime, server, retry_time, stop)
     }
 
     /// Fetches the server's `nix-cache-info` now.

@@ -30,5 +30,5 @@ pub(crate) use listing::list_all;
 pub(crate) use lookup::MirrorTrust;
 pub(crate) use narinfos::{MirrorStatus, MirroredItem};
 pub(crate) use run::{Mirror, MirrorReport};
-pub(crate) use target::{MirrorTarget, TargetError};
+pub(crate) use target::{MirrorTarget, TargetError, UploadSpool};
 pub(crate) use verification::MirrorVerifier;

@@ -23,6 +23,7 @@ mod help;
 mod hints;
 mod interrupt;
 mod mirror;
+mod mirror_buckets;
 mod mirror_verify;
 mod missing_trees;
 mod nix_conf;

@@ -2,6 +2,7 @@
 //! faults, listings to compare.
 
 pub(crate) mod bucket;
+pub(crate) mod bucket_writes;
 pub(crate) mod fixture;
 pub(crate) mod json_schema;
 pub(crate) mod listing;

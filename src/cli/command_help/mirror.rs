@@ -48,8 +48,12 @@ pub(super) const MIRROR: CommandHelp = CommandHelp {
             "subst mirror --to /srv/mirror --all --substitute-urls file:///mnt/disk",
             "Copy all items of a server that is a directory",
         ),
+        example(
+            "subst mirror --to 's3://cache?endpoint=https://s3.example.org' --list items",
+            "Copy items to a bucket",
+        ),
     ],
     exits: Exit::ALL,
     notes: "Run it again at any time: only what is missing or has changed is copied. docs/guides/mirror.md \
-        describes how to serve the directory. Items that cannot be copied are skipped, with all that refer to them.",
+        describes how to serve the directory, and which rights a bucket needs. Items that cannot be copied are skipped, with all that refer to them.",
 };

@@ -4,6 +4,7 @@ mod hint;
 mod items;
 mod report;
 mod run;
+mod target;
 mod verify;
 mod verify_view;
 

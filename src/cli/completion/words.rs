@@ -191,7 +191,7 @@ fn values(argument: &Arg, before_value: &str, current: &str) -> Completion {
 fn kind(argument: &Arg) -> WordKind {
     let names = argument.get_value_names().unwrap_or_default();
     match names.first().map_or("", |name| name.as_str()) {
-        "DIR" => WordKind::Directory,
+        "DIR" | "DIR|URL" => WordKind::Directory,
         "FILE" | "FILE|URL" | "DEST" | "ARG" => WordKind::File,
         "URL" | "URLS" => WordKind::Url,
         "PATH" | "ITEM" => WordKind::Item,

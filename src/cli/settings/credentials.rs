@@ -269,6 +269,20 @@ fn add_signers(
     }
 }
 
+/// Adds what signs the requests to the bucket `server`, which the option `origin` names besides the servers.
+pub(super) fn add_bucket(
+    credentials: &mut Credentials,
+    server: &ServerUrl,
+    origin: &Origin,
+    environment: &Environment,
+    findings: &mut SettingsFindings,
+) {
+    let mut all = [ServerCredentials::new(server.clone())];
+    let servers = std::slice::from_ref(server);
+    add_signers(&mut all, servers, |_| true, origin, environment, findings);
+    all.into_iter().for_each(|server| credentials.add(server));
+}
+
 /// Whether requests to `server` may be signed with keys of this user although the client of guix-daemon lists it:
 /// not where the client wants them to be sent, nor with the profile that it likes.
 fn client_may_use_keys(server: &ServerUrl) -> bool {

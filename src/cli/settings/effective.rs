@@ -12,6 +12,7 @@ use crate::cli::nix_conf::{self, NixConf, NixConfPlaces};
 use crate::cli::output::Verbosity;
 use crate::daemon::options::DaemonOptions;
 use crate::format::server_list::{PerServer, ServerList};
+use crate::format::server_url::ServerUrl;
 use crate::format::store_path::{Dialect, StoreDir};
 use crate::http;
 use crate::store::{Layout, SyncMode};
@@ -162,6 +163,19 @@ impl Settings {
             store_kind,
             layout,
         })
+    }
+
+    /// Adds the credentials for the bucket `server`, which `option` names. An error is among the findings.
+    pub(crate) fn add_bucket(
+        &mut self,
+        server: &ServerUrl,
+        option: &'static str,
+        environment: &Environment,
+        findings: &mut SettingsFindings,
+    ) {
+        let origin = Origin::Option(option);
+        let all = &mut self.http.credentials;
+        credentials::add_bucket(all, server, &origin, environment, findings);
     }
 
     /// The store directory.

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
+use crate::format::escape::clip;
+
 /// Why no request for a bucket succeeds.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum BucketError {
@@ -54,9 +56,49 @@ pub(crate) enum BucketError {
          as with `aws sso login`), or they may not read the bucket, or it has no nix-cache-info"
     )]
     DeniedSession,
+    /// The credentials do not allow this request.
+    #[error("{}", denial(.right, *.was_allowed))]
+    MayNot {
+        /// The right that it needs, as policies name it.
+        right: &'static str,
+        /// Whether other requests with these credentials were allowed.
+        was_allowed: bool,
+    },
+    /// There is no space left, or not for this user.
+    #[error("the bucket is full: its quota, or the space of the object store, is used up")]
+    Full,
+    /// The object store refuses the request for another reason.
+    #[error("the object store refuses the request: {code} (HTTP status {status})")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The code that it names.
+        code: String,
+    },
     /// The service that provides access keys does not.
     #[error("there are no credentials for the bucket")]
     NoAccessKeys(#[source] Arc<dyn Error + Send + Sync>),
+}
+
+impl BucketError {
+    /// The refusal with this `status` and `code`, which is shortened.
+    pub(in crate::http) fn refused(status: u16, code: &str) -> Self {
+        let code = clip(&code.escape_debug().to_string(), CODE_BYTES_MAX).to_owned();
+        Self::Refused { status, code }
+    }
+}
+
+/// What is kept of a code.
+const CODE_BYTES_MAX: usize = 64;
+
+fn denial(right: &str, was_allowed: bool) -> String {
+    if was_allowed {
+        format!("access is denied: the access key needs the right {right} for the bucket")
+    } else {
+        format!(
+            "access to the bucket is denied: its credentials are wrong, or lack the right {right}"
+        )
+    }
 }
 
 fn region_advice(region: Option<&str>) -> String {

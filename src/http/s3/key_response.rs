@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::key_source::{AccessKey, KeyResponseError};
+use super::xml::element;
 use crate::format::escape::clip;
 use crate::format::secret::Secret;
 
@@ -70,26 +71,6 @@ pub(crate) fn is_usable(key: &AccessKey) -> bool {
 /// Whether `text` has one character or more, and all of them can be seen.
 fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// The text in the first element `name` of an XML document. These documents have no attributes and no nested
-/// elements of one name, and the texts that are read here need no more than the five entities.
-pub(super) fn element(xml: &str, name: &str) -> Option<String> {
-    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
-    let (text, _) = rest.split_once(&format!("</{name}>"))?;
-    let entities = [
-        ("&lt;", "<"),
-        ("&gt;", ">"),
-        ("&quot;", "\""),
-        ("&apos;", "'"),
-        ("&amp;", "&"),
-    ];
-    let text = entities
-        .iter()
-        .fold(text.trim().to_owned(), |text, (entity, character)| {
-            text.replace(entity, character)
-        });
-    Some(text)
 }
 
 /// A time such as `2026-11-27T12:00:05Z`, in seconds since 1970.

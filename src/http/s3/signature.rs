@@ -1,4 +1,4 @@
-//! Signature Version 4 of AWS, in header fields, for requests without a body. Pure.
+//! Signature Version 4 of AWS, in header fields. Pure.
 //!
 //! Path and query are signed as `format::s3_location` writes them, and must be sent like that.
 //! See <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>.
@@ -11,7 +11,7 @@ use ring::hmac;
 use crate::format::secret::Secret;
 use crate::format::sha256::Sha256;
 
-/// The hash of no bytes, which is what the body of every request has.
+/// The hash of no bytes: that of requests without a body.
 pub(super) const EMPTY_SHA256: &str =
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use tracing::debug;
 use url::Url;
 
@@ -50,6 +50,15 @@ pub(in crate::http) struct SignedFields {
     pub(in crate::http) fields: HeaderMap,
     /// The key, which may be another one when the response comes.
     pub(in crate::http) key: Option<Arc<AccessKey>>,
+}
+
+/// What is signed of the body of a request.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::http) struct SignedBody<'a> {
+    /// Its SHA-256 in hexadecimal digits.
+    pub(in crate::http) sha256: &'a str,
+    /// The field `Content-Type`, which Ceph requires to be signed if there is one.
+    pub(in crate::http) content_type: Option<&'a str>,
 }
 
 /// What to do after a response.
@@ -170,19 +179,31 @@ impl BucketSigner {
         (self.clock)().as_secs()
     }
 
-    /// What signs a request for `url`, whose path and query are canonical.
+    /// What signs a request without a body for `url`, whose path and query are canonical.
     pub(in crate::http) fn fields(&self, method: &str, url: &Url) -> SignedFields {
+        let nothing = SignedBody {
+            sha256: EMPTY_SHA256,
+            content_type: None,
+        };
+        self.fields_with_body(method, url, nothing)
+    }
+
+    /// What signs a request for `url` with this body.
+    pub(in crate::http) fn fields_with_body(
+        &self,
+        method: &str,
+        url: &Url,
+        body: SignedBody<'_>,
+    ) -> SignedFields {
         let Some(key) = self.keys.current() else {
             return SignedFields::default();
         };
         let mut fields = HeaderMap::new();
-        let host = host_with_port(url);
-        let query = url.query().unwrap_or_default();
-        let (date, authorization) = self.sign(&key, method, &host, url.path(), query, url);
+        let (date, authorization) = self.sign(&key, method, url, body);
 
         let token = key.session_token.as_ref().map(|token| token.expose());
-        fields.insert(&CONTENT_SHA256, HeaderValue::from_static(EMPTY_SHA256));
         for (name, value) in [
+            (&CONTENT_SHA256, Some(body.sha256)),
             (&DATE, Some(date.as_str())),
             (&SECURITY_TOKEN, token),
             (&AUTHORIZATION, Some(authorization.as_str())),
@@ -201,10 +222,8 @@ impl BucketSigner {
         &self,
         key: &Arc<AccessKey>,
         method: &str,
-        host: &str,
-        path: &str,
-        query: &str,
         url: &Url,
+        body: SignedBody<'_>,
     ) -> (String, String) {
         let mut state = lock(&self.state);
         let now = self.now_here().saturating_add_signed(state.skew);
@@ -220,20 +239,24 @@ impl BucketSigner {
             state.derived = Some((Arc::clone(key), derived));
         }
 
-        let date = time.text();
-        let mut fields = vec![
-            ("host", host),
-            (CONTENT_SHA256.as_str(), EMPTY_SHA256),
+        let (date, host) = (time.text(), host_with_port(url));
+        let content_type = body
+            .content_type
+            .map(|value| (CONTENT_TYPE.as_str(), value));
+        let mut fields: Vec<(&str, &str)> = content_type.into_iter().collect();
+        fields.extend([
+            ("host", host.as_str()),
+            (CONTENT_SHA256.as_str(), body.sha256),
             (DATE.as_str(), date.as_str()),
-        ];
+        ]);
         let token = key.session_token.as_ref();
         fields.extend(token.map(|token| (SECURITY_TOKEN.as_str(), token.expose())));
         let request = CanonicalRequest {
             method,
-            path,
-            query,
+            path: url.path(),
+            query: url.query().unwrap_or_default(),
             fields: &fields,
-            body_sha256: EMPTY_SHA256,
+            body_sha256: body.sha256,
         };
         let authorization = match &state.derived {
             Some((_, derived)) => request.authorization(derived, &key.id, time),
@@ -242,8 +265,21 @@ impl BucketSigner {
         (date, authorization)
     }
 
-    /// What to do after a `response` to a request for `url`, which was signed with `key`.
+    /// What to do after a `response` to a request to read what is at `url`, which was signed with `key`.
     pub(in crate::http) fn judge(
+        &self,
+        url: &Url,
+        key: Option<&Arc<AccessKey>>,
+        response: BucketResponse<'_>,
+    ) -> BucketVerdict {
+        match self.judge_any(url, key, response) {
+            BucketVerdict::Denied(_) if self.was_allowed() => BucketVerdict::Missing,
+            verdict => verdict,
+        }
+    }
+
+    /// What to do after a `response` to any request for `url`, which was signed with `key`.
+    pub(in crate::http) fn judge_any(
         &self,
         url: &Url,
         key: Option<&Arc<AccessKey>>,
@@ -256,7 +292,6 @@ impl BucketSigner {
                 self.was_allowed.store(true, Ordering::Relaxed);
                 false
             }
-            BucketStatus::Denied if self.was_allowed() => return BucketVerdict::Missing,
             BucketStatus::ExpiredToken => key.is_some_and(|key| self.keys.note_expired(key)),
             BucketStatus::ClockSkew(Some(time)) => self.correct_clock(*time),
             BucketStatus::OtherRegion(Some(region)) => {

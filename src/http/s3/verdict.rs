@@ -1,7 +1,7 @@
 //! What follows from the response of an object store to a signed or unsigned request. Pure.
 
-use super::key_response::element;
 use super::key_source::AccessKey;
+use super::xml::element;
 use crate::format::s3_location::is_region;
 use crate::http::error::BucketError;
 
@@ -38,6 +38,8 @@ pub(super) enum BucketStatus {
     UnknownKey,
     /// There is no such bucket.
     NoBucket,
+    /// There is no space for what was sent.
+    Full,
 }
 
 impl BucketResponse<'_> {
@@ -68,6 +70,8 @@ impl BucketResponse<'_> {
             (301 | 400, _) if self.region.is_some() => {
                 BucketStatus::OtherRegion(self.named_region(&text))
             }
+            (_, "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded")
+            | (507, _) => BucketStatus::Full,
             (403, _) => BucketStatus::Denied,
             _ => BucketStatus::Unrelated,
         }
@@ -102,6 +106,7 @@ impl BucketStatus {
             Self::WrongSecret => Some(BucketError::WrongSecret),
             Self::UnknownKey => Some(BucketError::UnknownKey),
             Self::NoBucket => Some(BucketError::NoBucket(bucket.to_owned())),
+            Self::Full => Some(BucketError::Full),
         }
     }
 }
@@ -147,6 +152,8 @@ mod tests {
                 BucketStatus::OtherRegion(region.clone()),
             ),
             (301, "PermanentRedirect", BucketStatus::OtherRegion(region)),
+            (403, "QuotaExceeded", BucketStatus::Full),
+            (507, "", BucketStatus::Full),
             (503, "SlowDown", BucketStatus::Unrelated),
             (400, "InvalidRequest", BucketStatus::Unrelated),
         ] {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::format::error_text::chain;
 use crate::format::store_path::StorePath;
-use crate::http::{HttpError, HttpErrorClass};
+use crate::http::{HttpError, HttpErrorClass, HttpErrorKind};
 use crate::substitute::download::checked_copy::CopyError;
 use crate::substitute::download::errors::TransferError;
 use crate::substitute::install::FailureClass;
@@ -77,6 +77,7 @@ impl MirrorFailure {
             | Self::ForbiddenUrl(_)
             | Self::Circle => FailureClass::Refused,
             Self::Copy { source, .. } => class_of_copy(source),
+            Self::Target(TargetError::Bucket { source, .. }) => class_of_network(source),
             Self::Target(_) | Self::Network(_) => FailureClass::Local,
             Self::Interrupted => FailureClass::Interrupted,
         }
@@ -85,10 +86,12 @@ impl MirrorFailure {
     /// Whether nothing else can succeed after it.
     #[must_use]
     pub(super) fn ends_run(&self) -> bool {
-        matches!(
-            self.class(),
-            FailureClass::Local | FailureClass::Interrupted
-        )
+        let is_of_mirror = matches!(self, Self::Target(_));
+        is_of_mirror
+            || matches!(
+                self.class(),
+                FailureClass::Local | FailureClass::Interrupted
+            )
     }
 }
 
@@ -112,13 +115,20 @@ pub(super) fn class_of_copy(error: &CopyError) -> FailureClass {
         CopyError::Transfer(TransferError::NoMemory { .. } | TransferError::Start(_)) => {
             FailureClass::Local
         }
-        CopyError::Transfer(TransferError::Network(error)) => match error.class() {
-            HttpErrorClass::Absent => FailureClass::Absent,
-            HttpErrorClass::Transient => FailureClass::Transient,
-            HttpErrorClass::Refused => FailureClass::Refused,
-            HttpErrorClass::Local => FailureClass::Local,
-        },
+        CopyError::Transfer(TransferError::Network(error)) => class_of_network(error),
         _ => FailureClass::Refused,
+    }
+}
+
+fn class_of_network(error: &HttpError) -> FailureClass {
+    if matches!(error.kind(), HttpErrorKind::Canceled) {
+        return FailureClass::Interrupted;
+    }
+    match error.class() {
+        HttpErrorClass::Absent => FailureClass::Absent,
+        HttpErrorClass::Transient => FailureClass::Transient,
+        HttpErrorClass::Refused => FailureClass::Refused,
+        HttpErrorClass::Local => FailureClass::Local,
     }
 }
 

@@ -191,6 +191,11 @@ impl IncomingFile<'_> {
         (self.kept > 0).then(|| KeptBeginning::new(Arc::clone(&self.file), 0, self.kept))
     }
 
+    /// The file, to read what was written, and how many bytes that is.
+    pub(crate) fn contents(&self) -> (Arc<File>, u64) {
+        (Arc::clone(&self.file), self.written)
+    }
+
     /// Removes all of its contents; how many bytes were written since it was opened.
     ///
     /// # Errors

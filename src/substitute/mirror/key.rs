@@ -75,6 +75,12 @@ impl MirrorKey {
         self.0.starts_with("nar/") || end == "nar" || start.ends_with(".nar")
     }
 
+    /// Whether it is that of a narinfo.
+    #[must_use]
+    pub(super) fn is_narinfo(&self) -> bool {
+        self.0.ends_with(".narinfo")
+    }
+
     /// The key of `nix-cache-info`.
     #[must_use]
     pub(super) fn of_cache_info() -> Self {

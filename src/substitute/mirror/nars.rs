@@ -1,7 +1,8 @@
 //! The nars of one item: found in the mirror or copied to it, each verified before it gets its name.
 
-use std::sync::Mutex;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::failure::MirrorFailure;
 use super::incoming::{IncomingFile, IncomingNarName};
@@ -11,6 +12,7 @@ use super::stored::NamedNar;
 use super::tally::{CountedWriter, MirrorTally};
 use super::target::{MirrorTarget, TargetError};
 use super::text::DownloadEdit;
+use crate::format::hash::FileHash;
 use crate::format::server_list::ServerList;
 use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::checked_copy::{
@@ -20,6 +22,17 @@ use crate::substitute::download::errors::TransferError;
 use crate::substitute::install::FailureClass;
 use crate::sync::lock;
 
+/// A lock for each name.
+#[derive(Default)]
+pub(super) struct KeyLocks(Mutex<HashMap<MirrorKey, Arc<Mutex<()>>>>);
+
+impl KeyLocks {
+    fn of(&self, key: &MirrorKey) -> Arc<Mutex<()>> {
+        let mut locks = lock(&self.0);
+        Arc::clone(locks.entry(key.clone()).or_default())
+    }
+}
+
 /// Copies nars to a mirror.
 pub(super) struct NarStorage<'a> {
     pub(super) target: &'a MirrorTarget,
@@ -27,7 +40,7 @@ pub(super) struct NarStorage<'a> {
     pub(super) servers: &'a ServerList,
     pub(super) tally: &'a MirrorTally,
     /// Held while a nar gets its name: nothing comes between the look at the name and that.
-    pub(super) naming: Mutex<()>,
+    pub(super) naming: KeyLocks,
     /// Nars that were copied, and bytes of them.
     pub(super) copied: AtomicU64,
     pub(super) copied_bytes: AtomicU64,
@@ -81,8 +94,10 @@ impl NarStorage<'_> {
             return Err(MirrorFailure::SignedUrl(nar.url.clone()));
         }
 
-        let (file, by_hash) = self.copy(narinfo, nar)?;
-        let _naming = lock(&self.naming);
+        let (file, hash) = self.copy(narinfo, nar)?;
+        let by_hash = MirrorKey::of_file_hash(hash.as_bytes());
+        let naming = self.naming.of(nar.key.as_ref().unwrap_or(&by_hash));
+        let _naming = lock(&naming);
         let key = match &nar.key {
             // Another item may have got it meanwhile.
             Some(key)
@@ -99,7 +114,7 @@ impl NarStorage<'_> {
             }
             _ => &by_hash,
         };
-        self.target.publish(file, key)?;
+        self.target.publish(file, key, &hash)?;
         Ok(key.clone())
     }
 
@@ -125,12 +140,12 @@ impl NarStorage<'_> {
         }
     }
 
-    /// Copies the nar: the file, which has no name yet, and its key by its hash.
+    /// Copies the nar: the file, which has no name yet, and its hash.
     fn copy(
         &self,
         narinfo: &ServerNarInfo,
         nar: &NamedNar,
-    ) -> Result<(IncomingFile<'_>, MirrorKey), MirrorFailure> {
+    ) -> Result<(IncomingFile<'_>, FileHash), MirrorFailure> {
         let url = self.servers[narinfo.server].nar_url(&nar.url);
         let url = url.map_err(|_| MirrorFailure::ForbiddenUrl(nar.url.clone()))?;
         let candidate = DownloadCandidate {
@@ -163,7 +178,7 @@ impl NarStorage<'_> {
             Ok(copied) => {
                 self.copied.fetch_add(1, Ordering::Relaxed);
                 self.copied_bytes.fetch_add(copied.size, Ordering::Relaxed);
-                Ok((file, MirrorKey::of_file_hash(copied.hash.as_bytes())))
+                Ok((file, copied.hash))
             }
             Err(failure) => {
                 if nar.claims.expected_bytes().is_some() && is_of_outage(&failure) {

@@ -12,7 +12,7 @@ use super::lookup::{MirrorLookup, MirrorTrust, ServerNarInfo};
 use super::narinfos::{
     CopiedNars, ItemToCopy, MirrorStatus, MirroredItem, NarInfoWriter, ReadyNarInfo,
 };
-use super::nars::NarStorage;
+use super::nars::{KeyLocks, NarStorage};
 use super::plan::{MirrorPlanItem, MirrorPlanner, PlannedAction, PlannedCopy};
 use super::stored::{named_nars, wanted_nars};
 use super::tally::MirrorTally;
@@ -20,6 +20,7 @@ use super::target::{MirrorTarget, TargetError};
 use super::text::edited;
 use crate::format::cache_info::CacheInfo;
 use crate::format::compression::Compression;
+use crate::format::narinfo::MAX_BYTES;
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::claims::ClaimRequests;
@@ -62,6 +63,8 @@ pub(crate) struct MirrorReport {
     pub(crate) nars: u64,
     /// Bytes of them, as they were downloaded; in a dry run those to be copied, as far as narinfos say.
     pub(crate) nar_bytes: u64,
+    /// Bytes that were sent to an object store, also those that were sent again.
+    pub(crate) sent_bytes: u64,
 }
 
 impl Mirror<'_> {
@@ -101,7 +104,7 @@ impl Mirror<'_> {
             copier: &self.copier,
             servers: self.network.servers(),
             tally,
-            naming: Mutex::default(),
+            naming: KeyLocks::default(),
             copied: AtomicU64::new(0),
             copied_bytes: AtomicU64::new(0),
         };
@@ -110,6 +113,7 @@ impl Mirror<'_> {
             items,
             nars: storage.copied.into_inner(),
             nar_bytes: storage.copied_bytes.into_inner(),
+            sent_bytes: target.sent_bytes(),
         })
     }
 
@@ -126,6 +130,7 @@ impl Mirror<'_> {
             items: Vec::new(),
             nars: 0,
             nar_bytes: 0,
+            sent_bytes: 0,
         };
         let tally = MirrorTally::default();
         let planned = tally.report_during(self.progress, || self.plan(target, items, &tally))?;
@@ -183,6 +188,12 @@ impl Mirror<'_> {
             tally,
         };
         let found = lookup.closure(items)?;
+        if let Some(target) = target {
+            let keys = found
+                .iter()
+                .map(|item| MirrorKey::of_narinfo(&item.path.hash_part()));
+            target.read_ahead(&keys.collect::<Vec<_>>(), MAX_BYTES)?;
+        }
         let planner = MirrorPlanner {
             target,
             trust: self.trust,
@@ -224,7 +235,8 @@ impl Mirror<'_> {
             end: Mutex::default(),
         };
         thread::scope(|scope| {
-            for number in 1..self.jobs.min(work.items.len()) {
+            let copies = storage.target.copies(self.jobs);
+            for number in 1..copies.min(work.items.len()) {
                 let thread = Builder::new().name(format!("mirror-{number}"));
                 // What no thread does is done by this one below.
                 let _ = thread.spawn_scoped(scope, || self.copy_next_items(storage, &work));

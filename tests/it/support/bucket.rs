@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use data_encoding::HEXLOWER;
 use ring::{digest, hmac};
 
+use super::bucket_writes::{self, Conditions};
 use super::server::{Reply, Request, Server};
 
 /// The access key that the bucket accepts.
@@ -35,6 +36,14 @@ pub(crate) struct BucketRules {
     pub(crate) slow_downs: usize,
     /// Whether connections end in the middle of a nar that is requested from its beginning.
     pub(crate) cuts_nars: bool,
+    /// Whether nothing may be written.
+    pub(crate) is_read_only: bool,
+    /// What is done with conditions of requests that write.
+    pub(crate) conditions: Conditions,
+    /// The largest object for which there is space.
+    pub(crate) quota: Option<usize>,
+    /// How many parts of uploads are still answered, if not all.
+    pub(crate) parts: Option<Arc<AtomicUsize>>,
     /// Session tokens that expire, instead of the one above.
     pub(crate) tokens: Option<Arc<ExpiringTokens>>,
 }
@@ -74,6 +83,10 @@ impl Default for BucketRules {
             is_terse: false,
             slow_downs: 0,
             cuts_nars: false,
+            is_read_only: false,
+            conditions: Conditions::Honored,
+            quota: None,
+            parts: None,
             tokens: None,
         }
     }
@@ -119,7 +132,11 @@ fn object(directory: &Path, request: &Request, rules: &BucketRules) -> Reply {
         return refusal("404 Not Found", "NoSuchBucket");
     };
     let key: Vec<u8> = percent_encoding::percent_decode_str(key).collect();
-    request.path = format!("/{}", String::from_utf8(key).unwrap());
+    let key = String::from_utf8(key).unwrap();
+    if let Some(reply) = bucket_writes::answer(directory, &request, &key, rules) {
+        return reply;
+    }
+    request.path = format!("/{key}");
 
     let reply = Reply::file_or_range(directory, &request);
     if reply.is_ok() && rules.cuts_nars && request.path.contains("/nar/") {
@@ -134,7 +151,7 @@ fn object(directory: &Path, request: &Request, rules: &BucketRules) -> Reply {
     }
 }
 
-fn refusal(status: &'static str, code: &str) -> Reply {
+pub(super) fn refusal(status: &'static str, code: &str) -> Reply {
     let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>");
     Reply::new(status, body).header("Content-Type: application/xml")
 }
@@ -189,6 +206,10 @@ fn check(request: &Request, rules: &BucketRules) -> Result<(), Refusal> {
 
     let names: Vec<&str> = signed.split(';').collect();
     assert!(names.contains(&"host") && names.contains(&"x-amz-date"));
+    // As Ceph requires.
+    if field("content-type").is_some() && !names.contains(&"content-type") {
+        return Err(("403 Forbidden", "AccessDenied"));
+    }
     let all = request.fields.iter().map(|(name, _)| name.as_str());
     let mut amz = all.filter(|name| name.starts_with("x-amz-"));
     assert!(
@@ -208,7 +229,7 @@ fn expected_signature(request: &Request, scope: &str, names: &[&str], date: &str
         .iter()
         .map(|name| format!("{name}:{}\n", request.field(name).unwrap_or_default()))
         .collect();
-    let body = HEXLOWER.encode(digest::digest(&digest::SHA256, b"").as_ref());
+    let body = request.field("x-amz-content-sha256").unwrap();
     let method = &request.method;
     let canonical = format!(
         "{method}\n{path}\n{query}\n{fields}\n{}\n{body}",
@@ -226,7 +247,7 @@ fn expected_signature(request: &Request, scope: &str, names: &[&str], date: &str
 }
 
 /// A time such as `20130524T000000Z`.
-fn compact(time: SystemTime) -> String {
+pub(super) fn compact(time: SystemTime) -> String {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     let text = httpdate::fmt_http_date(time);
     let words: Vec<&str> = text.split(' ').collect();

@@ -22,6 +22,8 @@ pub(crate) struct Request {
     /// The header fields: their names in lower case, and their values.
     pub(crate) fields: Vec<(String, String)>,
     /// The body, if its length was given.
+    pub(crate) content: Vec<u8>,
+    /// The body as text.
     pub(crate) body: String,
     /// How often the server was restarted before.
     pub(crate) restarts: usize,
@@ -393,6 +395,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Req
     let mut request = Request {
         method,
         path,
+        content: Vec::new(),
         body: String::new(),
         from: None,
         fields: Vec::new(),
@@ -406,6 +409,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Req
             let mut body = vec![0; length];
             reader.read_exact(&mut body)?;
             request.body = String::from_utf8_lossy(&body).into_owned();
+            request.content = body;
             return Ok(Some(request));
         }
         if let Some((name, value)) = line.split_once(':') {

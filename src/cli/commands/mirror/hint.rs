@@ -1,18 +1,19 @@
 //! What the user can do about an item that was not copied, or a mirror that cannot be written.
 
 use std::io::{self, ErrorKind};
-use std::path::Path;
 
 use crate::cli::advice::Advice;
 use crate::cli::error::DISSENT_HINT;
+use crate::cli::mirror_place::MirrorPlace;
 use crate::cli::shell_command::quoted;
+use crate::http::{BucketError, HttpError, HttpErrorKind};
 use crate::substitute::install::FailureClass;
 use crate::substitute::mirror::{MirrorFailure, TargetError};
 use crate::substitute::outcome::LookupOutcome;
 use crate::trust::verdict::Refusal;
 
 /// What the user can do about `failure` of a copy to the mirror `to`.
-pub(super) fn hint(failure: &MirrorFailure, to: &Path, advice: &Advice) -> Option<String> {
+pub(super) fn hint(failure: &MirrorFailure, to: &MirrorPlace, advice: &Advice) -> Option<String> {
     let text = match failure {
         MirrorFailure::Unavailable(answers) => {
             let mut keys = answers
@@ -30,7 +31,23 @@ pub(super) fn hint(failure: &MirrorFailure, to: &Path, advice: &Advice) -> Optio
         MirrorFailure::Target(TargetError::Locked(_)) => {
             "wait for the other process, or end it".to_owned()
         }
+        MirrorFailure::Target(TargetError::LeaseHeld { .. }) => {
+            "wait for it; one that was killed on another machine is ignored after 3 minutes"
+                .to_owned()
+        }
+        MirrorFailure::Target(TargetError::LeaseLost(_)) => {
+            "run it again, which copies only what is missing".to_owned()
+        }
         MirrorFailure::Target(TargetError::File { source, .. }) => return file_hint(source, to),
+        MirrorFailure::Target(TargetError::Spool { source, path, .. }) => {
+            return spool_hint(source, path);
+        }
+        MirrorFailure::Target(TargetError::Bucket { source, .. }) => {
+            return bucket_hint(source, to);
+        }
+        MirrorFailure::Target(TargetError::Changed(_)) => {
+            "let one program at a time write to the bucket, and run it again".to_owned()
+        }
         MirrorFailure::Interrupted => return None,
         _ => by_class(failure.class(), advice),
     };
@@ -58,8 +75,8 @@ fn by_class(class: FailureClass, advice: &Advice) -> String {
     }
 }
 
-fn file_hint(error: &io::Error, to: &Path) -> Option<String> {
-    let name = quoted(&to.display().to_string());
+fn file_hint(error: &io::Error, to: &MirrorPlace) -> Option<String> {
+    let name = quoted(&to.to_string());
     match error.kind() {
         ErrorKind::PermissionDenied => Some(format!(
             "run it as the owner of the mirror (`ls -ld {name}`), or give another directory with --to"
@@ -68,5 +85,59 @@ fn file_hint(error: &io::Error, to: &Path) -> Option<String> {
             "free some space (`df {name}`) and run it again, which copies only what is missing"
         )),
         _ => None,
+    }
+}
+
+fn spool_hint(error: &io::Error, path: &str) -> Option<String> {
+    let name = quoted(path);
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(format!(
+            "free some space (`df {name}`), or name another cache directory with XDG_CACHE_HOME"
+        )),
+        _ => Some("name another cache directory with XDG_CACHE_HOME".to_owned()),
+    }
+}
+
+/// What the user can do about a request for the bucket `to` that failed.
+fn bucket_hint(error: &HttpError, to: &MirrorPlace) -> Option<String> {
+    let HttpErrorKind::Bucket(bucket_error) = error.kind() else {
+        return match error.status() {
+            Some(429 | 503) => Some(
+                "the object store is overloaded: run it again later, which copies only what is missing"
+                    .to_owned(),
+            ),
+            _ => Some("run it again, which copies only what is missing".to_owned()),
+        };
+    };
+    let text = match &**bucket_error {
+        BucketError::NoBucket(name) => format!(
+            "create it first, as with `aws s3 mb s3://{name}`{}",
+            endpoint_option(to)
+        ),
+        BucketError::MayNot { .. } => {
+            "the guide to mirrors lists the rights that the key needs (docs/guides/mirror.md)"
+                .to_owned()
+        }
+        BucketError::Full => {
+            "raise the quota of the bucket or of its owner, or copy fewer items".to_owned()
+        }
+        // Their texts say what helps.
+        _ => return None,
+    };
+    Some(text)
+}
+
+/// The option with which the AWS tools reach the object store of `to`.
+fn endpoint_option(to: &MirrorPlace) -> String {
+    let bucket = to.bucket().filter(|server| {
+        let location = server.bucket();
+        location.is_some_and(|location| !location.is_at_amazon)
+    });
+    match bucket {
+        Some(server) => {
+            let origin = server.base().origin().ascii_serialization();
+            format!(" and `--endpoint-url {origin}`")
+        }
+        None => String::new(),
     }
 }

@@ -1,15 +1,15 @@
 //! What was copied and what was not, as lines or as JSON (`docs/schema/mirror.json`).
 
-use std::path::Path;
-
 use serde::Serialize;
 
 use crate::cli::args::MirrorArgs;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::output::{bytes, count, kept_text, shown_path};
+use crate::cli::mirror_place::MirrorPlace;
+use crate::cli::output::{bytes, count, kept_text};
 use crate::format::error_text::chain;
+use crate::substitute::install::FailureClass;
 use crate::substitute::mirror::{MirrorFailure, MirrorReport, MirrorStatus, MirroredItem};
 
 use super::hint::hint;
@@ -36,6 +36,7 @@ struct MirrorSummary {
     skipped: usize,
     nars: u64,
     nar_bytes: u64,
+    sent_bytes: u64,
 }
 
 /// Prints the names of the items that were copied, or would be, and why others were skipped.
@@ -58,6 +59,7 @@ pub(super) fn print(
             .count(),
         nars: report.nars,
         nar_bytes: report.nar_bytes,
+        sent_bytes: report.sent_bytes,
     };
 
     if context.settings.json {
@@ -89,7 +91,7 @@ pub(super) fn print_failure(
     failure: &MirrorFailure,
     kept: u64,
 ) -> Exit {
-    if matches!(failure, MirrorFailure::Interrupted) {
+    if failure.class() == FailureClass::Interrupted {
         let text = format!("interrupted{}", kept_text(kept));
         context.output.note(&text);
         return Exit::Interrupted;
@@ -101,16 +103,16 @@ pub(super) fn print_failure(
 pub(super) fn print_failure_to(
     context: &Context,
     action: &str,
-    to: &Path,
+    to: &MirrorPlace,
     failure: &MirrorFailure,
 ) -> Exit {
-    if matches!(failure, MirrorFailure::Interrupted) {
+    if failure.class() == FailureClass::Interrupted {
         context.output.note("interrupted");
         return Exit::Interrupted;
     }
 
     let hint = hint(failure, to, &context.settings.advice());
-    let what = format!("cannot {action} {}", shown_path(to));
+    let what = format!("cannot {action} {to}");
     context.output.item_error(&what, failure, hint.as_deref());
     failure.class().into()
 }
@@ -141,7 +143,7 @@ fn print_lines(
 }
 
 /// Prints why items of the mirror `to` were skipped.
-pub(super) fn print_skipped(context: &Context, to: &Path, report: &MirrorReport) {
+pub(super) fn print_skipped(context: &Context, to: &MirrorPlace, report: &MirrorReport) {
     for item in &report.items {
         if let Err(failure) = &item.result {
             let path = context.settings.store_dir().full_name(&item.path);
@@ -158,8 +160,12 @@ impl MirrorSummary {
             0 => ("copied", self.copied, bytes(self.nar_bytes)),
             planned => ("to copy", planned, bytes(self.nar_bytes)),
         };
+        let sent = match self.sent_bytes {
+            0 => String::new(),
+            sent => format!(", {} sent", bytes(sent)),
+        };
         format!(
-            "{} {done} ({size} of nars), {} there already, {} skipped",
+            "{} {done} ({size} of nars{sent}), {} there already, {} skipped",
             count(items, "item", "items"),
             self.present,
             self.skipped

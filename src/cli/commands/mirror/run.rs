@@ -1,18 +1,17 @@
 //! Opens the mirror, confines the process, and copies what the mirror lacks.
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use crate::cli::args::MirrorArgs;
-use crate::cli::confinement::DiskChanges;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::process::mode_of_caller_files;
+use crate::cli::mirror_place::MirrorPlace;
 use crate::format::store_path::StorePath;
 use crate::substitute::mirror::{Mirror, MirrorFailure, MirrorReport, MirrorTarget, MirrorTrust};
 use crate::trust::acl::AuthorizedKeys;
 
+use super::target::{self, MirrorAccess};
 use super::{items, report};
 
 /// Copies the items that `args` name.
@@ -24,20 +23,14 @@ pub(crate) fn run(context: &Context, args: &MirrorArgs) -> Result<Exit, CliError
     let items = items::named(context, args)?;
     let trust = trust(context)?;
 
-    let target = match args.dry_run {
-        true => MirrorTarget::open_to_read(&args.to),
-        false => MirrorTarget::open(&args.to, mode_of_caller_files()).map(Some),
+    let access = match args.dry_run {
+        true => MirrorAccess::Read,
+        false => MirrorAccess::Write,
     };
-    let target = match target {
-        Ok(target) => target,
-        Err(error) => return Ok(report::print_failure(context, args, &error.into(), 0)),
+    let (target, network) = match target::open(context, &args.to, access)? {
+        Ok(opened) => opened,
+        Err(failure) => return Ok(report::print_failure(context, args, &failure, 0)),
     };
-    // A dry run only reads it.
-    let directories: Vec<&Path> = target.iter().map(|_| &*args.to).collect();
-    let network = context.network(DiskChanges {
-        store: false,
-        directories: &directories,
-    })?;
     let mirror = Mirror {
         network: &network,
         trust: &trust,
@@ -81,10 +74,9 @@ fn copy(
 }
 
 /// A mirror `to` is for another store.
-pub(super) fn other_store_error(context: &Context, to: &Path, theirs: &str) -> CliError {
+pub(super) fn other_store_error(context: &Context, to: &MirrorPlace, theirs: &str) -> CliError {
     CliError::Usage(format!(
-        "{} is a mirror for `{}`, not for {}: give another directory with --to",
-        to.display(),
+        "{to} is a mirror for `{}`, not for {}: give another place with --to",
         theirs.escape_debug(),
         context.settings.store_dir().as_str()
     ))

@@ -8,6 +8,7 @@ use crate::cli::confinement::DiskChanges;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::cli::mirror_place::MirrorPlace;
 use crate::cli::output::shown_path;
 use crate::cli::process::mode_of_caller_files;
 use crate::format::store_path::{HashPart, StorePath};
@@ -44,7 +45,7 @@ pub(crate) fn run(context: &Context, args: &MirrorVerifyArgs) -> Result<Exit, Cl
             return Ok(report::print_failure_to(
                 context,
                 VERIFY,
-                &args.to,
+                &place(args),
                 &error.into(),
             ));
         }
@@ -53,10 +54,18 @@ pub(crate) fn run(context: &Context, args: &MirrorVerifyArgs) -> Result<Exit, Cl
     match verify(context, args, &trust, &target) {
         Ok(Ok(exit)) => Ok(exit),
         Ok(Err(failure)) => Ok(report::print_failure_to(
-            context, VERIFY, &args.to, &failure,
+            context,
+            VERIFY,
+            &place(args),
+            &failure,
         )),
         Err(error) => Err(error),
     }
+}
+
+/// The mirror that is verified.
+fn place(args: &MirrorVerifyArgs) -> MirrorPlace {
+    MirrorPlace::Directory(args.to.clone())
 }
 
 /// What fails if a verification does.
@@ -87,7 +96,9 @@ fn verify(
     };
     match mirror.other_store(target) {
         Ok(None) => {}
-        Ok(Some(theirs)) => return Err(other_store_error(context, &args.to, &theirs)),
+        Ok(Some(theirs)) => {
+            return Err(other_store_error(context, &place(args), &theirs));
+        }
         Err(failure) => return Ok(Err(failure)),
     }
 
@@ -108,7 +119,7 @@ fn verify(
                 exit = repair_exit;
             }
             Err(failure) => {
-                exit = report::print_failure_to(context, "repair", &args.to, &failure);
+                exit = report::print_failure_to(context, "repair", &place(args), &failure);
             }
         }
     }
@@ -151,7 +162,7 @@ fn repair(
     let mut items: Vec<StorePath> = items.into_iter().collect();
     items.sort_unstable();
     let report = mirror.run(target, items)?;
-    report::print_skipped(context, &args.to, &report);
+    report::print_skipped(context, &place(args), &report);
 
     let wrong: HashSet<HashPart> = found.wrong_items().collect();
     let again = verifier.run_again(&wrong)?;

@@ -56,7 +56,7 @@ impl MirrorDirectory {
         let lock_file = no_follow::open_or_create_file(own_directory.as_fd(), LOCK)
             .map_err(TargetError::of("open", "subst/lock"))?;
         match flock(&lock_file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Err(TargetError::Locked(path.to_owned())),
+            Err(Errno::WOULDBLOCK) => return Err(TargetError::Locked(path.display().to_string())),
             locked => {
                 locked.map_err(|error| TargetError::of("lock", "subst/lock")(error.into()))?
             }

@@ -6,11 +6,16 @@
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::Mode;
 
+use super::bucket::MirrorBucket;
 use super::directory::MirrorDirectory;
 use super::error::TargetError;
+use super::spool::UploadSpool;
+use crate::format::hash::FileHash;
+use crate::http::{Bucket, Client};
 use crate::substitute::mirror::incoming::{IncomingFile, IncomingNarName};
 use crate::substitute::mirror::key::MirrorKey;
 use crate::substitute::mirror::walk::ListedFile;
@@ -18,10 +23,15 @@ use crate::substitute::mirror::walk::ListedFile;
 /// Bytes of a file of the mirror that are read at a time.
 const BUFFER_BYTES: usize = 128 << 10;
 
+/// Nars that are sent to an object store at the same time.
+const UPLOADS: usize = 16;
+
 /// Where a mirror is, of which this process may be the writer.
 pub(crate) enum MirrorTarget {
     /// A directory.
     Directory(MirrorDirectory),
+    /// A bucket of an object store.
+    Bucket(MirrorBucket),
 }
 
 impl MirrorTarget {
@@ -43,6 +53,36 @@ impl MirrorTarget {
         Ok(opened.map(Self::Directory))
     }
 
+    /// Opens `bucket`, which `client` is for; with a `spool`, to write to it.
+    ///
+    /// # Errors
+    /// It cannot be listed.
+    pub(crate) fn open_bucket(
+        client: Arc<Client>,
+        bucket: Bucket,
+        spool: Option<UploadSpool>,
+    ) -> Result<Self, TargetError> {
+        MirrorBucket::open(client, bucket, spool).map(Self::Bucket)
+    }
+
+    /// How many nars are worth being copied at the same time if `jobs` of them are downloaded.
+    #[must_use]
+    pub(crate) fn copies(&self, jobs: usize) -> usize {
+        match self {
+            Self::Directory(_) => jobs,
+            Self::Bucket(_) => jobs.max(UPLOADS),
+        }
+    }
+
+    /// Bytes that were sent to an object store, also those that were sent again.
+    #[must_use]
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        match self {
+            Self::Directory(_) => 0,
+            Self::Bucket(bucket) => bucket.sent_bytes(),
+        }
+    }
+
     /// The size of the file `key`; `None` if there is none.
     ///
     /// # Errors
@@ -50,6 +90,7 @@ impl MirrorTarget {
     pub(crate) fn size(&self, key: &MirrorKey) -> Result<Option<u64>, TargetError> {
         match self {
             Self::Directory(directory) => directory.size(key),
+            Self::Bucket(bucket) => Ok(bucket.size(key)),
         }
     }
 
@@ -67,6 +108,7 @@ impl MirrorTarget {
                 Ok(file
                     .map(|file| Box::new(BufReader::with_capacity(BUFFER_BYTES, file)) as Box<_>))
             }
+            Self::Bucket(bucket) => bucket.file(key),
         }
     }
 
@@ -81,6 +123,23 @@ impl MirrorTarget {
     ) -> Result<Option<String>, TargetError> {
         match self {
             Self::Directory(directory) => directory.text(key, bytes_max),
+            Self::Bucket(bucket) => bucket.text(key, bytes_max),
+        }
+    }
+
+    /// Reads the texts of the files `keys`, as far as they exist, for [`MirrorTarget::text`], if each would take a
+    /// round trip.
+    ///
+    /// # Errors
+    /// The mirror cannot be read.
+    pub(crate) fn read_ahead(
+        &self,
+        keys: &[MirrorKey],
+        bytes_max: usize,
+    ) -> Result<(), TargetError> {
+        match self {
+            Self::Directory(_) => Ok(()),
+            Self::Bucket(bucket) => bucket.read_ahead(keys, bytes_max),
         }
     }
 
@@ -91,6 +150,7 @@ impl MirrorTarget {
     pub(crate) fn new_file(&self) -> Result<IncomingFile<'_>, TargetError> {
         match self {
             Self::Directory(directory) => directory.new_file(),
+            Self::Bucket(bucket) => bucket.new_file(),
         }
     }
 
@@ -106,6 +166,7 @@ impl MirrorTarget {
     ) -> Result<IncomingFile<'_>, TargetError> {
         match self {
             Self::Directory(directory) => directory.incoming_nar(name, bytes_max),
+            Self::Bucket(bucket) => bucket.incoming_nar(name, bytes_max),
         }
     }
 
@@ -119,6 +180,7 @@ impl MirrorTarget {
     ) -> Result<(), TargetError> {
         match self {
             Self::Directory(directory) => directory.remove_unwanted(wanted),
+            Self::Bucket(bucket) => bucket.remove_unwanted(wanted),
         }
     }
 
@@ -127,11 +189,12 @@ impl MirrorTarget {
     pub(crate) fn kept_bytes(&self) -> u64 {
         match self {
             Self::Directory(directory) => directory.kept_bytes(),
+            Self::Bucket(bucket) => bucket.kept_bytes(),
         }
     }
 
-    /// Makes the contents of `file` last and gives it the name `key`, in place of an earlier file. The name
-    /// lasts after [`MirrorTarget::sync_names`].
+    /// Makes the contents of `file`, whose hash is `hash`, last and gives it the name `key`, in place of an earlier file.
+    /// The name lasts after [`MirrorTarget::sync_names`].
     ///
     /// # Errors
     /// It cannot be written; an earlier file is as it was.
@@ -139,9 +202,11 @@ impl MirrorTarget {
         &self,
         file: IncomingFile<'_>,
         key: &MirrorKey,
+        hash: &FileHash,
     ) -> Result<(), TargetError> {
         match self {
             Self::Directory(directory) => directory.publish(file, key),
+            Self::Bucket(bucket) => bucket.publish(file, key, hash),
         }
     }
 
@@ -155,6 +220,7 @@ impl MirrorTarget {
                 let mut texts = texts.iter();
                 texts.try_for_each(|(key, text)| directory.replace(key, text))
             }
+            Self::Bucket(bucket) => bucket.replace(texts),
         }
     }
 
@@ -165,6 +231,10 @@ impl MirrorTarget {
     pub(crate) fn list(&self, visit: &mut dyn FnMut(ListedFile)) -> Result<(), TargetError> {
         match self {
             Self::Directory(directory) => directory.list(visit),
+            Self::Bucket(bucket) => {
+                bucket.list(visit);
+                Ok(())
+            }
         }
     }
 
@@ -176,6 +246,7 @@ impl MirrorTarget {
     pub(crate) fn remove(&self, key: &MirrorKey) -> Result<bool, TargetError> {
         match self {
             Self::Directory(directory) => directory.remove(key),
+            Self::Bucket(bucket) => bucket.remove(key),
         }
     }
 
@@ -184,6 +255,7 @@ impl MirrorTarget {
     pub(crate) fn keep_name(&self, key: &MirrorKey) {
         match self {
             Self::Directory(directory) => directory.keep_name(key),
+            Self::Bucket(_) => {}
         }
     }
 
@@ -194,6 +266,7 @@ impl MirrorTarget {
     pub(crate) fn sync_names(&self) -> Result<(), TargetError> {
         match self {
             Self::Directory(directory) => directory.sync_names(),
+            Self::Bucket(_) => Ok(()),
         }
     }
 }

@@ -1,0 +1,362 @@
+//! A bucket whose objects are listed, read, written and removed.
+//!
+//! An object that was written is complete, lasts, and is what all requests from then on get: `put` returns after the
+//! store has said so, and has compared the content with its signed hash.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use reqwest::Method;
+use reqwest::header::{
+    CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH,
+};
+use tracing::debug;
+use url::Url;
+
+use super::gate::RequestGate;
+use super::listing::{ListedObject, parse_page};
+use super::request::{ObjectRequest, ObjectResponse, ObjectStore};
+use super::upload_body::UploadBody;
+use crate::format::s3_location::encoded_parameter;
+use crate::format::server_url::ServerUrl;
+use crate::http::error::{BucketError, HttpError, HttpErrorKind};
+use crate::http::net::runtime::HttpRuntime;
+use crate::http::s3::body_hash::BodyHash;
+
+/// The objects of a bucket below the prefix of a server.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    server: ServerUrl,
+    store: ObjectStore,
+    /// The store supports conditions of `PUT`, or has not said that it does not.
+    has_conditions: AtomicBool,
+}
+
+/// An object to be written.
+#[derive(Debug, Clone)]
+pub(crate) struct ObjectPut {
+    key: String,
+    body: UploadBody,
+    content_type: &'static str,
+    cache_control: String,
+    condition: PutCondition,
+}
+
+/// What has to hold for an object to be written, if the store supports conditions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PutCondition {
+    /// Nothing.
+    Always,
+    /// There is no such object.
+    Absent,
+    /// The object has this `ETag`.
+    Unchanged(String),
+}
+
+/// What became of an object that was to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PutOutcome {
+    /// It is written, and this is its `ETag` if the store says so.
+    Written(Option<String>),
+    /// The condition does not hold.
+    Refused,
+}
+
+/// An object that was read whole.
+#[derive(Debug, Clone)]
+pub(crate) struct ObjectText {
+    /// Its content.
+    pub(crate) bytes: Bytes,
+    /// The version of its content.
+    pub(crate) etag: Option<String>,
+}
+
+impl ObjectPut {
+    /// The object `key`, with these bytes.
+    pub(crate) fn bytes(key: &str, bytes: impl Into<Bytes>, content_type: &'static str) -> Self {
+        Self::new(key, UploadBody::of_bytes(bytes.into()), content_type)
+    }
+
+    /// The object `key`, with the first `length` bytes of `file`, whose hash is `hash`.
+    pub(crate) fn file(
+        key: &str,
+        file: &Arc<File>,
+        length: u64,
+        hash: BodyHash,
+        content_type: &'static str,
+    ) -> Self {
+        let body = UploadBody::of_file(Arc::clone(file), 0, length, hash);
+        Self::new(key, body, content_type)
+    }
+
+    fn new(key: &str, body: UploadBody, content_type: &'static str) -> Self {
+        Self {
+            key: key.to_owned(),
+            body,
+            content_type,
+            cache_control: String::new(),
+            condition: PutCondition::Always,
+        }
+    }
+
+    /// Has caches keep it as `text` says.
+    pub(crate) fn cache_control(mut self, text: impl Into<String>) -> Self {
+        self.cache_control = text.into();
+        self
+    }
+
+    /// Is only written if this holds.
+    pub(crate) fn condition(mut self, condition: PutCondition) -> Self {
+        self.condition = condition;
+        self
+    }
+
+    /// The key of the object.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The header fields that describe it, and its condition.
+    pub(super) fn fields(&self, has_conditions: bool) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        let condition = match &self.condition {
+            PutCondition::Absent if has_conditions => Some((IF_NONE_MATCH, "*")),
+            PutCondition::Unchanged(etag) if has_conditions => Some((IF_MATCH, etag.as_str())),
+            _ => None,
+        };
+        let cache_control = Some((CACHE_CONTROL, self.cache_control.as_str()));
+        let cache_control = cache_control.filter(|(_, text)| !text.is_empty());
+        for (name, value) in condition.into_iter().chain(cache_control) {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                fields.insert(name, value);
+            }
+        }
+        fields
+    }
+}
+
+impl Bucket {
+    /// See [`Client::bucket`](crate::http::Client::bucket).
+    pub(in crate::http) fn new(
+        runtime: &Arc<HttpRuntime>,
+        server: &ServerUrl,
+        retry_time: Duration,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self, HttpError> {
+        let options = runtime.options();
+        let signer = options.credentials.signer_of(server).cloned();
+        Ok(Self {
+            store: ObjectStore {
+                signer: signer.ok_or_else(|| {
+                    let error = BucketError::NoBucket(server.as_str().to_owned());
+                    HttpError::new(server.base(), HttpErrorKind::Bucket(Box::new(error)))
+                })?,
+                timeouts: options.timeouts_of(server.base()),
+                runtime: Arc::clone(runtime),
+                gate: RequestGate::new(),
+                retry_time,
+                sent: Arc::default(),
+                stop,
+            },
+            server: server.clone(),
+            has_conditions: AtomicBool::new(true),
+        })
+    }
+
+    /// The server that it is.
+    #[must_use]
+    pub(crate) fn server(&self) -> &ServerUrl {
+        &self.server
+    }
+
+    /// Counts the bytes of objects that connections have taken, also of those that were sent again.
+    #[must_use]
+    pub(crate) fn sent_bytes(&self) -> &Arc<AtomicU64> {
+        &self.store.sent
+    }
+
+    /// All objects whose keys begin with `start`.
+    ///
+    /// # Errors
+    /// The list cannot be had, or is too long.
+    pub(crate) fn list(&self, start: &str) -> Result<Vec<ListedObject>, HttpError> {
+        let (root, prefix) = self
+            .server
+            .bucket_root()
+            .unwrap_or_else(|| (self.server.base().clone(), String::new()));
+        let from = encoded_parameter(&format!("{prefix}{start}"));
+        let (mut objects, mut token) = (Vec::new(), None::<String>);
+        loop {
+            // In the order of their names, as they are signed.
+            let mut url = root.clone();
+            let token_field = token.as_deref().map(encoded_parameter);
+            let token_field = token_field.map(|token| format!("continuation-token={token}&"));
+            let token_field = token_field.unwrap_or_default();
+            url.set_query(Some(&format!("{token_field}list-type=2&prefix={from}")));
+
+            let request = self.request(Method::GET, url, "s3:ListBucket", LIST_BYTES_MAX);
+            let response = self.send(&request)?;
+            if response.status != 200 {
+                return Err(response.into_failure(&request.url));
+            }
+            let text = String::from_utf8_lossy(&response.body);
+            let page =
+                parse_page(&text, &prefix).ok_or_else(|| not_a_list(&request.url, &response))?;
+            objects.extend(page.objects);
+            match page.next {
+                None => return Ok(objects),
+                Some(next) if Some(&next) == token.as_ref() || objects.len() > OBJECTS_MAX => {
+                    return Err(not_a_list(&request.url, &response));
+                }
+                next => token = next,
+            }
+        }
+    }
+
+    /// The objects `keys`, each of at most `bytes_max`, many at a time; `None` for those that do not exist or are
+    /// larger.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub(crate) fn read_all(
+        &self,
+        keys: &[String],
+        bytes_max: usize,
+    ) -> Result<Vec<Option<ObjectText>>, HttpError> {
+        let reads = keys.iter().map(|key| self.read(key, bytes_max));
+        let reads = stream::iter(reads).buffered(REQUESTS_MAX).try_collect();
+        self.store.runtime.block_on(reads)
+    }
+
+    async fn read(&self, key: &str, bytes_max: usize) -> Result<Option<ObjectText>, HttpError> {
+        let url = self.server.object_url(key);
+        let request = self.request(Method::GET, url, "s3:GetObject", bytes_max);
+        let response = match self.store.send(&request).await {
+            Err(error) if matches!(error.kind(), HttpErrorKind::TooLarge { .. }) => {
+                return Ok(None);
+            }
+            response => response?,
+        };
+        match response.status {
+            200 => Ok(Some(ObjectText {
+                etag: response.field("etag").map(str::to_owned),
+                bytes: response.body,
+            })),
+            404 => Ok(None),
+            _ => Err(response.into_failure(&request.url)),
+        }
+    }
+
+    /// Writes the objects `puts`, many at a time: what became of each.
+    ///
+    /// # Errors
+    /// One of them cannot be written; others may have been.
+    pub(crate) fn put_all(&self, puts: &[ObjectPut]) -> Result<Vec<PutOutcome>, HttpError> {
+        let puts = puts.iter().map(|put| self.put_one(put));
+        let puts = stream::iter(puts).buffered(REQUESTS_MAX).try_collect();
+        self.store.runtime.block_on(puts)
+    }
+
+    async fn put_one(&self, put: &ObjectPut) -> Result<PutOutcome, HttpError> {
+        let url = self.server.object_url(&put.key);
+        let mut request = self.request(Method::PUT, url, "s3:PutObject", RESPONSE_BYTES_MAX);
+        request.body = put.body.clone();
+        loop {
+            let has_conditions = self.has_conditions.load(Ordering::Relaxed);
+            request.fields = put.fields(has_conditions);
+            let response = self.store.send(&request).await?;
+            match response.status {
+                200 | 201 | 204 => {
+                    let etag = response.field("etag").map(str::to_owned);
+                    return Ok(PutOutcome::Written(etag));
+                }
+                412 => return Ok(PutOutcome::Refused),
+                // The object that has to be there is gone.
+                404 if matches!(put.condition, PutCondition::Unchanged(_))
+                    && response.code().as_deref() == Some("NoSuchKey") =>
+                {
+                    return Ok(PutOutcome::Refused);
+                }
+                501 if has_conditions && put.condition != PutCondition::Always => {
+                    debug!("the object store has no conditional writes");
+                    self.has_conditions.store(false, Ordering::Relaxed);
+                }
+                _ => return Err(response.into_failure(&request.url)),
+            }
+        }
+    }
+
+    /// Removes the objects `keys`, many at a time. Those that do not exist count as removed.
+    ///
+    /// # Errors
+    /// One of them cannot be removed.
+    pub(crate) fn remove_all(&self, keys: &[String]) -> Result<(), HttpError> {
+        let removals = keys.iter().map(|key| self.remove(key));
+        let removals = stream::iter(removals).buffered(REQUESTS_MAX).try_collect();
+        self.store.runtime.block_on(removals)
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), HttpError> {
+        let url = self.server.object_url(key);
+        let mut request = self.request(Method::DELETE, url, "s3:DeleteObject", RESPONSE_BYTES_MAX);
+        request.is_cleanup = true;
+        let response = self.store.send(&request).await?;
+        match response.status {
+            200 | 202 | 204 | 404 => Ok(()),
+            _ => Err(response.into_failure(&request.url)),
+        }
+    }
+
+    /// The response to `request`.
+    pub(super) fn send(&self, request: &ObjectRequest) -> Result<ObjectResponse, HttpError> {
+        self.store.runtime.block_on(self.store.send(request))
+    }
+
+    /// A request without fields and a body.
+    pub(super) fn request(
+        &self,
+        method: Method,
+        url: Url,
+        right: &'static str,
+        response_bytes_max: usize,
+    ) -> ObjectRequest {
+        ObjectRequest {
+            method,
+            url,
+            fields: HeaderMap::new(),
+            body: UploadBody::empty(),
+            right,
+            is_cleanup: false,
+            response_bytes_max,
+        }
+    }
+}
+
+fn not_a_list(url: &Url, response: &ObjectResponse) -> HttpError {
+    let expected = "a list of objects";
+    let content_type = response.field("content-type").map(Into::into);
+    HttpError::new(
+        url,
+        HttpErrorKind::Unexpected {
+            expected,
+            content_type,
+        },
+    )
+}
+
+/// Requests that are made at the same time; the gate lets fewer through if the store is overloaded.
+const REQUESTS_MAX: usize = 128;
+
+/// The most bytes of a page of a list, of 1000 objects whose keys have up to 1 KiB each.
+const LIST_BYTES_MAX: usize = 8 << 20;
+
+/// The most bytes of a response that says what became of a request.
+pub(super) const RESPONSE_BYTES_MAX: usize = 64 << 10;
+
+/// The longest list.
+const OBJECTS_MAX: usize = 20_000_000;

@@ -1,0 +1,326 @@
+//! One request to an object store: signed, corrected, and repeated while the store is in passing trouble.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::Method;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap};
+use tokio::time::Instant;
+use tracing::{debug, trace};
+use url::Url;
+
+use super::gate::RequestGate;
+use super::upload_body::{SentBytes, UploadBody};
+use crate::format::server_url::redacted;
+use crate::http::error::{BucketError, HttpError, HttpErrorKind, shown};
+use crate::http::net::library_client;
+use crate::http::net::runtime::HttpRuntime;
+use crate::http::net::timeout::timeout;
+use crate::http::options::Timeouts;
+use crate::http::retry::parse_retry_after;
+use crate::http::s3::services;
+use crate::http::s3::signer::{BucketSigner, BucketVerdict, SignedBody};
+use crate::http::s3::verdict::{BucketResponse, ERROR_BODY_MAX_BYTES};
+use crate::http::s3::xml::element;
+
+/// A request to an object store.
+#[derive(Debug, Clone)]
+pub(super) struct ObjectRequest {
+    pub(super) method: Method,
+    /// Its path and query are canonical.
+    pub(super) url: Url,
+    pub(super) fields: HeaderMap,
+    pub(super) body: UploadBody,
+    /// The right that it needs, as policies name it.
+    pub(super) right: &'static str,
+    /// Whether it tidies up, and is sent once even if all others have ended.
+    pub(super) is_cleanup: bool,
+    /// The most bytes of a response that are of use.
+    pub(super) response_bytes_max: usize,
+}
+
+/// The response of an object store, all of it.
+#[derive(Debug)]
+pub(super) struct ObjectResponse {
+    pub(super) status: u16,
+    pub(super) fields: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// What the requests to one object store share.
+#[derive(Debug)]
+pub(super) struct ObjectStore {
+    pub(super) runtime: Arc<HttpRuntime>,
+    pub(super) signer: Arc<BucketSigner>,
+    pub(super) timeouts: Timeouts,
+    pub(super) gate: RequestGate,
+    /// For how long a request is repeated.
+    pub(super) retry_time: Duration,
+    /// Bytes of bodies that connections have taken.
+    pub(super) sent: Arc<AtomicU64>,
+    /// Ends all requests.
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl ObjectStore {
+    /// The response, whatever it says, unless that is that the store is in passing trouble, or refuses such requests.
+    pub(super) async fn send(&self, request: &ObjectRequest) -> Result<ObjectResponse, HttpError> {
+        let (start, mut attempts) = (Instant::now(), 0);
+        loop {
+            attempts += 1;
+            let outcome = {
+                let _pass = self.gate.enter().await;
+                tokio::select! {
+                    outcome = self.send_signed(request) => outcome,
+                    () = self.until_stopped(), if !request.is_cleanup => Err(HttpErrorKind::Canceled),
+                }
+            };
+            let failure = match outcome.and_then(ObjectResponse::unless_failed) {
+                Ok(response) => {
+                    self.gate.note_success();
+                    return Ok(response);
+                }
+                Err(failure) => failure,
+            };
+
+            if matches!(failure.status(), Some(429 | 503)) {
+                self.gate.note_overload();
+            }
+            let wait = self.wait_after(&failure, attempts);
+            let is_in_time = start.elapsed().saturating_add(wait) <= self.retry_time;
+            let is_stopped = self.stop.load(Ordering::Relaxed);
+            if is_stopped || !is_worth_repeating(&failure) || !is_in_time {
+                return Err(HttpError::new(&request.url, failure).after_attempts(attempts));
+            }
+            debug!(url = %redacted(&request.url), attempts, ?wait, reason = %failure, "retry");
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.until_stopped() => {}
+            }
+        }
+    }
+
+    async fn until_stopped(&self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            tokio::time::sleep(STOP_INTERVAL).await;
+        }
+    }
+
+    /// How long to wait after the `attempts`-th attempt.
+    fn wait_after(&self, failure: &HttpErrorKind, attempts: u32) -> Duration {
+        let policy = &self.runtime.options().retry_policy;
+        let (base, floor) = match failure.innermost() {
+            HttpErrorKind::Status {
+                status: 429 | 503,
+                retry_after,
+            } => (policy.overload_base, *retry_after),
+            HttpErrorKind::Status { retry_after, .. } => (policy.base, *retry_after),
+            _ => (policy.base, None),
+        };
+        let wait = policy.backoff(base, attempts, fastrand::f64());
+        wait.max(floor.unwrap_or_default())
+    }
+
+    /// Sends it, and again with another signature if the store asks for that.
+    async fn send_signed(&self, request: &ObjectRequest) -> Result<ObjectResponse, HttpErrorKind> {
+        let (setup, options) = (self.runtime.setup(), self.runtime.options());
+        let (mut url, mut refused) = (request.url.clone(), None);
+        for _ in 0..SIGNATURES_MAX {
+            services::prepare(&self.signer, setup, options).await?;
+            let method = request.method.as_str();
+            let content_type = request.fields.get(CONTENT_TYPE);
+            let body = SignedBody {
+                sha256: request.body.hash().as_str(),
+                content_type: content_type.and_then(|value| value.to_str().ok()),
+            };
+            let signed = self.signer.fields_with_body(method, &url, body);
+            let response = self.exchange(request, &url, signed.fields).await?;
+
+            let key = signed.key.as_ref();
+            match self.signer.judge_any(&url, key, response.parts()) {
+                BucketVerdict::Ordinary | BucketVerdict::Missing => return Ok(response),
+                BucketVerdict::Moved(moved) => url = moved,
+                BucketVerdict::SignAgain(kind) => refused = Some(kind),
+                // The session may have expired, which not every store says.
+                BucketVerdict::Denied(kind)
+                    if !self.signer.was_allowed()
+                        && key.is_some_and(|key| key.session_token.is_some()) =>
+                {
+                    return Err(kind);
+                }
+                BucketVerdict::Denied(_) if key.is_some() => {
+                    let error = BucketError::MayNot {
+                        right: request.right,
+                        was_allowed: self.signer.was_allowed(),
+                    };
+                    return Err(HttpErrorKind::Bucket(Box::new(error)));
+                }
+                BucketVerdict::Denied(kind) | BucketVerdict::Failed(kind) => return Err(kind),
+            }
+        }
+        Err(refused.unwrap_or(HttpErrorKind::TooManyRedirects(SIGNATURES_MAX)))
+    }
+
+    /// Sends it once.
+    async fn exchange(
+        &self,
+        request: &ObjectRequest,
+        url: &Url,
+        signature: HeaderMap,
+    ) -> Result<ObjectResponse, HttpErrorKind> {
+        trace!(method = %request.method, url = %shown(url), "request");
+        let (setup, options) = (self.runtime.setup(), self.runtime.options());
+        if url.scheme() == "https"
+            && let Some(roots) = setup.tls(options).map_err(into_kind)?.read_roots()
+        {
+            // If reading the roots fails, the handshake reports it.
+            let _ = roots.await;
+        }
+
+        let client = setup.http_client(url, options).map_err(into_kind)?;
+        let sent = Arc::new(SentBytes {
+            attempt: AtomicU64::new(0),
+            all: Arc::clone(&self.sent),
+        });
+        let mut builder = client
+            .request(request.method.clone(), url.clone())
+            .headers(request.fields.clone())
+            .headers(signature)
+            .header(ACCEPT_ENCODING, "identity");
+        if let Some(body) = request.body.to_attempt(Arc::clone(&sent)) {
+            builder = builder.body(body);
+        }
+        let mut response = self.response(builder, &sent).await?;
+
+        trace!(status = response.status().as_u16(), "response");
+        let status = response.status().as_u16();
+        let fields = std::mem::take(response.headers_mut());
+        let is_ok = response.status().is_success();
+        let bytes_max = if is_ok {
+            request.response_bytes_max
+        } else {
+            ERROR_BODY_MAX_BYTES
+        };
+        let body = self.read_body(&mut response, bytes_max).await?;
+        if is_ok && body.len() > bytes_max {
+            let limit_bytes = bytes_max as u64;
+            return Err(HttpErrorKind::TooLarge { limit_bytes });
+        }
+        Ok(ObjectResponse {
+            status,
+            fields,
+            body: body.into(),
+        })
+    }
+
+    /// The head of the response. As long as the connection takes bytes, none is due.
+    async fn response(
+        &self,
+        request: reqwest::RequestBuilder,
+        sent: &SentBytes,
+    ) -> Result<reqwest::Response, HttpErrorKind> {
+        let mut sending = std::pin::pin!(request.send());
+        let limit = self.timeouts.connect.max(self.timeouts.stall);
+        loop {
+            let before = sent.attempt.load(Ordering::Relaxed);
+            if let Some(outcome) = timeout(limit, sending.as_mut()).await {
+                return outcome.map_err(|error| library_client::failure(error, self.timeouts));
+            }
+            if sent.attempt.load(Ordering::Relaxed) == before {
+                return Err(HttpErrorKind::Stalled(self.timeouts.stall));
+            }
+        }
+    }
+
+    /// The body of `response`, at most one chunk more than `bytes_max` of it.
+    async fn read_body(
+        &self,
+        response: &mut reqwest::Response,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, HttpErrorKind> {
+        let mut body = Vec::new();
+        while body.len() <= bytes_max {
+            let chunk = timeout(self.timeouts.stall, response.chunk()).await;
+            let chunk = chunk.ok_or(HttpErrorKind::Stalled(self.timeouts.stall))?;
+            match chunk.map_err(|error| library_client::body_failure(error, self.timeouts))? {
+                Some(bytes) => body.extend_from_slice(&bytes),
+                None => break,
+            }
+        }
+        Ok(body)
+    }
+}
+
+impl ObjectResponse {
+    fn parts(&self) -> BucketResponse<'_> {
+        BucketResponse {
+            status: self.status,
+            date: self.field("date"),
+            region: self.field("x-amz-bucket-region"),
+            body: if self.status < 300 { b"" } else { &self.body },
+        }
+    }
+
+    /// The value of a header field, if it is text.
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
+        self.fields.get(name)?.to_str().ok()
+    }
+
+    /// The response, or the failure that it is, which may pass.
+    fn unless_failed(self) -> Result<Self, HttpErrorKind> {
+        let status = self.status;
+        let is_late_upload = status == 400 && self.code().as_deref() == Some("RequestTimeout");
+        // A conflict is one with another request for the same object at the same time.
+        if matches!(status, 408 | 409 | 429 | 500 | 502..=504) || is_late_upload {
+            let date = self.field("date");
+            let retry_after = self.field("retry-after");
+            return Err(HttpErrorKind::Status {
+                status,
+                retry_after: retry_after.and_then(|value| parse_retry_after(value, date)),
+            });
+        }
+        Ok(self)
+    }
+
+    /// The body, which is a document.
+    pub(super) fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
+
+    /// The code of an error.
+    pub(super) fn code(&self) -> Option<String> {
+        element(&self.text(), "Code")
+    }
+
+    /// The failure that a response is which the request has no use for.
+    pub(super) fn into_failure(self, url: &Url) -> HttpError {
+        let status = self.status;
+        let kind = match self.code() {
+            Some(code) => HttpErrorKind::Bucket(Box::new(BucketError::refused(status, &code))),
+            None => HttpErrorKind::Status {
+                status,
+                retry_after: None,
+            },
+        };
+        HttpError::new(url, kind)
+    }
+}
+
+fn into_kind(error: HttpError) -> HttpErrorKind {
+    error.kind().clone()
+}
+
+/// Whether the same request may succeed a moment later.
+fn is_worth_repeating(failure: &HttpErrorKind) -> bool {
+    let is_passing = matches!(failure.status(), Some(400 | 409));
+    is_passing || failure.is_worth_repeating() || matches!(failure, HttpErrorKind::Connect(_))
+}
+
+/// How often one request is signed.
+const SIGNATURES_MAX: usize = 5;
+
+/// How often a request looks whether it is still wanted.
+const STOP_INTERVAL: Duration = Duration::from_millis(50);

@@ -1,0 +1,389 @@
+//! A mirror in a bucket of an object store.
+//!
+//! What is there is listed once, when it is opened. A nar is written to a file of this machine first, verified, and
+//! then sent with its hash; an object appears whole or not at all, and lasts as soon as the store says so. Objects
+//! that other programs write meanwhile are noticed where the store supports conditional writes.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::{Arc, Mutex};
+
+use bytes::{Buf as _, Bytes};
+
+use super::error::TargetError;
+use super::large::{LargeNar, WHOLE_BYTES_MAX};
+use super::lease::WriterLease;
+use super::spool::UploadSpool;
+use crate::format::hash::FileHash;
+use crate::format::sha256::Sha256;
+use crate::http::{
+    BodyHash, Bucket, Client, HttpError, NarBody, NarRequest, ObjectPut, PutCondition, PutOutcome,
+};
+use crate::substitute::mirror::incoming::{IncomingFile, IncomingNarName};
+use crate::substitute::mirror::key::{MirrorKey, OWN_DIRECTORY};
+use crate::substitute::mirror::walk::ListedFile;
+use crate::sync::lock;
+
+/// How long a narinfo may be used without another request: as `guix publish` says by default.
+const NARINFO_MAX_AGE_SECONDS: u32 = 3600;
+/// Nars never change.
+const NAR_CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
+/// Narinfos that are read together.
+const TEXTS_AT_A_TIME: usize = 1000;
+
+/// A mirror in a bucket.
+pub(crate) struct MirrorBucket {
+    client: Arc<Client>,
+    bucket: Arc<Bucket>,
+    writer: Option<BucketWriter>,
+    /// What the bucket has, by key.
+    objects: Mutex<HashMap<String, StoredObject>>,
+    /// Texts that were read ahead.
+    texts: Mutex<HashMap<String, String>>,
+}
+
+/// What only the process that may write has.
+struct BucketWriter {
+    /// Where nars are until they are sent.
+    spool: UploadSpool,
+    lease: WriterLease,
+}
+
+/// An object that the bucket has.
+struct StoredObject {
+    size: u64,
+    etag: Option<String>,
+    /// When it was written, in seconds since 1970; `None` for what this process has written, which is new.
+    modified: Option<u64>,
+}
+
+impl MirrorBucket {
+    /// Lists `bucket`. With a `spool`, this process may write to it, and no other one meanwhile.
+    ///
+    /// # Errors
+    /// The bucket cannot be listed, or another process writes to it.
+    pub(crate) fn open(
+        client: Arc<Client>,
+        bucket: Bucket,
+        spool: Option<UploadSpool>,
+    ) -> Result<Self, TargetError> {
+        let bucket = Arc::new(bucket);
+        let writer = spool.map(|spool| {
+            let lease = WriterLease::acquire(&bucket, &spool.writer)?;
+            spool.uploads.abort_old(&bucket);
+            Ok(BucketWriter { spool, lease })
+        });
+        let writer = writer.transpose()?;
+        let listed = bucket
+            .list("")
+            .map_err(TargetError::of_bucket("list", "objects"))?;
+        let own = format!("{OWN_DIRECTORY}/");
+        let objects = listed
+            .into_iter()
+            .filter(|object| !object.key.starts_with(&own))
+            .map(|object| {
+                let stored = StoredObject {
+                    size: object.size,
+                    etag: object.etag,
+                    modified: object.modified,
+                };
+                (object.key, stored)
+            });
+        Ok(Self {
+            client,
+            bucket,
+            writer,
+            objects: Mutex::new(objects.collect()),
+            texts: Mutex::default(),
+        })
+    }
+
+    /// Bytes that were sent.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        let sent = self.bucket.sent_bytes();
+        sent.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    pub(super) fn size(&self, key: &MirrorKey) -> Option<u64> {
+        let objects = lock(&self.objects);
+        objects.get(key.as_str()).map(|object| object.size)
+    }
+
+    /// Opens the object `key` to read it; `None` if there is none.
+    pub(super) fn file(
+        &self,
+        key: &MirrorKey,
+    ) -> Result<Option<Box<dyn BufRead + Send>>, TargetError> {
+        if self.size(key).is_none() {
+            return Ok(None);
+        }
+        let request = NarRequest::new(self.bucket.server().object_url(key.as_str()));
+        match self.client.nar(request) {
+            Ok(body) => Ok(Some(Box::new(BufReader::new(ObjectReader {
+                body,
+                chunk: Bytes::new(),
+            })))),
+            Err(error) if error.status() == Some(404) => Ok(None),
+            Err(error) => Err(TargetError::of_bucket("read", key)(error)),
+        }
+    }
+
+    /// Reads the texts of `keys`, many at a time, for [`MirrorBucket::text`].
+    pub(super) fn read_ahead(
+        &self,
+        keys: &[MirrorKey],
+        bytes_max: usize,
+    ) -> Result<(), TargetError> {
+        let keys: Vec<String> = {
+            let (objects, texts) = (lock(&self.objects), lock(&self.texts));
+            let keys = keys.iter().map(MirrorKey::as_str);
+            let new = keys.filter(|key| objects.contains_key(*key) && !texts.contains_key(*key));
+            new.map(str::to_owned).collect()
+        };
+        for keys in keys.chunks(TEXTS_AT_A_TIME) {
+            let read = self.bucket.read_all(keys, bytes_max);
+            let read = read.map_err(TargetError::of_bucket("read", "narinfos"))?;
+            let (mut objects, mut texts) = (lock(&self.objects), lock(&self.texts));
+            for (key, object) in keys.iter().zip(read) {
+                let Some(object) = object else { continue };
+                if let Some(stored) = objects.get_mut(key) {
+                    stored.etag = object.etag;
+                }
+                let text = String::from_utf8(object.bytes.into());
+                texts.extend(text.ok().map(|text| (key.clone(), text)));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn text(
+        &self,
+        key: &MirrorKey,
+        bytes_max: usize,
+    ) -> Result<Option<String>, TargetError> {
+        self.read_ahead(std::slice::from_ref(key), bytes_max)?;
+        Ok(lock(&self.texts).get(key.as_str()).cloned())
+    }
+
+    pub(super) fn new_file(&self) -> Result<IncomingFile<'_>, TargetError> {
+        let created = self
+            .writer()
+            .and_then(|writer| writer.spool.incoming.create());
+        created.map_err(TargetError::of("create", "a temporary file for a nar"))
+    }
+
+    /// The file to write the nar `name` to, with what an earlier run has written of it.
+    pub(super) fn incoming_nar(
+        &self,
+        name: &IncomingNarName,
+        bytes_max: u64,
+    ) -> Result<IncomingFile<'_>, TargetError> {
+        let opened = self
+            .writer()
+            .and_then(|writer| writer.spool.incoming.open_nar(name, bytes_max));
+        opened.map_err(TargetError::of("create", "a temporary file for a nar"))
+    }
+
+    /// Removes the nars on this machine that are not `wanted`.
+    pub(super) fn remove_unwanted(
+        &self,
+        wanted: &HashSet<IncomingNarName>,
+    ) -> Result<(), TargetError> {
+        let removed = self
+            .writer()
+            .and_then(|writer| writer.spool.incoming.remove_unwanted(wanted));
+        removed.map_err(TargetError::of("clear", "the temporary files"))
+    }
+
+    /// Bytes of nars on this machine that the next run continues.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        let writer = self.writer.as_ref();
+        writer.map_or(0, |writer| writer.spool.incoming.nar_bytes().unwrap_or(0))
+    }
+
+    /// Writes `file`, whose hash is `hash`, as the object `key`. If it cannot be sent, the next run sends it.
+    pub(super) fn publish(
+        &self,
+        file: IncomingFile<'_>,
+        key: &MirrorKey,
+        hash: &FileHash,
+    ) -> Result<(), TargetError> {
+        let sent = self.send(&file, key, hash);
+        if matches!(sent, Err(TargetError::Bucket { .. })) {
+            file.keep();
+        }
+        sent
+    }
+
+    fn send(
+        &self,
+        file: &IncomingFile<'_>,
+        key: &MirrorKey,
+        hash: &FileHash,
+    ) -> Result<(), TargetError> {
+        let (file, length) = file.contents();
+        let body_hash = BodyHash::from_digest(hash.as_bytes());
+        let put = ObjectPut::file(key.as_str(), &file, length, body_hash, NAR_TYPE)
+            .cache_control(NAR_CACHE_CONTROL);
+        if length <= WHOLE_BYTES_MAX {
+            return self.put(vec![(key, put, length, *hash.as_bytes())]);
+        }
+        let writer = self.writer().map_err(TargetError::of("write", key))?;
+        let nar = LargeNar {
+            key: key.as_str(),
+            file,
+            size: length,
+            sha256: *hash.as_bytes(),
+            put,
+        };
+        let etag = match writer.spool.uploads.send(&self.bucket, &writer.lease, &nar) {
+            Ok(etag) => etag,
+            // Also when the store has completed it, but the connection broke before it said so.
+            Err(TargetError::Bucket { .. }) if self.has_content(key, hash.as_bytes())? => None,
+            Err(error) => return Err(error),
+        };
+        self.note_written(key, length, etag);
+        Ok(())
+    }
+
+    /// Writes whole texts as objects, many at a time.
+    pub(super) fn replace(&self, texts: &[(MirrorKey, &str)]) -> Result<(), TargetError> {
+        let puts = texts.iter().map(|(key, text)| {
+            let content_type = match key.is_narinfo() {
+                true => "text/x-nix-narinfo",
+                false => "text/x-nix-cache-info",
+            };
+            let mut digest = Sha256::new();
+            digest.update(text.as_bytes());
+            let put = ObjectPut::bytes(key.as_str(), text.as_bytes().to_vec(), content_type)
+                .cache_control(format!("max-age={NARINFO_MAX_AGE_SECONDS}"));
+            (key, put, text.len() as u64, digest.finish())
+        });
+        self.put(puts.collect())?;
+        let mut known = lock(&self.texts);
+        known.extend(
+            texts
+                .iter()
+                .map(|(key, text)| (key.as_str().to_owned(), (*text).to_owned())),
+        );
+        Ok(())
+    }
+
+    /// Calls `visit` for all objects.
+    pub(super) fn list(&self, visit: &mut dyn FnMut(ListedFile)) {
+        for (name, object) in &*lock(&self.objects) {
+            visit(ListedFile {
+                name: name.clone(),
+                key: MirrorKey::of_file(name),
+                size: object.size,
+                modified: object.modified.unwrap_or(u64::MAX),
+            });
+        }
+    }
+
+    /// Removes the object `key`: whether it was there.
+    pub(super) fn remove(&self, key: &MirrorKey) -> Result<bool, TargetError> {
+        let writer = self.writer().map_err(TargetError::of("remove", key))?;
+        writer.lease.check()?;
+        if self.size(key).is_none() {
+            return Ok(false);
+        }
+        let removed = self.bucket.remove_all(&[key.as_str().to_owned()]);
+        removed.map_err(TargetError::of_bucket("remove", key))?;
+        lock(&self.texts).remove(key.as_str());
+        Ok(lock(&self.objects).remove(key.as_str()).is_some())
+    }
+
+    fn writer(&self) -> io::Result<&BucketWriter> {
+        let writer = self.writer.as_ref();
+        writer.ok_or_else(|| io::Error::other("the mirror is open for reading"))
+    }
+
+    /// Writes objects, each with its size and hash.
+    fn put(&self, objects: Vec<(&MirrorKey, ObjectPut, u64, [u8; 32])>) -> Result<(), TargetError> {
+        let writer = self.writer().map_err(TargetError::of("write", "objects"))?;
+        writer.lease.check()?;
+        let first = objects.first().map(|(key, ..)| key.to_string());
+        let action = TargetError::of_bucket("write", first.unwrap_or_default());
+        let puts: Vec<ObjectPut> = {
+            let stored = lock(&self.objects);
+            objects
+                .iter()
+                .map(|(key, put, ..)| {
+                    put.clone().condition(match stored.get(key.as_str()) {
+                        None => PutCondition::Absent,
+                        Some(StoredObject { etag: None, .. }) => PutCondition::Always,
+                        Some(StoredObject {
+                            etag: Some(etag), ..
+                        }) => PutCondition::Unchanged(etag.clone()),
+                    })
+                })
+                .collect()
+        };
+
+        let outcomes = self.bucket.put_all(&puts).map_err(action)?;
+        for ((key, _, size, hash), outcome) in objects.into_iter().zip(outcomes) {
+            let etag = match outcome {
+                PutOutcome::Written(etag) => etag,
+                // Also when the store has written it, but the connection broke before it said so.
+                PutOutcome::Refused if self.has_content(key, &hash)? => None,
+                PutOutcome::Refused => return Err(TargetError::Changed(key.to_string())),
+            };
+            self.note_written(key, size, etag);
+        }
+        Ok(())
+    }
+
+    /// Notes that the bucket has the object `key` now.
+    fn note_written(&self, key: &MirrorKey, size: u64, etag: Option<String>) {
+        let stored = StoredObject {
+            size,
+            etag,
+            modified: None,
+        };
+        lock(&self.objects).insert(key.as_str().to_owned(), stored);
+    }
+
+    /// Whether the object `key` has the content with this hash now.
+    fn has_content(&self, key: &MirrorKey, hash: &[u8; 32]) -> Result<bool, TargetError> {
+        let request = NarRequest::new(self.bucket.server().object_url(key.as_str()));
+        match self.client.nar(request).and_then(hash_of) {
+            Ok(found) => Ok(found == *hash),
+            Err(error) if error.status() == Some(404) => Ok(false),
+            Err(error) => Err(TargetError::of_bucket("read", key)(error)),
+        }
+    }
+}
+
+/// What clients are told that nars are; the other types are in [`MirrorBucket::replace`].
+const NAR_TYPE: &str = "application/x-nix-nar";
+
+/// The SHA-256 of all of `body`.
+fn hash_of(mut body: NarBody) -> Result<[u8; 32], HttpError> {
+    let mut digest = Sha256::new();
+    while let Some(chunk) = body.next_chunk()? {
+        digest.update(&chunk);
+    }
+    Ok(digest.finish())
+}
+
+/// Reads an object.
+struct ObjectReader {
+    body: NarBody,
+    chunk: Bytes,
+}
+
+impl Read for ObjectReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() {
+            match self.body.next_chunk().map_err(io::Error::other)? {
+                Some(chunk) => self.chunk = chunk,
+                None => return Ok(0),
+            }
+        }
+        let length = buffer.len().min(self.chunk.len());
+        buffer[..length].copy_from_slice(&self.chunk[..length]);
+        self.chunk.advance(length);
+        Ok(length)
+    }
+}

@@ -1,0 +1,212 @@
+//! One writer at a time in a bucket, on any object store: no conditional writes are needed.
+//!
+//! A writer puts a claim, `subst/writers/ID`, and then lists all claims. If there is another one that was renewed a
+//! short while ago, it removes its own and gives way. Lists show what was put before, so of two writers at least one
+//! sees the other. A claim counts for [`LEASE_SECONDS`] by the clock of the object store, and is renewed as long as its
+//! process lives. A process that could not renew it in time writes nothing more.
+//!
+//! What was sent before that may still arrive later. It does no harm: objects are whole, and their names
+//! and contents belong together.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use tracing::debug;
+
+use super::error::TargetError;
+use crate::http::{Bucket, ListedObject, ObjectPut, PutOutcome};
+use crate::sync::{lock, wait_for};
+
+/// For how long a claim counts after it was put.
+const LEASE_SECONDS: u64 = 150;
+/// How often it is renewed.
+const RENEWAL: Duration = Duration::from_secs(25);
+/// For how long its process may write, counted from before it was put.
+const USABLE_SECONDS: u64 = 100;
+/// Two that give way to each other try again so often, if the other claim is not older than this.
+const ATTEMPTS: u32 = 3;
+const NEW_SECONDS: u64 = 10;
+
+/// The claims of all writers.
+const CLAIMS: &str = "subst/writers/";
+
+/// The right to write, as long as it is renewed. Dropped, it is given back.
+pub(super) struct WriterLease {
+    claim: Arc<Claim>,
+    renewal: Option<JoinHandle<()>>,
+}
+
+struct Claim {
+    bucket: Arc<Bucket>,
+    key: String,
+    /// Tells the claim of this process from that of another one with the same identity, such as on a copied machine.
+    content: String,
+    /// When it was renewed, in seconds of [`now`].
+    renewed_at: AtomicU64,
+    /// Another writer has been seen.
+    is_lost: AtomicBool,
+    is_ended: Mutex<bool>,
+    ended: Condvar,
+}
+
+/// What the claims of others say.
+enum OtherWriter {
+    None,
+    /// The seconds since it has put its claim.
+    Alive(u64),
+}
+
+impl WriterLease {
+    /// Waits until this process may write to `bucket`, as the writer `id`.
+    ///
+    /// # Errors
+    /// Another process writes to it, or the bucket cannot be read or written.
+    pub(super) fn acquire(bucket: &Arc<Bucket>, id: &str) -> Result<Self, TargetError> {
+        let claim = Arc::new(Claim {
+            bucket: Arc::clone(bucket),
+            key: format!("{CLAIMS}{id}"),
+            content: format!("{:032x}\n", fastrand::u128(..)),
+            renewed_at: AtomicU64::new(now()),
+            is_lost: AtomicBool::new(false),
+            is_ended: Mutex::new(false),
+            ended: Condvar::new(),
+        });
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let OtherWriter::Alive(seconds) = claim.put()? else {
+                break;
+            };
+            claim.withdraw();
+            if attempts == ATTEMPTS || seconds > NEW_SECONDS {
+                return Err(TargetError::LeaseHeld {
+                    mirror: bucket.server().as_str().to_owned(),
+                    seconds,
+                });
+            }
+            std::thread::sleep(Duration::from_millis(fastrand::u64(0..2000)));
+        }
+
+        let renewed = Arc::clone(&claim);
+        let thread = Builder::new().name("mirror-lease".to_owned());
+        let renewal = thread.spawn(move || renewed.keep_renewing());
+        let renewal = renewal.map_err(TargetError::of("renew", claim.key.clone()))?;
+        Ok(Self {
+            claim,
+            renewal: Some(renewal),
+        })
+    }
+
+    /// Checks that this process may still write.
+    ///
+    /// # Errors
+    /// It may not.
+    pub(super) fn check(&self) -> Result<(), TargetError> {
+        let age = now().saturating_sub(self.claim.renewed_at.load(Ordering::Relaxed));
+        match age < USABLE_SECONDS && !self.claim.is_lost.load(Ordering::Relaxed) {
+            true => Ok(()),
+            false => Err(TargetError::LeaseLost(
+                self.claim.bucket.server().as_str().to_owned(),
+            )),
+        }
+    }
+}
+
+impl Drop for WriterLease {
+    fn drop(&mut self) {
+        *lock(&self.claim.is_ended) = true;
+        self.claim.ended.notify_all();
+        if let Some(renewal) = self.renewal.take() {
+            // The thread itself has reported its panic.
+            let _ = renewal.join();
+        }
+        if !self.claim.is_lost.load(Ordering::Relaxed) {
+            self.claim.withdraw();
+        }
+    }
+}
+
+impl Claim {
+    /// Puts the claim, and looks for those of others. Those that do not count any more are removed.
+    fn put(&self) -> Result<OtherWriter, TargetError> {
+        let (start, failure) = (now(), TargetError::of_bucket("write", &self.key));
+        let put = ObjectPut::bytes(&self.key, self.content.clone().into_bytes(), "text/plain");
+        let own = self.bucket.put_all(&[put]).map_err(failure)?;
+        let listed = self.bucket.list(CLAIMS);
+        let listed = listed.map_err(TargetError::of_bucket("list", CLAIMS))?;
+
+        let mine = listed.iter().find(|claim| claim.key == self.key);
+        let is_same = match (own.first(), mine) {
+            (Some(PutOutcome::Written(Some(etag))), Some(mine)) => {
+                mine.etag.as_ref().is_none_or(|it| it == etag)
+            }
+            (_, Some(_)) => true,
+            (_, None) => false,
+        };
+        if !is_same {
+            return Ok(OtherWriter::Alive(0));
+        }
+        let time = mine.and_then(|mine| mine.modified);
+        let others = listed.iter().filter(|claim| claim.key != self.key);
+        let (expired, alive): (Vec<_>, Vec<_>) = others.partition(|it| is_expired(it, time));
+        if let Some(youngest) = alive.iter().map(|other| age(other, time)).min() {
+            return Ok(OtherWriter::Alive(youngest));
+        }
+        self.renewed_at.store(start, Ordering::Relaxed);
+        let expired: Vec<String> = expired.into_iter().map(|claim| claim.key.clone()).collect();
+        if let Err(error) = self.bucket.remove_all(&expired) {
+            debug!(%error, "expired claims are not removed");
+        }
+        Ok(OtherWriter::None)
+    }
+
+    fn keep_renewing(&self) {
+        let mut is_ended = lock(&self.is_ended);
+        while !*is_ended {
+            is_ended = wait_for(&self.ended, is_ended, RENEWAL);
+            if *is_ended {
+                return;
+            }
+            drop(is_ended);
+            match self.put() {
+                Ok(OtherWriter::None) => {}
+                Ok(OtherWriter::Alive(_)) => {
+                    self.is_lost.store(true, Ordering::Relaxed);
+                    return;
+                }
+                // As long as it counts, the next attempt is in time.
+                Err(error) => debug!(%error, "the claim is not renewed"),
+            }
+            is_ended = lock(&self.is_ended);
+        }
+    }
+
+    /// Removes the claim. If that fails, it expires.
+    fn withdraw(&self) {
+        if let Err(error) = self.bucket.remove_all(std::slice::from_ref(&self.key)) {
+            debug!(%error, "the claim is not removed");
+        }
+    }
+}
+
+/// Seconds from when `claim` was put to `time`.
+fn age(claim: &ListedObject, time: Option<u64>) -> u64 {
+    match (claim.modified, time) {
+        (Some(modified), Some(time)) => time.saturating_sub(modified),
+        _ => 0,
+    }
+}
+
+/// Whether `claim` does not count any more at `time`. Without times it does.
+fn is_expired(claim: &ListedObject, time: Option<u64>) -> bool {
+    age(claim, time) > LEASE_SECONDS
+}
+
+/// Seconds, also those in which this machine sleeps.
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec.try_into().unwrap_or(0)
+}
