@@ -4,7 +4,7 @@
 //! the exclusive lock: SQLite opens its `-wal` file by name when it first needs it, so a
 //! process that still had the old database open would otherwise write into the new one's.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 
 use crate::sqlite::{distrust_file, is_damage};
 
@@ -61,7 +62,7 @@ impl CacheFile {
         // SQLite opens files by name: no part of the name may be a link by then.
         let path = dir.canonicalize()?.join(schema::FILE_NAME);
         let lock = private_file(&dir.join(schema::LOCK_NAME))?;
-        lock.lock_shared()?;
+        flock(&lock, FlockOperation::LockShared)?;
 
         let is_ours = only_we_write(&private_file(&path)?)? && only_we_write(&File::open(dir)?)?;
         Ok(Self {
@@ -74,21 +75,23 @@ impl CacheFile {
     /// Moves the damaged database out of the way, if no other process uses it. The caller has closed
     /// it. Holds the shared lock again afterward.
     pub(super) fn set_aside(&self) -> Result<(), CacheError> {
-        match self.lock.try_lock() {
+        match flock(&self.lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
+            Err(Errno::WOULDBLOCK) => {
                 let in_use = io::Error::other("it is damaged, and in use by another process");
                 return Err(self.unusable(in_use));
             }
-            Err(TryLockError::Error(source)) => return Err(self.unusable(source)),
+            Err(error) => return Err(self.unusable(error.into())),
         }
 
         // The log goes first: beside a new database an old log would be replayed into it.
         let moved = remove_if_there(&sibling(&self.path, "-wal"))
             .and_then(|()| remove_if_there(&sibling(&self.path, "-shm")))
             .and_then(|()| std::fs::rename(&self.path, self.path.with_extension("damaged")));
-        let relocked = self.lock.lock_shared();
-        moved.and(relocked).map_err(|source| self.unusable(source))
+        let relocked = flock(&self.lock, FlockOperation::LockShared);
+        moved
+            .and(relocked.map_err(io::Error::from))
+            .map_err(|source| self.unusable(source))
     }
 
     /// The size of the database and its log.

@@ -4,14 +4,14 @@
 //! contents are only a saving: after a power cut they may be anything. Whoever uses them verifies
 //! the nar that results, and removes the file when that is wrong.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Mode, OFlags, fstatvfs, openat, unlinkat};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstatvfs, openat, unlinkat};
 use rustix::io::Errno;
 
 use crate::format::store_path::StorePath;
@@ -113,7 +113,7 @@ impl SpoolFile {
         let spool = Self::new(directory, name, file.into(), header, 0, limit);
 
         // Another process that looks at it meanwhile has it locked, and removes it.
-        spool.file.try_lock()?;
+        flock(&spool.file, FlockOperation::NonBlockingLockExclusive)?;
         if let Err(error) = spool.file.write_all_at(&bytes, 0) {
             spool.remove();
             return Err(error);
@@ -158,10 +158,10 @@ impl SpoolFile {
             // The file may be good: what failed may be this machine, at this moment.
             Err(error) => return Err(error.into()),
         };
-        match file.try_lock() {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(FoundSpool::Busy),
-            Err(TryLockError::Error(error)) => return Err(error),
+            Err(Errno::WOULDBLOCK) => return Ok(FoundSpool::Busy),
+            Err(error) => return Err(error.into()),
         }
 
         let metadata = file.metadata()?;
