@@ -3,12 +3,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use super::completion::shell::CompletionShell;
 use super::mirror_place::MirrorPlace;
-use super::settings::{CommonOptions, parse_bytes};
+use super::settings::{CommonOptions, parse_bytes, parse_period};
 use crate::format::compression::Compression;
 use crate::store::RootName;
 
@@ -220,6 +221,32 @@ pub(crate) struct MirrorInvocation {
 pub(crate) enum MirrorCommand {
     /// Find what is missing, wrong or left over in a mirror
     Verify(MirrorVerifyArgs),
+    /// Remove items that are not kept from a mirror, and later their nars
+    Gc(MirrorGcArgs),
+}
+
+/// Arguments of `subst mirror gc`.
+#[derive(Debug, Args)]
+pub(crate) struct MirrorGcArgs {
+    /// The directory of the mirror
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Keep the items that FILE names, one in a line, and all that they refer to
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keep_list: Option<PathBuf>,
+    /// Keep items that were copied in the last N days, and all that they refer to
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=KEEP_DAYS_MAX))]
+    pub(crate) keep_days: Option<u64>,
+    /// Remove items, oldest first, only until the rest takes at most SIZE, such as 200G
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) max_size: Option<u64>,
+    /// Remove nars only so long after their narinfos, which clients keep for a while [default: 3d, or 30d for
+    /// /nix/store]
+    #[arg(long, value_name = "TIME", value_parser = parse_period)]
+    pub(crate) grace: Option<Duration>,
+    /// Show what would be removed, without removing it
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Arguments of `subst mirror verify`.

@@ -8,7 +8,7 @@ use super::settings::OptionGroup;
 
 pub(crate) use entry::CommandHelp;
 use entry::{LOCAL_EXITS, example};
-use mirror::{MIRROR, MIRROR_VERIFY};
+use mirror::{MIRROR, MIRROR_GC, MIRROR_VERIFY};
 
 /// The options of commands about the lookup cache.
 const CACHE_GROUPS: &[OptionGroup] = &[OptionGroup::Store, OptionGroup::Json, OptionGroup::General];
@@ -158,6 +158,7 @@ pub(crate) const COMMANDS: &[CommandHelp] = &[
     },
     MIRROR,
     MIRROR_VERIFY,
+    MIRROR_GC,
     CommandHelp {
         path: &["substitute"],
         groups: &[

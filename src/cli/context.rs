@@ -205,7 +205,11 @@ impl Context {
         )))
     }
 
-    fn enter_sandbox(&self, changes: DiskChanges<'_>) -> Result<(), CliError> {
+    /// Confines the process to what `changes` need, for a command that connects to nothing.
+    ///
+    /// # Errors
+    /// The sandbox is required and not supported.
+    pub(crate) fn enter_sandbox(&self, changes: DiskChanges<'_>) -> Result<(), CliError> {
         let mode = self.settings.sandbox;
         if mode == SandboxMode::Off {
             return Ok(());

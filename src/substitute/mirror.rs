@@ -4,6 +4,7 @@
 //! while it arrives, neither unpacked nor compressed again. A narinfo is written after its nars and
 //! after the narinfos of its references, so that readers never see one that leads nowhere.
 
+mod collection;
 mod failure;
 mod findings;
 mod incoming;
@@ -15,20 +16,25 @@ mod narinfos;
 mod nars;
 mod order;
 mod plan;
+mod record;
+mod retention;
 mod run;
 mod signatures;
 mod stored;
 mod tally;
 mod target;
 mod text;
+mod tombstones;
 mod verification;
 mod walk;
 
+pub(crate) use collection::{MirrorCollection, MirrorCollector};
 pub(crate) use failure::MirrorFailure;
 pub(crate) use findings::{MirrorFault, MirrorFinding, MirrorVerification};
 pub(crate) use listing::list_all;
 pub(crate) use lookup::MirrorTrust;
 pub(crate) use narinfos::{MirrorStatus, MirroredItem};
-pub(crate) use run::{Mirror, MirrorReport};
+pub(crate) use retention::MirrorRetention;
+pub(crate) use run::{Mirror, MirrorReport, other_store};
 pub(crate) use target::{MirrorTarget, TargetError, UploadSpool};
 pub(crate) use verification::MirrorVerifier;

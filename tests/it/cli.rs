@@ -24,6 +24,7 @@ mod hints;
 mod interrupt;
 mod mirror;
 mod mirror_buckets;
+mod mirror_gc;
 mod mirror_verify;
 mod missing_trees;
 mod nix_conf;

@@ -38,6 +38,9 @@ const MIRROR_DRY_RUN: [&str; 5] = ["mirror", "--to=m", "-n", "--closure", super:
 /// A mirror is verified.
 const MIRROR_VERIFY: [&str; 4] = ["mirror", "verify", "--to=m", "--deep"];
 
+/// A mirror loses everything.
+const MIRROR_GC: [&str; 5] = ["mirror", "gc", "--to=m", "--keep-days=0", "--grace=0"];
+
 /// Compared with events by `cli::progress`.
 const OF_EVENTS: &str = "progress-event";
 
@@ -63,7 +66,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
     ];
     let dry_run = ["fetch", "--dry-run", &tools, nothing];
     secret_file(&sandbox, "key.sec", &guix_secret(1));
-    let runs: [(&str, &str, &[&str]); 30] = [
+    let runs: [(&str, &str, &[&str]); 31] = [
         ("query", &mixed, &["query", "--closure", &tools, nothing]),
         ("query", &mixed, &report),
         ("fetch-dry-run", &mixed, &dry_run),
@@ -77,6 +80,7 @@ fn the_json_of_every_command_is_as_its_schema_says() {
         ("mirror", &guix, &MIRROR_DRY_RUN),
         ("mirror", &mixed, &["mirror", "--to=m", "--closure", &tools]),
         ("mirror-verify", &guix, &MIRROR_VERIFY),
+        ("mirror-gc", &guix, &MIRROR_GC),
         ("servers", &mixed, &["servers"]),
         ("servers", &mixed, &["servers", "--offline"]),
         ("verify", &guix, &["verify"]),

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Checks a mirror in a directory without any code of the program: check-mirror.py DIRECTORY [--deep | --same-as URL]
+"""Checks a mirror in a directory without any code of the program: check-mirror.py DIRECTORY [--deep | --same-as URL] [--no-orphans]
 
 No narinfo may be without its nars and the narinfos of its references, and no file may have another size than a narinfo
-says. With --deep, every nar is hashed: the file, and decompressed (zstd, xz, lzip, gzip, bzip2, none). With --same-as, every
+says. With --no-orphans, no file in nar/ may be without a narinfo. With --deep, every nar is hashed: the file, and decompressed (zstd, xz, lzip, gzip, bzip2, none). With --same-as, every
 narinfo and nar is compared with what that server answers. Prints the numbers of narinfos and nars; exits with 1 after naming what is wrong.
 """
 import hashlib
@@ -103,6 +103,19 @@ def faults(directory, name, deep):
                 yield f"{fault}: {download['URL']}"
 
 
+def orphans(directory, names):
+    """The files in nar/ that no narinfo names."""
+    named = set()
+    for name in names:
+        with open(os.path.join(directory, name), newline="") as file:
+            named.update(unquote(download["URL"]) for download in parse(file.read())[1])
+    for place, _, files in os.walk(os.path.join(directory, "nar")):
+        for file in files:
+            path = os.path.relpath(os.path.join(place, file), directory)
+            if path not in named:
+                yield "no narinfo names " + path
+
+
 def main():
     directory, deep = sys.argv[1], "--deep" in sys.argv[2:]
     names = sorted(name for name in os.listdir(directory) if name.endswith(".narinfo"))
@@ -111,6 +124,8 @@ def main():
     found = [f"{name}: {fault}" for name in names for fault in faults(directory, name, deep)]
     if sys.argv[2:3] == ["--same-as"]:
         found += [f"{name}: {fault}" for name in names for fault in differences(directory, name, sys.argv[3])]
+    if "--no-orphans" in sys.argv[2:]:
+        found += orphans(directory, names)
     nars = sum(len(files) for place, _, files in os.walk(os.path.join(directory, "nar")))
     print(len(names), nars)
     if found:

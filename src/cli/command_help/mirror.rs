@@ -24,6 +24,30 @@ pub(super) const MIRROR_VERIFY: CommandHelp = CommandHelp {
         that are not part of a mirror, are no faults; --verbose names them.",
 };
 
+/// The help of `subst mirror gc`.
+pub(super) const MIRROR_GC: CommandHelp = CommandHelp {
+    path: &["mirror", "gc"],
+    groups: &[],
+    examples: &[
+        example(
+            "subst mirror gc --to /srv/mirror --keep-list items",
+            "Keep the items that a file names, with all that they refer to",
+        ),
+        example(
+            "subst mirror gc --to /srv/mirror --keep-days 90 --max-size 200G",
+            "Remove the oldest until the rest fits, but nothing of the last 90 days",
+        ),
+        example(
+            "subst mirror gc --to /srv/mirror",
+            "Remove only nars that no narinfo has named for long enough",
+        ),
+    ],
+    exits: &[Exit::Done, Exit::Usage, Exit::Local, Exit::Interrupted],
+    notes: "Clients see no narinfo without its nars and the narinfos of its references at any time. Without --keep-list, \
+        --keep-days and --max-size, all items stay. A --grace that is longer than the default is recorded in the mirror \
+        and used from then on.",
+};
+
 /// The help of `subst mirror`.
 pub(super) const MIRROR: CommandHelp = CommandHelp {
     path: &["mirror"],

@@ -1,5 +1,6 @@
 //! `subst mirror`: copies narinfos and nars of servers to a directory, and takes care of it.
 
+mod gc;
 mod hint;
 mod items;
 mod report;
@@ -20,6 +21,7 @@ use crate::cli::exit::Exit;
 pub(crate) fn run(context: &Context, invocation: &MirrorInvocation) -> Result<Exit, CliError> {
     match (&invocation.command, &invocation.copy) {
         (Some(MirrorCommand::Verify(args)), _) => verify::run(context, args),
+        (Some(MirrorCommand::Gc(args)), _) => gc::run(context, args),
         (None, Some(args)) => run::run(context, args),
         (None, None) => unreachable!("an argument of a copy is required without a command"),
     }

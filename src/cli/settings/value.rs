@@ -275,6 +275,23 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     ByteSize::from_text(text).map(|size| size.0)
 }
 
+/// The period that `text` is, for an option that is no setting: at most about a hundred years.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn parse_period(text: &str) -> Result<Duration, String> {
+    const PERIOD_MAX: Duration = Duration::from_secs(36_500 * 24 * 3600);
+    match quantity::duration(text) {
+        Some(duration) if duration <= PERIOD_MAX => Ok(duration),
+        Some(_) => Err(out_of_range(text, "largest", "36500d")),
+        None => Err(invalid_quantity(
+            text,
+            "a duration, such as 12h, 3d or 30d",
+            quantity::intended_duration(text),
+        )),
+    }
+}
+
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProgressMode {

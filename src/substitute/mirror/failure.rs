@@ -11,6 +11,7 @@ use crate::substitute::install::FailureClass;
 use crate::substitute::outcome::LookupOutcome;
 use crate::trust::verdict::Refusal;
 
+use super::inventory::NarInfoFault;
 use super::target::TargetError;
 
 /// Why an item is not in a mirror.
@@ -48,6 +49,17 @@ pub(crate) enum MirrorFailure {
     /// A file of the mirror cannot be read or written.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// A narinfo of the mirror does not describe its item, so nobody can say which nars it needs.
+    #[error("its narinfo {file} is wrong")]
+    NarInfo {
+        /// The file, relative to the mirror.
+        file: String,
+        /// What is wrong.
+        source: NarInfoFault,
+    },
+    /// The mirror's record is that of a later version, or damaged.
+    #[error("its record {0} is damaged, or that of a later version of subst")]
+    Record(String),
     /// The narinfo would lead clients to one that the mirror does not have.
     #[error("it refers to {}, which is not in the mirror", .0.base())]
     MissingReference(StorePath),
@@ -78,7 +90,9 @@ impl MirrorFailure {
             | Self::Circle => FailureClass::Refused,
             Self::Copy { source, .. } => class_of_copy(source),
             Self::Target(TargetError::Bucket { source, .. }) => class_of_network(source),
-            Self::Target(_) | Self::Network(_) => FailureClass::Local,
+            Self::Target(_) | Self::Network(_) | Self::NarInfo { .. } | Self::Record(_) => {
+                FailureClass::Local
+            }
             Self::Interrupted => FailureClass::Interrupted,
         }
     }

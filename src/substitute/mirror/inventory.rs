@@ -21,10 +21,8 @@ pub(super) struct Inventory {
 /// A file that has the name of a narinfo.
 pub(super) struct ListedNarInfo {
     pub(super) item: HashPart,
-    #[expect(dead_code, reason = "for collection")]
     pub(super) size: u64,
     /// When it was written, in Unix seconds.
-    #[expect(dead_code, reason = "for collection")]
     pub(super) modified: u64,
 }
 

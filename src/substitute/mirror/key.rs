@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::format::store_path::HashPart;
 
-/// The directory of a mirror that is no part of what clients read: the lock and temporary files.
+/// The directory of a mirror that is no part of what clients read: the lock, temporary files, tombstones.
 pub(super) const OWN_DIRECTORY: &str = "subst";
 /// The file in which a mirror describes itself.
 pub(super) const CACHE_INFO: &str = "nix-cache-info";
@@ -59,6 +59,18 @@ impl MirrorKey {
     #[must_use]
     pub(super) fn of_narinfo(item: &HashPart) -> Self {
         Self(format!("{item}.narinfo"))
+    }
+
+    /// The key of the file with the tombstones of nars.
+    #[must_use]
+    pub(super) fn of_tombstones() -> Self {
+        Self(format!("{OWN_DIRECTORY}/tombstones"))
+    }
+
+    /// The key of what a mirror says of itself to those that change it.
+    #[must_use]
+    pub(super) fn of_record() -> Self {
+        Self(format!("{OWN_DIRECTORY}/mirror.json"))
     }
 
     /// The item whose narinfo has this key.

@@ -10,6 +10,7 @@ use super::order::ReferenceOrder;
 use super::plan::{MirrorPlanItem, PlannedAction, PlannedCopy};
 use super::stored::{has_nars, stored_narinfo};
 use super::target::{MirrorTarget, TargetError};
+use super::tombstones::Tombstones;
 use crate::format::store_path::{StoreDir, StorePath};
 
 /// What a mirror has of an item, or would have.
@@ -34,6 +35,8 @@ pub(crate) struct MirroredItem {
 /// A narinfo whose nars are in the mirror.
 pub(super) struct ReadyNarInfo {
     pub(super) text: String,
+    /// The keys of its nars.
+    pub(super) nars: Vec<MirrorKey>,
     pub(super) references: Vec<StorePath>,
 }
 
@@ -58,6 +61,8 @@ pub(super) struct NarInfoWriter<'a> {
     /// The narinfos that are not written yet.
     ready: HashMap<StorePath, ReadyNarInfo>,
     order: ReferenceOrder<StorePath>,
+    /// Those of nars that are about to have a narinfo again are canceled.
+    tombstones: Tombstones,
 }
 
 impl<'a> NarInfoWriter<'a> {
@@ -78,6 +83,7 @@ impl<'a> NarInfoWriter<'a> {
             in_mirror: HashSet::new(),
             ready: HashMap::new(),
             order: ReferenceOrder::new(items.iter().cloned()),
+            tombstones: Tombstones::read(target)?,
             items,
         };
 
@@ -112,7 +118,14 @@ impl<'a> NarInfoWriter<'a> {
         }
 
         while !group.is_empty() {
-            // The nars of the group, and the narinfos that it refers to, are on the disk first.
+            for narinfo in group.iter().filter_map(|path| self.ready.get(path)) {
+                narinfo
+                    .nars
+                    .iter()
+                    .for_each(|nar| self.tombstones.cancel(nar));
+            }
+            self.tombstones.write(self.target)?;
+            // The nars of the group, without tombstones, and the narinfos that it refers to, are on the disk first.
             self.target.sync_names()?;
             let next = self.write_group(group)?;
             group = next;

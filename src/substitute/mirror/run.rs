@@ -17,7 +17,7 @@ use super::plan::{MirrorPlanItem, MirrorPlanner, PlannedAction, PlannedCopy};
 use super::stored::{named_nars, wanted_nars};
 use super::tally::MirrorTally;
 use super::target::{MirrorTarget, TargetError};
-use super::text::edited;
+use super::text::{DownloadEdit, edited};
 use crate::format::cache_info::CacheInfo;
 use crate::format::compression::Compression;
 use crate::format::narinfo::MAX_BYTES;
@@ -146,19 +146,6 @@ impl Mirror<'_> {
             report.items.push(MirroredItem { path, result });
         }
         Ok(report)
-    }
-
-    /// Checks that `target` is for the same store, if it says so.
-    ///
-    /// # Errors
-    /// It is for another one, whose name is returned; or it cannot be read.
-    pub(crate) fn other_store(
-        &self,
-        target: &MirrorTarget,
-    ) -> Result<Option<String>, MirrorFailure> {
-        let text = target.text(&MirrorKey::of_cache_info(), CACHE_INFO_BYTES_MAX)?;
-        let theirs = text.map(|text| CacheInfo::parse(&text).store_dir.unwrap_or_default());
-        Ok(theirs.filter(|theirs| theirs != self.store_dir.as_str()))
     }
 
     /// Clients look for it first, so it is there before everything else.
@@ -326,11 +313,29 @@ impl Mirror<'_> {
         let added = self
             .trust
             .missing_signatures(narinfo, others, stored, self.store_dir);
+        let nars = wanted.iter().filter_map(|nar| match &edits[nar.place] {
+            DownloadEdit::Move(name) => MirrorKey::of_file(name),
+            _ => nar.key.clone(),
+        });
         Ok(ReadyNarInfo {
+            nars: nars.collect(),
             text: edited(narinfo, dialect, &edits, &added),
             references: narinfo.references().map(|it| it.to_path()).collect(),
         })
     }
+}
+
+/// Checks that `target` is for the store `store_dir`, if it says so.
+///
+/// # Errors
+/// It is for another one, whose name is returned; or it cannot be read.
+pub(crate) fn other_store(
+    target: &MirrorTarget,
+    store_dir: &StoreDir,
+) -> Result<Option<String>, MirrorFailure> {
+    let text = target.text(&MirrorKey::of_cache_info(), CACHE_INFO_BYTES_MAX)?;
+    let theirs = text.map(|text| CacheInfo::parse(&text).store_dir.unwrap_or_default());
+    Ok(theirs.filter(|theirs| theirs != store_dir.as_str()))
 }
 
 /// The items whose nars are copied, by several threads.

@@ -19,7 +19,7 @@ pub(super) fn mirror(sandbox: &Sandbox, urls: &str, arguments: &[&str]) -> Run {
     run(mirror_command(sandbox, urls, arguments))
 }
 
-fn mirror_command(sandbox: &Sandbox, urls: &str, arguments: &[&str]) -> Command {
+pub(super) fn mirror_command(sandbox: &Sandbox, urls: &str, arguments: &[&str]) -> Command {
     let mut command = command(sandbox, urls, &["mirror"]);
     command.arg("--to").arg(sandbox.path("mirror"));
     command.args(arguments);

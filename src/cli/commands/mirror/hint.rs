@@ -28,6 +28,13 @@ pub(super) fn hint(failure: &MirrorFailure, to: &MirrorPlace, advice: &Advice) -
         MirrorFailure::MissingReference(missing) => {
             format!("the message about {} says what helps", missing.base())
         }
+        MirrorFailure::NarInfo { .. } => {
+            let to = quoted(&to.to_string());
+            format!(
+                "`subst mirror verify --to {to} --repair` fetches it again; if no server has the item, remove the file"
+            )
+        }
+        MirrorFailure::Record(_) => "use that version".to_owned(),
         MirrorFailure::Target(TargetError::Locked(_)) => {
             "wait for the other process, or end it".to_owned()
         }

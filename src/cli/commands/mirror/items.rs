@@ -24,7 +24,11 @@ pub(super) fn named(context: &Context, args: &MirrorArgs) -> Result<Vec<StorePat
     }
 }
 
-fn of_file(context: &Context, file: &Path) -> Result<Vec<StorePath>, CliError> {
+/// The items that the lines of `file` name.
+///
+/// # Errors
+/// The file cannot be read, or a line names no item.
+pub(super) fn of_file(context: &Context, file: &Path) -> Result<Vec<StorePath>, CliError> {
     if file == Path::new("-") {
         return context.paths(&["-".to_owned()]);
     }

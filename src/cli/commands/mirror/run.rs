@@ -8,7 +8,9 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::mirror_place::MirrorPlace;
 use crate::format::store_path::StorePath;
-use crate::substitute::mirror::{Mirror, MirrorFailure, MirrorReport, MirrorTarget, MirrorTrust};
+use crate::substitute::mirror::{
+    Mirror, MirrorFailure, MirrorReport, MirrorTarget, MirrorTrust, other_store,
+};
 use crate::trust::acl::AuthorizedKeys;
 
 use super::target::{self, MirrorAccess};
@@ -43,7 +45,9 @@ pub(crate) fn run(context: &Context, args: &MirrorArgs) -> Result<Exit, CliError
         cancel: &context.cancel,
     };
 
-    let other_store = target.as_ref().map(|target| mirror.other_store(target));
+    let other_store = target
+        .as_ref()
+        .map(|target| other_store(target, mirror.store_dir));
     let copied = match other_store.transpose() {
         Ok(Some(Some(theirs))) => return Err(other_store_error(context, &args.to, &theirs)),
         Ok(_) => {

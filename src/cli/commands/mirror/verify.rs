@@ -15,7 +15,7 @@ use crate::format::store_path::{HashPart, StorePath};
 use crate::substitute::download::checked_copy::NarCopier;
 use crate::substitute::mirror::{
     Mirror, MirrorFailure, MirrorFinding, MirrorTarget, MirrorTrust, MirrorVerification,
-    MirrorVerifier,
+    MirrorVerifier, other_store,
 };
 
 use super::run::{other_store_error, trust};
@@ -94,7 +94,7 @@ fn verify(
         progress: &*context.progress,
         cancel: &context.cancel,
     };
-    match mirror.other_store(target) {
+    match other_store(target, mirror.store_dir) {
         Ok(None) => {}
         Ok(Some(theirs)) => {
             return Err(other_store_error(context, &place(args), &theirs));

@@ -10,7 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Verbosity, bytes, count};
-use crate::cli::shell_command::again_with_flag;
+use crate::cli::shell_command::{again_with_flag, quoted};
 use crate::format::error_text::chain;
 use crate::substitute::mirror::{MirrorFault, MirrorFinding, MirrorVerification};
 
@@ -194,7 +194,7 @@ pub(super) fn print(
         let lines = view.findings.iter().map(line);
         context.output.lines(lines.map(Cow::Owned))?;
     }
-    print_others(context, view);
+    print_others(context, args, view);
     context.output.summary(&view.summary_text(), &view.summary);
 
     let is_whole = view.findings.iter().all(|finding| finding.repaired);
@@ -212,11 +212,14 @@ pub(super) fn print(
 }
 
 /// Names what belongs to no item, which is no fault.
-fn print_others(context: &Context, view: &VerifiedMirror) {
+fn print_others(context: &Context, args: &MirrorVerifyArgs, view: &VerifiedMirror) {
     if !view.orphans.is_empty() {
         let nars = count(view.orphans.len(), "nar belongs", "nars belong");
         let size = bytes(view.summary.orphan_bytes);
-        context.output.note(&format!("{nars} to no item ({size})"));
+        let to = quoted(&args.to.display().to_string());
+        context.output.note(&format!(
+            "{nars} to no item ({size}); `subst mirror gc --to {to}` removes such nars when no client can need them"
+        ));
     }
     if !view.foreign.is_empty() {
         let files = count(view.foreign.len(), "file is", "files are");

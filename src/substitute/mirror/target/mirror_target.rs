@@ -242,7 +242,6 @@ impl MirrorTarget {
     ///
     /// # Errors
     /// It cannot be removed, or the mirror is open for reading.
-    #[expect(dead_code, reason = "for collection")]
     pub(crate) fn remove(&self, key: &MirrorKey) -> Result<bool, TargetError> {
         match self {
             Self::Directory(directory) => directory.remove(key),
