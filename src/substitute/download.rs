@@ -23,7 +23,6 @@ mod segments;
 pub(crate) mod server_streams;
 pub(crate) mod spool;
 mod spool_file;
-
 pub(crate) mod spool_writer;
 pub(crate) mod transfer;
 mod trial;

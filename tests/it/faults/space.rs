@@ -1,6 +1,7 @@
 //! Disks that are full, in a mount namespace of their own. Needs root or user namespaces, and
 //! is left out with a message where there are none.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::mounts::unshare_flags;
@@ -16,19 +17,38 @@ fn on_small_disk(sandbox: &Sandbox, options: &str, after: &str) -> Option<Run> {
 /// The same, and `before` in the same place.
 fn on_prepared_disk(sandbox: &Sandbox, options: &str, before: &str, after: &str) -> Option<Run> {
     let root = sandbox.root();
-    std::fs::create_dir(&root).unwrap();
+    let command = format!("fetch --root '{}'", root.display());
+    with_disk_at(
+        &root,
+        sandbox,
+        options,
+        before,
+        &format!("{command} {}", item("sample")),
+        after,
+    )
+}
+
+/// Runs `before`, `command` of the program and `after` with a small file system at `place`.
+fn with_disk_at(
+    place: &Path,
+    sandbox: &Sandbox,
+    options: &str,
+    before: &str,
+    command: &str,
+    after: &str,
+) -> Option<Run> {
+    std::fs::create_dir(place).unwrap();
     let script = format!(
-        "mount -t tmpfs -o {options} none '{root}' || exit 77
+        "mount -t tmpfs -o {options} none '{place}' || exit 77
          {before}
          status=0
-         '{program}' fetch --root '{root}' --acl '{fixtures}/acl' \
-             --substitute-urls 'file://{fixtures}' {top} || status=$?
+         '{program}' {command} --acl '{fixtures}/acl' \
+             --substitute-urls 'file://{fixtures}' || status=$?
          {after}
          exit $status",
-        root = root.display(),
+        place = place.display(),
         program = env!("CARGO_BIN_EXE_subst"),
         fixtures = Kind::Guix.directory().display(),
-        top = item("sample"),
     );
     let mut command = Command::new("unshare");
     command
@@ -176,4 +196,29 @@ fn a_collection_that_finds_no_room_for_the_database_says_so() {
         return;
     };
     ended.exits(5).says("free some space for ");
+}
+
+#[test]
+fn a_mirror_on_a_full_disk_has_no_narinfo_without_its_nar() {
+    let sandbox = Sandbox::new();
+    let mirror = sandbox.path("mirror");
+    let command = format!(
+        "mirror --to '{}' --closure {}",
+        mirror.display(),
+        item("sample")
+    );
+    let after = format!("cd '{}' && ls && ls subst/incoming >&2", mirror.display());
+    let Some(ended) = with_disk_at(&mirror, &sandbox, "size=100k", "", &command, &after) else {
+        return;
+    };
+    assert!(!ended.stdout.contains(".narinfo"), "{}", ended.stdout);
+    assert!(
+        !ended.stderr.contains("--substitute-urls"),
+        "{}",
+        ended.stderr
+    );
+    ended
+        .exits(5)
+        .says("No space left on device")
+        .says("free some space (`df ");
 }

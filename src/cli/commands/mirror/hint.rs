@@ -7,6 +7,7 @@ use crate::cli::error::DISSENT_HINT;
 use crate::cli::mirror_place::MirrorPlace;
 use crate::cli::shell_command::quoted;
 use crate::http::{BucketError, HttpError, HttpErrorKind};
+use crate::substitute::download::checked_copy::CopyError;
 use crate::substitute::install::FailureClass;
 use crate::substitute::mirror::{MirrorFailure, TargetError};
 use crate::substitute::outcome::LookupOutcome;
@@ -47,7 +48,7 @@ pub(super) fn hint(failure: &MirrorFailure, to: &MirrorPlace, advice: &Advice) -
         }
         MirrorFailure::Target(TargetError::File { source, .. }) => return file_hint(source, to),
         MirrorFailure::Target(TargetError::Spool { source, path, .. }) => {
-            return spool_hint(source, path);
+            return Some(spool_hint(source, Some(path)));
         }
         MirrorFailure::Target(TargetError::Bucket { source, .. }) => {
             return bucket_hint(source, to);
@@ -55,6 +56,10 @@ pub(super) fn hint(failure: &MirrorFailure, to: &MirrorPlace, advice: &Advice) -
         MirrorFailure::Target(TargetError::Changed(_)) => {
             "let one program at a time write to the bucket, and run it again".to_owned()
         }
+        MirrorFailure::Copy {
+            source: CopyError::Write(error),
+            ..
+        } => return copy_hint(error, to),
         MirrorFailure::Interrupted => return None,
         _ => by_class(failure.class(), advice),
     };
@@ -95,13 +100,27 @@ fn file_hint(error: &io::Error, to: &MirrorPlace) -> Option<String> {
     }
 }
 
-fn spool_hint(error: &io::Error, path: &str) -> Option<String> {
-    let name = quoted(path);
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(format!(
-            "free some space (`df {name}`), or name another cache directory with XDG_CACHE_HOME"
-        )),
-        _ => Some("name another cache directory with XDG_CACHE_HOME".to_owned()),
+/// What the user can do about a copy that cannot be written: in the mirror, or on the way to a bucket.
+fn copy_hint(error: &io::Error, to: &MirrorPlace) -> Option<String> {
+    match to.bucket() {
+        Some(_) => Some(spool_hint(error, None)),
+        None => file_hint(error, to),
+    }
+}
+
+/// What the user can do about the files that are sent to a bucket, which are at `path`.
+fn spool_hint(error: &io::Error, path: Option<&str>) -> String {
+    let is_full = matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    );
+    let place = path.map(|path| format!(" (`df {}`)", quoted(path)));
+    match is_full {
+        true => format!(
+            "free some space{}, or name another cache directory with XDG_CACHE_HOME",
+            place.unwrap_or_default()
+        ),
+        false => "name another cache directory with XDG_CACHE_HOME".to_owned(),
     }
 }
 
