@@ -264,11 +264,11 @@ mod tests {
         let mut items = sample();
         items[0].nars = items[2].nars.clone();
         let retention = MirrorRetention {
-            max_bytes: Some(329),
+            max_bytes: Some(330),
             ..MirrorRetention::default()
         };
         let expected = vec!["a".to_owned()];
-        assert_eq!(groups(&items, &retention), (expected, 320));
+        assert_eq!(groups(&items, &retention), (expected, 330));
     }
 
     #[test]
