@@ -228,9 +228,9 @@ pub(crate) enum MirrorCommand {
 /// Arguments of `subst mirror gc`.
 #[derive(Debug, Args)]
 pub(crate) struct MirrorGcArgs {
-    /// The directory of the mirror
-    #[arg(long, value_name = "DIR")]
-    pub(crate) to: PathBuf,
+    /// The mirror: a directory, or a bucket as in s3://BUCKET
+    #[arg(long, value_name = "DIR|URL", value_parser = MirrorPlace::parse)]
+    pub(crate) to: MirrorPlace,
     /// Keep the items that FILE names, one in a line, and all that they refer to
     #[arg(long, value_name = "FILE")]
     pub(crate) keep_list: Option<PathBuf>,
@@ -252,9 +252,9 @@ pub(crate) struct MirrorGcArgs {
 /// Arguments of `subst mirror verify`.
 #[derive(Debug, Args)]
 pub(crate) struct MirrorVerifyArgs {
-    /// The directory of the mirror
-    #[arg(long, value_name = "DIR")]
-    pub(crate) to: PathBuf,
+    /// The mirror: a directory, or a bucket as in s3://BUCKET
+    #[arg(long, value_name = "DIR|URL", value_parser = MirrorPlace::parse)]
+    pub(crate) to: MirrorPlace,
     /// Also read all nars, and compare them with the hashes in their narinfos
     #[arg(long)]
     pub(crate) deep: bool,

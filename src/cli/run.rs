@@ -14,7 +14,7 @@ use crate::format::server_url::ServerUrl;
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
 
-use super::args::{Cli, Command};
+use super::args::{Cli, Command, MirrorCommand};
 use super::command_line;
 use super::commands::substitute::Inherited;
 use super::completion::completion_text;
@@ -238,7 +238,11 @@ fn prepare_context(
 /// The bucket that the command writes to.
 fn target_bucket(command: &Command) -> Option<&ServerUrl> {
     match command {
-        Command::Mirror(mirror) => mirror.copy.as_ref()?.to.bucket(),
+        Command::Mirror(mirror) => match &mirror.command {
+            Some(MirrorCommand::Verify(verify)) => verify.to.bucket(),
+            Some(MirrorCommand::Gc(gc)) => gc.to.bucket(),
+            None => mirror.copy.as_ref()?.to.bucket(),
+        },
         _ => None,
     }
 }

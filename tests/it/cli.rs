@@ -23,6 +23,7 @@ mod help;
 mod hints;
 mod interrupt;
 mod mirror;
+mod mirror_bucket_care;
 mod mirror_buckets;
 mod mirror_gc;
 mod mirror_verify;

@@ -14,6 +14,10 @@ pub(super) const MIRROR_VERIFY: CommandHelp = CommandHelp {
             "Find narinfos that lead to nothing, and nars that belong to nothing",
         ),
         example(
+            "subst mirror verify --to 's3://cache?endpoint=https://s3.example.org'",
+            "The same for a bucket",
+        ),
+        example(
             "subst mirror verify --to /srv/mirror --deep --repair",
             "Read all nars too, and fetch again what is wrong",
         ),

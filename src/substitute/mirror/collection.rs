@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::failure::MirrorFailure;
-use super::inventory::{Inventory, named_keys, read_narinfo};
+use super::inventory::{Inventory, named_keys, read_narinfo, read_narinfos_ahead};
 use super::key::MirrorKey;
 use super::record::MirrorRecord;
 use super::retention::{MirrorRetention, RetainedItem, removals};
@@ -16,6 +16,9 @@ use super::tombstones::Tombstones;
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
+
+/// Narinfos that are read together.
+const TEXTS_AHEAD: usize = 1000;
 
 /// Collects the garbage of a mirror.
 pub(crate) struct MirrorCollector<'a> {
@@ -113,7 +116,11 @@ impl MirrorCollector<'_> {
 
     fn items(&self, inventory: &Inventory) -> Result<Vec<RetainedItem>, MirrorFailure> {
         let mut items = Vec::with_capacity(inventory.narinfos.len());
-        for listed in &inventory.narinfos {
+        for (number, listed) in inventory.narinfos.iter().enumerate() {
+            if number % TEXTS_AHEAD == 0 {
+                let next = inventory.narinfos.iter().skip(number).take(TEXTS_AHEAD);
+                read_narinfos_ahead(self.target, next)?;
+            }
             let narinfo = match read_narinfo(self.target, &listed.item, self.store_dir)? {
                 None => continue,
                 Some(Ok(narinfo)) => narinfo,
@@ -148,12 +155,13 @@ impl MirrorCollector<'_> {
                 collection.is_interrupted = true;
                 break;
             }
+            if !self.is_dry_run {
+                let paths = group.iter().map(|place| &items[*place].path);
+                let keys = paths.map(|path| MirrorKey::of_narinfo(&path.hash_part()));
+                self.target.remove(&keys.collect::<Vec<_>>())?;
+            }
             for place in group {
                 let item = &items[*place];
-                if !self.is_dry_run {
-                    let key = MirrorKey::of_narinfo(&item.path.hash_part());
-                    self.target.remove(&key)?;
-                }
                 is_gone[*place] = true;
                 let nars = item.nars.iter().filter_map(|nar| inventory.files.get(nar));
                 let bytes = nars.fold(item.bytes, |sum, size| sum.saturating_add(*size));
@@ -202,6 +210,7 @@ impl MirrorCollector<'_> {
             self.target.sync_names()?;
         }
 
+        let mut ended = Vec::new();
         for (key, size) in orphans {
             let end = tombstones
                 .time(key)
@@ -214,9 +223,7 @@ impl MirrorCollector<'_> {
                 *next = end.min(*next);
                 continue;
             }
-            if !self.is_dry_run {
-                self.target.remove(key)?;
-            }
+            ended.push(key.clone());
             tombstones.cancel(key);
             collection.removed_nars.push(key.to_string());
             collection.freed_bytes = collection.freed_bytes.saturating_add(size);
@@ -224,6 +231,7 @@ impl MirrorCollector<'_> {
         collection.is_interrupted = self.cancel.is_canceled();
         collection.removed_nars.sort_unstable();
         if !self.is_dry_run {
+            self.target.remove(&ended)?;
             self.target.sync_names()?;
             tombstones.write(self.target)?;
             self.target.sync_names()?;

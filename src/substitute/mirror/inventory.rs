@@ -75,6 +75,18 @@ pub(crate) enum NarInfoFault {
     OtherItem(StorePath),
 }
 
+/// Reads the narinfos `listed` together, for [`read_narinfo`], if each would take a round trip.
+///
+/// # Errors
+/// The mirror cannot be read.
+pub(super) fn read_narinfos_ahead<'l>(
+    target: &MirrorTarget,
+    listed: impl Iterator<Item = &'l ListedNarInfo>,
+) -> Result<(), TargetError> {
+    let keys: Vec<MirrorKey> = listed.map(|it| MirrorKey::of_narinfo(&it.item)).collect();
+    target.read_ahead(&keys, MAX_BYTES)
+}
+
 /// The narinfo of `item`; `None` if there is none, or none any more.
 ///
 /// # Errors

@@ -25,11 +25,7 @@ impl Tombstones {
     /// # Errors
     /// They cannot be read.
     pub(super) fn read(target: &MirrorTarget) -> Result<Self, TargetError> {
-        // Only directories are collected.
-        let text = match target {
-            MirrorTarget::Directory(_) => target.text(&MirrorKey::of_tombstones(), BYTES_MAX)?,
-            MirrorTarget::Bucket(_) => None,
-        };
+        let text = target.text(&MirrorKey::of_tombstones(), BYTES_MAX)?;
         let text = text.unwrap_or_default();
         let times = text.lines().filter_map(|line| {
             let (time, key) = line.split_once(' ')?;

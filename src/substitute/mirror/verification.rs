@@ -10,7 +10,7 @@ use std::thread::{self, Builder};
 
 use super::failure::{MirrorFailure, class_of_copy};
 use super::findings::{MirrorFault, MirrorFinding, MirrorVerification, VerificationWork};
-use super::inventory::{Inventory, ListedNarInfo, read_narinfo};
+use super::inventory::{Inventory, ListedNarInfo, read_narinfo, read_narinfos_ahead};
 use super::key::MirrorKey;
 use super::lookup::MirrorTrust;
 use super::stored::{NamedNar, named_nars};
@@ -133,6 +133,7 @@ impl MirrorVerifier<'_> {
         work: &VerificationWork<'_>,
         batch: &[&ListedNarInfo],
     ) -> Result<(), MirrorFailure> {
+        read_narinfos_ahead(self.target, batch.iter().copied())?;
         let mut narinfos = Vec::with_capacity(batch.len());
         for listed in batch {
             let fault = match read_narinfo(self.target, &listed.item, self.store_dir) {

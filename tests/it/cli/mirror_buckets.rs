@@ -14,7 +14,7 @@ use crate::support::sandbox::{Run, Running, run};
 use crate::support::{Sandbox, Server, files_below, wait_until};
 
 /// The files of `directory` by name, without what is the mirror's own.
-fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = files_below(directory, "").into_iter();
     let named = files.map(|file| {
         let name = file.strip_prefix(directory).unwrap().to_str().unwrap();
@@ -25,7 +25,7 @@ fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// A publisher of c, which refers to b, which refers to a.
-fn published(sandbox: &Sandbox) -> (Publisher, String) {
+pub(super) fn published(sandbox: &Sandbox) -> (Publisher, String) {
     let publisher = Publisher::new(sandbox, "server", 1);
     Publisher::trust(sandbox, &[&publisher]);
     let (mut last, mut reference) = (String::new(), String::new());
@@ -37,12 +37,12 @@ fn published(sandbox: &Sandbox) -> (Publisher, String) {
 }
 
 /// A bucket with these rules, in the directory `bucket` of `sandbox`.
-fn start(sandbox: &Sandbox, rules: BucketRules) -> Server {
+pub(super) fn start(sandbox: &Sandbox, rules: BucketRules) -> Server {
     std::fs::create_dir_all(sandbox.path("bucket")).unwrap();
     bucket::start(&sandbox.path("bucket"), rules)
 }
 
-fn url(server: &Server, place: &str) -> String {
+pub(super) fn url(server: &Server, place: &str) -> String {
     format!("s3://{place}?endpoint={}", server.url())
 }
 
@@ -55,7 +55,7 @@ fn mirror_command(sandbox: &Sandbox, publisher: &Publisher, to: &str, words: &[&
     command
 }
 
-fn mirror(sandbox: &Sandbox, publisher: &Publisher, to: &str, words: &[&str]) -> Run {
+pub(super) fn mirror(sandbox: &Sandbox, publisher: &Publisher, to: &str, words: &[&str]) -> Run {
     run(mirror_command(sandbox, publisher, to, words))
 }
 

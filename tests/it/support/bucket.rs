@@ -138,7 +138,9 @@ fn object(directory: &Path, request: &Request, rules: &BucketRules) -> Reply {
     }
     request.path = format!("/{key}");
 
-    let reply = Reply::file_or_range(directory, &request);
+    let content = std::fs::read(directory.join(&key)).unwrap_or_default();
+    let etag = bucket_writes::etag(&content);
+    let reply = Reply::version_or_range(directory, &request, &etag);
     if reply.is_ok() && rules.cuts_nars && request.path.contains("/nar/") {
         let middle = reply.body.len() / 2;
         reply.cut_at(middle)

@@ -166,7 +166,7 @@ pub(crate) enum Conditions {
     Unsupported,
 }
 
-fn etag(content: &[u8]) -> String {
+pub(super) fn etag(content: &[u8]) -> String {
     let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, content).as_ref());
     format!("\"{}\"", &hash[..32])
 }

@@ -123,11 +123,16 @@ impl Reply {
 
     /// The same from a server that can resume.
     pub(crate) fn file_or_range(directory: &Path, request: &Request) -> Self {
+        Self::version_or_range(directory, request, "\"one\"")
+    }
+
+    /// The same of a file whose version is `etag`.
+    pub(crate) fn version_or_range(directory: &Path, request: &Request, etag: &str) -> Self {
         let whole = Self::file(directory, request);
-        let headers = "Accept-Ranges: bytes\r\nETag: \"one\"\r\n".to_owned();
+        let headers = format!("Accept-Ranges: bytes\r\nETag: {etag}\r\n");
         let total = whole.body.len();
         let mut versions = request.fields.iter().filter(|(name, _)| name == "if-range");
-        let is_version = versions.all(|(_, version)| version == "\"one\"");
+        let is_version = versions.all(|(_, version)| version == etag);
         match request.from.filter(|_| is_version) {
             Some(from) if whole.status == "200 OK" && from < total => Self {
                 status: "206 Partial Content",

@@ -1,23 +1,21 @@
 //! `subst mirror gc`: removes items that are not kept from a mirror, and later their nars.
 
 use std::borrow::Cow;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::cli::args::MirrorGcArgs;
-use crate::cli::confinement::DiskChanges;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::mirror_place::MirrorPlace;
-use crate::cli::output::{bytes, count, duration, shown_path};
-use crate::cli::process::mode_of_caller_files;
+use crate::cli::output::{bytes, count, duration};
 use crate::substitute::mirror::{
-    MirrorCollection, MirrorCollector, MirrorFailure, MirrorRetention, MirrorTarget, other_store,
+    MirrorCollection, MirrorCollector, MirrorFailure, MirrorRetention, other_store,
 };
 
-use super::{items, report, run::other_store_error};
+use super::run::other_store_error;
+use super::target::{self, MirrorAccess};
+use super::{items, report};
 
 const DAY_SECONDS: u64 = 24 * 3600;
 
@@ -27,27 +25,19 @@ const DAY_SECONDS: u64 = 24 * 3600;
 /// The arguments do not allow it, there is no mirror, or the output cannot be written.
 pub(crate) fn run(context: &Context, args: &MirrorGcArgs) -> Result<Exit, CliError> {
     let retention = retention(context, args)?;
-    let opened = match args.dry_run || !args.to.exists() {
-        true => MirrorTarget::open_to_read(&args.to),
-        false => MirrorTarget::open(&args.to, mode_of_caller_files()).map(Some),
+    let access = match args.dry_run {
+        true => MirrorAccess::Read,
+        false => MirrorAccess::Change,
     };
-    let target = match opened {
-        Ok(Some(target)) => target,
-        Ok(None) => {
-            let text = format!("--to: there is no directory {}", shown_path(&args.to));
-            return Err(CliError::Usage(text));
-        }
-        Err(error) => return Ok(print_failure(context, args, &error.into())),
+    let target = match target::open(context, &args.to, access)? {
+        Ok((Some(target), _)) => target,
+        Ok((None, _)) => return Err(target::no_mirror(&args.to)),
+        Err(failure) => return Ok(print_failure(context, args, &failure)),
     };
-    let directories: [&Path; 1] = [&args.to];
-    context.enter_sandbox(DiskChanges {
-        store: false,
-        directories: &directories,
-    })?;
     let store_dir = context.settings.store_dir();
     match other_store(&target, store_dir) {
         Ok(None) => {}
-        Ok(Some(theirs)) => return Err(other_store_error(context, &place(args), &theirs)),
+        Ok(Some(theirs)) => return Err(other_store_error(context, &args.to, &theirs)),
         Err(failure) => return Ok(print_failure(context, args, &failure)),
     }
 
@@ -66,7 +56,7 @@ pub(crate) fn run(context: &Context, args: &MirrorGcArgs) -> Result<Exit, CliErr
         Err(failure) => return Ok(print_failure(context, args, &failure)),
     };
     if collection.keeps_nothing {
-        let text = "--keep-list: the mirror has none of these items; to remove everything, remove its directory";
+        let text = "--keep-list: the mirror has none of these items; to remove everything, remove the mirror itself";
         return Err(CliError::Usage(text.to_owned()));
     }
     print(context, args, &collection)?;
@@ -76,12 +66,8 @@ pub(crate) fn run(context: &Context, args: &MirrorGcArgs) -> Result<Exit, CliErr
     })
 }
 
-fn place(args: &MirrorGcArgs) -> MirrorPlace {
-    MirrorPlace::Directory(args.to.clone())
-}
-
 fn print_failure(context: &Context, args: &MirrorGcArgs, failure: &MirrorFailure) -> Exit {
-    report::print_failure_to(context, "collect garbage in", &place(args), failure)
+    report::print_failure_to(context, "collect garbage in", &args.to, failure)
 }
 
 fn retention(context: &Context, args: &MirrorGcArgs) -> Result<MirrorRetention, CliError> {

@@ -19,9 +19,11 @@ pub(super) enum MirrorAccess {
     Read,
     /// It is changed, and created if need be.
     Write,
+    /// It is changed, and not created.
+    Change,
 }
 
-/// The mirror, `None` if there is none to read; and the network.
+/// The mirror, `None` if there is none and it is not created; and the network.
 pub(super) type OpenedTarget = (Option<MirrorTarget>, Arc<Network>);
 
 /// Opens the mirror at `place`. The process is confined from then on.
@@ -44,9 +46,14 @@ fn open_directory(
     path: &Path,
     access: MirrorAccess,
 ) -> Result<Result<OpenedTarget, MirrorFailure>, CliError> {
-    let target = match access {
-        MirrorAccess::Read => MirrorTarget::open_to_read(path),
-        MirrorAccess::Write => MirrorTarget::open(path, mode_of_caller_files()).map(Some),
+    let is_changed = match access {
+        MirrorAccess::Read => false,
+        MirrorAccess::Write => true,
+        MirrorAccess::Change => path.exists(),
+    };
+    let target = match is_changed {
+        false => MirrorTarget::open_to_read(path),
+        true => MirrorTarget::open(path, mode_of_caller_files()).map(Some),
     };
     let target = match target {
         Ok(target) => target,
@@ -68,7 +75,7 @@ fn open_bucket(
 ) -> Result<Result<OpenedTarget, MirrorFailure>, CliError> {
     let spool = match access {
         MirrorAccess::Read => None,
-        MirrorAccess::Write => {
+        MirrorAccess::Write | MirrorAccess::Change => {
             let (base, cache) = context.spool_places().ok_or_else(no_cache_directory)?;
             match UploadSpool::open(&base, &cache, server) {
                 Ok(spool) => Some(spool),
@@ -95,6 +102,11 @@ fn open_network_bucket(
     let bucket = client.bucket(server, retry_time, context.cancel.flag());
     let bucket = bucket.map_err(|error| TargetError::of_bucket("open", "objects")(error))?;
     Ok(MirrorTarget::open_bucket(client, bucket, spool)?)
+}
+
+/// There is no mirror `to`.
+pub(super) fn no_mirror(to: &MirrorPlace) -> CliError {
+    CliError::Usage(format!("--to: there is no directory {to}"))
 }
 
 fn no_cache_directory() -> CliError {

@@ -1,24 +1,22 @@
 //! `subst mirror verify`: finds what is missing, wrong or left over in a mirror, and fetches it again.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::sync::Arc;
 
 use crate::cli::args::MirrorVerifyArgs;
-use crate::cli::confinement::DiskChanges;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::mirror_place::MirrorPlace;
-use crate::cli::output::shown_path;
-use crate::cli::process::mode_of_caller_files;
 use crate::format::store_path::{HashPart, StorePath};
 use crate::substitute::download::checked_copy::NarCopier;
 use crate::substitute::mirror::{
     Mirror, MirrorFailure, MirrorFinding, MirrorTarget, MirrorTrust, MirrorVerification,
     MirrorVerifier, other_store,
 };
+use crate::substitute::network::Network;
 
 use super::run::{other_store_error, trust};
+use super::target::{self, MirrorAccess};
 use super::verify_view::VerifiedMirror;
 use super::{report, verify_view};
 
@@ -31,41 +29,26 @@ pub(crate) fn run(context: &Context, args: &MirrorVerifyArgs) -> Result<Exit, Cl
     if args.repair {
         context.need_servers()?;
     }
-    let opened = match args.repair && args.to.exists() {
-        true => MirrorTarget::open(&args.to, mode_of_caller_files()).map(Some),
-        false => MirrorTarget::open_to_read(&args.to),
+    let access = match args.repair {
+        true => MirrorAccess::Change,
+        false => MirrorAccess::Read,
     };
-    let target = match opened {
-        Ok(Some(target)) => target,
-        Ok(None) => {
-            let text = format!("--to: there is no directory {}", shown_path(&args.to));
-            return Err(CliError::Usage(text));
-        }
-        Err(error) => {
+    let (target, network) = match target::open(context, &args.to, access)? {
+        Ok((Some(target), network)) => (target, network),
+        Ok((None, _)) => return Err(target::no_mirror(&args.to)),
+        Err(failure) => {
             return Ok(report::print_failure_to(
-                context,
-                VERIFY,
-                &place(args),
-                &error.into(),
+                context, VERIFY, &args.to, &failure,
             ));
         }
     };
 
-    match verify(context, args, &trust, &target) {
-        Ok(Ok(exit)) => Ok(exit),
-        Ok(Err(failure)) => Ok(report::print_failure_to(
-            context,
-            VERIFY,
-            &place(args),
-            &failure,
+    match verify(context, args, &trust, &target, &network)? {
+        Ok(exit) => Ok(exit),
+        Err(failure) => Ok(report::print_failure_to(
+            context, VERIFY, &args.to, &failure,
         )),
-        Err(error) => Err(error),
     }
-}
-
-/// The mirror that is verified.
-fn place(args: &MirrorVerifyArgs) -> MirrorPlace {
-    MirrorPlace::Directory(args.to.clone())
 }
 
 /// What fails if a verification does.
@@ -76,18 +59,14 @@ fn verify(
     args: &MirrorVerifyArgs,
     trust: &MirrorTrust,
     target: &MirrorTarget,
+    network: &Arc<Network>,
 ) -> Result<Result<Exit, MirrorFailure>, CliError> {
-    let directories: [&Path; 1] = [&args.to];
-    let network = context.network(DiskChanges {
-        store: false,
-        directories: &directories,
-    })?;
-    let copier = context.nar_copier(&network);
+    let copier = context.nar_copier(network);
     let mut mirror = Mirror {
-        network: &network,
+        network,
         trust,
         store_dir: context.settings.store_dir(),
-        copier: context.nar_copier(&network),
+        copier: context.nar_copier(network),
         methods: Vec::new(),
         jobs: context.settings.jobs,
         recheck: HashSet::new(),
@@ -97,7 +76,7 @@ fn verify(
     match other_store(target, mirror.store_dir) {
         Ok(None) => {}
         Ok(Some(theirs)) => {
-            return Err(other_store_error(context, &place(args), &theirs));
+            return Err(other_store_error(context, &args.to, &theirs));
         }
         Err(failure) => return Ok(Err(failure)),
     }
@@ -119,7 +98,7 @@ fn verify(
                 exit = repair_exit;
             }
             Err(failure) => {
-                exit = report::print_failure_to(context, "repair", &place(args), &failure);
+                exit = report::print_failure_to(context, "repair", &args.to, &failure);
             }
         }
     }
@@ -162,7 +141,7 @@ fn repair(
     let mut items: Vec<StorePath> = items.into_iter().collect();
     items.sort_unstable();
     let report = mirror.run(target, items)?;
-    report::print_skipped(context, &place(args), &report);
+    report::print_skipped(context, &args.to, &report);
 
     let wrong: HashSet<HashPart> = found.wrong_items().collect();
     let again = verifier.run_again(&wrong)?;

@@ -216,7 +216,7 @@ fn print_others(context: &Context, args: &MirrorVerifyArgs, view: &VerifiedMirro
     if !view.orphans.is_empty() {
         let nars = count(view.orphans.len(), "nar belongs", "nars belong");
         let size = bytes(view.summary.orphan_bytes);
-        let to = quoted(&args.to.display().to_string());
+        let to = quoted(&args.to.to_string());
         context.output.note(&format!(
             "{nars} to no item ({size}); `subst mirror gc --to {to}` removes such nars when no client can need them"
         ));

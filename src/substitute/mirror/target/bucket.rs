@@ -12,7 +12,7 @@ use bytes::{Buf as _, Bytes};
 
 use super::error::TargetError;
 use super::large::{LargeNar, WHOLE_BYTES_MAX};
-use super::lease::WriterLease;
+use super::lease::{CLAIMS, WriterLease};
 use super::spool::UploadSpool;
 use crate::format::hash::FileHash;
 use crate::format::sha256::Sha256;
@@ -20,7 +20,7 @@ use crate::http::{
     BodyHash, Bucket, Client, HttpError, NarBody, NarRequest, ObjectPut, PutCondition, PutOutcome,
 };
 use crate::substitute::mirror::incoming::{IncomingFile, IncomingNarName};
-use crate::substitute::mirror::key::{MirrorKey, OWN_DIRECTORY};
+use crate::substitute::mirror::key::{CACHE_INFO, MirrorKey, OWN_DIRECTORY};
 use crate::substitute::mirror::walk::ListedFile;
 use crate::sync::lock;
 
@@ -30,6 +30,8 @@ const NARINFO_MAX_AGE_SECONDS: u32 = 3600;
 const NAR_CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
 /// Narinfos that are read together.
 const TEXTS_AT_A_TIME: usize = 1000;
+/// Objects that are removed before the claim to be the writer is looked at again.
+const REMOVALS_AT_A_TIME: usize = 500;
 
 /// A mirror in a bucket.
 pub(crate) struct MirrorBucket {
@@ -38,7 +40,7 @@ pub(crate) struct MirrorBucket {
     writer: Option<BucketWriter>,
     /// What the bucket has, by key.
     objects: Mutex<HashMap<String, StoredObject>>,
-    /// Texts that were read ahead.
+    /// Texts that were read ahead, until they are used.
     texts: Mutex<HashMap<String, String>>,
 }
 
@@ -77,10 +79,9 @@ impl MirrorBucket {
         let listed = bucket
             .list("")
             .map_err(TargetError::of_bucket("list", "objects"))?;
-        let own = format!("{OWN_DIRECTORY}/");
         let objects = listed
             .into_iter()
-            .filter(|object| !object.key.starts_with(&own))
+            .filter(|object| !object.key.starts_with(CLAIMS))
             .map(|object| {
                 let stored = StoredObject {
                     size: object.size,
@@ -162,7 +163,7 @@ impl MirrorBucket {
         bytes_max: usize,
     ) -> Result<Option<String>, TargetError> {
         self.read_ahead(std::slice::from_ref(key), bytes_max)?;
-        Ok(lock(&self.texts).get(key.as_str()).cloned())
+        Ok(lock(&self.texts).remove(key.as_str()))
     }
 
     pub(super) fn new_file(&self) -> Result<IncomingFile<'_>, TargetError> {
@@ -249,9 +250,10 @@ impl MirrorBucket {
     /// Writes whole texts as objects, many at a time.
     pub(super) fn replace(&self, texts: &[(MirrorKey, &str)]) -> Result<(), TargetError> {
         let puts = texts.iter().map(|(key, text)| {
-            let content_type = match key.is_narinfo() {
-                true => "text/x-nix-narinfo",
-                false => "text/x-nix-cache-info",
+            let content_type = match key.as_str() {
+                CACHE_INFO => "text/x-nix-cache-info",
+                _ if key.is_narinfo() => "text/x-nix-narinfo",
+                _ => "text/plain",
             };
             let mut digest = Sha256::new();
             digest.update(text.as_bytes());
@@ -260,18 +262,20 @@ impl MirrorBucket {
             (key, put, text.len() as u64, digest.finish())
         });
         self.put(puts.collect())?;
-        let mut known = lock(&self.texts);
-        known.extend(
-            texts
-                .iter()
-                .map(|(key, text)| (key.as_str().to_owned(), (*text).to_owned())),
-        );
+        let mut earlier = lock(&self.texts);
+        for (key, _) in texts {
+            earlier.remove(key.as_str());
+        }
         Ok(())
     }
 
-    /// Calls `visit` for all objects.
+    /// Calls `visit` for all objects that are not the mirror's own.
     pub(super) fn list(&self, visit: &mut dyn FnMut(ListedFile)) {
+        let own = format!("{OWN_DIRECTORY}/");
         for (name, object) in &*lock(&self.objects) {
+            if name.starts_with(&own) {
+                continue;
+            }
             visit(ListedFile {
                 name: name.clone(),
                 key: MirrorKey::of_file(name),
@@ -281,17 +285,23 @@ impl MirrorBucket {
         }
     }
 
-    /// Removes the object `key`: whether it was there.
-    pub(super) fn remove(&self, key: &MirrorKey) -> Result<bool, TargetError> {
-        let writer = self.writer().map_err(TargetError::of("remove", key))?;
-        writer.lease.check()?;
-        if self.size(key).is_none() {
-            return Ok(false);
+    /// Removes those of the objects `keys` that are there, many at a time.
+    pub(super) fn remove(&self, keys: &[MirrorKey]) -> Result<(), TargetError> {
+        let writer = self
+            .writer()
+            .map_err(TargetError::of("remove", "objects"))?;
+        for keys in keys.chunks(REMOVALS_AT_A_TIME) {
+            writer.lease.check()?;
+            let names: Vec<String> = keys.iter().map(|key| key.as_str().to_owned()).collect();
+            let removed = self.bucket.remove_all(&names);
+            let first = names.first().cloned().unwrap_or_default();
+            removed.map_err(TargetError::of_bucket("remove", first))?;
+            for name in &names {
+                lock(&self.texts).remove(name);
+                lock(&self.objects).remove(name);
+            }
         }
-        let removed = self.bucket.remove_all(&[key.as_str().to_owned()]);
-        removed.map_err(TargetError::of_bucket("remove", key))?;
-        lock(&self.texts).remove(key.as_str());
-        Ok(lock(&self.objects).remove(key.as_str()).is_some())
+        Ok(())
     }
 
     fn writer(&self) -> io::Result<&BucketWriter> {

@@ -241,11 +241,11 @@ impl MirrorDirectory {
             .map_err(|(name, error)| TargetError::of("list", name.display())(error))
     }
 
-    /// Removes the file `key`: whether it was there. The removal lasts after [`MirrorDirectory::sync_names`].
+    /// Removes the file `key`, if it is there. The removal lasts after [`MirrorDirectory::sync_names`].
     ///
     /// # Errors
     /// Those of the system calls, or the mirror is open for reading.
-    pub(crate) fn remove(&self, key: &MirrorKey) -> Result<bool, TargetError> {
+    pub(crate) fn remove(&self, key: &MirrorKey) -> Result<(), TargetError> {
         let writer = self.writer().map_err(TargetError::of("remove", key))?;
         let directory = key.directory();
         let removed = no_follow::open_directory(&self.path, &self.path.join(&directory))
@@ -253,9 +253,9 @@ impl MirrorDirectory {
         match removed {
             Ok(()) => {
                 lock(&writer.unsynced).insert(directory);
-                Ok(true)
+                Ok(())
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(TargetError::of("remove", key)(error)),
         }
     }
@@ -369,10 +369,11 @@ mod tests {
         let expected = expected.map(|(name, size)| (name.to_owned(), size));
         assert_eq!(names(), expected);
 
-        assert!(target.remove(&key("nar/x")).unwrap());
-        assert!(!target.remove(&key("nar/x")).unwrap());
-        assert!(!target.remove(&key("none/x")).unwrap());
-        assert!(target.remove(&key("nar/link/mirror/z")).is_err());
+        for absent in ["nar/x", "nar/x", "none/x"] {
+            target.remove(&[key(absent)]).unwrap();
+            assert_eq!(target.size(&key(absent)).unwrap(), None);
+        }
+        assert!(target.remove(&[key("nar/link/mirror/z")]).is_err());
         target.sync_names().unwrap();
         assert_eq!(names().len(), 4);
         let reader = MirrorDirectory::open_to_read(&path).unwrap().unwrap();

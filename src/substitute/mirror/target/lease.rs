@@ -31,7 +31,7 @@ const ATTEMPTS: u32 = 3;
 const NEW_SECONDS: u64 = 10;
 
 /// The claims of all writers.
-const CLAIMS: &str = "subst/writers/";
+pub(super) const CLAIMS: &str = "subst/writers/";
 
 /// The right to write, as long as it is renewed. Dropped, it is given back.
 pub(super) struct WriterLease {

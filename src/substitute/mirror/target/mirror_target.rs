@@ -238,14 +238,14 @@ impl MirrorTarget {
         }
     }
 
-    /// Removes the file `key`: whether it was there. The removal lasts after [`MirrorTarget::sync_names`].
+    /// Removes those of the files `keys` that are there. The removal lasts after [`MirrorTarget::sync_names`].
     ///
     /// # Errors
-    /// It cannot be removed, or the mirror is open for reading.
-    pub(crate) fn remove(&self, key: &MirrorKey) -> Result<bool, TargetError> {
+    /// One of them cannot be removed, or the mirror is open for reading.
+    pub(crate) fn remove(&self, keys: &[MirrorKey]) -> Result<(), TargetError> {
         match self {
-            Self::Directory(directory) => directory.remove(key),
-            Self::Bucket(bucket) => bucket.remove(key),
+            Self::Directory(directory) => keys.iter().try_for_each(|key| directory.remove(key)),
+            Self::Bucket(bucket) => bucket.remove(keys),
         }
     }
 

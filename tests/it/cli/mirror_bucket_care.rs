@@ -1,0 +1,132 @@
+//! `subst mirror verify` and `subst mirror gc` with a bucket: the same as with a directory, in requests.
+
+use super::mirror_buckets::{contents, mirror, published, start, url};
+use crate::support::bucket::{BUCKET, BucketRules, KEY_ID, SECRET_KEY};
+use crate::support::publisher::{Publisher, command, name};
+use crate::support::sandbox::{Run, run};
+use crate::support::{Sandbox, Server};
+
+/// Runs `subst mirror` with these words for the bucket.
+fn care(sandbox: &Sandbox, urls: &str, words: &[&str], server: &Server) -> Run {
+    let mut command = command(sandbox, urls, &["mirror", words[0]]);
+    command
+        .args(&words[1..])
+        .args(["--to", &url(server, BUCKET)])
+        .env("AWS_ACCESS_KEY_ID", KEY_ID)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    run(command)
+}
+
+/// A bucket with a mirror of c, which refers to b, which refers to a.
+fn mirrored(sandbox: &Sandbox, rules: BucketRules) -> (Publisher, String, Server) {
+    let (publisher, last) = published(sandbox);
+    let server = start(sandbox, rules);
+    let to = url(&server, BUCKET);
+    mirror(sandbox, &publisher, &to, &["--closure", &last]).exits(0);
+    (publisher, last, server)
+}
+
+fn list(sandbox: &Sandbox, digit: char) -> String {
+    let file = sandbox.path("list");
+    std::fs::write(&file, format!("/gnu/store/{}\n", name(digit))).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+fn names(sandbox: &Sandbox) -> Vec<String> {
+    contents(&sandbox.path("bucket")).into_keys().collect()
+}
+
+/// The files whose removal was requested, in order.
+fn removed(server: &Server) -> Vec<String> {
+    let requests = server.requests().into_iter();
+    let removals = requests.filter(|it| it.method == "DELETE" && !it.path.contains("/writers/"));
+    let names = removals.map(|request| request.path.rsplit('/').next().unwrap().to_owned());
+    names.collect()
+}
+
+fn tombstones(sandbox: &Sandbox) -> String {
+    std::fs::read_to_string(sandbox.path("bucket/subst/tombstones")).unwrap_or_default()
+}
+
+#[test]
+fn what_is_missing_or_wrong_in_a_bucket_is_found_and_fetched_again() {
+    let sandbox = Sandbox::new();
+    let (publisher, _, server) = mirrored(&sandbox, BucketRules::default());
+    let whole = contents(&sandbox.path("bucket"));
+    let writes = |server: &Server| {
+        let requests = server.requests().into_iter();
+        requests.filter(|it| it.method != "GET").count()
+    };
+    let before = writes(&server);
+    care(&sandbox, "", &["verify", "--deep"], &server)
+        .exits(0)
+        .prints("");
+    assert_eq!(writes(&server), before, "it only reads");
+
+    let size = whole["b.nar"].len();
+    std::fs::write(sandbox.path("bucket/b.nar"), vec![0; size]).unwrap();
+    std::fs::remove_file(sandbox.path("bucket/a.nar")).unwrap();
+    let found = care(&sandbox, "", &["verify"], &server).exits(3);
+    assert!(found.stdout.contains("a.nar") && !found.stdout.contains("b.nar"));
+    let found = care(&sandbox, "", &["verify", "--deep"], &server).exits(3);
+    assert!(found.stdout.contains("b.nar"), "{}", found.stdout);
+
+    let words = ["verify", "--deep", "--repair"];
+    care(&sandbox, &publisher.url(), &words, &server).exits(0);
+    assert_eq!(contents(&sandbox.path("bucket")), whole);
+}
+
+#[test]
+fn narinfos_go_before_those_of_their_references_and_nars_after_their_grace() {
+    let sandbox = Sandbox::new();
+    let (publisher, last, server) = mirrored(&sandbox, BucketRules::default());
+    let keep = list(&sandbox, 'a');
+    let dry = care(
+        &sandbox,
+        "",
+        &["gc", "--keep-list", &keep, "--dry-run"],
+        &server,
+    );
+    dry.exits(0).says("2 items and 0 nars would be removed");
+    assert_eq!(removed(&server).len(), 0);
+
+    care(&sandbox, "", &["gc", "--keep-list", &keep], &server)
+        .exits(0)
+        .says("2 nars stay for clients");
+    let narinfo = |digit: char| format!("{}.narinfo", &name(digit)[..32]);
+    assert_eq!(removed(&server), [narinfo('c'), narinfo('b')]);
+    assert_eq!(names(&sandbox), ["a.nar", &narinfo('a'), "b.nar", "c.nar"]);
+    assert_eq!(tombstones(&sandbox).lines().count(), 2);
+
+    // A copy needs no nar, and cancels the tombstones.
+    let to = url(&server, BUCKET);
+    mirror(&sandbox, &publisher, &to, &["--closure", &last])
+        .exits(0)
+        .says("0 B of nars");
+    assert_eq!(tombstones(&sandbox), "");
+
+    let words = ["gc", "--keep-list", &keep, "--grace", "0"];
+    care(&sandbox, "", &words, &server).exits(0);
+    assert_eq!(names(&sandbox), ["a.nar", &narinfo('a')]);
+    assert_eq!(tombstones(&sandbox), "");
+}
+
+#[test]
+fn a_collection_that_may_not_remove_names_the_right() {
+    let sandbox = Sandbox::new();
+    let (_, _, server) = mirrored(&sandbox, BucketRules::default());
+    drop(server);
+    let read_only = BucketRules {
+        is_read_only: true,
+        ..BucketRules::default()
+    };
+    let server = start(&sandbox, read_only);
+    let before = names(&sandbox);
+    let keep = list(&sandbox, 'a');
+    let refused = care(&sandbox, "", &["gc", "--keep-list", &keep], &server);
+    assert_ne!(refused.code, Some(0));
+    refused
+        .says("lack the right s3:PutObject")
+        .says("docs/guides/mirror.md");
+    assert_eq!(names(&sandbox), before);
+}
