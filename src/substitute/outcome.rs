@@ -159,7 +159,8 @@ impl LookupOutcome {
 }
 
 /// Why a narinfo is refused, in a place that names the item anyway.
-fn refusal_reason(refusal: &Refusal) -> String {
+#[must_use]
+pub(crate) fn refusal_reason(refusal: &Refusal) -> String {
     match refusal {
         Refusal::WrongItem { answered, .. } => format!("it answered for {}", answered.base()),
         Refusal::UnauthorizedKey { key } => {

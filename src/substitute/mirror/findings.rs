@@ -13,6 +13,7 @@ use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{HashPart, StorePath};
 use crate::format::units::bytes;
 use crate::substitute::download::checked_copy::CopyError;
+use crate::substitute::outcome::refusal_reason;
 use crate::substitute::progress::VerifyProgress;
 use crate::sync::lock;
 use crate::trust::verdict::Refusal;
@@ -100,7 +101,7 @@ pub(crate) enum MirrorFault {
     #[error("it names no nar, or one with an unknown compression method")]
     Method,
     /// The policy, or the keys, do not allow it.
-    #[error(transparent)]
+    #[error("{}", refusal_reason(.0))]
     Unauthorized(Refusal),
     /// There is no signature, but a store path that proves the content.
     #[error("only its store path vouches for it: no authorized key has signed it")]

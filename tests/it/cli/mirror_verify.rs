@@ -138,6 +138,11 @@ fn narinfos_that_are_not_authorized_are_told_apart() {
         let output = verify(&sandbox, &publisher.url(), arguments).exits(code);
         findings(&output.json())
     };
+    let key = "signed by the key ";
+    let output = verify(&sandbox, &publisher.url(), &[]).exits(3);
+    let (_, name) = output.stdout.split_once(key).unwrap();
+    assert_eq!(name.find(','), Some(16), "{name}");
+    output.says("get its public key from its administrator");
     let expected = found(&narinfo('a'), "unauthorized", false);
     assert_eq!(found_now(&["--deep", "--json"], 3), [expected]);
     let expected = found(&narinfo('a'), "unauthorized", true);

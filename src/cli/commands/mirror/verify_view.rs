@@ -1,7 +1,7 @@
 //! What a verification of a mirror found, as lines or as JSON (`docs/schema/mirror-verify.json`).
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::Serialize;
 
@@ -13,6 +13,7 @@ use crate::cli::output::{Verbosity, bytes, count};
 use crate::cli::shell_command::{again_with_flag, quoted};
 use crate::format::error_text::chain;
 use crate::substitute::mirror::{MirrorFault, MirrorFinding, MirrorVerification};
+use crate::trust::verdict::Refusal;
 
 /// What was found in a mirror.
 #[derive(Serialize)]
@@ -21,6 +22,9 @@ pub(super) struct VerifiedMirror {
     orphans: Vec<String>,
     foreign: Vec<String>,
     summary: VerifiedMirrorSummary,
+    /// Keys that have signed narinfos and are not authorized.
+    #[serde(skip)]
+    unauthorized_keys: BTreeSet<String>,
 }
 
 #[derive(Serialize)]
@@ -112,6 +116,7 @@ impl VerifiedMirror {
             findings: findings.collect(),
             orphans: found.orphans.iter().map(|(name, _)| name.clone()).collect(),
             foreign: found.foreign.clone(),
+            unauthorized_keys: found.findings.iter().filter_map(unauthorized_key).collect(),
             summary: VerifiedMirrorSummary {
                 narinfos: found.narinfos,
                 nars: found.nars,
@@ -202,6 +207,11 @@ pub(super) fn print(
         let command = again_with_flag(&context.settings.invocation.words, "--repair");
         let command = command.unwrap_or_else(|| "the same command with --repair".to_owned());
         context.output.note(&format!("{command} fetches it again"));
+        let keys = view.unauthorized_keys.iter().map(String::as_str);
+        if keys.len() > 0 {
+            let advice = context.settings.advice();
+            context.output.note(&advice.trust_signer(keys));
+        }
     } else if !is_whole {
         context.output.note(
             "what could not be repaired was left as it is: clients fetch such an item from another server; \
@@ -230,6 +240,14 @@ fn print_others(context: &Context, args: &MirrorVerifyArgs, view: &VerifiedMirro
     if context.settings.verbosity >= Verbosity::Verbose {
         let names = view.orphans.iter().chain(&view.foreign);
         names.for_each(|name| context.output.note(&name.escape_debug().to_string()));
+    }
+}
+
+/// The key of a narinfo that it is not authorized by.
+fn unauthorized_key(finding: &MirrorFinding) -> Option<String> {
+    match &finding.fault {
+        MirrorFault::Unauthorized(Refusal::UnauthorizedKey { key }) => Some(key.clone()),
+        _ => None,
     }
 }
 
