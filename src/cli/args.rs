@@ -39,7 +39,7 @@ pub(crate) enum Command {
     /// Sign narinfos for nars of another server that equal the items in this store
     Endorse(EndorseArgs),
     /// Copy narinfos and nars of servers, byte for byte, to a directory that others can fetch from
-    Mirror(MirrorInvocation),
+    Mirror(Box<MirrorInvocation>),
     /// Serve guix-daemon as its substituter helper
     Substitute(SubstituteArgs),
     /// Delete what no root needs from a store below `--root`

@@ -1,4 +1,4 @@
-//! `subst mirror`: copies narinfos and nars of servers to a directory, and takes care of it.
+//! `subst mirror`: copies narinfos and nars of servers to a directory or a bucket, and takes care of them.
 
 mod gc;
 mod hint;

@@ -370,10 +370,10 @@ mod tests {
         assert_eq!(names(), expected);
 
         for absent in ["nar/x", "nar/x", "none/x"] {
-            target.remove(&[key(absent)]).unwrap();
+            target.remove(&key(absent)).unwrap();
             assert_eq!(target.size(&key(absent)).unwrap(), None);
         }
-        assert!(target.remove(&[key("nar/link/mirror/z")]).is_err());
+        assert!(target.remove(&key("nar/link/mirror/z")).is_err());
         target.sync_names().unwrap();
         assert_eq!(names().len(), 4);
         let reader = MirrorDirectory::open_to_read(&path).unwrap().unwrap();
