@@ -173,6 +173,44 @@ daemon_killed() {
     object_store purge ceph:outage
 }
 
+# care ID SECRET COMMAND...: takes care of the bucket guix.
+care() {
+    with_key "$1" "$2" "$3" --acl "$PEERS_GUIX_ACL" --substitute-urls "$(cat "$WORK/source.url")" --quiet \
+        --to "s3://guix?endpoint=http://127.0.0.1:$logged" "${@:4}"
+}
+
+# With a key that may only read; then a nar is lost and another one is changed.
+damage_is_repaired() {
+    local lost changed size
+    expect_equal findings "$(care reader "$CEPH_READER_SECRET" verify --deep)" ''
+    lost=$(object_store lsf --recursive --files-only ceph:guix/nar | sort | sed -n 7p)
+    changed=$(object_store lsf --recursive --files-only ceph:guix/nar | sort | sed -n 9p)
+    size=$(stat -c %s "$PEERS_STATIC_DIR/nar/$changed")
+    object_store deletefile "ceph:guix/nar/$lost"
+    head -c "$size" /dev/urandom | object_store rcat "ceph:guix/nar/$changed"
+    expect 3 care reader "$CEPH_READER_SECRET" verify --deep > "$WORK/findings"
+    cut -d' ' -f1 "$WORK/findings" | sort | uniq -c
+    grep -qF "$lost" "$WORK/findings" && grep -qF "$changed" "$WORK/findings"
+    care writer "$CEPH_WRITER_SECRET" verify --deep --repair
+    same_objects "$PEERS_STATIC_DIR" guix
+}
+
+# First with the usual grace, then without one: no narinfo without its nar and references, and no orphan.
+garbage_is_collected() {
+    local before after
+    before=$(object_store lsf --recursive --files-only ceph:guix/nar | wc -l)
+    head -n 3 "$PEERS_TOPS" > "$WORK/keep"
+    care writer "$CEPH_WRITER_SECRET" gc --keep-list "$WORK/keep" > "$WORK/removed"
+    expect_equal 'nars within their grace' "$(object_store lsf --recursive --files-only ceph:guix/nar | wc -l)" "$before"
+    pull guix
+    checked guix
+    care writer "$CEPH_WRITER_SECRET" gc --keep-list "$WORK/keep" --grace 0
+    pull guix
+    after=$(checked guix --no-orphans)
+    echo "$(wc -l < "$WORK/removed") items removed; narinfos and nars left: $after"
+    expect_equal 'items' "$((${after% *} + $(wc -l < "$WORK/removed")))" "$PEERS_COUNT"
+}
+
 # kill_mirror MILLISECONDS: starts a run and kills it after that time; fails if it had ended by then.
 kill_mirror() {
     local client arguments
@@ -231,6 +269,8 @@ check mirror-bucket-stock-store stock_store
 check mirror-bucket-subst-fetches subst_fetches
 check mirror-bucket-guix-daemon-fetches guix_daemon_fetches
 check mirror-bucket-nix-copy-fetches nix_copy_fetches
+check mirror-bucket-repair damage_is_repaired
+check mirror-bucket-gc garbage_is_collected
 check mirror-bucket-failures failures
 check mirror-bucket-killed-runs killed_runs_leave_no_hole
 check mirror-bucket-gateway-killed daemon_killed gateway
