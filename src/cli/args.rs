@@ -277,7 +277,7 @@ pub(crate) struct MirrorArgs {
     /// Copy the store items that FILE names, one in a line, and everything they refer to
     #[arg(long, value_name = "FILE")]
     pub(crate) list: Option<PathBuf>,
-    /// Copy all items of the servers, which have to be directories
+    /// Copy all items of the servers, which have to be directories or buckets
     #[arg(long)]
     pub(crate) all: bool,
     /// Copy only downloads with these compression methods, such as zstd,lzip; of items without them the

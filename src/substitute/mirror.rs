@@ -31,7 +31,7 @@ mod walk;
 pub(crate) use collection::{MirrorCollection, MirrorCollector};
 pub(crate) use failure::MirrorFailure;
 pub(crate) use findings::{MirrorFault, MirrorFinding, MirrorVerification};
-pub(crate) use listing::list_all;
+pub(crate) use listing::{list_all, list_bucket};
 pub(crate) use lookup::MirrorTrust;
 pub(crate) use narinfos::{MirrorStatus, MirroredItem};
 pub(crate) use retention::MirrorRetention;

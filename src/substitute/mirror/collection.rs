@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::failure::MirrorFailure;
-use super::inventory::{Inventory, named_keys, read_narinfo, read_narinfos_ahead};
+use super::inventory::{Inventory, TEXTS_AHEAD, named_keys, read_narinfo, read_narinfos_ahead};
 use super::key::MirrorKey;
 use super::record::MirrorRecord;
 use super::retention::{MirrorRetention, RetainedItem, removals};
@@ -16,9 +16,6 @@ use super::tombstones::Tombstones;
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
-
-/// Narinfos that are read together.
-const TEXTS_AHEAD: usize = 1000;
 
 /// Collects the garbage of a mirror.
 pub(crate) struct MirrorCollector<'a> {

@@ -8,6 +8,9 @@ use super::walk::ListedFile;
 use crate::format::narinfo::{MAX_BYTES, NarInfo, NarInfoError};
 use crate::format::store_path::{HashPart, StoreDir, StorePath};
 
+/// Narinfos that are read together.
+pub(super) const TEXTS_AHEAD: usize = 1000;
+
 /// The files of a mirror.
 pub(super) struct Inventory {
     /// The narinfos, in the order of their hash parts.

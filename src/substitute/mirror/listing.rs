@@ -1,9 +1,12 @@
-//! All items of a server that is a directory.
+//! All items of a server that is a directory or a bucket.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use super::failure::MirrorFailure;
+use super::inventory::{Inventory, TEXTS_AHEAD, read_narinfo, read_narinfos_ahead};
+use super::target::MirrorTarget;
 use crate::format::narinfo::{MAX_BYTES, NarInfo};
 use crate::format::store_path::{StoreDir, StorePath};
 
@@ -31,5 +34,26 @@ pub(crate) fn list_all(directory: &Path, store_dir: &StoreDir) -> io::Result<Vec
 
     items.sort_unstable();
     items.dedup();
+    Ok(items)
+}
+
+/// The same for a `bucket`, which is opened to be read.
+///
+/// # Errors
+/// The bucket cannot be read.
+pub(crate) fn list_bucket(
+    bucket: &MirrorTarget,
+    store_dir: &StoreDir,
+) -> Result<Vec<StorePath>, MirrorFailure> {
+    let inventory = Inventory::list(bucket)?;
+    let mut items = Vec::with_capacity(inventory.narinfos.len());
+    for listed in inventory.narinfos.chunks(TEXTS_AHEAD) {
+        read_narinfos_ahead(bucket, listed.iter())?;
+        for narinfo in listed {
+            let narinfo = read_narinfo(bucket, &narinfo.item, store_dir)?;
+            let narinfo = narinfo.and_then(Result::ok);
+            items.extend(narinfo.map(|narinfo| narinfo.store_path().to_path()));
+        }
+    }
     Ok(items)
 }

@@ -77,6 +77,25 @@ fn what_is_missing_or_wrong_in_a_bucket_is_found_and_fetched_again() {
 }
 
 #[test]
+fn all_items_of_a_bucket_are_copied() {
+    let sandbox = Sandbox::new();
+    let (_, _, server) = mirrored(&sandbox, BucketRules::default());
+    std::fs::write(sandbox.path("bucket/other.narinfo"), "no narinfo").unwrap();
+    let to = sandbox.path("copy");
+    let from = url(&server, BUCKET);
+    let mut command = command(&sandbox, &from, &["mirror", "--all"]);
+    command
+        .arg("--to")
+        .arg(&to)
+        .env("AWS_ACCESS_KEY_ID", KEY_ID)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    run(command).exits(0).says("3 items copied");
+    let mut whole = contents(&sandbox.path("bucket"));
+    whole.remove("other.narinfo");
+    assert_eq!(contents(&to), whole);
+}
+
+#[test]
 fn narinfos_go_before_those_of_their_references_and_nars_after_their_grace() {
     let sandbox = Sandbox::new();
     let (publisher, last, server) = mirrored(&sandbox, BucketRules::default());

@@ -22,7 +22,7 @@ use super::{items, report};
 /// The settings or the arguments do not allow it, or the mirror cannot be written to.
 pub(crate) fn run(context: &Context, args: &MirrorArgs) -> Result<Exit, CliError> {
     context.need_servers()?;
-    let items = items::named(context, args)?;
+    let mut items = items::named(context, args)?;
     let trust = trust(context)?;
 
     let access = match args.dry_run {
@@ -33,6 +33,17 @@ pub(crate) fn run(context: &Context, args: &MirrorArgs) -> Result<Exit, CliError
         Ok(opened) => opened,
         Err(failure) => return Ok(report::print_failure(context, args, &failure, 0)),
     };
+    if args.all {
+        match items::of_buckets(context, &network) {
+            Ok(more) => items.extend(more),
+            Err((server, failure)) => {
+                let place = MirrorPlace::Bucket(server);
+                return Ok(report::print_failure_to(context, "list", &place, &failure));
+            }
+        }
+        items.sort_unstable();
+        items.dedup();
+    }
     let mirror = Mirror {
         network: &network,
         trust: &trust,

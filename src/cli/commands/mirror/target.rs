@@ -88,7 +88,11 @@ fn open_bucket(
     Ok(opened.map(|target| (Some(target), network)))
 }
 
-fn open_network_bucket(
+/// Opens the bucket `server`; with a `spool`, to write to it.
+///
+/// # Errors
+/// It cannot be listed, or another process writes to it.
+pub(super) fn open_network_bucket(
     context: &Context,
     network: &Network,
     server: &ServerUrl,
