@@ -1,5 +1,6 @@
 //! Processes that are killed, interrupted, or compete.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,7 +16,7 @@ struct Gate {
 }
 
 impl Gate {
-    fn before(directory: std::path::PathBuf) -> Self {
+    fn before(directory: PathBuf) -> Self {
         let is_open = Arc::new(AtomicBool::new(false));
         let opened = Arc::clone(&is_open);
         let server = Server::start(move |request| {
@@ -47,7 +48,7 @@ fn after_a_kill_the_next_run_succeeds() {
     let gate = Gate::before(fixture.dir.clone());
     let mut running = stuck_in_tree(&sandbox, &gate.server.url());
     let tree = sandbox.root().join(&item("tree")[1..]);
-    let temporary = tree.with_added_extension("tmp");
+    let temporary = PathBuf::from(format!("{}.tmp", tree.display()));
     // A file that is large enough for `.links`, and one more behind it.
     let large = ["40000", "40000.again"].map(|name| temporary.join("sizes").join(name));
     assert!(wait_until(|| large.iter().all(|file| file.is_file())));
