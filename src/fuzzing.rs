@@ -35,6 +35,14 @@ pub fn http_responses(bytes: &[u8], part_bytes: usize) {
     crate::http::check_responses(bytes, part_bytes);
 }
 
+/// What an object store and its services answer: a list of objects, or an access key.
+pub fn object_store_responses(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        crate::http::check_list(text);
+    }
+    crate::http::check_key_response(bytes);
+}
+
 /// A line that guix-daemon sends to its helper, as a query and as a substitution.
 pub fn helper_request(line: &[u8]) {
     let store_dir = StoreDir::parse(StoreDir::GUIX).expect("a constant");

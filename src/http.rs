@@ -65,6 +65,10 @@ pub(crate) use s3::signer::BucketSigner;
 
 #[cfg(fuzzing)]
 pub(crate) use lookup::check_responses;
+#[cfg(fuzzing)]
+pub(crate) use objects::listing::check_list;
+#[cfg(fuzzing)]
+pub(crate) use s3::key_response::check_key_response;
 
 #[cfg(test)]
 mod testing;

@@ -191,6 +191,7 @@ impl Bucket {
             .unwrap_or_else(|| (self.server.base().clone(), String::new()));
         let from = encoded_parameter(&format!("{prefix}{start}"));
         let (mut objects, mut token) = (Vec::new(), None::<String>);
+        let mut empty_pages = 0;
         loop {
             // In the order of their names, as they are signed.
             let mut url = root.clone();
@@ -207,10 +208,12 @@ impl Bucket {
             let text = String::from_utf8_lossy(&response.body);
             let page =
                 parse_page(&text, &prefix).ok_or_else(|| not_a_list(&request.url, &response))?;
+            empty_pages += u32::from(page.objects.is_empty());
             objects.extend(page.objects);
+            let is_endless = objects.len() > OBJECTS_MAX || empty_pages > EMPTY_PAGES_MAX;
             match page.next {
                 None => return Ok(objects),
-                Some(next) if Some(&next) == token.as_ref() || objects.len() > OBJECTS_MAX => {
+                Some(next) if Some(&next) == token.as_ref() || is_endless => {
                     return Err(not_a_list(&request.url, &response));
                 }
                 next => token = next,
@@ -358,5 +361,6 @@ const LIST_BYTES_MAX: usize = 8 << 20;
 /// The most bytes of a response that says what became of a request.
 pub(super) const RESPONSE_BYTES_MAX: usize = 64 << 10;
 
-/// The longest list.
+/// The longest list, and how many of its pages may have no object.
 const OBJECTS_MAX: usize = 20_000_000;
+const EMPTY_PAGES_MAX: u32 = 1000;

@@ -49,6 +49,47 @@ pub(super) fn parse_page(xml: &str, prefix: &str) -> Option<ListPage> {
     Some(page)
 }
 
+/// What is read of any text prints to a list that says the same.
+#[cfg(fuzzing)]
+pub(crate) fn check_list(text: &str) {
+    use std::fmt::Write as _;
+
+    let Some(page) = parse_page(text, "") else {
+        return;
+    };
+    let escaped = |text: &str| {
+        text.chars().fold(String::new(), |mut escaped, character| {
+            let _ = write!(escaped, "&#x{:x};", u32::from(character));
+            escaped
+        })
+    };
+    let mut printed = "<ListBucketResult>".to_owned();
+    for object in &page.objects {
+        let (key, size) = (escaped(&object.key), object.size);
+        let _ = write!(printed, "<Contents><Key>{key}</Key><Size>{size}</Size>");
+        if let Some(etag) = &object.etag {
+            let _ = write!(printed, "<ETag>{}</ETag>", escaped(etag));
+        }
+        printed.push_str("</Contents>");
+    }
+    if let Some(next) = &page.next {
+        let (yes, next) = ("<IsTruncated>true</IsTruncated>", escaped(next));
+        let _ = write!(
+            printed,
+            "{yes}<NextContinuationToken>{next}</NextContinuationToken>"
+        );
+    }
+    printed.push_str("</ListBucketResult>");
+
+    let again = parse_page(&printed, "").expect("a list");
+    assert_eq!(again.next, page.next);
+    let times = page.objects.into_iter().map(|object| ListedObject {
+        modified: None,
+        ..object
+    });
+    assert_eq!(again.objects, times.collect::<Vec<_>>());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -108,6 +108,16 @@ pub(crate) fn unix_time(text: &str) -> Option<u64> {
 /// What is kept of the code of an error.
 const CODE_MAX_BYTES: usize = 64;
 
+/// A usable key in any body can be sent in a header field.
+#[cfg(fuzzing)]
+pub(crate) fn check_key_response(body: &[u8]) {
+    for key in [of_metadata(200, body), of_token_service(200, body)] {
+        if let Ok(key) = key {
+            assert!(is_usable(&key));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,10 +1,12 @@
 //! `subst mirror verify` and `subst mirror gc` with a bucket: the same as with a directory, in requests.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::mirror_buckets::{contents, mirror, published, start, url};
 use crate::support::bucket::{BUCKET, BucketRules, KEY_ID, SECRET_KEY};
 use crate::support::publisher::{Publisher, command, name};
 use crate::support::sandbox::{Run, run};
-use crate::support::{Sandbox, Server};
+use crate::support::{Reply, Sandbox, Server};
 
 /// Runs `subst mirror` with these words for the bucket.
 fn care(sandbox: &Sandbox, urls: &str, words: &[&str], server: &Server) -> Run {
@@ -148,4 +150,23 @@ fn a_collection_that_may_not_remove_names_the_right() {
         .says("lack the right s3:PutObject")
         .says("docs/guides/mirror.md");
     assert_eq!(names(&sandbox), before);
+}
+
+#[test]
+fn a_list_without_end_is_refused() {
+    let sandbox = Sandbox::new();
+    published(&sandbox);
+    let pages = AtomicUsize::new(0);
+    let server = Server::start(move |_| {
+        let token = pages.fetch_add(1, Ordering::Relaxed);
+        let body = format!(
+            "<ListBucketResult><IsTruncated>true</IsTruncated>\
+             <NextContinuationToken>{token}</NextContinuationToken></ListBucketResult>"
+        );
+        Reply::new("200 OK", body)
+    });
+    let refused = care(&sandbox, "", &["verify"], &server);
+    assert_ne!(refused.code, Some(0));
+    refused.says("a list of objects");
+    assert!(server.requests().len() < 1100);
 }
