@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::Method;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use tokio::time::Instant;
 use tracing::{debug, trace};
 use url::Url;
@@ -190,8 +190,13 @@ impl ObjectStore {
             .headers(request.fields.clone())
             .headers(signature)
             .header(ACCEPT_ENCODING, "identity");
-        if let Some(body) = request.body.to_attempt(Arc::clone(&sent)) {
-            builder = builder.body(body);
+        match request.body.to_attempt(Arc::clone(&sent)) {
+            Some(body) => builder = builder.body(body),
+            // Object stores want to know that there is nothing.
+            None if matches!(request.method, Method::PUT | Method::POST) => {
+                builder = builder.header(CONTENT_LENGTH, 0);
+            }
+            None => {}
         }
         let mut response = self.response(builder, &sent).await?;
 

@@ -23,6 +23,10 @@ pub(super) fn answer(
 ) -> Option<Reply> {
     let query = request.path.split_once('?').map_or("", |(_, query)| query);
     let file = directory.join(key);
+    let writes = matches!(request.method.as_str(), "PUT" | "POST");
+    if writes && request.field("content-length").is_none() {
+        return Some(refusal("411 Length Required", "MissingContentLength"));
+    }
     if query.contains("uploads=") || query.contains("uploadId=") {
         return Some(multipart(directory, &file, request, query, rules));
     }
