@@ -8,5 +8,5 @@ pub(in crate::http) mod bucket;
 mod gate;
 pub(in crate::http) mod listing;
 pub(in crate::http) mod multipart;
-mod request;
+pub(in crate::http) mod request;
 mod upload_body;

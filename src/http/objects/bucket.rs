@@ -19,7 +19,7 @@ use url::Url;
 
 use super::gate::RequestGate;
 use super::listing::{ListedObject, parse_page};
-use super::request::{ObjectRequest, ObjectResponse, ObjectStore};
+use super::request::{ObjectRequest, ObjectResponse, ObjectStore, SendPermit};
 use super::upload_body::UploadBody;
 use crate::format::s3_location::encoded_parameter;
 use crate::format::server_url::ServerUrl;
@@ -299,15 +299,32 @@ impl Bucket {
     /// # Errors
     /// One of them cannot be removed.
     pub(crate) fn remove_all(&self, keys: &[String]) -> Result<(), HttpError> {
-        let removals = keys.iter().map(|key| self.remove(key));
+        self.remove_each(keys, None)
+    }
+
+    /// The same, as long as `permit` says that they may be removed.
+    ///
+    /// # Errors
+    /// One of them cannot be removed, or may not any more.
+    pub(crate) fn remove_permitted(
+        &self,
+        keys: &[String],
+        permit: &SendPermit,
+    ) -> Result<(), HttpError> {
+        self.remove_each(keys, Some(permit))
+    }
+
+    fn remove_each(&self, keys: &[String], permit: Option<&SendPermit>) -> Result<(), HttpError> {
+        let removals = keys.iter().map(|key| self.remove(key, permit.cloned()));
         let removals = stream::iter(removals).buffered(REQUESTS_MAX).try_collect();
         self.store.runtime.block_on(removals)
     }
 
-    async fn remove(&self, key: &str) -> Result<(), HttpError> {
+    async fn remove(&self, key: &str, permit: Option<SendPermit>) -> Result<(), HttpError> {
         let url = self.server.object_url(key);
         let mut request = self.request(Method::DELETE, url, "s3:DeleteObject", RESPONSE_BYTES_MAX);
-        request.is_cleanup = true;
+        request.is_cleanup = permit.is_none();
+        request.permit = permit;
         let response = self.store.send(&request).await?;
         match response.status {
             200 | 202 | 204 | 404 => Ok(()),
@@ -335,6 +352,7 @@ impl Bucket {
             body: UploadBody::empty(),
             right,
             is_cleanup: false,
+            permit: None,
             response_bytes_max,
         }
     }

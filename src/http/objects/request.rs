@@ -1,6 +1,7 @@
 //! One request to an object store: signed, corrected, and repeated while the store is in passing trouble.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,6 +27,22 @@ use crate::http::s3::signer::{BucketSigner, BucketVerdict, SignedBody};
 use crate::http::s3::verdict::{BucketResponse, ERROR_BODY_MAX_BYTES};
 use crate::http::s3::xml::element;
 
+/// Says, before each attempt to send a request, whether it may be sent.
+#[derive(Clone)]
+pub(crate) struct SendPermit(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl SendPermit {
+    pub(crate) fn new(may_send: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(may_send))
+    }
+}
+
+impl fmt::Debug for SendPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SendPermit")
+    }
+}
+
 /// A request to an object store.
 #[derive(Debug, Clone)]
 pub(super) struct ObjectRequest {
@@ -38,6 +55,8 @@ pub(super) struct ObjectRequest {
     pub(super) right: &'static str,
     /// Whether it tidies up, and is sent once even if all others have ended.
     pub(super) is_cleanup: bool,
+    /// Without it, it is sent whenever it is its turn.
+    pub(super) permit: Option<SendPermit>,
     /// The most bytes of a response that are of use.
     pub(super) response_bytes_max: usize,
 }
@@ -73,6 +92,9 @@ impl ObjectStore {
             attempts += 1;
             let outcome = {
                 let _pass = self.gate.enter().await;
+                if request.permit.as_ref().is_some_and(|permit| !permit.0()) {
+                    return Err(HttpError::new(&request.url, HttpErrorKind::Canceled));
+                }
                 tokio::select! {
                     outcome = self.send_signed(request) => outcome,
                     () = self.until_stopped(), if !request.is_cleanup => Err(HttpErrorKind::Canceled),

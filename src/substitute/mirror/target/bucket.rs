@@ -30,8 +30,6 @@ const NARINFO_MAX_AGE_SECONDS: u32 = 3600;
 const NAR_CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
 /// Narinfos that are read together.
 const TEXTS_AT_A_TIME: usize = 1000;
-/// Objects that are removed before the claim to be the writer is looked at again.
-const REMOVALS_AT_A_TIME: usize = 500;
 
 /// A mirror in a bucket.
 pub(crate) struct MirrorBucket {
@@ -290,16 +288,16 @@ impl MirrorBucket {
         let writer = self
             .writer()
             .map_err(TargetError::of("remove", "objects"))?;
-        for keys in keys.chunks(REMOVALS_AT_A_TIME) {
+        let names: Vec<String> = keys.iter().map(|key| key.as_str().to_owned()).collect();
+        let first = names.first().cloned().unwrap_or_default();
+        let removed = self.bucket.remove_permitted(&names, &writer.lease.permit());
+        if removed.is_err() {
             writer.lease.check()?;
-            let names: Vec<String> = keys.iter().map(|key| key.as_str().to_owned()).collect();
-            let removed = self.bucket.remove_all(&names);
-            let first = names.first().cloned().unwrap_or_default();
-            removed.map_err(TargetError::of_bucket("remove", first))?;
-            for name in &names {
-                lock(&self.texts).remove(name);
-                lock(&self.objects).remove(name);
-            }
+        }
+        removed.map_err(TargetError::of_bucket("remove", first))?;
+        for name in &names {
+            lock(&self.texts).remove(name);
+            lock(&self.objects).remove(name);
         }
         Ok(())
     }

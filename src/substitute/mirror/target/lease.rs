@@ -5,8 +5,8 @@
 //! sees the other. A claim counts for [`LEASE_SECONDS`] by the clock of the object store, and is renewed as long as its
 //! process lives. A process that could not renew it in time writes nothing more.
 //!
-//! What was sent before that may still arrive later. It does no harm: objects are whole, and their names
-//! and contents belong together.
+//! What was written before that may still arrive later. It does no harm: objects are whole, and their names
+//! and contents belong together. A removal would, so that none is sent, or sent again, once the claim may not count.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -17,7 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tracing::debug;
 
 use super::error::TargetError;
-use crate::http::{Bucket, ListedObject, ObjectPut, PutOutcome};
+use crate::http::{Bucket, ListedObject, ObjectPut, PutOutcome, SendPermit};
 use crate::sync::{lock, wait_for};
 
 /// For how long a claim counts after it was put.
@@ -105,13 +105,19 @@ impl WriterLease {
     /// # Errors
     /// It may not.
     pub(super) fn check(&self) -> Result<(), TargetError> {
-        let age = now().saturating_sub(self.claim.renewed_at.load(Ordering::Relaxed));
-        match age < USABLE_SECONDS && !self.claim.is_lost.load(Ordering::Relaxed) {
+        match self.claim.may_write() {
             true => Ok(()),
             false => Err(TargetError::LeaseLost(
                 self.claim.bucket.server().as_str().to_owned(),
             )),
         }
+    }
+
+    /// Lets requests be sent only as long as this process may write, also those that are repeated: what is removed later
+    /// might be what the next writer relies on.
+    pub(super) fn permit(&self) -> SendPermit {
+        let claim = Arc::clone(&self.claim);
+        SendPermit::new(move || claim.may_write())
     }
 }
 
@@ -130,6 +136,11 @@ impl Drop for WriterLease {
 }
 
 impl Claim {
+    fn may_write(&self) -> bool {
+        let age = now().saturating_sub(self.renewed_at.load(Ordering::Relaxed));
+        age < USABLE_SECONDS && !self.is_lost.load(Ordering::Relaxed)
+    }
+
     /// Puts the claim, and looks for those of others. Those that do not count any more are removed.
     fn put(&self) -> Result<OtherWriter, TargetError> {
         let (start, failure) = (now(), TargetError::of_bucket("write", &self.key));
