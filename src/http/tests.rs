@@ -7,6 +7,7 @@ mod files;
 mod habits;
 mod lookups;
 mod nars;
+mod objects;
 mod proxies;
 mod random_faults;
 mod tls;

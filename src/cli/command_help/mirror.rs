@@ -46,7 +46,13 @@ pub(super) const MIRROR_GC: CommandHelp = CommandHelp {
             "Remove only nars that no narinfo has named for long enough",
         ),
     ],
-    exits: &[Exit::Done, Exit::Usage, Exit::Local, Exit::Interrupted],
+    exits: &[
+        Exit::Done,
+        Exit::Usage,
+        Exit::Network,
+        Exit::Local,
+        Exit::Interrupted,
+    ],
     notes: "Clients see no narinfo without its nars and the narinfos of its references at any time. Without --keep-list, \
         --keep-days and --max-size, all items stay. A --grace that is longer than the default is recorded in the mirror \
         and used from then on.",

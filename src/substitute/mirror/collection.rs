@@ -65,8 +65,8 @@ impl MirrorCollector<'_> {
     /// Removes what is not kept.
     ///
     /// # Errors
-    /// The mirror cannot be read or changed, or has a narinfo that cannot be read: nobody could say
-    /// which nars it needs.
+    /// The mirror cannot be read or changed, or has a narinfo that cannot be read: it is
+    /// not known which nars that needs.
     pub(crate) fn run(&self) -> Result<MirrorCollection, MirrorFailure> {
         let record = MirrorRecord::read(self.target)?;
         let grace = self.grace.unwrap_or_else(|| record.grace(self.store_dir));

@@ -49,7 +49,7 @@ pub(crate) enum MirrorFailure {
     /// A file of the mirror cannot be read or written.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// A narinfo of the mirror does not describe its item, so nobody can say which nars it needs.
+    /// A narinfo of the mirror does not describe its item, so it is not known which nars it needs.
     #[error("its narinfo {file} is wrong")]
     NarInfo {
         /// The file, relative to the mirror.

@@ -155,7 +155,7 @@ failures() {
     sessions="s3://private?endpoint=$(cat "$WORK/sessions.url")"
     token=("AWS_ACCESS_KEY_ID=$(cat "$WORK/session/id")" "AWS_SECRET_ACCESS_KEY=$(cat "$WORK/session/secret")" "AWS_SESSION_TOKEN=$(cat "$WORK/session/token")")
     refused "$private" 'the object store refuses the signature' AWS_ACCESS_KEY_ID=reader AWS_SECRET_ACCESS_KEY=wrong
-    refused "$private" 'the object store does not know the access key ID' AWS_ACCESS_KEY_ID=nobody AWS_SECRET_ACCESS_KEY=wrong
+    refused "$private" 'the object store does not know the access key ID' AWS_ACCESS_KEY_ID=unknown AWS_SECRET_ACCESS_KEY=wrong
     refused "$private" 'access to the bucket is denied without credentials'
     refused "s3://nowhere?endpoint=$CEPH_URL" 'there is no bucket `nowhere`' "${READER[@]}"
     refused "s3://private?endpoint=http://127.0.0.1:$overloaded" 'status 503' "${READER[@]}"

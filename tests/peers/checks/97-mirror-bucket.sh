@@ -151,7 +151,7 @@ failures() {
     object_store mkdir ceph:empty
     refused '1 4' 'lack the right s3:PutObject' reader "$CEPH_READER_SECRET" empty
     refused '1 4' 'the object store refuses the signature' writer wrong empty
-    refused '1 4' 'the object store does not know the access key ID' nobody wrong empty
+    refused '1 4' 'the object store does not know the access key ID' unknown wrong empty
     refused '1 4' 'there is no bucket `nowhere`' writer "$CEPH_WRITER_SECRET" nowhere
     expect_equal objects "$(object_store lsf --recursive ceph:empty)" ''
 }

@@ -1,7 +1,7 @@
 //! Large nars are sent to a bucket in parts, and a run that was killed goes on with the parts that the store has.
 //!
 //! What is under way is recorded beside the nars that are to be sent: the name of the upload, the hash of the file and the
-//! size of the parts. Only parts of the very same file are used again. Uploads that nobody has continued for a
+//! size of the parts. Only parts of the very same file are used again. Uploads that were not continued for a
 //! week are aborted.
 
 use std::fs::File;
