@@ -7,6 +7,8 @@
 mod ahead;
 mod coordinator;
 mod downloads;
+mod early;
+mod early_trees;
 mod failure;
 mod fetch;
 mod plan;

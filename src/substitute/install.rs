@@ -5,6 +5,7 @@ mod attempts;
 mod attempts_text;
 mod available;
 mod downloads;
+mod early;
 mod errors;
 mod in_flight;
 mod installer;
@@ -16,6 +17,7 @@ mod space;
 
 pub(crate) use attempt_errors::{AttemptError, FailureClass};
 pub(crate) use available::AvailableItem;
+pub(crate) use early::HeldEvents;
 pub(crate) use errors::{ItemError, UnavailableAt};
 pub(crate) use in_flight::InFlightTransfers;
 pub(crate) use installer::{Installer, UnpackRequest};

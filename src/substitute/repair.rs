@@ -126,6 +126,7 @@ impl StoreRepair {
             sources: &build.sources,
             destination: &destination,
             links: Some(&links),
+            progress: &*self.installer.progress,
         };
         let builds = AllowedBuilds::None;
         let checked = item::unpack(&self.installer, &self.resolver, &request, builds)?;

@@ -12,6 +12,7 @@ use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item};
 
 mod builds;
 mod database;
+mod early;
 mod kept;
 mod limits;
 mod locks;

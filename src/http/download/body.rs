@@ -9,7 +9,7 @@
 //! grammar and hash can. After an error every further call gives the same error.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use reqwest::header::{HeaderValue, IF_RANGE, RANGE};
@@ -92,6 +92,16 @@ impl NarBody {
         }
     }
 
+    /// Whether all of a file of `file_size` bytes has arrived: reading it waits for nothing, and nothing of it is missing.
+    #[must_use]
+    pub(crate) fn has_arrived_whole(&self, file_size: u64) -> bool {
+        let is_complete = match &self.source {
+            BodySource::Network(chunks) => chunks.is_complete.load(Ordering::Relaxed),
+            BodySource::File(_) | BodySource::Encoded(_) | BodySource::Ended => false,
+        };
+        is_complete && self.content_length() == Some(file_size)
+    }
+
     /// Waits for the next bytes; none: the body is complete.
     ///
     /// # Errors
@@ -157,8 +167,10 @@ fn open_network(
 
     let queued_bytes_max = request.queued_bytes_max.unwrap_or(QUEUED_BYTES_MAX);
     let (sender, chunks) = byte_queue(queued_bytes_max.min(QUEUED_BYTES_MAX));
+    let is_complete = Arc::new(AtomicBool::new(false));
     let transfer = Transfer {
         url: request.url.clone(),
+        is_complete: Arc::clone(&is_complete),
         expected: head.body_bytes,
         ends_with_bytes: head.ends_with_bytes,
         chunks: sender,
@@ -171,6 +183,7 @@ fn open_network(
         url: request.url.clone(),
         chunks,
         transfer: runtime.handle().spawn(transfer.run(reader)).abort_handle(),
+        is_complete,
         stop: request.stop.clone(),
         _runtime: Arc::clone(runtime),
     };
@@ -220,6 +233,7 @@ struct Transfer {
     expected: Option<u64>,
     ends_with_bytes: bool,
     chunks: QueueSender<Chunk>,
+    is_complete: Arc<AtomicBool>,
     limiter: Option<Arc<RateLimiter>>,
 }
 
@@ -230,7 +244,9 @@ impl Transfer {
         if let Err(error) = &end {
             debug!(url = %redacted(&self.url), error = %error.without_url(), "transfer failed");
         }
+        let is_complete = end.is_ok();
         self.chunks.send(end.map(|()| None));
+        self.is_complete.store(is_complete, Ordering::Relaxed);
     }
 
     async fn move_chunks(&self, mut reader: ChunkReader) -> Result<(), HttpErrorKind> {

@@ -22,6 +22,8 @@ pub(super) struct NetworkChunks {
     pub(super) url: Url,
     pub(super) chunks: Receiver<Queued<Chunk>>,
     pub(super) transfer: AbortHandle,
+    /// Raised when the transfer has ended well: what was not read is in the queue.
+    pub(super) is_complete: Arc<AtomicBool>,
     pub(super) stop: Option<Arc<AtomicBool>>,
     /// The transfer runs as long as the body is read.
     pub(super) _runtime: Arc<HttpRuntime>,

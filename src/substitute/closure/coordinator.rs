@@ -107,7 +107,9 @@ fn carry_out(
         return outcome;
     }
     let items: Vec<Arc<PlannedItem>> = items.into_iter().map(Arc::new).collect();
-    if let Err(error) = check_space(fetch, items.iter().map(|item| &**item)) {
+    let to_unpack = items.iter().map(|item| &**item);
+    let to_unpack = to_unpack.filter(|item| !fetch.items_ahead.has_unpacked(item));
+    if let Err(error) = check_space(fetch, to_unpack) {
         return refuse_all(outcome, &items, error);
     }
     fetch.progress.event(ProgressEvent::Planned {
@@ -225,11 +227,21 @@ impl<'a> Coordinator<'a> {
         outcome: FetchOutcome,
         valid: &'a mut dyn FnMut(&StorePath),
     ) -> Self {
+        let states: Vec<PlannedItemState> = items
+            .iter()
+            .map(|item| match fetch.items_ahead.take_unpacked(item) {
+                Some(tree) => PlannedItemState::Ready(Box::new(tree)),
+                None => PlannedItemState::Waiting,
+            })
+            .collect();
+        let mut waiting = work_order(&items, |item| fetch.items_ahead.has_started(item));
+        waiting.retain(|index| matches!(states[*index], PlannedItemState::Waiting));
+
         Self {
             fetch,
             replanning,
-            states: items.iter().map(|_| PlannedItemState::Waiting).collect(),
-            waiting: work_order(&items, |item| fetch.items_ahead.has_started(item)),
+            states,
+            waiting,
             schedule: DownloadSchedule::new(items.iter().map(|item| &**item)),
             items,
             busy: Vec::new(),

@@ -40,7 +40,7 @@ impl Planner {
         self.plan_with(paths, references, None)
     }
 
-    /// The same; `items_ahead` requests what will probably be part of the plan as soon as it is looked up.
+    /// The same; `items_ahead` requests and unpacks what will probably be part of the plan as soon as it is looked up.
     ///
     /// # Errors
     /// As for [`Planner::plan`].
@@ -50,7 +50,7 @@ impl Planner {
         references: References,
         items_ahead: &Arc<ItemsAhead>,
     ) -> Result<FetchPlan, PlanError> {
-        self.plan_with(paths, references, Some(items_ahead))
+        items_ahead.unpack_during(|| self.plan_with(paths, references, Some(items_ahead)))
     }
 
     fn plan_with(

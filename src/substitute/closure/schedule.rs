@@ -78,7 +78,7 @@ impl Coordinator<'_> {
                 break;
             }
             let item = &self.items[*index];
-            items_ahead.start(&item.path, &item.sources);
+            items_ahead.start(&item.path, &item.authorized, &item.sources);
         }
     }
 

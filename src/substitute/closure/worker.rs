@@ -110,6 +110,7 @@ impl<'a> Worker<'a> {
             sources: &item.sources,
             destination: &destination,
             links: Some(store.links()),
+            progress: &*self.fetch.progress,
         };
 
         let ClosureFetch {

@@ -101,6 +101,18 @@ impl StartedDownload {
         self.has_response() && !matches!(self.response, Some(Ok(_)))
     }
 
+    /// Whether all of the file, whose size the server has announced, is in memory.
+    #[must_use]
+    pub(crate) fn has_arrived_whole(&mut self) -> bool {
+        if !self.has_response() {
+            return false;
+        }
+        match (&self.response, self.candidate.file_size) {
+            (Some(Ok(nar)), Some(file_size)) => nar.has_arrived_whole(file_size),
+            _ => false,
+        }
+    }
+
     /// Whether it is known what came of the request.
     fn has_response(&mut self) -> bool {
         if self.waiting.as_ref().is_some_and(|it| !it.is_finished()) {

@@ -31,7 +31,7 @@ const BYTES_MIN: u64 = 1 << 20;
 /// What goes on while nars are requested: it decides how many bytes there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FetchPhase {
-    /// Items are looked up. Nothing is unpacked, so that there is memory.
+    /// Items are looked up. Only small ones are unpacked, so that there is memory.
     Lookup,
     /// Items are unpacked.
     Unpacking,
@@ -46,6 +46,16 @@ impl FetchPhase {
             Self::Unpacking => (0.1, 4 << 20),
         }
     }
+}
+
+/// A nar that is in memory as a whole.
+pub(crate) struct ArrivedNar {
+    /// The item.
+    pub(crate) item: StorePath,
+    /// Where it comes from.
+    pub(crate) candidate: DownloadCandidate,
+    /// The nar.
+    pub(crate) nar: EarlyDownload,
 }
 
 /// Nars that were requested ahead of time.
@@ -126,6 +136,25 @@ impl ReadAhead {
     #[must_use]
     pub(crate) fn has_started(&self, item: &StorePath) -> bool {
         lock(&self.started).contains_key(item)
+    }
+
+    /// Takes a nar out that is in memory as a whole, of an item that `is_wanted`.
+    #[must_use]
+    pub(crate) fn take_arrived(
+        &self,
+        is_wanted: impl Fn(&StorePath) -> bool,
+    ) -> Option<ArrivedNar> {
+        let mut started = lock(&self.started);
+        let item = started.iter_mut().find_map(|(item, download)| {
+            (download.has_arrived_whole() && is_wanted(item)).then(|| item.clone())
+        })?;
+        let download = started.remove(&item)?;
+        drop(started);
+        Some(ArrivedNar {
+            item,
+            candidate: download.candidate.clone(),
+            nar: EarlyDownload::Response(download.wait()?.map(Box::new)),
+        })
     }
 
     /// Ends all downloads but those of the `planned` items.

@@ -84,6 +84,7 @@ impl AvailableItem {
             sources: &self.sources,
             destination,
             links,
+            progress: &*installer.progress,
         };
         Ok(item::unpack(installer, resolver, &request, builds)?)
     }

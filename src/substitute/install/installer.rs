@@ -50,6 +50,8 @@ pub(crate) struct UnpackRequest<'a> {
     pub(crate) destination: &'a Destination,
     /// Where its files are deduplicated; `None` when they are not.
     pub(crate) links: Option<&'a Arc<Links>>,
+    /// Receives the events of its download.
+    pub(crate) progress: &'a dyn Progress,
 }
 
 /// Everything that unpacking items needs, shared by all workers.
@@ -237,7 +239,7 @@ impl Installer {
         attempted
     }
 
-    fn attempt_once(
+    pub(super) fn attempt_once(
         &self,
         request: &UnpackRequest<'_>,
         candidate: &DownloadCandidate,
@@ -287,7 +289,7 @@ impl Installer {
 
         // No progress event may follow the one that the item is unpacked.
         drop(in_flight_guard);
-        self.progress.event(ProgressEvent::Unpacked {
+        request.progress.event(ProgressEvent::Unpacked {
             item,
             downloaded: measured.downloaded,
             nar_size,
@@ -347,7 +349,7 @@ impl Installer {
         };
 
         let stream = NarStream::open(client, download, &self.budget)?;
-        self.progress.event(ProgressEvent::Started {
+        request.progress.event(ProgressEvent::Started {
             item: request.item,
             server: self.network.servers()[candidate.server].as_str(),
             url: &url,

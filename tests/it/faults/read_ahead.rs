@@ -308,7 +308,7 @@ fn the_items_held_ahead_of_time_are_limited() {
     let sandbox = Sandbox::new();
     let publisher = publisher(&sandbox);
     let nar = file_nar(b"small");
-    let (top, last) = publish_chain(&publisher, 120, &nar, nar.len());
+    let (top, last) = publish_chain(&publisher, 300, &nar, nar.len());
     let (directory, root) = (publisher.dir.clone(), sandbox.root());
     let held = Arc::new(AtomicUsize::new(0));
     let server = Server::start({
@@ -326,7 +326,7 @@ fn the_items_held_ahead_of_time_are_limited() {
     });
     run(command(&sandbox, &server.url(), &["fetch", &top])).exits(0);
     let held = held.load(Ordering::Relaxed);
-    assert!((1..=64).contains(&held), "{held}");
+    assert!((1..=256).contains(&held), "{held}");
 }
 
 #[test]

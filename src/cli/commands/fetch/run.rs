@@ -172,7 +172,12 @@ fn setup(
     let mut installer = context.installer(&network)?;
     installer.prefetcher = Some(Arc::<ReadAhead>::clone(&read_ahead));
     let installer = Arc::new(installer);
-    let items_ahead = ItemsAhead::new(Arc::clone(&store), Arc::clone(&installer), read_ahead);
+    let items_ahead = ItemsAhead::new(
+        Arc::clone(&store),
+        Arc::clone(&installer),
+        read_ahead,
+        settings.jobs,
+    );
     if let Some(spools) = &installer.spools {
         spools.remove_valid(&|item| is_valid(&store, item));
     }
