@@ -59,7 +59,7 @@ pub(crate) use rate::MinimumRate;
 pub(crate) use rate::RateDemand;
 pub(crate) use retry::RetryPolicy;
 pub(crate) use s3::body_hash::BodyHash;
-pub(crate) use s3::key_response::is_usable as is_usable_key;
+pub(crate) use s3::key_response::{is_usable as is_usable_key, unix_time};
 pub(crate) use s3::key_source::{AccessKey, AccessKeySource, ContainerToken, WebIdentity};
 pub(crate) use s3::keys::AccessKeys;
 pub(crate) use s3::signer::BucketSigner;

@@ -17,7 +17,9 @@ use crate::cli::output::shown_path;
 use crate::format::aws_profile::{AwsFileKind, AwsProfile};
 use crate::format::s3_location::{S3Location, amazon_domain, is_region};
 use crate::format::secret::Secret;
-use crate::http::{AccessKey, AccessKeySource, ContainerToken, WebIdentity, is_usable_key};
+use crate::http::{
+    AccessKey, AccessKeySource, ContainerToken, WebIdentity, is_usable_key, unix_time,
+};
 
 use super::secret_file::{is_absent, read_secret};
 
@@ -63,7 +65,9 @@ fn of_variables(environment: &Environment) -> Result<Option<AccessKeySource>, St
     match (id, secret) {
         (None, None) => Ok(None),
         (Some(id), Some(secret)) => {
-            fixed(id, Secret::new(secret), token.map(Secret::new)).map(Some)
+            let expires = environment.text("AWS_CREDENTIAL_EXPIRATION");
+            let expires = expires.and_then(unix_time);
+            fixed(id, Secret::new(secret), token.map(Secret::new), expires).map(Some)
         }
         (Some(_), None) => Err(format!("{KEY_ID} needs {SECRET_KEY}")),
         (None, Some(_)) => Err(format!("{SECRET_KEY} needs {KEY_ID}")),
@@ -114,7 +118,7 @@ fn of_profile(
     match (id, secret) {
         (Some(id), Some(secret)) => {
             let token = profile.get("aws_session_token").cloned();
-            fixed(id, secret.clone(), token).map(Some)
+            fixed(id, secret.clone(), token, None).map(Some)
         }
         _ => Ok(None),
     }
@@ -192,12 +196,17 @@ fn shared_files(environment: &Environment) -> [Option<(PathBuf, AwsFileKind)>; 2
     })
 }
 
-fn fixed(id: &str, secret: Secret, token: Option<Secret>) -> Result<AccessKeySource, String> {
+fn fixed(
+    id: &str,
+    secret: Secret,
+    token: Option<Secret>,
+    expires: Option<u64>,
+) -> Result<AccessKeySource, String> {
     let key = AccessKey {
         id: id.to_owned(),
         secret,
         session_token: token,
-        expires: None,
+        expires,
     };
     if is_usable_key(&key) {
         Ok(AccessKeySource::Fixed(key))

@@ -21,6 +21,13 @@ pub(crate) struct AccessKey {
     pub(crate) expires: Option<u64>,
 }
 
+impl AccessKey {
+    /// Whether it is known to have expired at `time`, in seconds since 1970.
+    pub(super) fn is_expired_at(&self, time: u64) -> bool {
+        self.expires.is_some_and(|expires| expires <= time)
+    }
+}
+
 /// Where access keys are from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AccessKeySource {

@@ -146,7 +146,7 @@ impl AccessKeyState {
     /// Whether there is a key that does not expire before `time`, in seconds since 1970.
     fn has_valid_key(&self, time: u64) -> bool {
         let key = self.key.as_ref().filter(|_| !self.is_expired);
-        key.is_some_and(|key| key.expires.is_none_or(|at| at > time))
+        key.is_some_and(|key| !key.is_expired_at(time))
     }
 }
 

@@ -285,7 +285,11 @@ impl BucketSigner {
         key: Option<&Arc<AccessKey>>,
         response: BucketResponse<'_>,
     ) -> BucketVerdict {
-        let status = response.bucket_status();
+        let mut status = response.bucket_status();
+        // Some stores, such as Ceph, say no more of an expired session.
+        if status == BucketStatus::Denied && key.is_some_and(|key| key.is_expired_at(self.now())) {
+            status = BucketStatus::ExpiredToken;
+        }
         let is_denied = status == BucketStatus::Denied;
         let may_sign_again = match &status {
             BucketStatus::Allowed => {

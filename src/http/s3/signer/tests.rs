@@ -11,13 +11,18 @@ fn clock() -> Duration {
 }
 
 fn signer(url: &str) -> BucketSigner {
+    signer_until(url, None)
+}
+
+/// The same with a key that expires then.
+fn signer_until(url: &str, expires: Option<u64>) -> BucketSigner {
     let server = ServerUrl::parse(url).unwrap();
     let location = server.bucket().unwrap().clone();
     let keys = AccessKeys::new(AccessKeySource::Fixed(AccessKey {
         id: "AKIAIOSFODNN7EXAMPLE".into(),
         secret: Secret::new("Sesame"),
         session_token: Some(Secret::new("Sesame-token")),
-        expires: None,
+        expires,
     }));
     BucketSigner::new(server, location, Arc::new(keys), clock)
 }
@@ -144,6 +149,17 @@ fn denied_means_missing_only_after_a_request_was_allowed() {
     assert_eq!(judge(&signer, 403, "AccessDenied", None), "missing");
     let wrong = judge(&signer, 403, "SignatureDoesNotMatch", None);
     assert!(wrong.contains("refuses the signature"), "{wrong}");
+}
+
+#[test]
+fn denied_means_expired_after_the_end_of_a_session() {
+    let now = clock().as_secs();
+    for (expires, expected) in [(now, "failed: the session token"), (now + 1, "missing")] {
+        let signer = signer_until("s3://b?endpoint=http://h", Some(expires));
+        assert_eq!(judge(&signer, 200, "", None), "ordinary");
+        let verdict = judge(&signer, 403, "AccessDenied", None);
+        assert!(verdict.starts_with(expected), "{verdict}");
+    }
 }
 
 #[test]
