@@ -177,7 +177,7 @@ impl Advice {
     }
 
     /// Adds the options that select the servers and how they are reached, with the settings file.
-    fn add_servers(&self, command: &mut String) {
+    pub(super) fn add_servers(&self, command: &mut String) {
         let Invocation {
             config,
             substitute_urls,

@@ -206,7 +206,7 @@ pub(crate) struct EndorseArgs {
 
 /// `subst mirror`: a copy, or a command about a mirror.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(subcommand_negates_reqs = true)]
 pub(crate) struct MirrorInvocation {
     /// What to do with a mirror.
     #[command(subcommand)]

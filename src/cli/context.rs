@@ -362,7 +362,7 @@ impl Context {
         }
 
         if paths.is_empty() && !words.is_empty() {
-            return Err(CliError::NoItemOnInput);
+            return Err(CliError::NoItems("standard input".to_owned()));
         }
 
         let mut seen = std::collections::HashSet::new();

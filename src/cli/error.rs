@@ -34,9 +34,9 @@ pub(crate) enum CliError {
     /// An argument does not name a store item.
     #[error(transparent)]
     ItemArgument(#[from] ItemArgumentError),
-    /// Standard input is empty.
-    #[error("standard input has no name of a store item")]
-    NoItemOnInput,
+    /// A list of items, of this name, is empty.
+    #[error("{0} has no name of a store item")]
+    NoItems(String),
     /// The list of servers is empty.
     #[error("no substitute server is configured")]
     NoServers,
@@ -204,7 +204,7 @@ impl CliError {
             Self::Settings(SettingsError::Read { .. }) => Exit::Local,
             Self::Settings(_)
             | Self::ItemArgument(_)
-            | Self::NoItemOnInput
+            | Self::NoItems(_)
             | Self::NoServers
             | Self::Usage(_)
             | Self::Policy(_)
@@ -250,9 +250,8 @@ impl CliError {
                 Some(format!("`chmod go= {file}`, as its owner, makes it secret"))
             }
             Self::UnsafeAcl { fault, .. } => Some(format!("{} makes it safe", fault.remedy())),
-            Self::NoItemOnInput => Some(
-                "it needs one name on each line; if they come from a pipe, the command before it may have \
-                 failed"
+            Self::NoItems(_) => Some(
+                "it needs one name on each line; the command that prints or writes them may have failed"
                     .into(),
             ),
             Self::NoServers => Some(

@@ -19,8 +19,11 @@ impl MirrorPlace {
     /// The place that `text` names.
     ///
     /// # Errors
-    /// It is the URL of something else.
+    /// It is empty, or the URL of something else.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("it is empty: name a directory, or a bucket as in s3://BUCKET".to_owned());
+        }
         if text.starts_with("s3:") {
             let server = ServerUrl::parse(text).map_err(|error| error.to_string())?;
             return Ok(Self::Bucket(server));

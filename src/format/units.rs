@@ -9,6 +9,17 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{} {unit}", in_units(count, divisor))
 }
 
+/// Two sizes that are not equal, of a file and in its narinfo, so that their texts are not equal either.
+#[must_use]
+pub(crate) fn size_mismatch(found: u64, claimed: u64) -> String {
+    let (mut found_text, mut claimed_text) = (bytes(found), bytes(claimed));
+    if found_text == claimed_text {
+        found_text = format!("{found} B");
+        claimed_text = format!("{claimed} B");
+    }
+    format!("{found_text}, and its narinfo says {claimed_text}")
+}
+
 /// A number of bytes of a larger one, such as `40.2/75.6 MiB`.
 #[must_use]
 pub(crate) fn part_of_bytes(part: u64, whole: u64) -> String {
@@ -38,6 +49,14 @@ fn in_units(count: u64, divisor: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_that_differ_look_different() {
+        let text = size_mismatch(1 << 20, 3 << 20);
+        assert_eq!(text, "1.0 MiB, and its narinfo says 3.0 MiB");
+        let text = size_mismatch(5_000_120, 5_000_118);
+        assert_eq!(text, "5000120 B, and its narinfo says 5000118 B");
+    }
 
     #[test]
     fn both_numbers_have_the_unit_of_the_larger_one() {

@@ -4,10 +4,12 @@
 //! while it arrives, neither unpacked nor compressed again. A narinfo is written after its nars and
 //! after the narinfos of its references, so that readers never see one that leads nowhere.
 
+mod cache_info;
 mod collection;
 mod failure;
 mod findings;
 mod incoming;
+mod incomplete;
 mod inventory;
 mod key;
 mod listing;
@@ -28,6 +30,7 @@ mod tombstones;
 mod verification;
 mod walk;
 
+pub(crate) use cache_info::{is_mirror, other_store};
 pub(crate) use collection::{MirrorCollection, MirrorCollector};
 pub(crate) use failure::MirrorFailure;
 pub(crate) use findings::{MirrorFault, MirrorFinding, MirrorVerification};
@@ -35,6 +38,6 @@ pub(crate) use listing::{list_all, list_bucket};
 pub(crate) use lookup::MirrorTrust;
 pub(crate) use narinfos::{MirrorStatus, MirroredItem};
 pub(crate) use retention::MirrorRetention;
-pub(crate) use run::{Mirror, MirrorReport, other_store};
+pub(crate) use run::{Mirror, MirrorReport};
 pub(crate) use target::{MirrorTarget, TargetError, UploadSpool};
 pub(crate) use verification::MirrorVerifier;

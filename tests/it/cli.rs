@@ -26,6 +26,8 @@ mod mirror;
 mod mirror_bucket_care;
 mod mirror_buckets;
 mod mirror_gc;
+mod mirror_places;
+mod mirror_servers;
 mod mirror_verify;
 mod missing_trees;
 mod nix_conf;

@@ -20,8 +20,12 @@ use crate::cli::exit::Exit;
 /// Those of what is done.
 pub(crate) fn run(context: &Context, invocation: &MirrorInvocation) -> Result<Exit, CliError> {
     match (&invocation.command, &invocation.copy) {
-        (Some(MirrorCommand::Verify(args)), _) => verify::run(context, args),
-        (Some(MirrorCommand::Gc(args)), _) => gc::run(context, args),
+        (Some(_), Some(_)) => Err(CliError::Usage(
+            "a copy and a command: give `verify` and `gc` their own options, behind their names"
+                .to_owned(),
+        )),
+        (Some(MirrorCommand::Verify(args)), None) => verify::run(context, args),
+        (Some(MirrorCommand::Gc(args)), None) => gc::run(context, args),
         (None, Some(args)) => run::run(context, args),
         (None, None) => unreachable!("an argument of a copy is required without a command"),
     }

@@ -11,7 +11,7 @@ use crate::codec::decoders::{DecoderMemory, Decoders};
 use crate::format::compression::Compression;
 use crate::format::hash::{FileHash, NarHash};
 use crate::format::sha256::Sha256;
-use crate::format::units::bytes;
+use crate::format::units::size_mismatch;
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::body::{BodyRequest, ResumableBody};
 use crate::substitute::download::candidate::DownloadCandidate;
@@ -81,7 +81,7 @@ pub(crate) enum CopyError {
         claimed: NarHash,
     },
     /// It ends too early.
-    #[error("the nar has {}, and its narinfo says {}", bytes(*.found), bytes(*.claimed))]
+    #[error("the nar has {}", size_mismatch(*.found, *.claimed))]
     NarSize {
         /// Its size.
         found: u64,
@@ -97,7 +97,7 @@ pub(crate) enum CopyError {
         claimed: FileHash,
     },
     /// The file has another size.
-    #[error("the file has {}, and its narinfo says {}", bytes(*.found), bytes(*.claimed))]
+    #[error("the file has {}", size_mismatch(*.found, *.claimed))]
     FileSize {
         /// Its size.
         found: u64,

@@ -11,7 +11,7 @@ use super::target::TargetError;
 use crate::format::compression::Compression;
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{HashPart, StorePath};
-use crate::format::units::bytes;
+use crate::format::units::size_mismatch;
 use crate::substitute::download::checked_copy::CopyError;
 use crate::substitute::outcome::refusal_reason;
 use crate::substitute::progress::VerifyProgress;
@@ -81,7 +81,7 @@ pub(crate) enum MirrorFault {
     #[error("there is no narinfo of {}, to which the item refers", .0.base())]
     MissingReference(StorePath),
     /// A nar has another size.
-    #[error("the file has {}, and its narinfo says {}", bytes(*.found), bytes(*.claimed))]
+    #[error("the file has {}", size_mismatch(*.found, *.claimed))]
     Size {
         /// Its size.
         found: u64,
@@ -94,6 +94,9 @@ pub(crate) enum MirrorFault {
     /// A narinfo does not describe its item.
     #[error(transparent)]
     NarInfo(NarInfoFault),
+    /// It does not say for which store the mirror is.
+    #[error("it names no store directory")]
+    CacheInfo,
     /// A narinfo leads out of the mirror.
     #[error("its URL `{}` is not that of a file of the mirror", .0.escape_debug())]
     Url(String),

@@ -8,10 +8,9 @@ use super::failure::MirrorFailure;
 use super::key::MirrorKey;
 use super::order::ReferenceOrder;
 use super::plan::{MirrorPlanItem, PlannedAction, PlannedCopy};
-use super::stored::{has_nars, stored_narinfo};
 use super::target::{MirrorTarget, TargetError};
 use super::tombstones::Tombstones;
-use crate::format::store_path::{StoreDir, StorePath};
+use crate::format::store_path::StorePath;
 
 /// What a mirror has of an item, or would have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +51,11 @@ pub(super) type CopiedNars = (StorePath, Result<ReadyNarInfo, MirrorFailure>);
 /// Writes the narinfos of a run.
 pub(super) struct NarInfoWriter<'a> {
     target: &'a MirrorTarget,
-    store_dir: &'a StoreDir,
     /// All items, in the order in which they were found.
     items: Vec<StorePath>,
     results: HashMap<StorePath, Result<MirrorStatus, MirrorFailure>>,
+    /// The items of which the mirror had a copy, maybe an earlier one.
+    stored: HashSet<StorePath>,
     /// The items that the mirror has.
     in_mirror: HashSet<StorePath>,
     /// The narinfos that are not written yet.
@@ -72,13 +72,13 @@ impl<'a> NarInfoWriter<'a> {
     /// The mirror cannot be read.
     pub(super) fn new(
         target: &'a MirrorTarget,
-        store_dir: &'a StoreDir,
         planned: Vec<MirrorPlanItem>,
     ) -> Result<(Self, Vec<ItemToCopy>), TargetError> {
         let items: Vec<StorePath> = planned.iter().map(|item| item.path.clone()).collect();
+        let stored = planned.iter().filter(|item| item.is_stored);
         let mut writer = Self {
             target,
-            store_dir,
+            stored: stored.map(|item| item.path.clone()).collect(),
             results: HashMap::with_capacity(items.len()),
             in_mirror: HashSet::new(),
             ready: HashMap::new(),
@@ -89,11 +89,11 @@ impl<'a> NarInfoWriter<'a> {
 
         // Nothing waits for anything yet, so no decision makes a narinfo the next one.
         let mut copies = Vec::new();
-        for MirrorPlanItem { path, action } in planned {
+        for MirrorPlanItem { path, action, .. } in planned {
             match action {
                 Ok(PlannedAction::None) => drop(writer.have(path, MirrorStatus::Present)),
                 Ok(PlannedAction::Copy(copy)) => copies.push(ItemToCopy { path, copy }),
-                Err(failure) => drop(writer.skip(path, failure)?),
+                Err(failure) => drop(writer.skip(path, failure)),
             }
         }
         Ok((writer, copies))
@@ -113,7 +113,7 @@ impl<'a> NarInfoWriter<'a> {
                     }
                     self.ready.insert(path, narinfo);
                 }
-                Err(failure) => group.extend(self.skip(path, failure)?),
+                Err(failure) => group.extend(self.skip(path, failure)),
             }
         }
 
@@ -160,7 +160,7 @@ impl<'a> NarInfoWriter<'a> {
             let missing = references.find(|it| **it != path && !self.in_mirror.contains(*it));
             match missing.cloned() {
                 Some(missing) => {
-                    next.extend(self.skip(path, MirrorFailure::MissingReference(missing))?);
+                    next.extend(self.skip(path, MirrorFailure::MissingReference(missing)));
                 }
                 None => complete.push((path, narinfo.text)),
             }
@@ -187,19 +187,12 @@ impl<'a> NarInfoWriter<'a> {
 
     /// Notes that `path` is not copied, of which the mirror may have an earlier copy: what can be
     /// written next.
-    fn skip(
-        &mut self,
-        path: StorePath,
-        failure: MirrorFailure,
-    ) -> Result<Vec<StorePath>, TargetError> {
-        let stored = stored_narinfo(self.target, path.as_ref(), self.store_dir)?;
-        if let Some(stored) = stored
-            && has_nars(self.target, &stored, self.store_dir.dialect())?
-        {
+    fn skip(&mut self, path: StorePath, failure: MirrorFailure) -> Vec<StorePath> {
+        if self.stored.contains(&path) {
             self.in_mirror.insert(path.clone());
         }
         let next = self.order.decide(&path);
         self.results.insert(path, Err(failure));
-        Ok(next)
+        next
     }
 }

@@ -15,6 +15,8 @@ use crate::format::store_path::{StoreDir, StorePath};
 pub(super) struct MirrorPlanItem {
     pub(super) path: StorePath,
     pub(super) action: Result<PlannedAction, MirrorFailure>,
+    /// Whether the mirror has a copy of it, maybe an earlier one, as far as sizes tell.
+    pub(super) is_stored: bool,
 }
 
 /// What is to be done for an item.
@@ -46,53 +48,93 @@ pub(super) struct MirrorPlanner<'a> {
 }
 
 impl MirrorPlanner<'_> {
-    /// What has to be done for `item`.
+    /// What has to be done for the items that were `found`.
     ///
     /// # Errors
     /// The mirror cannot be read.
-    pub(super) fn plan(&self, item: FoundItem) -> Result<MirrorPlanItem, TargetError> {
-        let FoundItem { path, narinfos } = item;
-        let action = match narinfos {
-            Ok(narinfos) => Ok(self.action(&path, narinfos)?),
-            Err(failure) => Err(failure),
-        };
-        Ok(MirrorPlanItem { path, action })
+    pub(super) fn plan(&self, found: Vec<FoundItem>) -> Result<Vec<MirrorPlanItem>, TargetError> {
+        found.into_iter().map(|item| self.plan_item(item)).collect()
     }
 
-    fn action(
-        &self,
-        path: &StorePath,
-        narinfos: Vec<ServerNarInfo>,
-    ) -> Result<PlannedAction, TargetError> {
-        let stored = match self.target {
-            Some(target) => stored_narinfo(target, path.as_ref(), self.store_dir)?,
-            None => None,
-        };
-
-        let dialect = self.store_dir.dialect();
-        let mut bytes = 0_u64;
-        if let Some(first) = narinfos.first() {
-            let wanted = wanted_nars(&first.narinfo, dialect, self.methods).unwrap_or_default();
-            for nar in &wanted {
-                bytes = bytes.saturating_add(nar.claims.expected_bytes().unwrap_or(0));
-            }
-            if let (Some(target), Some(stored)) = (self.target, &stored) {
-                let added =
-                    self.trust
-                        .missing_signatures(&first.narinfo, &narinfos, None, self.store_dir);
-                let is_current =
-                    is_current(stored, &first.narinfo, &wanted, &added, self.store_dir);
-                let is_trusted = is_current && !self.recheck.contains(path);
-                if !wanted.is_empty() && is_trusted && has_nars(target, stored, dialect)? {
-                    return Ok(PlannedAction::None);
-                }
+    fn plan_item(&self, item: FoundItem) -> Result<MirrorPlanItem, TargetError> {
+        let FoundItem { path, narinfos } = item;
+        let (mut stored, mut is_stored) = (None, false);
+        if let Some(target) = self.target {
+            stored = stored_narinfo(target, path.as_ref(), self.store_dir)?;
+            if let Some(stored) = &stored {
+                is_stored = has_nars(target, stored, self.store_dir.dialect())?;
             }
         }
-        Ok(PlannedAction::Copy(Box::new(PlannedCopy {
-            narinfos,
-            stored,
-            bytes,
-        })))
+        let action = narinfos.map(|narinfos| {
+            let is_trusted = is_stored && !self.recheck.contains(&path);
+            self.action(narinfos, stored, is_trusted)
+        });
+        Ok(MirrorPlanItem {
+            path,
+            action,
+            is_stored,
+        })
+    }
+
+    /// What is to be done for an item, of which the mirror has all nars of the narinfo `stored` if that `is_trusted`.
+    fn action(
+        &self,
+        mut narinfos: Vec<ServerNarInfo>,
+        stored: Option<NarInfo>,
+        is_trusted: bool,
+    ) -> PlannedAction {
+        // Those that have what is wanted come first, in the order of their servers.
+        narinfos.sort_by_key(|found| !self.has_method(&found.narinfo));
+        match stored {
+            Some(stored) if is_trusted && self.is_current(&stored, &narinfos) => {
+                PlannedAction::None
+            }
+            stored => PlannedAction::Copy(Box::new(PlannedCopy {
+                bytes: self.nar_bytes(&narinfos),
+                narinfos,
+                stored,
+            })),
+        }
+    }
+
+    /// Whether `narinfo` has a download of the wanted methods.
+    fn has_method(&self, narinfo: &NarInfo) -> bool {
+        let mut downloads = narinfo.downloads().iter();
+        self.methods.is_empty()
+            || downloads.any(|download| {
+                let method = download.compression.as_ref();
+                method.is_ok_and(|method| self.methods.contains(method))
+            })
+    }
+
+    /// Whether the narinfo `stored` says what one of `narinfos` says that are as good as the first: it may be that
+    /// only this one leads to a nar.
+    fn is_current(&self, stored: &NarInfo, narinfos: &[ServerNarInfo]) -> bool {
+        let has_method = narinfos
+            .first()
+            .is_some_and(|found| self.has_method(&found.narinfo));
+        let mut candidates = narinfos
+            .iter()
+            .filter(|found| self.has_method(&found.narinfo) == has_method);
+        candidates.any(|ServerNarInfo { narinfo, .. }| {
+            let wanted = wanted_nars(narinfo, self.store_dir.dialect(), self.methods);
+            let wanted = wanted.unwrap_or_default();
+            let added = self
+                .trust
+                .missing_signatures(narinfo, narinfos, None, self.store_dir);
+            !wanted.is_empty() && is_current(stored, narinfo, &wanted, &added, self.store_dir)
+        })
+    }
+
+    /// Bytes of the nars to copy, as far as the first of `narinfos` says.
+    pub(super) fn nar_bytes(&self, narinfos: &[ServerNarInfo]) -> u64 {
+        let wanted = narinfos.first().and_then(|found| {
+            let dialect = self.store_dir.dialect();
+            wanted_nars(&found.narinfo, dialect, self.methods).ok()
+        });
+        let sizes = wanted.iter().flatten();
+        let sizes = sizes.filter_map(|nar| nar.claims.expected_bytes());
+        sizes.fold(0, u64::saturating_add)
     }
 }
 

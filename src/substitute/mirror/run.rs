@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Builder};
 
+use super::cache_info::write_cache_info;
 use super::failure::MirrorFailure;
 use super::incoming::IncomingNarName;
+use super::incomplete::leave_out_incomplete;
 use super::key::MirrorKey;
 use super::lookup::{MirrorLookup, MirrorTrust, ServerNarInfo};
 use super::narinfos::{
@@ -14,11 +16,11 @@ use super::narinfos::{
 };
 use super::nars::{KeyLocks, NarStorage};
 use super::plan::{MirrorPlanItem, MirrorPlanner, PlannedAction, PlannedCopy};
+use super::record::MirrorRecord;
 use super::stored::{named_nars, wanted_nars};
 use super::tally::MirrorTally;
-use super::target::{MirrorTarget, TargetError};
+use super::target::MirrorTarget;
 use super::text::{DownloadEdit, edited};
-use crate::format::cache_info::CacheInfo;
 use crate::format::compression::Compression;
 use crate::format::narinfo::MAX_BYTES;
 use crate::format::store_path::{StoreDir, StorePath};
@@ -29,9 +31,6 @@ use crate::substitute::install::FailureClass;
 use crate::substitute::network::Network;
 use crate::substitute::progress::Progress;
 use crate::sync::lock;
-
-/// The longest `nix-cache-info` that is read.
-const CACHE_INFO_BYTES_MAX: usize = 64 << 10;
 
 /// Copies items to a mirror.
 pub(crate) struct Mirror<'a> {
@@ -77,7 +76,10 @@ impl Mirror<'_> {
         target: &MirrorTarget,
         items: Vec<StorePath>,
     ) -> Result<MirrorReport, MirrorFailure> {
-        self.write_cache_info(target)?;
+        // It changes nothing in a mirror of a later version.
+        MirrorRecord::read(target)?;
+        // Clients look for it first, so it is there before everything else.
+        write_cache_info(target, self.store_dir)?;
         let tally = MirrorTally::default();
         tally.report_during(self.progress, || self.copy_all(target, items, &tally))
     }
@@ -89,7 +91,7 @@ impl Mirror<'_> {
         tally: &MirrorTally,
     ) -> Result<MirrorReport, MirrorFailure> {
         let planned = self.plan(Some(target), items, tally)?;
-        let (writer, mut items) = NarInfoWriter::new(target, self.store_dir, planned)?;
+        let (writer, mut items) = NarInfoWriter::new(target, planned)?;
         for item in &items {
             tally.expected.fetch_add(item.copy.bytes, Ordering::Relaxed);
         }
@@ -148,16 +150,6 @@ impl Mirror<'_> {
         Ok(report)
     }
 
-    /// Clients look for it first, so it is there before everything else.
-    fn write_cache_info(&self, target: &MirrorTarget) -> Result<(), TargetError> {
-        let key = MirrorKey::of_cache_info();
-        if target.size(&key)?.is_none() {
-            target.replace(&[(key, &CacheInfo::text_for(self.store_dir))])?;
-            target.sync_names()?;
-        }
-        Ok(())
-    }
-
     fn plan(
         &self,
         target: Option<&MirrorTarget>,
@@ -188,8 +180,9 @@ impl Mirror<'_> {
             methods: &self.methods,
             recheck: &self.recheck,
         };
-        let planned = found.into_iter().map(|item| planner.plan(item));
-        Ok(planned.collect::<Result<_, TargetError>>()?)
+        let mut planned = planner.plan(found)?;
+        leave_out_incomplete(&planner, &mut planned);
+        Ok(planned)
     }
 
     /// The names of all nars that may be copied of `items`.
@@ -323,19 +316,6 @@ impl Mirror<'_> {
             references: narinfo.references().map(|it| it.to_path()).collect(),
         })
     }
-}
-
-/// Checks that `target` is for the store `store_dir`, if it says so.
-///
-/// # Errors
-/// It is for another one, whose name is returned; or it cannot be read.
-pub(crate) fn other_store(
-    target: &MirrorTarget,
-    store_dir: &StoreDir,
-) -> Result<Option<String>, MirrorFailure> {
-    let text = target.text(&MirrorKey::of_cache_info(), CACHE_INFO_BYTES_MAX)?;
-    let theirs = text.map(|text| CacheInfo::parse(&text).store_dir.unwrap_or_default());
-    Ok(theirs.filter(|theirs| theirs != store_dir.as_str()))
 }
 
 /// The items whose nars are copied, by several threads.

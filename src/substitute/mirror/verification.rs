@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, Builder};
 
+use super::cache_info::stated_store;
 use super::failure::{MirrorFailure, class_of_copy};
 use super::findings::{MirrorFault, MirrorFinding, MirrorVerification, VerificationWork};
 use super::inventory::{Inventory, ListedNarInfo, read_narinfo, read_narinfos_ahead};
@@ -56,12 +57,16 @@ impl MirrorVerifier<'_> {
         let inventory = Inventory::list(self.target)?;
         let mut found = self.verify(&inventory, &inventory.narinfos.iter().collect::<Vec<_>>())?;
 
-        let cache_info = MirrorKey::of_cache_info();
-        if !inventory.narinfos.is_empty() && self.target.size(&cache_info)?.is_none() {
+        if stated_store(self.target)?.is_none() {
+            let cache_info = MirrorKey::of_cache_info();
+            let fault = match self.target.size(&cache_info)? {
+                None => MirrorFault::Missing,
+                Some(_) => MirrorFault::CacheInfo,
+            };
             found.findings.push(MirrorFinding {
                 item: None,
                 file: cache_info.to_string(),
-                fault: MirrorFault::Missing,
+                fault,
             });
         }
         found

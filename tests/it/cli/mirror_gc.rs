@@ -181,7 +181,7 @@ fn a_mirror_that_cannot_be_read_whole_is_left_as_it_is() {
     std::fs::write(sandbox.path("mirror").join(narinfo('c')), "odd").unwrap();
     let before = contents(&sandbox.path("mirror"));
     let output = gc(&sandbox, &["--keep-list", &keep, "--grace", "0"]);
-    output.exits(5).says("subst mirror verify --to");
+    output.exits(5).says("`subst mirror verify --repair --to");
     assert_eq!(contents(&sandbox.path("mirror")), before);
 
     std::fs::remove_file(sandbox.path("mirror").join(narinfo('c'))).unwrap();

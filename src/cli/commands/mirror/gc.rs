@@ -10,10 +10,9 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bytes, count, duration};
 use crate::substitute::mirror::{
-    MirrorCollection, MirrorCollector, MirrorFailure, MirrorRetention, other_store,
+    MirrorCollection, MirrorCollector, MirrorFailure, MirrorRetention,
 };
 
-use super::run::other_store_error;
 use super::target::{self, MirrorAccess};
 use super::{items, report};
 
@@ -34,17 +33,14 @@ pub(crate) fn run(context: &Context, args: &MirrorGcArgs) -> Result<Exit, CliErr
         Ok((None, _)) => return Err(target::no_mirror(&args.to)),
         Err(failure) => return Ok(print_failure(context, args, &failure)),
     };
-    let store_dir = context.settings.store_dir();
-    match other_store(&target, store_dir) {
-        Ok(None) => {}
-        Ok(Some(theirs)) => return Err(other_store_error(context, &args.to, &theirs)),
-        Err(failure) => return Ok(print_failure(context, args, &failure)),
+    if let Err(failure) = target::check(context, &args.to, &target)? {
+        return Ok(print_failure(context, args, &failure));
     }
 
     context.cancel.begin_work();
     let collector = MirrorCollector {
         target: &target,
-        store_dir,
+        store_dir: context.settings.store_dir(),
         retention: &retention,
         grace: args.grace.map(|grace| grace.as_secs()),
         is_dry_run: args.dry_run,

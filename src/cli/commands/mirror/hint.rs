@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use crate::cli::advice::Advice;
 use crate::cli::error::DISSENT_HINT;
 use crate::cli::mirror_place::MirrorPlace;
-use crate::cli::shell_command::quoted;
+use crate::cli::shell_command::{add, quoted};
 use crate::http::{BucketError, HttpError, HttpErrorKind};
 use crate::substitute::download::checked_copy::CopyError;
 use crate::substitute::install::FailureClass;
@@ -30,10 +30,9 @@ pub(super) fn hint(failure: &MirrorFailure, to: &MirrorPlace, advice: &Advice) -
             format!("the message about {} says what helps", missing.base())
         }
         MirrorFailure::NarInfo { .. } => {
-            let to = quoted(&to.to_string());
-            format!(
-                "`subst mirror verify --to {to} --repair` fetches it again; if no server has the item, remove the file"
-            )
+            let mut verify = mirror_command("verify --repair", to, advice);
+            advice.add_servers(&mut verify);
+            format!("`{verify}` fetches it again; if no server has the item, remove the file")
         }
         MirrorFailure::Record(_) => "use that version".to_owned(),
         MirrorFailure::Target(TargetError::Locked(_)) => {
@@ -46,7 +45,9 @@ pub(super) fn hint(failure: &MirrorFailure, to: &MirrorPlace, advice: &Advice) -
         MirrorFailure::Target(TargetError::LeaseLost(_)) => {
             "run it again, which copies only what is missing".to_owned()
         }
-        MirrorFailure::Target(TargetError::File { source, .. }) => return file_hint(source, to),
+        MirrorFailure::Target(
+            TargetError::File { source, .. } | TargetError::Directory { source, .. },
+        ) => return file_hint(source, to),
         MirrorFailure::Target(TargetError::Spool { source, path, .. }) => {
             return Some(spool_hint(source, Some(path)));
         }
@@ -64,6 +65,15 @@ pub(super) fn hint(failure: &MirrorFailure, to: &MirrorPlace, advice: &Advice) -
         _ => by_class(failure.class(), advice),
     };
     Some(text)
+}
+
+/// The command that does `what` with the mirror `to`, with the options of this run that it needs.
+pub(super) fn mirror_command(what: &str, to: &MirrorPlace, advice: &Advice) -> String {
+    let mut command = format!("subst mirror {what}");
+    let store_dir = advice.invocation.store_dir.as_deref();
+    add(&mut command, "--store-dir", store_dir);
+    add(&mut command, "--to", Some(&to.to_string()));
+    command
 }
 
 fn unauthorized(answer: &LookupOutcome) -> Option<&str> {
@@ -96,6 +106,13 @@ fn file_hint(error: &io::Error, to: &MirrorPlace) -> Option<String> {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(format!(
             "free some space (`df {name}`) and run it again, which copies only what is missing"
         )),
+        ErrorKind::NotADirectory => Some("give a directory with --to".to_owned()),
+        // A link, or something else that is no file.
+        ErrorKind::Other => Some(
+            "a mirror consists of regular files and directories: move what is there away; to use another disk, \
+             mount it there, or give a directory on it with --to"
+                .to_owned(),
+        ),
         _ => None,
     }
 }

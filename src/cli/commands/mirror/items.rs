@@ -7,6 +7,7 @@ use crate::cli::args::MirrorArgs;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::item_argument;
+use crate::cli::output::shown_path;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::StorePath;
 use crate::substitute::mirror::{MirrorFailure, list_all, list_bucket};
@@ -31,7 +32,7 @@ pub(super) fn named(context: &Context, args: &MirrorArgs) -> Result<Vec<StorePat
 /// The items that the lines of `file` name.
 ///
 /// # Errors
-/// The file cannot be read, or a line names no item.
+/// The file cannot be read, it is empty, or a line names no item.
 pub(super) fn of_file(context: &Context, file: &Path) -> Result<Vec<StorePath>, CliError> {
     if file == Path::new("-") {
         return context.paths(&["-".to_owned()]);
@@ -41,7 +42,10 @@ pub(super) fn of_file(context: &Context, file: &Path) -> Result<Vec<StorePath>, 
     let items: Result<BTreeSet<StorePath>, _> = item_argument::names_in(&text)
         .map(|name| item_argument::parse(name, store_dir))
         .collect();
-    Ok(items?.into_iter().collect())
+    match items? {
+        items if items.is_empty() => Err(CliError::NoItems(shown_path(file))),
+        items => Ok(items.into_iter().collect()),
+    }
 }
 
 /// All items of the servers that are buckets.

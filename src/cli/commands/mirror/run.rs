@@ -8,9 +8,7 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::mirror_place::MirrorPlace;
 use crate::format::store_path::StorePath;
-use crate::substitute::mirror::{
-    Mirror, MirrorFailure, MirrorReport, MirrorTarget, MirrorTrust, other_store,
-};
+use crate::substitute::mirror::{Mirror, MirrorFailure, MirrorReport, MirrorTarget, MirrorTrust};
 use crate::trust::acl::AuthorizedKeys;
 
 use super::target::{self, MirrorAccess};
@@ -56,17 +54,14 @@ pub(crate) fn run(context: &Context, args: &MirrorArgs) -> Result<Exit, CliError
         cancel: &context.cancel,
     };
 
-    let other_store = target
-        .as_ref()
-        .map(|target| other_store(target, mirror.store_dir));
-    let copied = match other_store.transpose() {
-        Ok(Some(Some(theirs))) => return Err(other_store_error(context, &args.to, &theirs)),
-        Ok(_) => {
-            context.cancel.begin_work();
-            copy(&mirror, args, target.as_ref(), items)
-        }
-        Err(failure) => Err(failure),
+    let checked = match &target {
+        Some(target) => target::is_for_store_in_use(context, &args.to, target)?,
+        None => Ok(()),
     };
+    let copied = checked.and_then(|()| {
+        context.cancel.begin_work();
+        copy(&mirror, args, target.as_ref(), items)
+    });
     match copied {
         Ok(report) => report::print(context, args, &report),
         Err(failure) => {
@@ -86,15 +81,6 @@ fn copy(
         Some(target) => mirror.run(target, items),
         None => mirror.dry_run(target, items),
     }
-}
-
-/// A mirror `to` is for another store.
-pub(super) fn other_store_error(context: &Context, to: &MirrorPlace, theirs: &str) -> CliError {
-    CliError::Usage(format!(
-        "{to} is a mirror for `{}`, not for {}: give another place with --to",
-        theirs.escape_debug(),
-        context.settings.store_dir().as_str()
-    ))
 }
 
 /// Whose narinfos are copied. Others get them from the mirror, so signatures count even where this

@@ -9,7 +9,9 @@ use crate::cli::error::CliError;
 use crate::cli::mirror_place::MirrorPlace;
 use crate::cli::process::mode_of_caller_files;
 use crate::format::server_url::ServerUrl;
-use crate::substitute::mirror::{MirrorFailure, MirrorTarget, TargetError, UploadSpool};
+use crate::substitute::mirror::{
+    MirrorFailure, MirrorTarget, TargetError, UploadSpool, is_mirror, other_store,
+};
 use crate::substitute::network::Network;
 
 /// What is done with a mirror.
@@ -46,18 +48,9 @@ fn open_directory(
     path: &Path,
     access: MirrorAccess,
 ) -> Result<Result<OpenedTarget, MirrorFailure>, CliError> {
-    let is_changed = match access {
-        MirrorAccess::Read => false,
-        MirrorAccess::Write => true,
-        MirrorAccess::Change => path.exists(),
-    };
-    let target = match is_changed {
-        false => MirrorTarget::open_to_read(path),
-        true => MirrorTarget::open(path, mode_of_caller_files()).map(Some),
-    };
-    let target = match target {
+    let target = match open_target(path, access) {
         Ok(target) => target,
-        Err(error) => return Ok(Err(error.into())),
+        Err(failure) => return Ok(Err(failure)),
     };
 
     let directories: Vec<&Path> = target.iter().map(|_| path).collect();
@@ -66,6 +59,23 @@ fn open_directory(
         directories: &directories,
     })?;
     Ok(Ok((target, network)))
+}
+
+fn open_target(path: &Path, access: MirrorAccess) -> Result<Option<MirrorTarget>, MirrorFailure> {
+    let to_read = match access {
+        MirrorAccess::Write => None,
+        MirrorAccess::Read | MirrorAccess::Change => MirrorTarget::open_to_read(path)?,
+    };
+    let is_changed = match (access, &to_read) {
+        (MirrorAccess::Read, _) | (MirrorAccess::Change, None) => false,
+        (MirrorAccess::Write, _) => true,
+        // A directory of something else stays as it is.
+        (MirrorAccess::Change, Some(found)) => is_mirror(found)?,
+    };
+    match is_changed {
+        false => Ok(to_read),
+        true => Ok(Some(MirrorTarget::open(path, mode_of_caller_files())?)),
+    }
 }
 
 fn open_bucket(
@@ -106,6 +116,45 @@ pub(super) fn open_network_bucket(
     let bucket = client.bucket(server, retry_time, context.cancel.flag());
     let bucket = bucket.map_err(|error| TargetError::of_bucket("open", "objects")(error))?;
     Ok(MirrorTarget::open_bucket(client, bucket, spool)?)
+}
+
+/// Checks that `target` is a mirror, and for the store in use.
+///
+/// # Errors
+/// It is not, so that nothing of it may be changed; or it cannot be read.
+pub(super) fn check(
+    context: &Context,
+    to: &MirrorPlace,
+    target: &MirrorTarget,
+) -> Result<Result<(), MirrorFailure>, CliError> {
+    match (is_mirror(target), is_for_store_in_use(context, to, target)) {
+        (Ok(true), checked) => checked,
+        (Ok(false), _) => Err(CliError::Usage(format!(
+            "--to: {to} is not a mirror: it has neither a nix-cache-info nor narinfos"
+        ))),
+        (Err(failure), _) => Ok(Err(failure)),
+    }
+}
+
+/// Checks that `target` is for the store in use, if it says so.
+///
+/// # Errors
+/// It is for another store, or it cannot be read.
+pub(super) fn is_for_store_in_use(
+    context: &Context,
+    to: &MirrorPlace,
+    target: &MirrorTarget,
+) -> Result<Result<(), MirrorFailure>, CliError> {
+    let store_dir = context.settings.store_dir();
+    match other_store(target, store_dir) {
+        Ok(None) => Ok(Ok(())),
+        Ok(Some(theirs)) => Err(CliError::Usage(format!(
+            "{to} is a mirror for `{0}`, not for {1}: use --store-dir {0}, or give another place with --to",
+            theirs.escape_debug(),
+            store_dir.as_str()
+        ))),
+        Err(failure) => Ok(Err(failure)),
+    }
 }
 
 /// There is no mirror `to`.

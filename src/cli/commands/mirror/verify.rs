@@ -11,11 +11,11 @@ use crate::format::store_path::{HashPart, StorePath};
 use crate::substitute::download::checked_copy::NarCopier;
 use crate::substitute::mirror::{
     Mirror, MirrorFailure, MirrorFinding, MirrorTarget, MirrorTrust, MirrorVerification,
-    MirrorVerifier, other_store,
+    MirrorVerifier,
 };
 use crate::substitute::network::Network;
 
-use super::run::{other_store_error, trust};
+use super::run::trust;
 use super::target::{self, MirrorAccess};
 use super::verify_view::VerifiedMirror;
 use super::{report, verify_view};
@@ -73,12 +73,8 @@ fn verify(
         progress: &*context.progress,
         cancel: &context.cancel,
     };
-    match other_store(target, mirror.store_dir) {
-        Ok(None) => {}
-        Ok(Some(theirs)) => {
-            return Err(other_store_error(context, &args.to, &theirs));
-        }
-        Err(failure) => return Ok(Err(failure)),
+    if let Err(failure) = target::check(context, &args.to, target)? {
+        return Ok(Err(failure));
     }
 
     context.cancel.begin_work();

@@ -10,10 +10,12 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Verbosity, bytes, count};
-use crate::cli::shell_command::{again_with_flag, quoted};
+use crate::cli::shell_command::again_with_flag;
 use crate::format::error_text::chain;
 use crate::substitute::mirror::{MirrorFault, MirrorFinding, MirrorVerification};
 use crate::trust::verdict::Refusal;
+
+use super::hint::mirror_command;
 
 /// What was found in a mirror.
 #[derive(Serialize)]
@@ -76,7 +78,10 @@ impl MirrorFaultStatus {
         match fault {
             MirrorFault::Size { .. } | MirrorFault::Contents(_) => Self::Damaged,
             MirrorFault::Missing | MirrorFault::MissingReference(_) => Self::Missing,
-            MirrorFault::NarInfo(_) | MirrorFault::Url(_) | MirrorFault::Method => Self::Invalid,
+            MirrorFault::NarInfo(_)
+            | MirrorFault::CacheInfo
+            | MirrorFault::Url(_)
+            | MirrorFault::Method => Self::Invalid,
             MirrorFault::Unauthorized(_) | MirrorFault::ContentOnly => Self::Unauthorized,
             MirrorFault::Unreadable(_) | MirrorFault::Undecoded(_) => Self::Unreadable,
         }
@@ -226,9 +231,9 @@ fn print_others(context: &Context, args: &MirrorVerifyArgs, view: &VerifiedMirro
     if !view.orphans.is_empty() {
         let nars = count(view.orphans.len(), "nar belongs", "nars belong");
         let size = bytes(view.summary.orphan_bytes);
-        let to = quoted(&args.to.to_string());
+        let gc = mirror_command("gc", &args.to, &context.settings.advice());
         context.output.note(&format!(
-            "{nars} to no item ({size}); `subst mirror gc --to {to}` removes such nars when no client can need them"
+            "{nars} to no item ({size}); `{gc}` removes such nars when no client can need them"
         ));
     }
     if !view.foreign.is_empty() {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -29,7 +29,6 @@ const LOCK: &str = "lock";
 /// A mirror that is a directory, of which this process may be the writer.
 pub(crate) struct MirrorDirectory {
     path: PathBuf,
-    root: OwnedFd,
     writer: Option<TargetWriter>,
 }
 
@@ -49,8 +48,10 @@ impl MirrorDirectory {
     /// Another process writes to it, or it cannot be written to.
     pub(crate) fn open(path: &Path, file_mode: Mode) -> Result<Self, TargetError> {
         let own = path.join(OWN_DIRECTORY);
-        let root =
-            no_follow::create_directory(path, path).map_err(TargetError::of("create", "."))?;
+        no_follow::create_directory(path, path).map_err(|source| TargetError::Directory {
+            action: "create",
+            source,
+        })?;
         let own_directory = no_follow::create_directory(path, &own)
             .map_err(TargetError::of("create", OWN_DIRECTORY))?;
         let lock_file = no_follow::open_or_create_file(own_directory.as_fd(), LOCK)
@@ -68,7 +69,6 @@ impl MirrorDirectory {
             .map_err(TargetError::of("clear", "subst/incoming"))?;
         Ok(Self {
             path: path.to_owned(),
-            root,
             writer: Some(TargetWriter {
                 incoming,
                 _lock: lock_file,
@@ -83,13 +83,15 @@ impl MirrorDirectory {
     /// It cannot be opened.
     pub(crate) fn open_to_read(path: &Path) -> Result<Option<Self>, TargetError> {
         match no_follow::open_directory(path, path) {
-            Ok(root) => Ok(Some(Self {
+            Ok(_) => Ok(Some(Self {
                 path: path.to_owned(),
-                root,
                 writer: None,
             })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(TargetError::of("open", ".")(error)),
+            Err(source) => Err(TargetError::Directory {
+                action: "open",
+                source,
+            }),
         }
     }
 
@@ -98,15 +100,20 @@ impl MirrorDirectory {
     /// # Errors
     /// Something else has its name, or a system call failed.
     pub(crate) fn size(&self, key: &MirrorKey) -> Result<Option<u64>, TargetError> {
-        match statat(&self.root, key.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+        let found = no_follow::open_directory(&self.path, &self.path.join(key.directory()))
+            .and_then(|directory| {
+                let no_link = AtFlags::SYMLINK_NOFOLLOW;
+                Ok(statat(directory, key.file_name(), no_link)?)
+            });
+        match found {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
                 Ok(Some(stat.st_size.try_into().unwrap_or(0)))
             }
             Ok(_) => Err(TargetError::of("use", key)(io::Error::other(
                 "it is not a regular file",
             ))),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(TargetError::of("find", key)(error.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(TargetError::of("find", key)(error)),
         }
     }
 

@@ -33,6 +33,14 @@ pub(crate) enum TargetError {
         /// Why.
         source: io::Error,
     },
+    /// A system call failed for the directory of the mirror.
+    #[error("cannot {action} this directory")]
+    Directory {
+        /// What was tried.
+        action: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// The files of this machine that are to be sent cannot be written.
     #[error("cannot {action} {path}, where nars are kept until they are sent")]
     Spool {
