@@ -160,27 +160,30 @@ complete() {
     rm -rf "$WORK/killed"
 }
 
-nar_bytes() { awk '$2 ~ "^/nar/" { sum += $4 } END { print sum + 0 }' "$PEERS_STATIC_LOG"; }
+nar_bytes() { awk '$2 ~ "^/nar/" { sum += $4 } END { printf "%.0f\n", sum }' "$PEERS_STATIC_LOG"; }
 
 # The time of a whole run decides when runs are killed, so that kills fall into all of it. A mirror that gets complete is
 # removed: the next run begins anew.
 killed_runs_leave_no_hole() {
-    local began longest whole sent again rounds=1 with_narinfos=0
+    local began longest whole sent again rounds=1 kills=0 with_narinfos=0
     began=$(date +%s%3N)
     mirror_guix timed "$PEERS_STATIC_URL" > /dev/null
     longest=$(($(date +%s%3N) - began))
     clear_requests static
-    for _ in $(seq "$KILLS"); do
+    while [ $kills -lt "$KILLS" ]; do
         if ! kill_mirror $((RANDOM % longest)); then
             complete
             rounds=$((rounds + 1))
-        elif [ -d "$WORK/killed" ]; then
+            continue
+        fi
+        kills=$((kills + 1))
+        if [ -d "$WORK/killed" ]; then
             set -- "$(checked "$WORK/killed")"
             [ "${1% *}" = 0 ] || [ "${1% *}" = "$PEERS_COUNT" ] || with_narinfos=$((with_narinfos + 1))
         fi
     done
     complete
-    whole=$(find "$WORK/timed/nar" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum }')
+    whole=$(find "$WORK/timed/nar" -type f -printf '%s\n' | awk '{ sum += $1 } END { printf "%.0f\n", sum }')
     sent=$(nar_bytes)
     again=$((sent - rounds * whole))
     echo "$KILLS kills within $longest ms, $with_narinfos of them among the narinfos; $sent bytes were sent for $rounds times $whole:" \
