@@ -87,7 +87,7 @@ pub(super) fn parse(url: &Url) -> Result<S3Address, String> {
         Some(url) => url,
         None => amazon_endpoint(region, scheme)?,
     };
-    let prefix = canonical_path(url.path());
+    let prefix = prefix_of(url)?;
     let prefix = prefix.trim_matches('/');
     if is_in_host {
         let host = format!("{bucket}.{}", base.host_str().unwrap_or_default());
@@ -112,6 +112,15 @@ pub(super) fn parse(url: &Url) -> Result<S3Address, String> {
         base,
         shown: format!("s3://{bucket}{separator}{prefix}{query}"),
     })
+}
+
+/// The path of `url`, in which a slash is one however it is written.
+fn prefix_of(url: &Url) -> Result<String, String> {
+    let prefix = canonical_path(&url.path().replace("%2F", "/").replace("%2f", "/"));
+    match prefix.split('/').any(|part| matches!(part, "." | "..")) {
+        true => Err("its prefix has a part `.` or `..`".to_owned()),
+        false => Ok(prefix),
+    }
 }
 
 impl S3Parameters {
@@ -415,11 +424,19 @@ mod tests {
     }
 
     #[test]
+    fn an_encoded_slash_in_a_prefix_is_a_slash() {
+        let address = address("s3://b/x%2Fy%2f?endpoint=http://h").unwrap();
+        assert_eq!(address.base.as_str(), "http://h/b/x/y/");
+        assert_eq!(address.shown, "s3://b/x/y?endpoint=http://h");
+    }
+
+    #[test]
     fn other_urls_are_errors() {
         for text in [
             "s3:///x",
             "s3://..",
             "s3://b%2Fc",
+            "s3://b/x%2F..%2fy",
             "s3://user@b",
             "s3://b:80",
             "s3://b?regoin=x",
