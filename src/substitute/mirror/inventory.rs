@@ -1,8 +1,9 @@
 //! What a mirror has: its narinfos, and its other files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
-use super::key::MirrorKey;
+use super::key::{CACHE_INFO, MirrorKey};
 use super::target::{MirrorTarget, TargetError};
 use super::walk::ListedFile;
 use crate::format::narinfo::{MAX_BYTES, NarInfo, NarInfoError};
@@ -17,7 +18,7 @@ pub(super) struct Inventory {
     pub(super) narinfos: Vec<ListedNarInfo>,
     /// The other files, and their sizes.
     pub(super) files: HashMap<MirrorKey, u64>,
-    /// What can be no file of a mirror, such as links.
+    /// What can be no file of a mirror, such as links, and what belongs to another one.
     pub(super) foreign: Vec<String>,
 }
 
@@ -41,9 +42,31 @@ impl Inventory {
             foreign: Vec::new(),
         };
         target.list(&mut |file| inventory.add(file))?;
+        inventory.leave_out_nested();
         inventory.narinfos.sort_unstable_by_key(|it| it.item);
         inventory.foreign.sort_unstable();
         Ok(inventory)
+    }
+
+    /// Takes the files of other mirrors, which are in directories of this one, for foreign: their narinfos may name
+    /// what nothing here does.
+    fn leave_out_nested(&mut self) {
+        let mut nested: HashSet<PathBuf> = self
+            .files
+            .keys()
+            .filter(|key| key.is_narinfo() || key.file_name() == CACHE_INFO)
+            .map(MirrorKey::directory)
+            .collect();
+        nested.remove(Path::new(""));
+        if nested.is_empty() {
+            return;
+        }
+        for (key, size) in std::mem::take(&mut self.files) {
+            match key.directory().ancestors().any(|it| nested.contains(it)) {
+                true => self.foreign.push(key.to_string()),
+                false => drop(self.files.insert(key, size)),
+            }
+        }
     }
 
     fn add(&mut self, file: ListedFile) {

@@ -33,8 +33,8 @@ impl MirrorKey {
         }
 
         let path = percent_decode_str(url).decode_utf8().ok()?;
-        let is_reserved = path == CACHE_INFO || path.ends_with(".narinfo");
-        Self::of_file(&path).filter(|_| !is_reserved)
+        // Files of these names make the directory that they are in a mirror.
+        Self::of_file(&path).filter(|key| key.file_name() != CACHE_INFO && !key.is_narinfo())
     }
 
     /// The key of a file that has this name relative to the mirror; `None` if nothing that clients read has
@@ -194,6 +194,7 @@ mod tests {
             "//h/x",
             "subst/lock",
             "nix-cache-info",
+            "nar/nix-cache-info",
             "x.narinfo",
         ] {
             assert_eq!(MirrorKey::of_nar(url), None, "{url}");

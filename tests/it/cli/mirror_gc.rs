@@ -105,6 +105,25 @@ fn without_grace_nothing_is_left_over() {
 }
 
 #[test]
+fn a_mirror_in_a_directory_of_another_one_is_left_alone() {
+    let sandbox = Sandbox::new();
+    let (publisher, a) = published(&sandbox);
+    let url = publisher.url();
+    mirror(&sandbox, &url, &["--closure", &a]).exits(0);
+    let mut nested = command(&sandbox, &url, &["mirror", "--closure", &a]);
+    nested.arg("--to").arg(sandbox.path("mirror/in/it"));
+    run(nested).exits(0);
+    std::fs::write(sandbox.path("mirror/in/left-over.nar"), "").unwrap();
+    let mut expected = contents(&sandbox.path("mirror"));
+    expected.remove("in/left-over.nar").unwrap();
+
+    gc(&sandbox, &["--grace", "0"])
+        .exits(0)
+        .says("0 items and 1 nar removed");
+    assert_eq!(contents(&sandbox.path("mirror")), expected);
+}
+
+#[test]
 fn a_nar_that_another_item_names_stays() {
     let sandbox = Sandbox::new();
     let publisher = mirrored(&sandbox);
