@@ -28,6 +28,7 @@ mod target;
 mod text;
 mod tombstones;
 mod verification;
+mod waiting;
 mod walk;
 
 pub(crate) use cache_info::{is_mirror, other_store};

@@ -1,7 +1,10 @@
 //! `subst mirror` of several servers that do not have the same.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::mirror::{contents, mirror, published};
 use crate::support::publisher::{Publisher, name};
+use crate::support::server::Reply;
 use crate::support::{Sandbox, Server};
 
 /// Two publishers, both trusted, and their URLs.
@@ -100,4 +103,27 @@ fn the_server_that_has_the_wanted_compression_comes_first() {
         mirror(&sandbox, &urls, &arguments).exits(0).says(summary);
         assert!(contents(&sandbox.path("mirror")).contains_key("a.zst"));
     }
+}
+
+#[test]
+fn items_that_a_server_prepares_are_waited_for() {
+    let sandbox = Sandbox::new();
+    let (publisher, a) = published(&sandbox);
+    let c = publisher.publish_file('c', "c", "");
+    let (dir, narinfo) = (publisher.dir.clone(), publisher.narinfo('b'));
+    let is_ready = AtomicBool::new(false);
+    let server = Server::start(move |request| {
+        let is_of_b = request
+            .path
+            .ends_with(narinfo.file_name().unwrap().to_str().unwrap());
+        match is_of_b && !is_ready.swap(true, Ordering::Relaxed) {
+            true => Reply::new("202 Accepted", ""),
+            false => Reply::file(&dir, request),
+        }
+    });
+    let arguments = ["--closure", &a, &c, "--wait", "1m"];
+    mirror(&sandbox, &server.url(), &arguments)
+        .exits(0)
+        .says("3 items copied")
+        .says("0 there already, 0 skipped");
 }

@@ -9,6 +9,7 @@ use crate::cli::exit::Exit;
 use crate::cli::mirror_place::MirrorPlace;
 use crate::format::store_path::StorePath;
 use crate::substitute::mirror::{Mirror, MirrorFailure, MirrorReport, MirrorTarget, MirrorTrust};
+use crate::substitute::preparation::PreparationWait;
 use crate::trust::acl::AuthorizedKeys;
 
 use super::target::{self, MirrorAccess};
@@ -60,7 +61,7 @@ pub(crate) fn run(context: &Context, args: &MirrorArgs) -> Result<Exit, CliError
     };
     let copied = checked.and_then(|()| {
         context.cancel.begin_work();
-        copy(&mirror, args, target.as_ref(), items)
+        copy(context, &mirror, args, target.as_ref(), items)
     });
     match copied {
         Ok(report) => report::print(context, args, &report),
@@ -72,13 +73,17 @@ pub(crate) fn run(context: &Context, args: &MirrorArgs) -> Result<Exit, CliError
 }
 
 fn copy(
+    context: &Context,
     mirror: &Mirror<'_>,
     args: &MirrorArgs,
     target: Option<&MirrorTarget>,
     items: Vec<StorePath>,
 ) -> Result<MirrorReport, MirrorFailure> {
     match target.filter(|_| !args.dry_run) {
-        Some(target) => mirror.run(target, items),
+        Some(target) => {
+            let wait = PreparationWait::new(context.settings.wait, context.cancel.clone());
+            mirror.run_with_waits(target, items, wait)
+        }
         None => mirror.dry_run(target, items),
     }
 }
