@@ -153,15 +153,17 @@ pub(crate) mod tests {
     }
 
     /// Gives `directory` a default ACL: permissions of the owner, the group and others, and of
-    /// the user 12345. `false` where there are no ACLs.
+    /// a named user. `false` where there are no ACLs.
     pub(crate) fn set_default_acl(
         directory: &Path,
         [owner, group, others]: [u16; 3],
         named: Option<u16>,
     ) -> bool {
         const ANYBODY: u32 = u32::MAX;
+        // The only user that certainly exists in a user namespace.
+        let user = rustix::process::geteuid().as_raw();
         let mut entries = vec![(0x01, owner, ANYBODY)];
-        entries.extend(named.map(|permissions| (0x02, permissions, 12345)));
+        entries.extend(named.map(|permissions| (0x02, permissions, user)));
         entries.push((0x04, group, ANYBODY));
         entries.extend(named.map(|permissions| (0x10, permissions | group, ANYBODY)));
         entries.push((0x20, others, ANYBODY));

@@ -2,9 +2,9 @@
 //! then tries to leave the sandbox.
 
 use std::ffi::OsString;
-use std::io::{Read as _, Write as _};
+use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::sync::mpsc;
 
 use super::{link_targets, renewed_file};
 use crate::sandbox::SandboxRules;
@@ -173,19 +173,17 @@ fn renewal() {
     for name in ["plain/next", "linked/new/token"] {
         std::fs::write(directory.join(name), "new").unwrap();
     }
-    std::os::unix::fs::symlink("old", directory.join("linked/data")).unwrap();
-    std::os::unix::fs::symlink("data/token", &linked).unwrap();
+    symlink("old", directory.join("linked/data")).unwrap();
+    symlink("data/token", &linked).unwrap();
 
-    // It is started before, and thus not confined.
-    let script = "read line; mv plain/next plain/token; ln -sfn new linked/data; echo done";
-    let mut renewing = Command::new("/bin/sh")
-        .args(["-c", script])
-        .env("PATH", "/usr/bin:/bin")
-        .current_dir(&directory)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    // The thread is started before, and thus not confined.
+    let (renew, renewing) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        renewing.recv().unwrap();
+        std::fs::rename(directory.join("plain/next"), directory.join("plain/token")).unwrap();
+        symlink("new", directory.join("linked/next")).unwrap();
+        std::fs::rename(directory.join("linked/next"), directory.join("linked/data")).unwrap();
+    });
     let rules = SandboxRules {
         readable: [&plain, &linked]
             .into_iter()
@@ -198,12 +196,8 @@ fn renewal() {
         assert_eq!(std::fs::read_to_string(file).unwrap(), text);
     }
 
-    renewing.stdin.take().unwrap().write_all(b"\n").unwrap();
-    let mut output = String::new();
-    let stdout = renewing.stdout.take();
-    stdout.unwrap().read_to_string(&mut output).unwrap();
-    assert_eq!(output, "done\n");
-    assert!(renewing.wait().unwrap().success());
+    renew.send(()).unwrap();
+    thread.join().unwrap();
     for file in [plain, linked] {
         assert_eq!(std::fs::read_to_string(file).unwrap(), "new");
     }

@@ -298,7 +298,10 @@ fn a_certificate_from_an_unknown_authority_is_refused() {
         let nar = NarRequest::new(Url::parse(&server.url()).unwrap());
         let error = Client::new(options).unwrap().nar(nar).unwrap_err();
         assert!(matches!(error.kind(), HttpErrorKind::Tls(_)), "{error:?}");
-        assert!(format!("{error:?}").contains("UnknownIssuer"), "{error:?}");
+        // A build environment may have no certificates.
+        let causes = ["UnknownIssuer", "NoneOnSystem"];
+        let text = format!("{error:?}");
+        assert!(causes.iter().any(|cause| text.contains(cause)), "{text}");
     }
     assert!(backend.requests().is_empty());
 }

@@ -138,11 +138,18 @@ fn without_version(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
     const BASE: &str = "2fbf4kpwxg6i81i5ai6h7y8gr3vzd62g-hello-world-2.12";
+
+    /// Creates `path`, an executable file.
+    fn write_program(path: &Path) {
+        std::fs::write(path, "").unwrap();
+        std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
 
     /// The file name of what is chosen in an item with these programs, those of mode 0644 with a `!` before
     /// their name; or the error.
@@ -152,13 +159,12 @@ mod tests {
         std::fs::create_dir_all(directory.join("bin")).unwrap();
         std::fs::create_dir_all(directory.join("libexec")).unwrap();
         for name in programs {
-            let mode = if name.starts_with('!') { 0o644 } else { 0o755 };
-            let path = directory.join("bin").join(name.trim_start_matches('!'));
-            std::fs::write(&path, "").unwrap();
-            let mode = std::fs::Permissions::from_mode(mode);
-            std::fs::set_permissions(&path, mode).unwrap();
+            match name.strip_prefix('!') {
+                Some(name) => std::fs::write(directory.join("bin").join(name), "").unwrap(),
+                None => write_program(&directory.join("bin").join(name)),
+            }
         }
-        std::fs::copy("/bin/sh", directory.join("libexec/helper")).unwrap();
+        write_program(&directory.join("libexec/helper"));
 
         let item = StorePath::parse(BASE).unwrap();
         let choice = ProgramChoice {
@@ -194,13 +200,15 @@ mod tests {
     #[test]
     fn a_program_is_named_by_its_name_or_its_file() {
         let programs = &["a", "b", "!data"];
+        let elsewhere = std::env::current_exe().unwrap();
+        let elsewhere = elsewhere.to_str().unwrap();
         for (program, file, expected) in [
             (Some("b"), "", "bin/b"),
             (Some("b"), "bin/a", "bin/b"),
             (None, "bin/a", "bin/a"),
             (Some("libexec/helper"), "", "libexec/helper"),
             (None, "libexec/helper", "libexec/helper"),
-            (Some("/bin/sh"), "", "/bin/sh"),
+            (Some(elsewhere), "", elsewhere),
         ] {
             assert_eq!(chosen(programs, program, file).unwrap(), expected);
         }
@@ -233,15 +241,15 @@ mod tests {
             Ok::<_, String>(path.strip_prefix(&directory).unwrap().display().to_string())
         };
         std::fs::create_dir_all(directory.join("sbin")).unwrap();
-        std::fs::copy("/bin/sh", directory.join("sbin/daemon")).unwrap();
+        write_program(&directory.join("sbin/daemon"));
         assert_eq!(choose(None).unwrap(), "sbin/daemon");
         assert_eq!(choose(Some("daemon")).unwrap(), "sbin/daemon");
 
         std::fs::create_dir(directory.join("bin")).unwrap();
         for name in ["daemon", "client"] {
-            std::fs::copy("/bin/sh", directory.join("bin").join(name)).unwrap();
+            write_program(&directory.join("bin").join(name));
         }
-        std::fs::copy("/bin/sh", directory.join("sbin/admin")).unwrap();
+        write_program(&directory.join("sbin/admin"));
         assert_eq!(choose(Some("daemon")).unwrap(), "bin/daemon");
         let listed = r#"["admin", "client", "daemon"]"#;
         assert!(choose(None).unwrap_err().contains(listed));
@@ -253,7 +261,7 @@ mod tests {
     fn an_item_that_is_a_file_is_the_program() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join(BASE);
-        std::fs::copy("/bin/sh", &directory).unwrap();
+        write_program(&directory);
         let item = StorePath::parse(BASE).unwrap();
         let choice = ProgramChoice {
             directory: directory.clone(),
