@@ -215,16 +215,18 @@ pub(crate) fn first_line_of_stderr(mut command: Command) -> String {
     line
 }
 
-/// Lets interrupts end this process, so that those end the programs that it starts.
+/// Lets interrupts and hangups end this process, so that those end the programs that it starts.
 ///
-/// A shell has what it runs in the background ignore interrupts, and programs inherit that.
+/// A shell has what it runs in the background ignore interrupts, and `nohup` hangups, and programs inherit that.
 #[expect(
     unsafe_code,
     reason = "the disposition of a signal has no safe interface"
 )]
 fn stop_ignoring_interrupts() {
-    // SAFETY: no handler is set, and none is replaced.
-    unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+    for signal in [libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: no handler is set, and none is replaced.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 /// A program under way.
