@@ -8,6 +8,7 @@
 
 pub(in crate::http) mod cache_info;
 pub(in crate::http) mod client;
+mod connection_end;
 mod dispatch;
 mod encoder;
 pub(in crate::http) mod events;
@@ -21,6 +22,7 @@ mod request;
 mod response;
 mod response_handling;
 mod server;
+mod window;
 
 #[cfg(fuzzing)]
 pub(crate) use http1::fuzzing::check_responses;

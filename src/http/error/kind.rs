@@ -303,6 +303,11 @@ impl HttpErrorKind {
             _ => false,
         }
     }
+
+    /// Whether the server refused the request for being one too many at this time.
+    pub(in crate::http) fn is_overload(&self) -> bool {
+        matches!(self.status(), Some(429 | 503))
+    }
 }
 
 /// A URL that a server named, without what may be secret, and not longer than is useful.

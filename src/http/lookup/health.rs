@@ -14,53 +14,11 @@
 
 use std::time::Duration;
 
+use super::connection_end::{ConnectionEnd, ConnectionReport};
 use super::events::ServerProperty;
 use crate::http::error::{HttpErrorClass, HttpErrorKind};
 use crate::http::options::{PipeliningSupport, Protocol};
 use crate::http::retry::{RetryDecision, RetryPolicy};
-
-/// How a connection went.
-#[derive(Debug)]
-pub(super) struct ConnectionReport {
-    pub(super) end: ConnectionEnd,
-    /// Responses on it, useful or not.
-    pub(super) answered: u32,
-    /// How many of them came while further requests were in flight.
-    pub(super) answered_pipelined: u32,
-    /// Requests without a response.
-    pub(super) unanswered: usize,
-    /// Whether several requests were in flight at once, over HTTP/1.1.
-    pub(super) was_pipelined: bool,
-    /// Whether the request that was due had been sent alone on purpose.
-    pub(super) was_unpipelined: bool,
-}
-
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectionEnd {
-    /// It is not needed any more.
-    #[error("no longer needed")]
-    Unneeded,
-    /// The server closed it between two responses.
-    #[error("closed by the server")]
-    Closed { announced: bool },
-    /// It broke, or what was received is not valid.
-    #[error("{0}")]
-    Failed(HttpErrorKind),
-    /// A response that belongs to no request, or to another one.
-    #[error("a response does not match its request")]
-    Mismatched,
-}
-
-impl ConnectionEnd {
-    /// The failure of the requests that this leaves unanswered.
-    pub(super) fn into_kind(self) -> HttpErrorKind {
-        match self {
-            Self::Failed(kind) => kind,
-            Self::Unneeded | Self::Closed { .. } | Self::Mismatched => HttpErrorKind::Closed,
-        }
-    }
-}
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -280,7 +238,12 @@ impl ConnectionHealth {
     /// The server is overloaded.
     pub(super) fn overloaded(&mut self, kind: &HttpErrorKind, random: f64) -> HealthAction {
         self.overload_pauses += 1;
-        let attempts = self.overload_pauses;
+        // The refusal that came first after answers counts for no request. After that there is one more pause than
+        // a single request has attempts, in case that one is to blame.
+        let attempts = match self.has_answered {
+            true => self.overload_pauses.saturating_sub(2).max(1),
+            false => self.overload_pauses,
+        };
         match self.policy.next(kind, attempts, Duration::ZERO, random) {
             RetryDecision::After(wait) => HealthAction::Pause(wait),
             RetryDecision::Stop => HealthAction::GiveUp,

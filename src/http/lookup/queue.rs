@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::health::{ConnectionHealth, HealthAction};
 use super::request::{PendingRequest, RequestTarget};
+use super::window::SendWindow;
 use crate::format::cache_info::CacheInfo;
 use crate::format::store_path::HashPart;
 use crate::http::error::{HttpError, HttpErrorKind};
@@ -35,6 +36,8 @@ pub(super) struct RequestQueue {
     in_flight: usize,
     /// Requests in flight on one connection.
     in_flight_max: usize,
+    /// Requests in flight at a server that refused some for being too many.
+    window: SendWindow,
     /// Whether each answer takes so long that a request had better go to another connection than wait
     /// behind others.
     is_slow: bool,
@@ -80,6 +83,7 @@ impl RequestQueue {
             redirected: Vec::new(),
             in_flight: 0,
             in_flight_max: options.max_in_flight,
+            window: SendWindow::new(),
             is_slow: false,
             protocol: None,
             paused_until: None,
@@ -129,7 +133,7 @@ impl RequestQueue {
             let must_wait = in_flight.front().is_some_and(|first| {
                 one_at_a_time || (is_http1 && (first.unpipelined || next.unpipelined))
             });
-            if must_wait || (self.is_probing && self.in_flight > 0) {
+            if must_wait || !self.has_room() {
                 break;
             }
             let Some(mut request) = self.queued.pop_front() else {
@@ -187,7 +191,16 @@ impl RequestQueue {
 
     /// Whether there are requests that may be sent now.
     pub(super) fn may_send(&self) -> bool {
-        self.stopped.is_none() && self.paused_until.is_none() && !self.queued.is_empty()
+        self.stopped.is_none()
+            && self.paused_until.is_none()
+            && !self.queued.is_empty()
+            && self.has_room()
+    }
+
+    /// Whether the server may get one more request than are in flight.
+    fn has_room(&self) -> bool {
+        let is_only_probe = !self.is_probing || self.in_flight == 0;
+        is_only_probe && self.window.has_room(self.in_flight)
     }
 
     /// Whether another connection is worth opening when `open` are there.
@@ -291,6 +304,7 @@ impl RequestQueue {
     /// Notes that the server answered a request.
     pub(super) fn answered(&mut self) {
         self.health.answered();
+        self.window.answered();
         self.is_probing = false;
     }
 
@@ -311,7 +325,16 @@ impl RequestQueue {
         }
         self.pauses += 1;
         self.is_probing = true;
-        self.health.overloaded(kind, fastrand::f64())
+        let action = self.health.overloaded(kind, fastrand::f64());
+        if let HealthAction::Pause(pause) = action {
+            self.window.paused(pause, self.in_flight);
+        }
+        action
+    }
+
+    /// Whether a request that was refused with `kind` was one too many at a server that answers others.
+    pub(super) fn is_one_too_many(&self, kind: &HttpErrorKind) -> bool {
+        kind.is_overload() && self.window.is_progressing()
     }
 
     pub(super) fn delay(&mut self, until: Instant, request: PendingRequest) {

@@ -41,6 +41,7 @@ pub(super) struct PendingRequest {
     pub(super) failure_weight: u32,
     /// Failed attempts.
     pub(super) attempts: u32,
+    /// When it was first sent, or sent again after a busy server had no room for it.
     pub(super) first_sent: Option<Instant>,
     /// How often the server had been paused when this was last sent.
     pub(super) pauses_before: u64,
@@ -85,6 +86,13 @@ impl PendingRequest {
         };
         self.count_failure(weight);
         kind.is_worth_repeating() && self.failure_weight < policy.attempts
+    }
+
+    /// Counts an attempt that a busy server had no room for, whatever was requested: it does not bring the last
+    /// attempt nearer.
+    pub(super) fn count_refusal(&mut self) {
+        self.attempts += 1;
+        self.first_sent = None;
     }
 
     /// Counts a failed attempt with this weight.

@@ -181,13 +181,8 @@ impl HttpServer {
     /// After a failure that the server itself reported.
     pub(super) fn retry_or_fail(&self, request: InFlightRequest, kind: HttpErrorKind) {
         let mut request = request.finish();
-        request.count_failure(1);
         let now = Instant::now();
         let mut queue = self.queue();
-        let policy = queue.health.policy();
-        let (weight, age) = (request.failure_weight, request.age(now));
-        let decision = policy.next(&kind, weight, age, fastrand::f64());
-
         let action = match kind {
             HttpErrorKind::Status { status, .. } if kind.is_worth_repeating() => {
                 queue.pause_for_error_status(&request, &kind, status)
@@ -197,6 +192,15 @@ impl HttpServer {
                 HealthAction::Continue
             }
         };
+        if queue.is_one_too_many(&kind) {
+            request.count_refusal();
+        } else {
+            request.count_failure(1);
+        }
+
+        let policy = queue.health.policy();
+        let (weight, age) = (request.failure_weight, request.age(now));
+        let decision = policy.next(&kind, weight, age, fastrand::f64());
         match decision {
             RetryDecision::Stop => {
                 drop(queue);

@@ -108,7 +108,7 @@ impl ObjectStore {
                 Err(failure) => failure,
             };
 
-            if matches!(failure.status(), Some(429 | 503)) {
+            if failure.is_overload() {
                 self.gate.note_overload();
             }
             let wait = self.wait_after(&failure, attempts);

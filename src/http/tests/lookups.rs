@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -641,6 +641,54 @@ fn an_overloaded_server_is_paused() {
     });
     let results = look_up(quick(), server.spec(), &items(10));
     results.assert_all_found(&items(10));
+    assert!(results.down.is_empty());
+}
+
+/// As limits of requests in a second do it: some are answered at once, and all that come too soon after them are refused.
+#[test]
+fn a_server_that_answers_a_few_at_a_time_answers_all_in_the_end() {
+    const BURST: usize = 8;
+    const ITEMS: usize = 300;
+    let refused = Arc::new(AtomicUsize::new(0));
+    let server = TestServer::start({
+        let refused = Arc::clone(&refused);
+        move |mut peer| {
+            let slow_down = response("503 Slow Down", "", "");
+            let mut left = BURST;
+            while let Some(path) = peer.request() {
+                let answer = match left {
+                    0 => &slow_down,
+                    _ => &correct(&path),
+                };
+                refused.fetch_add(usize::from(left == 0), Ordering::Relaxed);
+                left = match left {
+                    0 if !peer.has_more() => BURST,
+                    left => left.saturating_sub(1),
+                };
+                assert!(peer.send(answer));
+            }
+        }
+    });
+    let results = look_up(quick(), server.spec(), &items(ITEMS));
+    results.assert_all_found(&items(ITEMS));
+    assert!(results.down.is_empty());
+    // All that were sent before the first refusal, and no more than a few for each that was answered.
+    let refused = refused.load(Ordering::Relaxed);
+    assert!((ITEMS / 2..3 * ITEMS).contains(&refused), "{refused}");
+}
+
+/// A status of the whole server, but for one item alone.
+#[test]
+fn an_item_that_is_always_refused_fails_alone() {
+    let server = TestServer::answering(|path| match path.ends_with("3.narinfo") {
+        true => response("503 Busy", "", ""),
+        false => correct(path),
+    });
+    let results = look_up(quick(), server.spec(), &items(10));
+    (0..10)
+        .filter(|&n| n != 3)
+        .for_each(|n| results.assert_found(item(n)));
+    assert_eq!(status(&results, 3), Some(503));
     assert!(results.down.is_empty());
 }
 

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Servers that fail in the middle of a closure: killed and started again, out of reach, gone for good, silent, or trickling. The fetch
-# completes where any server can still serve, with few extra bytes, and ends with exit status 4 and one line per server where none can.
+# Servers that fail in the middle of a closure: killed and started again, out of reach, gone for good, silent, trickling, or refusing
+# requests for being too many. The fetch completes where any server can still serve, with few extra bytes, and ends with exit status 4
+# and one line per server where none can.
 # OUTAGES: for how many seconds servers are away (default: 3 20 50).
 set -euo pipefail
 # shellcheck source=../checks.sh
@@ -158,6 +159,21 @@ mixed() {
     awk -v a="$alone" -v b="$first" -v c="$second" 'BEGIN { exit !(b < a + 20 && c < a + 1) }'
 }
 
+# too_many STATUS RATE BURST: the only server answers RATE requests in a second, BURST at once, and refuses the others.
+too_many() {
+    local port root=$WORK/too-many-$1
+    port=$(free_ports 1)
+    printf 'outage %s %s 1\n' "$port" "$PEERS_STATIC_DIR" | nginx_conf nginx-outage \
+        | sed "s/^http {/&\n    limit_req_zone \$server_port zone=all:1m rate=$2r\/s; limit_req_status $1; limit_req zone=all burst=$3 nodelay;/" > "$PEERS_RUN/nginx-outage.conf"
+    : > "$PEERS_LOG/nginx-outage.access.log"
+    service_start nginx-outage nginx -e "$PEERS_LOG/nginx-outage.error.log" -c "$PEERS_RUN/nginx-outage.conf"
+    wait_for 10 port_open "$port"
+    fetch "$root" "http://127.0.0.1:$port" > "$root.out" 2> "$root.err" || { tail -n 20 "$root.err"; return 1; }
+    service_stop nginx-outage
+    awk -v status="$1" '$3 == status { refused++ } END { print refused + 0, "of", NR, "requests were refused"; exit refused + 0 == 0 }' "$PEERS_LOG/nginx-outage.access.log"
+    is_complete "$root"
+}
+
 stop_all() {
     local where
     far_stop
@@ -171,4 +187,6 @@ for seconds in ${OUTAGES:-3 20 50}; do
 done
 check outage-server-stays-down gone_for_good
 check outage-four-bad-servers mixed
+check outage-too-many-requests-503 too_many 503 100 20
+check outage-too-many-requests-429 too_many 429 20 5
 for where in accept head headers body; do check "outage-silent-$where" silent "$where"; done

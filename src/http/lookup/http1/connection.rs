@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::in_flight::InFlightRequests;
 use super::response::ResponseParser;
 use crate::http::error::HttpErrorKind;
-use crate::http::lookup::health::ConnectionEnd;
+use crate::http::lookup::connection_end::ConnectionEnd;
 use crate::http::lookup::server::HttpServer;
 use crate::http::net::connect::Transport;
 use crate::http::net::timeout::has_paused;

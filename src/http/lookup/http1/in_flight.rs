@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tracing::debug;
 
 use crate::http::error::HttpErrorKind;
-use crate::http::lookup::health::{ConnectionEnd, ConnectionReport};
+use crate::http::lookup::connection_end::{ConnectionEnd, ConnectionReport};
 use crate::http::lookup::request::{PendingRequest, RequestTarget};
 use crate::http::lookup::response::{LookupResponse, is_about_another};
 use crate::http::lookup::server::{HttpServer, InFlightRequest};

@@ -18,7 +18,7 @@ use tracing::debug;
 
 use super::stream::{ResponseStream, StreamActivity, StreamFailure, StreamFuture};
 use crate::http::error::HttpErrorKind;
-use crate::http::lookup::health::{ConnectionEnd, ConnectionReport};
+use crate::http::lookup::connection_end::{ConnectionEnd, ConnectionReport};
 use crate::http::lookup::queue::HTTP2_STREAMS;
 use crate::http::lookup::response::{HEAD_MAX_BYTES, LookupResponse};
 use crate::http::lookup::server::{HttpServer, InFlightRequest};
