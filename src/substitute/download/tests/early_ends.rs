@@ -5,10 +5,11 @@ use std::io::{BufReader, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use url::Url;
 
-use super::{PATIENT, RETRY_TIME, in_time, read_all, read_request};
+use super::{PATIENT, in_time, read_all, read_request};
 
 const FILE: &[u8] = b"0123456789abcdefghij";
 
@@ -77,7 +78,7 @@ fn response(body_end: BodyEnd, start: Option<usize>, body: &[u8]) -> Vec<u8> {
 
 /// What comes from `url` for a file of which the narinfo says that it has `file_size` bytes.
 fn read(url: Url, file_size: Option<u64>) -> std::io::Result<Vec<u8>> {
-    in_time(move || read_all(url, None, file_size, PATIENT, RETRY_TIME))
+    in_time(move || read_all(url, None, file_size, PATIENT, Duration::from_secs(60)))
 }
 
 const SIZE: Option<u64> = Some(FILE.len() as u64);
