@@ -6,6 +6,7 @@ mod error;
 mod large;
 mod lease;
 mod mirror_target;
+mod parts;
 mod spool;
 
 pub(crate) use error::TargetError;

@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::bucket::{self, BUCKET, BucketRules, KEY_ID, SECRET_KEY};
 use crate::support::bucket_writes::Conditions;
-use crate::support::publisher::{Publisher, command, file_nar, installed};
-use crate::support::sandbox::{Run, Running, run};
-use crate::support::{Sandbox, Server, files_below, wait_until};
+use crate::support::publisher::{Publisher, command, installed};
+use crate::support::sandbox::{Run, run};
+use crate::support::{Sandbox, Server, files_below};
 
 /// The files of `directory` by name, without what is the mirror's own.
 pub(super) fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -46,7 +44,12 @@ pub(super) fn url(server: &Server, place: &str) -> String {
     format!("s3://{place}?endpoint={}", server.url())
 }
 
-fn mirror_command(sandbox: &Sandbox, publisher: &Publisher, to: &str, words: &[&str]) -> Command {
+pub(super) fn mirror_command(
+    sandbox: &Sandbox,
+    publisher: &Publisher,
+    to: &str,
+    words: &[&str],
+) -> Command {
     let mut command = command(sandbox, &publisher.url(), &["mirror", "--to", to]);
     command
         .args(words)
@@ -346,37 +349,4 @@ fn after_a_kill_the_same_machine_goes_on_at_once() {
     claim(&sandbox, &own, Duration::ZERO);
     mirror(&sandbox, &publisher, &to, &words).exits(0);
     assert!(claims(&sandbox).is_empty());
-}
-
-#[test]
-fn a_large_nar_is_sent_in_parts_and_continued_after_a_kill() {
-    const PARTS: usize = 4;
-    let sandbox = Sandbox::new();
-    let publisher = Publisher::new(&sandbox, "server", 1);
-    Publisher::trust(&sandbox, &[&publisher]);
-    let mut contents_of_a = vec![0; 65 << 20];
-    fastrand::Rng::with_seed(7).fill(&mut contents_of_a);
-    let nar = file_nar(&contents_of_a);
-    let a = publisher.publish('a', &nar, nar.len() as u64, "");
-    let left = Arc::new(AtomicUsize::new(PARTS));
-    let rules = BucketRules {
-        parts: Some(Arc::clone(&left)),
-        ..BucketRules::default()
-    };
-    let server = start(&sandbox, rules);
-    let (to, words) = (url(&server, BUCKET), ["--closure", &a]);
-
-    let mut running = Running::start(mirror_command(&sandbox, &publisher, &to, &words), "");
-    // The fifth part is never answered.
-    assert!(wait_until(|| server.requests_for("partNumber=5") > 0));
-    running.kill();
-    assert!(contents(&sandbox.path("bucket")).is_empty());
-    left.store(usize::MAX, Ordering::Relaxed);
-    mirror(&sandbox, &publisher, &to, &words).exits(0);
-    assert_eq!(contents(&sandbox.path("bucket")), contents(&publisher.dir));
-    // Nine parts of 8 MiB, of which at most one was sent twice.
-    assert!(server.requests_for("partNumber=") <= 9 + 1);
-    assert_eq!(server.requests_for("uploads="), 1);
-    let uploads = files_below(&sandbox.path("bucket.uploads"), "");
-    assert!(uploads.is_empty(), "{uploads:?}");
 }

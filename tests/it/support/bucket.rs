@@ -1,15 +1,16 @@
 //! An object store with one bucket, which verifies signatures by itself: it shares no code with the
 //! program.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use data_encoding::HEXLOWER;
 use ring::{digest, hmac};
 
-use super::bucket_writes::{self, Conditions};
+use super::bucket_writes::{self, Conditions, PartFault};
 use super::server::{Reply, Request, Server};
 
 /// The access key that the bucket accepts.
@@ -42,8 +43,8 @@ pub(crate) struct BucketRules {
     pub(crate) conditions: Conditions,
     /// The largest object for which there is space.
     pub(crate) quota: Option<usize>,
-    /// How many parts of uploads are still answered, if not all.
-    pub(crate) parts: Option<Arc<AtomicUsize>>,
+    /// The parts of uploads that are not taken, by number.
+    pub(crate) part_faults: Arc<Mutex<BTreeMap<u32, PartFault>>>,
     /// Session tokens that expire, instead of the one above.
     pub(crate) tokens: Option<Arc<ExpiringTokens>>,
 }
@@ -86,7 +87,7 @@ impl Default for BucketRules {
             is_read_only: false,
             conditions: Conditions::Honored,
             quota: None,
-            parts: None,
+            part_faults: Arc::default(),
             tokens: None,
         }
     }

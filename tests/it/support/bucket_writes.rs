@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use data_encoding::HEXLOWER;
 use ring::digest;
@@ -141,22 +140,31 @@ fn multipart(
     }
 }
 
-/// Writes a part of an upload; when no more are answered, the connection hangs.
+/// Writes a part of an upload, unless it has a fault.
 fn put_part(upload: &Path, request: &Request, query: &str, rules: &BucketRules) -> Reply {
-    let left = rules.parts.as_ref().map(|parts| {
-        let relaxed = Ordering::Relaxed;
-        parts.fetch_update(relaxed, relaxed, |left| left.checked_sub(1))
-    });
-    if left.is_some_and(|left| left.is_err()) {
-        let mut silent = Reply::new("200 OK", "");
-        silent.is_silent = true;
-        return silent;
+    let number: u32 = parameter(query, "partNumber").unwrap().parse().unwrap();
+    match rules.part_faults.lock().unwrap().get(&number) {
+        Some(PartFault::Unanswered) => {
+            let mut silent = Reply::new("200 OK", "");
+            silent.is_silent = true;
+            return silent;
+        }
+        Some(PartFault::Refused) => return refusal("403 Forbidden", "QuotaExceeded"),
+        None => {}
     }
     let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, &request.content).as_ref());
     assert!(request.has("x-amz-content-sha256", &hash));
-    let number: u32 = parameter(query, "partNumber").unwrap().parse().unwrap();
     std::fs::write(upload.join(format!("{number:05}")), &request.content).unwrap();
     Reply::new("200 OK", "").header(&format!("ETag: {}", etag(&request.content)))
+}
+
+/// What the bucket does with a part of an upload that it does not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PartFault {
+    /// The connection hangs.
+    Unanswered,
+    /// There is no space.
+    Refused,
 }
 
 /// What the bucket does with `If-Match` and `If-None-Match`.

@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +17,9 @@ use tracing::debug;
 
 use super::error::TargetError;
 use super::lease::WriterLease;
+use super::parts::PartsUpload;
 use crate::format::sha256::Sha256;
-use crate::http::{BodyHash, Bucket, FilePart, ObjectPut, UploadedPart};
+use crate::http::{Bucket, ObjectPut, UploadedPart};
 use crate::no_follow;
 
 /// Larger nars are sent in parts.
@@ -29,8 +29,7 @@ const PART_BYTES_MIN: u64 = 8 << 20;
 const PARTS_MAX: u64 = 10_000;
 /// After this time an upload is not continued.
 const AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Bytes that are hashed at a time, and the longest record.
-const BUFFER_BYTES: usize = 128 << 10;
+/// The longest record.
 const RECORD_BYTES_MAX: u64 = 16 << 10;
 
 /// The uploads that are under way to one bucket.
@@ -74,31 +73,16 @@ impl UploadRecords {
         nar: &LargeNar<'_>,
     ) -> Result<Option<String>, TargetError> {
         let (record, uploaded) = self.begin(bucket, nar)?;
-        let mut parts = Vec::new();
-        let mut start = 0;
-        while start < nar.size {
-            let number = u32::try_from(parts.len() + 1).unwrap_or(u32::MAX);
-            let size = record.part_bytes.min(nar.size - start);
-            let mut there = uploaded.iter();
-            let there = there.find(|part| part.number == number && part.size == size);
-            parts.push(match there {
-                Some(part) => part.clone(),
-                None => {
-                    lease.check()?;
-                    let hash = hash_of(&nar.file, start, size);
-                    let part = FilePart {
-                        number,
-                        file: &nar.file,
-                        start,
-                        size,
-                        hash: hash.map_err(TargetError::of("read", nar.key))?,
-                    };
-                    let sent = bucket.put_part(nar.key, &record.id, part);
-                    sent.map_err(TargetError::of_bucket("write", nar.key))?
-                }
-            });
-            start += size;
-        }
+        let upload = PartsUpload {
+            bucket,
+            lease,
+            key: nar.key,
+            id: &record.id,
+            file: &nar.file,
+            size: nar.size,
+            part_bytes: record.part_bytes,
+        };
+        let parts = upload.send(uploaded)?;
 
         lease.check()?;
         let completed = bucket.complete_upload(nar.key, &record.id, &parts);
@@ -202,20 +186,6 @@ fn file_name(key: &str) -> String {
 /// The size of the parts of a file of `size` bytes.
 fn part_bytes(size: u64) -> u64 {
     PART_BYTES_MIN.max(size.div_ceil(PARTS_MAX))
-}
-
-/// The hash of `size` bytes of `file` from `start` on.
-fn hash_of(file: &File, start: u64, size: u64) -> io::Result<BodyHash> {
-    let (mut digest, mut buffer) = (Sha256::new(), vec![0; BUFFER_BYTES]);
-    let (mut position, end) = (start, start + size);
-    while position < end {
-        let length =
-            usize::try_from(end - position).map_or(BUFFER_BYTES, |it| it.min(BUFFER_BYTES));
-        file.read_exact_at(&mut buffer[..length], position)?;
-        digest.update(&buffer[..length]);
-        position += length as u64;
-    }
-    Ok(BodyHash::from_digest(&digest.finish()))
 }
 
 #[cfg(test)]
