@@ -198,7 +198,12 @@ impl LibraryRequest {
         let request = Self::new(Method::GET, known.clone(), self.timeouts);
         let sent = request.send_and_judge(signer, setup, options, &known);
         match sent.await? {
-            (_, BucketVerdict::Ordinary) if signer.was_allowed() => Ok(BucketVerdict::Missing),
+            (response, BucketVerdict::Ordinary)
+                if response.status().as_u16() == 404
+                    || BucketResponse::is_readable(response.status().as_u16()) =>
+            {
+                Ok(BucketVerdict::Missing)
+            }
             (response, BucketVerdict::Ordinary) => Err(status_failure(&response)),
             (_, BucketVerdict::Denied(_) | BucketVerdict::Moved(_)) => {
                 Ok(BucketVerdict::Failed(kind))

@@ -26,6 +26,11 @@ impl AccessKey {
     pub(super) fn is_expired_at(&self, time: u64) -> bool {
         self.expires.is_some_and(|expires| expires <= time)
     }
+
+    /// Whether it is that of a session of which the end is unknown.
+    pub(super) fn may_end_at_any_time(&self) -> bool {
+        self.session_token.is_some() && self.expires.is_none()
+    }
 }
 
 /// Where access keys are from.

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderVal
 use tracing::debug;
 use url::Url;
 
+use super::allowance::BucketAllowance;
 use super::key_source::{AccessKey, AccessKeySource};
 use super::keys::AccessKeys;
 use super::signature::{CanonicalRequest, DerivedKey, EMPTY_SHA256, SigningTime};
@@ -31,8 +31,8 @@ pub(crate) struct BucketSigner {
     /// The time since 1970.
     clock: fn() -> Duration,
     state: Mutex<SignerState>,
-    /// Whether a request with these credentials was allowed.
-    was_allowed: AtomicBool,
+    /// What was allowed with these credentials.
+    allowance: BucketAllowance,
 }
 
 struct SignerState {
@@ -98,7 +98,7 @@ impl BucketSigner {
             keys,
             clock,
             state: Mutex::new(state),
-            was_allowed: AtomicBool::new(false),
+            allowance: BucketAllowance::default(),
         }
     }
 
@@ -109,7 +109,7 @@ impl BucketSigner {
 
     /// Whether a request for the bucket was allowed.
     pub(in crate::http) fn was_allowed(&self) -> bool {
-        self.was_allowed.load(Ordering::Relaxed)
+        self.allowance.is_any()
     }
 
     /// The object that every bucket has which is a server.
@@ -273,7 +273,9 @@ impl BucketSigner {
         response: BucketResponse<'_>,
     ) -> BucketVerdict {
         match self.judge_any(url, key, response) {
-            BucketVerdict::Denied(_) if self.was_allowed() => BucketVerdict::Missing,
+            BucketVerdict::Denied(_) if self.allowance.includes(key, self.now_here()) => {
+                BucketVerdict::Missing
+            }
             verdict => verdict,
         }
     }
@@ -293,7 +295,7 @@ impl BucketSigner {
         let is_denied = status == BucketStatus::Denied;
         let may_sign_again = match &status {
             BucketStatus::Allowed => {
-                self.was_allowed.store(true, Ordering::Relaxed);
+                self.allowance.note(key, self.now_here());
                 false
             }
             BucketStatus::ExpiredToken => key.is_some_and(|key| self.keys.note_expired(key)),

@@ -48,8 +48,13 @@ impl BucketResponse<'_> {
         matches!(status, 301 | 400 | 403 | 404)
     }
 
+    /// Whether a response with this `status` has what was requested, or would have it.
+    pub(in crate::http) const fn is_readable(status: u16) -> bool {
+        matches!(status, 200 | 206 | 304 | 416)
+    }
+
     pub(super) fn bucket_status(&self) -> BucketStatus {
-        if matches!(self.status, 200 | 206 | 304 | 416) {
+        if Self::is_readable(self.status) {
             return BucketStatus::Allowed;
         }
 

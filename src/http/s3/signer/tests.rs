@@ -1,5 +1,6 @@
 //! What is signed, and what follows from responses.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -149,6 +150,27 @@ fn denied_means_missing_only_after_a_request_was_allowed() {
     assert_eq!(judge(&signer, 403, "AccessDenied", None), "missing");
     let wrong = judge(&signer, 403, "SignatureDoesNotMatch", None);
     assert!(wrong.contains("refuses the signature"), "{wrong}");
+}
+
+/// It may have ended since then, which Ceph does not say.
+#[test]
+fn denied_means_missing_only_shortly_after_a_session_without_an_end_was_allowed() {
+    static NOW: AtomicU64 = AtomicU64::new(1_369_353_600);
+    let signer = BucketSigner {
+        clock: || Duration::from_secs(NOW.load(Ordering::Relaxed)),
+        ..signer("s3://b?endpoint=http://h")
+    };
+    for (status, code, later, expected) in [
+        (200, "", 4, "missing"),
+        (404, "NoSuchKey", 4, "missing"),
+        (200, "", 5, "denied: "),
+        (404, "", 5, "denied: "),
+    ] {
+        assert_eq!(judge(&signer, status, code, None), "ordinary");
+        NOW.fetch_add(later, Ordering::Relaxed);
+        let denied = judge(&signer, 403, "AccessDenied", None);
+        assert!(denied.starts_with(expected), "{denied}");
+    }
 }
 
 #[test]
