@@ -1,7 +1,7 @@
 //! An object store with one bucket, which verifies signatures by itself: it shares no code with the
 //! program.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -45,6 +45,8 @@ pub(crate) struct BucketRules {
     pub(crate) quota: Option<usize>,
     /// The parts of uploads that are not taken, by number.
     pub(crate) part_faults: Arc<Mutex<BTreeMap<u32, PartFault>>>,
+    /// The parts that are [`PartFault::Unanswered`] and have come whole.
+    pub(crate) unanswered_parts: Arc<Mutex<BTreeSet<u32>>>,
     /// Session tokens that expire, instead of the one above.
     pub(crate) tokens: Option<Arc<ExpiringTokens>>,
 }
@@ -88,6 +90,7 @@ impl Default for BucketRules {
             conditions: Conditions::Honored,
             quota: None,
             part_faults: Arc::default(),
+            unanswered_parts: Arc::default(),
             tokens: None,
         }
     }

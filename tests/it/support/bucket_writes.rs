@@ -145,6 +145,7 @@ fn put_part(upload: &Path, request: &Request, query: &str, rules: &BucketRules) 
     let number: u32 = parameter(query, "partNumber").unwrap().parse().unwrap();
     match rules.part_faults.lock().unwrap().get(&number) {
         Some(PartFault::Unanswered) => {
+            rules.unanswered_parts.lock().unwrap().insert(number);
             let mut silent = Reply::new("200 OK", "");
             silent.is_silent = true;
             return silent;
@@ -154,7 +155,10 @@ fn put_part(upload: &Path, request: &Request, query: &str, rules: &BucketRules) 
     }
     let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, &request.content).as_ref());
     assert!(request.has("x-amz-content-sha256", &hash));
-    std::fs::write(upload.join(format!("{number:05}")), &request.content).unwrap();
+    let uploads = upload.parent().unwrap();
+    let temporary = uploads.with_extension(format!("part-{}", fastrand::u64(..)));
+    std::fs::write(&temporary, &request.content).unwrap();
+    std::fs::rename(&temporary, upload.join(format!("{number:05}"))).unwrap();
     Reply::new("200 OK", "").header(&format!("ETag: {}", etag(&request.content)))
 }
 
