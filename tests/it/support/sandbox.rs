@@ -263,8 +263,10 @@ impl Running {
         }
     }
 
+    /// Kills the program, and waits until it has ended: it holds its locks until then.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     pub(crate) fn interrupt(&self) {
