@@ -300,6 +300,12 @@ fn unknown_hint(answers: &[UnavailableAt], advice: &Advice) -> String {
     {
         return LOGIN_HINT.to_owned();
     }
+    if answers
+        .iter()
+        .all(|answer| answer.outcome.is_passing_error())
+    {
+        return SERVER_ERRORS_HINT.to_owned();
+    }
     let other_store = answers.iter().map(|answer| match &answer.outcome {
         LookupOutcome::OtherStore(other) => Some(other),
         _ => None,
@@ -319,6 +325,10 @@ fn unknown_hint(answers: &[UnavailableAt], advice: &Advice) -> String {
 /// What the user can do about a server that wants a password or token.
 pub(crate) const LOGIN_HINT: &str = "a line `machine HOST login USER password PASSWORD` in ~/.netrc gives it a password; \
      `token-file` in a `[[server]]` table of the settings gives it a token";
+
+/// What the user can do about servers that are overloaded or out of order.
+const SERVER_ERRORS_HINT: &str =
+    "try again in a few minutes, or name another server with --substitute-urls";
 
 /// What the user can do about an item whose signers disagree.
 pub(crate) const DISSENT_HINT: &str =

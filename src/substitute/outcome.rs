@@ -77,6 +77,21 @@ impl LookupOutcome {
         }
     }
 
+    /// Whether the server itself is overloaded or out of order for the time being.
+    #[must_use]
+    pub(crate) fn is_passing_error(&self) -> bool {
+        match self {
+            Self::Failed(LookupFailure::Request(error)) => matches!(
+                error.kind(),
+                HttpErrorKind::Status {
+                    status: 429 | 500 | 502..=504 | 520..=530,
+                    ..
+                }
+            ),
+            _ => false,
+        }
+    }
+
     /// The name for scripts.
     #[must_use]
     pub(crate) const fn name(&self) -> &'static str {

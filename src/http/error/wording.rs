@@ -15,10 +15,16 @@ pub(super) fn status_text(status: u16, retry_after: Option<Duration>) -> String 
         (404 | 410, _) => format!("the server does not have it (status {status})"),
         (407, _) => "a user name and password for the proxy are required (status 407)".to_owned(),
         (511, _) => "a login to the network is required (status 511)".to_owned(),
-        (_, None) => format!("the server answered with status {status}"),
-        (_, Some(wait)) => {
-            let wait = Seconds(wait);
-            format!("the server answered with status {status} (retry after {wait})")
+        (_, wait) => {
+            let meaning = match status {
+                429 => ": too many requests",
+                503 => ": it is overloaded or being maintained",
+                _ => "",
+            };
+            let wait = wait.map_or_else(String::new, |wait| {
+                format!(" (retry after {})", Seconds(wait))
+            });
+            format!("the server answered with status {status}{meaning}{wait}")
         }
     }
 }

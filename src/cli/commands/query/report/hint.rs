@@ -18,8 +18,14 @@ pub(super) fn of(
     advice: &Advice,
 ) -> String {
     match (kind, found.answers.first()) {
-        (MissGroup::Missing, _) if servers.iter().all(|server| server.lacks_cache_info) => {
-            advice.check_address(servers.first().map_or("", |server| &server.url))
+        (MissGroup::Missing | MissGroup::MissingCached, _)
+            if servers.iter().all(|server| server.lacks_cache_info) =>
+        {
+            let address = advice.check_address(servers.first().map_or("", |server| &server.url));
+            match kind {
+                MissGroup::MissingCached => format!("{address}; {}", advice.newer_answer()),
+                _ => address,
+            }
         }
         (MissGroup::ServerError, _)
             if found
@@ -54,7 +60,8 @@ fn of_group(kind: MissGroup, advice: &Advice) -> String {
         MissGroup::Missing => "build it, or name a server that has it with --substitute-urls",
         MissGroup::MissingCached => {
             return format!(
-                "{}; else the answer holds for the time shown",
+                "build it, or name a server that has it with --substitute-urls; {}, and without \
+                 that these answers hold for the time shown",
                 advice.newer_answer()
             );
         }
@@ -67,7 +74,10 @@ fn of_group(kind: MissGroup, advice: &Advice) -> String {
             let (servers, newer) = (advice.servers(), advice.newer_answer());
             return format!("`{servers}` shows which servers respond; {newer}");
         }
-        MissGroup::ServerError => "try again later, or tell the server's administrator",
+        MissGroup::ServerError => {
+            "try again later, or name another server with \
+             --substitute-urls; tell the server's administrator if it stays so"
+        }
         MissGroup::OtherStore => {
             "name a server for this store with --substitute-urls, or the store that these are \
              for with --store-dir"
