@@ -4,7 +4,9 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
-use clap::{Arg, Command, CommandFactory as _, FromArgMatches as _};
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command, CommandFactory as _, Error, FromArgMatches as _};
 
 use super::args::Cli;
 use super::command_help::{COMMANDS, CommandHelp};
@@ -35,10 +37,54 @@ pub(crate) fn command() -> Command {
 ///
 /// # Errors
 /// They are wrong, or ask for help.
-pub(crate) fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+pub(crate) fn parse(arguments: &[OsString]) -> Result<Cli, Error> {
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(arguments)?;
+    let matches = command
+        .try_get_matches_from_mut(arguments)
+        .map_err(|error| with_option_tip(error, &command, arguments))?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// Adds a tip to `error` if it is about a superfluous word that is the name of an option without its
+/// dashes, or follows one, as in `subst roots remove NAME`.
+fn with_option_tip(mut error: Error, command: &Command, arguments: &[OsString]) -> Error {
+    let word = match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) => word,
+        _ => return error,
+    };
+    let subcommand = selected(command, arguments);
+    let option = std::iter::once(word.as_str())
+        .chain(word_before(arguments, word))
+        .find(|name| has_option(subcommand, name));
+
+    if let Some(option) = option {
+        let tip = StyledStr::from(format!("the option is '--{option}'"));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    error
+}
+
+/// The subcommand of `command` that the words of `arguments` select.
+fn selected<'a>(command: &'a Command, arguments: &[OsString]) -> &'a Command {
+    let words = arguments.iter().skip(1);
+    words.fold(command, |command, word| {
+        command.find_subcommand(word).unwrap_or(command)
+    })
+}
+
+/// The word before `word` in `arguments`, unless it may be the value of an option.
+fn word_before<'a>(arguments: &'a [OsString], word: &str) -> Option<&'a str> {
+    let place = arguments.iter().position(|argument| argument == word)?;
+    match arguments.get(..place)? {
+        [.., option, _] if option.as_encoded_bytes().starts_with(b"-") => None,
+        [.., name] => name.to_str(),
+        [] => None,
+    }
+}
+
+fn has_option(command: &Command, name: &str) -> bool {
+    let mut options = command.get_arguments();
+    options.any(|option| option.get_long() == Some(name) && !option.is_hide_set())
 }
 
 /// Changes the subcommand of `command` that the names in `path` lead to.
