@@ -107,7 +107,7 @@ settings! {
         default_note: "bordeaux.guix.gnu.org and ci.guix.gnu.org by https; for `/nix/store` cache.nixos.org",
         group: OptionGroup::Servers,
         help: "Use these substitute servers, in order of preference, separated by blanks (repeatable)",
-        details: "URLs are http, https, or file with the absolute path of a directory.",
+        details: "URLs are http, https, s3, or file with the absolute path of a directory.",
     }
     acl: PathBuf {
         key: "acl",

@@ -145,7 +145,8 @@ fn user_agrees(
         );
     }
     say(&format!(
-        "Compare it with the fingerprint that the server's administrator has published.\n\
+        "Compare it with the fingerprint that the server's administrator has published, or with `q` \
+         in /etc/guix/signing-key.pub on the server.\n\
          Trust it to sign any store item, in {}? [y/N]",
         shown_path(file.path())
     ));
