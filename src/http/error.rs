@@ -19,6 +19,7 @@ use crate::format::error_text::ErrorChain;
 use crate::format::server_url::redacted;
 
 pub(crate) use bucket::BucketError;
+use kind::is_passing;
 pub(in crate::http) use kind::{Cause, shown};
 pub(crate) use kind::{HttpErrorClass, HttpErrorKind, Outage, is_shortage};
 
@@ -186,6 +187,12 @@ impl HttpError {
             HttpErrorKind::Status { retry_after, .. } => retry_after,
             _ => None,
         }
+    }
+
+    /// Whether the server itself, and no proxy, answered with a status that a server in passing trouble gives.
+    #[must_use]
+    pub(crate) fn has_passing_status(&self) -> bool {
+        matches!(self.kind, HttpErrorKind::Status { status, .. } if is_passing(status))
     }
 
     /// The HTTP status, when that is what failed.

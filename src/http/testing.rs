@@ -280,6 +280,11 @@ impl LookupResults {
     }
 }
 
+/// The status with which the lookup of item `n` failed.
+pub(super) fn status(results: &LookupResults, n: usize) -> Option<u16> {
+    results.error(item(n)).status()
+}
+
 /// Takes events until `count` items are answered.
 pub(super) fn collect(events: &mut LookupEvents, results: &mut LookupResults, count: usize) {
     while results.answers.len() < count {

@@ -10,4 +10,5 @@ mod nars;
 mod objects;
 mod proxies;
 mod random_faults;
+mod refusals;
 mod tls;

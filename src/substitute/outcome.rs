@@ -81,13 +81,7 @@ impl LookupOutcome {
     #[must_use]
     pub(crate) fn is_passing_error(&self) -> bool {
         match self {
-            Self::Failed(LookupFailure::Request(error)) => matches!(
-                error.kind(),
-                HttpErrorKind::Status {
-                    status: 429 | 500 | 502..=504 | 520..=530,
-                    ..
-                }
-            ),
+            Self::Failed(LookupFailure::Request(error)) => error.has_passing_status(),
             _ => false,
         }
     }

@@ -62,6 +62,8 @@ pub(super) struct ConnectionHealth {
     error_statuses: u32,
     /// Pauses in a row that such responses led to.
     overload_pauses: u32,
+    /// The sum of these pauses.
+    overload_paused: Duration,
     new_properties: Vec<ServerProperty>,
 }
 
@@ -101,6 +103,7 @@ impl ConnectionHealth {
             http2_short: 0,
             error_statuses: 0,
             overload_pauses: 0,
+            overload_paused: Duration::ZERO,
             new_properties: Vec::new(),
         }
     }
@@ -162,6 +165,7 @@ impl ConnectionHealth {
     pub(super) fn answered(&mut self) {
         (self.has_answered, self.failures) = (true, 0);
         (self.error_statuses, self.overload_pauses) = (0, 0);
+        self.overload_paused = Duration::ZERO;
     }
 
     /// The request that was sent alone got a response that matches.
@@ -244,8 +248,12 @@ impl ConnectionHealth {
             true => self.overload_pauses.saturating_sub(2).max(1),
             false => self.overload_pauses,
         };
-        match self.policy.next(kind, attempts, Duration::ZERO, random) {
-            RetryDecision::After(wait) => HealthAction::Pause(wait),
+        let paused = self.overload_paused;
+        match self.policy.next(kind, attempts, paused, random) {
+            RetryDecision::After(wait) => {
+                self.overload_paused = paused.saturating_add(wait);
+                HealthAction::Pause(wait)
+            }
             RetryDecision::Stop => HealthAction::GiveUp,
         }
     }

@@ -46,8 +46,6 @@ pub(super) struct RequestQueue {
     paused_until: Option<Instant>,
     /// How often an overloaded server was paused.
     pauses: u64,
-    /// After a pause one request at a time is sent until one is answered.
-    is_probing: bool,
     needs_cache_info: bool,
     stopped: Option<QueueStopReason>,
 }
@@ -88,7 +86,6 @@ impl RequestQueue {
             protocol: None,
             paused_until: None,
             pauses: 0,
-            is_probing: false,
             needs_cache_info: known.is_none(),
             stopped: None,
         }
@@ -199,8 +196,7 @@ impl RequestQueue {
 
     /// Whether the server may get one more request than are in flight.
     fn has_room(&self) -> bool {
-        let is_only_probe = !self.is_probing || self.in_flight == 0;
-        is_only_probe && self.window.has_room(self.in_flight)
+        self.window.has_room(self.in_flight)
     }
 
     /// Whether another connection is worth opening when `open` are there.
@@ -208,7 +204,7 @@ impl RequestQueue {
         if !self.may_send() {
             return false;
         }
-        let connections_max = if self.is_probing {
+        let connections_max = if self.window.is_probing() {
             1
         } else {
             self.connections_max
@@ -240,7 +236,7 @@ impl RequestQueue {
 
     /// Whether requests that wait behind slow answers can be distributed over more connections.
     pub(super) fn may_spread(&self) -> bool {
-        self.connections_max > 1 && !self.is_probing
+        self.connections_max > 1 && !self.window.is_probing()
     }
 
     /// From now on each connection has one request in flight, until an answer comes quickly.
@@ -305,7 +301,6 @@ impl RequestQueue {
     pub(super) fn answered(&mut self) {
         self.health.answered();
         self.window.answered();
-        self.is_probing = false;
     }
 
     pub(super) fn pause_until(&mut self, until: Instant) {
@@ -324,7 +319,6 @@ impl RequestQueue {
             return HealthAction::Continue;
         }
         self.pauses += 1;
-        self.is_probing = true;
         let action = self.health.overloaded(kind, fastrand::f64());
         if let HealthAction::Pause(pause) = action {
             self.window.paused(pause, self.in_flight);

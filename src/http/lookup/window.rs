@@ -61,6 +61,11 @@ impl SendWindow {
         self.pause = pause;
     }
 
+    /// Whether one request at a time is sent: after a pause, until one is answered.
+    pub(super) fn is_probing(&self) -> bool {
+        self.size == 1
+    }
+
     /// Whether the server is busy with what it answers, so that a refused request can be sent again as if it never
     /// was: there is more than one answer in each second of a pause.
     pub(super) fn is_progressing(&self) -> bool {
@@ -94,7 +99,7 @@ mod tests {
         let mut window = SendWindow::new();
         answered(&mut window, 20);
         window.paused(PAUSE, 39);
-        assert_eq!(room(&window), 1);
+        assert!(window.is_probing() && room(&window) == 1);
         answered(&mut window, 19);
         assert_eq!(room(&window), 20);
         answered(&mut window, 20 + 21);

@@ -315,6 +315,24 @@ fn error_statuses_429_503_and_many_in_a_row_are_the_whole_servers() {
 }
 
 #[test]
+fn an_overloaded_server_is_paused_for_a_limited_time() {
+    let mut health = health();
+    health.answered();
+    let busy = HttpErrorKind::Status {
+        status: 503,
+        retry_after: Some(Duration::from_secs(30)),
+    };
+    let pause = HealthAction::Pause(Duration::from_secs(30));
+    let actions = [(); 3].map(|()| health.overloaded(&busy, 1.0));
+    assert_eq!(
+        actions,
+        [pause.clone(), pause.clone(), HealthAction::GiveUp]
+    );
+    health.answered();
+    assert_eq!(health.overloaded(&busy, 1.0), pause);
+}
+
+#[test]
 fn an_overloaded_server_is_paused_a_few_times() {
     let mut health = health();
     let busy = HttpErrorKind::Status {
