@@ -33,7 +33,7 @@ guix_shell() {
     local dir=$1; shift
     client_new "$dir"
     clone "$dir/clone"
-    mkdir -p "$dir/local/bin" "$dir/systemd"
+    mkdir -p "$dir/local/bin" "$dir/local/lib" "$dir/systemd"
     cp "$SUBST" "$dir/local/bin/subst"
     cp -r "$PEERS_ROOT/etc/guix" "$dir/guix"
     client_enter "$dir" --bind "$dir/clone" /root/clone --bind "$dir/local" /usr/local --bind "$dir/systemd" /etc/systemd/system \
@@ -129,6 +129,14 @@ certificate() {
     return $status
 }
 
+# set_up_and_removed: the page on guix-daemon, which leaves none of the files and directories that it has made.
+set_up_and_removed() {
+    local left
+    with_guix docs/guides/guix-daemon.md daemon
+    left=$(cd "$WORK/daemon" && find systemd/* local/bin/* local/lib/* 2> /dev/null) || :
+    [ -z "$left" ] || { echo "left: $left"; return 1; }
+}
+
 # removed_program: the daemon uses subst; subst is removed, and everything works on.
 removed_program() {
     guix_shell "$WORK/removed" -c '
@@ -180,7 +188,7 @@ if [ $# -gt 0 ]; then
 fi
 fresh_work
 check documents-readme-guix with_guix README.md readme
-check documents-guix-daemon with_guix docs/guides/guix-daemon.md daemon
+check documents-guix-daemon set_up_and_removed
 check documents-gc-roots with_guix docs/guides/gc-roots.md roots
 check documents-item-names-guix with_guix docs/guides/item-names.md names
 check documents-guix-system guix_system
