@@ -8,6 +8,7 @@ mod case;
 mod servers;
 mod shown;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -107,4 +108,33 @@ fn recorded_messages_keep_the_rules() {
             .any(|code| expected.starts_with(&format!("[exit {code}]")));
         assert!(is_documented, "{name} ends with an unusual exit code");
     }
+}
+
+/// The subcommands and the names of options in `command`, which begins with the program's name.
+fn signature(command: &str) -> BTreeSet<&str> {
+    let words = command.split_whitespace().skip(1);
+    let is_name = |word: &&str| word.bytes().all(|it| it.is_ascii_lowercase() || it == b'-');
+    words.filter(is_name).collect()
+}
+
+#[test]
+fn no_hint_names_the_command_that_was_run() {
+    let mut hinted = 0;
+    for case in read_cases() {
+        let (_, command) = case.commands();
+        for hint in case.expected.split('`').skip(1).step_by(2) {
+            let is_command = hint.starts_with("subst ") && !hint.contains("...");
+            if !is_command || !command.starts_with("subst ") {
+                continue;
+            }
+            hinted += 1;
+            let (run, hint) = (signature(&command), signature(hint));
+            if run.contains("--store-dir") && !hint.contains("--store-dir") {
+                // It is about another store.
+                continue;
+            }
+            assert!(!hint.is_subset(&run), "{}: {hint:?}", case.name());
+        }
+    }
+    assert!(hinted >= 15, "only {hinted} commands in hints");
 }

@@ -14,6 +14,7 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bytes, count, shown_path};
+use crate::cli::shell_command::again_with_flag;
 use crate::cli::store_hint::store_hint;
 use crate::store::{
     GcItem, GcMode, GcProgress, GcReport, GcRequest, Keeper, OpenMode, Store, StoreError,
@@ -229,11 +230,22 @@ fn warn_of_size(context: &Context, args: &GcArgs, report: &GcReport) {
     };
     if store_bytes > max_bytes {
         let (store, max) = (bytes(store_bytes), bytes(max_bytes));
-        let list = context.settings.advice().list_kept();
+        let keepers = keepers_advice(context, args);
         context.output.warn(&format!(
             "the store takes {store}, more than {max}: everything in it is kept by roots, \
-             processes or --keep-days; `{list}` shows by which"
+             processes or --keep-days{keepers}"
         ));
+    }
+}
+
+/// Where to see what keeps each item: in what was just printed, or in a dry run with the same options.
+fn keepers_advice(context: &Context, args: &GcArgs) -> String {
+    if args.dry_run || context.settings.json {
+        return ", as listed for each item".to_owned();
+    }
+    match again_with_flag(&context.settings.invocation.words, "--dry-run") {
+        Some(command) => format!("; {command} shows by which"),
+        None => "; the same command with --dry-run shows by which".to_owned(),
     }
 }
 

@@ -87,7 +87,7 @@ impl Case {
     }
 
     /// The commands that prepare the run, and the run.
-    fn commands(&self) -> (String, String) {
+    pub(super) fn commands(&self) -> (String, String) {
         let (mut preparation, mut command) = (String::new(), String::new());
         let mut is_run = false;
         for line in self.input.lines().skip(1) {
