@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 
 use crate::format::store_path::Dialect;
-use crate::trust::acl::Acl;
 
 use super::output::shown_path;
 use super::shell_command::{add, add_flag, add_path, quoted};
@@ -41,6 +40,8 @@ pub(crate) struct Advice {
     pub(crate) dialect: Dialect,
     /// Where nix.conf is.
     pub(crate) nix_conf: PathBuf,
+    /// Whether settings name the keys of Nix, so that those of nix.conf do not count.
+    pub(crate) has_nix_keys: bool,
     /// Whether `--offline` is in use.
     pub(crate) offline: bool,
     /// Whether `--refresh` is in use.
@@ -48,70 +49,6 @@ pub(crate) struct Advice {
 }
 
 impl Advice {
-    /// The command that makes the key in `file` an authorized one, where this run looks for it.
-    #[must_use]
-    pub(crate) fn authorize(&self, file: &str) -> String {
-        let Invocation {
-            root,
-            store_dir,
-            acl,
-            config,
-            ..
-        } = &self.invocation;
-
-        let mut command = "subst authorize".to_owned();
-        add_path(&mut command, "--root", root.as_deref());
-        add(&mut command, "--store-dir", store_dir.as_deref());
-        add_path(&mut command, "--acl", acl.as_deref());
-        add_path(&mut command, "--config", config.as_deref());
-        format!("{command} {file}")
-    }
-
-    /// The same in a sentence: who has to run it.
-    #[must_use]
-    pub(crate) fn run_authorize(&self) -> String {
-        let command = self.authorize("KEYFILE");
-        match (&self.invocation.root, &self.invocation.acl) {
-            (None, None) => format!("run `{command}` as root"),
-            _ => format!("run `{command}`"),
-        }
-    }
-
-    /// How the owner of a key becomes trusted.
-    #[must_use]
-    pub(crate) fn trust_key(&self) -> String {
-        match self.dialect {
-            Dialect::Guix => self.run_authorize(),
-            Dialect::Nix => {
-                let conf = self.nix_conf.display();
-                format!(
-                    "add a line `extra-trusted-public-keys = NAME:KEY` to {conf}, or name all keys \
-                     to trust with --trusted-public-keys"
-                )
-            }
-        }
-    }
-
-    /// How a server becomes trusted whose narinfos are signed by one of `keys`, which are not authorized.
-    #[must_use]
-    pub(crate) fn trust_signer<'a>(&self, mut keys: impl Iterator<Item = &'a str>) -> String {
-        let trust_key = self.trust_key();
-        let Some(server) = keys.find_map(Acl::official_guix_server) else {
-            return format!(
-                "if you trust this server, get its public key from its administrator and {trust_key}"
-            );
-        };
-
-        let own_store = match self.invocation.root {
-            None => "; a store of your own (`subst fetch --root DIR`) trusts it from the start",
-            Some(_) => "",
-        };
-        format!(
-            "this is the key of the official server {server}: {trust_key}, with \
-             share/guix/{server}.pub of a Guix as KEYFILE{own_store}"
-        )
-    }
-
     /// What to do about an item that too few principals have signed.
     #[must_use]
     pub(crate) fn too_few_votes(&self) -> String {
@@ -138,12 +75,6 @@ impl Advice {
         let mut command = self.with_store("subst servers");
         self.add_servers(&mut command);
         command
-    }
-
-    /// The command that lists what a collection of this store would keep, and why.
-    #[must_use]
-    pub(crate) fn list_kept(&self) -> String {
-        format!("{} --dry-run", self.with_store("subst gc"))
     }
 
     /// The command that removes the endorsement of `item` from `directory`.
@@ -408,6 +339,7 @@ mod tests {
             invocation: Invocation::default(),
             dialect: Dialect::Guix,
             nix_conf: "/etc/nix/nix.conf".into(),
+            has_nix_keys: false,
             offline: false,
             refresh: false,
         };
@@ -429,8 +361,6 @@ mod tests {
         assert_eq!(advice.servers(), expected);
         let expected = r"subst fetch --root '/it'\''s here' --store-dir /x --acl /a --config /c --substitute-urls 'http://a http://b' --insecure-tls /x/i";
         assert_eq!(advice.fetch("/x/i"), expected);
-        let expected = r"subst gc --root '/it'\''s here' --store-dir /x --dry-run";
-        assert_eq!(advice.list_kept(), expected);
         let expected = "subst endorse --withdraw --store-dir /x --to '/a b' /x/i";
         assert_eq!(advice.withdraw(Path::new("/a b"), "/x/i"), expected);
         let expected = "`mv '/a b/db' '/a b/db.damaged'` sets it aside";
@@ -448,6 +378,7 @@ mod tests {
             },
             dialect: Dialect::Guix,
             nix_conf: "/etc/nix/nix.conf".into(),
+            has_nix_keys: false,
             offline: false,
             refresh: false,
         }

@@ -2,7 +2,7 @@
 
 use crate::cli::advice::Advice;
 use crate::cli::context::Context;
-use crate::cli::error::item_hint;
+use crate::cli::item_hint::item_hint;
 use crate::cli::output::{Messages, Verbosity, count};
 use crate::format::store_path::StorePath;
 use crate::substitute::install::ItemError;

@@ -4,6 +4,7 @@ mod acl_file;
 mod fingerprint;
 mod key_source;
 mod list;
+mod nix;
 mod run;
 
 pub(crate) use run::run;

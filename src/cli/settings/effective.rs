@@ -197,6 +197,7 @@ impl Settings {
             invocation: self.invocation.clone(),
             dialect: self.store_dir().dialect(),
             nix_conf: self.nix_conf.system.clone(),
+            has_nix_keys: self.trusted_public_keys.is_some(),
             offline: self.offline,
             refresh: self.refresh,
         }

@@ -42,6 +42,33 @@ fn follow(sandbox: &Sandbox, command: &str) -> Run {
 }
 
 #[test]
+fn a_key_of_nix_is_trusted_after_the_commands_of_the_hints() {
+    let sandbox = Sandbox::new();
+    let key = Kind::NixXz.expected().join("public-key");
+    let said = subst(&sandbox, &["authorize", key.to_str().unwrap()]).exits(2);
+    let for_nix = command_behind(&said.stderr, "hint:");
+
+    // The last line of the file has no end.
+    sandbox.write_config("root/etc/nix/nix.conf", "cores = 2");
+    let said = follow(&sandbox, &for_nix).exits(2);
+    follow(&sandbox, &command_behind(&said.stderr, "hint:")).exits(0);
+    follow(&sandbox, &for_nix)
+        .exits(0)
+        .says("is already trusted");
+
+    let (url, path) = (Kind::NixXz.url(), Kind::NixXz.item("tools"));
+    let fetch = [
+        "fetch",
+        "--store-dir",
+        "/nix/store",
+        "--substitute-urls",
+        &url,
+        &path,
+    ];
+    subst(&sandbox, &fetch).exits(0);
+}
+
+#[test]
 fn the_store_directory_that_an_item_needs_is_added_to_the_command() {
     let sandbox = Sandbox::new();
     let key = Kind::NixXz.expected().join("public-key");

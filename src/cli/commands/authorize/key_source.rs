@@ -77,6 +77,14 @@ impl KeySource {
     /// # Errors
     /// It cannot be read, or has no key.
     pub(super) fn read(&self, output: &Output) -> Result<PublicKey, CliError> {
+        self.parse_key(&self.read_text(output)?)
+    }
+
+    /// Reads what should be the key of a file or of standard input.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn read_text(&self, output: &Output) -> Result<Vec<u8>, CliError> {
         let text = match self {
             Self::File(path) => {
                 if let Ok(Err(fault)) = file_trust::check(path, None) {
@@ -93,8 +101,7 @@ impl KeySource {
                 read.map(|_| text)
             }
         };
-        let text = text.map_err(CliError::file("read", self.name()))?;
-        self.parse_key(&text)
+        text.map_err(CliError::file("read", self.name()))
     }
 
     /// The key in `text`, which is from this source.

@@ -12,7 +12,7 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{say, shown_path};
 use crate::format::server_url::redacted;
-use crate::format::store_path::Dialect;
+use crate::format::store_path::{Dialect, StoreDir};
 use crate::http::TlsVerification;
 use crate::trust::acl::Acl;
 use crate::trust::guix::PublicKey;
@@ -21,6 +21,7 @@ use super::acl_file::AclFile;
 use super::fingerprint::KeyFingerprint;
 use super::key_source::{KeySource, download};
 use super::list::list;
+use super::nix;
 
 /// Lists the keys, removes one, or adds one to the ACL, which is created if necessary.
 ///
@@ -31,10 +32,7 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
         return list(context);
     }
     if context.settings.store_dir().dialect() == Dialect::Nix {
-        let trust = context.settings.advice().trust_key();
-        let text =
-            format!("`subst authorize` changes the ACL of Guix only; for /nix/store, {trust}");
-        return Err(CliError::Usage(text));
+        return nix::run(context, args);
     }
     if let Some(key) = &args.remove {
         return remove(context, key);
@@ -46,10 +44,32 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
     match &source {
         KeySource::Server(url) => authorize_server(context, &source, url, wanted.as_ref()),
         KeySource::Input | KeySource::File(_) => {
-            let key = source.read(&context.output)?;
+            let text = source.read_text(&context.output)?;
+            let key = source.parse_key(&text);
+            let key = key.map_err(|error| key_error(context, args, &source, &text, error))?;
             check_fingerprint(&source, &key, wanted.as_ref())?;
             add(context, AclFile::open(context)?, key)
         }
+    }
+}
+
+/// Why `text`, which is from `source`, is not a key: `error`, unless it is one of Nix.
+fn key_error(
+    context: &Context,
+    args: &AuthorizeArgs,
+    source: &KeySource,
+    text: &[u8],
+    error: CliError,
+) -> CliError {
+    if nix::only_key(text).is_none() {
+        return error;
+    }
+    let file = nix::file_word(args.file.as_deref());
+    let advice = context.settings.advice();
+    let command = advice.authorize_for(Some(StoreDir::NIX), &file);
+    CliError::Misuse {
+        what: format!("{} has a key of Nix, not of Guix", source.name()),
+        hint: format!("for /nix/store, `{command}` says how to trust it"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use crate::cli::advice::Advice;
-use crate::cli::error::DISSENT_HINT;
+use crate::cli::item_hint::DISSENT_HINT;
 use crate::cli::mirror_place::MirrorPlace;
 use crate::cli::shell_command::{add, quoted};
 use crate::http::{BucketError, HttpError, HttpErrorKind};

@@ -2,7 +2,7 @@
 //! server than the first has, on the answer of the first.
 
 use crate::cli::advice::Advice;
-use crate::cli::error::{DISSENT_HINT, LOGIN_HINT};
+use crate::cli::item_hint::{DISSENT_HINT, LOGIN_HINT};
 use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::lookup::ServerReport;
 use crate::substitute::outcome::{LookupOutcome, ServerAnswer};

@@ -1,0 +1,118 @@
+//! What the user can do about an item that could not be had.
+
+use crate::substitute::install::{FailureClass, ItemError, UnavailableAt};
+use crate::substitute::item_lookup::ItemStatus;
+use crate::substitute::outcome::{LookupOutcome, OtherStore};
+use crate::trust::verdict::Refusal;
+
+use super::advice::Advice;
+use super::store_hint::store_hint;
+
+/// What the user can do about an item that could not be had.
+#[must_use]
+pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
+    let hint = match error {
+        ItemError::Refused {
+            first: Refusal::UnauthorizedKey { key },
+            ..
+        } => advice.trust_signer(std::iter::once(key.as_str())),
+        ItemError::NotAvailable { .. } if advice.offline => advice.newer_answer().to_owned(),
+        ItemError::NotAvailable {
+            status: ItemStatus::Preparing,
+            ..
+        } => {
+            let command = advice.again_with("--wait", "10m");
+            format!("{command} waits until it is ready")
+        }
+        ItemError::NotAvailable {
+            status: ItemStatus::Missing,
+            answers,
+        } => missing_hint(answers, advice),
+        ItemError::NotAvailable {
+            status: ItemStatus::Unknown,
+            answers,
+        } => unknown_hint(answers, advice),
+        ItemError::Refused {
+            first: Refusal::TooFewVotes(_),
+            ..
+        } => advice.too_few_votes(),
+        ItemError::Refused {
+            first: Refusal::Dissent(_),
+            ..
+        } => DISSENT_HINT.to_owned(),
+        ItemError::OtherContents(_) => {
+            "a server with the registered build may have it: --substitute-urls".to_owned()
+        }
+        ItemError::Refused { .. } => "another server may have it: --substitute-urls".to_owned(),
+        ItemError::InvalidReference(_) => {
+            "without --no-references, what it refers to is fetched as well".to_owned()
+        }
+        ItemError::Offline(_) => "leave out --offline to download it".to_owned(),
+        ItemError::NoSpace { .. } | ItemError::NoEntries { .. } => {
+            format!("{}, or fetch less at a time", advice.space())
+        }
+        ItemError::MissingTree(path) => advice.repair(path),
+        ItemError::Store(error) => return store_hint(error, advice),
+        _ if error.class() == FailureClass::Transient => {
+            "try again, or with other --substitute-urls".to_owned()
+        }
+        ItemError::AllFailed(_) if error.class() == FailureClass::Refused => {
+            "another server may have it: --substitute-urls; tell the administrator of this one"
+                .to_owned()
+        }
+        _ => return None,
+    };
+    Some(hint)
+}
+
+/// What the user can do about an item that no server has, by their `answers`.
+fn missing_hint(answers: &[UnavailableAt], advice: &Advice) -> String {
+    match answers {
+        [first, ..] if answers.iter().all(|answer| answer.lacks_cache_info) => {
+            advice.check_address(&first.server)
+        }
+        _ => "it has to be built, or another server may have it: --substitute-urls".to_owned(),
+    }
+}
+
+/// What the user can do about an item that servers may have, by their `answers`.
+fn unknown_hint(answers: &[UnavailableAt], advice: &Advice) -> String {
+    if answers
+        .iter()
+        .any(|answer| answer.outcome.is_login_required())
+    {
+        return LOGIN_HINT.to_owned();
+    }
+    if answers
+        .iter()
+        .all(|answer| answer.outcome.is_passing_error())
+    {
+        return SERVER_ERRORS_HINT.to_owned();
+    }
+    let other_store = answers.iter().map(|answer| match &answer.outcome {
+        LookupOutcome::OtherStore(other) => Some(other),
+        _ => None,
+    });
+    let other_store: Option<Vec<_>> = other_store.collect();
+    match other_store.as_deref() {
+        Some([OtherStore { ours, .. }, ..]) => {
+            format!("name a server for {ours} with --substitute-urls")
+        }
+        _ => {
+            let (servers, newer) = (advice.servers(), advice.newer_answer());
+            format!("`{servers}` shows which servers respond; {newer}")
+        }
+    }
+}
+
+/// What the user can do about a server that wants a password or token.
+pub(crate) const LOGIN_HINT: &str = "a line `machine HOST login USER password PASSWORD` in ~/.netrc gives it a password; \
+     `token-file` in a `[[server]]` table of the settings gives it a token";
+
+/// What the user can do about servers that are overloaded or out of order.
+const SERVER_ERRORS_HINT: &str =
+    "try again in a few minutes, or name another server with --substitute-urls";
+
+/// What the user can do about an item whose signers disagree.
+pub(crate) const DISSENT_HINT: &str =
+    "build it: its build is not reproducible, or one of the signers is wrong";

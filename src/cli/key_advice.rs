@@ -1,0 +1,120 @@
+//! How keys become trusted, or no longer are: commands and settings.
+
+use crate::format::store_path::Dialect;
+use crate::trust::acl::Acl;
+
+use super::advice::{Advice, Invocation};
+use super::output::shown_path;
+use super::shell_command::{add, add_path, quoted};
+
+impl Advice {
+    /// The command that makes the key in `file` an authorized one, where this run looks for it.
+    #[must_use]
+    pub(crate) fn authorize(&self, file: &str) -> String {
+        let Invocation {
+            root,
+            store_dir,
+            acl,
+            config,
+            ..
+        } = &self.invocation;
+
+        let mut command = "subst authorize".to_owned();
+        add_path(&mut command, "--root", root.as_deref());
+        add(&mut command, "--store-dir", store_dir.as_deref());
+        add_path(&mut command, "--acl", acl.as_deref());
+        add_path(&mut command, "--config", config.as_deref());
+        format!("{command} {file}")
+    }
+
+    /// The command that is about the key in `file` for the store in `store_dir`, or in the default one.
+    #[must_use]
+    pub(crate) fn authorize_for(&self, store_dir: Option<&str>, file: &str) -> String {
+        let mut other = self.clone();
+        other.invocation.store_dir = store_dir.map(str::to_owned);
+        other.invocation.acl = None;
+        other.authorize(file)
+    }
+
+    /// `authorize` in a sentence: who has to run it.
+    #[must_use]
+    pub(crate) fn run_authorize(&self) -> String {
+        let command = self.authorize("KEYFILE");
+        match (&self.invocation.root, &self.invocation.acl) {
+            (None, None) => format!("run `{command}` as root"),
+            _ => format!("run `{command}`"),
+        }
+    }
+
+    /// How the owner of a key becomes trusted.
+    #[must_use]
+    pub(crate) fn trust_key(&self) -> String {
+        match self.dialect {
+            Dialect::Guix => self.run_authorize(),
+            Dialect::Nix if self.has_nix_keys => format!("add NAME:KEY to {NIX_KEYS_SETTING}"),
+            Dialect::Nix => {
+                let conf = self.nix_conf.display();
+                format!(
+                    "add a line `extra-trusted-public-keys = NAME:KEY` to {conf}, or name all keys \
+                     to trust with --trusted-public-keys"
+                )
+            }
+        }
+    }
+
+    /// How `key`, NAME:KEY of Nix, becomes trusted: the command.
+    #[must_use]
+    pub(crate) fn trust_nix_key(&self, key: &str) -> String {
+        if self.has_nix_keys {
+            return format!("add {key} to {NIX_KEYS_SETTING}");
+        }
+
+        let line = quoted(&format!("extra-trusted-public-keys = {key}"));
+        let conf = quoted(&shown_path(&self.nix_conf));
+        // The last line of the file may have no end.
+        let print = format!("printf '\\n%s\\n' {line}");
+        match &self.invocation.root {
+            None => format!("`{print} | sudo tee -a {conf}` trusts it"),
+            Some(_) => {
+                let directory = self.nix_conf.parent().unwrap_or(&self.nix_conf);
+                let directory = quoted(&shown_path(directory));
+                format!("`mkdir -p {directory} && {print} >> {conf}` trusts it")
+            }
+        }
+    }
+
+    /// How a key of Nix is no longer trusted.
+    #[must_use]
+    pub(crate) fn distrust_nix_key(&self) -> String {
+        match self.has_nix_keys {
+            true => format!("remove it from {NIX_KEYS_SETTING}"),
+            false => format!(
+                "remove it from the lines with trusted-public-keys in {}",
+                shown_path(&self.nix_conf)
+            ),
+        }
+    }
+
+    /// How a server becomes trusted whose narinfos are signed by one of `keys`, which are not authorized.
+    #[must_use]
+    pub(crate) fn trust_signer<'a>(&self, mut keys: impl Iterator<Item = &'a str>) -> String {
+        let trust_key = self.trust_key();
+        let Some(server) = keys.find_map(Acl::official_guix_server) else {
+            return format!(
+                "if you trust this server, get its public key from its administrator and {trust_key}"
+            );
+        };
+
+        let own_store = match self.invocation.root {
+            None => "; a store of your own (`subst fetch --root DIR`) trusts it from the start",
+            Some(_) => "",
+        };
+        format!(
+            "this is the key of the official server {server}: {trust_key}, with \
+             share/guix/{server}.pub of a Guix as KEYFILE{own_store}"
+        )
+    }
+}
+
+/// The setting that names the keys of Nix.
+const NIX_KEYS_SETTING: &str = "trusted-public-keys, which is used instead of nix.conf (`subst config show` shows where it is set)";
