@@ -25,6 +25,7 @@ mod lookup;
 mod net;
 mod objects;
 mod options;
+mod patience;
 mod proxies;
 mod queue;
 mod rate;
@@ -52,6 +53,7 @@ pub(crate) use objects::request::SendPermit;
 pub(crate) use options::{
     CertificatePath, Options, PipeliningSupport, ServerSpec, Timeouts, TlsVerification,
 };
+pub(crate) use patience::{FIRST_WAIT, QUICK_RETRIES, RetryLimits, backoff};
 pub(crate) use proxies::{NoProxy, Proxies};
 pub(crate) use queue::Queued;
 #[cfg(test)]

@@ -274,6 +274,7 @@ impl Context {
                 lag: LAG,
                 vote_wait: self.settings.http.stall_timeout,
                 down_seconds: DOWN_SECONDS,
+                retry_limits: is_fetch.then(|| self.settings.retry_limits.clone()),
                 verifiers: self.cores,
             },
         };

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::format::escape::printable;
 use crate::substitute::preparation::wait_text;
 use crate::substitute::progress::{Progress, ProgressEvent};
+use crate::substitute::servers::retry_text;
 use crate::sync::lock;
 
 use super::log::ClientLog;
@@ -230,13 +231,10 @@ impl Progress for ClientProgress {
             }
             ProgressEvent::Retrying {
                 server,
+                is_too_busy,
                 failing_for,
                 ..
-            } => {
-                let seconds = failing_for.as_secs();
-                self.log
-                    .warn(&format!("{server} does not answer, retrying ({seconds} s)"));
-            }
+            } => self.log.warn(&retry_text(server, is_too_busy, failing_for)),
             ProgressEvent::Preparing {
                 items,
                 waited,

@@ -164,6 +164,12 @@ impl HttpError {
         self.kind.outage()
     }
 
+    /// Whether the server refused the request for being one too many at this time.
+    #[must_use]
+    pub(crate) fn is_overload(&self) -> bool {
+        self.kind.is_overload()
+    }
+
     /// Whether a connection to the server was made, so that it may have read the request.
     #[must_use]
     pub(crate) fn reached_server(&self) -> bool {

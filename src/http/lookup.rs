@@ -4,7 +4,8 @@
 //! connection that `dispatch` opens (`http1` or `http2`). `response` says what the response means,
 //! `response_handling` reports, follows or repeats it: `redirect`
 //! follows where it leads, `events` reports the answer. `health` decides what follows from
-//! failures. `file` serves lookups from a directory.
+//! failures, and `outage` how long a server that fails as a whole is waited for. `file` serves
+//! lookups from a directory.
 
 pub(in crate::http) mod cache_info;
 pub(in crate::http) mod client;
@@ -16,6 +17,7 @@ mod file;
 mod health;
 mod http1;
 mod http2;
+mod outage;
 mod queue;
 mod redirect;
 mod request;

@@ -10,6 +10,7 @@ use url::Url;
 use super::credentials::Credentials;
 use super::limit::RateLimit;
 use super::lines::LineMeters;
+use super::patience::RetryLimits;
 use super::proxies::Proxies;
 use super::rate::MinimumRate;
 use super::retry::RetryPolicy;
@@ -167,6 +168,8 @@ pub(crate) struct ServerSpec {
     pub(crate) requests_per_connection: Option<u32>,
     /// Other timeouts than those of [`Options`].
     pub(crate) timeouts: Option<Timeouts>,
+    /// How long lookups wait for it when it has answered some and then fails as a whole.
+    pub(crate) retry_limits: RetryLimits,
 }
 
 impl ServerSpec {
@@ -179,6 +182,7 @@ impl ServerSpec {
             pipelining: PipeliningSupport::Untested,
             requests_per_connection: None,
             timeouts: None,
+            retry_limits: RetryLimits::NONE,
         }
     }
 }

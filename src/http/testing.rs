@@ -237,6 +237,8 @@ pub(super) struct LookupResults {
     pub(super) cache_infos: Vec<Result<Option<super::CacheInfoText>, HttpError>>,
     pub(super) properties: Vec<ServerProperty>,
     pub(super) down: Vec<HttpError>,
+    /// Why it was waited for.
+    pub(super) awaited: Vec<HttpError>,
 }
 
 impl LookupResults {
@@ -251,6 +253,7 @@ impl LookupResults {
             LookupEvent::CacheInfo { info, .. } => self.cache_infos.push(info),
             LookupEvent::ServerProperty { property, .. } => self.properties.push(property),
             LookupEvent::ServerDown { error, .. } => self.down.push(error),
+            LookupEvent::ServerAwaited { error, .. } => self.awaited.push(error),
         }
     }
 

@@ -8,6 +8,7 @@ mod habits;
 mod lookups;
 mod nars;
 mod objects;
+mod outages;
 mod proxies;
 mod random_faults;
 mod refusals;

@@ -14,7 +14,10 @@ use crate::format::hash::NarHash;
 use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::server_list::{PerServer, ServerIndex};
 use crate::format::store_path::{HashPart, StoreDir, StorePath};
-use crate::http::{HttpError, LookupEvent, LookupEvents, Lookups, NarInfoAnswer, ServerSpec};
+use crate::http::{
+    HttpError, LookupEvent, LookupEvents, Lookups, NarInfoAnswer, RetryLimits, ServerSpec,
+};
+use crate::substitute::download::retries::RetryContext;
 use crate::substitute::network::Network;
 use crate::substitute::outcome::{LookupFailure, LookupOutcome, OtherStore, UnreadableNarInfo};
 use crate::trust::verdict::Refusal;
@@ -37,24 +40,48 @@ pub(crate) struct ClaimRequests<'a> {
     store_dir: StoreDir,
     /// `None` when no server may be reached.
     transport: Option<(Lookups, LookupEvents)>,
+    /// How servers are waited for.
+    retries: Option<&'a RetryContext>,
     /// The servers whose items are for another store.
     other_stores: HashMap<ServerIndex, OtherStore>,
 }
 
 impl<'a> ClaimRequests<'a> {
-    /// Will request claims from all servers of `network`.
+    /// Will request claims from all servers of `network`, which are not waited for.
     ///
     /// # Errors
     /// The system has no more threads.
     pub(crate) fn open(network: &'a Network, store_dir: StoreDir) -> Result<Self, Arc<HttpError>> {
+        Self::with(network, store_dir, None)
+    }
+
+    /// The same; servers that fail after they have answered some requests are waited for.
+    ///
+    /// # Errors
+    /// As for [`ClaimRequests::open`].
+    pub(crate) fn open_patiently(
+        retries: &'a RetryContext,
+        store_dir: StoreDir,
+    ) -> Result<Self, Arc<HttpError>> {
+        Self::with(&retries.network, store_dir, Some(retries))
+    }
+
+    fn with(
+        network: &'a Network,
+        store_dir: StoreDir,
+        retries: Option<&'a RetryContext>,
+    ) -> Result<Self, Arc<HttpError>> {
         let servers = network.servers();
         let reachable = servers.iter().find(|url| network.reaches(url.base()));
         let transport = match reachable {
             None => None,
             Some(url) => {
-                let specs = servers.iter().cloned().map(ServerSpec::new).collect();
+                let specs = servers.enumerated().map(|(index, url)| ServerSpec {
+                    retry_limits: retries.map_or(RetryLimits::NONE, |it| it.limits[index]),
+                    ..ServerSpec::new(url.clone())
+                });
                 let client = network.client_for(url.base())?;
-                Some(client.lookups(specs).map_err(Arc::new)?)
+                Some(client.lookups(specs.collect()).map_err(Arc::new)?)
             }
         };
 
@@ -62,6 +89,7 @@ impl<'a> ClaimRequests<'a> {
             network,
             store_dir,
             transport,
+            retries,
             other_stores: HashMap::new(),
         })
     }
@@ -136,6 +164,17 @@ impl<'a> ClaimRequests<'a> {
                 }) => {
                     let other = other_store(&info.text, &self.store_dir);
                     self.other_stores.extend(other.map(|other| (server, other)));
+                }
+                Some(LookupEvent::ServerAwaited {
+                    server,
+                    error,
+                    failing_for,
+                }) => {
+                    if let Some(retries) = self.retries {
+                        let progress = &*retries.progress;
+                        self.network
+                            .report_retry(progress, server, &error, failing_for);
+                    }
                 }
                 Some(_) => {}
                 None => break,

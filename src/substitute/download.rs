@@ -1,6 +1,5 @@
 //! One nar from a server to its reader: the choice of download, the transfer, retries.
 
-mod backoff;
 mod body;
 mod buffers;
 pub(crate) mod candidate;

@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use url::Url;
 
 use crate::format::server_list::{ServerIndex, ServerList};
 use crate::http::{Client, HttpError, LineRate, Options, RateLimit};
+use crate::substitute::progress::{Progress, ProgressEvent};
 use crate::substitute::servers::ServerHealth;
 
 /// Which servers a run may use.
@@ -86,6 +88,24 @@ impl Network {
     pub(crate) fn note_earlier_rate(&self, server: ServerIndex, bytes_per_second: u64) {
         let origin = self.servers[server].base().origin();
         self.options.lines.note_earlier(origin, bytes_per_second);
+    }
+
+    /// Reports now and then that `server` is retried, after it failed with `error` and delivered nothing for this time.
+    pub(crate) fn report_retry(
+        &self,
+        progress: &dyn Progress,
+        server: ServerIndex,
+        error: &HttpError,
+        failing_for: Duration,
+    ) {
+        if self.health.is_retry_report_due(server) {
+            progress.event(ProgressEvent::Retrying {
+                server: &self.servers[server].host_and_port(),
+                reason: format_args!("{}", error.without_url()),
+                is_too_busy: error.is_overload(),
+                failing_for,
+            });
+        }
     }
 
     /// The client, to request what is at `url`.

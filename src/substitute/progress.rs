@@ -42,12 +42,14 @@ pub(crate) enum ProgressEvent<'a> {
         /// Why.
         reason: fmt::Arguments<'a>,
     },
-    /// Downloads from a server fail, and are retried.
+    /// Requests to a server fail, and are retried.
     Retrying {
         /// The server's host, and its port unless it is the usual one.
         server: &'a str,
         /// Why the last one failed.
         reason: fmt::Arguments<'a>,
+        /// Whether it refused the last one for being one too many.
+        is_too_busy: bool,
         /// For how long nothing has arrived.
         failing_for: Duration,
     },

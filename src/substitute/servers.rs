@@ -211,6 +211,17 @@ impl ServerRecord {
     }
 }
 
+/// What is shown while `server` is retried.
+#[must_use]
+pub(crate) fn retry_text(server: &str, is_too_busy: bool, failing_for: Duration) -> String {
+    let state = if is_too_busy {
+        "is too busy"
+    } else {
+        "does not answer"
+    };
+    format!("{server} {state}, retrying ({} s)", failing_for.as_secs())
+}
+
 /// Whether the last message was long enough ago; a new one is sent then.
 fn is_due(reported_at: &mut Option<Instant>) -> bool {
     let is_due = reported_at.is_none_or(|time| time.elapsed() >= REPORT_INTERVAL);

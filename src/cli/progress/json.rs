@@ -91,6 +91,7 @@ fn object(event: &ProgressEvent<'_>) -> Value {
             server,
             reason,
             failing_for,
+            ..
         } => json!({
             "event": "retrying", "server": server, "reason": reason.to_string(),
             "seconds": failing_for.as_secs(),

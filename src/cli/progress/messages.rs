@@ -3,6 +3,7 @@
 use crate::cli::download_summary;
 use crate::cli::output::{self, Verbosity};
 use crate::substitute::progress::{DownloadChoice, ProgressEvent};
+use crate::substitute::servers::retry_text;
 
 /// The message for an event that has a line of its own; `None` for other events.
 pub(super) fn event_message(event: &ProgressEvent<'_>, verbosity: Verbosity) -> Option<String> {
@@ -16,12 +17,10 @@ pub(super) fn event_message(event: &ProgressEvent<'_>, verbosity: Verbosity) -> 
         }
         ProgressEvent::Retrying {
             server,
+            is_too_busy,
             failing_for,
             ..
-        } => {
-            let seconds = failing_for.as_secs();
-            format!("subst: {server} does not answer, retrying ({seconds} s)")
-        }
+        } => format!("subst: {}", retry_text(server, *is_too_busy, *failing_for)),
         ProgressEvent::Warning(text) => format!("subst: warning: {text}"),
         ProgressEvent::SourceFailed {
             is_repeated: true, ..

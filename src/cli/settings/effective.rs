@@ -15,9 +15,9 @@ use crate::format::server_list::{PerServer, ServerList};
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::{Dialect, StoreDir};
 use crate::http;
+use crate::http::RetryLimits;
 use crate::store::{Layout, SyncMode};
 use crate::substitute::chain;
-use crate::substitute::download::retries::RetryLimits;
 use crate::trust::policy::PolicyTerms;
 
 use super::error::SettingsError;

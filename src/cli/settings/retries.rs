@@ -2,7 +2,7 @@
 
 use crate::format::server_list::{PerServer, ServerList};
 use crate::format::server_url::ServerUrl;
-use crate::substitute::download::retries::RetryLimits;
+use crate::http::RetryLimits;
 
 use super::origin::{Origin, Setting};
 use super::table::SettingsLayer;

@@ -270,7 +270,7 @@ impl HttpErrorKind {
         }
     }
 
-    pub(super) fn outage(&self) -> Option<Outage> {
+    pub(in crate::http) fn outage(&self) -> Option<Outage> {
         match self.innermost() {
             _ if self.class() != HttpErrorClass::Transient => None,
             Self::Resolve { .. } | Self::Connect(_) => Some(Outage::Unreachable),

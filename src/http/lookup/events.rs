@@ -1,6 +1,7 @@
 //! What lookups report to the caller.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
@@ -15,7 +16,8 @@ use crate::http::queue::{QueueSender, Queued, byte_queue};
 /// One thing that happened to the lookups.
 #[derive(Debug)]
 pub(crate) enum LookupEvent {
-    /// The server's `nix-cache-info`; once for each server where it had to be fetched.
+    /// The server's `nix-cache-info`; once for each server where it had to be fetched, and again when that was to
+    /// show whether the server answers.
     CacheInfo {
         /// The server.
         server: ServerIndex,
@@ -37,6 +39,15 @@ pub(crate) enum LookupEvent {
         server: ServerIndex,
         /// The property.
         property: ServerProperty,
+    },
+    /// The server does not answer, or refuses requests, and is waited for.
+    ServerAwaited {
+        /// The server.
+        server: ServerIndex,
+        /// How the last request failed.
+        error: HttpError,
+        /// For how long it has answered nothing.
+        failing_for: Duration,
     },
     /// The server is down; sent once. All its unanswered and further lookups fail with this
     /// error.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use tokio::time::Instant;
 
 use super::health::{ConnectionHealth, HealthAction};
+use super::outage::ServerOutage;
 use super::request::{PendingRequest, RequestTarget};
 use super::window::SendWindow;
 use crate::format::cache_info::CacheInfo;
@@ -19,6 +20,7 @@ use crate::http::options::{Options, Protocol, ServerSpec};
 /// The queue of one server, and the counts of its connections.
 pub(super) struct RequestQueue {
     pub(super) health: ConnectionHealth,
+    pub(super) outage: ServerOutage,
     /// Connections that may send at the same time.
     pub(super) connections_max: usize,
     /// Connections that may not send yet.
@@ -71,6 +73,7 @@ impl RequestQueue {
                 spec.pipelining,
                 spec.requests_per_connection,
             ),
+            outage: ServerOutage::new(spec.retry_limits),
             connections_max: known.map_or(1, |info| welcome_connections(info, options)),
             connecting: 0,
             active: 0,
@@ -301,6 +304,22 @@ impl RequestQueue {
     pub(super) fn answered(&mut self) {
         self.health.answered();
         self.window.answered();
+    }
+
+    /// Notes that the server answered what was requested, or said where the answer is.
+    pub(super) fn answered_target(&mut self, target: RequestTarget) {
+        self.answered();
+        self.outage.answered(target);
+    }
+
+    /// Sends `request` again at `until`, because the server fails as a whole. If nothing else would show that it
+    /// answers again, its `nix-cache-info` is requested as well.
+    pub(super) fn outlast(&mut self, until: Instant, request: PendingRequest) {
+        self.delay(until, request);
+        let has_others = self.in_flight > 0 || !self.queued.is_empty();
+        if !has_others && self.outage.begin_probe() {
+            self.push(PendingRequest::new(RequestTarget::CacheInfo));
+        }
     }
 
     pub(super) fn pause_until(&mut self, until: Instant) {

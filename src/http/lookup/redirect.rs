@@ -36,7 +36,11 @@ pub(super) async fn follow(request: InFlightRequest, location: String) {
     let server = Arc::clone(request.server());
     match outcome {
         Ok(response) => server.handle_response(request, response).await,
-        Err(kind) => server.fail(&request.finish(), kind),
+        Err(kind) => {
+            let mut request = request.finish();
+            request.count_failure(1);
+            server.fail_or_wait(request, kind);
+        }
     }
 }
 

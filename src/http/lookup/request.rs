@@ -45,6 +45,8 @@ pub(super) struct PendingRequest {
     pub(super) first_sent: Option<Instant>,
     /// How often the server had been paused when this was last sent.
     pub(super) pauses_before: u64,
+    /// How many lookups the server had answered when an attempt last failed.
+    pub(super) answers_before: Option<u64>,
     /// What it was signed with when it was last sent.
     pub(super) signed_with: Option<Arc<AccessKey>>,
 }
@@ -58,6 +60,7 @@ impl PendingRequest {
             attempts: 0,
             first_sent: None,
             pauses_before: 0,
+            answers_before: None,
             signed_with: None,
         }
     }

@@ -39,9 +39,9 @@ impl HttpServer {
                 let (event, size) = self.event(request.target(), answer);
                 // Only what has its place in the event queue is no longer put back.
                 let reserved = self.events.reserve(size).await;
-                request.finish();
+                let target = request.finish().target;
                 let mut queue = self.queue();
-                queue.answered();
+                queue.answered_target(target);
                 queue.health.note_genuine();
                 drop(queue);
                 self.events.send_reserved(reserved, event);
@@ -49,7 +49,7 @@ impl HttpServer {
             ResponseMeaning::Redirect(location) => {
                 let request = request.finish();
                 let mut queue = self.queue();
-                queue.answered();
+                queue.answered_target(request.target);
                 queue.push_redirected(request, location);
             }
             ResponseMeaning::Failed(kind) => self.retry_or_fail(request, kind),
@@ -204,7 +204,7 @@ impl HttpServer {
         match decision {
             RetryDecision::Stop => {
                 drop(queue);
-                self.fail(&request, kind.clone());
+                self.fail_or_wait(request, kind.clone());
             }
             RetryDecision::After(delay) => {
                 debug!(
@@ -214,6 +214,7 @@ impl HttpServer {
                     reason = %kind,
                     "retry"
                 );
+                queue.outage.note_retry(&mut request, &kind, now);
                 queue.delay(now + delay, request);
                 drop(queue);
             }

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -16,6 +17,7 @@ use url::Url;
 use super::encoder::RequestEncoder;
 use super::events::{EventSender, LookupEvent, ServerProperty};
 use super::health::HealthAction;
+use super::outage::OutageVerdict;
 use super::queue::{QueueStopReason, RequestQueue};
 use super::request::{PendingRequest, RequestTarget};
 use crate::format::cache_info::CacheInfo;
@@ -101,6 +103,7 @@ impl HttpServer {
         let spec = ServerSpec {
             cache_info: Some(cache_info),
             timeouts: Some(self.timeouts),
+            retry_limits: self.queue().outage.limits(),
             ..ServerSpec::new(url)
         };
         let events = self.events.clone();
@@ -201,6 +204,42 @@ impl HttpServer {
         self.notify();
     }
 
+    /// Fails `request`, which had all its attempts, unless the server fails as a whole and is waited for.
+    pub(super) fn fail_or_wait(&self, mut request: PendingRequest, kind: HttpErrorKind) {
+        let now = Instant::now();
+        let mut queue = self.queue();
+        let verdict = queue
+            .outage
+            .judge_request(&mut request, &kind, now, fastrand::f64());
+        if let OutageVerdict::Wait(wait) = verdict {
+            queue.outlast(now + wait, request);
+            drop(queue);
+            self.report_wait(wait, &kind);
+            return self.notify();
+        }
+        drop(queue);
+        self.fail(&request, kind.clone());
+        if verdict == OutageVerdict::TimeOver {
+            self.apply(HealthAction::GiveUp, kind);
+        }
+    }
+
+    /// Reports now and then that the server is waited for, `pause` from now on, after it failed with `kind`.
+    fn report_wait(&self, pause: Duration, kind: &HttpErrorKind) {
+        let now = Instant::now();
+        let mut queue = self.queue();
+        if !queue.outage.is_report_due(pause, now) {
+            return;
+        }
+        let failing_for = queue.outage.failing_for(now);
+        drop(queue);
+        self.events.send(LookupEvent::ServerAwaited {
+            server: self.index,
+            error: self.error(self.url.base(), kind.clone()),
+            failing_for,
+        });
+    }
+
     /// Moves up to `count` requests that are sent now on one connection to `in_flight`, which
     /// holds the unanswered ones of that connection.
     pub(super) fn take(
@@ -239,16 +278,25 @@ impl HttpServer {
     pub(super) fn apply(&self, action: HealthAction, kind: HttpErrorKind) {
         match action {
             HealthAction::Continue => {}
-            HealthAction::Pause(pause) => {
-                debug!(server = self.url.as_str(), ?pause, reason = %kind, "server is paused");
-                self.queue().pause_until(Instant::now() + pause);
-            }
+            HealthAction::Pause(pause) => self.pause(pause, &kind),
             HealthAction::GiveUp => {
-                let error = self.error(self.url.base(), kind);
-                self.stop(QueueStopReason::Down(error));
+                let (now, random) = (Instant::now(), fastrand::f64());
+                let verdict = self.queue().outage.judge_server(&kind, now, random);
+                if let OutageVerdict::Wait(pause) = verdict {
+                    self.pause(pause, &kind);
+                } else {
+                    let error = self.error(self.url.base(), kind);
+                    self.stop(QueueStopReason::Down(error));
+                }
             }
         }
         self.notify();
+    }
+
+    fn pause(&self, pause: Duration, kind: &HttpErrorKind) {
+        debug!(server = self.url.as_str(), ?pause, reason = %kind, "server is paused");
+        self.queue().pause_until(Instant::now() + pause);
+        self.report_wait(pause, kind);
     }
 
     /// The failure of a request for `url`, which names the redirect target or the proxy that it is

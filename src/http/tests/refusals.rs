@@ -85,6 +85,21 @@ fn an_item_that_is_always_refused_fails_alone() {
 }
 
 #[test]
+fn a_long_pause_is_reported() {
+    let is_first = AtomicUsize::new(1);
+    let server = TestServer::answering(move |path| match path.ends_with("0.narinfo") {
+        true if is_first.swap(0, Ordering::Relaxed) == 1 => {
+            response("429 Slow", "Retry-After: 2\r\n", "")
+        }
+        _ => correct(path),
+    });
+    let results = look_up(quick(), server.spec(), &items(1));
+    results.assert_all_found(&items(1));
+    assert!(results.awaited.iter().all(HttpError::is_overload));
+    assert_eq!(results.awaited.len(), 1);
+}
+
+#[test]
 fn a_long_retry_after_is_not_waited_for() {
     let server = TestServer::answering(|_| response("503 Busy", "Retry-After: 3600\r\n", ""));
     let results = look_up(quick(), server.spec(), &items(10));

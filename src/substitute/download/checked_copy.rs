@@ -130,7 +130,8 @@ impl CopyError {
 pub(crate) struct NarCopier {
     decoders: Decoders,
     streams: ServerStreams,
-    retries: RetryContext,
+    /// How servers are retried.
+    pub(crate) retries: RetryContext,
 }
 
 impl NarCopier {

@@ -9,32 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::format::server_list::{PerServer, ServerIndex};
-use crate::http::{HttpError, Outage, RateDemand};
+use crate::http::{FIRST_WAIT, HttpError, Outage, QUICK_RETRIES, RateDemand, RetryLimits, backoff};
 use crate::substitute::cancel::Cancel;
-use crate::substitute::download::backoff::{FIRST_WAIT, QUICK_RETRIES, backoff};
 use crate::substitute::item_lookup::NarSource;
 use crate::substitute::network::Network;
-use crate::substitute::progress::{Progress, ProgressEvent};
+use crate::substitute::progress::Progress;
 use crate::substitute::servers::ServerHealth;
 use crate::sync::lock;
-
-/// What limits the retries of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RetryLimits {
-    /// The most retries in a row without progress.
-    pub(crate) retries: u32,
-    /// How long it is retried without progress. None at all: failures are final.
-    pub(crate) time: Duration,
-}
-
-impl Default for RetryLimits {
-    fn default() -> Self {
-        Self {
-            retries: u32::MAX,
-            time: Duration::from_secs(60),
-        }
-    }
-}
 
 /// What the retries of all items share.
 #[derive(Clone)]
@@ -336,21 +317,15 @@ impl ItemRetries {
 
         let wait = backoff(waits, fastrand::f64()).max(asked_for).min(left);
         let is_worth_reporting = waits > QUICK_RETRIES || matches!(outage, Outage::Silent(_));
-        if is_known && is_worth_reporting && health.is_retry_report_due(server) {
-            self.report_retry(server, error, failing_for);
+        if is_known && is_worth_reporting {
+            let RetryContext {
+                network, progress, ..
+            } = &self.context;
+            network.report_retry(&**progress, server, error, failing_for);
         }
 
         tracing::debug!(server = self.server_url(server), ?wait, reason = %error.without_url(), "waiting before a retry");
         Some(wait)
-    }
-
-    fn report_retry(&self, server: ServerIndex, error: &HttpError, failing_for: Duration) {
-        let url = &self.context.network.servers()[server];
-        self.context.progress.event(ProgressEvent::Retrying {
-            server: &url.host_and_port(),
-            reason: format_args!("{}", error.without_url()),
-            failing_for,
-        });
     }
 
     /// The server's URL, without credentials.

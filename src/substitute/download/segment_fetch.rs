@@ -14,9 +14,9 @@ use bytes::Bytes;
 use url::Url;
 
 use crate::http::{
-    BodyStatus, Client, HttpError, NarBody, NarRequest, Outage, RateDemand, RetryPolicy,
+    BodyStatus, Client, HttpError, NarBody, NarRequest, Outage, QUICK_RETRIES, RateDemand,
+    RetryPolicy, backoff,
 };
-use crate::substitute::download::backoff::{QUICK_RETRIES, backoff};
 use crate::sync::{catch_panic, lock, wait, wait_for};
 
 /// What one request fetches.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::server_list::ServerIndex;
 use crate::format::store_path::HashPart;
-use crate::http::{HttpError, NarInfoAnswer};
+use crate::http::{HttpError, NarInfoAnswer, RetryLimits};
 use crate::lookup_cache::{AnswerKind, CacheEntry, CacheError, CachedAnswer, ServerFact};
 use crate::substitute::download::choice;
 use crate::substitute::item_lookup::NarSource;
@@ -15,7 +15,6 @@ use crate::substitute::lookup::items::ItemIndex;
 use crate::substitute::lookup::options::SignatureChecks;
 use crate::substitute::lookup::refused::RefusedNarInfo;
 use crate::substitute::lookup::server_offer::ServerOffer;
-use crate::substitute::lookup::servers::LookupServer;
 use crate::substitute::lookup::verification::{
     TextOrigin, VerificationOutcome, VerificationResult, answer_kind,
 };
@@ -56,8 +55,11 @@ impl LookupEngine {
         }
         let urls = self.servers.iter().map(|server| server.url.base());
         let client = self.setup.network.client_for_all(urls)?;
-        let specs = self.servers.iter().map(LookupServer::spec).collect();
-        let (lookups, events) = client.lookups(specs)?;
+        let limits = self.setup.options.retry_limits.as_ref();
+        let specs = self.servers.enumerated().map(|(index, server)| {
+            server.spec(limits.map_or(RetryLimits::NONE, |limits| limits[index]))
+        });
+        let (lookups, events) = client.lookups(specs.collect())?;
         self.lookups = Some(lookups);
         self.events = events.queue();
         self.listening = Some(events);

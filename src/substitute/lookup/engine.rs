@@ -260,6 +260,15 @@ impl LookupEngine {
             LookupEvent::ServerProperty { server, property } => {
                 self.record_server_fact(server, servers::fact(property));
             }
+            LookupEvent::ServerAwaited {
+                server,
+                error,
+                failing_for,
+            } => {
+                let progress = &*self.setup.progress;
+                let network = &self.setup.network;
+                network.report_retry(progress, server, &error, failing_for);
+            }
             LookupEvent::ServerDown { server, error } => self.server_down(server, error),
         }
         true

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::format::error_text::chain;
+use crate::format::server_list::PerServer;
 use crate::format::store_path::{StoreDir, StorePath};
+use crate::http::RetryLimits;
 use crate::lookup_cache::{CacheError, LookupCache, TtlPolicy};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
@@ -79,6 +81,8 @@ pub(crate) struct LookupOptions {
     pub(crate) vote_wait: Duration,
     /// For how many seconds a server that is down is not queried by later runs.
     pub(crate) down_seconds: u64,
+    /// How long each server is waited for that has answered lookups and then fails as a whole; `None`: it is not.
+    pub(crate) retry_limits: Option<PerServer<RetryLimits>>,
     /// Threads that check signatures.
     pub(crate) verifiers: usize,
 }

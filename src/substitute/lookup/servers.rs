@@ -6,7 +6,7 @@ use crate::format::cache_info::CacheInfo;
 use crate::format::server_list::PerServer;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::StoreDir;
-use crate::http::{self, ServerProperty, ServerSpec};
+use crate::http::{self, RetryLimits, ServerProperty, ServerSpec};
 use crate::lookup_cache::{Pipelining, ServerBehavior, ServerFact, ServerFacts, ServerRow};
 use crate::substitute::lookup::options::{Freshness, ResolverSetup};
 use crate::substitute::outcome::{LookupFailure, LookupOutcome, OtherStore};
@@ -169,7 +169,7 @@ impl LookupServer {
     }
 
     /// What the connection has to know of the server.
-    pub(super) fn spec(&self) -> ServerSpec {
+    pub(super) fn spec(&self, retry_limits: RetryLimits) -> ServerSpec {
         ServerSpec {
             url: self.url.clone(),
             cache_info: self.info.clone(),
@@ -180,6 +180,7 @@ impl LookupServer {
             },
             requests_per_connection: self.facts.behavior.requests_per_connection,
             timeouts: None,
+            retry_limits,
         }
     }
 

@@ -101,6 +101,7 @@ impl Machine {
             lag: Duration::from_millis(200),
             vote_wait: Duration::from_millis(200),
             down_seconds: 60,
+            retry_limits: None,
             verifiers: 2,
         };
         change(&mut options);

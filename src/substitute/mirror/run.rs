@@ -156,7 +156,7 @@ impl Mirror<'_> {
         items: Vec<StorePath>,
         tally: &MirrorTally,
     ) -> Result<Vec<MirrorPlanItem>, MirrorFailure> {
-        let requests = ClaimRequests::open(self.network, self.store_dir.clone());
+        let requests = ClaimRequests::open_patiently(&self.copier.retries, self.store_dir.clone());
         let mut lookup = MirrorLookup {
             requests: requests.map_err(MirrorFailure::Network)?,
             servers: self.network.servers(),

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Servers that fail in the middle of a closure: killed and started again, out of reach, gone for good, silent, trickling, or refusing
-# requests for being too many. The fetch completes where any server can still serve, with few extra bytes, and ends with exit status 4
+# Servers that fail in the middle of the lookups or the downloads of a closure: killed and started again, out of reach, gone for good,
+# silent, trickling, or refusing requests for being too many. The fetch completes where any server can still serve, with few extra bytes, and ends with exit status 4
 # and one line per server where none can.
 # OUTAGES: for how many seconds servers are away (default: 3 20 50).
 set -euo pipefail
@@ -38,8 +38,8 @@ far_network() {
     : > "$PEERS_LOG/nginx-outage.access.log"
 }
 far_server() {
-    printf 'outage 8080 %s 1\n' "$PEERS_STATIC_DIR" | NGINX_LIMIT_RATE=1200k nginx_conf nginx-outage \
-        | sed 's/listen 127.0.0.1:/listen 198.18.60.2:/' > "$PEERS_RUN/nginx-outage.conf"
+    printf 'outage 8080 %s 1\n' "$PEERS_STATIC_DIR" | NGINX_LIMIT_RATE=${NGINX_LIMIT_RATE:-1200k} nginx_conf nginx-outage \
+        | sed "s/listen 127.0.0.1:/listen 198.18.60.2:/; s/^http {/&\n    limit_req_zone \$server_port zone=all:1m rate=20r\/s; ${FAR_LIMIT:-}/" > "$PEERS_RUN/nginx-outage.conf"
     service_start nginx-outage ip netns exec subst-outage nginx -e "$PEERS_LOG/nginx-outage.error.log" -c "$PEERS_RUN/nginx-outage.conf"
     wait_for 10 bash -c ': < /dev/tcp/198.18.60.2/8080'
 }
@@ -88,6 +88,42 @@ away_for() {
     few_extra_bytes "$sent"
     is_complete "$root"
 }
+
+# away_in_lookups HOW: the only server answers 20 lookups in a second; it is away when some are answered, and is back after 12 s. HOW:
+# `killed`, `unreachable`, or `gateway`: killed behind another server, which answers with 502.
+away_in_lookups() {
+    local root=$WORK/lookups-$1 url=$FAR_URL port client
+    far_stop
+    far_network
+    slow_lookups
+    if [ "$1" = gateway ]; then
+        port=$(free_ports 1)
+        url=http://127.0.0.1:$port
+        printf 'gateway %s %s -\n' "$port" "$PEERS_STATIC_DIR" | nginx_conf nginx-gateway \
+            | sed "s|location ~ .*|location / { proxy_pass $FAR_URL; }|" > "$PEERS_RUN/nginx-gateway.conf"
+        service_start nginx-gateway nginx -e "$PEERS_LOG/nginx-gateway.error.log" -c "$PEERS_RUN/nginx-gateway.conf"
+        wait_for 10 port_open "$port"
+    fi
+    fetch "$root" "$url" --stall-timeout 4s > "$root.out" 2> "$root.err" &
+    client=$!
+    wait_for 60 narinfos_sent 30
+    if [ "$1" = unreachable ]; then
+        ip -n subst-outage route add blackhole 198.18.60.1/32
+        sleep 12
+        ip -n subst-outage route del blackhole 198.18.60.1/32
+    else
+        kill -KILL -- "-$(cut -d' ' -f1 "$PEERS_RUN/nginx-outage.pid")"
+        sleep 12
+        slow_lookups
+    fi
+    expect 0 wait "$client" || { tail -n 5 "$root.err"; return 1; }
+    far_stop
+    service_stop nginx-gateway
+    grep -i 'retrying' "$root.err" | head -n 3
+    is_complete "$root"
+}
+narinfos_sent() { [ "$(grep -c '\.narinfo 200' "$PEERS_LOG/nginx-outage.access.log")" -ge "$1" ]; }
+slow_lookups() { NGINX_LIMIT_RATE=0 FAR_LIMIT='limit_req zone=all burst=10000;' far_server; }
 
 # The only server dies for good: the retry time, then exit status 4; the next run completes what is missing.
 gone_for_good() {
@@ -177,6 +213,7 @@ too_many() {
 stop_all() {
     local where
     far_stop
+    service_stop nginx-gateway
     for where in server accept headers body trickle; do service_stop "stalling-$where"; done
 }
 trap stop_all EXIT
@@ -185,6 +222,7 @@ for seconds in ${OUTAGES:-3 20 50}; do
     check "outage-killed-for-$seconds-s" away_for "$seconds" killed
     check "outage-unreachable-for-$seconds-s" away_for "$seconds" unreachable
 done
+for how in killed unreachable gateway; do check "outage-in-lookups-$how" away_in_lookups "$how"; done
 check outage-server-stays-down gone_for_good
 check outage-four-bad-servers mixed
 check outage-too-many-requests-503 too_many 503 100 20

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::http::error::HttpErrorKind;
@@ -211,11 +212,12 @@ impl InFlightRequests {
         let Some(first) = self.requests.front_mut() else {
             return;
         };
-        if !first.count_broken_attempt(kind, &self.server.options.retry_policy)
-            && let Some(request) = self.requests.pop_front()
-        {
+        if first.count_broken_attempt(kind, &self.server.options.retry_policy) {
+            let mut queue = self.server.queue();
+            queue.outage.note_retry(first, kind, Instant::now());
+        } else if let Some(request) = self.requests.pop_front() {
             let request = InFlightRequest::new(&self.server, request).finish();
-            self.server.fail(&request, kind.clone());
+            self.server.fail_or_wait(request, kind.clone());
         }
     }
 }
