@@ -2,11 +2,12 @@
 //!
 //! `bucket` is what other layers use; `request` sends one signed request, again and again while the object store is in
 //! passing trouble, and `gate` limits how many are under way. `listing` reads the lists, and
-//! `multipart` sends large objects in parts.
+//! `multipart` has the requests for large objects in parts, which `part_sender` sends in the background.
 
 pub(in crate::http) mod bucket;
 mod gate;
 pub(in crate::http) mod listing;
 pub(in crate::http) mod multipart;
+pub(in crate::http) mod part_sender;
 pub(in crate::http) mod request;
 mod upload_body;

@@ -31,7 +31,7 @@ use crate::http::s3::body_hash::BodyHash;
 #[derive(Debug)]
 pub(crate) struct Bucket {
     server: ServerUrl,
-    store: ObjectStore,
+    pub(super) store: ObjectStore,
     /// The store supports conditions of `PUT`, or has not said that it does not.
     has_conditions: AtomicBool,
 }

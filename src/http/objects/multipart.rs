@@ -10,6 +10,7 @@ use reqwest::Method;
 use url::Url;
 
 use super::bucket::{Bucket, ObjectPut, RESPONSE_BYTES_MAX};
+use super::request::SendPermit;
 use super::upload_body::UploadBody;
 use crate::format::s3_location::encoded_parameter;
 use crate::http::error::HttpError;
@@ -23,15 +24,16 @@ pub(crate) struct UploadedPart {
     pub(crate) number: u32,
     /// Its size in bytes.
     pub(crate) size: u64,
-    etag: String,
+    /// The version of its content.
+    pub(crate) etag: String,
 }
 
 /// A part of a file that is to be sent.
-pub(crate) struct FilePart<'a> {
+pub(crate) struct FilePart {
     /// Its number, from 1 on.
     pub(crate) number: u32,
     /// The file.
-    pub(crate) file: &'a Arc<File>,
+    pub(crate) file: Arc<File>,
     /// Where it begins.
     pub(crate) start: u64,
     /// Its size in bytes.
@@ -55,22 +57,24 @@ impl Bucket {
             .ok_or_else(|| response.into_failure(&request.url))
     }
 
-    /// Sends a part of the upload `id` of the object `key`.
+    /// Sends a part of the upload `id` of the object `key`, if `permit` says that it may be sent.
     ///
     /// # Errors
     /// The object store does not take it.
-    pub(crate) fn put_part(
+    pub(super) async fn put_part(
         &self,
         key: &str,
         id: &str,
-        part: FilePart<'_>,
+        part: FilePart,
+        permit: &SendPermit,
     ) -> Result<UploadedPart, HttpError> {
         let (number, size) = (part.number, part.size);
         let query = format!("partNumber={number}&uploadId={}", encoded_parameter(id));
         let url = self.upload_url(key, &query);
         let mut request = self.request(Method::PUT, url, "s3:PutObject", RESPONSE_BYTES_MAX);
-        request.body = UploadBody::of_file(Arc::clone(part.file), part.start, size, part.hash);
-        let response = self.send(&request)?;
+        request.body = UploadBody::of_file(part.file, part.start, size, part.hash);
+        request.permit = Some(permit.clone());
+        let response = self.store.send(&request).await?;
         match response.field("etag") {
             Some(etag) if response.status == 200 => Ok(UploadedPart {
                 number,

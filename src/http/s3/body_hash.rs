@@ -21,7 +21,8 @@ impl BodyHash {
         Self(HEXLOWER.encode(digest))
     }
 
-    pub(in crate::http) fn as_str(&self) -> &str {
+    /// The digits.
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::failure::MirrorFailure;
-use super::incoming::{IncomingFile, IncomingNarName};
+use super::incoming::IncomingNarName;
 use super::key::MirrorKey;
 use super::lookup::ServerNarInfo;
 use super::stored::NamedNar;
 use super::tally::{CountedWriter, MirrorTally};
-use super::target::{MirrorTarget, TargetError};
+use super::target::{IncomingNar, MirrorTarget, TargetError};
 use super::text::DownloadEdit;
 use crate::format::hash::FileHash;
 use crate::format::server_list::ServerList;
@@ -39,7 +39,7 @@ pub(super) struct NarStorage<'a> {
     pub(super) copier: &'a NarCopier,
     pub(super) servers: &'a ServerList,
     pub(super) tally: &'a MirrorTally,
-    /// Held while a nar gets its name: nothing comes between the look at the name and that.
+    /// Held while a nar is copied.
     pub(super) naming: KeyLocks,
     /// Nars that were copied, and bytes of them.
     pub(super) copied: AtomicU64,
@@ -77,6 +77,11 @@ impl NarStorage<'_> {
             .claims
             .file_hash
             .map(|hash| MirrorKey::of_file_hash(hash.as_bytes()));
+        // Held until the nar has its name: nothing comes between the look at the name and that, and what several items
+        // have is copied once.
+        let name = nar.key.as_ref().or(by_hash.as_ref());
+        let naming = name.map(|name| self.naming.of(name));
+        let _naming = naming.as_ref().map(|naming| lock(naming));
         let mut is_taken = false;
         for key in nar.key.iter().chain(&by_hash) {
             match self.is_there(key, &nar.claims)? {
@@ -94,12 +99,11 @@ impl NarStorage<'_> {
             return Err(MirrorFailure::SignedUrl(nar.url.clone()));
         }
 
-        let (file, hash) = self.copy(narinfo, nar)?;
+        let expected = nar.key.as_ref().filter(|_| !is_taken);
+        let (file, hash) = self.copy(narinfo, nar, expected.or(by_hash.as_ref()))?;
         let by_hash = MirrorKey::of_file_hash(hash.as_bytes());
-        let naming = self.naming.of(nar.key.as_ref().unwrap_or(&by_hash));
-        let _naming = lock(&naming);
         let key = match &nar.key {
-            // Another item may have got it meanwhile.
+            // The nar of another item may have got it by its hash.
             Some(key)
                 if !is_taken
                     && (is_own(own, key, &nar.claims) || self.target.size(key)?.is_none()) =>
@@ -140,12 +144,13 @@ impl NarStorage<'_> {
         }
     }
 
-    /// Copies the nar: the file, which has no name yet, and its hash.
+    /// Copies the nar, which probably becomes the file `key`: the file, which has no name yet, and its hash.
     fn copy(
         &self,
         narinfo: &ServerNarInfo,
         nar: &NamedNar,
-    ) -> Result<(IncomingFile<'_>, FileHash), MirrorFailure> {
+        key: Option<&MirrorKey>,
+    ) -> Result<(IncomingNar<'_>, FileHash), MirrorFailure> {
         let url = self.servers[narinfo.server].nar_url(&nar.url);
         let url = url.map_err(|_| MirrorFailure::ForbiddenUrl(nar.url.clone()))?;
         let candidate = DownloadCandidate {
@@ -155,7 +160,7 @@ impl NarStorage<'_> {
             file_size: nar.claims.file_size,
         };
 
-        let mut file = self.incoming(narinfo, nar)?;
+        let mut file = self.incoming(narinfo, nar, key)?;
         let mut copied = self.copy_to(&mut file, &candidate, nar);
         let is_continued = file.kept().is_some();
         if is_continued && copied.as_ref().is_err_and(CopyError::is_of_contents) {
@@ -194,17 +199,18 @@ impl NarStorage<'_> {
         &self,
         narinfo: &ServerNarInfo,
         nar: &NamedNar,
-    ) -> Result<IncomingFile<'_>, TargetError> {
+        key: Option<&MirrorKey>,
+    ) -> Result<IncomingNar<'_>, TargetError> {
         let name = IncomingNarName::new(narinfo.narinfo.store_path(), &nar.claims);
         match name.zip(nar.claims.expected_bytes()) {
-            Some((name, bytes)) => self.target.incoming_nar(&name, bytes),
-            None => self.target.new_file(),
+            Some((name, bytes)) => self.target.incoming_nar(&name, bytes, key),
+            None => self.target.new_nar(),
         }
     }
 
     fn copy_to(
         &self,
-        file: &mut IncomingFile<'_>,
+        file: &mut IncomingNar<'_>,
         candidate: &DownloadCandidate,
         nar: &NamedNar,
     ) -> Result<CheckedNarFile, CopyError> {

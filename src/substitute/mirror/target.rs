@@ -3,12 +3,15 @@
 mod bucket;
 mod directory;
 mod error;
+mod incoming_nar;
 mod large;
 mod lease;
 mod mirror_target;
-mod parts;
+mod object_reader;
 mod spool;
+mod upload_records;
 
 pub(crate) use error::TargetError;
+pub(crate) use incoming_nar::IncomingNar;
 pub(crate) use mirror_target::MirrorTarget;
 pub(crate) use spool::UploadSpool;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::support::bucket::{self, BUCKET, BucketRules, KEY_ID, SECRET_KEY};
 use crate::support::bucket_writes::Conditions;
-use crate::support::publisher::{Publisher, command, installed};
+use crate::support::publisher::{Publisher, command, file_nar, installed};
 use crate::support::sandbox::{Run, run};
-use crate::support::{Sandbox, Server, files_below};
+use crate::support::{Reply, Sandbox, Server, files_below};
 
 /// The files of `directory` by name, without what is the mirror's own.
 pub(super) fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -44,13 +44,8 @@ pub(super) fn url(server: &Server, place: &str) -> String {
     format!("s3://{place}?endpoint={}", server.url())
 }
 
-pub(super) fn mirror_command(
-    sandbox: &Sandbox,
-    publisher: &Publisher,
-    to: &str,
-    words: &[&str],
-) -> Command {
-    let mut command = command(sandbox, &publisher.url(), &["mirror", "--to", to]);
+pub(super) fn mirror_command(sandbox: &Sandbox, source: &str, to: &str, words: &[&str]) -> Command {
+    let mut command = command(sandbox, source, &["mirror", "--to", to]);
     command
         .args(words)
         .env("AWS_ACCESS_KEY_ID", KEY_ID)
@@ -59,7 +54,7 @@ pub(super) fn mirror_command(
 }
 
 pub(super) fn mirror(sandbox: &Sandbox, publisher: &Publisher, to: &str, words: &[&str]) -> Run {
-    run(mirror_command(sandbox, publisher, to, words))
+    run(mirror_command(sandbox, &publisher.url(), to, words))
 }
 
 /// The keys that were written, in order.
@@ -216,7 +211,7 @@ fn assert_refused(rules: &BucketRules, place: &str, key: (&str, &str), message: 
     let server = start(&sandbox, rules.clone());
     let to = url(&server, place);
     let words = ["--retry-time", "2s", "--closure", &last];
-    let mut command = mirror_command(&sandbox, &publisher, &to, &words);
+    let mut command = mirror_command(&sandbox, &publisher.url(), &to, &words);
     command
         .env("AWS_ACCESS_KEY_ID", key.0)
         .env("AWS_SECRET_ACCESS_KEY", key.1);
@@ -349,4 +344,37 @@ fn after_a_kill_the_same_machine_goes_on_at_once() {
     claim(&sandbox, &own, Duration::ZERO);
     mirror(&sandbox, &publisher, &to, &words).exits(0);
     assert!(claims(&sandbox).is_empty());
+}
+
+#[test]
+fn a_nar_that_several_items_name_is_copied_once() {
+    let sandbox = Sandbox::new();
+    let publisher = Publisher::new(&sandbox, "server", 1);
+    Publisher::trust(&sandbox, &[&publisher]);
+    let nar = file_nar(b"the same");
+    let mut items = vec![publisher.publish('a', &nar, nar.len() as u64, "")];
+    for digit in ['b', 'c'] {
+        let downloads = "URL: a.nar\nCompression: none\n";
+        items.push(publisher.describe(digit, &nar, nar.len() as u64, "", downloads));
+    }
+    let directory = publisher.dir.clone();
+    let source = Server::start(move |request| {
+        let mut reply = Reply::file(&directory, request);
+        if request.path.ends_with(".nar") {
+            reply.drip = Some((20, Duration::from_millis(20)));
+        }
+        reply
+    });
+    let server = start(&sandbox, BucketRules::default());
+
+    let to = url(&server, BUCKET);
+    let words: Vec<&str> = items.iter().flat_map(|item| ["--closure", item]).collect();
+    run(mirror_command(&sandbox, &source.url(), &to, &words)).exits(0);
+    assert_eq!(source.requests_for("/a.nar"), 1);
+    let written = written(&server);
+    assert_eq!(
+        written.iter().filter(|key| key.ends_with(".nar")).count(),
+        1
+    );
+    assert!(contents(&sandbox.path("bucket")) == contents(&publisher.dir));
 }

@@ -8,7 +8,7 @@ use crate::support::bucket::{BUCKET, BucketRules};
 use crate::support::bucket_writes::PartFault;
 use crate::support::publisher::{Publisher, file_nar};
 use crate::support::sandbox::Running;
-use crate::support::{Sandbox, Server, files_below, wait_until};
+use crate::support::{Reply, Sandbox, Server, files_below, wait_until};
 
 /// Parts of 8 MiB of the nar of [`LargeItem`].
 const PARTS: u32 = 9;
@@ -51,26 +51,52 @@ impl LargeItem {
         }
     }
 
-    fn parts_of_uploads(&self) -> usize {
-        files_below(&self.sandbox.path("bucket.uploads"), "").len()
+    /// The numbers of the parts that the bucket has of uploads.
+    fn stored_parts(&self) -> BTreeSet<u32> {
+        let files = files_below(&self.sandbox.path("bucket.uploads"), "");
+        let names = files.iter().map(|file| file.file_name().unwrap());
+        names
+            .map(|name| name.to_str().unwrap().parse().unwrap())
+            .collect()
     }
 
-    /// Another run, without faults, sends only the parts that the bucket lacks.
-    fn assert_continued(&self, missing: &[u32]) {
+    /// The parts that the program has recorded as stored.
+    fn recorded_parts(&self) -> usize {
+        let files = files_below(&self.sandbox.path(""), "").into_iter();
+        let records = files.filter(|file| file.parent().unwrap().ends_with("uploads"));
+        let texts = records.filter_map(|file| std::fs::read_to_string(file).ok());
+        texts.map(|text| text.matches("\"sha256\"").count()).sum()
+    }
+
+    /// Starts a run that copies from `source`, and kills it when it has sent the parts `stored`.
+    fn kill_after(&self, source: &str, stored: &BTreeSet<u32>) {
+        let to = url(&self.server, BUCKET);
+        let words = ["--closure", &self.path];
+        let command = mirror_command(&self.sandbox, source, &to, &words);
+        let mut running = Running::start(command, "");
+        assert!(wait_until(|| {
+            self.stored_parts() == *stored && self.recorded_parts() == stored.len()
+        }));
+        running.kill();
+    }
+
+    /// Another run, without faults, sends again only the parts `again`: all of the others were stored.
+    fn assert_continued(&self, again: &BTreeSet<u32>) {
         assert!(contents(&self.sandbox.path("bucket")).is_empty());
         self.faults.lock().unwrap().clear();
+        let sent = |number| self.server.requests_for(&format!("partNumber={number}&"));
+        let before: Vec<usize> = (1..=PARTS).map(sent).collect();
         let to = url(&self.server, BUCKET);
         let words = ["--closure", &self.path];
         mirror(&self.sandbox, &self.publisher, &to, &words).exits(0);
         let stored = contents(&self.sandbox.path("bucket"));
         assert!(stored == contents(&self.publisher.dir));
-        for number in 1..=PARTS {
-            let requests = self.server.requests_for(&format!("partNumber={number}&"));
-            let expected = 1 + usize::from(missing.contains(&number));
-            assert_eq!(requests, expected, "part {number}");
+        for (number, before) in (1..=PARTS).zip(before) {
+            let expected = usize::from(again.contains(&number));
+            assert_eq!(sent(number) - before, expected, "part {number}");
         }
         assert_eq!(self.server.requests_for("uploads="), 1);
-        assert_eq!(self.parts_of_uploads(), 0);
+        assert_eq!(self.stored_parts(), BTreeSet::new());
     }
 }
 
@@ -78,17 +104,52 @@ impl LargeItem {
 fn parts_of_a_large_nar_do_not_wait_for_each_other_and_only_missing_ones_are_sent_after_a_kill() {
     let missing = [3, 6];
     let item = LargeItem::new(missing.map(|number| (number, PartFault::Unanswered)));
+    let stored = (1..=PARTS).filter(|number| !missing.contains(number));
+    item.kill_after(&item.publisher.url(), &stored.collect());
+    assert_eq!(*item.unanswered.lock().unwrap(), missing.into());
+    item.assert_continued(&missing.into());
+}
+
+#[test]
+fn parts_are_sent_while_the_nar_arrives() {
+    let item = LargeItem::new([]);
+    let directory = item.publisher.dir.clone();
+    let source = Server::start(move |request| {
+        let mut reply = Reply::file(&directory, request);
+        reply.stall_at = request.path.ends_with(".nar").then_some(20 << 20);
+        reply
+    });
+    item.kill_after(&source.url(), &[1, 2].into());
+    item.assert_continued(&(3..=PARTS).collect());
+}
+
+#[test]
+fn parts_of_another_version_of_the_nar_are_not_used() {
+    let mut item = LargeItem::new([(2, PartFault::Unanswered)]);
+    let stored = (1..=PARTS).filter(|number| *number != 2);
+    item.kill_after(&item.publisher.url(), &stored.collect());
+
+    let mut nar = std::fs::read(item.publisher.nar('a')).unwrap();
+    nar[(4 * 8) << 20] ^= 1;
+    item.path = item.publisher.publish('a', &nar, nar.len() as u64, "");
+    item.assert_continued(&[2, 5].into());
+}
+
+#[test]
+fn the_upload_of_a_nar_that_is_not_what_was_signed_is_aborted() {
+    let item = LargeItem::new([]);
+    let mut nar = std::fs::read(item.publisher.nar('a')).unwrap();
+    nar[64 << 20] ^= 1;
+    std::fs::write(item.publisher.nar('a'), nar).unwrap();
+
     let to = url(&item.server, BUCKET);
     let words = ["--closure", &item.path];
-
-    let command = mirror_command(&item.sandbox, &item.publisher, &to, &words);
-    let mut running = Running::start(command, "");
-    assert!(wait_until(
-        || item.parts_of_uploads() == 7 && *item.unanswered.lock().unwrap() == missing.into()
-    ));
-    running.kill();
-
-    item.assert_continued(&missing);
+    let failed = mirror(&item.sandbox, &item.publisher, &to, &words);
+    assert_ne!(failed.says("the nar has the hash").code, Some(0));
+    assert_eq!(item.server.requests_for("partNumber=1&"), 1);
+    assert!(contents(&item.sandbox.path("bucket")).is_empty());
+    assert_eq!(item.stored_parts(), BTreeSet::new());
+    assert_eq!(item.recorded_parts(), 0);
 }
 
 #[test]
@@ -103,5 +164,7 @@ fn a_part_that_is_refused_fails_its_nar_once_and_the_others_are_kept() {
     assert_ne!(failed.code, Some(0));
     assert_eq!(failed.stderr.matches(message).count(), 1);
 
-    item.assert_continued(&[4]);
+    let stored = item.stored_parts();
+    assert!(stored.is_superset(&[1, 2, 3].into()));
+    item.assert_continued(&(1..=PARTS).filter(|it| !stored.contains(it)).collect());
 }

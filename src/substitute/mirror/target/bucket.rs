@@ -5,20 +5,19 @@
 //! that other programs write meanwhile are noticed where the store supports conditional writes.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::sync::{Arc, Mutex};
 
-use bytes::{Buf as _, Bytes};
-
 use super::error::TargetError;
-use super::large::{LargeNar, WHOLE_BYTES_MAX};
+use super::incoming_nar::IncomingNar;
+use super::large::{LargeNarSender, LargeUpload, WHOLE_BYTES_MAX};
 use super::lease::{CLAIMS, WriterLease};
+use super::object_reader::{ObjectReader, hash_of};
 use super::spool::UploadSpool;
 use crate::format::hash::FileHash;
 use crate::format::sha256::Sha256;
-use crate::http::{
-    BodyHash, Bucket, Client, HttpError, NarBody, NarRequest, ObjectPut, PutCondition, PutOutcome,
-};
+use crate::http::{BodyHash, Bucket, Client, NarRequest, ObjectPut, PutCondition, PutOutcome};
 use crate::substitute::mirror::incoming::{IncomingFile, IncomingNarName};
 use crate::substitute::mirror::key::{CACHE_INFO, MirrorKey, OWN_DIRECTORY};
 use crate::substitute::mirror::walk::ListedFile;
@@ -118,10 +117,7 @@ impl MirrorBucket {
         }
         let request = NarRequest::new(self.bucket.server().object_url(key.as_str()));
         match self.client.nar(request) {
-            Ok(body) => Ok(Some(Box::new(BufReader::new(ObjectReader {
-                body,
-                chunk: Bytes::new(),
-            })))),
+            Ok(body) => Ok(Some(Box::new(BufReader::new(ObjectReader::new(body))))),
             Err(error) if error.status() == Some(404) => Ok(None),
             Err(error) => Err(TargetError::of_bucket("read", key)(error)),
         }
@@ -164,23 +160,31 @@ impl MirrorBucket {
         Ok(lock(&self.texts).remove(key.as_str()))
     }
 
-    pub(super) fn new_file(&self) -> Result<IncomingFile<'_>, TargetError> {
+    pub(super) fn new_nar(&self) -> Result<IncomingNar<'_>, TargetError> {
         let created = self
             .writer()
             .and_then(|writer| writer.spool.incoming.create());
-        created.map_err(TargetError::of("create", "a temporary file for a nar"))
+        let created = created.map_err(TargetError::of("create", "a temporary file for a nar"));
+        created.map(IncomingNar::new)
     }
 
-    /// The file to write the nar `name` to, with what an earlier run has written of it.
+    /// The file to write the nar `name` to, with what an earlier run has written of it. If its size is `bytes` and its
+    /// object `key`, a large one is sent while it is written.
     pub(super) fn incoming_nar(
         &self,
         name: &IncomingNarName,
-        bytes_max: u64,
-    ) -> Result<IncomingFile<'_>, TargetError> {
-        let opened = self
-            .writer()
-            .and_then(|writer| writer.spool.incoming.open_nar(name, bytes_max));
-        opened.map_err(TargetError::of("create", "a temporary file for a nar"))
+        bytes: u64,
+        key: Option<&MirrorKey>,
+    ) -> Result<IncomingNar<'_>, TargetError> {
+        let failed = TargetError::of("create", "a temporary file for a nar");
+        let writer = self.writer();
+        let opened = writer.and_then(|it| Ok((it, it.spool.incoming.open_nar(name, bytes)?)));
+        let (writer, file) = opened.map_err(failed)?;
+        let nar = IncomingNar::new(file);
+        Ok(match key.filter(|_| bytes > WHOLE_BYTES_MAX) {
+            Some(key) => nar.send(|file| self.upload(writer, key, file, bytes)),
+            None => nar,
+        })
     }
 
     /// Removes the nars on this machine that are not `wanted`.
@@ -200,42 +204,45 @@ impl MirrorBucket {
         writer.map_or(0, |writer| writer.spool.incoming.nar_bytes().unwrap_or(0))
     }
 
-    /// Writes `file`, whose hash is `hash`, as the object `key`. If it cannot be sent, the next run sends it.
+    /// Writes `nar`, whose hash is `hash`, as the object `key`. If it cannot be sent, the next run sends it.
     pub(super) fn publish(
         &self,
-        file: IncomingFile<'_>,
+        nar: IncomingNar<'_>,
         key: &MirrorKey,
         hash: &FileHash,
     ) -> Result<(), TargetError> {
-        let sent = self.send(&file, key, hash);
+        let (file, upload) = nar.into_parts();
+        let sent = self.send(&file, upload, key, hash);
         if matches!(sent, Err(TargetError::Bucket { .. })) {
             file.keep();
         }
         sent
     }
 
-    fn send(
-        &self,
-        file: &IncomingFile<'_>,
+    fn send<'a>(
+        &'a self,
+        file: &IncomingFile<'a>,
+        upload: Option<LargeUpload<'a>>,
         key: &MirrorKey,
         hash: &FileHash,
     ) -> Result<(), TargetError> {
         let (file, length) = file.contents();
-        let body_hash = BodyHash::from_digest(hash.as_bytes());
-        let put = ObjectPut::file(key.as_str(), &file, length, body_hash, NAR_TYPE)
-            .cache_control(NAR_CACHE_CONTROL);
         if length <= WHOLE_BYTES_MAX {
+            let body_hash = BodyHash::from_digest(hash.as_bytes());
+            let put = ObjectPut::file(key.as_str(), &file, length, body_hash, NAR_TYPE)
+                .cache_control(NAR_CACHE_CONTROL);
             return self.put(vec![(key, put, length, *hash.as_bytes())]);
         }
-        let writer = self.writer().map_err(TargetError::of("write", key))?;
-        let nar = LargeNar {
-            key: key.as_str(),
-            file,
-            size: length,
-            sha256: *hash.as_bytes(),
-            put,
+        let upload = match upload.filter(|upload| upload.is_whole(key.as_str(), length)) {
+            Some(upload) => upload,
+            None => {
+                let writer = self.writer().map_err(TargetError::of("write", key))?;
+                let mut upload = self.upload(writer, key, file, length);
+                upload.note_file().map_err(TargetError::of("read", key))?;
+                upload
+            }
         };
-        let etag = match writer.spool.uploads.send(&self.bucket, &writer.lease, &nar) {
+        let etag = match upload.complete() {
             Ok(etag) => etag,
             // Also when the store has completed it, but the connection broke before it said so.
             Err(TargetError::Bucket { .. }) if self.has_content(key, hash.as_bytes())? => None,
@@ -243,6 +250,24 @@ impl MirrorBucket {
         };
         self.note_written(key, length, etag);
         Ok(())
+    }
+
+    /// Sends the `size` bytes that are written to `file` as the object `key`, in parts.
+    fn upload<'a>(
+        &'a self,
+        writer: &'a BucketWriter,
+        key: &MirrorKey,
+        file: Arc<File>,
+        size: u64,
+    ) -> LargeUpload<'a> {
+        let sender = LargeNarSender {
+            bucket: &self.bucket,
+            lease: &writer.lease,
+            records: &writer.spool.uploads,
+        };
+        let put = ObjectPut::bytes(key.as_str(), Vec::new(), NAR_TYPE);
+        let put = put.cache_control(NAR_CACHE_CONTROL);
+        LargeUpload::new(sender, key.as_str(), put, file, size)
     }
 
     /// Writes whole texts as objects, many at a time.
@@ -365,33 +390,3 @@ impl MirrorBucket {
 
 /// What clients are told that nars are; the other types are in [`MirrorBucket::replace`].
 const NAR_TYPE: &str = "application/x-nix-nar";
-
-/// The SHA-256 of all of `body`.
-fn hash_of(mut body: NarBody) -> Result<[u8; 32], HttpError> {
-    let mut digest = Sha256::new();
-    while let Some(chunk) = body.next_chunk()? {
-        digest.update(&chunk);
-    }
-    Ok(digest.finish())
-}
-
-/// Reads an object.
-struct ObjectReader {
-    body: NarBody,
-    chunk: Bytes,
-}
-
-impl Read for ObjectReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.chunk.is_empty() {
-            match self.body.next_chunk().map_err(io::Error::other)? {
-                Some(chunk) => self.chunk = chunk,
-                None => return Ok(0),
-            }
-        }
-        let length = buffer.len().min(self.chunk.len());
-        buffer[..length].copy_from_slice(&self.chunk[..length]);
-        self.chunk.advance(length);
-        Ok(length)
-    }
-}

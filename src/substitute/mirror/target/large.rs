@@ -1,186 +1,235 @@
-//! Large nars are sent to a bucket in parts, and a run that was killed goes on with the parts that the store has.
+//! A large nar is sent to a bucket in parts, while it still arrives.
 //!
-//! What is under way is recorded beside the nars that are to be sent: the name of the upload, the hash of the file and the
-//! size of the parts. Only parts of the very same file are used again. Uploads that were not continued for a
-//! week are aborted.
+//! Each part is hashed as the nar is written to its file, before it is sent: the store refuses other bytes than those. The
+//! object appears when the upload is completed, which is done after the nar was verified; otherwise it is aborted.
 
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
-use std::time::Duration;
-
-use data_encoding::HEXLOWER;
-use rustix::fs::{AtFlags, Dir, unlinkat};
-use serde::{Deserialize, Serialize};
-use tracing::debug;
 
 use super::error::TargetError;
 use super::lease::WriterLease;
-use super::parts::PartsUpload;
+use super::upload_records::{BegunUpload, UploadRecords};
 use crate::format::sha256::Sha256;
-use crate::http::{Bucket, ObjectPut, UploadedPart};
-use crate::no_follow;
+use crate::http::{BodyHash, Bucket, FilePart, ObjectPut, PartSender, UploadedPart};
 
 /// Larger nars are sent in parts.
 pub(super) const WHOLE_BYTES_MAX: u64 = 64 << 20;
 /// The smallest part, and the most parts of an object.
 const PART_BYTES_MIN: u64 = 8 << 20;
 const PARTS_MAX: u64 = 10_000;
-/// After this time an upload is not continued.
-const AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// The longest record.
-const RECORD_BYTES_MAX: u64 = 16 << 10;
+/// Bytes of a file that are read at a time.
+const BUFFER_BYTES: usize = 128 << 10;
 
-/// The uploads that are under way to one bucket.
-pub(super) struct UploadRecords {
-    directory: OwnedFd,
+/// What sends large nars to a bucket.
+#[derive(Clone, Copy)]
+pub(super) struct LargeNarSender<'a> {
+    pub(super) bucket: &'a Arc<Bucket>,
+    pub(super) lease: &'a WriterLease,
+    pub(super) records: &'a UploadRecords,
 }
 
-/// An upload that is under way.
-#[derive(Debug, Serialize, Deserialize)]
-struct UploadRecord {
+/// A nar that is being sent in parts. Dropped, its upload is aborted.
+pub(super) struct LargeUpload<'a> {
+    sender: LargeNarSender<'a>,
     key: String,
-    id: String,
-    /// The SHA-256 of the whole file, in hexadecimal digits.
-    sha256: String,
-    part_bytes: u64,
-}
-
-/// A nar to be sent in parts.
-pub(super) struct LargeNar<'a> {
-    pub(super) key: &'a str,
-    pub(super) file: Arc<File>,
-    pub(super) size: u64,
-    pub(super) sha256: [u8; 32],
     /// How the object is described.
-    pub(super) put: ObjectPut,
+    put: ObjectPut,
+    file: Arc<File>,
+    size: u64,
+    part_bytes: u64,
+    /// Bytes that were written so far, and the hash of those of the part that is not complete.
+    position: u64,
+    hash: Sha256,
+    state: UploadState,
 }
 
-impl UploadRecords {
-    pub(super) fn new(directory: OwnedFd) -> Self {
-        Self { directory }
+enum UploadState {
+    /// No part is complete yet.
+    Empty,
+    Begun {
+        id: String,
+        /// Parts that earlier runs have sent, with the hash of each.
+        known: Vec<(UploadedPart, String)>,
+        /// Those of them that are parts of this nar.
+        reused: Vec<UploadedPart>,
+        parts: PartSender,
+    },
+    Failed(TargetError),
+    /// The upload is complete, or a later run goes on with it.
+    Ended,
+}
+
+impl<'a> LargeUpload<'a> {
+    /// Sends the `size` bytes that will be written to `file` as the object `put`, whose key is `key`.
+    pub(super) fn new(
+        sender: LargeNarSender<'a>,
+        key: &str,
+        put: ObjectPut,
+        file: Arc<File>,
+        size: u64,
+    ) -> Self {
+        Self {
+            sender,
+            key: key.to_owned(),
+            put,
+            file,
+            size,
+            part_bytes: part_bytes(size),
+            position: 0,
+            hash: Sha256::new(),
+            state: UploadState::Empty,
+        }
     }
 
-    /// Sends `nar`: the `ETag` of the object, if the store says so.
+    /// Whether this is the object `key` with all `size` bytes.
+    pub(super) fn is_whole(&self, key: &str, size: u64) -> bool {
+        self.key == key && self.size == size && self.position == size
+    }
+
+    /// Notes that `bytes` were written to the file.
+    pub(super) fn note_written(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && self.position < self.size {
+            let start = self.position - self.position % self.part_bytes;
+            let end = self.size.min(start + self.part_bytes);
+            let count = usize::try_from(end - self.position).unwrap_or(usize::MAX);
+            let (of_part, rest) = bytes.split_at(count.min(bytes.len()));
+            self.hash.update(of_part);
+            self.position += of_part.len() as u64;
+            bytes = rest;
+            if self.position == end {
+                self.send_part(start, end - start);
+            }
+        }
+    }
+
+    /// Notes that all bytes were written to the file, by reading them.
     ///
     /// # Errors
-    /// It cannot be read or sent; a later run goes on.
-    pub(super) fn send(
-        &self,
-        bucket: &Bucket,
-        lease: &WriterLease,
-        nar: &LargeNar<'_>,
-    ) -> Result<Option<String>, TargetError> {
-        let (record, uploaded) = self.begin(bucket, nar)?;
-        let upload = PartsUpload {
+    /// They cannot be read.
+    pub(super) fn note_file(&mut self) -> io::Result<()> {
+        let (file, mut buffer) = (Arc::clone(&self.file), vec![0; BUFFER_BYTES]);
+        while self.position < self.size {
+            let rest = usize::try_from(self.size - self.position).unwrap_or(usize::MAX);
+            let chunk = &mut buffer[..rest.min(BUFFER_BYTES)];
+            file.read_exact_at(chunk, self.position)?;
+            self.note_written(chunk);
+        }
+        Ok(())
+    }
+
+    fn send_part(&mut self, start: u64, size: u64) {
+        let digest = std::mem::take(&mut self.hash).finish();
+        let part = FilePart {
+            number: u32::try_from(start / self.part_bytes + 1).unwrap_or(u32::MAX),
+            file: Arc::clone(&self.file),
+            start,
+            size,
+            hash: BodyHash::from_digest(&digest),
+        };
+        if matches!(self.state, UploadState::Empty) {
+            self.state = self.begin().unwrap_or_else(UploadState::Failed);
+        }
+        if let UploadState::Begun {
+            known,
+            reused,
+            parts,
+            ..
+        } = &mut self.state
+        {
+            let same = known.iter().find(|(stored, sha256)| {
+                stored.number == part.number
+                    && stored.size == part.size
+                    && sha256 == part.hash.as_str()
+            });
+            match same {
+                Some((stored, _)) => reused.push(stored.clone()),
+                None => parts.send(part),
+            }
+        }
+    }
+
+    fn begin(&self) -> Result<UploadState, TargetError> {
+        let LargeNarSender {
             bucket,
             lease,
-            key: nar.key,
-            id: &record.id,
-            file: &nar.file,
-            size: nar.size,
-            part_bytes: record.part_bytes,
-        };
-        let parts = upload.send(uploaded)?;
-
+            records,
+        } = self.sender;
         lease.check()?;
-        let completed = bucket.complete_upload(nar.key, &record.id, &parts);
-        let etag = completed.map_err(TargetError::of_bucket("complete", nar.key))?;
-        self.remove(&file_name(nar.key));
+        let begun = records.begin(bucket, &self.key, &self.put, self.part_bytes)?;
+        let BegunUpload {
+            id,
+            parts: known,
+            mut record,
+        } = begun;
+        let parts = bucket.part_sender(&self.key, &id, lease.permit(), move |part, hash| {
+            record.note_stored(part, hash);
+        });
+        Ok(UploadState::Begun {
+            id,
+            known,
+            reused: Vec::new(),
+            parts,
+        })
+    }
+
+    /// Sends what is left, and makes the object appear: its `ETag`, if the store says so.
+    ///
+    /// # Errors
+    /// It cannot be sent; a later run goes on.
+    pub(super) fn complete(mut self) -> Result<Option<String>, TargetError> {
+        match std::mem::replace(&mut self.state, UploadState::Ended) {
+            UploadState::Failed(error) => Err(error),
+            UploadState::Begun {
+                id, reused, parts, ..
+            } => self.complete_upload(&id, reused, parts),
+            UploadState::Empty | UploadState::Ended => Ok(None),
+        }
+    }
+
+    fn complete_upload(
+        &self,
+        id: &str,
+        reused: Vec<UploadedPart>,
+        parts: PartSender,
+    ) -> Result<Option<String>, TargetError> {
+        let LargeNarSender {
+            bucket,
+            lease,
+            records,
+        } = self.sender;
+        let sent = parts.finish();
+        // No part is sent without the lease: then its loss is the cause.
+        lease.check()?;
+        let mut parts = sent.map_err(TargetError::of_bucket("write", &self.key))?;
+        parts.extend(reused);
+        parts.sort_by_key(|part| part.number);
+
+        let completed = bucket.complete_upload(&self.key, id, &parts);
+        let etag = completed.map_err(TargetError::of_bucket("complete", &self.key))?;
+        records.remove(&self.key);
         Ok(etag)
     }
 
-    /// The upload to send `nar` with, and the parts of it that the store has: one that was begun for the very same file,
-    /// or a new one.
-    fn begin(
-        &self,
-        bucket: &Bucket,
-        nar: &LargeNar<'_>,
-    ) -> Result<(UploadRecord, Vec<UploadedPart>), TargetError> {
-        let name = file_name(nar.key);
-        let sha256 = HEXLOWER.encode(&nar.sha256);
-        let part_bytes = part_bytes(nar.size);
-        if let Some(record) = self.read(&name).filter(|record| record.key == nar.key) {
-            let is_same = record.sha256 == sha256 && record.part_bytes == part_bytes;
-            if is_same {
-                let parts = bucket.uploaded_parts(nar.key, &record.id);
-                let parts = parts.map_err(TargetError::of_bucket("list the parts of", nar.key))?;
-                if let Some(parts) = parts {
-                    return Ok((record, parts));
-                }
-            } else {
-                abort(bucket, &record);
-            }
-        }
-
-        let created = bucket.create_upload(&nar.put);
-        let record = UploadRecord {
-            key: nar.key.to_owned(),
-            id: created.map_err(TargetError::of_bucket("begin to write", nar.key))?,
-            sha256,
-            part_bytes,
-        };
-        if let Err(error) = self.write(&name, &record) {
-            debug!(%error, key = nar.key, "a later run cannot continue this upload");
-        }
-        Ok((record, Vec::new()))
-    }
-
-    /// Aborts the uploads that were left behind too long ago.
-    pub(super) fn abort_old(&self, bucket: &Bucket) {
-        let Ok(entries) = Dir::read_from(&self.directory) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let Ok(name) = entry.file_name().to_str() else {
-                continue;
-            };
-            if matches!(name, "." | "..") {
-                continue;
-            }
-            let modified = no_follow::open_file(self.directory.as_fd(), name)
-                .and_then(|file| file.metadata()?.modified());
-            let age = modified.ok().and_then(|modified| modified.elapsed().ok());
-            if age.is_some_and(|age| age > AGE_MAX) {
-                if let Some(record) = self.read(name) {
-                    abort(bucket, &record);
-                }
-                self.remove(name);
-            }
-        }
-    }
-
-    fn read(&self, name: &str) -> Option<UploadRecord> {
-        let file = no_follow::open_file(self.directory.as_fd(), name).ok()?;
-        let mut text = String::new();
-        file.take(RECORD_BYTES_MAX).read_to_string(&mut text).ok()?;
-        serde_json::from_str(&text).ok()
-    }
-
-    fn write(&self, name: &str, record: &UploadRecord) -> io::Result<()> {
-        self.remove(name);
-        let text = serde_json::to_string(record)?;
-        no_follow::create_file(self.directory.as_fd(), name.as_ref(), text.as_bytes())
-    }
-
-    fn remove(&self, name: &str) {
-        // One that is left is read again, and found to be of no use.
-        let _ = unlinkat(&self.directory, name, AtFlags::empty());
+    /// Leaves the parts that the store has for a later run.
+    pub(super) fn keep(mut self) {
+        self.state = UploadState::Ended;
     }
 }
 
-fn abort(bucket: &Bucket, record: &UploadRecord) {
-    if let Err(error) = bucket.abort_upload(&record.key, &record.id) {
-        debug!(%error, key = record.key, "an upload is not aborted");
+impl Drop for LargeUpload<'_> {
+    fn drop(&mut self) {
+        if let UploadState::Begun { id, parts, .. } =
+            std::mem::replace(&mut self.state, UploadState::Ended)
+        {
+            drop(parts);
+            let LargeNarSender {
+                bucket, records, ..
+            } = self.sender;
+            records.abort(bucket, &self.key, &id);
+        }
     }
-}
-
-/// The name of the record for the object `key`.
-fn file_name(key: &str) -> String {
-    let mut digest = Sha256::new();
-    digest.update(key.as_bytes());
-    HEXLOWER.encode(&digest.finish())
 }
 
 /// The size of the parts of a file of `size` bytes.
@@ -199,25 +248,5 @@ mod tests {
             assert!(part >= PART_BYTES_MIN && size.div_ceil(part) <= PARTS_MAX);
         }
         assert_eq!(part_bytes(65 << 20), 8 << 20);
-    }
-
-    #[test]
-    fn a_record_is_found_again_and_a_damaged_one_is_not() {
-        let directory = tempfile::tempdir().unwrap();
-        let opened = no_follow::open_directory(directory.path(), directory.path()).unwrap();
-        let records = UploadRecords::new(opened);
-        let record = UploadRecord {
-            key: "nar/x".to_owned(),
-            id: "2~a".to_owned(),
-            sha256: "00".to_owned(),
-            part_bytes: 8 << 20,
-        };
-        records.write("name", &record).unwrap();
-        records.write("name", &record).unwrap();
-        assert_eq!(records.read("name").unwrap().id, "2~a");
-        std::fs::write(directory.path().join("name"), "{").unwrap();
-        assert!(records.read("name").is_none());
-        records.remove("name");
-        assert_eq!(directory.path().read_dir().unwrap().count(), 0);
     }
 }

@@ -13,10 +13,11 @@ use rustix::fs::Mode;
 use super::bucket::MirrorBucket;
 use super::directory::MirrorDirectory;
 use super::error::TargetError;
+use super::incoming_nar::IncomingNar;
 use super::spool::UploadSpool;
 use crate::format::hash::FileHash;
 use crate::http::{Bucket, Client};
-use crate::substitute::mirror::incoming::{IncomingFile, IncomingNarName};
+use crate::substitute::mirror::incoming::IncomingNarName;
 use crate::substitute::mirror::key::MirrorKey;
 use crate::substitute::mirror::walk::ListedFile;
 
@@ -143,30 +144,31 @@ impl MirrorTarget {
         }
     }
 
-    /// A file to be written, which has no name that others read before [`MirrorTarget::publish`].
+    /// A file to write a nar to, which has no name that others read before [`MirrorTarget::publish`].
     ///
     /// # Errors
     /// It cannot be created.
-    pub(crate) fn new_file(&self) -> Result<IncomingFile<'_>, TargetError> {
+    pub(crate) fn new_nar(&self) -> Result<IncomingNar<'_>, TargetError> {
         match self {
-            Self::Directory(directory) => directory.new_file(),
-            Self::Bucket(bucket) => bucket.new_file(),
+            Self::Directory(directory) => directory.new_file().map(IncomingNar::new),
+            Self::Bucket(bucket) => bucket.new_nar(),
         }
     }
 
     /// The file to write the nar `name` to, with what an earlier run has written of it, if that is not more
-    /// than `bytes_max`.
+    /// than `bytes`. If it has so many and becomes the file `key`, it may be sent while it is written.
     ///
     /// # Errors
     /// It cannot be opened or created.
     pub(crate) fn incoming_nar(
         &self,
         name: &IncomingNarName,
-        bytes_max: u64,
-    ) -> Result<IncomingFile<'_>, TargetError> {
+        bytes: u64,
+        key: Option<&MirrorKey>,
+    ) -> Result<IncomingNar<'_>, TargetError> {
         match self {
-            Self::Directory(directory) => directory.incoming_nar(name, bytes_max),
-            Self::Bucket(bucket) => bucket.incoming_nar(name, bytes_max),
+            Self::Directory(directory) => directory.incoming_nar(name, bytes).map(IncomingNar::new),
+            Self::Bucket(bucket) => bucket.incoming_nar(name, bytes, key),
         }
     }
 
@@ -193,20 +195,20 @@ impl MirrorTarget {
         }
     }
 
-    /// Makes the contents of `file`, whose hash is `hash`, last and gives it the name `key`, in place of an earlier file.
+    /// Makes the contents of `nar`, whose hash is `hash`, last and gives it the name `key`, in place of an earlier file.
     /// The name lasts after [`MirrorTarget::sync_names`].
     ///
     /// # Errors
     /// It cannot be written; an earlier file is as it was.
     pub(crate) fn publish(
         &self,
-        file: IncomingFile<'_>,
+        nar: IncomingNar<'_>,
         key: &MirrorKey,
         hash: &FileHash,
     ) -> Result<(), TargetError> {
         match self {
-            Self::Directory(directory) => directory.publish(file, key),
-            Self::Bucket(bucket) => bucket.publish(file, key, hash),
+            Self::Directory(directory) => directory.publish(nar.into_parts().0, key),
+            Self::Bucket(bucket) => bucket.publish(nar, key, hash),
         }
     }
 

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::io::Errno;
 
 use super::error::TargetError;
-use super::large::UploadRecords;
+use super::upload_records::UploadRecords;
 use crate::format::server_url::ServerUrl;
 use crate::format::sha256::Sha256;
 use crate::no_follow;
