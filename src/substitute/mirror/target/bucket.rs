@@ -1,8 +1,9 @@
 //! A mirror in a bucket of an object store.
 //!
 //! What is there is listed once, when it is opened. A nar is written to a file of this machine first, verified, and
-//! then sent with its hash; an object appears whole or not at all, and lasts as soon as the store says so. Objects
-//! that other programs write meanwhile are noticed where the store supports conditional writes.
+//! then sent with its hash; a large one is sent in parts meanwhile, which become an object when it is verified. An
+//! object appears whole or not at all, and lasts as soon as the store says so. Objects that other programs write
+//! meanwhile are noticed where the store supports conditional writes.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
